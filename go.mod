@@ -1,0 +1,3 @@
+module libeesp
+
+go 1.26

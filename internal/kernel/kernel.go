@@ -1,0 +1,97 @@
+// Package kernel is the shape that every backend has: the few functions that
+// touch keys in bulk, each working on many packets at a time, and the records
+// they take. It holds no code that computes anything.
+//
+// A burst goes through four kernels: Derive (KDF blocks under one master key),
+// Expand (data keys to round keys and hash keys), then Seal or Open.
+// All pointers handed to kernels stay valid for the call; no kernel keeps one,
+// allocates, blocks, or reads or writes an octet outside what it was given.
+package kernel
+
+import "unsafe"
+
+// Chunk is the most packets that one kernel call takes: their round keys and
+// hash keys together stay within a first-level data cache.
+const Chunk = 32
+
+// TagSize is the length of an ICV in octets.
+const TagSize = 16
+
+// ScratchBytes is the size of the scratch memory that a kernel may use and
+// leave secrets in. The engine wipes what a kernel says it used.
+const ScratchBytes = 16 << 10
+
+// MaxKeyBytes bounds Backend.KeyBytes.
+const MaxKeyBytes = 1024
+
+// Master is an expanded 256-bit CMAC key. Its form is the same for all
+// backends: FIPS-197 round keys in memory order, then the subkeys of RFC 4493.
+// It lives in locked memory, aligned to 64 octets.
+type Master struct {
+	RK [15][16]byte
+	K1 [16]byte
+	K2 [16]byte
+	_  [48]byte
+}
+
+// Mode tells Expand, Seal and Open how often each key of an area is used.
+type Mode int
+
+const (
+	// Once: job i is the only one that uses key slot i. A kernel may leave
+	// work (hash keys) that depends on the key for the Seal or Open call.
+	Once Mode = iota
+	// Many: Job.Key names the slot; a slot may serve any number of jobs and
+	// calls. Expand completes all that depends on the key alone.
+	Many
+)
+
+// Job is one packet of a Seal or Open call. Assembly knows its offsets.
+// Src and Dst are equal or do not overlap; Dst and Tag do not overlap; the AAD
+// overlaps neither Dst nor Tag.
+type Job struct {
+	AAD    unsafe.Pointer // 0: additional authenticated data
+	Src    unsafe.Pointer // 8: plaintext to seal, or ciphertext to open
+	Dst    unsafe.Pointer // 16: Len octets
+	Tag    unsafe.Pointer // 24: TagSize octets: written by Seal, read by Open
+	AADLen uint32         // 32: octets
+	Len    uint32         // 36: octets
+	Key    uint32         // 40: key slot (mode Many)
+	OK     uint32         // 44: set by Open: 1 when the tag is right, else 0
+	Nonce  [12]byte       // 48
+	_      [4]byte        // 60
+}
+
+// Backend is one implementation of the kernels.
+//
+// keyLen is 16 or 32. n is 1..Chunk, except for Derive, where it is any
+// positive number. area, keys and scratch are aligned to 64 octets. Jobs come
+// in order of non-decreasing Len.
+type Backend struct {
+	Name string
+
+	// KeyBytes is the room that one key slot takes in an area; an area for n
+	// keys has n rounded up to a multiple of 4 times KeyBytes octets.
+	KeyBytes int
+
+	// Derive computes n AES-256-CMACs: msgs holds n messages of blocks whole
+	// 16-octet blocks each, already padded; sub (K1 or K2 of the master) goes
+	// into each last block; out receives 16 octets a message. out may be msgs
+	// when blocks is 1.
+	Derive func(out, msgs unsafe.Pointer, n, blocks int, m *Master, sub *[16]byte, scratch unsafe.Pointer)
+
+	// Expand fills area's slots 0..n-1 from n keys of keyLen octets, one
+	// directly behind the other.
+	Expand func(area, keys unsafe.Pointer, n, keyLen int, mode Mode, scratch unsafe.Pointer)
+
+	// Seal encrypts and authenticates n jobs with AES-GCM.
+	Seal func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
+
+	// Open decrypts n jobs and sets OK. What Dst holds where OK is 0 is
+	// unspecified (the engine zeroes it).
+	Open func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
+
+	// Used says how many octets from the start of scratch a kernel may have
+	// written in calls with up to n jobs or messages.
+	Used func(n int) int
+}
