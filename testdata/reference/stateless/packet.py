@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from .errors import Reason, Refused
+from .errors import CombineError, Reason, Refused
 from .group import Generation, Group, KeyUse, combine
 from .header import Header, Level, MasterKeyOption, encode_header, parse_header
 from .kdf import data_key, kdf_inputs, nonce
@@ -47,7 +47,7 @@ def seal(
     coffset: int = 0,
     ioffset: int = 0,
 ) -> Sealed:
-    """Seals a payload with the current root keys of the levels in `options`, or of the default levels if there is none."""
+    """Seals a payload with the current root keys of the levels in `options`; without any, of the default levels."""
     uses = [group.use(level, Generation.CURRENT) for level in sorted(options or group.default_levels)]
     sent = [MasterKeyOption(use.level, use.index, use.root_key_id) for use in uses] if options else []
     header = encode_header(Header(v, id, epoch, counter, coffset, ioffset, tuple(sent)))
@@ -73,9 +73,12 @@ def open_packet(
     """Opens a packet or raises Refused. `own_ids` are the IDs the receiver itself sends under."""
     header, size = parse_header(packet)
     uses = group.find(header.options)
+    try:
+        master = combine(group.combiner, uses)
+    except CombineError as error:
+        raise Refused(Reason.NO_KEY, "the root keys that the packet names do not combine") from error
     if header.id in own_ids:
         raise Refused(Reason.REFLECTED, "the packet carries an ID the receiver sends under")
-    master = combine(group.combiner, uses)
     key = data_key(master, kdf_inputs(header.v, header.id, header.epoch, src_ip, dst_ip, group.aead.key_bits))
     clear = packet[size : size + 4 * header.coffset]
     aad = packet[:size] + clear[4 * header.ioffset :]

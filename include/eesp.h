@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * eesp.h - stateless packet encryption in bursts
+ *
+ * libeesp seals and opens packets without keeping a session for any of them.
+ * Both ends hold a few root keys; for each packet the library derives a data
+ * key from them and from the context in the packet's own header, and seals or
+ * opens it with AES-GCM. The format is profile "stateless":
+ * draft-xia-ipsecme-eesp-stateless-encryption-02.
+ *
+ * The objects
+ *   eesp_group     a trust group: root keys at up to three levels (zone, user,
+ *                  task), each a ring of previous, current and next key
+ *   eesp_sender    seals packets under one ID; owns that ID's nonce counters
+ *   eesp_receiver  opens packets of one or more groups
+ *   eesp_proxy     opens with a receiver and seals with a sender, in one call
+ *   eesp_pkt       describes one packet of a burst; yours, in an array
+ *
+ * A minimal sender (error checks left out):
+ *
+ *     eesp_group_config gc = EESP_GROUP_CONFIG_INIT;
+ *     eesp_group *group;
+ *     eesp_group_new(&gc, &group);
+ *     eesp_group_set_root_key_der(group, EESP_LEVEL_ZONE, der, der_len);
+ *
+ *     eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+ *     sc.id = 7;
+ *     eesp_sender *sender;
+ *     eesp_sender_new(group, &sc, &sender);
+ *
+ *     eesp_pkt p = {0};
+ *     p.data = payload; p.len = n; p.headroom = 64; p.tailroom = 64;
+ *     eesp_seal_burst(sender, &p, 1);          // p.status, p.out, p.out_len
+ *
+ * Conventions, true of every function unless it says otherwise
+ *   - Functions that can fail return an eesp_status: EESP_OK (0) or a negative
+ *     code. eesp_strerror() names it, eesp_last_error() has the details.
+ *     On error no output argument is written, and nothing has changed.
+ *   - Any function may be called from any thread at any time, also on the same
+ *     object; the exception is _free, after which the object must not be used,
+ *     and during which no other call on it may be running.
+ *   - The library copies what it is given and keeps no pointer of yours.
+ *     Bytes that it needs from you are read during the call only.
+ *   - const means that a function does not change what is behind the pointer.
+ *   - A NULL where an object is asked for gives EESP_ERR_ARGUMENT; _free takes
+ *     NULL and does nothing.
+ *   - Structures that begin with struct_size are set up with their _INIT
+ *     macro; reserved fields must be zero. A newer library accepts the older,
+ *     shorter structure.
+ *   - The integers are in host order. Addresses are 16 octets; an IPv4 address
+ *     is ::ffff:a.b.c.d (eesp_addr_from_ipv4 makes one).
+ *   - Nothing outside the buffers named is read or written, not even by one
+ *     octet, and no alignment is asked for.
+ *
+ * The process
+ *   - The library brings the Go runtime. Load it (link it, or dlopen) before
+ *     you pin threads: its threads inherit the CPU mask of the thread that
+ *     loads it. It cannot be unloaded: dlclose leaves it in place.
+ *   - It installs handlers for synchronous signals (SIGSEGV, SIGBUS, SIGFPE)
+ *     and SIGURG, all with SA_ONSTACK, and passes on what is not its own.
+ *     Install your own handlers with SA_ONSTACK.
+ *   - After fork, the child must not use it: every function returns
+ *     EESP_ERR_FORKED there (bursts return 0 with each status set to that).
+ *     exec in the child is fine, and so are children forked before loading.
+ *   - Keys are kept in memory that is locked (mlock), left out of core dumps,
+ *     gone in forked children, and wiped when freed. RLIMIT_MEMLOCK bounds it:
+ *     some 100 KiB for each calling thread and 24 KiB for each group; what
+ *     cannot be locked is EESP_ERR_MEMORY, never unlocked memory.
+ *   - glibc only. On musl, a shared library made by Go crashes at load.
+ *
+ * Threads and time
+ *   - A thread's first call sets up its scratch memory (some 100 us, and the
+ *     only allocation on its account); eesp_thread_init does so beforehand.
+ *   - Bursts take no lock and allocate nothing. One call costs some 50 ns
+ *     before the first packet; after 200 us without a call, 7 to 20 us once.
+ *     A polling loop keeps that away by calling eesp_thread_keep_warm.
+ *
+ * Nonces
+ *   A (key, nonce) pair that repeats gives the authentication key away, so the
+ *   library owns the counters. See eesp_counter_mode.
+ */
+#ifndef EESP_H
+#define EESP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EESP_VERSION_MAJOR 1
+#define EESP_VERSION_MINOR 0
+#define EESP_VERSION_PATCH 0
+/* 0xMMmmpp00 of the header; compare with eesp_version() of the library. */
+#define EESP_VERSION ((uint32_t)(EESP_VERSION_MAJOR << 24 | EESP_VERSION_MINOR << 16 | EESP_VERSION_PATCH << 8))
+
+#if defined(__GNUC__)
+#define EESP_API __attribute__((visibility("default")))
+#define EESP_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define EESP_API
+#define EESP_MUST_CHECK
+#endif
+
+/* ---- Status ------------------------------------------------------------ */
+
+/* The outcome of a call or of one packet. New codes are added at the end. */
+typedef enum eesp_status {
+	EESP_OK = 0,
+	EESP_ERR_ARGUMENT = -1,     /* NULL, out of range, or contradictory */
+	EESP_ERR_AUTH = -2,         /* the ICV is wrong: forged or damaged packet */
+	EESP_ERR_REPLAY = -3,       /* seen before, or older than the replay window */
+	EESP_ERR_NO_KEY = -4,       /* no root key matches the packet's options */
+	EESP_ERR_SHORT = -5,        /* the packet ends before its header or ICV does */
+	EESP_ERR_VERSION = -6,      /* header field Version */
+	EESP_ERR_V = -7,            /* header field V */
+	EESP_ERR_RESERVED = -8,     /* header field Reserve is not zero */
+	EESP_ERR_HEADER_LEN = -9,   /* header field HL */
+	EESP_ERR_OFFSET = -10,      /* COffset or IOffset out of range */
+	EESP_ERR_OPTION = -11,      /* option unknown, repeated, out of order, malformed */
+	EESP_ERR_ROOM = -12,        /* headroom, tailroom or destination too small */
+	EESP_ERR_TOO_LONG = -13,    /* longer than EESP_MAX_LEN */
+	EESP_ERR_OVERLAP = -14,     /* source and destination overlap in part */
+	EESP_ERR_EXHAUSTED = -15,   /* no counter left in this epoch */
+	EESP_ERR_CLOCK = -16,       /* wall clock stepped back, or slower than the sender */
+	EESP_ERR_STATE = -17,       /* counter state file cannot be used */
+	EESP_ERR_REFLECTED = -18,   /* packet carries an ID that this end sends with */
+	EESP_ERR_CONTEXT = -19,     /* packet is not of this data key's context */
+	EESP_ERR_FORKED = -20,      /* called in a forked child */
+	EESP_ERR_SELF_TEST = -21,   /* a known-answer test failed */
+	EESP_ERR_BACKEND = -22,     /* backend unknown, or this CPU lacks it */
+	EESP_ERR_MEMORY = -23,      /* memory cannot be allocated or locked */
+	EESP_ERR_ROOT_KEY = -24,    /* root key not valid */
+	EESP_ERR_EXISTS = -25,      /* there is one already */
+	EESP_ERR_NOT_FOUND = -26,   /* there is none */
+	EESP_ERR_UNSUPPORTED = -27, /* not offered by this profile or version */
+	EESP_ERR_INTERNAL = -28,    /* a bug in the library; nothing was output */
+	EESP_ERR_SEGMENTS = -29     /* segments of a chained packet do not fit the rules */
+} eesp_status;
+
+/* One more than the number of error codes: length of eesp_stats.packets. */
+#define EESP_STATUS_COUNT 30
+
+/* A short English sentence for a status; never NULL, static, thread-safe. */
+EESP_API const char *eesp_strerror(int status);
+
+/*
+ * What was wrong in this thread's last call that returned an error, in words
+ * ("engine 9 does not fit in 2 engine bits"); "" before the first. Valid until
+ * the thread's next failing call. Bursts do not set it: packets carry statuses.
+ */
+EESP_API const char *eesp_last_error(void);
+
+/* Version of the library, as EESP_VERSION. The string is "1.0.0". */
+EESP_API uint32_t eesp_version(void);
+EESP_API const char *eesp_version_string(void);
+
+/* ---- Sizes and names ---------------------------------------------------- */
+
+#define EESP_ICV_LEN 16        /* octets behind the payload */
+#define EESP_MIN_HEADER 16     /* shortest Security Header, octets */
+#define EESP_MAX_HEADER 128    /* longest Security Header, octets */
+#define EESP_MAX_LEN (1u << 20) /* longest payload, octets */
+#define EESP_MAX_GROUPS 64     /* groups of one receiver */
+#define EESP_MIN_ROOT_KEY_ID 16
+#define EESP_MAX_ROOT_KEY_ID 32
+#define EESP_ROOT_KEY_LEN 32
+#define EESP_MAX_OPTIONS 108   /* octets of three Master Key Options */
+#define EESP_UDP_PORT 4500     /* not assigned: what the examples use */
+
+/* Room that sealing a payload of len octets takes at most, header and ICV. */
+#define EESP_MAX_SEALED_LEN(len) ((len) + EESP_MAX_HEADER + EESP_ICV_LEN)
+
+/* Levels of root keys, in the order in which they are combined. */
+#define EESP_LEVEL_ZONE 0
+#define EESP_LEVEL_USER 1
+#define EESP_LEVEL_TASK 2
+#define EESP_LEVEL_COUNT 3
+/* Sets of levels. */
+#define EESP_LEVELS_ZONE 0x1
+#define EESP_LEVELS_USER 0x2
+#define EESP_LEVELS_TASK 0x4
+
+/*
+ * V: what the data key's context is made of (header field V).
+ * The ID is a 4-octet DeviceID, or with _LONG an 8-octet ConnectionID.
+ * ID: the ID and the epoch. SRC: also the source address. SRC_DST: both
+ * addresses. The addresses are not in the header; give them with each packet.
+ */
+#define EESP_V_ID 0x0
+#define EESP_V_ID_SRC 0x1
+#define EESP_V_ID_SRC_DST 0x2
+#define EESP_V_LONG_ID 0x8
+#define EESP_V_LONG_ID_SRC 0x9
+#define EESP_V_LONG_ID_SRC_DST 0xA
+
+/* ---- The library -------------------------------------------------------- */
+
+/*
+ * Backends: implementations of the cryptographic kernels. All compute the
+ * same. The first use of the library chooses the fastest that the CPU and the
+ * operating system support, or the one that the environment variable
+ * EESP_BACKEND names, and runs its known-answer test; if that backend is not
+ * there, or fails, every constructor returns EESP_ERR_BACKEND or
+ * EESP_ERR_SELF_TEST: there is no silent fallback.
+ */
+/* Name of the backend in force, or NULL if none could be chosen. */
+EESP_API const char *eesp_backend_name(void);
+/* Name of the i-th backend (0 = the fastest), NULL beyond the last. */
+EESP_API const char *eesp_backend_at(size_t i);
+/* 1 if this machine can run the backend, 0 if not or if there is none such. */
+EESP_API int eesp_backend_supported(const char *name);
+/*
+ * Puts a backend in force for objects made from now on; those made before keep
+ * theirs. name "auto" or NULL: the fastest.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_backend_select(const char *name);
+/* Runs the known-answer tests of every backend that this machine supports. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_self_test(void);
+
+/*
+ * Sets up what the calling thread needs for bursts, so that its first burst
+ * does not have to. Freed when the thread ends. Optional.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_thread_init(void);
+/*
+ * Does nothing, but keeps the way into the library warm. Call it at least
+ * every 50 us from polling loops that have no packets (costs some 50 ns).
+ */
+EESP_API void eesp_thread_keep_warm(void);
+
+/* ---- Trust groups ------------------------------------------------------- */
+
+typedef struct eesp_group eesp_group;
+
+typedef enum eesp_profile { EESP_PROFILE_STATELESS = 0 } eesp_profile;
+
+typedef enum eesp_aead {
+	EESP_AEAD_AES_128_GCM = 0,
+	EESP_AEAD_AES_256_GCM = 1
+} eesp_aead;
+
+/* How root keys of several levels become one master key. */
+typedef enum eesp_combiner {
+	EESP_COMBINER_HKDF = 0, /* HKDF-SHA-256 over values and names */
+	EESP_COMBINER_XOR = 1   /* the draft's example; refuses values that cancel */
+} eesp_combiner;
+
+typedef struct eesp_group_config {
+	uint32_t struct_size;
+	uint32_t profile;  /* eesp_profile */
+	uint32_t aead;     /* eesp_aead */
+	uint32_t combiner; /* eesp_combiner */
+	uint64_t reserved[4];
+} eesp_group_config;
+#define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, { 0, 0, 0, 0 } }
+
+/* Makes a group without root keys. config NULL: all defaults. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_new(const eesp_group_config *config, eesp_group **group);
+
+/*
+ * Gives the handle back. Senders and receivers made of the group go on; its
+ * keys are wiped when the last of them is freed.
+ */
+EESP_API void eesp_group_free(eesp_group *group);
+
+/*
+ * Puts a root key at a level, in place of one that is there. DER:
+ *   RootKeyStruct ::= SEQUENCE {
+ *     root_key_id OCTET STRING (SIZE (16..32)),
+ *     SEQUENCE (SIZE(3)) OF INTEGER,        -- root_keys_index
+ *     SEQUENCE (SIZE(3)) OF OCTET STRING }  -- root_keys_value, 32 octets each
+ * in the order previous, current, next. A ring that has no previous key yet
+ * carries its current one there, index and value. The three indices must
+ * differ modulo 256. EESP_ERR_ROOT_KEY otherwise; eesp_last_error names the
+ * field. A level that is new joins the default levels.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_root_key_der(eesp_group *group, int level, const uint8_t *der,
+								 size_t len);
+
+/* The same from its parts. index and value: previous, current, next. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_root_key(eesp_group *group, int level, const uint8_t *id,
+							     size_t id_len, const uint64_t index[3],
+							     const uint8_t value[3][EESP_ROOT_KEY_LEN]);
+
+/* The same with random values and indices 1, 1, 2 (no previous key). */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_generate_root_key(eesp_group *group, int level, const uint8_t *id,
+								  size_t id_len);
+
+/*
+ * Writes a level's root key as DER. *len is the size of der before and the
+ * length written after; where it is too small, or der is NULL, EESP_ERR_ROOM
+ * and *len says how much is needed. What is written is secret.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_get_root_key_der(const eesp_group *group, int level, uint8_t *der,
+								 size_t *len);
+
+/*
+ * Rotates a level: value becomes next, next becomes current, current becomes
+ * previous, previous is wiped. Bursts go on meanwhile, each with the keys that
+ * were in force when it began. value NULL: a random one. index must differ
+ * from those of the two keys that stay, modulo 256.
+ * Packets under way open before and after, if they carry Master Key Options
+ * (EESP_SENDER_OPTIONS); without, only the current key is tried.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_rotate(eesp_group *group, int level, uint64_t index,
+						       const uint8_t value[EESP_ROOT_KEY_LEN]);
+
+/* Removes a level's root key; it is wiped when the last burst that began
+ * before has ended. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_remove_root_key(eesp_group *group, int level);
+
+/* Says which levels packets without Master Key Options use: EESP_LEVELS_x. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_default_levels(eesp_group *group, unsigned levels);
+
+typedef struct eesp_root_key_info {
+	uint64_t index[3]; /* previous, current, next */
+	uint8_t id[EESP_MAX_ROOT_KEY_ID];
+	uint32_t id_len;
+	uint32_t has_previous; /* 0: the previous key is the current one */
+} eesp_root_key_info;
+
+/* Tells the public part of a level's root key. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_get_root_key_info(const eesp_group *group, int level,
+								  eesp_root_key_info *info);
+
+/* ---- Contexts and data keys --------------------------------------------- */
+
+typedef struct eesp_addr {
+	uint8_t src[16];
+	uint8_t dst[16];
+} eesp_addr;
+
+/* Which key of a ring. */
+#define EESP_GENERATION_CURRENT 0
+#define EESP_GENERATION_PREVIOUS 1
+#define EESP_GENERATION_NEXT 2
+
+/* All that a data key depends on besides root keys. */
+typedef struct eesp_context {
+	uint64_t id;
+	uint16_t epoch;
+	uint8_t v;          /* EESP_V_x */
+	uint8_t levels;     /* EESP_LEVELS_x; 0 = the group's default */
+	uint8_t generation; /* EESP_GENERATION_x, the same at all levels */
+	uint8_t reserved[3];
+	eesp_addr addr;     /* used as far as v says */
+} eesp_context;
+
+/*
+ * Derives the data keys of n contexts: 16 octets each with AES-128-GCM, 32
+ * with AES-256-GCM, one behind the other; keys_len must be exactly n times
+ * that. The caller keeps these secret. EESP_ERR_NO_KEY, ERR_V: of the first
+ * context that is wrong; then keys is all zero.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_derive_keys(const eesp_group *group, const eesp_context *contexts, size_t n,
+						      uint8_t *keys, size_t keys_len);
+
+/* A data key to hand to an end that must not hold root keys. Secret. */
+typedef struct eesp_data_key {
+	uint64_t id;
+	uint16_t epoch;
+	uint8_t v;
+	uint8_t key_len;     /* 16 or 32 */
+	uint8_t options_len; /* octets of options */
+	uint8_t reserved[3];
+	eesp_addr addr;
+	uint8_t key[32];
+	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header */
+	uint8_t reserved2[4];
+} eesp_data_key;
+
+/*
+ * Derives the data key of a context. with_options 1: packets sealed with it
+ * shall carry Master Key Options (recommended where root keys rotate).
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_data_key_export(const eesp_group *group, const eesp_context *context,
+							  int with_options, eesp_data_key *key);
+
+/* Overwrites a data key with zeros in a way that compilers do not remove. */
+EESP_API void eesp_data_key_wipe(eesp_data_key *key);
+
+/* ---- Packets ------------------------------------------------------------ */
+
+/* One segment of a chained packet (DPDK: one mbuf of a chain). */
+typedef struct eesp_iov {
+	void *base;
+	size_t len;
+} eesp_iov;
+
+/*
+ * One packet of a burst. Start from zeros; fields marked "in" are yours and
+ * stay as they are, those marked "out" are written for every packet.
+ *
+ * Sealing turns payload into Security Header || payload || ICV, where the
+ * payload's first 4*coffset octets stay in clear and the rest is encrypted;
+ * the ICV covers the header and the payload from 4*ioffset on. Opening undoes it.
+ *
+ * Three ways to place it:
+ *   in place   dst NULL, iov_count 0: the header goes into the headroom octets
+ *              in front of data, the ICV into the tailroom behind data+len;
+ *              opening leaves the payload where it is.
+ *   elsewhere  dst, dst_size: the result goes there. Source and destination
+ *              must not overlap, unless the payload stays where it is.
+ *   chained    iov, iov_count: the payload is all segments together, in place;
+ *              data and dst are not used, headroom belongs to the first
+ *              segment and tailroom to the last. len is written. Segments keep
+ *              their lengths. Opening: the whole header lies in the first one.
+ *
+ * On error out_len is 0, out NULL. Sealing then has written nothing. Opening
+ * has overwritten what would have become plaintext with zeros if (and only
+ * if) the status is EESP_ERR_AUTH.
+ */
+typedef struct eesp_pkt {
+	void *data;            /* in  seal: payload; open: Security Header */
+	uint32_t len;          /* in  octets at data */
+	uint32_t headroom;     /* in  octets that may be written in front of data */
+	uint32_t tailroom;     /* in  octets that may be written behind data+len */
+	uint8_t coffset;       /* seal: in, open: out. 4-octet units of the payload */
+	uint8_t ioffset;       /* seal: in, open: out. 4-octet units, 0..15 */
+	uint16_t iov_count;    /* in  segments; 0 = not chained */
+	const eesp_iov *iov;   /* in  */
+	void *dst;             /* in  NULL = in place */
+	uint32_t dst_size;     /* in  octets at dst */
+	int32_t status;        /* out eesp_status */
+	void *out;             /* out first octet of the result */
+	uint32_t out_len;      /* out octets of the result (chained: of all segments) */
+	uint32_t flags;        /* in  must be 0 */
+	eesp_addr addr;        /* in  addresses, if V asks for them */
+	uint64_t id;           /* out DeviceID or ConnectionID */
+	uint64_t tsc;          /* out Epoch(16) | Counter(48) */
+	const eesp_addr *out_addr; /* in  proxy: addresses for sealing; NULL = addr */
+	void *user;            /* yours: never read or written */
+} eesp_pkt;
+
+/* ---- Senders ------------------------------------------------------------ */
+
+typedef struct eesp_sender eesp_sender;
+
+/*
+ * How counters are kept from repeating after a restart.
+ *   CLOCK     (default) Counters follow the wall clock at 2^rate_log2 ticks a
+ *             second, one second ahead of it; a sender uses no more of them
+ *             than time has passed. After a crash the next start lies above
+ *             all that was used, as long as the clock was not set back by more
+ *             than the time the sender was down. A clock that is seen to step
+ *             back is EESP_ERR_CLOCK until it has caught up.
+ *             Epochs follow the clock too, 2^20 s each, counted from 1970,
+ *             unless EESP_SENDER_FIXED_EPOCH is set; then the sender stops
+ *             with EESP_ERR_EXHAUSTED at the epoch's end.
+ *   RESERVED  A small file holds a mark above all counters used; it is written
+ *             and synced before they are. Needs no clock. One process at a
+ *             time has it. Within the fixed epoch given.
+ *   EXPLICIT  The caller says where to start, and answers for it; within one
+ *             process, counters that were used are refused all the same.
+ */
+typedef enum eesp_counter_mode {
+	EESP_COUNTER_CLOCK = 0,
+	EESP_COUNTER_RESERVED = 1,
+	EESP_COUNTER_EXPLICIT = 2
+} eesp_counter_mode;
+
+/* Send Master Key Options, so that receivers know which root keys were used.
+ * Always set this in groups whose root keys rotate. */
+#define EESP_SENDER_OPTIONS 0x1
+/* Use the epoch of the configuration (implied unless the mode is CLOCK). */
+#define EESP_SENDER_FIXED_EPOCH 0x2
+
+/*
+ * An ID names one sender and one direction: both ends of a connection must not
+ * send under one ID, unless V brings the source address in, or they are
+ * different engines. engine_bits split the counter space of one ID among
+ * 2^engine_bits senders that do not know of each other (NICs of a pool), each
+ * with its own number. Senders of one process with the same ID, root keys
+ * and engine share one counter.
+ */
+typedef struct eesp_sender_config {
+	uint32_t struct_size;
+	uint32_t flags;        /* EESP_SENDER_x */
+	uint64_t id;           /* DeviceID (32 bits) or ConnectionID (64 bits) */
+	uint8_t v;             /* EESP_V_x */
+	uint8_t levels;        /* EESP_LEVELS_x; 0 = the group's default */
+	uint8_t counter_mode;  /* eesp_counter_mode */
+	uint8_t engine_bits;   /* 0..16 */
+	uint32_t engine;       /* number of this engine, below 2^engine_bits */
+	uint8_t rate_log2;     /* CLOCK: ticks a second; 0 = 28 - engine_bits */
+	uint8_t reserved1;
+	uint16_t epoch;        /* with a fixed epoch */
+	uint32_t reserved2;
+	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970 */
+	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits */
+	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
+	const char *state_path;  /* RESERVED: the file */
+	uint64_t reserved[4];
+} eesp_sender_config;
+#define EESP_SENDER_CONFIG_INIT { sizeof(eesp_sender_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, { 0, 0, 0, 0 } }
+
+/*
+ * Makes a sender of a group. EESP_ERR_EXISTS: this process has a sender of the
+ * same ID with other counter settings, or has used the counters asked for.
+ * Keys need not be there yet: packets get EESP_ERR_NO_KEY until they are.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new(eesp_group *group, const eesp_sender_config *config,
+						     eesp_sender **sender);
+
+/*
+ * Makes a sender that holds one data key only. id, v, levels and
+ * EESP_SENDER_OPTIONS of the configuration must be zero: they come with the
+ * key; so does the epoch, which is fixed (CLOCK: epoch_start_ns says when it began).
+ * Clock mode's default epoch E began at E * 2^20 s plus a multiple of 2^36 s.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_with_key(const eesp_data_key *key,
+							      const eesp_sender_config *config,
+							      eesp_sender **sender);
+
+/* Frees a sender. The counters that it used stay used. */
+EESP_API void eesp_sender_free(eesp_sender *sender);
+
+/* Octets of the header that the sender writes at present, 0 if it has no key:
+ * the headroom that sealing needs. Tailroom is EESP_ICV_LEN. */
+EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender);
+
+/* Epoch(16) | Counter(48) of the next packet, if nothing else is sent first. */
+EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
+
+/*
+ * Seals n packets, in order; any n. Returns how many have status EESP_OK; a
+ * packet that fails does not keep others from being sealed. Every packet's
+ * out fields are written. Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG,
+ * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets only),
+ * FORKED, INTERNAL. sender or pkts NULL: 0, nothing written.
+ */
+EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n);
+
+/* ---- Receivers ---------------------------------------------------------- */
+
+typedef struct eesp_receiver eesp_receiver;
+
+/*
+ * If a packet without Master Key Options fails, try the previous root keys as
+ * well. Doubles what a forged packet costs; better send options.
+ */
+#define EESP_RECEIVER_TRY_PREVIOUS 0x1
+
+typedef struct eesp_receiver_config {
+	uint32_t struct_size;
+	uint32_t flags;          /* EESP_RECEIVER_x */
+	const uint64_t *own_ids; /* IDs that this end sends with: refused (reflection) */
+	size_t own_id_count;
+	uint32_t replay_window;  /* must be 0: replay protection is yours in this version */
+	uint32_t reserved1;
+	uint64_t reserved[4];
+} eesp_receiver_config;
+#define EESP_RECEIVER_CONFIG_INIT { sizeof(eesp_receiver_config), 0, NULL, 0, 0, 0, { 0, 0, 0, 0 } }
+
+/*
+ * Makes a receiver of one or more groups. A packet with Master Key Options
+ * belongs to the first group that has all the root keys they name; one
+ * without belongs to the first group. config NULL: all defaults.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_count,
+						       const eesp_receiver_config *config, eesp_receiver **receiver);
+
+/* Makes a receiver that holds one data key; other packets: EESP_ERR_CONTEXT. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new_with_key(const eesp_data_key *key,
+								const eesp_receiver_config *config,
+								eesp_receiver **receiver);
+
+EESP_API void eesp_receiver_free(eesp_receiver *receiver);
+
+/*
+ * Opens n packets, in order; any n. Returns how many have status EESP_OK.
+ * Statuses: all that name a header field, AUTH, NO_KEY, SHORT, REFLECTED,
+ * CONTEXT, ROOM, OVERLAP, TOO_LONG, ARGUMENT, SEGMENTS, MEMORY, FORKED,
+ * INTERNAL. id, tsc, coffset and ioffset are authentic only if status is EESP_OK.
+ */
+EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n);
+
+/* ---- Proxies ------------------------------------------------------------ */
+
+typedef struct eesp_proxy eesp_proxy;
+
+/*
+ * Joins two trust domains: packets are opened with receiver and sealed anew
+ * with sender, in one call. Both must stay until the proxy is freed. COffset
+ * and IOffset are taken over.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender, eesp_proxy **proxy);
+EESP_API void eesp_proxy_free(eesp_proxy *proxy);
+
+/*
+ * Opens and seals n packets. In place, the old header and ICV make room for
+ * the new ones: headroom is asked for only as far as the new header is longer.
+ * addr serves opening, out_addr sealing. id and tsc are those of the packet
+ * that came in. Chained packets: EESP_ERR_SEGMENTS. A packet that opened but
+ * could not be sealed is zeroed.
+ */
+EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n);
+
+/* ---- Counters of what happened ------------------------------------------ */
+
+typedef struct eesp_stats {
+	uint64_t octets;                     /* of all results */
+	uint64_t packets[EESP_STATUS_COUNT]; /* by status: packets[-status] */
+	uint64_t reserved[1];
+} eesp_stats;
+
+/* Reads the counters since the object was made. They only grow. A proxy's are
+ * in its receiver (opened) and its sender (sealed). */
+EESP_API EESP_MUST_CHECK eesp_status eesp_sender_stats(const eesp_sender *sender, eesp_stats *stats);
+EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_stats *stats);
+
+/* ---- Helpers ------------------------------------------------------------ */
+
+/* Writes the 16-octet form of an IPv4 address given in network order. */
+static inline void eesp_addr_from_ipv4(uint8_t out[16], const void *ipv4)
+{
+	const uint8_t *a = (const uint8_t *)ipv4;
+	for (int i = 0; i < 10; i++)
+		out[i] = 0;
+	out[10] = out[11] = 0xff;
+	for (int i = 0; i < 4; i++)
+		out[12 + i] = a[i];
+}
+
+/*
+ * Moves the packets with status EESP_OK to the front, in their order, and the
+ * others behind them (in any order); returns how many are good.
+ */
+static inline size_t eesp_partition(eesp_pkt *pkts, size_t n)
+{
+	size_t good = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (pkts[i].status != EESP_OK)
+			continue;
+		if (i != good) {
+			eesp_pkt t = pkts[good];
+			pkts[good] = pkts[i];
+			pkts[i] = t;
+		}
+		good++;
+	}
+	return good;
+}
+
+/* The layout is part of the ABI. */
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define EESP_ASSERT_(c) static_assert(c, #c)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define EESP_ASSERT_(c) _Static_assert(c, #c)
+#else
+#define EESP_ASSERT_(c) struct eesp_assert_
+#endif
+#if UINTPTR_MAX == 0xffffffffffffffffu
+EESP_ASSERT_(sizeof(eesp_pkt) == 128);
+EESP_ASSERT_(offsetof(eesp_pkt, iov) == 24);
+EESP_ASSERT_(offsetof(eesp_pkt, out) == 48);
+EESP_ASSERT_(offsetof(eesp_pkt, addr) == 64);
+EESP_ASSERT_(offsetof(eesp_pkt, user) == 120);
+EESP_ASSERT_(sizeof(eesp_group_config) == 48);
+EESP_ASSERT_(sizeof(eesp_sender_config) == 96);
+EESP_ASSERT_(sizeof(eesp_receiver_config) == 64);
+EESP_ASSERT_(sizeof(eesp_context) == 48);
+EESP_ASSERT_(sizeof(eesp_data_key) == 192);
+EESP_ASSERT_(sizeof(eesp_root_key_info) == 64);
+EESP_ASSERT_(sizeof(eesp_stats) == 256);
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* EESP_H */

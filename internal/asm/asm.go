@@ -1,0 +1,110 @@
+// Package asm lists the backends, best first, and chooses one at run time.
+package asm
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/status"
+)
+
+type entry struct {
+	backend   *kernel.Backend
+	supported func() bool
+}
+
+var (
+	mu       sync.Mutex
+	selected *kernel.Backend
+	tested   = map[*kernel.Backend]error{}
+)
+
+// Names returns the names of all backends that this library has for this
+// architecture, best first.
+func Names() []string {
+	var n []string
+	for _, e := range list() {
+		n = append(n, e.backend.Name)
+	}
+	return n
+}
+
+// Supported reports whether this machine can run a backend.
+func Supported(name string) bool {
+	for _, e := range list() {
+		if e.backend.Name == name {
+			return e.supported()
+		}
+	}
+	return false
+}
+
+// Selected returns the backend in force. The first call chooses: what the
+// environment variable EESP_BACKEND names, else the best one that this machine
+// runs. It has passed its known-answer test.
+func Selected() (*kernel.Backend, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	if selected != nil {
+		return selected, nil
+	}
+	return choose(os.Getenv("EESP_BACKEND"))
+}
+
+// Select puts a backend in force, for objects made from now on. An empty name
+// or "auto" means the best.
+func Select(name string) (*kernel.Backend, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	return choose(name)
+}
+
+func choose(name string) (*kernel.Backend, error) {
+	for _, e := range list() {
+		if name != "" && name != "auto" && e.backend.Name != name {
+			continue
+		}
+		if !e.supported() {
+			if e.backend.Name == name {
+				return nil, fmt.Errorf("%w: %s: this CPU or operating system lacks it", status.ErrBackend, name)
+			}
+			continue
+		}
+		if err := check(e.backend); err != nil {
+			return nil, err
+		}
+		selected = e.backend
+		return selected, nil
+	}
+	return nil, fmt.Errorf("%w: %q: there are %s", status.ErrBackend, name, strings.Join(Names(), ", "))
+}
+
+// check runs a backend's known-answer test once.
+func check(b *kernel.Backend) error {
+	err, ok := tested[b]
+	if !ok {
+		err = SelfTest(b)
+		tested[b] = err
+	}
+	return err
+}
+
+// SelfTestAll runs the known-answer tests of every backend that this machine
+// can run, anew.
+func SelfTestAll() error {
+	mu.Lock()
+	defer mu.Unlock()
+	for _, e := range list() {
+		if !e.supported() {
+			continue
+		}
+		tested[e.backend] = SelfTest(e.backend)
+		if err := tested[e.backend]; err != nil {
+			return err
+		}
+	}
+	return nil
+}

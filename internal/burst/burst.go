@@ -1,0 +1,338 @@
+package burst
+
+import (
+	"unsafe"
+
+	"libeesp/internal/counter"
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/secmem"
+	"libeesp/internal/status"
+)
+
+// Held is an expanded data key in locked memory, made for one backend.
+type Held struct {
+	area *[4 * kernel.MaxKeyBytes]byte
+}
+
+// NewHeld expands a data key.
+func NewHeld(be *kernel.Backend, key []byte) (*Held, error) {
+	a, err := secmem.New[[4 * kernel.MaxKeyBytes]byte]()
+	if err != nil {
+		return nil, err
+	}
+	s, err := secmem.New[secrets]()
+	if err != nil {
+		secmem.Delete(a)
+		return nil, err
+	}
+	defer secmem.Delete(s)
+	copy(s.keys[:], key)
+	be.Expand(unsafe.Pointer(a), unsafe.Pointer(&s.keys), 1, len(key), kernel.Many, unsafe.Pointer(&s.scratch))
+	return &Held{a}, nil
+}
+
+// Free wipes the key once no burst uses it.
+func (h *Held) Free() {
+	if h != nil {
+		keys.Retire(func() { secmem.Delete(h.area) })
+	}
+}
+
+// Sender is what the engine needs to know of a sender.
+type Sender struct {
+	Backend *kernel.Backend
+	Group   *keys.Group // nil: Held
+	Held    *Held
+	Sealing profile.Sealing
+	Counter *counter.Owner
+	Stats   Stats
+}
+
+// Receiver is what the engine needs to know of a receiver.
+type Receiver struct {
+	Backend *kernel.Backend
+	Groups  []*keys.Group // none: Held
+	Held    *Held
+	Opening profile.Opening
+	Stats   Stats
+}
+
+// Seal seals a burst and returns how many packets were.
+func (w *Worker) Seal(s *Sender, pkts []profile.Desc) int {
+	w.enter()
+	defer w.leave()
+	return w.seal(s, pkts)
+}
+
+// Open opens a burst and returns how many packets were.
+func (w *Worker) Open(r *Receiver, pkts []profile.Desc) int {
+	w.enter()
+	defer w.leave()
+	return w.open(r, pkts)
+}
+
+// fail ends a packet.
+func fail(p *profile.Desc, c status.Code) {
+	p.Status, p.Out, p.OutLen = c, 0, 0
+}
+
+func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
+	if len(pkts) == 0 {
+		return 0
+	}
+	var snap *keys.Snapshot
+	if s.Group != nil {
+		snap = s.Group.Snapshot()
+	}
+	if c := s.Sealing.Begin(&w.hdr, snap); c != status.OK {
+		for i := range pkts {
+			fail(&pkts[i], c)
+		}
+		s.Stats.add(pkts)
+		return 0
+	}
+	first, have, why := s.Counter.Take(len(pkts))
+	tsc := s.Counter.Map()
+	good := 0
+	for i := 0; i < len(pkts); {
+		w.n, w.linearN = 0, 0
+		for ; i < len(pkts) && w.n < kernel.Chunk; i++ {
+			p := &pkts[i]
+			l, at := &w.lanes[w.n], &w.place[w.n]
+			l.Pkt = p
+			c := status.OK
+			if i >= have {
+				c = why
+			} else {
+				var full bool
+				if c, full = w.placeSeal(l, at); full {
+					break
+				}
+			}
+			if c != status.OK {
+				fail(p, c)
+				continue
+			}
+			l.Addr = (*profile.Addr)(unsafe.Pointer(&p.Src))
+			w.hdr.Fill(l, tsc.TSC(first+uint64(i)))
+			if at.src != at.body && l.Clear != 0 {
+				copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
+			}
+			w.order[w.n] = uint8(w.n)
+			w.n++
+		}
+		w.run(s.Backend, w.n, s.Held, seal)
+		for x := range w.lanes[:w.n] {
+			w.sealed(&w.lanes[x], &w.place[x])
+		}
+		good += w.n
+	}
+	s.Stats.add(pkts)
+	return good
+}
+
+// placeSeal checks a packet to be sealed and decides where its parts go. full
+// asks for a new chunk.
+func (w *Worker) placeSeal(l *profile.Lane, at *place) (c status.Code, full bool) {
+	p := l.Pkt
+	h := uint32(w.hdr.Len())
+	l.HdrLen, l.Len = h, p.Len
+	at.chain = false
+	if p.IOVCount != 0 {
+		return w.gatherSeal(l, at)
+	}
+	switch {
+	case p.Data == nil && (p.Len != 0 || p.Dst == nil):
+		return status.ErrArgument, false
+	case p.Len > profile.MaxLen:
+		return status.ErrTooLong, false
+	case !profile.Offsets(p):
+		return status.ErrOffset, false
+	case p.Flags != 0:
+		return status.ErrArgument, false
+	}
+	at.src = p.Data
+	if p.Dst == nil {
+		if p.Headroom < h || p.Tailroom < kernel.TagSize {
+			return status.ErrRoom, false
+		}
+		l.Hdr, at.body = unsafe.Add(p.Data, -int(h)), p.Data
+	} else {
+		total := h + p.Len + kernel.TagSize
+		if p.DstSize < total {
+			return status.ErrRoom, false
+		}
+		l.Hdr, at.body = p.Dst, add(p.Dst, h)
+		if at.src != at.body && overlap(p.Data, p.Len, p.Dst, total) {
+			return status.ErrOverlap, false
+		}
+	}
+	at.tag = add(at.body, p.Len)
+	return status.OK, false
+}
+
+// sealed reports a sealed packet.
+func (w *Worker) sealed(l *profile.Lane, at *place) {
+	p := l.Pkt
+	p.Status = status.OK
+	p.OutLen = l.HdrLen + l.Len + kernel.TagSize
+	if at.chain {
+		w.scatterSeal(l, at)
+		return
+	}
+	p.Out = uintptr(l.Hdr)
+}
+
+func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
+	snaps := w.snaps[:len(r.Groups)]
+	for i, g := range r.Groups {
+		snaps[i] = g.Snapshot()
+	}
+	good := 0
+	for i := 0; i < len(pkts); {
+		w.n, w.linearN = 0, 0
+		retry := false
+		var lens [2]int // lanes with 16- and 32-octet keys
+		for ; i < len(pkts) && w.n < kernel.Chunk; i++ {
+			p := &pkts[i]
+			l, at := &w.lanes[w.n], &w.place[w.n]
+			l.Pkt = p
+			c, full := w.placeOpen(r, l, at, snaps)
+			if full {
+				break
+			}
+			if c != status.OK {
+				fail(p, c)
+				continue
+			}
+			retry = retry || l.Retry
+			lens[l.KeyLen>>5&1]++
+			w.n++
+		}
+		for k, n := range lens {
+			if n != 0 {
+				good += w.openLanes(r, 16<<k, false)
+			}
+		}
+		if retry {
+			for k := range lens {
+				good += w.openLanes(r, 16<<k, true)
+			}
+		}
+	}
+	w.forget(snaps)
+	r.Stats.add(pkts)
+	return good
+}
+
+// forget drops the worker's references to snapshots.
+func (w *Worker) forget(snaps []*keys.Snapshot) { clear(snaps) }
+
+// openLanes opens the lanes with keys of one length; again those that failed
+// and have a second key to try.
+func (w *Worker) openLanes(r *Receiver, keyLen int, again bool) int {
+	n := 0
+	for x := range w.lanes[:w.n] {
+		l := &w.lanes[x]
+		if int(l.KeyLen) != keyLen {
+			continue
+		}
+		if again {
+			if !l.Retry || l.Pkt.Status != status.ErrAuth {
+				continue
+			}
+			l.Master, w.place[x].src = l.Prev, w.place[x].copy
+		}
+		w.order[n] = uint8(x)
+		n++
+	}
+	w.run(r.Backend, n, r.Held, open)
+	good := 0
+	for i, x := range w.order[:n] {
+		if w.opened(&w.lanes[x], &w.place[x], w.jobs[i].OK == 1) {
+			good++
+		}
+	}
+	return good
+}
+
+// placeOpen parses a packet and decides where its parts are.
+func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*keys.Snapshot) (c status.Code, full bool) {
+	p := l.Pkt
+	p.ID, p.TSC = 0, 0
+	l.Addr = (*profile.Addr)(unsafe.Pointer(&p.Src))
+	at.chain = false
+	n := p.Len
+	if p.IOVCount != 0 {
+		c, full, n = w.gatherOpen(l, at)
+		if c != status.OK || full {
+			return c, full
+		}
+	} else {
+		switch {
+		case p.Data == nil, p.Flags != 0:
+			return status.ErrArgument, false
+		case n > profile.MaxLen+4096:
+			return status.ErrTooLong, false
+		}
+		l.Hdr = p.Data
+	}
+	if c := r.Opening.Parse(l, n, snaps); c != status.OK {
+		return c, false
+	}
+	if at.chain {
+		if seg := segments(p)[0].Len; uintptr(l.HdrLen) > seg {
+			return status.ErrSegments, false
+		}
+	}
+	at.src = add(l.Hdr, l.HdrLen)
+	at.body = at.src
+	at.tag = add(at.src, l.Len)
+	if p.Dst != nil && !at.chain {
+		if p.DstSize < l.Len {
+			return status.ErrRoom, false
+		}
+		if p.Dst != at.src {
+			if overlap(p.Data, n, p.Dst, l.Len) {
+				return status.ErrOverlap, false
+			}
+			at.body = p.Dst
+		}
+	}
+	if l.Retry {
+		// Kernels may decrypt as they go; the second try needs the ciphertext.
+		b, err := w.reserve(int(l.Len) + 1)
+		if err != nil {
+			return status.ErrMemory, false
+		}
+		if b == nil {
+			return status.OK, true
+		}
+		copy(octets(b, l.Len), octets(at.src, l.Len))
+		at.copy = b
+	}
+	return status.OK, false
+}
+
+// opened reports the outcome of a packet that went through the cipher.
+func (w *Worker) opened(l *profile.Lane, at *place, ok bool) bool {
+	p := l.Pkt
+	if at.chain {
+		w.scatterOpen(l, at, ok)
+	} else if !ok {
+		clear(octets(add(at.body, l.Clear), l.Len-l.Clear))
+	} else if at.body != at.src && l.Clear != 0 {
+		copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
+	}
+	if !ok {
+		fail(p, status.ErrAuth)
+		return false
+	}
+	p.Status, p.OutLen = status.OK, l.Len
+	if !at.chain {
+		p.Out = uintptr(at.body)
+	}
+	return true
+}

@@ -1,0 +1,143 @@
+// Package burst is the engine: a burst of packets in, lanes of work out, the
+// kernels called for many packets at a time, statuses back. It knows no header
+// format (package profile does) and no cipher (the kernels do).
+package burst
+
+import (
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/secmem"
+)
+
+// MaxGroups is the most trust groups that a receiver may have.
+const MaxGroups = 64
+
+// maxLinear bounds the memory that chained packets are gathered in.
+const (
+	minLinear = 256 << 10
+	maxLinear = profile.MaxLen + 4096
+)
+
+// secrets is what a worker holds in locked memory.
+type secrets struct {
+	msgs    [kernel.Chunk * 2 * profile.MaxBlocks * 16]byte
+	keys    [kernel.Chunk * 32]byte
+	derived [kernel.Chunk * 32]byte
+	area    [kernel.Chunk * kernel.MaxKeyBytes]byte
+	scratch [kernel.ScratchBytes]byte
+}
+
+// Worker is the scratch of one thread: nothing is allocated while bursts run.
+// One goroutine at a time.
+type Worker struct {
+	reader  *keys.Reader
+	sec     *secrets
+	linear  []byte // locked; grows when chained packets come
+	linearN int    // octets of linear in use by this chunk
+
+	used struct{ keys, area, scratch, linear int } // to be wiped
+
+	n     int // lanes in use
+	lanes [kernel.Chunk]profile.Lane
+	place [kernel.Chunk]place
+	order [kernel.Chunk]uint8
+	uniq  [kernel.Chunk]uint8 // lane that slot i's key is derived for
+	slot  [kernel.Chunk]uint8 // slot of lane i
+	table [2 * kernel.Chunk]uint8
+	jobs  [kernel.Chunk]kernel.Job
+	aad   [kernel.Chunk][profile.MaxAAD]byte
+	hdr   profile.Header
+	snaps [MaxGroups]*keys.Snapshot
+	tmp   [kernel.Chunk]profile.Desc // a proxy's sealing side
+	orig  [kernel.Chunk]*profile.Desc
+}
+
+// place says where the octets of a lane are.
+type place struct {
+	src   unsafe.Pointer // payload to read
+	body  unsafe.Pointer // payload to write
+	tag   unsafe.Pointer
+	copy  unsafe.Pointer // of the ciphertext, for a second try
+	chain bool           // all of it is in linear memory; scatter at the end
+}
+
+// NewWorker allocates a worker.
+func NewWorker() (*Worker, error) {
+	s, err := secmem.New[secrets]()
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{sec: s, reader: keys.NewReader()}, nil
+}
+
+// Close wipes the worker and gives its memory back.
+func (w *Worker) Close() {
+	w.reader.Close()
+	secmem.Delete(w.sec)
+	w.sec = nil
+	if w.linear != nil {
+		secmem.Free(w.linear)
+		w.linear = nil
+	}
+}
+
+func (w *Worker) enter() { w.reader.Enter() }
+
+// leave wipes what the burst left in scratch, and says that it has ended.
+// Deferred, so that a panic leaves nothing behind either.
+func (w *Worker) leave() {
+	s := w.sec
+	secmem.Wipe(s.keys[:w.used.keys])
+	secmem.Wipe(s.derived[:w.used.keys])
+	secmem.Wipe(s.area[:w.used.area])
+	secmem.Wipe(s.scratch[:w.used.scratch])
+	if w.used.linear != 0 {
+		secmem.Wipe(w.linear[:w.used.linear])
+	}
+	w.used.keys, w.used.area, w.used.scratch, w.used.linear = 0, 0, 0, 0
+	w.n, w.linearN = 0, 0
+	w.reader.Leave()
+}
+
+// reserve returns n octets of linear memory, or nil if this chunk has no room
+// for them; then the chunk ends here, and the next one has.
+func (w *Worker) reserve(n int) (unsafe.Pointer, error) {
+	n = (n + 63) &^ 63
+	if w.linearN+n > len(w.linear) {
+		if w.linearN != 0 {
+			return nil, nil
+		}
+		size := max(minLinear, n)
+		b, err := secmem.Alloc(size)
+		if err != nil {
+			return nil, err
+		}
+		if w.linear != nil {
+			secmem.Free(w.linear)
+			w.used.linear = 0
+		}
+		w.linear = b
+	}
+	p := unsafe.Pointer(&w.linear[w.linearN])
+	w.linearN += n
+	w.used.linear = max(w.used.linear, w.linearN)
+	return p, nil
+}
+
+func (w *Worker) use(be *kernel.Backend, nkeys, keyLen, njobs int) {
+	w.used.keys = max(w.used.keys, nkeys*keyLen)
+	w.used.area = max(w.used.area, (nkeys+3)&^3*be.KeyBytes)
+	w.used.scratch = max(w.used.scratch, be.Used(max(njobs, 2*nkeys)))
+}
+
+func add(p unsafe.Pointer, n uint32) unsafe.Pointer { return unsafe.Add(p, uintptr(n)) }
+
+func octets(p unsafe.Pointer, n uint32) []byte { return unsafe.Slice((*byte)(p), n) }
+
+// overlap reports whether two stretches of memory share an octet.
+func overlap(a unsafe.Pointer, an uint32, b unsafe.Pointer, bn uint32) bool {
+	return uintptr(a) < uintptr(b)+uintptr(bn) && uintptr(b) < uintptr(a)+uintptr(an)
+}

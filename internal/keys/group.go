@@ -1,0 +1,409 @@
+package keys
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"libeesp/internal/generic"
+	"libeesp/internal/hkdf"
+	"libeesp/internal/kernel"
+	"libeesp/internal/secmem"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// Combiner names how root keys become a master key.
+type Combiner uint8
+
+// The combiners of formats.md, section 1.3.
+const (
+	HKDF Combiner = iota // HKDF-SHA-256 over the present values and names
+	XOR                  // the draft's own example
+)
+
+// Generations of a ring, as selectors: 0 is "level not present".
+const (
+	Pre = 1 + iota
+	Current
+	Next
+)
+
+// Select builds the index of a master key from one generation per level.
+func Select(zone, user, task int) int { return zone | user<<2 | task<<4 }
+
+// Level is the public part of one ring in a snapshot.
+type Level struct {
+	Present bool
+	HasPre  bool
+	IDLen   uint8
+	Index   [3]uint8 // low octets, in the order pre, current, next
+	ID      [wire.MaxRootKeyID]byte
+	option  [wire.MaxOption]byte // the option that names the current key
+	optLen  uint8
+}
+
+// Option returns the Master Key Option that names the level's current key.
+func (l *Level) Option() []byte { return l.option[:l.optLen] }
+
+// Match returns the generation that a packet's option names, or 0.
+func (l *Level) Match(index uint8, id []byte) int {
+	if !l.Present || len(id) != int(l.IDLen) || string(id) != string(l.ID[:l.IDLen]) {
+		return 0
+	}
+	switch index { // current first: a ring without pre carries it twice
+	case l.Index[1]:
+		return Current
+	case l.Index[2]:
+		return Next
+	case l.Index[0]:
+		return Pre
+	}
+	return 0
+}
+
+// masters is every master key of a snapshot, by Select's index.
+type masters [64]kernel.Master
+
+// Snapshot is an immutable view of a group's keys. Between Reader.Enter and
+// Reader.Leave it may be used freely; after that its keys may be gone.
+type Snapshot struct {
+	Level    [wire.Levels]Level
+	Default  uint8 // bit l: level l belongs to packets without options
+	KeyLen   int
+	Sequence uint64 // differs between snapshots of one group
+	valid    uint64
+	m        *masters
+}
+
+// Master returns the master key of a selection, or nil if there is none.
+func (s *Snapshot) Master(sel int) *kernel.Master {
+	if s.valid>>sel&1 == 0 {
+		return nil
+	}
+	return &s.m[sel]
+}
+
+// Of returns the selection in which every level of a bit set has the given
+// generation.
+func Of(levels uint8, generation int) int {
+	sel := 0
+	for l := 0; l < wire.Levels; l++ {
+		if levels>>l&1 != 0 {
+			sel |= generation << (2 * l)
+		}
+	}
+	return sel
+}
+
+// Group is a trust group: root-key rings, and the master keys made of them.
+// All methods may be called at any time by any goroutine.
+type Group struct {
+	keyLen   int
+	combiner Combiner
+
+	mu       sync.Mutex
+	rings    [wire.Levels]*RootKey
+	defaults uint8
+	sequence uint64
+	users    int
+	closed   bool
+
+	snap atomic.Pointer[Snapshot]
+}
+
+// NewGroup makes a group without root keys; keyLen is that of its data keys,
+// 16 or 32 octets.
+func NewGroup(keyLen int, c Combiner) (*Group, error) {
+	if keyLen != 16 && keyLen != 32 {
+		return nil, fmt.Errorf("%w: AEAD key length %d", status.ErrArgument, keyLen)
+	}
+	if c > XOR {
+		return nil, fmt.Errorf("%w: combiner %d", status.ErrArgument, c)
+	}
+	g := &Group{keyLen: keyLen, combiner: c, users: 1}
+	g.snap.Store(&Snapshot{KeyLen: keyLen})
+	return g, nil
+}
+
+// Snapshot returns the keys in force. Call it between Enter and Leave.
+func (g *Group) Snapshot() *Snapshot { return g.snap.Load() }
+
+// KeyLen is the length of the group's data keys in octets.
+func (g *Group) KeyLen() int { return g.keyLen }
+
+// Retain and Release count the group's users; the last one wipes its keys.
+func (g *Group) Retain() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+	}
+	g.users++
+	return nil
+}
+
+// Release ends one use.
+func (g *Group) Release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	if g.users--; g.users > 0 {
+		return
+	}
+	g.closed = true
+	old := g.snap.Swap(&Snapshot{KeyLen: g.keyLen})
+	Retire(old.wipe)
+	for l, k := range g.rings {
+		if k != nil {
+			k.Free()
+			g.rings[l] = nil
+		}
+	}
+}
+
+func (s *Snapshot) wipe() {
+	if s.m != nil {
+		secmem.Delete(s.m)
+	}
+}
+
+func checkLevel(level int) error {
+	if level < 0 || level >= wire.Levels {
+		return fmt.Errorf("%w: level %d", status.ErrArgument, level)
+	}
+	return nil
+}
+
+// Set puts a root key at a level, in place of one that is there; the group
+// owns it if there is no error. A level that is new joins the default levels.
+func (g *Group) Set(level int, k *RootKey) error {
+	if err := checkLevel(level); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+	}
+	d := g.defaults
+	if g.rings[level] == nil {
+		d |= 1 << level
+	}
+	return g.replace(level, k, d)
+}
+
+// replace publishes the group with another ring at one level.
+func (g *Group) replace(level int, k *RootKey, defaults uint8) error {
+	rings := g.rings
+	old := rings[level]
+	rings[level] = k
+	if err := g.publish(rings, defaults); err != nil {
+		return err
+	}
+	if old != nil {
+		old.Free() // readers use the masters, never the rings
+	}
+	return nil
+}
+
+// Rotate makes a new next key; old next becomes current, old current pre, and
+// old pre is wiped. value nil asks for a random one.
+func (g *Group) Rotate(level int, index uint64, value *[32]byte) error {
+	if err := checkLevel(level); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.rings[level]
+	if old == nil {
+		return fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
+	}
+	k, err := old.Rotated(index, value)
+	if err != nil {
+		return err
+	}
+	if err := g.replace(level, k, g.defaults); err != nil {
+		k.Free()
+		return err
+	}
+	return nil
+}
+
+// Remove takes a level's root key out of the group and wipes it.
+func (g *Group) Remove(level int) error {
+	if err := checkLevel(level); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.rings[level] == nil {
+		return fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
+	}
+	return g.replace(level, nil, g.defaults&^(1<<level))
+}
+
+// SetDefault says which levels packets without Master Key Options use.
+func (g *Group) SetDefault(levels uint8) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for l := range g.rings {
+		if levels>>l&1 != 0 && g.rings[l] == nil {
+			return fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, l)
+		}
+	}
+	if levels>>wire.Levels != 0 {
+		return fmt.Errorf("%w: levels %#x", status.ErrArgument, levels)
+	}
+	return g.publish(g.rings, levels)
+}
+
+// With calls f with the root key of a level, which f must not keep.
+func (g *Group) With(level int, f func(*RootKey) error) error {
+	if err := checkLevel(level); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.rings[level] == nil {
+		return fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
+	}
+	return f(g.rings[level])
+}
+
+// publish makes the snapshot of rings and puts it in force; g.mu is held.
+// On error nothing has changed.
+func (g *Group) publish(rings [wire.Levels]*RootKey, defaults uint8) error {
+	g.sequence++
+	s := &Snapshot{Default: defaults, KeyLen: g.keyLen, Sequence: g.sequence}
+	any := false
+	for l, k := range rings {
+		if k != nil {
+			any = true
+			s.Level[l].fill(l, k)
+		}
+	}
+	if any {
+		m, err := secmem.New[masters]()
+		if err != nil {
+			return err
+		}
+		s.m = m
+		if err := s.combineAll(&rings, g.combiner); err != nil {
+			s.wipe()
+			return err
+		}
+	}
+	g.rings, g.defaults = rings, defaults
+	old := g.snap.Swap(s)
+	Retire(old.wipe)
+	return nil
+}
+
+func (l *Level) fill(level int, k *RootKey) {
+	l.Present = true
+	l.HasPre = k.HasPre()
+	l.IDLen = uint8(copy(l.ID[:], k.ID))
+	for i, x := range k.Index {
+		l.Index[i] = uint8(x)
+	}
+	l.optLen = uint8(len(wire.AppendOption(l.option[:0], level, l.Index[1], k.ID)))
+}
+
+// combiners' scratch: in locked memory, for key material must not stay on the
+// heap.
+type combine struct {
+	ikm     [3 * 32]byte
+	master  [32]byte
+	scratch [kernel.ScratchBytes]byte
+}
+
+// combineAll fills in the master keys of all selections (section 1.3). Where
+// xor refuses every selection of generation current at all levels, the change
+// as a whole is refused; other refused selections are just absent.
+func (s *Snapshot) combineAll(rings *[wire.Levels]*RootKey, c Combiner) error {
+	w, err := secmem.New[combine]()
+	if err != nil {
+		return err
+	}
+	defer secmem.Delete(w)
+	for sel := 1; sel < 64; sel++ {
+		if !s.has(sel) {
+			continue
+		}
+		ok := true
+		switch c {
+		case HKDF:
+			s.hkdf(w, rings, sel)
+		case XOR:
+			ok = xor(w, rings, sel)
+		}
+		if ok {
+			generic.ExpandMaster(&s.m[sel], &w.master, scratchOf(&w.scratch))
+			s.valid |= 1 << sel
+		} else if sameGeneration(sel) {
+			return fmt.Errorf("%w: xor of the levels' values cancels or is zero", status.ErrRootKey)
+		}
+	}
+	return nil
+}
+
+// sameGeneration reports whether all levels of a selection are current.
+func sameGeneration(sel int) bool {
+	for ; sel != 0; sel >>= 2 {
+		if g := sel & 3; g != 0 && g != Current {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Snapshot) has(sel int) bool {
+	for l := range s.Level {
+		if g := sel >> (2 * l) & 3; g != 0 && !s.Level[l].Present {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Snapshot) hkdf(w *combine, rings *[wire.Levels]*RootKey, sel int) {
+	ikm := w.ikm[:0]
+	info := make([]byte, 0, 128)
+	info = append(info, "EESP-SE master"...)
+	for l, k := range rings {
+		g := sel >> (2 * l) & 3
+		if g == 0 {
+			continue
+		}
+		ikm = append(ikm, k.Value[g-1][:]...)
+		info = append(info, 0xE0+byte(l), byte(k.Index[g-1]), byte(len(k.ID)))
+		info = append(info, k.ID...)
+	}
+	hkdf.Key(w.master[:], ikm, nil, info)
+}
+
+func xor(w *combine, rings *[wire.Levels]*RootKey, sel int) bool {
+	clear(w.master[:])
+	same := 0
+	for l, k := range rings {
+		g := sel >> (2 * l) & 3
+		if g == 0 {
+			continue
+		}
+		subtle.XORBytes(w.master[:], w.master[:], k.Value[g-1][:])
+		for m := 0; m < l; m++ {
+			if h := sel >> (2 * m) & 3; h != 0 {
+				same |= subtle.ConstantTimeCompare(k.Value[g-1][:], rings[m].Value[h-1][:])
+			}
+		}
+	}
+	var or byte
+	for _, b := range w.master {
+		or |= b
+	}
+	return same == 0 && or != 0
+}

@@ -1,0 +1,89 @@
+"""Published known answers for the building blocks."""
+
+import unittest
+
+from stateless.primitives import cmac, gcm_open, gcm_seal, hkdf_sha256
+
+unhex = bytes.fromhex
+
+
+class CmacTest(unittest.TestCase):
+    MESSAGE = unhex(
+        "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+        "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
+    )
+
+    def test_aes_256_sp800_38b(self) -> None:
+        key = unhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+        for size, want in (
+            (0, "028962f61b7bf89efc6b551f4667d983"),
+            (16, "28a7023f452e8f82bd4bf28d8c37c35c"),
+            (40, "aaf3d8f1de5640c232f5b169b9c911e6"),
+            (64, "e1992190549f6ed5696a2c056c315410"),
+        ):
+            self.assertEqual(cmac(key, self.MESSAGE[:size]).hex(), want)
+
+    def test_aes_128_rfc4493(self) -> None:
+        key = unhex("2b7e151628aed2a6abf7158809cf4f3c")
+        for size, want in (
+            (0, "bb1d6929e95937287fa37d129b756746"),
+            (16, "070a16b46b4d4144f79bdd9dd04a287c"),
+            (40, "dfa66747de9ae63030ca32611497c827"),
+            (64, "51f0bebf7e3b9d92fc49741779363cfe"),
+        ):
+            self.assertEqual(cmac(key, self.MESSAGE[:size]).hex(), want)
+
+    def test_counter_mode_as_psp_has_it(self) -> None:
+        """Google's published derivation: the same PRF and counter mode, with PSP's own fields."""
+        device = unhex("563952565d3a78ae773ec1b779f2f2d99f4a7f53a6fbb9b07d5b71f39364d739")
+        short = cmac(device, unhex("00000001" "50763000" "9a345678" "00000080"))
+        self.assertEqual(short.hex(), "3946da2554eae46ad1ef77a64372edc4")
+        long = b"".join(cmac(device, unhex(f"0000000{i}" "50763100" "9a345678" "00000100")) for i in (1, 2))
+        self.assertEqual(long.hex(), "fa00f609df6020289a1c93d6027081a637ad45b24a5576b36e6f49dd43114d80")
+
+
+class HkdfTest(unittest.TestCase):
+    def test_rfc5869_case_1(self) -> None:
+        okm = hkdf_sha256(b"\x0b" * 22, bytes(range(13)), bytes(range(0xF0, 0xFA)), 42)
+        self.assertEqual(
+            okm.hex(),
+            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+        )
+
+    def test_rfc5869_case_2(self) -> None:
+        okm = hkdf_sha256(bytes(range(0x50)), bytes(range(0x60, 0xB0)), bytes(range(0xB0, 0x100)), 82)
+        self.assertEqual(
+            okm.hex(),
+            "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09"
+            "da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
+        )
+
+    def test_rfc5869_case_3_without_salt(self) -> None:
+        okm = hkdf_sha256(b"\x0b" * 22, b"", b"", 42)
+        self.assertEqual(
+            okm.hex(),
+            "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
+        )
+
+
+class GcmTest(unittest.TestCase):
+    """Test cases 4 and 16 of the GCM specification."""
+
+    PLAINTEXT = unhex(
+        "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+        "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39"
+    )
+    AAD = unhex("feedfacedeadbeeffeedfacedeadbeefabaddad2")
+    NONCE = unhex("cafebabefacedbaddecaf888")
+
+    def test_known_answers(self) -> None:
+        key = unhex("feffe9928665731c6d6a8f9467308308")
+        for aes, icv in ((key, "5bc94fbc3221a5db94fae95ae7121a47"), (key * 2, "76fc6ece0f4e1768cddf8853bb2d551b")):
+            sealed = gcm_seal(aes, self.NONCE, self.AAD, self.PLAINTEXT)
+            self.assertEqual(sealed[-16:].hex(), icv)
+            self.assertEqual(gcm_open(aes, self.NONCE, self.AAD, sealed), self.PLAINTEXT)
+            self.assertIsNone(gcm_open(aes, self.NONCE, self.AAD + b"\x00", sealed))
+
+
+if __name__ == "__main__":
+    unittest.main()
