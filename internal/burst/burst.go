@@ -336,3 +336,17 @@ func (w *Worker) opened(l *profile.Lane, at *place, ok bool) bool {
 	}
 	return true
 }
+
+// HeaderLen is the length of the header that a sender writes at present.
+func (w *Worker) HeaderLen(s *Sender) int {
+	w.enter()
+	defer w.leave()
+	var snap *keys.Snapshot
+	if s.Group != nil {
+		snap = s.Group.Snapshot()
+	}
+	if s.Sealing.Begin(&w.hdr, snap) != status.OK {
+		return 0
+	}
+	return w.hdr.Len()
+}

@@ -337,7 +337,9 @@ func (s *Snapshot) combineAll(rings *[wire.Levels]*RootKey, c Combiner) error {
 		ok := true
 		switch c {
 		case HKDF:
-			s.hkdf(w, rings, sel)
+			if err := s.hkdf(w, rings, sel); err != nil {
+				return err
+			}
 		case XOR:
 			ok = xor(w, rings, sel)
 		}
@@ -370,7 +372,7 @@ func (s *Snapshot) has(sel int) bool {
 	return true
 }
 
-func (s *Snapshot) hkdf(w *combine, rings *[wire.Levels]*RootKey, sel int) {
+func (s *Snapshot) hkdf(w *combine, rings *[wire.Levels]*RootKey, sel int) error {
 	ikm := w.ikm[:0]
 	info := make([]byte, 0, 128)
 	info = append(info, "EESP-SE master"...)
@@ -383,7 +385,7 @@ func (s *Snapshot) hkdf(w *combine, rings *[wire.Levels]*RootKey, sel int) {
 		info = append(info, 0xE0+byte(l), byte(k.Index[g-1]), byte(len(k.ID)))
 		info = append(info, k.ID...)
 	}
-	hkdf.Key(w.master[:], ikm, nil, info)
+	return hkdf.Key(w.master[:], ikm, nil, info)
 }
 
 func xor(w *combine, rings *[wire.Levels]*RootKey, sel int) bool {

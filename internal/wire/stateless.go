@@ -200,3 +200,19 @@ func StatelessNonce(n *[12]byte, v uint8, id, tsc uint64) {
 	binary.BigEndian.PutUint32(n[:], salt)
 	binary.BigEndian.PutUint64(n[4:], tsc)
 }
+
+// ValidOptions reports whether o is a row of Master Key Options and nothing else.
+func ValidOptions(o []byte) bool {
+	var h Stateless
+	if h.parseOptions(o) != status.OK {
+		return false
+	}
+	var b [Levels * MaxOption]byte
+	at := b[:0]
+	for l := range h.RootID {
+		if h.Present>>l&1 != 0 {
+			at = AppendOption(at, l, h.Index[l], h.RootID[l])
+		}
+	}
+	return string(at) == string(o)
+}

@@ -1,0 +1,35 @@
+package eesp
+
+import (
+	"libeesp/internal/asm"
+	"libeesp/internal/kernel"
+)
+
+type backend = kernel.Backend
+
+// Backends returns the names of all backends, the fastest first.
+func Backends() []string { return asm.Names() }
+
+// BackendSupported reports whether this machine can run a backend.
+func BackendSupported(name string) bool { return asm.Supported(name) }
+
+// Backend returns the name of the backend in force. The first use chooses: the
+// one that the environment variable EESP_BACKEND names, else the fastest.
+func Backend() (string, error) {
+	b, err := asm.Selected()
+	if err != nil {
+		return "", err
+	}
+	return b.Name, nil
+}
+
+// SelectBackend puts a backend in force for objects made from now on; "auto"
+// is the fastest. One that this machine cannot run is ErrBackend.
+func SelectBackend(name string) error {
+	_, err := asm.Select(name)
+	return err
+}
+
+// SelfTest runs the known-answer tests of every backend that this machine can
+// run. The one in force was tested before its first use anyway.
+func SelfTest() error { return asm.SelfTestAll() }

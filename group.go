@@ -1,0 +1,227 @@
+package eesp
+
+import (
+	"fmt"
+
+	"libeesp/internal/asm"
+	"libeesp/internal/burst"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/secmem"
+	"libeesp/internal/status"
+)
+
+// AEAD is a group's cipher.
+type AEAD uint8
+
+// The ciphers.
+const (
+	AES128GCM AEAD = iota
+	AES256GCM
+)
+
+// Combiner is how a group makes its master key from root keys.
+type Combiner = keys.Combiner
+
+// The combiners.
+const (
+	CombinerHKDF = keys.HKDF // HKDF-SHA-256 over values and names
+	CombinerXOR  = keys.XOR  // the draft's example
+)
+
+// Level is a level of root keys.
+type Level int
+
+// The levels, in the order in which they are combined.
+const (
+	Zone Level = iota
+	User
+	Task
+)
+
+// Levels is a set of levels: 1<<Zone | 1<<User | 1<<Task.
+type Levels uint8
+
+// Set returns the set of the levels given.
+func Set(levels ...Level) (s Levels) {
+	for _, l := range levels {
+		s |= 1 << l
+	}
+	return s
+}
+
+// RootKeyLen is the length of a root key's value in octets.
+const RootKeyLen = keys.ValueLen
+
+// GroupConfig describes a trust group. The zero value is AES-128-GCM, HKDF.
+type GroupConfig struct {
+	AEAD     AEAD
+	Combiner Combiner
+}
+
+// Group is a trust group: root keys, each a ring of previous, current and next.
+type Group struct {
+	g  *keys.Group
+	be *backend
+}
+
+// NewGroup makes a group without root keys.
+func NewGroup(c GroupConfig) (*Group, error) {
+	if c.AEAD > AES256GCM {
+		return nil, fmt.Errorf("%w: AEAD %d", status.ErrArgument, c.AEAD)
+	}
+	be, err := asm.Selected()
+	if err != nil {
+		return nil, err
+	}
+	g, err := keys.NewGroup(16<<c.AEAD, c.Combiner)
+	if err != nil {
+		return nil, err
+	}
+	return &Group{g, be}, nil
+}
+
+// Close gives the group up. Its keys are wiped when the last sender and
+// receiver made of it are closed too.
+func (g *Group) Close() { g.g.Release() }
+
+// SetRootKeyDER puts a root key at a level from its DER form (RootKeyStruct of
+// the draft), in place of one that is there.
+func (g *Group) SetRootKeyDER(l Level, der []byte) error {
+	k, err := keys.ParseRootKey(der)
+	return g.set(l, k, err)
+}
+
+// SetRootKey puts a root key at a level; index and value are in the order
+// previous, current, next. A ring without previous key repeats the current one.
+func (g *Group) SetRootKey(l Level, id []byte, index [3]uint64, value *[3][RootKeyLen]byte) error {
+	k, err := keys.NewRootKey(id, index, value)
+	return g.set(l, k, err)
+}
+
+// GenerateRootKey puts a random root key at a level, with indices 1, 1, 2.
+func (g *Group) GenerateRootKey(l Level, id []byte) error {
+	k, err := keys.GenerateRootKey(id)
+	return g.set(l, k, err)
+}
+
+func (g *Group) set(l Level, k *keys.RootKey, err error) error {
+	if err != nil {
+		return err
+	}
+	if err := g.g.Set(int(l), k); err != nil {
+		k.Free()
+		return err
+	}
+	return nil
+}
+
+// WriteRootKeyDER writes the DER form of a level's root key, which is secret,
+// to dst and returns its length; ErrRoom if it does not fit, with the length
+// that it needs.
+func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
+	err = g.g.With(int(l), func(k *keys.RootKey) error {
+		b, err := secmem.Alloc(keys.DERLen)
+		if err != nil {
+			return err
+		}
+		defer secmem.Free(b)
+		if n, err = k.MarshalDER(b); err != nil {
+			return err
+		}
+		if n > len(dst) {
+			return fmt.Errorf("%w: the root key takes %d octets", status.ErrRoom, n)
+		}
+		copy(dst, b[:n])
+		return nil
+	})
+	return n, err
+}
+
+// Rotate gives a level a new next key; next becomes current, current becomes
+// previous, and previous is wiped when the last burst that may use it has
+// ended. A nil value asks for a random one.
+func (g *Group) Rotate(l Level, index uint64, value *[RootKeyLen]byte) error {
+	return g.g.Rotate(int(l), index, value)
+}
+
+// RemoveRootKey takes a level's root key away.
+func (g *Group) RemoveRootKey(l Level) error { return g.g.Remove(int(l)) }
+
+// SetDefaultLevels says which levels packets without Master Key Options use.
+func (g *Group) SetDefaultLevels(s Levels) error { return g.g.SetDefault(uint8(s)) }
+
+// RootKeyInfo is the public part of a root key.
+type RootKeyInfo struct {
+	ID          []byte
+	Index       [3]uint64 // previous, current, next
+	HasPrevious bool      // false: the previous key is the current one
+}
+
+// RootKeyInfo tells the public part of a level's root key.
+func (g *Group) RootKeyInfo(l Level) (RootKeyInfo, error) {
+	var i RootKeyInfo
+	err := g.g.With(int(l), func(k *keys.RootKey) error {
+		i = RootKeyInfo{append([]byte(nil), k.ID...), k.Index, k.HasPre()}
+		return nil
+	})
+	return i, err
+}
+
+// Generation names one key of each ring.
+type Generation uint8
+
+// The generations.
+const (
+	Current Generation = iota
+	Previous
+	Next
+)
+
+// Context is what a data key depends on besides root keys. Its Levels are a
+// set; 0 means the group's default levels.
+type Context = burst.Context
+
+// Addr holds a source and a destination address of 16 octets each; an IPv4
+// address is ::ffff:a.b.c.d (netip.Addr.As16).
+type Addr = profile.Addr
+
+// DataKey is the key of one context, for those who must not hold root keys.
+// It is secret.
+type DataKey = burst.DataKey
+
+// KeyLen is the length of the group's data keys in octets.
+func (g *Group) KeyLen() int { return g.g.KeyLen() }
+
+// DeriveKeys writes the data keys of contexts to out, which has exactly
+// KeyLen octets for each. On error out is all zero.
+func (g *Group) DeriveKeys(contexts []Context, out []byte) error {
+	w, err := getWorker()
+	if err != nil {
+		return err
+	}
+	defer putWorker(w)
+	return asError(w.w.Derive(g.be, g.g, contexts, out))
+}
+
+// ExportDataKey derives the data key of a context. With options, packets
+// sealed with it carry the Master Key Options that name the root keys.
+func (g *Group) ExportDataKey(c Context, options bool) (*DataKey, error) {
+	w, err := getWorker()
+	if err != nil {
+		return nil, err
+	}
+	defer putWorker(w)
+	k := new(DataKey)
+	return k, asError(w.w.Export(g.be, g.g, &c, options, k))
+}
+
+// Engine is for this module's C library.
+func (g *Group) Engine() (*keys.Group, *backend) { return g.g, g.be }
+
+func asError(c Status) error {
+	if c == OK {
+		return nil
+	}
+	return c
+}

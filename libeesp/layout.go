@@ -1,0 +1,121 @@
+package main
+
+/*
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"unsafe"
+
+	eesp "libeesp"
+	"libeesp/internal/burst"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+)
+
+// The header's view and Go's must be the same: what follows does not compile
+// where a size, an offset or a number differs.
+
+var (
+	cp C.eesp_pkt
+	gp profile.Desc
+	cc C.eesp_context
+	gc burst.Context
+	ck C.eesp_data_key
+	gk burst.DataKey
+	ci C.eesp_iov
+	gi profile.IOV
+)
+
+// same is an array that has exactly one length for which index 0 is its last.
+var same = [1]struct{}{}
+
+var (
+	_ = same[unsafe.Sizeof(cp)-unsafe.Sizeof(gp)]
+	_ = same[unsafe.Offsetof(cp.data)-unsafe.Offsetof(gp.Data)]
+	_ = same[unsafe.Offsetof(cp.len)-unsafe.Offsetof(gp.Len)]
+	_ = same[unsafe.Offsetof(cp.headroom)-unsafe.Offsetof(gp.Headroom)]
+	_ = same[unsafe.Offsetof(cp.tailroom)-unsafe.Offsetof(gp.Tailroom)]
+	_ = same[unsafe.Offsetof(cp.coffset)-unsafe.Offsetof(gp.COffset)]
+	_ = same[unsafe.Offsetof(cp.ioffset)-unsafe.Offsetof(gp.IOffset)]
+	_ = same[unsafe.Offsetof(cp.iov_count)-unsafe.Offsetof(gp.IOVCount)]
+	_ = same[unsafe.Offsetof(cp.iov)-unsafe.Offsetof(gp.IOV)]
+	_ = same[unsafe.Offsetof(cp.dst)-unsafe.Offsetof(gp.Dst)]
+	_ = same[unsafe.Offsetof(cp.dst_size)-unsafe.Offsetof(gp.DstSize)]
+	_ = same[unsafe.Offsetof(cp.status)-unsafe.Offsetof(gp.Status)]
+	_ = same[unsafe.Offsetof(cp.out)-unsafe.Offsetof(gp.Out)]
+	_ = same[unsafe.Offsetof(cp.out_len)-unsafe.Offsetof(gp.OutLen)]
+	_ = same[unsafe.Offsetof(cp.flags)-unsafe.Offsetof(gp.Flags)]
+	_ = same[unsafe.Offsetof(cp.addr)-unsafe.Offsetof(gp.Src)]
+	_ = same[unsafe.Offsetof(cp.addr)+16-unsafe.Offsetof(gp.DstIP)]
+	_ = same[unsafe.Offsetof(cp.id)-unsafe.Offsetof(gp.ID)]
+	_ = same[unsafe.Offsetof(cp.tsc)-unsafe.Offsetof(gp.TSC)]
+	_ = same[unsafe.Offsetof(cp.out_addr)-unsafe.Offsetof(gp.OutAddr)]
+	_ = same[unsafe.Offsetof(cp.user)-unsafe.Offsetof(gp.User)]
+
+	_ = same[unsafe.Sizeof(cc)-unsafe.Sizeof(gc)]
+	_ = same[unsafe.Offsetof(cc.epoch)-unsafe.Offsetof(gc.Epoch)]
+	_ = same[unsafe.Offsetof(cc.v)-unsafe.Offsetof(gc.V)]
+	_ = same[unsafe.Offsetof(cc.levels)-unsafe.Offsetof(gc.Levels)]
+	_ = same[unsafe.Offsetof(cc.generation)-unsafe.Offsetof(gc.Generation)]
+	_ = same[unsafe.Offsetof(cc.addr)-unsafe.Offsetof(gc.Addr)]
+
+	_ = same[unsafe.Sizeof(ck)-unsafe.Sizeof(gk)]
+	_ = same[unsafe.Offsetof(ck.epoch)-unsafe.Offsetof(gk.Epoch)]
+	_ = same[unsafe.Offsetof(ck.v)-unsafe.Offsetof(gk.V)]
+	_ = same[unsafe.Offsetof(ck.key_len)-unsafe.Offsetof(gk.KeyLen)]
+	_ = same[unsafe.Offsetof(ck.options_len)-unsafe.Offsetof(gk.OptionsLen)]
+	_ = same[unsafe.Offsetof(ck.addr)-unsafe.Offsetof(gk.Addr)]
+	_ = same[unsafe.Offsetof(ck.key)-unsafe.Offsetof(gk.Key)]
+	_ = same[unsafe.Offsetof(ck.options)-unsafe.Offsetof(gk.Options)]
+
+	_ = same[unsafe.Sizeof(ci)-unsafe.Sizeof(gi)]
+	_ = same[unsafe.Offsetof(ci.len)-unsafe.Offsetof(gi.Len)]
+
+	_ = same[C.EESP_OK-int(status.OK)]
+	_ = same[C.EESP_ERR_ARGUMENT-int(status.ErrArgument)]
+	_ = same[C.EESP_ERR_AUTH-int(status.ErrAuth)]
+	_ = same[C.EESP_ERR_REPLAY-int(status.ErrReplay)]
+	_ = same[C.EESP_ERR_NO_KEY-int(status.ErrNoKey)]
+	_ = same[C.EESP_ERR_SHORT-int(status.ErrShort)]
+	_ = same[C.EESP_ERR_VERSION-int(status.ErrVersion)]
+	_ = same[C.EESP_ERR_V-int(status.ErrV)]
+	_ = same[C.EESP_ERR_RESERVED-int(status.ErrReserved)]
+	_ = same[C.EESP_ERR_HEADER_LEN-int(status.ErrHeaderLen)]
+	_ = same[C.EESP_ERR_OFFSET-int(status.ErrOffset)]
+	_ = same[C.EESP_ERR_OPTION-int(status.ErrOption)]
+	_ = same[C.EESP_ERR_ROOM-int(status.ErrRoom)]
+	_ = same[C.EESP_ERR_TOO_LONG-int(status.ErrTooLong)]
+	_ = same[C.EESP_ERR_OVERLAP-int(status.ErrOverlap)]
+	_ = same[C.EESP_ERR_EXHAUSTED-int(status.ErrExhausted)]
+	_ = same[C.EESP_ERR_CLOCK-int(status.ErrClock)]
+	_ = same[C.EESP_ERR_STATE-int(status.ErrState)]
+	_ = same[C.EESP_ERR_REFLECTED-int(status.ErrReflected)]
+	_ = same[C.EESP_ERR_CONTEXT-int(status.ErrContext)]
+	_ = same[C.EESP_ERR_FORKED-int(status.ErrForked)]
+	_ = same[C.EESP_ERR_SELF_TEST-int(status.ErrSelfTest)]
+	_ = same[C.EESP_ERR_BACKEND-int(status.ErrBackend)]
+	_ = same[C.EESP_ERR_MEMORY-int(status.ErrMemory)]
+	_ = same[C.EESP_ERR_ROOT_KEY-int(status.ErrRootKey)]
+	_ = same[C.EESP_ERR_EXISTS-int(status.ErrExists)]
+	_ = same[C.EESP_ERR_NOT_FOUND-int(status.ErrNotFound)]
+	_ = same[C.EESP_ERR_UNSUPPORTED-int(status.ErrUnsupported)]
+	_ = same[C.EESP_ERR_INTERNAL-int(status.ErrInternal)]
+	_ = same[C.EESP_ERR_SEGMENTS-int(status.ErrSegments)]
+	_ = same[C.EESP_STATUS_COUNT-int(status.Count)]
+
+	_ = same[C.EESP_ICV_LEN-eesp.ICVLen]
+	_ = same[C.EESP_MAX_HEADER-eesp.MaxHeader]
+	_ = same[C.EESP_MAX_LEN-eesp.MaxLen]
+	_ = same[C.EESP_MAX_GROUPS-eesp.MaxGroups]
+	_ = same[C.EESP_ROOT_KEY_LEN-eesp.RootKeyLen]
+	_ = same[C.EESP_LEVEL_TASK-int(eesp.Task)]
+	_ = same[C.EESP_COUNTER_EXPLICIT-int(eesp.CounterExplicit)]
+	_ = same[C.EESP_COUNTER_RESERVED-int(eesp.CounterReserved)]
+	_ = same[C.EESP_AEAD_AES_256_GCM-int(eesp.AES256GCM)]
+	_ = same[C.EESP_COMBINER_XOR-int(eesp.CombinerXOR)]
+	_ = same[C.EESP_V_LONG_ID_SRC_DST-eesp.VLongIDSrcDst]
+	_ = same[C.EESP_GENERATION_PREVIOUS-int(eesp.Previous)]
+	_ = same[C.EESP_GENERATION_NEXT-int(eesp.Next)]
+)

@@ -1,0 +1,590 @@
+// Command libeesp is the C ABI: built with -buildmode=c-shared or c-archive it
+// is libeesp.so and libeesp.a. shim.c holds the C functions of include/eesp.h;
+// here are the few that it calls. No logic.
+package main
+
+/*
+#cgo CFLAGS: -I${SRCDIR}/../include -O2 -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden
+#cgo LDFLAGS: -lpthread
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	eesp "libeesp"
+	"libeesp/internal/burst"
+	"libeesp/internal/profile"
+)
+
+func main() {}
+
+func init() {
+	// A collection stalls callers for milliseconds. Bursts allocate nothing,
+	// so that only set-up makes garbage: let it run when there is much of it.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(256 << 20)
+}
+
+// table maps the slots that C handles hold to objects; reading takes no lock.
+type table[T any] struct {
+	mu    sync.Mutex
+	slots atomic.Pointer[[]atomic.Pointer[T]]
+	free  []uint64
+}
+
+func (t *table[T]) put(v *T) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.slots.Load()
+	if n := len(t.free); n > 0 {
+		i := t.free[n-1]
+		t.free = t.free[:n-1]
+		(*old)[i].Store(v)
+		return i
+	}
+	size := 0
+	if old != nil {
+		size = len(*old)
+	}
+	grown := make([]atomic.Pointer[T], max(16, 2*size))
+	for i := range size {
+		grown[i].Store((*old)[i].Load())
+	}
+	for i := len(grown) - 1; i > size; i-- {
+		t.free = append(t.free, uint64(i))
+	}
+	grown[size].Store(v)
+	t.slots.Store(&grown)
+	return uint64(size)
+}
+
+func (t *table[T]) get(i C.uint64_t) *T {
+	s := t.slots.Load()
+	if s == nil || uint64(i) >= uint64(len(*s)) {
+		return nil
+	}
+	return (*s)[i].Load()
+}
+
+func (t *table[T]) drop(i C.uint64_t) *T {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v := t.get(i)
+	if v != nil {
+		(*t.slots.Load())[i].Store(nil)
+		t.free = append(t.free, uint64(i))
+	}
+	return v
+}
+
+type proxy struct {
+	r *eesp.Receiver
+	s *eesp.Sender
+}
+
+var (
+	groups    table[eesp.Group]
+	senders   table[eesp.Sender]
+	receivers table[eesp.Receiver]
+	proxies   table[proxy]
+	workers   table[burst.Worker]
+
+	threads atomic.Int64
+	procsMu sync.Mutex
+)
+
+// report turns an error into a status and a text for eesp_last_error.
+func report(err error, text *C.char) C.int {
+	if err == nil {
+		return C.EESP_OK
+	}
+	b := unsafe.Slice((*byte)(unsafe.Pointer(text)), C.EESP_ERROR_TEXT)
+	n := copy(b[:len(b)-1], err.Error())
+	b[n] = 0
+	var s eesp.Status
+	if errors.As(err, &s) {
+		return C.int(s)
+	}
+	return C.EESP_ERR_INTERNAL
+}
+
+// guard keeps a panic from crossing into C.
+func guard(text *C.char, st *C.int) {
+	if p := recover(); p != nil {
+		*st = report(fmt.Errorf("%w: %v", eesp.ErrInternal, p), text)
+	}
+}
+
+func octets(p *C.uint8_t, n C.size_t) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p)), n) }
+
+var errHandle = fmt.Errorf("%w: handle was freed", eesp.ErrArgument)
+
+var (
+	readyMu sync.Mutex
+	isReady atomic.Bool
+)
+
+//export eespGoReady
+func eespGoReady(env *C.char, text *C.char) (st C.int) {
+	if isReady.Load() {
+		return C.EESP_OK
+	}
+	defer guard(text, &st)
+	return selectBackend(env, false, text)
+}
+
+func selectBackend(name *C.char, force bool, text *C.char) C.int {
+	readyMu.Lock()
+	defer readyMu.Unlock()
+	if isReady.Load() && !force {
+		return C.EESP_OK
+	}
+	n := ""
+	if name != nil {
+		n = C.GoString(name)
+	}
+	if err := eesp.SelectBackend(n); err != nil {
+		return report(err, text)
+	}
+	isReady.Store(true)
+	return C.EESP_OK
+}
+
+//export eespGoBackendSelect
+func eespGoBackendSelect(name *C.char, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	return selectBackend(name, true, text)
+}
+
+var names = sync.OnceValue(func() (n []*C.char) {
+	for _, s := range eesp.Backends() {
+		n = append(n, C.CString(s))
+	}
+	return n
+})
+
+//export eespGoBackendAt
+func eespGoBackendAt(i C.size_t) *C.char {
+	if n := names(); uint64(i) < uint64(len(n)) {
+		return n[i]
+	}
+	return nil
+}
+
+//export eespGoBackendName
+func eespGoBackendName() *C.char {
+	s, err := eesp.Backend()
+	if err != nil {
+		return nil
+	}
+	for i, x := range eesp.Backends() {
+		if x == s {
+			return names()[i]
+		}
+	}
+	return nil
+}
+
+//export eespGoBackendSupported
+func eespGoBackendSupported(name *C.char) C.int {
+	if eesp.BackendSupported(C.GoString(name)) {
+		return 1
+	}
+	return 0
+}
+
+//export eespGoSelfTest
+func eespGoSelfTest(text *C.char) (st C.int) {
+	defer guard(text, &st)
+	return report(eesp.SelfTest(), text)
+}
+
+//export eespGoNothing
+func eespGoNothing() {}
+
+//export eespGoThreadAttach
+func eespGoThreadAttach(worker *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	w, err := burst.NewWorker()
+	if err != nil {
+		return report(err, text)
+	}
+	// More callers than GOMAXPROCS would wait for each other for milliseconds.
+	procsMu.Lock()
+	if n := int(threads.Add(1)) + 1; n > runtime.GOMAXPROCS(0) {
+		runtime.GOMAXPROCS(n)
+	}
+	procsMu.Unlock()
+	*worker = C.uint64_t(workers.put(w) + 1)
+	return C.EESP_OK
+}
+
+//export eespGoThreadDetach
+func eespGoThreadDetach(worker C.uint64_t) {
+	defer func() { recover() }()
+	if w := workers.drop(worker - 1); w != nil {
+		w.Close()
+		threads.Add(-1)
+	}
+}
+
+//export eespGoGroupNew
+func eespGoGroupNew(aead, combiner C.uint32_t, slot *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	if aead > 255 || combiner > 255 {
+		return report(fmt.Errorf("%w: aead %d, combiner %d", eesp.ErrArgument, aead, combiner), text)
+	}
+	g, err := eesp.NewGroup(eesp.GroupConfig{AEAD: eesp.AEAD(aead), Combiner: eesp.Combiner(combiner)})
+	if err != nil {
+		return report(err, text)
+	}
+	*slot = C.uint64_t(groups.put(g))
+	return C.EESP_OK
+}
+
+//export eespGoGroupFree
+func eespGoGroupFree(slot C.uint64_t) {
+	defer func() { recover() }()
+	if g := groups.drop(slot); g != nil {
+		g.Close()
+	}
+}
+
+// withGroup runs f on the group in a slot.
+func withGroup(slot C.uint64_t, text *C.char, f func(g *eesp.Group) error) (st C.int) {
+	defer guard(text, &st)
+	g := groups.get(slot)
+	if g == nil {
+		return report(errHandle, text)
+	}
+	return report(f(g), text)
+}
+
+//export eespGoGroupSetDER
+func eespGoGroupSetDER(slot C.uint64_t, level C.int, der *C.uint8_t, n C.size_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error { return g.SetRootKeyDER(eesp.Level(level), octets(der, n)) })
+}
+
+//export eespGoGroupSetKey
+func eespGoGroupSetKey(slot C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, index *C.uint64_t, value *C.uint8_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		return g.SetRootKey(eesp.Level(level), octets(id, n), *(*[3]uint64)(unsafe.Pointer(index)),
+			(*[3][eesp.RootKeyLen]byte)(unsafe.Pointer(value)))
+	})
+}
+
+//export eespGoGroupGenerate
+func eespGoGroupGenerate(slot C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		return g.GenerateRootKey(eesp.Level(level), octets(id, n))
+	})
+}
+
+//export eespGoGroupGetDER
+func eespGoGroupGetDER(slot C.uint64_t, level C.int, der *C.uint8_t, n *C.size_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		var room []byte
+		if der != nil {
+			room = octets(der, *n)
+		}
+		k, err := g.WriteRootKeyDER(room, eesp.Level(level))
+		if err == nil || errors.Is(err, eesp.ErrRoom) {
+			*n = C.size_t(k)
+		}
+		return err
+	})
+}
+
+//export eespGoGroupRotate
+func eespGoGroupRotate(slot C.uint64_t, level C.int, index C.uint64_t, value *C.uint8_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		return g.Rotate(eesp.Level(level), uint64(index), (*[eesp.RootKeyLen]byte)(unsafe.Pointer(value)))
+	})
+}
+
+//export eespGoGroupRemove
+func eespGoGroupRemove(slot C.uint64_t, level C.int, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error { return g.RemoveRootKey(eesp.Level(level)) })
+}
+
+//export eespGoGroupDefault
+func eespGoGroupDefault(slot C.uint64_t, levels C.uint, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		if levels > 255 {
+			return fmt.Errorf("%w: levels %#x", eesp.ErrArgument, levels)
+		}
+		return g.SetDefaultLevels(eesp.Levels(levels))
+	})
+}
+
+//export eespGoGroupInfo
+func eespGoGroupInfo(slot C.uint64_t, level C.int, info *C.eesp_root_key_info, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		i, err := g.RootKeyInfo(eesp.Level(level))
+		if err != nil {
+			return err
+		}
+		*info = C.eesp_root_key_info{}
+		for k, x := range i.Index {
+			info.index[k] = C.uint64_t(x)
+		}
+		info.id_len = C.uint32_t(copy(octets(&info.id[0], C.EESP_MAX_ROOT_KEY_ID), i.ID))
+		if i.HasPrevious {
+			info.has_previous = 1
+		}
+		return nil
+	})
+}
+
+//export eespGoDerive
+func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys *C.uint8_t, keysLen C.size_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		k, be := g.Engine()
+		if uint64(keysLen) != uint64(n)*uint64(k.KeyLen()) {
+			return fmt.Errorf("%w: keys_len is not n times %d", eesp.ErrArgument, k.KeyLen())
+		}
+		c := workers.get(worker-1).Derive(be, k, unsafe.Slice((*burst.Context)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
+		if c != eesp.OK {
+			return c
+		}
+		return nil
+	})
+}
+
+//export eespGoExport
+func eespGoExport(worker, slot C.uint64_t, ctx *C.eesp_context, options C.int, key *C.eesp_data_key, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		k, be := g.Engine()
+		c := workers.get(worker-1).Export(be, k, (*burst.Context)(unsafe.Pointer(ctx)), options != 0, (*burst.DataKey)(unsafe.Pointer(key)))
+		if c != eesp.OK {
+			return c
+		}
+		return nil
+	})
+}
+
+func senderConfig(c *C.eesp_sender_config) eesp.SenderConfig {
+	s := eesp.SenderConfig{
+		ID: uint64(c.id), V: uint8(c.v), Levels: eesp.Levels(c.levels), Options: c.flags&C.EESP_SENDER_OPTIONS != 0,
+		Counter: eesp.CounterMode(c.counter_mode), EngineBits: uint8(c.engine_bits), Engine: uint32(c.engine),
+		RateLog2: uint8(c.rate_log2), FixedEpoch: c.flags&C.EESP_SENDER_FIXED_EPOCH != 0, Epoch: uint16(c.epoch),
+		Start: uint64(c.start_counter), ReserveRun: uint64(c.reserve_run),
+	}
+	if c.epoch_start_ns != 0 || s.FixedEpoch && s.Counter == eesp.CounterClock {
+		s.EpochStart = time.Unix(0, int64(c.epoch_start_ns))
+	}
+	if s.Counter != eesp.CounterClock {
+		s.FixedEpoch = true
+	}
+	if c.state_path != nil {
+		s.StatePath = C.GoString(c.state_path)
+	}
+	return s
+}
+
+//export eespGoSenderNew
+func eespGoSenderNew(slot C.uint64_t, c *C.eesp_sender_config, out *C.uint64_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		s, err := eesp.NewSender(g, senderConfig(c))
+		if err != nil {
+			return err
+		}
+		*out = C.uint64_t(senders.put(s))
+		return nil
+	})
+}
+
+//export eespGoSenderNewKey
+func eespGoSenderNewKey(key *C.eesp_data_key, c *C.eesp_sender_config, out *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	conf := senderConfig(c)
+	if c.epoch_start_ns == 0 {
+		conf.EpochStart = time.Time{}
+	}
+	s, err := eesp.NewSenderWithKey((*burst.DataKey)(unsafe.Pointer(key)), conf)
+	if err != nil {
+		return report(err, text)
+	}
+	*out = C.uint64_t(senders.put(s))
+	return C.EESP_OK
+}
+
+//export eespGoSenderFree
+func eespGoSenderFree(slot C.uint64_t) {
+	defer func() { recover() }()
+	if s := senders.drop(slot); s != nil {
+		s.Close()
+	}
+}
+
+//export eespGoSenderHeaderLen
+func eespGoSenderHeaderLen(worker, slot C.uint64_t) (n C.uint32_t) {
+	defer func() { recover() }()
+	s := senders.get(slot)
+	if s == nil {
+		return 0
+	}
+	return C.uint32_t(workers.get(worker - 1).HeaderLen(s.Engine()))
+}
+
+//export eespGoSenderNext
+func eespGoSenderNext(slot C.uint64_t) C.uint64_t {
+	if s := senders.get(slot); s != nil {
+		return C.uint64_t(s.NextTSC())
+	}
+	return 0
+}
+
+func fillStats(out *C.eesp_stats, s *burst.Stats) {
+	octets, by := s.Read()
+	*out = C.eesp_stats{octets: C.uint64_t(octets)}
+	for i, n := range by {
+		out.packets[i] = C.uint64_t(n)
+	}
+}
+
+//export eespGoSenderStats
+func eespGoSenderStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	s := senders.get(slot)
+	if s == nil {
+		return report(errHandle, text)
+	}
+	fillStats(out, &s.Engine().Stats)
+	return C.EESP_OK
+}
+
+func receiverConfig(c *C.eesp_receiver_config) eesp.ReceiverConfig {
+	r := eesp.ReceiverConfig{TryPrevious: c.flags&C.EESP_RECEIVER_TRY_PREVIOUS != 0}
+	for _, id := range unsafe.Slice(c.own_ids, c.own_id_count) {
+		r.OwnIDs = append(r.OwnIDs, uint64(id))
+	}
+	return r
+}
+
+//export eespGoReceiverNew
+func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config, out *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	var gs []*eesp.Group
+	for _, slot := range unsafe.Slice(slots, n) {
+		g := groups.get(slot)
+		if g == nil {
+			return report(errHandle, text)
+		}
+		gs = append(gs, g)
+	}
+	r, err := eesp.NewReceiver(receiverConfig(c), gs...)
+	if err != nil {
+		return report(err, text)
+	}
+	*out = C.uint64_t(receivers.put(r))
+	return C.EESP_OK
+}
+
+//export eespGoReceiverNewKey
+func eespGoReceiverNewKey(key *C.eesp_data_key, c *C.eesp_receiver_config, out *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	r, err := eesp.NewReceiverWithKey((*burst.DataKey)(unsafe.Pointer(key)), receiverConfig(c))
+	if err != nil {
+		return report(err, text)
+	}
+	*out = C.uint64_t(receivers.put(r))
+	return C.EESP_OK
+}
+
+//export eespGoReceiverFree
+func eespGoReceiverFree(slot C.uint64_t) {
+	defer func() { recover() }()
+	if r := receivers.drop(slot); r != nil {
+		r.Close()
+	}
+}
+
+//export eespGoReceiverStats
+func eespGoReceiverStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	r := receivers.get(slot)
+	if r == nil {
+		return report(errHandle, text)
+	}
+	fillStats(out, &r.Engine().Stats)
+	return C.EESP_OK
+}
+
+//export eespGoProxyNew
+func eespGoProxyNew(r, s C.uint64_t, out *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	p := &proxy{receivers.get(r), senders.get(s)}
+	if p.r == nil || p.s == nil {
+		return report(errHandle, text)
+	}
+	*out = C.uint64_t(proxies.put(p))
+	return C.EESP_OK
+}
+
+//export eespGoProxyFree
+func eespGoProxyFree(slot C.uint64_t) {
+	defer func() { recover() }()
+	proxies.drop(slot)
+}
+
+func descs(pkts *C.eesp_pkt, n C.size_t) []profile.Desc {
+	return unsafe.Slice((*profile.Desc)(unsafe.Pointer(pkts)), n)
+}
+
+// failed marks a whole burst.
+func failed(d []profile.Desc, c eesp.Status) C.size_t {
+	for i := range d {
+		d[i].Status, d[i].Out, d[i].OutLen = c, 0, 0
+	}
+	return 0
+}
+
+// caught ends a burst that panicked.
+func caught(d []profile.Desc, good *C.size_t) {
+	if p := recover(); p != nil {
+		*good = failed(d, eesp.ErrInternal)
+	}
+}
+
+//export eespGoSealBurst
+func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+	d := descs(pkts, n)
+	defer caught(d, &good)
+	s := senders.get(slot)
+	if s == nil {
+		return failed(d, eesp.ErrArgument)
+	}
+	return C.size_t(workers.get(worker-1).Seal(s.Engine(), d))
+}
+
+//export eespGoOpenBurst
+func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+	d := descs(pkts, n)
+	defer caught(d, &good)
+	r := receivers.get(slot)
+	if r == nil {
+		return failed(d, eesp.ErrArgument)
+	}
+	return C.size_t(workers.get(worker-1).Open(r.Engine(), d))
+}
+
+//export eespGoProxyBurst
+func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+	d := descs(pkts, n)
+	defer caught(d, &good)
+	p := proxies.get(slot)
+	if p == nil {
+		return failed(d, eesp.ErrArgument)
+	}
+	return C.size_t(workers.get(worker-1).Proxy(p.r.Engine(), p.s.Engine(), d))
+}

@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The C ABI: checks what C can check (NULL, handles, structures, forked child)
+ * and makes one crossing into Go. No logic lives here.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "_cgo_export.h"
+#include "shim.h"
+
+#define LIKELY(c) __builtin_expect(!!(c), 1)
+#define UNLIKELY(c) __builtin_expect(!!(c), 0)
+
+/* A handle: which table the object is in, and where. The magic number catches
+ * handles of another kind, and most of those that were freed. */
+enum { KIND_GROUP = 0x65735047, KIND_SENDER = 0x65735053, KIND_RECEIVER = 0x65735052, KIND_PROXY = 0x65735058 };
+
+struct eesp_group { uint32_t kind; uint64_t slot; };
+struct eesp_sender { uint32_t kind; uint64_t slot; };
+struct eesp_receiver { uint32_t kind; uint64_t slot; };
+struct eesp_proxy { uint32_t kind; uint64_t slot; };
+
+/* The calling thread's worker (0: none yet), and whether a burst is under way
+ * (a signal handler that calls in is refused). */
+static __thread struct {
+	uint64_t worker;
+	int busy;
+	char error[EESP_ERROR_TEXT];
+} tls;
+
+static volatile int forked;
+static pthread_key_t thread_key;
+static int have_key;
+
+static void in_child(void) { forked = 1; }
+
+static void thread_ends(void *worker)
+{
+	if (!forked)
+		eespGoThreadDetach((uint64_t)(uintptr_t)worker);
+}
+
+__attribute__((constructor)) static void loaded(void)
+{
+	pthread_atfork(NULL, NULL, in_child);
+	have_key = pthread_key_create(&thread_key, thread_ends) == 0;
+}
+
+static eesp_status fail(eesp_status st, const char *text)
+{
+	size_t n = strnlen(text, sizeof tls.error - 1);
+	memcpy(tls.error, text, n);
+	tls.error[n] = 0;
+	return st;
+}
+
+static eesp_status argument(const char *text) { return fail(EESP_ERR_ARGUMENT, text); }
+
+/* Refuses forked children; chooses the backend at the first call. Go's copy of
+ * the environment is from load time, hence C's getenv here. */
+static eesp_status ready(void)
+{
+	if (UNLIKELY(forked))
+		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	return (eesp_status)eespGoReady(getenv("EESP_BACKEND"), tls.error);
+}
+
+static eesp_status attach(void)
+{
+	eesp_status st = ready();
+	if (st != EESP_OK)
+		return st;
+	if (!have_key)
+		return fail(EESP_ERR_MEMORY, "no thread-specific key left");
+	uint64_t worker = 0;
+	st = (eesp_status)eespGoThreadAttach(&worker, tls.error);
+	if (st != EESP_OK)
+		return st;
+	if (pthread_setspecific(thread_key, (void *)(uintptr_t)worker) != 0) {
+		eespGoThreadDetach(worker);
+		return fail(EESP_ERR_MEMORY, "thread-specific data");
+	}
+	tls.worker = worker;
+	return EESP_OK;
+}
+
+static inline eesp_status worker(void)
+{
+	if (UNLIKELY(forked))
+		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	return LIKELY(tls.worker != 0) ? EESP_OK : attach();
+}
+
+static int all_zero(const void *p, size_t n)
+{
+	const unsigned char *b = p;
+	while (n > 0 && b[n - 1] == 0)
+		n--;
+	return n == 0;
+}
+
+/* Copies a caller's structure of another version: what it lacks is zero, what
+ * this library does not know must be. */
+static eesp_status versioned(void *to, size_t size, size_t least, const void *from)
+{
+	uint32_t n;
+	memset(to, 0, size);
+	if (from == NULL)
+		return EESP_OK;
+	memcpy(&n, from, sizeof n);
+	if (n < least)
+		return argument("struct_size is too small: use the _INIT macro");
+	if (n > size) {
+		if (n > 4096 || !all_zero((const char *)from + size, n - size))
+			return fail(EESP_ERR_UNSUPPORTED, "the structure has fields that this library does not know");
+		n = (uint32_t)size;
+	}
+	memcpy(to, from, n);
+	return EESP_OK;
+}
+
+#define CHECK(h, k, what)                                                      \
+	do {                                                                   \
+		if ((h) == NULL || (h)->kind != (k))                           \
+			return argument(what ": NULL or not a valid handle");  \
+	} while (0)
+
+static void *handle(uint32_t kind, uint64_t slot)
+{
+	struct eesp_group *h = calloc(1, sizeof *h); /* all kinds look the same */
+	if (h) {
+		h->kind = kind;
+		h->slot = slot;
+	}
+	return h;
+}
+
+/* ---- Status and library ---- */
+
+EESP_API const char *eesp_strerror(int status)
+{
+	static const char *const text[EESP_STATUS_COUNT] = {
+		"success",
+		"invalid argument",
+		"authentication failed: wrong ICV",
+		"replayed or too old packet",
+		"no root key for this packet",
+		"packet too short",
+		"header: unsupported Version",
+		"header: unsupported V",
+		"header: Reserve is not zero",
+		"header: wrong length (HL)",
+		"header: COffset or IOffset out of range",
+		"header: bad option",
+		"not enough headroom, tailroom or destination space",
+		"packet too long",
+		"source and destination overlap",
+		"counter space of this epoch is exhausted",
+		"wall clock stepped back or too slow for this rate",
+		"counter state file cannot be used",
+		"reflected packet: own sending ID",
+		"packet is not of this data key's context",
+		"called in a forked child process",
+		"self-test failed",
+		"backend unknown or not supported by this CPU",
+		"memory cannot be allocated or locked",
+		"invalid root key",
+		"exists already",
+		"not found",
+		"not supported",
+		"internal error",
+		"segments of a chained packet not usable",
+	};
+	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";
+}
+
+EESP_API const char *eesp_last_error(void) { return tls.error; }
+
+EESP_API uint32_t eesp_version(void) { return EESP_VERSION; }
+
+#define STR_(x) #x
+#define STR(x) STR_(x)
+EESP_API const char *eesp_version_string(void)
+{
+	return STR(EESP_VERSION_MAJOR) "." STR(EESP_VERSION_MINOR) "." STR(EESP_VERSION_PATCH);
+}
+
+EESP_API const char *eesp_backend_name(void) { return ready() == EESP_OK ? eespGoBackendName() : NULL; }
+
+EESP_API const char *eesp_backend_at(size_t i) { return forked ? NULL : eespGoBackendAt(i); }
+
+EESP_API int eesp_backend_supported(const char *name)
+{
+	return name != NULL && !forked && eespGoBackendSupported((char *)name);
+}
+
+EESP_API eesp_status eesp_backend_select(const char *name)
+{
+	if (forked)
+		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	return (eesp_status)eespGoBackendSelect((char *)name, tls.error);
+}
+
+EESP_API eesp_status eesp_self_test(void)
+{
+	if (forked)
+		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	return (eesp_status)eespGoSelfTest(tls.error);
+}
+
+EESP_API eesp_status eesp_thread_init(void) { return worker(); }
+
+EESP_API void eesp_thread_keep_warm(void)
+{
+	if (!forked)
+		eespGoNothing();
+}
+
+/* ---- Groups ---- */
+
+EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group **group)
+{
+	eesp_group_config c;
+	uint64_t slot = 0;
+	eesp_status st = versioned(&c, sizeof c, sizeof c, config);
+	if (st != EESP_OK)
+		return st;
+	if (group == NULL)
+		return argument("group: NULL");
+	if (!all_zero(c.reserved, sizeof c.reserved))
+		return argument("eesp_group_config.reserved is not zero");
+	if (c.profile != EESP_PROFILE_STATELESS)
+		return fail(EESP_ERR_UNSUPPORTED, "eesp_group_config.profile: unknown");
+	if ((st = ready()) != EESP_OK)
+		return st;
+	st = (eesp_status)eespGoGroupNew(c.aead, c.combiner, &slot, tls.error);
+	if (st != EESP_OK)
+		return st;
+	eesp_group *g = handle(KIND_GROUP, slot);
+	if (g == NULL) {
+		eespGoGroupFree(slot);
+		return fail(EESP_ERR_MEMORY, "out of memory");
+	}
+	*group = g;
+	return EESP_OK;
+}
+
+EESP_API void eesp_group_free(eesp_group *group)
+{
+	if (group == NULL || group->kind != KIND_GROUP || forked)
+		return;
+	eespGoGroupFree(group->slot);
+	group->kind = 0;
+	free(group);
+}
+
+EESP_API eesp_status eesp_group_set_root_key_der(eesp_group *group, int level, const uint8_t *der, size_t len)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (der == NULL || len > 65536)
+		return argument("der: NULL or too long");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetDER(group->slot, level, (uint8_t *)der, len, tls.error);
+}
+
+EESP_API eesp_status eesp_group_set_root_key(eesp_group *group, int level, const uint8_t *id, size_t id_len,
+					     const uint64_t index[3], const uint8_t value[3][EESP_ROOT_KEY_LEN])
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (id == NULL || index == NULL || value == NULL || id_len > 65536)
+		return argument("id, index or value: NULL or too long");
+	eesp_status st = ready();
+	return st != EESP_OK ? st
+			     : (eesp_status)eespGoGroupSetKey(group->slot, level, (uint8_t *)id, id_len, (uint64_t *)index,
+							      (uint8_t *)value, tls.error);
+}
+
+EESP_API eesp_status eesp_group_generate_root_key(eesp_group *group, int level, const uint8_t *id, size_t id_len)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (id == NULL || id_len > 65536)
+		return argument("id: NULL or too long");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupGenerate(group->slot, level, (uint8_t *)id, id_len, tls.error);
+}
+
+EESP_API eesp_status eesp_group_get_root_key_der(const eesp_group *group, int level, uint8_t *der, size_t *len)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (len == NULL)
+		return argument("len: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupGetDER(group->slot, level, der, len, tls.error);
+}
+
+EESP_API eesp_status eesp_group_rotate(eesp_group *group, int level, uint64_t index, const uint8_t value[EESP_ROOT_KEY_LEN])
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupRotate(group->slot, level, index, (uint8_t *)value, tls.error);
+}
+
+EESP_API eesp_status eesp_group_remove_root_key(eesp_group *group, int level)
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupRemove(group->slot, level, tls.error);
+}
+
+EESP_API eesp_status eesp_group_set_default_levels(eesp_group *group, unsigned levels)
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupDefault(group->slot, levels, tls.error);
+}
+
+EESP_API eesp_status eesp_group_get_root_key_info(const eesp_group *group, int level, eesp_root_key_info *info)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (info == NULL)
+		return argument("info: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupInfo(group->slot, level, info, tls.error);
+}
+
+/* ---- Data keys ---- */
+
+static eesp_status check_context(const eesp_context *c)
+{
+	if (!all_zero(c->reserved, sizeof c->reserved))
+		return argument("eesp_context.reserved is not zero");
+	return EESP_OK;
+}
+
+EESP_API eesp_status eesp_derive_keys(const eesp_group *group, const eesp_context *contexts, size_t n, uint8_t *keys,
+				      size_t keys_len)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (n != 0 && (contexts == NULL || keys == NULL))
+		return argument("contexts or keys: NULL");
+	if (n > SIZE_MAX / 64)
+		return argument("n: too large");
+	for (size_t i = 0; i < n; i++)
+		if (UNLIKELY(check_context(&contexts[i]) != EESP_OK))
+			return EESP_ERR_ARGUMENT;
+	eesp_status st = worker();
+	if (st != EESP_OK || n == 0)
+		return st;
+	return (eesp_status)eespGoDerive(tls.worker, group->slot, (eesp_context *)contexts, n, keys, keys_len, tls.error);
+}
+
+EESP_API eesp_status eesp_data_key_export(const eesp_group *group, const eesp_context *context, int with_options,
+					  eesp_data_key *key)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (context == NULL || key == NULL)
+		return argument("context or key: NULL");
+	eesp_status st = check_context(context);
+	if (st == EESP_OK)
+		st = worker();
+	if (st != EESP_OK)
+		return st;
+	return (eesp_status)eespGoExport(tls.worker, group->slot, (eesp_context *)context, with_options != 0, key, tls.error);
+}
+
+EESP_API void eesp_data_key_wipe(eesp_data_key *key)
+{
+	if (key != NULL)
+		explicit_bzero(key, sizeof *key);
+}
+
+static eesp_status check_key(const eesp_data_key *key)
+{
+	if (key == NULL)
+		return argument("key: NULL");
+	if (!all_zero(key->reserved, sizeof key->reserved) || !all_zero(key->reserved2, sizeof key->reserved2))
+		return argument("eesp_data_key.reserved is not zero");
+	return EESP_OK;
+}
+
+/* ---- Senders ---- */
+
+static eesp_status sender_config(eesp_sender_config *c, const eesp_sender_config *config)
+{
+	eesp_status st = versioned(c, sizeof *c, sizeof *c, config);
+	if (st != EESP_OK)
+		return st;
+	if (c->reserved1 != 0 || c->reserved2 != 0 || !all_zero(c->reserved, sizeof c->reserved))
+		return argument("eesp_sender_config: a reserved field is not zero");
+	if ((c->flags & ~(uint32_t)(EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH)) != 0)
+		return argument("eesp_sender_config.flags: unknown flag");
+	return ready();
+}
+
+static eesp_status new_sender(uint64_t slot, eesp_sender **sender)
+{
+	eesp_sender *s = handle(KIND_SENDER, slot);
+	if (s == NULL) {
+		eespGoSenderFree(slot);
+		return fail(EESP_ERR_MEMORY, "out of memory");
+	}
+	*sender = s;
+	return EESP_OK;
+}
+
+EESP_API eesp_status eesp_sender_new(eesp_group *group, const eesp_sender_config *config, eesp_sender **sender)
+{
+	eesp_sender_config c;
+	uint64_t slot = 0;
+	CHECK(group, KIND_GROUP, "group");
+	if (config == NULL || sender == NULL)
+		return argument("config or sender: NULL");
+	eesp_status st = sender_config(&c, config);
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoSenderNew(group->slot, &c, &slot, tls.error);
+	return st != EESP_OK ? st : new_sender(slot, sender);
+}
+
+EESP_API eesp_status eesp_sender_new_with_key(const eesp_data_key *key, const eesp_sender_config *config,
+					      eesp_sender **sender)
+{
+	eesp_sender_config c;
+	uint64_t slot = 0;
+	eesp_status st = check_key(key);
+	if (st != EESP_OK)
+		return st;
+	if (sender == NULL)
+		return argument("sender: NULL");
+	st = sender_config(&c, config);
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoSenderNewKey((eesp_data_key *)key, &c, &slot, tls.error);
+	return st != EESP_OK ? st : new_sender(slot, sender);
+}
+
+EESP_API void eesp_sender_free(eesp_sender *sender)
+{
+	if (sender == NULL || sender->kind != KIND_SENDER || forked)
+		return;
+	eespGoSenderFree(sender->slot);
+	sender->kind = 0;
+	free(sender);
+}
+
+EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender)
+{
+	if (sender == NULL || sender->kind != KIND_SENDER || worker() != EESP_OK)
+		return 0;
+	return eespGoSenderHeaderLen(tls.worker, sender->slot);
+}
+
+EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender)
+{
+	if (sender == NULL || sender->kind != KIND_SENDER || forked)
+		return 0;
+	return eespGoSenderNext(sender->slot);
+}
+
+EESP_API eesp_status eesp_sender_stats(const eesp_sender *sender, eesp_stats *stats)
+{
+	CHECK(sender, KIND_SENDER, "sender");
+	if (stats == NULL)
+		return argument("stats: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoSenderStats(sender->slot, stats, tls.error);
+}
+
+/* ---- Receivers ---- */
+
+static eesp_status receiver_config(eesp_receiver_config *c, const eesp_receiver_config *config)
+{
+	eesp_status st = versioned(c, sizeof *c, sizeof *c, config);
+	if (st != EESP_OK)
+		return st;
+	if (c->reserved1 != 0 || !all_zero(c->reserved, sizeof c->reserved))
+		return argument("eesp_receiver_config: a reserved field is not zero");
+	if ((c->flags & ~(uint32_t)EESP_RECEIVER_TRY_PREVIOUS) != 0)
+		return argument("eesp_receiver_config.flags: unknown flag");
+	if (c->own_id_count != 0 && (c->own_ids == NULL || c->own_id_count > 1u << 20))
+		return argument("eesp_receiver_config.own_ids: NULL or too many");
+	if (c->replay_window != 0)
+		return fail(EESP_ERR_UNSUPPORTED, "eesp_receiver_config.replay_window: not in this version");
+	return ready();
+}
+
+static eesp_status new_receiver(uint64_t slot, eesp_receiver **receiver)
+{
+	eesp_receiver *r = handle(KIND_RECEIVER, slot);
+	if (r == NULL) {
+		eespGoReceiverFree(slot);
+		return fail(EESP_ERR_MEMORY, "out of memory");
+	}
+	*receiver = r;
+	return EESP_OK;
+}
+
+EESP_API eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_count, const eesp_receiver_config *config,
+				       eesp_receiver **receiver)
+{
+	eesp_receiver_config c;
+	uint64_t slots[EESP_MAX_GROUPS], slot = 0;
+	if (groups == NULL || receiver == NULL)
+		return argument("groups or receiver: NULL");
+	if (group_count == 0 || group_count > EESP_MAX_GROUPS)
+		return argument("group_count: not 1 to EESP_MAX_GROUPS");
+	for (size_t i = 0; i < group_count; i++) {
+		CHECK(groups[i], KIND_GROUP, "groups");
+		slots[i] = groups[i]->slot;
+	}
+	eesp_status st = receiver_config(&c, config);
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoReceiverNew(slots, group_count, &c, &slot, tls.error);
+	return st != EESP_OK ? st : new_receiver(slot, receiver);
+}
+
+EESP_API eesp_status eesp_receiver_new_with_key(const eesp_data_key *key, const eesp_receiver_config *config,
+						eesp_receiver **receiver)
+{
+	eesp_receiver_config c;
+	uint64_t slot = 0;
+	eesp_status st = check_key(key);
+	if (st != EESP_OK)
+		return st;
+	if (receiver == NULL)
+		return argument("receiver: NULL");
+	st = receiver_config(&c, config);
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoReceiverNewKey((eesp_data_key *)key, &c, &slot, tls.error);
+	return st != EESP_OK ? st : new_receiver(slot, receiver);
+}
+
+EESP_API void eesp_receiver_free(eesp_receiver *receiver)
+{
+	if (receiver == NULL || receiver->kind != KIND_RECEIVER || forked)
+		return;
+	eespGoReceiverFree(receiver->slot);
+	receiver->kind = 0;
+	free(receiver);
+}
+
+EESP_API eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_stats *stats)
+{
+	CHECK(receiver, KIND_RECEIVER, "receiver");
+	if (stats == NULL)
+		return argument("stats: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoReceiverStats(receiver->slot, stats, tls.error);
+}
+
+/* ---- Proxies ---- */
+
+EESP_API eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender, eesp_proxy **proxy)
+{
+	uint64_t slot = 0;
+	CHECK(receiver, KIND_RECEIVER, "receiver");
+	CHECK(sender, KIND_SENDER, "sender");
+	if (proxy == NULL)
+		return argument("proxy: NULL");
+	eesp_status st = ready();
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoProxyNew(receiver->slot, sender->slot, &slot, tls.error);
+	if (st != EESP_OK)
+		return st;
+	eesp_proxy *p = handle(KIND_PROXY, slot);
+	if (p == NULL) {
+		eespGoProxyFree(slot);
+		return fail(EESP_ERR_MEMORY, "out of memory");
+	}
+	*proxy = p;
+	return EESP_OK;
+}
+
+EESP_API void eesp_proxy_free(eesp_proxy *proxy)
+{
+	if (proxy == NULL || proxy->kind != KIND_PROXY || forked)
+		return;
+	eespGoProxyFree(proxy->slot);
+	proxy->kind = 0;
+	free(proxy);
+}
+
+/* ---- Bursts ---- */
+
+static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
+{
+	for (size_t i = 0; i < n; i++) {
+		pkts[i].status = st;
+		pkts[i].out = NULL;
+		pkts[i].out_len = 0;
+	}
+	return 0;
+}
+
+#define BURST(object, expected, call)                                          \
+	do {                                                                   \
+		if (UNLIKELY((object) == NULL || pkts == NULL || n == 0))      \
+			return 0;                                              \
+		if (UNLIKELY((object)->kind != (expected)))                    \
+			return refuse(pkts, n, EESP_ERR_ARGUMENT);             \
+		eesp_status st_ = worker();                                    \
+		if (UNLIKELY(st_ != EESP_OK))                                  \
+			return refuse(pkts, n, st_);                           \
+		if (UNLIKELY(tls.busy)) /* called from a signal handler */     \
+			return refuse(pkts, n, EESP_ERR_UNSUPPORTED);          \
+		tls.busy = 1;                                                  \
+		size_t good_ = call(tls.worker, (object)->slot, pkts, n);      \
+		tls.busy = 0;                                                  \
+		return good_;                                                  \
+	} while (0)
+
+EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
+{
+	BURST(sender, KIND_SENDER, eespGoSealBurst);
+}
+
+EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n)
+{
+	BURST(receiver, KIND_RECEIVER, eespGoOpenBurst);
+}
+
+EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
+{
+	BURST(proxy, KIND_PROXY, eespGoProxyBurst);
+}

@@ -1,0 +1,126 @@
+package eesp
+
+import (
+	"net/netip"
+	"unsafe"
+
+	"libeesp/internal/burst"
+	"libeesp/internal/profile"
+)
+
+// Sizes in octets.
+const (
+	ICVLen    = 16              // behind the payload
+	MaxHeader = 128             // longest Security Header
+	MaxLen    = profile.MaxLen  // longest payload
+	MaxGroups = burst.MaxGroups // groups of one receiver
+)
+
+// V, the header field that says what the data key's context is made of.
+const (
+	VID           = 0x0 // 4-octet DeviceID
+	VIDSrc        = 0x1 // and the source address
+	VIDSrcDst     = 0x2 // and the destination address
+	VLongID       = 0x8 // 8-octet ConnectionID
+	VLongIDSrc    = 0x9
+	VLongIDSrcDst = 0xA
+)
+
+// Packet is one packet of a burst: what to seal or open is Buf[Off:Off+Len],
+// and where Dst is nil, the rest of Buf is head- and tailroom for the result.
+// Buffers of different packets must not overlap.
+type Packet struct {
+	Buf []byte
+	Off int
+	Len int
+
+	// Dst, if not nil, receives the result; it must not overlap Buf.
+	Dst []byte
+
+	// COffset and IOffset are in units of 4 octets of the payload: from
+	// 4*COffset on it is encrypted, from 4*IOffset on authenticated. Sealing
+	// reads them, opening sets them.
+	COffset, IOffset uint8
+
+	// Addresses of the context, where V asks for them. A proxy opens with
+	// these and seals with OutSrc, OutDst where they are valid.
+	SrcIP, DstIP   netip.Addr
+	OutSrc, OutDst netip.Addr
+
+	// What became of the packet: Out is a part of Buf or Dst, ID and TSC
+	// (Epoch(16) | Counter(48)) are those in its header.
+	Status Status
+	Out    []byte
+	ID     uint64
+	TSC    uint64
+}
+
+func as16(a netip.Addr) (b [16]byte) {
+	if a.IsValid() {
+		b = a.As16()
+	}
+	return b
+}
+
+// each runs f over a burst in descriptors, a session's worth at a time.
+func each(pkts []Packet, f func(w *burst.Worker, d []profile.Desc) int) int {
+	s, err := getWorker()
+	if err != nil {
+		for i := range pkts {
+			pkts[i].Status, pkts[i].Out = ErrMemory, nil
+		}
+		return 0
+	}
+	defer putWorker(s)
+	good := 0
+	for len(pkts) > 0 {
+		n := min(len(pkts), len(s.descs))
+		for i := range n {
+			fill(&s.descs[i], &s.addrs[i], &pkts[i])
+		}
+		good += f(s.w, s.descs[:n])
+		for i := range n {
+			take(&pkts[i], &s.descs[i])
+		}
+		clear(s.descs[:n])
+		pkts = pkts[n:]
+	}
+	return good
+}
+
+// fill makes the engine's descriptor of a packet. One whose slices do not fit
+// gets flags, which the engine refuses as an argument error.
+func fill(d *profile.Desc, a *Addr, p *Packet) {
+	*d = profile.Desc{COffset: p.COffset, IOffset: p.IOffset, Src: as16(p.SrcIP), DstIP: as16(p.DstIP)}
+	if p.Off < 0 || p.Len < 0 || p.Off > len(p.Buf) || p.Len > len(p.Buf)-p.Off {
+		d.Flags = ^uint32(0)
+		return
+	}
+	const most = 1 << 30
+	d.Data = pointer(p.Buf[p.Off:])
+	d.Len = uint32(min(p.Len, most))
+	d.Headroom = uint32(min(p.Off, most))
+	d.Tailroom = uint32(min(len(p.Buf)-p.Off-p.Len, most))
+	if p.Dst != nil {
+		d.Dst, d.DstSize = pointer(p.Dst), uint32(min(len(p.Dst), most))
+	}
+	if p.OutSrc.IsValid() || p.OutDst.IsValid() {
+		*a = Addr{Src: as16(p.OutSrc), Dst: as16(p.OutDst)}
+		d.OutAddr = unsafe.Pointer(a)
+	}
+}
+
+func take(p *Packet, d *profile.Desc) {
+	p.Status, p.ID, p.TSC = d.Status, d.ID, d.TSC
+	p.COffset, p.IOffset = d.COffset, d.IOffset
+	p.Out = nil
+	if d.Status != OK {
+		return
+	}
+	b := p.Buf
+	if p.Dst != nil {
+		b = p.Dst
+	}
+	at := int(d.Out - uintptr(pointer(b)))
+	p.Out = b[at : at+int(d.OutLen)]
+}

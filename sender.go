@@ -1,0 +1,195 @@
+package eesp
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"libeesp/internal/asm"
+	"libeesp/internal/burst"
+	"libeesp/internal/counter"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// CounterMode is how counters are kept from repeating after a restart.
+type CounterMode = counter.Mode
+
+// The counter modes; see enum eesp_counter_mode in include/eesp.h.
+const (
+	CounterClock    = counter.Clock
+	CounterReserved = counter.Reserved
+	CounterExplicit = counter.Explicit
+)
+
+// SenderConfig describes a sender. The zero value: 4-octet ID 0, the group's
+// default levels, no options, counters by the clock.
+type SenderConfig struct {
+	ID      uint64 // names this sender and this direction
+	V       uint8
+	Levels  Levels // 0 = the group's default
+	Options bool   // send Master Key Options; set it where root keys rotate
+
+	Counter    CounterMode
+	EngineBits uint8 // top bits of Counter that tell engines of one ID apart
+	Engine     uint32
+	RateLog2   uint8 // clock: ticks a second; 0 = 28 - EngineBits
+	FixedEpoch bool  // implied unless Counter is CounterClock
+	Epoch      uint16
+	EpochStart time.Time // clock, fixed epoch
+	Start      uint64    // explicit: first counter
+	ReserveRun uint64    // reserved: counters claimed at a time; 0 = 2^24
+	StatePath  string    // reserved: the file
+}
+
+// Sender seals packets under one ID and owns its counters.
+type Sender struct {
+	s burst.Sender
+	g *Group
+}
+
+// NewSender makes a sender of a group.
+func NewSender(g *Group, c SenderConfig) (*Sender, error) {
+	s := &Sender{g: g}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	s.s.Backend, s.s.Group = g.be, g.g
+	s.s.Sealing = profile.Sealing{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options}
+	name := "group"
+	for l := Zone; l <= Task; l++ {
+		if i, err := g.RootKeyInfo(l); err == nil && (c.Levels == 0 || c.Levels>>l&1 != 0) {
+			name += fmt.Sprintf("/%d:%x", l, i.ID)
+		}
+	}
+	if err := g.g.Retain(); err != nil {
+		return nil, err
+	}
+	return s.finish(name, &c)
+}
+
+// NewSenderWithKey makes a sender that holds one data key. ID, V, Levels,
+// Options and Epoch come with the key and must be zero in c.
+func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
+	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options || c.Epoch != 0 {
+		return nil, fmt.Errorf("%w: ID, V, levels, options and epoch come with the data key", status.ErrArgument)
+	}
+	if code := k.Check(); code != OK {
+		return nil, code
+	}
+	be, err := asm.Selected()
+	if err != nil {
+		return nil, err
+	}
+	f, err := burst.Fingerprint(k.Key[:k.KeyLen])
+	if err != nil {
+		return nil, err
+	}
+	s := &Sender{}
+	s.s.Backend = be
+	if s.s.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
+		return nil, err
+	}
+	s.s.Sealing = profile.Sealing{V: k.V, ID: k.ID, Held: held(k)}
+	c.ID, c.V = k.ID, k.V
+	c.FixedEpoch, c.Epoch = true, k.Epoch
+	if c.Counter == CounterClock && c.EpochStart.IsZero() {
+		c.EpochStart = epochStart(k.Epoch, time.Now())
+	}
+	return s.finish(fmt.Sprintf("key/%x", f), &c)
+}
+
+// epochStart is when the clock mode's default epoch of that number began: the
+// last time not after now.
+func epochStart(epoch uint16, now time.Time) time.Time {
+	e := now.Unix() >> 20
+	e -= int64(uint16(e) - epoch)
+	return time.Unix(e<<20, 0)
+}
+
+func held(k *DataKey) *profile.Key {
+	return &profile.Key{V: k.V, KeyLen: int(k.KeyLen), Epoch: k.Epoch, ID: k.ID, Addr: k.Addr,
+		Options: slices.Clone(k.Options[:k.OptionsLen])}
+}
+
+func (c *SenderConfig) check() error {
+	switch {
+	case !wire.ValidV(c.V):
+		return fmt.Errorf("%w: V %#x", status.ErrArgument, c.V)
+	case c.V&wire.VLongID == 0 && c.ID>>32 != 0:
+		return fmt.Errorf("%w: ID %#x does not fit in the 4 octets that V %#x says", status.ErrArgument, c.ID, c.V)
+	case c.Levels>>wire.Levels != 0:
+		return fmt.Errorf("%w: levels %#x", status.ErrArgument, c.Levels)
+	}
+	return nil
+}
+
+func (s *Sender) finish(name string, c *SenderConfig) (*Sender, error) {
+	o, err := counter.Share(fmt.Sprintf("%s/%x/%d", name, c.ID, c.V&wire.VLongID), counter.Config{
+		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
+		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, Path: c.StatePath, Run: c.ReserveRun,
+	})
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	s.s.Counter = o
+	return s, nil
+}
+
+func (s *Sender) release() {
+	if s.g != nil {
+		s.g.g.Release()
+	}
+	s.s.Held.Free()
+}
+
+// Close frees the sender. The counters that it used stay used.
+func (s *Sender) Close() {
+	s.s.Counter.Release()
+	s.release()
+}
+
+// Seal seals a burst and returns how many packets have status OK.
+func (s *Sender) Seal(pkts []Packet) int {
+	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&s.s, d) })
+}
+
+// HeaderLen is the length of the header that the sender writes at present, in
+// octets; 0 if it has no key.
+func (s *Sender) HeaderLen() int {
+	w, err := getWorker()
+	if err != nil {
+		return 0
+	}
+	defer putWorker(w)
+	return w.w.HeaderLen(&s.s)
+}
+
+// NextTSC is Epoch(16) | Counter(48) of the next packet, if nothing else is
+// sent first.
+func (s *Sender) NextTSC() uint64 { return s.s.Counter.Peek() }
+
+// Stats are counts since the object was made.
+type Stats struct {
+	Octets  uint64            // of all results
+	Packets map[Status]uint64 // by status, where not zero
+}
+
+func stats(s *burst.Stats) Stats {
+	octets, by := s.Read()
+	r := Stats{Octets: octets, Packets: map[Status]uint64{}}
+	for i, n := range by {
+		if n != 0 {
+			r.Packets[-Status(i)] = n
+		}
+	}
+	return r
+}
+
+// Stats tells what became of the sender's packets.
+func (s *Sender) Stats() Stats { return stats(&s.s.Stats) }
+
+// Engine is for this module's C library.
+func (s *Sender) Engine() *burst.Sender { return &s.s }
