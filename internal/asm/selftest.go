@@ -19,7 +19,6 @@ type testMemory struct {
 	msgs    [kernel.Chunk * 32]byte
 	scratch [kernel.ScratchBytes]byte
 	text    [kernel.Chunk][320]byte
-	jobs    [kernel.Chunk]kernel.Job
 }
 
 // Known answers: AES-256-CMAC of the one-block message of NIST SP 800-38B,
@@ -55,6 +54,7 @@ func SelfTest(b *kernel.Backend) error {
 		return err
 	}
 	defer secmem.Delete(m)
+	var jobs [kernel.Chunk]kernel.Job // pointers: not in memory that the collector does not see
 	bad := func(what string) error {
 		return fmt.Errorf("%w: backend %s: %s", status.ErrSelfTest, b.Name, what)
 	}
@@ -83,13 +83,13 @@ func SelfTest(b *kernel.Backend) error {
 			b.Expand(area, unsafe.Pointer(&m.keys), n, len(key), mode, scratch)
 			for i := range n {
 				copy(m.text[i][:], plain)
-				j := &m.jobs[i]
+				j := &jobs[i]
 				p := unsafe.Pointer(&m.text[i])
 				*j = kernel.Job{AAD: unsafe.Pointer(&aad[0]), AADLen: uint32(len(aad)), Src: p, Dst: p, Len: uint32(len(plain)),
 					Tag: unsafe.Add(p, len(plain)), Key: uint32(i)}
 				copy(j.Nonce[:], nonce)
 			}
-			b.Seal(area, &m.jobs[0], n, len(key), mode, scratch)
+			b.Seal(area, &jobs[0], n, len(key), mode, scratch)
 			for i := range n {
 				if !bytes.Equal(m.text[i][:len(text)], text) || !bytes.Equal(m.text[i][len(text):][:16], tag) {
 					return bad("GCM seal")
@@ -98,9 +98,9 @@ func SelfTest(b *kernel.Backend) error {
 			m.text[2][len(text)+15] ^= 1 // one wrong ICV, one wrong ciphertext
 			m.text[4][0] ^= 0x80
 			b.Expand(area, unsafe.Pointer(&m.keys), n, len(key), mode, scratch)
-			b.Open(area, &m.jobs[0], n, len(key), mode, scratch)
+			b.Open(area, &jobs[0], n, len(key), mode, scratch)
 			for i := range n {
-				if good := i != 2 && i != 4; good != (m.jobs[i].OK == 1) {
+				if good := i != 2 && i != 4; good != (jobs[i].OK == 1) {
 					return bad("GCM open: verification")
 				} else if good && !bytes.Equal(m.text[i][:len(plain)], plain) {
 					return bad("GCM open")

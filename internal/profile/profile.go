@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"libeesp/internal/kernel"
-	"libeesp/internal/keys"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )

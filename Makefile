@@ -1,0 +1,161 @@
+# libeesp. The two commands: `make run` and `make test`. See README.md.
+MAJOR   := 1
+VERSION := $(shell sed -n 's/^\#define EESP_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' include/eesp.h | paste -sd.)
+
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/eesp
+DESTDIR    ?=
+
+GO      ?= go
+CC      ?= gcc
+CXX     ?= g++
+PYTHON  ?= /usr/bin/python3
+BUILD   := build
+STAGE   := $(abspath $(BUILD)/stage)
+WARN    := -Wall -Wextra -Wpedantic -Werror
+GOFLAGS_BUILD := -trimpath -buildvcs=false
+GOSRC   := $(shell find . -name '*.go' -o -name '*.s' -o -name '*.c' -path './libeesp/*' -o -name '*.h' -path './libeesp/*' | grep -v '^./$(BUILD)') go.mod include/eesp.h
+SO      := $(BUILD)/libeesp.so.$(VERSION)
+LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack
+
+export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
+DEPS_BUILD := gcc libc6-dev binutils pkg-config
+DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptography-vectors cmake abigail-tools mandoc shellcheck util-linux
+
+.PHONY: all run test bench bench-quick install uninstall clean deps deps-test stage fmt \
+	check-format check-exports test-go test-race test-fuzz test-reference test-c test-install test-abi test-example abi-update
+
+all: $(SO) $(BUILD)/libeesp.a
+
+deps:
+	@scripts/deps.sh $(DEPS_BUILD)
+deps-test:
+	@scripts/deps.sh $(DEPS_TEST)
+
+$(SO): $(GOSRC) libeesp/libeesp.map
+	@mkdir -p $(BUILD)
+	CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-shared -ldflags "-extldflags '$(LINK)'" -o $(SO) ./libeesp
+	@rm -f $(BUILD)/libeesp.so.$(VERSION).h $(BUILD)/libeesp.so.$(VERSION:.=_).h $(BUILD)/libeesp.so.1.0.h
+	ln -sf libeesp.so.$(VERSION) $(BUILD)/libeesp.so.$(MAJOR)
+	ln -sf libeesp.so.$(MAJOR) $(BUILD)/libeesp.so
+
+# One object in which all symbols but ours are local, so that a program may
+# link it beside another Go archive's worth of names.
+$(BUILD)/libeesp.a: $(GOSRC)
+	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
+	CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-archive -o $(BUILD)/archive/all.a ./libeesp
+	cd $(BUILD)/archive && ar x all.a && ld -r -o eesp.o *.o && objcopy --wildcard --keep-global-symbol='eesp_*' eesp.o
+	@rm -f $@
+	ar rcs $@ $(BUILD)/archive/eesp.o
+	@rm -rf $(BUILD)/archive
+
+install: all
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)
+	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/
+	ln -sf libeesp.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libeesp.so.$(MAJOR)
+	ln -sf libeesp.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libeesp.so
+	install -m 644 $(BUILD)/libeesp.a $(DESTDIR)$(LIBDIR)/
+	install -m 644 include/eesp.h $(DESTDIR)$(INCLUDEDIR)/
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' packaging/eesp.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc
+	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|; s|@REL_INCLUDE@|$(shell realpath -m --relative-to=$(LIBDIR)/cmake/eesp $(INCLUDEDIR))|' packaging/eespConfig.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfig.cmake
+	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|' packaging/eespConfigVersion.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfigVersion.cmake
+	install -m 644 docs/eesp.3 $(DESTDIR)$(MANDIR)/man3/
+	install -m 644 LICENSE README.md SECURITY.md CHANGELOG.md $(DESTDIR)$(DOCDIR)/
+
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3
+	rm -rf $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(DOCDIR)
+
+# A private installation that the examples, tests and benchmarks use.
+stage: $(BUILD)/stage.done
+$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in packaging/eespConfig.cmake.in docs/eesp.3
+	@$(MAKE) --no-print-directory -s install PREFIX=$(STAGE) DESTDIR=
+	@touch $@
+
+$(BUILD)/bin/%: examples/c/%.c $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
+
+$(BUILD)/bin/bench: bench/bench.c $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
+
+run: deps
+	@$(MAKE) --no-print-directory $(BUILD)/bin/pcap_tunnel
+	@mkdir -p $(BUILD)/run
+	$(BUILD)/bin/pcap_tunnel testdata/captures/mixed.pcap $(BUILD)/run
+
+bench: deps
+	@$(MAKE) --no-print-directory $(BUILD)/bin/bench
+	@mkdir -p bench/out
+	$(BUILD)/bin/bench
+bench-quick: deps
+	@$(MAKE) --no-print-directory $(BUILD)/bin/bench
+	$(BUILD)/bin/bench --quick
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+test: deps-test
+	@$(MAKE) --no-print-directory check-format stage
+	@$(MAKE) --no-print-directory test-go
+	@$(MAKE) --no-print-directory test-race
+	@$(MAKE) --no-print-directory test-fuzz
+	@$(MAKE) --no-print-directory test-reference
+	@$(MAKE) --no-print-directory check-exports test-c test-install test-abi test-example
+	@echo "make test: all of it passed"
+
+check-format:
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt: $$bad"; exit 1; }
+	$(GO) vet ./...
+	shellcheck $$(git ls-files '*.sh') .ci/run
+
+test-go:
+	EESP_TEST_REQUIRE=vectors $(GO) test ./...
+test-race:
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+FUZZTIME ?= 5s
+test-fuzz:
+	@set -e; for f in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
+	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
+	    echo "fuzz $$t $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) | tail -n 2; \
+	  done; done
+
+test-reference:
+	cd testdata/reference && $(PYTHON) -m unittest 2>&1 | tail -n 3
+	cd testdata/reference && $(PYTHON) generate.py --check
+
+# What the library exports is what the map lists and what the header declares.
+check-exports: stage
+	@nm -D --defined-only $(SO) | awk '$$2 != "A" {sub(/@.*/, "", $$3); print $$3}' | sort >$(BUILD)/exported
+	@sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' libeesp/libeesp.map | sort >$(BUILD)/listed
+	@grep -v '^ \*' include/eesp.h | tr '\n' ' ' | grep -oE 'EESP_API [^;(]*\(' | grep -oE 'eesp_[a-z0-9_]+\($$' | tr -d '(' | sort >$(BUILD)/declared
+	diff $(BUILD)/listed $(BUILD)/exported
+	diff $(BUILD)/listed $(BUILD)/declared
+	@readelf -d $(SO) | grep -q 'SONAME.*\[libeesp.so.$(MAJOR)\]'
+	@test -z "$$(nm --extern-only --defined-only $(BUILD)/libeesp.a | awk 'NF==3 && $$3 !~ /^eesp_/ {print $$3}')" || { echo "libeesp.a has other global symbols"; exit 1; }
+	@echo "exports: $$(wc -l <$(BUILD)/exported) symbols, all of them eesp_*"
+
+test-c: stage
+	tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests
+
+test-install: all
+	tests/install.sh "$(CC)" $(BUILD)/install-test
+
+test-abi: $(SO)
+	abidiff --headers-dir2 include libeesp/libeesp.abi $(SO)
+	@echo "abi: as in libeesp/libeesp.abi"
+abi-update: $(SO)
+	abidw --headers-dir include --no-comp-dir-path --no-corpus-path --short-locs --out-file libeesp/libeesp.abi $(SO)
+
+test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal
+	tests/example.sh $(BUILD)/bin $(BUILD)/example-test
+
+clean:
+	rm -rf $(BUILD) bench/out
