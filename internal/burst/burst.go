@@ -29,7 +29,7 @@ func NewHeld(be *kernel.Backend, key []byte) (*Held, error) {
 	}
 	defer secmem.Delete(s)
 	copy(s.keys[:], key)
-	be.Expand(unsafe.Pointer(a), unsafe.Pointer(&s.keys), 1, len(key), kernel.Many, unsafe.Pointer(&s.scratch))
+	be.Expand(unsafe.Pointer(a), unsafe.Pointer(&s.keys), 1, len(key), unsafe.Pointer(&s.scratch))
 	return &Held{a}, nil
 }
 

@@ -66,7 +66,6 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []Context, o
 			l.Blocks = profile.StatelessMsg(&l.Msg, c.V, c.ID, c.Epoch, &c.Addr, uint16(s.KeyLen*8))
 			w.uniq[i] = uint8(i)
 		}
-		w.use(be, n, s.KeyLen, n)
 		w.derive(be, n, s.KeyLen)
 		copy(out, w.sec.keys[:n*s.KeyLen])
 		contexts, out = contexts[n:], out[n*s.KeyLen:]
@@ -120,7 +119,6 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, c *Context, options b
 	l.Master, _, _ = c.resolve(s)
 	l.Blocks = profile.StatelessMsg(&l.Msg, c.V, c.ID, c.Epoch, &c.Addr, uint16(s.KeyLen*8))
 	w.uniq[0] = 0
-	w.use(be, 1, s.KeyLen, 1)
 	w.derive(be, 1, s.KeyLen)
 	copy(k.Key[:], w.sec.keys[:s.KeyLen])
 	return status.OK

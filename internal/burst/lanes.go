@@ -26,21 +26,20 @@ func (w *Worker) run(be *kernel.Backend, n int, held *Held, dir direction) {
 	w.sort(order)
 	scratch := unsafe.Pointer(&w.sec.scratch)
 	keyLen := int(w.lanes[order[0]].KeyLen)
-	area, mode := unsafe.Pointer(&w.sec.area), kernel.Once
+	area, mode := unsafe.Pointer(&w.sec.keys), kernel.Once
 	if held != nil {
 		area, mode = unsafe.Pointer(held.area), kernel.Many
-		w.use(be, 0, keyLen, n)
 		for i := range order {
 			w.slot[i] = 0
 		}
 	} else {
 		u := w.distinct(order)
-		w.use(be, u, keyLen, n)
-		if u < n {
-			mode = kernel.Many
-		}
 		w.derive(be, u, keyLen)
-		be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, mode, scratch)
+		if u < n {
+			area, mode = unsafe.Pointer(&w.sec.area), kernel.Many
+			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, scratch)
+			w.used.area = max(w.used.area, (u+3)&^3*be.KeyBytes)
+		}
 	}
 	for i, x := range order {
 		w.job(&w.jobs[i], int(x))
@@ -116,6 +115,7 @@ func sameMsg(a, b *profile.Lane) bool {
 // one master key and one message length, and the keys are put where they
 // belong; otherwise slots that do are taken together.
 func (w *Worker) derive(be *kernel.Backend, u, keyLen int) {
+	w.used.keys = max(w.used.keys, u*keyLen)
 	per := keyLen / 16 // KDF blocks per key
 	first := &w.lanes[w.uniq[0]]
 	uniform := true

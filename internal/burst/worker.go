@@ -38,7 +38,7 @@ type Worker struct {
 	linear  []byte // locked; grows when chained packets come
 	linearN int    // octets of linear in use by this chunk
 
-	used struct{ keys, area, scratch, linear int } // to be wiped
+	used struct{ keys, area, linear int } // to be wiped
 
 	n     int // lanes in use
 	lanes [kernel.Chunk]profile.Lane
@@ -93,11 +93,10 @@ func (w *Worker) leave() {
 	secmem.Wipe(s.keys[:w.used.keys])
 	secmem.Wipe(s.derived[:w.used.keys])
 	secmem.Wipe(s.area[:w.used.area])
-	secmem.Wipe(s.scratch[:w.used.scratch])
 	if w.used.linear != 0 {
 		secmem.Wipe(w.linear[:w.used.linear])
 	}
-	w.used.keys, w.used.area, w.used.scratch, w.used.linear = 0, 0, 0, 0
+	w.used.keys, w.used.area, w.used.linear = 0, 0, 0
 	w.n, w.linearN = 0, 0
 	w.reader.Leave()
 }
@@ -125,12 +124,6 @@ func (w *Worker) reserve(n int) (unsafe.Pointer, error) {
 	w.linearN += n
 	w.used.linear = max(w.used.linear, w.linearN)
 	return p, nil
-}
-
-func (w *Worker) use(be *kernel.Backend, nkeys, keyLen, njobs int) {
-	w.used.keys = max(w.used.keys, nkeys*keyLen)
-	w.used.area = max(w.used.area, (nkeys+3)&^3*be.KeyBytes)
-	w.used.scratch = max(w.used.scratch, be.Used(max(njobs, 2*nkeys)))
 }
 
 func add(p unsafe.Pointer, n uint32) unsafe.Pointer { return unsafe.Add(p, uintptr(n)) }

@@ -19,13 +19,14 @@ type key struct {
 	h  element
 }
 
-// work is how the kernels use scratch memory; secrets stay in there.
+// work is how the kernels use scratch memory.
 type work struct {
 	q     slice
 	k     [15]slice
 	block [64]byte
 	words [atOnce][60]uint32
 	mask  [kernel.Chunk][16]byte // E(J0)
+	once  [kernel.Chunk]key      // of mode Once
 }
 
 // batch is CTR blocks of any jobs, which go through the cipher by fours. It
@@ -33,6 +34,7 @@ type work struct {
 // not see.
 type batch struct {
 	*work
+	area   unsafe.Pointer // expanded keys; nil: they are in once
 	rounds int
 	n      int
 	keys   [4]*key
@@ -56,7 +58,6 @@ var Backend = kernel.Backend{
 	Expand:   expand,
 	Seal:     seal,
 	Open:     open,
-	Used:     func(int) int { return int(unsafe.Sizeof(work{})) },
 }
 
 func octets(p unsafe.Pointer, n int) []byte { return unsafe.Slice((*byte)(p), n) }
@@ -112,8 +113,11 @@ func (w *work) master(m *kernel.Master) {
 	}
 }
 
+func (w *work) wipe() { *w = work{} }
+
 func derive(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]byte, scratch unsafe.Pointer) {
 	w := (*work)(scratch)
+	defer w.wipe()
 	w.master(m)
 	in, dst := octets(msgs, n*blocks*16), octets(out, n*16)
 	for i := 0; i < n; i += 4 {
@@ -139,8 +143,13 @@ func derive(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]
 	}
 }
 
-func expand(area, keys unsafe.Pointer, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
+func expand(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer) {
 	w := (*work)(scratch)
+	defer w.wipe()
+	w.expand(area, keys, n, keyLen)
+}
+
+func (w *work) expand(area, keys unsafe.Pointer, n, keyLen int) {
 	in := octets(keys, n*keyLen)
 	rounds := keyLen/4 + 6
 	for i := 0; i < n; i += atOnce {
@@ -232,11 +241,21 @@ func (w *batch) crypt(k *key, j *kernel.Job) {
 }
 
 // of returns the key of job i.
-func of(area unsafe.Pointer, i int, j *kernel.Job, mode kernel.Mode) *key {
-	if mode == kernel.Many {
-		i = int(j.Key)
+func (w *batch) of(i int, j *kernel.Job) *key {
+	if w.area == nil {
+		return &w.once[i]
 	}
-	return slot(area, i)
+	return slot(w.area, int(j.Key))
+}
+
+// begin sets a batch up; keys of mode Once are expanded here.
+func begin(area unsafe.Pointer, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) batch {
+	w := batch{work: (*work)(scratch), rounds: keyLen/4 + 6, area: area}
+	if mode == kernel.Once {
+		w.expand(unsafe.Pointer(&w.once), area, n, keyLen)
+		w.area = nil
+	}
+	return w
 }
 
 // tag adds GHASH(AAD, ciphertext) to E(J0), which is in m.
@@ -251,32 +270,34 @@ func tag(m *[16]byte, h element, j *kernel.Job, text unsafe.Pointer) {
 }
 
 func seal(area unsafe.Pointer, first *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
-	w, jobs := batch{work: (*work)(scratch), rounds: keyLen/4 + 6}, unsafe.Slice(first, n)
+	w, jobs := begin(area, n, keyLen, mode, scratch), unsafe.Slice(first, n)
+	defer w.wipe()
 	for i := range jobs {
 		j := &jobs[i]
-		k := of(area, i, j, mode)
+		k := w.of(i, j)
 		w.add(k, &j.Nonce, 1, unsafe.Pointer(&w.mask[i]), nil, 16)
 		w.crypt(k, j)
 	}
 	w.flush()
 	for i := range jobs {
 		j := &jobs[i]
-		tag(&w.mask[i], of(area, i, j, mode).h, j, j.Dst)
+		tag(&w.mask[i], w.of(i, j).h, j, j.Dst)
 		copy(octets(j.Tag, kernel.TagSize), w.mask[i][:])
 	}
 }
 
 // open verifies all tags first; only what is genuine is decrypted.
 func open(area unsafe.Pointer, first *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
-	w, jobs := batch{work: (*work)(scratch), rounds: keyLen/4 + 6}, unsafe.Slice(first, n)
+	w, jobs := begin(area, n, keyLen, mode, scratch), unsafe.Slice(first, n)
+	defer w.wipe()
 	for i := range jobs {
 		j := &jobs[i]
-		w.add(of(area, i, j, mode), &j.Nonce, 1, unsafe.Pointer(&w.mask[i]), nil, 16)
+		w.add(w.of(i, j), &j.Nonce, 1, unsafe.Pointer(&w.mask[i]), nil, 16)
 	}
 	w.flush()
 	for i := range jobs {
 		j := &jobs[i]
-		k := of(area, i, j, mode)
+		k := w.of(i, j)
 		tag(&w.mask[i], k.h, j, j.Src)
 		differ := uint32(0)
 		for x, c := range octets(j.Tag, kernel.TagSize) {

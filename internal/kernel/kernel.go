@@ -2,8 +2,9 @@
 // touch keys in bulk, each working on many packets at a time, and the records
 // they take. It holds no code that computes anything.
 //
-// A burst goes through four kernels: Derive (KDF blocks under one master key),
-// Expand (data keys to round keys and hash keys), then Seal or Open.
+// A burst goes through Derive (KDF blocks under one master key), then Seal or
+// Open; data keys that serve several packets go through Expand (round keys and
+// hash keys) between them.
 // All pointers handed to kernels stay valid for the call; no kernel keeps one,
 // allocates, blocks, or reads or writes an octet outside what it was given.
 package kernel
@@ -17,8 +18,8 @@ const Chunk = 32
 // TagSize is the length of an ICV in octets.
 const TagSize = 16
 
-// ScratchBytes is the size of the scratch memory that a kernel may use and
-// leave secrets in. The engine wipes what a kernel says it used.
+// ScratchBytes is the size of the scratch memory that a kernel may use. What it
+// wrote there is zero when it returns.
 const ScratchBytes = 16 << 10
 
 // MaxKeyBytes bounds Backend.KeyBytes.
@@ -34,21 +35,21 @@ type Master struct {
 	_  [48]byte
 }
 
-// Mode tells Expand, Seal and Open how often each key of an area is used.
+// Mode tells Seal and Open where a job's key is.
 type Mode int
 
 const (
-	// Once: job i is the only one that uses key slot i. A kernel may leave
-	// work (hash keys) that depends on the key for the Seal or Open call.
+	// Once: the area is the keys themselves, one directly behind the other,
+	// and job i is the only one that uses key i.
 	Once Mode = iota
-	// Many: Job.Key names the slot; a slot may serve any number of jobs and
-	// calls. Expand completes all that depends on the key alone.
+	// Many: the area is what Expand wrote; Job.Key names the slot. A slot may
+	// serve any number of jobs and calls, which only read it.
 	Many
 )
 
 // Job is one packet of a Seal or Open call. Assembly knows its offsets.
 // Src and Dst are equal or do not overlap; Dst and Tag do not overlap; the AAD
-// overlaps neither Dst nor Tag.
+// overlaps neither Dst nor Tag. A kernel changes nothing in a job but OK.
 type Job struct {
 	AAD    unsafe.Pointer // 0: additional authenticated data
 	Src    unsafe.Pointer // 8: plaintext to seal, or ciphertext to open
@@ -80,9 +81,9 @@ type Backend struct {
 	// when blocks is 1.
 	Derive func(out, msgs unsafe.Pointer, n, blocks int, m *Master, sub *[16]byte, scratch unsafe.Pointer)
 
-	// Expand fills area's slots 0..n-1 from n keys of keyLen octets, one
-	// directly behind the other.
-	Expand func(area, keys unsafe.Pointer, n, keyLen int, mode Mode, scratch unsafe.Pointer)
+	// Expand fills area's slots 0..n-1, for mode Many, from n keys of keyLen
+	// octets, one directly behind the other.
+	Expand func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer)
 
 	// Seal encrypts and authenticates n jobs with AES-GCM.
 	Seal func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
@@ -90,8 +91,4 @@ type Backend struct {
 	// Open decrypts n jobs and sets OK. What Dst holds where OK is 0 is
 	// unspecified (the engine zeroes it).
 	Open func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
-
-	// Used says how many octets from the start of scratch a kernel may have
-	// written in calls with up to n jobs or messages.
-	Used func(n int) int
 }

@@ -1,0 +1,12 @@
+//go:build !amd64
+
+package asm
+
+import "libeesp/internal/generic"
+
+// list is every backend, best first. The generic one is last and runs anywhere.
+func list() []entry {
+	return []entry{
+		{&generic.Backend, func() bool { return true }},
+	}
+}

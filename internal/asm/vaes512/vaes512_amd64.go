@@ -1,0 +1,29 @@
+// Package vaes512 is the backend for AVX-512 with VAES and VPCLMULQDQ. Its
+// assembly is written by internal/gen.
+package vaes512
+
+import (
+	"golang.org/x/sys/cpu"
+
+	"libeesp/internal/asm/vector"
+)
+
+var kernels = vector.Kernels{
+	Derive:     derive,
+	Expand:     [2]func(area, keys *byte, n int){expand128, expand256},
+	Powers:     [2]func(area *byte, n int){powers128, powers256},
+	Fresh:      [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
+	Held:       [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
+	Long:       [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
+	FreshLimit: 960,
+	HeldLimit:  600,
+}
+
+// Backend is this package.
+var Backend = kernels.Backend("vaes512")
+
+// Supported reports whether CPU and operating system have what it needs.
+func Supported() bool {
+	x := &cpu.X86
+	return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VAES && x.HasAVX512VPCLMULQDQ && x.HasBMI2
+}

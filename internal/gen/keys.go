@@ -1,0 +1,295 @@
+package main
+
+import (
+	"github.com/mmcloughlin/avo/attr"
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// Layout of a group of four expanded keys: a row is 64 octets, one lane for
+// each key. Rows 0..14 are round keys, row 15+k is H^k.
+const (
+	row       = 64
+	rowPower  = 15 * row // H^k is k rows behind it
+	powers    = 16
+	groupSize = 32 * row
+)
+
+func function(name, signature, doc string) {
+	TEXT(name, attr.NOSPLIT, signature)
+	Pragma("noescape")
+	Doc(doc)
+}
+
+// deriveKernel writes AES-256-CMAC of many messages under one key.
+func deriveKernel(c *constants) {
+	function("derive", "func(out, msgs *byte, n, blocks int, master *byte, sub *byte)",
+		"derive computes n CMACs of messages of blocks blocks.")
+	out, msgs, n, blocks, rk, sub := reg.RDI, reg.RSI, reg.RCX, reg.RDX, reg.R8, reg.R9
+	Load(Param("out"), out)
+	Load(Param("msgs"), msgs)
+	Load(Param("n"), n)
+	Load(Param("blocks"), blocks)
+	Load(Param("master"), rk)
+	Load(Param("sub"), sub)
+	const key, subkey = v(14), v(15)
+	spread(at(sub, 0), subkey)
+	encrypt := func(k int) {
+		for r := 0; r <= 14; r++ {
+			spread(at(rk, 16*r), key)
+			for i := v(0); i < v(k); i++ {
+				switch r {
+				case 0:
+					xor(key.r(), i, i)
+				case 14:
+					aesLast(key.r(), i)
+				default:
+					aes(key.r(), i)
+				}
+			}
+		}
+	}
+	CMPQ(blocks, num(1))
+	JNE(LabelRef("long"))
+
+	Label("eight")
+	CMPQ(n, num(8*lanes))
+	JLT(LabelRef("one"))
+	for i := v(0); i < 8; i++ {
+		load(at(msgs, width()*int(i)), i)
+		xor(subkey.r(), i, i)
+	}
+	encrypt(8)
+	for i := v(0); i < 8; i++ {
+		store(i, at(out, width()*int(i)))
+	}
+	ADDQ(num(8*width()), msgs)
+	ADDQ(num(8*width()), out)
+	SUBQ(num(8*lanes), n)
+	JMP(LabelRef("eight"))
+
+	Label("one")
+	CMPQ(n, num(lanes))
+	JLT(LabelRef("rest"))
+	load(at(msgs, 0), 0)
+	xor(subkey.r(), 0, 0)
+	encrypt(1)
+	store(0, at(out, 0))
+	ADDQ(num(width()), msgs)
+	ADDQ(num(width()), out)
+	SUBQ(num(lanes), n)
+	JMP(LabelRef("one"))
+
+	// Fewer messages than lanes, or longer ones: one lane at a time.
+	Label("rest")
+	Label("long")
+	TESTQ(n, n)
+	JLE(LabelRef("done"))
+	step := reg.R10
+	MOVQ(blocks, step)
+	SHLQ(Imm(4), step)
+	Label("group")
+	// Up to four messages side by side; those that are not there repeat the first.
+	p := []reg.GPPhysical{reg.R11, reg.R12, reg.R13, reg.R14}
+	MOVQ(msgs, p[0])
+	for i := 1; i < 4; i++ {
+		MOVQ(p[i-1], p[i])
+		ADDQ(step, p[i])
+		CMPQ(n, num(i))
+		CMOVQLE(msgs, p[i])
+	}
+	for i := v(0); i < 4; i++ {
+		VPXOR(i.x(), i.x(), i.x())
+	}
+	left := reg.RBX
+	MOVQ(blocks, left)
+	Label("block")
+	for i := v(0); i < 4; i++ {
+		VPXOR(at(p[i], 0), i.x(), i.x())
+		ADDQ(num(16), p[i])
+	}
+	DECQ(left)
+	JNZ(LabelRef("inner"))
+	for i := v(0); i < 4; i++ {
+		VPXOR(subkey.x(), i.x(), i.x())
+	}
+	Label("inner")
+	for r := 0; r <= 14; r++ {
+		VMOVDQU(at(rk, 16*r), key.x())
+		for i := v(0); i < 4; i++ {
+			switch r {
+			case 0:
+				VPXOR(key.x(), i.x(), i.x())
+			case 14:
+				VAESENCLAST(key.x(), i.x(), i.x())
+			default:
+				VAESENC(key.x(), i.x(), i.x())
+			}
+		}
+	}
+	TESTQ(left, left)
+	JNZ(LabelRef("block"))
+	for i := v(0); i < 4; i++ {
+		VMOVDQU(i.x(), at(out, 16*int(i)))
+		if i < 3 {
+			CMPQ(n, num(int(i)+1))
+			JLE(LabelRef("done"))
+		}
+	}
+	ADDQ(num(64), out)
+	LEAQ(Mem{Base: msgs, Index: step, Scale: 4}, msgs)
+	SUBQ(num(4), n)
+	JG(LabelRef("group"))
+	Label("done")
+	wipeRegisters()
+	RET()
+}
+
+// nextKey is one step of the key schedule for all lanes: k becomes k, each
+// word added to all that follow it, plus SubWord of word 3 of from, rotated if
+// mask says so, plus rcon (a register, or nil for none).
+func nextKey(k, from v, mask, rcon v, t1, t2 v) stream {
+	var s stream
+	s.do(func() { shufb(mask.r(), from, t1) })
+	s.do(func() { slldq(4, k, t2) })
+	s.do(func() { aesLast(rcon.r(), t1) })
+	s.do(func() { xor(t2.r(), k, k) })
+	s.do(func() { slldq(8, k, t2) })
+	s.do(func() { xor3(t1, t2, k) })
+	return s
+}
+
+// spreadWord loads a 32-bit word into every word.
+func spreadWord(m Mem, d v) { VPBROADCASTD(m, d.r()) }
+
+// loadKeys loads the keys of a group of vectors: for keys of 16 octets one
+// register each, for 32 two. part: only n (a register) keys are there; then
+// nothing behind them is read.
+func loadKeys512(keys reg.GPPhysical, keyLen int, a, b, t v, masked bool) {
+	if keyLen == 16 {
+		if masked {
+			VMOVDQU64_Z(at(keys, 0), reg.K4, a.r())
+		} else {
+			load(at(keys, 0), a)
+		}
+		return
+	}
+	if masked {
+		VMOVDQU64_Z(at(keys, 0), reg.K4, t.r())
+		VMOVDQU64_Z(at(keys, 64), reg.K5, b.r())
+	} else {
+		load(at(keys, 0), t)
+		load(at(keys, 64), b)
+	}
+	VSHUFI64X2(Imm(0x88), b.r(), t.r(), a.r())
+	VSHUFI64X2(Imm(0xdd), b.r(), t.r(), b.r())
+}
+
+// keyMasks sets K4 and K5 to the qwords of n keys, n < 4.
+func keyMasks(n reg.GPPhysical, keyLen int, t1, t2 reg.GPPhysical) {
+	MOVQ(n, t1)
+	if keyLen == 16 {
+		SHLQ(Imm(1), t1)
+	} else {
+		SHLQ(Imm(2), t1)
+	}
+	MOVQ(I32(-1), t2)
+	BZHIQ(t1, t2, t2)
+	KMOVB(t2.As32(), reg.K4)
+	if keyLen == 32 {
+		SHRQ(Imm(8), t2)
+		KMOVB(t2.As32(), reg.K5)
+	}
+}
+
+// expandKernel writes the key schedules of groups of keys.
+func expandKernel512(c *constants, keyLen int) {
+	function(name("expand", keyLen), "func(area, keys *byte, n int)",
+		"expand writes the round keys of n keys, four to a group.")
+	area, keys, n := reg.RDI, reg.RSI, reg.RCX
+	Load(Param("area"), area)
+	Load(Param("keys"), keys)
+	Load(Param("n"), n)
+	const rot, last, none, rc = v(31), v(30), v(29), v(28)
+	spread(c.rot, rot)
+	spread(c.last, last)
+	zero(none)
+	// Registers of group g: key a (and b), two temporaries.
+	a := func(g int) v { return v(4 * g) }
+	b := func(g int) v { return v(4*g + 1) }
+	t := func(g int) v { return v(4*g + 2) }
+	u := func(g int) v { return v(4*g + 3) }
+	schedule := func(groups int) {
+		put := func(r int, reg func(int) v) {
+			for g := range groups {
+				storeA(reg(g), at(area, g*groupSize+r*row))
+			}
+		}
+		put(0, a)
+		if keyLen == 16 {
+			for r := 1; r <= 10; r++ {
+				spreadWord(plus(c.rcon, 4*(r-1)), rc)
+				var ss []stream
+				for g := range groups {
+					ss = append(ss, nextKey(a(g), a(g), rot, rc, t(g), u(g)))
+				}
+				emit(ss...)
+				put(r, a)
+			}
+			return
+		}
+		put(1, b)
+		for r := 2; r <= 14; r++ {
+			var ss []stream
+			for g := range groups {
+				if r%2 == 0 {
+					ss = append(ss, nextKey(a(g), b(g), rot, rc, t(g), u(g)))
+				} else {
+					ss = append(ss, nextKey(b(g), a(g), last, none, t(g), u(g)))
+				}
+			}
+			if r%2 == 0 {
+				spreadWord(plus(c.rcon, 4*(r/2-1)), rc)
+			}
+			emit(ss...)
+			if r%2 == 0 {
+				put(r, a)
+			} else {
+				put(r, b)
+			}
+		}
+	}
+	Label("four")
+	CMPQ(n, num(16))
+	JLT(LabelRef("one"))
+	for g := range 4 {
+		MOVQ(keys, reg.RAX)
+		ADDQ(num(g*4*keyLen), reg.RAX)
+		loadKeys512(reg.RAX, keyLen, a(g), b(g), t(g), false)
+	}
+	schedule(4)
+	ADDQ(num(4*groupSize), area)
+	ADDQ(num(16*keyLen), keys)
+	SUBQ(num(16), n)
+	JMP(LabelRef("four"))
+	Label("one")
+	CMPQ(n, num(4))
+	JLT(LabelRef("part"))
+	loadKeys512(keys, keyLen, a(0), b(0), t(0), false)
+	Label("last")
+	schedule(1)
+	ADDQ(num(groupSize), area)
+	ADDQ(num(4*keyLen), keys)
+	SUBQ(num(4), n)
+	JMP(LabelRef("one"))
+	Label("part")
+	TESTQ(n, n)
+	JLE(LabelRef("done"))
+	keyMasks(n, keyLen, reg.RAX, reg.RBX)
+	loadKeys512(keys, keyLen, a(0), b(0), t(0), true)
+	JMP(LabelRef("last"))
+	Label("done")
+	wipeRegisters()
+	RET()
+}

@@ -1,0 +1,362 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// Long packets: all lanes work on one packet. An iteration takes 16 blocks;
+// its AES runs beside the GHASH of the iteration before.
+
+// Layout of scratch memory for long packets.
+const (
+	longKeys  = 0                // round keys that find no register, in all lanes
+	longEach  = 16 * row         // H^16, H^12, H^8, H^4, each in all lanes
+	longPower = longEach + 4*row // H^16 to H, then zeros
+	longSize  = longPower + 20*16
+)
+
+const (
+	lC     = v(0) // to 3: the key stream
+	lX     = v(4) // to 7: ciphertext to hash
+	lAcc   = v(8)
+	lLo    = v(9)
+	lMi    = v(10)
+	lHi    = v(11)
+	lT     = v(12) // to 15
+	lCtr   = v(16)
+	lBswap = v(17)
+	lPoly  = v(18)
+	lFour  = v(19)
+	lEJ0   = v(20)
+	lKey   = v(21) // to 31: eleven round keys
+)
+
+const keysInRegisters = 11
+
+type long512 struct {
+	c       *constants
+	keyLen  int
+	sealing bool
+	h       hasher
+}
+
+func longKernel512(c *constants, keyLen int, sealing bool) {
+	k := &long512{c: c, keyLen: keyLen, sealing: sealing}
+	k.h = hasher{lo: lLo, mi: lMi, hi: lHi, t: [4]v{lT, lT + 1, lT + 2, lT + 3}, poly: lPoly}
+	base := "openLong"
+	if sealing {
+		base = "sealLong"
+	}
+	function(name(base, keyLen), "func(rows, jobs *byte, n int, held int, scratch *byte)",
+		name(base, keyLen)+" takes n packets one at a time; held: jobs name their keys, else key i is job i's.")
+	rows, jobs, n, scratch := reg.RSI, gJobs, gN, gScratch
+	Load(Param("rows"), rows)
+	Load(Param("jobs"), jobs)
+	Load(Param("n"), n)
+	Load(Param("scratch"), scratch)
+	setLaneMasks(gA)
+	MOVQ(U32(64), g64)
+	MOVQ(I32(-1), gOnes)
+	spread(c.bswap, lBswap)
+	spread(c.poly, lPoly)
+	load(c.counts4, lFour)
+	index, src, dst, left := gOff, gB, gC, gMax
+	XORL(index.As32(), index.As32())
+	zero(lT)
+	store(lT, at(scratch, longPower+16*16))
+
+	Label("packet")
+	// Where the key is.
+	MOVQ(index, gA)
+	CMPQ(Param2("held"), Imm(0))
+	JEQ(LabelRef("mine"))
+	MOVL(job(0, jobKey), gA.As32())
+	Label("mine")
+	MOVQ(gA, gE)
+	ANDQ(Imm(3), gE)
+	SHRQ(Imm(2), gA)
+	SHLQ(Imm(7), gA)
+	ADDQ(gE, gA)
+	SHLQ(Imm(4), gA)
+	ADDQ(rows, gA)
+	// Round keys and powers in all lanes.
+	for r := 0; r <= rounds(keyLen); r++ {
+		if r < keysInRegisters {
+			spread(at(gA, r*row), lKey+v(r))
+		} else {
+			spread(at(gA, r*row), lT)
+			storeA(lT, at(scratch, longKeys+r*row))
+		}
+	}
+	for i := range 4 {
+		spread(at(gA, rowPower+(16-4*i)*row), lT)
+		storeA(lT, at(scratch, longEach+i*row))
+	}
+	for i := range 4 {
+		p := rowPower + (16-4*i)*row
+		gather([]Mem{at(gA, p), at(gA, p-row), at(gA, p-2*row), at(gA, p-3*row)}, lT+v(i))
+		store(lT+v(i), at(scratch, longPower+i*row))
+	}
+	// Counters, as little-endian numbers: J0 is 1, then 2, 3, 4, ...
+	VMOVDQU(at(jobs, jobNonce), lT.x())
+	VPAND(c.nonce, lT.x(), lT.x())
+	VPSHUFB(lBswap.x(), lT.x(), lT.x()) // counter in the low word
+	VSHUFI64X2(Imm(0), lT.r(), lT.r(), lCtr.r())
+	addd(c.counts1, lCtr, lCtr) // 1, 2, 3, 4
+	// E(J0) and the first three blocks come from one vector; the three are
+	// computed again, which costs nothing that is not idle here.
+	shufb(lBswap.r(), lCtr, lEJ0)
+	{
+		var s stream
+		k.rounds(&s, []v{lEJ0})
+		emit(s)
+	}
+	VMOVDQA32(lEJ0.x(), lEJ0.x())
+	addd(c.ones, lCtr, lCtr) // 2, 3, 4, 5
+	// AAD, up to 15 blocks at a time.
+	zero(lAcc)
+	MOVL(job(0, jobAADLen), left.As32())
+	MOVQ(job(0, jobAAD), src)
+	Label("aad")
+	TESTQ(left, left)
+	JLE(LabelRef("aaddone"))
+	k.tail(src, reg.R8, "aad", nil)
+	JMP(LabelRef("aad"))
+	Label("aaddone")
+
+	MOVQ(job(0, jobSrc), src)
+	MOVQ(job(0, jobDst), dst)
+	MOVL(job(0, jobLen), left.As32())
+	CMPQ(left, num(256))
+	JLT(LabelRef("tail"))
+	k.nextCounters()
+	{
+		var s stream
+		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
+		emit(s)
+	}
+	k.text(src, dst)
+	SUBQ(num(256), left)
+	Label("loop")
+	CMPQ(left, num(256))
+	JLT(LabelRef("looped"))
+	k.nextCounters()
+	{
+		var s stream
+		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
+		emit(s, k.sixteen(longEach))
+	}
+	k.text(src, dst)
+	SUBQ(num(256), left)
+	JMP(LabelRef("loop"))
+	Label("looped")
+	// The last sixteen blocks end the lanes' separate sums.
+	TESTQ(left, left)
+	JEQ(LabelRef("alone"))
+	k.nextCounters()
+	{
+		var s stream
+		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
+		emit(s, k.sixteen(longPower))
+	}
+	k.fold()
+	JMP(LabelRef("tailed"))
+	Label("alone")
+	emit(k.sixteen(longPower))
+	k.fold()
+	JMP(LabelRef("lengths"))
+	Label("tail")
+	TESTQ(left, left)
+	JEQ(LabelRef("lengths"))
+	k.nextCounters()
+	{
+		var s stream
+		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
+		emit(s)
+	}
+	Label("tailed")
+	k.tail(src, reg.R8, "text", dst)
+
+	Label("lengths")
+	VMOVDQU(at(jobs, jobAADLen), lX.x())
+	VPSHUFB(c.lens, lX.x(), lX.x())
+	VPSLLQ(Imm(3), lX.x(), lX.x())
+	VPXOR(lX.x(), lAcc.x(), lX.x())
+	{
+		x := hasher{lo: lLo, mi: lMi, hi: lHi, t: k.h.t, poly: lPoly}
+		lanes = 1
+		VMOVDQU(at(scratch, longPower+15*16), (lX + 1).x())
+		var s stream
+		VPCLMULQDQ(Imm(0x00), (lX + 1).x(), lX.x(), lLo.x())
+		VPCLMULQDQ(Imm(0x01), (lX + 1).x(), lX.x(), lMi.x())
+		VPCLMULQDQ(Imm(0x10), (lX + 1).x(), lX.x(), lT.x())
+		VPCLMULQDQ(Imm(0x11), (lX + 1).x(), lX.x(), lHi.x())
+		VPXOR(lT.x(), lMi.x(), lMi.x())
+		lanes = 4
+		k.reduceX(&s, x, lAcc)
+		emit(s)
+	}
+	VPSHUFB(lBswap.x(), lAcc.x(), lAcc.x())
+	VPXORQ(lEJ0.x(), lAcc.x(), lAcc.x())
+	MOVQ(job(0, jobTag), gA)
+	if sealing {
+		VMOVDQU(lAcc.x(), at(gA, 0))
+	} else {
+		VPXOR(at(gA, 0), lAcc.x(), lAcc.x())
+		XORL(gE.As32(), gE.As32())
+		VPTEST(lAcc.x(), lAcc.x())
+		SETEQ(gE.As8())
+		MOVL(gE.As32(), job(0, jobOK))
+	}
+	ADDQ(num(jobSize), jobs)
+	INCQ(index)
+	CMPQ(index, n)
+	JLT(LabelRef("packet"))
+	zero(lT)
+	for i := 0; i < longSize; i += 64 {
+		store(lT, at(scratch, i))
+	}
+	wipeRegisters()
+	RET()
+}
+
+func (k *long512) rounds(s *stream, states []v) {
+	last := rounds(k.keyLen)
+	for r := 0; r <= last; r++ {
+		for _, x := range states {
+			var key Op
+			if r < keysInRegisters {
+				key = (lKey + v(r)).r()
+			} else {
+				key = at(gScratch, longKeys+r*row)
+			}
+			switch r {
+			case 0:
+				s.do(func() { xor(key, x, x) })
+			case last:
+				s.do(func() { aesLast(key, x) })
+			default:
+				s.do(func() { aes(key, x) })
+			}
+		}
+	}
+}
+
+// nextCounters makes 16 counter blocks.
+func (k *long512) nextCounters() {
+	for i := v(0); i < 4; i++ {
+		shufb(lBswap.r(), lCtr, lC+i)
+		addd(lFour.r(), lCtr, lCtr)
+	}
+}
+
+// text takes 256 octets and leaves the ciphertext, reversed, in lX.
+func (k *long512) text(src, dst reg.GPPhysical) {
+	for i := v(0); i < 4; i++ {
+		x := lX + i
+		m := int(i) * 64
+		load(at(src, m), x)
+		if k.sealing {
+			xor(x.r(), lC+i, x)
+			store(x, at(dst, m))
+		} else {
+			xor(x.r(), lC+i, lC+i)
+			store(lC+i, at(dst, m))
+		}
+		shufb(lBswap.r(), x, x)
+	}
+	ADDQ(num(256), src)
+	ADDQ(num(256), dst)
+}
+
+// sixteen hashes lX with the powers at an offset of scratch memory: with those
+// in longEach the lanes keep sums of their own, with longPower the sums of all
+// lanes belong together.
+func (k *long512) sixteen(p int) stream {
+	var s stream
+	s.do(func() { xor(lAcc.r(), lX, lX) })
+	for i := range 4 {
+		k.h.add(&s, lX+v(i), at(gScratch, p+i*64), i == 0)
+	}
+	k.h.reduce(&s, lAcc)
+	return s
+}
+
+// fold adds the lanes of lAcc up in its first, and clears the others.
+func (k *long512) fold() {
+	VEXTRACTI64X4(Imm(1), lAcc.r(), lT.y())
+	VPXOR(lT.y(), lAcc.y(), lAcc.y())
+	VEXTRACTI128(Imm(1), lAcc.y(), lT.x())
+	VPXOR(lT.x(), lAcc.x(), lAcc.x())
+}
+
+// reduceX is hasher.reduce on one lane.
+func (k *long512) reduceX(s *stream, h hasher, d v) {
+	s.do(func() { VPCLMULQDQ(Imm(1), h.lo.x(), h.poly.x(), h.t[0].x()) })
+	s.do(func() { VPSHUFD(Imm(0x4e), h.lo.x(), h.lo.x()) })
+	s.do(func() { VPTERNLOGQ(Imm(0x96), h.t[0].x(), h.lo.x(), h.mi.x()) })
+	s.do(func() { VPCLMULQDQ(Imm(1), h.mi.x(), h.poly.x(), h.t[0].x()) })
+	s.do(func() { VPSHUFD(Imm(0x4e), h.mi.x(), h.mi.x()) })
+	s.do(func() { VPTERNLOGQ(Imm(0x96), h.t[0].x(), h.mi.x(), h.hi.x()) })
+	s.do(func() { VMOVDQA(h.hi.x(), d.x()) })
+}
+
+// tail takes up to 256 octets, zero-padded to whole blocks, with the powers
+// that belong to them. It moves src on and sets gMax to the octets left. With
+// dst, key stream is in lC.
+func (k *long512) tail(src, t reg.GPPhysical, label string, dst reg.GPPhysical) {
+	// Octets of this piece, at most 256.
+	MOVQ(gMax, gA)
+	MOVQ(U32(256), gD)
+	CMPQ(gA, gD)
+	CMOVQGT(gD, gA)
+	SUBQ(gA, gMax)
+	// The powers for its blocks: H^blocks first.
+	LEAQ(at(gA, 15), t)
+	SHRQ(Imm(4), t)
+	SHLQ(Imm(4), t)
+	NEGQ(t)
+	ADDQ(gScratch, t)
+	for i := v(0); i < 4; i++ {
+		// gA octets are left of the piece; mask those of this vector.
+		XORL(gE.As32(), gE.As32())
+		MOVQ(gA, gD)
+		CMPQ(gD, g64)
+		CMOVQGT(g64, gD)
+		BZHIQ(gD, gOnes, gE)
+		KMOVQ(gE, reg.K4)
+		x := lX + i
+		VMOVDQU8_Z(at(src, 0), reg.K4, x.r())
+		if dst != nil {
+			if k.sealing {
+				xor(x.r(), lC+i, x)
+				VMOVDQU8_Z(x.r(), reg.K4, x.r())
+				VMOVDQU8(x.r(), reg.K4, at(dst, 0))
+			} else {
+				xor(x.r(), lC+i, lC+i)
+				VMOVDQU8((lC + i).r(), reg.K4, at(dst, 0))
+			}
+			ADDQ(gD, dst)
+		}
+		ADDQ(gD, src)
+		shufb(lBswap.r(), x, x)
+		if i == 0 {
+			xor(lAcc.r(), x, x)
+		}
+		var s stream
+		load(at(t, longPower+256+int(i)*64), lC+i)
+		k.h.add(&s, x, (lC + i).r(), i == 0)
+		emit(s)
+		SUBQ(gD, gA)
+		if i < 3 {
+			JEQ(LabelRef(label + "reduce"))
+		}
+	}
+	Label(label + "reduce")
+	var s stream
+	k.h.reduce(&s, lAcc)
+	emit(s)
+	k.fold()
+}

@@ -1,0 +1,24 @@
+// Command gen writes the amd64 assembly of internal/asm's backends with avo.
+// Run it through `make generate`; `make check-generated` fails where the
+// committed output is not what it writes.
+package main
+
+import (
+	"flag"
+	"log"
+
+	"github.com/mmcloughlin/avo/build"
+)
+
+func main() {
+	backend := flag.String("backend", "", "vaes512, vaes256 or aesni")
+	flag.Lookup("out").Usage = "file for the assembly"
+	flag.Parse()
+	switch *backend {
+	case "vaes512":
+		vaes512()
+	default:
+		log.Fatalf("unknown backend %q", *backend)
+	}
+	build.Generate()
+}

@@ -1,0 +1,5 @@
+package main
+
+import "github.com/mmcloughlin/avo/attr"
+
+const rodata = attr.RODATA | attr.NOPTR

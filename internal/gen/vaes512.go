@@ -1,0 +1,17 @@
+package main
+
+func vaes512() {
+	lanes = 4
+	c := makeConstants()
+	deriveKernel(&c)
+	for _, keyLen := range []int{16, 32} {
+		expandKernel512(&c, keyLen)
+		powersKernel512(&c, keyLen)
+		for _, sealing := range []bool{true, false} {
+			longKernel512(&c, keyLen, sealing)
+			for _, fresh := range []bool{true, false} {
+				shortKernel512(&c, keyLen, fresh, sealing)
+			}
+		}
+	}
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// A lane is 16 octets: one block of one packet. lanes is how many a vector of
+// the backend being written has; with four there is AVX-512, which brings 32
+// registers, masks and ternary logic.
+var lanes int
+
+func avx512() bool { return lanes == 4 }
+
+// width is a vector's length in octets.
+func width() int { return 16 * lanes }
+
+var (
+	xmm = []reg.VecPhysical{reg.X0, reg.X1, reg.X2, reg.X3, reg.X4, reg.X5, reg.X6, reg.X7, reg.X8, reg.X9, reg.X10, reg.X11, reg.X12, reg.X13, reg.X14, reg.X15,
+		reg.X16, reg.X17, reg.X18, reg.X19, reg.X20, reg.X21, reg.X22, reg.X23, reg.X24, reg.X25, reg.X26, reg.X27, reg.X28, reg.X29, reg.X30, reg.X31}
+	ymm = []reg.VecPhysical{reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7, reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15,
+		reg.Y16, reg.Y17, reg.Y18, reg.Y19, reg.Y20, reg.Y21, reg.Y22, reg.Y23, reg.Y24, reg.Y25, reg.Y26, reg.Y27, reg.Y28, reg.Y29, reg.Y30, reg.Y31}
+	zmm = []reg.VecPhysical{reg.Z0, reg.Z1, reg.Z2, reg.Z3, reg.Z4, reg.Z5, reg.Z6, reg.Z7, reg.Z8, reg.Z9, reg.Z10, reg.Z11, reg.Z12, reg.Z13, reg.Z14, reg.Z15,
+		reg.Z16, reg.Z17, reg.Z18, reg.Z19, reg.Z20, reg.Z21, reg.Z22, reg.Z23, reg.Z24, reg.Z25, reg.Z26, reg.Z27, reg.Z28, reg.Z29, reg.Z30, reg.Z31}
+)
+
+// v is the number of a vector register.
+type v int
+
+// r is the register in the backend's width.
+func (x v) r() reg.VecPhysical {
+	switch lanes {
+	case 4:
+		return zmm[x]
+	case 2:
+		return ymm[x]
+	}
+	return xmm[x]
+}
+
+func (x v) x() reg.VecPhysical { return xmm[x] }
+func (x v) y() reg.VecPhysical { return ymm[x] }
+
+// at is the memory at base+disp.
+func at(base reg.GPPhysical, disp int) Mem { return Mem{Base: base, Disp: disp} }
+
+// A stream is a row of instructions to be emitted later, possibly between
+// those of others.
+type stream []func()
+
+func (s *stream) do(f func()) { *s = append(*s, f) }
+
+// emit writes streams side by side, each spread evenly over the longest one.
+func emit(ss ...stream) {
+	most := 0
+	for _, s := range ss {
+		most = max(most, len(s))
+	}
+	done := make([]int, len(ss))
+	for i := 1; i <= most; i++ {
+		for k, s := range ss {
+			for ; done[k] < i*len(s)/most; done[k]++ {
+				s[done[k]]()
+			}
+		}
+	}
+}
+
+// The operations that differ between the widths. Operands are in Go's order:
+// the destination comes last.
+
+func load(m Mem, d v) {
+	if avx512() {
+		VMOVDQU64(m, d.r())
+	} else {
+		VMOVDQU(m, d.r())
+	}
+}
+
+func store(s v, m Mem) {
+	if avx512() {
+		VMOVDQU64(s.r(), m)
+	} else {
+		VMOVDQU(s.r(), m)
+	}
+}
+
+// loadA and storeA are for memory that is aligned to the width.
+func loadA(m Mem, d v) {
+	if avx512() {
+		VMOVDQA64(m, d.r())
+	} else {
+		VMOVDQA(m, d.r())
+	}
+}
+
+func storeA(s v, m Mem) {
+	if avx512() {
+		VMOVDQA64(s.r(), m)
+	} else {
+		VMOVDQA(s.r(), m)
+	}
+}
+
+func move(s, d v) {
+	if avx512() {
+		VMOVDQA64(s.r(), d.r())
+	} else {
+		VMOVDQA(s.r(), d.r())
+	}
+}
+
+// spread loads a block into every lane.
+func spread(m Mem, d v) {
+	switch lanes {
+	case 4:
+		VBROADCASTI32X4(m, d.r())
+	case 2:
+		VBROADCASTI128(m, d.r())
+	default:
+		VMOVDQU(m, d.r())
+	}
+}
+
+// gather loads one block into each lane.
+func gather(m []Mem, d v) {
+	switch lanes {
+	case 4:
+		VBROADCASTI32X4(m[0], d.r())
+		for i, k := range []reg.OpmaskPhysical{laneMask[1], laneMask[2], laneMask[3]} {
+			VBROADCASTI32X4(m[i+1], k, d.r())
+		}
+	case 2:
+		VMOVDQU(m[0], d.x())
+		VINSERTI128(Imm(1), m[1], d.y(), d.y())
+	default:
+		VMOVDQU(m[0], d.r())
+	}
+}
+
+// laneMask are the mask registers that pick one lane, four dwords each.
+var laneMask = [4]reg.OpmaskPhysical{1: reg.K1, 2: reg.K2, 3: reg.K3}
+
+// setLaneMasks needs a register to go through.
+func setLaneMasks(t reg.GPPhysical) {
+	if !avx512() {
+		return
+	}
+	for i := 1; i < 4; i++ {
+		MOVL(U32(0xF<<(4*i)), t.As32())
+		KMOVW(t.As32(), laneMask[i])
+	}
+}
+
+func xor(a Op, b, d v) {
+	if avx512() {
+		VPXORQ(a, b.r(), d.r())
+	} else {
+		VPXOR(a, b.r(), d.r())
+	}
+}
+
+// xor3 adds a and b to d.
+func xor3(a, b, d v) {
+	if avx512() {
+		VPTERNLOGQ(Imm(0x96), a.r(), b.r(), d.r())
+	} else {
+		VPXOR(a.r(), d.r(), d.r())
+		VPXOR(b.r(), d.r(), d.r())
+	}
+}
+
+func aes(key Op, s v)               { VAESENC(key, s.r(), s.r()) }
+func aesLast(key Op, s v)           { VAESENCLAST(key, s.r(), s.r()) }
+func clmul(imm int, a Op, b v, d v) { VPCLMULQDQ(Imm(uint64(imm)), a, b.r(), d.r()) }
+func shufb(mask Op, s, d v)         { VPSHUFB(mask, s.r(), d.r()) }
+func slldq(n int, s, d v)           { VPSLLDQ(Imm(uint64(n)), s.r(), d.r()) }
+func addd(a Op, b, d v)             { VPADDD(a, b.r(), d.r()) }
+func zero(d v) {
+	if avx512() {
+		VPXORD(d.x(), d.x(), d.x())
+	} else {
+		VPXOR(d.x(), d.x(), d.x())
+	}
+}
+
+// wipeRegisters takes secrets out of all vector registers.
+func wipeRegisters() {
+	if avx512() {
+		for i := v(16); i < 32; i++ {
+			VPXORD(i.x(), i.x(), i.x())
+		}
+	}
+	VZEROALL()
+}
+
+// constants names the read-only data of the backend.
+type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, counts1, counts4, ones Mem }
+
+// block makes a constant of 16 octets.
+func block(name string, lo, hi uint64) Mem {
+	m := GLOBL(name, rodata)
+	DATA(0, U64(lo))
+	DATA(8, U64(hi))
+	return m
+}
+
+// lanesOf makes a vector with a number in the low word of each lane.
+func lanesOf(name string, n ...uint64) Mem {
+	m := GLOBL(name, rodata)
+	for i, x := range n {
+		DATA(16*i, U64(x))
+		DATA(16*i+8, U64(0))
+	}
+	return m
+}
+
+func makeConstants() constants {
+	var c constants
+	c.bswap = block("bswap", 0x08090a0b0c0d0e0f, 0x0001020304050607)
+	c.poly = block("poly", 1, 0xc200000000000000)
+	c.carry = block("carry", 1, 0xc200000000000001)
+	c.rot = block("rotword", 0x0c0f0e0d0c0f0e0d, 0x0c0f0e0d0c0f0e0d)   // word 3, rotated, in all columns
+	c.last = block("lastword", 0x0f0e0d0c0f0e0d0c, 0x0f0e0d0c0f0e0d0c) // word 3 in all columns
+	c.one = block("one", 0, 0x0100000000000000)                        // 1 in a big-endian counter's last octet
+	c.nonce = block("nonce", ^uint64(0), 0x00000000ffffffff)           // without the counter
+	c.lens = block("lens", 0x8080808007060504, 0x8080808003020100)     // Len, AADLen of a job as two 64-bit numbers
+	c.counts1 = lanesOf("counts1", 1, 2, 3, 4)
+	c.counts4 = lanesOf("counts4", 4, 4, 4, 4)
+	c.ones = lanesOf("ones", 1, 1, 1, 1)
+	c.rcon = GLOBL("rcon", rodata)
+	x := uint32(1)
+	for i := range 10 {
+		DATA(4*i, U32(x))
+		x = x<<1 ^ x>>7*0x11b
+	}
+	return c
+}
+
+// plus moves a memory operand on.
+func plus(m Mem, n int) Mem {
+	m.Disp += n
+	return m
+}
+
+// Offsets of kernel.Job; layout_test.go of package kernel pins them.
+const (
+	jobAAD, jobSrc, jobDst, jobTag             = 0, 8, 16, 24
+	jobAADLen, jobLen, jobKey, jobOK, jobNonce = 32, 36, 40, 44, 48
+	jobSize                                    = 64
+)
+
+func name(base string, keyLen int) string { return fmt.Sprintf("%s%d", base, keyLen*8) }
+
+func rounds(keyLen int) int { return keyLen/4 + 6 }
+
+// num is an immediate operand of the size that instructions on 64-bit
+// registers take.
+func num(n int) Op {
+	if n < 128 {
+		return Imm(uint64(n))
+	}
+	return I32(int32(n))
+}

@@ -1,0 +1,495 @@
+package kerneltest
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"slices"
+	"unsafe"
+
+	"libeesp/internal/generic"
+	"libeesp/internal/kernel"
+)
+
+const (
+	maxText   = 9100 // octets, in the rig that most tests use
+	maxAAD    = 1280
+	maxDerive = 1024 * 3 * 16
+)
+
+// A layout says where a packet's parts lie.
+type layout struct {
+	aad, src, dst, tag where
+	joined             bool // AAD, dst and tag lie one behind the other, at dst
+	inPlace            bool // src is dst
+}
+
+func (l layout) String() string {
+	s := fmt.Sprintf("AAD %v, dst %v, tag %v", l.aad, l.dst, l.tag)
+	if l.joined {
+		s = fmt.Sprintf("AAD, dst and tag joined %v", l.dst)
+	}
+	if l.inPlace {
+		return s + ", in place"
+	}
+	return s + fmt.Sprintf(", src %v", l.src)
+}
+
+// What a forger alters before Open.
+type part int
+
+const (
+	nothing part = iota
+	tagPart
+	textPart
+	aadPart
+	noncePart
+	keyPart // of the slot, so of all jobs that use it
+)
+
+func (p part) String() string {
+	return [...]string{"nothing", "tag", "ciphertext", "AAD", "nonce", "key"}[p]
+}
+
+type packet struct {
+	key       int // slot; mode Once: ignored
+	nonce     [12]byte
+	aad, text []byte
+	layout    layout
+
+	// sealed is the ciphertext and tag to expect: given, or from crypto/cipher.
+	sealed []byte
+	given  bool
+	reject bool // sealed is not genuine: Open must say so
+
+	forged part
+	bit    int
+}
+
+// A burst is one call's work.
+type burst struct {
+	keyLen  int
+	mode    kernel.Mode
+	keys    [][32]byte // mode Once: of packets[i], after they are in order
+	packets []packet
+	edge    where // for area, keys and jobs
+}
+
+func (b *burst) slot(i int) int {
+	if b.mode == kernel.Once {
+		return i
+	}
+	return b.packets[i].key
+}
+
+// order puts packets in order of length, as kernels want jobs.
+func (b *burst) order() {
+	slices.SortStableFunc(b.packets, func(x, y packet) int { return len(x.text) - len(y.text) })
+}
+
+// reference computes what Seal must make, where that is not given.
+func (b *burst) reference() error {
+	var aead [kernel.Chunk]cipher.AEAD
+	for i := range b.packets {
+		p := &b.packets[i]
+		if p.given {
+			continue
+		}
+		s := b.slot(i)
+		if aead[s] == nil {
+			block, err := aes.NewCipher(b.keys[s][:b.keyLen])
+			if err != nil {
+				return err
+			}
+			if aead[s], err = cipher.NewGCM(block); err != nil {
+				return err
+			}
+		}
+		p.sealed = aead[s].Seal(p.sealed[:0], p.nonce[:], p.text, p.aad)
+	}
+	return nil
+}
+
+// A rig is a backend with the memory to run it in.
+type rig struct {
+	be *kernel.Backend
+
+	scratch, area, keys, jobs, msgs, out, master cell
+	aad, src, dst, tag                           []cell
+
+	slots  span // in area
+	spans  [kernel.Chunk]spans
+	before [kernel.Chunk]kernel.Job
+	saved  []byte
+}
+
+type spans struct {
+	aad, src, dst, tag span
+	fences             [4]span
+}
+
+func newRig(be *kernel.Backend, packets, text int) (*rig, error) {
+	r := &rig{be: be}
+	var errs []error
+	many := func(count, size int) []cell {
+		c, err := cells(count, size)
+		errs = append(errs, err)
+		return c
+	}
+	room := func(c *cell, size int) {
+		if x := many(1, size); x != nil {
+			*c = x[0]
+		}
+	}
+	room(&r.area, kernel.Chunk*be.KeyBytes)
+	room(&r.keys, kernel.Chunk*32)
+	room(&r.jobs, kernel.Chunk*int(unsafe.Sizeof(kernel.Job{})))
+	room(&r.msgs, maxDerive)
+	room(&r.out, maxDerive)
+	room(&r.master, int(unsafe.Sizeof(kernel.Master{})))
+	room(&r.scratch, kernel.ScratchBytes)
+	r.aad = many(packets, maxAAD)
+	r.src = many(packets, text)
+	r.dst = many(packets, text+maxAAD+kernel.TagSize)
+	r.tag = many(packets, kernel.TagSize)
+	return r, errors.Join(errs...)
+}
+
+// poison is what scratch memory holds before a call.
+var poison = func() []byte {
+	p := make([]byte, kernel.ScratchBytes)
+	for i := range p {
+		p[i] = byte(i>>8 ^ i*37 ^ 0xA5)
+	}
+	return p
+}()
+
+// call runs a kernel and tells what it did to scratch memory, and where it
+// touched a guard page.
+func (r *rig) call(name string, n int, kernelFunc func(scratch unsafe.Pointer)) (err error) {
+	s := r.scratch.at(kernel.ScratchBytes, atEnd)
+	s.fence()
+	copy(s.bytes(), poison)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if e := recover(); e != nil {
+			err = fmt.Errorf("%s: %v", name, e)
+			if a, ok := e.(interface{ Addr() uintptr }); ok {
+				err = fmt.Errorf("%s touched %#x: %s", name, a.Addr(), r.locate(a.Addr()))
+			}
+		}
+	}()
+	kernelFunc(s.pointer())
+	for i, x := range s.bytes() {
+		if x != 0 && x != poison[i] {
+			return fmt.Errorf("%s with %d: scratch octet %d was left behind", name, n, i)
+		}
+	}
+	if err := s.intact(); err != nil {
+		return fmt.Errorf("%s: scratch: %w", name, err)
+	}
+	return nil
+}
+
+// locate names the memory that an address is closest to.
+func (r *rig) locate(addr uintptr) string {
+	all := []struct {
+		name  string
+		cells []cell
+	}{{"scratch", []cell{r.scratch}}, {"area", []cell{r.area}}, {"keys", []cell{r.keys}}, {"jobs", []cell{r.jobs}}, {"msgs", []cell{r.msgs}},
+		{"out", []cell{r.out}}, {"master", []cell{r.master}}, {"AAD", r.aad}, {"src", r.src}, {"dst", r.dst}, {"tag", r.tag}}
+	found, nearest := "nowhere near anything it was given", uintptr(os.Getpagesize())
+	for _, x := range all {
+		for i, c := range x.cells {
+			from := uintptr(unsafe.Pointer(unsafe.SliceData(c)))
+			to := from + uintptr(len(c))
+			if d := from - addr; addr < from && d < nearest {
+				found, nearest = fmt.Sprintf("%d octets before the room for %s %d", d, x.name, i), d
+			}
+			if d := addr - to; addr >= to && d < nearest {
+				found, nearest = fmt.Sprintf("octet %d after the room for %s %d", d, x.name, i), d
+			}
+		}
+	}
+	return found
+}
+
+// newMaster puts a master key next to a guard page.
+func (r *rig) newMaster(key *[32]byte) *kernel.Master {
+	s := r.master.aligned(int(unsafe.Sizeof(kernel.Master{})), atEnd)
+	m := (*kernel.Master)(s.pointer())
+	*m = kernel.Master{}
+	generic.ExpandMaster(m, key, r.scratch.at(kernel.ScratchBytes, atEnd).pointer())
+	return m
+}
+
+// expand makes the area: in mode Many it runs Expand, in mode Once the keys
+// are it. forge says that the keys which forgers use are meant.
+func (r *rig) expand(b *burst, forge bool) error {
+	n := len(b.keys)
+	keys := r.keys.aligned(n*b.keyLen, b.edge)
+	r.slots = keys
+	if b.mode == kernel.Many {
+		r.slots = r.area.aligned((n+3)&^3*r.be.KeyBytes, b.edge)
+	}
+	keys.fence()
+	r.slots.fence()
+	fill := func(i int) []byte { return keys.bytes()[i*b.keyLen:][:b.keyLen] }
+	for i := range b.keys {
+		copy(fill(i), b.keys[i][:])
+	}
+	if forge {
+		for i := range b.packets {
+			if p := &b.packets[i]; p.forged == keyPart {
+				flip(fill(b.slot(i)), p.bit)
+			}
+		}
+	}
+	if b.mode == kernel.Once {
+		return nil
+	}
+	r.saved = append(r.saved[:0], keys.bytes()...)
+	err := r.call("Expand", n, func(scratch unsafe.Pointer) {
+		r.be.Expand(r.slots.pointer(), keys.pointer(), n, b.keyLen, scratch)
+	})
+	if err != nil {
+		return err
+	}
+	if err := keys.intact(); err != nil {
+		return fmt.Errorf("Expand: keys: %w", err)
+	}
+	if differ(keys.bytes(), r.saved) >= 0 {
+		return errors.New("Expand changed the keys")
+	}
+	if err := r.slots.intact(); err != nil {
+		return fmt.Errorf("Expand: area: %w", err)
+	}
+	return nil
+}
+
+func flip(b []byte, bit int) { b[bit/8] ^= 1 << (bit % 8) }
+
+// lay puts a packet where its layout says. in and tag may be shorter than the
+// packet's own; what kernels write is filled with something else first.
+func (r *rig) lay(i int, p *packet, in, tag []byte) *spans {
+	s := &r.spans[i]
+	l := p.layout
+	if l.joined {
+		whole := r.dst[i].at(len(p.aad)+len(p.text)+kernel.TagSize, l.dst)
+		s.aad = whole.sub(0, len(p.aad))
+		s.dst = whole.sub(len(p.aad), len(p.text))
+		s.tag = whole.sub(len(p.aad)+len(p.text), kernel.TagSize)
+		s.fences = [4]span{whole, whole, whole}
+	} else {
+		s.aad = r.aad[i].at(len(p.aad), l.aad)
+		s.dst = r.dst[i].at(len(p.text), l.dst)
+		s.tag = r.tag[i].at(kernel.TagSize, l.tag)
+		s.fences = [4]span{s.aad, s.dst, s.tag}
+	}
+	if l.inPlace {
+		s.src = s.dst
+		s.fences[3] = s.fences[1]
+	} else {
+		s.src = r.src[i].at(len(p.text), l.src)
+		s.fences[3] = s.src
+	}
+	for _, f := range s.fences {
+		f.fence()
+	}
+	junk(s.dst.bytes())
+	junk(s.tag.bytes())
+	copy(s.aad.bytes(), p.aad)
+	copy(s.src.bytes(), in)
+	copy(s.tag.bytes(), tag)
+	return s
+}
+
+func junk(b []byte) {
+	for len(b) > 0 {
+		b = b[copy(b, poison):]
+	}
+}
+
+// job fills a job record.
+func (r *rig) job(i int, b *burst, s *spans) kernel.Job {
+	p := &b.packets[i]
+	j := kernel.Job{AAD: s.aad.pointer(), Src: s.src.pointer(), Dst: s.dst.pointer(), Tag: s.tag.pointer(),
+		AADLen: uint32(len(p.aad)), Len: uint32(len(p.text)), Key: uint32(b.slot(i)), OK: 0xDEADBEEF, Nonce: p.nonce}
+	if len(p.aad) == 0 && i%2 == 0 {
+		j.AAD = nil
+	}
+	return j
+}
+
+type cryptKernel func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer)
+
+// run calls Seal or Open with the jobs that are laid out, and looks at all
+// that such a call must leave alone.
+func (r *rig) run(name string, f cryptKernel, b *burst) ([]kernel.Job, error) {
+	n := len(b.packets)
+	edge := b.edge
+	if edge > 0 {
+		edge &^= 7 // as far as a Go or C array of jobs is aligned
+	}
+	js := r.jobs.at(n*int(unsafe.Sizeof(kernel.Job{})), edge)
+	js.fence()
+	jobs := unsafe.Slice((*kernel.Job)(js.pointer()), n)
+	for i := range b.packets {
+		r.before[i] = r.job(i, b, &r.spans[i])
+		if p := &b.packets[i]; p.forged == noncePart && name == "Open" {
+			flip(r.before[i].Nonce[:], p.bit)
+		}
+		jobs[i] = r.before[i]
+	}
+	r.saved = append(r.saved[:0], r.slots.bytes()...)
+	err := r.call(name, n, func(scratch unsafe.Pointer) {
+		f(r.slots.pointer(), &jobs[0], n, b.keyLen, b.mode, scratch)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range jobs {
+		was := r.before[i]
+		was.OK = jobs[i].OK
+		if jobs[i] != was {
+			return nil, b.failed(name, i, "the job record was changed")
+		}
+		s := &r.spans[i]
+		for k, f := range s.fences {
+			if err := f.intact(); err != nil {
+				return nil, b.failed(name, i, "%s: %v", [...]string{"AAD", "dst", "tag", "src"}[k], err)
+			}
+		}
+	}
+	if err := js.intact(); err != nil {
+		return nil, fmt.Errorf("%s: jobs: %w", name, err)
+	}
+	if err := r.slots.intact(); err != nil {
+		return nil, fmt.Errorf("%s: area: %w", name, err)
+	}
+	// Workers share areas, so Seal and Open only read them.
+	if differ(r.slots.bytes(), r.saved) >= 0 {
+		return nil, fmt.Errorf("%s: the area was written", name)
+	}
+	return jobs, nil
+}
+
+func (b *burst) failed(name string, i int, format string, a ...any) error {
+	p := &b.packets[i]
+	mode := "Once"
+	if b.mode == kernel.Many {
+		mode = "Many"
+	}
+	return fmt.Errorf("%s, AES-%d, mode %s, n %d, edge %v, job %d (slot %d, Len %d, AADLen %d; %v; forged %v bit %d): %s",
+		name, b.keyLen*8, mode, len(b.packets), b.edge, i, b.slot(i), len(p.text), len(p.aad), p.layout, p.forged, p.bit,
+		fmt.Sprintf(format, a...))
+}
+
+// seal runs Seal and compares.
+func (r *rig) seal(b *burst) error {
+	for i := range b.packets {
+		r.lay(i, &b.packets[i], b.packets[i].text, nil)
+	}
+	if _, err := r.run("Seal", r.be.Seal, b); err != nil {
+		return err
+	}
+	for i := range b.packets {
+		p, s := &b.packets[i], &r.spans[i]
+		n := len(p.text)
+		if at := differ(s.dst.bytes(), p.sealed[:n]); at >= 0 {
+			return b.failed("Seal", i, "ciphertext differs from octet %d on", at)
+		}
+		if at := differ(s.tag.bytes(), p.sealed[n:]); at >= 0 {
+			return b.failed("Seal", i, "tag is %x, want %x", s.tag.bytes(), p.sealed[n:])
+		}
+		if !p.layout.inPlace && differ(s.src.bytes(), p.text) >= 0 {
+			return b.failed("Seal", i, "src was changed")
+		}
+		if differ(s.aad.bytes(), p.aad) >= 0 {
+			return b.failed("Seal", i, "the AAD was changed")
+		}
+	}
+	return nil
+}
+
+// open runs Open and compares.
+func (r *rig) open(b *burst) error {
+	forge := func(p *packet, s *spans) {
+		switch p.forged {
+		case tagPart:
+			flip(s.tag.bytes(), p.bit)
+		case textPart:
+			flip(s.src.bytes(), p.bit)
+		case aadPart:
+			flip(s.aad.bytes(), p.bit)
+		}
+	}
+	for i := range b.packets {
+		p := &b.packets[i]
+		n := len(p.text)
+		forge(p, r.lay(i, p, p.sealed[:n], p.sealed[n:]))
+	}
+	jobs, err := r.run("Open", r.be.Open, b)
+	if err != nil {
+		return err
+	}
+	for i := range b.packets {
+		p, s := &b.packets[i], &r.spans[i]
+		n := len(p.text)
+		good := uint32(1)
+		if p.reject || p.forged != nothing {
+			good = 0
+		}
+		if jobs[i].OK != good {
+			return b.failed("Open", i, "OK is %d, want %d", jobs[i].OK, good)
+		}
+		if good == 1 {
+			if at := differ(s.dst.bytes(), p.text); at >= 0 {
+				return b.failed("Open", i, "plaintext differs from octet %d on", at)
+			}
+		}
+		if !p.layout.inPlace || p.forged != textPart {
+			forge(p, s) // once more undoes it
+		}
+		if !p.layout.inPlace && differ(s.src.bytes(), p.sealed[:n]) >= 0 {
+			return b.failed("Open", i, "src was changed")
+		}
+		if differ(s.tag.bytes(), p.sealed[n:]) >= 0 {
+			return b.failed("Open", i, "the tag was changed")
+		}
+		if differ(s.aad.bytes(), p.aad) >= 0 {
+			return b.failed("Open", i, "the AAD was changed")
+		}
+	}
+	return nil
+}
+
+// roundTrip expands, seals and opens a burst.
+func (r *rig) roundTrip(b *burst) error {
+	b.order()
+	if err := b.reference(); err != nil {
+		return err
+	}
+	if err := r.expand(b, false); err != nil {
+		return err
+	}
+	if err := r.seal(b); err != nil {
+		return err
+	}
+	return r.reopen(b)
+}
+
+// reopen opens what crypto/cipher sealed, with forgers at work. Mode Once has
+// the keys expanded anew for each call; Many uses what is there.
+func (r *rig) reopen(b *burst) error {
+	stale := b.mode == kernel.Once || slices.ContainsFunc(b.packets, func(p packet) bool { return p.forged == keyPart })
+	if stale {
+		if err := r.expand(b, true); err != nil {
+			return err
+		}
+	}
+	return r.open(b)
+}

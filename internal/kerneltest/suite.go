@@ -1,0 +1,601 @@
+// Package kerneltest is what every backend must pass. Results are compared
+// with crypto/aes and crypto/cipher and with the generic backend; all buffers
+// lie between pages that cannot be touched, or between octets that are watched.
+//
+// Environment: EESP_TEST_REQUIRE is a comma-separated list of backends (and
+// "vectors") which a test may not skip; EESP_TEST_PACKETS is the number of
+// packets in random bursts; EESP_TEST_SEED makes other random bursts.
+package kerneltest
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"libeesp/internal/generic"
+	"libeesp/internal/kernel"
+)
+
+// Required reports whether a backend, or something else that a test may lack,
+// must be there.
+func Required(name string) bool { return slices.Contains(AllRequired(), name) }
+
+// AllRequired is the list in EESP_TEST_REQUIRE.
+func AllRequired() []string {
+	return strings.FieldsFunc(os.Getenv("EESP_TEST_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+var (
+	keyLens = []int{16, 32}
+	modes   = []kernel.Mode{kernel.Once, kernel.Many}
+)
+
+// suite is one backend under test.
+type suite struct {
+	rig     *rig
+	quick   bool // short tests: a sample of the cases
+	slow    bool // the generic backend
+	packets int  // in random bursts
+}
+
+// Run runs all tests on one backend.
+func Run(t *testing.T, be *kernel.Backend) {
+	r, err := newRig(be, kernel.Chunk, maxText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &suite{rig: r, quick: testing.Short(), slow: be.Name == generic.Backend.Name, packets: 1_000_000}
+	if s.slow {
+		s.packets = 100_000
+	}
+	if s.quick {
+		s.packets /= 20
+	}
+	if v := os.Getenv("EESP_TEST_PACKETS"); v != "" {
+		if s.packets, err = strconv.Atoi(v); err != nil {
+			t.Fatalf("EESP_TEST_PACKETS: %v", err)
+		}
+	}
+	for _, x := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"Shape", s.shape},
+		{"Derive", s.derive},
+		{"Lengths", s.lengths},
+		{"EqualLengths", s.equalLengths},
+		{"Alignments", s.alignments},
+		{"AAD", s.aad},
+		{"Slots", s.slots},
+		{"Forgeries", s.forgeries},
+		{"LongPackets", s.longPackets},
+		{"Bursts", s.bursts},
+		{"AgainstGeneric", s.againstGeneric},
+		{"Vectors", s.vectors},
+	} {
+		t.Run(x.name, x.test)
+	}
+}
+
+// source makes test data. Texts are cut from one pool of random octets.
+type source struct {
+	*rand.Rand
+	pool []byte
+}
+
+func newSource(t *testing.T, text int) *source {
+	h := fnv.New64a()
+	h.Write([]byte(t.Name()))
+	h.Write([]byte(os.Getenv("EESP_TEST_SEED")))
+	var seed [32]byte
+	h.Sum(seed[:0])
+	c := rand.NewChaCha8(seed)
+	s := &source{rand.New(c), make([]byte, 2*text+64<<10)}
+	c.Read(s.pool)
+	return s
+}
+
+func (s *source) octets(n int) []byte { return s.pool[s.IntN(len(s.pool)-n):][:n:n] }
+
+func (s *source) key() (k [32]byte) {
+	copy(k[:], s.octets(32))
+	k[0], k[1] = byte(s.Uint32()), byte(s.Uint32())
+	return k
+}
+
+// place is an edge as often as not.
+func (s *source) place() where { return s.edge(s.IntN(4)) }
+
+// edge is one of both edges, or anything in between.
+func (s *source) edge(i int) where {
+	switch i {
+	case 0:
+		return atStart
+	case 1:
+		return atEnd
+	}
+	return where(s.IntN(64))
+}
+
+func (s *source) layout() layout {
+	return layout{s.place(), s.place(), s.place(), s.place(), s.IntN(4) == 0, s.IntN(2) == 0}
+}
+
+func (s *source) packet(text, aad int) packet {
+	p := packet{text: s.octets(text), aad: s.octets(aad), layout: s.layout()}
+	copy(p.nonce[:], s.octets(12))
+	return p
+}
+
+// burst gives packets keys: as many slots as packets.
+func (s *source) burst(keyLen int, mode kernel.Mode, packets []packet) *burst {
+	b := &burst{keyLen: keyLen, mode: mode, packets: packets, edge: s.place()}
+	for i := range packets {
+		b.keys = append(b.keys, s.key())
+		packets[i].key = i
+	}
+	s.Shuffle(len(packets), func(i, j int) { packets[i].key, packets[j].key = packets[j].key, packets[i].key })
+	return b
+}
+
+func (s *suite) do(t *testing.T, b *burst) {
+	t.Helper()
+	if err := s.rig.roundTrip(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// each calls f for all combinations of key length and mode.
+func each(f func(keyLen int, mode kernel.Mode)) {
+	for _, keyLen := range keyLens {
+		for _, mode := range modes {
+			f(keyLen, mode)
+		}
+	}
+}
+
+func (s *suite) shape(t *testing.T) {
+	be := s.rig.be
+	if be.KeyBytes < 16*15 || be.KeyBytes > kernel.MaxKeyBytes || 4*be.KeyBytes%64 != 0 {
+		t.Errorf("KeyBytes is %d", be.KeyBytes)
+	}
+}
+
+func (s *suite) derive(t *testing.T) {
+	src := newSource(t, maxDerive)
+	do := func(d *derivation) {
+		d.key = src.key()
+		d.msgs = src.octets(d.n * d.blocks * 16)
+		if err := s.rig.derive(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step := 1
+	if s.quick {
+		step = 7
+	}
+	for blocks := 1; blocks <= 3; blocks++ {
+		for n := 1; n <= 100; n += step {
+			for place := range 3 {
+				padded := (n+place)%2 == 0
+				do(&derivation{n: n, blocks: blocks, padded: padded, in: src.edge(place), out: src.edge(place)})
+				do(&derivation{n: n, blocks: blocks, padded: !padded, in: src.place(), out: src.place()})
+				if blocks == 1 {
+					do(&derivation{n: n, blocks: 1, padded: padded, in: src.edge(place), inPlace: true})
+				}
+			}
+		}
+		do(&derivation{n: 1021, blocks: blocks, in: atEnd, out: atEnd})
+	}
+	for a := range where(64) {
+		n := 1 + src.IntN(40)
+		do(&derivation{n: n, blocks: 1 + src.IntN(3), in: a, out: src.place()})
+		do(&derivation{n: n, blocks: 1 + src.IntN(3), in: src.place(), out: a})
+		do(&derivation{n: n, blocks: 4 + src.IntN(4), in: a, out: a, padded: true})
+	}
+}
+
+func (s *suite) textLengths() []int {
+	var l []int
+	for _, x := range [][2]int{{0, 2200}, {4096 - 40, 4096 + 40}, {9000 - 40, 9000 + 40}} {
+		for n := x[0]; n <= x[1]; n++ {
+			l = append(l, n)
+		}
+	}
+	return l
+}
+
+// lengths takes each length through bursts of neighbours, with each kind of
+// place, in place and not. In short tests the lengths are spread instead.
+func (s *suite) lengths(t *testing.T) {
+	src := newSource(t, maxText)
+	all := s.textLengths()
+	pass := 0
+	each(func(keyLen int, mode kernel.Mode) {
+		for kind := range 4 {
+			for _, inPlace := range []bool{false, true} {
+				ls := all
+				if s.quick { // all passes together take each length
+					ls = nil
+					for i := pass; i < len(all); i += 32 {
+						ls = append(ls, all[i])
+					}
+				}
+				pass++
+				for len(ls) > 0 {
+					n := min(len(ls), 1+src.IntN(kernel.Chunk))
+					var ps []packet
+					for _, l := range ls[:n] {
+						p := src.packet(l, src.IntN(41))
+						w := src.edge(kind)
+						p.layout = layout{w, w, w, w, kind == 3, inPlace}
+						ps = append(ps, p)
+					}
+					ls = ls[n:]
+					s.do(t, src.burst(keyLen, mode, ps))
+				}
+			}
+		}
+	})
+}
+
+// equalLengths fills all lanes with packets of one length, and leaves them
+// alone.
+func (s *suite) equalLengths(t *testing.T) {
+	src := newSource(t, maxText)
+	step := 1
+	if s.slow {
+		step = 3
+	}
+	if s.quick {
+		step = 41
+	}
+	all := s.textLengths()
+	phase := 0
+	each(func(keyLen int, mode kernel.Mode) {
+		for i := phase; i < len(all); i += step {
+			aad := src.IntN(41)
+			for _, n := range []int{1, 2 + src.IntN(7), 9 + src.IntN(24)} {
+				if n > 8 && (s.quick || s.slow) && i%8 != 0 {
+					continue
+				}
+				var ps []packet
+				for range n {
+					ps = append(ps, src.packet(all[i], aad))
+				}
+				s.do(t, src.burst(keyLen, mode, ps))
+			}
+		}
+		phase++
+	})
+}
+
+// alignments puts each of src, dst, AAD and tag at each place modulo 64.
+func (s *suite) alignments(t *testing.T) {
+	src := newSource(t, maxText)
+	texts := []int{0, 1, 15, 16, 17, 31, 47, 63, 64, 65, 127, 192, 255, 256, 257, 600, 1023, 1420}
+	if s.quick {
+		texts = []int{1, 16, 31, 64, 257}
+	}
+	each(func(keyLen int, mode kernel.Mode) {
+		for _, l := range texts {
+			for from := 0; from < 64; from += kernel.Chunk / 4 {
+				var ps []packet
+				for a := from; a < from+kernel.Chunk/4; a++ {
+					for part := range 4 {
+						p := src.packet(l, src.IntN(60))
+						p.layout.joined = false
+						w := where(a)
+						switch part {
+						case 0:
+							p.layout.src, p.layout.inPlace = w, false
+						case 1:
+							p.layout.dst = w
+						case 2:
+							p.layout.aad = w
+						case 3:
+							p.layout.tag = w
+						}
+						ps = append(ps, p)
+					}
+				}
+				s.do(t, src.burst(keyLen, mode, ps))
+			}
+		}
+	})
+}
+
+func (s *suite) aad(t *testing.T) {
+	src := newSource(t, maxText)
+	var lens []int
+	for n := range 141 {
+		lens = append(lens, n)
+	}
+	for n := 141; n <= 1200; n += 13 {
+		lens = append(lens, n, n&^15)
+	}
+	texts := []int{0, 1, 16, 60, 64, 300, 1100}
+	if s.quick {
+		texts = []int{0, 60, 300}
+	}
+	each(func(keyLen int, mode kernel.Mode) {
+		for _, text := range texts {
+			for kind := range 4 {
+				if kind > 1 && s.quick {
+					continue
+				}
+				for rest := lens; len(rest) > 0; { // lengths mixed
+					n := min(len(rest), 1+src.IntN(kernel.Chunk))
+					var ps []packet
+					for _, l := range rest[:n] {
+						p := src.packet(text, l)
+						p.layout.aad = src.edge(kind)
+						ps = append(ps, p)
+					}
+					rest = rest[n:]
+					s.do(t, src.burst(keyLen, mode, ps))
+				}
+			}
+			for i := 0; i < len(lens); i++ { // equal
+				if s.quick && i%16 != 0 {
+					continue
+				}
+				var ps []packet
+				for range 4 + i%5 {
+					p := src.packet(text, lens[i])
+					p.layout.aad = src.edge(i % 3)
+					ps = append(ps, p)
+				}
+				s.do(t, src.burst(keyLen, mode, ps))
+			}
+		}
+	})
+}
+
+// slots has jobs share key slots, in any order, over several calls.
+func (s *suite) slots(t *testing.T) {
+	src := newSource(t, maxText)
+	for _, keyLen := range keyLens {
+		for slots := 1; slots <= kernel.Chunk; slots++ {
+			b := &burst{keyLen: keyLen, mode: kernel.Many, edge: src.place()}
+			for range slots {
+				b.keys = append(b.keys, src.key())
+			}
+			for call := range 4 {
+				b.packets = nil
+				for i := range 1 + src.IntN(kernel.Chunk) {
+					p := src.packet(src.IntN(200), src.IntN(40))
+					if i%5 == 4 {
+						p = src.packet(src.IntN(2000), 20)
+					}
+					p.key = src.IntN(slots)
+					if call == 0 {
+						p.key = slots - 1
+					}
+					b.packets = append(b.packets, p)
+				}
+				b.order()
+				if err := b.reference(); err != nil {
+					t.Fatal(err)
+				}
+				if call == 0 { // once for all calls
+					if err := s.rig.expand(b, false); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := s.rig.seal(b); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.rig.open(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// forgeries alters one thing about one packet; its neighbours must open.
+func (s *suite) forgeries(t *testing.T) {
+	src := newSource(t, maxText)
+	texts := []int{0, 1, 16, 63, 64, 100, 300, 1100}
+	if s.quick {
+		texts = []int{0, 60, 300}
+	}
+	each(func(keyLen int, mode kernel.Mode) {
+		for _, text := range texts {
+			try := func(forged part, bits, step int) {
+				for bit := 0; bit < bits; bit += step {
+					var ps []packet
+					for range 1 + src.IntN(9) {
+						ps = append(ps, src.packet(text, 20))
+					}
+					b := src.burst(keyLen, mode, ps)
+					if err := b.reference(); err != nil {
+						t.Fatal(err)
+					}
+					if mode == kernel.Many {
+						if err := s.rig.expand(b, false); err != nil {
+							t.Fatal(err)
+						}
+					}
+					victim := &ps[src.IntN(len(ps))]
+					victim.forged, victim.bit = forged, bit
+					if err := s.rig.reopen(b); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			textStep := 3
+			if text > 100 || s.quick {
+				textStep = 61 // prime to 8 and 128
+			}
+			try(tagPart, 128, 1)
+			try(textPart, 8*text, textStep)
+			try(aadPart, 8*20, 7)
+			try(noncePart, 96, 5)
+			try(keyPart, 8*keyLen, 11)
+		}
+		// Several at once, and all of them.
+		for every := 1; every <= 3; every++ {
+			for _, n := range []int{1, 2, 4, 7, 8, 16, 32} {
+				var ps []packet
+				for i := range n {
+					p := src.packet(64+i%3, 20)
+					if i%every == 0 {
+						p.forged, p.bit = tagPart, src.IntN(128)
+					}
+					ps = append(ps, p)
+				}
+				s.do(t, src.burst(keyLen, mode, ps))
+			}
+		}
+	})
+}
+
+// longPackets is packets whose block counters carry over two octets, as long
+// as packets can be, and a little longer.
+func (s *suite) longPackets(t *testing.T) {
+	const most = 1<<20 + 700
+	r, err := newRig(s.rig.be, 4, most)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := newSource(t, most)
+	each(func(keyLen int, mode kernel.Mode) {
+		if s.quick && mode == kernel.Many {
+			return
+		}
+		ps := []packet{src.packet(most-src.IntN(300), 20)}
+		ps[0].nonce = [12]byte{11: 0xFF, 10: 0xFF}
+		if !s.slow {
+			ps = append(ps, src.packet(1<<20, 0), src.packet(65534*16, 33), src.packet(60, 20))
+		}
+		if err := r.roundTrip(src.burst(keyLen, mode, ps)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// random makes a burst as they come, of up to most packets.
+func (s *source) random(most int) *burst {
+	n := 1 + s.IntN(most)
+	if s.IntN(4) == 0 {
+		n = most
+	}
+	kind, long := s.IntN(6), s.IntN(100) == 0
+	base := s.IntN(1500)
+	var ps []packet
+	for range n {
+		var text int
+		switch kind {
+		case 0, 1: // IMIX
+			text = [12]int{7: 594, 594, 594, 594, 1420}[s.IntN(12)]
+			if text == 0 {
+				text = 64
+			}
+			text -= s.IntN(3)
+		case 2: // tiny
+			text = s.IntN(100)
+		case 3:
+			text = s.IntN(300)
+		case 4: // neighbours
+			text = base + s.IntN(20)
+		case 5: // anything
+			text = s.IntN(2201)
+			if s.IntN(2) == 0 {
+				text &^= 15
+			}
+		}
+		if long && s.IntN(3) == 0 {
+			text = s.IntN(maxText)
+		}
+		aad := 16 + s.IntN(25)
+		switch s.IntN(32) {
+		case 0:
+			aad = s.IntN(maxAAD)
+		case 1, 2, 3:
+			aad = s.IntN(141)
+		}
+		ps = append(ps, s.packet(text, aad))
+	}
+	b := s.burst(keyLens[s.IntN(2)], modes[s.IntN(2)], ps)
+	if b.mode == kernel.Many && s.IntN(2) == 0 { // shared slots
+		slots := 1 + s.IntN(n)
+		for i := range ps {
+			ps[i].key = s.IntN(slots)
+		}
+	}
+	if s.IntN(4) == 0 {
+		for i := range ps {
+			if s.IntN(8) != 0 {
+				continue
+			}
+			f := []part{tagPart, textPart, aadPart, noncePart}[s.IntN(4)]
+			bits := [...]int{tagPart: 128, textPart: 8 * len(ps[i].text), aadPart: 8 * len(ps[i].aad), noncePart: 96}[f]
+			if bits > 0 {
+				ps[i].forged, ps[i].bit = f, s.IntN(bits)
+			}
+		}
+	}
+	return b
+}
+
+func (s *suite) bursts(t *testing.T) {
+	src := newSource(t, maxText)
+	done := 0
+	for done < s.packets {
+		b := src.random(kernel.Chunk)
+		s.do(t, b)
+		done += len(b.packets)
+	}
+	t.Logf("%d packets", done)
+}
+
+// againstGeneric compares random bursts and derivations with the generic
+// backend, which shares no code with crypto/aes.
+func (s *suite) againstGeneric(t *testing.T) {
+	if s.slow {
+		t.Skip("this is the generic backend")
+	}
+	g, err := newRig(&generic.Backend, kernel.Chunk, maxText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := newSource(t, maxText)
+	for done := 0; done < min(s.packets, 10_000); {
+		b := src.random(kernel.Chunk)
+		b.order()
+		if err := b.reference(); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.expand(b, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.seal(b); err != nil {
+			t.Fatal(fmt.Errorf("generic: %w", err))
+		}
+		for i := range b.packets {
+			p, x := &b.packets[i], &g.spans[i]
+			p.sealed = append(append(p.sealed[:0], x.dst.bytes()...), x.tag.bytes()...)
+			p.given = true
+		}
+		s.do(t, b)
+		done += len(b.packets)
+	}
+	for range 200 {
+		d := &derivation{key: src.key(), n: 1 + src.IntN(100), blocks: 1 + src.IntN(3), padded: src.IntN(2) == 0, in: src.place(), out: src.place()}
+		d.msgs = src.octets(d.n * d.blocks * 16)
+		if err := g.derive(d); err != nil {
+			t.Fatal(fmt.Errorf("generic: %w", err))
+		}
+		d.want = append([]byte(nil), g.out.at(d.n*16, d.out).bytes()...)
+		if err := s.rig.derive(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
