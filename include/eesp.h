@@ -611,6 +611,71 @@ typedef struct eesp_stats {
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_stats(const eesp_sender *sender, eesp_stats *stats);
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_stats *stats);
 
+/* ---- Kernels without packets --------------------------------------------- */
+
+/*
+ * The steps behind a burst, for formats that are not the library's: derive
+ * many keys, and seal or open many messages with AES-GCM, each with its own
+ * key. Keys, nonces and AAD are in your hands, and so is the rule that one
+ * key never seals two messages with one nonce. All of it works in bursts, as
+ * fast as the packet functions do; sort jobs by len if you can.
+ */
+
+/* A key of the key-derivation function, AES-256-CMAC, in locked memory. */
+typedef struct eesp_kdf eesp_kdf;
+/* Data keys, expanded, in locked memory: 512 octets each. */
+typedef struct eesp_keyset eesp_keyset;
+
+#define EESP_KDF_CONTEXT_LEN 16 /* octets of a context */
+#define EESP_MAX_KEYSET 65536   /* keys of a set */
+
+/*
+ * One message. tag is EESP_ICV_LEN octets. dst is src (in place) or does not
+ * overlap it; aad and tag overlap neither.
+ */
+typedef struct eesp_job {
+	const void *aad;  /* in  aad_len octets */
+	const void *src;  /* in  len octets */
+	void *dst;        /* out len octets */
+	void *tag;        /* seal: out, open: in */
+	uint32_t aad_len; /* in  at most EESP_MAX_LEN */
+	uint32_t len;     /* in  at most EESP_MAX_LEN */
+	uint32_t key;     /* in  which key of the set; with a KDF: 0 */
+	uint32_t ok;      /* open: out 1 if the tag is right, else 0, and dst is zeroed */
+	uint8_t nonce[12]; /* in */
+	uint8_t reserved[4];
+} eesp_job;
+
+/* Expands a key of 32 octets. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_kdf_new(const uint8_t key[32], eesp_kdf **kdf);
+EESP_API void eesp_kdf_free(eesp_kdf *kdf);
+
+/*
+ * Derives the keys of n contexts (NIST SP 800-108, counter mode): the first 16
+ * octets of a key are the AES-256-CMAC of the context with its first octet set
+ * to 1, the second 16 (EESP_AEAD_AES_256_GCM) with it set to 2. Keys are
+ * written one behind the other; keys_len must be exactly n times their length.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts,
+						     size_t n, uint8_t *keys, size_t keys_len);
+
+/*
+ * Derives a key for each job from its context (job i: 16 octets from
+ * contexts + 16*i), and seals or opens the job with it. Returns how many are
+ * good: for seal all n of them. 0 without any work if an argument is wrong
+ * (eesp_last_error).
+ */
+EESP_API size_t eesp_kdf_seal(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n);
+EESP_API size_t eesp_kdf_open(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n);
+
+/* Expands n keys, one behind the other: 16 or 32 octets each, as aead says. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_keyset_new(uint32_t aead, const uint8_t *keys, size_t n, eesp_keyset **set);
+EESP_API void eesp_keyset_free(eesp_keyset *set);
+
+/* As eesp_kdf_seal and eesp_kdf_open, with the keys of the set. */
+EESP_API size_t eesp_keyset_seal(const eesp_keyset *set, eesp_job *jobs, size_t n);
+EESP_API size_t eesp_keyset_open(const eesp_keyset *set, eesp_job *jobs, size_t n);
+
 /* ---- Helpers ------------------------------------------------------------ */
 
 /* Writes the 16-octet form of an IPv4 address given in network order. */
@@ -665,6 +730,8 @@ EESP_ASSERT_(sizeof(eesp_context) == 48);
 EESP_ASSERT_(sizeof(eesp_data_key) == 192);
 EESP_ASSERT_(sizeof(eesp_root_key_info) == 64);
 EESP_ASSERT_(sizeof(eesp_stats) == 256);
+EESP_ASSERT_(sizeof(eesp_job) == 64);
+EESP_ASSERT_(offsetof(eesp_job, nonce) == 48);
 #endif
 
 #ifdef __cplusplus

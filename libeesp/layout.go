@@ -10,6 +10,7 @@ import (
 
 	eesp "libeesp"
 	"libeesp/internal/burst"
+	"libeesp/internal/kernel"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
 )
@@ -26,6 +27,8 @@ var (
 	gk burst.DataKey
 	ci C.eesp_iov
 	gi profile.IOV
+	cj C.eesp_job
+	gj kernel.Job
 )
 
 // same is an array that has exactly one length for which index 0 is its last.
@@ -69,6 +72,17 @@ var (
 	_ = same[unsafe.Offsetof(ck.addr)-unsafe.Offsetof(gk.Addr)]
 	_ = same[unsafe.Offsetof(ck.key)-unsafe.Offsetof(gk.Key)]
 	_ = same[unsafe.Offsetof(ck.options)-unsafe.Offsetof(gk.Options)]
+
+	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]
+	_ = same[unsafe.Offsetof(cj.src)-unsafe.Offsetof(gj.Src)]
+	_ = same[unsafe.Offsetof(cj.dst)-unsafe.Offsetof(gj.Dst)]
+	_ = same[unsafe.Offsetof(cj.tag)-unsafe.Offsetof(gj.Tag)]
+	_ = same[unsafe.Offsetof(cj.aad_len)-unsafe.Offsetof(gj.AADLen)]
+	_ = same[unsafe.Offsetof(cj.len)-unsafe.Offsetof(gj.Len)]
+	_ = same[unsafe.Offsetof(cj.key)-unsafe.Offsetof(gj.Key)]
+	_ = same[unsafe.Offsetof(cj.ok)-unsafe.Offsetof(gj.OK)]
+	_ = same[unsafe.Offsetof(cj.nonce)-unsafe.Offsetof(gj.Nonce)]
+	_ = same[C.EESP_MAX_KEYSET-burst.MaxKeyset]
 
 	_ = same[unsafe.Sizeof(ci)-unsafe.Sizeof(gi)]
 	_ = same[unsafe.Offsetof(ci.len)-unsafe.Offsetof(gi.Len)]

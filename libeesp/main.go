@@ -21,7 +21,9 @@ import (
 	"unsafe"
 
 	eesp "libeesp"
+	"libeesp/internal/asm"
 	"libeesp/internal/burst"
+	"libeesp/internal/kernel"
 	"libeesp/internal/profile"
 )
 
@@ -96,6 +98,8 @@ var (
 	senders   table[eesp.Sender]
 	receivers table[eesp.Receiver]
 	proxies   table[proxy]
+	kdfs      table[burst.KDF]
+	keysets   table[burst.Keyset]
 	workers   table[burst.Worker]
 
 	threads atomic.Int64
@@ -294,7 +298,7 @@ func eespGoGroupGetDER(slot C.uint64_t, level C.int, der *C.uint8_t, n *C.size_t
 	return withGroup(slot, text, func(g *eesp.Group) error {
 		var room []byte
 		if der != nil {
-			room = octets(der, *n)
+			room = octets(der, min(*n, 4096)) // the longest is shorter
 		}
 		k, err := g.WriteRootKeyDER(room, eesp.Level(level))
 		if err == nil || errors.Is(err, eesp.ErrRoom) {
@@ -587,4 +591,104 @@ func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (go
 		return failed(d, eesp.ErrArgument)
 	}
 	return C.size_t(workers.get(worker-1).Proxy(p.r.Engine(), p.s.Engine(), d))
+}
+
+func keyLen(aead C.uint32_t) int { return 16 << aead }
+
+//export eespGoKDFNew
+func eespGoKDFNew(key *C.uint8_t, out *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	be, err := asm.Selected()
+	if err != nil {
+		return report(err, text)
+	}
+	k, err := burst.NewKDF(be, (*[32]byte)(unsafe.Pointer(key)))
+	if err != nil {
+		return report(err, text)
+	}
+	*out = C.uint64_t(kdfs.put(k))
+	return C.EESP_OK
+}
+
+//export eespGoKDFFree
+func eespGoKDFFree(slot C.uint64_t) {
+	defer func() { recover() }()
+	if k := kdfs.drop(slot); k != nil {
+		k.Free()
+	}
+}
+
+//export eespGoKDFDerive
+func eespGoKDFDerive(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, n C.size_t, keys *C.uint8_t, keysLen C.size_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	k := kdfs.get(slot)
+	if k == nil {
+		return report(errHandle, text)
+	}
+	workers.get(worker-1).DeriveRaw(k, keyLen(aead), unsafe.Pointer(contexts), int(n), octets(keys, keysLen))
+	return C.EESP_OK
+}
+
+//export eespGoKeysetNew
+func eespGoKeysetNew(aead C.uint32_t, keys *C.uint8_t, n C.size_t, out *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	be, err := asm.Selected()
+	if err != nil {
+		return report(err, text)
+	}
+	k, err := burst.NewKeyset(be, keyLen(aead), octets(keys, n*C.size_t(keyLen(aead))))
+	if err != nil {
+		return report(err, text)
+	}
+	*out = C.uint64_t(keysets.put(k))
+	return C.EESP_OK
+}
+
+//export eespGoKeysetFree
+func eespGoKeysetFree(slot C.uint64_t) {
+	defer func() { recover() }()
+	if k := keysets.drop(slot); k != nil {
+		k.Free()
+	}
+}
+
+func jobs(first *C.eesp_job, n C.size_t) []kernel.Job {
+	return unsafe.Slice((*kernel.Job)(unsafe.Pointer(first)), n)
+}
+
+// outcome reports a burst of jobs: good ones, or none and an error.
+func outcome(good int, err error, text *C.char) C.size_t {
+	if err != nil {
+		report(err, text)
+	}
+	return C.size_t(good)
+}
+
+// noneGood ends a burst of jobs that panicked.
+func noneGood(text *C.char, good *C.size_t) {
+	if p := recover(); p != nil {
+		*good = outcome(0, fmt.Errorf("%w: %v", eesp.ErrInternal, p), text)
+	}
+}
+
+//export eespGoRekey
+func eespGoRekey(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, first *C.eesp_job, n C.size_t, sealing C.int, text *C.char) (good C.size_t) {
+	defer noneGood(text, &good)
+	k := kdfs.get(slot)
+	if k == nil {
+		return outcome(0, errHandle, text)
+	}
+	done, err := workers.get(worker-1).Rekey(k, keyLen(aead), unsafe.Pointer(contexts), jobs(first, n), sealing != 0)
+	return outcome(done, err, text)
+}
+
+//export eespGoKeyed
+func eespGoKeyed(worker, slot C.uint64_t, first *C.eesp_job, n C.size_t, sealing C.int, text *C.char) (good C.size_t) {
+	defer noneGood(text, &good)
+	k := keysets.get(slot)
+	if k == nil {
+		return outcome(0, errHandle, text)
+	}
+	done, err := workers.get(worker-1).Keyed(k, jobs(first, n), sealing != 0)
+	return outcome(done, err, text)
 }

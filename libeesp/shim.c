@@ -15,12 +15,15 @@
 
 /* A handle: which table the object is in, and where. The magic number catches
  * handles of another kind, and most of those that were freed. */
-enum { KIND_GROUP = 0x65735047, KIND_SENDER = 0x65735053, KIND_RECEIVER = 0x65735052, KIND_PROXY = 0x65735058 };
+enum { KIND_GROUP = 0x65735047, KIND_SENDER = 0x65735053, KIND_RECEIVER = 0x65735052, KIND_PROXY = 0x65735058,
+       KIND_KDF = 0x6573504b, KIND_KEYSET = 0x65735059 };
 
 struct eesp_group { uint32_t kind; uint64_t slot; };
 struct eesp_sender { uint32_t kind; uint64_t slot; };
 struct eesp_receiver { uint32_t kind; uint64_t slot; };
 struct eesp_proxy { uint32_t kind; uint64_t slot; };
+struct eesp_kdf { uint32_t kind; uint64_t slot; };
+struct eesp_keyset { uint32_t kind; uint64_t slot; };
 
 /* The calling thread's worker (0: none yet), and whether a burst is under way
  * (a signal handler that calls in is refused). */
@@ -38,6 +41,7 @@ static void in_child(void) { forked = 1; }
 
 static void thread_ends(void *worker)
 {
+	tls.worker = 0; /* another destructor of this thread may call in: it gets a new one */
 	if (!forked)
 		eespGoThreadDetach((uint64_t)(uintptr_t)worker);
 }
@@ -622,4 +626,129 @@ EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t 
 EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 {
 	BURST(proxy, KIND_PROXY, eespGoProxyBurst);
+}
+
+/* ---- Kernels without packets ---- */
+
+static eesp_status check_aead(uint32_t aead)
+{
+	return aead > EESP_AEAD_AES_256_GCM ? argument("aead: unknown") : EESP_OK;
+}
+
+EESP_API eesp_status eesp_kdf_new(const uint8_t key[32], eesp_kdf **kdf)
+{
+	uint64_t slot = 0;
+	if (key == NULL || kdf == NULL)
+		return argument("key or kdf: NULL");
+	eesp_status st = ready();
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoKDFNew((uint8_t *)key, &slot, tls.error);
+	if (st != EESP_OK)
+		return st;
+	eesp_kdf *k = handle(KIND_KDF, slot);
+	if (k == NULL) {
+		eespGoKDFFree(slot);
+		return fail(EESP_ERR_MEMORY, "out of memory");
+	}
+	*kdf = k;
+	return EESP_OK;
+}
+
+EESP_API void eesp_kdf_free(eesp_kdf *kdf)
+{
+	if (kdf == NULL || kdf->kind != KIND_KDF || forked)
+		return;
+	eespGoKDFFree(kdf->slot);
+	kdf->kind = 0;
+	free(kdf);
+}
+
+EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys,
+				     size_t keys_len)
+{
+	CHECK(kdf, KIND_KDF, "kdf");
+	if (n != 0 && (contexts == NULL || keys == NULL))
+		return argument("contexts or keys: NULL");
+	eesp_status st = check_aead(aead);
+	if (st != EESP_OK)
+		return st;
+	if (n > SIZE_MAX / 64 || keys_len != n * (aead == EESP_AEAD_AES_256_GCM ? 32 : 16))
+		return argument("keys_len: not n times the length of a key");
+	st = worker();
+	if (st != EESP_OK || n == 0)
+		return st;
+	return (eesp_status)eespGoKDFDerive(tls.worker, kdf->slot, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
+}
+
+/* What bursts of jobs have in common. */
+#define JOBS(object, expected, more, call)                                     \
+	do {                                                                   \
+		if (UNLIKELY((object) == NULL || (object)->kind != (expected) || (n != 0 && (jobs == NULL || (more))))) { \
+			argument("a handle or pointer: NULL or not valid");    \
+			return 0;                                              \
+		}                                                              \
+		if (UNLIKELY(worker() != EESP_OK || n == 0))                   \
+			return 0;                                              \
+		if (UNLIKELY(tls.busy)) {                                      \
+			fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst"); \
+			return 0;                                              \
+		}                                                              \
+		tls.busy = 1;                                                  \
+		size_t good_ = call;                                           \
+		tls.busy = 0;                                                  \
+		return good_;                                                  \
+	} while (0)
+
+EESP_API size_t eesp_kdf_seal(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n)
+{
+	JOBS(kdf, KIND_KDF, contexts == NULL || check_aead(aead) != EESP_OK,
+	     eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, 1, tls.error));
+}
+
+EESP_API size_t eesp_kdf_open(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n)
+{
+	JOBS(kdf, KIND_KDF, contexts == NULL || check_aead(aead) != EESP_OK,
+	     eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, 0, tls.error));
+}
+
+EESP_API eesp_status eesp_keyset_new(uint32_t aead, const uint8_t *keys, size_t n, eesp_keyset **set)
+{
+	uint64_t slot = 0;
+	if (keys == NULL || set == NULL)
+		return argument("keys or set: NULL");
+	if (n == 0 || n > EESP_MAX_KEYSET)
+		return argument("n: not 1 to EESP_MAX_KEYSET");
+	eesp_status st = check_aead(aead);
+	if (st == EESP_OK)
+		st = ready();
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoKeysetNew(aead, (uint8_t *)keys, n, &slot, tls.error);
+	if (st != EESP_OK)
+		return st;
+	eesp_keyset *k = handle(KIND_KEYSET, slot);
+	if (k == NULL) {
+		eespGoKeysetFree(slot);
+		return fail(EESP_ERR_MEMORY, "out of memory");
+	}
+	*set = k;
+	return EESP_OK;
+}
+
+EESP_API void eesp_keyset_free(eesp_keyset *set)
+{
+	if (set == NULL || set->kind != KIND_KEYSET || forked)
+		return;
+	eespGoKeysetFree(set->slot);
+	set->kind = 0;
+	free(set);
+}
+
+EESP_API size_t eesp_keyset_seal(const eesp_keyset *set, eesp_job *jobs, size_t n)
+{
+	JOBS(set, KIND_KEYSET, 0, eespGoKeyed(tls.worker, set->slot, jobs, n, 1, tls.error));
+}
+
+EESP_API size_t eesp_keyset_open(const eesp_keyset *set, eesp_job *jobs, size_t n)
+{
+	JOBS(set, KIND_KEYSET, 0, eespGoKeyed(tls.worker, set->slot, jobs, n, 0, tls.error));
 }

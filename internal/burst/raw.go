@@ -1,0 +1,208 @@
+package burst
+
+import (
+	"fmt"
+	"unsafe"
+
+	"libeesp/internal/generic"
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/secmem"
+	"libeesp/internal/status"
+)
+
+// The kernels without headers: for formats that are the caller's.
+
+// KDF is an expanded AES-256-CMAC key in locked memory.
+type KDF struct {
+	be *kernel.Backend
+	m  *kernel.Master
+}
+
+// NewKDF expands a key.
+func NewKDF(be *kernel.Backend, key *[32]byte) (*KDF, error) {
+	m, err := secmem.New[kernel.Master]()
+	if err != nil {
+		return nil, err
+	}
+	s, err := secmem.New[[kernel.ScratchBytes]byte]()
+	if err != nil {
+		secmem.Delete(m)
+		return nil, err
+	}
+	defer secmem.Delete(s)
+	generic.ExpandMaster(m, key, unsafe.Pointer(s))
+	return &KDF{be, m}, nil
+}
+
+// Free wipes the key once no burst uses it.
+func (k *KDF) Free() { keys.Retire(func() { secmem.Delete(k.m) }) }
+
+// Keyset is a row of expanded data keys in locked memory.
+type Keyset struct {
+	be     *kernel.Backend
+	keyLen int
+	n      int
+	area   []byte
+}
+
+// MaxKeyset is the most keys of a set.
+const MaxKeyset = 1 << 16
+
+// NewKeyset expands the keys, one directly behind the other.
+func NewKeyset(be *kernel.Backend, keyLen int, data []byte) (*Keyset, error) {
+	n := len(data) / keyLen
+	if n == 0 || n > MaxKeyset || n*keyLen != len(data) {
+		return nil, fmt.Errorf("%w: %d octets of keys", status.ErrArgument, len(data))
+	}
+	area, err := secmem.Alloc((n + 3) &^ 3 * be.KeyBytes)
+	if err != nil {
+		return nil, err
+	}
+	s, err := secmem.New[secrets]()
+	if err != nil {
+		secmem.Free(area)
+		return nil, err
+	}
+	defer secmem.Delete(s)
+	for at := 0; at < n; at += kernel.Chunk {
+		some := min(kernel.Chunk, n-at)
+		copy(s.keys[:], data[at*keyLen:][:some*keyLen])
+		be.Expand(unsafe.Pointer(&area[at*be.KeyBytes]), unsafe.Pointer(&s.keys), some, keyLen, unsafe.Pointer(&s.scratch))
+	}
+	return &Keyset{be, keyLen, n, area}, nil
+}
+
+// Free wipes the keys once no burst uses them.
+func (k *Keyset) Free() { keys.Retire(func() { secmem.Free(k.area) }) }
+
+// checkJobs looks at what a caller filled in; slots is how many keys there are.
+func checkJobs(jobs []kernel.Job, slots uint32) error {
+	for i := range jobs {
+		j := &jobs[i]
+		gap := uintptr(j.Src) - uintptr(j.Dst)
+		if j.Len > profile.MaxLen || j.AADLen > profile.MaxLen || j.Tag == nil || j.Key >= slots ||
+			j.Len != 0 && (j.Src == nil || j.Dst == nil || gap != 0 && (gap < uintptr(j.Len) || -gap < uintptr(j.Len))) ||
+			j.AADLen != 0 && j.AAD == nil {
+			return fmt.Errorf("%w: job %d: a pointer, length or key index", status.ErrArgument, i)
+		}
+	}
+	return nil
+}
+
+// Rekey derives a key for each job from its context of 16 octets, and seals
+// or opens it. It returns how many are good.
+func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kernel.Job, sealing bool) (int, error) {
+	good := 0
+	if err := checkJobs(jobs, ^uint32(0)); err != nil {
+		return 0, err
+	}
+	w.enter()
+	defer w.leave()
+	for len(jobs) > 0 {
+		n := min(len(jobs), kernel.Chunk)
+		order := w.inOrder(jobs[:n])
+		w.contexts(keyLen, contexts, n, order)
+		w.used.keys = max(w.used.keys, n*keyLen)
+		k.be.Derive(unsafe.Pointer(&w.sec.keys), unsafe.Pointer(&w.sec.msgs), n*keyLen/16, 1, k.m, &k.m.K1, unsafe.Pointer(&w.sec.scratch))
+		good += w.crypt(k.be, unsafe.Pointer(&w.sec.keys), jobs[:n], order, keyLen, kernel.Once, sealing)
+		jobs, contexts = jobs[n:], unsafe.Add(contexts, n*16)
+	}
+	return good, nil
+}
+
+// DeriveRaw derives the keys of contexts.
+func (w *Worker) DeriveRaw(k *KDF, keyLen int, contexts unsafe.Pointer, n int, out []byte) {
+	w.enter()
+	defer w.leave()
+	for n > 0 {
+		some := min(n, kernel.Chunk)
+		w.contexts(keyLen, contexts, some, nil)
+		k.be.Derive(unsafe.Pointer(&out[0]), unsafe.Pointer(&w.sec.msgs), some*keyLen/16, 1, k.m, &k.m.K1, unsafe.Pointer(&w.sec.scratch))
+		n -= some
+		contexts, out = unsafe.Add(contexts, some*16), out[some*keyLen:]
+	}
+}
+
+// Keyed seals or opens jobs with the keys that they name.
+func (w *Worker) Keyed(k *Keyset, jobs []kernel.Job, sealing bool) (int, error) {
+	good := 0
+	if err := checkJobs(jobs, uint32(k.n)); err != nil {
+		return 0, err
+	}
+	w.enter()
+	defer w.leave()
+	for len(jobs) > 0 {
+		n := min(len(jobs), kernel.Chunk)
+		good += w.crypt(k.be, unsafe.Pointer(&k.area[0]), jobs[:n], w.inOrder(jobs[:n]), k.keyLen, kernel.Many, sealing)
+		jobs = jobs[n:]
+	}
+	return good, nil
+}
+
+// contexts writes the KDF inputs of n contexts, in an order or (nil) as they are.
+func (w *Worker) contexts(keyLen int, from unsafe.Pointer, n int, order []uint8) {
+	per := keyLen / 16
+	for i := range n {
+		x := i
+		if order != nil {
+			x = int(order[i])
+		}
+		for b := range per {
+			m := (*[16]byte)(w.sec.msgs[(i*per+b)*16:])
+			*m = *(*[16]byte)(unsafe.Add(from, x*16))
+			m[profile.CounterAt] = byte(b + 1)
+		}
+	}
+}
+
+// inOrder returns nil if jobs are in order of length, else that order.
+func (w *Worker) inOrder(jobs []kernel.Job) []uint8 {
+	sorted := true
+	for i := 1; i < len(jobs); i++ {
+		sorted = sorted && jobs[i].Len >= jobs[i-1].Len
+	}
+	if sorted {
+		return nil
+	}
+	order := w.order[:len(jobs)]
+	for i := range order {
+		j := i
+		for j > 0 && jobs[order[j-1]].Len > jobs[i].Len {
+			order[j] = order[j-1]
+			j--
+		}
+		order[j] = uint8(i)
+	}
+	return order
+}
+
+// crypt runs jobs, in an order or as they are, and zeroes what did not verify.
+func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Job, order []uint8, keyLen int, mode kernel.Mode, sealing bool) int {
+	first, n := &jobs[0], len(jobs)
+	if order != nil {
+		for i, x := range order {
+			w.jobs[i] = jobs[x]
+		}
+		first = &w.jobs[0]
+	}
+	scratch := unsafe.Pointer(&w.sec.scratch)
+	if sealing {
+		be.Seal(area, first, n, keyLen, mode, scratch)
+		return n
+	}
+	be.Open(area, first, n, keyLen, mode, scratch)
+	for i, x := range order {
+		jobs[x].OK = w.jobs[i].OK
+	}
+	good := 0
+	for i := range jobs {
+		if jobs[i].OK == 1 {
+			good++
+		} else {
+			clear(octets(jobs[i].Dst, jobs[i].Len))
+		}
+	}
+	return good
+}
