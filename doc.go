@@ -13,4 +13,9 @@
 // Close, during and after which the object must not be used. Keys live in
 // memory that is locked, left out of core dumps, and wiped when freed;
 // RLIMIT_MEMLOCK bounds it.
+//
+// An ID names one sender and one direction: two ends that send under one ID
+// repeat nonces. There is no replay protection in this version; a window on
+// the TSC of opened packets is the caller's. SECURITY.md has the conditions
+// under which counters do not repeat after a restart.
 package eesp

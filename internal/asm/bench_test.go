@@ -7,6 +7,7 @@ import (
 
 	"libeesp/internal/generic"
 	"libeesp/internal/kernel"
+	"libeesp/internal/kerneltest"
 )
 
 // Kernels alone, bursts of 32 with 32 keys: `go test -bench . ./internal/asm`.
@@ -37,13 +38,7 @@ func BenchmarkKernels(b *testing.B) {
 					jobs[i] = kernel.Job{AAD: p, AADLen: 20, Src: unsafe.Add(p, 20), Dst: unsafe.Add(p, 20), Len: uint32(size), Tag: unsafe.Add(p, 20+size), Key: uint32(i)}
 				}
 				run := func(name string, f func()) {
-					b.Run(fmt.Sprintf("%s/%s/aes=%d/size=%d", be.Name, name, keyLen*8, size), func(b *testing.B) {
-						for range b.N {
-							f()
-						}
-						b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/packet")
-						b.ReportMetric(0, "ns/op")
-					})
+					kerneltest.Fastest(b, fmt.Sprintf("%s/%s/aes=%d/size=%d", be.Name, name, keyLen*8, size), n, f)
 				}
 				keys, scratch, area := unsafe.Pointer(&m.keys), unsafe.Pointer(&m.scratch), unsafe.Pointer(&m.area)
 				rekey := func(crypt func(unsafe.Pointer, *kernel.Job, int, int, kernel.Mode, unsafe.Pointer)) func() {

@@ -1,0 +1,59 @@
+package eesp
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"unsafe"
+
+	"libeesp/internal/burst"
+	"libeesp/internal/kerneltest"
+	"libeesp/internal/profile"
+)
+
+// The engine without the crossing from C: bursts of 32 with distinct contexts
+// (V 1 brings the source address in), or all equal.
+func BenchmarkEngine(b *testing.B) {
+	g, err := NewGroup(GroupConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.GenerateRootKey(Zone, make([]byte, 16)); err != nil {
+		b.Fatal(err)
+	}
+	s, err := NewSender(g, SenderConfig{ID: 77, V: VIDSrc, Counter: CounterExplicit, FixedEpoch: true, Epoch: 9, Start: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	r, err := NewReceiver(ReceiverConfig{}, g)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	w, err := burst.NewWorker()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer w.Close()
+	const n, room = 32, 9216
+	for _, distinct := range []bool{true, false} {
+		for _, size := range []int{64, 1420} {
+			buf := make([]byte, n*room)
+			var d [n]profile.Desc
+			for i := range d {
+				d[i] = profile.Desc{Data: unsafe.Pointer(&buf[i*room+64]), Len: uint32(size), Headroom: 64, Tailroom: 64}
+				if distinct {
+					d[i].Src = netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}).As16()
+				}
+			}
+			name := fmt.Sprintf("distinct=%v/size=%d", distinct, size)
+			kerneltest.Fastest(b, "seal/"+name, n, func() {
+				if w.Seal(s.Engine(), d[:]) != n {
+					b.Fatal(d[0].Status)
+				}
+			})
+		}
+	}
+}
