@@ -57,16 +57,12 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	}
 	s.s.Backend, s.s.Group = g.be, g.g
 	s.s.Sealing = profile.Sealing{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options}
-	name := "group"
-	for l := Zone; l <= Task; l++ {
-		if i, err := g.RootKeyInfo(l); err == nil && (c.Levels == 0 || c.Levels>>l&1 != 0) {
-			name += fmt.Sprintf("/%d:%x", l, i.ID)
-		}
-	}
 	if err := g.g.Retain(); err != nil {
 		return nil, err
 	}
-	return s.finish(name, &c)
+	// By ID alone: which root keys a group's senders use changes as they come,
+	// go and rotate, and two groups may hold the same ones.
+	return s.finish("group", &c)
 }
 
 // NewSenderWithKey makes a sender that holds one data key. ID, V, Levels,

@@ -1,6 +1,7 @@
 package burst
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"libeesp/internal/counter"
@@ -78,6 +79,13 @@ func fail(p *profile.Desc, c status.Code) {
 	p.Status, p.Out, p.OutLen = c, 0, 0
 }
 
+// plainSeal reports whether a packet is of the common kind, in place, all of
+// it encrypted, and has room for a header of h octets.
+func plainSeal(p *profile.Desc, h uint32) bool {
+	return p.COffset|p.IOffset == 0 && p.IOVCount == 0 && p.Flags == 0 && p.Dst == nil && p.Data != nil &&
+		p.Len <= profile.MaxLen && p.Headroom >= h && p.Tailroom >= kernel.TagSize
+}
+
 func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 	if len(pkts) == 0 {
 		return 0
@@ -94,43 +102,78 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 		return 0
 	}
 	first, have, why := s.Counter.Take(len(pkts))
-	tsc := s.Counter.Map()
+	tscs := s.Counter.Map()
+	h := uint32(w.hdr.Len())
 	good := 0
 	for i := 0; i < len(pkts); {
-		w.n, w.linearN = 0, 0
-		for ; i < len(pkts) && w.n < kernel.Chunk; i++ {
-			p := &pkts[i]
-			l, at := &w.lanes[w.n], &w.place[w.n]
-			l.Pkt = p
-			c := status.OK
+		n := 0
+		w.special, w.linearN = w.special[:0], 0
+		var tsc, differ uint64
+		for ; i < len(pkts) && n < kernel.Chunk; i++ {
+			p, j := &pkts[i], &w.jobs[n]
 			if i >= have {
-				c = why
-			} else {
-				var full bool
-				if c, full = w.placeSeal(l, at); full {
-					break
-				}
+				fail(p, why)
+				continue
 			}
-			if c != status.OK {
+			if n == 0 {
+				tsc = tscs.TSC(first + uint64(i))
+			}
+			next := tscs.TSC(first + uint64(i))
+			if plainSeal(p, h) {
+				hdr := unsafe.Add(p.Data, -int(h))
+				j.AAD, j.Src, j.Dst, j.Tag = hdr, p.Data, p.Data, add(p.Data, p.Len)
+				j.AADLen, j.Len = h, p.Len
+				w.hdr.Fill(j, p, next)
+				p.Status, p.Out, p.OutLen = status.OK, uintptr(hdr), h+p.Len+kernel.TagSize
+			} else if c, full := w.sealSpecial(p, n, next); full {
+				break
+			} else if c != status.OK {
 				fail(p, c)
 				continue
 			}
-			l.Addr = (*profile.Addr)(unsafe.Pointer(&p.Src))
-			w.hdr.Fill(l, tsc.TSC(first+uint64(i)))
-			if at.src != at.body && l.Clear != 0 {
-				copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
+			differ |= tsc ^ next
+			if !w.hdr.Fixed() {
+				w.hdr.Context(&w.ctx[n], p, next)
 			}
-			w.order[w.n] = uint8(w.n)
-			w.n++
+			n++
 		}
-		w.run(s.Backend, w.n, s.Held, seal)
-		for x := range w.lanes[:w.n] {
+		if n == 0 {
+			continue
+		}
+		w.equal = w.hdr.Fixed() && differ>>48 == 0
+		if w.equal {
+			w.hdr.Context(&w.ctx[0], nil, tsc)
+		} else if w.hdr.Fixed() {
+			for x := range n {
+				w.hdr.Context(&w.ctx[x], nil, binary.BigEndian.Uint64(w.jobs[x].Nonce[4:]))
+			}
+		}
+		w.run(s.Backend, n, w.hdr.KeyLen(), s.Held, nil, seal)
+		for _, x := range w.special {
 			w.sealed(&w.lanes[x], &w.place[x])
 		}
-		good += w.n
+		good += n
 	}
 	s.Stats.add(pkts)
 	return good
+}
+
+// sealSpecial takes a packet that is not plain as lane x.
+func (w *Worker) sealSpecial(p *profile.Desc, x int, tsc uint64) (c status.Code, full bool) {
+	l, at, j := &w.lanes[x], &w.place[x], &w.jobs[x]
+	l.Pkt = p
+	if c, full = w.placeSeal(l, at); full || c != status.OK {
+		return c, full
+	}
+	l.Clear, l.Skip = uint32(p.COffset)*4, uint32(p.IOffset)*4
+	j.AAD = l.Hdr
+	w.hdr.Fill(j, p, tsc)
+	if at.src != at.body && l.Clear != 0 {
+		copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
+	}
+	w.job(j, x)
+	w.special = append(w.special, uint8(x))
+	return status.OK, false
 }
 
 // placeSeal checks a packet to be sealed and decides where its parts go. full
@@ -190,6 +233,7 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 	for i, g := range r.Groups {
 		snaps[i] = g.Snapshot()
 	}
+	w.equal = false
 	good := 0
 	for i := 0; i < len(pkts); {
 		w.n, w.linearN = 0, 0
@@ -207,53 +251,62 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 				fail(p, c)
 				continue
 			}
+			w.job(&w.jobs[w.n], w.n)
 			retry = retry || l.Retry
 			lens[l.KeyLen>>5&1]++
 			w.n++
 		}
-		for k, n := range lens {
-			if n != 0 {
-				good += w.openLanes(r, 16<<k, false)
+		if w.n == 0 {
+			continue
+		}
+		if lens[0] == w.n || lens[1] == w.n {
+			w.run(r.Backend, w.n, int(w.lanes[0].KeyLen), r.Held, nil, open)
+			for x := range w.n {
+				good += w.opened(x)
+			}
+		} else {
+			for k := range lens {
+				good += w.openSome(r, func(l *profile.Lane) bool { return int(l.KeyLen) == 16<<k }, 16<<k)
 			}
 		}
 		if retry {
-			for k := range lens {
-				good += w.openLanes(r, 16<<k, true)
-			}
+			good += w.openAgain(r)
 		}
 	}
-	w.forget(snaps)
+	clear(snaps)
 	r.Stats.add(pkts)
 	return good
 }
 
-// forget drops the worker's references to snapshots.
-func (w *Worker) forget(snaps []*keys.Snapshot) { clear(snaps) }
-
-// openLanes opens the lanes with keys of one length; again those that failed
-// and have a second key to try.
-func (w *Worker) openLanes(r *Receiver, keyLen int, again bool) int {
-	n := 0
-	for x := range w.lanes[:w.n] {
-		l := &w.lanes[x]
-		if int(l.KeyLen) != keyLen {
-			continue
+// openSome opens the lanes that which picks, all with keys of one length.
+func (w *Worker) openSome(r *Receiver, which func(l *profile.Lane) bool, keyLen int) int {
+	order := w.order[:0]
+	for x := range w.n {
+		if which(&w.lanes[x]) {
+			order = append(order, uint8(x))
 		}
-		if again {
-			if !l.Retry || l.Pkt.Status != status.ErrAuth {
-				continue
-			}
-			l.Master, w.place[x].src = l.Prev, w.place[x].copy
-		}
-		w.order[n] = uint8(x)
-		n++
 	}
-	w.run(r.Backend, n, r.Held, open)
+	w.run(r.Backend, len(order), keyLen, r.Held, order, open)
 	good := 0
-	for i, x := range w.order[:n] {
-		if w.opened(&w.lanes[x], &w.place[x], w.jobs[i].OK == 1) {
-			good++
+	for _, x := range order {
+		good += w.opened(int(x))
+	}
+	return good
+}
+
+// openAgain tries the previous key for lanes that failed and have one.
+func (w *Worker) openAgain(r *Receiver) int {
+	for x := range w.lanes[:w.n] {
+		if l := &w.lanes[x]; l.Retry && l.Pkt.Status == status.ErrAuth {
+			w.ctx[x].Master, w.place[x].src = l.Prev, w.place[x].copy
+			w.job(&w.jobs[x], x)
+		} else {
+			l.Retry = false
 		}
+	}
+	good := 0
+	for k := range 2 {
+		good += w.openSome(r, func(l *profile.Lane) bool { return l.Retry && int(l.KeyLen) == 16<<k }, 16<<k)
 	}
 	return good
 }
@@ -262,7 +315,6 @@ func (w *Worker) openLanes(r *Receiver, keyLen int, again bool) int {
 func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*keys.Snapshot) (c status.Code, full bool) {
 	p := l.Pkt
 	p.ID, p.TSC = 0, 0
-	l.Addr = (*profile.Addr)(unsafe.Pointer(&p.Src))
 	at.chain = false
 	n := p.Len
 	if p.IOVCount != 0 {
@@ -279,7 +331,7 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 		}
 		l.Hdr = p.Data
 	}
-	if c := r.Opening.Parse(l, n, snaps); c != status.OK {
+	if c := r.Opening.Parse(l, &w.jobs[w.n], &w.ctx[w.n], n, snaps); c != status.OK {
 		return c, false
 	}
 	if at.chain {
@@ -316,25 +368,27 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 	return status.OK, false
 }
 
-// opened reports the outcome of a packet that went through the cipher.
-func (w *Worker) opened(l *profile.Lane, at *place, ok bool) bool {
-	p := l.Pkt
+// opened reports the outcome of a packet that went through the cipher, 1 if
+// it is good.
+func (w *Worker) opened(x int) int {
+	l, at := &w.lanes[x], &w.place[x]
+	p, ok := l.Pkt, w.jobs[x].OK == 1
 	if at.chain {
 		w.scatterOpen(l, at, ok)
 	} else if !ok {
-		clear(octets(add(at.body, l.Clear), l.Len-l.Clear))
+		clear(octets(at.body, l.Len)[l.Clear:])
 	} else if at.body != at.src && l.Clear != 0 {
 		copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
 	}
 	if !ok {
 		fail(p, status.ErrAuth)
-		return false
+		return 0
 	}
 	p.Status, p.OutLen = status.OK, l.Len
 	if !at.chain {
 		p.Out = uintptr(at.body)
 	}
-	return true
+	return 1
 }
 
 // HeaderLen is the length of the header that a sender writes at present.

@@ -56,7 +56,7 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []Context, o
 	for len(contexts) > 0 {
 		n := min(len(contexts), kernel.Chunk)
 		for i := range n {
-			c, l := &contexts[i], &w.lanes[i]
+			c, l := &contexts[i], &w.ctx[i]
 			m, _, code := c.resolve(s)
 			if code != status.OK {
 				clear(all)
@@ -115,7 +115,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, c *Context, options b
 		k.OptionsLen = uint8(len(at))
 	}
 	// The worker's reader is active: derive in the same announcement.
-	l := &w.lanes[0]
+	l := &w.ctx[0]
 	l.Master, _, _ = c.resolve(s)
 	l.Blocks = profile.StatelessMsg(&l.Msg, c.V, c.ID, c.Epoch, &c.Addr, uint16(s.KeyLen*8))
 	w.uniq[0] = 0

@@ -1,7 +1,6 @@
 package burst
 
 import (
-	"encoding/binary"
 	"unsafe"
 
 	"libeesp/internal/kernel"
@@ -15,55 +14,76 @@ const (
 	open
 )
 
-// run takes the lanes whose indices are in w.order[:n], all of one key length,
-// through derivation, expansion and the cipher. held is the expanded data key
-// of a sender or receiver without master key, else nil.
-func (w *Worker) run(be *kernel.Backend, n int, held *Held, dir direction) {
+// run takes n jobs, all of one key length, through derivation, expansion and
+// the cipher. order picks lanes; nil: lanes 0 to n-1. held is the expanded data
+// key of a sender or receiver without master key, else nil.
+func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint8, dir direction) {
 	if n == 0 {
 		return
 	}
-	order := w.order[:n]
-	w.sort(order)
-	scratch := unsafe.Pointer(&w.sec.scratch)
-	keyLen := int(w.lanes[order[0]].KeyLen)
+	order = w.byLength(n, order)
 	area, mode := unsafe.Pointer(&w.sec.keys), kernel.Once
 	if held != nil {
 		area, mode = unsafe.Pointer(held.area), kernel.Many
-		for i := range order {
-			w.slot[i] = 0
+		for x := range w.jobs[:w.last(n, order)] {
+			w.jobs[x].Key = 0
 		}
 	} else {
-		u := w.distinct(order)
+		u := 1
+		if w.equal {
+			w.uniq[0] = 0
+		} else {
+			u = w.distinct(n, order)
+		}
 		w.derive(be, u, keyLen)
-		if u < n {
+		switch {
+		case u*8 <= n: // few keys: expand each once
 			area, mode = unsafe.Pointer(&w.sec.area), kernel.Many
-			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, scratch)
 			w.used.area = max(w.used.area, (u+3)&^3*be.KeyBytes)
+			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, unsafe.Pointer(&w.sec.scratch))
+			w.name(n, order)
+		case u < n: // a copy for each job
+			area = unsafe.Pointer(&w.sec.derived)
+			w.copies(n, keyLen)
 		}
 	}
-	for i, x := range order {
-		w.job(&w.jobs[i], int(x))
-		w.jobs[i].Key = uint32(w.slot[i])
-	}
-	if dir == seal {
-		be.Seal(area, &w.jobs[0], n, keyLen, mode, scratch)
-	} else {
-		be.Open(area, &w.jobs[0], n, keyLen, mode, scratch)
-	}
+	w.crypt(be, area, n, order, keyLen, mode, dir)
 }
 
-// sort puts lanes in order of length, so that those which share a vector are
-// about equally long. Bursts are short and mostly in order: insertion.
-func (w *Worker) sort(order []uint8) {
+// last is one more than the highest lane in use.
+func (w *Worker) last(n int, order []uint8) int {
+	if order == nil {
+		return n
+	}
+	return w.n
+}
+
+// byLength returns the order of non-decreasing length in which kernels want
+// jobs, nil if they are in it already.
+func (w *Worker) byLength(n int, order []uint8) []uint8 {
+	if order == nil {
+		sorted := true
+		for x := 1; x < n; x++ {
+			sorted = sorted && w.jobs[x].Len >= w.jobs[x-1].Len
+		}
+		if sorted {
+			return nil
+		}
+		order = w.order[:n]
+		for x := range order {
+			order[x] = uint8(x)
+		}
+	}
+	sortByLength(order, w.jobs[:])
+	return order
+}
+
+// sortByLength sorts indices of jobs. Bursts are short, and mostly in order.
+func sortByLength(order []uint8, jobs []kernel.Job) {
 	for i := 1; i < len(order); i++ {
 		x := order[i]
-		n := w.lanes[x].Len - w.lanes[x].Clear
-		j := i
-		for j > 0 {
-			y := &w.lanes[order[j-1]]
-			if y.Len-y.Clear <= n {
-				break
-			}
+		n, j := jobs[x].Len, i
+		for j > 0 && jobs[order[j-1]].Len > n {
 			order[j] = order[j-1]
 			j--
 		}
@@ -71,44 +91,96 @@ func (w *Worker) sort(order []uint8) {
 	}
 }
 
-// distinct finds the different contexts among lanes; slot[i] is that of the
-// lane order[i], uniq[s] a lane of slot s. Contexts are public.
-func (w *Worker) distinct(order []uint8) int {
+// crypt runs the cipher kernel over jobs in their order.
+func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, n int, order []uint8, keyLen int, mode kernel.Mode, dir direction) {
+	first := &w.jobs[0]
+	for i, x := range order {
+		w.moved[i] = w.jobs[x]
+	}
+	if order != nil {
+		first = &w.moved[0]
+	}
+	if dir == seal {
+		be.Seal(area, first, n, keyLen, mode, unsafe.Pointer(&w.sec.scratch))
+		return
+	}
+	be.Open(area, first, n, keyLen, mode, unsafe.Pointer(&w.sec.scratch))
+	for i, x := range order {
+		w.jobs[x].OK = w.moved[i].OK
+	}
+}
+
+// at returns the lane of job i.
+func at(order []uint8, i int) int {
+	if order == nil {
+		return i
+	}
+	return int(order[i])
+}
+
+// name tells jobs which key slot is theirs.
+func (w *Worker) name(n int, order []uint8) {
+	for i := range n {
+		k := uint32(0)
+		if !w.equal {
+			k = uint32(w.slot[i])
+		}
+		w.jobs[at(order, i)].Key = k
+	}
+}
+
+// copies puts a key for each of n jobs into derived.
+func (w *Worker) copies(n, keyLen int) {
+	for i := range n {
+		k := 0
+		if !w.equal {
+			k = int(w.slot[i])
+		}
+		copy(w.sec.derived[i*keyLen:][:keyLen], w.sec.keys[k*keyLen:][:keyLen])
+	}
+	w.used.keys = max(w.used.keys, n*keyLen)
+}
+
+// distinct finds the different contexts among n jobs; slot[i] is that of job
+// i, uniq[s] a lane of slot s. Contexts are public.
+func (w *Worker) distinct(n int, order []uint8) int {
 	clear(w.table[:])
 	u := 0
-	for i, x := range order {
-		l := &w.lanes[x]
-		h := binary.LittleEndian.Uint64(l.Msg[4:]) ^ uint64(binary.LittleEndian.Uint16(l.Msg[12:]))<<17 ^ uint64(uintptr(unsafe.Pointer(l.Master)))
-		if l.Blocks > 1 {
-			h ^= (binary.LittleEndian.Uint64(l.Msg[22:]) * 31) ^ (binary.LittleEndian.Uint64(l.Msg[38:]) * 37)
+	for i := range n {
+		x := at(order, i)
+		c := &w.ctx[x]
+		m := unsafe.Pointer(&c.Msg)
+		word := func(at uintptr) uint64 { return *(*uint64)(unsafe.Add(m, at)) }
+		h := word(4) ^ word(8)*31 ^ uint64(uintptr(unsafe.Pointer(c.Master)))
+		if c.Blocks > 1 {
+			h ^= word(22)*37 ^ word(38)*41
 		}
-		at := h * 0x9E3779B97F4A7C15 >> 58
+		slot := h * 0x9E3779B97F4A7C15 >> 56
 		for {
-			s := w.table[at]
+			s := w.table[slot]
 			if s == 0 {
-				w.uniq[u] = x
+				w.uniq[u] = uint8(x)
 				u++
-				w.table[at] = uint8(u)
+				w.table[slot] = uint8(u)
 				w.slot[i] = uint8(u - 1)
 				break
 			}
-			o := &w.lanes[w.uniq[s-1]]
-			if o.Master == l.Master && o.Blocks == l.Blocks && sameMsg(o, l) {
+			if same(&w.ctx[w.uniq[s-1]], c) {
 				w.slot[i] = s - 1
 				break
 			}
-			at = (at + 1) % uint64(len(w.table))
+			slot = (slot + 1) % uint64(len(w.table))
 		}
 	}
 	return u
 }
 
-func sameMsg(a, b *profile.Lane) bool {
-	if a.Blocks == 1 {
-		return *(*[16]byte)(a.Msg[:]) == *(*[16]byte)(b.Msg[:])
+func same(a, b *profile.Context) bool {
+	if a.Master != b.Master || a.Blocks != b.Blocks || *(*[16]byte)(a.Msg[:]) != *(*[16]byte)(b.Msg[:]) {
+		return false
 	}
-	n := int(a.Blocks) * 16
-	return string(a.Msg[:n]) == string(b.Msg[:n])
+	n := a.Blocks * 16
+	return n == 16 || string(a.Msg[16:n]) == string(b.Msg[16:n])
 }
 
 // derive computes the data keys of slots 0..u-1. In the common case all share
@@ -117,33 +189,33 @@ func sameMsg(a, b *profile.Lane) bool {
 func (w *Worker) derive(be *kernel.Backend, u, keyLen int) {
 	w.used.keys = max(w.used.keys, u*keyLen)
 	per := keyLen / 16 // KDF blocks per key
-	first := &w.lanes[w.uniq[0]]
+	first := &w.ctx[w.uniq[0]]
 	uniform := true
 	for _, x := range w.uniq[1:u] {
-		l := &w.lanes[x]
-		uniform = uniform && l.Master == first.Master && l.Blocks == first.Blocks
+		c := &w.ctx[x]
+		uniform = uniform && c.Master == first.Master && c.Blocks == first.Blocks
 	}
 	if uniform {
 		for s, x := range w.uniq[:u] {
-			w.message(s, per, &w.lanes[x])
+			w.message(s, per, &w.ctx[x])
 		}
 		w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, first)
 		return
 	}
 	var done [kernel.Chunk]bool
 	for {
-		var lead *profile.Lane
+		var lead *profile.Context
 		var slots [kernel.Chunk]uint8
 		k := 0
 		for s, x := range w.uniq[:u] {
-			l := &w.lanes[x]
-			if done[s] || lead != nil && (l.Master != lead.Master || l.Blocks != lead.Blocks) {
+			c := &w.ctx[x]
+			if done[s] || lead != nil && (c.Master != lead.Master || c.Blocks != lead.Blocks) {
 				continue
 			}
 			if lead == nil {
-				lead = l
+				lead = c
 			}
-			w.message(k, per, l)
+			w.message(k, per, c)
 			slots[k], done[s] = uint8(s), true
 			k++
 		}
@@ -158,30 +230,30 @@ func (w *Worker) derive(be *kernel.Backend, u, keyLen int) {
 }
 
 // message writes the KDF inputs of one key at position at.
-func (w *Worker) message(at, per int, l *profile.Lane) {
-	n := int(l.Blocks) * 16
+func (w *Worker) message(at, per int, c *profile.Context) {
+	n := uintptr(c.Blocks) * 16
+	to := unsafe.Add(unsafe.Pointer(&w.sec.msgs), uintptr(at*per)*n)
 	for i := range per {
-		m := w.sec.msgs[(at*per+i)*n:][:n]
-		if n == 16 {
-			*(*[16]byte)(m) = *(*[16]byte)(l.Msg[:])
-		} else {
-			copy(m, l.Msg[:n])
+		for b := uintptr(0); b < n; b += 16 {
+			*(*[16]byte)(unsafe.Add(to, b)) = *(*[16]byte)(unsafe.Add(unsafe.Pointer(&c.Msg), b))
 		}
-		m[profile.CounterAt] = byte(i + 1)
+		*(*byte)(unsafe.Add(to, profile.CounterAt)) = byte(i + 1)
+		to = unsafe.Add(to, n)
 	}
 }
 
-func (w *Worker) kdf(be *kernel.Backend, out unsafe.Pointer, n int, l *profile.Lane) {
-	be.Derive(out, unsafe.Pointer(&w.sec.msgs), n, int(l.Blocks), l.Master, &l.Master.K1, unsafe.Pointer(&w.sec.scratch))
+func (w *Worker) kdf(be *kernel.Backend, out unsafe.Pointer, n int, c *profile.Context) {
+	be.Derive(out, unsafe.Pointer(&w.sec.msgs), n, c.Blocks, c.Master, &c.Master.K1, unsafe.Pointer(&w.sec.scratch))
 }
 
-// job fills in a kernel job for lane x.
+// job fills in a kernel job for lane x, but for the nonce.
 func (w *Worker) job(j *kernel.Job, x int) {
 	l, p := &w.lanes[x], &w.place[x]
-	j.Src, j.Dst, j.Tag = add(p.src, l.Clear), add(p.body, l.Clear), p.tag
-	j.Len = l.Len - l.Clear
-	j.OK = 0
-	j.Nonce = l.Nonce
+	// Where nothing is encrypted, no pointer to behind a buffer may stay.
+	j.Src, j.Dst, j.Tag, j.OK = p.tag, p.tag, p.tag, 0
+	if j.Len = l.Len - l.Clear; j.Len != 0 {
+		j.Src, j.Dst = add(p.src, l.Clear), add(p.body, l.Clear)
+	}
 	if l.Skip == 0 && (l.Clear == 0 || uintptr(p.src) == uintptr(l.Hdr)+uintptr(l.HdrLen)) {
 		j.AAD, j.AADLen = l.Hdr, l.HdrLen+l.Clear
 		return

@@ -50,6 +50,9 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 		p, t := &pkts[i], &w.tmp[i]
 		p.ID, p.TSC = t.ID, t.TSC
 		p.COffset, p.IOffset = t.COffset, t.IOffset
+		if t.Status == status.OK && p.Dst != nil && p.DstSize < snapLen+kernel.TagSize {
+			t.Status = status.ErrRoom // an empty payload fits anywhere, its header does not
+		}
 		if t.Status != status.OK {
 			fail(p, t.Status)
 			if p.IOVCount != 0 {

@@ -106,7 +106,7 @@ func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kerne
 		w.contexts(keyLen, contexts, n, order)
 		w.used.keys = max(w.used.keys, n*keyLen)
 		k.be.Derive(unsafe.Pointer(&w.sec.keys), unsafe.Pointer(&w.sec.msgs), n*keyLen/16, 1, k.m, &k.m.K1, unsafe.Pointer(&w.sec.scratch))
-		good += w.crypt(k.be, unsafe.Pointer(&w.sec.keys), jobs[:n], order, keyLen, kernel.Once, sealing)
+		good += w.cryptRaw(k.be, unsafe.Pointer(&w.sec.keys), jobs[:n], order, keyLen, kernel.Once, sealing)
 		jobs, contexts = jobs[n:], unsafe.Add(contexts, n*16)
 	}
 	return good, nil
@@ -135,7 +135,7 @@ func (w *Worker) Keyed(k *Keyset, jobs []kernel.Job, sealing bool) (int, error) 
 	defer w.leave()
 	for len(jobs) > 0 {
 		n := min(len(jobs), kernel.Chunk)
-		good += w.crypt(k.be, unsafe.Pointer(&k.area[0]), jobs[:n], w.inOrder(jobs[:n]), k.keyLen, kernel.Many, sealing)
+		good += w.cryptRaw(k.be, unsafe.Pointer(&k.area[0]), jobs[:n], w.inOrder(jobs[:n]), k.keyLen, kernel.Many, sealing)
 		jobs = jobs[n:]
 	}
 	return good, nil
@@ -168,24 +168,21 @@ func (w *Worker) inOrder(jobs []kernel.Job) []uint8 {
 	}
 	order := w.order[:len(jobs)]
 	for i := range order {
-		j := i
-		for j > 0 && jobs[order[j-1]].Len > jobs[i].Len {
-			order[j] = order[j-1]
-			j--
-		}
-		order[j] = uint8(i)
+		order[i] = uint8(i)
 	}
+	sortByLength(order, jobs)
 	return order
 }
 
-// crypt runs jobs, in an order or as they are, and zeroes what did not verify.
-func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Job, order []uint8, keyLen int, mode kernel.Mode, sealing bool) int {
+// cryptRaw runs a caller's jobs, in an order or as they are, and zeroes what
+// did not verify.
+func (w *Worker) cryptRaw(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Job, order []uint8, keyLen int, mode kernel.Mode, sealing bool) int {
 	first, n := &jobs[0], len(jobs)
 	if order != nil {
 		for i, x := range order {
-			w.jobs[i] = jobs[x]
+			w.moved[i] = jobs[x]
 		}
-		first = &w.jobs[0]
+		first = &w.moved[0]
 	}
 	scratch := unsafe.Pointer(&w.sec.scratch)
 	if sealing {
@@ -194,7 +191,7 @@ func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Jo
 	}
 	be.Open(area, first, n, keyLen, mode, scratch)
 	for i, x := range order {
-		jobs[x].OK = w.jobs[i].OK
+		jobs[x].OK = w.moved[i].OK
 	}
 	good := 0
 	for i := range jobs {

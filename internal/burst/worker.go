@@ -40,19 +40,23 @@ type Worker struct {
 
 	used struct{ keys, area, linear int } // to be wiped
 
-	n     int // lanes in use
-	lanes [kernel.Chunk]profile.Lane
-	place [kernel.Chunk]place
-	order [kernel.Chunk]uint8
-	uniq  [kernel.Chunk]uint8 // lane that slot i's key is derived for
-	slot  [kernel.Chunk]uint8 // slot of lane i
-	table [2 * kernel.Chunk]uint8
-	jobs  [kernel.Chunk]kernel.Job
-	aad   [kernel.Chunk][profile.MaxAAD]byte
-	hdr   profile.Header
-	snaps [MaxGroups]*keys.Snapshot
-	tmp   [kernel.Chunk]profile.Desc // a proxy's sealing side
-	orig  [kernel.Chunk]*profile.Desc
+	n       int // lanes in use
+	lanes   [kernel.Chunk]profile.Lane
+	place   [kernel.Chunk]place
+	ctx     [kernel.Chunk]profile.Context
+	jobs    [kernel.Chunk]kernel.Job // of the lanes
+	moved   [kernel.Chunk]kernel.Job // in order of length
+	order   [kernel.Chunk]uint8
+	special []uint8             // lanes of packets that are not plain
+	equal   bool                // all contexts are ctx[0]
+	uniq    [kernel.Chunk]uint8 // lane that slot i's key is derived for
+	slot    [kernel.Chunk]uint8 // slot of job i
+	table   [8 * kernel.Chunk]uint8
+	aad     [kernel.Chunk][profile.MaxAAD]byte
+	hdr     profile.Header
+	snaps   [MaxGroups]*keys.Snapshot
+	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
+	orig    [kernel.Chunk]*profile.Desc
 }
 
 // place says where the octets of a lane are.
@@ -70,7 +74,7 @@ func NewWorker() (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{sec: s, reader: keys.NewReader()}, nil
+	return &Worker{sec: s, reader: keys.NewReader(), special: make([]uint8, 0, kernel.Chunk)}, nil
 }
 
 // Close wipes the worker and gives its memory back.

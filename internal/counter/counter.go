@@ -70,7 +70,8 @@ type Owner struct {
 	cfg  Config
 	last int64 // newest wall-clock reading, ns
 	file *markFile
-	key  string
+	name string // see Share
+	key  string // name and engine
 	refs int
 }
 
@@ -117,7 +118,11 @@ func (c *Config) check() error {
 	if c.RateLog2 < MinRateLog2 || c.RateLog2 > MaxRateLog2 {
 		return bad("rate 2^%d: from 2^%d to 2^%d", c.RateLog2, MinRateLog2, MaxRateLog2)
 	}
-	if !c.FixedEpoch {
+	if c.FixedEpoch {
+		if s := c.EpochStart; !time.Unix(0, s.UnixNano()).Equal(s) {
+			return bad("epoch start: clock mode with a fixed epoch needs one that is between 1678 and 2262")
+		}
+	} else {
 		// Epochs counted from 1970 must not come round again: 2^16 epochs of
 		// 2^(48-engine bits-rate) seconds have to last for at least 2^32 s.
 		if 16+bits-int(c.EngineBits)-int(c.RateLog2) < 32 {
@@ -159,13 +164,13 @@ func New(c Config) (*Owner, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.file = f
-		o.next.Store(base + mark)
-		o.limit.Store(base + mark)
-		if mark > 1<<o.shift {
+		if mark > o.end-base {
 			f.close()
 			return nil, fmt.Errorf("%w: %s: mark beyond the counter space", status.ErrState, c.Path)
 		}
+		o.file = f
+		o.next.Store(base + mark)
+		o.limit.Store(base + mark)
 		if code := o.claim(base+mark, 1); code != status.OK && code != status.ErrExhausted {
 			f.close()
 			return nil, fmt.Errorf("%w: %s: %v", status.ErrState, c.Path, f.lastErr)
@@ -177,6 +182,9 @@ func New(c Config) (*Owner, error) {
 			return nil, err
 		}
 		start := t + 1<<c.RateLog2
+		if start > o.end || start < t {
+			start = o.end
+		}
 		o.next.Store(start)
 		o.limit.Store(start)
 		// Let some ticks pass, so that the first bursts find counters: a
@@ -274,7 +282,10 @@ func (o *Owner) look(n int) status.Code {
 		top, code = o.end, status.ErrExhausted
 	}
 	// Not too far ahead: a clock that steps back should be seen soon.
-	limit := min(top, max(at, o.limit.Load())+uint64(n)+lookEvery)
+	limit := top
+	if want := max(at, o.limit.Load()) + uint64(n) + lookEvery; want < top && want > at {
+		limit = want
+	}
 	if limit > o.limit.Load() {
 		o.limit.Store(limit)
 	}
@@ -298,7 +309,7 @@ func (o *Owner) claim(at uint64, n int) status.Code {
 		}
 		o.limit.Store(top)
 	}
-	if at+uint64(n) > top {
+	if end := at + uint64(n); end > top || end < at {
 		return status.ErrExhausted
 	}
 	return status.OK

@@ -25,10 +25,15 @@ func Share(name string, c Config) (*Owner, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	name = fmt.Sprintf("%s/%d/%d", name, c.EngineBits, c.Engine)
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
-	if o := shared[name]; o != nil {
+	for _, o := range shared {
+		if o.name == name && o.cfg.EngineBits != c.EngineBits { // their counters would overlap
+			return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, o.cfg.EngineBits)
+		}
+	}
+	key := fmt.Sprintf("%s/%d/%d", name, c.EngineBits, c.Engine)
+	if o := shared[key]; o != nil {
 		if o.cfg != c {
 			return nil, fmt.Errorf("%w: a sender of this ID with other counter settings", status.ErrExists)
 		}
@@ -39,7 +44,7 @@ func Share(name string, c Config) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u, ok := used[name]; ok && o.next.Load() < u {
+	if u, ok := used[key]; ok && o.next.Load() < u {
 		o.close()
 		if c.Mode == Clock {
 			return nil, fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
@@ -47,8 +52,8 @@ func Share(name string, c Config) (*Owner, error) {
 		return nil, fmt.Errorf("%w: epoch %d counter %d: this process has used counters below epoch %d counter %d",
 			status.ErrExists, c.Epoch, c.Start, u>>o.shift, u&(1<<o.shift-1))
 	}
-	o.key = name
-	shared[name] = o
+	o.name, o.key = name, key
+	shared[key] = o
 	return o, nil
 }
 

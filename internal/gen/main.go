@@ -17,6 +17,8 @@ func main() {
 	switch *backend {
 	case "vaes512":
 		vaes512()
+	case "vaes256":
+		vaes256()
 	default:
 		log.Fatalf("unknown backend %q", *backend)
 	}

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -51,27 +52,26 @@ type IOV struct {
 	Len  uintptr
 }
 
-// Lane is one packet on its way through the engine. The engine fills in where
-// things are, the profile what they mean.
+// Lane is one packet on its way through the engine: what the profile found in
+// its header and the engine needs beside the kernels' job.
 type Lane struct {
 	Pkt    *Desc
-	Addr   *Addr          // addresses of the context, if V asks for them
 	Hdr    unsafe.Pointer // first octet of the header
 	HdrLen uint32
-	Len    uint32      // payload octets; opening: set by Parse
-	Clear  uint32      // payload octets in front that are not encrypted
-	Skip   uint32      // of these, octets in front that are not authenticated
-	Status status.Code // anything but OK: the packet takes no part any more
-	Nonce  [12]byte
-
-	// What the data key is derived from. Blocks is 0 if the engine holds the
-	// expanded data key already.
-	Blocks uint8
-	KeyLen uint8 // octets of the data key
-	Retry  bool  // no Master Key Option, and Prev may be tried if Master fails
-	Master *kernel.Master
-	Msg    [MaxBlocks * 16]byte // CMAC input for the first block of key
+	Len    uint32 // payload octets
+	Clear  uint32 // payload octets in front that are not encrypted
+	Skip   uint32 // of these, octets in front that are not authenticated
+	KeyLen uint8  // octets of the data key
+	Retry  bool   // no Master Key Option, and Prev may be tried if the key fails
 	Prev   *kernel.Master
+}
+
+// Context is what a data key is derived from. Blocks is 0 where the engine
+// holds the expanded data key already.
+type Context struct {
+	Msg    [MaxBlocks * 16]byte // CMAC input for the first block of key
+	Master *kernel.Master
+	Blocks int
 }
 
 // MaxBlocks is the longest CMAC input in blocks.
@@ -94,22 +94,27 @@ type Key struct {
 	Options []byte // Master Key Options that go into the header
 }
 
-// Header is the fixed part of one burst's headers.
+// Header is the fixed part of one burst's headers. It stays valid for as long
+// as sender and snapshot are the same.
 type Header struct {
 	b    [wire.StatelessMaxHeader]byte
 	n    int
 	v    uint8
 	id   uint64
-	sel  *kernel.Master
+	ctx  Context // but for epoch and addresses
 	bits uint16
-	held bool // the data key is held, not derived
-	// the fixed part of the KDF input
-	msg    [MaxBlocks * 16]byte
-	blocks uint8
+	of   *Sealing
+	at   *keys.Snapshot
 }
 
 // Len is the header's length in octets.
 func (h *Header) Len() int { return h.n }
+
+// KeyLen is the length of the data keys in octets.
+func (h *Header) KeyLen() int { return int(h.bits >> 3) }
+
+// Fixed reports whether all packets of one epoch have the same context.
+func (h *Header) Fixed() bool { return h.ctx.Blocks <= 1 }
 
 // Sealing says how a sender writes headers.
 type Sealing struct {

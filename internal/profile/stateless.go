@@ -16,7 +16,7 @@ const labelByte = 0x45
 // StatelessMsg writes the KDF input for i = 1 (formats.md, section 1.4) and
 // returns its length in blocks. The header's context ends up in one, two or
 // three whole blocks, so that the CMAC uses subkey K1.
-func StatelessMsg(m *[MaxBlocks * 16]byte, v uint8, id uint64, epoch uint16, a *Addr, keyBits uint16) uint8 {
+func StatelessMsg(m *[MaxBlocks * 16]byte, v uint8, id uint64, epoch uint16, a *Addr, keyBits uint16) int {
 	m[0], m[1], m[2], m[3] = 1, labelByte, v, 0
 	binary.BigEndian.PutUint64(m[4:], id)
 	binary.BigEndian.PutUint16(m[12:], epoch)
@@ -37,19 +37,23 @@ func StatelessMsg(m *[MaxBlocks * 16]byte, v uint8, id uint64, epoch uint16, a *
 
 // Begin prepares the headers of a burst. snap is nil for a held data key.
 func (s *Sealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
-	h.v, h.id, h.held = s.V, s.ID, s.Held != nil
+	if h.of == s && h.at == snap {
+		return status.OK
+	}
+	h.of = nil
+	h.v, h.id = s.V, s.ID
 	var options []byte
 	var room [wire.Levels * wire.MaxOption]byte
-	if h.held {
+	if s.Held != nil {
 		options = s.Held.Options
-		h.blocks, h.bits = 0, uint16(s.Held.KeyLen*8)
+		h.ctx.Blocks, h.bits = 0, uint16(s.Held.KeyLen*8)
 	} else {
 		levels := s.Levels
 		if levels == 0 {
 			levels = snap.Default
 		}
-		h.sel = snap.Master(keys.Of(levels, keys.Current))
-		if levels == 0 || h.sel == nil || !s.Options && levels != snap.Default {
+		h.ctx.Master = snap.Master(keys.Of(levels, keys.Current))
+		if levels == 0 || h.ctx.Master == nil || !s.Options && levels != snap.Default {
 			return status.ErrNoKey
 		}
 		if s.Options {
@@ -62,32 +66,43 @@ func (s *Sealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 			options = room[:n]
 		}
 		h.bits = uint16(snap.KeyLen * 8)
-		h.blocks = StatelessMsg(&h.msg, s.V, s.ID, 0, new(Addr), h.bits)
+		h.ctx.Blocks = StatelessMsg(&h.ctx.Msg, s.V, s.ID, 0, new(Addr), h.bits)
 	}
 	h.n = wire.Template(&h.b, s.V, s.ID, options)
+	h.of, h.at = s, snap
 	return status.OK
 }
 
-// Fill writes the header of one packet, whose place is lane.Hdr, and all that
-// follows from it.
-func (h *Header) Fill(l *Lane, tsc uint64) {
-	p := l.Pkt
-	l.Clear, l.Skip = uint32(p.COffset)*4, uint32(p.IOffset)*4
-	b := unsafe.Slice((*byte)(l.Hdr), h.n)
-	copy(b, h.b[:h.n])
-	b[2], b[3] = wire.Offsets(p.COffset, p.IOffset)
-	binary.BigEndian.PutUint64(b[h.n-8:], tsc)
-	wire.StatelessNonce(&l.Nonce, h.v, h.id, tsc)
-	p.ID, p.TSC = h.id, tsc
-	l.Blocks, l.Master, l.Retry, l.KeyLen = h.blocks, h.sel, false, uint8(h.bits>>3)
-	if h.blocks == 0 {
-		return
+// Fill writes the header of one packet, whose place is j.AAD, and its nonce.
+func (h *Header) Fill(j *kernel.Job, p *Desc, tsc uint64) {
+	// A header has at least 16 octets: whole vectors, the last one overlapping.
+	to, from, n := j.AAD, unsafe.Pointer(&h.b), uintptr(h.n)
+	for at := uintptr(0); at+16 < n; at += 16 {
+		*(*[16]byte)(unsafe.Add(to, at)) = *(*[16]byte)(unsafe.Add(from, at))
 	}
-	*(*[16]byte)(l.Msg[:]) = *(*[16]byte)(h.msg[:])
-	if h.blocks == 1 {
-		binary.BigEndian.PutUint16(l.Msg[12:], uint16(tsc>>48))
-	} else {
-		StatelessMsg(&l.Msg, h.v, h.id, uint16(tsc>>48), l.Addr, h.bits)
+	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+	if p.COffset != 0 {
+		b := (*[4]byte)(to)
+		b[2], b[3] = wire.Offsets(p.COffset, p.IOffset)
+	}
+	binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, n-8))[:], tsc)
+	wire.StatelessNonce(&j.Nonce, h.v, h.id, tsc)
+	p.ID, p.TSC = h.id, tsc
+}
+
+// Context writes the context of one packet.
+func (h *Header) Context(c *Context, p *Desc, tsc uint64) {
+	*c = h.ctx
+	m := unsafe.Pointer(&c.Msg)
+	binary.BigEndian.PutUint16(c.Msg[12:14], uint16(tsc>>48))
+	switch h.ctx.Blocks {
+	case 2:
+		*(*[16]byte)(unsafe.Add(m, 14)) = p.Src
+		binary.BigEndian.PutUint16(c.Msg[30:32], h.bits)
+	case 3:
+		*(*[16]byte)(unsafe.Add(m, 14)) = p.Src
+		*(*[16]byte)(unsafe.Add(m, 30)) = p.DstIP
+		binary.BigEndian.PutUint16(c.Msg[46:48], h.bits)
 	}
 }
 
@@ -96,44 +111,44 @@ func Offsets(p *Desc) bool {
 	return p.IOffset <= p.COffset && p.IOffset <= 15 && uint32(p.COffset)*4 <= p.Len
 }
 
-// Parse reads the header of a packet of n octets at l.Hdr. snaps are the
-// receiver's groups in order.
-func (o *Opening) Parse(l *Lane, n uint32, snaps []*keys.Snapshot) status.Code {
+// Parse reads the header of a packet of n octets at l.Hdr, and what follows
+// from it: the nonce and the context. snaps are the receiver's groups in order.
+func (o *Opening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
 	var h wire.Stateless
-	if c := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); c != status.OK {
-		return c
+	if code := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); code != status.OK {
+		return code
 	}
 	l.HdrLen = uint32(h.Len)
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Clear, l.Skip = uint32(h.COffset)*4, uint32(h.IOffset)*4
 	p := l.Pkt
 	p.ID, p.TSC, p.COffset, p.IOffset = h.ID, h.TSC, h.COffset, h.IOffset
-	wire.StatelessNonce(&l.Nonce, h.V, h.ID, h.TSC)
+	wire.StatelessNonce(&j.Nonce, h.V, h.ID, h.TSC)
 	epoch := uint16(h.TSC >> 48)
 	l.Retry = false
 	if k := o.Held; k != nil {
 		if h.V != k.V || h.ID != k.ID || epoch != k.Epoch || !o.sameOptions(l, &h) {
 			return status.ErrContext
 		}
-		l.Blocks, l.KeyLen = 0, uint8(k.KeyLen)
+		c.Blocks, l.KeyLen = 0, uint8(k.KeyLen)
 		return o.reflected(h.ID)
 	}
 	var snap *keys.Snapshot
 	if h.Present == 0 {
 		snap = snaps[0]
-		l.Master = snap.Master(keys.Of(snap.Default, keys.Current))
+		c.Master = snap.Master(keys.Of(snap.Default, keys.Current))
 		if o.TryPrevious {
 			l.Prev = snap.Master(keys.Of(snap.Default, keys.Pre))
-			l.Retry = l.Prev != nil && l.Prev != l.Master
+			l.Retry = l.Prev != nil && l.Prev != c.Master
 		}
 	} else {
-		snap, l.Master = find(&h, snaps)
+		snap, c.Master = find(&h, snaps)
 	}
-	if l.Master == nil {
+	if c.Master == nil {
 		return status.ErrNoKey
 	}
 	l.KeyLen = uint8(snap.KeyLen)
-	l.Blocks = StatelessMsg(&l.Msg, h.V, h.ID, epoch, l.Addr, uint16(snap.KeyLen*8))
+	c.Blocks = StatelessMsg(&c.Msg, h.V, h.ID, epoch, (*Addr)(unsafe.Pointer(&p.Src)), uint16(snap.KeyLen*8))
 	return o.reflected(h.ID)
 }
 

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The benchmark: libeesp through its C ABI beside other libraries that do the
+ * same work, on the same inputs, in the same run. See docs/performance.md.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+#include <dlfcn.h>
+#include <eesp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <sched.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAX_PEERS 16
+
+static cpu_set_t process_cpus;
+
+unsigned cpu_count(void)
+{
+	return (unsigned)CPU_COUNT(&process_cpus);
+}
+
+void pin(unsigned cpu)
+{
+	cpu_set_t one;
+	unsigned seen = 0;
+	for (int i = 0; i < CPU_SETSIZE; i++) {
+		if (CPU_ISSET(i, &process_cpus) && seen++ == cpu % cpu_count()) {
+			CPU_ZERO(&one);
+			CPU_SET(i, &one);
+			sched_setaffinity(0, sizeof one, &one);
+			return;
+		}
+	}
+}
+
+void unpin(void)
+{
+	sched_setaffinity(0, sizeof process_cpus, &process_cpus);
+}
+
+/* ---- One round ---- */
+
+struct crew {
+	const struct peer *peer;
+	void **states;
+	unsigned threads, passes;
+	atomic_uint ready, done;
+	atomic_bool go;
+};
+struct member {
+	struct crew *crew;
+	unsigned index;
+};
+
+static void *member_main(void *argument)
+{
+	struct member *m = argument;
+	struct crew *c = m->crew;
+	pin(cpu_count() - 1 + m->index);
+	c->peer->pass(c->states[m->index]);
+	atomic_fetch_add(&c->ready, 1);
+	while (!atomic_load(&c->go))
+		;
+	for (unsigned i = 0; i < c->passes; i++)
+		c->peer->pass(c->states[m->index]);
+	atomic_fetch_add(&c->done, 1);
+	return NULL;
+}
+
+/* Time of so many passes by every thread, each over its own set; after one to warm up. */
+static double round_ns(const struct peer *p, void **states, unsigned threads, unsigned passes)
+{
+	if (p->remote)
+		return go_round(passes);
+	struct crew c = { .peer = p, .states = states, .threads = threads, .passes = passes };
+	pthread_t thread[MAX_THREADS];
+	struct member m[MAX_THREADS];
+	for (unsigned i = 1; i < threads; i++) {
+		m[i] = (struct member){ &c, i };
+		if ((errno = pthread_create(&thread[i], NULL, member_main, &m[i])))
+			die("pthread_create: %s", strerror(errno));
+	}
+	p->pass(states[0]);
+	while (atomic_load(&c.ready) < threads - 1)
+		sched_yield();
+	double begin = now_ns();
+	atomic_store(&c.go, true);
+	for (unsigned i = 0; i < passes; i++)
+		p->pass(states[0]);
+	while (atomic_load(&c.done) < threads - 1)
+		sched_yield();
+	double end = now_ns();
+	for (unsigned i = 1; i < threads; i++)
+		pthread_join(thread[i], NULL);
+	return end - begin;
+}
+
+/* ---- One configuration, all peers ---- */
+
+static void check(const struct peer *p, struct set *s, void *state)
+{
+	if (p->remote)
+		go_output(s);
+	else
+		p->pass(state);
+	bool sealed_packets = s->c.work == PACKET_SEAL || s->c.work == PROXY;
+	size_t bad = sealed_packets ? eesp_packets_check(state, s) : set_check(s);
+	if (bad)
+		die("%s %s: %s, size %zu, burst %zu: %zu %s wrong", p->name, p->backend, work_name(s->c.work), s->c.size, s->c.burst,
+		    bad, sealed_packets ? "packets are" : "octets are");
+}
+
+static int by_double(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
+static void measure(struct report *r, const struct peer *peers, size_t npeers, struct config c, unsigned rounds, double target_ns)
+{
+	struct set *sets[MAX_THREADS];
+	void *states[MAX_PEERS][MAX_THREADS];
+	unsigned passes[MAX_PEERS];
+	struct result *results[MAX_PEERS];
+	for (unsigned t = 0; t < c.threads; t++)
+		sets[t] = set_new(c);
+	for (size_t i = 0; i < npeers; i++) {
+		const struct peer *p = &peers[i];
+		results[i] = NULL;
+		if (!p->how[c.work])
+			continue;
+		for (unsigned t = 0; t < c.threads && !p->remote; t++)
+			states[i][t] = p->open(p, sets[t]);
+		if (p->remote)
+			go_setup(sets[0]);
+		for (unsigned t = 0; t < (p->remote ? 1 : c.threads); t++)
+			check(p, sets[t], states[i][t]);
+		double once = round_ns(p, states[i], c.threads, 1);
+		double many = target_ns / once;
+		passes[i] = many < 1 ? 1 : many > 1e6 ? 1000000 : (unsigned)many;
+		results[i] = &r->results[r->count++];
+		*results[i] = (struct result){ .c = c, .peer = p, .rounds = rounds, .octets = (double)sets[0]->octets / (double)sets[0]->n };
+		if (c.work == DERIVE) {
+			results[i]->c.size = sets[0]->key_len;
+			results[i]->octets = (double)sets[0]->key_len;
+		}
+	}
+	for (unsigned k = 0; k < rounds; k++)
+		for (size_t i = 0; i < npeers; i++)
+			if (results[i])
+				results[i]->ns[k] = round_ns(&peers[i], states[i], c.threads, passes[i]) /
+						    ((double)sets[0]->n * passes[i] * c.threads);
+	for (size_t i = 0; i < npeers; i++) {
+		struct result *x = results[i];
+		if (!x)
+			continue;
+		qsort(x->ns, rounds, sizeof *x->ns, by_double);
+		x->min = x->ns[0];
+		x->max = x->ns[rounds - 1];
+		x->median = x->ns[rounds / 2];
+		for (unsigned t = 0; t < c.threads && !peers[i].remote; t++) {
+			check(&peers[i], sets[t], states[i][t]);
+			peers[i].close(states[i][t]);
+		}
+	}
+	for (unsigned t = 0; t < c.threads; t++)
+		set_free(sets[t]);
+}
+
+/* ---- What to measure ---- */
+
+struct plan {
+	struct config *c;
+	size_t n, room;
+	const char *only; /* work */
+};
+
+static void add(struct plan *p, struct config c)
+{
+	if (p->only && strcmp(p->only, work_name(c.work)))
+		return;
+	if (c.work == DERIVE)
+		c.size = 64; /* there is no packet */
+	for (size_t i = 0; i < p->n; i++)
+		if (!memcmp(&p->c[i], &c, sizeof c))
+			return;
+	if (p->n == p->room) {
+		p->room = p->room ? 2 * p->room : 64;
+		p->c = realloc(p->c, p->room * sizeof *p->c);
+		if (!p->c)
+			die("out of memory");
+	}
+	p->c[p->n++] = c;
+}
+
+static void cross(struct plan *p, const enum work *works, size_t nworks, unsigned aeads, const size_t *sizes, size_t nsizes,
+		  const size_t *bursts, size_t nbursts, enum contexts contexts_from, enum contexts contexts_to, unsigned threads)
+{
+	for (size_t w = 0; w < nworks; w++)
+		for (unsigned a = 0; a < aeads; a++)
+			for (size_t s = 0; s < nsizes; s++)
+				for (size_t b = 0; b < nbursts; b++)
+					for (enum contexts x = contexts_from; x <= contexts_to; x++) {
+						struct config c;
+						memset(&c, 0, sizeof c); /* padding too: add compares */
+						c.work = works[w];
+						c.aead = a;
+						c.size = sizes[s];
+						c.burst = bursts[b];
+						c.contexts = x;
+						c.threads = threads;
+						add(p, c);
+					}
+}
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+#define LIST(type, ...) (const type[]){ __VA_ARGS__ }, COUNT(((const type[]){ __VA_ARGS__ }))
+#define ALL_WORKS DERIVE, REKEY_SEAL, REKEY_OPEN, CACHED_SEAL, PACKET_SEAL, PACKET_OPEN, PROXY
+#define HEADLINE_SIZES 64, 256, 1420, 8942, IMIX
+#define ALL_SIZES 64, 128, 256, 512, 1024, 1420, 4096, 8942, IMIX
+
+enum mode { QUICK, NORMAL, FULL, SMOKE };
+
+static struct plan make_plan(enum mode mode, const char *only)
+{
+	struct plan p = { .only = only };
+	unsigned two = cpu_count() < 2 ? 1 : 2;
+	switch (mode) {
+	case QUICK:
+		cross(&p, LIST(enum work, DERIVE, REKEY_SEAL, CACHED_SEAL), 2, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32),
+		      DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, REKEY_OPEN, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, HEADLINE_SIZES),
+		      LIST(size_t, 32), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, 64), LIST(size_t, 1, 32),
+		      DISTINCT, DISTINCT, 1);
+		break;
+	case NORMAL:
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, ZIPF, 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, two);
+		break;
+	case FULL:
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT, ZIPF, 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT, ZIPF, two);
+		break;
+	case SMOKE:
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, 64, 1420, IMIX), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, 64), LIST(size_t, 1, 8), EQUAL, ZIPF, two);
+		break;
+	}
+	return p;
+}
+
+static void progress(size_t i, size_t n, const struct config *c, double began)
+{
+	char size[32] = "imix";
+	if (c->size != IMIX)
+		snprintf(size, sizeof size, "%zu", c->size);
+	fprintf(stderr, "%s[%zu/%zu, %.0f s] %s, %s octets, burst %zu%s", isatty(2) ? "\r\033[K" : "", i + 1, n, (now_ns() - began) / 1e9,
+		work_name(c->work), size, c->burst, isatty(2) ? "" : "\n");
+}
+
+/* ---- Comparing two builds of the library ---- */
+
+/* Plans by number, so that both processes and the driver mean the same. */
+static struct plan compare_plan(void)
+{
+	struct plan p = { 0 };
+	cross(&p, LIST(enum work, DERIVE, REKEY_SEAL, REKEY_OPEN, CACHED_SEAL, PACKET_SEAL, PACKET_OPEN, PROXY), 2,
+	      LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
+	cross(&p, LIST(enum work, REKEY_SEAL, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, 64), LIST(size_t, 1), DISTINCT, DISTINCT, 1);
+	return p;
+}
+
+/* The other end of compare: does what it reads, a line for a line. */
+static int serve(const char *backend)
+{
+	struct peer peers[MAX_PEERS];
+	if (!eesp_peers(peers, MAX_PEERS, backend ? backend : eesp_backend_name()))
+		die("no backend");
+	struct plan plan = compare_plan();
+	struct set *s = NULL;
+	void *state = NULL;
+	char command;
+	unsigned n;
+	pin(cpu_count() - 1);
+	while (scanf(" %c %u", &command, &n) == 2) {
+		if (command == 'S') {
+			const struct config *c = &plan.c[n];
+			if (c->work < PACKET_SEAL && !dlsym(RTLD_DEFAULT, "eesp_keyset_new")) {
+				printf("-\n");
+			} else {
+				s = set_new(*c);
+				state = peers[0].open(&peers[0], s);
+				check(&peers[0], s, state);
+				printf("%s\n", peers[0].backend);
+			}
+		} else if (command == 'R') {
+			printf("%.1f\n", round_ns(&peers[0], &state, 1, n) / ((double)s->n * n));
+		} else {
+			peers[0].close(state);
+			set_free(s);
+			printf("+\n");
+		}
+		fflush(stdout);
+	}
+	return 0;
+}
+
+struct server {
+	FILE *to, *from;
+	pid_t pid;
+	char answer[64];
+};
+
+static struct server serve_with(const char *libdir, const char *backend)
+{
+	struct server v;
+	int in[2], back[2];
+	char path[4096];
+	char *argv[] = { "/proc/self/exe", "--serve", backend ? "--backend" : NULL, (char *)backend, NULL };
+	posix_spawn_file_actions_t actions;
+	snprintf(path, sizeof path, "%s/libeesp.so", libdir);
+	if (access(path, R_OK))
+		die("%s: %s", path, strerror(errno));
+	if (setenv("LD_LIBRARY_PATH", libdir, 1) || pipe2(in, O_CLOEXEC) || pipe2(back, O_CLOEXEC))
+		die("pipe: %s", strerror(errno));
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, in[0], 0);
+	posix_spawn_file_actions_adddup2(&actions, back[1], 1);
+	if ((errno = posix_spawn(&v.pid, "/proc/self/exe", &actions, NULL, argv, environ)))
+		die("cannot start: %s", strerror(errno));
+	posix_spawn_file_actions_destroy(&actions);
+	close(in[0]);
+	close(back[1]);
+	v.to = fdopen(in[1], "w");
+	v.from = fdopen(back[0], "r");
+	return v;
+}
+
+static const char *ask(struct server *v, char command, unsigned n)
+{
+	fprintf(v->to, "%c %u\n", command, n);
+	if (fflush(v->to) || fscanf(v->from, "%63s", v->answer) != 1)
+		die("a server process is gone");
+	return v->answer;
+}
+
+static int compare(char **libdirs, const char *backend, unsigned rounds, double target_ns)
+{
+	struct server v[2] = { serve_with(libdirs[0], backend), serve_with(libdirs[1], backend) };
+	struct plan plan = compare_plan();
+	printf("| %-12s | aead | octets | burst |  base ns |   new ns | new : base | quartiles     |\n"
+	       "|:-------------|-----:|-------:|------:|---------:|---------:|-----------:|:--------------|\n",
+	       "work");
+	for (unsigned i = 0; i < plan.n; i++) {
+		const struct config *c = &plan.c[i];
+		char size[32] = "imix";
+		if (c->size != IMIX)
+			snprintf(size, sizeof size, "%zu", c->size);
+		printf("| %-12s | %4s | %6s | %5zu |", work_name(c->work), c->aead ? "256" : "128", c->work == DERIVE ? "" : size, c->burst);
+		bool there[2];
+		double ns[2][MAX_ROUNDS], ratio[MAX_ROUNDS];
+		for (int k = 0; k < 2; k++)
+			there[k] = strcmp(ask(&v[k], 'S', i), "-");
+		if (there[0] && there[1]) {
+			double once = atof(ask(&v[0], 'R', 1)) * 32;
+			unsigned passes = once < target_ns ? (unsigned)(target_ns / once) : 1;
+			for (unsigned r = 0; r < rounds; r++) {
+				for (unsigned k = 0; k < 2; k++) /* first one first, then the other */
+					ns[k ^ (r & 1)][r] = atof(ask(&v[k ^ (r & 1)], 'R', passes));
+				ratio[r] = ns[1][r] / ns[0][r];
+			}
+			qsort(ratio, rounds, sizeof *ratio, by_double);
+			qsort(ns[0], rounds, sizeof **ns, by_double);
+			qsort(ns[1], rounds, sizeof **ns, by_double);
+			printf(" %8.1f | %8.1f | %10.3f | %.3f - %.3f |\n", ns[0][rounds / 2], ns[1][rounds / 2], ratio[rounds / 2],
+			       ratio[rounds / 4], ratio[rounds * 3 / 4]);
+		} else {
+			printf(" %8s | %8s | %10s | %-13s |\n", "", "", "", "not in both");
+		}
+		fflush(stdout);
+		for (int k = 0; k < 2; k++)
+			if (there[k])
+				ask(&v[k], 'E', 0);
+	}
+	for (int k = 0; k < 2; k++) {
+		fclose(v[k].to);
+		waitpid(v[k].pid, NULL, 0);
+	}
+	return 0;
+}
+
+static void usage(FILE *f)
+{
+	fputs("usage: bench [--quick | --full | --smoke] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
+	      "             [--work NAME] [--rounds N] [--tails]\n"
+	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--rounds N]\n"
+	      "  --quick    the headline, in less than a minute\n"
+	      "  --full     every combination\n"
+	      "  --smoke    a little of everything, too short to be meant as a measurement\n"
+	      "  --tails    also the times of single calls, which the default and full runs include\n"
+	      "  --out      where results.json, bench.txt (for benchstat) and tables.md go\n"
+	      "  --gopeer   the program that is Go's crypto/cipher\n"
+	      "  --backend  only this one of the library's backends\n"
+	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, packet-open, proxy\n"
+	      "  --rounds   rounds of each measurement, 3 to 101\n",
+	      f);
+}
+
+int main(int argc, char **argv)
+{
+	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
+	       OPT_WORK, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
+	static const struct option options[] = {
+		{ "quick", 0, NULL, OPT_QUICK },       { "full", 0, NULL, OPT_FULL },	    { "smoke", 0, NULL, OPT_SMOKE },
+		{ "out", 1, NULL, OPT_OUT },	       { "gopeer", 1, NULL, OPT_GOPEER },   { "backend", 1, NULL, OPT_BACKEND },
+		{ "work", 1, NULL, OPT_WORK },
+		{ "rounds", 1, NULL, OPT_ROUNDS },     { "tails", 0, NULL, OPT_TAILS },	    { "compare", 0, NULL, OPT_COMPARE },
+		{ "serve", 0, NULL, OPT_SERVE },       { "help", 0, NULL, OPT_HELP },	    { NULL, 0, NULL, 0 },
+	};
+	enum mode mode = NORMAL;
+	const char *out = NULL, *gopeer = NULL, *backend = NULL, *only = NULL;
+	unsigned rounds = 0;
+	bool tails = false, comparing = false, serving = false;
+	for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		switch (o) {
+		case OPT_QUICK:
+			mode = QUICK;
+			break;
+		case OPT_FULL:
+			mode = FULL;
+			break;
+		case OPT_SMOKE:
+			mode = SMOKE;
+			break;
+		case OPT_OUT:
+			out = optarg;
+			break;
+		case OPT_GOPEER:
+			gopeer = optarg;
+			break;
+		case OPT_BACKEND:
+			backend = optarg;
+			break;
+		case OPT_WORK:
+			only = optarg;
+			break;
+		case OPT_ROUNDS:
+			rounds = (unsigned)strtoul(optarg, NULL, 10);
+			if (rounds < 3 || rounds > MAX_ROUNDS)
+				die("--rounds: 3 to %d", MAX_ROUNDS);
+			break;
+		case OPT_TAILS:
+			tails = true;
+			break;
+		case OPT_COMPARE:
+			comparing = true;
+			break;
+		case OPT_SERVE:
+			serving = true;
+			break;
+		case OPT_HELP:
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (argc - optind != (comparing ? 2 : 0)) {
+		usage(stderr);
+		return 2;
+	}
+	sched_getaffinity(0, sizeof process_cpus, &process_cpus);
+	if (!rounds)
+		rounds = mode == SMOKE ? 3 : mode == FULL ? 11 : 21;
+	double target_ns = mode == SMOKE ? 1e4 : 1.5e6;
+	if (serving)
+		return serve(backend);
+	if (comparing)
+		return compare(argv + optind, backend, rounds < 11 ? 11 : rounds, target_ns);
+
+	struct peer peers[MAX_PEERS];
+	size_t n = eesp_peers(peers, MAX_PEERS, backend);
+	if (!n)
+		die("this machine cannot run backend %s", backend ? backend : "(any)");
+	n += ipsec_peers(peers + n, MAX_PEERS - n);
+	n += openssl_peers(peers + n, MAX_PEERS - n);
+	if (gopeer)
+		n += go_peers(peers + n, MAX_PEERS - n, gopeer);
+	for (size_t i = 0; i < n; i++)
+		fprintf(stderr, "peer: %s %s\n", peers[i].name, peers[i].backend);
+
+	struct plan plan = make_plan(mode, only);
+	if (!plan.n)
+		die("no such work: %s", only);
+	struct report r = { .results = must_alloc(64, plan.n * n * sizeof *r.results) };
+	double began = now_ns();
+	pin(cpu_count() - 1);
+	for (size_t i = 0; i < plan.n; i++) {
+		progress(i, plan.n, &plan.c[i], began);
+		measure(&r, peers, n, plan.c[i], rounds, target_ns);
+	}
+	unpin();
+	if (isatty(2))
+		fputs("\r\033[K", stderr);
+	go_stop();
+	if (tails || (mode != QUICK && !only))
+		run_tails(&r, peers, n, mode == SMOKE ? 0.02 : 1);
+	report_tables(&r, stdout);
+	if (out) {
+		report_write(&r, out);
+		printf("\nwritten: %s/results.json, bench.txt, tables.md\n", out);
+	}
+	fprintf(stderr, "%zu measurements of %u rounds in %.0f s; all peers' results are the same, octet by octet\n", r.count, rounds,
+		(now_ns() - began) / 1e9);
+	return 0;
+}

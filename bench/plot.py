@@ -1,0 +1,133 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Charts of results.json: ns per packet and GB/s against size.
+
+usage: plot.py DIRECTORY
+
+For each work and key size measured over several sizes (burst 32, distinct
+contexts, one thread) it writes WORK-AEAD.svg and .png beside results.json.
+"""
+import json
+import math
+import pathlib
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+BLUES = ["#08306b", "#2171b5", "#6baed6"]
+OTHERS = {"ipsec-mb": ["#d94801", "#fd8d3c", "#fdbe85"], "openssl": ["#238b45"], "go": ["#6a51a3"]}
+TITLES = {
+    "rekey-seal": "Seal, a fresh key for each packet (derive, expand, seal)",
+    "rekey-open": "Open, a fresh key for each packet (derive, expand, open)",
+    "cached-seal": "Seal, keys expanded beforehand",
+    "packet-seal": "Whole packets: eesp_seal_burst",
+    "packet-open": "Whole packets: eesp_open_burst",
+    "proxy": "Whole packets: eesp_proxy_burst",
+}
+
+
+def series(results, work, aead):
+    """{(peer, backend): [(size, median), ...]}, in order of appearance."""
+    out = {}
+    for r in results:
+        if (r["work"], r["aead"], r["burst"], r["contexts"], r["threads"]) == (work, aead, 32, "distinct", 1):
+            if r["size"] != "imix":
+                out.setdefault((r["peer"], r["backend"]), []).append((r["size"], r["ns_median"]))
+    return {k: sorted(v) for k, v in out.items() if len(v) > 1}
+
+
+def styles(names):
+    """A colour for each line: the library blue, from the fastest backend on."""
+    used, out = {}, {}
+    for peer, backend in names:
+        i = used.get(peer, 0)
+        used[peer] = i + 1
+        if peer == "libeesp":
+            generic = backend == "generic"
+            out[peer, backend] = dict(color="#9aa5b1" if generic else BLUES[min(i, 2)], linewidth=1.5 if generic else 2.6,
+                                      linestyle=":" if generic else "-", marker="o", markersize=5)
+        else:
+            colors = OTHERS.get(peer, ["black"])
+            out[peer, backend] = dict(color=colors[min(i, len(colors) - 1)], linewidth=1.5,
+                                      linestyle="--", marker="s", markersize=4)
+    return out
+
+
+def label_ends(axes, ends, style, log):
+    """Names at the right end of the lines, pushed apart where they would touch."""
+    low, high = axes.get_ylim()
+    to = math.log if log else float
+    span = to(high) - to(low)
+    gap, last = 0.05, None
+    for y, name in sorted(ends, key=lambda e: e[0]):
+        at = (to(y) - to(low)) / span
+        if last is not None:
+            at = max(at, last + gap)
+        last = at
+        axes.annotate(f"{name[0]} {name[1]}", xy=(1.015, at), xycoords="axes fraction", color=style[name]["color"],
+                      va="center", fontsize=9, fontweight="bold" if name[0] == "libeesp" else "normal")
+
+
+def chart(lines, title, machine, path):
+    note = f"{machine['cpu']}; bursts of 32, one thread, medians"
+    portable = lines.get(("libeesp", "generic"))
+    if portable and sum(peer == "libeesp" for peer, _ in lines) > 1:
+        # It would take half of the axis: say it in words.
+        lines = {k: v for k, v in lines.items() if k != ("libeesp", "generic")}
+        (small, fast), (large, slow) = portable[0], portable[-1]
+        note += f". Not drawn: libeesp generic, {fast:.0f} ns at {small} octets, {slow:.0f} at {large}"
+    style = styles(lines)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(15, 6.2))
+    sizes = sorted({p[0] for points in lines.values() for p in points})
+    ends_left, ends_right = [], []
+    for name, points in lines.items():
+        x = [p[0] for p in points]
+        left.plot(x, [p[1] for p in points], **style[name])
+        speed = [p[0] / p[1] for p in points]
+        right.plot(x, speed, **style[name])
+        ends_left.append((points[-1][1], name))
+        ends_right.append((speed[-1], name))
+    left.set_yscale("log")
+    left.set_title("ns per packet (lower is better)", fontsize=10)
+    right.set_title("GB/s of payload (higher is better)", fontsize=10)
+    right.set_ylim(bottom=0)
+    left.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+    for axes, ends, log in (left, ends_left, True), (right, ends_right, False):
+        axes.set_xscale("log")
+        axes.set_xticks(sizes, [str(s) for s in sizes], rotation=45)
+        axes.minorticks_off()
+        axes.set_xlabel("payload, octets")
+        axes.grid(True, which="major", color="#e5e5e5")
+        axes.set_axisbelow(True)
+        for side in "top", "right":
+            axes.spines[side].set_visible(False)
+        label_ends(axes, ends, style, log)
+    figure.suptitle(title, fontsize=14, fontweight="bold", x=0.05, ha="left")
+    figure.text(0.05, 0.905, note, fontsize=9, color="#555555")
+    figure.tight_layout(rect=(0, 0, 1, 0.91), w_pad=3)
+    for kind in "svg", "png":
+        figure.savefig(f"{path}.{kind}", dpi=110, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else None)
+    plt.close(figure)
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    directory = pathlib.Path(sys.argv[1])
+    data = json.loads((directory / "results.json").read_text())
+    made = 0
+    for work, title in TITLES.items():
+        for aead in "aes-128-gcm", "aes-256-gcm":
+            lines = series(data["results"], work, aead)
+            if lines:
+                chart(lines, f"{title}, {aead.upper()}", data["machine"], directory / f"{work}-{aead}")
+                made += 1
+    print(f"charts: {made}, as SVG and PNG, in {directory}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+func vaes256() {
+	lanes = 2
+	c := makeConstants256()
+	deriveKernel(nil)
+	for _, keyLen := range []int{16, 32} {
+		expandKernel256(&c, keyLen)
+		powersKernel256(&c, keyLen)
+		for _, sealing := range []bool{true, false} {
+			longKernel256(&c, keyLen, sealing)
+			for _, fresh := range []bool{true, false} {
+				shortKernel256(&c, keyLen, fresh, sealing)
+			}
+		}
+	}
+}
+
+// constants256 are as wide as a vector: with 16 registers, most are memory
+// operands.
+type constants256 struct {
+	bswap, poly, carry, rot, last, none, one, nonce, lens, rcon, first, two, tail, mask Mem
+}
+
+// wide makes a constant with the same 16 octets in each lane.
+func wide(name string, lo, hi uint64) Mem {
+	m := GLOBL(name, rodata)
+	for i := range lanes {
+		DATA(16*i, U64(lo))
+		DATA(16*i+8, U64(hi))
+	}
+	return m
+}
+
+func makeConstants256() constants256 {
+	c := constants256{
+		bswap: wide("bswap", 0x08090a0b0c0d0e0f, 0x0001020304050607),
+		poly:  wide("poly", 1, 0xc200000000000000),
+		carry: wide("carry", 1, 0xc200000000000001),
+		rot:   wide("rotword", 0x0c0f0e0d0c0f0e0d, 0x0c0f0e0d0c0f0e0d),  // word 3, rotated, in all columns
+		last:  wide("lastword", 0x0f0e0d0c0f0e0d0c, 0x0f0e0d0c0f0e0d0c), // word 3 in all columns
+		none:  wide("none", 0, 0),
+		one:   wide("one", 0, 0x0100000000000000), // 1 in a big-endian counter's last octet
+		nonce: wide("nonce", ^uint64(0), 0x00000000ffffffff),
+		lens:  wide("lens", 0x8080808007060504, 0x8080808003020100), // Len, AADLen of a job as two 64-bit numbers
+		two:   wide("two", 2, 0),
+		first: lanesOf("first", 2, 3),
+	}
+	c.rcon = GLOBL("rcon", rodata)
+	x := uint64(1)
+	for i := range 10 {
+		for k := range 2 * lanes {
+			DATA(32*i+8*k, U64(x<<32|x))
+		}
+		x = x<<1 ^ x>>7*0x11b
+	}
+	// 16 octets from tail+n-16 reverse the last n-16 octets of a block that
+	// was loaded from where they end, and put zeros behind them.
+	c.tail = GLOBL("tail", rodata)
+	DATA(0, U64(0x8080808080808080))
+	DATA(8, U64(0x8080808080808080))
+	DATA(16, U64(0x08090a0b0c0d0e0f))
+	DATA(24, U64(0x0001020304050607))
+	// 64 octets from mask+64-n keep n octets.
+	c.mask = GLOBL("mask", rodata)
+	for i := range 16 {
+		x := uint64(0)
+		if i < 8 {
+			x = ^x
+		}
+		DATA(8*i, U64(x))
+	}
+	return c
+}
+
+// karatsuba is a hasher that takes three multiplications a block: where a
+// product of vectors of two lanes costs as much as one of four, they are what
+// limits. It wants the sum of both halves of each power beside the power; see
+// middle. Its sum, reduced, may be in hi.
+type karatsuba struct {
+	lo, mi, hi, t v
+	poly          Mem
+}
+
+// middle puts the sum of a power's halves into d.
+func middle(s *stream, p, d v) {
+	s.do(func() { VPSHUFD(Imm(0x4e), p.r(), d.r()) })
+	s.do(func() { xor(p.r(), d, d) })
+}
+
+// add multiplies x by m, of which mid is the middle, and adds it to the sum;
+// first: there is none yet.
+func (h *karatsuba) add(s *stream, x v, m, mid Op, first bool) {
+	if first {
+		s.do(func() { clmul(0x00, m, x, h.lo) })
+		s.do(func() { clmul(0x11, m, x, h.hi) })
+		middle(s, x, h.t)
+		s.do(func() { clmul(0x00, mid, h.t, h.mi) })
+		return
+	}
+	s.do(func() { clmul(0x00, m, x, h.t) })
+	s.do(func() { xor(h.t.r(), h.lo, h.lo) })
+	s.do(func() { clmul(0x11, m, x, h.t) })
+	s.do(func() { xor(h.t.r(), h.hi, h.hi) })
+	middle(s, x, h.t)
+	s.do(func() { clmul(0x00, mid, h.t, h.t) })
+	s.do(func() { xor(h.t.r(), h.mi, h.mi) })
+}
+
+// reduce leaves the sum modulo GHASH's polynomial in hi.
+func (h *karatsuba) reduce(s *stream) {
+	s.do(func() { xor(h.lo.r(), h.mi, h.mi) })
+	s.do(func() { xor(h.hi.r(), h.mi, h.mi) })
+	h.fold(s, h.lo, h.mi)
+	h.fold(s, h.mi, h.hi)
+}
+
+// fold takes x out of the sum: what it is congruent to, shifted, goes into to.
+func (h *karatsuba) fold(s *stream, x, to v) {
+	s.do(func() { clmul(0x10, h.poly, x, h.t) })
+	s.do(func() { VPSHUFD(Imm(0x4e), x.r(), x.r()) })
+	s.do(func() { xor3(h.t, x, to) })
+}
+
+// mul leaves x*m in hi.
+func (h *karatsuba) mul(s *stream, x v, m, mid Op) {
+	h.add(s, x, m, mid, true)
+	h.reduce(s)
+}
+
+// square leaves x*x in hi; its middle part is zero.
+func (h *karatsuba) square(s *stream, x v) {
+	s.do(func() { clmul(0x00, x.r(), x, h.lo) })
+	s.do(func() { clmul(0x11, x.r(), x, h.hi) })
+	s.do(func() { clmul(0x10, h.poly, h.lo, h.t) })
+	s.do(func() { VPSHUFD(Imm(0x4e), h.lo.r(), h.lo.r()) })
+	s.do(func() { xor(h.t.r(), h.lo, h.lo) })
+	h.fold(s, h.lo, h.hi)
+}
+
+// nextKey256 is nextKey with masks and round constants in memory.
+func nextKey256(k, from v, mask, rcon Mem, t1, t2 v) stream {
+	var s stream
+	s.do(func() { shufb(mask, from, t1) })
+	s.do(func() { slldq(4, k, t2) })
+	s.do(func() { aesLast(rcon, t1) })
+	s.do(func() { xor(t2.r(), k, k) })
+	s.do(func() { slldq(8, k, t2) })
+	s.do(func() { xor3(t1, t2, k) })
+	return s
+}
+
+// roundKey makes round key r, r > 0, of a schedule in a and b, or only says
+// where it is if it was there from the start.
+func (c *constants256) roundKey(keyLen, r int, a, b, t1, t2 v) (stream, v) {
+	switch {
+	case keyLen == 16:
+		return nextKey256(a, a, c.rot, plus(c.rcon, 32*(r-1)), t1, t2), a
+	case r == 1:
+		return nil, b
+	case r%2 == 0:
+		return nextKey256(a, b, c.rot, plus(c.rcon, 32*(r/2-1)), t1, t2), a
+	}
+	return nextKey256(b, a, c.last, c.none, t1, t2), b
+}
+
+// loadKeys256 loads two keys, or one: octets of 16 in a, or halves in a and b.
+func loadKeys256(m Mem, keyLen int, a, b, t v, one bool) {
+	if keyLen == 16 {
+		if one {
+			VMOVDQU(m, a.x())
+		} else {
+			load(m, a)
+		}
+		return
+	}
+	load(m, t)
+	if one {
+		zero(b)
+	} else {
+		load(plus(m, 32), b)
+	}
+	VPERM2I128(Imm(0x20), b.r(), t.r(), a.r())
+	VPERM2I128(Imm(0x31), b.r(), t.r(), b.r())
+}
+
+// expandKernel256 writes the key schedules of groups of keys.
+func expandKernel256(c *constants256, keyLen int) {
+	function(name("expand", keyLen), "func(area, keys *byte, n int)",
+		name("expand", keyLen)+" writes the round keys of n keys, four to a group.")
+	area, keys, n := reg.RDI, reg.RSI, reg.RCX
+	Load(Param("area"), area)
+	Load(Param("keys"), keys)
+	Load(Param("n"), n)
+	// Pair p of keys has registers 4p to 4p+3.
+	a := func(p int) v { return v(4 * p) }
+	b := func(p int) v { return v(4*p + 1) }
+	t := func(p int) v { return v(4*p + 2) }
+	u := func(p int) v { return v(4*p + 3) }
+	schedule := func(pairs int) {
+		for r := range rounds(keyLen) + 1 {
+			var ss []stream
+			key := a
+			for p := range pairs {
+				if r > 0 {
+					s, k := c.roundKey(keyLen, r, a(p), b(p), t(p), u(p))
+					ss = append(ss, s)
+					if k == b(p) {
+						key = b
+					}
+				}
+			}
+			emit(ss...)
+			for p := range pairs {
+				storeA(key(p), at(area, p/2*groupSize+r*row+p%2*32))
+			}
+		}
+	}
+	Label("eight")
+	CMPQ(n, num(8))
+	JLT(LabelRef("four"))
+	for p := range 4 {
+		loadKeys256(at(keys, p*2*keyLen), keyLen, a(p), b(p), t(p), false)
+	}
+	schedule(4)
+	ADDQ(num(2*groupSize), area)
+	ADDQ(num(8*keyLen), keys)
+	SUBQ(num(8), n)
+	JMP(LabelRef("eight"))
+	// Groups of four and what is left: keys of the last pair that are not
+	// there are taken as zero.
+	Label("four")
+	CMPQ(n, num(0))
+	JLE(LabelRef("done"))
+	CMPQ(n, num(2))
+	JLT(LabelRef("one"))
+	loadKeys256(at(keys, 0), keyLen, a(0), b(0), t(0), false)
+	JEQ(LabelRef("last"))
+	CMPQ(n, num(4))
+	JLT(LabelRef("three"))
+	loadKeys256(at(keys, 2*keyLen), keyLen, a(1), b(1), t(1), false)
+	JMP(LabelRef("both"))
+	Label("three")
+	loadKeys256(at(keys, 2*keyLen), keyLen, a(1), b(1), t(1), true)
+	Label("both")
+	schedule(2)
+	ADDQ(num(groupSize), area)
+	ADDQ(num(4*keyLen), keys)
+	SUBQ(num(4), n)
+	JMP(LabelRef("four"))
+	Label("one")
+	loadKeys256(at(keys, 0), keyLen, a(0), b(0), t(0), true)
+	Label("last")
+	schedule(1)
+	Label("done")
+	wipeRegisters()
+	RET()
+}
+
+// powersKernel256 writes H and its powers behind the round keys, for a pair of
+// keys at a time.
+func powersKernel256(c *constants256, keyLen int) {
+	function(name("powers", keyLen), "func(area *byte, n int)",
+		name("powers", keyLen)+" writes H to H^16 for n keys whose round keys are there.")
+	area, n, step := reg.RDI, reg.RCX, reg.RAX
+	Load(Param("area"), area)
+	Load(Param("n"), n)
+	MOVQ(U32(32), step)
+	const carry, h1, mid = v(15), v(14), v(13)
+	load(c.carry, carry)
+	// Two products at a time.
+	h := [2]karatsuba{{lo: 0, mi: 1, hi: 2, t: 3, poly: c.poly}, {lo: 4, mi: 5, hi: 6, t: 7, poly: c.poly}}
+	const x, y = v(8), v(9)
+	power := func(k int) Mem { return at(area, rowPower+k*row) }
+	Label("pair")
+	TESTQ(n, n)
+	JLE(LabelRef("done"))
+	loadA(at(area, 0), h1)
+	for r := 1; r < rounds(keyLen); r++ {
+		aes(at(area, r*row), h1)
+	}
+	aesLast(at(area, rounds(keyLen)*row), h1)
+	shufb(c.bswap, h1, h1)
+	var s stream
+	timesX(&s, h1, x, carry)
+	s.do(func() { storeA(h1, power(1)) })
+	middle(&s, h1, mid)
+	emit(s)
+	// next is H^k: a square, or H times the power before.
+	next := func(h *karatsuba, k int, x v) stream {
+		var s stream
+		if k%2 == 0 {
+			s.do(func() { loadA(power(k/2), x) })
+			h.square(&s, x)
+		} else {
+			s.do(func() { loadA(power(k-1), x) })
+			h.mul(&s, x, h1.r(), mid.r())
+		}
+		s.do(func() { storeA(h.hi, power(k)) })
+		return s
+	}
+	emit(next(&h[0], 2, x))
+	emit(next(&h[0], 4, x), next(&h[1], 3, y))
+	for k := 6; k <= powers; k += 2 {
+		emit(next(&h[0], k, x), next(&h[1], k-1, y))
+	}
+	ADDQ(step, area) // 32 to the second pair of the group, then on to the next
+	XORQ(num(32^(groupSize-32)), step)
+	SUBQ(num(2), n)
+	JMP(LabelRef("pair"))
+	Label("done")
+	wipeRegisters()
+	RET()
+}
+
+// copySmall copies n octets, 0 to 64, with moves that may overlap. It changes
+// t, x and y; of t nothing remains that is secret but its last octet, which is
+// overwritten with n.
+func copySmall(from, to, n, t reg.GPPhysical, x, y v, label string) {
+	last := func(p reg.GPPhysical, size int) Mem { return Mem{Base: p, Disp: -size, Index: n, Scale: 1} }
+	done := LabelRef(label + "done")
+	CMPQ(n, num(32))
+	JLT(LabelRef(label + "31"))
+	VMOVDQU(at(from, 0), x.y())
+	VMOVDQU(last(from, 32), y.y())
+	VMOVDQU(x.y(), at(to, 0))
+	VMOVDQU(y.y(), last(to, 32))
+	JMP(done)
+	Label(label + "31")
+	CMPQ(n, num(16))
+	JLT(LabelRef(label + "15"))
+	VMOVDQU(at(from, 0), x.x())
+	VMOVDQU(last(from, 16), y.x())
+	VMOVDQU(x.x(), at(to, 0))
+	VMOVDQU(y.x(), last(to, 16))
+	JMP(done)
+	Label(label + "15")
+	CMPQ(n, num(8))
+	JLT(LabelRef(label + "7"))
+	VMOVQ(at(from, 0), x.x())
+	VMOVQ(last(from, 8), y.x())
+	VMOVQ(x.x(), at(to, 0))
+	VMOVQ(y.x(), last(to, 8))
+	JMP(done)
+	Label(label + "7")
+	CMPQ(n, num(4))
+	JLT(LabelRef(label + "3"))
+	VMOVD(at(from, 0), x.x())
+	VMOVD(last(from, 4), y.x())
+	VMOVD(x.x(), at(to, 0))
+	VMOVD(y.x(), last(to, 4))
+	JMP(done)
+	Label(label + "3")
+	TESTQ(n, n)
+	JEQ(done)
+	MOVBLZX(at(from, 0), t.As32())
+	MOVB(t.As8(), at(to, 0))
+	MOVBLZX(last(from, 1), t.As32())
+	MOVB(t.As8(), last(to, 1))
+	CMPQ(n, num(3))
+	JNE(done)
+	MOVBLZX(at(from, 1), t.As32())
+	MOVB(t.As8(), at(to, 1))
+	Label(label + "done")
+	MOVQ(n, t)
+}

@@ -1,0 +1,243 @@
+package keys
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/secmem"
+	"libeesp/internal/status"
+)
+
+func newRing(t testing.TB, seed byte) *RootKey {
+	t.Helper()
+	var v [3][ValueLen]byte
+	for i := range v {
+		for j := range v[i] {
+			v[i][j] = seed + byte(i*64+j)
+		}
+	}
+	k, err := NewRootKey(bytes.Repeat([]byte{seed}, 16), [3]uint64{1, 2, 3}, &v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func newGroup(t testing.TB, seeds ...byte) *Group {
+	t.Helper()
+	g, err := NewGroup(16, HKDF)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Release)
+	for l, s := range seeds {
+		if err := g.Set(l, newRing(t, s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g
+}
+
+func octets(m *masters) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(m)), unsafe.Sizeof(*m)) }
+
+// An old snapshot's keys stay as long as a reader that began before is at
+// work, and are wiped when it leaves.
+func TestRetire(t *testing.T) {
+	g := newGroup(t, 1, 2)
+	keep := newGroup(t, 9) // keeps the arena that snapshots are in
+	_ = keep
+	r, late := NewReader(), NewReader()
+	defer r.Close()
+	defer late.Close()
+	if Waiting() != 0 {
+		t.Fatalf("%d waiting", Waiting())
+	}
+	r.Enter()
+	old := g.Snapshot()
+	master := *old.Master(Select(Current, Current, 0))
+	steps := []func() error{
+		func() error { return g.Rotate(0, 4, nil) },
+		func() error { return g.SetDefault(1) },
+		func() error { return g.Remove(1) },
+	}
+	for i, f := range steps {
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+		if Waiting() != i+1 {
+			t.Fatalf("%d waiting after %d changes", Waiting(), i+1)
+		}
+	}
+	late.Enter() // sees the newest keys and holds up nothing
+	if *old.Master(Select(Current, Current, 0)) != master {
+		t.Fatal("keys changed under a reader")
+	}
+	m := old.m
+	r.Leave()
+	if Waiting() != 0 {
+		t.Fatalf("%d waiting after the reader left", Waiting())
+	}
+	if len(bytes.Trim(octets(m), "\x00")) != 0 {
+		t.Fatal("keys of an old snapshot were not wiped")
+	}
+	if g.Snapshot().Master(Select(Current, 0, 0)) == nil || g.Snapshot().Master(Select(Current, Current, 0)) != nil {
+		t.Fatal("wrong keys in force")
+	}
+	late.Leave()
+}
+
+func TestRotationWipesTheOldRing(t *testing.T) {
+	g, keep := newGroup(t), newRing(t, 7)
+	defer keep.Free()
+	k := newRing(t, 1)
+	if err := g.Set(0, k); err != nil {
+		t.Fatal(err)
+	}
+	v := k.Value
+	current, next := v[1], v[2]
+	if err := g.Rotate(0, 4, nil); err != nil {
+		t.Fatal(err)
+	}
+	if *v != ([3][ValueLen]byte{}) {
+		t.Fatal("the old ring's memory was not wiped")
+	}
+	g.With(0, func(k *RootKey) error {
+		if k.Value[0] != current || k.Value[1] != next || k.Value[2] == next || k.Index != [3]uint64{2, 3, 4} {
+			t.Error("wrong ring after a rotation")
+		}
+		return nil
+	})
+}
+
+// The selections that exist are those of levels that are there.
+func TestMasters(t *testing.T) {
+	g := newGroup(t, 1, 2)
+	s := g.Snapshot()
+	seen := map[kernel.Master]int{}
+	for sel := range 64 {
+		m := s.Master(sel)
+		if want := sel != 0 && sel>>4 == 0; want != (m != nil) {
+			t.Fatalf("selection %#x: %v", sel, m != nil)
+		}
+		if m != nil {
+			if other, ok := seen[*m]; ok {
+				t.Fatalf("selections %#x and %#x have one master key", sel, other)
+			}
+			seen[*m] = sel
+		}
+	}
+	if s.Default != 3 || Of(3, Next) != Select(Next, Next, 0) {
+		t.Fatal(s.Default)
+	}
+}
+
+// Many readers and one writer: nobody sees a wiped key, and none is left.
+func TestReadersAndWriter(t *testing.T) {
+	g := newGroup(t, 1)
+	var (
+		wg    sync.WaitGroup
+		done  atomic.Bool
+		reads atomic.Int64
+		zero  [16]byte
+	)
+	for range 3 {
+		wg.Go(func() {
+			r := NewReader()
+			defer r.Close()
+			for !done.Load() {
+				r.Enter()
+				m := g.Snapshot().Master(Select(Current, 0, 0))
+				before := m.RK[0]
+				for range 20 {
+					if now := m.RK[0]; now != before || now == zero || m.K1 == zero {
+						t.Error("a key was wiped under a reader")
+						break
+					}
+				}
+				r.Leave()
+				reads.Add(1)
+			}
+		})
+	}
+	for i := range uint64(200) {
+		if err := g.Rotate(0, 4+i, nil); err != nil {
+			t.Fatal(err)
+		}
+		for at := reads.Load(); reads.Load() < at+2 && !t.Failed(); {
+		}
+	}
+	done.Store(true)
+	wg.Wait()
+	if Waiting() != 0 {
+		t.Fatalf("%d waiting", Waiting())
+	}
+}
+
+func TestMemoryIsGivenBack(t *testing.T) {
+	_, before := secmem.Stats()
+	g, err := NewGroup(32, XOR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l := range 3 {
+		if err := g.Set(l, newRing(t, byte(l+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same := newRing(t, 2) // user's values: refused at another level
+	if err := g.Set(2, same); !errors.Is(err, status.ErrRootKey) {
+		t.Fatal(err)
+	}
+	same.Free()
+	if err := g.Retain(); err != nil {
+		t.Fatal(err)
+	}
+	g.Release()
+	if g.Snapshot().Master(Select(Current, Current, Current)) == nil {
+		t.Fatal("the first of two users took the keys away")
+	}
+	g.Release()
+	if _, after := secmem.Stats(); after != before {
+		t.Fatalf("%d allocations, %d before", after, before)
+	}
+}
+
+// FuzzRootKey: what is read is written in the same octets, for there is only
+// one form (DER), and errors name what is wrong.
+func FuzzRootKey(f *testing.F) {
+	for _, x := range [][3]uint64{{1, 2, 3}, {0, 255, 128}, {1 << 62, 1<<62 + 1, 1<<63 - 1}} {
+		k := newRing(f, 5)
+		k.Index = x
+		var b [DERLen]byte
+		n, err := k.MarshalDER(b[:])
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytes.Clone(b[:n]))
+		k.Free()
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		_, before := secmem.Stats()
+		k, err := ParseRootKey(der)
+		if err != nil {
+			if !errors.Is(err, status.ErrRootKey) {
+				t.Fatal(err)
+			}
+			if _, after := secmem.Stats(); after != before {
+				t.Fatal("memory was kept after an error")
+			}
+			return
+		}
+		defer k.Free()
+		var b [DERLen]byte
+		n, err := k.MarshalDER(b[:])
+		if err != nil || !bytes.Equal(b[:n], der) {
+			t.Fatalf("%x, read from %x (%v)", b[:n], der, err)
+		}
+	})
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# The benchmark runs, its peers agree octet by octet (it fails if they do not),
+# and what it writes has the promised fields. No time is asserted.
+# usage: tests/bench.sh BIN-DIR WORK-DIR
+set -euo pipefail
+bin=$1 work=$2 python=${PYTHON:-/usr/bin/python3}
+rm -rf "$work"
+mkdir -p "$work"
+"$bin/bench" --smoke --gopeer "$bin/gopeer" --out "$work" >"$work/table" 2>"$work/progress" || {
+	tail -n 3 "$work/progress"
+	exit 1
+}
+grep -q 'the same, octet by octet' "$work/progress"
+grep -q 'rekey-seal aes-256-gcm' "$work/table"
+"$python" - "$work" <<'EOF'
+import json, pathlib, re, sys
+
+work = pathlib.Path(sys.argv[1])
+data = json.loads((work / "results.json").read_text())
+assert set(data) == {"machine", "results", "tails"}, set(data)
+assert {"cpu", "flags", "kernel", "compiler", "versions"} <= set(data["machine"])
+works = {"derive", "rekey-seal", "rekey-open", "cached-seal", "packet-seal", "packet-open", "proxy"}
+text = {"peer", "backend", "work", "aead", "contexts", "how"}
+number = {"burst", "threads", "ns_median", "ns_min", "ns_max", "rounds"}
+for r in data["results"]:
+    assert text | number | {"size"} <= set(r), r
+    assert all(isinstance(r[f], str) and r[f] for f in text), r
+    assert all(r[f] > 0 for f in number), r
+    assert r["peer"] in {"libeesp", "ipsec-mb", "openssl", "go"}, r
+    assert r["work"] in works and r["aead"] in {"aes-128-gcm", "aes-256-gcm"}, r
+    assert r["contexts"] in {"distinct", "equal", "zipf"}, r
+    assert r["size"] == "imix" or r["size"] > 0, r
+    assert r["ns_min"] <= r["ns_median"] <= r["ns_max"], r
+ours = {(r["work"], r["aead"]) for r in data["results"] if r["peer"] == "libeesp"}
+assert {w for w, _ in ours} == works and len(ours) == 14, ours
+for peer in ("openssl", "go"):
+    there = {r["work"] for r in data["results"] if r["peer"] == peer}
+    assert there == {"derive", "rekey-seal", "rekey-open", "cached-seal"}, (peer, there)
+for t in data["tails"]:
+    assert {"peer", "workers", "gap_us", "calls", "ns_p999", "how"} <= set(t), t
+assert {t["gap_us"] for t in data["tails"]} == {0, 50, 1000, 20000}
+lines = (work / "bench.txt").read_text().splitlines()
+assert len([l for l in lines if l.startswith("Benchmark")]) == sum(r["rounds"] for r in data["results"])
+assert all(re.fullmatch(r"Benchmark\S+ 1 [\d.]+ ns/op [\d.]+ GB/s|\w+: .*", l) for l in lines)
+print(f"bench: {len(data['results'])} measurements, all peers agree")
+EOF
+# A peer that computes something else must not pass for one.
+cat >"$work/liar" <<'EOF'
+#!/usr/bin/env bash
+printf '%-32s' liar
+exec head -c 10000000 /dev/zero
+EOF
+chmod +x "$work/liar"
+if "$bin/bench" --smoke --work derive --gopeer "$work/liar" >/dev/null 2>"$work/progress"; then
+	echo "bench took wrong results for right ones"
+	exit 1
+fi
+grep -q 'go crypto/cipher: .*octets are wrong' "$work/progress"
+if "$bin/bench" --no-such-option >/dev/null 2>&1 || "$bin/bench" --backend no-such >/dev/null 2>&1; then
+	echo "bench took wrong arguments"
+	exit 1
+fi
+if "$python" -c 'import matplotlib' 2>/dev/null; then
+	"$python" bench/plot.py "$work"
+	test -s "$work/rekey-seal-aes-128-gcm.svg"
+	test -s "$work/packet-open-aes-256-gcm.png"
+else
+	echo "bench: no charts drawn, python3-matplotlib is not there"
+fi
