@@ -1,4 +1,7 @@
 # libeesp. The two commands: `make run` and `make test`. See README.md.
+SHELL       := bash
+.SHELLFLAGS := -o pipefail -c
+
 MAJOR   := 1
 VERSION := $(shell sed -n 's/^\#define EESP_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' include/eesp.h | paste -sd.)
 
@@ -10,8 +13,12 @@ DOCDIR     ?= $(PREFIX)/share/doc/eesp
 DESTDIR    ?=
 
 GO      ?= go
-CC      ?= gcc
-CXX     ?= g++
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX     := g++
+endif
 PYTHON  ?= /usr/bin/python3
 BUILD   := build
 STAGE   := $(abspath $(BUILD)/stage)
@@ -21,17 +28,21 @@ GOSRC   := $(shell find . -name '*.go' -o -name '*.s' -o -name '*.c' -path './li
 SO      := $(BUILD)/libeesp.so.$(VERSION)
 LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack
 
+# Go's preemption signal would save vector registers, and keys in them, on a
+# signal stack that is neither locked nor left out of core dumps.
+NOSIGNAL := -X runtime.godebugDefault=asyncpreemptoff=1
+
 export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 DEPS_BUILD := gcc libc6-dev binutils pkg-config
-DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptography-vectors cmake abigail-tools mandoc shellcheck util-linux
+DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptography-vectors cmake abigail-tools mandoc shellcheck util-linux tcpdump
 # libipsec-mb is for amd64 only; without it the benchmark leaves it out.
 DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev)
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib
 
 .PHONY: all run test bench bench-quick bench-full bench-compare test-bench install uninstall clean deps deps-test stage fmt \
-	check-format check-exports test-go test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update
+	check-format check-generated generate check-exports test-go test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update
 
 all: $(SO) $(BUILD)/libeesp.a
 
@@ -42,7 +53,8 @@ deps-test:
 
 $(SO): $(GOSRC) libeesp/libeesp.map
 	@mkdir -p $(BUILD)
-	CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-shared -ldflags "-extldflags '$(LINK)'" -o $(SO) ./libeesp
+	@rm -f $(SO)
+	CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-shared -ldflags "$(NOSIGNAL) -extldflags '$(LINK)'" -o $(SO) ./libeesp
 	@rm -f $(BUILD)/libeesp.so.$(VERSION).h $(BUILD)/libeesp.so.$(VERSION:.=_).h $(BUILD)/libeesp.so.1.0.h
 	ln -sf libeesp.so.$(VERSION) $(BUILD)/libeesp.so.$(MAJOR)
 	ln -sf libeesp.so.$(MAJOR) $(BUILD)/libeesp.so
@@ -51,8 +63,8 @@ $(SO): $(GOSRC) libeesp/libeesp.map
 # link it beside another Go archive's worth of names.
 $(BUILD)/libeesp.a: $(GOSRC)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
-	CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-archive -o $(BUILD)/archive/all.a ./libeesp
-	cd $(BUILD)/archive && ar x all.a && ld -r -o eesp.o *.o && objcopy --wildcard --keep-global-symbol='eesp_*' eesp.o
+	CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-archive -ldflags "$(NOSIGNAL)" -o $(BUILD)/archive/all.a ./libeesp
+	cd $(BUILD)/archive && ar x all.a && ld -r -d -o eesp.o *.o && objcopy --wildcard --keep-global-symbol='eesp_*' eesp.o
 	@rm -f $@
 	ar rcs $@ $(BUILD)/archive/eesp.o
 	@rm -rf $(BUILD)/archive
@@ -122,7 +134,7 @@ fmt:
 	gofmt -w $$(git ls-files '*.go')
 
 test: deps-test
-	@$(MAKE) --no-print-directory check-format stage
+	@$(MAKE) --no-print-directory check-format check-generated stage
 	@$(MAKE) --no-print-directory test-go
 	@$(MAKE) --no-print-directory test-race
 	@$(MAKE) --no-print-directory test-fuzz
@@ -130,9 +142,23 @@ test: deps-test
 	@$(MAKE) --no-print-directory check-exports test-c test-install test-abi test-example test-docs test-readme test-bench
 	@echo "make test: all of it passed"
 
+# The amd64 kernels, written by the programs in internal/gen.
+KERNELS := $(wildcard internal/asm/*/kernels_amd64.s)
+generate: $(KERNELS:%/kernels_amd64.s=generate-%)
+generate-internal/asm/%:
+	cd internal/gen && $(GO) run . -backend $* -pkg $* -out $(GENERATED)/internal/asm/$*/kernels_amd64.s -stubs $(GENERATED)/internal/asm/$*/stubs_amd64.go
+GENERATED := $(CURDIR)
+
+check-generated:
+	@rm -rf $(BUILD)/generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/generated/%,$(KERNELS))
+	@$(MAKE) --no-print-directory -s generate GENERATED=$(abspath $(BUILD)/generated)
+	@for f in $(KERNELS) $(KERNELS:%/kernels_amd64.s=%/stubs_amd64.go); do cmp $$f $(BUILD)/generated/$$f || { echo "run make generate"; exit 1; }; done
+	@echo "generated: $(words $(KERNELS)) backends are what internal/gen writes"
+
 check-format:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt: $$bad"; exit 1; }
 	$(GO) vet ./...
+	cd internal/gen && $(GO) vet ./...
 	shellcheck $$(git ls-files '*.sh') .ci/run
 
 test-go:
@@ -144,7 +170,7 @@ FUZZTIME ?= 5s
 test-fuzz:
 	@set -e; for f in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
 	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
-	    echo "fuzz $$t $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) | tail -n 2; \
+	    echo "fuzz $$t $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./$$(dirname $$f) | tail -n 2; \
 	  done; done
 
 test-reference:

@@ -529,14 +529,19 @@ func TestDataKeyHolders(t *testing.T) {
 				wantOpen(t, gr, q, text)
 				wantOpen(t, hr, whole(b), text)
 
-				// From the group to the holder, and what is not for it.
+				// From the group to the holder, and what is not for it. While the
+				// holder of the key sends, the group may not: they would share nonces.
+				if _, err := NewSender(g, SenderConfig{ID: x.ID, V: v, Counter: CounterExplicit, FixedEpoch: true, Epoch: 9, Start: 2000}); !errors.Is(err, ErrExists) {
+					t.Fatalf("a second sender of the ID: %v", err)
+				}
+				hs.Close()
 				for _, o := range []struct {
 					what string
 					want Status
 					c    SenderConfig
 				}{
-					{"its own", OK, SenderConfig{ID: x.ID, V: v, Options: options, FixedEpoch: true, Epoch: 9}},
-					{"options", ErrContext, SenderConfig{ID: x.ID, V: v, Options: !options, FixedEpoch: true, Epoch: 9, Start: 1}},
+					{"its own", OK, SenderConfig{ID: x.ID, V: v, Options: options, FixedEpoch: true, Epoch: 9, Start: 2000}},
+					{"options", ErrContext, SenderConfig{ID: x.ID, V: v, Options: !options, FixedEpoch: true, Epoch: 9, Start: 3000}},
 					{"epoch", ErrContext, SenderConfig{ID: x.ID, V: v, Options: options, FixedEpoch: true, Epoch: 10}},
 					{"ID", ErrContext, SenderConfig{ID: freshID(), V: v, Options: options, FixedEpoch: true, Epoch: 9}},
 					{"V", ErrContext, SenderConfig{ID: x.ID, V: v ^ 8, Options: options, FixedEpoch: true, Epoch: 9}},
@@ -553,7 +558,6 @@ func TestDataKeyHolders(t *testing.T) {
 				bad := whole(b)
 				bad.Buf[len(b)-1] ^= 1
 				wantStatus(t, hr, bad, ErrAuth)
-				hs.Close()
 				hr.Close()
 			}
 		}

@@ -62,7 +62,7 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	}
 	// By ID alone: which root keys a group's senders use changes as they come,
 	// go and rotate, and two groups may hold the same ones.
-	return s.finish("group", &c)
+	return s.finish("", &c)
 }
 
 // NewSenderWithKey makes a sender that holds one data key. ID, V, Levels,
@@ -93,7 +93,7 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if c.Counter == CounterClock && c.EpochStart.IsZero() {
 		c.EpochStart = epochStart(k.Epoch, time.Now())
 	}
-	return s.finish(fmt.Sprintf("key/%x", f), &c)
+	return s.finish(fmt.Sprintf("#%x", f), &c)
 }
 
 // epochStart is when the clock mode's default epoch of that number began: the
@@ -121,8 +121,8 @@ func (c *SenderConfig) check() error {
 	return nil
 }
 
-func (s *Sender) finish(name string, c *SenderConfig) (*Sender, error) {
-	o, err := counter.Share(fmt.Sprintf("%s/%x/%d", name, c.ID, c.V&wire.VLongID), counter.Config{
+func (s *Sender) finish(key string, c *SenderConfig) (*Sender, error) {
+	o, err := counter.Share(fmt.Sprintf("%x/%d%s", c.ID, c.V&wire.VLongID, key), counter.Config{
 		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
 		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, Path: c.StatePath, Run: c.ReserveRun,
 	})

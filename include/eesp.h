@@ -56,16 +56,18 @@
  *   - The library brings the Go runtime. Load it (link it, or dlopen) before
  *     you pin threads: its threads inherit the CPU mask of the thread that
  *     loads it. It cannot be unloaded: dlclose leaves it in place.
- *   - It installs handlers for synchronous signals (SIGSEGV, SIGBUS, SIGFPE)
- *     and SIGURG, all with SA_ONSTACK, and passes on what is not its own.
- *     Install your own handlers with SA_ONSTACK.
+ *   - It installs handlers for synchronous signals (SIGSEGV, SIGBUS, SIGFPE),
+ *     SIGPIPE and SIGURG, all with SA_ONSTACK, and passes on what is not its
+ *     own. Install your own handlers with SA_ONSTACK, and call nothing of this
+ *     library in them: a signal may arrive on one of the library's threads.
  *   - After fork, the child must not use it: every function returns
  *     EESP_ERR_FORKED there (bursts return 0 with each status set to that).
  *     exec in the child is fine, and so are children forked before loading.
  *   - Keys are kept in memory that is locked (mlock), left out of core dumps,
  *     gone in forked children, and wiped when freed. RLIMIT_MEMLOCK bounds it:
- *     some 100 KiB for each calling thread and 24 KiB for each group; what
- *     cannot be locked is EESP_ERR_MEMORY, never unlocked memory.
+ *     it is taken in blocks of at most 256 KiB, some 600 KiB for a process with
+ *     one thread and one group; chained packets take 256 KiB or more for each
+ *     thread. What cannot be locked is EESP_ERR_MEMORY, never unlocked memory.
  *   - glibc only. On musl, a shared library made by Go crashes at load.
  *
  * Threads and time
@@ -139,7 +141,7 @@ typedef enum eesp_status {
 	EESP_ERR_SEGMENTS = -29     /* segments of a chained packet do not fit the rules */
 } eesp_status;
 
-/* One more than the number of error codes: length of eesp_stats.packets. */
+/* One more than the number of error codes of this version. */
 #define EESP_STATUS_COUNT 30
 
 /* A short English sentence for a status; never NULL, static, thread-safe. */
@@ -445,7 +447,9 @@ typedef struct eesp_sender eesp_sender;
  *             than time has passed. After a crash the next start lies above
  *             all that was used, as long as the clock was not set back by more
  *             than the time the sender was down. A clock that is seen to step
- *             back is EESP_ERR_CLOCK until it has caught up.
+ *             back is EESP_ERR_CLOCK until it has caught up. The clock must be
+ *             right when a sender is made: a machine that boots in the same
+ *             second of 1970 every time repeats its counters.
  *             Epochs follow the clock too, 2^20 s each, counted from 1970,
  *             unless EESP_SENDER_FIXED_EPOCH is set; then the sender stops
  *             with EESP_ERR_EXHAUSTED at the epoch's end.
@@ -454,6 +458,8 @@ typedef struct eesp_sender eesp_sender;
  *             time has it. Within the fixed epoch given.
  *   EXPLICIT  The caller says where to start, and answers for it; within one
  *             process, counters that were used are refused all the same.
+ * No mode protects from a machine that is cloned or set back to a snapshot, or
+ * (but for RESERVED) from two processes that send under one ID and engine.
  */
 typedef enum eesp_counter_mode {
 	EESP_COUNTER_CLOCK = 0,
@@ -472,8 +478,8 @@ typedef enum eesp_counter_mode {
  * send under one ID, unless V brings the source address in, or they are
  * different engines. engine_bits split the counter space of one ID among
  * 2^engine_bits senders that do not know of each other (NICs of a pool), each
- * with its own number. Senders of one process with the same ID, root keys
- * and engine share one counter.
+ * with its own number. Senders of one process with the same ID and engine
+ * share one counter, whichever groups they are made of.
  */
 typedef struct eesp_sender_config {
 	uint32_t struct_size;
@@ -529,7 +535,7 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
  * packet that fails does not keep others from being sealed. Every packet's
  * out fields are written. Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG,
  * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets only),
- * FORKED, INTERNAL. sender or pkts NULL: 0, nothing written.
+ * FORKED, UNSUPPORTED (from a signal handler), INTERNAL. sender or pkts NULL: 0, nothing written.
  */
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n);
 
@@ -573,7 +579,7 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver);
  * Opens n packets, in order; any n. Returns how many have status EESP_OK.
  * Statuses: all that name a header field, AUTH, NO_KEY, SHORT, REFLECTED,
  * CONTEXT, ROOM, OVERLAP, TOO_LONG, ARGUMENT, SEGMENTS, MEMORY, FORKED,
- * INTERNAL. id, tsc, coffset and ioffset are authentic only if status is EESP_OK.
+ * UNSUPPORTED (from a signal handler), INTERNAL. id, tsc, coffset and ioffset are authentic only if status is EESP_OK.
  */
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n);
 
@@ -600,9 +606,11 @@ EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n);
 
 /* ---- Counters of what happened ------------------------------------------ */
 
+#define EESP_STATS_LEN 62 /* room for statuses of later versions */
+
 typedef struct eesp_stats {
 	uint64_t octets;                     /* of all results */
-	uint64_t packets[EESP_STATUS_COUNT]; /* by status: packets[-status] */
+	uint64_t packets[EESP_STATS_LEN];    /* by status: packets[-status] */
 	uint64_t reserved[1];
 } eesp_stats;
 
@@ -729,7 +737,7 @@ EESP_ASSERT_(sizeof(eesp_receiver_config) == 64);
 EESP_ASSERT_(sizeof(eesp_context) == 48);
 EESP_ASSERT_(sizeof(eesp_data_key) == 192);
 EESP_ASSERT_(sizeof(eesp_root_key_info) == 64);
-EESP_ASSERT_(sizeof(eesp_stats) == 256);
+EESP_ASSERT_(sizeof(eesp_stats) == 512);
 EESP_ASSERT_(sizeof(eesp_job) == 64);
 EESP_ASSERT_(offsetof(eesp_job, nonce) == 48);
 #endif

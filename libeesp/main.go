@@ -554,8 +554,9 @@ func failed(d []profile.Desc, c eesp.Status) C.size_t {
 }
 
 // caught ends a burst that panicked.
-func caught(d []profile.Desc, good *C.size_t) {
+func caught(worker C.uint64_t, d []profile.Desc, good *C.size_t) {
 	if p := recover(); p != nil {
+		workers.get(worker - 1).Scrub()
 		*good = failed(d, eesp.ErrInternal)
 	}
 }
@@ -563,7 +564,7 @@ func caught(d []profile.Desc, good *C.size_t) {
 //export eespGoSealBurst
 func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
-	defer caught(d, &good)
+	defer caught(worker, d, &good)
 	s := senders.get(slot)
 	if s == nil {
 		return failed(d, eesp.ErrArgument)
@@ -574,7 +575,7 @@ func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 //export eespGoOpenBurst
 func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
-	defer caught(d, &good)
+	defer caught(worker, d, &good)
 	r := receivers.get(slot)
 	if r == nil {
 		return failed(d, eesp.ErrArgument)
@@ -585,7 +586,7 @@ func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 //export eespGoProxyBurst
 func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
-	defer caught(d, &good)
+	defer caught(worker, d, &good)
 	p := proxies.get(slot)
 	if p == nil {
 		return failed(d, eesp.ErrArgument)
@@ -665,15 +666,19 @@ func outcome(good int, err error, text *C.char) C.size_t {
 }
 
 // noneGood ends a burst of jobs that panicked.
-func noneGood(text *C.char, good *C.size_t) {
+func noneGood(worker C.uint64_t, jobs []kernel.Job, text *C.char, good *C.size_t) {
 	if p := recover(); p != nil {
+		workers.get(worker - 1).Scrub()
+		for i := range jobs {
+			jobs[i].OK = 0
+		}
 		*good = outcome(0, fmt.Errorf("%w: %v", eesp.ErrInternal, p), text)
 	}
 }
 
 //export eespGoRekey
 func eespGoRekey(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, first *C.eesp_job, n C.size_t, sealing C.int, text *C.char) (good C.size_t) {
-	defer noneGood(text, &good)
+	defer noneGood(worker, jobs(first, n), text, &good)
 	k := kdfs.get(slot)
 	if k == nil {
 		return outcome(0, errHandle, text)
@@ -684,7 +689,7 @@ func eespGoRekey(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, 
 
 //export eespGoKeyed
 func eespGoKeyed(worker, slot C.uint64_t, first *C.eesp_job, n C.size_t, sealing C.int, text *C.char) (good C.size_t) {
-	defer noneGood(text, &good)
+	defer noneGood(worker, jobs(first, n), text, &good)
 	k := keysets.get(slot)
 	if k == nil {
 		return outcome(0, errHandle, text)

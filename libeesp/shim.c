@@ -680,35 +680,58 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 	return (eesp_status)eespGoKDFDerive(tls.worker, kdf->slot, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
 }
 
-/* What bursts of jobs have in common. */
-#define JOBS(object, expected, more, call)                                     \
-	do {                                                                   \
-		if (UNLIKELY((object) == NULL || (object)->kind != (expected) || (n != 0 && (jobs == NULL || (more))))) { \
-			argument("a handle or pointer: NULL or not valid");    \
-			return 0;                                              \
-		}                                                              \
-		if (UNLIKELY(worker() != EESP_OK || n == 0))                   \
-			return 0;                                              \
-		if (UNLIKELY(tls.busy)) {                                      \
-			fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst"); \
-			return 0;                                              \
-		}                                                              \
-		tls.busy = 1;                                                  \
-		size_t good_ = call;                                           \
-		tls.busy = 0;                                                  \
-		return good_;                                                  \
-	} while (0)
+/* What bursts of jobs have in common. Whatever happens, no job is left with
+ * an "ok" of an earlier call. */
+static int jobs_ready(const void *object, uint32_t kind, uint32_t expected, eesp_job *jobs, size_t n, int open)
+{
+	if (open && jobs != NULL)
+		for (size_t i = 0; i < n; i++)
+			jobs[i].ok = 0;
+	if (object == NULL || kind != expected || (n != 0 && jobs == NULL)) {
+		argument("a handle or pointer: NULL or not valid");
+		return 0;
+	}
+	if (worker() != EESP_OK || n == 0)
+		return 0;
+	if (UNLIKELY(tls.busy)) {
+		fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
+		return 0;
+	}
+	return 1;
+}
+
+static size_t kdf_burst(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n, int seal)
+{
+	if (!jobs_ready(kdf, kdf != NULL ? kdf->kind : 0, KIND_KDF, jobs, n, !seal) || check_aead(aead) != EESP_OK)
+		return 0;
+	if (contexts == NULL) {
+		argument("contexts: NULL");
+		return 0;
+	}
+	tls.busy = 1;
+	size_t good = eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, seal, tls.error);
+	tls.busy = 0;
+	return good;
+}
 
 EESP_API size_t eesp_kdf_seal(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n)
 {
-	JOBS(kdf, KIND_KDF, contexts == NULL || check_aead(aead) != EESP_OK,
-	     eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, 1, tls.error));
+	return kdf_burst(kdf, aead, contexts, jobs, n, 1);
 }
 
 EESP_API size_t eesp_kdf_open(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n)
 {
-	JOBS(kdf, KIND_KDF, contexts == NULL || check_aead(aead) != EESP_OK,
-	     eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, 0, tls.error));
+	return kdf_burst(kdf, aead, contexts, jobs, n, 0);
+}
+
+static size_t keyset_burst(const eesp_keyset *set, eesp_job *jobs, size_t n, int seal)
+{
+	if (!jobs_ready(set, set != NULL ? set->kind : 0, KIND_KEYSET, jobs, n, !seal))
+		return 0;
+	tls.busy = 1;
+	size_t good = eespGoKeyed(tls.worker, set->slot, jobs, n, seal, tls.error);
+	tls.busy = 0;
+	return good;
 }
 
 EESP_API eesp_status eesp_keyset_new(uint32_t aead, const uint8_t *keys, size_t n, eesp_keyset **set)
@@ -745,10 +768,10 @@ EESP_API void eesp_keyset_free(eesp_keyset *set)
 
 EESP_API size_t eesp_keyset_seal(const eesp_keyset *set, eesp_job *jobs, size_t n)
 {
-	JOBS(set, KIND_KEYSET, 0, eespGoKeyed(tls.worker, set->slot, jobs, n, 1, tls.error));
+	return keyset_burst(set, jobs, n, 1);
 }
 
 EESP_API size_t eesp_keyset_open(const eesp_keyset *set, eesp_job *jobs, size_t n)
 {
-	JOBS(set, KIND_KEYSET, 0, eespGoKeyed(tls.worker, set->slot, jobs, n, 0, tls.error));
+	return keyset_burst(set, jobs, n, 0);
 }

@@ -1,7 +1,6 @@
 package burst
 
 import (
-	"encoding/binary"
 	"unsafe"
 
 	"libeesp/internal/counter"
@@ -79,13 +78,6 @@ func fail(p *profile.Desc, c status.Code) {
 	p.Status, p.Out, p.OutLen = c, 0, 0
 }
 
-// plainSeal reports whether a packet is of the common kind, in place, all of
-// it encrypted, and has room for a header of h octets.
-func plainSeal(p *profile.Desc, h uint32) bool {
-	return p.COffset|p.IOffset == 0 && p.IOVCount == 0 && p.Flags == 0 && p.Dst == nil && p.Data != nil &&
-		p.Len <= profile.MaxLen && p.Headroom >= h && p.Tailroom >= kernel.TagSize
-}
-
 func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 	if len(pkts) == 0 {
 		return 0
@@ -103,75 +95,109 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 	}
 	first, have, why := s.Counter.Take(len(pkts))
 	tscs := s.Counter.Map()
-	h := uint32(w.hdr.Len())
 	good := 0
-	for i := 0; i < len(pkts); {
-		n := 0
-		w.special, w.linearN = w.special[:0], 0
-		var tsc, differ uint64
-		for ; i < len(pkts) && n < kernel.Chunk; i++ {
-			p, j := &pkts[i], &w.jobs[n]
-			if i >= have {
-				fail(p, why)
-				continue
-			}
-			if n == 0 {
-				tsc = tscs.TSC(first + uint64(i))
-			}
-			next := tscs.TSC(first + uint64(i))
-			if plainSeal(p, h) {
-				hdr := unsafe.Add(p.Data, -int(h))
-				j.AAD, j.Src, j.Dst, j.Tag = hdr, p.Data, p.Data, add(p.Data, p.Len)
-				j.AADLen, j.Len = h, p.Len
-				w.hdr.Fill(j, p, next)
-				p.Status, p.Out, p.OutLen = status.OK, uintptr(hdr), h+p.Len+kernel.TagSize
-			} else if c, full := w.sealSpecial(p, n, next); full {
-				break
-			} else if c != status.OK {
-				fail(p, c)
-				continue
-			}
-			differ |= tsc ^ next
-			if !w.hdr.Fixed() {
-				w.hdr.Context(&w.ctx[n], p, next)
-			}
-			n++
-		}
-		if n == 0 {
-			continue
-		}
-		w.equal = w.hdr.Fixed() && differ>>48 == 0
-		if w.equal {
-			w.hdr.Context(&w.ctx[0], nil, tsc)
-		} else if w.hdr.Fixed() {
-			for x := range n {
-				w.hdr.Context(&w.ctx[x], nil, binary.BigEndian.Uint64(w.jobs[x].Nonce[4:]))
-			}
-		}
-		w.run(s.Backend, n, w.hdr.KeyLen(), s.Held, nil, seal)
-		for _, x := range w.special {
-			w.sealed(&w.lanes[x], &w.place[x])
-		}
+	for i := range pkts[have:] {
+		fail(&pkts[have+i], why)
+	}
+	for at := 0; at < have; {
+		n, took := w.sealChunk(s, pkts[at:have], first+uint64(at), tscs)
+		at += took
 		good += n
 	}
 	s.Stats.add(pkts)
 	return good
 }
 
+// sealChunk seals as many packets as fit in a chunk; it returns how many were
+// sealed, and how many are done with. first is the counter of the first one.
+func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs counter.Map) (n, took int) {
+	h := uint32(w.hdr.Len())
+	w.special, w.linearN = w.special[:0], 0
+	per := w.hdr.MsgLen() * (w.hdr.KeyLen() / 16)
+	for took < len(pkts) && n < kernel.Chunk {
+		// A row of plain packets first, then one that is not.
+		row := w.plainRow(pkts[took:min(len(pkts), took+kernel.Chunk-n)], n, h)
+		if row > 0 {
+			w.fill(n, pkts[took:took+row], first+uint64(took), tscs, per)
+			n, took = n+row, took+row
+			continue
+		}
+		p := &pkts[took]
+		c, full := w.sealSpecial(p, n)
+		if full {
+			break
+		}
+		if c != status.OK {
+			fail(p, c)
+			took++
+			continue
+		}
+		w.fill(n, pkts[took:took+1], first+uint64(took), tscs, per)
+		w.job(&w.jobs[n], n)
+		n, took = n+1, took+1
+	}
+	if n == 0 {
+		return 0, took
+	}
+	w.run(s.Backend, n, w.hdr.KeyLen(), s.Held, nil, seal)
+	for _, x := range w.special {
+		w.sealed(&w.lanes[x], &w.place[x])
+	}
+	return n, took
+}
+
+// plainRow takes packets of the common kind as jobs from n on, until one that
+// is not: in place, all of it encrypted, with room for a header of h octets.
+func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
+	jobs := w.jobs[n:]
+	for i := range pkts {
+		p, j := &pkts[i], &jobs[i]
+		if p.COffset|p.IOffset != 0 || p.IOVCount != 0 || p.Flags != 0 || p.Dst != nil || p.Data == nil ||
+			p.Len > profile.MaxLen || p.Headroom < h || p.Tailroom < kernel.TagSize {
+			return i
+		}
+		hdr := unsafe.Add(p.Data, -int(h))
+		j.AAD, j.Src, j.Dst, j.Tag = hdr, p.Data, p.Data, add(p.Data, p.Len)
+		j.AADLen, j.Len = h, p.Len
+		p.Status, p.Out, p.OutLen = status.OK, uintptr(hdr), h+p.Len+kernel.TagSize
+	}
+	return len(pkts)
+}
+
+// fill writes headers, nonces and KDF inputs of packets that are jobs from n
+// on; per is the room of a packet's inputs.
+func (w *Worker) fill(n int, pkts []profile.Desc, linear uint64, tscs counter.Map, per int) {
+	jobs := w.jobs[n : n+len(pkts)]
+	tsc := tscs.TSC(linear)
+	if tscs.TSC(linear+uint64(len(pkts)-1)) == tsc+uint64(len(pkts)-1) {
+		w.hdr.Fill(jobs, pkts, tsc)
+	} else { // the epoch changes in between
+		for i := range pkts {
+			w.hdr.Fill(jobs[i:i+1], pkts[i:i+1], tscs.TSC(linear+uint64(i)))
+		}
+	}
+	if w.hdr.Fixed() {
+		return
+	}
+	to := unsafe.Pointer(&w.sec.msgs[n*per])
+	for i := range pkts {
+		w.hdr.Message(to, &pkts[i], pkts[i].TSC)
+		to = unsafe.Add(to, per)
+	}
+}
+
 // sealSpecial takes a packet that is not plain as lane x.
-func (w *Worker) sealSpecial(p *profile.Desc, x int, tsc uint64) (c status.Code, full bool) {
-	l, at, j := &w.lanes[x], &w.place[x], &w.jobs[x]
+func (w *Worker) sealSpecial(p *profile.Desc, x int) (c status.Code, full bool) {
+	l, at := &w.lanes[x], &w.place[x]
 	l.Pkt = p
 	if c, full = w.placeSeal(l, at); full || c != status.OK {
 		return c, full
 	}
 	l.Clear, l.Skip = uint32(p.COffset)*4, uint32(p.IOffset)*4
-	j.AAD = l.Hdr
-	w.hdr.Fill(j, p, tsc)
 	if at.src != at.body && l.Clear != 0 {
 		copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
 	}
-	w.job(j, x)
+	w.jobs[x].AAD = l.Hdr
 	w.special = append(w.special, uint8(x))
 	return status.OK, false
 }
@@ -233,7 +259,6 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 	for i, g := range r.Groups {
 		snaps[i] = g.Snapshot()
 	}
-	w.equal = false
 	good := 0
 	for i := 0; i < len(pkts); {
 		w.n, w.linearN = 0, 0

@@ -1,6 +1,7 @@
 package burst
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"libeesp/internal/kernel"
@@ -25,37 +26,34 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 	area, mode := unsafe.Pointer(&w.sec.keys), kernel.Once
 	if held != nil {
 		area, mode = unsafe.Pointer(held.area), kernel.Many
-		for x := range w.jobs[:w.last(n, order)] {
-			w.jobs[x].Key = 0
+		for i := range n {
+			w.jobs[at(order, i)].Key = 0
 		}
 	} else {
-		u := 1
-		if w.equal {
-			w.uniq[0] = 0
+		u := 0
+		if dir == open {
+			u = w.openKeys(be, n, keyLen, order)
 		} else {
-			u = w.distinct(n, order)
+			u = w.sealKeys(be, n)
 		}
-		w.derive(be, u, keyLen)
+		w.used.keys = max(w.used.keys, n*keyLen)
 		switch {
 		case u*8 <= n: // few keys: expand each once
 			area, mode = unsafe.Pointer(&w.sec.area), kernel.Many
 			w.used.area = max(w.used.area, (u+3)&^3*be.KeyBytes)
 			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, unsafe.Pointer(&w.sec.scratch))
-			w.name(n, order)
-		case u < n: // a copy for each job
+			for i := range n {
+				x := at(order, i)
+				w.jobs[x].Key = uint32(w.slot[x])
+			}
+		case u < n || dir == seal && order != nil: // a copy for each job
 			area = unsafe.Pointer(&w.sec.derived)
-			w.copies(n, keyLen)
+			for i := range n {
+				copy(w.sec.derived[i*keyLen:][:keyLen], w.sec.keys[int(w.slot[at(order, i)])*keyLen:])
+			}
 		}
 	}
 	w.crypt(be, area, n, order, keyLen, mode, dir)
-}
-
-// last is one more than the highest lane in use.
-func (w *Worker) last(n int, order []uint8) int {
-	if order == nil {
-		return n
-	}
-	return w.n
 }
 
 // byLength returns the order of non-decreasing length in which kernels want
@@ -118,60 +116,73 @@ func at(order []uint8, i int) int {
 	return int(order[i])
 }
 
-// name tells jobs which key slot is theirs.
-func (w *Worker) name(n int, order []uint8) {
-	for i := range n {
-		k := uint32(0)
-		if !w.equal {
-			k = uint32(w.slot[i])
-		}
-		w.jobs[at(order, i)].Key = k
-	}
-}
-
-// copies puts a key for each of n jobs into derived.
-func (w *Worker) copies(n, keyLen int) {
-	for i := range n {
-		k := 0
-		if !w.equal {
-			k = int(w.slot[i])
-		}
-		copy(w.sec.derived[i*keyLen:][:keyLen], w.sec.keys[k*keyLen:][:keyLen])
-	}
-	w.used.keys = max(w.used.keys, n*keyLen)
-}
-
-// distinct finds the different contexts among n jobs; slot[i] is that of job
-// i, uniq[s] a lane of slot s. Contexts are public.
-func (w *Worker) distinct(n int, order []uint8) int {
-	clear(w.table[:])
+// distinct finds out whether n lanes have so few contexts that expanding each
+// once pays; if so it returns their number, slot[x] is that of lane x, and
+// uniq[k] a lane with the one of slot k. Else it returns n. Contexts are public.
+func (w *Worker) distinct(n int, order []uint8, equal func(x, y int) bool) int {
 	u := 0
 	for i := range n {
-		x := at(order, i)
-		c := &w.ctx[x]
-		m := unsafe.Pointer(&c.Msg)
-		word := func(at uintptr) uint64 { return *(*uint64)(unsafe.Add(m, at)) }
-		h := word(4) ^ word(8)*31 ^ uint64(uintptr(unsafe.Pointer(c.Master)))
-		if c.Blocks > 1 {
-			h ^= word(22)*37 ^ word(38)*41
+		x, k := at(order, i), 0
+		for k < u && !equal(int(w.uniq[k]), x) {
+			k++
 		}
-		slot := h * 0x9E3779B97F4A7C15 >> 56
-		for {
-			s := w.table[slot]
-			if s == 0 {
-				w.uniq[u] = uint8(x)
-				u++
-				w.table[slot] = uint8(u)
-				w.slot[i] = uint8(u - 1)
-				break
+		if k == u {
+			if u++; u*8 > n {
+				return n
 			}
-			if same(&w.ctx[w.uniq[s-1]], c) {
-				w.slot[i] = s - 1
-				break
-			}
-			slot = (slot + 1) % uint64(len(w.table))
+			w.uniq[k] = uint8(x)
+		}
+		w.slot[x] = uint8(k)
+	}
+	return u
+}
+
+// sealKeys derives the data keys of n jobs, which all have one form, in order
+// of their lanes, and returns how many different ones there are.
+func (w *Worker) sealKeys(be *kernel.Backend, n int) int {
+	h := &w.hdr
+	m, per := h.MsgLen(), h.KeyLen()/16
+	u := n
+	msg := func(x int) []byte { return w.sec.msgs[x*m*per:][:m] }
+	if h.Fixed() {
+		if w.jobs[0].Nonce[4] == w.jobs[n-1].Nonce[4] && w.jobs[0].Nonce[5] == w.jobs[n-1].Nonce[5] {
+			u = 1 // one epoch
+			clear(w.slot[:n])
+		}
+		for x := range u {
+			h.Message(unsafe.Pointer(&msg(x)[0]), nil, binary.BigEndian.Uint64(w.jobs[x].Nonce[4:]))
+		}
+	} else if u = w.distinct(n, nil, func(x, y int) bool { return string(msg(x)) == string(msg(y)) }); u < n {
+		for k, x := range w.uniq[:u] {
+			copy(msg(k), msg(int(x)))
 		}
 	}
+	if u == n {
+		for x := range n {
+			w.slot[x] = uint8(x)
+		}
+	}
+	for b := 1; b < per; b++ {
+		for x := range u {
+			next := w.sec.msgs[(x*per+b)*m:][:m]
+			copy(next, msg(x))
+			next[profile.CounterAt] = byte(b + 1)
+		}
+	}
+	w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, m/16, h.Master())
+	return u
+}
+
+// openKeys derives the data keys of jobs, which may have any contexts, and
+// returns how many. If there are as many as jobs, they are in their order.
+func (w *Worker) openKeys(be *kernel.Backend, n, keyLen int, order []uint8) int {
+	u := w.distinct(n, order, func(x, y int) bool { return same(&w.ctx[x], &w.ctx[y]) })
+	if u == n {
+		for i := range n {
+			w.uniq[i] = uint8(at(order, i))
+		}
+	}
+	w.derive(be, u, keyLen)
 	return u
 }
 
@@ -199,7 +210,7 @@ func (w *Worker) derive(be *kernel.Backend, u, keyLen int) {
 		for s, x := range w.uniq[:u] {
 			w.message(s, per, &w.ctx[x])
 		}
-		w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, first)
+		w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, first.Blocks, first.Master)
 		return
 	}
 	var done [kernel.Chunk]bool
@@ -222,7 +233,7 @@ func (w *Worker) derive(be *kernel.Backend, u, keyLen int) {
 		if lead == nil {
 			return
 		}
-		w.kdf(be, unsafe.Pointer(&w.sec.derived), k*per, lead)
+		w.kdf(be, unsafe.Pointer(&w.sec.derived), k*per, lead.Blocks, lead.Master)
 		for i, s := range slots[:k] {
 			copy(w.sec.keys[int(s)*keyLen:][:keyLen], w.sec.derived[i*keyLen:])
 		}
@@ -242,8 +253,8 @@ func (w *Worker) message(at, per int, c *profile.Context) {
 	}
 }
 
-func (w *Worker) kdf(be *kernel.Backend, out unsafe.Pointer, n int, c *profile.Context) {
-	be.Derive(out, unsafe.Pointer(&w.sec.msgs), n, c.Blocks, c.Master, &c.Master.K1, unsafe.Pointer(&w.sec.scratch))
+func (w *Worker) kdf(be *kernel.Backend, out unsafe.Pointer, n, blocks int, m *kernel.Master) {
+	be.Derive(out, unsafe.Pointer(&w.sec.msgs), n, blocks, m, &m.K1, unsafe.Pointer(&w.sec.scratch))
 }
 
 // job fills in a kernel job for lane x, but for the nonce.

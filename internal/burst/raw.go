@@ -82,10 +82,10 @@ func checkJobs(jobs []kernel.Job, slots uint32) error {
 	for i := range jobs {
 		j := &jobs[i]
 		gap := uintptr(j.Src) - uintptr(j.Dst)
-		if j.Len > profile.MaxLen || j.AADLen > profile.MaxLen || j.Tag == nil || j.Key >= slots ||
+		if j.Len > profile.MaxLen || j.AADLen > profile.MaxLen || j.Tag == nil || j.Key >= slots || j.Reserved != 0 ||
 			j.Len != 0 && (j.Src == nil || j.Dst == nil || gap != 0 && (gap < uintptr(j.Len) || -gap < uintptr(j.Len))) ||
 			j.AADLen != 0 && j.AAD == nil {
-			return fmt.Errorf("%w: job %d: a pointer, length or key index", status.ErrArgument, i)
+			return fmt.Errorf("%w: job %d: a pointer, length, key or reserved field", status.ErrArgument, i)
 		}
 	}
 	return nil
@@ -95,7 +95,7 @@ func checkJobs(jobs []kernel.Job, slots uint32) error {
 // or opens it. It returns how many are good.
 func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kernel.Job, sealing bool) (int, error) {
 	good := 0
-	if err := checkJobs(jobs, ^uint32(0)); err != nil {
+	if err := checkJobs(jobs, 1); err != nil {
 		return 0, err
 	}
 	w.enter()

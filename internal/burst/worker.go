@@ -48,10 +48,8 @@ type Worker struct {
 	moved   [kernel.Chunk]kernel.Job // in order of length
 	order   [kernel.Chunk]uint8
 	special []uint8             // lanes of packets that are not plain
-	equal   bool                // all contexts are ctx[0]
 	uniq    [kernel.Chunk]uint8 // lane that slot i's key is derived for
-	slot    [kernel.Chunk]uint8 // slot of job i
-	table   [8 * kernel.Chunk]uint8
+	slot    [kernel.Chunk]uint8 // key slot of lane i
 	aad     [kernel.Chunk][profile.MaxAAD]byte
 	hdr     profile.Header
 	snaps   [MaxGroups]*keys.Snapshot
@@ -103,6 +101,12 @@ func (w *Worker) leave() {
 	w.used.keys, w.used.area, w.used.linear = 0, 0, 0
 	w.n, w.linearN = 0, 0
 	w.reader.Leave()
+}
+
+// Scrub wipes all of the worker's locked memory, after a panic.
+func (w *Worker) Scrub() {
+	*w.sec = secrets{}
+	secmem.Wipe(w.linear)
 }
 
 // reserve returns n octets of linear memory, or nil if this chunk has no room

@@ -66,13 +66,12 @@ type Owner struct {
 	shift uint8  // 48 - EngineBits
 	eng   uint64 // engine number in its place
 
-	mu   sync.Mutex
-	cfg  Config
-	last int64 // newest wall-clock reading, ns
-	file *markFile
-	name string // see Share
-	key  string // name and engine
-	refs int
+	mu    sync.Mutex
+	cfg   Config
+	last  int64 // newest wall-clock reading, ns
+	file  *markFile
+	place place // see Share
+	refs  int
 }
 
 // wall is the clock; tests replace it.

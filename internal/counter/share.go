@@ -2,22 +2,39 @@ package counter
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"libeesp/internal/status"
 )
 
-// Senders of one process that use the same ID under the same root keys would
-// repeat each other's counters. They share one owner instead, found by a name
-// that says which data keys they use.
+// Senders of one process that use the same ID under the same keys would repeat
+// each other's counters. They share one owner instead, found by a name: the
+// sender's ID, and for one that holds a data key "#" and what tells that key
+// from others. A data key may be one that a group's sender derives, so that
+// those two never have counters of one ID at the same time.
+
+// place is an owner's part of the counter space.
+type place struct {
+	name   string
+	bits   uint8
+	engine uint32
+}
 
 var (
 	sharedMu sync.Mutex
-	shared   = map[string]*Owner{}
-	// used holds, for names that have no owner any more, the first value that
-	// was not given out; an explicit start below it is refused.
-	used = map[string]uint64{}
+	shared   = map[place]*Owner{}
+	// used holds, for places that have no owner any more, the first value that
+	// was not given out; a start below it is refused.
+	used = map[place]uint64{}
 )
+
+// rival reports whether one name is an ID's and the other a key's of that ID.
+func rival(a, b string) bool {
+	a, _, aKey := strings.Cut(a, "#")
+	b, _, bKey := strings.Cut(b, "#")
+	return a == b && aKey != bKey
+}
 
 // Share returns the owner of a name, made with c if there is none yet. One
 // that is there must have been made with the same configuration.
@@ -27,13 +44,16 @@ func Share(name string, c Config) (*Owner, error) {
 	}
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
-	for _, o := range shared {
-		if o.name == name && o.cfg.EngineBits != c.EngineBits { // their counters would overlap
-			return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, o.cfg.EngineBits)
+	for at := range shared {
+		if at.name == name && at.bits != c.EngineBits { // their counters would overlap
+			return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, at.bits)
+		}
+		if rival(at.name, name) && (at.bits != c.EngineBits || at.engine == c.Engine) {
+			return nil, fmt.Errorf("%w: this ID has a sender with a group's keys and would have one with a data key", status.ErrExists)
 		}
 	}
-	key := fmt.Sprintf("%s/%d/%d", name, c.EngineBits, c.Engine)
-	if o := shared[key]; o != nil {
+	at := place{name, c.EngineBits, c.Engine}
+	if o := shared[at]; o != nil {
 		if o.cfg != c {
 			return nil, fmt.Errorf("%w: a sender of this ID with other counter settings", status.ErrExists)
 		}
@@ -44,7 +64,7 @@ func Share(name string, c Config) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u, ok := used[key]; ok && o.next.Load() < u {
+	if u, ok := used[at]; ok && o.next.Load() < u {
 		o.close()
 		if c.Mode == Clock {
 			return nil, fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
@@ -52,8 +72,8 @@ func Share(name string, c Config) (*Owner, error) {
 		return nil, fmt.Errorf("%w: epoch %d counter %d: this process has used counters below epoch %d counter %d",
 			status.ErrExists, c.Epoch, c.Start, u>>o.shift, u&(1<<o.shift-1))
 	}
-	o.name, o.key = name, key
-	shared[key] = o
+	o.place = at
+	shared[at] = o
 	return o, nil
 }
 
@@ -64,9 +84,9 @@ func (o *Owner) Release() {
 	if o.refs--; o.refs > 0 {
 		return
 	}
-	if o.key != "" {
-		delete(shared, o.key)
-		used[o.key] = max(used[o.key], o.next.Load())
+	if o.place.name != "" {
+		delete(shared, o.place)
+		used[o.place] = max(used[o.place], o.next.Load())
 	}
 	o.close()
 }

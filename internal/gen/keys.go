@@ -81,12 +81,18 @@ func deriveKernel(c *constants) {
 	SUBQ(num(lanes), n)
 	JMP(LabelRef("one"))
 
+	Label("long")
+	step := reg.R10
+	MOVQ(blocks, step)
+	SHLQ(Imm(4), step)
+	if lanes > 1 {
+		deriveLong(out, msgs, n, blocks, rk, step, key, subkey)
+	}
+
 	// Fewer messages than lanes, or longer ones: one lane at a time.
 	Label("rest")
-	Label("long")
 	TESTQ(n, n)
 	JLE(LabelRef("done"))
-	step := reg.R10
 	MOVQ(blocks, step)
 	SHLQ(Imm(4), step)
 	Label("group")
@@ -144,6 +150,81 @@ func deriveKernel(c *constants) {
 	Label("done")
 	wipeRegisters()
 	RET()
+}
+
+// deriveLong takes sixteen messages of several blocks side by side.
+func deriveLong(out, msgs, n, blocks, rk, step reg.GPPhysical, key, subkey v) {
+	p := []reg.GPPhysical{reg.R11, reg.R12, reg.R13, reg.R14} // messages 0 to 3
+	four, twelve, left := reg.R15, reg.RAX, reg.RBX
+	count := v(16 / lanes)
+	// from is the block of message i.
+	from := func(i int) Mem {
+		m := Mem{Base: p[i%4]}
+		switch i / 4 {
+		case 1:
+			m.Index, m.Scale = four, 1
+		case 2:
+			m.Index, m.Scale = four, 2
+		case 3:
+			m.Index, m.Scale = twelve, 1
+		}
+		return m
+	}
+	setLaneMasks(left)
+	MOVQ(step, four)
+	SHLQ(Imm(2), four)
+	LEAQ(Mem{Base: four, Index: four, Scale: 2}, twelve)
+	Label("sixteen")
+	CMPQ(n, num(16))
+	JLT(LabelRef("rest"))
+	MOVQ(msgs, p[0])
+	for i := 1; i < 4; i++ {
+		LEAQ(Mem{Base: p[i-1], Index: step, Scale: 1}, p[i])
+	}
+	for i := range count {
+		zero(i)
+	}
+	MOVQ(blocks, left)
+	Label("longblock")
+	for i := range count {
+		var m []Mem
+		for l := range lanes {
+			m = append(m, from(int(i)*lanes+l))
+		}
+		gather(m, key)
+		xor(key.r(), i, i)
+	}
+	for i := range p {
+		ADDQ(num(16), p[i])
+	}
+	DECQ(left)
+	JNZ(LabelRef("longinner"))
+	for i := range count {
+		xor(subkey.r(), i, i)
+	}
+	Label("longinner")
+	for r := 0; r <= 14; r++ {
+		spread(at(rk, 16*r), key)
+		for i := range count {
+			switch r {
+			case 0:
+				xor(key.r(), i, i)
+			case 14:
+				aesLast(key.r(), i)
+			default:
+				aes(key.r(), i)
+			}
+		}
+	}
+	TESTQ(left, left)
+	JNZ(LabelRef("longblock"))
+	for i := range count {
+		store(i, at(out, width()*int(i)))
+	}
+	ADDQ(num(256), out)
+	LEAQ(Mem{Base: msgs, Index: four, Scale: 4}, msgs)
+	SUBQ(num(16), n)
+	JMP(LabelRef("sixteen"))
 }
 
 // nextKey is one step of the key schedule for all lanes: k becomes k, each

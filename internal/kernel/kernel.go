@@ -60,7 +60,8 @@ type Job struct {
 	Key    uint32         // 40: key slot (mode Many)
 	OK     uint32         // 44: set by Open: 1 when the tag is right, else 0
 	Nonce  [12]byte       // 48
-	_      [4]byte        // 60
+
+	Reserved uint32 // 60: kernels do not look at it
 }
 
 // Backend is one implementation of the kernels.

@@ -97,14 +97,16 @@ type Key struct {
 // Header is the fixed part of one burst's headers. It stays valid for as long
 // as sender and snapshot are the same.
 type Header struct {
-	b    [wire.StatelessMaxHeader]byte
-	n    int
-	v    uint8
-	id   uint64
-	ctx  Context // but for epoch and addresses
-	bits uint16
-	of   *Sealing
-	at   *keys.Snapshot
+	b      [wire.StatelessMaxHeader]byte
+	n      int
+	v      uint8
+	id     uint64
+	bits   uint16
+	master *kernel.Master
+	msg    [MaxBlocks * 16]byte // KDF input but for epoch and addresses
+	blocks int
+	of     *Sealing
+	at     *keys.Snapshot
 }
 
 // Len is the header's length in octets.
@@ -114,7 +116,7 @@ func (h *Header) Len() int { return h.n }
 func (h *Header) KeyLen() int { return int(h.bits >> 3) }
 
 // Fixed reports whether all packets of one epoch have the same context.
-func (h *Header) Fixed() bool { return h.ctx.Blocks <= 1 }
+func (h *Header) Fixed() bool { return h.blocks <= 1 }
 
 // Sealing says how a sender writes headers.
 type Sealing struct {

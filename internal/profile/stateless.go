@@ -46,14 +46,14 @@ func (s *Sealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	var room [wire.Levels * wire.MaxOption]byte
 	if s.Held != nil {
 		options = s.Held.Options
-		h.ctx.Blocks, h.bits = 0, uint16(s.Held.KeyLen*8)
+		h.blocks, h.bits = 0, uint16(s.Held.KeyLen*8)
 	} else {
 		levels := s.Levels
 		if levels == 0 {
 			levels = snap.Default
 		}
-		h.ctx.Master = snap.Master(keys.Of(levels, keys.Current))
-		if levels == 0 || h.ctx.Master == nil || !s.Options && levels != snap.Default {
+		h.master = snap.Master(keys.Of(levels, keys.Current))
+		if levels == 0 || h.master == nil || !s.Options && levels != snap.Default {
 			return status.ErrNoKey
 		}
 		if s.Options {
@@ -66,43 +66,54 @@ func (s *Sealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 			options = room[:n]
 		}
 		h.bits = uint16(snap.KeyLen * 8)
-		h.ctx.Blocks = StatelessMsg(&h.ctx.Msg, s.V, s.ID, 0, new(Addr), h.bits)
+		h.blocks = StatelessMsg(&h.msg, s.V, s.ID, 0, new(Addr), h.bits)
 	}
 	h.n = wire.Template(&h.b, s.V, s.ID, options)
 	h.of, h.at = s, snap
 	return status.OK
 }
 
-// Fill writes the header of one packet, whose place is j.AAD, and its nonce.
-func (h *Header) Fill(j *kernel.Job, p *Desc, tsc uint64) {
+// Fill writes the headers of packets that follow one another, the first with
+// tsc, the next with tsc+1. Their places are in the jobs' AAD; so are nonces.
+func (h *Header) Fill(jobs []kernel.Job, pkts []Desc, tsc uint64) {
 	// A header has at least 16 octets: whole vectors, the last one overlapping.
-	to, from, n := j.AAD, unsafe.Pointer(&h.b), uintptr(h.n)
-	for at := uintptr(0); at+16 < n; at += 16 {
-		*(*[16]byte)(unsafe.Add(to, at)) = *(*[16]byte)(unsafe.Add(from, at))
+	from, n, salt := unsafe.Pointer(&h.b), uintptr(h.n), wire.StatelessSalt(h.v, h.id)
+	for i := range jobs {
+		j, p := &jobs[i], &pkts[i]
+		to := j.AAD
+		for at := uintptr(0); at+16 < n; at += 16 {
+			*(*[16]byte)(unsafe.Add(to, at)) = *(*[16]byte)(unsafe.Add(from, at))
+		}
+		*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+		if p.COffset != 0 {
+			b := (*[4]byte)(to)
+			b[2], b[3] = wire.Offsets(p.COffset, p.IOffset)
+		}
+		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, n-8))[:], tsc)
+		wire.Nonce(&j.Nonce, salt, tsc)
+		p.ID, p.TSC = h.id, tsc
+		tsc++
 	}
-	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
-	if p.COffset != 0 {
-		b := (*[4]byte)(to)
-		b[2], b[3] = wire.Offsets(p.COffset, p.IOffset)
-	}
-	binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, n-8))[:], tsc)
-	wire.StatelessNonce(&j.Nonce, h.v, h.id, tsc)
-	p.ID, p.TSC = h.id, tsc
 }
 
-// Context writes the context of one packet.
-func (h *Header) Context(c *Context, p *Desc, tsc uint64) {
-	*c = h.ctx
-	m := unsafe.Pointer(&c.Msg)
-	binary.BigEndian.PutUint16(c.Msg[12:14], uint16(tsc>>48))
-	switch h.ctx.Blocks {
+// MsgLen is the length of a packet's KDF input in octets, 0 for a held key.
+func (h *Header) MsgLen() int { return h.blocks * 16 }
+
+// Master is the key of the KDF.
+func (h *Header) Master() *kernel.Master { return h.master }
+
+// Message writes the KDF input of one packet.
+func (h *Header) Message(m unsafe.Pointer, p *Desc, tsc uint64) {
+	*(*[16]byte)(m) = *(*[16]byte)(h.msg[:])
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Add(m, 12))[:], uint16(tsc>>48))
+	switch h.blocks {
 	case 2:
 		*(*[16]byte)(unsafe.Add(m, 14)) = p.Src
-		binary.BigEndian.PutUint16(c.Msg[30:32], h.bits)
+		*(*uint16)(unsafe.Add(m, 30)) = *(*uint16)(unsafe.Pointer(&h.msg[30]))
 	case 3:
 		*(*[16]byte)(unsafe.Add(m, 14)) = p.Src
 		*(*[16]byte)(unsafe.Add(m, 30)) = p.DstIP
-		binary.BigEndian.PutUint16(c.Msg[46:48], h.bits)
+		*(*uint16)(unsafe.Add(m, 46)) = *(*uint16)(unsafe.Pointer(&h.msg[46]))
 	}
 }
 

@@ -191,15 +191,23 @@ func Offsets(coffset, ioffset uint8) (byte, byte) {
 	return coffset >> 4, coffset<<4 | ioffset&0xF
 }
 
-// StatelessNonce is the AEAD nonce: Salt || Epoch || Counter.
-func StatelessNonce(n *[12]byte, v uint8, id, tsc uint64) {
-	salt := uint32(id)
+// StatelessSalt is the nonce's Salt: the 4-octet ID, or the halves of an
+// 8-octet one added.
+func StatelessSalt(v uint8, id uint64) uint32 {
 	if v&VLongID != 0 {
-		salt ^= uint32(id >> 32)
+		return uint32(id) ^ uint32(id>>32)
 	}
-	binary.BigEndian.PutUint32(n[:], salt)
+	return uint32(id)
+}
+
+// Nonce is the AEAD nonce: Salt || Epoch || Counter.
+func Nonce(n *[12]byte, salt uint32, tsc uint64) {
+	binary.BigEndian.PutUint32(n[:4], salt)
 	binary.BigEndian.PutUint64(n[4:], tsc)
 }
+
+// StatelessNonce is the nonce of a packet with these fields.
+func StatelessNonce(n *[12]byte, v uint8, id, tsc uint64) { Nonce(n, StatelessSalt(v, id), tsc) }
 
 // ValidOptions reports whether o is a row of Master Key Options and nothing else.
 func ValidOptions(o []byte) bool {

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Where keys are in memory: in locked areas that core dumps and children do
+ * not get, and nowhere once the objects are freed. The test keeps what it looks
+ * for masked, and gives the pages in which it was plain back before it looks.
+ */
+#include "test.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+
+#define MASK 0x5a
+
+enum { PART = 16, MAX_PARTS = 64 };
+
+static struct { char name[24]; uint8_t octets[PART]; } wanted[MAX_PARTS];
+static size_t parts;
+static int quiet;
+
+/* Remembers a secret, masked, in parts of 16 octets, to look for each. */
+static void remember(const char *name, const uint8_t *secret, size_t n)
+{
+	for (size_t at = 0; at < n; at += PART) {
+		CHECK(parts < MAX_PARTS);
+		snprintf(wanted[parts].name, sizeof wanted[parts].name, "%s+%zu", name, at);
+		for (size_t i = 0; i < PART; i++)
+			wanted[parts].octets[i] = secret[at + i] ^ MASK;
+		parts++;
+	}
+}
+
+/* How often a part of a secret is in b; where says where for the report. */
+static size_t search(const uint8_t *b, size_t n, const char *where)
+{
+	size_t found = 0;
+	for (size_t k = 0; k < parts; k++) {
+		const uint8_t first = wanted[k].octets[0] ^ MASK;
+		for (const uint8_t *p = b; p < b + n && (p = memchr(p, first, (size_t)(b + n - p))) != NULL; p++) {
+			size_t i = 1;
+			if (p + PART > b + n)
+				break;
+			while (i < PART && (p[i] ^ MASK) == wanted[k].octets[i])
+				i++;
+			if (i < PART)
+				continue;
+			found++;
+			if (!quiet)
+				printf("     %s at offset %#zx of %s", wanted[k].name, (size_t)(p - b), where);
+		}
+	}
+	return found;
+}
+
+enum { CHUNK = 1 << 20 };
+
+/* Copies of secrets in all memory that can be read, but for areas that are
+ * locked and not dumped where those are allowed. */
+static size_t copies(int allow_locked)
+{
+	char line[512], region[512] = "";
+	unsigned long from = 0, to = 0, a, b;
+	size_t found = 0;
+	uint8_t *buffer = mmap(NULL, CHUNK + PART, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int mem = open("/proc/self/mem", O_RDONLY);
+	FILE *f = fopen("/proc/self/smaps", "r");
+	CHECK(buffer != MAP_FAILED && mem >= 0 && f != NULL);
+	while (fgets(line, sizeof line, f)) {
+		char perms[8];
+		if (sscanf(line, "%lx-%lx %7s", &a, &b, perms) == 3 && strchr("r-", perms[0]) && strlen(perms) == 4) {
+			from = a, to = b;
+			strcpy(region, line);
+		}
+		if (strncmp(line, "VmFlags:", 8) != 0)
+			continue;
+		int readable = strstr(line, " rd") != NULL;
+		int locked = strstr(line, " lo") != NULL;
+		if (locked)
+			CHECK(strstr(line, " dd") && strstr(line, " wf"));
+		if (!readable || (locked && allow_locked) || from == (unsigned long)(uintptr_t)buffer || strstr(region, "[v"))
+			continue;
+		for (unsigned long at = from; at < to; at += CHUNK) {
+			size_t n = to - at < CHUNK + PART ? to - at : CHUNK + PART;
+			ssize_t k = pread(mem, buffer, n, (off_t)at);
+			if (k > 0)
+				found += search(buffer, (size_t)k, region);
+			memset(buffer, 0, n);
+		}
+	}
+	fclose(f);
+	close(mem);
+	munmap(buffer, CHUNK + PART);
+	return found;
+}
+
+/* The search finds what is there. */
+static void search_works(void)
+{
+	uint8_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(page != MAP_FAILED && getrandom(page + 100, PART, 0) == PART);
+	remember("sample", page + 100, PART);
+	quiet = 1;
+	SAME(copies(0), 1);
+	quiet = 0;
+	munmap(page, 4096);
+	SAME(copies(0), 0);
+	parts = 0;
+}
+
+static struct { eesp_group *g[2]; eesp_sender *s[4]; eesp_receiver *r[4]; } live;
+
+/* Makes objects with random keys, uses all that touches keys, and remembers
+ * the keys. What was plain is in one mapping, which is gone afterwards. */
+static void use_keys(void)
+{
+	struct plain {
+		uint8_t value[3][EESP_ROOT_KEY_LEN], next[EESP_ROOT_KEY_LEN], der[256], again[256], derived[2 * 32];
+		eesp_data_key key;
+	} *p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(p != MAP_FAILED);
+	for (int x = 0; x < 2; x++) {
+		char name[24];
+		const uint64_t index[3] = { 1, 2, 3 };
+		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+		c.aead = (uint32_t)x;
+		CHECK(getrandom(p, sizeof p->value + sizeof p->next, 0) == sizeof p->value + sizeof p->next);
+		for (int i = 0; i < 3; i++) {
+			snprintf(name, sizeof name, "root key %d.%d", x, i);
+			remember(name, p->value[i], EESP_ROOT_KEY_LEN);
+		}
+		remember("rotated in", p->next, EESP_ROOT_KEY_LEN);
+		WORKS(eesp_group_new(&c, &live.g[x]));
+		WORKS(eesp_group_set_root_key(live.g[x], EESP_LEVEL_ZONE, root_id, 32, index, RING(p->value)));
+		size_t len = sizeof p->der, again = sizeof p->again;
+		WORKS(eesp_group_get_root_key_der(live.g[x], EESP_LEVEL_ZONE, p->der, &len));
+		WORKS(eesp_group_set_root_key_der(live.g[x], EESP_LEVEL_USER, p->der, len));
+		WORKS(eesp_group_get_root_key_der(live.g[x], EESP_LEVEL_USER, p->again, &again));
+		CHECK(len == again && memcmp(p->der, p->again, len) == 0);
+		WORKS(eesp_group_remove_root_key(live.g[x], EESP_LEVEL_USER));
+		WORKS(eesp_group_rotate(live.g[x], EESP_LEVEL_ZONE, 4, p->next));
+
+		/* The keys that the packets below use, and one to hold. */
+		live.s[x] = new_sender(live.g[x], EESP_V_ID, EESP_SENDER_OPTIONS);
+		live.r[x] = new_receiver(live.g[x]);
+		uint64_t tsc = eesp_sender_next_tsc(live.s[x]);
+		eesp_context k[2] = { { .id = 1 }, { .id = 99, .epoch = 5, .v = EESP_V_ID } };
+		uint8_t room[200];
+		eesp_pkt q = packet(room + 128, 8, 128, 16);
+		SAME(eesp_seal_burst(live.s[x], &q, 1), 1);
+		k[0].id = q.id;
+		k[0].epoch = (uint16_t)(tsc >> 48);
+		size_t key_len = x ? 32 : 16;
+		WORKS(eesp_derive_keys(live.g[x], k, 2, p->derived, 2 * key_len));
+		remember("data key in use", p->derived, key_len);
+		WORKS(eesp_data_key_export(live.g[x], &k[1], 1, &p->key));
+		CHECK(memcmp(p->key.key, p->derived + key_len, key_len) == 0);
+		remember("exported data key", p->key.key, key_len);
+		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+		sc.counter_mode = EESP_COUNTER_EXPLICIT;
+		WORKS(eesp_sender_new_with_key(&p->key, &sc, &live.s[2 + x]));
+		WORKS(eesp_receiver_new_with_key(&p->key, NULL, &live.r[2 + x]));
+	}
+	CHECK(munmap(p, sizeof *p) == 0);
+	for (int i = 0; i < 200; i++)
+		for (int x = 0; x < 4; x++)
+			SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
+}
+
+static void forget(void)
+{
+	for (int i = 0; i < 4; i++) {
+		eesp_sender_free(live.s[i]);
+		eesp_receiver_free(live.r[i]);
+	}
+	for (int x = 0; x < 2; x++)
+		eesp_group_free(live.g[x]);
+}
+
+static void while_in_use(void)
+{
+	use_keys();
+	CHECK(proc_status("VmLck") > 0);
+	SAME(copies(1), 0);
+	CHECK(parts > 20);
+}
+
+static void looks(void) { SAME(copies(0), 0); }
+
+/* A child made by fork has no keys at all. */
+static void in_forked_child(void) { in_child(looks); }
+
+static void after_free(void)
+{
+	forget();
+	SAME(copies(0), 0);
+}
+
+/* Where nothing can be locked, that is an error, and not a key in the open. */
+static void cannot_lock(void)
+{
+	const struct rlimit none = { 0, 0 };
+	eesp_group *g = NULL;
+	if (geteuid() == 0) /* root may lock what it wants */
+		CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+	CHECK(setrlimit(RLIMIT_MEMLOCK, &none) == 0);
+	eesp_status st = eesp_group_new(NULL, &g);
+	if (st == EESP_OK)
+		st = eesp_group_generate_root_key(g, EESP_LEVEL_ZONE, root_id, 16);
+	SAME(st, EESP_ERR_MEMORY);
+	CHECK(strstr(eesp_last_error(), "RLIMIT_MEMLOCK"));
+	GIVES(EESP_ERR_MEMORY, eesp_thread_init());
+	SAME(proc_status("VmLck"), 0);
+}
+
+static void lock_limit(void) { ends_well(start_self("cannot lock")); }
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "cannot lock") == 0) {
+		cannot_lock();
+		return 0;
+	}
+	TEST(search_works);
+	TEST(while_in_use);
+	TEST(in_forked_child);
+	TEST(after_free);
+	TEST(lock_limit);
+	return 0;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* No (key, nonce) pair is used twice, as far as one process can see; restart.c goes on from there. */
+#include "test.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static eesp_group *group;
+
+/* Seals n packets; returns the first one's Epoch | Counter, the rest must follow it. */
+static uint64_t seal_some(eesp_sender *s, size_t n)
+{
+	static uint8_t room[64][EESP_MAX_SEALED_LEN(8)];
+	eesp_pkt p[64];
+	for (size_t i = 0; i < n; i++)
+		p[i] = packet(room[i] + EESP_MAX_HEADER, 8, EESP_MAX_HEADER, EESP_ICV_LEN);
+	SAME(eesp_seal_burst(s, p, n), n);
+	for (size_t i = 1; i < n; i++)
+		CHECK(p[i].tsc == p[0].tsc + i);
+	return p[0].tsc;
+}
+
+static void shared_counters(void)
+{
+	eesp_sender_config c = explicit_config(0);
+	eesp_sender *a, *b;
+	WORKS(eesp_sender_new(group, &c, &a));
+	WORKS(eesp_sender_new(group, &c, &b));
+	uint64_t first = (uint64_t)c.epoch << 48;
+	CHECK(seal_some(a, 10) == first && seal_some(b, 5) == first + 10 && seal_some(a, 1) == first + 15);
+	/* Another group object with the same root keys is no way around that. */
+	eesp_group *again = new_group(1, EESP_LEVELS_ZONE);
+	eesp_sender *d;
+	WORKS(eesp_sender_new(again, &c, &d));
+	CHECK(seal_some(d, 1) == first + 16);
+	/* Other settings of the same counters are refused. */
+	eesp_sender *x = NULL;
+	c.start_counter = 1000;
+	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
+	c.start_counter = 0, c.epoch++;
+	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
+	c.epoch--, c.counter_mode = EESP_COUNTER_CLOCK, c.epoch = 0;
+	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
+	/* Refused packets do not use any up, as far as they are known before. */
+	eesp_sender_free(a);
+	eesp_sender_free(b);
+	eesp_sender_free(d);
+	eesp_group_free(again);
+	/* What was used stays used when the senders are gone. */
+	c = explicit_config(0);
+	c.id--;
+	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
+	c.start_counter = 16;
+	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
+	CHECK(x == NULL);
+	c.start_counter = 17;
+	WORKS(eesp_sender_new(group, &c, &x));
+	eesp_sender_free(x);
+}
+
+/* Senders with the same data keys share counters also when the root key came
+ * after one of them, was put there anew, or is named in another way. */
+static void shared_whatever_order(void)
+{
+	eesp_group *g = new_group(0, 0);
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	c.id = 77;
+	c.counter_mode = EESP_COUNTER_EXPLICIT;
+	eesp_sender *early, *late, *named;
+	WORKS(eesp_sender_new(g, &c, &early));
+	set_root_key(g, EESP_LEVEL_ZONE);
+	WORKS(eesp_sender_new(g, &c, &late));
+	set_root_key(g, EESP_LEVEL_USER);
+	WORKS(eesp_group_set_default_levels(g, EESP_LEVELS_ZONE));
+	c.levels = EESP_LEVELS_ZONE;
+	WORKS(eesp_sender_new(g, &c, &named));
+	uint64_t a = seal_some(early, 1), b = seal_some(late, 1), d = seal_some(named, 1);
+	CHECK(a != b && a != d && b != d);
+	eesp_sender_free(early);
+	eesp_sender_free(late);
+	eesp_sender_free(named);
+	eesp_group_free(g);
+}
+
+static void engines(void)
+{
+	eesp_sender_config c = explicit_config(0);
+	c.engine_bits = 2;
+	for (uint32_t e = 0; e < 4; e++) {
+		eesp_sender *s;
+		c.engine = e;
+		c.start_counter = 5;
+		WORKS(eesp_sender_new(group, &c, &s));
+		CHECK(seal_some(s, 3) == ((uint64_t)c.epoch << 48 | (uint64_t)e << 46 | 5));
+		eesp_sender_free(s);
+	}
+}
+
+/* At the end of the space no packet is sealed, and none wraps. */
+static void exhausted(void)
+{
+	for (int bits = 0; bits < 17; bits += 8) {
+		eesp_sender_config c = explicit_config(0);
+		c.engine_bits = (uint8_t)bits;
+		c.engine = bits ? (1u << bits) - 1 : 0;
+		c.epoch = 0xfffe;
+		c.start_counter = (UINT64_C(1) << (48 - bits)) - 10;
+		eesp_sender *s;
+		WORKS(eesp_sender_new(group, &c, &s));
+		CHECK(seal_some(s, 4) == ((uint64_t)(c.epoch + 1) << 48) - 10);
+		uint8_t room[10][EESP_MAX_SEALED_LEN(8)];
+		eesp_pkt p[10];
+		memset(room, CANARY, sizeof room);
+		for (int i = 0; i < 10; i++)
+			p[i] = packet(room[i] + EESP_MAX_HEADER, 8, EESP_MAX_HEADER, EESP_ICV_LEN);
+		SAME(eesp_seal_burst(s, p, 10), 6);
+		for (int i = 0; i < 10; i++) {
+			SAME(p[i].status, i < 6 ? EESP_OK : EESP_ERR_EXHAUSTED);
+			CHECK(i < 6 ? p[i].tsc >> 48 == c.epoch : all_are(room[i], sizeof room[i], CANARY));
+		}
+		SAME(eesp_seal_burst(s, p, 10), 0);
+		SAME(p[0].status, EESP_ERR_EXHAUSTED);
+		eesp_sender_free(s);
+	}
+}
+
+/* The clock's counters lie where the header says. */
+static void by_the_clock(void)
+{
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	c.id = 4711;
+	time_t before = time(NULL);
+	eesp_sender *s;
+	WORKS(eesp_sender_new(group, &c, &s));
+	uint64_t first = seal_some(s, 1);
+	time_t after = time(NULL) + 2;
+	uint64_t at = (uint64_t)before >> 20 & 0xffff;
+	CHECK(first >> 48 == at || first >> 48 == at + 1);
+	uint64_t second = (uint64_t)before >> 20 << 20 | (first & 0xffffffffffff) >> 28;
+	CHECK(second >= (uint64_t)before && second <= (uint64_t)after);
+	CHECK(eesp_sender_next_tsc(s) == first + 1);
+	eesp_sender_free(s);
+	/* Made again, it starts above. */
+	WORKS(eesp_sender_new(group, &c, &s));
+	CHECK(seal_some(s, 1) > first);
+	eesp_sender_free(s);
+	/* With a fixed epoch whose end has come. */
+	eesp_sender_config f = EESP_SENDER_CONFIG_INIT;
+	f.id = 4712;
+	f.flags = EESP_SENDER_FIXED_EPOCH;
+	f.epoch = 9;
+	f.epoch_start_ns = ((int64_t)time(NULL) - (1 << 20)) * 1000000000;
+	WORKS(eesp_sender_new(group, &f, &s));
+	uint8_t room[EESP_MAX_SEALED_LEN(8)];
+	eesp_pkt p = packet(room + EESP_MAX_HEADER, 8, EESP_MAX_HEADER, EESP_ICV_LEN);
+	SAME(eesp_seal_burst(s, &p, 1), 0);
+	SAME(p.status, EESP_ERR_EXHAUSTED);
+	eesp_sender_free(s);
+}
+
+/* ---- Reserved mode ---- */
+
+static char state[] = "./state-XXXXXX";
+
+static eesp_status reserved(uint64_t id, eesp_sender **s)
+{
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	c.id = id;
+	c.counter_mode = EESP_COUNTER_RESERVED;
+	c.epoch = 3;
+	c.reserve_run = 100;
+	c.state_path = state;
+	return eesp_sender_new(group, &c, s);
+}
+
+static void state_file(void)
+{
+	eesp_sender *s, *other = NULL;
+	CHECK(close(mkstemp(state)) == 0 && unlink(state) == 0);
+	WORKS(reserved(501, &s));
+	struct stat st;
+	CHECK(stat(state, &st) == 0 && (st.st_mode & 0777) == 0600 && st.st_size > 0);
+	uint64_t first = seal_some(s, 64);
+	CHECK(first == (UINT64_C(3) << 48));
+	for (int i = 0; i < 10; i++) /* several runs */
+		first = seal_some(s, 64);
+	GIVES(EESP_ERR_STATE, reserved(502, &other)); /* one sender at a time */
+	CHECK(other == NULL && strstr(eesp_last_error(), state));
+	eesp_sender_free(s);
+	WORKS(reserved(503, &s)); /* another one begins at the mark */
+	CHECK(seal_some(s, 1) >= first + 64);
+	eesp_sender_free(s);
+
+	/* A file that cannot be trusted: no sender, and the file stays as it is. */
+	CHECK(truncate(state, 8) == 0);
+	GIVES(EESP_ERR_STATE, reserved(504, &other));
+	CHECK(stat(state, &st) == 0 && st.st_size == 8);
+	CHECK(unlink(state) == 0 && symlink("nothing", state) == 0);
+	GIVES(EESP_ERR_STATE, reserved(504, &other)); /* symbolic links are not followed */
+	CHECK(unlink(state) == 0 && mkdir(state, 0700) == 0);
+	GIVES(EESP_ERR_STATE, reserved(504, &other));
+	CHECK(rmdir(state) == 0 && other == NULL);
+}
+
+int main(void)
+{
+	group = new_group(0, EESP_LEVELS_ZONE);
+	TEST(shared_counters);
+	TEST(engines);
+	TEST(exhausted);
+	TEST(by_the_clock);
+	TEST(state_file);
+	TEST(shared_whatever_order);
+	eesp_group_free(group);
+	return 0;
+}

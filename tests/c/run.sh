@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Tests of the C ABI against an installation: run.sh CC CXX STAGE WORKDIR
+# Compiles every program here through pkg-config, runs it, and counts.
+set -euo pipefail
+cc=$1 cxx=$2 stage=$(realpath "$3") work=$4
+here=$(dirname "$(realpath "$0")")
+mkdir -p "$work"
+work=$(realpath "$work")
+export PKG_CONFIG_PATH=$stage/lib/pkgconfig
+warn=(-Wall -Wextra -Wpedantic -Werror)
+read -ra cflags < <(pkg-config --cflags eesp)
+read -ra libs < <(pkg-config --libs eesp)
+# Bound at once: the dynamic linker's lazy binding saves registers on the
+# stack, and memory.c looks for what may have been in them.
+link=("${libs[@]}" "-Wl,-rpath,$stage/lib" "-Wl,-z,now")
+passed=0
+cd "$work" # where the tests put their files
+
+# run NAME COMMAND...: prints what it prints, which must not take for ever.
+run() {
+	local name=$1 log
+	shift
+	log=$work/$name.log
+	if ! timeout -k 5 180 "$@" >"$log" 2>&1; then
+		cat "$log"
+		echo "FAIL $name (exit status not 0, or later than 180 s)"
+		echo "$passed passed, 1 failed"
+		exit 1
+	fi
+	cat "$log"
+	passed=$((passed + $(grep -c '^ok ' "$log")))
+}
+
+# good NAME: counts a test that is one command.
+good() {
+	echo "ok   $1"
+	passed=$((passed + 1))
+}
+
+compile() { "$cc" -std=c11 -O1 -g "${warn[@]}" "${cflags[@]}" -o "$work/$1" "$here/$1.c" "${@:2}"; }
+
+# The header alone, in every language that it is for.
+"$cc" -std=c99 "${warn[@]}" "${cflags[@]}" -fsyntax-only -x c "$stage/include/eesp.h"
+good "eesp.h as C99"
+compile header "${link[@]}"
+"$work/header"
+good "header.c as C11"
+for std in c++11 c++17; do
+	"$cxx" -std=$std "${warn[@]}" "${cflags[@]}" -o "$work/header-$std" -x c++ "$here/header.c" -x none "${link[@]}"
+	"$work/header-$std"
+	good "header.c as $std"
+done
+
+for test in arguments backend datakey fork guard kernels memory nonce reentry restart roundtrip steady threads; do
+	compile $test "${link[@]}"
+	run $test "$work/$test"
+done
+
+compile loading
+run loading "$work/loading" "$stage/lib/libeesp.so.1"
+
+# Loaded while one CPU is allowed; then with one CPU, or with all of them.
+cpu=$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')
+echo "     on CPU $cpu only"
+run threads-pinned taskset -c "$cpu" "$work/threads"
+run threads-unpinned taskset -c "$cpu" "$work/threads" unpin
+
+# Linked statically, the library alone and the program as a whole.
+read -ra static < <(pkg-config --static --libs eesp)
+compile roundtrip "-Wl,-Bstatic" "${libs[@]}" "-Wl,-Bdynamic" -lpthread
+if readelf -d "$work/roundtrip" | grep -q libeesp; then
+	echo "FAIL roundtrip is not linked with libeesp.a"
+	exit 1
+fi
+echo "     with libeesp.a"
+run roundtrip-archive "$work/roundtrip"
+compile fork -static "${static[@]}"
+echo "     linked with -static"
+run fork-static "$work/fork"
+
+# The archive beside another one with a Go runtime of its own.
+mkdir -p other
+cat >other/go.mod <<'M'
+module other
+M
+cat >other/main.go <<'G'
+package main
+
+import "C"
+
+//export OtherGo
+func OtherGo(n C.int) C.int {
+	c := make(chan C.int)
+	go func() { c <- n + 1 }()
+	return <-c
+}
+
+func main() {}
+G
+(cd other && CGO_ENABLED=1 GOFLAGS=-buildvcs=false "${GO:-go}" build -buildmode=c-archive -o other.a .)
+"$cc" -std=c11 "${warn[@]}" "${cflags[@]}" -o "$work/beside" "$here/beside.c" "$stage/lib/libeesp.a" other/other.a -lpthread
+run beside "$work/beside"
+
+echo "$passed passed, 0 failed"
