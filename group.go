@@ -2,6 +2,7 @@ package eesp
 
 import (
 	"fmt"
+	"sync"
 
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
@@ -61,8 +62,9 @@ type GroupConfig struct {
 
 // Group is a trust group: root keys, each a ring of previous, current and next.
 type Group struct {
-	g  *keys.Group
-	be *backend
+	g    *keys.Group
+	be   *backend
+	once sync.Once // closed
 }
 
 // NewGroup makes a group without root keys.
@@ -78,12 +80,12 @@ func NewGroup(c GroupConfig) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Group{g, be}, nil
+	return &Group{g: g, be: be}, nil
 }
 
 // Close gives the group up. Its keys are wiped when the last sender and
 // receiver made of it are closed too.
-func (g *Group) Close() { g.g.Release() }
+func (g *Group) Close() { g.once.Do(g.g.Release) }
 
 // SetRootKeyDER puts a root key at a level from its DER form (RootKeyStruct of
 // the draft), in place of one that is there.

@@ -3,6 +3,7 @@ package eesp
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
@@ -25,6 +26,7 @@ type ReceiverConfig struct {
 type Receiver struct {
 	r      burst.Receiver
 	groups []*Group
+	once   sync.Once // closed
 }
 
 // NewReceiver makes a receiver. A packet with Master Key Options belongs to
@@ -76,11 +78,13 @@ func (r *Receiver) configure(c ReceiverConfig) {
 
 // Close frees the receiver.
 func (r *Receiver) Close() {
-	for _, g := range r.groups {
-		g.g.Release()
-	}
-	r.groups = nil
-	r.r.Held.Free()
+	r.once.Do(func() {
+		for _, g := range r.groups {
+			g.g.Release()
+		}
+		r.groups = nil
+		r.r.Held.Free()
+	})
 }
 
 // Open opens a burst and returns how many packets have status OK. Where the

@@ -3,6 +3,7 @@ package eesp
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"libeesp/internal/asm"
@@ -45,8 +46,9 @@ type SenderConfig struct {
 
 // Sender seals packets under one ID and owns its counters.
 type Sender struct {
-	s burst.Sender
-	g *Group
+	s    burst.Sender
+	g    *Group
+	once sync.Once // closed
 }
 
 // NewSender makes a sender of a group.
@@ -143,8 +145,10 @@ func (s *Sender) release() {
 
 // Close frees the sender. The counters that it used stay used.
 func (s *Sender) Close() {
-	s.s.Counter.Release()
-	s.release()
+	s.once.Do(func() {
+		s.s.Counter.Release()
+		s.release()
+	})
 }
 
 // Seal seals a burst and returns how many packets have status OK.

@@ -220,7 +220,9 @@ func (v *sealVector) run(t *testing.T) {
 	ofGroup := func() *Sender {
 		return must(NewSender(from, SenderConfig{ID: v.ID.id(), V: v.V, Levels: levelSet(v.Options), Options: len(v.Options) != 0}))
 	}
-	holder := func() *Sender { return must(NewSenderWithKey(key, SenderConfig{Counter: CounterExplicit, Start: 1<<48 - 1})) }
+	holder := func() *Sender {
+		return must(NewSenderWithKey(key, SenderConfig{Counter: CounterExplicit, Start: 1<<48 - 1}))
+	}
 	for _, newSender := range []func() *Sender{ofGroup, holder} {
 		s := newSender()
 		defer s.Close()

@@ -410,7 +410,8 @@ typedef struct eesp_iov {
  *              segment and tailroom to the last. len is written. Segments keep
  *              their lengths. Opening: the whole header lies in the first one.
  *
- * On error out_len is 0, out NULL. Sealing then has written nothing. Opening
+ * On error out_len is 0, out NULL. Sealing then has written nothing, and id
+ * and tsc are 0. Opening
  * has overwritten what would have become plaintext with zeros if (and only
  * if) the status is EESP_ERR_AUTH.
  */
@@ -544,8 +545,9 @@ EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n);
 typedef struct eesp_receiver eesp_receiver;
 
 /*
- * If a packet without Master Key Options fails, try the previous root keys as
- * well. Doubles what a forged packet costs; better send options.
+ * If a packet without Master Key Options fails, try the previous root keys of
+ * all default levels together as well (which does not help where levels rotate
+ * at different times). Doubles what a forged packet costs; better send options.
  */
 #define EESP_RECEIVER_TRY_PREVIOUS 0x1
 

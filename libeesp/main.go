@@ -548,7 +548,7 @@ func descs(pkts *C.eesp_pkt, n C.size_t) []profile.Desc {
 // failed marks a whole burst.
 func failed(d []profile.Desc, c eesp.Status) C.size_t {
 	for i := range d {
-		d[i].Status, d[i].Out, d[i].OutLen = c, 0, 0
+		d[i].Status, d[i].Out, d[i].OutLen, d[i].ID, d[i].TSC = c, 0, 0, 0, 0
 	}
 	return 0
 }

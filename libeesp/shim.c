@@ -68,6 +68,8 @@ static eesp_status ready(void)
 {
 	if (UNLIKELY(forked))
 		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	if (UNLIKELY(tls.busy))
+		return fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
 	return (eesp_status)eespGoReady(getenv("EESP_BACKEND"), tls.error);
 }
 
@@ -94,6 +96,8 @@ static inline eesp_status worker(void)
 {
 	if (UNLIKELY(forked))
 		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	if (UNLIKELY(tls.busy))
+		return fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
 	return LIKELY(tls.worker != 0) ? EESP_OK : attach();
 }
 
@@ -592,21 +596,23 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		pkts[i].status = st;
 		pkts[i].out = NULL;
 		pkts[i].out_len = 0;
+		pkts[i].id = pkts[i].tsc = 0;
 	}
 	return 0;
 }
 
+/* More packets or jobs than memory can hold. */
+#define MOST (SIZE_MAX / 256)
+
 #define BURST(object, expected, call)                                          \
 	do {                                                                   \
-		if (UNLIKELY((object) == NULL || pkts == NULL || n == 0))      \
+		if (UNLIKELY((object) == NULL || pkts == NULL || n == 0 || n > MOST)) \
 			return 0;                                              \
 		if (UNLIKELY((object)->kind != (expected)))                    \
 			return refuse(pkts, n, EESP_ERR_ARGUMENT);             \
 		eesp_status st_ = worker();                                    \
 		if (UNLIKELY(st_ != EESP_OK))                                  \
 			return refuse(pkts, n, st_);                           \
-		if (UNLIKELY(tls.busy)) /* called from a signal handler */     \
-			return refuse(pkts, n, EESP_ERR_UNSUPPORTED);          \
 		tls.busy = 1;                                                  \
 		size_t good_ = call(tls.worker, (object)->slot, pkts, n);      \
 		tls.busy = 0;                                                  \
@@ -684,6 +690,10 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
  * an "ok" of an earlier call. */
 static int jobs_ready(const void *object, uint32_t kind, uint32_t expected, eesp_job *jobs, size_t n, int open)
 {
+	if (n > SIZE_MAX / 256) {
+		argument("n: too large");
+		return 0;
+	}
 	if (open && jobs != NULL)
 		for (size_t i = 0; i < n; i++)
 			jobs[i].ok = 0;
@@ -691,13 +701,7 @@ static int jobs_ready(const void *object, uint32_t kind, uint32_t expected, eesp
 		argument("a handle or pointer: NULL or not valid");
 		return 0;
 	}
-	if (worker() != EESP_OK || n == 0)
-		return 0;
-	if (UNLIKELY(tls.busy)) {
-		fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
-		return 0;
-	}
-	return 1;
+	return worker() == EESP_OK && n != 0;
 }
 
 static size_t kdf_burst(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n, int seal)

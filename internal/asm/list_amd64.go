@@ -1,6 +1,8 @@
 package asm
 
 import (
+	"libeesp/internal/asm/aesni"
+	"libeesp/internal/asm/vaes256"
 	"libeesp/internal/asm/vaes512"
 	"libeesp/internal/generic"
 )
@@ -9,6 +11,8 @@ import (
 func list() []entry {
 	return []entry{
 		{&vaes512.Backend, vaes512.Supported},
+		{&vaes256.Backend, vaes256.Supported},
+		{&aesni.Backend, aesni.Supported},
 		{&generic.Backend, func() bool { return true }},
 	}
 }

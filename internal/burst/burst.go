@@ -73,6 +73,12 @@ func (w *Worker) Open(r *Receiver, pkts []profile.Desc) int {
 	return w.open(r, pkts)
 }
 
+// refuse ends a packet that was to be sealed: no header has its ID and TSC.
+func refuse(p *profile.Desc, c status.Code) {
+	p.ID, p.TSC = 0, 0
+	fail(p, c)
+}
+
 // fail ends a packet.
 func fail(p *profile.Desc, c status.Code) {
 	p.Status, p.Out, p.OutLen = c, 0, 0
@@ -88,7 +94,7 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 	}
 	if c := s.Sealing.Begin(&w.hdr, snap); c != status.OK {
 		for i := range pkts {
-			fail(&pkts[i], c)
+			refuse(&pkts[i], c)
 		}
 		s.Stats.add(pkts)
 		return 0
@@ -97,7 +103,7 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 	tscs := s.Counter.Map()
 	good := 0
 	for i := range pkts[have:] {
-		fail(&pkts[have+i], why)
+		refuse(&pkts[have+i], why)
 	}
 	for at := 0; at < have; {
 		n, took := w.sealChunk(s, pkts[at:have], first+uint64(at), tscs)
@@ -113,6 +119,7 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs counter.Map) (n, took int) {
 	h := uint32(w.hdr.Len())
 	w.special, w.linearN = w.special[:0], 0
+	w.sorted, w.longest = true, 0
 	per := w.hdr.MsgLen() * (w.hdr.KeyLen() / 16)
 	for took < len(pkts) && n < kernel.Chunk {
 		// A row of plain packets first, then one that is not.
@@ -128,12 +135,12 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 			break
 		}
 		if c != status.OK {
-			fail(p, c)
+			refuse(p, c)
 			took++
 			continue
 		}
 		w.fill(n, pkts[took:took+1], first+uint64(took), tscs, per)
-		w.job(&w.jobs[n], n)
+		w.job(n)
 		n, took = n+1, took+1
 	}
 	if n == 0 {
@@ -147,21 +154,38 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 }
 
 // plainRow takes packets of the common kind as jobs from n on, until one that
-// is not: in place, all of it encrypted, with room for a header of h octets.
+// is not: in place or elsewhere, all of it encrypted, with room for a header of
+// h octets.
 func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
-	jobs := w.jobs[n:]
-	for i := range pkts {
+	jobs := w.jobs[n : n+len(pkts)]
+	sorted, last := true, w.longest
+	i := 0
+	for ; i < len(pkts) && i < len(jobs); i++ {
 		p, j := &pkts[i], &jobs[i]
-		if p.COffset|p.IOffset != 0 || p.IOVCount != 0 || p.Flags != 0 || p.Dst != nil || p.Data == nil ||
-			p.Len > profile.MaxLen || p.Headroom < h || p.Tailroom < kernel.TagSize {
-			return i
+		if p.COffset|p.IOffset != 0 || p.IOVCount != 0 || p.Flags != 0 || p.Data == nil || p.Len > profile.MaxLen {
+			break
 		}
-		hdr := unsafe.Add(p.Data, -int(h))
-		j.AAD, j.Src, j.Dst, j.Tag = hdr, p.Data, p.Data, add(p.Data, p.Len)
+		hdr, body := p.Dst, p.Data
+		size := h + p.Len + kernel.TagSize
+		if hdr == nil {
+			if p.Headroom < h || p.Tailroom < kernel.TagSize {
+				break
+			}
+			hdr = unsafe.Add(p.Data, -int(h))
+		} else {
+			body = add(hdr, h)
+			if p.DstSize < size || body != p.Data && overlap(p.Data, p.Len, hdr, size) {
+				break
+			}
+		}
+		j.AAD, j.Src, j.Dst, j.Tag = hdr, p.Data, body, add(body, p.Len)
 		j.AADLen, j.Len = h, p.Len
-		p.Status, p.Out, p.OutLen = status.OK, uintptr(hdr), h+p.Len+kernel.TagSize
+		p.Status, p.Out, p.OutLen = status.OK, uintptr(hdr), size
+		sorted = sorted && p.Len >= last
+		last = p.Len
 	}
-	return len(pkts)
+	w.sorted, w.longest = w.sorted && sorted, last
+	return i
 }
 
 // fill writes headers, nonces and KDF inputs of packets that are jobs from n
@@ -262,6 +286,7 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 	good := 0
 	for i := 0; i < len(pkts); {
 		w.n, w.linearN = 0, 0
+		w.sorted, w.longest = true, 0
 		retry := false
 		var lens [2]int // lanes with 16- and 32-octet keys
 		for ; i < len(pkts) && w.n < kernel.Chunk; i++ {
@@ -276,7 +301,7 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 				fail(p, c)
 				continue
 			}
-			w.job(&w.jobs[w.n], w.n)
+			w.job(w.n)
 			retry = retry || l.Retry
 			lens[l.KeyLen>>5&1]++
 			w.n++
@@ -324,7 +349,7 @@ func (w *Worker) openAgain(r *Receiver) int {
 	for x := range w.lanes[:w.n] {
 		if l := &w.lanes[x]; l.Retry && l.Pkt.Status == status.ErrAuth {
 			w.ctx[x].Master, w.place[x].src = l.Prev, w.place[x].copy
-			w.job(&w.jobs[x], x)
+			w.job(x)
 		} else {
 			l.Retry = false
 		}
@@ -342,8 +367,9 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 	p.ID, p.TSC = 0, 0
 	at.chain = false
 	n := p.Len
+	var err error
 	if p.IOVCount != 0 {
-		c, full, n = w.gatherOpen(l, at)
+		c, full, n = w.gatherOpen(l, at, r.Opening.TryPrevious)
 		if c != status.OK || full {
 			return c, full
 		}
@@ -380,15 +406,15 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 	}
 	if l.Retry {
 		// Kernels may decrypt as they go; the second try needs the ciphertext.
-		b, err := w.reserve(int(l.Len) + 1)
-		if err != nil {
-			return status.ErrMemory, false
+		if !at.chain {
+			if at.copy, err = w.reserve(int(l.Len) + 1); err != nil {
+				return status.ErrMemory, false
+			}
+			if at.copy == nil {
+				return status.OK, true
+			}
 		}
-		if b == nil {
-			return status.OK, true
-		}
-		copy(octets(b, l.Len), octets(at.src, l.Len))
-		at.copy = b
+		copy(octets(at.copy, l.Len), octets(at.src, l.Len))
 	}
 	return status.OK, false
 }

@@ -100,7 +100,7 @@ func (w *Worker) scatterSeal(l *profile.Lane, at *place) {
 	p.Out = uintptr(hdr)
 }
 
-func (w *Worker) gatherOpen(l *profile.Lane, at *place) (c status.Code, full bool, n uint32) {
+func (w *Worker) gatherOpen(l *profile.Lane, at *place, twice bool) (c status.Code, full bool, n uint32) {
 	p := l.Pkt
 	n, c = chainLen(p, profile.MaxLen+4096)
 	if c != status.OK {
@@ -109,7 +109,11 @@ func (w *Worker) gatherOpen(l *profile.Lane, at *place) (c status.Code, full boo
 	if n == 0 {
 		return status.ErrShort, false, 0
 	}
-	b, err := w.reserve(int(n))
+	room := int(n)
+	if twice { // and the ciphertext once more, in the same chunk whatever its length
+		room += int(n) + 1
+	}
+	b, err := w.reserve(room)
 	if err != nil {
 		return status.ErrMemory, false, 0
 	}
@@ -117,6 +121,9 @@ func (w *Worker) gatherOpen(l *profile.Lane, at *place) (c status.Code, full boo
 		return status.OK, true, 0
 	}
 	gather(b, p)
+	if twice {
+		at.copy = add(b, n)
+	}
 	p.Len = n
 	l.Hdr = b
 	at.chain = true
@@ -130,5 +137,15 @@ func (w *Worker) scatterOpen(l *profile.Lane, at *place, ok bool) {
 		clear(text)
 	}
 	scatter(p, l.HdrLen+l.Clear, uint32(len(text)), add(at.body, l.Clear))
-	p.Out = uintptr(segments(p)[0].Base) + uintptr(l.HdrLen)
+	// The first octet of payload: that of a later segment where the header
+	// fills the first one.
+	skip := uintptr(l.HdrLen)
+	p.Out = uintptr(segments(p)[0].Base) + skip // if it is empty
+	for _, s := range segments(p) {
+		if l.Len != 0 && skip < s.Len {
+			p.Out = uintptr(s.Base) + skip
+			return
+		}
+		skip -= s.Len
+	}
 }

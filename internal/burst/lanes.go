@@ -49,7 +49,11 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 		case u < n || dir == seal && order != nil: // a copy for each job
 			area = unsafe.Pointer(&w.sec.derived)
 			for i := range n {
-				copy(w.sec.derived[i*keyLen:][:keyLen], w.sec.keys[int(w.slot[at(order, i)])*keyLen:])
+				k := at(order, i)
+				if u < n {
+					k = int(w.slot[k])
+				}
+				copy(w.sec.derived[i*keyLen:][:keyLen], w.sec.keys[k*keyLen:])
 			}
 		}
 	}
@@ -60,11 +64,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 // jobs, nil if they are in it already.
 func (w *Worker) byLength(n int, order []uint8) []uint8 {
 	if order == nil {
-		sorted := true
-		for x := 1; x < n; x++ {
-			sorted = sorted && w.jobs[x].Len >= w.jobs[x-1].Len
-		}
-		if sorted {
+		if w.sorted {
 			return nil
 		}
 		order = w.order[:n]
@@ -118,13 +118,22 @@ func at(order []uint8, i int) int {
 
 // distinct finds out whether n lanes have so few contexts that expanding each
 // once pays; if so it returns their number, slot[x] is that of lane x, and
-// uniq[k] a lane with the one of slot k. Else it returns n. Contexts are public.
-func (w *Worker) distinct(n int, order []uint8, equal func(x, y int) bool) int {
+// uniq[k] a lane with the one of slot k. Else it returns n. Lane x's context is
+// words 64-bit words at base + x*stride. Contexts are public.
+func (w *Worker) distinct(n int, order []uint8, base unsafe.Pointer, stride, words int) int {
 	u := 0
 	for i := range n {
 		x, k := at(order, i), 0
-		for k < u && !equal(int(w.uniq[k]), x) {
-			k++
+		c := unsafe.Slice((*uint64)(unsafe.Add(base, x*stride)), words)
+	next:
+		for ; k < u; k++ {
+			o := unsafe.Slice((*uint64)(unsafe.Add(base, int(w.uniq[k])*stride)), words)
+			for b := range c {
+				if c[b] != o[b] {
+					continue next
+				}
+			}
+			break
 		}
 		if k == u {
 			if u++; u*8 > n {
@@ -152,14 +161,9 @@ func (w *Worker) sealKeys(be *kernel.Backend, n int) int {
 		for x := range u {
 			h.Message(unsafe.Pointer(&msg(x)[0]), nil, binary.BigEndian.Uint64(w.jobs[x].Nonce[4:]))
 		}
-	} else if u = w.distinct(n, nil, func(x, y int) bool { return string(msg(x)) == string(msg(y)) }); u < n {
+	} else if u = w.distinct(n, nil, unsafe.Pointer(&w.sec.msgs), m*per, m/8); u < n {
 		for k, x := range w.uniq[:u] {
 			copy(msg(k), msg(int(x)))
-		}
-	}
-	if u == n {
-		for x := range n {
-			w.slot[x] = uint8(x)
 		}
 	}
 	for b := 1; b < per; b++ {
@@ -176,7 +180,7 @@ func (w *Worker) sealKeys(be *kernel.Backend, n int) int {
 // openKeys derives the data keys of jobs, which may have any contexts, and
 // returns how many. If there are as many as jobs, they are in their order.
 func (w *Worker) openKeys(be *kernel.Backend, n, keyLen int, order []uint8) int {
-	u := w.distinct(n, order, func(x, y int) bool { return same(&w.ctx[x], &w.ctx[y]) })
+	u := w.distinct(n, order, unsafe.Pointer(&w.ctx), int(unsafe.Sizeof(w.ctx[0])), int(unsafe.Sizeof(w.ctx[0])/8))
 	if u == n {
 		for i := range n {
 			w.uniq[i] = uint8(at(order, i))
@@ -184,14 +188,6 @@ func (w *Worker) openKeys(be *kernel.Backend, n, keyLen int, order []uint8) int 
 	}
 	w.derive(be, u, keyLen)
 	return u
-}
-
-func same(a, b *profile.Context) bool {
-	if a.Master != b.Master || a.Blocks != b.Blocks || *(*[16]byte)(a.Msg[:]) != *(*[16]byte)(b.Msg[:]) {
-		return false
-	}
-	n := a.Blocks * 16
-	return n == 16 || string(a.Msg[16:n]) == string(b.Msg[16:n])
 }
 
 // derive computes the data keys of slots 0..u-1. In the common case all share
@@ -257,14 +253,15 @@ func (w *Worker) kdf(be *kernel.Backend, out unsafe.Pointer, n, blocks int, m *k
 	be.Derive(out, unsafe.Pointer(&w.sec.msgs), n, blocks, m, &m.K1, unsafe.Pointer(&w.sec.scratch))
 }
 
-// job fills in a kernel job for lane x, but for the nonce.
-func (w *Worker) job(j *kernel.Job, x int) {
-	l, p := &w.lanes[x], &w.place[x]
+// job fills in lane x's kernel job, but for the nonce.
+func (w *Worker) job(x int) {
+	l, p, j := &w.lanes[x], &w.place[x], &w.jobs[x]
 	// Where nothing is encrypted, no pointer to behind a buffer may stay.
 	j.Src, j.Dst, j.Tag, j.OK = p.tag, p.tag, p.tag, 0
 	if j.Len = l.Len - l.Clear; j.Len != 0 {
 		j.Src, j.Dst = add(p.src, l.Clear), add(p.body, l.Clear)
 	}
+	w.sorted, w.longest = w.sorted && j.Len >= w.longest, j.Len
 	if l.Skip == 0 && (l.Clear == 0 || uintptr(p.src) == uintptr(l.Hdr)+uintptr(l.HdrLen)) {
 		j.AAD, j.AADLen = l.Hdr, l.HdrLen+l.Clear
 		return

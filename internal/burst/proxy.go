@@ -6,6 +6,7 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
+	"libeesp/internal/wire"
 )
 
 // Proxy opens a burst with r and seals what was good with s, in one go.
@@ -74,7 +75,9 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 		v.Data, v.Len = add(data, room), t.OutLen
 		v.Headroom, v.Tailroom = room, kernel.TagSize
 		if p.Dst == nil {
-			v.Headroom, v.Tailroom = room+p.Headroom, kernel.TagSize+p.Tailroom
+			// Sealing needs no more than that; sums must not wrap.
+			const most = wire.StatelessMaxHeader + kernel.TagSize
+			v.Headroom, v.Tailroom = room+min(p.Headroom, most), kernel.TagSize+min(p.Tailroom, most)
 		}
 		v.Dst, v.Flags = nil, 0
 		if p.OutAddr != nil {

@@ -48,6 +48,8 @@ type Worker struct {
 	moved   [kernel.Chunk]kernel.Job // in order of length
 	order   [kernel.Chunk]uint8
 	special []uint8             // lanes of packets that are not plain
+	sorted  bool                // jobs so far are in order of length
+	longest uint32              // length of the last of them
 	uniq    [kernel.Chunk]uint8 // lane that slot i's key is derived for
 	slot    [kernel.Chunk]uint8 // key slot of lane i
 	aad     [kernel.Chunk][profile.MaxAAD]byte

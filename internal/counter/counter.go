@@ -72,6 +72,7 @@ type Owner struct {
 	file  *markFile
 	place place // see Share
 	refs  int
+	start uint64 // first value that could be given out
 }
 
 // wall is the clock; tests replace it.

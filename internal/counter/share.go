@@ -36,6 +36,22 @@ func rival(a, b string) bool {
 	return a == b && aKey != bKey
 }
 
+// meets reports whether counters from next on may be some that were used below
+// u at an old place. Where engine bits differ, an epoch that was used is spent.
+func (p place) meets(old place, next, u uint64) bool {
+	if p.name != old.name && !rival(p.name, old.name) || u == 0 {
+		return false
+	}
+	common := min(p.bits, old.bits)
+	if p.engine>>(p.bits-common) != old.engine>>(old.bits-common) {
+		return false // other parts of the space
+	}
+	if p.bits == old.bits {
+		return next < u
+	}
+	return next>>(bits-p.bits) <= (u-1)>>(bits-old.bits)
+}
+
 // Share returns the owner of a name, made with c if there is none yet. One
 // that is there must have been made with the same configuration.
 func Share(name string, c Config) (*Owner, error) {
@@ -64,15 +80,19 @@ func Share(name string, c Config) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u, ok := used[at]; ok && o.next.Load() < u {
+	for old, u := range used {
+		if !at.meets(old, o.next.Load(), u) {
+			continue
+		}
 		o.close()
-		if c.Mode == Clock {
+		if c.Mode == Clock && old == at {
 			return nil, fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
 		}
-		return nil, fmt.Errorf("%w: epoch %d counter %d: this process has used counters below epoch %d counter %d",
-			status.ErrExists, c.Epoch, c.Start, u>>o.shift, u&(1<<o.shift-1))
+		shift := bits - old.bits
+		return nil, fmt.Errorf("%w: epoch %d counter %d: this process has used counters of this ID below epoch %d counter %d, with %d engine bits",
+			status.ErrExists, c.Epoch, c.Start, u>>shift, u&(1<<shift-1), old.bits)
 	}
-	o.place = at
+	o.place, o.start = at, o.next.Load()
 	shared[at] = o
 	return o, nil
 }
@@ -81,14 +101,19 @@ func Share(name string, c Config) (*Owner, error) {
 func (o *Owner) Release() {
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
+	if o.refs == 0 { // released once too often: the place may be another's
+		return
+	}
 	if o.refs--; o.refs > 0 {
 		return
 	}
+	o.close()
 	if o.place.name != "" {
 		delete(shared, o.place)
-		used[o.place] = max(used[o.place], o.next.Load())
+		if next := o.next.Load(); next != o.start { // what was never given out is not used
+			used[o.place] = max(used[o.place], next)
+		}
 	}
-	o.close()
 }
 
 func (o *Owner) close() {

@@ -11,7 +11,7 @@ import (
 // reduced once for several blocks.
 type hasher struct {
 	lo, mi, hi v
-	t          [4]v
+	t          [4]v // two are in use here
 	poly       v
 }
 
@@ -26,12 +26,12 @@ func (h *hasher) add(s *stream, x v, m Op, first bool) {
 		return
 	}
 	s.do(func() { clmul(0x00, m, x, h.t[0]) })
-	s.do(func() { clmul(0x01, m, x, h.t[1]) })
-	s.do(func() { clmul(0x10, m, x, h.t[2]) })
-	s.do(func() { clmul(0x11, m, x, h.t[3]) })
+	s.do(func() { clmul(0x11, m, x, h.t[1]) })
 	s.do(func() { xor(h.t[0].r(), h.lo, h.lo) })
-	s.do(func() { xor3(h.t[1], h.t[2], h.mi) })
-	s.do(func() { xor(h.t[3].r(), h.hi, h.hi) })
+	s.do(func() { xor(h.t[1].r(), h.hi, h.hi) })
+	s.do(func() { clmul(0x01, m, x, h.t[0]) })
+	s.do(func() { clmul(0x10, m, x, h.t[1]) })
+	s.do(func() { xor3(h.t[0], h.t[1], h.mi) })
 }
 
 // reduce puts the sum modulo GHASH's polynomial into d.

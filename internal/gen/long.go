@@ -6,15 +6,18 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Long packets: all lanes work on one packet. An iteration takes 16 blocks;
-// its AES runs beside the GHASH of the iteration before.
+// Long packets: all lanes work on one packet, a window of 16 counters at a time,
+// whose AES runs beside the GHASH of the window before. Counters 0 and 1 are no
+// text: their places in the first window go to the AAD, if it has no more than
+// two blocks, and 1 is E(J0).
 
 // Layout of scratch memory for long packets.
 const (
-	longKeys  = 0                // round keys that find no register, in all lanes
-	longEach  = 16 * row         // H^16, H^12, H^8, H^4, each in all lanes
-	longPower = longEach + 4*row // H^16 to H, then zeros
-	longSize  = longPower + 20*16
+	longKeys  = 0                 // round keys that find no register, in all lanes
+	longEach  = 16 * row          // H^16, H^12, H^8, H^4, each in all lanes
+	longPower = longEach + 4*row  // H^16 to H, then zeros
+	longNext  = longPower + 20*16 // counters 0 to 15, less those of the window's first
+	longSize  = longNext + 4*row
 )
 
 const (
@@ -28,7 +31,7 @@ const (
 	lCtr   = v(16)
 	lBswap = v(17)
 	lPoly  = v(18)
-	lFour  = v(19)
+	lBase  = v(19)
 	lEJ0   = v(20)
 	lKey   = v(21) // to 31: eleven round keys
 )
@@ -58,10 +61,13 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	Load(Param("scratch"), scratch)
 	setLaneMasks(gA)
 	MOVQ(U32(64), g64)
-	MOVQ(I32(-1), gOnes)
+	MOVQ(I32(-1), reg.R11)
 	spread(c.bswap, lBswap)
 	spread(c.poly, lPoly)
-	load(c.counts4, lFour)
+	for i := range 4 {
+		load(plus(c.counts, i*row), lT)
+		store(lT, at(scratch, longNext+i*row))
+	}
 	index, src, dst, left := gOff, gB, gC, gMax
 	XORL(index.As32(), index.As32())
 	zero(lT)
@@ -99,46 +105,49 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 		gather([]Mem{at(gA, p), at(gA, p-row), at(gA, p-2*row), at(gA, p-3*row)}, lT+v(i))
 		store(lT+v(i), at(scratch, longPower+i*row))
 	}
-	// Counters, as little-endian numbers: J0 is 1, then 2, 3, 4, ...
+	// The block with counter 0, octets reversed: the counter is its low word.
 	VMOVDQU(at(jobs, jobNonce), lT.x())
 	VPAND(c.nonce, lT.x(), lT.x())
-	VPSHUFB(lBswap.x(), lT.x(), lT.x()) // counter in the low word
+	VPSHUFB(lBswap.x(), lT.x(), lT.x())
 	VSHUFI64X2(Imm(0), lT.r(), lT.r(), lCtr.r())
-	addd(c.counts1, lCtr, lCtr) // 1, 2, 3, 4
-	// E(J0) and the first three blocks come from one vector; the three are
-	// computed again, which costs nothing that is not idle here.
-	shufb(lBswap.r(), lCtr, lEJ0)
-	{
-		var s stream
-		k.rounds(&s, []v{lEJ0})
-		emit(s)
-	}
-	VMOVDQA32(lEJ0.x(), lEJ0.x())
-	addd(c.ones, lCtr, lCtr) // 2, 3, 4, 5
-	// AAD, up to 15 blocks at a time.
+	// AAD: of up to two blocks it goes into the first window, of more it is
+	// hashed beforehand.
 	zero(lAcc)
+	zero(lX)
 	MOVL(job(0, jobAADLen), left.As32())
 	MOVQ(job(0, jobAAD), src)
-	Label("aad")
+	CMPQ(left, num(32))
+	JG(LabelRef("aad"))
+	BZHIQ(left, reg.R11, gE)
+	KMOVD(gE.As32(), reg.K4)
+	CMPQ(left, num(16))
+	JLE(LabelRef("aadone"))
+	VMOVDQU8_Z(at(src, 0), reg.K4, lX.y())
+	JMP(LabelRef("aaddone"))
+	Label("aadone")
 	TESTQ(left, left)
-	JLE(LabelRef("aaddone"))
+	JEQ(LabelRef("aaddone"))
+	VMOVDQU8_Z(at(src, 0), reg.K4, lT.x())
+	VINSERTI32X4(Imm(1), lT.x(), lX.r(), lX.r())
+	JMP(LabelRef("aaddone"))
+	Label("aad")
 	k.tail(src, reg.R8, "aad", nil)
-	JMP(LabelRef("aad"))
+	TESTQ(left, left)
+	JG(LabelRef("aad"))
+	zero(lX)
 	Label("aaddone")
 
 	MOVQ(job(0, jobSrc), src)
 	MOVQ(job(0, jobDst), dst)
 	MOVL(job(0, jobLen), left.As32())
-	CMPQ(left, num(256))
-	JLT(LabelRef("tail"))
 	k.nextCounters()
 	{
 		var s stream
 		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
 		emit(s)
 	}
-	k.text(src, dst)
-	SUBQ(num(256), left)
+	k.firstText(src, dst)
+	SUBQ(num(224), left)
 	Label("loop")
 	CMPQ(left, num(256))
 	JLT(LabelRef("looped"))
@@ -148,7 +157,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
 		emit(s, k.sixteen(longEach))
 	}
-	k.text(src, dst)
+	k.text(src, dst, 0)
 	SUBQ(num(256), left)
 	JMP(LabelRef("loop"))
 	Label("looped")
@@ -167,15 +176,6 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	emit(k.sixteen(longPower))
 	k.fold()
 	JMP(LabelRef("lengths"))
-	Label("tail")
-	TESTQ(left, left)
-	JEQ(LabelRef("lengths"))
-	k.nextCounters()
-	{
-		var s stream
-		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
-		emit(s)
-	}
 	Label("tailed")
 	k.tail(src, reg.R8, "text", dst)
 
@@ -224,7 +224,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 
 func (k *long512) rounds(s *stream, states []v) {
 	last := rounds(k.keyLen)
-	for r := 0; r <= last; r++ {
+	for r := 1; r <= last; r++ {
 		for _, x := range states {
 			var key Op
 			if r < keysInRegisters {
@@ -232,43 +232,69 @@ func (k *long512) rounds(s *stream, states []v) {
 			} else {
 				key = at(gScratch, longKeys+r*row)
 			}
-			switch r {
-			case 0:
-				s.do(func() { xor(key, x, x) })
-			case last:
+			if r == last {
 				s.do(func() { aesLast(key, x) })
-			default:
+			} else {
 				s.do(func() { aes(key, x) })
 			}
 		}
 	}
 }
 
-// nextCounters makes 16 counter blocks.
+// nextCounters makes the 16 blocks of a window, with the first round key added.
+// The window's first counter is a multiple of 16, so that others differ from it
+// in the last octet only.
 func (k *long512) nextCounters() {
+	shufb(lBswap.r(), lCtr, lBase)
+	addd(k.c.sixteens, lCtr, lCtr)
+	xor(lKey.r(), lBase, lBase)
 	for i := v(0); i < 4; i++ {
-		shufb(lBswap.r(), lCtr, lC+i)
-		addd(lFour.r(), lCtr, lCtr)
+		xor(at(gScratch, longNext+int(i)*row), lBase, lC+i)
 	}
 }
 
-// text takes 256 octets and leaves the ciphertext, reversed, in lX.
-func (k *long512) text(src, dst reg.GPPhysical) {
-	for i := v(0); i < 4; i++ {
-		x := lX + i
-		m := int(i) * 64
+// firstText takes the 224 octets of the first window. AAD is in the first two
+// lanes of lX, or its hash in lAcc.
+func (k *long512) firstText(src, dst reg.GPPhysical) {
+	VEXTRACTI32X4(Imm(1), lC.r(), lEJ0.x())
+	MOVL(U32(0xf0), gE.As32())
+	KMOVB(gE.As32(), reg.K4)
+	VMOVDQU64(at(src, -32), reg.K4, lX.r())
+	if k.sealing {
+		VPXORQ(lC.r(), lX.r(), reg.K4, lX.r())
+		VMOVDQU64(lX.r(), reg.K4, at(dst, -32))
+	} else {
+		xor(lX.r(), lC, lC)
+		VMOVDQU64(lC.r(), reg.K4, at(dst, -32))
+	}
+	shufb(lBswap.r(), lX, lX)
+	VPXORQ(lT.r(), lT.r(), lT.r())
+	VINSERTI32X4(Imm(2), lAcc.x(), lT.r(), lT.r())
+	xor(lT.r(), lX, lX)
+	zero(lAcc)
+	ADDQ(num(32), src)
+	ADDQ(num(32), dst)
+	k.text(src, dst, 1)
+}
+
+// text takes a window's octets, from vector from on, and leaves the ciphertext,
+// reversed, in lX.
+func (k *long512) text(src, dst reg.GPPhysical, from int) {
+	for i := from; i < 4; i++ {
+		x, c := lX+v(i), lC+v(i)
+		m := (i - from) * 64
 		load(at(src, m), x)
 		if k.sealing {
-			xor(x.r(), lC+i, x)
+			xor(x.r(), c, x)
 			store(x, at(dst, m))
 		} else {
-			xor(x.r(), lC+i, lC+i)
-			store(lC+i, at(dst, m))
+			xor(x.r(), c, c)
+			store(c, at(dst, m))
 		}
 		shufb(lBswap.r(), x, x)
 	}
-	ADDQ(num(256), src)
-	ADDQ(num(256), dst)
+	ADDQ(num(64*(4-from)), src)
+	ADDQ(num(64*(4-from)), dst)
 }
 
 // sixteen hashes lX with the powers at an offset of scratch memory: with those
@@ -325,7 +351,7 @@ func (k *long512) tail(src, t reg.GPPhysical, label string, dst reg.GPPhysical) 
 		MOVQ(gA, gD)
 		CMPQ(gD, g64)
 		CMOVQGT(g64, gD)
-		BZHIQ(gD, gOnes, gE)
+		BZHIQ(gD, reg.R11, gE)
 		KMOVQ(gE, reg.K4)
 		x := lX + i
 		VMOVDQU8_Z(at(src, 0), reg.K4, x.r())

@@ -6,21 +6,24 @@ package main
 import (
 	"flag"
 	"log"
+	"os"
 
 	"github.com/mmcloughlin/avo/build"
 )
 
 func main() {
 	backend := flag.String("backend", "", "vaes512, vaes256 or aesni")
-	flag.Lookup("out").Usage = "file for the assembly"
 	flag.Parse()
 	switch *backend {
 	case "vaes512":
 		vaes512()
 	case "vaes256":
 		vaes256()
+	case "aesni":
+		aesni()
 	default:
 		log.Fatalf("unknown backend %q", *backend)
 	}
+	os.Args = []string{"gen", "-backend", *backend} // what the output says it came from, on any machine
 	build.Generate()
 }

@@ -12,10 +12,31 @@ import (
 // Layout of scratch memory for short packets.
 const (
 	scratchRows  = 0                 // round keys of the group under way
-	scratchPower = 2048              // rows of powers for lanes of unequal length; see below
-	scratchJobs  = 2048 + 16*row     // four jobs, where fewer than four are left
+	scratchPower = 2048              // rows of powers for lanes of unequal length
+	scratchConst = 2048 + 10*row     // constants in all lanes
+	scratchCtr   = 2048 + 16*row     // the counters of the chunk under way
+	scratchJobs  = 2048 + 17*row     // four jobs, where fewer than four are left
 	scratchSink  = scratchJobs + 256 // where lanes without a packet write
-	sinkSize     = 1088
+	scratchTable = 4544              // wide: each packet's round keys, in all lanes
+)
+
+// wideFrom is the length in octets from which a group's AES goes packet by
+// packet, each round key being spread over all lanes beforehand. A chunk of key
+// stream then is in the packet's own order, while columns have to be turned.
+const wideFrom = 320
+
+// A short kernel works through groups of four packets and their chunks in a
+// pipeline: whenever AES runs for one chunk (or for a new group, with its key
+// schedule, H and E(J0)), what is left to hash of the chunk before runs beside
+// it, which may be the end of the group before. What is left is one of:
+type rest int
+
+const (
+	nothing rest = iota
+	lengths      // the lengths, then the tag
+	chunk        // a chunk whose key stream is in columns
+	first        // the same; powers and AAD are still to do
+	wide         // a chunk whose key stream is in the order of packets
 )
 
 type short512 struct {
@@ -25,27 +46,29 @@ type short512 struct {
 	sealing bool
 
 	h hasher
+	x [4]v // where the columns to hash are
 }
 
 // Registers of the short kernels.
 const (
 	sH     = v(0)
 	sJ     = v(1)
-	sC     = v(2)  // to 5: columns of the chunk under way
-	sKey   = v(6)  // the round key in the making
-	sT     = v(7)  // to 11: temporaries
-	sX     = v(12) // to 15: columns to hash
-	sAcc   = v(16)
-	sLo    = v(17)
-	sMi    = v(18)
-	sEJ0   = v(19)
-	sP     = v(20) // to 23: H to H^4
-	sHi    = v(24)
-	sCtr   = v(25)
-	sKeyB  = v(26)
-	sT2    = v(27)
-	sOne   = v(28)
-	sRot   = v(29)
+	sC     = v(2) // to 5: key stream in the making, a register for each column
+	sKey   = v(6) // the round key in the making
+	sKeyB  = v(7)
+	sT     = v(8)  // and 9: temporaries of the key schedule
+	sRcon  = v(10) //
+	sX     = v(11) // to 14: key stream of the chunk before, then what to hash of it
+	sA     = v(15) // and 16: AAD to hash
+	sP     = v(17) // to 20: H to H^4
+	sAcc   = v(21)
+	sEJ0   = v(22)
+	sText  = v(23)
+	sLo    = v(24)
+	sMi    = v(25)
+	sHi    = v(26)
+	sU     = v(27) // and 28: temporaries of hashing
+	sPlain = v(29)
 	sPoly  = v(30)
 	sBswap = v(31)
 )
@@ -58,8 +81,9 @@ var (
 	gOff     = reg.RBX // offset of the chunk
 	gRows    = reg.R8  // round keys of the group
 	gMax     = reg.R9  // octets of its longest packet
-	g64      = reg.R10
-	gOnes    = reg.R11
+	g64      = reg.R10 // long kernels only
+	gPOff    = reg.R10 // offset of the chunk before
+	gPend    = reg.R11 // jobs that chunk belongs to
 	gA       = reg.RAX
 	gB       = reg.R12
 	gC       = reg.R13
@@ -69,9 +93,30 @@ var (
 
 func job(lane, field int) Mem { return at(gJobs, lane*jobSize+field) }
 
+// jobs is the same field of four jobs.
+func jobs(base reg.GPPhysical, field int) []Mem {
+	var m []Mem
+	for i := range 4 {
+		m = append(m, at(base, i*jobSize+field))
+	}
+	return m
+}
+
+var byteMask = []reg.OpmaskPhysical{reg.K4, reg.K5, reg.K6, reg.K7}
+
+// Rows of constants.
+const (
+	rowCarry = scratchConst
+	rowZero  = scratchConst + row
+	rowLens  = scratchConst + 2*row
+	rowHave  = scratchConst + 3*row // not a constant: which keys are collected
+	rowOne   = scratchConst + 4*row
+	rowRot   = scratchConst + 5*row
+)
+
 func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	k := &short512{c: c, keyLen: keyLen, fresh: fresh, sealing: sealing}
-	k.h = hasher{lo: sLo, mi: sMi, hi: sHi, t: [4]v{sT + 1, sT + 2, sT + 3, sT + 4}, poly: sPoly}
+	k.h = hasher{lo: sLo, mi: sMi, hi: sHi, t: [4]v{sU, sU + 1}, poly: sPoly}
 	base := "open"
 	if sealing {
 		base = "seal"
@@ -88,100 +133,141 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	Load(Param("n"), gN)
 	Load(Param("scratch"), gScratch)
 	setLaneMasks(gA)
-	XORL(gRows.As32(), gRows.As32())
-	MOVQ(U32(64), g64)
-	MOVQ(I32(-1), gOnes)
 	spread(c.bswap, sBswap)
 	spread(c.poly, sPoly)
-	spread(c.rot, sRot)
-	spread(c.one, sOne)
-
-	Label("group")
-	CMPQ(gN, num(4))
-	JLT(LabelRef("part"))
-	Label("four")
-	MOVL(job(3, jobLen), gMax.As32())
-	XORL(gOff.As32(), gOff.As32())
-	k.counters()
-	if fresh {
-		k.freshKeys()
-	} else {
-		k.heldKeys()
+	for _, x := range []struct {
+		m   Mem
+		row int
+	}{{c.carry, rowCarry}, {c.lens, rowLens}, {c.one, rowOne}, {c.rot, rowRot}} {
+		spread(x.m, sU)
+		storeA(sU, at(gScratch, x.row))
 	}
-	k.aad()
-	k.chunks()
-	k.finish()
-	k.next()
+	zero(sU)
+	storeA(sU, at(gScratch, rowZero))
+	if fresh {
+		LEAQ(at(gScratch, scratchRows), gRows)
+	} else {
+		storeA(sU, at(gScratch, scratchRows)) // no keys collected there yet
+	}
+
+	// The first group.
+	k.begin(nothing)
+
+	Label("text")
+	k.firstText()
+	for _, r := range []rest{first, chunk, nothing} {
+		// The group goes on: another chunk, beside what is left of this one.
+		Label(labels[r] + "more")
+		k.moreText(r)
+	}
+	for _, r := range []rest{first, chunk, nothing} {
+		Label(labels[r] + "widen")
+		k.spreadKeys()
+		JMP(LabelRef(labels[r] + "wider"))
+	}
+	for _, r := range []rest{first, chunk, nothing, wide} {
+		Label(labels[r] + "wider")
+		k.wideText(r)
+	}
+	for _, r := range []rest{lengths, chunk, first, wide} {
+		// The group ends: the next one begins beside what is left of it.
+		Label(labels[r] + "next")
+		if fresh {
+			ADDQ(num(4*keyLen), gKeys)
+		}
+		ADDQ(num(4*jobSize), gJobs)
+		SUBQ(num(4), gN)
+		JLE(LabelRef(labels[r] + "drain"))
+		k.begin(r)
+		JMP(LabelRef("text"))
+		Label(labels[r] + "drain")
+		k.moveColumns()
+		emit(k.hash(r, true))
+		JMP(LabelRef("done"))
+	}
 	k.part()
 	Label("done")
+	if !sealing {
+		k.outcome()
+	}
 	k.wipe()
 	wipeRegisters()
 	RET()
 }
 
-// wipe zeroes what the kernel left in scratch memory, but for the sink.
-func (k *short512) wipe() {
-	zero(sT)
-	for i := range 5 {
-		storeA(sT, at(gScratch, scratchPower+(4+i)*row))
+var labels = map[rest]string{nothing: "nothing", lengths: "lengths", chunk: "chunk", first: "first", wide: "wide"}
+
+// begin starts a group: keys, H, E(J0) and the first four columns, beside the
+// hashing of what is left of the group before.
+func (k *short512) begin(r rest) {
+	l := labels[r]
+	CMPQ(gN, num(4))
+	JGE(LabelRef(l + "four"))
+	MOVQ(U32(uint32(r)), gOff)
+	JMP(LabelRef("part"))
+	Label(l + "four")
+	if k.fresh {
+		loadKeys512(gKeys, k.keyLen, sKey, sKeyB, sT, false)
 	}
-	TESTQ(gRows, gRows)
-	JEQ(LabelRef("wiped"))
-	for r := range rounds(k.keyLen) + 1 {
-		storeA(sT, at(gScratch, scratchRows+r*row))
+	Label(l + "keyed")
+	MOVL(job(3, jobLen), gMax.As32())
+	XORL(gOff.As32(), gOff.As32())
+	k.counters()
+	var aes stream
+	if k.fresh {
+		aes = k.schedule()
+	} else {
+		k.collect(l)
+		aes = k.aesRounds([]v{sJ, sC, sC + 1, sC + 2, sC + 3})
 	}
-	if !k.fresh {
-		for r := 16; r < 20; r++ {
-			storeA(sT, at(gScratch, scratchRows+r*row))
-		}
-	}
-	Label("wiped")
+	k.emit(aes, r, true)
 }
 
-// counters makes the first counter blocks, in sJ and sC.
+// emit writes AES beside what is left of the chunk before.
+func (k *short512) emit(aes stream, r rest, end bool) {
+	emit(aes, k.hash(r, end))
+}
+
+// counters makes the first counter blocks, in sJ and sC, and moves the key
+// stream of the chunk before out of the way.
 func (k *short512) counters() {
-	gather([]Mem{job(0, jobNonce), job(1, jobNonce), job(2, jobNonce), job(3, jobNonce)}, sCtr)
+	k.moveColumns()
+	gather(jobs(gJobs, jobNonce), sH)
 	spread(k.c.nonce, sT)
-	VPANDQ(sT.r(), sCtr.r(), sCtr.r())
-	addd(sOne.r(), sCtr, sJ)
-	addd(sOne.r(), sJ, sC)
-	addd(sOne.r(), sC, sC+1)
-	addd(sOne.r(), sC+1, sC+2)
-	addd(sOne.r(), sC+2, sC+3)
-	move(sC+3, sCtr)
+	loadA(at(gScratch, rowOne), sT+1)
+	VPANDQ(sT.r(), sH.r(), sH.r())
+	addd((sT + 1).r(), sH, sJ)
+	addd((sT + 1).r(), sJ, sC)
+	addd((sT + 1).r(), sC, sC+1)
+	addd((sT + 1).r(), sC+1, sC+2)
+	addd((sT + 1).r(), sC+2, sC+3)
+	storeA(sC+3, at(gScratch, scratchCtr))
 }
 
-// freshKeys runs the key schedule, H, E(J0) and the first four columns side by
-// side; for packets with more than one chunk round keys are also stored.
-func (k *short512) freshKeys() {
-	loadKeys512(gKeys, k.keyLen, sKey, sKeyB, sT, false)
-	Label("keys")
-	CMPQ(gMax, num(64))
-	JG(LabelRef("keep"))
-	k.schedule(false)
-	JMP(LabelRef("keyed"))
-	Label("keep")
-	LEAQ(at(gScratch, scratchRows), gRows)
-	k.schedule(true)
-	Label("keyed")
-	move(sJ, sEJ0)
-	shufb(sBswap.r(), sH, sP)
-	spread(k.c.carry, sT)
+func (k *short512) moveColumns() {
+	for i := v(0); i < 4; i++ {
+		move(sC+i, sX+i)
+	}
+}
+
+func (k *short512) nextCounters() {
+	k.moveColumns()
+	loadA(at(gScratch, rowOne), sT)
+	addd(at(gScratch, scratchCtr), sT, sC)
+	addd(sT.r(), sC, sC+1)
+	addd(sT.r(), sC+1, sC+2)
+	addd(sT.r(), sC+2, sC+3)
+	storeA(sC+3, at(gScratch, scratchCtr))
+}
+
+// schedule runs the key schedule beside six streams of AES, and stores the
+// round keys for further chunks.
+func (k *short512) schedule() stream {
 	var s stream
-	timesX(&s, sP, sT+1, sT)
-	k.h.square(&s, sP, sP+1)
-	emit(s)
-}
-
-// schedule interleaves the key schedule with six streams of AES.
-func (k *short512) schedule(keep bool) {
 	states := []v{sH, sJ, sC, sC + 1, sC + 2, sC + 3}
 	a, b := sKey, sKeyB
-	use := func(r int, key v) stream {
-		var s stream
-		if keep {
-			s.do(func() { storeA(key, at(gRows, r*row)) })
-		}
+	use := func(r int, key v) {
+		s.do(func() { storeA(key, at(gRows, r*row)) })
 		for _, x := range states {
 			switch {
 			case r == 0 && x == sH:
@@ -194,45 +280,55 @@ func (k *short512) schedule(keep bool) {
 				s.do(func() { aes(key.r(), x) })
 			}
 		}
+	}
+	// step makes the next round key out of k, from being the one before.
+	step := func(k, from v, rc Mem, rotate bool) {
+		t, u := sT, sT+1
+		if rotate {
+			s.do(func() { spreadWord(rc, sRcon) })
+			s.do(func() { shufb(at(gScratch, rowRot), from, t) })
+			s.do(func() { slldq(4, k, u) })
+			s.do(func() { aesLast(sRcon.r(), t) })
+		} else {
+			s.do(func() { VPSHUFD(Imm(0xff), from.r(), t.r()) })
+			s.do(func() { slldq(4, k, u) })
+			s.do(func() { aesLast(at(gScratch, rowZero), t) })
+		}
+		s.do(func() { xor(u.r(), k, k) })
+		s.do(func() { slldq(8, k, u) })
+		s.do(func() { xor3(t, u, k) })
+	}
+	use(0, a)
+	if k.keyLen == 16 {
+		for r := 1; r <= 10; r++ {
+			step(a, a, plus(k.c.rcon, 4*(r-1)), true)
+			use(r, a)
+		}
 		return s
 	}
-	rc, none := sT+2, sT+3
-	if k.keyLen == 16 {
-		emit(use(0, a))
-		for r := 1; r <= 10; r++ {
-			spreadWord(plus(k.c.rcon, 4*(r-1)), rc)
-			emit(nextKey(a, a, sRot, rc, sT, sT+1))
-			emit(use(r, a))
-		}
-		return
-	}
-	zero(none)
-	emit(use(0, a))
-	emit(use(1, b))
+	use(1, b)
 	for r := 2; r <= 14; r++ {
 		if r%2 == 0 {
-			spreadWord(plus(k.c.rcon, 4*(r/2-1)), rc)
-			emit(nextKey(a, b, sRot, rc, sT, sT+1))
-			emit(use(r, a))
+			step(a, b, plus(k.c.rcon, 4*(r/2-1)), true)
+			use(r, a)
 		} else {
-			last := sT + 4
-			if r == 3 {
-				spread(k.c.last, last)
-			}
-			emit(nextKey(b, a, last, none, sT, sT+1))
-			emit(use(r, b))
+			step(b, a, Mem{}, false)
+			use(r, b)
 		}
 	}
+	return s
 }
 
-// heldKeys finds the four keys. Where they are one group, in order, it is used
-// as it is; else their rows are gathered into scratch memory.
-func (k *short512) heldKeys() {
-	for i := range 4 {
-		MOVL(job(i, jobKey), []reg.GPPhysical{gA, gB, gC, gD}[i].As32())
+// collect finds the four keys. Where they are one group, in order, it is used
+// as it is; else their rows are gathered into scratch memory, unless they are
+// there from the group before.
+func (k *short512) collect(l string) {
+	g := []reg.GPPhysical{gA, gB, gC, gD}
+	for i := range g {
+		MOVL(job(i, jobKey), g[i].As32())
 	}
 	// address of key i: (i/4)*groupSize + (i%4)*16
-	for _, g := range []reg.GPPhysical{gA, gB, gC, gD} {
+	for _, g := range g {
 		MOVQ(g, gE)
 		ANDQ(Imm(3), gE)
 		SHRQ(Imm(2), g)
@@ -242,41 +338,45 @@ func (k *short512) heldKeys() {
 		ADDQ(gKeys, g)
 	}
 	MOVQ(gA, gRows)
-	LEAQ(at(gA, 16), gE)
-	CMPQ(gE, gB)
-	JNE(LabelRef("collect"))
-	LEAQ(at(gA, 32), gE)
-	CMPQ(gE, gC)
-	JNE(LabelRef("collect"))
-	LEAQ(at(gA, 48), gE)
-	CMPQ(gE, gD)
-	JEQ(LabelRef("collected"))
-	Label("collect")
+	for i := 1; i < 4; i++ {
+		LEAQ(at(gA, 16*i), gE)
+		CMPQ(gE, g[i])
+		JNE(LabelRef(l + "collect"))
+	}
+	JMP(LabelRef(l + "collected"))
+	Label(l + "collect")
 	LEAQ(at(gScratch, scratchRows), gRows)
+	// What is there: the addresses are in a row of their own.
+	const have = rowHave
+	for i := range g {
+		CMPQ(g[i], at(gScratch, have+8*i))
+		JNE(LabelRef(l + "gather"))
+	}
+	JMP(LabelRef(l + "collected"))
+	Label(l + "gather")
+	for i := range g {
+		MOVQ(g[i], at(gScratch, have+8*i))
+	}
 	rowsOf := func(from, to int) {
 		for r := from; r <= to; r++ {
-			d := sT + v(r%4)
+			d := []v{sH, sKey, sKeyB, sT}[r%4]
 			gather([]Mem{at(gA, r*row), at(gB, r*row), at(gC, r*row), at(gD, r*row)}, d)
 			storeA(d, at(gRows, r*row))
 		}
 	}
 	rowsOf(0, rounds(k.keyLen))
 	rowsOf(16, 19)
-	Label("collected")
-	states := []v{sJ, sC, sC + 1, sC + 2, sC + 3}
-	k.encrypt(states)
-	move(sJ, sEJ0)
-	for i := v(0); i < 4; i++ {
-		loadA(at(gRows, rowPower+int(i+1)*row), sP+i)
-	}
+	Label(l + "collected")
 }
 
-// rounds of AES with the keys at gRows.
+// aesRounds is AES with the keys at gRows.
 func (k *short512) aesRounds(states []v) stream {
 	var s stream
 	for r := 0; r <= rounds(k.keyLen); r++ {
+		kr := []v{sKey, sKeyB}[r%2]
+		s.do(func() { loadA(at(gRows, r*row), kr) })
 		for _, x := range states {
-			key := at(gRows, r*row)
+			key := kr.r()
 			switch r {
 			case 0:
 				s.do(func() { xor(key, x, x) })
@@ -290,59 +390,135 @@ func (k *short512) aesRounds(states []v) stream {
 	return s
 }
 
-func (k *short512) encrypt(states []v) { emit(k.aesRounds(states)) }
-
-// more makes H^3 and H^4 of a fresh key.
-func (k *short512) more() {
-	if !k.fresh {
-		return
-	}
+// powers makes H times x and its powers of a fresh key.
+func (k *short512) powers() stream {
 	var s stream
+	if !k.fresh {
+		return s
+	}
+	s.do(func() { VPSHUFD(Imm(0xd3), sP.r(), sU.r()) })
+	s.do(func() { VPSRAD(Imm(31), sU.r(), sU.r()) })
+	s.do(func() { VPADDQ(sP.r(), sP.r(), sP.r()) })
+	s.do(func() { VPTERNLOGQ(Imm(0x78), at(gScratch, rowCarry), sU.r(), sP.r()) })
+	k.h.square(&s, sP, sP+1)
 	k.h.mul(&s, sP+1, sP.r(), sP+2)
 	k.h.square(&s, sP+1, sP+3)
-	emit(s)
+	return s
 }
 
-// turn is a 4 by 4 transposition of lanes: row i of a becomes lane i of all d.
-func turn(a [4]v, d [4]v, t [4]v) {
-	VSHUFI64X2(Imm(0x44), a[1].r(), a[0].r(), t[0].r())
-	VSHUFI64X2(Imm(0xee), a[1].r(), a[0].r(), t[1].r())
-	VSHUFI64X2(Imm(0x44), a[3].r(), a[2].r(), t[2].r())
-	VSHUFI64X2(Imm(0xee), a[3].r(), a[2].r(), t[3].r())
-	VSHUFI64X2(Imm(0x88), t[2].r(), t[0].r(), d[0].r())
-	VSHUFI64X2(Imm(0xdd), t[2].r(), t[0].r(), d[1].r())
-	VSHUFI64X2(Imm(0x88), t[3].r(), t[1].r(), d[2].r())
-	VSHUFI64X2(Imm(0xdd), t[3].r(), t[1].r(), d[3].r())
+// columns hashes columns, and what there is in sAcc unless start.
+func (k *short512) columns(x []v, start bool) stream {
+	var s stream
+	if !start {
+		s.do(func() { xor(sAcc.r(), x[0], x[0]) })
+	}
+	for c := range x {
+		k.h.add(&s, x[c], (sP + v(len(x)-1-c)).r(), c == 0)
+	}
+	k.h.reduce(&s, sAcc)
+	return s
+}
+
+// hash is what is left of the chunk before; end: with it the group ends.
+func (k *short512) hash(r rest, end bool) stream {
+	var s stream
+	switch r {
+	case first:
+		s = append(s, beside(k.text(true), append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))...)
+	case chunk:
+		s = append(s, k.text(true)...)
+	case wide:
+		s = append(s, k.text(false)...)
+	}
+	if r >= chunk {
+		s = append(s, k.columns(k.x[:], false)...)
+	}
+	if r == nothing || !end {
+		return s
+	}
+	s.do(func() { gather(jobs(gPend, jobAADLen), sX) })
+	s.do(func() { shufb(at(gScratch, rowLens), sX, sX) })
+	s.do(func() { VPSLLQ(Imm(3), sX.r(), sX.r()) })
+	s = append(s, k.columns([]v{sX}, false)...)
+	s.do(func() { shufb(sBswap.r(), sAcc, sAcc) })
+	g := []reg.GPPhysical{gA, gB, gC, gD}
+	for i := range 4 {
+		s.do(func() { MOVQ(at(gPend, i*jobSize+jobTag), g[i]) })
+	}
+	s.do(func() { xor(sEJ0.r(), sAcc, sAcc) })
+	if k.sealing {
+		s.do(func() { VMOVDQU32(sAcc.x(), at(g[0], 0)) })
+		for i := 1; i < 4; i++ {
+			s.do(func() { VEXTRACTI32X4(Imm(uint64(i)), sAcc.r(), at(g[i], 0)) })
+		}
+		return s
+	}
+	s.do(func() { gather([]Mem{at(g[0], 0), at(g[1], 0), at(g[2], 0), at(g[3], 0)}, sX) })
+	s.do(func() { VPCMPEQQ(sX.r(), sAcc.r(), reg.K4) })
+	s.do(func() { KMOVB(reg.K4, gA.As32()) })
+	s.do(func() { MOVL(gA.As32(), gB.As32()) })
+	s.do(func() { SHRL(Imm(1), gB.As32()) })
+	s.do(func() { ANDL(gB.As32(), gA.As32()) }) // bit 2i: both halves of lane i are right
+	for i := range 4 {
+		s.do(func() {
+			MOVL(gA.As32(), gB.As32())
+			if i > 0 {
+				SHRL(Imm(uint64(2*i)), gB.As32())
+			}
+			ANDL(Imm(1), gB.As32())
+			MOVL(gB.As32(), at(gPend, i*jobSize+jobOK))
+		})
+	}
+	return s
+}
+
+// turn is a 4 by 4 transposition of lanes: lane i of all becomes register i. The
+// registers move: it returns where they are, and which is now the spare one.
+func turn(s *stream, a [4]v, t v) (d [4]v, spare v) {
+	shuf := func(imm int, hi, lo, d v) { s.do(func() { VSHUFI64X2(Imm(uint64(imm)), hi.r(), lo.r(), d.r()) }) }
+	shuf(0x44, a[1], a[0], t)
+	shuf(0xee, a[1], a[0], a[0])
+	shuf(0x44, a[3], a[2], a[1])
+	shuf(0xee, a[3], a[2], a[2])
+	shuf(0x88, a[1], t, a[3])
+	shuf(0xdd, a[1], t, t)
+	shuf(0x88, a[2], a[0], a[1])
+	shuf(0xdd, a[2], a[0], a[0])
+	return [4]v{a[3], t, a[1], a[0]}, a[2]
 }
 
 func four(first v) [4]v { return [4]v{first, first + 1, first + 2, first + 3} }
 
+// spare are registers that hold nothing while AAD is handled.
+var spare = [4]v{sLo, sMi, sHi, sU}
+
 // left sets g to how many of a lane's octets lie in the chunk at gOff, 0..64.
-func left(lane, field int, g reg.GPPhysical, z reg.GPPhysical) {
+// z is zero.
+func (k *short512) left(lane, field int, g reg.GPPhysical, z reg.GPPhysical) {
 	MOVL(job(lane, field), g.As32())
 	SUBQ(gOff, g)
 	CMOVQLT(z, g)
-	CMPQ(g, g64)
-	CMOVQGT(g64, g)
+	CMPQ(g, num(64))
+	CMOVQGT(k.c.bits64(), g)
 }
 
-// laneLoad loads a lane's octets of the chunk, zeros behind its end; K4+lane
-// is their mask.
-func laneLoad(lane, pointer, length int, d v) {
+// laneLoad loads a lane's octets of the chunk, zeros behind its end, and sets
+// its mask register; gA is how many there are.
+func (k *short512) laneLoad(lane, pointer, length int, d v) {
 	XORL(gE.As32(), gE.As32())
-	left(lane, length, gA, gE)
-	BZHIQ(gA, gOnes, gB)
-	KMOVQ(gB, []reg.OpmaskPhysical{reg.K4, reg.K5, reg.K6, reg.K7}[lane])
+	k.left(lane, length, gA, gE)
+	BZHIQ(gA, k.c.bits, gB)
+	KMOVQ(gB, byteMask[lane])
 	MOVQ(job(lane, pointer), gC)
 	ADDQ(gOff, gC)
 	TESTQ(gA, gA)
 	CMOVQEQ(gScratch, gC) // no octet: nor an address outside of the buffer
-	VMOVDQU8_Z(at(gC, 0), []reg.OpmaskPhysical{reg.K4, reg.K5, reg.K6, reg.K7}[lane], d.r())
+	VMOVDQU8_Z(at(gC, 0), byteMask[lane], d.r())
 }
 
-// unequal hashes columns sX.. of which lane i has as many as its length says;
+// unequal hashes columns of which lane i has as many as its length says;
 // lanes that end early are multiplied with 1.
-func (k *short512) unequal(length int, label string) {
+func (k *short512) unequal(x [4]v, length int) {
 	// rows of powers: 1 (as x, see timesX), H, .. H^4; in front four rows for
 	// columns behind the end, which are zero.
 	base := scratchPower + 4*row
@@ -353,95 +529,79 @@ func (k *short512) unequal(length int, label string) {
 	g := []reg.GPPhysical{gA, gB, gC, gD}
 	XORL(gE.As32(), gE.As32())
 	for i := range 4 {
-		left(i, length, g[i], gE)
-		ADDQ(num(15), g[i])
+		k.left(i, length, g[i], gE)
+		ADDQ(Imm(15), g[i])
 		SHRQ(Imm(4), g[i])
 		SHLQ(Imm(6), g[i])
 		ADDQ(gScratch, g[i])
 	}
 	var s stream
-	s.do(func() { xor(sAcc.r(), sX, sX) })
+	s.do(func() { xor(sAcc.r(), x[0], x[0]) })
 	for c := range 4 {
 		m := sT
 		s.do(func() {
 			gather([]Mem{at(g[0], base-c*row), at(g[1], base-c*row+16), at(g[2], base-c*row+32), at(g[3], base-c*row+48)}, m)
 		})
-		k.h.add(&s, sX+v(c), m.r(), c == 0)
+		k.h.add(&s, x[c], m.r(), c == 0)
 	}
 	k.h.reduce(&s, sAcc)
 	emit(s)
 }
 
-// equal hashes n whole columns.
-func (k *short512) equal(n int, first bool) stream {
-	var s stream
-	if !first {
-		s.do(func() { xor(sAcc.r(), sX, sX) })
+// firstText takes a group's AAD and first chunk.
+func (k *short512) firstText() {
+	move(sJ, sEJ0)
+	if k.fresh {
+		shufb(sBswap.r(), sH, sP)
+	} else {
+		for i := v(0); i < 4; i++ {
+			loadA(at(gRows, rowPower+int(i+1)*row), sP+i)
+		}
 	}
-	for c := range n {
-		k.h.add(&s, sX+v(c), (sP + v(n-1-c)).r(), c == 0)
-	}
-	k.h.reduce(&s, sAcc)
-	return s
-}
-
-// aad hashes the AAD. Headers of one burst mostly have one length, of up to
-// two blocks.
-func (k *short512) aad() {
+	// AAD. Headers of one burst mostly have one length, of up to two blocks.
 	MOVL(job(0, jobAADLen), gA.As32())
 	for i := 1; i < 4; i++ {
 		CMPL(gA.As32(), job(i, jobAADLen))
 		JNE(LabelRef("aadslow"))
 	}
-	CMPQ(gA, num(32))
+	CMPQ(gA, Imm(32))
 	JG(LabelRef("aadslow"))
-	CMPQ(gA, num(16))
-	JLE(LabelRef("aadone"))
-	BZHIQ(gA, gOnes, gB)
+	BZHIQ(gA, k.c.bits, gB)
 	KMOVD(gB.As32(), reg.K4)
+	XORL(gE.As32(), gE.As32())
 	for i := range 4 {
 		MOVQ(job(i, jobAAD), gC)
-		VMOVDQU8_Z(at(gC, 0), reg.K4, (sT + v(i)).y())
+		TESTQ(gA, gA)
+		CMOVQEQ(gScratch, gC)
+		VMOVDQU8_Z(at(gC, 0), reg.K4, (spare[i]).y())
 	}
-	VINSERTI64X4(Imm(1), (sT + 1).y(), sT.r(), sT.r())
-	VINSERTI64X4(Imm(1), (sT + 3).y(), (sT + 2).r(), (sT + 2).r())
-	VSHUFI64X2(Imm(0x88), (sT + 2).r(), sT.r(), sX.r())
-	VSHUFI64X2(Imm(0xdd), (sT + 2).r(), sT.r(), (sX + 1).r())
-	shufb(sBswap.r(), sX, sX)
-	shufb(sBswap.r(), sX+1, sX+1)
-	emit(k.equal(2, true))
-	JMP(LabelRef("aaddone"))
+	VINSERTI64X4(Imm(1), spare[1].y(), spare[0].r(), spare[0].r())
+	VINSERTI64X4(Imm(1), spare[3].y(), spare[2].r(), spare[2].r())
+	VSHUFI64X2(Imm(0x88), spare[2].r(), spare[0].r(), sA.r())
+	VSHUFI64X2(Imm(0xdd), spare[2].r(), spare[0].r(), (sA + 1).r())
+	CMPQ(gA, Imm(16))
+	JG(LabelRef("aadtwo"))
+	move(sA, sA+1) // one block (or none) is the last of two, the other zero
+	zero(sA)
+	Label("aadtwo")
+	shufb(sBswap.r(), sA, sA)
+	shufb(sBswap.r(), sA+1, sA+1)
+	whole("ragged")
+	k.goOn(first)
 
-	Label("aadone")
-	zero(sAcc)
-	TESTQ(gA, gA)
-	JEQ(LabelRef("aaddone"))
-	BZHIQ(gA, gOnes, gB)
-	KMOVD(gB.As32(), reg.K4)
-	for i := range 4 {
-		MOVQ(job(i, jobAAD), gC)
-		VMOVDQU8_Z(at(gC, 0), reg.K4, (sT + v(i)).x())
-	}
-	VINSERTI32X4(Imm(1), (sT + 1).x(), sT.r(), sT.r())
-	VINSERTI32X4(Imm(1), (sT + 3).x(), (sT + 2).r(), (sT + 2).r())
-	VSHUFI64X2(Imm(0x44), (sT + 2).r(), sT.r(), sX.r())
-	shufb(sBswap.r(), sX, sX)
-	emit(k.equal(1, true))
-	JMP(LabelRef("aaddone"))
+	Label("ragged")
+	emit(append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))
+	k.raggedText(true)
 
 	Label("aadslow")
 	// Any lengths: chunk by chunk.
 	zero(sAcc)
-	k.more()
+	emit(k.powers())
 	Label("aadchunk")
 	for i := range 4 {
-		laneLoad(i, jobAAD, jobAADLen, sX+v(i))
+		k.laneLoad(i, jobAAD, jobAADLen, sX+v(i))
 	}
-	turn(four(sX), four(sX), four(sT))
-	for i := v(0); i < 4; i++ {
-		shufb(sBswap.r(), sX+i, sX+i)
-	}
-	k.unequal(jobAADLen, "aad")
+	k.unequal(k.toColumns(four(sX), sText), jobAADLen)
 	ADDQ(num(64), gOff)
 	for i := range 4 {
 		MOVL(job(i, jobAADLen), gA.As32())
@@ -449,181 +609,244 @@ func (k *short512) aad() {
 		JGT(LabelRef("aadchunk"))
 	}
 	XORL(gOff.As32(), gOff.As32())
-	Label("aaddone")
+	whole("anyragged")
+	k.goOn(chunk)
+	Label("anyragged")
+	k.raggedText(true)
 }
 
-// text takes the columns of key stream in sC.. and the packets' octets of the
-// chunk at gOff, writes the result, and leaves the columns to hash in sX..
-func (k *short512) text(masked bool) {
-	turn(four(sC), four(sC), four(sT))
-	for i := range 4 {
-		x, ks := sX+v(i), sC+v(i)
-		mask := []reg.OpmaskPhysical{reg.K4, reg.K5, reg.K6, reg.K7}[i]
-		if masked {
-			laneLoad(i, jobSrc, jobLen, x)
-			MOVQ(job(i, jobDst), gC)
-			ADDQ(gOff, gC)
-			TESTQ(gA, gA)
-			CMOVQEQ(gScratch, gC)
-			xor(x.r(), ks, ks)
-			if k.sealing {
-				VMOVDQU8_Z(ks.r(), mask, x.r())
-			}
-			VMOVDQU8(ks.r(), mask, at(gC, 0))
-			continue
-		}
-		MOVQ(job(i, jobSrc), gA)
-		MOVQ(job(i, jobDst), gC)
-		load(Mem{Base: gA, Index: gOff, Scale: 1}, x)
-		if k.sealing {
-			xor(ks.r(), x, x)
-			store(x, Mem{Base: gC, Index: gOff, Scale: 1})
-		} else {
-			xor(x.r(), ks, ks)
-			store(ks, Mem{Base: gC, Index: gOff, Scale: 1})
-		}
-	}
-	turn(four(sX), four(sX), four(sT))
-	for i := v(0); i < 4; i++ {
-		shufb(sBswap.r(), sX+i, sX+i)
-	}
-}
-
-// step hashes two columns with H^2 and H.
-func (k *short512) two(x v) stream {
+// toColumns turns packets' octets into columns to hash.
+func (k *short512) toColumns(x [4]v, t v) [4]v {
 	var s stream
-	s.do(func() { xor(sAcc.r(), x, x) })
-	k.h.add(&s, x, (sP + 1).r(), true)
-	k.h.add(&s, x+1, sP.r(), false)
-	k.h.reduce(&s, sAcc)
+	x, _ = turn(&s, x, t)
+	emit(s)
+	for _, x := range x {
+		shufb(sBswap.r(), x, x)
+	}
+	return x
+}
+
+// goOn continues after a chunk of which r is left.
+func (k *short512) goOn(r rest) {
+	MOVQ(gJobs, gPend)
+	MOVQ(gOff, gPOff)
+	ADDQ(num(64), gOff)
+	CMPQ(gOff, gMax)
+	more := labels[r] + "more"
+	if r == wide {
+		more = labels[r] + "wider"
+	}
+	JLT(LabelRef(more))
+	if r == nothing {
+		r = lengths
+	}
+	JMP(LabelRef(labels[r] + "next"))
+}
+
+// raggedText takes a chunk that not all lanes fill, and hashes it at once.
+func (k *short512) raggedText(columns bool) {
+	k.unequal(k.partText(columns), jobLen)
+	MOVQ(gJobs, gPend)
+	ADDQ(num(64), gOff)
+	CMPQ(gOff, gMax)
+	JGE(LabelRef("lengthsnext"))
+	if columns {
+		JMP(LabelRef("nothingmore"))
+	} else {
+		JMP(LabelRef("nothingwider"))
+	}
+}
+
+// moreText runs AES for the next chunk beside what is left of the last one.
+func (k *short512) moreText(r rest) {
+	CMPQ(gMax, num(wideFrom))
+	JGE(LabelRef(labels[r] + "widen"))
+	k.nextCounters()
+	k.emit(k.aesRounds([]v{sC, sC + 1, sC + 2, sC + 3}), r, false)
+	whole(labels[r] + "ragged")
+	k.goOn(chunk)
+	Label(labels[r] + "ragged")
+	k.raggedText(true)
+}
+
+// table is a round key of a packet in all lanes; the first has the nonce, with
+// counter 0, added.
+func table(packet, r int) Mem { return at(gScratch, scratchTable+(packet*15+r)*row) }
+
+// spreadKeys makes the table of a group, and its counters.
+func (k *short512) spreadKeys() {
+	spread(k.c.nonce, sKeyB)
+	for i := range 4 {
+		spread(job(i, jobNonce), sKey)
+		VPANDQ(sKeyB.r(), sKey.r(), sKey.r())
+		for r := 0; r <= rounds(k.keyLen); r++ {
+			d := []v{sT, sT + 1, sRcon, sText}[r%4]
+			spread(at(gRows, r*row+16*i), d)
+			if r == 0 {
+				xor(sKey.r(), d, d)
+			}
+			storeA(d, table(i, r))
+		}
+	}
+	load(k.c.from6, sT)
+	storeA(sT, at(gScratch, scratchCtr))
+}
+
+// wideText is moreText with AES in the order of packets.
+func (k *short512) wideText(r rest) {
+	k.moveColumns()
+	loadA(at(gScratch, scratchCtr), sT)
+	shufb(sBswap.r(), sT, sRcon)
+	addd(k.c.fours, sT, sT)
+	storeA(sT, at(gScratch, scratchCtr))
+	var s stream
+	for r := 0; r <= rounds(k.keyLen); r++ {
+		for i := range 4 {
+			x := sC + v(i)
+			switch r {
+			case 0:
+				s.do(func() { xor(table(i, r), sRcon, x) })
+			case rounds(k.keyLen):
+				s.do(func() { aesLast(table(i, r), x) })
+			default:
+				s.do(func() { aes(table(i, r), x) })
+			}
+		}
+	}
+	k.emit(s, r, false)
+	whole(labels[r] + "wideragged")
+	k.goOn(wide)
+	Label(labels[r] + "wideragged")
+	k.raggedText(false)
+}
+
+// text turns the key stream of a whole chunk in sX.. into what to hash, in k.x,
+// and writes the result.
+func (k *short512) text(columns bool) stream {
+	var s stream
+	x, t := four(sX), sText
+	if columns {
+		x, t = turn(&s, x, t)
+	}
+	for i := range 4 {
+		ks := x[i]
+		s.do(func() { MOVQ(at(gPend, i*jobSize+jobSrc), gA) })
+		s.do(func() { MOVQ(at(gPend, i*jobSize+jobDst), gE) })
+		src, dst := Mem{Base: gA, Index: gPOff, Scale: 1}, Mem{Base: gE, Index: gPOff, Scale: 1}
+		if k.sealing {
+			s.do(func() { xor(src, ks, ks) })
+			s.do(func() { store(ks, dst) })
+		} else {
+			s.do(func() { xor(src, ks, sPlain) })
+			s.do(func() { load(src, ks) })
+			s.do(func() { store(sPlain, dst) })
+		}
+	}
+	x, _ = turn(&s, x, t)
+	for _, x := range x {
+		s.do(func() { shufb(sBswap.r(), x, x) })
+	}
+	k.x = x
 	return s
+}
+
+// partText is text where not all lanes fill the chunk: with masks, at once, the
+// key stream being in sC. It returns what to hash.
+func (k *short512) partText(columns bool) [4]v {
+	ks := four(sC)
+	if columns {
+		var s stream
+		ks, _ = turn(&s, ks, sText)
+		emit(s)
+	}
+	for i := range 4 {
+		x, ks := sX+v(i), ks[i]
+		k.laneLoad(i, jobSrc, jobLen, x)
+		MOVQ(job(i, jobDst), gC)
+		ADDQ(gOff, gC)
+		TESTQ(gA, gA)
+		CMOVQEQ(gScratch, gC)
+		xor(x.r(), ks, ks)
+		if k.sealing {
+			VMOVDQU8_Z(ks.r(), byteMask[i], x.r())
+		}
+		VMOVDQU8(ks.r(), byteMask[i], at(gC, 0))
+	}
+	return k.toColumns(four(sX), sPlain)
 }
 
 // whole jumps to label unless all four lanes fill the chunk at gOff.
 func whole(label string) {
+	LEAQ(at(gOff, 64), gA)
 	for i := range 4 {
-		MOVL(job(i, jobLen), gA.As32())
-		SUBQ(gOff, gA)
-		CMPQ(gA, g64)
+		MOVL(job(i, jobLen), gB.As32())
+		CMPQ(gB, gA)
 		JLT(LabelRef(label))
 	}
 }
 
-func (k *short512) chunks() {
-	// The first chunk has its key stream already.
-	CMPQ(gMax, num(64))
+// part sets up a group of fewer than four packets: lanes without one repeat
+// the last, and write into the sink. gOff says what is left of the group
+// before.
+func (k *short512) part() {
+	Label("part")
 	if k.fresh {
-		JG(LabelRef("first"))
-	} else {
-		JMP(LabelRef("first"))
+		keyMasks(gN, k.keyLen, gA, gB)
+		loadKeys512(gKeys, k.keyLen, sKey, sKeyB, sT, true)
 	}
-	if k.fresh {
-		// Packets of exactly one chunk: the powers up to two will do.
-		whole("first")
-		k.text(false)
-		emit(k.two(sX))
-		emit(k.two(sX + 2))
-		JMP(LabelRef("lengths"))
+	copyJob := func(from, to reg.GPPhysical) {
+		load(at(from, 0), sH)
+		store(sH, at(to, 0))
 	}
-	Label("first")
-	k.more()
-	Label("chunk") // key stream in sC
-	whole("ragged")
-	k.text(false)
-	LEAQ(at(gOff, 64), gA)
-	CMPQ(gA, gMax)
-	JGE(LabelRef("lastwhole"))
-	// More to come: the next chunk's key stream while this one is hashed.
-	k.nextCounters()
-	emit(k.aesRounds([]v{sC, sC + 1, sC + 2, sC + 3}), k.equal(4, false))
-	ADDQ(num(64), gOff)
-	JMP(LabelRef("chunk"))
-	Label("lastwhole")
-	emit(k.equal(4, false))
-	JMP(LabelRef("lengths"))
-
-	Label("ragged")
-	k.text(true)
-	k.unequal(jobLen, "text")
-	ADDQ(num(64), gOff)
-	CMPQ(gOff, gMax)
-	JGE(LabelRef("lengths"))
-	k.nextCounters()
-	k.encrypt([]v{sC, sC + 1, sC + 2, sC + 3})
-	JMP(LabelRef("chunk"))
-	Label("lengths")
-}
-
-func (k *short512) nextCounters() {
-	addd(sOne.r(), sCtr, sC)
-	addd(sOne.r(), sC, sC+1)
-	addd(sOne.r(), sC+1, sC+2)
-	addd(sOne.r(), sC+2, sC+3)
-	move(sC+3, sCtr)
-}
-
-// finish hashes the lengths and writes or compares the tags.
-func (k *short512) finish() {
-	gather([]Mem{job(0, jobAADLen), job(1, jobAADLen), job(2, jobAADLen), job(3, jobAADLen)}, sX)
-	spread(k.c.lens, sT)
-	shufb(sT.r(), sX, sX)
-	VPSLLQ(Imm(3), sX.r(), sX.r())
-	emit(k.equal(1, false))
-	shufb(sBswap.r(), sAcc, sAcc)
-	g := []reg.GPPhysical{gA, gB, gC, gD}
-	for i := range 4 {
-		MOVQ(job(i, jobTag), g[i])
-	}
-	xor(sEJ0.r(), sAcc, sAcc)
+	LEAQ(at(gScratch, scratchJobs), gA)
+	MOVQ(gN, gB)
+	MOVQ(gJobs, gC)
+	Label("copy")
+	copyJob(gC, gA)
+	ADDQ(num(jobSize), gA)
+	ADDQ(num(jobSize), gC)
+	DECQ(gB)
+	JNZ(LabelRef("copy"))
+	SUBQ(num(jobSize), gC)
+	LEAQ(at(gScratch, scratchJobs+4*jobSize), gD)
+	LEAQ(at(gScratch, scratchSink), gE)
+	Label("fill")
+	copyJob(gC, gA)
+	MOVQ(gE, at(gA, jobDst))
 	if k.sealing {
-		VMOVDQU32(sAcc.x(), at(g[0], 0))
-		for i := 1; i < 4; i++ {
-			VEXTRACTI32X4(Imm(uint64(i)), sAcc.r(), at(g[i], 0))
-		}
-		return
+		MOVQ(gE, at(gA, jobTag))
 	}
-	gather([]Mem{at(g[0], 0), at(g[1], 0), at(g[2], 0), at(g[3], 0)}, sX)
-	VPCMPEQQ(sX.r(), sAcc.r(), reg.K4)
-	KMOVB(reg.K4, gA.As32())
-	MOVL(gA.As32(), gB.As32())
-	SHRL(Imm(1), gB.As32())
-	ANDL(gB.As32(), gA.As32()) // bit 2i: both halves of lane i are right
-	for i := range 4 {
-		MOVL(gA.As32(), gB.As32())
-		if i > 0 {
-			SHRL(Imm(uint64(2*i)), gB.As32())
-		}
-		ANDL(Imm(1), gB.As32())
-		MOVL(gB.As32(), job(i, jobOK))
+	ADDQ(num(jobSize), gA)
+	CMPQ(gA, gD)
+	JLT(LabelRef("fill"))
+	LEAQ(at(gScratch, scratchJobs), gJobs)
+	for _, r := range []rest{lengths, chunk, first, wide} {
+		CMPQ(gOff, num(int(r)))
+		JEQ(LabelRef(labels[r] + "keyed"))
 	}
+	JMP(LabelRef(labels[nothing] + "keyed"))
 }
 
-func (k *short512) next() {
-	if k.fresh {
-		ADDQ(num(4*k.keyLen), gKeys)
-	}
-	ADDQ(num(4*jobSize), gJobs)
-	SUBQ(num(4), gN)
-	JG(LabelRef("group"))
-	if !k.sealing {
-		// A group of fewer than four was worked on in a copy.
-		JEQ(LabelRef("done"))
-		ADDQ(num(4), gN)
-		MOVQ(Param2("jobs"), gA)
-		MOVQ(Param2("n"), gB)
-		SUBQ(gN, gB)
-		SHLQ(Imm(6), gB)
-		ADDQ(gB, gA)
-		LEAQ(at(gScratch, scratchJobs), gB)
-		Label("outcome")
-		MOVL(at(gB, jobOK), gC.As32())
-		MOVL(gC.As32(), at(gA, jobOK))
-		ADDQ(num(jobSize), gA)
-		ADDQ(num(jobSize), gB)
-		DECQ(gN)
-		JNZ(LabelRef("outcome"))
-	}
-	JMP(LabelRef("done"))
+// outcome copies what became of a group of fewer than four from the copy that
+// was worked on; gN is how many were too few, negated.
+func (k *short512) outcome() {
+	TESTQ(gN, gN)
+	JEQ(LabelRef("told"))
+	ADDQ(num(4), gN)
+	MOVQ(Param2("jobs"), gA)
+	MOVQ(Param2("n"), gB)
+	SUBQ(gN, gB)
+	SHLQ(Imm(6), gB)
+	ADDQ(gB, gA)
+	LEAQ(at(gScratch, scratchJobs), gB)
+	Label("outcome")
+	MOVL(at(gB, jobOK), gC.As32())
+	MOVL(gC.As32(), at(gA, jobOK))
+	ADDQ(num(jobSize), gA)
+	ADDQ(num(jobSize), gB)
+	DECQ(gN)
+	JNZ(LabelRef("outcome"))
+	Label("told")
 }
 
 // Param2 is a parameter's memory.
@@ -635,48 +858,34 @@ func Param2(name string) Mem {
 	return b.Addr
 }
 
-// part sets up a group of fewer than four packets: lanes without one repeat
-// the last, and write into the sink.
-func (k *short512) part() {
-	Label("part")
-	TESTQ(gN, gN)
-	JLE(LabelRef("done"))
-	if k.fresh {
-		keyMasks(gN, k.keyLen, gA, gB)
+// wipe zeroes what the kernel left in scratch memory, but for jobs and sink.
+func (k *short512) wipe() {
+	zero(sT)
+	for i := range 5 {
+		storeA(sT, at(gScratch, scratchPower+(4+i)*row))
 	}
-	LEAQ(at(gScratch, scratchJobs), gA)
-	MOVQ(gN, gB)
-	MOVQ(gJobs, gC)
-	Label("copy")
-	loadA2 := func(from reg.GPPhysical, to reg.GPPhysical) {
-		load(at(from, 0), sT)
-		store(sT, at(to, 0))
+	for _, r := range []int{rowCarry, rowLens, rowOne, rowRot, scratchCtr} {
+		storeA(sT, at(gScratch, r))
 	}
-	loadA2(gC, gA)
-	ADDQ(num(jobSize), gA)
-	ADDQ(num(jobSize), gC)
-	DECQ(gB)
-	JNZ(LabelRef("copy"))
-	SUBQ(num(jobSize), gC)
-	LEAQ(at(gScratch, scratchJobs+4*jobSize), gD)
-	LEAQ(at(gScratch, scratchSink), gE)
-	Label("fill")
-	loadA2(gC, gA)
-	MOVQ(gE, at(gA, jobDst))
-	if k.sealing {
-		MOVQ(gE, at(gA, jobTag))
+	for r := range rounds(k.keyLen) + 1 {
+		storeA(sT, at(gScratch, scratchRows+r*row))
 	}
-	ADDQ(num(jobSize), gA)
-	CMPQ(gA, gD)
-	JLT(LabelRef("fill"))
-	LEAQ(at(gScratch, scratchJobs), gJobs)
-	if k.fresh {
-		MOVL(job(3, jobLen), gMax.As32())
-		XORL(gOff.As32(), gOff.As32())
-		k.counters()
-		loadKeys512(gKeys, k.keyLen, sKey, sKeyB, sT, true)
-		JMP(LabelRef("keys"))
-	} else {
-		JMP(LabelRef("four"))
+	if !k.fresh {
+		for r := 16; r < 20; r++ {
+			storeA(sT, at(gScratch, scratchRows+r*row))
+		}
+		storeA(sT, at(gScratch, rowHave))
 	}
+	// The table, where it was used: its first row cannot be all zero then but
+	// by a chance that does not matter, since a row of zeros needs no wiping.
+	loadA(table(0, 1), sT+1)
+	VPTESTMQ((sT + 1).r(), (sT + 1).r(), reg.K4)
+	KTESTB(reg.K4, reg.K4)
+	JEQ(LabelRef("wiped"))
+	for i := range 4 {
+		for r := range rounds(k.keyLen) + 1 {
+			storeA(sT, table(i, r))
+		}
+	}
+	Label("wiped")
 }

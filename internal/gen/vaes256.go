@@ -25,11 +25,11 @@ func vaes256() {
 // constants256 are as wide as a vector: with 16 registers, most are memory
 // operands.
 type constants256 struct {
-	bswap, poly, carry, rot, last, none, one, nonce, lens, rcon, first, two, tail, mask Mem
+	bswap, poly, carry, rot, last, none, even, one, nonce, lens, rcon, count, sixteen, bits, eight, tail, mask Mem
 }
 
-// wide makes a constant with the same 16 octets in each lane.
-func wide(name string, lo, hi uint64) Mem {
+// everyLane makes a constant with the same 16 octets in each lane.
+func everyLane(name string, lo, hi uint64) Mem {
 	m := GLOBL(name, rodata)
 	for i := range lanes {
 		DATA(16*i, U64(lo))
@@ -40,18 +40,29 @@ func wide(name string, lo, hi uint64) Mem {
 
 func makeConstants256() constants256 {
 	c := constants256{
-		bswap: wide("bswap", 0x08090a0b0c0d0e0f, 0x0001020304050607),
-		poly:  wide("poly", 1, 0xc200000000000000),
-		carry: wide("carry", 1, 0xc200000000000001),
-		rot:   wide("rotword", 0x0c0f0e0d0c0f0e0d, 0x0c0f0e0d0c0f0e0d),  // word 3, rotated, in all columns
-		last:  wide("lastword", 0x0f0e0d0c0f0e0d0c, 0x0f0e0d0c0f0e0d0c), // word 3 in all columns
-		none:  wide("none", 0, 0),
-		one:   wide("one", 0, 0x0100000000000000), // 1 in a big-endian counter's last octet
-		nonce: wide("nonce", ^uint64(0), 0x00000000ffffffff),
-		lens:  wide("lens", 0x8080808007060504, 0x8080808003020100), // Len, AADLen of a job as two 64-bit numbers
-		two:   wide("two", 2, 0),
-		first: lanesOf("first", 2, 3),
+		bswap:   everyLane("bswap", 0x08090a0b0c0d0e0f, 0x0001020304050607),
+		poly:    everyLane("poly", 1, 0xc200000000000000),
+		carry:   everyLane("carry", 1, 0xc200000000000001),
+		rot:     everyLane("rotword", 0x0c0f0e0d0c0f0e0d, 0x0c0f0e0d0c0f0e0d),  // word 3, rotated, in all columns
+		last:    everyLane("lastword", 0x0f0e0d0c0f0e0d0c, 0x0f0e0d0c0f0e0d0c), // word 3 in all columns
+		none:    everyLane("none", 0, 0),
+		even:    everyLane("evenwords", 0xffffffff, 0xffffffff),
+		one:     everyLane("one", 0, 0x0100000000000000), // 1 in a big-endian counter's last octet
+		nonce:   everyLane("nonce", ^uint64(0), 0x00000000ffffffff),
+		lens:    everyLane("lens", 0x8080808007060504, 0x8080808003020100), // Len, AADLen of a job as two 64-bit numbers
+		sixteen: everyLane("sixteen", 16, 0),
 	}
+	c.count = GLOBL("count", rodata) // big-endian 0 to 15
+	for i := range 16 {
+		DATA(16*i, U64(0))
+		DATA(16*i+8, U64(uint64(i)<<56))
+	}
+	c.bits = GLOBL("bits", rodata) // big-endian 1 to 7, in both lanes
+	for i := range 14 {
+		DATA(16*i, U64(0))
+		DATA(16*i+8, U64(uint64(i/2+1)<<56))
+	}
+	c.eight = everyLane("eight", 0, 8<<56)
 	c.rcon = GLOBL("rcon", rodata)
 	x := uint64(1)
 	for i := range 10 {
@@ -144,6 +155,26 @@ func (h *karatsuba) square(s *stream, x v) {
 	h.fold(s, h.lo, h.hi)
 }
 
+// emitAround writes AES and then text, with hash beside both. What the text
+// overwrites may be what is hashed: all of it is loaded before, but for the
+// last hashTail instructions of hash, which load none.
+func emitAround(aes, text, hash stream) {
+	n := max(0, len(hash)-hashTail)
+	emit(aes, hash[:n])
+	emit(text, hash[n:])
+}
+
+const hashTail = 8
+
+// timesX is the function of that name with its constant in memory.
+func (c *constants256) timesX(s *stream, h, t v) {
+	s.do(func() { VPSHUFD(Imm(0xd3), h.r(), t.r()) })
+	s.do(func() { VPSRAD(Imm(31), t.r(), t.r()) })
+	s.do(func() { VPADDQ(h.r(), h.r(), h.r()) })
+	s.do(func() { VPAND(c.carry, t.r(), t.r()) })
+	s.do(func() { xor(t.r(), h, h) })
+}
+
 // nextKey256 is nextKey with masks and round constants in memory.
 func nextKey256(k, from v, mask, rcon Mem, t1, t2 v) stream {
 	var s stream
@@ -152,7 +183,7 @@ func nextKey256(k, from v, mask, rcon Mem, t1, t2 v) stream {
 	s.do(func() { aesLast(rcon, t1) })
 	s.do(func() { xor(t2.r(), k, k) })
 	s.do(func() { slldq(8, k, t2) })
-	s.do(func() { xor3(t1, t2, k) })
+	s.do(func() { xor3(t2, t1, k) })
 	return s
 }
 
@@ -161,13 +192,36 @@ func nextKey256(k, from v, mask, rcon Mem, t1, t2 v) stream {
 func (c *constants256) roundKey(keyLen, r int, a, b, t1, t2 v) (stream, v) {
 	switch {
 	case keyLen == 16:
-		return nextKey256(a, a, c.rot, plus(c.rcon, 32*(r-1)), t1, t2), a
+		return c.roundKey128(r, a, b, t1, t2), a
 	case r == 1:
 		return nil, b
 	case r%2 == 0:
 		return nextKey256(a, b, c.rot, plus(c.rcon, 32*(r/2-1)), t1, t2), a
 	}
 	return nextKey256(b, a, c.last, c.none, t1, t2), b
+}
+
+// roundKey128 makes two round keys out of one, k, with fewer shuffles than
+// twice nextKey. Let y move words up by one, and s and t be the substituted
+// words, in all columns: the first is k(1+y)(1+yy) + s, the second is
+// k(1+yy) + s in words 0 and 2 + t. b keeps what the second needs.
+func (c *constants256) roundKey128(r int, a, b, t1, t2 v) stream {
+	var s stream
+	s.do(func() { shufb(c.rot, a, t1) })
+	if r%2 == 0 {
+		s.do(func() { aesLast(plus(c.rcon, 32*(r-1)), t1) })
+		s.do(func() { xor(t1.r(), b, a) })
+		return s
+	}
+	s.do(func() { slldq(8, a, t2) })
+	s.do(func() { aesLast(plus(c.rcon, 32*(r-1)), t1) })
+	s.do(func() { xor(t2.r(), a, a) })
+	s.do(func() { slldq(4, a, t2) })
+	s.do(func() { xor(a.r(), t2, t2) })
+	s.do(func() { VPAND(c.even, t1.r(), b.r()) })
+	s.do(func() { xor(a.r(), b, b) })
+	s.do(func() { xor(t1.r(), t2, a) })
+	return s
 }
 
 // loadKeys256 loads two keys, or one: octets of 16 in a, or halves in a and b.
@@ -272,8 +326,7 @@ func powersKernel256(c *constants256, keyLen int) {
 	Load(Param("area"), area)
 	Load(Param("n"), n)
 	MOVQ(U32(32), step)
-	const carry, h1, mid = v(15), v(14), v(13)
-	load(c.carry, carry)
+	const h1, mid = v(14), v(13)
 	// Two products at a time.
 	h := [2]karatsuba{{lo: 0, mi: 1, hi: 2, t: 3, poly: c.poly}, {lo: 4, mi: 5, hi: 6, t: 7, poly: c.poly}}
 	const x, y = v(8), v(9)
@@ -288,7 +341,7 @@ func powersKernel256(c *constants256, keyLen int) {
 	aesLast(at(area, rounds(keyLen)*row), h1)
 	shufb(c.bswap, h1, h1)
 	var s stream
-	timesX(&s, h1, x, carry)
+	c.timesX(&s, h1, x)
 	s.do(func() { storeA(h1, power(1)) })
 	middle(&s, h1, mid)
 	emit(s)
@@ -320,9 +373,8 @@ func powersKernel256(c *constants256, keyLen int) {
 }
 
 // copySmall copies n octets, 0 to 64, with moves that may overlap. It changes
-// t, x and y; of t nothing remains that is secret but its last octet, which is
-// overwritten with n.
-func copySmall(from, to, n, t reg.GPPhysical, x, y v, label string) {
+// t, half, x and y.
+func copySmall(from, to, n, t, half reg.GPPhysical, x, y v, label string) {
 	last := func(p reg.GPPhysical, size int) Mem { return Mem{Base: p, Disp: -size, Index: n, Scale: 1} }
 	done := LabelRef(label + "done")
 	CMPQ(n, num(32))
@@ -359,14 +411,14 @@ func copySmall(from, to, n, t reg.GPPhysical, x, y v, label string) {
 	Label(label + "3")
 	TESTQ(n, n)
 	JEQ(done)
+	MOVQ(n, half)
+	SHRQ(Imm(1), half)
 	MOVBLZX(at(from, 0), t.As32())
 	MOVB(t.As8(), at(to, 0))
 	MOVBLZX(last(from, 1), t.As32())
 	MOVB(t.As8(), last(to, 1))
-	CMPQ(n, num(3))
-	JNE(done)
-	MOVBLZX(at(from, 1), t.As32())
-	MOVB(t.As8(), at(to, 1))
+	MOVBLZX(Mem{Base: from, Index: half, Scale: 1}, t.As32())
+	MOVB(t.As8(), Mem{Base: to, Index: half, Scale: 1})
+	XORL(t.As32(), t.As32())
 	Label(label + "done")
-	MOVQ(n, t)
 }

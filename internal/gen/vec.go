@@ -69,6 +69,20 @@ func emit(ss ...stream) {
 	}
 }
 
+// beside is streams as one.
+func beside(ss ...stream) (all stream) {
+	var record []stream
+	for _, s := range ss {
+		var r stream
+		for _, f := range s {
+			r.do(func() { all.do(f) })
+		}
+		record = append(record, r)
+	}
+	emit(record...)
+	return all
+}
+
 // The operations that differ between the widths. Operands are in Go's order:
 // the destination comes last.
 
@@ -198,7 +212,7 @@ func wipeRegisters() {
 }
 
 // constants names the read-only data of the backend.
-type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, counts1, counts4, ones Mem }
+type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, fours, from6, counts, bits Mem }
 
 // block makes a constant of 16 octets.
 func block(name string, lo, hi uint64) Mem {
@@ -228,9 +242,15 @@ func makeConstants() constants {
 	c.one = block("one", 0, 0x0100000000000000)                        // 1 in a big-endian counter's last octet
 	c.nonce = block("nonce", ^uint64(0), 0x00000000ffffffff)           // without the counter
 	c.lens = block("lens", 0x8080808007060504, 0x8080808003020100)     // Len, AADLen of a job as two 64-bit numbers
-	c.counts1 = lanesOf("counts1", 1, 2, 3, 4)
-	c.counts4 = lanesOf("counts4", 4, 4, 4, 4)
-	c.ones = lanesOf("ones", 1, 1, 1, 1)
+	c.sixteens = lanesOf("sixteens", 16, 16, 16, 16)
+	c.fours = lanesOf("fours", 4, 4, 4, 4)
+	c.from6 = lanesOf("fromsix", 6, 7, 8, 9)
+	c.counts = GLOBL("counts", rodata)
+	for i := range 16 {
+		DATA(16*i, U64(0))
+		DATA(16*i+8, U64(uint64(i)<<56))
+	}
+	c.bits = block("bits", ^uint64(0), 64)
 	c.rcon = GLOBL("rcon", rodata)
 	x := uint32(1)
 	for i := range 10 {
@@ -239,6 +259,9 @@ func makeConstants() constants {
 	}
 	return c
 }
+
+// bits64 is the number 64 in memory.
+func (c *constants) bits64() Mem { return plus(c.bits, 8) }
 
 // plus moves a memory operand on.
 func plus(m Mem, n int) Mem {

@@ -35,6 +35,8 @@ func Key(out, ikm, salt, info []byte) error {
 	}
 	mu.Lock()
 	defer mu.Unlock()
+	secmem.BurnStack() // grows the stack now, not when secrets are on it
+	defer secmem.BurnStack()
 	if room == nil {
 		m, err := secmem.New[memory]()
 		if err != nil {

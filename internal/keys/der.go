@@ -167,7 +167,7 @@ func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 // Rotated returns the ring after a rotation; value nil asks for a random one.
 func (k *RootKey) Rotated(index uint64, value *[ValueLen]byte) (*RootKey, error) {
 	return makeRootKey(k.ID, [3]uint64{k.Index[1], k.Index[2], index}, func(v *[3][ValueLen]byte) {
-		v[0], v[1] = k.Value[1], k.Value[2]
+		copy(v[:], k.Value[1:]) // an assignment of two would go by way of the stack
 		if value == nil {
 			rand.Read(v[2][:])
 		} else {

@@ -71,8 +71,10 @@ func (r *Reader) Enter() { r.active.Store(now.Load()) }
 
 // Leave ends a burst, and wipes what was waiting for it.
 func (r *Reader) Leave() {
+	began := r.active.Load()
 	r.active.Store(0)
-	if waiting.Load() != 0 {
+	// What was retired before it began does not wait for this burst.
+	if began != now.Load() && waiting.Load() != 0 {
 		sweep()
 	}
 }

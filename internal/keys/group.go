@@ -85,6 +85,17 @@ func (s *Snapshot) Master(sel int) *kernel.Master {
 	return &s.m[sel]
 }
 
+// HasPre reports whether a level of a set has a previous key that is not its
+// current one.
+func (s *Snapshot) HasPre(levels uint8) bool {
+	for l := range s.Level {
+		if levels>>l&1 != 0 && s.Level[l].HasPre {
+			return true
+		}
+	}
+	return false
+}
+
 // Of returns the selection in which every level of a bit set has the given
 // generation.
 func Of(levels uint8, generation int) int {

@@ -16,7 +16,9 @@ const labelByte = 0x45
 // StatelessMsg writes the KDF input for i = 1 (formats.md, section 1.4) and
 // returns its length in blocks. The header's context ends up in one, two or
 // three whole blocks, so that the CMAC uses subkey K1.
+// What is left of m becomes zero, so that contexts compare as a whole.
 func StatelessMsg(m *[MaxBlocks * 16]byte, v uint8, id uint64, epoch uint16, a *Addr, keyBits uint16) int {
+	clear(m[16:])
 	m[0], m[1], m[2], m[3] = 1, labelByte, v, 0
 	binary.BigEndian.PutUint64(m[4:], id)
 	binary.BigEndian.PutUint16(m[12:], epoch)
@@ -150,7 +152,7 @@ func (o *Opening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*k
 		c.Master = snap.Master(keys.Of(snap.Default, keys.Current))
 		if o.TryPrevious {
 			l.Prev = snap.Master(keys.Of(snap.Default, keys.Pre))
-			l.Retry = l.Prev != nil && l.Prev != c.Master
+			l.Retry = l.Prev != nil && snap.HasPre(snap.Default)
 		}
 	} else {
 		snap, c.Master = find(&h, snaps)

@@ -27,9 +27,9 @@ const GroupBytes = 32 * 64
 // Scratch memory: short kernels use what is in front, long ones what is
 // behind; expanded keys of long packets lie between.
 const (
-	jobsAt    = 2048 + 16*64 // see internal/gen/short.go; the sink is behind
+	jobsAt    = 2048 + 17*64 // see internal/gen/short.go; the sink is behind
 	jobsBytes = 4 * 64
-	rowsAt    = 4480
+	rowsAt    = 4544
 	atOnce    = 16 // keys of long packets expanded at a time
 	longAt    = rowsAt + atOnce/4*GroupBytes
 )

@@ -1,0 +1,31 @@
+// Package vaes256 is the backend for AVX2 with VAES and VPCLMULQDQ. Its
+// assembly is written by internal/gen.
+package vaes256
+
+import (
+	"github.com/klauspost/cpuid/v2"
+	"golang.org/x/sys/cpu"
+
+	"libeesp/internal/asm/vector"
+)
+
+var kernels = vector.Kernels{
+	Derive: derive,
+	Expand: [2]func(area, keys *byte, n int){expand128, expand256},
+	Powers: [2]func(area *byte, n int){powers128, powers256},
+	Fresh:  [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
+	Held:   [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
+	Long:   [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
+	// Where long kernels get ahead; short ones count to 4000 octets.
+	FreshLimit: 3900,
+	HeldLimit:  2600,
+}
+
+// Backend is this package.
+var Backend = kernels.Backend("vaes256")
+
+// Supported reports whether CPU and operating system have what it needs.
+func Supported() bool {
+	x := &cpu.X86 // knows VAES only together with AVX-512
+	return x.HasAVX2 && x.HasBMI2 && x.HasAES && cpuid.CPU.Supports(cpuid.VAES, cpuid.VPCLMULQDQ)
+}

@@ -1,0 +1,961 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/ir"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// The backend for AES-NI and PCLMULQDQ: 16 registers of one lane, so one packet
+// at a time. Blocks to hash, powers of H and constants are memory operands;
+// that leaves registers for AES and GHASH to run side by side.
+
+// Layout of scratch memory.
+const (
+	nX    = 0          // blocks to hash, octets reversed
+	nEJ0  = nX + 10*16 // E(J0)
+	nPart = nEJ0 + 16  // an end of fewer than 16 octets
+	nRaw  = nPart + 16 // H as AES has it
+	nJob  = nRaw + 16  // stands for the job before the first
+	nSink = nJob + 64  // its tag
+	nRows = nSink + 16 // fresh keys: round keys and powers, twice
+)
+
+const (
+	heldPowers  = 8 // of an expanded key
+	freshPowers = 4 // of a raw key; packets of up to 64 octets take two
+)
+
+// Registers.
+const (
+	nC   = v(0) // key stream: to 3 or 7
+	nKey = v(8) // round key
+	nCtr = v(15)
+
+	// A packet's start: six states, the next key in the making, and the
+	// hasher of the packet before.
+	nH    = v(0)
+	nJ    = v(1)
+	nF    = v(2) // to 5: key stream
+	nA    = v(6)
+	nB    = v(7)
+	nT    = v(8) // to 9
+	nHash = v(10)
+)
+
+var (
+	nJobs    = reg.RDI
+	nKeys    = reg.RSI // keys, or rows
+	nScratch = reg.RDX
+	nN       = reg.RCX
+	nSrc     = reg.R8
+	nDst     = reg.R9
+	nLeft    = reg.R10
+	nTo      = reg.R11 // where the next block to hash goes
+	nBefore  = reg.R12 // the job whose tag is pending
+	nArea    = reg.R13 // the key's rows
+	nOther   = reg.R14 // those of the packet before
+	nG       = reg.RAX
+	nG2      = reg.RBX
+	nCount   = nG2 // the last counter block's last octet
+	nG3      = reg.R15
+)
+
+// constants1 names the read-only data.
+type constants1 struct {
+	bswap, poly, carry, rot, last, zeros, rcon, nonce, first, counts, lens, shift, mask Mem
+}
+
+func makeConstants1() *constants1 {
+	c := &constants1{
+		bswap: block("bswap", 0x08090a0b0c0d0e0f, 0x0001020304050607),
+		poly:  block("poly", 1, 0xc200000000000000),
+		carry: block("carry", 1, 0xc200000000000001),
+		rot:   block("rotword", 0x0c0f0e0d0c0f0e0d, 0x0c0f0e0d0c0f0e0d),  // word 3, rotated, in all columns
+		last:  block("lastword", 0x0f0e0d0c0f0e0d0c, 0x0f0e0d0c0f0e0d0c), // word 3 in all columns
+		zeros: block("zeros", 0, 0),
+		nonce: block("nonce", ^uint64(0), 0x00000000ffffffff),        // without the counter
+		lens:  block("lens", 0x8080808007060504, 0x8080808003020100), // Len, AADLen of a job as two 64-bit numbers
+	}
+	c.rcon = GLOBL("rcon", rodata)
+	x := uint64(1)
+	for i := range 10 {
+		DATA(16*i, U64(x<<32|x))
+		DATA(16*i+8, U64(x<<32|x))
+		x = x<<1 ^ x>>7*0x11b
+	}
+	c.first = GLOBL("first", rodata) // 1, 2, .. in a big-endian counter's last octet
+	for i := range 8 {
+		DATA(16*i, U64(0))
+		DATA(16*i+8, U64(uint64(i+1)<<56))
+	}
+	c.counts = lanesOf("counts", 1, 2, 3, 4, 5, 6, 7, 8)
+	// From octet 16-n on, shift moves the last n octets to the front and mask
+	// keeps the first n.
+	c.shift = GLOBL("shift", rodata)
+	DATA(0, U64(0x0706050403020100))
+	DATA(8, U64(0x0f0e0d0c0b0a0908))
+	DATA(16, U64(0x8080808080808080))
+	DATA(24, U64(0x8080808080808080))
+	c.mask = GLOBL("mask", rodata)
+	DATA(0, U64(^uint64(0)))
+	DATA(8, U64(^uint64(0)))
+	DATA(16, U64(0))
+	DATA(24, U64(0))
+	return c
+}
+
+// keyRows is where an expanded key is: round keys, powers of H and folds, the
+// sums of a power's halves that Karatsuba's products need.
+type keyRows struct {
+	base          reg.GPPhysical
+	disp, stride  int
+	powers, folds int // rows in front of them
+	most          int // powers there are
+}
+
+func (k keyRows) round(r int) Mem { return at(k.base, k.disp+r*k.stride) }
+func (k keyRows) power(i int) Mem { return at(k.base, k.disp+(k.powers+i-1)*k.stride) }
+func (k keyRows) fold(i int) Mem  { return at(k.base, k.disp+(k.folds+i-1)*k.stride) }
+
+// areaRows is a lane of a group that Expand wrote.
+func areaRows(base reg.GPPhysical, lane int) keyRows {
+	return keyRows{base, 16 * lane, row, 16, 16 + heldPowers, heldPowers}
+}
+
+// hasher1 is GHASH with products after Karatsuba.
+type hasher1 struct {
+	c                     *constants1
+	acc, x, t, lo, mi, hi v
+}
+
+func newHasher1(c *constants1, r v) *hasher1 {
+	return &hasher1{c: c, acc: r, x: r + 1, t: r + 2, lo: r + 3, mi: r + 4, hi: r + 5}
+}
+
+// multiply adds the product of h.x and a power to the sum; first: there is none
+// yet. h.t holds the upper half of h.x in its lower.
+func (h *hasher1) multiply(s *stream, power, fold Mem, first bool) {
+	s.do(func() { xor(h.x.r(), h.t, h.t) })
+	if first {
+		s.do(func() { clmul(0x00, power, h.x, h.lo) })
+		s.do(func() { clmul(0x00, fold, h.t, h.mi) })
+		s.do(func() { clmul(0x11, power, h.x, h.hi) })
+		return
+	}
+	s.do(func() { clmul(0x00, fold, h.t, h.t) })
+	s.do(func() { xor(h.t.r(), h.mi, h.mi) })
+	s.do(func() { clmul(0x00, power, h.x, h.t) })
+	s.do(func() { xor(h.t.r(), h.lo, h.lo) })
+	s.do(func() { clmul(0x11, power, h.x, h.t) })
+	s.do(func() { xor(h.t.r(), h.hi, h.hi) })
+}
+
+// upper prepares h.t for multiply.
+func (h *hasher1) upper(s *stream) { s.do(func() { VPSHUFD(Imm(0x4e), h.x.r(), h.t.r()) }) }
+
+// reduce puts the sum modulo GHASH's polynomial into h.acc.
+func (h *hasher1) reduce(s *stream) {
+	s.do(func() { clmul(0x10, h.c.poly, h.lo, h.t) })
+	s.do(func() { xor(h.lo.r(), h.mi, h.mi) })
+	s.do(func() { VPSHUFD(Imm(0x4e), h.lo.r(), h.lo.r()) })
+	s.do(func() { xor(h.hi.r(), h.mi, h.mi) })
+	s.do(func() { xor(h.lo.r(), h.mi, h.mi) })
+	s.do(func() { xor(h.t.r(), h.mi, h.mi) })
+	h.reduce2(s)
+}
+
+func (h *hasher1) reduce2(s *stream) {
+	s.do(func() { clmul(0x10, h.c.poly, h.mi, h.t) })
+	s.do(func() { VPSHUFD(Imm(0x4e), h.mi.r(), h.mi.r()) })
+	s.do(func() { xor(h.mi.r(), h.hi, h.hi) })
+	s.do(func() { xor(h.t.r(), h.hi, h.acc) })
+}
+
+// square is h.acc = h.x*h.x.
+func (h *hasher1) square(s *stream) {
+	s.do(func() { clmul(0x00, h.x.r(), h.x, h.lo) })
+	s.do(func() { clmul(0x11, h.x.r(), h.x, h.hi) })
+	s.do(func() { clmul(0x10, h.c.poly, h.lo, h.t) })
+	s.do(func() { VPSHUFD(Imm(0x4e), h.lo.r(), h.lo.r()) })
+	s.do(func() { xor(h.t.r(), h.lo, h.mi) })
+	h.reduce2(s)
+}
+
+// put stores h.acc as a power.
+func (h *hasher1) put(s *stream, k keyRows, i int) {
+	s.do(func() { store(h.acc, k.power(i)) })
+	s.do(func() { VPSHUFD(Imm(0x4e), h.acc.r(), h.t.r()) })
+	s.do(func() { xor(h.acc.r(), h.t, h.t) })
+	s.do(func() { store(h.t, k.fold(i)) })
+}
+
+// powers makes powers of H, from H as AES has it in h.acc.
+func (h *hasher1) powers(s *stream, k keyRows) {
+	s.do(func() { shufb(h.c.bswap, h.acc, h.acc) })
+	s.do(func() { VPSHUFD(Imm(0xd3), h.acc.r(), h.t.r()) })
+	s.do(func() { VPSRAD(Imm(31), h.t.r(), h.t.r()) })
+	s.do(func() { VPADDQ(h.acc.r(), h.acc.r(), h.acc.r()) })
+	s.do(func() { VPAND(h.c.carry, h.t.r(), h.t.r()) })
+	s.do(func() { xor(h.t.r(), h.acc, h.acc) })
+	h.put(s, k, 1)
+	for i := 2; i <= k.most; i++ {
+		if i == 2 {
+			s.do(func() { move(h.acc, h.x) })
+		} else {
+			s.do(func() { load(k.power((i+1)/2), h.x) })
+		}
+		if i%2 == 0 {
+			h.square(s)
+		} else {
+			h.upper(s)
+			h.multiply(s, k.power(i/2), k.fold(i/2), true)
+			h.reduce(s)
+		}
+		h.put(s, k, i)
+	}
+}
+
+// slots hashes blocks of scratch memory, from..to-1, with a reduction for each
+// as many as there are powers. with: h.acc goes into the first.
+func (h *hasher1) slots(s *stream, k keyRows, from, to int, with bool) {
+	for from < to {
+		n := (to-from-1)%k.most + 1
+		for i := range n {
+			m := at(nScratch, nX+16*(from+i))
+			if i == 0 && with {
+				s.do(func() { xor(m, h.acc, h.x) })
+				h.upper(s)
+			} else {
+				s.do(func() { load(m, h.x) })
+				s.do(func() { VMOVQ(plus(m, 8), h.t.x()) })
+			}
+			h.multiply(s, k.power(n-i), k.fold(n-i), i == 0)
+		}
+		h.reduce(s)
+		from += n
+		with = true
+	}
+}
+
+// nextKey1 is nextKey with constants in memory.
+func nextKey1(k, from v, mask, rcon Mem, t1, t2 v) stream {
+	var s stream
+	s.do(func() { shufb(mask, from, t1) })
+	s.do(func() { slldq(4, k, t2) })
+	s.do(func() { aesLast(rcon, t1) })
+	s.do(func() { xor(t2.r(), k, k) })
+	s.do(func() { slldq(8, k, t2) })
+	s.do(func() { xor(t2.r(), k, k) })
+	s.do(func() { xor(t1.r(), k, k) })
+	return s
+}
+
+// schedule1 runs a key schedule; each(r, key) is to be done with round key r.
+// Keys of 32 octets begin in a and b, others in a.
+func schedule1(c *constants1, keyLen int, a, b, t1, t2 v, each func(s *stream, r int, key v)) stream {
+	var s stream
+	each(&s, 0, a)
+	rcon := func(i int) Mem { return plus(c.rcon, 16*(i-1)) }
+	if keyLen == 16 {
+		for r := 1; r <= 10; r++ {
+			s = append(s, nextKey1(a, a, c.rot, rcon(r), t1, t2)...)
+			each(&s, r, a)
+		}
+		return s
+	}
+	each(&s, 1, b)
+	for r := 2; r <= 14; r += 2 {
+		s = append(s, nextKey1(a, b, c.rot, rcon(r/2), t1, t2)...)
+		each(&s, r, a)
+		if r < 14 {
+			s = append(s, nextKey1(b, a, c.last, c.zeros, t1, t2)...)
+			each(&s, r+1, b)
+		}
+	}
+	return s
+}
+
+// expandKernel1 writes the key schedules of groups of keys.
+func expandKernel1(c *constants1, keyLen int) {
+	function(name("expand", keyLen), "func(area, keys *byte, n int)",
+		name("expand", keyLen)+" writes the round keys of n keys, four to a group.")
+	area, keys, n := reg.RDI, reg.RSI, reg.RCX
+	Load(Param("area"), area)
+	Load(Param("keys"), keys)
+	Load(Param("n"), n)
+	Label("group")
+	var ss []stream
+	p := reg.RAX
+	for i := range 4 {
+		a, b, t, u := v(4*i), v(4*i+1), v(4*i+2), v(4*i+3)
+		// Keys that are not there repeat the group's first.
+		LEAQ(at(keys, i*keyLen), p)
+		CMPQ(n, num(i))
+		CMOVQLE(keys, p)
+		load(at(p, 0), a)
+		if keyLen == 32 {
+			load(at(p, 16), b)
+		}
+		ss = append(ss, schedule1(c, keyLen, a, b, t, u, func(s *stream, r int, key v) {
+			s.do(func() { storeA(key, at(area, r*row+16*i)) })
+		}))
+	}
+	emit(ss...)
+	ADDQ(num(groupSize), area)
+	ADDQ(num(4*keyLen), keys)
+	SUBQ(num(4), n)
+	JG(LabelRef("group"))
+	wipeRegisters()
+	RET()
+}
+
+// powersKernel1 writes H to H^8 and their folds behind the round keys of groups.
+func powersKernel1(c *constants1, keyLen int) {
+	function(name("powers", keyLen), "func(area *byte, n int)",
+		name("powers", keyLen)+" writes H to H^8 for n keys whose round keys are there.")
+	area, n := reg.RDI, reg.RCX
+	Load(Param("area"), area)
+	Load(Param("n"), n)
+	Label("group")
+	var aess []stream
+	for i := range 4 {
+		k, x := areaRows(area, i), v(12+i)
+		var s stream
+		s.do(func() { load(k.round(0), x) })
+		for r := 1; r < rounds(keyLen); r++ {
+			s.do(func() { aes(k.round(r), x) })
+		}
+		s.do(func() { aesLast(k.round(rounds(keyLen)), x) })
+		aess = append(aess, s)
+	}
+	emit(aess...)
+	for i := 0; i < 4; i += 2 {
+		var ss []stream
+		for j := range 2 {
+			h := newHasher1(c, v(6*j))
+			var s stream
+			s.do(func() { move(v(12+i+j), h.acc) })
+			h.powers(&s, areaRows(area, i+j))
+			ss = append(ss, s)
+		}
+		emit(ss...)
+	}
+	ADDQ(num(groupSize), area)
+	SUBQ(num(4), n)
+	JG(LabelRef("group"))
+	wipeRegisters()
+	RET()
+}
+
+// A kernel1 writes a function that seals or opens.
+type kernel1 struct {
+	c       *constants1
+	keyLen  int
+	sealing bool
+	keys    keyRows
+	h       *hasher1
+	later   []func() // code for behind the end
+}
+
+// octetsFrom loads n octets, 1 to 15, with zeros behind them, from p, where all
+// that the job's field says ends. If that is a block or more, octets in front
+// of p may be read.
+func (k *kernel1) octetsFrom(p, n, t reg.GPPhysical, field int, d v, label string) {
+	CMPL(k.job(field), num(16))
+	JCS(LabelRef(label + "few"))
+	load(Mem{Base: p, Index: n, Scale: 1, Disp: -16}, d)
+	LEAQ(plus(k.c.shift, 16), t)
+	SUBQ(n, t)
+	shufb(at(t, 0), d, d)
+	JMP(LabelRef(label + "loaded"))
+	Label(label + "few")
+	zero(d)
+	store(d, at(nScratch, nPart))
+	LEAQ(at(nScratch, nPart), t)
+	for _, size := range []int{8, 4, 2, 1} {
+		skip := fmt.Sprint(label, "few", size)
+		TESTB(Imm(uint64(size)), n.As8())
+		JEQ(LabelRef(skip))
+		switch size {
+		case 8:
+			MOVQ(at(p, 0), nG3)
+			MOVQ(nG3, at(t, 0))
+		case 4:
+			MOVL(at(p, 0), nG3.As32())
+			MOVL(nG3.As32(), at(t, 0))
+		case 2:
+			MOVW(at(p, 0), nG3.As16())
+			MOVW(nG3.As16(), at(t, 0))
+		case 1:
+			MOVB(at(p, 0), nG3.As8())
+			MOVB(nG3.As8(), at(t, 0))
+		}
+		if size > 1 {
+			ADDQ(num(size), p)
+			ADDQ(num(size), t)
+		}
+		Label(skip)
+	}
+	load(at(nScratch, nPart), d)
+	Label(label + "loaded")
+}
+
+// octetsTo stores n octets, 1 to 15; s is lost.
+func octetsTo(s v, p, n reg.GPPhysical, label string) {
+	for _, size := range []int{8, 4, 2, 1} {
+		skip := fmt.Sprint(label, "to", size)
+		TESTB(Imm(uint64(size)), n.As8())
+		JEQ(LabelRef(skip))
+		switch size {
+		case 8:
+			VMOVQ(s.x(), at(p, 0))
+		case 4:
+			VMOVD(s.x(), at(p, 0))
+		case 2:
+			VPEXTRW(Imm(0), s.x(), at(p, 0))
+		case 1:
+			VPEXTRB(Imm(0), s.x(), at(p, 0))
+		}
+		if size > 1 {
+			VPSRLDQ(Imm(uint64(size)), s.x(), s.x())
+			ADDQ(num(size), p)
+		}
+		Label(skip)
+	}
+}
+
+// text takes n whole blocks with key stream in c.. and leaves the ciphertext,
+// reversed, at to.
+func (k *kernel1) text(c v, n int, to Mem) stream {
+	var s stream
+	for i := range n {
+		x, src, dst, slot := c+v(i), at(nSrc, 16*i), at(nDst, 16*i), plus(to, 16*i)
+		if k.sealing {
+			s.do(func() { xor(src, x, x) })
+			s.do(func() { store(x, dst) })
+			s.do(func() { shufb(k.c.bswap, x, x) })
+			s.do(func() { store(x, slot) })
+			continue
+		}
+		s.do(func() { load(src, k.h.x) })
+		s.do(func() { xor(k.h.x.r(), x, x) })
+		s.do(func() { shufb(k.c.bswap, k.h.x, k.h.x) })
+		s.do(func() { store(x, dst) })
+		s.do(func() { store(k.h.x, slot) })
+	}
+	return s
+}
+
+// tail takes nLeft octets with key stream in c.., of up to n blocks, and
+// moves nTo on.
+func (k *kernel1) tail(label string, c v, n int) {
+	for i := range n {
+		CMPQ(nLeft, num(16))
+		JLT(LabelRef(fmt.Sprint(label, "end", i)))
+		emit(k.text(c+v(i), 1, at(nTo, 0)))
+		ADDQ(num(16), nSrc)
+		ADDQ(num(16), nDst)
+		ADDQ(num(16), nTo)
+		SUBQ(num(16), nLeft)
+	}
+	JMP(LabelRef(label + "tailed"))
+	for i := 1; i < n; i++ {
+		Label(fmt.Sprint(label, "end", i))
+		move(c+v(i), c)
+		if i < n-1 {
+			JMP(LabelRef(label + "end0"))
+		}
+	}
+	Label(label + "end0")
+	TESTQ(nLeft, nLeft)
+	JEQ(LabelRef(label + "tailed"))
+	x, t := k.h.x, k.h.t
+	k.octetsFrom(nSrc, nLeft, nG, jobLen, x, label)
+	if k.sealing {
+		xor(c.r(), x, x)
+		LEAQ(plus(k.c.mask, 16), nG)
+		SUBQ(nLeft, nG)
+		VPAND(at(nG, 0), x.r(), x.r())
+	} else {
+		xor(x.r(), c, c)
+	}
+	shufb(k.c.bswap, x, t)
+	store(t, at(nTo, 0))
+	if k.sealing {
+		octetsTo(x, nDst, nLeft, label)
+	} else {
+		octetsTo(c, nDst, nLeft, label)
+	}
+	ADDQ(num(16), nTo)
+	Label(label + "tailed")
+}
+
+func (k *kernel1) job(field int) Mem { return at(nJobs, field) }
+
+// aad hashes AAD of any length into h.acc, two blocks at a time.
+func (k *kernel1) aad(label string) {
+	h := k.h
+	hash := func(n int) {
+		var s stream
+		h.slots(&s, k.keys, 0, n, true)
+		emit(s)
+	}
+	block := func(m Mem, i int) {
+		load(m, h.x)
+		shufb(k.c.bswap, h.x, h.x)
+		store(h.x, at(nScratch, nX+16*i))
+	}
+	zero(h.acc)
+	MOVL(k.job(jobAADLen), nLeft.As32())
+	MOVQ(k.job(jobAAD), nSrc)
+	Label(label + "aadtwo")
+	CMPQ(nLeft, num(32))
+	JLT(LabelRef(label + "aadone"))
+	block(at(nSrc, 0), 0)
+	block(at(nSrc, 16), 1)
+	hash(2)
+	ADDQ(num(32), nSrc)
+	SUBQ(num(32), nLeft)
+	JMP(LabelRef(label + "aadtwo"))
+	Label(label + "aadone")
+	CMPQ(nLeft, num(16))
+	JLT(LabelRef(label + "aadpart"))
+	block(at(nSrc, 0), 0)
+	hash(1)
+	ADDQ(num(16), nSrc)
+	SUBQ(num(16), nLeft)
+	Label(label + "aadpart")
+	TESTQ(nLeft, nLeft)
+	JEQ(LabelRef(label + "aaddone"))
+	k.octetsFrom(nSrc, nLeft, nG, jobAADLen, h.x, label+"aad")
+	shufb(k.c.bswap, h.x, h.x)
+	store(h.x, at(nScratch, nX))
+	hash(1)
+	Label(label + "aaddone")
+}
+
+// lengths is the last block to hash.
+func (k *kernel1) lengths(d v, to Mem) {
+	VMOVQ(k.job(jobAADLen), d.x())
+	shufb(k.c.lens, d, d)
+	VPSLLQ(Imm(3), d.r(), d.r())
+	store(d, to)
+}
+
+// tag writes or compares the tag of a job.
+func (k *kernel1) tag(job reg.GPPhysical) {
+	h := k.h
+	shufb(k.c.bswap, h.acc, h.acc)
+	xor(at(nScratch, nEJ0), h.acc, h.acc)
+	MOVQ(at(job, jobTag), nG)
+	if k.sealing {
+		store(h.acc, at(nG, 0))
+		return
+	}
+	xor(at(nG, 0), h.acc, h.acc)
+	XORL(nG2.As32(), nG2.As32())
+	VPTEST(h.acc.x(), h.acc.x())
+	SETEQ(nG2.As8())
+	MOVL(nG2.As32(), at(job, jobOK))
+}
+
+// inMemory stands for a register that there is not.
+const inMemory = v(-1)
+
+// rounds of AES of blocks in x.., with round keys going through a register.
+func (k *kernel1) rounds(s *stream, through, x v, n int) {
+	for r := range rounds(k.keyLen) + 1 {
+		key := Op(k.keys.round(r))
+		if through != inMemory {
+			s.do(func() { load(k.keys.round(r), through) })
+			key = through.r()
+		}
+		for i := range v(n) {
+			switch r {
+			case 0:
+				s.do(func() { xor(key, x+i, x+i) })
+			case rounds(k.keyLen):
+				s.do(func() { aesLast(key, x+i) })
+			default:
+				s.do(func() { aes(key, x+i) })
+			}
+		}
+	}
+}
+
+// counters makes the next n counter blocks in x.., and nCtr the last of them.
+// Adding to the last octet will do, unless it overflows. With a label that is
+// looked after: nCount has that octet as well.
+func (k *kernel1) counters(label string, x v, n int) {
+	if label != "" {
+		ADDB(Imm(uint64(n)), nCount.As8())
+		JCS(LabelRef(label + "carry"))
+	}
+	for i := range n {
+		addd(plus(k.c.first, 16*i), nCtr, x+v(i))
+	}
+	addd(plus(k.c.first, 16*(n-1)), nCtr, nCtr)
+	if label == "" {
+		return
+	}
+	Label(label + "counted")
+	k.later = append(k.later, func() {
+		Label(label + "carry")
+		shufb(k.c.bswap, nCtr, nCtr)
+		for i := range n {
+			addd(plus(k.c.counts, 16*i), nCtr, x+v(i))
+			shufb(k.c.bswap, x+v(i), x+v(i))
+		}
+		addd(plus(k.c.counts, 16*(n-1)), nCtr, nCtr)
+		shufb(k.c.bswap, nCtr, nCtr)
+		JMP(LabelRef(label + "counted"))
+	})
+}
+
+// keyStream makes n blocks of key stream of counter blocks in x.. .
+func (k *kernel1) keyStream(x v, n int) (s stream) {
+	k.rounds(&s, nKey, x, n)
+	return s
+}
+
+// align puts what comes on a cache line of its own, so that the speed of a loop
+// does not depend on where the linker puts a function.
+func align() { Instruction(&ir.Instruction{Opcode: "PCALIGN", Operands: []Op{Imm(64)}}) }
+
+// wipe1 zeroes n octets of scratch memory.
+func wipe1(n int) {
+	XORL(nG3.As32(), nG3.As32()) // octets of text went through it
+	zero(0)
+	for i := 0; i < n; i += 16 {
+		store(0, at(nScratch, i))
+	}
+	wipeRegisters()
+}
+
+func baseName(sealing bool, rest string) string {
+	if sealing {
+		return "seal" + rest
+	}
+	return "open" + rest
+}
+
+// address sets nArea to the rows of the job's key.
+func (k *kernel1) address() {
+	MOVQ(nJobs, nArea)
+	SUBQ(Param2("jobs"), nArea)
+	SHRQ(Imm(6), nArea) // jobSize
+	MOVL(k.job(jobKey), nG.As32())
+	CMPQ(Param2("held"), Imm(0))
+	CMOVQNE(nG, nArea)
+	MOVQ(nArea, nG)
+	ANDQ(Imm(3), nG)
+	SHRQ(Imm(2), nArea)
+	SHLQ(Imm(7), nArea) // groupSize/16
+	ADDQ(nG, nArea)
+	SHLQ(Imm(4), nArea)
+	ADDQ(nKeys, nArea)
+}
+
+// cryptKernel1 writes a kernel. Side by side run the key schedule of the next
+// packet (where keys are raw), AES of this one (H, E(J0) and the first 64 octets
+// of key stream) and the end of GHASH of the one before. There all packets look
+// alike: the last block to hash is the lengths', before it comes up to 64 octets
+// of text, and what is missing in front of that is zeros. An unusual AAD and
+// text further in front are hashed already, and their hash is in the first block.
+func cryptKernel1(c *constants1, keyLen int, fresh, sealing bool) {
+	k := &kernel1{c: c, keyLen: keyLen, sealing: sealing}
+	base, hold := "Long", areaRows(nArea, 0)
+	size := 0
+	if fresh {
+		n := rounds(keyLen) + 1
+		base, hold = "Fresh", keyRows{nArea, 0, 16, n, n + freshPowers, freshPowers}
+		size = 16 * (n + 2*freshPowers)
+	}
+	k.keys = hold
+	before := hold // when the key before is no longer needed, the one after
+	before.base = nOther
+	// Packets of up to 64 octets.
+	hold2, before2 := hold, before
+	if fresh {
+		hold2.most, before2.most = 2, 2
+	}
+	fn := name(baseName(sealing, base), keyLen)
+	if fresh {
+		function(fn, "func(keys, jobs *byte, n int, scratch *byte)",
+			fn+" takes n packets, in order of length.")
+	} else {
+		function(fn, "func(keys, jobs *byte, n, held int, scratch *byte)",
+			fn+" takes n packets, in order of length; held: jobs name their keys, else key i is job i's.")
+	}
+	Load(Param("keys"), nKeys)
+	Load(Param("jobs"), nJobs)
+	Load(Param("n"), nN)
+	Load(Param("scratch"), nScratch)
+
+	// Blocks to hash: two of AAD, four of text, the lengths.
+	const text, lengths = 2, 6
+	pending, current := newHasher1(c, nHash), newHasher1(c, nKey+1)
+	slot := func(i int) Mem { return at(nScratch, nX+16*i) }
+	// hash makes the powers that are needed, for a raw key, and hashes.
+	hash := func(s *stream, h *hasher1, keys keyRows, from, to int) {
+		if fresh {
+			s.do(func() { load(at(nScratch, nRaw), h.acc) })
+			h.powers(s, keys)
+		}
+		h.slots(s, keys, from, to, false)
+	}
+	hashShort := func() (s stream) {
+		hash(&s, pending, before2, 0, lengths+1)
+		return s
+	}
+	hashLonger := func() (s stream) {
+		pending.slots(&s, before, text, lengths+1, false)
+		return s
+	}
+	schedule := func() stream {
+		load(at(nKeys, 0), nA)
+		if keyLen == 32 {
+			load(at(nKeys, 16), nB)
+		}
+		return schedule1(c, keyLen, nA, nB, nT, nT+1, func(s *stream, r int, key v) {
+			s.do(func() { store(key, before.round(r)) })
+		})
+	}
+	// head starts a packet and ends the one before.
+	head := func(hash stream) {
+		load(k.job(jobNonce), nH)
+		VPAND(c.nonce, nH.r(), nH.r())
+		for i := range 5 {
+			addd(plus(c.first, 16*i), nH, nJ+v(i))
+		}
+		if !fresh {
+			k.address()
+			var s stream
+			k.rounds(&s, nB, nJ, 5)
+			emit(s, hash)
+		} else {
+			// The last packet's schedule runs again, for none.
+			LEAQ(at(nKeys, keyLen), nG)
+			CMPQ(nN, num(1))
+			CMOVQGT(nG, nKeys)
+			var s stream
+			if keyLen == 16 {
+				k.rounds(&s, nB, nH, 6)
+			} else {
+				k.rounds(&s, inMemory, nH, 6)
+			}
+			zero(nH)
+			emit(s, schedule(), hash)
+			store(nH, at(nScratch, nRaw))
+		}
+		k.h = pending
+		k.tag(nBefore)
+		k.h = current
+		MOVQ(nJobs, nBefore)
+		store(nJ, at(nScratch, nEJ0))
+		MOVL(k.job(jobLen), nLeft.As32())
+		MOVQ(k.job(jobSrc), nSrc)
+		MOVQ(k.job(jobDst), nDst)
+	}
+	// ending takes the last 64 octets, or fewer, and sets nTo to the first block.
+	ending := func(label string) {
+		k.lengths(k.h.x, slot(lengths))
+		CMPQ(nLeft, num(64))
+		JNE(LabelRef(label + "ragged"))
+		emit(k.text(nF, 4, slot(text)))
+		LEAQ(slot(text), nTo)
+		JMP(LabelRef(label + "placed"))
+		Label(label + "ragged")
+		zero(k.h.x)
+		for i := range lengths {
+			store(k.h.x, slot(i))
+		}
+		LEAQ(at(nLeft, 15), nG)
+		SHRQ(Imm(4), nG)
+		SHLQ(Imm(4), nG)
+		LEAQ(slot(lengths), nTo)
+		SUBQ(nG, nTo)
+		MOVQ(nTo, nG2)
+		k.tail(label, nF, 4)
+		MOVQ(nG2, nTo)
+		Label(label + "placed")
+	}
+	// aad puts AAD in front of nTo; of other lengths than usual, its hash
+	// into the first block of text.
+	aad := func(label string) {
+		MOVL(k.job(jobAADLen), nLeft.As32())
+		CMPQ(nLeft, num(16))
+		JLE(LabelRef(label + "odd"))
+		CMPQ(nLeft, num(32))
+		JG(LabelRef(label + "odd"))
+		x, y := k.h.x, k.h.t
+		MOVQ(k.job(jobAAD), nSrc)
+		LEAQ(plus(c.shift, 32), nG)
+		SUBQ(nLeft, nG)
+		load(at(nSrc, 0), x)
+		load(Mem{Base: nSrc, Index: nLeft, Scale: 1, Disp: -16}, y)
+		shufb(c.bswap, x, x)
+		shufb(at(nG, 0), y, y)
+		shufb(c.bswap, y, y)
+		store(x, at(nTo, -32))
+		store(y, at(nTo, -16))
+		JMP(LabelRef(label + "before"))
+		Label(label + "odd")
+		var s stream
+		hash(&s, k.h, hold2, 0, 0)
+		emit(s)
+		k.aad(label)
+		zero(k.h.x)
+		store(k.h.x, slot(0))
+		store(k.h.x, slot(1))
+		xor(at(nTo, 0), k.h.acc, k.h.acc)
+		store(k.h.acc, at(nTo, 0))
+		Label(label + "before")
+	}
+	next := func() {
+		if fresh {
+			XCHGQ(nArea, nOther)
+		} else {
+			MOVQ(nArea, nOther)
+		}
+		ADDQ(num(jobSize), nJobs)
+		DECQ(nN)
+	}
+
+	// The first packet has none before it: hash whatever is there for a job
+	// that does not exist.
+	nobody := func() {
+		LEAQ(at(nScratch, nSink), nG)
+		MOVQ(nG, at(nScratch, nJob+jobTag))
+		LEAQ(at(nScratch, nJob), nBefore)
+	}
+	nobody()
+	if fresh {
+		LEAQ(at(nScratch, nRows), nOther)
+		emit(schedule())
+		MOVQ(nOther, nArea)
+		ADDQ(num(size), nOther)
+	} else {
+		MOVQ(nKeys, nOther)
+	}
+	CMPL(k.job(jobLen), num(64))
+	JHI(LabelRef("longer"))
+
+	align()
+	Label("short")
+	head(hashShort())
+	ending("short")
+	aad("short")
+	next()
+	JEQ(LabelRef("shortest"))
+	CMPL(k.job(jobLen), num(64))
+	JLS(LabelRef("short"))
+	Label("shortest")
+	emit(hashShort())
+	k.h = pending
+	k.tag(nBefore)
+	TESTQ(nN, nN)
+	JEQ(LabelRef("done"))
+	nobody()
+
+	align()
+	Label("longer")
+	head(hashLonger())
+	emit(k.text(nF, 4, slot(text)))
+	LEAQ(slot(text), nTo)
+	ADDQ(num(64), nDst)
+	aad("longer")
+	MOVL(k.job(jobLen), nLeft.As32())
+	MOVQ(k.job(jobSrc), nSrc)
+	ADDQ(num(64), nSrc)
+	SUBQ(num(64), nLeft)
+	// J0 and four blocks are behind.
+	load(k.job(jobNonce), nCtr)
+	VPAND(c.nonce, nCtr.r(), nCtr.r())
+	addd(plus(c.first, 16*4), nCtr, nCtr)
+	first := func() (s stream) {
+		hash(&s, k.h, k.keys, 0, lengths)
+		return s
+	}
+	more := func(n int) (s stream) {
+		k.h.slots(&s, k.keys, text, text+n, true)
+		return s
+	}
+	// Packets with raw keys are too short for 256 blocks.
+	carry := func(label string) string {
+		if fresh {
+			return ""
+		}
+		return label
+	}
+	take := func(x v, n int) {
+		emit(k.text(x, n, slot(text)))
+		ADDQ(num(16*n), nSrc)
+		ADDQ(num(16*n), nDst)
+		SUBQ(num(16*n), nLeft)
+	}
+	CMPQ(nLeft, num(64))
+	JLE(LabelRef("first4"))
+	k.counters("", nC, 8)
+	MOVL(U32(1+4+8), nCount.As32())
+	emit(k.keyStream(nC, 8), first())
+	align()
+	Label("wide")
+	CMPQ(nLeft, num(128))
+	JLE(LabelRef("narrow"))
+	take(nC, 8)
+	CMPQ(nLeft, num(64))
+	JLE(LabelRef("last4"))
+	k.counters(carry("wide"), nC, 8)
+	emit(k.keyStream(nC, 8), more(8))
+	JMP(LabelRef("wide"))
+	Label("narrow")
+	take(nC, 4)
+	for i := range v(4) {
+		move(nC+4+i, nF+i)
+	}
+	emit(more(4))
+	JMP(LabelRef("last"))
+	Label("first4")
+	k.counters("", nF, 4)
+	emit(k.keyStream(nF, 4), first())
+	JMP(LabelRef("last"))
+	Label("last4")
+	k.counters(carry("last"), nF, 4)
+	emit(k.keyStream(nF, 4), more(8))
+	Label("last")
+	ending("last")
+	xor(at(nTo, 0), k.h.acc, k.h.acc)
+	store(k.h.acc, at(nTo, 0))
+	next()
+	JNE(LabelRef("longer"))
+	emit(hashLonger())
+	k.h = pending
+	k.tag(nBefore)
+
+	Label("done")
+	wipe1(nRows + 2*size)
+	RET()
+	for _, f := range k.later {
+		f()
+	}
+}
+
+func aesni() {
+	lanes = 1
+	c := makeConstants1()
+	deriveKernel(nil)
+	for _, keyLen := range []int{16, 32} {
+		expandKernel1(c, keyLen)
+		powersKernel1(c, keyLen)
+		for _, sealing := range []bool{true, false} {
+			for _, fresh := range []bool{true, false} {
+				cryptKernel1(c, keyLen, fresh, sealing)
+			}
+		}
+	}
+}
