@@ -412,8 +412,12 @@ func (k *short512) columns(x []v, start bool) stream {
 	if !start {
 		s.do(func() { xor(sAcc.r(), x[0], x[0]) })
 	}
-	for c := range x {
-		k.h.add(&s, x[c], (sP + v(len(x)-1-c)).r(), c == 0)
+	if len(x) == 4 {
+		k.h.four(&s, x, [4]v{sP + 3, sP + 2, sP + 1, sP})
+	} else {
+		for c := range x {
+			k.h.add(&s, x[c], (sP + v(len(x)-1-c)).r(), c == 0)
+		}
 	}
 	k.h.reduce(&s, sAcc)
 	return s
