@@ -32,12 +32,26 @@ const wideFrom = 320
 type rest int
 
 const (
-	nothing rest = iota
-	lengths      // the lengths, then the tag
-	chunk        // a chunk whose key stream is in columns
-	first        // the same; powers and AAD are still to do
-	wide         // a chunk whose key stream is in the order of packets
+	nothing   rest = iota
+	lengths        // the lengths, then the tag
+	chunk          // a chunk whose key stream is in columns
+	first          // the same; powers and AAD are still to do
+	wide           // a chunk whose key stream is in the order of packets
+	chunkTail      // as chunk, but less than 64 octets, as many blocks in all lanes
+	firstTail
+	wideTail
 )
+
+// tail is r where not all lanes fill the chunk.
+func (r rest) tail() rest { return r - chunk + chunkTail }
+
+// isTail undoes tail.
+func (r rest) isTail() (rest, bool) {
+	if r >= chunkTail {
+		return r - chunkTail + chunk, true
+	}
+	return r, false
+}
 
 type short512 struct {
 	c       *constants
@@ -169,7 +183,7 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 		Label(labels[r] + "wider")
 		k.wideText(r)
 	}
-	for _, r := range []rest{lengths, chunk, first, wide} {
+	for _, r := range ends {
 		// The group ends: the next one begins beside what is left of it.
 		Label(labels[r] + "next")
 		if fresh {
@@ -195,7 +209,11 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	RET()
 }
 
-var labels = map[rest]string{nothing: "nothing", lengths: "lengths", chunk: "chunk", first: "first", wide: "wide"}
+var labels = map[rest]string{nothing: "nothing", lengths: "lengths", chunk: "chunk", first: "first", wide: "wide",
+	chunkTail: "chunktail", firstTail: "firsttail", wideTail: "widetail"}
+
+// ends is what may be left at the end of a group.
+var ends = []rest{lengths, chunk, first, wide, chunkTail, firstTail, wideTail}
 
 // begin starts a group: keys, H, E(J0) and the first four columns, beside the
 // hashing of what is left of the group before.
@@ -423,18 +441,43 @@ func (k *short512) columns(x []v, start bool) stream {
 	return s
 }
 
+// tailColumns is columns for a last chunk of one to four blocks, the same number
+// in all lanes: the powers are taken from memory, where they are found by it.
+func (k *short512) tailColumns() stream {
+	var s stream
+	base := scratchPower + 4*row
+	for i := 1; i <= 4; i++ {
+		s.do(func() { storeA(sP+v(i-1), at(gScratch, base+i*row)) })
+	}
+	s.do(func() { MOVL(at(gPend, jobLen), gD.As32()) })
+	s.do(func() { SUBQ(gPOff, gD) })
+	s.do(func() { ADDQ(num(15), gD) })
+	s.do(func() { SHRQ(Imm(4), gD) })
+	s.do(func() { SHLQ(Imm(6), gD) })
+	s.do(func() { ADDQ(gScratch, gD) })
+	s.do(func() { xor(sAcc.r(), k.x[0], k.x[0]) })
+	for c, x := range k.x {
+		k.h.add(&s, x, at(gD, base-c*row), c == 0)
+	}
+	k.h.reduce(&s, sAcc)
+	return s
+}
+
 // hash is what is left of the chunk before; end: with it the group ends.
 func (k *short512) hash(r rest, end bool) stream {
 	var s stream
-	switch r {
+	whole, tail := r.isTail()
+	switch whole {
 	case first:
-		s = append(s, beside(k.text(true), append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))...)
+		s = append(s, beside(k.text(true, tail), append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))...)
 	case chunk:
-		s = append(s, k.text(true)...)
+		s = append(s, k.text(true, tail)...)
 	case wide:
-		s = append(s, k.text(false)...)
+		s = append(s, k.text(false, tail)...)
 	}
-	if r >= chunk {
+	if tail {
+		s = append(s, k.tailColumns()...)
+	} else if r >= chunk {
 		s = append(s, k.columns(k.x[:], false)...)
 	}
 	if r == nothing || !end {
@@ -592,8 +635,7 @@ func (k *short512) firstText() {
 	shufb(sBswap.r(), sA+1, sA+1)
 	whole("ragged")
 	k.goOn(first)
-
-	Label("ragged")
+	k.ifTail("ragged", first)
 	emit(append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))
 	k.raggedText(true)
 
@@ -615,7 +657,7 @@ func (k *short512) firstText() {
 	XORL(gOff.As32(), gOff.As32())
 	whole("anyragged")
 	k.goOn(chunk)
-	Label("anyragged")
+	k.ifTail("anyragged", chunk)
 	k.raggedText(true)
 }
 
@@ -647,6 +689,33 @@ func (k *short512) goOn(r rest) {
 	JMP(LabelRef(labels[r] + "next"))
 }
 
+// ifTail goes on with a tail of r if the chunk is the last for all lanes, with
+// the same number of blocks.
+func (k *short512) ifTail(label string, r rest) {
+	Label(label)
+	MOVL(job(0, jobLen), gA.As32())
+	SUBQ(gOff, gA)
+	JLE(LabelRef(label + "uneven"))
+	ADDQ(num(15), gA)
+	SHRQ(Imm(4), gA)
+	MOVQ(gMax, gB)
+	SUBQ(gOff, gB)
+	ADDQ(num(15), gB)
+	SHRQ(Imm(4), gB)
+	CMPQ(gA, gB)
+	JNE(LabelRef(label + "uneven"))
+	for i := range 4 {
+		MOVL(job(i, jobLen), gA.As32())
+		SUBQ(gOff, gA)
+		BZHIQ(gA, k.c.bits, gA)
+		KMOVQ(gA, byteMask[i])
+	}
+	MOVQ(gJobs, gPend)
+	MOVQ(gOff, gPOff)
+	JMP(LabelRef(labels[r.tail()] + "next"))
+	Label(label + "uneven")
+}
+
 // raggedText takes a chunk that not all lanes fill, and hashes it at once.
 func (k *short512) raggedText(columns bool) {
 	k.unequal(k.partText(columns), jobLen)
@@ -669,7 +738,7 @@ func (k *short512) moreText(r rest) {
 	k.emit(k.aesRounds([]v{sC, sC + 1, sC + 2, sC + 3}), r, false)
 	whole(labels[r] + "ragged")
 	k.goOn(chunk)
-	Label(labels[r] + "ragged")
+	k.ifTail(labels[r]+"ragged", chunk)
 	k.raggedText(true)
 }
 
@@ -720,13 +789,13 @@ func (k *short512) wideText(r rest) {
 	k.emit(s, r, false)
 	whole(labels[r] + "wideragged")
 	k.goOn(wide)
-	Label(labels[r] + "wideragged")
+	k.ifTail(labels[r]+"wideragged", wide)
 	k.raggedText(false)
 }
 
 // text turns the key stream of a whole chunk in sX.. into what to hash, in k.x,
 // and writes the result.
-func (k *short512) text(columns bool) stream {
+func (k *short512) text(columns, tail bool) stream {
 	var s stream
 	x, t := four(sX), sText
 	if columns {
@@ -737,7 +806,18 @@ func (k *short512) text(columns bool) stream {
 		s.do(func() { MOVQ(at(gPend, i*jobSize+jobSrc), gA) })
 		s.do(func() { MOVQ(at(gPend, i*jobSize+jobDst), gE) })
 		src, dst := Mem{Base: gA, Index: gPOff, Scale: 1}, Mem{Base: gE, Index: gPOff, Scale: 1}
-		if k.sealing {
+		mask := byteMask[i]
+		if tail {
+			s.do(func() { VMOVDQU8_Z(src, mask, sPlain.r()) })
+			s.do(func() { xor(sPlain.r(), ks, ks) })
+			if k.sealing {
+				s.do(func() { VMOVDQU8_Z(ks.r(), mask, ks.r()) })
+			}
+			s.do(func() { VMOVDQU8(ks.r(), mask, dst) })
+			if !k.sealing {
+				s.do(func() { move(sPlain, ks) })
+			}
+		} else if k.sealing {
 			s.do(func() { xor(src, ks, ks) })
 			s.do(func() { store(ks, dst) })
 		} else {
@@ -824,7 +904,7 @@ func (k *short512) part() {
 	CMPQ(gA, gD)
 	JLT(LabelRef("fill"))
 	LEAQ(at(gScratch, scratchJobs), gJobs)
-	for _, r := range []rest{lengths, chunk, first, wide} {
+	for _, r := range ends {
 		CMPQ(gOff, num(int(r)))
 		JEQ(LabelRef(labels[r] + "keyed"))
 	}

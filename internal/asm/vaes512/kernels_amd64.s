@@ -2290,6 +2290,38 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   raggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   raggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   firsttailnext
+
+raggeduneven:
 	VPSHUFD         $0xd3, Z17, Z27
 	VPSRAD          $0x1f, Z27, Z27
 	VPADDQ          Z17, Z17, Z17
@@ -2770,6 +2802,38 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   anyraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   anyraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -3178,6 +3242,38 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -3533,6 +3629,38 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -3819,6 +3947,38 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -4530,6 +4690,38 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+firstwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -4862,6 +5054,38 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+chunkwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -5125,6 +5349,38 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+nothingwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -5449,6 +5705,38 @@ widewider:
 	JMP         widenext
 
 widewideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   widewideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   widewideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+widewideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -7125,6 +7413,1365 @@ widedrain:
 	VEXTRACTI32X4   $0x03, Z21, (R14)
 	JMP             done
 
+chunktailnext:
+	ADDQ $0x40, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  chunktaildrain
+	CMPQ CX, $0x04
+	JGE  chunktailfour
+	MOVQ $0x00000005, BX
+	JMP  part
+
+chunktailfour:
+	VMOVDQU64 (SI), Z6
+
+chunktailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z4, Z4
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            8(R11), AX
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            16(R11), R15
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      Z14, K4, Z14
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z6, Z4, Z4
+	MOVQ            72(R11), AX
+	VAESENC         Z6, Z5, Z5
+	MOVQ            80(R11), R15
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z29, Z23, Z23
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            136(R11), AX
+	VMOVDQA64       Z6, 128(R8)
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z0, Z0
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VMOVDQU8.Z      Z12, K6, Z12
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z6, Z5, Z5
+	MOVQ            200(R11), AX
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	MOVQ            208(R11), R15
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z29, Z11, Z11
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       Z6, 192(R8)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z6, Z0, Z0
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         Z31, Z11, Z11
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         Z31, Z13, Z13
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         Z31, Z23, Z23
+	VMOVDQA64       Z6, 256(R8)
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z5, Z5
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	MOVL            36(R11), R14
+	VPSHUFB         3008(DX), Z6, Z8
+	SUBQ            R10, R14
+	VPSLLDQ         $0x04, Z6, Z9
+	ADDQ            $0x0f, R14
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	SHRQ            $0x04, R14
+	VPSLLDQ         $0x08, Z6, Z9
+	SHLQ            $0x06, R14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	ADDQ            DX, R14
+	VMOVDQA64       Z6, 320(R8)
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPXORQ          Z27, Z25, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z28, Z26, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VMOVDQA64       Z6, 384(R8)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPXORQ          Z28, Z26, Z26
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VMOVDQA64       Z6, 448(R8)
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 512(R8)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z1, Z1
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z4, Z4
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z21, Z11, Z11
+	VPBROADCASTD    rcon<>+32(SB), Z10
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQA64       Z6, 576(R8)
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPBROADCASTD    rcon<>+36(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQA64       Z26, Z21
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         Z31, Z21, Z21
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            24(R11), AX
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            88(R11), R12
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            152(R11), R13
+	VMOVDQA64       Z6, 640(R8)
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z6, Z0, Z0
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z1, Z1
+	VAESENCLAST     Z6, Z2, Z2
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+chunktaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
+firsttailnext:
+	ADDQ $0x40, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  firsttaildrain
+	CMPQ CX, $0x04
+	JGE  firsttailfour
+	MOVQ $0x00000006, BX
+	JMP  part
+
+firsttailfour:
+	VMOVDQU64 (SI), Z6
+
+firsttailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VPSHUFD         $0xd3, Z17, Z27
+	VMOVDQA64       Z6, (R8)
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQA64       Z6, Z0
+	VPSRAD          $0x1f, Z27, Z27
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z2, Z2
+	VPADDQ          Z17, Z17, Z17
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z4, Z4
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z9, Z6, Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z24, Z25
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VMOVDQA64       Z6, 64(R8)
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	MOVQ            8(R11), AX
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z3, Z3
+	MOVQ            16(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z26, Z18
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPXORQ          Z29, Z14, Z14
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8.Z      Z14, K4, Z14
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQA64       Z6, 128(R8)
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	MOVQ            80(R11), R15
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQA64       Z26, Z19
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            136(R11), AX
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            144(R11), R15
+	VMOVDQA64       Z6, 192(R8)
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VAESENC         Z6, Z0, Z0
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z25
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      Z12, K6, Z12
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSHUFD         $0x4e, Z25, Z25
+	MOVQ            200(R11), AX
+	VPSLLDQ         $0x04, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            208(R11), R15
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       Z26, Z20
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VMOVDQA64       Z6, 256(R8)
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      Z11, K7, Z11
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VAESENC         Z6, Z3, Z3
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQA64       Z6, 320(R8)
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSHUFB         Z31, Z11, Z11
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFB         Z31, Z13, Z13
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFD         $0x4e, Z25, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         Z31, Z23, Z23
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z6, 384(R8)
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z3, Z3
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z4, Z4
+	SUBQ            R10, R14
+	VAESENC         Z6, Z5, Z5
+	ADDQ            $0x0f, R14
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	SHRQ            $0x04, R14
+	VPSHUFB         3008(DX), Z6, Z8
+	SHLQ            $0x06, R14
+	VPSLLDQ         $0x04, Z6, Z9
+	ADDQ            DX, R14
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VMOVDQA64       Z6, 448(R8)
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPBROADCASTD    rcon<>+32(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         2816(DX), Z11, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLQ          $0x03, Z11, Z11
+	VMOVDQA64       Z6, 576(R8)
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPBROADCASTD    rcon<>+36(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       Z26, Z21
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            88(R11), R12
+	VMOVDQA64       Z6, 640(R8)
+	MOVQ            152(R11), R13
+	VAESENCLAST     Z6, Z0, Z0
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z6, Z1, Z1
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z2, Z2
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+firsttaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VPSHUFD         $0xd3, Z17, Z27
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPSRAD          $0x1f, Z27, Z27
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPADDQ          Z17, Z17, Z17
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z27, Z24, Z25
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	MOVQ            8(R11), AX
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            16(R11), R15
+	VMOVDQA64       Z26, Z18
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VMOVDQU8.Z      Z14, K4, Z14
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VPXORQ          Z27, Z25, Z25
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	MOVQ            80(R11), R15
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z29, Z23, Z23
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z26, Z19
+	MOVQ            136(R11), AX
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z29, Z12, Z12
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQU8.Z      Z12, K6, Z12
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPSHUFD         $0x4e, Z25, Z25
+	MOVQ            200(R11), AX
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            208(R11), R15
+	VMOVDQA64       Z26, Z20
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPXORQ          Z27, Z25, Z25
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z27, Z24, Z24
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z28, Z26, Z26
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z23, Z23
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
+widetailnext:
+	ADDQ $0x40, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  widetaildrain
+	CMPQ CX, $0x04
+	JGE  widetailfour
+	MOVQ $0x00000007, BX
+	JMP  part
+
+widetailfour:
+	VMOVDQU64 (SI), Z6
+
+widetailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	MOVQ            8(R11), AX
+	VPXORQ          Z6, Z1, Z1
+	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z2, Z2
+	VPXORQ          Z6, Z3, Z3
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z29, Z11, Z11
+	VPXORQ          Z6, Z5, Z5
+	VMOVDQU8.Z      Z11, K4, Z11
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            72(R11), AX
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            80(R11), R15
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQA64       Z6, 64(R8)
+	VAESENC         Z6, Z0, Z0
+	VMOVDQU8.Z      Z12, K5, Z12
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z4, Z4
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z29, Z13, Z13
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8.Z      Z13, K6, Z13
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            200(R11), AX
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            208(R11), R15
+	VMOVDQA64       Z6, 128(R8)
+	VAESENC         Z6, Z0, Z0
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8.Z      Z14, K7, Z14
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPSLLDQ         $0x04, Z6, Z9
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VMOVDQA64       Z6, 192(R8)
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         Z31, Z12, Z12
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQA64       Z18, 2432(DX)
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQA64       Z19, 2496(DX)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z20, 2560(DX)
+	VMOVDQA64       Z6, 256(R8)
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	SUBQ            R10, R14
+	VAESENC         Z6, Z2, Z2
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z5, Z5
+	SHLQ            $0x06, R14
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	ADDQ            DX, R14
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z21, Z14, Z14
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VMOVDQA64       Z6, 320(R8)
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPXORQ          Z28, Z26, Z26
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VMOVDQA64       Z6, 384(R8)
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       Z6, 448(R8)
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFD         $0x4e, Z25, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 512(R8)
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z6, Z0, Z0
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z5, Z5
+	VPBROADCASTD    rcon<>+32(SB), Z10
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z25, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VPBROADCASTD    rcon<>+36(SB), Z10
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSHUFB         Z31, Z21, Z21
+	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            24(R11), AX
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            88(R11), R12
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            152(R11), R13
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 640(R8)
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z6, Z0, Z0
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z1, Z1
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z2, Z2
+	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+widetaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K4, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K5, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8.Z      Z13, K6, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K7, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
 part:
 	MOVQ        CX, AX
 	SHLQ        $0x01, AX
@@ -7164,6 +8811,12 @@ fill:
 	JEQ       firstkeyed
 	CMPQ      BX, $0x04
 	JEQ       widekeyed
+	CMPQ      BX, $0x05
+	JEQ       chunktailkeyed
+	CMPQ      BX, $0x06
+	JEQ       firsttailkeyed
+	CMPQ      BX, $0x07
+	JEQ       widetailkeyed
 	JMP       nothingkeyed
 
 done:
@@ -7582,6 +9235,38 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   raggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   raggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   firsttailnext
+
+raggeduneven:
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
@@ -7994,6 +9679,38 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   anyraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   anyraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -8368,6 +10085,38 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -8723,6 +10472,38 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -9009,6 +10790,38 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -9686,6 +11499,38 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+firstwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -10018,6 +11863,38 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+chunkwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -10281,6 +12158,38 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+nothingwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -10605,6 +12514,38 @@ widewider:
 	JMP         widenext
 
 widewideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   widewideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   widewideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+widewideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -12429,6 +14370,1459 @@ widedrain:
 	VEXTRACTI32X4   $0x03, Z21, (R14)
 	JMP             done
 
+chunktailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  chunktaildrain
+	CMPQ CX, $0x04
+	JGE  chunktailfour
+	MOVQ $0x00000005, BX
+	JMP  part
+
+chunktailfour:
+chunktailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             chunktailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             chunktailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             chunktailcollect
+	JMP             chunktailcollected
+
+chunktailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  chunktailgather
+	CMPQ R12, 2888(DX)
+	JNE  chunktailgather
+	CMPQ R13, 2896(DX)
+	JNE  chunktailgather
+	CMPQ R14, 2904(DX)
+	JNE  chunktailgather
+	JMP  chunktailcollected
+
+chunktailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+chunktailcollected:
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQA64       (R8), Z6
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPXORQ          Z6, Z4, Z4
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQA64       64(R8), Z7
+	VMOVDQU8.Z      Z14, K4, Z14
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z2, Z2
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z7, Z4, Z4
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z7, Z5, Z5
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQA64       128(R8), Z6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      Z12, K6, Z12
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	VAESENC         Z6, Z3, Z3
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       192(R8), Z7
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z7, Z5, Z5
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VMOVDQA64       256(R8), Z6
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z3, Z3
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	VAESENC         Z6, Z4, Z4
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z5, Z5
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	VMOVDQA64       320(R8), Z7
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       384(R8), Z6
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       448(R8), Z7
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z2, Z2
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z6, Z3, Z3
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VMOVDQA64       576(R8), Z7
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z2, Z2
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z4, Z4
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       640(R8), Z6
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	VAESENCLAST     Z6, Z1, Z1
+	MOVQ            152(R11), R13
+	VAESENCLAST     Z6, Z2, Z2
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z3, Z3
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+chunktaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
+firsttailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  firsttaildrain
+	CMPQ CX, $0x04
+	JGE  firsttailfour
+	MOVQ $0x00000006, BX
+	JMP  part
+
+firsttailfour:
+firsttailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             firsttailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             firsttailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             firsttailcollect
+	JMP             firsttailcollected
+
+firsttailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  firsttailgather
+	CMPQ R12, 2888(DX)
+	JNE  firsttailgather
+	CMPQ R13, 2896(DX)
+	JNE  firsttailgather
+	CMPQ R14, 2904(DX)
+	JNE  firsttailgather
+	JMP  firsttailcollected
+
+firsttailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+firsttailcollected:
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VMOVDQA64       (R8), Z6
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPXORQ          Z6, Z4, Z4
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	VPXORQ          Z6, Z5, Z5
+	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQA64       64(R8), Z7
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQU8.Z      Z14, K4, Z14
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VAESENC         Z7, Z3, Z3
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VAESENC         Z7, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQA64       128(R8), Z6
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
+	MOVQ            136(R11), AX
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	MOVQ            200(R11), AX
+	VMOVDQA64       192(R8), Z7
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z7, Z4, Z4
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       256(R8), Z6
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z4, Z4
+	VPSHUFB         Z31, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       320(R8), Z7
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	VAESENC         Z7, Z3, Z3
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z4, Z4
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	VAESENC         Z7, Z5, Z5
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VMOVDQA64       384(R8), Z6
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       448(R8), Z7
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VMOVDQA64       576(R8), Z7
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       640(R8), Z6
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	VAESENCLAST     Z6, Z1, Z1
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	VAESENCLAST     Z6, Z2, Z2
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z6, Z3, Z3
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+firsttaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	VPXORQ          Z28, Z26, Z26
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
+widetailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  widetaildrain
+	CMPQ CX, $0x04
+	JGE  widetailfour
+	MOVQ $0x00000007, BX
+	JMP  part
+
+widetailfour:
+widetailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             widetailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             widetailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             widetailcollect
+	JMP             widetailcollected
+
+widetailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  widetailgather
+	CMPQ R12, 2888(DX)
+	JNE  widetailgather
+	CMPQ R13, 2896(DX)
+	JNE  widetailgather
+	CMPQ R14, 2904(DX)
+	JNE  widetailgather
+	JMP  widetailcollected
+
+widetailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+widetailcollected:
+	MOVQ            8(R11), AX
+	VMOVDQA64       (R8), Z6
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z1, Z1
+	VPXORQ          Z29, Z11, Z11
+	VPXORQ          Z6, Z2, Z2
+	VMOVDQU8.Z      Z11, K4, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VPXORQ          Z6, Z3, Z3
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VPXORQ          Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K5, Z12
+	VMOVDQA64       64(R8), Z7
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VAESENC         Z7, Z1, Z1
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8.Z      Z13, K6, Z13
+	VAESENC         Z7, Z4, Z4
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	VAESENC         Z7, Z5, Z5
+	MOVQ            208(R11), R15
+	VMOVDQA64       128(R8), Z6
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      Z14, K7, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VMOVDQA64       192(R8), Z7
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z7, Z1, Z1
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z7, Z2, Z2
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VAESENC         Z7, Z3, Z3
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	VMOVDQA64       256(R8), Z6
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z1, Z1
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z2, Z2
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z3, Z3
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       320(R8), Z7
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       384(R8), Z6
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       448(R8), Z7
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       512(R8), Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z1, Z1
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VMOVDQA64       576(R8), Z7
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z5, Z5
+	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       640(R8), Z6
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	VAESENCLAST     Z6, Z1, Z1
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z6, Z2, Z2
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z3, Z3
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+widetaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K4, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K5, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8.Z      Z13, K6, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K7, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
 part:
 	LEAQ 3136(DX), AX
 	MOVQ CX, R12
@@ -12462,6 +15856,12 @@ fill:
 	JEQ       firstkeyed
 	CMPQ      BX, $0x04
 	JEQ       widekeyed
+	CMPQ      BX, $0x05
+	JEQ       chunktailkeyed
+	CMPQ      BX, $0x06
+	JEQ       firsttailkeyed
+	CMPQ      BX, $0x07
+	JEQ       widetailkeyed
 	JMP       nothingkeyed
 
 done:
@@ -13541,6 +16941,38 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   raggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   raggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   firsttailnext
+
+raggeduneven:
 	VPSHUFD         $0xd3, Z17, Z27
 	VPSRAD          $0x1f, Z27, Z27
 	VPADDQ          Z17, Z17, Z17
@@ -14017,6 +17449,38 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   anyraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   anyraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -14425,6 +17889,38 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -14780,6 +18276,38 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -15062,6 +18590,38 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -15773,6 +19333,38 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+firstwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -16105,6 +19697,38 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+chunkwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -16364,6 +19988,38 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+nothingwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -16688,6 +20344,38 @@ widewider:
 	JMP         widenext
 
 widewideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   widewideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   widewideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+widewideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -18544,6 +22232,1485 @@ widedrain:
 	MOVL            R12, 236(R11)
 	JMP             done
 
+chunktailnext:
+	ADDQ $0x40, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  chunktaildrain
+	CMPQ CX, $0x04
+	JGE  chunktailfour
+	MOVQ $0x00000005, BX
+	JMP  part
+
+chunktailfour:
+	VMOVDQU64 (SI), Z6
+
+chunktailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPSLLDQ         $0x04, Z6, Z9
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            8(R11), AX
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            16(R11), R15
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VMOVDQA64       Z6, 64(R8)
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z6, Z0, Z0
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z29, Z14
+	VAESENC         Z6, Z3, Z3
+	MOVQ            72(R11), AX
+	VAESENC         Z6, Z4, Z4
+	MOVQ            80(R11), R15
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z29, Z23, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQA64       Z29, Z23
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            136(R11), AX
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            144(R11), R15
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 128(R8)
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z29, Z12
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	MOVQ            200(R11), AX
+	VAESENC         Z6, Z5, Z5
+	MOVQ            208(R11), R15
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z29, Z11, Z11
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       Z29, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VMOVDQA64       Z6, 192(R8)
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSHUFB         Z31, Z11, Z11
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         Z31, Z13, Z13
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         Z31, Z23, Z23
+	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         Z31, Z14, Z14
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z6, 256(R8)
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z4, Z4
+	SUBQ            R10, R14
+	VAESENC         Z6, Z5, Z5
+	ADDQ            $0x0f, R14
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	SHRQ            $0x04, R14
+	VPSHUFB         3008(DX), Z6, Z8
+	SHLQ            $0x06, R14
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	ADDQ            DX, R14
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z21, Z11, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VMOVDQA64       Z6, 320(R8)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z5, Z5
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPXORQ          Z27, Z24, Z24
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VMOVDQA64       Z6, 384(R8)
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VMOVDQA64       Z6, 448(R8)
+	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z26, Z21
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         2816(DX), Z11, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLQ          $0x03, Z11, Z11
+	VMOVDQA64       Z6, 512(R8)
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z25, Z25
+	VPBROADCASTD    rcon<>+32(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z1, Z1
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z6, Z2, Z2
+	MOVQ            24(R11), AX
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	MOVQ            88(R11), R12
+	VAESENC         Z6, Z5, Z5
+	MOVQ            152(R11), R13
+	VPBROADCASTD    rcon<>+36(SB), Z10
+	MOVQ            216(R11), R14
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z22, Z21, Z21
+	VPSLLDQ         $0x04, Z6, Z9
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VPCMPEQQ        Z11, Z21, K4
+	VPSLLDQ         $0x08, Z6, Z9
+	KMOVB           K4, AX
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVL            AX, R12
+	VMOVDQA64       Z6, 640(R8)
+	SHRL            $0x01, R12
+	VAESENCLAST     Z6, Z0, Z0
+	VAESENCLAST     Z6, Z1, Z1
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+chunktaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
+firsttailnext:
+	ADDQ $0x40, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  firsttaildrain
+	CMPQ CX, $0x04
+	JGE  firsttailfour
+	MOVQ $0x00000006, BX
+	JMP  part
+
+firsttailfour:
+	VMOVDQU64 (SI), Z6
+
+firsttailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VPSHUFD         $0xd3, Z17, Z27
+	VMOVDQA64       Z6, (R8)
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQA64       Z6, Z0
+	VPSRAD          $0x1f, Z27, Z27
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z2, Z2
+	VPADDQ          Z17, Z17, Z17
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VPXORQ          Z6, Z4, Z4
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z9, Z6, Z6
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z27, Z24, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VMOVDQA64       Z6, 64(R8)
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	MOVQ            8(R11), AX
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z2, Z2
+	MOVQ            16(R11), R15
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z26, Z18
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQA64       Z29, Z14
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z27, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQA64       Z6, 128(R8)
+	MOVQ            80(R11), R15
+	VAESENC         Z6, Z0, Z0
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z29, Z23, Z23
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQA64       Z29, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z26, Z19
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            136(R11), AX
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            144(R11), R15
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VMOVDQA64       Z6, 192(R8)
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z24, Z25
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z29, Z12
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	MOVQ            200(R11), AX
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         3008(DX), Z6, Z8
+	MOVQ            208(R11), R15
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z26, Z20
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VMOVDQA64       Z6, 256(R8)
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z29, Z11
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPXORQ          Z27, Z24, Z24
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z28, Z26, Z26
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VPXORQ          Z9, Z6, Z6
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VMOVDQA64       Z6, 320(R8)
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z0, Z0
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z4, Z4
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z23, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         Z31, Z14, Z14
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       Z26, Z21
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQA64       Z17, 2368(DX)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z6, 384(R8)
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z0, Z0
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z1, Z1
+	SUBQ            R10, R14
+	VAESENC         Z6, Z2, Z2
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z3, Z3
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z4, Z4
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z21, Z11, Z11
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       Z6, 448(R8)
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z28, Z26, Z26
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z28, Z26, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VPBROADCASTD    rcon<>+32(SB), Z10
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z21, Z11, Z11
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VMOVDQA64       Z6, 576(R8)
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VPBROADCASTD    rcon<>+36(SB), Z10
+	VPSHUFB         Z31, Z21, Z21
+	VPSHUFB         3008(DX), Z6, Z8
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            152(R11), R13
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            216(R11), R14
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z22, Z21, Z21
+	VPSLLDQ         $0x08, Z6, Z9
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCMPEQQ        Z11, Z21, K4
+	VMOVDQA64       Z6, 640(R8)
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	VAESENCLAST     Z6, Z0, Z0
+	SHRL            $0x01, R12
+	VAESENCLAST     Z6, Z1, Z1
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+firsttaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VPSHUFD         $0xd3, Z17, Z27
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPSRAD          $0x1f, Z27, Z27
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPADDQ          Z17, Z17, Z17
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z27, Z24, Z25
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	MOVQ            8(R11), AX
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            16(R11), R15
+	VMOVDQA64       Z26, Z18
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VMOVDQA64       Z29, Z14
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VPXORQ          Z27, Z25, Z25
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	MOVQ            80(R11), R15
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z29, Z23, Z23
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z29, Z23
+	VMOVDQA64       Z26, Z19
+	MOVQ            136(R11), AX
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z29, Z12, Z12
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z29, Z12
+	VPSHUFD         $0x4e, Z25, Z25
+	MOVQ            200(R11), AX
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            208(R11), R15
+	VMOVDQA64       Z26, Z20
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQA64       Z29, Z11
+	VPXORQ          Z27, Z25, Z25
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z27, Z24, Z24
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z28, Z26, Z26
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z23, Z23
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
+widetailnext:
+	ADDQ $0x40, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  widetaildrain
+	CMPQ CX, $0x04
+	JGE  widetailfour
+	MOVQ $0x00000007, BX
+	JMP  part
+
+widetailfour:
+	VMOVDQU64 (SI), Z6
+
+widetailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	MOVQ            8(R11), AX
+	VPXORQ          Z6, Z1, Z1
+	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z29, Z11, Z11
+	VPXORQ          Z6, Z5, Z5
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VMOVDQA64       Z29, Z11
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            72(R11), AX
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            80(R11), R15
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQA64       Z6, 64(R8)
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z29, Z12
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z3, Z3
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z29, Z13, Z13
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z29, Z13
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            200(R11), AX
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VMOVDQA64       Z6, 128(R8)
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z29, Z14
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z9, Z6, Z6
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VMOVDQA64       Z6, 192(R8)
+	VAESENC         Z6, Z0, Z0
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z12, Z12
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z17, 2368(DX)
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VMOVDQA64       Z18, 2432(DX)
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQA64       Z20, 2560(DX)
+	VPXORQ          Z9, Z6, Z6
+	MOVL            36(R11), R14
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	SUBQ            R10, R14
+	VMOVDQA64       Z6, 256(R8)
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z0, Z0
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	SHLQ            $0x06, R14
+	VAESENC         Z6, Z3, Z3
+	ADDQ            DX, R14
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z21, Z14, Z14
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z27, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VMOVDQA64       Z6, 320(R8)
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z28, Z26, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VMOVDQA64       Z6, 384(R8)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPXORQ          Z28, Z26, Z26
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQA64       Z6, 448(R8)
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENCLAST     Z10, Z8, Z8
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z21, Z11, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPBROADCASTD    rcon<>+32(SB), Z10
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSHUFB         3008(DX), Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z9, Z6, Z6
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z6, 576(R8)
+	VAESENC         Z6, Z0, Z0
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z6, Z1, Z1
+	MOVQ            24(R11), AX
+	VAESENC         Z6, Z2, Z2
+	MOVQ            88(R11), R12
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	MOVQ            152(R11), R13
+	VAESENC         Z6, Z5, Z5
+	MOVQ            216(R11), R14
+	VPBROADCASTD    rcon<>+36(SB), Z10
+	VPXORQ          Z22, Z21, Z21
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VAESENCLAST     Z10, Z8, Z8
+	VPCMPEQQ        Z11, Z21, K4
+	VPXORQ          Z9, Z6, Z6
+	KMOVB           K4, AX
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVL            AX, R12
+	VMOVDQA64       Z6, 640(R8)
+	SHRL            $0x01, R12
+	VAESENCLAST     Z6, Z0, Z0
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z1, Z1
+	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+widetaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z13
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
 part:
 	MOVQ        CX, AX
 	SHLQ        $0x01, AX
@@ -18582,6 +23749,12 @@ fill:
 	JEQ       firstkeyed
 	CMPQ      BX, $0x04
 	JEQ       widekeyed
+	CMPQ      BX, $0x05
+	JEQ       chunktailkeyed
+	CMPQ      BX, $0x06
+	JEQ       firsttailkeyed
+	CMPQ      BX, $0x07
+	JEQ       widetailkeyed
 	JMP       nothingkeyed
 
 done:
@@ -19019,6 +24192,38 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   raggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   raggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   firsttailnext
+
+raggeduneven:
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
@@ -19427,6 +24632,38 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   anyraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   anyraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -19801,6 +25038,38 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -20156,6 +25425,38 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -20438,6 +25739,38 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -21115,6 +26448,38 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+firstwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -21447,6 +26812,38 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+chunkwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -21706,6 +27103,38 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+nothingwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -22030,6 +27459,38 @@ widewider:
 	JMP         widenext
 
 widewideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   widewideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   widewideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+widewideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -24034,6 +29495,1579 @@ widedrain:
 	MOVL            R12, 236(R11)
 	JMP             done
 
+chunktailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  chunktaildrain
+	CMPQ CX, $0x04
+	JGE  chunktailfour
+	MOVQ $0x00000005, BX
+	JMP  part
+
+chunktailfour:
+chunktailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             chunktailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             chunktailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             chunktailcollect
+	JMP             chunktailcollected
+
+chunktailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  chunktailgather
+	CMPQ R12, 2888(DX)
+	JNE  chunktailgather
+	CMPQ R13, 2896(DX)
+	JNE  chunktailgather
+	CMPQ R14, 2904(DX)
+	JNE  chunktailgather
+	JMP  chunktailcollected
+
+chunktailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+chunktailcollected:
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQA64       (R8), Z6
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	VPXORQ          Z6, Z4, Z4
+	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQA64       64(R8), Z7
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	VAESENC         Z7, Z1, Z1
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	VAESENC         Z7, Z5, Z5
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VMOVDQA64       128(R8), Z6
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z29, Z12
+	MOVQ            200(R11), AX
+	VAESENC         Z6, Z2, Z2
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VMOVDQA64       192(R8), Z7
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z7, Z4, Z4
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z7, Z5, Z5
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       256(R8), Z6
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z2, Z2
+	SUBQ            R10, R14
+	VAESENC         Z6, Z3, Z3
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z4, Z4
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VMOVDQA64       320(R8), Z7
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       384(R8), Z6
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       448(R8), Z7
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z4, Z4
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VMOVDQA64       512(R8), Z6
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQA64       576(R8), Z7
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z3, Z3
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	VAESENC         Z7, Z4, Z4
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQA64       640(R8), Z6
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	VAESENCLAST     Z6, Z1, Z1
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	VAESENCLAST     Z6, Z2, Z2
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+chunktaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
+firsttailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  firsttaildrain
+	CMPQ CX, $0x04
+	JGE  firsttailfour
+	MOVQ $0x00000006, BX
+	JMP  part
+
+firsttailfour:
+firsttailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             firsttailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             firsttailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             firsttailcollect
+	JMP             firsttailcollected
+
+firsttailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  firsttailgather
+	CMPQ R12, 2888(DX)
+	JNE  firsttailgather
+	CMPQ R13, 2896(DX)
+	JNE  firsttailgather
+	CMPQ R14, 2904(DX)
+	JNE  firsttailgather
+	JMP  firsttailcollected
+
+firsttailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+firsttailcollected:
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VMOVDQA64       (R8), Z6
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPXORQ          Z6, Z4, Z4
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	VPXORQ          Z6, Z5, Z5
+	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQA64       64(R8), Z7
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z29, Z14
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z3, Z3
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z7, Z5, Z5
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       128(R8), Z6
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z29, Z12
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VAESENC         Z6, Z5, Z5
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       192(R8), Z7
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z7, Z3, Z3
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VMOVDQA64       256(R8), Z6
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z3, Z3
+	VPSHUFB         Z31, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z4, Z4
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       320(R8), Z7
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z7, Z1, Z1
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	VAESENC         Z7, Z2, Z2
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	VAESENC         Z7, Z3, Z3
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VMOVDQA64       384(R8), Z6
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       448(R8), Z7
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z2, Z2
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z3, Z3
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VMOVDQA64       576(R8), Z7
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z4, Z4
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	VAESENC         Z7, Z5, Z5
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VMOVDQA64       640(R8), Z6
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VAESENCLAST     Z6, Z1, Z1
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	VAESENCLAST     Z6, Z3, Z3
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+firsttaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	VPXORQ          Z28, Z26, Z26
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
+widetailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  widetaildrain
+	CMPQ CX, $0x04
+	JGE  widetailfour
+	MOVQ $0x00000007, BX
+	JMP  part
+
+widetailfour:
+widetailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             widetailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             widetailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             widetailcollect
+	JMP             widetailcollected
+
+widetailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  widetailgather
+	CMPQ R12, 2888(DX)
+	JNE  widetailgather
+	CMPQ R13, 2896(DX)
+	JNE  widetailgather
+	CMPQ R14, 2904(DX)
+	JNE  widetailgather
+	JMP  widetailcollected
+
+widetailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+widetailcollected:
+	MOVQ            8(R11), AX
+	VMOVDQA64       (R8), Z6
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z1, Z1
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VPXORQ          Z6, Z2, Z2
+	VMOVDQA64       Z29, Z11
+	VPXORQ          Z6, Z3, Z3
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VPXORQ          Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPXORQ          Z6, Z5, Z5
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VMOVDQA64       64(R8), Z7
+	VMOVDQA64       Z29, Z12
+	MOVQ            136(R11), AX
+	VAESENC         Z7, Z1, Z1
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z29, Z13, Z13
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z13
+	VAESENC         Z7, Z4, Z4
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VAESENC         Z7, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQA64       128(R8), Z6
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z29, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VMOVDQA64       192(R8), Z7
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z7, Z1, Z1
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VAESENC         Z7, Z2, Z2
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z7, Z5, Z5
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	VMOVDQA64       256(R8), Z6
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z1, Z1
+	SHLQ            $0x06, R14
+	VAESENC         Z6, Z2, Z2
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQA64       320(R8), Z7
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       384(R8), Z6
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VMOVDQA64       448(R8), Z7
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z7, Z5, Z5
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VMOVDQA64       512(R8), Z6
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       576(R8), Z7
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z2, Z2
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	VAESENC         Z7, Z3, Z3
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	VAESENC         Z7, Z4, Z4
+	MOVQ            216(R11), R14
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VMOVDQA64       640(R8), Z6
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	VAESENCLAST     Z6, Z1, Z1
+	MOVL            AX, R12
+	VAESENCLAST     Z6, Z2, Z2
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+widetaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z13
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
 part:
 	LEAQ 3136(DX), AX
 	MOVQ CX, R12
@@ -24066,6 +31100,12 @@ fill:
 	JEQ       firstkeyed
 	CMPQ      BX, $0x04
 	JEQ       widekeyed
+	CMPQ      BX, $0x05
+	JEQ       chunktailkeyed
+	CMPQ      BX, $0x06
+	JEQ       firsttailkeyed
+	CMPQ      BX, $0x07
+	JEQ       widetailkeyed
 	JMP       nothingkeyed
 
 done:
@@ -26069,6 +33109,38 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   raggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   raggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   firsttailnext
+
+raggeduneven:
 	VPSHUFD         $0xd3, Z17, Z27
 	VPSRAD          $0x1f, Z27, Z27
 	VPADDQ          Z17, Z17, Z17
@@ -26549,6 +33621,38 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   anyraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   anyraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -26977,6 +34081,38 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -27352,6 +34488,38 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -27658,6 +34826,38 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -28481,6 +35681,38 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+firstwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -28829,6 +36061,38 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+chunkwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -29108,6 +36372,38 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+nothingwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -29448,6 +36744,38 @@ widewider:
 	JMP         widenext
 
 widewideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   widewideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   widewideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+widewideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -31308,6 +38636,1503 @@ widedrain:
 	VEXTRACTI32X4   $0x03, Z21, (R14)
 	JMP             done
 
+chunktailnext:
+	ADDQ $+128, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  chunktaildrain
+	CMPQ CX, $0x04
+	JGE  chunktailfour
+	MOVQ $0x00000005, BX
+	JMP  part
+
+chunktailfour:
+	VMOVDQU64  (SI), Z8
+	VMOVDQU64  64(SI), Z7
+	VSHUFI64X2 $0x88, Z7, Z8, Z6
+	VSHUFI64X2 $0xdd, Z7, Z8, Z7
+
+chunktailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPXORQ          Z6, Z1, Z1
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VMOVDQA64       Z7, 64(R8)
+	VAESENC         Z7, Z0, Z0
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	MOVQ            8(R11), AX
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            16(R11), R15
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z29, Z14, Z14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 128(R8)
+	VMOVDQU8.Z      Z14, K4, Z14
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	MOVQ            72(R11), AX
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	MOVQ            80(R11), R15
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z29, Z23, Z23
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z7, 192(R8)
+	MOVQ            136(R11), AX
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	MOVQ            144(R11), R15
+	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VMOVDQU8.Z      Z12, K6, Z12
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            200(R11), AX
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 256(R8)
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8.Z      Z11, K7, Z11
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLDQ         $0x04, Z7, Z9
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPSLLDQ         $0x08, Z7, Z9
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 320(R8)
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFB         Z31, Z13, Z13
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         Z31, Z23, Z23
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         Z31, Z14, Z14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z6, 384(R8)
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	MOVL            36(R11), R14
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLDQ         $0x04, Z7, Z9
+	SUBQ            R10, R14
+	VAESENCLAST     2752(DX), Z8, Z8
+	ADDQ            $0x0f, R14
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	SHRQ            $0x04, R14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 448(R8)
+	SHLQ            $0x06, R14
+	VAESENC         Z7, Z0, Z0
+	ADDQ            DX, R14
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z25, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VMOVDQA64       Z6, 512(R8)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VMOVDQA64       Z7, 576(R8)
+	VAESENC         Z7, Z0, Z0
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       Z6, 640(R8)
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z9, Z7, Z7
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z7, 704(R8)
+	VAESENC         Z7, Z0, Z0
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z21, Z11, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 768(R8)
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z7, 832(R8)
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z4, Z4
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	MOVQ            24(R11), AX
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            88(R11), R12
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            152(R11), R13
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            216(R11), R14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 896(R8)
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z0, Z0
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z1, Z1
+	VAESENCLAST     Z6, Z2, Z2
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z3, Z3
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+chunktaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
+firsttailnext:
+	ADDQ $+128, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  firsttaildrain
+	CMPQ CX, $0x04
+	JGE  firsttailfour
+	MOVQ $0x00000006, BX
+	JMP  part
+
+firsttailfour:
+	VMOVDQU64  (SI), Z8
+	VMOVDQU64  64(SI), Z7
+	VSHUFI64X2 $0x88, Z7, Z8, Z6
+	VSHUFI64X2 $0xdd, Z7, Z8, Z7
+
+firsttailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	VPSHUFD         $0xd3, Z17, Z27
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPXORQ          Z6, Z2, Z2
+	VPSRAD          $0x1f, Z27, Z27
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z4, Z4
+	VPADDQ          Z17, Z17, Z17
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VMOVDQA64       Z7, 64(R8)
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z24, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z6, 128(R8)
+	MOVQ            8(R11), AX
+	VAESENC         Z6, Z0, Z0
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	MOVQ            16(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z26, Z18
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z29, Z14, Z14
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VPXORQ          Z9, Z7, Z7
+	VMOVDQU8.Z      Z14, K4, Z14
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 192(R8)
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z2, Z2
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z4, Z4
+	MOVQ            80(R11), R15
+	VAESENC         Z7, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPSLLDQ         $0x04, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z29, Z23, Z23
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       Z6, 256(R8)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z26, Z19
+	VAESENC         Z6, Z3, Z3
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	VAESENC         Z6, Z5, Z5
+	MOVQ            144(R11), R15
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VPSLLDQ         $0x04, Z7, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z29, Z12, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQA64       Z7, 320(R8)
+	VPXORQ          Z27, Z24, Z25
+	VAESENC         Z7, Z0, Z0
+	VMOVDQU8.Z      Z12, K6, Z12
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z7, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
+	MOVQ            200(R11), AX
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            208(R11), R15
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z26, Z20
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 384(R8)
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      Z11, K7, Z11
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VAESENC         Z6, Z3, Z3
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VAESENCLAST     2752(DX), Z8, Z8
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z27, Z24, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VMOVDQA64       Z7, 448(R8)
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z0, Z0
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSHUFB         3008(DX), Z7, Z8
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       Z6, 512(R8)
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPSHUFB         Z31, Z13, Z13
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0xff, Z6, Z8
+	VPSHUFB         Z31, Z14, Z14
+	VPSLLDQ         $0x04, Z7, Z9
+	VMOVDQA64       Z26, Z21
+	VAESENCLAST     2752(DX), Z8, Z8
+	VMOVDQA64       Z17, 2368(DX)
+	VPXORQ          Z9, Z7, Z7
+	VMOVDQA64       Z18, 2432(DX)
+	VPSLLDQ         $0x08, Z7, Z9
+	VMOVDQA64       Z19, 2496(DX)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z20, 2560(DX)
+	VMOVDQA64       Z7, 576(R8)
+	VAESENC         Z7, Z0, Z0
+	MOVL            36(R11), R14
+	VAESENC         Z7, Z1, Z1
+	SUBQ            R10, R14
+	VAESENC         Z7, Z2, Z2
+	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z3, Z3
+	SHRQ            $0x04, R14
+	VAESENC         Z7, Z4, Z4
+	SHLQ            $0x06, R14
+	VAESENC         Z7, Z5, Z5
+	ADDQ            DX, R14
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPXORQ          Z21, Z11, Z11
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQA64       Z6, 640(R8)
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPSHUFD         $0xff, Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z9, Z7, Z7
+	VPXORQ          Z27, Z24, Z24
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       Z7, 704(R8)
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPXORQ          Z28, Z26, Z26
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       Z6, 768(R8)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z4, Z4
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLQ          $0x03, Z11, Z11
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z21, Z11, Z11
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VMOVDQA64       Z7, 832(R8)
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z7, Z0, Z0
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z2, Z2
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         3008(DX), Z7, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z26, Z21
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         Z31, Z21, Z21
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            24(R11), AX
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            88(R11), R12
+	VMOVDQA64       Z6, 896(R8)
+	MOVQ            152(R11), R13
+	VAESENCLAST     Z6, Z0, Z0
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z6, Z1, Z1
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z2, Z2
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+firsttaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VPSHUFD         $0xd3, Z17, Z27
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPSRAD          $0x1f, Z27, Z27
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPADDQ          Z17, Z17, Z17
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z27, Z24, Z25
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	MOVQ            8(R11), AX
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            16(R11), R15
+	VMOVDQA64       Z26, Z18
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VMOVDQU8.Z      Z14, K4, Z14
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VPXORQ          Z27, Z25, Z25
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	MOVQ            80(R11), R15
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z29, Z23, Z23
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z26, Z19
+	MOVQ            136(R11), AX
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z29, Z12, Z12
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQU8.Z      Z12, K6, Z12
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPSHUFD         $0x4e, Z25, Z25
+	MOVQ            200(R11), AX
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            208(R11), R15
+	VMOVDQA64       Z26, Z20
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPXORQ          Z27, Z25, Z25
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z27, Z24, Z24
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z28, Z26, Z26
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z23, Z23
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
+widetailnext:
+	ADDQ $+128, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  widetaildrain
+	CMPQ CX, $0x04
+	JGE  widetailfour
+	MOVQ $0x00000007, BX
+	JMP  part
+
+widetailfour:
+	VMOVDQU64  (SI), Z8
+	VMOVDQU64  64(SI), Z7
+	VSHUFI64X2 $0x88, Z7, Z8, Z6
+	VSHUFI64X2 $0xdd, Z7, Z8, Z7
+
+widetailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	MOVQ            8(R11), AX
+	VPXORQ          Z6, Z1, Z1
+	VPXORQ          Z6, Z2, Z2
+	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z5, Z5
+	VMOVDQA64       Z7, 64(R8)
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z7, Z0, Z0
+	VMOVDQU8.Z      Z11, K4, Z11
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	MOVQ            80(R11), R15
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z29, Z12, Z12
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU8.Z      Z12, K5, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 128(R8)
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPXORQ          Z29, Z13, Z13
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VMOVDQU8.Z      Z13, K6, Z13
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 192(R8)
+	MOVQ            200(R11), AX
+	VAESENC         Z7, Z0, Z0
+	MOVQ            208(R11), R15
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VMOVDQU8.Z      Z14, K7, Z14
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 256(R8)
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	VPSHUFB         Z31, Z14, Z14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSHUFB         Z31, Z23, Z23
+	VMOVDQA64       Z7, 320(R8)
+	VAESENC         Z7, Z0, Z0
+	VPSHUFB         Z31, Z12, Z12
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VMOVDQA64       Z18, 2432(DX)
+	VPSHUFB         3008(DX), Z7, Z8
+	VMOVDQA64       Z19, 2496(DX)
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQA64       Z20, 2560(DX)
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVL            36(R11), R14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 384(R8)
+	SUBQ            R10, R14
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z2, Z2
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	SHLQ            $0x06, R14
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	ADDQ            DX, R14
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z21, Z14, Z14
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       Z7, 448(R8)
+	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z28, Z26, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z9, Z7, Z7
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VMOVDQA64       Z7, 576(R8)
+	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPXORQ          Z27, Z24, Z24
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 640(R8)
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z9, Z7, Z7
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z7, 704(R8)
+	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z7, Z3, Z3
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
+	VPSLLQ          $0x03, Z11, Z11
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPXORQ          Z21, Z11, Z11
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VMOVDQA64       Z6, 768(R8)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x04, Z7, Z9
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       Z7, 832(R8)
+	VAESENC         Z7, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z3, Z3
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
+	MOVQ            24(R11), AX
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            88(R11), R12
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            152(R11), R13
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            216(R11), R14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQA64       Z6, 896(R8)
+	VAESENCLAST     Z6, Z0, Z0
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z1, Z1
+	VAESENCLAST     Z6, Z2, Z2
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z3, Z3
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+widetaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K4, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K5, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8.Z      Z13, K6, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K7, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
 part:
 	MOVQ        CX, AX
 	SHLQ        $0x02, AX
@@ -31352,6 +40177,12 @@ fill:
 	JEQ       firstkeyed
 	CMPQ      BX, $0x04
 	JEQ       widekeyed
+	CMPQ      BX, $0x05
+	JEQ       chunktailkeyed
+	CMPQ      BX, $0x06
+	JEQ       firsttailkeyed
+	CMPQ      BX, $0x07
+	JEQ       widetailkeyed
 	JMP       nothingkeyed
 
 done:
@@ -31834,6 +40665,38 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   raggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   raggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   firsttailnext
+
+raggeduneven:
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
@@ -32246,6 +41109,38 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   anyraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   anyraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -32640,6 +41535,38 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -33015,6 +41942,38 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -33321,6 +42280,38 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -34110,6 +43101,38 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+firstwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -34458,6 +43481,38 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+chunkwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -34737,6 +43792,38 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+nothingwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -35077,6 +44164,38 @@ widewider:
 	JMP         widenext
 
 widewideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   widewideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   widewideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+widewideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -37077,6 +46196,1591 @@ widedrain:
 	VEXTRACTI32X4   $0x03, Z21, (R14)
 	JMP             done
 
+chunktailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  chunktaildrain
+	CMPQ CX, $0x04
+	JGE  chunktailfour
+	MOVQ $0x00000005, BX
+	JMP  part
+
+chunktailfour:
+chunktailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             chunktailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             chunktailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             chunktailcollect
+	JMP             chunktailcollected
+
+chunktailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  chunktailgather
+	CMPQ R12, 2888(DX)
+	JNE  chunktailgather
+	CMPQ R13, 2896(DX)
+	JNE  chunktailgather
+	CMPQ R14, 2904(DX)
+	JNE  chunktailgather
+	JMP  chunktailcollected
+
+chunktailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 704(AX), Z8
+	VBROADCASTI32X4 704(R12), K1, Z8
+	VBROADCASTI32X4 704(R13), K2, Z8
+	VBROADCASTI32X4 704(R14), K3, Z8
+	VMOVDQA64       Z8, 704(R8)
+	VBROADCASTI32X4 768(AX), Z0
+	VBROADCASTI32X4 768(R12), K1, Z0
+	VBROADCASTI32X4 768(R13), K2, Z0
+	VBROADCASTI32X4 768(R14), K3, Z0
+	VMOVDQA64       Z0, 768(R8)
+	VBROADCASTI32X4 832(AX), Z6
+	VBROADCASTI32X4 832(R12), K1, Z6
+	VBROADCASTI32X4 832(R13), K2, Z6
+	VBROADCASTI32X4 832(R14), K3, Z6
+	VMOVDQA64       Z6, 832(R8)
+	VBROADCASTI32X4 896(AX), Z7
+	VBROADCASTI32X4 896(R12), K1, Z7
+	VBROADCASTI32X4 896(R13), K2, Z7
+	VBROADCASTI32X4 896(R14), K3, Z7
+	VMOVDQA64       Z7, 896(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+chunktailcollected:
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQA64       (R8), Z6
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VMOVDQA64       64(R8), Z7
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8.Z      Z14, K4, Z14
+	VAESENC         Z7, Z4, Z4
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z5, Z5
+	MOVQ            80(R11), R15
+	VMOVDQA64       128(R8), Z6
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z3, Z3
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z4, Z4
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQA64       192(R8), Z7
+	VMOVDQU8.Z      Z12, K6, Z12
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z7, Z2, Z2
+	MOVQ            200(R11), AX
+	VAESENC         Z7, Z3, Z3
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z7, Z5, Z5
+	VMOVDQU8.Z      Z11, K7, Z11
+	VMOVDQA64       256(R8), Z6
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VMOVDQA64       320(R8), Z7
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z7, Z1, Z1
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z7, Z2, Z2
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z7, Z3, Z3
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       384(R8), Z6
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z1, Z1
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z2, Z2
+	SUBQ            R10, R14
+	VAESENC         Z6, Z3, Z3
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z4, Z4
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	VAESENC         Z6, Z5, Z5
+	ADDQ            DX, R14
+	VMOVDQA64       448(R8), Z7
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VMOVDQA64       512(R8), Z6
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VMOVDQA64       576(R8), Z7
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       640(R8), Z6
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       704(R8), Z7
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z3, Z3
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z7, Z4, Z4
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z21, Z11, Z11
+	VMOVDQA64       768(R8), Z6
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       832(R8), Z7
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z4, Z4
+	MOVQ            24(R11), AX
+	VAESENC         Z7, Z5, Z5
+	MOVQ            88(R11), R12
+	VMOVDQA64       896(R8), Z6
+	MOVQ            152(R11), R13
+	VAESENCLAST     Z6, Z1, Z1
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z2, Z2
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+chunktaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
+firsttailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  firsttaildrain
+	CMPQ CX, $0x04
+	JGE  firsttailfour
+	MOVQ $0x00000006, BX
+	JMP  part
+
+firsttailfour:
+firsttailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             firsttailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             firsttailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             firsttailcollect
+	JMP             firsttailcollected
+
+firsttailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  firsttailgather
+	CMPQ R12, 2888(DX)
+	JNE  firsttailgather
+	CMPQ R13, 2896(DX)
+	JNE  firsttailgather
+	CMPQ R14, 2904(DX)
+	JNE  firsttailgather
+	JMP  firsttailcollected
+
+firsttailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 704(AX), Z8
+	VBROADCASTI32X4 704(R12), K1, Z8
+	VBROADCASTI32X4 704(R13), K2, Z8
+	VBROADCASTI32X4 704(R14), K3, Z8
+	VMOVDQA64       Z8, 704(R8)
+	VBROADCASTI32X4 768(AX), Z0
+	VBROADCASTI32X4 768(R12), K1, Z0
+	VBROADCASTI32X4 768(R13), K2, Z0
+	VBROADCASTI32X4 768(R14), K3, Z0
+	VMOVDQA64       Z0, 768(R8)
+	VBROADCASTI32X4 832(AX), Z6
+	VBROADCASTI32X4 832(R12), K1, Z6
+	VBROADCASTI32X4 832(R13), K2, Z6
+	VBROADCASTI32X4 832(R14), K3, Z6
+	VMOVDQA64       Z6, 832(R8)
+	VBROADCASTI32X4 896(AX), Z7
+	VBROADCASTI32X4 896(R12), K1, Z7
+	VBROADCASTI32X4 896(R13), K2, Z7
+	VBROADCASTI32X4 896(R14), K3, Z7
+	VMOVDQA64       Z7, 896(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+firsttailcollected:
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQA64       (R8), Z6
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z6, Z4, Z4
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VMOVDQA64       64(R8), Z7
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z7, Z1, Z1
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z5, Z5
+	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       128(R8), Z6
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VAESENC         Z6, Z1, Z1
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      Z23, K5, Z23
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       192(R8), Z7
+	MOVQ            136(R11), AX
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	MOVQ            144(R11), R15
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQU8.Z      Z12, K6, Z12
+	VAESENC         Z7, Z5, Z5
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       256(R8), Z6
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	MOVQ            200(R11), AX
+	VAESENC         Z6, Z1, Z1
+	MOVQ            208(R11), R15
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       320(R8), Z7
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       384(R8), Z6
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z4, Z4
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       448(R8), Z7
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z7, Z3, Z3
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	VAESENC         Z7, Z4, Z4
+	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z5, Z5
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	VMOVDQA64       512(R8), Z6
+	ADDQ            DX, R14
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VMOVDQA64       576(R8), Z7
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       640(R8), Z6
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VMOVDQA64       704(R8), Z7
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z2, Z2
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z4, Z4
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       768(R8), Z6
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQA64       832(R8), Z7
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z5, Z5
+	MOVQ            24(R11), AX
+	VMOVDQA64       896(R8), Z6
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	VAESENCLAST     Z6, Z1, Z1
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z6, Z2, Z2
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+firsttaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	VPXORQ          Z28, Z26, Z26
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
+widetailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  widetaildrain
+	CMPQ CX, $0x04
+	JGE  widetailfour
+	MOVQ $0x00000007, BX
+	JMP  part
+
+widetailfour:
+widetailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             widetailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             widetailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             widetailcollect
+	JMP             widetailcollected
+
+widetailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  widetailgather
+	CMPQ R12, 2888(DX)
+	JNE  widetailgather
+	CMPQ R13, 2896(DX)
+	JNE  widetailgather
+	CMPQ R14, 2904(DX)
+	JNE  widetailgather
+	JMP  widetailcollected
+
+widetailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 704(AX), Z8
+	VBROADCASTI32X4 704(R12), K1, Z8
+	VBROADCASTI32X4 704(R13), K2, Z8
+	VBROADCASTI32X4 704(R14), K3, Z8
+	VMOVDQA64       Z8, 704(R8)
+	VBROADCASTI32X4 768(AX), Z0
+	VBROADCASTI32X4 768(R12), K1, Z0
+	VBROADCASTI32X4 768(R13), K2, Z0
+	VBROADCASTI32X4 768(R14), K3, Z0
+	VMOVDQA64       Z0, 768(R8)
+	VBROADCASTI32X4 832(AX), Z6
+	VBROADCASTI32X4 832(R12), K1, Z6
+	VBROADCASTI32X4 832(R13), K2, Z6
+	VBROADCASTI32X4 832(R14), K3, Z6
+	VMOVDQA64       Z6, 832(R8)
+	VBROADCASTI32X4 896(AX), Z7
+	VBROADCASTI32X4 896(R12), K1, Z7
+	VBROADCASTI32X4 896(R13), K2, Z7
+	VBROADCASTI32X4 896(R14), K3, Z7
+	VMOVDQA64       Z7, 896(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+widetailcollected:
+	MOVQ            8(R11), AX
+	VMOVDQA64       (R8), Z6
+	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z2, Z2
+	VPXORQ          Z29, Z11, Z11
+	VPXORQ          Z6, Z3, Z3
+	VMOVDQU8.Z      Z11, K4, Z11
+	VPXORQ          Z6, Z4, Z4
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	VPXORQ          Z6, Z5, Z5
+	MOVQ            80(R11), R15
+	VMOVDQA64       64(R8), Z7
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8.Z      Z12, K5, Z12
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VAESENC         Z7, Z4, Z4
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VAESENC         Z7, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VMOVDQA64       128(R8), Z6
+	VPXORQ          Z29, Z13, Z13
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      Z13, K6, Z13
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VAESENC         Z6, Z3, Z3
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQA64       192(R8), Z7
+	VMOVDQU8.Z      Z14, K7, Z14
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VMOVDQA64       256(R8), Z6
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z6, Z3, Z3
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z4, Z4
+	VPSHUFB         Z31, Z12, Z12
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       320(R8), Z7
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z7, Z3, Z3
+	MOVL            36(R11), R14
+	VAESENC         Z7, Z4, Z4
+	SUBQ            R10, R14
+	VAESENC         Z7, Z5, Z5
+	ADDQ            $0x0f, R14
+	VMOVDQA64       384(R8), Z6
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z1, Z1
+	SHLQ            $0x06, R14
+	VAESENC         Z6, Z2, Z2
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VMOVDQA64       448(R8), Z7
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VMOVDQA64       576(R8), Z7
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VMOVDQA64       640(R8), Z6
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       704(R8), Z7
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z1, Z1
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z7, Z2, Z2
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z7, Z3, Z3
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VMOVDQA64       768(R8), Z6
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       832(R8), Z7
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z3, Z3
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z4, Z4
+	MOVQ            24(R11), AX
+	VAESENC         Z7, Z5, Z5
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	VMOVDQA64       896(R8), Z6
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z6, Z1, Z1
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z2, Z2
+	VMOVDQU32       X21, (AX)
+	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VAESENCLAST     Z6, Z5, Z5
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             text
+
+widetaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K4, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K5, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8.Z      Z13, K6, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K7, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VMOVDQU32       X21, (AX)
+	VEXTRACTI32X4   $0x01, Z21, (R12)
+	VEXTRACTI32X4   $0x02, Z21, (R13)
+	VEXTRACTI32X4   $0x03, Z21, (R14)
+	JMP             done
+
 part:
 	LEAQ 3136(DX), AX
 	MOVQ CX, R12
@@ -37110,6 +47814,12 @@ fill:
 	JEQ       firstkeyed
 	CMPQ      BX, $0x04
 	JEQ       widekeyed
+	CMPQ      BX, $0x05
+	JEQ       chunktailkeyed
+	CMPQ      BX, $0x06
+	JEQ       firsttailkeyed
+	CMPQ      BX, $0x07
+	JEQ       widetailkeyed
 	JMP       nothingkeyed
 
 done:
@@ -38311,6 +49021,38 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   raggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   raggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   firsttailnext
+
+raggeduneven:
 	VPSHUFD         $0xd3, Z17, Z27
 	VPSRAD          $0x1f, Z27, Z27
 	VPADDQ          Z17, Z17, Z17
@@ -38787,6 +49529,38 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   anyraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   anyraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -39215,6 +49989,38 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -39590,6 +50396,38 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -39892,6 +50730,38 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -40715,6 +51585,38 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+firstwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -41063,6 +51965,38 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+chunkwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -41338,6 +52272,38 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+nothingwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -41678,6 +52644,38 @@ widewider:
 	JMP         widenext
 
 widewideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   widewideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   widewideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+widewideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -43718,6 +54716,1623 @@ widedrain:
 	MOVL            R12, 236(R11)
 	JMP             done
 
+chunktailnext:
+	ADDQ $+128, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  chunktaildrain
+	CMPQ CX, $0x04
+	JGE  chunktailfour
+	MOVQ $0x00000005, BX
+	JMP  part
+
+chunktailfour:
+	VMOVDQU64  (SI), Z8
+	VMOVDQU64  64(SI), Z7
+	VSHUFI64X2 $0x88, Z7, Z8, Z6
+	VSHUFI64X2 $0xdd, Z7, Z8, Z7
+
+chunktailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPXORQ          Z6, Z1, Z1
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VMOVDQA64       Z7, 64(R8)
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	MOVQ            8(R11), AX
+	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            16(R11), R15
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z29, Z14, Z14
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       Z6, 128(R8)
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z29, Z14
+	VAESENC         Z6, Z1, Z1
+	MOVQ            72(R11), AX
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	MOVQ            80(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPXORQ          Z29, Z23, Z23
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPXORQ          Z9, Z7, Z7
+	VMOVDQA64       Z29, Z23
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	MOVQ            136(R11), AX
+	VMOVDQA64       Z7, 192(R8)
+	MOVQ            144(R11), R15
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VMOVDQA64       Z29, Z12
+	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            200(R11), AX
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            208(R11), R15
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQA64       Z6, 256(R8)
+	VAESENC         Z6, Z0, Z0
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z29, Z11
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPSLLDQ         $0x04, Z7, Z9
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VMOVDQA64       Z7, 320(R8)
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z7, Z2, Z2
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPSHUFB         Z31, Z13, Z13
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFB         Z31, Z14, Z14
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQA64       Z17, 2368(DX)
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       Z18, 2432(DX)
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z6, 384(R8)
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	SUBQ            R10, R14
+	VAESENC         Z6, Z4, Z4
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	SHRQ            $0x04, R14
+	VPSLLDQ         $0x04, Z7, Z9
+	SHLQ            $0x06, R14
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	ADDQ            DX, R14
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPXORQ          Z21, Z11, Z11
+	VMOVDQA64       Z7, 448(R8)
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z27, Z25, Z25
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 576(R8)
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       Z6, 640(R8)
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSLLDQ         $0x04, Z7, Z9
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VMOVDQA64       Z26, Z21
+	VPSLLDQ         $0x08, Z7, Z9
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 704(R8)
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z25, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQA64       Z6, 768(R8)
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x04, Z7, Z9
+	VMOVDQA64       Z26, Z21
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VPSHUFB         Z31, Z21, Z21
+	VPSLLDQ         $0x08, Z7, Z9
+	MOVQ            24(R11), AX
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 832(R8)
+	MOVQ            88(R11), R12
+	VAESENC         Z7, Z0, Z0
+	MOVQ            152(R11), R13
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	MOVQ            216(R11), R14
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z22, Z21, Z21
+	VAESENC         Z7, Z5, Z5
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCMPEQQ        Z11, Z21, K4
+	VPSLLDQ         $0x04, Z6, Z9
+	KMOVB           K4, AX
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	MOVL            AX, R12
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	SHRL            $0x01, R12
+	VMOVDQA64       Z6, 896(R8)
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z0, Z0
+	VAESENCLAST     Z6, Z1, Z1
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z3, Z3
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+chunktaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
+firsttailnext:
+	ADDQ $+128, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  firsttaildrain
+	CMPQ CX, $0x04
+	JGE  firsttailfour
+	MOVQ $0x00000006, BX
+	JMP  part
+
+firsttailfour:
+	VMOVDQU64  (SI), Z8
+	VMOVDQU64  64(SI), Z7
+	VSHUFI64X2 $0x88, Z7, Z8, Z6
+	VSHUFI64X2 $0xdd, Z7, Z8, Z7
+
+firsttailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	VPSHUFD         $0xd3, Z17, Z27
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPXORQ          Z6, Z2, Z2
+	VPSRAD          $0x1f, Z27, Z27
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z4, Z4
+	VPADDQ          Z17, Z17, Z17
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VMOVDQA64       Z7, 64(R8)
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VAESENC         Z7, Z0, Z0
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x04, Z6, Z9
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z27, Z24, Z25
+	VPXORQ          Z9, Z6, Z6
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            8(R11), AX
+	VMOVDQA64       Z6, 128(R8)
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z2, Z2
+	MOVQ            16(R11), R15
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z26, Z18
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPSHUFD         $0xff, Z6, Z8
+	VPXORQ          Z29, Z14, Z14
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VAESENCLAST     2752(DX), Z8, Z8
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VPSLLDQ         $0x08, Z7, Z9
+	VMOVDQA64       Z29, Z14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 192(R8)
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VAESENC         Z7, Z0, Z0
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z1, Z1
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z3, Z3
+	MOVQ            80(R11), R15
+	VAESENC         Z7, Z4, Z4
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         3008(DX), Z7, Z8
+	VPXORQ          Z29, Z23, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z6, 256(R8)
+	VMOVDQA64       Z29, Z23
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z26, Z19
+	VAESENC         Z6, Z1, Z1
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	VAESENC         Z6, Z3, Z3
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z29, Z12, Z12
+	VPXORQ          Z9, Z7, Z7
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z27, Z24, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z7, 320(R8)
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z29, Z12
+	VAESENC         Z7, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z2, Z2
+	MOVQ            200(R11), AX
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z4, Z4
+	MOVQ            208(R11), R15
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VMOVDQA64       Z26, Z20
+	VPSHUFB         3008(DX), Z7, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z29, Z11, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       Z6, 384(R8)
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z29, Z11
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     2752(DX), Z8, Z8
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z9, Z7, Z7
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x08, Z7, Z9
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQA64       Z7, 448(R8)
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSHUFB         3008(DX), Z7, Z8
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSLLDQ         $0x04, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         Z31, Z11, Z11
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         Z31, Z13, Z13
+	VMOVDQA64       Z6, 512(R8)
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z0, Z0
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z18, 2432(DX)
+	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQA64       Z19, 2496(DX)
+	VPSLLDQ         $0x04, Z7, Z9
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	MOVL            36(R11), R14
+	VPSLLDQ         $0x08, Z7, Z9
+	SUBQ            R10, R14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	ADDQ            $0x0f, R14
+	VMOVDQA64       Z7, 576(R8)
+	SHRQ            $0x04, R14
+	VAESENC         Z7, Z0, Z0
+	SHLQ            $0x06, R14
+	VAESENC         Z7, Z1, Z1
+	ADDQ            DX, R14
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z27, Z24, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       Z6, 640(R8)
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPSHUFD         $0xff, Z6, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPXORQ          Z9, Z7, Z7
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VMOVDQA64       Z7, 704(R8)
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z0, Z0
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSHUFB         3008(DX), Z7, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFD         $0x4e, Z25, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VMOVDQA64       Z6, 768(R8)
+	VAESENC         Z6, Z0, Z0
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z9, Z7, Z7
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       Z7, 832(R8)
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z0, Z0
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z3, Z3
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z4, Z4
+	MOVQ            24(R11), AX
+	VAESENC         Z7, Z5, Z5
+	MOVQ            88(R11), R12
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	MOVQ            152(R11), R13
+	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            216(R11), R14
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z22, Z21, Z21
+	VPXORQ          Z9, Z6, Z6
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCMPEQQ        Z11, Z21, K4
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	KMOVB           K4, AX
+	VMOVDQA64       Z6, 896(R8)
+	MOVL            AX, R12
+	VAESENCLAST     Z6, Z0, Z0
+	SHRL            $0x01, R12
+	VAESENCLAST     Z6, Z1, Z1
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+firsttaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VPSHUFD         $0xd3, Z17, Z27
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPSRAD          $0x1f, Z27, Z27
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPADDQ          Z17, Z17, Z17
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z27, Z24, Z25
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	MOVQ            8(R11), AX
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            16(R11), R15
+	VMOVDQA64       Z26, Z18
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VMOVDQA64       Z29, Z14
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VPXORQ          Z27, Z25, Z25
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	MOVQ            80(R11), R15
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z29, Z23, Z23
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z29, Z23
+	VMOVDQA64       Z26, Z19
+	MOVQ            136(R11), AX
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z29, Z12, Z12
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z29, Z12
+	VPSHUFD         $0x4e, Z25, Z25
+	MOVQ            200(R11), AX
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            208(R11), R15
+	VMOVDQA64       Z26, Z20
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQA64       Z29, Z11
+	VPXORQ          Z27, Z25, Z25
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z27, Z24, Z24
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z28, Z26, Z26
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z23, Z23
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
+widetailnext:
+	ADDQ $+128, SI
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  widetaildrain
+	CMPQ CX, $0x04
+	JGE  widetailfour
+	MOVQ $0x00000007, BX
+	JMP  part
+
+widetailfour:
+	VMOVDQU64  (SI), Z8
+	VMOVDQU64  64(SI), Z7
+	VSHUFI64X2 $0x88, Z7, Z8, Z6
+	VSHUFI64X2 $0xdd, Z7, Z8, Z7
+
+widetailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	VMOVDQA64       Z6, (R8)
+	VMOVDQA64       Z6, Z0
+	MOVQ            8(R11), AX
+	VPXORQ          Z6, Z1, Z1
+	VPXORQ          Z6, Z2, Z2
+	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQA64       Z7, 64(R8)
+	VAESENC         Z7, Z0, Z0
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z29, Z11
+	VAESENC         Z7, Z3, Z3
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
+	MOVQ            80(R11), R15
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z29, Z12, Z12
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z29, Z12
+	VMOVDQA64       Z6, 128(R8)
+	VAESENC         Z6, Z0, Z0
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z1, Z1
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z29, Z13, Z13
+	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VMOVDQA64       Z29, Z13
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	MOVQ            200(R11), AX
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	MOVQ            208(R11), R15
+	VMOVDQA64       Z7, 192(R8)
+	VAESENC         Z7, Z0, Z0
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z29, Z14
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z9, Z6, Z6
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VMOVDQA64       Z6, 256(R8)
+	VAESENC         Z6, Z0, Z0
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFD         $0xff, Z6, Z8
+	VPSHUFB         Z31, Z14, Z14
+	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPSHUFB         Z31, Z23, Z23
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	VPSHUFB         Z31, Z12, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 320(R8)
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z20, 2560(DX)
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	MOVL            36(R11), R14
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	SUBQ            R10, R14
+	VPXORQ          Z9, Z6, Z6
+	ADDQ            $0x0f, R14
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	SHRQ            $0x04, R14
+	VMOVDQA64       Z6, 384(R8)
+	VAESENC         Z6, Z0, Z0
+	SHLQ            $0x06, R14
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	ADDQ            DX, R14
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z21, Z14, Z14
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 448(R8)
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z28, Z26, Z26
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VMOVDQA64       Z6, 512(R8)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z9, Z7, Z7
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 576(R8)
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPSHUFB         3008(DX), Z7, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       Z6, 640(R8)
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLDQ         $0x04, Z7, Z9
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLDQ         $0x08, Z7, Z9
+	VPSLLQ          $0x03, Z11, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 704(R8)
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPSHUFB         3008(DX), Z7, Z8
+	VPXORQ          Z27, Z25, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 768(R8)
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0xff, Z6, Z8
+	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFB         Z31, Z21, Z21
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
+	MOVQ            24(R11), AX
+	VPSLLDQ         $0x08, Z7, Z9
+	MOVQ            88(R11), R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z7, 832(R8)
+	MOVQ            152(R11), R13
+	VAESENC         Z7, Z0, Z0
+	VAESENC         Z7, Z1, Z1
+	MOVQ            216(R11), R14
+	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z22, Z21, Z21
+	VAESENC         Z7, Z4, Z4
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPCMPEQQ        Z11, Z21, K4
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	KMOVB           K4, AX
+	VAESENCLAST     Z10, Z8, Z8
+	MOVL            AX, R12
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	SHRL            $0x01, R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 896(R8)
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z0, Z0
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z1, Z1
+	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z3, Z3
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+widetaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z13
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
 part:
 	MOVQ        CX, AX
 	SHLQ        $0x02, AX
@@ -43761,6 +56376,12 @@ fill:
 	JEQ       firstkeyed
 	CMPQ      BX, $0x04
 	JEQ       widekeyed
+	CMPQ      BX, $0x05
+	JEQ       chunktailkeyed
+	CMPQ      BX, $0x06
+	JEQ       firsttailkeyed
+	CMPQ      BX, $0x07
+	JEQ       widetailkeyed
 	JMP       nothingkeyed
 
 done:
@@ -44262,6 +56883,38 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   raggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   raggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   firsttailnext
+
+raggeduneven:
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
@@ -44670,6 +57323,38 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   anyraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   anyraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -45064,6 +57749,38 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -45439,6 +58156,38 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -45741,6 +58490,38 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   chunktailnext
+
+nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
 	VSHUFI64X2      $0xee, Z3, Z2, Z2
 	VSHUFI64X2      $0x44, Z5, Z4, Z3
@@ -46530,6 +59311,38 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   firstwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   firstwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+firstwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -46878,6 +59691,38 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   chunkwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   chunkwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+chunkwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -47153,6 +59998,38 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   nothingwideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   nothingwideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+nothingwideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -47493,6 +60370,38 @@ widewider:
 	JMP         widenext
 
 widewideragged:
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	JLE   widewideraggeduneven
+	ADDQ  $0x0f, AX
+	SHRQ  $0x04, AX
+	MOVQ  R9, R12
+	SUBQ  BX, R12
+	ADDQ  $0x0f, R12
+	SHRQ  $0x04, R12
+	CMPQ  AX, R12
+	JNE   widewideraggeduneven
+	MOVL  36(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K4
+	MOVL  100(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K5
+	MOVL  164(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K6
+	MOVL  228(DI), AX
+	SUBQ  BX, AX
+	BZHIQ AX, bits<>+0(SB), AX
+	KMOVQ AX, K7
+	MOVQ  DI, R11
+	MOVQ  BX, R10
+	JMP   widetailnext
+
+widewideraggeduneven:
 	XORL            R15, R15
 	MOVL            36(DI), AX
 	SUBQ            BX, AX
@@ -49673,6 +62582,1711 @@ widedrain:
 	MOVL            R12, 236(R11)
 	JMP             done
 
+chunktailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  chunktaildrain
+	CMPQ CX, $0x04
+	JGE  chunktailfour
+	MOVQ $0x00000005, BX
+	JMP  part
+
+chunktailfour:
+chunktailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             chunktailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             chunktailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             chunktailcollect
+	JMP             chunktailcollected
+
+chunktailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  chunktailgather
+	CMPQ R12, 2888(DX)
+	JNE  chunktailgather
+	CMPQ R13, 2896(DX)
+	JNE  chunktailgather
+	CMPQ R14, 2904(DX)
+	JNE  chunktailgather
+	JMP  chunktailcollected
+
+chunktailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 704(AX), Z8
+	VBROADCASTI32X4 704(R12), K1, Z8
+	VBROADCASTI32X4 704(R13), K2, Z8
+	VBROADCASTI32X4 704(R14), K3, Z8
+	VMOVDQA64       Z8, 704(R8)
+	VBROADCASTI32X4 768(AX), Z0
+	VBROADCASTI32X4 768(R12), K1, Z0
+	VBROADCASTI32X4 768(R13), K2, Z0
+	VBROADCASTI32X4 768(R14), K3, Z0
+	VMOVDQA64       Z0, 768(R8)
+	VBROADCASTI32X4 832(AX), Z6
+	VBROADCASTI32X4 832(R12), K1, Z6
+	VBROADCASTI32X4 832(R13), K2, Z6
+	VBROADCASTI32X4 832(R14), K3, Z6
+	VMOVDQA64       Z6, 832(R8)
+	VBROADCASTI32X4 896(AX), Z7
+	VBROADCASTI32X4 896(R12), K1, Z7
+	VBROADCASTI32X4 896(R13), K2, Z7
+	VBROADCASTI32X4 896(R14), K3, Z7
+	VMOVDQA64       Z7, 896(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+chunktailcollected:
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQA64       (R8), Z6
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z6, Z3, Z3
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	VMOVDQA64       64(R8), Z7
+	MOVQ            16(R11), R15
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z29, Z14
+	VAESENC         Z7, Z4, Z4
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z5, Z5
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VMOVDQA64       128(R8), Z6
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z3, Z3
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       192(R8), Z7
+	VMOVDQA64       Z29, Z12
+	VAESENC         Z7, Z1, Z1
+	MOVQ            200(R11), AX
+	VAESENC         Z7, Z2, Z2
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z7, Z4, Z4
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VMOVDQA64       256(R8), Z6
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       320(R8), Z7
+	VPSHUFB         Z31, Z13, Z13
+	VAESENC         Z7, Z1, Z1
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z7, Z2, Z2
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	VMOVDQA64       384(R8), Z6
+	SUBQ            R10, R14
+	VAESENC         Z6, Z1, Z1
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z2, Z2
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	VAESENC         Z6, Z3, Z3
+	ADDQ            DX, R14
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VMOVDQA64       448(R8), Z7
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VMOVDQA64       576(R8), Z7
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       640(R8), Z6
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VMOVDQA64       704(R8), Z7
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z7, Z1, Z1
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQA64       768(R8), Z6
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       832(R8), Z7
+	MOVQ            24(R11), AX
+	VAESENC         Z7, Z1, Z1
+	MOVQ            88(R11), R12
+	VAESENC         Z7, Z2, Z2
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z22, Z21, Z21
+	VAESENC         Z7, Z4, Z4
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VAESENC         Z7, Z5, Z5
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	VMOVDQA64       896(R8), Z6
+	MOVL            AX, R12
+	VAESENCLAST     Z6, Z1, Z1
+	SHRL            $0x01, R12
+	VAESENCLAST     Z6, Z2, Z2
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+chunktaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
+firsttailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  firsttaildrain
+	CMPQ CX, $0x04
+	JGE  firsttailfour
+	MOVQ $0x00000006, BX
+	JMP  part
+
+firsttailfour:
+firsttailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             firsttailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             firsttailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             firsttailcollect
+	JMP             firsttailcollected
+
+firsttailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  firsttailgather
+	CMPQ R12, 2888(DX)
+	JNE  firsttailgather
+	CMPQ R13, 2896(DX)
+	JNE  firsttailgather
+	CMPQ R14, 2904(DX)
+	JNE  firsttailgather
+	JMP  firsttailcollected
+
+firsttailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 704(AX), Z8
+	VBROADCASTI32X4 704(R12), K1, Z8
+	VBROADCASTI32X4 704(R13), K2, Z8
+	VBROADCASTI32X4 704(R14), K3, Z8
+	VMOVDQA64       Z8, 704(R8)
+	VBROADCASTI32X4 768(AX), Z0
+	VBROADCASTI32X4 768(R12), K1, Z0
+	VBROADCASTI32X4 768(R13), K2, Z0
+	VBROADCASTI32X4 768(R14), K3, Z0
+	VMOVDQA64       Z0, 768(R8)
+	VBROADCASTI32X4 832(AX), Z6
+	VBROADCASTI32X4 832(R12), K1, Z6
+	VBROADCASTI32X4 832(R13), K2, Z6
+	VBROADCASTI32X4 832(R14), K3, Z6
+	VMOVDQA64       Z6, 832(R8)
+	VBROADCASTI32X4 896(AX), Z7
+	VBROADCASTI32X4 896(R12), K1, Z7
+	VBROADCASTI32X4 896(R13), K2, Z7
+	VBROADCASTI32X4 896(R14), K3, Z7
+	VMOVDQA64       Z7, 896(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+firsttailcollected:
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQA64       (R8), Z6
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VPXORQ          Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z6, Z4, Z4
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VMOVDQA64       64(R8), Z7
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	VAESENC         Z7, Z1, Z1
+	MOVQ            16(R11), R15
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z29, Z14
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VMOVDQA64       128(R8), Z6
+	MOVQ            72(R11), AX
+	VAESENC         Z6, Z1, Z1
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	VMOVDQA64       192(R8), Z7
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z1, Z1
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z29, Z12
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VAESENC         Z7, Z5, Z5
+	MOVQ            200(R11), AX
+	VMOVDQA64       256(R8), Z6
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQA64       320(R8), Z7
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       384(R8), Z6
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPSHUFB         Z31, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z3, Z3
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       448(R8), Z7
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z7, Z1, Z1
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	VAESENC         Z7, Z2, Z2
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	VAESENC         Z7, Z3, Z3
+	SHLQ            $0x06, R14
+	VAESENC         Z7, Z4, Z4
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VMOVDQA64       576(R8), Z7
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VMOVDQA64       640(R8), Z6
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       704(R8), Z7
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VAESENC         Z7, Z3, Z3
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z7, Z4, Z4
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VMOVDQA64       768(R8), Z6
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       832(R8), Z7
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z1, Z1
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	VAESENC         Z7, Z2, Z2
+	MOVQ            88(R11), R12
+	VAESENC         Z7, Z3, Z3
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z22, Z21, Z21
+	VAESENC         Z7, Z5, Z5
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	VMOVDQA64       896(R8), Z6
+	KMOVB           K4, AX
+	VAESENCLAST     Z6, Z1, Z1
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	VAESENCLAST     Z6, Z2, Z2
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+firsttaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       Z29, Z23
+	MOVQ            136(R11), AX
+	VPXORQ          Z28, Z26, Z26
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         Z31, Z11, Z11
+	VPSHUFB         Z31, Z13, Z13
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
+widetailnext:
+	ADDQ $+256, DI
+	SUBQ $0x04, CX
+	JLE  widetaildrain
+	CMPQ CX, $0x04
+	JGE  widetailfour
+	MOVQ $0x00000007, BX
+	JMP  part
+
+widetailfour:
+widetailkeyed:
+	MOVL            228(DI), R9
+	XORL            BX, BX
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	VBROADCASTI32X4 48(DI), Z0
+	VBROADCASTI32X4 112(DI), K1, Z0
+	VBROADCASTI32X4 176(DI), K2, Z0
+	VBROADCASTI32X4 240(DI), K3, Z0
+	VBROADCASTI32X4 nonce<>+0(SB), Z8
+	VMOVDQA64       2944(DX), Z9
+	VPANDQ          Z8, Z0, Z0
+	VPADDD          Z9, Z0, Z1
+	VPADDD          Z9, Z1, Z2
+	VPADDD          Z9, Z2, Z3
+	VPADDD          Z9, Z3, Z4
+	VPADDD          Z9, Z4, Z5
+	VMOVDQA64       Z5, 3072(DX)
+	MOVL            40(DI), AX
+	MOVL            104(DI), R12
+	MOVL            168(DI), R13
+	MOVL            232(DI), R14
+	MOVQ            AX, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, AX
+	SHLQ            $0x07, AX
+	ADDQ            R15, AX
+	SHLQ            $0x04, AX
+	ADDQ            SI, AX
+	MOVQ            R12, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R12
+	SHLQ            $0x07, R12
+	ADDQ            R15, R12
+	SHLQ            $0x04, R12
+	ADDQ            SI, R12
+	MOVQ            R13, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R13
+	SHLQ            $0x07, R13
+	ADDQ            R15, R13
+	SHLQ            $0x04, R13
+	ADDQ            SI, R13
+	MOVQ            R14, R15
+	ANDQ            $0x03, R15
+	SHRQ            $0x02, R14
+	SHLQ            $0x07, R14
+	ADDQ            R15, R14
+	SHLQ            $0x04, R14
+	ADDQ            SI, R14
+	MOVQ            AX, R8
+	LEAQ            16(AX), R15
+	CMPQ            R15, R12
+	JNE             widetailcollect
+	LEAQ            32(AX), R15
+	CMPQ            R15, R13
+	JNE             widetailcollect
+	LEAQ            48(AX), R15
+	CMPQ            R15, R14
+	JNE             widetailcollect
+	JMP             widetailcollected
+
+widetailcollect:
+	LEAQ (DX), R8
+	CMPQ AX, 2880(DX)
+	JNE  widetailgather
+	CMPQ R12, 2888(DX)
+	JNE  widetailgather
+	CMPQ R13, 2896(DX)
+	JNE  widetailgather
+	CMPQ R14, 2904(DX)
+	JNE  widetailgather
+	JMP  widetailcollected
+
+widetailgather:
+	MOVQ            AX, 2880(DX)
+	MOVQ            R12, 2888(DX)
+	MOVQ            R13, 2896(DX)
+	MOVQ            R14, 2904(DX)
+	VBROADCASTI32X4 (AX), Z0
+	VBROADCASTI32X4 (R12), K1, Z0
+	VBROADCASTI32X4 (R13), K2, Z0
+	VBROADCASTI32X4 (R14), K3, Z0
+	VMOVDQA64       Z0, (R8)
+	VBROADCASTI32X4 64(AX), Z6
+	VBROADCASTI32X4 64(R12), K1, Z6
+	VBROADCASTI32X4 64(R13), K2, Z6
+	VBROADCASTI32X4 64(R14), K3, Z6
+	VMOVDQA64       Z6, 64(R8)
+	VBROADCASTI32X4 128(AX), Z7
+	VBROADCASTI32X4 128(R12), K1, Z7
+	VBROADCASTI32X4 128(R13), K2, Z7
+	VBROADCASTI32X4 128(R14), K3, Z7
+	VMOVDQA64       Z7, 128(R8)
+	VBROADCASTI32X4 192(AX), Z8
+	VBROADCASTI32X4 192(R12), K1, Z8
+	VBROADCASTI32X4 192(R13), K2, Z8
+	VBROADCASTI32X4 192(R14), K3, Z8
+	VMOVDQA64       Z8, 192(R8)
+	VBROADCASTI32X4 256(AX), Z0
+	VBROADCASTI32X4 256(R12), K1, Z0
+	VBROADCASTI32X4 256(R13), K2, Z0
+	VBROADCASTI32X4 256(R14), K3, Z0
+	VMOVDQA64       Z0, 256(R8)
+	VBROADCASTI32X4 320(AX), Z6
+	VBROADCASTI32X4 320(R12), K1, Z6
+	VBROADCASTI32X4 320(R13), K2, Z6
+	VBROADCASTI32X4 320(R14), K3, Z6
+	VMOVDQA64       Z6, 320(R8)
+	VBROADCASTI32X4 384(AX), Z7
+	VBROADCASTI32X4 384(R12), K1, Z7
+	VBROADCASTI32X4 384(R13), K2, Z7
+	VBROADCASTI32X4 384(R14), K3, Z7
+	VMOVDQA64       Z7, 384(R8)
+	VBROADCASTI32X4 448(AX), Z8
+	VBROADCASTI32X4 448(R12), K1, Z8
+	VBROADCASTI32X4 448(R13), K2, Z8
+	VBROADCASTI32X4 448(R14), K3, Z8
+	VMOVDQA64       Z8, 448(R8)
+	VBROADCASTI32X4 512(AX), Z0
+	VBROADCASTI32X4 512(R12), K1, Z0
+	VBROADCASTI32X4 512(R13), K2, Z0
+	VBROADCASTI32X4 512(R14), K3, Z0
+	VMOVDQA64       Z0, 512(R8)
+	VBROADCASTI32X4 576(AX), Z6
+	VBROADCASTI32X4 576(R12), K1, Z6
+	VBROADCASTI32X4 576(R13), K2, Z6
+	VBROADCASTI32X4 576(R14), K3, Z6
+	VMOVDQA64       Z6, 576(R8)
+	VBROADCASTI32X4 640(AX), Z7
+	VBROADCASTI32X4 640(R12), K1, Z7
+	VBROADCASTI32X4 640(R13), K2, Z7
+	VBROADCASTI32X4 640(R14), K3, Z7
+	VMOVDQA64       Z7, 640(R8)
+	VBROADCASTI32X4 704(AX), Z8
+	VBROADCASTI32X4 704(R12), K1, Z8
+	VBROADCASTI32X4 704(R13), K2, Z8
+	VBROADCASTI32X4 704(R14), K3, Z8
+	VMOVDQA64       Z8, 704(R8)
+	VBROADCASTI32X4 768(AX), Z0
+	VBROADCASTI32X4 768(R12), K1, Z0
+	VBROADCASTI32X4 768(R13), K2, Z0
+	VBROADCASTI32X4 768(R14), K3, Z0
+	VMOVDQA64       Z0, 768(R8)
+	VBROADCASTI32X4 832(AX), Z6
+	VBROADCASTI32X4 832(R12), K1, Z6
+	VBROADCASTI32X4 832(R13), K2, Z6
+	VBROADCASTI32X4 832(R14), K3, Z6
+	VMOVDQA64       Z6, 832(R8)
+	VBROADCASTI32X4 896(AX), Z7
+	VBROADCASTI32X4 896(R12), K1, Z7
+	VBROADCASTI32X4 896(R13), K2, Z7
+	VBROADCASTI32X4 896(R14), K3, Z7
+	VMOVDQA64       Z7, 896(R8)
+	VBROADCASTI32X4 1024(AX), Z0
+	VBROADCASTI32X4 1024(R12), K1, Z0
+	VBROADCASTI32X4 1024(R13), K2, Z0
+	VBROADCASTI32X4 1024(R14), K3, Z0
+	VMOVDQA64       Z0, 1024(R8)
+	VBROADCASTI32X4 1088(AX), Z6
+	VBROADCASTI32X4 1088(R12), K1, Z6
+	VBROADCASTI32X4 1088(R13), K2, Z6
+	VBROADCASTI32X4 1088(R14), K3, Z6
+	VMOVDQA64       Z6, 1088(R8)
+	VBROADCASTI32X4 1152(AX), Z7
+	VBROADCASTI32X4 1152(R12), K1, Z7
+	VBROADCASTI32X4 1152(R13), K2, Z7
+	VBROADCASTI32X4 1152(R14), K3, Z7
+	VMOVDQA64       Z7, 1152(R8)
+	VBROADCASTI32X4 1216(AX), Z8
+	VBROADCASTI32X4 1216(R12), K1, Z8
+	VBROADCASTI32X4 1216(R13), K2, Z8
+	VBROADCASTI32X4 1216(R14), K3, Z8
+	VMOVDQA64       Z8, 1216(R8)
+
+widetailcollected:
+	MOVQ            8(R11), AX
+	VMOVDQA64       (R8), Z6
+	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z2, Z2
+	VPXORQ          Z29, Z11, Z11
+	VPXORQ          Z6, Z3, Z3
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	VPXORQ          Z6, Z4, Z4
+	MOVQ            72(R11), AX
+	VPXORQ          Z6, Z5, Z5
+	MOVQ            80(R11), R15
+	VMOVDQA64       64(R8), Z7
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z29, Z12
+	VAESENC         Z7, Z3, Z3
+	MOVQ            136(R11), AX
+	VAESENC         Z7, Z4, Z4
+	MOVQ            144(R11), R15
+	VAESENC         Z7, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQA64       128(R8), Z6
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z29, Z13
+	VAESENC         Z6, Z2, Z2
+	MOVQ            200(R11), AX
+	VAESENC         Z6, Z3, Z3
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VMOVDQA64       192(R8), Z7
+	VMOVDQA64       Z29, Z14
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VMOVDQA64       256(R8), Z6
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z3, Z3
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       320(R8), Z7
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	VAESENC         Z7, Z2, Z2
+	SUBQ            R10, R14
+	VAESENC         Z7, Z3, Z3
+	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z4, Z4
+	SHRQ            $0x04, R14
+	VAESENC         Z7, Z5, Z5
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VMOVDQA64       384(R8), Z6
+	VPXORQ          Z21, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VMOVDQA64       448(R8), Z7
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VMOVDQA64       576(R8), Z7
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQA64       640(R8), Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z4, Z4
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z5, Z5
+	VPSLLQ          $0x03, Z11, Z11
+	VMOVDQA64       704(R8), Z7
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQA64       768(R8), Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z6, Z5, Z5
+	MOVQ            24(R11), AX
+	VMOVDQA64       832(R8), Z7
+	MOVQ            88(R11), R12
+	VAESENC         Z7, Z1, Z1
+	MOVQ            152(R11), R13
+	VAESENC         Z7, Z2, Z2
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VAESENC         Z7, Z3, Z3
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VAESENC         Z7, Z4, Z4
+	VPCMPEQQ        Z11, Z21, K4
+	VAESENC         Z7, Z5, Z5
+	KMOVB           K4, AX
+	VMOVDQA64       896(R8), Z6
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	VAESENCLAST     Z6, Z1, Z1
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z3, Z3
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	VAESENCLAST     Z6, Z4, Z4
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	VAESENCLAST     Z6, Z5, Z5
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             text
+
+widetaildrain:
+	VMOVDQA64       Z2, Z11
+	VMOVDQA64       Z3, Z12
+	VMOVDQA64       Z4, Z13
+	VMOVDQA64       Z5, Z14
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z13
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPSHUFB         Z31, Z14, Z14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VPXORQ          Z21, Z14, Z14
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VBROADCASTI32X4 32(R11), Z11
+	VBROADCASTI32X4 96(R11), K1, Z11
+	VBROADCASTI32X4 160(R11), K2, Z11
+	VBROADCASTI32X4 224(R11), K3, Z11
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
+	MOVQ            152(R11), R13
+	MOVQ            216(R11), R14
+	VPXORQ          Z22, Z21, Z21
+	VBROADCASTI32X4 (AX), Z11
+	VBROADCASTI32X4 (R12), K1, Z11
+	VBROADCASTI32X4 (R13), K2, Z11
+	VBROADCASTI32X4 (R14), K3, Z11
+	VPCMPEQQ        Z11, Z21, K4
+	KMOVB           K4, AX
+	MOVL            AX, R12
+	SHRL            $0x01, R12
+	ANDL            R12, AX
+	MOVL            AX, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 44(R11)
+	MOVL            AX, R12
+	SHRL            $0x02, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 108(R11)
+	MOVL            AX, R12
+	SHRL            $0x04, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 172(R11)
+	MOVL            AX, R12
+	SHRL            $0x06, R12
+	ANDL            $0x01, R12
+	MOVL            R12, 236(R11)
+	JMP             done
+
 part:
 	LEAQ 3136(DX), AX
 	MOVQ CX, R12
@@ -49705,6 +64319,12 @@ fill:
 	JEQ       firstkeyed
 	CMPQ      BX, $0x04
 	JEQ       widekeyed
+	CMPQ      BX, $0x05
+	JEQ       chunktailkeyed
+	CMPQ      BX, $0x06
+	JEQ       firsttailkeyed
+	CMPQ      BX, $0x07
+	JEQ       widetailkeyed
 	JMP       nothingkeyed
 
 done:
