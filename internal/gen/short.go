@@ -704,12 +704,6 @@ func (k *short512) ifTail(label string, r rest) {
 	SHRQ(Imm(4), gB)
 	CMPQ(gA, gB)
 	JNE(LabelRef(label + "uneven"))
-	for i := range 4 {
-		MOVL(job(i, jobLen), gA.As32())
-		SUBQ(gOff, gA)
-		BZHIQ(gA, k.c.bits, gA)
-		KMOVQ(gA, byteMask[i])
-	}
 	MOVQ(gJobs, gPend)
 	MOVQ(gOff, gPOff)
 	JMP(LabelRef(labels[r.tail()] + "next"))
@@ -808,6 +802,10 @@ func (k *short512) text(columns, tail bool) stream {
 		src, dst := Mem{Base: gA, Index: gPOff, Scale: 1}, Mem{Base: gE, Index: gPOff, Scale: 1}
 		mask := byteMask[i]
 		if tail {
+			s.do(func() { MOVL(at(gPend, i*jobSize+jobLen), gB.As32()) })
+			s.do(func() { SUBQ(gPOff, gB) })
+			s.do(func() { BZHIQ(gB, k.c.bits, gB) })
+			s.do(func() { KMOVQ(gB, mask) })
 			s.do(func() { VMOVDQU8_Z(src, mask, sPlain.r()) })
 			s.do(func() { xor(sPlain.r(), ks, ks) })
 			if k.sealing {

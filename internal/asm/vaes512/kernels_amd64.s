@@ -2290,36 +2290,20 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   raggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   raggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   firsttailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  raggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  raggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  firsttailnext
 
 raggeduneven:
 	VPSHUFD         $0xd3, Z17, Z27
@@ -2802,36 +2786,20 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   anyraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   anyraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  anyraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  anyraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -3242,36 +3210,20 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -3629,36 +3581,20 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -3947,36 +3883,20 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -4690,36 +4610,20 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 firstwideraggeduneven:
 	XORL            R15, R15
@@ -5054,36 +4958,20 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 chunkwideraggeduneven:
 	XORL            R15, R15
@@ -5349,36 +5237,20 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 nothingwideraggeduneven:
 	XORL            R15, R15
@@ -5705,36 +5577,20 @@ widewider:
 	JMP         widenext
 
 widewideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   widewideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   widewideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  widewideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  widewideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 widewideraggeduneven:
 	XORL            R15, R15
@@ -7454,254 +7310,270 @@ chunktailkeyed:
 	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPXORQ          Z6, Z3, Z3
-	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
+	VPBROADCASTD    rcon<>+0(SB), Z10
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPXORQ          Z9, Z6, Z6
-	MOVQ            8(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
-	MOVQ            16(R11), R15
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 64(R8)
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z6, Z1, Z1
-	VMOVDQU8.Z      Z14, K4, Z14
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VAESENC         Z6, Z4, Z4
-	MOVQ            72(R11), AX
-	VAESENC         Z6, Z5, Z5
-	MOVQ            80(R11), R15
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPXORQ          Z29, Z23, Z23
 	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU8.Z      Z23, K5, Z23
+	MOVQ            8(R11), AX
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	MOVQ            16(R11), R15
 	VPSLLDQ         $0x08, Z6, Z9
+	MOVL            36(R11), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            136(R11), AX
-	VMOVDQA64       Z6, 128(R8)
-	MOVQ            144(R11), R15
+	SUBQ            R10, R12
+	VMOVDQA64       Z6, 64(R8)
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z0, Z0
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	KMOVQ           R12, K4
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
-	VMOVDQU8.Z      Z12, K6, Z12
+	VPXORQ          Z29, Z14, Z14
 	VAESENC         Z6, Z4, Z4
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQU8.Z      Z14, K4, Z14
 	VAESENC         Z6, Z5, Z5
-	MOVQ            200(R11), AX
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	MOVQ            72(R11), AX
 	VPSHUFB         3008(DX), Z6, Z8
-	MOVQ            208(R11), R15
+	MOVQ            80(R11), R15
 	VPSLLDQ         $0x04, Z6, Z9
+	MOVL            100(R11), R12
+	VAESENCLAST     Z10, Z8, Z8
+	SUBQ            R10, R12
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	KMOVQ           R12, K5
+	VMOVDQA64       Z6, 128(R8)
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      Z23, K5, Z23
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z3, Z3
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z4, Z4
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z5, Z5
+	VPBROADCASTD    rcon<>+8(SB), Z10
+	MOVL            164(R11), R12
+	VPSHUFB         3008(DX), Z6, Z8
+	SUBQ            R10, R12
+	VPSLLDQ         $0x04, Z6, Z9
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENCLAST     Z10, Z8, Z8
+	KMOVQ           R12, K6
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z29, Z12, Z12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQA64       Z6, 192(R8)
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	MOVQ            200(R11), AX
+	VAESENC         Z6, Z2, Z2
+	MOVQ            208(R11), R15
+	VAESENC         Z6, Z3, Z3
+	MOVL            228(R11), R12
+	VAESENC         Z6, Z4, Z4
+	SUBQ            R10, R12
+	VAESENC         Z6, Z5, Z5
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	KMOVQ           R12, K7
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSLLDQ         $0x04, Z6, Z9
 	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z29, Z11, Z11
 	VPXORQ          Z9, Z6, Z6
 	VMOVDQU8.Z      Z11, K7, Z11
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VMOVDQA64       Z6, 192(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VAESENC         Z6, Z0, Z0
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VAESENC         Z6, Z4, Z4
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
-	VPSLLDQ         $0x04, Z6, Z9
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFB         Z31, Z11, Z11
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFB         Z31, Z13, Z13
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPSHUFB         Z31, Z23, Z23
 	VMOVDQA64       Z6, 256(R8)
-	VPSHUFB         Z31, Z14, Z14
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VAESENC         Z6, Z0, Z0
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VAESENC         Z6, Z1, Z1
-	VMOVDQA64       Z17, 2368(DX)
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENC         Z6, Z2, Z2
-	VMOVDQA64       Z18, 2432(DX)
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z19, 2496(DX)
 	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z20, 2560(DX)
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
 	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VPBROADCASTD    rcon<>+16(SB), Z10
-	MOVL            36(R11), R14
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPSHUFB         3008(DX), Z6, Z8
-	SUBQ            R10, R14
+	VPSHUFB         Z31, Z11, Z11
 	VPSLLDQ         $0x04, Z6, Z9
-	ADDQ            $0x0f, R14
+	VPSHUFB         Z31, Z13, Z13
 	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         Z31, Z23, Z23
 	VPXORQ          Z9, Z6, Z6
-	SHRQ            $0x04, R14
+	VPSHUFB         Z31, Z14, Z14
 	VPSLLDQ         $0x08, Z6, Z9
-	SHLQ            $0x06, R14
+	VMOVDQA64       Z17, 2368(DX)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	ADDQ            DX, R14
 	VMOVDQA64       Z6, 320(R8)
-	VPXORQ          Z21, Z11, Z11
+	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z19, 2496(DX)
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VMOVDQA64       Z20, 2560(DX)
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	MOVL            36(R11), R14
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	SUBQ            R10, R14
 	VAESENC         Z6, Z4, Z4
+	ADDQ            $0x0f, R14
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	SHRQ            $0x04, R14
 	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPXORQ          Z27, Z25, Z25
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	SHLQ            $0x06, R14
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	ADDQ            DX, R14
 	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z21, Z11, Z11
 	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z27, Z24, Z24
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VMOVDQA64       Z6, 384(R8)
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z28, Z26, Z26
 	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VPXORQ          Z9, Z6, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VMOVDQA64       Z6, 448(R8)
-	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 448(R8)
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VAESENC         Z6, Z5, Z5
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 512(R8)
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       Z26, Z21
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPXORQ          Z27, Z24, Z24
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQA64       Z6, 512(R8)
+	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z5, Z5
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z4, Z4
-	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z21, Z11, Z11
 	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSHUFB         2816(DX), Z11, Z11
 	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLQ          $0x03, Z11, Z11
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPXORQ          Z21, Z11, Z11
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VMOVDQA64       Z6, 576(R8)
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z0, Z0
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z4, Z4
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z5, Z5
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPBROADCASTD    rcon<>+36(SB), Z10
+	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         3008(DX), Z6, Z8
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       Z26, Z21
 	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            24(R11), AX
+	VPSHUFB         Z31, Z21, Z21
 	VPXORQ          Z9, Z6, Z6
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            152(R11), R13
+	MOVQ            88(R11), R12
 	VMOVDQA64       Z6, 640(R8)
-	MOVQ            216(R11), R14
+	MOVQ            152(R11), R13
 	VAESENCLAST     Z6, Z0, Z0
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z1, Z1
+	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z2, Z2
 	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z3, Z3
@@ -7727,24 +7599,40 @@ chunktaildrain:
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8.Z      Z14, K4, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8.Z      Z23, K5, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K6, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K7, Z11
@@ -7869,312 +7757,328 @@ firsttailkeyed:
 	VPADDD          Z9, Z3, Z4
 	VPADDD          Z9, Z4, Z5
 	VMOVDQA64       Z5, 3072(DX)
-	VPSHUFD         $0xd3, Z17, Z27
-	VMOVDQA64       Z6, (R8)
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VMOVDQA64       Z6, Z0
-	VPSRAD          $0x1f, Z27, Z27
-	VPXORQ          Z6, Z1, Z1
+	VMOVDQA64       Z6, (R8)
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z2, Z2
-	VPADDQ          Z17, Z17, Z17
-	VPXORQ          Z6, Z3, Z3
+	VMOVDQA64       Z6, Z0
+	VPSHUFD         $0xd3, Z17, Z27
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z4, Z4
-	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z2, Z2
+	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VPBROADCASTD    rcon<>+0(SB), Z10
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z6, Z3, Z3
+	VPADDQ          Z17, Z17, Z17
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z6, Z5, Z5
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VPBROADCASTD    rcon<>+0(SB), Z10
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPXORQ          Z9, Z6, Z6
-	VPSHUFD         $0x4e, Z24, Z24
-	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VAESENCLAST     Z10, Z8, Z8
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VMOVDQA64       Z6, 64(R8)
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	MOVQ            8(R11), AX
-	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z3, Z3
+	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            16(R11), R15
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	VMOVDQA64       Z6, 64(R8)
+	MOVL            36(R11), R12
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z24, Z25
+	SUBQ            R10, R12
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z2, Z2
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z26, Z18
+	KMOVQ           R12, K4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z5, Z5
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPBROADCASTD    rcon<>+4(SB), Z10
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPXORQ          Z29, Z14, Z14
+	VMOVDQA64       Z26, Z18
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VPXORQ          Z29, Z14, Z14
 	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
 	VMOVDQU8.Z      Z14, K4, Z14
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
 	VPXORQ          Z9, Z6, Z6
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z27, Z25, Z25
-	VMOVDQA64       Z6, 128(R8)
 	MOVQ            72(R11), AX
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
 	MOVQ            80(R11), R15
-	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z2, Z2
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VAESENC         Z6, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z29, Z23, Z23
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+8(SB), Z10
-	VMOVDQU8.Z      Z23, K5, Z23
-	VPSHUFD         $0x4e, Z25, Z25
-	VPSHUFB         3008(DX), Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       Z26, Z19
-	VPXORQ          Z9, Z6, Z6
-	MOVQ            136(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            144(R11), R15
-	VMOVDQA64       Z6, 192(R8)
-	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VMOVDQA64       Z6, 128(R8)
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
 	VAESENC         Z6, Z0, Z0
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	MOVL            100(R11), R12
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z29, Z12, Z12
-	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z27, Z24, Z25
-	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      Z12, K6, Z12
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSHUFD         $0x4e, Z25, Z25
-	MOVQ            200(R11), AX
-	VPSLLDQ         $0x04, Z6, Z9
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            208(R11), R15
-	VPXORQ          Z9, Z6, Z6
-	VMOVDQA64       Z26, Z20
-	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VMOVDQA64       Z6, 256(R8)
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z29, Z11, Z11
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VAESENC         Z6, Z1, Z1
-	VMOVDQU8.Z      Z11, K7, Z11
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VAESENC         Z6, Z3, Z3
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VPSHUFB         3008(DX), Z6, Z8
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPXORQ          Z27, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z28, Z26, Z26
-	VPSLLDQ         $0x08, Z6, Z9
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VMOVDQA64       Z6, 320(R8)
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
-	VAESENC         Z6, Z3, Z3
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	KMOVQ           R12, K5
+	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSHUFB         Z31, Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSHUFB         Z31, Z13, Z13
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z29, Z23, Z23
 	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQU8.Z      Z23, K5, Z23
 	VPXORQ          Z9, Z6, Z6
-	VPSHUFB         Z31, Z23, Z23
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPSHUFB         Z31, Z14, Z14
-	VMOVDQA64       Z6, 384(R8)
-	VMOVDQA64       Z26, Z21
+	MOVQ            136(R11), AX
+	VMOVDQA64       Z6, 192(R8)
+	VMOVDQA64       Z26, Z19
 	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       Z17, 2368(DX)
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
 	VAESENC         Z6, Z1, Z1
-	VMOVDQA64       Z18, 2432(DX)
+	MOVL            164(R11), R12
 	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VAESENC         Z6, Z3, Z3
+	SUBQ            R10, R12
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	KMOVQ           R12, K6
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      Z12, K6, Z12
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z6, 256(R8)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            200(R11), AX
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z26, Z20
+	VAESENC         Z6, Z1, Z1
+	MOVQ            208(R11), R15
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VAESENC         Z6, Z3, Z3
+	MOVL            228(R11), R12
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VAESENC         Z6, Z4, Z4
+	SUBQ            R10, R12
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFB         3008(DX), Z6, Z8
+	KMOVQ           R12, K7
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z27, Z25, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z29, Z11, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VMOVDQA64       Z6, 320(R8)
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPSHUFB         3008(DX), Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VPXORQ          Z9, Z6, Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       Z6, 384(R8)
+	VPSHUFB         Z31, Z11, Z11
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	VPSHUFB         Z31, Z13, Z13
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z17, 2368(DX)
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VMOVDQA64       Z18, 2432(DX)
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       Z19, 2496(DX)
 	VMOVDQA64       Z20, 2560(DX)
-	VAESENC         Z6, Z3, Z3
+	VPSLLDQ         $0x04, Z6, Z9
 	MOVL            36(R11), R14
-	VAESENC         Z6, Z4, Z4
+	VAESENCLAST     Z10, Z8, Z8
 	SUBQ            R10, R14
-	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z9, Z6, Z6
 	ADDQ            $0x0f, R14
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPSLLDQ         $0x08, Z6, Z9
 	SHRQ            $0x04, R14
-	VPSHUFB         3008(DX), Z6, Z8
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	SHLQ            $0x06, R14
-	VPSLLDQ         $0x04, Z6, Z9
 	ADDQ            DX, R14
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z21, Z11, Z11
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VMOVDQA64       Z6, 448(R8)
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z27, Z24, Z24
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VAESENC         Z6, Z5, Z5
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VPSLLDQ         $0x04, Z6, Z9
-	VPXORQ          Z27, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z28, Z26, Z26
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VMOVDQA64       Z6, 512(R8)
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPXORQ          Z9, Z6, Z6
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z26, Z21
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFB         2816(DX), Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPSLLQ          $0x03, Z11, Z11
 	VMOVDQA64       Z6, 576(R8)
-	VPXORQ          Z21, Z11, Z11
+	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VPBROADCASTD    rcon<>+36(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFD         $0x4e, Z25, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z25, Z25
 	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
 	VPSLLDQ         $0x08, Z6, Z9
 	VPSHUFB         Z31, Z21, Z21
-	MOVQ            24(R11), AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VMOVDQA64       Z6, 640(R8)
-	MOVQ            152(R11), R13
+	MOVQ            88(R11), R12
 	VAESENCLAST     Z6, Z0, Z0
+	MOVQ            152(R11), R13
 	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z1, Z1
 	VPXORQ          Z22, Z21, Z21
@@ -8193,92 +8097,108 @@ firsttaildrain:
 	VMOVDQA64       Z3, Z12
 	VMOVDQA64       Z4, Z13
 	VMOVDQA64       Z5, Z14
-	VPSHUFD         $0xd3, Z17, Z27
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPADDQ          Z17, Z17, Z17
+	VPSHUFD         $0xd3, Z17, Z27
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VPADDQ          Z17, Z17, Z17
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z27, Z24, Z25
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	MOVQ            8(R11), AX
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	MOVQ            16(R11), R15
-	VMOVDQA64       Z26, Z18
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VMOVDQU8.Z      Z14, K4, Z14
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VPXORQ          Z27, Z25, Z25
-	MOVQ            72(R11), AX
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	MOVQ            80(R11), R15
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
 	VPSHUFD         $0x4e, Z24, Z24
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPXORQ          Z29, Z23, Z23
+	MOVL            36(R11), R12
+	VPXORQ          Z27, Z24, Z25
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z25, Z25
+	KMOVQ           R12, K4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VMOVDQA64       Z26, Z18
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VMOVDQU8.Z      Z14, K4, Z14
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	MOVQ            80(R11), R15
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	MOVL            100(R11), R12
+	VPXORQ          Z27, Z25, Z25
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	KMOVQ           R12, K5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8.Z      Z23, K5, Z23
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VMOVDQA64       Z26, Z19
-	MOVQ            136(R11), AX
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	MOVQ            144(R11), R15
-	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPXORQ          Z29, Z12, Z12
-	VPSHUFD         $0x4e, Z24, Z24
-	VPXORQ          Z27, Z24, Z25
-	VMOVDQU8.Z      Z12, K6, Z12
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPSHUFD         $0x4e, Z25, Z25
-	MOVQ            200(R11), AX
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	MOVQ            208(R11), R15
-	VMOVDQA64       Z26, Z20
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VPXORQ          Z29, Z11, Z11
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VMOVDQU8.Z      Z11, K7, Z11
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPXORQ          Z27, Z25, Z25
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPXORQ          Z27, Z24, Z24
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPXORQ          Z28, Z26, Z26
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	MOVQ            136(R11), AX
+	VMOVDQA64       Z26, Z19
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	MOVL            164(R11), R12
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	KMOVQ           R12, K6
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8.Z      Z12, K6, Z12
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            200(R11), AX
+	VMOVDQA64       Z26, Z20
+	MOVQ            208(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	MOVL            228(R11), R12
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z27, Z25, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPXORQ          Z27, Z24, Z24
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPXORQ          Z28, Z26, Z26
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VPSHUFD         $0x4e, Z24, Z24
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
@@ -8404,250 +8324,266 @@ widetailkeyed:
 	VPXORQ          Z6, Z1, Z1
 	MOVQ            16(R11), R15
 	VPXORQ          Z6, Z2, Z2
+	MOVL            36(R11), R12
 	VPXORQ          Z6, Z3, Z3
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	SUBQ            R10, R12
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z29, Z11, Z11
 	VPXORQ          Z6, Z5, Z5
-	VMOVDQU8.Z      Z11, K4, Z11
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPBROADCASTD    rcon<>+0(SB), Z10
+	KMOVQ           R12, K4
 	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z29, Z11, Z11
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQU8.Z      Z11, K4, Z11
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
-	VPSLLDQ         $0x04, Z6, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	MOVQ            72(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	MOVQ            80(R11), R15
-	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z29, Z12, Z12
 	VMOVDQA64       Z6, 64(R8)
+	MOVQ            80(R11), R15
 	VAESENC         Z6, Z0, Z0
-	VMOVDQU8.Z      Z12, K5, Z12
+	MOVL            100(R11), R12
 	VAESENC         Z6, Z1, Z1
-	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	SUBQ            R10, R12
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
-	MOVQ            136(R11), AX
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z4, Z4
-	MOVQ            144(R11), R15
+	KMOVQ           R12, K5
 	VAESENC         Z6, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPXORQ          Z29, Z12, Z12
 	VPSHUFB         3008(DX), Z6, Z8
-	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8.Z      Z12, K5, Z12
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8.Z      Z13, K6, Z13
 	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VPXORQ          Z9, Z6, Z6
+	MOVQ            136(R11), AX
 	VPSLLDQ         $0x08, Z6, Z9
-	MOVQ            200(R11), AX
+	MOVQ            144(R11), R15
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            208(R11), R15
+	MOVL            164(R11), R12
 	VMOVDQA64       Z6, 128(R8)
+	SUBQ            R10, R12
 	VAESENC         Z6, Z0, Z0
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z29, Z14, Z14
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z2, Z2
-	VMOVDQU8.Z      Z14, K7, Z14
+	KMOVQ           R12, K6
 	VAESENC         Z6, Z3, Z3
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENC         Z6, Z4, Z4
-	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VPXORQ          Z29, Z13, Z13
 	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQU8.Z      Z13, K6, Z13
 	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            200(R11), AX
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            208(R11), R15
+	VPXORQ          Z9, Z6, Z6
+	MOVL            228(R11), R12
+	VPSLLDQ         $0x08, Z6, Z9
+	SUBQ            R10, R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z6, 192(R8)
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z0, Z0
+	KMOVQ           R12, K7
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VMOVDQU8.Z      Z14, K7, Z14
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VPBROADCASTD    rcon<>+12(SB), Z10
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VPSLLDQ         $0x04, Z6, Z9
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VAESENCLAST     Z10, Z8, Z8
-	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPXORQ          Z9, Z6, Z6
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPSLLDQ         $0x08, Z6, Z9
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VMOVDQA64       Z6, 192(R8)
+	VMOVDQA64       Z6, 256(R8)
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
 	VPSHUFB         Z31, Z14, Z14
 	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
 	VPSHUFB         Z31, Z23, Z23
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPSHUFB         Z31, Z12, Z12
-	VPBROADCASTD    rcon<>+12(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPSHUFB         Z31, Z11, Z11
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       Z17, 2368(DX)
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       Z18, 2432(DX)
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQA64       Z19, 2496(DX)
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z20, 2560(DX)
-	VMOVDQA64       Z6, 256(R8)
-	MOVL            36(R11), R14
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
-	SUBQ            R10, R14
-	VAESENC         Z6, Z2, Z2
-	ADDQ            $0x0f, R14
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
-	SHRQ            $0x04, R14
-	VAESENC         Z6, Z5, Z5
-	SHLQ            $0x06, R14
 	VPBROADCASTD    rcon<>+16(SB), Z10
-	ADDQ            DX, R14
+	VMOVDQA64       Z17, 2368(DX)
 	VPSHUFB         3008(DX), Z6, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VPXORQ          Z21, Z14, Z14
+	VMOVDQA64       Z18, 2432(DX)
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VMOVDQA64       Z19, 2496(DX)
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       Z20, 2560(DX)
 	VPSLLDQ         $0x08, Z6, Z9
+	MOVL            36(R11), R14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	SUBQ            R10, R14
 	VMOVDQA64       Z6, 320(R8)
-	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
 	VAESENC         Z6, Z0, Z0
+	ADDQ            $0x0f, R14
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z27, Z25, Z25
+	SHRQ            $0x04, R14
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	SHLQ            $0x06, R14
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	ADDQ            DX, R14
 	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z21, Z14, Z14
 	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z27, Z24, Z24
 	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
 	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
 	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
 	VMOVDQA64       Z6, 384(R8)
-	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
 	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
 	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
-	VPXORQ          Z9, Z6, Z6
 	VPXORQ          Z27, Z24, Z24
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z28, Z26, Z26
-	VMOVDQA64       Z6, 448(R8)
-	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
-	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSLLDQ         $0x04, Z6, Z9
 	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFD         $0x4e, Z25, Z25
 	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPXORQ          Z28, Z26, Z26
 	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQA64       Z26, Z21
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPSLLDQ         $0x04, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z9, Z6, Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z3, Z3
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
 	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
-	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VAESENC         Z6, Z5, Z5
 	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSLLQ          $0x03, Z11, Z11
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPXORQ          Z21, Z11, Z11
 	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VMOVDQA64       Z6, 576(R8)
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z0, Z0
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
 	VPBROADCASTD    rcon<>+36(SB), Z10
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       Z26, Z21
 	VPSLLDQ         $0x04, Z6, Z9
-	MOVQ            24(R11), AX
 	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         Z31, Z21, Z21
 	VPXORQ          Z9, Z6, Z6
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VPSLLDQ         $0x08, Z6, Z9
-	MOVQ            152(R11), R13
+	MOVQ            88(R11), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            152(R11), R13
 	VMOVDQA64       Z6, 640(R8)
 	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z0, Z0
-	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z1, Z1
-	VMOVDQU32       X21, (AX)
+	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z2, Z2
+	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z3, Z3
 	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z4, Z4
@@ -8663,24 +8599,40 @@ widetaildrain:
 	VMOVDQA64       Z5, Z14
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K4, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K5, Z12
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z13, Z13
 	VMOVDQU8.Z      Z13, K6, Z13
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8.Z      Z14, K7, Z14
@@ -9235,36 +9187,20 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   raggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   raggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   firsttailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  raggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  raggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  firsttailnext
 
 raggeduneven:
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
@@ -9679,36 +9615,20 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   anyraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   anyraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  anyraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  anyraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -10085,36 +10005,20 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -10472,36 +10376,20 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -10790,36 +10678,20 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -11499,36 +11371,20 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 firstwideraggeduneven:
 	XORL            R15, R15
@@ -11863,36 +11719,20 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 chunkwideraggeduneven:
 	XORL            R15, R15
@@ -12158,36 +11998,20 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 nothingwideraggeduneven:
 	XORL            R15, R15
@@ -12514,36 +12338,20 @@ widewider:
 	JMP         widenext
 
 widewideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   widewideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   widewideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  widewideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  widewideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 widewideraggeduneven:
 	XORL            R15, R15
@@ -14547,169 +14355,185 @@ chunktailcollected:
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPXORQ          Z6, Z4, Z4
 	MOVQ            8(R11), AX
+	VPXORQ          Z6, Z4, Z4
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
 	VPXORQ          Z6, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPXORQ          Z29, Z14, Z14
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       64(R8), Z7
-	VMOVDQU8.Z      Z14, K4, Z14
+	KMOVQ           R12, K4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K4, Z14
+	VAESENC         Z7, Z2, Z2
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
-	VAESENC         Z7, Z2, Z2
-	MOVQ            80(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z29, Z23, Z23
+	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
 	VAESENC         Z7, Z4, Z4
-	VMOVDQU8.Z      Z23, K5, Z23
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z5, Z5
-	MOVQ            136(R11), AX
-	MOVQ            144(R11), R15
+	KMOVQ           R12, K5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VMOVDQA64       128(R8), Z6
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPXORQ          Z29, Z12, Z12
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
 	VAESENC         Z6, Z1, Z1
-	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	MOVQ            136(R11), AX
 	VAESENC         Z6, Z2, Z2
+	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	VAESENC         Z6, Z3, Z3
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z4, Z4
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K6, Z12
+	VMOVDQA64       192(R8), Z7
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z7, Z1, Z1
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	VAESENC         Z7, Z2, Z2
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z7, Z3, Z3
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z4, Z4
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K7, Z11
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z5, Z5
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VMOVDQA64       192(R8), Z7
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VMOVDQA64       256(R8), Z6
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VAESENC         Z7, Z1, Z1
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	VSHUFI64X2      $0xdd, Z23, Z13, Z13
 	VSHUFI64X2      $0x88, Z12, Z14, Z23
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPSHUFB         Z31, Z11, Z11
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPSHUFB         Z31, Z13, Z13
 	VPSHUFB         Z31, Z23, Z23
-	VMOVDQA64       256(R8), Z6
+	VAESENC         Z6, Z5, Z5
 	VPSHUFB         Z31, Z14, Z14
-	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       320(R8), Z7
 	VMOVDQA64       Z18, 2432(DX)
-	VAESENC         Z6, Z2, Z2
 	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z1, Z1
 	VMOVDQA64       Z20, 2560(DX)
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	MOVL            36(R11), R14
 	SUBQ            R10, R14
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	ADDQ            $0x0f, R14
-	VAESENC         Z6, Z5, Z5
 	SHRQ            $0x04, R14
+	VAESENC         Z7, Z4, Z4
 	SHLQ            $0x06, R14
-	VMOVDQA64       320(R8), Z7
 	ADDQ            DX, R14
+	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       384(R8), Z6
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
 	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VAESENC         Z7, Z5, Z5
-	VPXORQ          Z27, Z24, Z24
-	VMOVDQA64       384(R8), Z6
-	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VMOVDQA64       448(R8), Z7
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VMOVDQA64       448(R8), Z7
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
 	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VMOVDQA64       512(R8), Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z1, Z1
 	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VMOVDQA64       512(R8), Z6
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z4, Z4
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z3, Z3
 	VPSHUFB         2816(DX), Z11, Z11
-	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z21, Z11, Z11
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
 	VMOVDQA64       576(R8), Z7
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z27, Z25, Z25
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
 	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
-	VPSHUFB         Z31, Z21, Z21
 	VMOVDQA64       640(R8), Z6
+	VPSHUFB         Z31, Z21, Z21
 	MOVQ            24(R11), AX
-	MOVQ            88(R11), R12
 	VAESENCLAST     Z6, Z1, Z1
+	MOVQ            88(R11), R12
 	MOVQ            152(R11), R13
 	VAESENCLAST     Z6, Z2, Z2
 	MOVQ            216(R11), R14
@@ -14738,24 +14562,40 @@ chunktaildrain:
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8.Z      Z14, K4, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8.Z      Z23, K5, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K6, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K7, Z11
@@ -15019,191 +14859,207 @@ firsttailcollected:
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VMOVDQA64       (R8), Z6
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VPXORQ          Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VPXORQ          Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	MOVQ            16(R11), R15
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPXORQ          Z6, Z5, Z5
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
 	VMOVDQA64       64(R8), Z7
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	KMOVQ           R12, K4
+	VAESENC         Z7, Z1, Z1
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z27, Z25, Z25
 	VMOVDQU8.Z      Z14, K4, Z14
-	VAESENC         Z7, Z2, Z2
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	VAESENC         Z7, Z3, Z3
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
-	MOVQ            80(R11), R15
 	VAESENC         Z7, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
 	VAESENC         Z7, Z5, Z5
-	VPXORQ          Z29, Z23, Z23
-	VMOVDQU8.Z      Z23, K5, Z23
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       128(R8), Z6
-	VPXORQ          Z27, Z24, Z24
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	KMOVQ           R12, K5
 	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z3, Z3
 	MOVQ            136(R11), AX
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z2, Z2
-	MOVQ            144(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z29, Z12, Z12
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
 	VAESENC         Z6, Z4, Z4
+	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	VAESENC         Z6, Z5, Z5
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQA64       192(R8), Z7
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z7, Z2, Z2
 	VMOVDQU8.Z      Z12, K6, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	MOVQ            200(R11), AX
-	VMOVDQA64       192(R8), Z7
-	MOVQ            208(R11), R15
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z1, Z1
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPXORQ          Z29, Z11, Z11
-	VAESENC         Z7, Z2, Z2
-	VMOVDQU8.Z      Z11, K7, Z11
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z3, Z3
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	MOVQ            200(R11), AX
 	VAESENC         Z7, Z4, Z4
-	VPSHUFD         $0x4e, Z24, Z24
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z7, Z5, Z5
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       256(R8), Z6
+	KMOVQ           R12, K7
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8.Z      Z11, K7, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       320(R8), Z7
 	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VAESENC         Z6, Z3, Z3
 	VPSHUFD         $0x4e, Z25, Z25
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPSHUFB         Z31, Z11, Z11
-	VAESENC         Z6, Z4, Z4
-	VPSHUFB         Z31, Z13, Z13
+	VAESENC         Z7, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z5, Z5
+	VPSHUFB         Z31, Z13, Z13
+	VAESENC         Z7, Z3, Z3
 	VPSHUFB         Z31, Z23, Z23
 	VPSHUFB         Z31, Z14, Z14
-	VMOVDQA64       320(R8), Z7
 	VMOVDQA64       Z26, Z21
-	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z7, Z1, Z1
-	VMOVDQA64       Z18, 2432(DX)
-	VMOVDQA64       Z19, 2496(DX)
-	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z20, 2560(DX)
-	MOVL            36(R11), R14
-	VAESENC         Z7, Z3, Z3
-	SUBQ            R10, R14
-	ADDQ            $0x0f, R14
 	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z20, 2560(DX)
+	VMOVDQA64       384(R8), Z6
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	VAESENC         Z6, Z1, Z1
+	ADDQ            $0x0f, R14
 	SHRQ            $0x04, R14
 	SHLQ            $0x06, R14
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	ADDQ            DX, R14
 	VPXORQ          Z21, Z11, Z11
-	VMOVDQA64       384(R8), Z6
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z27, Z25, Z25
 	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VMOVDQA64       448(R8), Z7
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z27, Z24, Z24
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       512(R8), Z6
 	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
 	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VMOVDQA64       512(R8), Z6
 	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z3, Z3
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       576(R8), Z7
 	VPSHUFB         2816(DX), Z11, Z11
 	VPSLLQ          $0x03, Z11, Z11
-	VMOVDQA64       576(R8), Z7
+	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z21, Z11, Z11
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z4, Z4
+	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       640(R8), Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
-	VPSHUFB         Z31, Z21, Z21
 	VAESENCLAST     Z6, Z1, Z1
+	VPSHUFB         Z31, Z21, Z21
 	MOVQ            24(R11), AX
 	MOVQ            88(R11), R12
 	VAESENCLAST     Z6, Z2, Z2
@@ -15227,63 +15083,79 @@ firsttaildrain:
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VPXORQ          Z27, Z25, Z25
 	VMOVDQU8.Z      Z14, K4, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            80(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	KMOVQ           R12, K5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
-	VMOVDQU8.Z      Z23, K5, Z23
 	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8.Z      Z23, K5, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	VPXORQ          Z28, Z26, Z26
 	MOVQ            144(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPXORQ          Z29, Z12, Z12
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K6, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSHUFD         $0x4e, Z24, Z24
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K7, Z11
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPSHUFD         $0x4e, Z24, Z24
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
 	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         Z31, Z11, Z11
-	VPSHUFB         Z31, Z13, Z13
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z13, Z13
 	VPSHUFB         Z31, Z23, Z23
 	VPSHUFB         Z31, Z14, Z14
 	VMOVDQA64       Z26, Z21
@@ -15533,170 +15405,186 @@ widetailcollected:
 	MOVQ            8(R11), AX
 	VMOVDQA64       (R8), Z6
 	MOVQ            16(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	MOVL            36(R11), R12
 	VPXORQ          Z6, Z1, Z1
-	VPXORQ          Z29, Z11, Z11
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPXORQ          Z6, Z2, Z2
-	VMOVDQU8.Z      Z11, K4, Z11
-	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	KMOVQ           R12, K4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z6, Z3, Z3
-	MOVQ            72(R11), AX
-	MOVQ            80(R11), R15
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K4, Z11
 	VPXORQ          Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
 	VPXORQ          Z6, Z5, Z5
-	VPXORQ          Z29, Z12, Z12
-	VMOVDQU8.Z      Z12, K5, Z12
+	MOVQ            80(R11), R15
 	VMOVDQA64       64(R8), Z7
-	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z7, Z1, Z1
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z7, Z3, Z3
+	VMOVDQU8.Z      Z12, K5, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VAESENC         Z7, Z4, Z4
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z5, Z5
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	VMOVDQA64       128(R8), Z6
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z1, Z1
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z29, Z13, Z13
-	VAESENC         Z7, Z3, Z3
 	VMOVDQU8.Z      Z13, K6, Z13
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	MOVQ            208(R11), R15
-	VMOVDQA64       128(R8), Z6
+	MOVL            228(R11), R12
+	VAESENC         Z6, Z5, Z5
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	VMOVDQA64       192(R8), Z7
+	KMOVQ           R12, K7
+	VAESENC         Z7, Z1, Z1
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z7, Z2, Z2
 	VMOVDQU8.Z      Z14, K7, Z14
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VAESENC         Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VAESENC         Z6, Z4, Z4
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z5, Z5
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VMOVDQA64       192(R8), Z7
+	VMOVDQA64       256(R8), Z6
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z6, Z1, Z1
 	VPSHUFB         Z31, Z14, Z14
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z6, Z2, Z2
 	VPSHUFB         Z31, Z23, Z23
 	VPSHUFB         Z31, Z12, Z12
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z6, Z3, Z3
 	VPSHUFB         Z31, Z11, Z11
-	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       Z18, 2432(DX)
-	VAESENC         Z7, Z5, Z5
 	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z20, 2560(DX)
-	VMOVDQA64       256(R8), Z6
 	MOVL            36(R11), R14
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       320(R8), Z7
 	SUBQ            R10, R14
 	ADDQ            $0x0f, R14
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	SHRQ            $0x04, R14
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	SHLQ            $0x06, R14
 	ADDQ            DX, R14
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z21, Z14, Z14
 	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
-	VMOVDQA64       320(R8), Z7
 	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
-	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       384(R8), Z6
 	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
 	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z27, Z24, Z24
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VMOVDQA64       384(R8), Z6
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
 	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       448(R8), Z7
 	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
-	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
 	VPXORQ          Z27, Z24, Z24
-	VMOVDQA64       448(R8), Z7
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
 	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
-	VAESENC         Z7, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z7, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z5, Z5
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       512(R8), Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z3, Z3
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z4, Z4
 	VPSHUFB         2816(DX), Z11, Z11
 	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z21, Z11, Z11
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VMOVDQA64       576(R8), Z7
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z7, Z3, Z3
-	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z4, Z4
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z7, Z5, Z5
-	VPSHUFB         Z31, Z21, Z21
 	VMOVDQA64       640(R8), Z6
+	VPSHUFB         Z31, Z21, Z21
 	MOVQ            24(R11), AX
-	MOVQ            88(R11), R12
 	VAESENCLAST     Z6, Z1, Z1
+	MOVQ            88(R11), R12
 	MOVQ            152(R11), R13
-	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z2, Z2
+	MOVQ            216(R11), R14
 	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z3, Z3
 	VMOVDQU32       X21, (AX)
@@ -15714,24 +15602,40 @@ widetaildrain:
 	VMOVDQA64       Z5, Z14
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K4, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K5, Z12
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z13, Z13
 	VMOVDQU8.Z      Z13, K6, Z13
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8.Z      Z14, K7, Z14
@@ -16941,36 +16845,20 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   raggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   raggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   firsttailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  raggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  raggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  firsttailnext
 
 raggeduneven:
 	VPSHUFD         $0xd3, Z17, Z27
@@ -17449,36 +17337,20 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   anyraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   anyraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  anyraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  anyraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -17889,36 +17761,20 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -18276,36 +18132,20 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -18590,36 +18430,20 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -19333,36 +19157,20 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 firstwideraggeduneven:
 	XORL            R15, R15
@@ -19697,36 +19505,20 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 chunkwideraggeduneven:
 	XORL            R15, R15
@@ -19988,36 +19780,20 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 nothingwideraggeduneven:
 	XORL            R15, R15
@@ -20344,36 +20120,20 @@ widewider:
 	JMP         widenext
 
 widewideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   widewideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   widewideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  widewideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  widewideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 widewideraggeduneven:
 	XORL            R15, R15
@@ -22275,259 +22035,275 @@ chunktailkeyed:
 	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFB         3008(DX), Z6, Z8
+	VPBROADCASTD    rcon<>+0(SB), Z10
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            8(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
 	MOVQ            16(R11), R15
+	VPXORQ          Z9, Z6, Z6
+	MOVL            36(R11), R12
+	VPSLLDQ         $0x08, Z6, Z9
+	SUBQ            R10, R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VMOVDQA64       Z6, 64(R8)
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z0, Z0
+	KMOVQ           R12, K4
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z3, Z3
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       Z29, Z14
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z5, Z5
 	MOVQ            72(R11), AX
-	VAESENC         Z6, Z4, Z4
-	MOVQ            80(R11), R15
-	VAESENC         Z6, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPBROADCASTD    rcon<>+4(SB), Z10
+	MOVQ            80(R11), R15
 	VPSHUFB         3008(DX), Z6, Z8
-	VPXORQ          Z29, Z23, Z23
+	MOVL            100(R11), R12
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	SUBQ            R10, R12
 	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       Z29, Z23
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPXORQ          Z9, Z6, Z6
-	MOVQ            136(R11), AX
+	KMOVQ           R12, K5
 	VPSLLDQ         $0x08, Z6, Z9
-	MOVQ            144(R11), R15
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VMOVDQA64       Z6, 128(R8)
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z23, Z23
 	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VAESENC         Z6, Z1, Z1
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z23
 	VAESENC         Z6, Z2, Z2
-	VMOVDQA64       Z29, Z12
+	MOVQ            136(R11), AX
 	VAESENC         Z6, Z3, Z3
+	MOVQ            144(R11), R15
 	VAESENC         Z6, Z4, Z4
-	MOVQ            200(R11), AX
+	MOVL            164(R11), R12
 	VAESENC         Z6, Z5, Z5
-	MOVQ            208(R11), R15
+	SUBQ            R10, R12
 	VPBROADCASTD    rcon<>+8(SB), Z10
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPSHUFB         3008(DX), Z6, Z8
-	VPXORQ          Z29, Z11, Z11
+	KMOVQ           R12, K6
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z29, Z12, Z12
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQA64       Z29, Z11
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VPSLLDQ         $0x08, Z6, Z9
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VMOVDQA64       Z29, Z12
 	VMOVDQA64       Z6, 192(R8)
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	MOVQ            200(R11), AX
 	VAESENC         Z6, Z0, Z0
+	MOVQ            208(R11), R15
 	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	MOVL            228(R11), R12
 	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	SUBQ            R10, R12
 	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z4, Z4
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	KMOVQ           R12, K7
 	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPBROADCASTD    rcon<>+12(SB), Z10
+	VPXORQ          Z29, Z11, Z11
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSHUFB         Z31, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFB         Z31, Z13, Z13
+	VMOVDQA64       Z29, Z11
 	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFB         Z31, Z23, Z23
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VPXORQ          Z9, Z6, Z6
-	VPSHUFB         Z31, Z14, Z14
 	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z17, 2368(DX)
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VMOVDQA64       Z6, 256(R8)
-	VMOVDQA64       Z18, 2432(DX)
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       Z19, 2496(DX)
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VAESENC         Z6, Z1, Z1
-	VMOVDQA64       Z20, 2560(DX)
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
 	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VAESENC         Z6, Z3, Z3
-	MOVL            36(R11), R14
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VAESENC         Z6, Z4, Z4
-	SUBQ            R10, R14
+	VPSHUFB         Z31, Z11, Z11
 	VAESENC         Z6, Z5, Z5
-	ADDQ            $0x0f, R14
+	VPSHUFB         Z31, Z13, Z13
 	VPBROADCASTD    rcon<>+16(SB), Z10
-	SHRQ            $0x04, R14
+	VPSHUFB         Z31, Z23, Z23
 	VPSHUFB         3008(DX), Z6, Z8
-	SHLQ            $0x06, R14
+	VPSHUFB         Z31, Z14, Z14
 	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z17, 2368(DX)
 	VAESENCLAST     Z10, Z8, Z8
-	ADDQ            DX, R14
 	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z21, Z11, Z11
+	VMOVDQA64       Z18, 2432(DX)
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VMOVDQA64       Z19, 2496(DX)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VMOVDQA64       Z20, 2560(DX)
 	VMOVDQA64       Z6, 320(R8)
+	MOVL            36(R11), R14
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	SUBQ            R10, R14
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	ADDQ            $0x0f, R14
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z27, Z25, Z25
+	SHRQ            $0x04, R14
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	SHLQ            $0x06, R14
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	ADDQ            DX, R14
 	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z21, Z11, Z11
 	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPXORQ          Z27, Z24, Z24
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VPSHUFB         3008(DX), Z6, Z8
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z27, Z25, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
 	VMOVDQA64       Z6, 384(R8)
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
 	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z27, Z24, Z24
-	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z28, Z26, Z26
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VMOVDQA64       Z6, 448(R8)
-	VAESENC         Z6, Z0, Z0
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPSHUFD         $0x4e, Z25, Z25
-	VPSHUFB         3008(DX), Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       Z26, Z21
 	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z28, Z26, Z26
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       Z6, 448(R8)
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z6, 512(R8)
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z0, Z0
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENC         Z6, Z1, Z1
 	VPSHUFB         2816(DX), Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENC         Z6, Z2, Z2
 	VPSLLQ          $0x03, Z11, Z11
-	VMOVDQA64       Z6, 512(R8)
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z27, Z25, Z25
 	VPBROADCASTD    rcon<>+32(SB), Z10
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z27, Z25, Z25
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQA64       Z6, 576(R8)
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z1, Z1
-	VPSHUFB         Z31, Z21, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z2, Z2
-	MOVQ            24(R11), AX
+	VMOVDQA64       Z26, Z21
 	VAESENC         Z6, Z3, Z3
+	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z6, Z4, Z4
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VAESENC         Z6, Z5, Z5
-	MOVQ            152(R11), R13
+	MOVQ            88(R11), R12
 	VPBROADCASTD    rcon<>+36(SB), Z10
-	MOVQ            216(R11), R14
 	VPSHUFB         3008(DX), Z6, Z8
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            152(R11), R13
 	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            216(R11), R14
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z22, Z21, Z21
+	VPXORQ          Z9, Z6, Z6
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPCMPEQQ        Z11, Z21, K4
 	VPSLLDQ         $0x08, Z6, Z9
-	KMOVB           K4, AX
+	VPCMPEQQ        Z11, Z21, K4
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVL            AX, R12
+	KMOVB           K4, AX
 	VMOVDQA64       Z6, 640(R8)
-	SHRL            $0x01, R12
+	MOVL            AX, R12
 	VAESENCLAST     Z6, Z0, Z0
+	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z1, Z1
 	ANDL            R12, AX
 	VAESENCLAST     Z6, Z2, Z2
@@ -22566,24 +22342,40 @@ chunktaildrain:
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z14
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z23
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
@@ -22728,323 +22520,339 @@ firsttailkeyed:
 	VPADDD          Z9, Z3, Z4
 	VPADDD          Z9, Z4, Z5
 	VMOVDQA64       Z5, 3072(DX)
-	VPSHUFD         $0xd3, Z17, Z27
-	VMOVDQA64       Z6, (R8)
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VMOVDQA64       Z6, Z0
-	VPSRAD          $0x1f, Z27, Z27
-	VPXORQ          Z6, Z1, Z1
+	VMOVDQA64       Z6, (R8)
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z2, Z2
-	VPADDQ          Z17, Z17, Z17
-	VPXORQ          Z6, Z3, Z3
+	VMOVDQA64       Z6, Z0
+	VPSHUFD         $0xd3, Z17, Z27
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VPXORQ          Z6, Z4, Z4
+	VPSRAD          $0x1f, Z27, Z27
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPXORQ          Z6, Z5, Z5
-	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VPBROADCASTD    rcon<>+0(SB), Z10
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z6, Z3, Z3
+	VPADDQ          Z17, Z17, Z17
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z6, Z5, Z5
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFD         $0x4e, Z24, Z24
-	VPXORQ          Z9, Z6, Z6
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z27, Z24, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VMOVDQA64       Z6, 64(R8)
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z0, Z0
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z9, Z6, Z6
 	MOVQ            8(R11), AX
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z2, Z2
+	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            16(R11), R15
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	MOVL            36(R11), R12
+	VMOVDQA64       Z6, 64(R8)
+	VPXORQ          Z27, Z24, Z25
+	VAESENC         Z6, Z0, Z0
+	SUBQ            R10, R12
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z26, Z18
+	KMOVQ           R12, K4
 	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VMOVDQA64       Z26, Z18
 	VPBROADCASTD    rcon<>+4(SB), Z10
 	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
 	VPSHUFB         3008(DX), Z6, Z8
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
 	VAESENCLAST     Z10, Z8, Z8
 	VMOVDQA64       Z29, Z14
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z27, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	MOVQ            72(R11), AX
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VMOVDQA64       Z6, 128(R8)
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	MOVQ            80(R11), R15
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VMOVDQA64       Z6, 128(R8)
+	MOVL            100(R11), R12
 	VAESENC         Z6, Z0, Z0
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z1, Z1
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z2, Z2
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	KMOVQ           R12, K5
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z29, Z23, Z23
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z4, Z4
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z25, Z25
 	VPBROADCASTD    rcon<>+8(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z29, Z23, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENCLAST     Z10, Z8, Z8
 	VMOVDQA64       Z29, Z23
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       Z26, Z19
-	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            136(R11), AX
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       Z26, Z19
 	MOVQ            144(R11), R15
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VMOVDQA64       Z6, 192(R8)
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
 	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z29, Z12, Z12
+	MOVL            164(R11), R12
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	SUBQ            R10, R12
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z5, Z5
+	KMOVQ           R12, K6
 	VPXORQ          Z27, Z24, Z25
-	VAESENC         Z6, Z2, Z2
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z29, Z12
-	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z25, Z25
 	VPBROADCASTD    rcon<>+12(SB), Z10
-	MOVQ            200(R11), AX
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPSHUFB         3008(DX), Z6, Z8
-	MOVQ            208(R11), R15
+	VPXORQ          Z29, Z12, Z12
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       Z26, Z20
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z29, Z11, Z11
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VMOVDQA64       Z6, 256(R8)
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VAESENC         Z6, Z1, Z1
-	VMOVDQA64       Z29, Z11
-	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPXORQ          Z27, Z24, Z24
-	VPSHUFB         3008(DX), Z6, Z8
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPSLLDQ         $0x04, Z6, Z9
-	VPXORQ          Z28, Z26, Z26
-	VAESENCLAST     Z10, Z8, Z8
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VPXORQ          Z9, Z6, Z6
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VMOVDQA64       Z6, 320(R8)
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z0, Z0
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VAESENC         Z6, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z4, Z4
-	VPSHUFB         Z31, Z11, Z11
-	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFB         Z31, Z13, Z13
-	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENCLAST     Z10, Z8, Z8
 	VPSHUFD         $0x4e, Z25, Z25
-	VPSHUFB         Z31, Z23, Z23
-	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       Z29, Z12
+	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFB         Z31, Z14, Z14
-	VPXORQ          Z9, Z6, Z6
-	VMOVDQA64       Z26, Z21
-	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQA64       Z17, 2368(DX)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z18, 2432(DX)
-	VMOVDQA64       Z19, 2496(DX)
-	VMOVDQA64       Z6, 384(R8)
-	VMOVDQA64       Z20, 2560(DX)
+	MOVQ            200(R11), AX
+	VMOVDQA64       Z26, Z20
+	VMOVDQA64       Z6, 256(R8)
+	MOVQ            208(R11), R15
 	VAESENC         Z6, Z0, Z0
-	MOVL            36(R11), R14
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VAESENC         Z6, Z1, Z1
-	SUBQ            R10, R14
+	MOVL            228(R11), R12
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VAESENC         Z6, Z2, Z2
-	ADDQ            $0x0f, R14
+	SUBQ            R10, R12
 	VAESENC         Z6, Z3, Z3
-	SHRQ            $0x04, R14
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
 	VAESENC         Z6, Z4, Z4
-	SHLQ            $0x06, R14
-	ADDQ            DX, R14
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z21, Z11, Z11
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	KMOVQ           R12, K7
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VPXORQ          Z9, Z6, Z6
 	VPXORQ          Z27, Z25, Z25
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VMOVDQA64       Z29, Z11
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPXORQ          Z27, Z24, Z24
-	VMOVDQA64       Z6, 448(R8)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VMOVDQA64       Z6, 320(R8)
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         Z31, Z11, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       Z6, 384(R8)
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z1, Z1
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	SUBQ            R10, R14
+	VPSHUFB         3008(DX), Z6, Z8
+	ADDQ            $0x0f, R14
+	VPSLLDQ         $0x04, Z6, Z9
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
+	VAESENCLAST     Z10, Z8, Z8
+	ADDQ            DX, R14
+	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z21, Z11, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VMOVDQA64       Z6, 448(R8)
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z28, Z26, Z26
 	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VPXORQ          Z9, Z6, Z6
 	VPXORQ          Z27, Z24, Z24
-	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z28, Z26, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VMOVDQA64       Z6, 512(R8)
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VMOVDQA64       Z6, 512(R8)
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z4, Z4
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPBROADCASTD    rcon<>+32(SB), Z10
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z26, Z21
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSHUFB         2816(DX), Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
-	VPSLLQ          $0x03, Z11, Z11
 	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z21, Z11, Z11
+	VPSHUFB         2816(DX), Z11, Z11
 	VPXORQ          Z9, Z6, Z6
+	VPSLLQ          $0x03, Z11, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z21, Z11, Z11
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VMOVDQA64       Z6, 576(R8)
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z3, Z3
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPBROADCASTD    rcon<>+36(SB), Z10
-	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       Z26, Z21
 	VPSHUFB         3008(DX), Z6, Z8
+	VPSHUFB         Z31, Z21, Z21
+	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            24(R11), AX
 	MOVQ            88(R11), R12
-	VPSLLDQ         $0x04, Z6, Z9
-	MOVQ            152(R11), R13
 	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            216(R11), R14
+	MOVQ            152(R11), R13
 	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z22, Z21, Z21
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPCMPEQQ        Z11, Z21, K4
 	VMOVDQA64       Z6, 640(R8)
 	KMOVB           K4, AX
-	MOVL            AX, R12
 	VAESENCLAST     Z6, Z0, Z0
-	SHRL            $0x01, R12
+	MOVL            AX, R12
 	VAESENCLAST     Z6, Z1, Z1
+	SHRL            $0x01, R12
 	ANDL            R12, AX
 	VAESENCLAST     Z6, Z2, Z2
 	MOVL            AX, R12
@@ -23072,92 +22880,108 @@ firsttaildrain:
 	VMOVDQA64       Z3, Z12
 	VMOVDQA64       Z4, Z13
 	VMOVDQA64       Z5, Z14
-	VPSHUFD         $0xd3, Z17, Z27
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPADDQ          Z17, Z17, Z17
+	VPSHUFD         $0xd3, Z17, Z27
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VPADDQ          Z17, Z17, Z17
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z27, Z24, Z25
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	MOVQ            8(R11), AX
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	MOVQ            16(R11), R15
-	VMOVDQA64       Z26, Z18
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VMOVDQA64       Z29, Z14
-	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VPXORQ          Z27, Z25, Z25
-	MOVQ            72(R11), AX
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	MOVQ            80(R11), R15
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
 	VPSHUFD         $0x4e, Z24, Z24
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPXORQ          Z29, Z23, Z23
+	MOVL            36(R11), R12
+	VPXORQ          Z27, Z24, Z25
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z25, Z25
+	KMOVQ           R12, K4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VMOVDQA64       Z26, Z18
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VMOVDQA64       Z29, Z14
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	MOVQ            80(R11), R15
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	MOVL            100(R11), R12
+	VPXORQ          Z27, Z25, Z25
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	KMOVQ           R12, K5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z29, Z23
-	VMOVDQA64       Z26, Z19
-	MOVQ            136(R11), AX
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	MOVQ            144(R11), R15
-	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPXORQ          Z29, Z12, Z12
-	VPSHUFD         $0x4e, Z24, Z24
-	VPXORQ          Z27, Z24, Z25
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VMOVDQA64       Z29, Z12
-	VPSHUFD         $0x4e, Z25, Z25
-	MOVQ            200(R11), AX
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	MOVQ            208(R11), R15
-	VMOVDQA64       Z26, Z20
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VPXORQ          Z29, Z11, Z11
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VMOVDQA64       Z29, Z11
-	VPXORQ          Z27, Z25, Z25
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPXORQ          Z27, Z24, Z24
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPXORQ          Z28, Z26, Z26
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	MOVQ            136(R11), AX
+	VMOVDQA64       Z26, Z19
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	MOVL            164(R11), R12
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	KMOVQ           R12, K6
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       Z29, Z12
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            200(R11), AX
+	VMOVDQA64       Z26, Z20
+	MOVQ            208(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	MOVL            228(R11), R12
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z27, Z25, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VMOVDQA64       Z29, Z11
+	VPXORQ          Z27, Z24, Z24
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPXORQ          Z28, Z26, Z26
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VPSHUFD         $0x4e, Z24, Z24
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
@@ -23303,257 +23127,273 @@ widetailkeyed:
 	VPXORQ          Z6, Z1, Z1
 	MOVQ            16(R11), R15
 	VPXORQ          Z6, Z2, Z2
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	MOVL            36(R11), R12
 	VPXORQ          Z6, Z3, Z3
+	SUBQ            R10, R12
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z29, Z11, Z11
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPXORQ          Z6, Z5, Z5
-	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	KMOVQ           R12, K4
 	VPBROADCASTD    rcon<>+0(SB), Z10
-	VMOVDQA64       Z29, Z11
 	VPSHUFB         3008(DX), Z6, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPSLLDQ         $0x04, Z6, Z9
-	MOVQ            72(R11), AX
+	VPXORQ          Z29, Z11, Z11
 	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            80(R11), R15
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VMOVDQA64       Z29, Z11
 	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            72(R11), AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z29, Z12, Z12
+	MOVQ            80(R11), R15
 	VMOVDQA64       Z6, 64(R8)
-	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	MOVL            100(R11), R12
 	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
+	SUBQ            R10, R12
+	VAESENC         Z6, Z2, Z2
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z3, Z3
+	KMOVQ           R12, K5
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z29, Z12, Z12
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       Z29, Z12
+	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            136(R11), AX
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            144(R11), R15
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVL            164(R11), R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	SUBQ            R10, R12
+	VMOVDQA64       Z6, 128(R8)
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z0, Z0
+	KMOVQ           R12, K6
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	MOVQ            136(R11), AX
-	VAESENC         Z6, Z3, Z3
-	MOVQ            144(R11), R15
-	VAESENC         Z6, Z4, Z4
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z29, Z13, Z13
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z29, Z13
-	VAESENCLAST     Z10, Z8, Z8
+	VPBROADCASTD    rcon<>+8(SB), Z10
 	MOVQ            200(R11), AX
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            208(R11), R15
+	VPSLLDQ         $0x04, Z6, Z9
+	MOVL            228(R11), R12
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	SUBQ            R10, R12
+	VPSLLDQ         $0x08, Z6, Z9
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	KMOVQ           R12, K7
+	VMOVDQA64       Z6, 192(R8)
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VMOVDQA64       Z6, 128(R8)
-	VPXORQ          Z29, Z14, Z14
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z14, Z14
 	VAESENC         Z6, Z1, Z1
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
 	VAESENC         Z6, Z2, Z2
 	VMOVDQA64       Z29, Z14
 	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VAESENC         Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VPBROADCASTD    rcon<>+12(SB), Z10
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     Z10, Z8, Z8
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z6
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VMOVDQA64       Z6, 192(R8)
-	VAESENC         Z6, Z0, Z0
-	VPSHUFB         Z31, Z14, Z14
-	VAESENC         Z6, Z1, Z1
-	VPSHUFB         Z31, Z23, Z23
-	VAESENC         Z6, Z2, Z2
-	VPSHUFB         Z31, Z12, Z12
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
-	VPSHUFB         Z31, Z11, Z11
-	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z17, 2368(DX)
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VMOVDQA64       Z18, 2432(DX)
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       Z19, 2496(DX)
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       Z20, 2560(DX)
-	VPXORQ          Z9, Z6, Z6
-	MOVL            36(R11), R14
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	SUBQ            R10, R14
 	VMOVDQA64       Z6, 256(R8)
-	ADDQ            $0x0f, R14
+	VPSHUFB         Z31, Z14, Z14
 	VAESENC         Z6, Z0, Z0
-	SHRQ            $0x04, R14
+	VPSHUFB         Z31, Z23, Z23
 	VAESENC         Z6, Z1, Z1
+	VPSHUFB         Z31, Z12, Z12
 	VAESENC         Z6, Z2, Z2
-	SHLQ            $0x06, R14
+	VPSHUFB         Z31, Z11, Z11
 	VAESENC         Z6, Z3, Z3
-	ADDQ            DX, R14
+	VMOVDQA64       Z17, 2368(DX)
 	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z21, Z14, Z14
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VMOVDQA64       Z18, 2432(DX)
 	VPBROADCASTD    rcon<>+16(SB), Z10
+	VMOVDQA64       Z19, 2496(DX)
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       Z20, 2560(DX)
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	MOVL            36(R11), R14
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	SUBQ            R10, R14
 	VPXORQ          Z9, Z6, Z6
+	ADDQ            $0x0f, R14
 	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z27, Z25, Z25
+	SHRQ            $0x04, R14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
 	VMOVDQA64       Z6, 320(R8)
-	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	SHLQ            $0x06, R14
 	VAESENC         Z6, Z0, Z0
+	ADDQ            DX, R14
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z21, Z14, Z14
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
 	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
 	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
 	VPXORQ          Z9, Z6, Z6
 	VPXORQ          Z27, Z24, Z24
 	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z28, Z26, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
 	VMOVDQA64       Z6, 384(R8)
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
 	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
 	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
-	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z27, Z24, Z24
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
 	VPSHUFB         3008(DX), Z6, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
-	VPXORQ          Z9, Z6, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z27, Z24, Z24
 	VMOVDQA64       Z6, 448(R8)
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z0, Z0
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
 	VAESENC         Z6, Z3, Z3
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0x4e, Z24, Z24
 	VPBROADCASTD    rcon<>+28(SB), Z10
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPSLLQ          $0x03, Z11, Z11
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z21, Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VMOVDQA64       Z6, 512(R8)
+	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z0, Z0
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPSHUFB         3008(DX), Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VPXORQ          Z9, Z6, Z6
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z26, Z21
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VMOVDQA64       Z6, 576(R8)
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z0, Z0
-	VPSHUFB         Z31, Z21, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z1, Z1
-	MOVQ            24(R11), AX
+	VMOVDQA64       Z26, Z21
 	VAESENC         Z6, Z2, Z2
-	MOVQ            88(R11), R12
+	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z6, Z3, Z3
+	MOVQ            24(R11), AX
 	VAESENC         Z6, Z4, Z4
-	MOVQ            152(R11), R13
 	VAESENC         Z6, Z5, Z5
-	MOVQ            216(R11), R14
+	MOVQ            88(R11), R12
 	VPBROADCASTD    rcon<>+36(SB), Z10
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            152(R11), R13
 	VPSHUFB         3008(DX), Z6, Z8
+	MOVQ            216(R11), R14
 	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z10, Z8, Z8
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPCMPEQQ        Z11, Z21, K4
 	VPXORQ          Z9, Z6, Z6
-	KMOVB           K4, AX
+	VPCMPEQQ        Z11, Z21, K4
 	VPSLLDQ         $0x08, Z6, Z9
+	KMOVB           K4, AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVL            AX, R12
 	VMOVDQA64       Z6, 640(R8)
-	SHRL            $0x01, R12
+	MOVL            AX, R12
 	VAESENCLAST     Z6, Z0, Z0
-	ANDL            R12, AX
+	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z1, Z1
+	ANDL            R12, AX
 	VAESENCLAST     Z6, Z2, Z2
 	MOVL            AX, R12
 	ANDL            $0x01, R12
@@ -23582,24 +23422,40 @@ widetaildrain:
 	VMOVDQA64       Z5, Z14
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z11
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z13, Z13
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z13
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
@@ -24192,36 +24048,20 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   raggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   raggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   firsttailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  raggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  raggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  firsttailnext
 
 raggeduneven:
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
@@ -24632,36 +24472,20 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   anyraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   anyraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  anyraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  anyraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -25038,36 +24862,20 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -25425,36 +25233,20 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -25739,36 +25531,20 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -26448,36 +26224,20 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 firstwideraggeduneven:
 	XORL            R15, R15
@@ -26812,36 +26572,20 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 chunkwideraggeduneven:
 	XORL            R15, R15
@@ -27103,36 +26847,20 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 nothingwideraggeduneven:
 	XORL            R15, R15
@@ -27459,36 +27187,20 @@ widewider:
 	JMP         widenext
 
 widewideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   widewideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   widewideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  widewideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  widewideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 widewideraggeduneven:
 	XORL            R15, R15
@@ -29664,199 +29376,215 @@ chunktailgather:
 
 chunktailcollected:
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VMOVDQA64       (R8), Z6
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VMOVDQA64       (R8), Z6
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPXORQ          Z6, Z3, Z3
 	MOVQ            8(R11), AX
-	VPXORQ          Z6, Z4, Z4
 	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z4, Z4
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
 	VPXORQ          Z6, Z5, Z5
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
+	VMOVDQA64       64(R8), Z7
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
-	VMOVDQA64       64(R8), Z7
+	VAESENC         Z7, Z1, Z1
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z14
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	VAESENC         Z7, Z4, Z4
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
+	VAESENC         Z7, Z5, Z5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
-	VAESENC         Z7, Z3, Z3
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENC         Z7, Z4, Z4
-	VMOVDQA64       Z29, Z23
-	MOVQ            136(R11), AX
-	VAESENC         Z7, Z5, Z5
-	MOVQ            144(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VMOVDQA64       128(R8), Z6
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z23
+	VAESENC         Z6, Z1, Z1
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VAESENC         Z6, Z2, Z2
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	VAESENC         Z6, Z3, Z3
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z29, Z12
 	MOVQ            200(R11), AX
-	VAESENC         Z6, Z2, Z2
-	MOVQ            208(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z29, Z11, Z11
-	VAESENC         Z6, Z4, Z4
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VMOVDQA64       Z29, Z11
-	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VMOVDQA64       192(R8), Z7
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
 	VAESENC         Z7, Z1, Z1
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z2, Z2
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	KMOVQ           R12, K7
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z29, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VMOVDQA64       256(R8), Z6
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z6, Z2, Z2
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPSHUFB         Z31, Z11, Z11
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VPSHUFB         Z31, Z13, Z13
 	VPSHUFB         Z31, Z23, Z23
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPSHUFB         Z31, Z14, Z14
 	VMOVDQA64       Z17, 2368(DX)
-	VMOVDQA64       256(R8), Z6
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z18, 2432(DX)
 	VMOVDQA64       Z19, 2496(DX)
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       320(R8), Z7
 	VMOVDQA64       Z20, 2560(DX)
 	MOVL            36(R11), R14
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	SUBQ            R10, R14
-	VAESENC         Z6, Z3, Z3
 	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z2, Z2
 	SHRQ            $0x04, R14
-	VAESENC         Z6, Z4, Z4
 	SHLQ            $0x06, R14
 	ADDQ            DX, R14
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z21, Z11, Z11
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VMOVDQA64       320(R8), Z7
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z27, Z25, Z25
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
 	VMOVDQA64       384(R8), Z6
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
-	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       448(R8), Z7
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
 	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z27, Z24, Z24
 	VPXORQ          Z28, Z26, Z26
-	VMOVDQA64       448(R8), Z7
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z5, Z5
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFD         $0x4e, Z25, Z25
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       Z26, Z21
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VMOVDQA64       512(R8), Z6
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z1, Z1
-	VPSLLQ          $0x03, Z11, Z11
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
 	VMOVDQA64       576(R8), Z7
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
 	VPSHUFD         $0x4e, Z25, Z25
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
 	VMOVDQA64       Z26, Z21
 	VPSHUFB         Z31, Z21, Z21
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
 	MOVQ            24(R11), AX
 	MOVQ            88(R11), R12
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
 	MOVQ            152(R11), R13
 	MOVQ            216(R11), R14
-	VAESENC         Z7, Z5, Z5
-	VPXORQ          Z22, Z21, Z21
 	VMOVDQA64       640(R8), Z6
+	VPXORQ          Z22, Z21, Z21
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPCMPEQQ        Z11, Z21, K4
 	VAESENCLAST     Z6, Z1, Z1
+	VPCMPEQQ        Z11, Z21, K4
 	KMOVB           K4, AX
-	MOVL            AX, R12
 	VAESENCLAST     Z6, Z2, Z2
+	MOVL            AX, R12
 	SHRL            $0x01, R12
-	ANDL            R12, AX
 	VAESENCLAST     Z6, Z3, Z3
+	ANDL            R12, AX
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
+	VAESENCLAST     Z6, Z4, Z4
 	MOVL            AX, R12
 	SHRL            $0x02, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 108(R11)
-	VAESENCLAST     Z6, Z4, Z4
 	MOVL            AX, R12
 	SHRL            $0x04, R12
 	ANDL            $0x01, R12
@@ -29883,24 +29611,40 @@ chunktaildrain:
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z14
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z23
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
@@ -30184,203 +29928,219 @@ firsttailcollected:
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VMOVDQA64       (R8), Z6
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPXORQ          Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VPXORQ          Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	MOVQ            16(R11), R15
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	MOVL            36(R11), R12
+	VPXORQ          Z6, Z5, Z5
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       64(R8), Z7
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	KMOVQ           R12, K4
+	VAESENC         Z7, Z1, Z1
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z27, Z25, Z25
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VAESENC         Z7, Z2, Z2
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z14
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	MOVQ            72(R11), AX
 	VAESENC         Z7, Z3, Z3
-	MOVQ            80(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPXORQ          Z29, Z23, Z23
+	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z7, Z5, Z5
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VPXORQ          Z27, Z24, Z24
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
 	VMOVDQA64       128(R8), Z6
+	KMOVQ           R12, K5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z29, Z23, Z23
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
 	VMOVDQA64       Z29, Z23
 	MOVQ            136(R11), AX
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z28, Z26, Z26
 	MOVQ            144(R11), R15
-	VAESENC         Z6, Z2, Z2
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPXORQ          Z29, Z12, Z12
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z29, Z12
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
 	VAESENC         Z6, Z5, Z5
-	MOVQ            200(R11), AX
-	MOVQ            208(R11), R15
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQA64       192(R8), Z7
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
 	VAESENC         Z7, Z1, Z1
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z12
 	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z29, Z11
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	MOVQ            200(R11), AX
 	VAESENC         Z7, Z3, Z3
-	VPSHUFD         $0x4e, Z24, Z24
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z7, Z4, Z4
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z5, Z5
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	KMOVQ           R12, K7
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VMOVDQA64       256(R8), Z6
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VMOVDQA64       Z29, Z11
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z25, Z25
-	VPSHUFB         Z31, Z11, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VAESENC         Z6, Z3, Z3
-	VPSHUFB         Z31, Z13, Z13
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSHUFB         Z31, Z23, Z23
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VMOVDQA64       320(R8), Z7
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z1, Z1
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z7, Z2, Z2
 	VPSHUFB         Z31, Z14, Z14
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z3, Z3
 	VMOVDQA64       Z17, 2368(DX)
 	VMOVDQA64       Z18, 2432(DX)
-	VMOVDQA64       320(R8), Z7
 	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z20, 2560(DX)
-	VAESENC         Z7, Z1, Z1
 	MOVL            36(R11), R14
+	VAESENC         Z7, Z5, Z5
 	SUBQ            R10, R14
-	VAESENC         Z7, Z2, Z2
 	ADDQ            $0x0f, R14
+	VMOVDQA64       384(R8), Z6
 	SHRQ            $0x04, R14
-	VAESENC         Z7, Z3, Z3
 	SHLQ            $0x06, R14
 	ADDQ            DX, R14
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z21, Z11, Z11
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VMOVDQA64       384(R8), Z6
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VPXORQ          Z27, Z25, Z25
 	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
 	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       448(R8), Z7
 	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z28, Z26, Z26
-	VMOVDQA64       448(R8), Z7
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
 	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VMOVDQA64       512(R8), Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VMOVDQA64       512(R8), Z6
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z2, Z2
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z3, Z3
-	VPSLLQ          $0x03, Z11, Z11
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z4, Z4
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z21, Z11, Z11
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       576(R8), Z7
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VMOVDQA64       576(R8), Z7
+	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z27, Z25, Z25
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
 	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
 	VPSHUFD         $0x4e, Z25, Z25
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z26, Z21
 	VPSHUFB         Z31, Z21, Z21
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
 	MOVQ            24(R11), AX
 	MOVQ            88(R11), R12
-	VAESENC         Z7, Z5, Z5
 	MOVQ            152(R11), R13
-	MOVQ            216(R11), R14
 	VMOVDQA64       640(R8), Z6
+	MOVQ            216(R11), R14
 	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     Z6, Z1, Z1
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VAESENCLAST     Z6, Z1, Z1
 	VPCMPEQQ        Z11, Z21, K4
-	KMOVB           K4, AX
 	VAESENCLAST     Z6, Z2, Z2
+	KMOVB           K4, AX
 	MOVL            AX, R12
 	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z3, Z3
@@ -30412,63 +30172,79 @@ firsttaildrain:
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VPXORQ          Z27, Z25, Z25
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z14
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            80(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	KMOVQ           R12, K5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z23
 	MOVQ            136(R11), AX
 	VPXORQ          Z28, Z26, Z26
 	MOVQ            144(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPXORQ          Z29, Z12, Z12
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSHUFD         $0x4e, Z24, Z24
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       Z29, Z11
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPSHUFD         $0x4e, Z24, Z24
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
 	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         Z31, Z11, Z11
-	VPSHUFB         Z31, Z13, Z13
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z13, Z13
 	VPSHUFB         Z31, Z23, Z23
 	VPSHUFB         Z31, Z14, Z14
 	VMOVDQA64       Z26, Z21
@@ -30738,176 +30514,192 @@ widetailcollected:
 	MOVQ            8(R11), AX
 	VMOVDQA64       (R8), Z6
 	MOVQ            16(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	MOVL            36(R11), R12
 	VPXORQ          Z6, Z1, Z1
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPXORQ          Z6, Z2, Z2
+	KMOVQ           R12, K4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z6, Z3, Z3
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
-	VPXORQ          Z6, Z2, Z2
-	VMOVDQA64       Z29, Z11
-	VPXORQ          Z6, Z3, Z3
-	MOVQ            72(R11), AX
-	MOVQ            80(R11), R15
 	VPXORQ          Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPXORQ          Z29, Z12, Z12
+	VMOVDQA64       Z29, Z11
+	MOVQ            72(R11), AX
 	VPXORQ          Z6, Z5, Z5
-	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
 	VMOVDQA64       64(R8), Z7
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z7, Z1, Z1
+	KMOVQ           R12, K5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VAESENC         Z7, Z3, Z3
 	VMOVDQA64       Z29, Z12
 	MOVQ            136(R11), AX
-	VAESENC         Z7, Z1, Z1
-	MOVQ            144(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z29, Z13, Z13
-	VAESENC         Z7, Z3, Z3
-	VMOVDQU8        Z13, K6, (R15)(R10*1)
-	VMOVDQA64       Z29, Z13
 	VAESENC         Z7, Z4, Z4
-	MOVQ            200(R11), AX
-	MOVQ            208(R11), R15
+	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
 	VAESENC         Z7, Z5, Z5
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	VMOVDQA64       128(R8), Z6
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z29, Z13, Z13
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z29, Z13
+	MOVQ            200(R11), AX
+	VAESENC         Z6, Z3, Z3
+	MOVQ            208(R11), R15
+	VAESENC         Z6, Z4, Z4
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	VAESENC         Z6, Z5, Z5
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
+	VMOVDQA64       192(R8), Z7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
-	VMOVDQA64       128(R8), Z6
+	VAESENC         Z7, Z1, Z1
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
-	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       Z29, Z14
+	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VAESENC         Z6, Z2, Z2
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VAESENC         Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z5, Z5
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VMOVDQA64       192(R8), Z7
+	VMOVDQA64       256(R8), Z6
 	VPSHUFB         Z31, Z14, Z14
-	VAESENC         Z7, Z1, Z1
 	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z6, Z1, Z1
 	VPSHUFB         Z31, Z12, Z12
-	VAESENC         Z7, Z2, Z2
 	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z2, Z2
 	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z7, Z3, Z3
 	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z19, 2496(DX)
-	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z20, 2560(DX)
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	MOVL            36(R11), R14
 	SUBQ            R10, R14
-	VMOVDQA64       256(R8), Z6
+	VAESENC         Z6, Z5, Z5
 	ADDQ            $0x0f, R14
 	SHRQ            $0x04, R14
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       320(R8), Z7
 	SHLQ            $0x06, R14
-	VAESENC         Z6, Z2, Z2
 	ADDQ            DX, R14
+	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z21, Z14, Z14
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
 	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
-	VPXORQ          Z27, Z25, Z25
-	VMOVDQA64       320(R8), Z7
-	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
-	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
-	VAESENC         Z7, Z1, Z1
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
 	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
-	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
 	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
 	VPXORQ          Z27, Z24, Z24
 	VMOVDQA64       384(R8), Z6
 	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
 	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VMOVDQA64       448(R8), Z7
 	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
 	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
-	VMOVDQA64       448(R8), Z7
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z1, Z1
-	VPSHUFD         $0x4e, Z24, Z24
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSHUFD         $0x4e, Z25, Z25
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z7, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       512(R8), Z6
 	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z1, Z1
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z7, Z5, Z5
 	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z2, Z2
 	VPSLLQ          $0x03, Z11, Z11
-	VMOVDQA64       512(R8), Z6
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z5, Z5
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       576(R8), Z7
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z1, Z1
-	VMOVDQA64       Z26, Z21
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z3, Z3
 	VPSHUFB         Z31, Z21, Z21
 	MOVQ            24(R11), AX
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
 	MOVQ            88(R11), R12
 	MOVQ            152(R11), R13
-	VAESENC         Z7, Z4, Z4
-	MOVQ            216(R11), R14
 	VAESENC         Z7, Z5, Z5
+	MOVQ            216(R11), R14
 	VPXORQ          Z22, Z21, Z21
+	VMOVDQA64       640(R8), Z6
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VMOVDQA64       640(R8), Z6
 	VPCMPEQQ        Z11, Z21, K4
-	KMOVB           K4, AX
 	VAESENCLAST     Z6, Z1, Z1
+	KMOVB           K4, AX
 	MOVL            AX, R12
 	VAESENCLAST     Z6, Z2, Z2
 	SHRL            $0x01, R12
@@ -30939,24 +30731,40 @@ widetaildrain:
 	VMOVDQA64       Z5, Z14
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z11
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z13, Z13
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z13
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
@@ -33109,36 +32917,20 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   raggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   raggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   firsttailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  raggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  raggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  firsttailnext
 
 raggeduneven:
 	VPSHUFD         $0xd3, Z17, Z27
@@ -33621,36 +33413,20 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   anyraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   anyraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  anyraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  anyraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -34081,36 +33857,20 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -34488,36 +34248,20 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -34826,36 +34570,20 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -35681,36 +35409,20 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 firstwideraggeduneven:
 	XORL            R15, R15
@@ -36061,36 +35773,20 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 chunkwideraggeduneven:
 	XORL            R15, R15
@@ -36372,36 +36068,20 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 nothingwideraggeduneven:
 	XORL            R15, R15
@@ -36744,36 +36424,20 @@ widewider:
 	JMP         widenext
 
 widewideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   widewideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   widewideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  widewideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  widewideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 widewideraggeduneven:
 	XORL            R15, R15
@@ -38676,305 +38340,321 @@ chunktailkeyed:
 	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VPXORQ          Z6, Z1, Z1
-	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z2, Z2
 	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z5, Z5
 	VMOVDQA64       Z7, 64(R8)
-	VAESENC         Z7, Z0, Z0
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	MOVQ            8(R11), AX
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	MOVQ            16(R11), R15
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
 	VAESENCLAST     Z10, Z8, Z8
+	SUBQ            R10, R12
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z29, Z14, Z14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	KMOVQ           R12, K4
 	VMOVDQA64       Z6, 128(R8)
-	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPXORQ          Z29, Z14, Z14
 	VAESENC         Z6, Z2, Z2
-	MOVQ            72(R11), AX
+	VMOVDQU8.Z      Z14, K4, Z14
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	MOVQ            80(R11), R15
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VAESENC         Z6, Z5, Z5
+	MOVQ            72(R11), AX
 	VPSHUFD         $0xff, Z6, Z8
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPSLLDQ         $0x04, Z7, Z9
-	VPXORQ          Z29, Z23, Z23
+	MOVQ            80(R11), R15
 	VAESENCLAST     2752(DX), Z8, Z8
+	MOVL            100(R11), R12
 	VPXORQ          Z9, Z7, Z7
-	VMOVDQU8.Z      Z23, K5, Z23
 	VPSLLDQ         $0x08, Z7, Z9
+	SUBQ            R10, R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       Z7, 192(R8)
-	MOVQ            136(R11), AX
 	VAESENC         Z7, Z0, Z0
+	KMOVQ           R12, K5
 	VAESENC         Z7, Z1, Z1
-	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z29, Z23, Z23
 	VAESENC         Z7, Z3, Z3
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z23, K5, Z23
 	VAESENC         Z7, Z5, Z5
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VPBROADCASTD    rcon<>+4(SB), Z10
-	VMOVDQU8.Z      Z12, K6, Z12
 	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            136(R11), AX
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	MOVQ            144(R11), R15
 	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            200(R11), AX
 	VPXORQ          Z9, Z6, Z6
+	MOVL            164(R11), R12
 	VPSLLDQ         $0x08, Z6, Z9
-	MOVQ            208(R11), R15
+	SUBQ            R10, R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 256(R8)
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z29, Z11, Z11
+	KMOVQ           R12, K6
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VMOVDQU8.Z      Z11, K7, Z11
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z29, Z12, Z12
 	VAESENC         Z6, Z4, Z4
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VMOVDQU8.Z      Z12, K6, Z12
 	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VPSLLDQ         $0x04, Z7, Z9
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	MOVQ            200(R11), AX
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	MOVQ            208(R11), R15
 	VPSLLDQ         $0x08, Z7, Z9
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	MOVL            228(R11), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 320(R8)
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	SUBQ            R10, R12
 	VAESENC         Z7, Z0, Z0
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z1, Z1
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
 	VAESENC         Z7, Z2, Z2
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	KMOVQ           R12, K7
 	VAESENC         Z7, Z3, Z3
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z7, Z4, Z4
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z29, Z11, Z11
 	VPBROADCASTD    rcon<>+8(SB), Z10
-	VPSHUFB         Z31, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
 	VPSHUFB         3008(DX), Z7, Z8
-	VPSHUFB         Z31, Z13, Z13
 	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFB         Z31, Z23, Z23
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFB         Z31, Z14, Z14
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z17, 2368(DX)
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VMOVDQA64       Z6, 384(R8)
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VAESENC         Z6, Z2, Z2
-	VMOVDQA64       Z19, 2496(DX)
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
 	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z20, 2560(DX)
 	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VAESENC         Z6, Z5, Z5
-	MOVL            36(R11), R14
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPSHUFD         $0xff, Z6, Z8
 	VPSLLDQ         $0x04, Z7, Z9
-	SUBQ            R10, R14
+	VPSHUFB         Z31, Z11, Z11
 	VAESENCLAST     2752(DX), Z8, Z8
-	ADDQ            $0x0f, R14
+	VPSHUFB         Z31, Z13, Z13
 	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
-	SHRQ            $0x04, R14
+	VPSHUFB         Z31, Z23, Z23
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSHUFB         Z31, Z14, Z14
 	VMOVDQA64       Z7, 448(R8)
-	SHLQ            $0x06, R14
 	VAESENC         Z7, Z0, Z0
-	ADDQ            DX, R14
+	VMOVDQA64       Z17, 2368(DX)
 	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z19, 2496(DX)
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VMOVDQA64       Z20, 2560(DX)
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	MOVL            36(R11), R14
 	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	SUBQ            R10, R14
 	VPSLLDQ         $0x04, Z6, Z9
+	ADDQ            $0x0f, R14
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z27, Z25, Z25
+	SHRQ            $0x04, R14
 	VPSLLDQ         $0x08, Z6, Z9
+	SHLQ            $0x06, R14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
 	VMOVDQA64       Z6, 512(R8)
+	ADDQ            DX, R14
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VPSLLDQ         $0x04, Z7, Z9
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z27, Z25, Z25
 	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
 	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VMOVDQA64       Z7, 576(R8)
-	VAESENC         Z7, Z0, Z0
 	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z0, Z0
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
 	VPSHUFB         3008(DX), Z7, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPXORQ          Z27, Z24, Z24
-	VMOVDQA64       Z6, 640(R8)
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z28, Z26, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VMOVDQA64       Z6, 640(R8)
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
 	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
 	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z28, Z26, Z26
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
 	VPXORQ          Z9, Z7, Z7
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VMOVDQA64       Z7, 704(R8)
 	VAESENC         Z7, Z0, Z0
-	VPSHUFD         $0x4e, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         3008(DX), Z7, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z26, Z21
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z6
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFB         2816(DX), Z11, Z11
-	VPSHUFB         3008(DX), Z7, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPSLLQ          $0x03, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z21, Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSHUFB         2816(DX), Z11, Z11
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 768(R8)
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPSLLDQ         $0x04, Z7, Z9
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z27, Z25, Z25
 	VPXORQ          Z9, Z7, Z7
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       Z7, 832(R8)
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z3, Z3
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z4, Z4
-	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z26, Z21
 	VPBROADCASTD    rcon<>+24(SB), Z10
-	MOVQ            24(R11), AX
+	VPSHUFB         Z31, Z21, Z21
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            152(R11), R13
+	MOVQ            88(R11), R12
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	MOVQ            216(R11), R14
+	MOVQ            152(R11), R13
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            216(R11), R14
 	VMOVDQA64       Z6, 896(R8)
-	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z0, Z0
-	VMOVDQU32       X21, (AX)
+	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z1, Z1
+	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z2, Z2
-	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z4, Z4
 	VEXTRACTI32X4   $0x02, Z21, (R13)
 	VAESENCLAST     Z6, Z5, Z5
@@ -38996,24 +38676,40 @@ chunktaildrain:
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8.Z      Z14, K4, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8.Z      Z23, K5, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K6, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K7, Z11
@@ -39143,348 +38839,364 @@ firsttailkeyed:
 	VMOVDQA64       Z5, 3072(DX)
 	VMOVDQA64       Z6, (R8)
 	VMOVDQA64       Z6, Z0
-	VPSHUFD         $0xd3, Z17, Z27
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPXORQ          Z6, Z2, Z2
-	VPSRAD          $0x1f, Z27, Z27
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z4, Z4
-	VPADDQ          Z17, Z17, Z17
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z2, Z2
+	VPSHUFD         $0xd3, Z17, Z27
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VMOVDQA64       Z7, 64(R8)
-	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z6, Z4, Z4
+	VPSRAD          $0x1f, Z27, Z27
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z7, 64(R8)
+	VPADDQ          Z17, Z17, Z17
+	VAESENC         Z7, Z0, Z0
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFB         3008(DX), Z7, Z8
-	VPSHUFD         $0x4e, Z24, Z24
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z27, Z24, Z25
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VPBROADCASTD    rcon<>+0(SB), Z10
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VMOVDQA64       Z6, 128(R8)
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            8(R11), AX
-	VAESENC         Z6, Z0, Z0
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VAESENCLAST     Z10, Z8, Z8
 	MOVQ            16(R11), R15
+	VPXORQ          Z9, Z6, Z6
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVL            36(R11), R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQA64       Z6, 128(R8)
+	SUBQ            R10, R12
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	KMOVQ           R12, K4
 	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z26, Z18
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPSLLDQ         $0x04, Z7, Z9
-	VPXORQ          Z29, Z14, Z14
+	VMOVDQA64       Z26, Z18
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VPXORQ          Z29, Z14, Z14
 	VPXORQ          Z9, Z7, Z7
-	VMOVDQU8.Z      Z14, K4, Z14
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
 	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VMOVDQU8.Z      Z14, K4, Z14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
 	VMOVDQA64       Z7, 192(R8)
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VAESENC         Z7, Z0, Z0
-	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VAESENC         Z7, Z1, Z1
-	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z7, Z2, Z2
 	MOVQ            72(R11), AX
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VAESENC         Z7, Z2, Z2
 	MOVQ            80(R11), R15
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VAESENC         Z7, Z4, Z4
+	MOVL            100(R11), R12
 	VAESENC         Z7, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VPBROADCASTD    rcon<>+4(SB), Z10
+	SUBQ            R10, R12
 	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x04, Z6, Z9
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z9, Z6, Z6
+	KMOVQ           R12, K5
+	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPSLLDQ         $0x04, Z6, Z9
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z29, Z23, Z23
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQU8.Z      Z23, K5, Z23
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPSHUFD         $0x4e, Z25, Z25
 	VMOVDQA64       Z6, 256(R8)
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z23, Z23
 	VAESENC         Z6, Z1, Z1
+	VMOVDQU8.Z      Z23, K5, Z23
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENC         Z6, Z2, Z2
-	VMOVDQA64       Z26, Z19
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
 	MOVQ            136(R11), AX
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VAESENC         Z6, Z5, Z5
+	VPSLLDQ         $0x04, Z7, Z9
+	VMOVDQA64       Z26, Z19
+	VAESENCLAST     2752(DX), Z8, Z8
 	MOVQ            144(R11), R15
-	VPSHUFD         $0xff, Z6, Z8
+	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	VPSLLDQ         $0x08, Z7, Z9
+	MOVL            164(R11), R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VPSLLDQ         $0x04, Z7, Z9
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSLLDQ         $0x08, Z7, Z9
-	VPXORQ          Z29, Z12, Z12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       Z7, 320(R8)
+	SUBQ            R10, R12
+	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z1, Z1
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z7, Z2, Z2
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z3, Z3
+	KMOVQ           R12, K6
+	VAESENC         Z7, Z4, Z4
 	VPXORQ          Z27, Z24, Z25
-	VAESENC         Z7, Z0, Z0
-	VMOVDQU8.Z      Z12, K6, Z12
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z7, Z2, Z2
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENC         Z7, Z3, Z3
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	MOVQ            200(R11), AX
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPBROADCASTD    rcon<>+8(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPXORQ          Z29, Z12, Z12
 	VPSHUFB         3008(DX), Z7, Z8
-	MOVQ            208(R11), R15
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       Z26, Z20
+	VMOVDQU8.Z      Z12, K6, Z12
 	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSHUFD         $0x4e, Z25, Z25
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            200(R11), AX
 	VMOVDQA64       Z6, 384(R8)
-	VPXORQ          Z29, Z11, Z11
+	VMOVDQA64       Z26, Z20
 	VAESENC         Z6, Z0, Z0
+	MOVQ            208(R11), R15
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VAESENC         Z6, Z2, Z2
+	MOVL            228(R11), R12
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VAESENC         Z6, Z4, Z4
+	SUBQ            R10, R12
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VAESENC         Z6, Z1, Z1
-	VMOVDQU8.Z      Z11, K7, Z11
-	VAESENC         Z6, Z2, Z2
+	VPSLLDQ         $0x04, Z7, Z9
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENCLAST     2752(DX), Z8, Z8
+	KMOVQ           R12, K7
+	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VAESENC         Z6, Z3, Z3
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPSHUFD         $0xff, Z6, Z8
-	VPSLLDQ         $0x04, Z7, Z9
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VAESENCLAST     2752(DX), Z8, Z8
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPXORQ          Z9, Z7, Z7
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
 	VPSLLDQ         $0x08, Z7, Z9
-	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z27, Z25, Z25
 	VMOVDQA64       Z7, 448(R8)
-	VPXORQ          Z28, Z26, Z26
+	VPXORQ          Z29, Z11, Z11
 	VAESENC         Z7, Z0, Z0
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	VAESENC         Z7, Z1, Z1
+	VMOVDQU8.Z      Z11, K7, Z11
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
 	VAESENC         Z7, Z3, Z3
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z7, Z5, Z5
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z28, Z26, Z26
 	VPSHUFB         3008(DX), Z7, Z8
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
 	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
 	VPSLLDQ         $0x08, Z6, Z9
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VMOVDQA64       Z6, 512(R8)
-	VPSHUFB         Z31, Z11, Z11
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
 	VAESENC         Z6, Z1, Z1
-	VPSHUFB         Z31, Z13, Z13
-	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z3, Z3
-	VPSHUFB         Z31, Z23, Z23
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSHUFD         $0xff, Z6, Z8
-	VPSHUFB         Z31, Z14, Z14
-	VPSLLDQ         $0x04, Z7, Z9
-	VMOVDQA64       Z26, Z21
-	VAESENCLAST     2752(DX), Z8, Z8
-	VMOVDQA64       Z17, 2368(DX)
-	VPXORQ          Z9, Z7, Z7
-	VMOVDQA64       Z18, 2432(DX)
-	VPSLLDQ         $0x08, Z7, Z9
-	VMOVDQA64       Z19, 2496(DX)
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z20, 2560(DX)
-	VMOVDQA64       Z7, 576(R8)
-	VAESENC         Z7, Z0, Z0
-	MOVL            36(R11), R14
-	VAESENC         Z7, Z1, Z1
-	SUBQ            R10, R14
-	VAESENC         Z7, Z2, Z2
-	ADDQ            $0x0f, R14
-	VAESENC         Z7, Z3, Z3
-	SHRQ            $0x04, R14
-	VAESENC         Z7, Z4, Z4
-	SHLQ            $0x06, R14
-	VAESENC         Z7, Z5, Z5
-	ADDQ            DX, R14
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPXORQ          Z21, Z11, Z11
-	VPSHUFB         3008(DX), Z7, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z27, Z25, Z25
-	VMOVDQA64       Z6, 640(R8)
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VPSHUFD         $0xff, Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x04, Z7, Z9
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VAESENCLAST     2752(DX), Z8, Z8
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VPXORQ          Z9, Z7, Z7
-	VPXORQ          Z27, Z24, Z24
-	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPXORQ          Z28, Z26, Z26
-	VMOVDQA64       Z7, 704(R8)
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
-	VAESENC         Z7, Z0, Z0
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPXORQ          Z28, Z26, Z26
-	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFD         $0x4e, Z24, Z24
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VMOVDQA64       Z6, 768(R8)
-	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFB         Z31, Z11, Z11
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z9, Z7, Z7
+	VPSHUFB         Z31, Z13, Z13
+	VPSLLDQ         $0x08, Z7, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSHUFB         Z31, Z23, Z23
+	VMOVDQA64       Z7, 576(R8)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z0, Z0
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z3, Z3
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z20, 2560(DX)
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	MOVL            36(R11), R14
+	VPSHUFB         3008(DX), Z7, Z8
+	SUBQ            R10, R14
+	VPSLLDQ         $0x04, Z6, Z9
+	ADDQ            $0x0f, R14
+	VAESENCLAST     Z10, Z8, Z8
+	SHRQ            $0x04, R14
+	VPXORQ          Z9, Z6, Z6
+	SHLQ            $0x06, R14
+	VPSLLDQ         $0x08, Z6, Z9
+	ADDQ            DX, R14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z21, Z11, Z11
+	VMOVDQA64       Z6, 640(R8)
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       Z7, 704(R8)
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       Z6, 768(R8)
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z0, Z0
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQA64       Z26, Z21
+	VPSLLDQ         $0x04, Z7, Z9
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z5, Z5
-	VPSHUFB         2816(DX), Z11, Z11
-	VPSHUFD         $0xff, Z6, Z8
-	VPSLLQ          $0x03, Z11, Z11
-	VPSLLDQ         $0x04, Z7, Z9
-	VPXORQ          Z21, Z11, Z11
 	VAESENCLAST     2752(DX), Z8, Z8
+	VPSHUFB         2816(DX), Z11, Z11
 	VPXORQ          Z9, Z7, Z7
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSLLQ          $0x03, Z11, Z11
 	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPXORQ          Z21, Z11, Z11
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VMOVDQA64       Z7, 832(R8)
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z7, Z0, Z0
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z7, Z2, Z2
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPSHUFD         $0x4e, Z25, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFB         3008(DX), Z7, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       Z26, Z21
 	VPXORQ          Z9, Z6, Z6
-	MOVQ            24(R11), AX
+	VPSHUFB         Z31, Z21, Z21
 	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            24(R11), AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	MOVQ            88(R11), R12
 	VMOVDQA64       Z6, 896(R8)
@@ -39508,92 +39220,108 @@ firsttaildrain:
 	VMOVDQA64       Z3, Z12
 	VMOVDQA64       Z4, Z13
 	VMOVDQA64       Z5, Z14
-	VPSHUFD         $0xd3, Z17, Z27
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPADDQ          Z17, Z17, Z17
+	VPSHUFD         $0xd3, Z17, Z27
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VPADDQ          Z17, Z17, Z17
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z27, Z24, Z25
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	MOVQ            8(R11), AX
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	MOVQ            16(R11), R15
-	VMOVDQA64       Z26, Z18
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VMOVDQU8.Z      Z14, K4, Z14
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VPXORQ          Z27, Z25, Z25
-	MOVQ            72(R11), AX
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	MOVQ            80(R11), R15
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
 	VPSHUFD         $0x4e, Z24, Z24
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPXORQ          Z29, Z23, Z23
+	MOVL            36(R11), R12
+	VPXORQ          Z27, Z24, Z25
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z25, Z25
+	KMOVQ           R12, K4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VMOVDQA64       Z26, Z18
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VMOVDQU8.Z      Z14, K4, Z14
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	MOVQ            80(R11), R15
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	MOVL            100(R11), R12
+	VPXORQ          Z27, Z25, Z25
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	KMOVQ           R12, K5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8.Z      Z23, K5, Z23
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VMOVDQA64       Z26, Z19
-	MOVQ            136(R11), AX
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	MOVQ            144(R11), R15
-	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPXORQ          Z29, Z12, Z12
-	VPSHUFD         $0x4e, Z24, Z24
-	VPXORQ          Z27, Z24, Z25
-	VMOVDQU8.Z      Z12, K6, Z12
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPSHUFD         $0x4e, Z25, Z25
-	MOVQ            200(R11), AX
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	MOVQ            208(R11), R15
-	VMOVDQA64       Z26, Z20
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VPXORQ          Z29, Z11, Z11
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VMOVDQU8.Z      Z11, K7, Z11
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPXORQ          Z27, Z25, Z25
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPXORQ          Z27, Z24, Z24
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPXORQ          Z28, Z26, Z26
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	MOVQ            136(R11), AX
+	VMOVDQA64       Z26, Z19
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	MOVL            164(R11), R12
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	KMOVQ           R12, K6
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8.Z      Z12, K6, Z12
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            200(R11), AX
+	VMOVDQA64       Z26, Z20
+	MOVQ            208(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	MOVL            228(R11), R12
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z27, Z25, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VMOVDQU8.Z      Z11, K7, Z11
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPXORQ          Z27, Z24, Z24
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPXORQ          Z28, Z26, Z26
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VPSHUFD         $0x4e, Z24, Z24
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
@@ -39723,291 +39451,307 @@ widetailkeyed:
 	VPXORQ          Z6, Z2, Z2
 	MOVQ            16(R11), R15
 	VPXORQ          Z6, Z3, Z3
+	MOVL            36(R11), R12
 	VPXORQ          Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z6, Z5, Z5
+	SUBQ            R10, R12
 	VMOVDQA64       Z7, 64(R8)
-	VPXORQ          Z29, Z11, Z11
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z0, Z0
-	VMOVDQU8.Z      Z11, K4, Z11
 	VAESENC         Z7, Z1, Z1
+	KMOVQ           R12, K4
 	VAESENC         Z7, Z2, Z2
-	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	MOVQ            72(R11), AX
+	VPXORQ          Z29, Z11, Z11
 	VAESENC         Z7, Z5, Z5
 	VPBROADCASTD    rcon<>+0(SB), Z10
-	MOVQ            80(R11), R15
+	VMOVDQU8.Z      Z11, K4, Z11
 	VPSHUFB         3008(DX), Z7, Z8
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z29, Z12, Z12
+	MOVQ            72(R11), AX
 	VPXORQ          Z9, Z6, Z6
+	MOVQ            80(R11), R15
 	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQU8.Z      Z12, K5, Z12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVL            100(R11), R12
 	VMOVDQA64       Z6, 128(R8)
-	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	SUBQ            R10, R12
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
-	MOVQ            136(R11), AX
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z2, Z2
+	KMOVQ           R12, K5
 	VAESENC         Z6, Z3, Z3
-	MOVQ            144(R11), R15
 	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0xff, Z6, Z8
-	VPXORQ          Z29, Z13, Z13
+	VPXORQ          Z29, Z12, Z12
 	VPSLLDQ         $0x04, Z7, Z9
+	VMOVDQU8.Z      Z12, K5, Z12
 	VAESENCLAST     2752(DX), Z8, Z8
-	VMOVDQU8.Z      Z13, K6, Z13
 	VPXORQ          Z9, Z7, Z7
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VPSLLDQ         $0x08, Z7, Z9
-	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	MOVQ            136(R11), AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 192(R8)
-	MOVQ            200(R11), AX
+	MOVQ            144(R11), R15
 	VAESENC         Z7, Z0, Z0
-	MOVQ            208(R11), R15
+	MOVL            164(R11), R12
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	SUBQ            R10, R12
 	VAESENC         Z7, Z3, Z3
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z29, Z14, Z14
 	VAESENC         Z7, Z5, Z5
+	KMOVQ           R12, K6
 	VPBROADCASTD    rcon<>+4(SB), Z10
-	VMOVDQU8.Z      Z14, K7, Z14
 	VPSHUFB         3008(DX), Z7, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VPXORQ          Z29, Z13, Z13
 	VAESENCLAST     Z10, Z8, Z8
-	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      Z13, K6, Z13
 	VPSLLDQ         $0x08, Z6, Z9
-	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 256(R8)
-	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	MOVQ            200(R11), AX
 	VAESENC         Z6, Z0, Z0
+	MOVQ            208(R11), R15
 	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	MOVL            228(R11), R12
 	VAESENC         Z6, Z3, Z3
+	SUBQ            R10, R12
 	VAESENC         Z6, Z4, Z4
-	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VAESENC         Z6, Z5, Z5
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPSHUFD         $0xff, Z6, Z8
-	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VPSLLDQ         $0x04, Z7, Z9
+	KMOVQ           R12, K7
 	VAESENCLAST     2752(DX), Z8, Z8
-	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
-	VPSHUFB         Z31, Z14, Z14
+	VPXORQ          Z29, Z14, Z14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPSHUFB         Z31, Z23, Z23
+	VMOVDQU8.Z      Z14, K7, Z14
 	VMOVDQA64       Z7, 320(R8)
 	VAESENC         Z7, Z0, Z0
-	VPSHUFB         Z31, Z12, Z12
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
 	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VAESENC         Z7, Z2, Z2
-	VPSHUFB         Z31, Z11, Z11
 	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VAESENC         Z7, Z4, Z4
-	VMOVDQA64       Z17, 2368(DX)
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VAESENC         Z7, Z5, Z5
 	VPBROADCASTD    rcon<>+8(SB), Z10
-	VMOVDQA64       Z18, 2432(DX)
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPSHUFB         3008(DX), Z7, Z8
-	VMOVDQA64       Z19, 2496(DX)
 	VPSLLDQ         $0x04, Z6, Z9
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       Z20, 2560(DX)
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	MOVL            36(R11), R14
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VMOVDQA64       Z6, 384(R8)
-	SUBQ            R10, R14
 	VAESENC         Z6, Z0, Z0
+	VPSHUFB         Z31, Z14, Z14
 	VAESENC         Z6, Z1, Z1
-	ADDQ            $0x0f, R14
+	VPSHUFB         Z31, Z23, Z23
 	VAESENC         Z6, Z2, Z2
-	SHRQ            $0x04, R14
 	VAESENC         Z6, Z3, Z3
+	VPSHUFB         Z31, Z12, Z12
 	VAESENC         Z6, Z4, Z4
-	SHLQ            $0x06, R14
+	VPSHUFB         Z31, Z11, Z11
 	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0xff, Z6, Z8
-	ADDQ            DX, R14
+	VMOVDQA64       Z17, 2368(DX)
 	VPSLLDQ         $0x04, Z7, Z9
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z21, Z14, Z14
+	VMOVDQA64       Z18, 2432(DX)
 	VPXORQ          Z9, Z7, Z7
+	VMOVDQA64       Z19, 2496(DX)
 	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       Z20, 2560(DX)
 	VMOVDQA64       Z7, 448(R8)
+	MOVL            36(R11), R14
 	VAESENC         Z7, Z0, Z0
-	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
 	VAESENC         Z7, Z1, Z1
+	SUBQ            R10, R14
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	ADDQ            $0x0f, R14
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
+	SHRQ            $0x04, R14
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	SHLQ            $0x06, R14
 	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	ADDQ            DX, R14
 	VPSLLDQ         $0x04, Z6, Z9
 	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z21, Z14, Z14
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
 	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z28, Z26, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
 	VMOVDQA64       Z6, 512(R8)
-	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
 	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
 	VPSLLDQ         $0x04, Z7, Z9
-	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
 	VPXORQ          Z28, Z26, Z26
 	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
 	VMOVDQA64       Z7, 576(R8)
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
 	VAESENC         Z7, Z0, Z0
-	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
 	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
 	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPXORQ          Z27, Z24, Z24
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z28, Z26, Z26
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 640(R8)
-	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
 	VAESENC         Z6, Z0, Z0
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z4, Z4
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
 	VPSHUFD         $0xff, Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPXORQ          Z9, Z7, Z7
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       Z7, 704(R8)
 	VAESENC         Z7, Z0, Z0
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VMOVDQA64       Z26, Z21
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSLLDQ         $0x04, Z6, Z9
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z7, Z3, Z3
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
-	VPSLLQ          $0x03, Z11, Z11
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFB         3008(DX), Z7, Z8
-	VPXORQ          Z21, Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSHUFB         2816(DX), Z11, Z11
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSLLQ          $0x03, Z11, Z11
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPXORQ          Z21, Z11, Z11
 	VMOVDQA64       Z6, 768(R8)
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0xff, Z6, Z8
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x04, Z7, Z9
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPXORQ          Z9, Z7, Z7
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQA64       Z7, 832(R8)
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z0, Z0
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z3, Z3
-	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z26, Z21
 	VAESENC         Z7, Z5, Z5
-	MOVQ            24(R11), AX
+	VPSHUFB         Z31, Z21, Z21
 	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VPSLLDQ         $0x04, Z6, Z9
 	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            152(R11), R13
+	MOVQ            88(R11), R12
 	VPXORQ          Z9, Z6, Z6
+	MOVQ            152(R11), R13
 	VPSLLDQ         $0x08, Z6, Z9
-	MOVQ            216(R11), R14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VMOVDQA64       Z6, 896(R8)
+	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z0, Z0
-	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z1, Z1
+	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z2, Z2
 	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z3, Z3
@@ -40024,24 +39768,40 @@ widetaildrain:
 	VMOVDQA64       Z5, Z14
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K4, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K5, Z12
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z13, Z13
 	VMOVDQU8.Z      Z13, K6, Z13
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8.Z      Z14, K7, Z14
@@ -40665,36 +40425,20 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   raggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   raggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   firsttailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  raggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  raggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  firsttailnext
 
 raggeduneven:
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
@@ -41109,36 +40853,20 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   anyraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   anyraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  anyraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  anyraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -41535,36 +41263,20 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -41942,36 +41654,20 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -42280,36 +41976,20 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -43101,36 +42781,20 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 firstwideraggeduneven:
 	XORL            R15, R15
@@ -43481,36 +43145,20 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 chunkwideraggeduneven:
 	XORL            R15, R15
@@ -43792,36 +43440,20 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 nothingwideraggeduneven:
 	XORL            R15, R15
@@ -44164,36 +43796,20 @@ widewider:
 	JMP         widenext
 
 widewideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   widewideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   widewideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  widewideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  widewideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 widewideraggeduneven:
 	XORL            R15, R15
@@ -46389,201 +46005,217 @@ chunktailcollected:
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VMOVDQA64       64(R8), Z7
+	VPXORQ          Z6, Z5, Z5
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	VMOVDQA64       64(R8), Z7
+	MOVL            36(R11), R12
 	VAESENC         Z7, Z1, Z1
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	SUBQ            R10, R12
 	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z29, Z14, Z14
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VAESENC         Z7, Z3, Z3
-	VMOVDQU8.Z      Z14, K4, Z14
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z7, Z4, Z4
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	MOVQ            72(R11), AX
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K4, Z14
 	VAESENC         Z7, Z5, Z5
-	MOVQ            80(R11), R15
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       128(R8), Z6
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z29, Z23, Z23
+	MOVL            100(R11), R12
 	VAESENC         Z6, Z2, Z2
-	VMOVDQU8.Z      Z23, K5, Z23
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z3, Z3
-	MOVQ            136(R11), AX
+	KMOVQ           R12, K5
 	VAESENC         Z6, Z4, Z4
-	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z29, Z23, Z23
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQA64       192(R8), Z7
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z7, Z1, Z1
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
+	VAESENC         Z7, Z2, Z2
+	MOVL            164(R11), R12
+	VAESENC         Z7, Z3, Z3
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z7, Z4, Z4
+	KMOVQ           R12, K6
+	VAESENC         Z7, Z5, Z5
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
-	VMOVDQA64       192(R8), Z7
-	VMOVDQU8.Z      Z12, K6, Z12
-	VAESENC         Z7, Z1, Z1
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENC         Z7, Z2, Z2
-	MOVQ            200(R11), AX
-	VAESENC         Z7, Z3, Z3
-	MOVQ            208(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z29, Z11, Z11
-	VAESENC         Z7, Z5, Z5
-	VMOVDQU8.Z      Z11, K7, Z11
 	VMOVDQA64       256(R8), Z6
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQU8.Z      Z12, K6, Z12
 	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	MOVQ            200(R11), AX
+	MOVQ            208(R11), R15
 	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	MOVL            228(R11), R12
 	VAESENC         Z6, Z4, Z4
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	KMOVQ           R12, K7
 	VMOVDQA64       320(R8), Z7
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
 	VAESENC         Z7, Z1, Z1
-	VPSHUFB         Z31, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
 	VAESENC         Z7, Z2, Z2
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VMOVDQA64       384(R8), Z6
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z3, Z3
 	VPSHUFB         Z31, Z13, Z13
 	VPSHUFB         Z31, Z23, Z23
-	VAESENC         Z7, Z3, Z3
-	VPSHUFB         Z31, Z14, Z14
-	VAESENC         Z7, Z4, Z4
-	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z7, Z5, Z5
-	VMOVDQA64       Z18, 2432(DX)
-	VMOVDQA64       384(R8), Z6
-	VMOVDQA64       Z19, 2496(DX)
-	VMOVDQA64       Z20, 2560(DX)
-	VAESENC         Z6, Z1, Z1
-	MOVL            36(R11), R14
-	VAESENC         Z6, Z2, Z2
-	SUBQ            R10, R14
-	VAESENC         Z6, Z3, Z3
-	ADDQ            $0x0f, R14
 	VAESENC         Z6, Z4, Z4
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       448(R8), Z7
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z7, Z2, Z2
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	VAESENC         Z7, Z3, Z3
+	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z4, Z4
 	SHRQ            $0x04, R14
 	SHLQ            $0x06, R14
-	VAESENC         Z6, Z5, Z5
-	ADDQ            DX, R14
-	VMOVDQA64       448(R8), Z7
-	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	ADDQ            DX, R14
 	VMOVDQA64       512(R8), Z6
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VMOVDQA64       576(R8), Z7
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       576(R8), Z7
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
-	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VAESENC         Z7, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VPXORQ          Z27, Z24, Z24
 	VMOVDQA64       640(R8), Z6
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z4, Z4
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
 	VAESENC         Z6, Z5, Z5
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VMOVDQA64       704(R8), Z7
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z26, Z21
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z7, Z4, Z4
-	VPSHUFB         2816(DX), Z11, Z11
-	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z7, Z5, Z5
-	VPXORQ          Z21, Z11, Z11
 	VMOVDQA64       768(R8), Z6
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       832(R8), Z7
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z1, Z1
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z26, Z21
 	VPSHUFB         Z31, Z21, Z21
-	VAESENC         Z7, Z4, Z4
-	MOVQ            24(R11), AX
 	VAESENC         Z7, Z5, Z5
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VMOVDQA64       896(R8), Z6
+	MOVQ            88(R11), R12
 	MOVQ            152(R11), R13
 	VAESENCLAST     Z6, Z1, Z1
 	MOVQ            216(R11), R14
-	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z2, Z2
+	VPXORQ          Z22, Z21, Z21
 	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z3, Z3
 	VEXTRACTI32X4   $0x01, Z21, (R12)
@@ -46608,24 +46240,40 @@ chunktaildrain:
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8.Z      Z14, K4, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8.Z      Z23, K5, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K6, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K7, Z11
@@ -46908,224 +46556,240 @@ firsttailcollected:
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VMOVDQA64       (R8), Z6
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VPXORQ          Z6, Z2, Z2
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VMOVDQA64       64(R8), Z7
+	VPXORQ          Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENC         Z7, Z1, Z1
 	MOVQ            8(R11), AX
+	VMOVDQA64       64(R8), Z7
 	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VAESENC         Z7, Z1, Z1
+	MOVL            36(R11), R12
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z3, Z3
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	KMOVQ           R12, K4
 	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z29, Z14, Z14
+	VPXORQ          Z27, Z25, Z25
+	VMOVDQA64       128(R8), Z6
 	VMOVDQU8.Z      Z14, K4, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VMOVDQA64       128(R8), Z6
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	VAESENC         Z6, Z1, Z1
 	MOVQ            72(R11), AX
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            80(R11), R15
-	VAESENC         Z6, Z2, Z2
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z6, Z3, Z3
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	VAESENC         Z6, Z4, Z4
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPXORQ          Z29, Z23, Z23
-	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      Z23, K5, Z23
-	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z27, Z24, Z24
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	KMOVQ           R12, K5
 	VMOVDQA64       192(R8), Z7
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z7, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z2, Z2
+	VMOVDQU8.Z      Z23, K5, Z23
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z7, Z3, Z3
 	MOVQ            136(R11), AX
-	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z4, Z4
 	MOVQ            144(R11), R15
-	VAESENC         Z7, Z2, Z2
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z29, Z12, Z12
-	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VMOVDQU8.Z      Z12, K6, Z12
 	VAESENC         Z7, Z5, Z5
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
 	VMOVDQA64       256(R8), Z6
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z1, Z1
+	KMOVQ           R12, K6
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	MOVQ            200(R11), AX
-	VAESENC         Z6, Z1, Z1
-	MOVQ            208(R11), R15
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8.Z      Z12, K6, Z12
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z29, Z11, Z11
-	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      Z11, K7, Z11
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z5, Z5
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	MOVQ            200(R11), AX
 	VMOVDQA64       320(R8), Z7
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPSHUFD         $0x4e, Z24, Z24
+	MOVQ            208(R11), R15
 	VAESENC         Z7, Z1, Z1
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z7, Z2, Z2
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z3, Z3
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	KMOVQ           R12, K7
 	VAESENC         Z7, Z4, Z4
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQU8.Z      Z11, K7, Z11
 	VMOVDQA64       384(R8), Z6
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VAESENC         Z6, Z2, Z2
-	VPSHUFB         Z31, Z11, Z11
-	VPSHUFB         Z31, Z13, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VAESENC         Z6, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z4, Z4
-	VPSHUFB         Z31, Z23, Z23
-	VPSHUFB         Z31, Z14, Z14
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z26, Z21
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPSHUFD         $0x4e, Z25, Z25
 	VMOVDQA64       448(R8), Z7
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z13, Z13
+	VAESENC         Z7, Z3, Z3
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z7, Z4, Z4
+	VPSHUFB         Z31, Z14, Z14
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z5, Z5
 	VMOVDQA64       Z17, 2368(DX)
 	VMOVDQA64       Z18, 2432(DX)
-	VAESENC         Z7, Z1, Z1
-	VMOVDQA64       Z19, 2496(DX)
-	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z20, 2560(DX)
-	VAESENC         Z7, Z3, Z3
-	MOVL            36(R11), R14
-	SUBQ            R10, R14
-	VAESENC         Z7, Z4, Z4
-	ADDQ            $0x0f, R14
-	VAESENC         Z7, Z5, Z5
-	SHRQ            $0x04, R14
-	SHLQ            $0x06, R14
 	VMOVDQA64       512(R8), Z6
-	ADDQ            DX, R14
+	VMOVDQA64       Z19, 2496(DX)
 	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z2, Z2
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z3, Z3
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z4, Z4
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z21, Z11, Z11
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       576(R8), Z7
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VMOVDQA64       576(R8), Z7
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z1, Z1
-	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
 	VAESENC         Z7, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z27, Z24, Z24
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VMOVDQA64       640(R8), Z6
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       704(R8), Z7
 	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VMOVDQA64       704(R8), Z7
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
 	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VAESENC         Z7, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z4, Z4
 	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       768(R8), Z6
 	VPSHUFD         $0x4e, Z25, Z25
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       Z26, Z21
-	VMOVDQA64       768(R8), Z6
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z1, Z1
-	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z21, Z11, Z11
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VMOVDQA64       832(R8), Z7
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z7, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
-	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z7, Z5, Z5
-	MOVQ            24(R11), AX
+	VPSHUFB         Z31, Z21, Z21
 	VMOVDQA64       896(R8), Z6
+	MOVQ            24(R11), AX
 	MOVQ            88(R11), R12
-	MOVQ            152(R11), R13
 	VAESENCLAST     Z6, Z1, Z1
+	MOVQ            152(R11), R13
 	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z2, Z2
 	VPXORQ          Z22, Z21, Z21
-	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z3, Z3
+	VMOVDQU32       X21, (AX)
 	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z4, Z4
 	VEXTRACTI32X4   $0x02, Z21, (R13)
@@ -47141,63 +46805,79 @@ firsttaildrain:
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VPXORQ          Z27, Z25, Z25
 	VMOVDQU8.Z      Z14, K4, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            80(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	KMOVQ           R12, K5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
-	VMOVDQU8.Z      Z23, K5, Z23
 	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8.Z      Z23, K5, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	VPXORQ          Z28, Z26, Z26
 	MOVQ            144(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPXORQ          Z29, Z12, Z12
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K6, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSHUFD         $0x4e, Z24, Z24
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K7, Z11
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPSHUFD         $0x4e, Z24, Z24
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
 	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         Z31, Z11, Z11
-	VPSHUFB         Z31, Z13, Z13
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z13, Z13
 	VPSHUFB         Z31, Z23, Z23
 	VPSHUFB         Z31, Z14, Z14
 	VMOVDQA64       Z26, Z21
@@ -47468,194 +47148,210 @@ widetailcollected:
 	VMOVDQA64       (R8), Z6
 	MOVQ            16(R11), R15
 	VPXORQ          Z6, Z1, Z1
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
 	VPXORQ          Z6, Z2, Z2
-	VPXORQ          Z29, Z11, Z11
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPXORQ          Z6, Z3, Z3
-	VMOVDQU8.Z      Z11, K4, Z11
+	KMOVQ           R12, K4
 	VPXORQ          Z6, Z4, Z4
-	VMOVDQU8        Z11, K4, (R15)(R10*1)
-	MOVQ            72(R11), AX
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z11, Z11
 	VPXORQ          Z6, Z5, Z5
-	MOVQ            80(R11), R15
+	VMOVDQU8.Z      Z11, K4, Z11
 	VMOVDQA64       64(R8), Z7
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	VAESENC         Z7, Z1, Z1
+	MOVQ            72(R11), AX
+	MOVQ            80(R11), R15
+	VAESENC         Z7, Z2, Z2
+	MOVL            100(R11), R12
+	VAESENC         Z7, Z3, Z3
+	SUBQ            R10, R12
+	VAESENC         Z7, Z4, Z4
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
+	VAESENC         Z7, Z5, Z5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VAESENC         Z7, Z1, Z1
-	VPXORQ          Z29, Z12, Z12
-	VAESENC         Z7, Z2, Z2
-	VMOVDQU8.Z      Z12, K5, Z12
-	VAESENC         Z7, Z3, Z3
-	VMOVDQU8        Z12, K5, (R15)(R10*1)
-	VAESENC         Z7, Z4, Z4
-	MOVQ            136(R11), AX
-	MOVQ            144(R11), R15
-	VAESENC         Z7, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VMOVDQA64       128(R8), Z6
-	VPXORQ          Z29, Z13, Z13
+	VPXORQ          Z29, Z12, Z12
 	VAESENC         Z6, Z1, Z1
-	VMOVDQU8.Z      Z13, K6, Z13
+	VMOVDQU8.Z      Z12, K5, Z12
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VAESENC         Z6, Z2, Z2
-	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	MOVQ            136(R11), AX
 	VAESENC         Z6, Z3, Z3
-	MOVQ            200(R11), AX
-	MOVQ            208(R11), R15
+	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
 	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	SUBQ            R10, R12
 	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z29, Z14, Z14
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       192(R8), Z7
-	VMOVDQU8.Z      Z14, K7, Z14
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENC         Z7, Z1, Z1
-	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VPXORQ          Z29, Z13, Z13
 	VAESENC         Z7, Z2, Z2
-	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VMOVDQU8.Z      Z13, K6, Z13
 	VAESENC         Z7, Z3, Z3
-	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	MOVQ            200(R11), AX
 	VAESENC         Z7, Z4, Z4
-	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	MOVQ            208(R11), R15
 	VAESENC         Z7, Z5, Z5
-	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	MOVL            228(R11), R12
 	VMOVDQA64       256(R8), Z6
-	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	KMOVQ           R12, K7
 	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z29, Z14, Z14
+	VMOVDQU8.Z      Z14, K7, Z14
+	VAESENC         Z6, Z4, Z4
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VMOVDQA64       320(R8), Z7
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         Z31, Z14, Z14
 	VPSHUFB         Z31, Z23, Z23
-	VAESENC         Z6, Z4, Z4
-	VPSHUFB         Z31, Z12, Z12
-	VAESENC         Z6, Z5, Z5
-	VPSHUFB         Z31, Z11, Z11
-	VMOVDQA64       320(R8), Z7
-	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z7, Z1, Z1
-	VMOVDQA64       Z18, 2432(DX)
-	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z19, 2496(DX)
-	VMOVDQA64       Z20, 2560(DX)
-	VAESENC         Z7, Z3, Z3
-	MOVL            36(R11), R14
-	VAESENC         Z7, Z4, Z4
-	SUBQ            R10, R14
-	VAESENC         Z7, Z5, Z5
-	ADDQ            $0x0f, R14
 	VMOVDQA64       384(R8), Z6
-	SHRQ            $0x04, R14
+	VPSHUFB         Z31, Z12, Z12
 	VAESENC         Z6, Z1, Z1
-	SHLQ            $0x06, R14
+	VPSHUFB         Z31, Z11, Z11
 	VAESENC         Z6, Z2, Z2
-	ADDQ            DX, R14
-	VPXORQ          Z21, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VMOVDQA64       Z19, 2496(DX)
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       Z20, 2560(DX)
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
 	VMOVDQA64       448(R8), Z7
-	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	ADDQ            $0x0f, R14
 	VAESENC         Z7, Z1, Z1
-	VPXORQ          Z27, Z25, Z25
+	SHRQ            $0x04, R14
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
-	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
 	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z21, Z14, Z14
 	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
 	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
-	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
 	VMOVDQA64       576(R8), Z7
-	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
-	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
-	VMOVDQA64       640(R8), Z6
-	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       640(R8), Z6
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       704(R8), Z7
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z4, Z4
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z7, Z2, Z2
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z7, Z3, Z3
-	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSHUFB         2816(DX), Z11, Z11
 	VMOVDQA64       768(R8), Z6
+	VPSLLQ          $0x03, Z11, Z11
+	VPXORQ          Z21, Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z4, Z4
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z5, Z5
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       832(R8), Z7
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z3, Z3
-	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       Z26, Z21
 	VAESENC         Z7, Z4, Z4
-	MOVQ            24(R11), AX
+	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z7, Z5, Z5
+	MOVQ            24(R11), AX
 	MOVQ            88(R11), R12
-	MOVQ            152(R11), R13
 	VMOVDQA64       896(R8), Z6
-	MOVQ            216(R11), R14
+	MOVQ            152(R11), R13
 	VAESENCLAST     Z6, Z1, Z1
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z2, Z2
+	VPXORQ          Z22, Z21, Z21
 	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z3, Z3
 	VEXTRACTI32X4   $0x01, Z21, (R12)
@@ -47672,24 +47368,40 @@ widetaildrain:
 	VMOVDQA64       Z5, Z14
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8.Z      Z11, K4, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8.Z      Z12, K5, Z12
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z13, Z13
 	VMOVDQU8.Z      Z13, K6, Z13
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8.Z      Z14, K7, Z14
@@ -49021,36 +48733,20 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   raggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   raggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   firsttailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  raggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  raggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  firsttailnext
 
 raggeduneven:
 	VPSHUFD         $0xd3, Z17, Z27
@@ -49529,36 +49225,20 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   anyraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   anyraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  anyraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  anyraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -49989,36 +49669,20 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -50396,36 +50060,20 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -50730,36 +50378,20 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -51585,36 +51217,20 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 firstwideraggeduneven:
 	XORL            R15, R15
@@ -51965,36 +51581,20 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 chunkwideraggeduneven:
 	XORL            R15, R15
@@ -52272,36 +51872,20 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 nothingwideraggeduneven:
 	XORL            R15, R15
@@ -52644,36 +52228,20 @@ widewider:
 	JMP         widenext
 
 widewideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   widewideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   widewideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  widewideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  widewideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 widewideraggeduneven:
 	XORL            R15, R15
@@ -54756,319 +54324,335 @@ chunktailkeyed:
 	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VPXORQ          Z6, Z1, Z1
-	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z2, Z2
 	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VMOVDQA64       Z7, 64(R8)
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VMOVDQA64       Z7, 64(R8)
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
-	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VAESENC         Z7, Z4, Z4
 	MOVQ            8(R11), AX
-	VPSHUFB         3008(DX), Z7, Z8
+	VAESENC         Z7, Z5, Z5
 	MOVQ            16(R11), R15
+	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	MOVL            36(R11), R12
 	VPSLLDQ         $0x04, Z6, Z9
+	SUBQ            R10, R12
 	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z29, Z14, Z14
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPSLLDQ         $0x08, Z6, Z9
+	KMOVQ           R12, K4
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VMOVDQA64       Z6, 128(R8)
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z6, Z1, Z1
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z29, Z14
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z4, Z4
 	MOVQ            72(R11), AX
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z5, Z5
 	MOVQ            80(R11), R15
-	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0xff, Z6, Z8
-	VPXORQ          Z29, Z23, Z23
 	VPSLLDQ         $0x04, Z7, Z9
+	MOVL            100(R11), R12
 	VAESENCLAST     2752(DX), Z8, Z8
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	SUBQ            R10, R12
 	VPXORQ          Z9, Z7, Z7
-	VMOVDQA64       Z29, Z23
 	VPSLLDQ         $0x08, Z7, Z9
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	MOVQ            136(R11), AX
+	KMOVQ           R12, K5
 	VMOVDQA64       Z7, 192(R8)
-	MOVQ            144(R11), R15
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z23, Z23
 	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z23
 	VAESENC         Z7, Z5, Z5
+	MOVQ            136(R11), AX
 	VPBROADCASTD    rcon<>+4(SB), Z10
-	VMOVDQA64       Z29, Z12
+	MOVQ            144(R11), R15
 	VPSHUFB         3008(DX), Z7, Z8
-	MOVQ            200(R11), AX
 	VPSLLDQ         $0x04, Z6, Z9
+	MOVL            164(R11), R12
 	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            208(R11), R15
+	SUBQ            R10, R12
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPSLLDQ         $0x08, Z6, Z9
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z29, Z11, Z11
+	KMOVQ           R12, K6
 	VMOVDQA64       Z6, 256(R8)
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENC         Z6, Z0, Z0
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z6, Z1, Z1
-	VMOVDQA64       Z29, Z11
+	VPXORQ          Z29, Z12, Z12
 	VAESENC         Z6, Z2, Z2
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VAESENC         Z6, Z4, Z4
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VMOVDQA64       Z29, Z12
 	VAESENC         Z6, Z5, Z5
+	MOVQ            200(R11), AX
 	VPSHUFD         $0xff, Z6, Z8
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	MOVQ            208(R11), R15
 	VPSLLDQ         $0x04, Z7, Z9
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENCLAST     2752(DX), Z8, Z8
+	MOVL            228(R11), R12
 	VPXORQ          Z9, Z7, Z7
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	SUBQ            R10, R12
 	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       Z7, 320(R8)
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	KMOVQ           R12, K7
 	VAESENC         Z7, Z0, Z0
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z7, Z1, Z1
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VAESENC         Z7, Z2, Z2
-	VPSHUFB         Z31, Z11, Z11
+	VPXORQ          Z29, Z11, Z11
 	VAESENC         Z7, Z3, Z3
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z7, Z4, Z4
-	VPSHUFB         Z31, Z13, Z13
 	VAESENC         Z7, Z5, Z5
+	VMOVDQA64       Z29, Z11
 	VPBROADCASTD    rcon<>+8(SB), Z10
-	VPSHUFB         Z31, Z23, Z23
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VPSHUFB         3008(DX), Z7, Z8
-	VPSHUFB         Z31, Z14, Z14
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPSLLDQ         $0x04, Z6, Z9
 	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       Z17, 2368(DX)
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQA64       Z18, 2432(DX)
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z19, 2496(DX)
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VMOVDQA64       Z6, 384(R8)
-	VMOVDQA64       Z20, 2560(DX)
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
 	VAESENC         Z6, Z0, Z0
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VAESENC         Z6, Z1, Z1
-	MOVL            36(R11), R14
 	VAESENC         Z6, Z2, Z2
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VAESENC         Z6, Z3, Z3
-	SUBQ            R10, R14
+	VPSHUFB         Z31, Z11, Z11
 	VAESENC         Z6, Z4, Z4
-	ADDQ            $0x0f, R14
 	VAESENC         Z6, Z5, Z5
+	VPSHUFB         Z31, Z13, Z13
 	VPSHUFD         $0xff, Z6, Z8
-	SHRQ            $0x04, R14
+	VPSHUFB         Z31, Z23, Z23
 	VPSLLDQ         $0x04, Z7, Z9
-	SHLQ            $0x06, R14
+	VPSHUFB         Z31, Z14, Z14
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
-	ADDQ            DX, R14
+	VMOVDQA64       Z17, 2368(DX)
 	VPSLLDQ         $0x08, Z7, Z9
+	VMOVDQA64       Z18, 2432(DX)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPXORQ          Z21, Z11, Z11
 	VMOVDQA64       Z7, 448(R8)
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VMOVDQA64       Z19, 2496(DX)
 	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z20, 2560(DX)
 	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	MOVL            36(R11), R14
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VAESENC         Z7, Z3, Z3
+	SUBQ            R10, R14
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	ADDQ            $0x0f, R14
 	VAESENC         Z7, Z5, Z5
-	VPXORQ          Z27, Z25, Z25
+	SHRQ            $0x04, R14
 	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	SHLQ            $0x06, R14
 	VPSLLDQ         $0x04, Z6, Z9
+	ADDQ            DX, R14
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z21, Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VMOVDQA64       Z6, 512(R8)
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
 	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VPSLLDQ         $0x04, Z7, Z9
 	VPXORQ          Z27, Z24, Z24
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
 	VPXORQ          Z28, Z26, Z26
+	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VMOVDQA64       Z7, 576(R8)
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z27, Z24, Z24
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPSHUFB         3008(DX), Z7, Z8
+	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
 	VMOVDQA64       Z6, 640(R8)
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSHUFD         $0xff, Z6, Z8
-	VPSHUFD         $0x4e, Z25, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x04, Z7, Z9
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENCLAST     2752(DX), Z8, Z8
+	VPSHUFD         $0x4e, Z24, Z24
 	VPXORQ          Z9, Z7, Z7
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z7, 704(R8)
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z2, Z2
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z3, Z3
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 704(R8)
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
-	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSHUFB         2816(DX), Z11, Z11
 	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPSLLQ          $0x03, Z11, Z11
 	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPXORQ          Z21, Z11, Z11
 	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VMOVDQA64       Z6, 768(R8)
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z3, Z3
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z4, Z4
-	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSHUFD         $0xff, Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSLLDQ         $0x04, Z7, Z9
-	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
-	VPSHUFB         Z31, Z21, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSLLDQ         $0x08, Z7, Z9
-	MOVQ            24(R11), AX
+	VMOVDQA64       Z26, Z21
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 832(R8)
-	MOVQ            88(R11), R12
+	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z7, Z0, Z0
-	MOVQ            152(R11), R13
+	MOVQ            24(R11), AX
 	VAESENC         Z7, Z1, Z1
+	MOVQ            88(R11), R12
 	VAESENC         Z7, Z2, Z2
-	MOVQ            216(R11), R14
 	VAESENC         Z7, Z3, Z3
+	MOVQ            152(R11), R13
 	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VAESENC         Z7, Z5, Z5
+	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPXORQ          Z22, Z21, Z21
+	VPSHUFB         3008(DX), Z7, Z8
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPSHUFB         3008(DX), Z7, Z8
-	VPCMPEQQ        Z11, Z21, K4
 	VPSLLDQ         $0x04, Z6, Z9
-	KMOVB           K4, AX
+	VPCMPEQQ        Z11, Z21, K4
 	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
-	MOVL            AX, R12
+	KMOVB           K4, AX
 	VPSLLDQ         $0x08, Z6, Z9
+	MOVL            AX, R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	SHRL            $0x01, R12
 	VMOVDQA64       Z6, 896(R8)
-	ANDL            R12, AX
+	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z0, Z0
+	ANDL            R12, AX
 	VAESENCLAST     Z6, Z1, Z1
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
 	VAESENCLAST     Z6, Z2, Z2
+	VAESENCLAST     Z6, Z3, Z3
 	MOVL            AX, R12
 	SHRL            $0x02, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 108(R11)
-	VAESENCLAST     Z6, Z3, Z3
 	VAESENCLAST     Z6, Z4, Z4
 	MOVL            AX, R12
 	SHRL            $0x04, R12
@@ -55096,24 +54680,40 @@ chunktaildrain:
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z14
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z23
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
@@ -55263,348 +54863,364 @@ firsttailkeyed:
 	VMOVDQA64       Z5, 3072(DX)
 	VMOVDQA64       Z6, (R8)
 	VMOVDQA64       Z6, Z0
-	VPSHUFD         $0xd3, Z17, Z27
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPXORQ          Z6, Z2, Z2
-	VPSRAD          $0x1f, Z27, Z27
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z4, Z4
-	VPADDQ          Z17, Z17, Z17
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z2, Z2
+	VPSHUFD         $0xd3, Z17, Z27
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VMOVDQA64       Z7, 64(R8)
-	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VAESENC         Z7, Z0, Z0
+	VPXORQ          Z6, Z4, Z4
+	VPSRAD          $0x1f, Z27, Z27
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       Z7, 64(R8)
+	VPADDQ          Z17, Z17, Z17
+	VAESENC         Z7, Z0, Z0
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFB         3008(DX), Z7, Z8
-	VPSHUFD         $0x4e, Z24, Z24
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z27, Z24, Z25
-	VPXORQ          Z9, Z6, Z6
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VPBROADCASTD    rcon<>+0(SB), Z10
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            8(R11), AX
-	VMOVDQA64       Z6, 128(R8)
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z2, Z2
+	VAESENCLAST     Z10, Z8, Z8
 	MOVQ            16(R11), R15
-	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z26, Z18
-	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPSHUFD         $0xff, Z6, Z8
-	VPXORQ          Z29, Z14, Z14
-	VPSLLDQ         $0x04, Z7, Z9
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VAESENCLAST     2752(DX), Z8, Z8
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPXORQ          Z9, Z7, Z7
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VPSLLDQ         $0x08, Z7, Z9
-	VMOVDQA64       Z29, Z14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 192(R8)
-	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VAESENC         Z7, Z0, Z0
-	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z7, Z1, Z1
-	MOVQ            72(R11), AX
-	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z3, Z3
-	MOVQ            80(R11), R15
-	VAESENC         Z7, Z4, Z4
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z7, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSHUFB         3008(DX), Z7, Z8
-	VPXORQ          Z29, Z23, Z23
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VMOVDQA64       Z6, 256(R8)
-	VMOVDQA64       Z29, Z23
-	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       Z26, Z19
-	VAESENC         Z6, Z1, Z1
-	MOVQ            136(R11), AX
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VAESENC         Z6, Z3, Z3
-	MOVQ            144(R11), R15
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VAESENC         Z6, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPSHUFD         $0xff, Z6, Z8
-	VPSLLDQ         $0x04, Z7, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z29, Z12, Z12
-	VPXORQ          Z9, Z7, Z7
 	VPSHUFD         $0x4e, Z24, Z24
-	VPSLLDQ         $0x08, Z7, Z9
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVL            36(R11), R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPXORQ          Z27, Z24, Z25
+	VMOVDQA64       Z6, 128(R8)
+	SUBQ            R10, R12
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
+	KMOVQ           R12, K4
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z5, Z5
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQA64       Z26, Z18
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z29, Z14, Z14
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPXORQ          Z9, Z7, Z7
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VMOVDQA64       Z29, Z14
+	VMOVDQA64       Z7, 192(R8)
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z0, Z0
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VAESENC         Z7, Z1, Z1
+	MOVQ            80(R11), R15
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VAESENC         Z7, Z3, Z3
+	MOVL            100(R11), R12
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z7, Z5, Z5
+	SUBQ            R10, R12
+	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFB         3008(DX), Z7, Z8
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENCLAST     Z10, Z8, Z8
+	KMOVQ           R12, K5
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z6, 256(R8)
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z6, Z0, Z0
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z29, Z23
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z4, Z4
+	MOVQ            136(R11), AX
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z26, Z19
+	VPSHUFD         $0xff, Z6, Z8
+	MOVQ            144(R11), R15
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	VAESENCLAST     2752(DX), Z8, Z8
+	MOVL            164(R11), R12
+	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VPSLLDQ         $0x08, Z7, Z9
+	SUBQ            R10, R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       Z7, 320(R8)
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z0, Z0
-	VMOVDQA64       Z29, Z12
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z1, Z1
-	VPSHUFD         $0x4e, Z25, Z25
+	KMOVQ           R12, K6
 	VAESENC         Z7, Z2, Z2
-	MOVQ            200(R11), AX
+	VPXORQ          Z27, Z24, Z25
 	VAESENC         Z7, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENC         Z7, Z4, Z4
-	MOVQ            208(R11), R15
+	VPXORQ          Z29, Z12, Z12
 	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPBROADCASTD    rcon<>+8(SB), Z10
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       Z29, Z12
+	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPXORQ          Z9, Z6, Z6
+	MOVQ            200(R11), AX
+	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQA64       Z26, Z20
-	VPSHUFB         3008(DX), Z7, Z8
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z29, Z11, Z11
-	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	MOVQ            208(R11), R15
 	VMOVDQA64       Z6, 384(R8)
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VAESENC         Z6, Z0, Z0
+	MOVL            228(R11), R12
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VAESENC         Z6, Z2, Z2
+	SUBQ            R10, R12
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VAESENC         Z6, Z4, Z4
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z5, Z5
+	KMOVQ           R12, K7
+	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       Z29, Z11
-	VAESENC         Z6, Z1, Z1
+	VPSLLDQ         $0x04, Z7, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z9, Z7, Z7
+	VPXORQ          Z29, Z11, Z11
+	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPSLLDQ         $0x04, Z7, Z9
-	VPXORQ          Z27, Z24, Z24
-	VAESENCLAST     2752(DX), Z8, Z8
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPXORQ          Z9, Z7, Z7
-	VPXORQ          Z28, Z26, Z26
-	VPSLLDQ         $0x08, Z7, Z9
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VMOVDQA64       Z7, 448(R8)
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
 	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z29, Z11
 	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z7, Z2, Z2
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VAESENC         Z7, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z7, Z4, Z4
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
 	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPSHUFD         $0x4e, Z24, Z24
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VPSHUFB         3008(DX), Z7, Z8
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
 	VPSLLDQ         $0x04, Z6, Z9
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFB         Z31, Z11, Z11
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPSHUFB         Z31, Z13, Z13
-	VMOVDQA64       Z6, 512(R8)
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z0, Z0
-	VPSHUFB         Z31, Z23, Z23
-	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z2, Z2
-	VPSHUFB         Z31, Z14, Z14
-	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z18, 2432(DX)
-	VPSHUFD         $0xff, Z6, Z8
-	VMOVDQA64       Z19, 2496(DX)
-	VPSLLDQ         $0x04, Z7, Z9
-	VMOVDQA64       Z20, 2560(DX)
-	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
-	MOVL            36(R11), R14
-	VPSLLDQ         $0x08, Z7, Z9
-	SUBQ            R10, R14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	ADDQ            $0x0f, R14
-	VMOVDQA64       Z7, 576(R8)
-	SHRQ            $0x04, R14
-	VAESENC         Z7, Z0, Z0
-	SHLQ            $0x06, R14
-	VAESENC         Z7, Z1, Z1
-	ADDQ            DX, R14
-	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VPSLLDQ         $0x04, Z6, Z9
-	VPXORQ          Z27, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z27, Z24, Z24
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z28, Z26, Z26
-	VMOVDQA64       Z6, 640(R8)
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z27, Z24, Z24
-	VPSHUFD         $0xff, Z6, Z8
-	VPXORQ          Z28, Z26, Z26
-	VPSLLDQ         $0x04, Z7, Z9
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
-	VAESENCLAST     2752(DX), Z8, Z8
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VPXORQ          Z9, Z7, Z7
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VMOVDQA64       Z7, 704(R8)
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z0, Z0
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VAESENC         Z7, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VMOVDQA64       Z6, 512(R8)
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z24, Z24
-	VPSHUFB         3008(DX), Z7, Z8
+	VAESENC         Z6, Z1, Z1
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z3, Z3
+	VPSHUFB         Z31, Z11, Z11
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFD         $0xff, Z6, Z8
 	VPSHUFD         $0x4e, Z25, Z25
-	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFB         Z31, Z23, Z23
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z7, Z7
+	VPSHUFB         Z31, Z14, Z14
+	VPSLLDQ         $0x08, Z7, Z9
 	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z7, 576(R8)
+	VMOVDQA64       Z18, 2432(DX)
+	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z7, Z2, Z2
+	MOVL            36(R11), R14
+	VAESENC         Z7, Z3, Z3
+	SUBQ            R10, R14
+	VAESENC         Z7, Z4, Z4
+	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z5, Z5
+	SHRQ            $0x04, R14
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	SHLQ            $0x06, R14
+	VPSHUFB         3008(DX), Z7, Z8
+	ADDQ            DX, R14
+	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z21, Z11, Z11
+	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VMOVDQA64       Z6, 640(R8)
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
+	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPSHUFD         $0xff, Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x04, Z7, Z9
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z9, Z7, Z7
+	VPXORQ          Z27, Z24, Z24
+	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z28, Z26, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VMOVDQA64       Z7, 704(R8)
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
+	VAESENC         Z7, Z3, Z3
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPBROADCASTD    rcon<>+20(SB), Z10
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VPSHUFB         3008(DX), Z7, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       Z6, 768(R8)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z1, Z1
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VMOVDQA64       Z6, 768(R8)
-	VAESENC         Z6, Z0, Z0
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z1, Z1
-	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z21, Z11, Z11
+	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPSLLDQ         $0x04, Z7, Z9
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPXORQ          Z9, Z7, Z7
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x08, Z7, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       Z7, 832(R8)
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z0, Z0
-	VPSHUFD         $0x4e, Z25, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z3, Z3
-	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       Z26, Z21
 	VAESENC         Z7, Z4, Z4
-	MOVQ            24(R11), AX
+	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z7, Z5, Z5
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VPBROADCASTD    rcon<>+24(SB), Z10
-	MOVQ            152(R11), R13
+	MOVQ            88(R11), R12
 	VPSHUFB         3008(DX), Z7, Z8
-	MOVQ            216(R11), R14
+	MOVQ            152(R11), R13
 	VPSLLDQ         $0x04, Z6, Z9
+	MOVQ            216(R11), R14
 	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z22, Z21, Z21
 	VPXORQ          Z9, Z6, Z6
@@ -55648,92 +55264,108 @@ firsttaildrain:
 	VMOVDQA64       Z3, Z12
 	VMOVDQA64       Z4, Z13
 	VMOVDQA64       Z5, Z14
-	VPSHUFD         $0xd3, Z17, Z27
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPADDQ          Z17, Z17, Z17
+	VPSHUFD         $0xd3, Z17, Z27
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
+	VPSRAD          $0x1f, Z27, Z27
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
+	VPADDQ          Z17, Z17, Z17
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x00, Z17, Z17, Z24
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z27, Z24, Z25
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	MOVQ            8(R11), AX
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	MOVQ            16(R11), R15
-	VMOVDQA64       Z26, Z18
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VMOVDQA64       Z29, Z14
-	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VPXORQ          Z27, Z25, Z25
-	MOVQ            72(R11), AX
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	MOVQ            80(R11), R15
+	MOVQ            8(R11), AX
+	MOVQ            16(R11), R15
 	VPSHUFD         $0x4e, Z24, Z24
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPXORQ          Z29, Z23, Z23
+	MOVL            36(R11), R12
+	VPXORQ          Z27, Z24, Z25
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z25, Z25
+	KMOVQ           R12, K4
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VMOVDQA64       Z26, Z18
+	VPXORQ          Z29, Z14, Z14
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VMOVDQA64       Z29, Z14
+	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	MOVQ            80(R11), R15
+	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	MOVL            100(R11), R12
+	VPXORQ          Z27, Z25, Z25
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	KMOVQ           R12, K5
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z29, Z23
-	VMOVDQA64       Z26, Z19
-	MOVQ            136(R11), AX
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	MOVQ            144(R11), R15
-	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPXORQ          Z29, Z12, Z12
-	VPSHUFD         $0x4e, Z24, Z24
-	VPXORQ          Z27, Z24, Z25
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VMOVDQA64       Z29, Z12
-	VPSHUFD         $0x4e, Z25, Z25
-	MOVQ            200(R11), AX
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	MOVQ            208(R11), R15
-	VMOVDQA64       Z26, Z20
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VPXORQ          Z29, Z11, Z11
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VMOVDQA64       Z29, Z11
-	VPXORQ          Z27, Z25, Z25
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPXORQ          Z27, Z24, Z24
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPXORQ          Z28, Z26, Z26
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	MOVQ            136(R11), AX
+	VMOVDQA64       Z26, Z19
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	MOVL            164(R11), R12
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	VPSHUFD         $0x4e, Z24, Z24
+	KMOVQ           R12, K6
+	VPXORQ          Z27, Z24, Z25
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       Z29, Z12
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	MOVQ            200(R11), AX
+	VMOVDQA64       Z26, Z20
+	MOVQ            208(R11), R15
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	MOVL            228(R11), R12
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z27, Z25, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VMOVDQA64       Z29, Z11
+	VPXORQ          Z27, Z24, Z24
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPXORQ          Z28, Z26, Z26
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VPSHUFD         $0x4e, Z24, Z24
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
@@ -55880,167 +55512,176 @@ widetailkeyed:
 	VMOVDQA64       Z6, Z0
 	MOVQ            8(R11), AX
 	VPXORQ          Z6, Z1, Z1
-	VPXORQ          Z6, Z2, Z2
 	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z2, Z2
 	VPXORQ          Z6, Z3, Z3
+	MOVL            36(R11), R12
 	VPXORQ          Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	SUBQ            R10, R12
 	VPXORQ          Z6, Z5, Z5
-	VPXORQ          Z29, Z11, Z11
 	VMOVDQA64       Z7, 64(R8)
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z0, Z0
-	VMOVDQU8        Z11, K4, (R15)(R10*1)
+	KMOVQ           R12, K4
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z29, Z11
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z7, Z3, Z3
-	MOVQ            72(R11), AX
+	VPXORQ          Z29, Z11, Z11
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	MOVQ            80(R11), R15
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VPBROADCASTD    rcon<>+0(SB), Z10
+	VMOVDQA64       Z29, Z11
 	VPSHUFB         3008(DX), Z7, Z8
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPSLLDQ         $0x04, Z6, Z9
-	VPXORQ          Z29, Z12, Z12
+	MOVQ            72(R11), AX
 	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            80(R11), R15
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VPSLLDQ         $0x08, Z6, Z9
+	MOVL            100(R11), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z29, Z12
+	SUBQ            R10, R12
 	VMOVDQA64       Z6, 128(R8)
 	VAESENC         Z6, Z0, Z0
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z1, Z1
+	KMOVQ           R12, K5
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z4, Z4
+	VPXORQ          Z29, Z12, Z12
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VPSLLDQ         $0x04, Z7, Z9
+	VMOVDQA64       Z29, Z12
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z9, Z7, Z7
 	MOVQ            136(R11), AX
-	VAESENC         Z6, Z1, Z1
+	VPSLLDQ         $0x08, Z7, Z9
 	MOVQ            144(R11), R15
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z29, Z13, Z13
-	VPSHUFD         $0xff, Z6, Z8
-	VMOVDQU8        Z13, K6, (R15)(R10*1)
-	VPSLLDQ         $0x04, Z7, Z9
-	VAESENCLAST     2752(DX), Z8, Z8
-	VMOVDQA64       Z29, Z13
-	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
-	MOVQ            200(R11), AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	MOVQ            208(R11), R15
 	VMOVDQA64       Z7, 192(R8)
+	MOVL            164(R11), R12
 	VAESENC         Z7, Z0, Z0
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	SUBQ            R10, R12
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z29, Z14, Z14
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z3, Z3
+	KMOVQ           R12, K6
 	VAESENC         Z7, Z4, Z4
-	VMOVDQU8        Z14, K7, (R15)(R10*1)
 	VAESENC         Z7, Z5, Z5
-	VMOVDQA64       Z29, Z14
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPBROADCASTD    rcon<>+4(SB), Z10
+	VPXORQ          Z29, Z13, Z13
 	VPSHUFB         3008(DX), Z7, Z8
-	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	VAESENCLAST     Z10, Z8, Z8
-	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VMOVDQA64       Z29, Z13
 	VPXORQ          Z9, Z6, Z6
-	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            200(R11), AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	MOVQ            208(R11), R15
 	VMOVDQA64       Z6, 256(R8)
+	MOVL            228(R11), R12
 	VAESENC         Z6, Z0, Z0
-	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	SUBQ            R10, R12
 	VAESENC         Z6, Z2, Z2
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VAESENC         Z6, Z4, Z4
+	KMOVQ           R12, K7
 	VAESENC         Z6, Z5, Z5
-	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPSHUFD         $0xff, Z6, Z8
-	VPSHUFB         Z31, Z14, Z14
 	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z29, Z14, Z14
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPSHUFB         Z31, Z23, Z23
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
 	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
-	VPSHUFB         Z31, Z12, Z12
+	VMOVDQA64       Z29, Z14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VMOVDQA64       Z7, 320(R8)
-	VPSHUFB         Z31, Z11, Z11
 	VAESENC         Z7, Z0, Z0
-	VMOVDQA64       Z17, 2368(DX)
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VAESENC         Z7, Z4, Z4
-	VMOVDQA64       Z19, 2496(DX)
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VAESENC         Z7, Z5, Z5
-	VMOVDQA64       Z20, 2560(DX)
 	VPBROADCASTD    rcon<>+8(SB), Z10
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VPSHUFB         3008(DX), Z7, Z8
-	MOVL            36(R11), R14
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VPSLLDQ         $0x04, Z6, Z9
 	VAESENCLAST     Z10, Z8, Z8
-	SUBQ            R10, R14
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VPXORQ          Z9, Z6, Z6
-	ADDQ            $0x0f, R14
+	VPSHUFB         Z31, Z14, Z14
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	SHRQ            $0x04, R14
+	VPSHUFB         Z31, Z23, Z23
 	VMOVDQA64       Z6, 384(R8)
+	VPSHUFB         Z31, Z12, Z12
 	VAESENC         Z6, Z0, Z0
-	SHLQ            $0x06, R14
 	VAESENC         Z6, Z1, Z1
+	VPSHUFB         Z31, Z11, Z11
 	VAESENC         Z6, Z2, Z2
-	ADDQ            DX, R14
+	VMOVDQA64       Z17, 2368(DX)
 	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z21, Z14, Z14
 	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VMOVDQA64       Z19, 2496(DX)
 	VPSHUFD         $0xff, Z6, Z8
 	VPSLLDQ         $0x04, Z7, Z9
-	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       Z20, 2560(DX)
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	MOVL            36(R11), R14
 	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	SUBQ            R10, R14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	ADDQ            $0x0f, R14
 	VMOVDQA64       Z7, 448(R8)
-	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z0, Z0
-	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	SHRQ            $0x04, R14
 	VAESENC         Z7, Z1, Z1
+	SHLQ            $0x06, R14
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
 	VAESENC         Z7, Z3, Z3
+	ADDQ            DX, R14
 	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z21, Z14, Z14
 	VAESENC         Z7, Z5, Z5
-	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
 	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
 	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z27, Z25, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
 	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z27, Z24, Z24
@@ -56048,143 +55689,150 @@ widetailkeyed:
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
 	VPSHUFD         $0xff, Z6, Z8
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
 	VPSLLDQ         $0x04, Z7, Z9
-	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPXORQ          Z9, Z7, Z7
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
 	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
 	VMOVDQA64       Z7, 576(R8)
-	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
-	VPSHUFB         3008(DX), Z7, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
 	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z24, Z24
 	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQA64       Z6, 640(R8)
+	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0x4e, Z24, Z24
 	VPSHUFD         $0xff, Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x04, Z7, Z9
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z9, Z7, Z7
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z7, 704(R8)
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z0, Z0
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
-	VPSHUFB         2816(DX), Z11, Z11
-	VPSLLDQ         $0x08, Z7, Z9
-	VPSLLQ          $0x03, Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 704(R8)
-	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z7, Z3, Z3
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z21, Z11, Z11
 	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPSHUFB         3008(DX), Z7, Z8
-	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x04, Z6, Z9
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z25, Z25
 	VMOVDQA64       Z6, 768(R8)
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z26, Z21
 	VPSHUFD         $0xff, Z6, Z8
+	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x04, Z7, Z9
-	VPSHUFB         Z31, Z21, Z21
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
-	MOVQ            24(R11), AX
+	VMOVDQA64       Z26, Z21
 	VPSLLDQ         $0x08, Z7, Z9
-	MOVQ            88(R11), R12
+	VPSHUFB         Z31, Z21, Z21
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 832(R8)
-	MOVQ            152(R11), R13
+	MOVQ            24(R11), AX
 	VAESENC         Z7, Z0, Z0
+	MOVQ            88(R11), R12
 	VAESENC         Z7, Z1, Z1
-	MOVQ            216(R11), R14
 	VAESENC         Z7, Z2, Z2
+	MOVQ            152(R11), R13
 	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z22, Z21, Z21
+	VPBROADCASTD    rcon<>+24(SB), Z10
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPCMPEQQ        Z11, Z21, K4
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	KMOVB           K4, AX
+	VPCMPEQQ        Z11, Z21, K4
 	VAESENCLAST     Z10, Z8, Z8
-	MOVL            AX, R12
+	KMOVB           K4, AX
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	SHRL            $0x01, R12
+	MOVL            AX, R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	SHRL            $0x01, R12
 	VMOVDQA64       Z6, 896(R8)
-	ANDL            R12, AX
 	VAESENCLAST     Z6, Z0, Z0
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z1, Z1
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
-	VAESENCLAST     Z6, Z1, Z1
 	VAESENCLAST     Z6, Z2, Z2
+	VAESENCLAST     Z6, Z3, Z3
 	MOVL            AX, R12
 	SHRL            $0x02, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 108(R11)
-	VAESENCLAST     Z6, Z3, Z3
 	VAESENCLAST     Z6, Z4, Z4
 	MOVL            AX, R12
 	SHRL            $0x04, R12
@@ -56204,24 +55852,40 @@ widetaildrain:
 	VMOVDQA64       Z5, Z14
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z11
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z13, Z13
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z13
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
@@ -56883,36 +56547,20 @@ aadtwo:
 	JMP     firstnext
 
 ragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   raggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   raggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   firsttailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  raggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  raggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  firsttailnext
 
 raggeduneven:
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
@@ -57323,36 +56971,20 @@ aadchunk:
 	JMP             chunknext
 
 anyragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   anyraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   anyraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  anyraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  anyraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 anyraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -57749,36 +57381,20 @@ firstmore:
 	JMP         chunknext
 
 firstragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 firstraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -58156,36 +57772,20 @@ chunkmore:
 	JMP         chunknext
 
 chunkragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 chunkraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -58490,36 +58090,20 @@ nothingmore:
 	JMP         chunknext
 
 nothingragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   chunktailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  chunktailnext
 
 nothingraggeduneven:
 	VSHUFI64X2      $0x44, Z3, Z2, Z23
@@ -59311,36 +58895,20 @@ firstwider:
 	JMP         widenext
 
 firstwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   firstwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   firstwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  firstwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  firstwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 firstwideraggeduneven:
 	XORL            R15, R15
@@ -59691,36 +59259,20 @@ chunkwider:
 	JMP         widenext
 
 chunkwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   chunkwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   chunkwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  chunkwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  chunkwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 chunkwideraggeduneven:
 	XORL            R15, R15
@@ -59998,36 +59550,20 @@ nothingwider:
 	JMP         widenext
 
 nothingwideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   nothingwideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   nothingwideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  nothingwideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  nothingwideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 nothingwideraggeduneven:
 	XORL            R15, R15
@@ -60370,36 +59906,20 @@ widewider:
 	JMP         widenext
 
 widewideragged:
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	JLE   widewideraggeduneven
-	ADDQ  $0x0f, AX
-	SHRQ  $0x04, AX
-	MOVQ  R9, R12
-	SUBQ  BX, R12
-	ADDQ  $0x0f, R12
-	SHRQ  $0x04, R12
-	CMPQ  AX, R12
-	JNE   widewideraggeduneven
-	MOVL  36(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K4
-	MOVL  100(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K5
-	MOVL  164(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K6
-	MOVL  228(DI), AX
-	SUBQ  BX, AX
-	BZHIQ AX, bits<>+0(SB), AX
-	KMOVQ AX, K7
-	MOVQ  DI, R11
-	MOVQ  BX, R10
-	JMP   widetailnext
+	MOVL 36(DI), AX
+	SUBQ BX, AX
+	JLE  widewideraggeduneven
+	ADDQ $0x0f, AX
+	SHRQ $0x04, AX
+	MOVQ R9, R12
+	SUBQ BX, R12
+	ADDQ $0x0f, R12
+	SHRQ $0x04, R12
+	CMPQ AX, R12
+	JNE  widewideraggeduneven
+	MOVQ DI, R11
+	MOVQ BX, R10
+	JMP  widetailnext
 
 widewideraggeduneven:
 	XORL            R15, R15
@@ -62773,216 +62293,232 @@ chunktailcollected:
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VMOVDQA64       (R8), Z6
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z2, Z2
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
-	VMOVDQA64       64(R8), Z7
+	VPXORQ          Z6, Z5, Z5
 	MOVQ            16(R11), R15
+	VMOVDQA64       64(R8), Z7
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z7, Z1, Z1
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z7, Z2, Z2
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z4, Z4
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VAESENC         Z7, Z3, Z3
 	VMOVDQA64       Z29, Z14
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z5, Z5
 	MOVQ            72(R11), AX
-	VAESENC         Z7, Z5, Z5
-	MOVQ            80(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VMOVDQA64       128(R8), Z6
+	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	VAESENC         Z6, Z1, Z1
+	SUBQ            R10, R12
+	VAESENC         Z6, Z2, Z2
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
+	VAESENC         Z6, Z3, Z3
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z29, Z23, Z23
-	VAESENC         Z6, Z1, Z1
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z29, Z23
-	MOVQ            136(R11), AX
-	VAESENC         Z6, Z3, Z3
-	MOVQ            144(R11), R15
-	VAESENC         Z6, Z4, Z4
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z29, Z12, Z12
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       192(R8), Z7
-	VMOVDQA64       Z29, Z12
+	MOVQ            136(R11), AX
+	MOVQ            144(R11), R15
 	VAESENC         Z7, Z1, Z1
-	MOVQ            200(R11), AX
+	MOVL            164(R11), R12
 	VAESENC         Z7, Z2, Z2
-	MOVQ            208(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z29, Z11, Z11
+	KMOVQ           R12, K6
 	VAESENC         Z7, Z4, Z4
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPXORQ          Z29, Z12, Z12
 	VAESENC         Z7, Z5, Z5
-	VMOVDQA64       Z29, Z11
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       256(R8), Z6
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VMOVDQA64       Z29, Z12
+	MOVQ            200(R11), AX
 	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	MOVQ            208(R11), R15
 	VAESENC         Z6, Z2, Z2
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z4, Z4
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	KMOVQ           R12, K7
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z29, Z11, Z11
+	VMOVDQA64       320(R8), Z7
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VMOVDQA64       Z29, Z11
+	VAESENC         Z7, Z1, Z1
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VAESENC         Z7, Z2, Z2
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VAESENC         Z7, Z3, Z3
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z7, Z4, Z4
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z7, Z5, Z5
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VMOVDQA64       384(R8), Z6
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
 	VPSHUFB         Z31, Z11, Z11
-	VMOVDQA64       320(R8), Z7
-	VPSHUFB         Z31, Z13, Z13
-	VAESENC         Z7, Z1, Z1
-	VPSHUFB         Z31, Z23, Z23
-	VAESENC         Z7, Z2, Z2
-	VPSHUFB         Z31, Z14, Z14
-	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z7, Z3, Z3
-	VMOVDQA64       Z18, 2432(DX)
-	VAESENC         Z7, Z4, Z4
-	VMOVDQA64       Z19, 2496(DX)
-	VAESENC         Z7, Z5, Z5
-	VMOVDQA64       Z20, 2560(DX)
-	MOVL            36(R11), R14
-	VMOVDQA64       384(R8), Z6
-	SUBQ            R10, R14
 	VAESENC         Z6, Z1, Z1
-	ADDQ            $0x0f, R14
+	VPSHUFB         Z31, Z13, Z13
 	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z14, Z14
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       Z20, 2560(DX)
+	VMOVDQA64       448(R8), Z7
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
+	VAESENC         Z7, Z1, Z1
+	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z2, Z2
 	SHRQ            $0x04, R14
 	SHLQ            $0x06, R14
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z7, Z3, Z3
 	ADDQ            DX, R14
-	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VMOVDQA64       448(R8), Z7
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       512(R8), Z6
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z27, Z25, Z25
 	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z5, Z5
-	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
-	VMOVDQA64       512(R8), Z6
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
 	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VMOVDQA64       576(R8), Z7
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z2, Z2
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VMOVDQA64       576(R8), Z7
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
 	VMOVDQA64       640(R8), Z6
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
 	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       704(R8), Z7
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z2, Z2
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VMOVDQA64       704(R8), Z7
-	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z7, Z1, Z1
-	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z21, Z11, Z11
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VPSHUFB         2816(DX), Z11, Z11
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VMOVDQA64       768(R8), Z6
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPXORQ          Z27, Z25, Z25
-	VMOVDQA64       768(R8), Z6
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z3, Z3
-	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z26, Z21
-	VPSHUFB         Z31, Z21, Z21
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       832(R8), Z7
-	MOVQ            24(R11), AX
+	VMOVDQA64       Z26, Z21
 	VAESENC         Z7, Z1, Z1
-	MOVQ            88(R11), R12
+	VPSHUFB         Z31, Z21, Z21
+	MOVQ            24(R11), AX
 	VAESENC         Z7, Z2, Z2
+	MOVQ            88(R11), R12
+	VAESENC         Z7, Z3, Z3
 	MOVQ            152(R11), R13
 	MOVQ            216(R11), R14
-	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z22, Z21, Z21
 	VAESENC         Z7, Z4, Z4
+	VPXORQ          Z22, Z21, Z21
+	VAESENC         Z7, Z5, Z5
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VAESENC         Z7, Z5, Z5
 	VPCMPEQQ        Z11, Z21, K4
-	KMOVB           K4, AX
 	VMOVDQA64       896(R8), Z6
-	MOVL            AX, R12
+	KMOVB           K4, AX
 	VAESENCLAST     Z6, Z1, Z1
+	MOVL            AX, R12
 	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z2, Z2
 	ANDL            R12, AX
+	VAESENCLAST     Z6, Z3, Z3
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
-	VAESENCLAST     Z6, Z3, Z3
 	MOVL            AX, R12
 	SHRL            $0x02, R12
 	ANDL            $0x01, R12
@@ -63014,24 +62550,40 @@ chunktaildrain:
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z14
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z23
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
@@ -63336,228 +62888,244 @@ firsttailcollected:
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPXORQ          Z6, Z1, Z1
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VPXORQ          Z6, Z2, Z2
-	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VPXORQ          Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VMOVDQA64       64(R8), Z7
+	VPXORQ          Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VPXORQ          Z6, Z5, Z5
 	MOVQ            8(R11), AX
-	VAESENC         Z7, Z1, Z1
 	MOVQ            16(R11), R15
+	VMOVDQA64       64(R8), Z7
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VAESENC         Z7, Z1, Z1
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z7, Z2, Z2
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z29, Z14, Z14
+	KMOVQ           R12, K4
 	VAESENC         Z7, Z4, Z4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z27, Z25, Z25
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VAESENC         Z7, Z5, Z5
-	VMOVDQA64       Z29, Z14
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	VMOVDQA64       128(R8), Z6
+	VMOVDQA64       Z29, Z14
 	MOVQ            72(R11), AX
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VAESENC         Z6, Z2, Z2
 	MOVQ            80(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VAESENC         Z6, Z2, Z2
+	MOVL            100(R11), R12
+	VAESENC         Z6, Z3, Z3
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z29, Z23, Z23
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z29, Z23
-	MOVQ            136(R11), AX
+	KMOVQ           R12, K5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VMOVDQA64       192(R8), Z7
+	VPXORQ          Z29, Z23, Z23
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z1, Z1
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VMOVDQA64       Z29, Z23
+	VAESENC         Z7, Z2, Z2
+	MOVQ            136(R11), AX
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z7, Z1, Z1
 	MOVQ            144(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z29, Z12, Z12
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENC         Z7, Z4, Z4
-	VMOVDQA64       Z29, Z12
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VAESENC         Z7, Z5, Z5
-	MOVQ            200(R11), AX
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       256(R8), Z6
-	MOVQ            208(R11), R15
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	KMOVQ           R12, K6
 	VAESENC         Z6, Z1, Z1
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z29, Z11, Z11
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
+	VPXORQ          Z29, Z12, Z12
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VMOVDQA64       Z29, Z12
 	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z29, Z11
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	MOVQ            200(R11), AX
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
+	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
 	VMOVDQA64       320(R8), Z7
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z2, Z2
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	KMOVQ           R12, K7
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z7, Z3, Z3
-	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z29, Z11, Z11
 	VAESENC         Z7, Z4, Z4
-	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z7, Z5, Z5
-	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       Z29, Z11
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQA64       384(R8), Z6
-	VPSHUFB         Z31, Z11, Z11
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VAESENC         Z6, Z1, Z1
-	VPSHUFB         Z31, Z13, Z13
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z2, Z2
-	VPSHUFB         Z31, Z23, Z23
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENC         Z6, Z3, Z3
+	VSHUFI64X2      $0x88, Z23, Z13, Z11
+	VSHUFI64X2      $0xdd, Z23, Z13, Z13
+	VAESENC         Z6, Z4, Z4
+	VPSHUFD         $0x4e, Z25, Z25
+	VSHUFI64X2      $0x88, Z12, Z14, Z23
+	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0xdd, Z12, Z14, Z14
+	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       448(R8), Z7
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z1, Z1
+	VPSHUFB         Z31, Z13, Z13
+	VPSHUFB         Z31, Z23, Z23
+	VAESENC         Z7, Z2, Z2
 	VPSHUFB         Z31, Z14, Z14
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z18, 2432(DX)
 	VMOVDQA64       Z19, 2496(DX)
-	VMOVDQA64       448(R8), Z7
-	VMOVDQA64       Z20, 2560(DX)
-	VAESENC         Z7, Z1, Z1
-	MOVL            36(R11), R14
-	SUBQ            R10, R14
-	VAESENC         Z7, Z2, Z2
-	ADDQ            $0x0f, R14
-	SHRQ            $0x04, R14
-	VAESENC         Z7, Z3, Z3
-	SHLQ            $0x06, R14
-	VAESENC         Z7, Z4, Z4
-	ADDQ            DX, R14
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
 	VMOVDQA64       512(R8), Z6
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	SUBQ            R10, R14
+	ADDQ            $0x0f, R14
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	SHRQ            $0x04, R14
 	VAESENC         Z6, Z2, Z2
+	SHLQ            $0x06, R14
+	ADDQ            DX, R14
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z21, Z11, Z11
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VMOVDQA64       576(R8), Z7
 	VPXORQ          Z27, Z25, Z25
 	VPCLMULQDQ      $0x00, 2240(R14), Z13, Z27
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
-	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z24, Z24
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
-	VMOVDQA64       576(R8), Z7
-	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VAESENC         Z7, Z2, Z2
+	VPCLMULQDQ      $0x11, 2240(R14), Z13, Z28
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x01, 2240(R14), Z13, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z13, Z28
 	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
 	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       640(R8), Z6
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPCLMULQDQ      $0x00, 2112(R14), Z14, Z27
-	VMOVDQA64       640(R8), Z6
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x11, 2112(R14), Z14, Z28
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z27, Z24, Z24
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, 2112(R14), Z14, Z27
+	VPCLMULQDQ      $0x10, 2112(R14), Z14, Z28
 	VMOVDQA64       704(R8), Z7
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z3, Z3
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z5, Z5
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z7, Z3, Z3
 	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z7, Z4, Z4
+	VMOVDQA64       768(R8), Z6
 	VPSLLQ          $0x03, Z11, Z11
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VMOVDQA64       768(R8), Z6
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z27, Z25, Z25
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z3, Z3
-	VPSHUFD         $0x4e, Z24, Z24
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       832(R8), Z7
-	VMOVDQA64       Z26, Z21
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z2, Z2
 	VPSHUFB         Z31, Z21, Z21
 	MOVQ            24(R11), AX
-	VAESENC         Z7, Z2, Z2
-	MOVQ            88(R11), R12
 	VAESENC         Z7, Z3, Z3
+	MOVQ            88(R11), R12
+	VAESENC         Z7, Z4, Z4
 	MOVQ            152(R11), R13
 	MOVQ            216(R11), R14
-	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z22, Z21, Z21
 	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z22, Z21, Z21
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPCMPEQQ        Z11, Z21, K4
 	VMOVDQA64       896(R8), Z6
+	VPCMPEQQ        Z11, Z21, K4
 	KMOVB           K4, AX
 	VAESENCLAST     Z6, Z1, Z1
 	MOVL            AX, R12
-	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z2, Z2
+	SHRL            $0x01, R12
 	ANDL            R12, AX
 	VAESENCLAST     Z6, Z3, Z3
 	MOVL            AX, R12
@@ -63587,63 +63155,79 @@ firsttaildrain:
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z14, Z14
 	VPXORQ          Z27, Z25, Z25
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z14
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            72(R11), AX
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	MOVQ            80(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	KMOVQ           R12, K5
+	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z23, Z23
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VPXORQ          Z27, Z24, Z24
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z23
 	MOVQ            136(R11), AX
 	VPXORQ          Z28, Z26, Z26
 	MOVQ            144(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPXORQ          Z29, Z12, Z12
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSHUFD         $0x4e, Z24, Z24
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       Z29, Z11
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPSHUFD         $0x4e, Z24, Z24
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VSHUFI64X2      $0x88, Z23, Z13, Z11
 	VSHUFI64X2      $0xdd, Z23, Z13, Z13
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSHUFD         $0x4e, Z25, Z25
 	VSHUFI64X2      $0x88, Z12, Z14, Z23
 	VSHUFI64X2      $0xdd, Z12, Z14, Z14
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         Z31, Z11, Z11
-	VPSHUFB         Z31, Z13, Z13
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSHUFB         Z31, Z13, Z13
 	VPSHUFB         Z31, Z23, Z23
 	VPSHUFB         Z31, Z14, Z14
 	VMOVDQA64       Z26, Z21
@@ -63934,203 +63518,219 @@ widetailcollected:
 	VMOVDQA64       (R8), Z6
 	MOVQ            16(R11), R15
 	VPXORQ          Z6, Z1, Z1
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
 	VPXORQ          Z6, Z2, Z2
-	VPXORQ          Z29, Z11, Z11
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPXORQ          Z6, Z3, Z3
-	VMOVDQU8        Z11, K4, (R15)(R10*1)
-	VMOVDQA64       Z29, Z11
+	KMOVQ           R12, K4
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z6, Z4, Z4
-	MOVQ            72(R11), AX
+	VPXORQ          Z29, Z11, Z11
 	VPXORQ          Z6, Z5, Z5
-	MOVQ            80(R11), R15
+	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VMOVDQA64       64(R8), Z7
+	VMOVDQA64       Z29, Z11
+	MOVQ            72(R11), AX
+	VAESENC         Z7, Z1, Z1
+	MOVQ            80(R11), R15
+	VAESENC         Z7, Z2, Z2
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	VAESENC         Z7, Z3, Z3
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z7, Z4, Z4
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z29, Z12, Z12
-	VMOVDQU8        Z12, K5, (R15)(R10*1)
-	VAESENC         Z7, Z2, Z2
-	VMOVDQA64       Z29, Z12
-	VAESENC         Z7, Z3, Z3
-	MOVQ            136(R11), AX
-	VAESENC         Z7, Z4, Z4
-	MOVQ            144(R11), R15
-	VAESENC         Z7, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPXORQ          Z29, Z13, Z13
 	VMOVDQA64       128(R8), Z6
-	VMOVDQU8        Z13, K6, (R15)(R10*1)
+	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VAESENC         Z6, Z1, Z1
-	VMOVDQA64       Z29, Z13
+	VMOVDQA64       Z29, Z12
+	MOVQ            136(R11), AX
 	VAESENC         Z6, Z2, Z2
-	MOVQ            200(R11), AX
+	MOVQ            144(R11), R15
 	VAESENC         Z6, Z3, Z3
-	MOVQ            208(R11), R15
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z29, Z14, Z14
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z5, Z5
-	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	KMOVQ           R12, K6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VMOVDQA64       192(R8), Z7
-	VMOVDQA64       Z29, Z14
+	VPXORQ          Z29, Z13, Z13
 	VAESENC         Z7, Z1, Z1
-	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	VAESENC         Z7, Z2, Z2
-	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VMOVDQA64       Z29, Z13
+	MOVQ            200(R11), AX
 	VAESENC         Z7, Z3, Z3
-	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	MOVQ            208(R11), R15
 	VAESENC         Z7, Z4, Z4
-	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
 	VAESENC         Z7, Z5, Z5
-	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       256(R8), Z6
-	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	KMOVQ           R12, K7
 	VAESENC         Z6, Z1, Z1
-	VPSHUFB         Z31, Z14, Z14
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z14, Z14
 	VAESENC         Z6, Z2, Z2
-	VPSHUFB         Z31, Z23, Z23
+	VMOVDQU8        Z14, K7, (R15)(R10*1)
 	VAESENC         Z6, Z3, Z3
-	VPSHUFB         Z31, Z12, Z12
-	VPSHUFB         Z31, Z11, Z11
+	VMOVDQA64       Z29, Z14
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z17, 2368(DX)
+	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z18, 2432(DX)
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VMOVDQA64       320(R8), Z7
-	VMOVDQA64       Z19, 2496(DX)
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VAESENC         Z7, Z1, Z1
-	VMOVDQA64       Z20, 2560(DX)
-	MOVL            36(R11), R14
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VAESENC         Z7, Z2, Z2
-	SUBQ            R10, R14
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VAESENC         Z7, Z3, Z3
-	ADDQ            $0x0f, R14
+	VPSHUFB         Z31, Z14, Z14
 	VAESENC         Z7, Z4, Z4
-	SHRQ            $0x04, R14
+	VPSHUFB         Z31, Z23, Z23
+	VPSHUFB         Z31, Z12, Z12
 	VAESENC         Z7, Z5, Z5
-	SHLQ            $0x06, R14
-	ADDQ            DX, R14
+	VPSHUFB         Z31, Z11, Z11
 	VMOVDQA64       384(R8), Z6
-	VPXORQ          Z21, Z14, Z14
+	VMOVDQA64       Z17, 2368(DX)
+	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VMOVDQA64       Z19, 2496(DX)
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       Z20, 2560(DX)
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
-	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	MOVL            36(R11), R14
+	SUBQ            R10, R14
 	VAESENC         Z6, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
+	ADDQ            $0x0f, R14
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
+	SHRQ            $0x04, R14
+	SHLQ            $0x06, R14
 	VMOVDQA64       448(R8), Z7
-	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	ADDQ            DX, R14
 	VAESENC         Z7, Z1, Z1
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z21, Z14, Z14
 	VAESENC         Z7, Z2, Z2
-	VPXORQ          Z28, Z26, Z26
-	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
 	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
 	VAESENC         Z7, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x00, 2240(R14), Z23, Z27
 	VMOVDQA64       512(R8), Z6
+	VPCLMULQDQ      $0x11, 2240(R14), Z23, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2240(R14), Z23, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, 2240(R14), Z23, Z28
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2176(R14), Z12, Z27
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, 2176(R14), Z12, Z28
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
-	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
 	VMOVDQA64       576(R8), Z7
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z1, Z1
+	VPCLMULQDQ      $0x01, 2176(R14), Z12, Z27
+	VPCLMULQDQ      $0x10, 2176(R14), Z12, Z28
 	VAESENC         Z7, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z3, Z3
+	VPCLMULQDQ      $0x00, 2112(R14), Z11, Z27
+	VAESENC         Z7, Z4, Z4
+	VPCLMULQDQ      $0x11, 2112(R14), Z11, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z5, Z5
+	VPXORQ          Z28, Z26, Z26
+	VMOVDQA64       640(R8), Z6
 	VPCLMULQDQ      $0x01, 2112(R14), Z11, Z27
 	VPCLMULQDQ      $0x10, 2112(R14), Z11, Z28
-	VAESENC         Z7, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z4, Z4
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z5, Z5
-	VPSHUFD         $0x4e, Z24, Z24
-	VMOVDQA64       640(R8), Z6
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       704(R8), Z7
+	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z1, Z1
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
 	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z5, Z5
-	VPSLLQ          $0x03, Z11, Z11
-	VMOVDQA64       704(R8), Z7
-	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z7, Z1, Z1
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z7, Z2, Z2
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z7, Z3, Z3
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z7, Z4, Z4
-	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VMOVDQA64       768(R8), Z6
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z2, Z2
 	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       Z26, Z21
-	VPSHUFB         Z31, Z21, Z21
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z5, Z5
-	MOVQ            24(R11), AX
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VMOVDQA64       Z26, Z21
 	VMOVDQA64       832(R8), Z7
-	MOVQ            88(R11), R12
+	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z7, Z1, Z1
-	MOVQ            152(R11), R13
+	MOVQ            24(R11), AX
+	MOVQ            88(R11), R12
 	VAESENC         Z7, Z2, Z2
+	MOVQ            152(R11), R13
+	VAESENC         Z7, Z3, Z3
 	MOVQ            216(R11), R14
 	VPXORQ          Z22, Z21, Z21
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z4, Z4
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VAESENC         Z7, Z4, Z4
-	VPCMPEQQ        Z11, Z21, K4
 	VAESENC         Z7, Z5, Z5
-	KMOVB           K4, AX
+	VPCMPEQQ        Z11, Z21, K4
 	VMOVDQA64       896(R8), Z6
+	KMOVB           K4, AX
 	MOVL            AX, R12
-	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z1, Z1
-	ANDL            R12, AX
+	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z2, Z2
+	ANDL            R12, AX
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
@@ -64158,24 +63758,40 @@ widetaildrain:
 	VMOVDQA64       Z5, Z14
 	MOVQ            8(R11), AX
 	MOVQ            16(R11), R15
+	MOVL            36(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VPXORQ          Z29, Z11, Z11
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VMOVDQA64       Z29, Z11
 	MOVQ            72(R11), AX
 	MOVQ            80(R11), R15
+	MOVL            100(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K5
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPXORQ          Z29, Z12, Z12
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
 	VMOVDQA64       Z29, Z12
 	MOVQ            136(R11), AX
 	MOVQ            144(R11), R15
+	MOVL            164(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K6
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPXORQ          Z29, Z13, Z13
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
 	VMOVDQA64       Z29, Z13
 	MOVQ            200(R11), AX
 	MOVQ            208(R11), R15
+	MOVL            228(R11), R12
+	SUBQ            R10, R12
+	BZHIQ           R12, bits<>+0(SB), R12
+	KMOVQ           R12, K7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z29, Z14, Z14
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
