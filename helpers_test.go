@@ -107,8 +107,29 @@ func newSender(t testing.TB, g *Group, c SenderConfig) *Sender {
 // ownCounters gives a sender counters from (epoch, start) on that no other
 // sender knows of.
 func ownCounters(s *Sender, epoch uint16, start uint64) {
+	setCounters(s, counter.Config{Mode: CounterExplicit, FixedEpoch: true, Epoch: epoch, Start: start})
+}
+
+func setCounters(s *Sender, c counter.Config) {
 	s.s.Counter.Release()
-	s.s.Counter = must(counter.New(counter.Config{Mode: CounterExplicit, FixedEpoch: true, Epoch: epoch, Start: start}))
+	s.s.Counter = must(counter.New(c))
+}
+
+// eachBackend runs f with every backend that this machine has.
+func eachBackend(t *testing.T, f func(t *testing.T)) {
+	before := must(Backend())
+	defer SelectBackend(before)
+	for _, name := range Backends() {
+		t.Run(name, func(t *testing.T) {
+			if !BackendSupported(name) {
+				t.Skip("this machine cannot run it")
+			}
+			if err := SelectBackend(name); err != nil {
+				t.Fatal(err)
+			}
+			f(t)
+		})
+	}
 }
 
 func newReceiver(t testing.TB, c ReceiverConfig, groups ...*Group) *Receiver {

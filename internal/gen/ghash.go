@@ -36,18 +36,18 @@ func (h *hasher) add(s *stream, x v, m Op, first bool) {
 
 // four multiplies four columns, the one that waits for the sum so far last, and
 // adds products two at a time where there is an instruction for it.
-func (h *hasher) four(s *stream, x []v, m [4]v) {
-	h.add(s, x[1], m[1].r(), true)
-	pair := func(imm1 int, a v, ma v, imm2 int, b v, mb v, d v) {
-		s.do(func() { clmul(imm1, ma.r(), a, h.t[0]) })
-		s.do(func() { clmul(imm2, mb.r(), b, h.t[1]) })
+func (h *hasher) four(s *stream, x []v, m [4]Op) {
+	h.add(s, x[1], m[1], true)
+	pair := func(imm1 int, a v, ma Op, imm2 int, b v, mb Op, d v) {
+		s.do(func() { clmul(imm1, ma, a, h.t[0]) })
+		s.do(func() { clmul(imm2, mb, b, h.t[1]) })
 		s.do(func() { xor3(h.t[0], h.t[1], d) })
 	}
 	pair(0x00, x[2], m[2], 0x00, x[3], m[3], h.lo)
 	pair(0x11, x[2], m[2], 0x11, x[3], m[3], h.hi)
 	pair(0x01, x[2], m[2], 0x10, x[2], m[2], h.mi)
 	pair(0x01, x[3], m[3], 0x10, x[3], m[3], h.mi)
-	h.add(s, x[0], m[0].r(), false)
+	h.add(s, x[0], m[0], false)
 }
 
 // reduce puts the sum modulo GHASH's polynomial into d.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -148,34 +150,56 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	}
 	k.firstText(src, dst)
 	SUBQ(num(224), left)
+	// Two roads: from the first window, whose text is done, and from those
+	// whose text waits for the next one's AES.
+	window := func(p int, pending bool) {
+		if pending {
+			for i := v(0); i < 4; i++ {
+				move(lC+i, lX+i)
+			}
+		}
+		k.nextCounters()
+		var s, h stream
+		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
+		if pending {
+			h = k.laterText(src, dst)
+		}
+		emit(s, append(h, k.sixteen(p)...))
+	}
+	end := func(pending bool) {
+		// The last sixteen blocks end the lanes' separate sums.
+		l := fmt.Sprintf("alone%t", pending)
+		TESTQ(left, left)
+		JEQ(LabelRef(l))
+		window(longPower, pending)
+		k.fold()
+		JMP(LabelRef("tailed"))
+		Label(l)
+		var s stream
+		if pending {
+			for i := v(0); i < 4; i++ {
+				move(lC+i, lX+i)
+			}
+			s = k.laterText(src, dst)
+		}
+		emit(append(s, k.sixteen(longPower)...))
+		k.fold()
+		JMP(LabelRef("lengths"))
+	}
+	CMPQ(left, num(256))
+	JLT(LabelRef("onlyone"))
+	window(longEach, false)
+	SUBQ(num(256), left)
 	Label("loop")
 	CMPQ(left, num(256))
 	JLT(LabelRef("looped"))
-	k.nextCounters()
-	{
-		var s stream
-		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
-		emit(s, k.sixteen(longEach))
-	}
-	k.text(src, dst, 0)
+	window(longEach, true)
 	SUBQ(num(256), left)
 	JMP(LabelRef("loop"))
 	Label("looped")
-	// The last sixteen blocks end the lanes' separate sums.
-	TESTQ(left, left)
-	JEQ(LabelRef("alone"))
-	k.nextCounters()
-	{
-		var s stream
-		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
-		emit(s, k.sixteen(longPower))
-	}
-	k.fold()
-	JMP(LabelRef("tailed"))
-	Label("alone")
-	emit(k.sixteen(longPower))
-	k.fold()
-	JMP(LabelRef("lengths"))
+	end(true)
+	Label("onlyone")
+	end(false)
 	Label("tailed")
 	k.tail(src, reg.R8, "text", dst)
 
@@ -280,21 +304,33 @@ func (k *long512) firstText(src, dst reg.GPPhysical) {
 // text takes a window's octets, from vector from on, and leaves the ciphertext,
 // reversed, in lX.
 func (k *long512) text(src, dst reg.GPPhysical, from int) {
-	for i := from; i < 4; i++ {
-		x, c := lX+v(i), lC+v(i)
-		m := (i - from) * 64
-		load(at(src, m), x)
-		if k.sealing {
-			xor(x.r(), c, x)
-			store(x, at(dst, m))
-		} else {
-			xor(x.r(), c, c)
-			store(c, at(dst, m))
-		}
-		shufb(lBswap.r(), x, x)
+	for i := v(from); i < 4; i++ {
+		move(lC+i, lX+i)
 	}
-	ADDQ(num(64*(4-from)), src)
-	ADDQ(num(64*(4-from)), dst)
+	emit(k.textStream(src, dst, from))
+}
+
+// laterText is text with the key stream in lX, for all of a window.
+func (k *long512) laterText(src, dst reg.GPPhysical) stream { return k.textStream(src, dst, 0) }
+
+func (k *long512) textStream(src, dst reg.GPPhysical, from int) stream {
+	var s stream
+	for i := from; i < 4; i++ {
+		x := lX + v(i)
+		m := (i - from) * 64
+		if k.sealing {
+			s.do(func() { xor(at(src, m), x, x) })
+			s.do(func() { store(x, at(dst, m)) })
+		} else {
+			s.do(func() { xor(at(src, m), x, lT) })
+			s.do(func() { load(at(src, m), x) })
+			s.do(func() { store(lT, at(dst, m)) })
+		}
+		s.do(func() { shufb(lBswap.r(), x, x) })
+	}
+	s.do(func() { ADDQ(num(64*(4-from)), src) })
+	s.do(func() { ADDQ(num(64*(4-from)), dst) })
+	return s
 }
 
 // sixteen hashes lX with the powers at an offset of scratch memory: with those
@@ -303,9 +339,7 @@ func (k *long512) text(src, dst reg.GPPhysical, from int) {
 func (k *long512) sixteen(p int) stream {
 	var s stream
 	s.do(func() { xor(lAcc.r(), lX, lX) })
-	for i := range 4 {
-		k.h.add(&s, lX+v(i), at(gScratch, p+i*64), i == 0)
-	}
+	k.h.four(&s, []v{lX, lX + 1, lX + 2, lX + 3}, [4]Op{at(gScratch, p), at(gScratch, p+64), at(gScratch, p+128), at(gScratch, p+192)})
 	k.h.reduce(&s, lAcc)
 	return s
 }

@@ -431,7 +431,7 @@ func (k *short512) columns(x []v, start bool) stream {
 		s.do(func() { xor(sAcc.r(), x[0], x[0]) })
 	}
 	if len(x) == 4 {
-		k.h.four(&s, x, [4]v{sP + 3, sP + 2, sP + 1, sP})
+		k.h.four(&s, x, [4]Op{(sP + 3).r(), (sP + 2).r(), (sP + 1).r(), sP.r()})
 	} else {
 		for c := range x {
 			k.h.add(&s, x[c], (sP + v(len(x)-1-c)).r(), c == 0)

@@ -68,6 +68,19 @@ func pad(msg []byte) ([]byte, bool) {
 	return p, true
 }
 
+// CMAC is AES-CMAC of a message, with crypto/aes.
+func CMAC(key, msg []byte) ([16]byte, error) {
+	c, err := newCMAC(key)
+	if err != nil {
+		return [16]byte{}, err
+	}
+	blocks, padded := pad(msg)
+	if padded {
+		return c.mac(blocks, &c.k2), nil
+	}
+	return c.mac(blocks, &c.k1), nil
+}
+
 // A derivation is one call of Derive.
 type derivation struct {
 	key       [32]byte

@@ -205,15 +205,20 @@ func TestTextLengths(t *testing.T) {
 
 // The oracle itself, against RFC 4493's example with a key of 128 bits.
 func TestCMAC(t *testing.T) {
-	c, err := newCMAC(unhex(t, "2b7e151628aed2a6abf7158809cf4f3c"))
+	key := unhex(t, "2b7e151628aed2a6abf7158809cf4f3c")
+	c, err := newCMAC(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if [16]byte(unhex(t, "fbeed618357133667c85e08f7236a8de")) != c.k1 || [16]byte(unhex(t, "f7ddac306ae266ccf90bc11ee46d513b")) != c.k2 {
 		t.Errorf("subkeys %x and %x", c.k1, c.k2)
 	}
-	msg, k2 := pad(unhex(t, "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411"))
-	if !k2 || c.mac(msg, &c.k2) != [16]byte(unhex(t, "dfa66747de9ae63030ca32611497c827")) {
-		t.Errorf("CMAC is %x", c.mac(msg, &c.k2))
+	for msg, mac := range map[string]string{
+		"6bc1bee22e409f96e93d7e117393172a":                                                 "070a16b46b4d4144f79bdd9dd04a287c",
+		"6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411": "dfa66747de9ae63030ca32611497c827",
+	} {
+		if got, err := CMAC(key, unhex(t, msg)); err != nil || got != [16]byte(unhex(t, mac)) {
+			t.Errorf("CMAC of %s is %x, %v", msg, got, err)
+		}
 	}
 }
