@@ -16,8 +16,8 @@ var kernels = vector.Kernels{
 	Held:       [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
 	Long:       [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
 	FreshLimit: 4500,
-	HeldLimit:  1000,
-	Waste:      2000,
+	HeldLimit:  2500,
+	Groups:     true,
 }
 
 // Backend is this package.

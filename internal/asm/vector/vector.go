@@ -48,11 +48,10 @@ type Kernels struct {
 	// Longest packets, in octets, that go to the short kernels.
 	FreshLimit, HeldLimit uint32
 
-	// Waste is for short kernels that take groups of four packets as if all
-	// were as long as the longest: how many octets a group may lack before it
-	// is better off in the long kernels. They may write up to sinkBytes where
-	// packets are missing. 0: unequal packets cost nothing.
-	Waste uint32
+	// Groups says that short kernels take groups of four packets, and time as
+	// if all were as long as the longest. They may write up to sinkBytes where
+	// packets are missing.
+	Groups bool
 }
 
 // Backend makes a backend.
@@ -84,22 +83,15 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 		short, limit = k.Held[size][dir], k.HeldLimit
 	}
 	for at := 0; at < n; {
-		some := k.shortRun(jobs[at:], limit)
-		if some == 0 && jobs[at].Len < longLeast { // unequal, but too short for the others
-			for some < 4 && at+some < n && jobs[at+some].Len < longLeast {
-				some++
-			}
-		}
-		if some > 0 {
-			short((*byte)(keysOf(area, at, keyLen, mode)), (*byte)(unsafe.Pointer(&jobs[at])), some, (*byte)(scratch))
-			if some&3 != 0 && k.Waste != 0 {
+		some, lanes := k.next(jobs[at:], limit)
+		keys := keysOf(area, at, keyLen, mode)
+		if lanes {
+			short((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), some, (*byte)(scratch))
+			if some&3 != 0 && k.Groups {
 				clear(unsafe.Slice((*byte)(unsafe.Add(scratch, jobsAt)), jobsBytes+kernel.TagSize+int(jobs[at+some-1].Len)))
 			}
 		} else {
-			for some = min(4, n-at); at+some < n && k.shortRun(jobs[at+some:], limit) == 0; {
-				some += min(4, n-at-some)
-			}
-			k.long(keysOf(area, at, keyLen, mode), jobs[at:at+some], keyLen, mode, scratch, dir)
+			k.long(keys, jobs[at:at+some], keyLen, mode, scratch, dir)
 		}
 		at += some
 	}
@@ -113,36 +105,64 @@ func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointe
 	return unsafe.Add(area, at*keyLen)
 }
 
-// shortRun is how many jobs from the first on are for the short kernels.
-func (k *Kernels) shortRun(jobs []kernel.Job, limit uint32) int {
-	n := len(jobs)
-	if last := jobs[n-1].Len; last <= limit && (k.Waste == 0 || n&3 == 0 && last-jobs[0].Len <= k.Waste/4) {
-		return n
+// next says how many of the jobs in front go to one kernel together, and
+// whether that is the short one.
+func (k *Kernels) next(jobs []kernel.Job, limit uint32) (n int, short bool) {
+	n = len(jobs)
+	if !k.Groups {
+		for n > 0 && jobs[n-1].Len > limit {
+			n--
+		}
+		if n == 0 {
+			return len(jobs), false
+		}
+		return n, true
 	}
+	if last := jobs[n-1].Len; last <= limit && n&3 == 0 && even(jobs[0].Len, last) {
+		return n, true
+	}
+	// Groups of four that are about equally long, as many as there are, and
+	// what then is left of the same length.
 	run := 0
-	for run < n {
-		some := min(4, n-run)
-		longest := jobs[run+some-1].Len
-		if longest > limit {
-			if k.Waste == 0 { // packet by packet
-				for jobs[run].Len <= limit {
-					run++
-				}
-			}
+	for run+4 <= n && jobs[run+3].Len <= limit && even(jobs[run].Len, jobs[run+3].Len) {
+		run += 4
+	}
+	rest := run
+	for rest < n && rest < run+3 && even(jobs[run].Len, jobs[rest].Len) {
+		rest++
+	}
+	if rest > run && groupPays(jobs[run:rest]) && jobs[rest-1].Len <= limit {
+		run = rest
+	}
+	if run > 0 {
+		return run, true
+	}
+	// The long kernels' turn, until there is such a group again.
+	for run = max(rest, 1); run < n; run++ {
+		if g := jobs[run:]; g[0].Len <= limit && len(g) >= 4 && g[3].Len <= limit && even(g[0].Len, g[3].Len) {
 			break
 		}
-		if k.Waste != 0 {
-			waste := 4 * longest
-			for i := range some {
-				waste -= jobs[run+i].Len
-			}
-			if waste > k.Waste/4*uint32(some) || some < 4 && longest > sinkBytes {
-				break
-			}
-		}
-		run += some
 	}
-	return run
+	return run, false
+}
+
+// even reports whether packets of these lengths, the first no longer than the
+// second, do well side by side: chunks of 64 octets that are not in all four
+// take twice the time.
+func even(a, b uint32) bool { return b-a <= 64+a/8 }
+
+// groupPays reports whether a group of fewer than four is better off in the
+// short kernels, which take as long as for four, than one by one.
+func groupPays(jobs []kernel.Job) bool {
+	longest := jobs[len(jobs)-1].Len
+	if jobs[0].Len < longLeast {
+		return true
+	}
+	sum := uint32(0)
+	for i := range jobs {
+		sum += jobs[i].Len + 400
+	}
+	return 4*longest <= sum && longest <= sinkBytes
 }
 
 // long runs jobs through the long kernels.
