@@ -37,6 +37,9 @@ type modelSender struct {
 	v       uint8
 	levels  Levels
 	options bool
+	bits    uint8 // of a counter without its engine's number
+	engine  uint64
+	next    uint64 // epoch and counter of the next packet, without the engine's number
 }
 
 type modelPacket struct {
@@ -102,6 +105,12 @@ func (p *modelPacket) seal(header []byte) []byte {
 	clear := 4 * int(p.coffset)
 	aad := append(bytes.Clone(header), p.payload[4*int(p.ioffset):clear]...)
 	return aead.Seal(append(bytes.Clone(header), p.payload[:clear]...), p.nonce(), p.payload[clear:], aad)
+}
+
+// tsc is Epoch || Counter of the i-th packet of the next burst.
+func (s *modelSender) tsc(i int) uint64 {
+	at := s.next + uint64(i)
+	return at>>s.bits<<48 | s.engine<<s.bits | at&(1<<s.bits-1)
 }
 
 // opens says what a receiver whose first group is g makes of the packet.
@@ -254,9 +263,11 @@ func (x *differential) newSender(t *testing.T, g *modelGroup) *modelSender {
 	s.Sender = newSender(t, g.Group, c)
 	// Counters that come to their end in a burst and go on in the next epoch,
 	// as the clock's do.
-	engineBits := uint8(x.IntN(3))
-	setCounters(s.Sender, counter.Config{Mode: CounterExplicit, FixedEpoch: true, Epoch: uint16(x.IntN(1<<16 - 1)), EngineBits: engineBits,
-		Engine: uint32(x.IntN(1 << engineBits)), Start: 1<<(48-engineBits) - 1 - x.Uint64N(40)})
+	k := counter.Config{Mode: CounterExplicit, FixedEpoch: true, Epoch: uint16(x.IntN(1<<16 - 1)), EngineBits: uint8(x.IntN(3))}
+	s.bits = 48 - k.EngineBits
+	k.Engine, k.Start = uint32(x.IntN(1<<k.EngineBits)), 1<<s.bits-1-x.Uint64N(40)
+	s.engine, s.next = uint64(k.Engine), uint64(k.Epoch)<<s.bits+k.Start
+	setCounters(s.Sender, k)
 	field := func(name string) unsafe.Pointer {
 		return reflect.ValueOf(s.s.Counter).Elem().FieldByName(name).Addr().UnsafePointer()
 	}
@@ -267,7 +278,7 @@ func (x *differential) newSender(t *testing.T, g *modelGroup) *modelSender {
 
 func (x *differential) draw(s *modelSender, plain, few bool, fixed int) *modelPacket {
 	n := []int{0, x.IntN(200), x.IntN(2000), x.IntN(9000)}[x.IntN(4)]
-	if x.IntN(300) == 0 {
+	if x.IntN(150) == 0 {
 		n = 130<<10 + x.IntN(70<<10)
 	}
 	if fixed != 0 {
@@ -316,23 +327,25 @@ func (x *differential) seal(t *testing.T, s *modelSender) {
 			mem[i].written(t, d, 0, 0, 0)
 			continue
 		}
-		if d.Status != OK || d.ID != s.id {
-			t.Fatalf("packet %d: %v, ID %d", i, d.Status, d.ID)
+		p.tsc = s.tsc(i)
+		if d.Status != OK || d.ID != s.id || d.TSC != p.tsc {
+			t.Fatalf("packet %d: %v, ID %#x, TSC %#x; want %#x, %#x", i, d.Status, d.ID, d.TSC, s.id, p.tsc)
 		}
 		p.sealed = mem[i].written(t, d, -p.header, 0, p.header+len(p.payload)+ICVLen)
-		if p.tsc = binary.BigEndian.Uint64(p.sealed[p.header-8:]); p.tsc != d.TSC {
-			t.Fatalf("packet %d: TSC %#x in the header, %#x said", i, p.tsc, d.TSC)
+		if tsc := binary.BigEndian.Uint64(p.sealed[p.header-8:]); tsc != p.tsc {
+			t.Fatalf("packet %d: TSC %#x in the header, want %#x", i, tsc, p.tsc)
 		}
 		if want := p.seal(p.sealed[:p.header]); !bytes.Equal(p.sealed, want) {
 			t.Fatalf("packet %d of %d, V %#x, %d octets, offsets %d and %d: %.80x, want %.80x", i, n, s.v, len(p.payload), p.coffset, p.ioffset, p.sealed, want)
 		}
-		if name := string(p.dataKey()) + string(p.nonce()); x.used[name] {
+		name := string(p.dataKey()) + string(p.nonce())
+		if x.used[name] {
 			t.Fatalf("packet %d: key and nonce were used before", i)
-		} else {
-			x.used[name] = true
 		}
+		x.used[name] = true
 		x.packets = append(x.packets, p)
 	}
+	s.next += uint64(n)
 }
 
 // forge damages a packet and says what it is then; want is what it was.
@@ -403,7 +416,7 @@ func (x *differential) open(t *testing.T) {
 // Random bursts of every shape, through keys of several generations, are octet
 // for octet what the model says.
 func TestLikeTheModel(t *testing.T) {
-	runs := uint64(25)
+	runs := uint64(40)
 	if testing.Short() {
 		runs = 5
 	}

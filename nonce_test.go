@@ -167,6 +167,64 @@ func TestSendersShareCounters(t *testing.T) {
 	}
 }
 
+// Whoever comes after a sender that is gone, by whichever way to its ID, does
+// not begin with the counters that it used.
+func TestUsedCountersStayUsed(t *testing.T) {
+	g := newGroup(t, "a", GroupConfig{}, Zone)
+	ofGroup := func(id uint64, c SenderConfig) (*Sender, error) {
+		c.ID = id
+		return NewSender(g, c)
+	}
+	holder := func(id uint64, c SenderConfig) (*Sender, error) {
+		return NewSenderWithKey(must(g.ExportDataKey(Context{ID: id}, false)), c)
+	}
+	for name, x := range map[string]struct {
+		first, next func(id uint64, c SenderConfig) (*Sender, error)
+		engineBits  uint8
+	}{
+		"the group, the data key's holder": {ofGroup, holder, 0},
+		"the holder, the group":            {holder, ofGroup, 0},
+		"other engine bits":                {ofGroup, ofGroup, 4},
+		"a holder with other engine bits":  {ofGroup, holder, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id, c := freshID(), SenderConfig{Counter: CounterExplicit}
+			s := must(x.first(id, c))
+			sealed(t, s, plain([]byte("x")))
+			s.Close()
+			c.EngineBits = x.engineBits
+			_, err := x.next(id, c)
+			wantErr(t, err, ErrExists)
+		})
+	}
+}
+
+// What is closed again takes nothing from those that are open.
+func TestCloseAgain(t *testing.T) {
+	g := must(NewGroup(GroupConfig{}))
+	if err := setRing(g, "a", Zone); err != nil {
+		t.Fatal(err)
+	}
+	c := SenderConfig{ID: freshID()}
+	r := newReceiver(t, ReceiverConfig{}, g)
+	first, other := newSender(t, g, c), newReceiver(t, ReceiverConfig{}, g)
+	first.Close()
+	a := newSender(t, g, c)
+	b := newSender(t, g, c)
+	for _, o := range []interface{ Close() }{first, other, g} {
+		for range 10 { // more than there are users of the group
+			o.Close()
+		}
+	}
+	var all []uint64
+	for _, s := range []*Sender{a, b, a} {
+		p := sealed(t, s, plain([]byte("x")))
+		wantOpen(t, r, whole(p), []byte("x"))
+		all = append(all, binary.BigEndian.Uint64(p[8:]))
+	}
+	wantDistinct(t, all, 3)
+}
+
 func TestExhaustion(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	r := newReceiver(t, ReceiverConfig{}, g)

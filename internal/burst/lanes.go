@@ -48,6 +48,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 			}
 		case u < n || dir == seal && order != nil: // a copy for each job
 			area = unsafe.Pointer(&w.sec.derived)
+			w.used.derived = max(w.used.derived, n*keyLen)
 			for i := range n {
 				k := at(order, i)
 				if u < n {
@@ -229,6 +230,7 @@ func (w *Worker) derive(be *kernel.Backend, u, keyLen int) {
 		if lead == nil {
 			return
 		}
+		w.used.derived = max(w.used.derived, k*keyLen)
 		w.kdf(be, unsafe.Pointer(&w.sec.derived), k*per, lead.Blocks, lead.Master)
 		for i, s := range slots[:k] {
 			copy(w.sec.keys[int(s)*keyLen:][:keyLen], w.sec.derived[i*keyLen:])

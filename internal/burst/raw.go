@@ -1,6 +1,7 @@
 package burst
 
 import (
+	"encoding/binary"
 	"fmt"
 	"unsafe"
 
@@ -17,12 +18,19 @@ import (
 // KDF is an expanded AES-256-CMAC key in locked memory.
 type KDF struct {
 	be *kernel.Backend
-	m  *kernel.Master
+	m  *kdfKey
+}
+
+type kdfKey struct {
+	kernel.Master
+	// K1 with the KDF's counter added: for contexts whose first octet is 0,
+	// which so need not be copied to set it.
+	counted [16]byte
 }
 
 // NewKDF expands a key.
 func NewKDF(be *kernel.Backend, key *[32]byte) (*KDF, error) {
-	m, err := secmem.New[kernel.Master]()
+	m, err := secmem.New[kdfKey]()
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +40,9 @@ func NewKDF(be *kernel.Backend, key *[32]byte) (*KDF, error) {
 		return nil, err
 	}
 	defer secmem.Delete(s)
-	generic.ExpandMaster(m, key, unsafe.Pointer(s))
+	generic.ExpandMaster(&m.Master, key, unsafe.Pointer(s))
+	m.counted = m.K1
+	m.counted[profile.CounterAt] ^= 1
 	return &KDF{be, m}, nil
 }
 
@@ -80,15 +90,18 @@ func (k *Keyset) Free() { keys.Retire(func() { secmem.Free(k.area) }) }
 // checkJobs looks at what a caller filled in; slots is how many keys there are.
 func checkJobs(jobs []kernel.Job, slots uint32) error {
 	for i := range jobs {
-		j := &jobs[i]
-		gap := uintptr(j.Src) - uintptr(j.Dst)
-		if j.Len > profile.MaxLen || j.AADLen > profile.MaxLen || j.Tag == nil || j.Key >= slots || j.Reserved != 0 ||
-			j.Len != 0 && (j.Src == nil || j.Dst == nil || gap != 0 && (gap < uintptr(j.Len) || -gap < uintptr(j.Len))) ||
-			j.AADLen != 0 && j.AAD == nil {
+		if j := &jobs[i]; !fits(j, slots) {
 			return fmt.Errorf("%w: job %d: a pointer, length, key or reserved field", status.ErrArgument, i)
 		}
 	}
 	return nil
+}
+
+func fits(j *kernel.Job, slots uint32) bool {
+	gap := uintptr(j.Src) - uintptr(j.Dst)
+	return j.Len <= profile.MaxLen && j.AADLen <= profile.MaxLen && j.Tag != nil && j.Key < slots && j.Reserved == 0 &&
+		(j.Src != nil && j.Dst != nil || j.Len == 0) && (j.AAD != nil || j.AADLen == 0) &&
+		(gap == 0 || gap >= uintptr(j.Len) && -gap >= uintptr(j.Len))
 }
 
 // Rekey derives a key for each job from its context of 16 octets, and seals
@@ -103,9 +116,8 @@ func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kerne
 	for len(jobs) > 0 {
 		n := min(len(jobs), kernel.Chunk)
 		order := w.inOrder(jobs[:n])
-		w.contexts(keyLen, contexts, n, order)
 		w.used.keys = max(w.used.keys, n*keyLen)
-		k.be.Derive(unsafe.Pointer(&w.sec.keys), unsafe.Pointer(&w.sec.msgs), n*keyLen/16, 1, k.m, &k.m.K1, unsafe.Pointer(&w.sec.scratch))
+		w.deriveRaw(k, unsafe.Pointer(&w.sec.keys), keyLen, contexts, n, order)
 		good += w.cryptRaw(k.be, unsafe.Pointer(&w.sec.keys), jobs[:n], order, keyLen, kernel.Once, sealing)
 		jobs, contexts = jobs[n:], unsafe.Add(contexts, n*16)
 	}
@@ -118,8 +130,7 @@ func (w *Worker) DeriveRaw(k *KDF, keyLen int, contexts unsafe.Pointer, n int, o
 	defer w.leave()
 	for n > 0 {
 		some := min(n, kernel.Chunk)
-		w.contexts(keyLen, contexts, some, nil)
-		k.be.Derive(unsafe.Pointer(&out[0]), unsafe.Pointer(&w.sec.msgs), some*keyLen/16, 1, k.m, &k.m.K1, unsafe.Pointer(&w.sec.scratch))
+		w.deriveRaw(k, unsafe.Pointer(&out[0]), keyLen, contexts, some, nil)
 		n -= some
 		contexts, out = unsafe.Add(contexts, some*16), out[some*keyLen:]
 	}
@@ -141,18 +152,39 @@ func (w *Worker) Keyed(k *Keyset, jobs []kernel.Job, sealing bool) (int, error) 
 	return good, nil
 }
 
+// deriveRaw derives the keys of n contexts, in an order or (nil) as they are.
+func (w *Worker) deriveRaw(k *KDF, out unsafe.Pointer, keyLen int, contexts unsafe.Pointer, n int, order []uint8) {
+	scratch := unsafe.Pointer(&w.sec.scratch)
+	first := byte(0)
+	for i := range n {
+		first |= *(*byte)(unsafe.Add(contexts, i*16+profile.CounterAt))
+	}
+	if first != 0 || order != nil || keyLen != 16 {
+		w.contexts(keyLen, contexts, n, order)
+		k.be.Derive(out, unsafe.Pointer(&w.sec.msgs), n*keyLen/16, 1, &k.m.Master, &k.m.K1, scratch)
+		return
+	}
+	k.be.Derive(out, contexts, n, 1, &k.m.Master, &k.m.counted, scratch)
+}
+
+// The KDF's counter in a word that holds the first eight octets of an input.
+var (
+	counterMask = binary.NativeEndian.Uint64([]byte{0xff, 0, 0, 0, 0, 0, 0, 0})
+	counterOne  = binary.NativeEndian.Uint64([]byte{1, 0, 0, 0, 0, 0, 0, 0})
+)
+
 // contexts writes the KDF inputs of n contexts, in an order or (nil) as they are.
 func (w *Worker) contexts(keyLen int, from unsafe.Pointer, n int, order []uint8) {
 	per := keyLen / 16
+	to := unsafe.Pointer(&w.sec.msgs)
+	mask, one := counterMask, counterOne
 	for i := range n {
-		x := i
-		if order != nil {
-			x = int(order[i])
-		}
-		for b := range per {
-			m := (*[16]byte)(w.sec.msgs[(i*per+b)*16:])
-			*m = *(*[16]byte)(unsafe.Add(from, x*16))
-			m[profile.CounterAt] = byte(b + 1)
+		c := (*[2]uint64)(unsafe.Add(from, at(order, i)*16))
+		a, b := c[0]&^mask, c[1]
+		for k := range per {
+			m := (*[2]uint64)(to)
+			m[0], m[1] = a|one*uint64(k+1), b
+			to = unsafe.Add(to, 16)
 		}
 	}
 }

@@ -38,7 +38,7 @@ type Worker struct {
 	linear  []byte // locked; grows when chained packets come
 	linearN int    // octets of linear in use by this chunk
 
-	used struct{ keys, area, linear int } // to be wiped
+	used struct{ keys, derived, area, linear int } // to be wiped
 
 	n       int // lanes in use
 	lanes   [kernel.Chunk]profile.Lane
@@ -95,12 +95,16 @@ func (w *Worker) enter() { w.reader.Enter() }
 func (w *Worker) leave() {
 	s := w.sec
 	secmem.Wipe(s.keys[:w.used.keys])
-	secmem.Wipe(s.derived[:w.used.keys])
-	secmem.Wipe(s.area[:w.used.area])
+	if w.used.derived != 0 {
+		secmem.Wipe(s.derived[:w.used.derived])
+	}
+	if w.used.area != 0 {
+		secmem.Wipe(s.area[:w.used.area])
+	}
 	if w.used.linear != 0 {
 		secmem.Wipe(w.linear[:w.used.linear])
 	}
-	w.used.keys, w.used.area, w.used.linear = 0, 0, 0
+	w.used.keys, w.used.derived, w.used.area, w.used.linear = 0, 0, 0, 0
 	w.n, w.linearN = 0, 0
 	w.reader.Leave()
 }

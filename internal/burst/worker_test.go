@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 	"unsafe"
 
 	"libeesp/internal/asm"
@@ -17,16 +18,46 @@ import (
 
 // rig is a worker with a sender and a receiver of one group.
 type rig struct {
-	w    *Worker
-	s    *Sender
-	r    *Receiver
-	bufs [][]byte
-	pkts []profile.Desc
+	w       *Worker
+	s       *Sender
+	r       *Receiver
+	payload int // octets of each packet
+	bufs    [][]byte
+	pkts    []profile.Desc
 }
 
-const payload = 80
+// eachBackend runs f with every backend that this machine has.
+func eachBackend(t *testing.T, f func(t *testing.T)) {
+	be, err := asm.Selected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer asm.Select(be.Name)
+	for _, name := range asm.Names() {
+		t.Run(name, func(t *testing.T) {
+			if !asm.Supported(name) {
+				t.Skip("this machine cannot run it")
+			}
+			if _, err := asm.Select(name); err != nil {
+				t.Fatal(err)
+			}
+			f(t)
+		})
+	}
+}
 
-func newRig(t *testing.T, keyLen, n int, v uint8) *rig {
+func newRing(t *testing.T) *keys.RootKey {
+	k, err := keys.GenerateRootKey(make([]byte, 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// newRig makes one of n packets of 80 octets, whose ring has no previous key.
+func newRig(t *testing.T, keyLen, n int, v uint8) *rig { return newRigOf(t, keyLen, n, 80, v) }
+
+func newRigOf(t *testing.T, keyLen, n, payload int, v uint8) *rig {
 	t.Helper()
 	be, err := asm.Selected()
 	if err != nil {
@@ -42,18 +73,14 @@ func newRig(t *testing.T, keyLen, n int, v uint8) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Release)
-	k, err := keys.GenerateRootKey(make([]byte, 16))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Set(0, k); err != nil {
+	if err := g.Set(0, newRing(t)); err != nil {
 		t.Fatal(err)
 	}
 	c, err := counter.New(counter.Config{Mode: counter.Explicit})
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &rig{w: w, bufs: make([][]byte, n), pkts: make([]profile.Desc, n)}
+	x := &rig{w: w, payload: payload, bufs: make([][]byte, n), pkts: make([]profile.Desc, n)}
 	x.s = &Sender{Backend: be, Group: g, Counter: c, Sealing: profile.Sealing{V: v, ID: 1, Options: true}}
 	x.r = &Receiver{Backend: be, Groups: []*keys.Group{g}, Opening: profile.Opening{TryPrevious: true}}
 	for i := range x.bufs {
@@ -64,7 +91,7 @@ func newRig(t *testing.T, keyLen, n int, v uint8) *rig {
 
 func (x *rig) plain() {
 	for i, b := range x.bufs {
-		x.pkts[i] = profile.Desc{Data: unsafe.Pointer(&b[64]), Len: payload, Headroom: 64, Tailroom: kernel.TagSize}
+		x.pkts[i] = profile.Desc{Data: unsafe.Pointer(&b[64]), Len: uint32(x.payload), Headroom: 64, Tailroom: kernel.TagSize}
 		x.pkts[i].Src[3] = byte(i)
 	}
 }
@@ -73,8 +100,18 @@ func (x *rig) plain() {
 func (x *rig) turn() {
 	for i := range x.pkts {
 		p := &x.pkts[i]
-		h := p.OutLen - payload - kernel.TagSize
+		h := int(p.OutLen) - x.payload - kernel.TagSize
 		*p = profile.Desc{Data: unsafe.Pointer(&x.bufs[i][64-h]), Len: p.OutLen, Src: p.Src}
+	}
+}
+
+// chain makes packets of two segments of those in a row.
+func chain(pkts []profile.Desc, cut uint32) {
+	iov := make([][2]profile.IOV, len(pkts))
+	for i := range pkts {
+		p := &pkts[i]
+		iov[i] = [2]profile.IOV{{Base: p.Data, Len: uintptr(cut)}, {Base: add(p.Data, cut), Len: uintptr(p.Len - cut)}}
+		p.Data, p.IOV, p.IOVCount = nil, unsafe.Pointer(&iov[i]), 2
 	}
 }
 
@@ -107,39 +144,72 @@ func (x *rig) wantClean(t *testing.T, when string) {
 }
 
 func TestScratchIsWiped(t *testing.T) {
-	for _, keyLen := range []int{16, 32} {
-		for _, v := range []uint8{0, 1} { // equal and fresh contexts
-			for _, n := range []int{1, 3, 32, 33, 100} {
-				t.Run(fmt.Sprint(keyLen, v, n), func(t *testing.T) {
-					x := newRig(t, keyLen, n, v)
-					x.wantClean(t, "at first")
-					x.seal(t)
-					x.wantClean(t, "after seal")
-					x.turn()
-					if got := x.w.Open(x.r, x.pkts); got != n {
-						t.Fatalf("opened %d", got)
+	eachBackend(t, func(t *testing.T) {
+		for _, keyLen := range []int{16, 32} {
+			for _, v := range []uint8{0, 1} { // equal and fresh contexts
+				for _, n := range []int{1, 3, 32, 33, 100} {
+					for _, payload := range []int{0, 80, 1500} {
+						t.Run(fmt.Sprint(keyLen, v, n, payload), func(t *testing.T) { scratchIsWiped(t, newRigOf(t, keyLen, n, payload, v)) })
 					}
-					x.wantClean(t, "after open")
-					x.seal(t)
-					x.bufs[0][64+3] ^= 1
-					x.turn()
-					if got := x.w.Open(x.r, x.pkts); got != n-1 || x.pkts[0].Status != status.ErrAuth {
-						t.Fatalf("opened %d", got)
-					}
-					x.wantClean(t, "after a forged packet")
-					out := make([]byte, keyLen*n)
-					if c := x.w.Derive(x.s.Backend, x.s.Group, make([]Context, n), out); c != status.OK {
-						t.Fatal(c)
-					}
-					x.wantClean(t, "after derive")
-					var k DataKey
-					if c := x.w.Export(x.s.Backend, x.s.Group, &Context{V: v}, true, &k); c != status.OK {
-						t.Fatal(c)
-					}
-					x.wantClean(t, "after export")
-				})
+				}
 			}
 		}
+	})
+}
+
+func scratchIsWiped(t *testing.T, x *rig) {
+	n, keyLen := len(x.pkts), x.s.Group.KeyLen()
+	x.wantClean(t, "at first")
+	x.seal(t)
+	x.wantClean(t, "after seal")
+	x.turn()
+	if got := x.w.Open(x.r, x.pkts); got != n {
+		t.Fatalf("opened %d", got)
+	}
+	x.wantClean(t, "after open")
+	x.seal(t)
+	x.bufs[0][64+x.payload] ^= 1
+	x.turn()
+	if got := x.w.Open(x.r, x.pkts); got != n-1 || x.pkts[0].Status != status.ErrAuth {
+		t.Fatalf("opened %d", got)
+	}
+	x.wantClean(t, "after a forged packet")
+	out := make([]byte, keyLen*n)
+	if c := x.w.Derive(x.s.Backend, x.s.Group, make([]Context, n), out); c != status.OK {
+		t.Fatal(c)
+	}
+	x.wantClean(t, "after derive")
+	var k DataKey
+	if c := x.w.Export(x.s.Backend, x.s.Group, &Context{V: x.s.Sealing.V}, true, &k); c != status.OK {
+		t.Fatal(c)
+	}
+	x.wantClean(t, "after export")
+
+	kdf, err := NewKDF(x.s.Backend, &[32]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kdf.Free()
+	contexts := unsafe.Pointer(unsafe.SliceData(make([]byte, 16*n)))
+	x.w.DeriveRaw(kdf, keyLen, contexts, n, out)
+	x.wantClean(t, "after derive, without headers")
+	set, err := NewKeyset(x.s.Backend, keyLen, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Free()
+	jobs := make([]kernel.Job, n)
+	for i, b := range x.bufs { // not in order of length
+		text := unsafe.Pointer(&b[0])
+		jobs[i] = kernel.Job{Src: text, Dst: text, Tag: unsafe.Pointer(&b[len(b)-kernel.TagSize]), Len: uint32(x.payload * (n - i) / n)}
+	}
+	rekey := func(sealing bool) (int, error) { return x.w.Rekey(kdf, keyLen, contexts, jobs, sealing) }
+	keyed := func(sealing bool) (int, error) { return x.w.Keyed(set, jobs, sealing) }
+	for i, f := range []func(bool) (int, error){rekey, keyed, keyed, rekey} { // what one seals the other opens
+		if got, err := f(i%2 == 0); got != n || err != nil {
+			t.Fatalf("step %d: %d, %v", i, got, err)
+		}
+		x.wantClean(t, fmt.Sprint("without headers, step ", i))
 	}
 }
 
@@ -165,12 +235,7 @@ func TestMixedKeysAreWiped(t *testing.T) {
 func TestChainIsWiped(t *testing.T) {
 	x := newRig(t, 16, 40, 1)
 	x.plain()
-	iov := make([][2]profile.IOV, len(x.pkts))
-	for i := range x.pkts {
-		b := unsafe.Pointer(&x.bufs[i][64])
-		iov[i] = [2]profile.IOV{{Base: b, Len: 50}, {Base: unsafe.Add(b, 50), Len: payload - 50}}
-		x.pkts[i].Data, x.pkts[i].IOV, x.pkts[i].IOVCount = nil, unsafe.Pointer(&iov[i]), 2
-	}
+	chain(x.pkts, 50)
 	if n := x.w.Seal(x.s, x.pkts); n != len(x.pkts) {
 		t.Fatalf("sealed %d: %v", n, x.pkts[0].Status)
 	}
@@ -242,5 +307,112 @@ func TestWorkerAllocatesNothing(t *testing.T) {
 		}); a != 0 {
 			t.Errorf("V %d: %v allocations", v, a)
 		}
+	}
+}
+
+// Chained packets that may need a second try take twice the memory, which is
+// more than that of a chunk for long ones.
+func TestLongChain(t *testing.T) {
+	hangs := time.AfterFunc(time.Minute, func() { panic("a burst does not end") })
+	defer hangs.Stop()
+	for _, payload := range []int{100 << 10, 140 << 10, profile.MaxLen} {
+		x := newRigOf(t, 16, 3, payload, 1)
+		x.s.Sealing.Options = false
+		for _, forged := range []bool{false, true} {
+			x.plain()
+			chain(x.pkts, 1000)
+			n := x.w.Seal(x.s, x.pkts[:2])
+			if err := x.s.Group.Rotate(0, 3+uint64(n), nil); err != nil {
+				t.Fatal(err)
+			}
+			n += x.w.Seal(x.s, x.pkts[2:])
+			x.turn()
+			chain(x.pkts, 1000)
+			want := 3
+			if forged {
+				want = 0
+				for _, b := range x.bufs {
+					b[len(b)-1] ^= 1
+				}
+			}
+			if got := x.w.Open(x.r, x.pkts); n != 3 || got != want {
+				t.Fatalf("%d octets: sealed %d, opened %d, want %d", payload, n, got, want)
+			}
+			x.wantClean(t, "after long chained packets")
+			for i, b := range x.bufs { // all zero before; forged packets are zeroed
+				if len(bytes.Trim(b[64:64+payload], "\x00")) != 0 {
+					t.Fatalf("packet %d: wrong payload", i)
+				}
+			}
+			if err := x.s.Group.Set(0, newRing(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Where a ring has no previous key, a forged packet is tried once.
+func TestNoSecondTryWithTheSameKey(t *testing.T) {
+	x := newRig(t, 16, 1, 1)
+	x.s.Sealing.Options = false
+	be, tries := *x.s.Backend, 0
+	be.Open = func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
+		tries += n
+		x.s.Backend.Open(area, jobs, n, keyLen, mode, scratch)
+	}
+	x.r.Backend = &be
+	for want := 1; want <= 2; want++ {
+		if want == 2 {
+			if err := x.s.Group.Rotate(0, 9, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x.seal(t)
+		x.turn()
+		x.bufs[0][len(x.bufs[0])-1] ^= 1
+		if tries = 0; x.w.Open(x.r, x.pkts) != 0 || tries != want {
+			t.Fatalf("%v after %d tries, want %d", x.pkts[0].Status, tries, want)
+		}
+	}
+}
+
+// Packets that are refused, one by one or all at once, have no ID and TSC of an
+// earlier burst, for no header has them.
+func TestRefusedHaveNoTSC(t *testing.T) {
+	for name, spoil := range map[string]func(x *rig){
+		"room":      func(x *rig) { x.pkts[0].Headroom = 3 },
+		"exhausted": func(x *rig) { x.s.Counter.Release() },
+		"no key":    func(x *rig) { x.s.Group.Remove(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newRig(t, 16, 3, 1)
+			x.seal(t)
+			old := [3]profile.Desc(x.pkts)
+			x.plain()
+			for i := range x.pkts {
+				x.pkts[i].ID, x.pkts[i].TSC, x.pkts[i].Out, x.pkts[i].OutLen = 7, 8, old[i].Out, old[i].OutLen
+			}
+			spoil(x)
+			x.w.Seal(x.s, x.pkts)
+			for i, p := range x.pkts {
+				if refused := p.Status != status.OK; refused != (name != "room" || i == 0) ||
+					refused && (p.ID != 0 || p.TSC != 0 || p.Out != 0 || p.OutLen != 0) || !refused && p.TSC <= old[i].TSC {
+					t.Fatalf("packet %d: %v, ID %d, TSC %#x, out %#x", i, p.Status, p.ID, p.TSC, p.Out)
+				}
+			}
+		})
+	}
+}
+
+// Callers may say that there is more room than memory: sums of it do not wrap.
+func TestRoomWithoutBounds(t *testing.T) {
+	x := newRig(t, 16, 2, 1)
+	x.seal(t)
+	x.turn()
+	for i := range x.pkts {
+		x.pkts[i].Headroom, x.pkts[i].Tailroom = ^uint32(0)-uint32(i), ^uint32(0)-uint32(i)
+	}
+	if n := x.w.Proxy(x.r, x.s, x.pkts); n != 2 {
+		t.Fatalf("forwarded %d: %v, %v", n, x.pkts[0].Status, x.pkts[1].Status)
 	}
 }

@@ -338,3 +338,93 @@ func TestShare(t *testing.T) {
 		t.Fatal("a wrong configuration was taken")
 	}
 }
+
+// Counters that were used stay used, whichever way the next owner goes by the
+// ID: with other engine bits, or as the holder of a data key.
+func TestUsedCountersStayUsed(t *testing.T) {
+	explicit := func(epoch uint16, bits uint8, engine uint32, start uint64) Config {
+		return Config{Mode: Explicit, FixedEpoch: true, Epoch: epoch, EngineBits: bits, Engine: engine, Start: start}
+	}
+	for i, x := range []struct {
+		key, nextKey string
+		c, next      Config
+		refused      bool
+	}{
+		// One partition of the space: what is above is free.
+		{"", "", explicit(3, 4, 1, 100), explicit(3, 4, 1, 109), true},
+		{"", "", explicit(3, 4, 1, 100), explicit(3, 4, 1, 110), false},
+		{"", "", explicit(3, 4, 1, 100), explicit(2, 4, 1, 1<<44-1), true},
+		{"", "", explicit(3, 4, 1, 100), explicit(4, 4, 1, 0), false},
+		{"", "", explicit(3, 4, 1, 100), explicit(3, 4, 2, 0), false},
+		// Others: an epoch that was begun is spent, where they overlap.
+		{"", "", explicit(3, 0, 0, 0), explicit(3, 4, 0, 0), true},
+		{"", "", explicit(3, 0, 0, 0), explicit(3, 4, 15, 1<<44-1), true},
+		{"", "", explicit(3, 0, 0, 0), explicit(2, 4, 15, 0), true},
+		{"", "", explicit(3, 0, 0, 0), explicit(4, 4, 15, 0), false},
+		{"", "", explicit(3, 4, 15, 0), explicit(3, 0, 0, 0), true},
+		{"", "", explicit(3, 4, 15, 0), explicit(3, 0, 0, 1<<48-1), true},
+		{"", "", explicit(3, 4, 15, 0), explicit(4, 0, 0, 0), false},
+		{"", "", explicit(3, 2, 1, 0), explicit(3, 4, 5, 0), true},
+		{"", "", explicit(3, 2, 1, 0), explicit(3, 4, 3, 0), false},
+		{"", "", explicit(3, 4, 7, 0), explicit(3, 2, 1, 0), true},
+		{"", "", explicit(3, 4, 8, 0), explicit(3, 2, 1, 0), false},
+		// The last counter of an epoch does not begin the next one.
+		{"", "", explicit(3, 0, 0, 1<<48-10), explicit(4, 4, 0, 0), false},
+		{"", "", explicit(3, 4, 0, 1<<44-10), explicit(4, 0, 0, 0), false},
+		// A data key may be the one that a group derives, and the other way round.
+		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 0, 0, 109), true},
+		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 0, 0, 110), false},
+		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 4, 15, 1<<40), true},
+		{"#k", "", explicit(3, 0, 0, 100), explicit(3, 0, 0, 109), true},
+		{"#k", "", explicit(3, 0, 0, 100), explicit(3, 0, 0, 110), false},
+		{"#k", "", explicit(3, 4, 15, 100), explicit(3, 0, 0, 110), true},
+		{"#k", "#k", explicit(3, 0, 0, 100), explicit(3, 2, 0, 110), true},
+		{"#k", "#m", explicit(3, 0, 0, 100), explicit(3, 0, 0, 0), false},
+		{"", "", explicit(3, 0, 0, 0), Config{}, false}, // the clock is past epoch 3
+		{"#k", "", explicit(65535, 0, 0, 0), Config{}, true},
+	} {
+		id := fmt.Sprint(t.Name(), i)
+		for _, used := range []bool{false, true} {
+			o, err := Share(id+x.key, x.c)
+			if err != nil {
+				t.Fatal(i, err)
+			}
+			if used {
+				o.Take(10)
+			}
+			o.Release()
+			o, err = Share(id+x.nextKey, x.next)
+			if refused := used && x.refused; refused {
+				wantErr(t, err, status.ErrExists, "this process has used counters")
+			} else if err != nil {
+				t.Fatalf("case %d, used %v: %v", i, used, err)
+			} else {
+				o.Release()
+			}
+		}
+	}
+}
+
+// Giving an owner back once too often does not take it from those who have the
+// place now.
+func TestReleaseTwice(t *testing.T) {
+	share := func() *Owner {
+		o, err := Share(t.Name(), Config{Mode: Explicit, Start: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	first := share()
+	first.Release()
+	a := share()
+	first.Release()
+	b := share()
+	defer b.Release()
+	defer a.Release()
+	if a != b || a == first {
+		t.Fatal("two owners of one place")
+	}
+	wantTake(t, first, 1, 0, 0, status.ErrExhausted)
+	wantTake(t, a, 1, 5, 1, status.OK)
+}

@@ -74,7 +74,8 @@ func ExpandMaster(m *kernel.Master, k *[32]byte, scratch unsafe.Pointer) {
 		w.words[0][i] = binary.LittleEndian.Uint32(k[4*i:])
 	}
 	schedule(&w.words, 32, &w.q)
-	for i, x := range w.words[0] {
+	// A slice: ranging over an array would copy it to the stack.
+	for i, x := range w.words[0][:] {
 		binary.LittleEndian.PutUint32(m.RK[i/4][i%4*4:], x)
 	}
 	var zero [16]byte
@@ -173,7 +174,7 @@ func (w *work) expand(area, keys unsafe.Pointer, n, keyLen int) {
 				w.k[r].pack(&w.block)
 				for b := range lanes {
 					k := slot(area, i+j+b)
-					for p, v := range w.k[r] {
+					for p, v := range w.k[r][:] {
 						k.rk[r][p] = uint16(v >> (16 * b))
 					}
 				}

@@ -415,7 +415,7 @@ func xor(w *combine, rings *[wire.Levels]*RootKey, sel int) bool {
 		}
 	}
 	var or byte
-	for _, b := range w.master {
+	for _, b := range w.master[:] { // ranging over the array would copy it to the stack
 		or |= b
 	}
 	return same == 0 && or != 0

@@ -91,6 +91,27 @@ func TestRetire(t *testing.T) {
 	late.Leave()
 }
 
+// A burst that began after a retirement does not look for what may be wiped:
+// another that takes long would make all of them do so.
+func TestLaterBurstsDoNotSweep(t *testing.T) {
+	slow, r := NewReader(), NewReader()
+	defer slow.Close()
+	defer r.Close()
+	slow.Enter()
+	wiped := false
+	Retire(func() { wiped = true })
+	before := asked.Load()
+	r.Enter()
+	r.Leave()
+	if asked.Load() != before || wiped {
+		t.Fatalf("%d sweeps, wiped %v", asked.Load()-before, wiped)
+	}
+	slow.Leave()
+	if !wiped {
+		t.Fatal("the last burst that may have used it did not wipe it")
+	}
+}
+
 func TestRotationWipesTheOldRing(t *testing.T) {
 	g, keep := newGroup(t), newRing(t, 7)
 	defer keep.Free()

@@ -1,0 +1,171 @@
+package eesp
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"libeesp/internal/keys"
+	"libeesp/internal/secmem"
+)
+
+// secrets are octets to look for in memory, in parts of 16. They are kept
+// masked: neither they nor the search are copies that it would find.
+type secrets map[uint64][]secret
+
+type secret struct {
+	name string
+	rest uint64
+}
+
+const secretMask = 0xA5A5A5A5A5A5A5A5
+
+func (s secrets) remember(name string, p unsafe.Pointer, n int) {
+	for i := 0; i < n; i += 16 {
+		x := binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(p, i))[:]) ^ secretMask
+		y := binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(p, i+8))[:]) ^ secretMask
+		s[x] = append(s[x], secret{fmt.Sprintf("%s, octet %d", name, i), y})
+	}
+}
+
+// found lists the secrets in all writable memory of the process that is not
+// locked, with the mapping that each is in.
+func (s secrets) found(t *testing.T) (where []string) {
+	t.Helper()
+	var first [1 << 16]bool // whether a secret begins so
+	for x := range s {
+		first[uint16(x)] = true
+	}
+	mem, maps := must(os.Open("/proc/self/mem")), must(os.Open("/proc/self/smaps"))
+	defer mem.Close()
+	defer maps.Close()
+	buf := must(secmem.Alloc(1 << 20)) // in locked memory, so that it is not searched itself
+	defer secmem.Free(buf)
+	var mapping string
+	for lines := bufio.NewScanner(maps); lines.Scan(); {
+		line := lines.Text()
+		name, flags, _ := strings.Cut(line, " ")
+		if !strings.HasSuffix(name, ":") {
+			mapping = line
+			continue
+		}
+		if name != "VmFlags:" || !strings.Contains(flags, " wr") || strings.Contains(flags, " lo") {
+			continue
+		}
+		var from, to int64
+		if n, err := fmt.Sscanf(mapping, "%x-%x", &from, &to); n != 2 {
+			t.Fatal(err)
+		}
+		for at := from; at < to; at += int64(len(buf) - 15) {
+			n, _ := mem.ReadAt(buf[:min(int64(len(buf)), to-at)], at)
+			for i := 0; i+16 <= n; i++ {
+				x := binary.LittleEndian.Uint64(buf[i:]) ^ secretMask
+				if !first[uint16(x)] {
+					continue
+				}
+				for _, k := range s[x] {
+					if binary.LittleEndian.Uint64(buf[i+8:])^secretMask == k.rest {
+						where = append(where, fmt.Sprintf("%s at %#x in %s", k.name, at+int64(i), mapping))
+					}
+				}
+			}
+		}
+	}
+	return where
+}
+
+// No part of a root key, master key or data key is outside of locked memory:
+// not on the heap, and not on the stack of a thread that made or used it.
+func TestKeysAreInLockedMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("in short mode")
+	}
+	// As in the C library. Preemption by signals would save registers.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	sample := stream("sample", 16)
+	control := secrets{}
+	control.remember("sample", unsafe.Pointer(&sample[0]), 16)
+	if n := len(control.found(t)); n == 0 {
+		t.Fatal("the search finds nothing")
+	}
+	eachBackend(t, func(t *testing.T) {
+		for _, c := range []GroupConfig{{AES128GCM, CombinerHKDF}, {AES256GCM, CombinerXOR}} {
+			g := must(NewGroup(c))
+			defer g.Close()
+			levels := []Level{Zone, User, Task}
+			hold := make(chan bool)
+			defer close(hold)
+			// Each change by a goroutine that keeps its stack until the end.
+			change := func(f func() error) {
+				done := make(chan error)
+				go func() {
+					done <- f()
+					<-hold
+				}()
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+			}
+			change(func() error {
+				for _, l := range levels {
+					if err := g.GenerateRootKey(l, stream(levelSeed("id", l), 16)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			for i := range uint64(3) {
+				change(func() error { return g.Rotate(levels[i], 3, nil) })
+			}
+			der := must(secmem.Alloc(keys.DERLen))
+			defer secmem.Free(der)
+			change(func() error {
+				n, err := g.WriteRootKeyDER(der, User)
+				if err != nil {
+					return err
+				}
+				return g.SetRootKeyDER(User, der[:n])
+			})
+
+			s := secrets{}
+			for _, l := range levels {
+				g.g.With(int(l), func(k *keys.RootKey) error {
+					s.remember(fmt.Sprint("root key of level ", l), unsafe.Pointer(k.Value), int(unsafe.Sizeof(*k.Value)))
+					return nil
+				})
+			}
+			snap := g.g.Snapshot()
+			for sel := range 64 {
+				if m := snap.Master(sel); m != nil {
+					s.remember(fmt.Sprintf("master key %#x", sel), unsafe.Pointer(m), int(unsafe.Sizeof(*m)-unsafe.Sizeof([48]byte{})))
+				}
+			}
+			sender, r := newSender(t, g, SenderConfig{V: VIDSrc, Options: true}), newReceiver(t, ReceiverConfig{}, g)
+			out := must(secmem.Alloc(g.KeyLen()))
+			defer secmem.Free(out)
+			change(func() error {
+				for i := range 3 {
+					p := plain(make([]byte, 64+4000*i))
+					p.SrcIP = v4
+					q := whole(sealed(t, sender, p))
+					if q.SrcIP = v4; i == 2 {
+						q.Buf[len(q.Buf)-1] ^= 1
+					}
+					if q = open1(r, q); (q.Status == OK) != (i < 2) {
+						return q.Status
+					}
+				}
+				return g.DeriveKeys([]Context{{ID: sender.s.Sealing.ID, V: VIDSrc, Addr: Addr{Src: v4.As16()}}}, out)
+			})
+			s.remember("data key", unsafe.Pointer(&out[0]), len(out))
+			for _, what := range s.found(t) {
+				t.Error(what)
+			}
+		}
+	})
+}
