@@ -54,6 +54,16 @@ func BenchmarkEngine(b *testing.B) {
 					b.Fatal(d[0].Status)
 				}
 			})
+			out := make([]byte, n*size)
+			for i := range d {
+				p := &d[i]
+				*p = profile.Desc{Data: unsafe.Pointer(&buf[i*room+64-s.HeaderLen()]), Len: p.OutLen, Src: p.Src, Dst: unsafe.Pointer(&out[i*size]), DstSize: uint32(size)}
+			}
+			kerneltest.Fastest(b, "open/"+name, n, func() {
+				if w.Open(r.Engine(), d[:]) != n {
+					b.Fatal(d[0].Status)
+				}
+			})
 		}
 	}
 }

@@ -208,10 +208,11 @@ func TestCloseAgain(t *testing.T) {
 	c := SenderConfig{ID: freshID()}
 	r := newReceiver(t, ReceiverConfig{}, g)
 	first, other := newSender(t, g, c), newReceiver(t, ReceiverConfig{}, g)
+	held := must(NewReceiverWithKey(must(g.ExportDataKey(Context{ID: freshID()}, false)), ReceiverConfig{}))
 	first.Close()
 	a := newSender(t, g, c)
 	b := newSender(t, g, c)
-	for _, o := range []interface{ Close() }{first, other, g} {
+	for _, o := range []interface{ Close() }{first, other, held, g} {
 		for range 10 { // more than there are users of the group
 			o.Close()
 		}

@@ -62,14 +62,23 @@ static eesp_status fail(eesp_status st, const char *text)
 
 static eesp_status argument(const char *text) { return fail(EESP_ERR_ARGUMENT, text); }
 
-/* Refuses forked children; chooses the backend at the first call. Go's copy of
- * the environment is from load time, hence C's getenv here. */
+/* Go cannot be called: there is none in forked children, and it takes no calls
+ * from a signal handler that interrupts it. */
+static inline int unusable(void) { return UNLIKELY(forked || tls.busy); }
+
+static eesp_status why_unusable(void)
+{
+	if (forked)
+		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	return fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
+}
+
+/* Chooses the backend at the first call. Go's copy of the environment is from
+ * load time, hence C's getenv here. */
 static eesp_status ready(void)
 {
-	if (UNLIKELY(forked))
-		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
-	if (UNLIKELY(tls.busy))
-		return fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
+	if (unusable())
+		return why_unusable();
 	return (eesp_status)eespGoReady(getenv("EESP_BACKEND"), tls.error);
 }
 
@@ -94,10 +103,8 @@ static eesp_status attach(void)
 
 static inline eesp_status worker(void)
 {
-	if (UNLIKELY(forked))
-		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
-	if (UNLIKELY(tls.busy))
-		return fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
+	if (unusable())
+		return why_unusable();
 	return LIKELY(tls.worker != 0) ? EESP_OK : attach();
 }
 
@@ -197,24 +204,24 @@ EESP_API const char *eesp_version_string(void)
 
 EESP_API const char *eesp_backend_name(void) { return ready() == EESP_OK ? eespGoBackendName() : NULL; }
 
-EESP_API const char *eesp_backend_at(size_t i) { return forked ? NULL : eespGoBackendAt(i); }
+EESP_API const char *eesp_backend_at(size_t i) { return unusable() ? NULL : eespGoBackendAt(i); }
 
 EESP_API int eesp_backend_supported(const char *name)
 {
-	return name != NULL && !forked && eespGoBackendSupported((char *)name);
+	return name != NULL && !unusable() && eespGoBackendSupported((char *)name);
 }
 
 EESP_API eesp_status eesp_backend_select(const char *name)
 {
-	if (forked)
-		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	if (unusable())
+		return why_unusable();
 	return (eesp_status)eespGoBackendSelect((char *)name, tls.error);
 }
 
 EESP_API eesp_status eesp_self_test(void)
 {
-	if (forked)
-		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
+	if (unusable())
+		return why_unusable();
 	return (eesp_status)eespGoSelfTest(tls.error);
 }
 
@@ -222,7 +229,7 @@ EESP_API eesp_status eesp_thread_init(void) { return worker(); }
 
 EESP_API void eesp_thread_keep_warm(void)
 {
-	if (!forked)
+	if (!unusable())
 		eespGoNothing();
 }
 
@@ -257,7 +264,7 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 
 EESP_API void eesp_group_free(eesp_group *group)
 {
-	if (group == NULL || group->kind != KIND_GROUP || forked)
+	if (group == NULL || group->kind != KIND_GROUP || unusable())
 		return;
 	eespGoGroupFree(group->slot);
 	group->kind = 0;
@@ -444,7 +451,7 @@ EESP_API eesp_status eesp_sender_new_with_key(const eesp_data_key *key, const ee
 
 EESP_API void eesp_sender_free(eesp_sender *sender)
 {
-	if (sender == NULL || sender->kind != KIND_SENDER || forked)
+	if (sender == NULL || sender->kind != KIND_SENDER || unusable())
 		return;
 	eespGoSenderFree(sender->slot);
 	sender->kind = 0;
@@ -460,7 +467,7 @@ EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender)
 
 EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender)
 {
-	if (sender == NULL || sender->kind != KIND_SENDER || forked)
+	if (sender == NULL || sender->kind != KIND_SENDER || unusable())
 		return 0;
 	return eespGoSenderNext(sender->slot);
 }
@@ -540,7 +547,7 @@ EESP_API eesp_status eesp_receiver_new_with_key(const eesp_data_key *key, const 
 
 EESP_API void eesp_receiver_free(eesp_receiver *receiver)
 {
-	if (receiver == NULL || receiver->kind != KIND_RECEIVER || forked)
+	if (receiver == NULL || receiver->kind != KIND_RECEIVER || unusable())
 		return;
 	eespGoReceiverFree(receiver->slot);
 	receiver->kind = 0;
@@ -581,7 +588,7 @@ EESP_API eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender
 
 EESP_API void eesp_proxy_free(eesp_proxy *proxy)
 {
-	if (proxy == NULL || proxy->kind != KIND_PROXY || forked)
+	if (proxy == NULL || proxy->kind != KIND_PROXY || unusable())
 		return;
 	eespGoProxyFree(proxy->slot);
 	proxy->kind = 0;
@@ -662,7 +669,7 @@ EESP_API eesp_status eesp_kdf_new(const uint8_t key[32], eesp_kdf **kdf)
 
 EESP_API void eesp_kdf_free(eesp_kdf *kdf)
 {
-	if (kdf == NULL || kdf->kind != KIND_KDF || forked)
+	if (kdf == NULL || kdf->kind != KIND_KDF || unusable())
 		return;
 	eespGoKDFFree(kdf->slot);
 	kdf->kind = 0;
@@ -763,7 +770,7 @@ EESP_API eesp_status eesp_keyset_new(uint32_t aead, const uint8_t *keys, size_t 
 
 EESP_API void eesp_keyset_free(eesp_keyset *set)
 {
-	if (set == NULL || set->kind != KIND_KEYSET || forked)
+	if (set == NULL || set->kind != KIND_KEYSET || unusable())
 		return;
 	eespGoKeysetFree(set->slot);
 	set->kind = 0;

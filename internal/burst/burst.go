@@ -281,51 +281,112 @@ func (w *Worker) sealed(l *profile.Lane, at *place) {
 func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 	snaps := w.snaps[:len(r.Groups)]
 	for i, g := range r.Groups {
-		snaps[i] = g.Snapshot()
+		if s := g.Snapshot(); snaps[i] != s {
+			snaps[i] = s
+			w.shape.Forget()
+		}
 	}
 	good := 0
-	for i := 0; i < len(pkts); {
-		w.n, w.linearN = 0, 0
-		w.sorted, w.longest = true, 0
-		retry := false
-		var lens [2]int // lanes with 16- and 32-octet keys
-		for ; i < len(pkts) && w.n < kernel.Chunk; i++ {
-			p := &pkts[i]
-			l, at := &w.lanes[w.n], &w.place[w.n]
-			l.Pkt = p
-			c, full := w.placeOpen(r, l, at, snaps)
-			if full {
+	for at := 0; at < len(pkts); {
+		alone := false
+		if w.shape.Is(&r.Opening) {
+			took, opened := w.openAlike(r, pkts[at:])
+			at += took
+			good += opened
+			if at == len(pkts) {
 				break
 			}
-			if c != status.OK {
-				fail(p, c)
-				continue
-			}
-			w.job(w.n)
-			retry = retry || l.Retry
-			lens[l.KeyLen>>5&1]++
-			w.n++
+			// A stray packet among many that are alike shall not slow those
+			// that follow it.
+			alone = took >= kernel.Chunk/2
 		}
-		if w.n == 0 {
-			continue
-		}
-		if lens[0] == w.n || lens[1] == w.n {
-			w.run(r.Backend, w.n, int(w.lanes[0].KeyLen), r.Held, nil, open)
-			for x := range w.n {
-				good += w.opened(x)
-			}
-		} else {
-			for k := range lens {
-				good += w.openSome(r, func(l *profile.Lane) bool { return int(l.KeyLen) == 16<<k }, 16<<k)
-			}
-		}
-		if retry {
-			good += w.openAgain(r)
-		}
+		took, opened := w.openChunk(r, pkts[at:], snaps, alone)
+		at += took
+		good += opened
 	}
-	clear(snaps)
 	r.Stats.add(pkts)
 	return good
+}
+
+// openAlike opens packets of the shape that is known, until one has another;
+// it returns how many it took, and how many of them are good.
+func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
+	keyLen := w.shape.KeyLen()
+	room := w.shape.MsgLen() * keyLen / 16
+	for took < len(pkts) {
+		row := pkts[took:min(len(pkts), took+kernel.Chunk)]
+		n, sorted := w.shape.Match(w.jobs[:], row, unsafe.Pointer(&w.sec.msgs), room)
+		if n == 0 {
+			break
+		}
+		w.sorted = sorted
+		w.run(r.Backend, n, keyLen, nil, nil, alike)
+		for x := range n {
+			p, j := &row[x], &w.jobs[x]
+			if j.OK != 1 {
+				clear(octets(j.Dst, j.Len))
+				fail(p, status.ErrAuth)
+				continue
+			}
+			good++
+			p.Status, p.Out, p.OutLen = status.OK, uintptr(j.Dst), j.Len
+		}
+		took += n
+		if n < len(row) {
+			break
+		}
+	}
+	return took, good
+}
+
+// openChunk opens as many packets as fit in a chunk (alone: until one has the
+// known shape); it returns how many are done with, and how many are good.
+func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot, alone bool) (took, good int) {
+	w.n, w.linearN = 0, 0
+	w.sorted, w.longest = true, 0
+	retry := false
+	var lens [2]int // lanes with 16- and 32-octet keys
+	for took < len(pkts) && w.n < kernel.Chunk {
+		p := &pkts[took]
+		if alone && took > 0 && w.shape.Begins(p) {
+			break
+		}
+		l, at := &w.lanes[w.n], &w.place[w.n]
+		l.Pkt = p
+		c, full := w.placeOpen(r, l, at, snaps)
+		if full {
+			break
+		}
+		took++
+		if c != status.OK {
+			fail(p, c)
+			continue
+		}
+		w.job(w.n)
+		retry = retry || l.Retry
+		lens[l.KeyLen>>5&1]++
+		w.n++
+	}
+	if w.n == 0 {
+		return took, 0
+	}
+	if lens[0] == w.n || lens[1] == w.n {
+		w.run(r.Backend, w.n, int(w.lanes[0].KeyLen), r.Held, nil, open)
+		for x := range w.n {
+			good += w.opened(x)
+		}
+	} else {
+		for k := range lens {
+			good += w.openSome(r, func(l *profile.Lane) bool { return int(l.KeyLen) == 16<<k }, 16<<k)
+		}
+	}
+	if retry {
+		good += w.openAgain(r)
+	}
+	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
+		w.shape.Learn(&r.Opening, &w.lanes[last], &w.ctx[last]) // only genuine packets teach
+	}
+	return took, good
 }
 
 // openSome opens the lanes that which picks, all with keys of one length.

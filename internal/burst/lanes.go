@@ -11,8 +11,9 @@ import (
 type direction int
 
 const (
-	seal direction = iota
-	open
+	seal  direction = iota
+	open            // with contexts in ctx
+	alike           // opening, with KDF inputs of one form in msgs, as in sealing
 )
 
 // run takes n jobs, all of one key length, through derivation, expansion and
@@ -31,9 +32,12 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 		}
 	} else {
 		u := 0
-		if dir == open {
+		switch dir {
+		case open:
 			u = w.openKeys(be, n, keyLen, order)
-		} else {
+		case alike:
+			u = w.keysAlike(be, n, w.shape.MsgLen(), keyLen, w.shape.Master(), false)
+		default:
 			u = w.sealKeys(be, n)
 		}
 		w.used.keys = max(w.used.keys, n*keyLen)
@@ -46,7 +50,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 				x := at(order, i)
 				w.jobs[x].Key = uint32(w.slot[x])
 			}
-		case u < n || dir == seal && order != nil: // a copy for each job
+		case u < n || dir != open && order != nil: // a copy for each job
 			area = unsafe.Pointer(&w.sec.derived)
 			w.used.derived = max(w.used.derived, n*keyLen)
 			for i := range n {
@@ -151,17 +155,29 @@ func (w *Worker) distinct(n int, order []uint8, base unsafe.Pointer, stride, wor
 // of their lanes, and returns how many different ones there are.
 func (w *Worker) sealKeys(be *kernel.Backend, n int) int {
 	h := &w.hdr
-	m, per := h.MsgLen(), h.KeyLen()/16
+	room := h.MsgLen() * h.KeyLen() / 16
+	same := h.Fixed() && w.jobs[0].Nonce[4] == w.jobs[n-1].Nonce[4] && w.jobs[0].Nonce[5] == w.jobs[n-1].Nonce[5] // one epoch
+	if h.Fixed() {
+		for x := range n {
+			h.Message(unsafe.Pointer(&w.sec.msgs[x*room]), nil, binary.BigEndian.Uint64(w.jobs[x].Nonce[4:]))
+			if same {
+				break
+			}
+		}
+	}
+	return w.keysAlike(be, n, h.MsgLen(), h.KeyLen(), h.Master(), same)
+}
+
+// keysAlike derives keys from KDF inputs of m octets in msgs, with room for
+// as many as a key takes, in order of lanes; same: all are the first. It
+// returns how many different ones there are.
+func (w *Worker) keysAlike(be *kernel.Backend, n, m, keyLen int, master *kernel.Master, same bool) int {
+	per := keyLen / 16
 	u := n
 	msg := func(x int) []byte { return w.sec.msgs[x*m*per:][:m] }
-	if h.Fixed() {
-		if w.jobs[0].Nonce[4] == w.jobs[n-1].Nonce[4] && w.jobs[0].Nonce[5] == w.jobs[n-1].Nonce[5] {
-			u = 1 // one epoch
-			clear(w.slot[:n])
-		}
-		for x := range u {
-			h.Message(unsafe.Pointer(&msg(x)[0]), nil, binary.BigEndian.Uint64(w.jobs[x].Nonce[4:]))
-		}
+	if same {
+		u = 1
+		clear(w.slot[:n])
 	} else if u = w.distinct(n, nil, unsafe.Pointer(&w.sec.msgs), m*per, m/8); u < n {
 		for k, x := range w.uniq[:u] {
 			copy(msg(k), msg(int(x)))
@@ -174,7 +190,7 @@ func (w *Worker) sealKeys(be *kernel.Backend, n int) int {
 			next[profile.CounterAt] = byte(b + 1)
 		}
 	}
-	w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, m/16, h.Master())
+	w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, m/16, master)
 	return u
 }
 

@@ -54,6 +54,7 @@ type Worker struct {
 	slot    [kernel.Chunk]uint8 // key slot of lane i
 	aad     [kernel.Chunk][profile.MaxAAD]byte
 	hdr     profile.Header
+	shape   profile.Shape // of packets to open
 	snaps   [MaxGroups]*keys.Snapshot
 	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
 	orig    [kernel.Chunk]*profile.Desc

@@ -165,6 +165,106 @@ func (o *Opening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*k
 	return o.reflected(h.ID)
 }
 
+// Shape is what packets of one burst mostly have in common: the same first word
+// and options, nothing in clear, and so the same root keys.
+type Shape struct {
+	of     *Opening // nil: there is none
+	word   [4]byte
+	n      uint32 // octets of the header
+	at     uint32 // where the options begin
+	blocks int
+	keyLen int
+	long   bool
+	master *kernel.Master
+	opts   [wire.Levels*wire.MaxOption + 8]byte
+	msg    [MaxBlocks * 16]byte
+}
+
+// Learn takes the shape of a packet that was parsed, if others can have it.
+func (s *Shape) Learn(o *Opening, l *Lane, c *Context) {
+	s.of = nil
+	if o.Held != nil || l.Clear != 0 || l.Retry || len(o.OwnIDs) != 0 {
+		return
+	}
+	b := unsafe.Slice((*byte)(l.Hdr), l.HdrLen)
+	v := b[1] >> 4
+	s.n, s.at, s.long = l.HdrLen, uint32(4+wire.IDLen(v)), v&wire.VLongID != 0
+	copy(s.word[:], b)
+	copy(s.opts[:], b[s.at:s.n-8])
+	s.msg, s.blocks, s.master, s.keyLen = c.Msg, c.Blocks, c.Master, int(l.KeyLen)
+	s.of = o
+}
+
+// Is reports whether there is a shape that packets of o have.
+func (s *Shape) Is(o *Opening) bool { return s.of == o }
+
+// Begins reports whether a packet begins like those of the shape.
+func (s *Shape) Begins(p *Desc) bool {
+	return p.IOVCount == 0 && p.Data != nil && p.Len >= 4 && *(*[4]byte)(p.Data) == s.word
+}
+
+// Forget drops the shape.
+func (s *Shape) Forget() { s.of, s.master = nil, nil }
+
+// MsgLen, KeyLen and Master are those of the packets' keys.
+func (s *Shape) MsgLen() int            { return s.blocks * 16 }
+func (s *Shape) KeyLen() int            { return s.keyLen }
+func (s *Shape) Master() *kernel.Master { return s.master }
+
+// Match turns packets into jobs, and writes their KDF inputs, room octets apart,
+// until one has another shape, is not plain, or would be refused: Parse is for
+// that one. It returns how many it took, and whether they are in order of
+// length.
+func (s *Shape) Match(jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+	const icv = kernel.TagSize
+	word := *(*uint32)(unsafe.Pointer(&s.word))
+	sorted = true
+	last := uint32(0)
+	for n < len(pkts) && n < len(jobs) {
+		p, j := &pkts[n], &jobs[n]
+		if p.IOVCount != 0 || p.Flags != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen || *(*uint32)(p.Data) != word ||
+			s.at+8 != s.n && string(unsafe.Slice((*byte)(unsafe.Add(p.Data, s.at)), s.n-8-s.at)) != string(s.opts[:s.n-8-s.at]) {
+			break
+		}
+		text := p.Len - s.n - icv
+		src := unsafe.Add(p.Data, s.n)
+		dst := src
+		if p.Dst != nil && p.Dst != src {
+			dst = p.Dst
+			if a, b := uintptr(p.Data), uintptr(dst); p.DstSize < text || a < b+uintptr(text) && b < a+uintptr(p.Len) {
+				break
+			}
+		}
+		id := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, 4))[:])
+		salt := uint32(id>>32) ^ uint32(id)
+		if !s.long {
+			id >>= 32
+			salt = uint32(id)
+		}
+		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])
+		j.AAD, j.Src, j.Dst, j.Tag = p.Data, src, dst, unsafe.Add(src, text)
+		j.AADLen, j.Len, j.OK = s.n, text, 0
+		wire.Nonce(&j.Nonce, salt, tsc)
+		p.ID, p.TSC, p.COffset, p.IOffset = id, tsc, 0, 0
+		*(*[16]byte)(msgs) = *(*[16]byte)(s.msg[:])
+		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(msgs, 4))[:], id)
+		*(*[2]byte)(unsafe.Add(msgs, 12)) = *(*[2]byte)(unsafe.Add(p.Data, s.n-8))
+		if s.blocks > 1 {
+			*(*[16]byte)(unsafe.Add(msgs, 14)) = p.Src
+			if s.blocks > 2 {
+				*(*[16]byte)(unsafe.Add(msgs, 30)) = p.DstIP
+			}
+			end := s.blocks*16 - 2
+			*(*[2]byte)(unsafe.Add(msgs, end)) = *(*[2]byte)(s.msg[end:])
+		}
+		msgs = unsafe.Add(msgs, room)
+		sorted = sorted && text >= last
+		last = text
+		n++
+	}
+	return n, sorted
+}
+
 func (o *Opening) reflected(id uint64) status.Code {
 	if len(o.OwnIDs) != 0 {
 		if _, own := slices.BinarySearch(o.OwnIDs, id); own {

@@ -68,6 +68,16 @@ static void null_objects(void)
 	SAME(eesp_open_burst(kit.receiver, NULL, 5), 0);
 	SAME(eesp_seal_burst(kit.sender, NULL, 0), 0);
 	SAME(eesp_seal_burst(kit.sender, &p, 0), 0);
+	/* More packets than there is memory for cannot be meant. */
+	static const size_t too_many[] = { SIZE_MAX / 256 + 1, SIZE_MAX / 2, SIZE_MAX };
+	eesp_proxy *proxy;
+	WORKS(eesp_proxy_new(kit.receiver, kit.sender, &proxy));
+	for (size_t i = 0; i < COUNT(too_many); i++) {
+		SAME(eesp_seal_burst(kit.sender, &p, too_many[i]), 0);
+		SAME(eesp_open_burst(kit.receiver, &p, too_many[i]), 0);
+		SAME(eesp_proxy_burst(proxy, &p, too_many[i]), 0);
+	}
+	eesp_proxy_free(proxy);
 	CHECK(memcmp(&p, &was, sizeof p) == 0);
 	CHECK(n == 77 && all_are(b, sizeof b, CANARY) && all_are(&info, sizeof info, CANARY) &&
 	      all_are(&stats, sizeof stats, CANARY) && all_are(&key, sizeof key, CANARY));

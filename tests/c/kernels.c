@@ -169,7 +169,7 @@ static void refused(void)
 	GIVES(EESP_ERR_ARGUMENT, eesp_keyset_new(0, kdf_key, 1, NULL));
 	CHECK(none == (void *)out && all_are(out, sizeof out, CANARY));
 	eesp_job j[3];
-	for (int bad = 0; bad < 9; bad++) {
+	for (int bad = 0; bad < 12; bad++) {
 		jobs_of(j, 3, 1, 1);
 		switch (bad) {
 		case 0: j[2].key = 2; break;
@@ -181,16 +181,23 @@ static void refused(void)
 		case 6: j[2].dst = NULL; break;
 		case 7: j[2].aad = NULL; break;
 		case 8: j[2].reserved[3] = 1; break;
+		case 9: j[2].dst = text[2] + 1; break;
+		case 10: j[2].dst = text[2] - 1; break;
+		case 11: j[2].dst = text[2] + j[2].len - 1; break;
 		}
+		for (int i = 0; i < 3; i++)
+			j[i].ok = 1;
 		SAME(eesp_keyset_seal(s, j, 3), 0);
 		CHECK(*eesp_last_error());
 		SAME(eesp_keyset_open(s, j, 3), 0);
-		{
-			SAME(eesp_kdf_seal(k, 0, contexts[0], j, 3), 0);
-			SAME(eesp_kdf_open(k, 0, contexts[0], j, 3), 0);
+		SAME(eesp_kdf_seal(k, 0, contexts[0], j, 3), 0);
+		for (int i = 0; i < 3; i++) {
+			CHECK(j[i].ok == 0);
+			j[i].ok = 1;
 		}
+		SAME(eesp_kdf_open(k, 0, contexts[0], j, 3), 0);
 		for (int i = 0; i < 3; i++)
-			CHECK(filled(text[i], (size_t)i, LENGTH));
+			CHECK(j[i].ok == 0 && filled(text[i], (size_t)i, LENGTH));
 	}
 	jobs_of(j, 3, 1, 1);
 	SAME(eesp_kdf_seal(k, 2, contexts[0], j, 3), 0);
@@ -200,6 +207,10 @@ static void refused(void)
 	SAME(eesp_keyset_seal((void *)k, j, 3), 0);
 	SAME(eesp_keyset_seal(NULL, j, 3), 0);
 	SAME(eesp_kdf_open(NULL, 0, contexts[0], j, 3), 0);
+	SAME(eesp_kdf_seal(k, 0, contexts[0], j, SIZE_MAX / 256 + 1), 0);
+	SAME(eesp_kdf_open(k, 0, contexts[0], j, SIZE_MAX / 2), 0);
+	SAME(eesp_keyset_seal(s, j, SIZE_MAX), 0);
+	SAME(eesp_keyset_open(s, j, SIZE_MAX / 2), 0);
 	CHECK(filled(text[0], 0, LENGTH));
 	eesp_keyset_free((void *)k);
 	eesp_kdf_free((void *)s);

@@ -327,6 +327,7 @@ static void mixed(void)
 	for (size_t i = 0; i < N; i++) {
 		memset(rooms[i], CANARY, ROOM);
 		pkts[i] = packet(rooms[i] + 200, 80, header, EESP_ICV_LEN);
+		pkts[i].id = pkts[i].tsc = 7; /* of an earlier burst */
 		fill(pkts[i].data, i, 80);
 		want[i] = EESP_OK;
 		if (i % 3)
@@ -345,7 +346,7 @@ static void mixed(void)
 	for (size_t i = 0; i < N; i++) {
 		SAME(pkts[i].status, want[i]);
 		if (want[i] != EESP_OK) {
-			CHECK(pkts[i].out == NULL && pkts[i].out_len == 0);
+			CHECK(pkts[i].out == NULL && pkts[i].out_len == 0 && pkts[i].id == 0 && pkts[i].tsc == 0);
 			CHECK(all_are(rooms[i], 200, CANARY) && filled(rooms[i] + 200, i, 80));
 			CHECK(all_are(rooms[i] + 280, ROOM - 280, CANARY));
 			opened[i] = packet(rooms[i], 200, 0, 0);
@@ -437,7 +438,8 @@ static void proxies(void)
 				SAME(eesp_seal_burst(a, pkts, n), n);
 				for (size_t i = 0; i < n; i++) {
 					opened[i] = sealed(&pkts[i]);
-					opened[i].headroom = more;
+					opened[i].headroom = i % 2 ? more : UINT32_MAX - (uint32_t)i; /* "enough" */
+					opened[i].tailroom = i % 2 ? 0 : UINT32_MAX - (uint32_t)i;
 					opened[i].out_addr = &other;
 					if (place) {
 						opened[i].headroom = 0;
