@@ -14,6 +14,9 @@ import (
 type entry struct {
 	backend   *kernel.Backend
 	supported func() bool
+	// slow says that this CPU runs it, but a later backend better: it is chosen
+	// by name only. nil: never.
+	slow func() bool
 }
 
 var (
@@ -71,6 +74,9 @@ func choose(name string) (*kernel.Backend, error) {
 			if e.backend.Name == name {
 				return nil, fmt.Errorf("%w: %s: this CPU or operating system lacks it", status.ErrBackend, name)
 			}
+			continue
+		}
+		if e.slow != nil && e.backend.Name != name && e.slow() {
 			continue
 		}
 		if err := check(e.backend); err != nil {

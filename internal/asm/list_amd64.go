@@ -10,9 +10,9 @@ import (
 // list is every backend, best first. The generic one is last and runs anywhere.
 func list() []entry {
 	return []entry{
-		{&vaes512.Backend, vaes512.Supported},
-		{&vaes256.Backend, vaes256.Supported},
-		{&aesni.Backend, aesni.Supported},
-		{&generic.Backend, func() bool { return true }},
+		{&vaes512.Backend, vaes512.Supported, vaes512.Slow},
+		{&vaes256.Backend, vaes256.Supported, nil},
+		{&aesni.Backend, aesni.Supported, nil},
+		{&generic.Backend, func() bool { return true }, nil},
 	}
 }

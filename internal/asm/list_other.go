@@ -7,6 +7,6 @@ import "libeesp/internal/generic"
 // list is every backend, best first. The generic one is last and runs anywhere.
 func list() []entry {
 	return []entry{
-		{&generic.Backend, func() bool { return true }},
+		{&generic.Backend, func() bool { return true }, nil},
 	}
 }

@@ -113,13 +113,12 @@ func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kerne
 	}
 	w.enter()
 	defer w.leave()
-	for len(jobs) > 0 {
-		n := min(len(jobs), kernel.Chunk)
-		order := w.inOrder(jobs[:n])
+	for at := 0; at < len(jobs); at += kernel.Chunk {
+		some := jobs[at:min(len(jobs), at+kernel.Chunk)]
+		n, order := len(some), w.inOrder(some)
 		w.used.keys = max(w.used.keys, n*keyLen)
-		w.deriveRaw(k, unsafe.Pointer(&w.sec.keys), keyLen, contexts, n, order)
-		good += w.cryptRaw(k.be, unsafe.Pointer(&w.sec.keys), jobs[:n], order, keyLen, kernel.Once, sealing)
-		jobs, contexts = jobs[n:], unsafe.Add(contexts, n*16)
+		w.deriveRaw(k, unsafe.Pointer(&w.sec.keys), keyLen, unsafe.Add(contexts, at*16), n, order)
+		good += w.cryptRaw(k.be, unsafe.Pointer(&w.sec.keys), some, order, keyLen, kernel.Once, sealing)
 	}
 	return good, nil
 }
@@ -128,11 +127,8 @@ func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kerne
 func (w *Worker) DeriveRaw(k *KDF, keyLen int, contexts unsafe.Pointer, n int, out []byte) {
 	w.enter()
 	defer w.leave()
-	for n > 0 {
-		some := min(n, kernel.Chunk)
-		w.deriveRaw(k, unsafe.Pointer(&out[0]), keyLen, contexts, some, nil)
-		n -= some
-		contexts, out = unsafe.Add(contexts, some*16), out[some*keyLen:]
+	for at := 0; at < n; at += kernel.Chunk {
+		w.deriveRaw(k, unsafe.Pointer(&out[at*keyLen]), keyLen, unsafe.Add(contexts, at*16), min(n-at, kernel.Chunk), nil)
 	}
 }
 

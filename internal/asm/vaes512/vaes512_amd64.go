@@ -3,6 +3,7 @@
 package vaes512
 
 import (
+	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/cpu"
 
 	"libeesp/internal/asm/vector"
@@ -27,4 +28,18 @@ var Backend = kernels.Backend("vaes512")
 func Supported() bool {
 	x := &cpu.X86
 	return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VAES && x.HasAVX512VPCLMULQDQ && x.HasBMI2
+}
+
+// Slow reports whether this is one of the CPUs that lower their clock for
+// vectors of 512 bits: Intel's Ice Lake and Tiger Lake families. Others with
+// VAES, AMD's and Intel's later ones, do not.
+func Slow() bool {
+	if cpuid.CPU.VendorID != cpuid.Intel || cpuid.CPU.Family != 6 {
+		return false
+	}
+	switch cpuid.CPU.Model {
+	case 0x6a, 0x6c, 0x7d, 0x7e, 0x9d, 0x8c, 0x8d:
+		return true
+	}
+	return false
 }
