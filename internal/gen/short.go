@@ -126,6 +126,8 @@ const (
 	rowHave  = scratchConst + 3*row // not a constant: which keys are collected
 	rowOne   = scratchConst + 4*row
 	rowRot   = scratchConst + 5*row
+	rowEven  = 21 * row // octets of lanes 0 and 2 of two vectors, reversed
+	rowOdd   = 22 * row // of lanes 1 and 3
 )
 
 func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
@@ -155,6 +157,10 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	}{{c.carry, rowCarry}, {c.lens, rowLens}, {c.one, rowOne}, {c.rot, rowRot}} {
 		spread(x.m, sU)
 		storeA(sU, at(gScratch, x.row))
+	}
+	for i, r := range []int{rowEven, rowOdd} {
+		load(plus(c.pick, i*64), sU)
+		storeA(sU, at(gScratch, r))
 	}
 	zero(sU)
 	storeA(sU, at(gScratch, rowZero))
@@ -534,6 +540,24 @@ func turn(s *stream, a [4]v, t v) (d [4]v, spare v) {
 	return [4]v{a[3], t, a[1], a[0]}, a[2]
 }
 
+// turnReversed is turn, and reverses the octets of each lane.
+func turnReversed(s *stream, a [4]v, t, u v) (d [4]v) {
+	shuf := func(imm int, hi, lo, d v) { s.do(func() { VSHUFI64X2(Imm(uint64(imm)), hi.r(), lo.r(), d.r()) }) }
+	pick := func(lanes int, hi, lo, d v) {
+		s.do(func() { loadA(at(gScratch, lanes), d) })
+		s.do(func() { VPERMI2B(hi.r(), lo.r(), d.r()) })
+	}
+	shuf(0x44, a[1], a[0], t)
+	shuf(0xee, a[1], a[0], a[0])
+	shuf(0x44, a[3], a[2], a[1])
+	shuf(0xee, a[3], a[2], a[2])
+	pick(rowEven, a[1], t, a[3])
+	pick(rowOdd, a[1], t, u)
+	pick(rowEven, a[2], a[0], t)
+	pick(rowOdd, a[2], a[0], a[1])
+	return [4]v{a[3], u, t, a[1]}
+}
+
 func four(first v) [4]v { return [4]v{first, first + 1, first + 2, first + 3} }
 
 // spare are registers that hold nothing while AAD is handled.
@@ -647,7 +671,7 @@ func (k *short512) firstText() {
 	for i := range 4 {
 		k.laneLoad(i, jobAAD, jobAADLen, sX+v(i))
 	}
-	k.unequal(k.toColumns(four(sX), sText), jobAADLen)
+	k.unequal(k.toColumns(four(sX), sText, sPlain), jobAADLen)
 	ADDQ(num(64), gOff)
 	for i := range 4 {
 		MOVL(job(i, jobAADLen), gA.As32())
@@ -662,13 +686,10 @@ func (k *short512) firstText() {
 }
 
 // toColumns turns packets' octets into columns to hash.
-func (k *short512) toColumns(x [4]v, t v) [4]v {
+func (k *short512) toColumns(x [4]v, t, u v) [4]v {
 	var s stream
-	x, _ = turn(&s, x, t)
+	x = turnReversed(&s, x, t, u)
 	emit(s)
-	for _, x := range x {
-		shufb(sBswap.r(), x, x)
-	}
 	return x
 }
 
@@ -824,11 +845,7 @@ func (k *short512) text(columns, tail bool) stream {
 			s.do(func() { store(sPlain, dst) })
 		}
 	}
-	x, _ = turn(&s, x, t)
-	for _, x := range x {
-		s.do(func() { shufb(sBswap.r(), x, x) })
-	}
-	k.x = x
+	k.x = turnReversed(&s, x, t, sPlain)
 	return s
 }
 
@@ -854,7 +871,7 @@ func (k *short512) partText(columns bool) [4]v {
 		}
 		VMOVDQU8(ks.r(), byteMask[i], at(gC, 0))
 	}
-	return k.toColumns(four(sX), sPlain)
+	return k.toColumns(four(sX), sText, sPlain)
 }
 
 // whole jumps to label unless all four lanes fill the chunk at gOff.
@@ -946,7 +963,7 @@ func (k *short512) wipe() {
 	for i := range 5 {
 		storeA(sT, at(gScratch, scratchPower+(4+i)*row))
 	}
-	for _, r := range []int{rowCarry, rowLens, rowOne, rowRot, scratchCtr} {
+	for _, r := range []int{rowCarry, rowLens, rowOne, rowRot, rowEven, rowOdd, scratchCtr} {
 		storeA(sT, at(gScratch, r))
 	}
 	for r := range rounds(k.keyLen) + 1 {

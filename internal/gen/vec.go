@@ -212,7 +212,7 @@ func wipeRegisters() {
 }
 
 // constants names the read-only data of the backend.
-type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, fours, from6, counts, bits Mem }
+type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, fours, from6, counts, bits, pick Mem }
 
 // block makes a constant of 16 octets.
 func block(name string, lo, hi uint64) Mem {
@@ -251,6 +251,14 @@ func makeConstants() constants {
 		DATA(16*i+8, U64(uint64(i)<<56))
 	}
 	c.bits = block("bits", ^uint64(0), 64)
+	c.pick = GLOBL("pick", rodata)
+	for i := range 16 { // lanes 0, 2, 0, 2, then 1, 3, 1, 3; the latter two of the second vector
+		lane := uint64(i/8 + i/2%2*2)
+		from := lane*16 + uint64(i/4%2)*64
+		for b := range 8 {
+			DATA(8*i+b, U8(from+15-uint64(i%2*8+b)))
+		}
+	}
 	c.rcon = GLOBL("rcon", rodata)
 	x := uint32(1)
 	for i := range 10 {

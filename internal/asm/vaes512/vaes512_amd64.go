@@ -27,7 +27,7 @@ var Backend = kernels.Backend("vaes512")
 // Supported reports whether CPU and operating system have what it needs.
 func Supported() bool {
 	x := &cpu.X86
-	return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VAES && x.HasAVX512VPCLMULQDQ && x.HasBMI2
+	return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VBMI && x.HasAVX512VAES && x.HasAVX512VPCLMULQDQ && x.HasBMI2
 }
 
 // Slow reports whether this is one of the CPUs that lower their clock for
