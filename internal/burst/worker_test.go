@@ -416,3 +416,55 @@ func TestRoomWithoutBounds(t *testing.T) {
 		t.Fatalf("forwarded %d: %v, %v", n, x.pkts[0].Status, x.pkts[1].Status)
 	}
 }
+
+// What a worker has learned of one receiver's packets it does not take for
+// another's that has the same groups.
+func TestReceiversKeepApart(t *testing.T) {
+	x := newRig(t, 16, 40, 1)
+	x.s.Sealing.Options = false
+	x.seal(t)
+	old := make([][]byte, len(x.bufs))
+	for i, b := range x.bufs {
+		old[i] = bytes.Clone(b)
+	}
+	if err := x.s.Group.Rotate(0, 9, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, y := range map[string]struct {
+		o    profile.Opening
+		old  bool
+		want status.Code
+	}{
+		"try previous":            {profile.Opening{TryPrevious: true}, true, status.OK},
+		"do not try previous":     {profile.Opening{}, true, status.ErrAuth},
+		"own ID":                  {profile.Opening{OwnIDs: []uint64{1}}, false, status.ErrReflected},
+		"not this ID":             {profile.Opening{OwnIDs: []uint64{2}}, false, status.OK},
+		"previous, and own ID":    {profile.Opening{OwnIDs: []uint64{1}, TryPrevious: true}, true, status.ErrReflected},
+		"nothing that is special": {profile.Opening{}, false, status.OK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := &Receiver{Backend: x.r.Backend, Groups: x.r.Groups}
+			second := &Receiver{Backend: x.r.Backend, Groups: x.r.Groups, Opening: y.o}
+			for range 2 {
+				x.seal(t)
+				x.turn()
+				if n := x.w.Open(first, x.pkts); n != len(x.pkts) {
+					t.Fatalf("opened %d: %v", n, x.pkts[0].Status)
+				}
+				x.seal(t)
+				x.turn()
+				if y.old {
+					for i, b := range old {
+						copy(x.bufs[i], b)
+					}
+				}
+				x.w.Open(second, x.pkts)
+				for i, p := range x.pkts {
+					if p.Status != y.want {
+						t.Fatalf("packet %d: %v, want %v", i, p.Status, y.want)
+					}
+				}
+			}
+		})
+	}
+}

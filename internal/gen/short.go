@@ -23,7 +23,7 @@ const (
 // wideFrom is the length in octets from which a group's AES goes packet by
 // packet, each round key being spread over all lanes beforehand. A chunk of key
 // stream then is in the packet's own order, while columns have to be turned.
-const wideFrom = 320
+const wideFrom = 1200
 
 // A short kernel works through groups of four packets and their chunks in a
 // pipeline: whenever AES runs for one chunk (or for a new group, with its key

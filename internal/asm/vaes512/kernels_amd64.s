@@ -3374,7 +3374,7 @@ anyraggeduneven:
 	JMP             nothingmore
 
 firstmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         firstwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -3798,7 +3798,7 @@ firstraggeduneven:
 	JMP             nothingmore
 
 chunkmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         chunkwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -4168,7 +4168,7 @@ chunkraggeduneven:
 	JGE             lengthsnext
 
 nothingmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         nothingwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -10209,7 +10209,7 @@ anyraggeduneven:
 	JMP             nothingmore
 
 firstmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         firstwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -10599,7 +10599,7 @@ firstraggeduneven:
 	JMP             nothingmore
 
 chunkmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         chunkwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -10969,7 +10969,7 @@ chunkraggeduneven:
 	JGE             lengthsnext
 
 nothingmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         nothingwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -18187,7 +18187,7 @@ anyraggeduneven:
 	JMP             nothingmore
 
 firstmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         firstwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -18611,7 +18611,7 @@ firstraggeduneven:
 	JMP             nothingmore
 
 chunkmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         chunkwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -18981,7 +18981,7 @@ chunkraggeduneven:
 	JGE             lengthsnext
 
 nothingmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         nothingwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -25328,7 +25328,7 @@ anyraggeduneven:
 	JMP             nothingmore
 
 firstmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         firstwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -25718,7 +25718,7 @@ firstraggeduneven:
 	JMP             nothingmore
 
 chunkmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         chunkwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -26088,7 +26088,7 @@ chunkraggeduneven:
 	JGE             lengthsnext
 
 nothingmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         nothingwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -34550,7 +34550,7 @@ anyraggeduneven:
 	JMP             nothingmore
 
 firstmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         firstwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -34994,7 +34994,7 @@ firstraggeduneven:
 	JMP             nothingmore
 
 chunkmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         chunkwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -35384,7 +35384,7 @@ chunkraggeduneven:
 	JGE             lengthsnext
 
 nothingmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         nothingwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -41996,7 +41996,7 @@ anyraggeduneven:
 	JMP             nothingmore
 
 firstmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         firstwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -42406,7 +42406,7 @@ firstraggeduneven:
 	JMP             nothingmore
 
 chunkmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         chunkwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -42796,7 +42796,7 @@ chunkraggeduneven:
 	JGE             lengthsnext
 
 nothingmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         nothingwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -50656,7 +50656,7 @@ anyraggeduneven:
 	JMP             nothingmore
 
 firstmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         firstwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -51100,7 +51100,7 @@ firstraggeduneven:
 	JMP             nothingmore
 
 chunkmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         chunkwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -51490,7 +51490,7 @@ chunkraggeduneven:
 	JGE             lengthsnext
 
 nothingmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         nothingwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -58408,7 +58408,7 @@ anyraggeduneven:
 	JMP             nothingmore
 
 firstmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         firstwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -58818,7 +58818,7 @@ firstraggeduneven:
 	JMP             nothingmore
 
 chunkmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         chunkwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
@@ -59208,7 +59208,7 @@ chunkraggeduneven:
 	JGE             lengthsnext
 
 nothingmore:
-	CMPQ        R9, $+320
+	CMPQ        R9, $+1200
 	JGE         nothingwiden
 	VMOVDQA64   Z2, Z11
 	VMOVDQA64   Z3, Z12
