@@ -214,8 +214,8 @@ struct set *set_new(struct config c)
 	choose_keys(s, &rng);
 	uint8_t *contexts = must_alloc(64, s->nkeys * 16);
 	for (size_t k = 0; k < s->nkeys; k++) {
-		/* The KDF block of profile "stateless", V = 0: i, label, 0, ID, epoch, L. */
-		uint8_t block[16] = { 1, 0x45, 0, 0, 0, 0, 0, 0, 0, 0, (uint8_t)(k >> 8), (uint8_t)k, 0, 9,
+		/* The KDF block of profile "stateless", V = 0: i (set when deriving), label, 0, ID, epoch, L. */
+		uint8_t block[16] = { 0, 0x45, 0, 0, 0, 0, 0, 0, 0, 0, (uint8_t)(k >> 8), (uint8_t)k, 0, 9,
 				      (uint8_t)(s->key_len * 8 >> 8), (uint8_t)(s->key_len * 8) };
 		memcpy(contexts + 16 * k, block, 16);
 	}

@@ -663,7 +663,8 @@ EESP_API void eesp_kdf_free(eesp_kdf *kdf);
 /*
  * Derives the keys of n contexts (NIST SP 800-108, counter mode): the first 16
  * octets of a key are the AES-256-CMAC of the context with its first octet set
- * to 1, the second 16 (EESP_AEAD_AES_256_GCM) with it set to 2. Keys are
+ * to 1, the second 16 (EESP_AEAD_AES_256_GCM) with it set to 2. (Where that
+ * octet is 0 in all of them, they need not be copied.) Keys are
  * written one behind the other; keys_len must be exactly n times their length.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts,

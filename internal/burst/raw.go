@@ -23,9 +23,9 @@ type KDF struct {
 
 type kdfKey struct {
 	kernel.Master
-	// K1 with the KDF's counter added: for contexts whose first octet is 0,
-	// which so need not be copied to set it.
-	counted [16]byte
+	// K1 with the KDF's counter added, 1 and 2: for contexts whose first octet
+	// is 0, which so need not be copied to set it.
+	counted [2][16]byte
 }
 
 // NewKDF expands a key.
@@ -41,8 +41,10 @@ func NewKDF(be *kernel.Backend, key *[32]byte) (*KDF, error) {
 	}
 	defer secmem.Delete(s)
 	generic.ExpandMaster(&m.Master, key, unsafe.Pointer(s))
-	m.counted = m.K1
-	m.counted[profile.CounterAt] ^= 1
+	for i := range m.counted {
+		m.counted[i] = m.K1
+		m.counted[i][profile.CounterAt] ^= byte(i + 1)
+	}
 	return &KDF{be, m}, nil
 }
 
@@ -155,12 +157,25 @@ func (w *Worker) deriveRaw(k *KDF, out unsafe.Pointer, keyLen int, contexts unsa
 	for i := range n {
 		first |= *(*byte)(unsafe.Add(contexts, i*16+profile.CounterAt))
 	}
-	if first != 0 || order != nil || keyLen != 16 {
+	if first != 0 || order != nil {
 		w.contexts(keyLen, contexts, n, order)
 		k.be.Derive(out, unsafe.Pointer(&w.sec.msgs), n*keyLen/16, 1, &k.m.Master, &k.m.K1, scratch)
 		return
 	}
-	k.be.Derive(out, contexts, n, 1, &k.m.Master, &k.m.counted, scratch)
+	if keyLen == 16 {
+		k.be.Derive(out, contexts, n, 1, &k.m.Master, &k.m.counted[0], scratch)
+		return
+	}
+	// First halves of all keys, then second ones.
+	w.used.derived = max(w.used.derived, n*32)
+	half := [2]unsafe.Pointer{unsafe.Pointer(&w.sec.derived), unsafe.Pointer(&w.sec.derived[n*16])}
+	for i, h := range half {
+		k.be.Derive(h, contexts, n, 1, &k.m.Master, &k.m.counted[i], scratch)
+	}
+	for i := range n {
+		*(*[16]byte)(unsafe.Add(out, i*32)) = *(*[16]byte)(unsafe.Add(half[0], i*16))
+		*(*[16]byte)(unsafe.Add(out, i*32+16)) = *(*[16]byte)(unsafe.Add(half[1], i*16))
+	}
 }
 
 // The KDF's counter in a word that holds the first eight octets of an input.

@@ -468,3 +468,24 @@ func TestReceiversKeepApart(t *testing.T) {
 		})
 	}
 }
+
+// Reflected packets are found among any number of others that look like them.
+func TestReflectedAmongMany(t *testing.T) {
+	x := newRig(t, 16, 80, 1)
+	x.r.Opening.OwnIDs = []uint64{1}
+	far := &Sender{Backend: x.s.Backend, Group: x.s.Group, Counter: x.s.Counter, Sealing: profile.Sealing{V: 1, ID: 2, Options: true}}
+	const own = 70 // from here on
+	for range 2 {
+		x.plain()
+		if n := x.w.Seal(far, x.pkts[:own]) + x.w.Seal(x.s, x.pkts[own:]); n != len(x.pkts) {
+			t.Fatalf("sealed %d", n)
+		}
+		x.turn()
+		x.w.Open(x.r, x.pkts)
+		for i, p := range x.pkts {
+			if want := i >= own; want != (p.Status == status.ErrReflected) || !want && p.Status != status.OK {
+				t.Fatalf("packet %d: %v", i, p.Status)
+			}
+		}
+	}
+}
