@@ -190,7 +190,7 @@ func scratchIsWiped(t *testing.T, x *rig) {
 		t.Fatal(err)
 	}
 	defer kdf.Free()
-	contexts := unsafe.Pointer(unsafe.SliceData(make([]byte, 16*(n+1)))) // n, and one for a pointer to behind them
+	contexts := unsafe.Pointer(unsafe.SliceData(make([]byte, 16*n)))
 	x.w.DeriveRaw(kdf, keyLen, contexts, n, out)
 	x.wantClean(t, "after derive, without headers")
 	set, err := NewKeyset(x.s.Backend, keyLen, out)
