@@ -29,6 +29,8 @@ var (
 	gi profile.IOV
 	cj C.eesp_job
 	gj kernel.Job
+	cd C.struct_eesp_direct
+	gd kernel.Direct
 )
 
 // same is an array that has exactly one length for which index 0 is its last.
@@ -73,6 +75,10 @@ var (
 	_ = same[unsafe.Offsetof(ck.key)-unsafe.Offsetof(gk.Key)]
 	_ = same[unsafe.Offsetof(ck.options)-unsafe.Offsetof(gk.Options)]
 
+	_ = same[unsafe.Sizeof(cd)-unsafe.Sizeof(gd)]
+	_ = same[unsafe.Offsetof(cd.held)-unsafe.Offsetof(gd.Held)]
+	_ = same[unsafe.Offsetof(cd.fresh_limit)-unsafe.Offsetof(gd.FreshLimit)]
+	_ = same[unsafe.Offsetof(cd.litter)-unsafe.Offsetof(gd.Litter)]
 	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]
 	_ = same[unsafe.Offsetof(cj.src)-unsafe.Offsetof(gj.Src)]
 	_ = same[unsafe.Offsetof(cj.dst)-unsafe.Offsetof(gj.Dst)]

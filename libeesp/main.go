@@ -6,6 +6,7 @@ package main
 /*
 #cgo CFLAGS: -I${SRCDIR}/../include -O2 -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden
 #cgo LDFLAGS: -lpthread
+#include <stdlib.h>
 #include "shim.h"
 */
 import "C"
@@ -216,7 +217,7 @@ func eespGoSelfTest(text *C.char) (st C.int) {
 func eespGoNothing() {}
 
 //export eespGoThreadAttach
-func eespGoThreadAttach(worker *C.uint64_t, text *C.char) (st C.int) {
+func eespGoThreadAttach(worker *C.uint64_t, room *C.struct_eesp_room, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	w, err := burst.NewWorker()
 	if err != nil {
@@ -229,6 +230,8 @@ func eespGoThreadAttach(worker *C.uint64_t, text *C.char) (st C.int) {
 	}
 	procsMu.Unlock()
 	*worker = C.uint64_t(workers.put(w) + 1)
+	keys, halves, scratch := w.Room()
+	*room = C.struct_eesp_room{(*C.uint8_t)(keys), (*C.uint8_t)(halves), (*C.uint8_t)(scratch)}
 	return C.EESP_OK
 }
 
@@ -596,8 +599,29 @@ func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (go
 
 func keyLen(aead C.uint32_t) int { return 16 << aead }
 
+var (
+	directMu sync.Mutex
+	directs  = map[*kernel.Backend]*C.struct_eesp_direct{}
+)
+
+// direct is a backend's kernels for C, in memory of C's that is never freed.
+func direct(be *kernel.Backend) *C.struct_eesp_direct {
+	if be.Direct == nil {
+		return nil
+	}
+	directMu.Lock()
+	defer directMu.Unlock()
+	d := directs[be]
+	if d == nil {
+		d = (*C.struct_eesp_direct)(C.malloc(C.size_t(unsafe.Sizeof(*d))))
+		*(*kernel.Direct)(unsafe.Pointer(d)) = *be.Direct
+		directs[be] = d
+	}
+	return d
+}
+
 //export eespGoKDFNew
-func eespGoKDFNew(key *C.uint8_t, out *C.uint64_t, text *C.char) (st C.int) {
+func eespGoKDFNew(key *C.uint8_t, out *C.uint64_t, view *C.struct_eesp_kdf_view, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	be, err := asm.Selected()
 	if err != nil {
@@ -608,6 +632,8 @@ func eespGoKDFNew(key *C.uint8_t, out *C.uint64_t, text *C.char) (st C.int) {
 		return report(err, text)
 	}
 	*out = C.uint64_t(kdfs.put(k))
+	master, counted := k.Memory()
+	*view = C.struct_eesp_kdf_view{direct(be), (*C.uint8_t)(master), (*C.uint8_t)(counted)}
 	return C.EESP_OK
 }
 
@@ -631,7 +657,7 @@ func eespGoKDFDerive(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8
 }
 
 //export eespGoKeysetNew
-func eespGoKeysetNew(aead C.uint32_t, keys *C.uint8_t, n C.size_t, out *C.uint64_t, text *C.char) (st C.int) {
+func eespGoKeysetNew(aead C.uint32_t, keys *C.uint8_t, n C.size_t, out *C.uint64_t, view *C.struct_eesp_keyset_view, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	be, err := asm.Selected()
 	if err != nil {
@@ -642,6 +668,7 @@ func eespGoKeysetNew(aead C.uint32_t, keys *C.uint8_t, n C.size_t, out *C.uint64
 		return report(err, text)
 	}
 	*out = C.uint64_t(keysets.put(k))
+	*view = C.struct_eesp_keyset_view{direct(be), (*C.uint8_t)(k.Memory()), C.uint32_t(n), aead}
 	return C.EESP_OK
 }
 

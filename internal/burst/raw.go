@@ -48,6 +48,11 @@ func NewKDF(be *kernel.Backend, key *[32]byte) (*KDF, error) {
 	return &KDF{be, m}, nil
 }
 
+// Memory is where the key is: a kernel.Master, and the two blocks of counted.
+func (k *KDF) Memory() (master, counted unsafe.Pointer) {
+	return unsafe.Pointer(&k.m.Master), unsafe.Pointer(&k.m.counted)
+}
+
 // Free wipes the key once no burst uses it.
 func (k *KDF) Free() { keys.Retire(func() { secmem.Delete(k.m) }) }
 
@@ -85,6 +90,9 @@ func NewKeyset(be *kernel.Backend, keyLen int, data []byte) (*Keyset, error) {
 	}
 	return &Keyset{be, keyLen, n, area}, nil
 }
+
+// Memory is where the expanded keys are.
+func (k *Keyset) Memory() unsafe.Pointer { return unsafe.Pointer(&k.area[0]) }
 
 // Free wipes the keys once no burst uses them.
 func (k *Keyset) Free() { keys.Retire(func() { secmem.Free(k.area) }) }

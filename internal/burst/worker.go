@@ -110,6 +110,12 @@ func (w *Worker) leave() {
 	w.reader.Leave()
 }
 
+// Room is memory for callers that reach the kernels without the engine: of
+// Chunk keys, of their halves, and the kernels' scratch.
+func (w *Worker) Room() (keys, halves, scratch unsafe.Pointer) {
+	return unsafe.Pointer(&w.sec.keys), unsafe.Pointer(&w.sec.derived), unsafe.Pointer(&w.sec.scratch)
+}
+
 // Scrub wipes all of the worker's locked memory, after a panic.
 func (w *Worker) Scrub() {
 	*w.sec = secrets{}

@@ -64,13 +64,33 @@ type Job struct {
 	Reserved uint32 // 60: kernels do not look at it
 }
 
+// Direct is where callers that are not Go find kernels, which then cost no
+// crossing: functions of the assembler's calling convention (arguments on the
+// stack, no register preserved but the stack pointer) that need neither a
+// goroutine nor its stack. C knows the layout.
+type Direct struct {
+	Derive uintptr // out, msgs, n, blocks, master, sub
+	// By length of key (16, 32 octets) and direction (open, seal): keys or area,
+	// jobs, n, scratch. Fresh is for mode Once, Held for Many; 0: there is none.
+	Fresh, Held [2][2]uintptr
+	// Longest packets, in octets.
+	FreshLimit, HeldLimit uint32
+	// Groups: packets go in groups of four, and should be about equally long.
+	// After a call whose last group is not whole, and has no packet longer than
+	// GroupLimit, wipe Litter octets and the longest packet's length at LitterAt
+	// in scratch.
+	Groups, GroupLimit uint32
+	LitterAt, Litter   uint32
+}
+
 // Backend is one implementation of the kernels.
 //
 // keyLen is 16 or 32. n is 1..Chunk, except for Derive, where it is any
 // positive number. area, keys and scratch are aligned to 64 octets. Jobs come
 // in order of non-decreasing Len.
 type Backend struct {
-	Name string
+	Name   string
+	Direct *Direct // nil: only Go can call it
 
 	// KeyBytes is the room that one key slot takes in an area; an area for n
 	// keys has n rounded up to a multiple of 4 times KeyBytes octets.

@@ -11,6 +11,7 @@ import (
 // With one lane to a vector, packets whose keys are expanded are one kernel's,
 // whatever their length.
 var kernels = vector.Kernels{
+	Addresses:  addresses,
 	Derive:     derive,
 	Expand:     [2]func(area, keys *byte, n int){expand128, expand256},
 	Powers:     [2]func(area *byte, n int){powers128, powers256},

@@ -104,6 +104,21 @@ DATA mask<>+16(SB)/8, $0x0000000000000000
 DATA mask<>+24(SB)/8, $0x0000000000000000
 GLOBL mask<>(SB), RODATA|NOPTR, $32
 
+// func addresses(to *uintptr)
+TEXT ·addresses(SB), NOSPLIT, $0-8
+	MOVQ to+0(FP), DI
+	LEAQ ·derive+0(SB), AX
+	MOVQ AX, (DI)
+	LEAQ ·openFresh128+0(SB), AX
+	MOVQ AX, 8(DI)
+	LEAQ ·sealFresh128+0(SB), AX
+	MOVQ AX, 16(DI)
+	LEAQ ·openFresh256+0(SB), AX
+	MOVQ AX, 24(DI)
+	LEAQ ·sealFresh256+0(SB), AX
+	MOVQ AX, 32(DI)
+	RET
+
 // func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)
 // Requires: AES, AVX, CMOV
 TEXT ·derive(SB), NOSPLIT, $0-48

@@ -2,6 +2,11 @@
 
 package aesni
 
+// addresses writes where functions are: derive, then for each length of key those that open and seal, with raw keys, then with expanded ones.
+//
+//go:noescape
+func addresses(to *uintptr)
+
 // derive computes n CMACs of messages of blocks blocks.
 //
 //go:noescape

@@ -204,6 +204,29 @@ DATA mask<>+112(SB)/8, $0x0000000000000000
 DATA mask<>+120(SB)/8, $0x0000000000000000
 GLOBL mask<>(SB), RODATA|NOPTR, $128
 
+// func addresses(to *uintptr)
+TEXT ·addresses(SB), NOSPLIT, $0-8
+	MOVQ to+0(FP), DI
+	LEAQ ·derive+0(SB), AX
+	MOVQ AX, (DI)
+	LEAQ ·openFresh128+0(SB), AX
+	MOVQ AX, 8(DI)
+	LEAQ ·sealFresh128+0(SB), AX
+	MOVQ AX, 16(DI)
+	LEAQ ·openFresh256+0(SB), AX
+	MOVQ AX, 24(DI)
+	LEAQ ·sealFresh256+0(SB), AX
+	MOVQ AX, 32(DI)
+	LEAQ ·openHeld128+0(SB), AX
+	MOVQ AX, 40(DI)
+	LEAQ ·sealHeld128+0(SB), AX
+	MOVQ AX, 48(DI)
+	LEAQ ·openHeld256+0(SB), AX
+	MOVQ AX, 56(DI)
+	LEAQ ·sealHeld256+0(SB), AX
+	MOVQ AX, 64(DI)
+	RET
+
 // func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)
 // Requires: AES, AVX, AVX2, CMOV, VAES
 TEXT ·derive(SB), NOSPLIT, $0-48

@@ -10,12 +10,13 @@ import (
 )
 
 var kernels = vector.Kernels{
-	Derive: derive,
-	Expand: [2]func(area, keys *byte, n int){expand128, expand256},
-	Powers: [2]func(area *byte, n int){powers128, powers256},
-	Fresh:  [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
-	Held:   [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
-	Long:   [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
+	Addresses: addresses,
+	Derive:    derive,
+	Expand:    [2]func(area, keys *byte, n int){expand128, expand256},
+	Powers:    [2]func(area *byte, n int){powers128, powers256},
+	Fresh:     [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
+	Held:      [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
+	Long:      [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
 	// Where long kernels get ahead; short ones count to 4000 octets.
 	FreshLimit: 3900,
 	HeldLimit:  2600,

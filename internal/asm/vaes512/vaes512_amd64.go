@@ -10,6 +10,7 @@ import (
 )
 
 var kernels = vector.Kernels{
+	Addresses:  addresses,
 	Derive:     derive,
 	Expand:     [2]func(area, keys *byte, n int){expand128, expand256},
 	Powers:     [2]func(area *byte, n int){powers128, powers256},

@@ -38,12 +38,13 @@ const (
 
 // Kernels are the assembly functions of a backend.
 type Kernels struct {
-	Derive func(out, msgs *byte, n, blocks int, master, sub *byte)
-	Expand [2]func(area, keys *byte, n int) // round keys
-	Powers [2]func(area *byte, n int)       // H and its powers, behind round keys
-	Fresh  [2][2]func(keys, jobs *byte, n int, scratch *byte)
-	Held   [2][2]func(area, jobs *byte, n int, scratch *byte)
-	Long   [2][2]func(area, jobs *byte, n int, held int, scratch *byte)
+	Addresses func(to *uintptr) // of Derive, Fresh, Held
+	Derive    func(out, msgs *byte, n, blocks int, master, sub *byte)
+	Expand    [2]func(area, keys *byte, n int) // round keys
+	Powers    [2]func(area *byte, n int)       // H and its powers, behind round keys
+	Fresh     [2][2]func(keys, jobs *byte, n int, scratch *byte)
+	Held      [2][2]func(area, jobs *byte, n int, scratch *byte)
+	Long      [2][2]func(area, jobs *byte, n int, held int, scratch *byte)
 
 	// Longest packets, in octets, that go to the short kernels.
 	FreshLimit, HeldLimit uint32
@@ -58,6 +59,7 @@ type Kernels struct {
 func (k *Kernels) Backend(name string) kernel.Backend {
 	return kernel.Backend{
 		Name:     name,
+		Direct:   k.direct(),
 		KeyBytes: GroupBytes / 4,
 		Derive: func(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]byte, scratch unsafe.Pointer) {
 			k.Derive((*byte)(out), (*byte)(msgs), n, blocks, &m.RK[0][0], &sub[0])
@@ -73,6 +75,23 @@ func (k *Kernels) Backend(name string) kernel.Backend {
 			k.crypt(area, jobs, n, keyLen, mode, scratch, Open)
 		},
 	}
+}
+
+// direct is the kernels for callers from C.
+func (k *Kernels) direct() *kernel.Direct {
+	var a [9]uintptr
+	k.Addresses(&a[0])
+	d := &kernel.Direct{
+		Derive:     a[0],
+		Fresh:      [2][2]uintptr{{a[1], a[2]}, {a[3], a[4]}},
+		Held:       [2][2]uintptr{{a[5], a[6]}, {a[7], a[8]}},
+		FreshLimit: k.FreshLimit,
+		HeldLimit:  k.HeldLimit,
+	}
+	if k.Groups {
+		d.Groups, d.GroupLimit, d.LitterAt, d.Litter = 1, sinkBytes, jobsAt, jobsBytes+kernel.TagSize
+	}
+	return d
 }
 
 func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, dir int) {

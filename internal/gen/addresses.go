@@ -1,0 +1,35 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// addressesKernel tells where the functions are that need neither a goroutine
+// nor its stack, for callers from C; held: there are kernels for expanded keys
+// among them.
+func addressesKernel(held bool) {
+	function("addresses", "func(to *uintptr)",
+		"addresses writes where functions are: derive, then for each length of key those that open and seal, with raw keys, then with expanded ones.")
+	to, a := reg.RDI, reg.RAX
+	Load(Param("to"), to)
+	at := 0
+	put := func(name string) {
+		LEAQ(NewDataAddr(Symbol{Name: "·" + name}, 0), a)
+		MOVQ(a, Mem{Base: to, Disp: 8 * at})
+		at++
+	}
+	put("derive")
+	kinds := []string{"Fresh"}
+	if held {
+		kinds = append(kinds, "Held")
+	}
+	for _, kind := range kinds {
+		for _, keyLen := range []int{16, 32} {
+			put(name("open"+kind, keyLen))
+			put(name("seal"+kind, keyLen))
+		}
+	}
+	RET()
+}
