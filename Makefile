@@ -150,9 +150,9 @@ generate-internal/asm/%:
 GENERATED := $(CURDIR)
 
 check-generated:
-	@rm -rf $(BUILD)/generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/generated/%,$(KERNELS))
-	@$(MAKE) --no-print-directory -s generate GENERATED=$(abspath $(BUILD)/generated)
-	@for f in $(KERNELS) $(KERNELS:%/kernels_amd64.s=%/stubs_amd64.go); do cmp $$f $(BUILD)/generated/$$f || { echo "run make generate"; exit 1; }; done
+	@rm -rf $(BUILD)/_generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/_generated/%,$(KERNELS))
+	@$(MAKE) --no-print-directory -s generate GENERATED=$(abspath $(BUILD)/_generated)
+	@for f in $(KERNELS) $(KERNELS:%/kernels_amd64.s=%/stubs_amd64.go); do cmp $$f $(BUILD)/_generated/$$f || { echo "run make generate"; exit 1; }; done
 	@echo "generated: $(words $(KERNELS)) backends are what internal/gen writes"
 
 check-format:
