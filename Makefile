@@ -36,7 +36,7 @@ export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 DEPS_BUILD := gcc libc6-dev binutils pkg-config
-DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptography-vectors cmake abigail-tools mandoc shellcheck util-linux tcpdump
+DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptography-vectors cmake abigail-tools mandoc shellcheck util-linux tcpdump iproute2 iputils-ping curl
 # libipsec-mb is for amd64 only; without it the benchmark leaves it out.
 DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev)
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib
@@ -201,8 +201,9 @@ test-abi: $(SO)
 abi-update: $(SO)
 	abidw --exported-interfaces-only --no-show-locs --no-comp-dir-path --no-corpus-path --out-file libeesp/libeesp.abi $(SO)
 
-test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal
+test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal $(BUILD)/bin/tap_gw
 	tests/example.sh $(BUILD)/bin $(BUILD)/example-test
+	tests/tap_gw.sh $(BUILD)/bin $(BUILD)/tap-test
 
 # The benchmark's peers agree, and its results are well-formed. Nothing is timed.
 test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer

@@ -7,12 +7,15 @@
 // draft-xia-ipsecme-eesp-stateless-encryption-02. A Group holds root keys; a
 // Sender seals with them under one ID and owns that ID's nonce counters; a
 // Receiver opens packets of one or more groups; a Proxy opens with a receiver
-// and seals with a sender.
+// and seals with a sender. SelectBackend, or EESP_BACKEND in the environment,
+// chooses an implementation of the kernels; the default is the fastest.
 //
 // Every function and method may be called by any goroutine at any time, except
 // Close, during and after which the object must not be used. Keys live in
 // memory that is locked, left out of core dumps, and wiped when freed;
-// RLIMIT_MEMLOCK bounds it.
+// RLIMIT_MEMLOCK bounds it. The runtime's preemption signals save registers,
+// and keys in them, outside of it: GODEBUG=asyncpreemptoff=1 in the environment
+// turns them off.
 //
 // An ID names one sender and one direction: two ends that send under one ID
 // repeat nonces. There is no replay protection in this version; a window on

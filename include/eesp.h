@@ -60,6 +60,9 @@
  *     SIGPIPE and SIGURG, all with SA_ONSTACK, and passes on what is not its
  *     own. Install your own handlers with SA_ONSTACK, and call nothing of this
  *     library in them: a signal may arrive on one of the library's threads.
+ *   - A signal handler's stack receives the vector registers of what it
+ *     interrupts, which hold keys during a burst: block signals in threads that
+ *     call, if stacks may leak.
  *   - After fork, the child must not use it: every function returns
  *     EESP_ERR_FORKED there (bursts return 0 with each status set to that).
  *     exec in the child is fine, and so are children forked before loading.
@@ -209,7 +212,8 @@ EESP_API const char *eesp_version_string(void);
  */
 /* Name of the backend in force, or NULL if none could be chosen. */
 EESP_API const char *eesp_backend_name(void);
-/* Name of the i-th backend (0 = the fastest), NULL beyond the last. */
+/* Name of the i-th backend, the best first but for CPUs that slow down for
+ * 512-bit vectors; NULL beyond the last. */
 EESP_API const char *eesp_backend_at(size_t i);
 /* 1 if this machine can run the backend, 0 if not or if there is none such. */
 EESP_API int eesp_backend_supported(const char *name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The C ABI: checks what C can check (NULL, handles, structures, forked child)
- * and makes one crossing into Go. No logic lives here.
+ * and makes one crossing into Go, or none where a kernel can be called straight.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -801,9 +801,11 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 	st = worker();
 	if (st != EESP_OK || n == 0)
 		return st;
-	if (derive_direct(kdf, aead, contexts, n, keys))
-		return EESP_OK;
-	return (eesp_status)eespGoKDFDerive(tls.worker, kdf->slot, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
+	tls.busy = 1;
+	if (!derive_direct(kdf, aead, contexts, n, keys))
+		st = (eesp_status)eespGoKDFDerive(tls.worker, kdf->slot, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
+	tls.busy = 0;
+	return st;
 }
 
 /* What bursts of jobs have in common. Whatever happens, no job is left with

@@ -100,6 +100,12 @@ func TestSelect(t *testing.T) {
 		t.Errorf("Select of a backend that is not there: %v, %v", b, err)
 	}
 	best := ""
+	for _, e := range list() {
+		if e.supported() && (e.slow == nil || !e.slow()) {
+			best = e.backend.Name
+			break
+		}
+	}
 	for _, name := range Names() {
 		b, err := Select(name)
 		if !Supported(name) {
@@ -107,9 +113,6 @@ func TestSelect(t *testing.T) {
 				t.Errorf("%s is not supported, but Select says %v", name, err)
 			}
 			continue
-		}
-		if best == "" {
-			best = name
 		}
 		if err != nil || b.Name != name {
 			t.Errorf("Select(%s): %v, %v", name, b, err)

@@ -16,6 +16,10 @@ const (
 	alike           // opening, with KDF inputs of one form in msgs, as in sealing
 )
 
+// fewKeys is how many packets a key must serve on average for expanding it
+// once to be faster than running its schedule beside each packet.
+const fewKeys = 8
+
 // run takes n jobs, all of one key length, through derivation, expansion and
 // the cipher. order picks lanes; nil: lanes 0 to n-1. held is the expanded data
 // key of a sender or receiver without master key, else nil.
@@ -42,7 +46,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 		}
 		w.used.keys = max(w.used.keys, n*keyLen)
 		switch {
-		case u*8 <= n: // few keys: expand each once
+		case u*fewKeys <= n: // expand each once
 			area, mode = unsafe.Pointer(&w.sec.area), kernel.Many
 			w.used.area = max(w.used.area, (u+3)&^3*be.KeyBytes)
 			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, unsafe.Pointer(&w.sec.scratch))
@@ -141,7 +145,7 @@ func (w *Worker) distinct(n int, order []uint8, base unsafe.Pointer, stride, wor
 			break
 		}
 		if k == u {
-			if u++; u*8 > n {
+			if u++; u*fewKeys > n {
 				return n
 			}
 			w.uniq[k] = uint8(x)

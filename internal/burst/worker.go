@@ -26,7 +26,7 @@ type secrets struct {
 	msgs    [kernel.Chunk * 2 * profile.MaxBlocks * 16]byte
 	keys    [kernel.Chunk * 32]byte
 	derived [kernel.Chunk * 32]byte
-	area    [kernel.Chunk * kernel.MaxKeyBytes]byte
+	area    [(kernel.Chunk/fewKeys + 3) &^ 3 * kernel.MaxKeyBytes]byte
 	scratch [kernel.ScratchBytes]byte
 }
 

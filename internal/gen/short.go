@@ -120,14 +120,15 @@ var byteMask = []reg.OpmaskPhysical{reg.K4, reg.K5, reg.K6, reg.K7}
 
 // Rows of constants.
 const (
-	rowCarry = scratchConst
-	rowZero  = scratchConst + row
-	rowLens  = scratchConst + 2*row
-	rowHave  = scratchConst + 3*row // not a constant: which keys are collected
-	rowOne   = scratchConst + 4*row
-	rowRot   = scratchConst + 5*row
-	rowEven  = 21 * row // octets of lanes 0 and 2 of two vectors, reversed
-	rowOdd   = 22 * row // of lanes 1 and 3
+	rowCarry     = scratchConst
+	rowZero      = scratchConst + row
+	rowLens      = scratchConst + 2*row
+	rowHave      = scratchConst + 3*row // not a constant: which keys are collected
+	rowOne       = scratchConst + 4*row
+	rowRot       = scratchConst + 5*row
+	rowEven      = 21 * row // octets of lanes 0 and 2 of two vectors, reversed
+	rowOdd       = 22 * row // of lanes 1 and 3
+	rowEvenWords = 23 * row // words 0 and 2
 )
 
 func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
@@ -154,7 +155,7 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	for _, x := range []struct {
 		m   Mem
 		row int
-	}{{c.carry, rowCarry}, {c.lens, rowLens}, {c.one, rowOne}, {c.rot, rowRot}} {
+	}{{c.carry, rowCarry}, {c.lens, rowLens}, {c.one, rowOne}, {c.rot, rowRot}, {c.even, rowEvenWords}} {
 		spread(x.m, sU)
 		storeA(sU, at(gScratch, x.row))
 	}
@@ -306,37 +307,52 @@ func (k *short512) schedule() stream {
 		}
 	}
 	// step makes the next round key out of k, from being the one before.
-	step := func(k, from v, rc Mem, rotate bool) {
+	step := func(k, from v, rcon Op, rotate bool) {
 		t, u := sT, sT+1
 		if rotate {
-			s.do(func() { spreadWord(rc, sRcon) })
 			s.do(func() { shufb(at(gScratch, rowRot), from, t) })
-			s.do(func() { slldq(4, k, u) })
-			s.do(func() { aesLast(sRcon.r(), t) })
 		} else {
 			s.do(func() { VPSHUFD(Imm(0xff), from.r(), t.r()) })
-			s.do(func() { slldq(4, k, u) })
-			s.do(func() { aesLast(at(gScratch, rowZero), t) })
 		}
+		s.do(func() { slldq(4, k, u) })
+		s.do(func() { aesLast(rcon, t) })
 		s.do(func() { xor(u.r(), k, k) })
 		s.do(func() { slldq(8, k, u) })
 		s.do(func() { xor3(t, u, k) })
 	}
+	// two makes two round keys of AES-128, with fewer shuffles than two steps.
+	// Let y move words up by one, and s and t be the substituted words, in all
+	// columns: the first is k(1+y)(1+yy) + s, the second k(1+yy) + s in words 0
+	// and 2 + t.
+	two := func(r int) {
+		t, u := sT, sT+1
+		s.do(func() { shufb(at(gScratch, rowRot), a, t) })
+		s.do(func() { slldq(8, a, u) })
+		s.do(func() { aesLast(k.c.rconRow(r-1), t) })
+		s.do(func() { xor(u.r(), a, b) })
+		s.do(func() { slldq(4, b, a) })
+		s.do(func() { xor3(b, t, a) })
+		s.do(func() { VPTERNLOGQ(Imm(0x78), at(gScratch, rowEvenWords), t.r(), b.r()) })
+		use(r, a)
+		s.do(func() { shufb(at(gScratch, rowRot), a, t) })
+		s.do(func() { aesLast(k.c.rconRow(r), t) })
+		s.do(func() { xor(t.r(), b, a) })
+		use(r+1, a)
+	}
 	use(0, a)
 	if k.keyLen == 16 {
-		for r := 1; r <= 10; r++ {
-			step(a, a, plus(k.c.rcon, 4*(r-1)), true)
-			use(r, a)
+		for r := 1; r <= 10; r += 2 {
+			two(r)
 		}
 		return s
 	}
 	use(1, b)
 	for r := 2; r <= 14; r++ {
 		if r%2 == 0 {
-			step(a, b, plus(k.c.rcon, 4*(r/2-1)), true)
+			step(a, b, k.c.rconRow(r/2-1), true)
 			use(r, a)
 		} else {
-			step(b, a, Mem{}, false)
+			step(b, a, at(gScratch, rowZero), false)
 			use(r, b)
 		}
 	}
@@ -963,7 +979,7 @@ func (k *short512) wipe() {
 	for i := range 5 {
 		storeA(sT, at(gScratch, scratchPower+(4+i)*row))
 	}
-	for _, r := range []int{rowCarry, rowLens, rowOne, rowRot, rowEven, rowOdd, scratchCtr} {
+	for _, r := range []int{rowCarry, rowLens, rowOne, rowRot, rowEven, rowOdd, rowEvenWords, scratchCtr} {
 		storeA(sT, at(gScratch, r))
 	}
 	for r := range rounds(k.keyLen) + 1 {

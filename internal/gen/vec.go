@@ -212,7 +212,7 @@ func wipeRegisters() {
 }
 
 // constants names the read-only data of the backend.
-type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, fours, from6, counts, bits, pick Mem }
+type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, fours, from6, counts, bits, pick, even, rcons Mem }
 
 // block makes a constant of 16 octets.
 func block(name string, lo, hi uint64) Mem {
@@ -259,6 +259,13 @@ func makeConstants() constants {
 			DATA(8*i+b, U8(from+15-uint64(i%2*8+b)))
 		}
 	}
+	c.even = block("evenwords", 0xffffffff, 0xffffffff)
+	c.rcons = GLOBL("rcons", rodata)
+	for i, x := 0, uint32(1); i < 10; i, x = i+1, x<<1^x>>7*0x11b {
+		for w := range 16 {
+			DATA(i*row+4*w, U32(x))
+		}
+	}
 	c.rcon = GLOBL("rcon", rodata)
 	x := uint32(1)
 	for i := range 10 {
@@ -271,13 +278,16 @@ func makeConstants() constants {
 // bits64 is the number 64 in memory.
 func (c *constants) bits64() Mem { return plus(c.bits, 8) }
 
+// rconRow is a round constant in all words of a vector of four lanes.
+func (c *constants) rconRow(i int) Mem { return plus(c.rcons, i*row) }
+
 // plus moves a memory operand on.
 func plus(m Mem, n int) Mem {
 	m.Disp += n
 	return m
 }
 
-// Offsets of kernel.Job; layout_test.go of package kernel pins them.
+// Offsets of kernel.Job; libeesp/layout.go pins them.
 const (
 	jobAAD, jobSrc, jobDst, jobTag             = 0, 8, 16, 24
 	jobAADLen, jobLen, jobKey, jobOK, jobNonce = 32, 36, 40, 44, 48

@@ -232,6 +232,172 @@ DATA pick<>+126(SB)/1, $0x71
 DATA pick<>+127(SB)/1, $0x70
 GLOBL pick<>(SB), RODATA|NOPTR, $128
 
+DATA evenwords<>+0(SB)/8, $0x00000000ffffffff
+DATA evenwords<>+8(SB)/8, $0x00000000ffffffff
+GLOBL evenwords<>(SB), RODATA|NOPTR, $16
+
+DATA rcons<>+0(SB)/4, $0x00000001
+DATA rcons<>+4(SB)/4, $0x00000001
+DATA rcons<>+8(SB)/4, $0x00000001
+DATA rcons<>+12(SB)/4, $0x00000001
+DATA rcons<>+16(SB)/4, $0x00000001
+DATA rcons<>+20(SB)/4, $0x00000001
+DATA rcons<>+24(SB)/4, $0x00000001
+DATA rcons<>+28(SB)/4, $0x00000001
+DATA rcons<>+32(SB)/4, $0x00000001
+DATA rcons<>+36(SB)/4, $0x00000001
+DATA rcons<>+40(SB)/4, $0x00000001
+DATA rcons<>+44(SB)/4, $0x00000001
+DATA rcons<>+48(SB)/4, $0x00000001
+DATA rcons<>+52(SB)/4, $0x00000001
+DATA rcons<>+56(SB)/4, $0x00000001
+DATA rcons<>+60(SB)/4, $0x00000001
+DATA rcons<>+64(SB)/4, $0x00000002
+DATA rcons<>+68(SB)/4, $0x00000002
+DATA rcons<>+72(SB)/4, $0x00000002
+DATA rcons<>+76(SB)/4, $0x00000002
+DATA rcons<>+80(SB)/4, $0x00000002
+DATA rcons<>+84(SB)/4, $0x00000002
+DATA rcons<>+88(SB)/4, $0x00000002
+DATA rcons<>+92(SB)/4, $0x00000002
+DATA rcons<>+96(SB)/4, $0x00000002
+DATA rcons<>+100(SB)/4, $0x00000002
+DATA rcons<>+104(SB)/4, $0x00000002
+DATA rcons<>+108(SB)/4, $0x00000002
+DATA rcons<>+112(SB)/4, $0x00000002
+DATA rcons<>+116(SB)/4, $0x00000002
+DATA rcons<>+120(SB)/4, $0x00000002
+DATA rcons<>+124(SB)/4, $0x00000002
+DATA rcons<>+128(SB)/4, $0x00000004
+DATA rcons<>+132(SB)/4, $0x00000004
+DATA rcons<>+136(SB)/4, $0x00000004
+DATA rcons<>+140(SB)/4, $0x00000004
+DATA rcons<>+144(SB)/4, $0x00000004
+DATA rcons<>+148(SB)/4, $0x00000004
+DATA rcons<>+152(SB)/4, $0x00000004
+DATA rcons<>+156(SB)/4, $0x00000004
+DATA rcons<>+160(SB)/4, $0x00000004
+DATA rcons<>+164(SB)/4, $0x00000004
+DATA rcons<>+168(SB)/4, $0x00000004
+DATA rcons<>+172(SB)/4, $0x00000004
+DATA rcons<>+176(SB)/4, $0x00000004
+DATA rcons<>+180(SB)/4, $0x00000004
+DATA rcons<>+184(SB)/4, $0x00000004
+DATA rcons<>+188(SB)/4, $0x00000004
+DATA rcons<>+192(SB)/4, $0x00000008
+DATA rcons<>+196(SB)/4, $0x00000008
+DATA rcons<>+200(SB)/4, $0x00000008
+DATA rcons<>+204(SB)/4, $0x00000008
+DATA rcons<>+208(SB)/4, $0x00000008
+DATA rcons<>+212(SB)/4, $0x00000008
+DATA rcons<>+216(SB)/4, $0x00000008
+DATA rcons<>+220(SB)/4, $0x00000008
+DATA rcons<>+224(SB)/4, $0x00000008
+DATA rcons<>+228(SB)/4, $0x00000008
+DATA rcons<>+232(SB)/4, $0x00000008
+DATA rcons<>+236(SB)/4, $0x00000008
+DATA rcons<>+240(SB)/4, $0x00000008
+DATA rcons<>+244(SB)/4, $0x00000008
+DATA rcons<>+248(SB)/4, $0x00000008
+DATA rcons<>+252(SB)/4, $0x00000008
+DATA rcons<>+256(SB)/4, $0x00000010
+DATA rcons<>+260(SB)/4, $0x00000010
+DATA rcons<>+264(SB)/4, $0x00000010
+DATA rcons<>+268(SB)/4, $0x00000010
+DATA rcons<>+272(SB)/4, $0x00000010
+DATA rcons<>+276(SB)/4, $0x00000010
+DATA rcons<>+280(SB)/4, $0x00000010
+DATA rcons<>+284(SB)/4, $0x00000010
+DATA rcons<>+288(SB)/4, $0x00000010
+DATA rcons<>+292(SB)/4, $0x00000010
+DATA rcons<>+296(SB)/4, $0x00000010
+DATA rcons<>+300(SB)/4, $0x00000010
+DATA rcons<>+304(SB)/4, $0x00000010
+DATA rcons<>+308(SB)/4, $0x00000010
+DATA rcons<>+312(SB)/4, $0x00000010
+DATA rcons<>+316(SB)/4, $0x00000010
+DATA rcons<>+320(SB)/4, $0x00000020
+DATA rcons<>+324(SB)/4, $0x00000020
+DATA rcons<>+328(SB)/4, $0x00000020
+DATA rcons<>+332(SB)/4, $0x00000020
+DATA rcons<>+336(SB)/4, $0x00000020
+DATA rcons<>+340(SB)/4, $0x00000020
+DATA rcons<>+344(SB)/4, $0x00000020
+DATA rcons<>+348(SB)/4, $0x00000020
+DATA rcons<>+352(SB)/4, $0x00000020
+DATA rcons<>+356(SB)/4, $0x00000020
+DATA rcons<>+360(SB)/4, $0x00000020
+DATA rcons<>+364(SB)/4, $0x00000020
+DATA rcons<>+368(SB)/4, $0x00000020
+DATA rcons<>+372(SB)/4, $0x00000020
+DATA rcons<>+376(SB)/4, $0x00000020
+DATA rcons<>+380(SB)/4, $0x00000020
+DATA rcons<>+384(SB)/4, $0x00000040
+DATA rcons<>+388(SB)/4, $0x00000040
+DATA rcons<>+392(SB)/4, $0x00000040
+DATA rcons<>+396(SB)/4, $0x00000040
+DATA rcons<>+400(SB)/4, $0x00000040
+DATA rcons<>+404(SB)/4, $0x00000040
+DATA rcons<>+408(SB)/4, $0x00000040
+DATA rcons<>+412(SB)/4, $0x00000040
+DATA rcons<>+416(SB)/4, $0x00000040
+DATA rcons<>+420(SB)/4, $0x00000040
+DATA rcons<>+424(SB)/4, $0x00000040
+DATA rcons<>+428(SB)/4, $0x00000040
+DATA rcons<>+432(SB)/4, $0x00000040
+DATA rcons<>+436(SB)/4, $0x00000040
+DATA rcons<>+440(SB)/4, $0x00000040
+DATA rcons<>+444(SB)/4, $0x00000040
+DATA rcons<>+448(SB)/4, $0x00000080
+DATA rcons<>+452(SB)/4, $0x00000080
+DATA rcons<>+456(SB)/4, $0x00000080
+DATA rcons<>+460(SB)/4, $0x00000080
+DATA rcons<>+464(SB)/4, $0x00000080
+DATA rcons<>+468(SB)/4, $0x00000080
+DATA rcons<>+472(SB)/4, $0x00000080
+DATA rcons<>+476(SB)/4, $0x00000080
+DATA rcons<>+480(SB)/4, $0x00000080
+DATA rcons<>+484(SB)/4, $0x00000080
+DATA rcons<>+488(SB)/4, $0x00000080
+DATA rcons<>+492(SB)/4, $0x00000080
+DATA rcons<>+496(SB)/4, $0x00000080
+DATA rcons<>+500(SB)/4, $0x00000080
+DATA rcons<>+504(SB)/4, $0x00000080
+DATA rcons<>+508(SB)/4, $0x00000080
+DATA rcons<>+512(SB)/4, $0x0000001b
+DATA rcons<>+516(SB)/4, $0x0000001b
+DATA rcons<>+520(SB)/4, $0x0000001b
+DATA rcons<>+524(SB)/4, $0x0000001b
+DATA rcons<>+528(SB)/4, $0x0000001b
+DATA rcons<>+532(SB)/4, $0x0000001b
+DATA rcons<>+536(SB)/4, $0x0000001b
+DATA rcons<>+540(SB)/4, $0x0000001b
+DATA rcons<>+544(SB)/4, $0x0000001b
+DATA rcons<>+548(SB)/4, $0x0000001b
+DATA rcons<>+552(SB)/4, $0x0000001b
+DATA rcons<>+556(SB)/4, $0x0000001b
+DATA rcons<>+560(SB)/4, $0x0000001b
+DATA rcons<>+564(SB)/4, $0x0000001b
+DATA rcons<>+568(SB)/4, $0x0000001b
+DATA rcons<>+572(SB)/4, $0x0000001b
+DATA rcons<>+576(SB)/4, $0x00000036
+DATA rcons<>+580(SB)/4, $0x00000036
+DATA rcons<>+584(SB)/4, $0x00000036
+DATA rcons<>+588(SB)/4, $0x00000036
+DATA rcons<>+592(SB)/4, $0x00000036
+DATA rcons<>+596(SB)/4, $0x00000036
+DATA rcons<>+600(SB)/4, $0x00000036
+DATA rcons<>+604(SB)/4, $0x00000036
+DATA rcons<>+608(SB)/4, $0x00000036
+DATA rcons<>+612(SB)/4, $0x00000036
+DATA rcons<>+616(SB)/4, $0x00000036
+DATA rcons<>+620(SB)/4, $0x00000036
+DATA rcons<>+624(SB)/4, $0x00000036
+DATA rcons<>+628(SB)/4, $0x00000036
+DATA rcons<>+632(SB)/4, $0x00000036
+DATA rcons<>+636(SB)/4, $0x00000036
+GLOBL rcons<>(SB), RODATA|NOPTR, $640
+
 DATA rcon<>+0(SB)/4, $0x00000001
 DATA rcon<>+4(SB)/4, $0x00000002
 DATA rcon<>+8(SB)/4, $0x00000004
@@ -2439,6 +2605,8 @@ TEXT ·sealFresh128(SB), NOSPLIT, $0-32
 	VMOVDQA64       Z27, 2944(DX)
 	VBROADCASTI32X4 rotword<>+0(SB), Z27
 	VMOVDQA64       Z27, 3008(DX)
+	VBROADCASTI32X4 evenwords<>+0(SB), Z27
+	VMOVDQA64       Z27, 1472(DX)
 	VMOVDQU64       pick<>+0(SB), Z27
 	VMOVDQA64       Z27, 1344(DX)
 	VMOVDQU64       pick<>+64(SB), Z27
@@ -2481,13 +2649,13 @@ nothingkeyed:
 	VPXORQ          Z6, Z3, Z3
 	VPXORQ          Z6, Z4, Z4
 	VPXORQ          Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 64(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2495,13 +2663,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 128(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2509,13 +2673,13 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 192(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2523,13 +2687,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 256(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2537,13 +2697,13 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 320(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2551,13 +2711,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 384(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2565,13 +2721,13 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 448(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2579,13 +2735,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+28(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 512(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2593,13 +2745,13 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+32(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 576(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -2607,13 +2759,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+36(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 640(R8)
 	VAESENCLAST     Z6, Z0, Z0
 	VAESENCLAST     Z6, Z1, Z1
@@ -6217,36 +6365,32 @@ lengthskeyed:
 	VPXORQ          Z6, Z1, Z1
 	VPXORQ          Z6, Z2, Z2
 	VPXORQ          Z6, Z3, Z3
-	VPXORQ          Z6, Z4, Z4
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
+	VPXORQ          Z6, Z4, Z4
 	VPXORQ          Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSHUFB         2816(DX), Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VPSHUFB         2816(DX), Z11, Z11
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 64(R8)
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
-	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
 	VPXORQ          Z21, Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 128(R8)
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z0, Z0
@@ -6256,30 +6400,26 @@ lengthskeyed:
 	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 192(R8)
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
 	VPXORQ          Z27, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 256(R8)
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z0, Z0
@@ -6287,65 +6427,57 @@ lengthskeyed:
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0x4e, Z24, Z24
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 320(R8)
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 384(R8)
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z26, Z21
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	VPSHUFB         Z31, Z21, Z21
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 448(R8)
 	VAESENC         Z6, Z0, Z0
+	MOVQ            24(R11), AX
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	MOVQ            24(R11), AX
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            88(R11), R12
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 512(R8)
 	VAESENC         Z6, Z0, Z0
 	MOVQ            152(R11), R13
@@ -6355,34 +6487,30 @@ lengthskeyed:
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
 	MOVQ            216(R11), R14
-	VPBROADCASTD    rcon<>+32(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z22, Z21, Z21
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 576(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
+	VMOVDQU32       X21, (AX)
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
-	VMOVDQU32       X21, (AX)
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+36(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	VEXTRACTI32X4   $0x01, Z21, (R12)
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 640(R8)
 	VAESENCLAST     Z6, Z0, Z0
-	VEXTRACTI32X4   $0x02, Z21, (R13)
 	VAESENCLAST     Z6, Z1, Z1
+	VEXTRACTI32X4   $0x02, Z21, (R13)
 	VAESENCLAST     Z6, Z2, Z2
 	VAESENCLAST     Z6, Z3, Z3
 	VAESENCLAST     Z6, Z4, Z4
@@ -6463,47 +6591,43 @@ chunkkeyed:
 	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VPXORQ          Z6, Z1, Z1
-	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z2, Z2
 	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VAESENCLAST     Z10, Z8, Z8
-	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VPXORQ          Z9, Z6, Z7
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 64(R8)
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	MOVQ            8(R11), AX
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	MOVQ            16(R11), R15
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 64(R8)
 	VPXORQ          (AX)(R10*1), Z14, Z14
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
 	VMOVDQU64       Z14, (R15)(R10*1)
+	VAESENC         Z6, Z2, Z2
+	MOVQ            72(R11), AX
+	VAESENC         Z6, Z3, Z3
+	MOVQ            80(R11), R15
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	MOVQ            72(R11), AX
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	MOVQ            80(R11), R15
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	VPXORQ          (AX)(R10*1), Z23, Z23
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQU64       Z23, (R15)(R10*1)
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	MOVQ            136(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 128(R8)
 	MOVQ            144(R11), R15
 	VAESENC         Z6, Z0, Z0
@@ -6514,42 +6638,38 @@ chunkkeyed:
 	VAESENC         Z6, Z3, Z3
 	MOVQ            200(R11), AX
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
 	MOVQ            208(R11), R15
-	VPBROADCASTD    rcon<>+8(SB), Z10
-	VPXORQ          (AX)(R10*1), Z11, Z11
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU64       Z11, (R15)(R10*1)
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPSLLDQ         $0x08, Z6, Z9
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 192(R8)
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VAESENC         Z6, Z0, Z0
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
-	VMOVDQA64       1344(DX), Z11
-	VAESENC         Z6, Z3, Z3
-	VPERMI2B        Z23, Z13, Z11
-	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       1408(DX), Z29
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPERMI2B        Z23, Z13, Z29
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       1344(DX), Z13
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPERMI2B        Z12, Z14, Z13
+	VPXORQ          (AX)(R10*1), Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU64       Z11, (R15)(R10*1)
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VMOVDQA64       Z6, 192(R8)
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       1344(DX), Z11
+	VAESENC         Z6, Z1, Z1
+	VPERMI2B        Z23, Z13, Z11
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       1408(DX), Z29
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPERMI2B        Z23, Z13, Z29
+	VAESENC         Z6, Z5, Z5
+	VMOVDQA64       1344(DX), Z13
+	VPSHUFB         3008(DX), Z6, Z8
+	VPERMI2B        Z12, Z14, Z13
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       1408(DX), Z23
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 256(R8)
 	VPERMI2B        Z12, Z14, Z23
 	VAESENC         Z6, Z0, Z0
@@ -6562,40 +6682,36 @@ chunkkeyed:
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x11, Z19, Z29, Z26
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z27, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x00, Z18, Z13, Z27
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x00, Z17, Z23, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 320(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z24
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VMOVDQA64       Z6, 320(R8)
 	VPCLMULQDQ      $0x11, Z18, Z13, Z27
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x11, Z17, Z23, Z28
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z18, Z13, Z27
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x10, Z18, Z13, Z28
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z17, Z23, Z27
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x10, Z17, Z23, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 384(R8)
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z0, Z0
@@ -6608,46 +6724,42 @@ chunkkeyed:
 	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z20, Z11, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x10, Z20, Z11, Z28
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPCLMULQDQ      $0x10, Z20, Z11, Z28
+	VPXORQ          Z9, Z6, Z7
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 448(R8)
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       Z26, Z21
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPSHUFB         2816(DX), Z11, Z11
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPSLLQ          $0x03, Z11, Z11
 	VMOVDQA64       Z6, 512(R8)
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z2, Z2
@@ -6657,48 +6769,44 @@ chunkkeyed:
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VPBROADCASTD    rcon<>+32(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPXORQ          Z27, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSHUFD         $0x4e, Z24, Z24
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z9, Z6, Z7
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z6, 576(R8)
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPSHUFB         Z31, Z21, Z21
-	VPBROADCASTD    rcon<>+36(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
 	MOVQ            24(R11), AX
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            88(R11), R12
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	MOVQ            152(R11), R13
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            216(R11), R14
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 640(R8)
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z0, Z0
+	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z1, Z1
 	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z2, Z2
-	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z4, Z4
 	VEXTRACTI32X4   $0x02, Z21, (R13)
 	VAESENCLAST     Z6, Z5, Z5
@@ -6842,173 +6950,161 @@ firstkeyed:
 	VPADDD          Z9, Z3, Z4
 	VPADDD          Z9, Z4, Z5
 	VMOVDQA64       Z5, 3072(DX)
-	VMOVDQA64       Z6, (R8)
 	VPSHUFD         $0xd3, Z17, Z27
-	VMOVDQA64       Z6, Z0
+	VMOVDQA64       Z6, (R8)
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPXORQ          Z6, Z1, Z1
+	VMOVDQA64       Z6, Z0
 	VPSRAD          $0x1f, Z27, Z27
-	VPXORQ          Z6, Z2, Z2
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z2, Z2
 	VPADDQ          Z17, Z17, Z17
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z3, Z3
 	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPXORQ          Z9, Z6, Z6
-	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFD         $0x4e, Z24, Z24
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VMOVDQA64       Z6, 64(R8)
-	VPXORQ          Z27, Z24, Z25
-	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VAESENC         Z6, Z2, Z2
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z26, Z18
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	MOVQ            8(R11), AX
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPSLLDQ         $0x04, Z6, Z9
-	MOVQ            16(R11), R15
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VPCLMULQDQ      $0x11, Z17, Z17, Z26
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VPXORQ          Z9, Z6, Z7
+	VPSHUFD         $0x4e, Z24, Z24
+	VPSLLDQ         $0x04, Z7, Z6
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z27, Z24, Z25
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VMOVDQA64       Z6, 64(R8)
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z0, Z0
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z26, Z18
+	VAESENC         Z6, Z3, Z3
+	MOVQ            8(R11), AX
+	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VAESENC         Z6, Z4, Z4
+	MOVQ            16(R11), R15
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, Z17, Z18, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x10, Z17, Z18, Z27
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          (AX)(R10*1), Z14, Z14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x11, Z17, Z18, Z26
 	VMOVDQA64       Z6, 128(R8)
 	VMOVDQU64       Z14, (R15)(R10*1)
-	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z2, Z2
-	MOVQ            72(R11), AX
-	VAESENC         Z6, Z3, Z3
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z4, Z4
-	MOVQ            80(R11), R15
-	VAESENC         Z6, Z5, Z5
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPBROADCASTD    rcon<>+8(SB), Z10
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSHUFB         3008(DX), Z6, Z8
-	VPXORQ          (AX)(R10*1), Z23, Z23
-	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU64       Z23, (R15)(R10*1)
-	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQA64       Z26, Z19
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            136(R11), AX
-	VMOVDQA64       Z6, 192(R8)
-	VPCLMULQDQ      $0x00, Z18, Z18, Z24
 	VAESENC         Z6, Z0, Z0
-	MOVQ            144(R11), R15
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VAESENC         Z6, Z2, Z2
-	VPXORQ          (AX)(R10*1), Z12, Z12
-	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
+	MOVQ            72(R11), AX
+	VAESENC         Z6, Z2, Z2
 	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z3, Z3
+	MOVQ            80(R11), R15
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z5, Z5
-	VMOVDQU64       Z12, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPXORQ          Z27, Z24, Z25
-	VPSHUFB         3008(DX), Z6, Z8
-	MOVQ            200(R11), AX
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          (AX)(R10*1), Z23, Z23
+	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFD         $0x4e, Z25, Z25
-	VPXORQ          Z9, Z6, Z6
-	MOVQ            208(R11), R15
 	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU64       Z23, (R15)(R10*1)
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z9, Z6, Z7
+	VMOVDQA64       Z26, Z19
+	VPSLLDQ         $0x04, Z7, Z6
+	MOVQ            136(R11), AX
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPCLMULQDQ      $0x00, Z18, Z18, Z24
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	MOVQ            144(R11), R15
+	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VMOVDQA64       Z6, 192(R8)
+	VPXORQ          (AX)(R10*1), Z12, Z12
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z2, Z2
+	VMOVDQU64       Z12, (R15)(R10*1)
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z24, Z25
+	VAESENC         Z6, Z4, Z4
+	MOVQ            200(R11), AX
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFB         3008(DX), Z6, Z8
+	MOVQ            208(R11), R15
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPXORQ          Z8, Z7, Z6
 	VPXORQ          (AX)(R10*1), Z11, Z11
 	VMOVDQA64       Z6, 256(R8)
 	VMOVDQA64       Z26, Z20
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VAESENC         Z6, Z1, Z1
 	VMOVDQU64       Z11, (R15)(R10*1)
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPSHUFB         3008(DX), Z6, Z8
 	VPXORQ          Z27, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VAESENCLAST     Z10, Z8, Z8
 	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z27, Z24, Z24
-	VMOVDQA64       Z6, 320(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VMOVDQA64       1344(DX), Z11
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 320(R8)
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VAESENC         Z6, Z2, Z2
 	VPERMI2B        Z23, Z13, Z11
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       1408(DX), Z29
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPERMI2B        Z23, Z13, Z29
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
 	VMOVDQA64       1344(DX), Z13
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPERMI2B        Z12, Z14, Z13
 	VMOVDQA64       Z6, 384(R8)
 	VPSHUFD         $0x4e, Z25, Z25
@@ -7018,53 +7114,49 @@ firstkeyed:
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z2, Z2
 	VPERMI2B        Z12, Z14, Z23
-	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z19, Z29, Z24
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z19, Z29, Z25
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x11, Z19, Z29, Z26
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z27, Z25, Z25
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x00, Z18, Z13, Z27
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x11, Z19, Z29, Z26
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPXORQ          Z27, Z25, Z25
+	VPCLMULQDQ      $0x00, Z18, Z13, Z27
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x00, Z17, Z23, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z24
-	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x11, Z18, Z13, Z27
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x11, Z17, Z23, Z28
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 448(R8)
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z18, Z13, Z27
-	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, Z18, Z13, Z28
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z17, Z23, Z27
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x10, Z17, Z23, Z28
 	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x01, Z17, Z23, Z27
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPCLMULQDQ      $0x10, Z17, Z23, Z28
-	VPSHUFB         3008(DX), Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x00, Z20, Z11, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x11, Z20, Z11, Z28
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPXORQ          Z27, Z24, Z24
-	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z28, Z26, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x01, Z20, Z11, Z27
 	VMOVDQA64       Z6, 512(R8)
 	VPCLMULQDQ      $0x10, Z20, Z11, Z28
@@ -7076,54 +7168,50 @@ firstkeyed:
 	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z25, Z25
-	VPBROADCASTD    rcon<>+32(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       Z26, Z21
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
 	VPSHUFB         2816(DX), Z11, Z11
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	VPSLLQ          $0x03, Z11, Z11
-	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z21, Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 576(R8)
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPBROADCASTD    rcon<>+36(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       Z26, Z21
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	VPSHUFB         Z31, Z21, Z21
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	MOVQ            24(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	MOVQ            88(R11), R12
 	VMOVDQA64       Z6, 640(R8)
 	MOVQ            152(R11), R13
@@ -7335,45 +7423,41 @@ widekeyed:
 	VMOVDQA64       Z6, Z0
 	MOVQ            8(R11), AX
 	VPXORQ          Z6, Z1, Z1
-	VPXORQ          Z6, Z2, Z2
 	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z2, Z2
 	VPXORQ          Z6, Z3, Z3
-	VPXORQ          Z6, Z4, Z4
 	VPXORQ          (AX)(R10*1), Z11, Z11
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VMOVDQU64       Z11, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z5, Z5
 	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            72(R11), AX
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            80(R11), R15
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
 	VPXORQ          (AX)(R10*1), Z12, Z12
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VMOVDQU64       Z12, (R15)(R10*1)
-	VMOVDQA64       Z6, 64(R8)
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	MOVQ            136(R11), AX
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 64(R8)
 	MOVQ            144(R11), R15
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          (AX)(R10*1), Z13, Z13
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VMOVDQU64       Z13, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
 	MOVQ            200(R11), AX
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	MOVQ            208(R11), R15
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          (AX)(R10*1), Z14, Z14
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQU64       Z14, (R15)(R10*1)
 	VMOVDQA64       Z6, 128(R8)
 	VAESENC         Z6, Z0, Z0
@@ -7384,41 +7468,37 @@ widekeyed:
 	VAESENC         Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPBROADCASTD    rcon<>+8(SB), Z10
-	VMOVDQA64       1344(DX), Z14
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPERMI2B        Z12, Z23, Z14
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VMOVDQA64       1408(DX), Z29
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPERMI2B        Z12, Z23, Z29
-	VMOVDQA64       Z6, 192(R8)
-	VMOVDQA64       1344(DX), Z23
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
-	VPERMI2B        Z13, Z11, Z23
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       1408(DX), Z12
-	VAESENC         Z6, Z4, Z4
-	VPERMI2B        Z13, Z11, Z12
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPXORQ          Z21, Z14, Z14
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x00, Z19, Z29, Z24
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z19, Z29, Z25
-	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       1344(DX), Z14
 	VPSLLDQ         $0x08, Z6, Z9
+	VPERMI2B        Z12, Z23, Z14
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VMOVDQA64       1408(DX), Z29
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPERMI2B        Z12, Z23, Z29
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VMOVDQA64       1344(DX), Z23
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VMOVDQA64       Z6, 192(R8)
+	VPERMI2B        Z13, Z11, Z23
+	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       1408(DX), Z12
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
+	VPERMI2B        Z13, Z11, Z12
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z21, Z14, Z14
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x00, Z19, Z29, Z24
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x01, Z19, Z29, Z25
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 256(R8)
 	VPCLMULQDQ      $0x11, Z19, Z29, Z26
 	VAESENC         Z6, Z0, Z0
@@ -7430,41 +7510,37 @@ widekeyed:
 	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z17, Z12, Z28
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPTERNLOGQ      $0x96, Z27, Z28, Z24
 	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x11, Z18, Z23, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPCLMULQDQ      $0x11, Z17, Z12, Z28
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 320(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z18, Z23, Z27
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VMOVDQA64       Z6, 320(R8)
 	VPCLMULQDQ      $0x10, Z18, Z23, Z28
+	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z17, Z12, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, Z17, Z12, Z28
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x00, Z20, Z14, Z27
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPCLMULQDQ      $0x11, Z20, Z14, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 384(R8)
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z1, Z1
@@ -7475,45 +7551,41 @@ widekeyed:
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFD         $0x4e, Z24, Z24
-	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z9, Z6, Z7
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VPSHUFD         $0x4e, Z25, Z25
 	VMOVDQA64       Z6, 448(R8)
 	VAESENC         Z6, Z0, Z0
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z26, Z21
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPBROADCASTD    rcon<>+28(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	VPSHUFB         2816(DX), Z11, Z11
+	VAESENC         Z6, Z5, Z5
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	VPSLLQ          $0x03, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPXORQ          Z21, Z11, Z11
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VMOVDQA64       Z6, 512(R8)
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z2, Z2
@@ -7522,47 +7594,43 @@ widekeyed:
 	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPSHUFD         $0x4e, Z25, Z25
+	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z2, Z2
 	VMOVDQA64       Z26, Z21
+	VAESENC         Z6, Z2, Z2
+	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VPSHUFB         Z31, Z21, Z21
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+36(SB), Z10
 	MOVQ            24(R11), AX
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	MOVQ            88(R11), R12
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	MOVQ            152(R11), R13
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	MOVQ            216(R11), R14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 640(R8)
-	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z0, Z0
-	VMOVDQU32       X21, (AX)
+	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z1, Z1
+	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z2, Z2
-	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z3, Z3
+	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z4, Z4
 	VEXTRACTI32X4   $0x02, Z21, (R13)
 	VAESENCLAST     Z6, Z5, Z5
@@ -7698,271 +7766,251 @@ chunktailkeyed:
 	VPADDD          Z9, Z3, Z4
 	VPADDD          Z9, Z4, Z5
 	VMOVDQA64       Z5, 3072(DX)
-	VMOVDQA64       Z6, (R8)
-	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPXORQ          Z6, Z1, Z1
+	VMOVDQA64       Z6, (R8)
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z2, Z2
+	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            8(R11), AX
-	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            16(R11), R15
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	MOVL            36(R11), R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z9, Z6, Z7
 	SUBQ            R10, R12
-	VMOVDQA64       Z6, 64(R8)
+	VPSLLDQ         $0x04, Z7, Z6
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	KMOVQ           R12, K4
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z6, 64(R8)
 	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z0, Z0
 	VMOVDQU8.Z      Z14, K4, Z14
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z2, Z2
 	MOVQ            72(R11), AX
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z3, Z3
 	MOVQ            80(R11), R15
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z4, Z4
 	MOVL            100(R11), R12
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	SUBQ            R10, R12
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	BZHIQ           R12, bits<>+0(SB), R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	KMOVQ           R12, K5
-	VMOVDQA64       Z6, 128(R8)
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z6, 128(R8)
 	VPXORQ          Z29, Z23, Z23
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z0, Z0
 	VMOVDQU8.Z      Z23, K5, Z23
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	MOVQ            136(R11), AX
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	MOVQ            144(R11), R15
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	MOVL            164(R11), R12
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	SUBQ            R10, R12
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	KMOVQ           R12, K6
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	VPXORQ          Z29, Z12, Z12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VMOVDQU8.Z      Z12, K6, Z12
-	VMOVDQA64       Z6, 192(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	MOVQ            200(R11), AX
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 192(R8)
 	MOVQ            208(R11), R15
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	MOVL            228(R11), R12
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	SUBQ            R10, R12
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	BZHIQ           R12, bits<>+0(SB), R12
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	KMOVQ           R12, K7
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z3, Z3
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z29, Z11, Z11
-	VPXORQ          Z9, Z6, Z6
+	VAESENC         Z6, Z5, Z5
 	VMOVDQU8.Z      Z11, K7, Z11
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VMOVDQA64       Z6, 256(R8)
+	VPXORQ          Z8, Z7, Z6
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z6, 256(R8)
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VAESENC         Z6, Z1, Z1
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VAESENC         Z6, Z2, Z2
-	VMOVDQA64       1344(DX), Z11
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
-	VPERMI2B        Z23, Z13, Z11
-	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       1408(DX), Z29
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPERMI2B        Z23, Z13, Z29
-	VPSHUFB         3008(DX), Z6, Z8
-	VMOVDQA64       1344(DX), Z13
-	VPSLLDQ         $0x04, Z6, Z9
-	VPERMI2B        Z12, Z14, Z13
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       1408(DX), Z23
-	VPXORQ          Z9, Z6, Z6
-	VPERMI2B        Z12, Z14, Z23
-	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQA64       Z17, 2368(DX)
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 320(R8)
-	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       Z19, 2496(DX)
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENC         Z6, Z1, Z1
-	VMOVDQA64       Z20, 2560(DX)
+	VMOVDQA64       1344(DX), Z11
 	VAESENC         Z6, Z2, Z2
-	MOVL            36(R11), R14
+	VPERMI2B        Z23, Z13, Z11
 	VAESENC         Z6, Z3, Z3
-	SUBQ            R10, R14
+	VMOVDQA64       1408(DX), Z29
 	VAESENC         Z6, Z4, Z4
-	ADDQ            $0x0f, R14
+	VPERMI2B        Z23, Z13, Z29
 	VAESENC         Z6, Z5, Z5
-	SHRQ            $0x04, R14
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VMOVDQA64       1344(DX), Z13
 	VPSHUFB         3008(DX), Z6, Z8
-	SHLQ            $0x06, R14
-	VPSLLDQ         $0x04, Z6, Z9
-	ADDQ            DX, R14
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z21, Z11, Z11
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VPERMI2B        Z12, Z14, Z13
 	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQA64       1408(DX), Z23
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VPERMI2B        Z12, Z14, Z23
+	VPXORQ          Z9, Z6, Z7
+	VMOVDQA64       Z17, 2368(DX)
+	VPSLLDQ         $0x04, Z7, Z6
+	VMOVDQA64       Z18, 2432(DX)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VMOVDQA64       Z19, 2496(DX)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VMOVDQA64       Z20, 2560(DX)
+	VMOVDQA64       Z6, 320(R8)
+	MOVL            36(R11), R14
+	VAESENC         Z6, Z0, Z0
+	SUBQ            R10, R14
+	VAESENC         Z6, Z1, Z1
+	ADDQ            $0x0f, R14
+	VAESENC         Z6, Z2, Z2
+	SHRQ            $0x04, R14
+	VAESENC         Z6, Z3, Z3
+	SHLQ            $0x06, R14
+	VAESENC         Z6, Z4, Z4
+	ADDQ            DX, R14
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z21, Z11, Z11
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VMOVDQA64       Z6, 384(R8)
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z28, Z26, Z26
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z27, Z24, Z24
-	VMOVDQA64       Z6, 448(R8)
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x10, 2176(R14), Z13, Z28
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 448(R8)
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
-	VPBROADCASTD    rcon<>+28(SB), Z10
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z27, Z24, Z24
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z28, Z26, Z26
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, 2112(R14), Z23, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, 2112(R14), Z23, Z28
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       Z6, 512(R8)
-	VAESENC         Z6, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VPBROADCASTD    rcon<>+32(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPSHUFB         2816(DX), Z11, Z11
 	VPSHUFB         3008(DX), Z6, Z8
 	VPSLLQ          $0x03, Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z21, Z11, Z11
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 576(R8)
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+36(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPSHUFD         $0x4e, Z25, Z25
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z26, Z21
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFB         Z31, Z21, Z21
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	MOVQ            24(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	MOVQ            88(R11), R12
 	VMOVDQA64       Z6, 640(R8)
 	MOVQ            152(R11), R13
@@ -8158,63 +8206,59 @@ firsttailkeyed:
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VMOVDQA64       Z6, Z0
 	VPSHUFD         $0xd3, Z17, Z27
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z2, Z2
+	VPXORQ          Z6, Z1, Z1
 	VPSRAD          $0x1f, Z27, Z27
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPXORQ          Z6, Z3, Z3
 	VPADDQ          Z17, Z17, Z17
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z6, Z5, Z5
 	VPCLMULQDQ      $0x00, Z17, Z17, Z24
 	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VAESENCLAST     Z10, Z8, Z8
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z9, Z6, Z7
 	MOVQ            8(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            16(R11), R15
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPSHUFD         $0x4e, Z24, Z24
-	VMOVDQA64       Z6, 64(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	MOVL            36(R11), R12
-	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z24, Z25
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	SUBQ            R10, R12
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 64(R8)
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z2, Z2
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	KMOVQ           R12, K4
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z5, Z5
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z26, Z18
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z29, Z14, Z14
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VAESENC         Z6, Z5, Z5
 	VMOVDQU8.Z      Z14, K4, Z14
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VPXORQ          Z9, Z6, Z6
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	MOVQ            72(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x10, Z17, Z18, Z27
 	MOVQ            80(R11), R15
 	VMOVDQA64       Z6, 128(R8)
@@ -8223,61 +8267,57 @@ firsttailkeyed:
 	MOVL            100(R11), R12
 	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z2, Z2
 	SUBQ            R10, R12
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z3, Z3
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	KMOVQ           R12, K5
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VPXORQ          Z29, Z23, Z23
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU8.Z      Z23, K5, Z23
-	VPXORQ          Z9, Z6, Z6
-	VPSHUFD         $0x4e, Z25, Z25
-	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z29, Z23, Z23
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VMOVDQU8.Z      Z23, K5, Z23
+	VPSHUFD         $0x4e, Z25, Z25
+	VPXORQ          Z9, Z6, Z7
+	VMOVDQU8        Z23, K5, (R15)(R10*1)
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	MOVQ            136(R11), AX
-	VMOVDQA64       Z6, 192(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VMOVDQA64       Z26, Z19
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	MOVQ            144(R11), R15
 	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 192(R8)
 	MOVL            164(R11), R12
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VAESENC         Z6, Z3, Z3
 	SUBQ            R10, R12
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z3, Z3
 	VPSHUFD         $0x4e, Z24, Z24
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	KMOVQ           R12, K6
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z27, Z24, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z29, Z12, Z12
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VMOVDQU8.Z      Z12, K6, Z12
-	VPSLLDQ         $0x08, Z6, Z9
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
 	VMOVDQA64       Z6, 256(R8)
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
@@ -8288,64 +8328,60 @@ firsttailkeyed:
 	MOVQ            208(R11), R15
 	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VAESENC         Z6, Z3, Z3
 	MOVL            228(R11), R12
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z18, Z15, Z25
 	VAESENC         Z6, Z4, Z4
 	SUBQ            R10, R12
-	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	BZHIQ           R12, bits<>+0(SB), R12
 	VPSHUFB         3008(DX), Z6, Z8
 	KMOVQ           R12, K7
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z27, Z25, Z25
-	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z29, Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VPXORQ          Z27, Z25, Z25
+	VPXORQ          Z29, Z11, Z11
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x00, Z17, Z16, Z27
+	VPSLLDQ         $0x04, Z7, Z6
 	VMOVDQU8.Z      Z11, K7, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VMOVDQA64       Z6, 320(R8)
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 320(R8)
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VAESENC         Z6, Z4, Z4
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VAESENC         Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       1344(DX), Z11
-	VPSHUFB         3008(DX), Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPERMI2B        Z23, Z13, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       1408(DX), Z29
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z24, Z24
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPERMI2B        Z23, Z13, Z29
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQA64       Z6, 384(R8)
 	VMOVDQA64       1344(DX), Z13
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPERMI2B        Z12, Z14, Z13
 	VAESENC         Z6, Z1, Z1
 	VPSHUFD         $0x4e, Z25, Z25
@@ -8358,59 +8394,55 @@ firsttailkeyed:
 	VMOVDQA64       Z26, Z21
 	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z17, 2368(DX)
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VMOVDQA64       Z18, 2432(DX)
 	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       Z19, 2496(DX)
-	VMOVDQA64       Z20, 2560(DX)
-	VPSLLDQ         $0x04, Z6, Z9
-	MOVL            36(R11), R14
-	VAESENCLAST     Z10, Z8, Z8
-	SUBQ            R10, R14
-	VPXORQ          Z9, Z6, Z6
-	ADDQ            $0x0f, R14
 	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQA64       Z20, 2560(DX)
+	MOVL            36(R11), R14
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	SUBQ            R10, R14
+	VPXORQ          Z9, Z6, Z7
+	ADDQ            $0x0f, R14
 	SHRQ            $0x04, R14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	SHLQ            $0x06, R14
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	ADDQ            DX, R14
-	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 448(R8)
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
-	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
-	VPBROADCASTD    rcon<>+28(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z28, Z26, Z26
-	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
 	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPXORQ          Z27, Z24, Z24
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z28, Z26, Z26
 	VMOVDQA64       Z6, 512(R8)
+	VPXORQ          Z28, Z26, Z26
 	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x10, 2176(R14), Z13, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
 	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
@@ -8421,64 +8453,60 @@ firsttailkeyed:
 	VPCLMULQDQ      $0x01, 2112(R14), Z23, Z27
 	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, 2112(R14), Z23, Z28
-	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSHUFB         3008(DX), Z6, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFD         $0x4e, Z24, Z24
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPXORQ          Z9, Z6, Z6
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          Z9, Z6, Z7
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z26, Z21
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z6, 576(R8)
 	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z27, Z25, Z25
-	VPBROADCASTD    rcon<>+36(SB), Z10
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z24, Z24
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFD         $0x4e, Z25, Z25
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z26, Z21
-	VPSLLDQ         $0x08, Z6, Z9
 	VPSHUFB         Z31, Z21, Z21
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            24(R11), AX
 	VMOVDQA64       Z6, 640(R8)
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VAESENCLAST     Z6, Z0, Z0
+	MOVQ            88(R11), R12
 	MOVQ            152(R11), R13
-	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z1, Z1
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z2, Z2
+	VPXORQ          Z22, Z21, Z21
 	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z3, Z3
 	VEXTRACTI32X4   $0x01, Z21, (R12)
@@ -8724,46 +8752,42 @@ widetailkeyed:
 	VPXORQ          Z6, Z3, Z3
 	SUBQ            R10, R12
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	BZHIQ           R12, bits<>+0(SB), R12
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z5, Z5
 	KMOVQ           R12, K4
 	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z29, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VMOVDQU8.Z      Z11, K4, Z11
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	MOVQ            72(R11), AX
-	VMOVDQA64       Z6, 64(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	MOVQ            80(R11), R15
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	MOVL            100(R11), R12
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 64(R8)
 	SUBQ            R10, R12
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	KMOVQ           R12, K5
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z29, Z12, Z12
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VMOVDQU8.Z      Z12, K5, Z12
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            136(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	MOVQ            144(R11), R15
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	MOVL            164(R11), R12
 	VMOVDQA64       Z6, 128(R8)
 	SUBQ            R10, R12
@@ -8778,43 +8802,39 @@ widetailkeyed:
 	VPXORQ          Z29, Z13, Z13
 	VAESENC         Z6, Z5, Z5
 	VMOVDQU8.Z      Z13, K6, Z13
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            200(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	MOVQ            208(R11), R15
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	MOVL            228(R11), R12
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSLLDQ         $0x04, Z7, Z6
 	SUBQ            R10, R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 192(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	KMOVQ           R12, K7
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 192(R8)
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VMOVDQU8.Z      Z14, K7, Z14
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+12(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VMOVDQA64       1344(DX), Z14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPERMI2B        Z12, Z23, Z14
 	VMOVDQA64       Z6, 256(R8)
 	VMOVDQA64       1408(DX), Z29
@@ -8829,43 +8849,39 @@ widetailkeyed:
 	VMOVDQA64       1408(DX), Z12
 	VAESENC         Z6, Z5, Z5
 	VPERMI2B        Z13, Z11, Z12
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       Z17, 2368(DX)
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQA64       Z18, 2432(DX)
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VMOVDQA64       Z19, 2496(DX)
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	VMOVDQA64       Z20, 2560(DX)
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSLLDQ         $0x04, Z7, Z6
 	MOVL            36(R11), R14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	SUBQ            R10, R14
-	VMOVDQA64       Z6, 320(R8)
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	ADDQ            $0x0f, R14
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 320(R8)
 	SHRQ            $0x04, R14
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	SHLQ            $0x06, R14
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	ADDQ            DX, R14
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z21, Z14, Z14
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z27, Z25, Z25
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
 	VMOVDQA64       Z6, 384(R8)
 	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
@@ -8880,44 +8896,40 @@ widetailkeyed:
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
 	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z27, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	VPXORQ          Z28, Z26, Z26
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VMOVDQA64       Z6, 448(R8)
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x00, 2112(R14), Z12, Z27
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x11, 2112(R14), Z12, Z28
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, 2112(R14), Z12, Z27
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x10, 2112(R14), Z12, Z28
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z24, Z24
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 512(R8)
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z0, Z0
@@ -8934,48 +8946,44 @@ widetailkeyed:
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
 	VPSHUFB         2816(DX), Z11, Z11
-	VPBROADCASTD    rcon<>+32(SB), Z10
+	VPSHUFB         3008(DX), Z6, Z8
 	VPSLLQ          $0x03, Z11, Z11
-	VPSHUFB         3008(DX), Z6, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z21, Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z6, 576(R8)
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPSHUFD         $0x4e, Z25, Z25
-	VPBROADCASTD    rcon<>+36(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z26, Z21
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFB         Z31, Z21, Z21
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	MOVQ            24(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	MOVQ            88(R11), R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            152(R11), R13
 	VMOVDQA64       Z6, 640(R8)
-	MOVQ            216(R11), R14
+	MOVQ            152(R11), R13
 	VAESENCLAST     Z6, Z0, Z0
+	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z1, Z1
 	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z2, Z2
@@ -9180,6 +9188,7 @@ done:
 	VMOVDQA64 Z8, 3008(DX)
 	VMOVDQA64 Z8, 1344(DX)
 	VMOVDQA64 Z8, 1408(DX)
+	VMOVDQA64 Z8, 1472(DX)
 	VMOVDQA64 Z8, 3072(DX)
 	VMOVDQA64 Z8, (DX)
 	VMOVDQA64 Z8, 64(DX)
@@ -9284,6 +9293,8 @@ TEXT ·sealHeld128(SB), NOSPLIT, $0-32
 	VMOVDQA64       Z27, 2944(DX)
 	VBROADCASTI32X4 rotword<>+0(SB), Z27
 	VMOVDQA64       Z27, 3008(DX)
+	VBROADCASTI32X4 evenwords<>+0(SB), Z27
+	VMOVDQA64       Z27, 1472(DX)
 	VMOVDQU64       pick<>+0(SB), Z27
 	VMOVDQA64       Z27, 1344(DX)
 	VMOVDQU64       pick<>+64(SB), Z27
@@ -16183,6 +16194,7 @@ done:
 	VMOVDQA64 Z8, 3008(DX)
 	VMOVDQA64 Z8, 1344(DX)
 	VMOVDQA64 Z8, 1408(DX)
+	VMOVDQA64 Z8, 1472(DX)
 	VMOVDQA64 Z8, 3072(DX)
 	VMOVDQA64 Z8, (DX)
 	VMOVDQA64 Z8, 64(DX)
@@ -17260,6 +17272,8 @@ TEXT ·openFresh128(SB), NOSPLIT, $0-32
 	VMOVDQA64       Z27, 2944(DX)
 	VBROADCASTI32X4 rotword<>+0(SB), Z27
 	VMOVDQA64       Z27, 3008(DX)
+	VBROADCASTI32X4 evenwords<>+0(SB), Z27
+	VMOVDQA64       Z27, 1472(DX)
 	VMOVDQU64       pick<>+0(SB), Z27
 	VMOVDQA64       Z27, 1344(DX)
 	VMOVDQU64       pick<>+64(SB), Z27
@@ -17302,13 +17316,13 @@ nothingkeyed:
 	VPXORQ          Z6, Z3, Z3
 	VPXORQ          Z6, Z4, Z4
 	VPXORQ          Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 64(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17316,13 +17330,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 128(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17330,13 +17340,13 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 192(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17344,13 +17354,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 256(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17358,13 +17364,13 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 320(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17372,13 +17378,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 384(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17386,13 +17388,13 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 448(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17400,13 +17402,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+28(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 512(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17414,13 +17412,13 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+32(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 576(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -17428,13 +17426,9 @@ nothingkeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+36(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       Z6, 640(R8)
 	VAESENCLAST     Z6, Z0, Z0
 	VAESENCLAST     Z6, Z1, Z1
@@ -21021,72 +21015,64 @@ lengthskeyed:
 	VMOVDQA64       Z6, Z0
 	VPXORQ          Z6, Z1, Z1
 	VPXORQ          Z6, Z2, Z2
-	VPXORQ          Z6, Z3, Z3
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
+	VPXORQ          Z6, Z3, Z3
 	VPXORQ          Z6, Z4, Z4
 	VPXORQ          Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	VPSHUFB         2816(DX), Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	VPSLLQ          $0x03, Z11, Z11
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 64(R8)
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VMOVDQA64       Z6, 128(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z27, Z25, Z25
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 192(R8)
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFD         $0x4e, Z24, Z24
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQA64       Z6, 256(R8)
 	VAESENC         Z6, Z0, Z0
@@ -21096,32 +21082,28 @@ lengthskeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFD         $0x4e, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 320(R8)
 	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z26, Z21
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VMOVDQA64       Z26, Z21
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFB         Z31, Z21, Z21
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	MOVQ            24(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 384(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -21130,82 +21112,74 @@ lengthskeyed:
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	MOVQ            152(R11), R13
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	MOVQ            152(R11), R13
 	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	MOVQ            216(R11), R14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 448(R8)
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z22, Z21, Z21
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z22, Z21, Z21
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+28(SB), Z10
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
+	VAESENC         Z6, Z5, Z5
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VPCMPEQQ        Z11, Z21, K4
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 512(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
-	KMOVB           K4, AX
 	VAESENC         Z6, Z2, Z2
+	KMOVB           K4, AX
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+32(SB), Z10
-	MOVL            AX, R12
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	MOVL            AX, R12
 	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	SHRL            $0x01, R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQA64       Z6, 576(R8)
 	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
 	ANDL            R12, AX
+	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+36(SB), Z10
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
+	VAESENC         Z6, Z5, Z5
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	MOVL            AX, R12
 	SHRL            $0x02, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 108(R11)
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 640(R8)
 	VAESENCLAST     Z6, Z0, Z0
 	VAESENCLAST     Z6, Z1, Z1
+	VAESENCLAST     Z6, Z2, Z2
 	MOVL            AX, R12
 	SHRL            $0x04, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 172(R11)
-	VAESENCLAST     Z6, Z2, Z2
 	VAESENCLAST     Z6, Z3, Z3
 	VAESENCLAST     Z6, Z4, Z4
 	VAESENCLAST     Z6, Z5, Z5
@@ -21310,253 +21284,233 @@ chunkkeyed:
 	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VPXORQ          Z6, Z2, Z2
-	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VPXORQ          Z6, Z4, Z4
 	VPXORQ          Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	MOVQ            8(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 64(R8)
+	VPSLLDQ         $0x04, Z7, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	MOVQ            16(R11), R15
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPXORQ          (AX)(R10*1), Z14, Z29
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 64(R8)
 	VMOVDQU64       (AX)(R10*1), Z14
+	VAESENC         Z6, Z0, Z0
+	VMOVDQU64       Z29, (R15)(R10*1)
+	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
-	VMOVDQU64       Z29, (R15)(R10*1)
-	VAESENC         Z6, Z4, Z4
 	MOVQ            72(R11), AX
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	MOVQ            80(R11), R15
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          (AX)(R10*1), Z23, Z29
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	VMOVDQU64       (AX)(R10*1), Z23
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQU64       Z29, (R15)(R10*1)
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	MOVQ            136(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 128(R8)
 	MOVQ            144(R11), R15
 	VAESENC         Z6, Z0, Z0
 	VPXORQ          (AX)(R10*1), Z12, Z29
 	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
 	VMOVDQU64       (AX)(R10*1), Z12
+	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VAESENC         Z6, Z4, Z4
 	MOVQ            200(R11), AX
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	MOVQ            208(R11), R15
 	VPSHUFB         3008(DX), Z6, Z8
 	VPXORQ          (AX)(R10*1), Z11, Z29
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQU64       (AX)(R10*1), Z11
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
 	VMOVDQU64       Z29, (R15)(R10*1)
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSLLDQ         $0x04, Z7, Z6
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 192(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 192(R8)
+	VAESENC         Z6, Z0, Z0
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       1344(DX), Z11
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPERMI2B        Z23, Z13, Z11
-	VPBROADCASTD    rcon<>+12(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       1408(DX), Z29
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPERMI2B        Z23, Z13, Z29
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       1344(DX), Z13
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPERMI2B        Z12, Z14, Z13
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       1408(DX), Z23
 	VMOVDQA64       Z6, 256(R8)
 	VPERMI2B        Z12, Z14, Z23
 	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x00, Z19, Z29, Z24
 	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z19, Z29, Z25
 	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, Z19, Z29, Z26
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z27, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, Z18, Z13, Z27
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x00, Z17, Z23, Z28
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z24
-	VMOVDQA64       Z6, 320(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x11, Z18, Z13, Z27
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 320(R8)
 	VPCLMULQDQ      $0x11, Z17, Z23, Z28
-	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z28, Z26
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, Z18, Z13, Z27
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, Z18, Z13, Z28
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z17, Z23, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, Z17, Z23, Z28
-	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, Z20, Z11, Z27
-	VMOVDQA64       Z6, 384(R8)
-	VPCLMULQDQ      $0x11, Z20, Z11, Z28
 	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z28, Z26
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, Z18, Z13, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, Z18, Z13, Z28
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x01, Z17, Z23, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x10, Z17, Z23, Z28
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z8, Z7, Z6
+	VMOVDQA64       Z6, 384(R8)
+	VPCLMULQDQ      $0x00, Z20, Z11, Z27
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, Z20, Z11, Z28
 	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z20, Z11, Z27
+	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, Z20, Z11, Z28
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFD         $0x4e, Z24, Z24
-	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 448(R8)
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPSHUFB         2816(DX), Z11, Z11
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPSLLQ          $0x03, Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z21, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPBROADCASTD    rcon<>+32(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPSHUFD         $0x4e, Z25, Z25
+	VPXORQ          Z9, Z6, Z7
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPSLLDQ         $0x04, Z7, Z6
 	VMOVDQA64       Z26, Z21
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPSHUFB         Z31, Z21, Z21
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	MOVQ            24(R11), AX
 	VMOVDQA64       Z6, 576(R8)
 	VAESENC         Z6, Z0, Z0
-	MOVQ            24(R11), AX
-	VAESENC         Z6, Z1, Z1
 	MOVQ            88(R11), R12
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	MOVQ            152(R11), R13
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	MOVQ            216(R11), R14
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z22, Z21, Z21
-	VPBROADCASTD    rcon<>+36(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z5, Z5
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCMPEQQ        Z11, Z21, K4
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	KMOVB           K4, AX
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	MOVL            AX, R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	SHRL            $0x01, R12
 	VMOVDQA64       Z6, 640(R8)
+	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z0, Z0
-	ANDL            R12, AX
 	VAESENCLAST     Z6, Z1, Z1
+	ANDL            R12, AX
+	VAESENCLAST     Z6, Z2, Z2
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
-	VAESENCLAST     Z6, Z2, Z2
 	VAESENCLAST     Z6, Z3, Z3
 	MOVL            AX, R12
 	SHRL            $0x02, R12
@@ -21744,54 +21698,50 @@ firstkeyed:
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VPXORQ          Z6, Z2, Z2
 	VPADDQ          Z17, Z17, Z17
-	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z3, Z3
 	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VPSLLDQ         $0x04, Z6, Z9
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPXORQ          Z9, Z6, Z6
-	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VPXORQ          Z9, Z6, Z7
 	VPSHUFD         $0x4e, Z24, Z24
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z27, Z24, Z25
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VMOVDQA64       Z6, 64(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 64(R8)
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	MOVQ            8(R11), AX
-	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       Z26, Z18
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	MOVQ            16(R11), R15
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          (AX)(R10*1), Z14, Z29
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VAESENCLAST     Z10, Z8, Z8
 	VMOVDQU64       (AX)(R10*1), Z14
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VMOVDQA64       Z6, 128(R8)
 	VPXORQ          Z27, Z25, Z25
@@ -21804,52 +21754,48 @@ firstkeyed:
 	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z4, Z4
 	VPXORQ          (AX)(R10*1), Z23, Z29
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VMOVDQU64       (AX)(R10*1), Z23
 	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFD         $0x4e, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU64       Z29, (R15)(R10*1)
-	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPXORQ          Z9, Z6, Z6
-	VMOVDQA64       Z26, Z19
 	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQU64       Z29, (R15)(R10*1)
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VMOVDQA64       Z26, Z19
+	VPXORQ          Z9, Z6, Z7
 	MOVQ            136(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VMOVDQA64       Z6, 192(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	MOVQ            144(R11), R15
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x11, Z18, Z18, Z26
 	VPXORQ          (AX)(R10*1), Z12, Z29
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 192(R8)
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VMOVDQU64       (AX)(R10*1), Z12
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z27, Z24, Z25
-	VAESENC         Z6, Z5, Z5
 	VMOVDQU64       Z29, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+12(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	MOVQ            200(R11), AX
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPXORQ          Z9, Z6, Z6
 	MOVQ            208(R11), R15
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VMOVDQA64       Z26, Z20
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPXORQ          (AX)(R10*1), Z11, Z29
 	VMOVDQA64       Z6, 256(R8)
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
@@ -21866,48 +21812,44 @@ firstkeyed:
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z27, Z25, Z25
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VAESENCLAST     Z10, Z8, Z8
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z27, Z24, Z24
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z9, Z6, Z7
+	VPXORQ          Z27, Z24, Z24
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z28, Z26, Z26
-	VMOVDQA64       Z6, 320(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VMOVDQA64       1344(DX), Z11
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 320(R8)
 	VPCLMULQDQ      $0x10, Z17, Z16, Z28
 	VPERMI2B        Z23, Z13, Z11
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       1408(DX), Z29
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPERMI2B        Z23, Z13, Z29
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPSHUFD         $0x4e, Z24, Z24
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       1344(DX), Z13
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPERMI2B        Z12, Z14, Z13
-	VPSLLDQ         $0x08, Z6, Z9
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       1408(DX), Z23
 	VMOVDQA64       Z6, 384(R8)
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
@@ -21924,50 +21866,46 @@ firstkeyed:
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
 	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, Z19, Z29, Z26
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPXORQ          Z27, Z25, Z25
 	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z27, Z25, Z25
 	VPCLMULQDQ      $0x00, Z18, Z13, Z27
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x00, Z17, Z23, Z28
-	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z24
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x11, Z18, Z13, Z27
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, Z17, Z23, Z28
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z24
+	VPXORQ          Z9, Z6, Z7
+	VPCLMULQDQ      $0x11, Z18, Z13, Z27
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x11, Z17, Z23, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
-	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z18, Z13, Z27
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x10, Z18, Z13, Z28
+	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z17, Z23, Z27
+	VPCLMULQDQ      $0x10, Z17, Z23, Z28
 	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, Z17, Z23, Z27
-	VPCLMULQDQ      $0x10, Z17, Z23, Z28
-	VAESENC         Z6, Z3, Z3
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z20, Z11, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x11, Z20, Z11, Z28
-	VPBROADCASTD    rcon<>+28(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z27, Z24, Z24
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, Z20, Z11, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x10, Z20, Z11, Z28
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       Z6, 512(R8)
+	VPSHUFD         $0x4e, Z24, Z24
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
@@ -21985,55 +21923,51 @@ firstkeyed:
 	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z6, Z5, Z5
 	VPSLLQ          $0x03, Z11, Z11
-	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPXORQ          Z21, Z11, Z11
 	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPXORQ          Z21, Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VPXORQ          Z9, Z6, Z7
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z27, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 576(R8)
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VMOVDQA64       Z26, Z21
 	VPSHUFB         Z31, Z21, Z21
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	MOVQ            24(R11), AX
-	VPBROADCASTD    rcon<>+36(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	MOVQ            88(R11), R12
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	MOVQ            152(R11), R13
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            216(R11), R14
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z22, Z21, Z21
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPCMPEQQ        Z11, Z21, K4
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	KMOVB           K4, AX
 	VMOVDQA64       Z6, 640(R8)
-	MOVL            AX, R12
+	KMOVB           K4, AX
 	VAESENCLAST     Z6, Z0, Z0
+	MOVL            AX, R12
 	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z1, Z1
 	ANDL            R12, AX
@@ -22276,47 +22210,43 @@ widekeyed:
 	VMOVDQA64       Z6, Z0
 	MOVQ            8(R11), AX
 	VPXORQ          Z6, Z1, Z1
-	VPXORQ          Z6, Z2, Z2
 	MOVQ            16(R11), R15
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z2, Z2
 	VPXORQ          (AX)(R10*1), Z11, Z29
+	VPXORQ          Z6, Z3, Z3
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	VMOVDQU64       (AX)(R10*1), Z11
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z5, Z5
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            72(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	MOVQ            80(R11), R15
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	VPXORQ          (AX)(R10*1), Z12, Z29
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VMOVDQU64       (AX)(R10*1), Z12
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VMOVDQU64       Z29, (R15)(R10*1)
 	VMOVDQA64       Z6, 64(R8)
-	VAESENC         Z6, Z0, Z0
-	VMOVDQU64       Z29, (R15)(R10*1)
-	VAESENC         Z6, Z1, Z1
 	MOVQ            136(R11), AX
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	MOVQ            144(R11), R15
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          (AX)(R10*1), Z13, Z29
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VMOVDQU64       (AX)(R10*1), Z13
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VMOVDQU64       Z29, (R15)(R10*1)
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            200(R11), AX
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	MOVQ            208(R11), R15
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPXORQ          (AX)(R10*1), Z14, Z29
 	VMOVDQA64       Z6, 128(R8)
 	VAESENC         Z6, Z0, Z0
@@ -22324,45 +22254,41 @@ widekeyed:
 	VAESENC         Z6, Z1, Z1
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VAESENC         Z6, Z3, Z3
 	VAESENC         Z6, Z4, Z4
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VMOVDQA64       1344(DX), Z14
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	VPERMI2B        Z12, Z23, Z14
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VMOVDQA64       1408(DX), Z29
-	VMOVDQA64       Z6, 192(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPERMI2B        Z12, Z23, Z29
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 192(R8)
 	VMOVDQA64       1344(DX), Z23
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPERMI2B        Z13, Z11, Z23
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z2, Z2
 	VMOVDQA64       1408(DX), Z12
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VPERMI2B        Z13, Z11, Z12
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z21, Z14, Z14
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x00, Z19, Z29, Z24
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z19, Z29, Z25
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
 	VMOVDQA64       Z6, 256(R8)
 	VPCLMULQDQ      $0x11, Z19, Z29, Z26
@@ -22372,49 +22298,45 @@ widekeyed:
 	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x00, Z18, Z23, Z27
 	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z17, Z12, Z28
+	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z24
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x11, Z18, Z23, Z27
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x11, Z17, Z12, Z28
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x01, Z18, Z23, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 320(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x10, Z18, Z23, Z28
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VMOVDQA64       Z6, 320(R8)
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z0, Z0
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z17, Z12, Z27
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x10, Z17, Z12, Z28
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z20, Z14, Z27
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, Z20, Z14, Z28
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z27, Z24, Z24
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPXORQ          Z28, Z26, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 384(R8)
 	VPCLMULQDQ      $0x01, Z20, Z14, Z27
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x10, Z20, Z14, Z28
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, Z20, Z14, Z28
 	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z3, Z3
@@ -22422,106 +22344,98 @@ widekeyed:
 	VAESENC         Z6, Z4, Z4
 	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0x4e, Z24, Z24
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFD         $0x4e, Z25, Z25
-	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
+	VPXORQ          Z9, Z6, Z7
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VMOVDQA64       Z26, Z21
-	VMOVDQA64       Z6, 448(R8)
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 448(R8)
+	VAESENC         Z6, Z0, Z0
 	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z21, Z11, Z11
-	VPBROADCASTD    rcon<>+28(SB), Z10
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPXORQ          Z9, Z6, Z6
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z27, Z25, Z25
 	VMOVDQA64       Z6, 512(R8)
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z1, Z1
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z2, Z2
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         3008(DX), Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       Z26, Z21
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x08, Z6, Z9
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VMOVDQA64       Z26, Z21
+	VPXORQ          Z9, Z6, Z7
+	VPSLLDQ         $0x04, Z7, Z6
 	VPSHUFB         Z31, Z21, Z21
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	MOVQ            24(R11), AX
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	MOVQ            88(R11), R12
 	VMOVDQA64       Z6, 576(R8)
 	VAESENC         Z6, Z0, Z0
-	MOVQ            88(R11), R12
-	VAESENC         Z6, Z1, Z1
 	MOVQ            152(R11), R13
-	VAESENC         Z6, Z2, Z2
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	MOVQ            216(R11), R14
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z22, Z21, Z21
-	VAESENC         Z6, Z5, Z5
-	VPBROADCASTD    rcon<>+36(SB), Z10
+	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z4, Z4
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	VPCMPEQQ        Z11, Z21, K4
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	KMOVB           K4, AX
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
+	VPXORQ          Z8, Z7, Z6
 	MOVL            AX, R12
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	SHRL            $0x01, R12
 	VMOVDQA64       Z6, 640(R8)
-	ANDL            R12, AX
+	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z0, Z0
+	ANDL            R12, AX
 	VAESENCLAST     Z6, Z1, Z1
+	VAESENCLAST     Z6, Z2, Z2
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
-	VAESENCLAST     Z6, Z2, Z2
+	VAESENCLAST     Z6, Z3, Z3
 	MOVL            AX, R12
 	SHRL            $0x02, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 108(R11)
-	VAESENCLAST     Z6, Z3, Z3
 	VAESENCLAST     Z6, Z4, Z4
 	MOVL            AX, R12
 	SHRL            $0x04, R12
@@ -22687,220 +22601,204 @@ chunktailkeyed:
 	VPADDD          Z9, Z3, Z4
 	VPADDD          Z9, Z4, Z5
 	VMOVDQA64       Z5, 3072(DX)
-	VMOVDQA64       Z6, (R8)
-	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPXORQ          Z6, Z1, Z1
+	VMOVDQA64       Z6, (R8)
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z2, Z2
+	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            8(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            16(R11), R15
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	MOVL            36(R11), R12
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	SUBQ            R10, R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 64(R8)
+	VPSLLDQ         $0x04, Z7, Z6
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	KMOVQ           R12, K4
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z6, 64(R8)
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z0, Z0
 	VMOVDQA64       Z29, Z14
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	MOVQ            72(R11), AX
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z2, Z2
 	MOVQ            80(R11), R15
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z3, Z3
 	MOVL            100(R11), R12
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z4, Z4
 	SUBQ            R10, R12
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	BZHIQ           R12, bits<>+0(SB), R12
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	KMOVQ           R12, K5
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VMOVDQA64       Z6, 128(R8)
+	VPXORQ          Z8, Z7, Z6
 	VPXORQ          Z29, Z23, Z23
-	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z6, 128(R8)
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z0, Z0
 	VMOVDQA64       Z29, Z23
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	MOVQ            136(R11), AX
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	MOVQ            144(R11), R15
-	VAESENC         Z6, Z4, Z4
 	MOVL            164(R11), R12
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	SUBQ            R10, R12
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	BZHIQ           R12, bits<>+0(SB), R12
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	KMOVQ           R12, K6
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z29, Z12, Z12
-	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z29, Z12
-	VMOVDQA64       Z6, 192(R8)
-	MOVQ            200(R11), AX
-	VAESENC         Z6, Z0, Z0
-	MOVQ            208(R11), R15
-	VAESENC         Z6, Z1, Z1
-	MOVL            228(R11), R12
-	VAESENC         Z6, Z2, Z2
-	SUBQ            R10, R12
-	VAESENC         Z6, Z3, Z3
-	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z4, Z4
-	KMOVQ           R12, K7
-	VAESENC         Z6, Z5, Z5
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPXORQ          Z29, Z11, Z11
 	VPSHUFB         3008(DX), Z6, Z8
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPSLLDQ         $0x04, Z6, Z9
-	VMOVDQA64       Z29, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPSLLDQ         $0x08, Z6, Z9
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VMOVDQA64       Z6, 256(R8)
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPXORQ          Z29, Z12, Z12
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VMOVDQU8        Z12, K6, (R15)(R10*1)
+	VPXORQ          Z9, Z6, Z7
+	VMOVDQA64       Z29, Z12
+	VPSLLDQ         $0x04, Z7, Z6
+	MOVQ            200(R11), AX
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	MOVL            228(R11), R12
+	VMOVDQA64       Z6, 192(R8)
+	SUBQ            R10, R12
 	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       1344(DX), Z11
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z1, Z1
-	VPERMI2B        Z23, Z13, Z11
+	KMOVQ           R12, K7
 	VAESENC         Z6, Z2, Z2
-	VMOVDQA64       1408(DX), Z29
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPXORQ          Z29, Z11, Z11
 	VAESENC         Z6, Z3, Z3
-	VPERMI2B        Z23, Z13, Z29
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z6, Z4, Z4
-	VMOVDQA64       1344(DX), Z13
+	VMOVDQA64       Z29, Z11
 	VAESENC         Z6, Z5, Z5
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
+	VPSHUFB         3008(DX), Z6, Z8
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPXORQ          Z8, Z7, Z6
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VMOVDQA64       Z6, 256(R8)
+	VMOVDQA64       1344(DX), Z11
+	VAESENC         Z6, Z0, Z0
+	VPERMI2B        Z23, Z13, Z11
+	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       1408(DX), Z29
+	VAESENC         Z6, Z2, Z2
+	VPERMI2B        Z23, Z13, Z29
+	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       1344(DX), Z13
+	VAESENC         Z6, Z4, Z4
 	VPERMI2B        Z12, Z14, Z13
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       1408(DX), Z23
 	VPSHUFB         3008(DX), Z6, Z8
 	VPERMI2B        Z12, Z14, Z23
-	VPSLLDQ         $0x04, Z6, Z9
 	VMOVDQA64       Z17, 2368(DX)
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQA64       Z18, 2432(DX)
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VMOVDQA64       Z19, 2496(DX)
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z9, Z6, Z7
 	VMOVDQA64       Z20, 2560(DX)
-	VMOVDQA64       Z6, 320(R8)
+	VPSLLDQ         $0x04, Z7, Z6
 	MOVL            36(R11), R14
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	SUBQ            R10, R14
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	ADDQ            $0x0f, R14
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 320(R8)
 	SHRQ            $0x04, R14
-	VAESENC         Z6, Z3, Z3
-	SHLQ            $0x06, R14
-	VAESENC         Z6, Z4, Z4
-	ADDQ            DX, R14
-	VAESENC         Z6, Z5, Z5
-	VPXORQ          Z21, Z11, Z11
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z27, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
-	VMOVDQA64       Z6, 384(R8)
-	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
 	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z27, Z24, Z24
+	SHLQ            $0x06, R14
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z28, Z26, Z26
+	ADDQ            DX, R14
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
+	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VAESENC         Z6, Z4, Z4
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
+	VPSHUFB         3008(DX), Z6, Z8
+	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
+	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
+	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
+	VPXORQ          Z8, Z7, Z6
+	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
+	VMOVDQA64       Z6, 384(R8)
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
 	VPSHUFB         3008(DX), Z6, Z8
 	VPXORQ          Z27, Z24, Z24
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z28, Z26, Z26
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x10, 2176(R14), Z13, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VMOVDQA64       Z6, 448(R8)
 	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 448(R8)
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, 2112(R14), Z23, Z27
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x10, 2112(R14), Z23, Z28
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+28(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z6, 512(R8)
 	VMOVDQA64       Z26, Z21
@@ -22909,58 +22807,54 @@ chunktailkeyed:
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z1, Z1
 	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VPBROADCASTD    rcon<>+32(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z27, Z25, Z25
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPXORQ          Z9, Z6, Z7
 	VPSHUFD         $0x4e, Z24, Z24
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 576(R8)
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z3, Z3
 	VPSHUFB         Z31, Z21, Z21
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	MOVQ            24(R11), AX
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	MOVQ            88(R11), R12
-	VPBROADCASTD    rcon<>+36(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z3, Z3
 	MOVQ            152(R11), R13
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z4, Z4
 	MOVQ            216(R11), R14
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z22, Z21, Z21
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	VPCMPEQQ        Z11, Z21, K4
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	KMOVB           K4, AX
 	VMOVDQA64       Z6, 640(R8)
 	MOVL            AX, R12
@@ -23187,131 +23081,123 @@ firsttailkeyed:
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VMOVDQA64       Z6, Z0
 	VPSHUFD         $0xd3, Z17, Z27
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z1, Z1
 	VPSRAD          $0x1f, Z27, Z27
 	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPXORQ          Z6, Z3, Z3
 	VPADDQ          Z17, Z17, Z17
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VPXORQ          Z6, Z5, Z5
 	VPCLMULQDQ      $0x00, Z17, Z17, Z24
 	VPSHUFB         3008(DX), Z6, Z8
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPXORQ          Z9, Z6, Z6
-	MOVQ            8(R11), AX
 	VPSLLDQ         $0x08, Z6, Z9
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	MOVQ            8(R11), AX
+	VPXORQ          Z9, Z6, Z7
 	MOVQ            16(R11), R15
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPSHUFD         $0x4e, Z24, Z24
 	MOVL            36(R11), R12
-	VMOVDQA64       Z6, 64(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPXORQ          Z27, Z24, Z25
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	SUBQ            R10, R12
-	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VMOVDQA64       Z6, 64(R8)
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z3, Z3
 	KMOVQ           R12, K4
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VMOVDQA64       Z26, Z18
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z29, Z14, Z14
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPSLLDQ         $0x04, Z6, Z9
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       Z29, Z14
-	VPXORQ          Z9, Z6, Z6
 	MOVQ            72(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	MOVQ            80(R11), R15
 	VPCLMULQDQ      $0x11, Z17, Z18, Z26
 	VMOVDQA64       Z6, 128(R8)
 	MOVL            100(R11), R12
 	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z1, Z1
 	SUBQ            R10, R12
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z2, Z2
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z3, Z3
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	KMOVQ           R12, K5
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFB         3008(DX), Z6, Z8
 	VPXORQ          Z29, Z23, Z23
-	VPSLLDQ         $0x04, Z6, Z9
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VPSHUFD         $0x4e, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       Z29, Z23
-	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	VMOVDQA64       Z29, Z23
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPXORQ          Z9, Z6, Z7
 	MOVQ            136(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VMOVDQA64       Z26, Z19
 	MOVQ            144(R11), R15
-	VMOVDQA64       Z6, 192(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	MOVL            164(R11), R12
-	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x11, Z18, Z18, Z26
+	VMOVDQA64       Z6, 192(R8)
 	SUBQ            R10, R12
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z3, Z3
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	KMOVQ           R12, K6
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z27, Z24, Z25
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z29, Z12, Z12
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFD         $0x4e, Z25, Z25
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VMOVDQA64       Z29, Z12
-	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	MOVQ            200(R11), AX
-	VMOVDQA64       Z26, Z20
 	VMOVDQA64       Z6, 256(R8)
+	VMOVDQA64       Z26, Z20
 	MOVQ            208(R11), R15
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x00, Z18, Z15, Z24
@@ -23322,60 +23208,56 @@ firsttailkeyed:
 	SUBQ            R10, R12
 	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VAESENC         Z6, Z4, Z4
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	KMOVQ           R12, K7
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPSHUFB         3008(DX), Z6, Z8
 	VPXORQ          Z27, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z29, Z11, Z11
 	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQA64       Z29, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z27, Z24, Z24
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VMOVDQA64       Z6, 320(R8)
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 320(R8)
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       1344(DX), Z11
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z3, Z3
 	VPERMI2B        Z23, Z13, Z11
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       1408(DX), Z29
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0x4e, Z24, Z24
 	VPERMI2B        Z23, Z13, Z29
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VMOVDQA64       1344(DX), Z13
-	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPERMI2B        Z12, Z14, Z13
-	VPSHUFD         $0x4e, Z25, Z25
 	VMOVDQA64       Z6, 384(R8)
+	VPSHUFD         $0x4e, Z25, Z25
 	VMOVDQA64       1408(DX), Z23
 	VAESENC         Z6, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
@@ -23386,137 +23268,129 @@ firsttailkeyed:
 	VMOVDQA64       Z17, 2368(DX)
 	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z18, 2432(DX)
-	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       Z19, 2496(DX)
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z6, Z5, Z5
 	MOVL            36(R11), R14
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	SUBQ            R10, R14
 	VPSHUFB         3008(DX), Z6, Z8
 	ADDQ            $0x0f, R14
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	SHRQ            $0x04, R14
 	SHLQ            $0x06, R14
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	ADDQ            DX, R14
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	VPXORQ          Z21, Z11, Z11
-	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 448(R8)
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
-	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
-	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
-	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+28(SB), Z10
-	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
-	VPSHUFB         3008(DX), Z6, Z8
-	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
-	VPSLLDQ         $0x04, Z6, Z9
-	VPXORQ          Z27, Z24, Z24
-	VPXORQ          Z28, Z26, Z26
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
-	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x10, 2176(R14), Z13, Z28
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
-	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
-	VMOVDQA64       Z6, 512(R8)
-	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
+	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
+	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
+	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
+	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
+	VAESENC         Z6, Z5, Z5
+	VPXORQ          Z27, Z24, Z24
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z28, Z26, Z26
+	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
+	VPCLMULQDQ      $0x10, 2176(R14), Z13, Z28
+	VPXORQ          Z8, Z7, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
+	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
+	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z24, Z24
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, 2112(R14), Z23, Z27
-	VPCLMULQDQ      $0x10, 2112(R14), Z23, Z28
 	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, 2112(R14), Z23, Z28
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z4, Z4
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+32(SB), Z10
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         3008(DX), Z6, Z8
+	VPSHUFD         $0x4e, Z25, Z25
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQA64       Z26, Z21
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENCLAST     Z10, Z8, Z8
 	VPSHUFB         2816(DX), Z11, Z11
-	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z9, Z6, Z7
 	VPSLLQ          $0x03, Z11, Z11
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z21, Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 576(R8)
 	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z2, Z2
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPBROADCASTD    rcon<>+36(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       Z26, Z21
-	VPSHUFB         3008(DX), Z6, Z8
 	VPSHUFB         Z31, Z21, Z21
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	MOVQ            24(R11), AX
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVQ            88(R11), R12
-	VAESENCLAST     Z10, Z8, Z8
 	MOVQ            152(R11), R13
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	MOVQ            216(R11), R14
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	VPXORQ          Z22, Z21, Z21
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPCMPEQQ        Z11, Z21, K4
 	VMOVDQA64       Z6, 640(R8)
-	KMOVB           K4, AX
+	VPCMPEQQ        Z11, Z21, K4
 	VAESENCLAST     Z6, Z0, Z0
+	KMOVB           K4, AX
 	MOVL            AX, R12
 	VAESENCLAST     Z6, Z1, Z1
 	SHRL            $0x01, R12
-	ANDL            R12, AX
 	VAESENCLAST     Z6, Z2, Z2
+	ANDL            R12, AX
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
@@ -23783,214 +23657,198 @@ widetailkeyed:
 	VPADDD          Z9, Z3, Z4
 	VPADDD          Z9, Z4, Z5
 	VMOVDQA64       Z5, 3072(DX)
-	VMOVDQA64       Z6, (R8)
-	VMOVDQA64       Z6, Z0
 	MOVQ            8(R11), AX
-	VPXORQ          Z6, Z1, Z1
+	VMOVDQA64       Z6, (R8)
 	MOVQ            16(R11), R15
-	VPXORQ          Z6, Z2, Z2
+	VMOVDQA64       Z6, Z0
 	MOVL            36(R11), R12
+	VPXORQ          Z6, Z1, Z1
+	SUBQ            R10, R12
+	VPXORQ          Z6, Z2, Z2
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPXORQ          Z6, Z3, Z3
-	SUBQ            R10, R12
-	VPXORQ          Z6, Z4, Z4
-	BZHIQ           R12, bits<>+0(SB), R12
-	VPXORQ          Z6, Z5, Z5
 	KMOVQ           R12, K4
-	VPBROADCASTD    rcon<>+0(SB), Z10
-	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z6, Z4, Z4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPSLLDQ         $0x04, Z6, Z9
+	VPXORQ          Z6, Z5, Z5
 	VPXORQ          Z29, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
-	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQA64       Z29, Z11
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	MOVQ            72(R11), AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z9, Z6, Z7
 	MOVQ            80(R11), R15
-	VMOVDQA64       Z6, 64(R8)
+	VPSLLDQ         $0x04, Z7, Z6
 	MOVL            100(R11), R12
-	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	SUBQ            R10, R12
-	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z3, Z3
+	VMOVDQA64       Z6, 64(R8)
 	KMOVQ           R12, K5
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z0, Z0
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z29, Z12, Z12
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z6, Z2, Z2
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z29, Z12
-	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z4, Z4
 	MOVQ            136(R11), AX
-	VPXORQ          Z9, Z6, Z6
+	VAESENC         Z6, Z5, Z5
 	MOVQ            144(R11), R15
-	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVL            164(R11), R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	SUBQ            R10, R12
+	VPXORQ          Z8, Z7, Z6
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       Z6, 128(R8)
-	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z0, Z0
 	KMOVQ           R12, K6
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z29, Z13, Z13
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z2, Z2
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z29, Z13
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z6, Z4, Z4
 	MOVQ            200(R11), AX
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	MOVQ            208(R11), R15
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z6, Z8
 	MOVL            228(R11), R12
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	SUBQ            R10, R12
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	BZHIQ           R12, bits<>+0(SB), R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z9, Z6, Z7
 	KMOVQ           R12, K7
-	VMOVDQA64       Z6, 192(R8)
+	VPSLLDQ         $0x04, Z7, Z6
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPXORQ          Z29, Z14, Z14
-	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 192(R8)
 	VMOVDQA64       Z29, Z14
-	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z0, Z0
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z1, Z1
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPBROADCASTD    rcon<>+12(SB), Z10
+	VAESENC         Z6, Z2, Z2
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       1344(DX), Z14
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENC         Z6, Z5, Z5
 	VPERMI2B        Z12, Z23, Z14
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VMOVDQA64       1408(DX), Z29
-	VPSLLDQ         $0x08, Z6, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPERMI2B        Z12, Z23, Z29
-	VMOVDQA64       Z6, 256(R8)
+	VPXORQ          Z8, Z7, Z6
 	VMOVDQA64       1344(DX), Z23
-	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z6, 256(R8)
 	VPERMI2B        Z13, Z11, Z23
-	VAESENC         Z6, Z1, Z1
-	VMOVDQA64       1408(DX), Z12
-	VAESENC         Z6, Z2, Z2
-	VPERMI2B        Z13, Z11, Z12
-	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
-	VMOVDQA64       Z18, 2432(DX)
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VMOVDQA64       Z19, 2496(DX)
-	VPSHUFB         3008(DX), Z6, Z8
-	VMOVDQA64       Z20, 2560(DX)
-	VPSLLDQ         $0x04, Z6, Z9
-	MOVL            36(R11), R14
-	VAESENCLAST     Z10, Z8, Z8
-	SUBQ            R10, R14
-	VPXORQ          Z9, Z6, Z6
-	ADDQ            $0x0f, R14
-	VPSLLDQ         $0x08, Z6, Z9
-	SHRQ            $0x04, R14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQA64       Z6, 320(R8)
-	SHLQ            $0x06, R14
 	VAESENC         Z6, Z0, Z0
-	ADDQ            DX, R14
+	VMOVDQA64       1408(DX), Z12
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z21, Z14, Z14
+	VPERMI2B        Z13, Z11, Z12
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VMOVDQA64       Z17, 2368(DX)
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VMOVDQA64       Z19, 2496(DX)
 	VAESENC         Z6, Z5, Z5
-	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VMOVDQA64       Z20, 2560(DX)
 	VPSHUFB         3008(DX), Z6, Z8
-	VPXORQ          Z27, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
-	VPXORQ          Z9, Z6, Z6
-	VPXORQ          Z27, Z24, Z24
+	MOVL            36(R11), R14
 	VPSLLDQ         $0x08, Z6, Z9
+	SUBQ            R10, R14
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
+	ADDQ            $0x0f, R14
+	VPXORQ          Z9, Z6, Z7
+	SHRQ            $0x04, R14
+	VPSLLDQ         $0x04, Z7, Z6
+	SHLQ            $0x06, R14
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
+	ADDQ            DX, R14
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
+	VPXORQ          Z21, Z14, Z14
+	VMOVDQA64       Z6, 320(R8)
+	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
+	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
+	VAESENC         Z6, Z3, Z3
+	VPXORQ          Z27, Z25, Z25
+	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
+	VPSHUFB         3008(DX), Z6, Z8
+	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z28, Z26, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
 	VMOVDQA64       Z6, 384(R8)
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
 	VAESENC         Z6, Z0, Z0
-	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPXORQ          Z28, Z26, Z26
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
 	VPSHUFB         3008(DX), Z6, Z8
-	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, 2112(R14), Z12, Z27
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z7
 	VPCLMULQDQ      $0x11, 2112(R14), Z12, Z28
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPXORQ          Z27, Z24, Z24
-	VMOVDQA64       Z6, 448(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPCLMULQDQ      $0x01, 2112(R14), Z12, Z27
-	VAESENC         Z6, Z1, Z1
-	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       Z6, 448(R8)
 	VPCLMULQDQ      $0x10, 2112(R14), Z12, Z28
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	VPSHUFD         $0x4e, Z24, Z24
-	VPBROADCASTD    rcon<>+28(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z9, Z6, Z6
+	VPSHUFB         3008(DX), Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPSLLDQ         $0x08, Z6, Z9
+	VAESENCLAST     rcons<>+448(SB), Z8, Z8
 	VMOVDQA64       Z26, Z21
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z8, Z7, Z6
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
@@ -24004,52 +23862,48 @@ widetailkeyed:
 	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z3, Z3
-	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPBROADCASTD    rcon<>+32(SB), Z10
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPSHUFB         3008(DX), Z6, Z8
 	VPXORQ          Z27, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPSHUFD         $0x4e, Z24, Z24
-	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     rcons<>+512(SB), Z8, Z8
+	VPSHUFD         $0x4e, Z24, Z24
+	VPXORQ          Z9, Z6, Z7
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x04, Z7, Z6
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VMOVDQA64       Z6, 576(R8)
+	VPTERNLOGQ      $0x96, Z7, Z8, Z6
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x78, 1472(DX), Z8, Z7
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       Z6, 576(R8)
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z0, Z0
 	VPSHUFB         Z31, Z21, Z21
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z1, Z1
 	MOVQ            24(R11), AX
-	VAESENC         Z6, Z4, Z4
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z2, Z2
 	MOVQ            88(R11), R12
-	VPBROADCASTD    rcon<>+36(SB), Z10
+	VAESENC         Z6, Z3, Z3
 	MOVQ            152(R11), R13
-	VPSHUFB         3008(DX), Z6, Z8
+	VAESENC         Z6, Z4, Z4
 	MOVQ            216(R11), R14
-	VPSLLDQ         $0x04, Z6, Z9
+	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z22, Z21, Z21
-	VAESENCLAST     Z10, Z8, Z8
+	VPSHUFB         3008(DX), Z6, Z8
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+576(SB), Z8, Z8
 	VPCMPEQQ        Z11, Z21, K4
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z8, Z7, Z6
 	KMOVB           K4, AX
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 640(R8)
 	MOVL            AX, R12
 	VAESENCLAST     Z6, Z0, Z0
@@ -24307,6 +24161,7 @@ told:
 	VMOVDQA64 Z8, 3008(DX)
 	VMOVDQA64 Z8, 1344(DX)
 	VMOVDQA64 Z8, 1408(DX)
+	VMOVDQA64 Z8, 1472(DX)
 	VMOVDQA64 Z8, 3072(DX)
 	VMOVDQA64 Z8, (DX)
 	VMOVDQA64 Z8, 64(DX)
@@ -24411,6 +24266,8 @@ TEXT ·openHeld128(SB), NOSPLIT, $0-32
 	VMOVDQA64       Z27, 2944(DX)
 	VBROADCASTI32X4 rotword<>+0(SB), Z27
 	VMOVDQA64       Z27, 3008(DX)
+	VBROADCASTI32X4 evenwords<>+0(SB), Z27
+	VMOVDQA64       Z27, 1472(DX)
 	VMOVDQU64       pick<>+0(SB), Z27
 	VMOVDQA64       Z27, 1344(DX)
 	VMOVDQU64       pick<>+64(SB), Z27
@@ -31616,6 +31473,7 @@ told:
 	VMOVDQA64 Z8, 3008(DX)
 	VMOVDQA64 Z8, 1344(DX)
 	VMOVDQA64 Z8, 1408(DX)
+	VMOVDQA64 Z8, 1472(DX)
 	VMOVDQA64 Z8, 3072(DX)
 	VMOVDQA64 Z8, (DX)
 	VMOVDQA64 Z8, 64(DX)
@@ -33569,6 +33427,8 @@ TEXT ·sealFresh256(SB), NOSPLIT, $0-32
 	VMOVDQA64       Z27, 2944(DX)
 	VBROADCASTI32X4 rotword<>+0(SB), Z27
 	VMOVDQA64       Z27, 3008(DX)
+	VBROADCASTI32X4 evenwords<>+0(SB), Z27
+	VMOVDQA64       Z27, 1472(DX)
 	VMOVDQU64       pick<>+0(SB), Z27
 	VMOVDQA64       Z27, 1344(DX)
 	VMOVDQU64       pick<>+64(SB), Z27
@@ -33621,10 +33481,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -33648,10 +33507,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -33675,10 +33533,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -33702,10 +33559,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -33729,10 +33585,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -33756,10 +33611,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -33783,10 +33637,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -37629,17 +37482,16 @@ lengthskeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
-	VPSHUFB         2816(DX), Z11, Z11
 	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFB         2816(DX), Z11, Z11
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 128(R8)
-	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z0, Z0
+	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
@@ -37660,11 +37512,10 @@ lengthskeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -37691,10 +37542,9 @@ lengthskeyed:
 	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
@@ -37722,10 +37572,9 @@ lengthskeyed:
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -37752,11 +37601,10 @@ lengthskeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	VPSHUFB         Z31, Z21, Z21
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -37779,14 +37627,13 @@ lengthskeyed:
 	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	MOVQ            152(R11), R13
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	MOVQ            216(R11), R14
 	VPSLLDQ         $0x08, Z6, Z9
@@ -37804,20 +37651,19 @@ lengthskeyed:
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQU32       X21, (AX)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 832(R8)
 	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VEXTRACTI32X4   $0x01, Z21, (R12)
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -37906,30 +37752,29 @@ chunkkeyed:
 	VMOVDQA64       Z5, 3072(DX)
 	VMOVDQA64       Z6, (R8)
 	VMOVDQA64       Z6, Z0
-	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
+	VPXORQ          Z6, Z1, Z1
 	VPXORQ          Z6, Z2, Z2
-	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z3, Z3
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VPXORQ          Z6, Z5, Z5
 	VMOVDQA64       Z7, 64(R8)
-	VAESENC         Z7, Z0, Z0
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	MOVQ            8(R11), AX
 	VPSLLDQ         $0x08, Z6, Z9
@@ -37960,16 +37805,15 @@ chunkkeyed:
 	VAESENC         Z7, Z1, Z1
 	MOVQ            144(R11), R15
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPXORQ          (AX)(R10*1), Z12, Z12
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VMOVDQU64       Z12, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	MOVQ            200(R11), AX
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	MOVQ            208(R11), R15
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -38005,18 +37849,17 @@ chunkkeyed:
 	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       1344(DX), Z13
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
-	VPERMI2B        Z12, Z14, Z13
 	VPSHUFB         3008(DX), Z7, Z8
+	VPERMI2B        Z12, Z14, Z13
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VMOVDQA64       1408(DX), Z23
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
-	VPERMI2B        Z12, Z14, Z23
 	VPSLLDQ         $0x08, Z6, Z9
+	VPERMI2B        Z12, Z14, Z23
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z21, Z11, Z11
 	VMOVDQA64       Z6, 384(R8)
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x00, Z19, Z29, Z24
 	VAESENC         Z6, Z1, Z1
@@ -38046,11 +37889,10 @@ chunkkeyed:
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x11, Z17, Z23, Z28
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x01, Z18, Z13, Z27
 	VPSLLDQ         $0x08, Z6, Z9
@@ -38075,22 +37917,21 @@ chunkkeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x11, Z20, Z11, Z28
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 576(R8)
 	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       Z7, 576(R8)
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x01, Z20, Z11, Z27
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x10, Z20, Z11, Z28
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -38129,12 +37970,11 @@ chunkkeyed:
 	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPSLLDQ         $0x08, Z6, Z9
@@ -38170,25 +38010,24 @@ chunkkeyed:
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	MOVQ            88(R11), R12
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	MOVQ            152(R11), R13
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            216(R11), R14
+	MOVQ            152(R11), R13
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	MOVQ            216(R11), R14
 	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z22, Z21, Z21
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z22, Z21, Z21
 	VMOVDQA64       Z6, 896(R8)
-	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z0, Z0
+	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z1, Z1
-	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z2, Z2
+	VEXTRACTI32X4   $0x01, Z21, (R12)
 	VAESENCLAST     Z6, Z3, Z3
-	VEXTRACTI32X4   $0x02, Z21, (R13)
 	VAESENCLAST     Z6, Z4, Z4
+	VEXTRACTI32X4   $0x02, Z21, (R13)
 	VAESENCLAST     Z6, Z5, Z5
 	VEXTRACTI32X4   $0x03, Z21, (R14)
 	JMP             text
@@ -38341,29 +38180,28 @@ firstkeyed:
 	VPXORQ          Z6, Z2, Z2
 	VPSRAD          $0x1f, Z27, Z27
 	VPXORQ          Z6, Z3, Z3
-	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VPXORQ          Z6, Z4, Z4
 	VPXORQ          Z6, Z5, Z5
 	VPADDQ          Z17, Z17, Z17
 	VMOVDQA64       Z7, 64(R8)
 	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x00, Z17, Z17, Z24
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x11, Z17, Z17, Z26
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSHUFB         3008(DX), Z7, Z8
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VPSLLDQ         $0x08, Z6, Z9
@@ -38371,8 +38209,8 @@ firstkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VMOVDQA64       Z6, 128(R8)
-	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VAESENC         Z6, Z0, Z0
+	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VAESENC         Z6, Z1, Z1
 	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z2, Z2
@@ -38387,8 +38225,8 @@ firstkeyed:
 	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x00, Z17, Z18, Z24
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
 	MOVQ            16(R11), R15
+	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, Z17, Z18, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
@@ -38396,29 +38234,28 @@ firstkeyed:
 	VMOVDQA64       Z7, 192(R8)
 	VPXORQ          (AX)(R10*1), Z14, Z14
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x11, Z17, Z18, Z26
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VMOVDQU64       Z14, (R15)(R10*1)
 	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	MOVQ            72(R11), AX
 	VPSHUFB         3008(DX), Z7, Z8
-	VPSHUFD         $0x4e, Z24, Z24
 	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	MOVQ            80(R11), R15
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          (AX)(R10*1), Z23, Z23
 	VMOVDQA64       Z6, 256(R8)
+	VPXORQ          (AX)(R10*1), Z23, Z23
 	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z1, Z1
@@ -38426,8 +38263,8 @@ firstkeyed:
 	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       Z26, Z19
 	VAESENC         Z6, Z4, Z4
+	VMOVDQA64       Z26, Z19
 	VAESENC         Z6, Z5, Z5
 	MOVQ            136(R11), AX
 	VPSHUFD         $0xff, Z6, Z8
@@ -38442,31 +38279,30 @@ firstkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       Z7, 320(R8)
-	VAESENC         Z7, Z0, Z0
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VMOVDQU64       Z12, (R15)(R10*1)
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z27, Z24, Z25
 	VAESENC         Z7, Z3, Z3
 	MOVQ            200(R11), AX
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         3008(DX), Z7, Z8
-	MOVQ            208(R11), R15
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	MOVQ            208(R11), R15
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPXORQ          Z9, Z6, Z6
 	VPXORQ          (AX)(R10*1), Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
 	VMOVDQA64       Z26, Z20
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VMOVDQA64       Z6, 384(R8)
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VAESENC         Z6, Z0, Z0
 	VMOVDQU64       Z11, (R15)(R10*1)
 	VAESENC         Z6, Z1, Z1
@@ -38481,8 +38317,8 @@ firstkeyed:
 	VPSHUFD         $0xff, Z6, Z8
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPSLLDQ         $0x04, Z7, Z9
-	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VPSLLDQ         $0x08, Z7, Z9
@@ -38490,29 +38326,28 @@ firstkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
 	VMOVDQA64       Z7, 448(R8)
-	VAESENC         Z7, Z0, Z0
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z7, Z2, Z2
 	VMOVDQA64       1344(DX), Z11
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPERMI2B        Z23, Z13, Z11
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPERMI2B        Z23, Z13, Z11
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VMOVDQA64       1408(DX), Z29
 	VPXORQ          Z9, Z6, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VMOVDQA64       Z6, 512(R8)
 	VPERMI2B        Z23, Z13, Z29
 	VAESENC         Z6, Z0, Z0
@@ -38520,8 +38355,8 @@ firstkeyed:
 	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       1344(DX), Z13
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z6, Z5, Z5
@@ -38536,8 +38371,8 @@ firstkeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	VPERMI2B        Z12, Z14, Z23
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 576(R8)
 	VMOVDQA64       Z26, Z21
+	VMOVDQA64       Z7, 576(R8)
 	VAESENC         Z7, Z0, Z0
 	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z7, Z1, Z1
@@ -38545,22 +38380,21 @@ firstkeyed:
 	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x01, Z19, Z29, Z25
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x11, Z19, Z29, Z26
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPXORQ          Z27, Z25, Z25
 	VPSHUFB         3008(DX), Z7, Z8
+	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x00, Z18, Z13, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, Z17, Z23, Z28
 	VPXORQ          Z9, Z6, Z6
 	VPTERNLOGQ      $0x96, Z27, Z28, Z24
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x11, Z18, Z13, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x11, Z18, Z13, Z27
 	VMOVDQA64       Z6, 640(R8)
 	VPCLMULQDQ      $0x11, Z17, Z23, Z28
 	VAESENC         Z6, Z0, Z0
@@ -38575,8 +38409,8 @@ firstkeyed:
 	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z17, Z23, Z27
 	VPSHUFD         $0xff, Z6, Z8
-	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x10, Z17, Z23, Z28
+	VPSLLDQ         $0x04, Z7, Z9
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPXORQ          Z9, Z7, Z7
@@ -38584,29 +38418,28 @@ firstkeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x11, Z20, Z11, Z28
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 704(R8)
 	VPXORQ          Z27, Z24, Z24
+	VMOVDQA64       Z7, 704(R8)
 	VAESENC         Z7, Z0, Z0
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x01, Z20, Z11, Z27
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x10, Z20, Z11, Z28
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPSHUFD         $0x4e, Z24, Z24
 	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFD         $0x4e, Z24, Z24
 	VPSLLDQ         $0x04, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPXORQ          Z9, Z6, Z6
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x08, Z6, Z9
+	VPSHUFD         $0x4e, Z25, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VMOVDQA64       Z6, 768(R8)
@@ -38617,8 +38450,8 @@ firstkeyed:
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
 	VAESENC         Z6, Z1, Z1
-	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z6, Z2, Z2
+	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z6, Z3, Z3
 	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z4, Z4
@@ -38633,8 +38466,8 @@ firstkeyed:
 	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPXORQ          Z27, Z25, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 832(R8)
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z0, Z0
@@ -38642,29 +38475,28 @@ firstkeyed:
 	VAESENC         Z7, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VMOVDQA64       Z26, Z21
 	VPSLLDQ         $0x04, Z6, Z9
 	VPSHUFB         Z31, Z21, Z21
-	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            24(R11), AX
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
-	MOVQ            88(R11), R12
+	MOVQ            24(R11), AX
 	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            88(R11), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	MOVQ            152(R11), R13
 	VMOVDQA64       Z6, 896(R8)
 	MOVQ            216(R11), R14
 	VAESENCLAST     Z6, Z0, Z0
-	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z1, Z1
+	VPXORQ          Z22, Z21, Z21
 	VAESENCLAST     Z6, Z2, Z2
 	VMOVDQU32       X21, (AX)
 	VAESENCLAST     Z6, Z3, Z3
@@ -38883,21 +38715,20 @@ widekeyed:
 	VMOVDQU64       Z11, (R15)(R10*1)
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	MOVQ            72(R11), AX
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	MOVQ            80(R11), R15
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VPXORQ          (AX)(R10*1), Z12, Z12
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU64       Z12, (R15)(R10*1)
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VMOVDQU64       Z12, (R15)(R10*1)
 	VPSLLDQ         $0x08, Z6, Z9
-	MOVQ            136(R11), AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	MOVQ            136(R11), AX
 	VMOVDQA64       Z6, 128(R8)
 	VAESENC         Z6, Z0, Z0
 	MOVQ            144(R11), R15
@@ -38915,8 +38746,8 @@ widekeyed:
 	MOVQ            208(R11), R15
 	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPXORQ          (AX)(R10*1), Z14, Z14
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 192(R8)
 	VAESENC         Z7, Z0, Z0
 	VMOVDQU64       Z14, (R15)(R10*1)
@@ -38927,11 +38758,10 @@ widekeyed:
 	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPSHUFB         3008(DX), Z7, Z8
+	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -38960,21 +38790,20 @@ widekeyed:
 	VPERMI2B        Z13, Z11, Z12
 	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z21, Z14, Z14
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x00, Z19, Z29, Z24
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPCLMULQDQ      $0x01, Z19, Z29, Z25
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x11, Z19, Z29, Z26
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x11, Z19, Z29, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 384(R8)
 	VPXORQ          Z27, Z25, Z25
@@ -38992,8 +38821,8 @@ widekeyed:
 	VPCLMULQDQ      $0x11, Z18, Z23, Z27
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x11, Z17, Z12, Z28
+	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 448(R8)
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
@@ -39006,11 +38835,10 @@ widekeyed:
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, Z17, Z12, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x10, Z17, Z12, Z28
 	VPSLLDQ         $0x08, Z6, Z9
@@ -39018,8 +38846,8 @@ widekeyed:
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VMOVDQA64       Z6, 512(R8)
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x00, Z20, Z14, Z27
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x00, Z20, Z14, Z27
 	VAESENC         Z6, Z2, Z2
 	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x11, Z20, Z14, Z28
@@ -39037,21 +38865,20 @@ widekeyed:
 	VPCLMULQDQ      $0x10, Z20, Z14, Z28
 	VMOVDQA64       Z7, 576(R8)
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPSHUFD         $0x4e, Z24, Z24
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPSHUFD         $0x4e, Z25, Z25
@@ -39085,21 +38912,20 @@ widekeyed:
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z27, Z25, Z25
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 768(R8)
-	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z0, Z0
+	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z6, Z1, Z1
 	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
@@ -39117,21 +38943,20 @@ widekeyed:
 	VMOVDQA64       Z26, Z21
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 832(R8)
-	VAESENC         Z7, Z0, Z0
 	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	MOVQ            24(R11), AX
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	MOVQ            88(R11), R12
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	MOVQ            152(R11), R13
 	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            152(R11), R13
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	MOVQ            216(R11), R14
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z22, Z21, Z21
@@ -39297,28 +39122,27 @@ chunktailkeyed:
 	VAESENC         Z7, Z0, Z0
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	MOVQ            8(R11), AX
-	VPBROADCASTD    rcon<>+0(SB), Z10
-	MOVQ            16(R11), R15
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            16(R11), R15
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVL            36(R11), R12
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	SUBQ            R10, R12
 	VPXORQ          Z9, Z6, Z6
-	BZHIQ           R12, bits<>+0(SB), R12
 	VPSLLDQ         $0x08, Z6, Z9
+	BZHIQ           R12, bits<>+0(SB), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	KMOVQ           R12, K4
 	VMOVDQA64       Z6, 128(R8)
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z6, Z0, Z0
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z29, Z14, Z14
 	VAESENC         Z6, Z2, Z2
@@ -39334,13 +39158,13 @@ chunktailkeyed:
 	VAESENCLAST     2752(DX), Z8, Z8
 	MOVL            100(R11), R12
 	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
 	SUBQ            R10, R12
+	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       Z7, 192(R8)
-	VAESENC         Z7, Z0, Z0
 	KMOVQ           R12, K5
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z7, Z2, Z2
@@ -39350,17 +39174,16 @@ chunktailkeyed:
 	VMOVDQU8.Z      Z23, K5, Z23
 	VAESENC         Z7, Z5, Z5
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+4(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	MOVQ            136(R11), AX
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	MOVQ            144(R11), R15
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	MOVL            164(R11), R12
 	VPSLLDQ         $0x08, Z6, Z9
-	SUBQ            R10, R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	SUBQ            R10, R12
 	VMOVDQA64       Z6, 256(R8)
 	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z0, Z0
@@ -39388,19 +39211,18 @@ chunktailkeyed:
 	VAESENC         Z7, Z0, Z0
 	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	KMOVQ           R12, K7
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z29, Z11, Z11
-	VPBROADCASTD    rcon<>+8(SB), Z10
-	VMOVDQU8.Z      Z11, K7, Z11
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
+	VMOVDQU8.Z      Z11, K7, Z11
 	VPSLLDQ         $0x04, Z6, Z9
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -39408,13 +39230,13 @@ chunktailkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VMOVDQA64       Z6, 384(R8)
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENC         Z6, Z0, Z0
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
 	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       1344(DX), Z11
 	VAESENC         Z6, Z2, Z2
-	VPERMI2B        Z23, Z13, Z11
 	VAESENC         Z6, Z3, Z3
+	VPERMI2B        Z23, Z13, Z11
 	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       1408(DX), Z29
 	VAESENC         Z6, Z5, Z5
@@ -39430,28 +39252,27 @@ chunktailkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPERMI2B        Z12, Z14, Z23
 	VMOVDQA64       Z7, 448(R8)
-	VAESENC         Z7, Z0, Z0
 	VMOVDQA64       Z17, 2368(DX)
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VMOVDQA64       Z18, 2432(DX)
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z20, 2560(DX)
 	VAESENC         Z7, Z5, Z5
 	MOVL            36(R11), R14
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	SUBQ            R10, R14
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	ADDQ            $0x0f, R14
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	SHRQ            $0x04, R14
 	VPSLLDQ         $0x08, Z6, Z9
-	SHLQ            $0x06, R14
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	SHLQ            $0x06, R14
 	VMOVDQA64       Z6, 512(R8)
 	ADDQ            DX, R14
 	VAESENC         Z6, Z0, Z0
@@ -39467,8 +39288,8 @@ chunktailkeyed:
 	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
 	VPSLLDQ         $0x04, Z7, Z9
-	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
 	VPSLLDQ         $0x08, Z7, Z9
@@ -39484,16 +39305,15 @@ chunktailkeyed:
 	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          Z27, Z24, Z24
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VPXORQ          Z27, Z24, Z24
 	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z28, Z26, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -39504,8 +39324,8 @@ chunktailkeyed:
 	VAESENC         Z6, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z2, Z2
-	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
 	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
 	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
 	VAESENC         Z6, Z5, Z5
@@ -39521,36 +39341,35 @@ chunktailkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VMOVDQA64       Z7, 704(R8)
-	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VPSHUFD         $0x4e, Z24, Z24
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         3008(DX), Z7, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VMOVDQA64       Z26, Z21
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
 	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFB         2816(DX), Z11, Z11
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         2816(DX), Z11, Z11
 	VMOVDQA64       Z6, 768(R8)
 	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VAESENC         Z6, Z3, Z3
@@ -39566,8 +39385,8 @@ chunktailkeyed:
 	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPSHUFD         $0x4e, Z24, Z24
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 832(R8)
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z0, Z0
@@ -39578,16 +39397,15 @@ chunktailkeyed:
 	VAESENC         Z7, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VMOVDQA64       Z26, Z21
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	VPSHUFB         Z31, Z21, Z21
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFB         Z31, Z21, Z21
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            24(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            88(R11), R12
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	MOVQ            88(R11), R12
 	VPSLLDQ         $0x08, Z6, Z9
 	MOVQ            152(R11), R13
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -39783,39 +39601,38 @@ firsttailkeyed:
 	VPADDD          Z9, Z4, Z5
 	VMOVDQA64       Z5, 3072(DX)
 	VMOVDQA64       Z6, (R8)
-	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPXORQ          Z6, Z1, Z1
+	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z2, Z2
+	VPXORQ          Z6, Z1, Z1
 	VPSHUFD         $0xd3, Z17, Z27
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z2, Z2
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z3, Z3
 	VPSRAD          $0x1f, Z27, Z27
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z4, Z4
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VMOVDQA64       Z7, 64(R8)
+	VPXORQ          Z6, Z5, Z5
 	VPADDQ          Z17, Z17, Z17
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 64(R8)
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VPSHUFB         3008(DX), Z7, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            8(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	MOVQ            16(R11), R15
 	VPXORQ          Z9, Z6, Z6
 	VPSHUFD         $0x4e, Z24, Z24
@@ -39836,39 +39653,38 @@ firsttailkeyed:
 	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0xff, Z6, Z8
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0xff, Z6, Z8
 	VMOVDQA64       Z26, Z18
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	VPXORQ          Z29, Z14, Z14
-	VPXORQ          Z9, Z7, Z7
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z9, Z7, Z7
 	VMOVDQU8.Z      Z14, K4, Z14
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VMOVDQA64       Z7, 192(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 192(R8)
 	MOVQ            72(R11), AX
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	MOVQ            80(R11), R15
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	MOVL            100(R11), R12
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPXORQ          Z27, Z25, Z25
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	SUBQ            R10, R12
 	VPSHUFB         3008(DX), Z7, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x04, Z6, Z9
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z24, Z24
 	VPXORQ          Z9, Z6, Z6
 	KMOVQ           R12, K5
@@ -39889,39 +39705,38 @@ firsttailkeyed:
 	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0xff, Z6, Z8
 	MOVQ            136(R11), AX
-	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0xff, Z6, Z8
 	VMOVDQA64       Z26, Z19
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	MOVQ            144(R11), R15
-	VPXORQ          Z9, Z7, Z7
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z9, Z7, Z7
 	MOVL            164(R11), R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VMOVDQA64       Z7, 320(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	SUBQ            R10, R12
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 320(R8)
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	KMOVQ           R12, K6
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z27, Z24, Z25
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z29, Z12, Z12
 	VPSHUFB         3008(DX), Z7, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSLLDQ         $0x04, Z6, Z9
 	VMOVDQU8.Z      Z12, K6, Z12
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z25, Z25
 	VPXORQ          Z9, Z6, Z6
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
@@ -39942,39 +39757,38 @@ firsttailkeyed:
 	VAESENC         Z6, Z4, Z4
 	SUBQ            R10, R12
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0xff, Z6, Z8
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	KMOVQ           R12, K7
-	VPXORQ          Z9, Z7, Z7
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z9, Z7, Z7
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSLLDQ         $0x08, Z7, Z9
 	VPXORQ          Z27, Z25, Z25
-	VMOVDQA64       Z7, 448(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPXORQ          Z29, Z11, Z11
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 448(R8)
 	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VMOVDQU8.Z      Z11, K7, Z11
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VPBROADCASTD    rcon<>+12(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
 	VPSHUFB         3008(DX), Z7, Z8
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x10, Z17, Z16, Z28
@@ -39995,39 +39809,38 @@ firsttailkeyed:
 	VAESENC         Z6, Z4, Z4
 	VPERMI2B        Z23, Z13, Z29
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0xff, Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0xff, Z6, Z8
 	VMOVDQA64       1344(DX), Z13
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPXORQ          Z9, Z7, Z7
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPERMI2B        Z12, Z14, Z13
-	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z9, Z7, Z7
 	VPSHUFD         $0x4e, Z25, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSLLDQ         $0x08, Z7, Z9
 	VMOVDQA64       1408(DX), Z23
-	VMOVDQA64       Z7, 576(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 576(R8)
 	VPERMI2B        Z12, Z14, Z23
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VMOVDQA64       Z17, 2368(DX)
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VMOVDQA64       Z18, 2432(DX)
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VMOVDQA64       Z19, 2496(DX)
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z20, 2560(DX)
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	MOVL            36(R11), R14
 	VPSHUFB         3008(DX), Z7, Z8
 	SUBQ            R10, R14
 	VPSLLDQ         $0x04, Z6, Z9
 	ADDQ            $0x0f, R14
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	SHRQ            $0x04, R14
 	VPXORQ          Z9, Z6, Z6
 	SHLQ            $0x06, R14
@@ -40048,39 +39861,38 @@ firsttailkeyed:
 	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
+	VPSHUFD         $0xff, Z6, Z8
+	VPXORQ          Z27, Z24, Z24
 	VPSLLDQ         $0x04, Z7, Z9
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z28, Z26, Z26
-	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
-	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
+	VPSLLDQ         $0x08, Z7, Z9
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VMOVDQA64       Z7, 704(R8)
 	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 704(R8)
 	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x10, 2176(R14), Z13, Z28
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
 	VPSHUFB         3008(DX), Z7, Z8
 	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
 	VPSLLDQ         $0x04, Z6, Z9
 	VPXORQ          Z27, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z28, Z26, Z26
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x01, 2112(R14), Z23, Z27
@@ -40101,42 +39913,41 @@ firsttailkeyed:
 	VAESENC         Z6, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0xff, Z6, Z8
 	VMOVDQA64       Z26, Z21
-	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0xff, Z6, Z8
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	VPSHUFB         2816(DX), Z11, Z11
-	VPXORQ          Z9, Z7, Z7
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPSLLQ          $0x03, Z11, Z11
-	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z9, Z7, Z7
 	VPXORQ          Z21, Z11, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VMOVDQA64       Z7, 832(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 832(R8)
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x04, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VMOVDQA64       Z26, Z21
 	VPXORQ          Z9, Z6, Z6
 	VPSHUFB         Z31, Z21, Z21
@@ -40393,30 +40204,29 @@ widetailkeyed:
 	VMOVDQA64       Z6, Z0
 	MOVQ            8(R11), AX
 	VPXORQ          Z6, Z1, Z1
-	VPXORQ          Z6, Z2, Z2
 	MOVQ            16(R11), R15
+	VPXORQ          Z6, Z2, Z2
 	VPXORQ          Z6, Z3, Z3
 	MOVL            36(R11), R12
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	SUBQ            R10, R12
+	VPXORQ          Z6, Z5, Z5
 	VMOVDQA64       Z7, 64(R8)
 	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	KMOVQ           R12, K4
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VMOVDQU8.Z      Z11, K4, Z11
 	VPSHUFB         3008(DX), Z7, Z8
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	MOVQ            72(R11), AX
 	VPXORQ          Z9, Z6, Z6
 	MOVQ            80(R11), R15
@@ -40434,34 +40244,33 @@ widetailkeyed:
 	VAESENC         Z6, Z4, Z4
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0xff, Z6, Z8
 	VPXORQ          Z29, Z12, Z12
+	VPSHUFD         $0xff, Z6, Z8
 	VPSLLDQ         $0x04, Z7, Z9
 	VMOVDQU8.Z      Z12, K5, Z12
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
 	VMOVDQU8        Z12, K5, (R15)(R10*1)
+	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
 	MOVQ            136(R11), AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 192(R8)
 	MOVQ            144(R11), R15
+	VMOVDQA64       Z7, 192(R8)
 	VAESENC         Z7, Z0, Z0
 	MOVL            164(R11), R12
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	SUBQ            R10, R12
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	KMOVQ           R12, K6
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VPSLLDQ         $0x04, Z6, Z9
 	VPXORQ          Z29, Z13, Z13
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VMOVDQU8.Z      Z13, K6, Z13
 	VPSLLDQ         $0x08, Z6, Z9
@@ -40480,32 +40289,31 @@ widetailkeyed:
 	VAESENC         Z6, Z5, Z5
 	BZHIQ           R12, bits<>+0(SB), R12
 	VPSHUFD         $0xff, Z6, Z8
-	VPSLLDQ         $0x04, Z7, Z9
 	KMOVQ           R12, K7
+	VPSLLDQ         $0x04, Z7, Z9
 	VAESENCLAST     2752(DX), Z8, Z8
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
 	VPXORQ          Z29, Z14, Z14
+	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQU8.Z      Z14, K7, Z14
 	VMOVDQA64       Z7, 320(R8)
-	VAESENC         Z7, Z0, Z0
 	VMOVDQU8        Z14, K7, (R15)(R10*1)
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	VMOVDQA64       1344(DX), Z14
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPERMI2B        Z12, Z23, Z14
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -40526,30 +40334,29 @@ widetailkeyed:
 	VPSHUFD         $0xff, Z6, Z8
 	VMOVDQA64       Z17, 2368(DX)
 	VPSLLDQ         $0x04, Z7, Z9
-	VAESENCLAST     2752(DX), Z8, Z8
 	VMOVDQA64       Z18, 2432(DX)
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
 	VMOVDQA64       Z19, 2496(DX)
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z20, 2560(DX)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 448(R8)
 	MOVL            36(R11), R14
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	SUBQ            R10, R14
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	ADDQ            $0x0f, R14
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	SHRQ            $0x04, R14
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	SHLQ            $0x06, R14
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	ADDQ            DX, R14
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z21, Z14, Z14
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
@@ -40567,34 +40374,33 @@ widetailkeyed:
 	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
 	VAESENC         Z6, Z5, Z5
-	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
+	VPSHUFD         $0xff, Z6, Z8
 	VPSLLDQ         $0x04, Z7, Z9
 	VPXORQ          Z27, Z24, Z24
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
 	VPXORQ          Z28, Z26, Z26
+	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 576(R8)
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
+	VMOVDQA64       Z7, 576(R8)
 	VAESENC         Z7, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x00, 2176(R14), Z23, Z27
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x11, 2176(R14), Z23, Z28
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z27, Z24, Z24
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VPXORQ          Z28, Z26, Z26
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
 	VPSLLDQ         $0x08, Z6, Z9
@@ -40613,27 +40419,26 @@ widetailkeyed:
 	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, 2112(R14), Z12, Z27
 	VPSHUFD         $0xff, Z6, Z8
-	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x10, 2112(R14), Z12, Z28
+	VPSLLDQ         $0x04, Z7, Z9
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       Z7, 704(R8)
-	VAESENC         Z7, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VMOVDQA64       Z26, Z21
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
@@ -40641,7 +40446,7 @@ widetailkeyed:
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPSHUFB         2816(DX), Z11, Z11
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -40662,30 +40467,29 @@ widetailkeyed:
 	VPSHUFD         $0xff, Z6, Z8
 	VPXORQ          Z27, Z25, Z25
 	VPSLLDQ         $0x04, Z7, Z9
-	VAESENCLAST     2752(DX), Z8, Z8
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
 	VPSHUFD         $0x4e, Z24, Z24
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 832(R8)
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VPSHUFD         $0x4e, Z25, Z25
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPSHUFB         Z31, Z21, Z21
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	MOVQ            24(R11), AX
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	MOVQ            88(R11), R12
 	VPXORQ          Z9, Z6, Z6
 	MOVQ            152(R11), R13
@@ -40903,6 +40707,7 @@ done:
 	VMOVDQA64 Z8, 3008(DX)
 	VMOVDQA64 Z8, 1344(DX)
 	VMOVDQA64 Z8, 1408(DX)
+	VMOVDQA64 Z8, 1472(DX)
 	VMOVDQA64 Z8, 3072(DX)
 	VMOVDQA64 Z8, (DX)
 	VMOVDQA64 Z8, 64(DX)
@@ -41027,6 +40832,8 @@ TEXT ·sealHeld256(SB), NOSPLIT, $0-32
 	VMOVDQA64       Z27, 2944(DX)
 	VBROADCASTI32X4 rotword<>+0(SB), Z27
 	VMOVDQA64       Z27, 3008(DX)
+	VBROADCASTI32X4 evenwords<>+0(SB), Z27
+	VMOVDQA64       Z27, 1472(DX)
 	VMOVDQU64       pick<>+0(SB), Z27
 	VMOVDQA64       Z27, 1344(DX)
 	VMOVDQU64       pick<>+64(SB), Z27
@@ -48498,6 +48305,7 @@ done:
 	VMOVDQA64 Z8, 3008(DX)
 	VMOVDQA64 Z8, 1344(DX)
 	VMOVDQA64 Z8, 1408(DX)
+	VMOVDQA64 Z8, 1472(DX)
 	VMOVDQA64 Z8, 3072(DX)
 	VMOVDQA64 Z8, (DX)
 	VMOVDQA64 Z8, 64(DX)
@@ -49683,6 +49491,8 @@ TEXT ·openFresh256(SB), NOSPLIT, $0-32
 	VMOVDQA64       Z27, 2944(DX)
 	VBROADCASTI32X4 rotword<>+0(SB), Z27
 	VMOVDQA64       Z27, 3008(DX)
+	VBROADCASTI32X4 evenwords<>+0(SB), Z27
+	VMOVDQA64       Z27, 1472(DX)
 	VMOVDQU64       pick<>+0(SB), Z27
 	VMOVDQA64       Z27, 1344(DX)
 	VMOVDQU64       pick<>+64(SB), Z27
@@ -49735,10 +49545,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -49762,10 +49571,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -49789,10 +49597,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -49816,10 +49623,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -49843,10 +49649,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -49870,10 +49675,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -49897,10 +49701,9 @@ nothingkeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -53728,12 +53531,11 @@ lengthskeyed:
 	VPSHUFB         2816(DX), Z11, Z11
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPSLLQ          $0x03, Z11, Z11
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VPSLLQ          $0x03, Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQA64       Z6, 128(R8)
@@ -53759,11 +53561,10 @@ lengthskeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -53787,14 +53588,13 @@ lengthskeyed:
 	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -53815,22 +53615,21 @@ lengthskeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 448(R8)
-	VAESENC         Z7, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VMOVDQA64       Z26, Z21
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFB         Z31, Z21, Z21
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFB         Z31, Z21, Z21
 	VMOVDQA64       Z6, 512(R8)
 	VAESENC         Z6, Z0, Z0
 	VAESENC         Z6, Z1, Z1
@@ -53854,11 +53653,10 @@ lengthskeyed:
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	MOVQ            216(R11), R14
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -53887,12 +53685,11 @@ lengthskeyed:
 	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	KMOVB           K4, AX
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	MOVL            AX, R12
@@ -53915,21 +53712,20 @@ lengthskeyed:
 	VMOVDQA64       Z7, 832(R8)
 	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	MOVL            AX, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 44(R11)
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVL            AX, R12
 	SHRL            $0x02, R12
 	ANDL            $0x01, R12
 	MOVL            R12, 108(R11)
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -54055,28 +53851,27 @@ chunkkeyed:
 	VMOVDQA64       Z7, 64(R8)
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+0(SB), Z10
-	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VPSHUFB         3008(DX), Z7, Z8
+	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            8(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	MOVQ            16(R11), R15
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPXORQ          (AX)(R10*1), Z14, Z29
 	VMOVDQA64       Z6, 128(R8)
-	VMOVDQU64       (AX)(R10*1), Z14
 	VAESENC         Z6, Z0, Z0
+	VMOVDQU64       (AX)(R10*1), Z14
 	VAESENC         Z6, Z1, Z1
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VAESENC         Z6, Z2, Z2
@@ -54089,8 +53884,8 @@ chunkkeyed:
 	VPSLLDQ         $0x04, Z7, Z9
 	VPXORQ          (AX)(R10*1), Z23, Z29
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
 	VMOVDQU64       (AX)(R10*1), Z23
+	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
@@ -54100,17 +53895,16 @@ chunkkeyed:
 	VAESENC         Z7, Z1, Z1
 	MOVQ            144(R11), R15
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPXORQ          (AX)(R10*1), Z12, Z29
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VMOVDQU64       (AX)(R10*1), Z12
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	MOVQ            200(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	MOVQ            208(R11), R15
 	VPSLLDQ         $0x08, Z6, Z9
@@ -54123,8 +53917,8 @@ chunkkeyed:
 	VAESENC         Z6, Z2, Z2
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VAESENC         Z6, Z3, Z3
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VAESENC         Z6, Z4, Z4
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VAESENC         Z6, Z5, Z5
 	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPSHUFD         $0xff, Z6, Z8
@@ -54137,8 +53931,8 @@ chunkkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       1344(DX), Z11
 	VMOVDQA64       Z7, 320(R8)
-	VAESENC         Z7, Z0, Z0
 	VPERMI2B        Z23, Z13, Z11
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VMOVDQA64       1408(DX), Z29
 	VAESENC         Z7, Z2, Z2
@@ -54147,18 +53941,17 @@ chunkkeyed:
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VMOVDQA64       1344(DX), Z13
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPERMI2B        Z12, Z14, Z13
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VMOVDQA64       1408(DX), Z23
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
 	VPERMI2B        Z12, Z14, Z23
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z21, Z11, Z11
 	VMOVDQA64       Z6, 384(R8)
+	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x00, Z19, Z29, Z24
 	VAESENC         Z6, Z1, Z1
@@ -54171,8 +53964,8 @@ chunkkeyed:
 	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x11, Z19, Z29, Z26
 	VPSLLDQ         $0x04, Z7, Z9
-	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x00, Z18, Z13, Z27
 	VPSLLDQ         $0x08, Z7, Z9
@@ -54182,20 +53975,19 @@ chunkkeyed:
 	VAESENC         Z7, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z28, Z24
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x11, Z18, Z13, Z27
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x11, Z17, Z23, Z28
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x01, Z18, Z13, Z27
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, Z18, Z13, Z28
+	VPCLMULQDQ      $0x01, Z18, Z13, Z27
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x10, Z18, Z13, Z28
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -54205,8 +53997,8 @@ chunkkeyed:
 	VAESENC         Z6, Z1, Z1
 	VPCLMULQDQ      $0x10, Z17, Z23, Z28
 	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z3, Z3
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z20, Z11, Z27
 	VAESENC         Z6, Z5, Z5
@@ -54219,8 +54011,8 @@ chunkkeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	VPXORQ          Z28, Z26, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 576(R8)
 	VPCLMULQDQ      $0x01, Z20, Z11, Z27
+	VMOVDQA64       Z7, 576(R8)
 	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x10, Z20, Z11, Z28
 	VAESENC         Z7, Z1, Z1
@@ -54230,17 +54022,16 @@ chunkkeyed:
 	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFD         $0x4e, Z24, Z24
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPSLLDQ         $0x08, Z6, Z9
-	VPSHUFD         $0x4e, Z25, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSHUFD         $0x4e, Z25, Z25
 	VMOVDQA64       Z6, 640(R8)
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z0, Z0
@@ -54256,8 +54047,8 @@ chunkkeyed:
 	VAESENC         Z6, Z5, Z5
 	VPSHUFB         2816(DX), Z11, Z11
 	VPSHUFD         $0xff, Z6, Z8
-	VPSLLDQ         $0x04, Z7, Z9
 	VPSLLQ          $0x03, Z11, Z11
+	VPSLLDQ         $0x04, Z7, Z9
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z21, Z11, Z11
 	VPXORQ          Z9, Z7, Z7
@@ -54270,17 +54061,16 @@ chunkkeyed:
 	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z6, Z9
@@ -54290,8 +54080,8 @@ chunkkeyed:
 	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z1, Z1
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z2, Z2
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z3, Z3
 	VMOVDQA64       Z26, Z21
 	VAESENC         Z6, Z4, Z4
@@ -54304,8 +54094,8 @@ chunkkeyed:
 	VPXORQ          Z9, Z7, Z7
 	MOVQ            88(R11), R12
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	MOVQ            152(R11), R13
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 832(R8)
 	MOVQ            216(R11), R14
 	VAESENC         Z7, Z0, Z0
@@ -54318,17 +54108,16 @@ chunkkeyed:
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPCMPEQQ        Z11, Z21, K4
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	KMOVB           K4, AX
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	MOVL            AX, R12
 	VPXORQ          Z9, Z6, Z6
-	SHRL            $0x01, R12
 	VPSLLDQ         $0x08, Z6, Z9
+	SHRL            $0x01, R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	ANDL            R12, AX
 	VMOVDQA64       Z6, 896(R8)
@@ -54529,10 +54318,10 @@ firstkeyed:
 	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
 	VPXORQ          Z6, Z4, Z4
-	VPXORQ          Z6, Z5, Z5
 	VPADDQ          Z17, Z17, Z17
-	VMOVDQA64       Z7, 64(R8)
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
+	VMOVDQA64       Z7, 64(R8)
 	VAESENC         Z7, Z0, Z0
 	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
 	VAESENC         Z7, Z1, Z1
@@ -54540,17 +54329,16 @@ firstkeyed:
 	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPSHUFB         3008(DX), Z7, Z8
-	VSHUFI64X2      $0xdd, Z12, Z23, Z23
 	VPSLLDQ         $0x04, Z6, Z9
+	VSHUFI64X2      $0xdd, Z12, Z23, Z23
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPXORQ          Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z6, Z9
@@ -54560,8 +54348,8 @@ firstkeyed:
 	VMOVDQA64       Z6, 128(R8)
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
 	VAESENC         Z6, Z0, Z0
-	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z1, Z1
+	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z6, Z2, Z2
 	MOVQ            8(R11), AX
 	VAESENC         Z6, Z3, Z3
@@ -54571,8 +54359,8 @@ firstkeyed:
 	VAESENC         Z6, Z5, Z5
 	MOVQ            16(R11), R15
 	VPSHUFD         $0xff, Z6, Z8
-	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x00, Z17, Z18, Z24
+	VPSLLDQ         $0x04, Z7, Z9
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          (AX)(R10*1), Z14, Z29
 	VPXORQ          Z9, Z7, Z7
@@ -54582,10 +54370,10 @@ firstkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x10, Z17, Z18, Z27
 	VMOVDQA64       Z7, 192(R8)
-	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VMOVDQU64       Z29, (R15)(R10*1)
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z3, Z3
@@ -54593,17 +54381,16 @@ firstkeyed:
 	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
 	MOVQ            80(R11), R15
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSHUFD         $0x4e, Z24, Z24
 	VPSLLDQ         $0x04, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPXORQ          (AX)(R10*1), Z23, Z29
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPXORQ          (AX)(R10*1), Z23, Z29
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VMOVDQU64       (AX)(R10*1), Z23
 	VMOVDQA64       Z6, 256(R8)
@@ -54624,8 +54411,8 @@ firstkeyed:
 	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x11, Z18, Z18, Z26
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
 	VPXORQ          (AX)(R10*1), Z12, Z29
+	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
@@ -54635,26 +54422,25 @@ firstkeyed:
 	VAESENC         Z7, Z0, Z0
 	VPXORQ          Z27, Z24, Z25
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VMOVDQU64       Z29, (R15)(R10*1)
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	MOVQ            200(R11), AX
 	VAESENC         Z7, Z5, Z5
 	VPSHUFD         $0x4e, Z25, Z25
-	VPBROADCASTD    rcon<>+8(SB), Z10
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSHUFB         3008(DX), Z7, Z8
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            208(R11), R15
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VMOVDQA64       Z26, Z20
 	VPXORQ          Z9, Z6, Z6
 	VPXORQ          (AX)(R10*1), Z11, Z29
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
 	VMOVDQA64       Z6, 384(R8)
 	VMOVDQU64       (AX)(R10*1), Z11
 	VAESENC         Z6, Z0, Z0
@@ -54677,8 +54463,8 @@ firstkeyed:
 	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x11, Z17, Z16, Z28
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 448(R8)
 	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z7, Z0, Z0
@@ -54688,16 +54474,15 @@ firstkeyed:
 	VAESENC         Z7, Z2, Z2
 	VMOVDQA64       1344(DX), Z11
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x10, Z17, Z16, Z28
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VPERMI2B        Z23, Z13, Z11
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPERMI2B        Z23, Z13, Z11
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VMOVDQA64       1408(DX), Z29
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
@@ -54706,8 +54491,8 @@ firstkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPSHUFD         $0x4e, Z24, Z24
 	VMOVDQA64       Z6, 512(R8)
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z0, Z0
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       1344(DX), Z13
 	VAESENC         Z6, Z2, Z2
@@ -54730,8 +54515,8 @@ firstkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x00, Z19, Z29, Z24
 	VMOVDQA64       Z7, 576(R8)
-	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x01, Z19, Z29, Z25
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
 	VAESENC         Z7, Z2, Z2
@@ -54739,17 +54524,16 @@ firstkeyed:
 	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x00, Z18, Z13, Z27
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x00, Z17, Z23, Z28
 	VPSHUFB         3008(DX), Z7, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z24
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPCLMULQDQ      $0x11, Z18, Z13, Z27
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x11, Z17, Z23, Z28
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x11, Z17, Z23, Z28
 	VPSLLDQ         $0x08, Z6, Z9
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
@@ -54759,8 +54543,8 @@ firstkeyed:
 	VAESENC         Z6, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z17, Z23, Z27
 	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x01, Z17, Z23, Z27
 	VAESENC         Z6, Z3, Z3
 	VPCLMULQDQ      $0x10, Z17, Z23, Z28
 	VAESENC         Z6, Z4, Z4
@@ -54781,31 +54565,30 @@ firstkeyed:
 	VMOVDQA64       Z7, 704(R8)
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z5, Z5
 	VPSHUFD         $0x4e, Z25, Z25
-	VPBROADCASTD    rcon<>+20(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VPSLLDQ         $0x04, Z6, Z9
 	VMOVDQA64       Z26, Z21
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
 	VPXORQ          Z9, Z6, Z6
-	VPSHUFB         2816(DX), Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
-	VPSLLQ          $0x03, Z11, Z11
+	VPSHUFB         2816(DX), Z11, Z11
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLQ          $0x03, Z11, Z11
 	VMOVDQA64       Z6, 768(R8)
 	VPXORQ          Z21, Z11, Z11
 	VAESENC         Z6, Z0, Z0
@@ -54815,8 +54598,8 @@ firstkeyed:
 	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z4, Z4
+	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z5, Z5
 	VPXORQ          Z27, Z25, Z25
 	VPSHUFD         $0xff, Z6, Z8
@@ -54826,8 +54609,8 @@ firstkeyed:
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPSHUFD         $0x4e, Z25, Z25
 	VMOVDQA64       Z7, 832(R8)
@@ -54837,18 +54620,17 @@ firstkeyed:
 	VAESENC         Z7, Z1, Z1
 	VPSHUFB         Z31, Z21, Z21
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	MOVQ            24(R11), AX
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	MOVQ            88(R11), R12
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	MOVQ            152(R11), R13
-	VPBROADCASTD    rcon<>+24(SB), Z10
-	MOVQ            216(R11), R14
 	VPSHUFB         3008(DX), Z7, Z8
-	VPXORQ          Z22, Z21, Z21
+	MOVQ            216(R11), R14
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z22, Z21, Z21
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
@@ -54858,10 +54640,10 @@ firstkeyed:
 	VPSLLDQ         $0x08, Z6, Z9
 	KMOVB           K4, AX
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVL            AX, R12
 	VMOVDQA64       Z6, 896(R8)
-	SHRL            $0x01, R12
+	MOVL            AX, R12
 	VAESENCLAST     Z6, Z0, Z0
+	SHRL            $0x01, R12
 	VAESENCLAST     Z6, Z1, Z1
 	ANDL            R12, AX
 	VAESENCLAST     Z6, Z2, Z2
@@ -55123,16 +54905,15 @@ widekeyed:
 	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	MOVQ            80(R11), R15
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPXORQ          (AX)(R10*1), Z12, Z29
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQU64       (AX)(R10*1), Z12
+	VPXORQ          (AX)(R10*1), Z12, Z29
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VMOVDQU64       (AX)(R10*1), Z12
 	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQU64       Z29, (R15)(R10*1)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQU64       Z29, (R15)(R10*1)
 	VMOVDQA64       Z6, 128(R8)
 	MOVQ            136(R11), AX
 	VAESENC         Z6, Z0, Z0
@@ -55163,12 +54944,11 @@ widekeyed:
 	VAESENC         Z7, Z4, Z4
 	VMOVDQU64       Z29, (R15)(R10*1)
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VPSHUFB         3008(DX), Z7, Z8
+	VSHUFI64X2      $0x44, Z12, Z11, Z23
 	VPSLLDQ         $0x04, Z6, Z9
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VPSLLDQ         $0x08, Z6, Z9
@@ -55196,19 +54976,18 @@ widekeyed:
 	VMOVDQA64       Z7, 320(R8)
 	VMOVDQA64       1408(DX), Z12
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VPERMI2B        Z13, Z11, Z12
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z21, Z14, Z14
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x00, Z19, Z29, Z24
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VPCLMULQDQ      $0x01, Z19, Z29, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPCLMULQDQ      $0x10, Z19, Z29, Z27
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -55229,38 +55008,37 @@ widekeyed:
 	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x11, Z18, Z23, Z27
 	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x11, Z17, Z12, Z28
+	VPXORQ          Z9, Z7, Z7
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPTERNLOGQ      $0x96, Z27, Z28, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 448(R8)
-	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x01, Z18, Z23, Z27
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x10, Z18, Z23, Z28
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z17, Z12, Z27
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x10, Z17, Z12, Z28
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPCLMULQDQ      $0x10, Z17, Z12, Z28
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x08, Z6, Z9
-	VPCLMULQDQ      $0x00, Z20, Z14, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, Z20, Z14, Z27
 	VMOVDQA64       Z6, 512(R8)
-	VPCLMULQDQ      $0x11, Z20, Z14, Z28
 	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x11, Z20, Z14, Z28
 	VAESENC         Z6, Z1, Z1
-	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z2, Z2
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z4, Z4
@@ -55285,12 +55063,11 @@ widekeyed:
 	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPSHUFD         $0x4e, Z25, Z25
 	VPSHUFB         3008(DX), Z7, Z8
+	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VMOVDQA64       Z26, Z21
 	VPSLLDQ         $0x08, Z6, Z9
@@ -55327,13 +55104,12 @@ widekeyed:
 	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPSHUFD         $0x4e, Z24, Z24
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -55360,24 +55136,23 @@ widekeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	MOVQ            216(R11), R14
 	VMOVDQA64       Z7, 832(R8)
-	VAESENC         Z7, Z0, Z0
 	VPXORQ          Z22, Z21, Z21
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPCMPEQQ        Z11, Z21, K4
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	KMOVB           K4, AX
 	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVL            AX, R12
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	SHRL            $0x01, R12
 	VPSLLDQ         $0x08, Z6, Z9
@@ -55581,25 +55356,24 @@ chunktailkeyed:
 	VAESENC         Z7, Z1, Z1
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	MOVQ            8(R11), AX
 	VAESENC         Z7, Z5, Z5
 	MOVQ            16(R11), R15
-	VPBROADCASTD    rcon<>+0(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	MOVL            36(R11), R12
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	SUBQ            R10, R12
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	BZHIQ           R12, bits<>+0(SB), R12
 	VPSLLDQ         $0x08, Z6, Z9
 	KMOVQ           R12, K4
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VMOVDQA64       Z6, 128(R8)
+	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
 	VAESENC         Z6, Z0, Z0
 	VPXORQ          Z29, Z14, Z14
 	VAESENC         Z6, Z1, Z1
@@ -55617,37 +55391,36 @@ chunktailkeyed:
 	VAESENCLAST     2752(DX), Z8, Z8
 	SUBQ            R10, R12
 	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
 	BZHIQ           R12, bits<>+0(SB), R12
+	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	KMOVQ           R12, K5
 	VMOVDQA64       Z7, 192(R8)
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       Z29, Z23
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	MOVQ            136(R11), AX
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	MOVQ            144(R11), R15
 	VPSHUFB         3008(DX), Z7, Z8
+	MOVQ            144(R11), R15
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVL            164(R11), R12
-	VAESENCLAST     Z10, Z8, Z8
-	SUBQ            R10, R12
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	SUBQ            R10, R12
 	VPSLLDQ         $0x08, Z6, Z9
 	BZHIQ           R12, bits<>+0(SB), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	KMOVQ           R12, K6
 	VMOVDQA64       Z6, 256(R8)
-	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENC         Z6, Z0, Z0
+	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
 	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z29, Z12, Z12
 	VAESENC         Z6, Z2, Z2
@@ -55665,26 +55438,25 @@ chunktailkeyed:
 	VPXORQ          Z9, Z7, Z7
 	SUBQ            R10, R12
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	BZHIQ           R12, bits<>+0(SB), R12
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 320(R8)
 	KMOVQ           R12, K7
 	VAESENC         Z7, Z0, Z0
 	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z29, Z11, Z11
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VMOVDQA64       Z29, Z11
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VPSHUFB         3008(DX), Z7, Z8
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VPXORQ          Z9, Z6, Z6
 	VSHUFI64X2      $0xee, Z11, Z12, Z12
@@ -55694,8 +55466,8 @@ chunktailkeyed:
 	VMOVDQA64       Z6, 384(R8)
 	VPERMI2B        Z23, Z13, Z11
 	VAESENC         Z6, Z0, Z0
-	VMOVDQA64       1408(DX), Z29
 	VAESENC         Z6, Z1, Z1
+	VMOVDQA64       1408(DX), Z29
 	VAESENC         Z6, Z2, Z2
 	VPERMI2B        Z23, Z13, Z29
 	VAESENC         Z6, Z3, Z3
@@ -55713,32 +55485,31 @@ chunktailkeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	VMOVDQA64       Z18, 2432(DX)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 448(R8)
 	VMOVDQA64       Z19, 2496(DX)
+	VMOVDQA64       Z7, 448(R8)
 	VAESENC         Z7, Z0, Z0
 	VMOVDQA64       Z20, 2560(DX)
 	VAESENC         Z7, Z1, Z1
 	MOVL            36(R11), R14
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	SUBQ            R10, R14
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	ADDQ            $0x0f, R14
 	VAESENC         Z7, Z5, Z5
 	SHRQ            $0x04, R14
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	SHLQ            $0x06, R14
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	ADDQ            DX, R14
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPXORQ          Z21, Z11, Z11
 	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VMOVDQA64       Z6, 512(R8)
+	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
 	VAESENC         Z6, Z1, Z1
@@ -55756,8 +55527,8 @@ chunktailkeyed:
 	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z28, Z26, Z26
 	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
+	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
 	VMOVDQA64       Z7, 576(R8)
@@ -55768,25 +55539,24 @@ chunktailkeyed:
 	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPXORQ          Z27, Z24, Z24
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z28, Z26, Z26
-	VPBROADCASTD    rcon<>+16(SB), Z10
-	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
 	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x10, 2176(R14), Z13, Z28
-	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
 	VMOVDQA64       Z6, 640(R8)
-	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z0, Z0
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z2, Z2
@@ -55804,40 +55574,39 @@ chunktailkeyed:
 	VPXORQ          Z9, Z7, Z7
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 704(R8)
 	VPSHUFD         $0x4e, Z25, Z25
 	VAESENC         Z7, Z0, Z0
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	VMOVDQA64       Z26, Z21
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPSHUFB         2816(DX), Z11, Z11
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPSLLQ          $0x03, Z11, Z11
 	VPSHUFB         3008(DX), Z7, Z8
-	VPXORQ          Z21, Z11, Z11
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VPXORQ          Z21, Z11, Z11
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPXORQ          Z9, Z6, Z6
-	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z17, Z11, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VMOVDQA64       Z6, 768(R8)
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VAESENC         Z6, Z0, Z0
-	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z2, Z2
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z3, Z3
@@ -55855,19 +55624,18 @@ chunktailkeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	VMOVDQA64       Z26, Z21
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 832(R8)
 	VPSHUFB         Z31, Z21, Z21
+	VMOVDQA64       Z7, 832(R8)
 	VAESENC         Z7, Z0, Z0
 	MOVQ            24(R11), AX
 	VAESENC         Z7, Z1, Z1
 	MOVQ            88(R11), R12
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	MOVQ            152(R11), R13
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	MOVQ            216(R11), R14
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+24(SB), Z10
 	VPXORQ          Z22, Z21, Z21
 	VPSHUFB         3008(DX), Z7, Z8
 	VBROADCASTI32X4 (AX), Z11
@@ -55875,8 +55643,8 @@ chunktailkeyed:
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPCMPEQQ        Z11, Z21, K4
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	KMOVB           K4, AX
 	VPSLLDQ         $0x08, Z6, Z9
@@ -56104,310 +55872,304 @@ firsttailkeyed:
 	VPADDD          Z9, Z3, Z4
 	VPADDD          Z9, Z4, Z5
 	VMOVDQA64       Z5, 3072(DX)
-	VMOVDQA64       Z6, (R8)
-	VMOVDQA64       Z6, Z0
 	VSHUFI64X2      $0x44, Z12, Z11, Z23
-	VPXORQ          Z6, Z1, Z1
+	VMOVDQA64       Z6, (R8)
 	VSHUFI64X2      $0xee, Z12, Z11, Z11
-	VPXORQ          Z6, Z2, Z2
+	VMOVDQA64       Z6, Z0
 	VPSHUFD         $0xd3, Z17, Z27
-	VPXORQ          Z6, Z3, Z3
+	VPXORQ          Z6, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
-	VPXORQ          Z6, Z4, Z4
+	VPXORQ          Z6, Z2, Z2
 	VPSRAD          $0x1f, Z27, Z27
-	VPXORQ          Z6, Z5, Z5
+	VPXORQ          Z6, Z3, Z3
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
-	VMOVDQA64       Z7, 64(R8)
+	VPXORQ          Z6, Z4, Z4
 	VPADDQ          Z17, Z17, Z17
-	VAESENC         Z7, Z0, Z0
+	VPXORQ          Z6, Z5, Z5
 	VSHUFI64X2      $0x88, Z12, Z23, Z14
-	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z7, 64(R8)
 	VPTERNLOGQ      $0x78, 2688(DX), Z27, Z17
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z0, Z0
 	VSHUFI64X2      $0xdd, Z12, Z23, Z23
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x00, Z17, Z17, Z24
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z2, Z2
 	VSHUFI64X2      $0x88, Z13, Z11, Z12
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x11, Z17, Z17, Z26
-	VPBROADCASTD    rcon<>+0(SB), Z10
+	VAESENC         Z7, Z4, Z4
 	VSHUFI64X2      $0xdd, Z13, Z11, Z11
-	VPSHUFB         3008(DX), Z7, Z8
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z7, Z8
 	MOVQ            8(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            16(R11), R15
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z24, Z24
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z6
 	MOVL            36(R11), R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	VPXORQ          Z27, Z24, Z25
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	SUBQ            R10, R12
 	VMOVDQA64       Z6, 128(R8)
-	SUBQ            R10, R12
-	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z0, Z0
 	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	KMOVQ           R12, K4
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VMOVDQU8.Z      (AX)(R10*1), K4, Z29
-	VPSHUFD         $0xff, Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	VMOVDQA64       Z26, Z18
-	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0xff, Z6, Z8
 	VPXORQ          Z29, Z14, Z14
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x00, Z17, Z18, Z24
-	VPXORQ          Z9, Z7, Z7
+	VAESENCLAST     2752(DX), Z8, Z8
 	VMOVDQU8        Z14, K4, (R15)(R10*1)
-	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, Z17, Z18, Z25
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPXORQ          Z9, Z7, Z7
 	VMOVDQA64       Z29, Z14
-	VMOVDQA64       Z7, 192(R8)
+	VPSLLDQ         $0x08, Z7, Z9
 	MOVQ            72(R11), AX
-	VAESENC         Z7, Z0, Z0
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x10, Z17, Z18, Z27
-	VAESENC         Z7, Z1, Z1
+	VMOVDQA64       Z7, 192(R8)
 	MOVQ            80(R11), R15
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x11, Z17, Z18, Z26
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z1, Z1
 	MOVL            100(R11), R12
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z3, Z3
 	SUBQ            R10, R12
-	VPBROADCASTD    rcon<>+4(SB), Z10
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPSHUFB         3008(DX), Z7, Z8
+	VAESENC         Z7, Z5, Z5
 	BZHIQ           R12, bits<>+0(SB), R12
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z7, Z8
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENCLAST     Z10, Z8, Z8
+	VPSLLDQ         $0x04, Z6, Z9
 	KMOVQ           R12, K5
-	VPXORQ          Z9, Z6, Z6
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VPSLLDQ         $0x08, Z6, Z9
+	VPXORQ          Z9, Z6, Z6
 	VMOVDQU8.Z      (AX)(R10*1), K5, Z29
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VMOVDQA64       Z6, 256(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPXORQ          Z29, Z23, Z23
-	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z6, 256(R8)
 	VMOVDQU8        Z23, K5, (R15)(R10*1)
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z0, Z0
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VMOVDQA64       Z29, Z23
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	MOVQ            136(R11), AX
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VMOVDQA64       Z26, Z19
-	VPSHUFD         $0xff, Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	MOVQ            144(R11), R15
-	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x00, Z18, Z18, Z24
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	MOVL            164(R11), R12
-	VPXORQ          Z9, Z7, Z7
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPCLMULQDQ      $0x11, Z18, Z18, Z26
-	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z9, Z7, Z7
 	SUBQ            R10, R12
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSLLDQ         $0x08, Z7, Z9
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	BZHIQ           R12, bits<>+0(SB), R12
 	VMOVDQA64       Z7, 320(R8)
-	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z7, Z0, Z0
 	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	KMOVQ           R12, K6
-	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z27, Z24, Z25
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z1, Z1
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z29, Z12, Z12
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z3, Z3
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VPBROADCASTD    rcon<>+8(SB), Z10
+	VAESENC         Z7, Z4, Z4
 	VMOVDQU8        Z12, K6, (R15)(R10*1)
-	VPSHUFB         3008(DX), Z7, Z8
+	VAESENC         Z7, Z5, Z5
 	VPSHUFD         $0x4e, Z25, Z25
-	VPSLLDQ         $0x04, Z6, Z9
+	VPSHUFB         3008(DX), Z7, Z8
 	VMOVDQA64       Z29, Z12
-	VAESENCLAST     Z10, Z8, Z8
-	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VPXORQ          Z9, Z6, Z6
-	MOVQ            200(R11), AX
-	VPSLLDQ         $0x08, Z6, Z9
-	VMOVDQA64       Z26, Z20
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	MOVQ            208(R11), R15
-	VMOVDQA64       Z6, 384(R8)
-	VPCLMULQDQ      $0x00, Z18, Z15, Z24
-	VAESENC         Z6, Z0, Z0
-	MOVL            228(R11), R12
-	VAESENC         Z6, Z1, Z1
-	VPCLMULQDQ      $0x01, Z18, Z15, Z25
-	VAESENC         Z6, Z2, Z2
-	SUBQ            R10, R12
-	VAESENC         Z6, Z3, Z3
-	VPCLMULQDQ      $0x10, Z18, Z15, Z27
-	VAESENC         Z6, Z4, Z4
-	BZHIQ           R12, bits<>+0(SB), R12
-	VAESENC         Z6, Z5, Z5
-	KMOVQ           R12, K7
-	VPSHUFD         $0xff, Z6, Z8
-	VPCLMULQDQ      $0x11, Z18, Z15, Z26
-	VPSLLDQ         $0x04, Z7, Z9
-	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
-	VAESENCLAST     2752(DX), Z8, Z8
-	VPXORQ          Z27, Z25, Z25
-	VPXORQ          Z9, Z7, Z7
-	VPXORQ          Z29, Z11, Z11
-	VPSLLDQ         $0x08, Z7, Z9
-	VPCLMULQDQ      $0x00, Z17, Z16, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQU8        Z11, K7, (R15)(R10*1)
-	VMOVDQA64       Z7, 448(R8)
-	VPCLMULQDQ      $0x11, Z17, Z16, Z28
-	VAESENC         Z7, Z0, Z0
-	VMOVDQA64       Z29, Z11
-	VAESENC         Z7, Z1, Z1
-	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z2, Z2
-	VSHUFI64X2      $0x44, Z23, Z14, Z13
-	VAESENC         Z7, Z3, Z3
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z7, Z4, Z4
-	VSHUFI64X2      $0xee, Z23, Z14, Z14
-	VAESENC         Z7, Z5, Z5
-	VPCLMULQDQ      $0x01, Z17, Z16, Z27
-	VPBROADCASTD    rcon<>+12(SB), Z10
-	VSHUFI64X2      $0x44, Z11, Z12, Z23
-	VPSHUFB         3008(DX), Z7, Z8
-	VPCLMULQDQ      $0x10, Z17, Z16, Z28
 	VPSLLDQ         $0x04, Z6, Z9
-	VSHUFI64X2      $0xee, Z11, Z12, Z12
-	VAESENCLAST     Z10, Z8, Z8
-	VMOVDQA64       1344(DX), Z11
-	VPXORQ          Z9, Z6, Z6
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x08, Z6, Z9
-	VPERMI2B        Z23, Z13, Z11
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VMOVDQA64       Z6, 512(R8)
-	VMOVDQA64       1408(DX), Z29
-	VAESENC         Z6, Z0, Z0
-	VPSHUFD         $0x4e, Z24, Z24
-	VAESENC         Z6, Z1, Z1
-	VPERMI2B        Z23, Z13, Z29
-	VAESENC         Z6, Z2, Z2
-	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z6, Z3, Z3
-	VMOVDQA64       1344(DX), Z13
-	VAESENC         Z6, Z4, Z4
-	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z6, Z5, Z5
-	VPERMI2B        Z12, Z14, Z13
-	VPSHUFD         $0xff, Z6, Z8
-	VPSHUFD         $0x4e, Z25, Z25
-	VPSLLDQ         $0x04, Z7, Z9
-	VMOVDQA64       1408(DX), Z23
-	VAESENCLAST     2752(DX), Z8, Z8
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
+	MOVQ            200(R11), AX
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQA64       Z26, Z20
+	VPSLLDQ         $0x08, Z6, Z9
+	MOVQ            208(R11), R15
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPCLMULQDQ      $0x00, Z18, Z15, Z24
+	VMOVDQA64       Z6, 384(R8)
+	MOVL            228(R11), R12
+	VAESENC         Z6, Z0, Z0
+	VPCLMULQDQ      $0x01, Z18, Z15, Z25
+	VAESENC         Z6, Z1, Z1
+	SUBQ            R10, R12
+	VAESENC         Z6, Z2, Z2
+	VPCLMULQDQ      $0x10, Z18, Z15, Z27
+	VAESENC         Z6, Z3, Z3
+	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z6, Z4, Z4
+	KMOVQ           R12, K7
+	VAESENC         Z6, Z5, Z5
+	VPCLMULQDQ      $0x11, Z18, Z15, Z26
+	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQU8.Z      (AX)(R10*1), K7, Z29
+	VPSLLDQ         $0x04, Z7, Z9
+	VPXORQ          Z27, Z25, Z25
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z29, Z11, Z11
 	VPXORQ          Z9, Z7, Z7
-	VPERMI2B        Z12, Z14, Z23
+	VPCLMULQDQ      $0x00, Z17, Z16, Z27
 	VPSLLDQ         $0x08, Z7, Z9
-	VMOVDQA64       Z26, Z21
+	VMOVDQU8        Z11, K7, (R15)(R10*1)
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z17, 2368(DX)
-	VMOVDQA64       Z7, 576(R8)
-	VMOVDQA64       Z18, 2432(DX)
+	VPCLMULQDQ      $0x11, Z17, Z16, Z28
+	VMOVDQA64       Z7, 448(R8)
+	VMOVDQA64       Z29, Z11
 	VAESENC         Z7, Z0, Z0
-	VMOVDQA64       Z19, 2496(DX)
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z7, Z1, Z1
-	VMOVDQA64       Z20, 2560(DX)
+	VSHUFI64X2      $0x44, Z23, Z14, Z13
 	VAESENC         Z7, Z2, Z2
-	MOVL            36(R11), R14
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z7, Z3, Z3
-	SUBQ            R10, R14
+	VSHUFI64X2      $0xee, Z23, Z14, Z14
 	VAESENC         Z7, Z4, Z4
-	ADDQ            $0x0f, R14
+	VPCLMULQDQ      $0x01, Z17, Z16, Z27
+	VSHUFI64X2      $0x44, Z11, Z12, Z23
 	VAESENC         Z7, Z5, Z5
+	VPCLMULQDQ      $0x10, Z17, Z16, Z28
+	VPSHUFB         3008(DX), Z7, Z8
+	VSHUFI64X2      $0xee, Z11, Z12, Z12
+	VPSLLDQ         $0x04, Z6, Z9
+	VMOVDQA64       1344(DX), Z11
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
+	VPXORQ          Z9, Z6, Z6
+	VPERMI2B        Z23, Z13, Z11
+	VPSLLDQ         $0x08, Z6, Z9
+	VPCLMULQDQ      $0x01, Z24, Z30, Z27
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VMOVDQA64       1408(DX), Z29
+	VMOVDQA64       Z6, 512(R8)
+	VPSHUFD         $0x4e, Z24, Z24
+	VAESENC         Z6, Z0, Z0
+	VPERMI2B        Z23, Z13, Z29
+	VAESENC         Z6, Z1, Z1
+	VPTERNLOGQ      $0x96, Z27, Z24, Z25
+	VAESENC         Z6, Z2, Z2
+	VMOVDQA64       1344(DX), Z13
+	VAESENC         Z6, Z3, Z3
+	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENC         Z6, Z4, Z4
+	VPERMI2B        Z12, Z14, Z13
+	VAESENC         Z6, Z5, Z5
+	VPSHUFD         $0x4e, Z25, Z25
+	VPSHUFD         $0xff, Z6, Z8
+	VMOVDQA64       1408(DX), Z23
+	VPSLLDQ         $0x04, Z7, Z9
+	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPERMI2B        Z12, Z14, Z23
+	VPXORQ          Z9, Z7, Z7
+	VMOVDQA64       Z26, Z21
+	VPSLLDQ         $0x08, Z7, Z9
+	VMOVDQA64       Z17, 2368(DX)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VMOVDQA64       Z18, 2432(DX)
+	VMOVDQA64       Z7, 576(R8)
+	VMOVDQA64       Z19, 2496(DX)
+	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z20, 2560(DX)
+	VAESENC         Z7, Z1, Z1
+	MOVL            36(R11), R14
+	VAESENC         Z7, Z2, Z2
+	SUBQ            R10, R14
+	VAESENC         Z7, Z3, Z3
+	ADDQ            $0x0f, R14
+	VAESENC         Z7, Z4, Z4
 	SHRQ            $0x04, R14
-	VPBROADCASTD    rcon<>+16(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	SHLQ            $0x06, R14
 	VPSHUFB         3008(DX), Z7, Z8
 	ADDQ            DX, R14
 	VPSLLDQ         $0x04, Z6, Z9
 	VPXORQ          Z21, Z11, Z11
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPCLMULQDQ      $0x00, 2304(R14), Z11, Z24
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x01, 2304(R14), Z11, Z25
-	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x10, 2304(R14), Z11, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x11, 2304(R14), Z11, Z26
-	VMOVDQA64       Z6, 640(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPXORQ          Z27, Z25, Z25
-	VAESENC         Z6, Z0, Z0
+	VMOVDQA64       Z6, 640(R8)
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
-	VAESENC         Z6, Z1, Z1
+	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
+	VAESENC         Z6, Z1, Z1
+	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z2, Z2
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VAESENC         Z6, Z3, Z3
-	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x01, 2240(R14), Z29, Z27
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x10, 2240(R14), Z29, Z28
+	VAESENC         Z6, Z5, Z5
+	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSHUFD         $0xff, Z6, Z8
-	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x00, 2176(R14), Z13, Z27
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x11, 2176(R14), Z13, Z28
+	VAESENCLAST     2752(DX), Z8, Z8
+	VPXORQ          Z27, Z24, Z24
 	VPXORQ          Z9, Z7, Z7
-	VPXORQ          Z27, Z24, Z24
+	VPXORQ          Z28, Z26, Z26
 	VPSLLDQ         $0x08, Z7, Z9
-	VPXORQ          Z28, Z26, Z26
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x01, 2176(R14), Z13, Z27
-	VMOVDQA64       Z7, 704(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPCLMULQDQ      $0x10, 2176(R14), Z13, Z28
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 704(R8)
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VPCLMULQDQ      $0x00, 2112(R14), Z23, Z27
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VPCLMULQDQ      $0x11, 2112(R14), Z23, Z28
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VPXORQ          Z27, Z24, Z24
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z28, Z26, Z26
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x01, 2112(R14), Z23, Z27
-	VPBROADCASTD    rcon<>+20(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x10, 2112(R14), Z23, Z28
 	VPSHUFB         3008(DX), Z7, Z8
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPSHUFD         $0x4e, Z24, Z24
 	VPXORQ          Z9, Z6, Z6
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
@@ -56419,52 +56181,51 @@ firsttailkeyed:
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
 	VAESENC         Z6, Z0, Z0
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z6, Z1, Z1
 	VBROADCASTI32X4 32(R11), Z11
 	VBROADCASTI32X4 96(R11), K1, Z11
 	VBROADCASTI32X4 160(R11), K2, Z11
 	VBROADCASTI32X4 224(R11), K3, Z11
-	VAESENC         Z6, Z2, Z2
+	VAESENC         Z6, Z1, Z1
 	VPSHUFB         2816(DX), Z11, Z11
-	VAESENC         Z6, Z3, Z3
+	VAESENC         Z6, Z2, Z2
 	VPSLLQ          $0x03, Z11, Z11
-	VAESENC         Z6, Z4, Z4
+	VAESENC         Z6, Z3, Z3
 	VPXORQ          Z21, Z11, Z11
-	VAESENC         Z6, Z5, Z5
+	VAESENC         Z6, Z4, Z4
 	VPCLMULQDQ      $0x00, Z17, Z11, Z24
-	VPSHUFD         $0xff, Z6, Z8
+	VAESENC         Z6, Z5, Z5
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VPSLLDQ         $0x04, Z7, Z9
+	VPSHUFD         $0xff, Z6, Z8
 	VPCLMULQDQ      $0x10, Z17, Z11, Z27
-	VAESENCLAST     2752(DX), Z8, Z8
+	VPSLLDQ         $0x04, Z7, Z9
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
-	VPXORQ          Z9, Z7, Z7
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z27, Z25, Z25
-	VPSLLDQ         $0x08, Z7, Z9
+	VPXORQ          Z9, Z7, Z7
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
+	VPSLLDQ         $0x08, Z7, Z9
 	VPSHUFD         $0x4e, Z24, Z24
-	VMOVDQA64       Z7, 832(R8)
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
-	VAESENC         Z7, Z0, Z0
+	VMOVDQA64       Z7, 832(R8)
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
-	VAESENC         Z7, Z1, Z1
+	VAESENC         Z7, Z0, Z0
 	VPSHUFD         $0x4e, Z25, Z25
-	VAESENC         Z7, Z2, Z2
+	VAESENC         Z7, Z1, Z1
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
-	VAESENC         Z7, Z3, Z3
+	VAESENC         Z7, Z2, Z2
 	VMOVDQA64       Z26, Z21
-	VAESENC         Z7, Z4, Z4
+	VAESENC         Z7, Z3, Z3
 	VPSHUFB         Z31, Z21, Z21
-	VAESENC         Z7, Z5, Z5
+	VAESENC         Z7, Z4, Z4
 	MOVQ            24(R11), AX
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z7, Z5, Z5
 	MOVQ            88(R11), R12
 	VPSHUFB         3008(DX), Z7, Z8
 	MOVQ            152(R11), R13
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            216(R11), R14
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	VPXORQ          Z22, Z21, Z21
 	VPXORQ          Z9, Z6, Z6
 	VBROADCASTI32X4 (AX), Z11
@@ -56772,21 +56533,20 @@ widetailkeyed:
 	VAESENC         Z7, Z3, Z3
 	VPXORQ          Z29, Z11, Z11
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VMOVDQU8        Z11, K4, (R15)(R10*1)
-	VPBROADCASTD    rcon<>+0(SB), Z10
-	VMOVDQA64       Z29, Z11
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
+	VMOVDQA64       Z29, Z11
 	VPSLLDQ         $0x04, Z6, Z9
 	MOVQ            72(R11), AX
-	VAESENCLAST     Z10, Z8, Z8
-	MOVQ            80(R11), R15
+	VAESENCLAST     rcons<>+0(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	MOVQ            80(R11), R15
 	VPSLLDQ         $0x08, Z6, Z9
 	MOVL            100(R11), R12
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	SUBQ            R10, R12
 	VMOVDQA64       Z6, 128(R8)
+	SUBQ            R10, R12
 	VAESENC         Z6, Z0, Z0
 	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z1, Z1
@@ -56807,24 +56567,23 @@ widetailkeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	MOVQ            144(R11), R15
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 192(R8)
 	MOVL            164(R11), R12
+	VMOVDQA64       Z7, 192(R8)
 	VAESENC         Z7, Z0, Z0
 	SUBQ            R10, R12
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	BZHIQ           R12, bits<>+0(SB), R12
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	KMOVQ           R12, K6
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VMOVDQU8.Z      (AX)(R10*1), K6, Z29
-	VPBROADCASTD    rcon<>+4(SB), Z10
-	VPXORQ          Z29, Z13, Z13
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
+	VPXORQ          Z29, Z13, Z13
 	VPSLLDQ         $0x04, Z6, Z9
 	VMOVDQU8        Z13, K6, (R15)(R10*1)
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+64(SB), Z8, Z8
 	VMOVDQA64       Z29, Z13
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -56832,13 +56591,13 @@ widetailkeyed:
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	MOVQ            208(R11), R15
 	VMOVDQA64       Z6, 256(R8)
-	MOVL            228(R11), R12
 	VAESENC         Z6, Z0, Z0
+	MOVL            228(R11), R12
 	VAESENC         Z6, Z1, Z1
 	SUBQ            R10, R12
 	VAESENC         Z6, Z2, Z2
-	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z3, Z3
+	BZHIQ           R12, bits<>+0(SB), R12
 	VAESENC         Z6, Z4, Z4
 	KMOVQ           R12, K7
 	VAESENC         Z6, Z5, Z5
@@ -56859,21 +56618,20 @@ widetailkeyed:
 	VAESENC         Z7, Z1, Z1
 	VSHUFI64X2      $0x44, Z14, Z13, Z12
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	VSHUFI64X2      $0xee, Z14, Z13, Z13
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VMOVDQA64       1344(DX), Z14
 	VAESENC         Z7, Z5, Z5
-	VPBROADCASTD    rcon<>+8(SB), Z10
 	VPERMI2B        Z12, Z23, Z14
 	VPSHUFB         3008(DX), Z7, Z8
-	VMOVDQA64       1408(DX), Z29
 	VPSLLDQ         $0x04, Z6, Z9
-	VAESENCLAST     Z10, Z8, Z8
+	VMOVDQA64       1408(DX), Z29
+	VAESENCLAST     rcons<>+128(SB), Z8, Z8
 	VPERMI2B        Z12, Z23, Z29
 	VPXORQ          Z9, Z6, Z6
-	VMOVDQA64       1344(DX), Z23
 	VPSLLDQ         $0x08, Z6, Z9
+	VMOVDQA64       1344(DX), Z23
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
 	VPERMI2B        Z13, Z11, Z23
 	VMOVDQA64       Z6, 384(R8)
@@ -56894,38 +56652,37 @@ widetailkeyed:
 	VAESENCLAST     2752(DX), Z8, Z8
 	MOVL            36(R11), R14
 	VPXORQ          Z9, Z7, Z7
-	VPSLLDQ         $0x08, Z7, Z9
 	SUBQ            R10, R14
+	VPSLLDQ         $0x08, Z7, Z9
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	ADDQ            $0x0f, R14
 	VMOVDQA64       Z7, 448(R8)
-	VAESENC         Z7, Z0, Z0
 	SHRQ            $0x04, R14
+	VAESENC         Z7, Z0, Z0
 	VAESENC         Z7, Z1, Z1
 	SHLQ            $0x06, R14
 	VAESENC         Z7, Z2, Z2
-	VAESENC         Z7, Z3, Z3
 	ADDQ            DX, R14
+	VAESENC         Z7, Z3, Z3
 	VAESENC         Z7, Z4, Z4
 	VPXORQ          Z21, Z14, Z14
 	VAESENC         Z7, Z5, Z5
 	VPCLMULQDQ      $0x00, 2304(R14), Z14, Z24
-	VPBROADCASTD    rcon<>+12(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPCLMULQDQ      $0x01, 2304(R14), Z14, Z25
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+192(SB), Z8, Z8
 	VPCLMULQDQ      $0x10, 2304(R14), Z14, Z27
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPCLMULQDQ      $0x11, 2304(R14), Z14, Z26
 	VPSLLDQ         $0x08, Z6, Z9
-	VPXORQ          Z27, Z25, Z25
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
+	VPXORQ          Z27, Z25, Z25
 	VMOVDQA64       Z6, 512(R8)
 	VPCLMULQDQ      $0x00, 2240(R14), Z29, Z27
 	VAESENC         Z6, Z0, Z0
-	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
 	VAESENC         Z6, Z1, Z1
+	VPCLMULQDQ      $0x11, 2240(R14), Z29, Z28
 	VAESENC         Z6, Z2, Z2
 	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z6, Z3, Z3
@@ -56946,21 +56703,20 @@ widetailkeyed:
 	VMOVDQA64       Z7, 576(R8)
 	VPXORQ          Z27, Z24, Z24
 	VAESENC         Z7, Z0, Z0
-	VAESENC         Z7, Z1, Z1
 	VPXORQ          Z28, Z26, Z26
+	VAESENC         Z7, Z1, Z1
 	VAESENC         Z7, Z2, Z2
 	VPCLMULQDQ      $0x01, 2176(R14), Z23, Z27
 	VAESENC         Z7, Z3, Z3
-	VAESENC         Z7, Z4, Z4
 	VPCLMULQDQ      $0x10, 2176(R14), Z23, Z28
+	VAESENC         Z7, Z4, Z4
 	VAESENC         Z7, Z5, Z5
 	VPTERNLOGQ      $0x96, Z27, Z28, Z25
-	VPBROADCASTD    rcon<>+16(SB), Z10
 	VPSHUFB         3008(DX), Z7, Z8
 	VPCLMULQDQ      $0x00, 2112(R14), Z12, Z27
 	VPSLLDQ         $0x04, Z6, Z9
+	VAESENCLAST     rcons<>+256(SB), Z8, Z8
 	VPCLMULQDQ      $0x11, 2112(R14), Z12, Z28
-	VAESENCLAST     Z10, Z8, Z8
 	VPXORQ          Z9, Z6, Z6
 	VPXORQ          Z27, Z24, Z24
 	VPSLLDQ         $0x08, Z6, Z9
@@ -56981,13 +56737,13 @@ widetailkeyed:
 	VPSHUFD         $0xff, Z6, Z8
 	VPTERNLOGQ      $0x96, Z27, Z24, Z25
 	VPSLLDQ         $0x04, Z7, Z9
-	VAESENCLAST     2752(DX), Z8, Z8
 	VPCLMULQDQ      $0x01, Z25, Z30, Z27
+	VAESENCLAST     2752(DX), Z8, Z8
 	VPXORQ          Z9, Z7, Z7
 	VPSHUFD         $0x4e, Z25, Z25
 	VPSLLDQ         $0x08, Z7, Z9
-	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VPTERNLOGQ      $0x96, Z27, Z25, Z26
+	VPTERNLOGQ      $0x96, Z8, Z9, Z7
 	VMOVDQA64       Z7, 704(R8)
 	VMOVDQA64       Z26, Z21
 	VAESENC         Z7, Z0, Z0
@@ -57001,21 +56757,20 @@ widetailkeyed:
 	VAESENC         Z7, Z3, Z3
 	VPSLLQ          $0x03, Z11, Z11
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z21, Z11, Z11
-	VPBROADCASTD    rcon<>+20(SB), Z10
-	VPCLMULQDQ      $0x00, Z17, Z11, Z24
+	VAESENC         Z7, Z5, Z5
 	VPSHUFB         3008(DX), Z7, Z8
+	VPCLMULQDQ      $0x00, Z17, Z11, Z24
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCLMULQDQ      $0x01, Z17, Z11, Z25
-	VAESENCLAST     Z10, Z8, Z8
-	VPCLMULQDQ      $0x10, Z17, Z11, Z27
+	VAESENCLAST     rcons<>+320(SB), Z8, Z8
 	VPXORQ          Z9, Z6, Z6
+	VPCLMULQDQ      $0x10, Z17, Z11, Z27
 	VPSLLDQ         $0x08, Z6, Z9
 	VPCLMULQDQ      $0x11, Z17, Z11, Z26
 	VPTERNLOGQ      $0x96, Z8, Z9, Z6
-	VPXORQ          Z27, Z25, Z25
 	VMOVDQA64       Z6, 768(R8)
+	VPXORQ          Z27, Z25, Z25
 	VAESENC         Z6, Z0, Z0
 	VPCLMULQDQ      $0x01, Z24, Z30, Z27
 	VAESENC         Z6, Z1, Z1
@@ -57036,27 +56791,26 @@ widetailkeyed:
 	VPSLLDQ         $0x08, Z7, Z9
 	VPSHUFB         Z31, Z21, Z21
 	VPTERNLOGQ      $0x96, Z8, Z9, Z7
-	VMOVDQA64       Z7, 832(R8)
 	MOVQ            24(R11), AX
+	VMOVDQA64       Z7, 832(R8)
 	VAESENC         Z7, Z0, Z0
 	MOVQ            88(R11), R12
 	VAESENC         Z7, Z1, Z1
-	VAESENC         Z7, Z2, Z2
 	MOVQ            152(R11), R13
+	VAESENC         Z7, Z2, Z2
 	VAESENC         Z7, Z3, Z3
 	MOVQ            216(R11), R14
 	VAESENC         Z7, Z4, Z4
-	VAESENC         Z7, Z5, Z5
 	VPXORQ          Z22, Z21, Z21
-	VPBROADCASTD    rcon<>+24(SB), Z10
+	VAESENC         Z7, Z5, Z5
+	VPSHUFB         3008(DX), Z7, Z8
 	VBROADCASTI32X4 (AX), Z11
 	VBROADCASTI32X4 (R12), K1, Z11
 	VBROADCASTI32X4 (R13), K2, Z11
 	VBROADCASTI32X4 (R14), K3, Z11
-	VPSHUFB         3008(DX), Z7, Z8
 	VPSLLDQ         $0x04, Z6, Z9
 	VPCMPEQQ        Z11, Z21, K4
-	VAESENCLAST     Z10, Z8, Z8
+	VAESENCLAST     rcons<>+384(SB), Z8, Z8
 	KMOVB           K4, AX
 	VPXORQ          Z9, Z6, Z6
 	VPSLLDQ         $0x08, Z6, Z9
@@ -57323,6 +57077,7 @@ told:
 	VMOVDQA64 Z8, 3008(DX)
 	VMOVDQA64 Z8, 1344(DX)
 	VMOVDQA64 Z8, 1408(DX)
+	VMOVDQA64 Z8, 1472(DX)
 	VMOVDQA64 Z8, 3072(DX)
 	VMOVDQA64 Z8, (DX)
 	VMOVDQA64 Z8, 64(DX)
@@ -57447,6 +57202,8 @@ TEXT ·openHeld256(SB), NOSPLIT, $0-32
 	VMOVDQA64       Z27, 2944(DX)
 	VBROADCASTI32X4 rotword<>+0(SB), Z27
 	VMOVDQA64       Z27, 3008(DX)
+	VBROADCASTI32X4 evenwords<>+0(SB), Z27
+	VMOVDQA64       Z27, 1472(DX)
 	VMOVDQU64       pick<>+0(SB), Z27
 	VMOVDQA64       Z27, 1344(DX)
 	VMOVDQU64       pick<>+64(SB), Z27
@@ -65224,6 +64981,7 @@ told:
 	VMOVDQA64 Z8, 3008(DX)
 	VMOVDQA64 Z8, 1344(DX)
 	VMOVDQA64 Z8, 1408(DX)
+	VMOVDQA64 Z8, 1472(DX)
 	VMOVDQA64 Z8, 3072(DX)
 	VMOVDQA64 Z8, (DX)
 	VMOVDQA64 Z8, 64(DX)
