@@ -42,7 +42,7 @@ DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib
 
 .PHONY: all run test bench bench-quick bench-full bench-compare test-bench install uninstall clean deps deps-test stage fmt \
-	check-format check-generated generate check-exports test-go test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update
+	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update
 
 all: $(SO) $(BUILD)/libeesp.a
 
@@ -139,7 +139,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory test-race
 	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-reference
-	@$(MAKE) --no-print-directory check-exports test-c test-install test-abi test-example test-docs test-readme test-bench
+	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-abi test-example test-docs test-readme test-bench
 	@echo "make test: all of it passed"
 
 # The amd64 kernels, written by the programs in internal/gen.
@@ -165,6 +165,14 @@ test-go:
 	EESP_TEST_REQUIRE=vectors $(GO) test ./...
 test-race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+# All else runs with the backend that is chosen here; with the others, this.
+test-backends: stage
+	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2); do \
+	  echo "EESP_BACKEND=$$b"; \
+	  EESP_BACKEND=$$b $(GO) test . ./internal/burst; \
+	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests | tail -n 1; \
+	done
 
 FUZZTIME ?= 5s
 test-fuzz:

@@ -107,7 +107,56 @@ static void search_works(void)
 	parts = 0;
 }
 
-static struct { eesp_group *g[2]; eesp_sender *s[4]; eesp_receiver *r[4]; } live;
+static struct {
+	eesp_group *g[2];
+	eesp_sender *s[4];
+	eesp_receiver *r[4];
+	eesp_kdf *kdf;
+	eesp_keyset *set[2];
+} live;
+
+enum { JOBS = 32 };
+
+/* The kernels without packets: whole groups and not, short and long, sorted
+ * and not. */
+static void use_jobs(uint32_t aead)
+{
+	static const uint32_t lengths[] = { 64, 700, 9000 };
+	static uint8_t text[JOBS][9000 + EESP_ICV_LEN], aad[20], contexts[JOBS][EESP_KDF_CONTEXT_LEN];
+	for (size_t i = 0; i < JOBS; i++)
+		contexts[i][5] = (uint8_t)i;
+	for (size_t x = 0; x < COUNT(lengths); x++)
+		for (size_t n = 3; n <= JOBS; n += JOBS - 3)
+			for (int uneven = 0; uneven < 2; uneven++) {
+				eesp_job j[JOBS] = { 0 };
+				for (size_t i = 0; i < n; i++)
+					j[i] = (eesp_job){ .aad = aad, .aad_len = sizeof aad, .src = text[i], .dst = text[i],
+							   .tag = text[i] + 9000, .len = lengths[x] - (uneven ? (uint32_t)i : 0) };
+				SAME(eesp_kdf_seal(live.kdf, aead, contexts[0], j, n), n);
+				SAME(eesp_kdf_open(live.kdf, aead, contexts[0], j, n), n);
+				for (size_t i = 0; i < n; i++)
+					j[i].key = (uint32_t)i;
+				SAME(eesp_keyset_seal(live.set[aead], j, n), n);
+				SAME(eesp_keyset_open(live.set[aead], j, n), n);
+			}
+}
+
+static void make_jobs(uint8_t *kdf_key, uint8_t *keys)
+{
+	static uint8_t contexts[JOBS][EESP_KDF_CONTEXT_LEN];
+	for (size_t i = 0; i < JOBS; i++)
+		contexts[i][5] = (uint8_t)i;
+	CHECK(getrandom(kdf_key, 32, 0) == 32);
+	remember("key of an eesp_kdf", kdf_key, 32);
+	WORKS(eesp_kdf_new(kdf_key, &live.kdf));
+	for (uint32_t aead = 0; aead < 2; aead++) {
+		size_t len = aead ? 32 : 16;
+		WORKS(eesp_kdf_derive(live.kdf, aead, contexts[0], JOBS, keys, JOBS * len));
+		WORKS(eesp_keyset_new(aead, keys, JOBS, &live.set[aead]));
+		for (size_t i = 0; i < JOBS; i += JOBS - 1)
+			remember("derived by an eesp_kdf", keys + i * len, len);
+	}
+}
 
 /* Makes objects with random keys, uses all that touches keys, and remembers
  * the keys. What was plain is in one mapping, which is gone afterwards. */
@@ -115,6 +164,7 @@ static void use_keys(void)
 {
 	struct plain {
 		uint8_t value[3][EESP_ROOT_KEY_LEN], next[EESP_ROOT_KEY_LEN], der[256], again[256], derived[2 * 32];
+		uint8_t kdf_key[32], keys[JOBS * 32];
 		eesp_data_key key;
 	} *p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(p != MAP_FAILED);
@@ -160,7 +210,10 @@ static void use_keys(void)
 		WORKS(eesp_sender_new_with_key(&p->key, &sc, &live.s[2 + x]));
 		WORKS(eesp_receiver_new_with_key(&p->key, NULL, &live.r[2 + x]));
 	}
+	make_jobs(p->kdf_key, p->keys);
 	CHECK(munmap(p, sizeof *p) == 0);
+	for (uint32_t aead = 0; aead < 2; aead++)
+		use_jobs(aead);
 	for (int i = 0; i < 200; i++)
 		for (int x = 0; x < 4; x++)
 			SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
@@ -172,8 +225,11 @@ static void forget(void)
 		eesp_sender_free(live.s[i]);
 		eesp_receiver_free(live.r[i]);
 	}
-	for (int x = 0; x < 2; x++)
+	for (int x = 0; x < 2; x++) {
 		eesp_group_free(live.g[x]);
+		eesp_keyset_free(live.set[x]);
+	}
+	eesp_kdf_free(live.kdf);
 }
 
 static void while_in_use(void)
