@@ -35,10 +35,12 @@ const (
 	nothing   rest = iota
 	lengths        // the lengths, then the tag
 	chunk          // a chunk whose key stream is in columns
-	first          // the same; powers and AAD are still to do
+	first          // the same; powers and AAD of up to two blocks are still to do
+	more           // the same, with AAD of three or four blocks
 	wide           // a chunk whose key stream is in the order of packets
 	chunkTail      // as chunk, but less than 64 octets, as many blocks in all lanes
 	firstTail
+	moreTail
 	wideTail
 )
 
@@ -128,6 +130,7 @@ const (
 	rowRot       = scratchConst + 5*row
 	rowEven      = 21 * row // octets of lanes 0 and 2 of two vectors, reversed
 	rowOdd       = 22 * row // of lanes 1 and 3
+	rowAAD       = 24 * row // to 28: columns of AAD
 	rowEvenWords = 23 * row // words 0 and 2
 )
 
@@ -176,17 +179,17 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 
 	Label("text")
 	k.firstText()
-	for _, r := range []rest{first, chunk, nothing} {
+	for _, r := range []rest{first, more, chunk, nothing} {
 		// The group goes on: another chunk, beside what is left of this one.
 		Label(labels[r] + "more")
 		k.moreText(r)
 	}
-	for _, r := range []rest{first, chunk, nothing} {
+	for _, r := range []rest{first, more, chunk, nothing} {
 		Label(labels[r] + "widen")
 		k.spreadKeys()
 		JMP(LabelRef(labels[r] + "wider"))
 	}
-	for _, r := range []rest{first, chunk, nothing, wide} {
+	for _, r := range []rest{first, more, chunk, nothing, wide} {
 		Label(labels[r] + "wider")
 		k.wideText(r)
 	}
@@ -216,11 +219,11 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	RET()
 }
 
-var labels = map[rest]string{nothing: "nothing", lengths: "lengths", chunk: "chunk", first: "first", wide: "wide",
-	chunkTail: "chunktail", firstTail: "firsttail", wideTail: "widetail"}
+var labels = map[rest]string{nothing: "nothing", lengths: "lengths", chunk: "chunk", first: "first", more: "moreaad", wide: "wide",
+	chunkTail: "chunktail", firstTail: "firsttail", moreTail: "moreaadtail", wideTail: "widetail"}
 
 // ends is what may be left at the end of a group.
-var ends = []rest{lengths, chunk, first, wide, chunkTail, firstTail, wideTail}
+var ends = []rest{lengths, chunk, first, more, wide, chunkTail, firstTail, moreTail, wideTail}
 
 // begin starts a group: keys, H, E(J0) and the first four columns, beside the
 // hashing of what is left of the group before.
@@ -463,6 +466,16 @@ func (k *short512) columns(x []v, start bool) stream {
 	return s
 }
 
+// aadColumns hashes the four columns of AAD in scratch memory.
+func (k *short512) aadColumns() stream {
+	var s stream
+	for c := range 4 {
+		k.h.add(&s, sP+v(3-c), at(gScratch, rowAAD+c*row), c == 0)
+	}
+	k.h.reduce(&s, sAcc)
+	return s
+}
+
 // tailColumns is columns for a last chunk of one to four blocks, the same number
 // in all lanes: the powers are taken from memory, where they are found by it.
 func (k *short512) tailColumns() stream {
@@ -492,6 +505,8 @@ func (k *short512) hash(r rest, end bool) stream {
 	switch whole {
 	case first:
 		s = append(s, beside(k.text(true, tail), append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))...)
+	case more:
+		s = append(s, beside(k.text(true, tail), append(k.powers(), k.aadColumns()...))...)
 	case chunk:
 		s = append(s, k.text(true, tail)...)
 	case wide:
@@ -652,7 +667,7 @@ func (k *short512) firstText() {
 		JNE(LabelRef("aadslow"))
 	}
 	CMPQ(gA, Imm(32))
-	JG(LabelRef("aadslow"))
+	JG(LabelRef("aadmore"))
 	BZHIQ(gA, k.c.bits, gB)
 	KMOVD(gB.As32(), reg.K4)
 	XORL(gE.As32(), gE.As32())
@@ -677,6 +692,31 @@ func (k *short512) firstText() {
 	k.goOn(first)
 	k.ifTail("ragged", first)
 	emit(append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))
+	k.raggedText(true)
+
+	Label("aadmore")
+	// Three or four blocks: columns in scratch memory, three after one of zeros.
+	CMPQ(gA, num(64))
+	JG(LabelRef("aadslow"))
+	BZHIQ(gA, k.c.bits, gB)
+	KMOVQ(gB, reg.K4)
+	for i := range 4 {
+		MOVQ(job(i, jobAAD), gC)
+		VMOVDQU8_Z(at(gC, 0), reg.K4, (sX + v(i)).r())
+	}
+	zero(sA)
+	storeA(sA, at(gScratch, rowAAD))
+	MOVQ(gScratch, gE)
+	LEAQ(at(gScratch, row), gD)
+	CMPQ(gA, num(48))
+	CMOVQLE(gD, gE)
+	for c, x := range k.toColumns(four(sX), sText, sPlain) {
+		storeA(x, at(gE, rowAAD+c*row))
+	}
+	whole("moreragged")
+	k.goOn(more)
+	k.ifTail("moreragged", more)
+	emit(append(k.powers(), k.aadColumns()...))
 	k.raggedText(true)
 
 	Label("aadslow")
@@ -981,6 +1021,9 @@ func (k *short512) wipe() {
 	}
 	for _, r := range []int{rowCarry, rowLens, rowOne, rowRot, rowEven, rowOdd, rowEvenWords, scratchCtr} {
 		storeA(sT, at(gScratch, r))
+	}
+	for r := range 5 {
+		storeA(sT, at(gScratch, rowAAD+r*row))
 	}
 	for r := range rounds(k.keyLen) + 1 {
 		storeA(sT, at(gScratch, scratchRows+r*row))
