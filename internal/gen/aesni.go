@@ -241,19 +241,6 @@ func (h *hasher1) slots(s *stream, k keyRows, from, to int, with bool) {
 	}
 }
 
-// nextKey1 is nextKey with constants in memory.
-func nextKey1(k, from v, mask, rcon Mem, t1, t2 v) stream {
-	var s stream
-	s.do(func() { shufb(mask, from, t1) })
-	s.do(func() { slldq(4, k, t2) })
-	s.do(func() { aesLast(rcon, t1) })
-	s.do(func() { xor(t2.r(), k, k) })
-	s.do(func() { slldq(8, k, t2) })
-	s.do(func() { xor(t2.r(), k, k) })
-	s.do(func() { xor(t1.r(), k, k) })
-	return s
-}
-
 // schedule1 runs a key schedule; each(r, key) is to be done with round key r.
 // Keys of 32 octets begin in a and b, others in a.
 func schedule1(c *constants1, keyLen int, a, b, t1, t2 v, each func(s *stream, r int, key v)) stream {
@@ -262,17 +249,17 @@ func schedule1(c *constants1, keyLen int, a, b, t1, t2 v, each func(s *stream, r
 	rcon := func(i int) Mem { return plus(c.rcon, 16*(i-1)) }
 	if keyLen == 16 {
 		for r := 1; r <= 10; r++ {
-			s = append(s, nextKey1(a, a, c.rot, rcon(r), t1, t2)...)
+			s = append(s, nextKey(a, a, c.rot, rcon(r), t1, t2)...)
 			each(&s, r, a)
 		}
 		return s
 	}
 	each(&s, 1, b)
 	for r := 2; r <= 14; r += 2 {
-		s = append(s, nextKey1(a, b, c.rot, rcon(r/2), t1, t2)...)
+		s = append(s, nextKey(a, b, c.rot, rcon(r/2), t1, t2)...)
 		each(&s, r, a)
 		if r < 14 {
-			s = append(s, nextKey1(b, a, c.last, c.zeros, t1, t2)...)
+			s = append(s, nextKey(b, a, c.last, c.zeros, t1, t2)...)
 			each(&s, r+1, b)
 		}
 	}

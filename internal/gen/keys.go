@@ -229,15 +229,15 @@ func deriveLong(out, msgs, n, blocks, rk, step reg.GPPhysical, key, subkey v) {
 
 // nextKey is one step of the key schedule for all lanes: k becomes k, each
 // word added to all that follow it, plus SubWord of word 3 of from, rotated if
-// mask says so, plus rcon (a register, or nil for none).
-func nextKey(k, from v, mask, rcon v, t1, t2 v) stream {
+// mask says so, plus rcon.
+func nextKey(k, from v, mask, rcon Op, t1, t2 v) stream {
 	var s stream
-	s.do(func() { shufb(mask.r(), from, t1) })
+	s.do(func() { shufb(mask, from, t1) })
 	s.do(func() { slldq(4, k, t2) })
-	s.do(func() { aesLast(rcon.r(), t1) })
+	s.do(func() { aesLast(rcon, t1) })
 	s.do(func() { xor(t2.r(), k, k) })
 	s.do(func() { slldq(8, k, t2) })
-	s.do(func() { xor3(t1, t2, k) })
+	s.do(func() { xor3(t2, t1, k) })
 	return s
 }
 
@@ -313,7 +313,7 @@ func expandKernel512(c *constants, keyLen int) {
 				spreadWord(plus(c.rcon, 4*(r-1)), rc)
 				var ss []stream
 				for g := range groups {
-					ss = append(ss, nextKey(a(g), a(g), rot, rc, t(g), u(g)))
+					ss = append(ss, nextKey(a(g), a(g), rot.r(), rc.r(), t(g), u(g)))
 				}
 				emit(ss...)
 				put(r, a)
@@ -325,9 +325,9 @@ func expandKernel512(c *constants, keyLen int) {
 			var ss []stream
 			for g := range groups {
 				if r%2 == 0 {
-					ss = append(ss, nextKey(a(g), b(g), rot, rc, t(g), u(g)))
+					ss = append(ss, nextKey(a(g), b(g), rot.r(), rc.r(), t(g), u(g)))
 				} else {
-					ss = append(ss, nextKey(b(g), a(g), last, none, t(g), u(g)))
+					ss = append(ss, nextKey(b(g), a(g), last.r(), none.r(), t(g), u(g)))
 				}
 			}
 			if r%2 == 0 {

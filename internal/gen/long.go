@@ -224,16 +224,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	}
 	VPSHUFB(lBswap.x(), lAcc.x(), lAcc.x())
 	VPXORQ(lEJ0.x(), lAcc.x(), lAcc.x())
-	MOVQ(job(0, jobTag), gA)
-	if sealing {
-		VMOVDQU(lAcc.x(), at(gA, 0))
-	} else {
-		VPXOR(at(gA, 0), lAcc.x(), lAcc.x())
-		XORL(gE.As32(), gE.As32())
-		VPTEST(lAcc.x(), lAcc.x())
-		SETEQ(gE.As8())
-		MOVL(gE.As32(), job(0, jobOK))
-	}
+	oneTag(lAcc, sealing)
 	ADDQ(num(jobSize), jobs)
 	INCQ(index)
 	CMPQ(index, n)
@@ -419,4 +410,18 @@ func (k *long512) tail(src, t reg.GPPhysical, label string, dst reg.GPPhysical) 
 	k.h.reduce(&s, lAcc)
 	emit(s)
 	k.fold()
+}
+
+// oneTag writes the tag of the packet at gJobs, or compares it.
+func oneTag(tag v, sealing bool) {
+	MOVQ(job(0, jobTag), gA)
+	if sealing {
+		VMOVDQU(tag.x(), at(gA, 0))
+		return
+	}
+	VPXOR(at(gA, 0), tag.x(), tag.x())
+	XORL(gE.As32(), gE.As32())
+	VPTEST(tag.x(), tag.x())
+	SETEQ(gE.As8())
+	MOVL(gE.As32(), job(0, jobOK))
 }

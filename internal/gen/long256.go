@@ -155,16 +155,7 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 	}
 	VPSHUFB(k.c.bswap, wAcc.x(), wAcc.x())
 	VPXOR(at(scratch, wideEJ0), wAcc.x(), wAcc.x())
-	MOVQ(job(0, jobTag), gA)
-	if sealing {
-		VMOVDQU(wAcc.x(), at(gA, 0))
-	} else {
-		VPXOR(at(gA, 0), wAcc.x(), wAcc.x())
-		XORL(gE.As32(), gE.As32())
-		VPTEST(wAcc.x(), wAcc.x())
-		SETEQ(gE.As8())
-		MOVL(gE.As32(), job(0, jobOK))
-	}
+	oneTag(wAcc, sealing)
 	ADDQ(num(jobSize), jobs)
 	INCQ(index)
 	CMPQ(index, n)

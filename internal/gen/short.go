@@ -134,9 +134,8 @@ const (
 	rowEvenWords = 23 * row // words 0 and 2
 )
 
-func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
-	k := &short512{c: c, keyLen: keyLen, fresh: fresh, sealing: sealing}
-	k.h = hasher{lo: sLo, mi: sMi, hi: sHi, t: [4]v{sU, sU + 1}, poly: sPoly}
+// shortFunction begins a kernel for short packets.
+func shortFunction(keyLen int, fresh, sealing bool) {
 	base := "open"
 	if sealing {
 		base = "seal"
@@ -152,6 +151,12 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	Load(Param("jobs"), gJobs)
 	Load(Param("n"), gN)
 	Load(Param("scratch"), gScratch)
+}
+
+func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
+	k := &short512{c: c, keyLen: keyLen, fresh: fresh, sealing: sealing}
+	k.h = hasher{lo: sLo, mi: sMi, hi: sHi, t: [4]v{sU, sU + 1}, poly: sPoly}
+	shortFunction(keyLen, fresh, sealing)
 	setLaneMasks(gA)
 	spread(c.bswap, sBswap)
 	spread(c.poly, sPoly)

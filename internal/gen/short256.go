@@ -67,21 +67,7 @@ func pairJob(lane, field int) Mem { return at([]reg.GPPhysical{gJobs, gJob1}[lan
 func shortKernel256(c *constants256, keyLen int, fresh, sealing bool) {
 	k := &short256{c: c, keyLen: keyLen, fresh: fresh, sealing: sealing}
 	k.h = karatsuba{lo: pLo, mi: pMi, hi: pAcc, t: pT, poly: c.poly}
-	base := "open"
-	if sealing {
-		base = "seal"
-	}
-	if fresh {
-		base += "Fresh"
-	} else {
-		base += "Held"
-	}
-	function(name(base, keyLen), "func(keys, jobs *byte, n int, scratch *byte)",
-		name(base, keyLen)+" takes n short packets, in order of length.")
-	Load(Param("keys"), gKeys)
-	Load(Param("jobs"), gJobs)
-	Load(Param("n"), gN)
-	Load(Param("scratch"), gScratch)
+	shortFunction(keyLen, fresh, sealing)
 	XORL(gRows.As32(), gRows.As32())
 	load(c.poly, pT)
 	storeA(pT, powerOf(0))

@@ -176,18 +176,6 @@ func (c *constants256) timesX(s *stream, h, t v) {
 	s.do(func() { xor(t.r(), h, h) })
 }
 
-// nextKey256 is nextKey with masks and round constants in memory.
-func nextKey256(k, from v, mask, rcon Mem, t1, t2 v) stream {
-	var s stream
-	s.do(func() { shufb(mask, from, t1) })
-	s.do(func() { slldq(4, k, t2) })
-	s.do(func() { aesLast(rcon, t1) })
-	s.do(func() { xor(t2.r(), k, k) })
-	s.do(func() { slldq(8, k, t2) })
-	s.do(func() { xor3(t2, t1, k) })
-	return s
-}
-
 // roundKey makes round key r, r > 0, of a schedule in a and b, or only says
 // where it is if it was there from the start.
 func (c *constants256) roundKey(keyLen, r int, a, b, t1, t2 v) (stream, v) {
@@ -197,9 +185,9 @@ func (c *constants256) roundKey(keyLen, r int, a, b, t1, t2 v) (stream, v) {
 	case r == 1:
 		return nil, b
 	case r%2 == 0:
-		return nextKey256(a, b, c.rot, plus(c.rcon, 32*(r/2-1)), t1, t2), a
+		return nextKey(a, b, c.rot, plus(c.rcon, 32*(r/2-1)), t1, t2), a
 	}
-	return nextKey256(b, a, c.last, c.none, t1, t2), b
+	return nextKey(b, a, c.last, c.none, t1, t2), b
 }
 
 // roundKey128 makes two round keys out of one, k, with fewer shuffles than

@@ -532,12 +532,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 64(DI)
 	VMOVDQA     X4, 80(DI)
@@ -564,12 +564,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 128(DI)
 	VMOVDQA     X4, 144(DI)
@@ -596,12 +596,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 192(DI)
 	VMOVDQA     X4, 208(DI)
@@ -628,12 +628,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 256(DI)
 	VMOVDQA     X4, 272(DI)
@@ -660,12 +660,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 320(DI)
 	VMOVDQA     X4, 336(DI)
@@ -692,12 +692,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 384(DI)
 	VMOVDQA     X4, 400(DI)
@@ -724,12 +724,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 448(DI)
 	VMOVDQA     X4, 464(DI)
@@ -756,12 +756,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 512(DI)
 	VMOVDQA     X4, 528(DI)
@@ -788,12 +788,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 576(DI)
 	VMOVDQA     X4, 592(DI)
@@ -820,12 +820,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 640(DI)
 	VMOVDQA     X4, 656(DI)
@@ -1519,54 +1519,54 @@ short:
 	VMOVDQU     (R13), X7
 	VMOVDQU     X6, (R14)
 	VPSHUFB     bswap<>+0(SB), X10, X10
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPSHUFD     $0xd3, X10, X12
 	VPXOR       X7, X0, X0
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPSRAD      $0x1f, X12, X12
 	VPXOR       X7, X1, X1
 	VPSLLDQ     $0x04, X6, X9
 	VPADDQ      X10, X10, X10
-	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPAND       carry<>+0(SB), X12, X12
 	VPXOR       X7, X2, X2
+	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPXOR       X12, X10, X10
 	VPXOR       X7, X3, X3
-	VPXOR       X9, X6, X6
 	VMOVDQU     X10, 176(R14)
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X10, X12
 	VPXOR       X7, X4, X4
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X10, X12, X12
 	VPXOR       X7, X5, X5
-	VPXOR       X9, X6, X6
 	VMOVDQU     X12, 240(R14)
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VMOVDQA     X10, X11
 	VMOVDQU     16(R13), X7
-	VMOVDQU     X6, 16(R14)
 	VPCLMULQDQ  $0x00, X11, X11, X13
 	VAESENC     X7, X0, X0
+	VMOVDQU     X6, 16(R14)
 	VPCLMULQDQ  $0x11, X11, X11, X15
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     X7, X1, X1
-	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     X7, X2, X2
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X13, X14
 	VAESENCLAST rcon<>+16(SB), X8, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     X7, X3, X3
-	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X14, X14
 	VAESENC     X7, X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X14, X15, X15
-	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X15, X10
 	VAESENC     X7, X5, X5
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VMOVDQU     X10, 192(R14)
 	VMOVDQU     32(R13), X7
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPSHUFD     $0x4e, X10, X12
 	VPXOR       X10, X12, X12
@@ -1574,27 +1574,27 @@ short:
 	VMOVDQU     X6, 32(R14)
 	VMOVDQU     X12, 256(R14)
 	VAESENC     X7, X1, X1
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVDQU     (DX), X11
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVQ       8(DX), X12
 	VAESENC     X7, X2, X2
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X3, X3
-	VAESENCLAST rcon<>+32(SB), X8, X8
 	VPCLMULQDQ  $0x00, 176(R14), X11, X13
+	VAESENCLAST rcon<>+32(SB), X8, X8
 	VPCLMULQDQ  $0x00, 240(R14), X12, X14
 	VAESENC     X7, X4, X4
-	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 176(R14), X11, X15
 	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x08, X6, X9
-	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VPXOR       X9, X6, X6
+	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X13, X14, X14
 	VMOVDQU     48(R13), X7
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     X7, X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X15, X14, X14
 	VMOVDQU     X6, 48(R14)
@@ -1604,23 +1604,23 @@ short:
 	VAESENC     X7, X2, X2
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
-	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X14, X14
 	VAESENC     X7, X3, X3
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X14, X15, X15
 	VAESENC     X7, X4, X4
 	VAESENCLAST rcon<>+48(SB), X8, X8
 	VPXOR       X12, X15, X10
-	VPXOR       X9, X6, X6
 	VPXOR       16(DX), X10, X11
 	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X11, X12
 	VMOVDQU     64(R13), X7
 	VPXOR       X11, X12, X12
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 192(R14), X11, X13
 	VAESENC     X7, X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 256(R14), X12, X14
 	VAESENC     X7, X1, X1
@@ -1628,27 +1628,27 @@ short:
 	VMOVDQU     X6, 64(R14)
 	VMOVDQU     32(DX), X11
 	VAESENC     X7, X2, X2
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVQ       40(DX), X12
 	VAESENC     X7, X3, X3
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X11, X12, X12
 	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 240(R14), X12, X12
 	VAESENC     X7, X4, X4
-	VAESENCLAST rcon<>+64(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X5, X5
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+64(SB), X8, X8
 	VPCLMULQDQ  $0x00, 176(R14), X11, X12
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X13, X13
 	VMOVDQU     80(R13), X7
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x11, 176(R14), X11, X12
 	VAESENC     X7, X0, X0
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X15, X15
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     X7, X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X13, X14, X14
 	VAESENC     X7, X2, X2
@@ -1659,22 +1659,22 @@ short:
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X13, X14, X14
 	VAESENC     X7, X4, X4
-	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X14, X14
+	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     X7, X5, X5
 	VAESENCLAST rcon<>+80(SB), X8, X8
 	VPSHUFD     $0x4e, X14, X14
 	VMOVDQU     96(R13), X7
-	VPXOR       X9, X6, X6
 	VPXOR       X14, X15, X15
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X15, X10
 	VAESENC     X7, X0, X0
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       48(DX), X10, X11
 	VAESENC     X7, X1, X1
-	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X11, X12
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X2, X2
@@ -1689,20 +1689,20 @@ short:
 	VAESENC     X7, X5, X5
 	VPSLLDQ     $0x04, X6, X9
 	VMOVQ       72(DX), X12
-	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPXOR       X11, X12, X12
 	VMOVDQU     112(R13), X7
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPCLMULQDQ  $0x00, 240(R14), X12, X12
 	VAESENC     X7, X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X14, X14
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 176(R14), X11, X12
 	VAESENC     X7, X1, X1
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X13, X13
 	VAESENC     X7, X2, X2
 	VPCLMULQDQ  $0x11, 176(R14), X11, X12
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X12, X15, X15
 	VAESENC     X7, X3, X3
@@ -1716,20 +1716,20 @@ short:
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X15, X14, X14
 	VMOVDQU     128(R13), X7
-	VAESENCLAST rcon<>+112(SB), X8, X8
 	VPXOR       X13, X14, X14
+	VAESENCLAST rcon<>+112(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X0, X0
-	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     X7, X1, X1
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X14, X14
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X14, X15, X15
 	VAESENC     X7, X2, X2
-	VPXOR       X9, X6, X6
 	VPXOR       X12, X15, X10
 	VAESENC     X7, X3, X3
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       80(DX), X10, X11
 	VPSHUFD     $0x4e, X11, X12
@@ -1739,51 +1739,51 @@ short:
 	VAESENC     X7, X5, X5
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x00, 192(R14), X11, X13
-	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 256(R14), X12, X14
 	VMOVDQU     144(R13), X7
+	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x11, 192(R14), X11, X15
 	VAESENC     X7, X0, X0
-	VAESENCLAST rcon<>+128(SB), X8, X8
 	VMOVDQU     96(DX), X11
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+128(SB), X8, X8
 	VMOVQ       104(DX), X12
 	VAESENC     X7, X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X2, X2
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 240(R14), X12, X12
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X3, X3
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 176(R14), X11, X12
 	VAESENC     X7, X4, X4
-	VPXOR       X8, X6, X6
 	VPXOR       X12, X13, X13
 	VMOVDQU     X6, 144(R14)
 	VPCLMULQDQ  $0x11, 176(R14), X11, X12
 	VAESENC     X7, X5, X5
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X12, X15, X15
 	VMOVDQU     160(R13), X7
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X13, X14, X14
 	VAESENCLAST X7, X0, X0
-	VAESENCLAST rcon<>+144(SB), X8, X8
 	VPSHUFD     $0x4e, X13, X13
 	VAESENCLAST X7, X1, X1
+	VAESENCLAST rcon<>+144(SB), X8, X8
 	VPXOR       X15, X14, X14
-	VPXOR       X9, X6, X6
 	VPXOR       X13, X14, X14
 	VAESENCLAST X7, X2, X2
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X14, X14
 	VAESENCLAST X7, X3, X3
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
-	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X14, X14
 	VAESENCLAST X7, X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X14, X15, X15
 	VAESENCLAST X7, X5, X5
@@ -2310,218 +2310,218 @@ longer:
 	CMOVQGT     AX, SI
 	VPXOR       X0, X0, X0
 	VMOVDQU     (SI), X6
-	VMOVDQU     X6, (R14)
 	VMOVDQU     (R13), X7
-	VPSHUFB     rotword<>+0(SB), X6, X8
-	VMOVDQU     32(DX), X11
 	VPXOR       X7, X0, X0
-	VPSLLDQ     $0x04, X6, X9
-	VMOVQ       40(DX), X12
+	VMOVDQU     X6, (R14)
+	VMOVDQU     32(DX), X11
 	VPXOR       X7, X1, X1
-	VAESENCLAST rcon<>+0(SB), X8, X8
+	VPSHUFB     rotword<>+0(SB), X6, X8
+	VMOVQ       40(DX), X12
 	VPXOR       X7, X2, X2
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X11, X12, X12
 	VPXOR       X7, X3, X3
-	VPSLLDQ     $0x08, X6, X9
-	VPCLMULQDQ  $0x00, 176(R14), X11, X13
+	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPXOR       X7, X4, X4
 	VPXOR       X9, X6, X6
-	VPCLMULQDQ  $0x00, 240(R14), X12, X14
+	VPCLMULQDQ  $0x00, 176(R14), X11, X13
 	VPXOR       X7, X5, X5
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
+	VPCLMULQDQ  $0x00, 240(R14), X12, X14
 	VMOVDQU     16(R13), X7
-	VMOVDQU     X6, 16(R14)
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x11, 176(R14), X11, X15
 	VAESENC     X7, X0, X0
+	VMOVDQU     X6, 16(R14)
+	VAESENC     X7, X1, X1
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
-	VAESENC     X7, X1, X1
+	VAESENC     X7, X2, X2
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X13, X14, X14
-	VAESENC     X7, X2, X2
-	VAESENCLAST rcon<>+16(SB), X8, X8
 	VAESENC     X7, X3, X3
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+16(SB), X8, X8
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     X7, X4, X4
-	VPSLLDQ     $0x08, X6, X9
-	VPXOR       X15, X14, X14
 	VAESENC     X7, X5, X5
 	VPXOR       X9, X6, X6
+	VPXOR       X15, X14, X14
 	VMOVDQU     32(R13), X7
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X13, X14, X14
 	VAESENC     X7, X0, X0
-	VMOVDQU     X6, 32(R14)
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X1, X1
-	VPSHUFB     rotword<>+0(SB), X6, X8
+	VMOVDQU     X6, 32(R14)
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     X7, X2, X2
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VAESENC     X7, X3, X3
-	VAESENCLAST rcon<>+32(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X14, X14
-	VPXOR       X9, X6, X6
-	VPXOR       X14, X15, X15
 	VAESENC     X7, X4, X4
-	VPSLLDQ     $0x08, X6, X9
-	VPXOR       X12, X15, X10
+	VAESENCLAST rcon<>+32(SB), X8, X8
+	VPXOR       X14, X15, X15
 	VAESENC     X7, X5, X5
 	VPXOR       X9, X6, X6
+	VPXOR       X12, X15, X10
 	VMOVDQU     48(R13), X7
+	VPSLLDQ     $0x08, X6, X9
+	VAESENC     X7, X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       48(DX), X10, X11
-	VAESENC     X7, X0, X0
+	VAESENC     X7, X1, X1
 	VMOVDQU     X6, 48(R14)
 	VPSHUFD     $0x4e, X11, X12
-	VAESENC     X7, X1, X1
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VAESENC     X7, X2, X2
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X3, X3
-	VAESENCLAST rcon<>+48(SB), X8, X8
-	VPCLMULQDQ  $0x00, 224(R14), X11, X13
 	VAESENC     X7, X4, X4
-	VPXOR       X9, X6, X6
-	VPCLMULQDQ  $0x00, 288(R14), X12, X14
+	VPSLLDQ     $0x04, X6, X9
+	VPCLMULQDQ  $0x00, 224(R14), X11, X13
 	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x08, X6, X9
+	VAESENCLAST rcon<>+48(SB), X8, X8
+	VPCLMULQDQ  $0x00, 288(R14), X12, X14
 	VMOVDQU     64(R13), X7
 	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 224(R14), X11, X15
 	VAESENC     X7, X0, X0
+	VPSLLDQ     $0x08, X6, X9
+	VAESENC     X7, X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VMOVDQU     64(DX), X11
-	VAESENC     X7, X1, X1
+	VAESENC     X7, X2, X2
 	VMOVDQU     X6, 64(R14)
 	VMOVQ       72(DX), X12
-	VAESENC     X7, X2, X2
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VAESENC     X7, X3, X3
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X4, X4
-	VAESENCLAST rcon<>+64(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 272(R14), X12, X12
 	VAESENC     X7, X5, X5
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+64(SB), X8, X8
 	VMOVDQU     80(R13), X7
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X0, X0
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 208(R14), X11, X12
 	VAESENC     X7, X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X12, X13, X13
-	VMOVDQU     X6, 80(R14)
 	VAESENC     X7, X2, X2
-	VPSHUFB     rotword<>+0(SB), X6, X8
-	VPCLMULQDQ  $0x11, 208(R14), X11, X12
 	VAESENC     X7, X3, X3
-	VPSLLDQ     $0x04, X6, X9
-	VPXOR       X12, X15, X15
+	VMOVDQU     X6, 80(R14)
+	VPCLMULQDQ  $0x11, 208(R14), X11, X12
 	VAESENC     X7, X4, X4
-	VAESENCLAST rcon<>+80(SB), X8, X8
-	VMOVDQU     80(DX), X11
+	VPSHUFB     rotword<>+0(SB), X6, X8
+	VPXOR       X12, X15, X15
 	VAESENC     X7, X5, X5
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x04, X6, X9
+	VMOVDQU     80(DX), X11
 	VMOVDQU     96(R13), X7
-	VPSLLDQ     $0x08, X6, X9
-	VMOVQ       88(DX), X12
+	VAESENCLAST rcon<>+80(SB), X8, X8
 	VAESENC     X7, X0, X0
 	VPXOR       X9, X6, X6
-	VPXOR       X11, X12, X12
+	VMOVQ       88(DX), X12
 	VAESENC     X7, X1, X1
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X11, X12, X12
 	VAESENC     X7, X2, X2
-	VMOVDQU     X6, 96(R14)
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 256(R14), X12, X12
 	VAESENC     X7, X3, X3
-	VPSHUFB     rotword<>+0(SB), X6, X8
+	VMOVDQU     X6, 96(R14)
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X4, X4
+	VPSHUFB     rotword<>+0(SB), X6, X8
+	VAESENC     X7, X5, X5
 	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 192(R14), X11, X12
-	VAESENC     X7, X5, X5
-	VAESENCLAST rcon<>+96(SB), X8, X8
 	VMOVDQU     112(R13), X7
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPXOR       X12, X13, X13
 	VAESENC     X7, X0, X0
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 192(R14), X11, X12
 	VAESENC     X7, X1, X1
-	VPXOR       X9, X6, X6
-	VPXOR       X12, X15, X15
 	VAESENC     X7, X2, X2
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X12, X15, X15
 	VAESENC     X7, X3, X3
-	VMOVDQU     X6, 112(R14)
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VMOVDQU     96(DX), X11
 	VAESENC     X7, X4, X4
-	VPSHUFB     rotword<>+0(SB), X6, X8
+	VMOVDQU     X6, 112(R14)
 	VMOVQ       104(DX), X12
 	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVDQU     128(R13), X7
-	VAESENCLAST rcon<>+112(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X11, X12, X12
-	VPXOR       X9, X6, X6
-	VPCLMULQDQ  $0x00, 240(R14), X12, X12
 	VAESENC     X7, X0, X0
-	VPSLLDQ     $0x08, X6, X9
-	VPXOR       X12, X14, X14
+	VAESENCLAST rcon<>+112(SB), X8, X8
+	VPCLMULQDQ  $0x00, 240(R14), X12, X12
 	VAESENC     X7, X1, X1
 	VPXOR       X9, X6, X6
+	VPXOR       X12, X14, X14
 	VAESENC     X7, X2, X2
+	VPSLLDQ     $0x08, X6, X9
+	VAESENC     X7, X3, X3
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 176(R14), X11, X12
-	VAESENC     X7, X3, X3
+	VAESENC     X7, X4, X4
 	VMOVDQU     X6, 128(R14)
 	VPXOR       X12, X13, X13
-	VAESENC     X7, X4, X4
+	VAESENC     X7, X5, X5
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x11, 176(R14), X11, X12
-	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x04, X6, X9
 	VMOVDQU     144(R13), X7
-	VAESENCLAST rcon<>+128(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X15, X15
 	VAESENC     X7, X0, X0
-	VPXOR       X9, X6, X6
-	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     X7, X1, X1
-	VPSLLDQ     $0x08, X6, X9
+	VAESENCLAST rcon<>+128(SB), X8, X8
+	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     X7, X2, X2
 	VPXOR       X9, X6, X6
 	VPXOR       X13, X14, X14
 	VAESENC     X7, X3, X3
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     X7, X4, X4
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
+	VAESENC     X7, X5, X5
 	VMOVDQU     X6, 144(R14)
 	VPXOR       X15, X14, X14
-	VAESENC     X7, X5, X5
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVDQU     160(R13), X7
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X13, X14, X14
 	VAESENCLAST X7, X0, X0
-	VAESENCLAST rcon<>+144(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X14, X14
 	VAESENCLAST X7, X1, X1
+	VAESENCLAST rcon<>+144(SB), X8, X8
+	VAESENCLAST X7, X2, X2
 	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
-	VAESENCLAST X7, X2, X2
-	VPSLLDQ     $0x08, X6, X9
 	VAESENCLAST X7, X3, X3
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPSHUFD     $0x4e, X14, X14
 	VAESENCLAST X7, X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X14, X15, X15
 	VAESENCLAST X7, X5, X5
@@ -6045,54 +6045,54 @@ short:
 	VMOVDQU     (R13), X7
 	VMOVDQU     X6, (R14)
 	VPSHUFB     bswap<>+0(SB), X10, X10
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPSHUFD     $0xd3, X10, X12
 	VPXOR       X7, X0, X0
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPSRAD      $0x1f, X12, X12
 	VPXOR       X7, X1, X1
 	VPSLLDQ     $0x04, X6, X9
 	VPADDQ      X10, X10, X10
-	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPAND       carry<>+0(SB), X12, X12
 	VPXOR       X7, X2, X2
+	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPXOR       X12, X10, X10
 	VPXOR       X7, X3, X3
-	VPXOR       X9, X6, X6
 	VMOVDQU     X10, 176(R14)
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X10, X12
 	VPXOR       X7, X4, X4
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X10, X12, X12
 	VPXOR       X7, X5, X5
-	VPXOR       X9, X6, X6
 	VMOVDQU     X12, 240(R14)
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VMOVDQA     X10, X11
 	VMOVDQU     16(R13), X7
-	VMOVDQU     X6, 16(R14)
 	VPCLMULQDQ  $0x00, X11, X11, X13
 	VAESENC     X7, X0, X0
+	VMOVDQU     X6, 16(R14)
 	VPCLMULQDQ  $0x11, X11, X11, X15
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     X7, X1, X1
-	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     X7, X2, X2
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X13, X14
 	VAESENCLAST rcon<>+16(SB), X8, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     X7, X3, X3
-	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X14, X14
 	VAESENC     X7, X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X14, X15, X15
-	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X15, X10
 	VAESENC     X7, X5, X5
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VMOVDQU     X10, 192(R14)
 	VMOVDQU     32(R13), X7
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPSHUFD     $0x4e, X10, X12
 	VPXOR       X10, X12, X12
@@ -6100,27 +6100,27 @@ short:
 	VMOVDQU     X6, 32(R14)
 	VMOVDQU     X12, 256(R14)
 	VAESENC     X7, X1, X1
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVDQU     (DX), X11
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVQ       8(DX), X12
 	VAESENC     X7, X2, X2
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X3, X3
-	VAESENCLAST rcon<>+32(SB), X8, X8
 	VPCLMULQDQ  $0x00, 176(R14), X11, X13
+	VAESENCLAST rcon<>+32(SB), X8, X8
 	VPCLMULQDQ  $0x00, 240(R14), X12, X14
 	VAESENC     X7, X4, X4
-	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 176(R14), X11, X15
 	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x08, X6, X9
-	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VPXOR       X9, X6, X6
+	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X13, X14, X14
 	VMOVDQU     48(R13), X7
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     X7, X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X15, X14, X14
 	VMOVDQU     X6, 48(R14)
@@ -6130,23 +6130,23 @@ short:
 	VAESENC     X7, X2, X2
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
-	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X14, X14
 	VAESENC     X7, X3, X3
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X14, X15, X15
 	VAESENC     X7, X4, X4
 	VAESENCLAST rcon<>+48(SB), X8, X8
 	VPXOR       X12, X15, X10
-	VPXOR       X9, X6, X6
 	VPXOR       16(DX), X10, X11
 	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X11, X12
 	VMOVDQU     64(R13), X7
 	VPXOR       X11, X12, X12
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 192(R14), X11, X13
 	VAESENC     X7, X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 256(R14), X12, X14
 	VAESENC     X7, X1, X1
@@ -6154,27 +6154,27 @@ short:
 	VMOVDQU     X6, 64(R14)
 	VMOVDQU     32(DX), X11
 	VAESENC     X7, X2, X2
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVQ       40(DX), X12
 	VAESENC     X7, X3, X3
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X11, X12, X12
 	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 240(R14), X12, X12
 	VAESENC     X7, X4, X4
-	VAESENCLAST rcon<>+64(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X5, X5
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+64(SB), X8, X8
 	VPCLMULQDQ  $0x00, 176(R14), X11, X12
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X13, X13
 	VMOVDQU     80(R13), X7
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x11, 176(R14), X11, X12
 	VAESENC     X7, X0, X0
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X15, X15
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     X7, X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X13, X14, X14
 	VAESENC     X7, X2, X2
@@ -6185,22 +6185,22 @@ short:
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X13, X14, X14
 	VAESENC     X7, X4, X4
-	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X14, X14
+	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     X7, X5, X5
 	VAESENCLAST rcon<>+80(SB), X8, X8
 	VPSHUFD     $0x4e, X14, X14
 	VMOVDQU     96(R13), X7
-	VPXOR       X9, X6, X6
 	VPXOR       X14, X15, X15
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X15, X10
 	VAESENC     X7, X0, X0
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       48(DX), X10, X11
 	VAESENC     X7, X1, X1
-	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X11, X12
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X2, X2
@@ -6215,20 +6215,20 @@ short:
 	VAESENC     X7, X5, X5
 	VPSLLDQ     $0x04, X6, X9
 	VMOVQ       72(DX), X12
-	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPXOR       X11, X12, X12
 	VMOVDQU     112(R13), X7
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPCLMULQDQ  $0x00, 240(R14), X12, X12
 	VAESENC     X7, X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X14, X14
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 176(R14), X11, X12
 	VAESENC     X7, X1, X1
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X13, X13
 	VAESENC     X7, X2, X2
 	VPCLMULQDQ  $0x11, 176(R14), X11, X12
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X12, X15, X15
 	VAESENC     X7, X3, X3
@@ -6242,20 +6242,20 @@ short:
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X15, X14, X14
 	VMOVDQU     128(R13), X7
-	VAESENCLAST rcon<>+112(SB), X8, X8
 	VPXOR       X13, X14, X14
+	VAESENCLAST rcon<>+112(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X0, X0
-	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     X7, X1, X1
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X14, X14
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X14, X15, X15
 	VAESENC     X7, X2, X2
-	VPXOR       X9, X6, X6
 	VPXOR       X12, X15, X10
 	VAESENC     X7, X3, X3
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       80(DX), X10, X11
 	VPSHUFD     $0x4e, X11, X12
@@ -6265,51 +6265,51 @@ short:
 	VAESENC     X7, X5, X5
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x00, 192(R14), X11, X13
-	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 256(R14), X12, X14
 	VMOVDQU     144(R13), X7
+	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x11, 192(R14), X11, X15
 	VAESENC     X7, X0, X0
-	VAESENCLAST rcon<>+128(SB), X8, X8
 	VMOVDQU     96(DX), X11
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+128(SB), X8, X8
 	VMOVQ       104(DX), X12
 	VAESENC     X7, X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X2, X2
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 240(R14), X12, X12
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X3, X3
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 176(R14), X11, X12
 	VAESENC     X7, X4, X4
-	VPXOR       X8, X6, X6
 	VPXOR       X12, X13, X13
 	VMOVDQU     X6, 144(R14)
 	VPCLMULQDQ  $0x11, 176(R14), X11, X12
 	VAESENC     X7, X5, X5
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X12, X15, X15
 	VMOVDQU     160(R13), X7
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X13, X14, X14
 	VAESENCLAST X7, X0, X0
-	VAESENCLAST rcon<>+144(SB), X8, X8
 	VPSHUFD     $0x4e, X13, X13
 	VAESENCLAST X7, X1, X1
+	VAESENCLAST rcon<>+144(SB), X8, X8
 	VPXOR       X15, X14, X14
-	VPXOR       X9, X6, X6
 	VPXOR       X13, X14, X14
 	VAESENCLAST X7, X2, X2
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X14, X14
 	VAESENCLAST X7, X3, X3
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
-	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X14, X14
 	VAESENCLAST X7, X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X14, X15, X15
 	VAESENCLAST X7, X5, X5
@@ -6849,218 +6849,218 @@ longer:
 	CMOVQGT     AX, SI
 	VPXOR       X0, X0, X0
 	VMOVDQU     (SI), X6
-	VMOVDQU     X6, (R14)
 	VMOVDQU     (R13), X7
-	VPSHUFB     rotword<>+0(SB), X6, X8
-	VMOVDQU     32(DX), X11
 	VPXOR       X7, X0, X0
-	VPSLLDQ     $0x04, X6, X9
-	VMOVQ       40(DX), X12
+	VMOVDQU     X6, (R14)
+	VMOVDQU     32(DX), X11
 	VPXOR       X7, X1, X1
-	VAESENCLAST rcon<>+0(SB), X8, X8
+	VPSHUFB     rotword<>+0(SB), X6, X8
+	VMOVQ       40(DX), X12
 	VPXOR       X7, X2, X2
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X11, X12, X12
 	VPXOR       X7, X3, X3
-	VPSLLDQ     $0x08, X6, X9
-	VPCLMULQDQ  $0x00, 176(R14), X11, X13
+	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPXOR       X7, X4, X4
 	VPXOR       X9, X6, X6
-	VPCLMULQDQ  $0x00, 240(R14), X12, X14
+	VPCLMULQDQ  $0x00, 176(R14), X11, X13
 	VPXOR       X7, X5, X5
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
+	VPCLMULQDQ  $0x00, 240(R14), X12, X14
 	VMOVDQU     16(R13), X7
-	VMOVDQU     X6, 16(R14)
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x11, 176(R14), X11, X15
 	VAESENC     X7, X0, X0
+	VMOVDQU     X6, 16(R14)
+	VAESENC     X7, X1, X1
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
-	VAESENC     X7, X1, X1
+	VAESENC     X7, X2, X2
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X13, X14, X14
-	VAESENC     X7, X2, X2
-	VAESENCLAST rcon<>+16(SB), X8, X8
 	VAESENC     X7, X3, X3
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+16(SB), X8, X8
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     X7, X4, X4
-	VPSLLDQ     $0x08, X6, X9
-	VPXOR       X15, X14, X14
 	VAESENC     X7, X5, X5
 	VPXOR       X9, X6, X6
+	VPXOR       X15, X14, X14
 	VMOVDQU     32(R13), X7
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X13, X14, X14
 	VAESENC     X7, X0, X0
-	VMOVDQU     X6, 32(R14)
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X1, X1
-	VPSHUFB     rotword<>+0(SB), X6, X8
+	VMOVDQU     X6, 32(R14)
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     X7, X2, X2
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VAESENC     X7, X3, X3
-	VAESENCLAST rcon<>+32(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X14, X14
-	VPXOR       X9, X6, X6
-	VPXOR       X14, X15, X15
 	VAESENC     X7, X4, X4
-	VPSLLDQ     $0x08, X6, X9
-	VPXOR       X12, X15, X10
+	VAESENCLAST rcon<>+32(SB), X8, X8
+	VPXOR       X14, X15, X15
 	VAESENC     X7, X5, X5
 	VPXOR       X9, X6, X6
+	VPXOR       X12, X15, X10
 	VMOVDQU     48(R13), X7
+	VPSLLDQ     $0x08, X6, X9
+	VAESENC     X7, X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       48(DX), X10, X11
-	VAESENC     X7, X0, X0
+	VAESENC     X7, X1, X1
 	VMOVDQU     X6, 48(R14)
 	VPSHUFD     $0x4e, X11, X12
-	VAESENC     X7, X1, X1
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VAESENC     X7, X2, X2
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X3, X3
-	VAESENCLAST rcon<>+48(SB), X8, X8
-	VPCLMULQDQ  $0x00, 224(R14), X11, X13
 	VAESENC     X7, X4, X4
-	VPXOR       X9, X6, X6
-	VPCLMULQDQ  $0x00, 288(R14), X12, X14
+	VPSLLDQ     $0x04, X6, X9
+	VPCLMULQDQ  $0x00, 224(R14), X11, X13
 	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x08, X6, X9
+	VAESENCLAST rcon<>+48(SB), X8, X8
+	VPCLMULQDQ  $0x00, 288(R14), X12, X14
 	VMOVDQU     64(R13), X7
 	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 224(R14), X11, X15
 	VAESENC     X7, X0, X0
+	VPSLLDQ     $0x08, X6, X9
+	VAESENC     X7, X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VMOVDQU     64(DX), X11
-	VAESENC     X7, X1, X1
+	VAESENC     X7, X2, X2
 	VMOVDQU     X6, 64(R14)
 	VMOVQ       72(DX), X12
-	VAESENC     X7, X2, X2
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VAESENC     X7, X3, X3
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X11, X12, X12
 	VAESENC     X7, X4, X4
-	VAESENCLAST rcon<>+64(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 272(R14), X12, X12
 	VAESENC     X7, X5, X5
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+64(SB), X8, X8
 	VMOVDQU     80(R13), X7
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X0, X0
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 208(R14), X11, X12
 	VAESENC     X7, X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X12, X13, X13
-	VMOVDQU     X6, 80(R14)
 	VAESENC     X7, X2, X2
-	VPSHUFB     rotword<>+0(SB), X6, X8
-	VPCLMULQDQ  $0x11, 208(R14), X11, X12
 	VAESENC     X7, X3, X3
-	VPSLLDQ     $0x04, X6, X9
-	VPXOR       X12, X15, X15
+	VMOVDQU     X6, 80(R14)
+	VPCLMULQDQ  $0x11, 208(R14), X11, X12
 	VAESENC     X7, X4, X4
-	VAESENCLAST rcon<>+80(SB), X8, X8
-	VMOVDQU     80(DX), X11
+	VPSHUFB     rotword<>+0(SB), X6, X8
+	VPXOR       X12, X15, X15
 	VAESENC     X7, X5, X5
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x04, X6, X9
+	VMOVDQU     80(DX), X11
 	VMOVDQU     96(R13), X7
-	VPSLLDQ     $0x08, X6, X9
-	VMOVQ       88(DX), X12
+	VAESENCLAST rcon<>+80(SB), X8, X8
 	VAESENC     X7, X0, X0
 	VPXOR       X9, X6, X6
-	VPXOR       X11, X12, X12
+	VMOVQ       88(DX), X12
 	VAESENC     X7, X1, X1
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X11, X12, X12
 	VAESENC     X7, X2, X2
-	VMOVDQU     X6, 96(R14)
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 256(R14), X12, X12
 	VAESENC     X7, X3, X3
-	VPSHUFB     rotword<>+0(SB), X6, X8
+	VMOVDQU     X6, 96(R14)
 	VPXOR       X12, X14, X14
 	VAESENC     X7, X4, X4
+	VPSHUFB     rotword<>+0(SB), X6, X8
+	VAESENC     X7, X5, X5
 	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 192(R14), X11, X12
-	VAESENC     X7, X5, X5
-	VAESENCLAST rcon<>+96(SB), X8, X8
 	VMOVDQU     112(R13), X7
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPXOR       X12, X13, X13
 	VAESENC     X7, X0, X0
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 192(R14), X11, X12
 	VAESENC     X7, X1, X1
-	VPXOR       X9, X6, X6
-	VPXOR       X12, X15, X15
 	VAESENC     X7, X2, X2
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X12, X15, X15
 	VAESENC     X7, X3, X3
-	VMOVDQU     X6, 112(R14)
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
 	VMOVDQU     96(DX), X11
 	VAESENC     X7, X4, X4
-	VPSHUFB     rotword<>+0(SB), X6, X8
+	VMOVDQU     X6, 112(R14)
 	VMOVQ       104(DX), X12
 	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVDQU     128(R13), X7
-	VAESENCLAST rcon<>+112(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X11, X12, X12
-	VPXOR       X9, X6, X6
-	VPCLMULQDQ  $0x00, 240(R14), X12, X12
 	VAESENC     X7, X0, X0
-	VPSLLDQ     $0x08, X6, X9
-	VPXOR       X12, X14, X14
+	VAESENCLAST rcon<>+112(SB), X8, X8
+	VPCLMULQDQ  $0x00, 240(R14), X12, X12
 	VAESENC     X7, X1, X1
 	VPXOR       X9, X6, X6
+	VPXOR       X12, X14, X14
 	VAESENC     X7, X2, X2
+	VPSLLDQ     $0x08, X6, X9
+	VAESENC     X7, X3, X3
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 176(R14), X11, X12
-	VAESENC     X7, X3, X3
+	VAESENC     X7, X4, X4
 	VMOVDQU     X6, 128(R14)
 	VPXOR       X12, X13, X13
-	VAESENC     X7, X4, X4
+	VAESENC     X7, X5, X5
 	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x11, 176(R14), X11, X12
-	VAESENC     X7, X5, X5
-	VPSLLDQ     $0x04, X6, X9
 	VMOVDQU     144(R13), X7
-	VAESENCLAST rcon<>+128(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X15, X15
 	VAESENC     X7, X0, X0
-	VPXOR       X9, X6, X6
-	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     X7, X1, X1
-	VPSLLDQ     $0x08, X6, X9
+	VAESENCLAST rcon<>+128(SB), X8, X8
+	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     X7, X2, X2
 	VPXOR       X9, X6, X6
 	VPXOR       X13, X14, X14
 	VAESENC     X7, X3, X3
-	VPXOR       X8, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     X7, X4, X4
+	VPXOR       X9, X6, X6
+	VPXOR       X8, X6, X6
+	VAESENC     X7, X5, X5
 	VMOVDQU     X6, 144(R14)
 	VPXOR       X15, X14, X14
-	VAESENC     X7, X5, X5
-	VPSHUFB     rotword<>+0(SB), X6, X8
 	VMOVDQU     160(R13), X7
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X6, X8
 	VPXOR       X13, X14, X14
 	VAESENCLAST X7, X0, X0
-	VAESENCLAST rcon<>+144(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X14, X14
 	VAESENCLAST X7, X1, X1
+	VAESENCLAST rcon<>+144(SB), X8, X8
+	VAESENCLAST X7, X2, X2
 	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
-	VAESENCLAST X7, X2, X2
-	VPSLLDQ     $0x08, X6, X9
 	VAESENCLAST X7, X3, X3
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPSHUFD     $0x4e, X14, X14
 	VAESENCLAST X7, X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X14, X15, X15
 	VAESENCLAST X7, X5, X5
@@ -10596,12 +10596,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 128(DI)
 	VMOVDQA     X4, 144(DI)
@@ -10628,12 +10628,12 @@ group:
 	VPSLLDQ     $0x08, X9, X11
 	VPSLLDQ     $0x08, X13, X15
 	VPXOR       X3, X1, X1
-	VPXOR       X7, X5, X5
-	VPXOR       X11, X9, X9
-	VPXOR       X15, X13, X13
 	VPXOR       X2, X1, X1
+	VPXOR       X7, X5, X5
 	VPXOR       X6, X5, X5
+	VPXOR       X11, X9, X9
 	VPXOR       X10, X9, X9
+	VPXOR       X15, X13, X13
 	VPXOR       X14, X13, X13
 	VMOVDQA     X1, 192(DI)
 	VMOVDQA     X5, 208(DI)
@@ -10660,12 +10660,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 256(DI)
 	VMOVDQA     X4, 272(DI)
@@ -10692,12 +10692,12 @@ group:
 	VPSLLDQ     $0x08, X9, X11
 	VPSLLDQ     $0x08, X13, X15
 	VPXOR       X3, X1, X1
-	VPXOR       X7, X5, X5
-	VPXOR       X11, X9, X9
-	VPXOR       X15, X13, X13
 	VPXOR       X2, X1, X1
+	VPXOR       X7, X5, X5
 	VPXOR       X6, X5, X5
+	VPXOR       X11, X9, X9
 	VPXOR       X10, X9, X9
+	VPXOR       X15, X13, X13
 	VPXOR       X14, X13, X13
 	VMOVDQA     X1, 320(DI)
 	VMOVDQA     X5, 336(DI)
@@ -10724,12 +10724,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 384(DI)
 	VMOVDQA     X4, 400(DI)
@@ -10756,12 +10756,12 @@ group:
 	VPSLLDQ     $0x08, X9, X11
 	VPSLLDQ     $0x08, X13, X15
 	VPXOR       X3, X1, X1
-	VPXOR       X7, X5, X5
-	VPXOR       X11, X9, X9
-	VPXOR       X15, X13, X13
 	VPXOR       X2, X1, X1
+	VPXOR       X7, X5, X5
 	VPXOR       X6, X5, X5
+	VPXOR       X11, X9, X9
 	VPXOR       X10, X9, X9
+	VPXOR       X15, X13, X13
 	VPXOR       X14, X13, X13
 	VMOVDQA     X1, 448(DI)
 	VMOVDQA     X5, 464(DI)
@@ -10788,12 +10788,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 512(DI)
 	VMOVDQA     X4, 528(DI)
@@ -10820,12 +10820,12 @@ group:
 	VPSLLDQ     $0x08, X9, X11
 	VPSLLDQ     $0x08, X13, X15
 	VPXOR       X3, X1, X1
-	VPXOR       X7, X5, X5
-	VPXOR       X11, X9, X9
-	VPXOR       X15, X13, X13
 	VPXOR       X2, X1, X1
+	VPXOR       X7, X5, X5
 	VPXOR       X6, X5, X5
+	VPXOR       X11, X9, X9
 	VPXOR       X10, X9, X9
+	VPXOR       X15, X13, X13
 	VPXOR       X14, X13, X13
 	VMOVDQA     X1, 576(DI)
 	VMOVDQA     X5, 592(DI)
@@ -10852,12 +10852,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 640(DI)
 	VMOVDQA     X4, 656(DI)
@@ -10884,12 +10884,12 @@ group:
 	VPSLLDQ     $0x08, X9, X11
 	VPSLLDQ     $0x08, X13, X15
 	VPXOR       X3, X1, X1
-	VPXOR       X7, X5, X5
-	VPXOR       X11, X9, X9
-	VPXOR       X15, X13, X13
 	VPXOR       X2, X1, X1
+	VPXOR       X7, X5, X5
 	VPXOR       X6, X5, X5
+	VPXOR       X11, X9, X9
 	VPXOR       X10, X9, X9
+	VPXOR       X15, X13, X13
 	VPXOR       X14, X13, X13
 	VMOVDQA     X1, 704(DI)
 	VMOVDQA     X5, 720(DI)
@@ -10916,12 +10916,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 768(DI)
 	VMOVDQA     X4, 784(DI)
@@ -10948,12 +10948,12 @@ group:
 	VPSLLDQ     $0x08, X9, X11
 	VPSLLDQ     $0x08, X13, X15
 	VPXOR       X3, X1, X1
-	VPXOR       X7, X5, X5
-	VPXOR       X11, X9, X9
-	VPXOR       X15, X13, X13
 	VPXOR       X2, X1, X1
+	VPXOR       X7, X5, X5
 	VPXOR       X6, X5, X5
+	VPXOR       X11, X9, X9
 	VPXOR       X10, X9, X9
+	VPXOR       X15, X13, X13
 	VPXOR       X14, X13, X13
 	VMOVDQA     X1, 832(DI)
 	VMOVDQA     X5, 848(DI)
@@ -10980,12 +10980,12 @@ group:
 	VPSLLDQ     $0x08, X8, X11
 	VPSLLDQ     $0x08, X12, X15
 	VPXOR       X3, X0, X0
-	VPXOR       X7, X4, X4
-	VPXOR       X11, X8, X8
-	VPXOR       X15, X12, X12
 	VPXOR       X2, X0, X0
+	VPXOR       X7, X4, X4
 	VPXOR       X6, X4, X4
+	VPXOR       X11, X8, X8
 	VPXOR       X10, X8, X8
+	VPXOR       X15, X12, X12
 	VPXOR       X14, X12, X12
 	VMOVDQA     X0, 896(DI)
 	VMOVDQA     X4, 912(DI)
@@ -11731,23 +11731,23 @@ short:
 	VPSLLDQ     $0x04, X6, X9
 	VPADDQ      X10, X10, X10
 	VPXOR       (R13), X3, X3
-	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPAND       carry<>+0(SB), X12, X12
 	VPXOR       (R13), X4, X4
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPXOR       X12, X10, X10
 	VPXOR       (R13), X5, X5
-	VPSLLDQ     $0x08, X6, X9
-	VMOVDQU     X10, 240(R14)
 	VPXOR       X9, X6, X6
+	VMOVDQU     X10, 240(R14)
+	VPSLLDQ     $0x08, X6, X9
 	VPSHUFD     $0x4e, X10, X12
 	VAESENC     16(R13), X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X10, X12, X12
 	VAESENC     16(R13), X1, X1
-	VMOVDQU     X6, 32(R14)
 	VMOVDQU     X12, 304(R14)
 	VAESENC     16(R13), X2, X2
+	VMOVDQU     X6, 32(R14)
 	VMOVDQA     X10, X11
 	VAESENC     16(R13), X3, X3
 	VPSHUFB     lastword<>+0(SB), X6, X8
@@ -11758,38 +11758,38 @@ short:
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     16(R13), X5, X5
-	VPXOR       X9, X7, X7
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     32(R13), X0, X0
-	VPSLLDQ     $0x08, X7, X9
-	VPXOR       X12, X13, X14
 	VPXOR       X9, X7, X7
+	VPXOR       X12, X13, X14
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     32(R13), X1, X1
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPSHUFD     $0x4e, X14, X14
 	VAESENC     32(R13), X2, X2
 	VMOVDQU     X7, 48(R14)
 	VPXOR       X14, X15, X15
 	VAESENC     32(R13), X3, X3
-	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       X12, X15, X10
 	VAESENC     32(R13), X4, X4
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X7, X8
 	VMOVDQU     X10, 256(R14)
-	VAESENCLAST rcon<>+16(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X10, X12
 	VAESENC     32(R13), X5, X5
+	VAESENCLAST rcon<>+16(SB), X8, X8
 	VPXOR       X10, X12, X12
 	VAESENC     48(R13), X0, X0
 	VPXOR       X9, X6, X6
 	VMOVDQU     X12, 320(R14)
 	VAESENC     48(R13), X1, X1
-	VPSLLDQ     $0x08, X6, X9
 	VMOVDQU     (DX), X11
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VMOVQ       8(DX), X12
 	VAESENC     48(R13), X2, X2
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X11, X12, X12
 	VAESENC     48(R13), X3, X3
@@ -11799,21 +11799,21 @@ short:
 	VPSHUFB     lastword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x00, 304(R14), X12, X14
 	VAESENC     48(R13), X5, X5
-	VPSLLDQ     $0x04, X7, X9
 	VPCLMULQDQ  $0x11, 240(R14), X11, X15
-	VAESENCLAST zeros<>+0(SB), X8, X8
+	VPSLLDQ     $0x04, X7, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     64(R13), X0, X0
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X13, X14, X14
 	VAESENC     64(R13), X1, X1
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     64(R13), X2, X2
+	VPSLLDQ     $0x08, X7, X9
 	VPXOR       X15, X14, X14
-	VPXOR       X9, X7, X7
 	VPXOR       X13, X14, X14
 	VAESENC     64(R13), X3, X3
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     64(R13), X4, X4
@@ -11825,23 +11825,23 @@ short:
 	VAESENC     80(R13), X0, X0
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X14, X15, X15
-	VAESENCLAST rcon<>+32(SB), X8, X8
 	VPXOR       X12, X15, X10
 	VAESENC     80(R13), X1, X1
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+32(SB), X8, X8
 	VPXOR       16(DX), X10, X11
 	VAESENC     80(R13), X2, X2
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X11, X12
 	VAESENC     80(R13), X3, X3
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X11, X12, X12
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 256(R14), X11, X13
 	VAESENC     80(R13), X4, X4
-	VMOVDQU     X6, 96(R14)
 	VPCLMULQDQ  $0x00, 320(R14), X12, X14
 	VAESENC     80(R13), X5, X5
+	VMOVDQU     X6, 96(R14)
 	VPCLMULQDQ  $0x11, 256(R14), X11, X15
 	VAESENC     96(R13), X0, X0
 	VPSHUFB     lastword<>+0(SB), X6, X8
@@ -11852,38 +11852,38 @@ short:
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X11, X12, X12
 	VAESENC     96(R13), X2, X2
-	VPXOR       X9, X7, X7
 	VPCLMULQDQ  $0x00, 304(R14), X12, X12
 	VAESENC     96(R13), X3, X3
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     96(R13), X4, X4
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x00, 240(R14), X11, X12
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X13, X13
 	VAESENC     96(R13), X5, X5
 	VMOVDQU     X7, 112(R14)
 	VPCLMULQDQ  $0x11, 240(R14), X11, X12
 	VAESENC     112(R13), X0, X0
-	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       X12, X15, X15
 	VAESENC     112(R13), X1, X1
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     112(R13), X2, X2
-	VAESENCLAST rcon<>+48(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X13, X14, X14
+	VAESENCLAST rcon<>+48(SB), X8, X8
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     112(R13), X3, X3
 	VPXOR       X9, X6, X6
 	VPXOR       X15, X14, X14
 	VAESENC     112(R13), X4, X4
-	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X13, X14, X14
 	VAESENC     112(R13), X5, X5
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X14, X14
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     128(R13), X0, X0
@@ -11893,21 +11893,21 @@ short:
 	VPSHUFB     lastword<>+0(SB), X6, X8
 	VPXOR       X14, X15, X15
 	VAESENC     128(R13), X2, X2
-	VPSLLDQ     $0x04, X7, X9
 	VPXOR       X12, X15, X10
-	VAESENCLAST zeros<>+0(SB), X8, X8
+	VPSLLDQ     $0x04, X7, X9
 	VPXOR       48(DX), X10, X11
 	VAESENC     128(R13), X3, X3
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPSHUFD     $0x4e, X11, X12
 	VAESENC     128(R13), X4, X4
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X11, X12, X12
 	VAESENC     128(R13), X5, X5
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x00, 256(R14), X11, X13
 	VAESENC     144(R13), X0, X0
-	VPXOR       X9, X7, X7
 	VPCLMULQDQ  $0x00, 320(R14), X12, X14
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPCLMULQDQ  $0x11, 256(R14), X11, X15
 	VAESENC     144(R13), X1, X1
@@ -11919,23 +11919,23 @@ short:
 	VAESENC     144(R13), X3, X3
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X11, X12, X12
-	VAESENCLAST rcon<>+64(SB), X8, X8
 	VPCLMULQDQ  $0x00, 304(R14), X12, X12
 	VAESENC     144(R13), X4, X4
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+64(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENC     144(R13), X5, X5
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x00, 240(R14), X11, X12
 	VAESENC     160(R13), X0, X0
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X13, X13
 	VAESENC     160(R13), X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x11, 240(R14), X11, X12
-	VMOVDQU     X6, 160(R14)
 	VPXOR       X12, X15, X15
 	VAESENC     160(R13), X2, X2
+	VMOVDQU     X6, 160(R14)
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     160(R13), X3, X3
 	VPSHUFB     lastword<>+0(SB), X6, X8
@@ -11946,26 +11946,26 @@ short:
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X15, X14, X14
 	VAESENC     160(R13), X5, X5
-	VPXOR       X9, X7, X7
 	VPXOR       X13, X14, X14
 	VAESENC     176(R13), X0, X0
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     176(R13), X1, X1
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     176(R13), X2, X2
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPSHUFD     $0x4e, X14, X14
 	VMOVDQU     X7, 176(R14)
 	VPXOR       X14, X15, X15
 	VAESENC     176(R13), X3, X3
-	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       X12, X15, X10
 	VAESENC     176(R13), X4, X4
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       80(DX), X10, X11
 	VAESENC     176(R13), X5, X5
+	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X11, X12
 	VAESENCLAST rcon<>+80(SB), X8, X8
 	VPXOR       X11, X12, X12
@@ -11973,12 +11973,12 @@ short:
 	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x00, 256(R14), X11, X13
 	VAESENC     192(R13), X1, X1
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 320(R14), X12, X14
 	VAESENC     192(R13), X2, X2
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x11, 256(R14), X11, X15
 	VAESENC     192(R13), X3, X3
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VMOVDQU     96(DX), X11
 	VMOVDQU     X6, 192(R14)
@@ -11987,22 +11987,22 @@ short:
 	VPSHUFB     lastword<>+0(SB), X6, X8
 	VPXOR       X11, X12, X12
 	VAESENC     192(R13), X5, X5
-	VPSLLDQ     $0x04, X7, X9
 	VPCLMULQDQ  $0x00, 304(R14), X12, X12
 	VAESENC     208(R13), X0, X0
-	VAESENCLAST zeros<>+0(SB), X8, X8
+	VPSLLDQ     $0x04, X7, X9
 	VPXOR       X12, X14, X14
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPCLMULQDQ  $0x00, 240(R14), X11, X12
 	VAESENC     208(R13), X1, X1
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X12, X13, X13
 	VAESENC     208(R13), X2, X2
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x11, 240(R14), X11, X12
 	VAESENC     208(R13), X3, X3
-	VPXOR       X9, X7, X7
 	VPXOR       X12, X15, X15
 	VAESENC     208(R13), X4, X4
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VMOVDQU     X7, 208(R14)
@@ -12014,17 +12014,17 @@ short:
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X15, X14, X14
 	VAESENCLAST 224(R13), X1, X1
-	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPXOR       X13, X14, X14
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENCLAST 224(R13), X2, X2
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENCLAST 224(R13), X3, X3
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPSHUFD     $0x4e, X14, X14
 	VAESENCLAST 224(R13), X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X14, X15, X15
 	VAESENCLAST 224(R13), X5, X5
@@ -12563,14 +12563,14 @@ longer:
 	VMOVQ       40(DX), X12
 	VPXOR       (R13), X3, X3
 	VAESENCLAST rcon<>+0(SB), X8, X8
+	VPXOR       X11, X12, X12
 	VPXOR       (R13), X4, X4
 	VPXOR       X9, X6, X6
-	VPXOR       X11, X12, X12
-	VPSLLDQ     $0x08, X6, X9
 	VPXOR       (R13), X5, X5
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 240(R14), X11, X13
 	VAESENC     16(R13), X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 304(R14), X12, X14
 	VAESENC     16(R13), X1, X1
@@ -12583,13 +12583,13 @@ longer:
 	VAESENC     16(R13), X4, X4
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
-	VPXOR       X9, X7, X7
 	VAESENC     16(R13), X5, X5
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X13, X14, X14
 	VAESENC     32(R13), X0, X0
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VAESENC     32(R13), X1, X1
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     32(R13), X2, X2
@@ -12597,45 +12597,45 @@ longer:
 	VPXOR       X15, X14, X14
 	VAESENC     32(R13), X3, X3
 	VPSHUFB     rotword<>+0(SB), X7, X8
+	VAESENC     32(R13), X4, X4
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X13, X14, X14
-	VAESENC     32(R13), X4, X4
-	VAESENCLAST rcon<>+16(SB), X8, X8
 	VAESENC     32(R13), X5, X5
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+16(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENC     48(R13), X0, X0
-	VPSLLDQ     $0x08, X6, X9
-	VAESENC     48(R13), X1, X1
 	VPXOR       X9, X6, X6
+	VAESENC     48(R13), X1, X1
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     48(R13), X2, X2
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VAESENC     48(R13), X3, X3
 	VMOVDQU     X6, 64(R14)
 	VPSHUFD     $0x4e, X14, X14
+	VAESENC     48(R13), X4, X4
 	VPSHUFB     lastword<>+0(SB), X6, X8
 	VPXOR       X14, X15, X15
-	VAESENC     48(R13), X4, X4
-	VPSLLDQ     $0x04, X7, X9
 	VAESENC     48(R13), X5, X5
+	VPSLLDQ     $0x04, X7, X9
+	VAESENC     64(R13), X0, X0
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X12, X15, X10
-	VAESENC     64(R13), X0, X0
-	VPXOR       X9, X7, X7
 	VAESENC     64(R13), X1, X1
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       48(DX), X10, X11
 	VAESENC     64(R13), X2, X2
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VAESENC     64(R13), X3, X3
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPSHUFD     $0x4e, X11, X12
-	VMOVDQU     X7, 80(R14)
 	VAESENC     64(R13), X4, X4
-	VPSHUFB     rotword<>+0(SB), X7, X8
+	VMOVDQU     X7, 80(R14)
 	VPXOR       X11, X12, X12
 	VAESENC     64(R13), X5, X5
+	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 288(R14), X11, X13
 	VAESENC     80(R13), X0, X0
@@ -12645,28 +12645,28 @@ longer:
 	VPCLMULQDQ  $0x00, 352(R14), X12, X14
 	VAESENC     80(R13), X2, X2
 	VPSLLDQ     $0x08, X6, X9
-	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 288(R14), X11, X15
 	VAESENC     80(R13), X3, X3
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VAESENC     80(R13), X4, X4
 	VMOVDQU     X6, 96(R14)
 	VMOVDQU     64(DX), X11
 	VAESENC     80(R13), X5, X5
 	VPSHUFB     lastword<>+0(SB), X6, X8
+	VMOVQ       72(DX), X12
 	VAESENC     96(R13), X0, X0
 	VPSLLDQ     $0x04, X7, X9
-	VMOVQ       72(DX), X12
 	VAESENC     96(R13), X1, X1
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X11, X12, X12
 	VAESENC     96(R13), X2, X2
 	VPXOR       X9, X7, X7
-	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x00, 336(R14), X12, X12
 	VAESENC     96(R13), X3, X3
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VAESENC     96(R13), X4, X4
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     96(R13), X5, X5
@@ -12676,56 +12676,56 @@ longer:
 	VPCLMULQDQ  $0x00, 272(R14), X11, X12
 	VAESENC     112(R13), X1, X1
 	VPSLLDQ     $0x04, X6, X9
+	VPXOR       X12, X13, X13
 	VAESENC     112(R13), X2, X2
 	VAESENCLAST rcon<>+48(SB), X8, X8
-	VPXOR       X12, X13, X13
+	VAESENC     112(R13), X3, X3
 	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 272(R14), X11, X12
-	VAESENC     112(R13), X3, X3
-	VPSLLDQ     $0x08, X6, X9
 	VAESENC     112(R13), X4, X4
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X15, X15
 	VAESENC     112(R13), X5, X5
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VAESENC     128(R13), X0, X0
 	VMOVDQU     X6, 128(R14)
 	VMOVDQU     80(DX), X11
 	VAESENC     128(R13), X1, X1
 	VPSHUFB     lastword<>+0(SB), X6, X8
+	VAESENC     128(R13), X2, X2
 	VPSLLDQ     $0x04, X7, X9
 	VMOVQ       88(DX), X12
-	VAESENC     128(R13), X2, X2
-	VAESENCLAST zeros<>+0(SB), X8, X8
 	VAESENC     128(R13), X3, X3
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X11, X12, X12
 	VAESENC     128(R13), X4, X4
+	VPXOR       X9, X7, X7
+	VAESENC     128(R13), X5, X5
 	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x00, 320(R14), X12, X12
-	VAESENC     128(R13), X5, X5
-	VPXOR       X9, X7, X7
 	VAESENC     144(R13), X0, X0
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     144(R13), X1, X1
 	VMOVDQU     X7, 144(R14)
+	VAESENC     144(R13), X2, X2
 	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPCLMULQDQ  $0x00, 256(R14), X11, X12
-	VAESENC     144(R13), X2, X2
-	VPSLLDQ     $0x04, X6, X9
 	VAESENC     144(R13), X3, X3
-	VAESENCLAST rcon<>+64(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X13, X13
 	VAESENC     144(R13), X4, X4
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+64(SB), X8, X8
 	VAESENC     144(R13), X5, X5
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 256(R14), X11, X12
+	VPSLLDQ     $0x08, X6, X9
 	VAESENC     160(R13), X0, X0
 	VPXOR       X9, X6, X6
-	VPXOR       X12, X15, X15
 	VPXOR       X8, X6, X6
+	VPXOR       X12, X15, X15
 	VAESENC     160(R13), X1, X1
 	VMOVDQU     X6, 160(R14)
 	VMOVDQU     96(DX), X11
@@ -12736,14 +12736,14 @@ longer:
 	VMOVQ       104(DX), X12
 	VAESENC     160(R13), X4, X4
 	VAESENCLAST zeros<>+0(SB), X8, X8
+	VPXOR       X11, X12, X12
 	VAESENC     160(R13), X5, X5
 	VPXOR       X9, X7, X7
-	VPXOR       X11, X12, X12
 	VAESENC     176(R13), X0, X0
 	VPSLLDQ     $0x08, X7, X9
-	VPXOR       X9, X7, X7
 	VPCLMULQDQ  $0x00, 304(R14), X12, X12
 	VAESENC     176(R13), X1, X1
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     176(R13), X2, X2
@@ -12758,11 +12758,11 @@ longer:
 	VPXOR       X12, X13, X13
 	VAESENC     192(R13), X0, X0
 	VPXOR       X9, X6, X6
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x11, 240(R14), X11, X12
 	VAESENC     192(R13), X1, X1
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VAESENC     192(R13), X2, X2
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X12, X15, X15
 	VAESENC     192(R13), X3, X3
@@ -12773,16 +12773,16 @@ longer:
 	VAESENC     192(R13), X5, X5
 	VPSLLDQ     $0x04, X7, X9
 	VPXOR       X13, X14, X14
-	VAESENCLAST zeros<>+0(SB), X8, X8
 	VAESENC     208(R13), X0, X0
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     208(R13), X1, X1
-	VPSLLDQ     $0x08, X7, X9
-	VAESENC     208(R13), X2, X2
 	VPXOR       X9, X7, X7
+	VAESENC     208(R13), X2, X2
+	VPSLLDQ     $0x08, X7, X9
 	VPXOR       X15, X14, X14
 	VAESENC     208(R13), X3, X3
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VAESENC     208(R13), X4, X4
 	VMOVDQU     X7, 208(R14)
@@ -12790,18 +12790,18 @@ longer:
 	VAESENC     208(R13), X5, X5
 	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       X12, X14, X14
-	VPSLLDQ     $0x04, X6, X9
 	VAESENCLAST 224(R13), X0, X0
+	VPSLLDQ     $0x04, X6, X9
+	VAESENCLAST 224(R13), X1, X1
 	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
-	VAESENCLAST 224(R13), X1, X1
-	VPXOR       X9, X6, X6
 	VAESENCLAST 224(R13), X2, X2
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X14, X14
 	VAESENCLAST 224(R13), X3, X3
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VAESENCLAST 224(R13), X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X14, X15, X15
 	VAESENCLAST 224(R13), X5, X5
@@ -16641,23 +16641,23 @@ short:
 	VPSLLDQ     $0x04, X6, X9
 	VPADDQ      X10, X10, X10
 	VPXOR       (R13), X3, X3
-	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPAND       carry<>+0(SB), X12, X12
 	VPXOR       (R13), X4, X4
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+0(SB), X8, X8
 	VPXOR       X12, X10, X10
 	VPXOR       (R13), X5, X5
-	VPSLLDQ     $0x08, X6, X9
-	VMOVDQU     X10, 240(R14)
 	VPXOR       X9, X6, X6
+	VMOVDQU     X10, 240(R14)
+	VPSLLDQ     $0x08, X6, X9
 	VPSHUFD     $0x4e, X10, X12
 	VAESENC     16(R13), X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X10, X12, X12
 	VAESENC     16(R13), X1, X1
-	VMOVDQU     X6, 32(R14)
 	VMOVDQU     X12, 304(R14)
 	VAESENC     16(R13), X2, X2
+	VMOVDQU     X6, 32(R14)
 	VMOVDQA     X10, X11
 	VAESENC     16(R13), X3, X3
 	VPSHUFB     lastword<>+0(SB), X6, X8
@@ -16668,38 +16668,38 @@ short:
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     16(R13), X5, X5
-	VPXOR       X9, X7, X7
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     32(R13), X0, X0
-	VPSLLDQ     $0x08, X7, X9
-	VPXOR       X12, X13, X14
 	VPXOR       X9, X7, X7
+	VPXOR       X12, X13, X14
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     32(R13), X1, X1
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPSHUFD     $0x4e, X14, X14
 	VAESENC     32(R13), X2, X2
 	VMOVDQU     X7, 48(R14)
 	VPXOR       X14, X15, X15
 	VAESENC     32(R13), X3, X3
-	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       X12, X15, X10
 	VAESENC     32(R13), X4, X4
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X7, X8
 	VMOVDQU     X10, 256(R14)
-	VAESENCLAST rcon<>+16(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X10, X12
 	VAESENC     32(R13), X5, X5
+	VAESENCLAST rcon<>+16(SB), X8, X8
 	VPXOR       X10, X12, X12
 	VAESENC     48(R13), X0, X0
 	VPXOR       X9, X6, X6
 	VMOVDQU     X12, 320(R14)
 	VAESENC     48(R13), X1, X1
-	VPSLLDQ     $0x08, X6, X9
 	VMOVDQU     (DX), X11
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VMOVQ       8(DX), X12
 	VAESENC     48(R13), X2, X2
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X11, X12, X12
 	VAESENC     48(R13), X3, X3
@@ -16709,21 +16709,21 @@ short:
 	VPSHUFB     lastword<>+0(SB), X6, X8
 	VPCLMULQDQ  $0x00, 304(R14), X12, X14
 	VAESENC     48(R13), X5, X5
-	VPSLLDQ     $0x04, X7, X9
 	VPCLMULQDQ  $0x11, 240(R14), X11, X15
-	VAESENCLAST zeros<>+0(SB), X8, X8
+	VPSLLDQ     $0x04, X7, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     64(R13), X0, X0
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X13, X14, X14
 	VAESENC     64(R13), X1, X1
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     64(R13), X2, X2
+	VPSLLDQ     $0x08, X7, X9
 	VPXOR       X15, X14, X14
-	VPXOR       X9, X7, X7
 	VPXOR       X13, X14, X14
 	VAESENC     64(R13), X3, X3
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     64(R13), X4, X4
@@ -16735,23 +16735,23 @@ short:
 	VAESENC     80(R13), X0, X0
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X14, X15, X15
-	VAESENCLAST rcon<>+32(SB), X8, X8
 	VPXOR       X12, X15, X10
 	VAESENC     80(R13), X1, X1
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+32(SB), X8, X8
 	VPXOR       16(DX), X10, X11
 	VAESENC     80(R13), X2, X2
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X11, X12
 	VAESENC     80(R13), X3, X3
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X11, X12, X12
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 256(R14), X11, X13
 	VAESENC     80(R13), X4, X4
-	VMOVDQU     X6, 96(R14)
 	VPCLMULQDQ  $0x00, 320(R14), X12, X14
 	VAESENC     80(R13), X5, X5
+	VMOVDQU     X6, 96(R14)
 	VPCLMULQDQ  $0x11, 256(R14), X11, X15
 	VAESENC     96(R13), X0, X0
 	VPSHUFB     lastword<>+0(SB), X6, X8
@@ -16762,38 +16762,38 @@ short:
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X11, X12, X12
 	VAESENC     96(R13), X2, X2
-	VPXOR       X9, X7, X7
 	VPCLMULQDQ  $0x00, 304(R14), X12, X12
 	VAESENC     96(R13), X3, X3
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     96(R13), X4, X4
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x00, 240(R14), X11, X12
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X13, X13
 	VAESENC     96(R13), X5, X5
 	VMOVDQU     X7, 112(R14)
 	VPCLMULQDQ  $0x11, 240(R14), X11, X12
 	VAESENC     112(R13), X0, X0
-	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       X12, X15, X15
 	VAESENC     112(R13), X1, X1
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     112(R13), X2, X2
-	VAESENCLAST rcon<>+48(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X13, X14, X14
+	VAESENCLAST rcon<>+48(SB), X8, X8
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     112(R13), X3, X3
 	VPXOR       X9, X6, X6
 	VPXOR       X15, X14, X14
 	VAESENC     112(R13), X4, X4
-	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X13, X14, X14
 	VAESENC     112(R13), X5, X5
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X14, X14
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     128(R13), X0, X0
@@ -16803,21 +16803,21 @@ short:
 	VPSHUFB     lastword<>+0(SB), X6, X8
 	VPXOR       X14, X15, X15
 	VAESENC     128(R13), X2, X2
-	VPSLLDQ     $0x04, X7, X9
 	VPXOR       X12, X15, X10
-	VAESENCLAST zeros<>+0(SB), X8, X8
+	VPSLLDQ     $0x04, X7, X9
 	VPXOR       48(DX), X10, X11
 	VAESENC     128(R13), X3, X3
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPSHUFD     $0x4e, X11, X12
 	VAESENC     128(R13), X4, X4
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X11, X12, X12
 	VAESENC     128(R13), X5, X5
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x00, 256(R14), X11, X13
 	VAESENC     144(R13), X0, X0
-	VPXOR       X9, X7, X7
 	VPCLMULQDQ  $0x00, 320(R14), X12, X14
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPCLMULQDQ  $0x11, 256(R14), X11, X15
 	VAESENC     144(R13), X1, X1
@@ -16829,23 +16829,23 @@ short:
 	VAESENC     144(R13), X3, X3
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X11, X12, X12
-	VAESENCLAST rcon<>+64(SB), X8, X8
 	VPCLMULQDQ  $0x00, 304(R14), X12, X12
 	VAESENC     144(R13), X4, X4
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+64(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENC     144(R13), X5, X5
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x00, 240(R14), X11, X12
 	VAESENC     160(R13), X0, X0
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X13, X13
 	VAESENC     160(R13), X1, X1
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x11, 240(R14), X11, X12
-	VMOVDQU     X6, 160(R14)
 	VPXOR       X12, X15, X15
 	VAESENC     160(R13), X2, X2
+	VMOVDQU     X6, 160(R14)
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VAESENC     160(R13), X3, X3
 	VPSHUFB     lastword<>+0(SB), X6, X8
@@ -16856,26 +16856,26 @@ short:
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X15, X14, X14
 	VAESENC     160(R13), X5, X5
-	VPXOR       X9, X7, X7
 	VPXOR       X13, X14, X14
 	VAESENC     176(R13), X0, X0
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     176(R13), X1, X1
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     176(R13), X2, X2
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPSHUFD     $0x4e, X14, X14
 	VMOVDQU     X7, 176(R14)
 	VPXOR       X14, X15, X15
 	VAESENC     176(R13), X3, X3
-	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       X12, X15, X10
 	VAESENC     176(R13), X4, X4
-	VPSLLDQ     $0x04, X6, X9
+	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       80(DX), X10, X11
 	VAESENC     176(R13), X5, X5
+	VPSLLDQ     $0x04, X6, X9
 	VPSHUFD     $0x4e, X11, X12
 	VAESENCLAST rcon<>+80(SB), X8, X8
 	VPXOR       X11, X12, X12
@@ -16883,12 +16883,12 @@ short:
 	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x00, 256(R14), X11, X13
 	VAESENC     192(R13), X1, X1
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 320(R14), X12, X14
 	VAESENC     192(R13), X2, X2
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x11, 256(R14), X11, X15
 	VAESENC     192(R13), X3, X3
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VMOVDQU     96(DX), X11
 	VMOVDQU     X6, 192(R14)
@@ -16897,22 +16897,22 @@ short:
 	VPSHUFB     lastword<>+0(SB), X6, X8
 	VPXOR       X11, X12, X12
 	VAESENC     192(R13), X5, X5
-	VPSLLDQ     $0x04, X7, X9
 	VPCLMULQDQ  $0x00, 304(R14), X12, X12
 	VAESENC     208(R13), X0, X0
-	VAESENCLAST zeros<>+0(SB), X8, X8
+	VPSLLDQ     $0x04, X7, X9
 	VPXOR       X12, X14, X14
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPCLMULQDQ  $0x00, 240(R14), X11, X12
 	VAESENC     208(R13), X1, X1
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X12, X13, X13
 	VAESENC     208(R13), X2, X2
+	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x11, 240(R14), X11, X12
 	VAESENC     208(R13), X3, X3
-	VPXOR       X9, X7, X7
 	VPXOR       X12, X15, X15
 	VAESENC     208(R13), X4, X4
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
 	VMOVDQU     X7, 208(R14)
@@ -16924,17 +16924,17 @@ short:
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X15, X14, X14
 	VAESENCLAST 224(R13), X1, X1
-	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPXOR       X13, X14, X14
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENCLAST 224(R13), X2, X2
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENCLAST 224(R13), X3, X3
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPSHUFD     $0x4e, X14, X14
 	VAESENCLAST 224(R13), X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X14, X15, X15
 	VAESENCLAST 224(R13), X5, X5
@@ -17486,14 +17486,14 @@ longer:
 	VMOVQ       40(DX), X12
 	VPXOR       (R13), X3, X3
 	VAESENCLAST rcon<>+0(SB), X8, X8
+	VPXOR       X11, X12, X12
 	VPXOR       (R13), X4, X4
 	VPXOR       X9, X6, X6
-	VPXOR       X11, X12, X12
-	VPSLLDQ     $0x08, X6, X9
 	VPXOR       (R13), X5, X5
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x00, 240(R14), X11, X13
 	VAESENC     16(R13), X0, X0
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPCLMULQDQ  $0x00, 304(R14), X12, X14
 	VAESENC     16(R13), X1, X1
@@ -17506,13 +17506,13 @@ longer:
 	VAESENC     16(R13), X4, X4
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X13, X12
-	VPXOR       X9, X7, X7
 	VAESENC     16(R13), X5, X5
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       X13, X14, X14
 	VAESENC     32(R13), X0, X0
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VAESENC     32(R13), X1, X1
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     32(R13), X2, X2
@@ -17520,45 +17520,45 @@ longer:
 	VPXOR       X15, X14, X14
 	VAESENC     32(R13), X3, X3
 	VPSHUFB     rotword<>+0(SB), X7, X8
+	VAESENC     32(R13), X4, X4
 	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X13, X14, X14
-	VAESENC     32(R13), X4, X4
-	VAESENCLAST rcon<>+16(SB), X8, X8
 	VAESENC     32(R13), X5, X5
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+16(SB), X8, X8
 	VPXOR       X12, X14, X14
 	VAESENC     48(R13), X0, X0
-	VPSLLDQ     $0x08, X6, X9
-	VAESENC     48(R13), X1, X1
 	VPXOR       X9, X6, X6
+	VAESENC     48(R13), X1, X1
+	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
 	VAESENC     48(R13), X2, X2
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VAESENC     48(R13), X3, X3
 	VMOVDQU     X6, 64(R14)
 	VPSHUFD     $0x4e, X14, X14
+	VAESENC     48(R13), X4, X4
 	VPSHUFB     lastword<>+0(SB), X6, X8
 	VPXOR       X14, X15, X15
-	VAESENC     48(R13), X4, X4
-	VPSLLDQ     $0x04, X7, X9
 	VAESENC     48(R13), X5, X5
+	VPSLLDQ     $0x04, X7, X9
+	VAESENC     64(R13), X0, X0
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X12, X15, X10
-	VAESENC     64(R13), X0, X0
-	VPXOR       X9, X7, X7
 	VAESENC     64(R13), X1, X1
-	VPSLLDQ     $0x08, X7, X9
+	VPXOR       X9, X7, X7
 	VPXOR       48(DX), X10, X11
 	VAESENC     64(R13), X2, X2
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VAESENC     64(R13), X3, X3
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPSHUFD     $0x4e, X11, X12
-	VMOVDQU     X7, 80(R14)
 	VAESENC     64(R13), X4, X4
-	VPSHUFB     rotword<>+0(SB), X7, X8
+	VMOVDQU     X7, 80(R14)
 	VPXOR       X11, X12, X12
 	VAESENC     64(R13), X5, X5
+	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPSLLDQ     $0x04, X6, X9
 	VPCLMULQDQ  $0x00, 288(R14), X11, X13
 	VAESENC     80(R13), X0, X0
@@ -17568,28 +17568,28 @@ longer:
 	VPCLMULQDQ  $0x00, 352(R14), X12, X14
 	VAESENC     80(R13), X2, X2
 	VPSLLDQ     $0x08, X6, X9
-	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 288(R14), X11, X15
 	VAESENC     80(R13), X3, X3
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VAESENC     80(R13), X4, X4
 	VMOVDQU     X6, 96(R14)
 	VMOVDQU     64(DX), X11
 	VAESENC     80(R13), X5, X5
 	VPSHUFB     lastword<>+0(SB), X6, X8
+	VMOVQ       72(DX), X12
 	VAESENC     96(R13), X0, X0
 	VPSLLDQ     $0x04, X7, X9
-	VMOVQ       72(DX), X12
 	VAESENC     96(R13), X1, X1
 	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X11, X12, X12
 	VAESENC     96(R13), X2, X2
 	VPXOR       X9, X7, X7
-	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x00, 336(R14), X12, X12
 	VAESENC     96(R13), X3, X3
-	VPXOR       X9, X7, X7
+	VPSLLDQ     $0x08, X7, X9
 	VAESENC     96(R13), X4, X4
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     96(R13), X5, X5
@@ -17599,56 +17599,56 @@ longer:
 	VPCLMULQDQ  $0x00, 272(R14), X11, X12
 	VAESENC     112(R13), X1, X1
 	VPSLLDQ     $0x04, X6, X9
+	VPXOR       X12, X13, X13
 	VAESENC     112(R13), X2, X2
 	VAESENCLAST rcon<>+48(SB), X8, X8
-	VPXOR       X12, X13, X13
+	VAESENC     112(R13), X3, X3
 	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 272(R14), X11, X12
-	VAESENC     112(R13), X3, X3
-	VPSLLDQ     $0x08, X6, X9
 	VAESENC     112(R13), X4, X4
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VPXOR       X12, X15, X15
 	VAESENC     112(R13), X5, X5
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VAESENC     128(R13), X0, X0
 	VMOVDQU     X6, 128(R14)
 	VMOVDQU     80(DX), X11
 	VAESENC     128(R13), X1, X1
 	VPSHUFB     lastword<>+0(SB), X6, X8
+	VAESENC     128(R13), X2, X2
 	VPSLLDQ     $0x04, X7, X9
 	VMOVQ       88(DX), X12
-	VAESENC     128(R13), X2, X2
-	VAESENCLAST zeros<>+0(SB), X8, X8
 	VAESENC     128(R13), X3, X3
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPXOR       X11, X12, X12
 	VAESENC     128(R13), X4, X4
+	VPXOR       X9, X7, X7
+	VAESENC     128(R13), X5, X5
 	VPSLLDQ     $0x08, X7, X9
 	VPCLMULQDQ  $0x00, 320(R14), X12, X12
-	VAESENC     128(R13), X5, X5
-	VPXOR       X9, X7, X7
 	VAESENC     144(R13), X0, X0
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     144(R13), X1, X1
 	VMOVDQU     X7, 144(R14)
+	VAESENC     144(R13), X2, X2
 	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPCLMULQDQ  $0x00, 256(R14), X11, X12
-	VAESENC     144(R13), X2, X2
-	VPSLLDQ     $0x04, X6, X9
 	VAESENC     144(R13), X3, X3
-	VAESENCLAST rcon<>+64(SB), X8, X8
+	VPSLLDQ     $0x04, X6, X9
 	VPXOR       X12, X13, X13
 	VAESENC     144(R13), X4, X4
-	VPXOR       X9, X6, X6
+	VAESENCLAST rcon<>+64(SB), X8, X8
 	VAESENC     144(R13), X5, X5
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPCLMULQDQ  $0x11, 256(R14), X11, X12
+	VPSLLDQ     $0x08, X6, X9
 	VAESENC     160(R13), X0, X0
 	VPXOR       X9, X6, X6
-	VPXOR       X12, X15, X15
 	VPXOR       X8, X6, X6
+	VPXOR       X12, X15, X15
 	VAESENC     160(R13), X1, X1
 	VMOVDQU     X6, 160(R14)
 	VMOVDQU     96(DX), X11
@@ -17659,14 +17659,14 @@ longer:
 	VMOVQ       104(DX), X12
 	VAESENC     160(R13), X4, X4
 	VAESENCLAST zeros<>+0(SB), X8, X8
+	VPXOR       X11, X12, X12
 	VAESENC     160(R13), X5, X5
 	VPXOR       X9, X7, X7
-	VPXOR       X11, X12, X12
 	VAESENC     176(R13), X0, X0
 	VPSLLDQ     $0x08, X7, X9
-	VPXOR       X9, X7, X7
 	VPCLMULQDQ  $0x00, 304(R14), X12, X12
 	VAESENC     176(R13), X1, X1
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VPXOR       X12, X14, X14
 	VAESENC     176(R13), X2, X2
@@ -17681,11 +17681,11 @@ longer:
 	VPXOR       X12, X13, X13
 	VAESENC     192(R13), X0, X0
 	VPXOR       X9, X6, X6
-	VPSLLDQ     $0x08, X6, X9
 	VPCLMULQDQ  $0x11, 240(R14), X11, X12
 	VAESENC     192(R13), X1, X1
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VAESENC     192(R13), X2, X2
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X12, X15, X15
 	VAESENC     192(R13), X3, X3
@@ -17696,16 +17696,16 @@ longer:
 	VAESENC     192(R13), X5, X5
 	VPSLLDQ     $0x04, X7, X9
 	VPXOR       X13, X14, X14
-	VAESENCLAST zeros<>+0(SB), X8, X8
 	VAESENC     208(R13), X0, X0
-	VPXOR       X9, X7, X7
+	VAESENCLAST zeros<>+0(SB), X8, X8
 	VPSHUFD     $0x4e, X13, X13
 	VAESENC     208(R13), X1, X1
-	VPSLLDQ     $0x08, X7, X9
-	VAESENC     208(R13), X2, X2
 	VPXOR       X9, X7, X7
+	VAESENC     208(R13), X2, X2
+	VPSLLDQ     $0x08, X7, X9
 	VPXOR       X15, X14, X14
 	VAESENC     208(R13), X3, X3
+	VPXOR       X9, X7, X7
 	VPXOR       X8, X7, X7
 	VAESENC     208(R13), X4, X4
 	VMOVDQU     X7, 208(R14)
@@ -17713,18 +17713,18 @@ longer:
 	VAESENC     208(R13), X5, X5
 	VPSHUFB     rotword<>+0(SB), X7, X8
 	VPXOR       X12, X14, X14
-	VPSLLDQ     $0x04, X6, X9
 	VAESENCLAST 224(R13), X0, X0
+	VPSLLDQ     $0x04, X6, X9
+	VAESENCLAST 224(R13), X1, X1
 	VAESENCLAST rcon<>+96(SB), X8, X8
 	VPCLMULQDQ  $0x10, poly<>+0(SB), X14, X12
-	VAESENCLAST 224(R13), X1, X1
-	VPXOR       X9, X6, X6
 	VAESENCLAST 224(R13), X2, X2
-	VPSLLDQ     $0x08, X6, X9
+	VPXOR       X9, X6, X6
 	VPSHUFD     $0x4e, X14, X14
 	VAESENCLAST 224(R13), X3, X3
-	VPXOR       X9, X6, X6
+	VPSLLDQ     $0x08, X6, X9
 	VAESENCLAST 224(R13), X4, X4
+	VPXOR       X9, X6, X6
 	VPXOR       X8, X6, X6
 	VPXOR       X14, X15, X15
 	VAESENCLAST 224(R13), X5, X5
