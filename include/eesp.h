@@ -59,12 +59,14 @@
  *   - It installs handlers for synchronous signals (SIGSEGV, SIGBUS, SIGFPE),
  *     SIGPIPE and SIGURG, all with SA_ONSTACK, and passes on what is not its
  *     own. Install your own handlers with SA_ONSTACK, and call nothing of this
- *     library in them: a signal may arrive on one of the library's threads.
+ *     library in them. Its threads block all other signals, which so go to
+ *     yours.
  *   - A signal handler's stack receives the vector registers of what it
  *     interrupts, which hold keys during a burst: block signals in threads that
  *     call, if stacks may leak.
  *   - After fork, the child must not use it: every function returns
  *     EESP_ERR_FORKED there (bursts return 0 with each status set to that).
+ *     daemon() is a fork too: call it before, in programs that dlopen.
  *     exec in the child is fine, and so are children forked before loading.
  *   - Keys are kept in memory that is locked (mlock), left out of core dumps,
  *     gone in forked children, and wiped when freed. RLIMIT_MEMLOCK bounds it:
@@ -495,7 +497,7 @@ typedef struct eesp_sender_config {
 	uint8_t counter_mode;  /* eesp_counter_mode */
 	uint8_t engine_bits;   /* 0..16 */
 	uint32_t engine;       /* number of this engine, below 2^engine_bits */
-	uint8_t rate_log2;     /* CLOCK: ticks a second; 0 = 28 - engine_bits */
+	uint8_t rate_log2;     /* CLOCK: 2^this ticks, so packets, a second; 0 = 28 - engine_bits */
 	uint8_t reserved1;
 	uint16_t epoch;        /* with a fixed epoch */
 	uint32_t reserved2;

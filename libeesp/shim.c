@@ -4,6 +4,7 @@
  * and makes one crossing into Go, or none where a kernel can be called straight.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,8 +53,22 @@ static void thread_ends(void *worker)
 		eespGoThreadDetach((uint64_t)(uintptr_t)worker);
 }
 
+/* The library's threads start with all signals blocked (but for the synchronous
+ * ones, which Go unblocks): those of the process are for the program's own
+ * threads. Go's constructor, which makes the first of these threads, has no
+ * priority: it runs between these two. */
+static sigset_t callers_mask;
+
+__attribute__((constructor(101))) static void before_go(void)
+{
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &callers_mask);
+}
+
 __attribute__((constructor)) static void loaded(void)
 {
+	pthread_sigmask(SIG_SETMASK, &callers_mask, NULL);
 	pthread_atfork(NULL, NULL, in_child);
 	have_key = pthread_key_create(&thread_key, thread_ends) == 0;
 }
