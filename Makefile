@@ -39,9 +39,10 @@ DEPS_BUILD := gcc libc6-dev binutils pkg-config
 DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptography-vectors cmake abigail-tools mandoc shellcheck util-linux tcpdump iproute2 iputils-ping curl
 # libipsec-mb is for amd64 only; without it the benchmark leaves it out.
 DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev)
+DEPS_LIVE  := $(DEPS_BUILD) libdpdk-dev dpdk iperf3 iproute2 ethtool iputils-ping curl tcpdump python3
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib
 
-.PHONY: all run test bench bench-quick bench-full bench-compare test-bench install uninstall clean deps deps-test stage fmt \
+.PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
 	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update
 
 all: $(SO) $(BUILD)/libeesp.a
@@ -96,10 +97,19 @@ $(BUILD)/bin/%: examples/c/%.c $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
 
+$(BUILD)/bin/eesp_gw: $(wildcard examples/dpdk/*.[ch]) $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	  -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp libdpdk) -Wl,-rpath,$(STAGE)/lib
+
 $(BUILD)/bin/bench: $(wildcard bench/*.c) bench/bench.h $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp) -lcrypto -lpthread \
 	  $$(echo '#include <intel-ipsec-mb.h>' | $(CC) -E - >/dev/null 2>&1 && echo -lIPSec_MB) -Wl,--enable-new-dtags,-z,lazy,-rpath,$(STAGE)/lib
+$(BUILD)/bin/dpdk_bench: bench/dpdk/dpdk_bench.c $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	  -o $@ $< $$(pkg-config --libs eesp libdpdk) -Wl,--enable-new-dtags,-rpath,$(STAGE)/lib
 $(BUILD)/bin/gopeer: bench/gopeer/main.go go.mod
 	@mkdir -p $(BUILD)/bin
 	$(GO) build $(GOFLAGS_BUILD) -o $@ ./bench/gopeer
@@ -108,6 +118,12 @@ run: deps
 	@$(MAKE) --no-print-directory $(BUILD)/bin/pcap_tunnel
 	@mkdir -p $(BUILD)/run
 	$(BUILD)/bin/pcap_tunnel testdata/captures/mixed.pcap $(BUILD)/run
+
+# Real traffic through DPDK gateways between network namespaces. Needs root.
+demo-live:
+	@scripts/deps.sh $(DEPS_LIVE)
+	@$(MAKE) --no-print-directory $(BUILD)/bin/eesp_gw
+	PYTHON="$(PYTHON)" tests/live/demo.sh $(BUILD)/bin $(BUILD)/live
 
 # bench: some minutes; bench-quick: the headline, in less than one; bench-full: every combination.
 # BENCH_FLAGS: see `build/bin/bench --help`.
@@ -118,6 +134,15 @@ bench bench-quick bench-full:
 	@mkdir -p $(BENCH_OUT)
 	$(BUILD)/bin/bench $(patsubst bench-%,--%,$(filter-out bench,$@)) --gopeer $(BUILD)/bin/gopeer --out $(BENCH_OUT) $(BENCH_FLAGS)
 	@$(PYTHON) bench/plot.py $(BENCH_OUT)
+	@if [ $@ = bench-quick ]; then :; \
+	elif pkg-config --exists libdpdk; then $(MAKE) --no-print-directory bench-dpdk; \
+	else echo "DPDK is left out: libdpdk-dev is not installed"; fi
+
+# Cycles per packet in a DPDK loop, beside DPDK's own crypto devices; seconds.
+bench-dpdk:
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_PEERS) libdpdk-dev
+	@$(MAKE) --no-print-directory $(BUILD)/bin/dpdk_bench
+	$(BUILD)/bin/dpdk_bench --out $(BENCH_OUT)
 
 # The library of revision BASE and the one here, in alternating rounds.
 bench-compare:
@@ -216,6 +241,9 @@ test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal $(BUILD)/bin/tap_gw
 # The benchmark's peers agree, and its results are well-formed. Nothing is timed.
 test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer
 	PYTHON="$(PYTHON)" tests/bench.sh $(BUILD)/bin $(BUILD)/bench-test
+	@if pkg-config --exists libdpdk; then \
+	  $(MAKE) --no-print-directory $(BUILD)/bin/dpdk_bench && PYTHON="$(PYTHON)" tests/dpdk_bench.sh $(BUILD)/bin $(BUILD)/dpdk-bench-test; \
+	else echo "dpdk_bench: not tested, libdpdk-dev is not installed"; fi
 
 # The documents say what the code does, and their examples run.
 test-docs:
