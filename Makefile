@@ -40,10 +40,11 @@ DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptograph
 # libipsec-mb is for amd64 only; without it the benchmark leaves it out.
 DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev)
 DEPS_LIVE  := $(DEPS_BUILD) libdpdk-dev dpdk iperf3 iproute2 ethtool iputils-ping curl tcpdump python3
+DEPS_PYTHON := $(DEPS_BUILD) python3 python3-build python3-setuptools python3-wheel python3-venv mypy python3-pytest python3-hypothesis python3-numpy python3-cryptography python3-matplotlib
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib
 
 .PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
-	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update
+	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update wheel test-python
 
 all: $(SO) $(BUILD)/libeesp.a
 
@@ -226,6 +227,23 @@ test-c: stage
 
 test-install: all
 	tests/install.sh "$(CC)" $(BUILD)/install-test
+
+# The Python package: a wheel with the library in it and an sdist without, in $(PYDIST)/dist.
+PYDIST := $(BUILD)/python
+wheel: $(SO)
+	@scripts/deps.sh $(DEPS_PYTHON)
+	@rm -rf $(PYDIST) && mkdir -p $(PYDIST)/source/src/eesp/_lib
+	tar -C bindings/python --exclude=__pycache__ --exclude='*.egg-info' -cf - . | tar -C $(PYDIST)/source -xf -
+	cp LICENSE $(PYDIST)/source/ && cp LICENSE $(PYDIST)/source/src/eesp/_lib/
+	strip --strip-unneeded -o $(PYDIST)/source/src/eesp/_lib/libeesp.so.$(MAJOR) $(SO)
+	$(PYTHON) -m build --no-isolation --sdist --wheel --outdir $(PYDIST)/dist $(PYDIST)/source >$(PYDIST)/build.log 2>&1 || { tail -n 20 $(PYDIST)/build.log; exit 1; }
+	@ls $(PYDIST)/dist
+
+# Types, and all tests with the wheel in a fresh environment; only the test tools are Debian's.
+test-python: wheel
+	$(PYTHON) -m venv --system-site-packages $(PYDIST)/venv
+	$(PYDIST)/venv/bin/python -m pip install -q --no-index --no-deps $(PYDIST)/dist/eesp-$(VERSION)-py3-none-manylinux*.whl
+	bindings/python/tests/run.sh $(PYDIST)/venv/bin/python $(PYDIST)
 
 # Any difference fails, an addition too: then read it, and make abi-update.
 test-abi: $(SO)

@@ -85,8 +85,46 @@ func (w *Worker) byLength(n int, order []uint8) []uint8 {
 	return order
 }
 
-// sortByLength sorts indices of jobs. Bursts are short, and mostly in order.
+// sortByLength sorts indices of jobs. Bursts are short, and of few lengths:
+// then they are counted.
 func sortByLength(order []uint8, jobs []kernel.Job) {
+	var lens [8]uint32
+	var count, at [8]uint8
+	var class, out [kernel.Chunk]uint8
+	d := 0
+	for i, x := range order {
+		n, k := jobs[x].Len, 0
+		for k < d && lens[k] != n {
+			k++
+		}
+		if k == d {
+			if d == len(lens) {
+				insertByLength(order, jobs)
+				return
+			}
+			lens[d] = n
+			d++
+		}
+		class[i] = uint8(k)
+		count[k]++
+	}
+	for k, n := range lens[:d] {
+		for o, m := range lens[:d] {
+			if m < n {
+				at[k] += count[o]
+			}
+		}
+	}
+	for i, x := range order {
+		k := class[i] & 7
+		out[at[k]&(kernel.Chunk-1)] = x
+		at[k]++
+	}
+	copy(order, out[:])
+}
+
+// insertByLength is sortByLength for many lengths.
+func insertByLength(order []uint8, jobs []kernel.Job) {
 	for i := 1; i < len(order); i++ {
 		x := order[i]
 		n, j := jobs[x].Len, i

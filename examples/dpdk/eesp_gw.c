@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * eesp_gw - an encrypting gateway on DPDK
+ *
+ * A tunnel takes IP packets from a port that faces hosts, and sends them sealed
+ * to another gateway:
+ *
+ *     Ethernet | IPv4 | UDP | Security Header | ciphertext of the IP packet | ICV
+ *
+ * A proxy stands between two networks whose gateways share no root keys; it
+ * opens the packets of one and seals them for the other. Packets stay in the
+ * mbufs in which they came, chained ones too.
+ *
+ * Every lcore runs one worker, which has a queue of each port and senders and
+ * receivers of its own. A control thread answers commands and prints what
+ * happened. gateway.conf and proxy.conf say what to do; to copy from: worker.c.
+ */
+#define _GNU_SOURCE /* CPU sets */
+#include "eesp_gw.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <rte_eal.h>
+#include <rte_lcore.h>
+#include <rte_malloc.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RX_DESCRIPTORS 1024
+#define TX_DESCRIPTORS 1024
+#define MBUFS_PER_QUEUE 4096
+#define MBUF_CACHE 256
+
+static const char usage[] =
+	"usage: eesp_gw [EAL OPTION]... -- CONFIG   run\n"
+	"       eesp_gw check CONFIG               say whether a configuration is right\n"
+	"       eesp_gw make-key KEY_ID FILE       write a new root key; KEY_ID: 16 to 32 characters\n"
+	"       eesp_gw ctl SOCKET COMMAND...      stats; keys; stop;\n"
+	"                                          rotate GROUP LEVEL INDEX FILE, with 32 octets in FILE;\n"
+	"                                          save GROUP LEVEL FILE, to start from after rotations\n";
+
+void die(const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	fputs("eesp_gw: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+	exit(1);
+}
+
+/* ---- Ports ------------------------------------------------------------------ */
+
+static void prepare_outer(struct port *p)
+{
+	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)p->outer;
+	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(eth + 1);
+	struct rte_udp_hdr *udp = (struct rte_udp_hdr *)(ip + 1);
+	eth->dst_addr = p->next_hop;
+	eth->src_addr = p->mac;
+	eth->ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
+	ip->version_ihl = RTE_IPV4_VHL_DEF;
+	ip->fragment_offset = rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG);
+	ip->time_to_live = 64;
+	ip->next_proto_id = IPPROTO_UDP;
+	ip->src_addr = p->address;
+	ip->dst_addr = p->peer;
+	udp->src_port = udp->dst_port = rte_cpu_to_be_16(EESP_UDP_PORT);
+	eesp_addr_from_ipv4(p->addr.src, &p->address);
+	eesp_addr_from_ipv4(p->addr.dst, &p->peer);
+}
+
+static void start_port(const struct config *c, struct port *p, uint16_t queues)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_conf conf = { 0 };
+	int error;
+#define TRY(what)                                                                                                     \
+	do {                                                                                                          \
+		if ((error = (what)) != 0)                                                                            \
+			config_fail(c, p->line, "device %s: %s: %s", p->device, #what, rte_strerror(-error));         \
+	} while (0)
+	if (rte_eth_dev_get_port_by_name(p->device, &p->port_id) != 0)
+		config_fail(c, p->line, "there is no device %s; was it given to EAL (-a, --vdev)?", p->device);
+	TRY(rte_eth_dev_info_get(p->port_id, &info));
+	if (queues > info.max_rx_queues || queues > info.max_tx_queues)
+		config_fail(c, p->line, "device %s has not the %u queues that as many lcores need", p->device, queues);
+	if (queues > 1 && info.flow_type_rss_offloads != 0) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf =
+			info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
+	}
+	/* Frames longer than an mbuf come and go in chains. */
+	conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
+	conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+	p->multi_segs = conf.txmode.offloads != 0;
+	p->pool = rte_pktmbuf_pool_create(p->name, queues * MBUFS_PER_QUEUE - 1u, MBUF_CACHE, 0,
+					  (uint16_t)(RTE_PKTMBUF_HEADROOM + p->mbuf_data), SOCKET_ID_ANY);
+	if (p->pool == NULL)
+		config_fail(c, p->line, "no memory for mbufs: %s", rte_strerror(rte_errno));
+	uint16_t rx = RX_DESCRIPTORS, tx = TX_DESCRIPTORS;
+	TRY(rte_eth_dev_configure(p->port_id, queues, queues, &conf));
+	TRY(rte_eth_dev_adjust_nb_rx_tx_desc(p->port_id, &rx, &tx));
+	for (uint16_t q = 0; q < queues; q++) {
+		TRY(rte_eth_rx_queue_setup(p->port_id, q, rx, SOCKET_ID_ANY, NULL, p->pool));
+		TRY(rte_eth_tx_queue_setup(p->port_id, q, tx, SOCKET_ID_ANY, NULL));
+	}
+	if (p->mtu != 0)
+		TRY(rte_eth_dev_set_mtu(p->port_id, p->mtu));
+	TRY(rte_eth_dev_start(p->port_id));
+	TRY(rte_eth_dev_get_mtu(p->port_id, &p->mtu));
+	if (p->has_mac)
+		rte_eth_promiscuous_enable(p->port_id);
+	else
+		TRY(rte_eth_macaddr_get(p->port_id, &p->mac));
+#undef TRY
+	prepare_outer(p);
+}
+
+/* ---- Running ------------------------------------------------------------------ */
+
+static void on_signal(int number)
+{
+	(void)number;
+	atomic_store(&stop, true);
+}
+
+static void catch_signals(void)
+{
+	/* SA_ONSTACK: it may be one of the library's threads that gets the signal. */
+	struct sigaction a = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_RESTART };
+	sigemptyset(&a.sa_mask);
+	sigaction(SIGINT, &a, NULL);
+	sigaction(SIGTERM, &a, NULL);
+}
+
+/* Not on the lcores' CPUs, if there are others. */
+static pthread_t start_control(struct control *control, const cpu_set_t *all)
+{
+	cpu_set_t cpus = *all;
+	pthread_attr_t attributes;
+	pthread_t thread;
+	unsigned lcore;
+	RTE_LCORE_FOREACH(lcore)
+		CPU_CLR(rte_lcore_to_cpu_id((int)lcore), &cpus);
+	pthread_attr_init(&attributes);
+	pthread_attr_setaffinity_np(&attributes, sizeof cpus, CPU_COUNT(&cpus) != 0 ? &cpus : all);
+	if (pthread_create(&thread, &attributes, control_run, control) != 0)
+		die("cannot make the control thread");
+	pthread_attr_destroy(&attributes);
+	return thread;
+}
+
+static void run(struct config *c, const cpu_set_t *cpus)
+{
+	struct worker *workers[MAX_WORKERS];
+	struct control control = { .config = c, .workers = workers };
+	unsigned lcore, count = rte_lcore_count();
+	if (count > MAX_WORKERS)
+		die("more than %d lcores", MAX_WORKERS);
+	control_init(&control);
+	for (size_t i = 0; i < c->port_count; i++)
+		start_port(c, &c->ports[i], (uint16_t)count);
+	RTE_LCORE_FOREACH(lcore) {
+		struct worker *w = rte_zmalloc("worker", sizeof *w, RTE_CACHE_LINE_SIZE);
+		if (w == NULL)
+			die("no memory for a worker");
+		worker_init(w, c, lcore, (uint16_t)control.worker_count);
+		workers[control.worker_count++] = w;
+	}
+	catch_signals();
+	pthread_t control_thread = start_control(&control, cpus);
+	printf("eesp_gw: running: %u lcore(s), %zu ports, %s\n", count, c->port_count, eesp_backend_name());
+	fflush(stdout);
+	for (size_t i = 0; i < control.worker_count; i++)
+		if (workers[i]->lcore != rte_get_main_lcore())
+			rte_eal_remote_launch(worker_run, workers[i], workers[i]->lcore);
+	for (size_t i = 0; i < control.worker_count; i++)
+		if (workers[i]->lcore == rte_get_main_lcore())
+			worker_run(workers[i]);
+	rte_eal_mp_wait_lcore();
+	pthread_join(control_thread, NULL);
+	for (size_t i = 0; i < control.worker_count; i++) {
+		worker_free(workers[i]);
+		rte_free(workers[i]);
+	}
+	for (size_t i = 0; i < c->port_count; i++) {
+		rte_eth_dev_stop(c->ports[i].port_id);
+		rte_eth_dev_close(c->ports[i].port_id);
+	}
+	puts("eesp_gw: stopped");
+}
+
+static void free_groups(struct config *c)
+{
+	for (size_t i = 0; i < c->group_count; i++)
+		eesp_group_free(c->groups[i].handle);
+}
+
+/* ---- The other commands ---------------------------------------------------------- */
+
+static void make_key(const char *id, const char *path)
+{
+	uint8_t der[MAX_ROOT_KEY_DER];
+	size_t len = sizeof der;
+	eesp_group *g = NULL;
+	eesp_status status = eesp_group_new(NULL, &g);
+	if (status == EESP_OK)
+		status = eesp_group_generate_root_key(g, EESP_LEVEL_ZONE, (const uint8_t *)id, strlen(id));
+	if (status == EESP_OK)
+		status = eesp_group_get_root_key_der(g, EESP_LEVEL_ZONE, der, &len);
+	eesp_group_free(g);
+	if (status != EESP_OK)
+		die("%s: %s (%s)", id, eesp_strerror(status), eesp_last_error());
+	int written = write_secret(path, der, len, false), error = errno;
+	explicit_bzero(der, sizeof der);
+	if (written != 0)
+		die("%s: %s", path, strerror(error));
+}
+
+int main(int argc, char **argv)
+{
+	static struct config config;
+	int split = 1;
+	if (argc == 3 && strcmp(argv[1], "check") == 0) {
+		config_read(&config, argv[2]);
+		free_groups(&config);
+		return 0;
+	}
+	if (argc == 4 && strcmp(argv[1], "make-key") == 0) {
+		make_key(argv[2], argv[3]);
+		return 0;
+	}
+	if (argc >= 4 && strcmp(argv[1], "ctl") == 0)
+		return control_client(argv[2], argv + 3, argc - 3);
+	while (split < argc && strcmp(argv[split], "--") != 0)
+		split++;
+	if (split + 2 != argc) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	/* Before EAL pins this thread: the library's threads get its CPU mask. */
+	cpu_set_t cpus;
+	pthread_getaffinity_np(pthread_self(), sizeof cpus, &cpus);
+	config_read(&config, argv[split + 1]);
+	if (rte_eal_init(split + 1, argv) < 0)
+		die("EAL: %s", rte_strerror(rte_errno));
+	run(&config, &cpus);
+	free_groups(&config);
+	return rte_eal_cleanup() != 0;
+}
