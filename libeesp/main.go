@@ -213,8 +213,26 @@ func eespGoSelfTest(text *C.char) (st C.int) {
 	return report(eesp.SelfTest(), text)
 }
 
-//export eespGoNothing
-func eespGoNothing() {}
+// idle keeps the way of a packet warm, from the crossing to the kernels.
+var idle = sync.OnceValue(func() *burst.Idle {
+	be, err := asm.Selected()
+	if err != nil {
+		return nil
+	}
+	i, err := burst.NewIdle(be)
+	if err != nil {
+		return nil
+	}
+	return i
+})
+
+//export eespGoKeepWarm
+func eespGoKeepWarm(worker C.uint64_t) {
+	defer func() { recover() }()
+	if i := idle(); i != nil {
+		workers.get(worker - 1).KeepWarm(i)
+	}
+}
 
 //export eespGoThreadAttach
 func eespGoThreadAttach(worker *C.uint64_t, room *C.struct_eesp_room, text *C.char) (st C.int) {

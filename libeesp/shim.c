@@ -251,8 +251,11 @@ EESP_API eesp_status eesp_thread_init(void) { return worker(); }
 
 EESP_API void eesp_thread_keep_warm(void)
 {
-	if (!unusable())
-		eespGoNothing();
+	if (worker() != EESP_OK)
+		return;
+	tls.busy = 1;
+	eespGoKeepWarm(tls.worker);
+	tls.busy = 0;
 }
 
 /* ---- Groups ---- */

@@ -58,6 +58,10 @@ type Worker struct {
 	snaps   [MaxGroups]*keys.Snapshot
 	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
 	orig    [kernel.Chunk]*profile.Desc
+	idle    struct { // KeepWarm's packet
+		pkt [1]profile.Desc
+		buf [256]byte
+	}
 }
 
 // place says where the octets of a lane are.
