@@ -41,7 +41,7 @@ DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptograph
 DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev)
 DEPS_LIVE  := $(DEPS_BUILD) libdpdk-dev dpdk iperf3 iproute2 ethtool iputils-ping curl tcpdump python3
 DEPS_PYTHON := $(DEPS_BUILD) python3 python3-build python3-setuptools python3-wheel python3-venv mypy python3-pytest python3-hypothesis python3-numpy python3-cryptography python3-matplotlib
-DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib
+DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cryptography
 
 .PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
 	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update wheel test-python
@@ -51,7 +51,7 @@ all: $(SO) $(BUILD)/libeesp.a
 deps:
 	@scripts/deps.sh $(DEPS_BUILD)
 deps-test:
-	@scripts/deps.sh $(DEPS_TEST) $(DEPS_PEERS)
+	@scripts/deps.sh $(DEPS_TEST) $(DEPS_PEERS) $(DEPS_LIVE)
 
 $(SO): $(GOSRC) libeesp/libeesp.map
 	@mkdir -p $(BUILD)
@@ -128,6 +128,8 @@ demo-live:
 
 # bench: some minutes; bench-quick: the headline, in less than one; bench-full: every combination.
 # BENCH_FLAGS: see `build/bin/bench --help`.
+# The Python package as it is in the sources, with the library that is staged.
+PYTHON_HERE := EESP_LIBRARY=$(STAGE)/lib/libeesp.so.$(MAJOR) PYTHONPATH=$(CURDIR)/bindings/python/src PYTHONDONTWRITEBYTECODE=1
 BENCH_OUT ?= bench/out
 bench bench-quick bench-full:
 	@scripts/deps.sh $(DEPS_BENCH)
@@ -135,6 +137,7 @@ bench bench-quick bench-full:
 	@mkdir -p $(BENCH_OUT)
 	$(BUILD)/bin/bench $(patsubst bench-%,--%,$(filter-out bench,$@)) --gopeer $(BUILD)/bin/gopeer --out $(BENCH_OUT) $(BENCH_FLAGS)
 	@$(PYTHON) bench/plot.py $(BENCH_OUT)
+	$(if $(filter bench-quick,$@),,$(PYTHON_HERE) $(PYTHON) -m eesp bench | tee $(BENCH_OUT)/python.txt)
 	@if [ $@ = bench-quick ]; then :; \
 	elif pkg-config --exists libdpdk; then $(MAKE) --no-print-directory bench-dpdk; \
 	else echo "DPDK is left out: libdpdk-dev is not installed"; fi
@@ -165,7 +168,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory test-race
 	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-reference
-	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-abi test-example test-docs test-readme test-bench
+	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-abi test-example test-docs test-readme test-bench demo-live
 	@echo "make test: all of it passed"
 
 # The amd64 kernels, written by the programs in internal/gen.

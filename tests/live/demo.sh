@@ -38,8 +38,9 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 
-if ! ip netns add "$M" 2>netns.err; then
-	echo "demo-live: skipped: no network namespaces here: $(cat netns.err)"
+# Without the rights or the kernel for namespaces and veth pairs there is nothing to run on.
+if ! { ip netns add "$M" && ip -n "$M" link add probe type veth peer name ebrop && ip -n "$M" link del probe; } 2>netns.err; then
+	echo "demo-live: skipped: no network namespaces with veth pairs here: $(cat netns.err)"
 	exit 0
 fi
 
@@ -265,12 +266,17 @@ rotate() { # INDEX GATEWAY...
 		sleep 0.3
 	done
 }
-fetch --limit-rate 5M >fetch.out &
+# A transfer comes in gusts; the pings make sure that each key seals something.
+fetch --limit-rate 2M >fetch.out &
 fetching=$!
+on "$A" ping -q -i 0.02 -c 200 -W 2 10.2.0.1 >ping.out &
+pinging=$!
 sleep 0.5
 check "rotation to root key 2 during a transfer" rotate 3 A B
 check "rotation to root key 3, the other gateway first" rotate 4 B A
 check "the transfer is still running" kill -0 "$fetching"
+wait "$pinging" || true
+check "no ping was lost during the rotations" grep -o '^200 packets.* 200 received' ping.out
 if wait "$fetching"; then pass "transfer through both rotations: $(<fetch.out)"; else miss "transfer through both rotations"; fi
 check "no packet was dropped for its key or ICV" quiet A B
 check "both use root key 3" test "$(ctl A keys)$(ctl B keys)" = "$(printf 'blue zone previous 2 current 3 next 4%.0s' 1 2)"
@@ -298,7 +304,7 @@ check "and counters that were used twice" grep -q 'counter [0-9]* a second time'
 
 inject() { on "$M" "$python" "$here/inject.py" "$@"; }
 counted() { # NAME LANE TEXT NUMBER
-	within 2 test_counted "$@" || { ctl "$1" stats | grep dropped; return 1; }
+	within 5 test_counted "$@" || { ctl "$1" stats | grep dropped; return 1; }
 }
 test_counted() { (($(dropped "$1" "$2" "$3") == $4)); }
 inject to-B.pcap 192.0.2.1 ga1 "$(mac 0b:01)" 192.0.2.2 damaged\*7 \
