@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Enumerations and plain data."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, Union
+
+from . import _abi
+
+if TYPE_CHECKING:
+    import array
+    import ctypes
+    import mmap
+
+
+class Status(enum.IntEnum):
+    """The outcome of a call or of one packet."""
+
+    OK = 0
+    ARGUMENT = -1
+    AUTH = -2
+    REPLAY = -3
+    NO_KEY = -4
+    SHORT = -5
+    VERSION = -6
+    V = -7
+    RESERVED = -8
+    HEADER_LEN = -9
+    OFFSET = -10
+    OPTION = -11
+    ROOM = -12
+    TOO_LONG = -13
+    OVERLAP = -14
+    EXHAUSTED = -15
+    CLOCK = -16
+    STATE = -17
+    REFLECTED = -18
+    CONTEXT = -19
+    FORKED = -20
+    SELF_TEST = -21
+    BACKEND = -22
+    MEMORY = -23
+    ROOT_KEY = -24
+    EXISTS = -25
+    NOT_FOUND = -26
+    UNSUPPORTED = -27
+    INTERNAL = -28
+    SEGMENTS = -29
+
+    def describe(self) -> str:
+        """What the library says about it, a short sentence."""
+        text: bytes = _abi.LIB.eesp_strerror(int(self))
+        return text.decode()
+
+
+class Profile(enum.IntEnum):
+    """The packet format of a group."""
+
+    STATELESS = 0
+
+
+class Aead(enum.IntEnum):
+    """The AEAD of a group."""
+
+    AES_128_GCM = 0
+    AES_256_GCM = 1
+
+    @property
+    def key_len(self) -> int:
+        """Octets of a data key."""
+        return 16 if self is Aead.AES_128_GCM else 32
+
+
+class Combiner(enum.IntEnum):
+    """How root keys of several levels become one master key."""
+
+    HKDF = 0
+    XOR = 1
+
+
+class Level(enum.IntEnum):
+    """A level of root keys."""
+
+    ZONE = 0
+    USER = 1
+    TASK = 2
+
+
+class Levels(enum.IntFlag):
+    """A set of levels; DEFAULT is the group's default."""
+
+    DEFAULT = 0
+    ZONE = 0x1
+    USER = 0x2
+    TASK = 0x4
+
+
+class V(enum.IntEnum):
+    """What the data key's context is made of: the ID (8 octets if LONG), and addresses."""
+
+    ID = 0x0
+    ID_SRC = 0x1
+    ID_SRC_DST = 0x2
+    LONG_ID = 0x8
+    LONG_ID_SRC = 0x9
+    LONG_ID_SRC_DST = 0xA
+
+
+class Generation(enum.IntEnum):
+    """Which key of a ring."""
+
+    CURRENT = 0
+    PREVIOUS = 1
+    NEXT = 2
+
+
+class _HasArrayInterface(Protocol):
+    """NumPy arrays, without importing NumPy."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
+#: Whatever lends its memory through the buffer protocol.
+Buffer = Union[
+    bytes, bytearray, memoryview, "array.array[Any]", "mmap.mmap", "ctypes.Array[Any]", _HasArrayInterface
+]
+
+#: "192.0.2.1", "2001:db8::1", an object of module ipaddress, or 4 or 16 octets in network order.
+Address = Union[str, bytes, ipaddress.IPv4Address, ipaddress.IPv6Address]
+#: Source and destination.
+AddressPair = tuple[Address, Address]
+
+
+def address(value: Address) -> bytes:
+    """The 16 octets of an address; IPv4 as ::ffff:a.b.c.d."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        packed = bytes(value)
+    else:
+        packed = ipaddress.ip_address(value).packed
+    if len(packed) == 4:
+        return bytes(10) + b"\xff\xff" + packed
+    if len(packed) != 16:
+        raise ValueError(f"an address has 4 or 16 octets, not {len(packed)}")
+    return packed
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a data key depends on besides root keys."""
+
+    id: int
+    epoch: int
+    v: V = V.ID
+    levels: Levels = Levels.DEFAULT
+    generation: Generation = Generation.CURRENT
+    src: Address = bytes(16)
+    dst: Address = bytes(16)
+
+
+@dataclass(frozen=True)
+class RootKeyInfo:
+    """The public part of a level's root key."""
+
+    id: bytes
+    previous: int
+    current: int
+    next: int
+    has_previous: bool
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Counters follow the wall clock; epochs too, unless one is given with its start (ns since 1970)."""
+
+    rate_log2: int = 0
+    epoch: int | None = None
+    epoch_start_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """A file holds a mark above all counters used. run: counters claimed at a time, 0 for the default."""
+
+    path: str | os.PathLike[str]
+    epoch: int = 0
+    run: int = 0
+
+
+@dataclass(frozen=True)
+class Explicit:
+    """The caller says where to start, and answers for it."""
+
+    start: int
+    epoch: int = 0
+
+
+Counter = Union[Clock, Reserved, Explicit]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One packet that was opened, and what its header said."""
+
+    payload: bytes
+    id: int
+    epoch: int
+    counter: int
+    coffset: int
+    ioffset: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What happened since an object was made."""
+
+    octets: int
+    packets: dict[Status, int] = field(default_factory=dict)
+
+
+Offsets = Union[int, Sequence[int]]

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The library itself: version, backends, self-test."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from . import _abi
+from .errors import check
+
+
+def library_path() -> str:
+    """The file that was loaded, as it was given to the dynamic loader."""
+    return _abi.PATH
+
+
+def library_version() -> str:
+    """The version of the library that was loaded."""
+    text: bytes = _abi.LIB.eesp_version_string()
+    return text.decode()
+
+
+def backend() -> str | None:
+    """The backend in force, or None if none could be chosen."""
+    name: bytes | None = _abi.LIB.eesp_backend_name()
+    return None if name is None else name.decode()
+
+
+def backends() -> dict[str, bool]:
+    """All backends, the best first, and whether this machine can run them."""
+    found: dict[str, bool] = {}
+    for i in count():
+        name: bytes | None = _abi.LIB.eesp_backend_at(i)
+        if name is None:
+            break
+        found[name.decode()] = bool(_abi.LIB.eesp_backend_supported(name))
+    return found
+
+
+def select_backend(name: str = "auto") -> None:
+    """Puts a backend in force for objects made from now on."""
+    check(_abi.LIB.eesp_backend_select(name.encode()))
+
+
+def self_test() -> None:
+    """Runs the known-answer tests of every backend that this machine supports."""
+    check(_abi.LIB.eesp_self_test())
+
+
+def thread_init() -> None:
+    """Sets up what the calling thread needs for bursts, so that its first burst does not have to."""
+    check(_abi.LIB.eesp_thread_init())

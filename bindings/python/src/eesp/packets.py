@@ -1,0 +1,481 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Packets in buffers, and the bursts that seal and open them.
+
+A burst's descriptors (eesp_pkt, 128 octets each) are written and read column by column through memoryviews with a
+stride, so that no Python code runs for each packet unless offsets and lengths come as Python sequences.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from operator import add
+from typing import Any, SupportsIndex, Union, overload
+
+from . import _abi
+from ._types import AddressPair, Buffer, Offsets, Status, address
+from .errors import error_of
+
+_PKT = ctypes.sizeof(_abi.Pkt)
+_CHUNK = 4096  # packets of one call: as many as have their descriptors (512 KiB) in the second-level cache
+
+
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer, part of Python's stable ABI."""
+
+    _fields_ = [
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    ]
+
+
+_get_buffer = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p, ctypes.c_int)(
+    ("PyObject_GetBuffer", ctypes.pythonapi)
+)
+_release_buffer = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("PyBuffer_Release", ctypes.pythonapi))
+
+
+def octets_of(buffer: Buffer, name: str, *, writable: bool = False) -> memoryview:
+    """A view of a buffer's octets that keeps it where it is; ValueError if it cannot be used."""
+    try:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if not view.c_contiguous:
+        raise ValueError(f"{name} is strided: its octets do not follow one another; copy it first")
+    if writable and view.readonly:
+        raise ValueError(f"{name} is read-only")
+    # cast() refuses shapes with a zero in them.
+    return view.cast("B") if view.nbytes else memoryview(b"" if view.readonly else bytearray())
+
+
+def address_of(view: memoryview) -> int:
+    """Where a view's octets lie. The view, not the caller, keeps them there."""
+    raw = _PyBuffer()
+    _get_buffer(view, ctypes.addressof(raw), 0)
+    found: int = raw.buf or 0
+    _release_buffer(ctypes.addressof(raw))
+    return found
+
+
+def _numbers(values: Iterable[int], name: str) -> array.array[int]:
+    """Numbers of any kind, as 64-bit ones; memoryview reads NumPy's faster than iterating does."""
+    try:
+        if not isinstance(values, (list, tuple, range, array.array)):
+            try:
+                values = memoryview(values).tolist()  # type: ignore[arg-type]
+            except TypeError:
+                pass
+        return array.array("Q", values)
+    except (OverflowError, TypeError):
+        raise ValueError(f"{name} must be numbers from 0 to 2^64-1") from None
+
+
+class Packets(Sequence[memoryview]):
+    """Packets in one buffer: packet i is buffer[offsets[i] : offsets[i] + lengths[i]].
+
+    Without lengths, offsets has one more number than there are packets, and each ends where the next begins. Nothing is
+    copied: the buffer stays in use (a bytearray cannot be resized) as long as the object is there. Reuse the object
+    where the same places are used again: it is checked once.
+    """
+
+    __slots__ = ("_buffer", "_base", "_offsets", "_lengths", "_pointers", "_packed")
+
+    def __init__(self, buffer: Buffer, offsets: Iterable[int], lengths: Iterable[int] | None = None) -> None:
+        view = octets_of(buffer, "buffer")
+        starts = _numbers(offsets, "offsets")
+        if lengths is None:
+            if not starts:
+                raise ValueError("offsets without lengths: give one more than there are packets")
+            sizes = array.array("q", map(int.__sub__, starts[1:], starts[:-1]))
+            if sizes and min(sizes) < 0:
+                raise ValueError("offsets without lengths must not decrease")
+            del starts[-1]
+            self._place(view, starts, array.array("Q", sizes))
+        else:
+            self._place(view, starts, _numbers(lengths, "lengths"))
+
+    def _place(self, view: memoryview, offsets: array.array[int], lengths: array.array[int]) -> None:
+        if len(offsets) != len(lengths):
+            raise ValueError(f"{len(offsets)} offsets, but {len(lengths)} lengths")
+        if offsets and max(map(add, offsets, lengths)) > len(view):
+            raise ValueError(f"a packet goes beyond the buffer's {len(view)} octets")
+        if lengths and max(lengths) > 0xFFFFFFFF:
+            raise ValueError("a packet is longer than 2^32-1 octets")
+        self._set(view, address_of(view), offsets, lengths)
+
+    def _set(self, view: memoryview, base: int, offsets: array.array[int], lengths: array.array[int]) -> None:
+        self._buffer, self._base, self._offsets, self._lengths = view, base, offsets, lengths
+        self._pointers: array.array[int] | None = None
+        self._packed: tuple[int, array.array[int], array.array[int], int] | None = None
+
+    @classmethod
+    def rows(cls, matrix: Buffer, lengths: Iterable[int] | None = None) -> Packets:
+        """One packet in each row of a two-dimensional array of octets, from the row's start."""
+        view = memoryview(matrix)  # type: ignore[arg-type]
+        if view.ndim != 2 or view.itemsize != 1:
+            raise ValueError("rows() needs a two-dimensional array of octets")
+        assert view.shape is not None
+        count, width = view.shape
+        if lengths is None:
+            sizes = array.array("Q", [width]) * count
+        else:
+            sizes = _numbers(lengths, "lengths")
+            if sizes and max(sizes) > width:
+                raise ValueError(f"a packet is longer than its row of {width} octets")
+        return cls(matrix, range(0, count * width, width) if width else [0] * count, sizes)
+
+    @classmethod
+    def join(cls, buffers: Iterable[Buffer]) -> Packets:
+        """Copies buffers, one behind the other."""
+        if isinstance(buffers, (bytes, bytearray, memoryview)):
+            raise TypeError("a sequence of buffers is needed; for one packet there are seal_one and open_one")
+        parts: list[Any] = list(buffers)
+        if not all(type(part) is bytes for part in parts):
+            parts = [octets_of(part, f"packet {i}") for i, part in enumerate(parts)]
+        made = cls.__new__(cls)
+        joined = memoryview(b"".join(parts))
+        sizes = array.array("Q", map(len, parts))
+        made._place(joined, array.array("Q", accumulate(sizes, initial=0))[:-1], sizes)
+        return made
+
+    @property
+    def buffer(self) -> memoryview:
+        """The buffer's octets."""
+        return self._buffer
+
+    @property
+    def offsets(self) -> memoryview:
+        """Where the packets begin (64-bit numbers, read-only)."""
+        return memoryview(self._offsets).toreadonly()
+
+    @property
+    def lengths(self) -> memoryview:
+        """How long they are (64-bit numbers, read-only)."""
+        return memoryview(self._lengths).toreadonly()
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> memoryview: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[memoryview]: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> memoryview | list[memoryview]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        offset = self._offsets[index]
+        return self._buffer[offset : offset + self._lengths[index]]
+
+    def __iter__(self) -> Iterator[memoryview]:
+        buffer = self._buffer
+        for offset, length in zip(self._offsets, self._lengths):
+            yield buffer[offset : offset + length]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self)} in {len(self._buffer)} octets>"
+
+    def _addresses(self) -> array.array[int]:
+        if self._pointers is None:
+            base = self._base
+            self._pointers = array.array("Q", [base + offset for offset in self._offsets])
+        return self._pointers
+
+    def _layout(self, extra: int) -> tuple[array.array[int], array.array[int], int]:
+        """Offsets, sizes and total of results that are `extra` octets longer (or shorter), side by side."""
+        if self._packed is None or self._packed[0] != extra:
+            if extra >= 0:
+                sizes = array.array("Q", [length + extra for length in self._lengths])
+            else:
+                sizes = array.array("Q", [max(length + extra, 0) for length in self._lengths])
+            offsets = array.array("Q", accumulate(sizes, initial=0))
+            total = offsets.pop()
+            self._packed = extra, offsets, sizes, total
+        return self._packed[1:]
+
+
+class Result(Packets):
+    """The packets that a burst made, with a status for each. One that failed is empty.
+
+    status, ids, tscs, coffsets and ioffsets are arrays with an entry for each packet; NumPy takes them without a copy.
+    IDs, tscs and offsets of a packet that was opened are authentic only if its status is OK.
+    """
+
+    __slots__ = ("good", "status", "ids", "tscs", "coffsets", "ioffsets")
+
+    good: int
+    status: array.array[int]
+    ids: array.array[int]
+    tscs: array.array[int]
+    coffsets: bytes
+    ioffsets: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether all packets are good."""
+        return self.good == len(self)
+
+    def failures(self) -> dict[int, Status]:
+        """The packets that failed, and why."""
+        if self.ok:
+            return {}
+        return {i: error_of(status).status for i, status in enumerate(self.status) if status}
+
+    def raise_for_status(self) -> None:
+        """Raises the first packet's error, if there is one."""
+        for i, status in enumerate(self.status):
+            if status:
+                raise error_of(status, f"packet {i} of {len(self)}" if len(self) > 1 else "")
+
+    def epoch(self, index: int) -> int:
+        """A packet's Epoch."""
+        return self.tscs[index] >> 48
+
+    def counter(self, index: int) -> int:
+        """A packet's Counter."""
+        return self.tscs[index] & (1 << 48) - 1
+
+    def __repr__(self) -> str:
+        return f"<Result of {len(self)} packets, {self.good} good>"
+
+
+PacketsLike = Union[Packets, Sequence[Buffer]]
+Addresses = Union[AddressPair, Sequence[AddressPair], bytes, bytearray, memoryview]
+
+
+def as_packets(packets: PacketsLike) -> Packets:
+    """Packets as they are; other sequences joined."""
+    return packets if isinstance(packets, Packets) else Packets.join(packets)
+
+
+def _pack_addresses(addresses: Addresses, count: int) -> bytes:
+    """32 octets for each packet, or for all."""
+    if isinstance(addresses, (bytes, bytearray, memoryview)):
+        packed = bytes(addresses)
+        if len(packed) not in (32, 32 * count):
+            raise ValueError(f"addresses: 32 octets, or 32 for each packet, are needed, not {len(packed)}")
+        return packed
+    if isinstance(addresses, tuple) and len(addresses) == 2 and not isinstance(addresses[0], tuple):
+        return address(addresses[0]) + address(addresses[1])
+    pairs: Any = addresses
+    packed = b"".join(address(src) + address(dst) for src, dst in pairs)
+    if len(packed) != 32 * count:
+        raise ValueError(f"{len(packed) // 32} pairs of addresses for {count} packets")
+    return packed
+
+
+def _octet_column(values: Offsets, count: int, name: str) -> list[int] | int:
+    """One octet, or a list with one for each packet."""
+    if isinstance(values, int):
+        if not 0 <= values <= 0xFF:
+            raise ValueError(f"{name} must be from 0 to 255")
+        return values
+    column = list(values)
+    if len(column) != count or (column and not (min(column) >= 0 and max(column) <= 0xFF)):
+        raise ValueError(f"{name}: a number from 0 to 255 for each packet is needed")
+    return column
+
+
+class _Arena:
+    """Descriptors of a chunk, and a view of them for each width of field.
+
+    iov, iov_count, flags and addresses are zero between calls.
+    """
+
+    __slots__ = ("base", "u64", "u32", "u8")
+
+    def __init__(self) -> None:
+        self.u8 = memoryview(bytearray(_PKT * _CHUNK))
+        self.u32, self.u64 = self.u8.cast("I"), self.u8.cast("Q")
+        self.base = address_of(self.u8)
+
+
+# Taken and given back in one step each, so that calls in other threads, or in a signal handler, find another one.
+_free_arenas: list[_Arena] = []
+
+# Fields as indices of their columns.
+_DATA, _LEN, _TAIL, _DST, _DST_SIZE, _OUT, _ADDR, _ID, _TSC, _OUT_ADDR = (
+    getattr(_abi.Pkt, name).offset // 8
+    for name in ("data", "len", "tailroom", "dst", "dst_size", "out", "addr", "id", "tsc", "out_addr")
+)
+_STATUS, _OUT_LEN = (getattr(_abi.Pkt, name).offset // 4 for name in ("status", "out_len"))
+_COFFSET, _IOFFSET = (getattr(_abi.Pkt, name).offset for name in ("coffset", "ioffset"))
+_U64, _U32 = _PKT // 8, _PKT // 4
+
+
+def _constant(value: int, count: int) -> array.array[int]:
+    return array.array("Q", [value]) * count
+
+
+def run_burst(
+    handle: int,
+    function: Callable[..., int],
+    source: Packets,
+    *,
+    out: Packets | None = None,
+    headroom: int = 0,
+    tailroom: int = 0,
+    coffset: Offsets = 0,
+    ioffset: Offsets = 0,
+    addresses: Addresses | None = None,
+    out_addresses: Addresses | None = None,
+) -> Result:
+    """Calls a burst function, once for every CHUNK packets. out: a place for each result; without it, in place."""
+    count = len(source)
+    lengths = source._lengths
+    if headroom:
+        lengths = array.array("Q", [length | headroom << 32 for length in lengths])
+    rooms = _octet_column(coffset, count, "coffset"), _octet_column(ioffset, count, "ioffset")
+    if isinstance(rooms[0], int) and isinstance(rooms[1], int):
+        tails = _constant(tailroom | rooms[0] << 32 | rooms[1] << 40, count)
+    else:
+        columns = [[room] * count if isinstance(room, int) else room for room in rooms]
+        tails = array.array("Q", [tailroom | c << 32 | i << 40 for c, i in zip(*columns)])
+    zeros = _constant(0, count)
+    inputs = [
+        (_DATA, source._addresses()),
+        (_LEN, lengths),
+        (_TAIL, tails),
+        (_DST, zeros if out is None else out._addresses()),
+        (_DST_SIZE, zeros if out is None else out._lengths),
+    ]
+    rare: list[tuple[int, array.array[int]]] = []
+    if addresses is not None:
+        words = array.array("Q", _pack_addresses(addresses, count))
+        if len(words) == 4:
+            rare = [(_ADDR + i, _constant(word, count)) for i, word in enumerate(words)]
+        else:
+            rare = [(_ADDR + i, words[i::4]) for i in range(4)]
+    if out_addresses is not None:
+        outer = memoryview(_pack_addresses(out_addresses, count))
+        at, step = address_of(outer), 0 if len(outer) == 32 else 32
+        rare.append((_OUT_ADDR, array.array("Q", [at + i * step for i in range(count)])))
+    inputs += rare
+
+    try:
+        arena = _free_arenas.pop()
+    except IndexError:
+        arena = _Arena()
+    u64, u32, u8 = arena.u64, arena.u32, arena.u8
+    result = Result.__new__(Result)
+    good = 0
+    status, sizes = array.array("i"), array.array("I")
+    ids, tscs, outs = (array.array("Q") for _ in range(3))
+    coffsets, ioffsets = b"", b""
+    for first in range(0, count, _CHUNK):
+        n = min(count - first, _CHUNK)
+        end = n * _U64
+        for field, values in inputs:
+            u64[field:end:_U64] = values if n == count else values[first : first + n]
+        done = function(handle, arena.base, n)
+        good += done
+        status.frombytes(bytes(4 * n) if done == n else u32[_STATUS : n * _U32 : _U32].tobytes())
+        sizes.frombytes(u32[_OUT_LEN : n * _U32 : _U32].tobytes())
+        ids.frombytes(u64[_ID:end:_U64].tobytes())
+        tscs.frombytes(u64[_TSC:end:_U64].tobytes())
+        coffsets += u8[_COFFSET : n * _PKT : _PKT].tobytes()
+        ioffsets += u8[_IOFFSET : n * _PKT : _PKT].tobytes()
+        if out is None:
+            outs.frombytes(u64[_OUT:end:_U64].tobytes())
+        for field, _ in rare:
+            u64[field:end:_U64] = zeros[:n]
+    _free_arenas.append(arena)
+
+    result.good, result.status, result.ids, result.tscs = good, status, ids, tscs
+    result.coffsets, result.ioffsets = coffsets, ioffsets
+    if out is None:
+        base = source._base
+        outs = array.array("Q", [at - base if at else 0 for at in outs])
+        result._set(source._buffer, base, outs, array.array("Q", sizes))
+    else:
+        result._set(out._buffer, out._base, out._offsets, array.array("Q", sizes))
+    return result
+
+
+_ONE = struct.Struct("=QIIIBBHQQIiQII32sQQQQ")  # eesp_pkt
+assert _ONE.size == _PKT
+
+
+def run_one(
+    handle: int,
+    function: Callable[..., int],
+    packet: Buffer,
+    extra: int,
+    coffset: int = 0,
+    ioffset: int = 0,
+    addresses: Addresses | None = None,
+) -> tuple[bytearray, int, int, int, int]:
+    """A burst of one, and what it made: octets, id, tsc, coffset, ioffset. Raises if the packet failed."""
+    view = octets_of(packet, "packet")
+    length = len(view)
+    if length > _abi.MAX_LEN + _abi.MAX_HEADER + _abi.ICV_LEN:
+        raise error_of(Status.TOO_LONG)
+    for value, name in ((coffset, "coffset"), (ioffset, "ioffset")):
+        if not 0 <= value <= 0xFF:
+            raise ValueError(f"{name} must be from 0 to 255")
+    addr = bytes(32) if addresses is None else _pack_addresses(addresses, 1)
+    size = max(length + extra, 1)
+    out = bytearray(size)
+    out_view = memoryview(out)
+    data, dst = address_of(view), address_of(out_view)
+    raw = bytearray(
+        _ONE.pack(data, length, 0, 0, coffset, ioffset, 0, 0, dst, size, 0, 0, 0, 0, addr, 0, 0, 0, 0)
+    )
+    function(handle, address_of(memoryview(raw)), 1)
+    _, _, _, _, coffset, ioffset, _, _, _, _, status, _, out_len, _, _, id, tsc, _, _ = _ONE.unpack(raw)
+    if status:
+        raise error_of(status)
+    out_view.release()
+    del out[out_len:]
+    return out, id, tsc, coffset, ioffset
+
+
+def place_results(source: Packets, out: Buffer | Packets | None, extra: int) -> Packets:
+    """A place for each result: in a new buffer, side by side in the caller's, or where the caller says."""
+    if isinstance(out, Packets):
+        if len(out) != len(source):
+            raise ValueError(f"out has {len(out)} places for {len(source)} packets")
+        places = out
+    else:
+        offsets, sizes, total = source._layout(extra)
+        view = memoryview(bytearray(total)) if out is None else octets_of(out, "out", writable=True)
+        if len(view) < total:
+            raise ValueError(f"out has {len(view)} octets, {total} are needed")
+        places = Packets.__new__(Packets)
+        places._set(view, address_of(view), offsets, sizes)
+    if places._buffer.readonly:
+        raise ValueError("out is read-only")
+    if out is not None:
+        start, end = places._base, places._base + len(places._buffer)
+        if start < source._base + len(source._buffer) and source._base < end:
+            raise ValueError("out overlaps the packets; there are functions that work in place")
+    return places
+
+
+def check_rooms(packets: Packets, headroom: int, tailroom: int) -> None:
+    """In-place work: the buffer is writable, and no packet's rooms reach another packet or its rooms."""
+    if packets._buffer.readonly:
+        raise ValueError("the packets are read-only")
+    if not 0 <= headroom <= 0xFFFFFFFF or not 0 <= tailroom <= 0xFFFFFFFF:
+        raise ValueError("headroom or tailroom is out of range")
+    free = 0
+    for start, length in sorted(zip(packets._offsets, packets._lengths)):
+        if start < free + headroom:
+            raise ValueError(f"the packet at offset {start} has no headroom of {headroom} octets of its own")
+        free = start + length + tailroom
+    if free > len(packets._buffer):
+        raise ValueError(f"the last packet has no tailroom of {tailroom} octets")

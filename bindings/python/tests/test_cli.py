@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""python -m eesp."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT
+from eesp.__main__ import Progress, main
+from eesp.pcap import Reader
+
+CAPTURES = ROOT / "testdata" / "captures"
+PACKETS, OCTETS = 3275, 2690995  # testdata/captures/README.md
+
+
+@pytest.fixture
+def key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    path = tmp_path / "zone.der"
+    assert main(["keygen", str(path), "--id", "zone of the tests"]) == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    capsys.readouterr()
+    return str(path)
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> Any:
+    assert main([*map(str, arguments), "--json"]) == code
+    out, err = capsys.readouterr()
+    assert err == ""
+    return json.loads(out)
+
+
+def packets_of(path: Path) -> list[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        return [(frame.time_ns, frame.packet) for frame in Reader(file)]
+
+
+@pytest.mark.parametrize(
+    ("v", "ends"),
+    [("ID", ["192.0.2.1", "192.0.2.2"]), ("ID_SRC", ["2001:db8::1", "2001:db8::2"]), ("LONG_ID_SRC_DST", None)],
+)
+def test_a_capture_there_and_back(
+    v: str, ends: list[str] | None, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, sealed, opened = CAPTURES / "mixed.pcap", tmp_path / "sealed.pcap", tmp_path / "opened.pcap"
+    where = ["--src", ends[0], "--dst", ends[1]] if ends else []
+    done = run_json(capsys, "seal", whole, sealed, "--zone", key, "--id", "0x77", "--v", v, *where)
+    assert (done["sealed"], done["failed"], done["skipped"]["not_ip"]) == (PACKETS, {}, 2)
+
+    seen = run_json(capsys, "inspect", sealed)
+    assert seen["packets"] == PACKETS and not seen["malformed"] and not seen["other"]
+    assert [(row["id"], row["v"], row["packets"], row["not_ascending"]) for row in seen["ids"]] == [
+        (0x77, v, PACKETS, 0)
+    ]
+    assert sum(row["packets"] for row in seen["epochs"]) == PACKETS
+    (root,) = seen["root_keys"]
+    assert bytes.fromhex(root["root_key_id"]) == b"zone of the tests"
+
+    done = run_json(capsys, "open", sealed, opened, "--zone", key)
+    assert (done["opened"], done["octets"], done["failed"]) == (PACKETS, OCTETS, {})
+    assert packets_of(opened) == packets_of(whole)
+
+
+def test_a_damaged_packet(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sealed, opened = tmp_path / "sealed.pcap", tmp_path / "opened.pcap"
+    run_json(capsys, "seal", CAPTURES / "mixed.pcap", sealed, "--zone", key, "--id", 0x55)
+    octets = bytearray(sealed.read_bytes())
+    octets[-1] ^= 1
+    sealed.write_bytes(octets)
+    done = run_json(capsys, "open", sealed, opened, "--zone", key, code=1)
+    assert (done["opened"], done["failed"]) == (PACKETS - 1, {"AUTH": 1})
+    assert main(["open", str(sealed), str(opened), "--zone", key]) == 1
+    assert "failed: 1 (authentication failed" in capsys.readouterr().out
+    other = tmp_path / "other.der"
+    main(["keygen", str(other), "--id", "another zone's key"])
+    capsys.readouterr()
+    assert run_json(capsys, "open", sealed, opened, "--zone", other, code=1)["failed"] == {"NO_KEY": PACKETS}
+
+
+def test_text(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sealed = tmp_path / "sealed.pcap"
+    assert main(["seal", str(CAPTURES / "mixed.pcap"), str(sealed), "--zone", key, "--id", "9"]) == 0
+    assert f"sealed {PACKETS} packets" in capsys.readouterr().out
+    assert main(["inspect", str(sealed)]) == 0
+    out = capsys.readouterr().out
+    assert f"{PACKETS} sealed packets" in out and "Epochs" in out and "0x9" in out
+
+
+def test_captures_that_end_early(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut = CAPTURES / "truncated.pcap"
+    assert run_json(capsys, "inspect", cut, code=1)["truncated"] == 1
+    done = run_json(capsys, "seal", cut, tmp_path / "s.pcap", "--zone", key, "--id", 6, code=1)
+    assert done["sealed"] + done["skipped"]["not_ip"] == 20
+
+
+@pytest.mark.parametrize(
+    ("octets", "message"),
+    [
+        (b"hello", "not a pcap file"),
+        (b"", "not a pcap file"),
+        (b"\x0a\x0d\x0d\x0a" + bytes(30), "pcapng"),
+        (struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 147), "link type 147"),
+        (struct.pack("<IHHiIII4I", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1, 0, 0, 1 << 30, 0), "damaged"),
+    ],
+)
+def test_what_is_no_capture(
+    octets: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.pcap"
+    path.write_bytes(octets)
+    assert main(["inspect", str(path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("magic", "tick"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)])
+def test_pcap_flavours(order: str, magic: int, tick: int, tmp_path: Path) -> None:
+    ip = bytes([0x45, 0, 0, 24]) + bytes(20)
+    frame = bytes(12) + b"\x08\x00" + ip + b"padding"
+    path = tmp_path / "x.pcap"
+    path.write_bytes(
+        struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, 1)
+        + struct.pack(order + "IIII", 7, 5, len(frame), len(frame))
+        + frame
+        + struct.pack(order + "IIII", 8, 5, 20, len(frame))
+        + frame[:20]
+    )
+    with path.open("rb") as file:
+        reader = Reader(file)
+        assert [(f.time_ns, f.packet) for f in reader] == [(7_000_000_000 + 5 * tick, ip)]
+        assert reader.skipped.cut == 1
+
+
+def test_errors(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, out = str(CAPTURES / "mixed.pcap"), tmp_path / "out.pcap"
+    for arguments, message in (
+        (["inspect", str(tmp_path / "none")], "No such file"),
+        (["seal", whole, str(out), "--id", "1"], "a root key is needed"),
+        (["seal", whole, str(out), "--id", "1", "--zone", whole], "too long for a root key"),
+        (["seal", whole, str(out), "--id", "1", "--zone", key, "--src", "::1"], "not of one IP version"),
+        (["seal", whole, str(out), "--id", "1", "--zone", key, "--src", "nowhere"], "nowhere"),
+        (["seal", whole, str(out), "--id", str(2**32), "--zone", key], "invalid argument"),
+        (["keygen", key, "--id", "zone of the tests"], "File exists"),
+        (["keygen", str(tmp_path / "k"), "--id", "short"], "root key"),
+    ):
+        assert main(arguments) == 1, arguments
+        err = capsys.readouterr().err
+        assert err.startswith("eesp: ") and message in err, err
+    assert not list(tmp_path.glob("out.pcap*"))
+    wrong_ones: list[list[str]] = [["seal"], ["derive", "--id", "x"], ["no-such"], []]
+    for wrong in wrong_ones:
+        with pytest.raises(SystemExit) as caught:
+            main(wrong)
+        assert caught.value.code == 2
+
+
+def test_derive(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run_json(capsys, "derive", "--zone", key, "--id", 7, "--epoch", 3)
+    assert len(bytes.fromhex(first["key"])) == 16
+    same = run_json(capsys, "derive", "--zone", key, "--id", 7, "--epoch", 3, "--src", "192.0.2.99")
+    assert same["key"] == first["key"]
+    for other in (["--epoch", 4], ["--epoch", 3, "--v", "ID_SRC"], ["--epoch", 3, "--generation", "NEXT"]):
+        assert run_json(capsys, "derive", "--zone", key, "--id", 7, *other)["key"] != first["key"]
+    long = run_json(capsys, "derive", "--zone", key, "--id", 7, "--epoch", 3, "--aead", "AES_256_GCM")
+    assert len(bytes.fromhex(long["key"])) == 32
+    named = run_json(capsys, "derive", "--zone", key, "--id", 7, "--epoch", 3, "--levels", "ZONE")
+    assert named["key"] == first["key"]
+
+
+def test_backends_selftest_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = run_json(capsys, "backends")
+    assert [b["name"] for b in listed["backends"]][-1] == "generic"
+    assert sum(b["in_force"] for b in listed["backends"]) == 1
+    assert "generic" in run_json(capsys, "selftest")["passed"]
+    measured = run_json(capsys, "bench", "--seconds", "0", "--bursts", "1", "8")["results"]
+    ways = {(m["way"], m["burst"]) for m in measured}
+    assert {("seal_into", 1), ("seal_into", 8), ("open_into", 8), ("pyca AESGCM", 8), ("seal_one", 1)} <= ways
+    assert all(m["packets_per_second"] >= 0 for m in measured)
+    for command in ("backends", "selftest"):
+        assert main([command]) == 0
+        assert "generic" in capsys.readouterr().out
+
+
+def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Progress(200, True)
+    for _ in range(4):
+        bar(50)
+    bar.end()
+    err = capsys.readouterr().err
+    assert " 25%" in err and "100%" in err and err.endswith("\r")
+    Progress(1 << 30, None)(1 << 30)  # not a terminal
+    assert capsys.readouterr().err == ""
+
+
+def test_as_a_program() -> None:
+    ran = subprocess.run([sys.executable, "-m", "eesp", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("eesp 1.0.0, libeesp 1.")
