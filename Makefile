@@ -51,7 +51,7 @@ all: $(SO) $(BUILD)/libeesp.a
 deps:
 	@scripts/deps.sh $(DEPS_BUILD)
 deps-test:
-	@scripts/deps.sh $(DEPS_TEST) $(DEPS_PEERS) $(DEPS_LIVE)
+	@scripts/deps.sh $(DEPS_TEST) $(DEPS_PEERS) $(DEPS_LIVE) $(DEPS_PYTHON)
 
 $(SO): $(GOSRC) libeesp/libeesp.map
 	@mkdir -p $(BUILD)
@@ -168,7 +168,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory test-race
 	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-reference
-	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-abi test-example test-docs test-readme test-bench demo-live
+	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-abi test-example test-docs test-readme test-bench test-python demo-live
 	@echo "make test: all of it passed"
 
 # The amd64 kernels, written by the programs in internal/gen.
