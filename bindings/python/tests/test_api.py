@@ -4,6 +4,7 @@
 import ctypes
 import gc
 import ipaddress
+import os
 import pickle
 import weakref
 from collections.abc import Callable
@@ -396,3 +397,23 @@ def test_everything_public_is_there_and_described() -> None:
             for member, value in vars(thing).items() if isinstance(thing, type) else ():
                 if not member.startswith("_") and callable(value):
                     assert value.__doc__, f"{name}.{member}"
+
+
+def test_a_view_keeps_the_key(known_group: eesp.TrustGroup) -> None:
+    context = eesp.Context(id=1, epoch=2)
+    view = known_group.export_data_key(context).key
+    with known_group.derive_keys([context]) as keys:
+        assert view == keys[0]
+
+
+def test_nul_is_refused(group: eesp.TrustGroup, tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        eesp.Sender(group, 1, counter=eesp.Reserved(f"{tmp_path}/state\0more"))
+    with pytest.raises(ValueError):
+        eesp.select_backend("auto\0more")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_is_not_text(group: eesp.TrustGroup, fresh_id: int) -> None:
+    with pytest.raises(eesp.CounterError):
+        eesp.Sender(group, fresh_id, counter=eesp.Reserved(os.fsdecode(b"/no\xff/such/state")))

@@ -199,3 +199,45 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
 def test_as_a_program() -> None:
     ran = subprocess.run([sys.executable, "-m", "eesp", "--version"], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("eesp 1.0.0, libeesp 1.")
+
+
+def test_what_is_there_keeps_its_mode(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    private, link, fresh = tmp_path / "private.pcap", tmp_path / "link.pcap", tmp_path / "fresh.pcap"
+    private.touch(0o640)
+    private.chmod(0o640)
+    link.symlink_to(private)
+    for out in (link, fresh, "/dev/null"):
+        run_json(capsys, "seal", CAPTURES / "mixed.pcap", out, "--zone", key, "--id", 7)
+    assert link.is_symlink() and private.stat().st_mode & 0o777 == 0o640 and len(packets_of(private)) == PACKETS
+    assert fresh.stat().st_mode & 0o777 == 0o600
+    assert Path("/dev/null").is_char_device()
+    assert {p.name for p in tmp_path.iterdir()} == {"zone.der", "private.pcap", "link.pcap", "fresh.pcap"}
+
+
+def test_a_level_named_twice(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["derive", "--zone", key, "--user", key, "--id", 7, "--epoch", 1, "--levels", "ZONE"]
+    assert run_json(capsys, *line) == run_json(capsys, *line, "ZONE")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["inspect", "x", "--port", "70000"],
+        ["inspect", "x", "--port", "-1"],
+        ["bench", "--bursts", "0"],
+        ["bench", "--seconds", "nan"],
+    ],
+)
+def test_numbers_out_of_range(line: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(line)
+    assert end.value.code == 2
+
+
+def test_a_time_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "damaged.pcap"
+    octets = bytearray((CAPTURES / "mixed.pcap").read_bytes())
+    octets[24:32] = b"\xff" * 8
+    path.write_bytes(octets)
+    assert main(["inspect", str(path)]) == 1
+    assert "fraction of a second" in capsys.readouterr().err

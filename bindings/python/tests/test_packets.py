@@ -272,3 +272,19 @@ def test_the_longest_packet(sender: eesp.Sender, receiver: eesp.Receiver) -> Non
             sender.seal_one(bytes(size))
         assert caught.value.status is eesp.Status.TOO_LONG
         assert sender.seal([bytes(size)]).failures() == {0: eesp.Status.TOO_LONG}
+
+
+def test_what_buffer_gives_may_be_released() -> None:
+    base = bytearray(b"A" * 100)
+    packets = eesp.Packets(base, [0], [100])
+    with packets.buffer as view:
+        assert len(view) == 100
+    with pytest.raises(BufferError):
+        base.clear()
+    assert texts(packets) == [b"A" * 100]
+
+
+@pytest.mark.parametrize("kind", ["array", "numpy", "numpy of int32", "mmap"])
+def test_numbers_are_not_packets(kind: str, sender: eesp.Sender) -> None:
+    with pytest.raises(TypeError):
+        sender.seal(KINDS[kind](b"12345678"))

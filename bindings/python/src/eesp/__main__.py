@@ -6,13 +6,18 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+import math
 import os
+import stat
 import sys
+import tempfile
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any, TypeVar
 
 from . import bench
@@ -75,15 +80,23 @@ def capture(path: str, wanted: bool | None) -> Iterator[Reader]:
 
 @contextmanager
 def written(path: str) -> Iterator[Writer]:
-    """Writes a capture under another name, which becomes path when all went well."""
-    part = f"{path}.part"
+    """Writes a capture under another name, which becomes path when all went well; keeps the mode of a file that is there."""
+    path = os.path.realpath(path)
+    mode = None
+    if os.path.exists(path):
+        if not os.path.isfile(path):
+            with open(path, "wb") as file:
+                yield Writer(file)
+            return
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    descriptor, part = tempfile.mkstemp(prefix=os.path.basename(path), suffix=".part", dir=os.path.dirname(path))
     try:
-        with open(part, "wb") as file:
+        with open(descriptor, "wb") as file:
             yield Writer(file)
+            os.fchmod(file.fileno(), 0o600 if mode is None else mode)
         os.replace(part, path)
     except BaseException:
-        if os.path.exists(part):
-            os.unlink(part)
+        os.unlink(part)
         raise
 
 
@@ -162,7 +175,7 @@ def command_derive(args: argparse.Namespace) -> int:
         id=args.id,
         epoch=args.epoch,
         v=V[args.v],
-        levels=Levels(sum(Levels[name] for name in args.levels)),
+        levels=reduce(or_, (Levels[name] for name in args.levels), Levels.DEFAULT),
         generation=Generation[args.generation],
         src=args.src,
         dst=args.dst,
@@ -387,6 +400,30 @@ def packet_size(text: str) -> int:
     return value
 
 
+def port(text: str) -> int:
+    """A UDP port."""
+    value = int(text)
+    if not 1 <= value <= 0xFFFF:
+        raise ValueError
+    return value
+
+
+def burst_size(text: str) -> int:
+    """Packets of a burst."""
+    value = number(text)
+    if not 1 <= value <= 1 << 20:
+        raise ValueError
+    return value
+
+
+def duration(text: str) -> float:
+    """Seconds."""
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     every = argparse.ArgumentParser(add_help=False)
@@ -398,7 +435,7 @@ def parser() -> argparse.ArgumentParser:
     keys.add_argument("--combiner", choices=[c.name for c in Combiner], default="HKDF")
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument("input", metavar="IN.pcap")
-    files.add_argument("--port", type=int, default=UDP_PORT, help="UDP port of sealed packets (%(default)s)")
+    files.add_argument("--port", type=port, default=UDP_PORT, help="UDP port of sealed packets (%(default)s)")
     files.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: long captures, on a terminal)"
     )
@@ -436,9 +473,9 @@ def parser() -> argparse.ArgumentParser:
     add("backends", command_backends)
     add("selftest", command_selftest)
     measuring = add("bench", command_bench)
-    measuring.add_argument("--bursts", type=number, nargs="+", default=list(bench.BURSTS))
+    measuring.add_argument("--bursts", type=burst_size, nargs="+", default=list(bench.BURSTS))
     measuring.add_argument("--size", type=packet_size, default=64, help="octets of a payload (%(default)s)")
-    measuring.add_argument("--seconds", type=float, default=0.3, help="for each line (%(default)s)")
+    measuring.add_argument("--seconds", type=duration, default=0.3, help="for each line (%(default)s)")
     return top
 
 

@@ -51,8 +51,12 @@ def _threaded(calls: Sequence[Callable[[], object]], burst: int, seconds: float)
     barrier = threading.Barrier(len(calls) + 1)
 
     def work(i: int) -> None:
-        thread_init()
-        calls[i]()
+        try:
+            thread_init()
+            calls[i]()
+        except BaseException:
+            barrier.abort()
+            raise
         barrier.wait()
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:

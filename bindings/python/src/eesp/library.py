@@ -39,6 +39,8 @@ def backends() -> dict[str, bool]:
 
 def select_backend(name: str = "auto") -> None:
     """Puts a backend in force for objects made from now on."""
+    if "\0" in name:
+        raise ValueError("name has a NUL in it")
     check(_abi.LIB.eesp_backend_select(name.encode()))
 
 

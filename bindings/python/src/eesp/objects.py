@@ -195,7 +195,7 @@ class TrustGroup(_Object):
     def root_key_info(self, level: Level) -> RootKeyInfo:
         """The public part of a level's root key."""
         info = _abi.RootKeyInfo()
-        check(self._call(_LIB.eesp_group_get_root_key_info, level, byref(info)))
+        check(self._call(_LIB.eesp_group_get_root_key_info, Level(level), byref(info)))
         previous, current, following = info.index
         return RootKeyInfo(bytes(info.id)[: info.id_len], previous, current, following, bool(info.has_previous))
 
@@ -227,7 +227,7 @@ class TrustGroup(_Object):
 
     def export_data_key(self, context: Context, *, options: bool = True) -> DataKey:
         """One context's data key, to hand to an end that must not hold root keys."""
-        raw = _abi.DataKey()
+        raw = _WipedKey()
         check(self._call(_LIB.eesp_data_key_export, byref(_context(context)), int(options), byref(raw)))
         return DataKey._of(raw)
 
@@ -239,6 +239,15 @@ class TrustGroup(_Object):
 def derive_keys(group: TrustGroup, contexts: Iterable[Context]) -> Keys:
     """The data keys of contexts: as TrustGroup.derive_keys."""
     return group.derive_keys(contexts)
+
+
+class _WipedKey(_abi.DataKey):
+    """Wiped when nothing uses it any more; views of the key keep it."""
+
+    def __del__(
+        self, wipe: Callable[[Any, int, int], Any] = ctypes.memset, size: int = ctypes.sizeof(_abi.DataKey)
+    ) -> None:
+        wipe(ctypes.addressof(self), 0, size)
 
 
 class DataKey:
@@ -264,7 +273,7 @@ class DataKey:
             raise ValueError("a data key has 16 or 32 octets")
         if len(options) > _abi.MAX_OPTIONS:
             raise ValueError(f"options have at most {_abi.MAX_OPTIONS} octets")
-        raw = _abi.DataKey(
+        raw = _WipedKey(
             id=_unsigned(id, 64, "id"),
             epoch=_unsigned(epoch, 16, "epoch"),
             v=_unsigned(v, 8, "v"),
@@ -314,7 +323,7 @@ class DataKey:
 
     @property
     def key(self) -> memoryview:
-        """The secret octets, where they are: wiped with this object."""
+        """The secret octets, where they are: wiped by wipe(), or when neither this object nor a view of them is left."""
         return memoryview(self._raw.key).cast("B")[: self._raw.key_len].toreadonly()
 
     def wipe(self) -> None:
@@ -329,10 +338,6 @@ class DataKey:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.wipe()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_raw"):
-            self.wipe()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("secrets are not pickled")
@@ -392,7 +397,10 @@ class Sender(_Object):
             config.counter_mode = 1
             config.epoch = _unsigned(counter.epoch, 16, "epoch")
             config.reserve_run = _unsigned(counter.run, 64, "run")
-            config.state_path = os.fsencode(counter.path)
+            path = os.fsencode(counter.path)
+            if b"\0" in path:
+                raise ValueError("path has a NUL in it")
+            config.state_path = path
         if isinstance(group, DataKey):
             raw = group._raw
             self.id, self.v = group.id, group.v

@@ -142,6 +142,8 @@ class Packets(Sequence[memoryview]):
         """Copies buffers, one behind the other."""
         if isinstance(buffers, (bytes, bytearray, memoryview)):
             raise TypeError("a sequence of buffers is needed; for one packet there are seal_one and open_one")
+        if _is_flat(buffers):
+            raise TypeError("an array of numbers is not a sequence of buffers; rows() takes a two-dimensional one")
         parts: list[Any] = list(buffers)
         if not all(type(part) is bytes for part in parts):
             parts = [octets_of(part, f"packet {i}") for i, part in enumerate(parts)]
@@ -154,7 +156,7 @@ class Packets(Sequence[memoryview]):
     @property
     def buffer(self) -> memoryview:
         """The buffer's octets."""
-        return self._buffer
+        return self._buffer[:]  # a view of its own: to release it does not let the buffer go
 
     @property
     def offsets(self) -> memoryview:
@@ -206,6 +208,13 @@ class Packets(Sequence[memoryview]):
             total = offsets.pop()
             self._packed = extra, offsets, sizes, total
         return self._packed[1:]
+
+
+def _is_flat(buffers: object) -> bool:
+    try:
+        return memoryview(buffers).ndim <= 1  # type: ignore[arg-type]
+    except TypeError:
+        return False
 
 
 class Result(Packets):

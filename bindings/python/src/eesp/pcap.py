@@ -69,6 +69,8 @@ class Reader:
                 self.skipped.truncated = 1
                 return
             seconds, fraction, length, wire = record.unpack(head)
+            if fraction * self._tick >= 1_000_000_000:
+                raise CaptureError("a record's fraction of a second is a second or more: the file is damaged")
             if length > _MAX_FRAME:
                 raise CaptureError(f"a record of {length} octets: the file is damaged")
             octets = read(length)
