@@ -374,3 +374,39 @@ func expandKernel512(c *constants, keyLen int) {
 	wipeRegisters()
 	RET()
 }
+
+// findKey leaves in gA where the rows of a packet's key begin: the one that its
+// job names if keys are held, else that of its index. It uses gE.
+func findKey(index, rows reg.GPPhysical) {
+	MOVQ(index, gA)
+	CMPQ(Param2("held"), Imm(0))
+	JEQ(LabelRef("mine"))
+	MOVL(job(0, jobKey), gA.As32())
+	Label("mine")
+	MOVQ(gA, gE)
+	ANDQ(Imm(3), gE)
+	SHRQ(Imm(2), gA)
+	SHLQ(Imm(7), gA)
+	ADDQ(gE, gA)
+	SHLQ(Imm(4), gA)
+	ADDQ(rows, gA)
+}
+
+// allRound is round r of AES with one key on many states, of which fresh is
+// the one that holds nothing before round 0.
+func allRound(keyLen, r int, key v, states []v, fresh v) stream {
+	var s stream
+	for _, x := range states {
+		switch {
+		case r == 0 && x == fresh:
+			s.do(func() { move(key, x) })
+		case r == 0:
+			s.do(func() { xor(key.r(), x, x) })
+		case r == rounds(keyLen):
+			s.do(func() { aesLast(key.r(), x) })
+		default:
+			s.do(func() { aes(key.r(), x) })
+		}
+	}
+	return s
+}

@@ -76,19 +76,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	store(lT, at(scratch, longPower+16*16))
 
 	Label("packet")
-	// Where the key is.
-	MOVQ(index, gA)
-	CMPQ(Param2("held"), Imm(0))
-	JEQ(LabelRef("mine"))
-	MOVL(job(0, jobKey), gA.As32())
-	Label("mine")
-	MOVQ(gA, gE)
-	ANDQ(Imm(3), gE)
-	SHRQ(Imm(2), gA)
-	SHLQ(Imm(7), gA)
-	ADDQ(gE, gA)
-	SHLQ(Imm(4), gA)
-	ADDQ(rows, gA)
+	findKey(index, rows)
 	// Round keys and powers in all lanes.
 	for r := 0; r <= rounds(keyLen); r++ {
 		if r < keysInRegisters {

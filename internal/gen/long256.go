@@ -62,19 +62,7 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 	storeA(wT, at(scratch, wideMiddle+256))
 
 	Label("packet")
-	// Where the key is.
-	MOVQ(index, gA)
-	CMPQ(Param2("held"), Imm(0))
-	JEQ(LabelRef("mine"))
-	MOVL(job(0, jobKey), gA.As32())
-	Label("mine")
-	MOVQ(gA, gE)
-	ANDQ(Imm(3), gE)
-	SHRQ(Imm(2), gA)
-	SHLQ(Imm(7), gA)
-	ADDQ(gE, gA)
-	SHLQ(Imm(4), gA)
-	ADDQ(rows, gA)
+	findKey(index, rows)
 	for r := range rounds(keyLen) + 1 {
 		d := wC + v(r%8)
 		spread(at(gA, r*row), d)

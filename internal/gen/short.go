@@ -301,18 +301,7 @@ func (k *short512) schedule() stream {
 	a, b := sKey, sKeyB
 	use := func(r int, key v) {
 		s.do(func() { storeA(key, at(gRows, r*row)) })
-		for _, x := range states {
-			switch {
-			case r == 0 && x == sH:
-				s.do(func() { move(key, x) })
-			case r == 0:
-				s.do(func() { xor(key.r(), x, x) })
-			case r == rounds(k.keyLen):
-				s.do(func() { aesLast(key.r(), x) })
-			default:
-				s.do(func() { aes(key.r(), x) })
-			}
-		}
+		s = append(s, allRound(k.keyLen, r, key, states, sH)...)
 	}
 	// step makes the next round key out of k, from being the one before.
 	step := func(k, from v, rcon Op, rotate bool) {

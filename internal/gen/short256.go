@@ -243,18 +243,7 @@ func (k *short256) schedule(keep bool) stream {
 		if keep {
 			s.do(func() { storeA(key, at(gRows, r*row)) })
 		}
-		for _, x := range states {
-			switch {
-			case r == 0 && x == pH:
-				s.do(func() { move(key, x) })
-			case r == 0:
-				s.do(func() { xor(key.r(), x, x) })
-			case r == rounds(k.keyLen):
-				s.do(func() { aesLast(key.r(), x) })
-			default:
-				s.do(func() { aes(key.r(), x) })
-			}
-		}
+		s = append(s, allRound(k.keyLen, r, key, states, pH)...)
 	}
 	return s
 }
