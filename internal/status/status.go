@@ -37,9 +37,15 @@ const (
 	ErrUnsupported Code = -27 // not offered by this profile or version
 	ErrInternal    Code = -28 // a bug in the library; nothing was output
 	ErrSegments    Code = -29 // the segments of a chained packet do not fit the rules
+	ErrEpoch       Code = -30 // the epoch is too far behind the newest one
+	ErrSession     Code = -31 // the Session ID is not one of this SA's
+	ErrSequence    Code = -32 // the sequence number is 0
+	ErrPayload     Code = -33 // authentic, but Payload Info Header or padding is malformed
+	ErrWindows     Code = -34 // no replay window is left for this context
+	ErrEncap       Code = -35 // the outer IP or UDP header is not as expected
 
 	// Count is one more than the number of error codes.
-	Count = 30
+	Count = 36
 )
 
 var text = [Count]string{
@@ -73,6 +79,12 @@ var text = [Count]string{
 	"not supported",
 	"internal error",
 	"segments of a chained packet not usable",
+	"epoch too old",
+	"Session ID is not one of this SA's",
+	"sequence number 0",
+	"authentic packet with malformed Payload Info Header or padding",
+	"no replay window left for this context",
+	"outer IP or UDP header not as expected",
 }
 
 // String is a short sentence without a final full stop.
