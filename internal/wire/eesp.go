@@ -1,0 +1,267 @@
+package wire
+
+import (
+	"encoding/binary"
+
+	"libeesp/internal/status"
+)
+
+// Lengths and codes of the headers of draft-ietf-ipsecme-eesp-02.
+const (
+	// EESPBase is the fixed base header.
+	EESPBase = 8
+	// EESPMaxOptions is the longest that Opt Len, a multiple of 4, can say.
+	EESPMaxOptions = 252
+	// EESPMaxHeader has all options, a sequence number and an IV.
+	EESPMaxHeader = EESPBase + EESPMaxOptions + 16
+	// EESPInfoLen is the Payload Info Header.
+	EESPInfoLen = 4
+	// EESPMaxPad is the longest padding behind the payload.
+	EESPMaxPad = 255
+	// EESPMaxCOffset is the greatest value of the field CryptOffset.
+	EESPMaxCOffset = 63
+	// EESPMaxSubSAs is the number of Session IDs.
+	EESPMaxSubSAs = 1 << 16
+
+	// EESPSession and EESPCOffset are where the Session ID and, in a header
+	// that EESPTemplate made, the value of the Crypt Offset option are.
+	EESPSession = 2
+	EESPCOffset = EESPBase + 2
+
+	eespOptCOffset = 2
+	eespOptFlow    = 3
+	eespOptPrivate = 224 // and above
+)
+
+// EESPShape says what the headers of one SA look like.
+type EESPShape struct {
+	Seq        bool   // a sequence number is there
+	IV         bool   // an explicit IV is there
+	Full       bool   // a Payload Info Header is there
+	MaxCOffset uint8  // 4-octet units; 0: no Crypt Offset option
+	SubSAs     uint32 // Session IDs are below this
+}
+
+// Valid reports whether there can be an SA of this shape.
+func (s *EESPShape) Valid() bool {
+	return (s.Seq || s.IV) && s.SubSAs >= 1 && s.SubSAs <= EESPMaxSubSAs &&
+		s.MaxCOffset <= EESPMaxCOffset && (s.Full || s.MaxCOffset == 0)
+}
+
+// PeerLen is the length of the peer header.
+func (s *EESPShape) PeerLen() int {
+	n := 0
+	if s.Seq {
+		n = 8
+	}
+	if s.IV {
+		n += 8
+	}
+	return n
+}
+
+// InfoLen is the length of the Payload Info Header, 0 in the optimized format.
+func (s *EESPShape) InfoLen() int {
+	if s.Full {
+		return EESPInfoLen
+	}
+	return 0
+}
+
+// EESP holds the fields of one header.
+type EESP struct {
+	Session    uint16
+	COffset    uint8 // 4-octet units from the end of the peer header
+	HasCOffset bool  // the option is there
+	SPI        uint32
+	OptLen     int
+	Peer       int    // where the peer header begins
+	Len        int    // octets up to the end of the peer header
+	Seq        uint64 // 0 where the SA has none
+	IV         uint64 // the nonce's last 8 octets: the IV or, where the SA has none, Seq
+}
+
+// EESPSPI reads the SPI from the base header at the start of b, so that the
+// SA can be found. A packet that is too short for any SA is refused before
+// anything in it is looked at.
+func EESPSPI(b []byte, icv int) (spi uint32, c status.Code) {
+	if len(b) < EESPBase+8+icv {
+		return 0, status.ErrShort
+	}
+	if b[0]&0xF8 != 0x80 { // the bit that tells EESP from ESP, version 0
+		return 0, status.ErrVersion
+	}
+	if b[0]&7 != 0 {
+		return 0, status.ErrReserved
+	}
+	return binary.BigEndian.Uint32(b[4:]), status.OK
+}
+
+// Parse reads the header at the start of b, which is the packet up to and
+// including its ICV of icv octets, by the shape of the SA that the SPI names.
+// Checks come in a fixed order: those of EESPSPI, the shortest length of this
+// shape, Opt Len, length, options, Session ID, crypt offset, sequence number.
+func (h *EESP) Parse(b []byte, s *EESPShape, icv int) (c status.Code) {
+	if h.SPI, c = EESPSPI(b, icv); c != status.OK {
+		return c
+	}
+	peer, info := s.PeerLen(), s.InfoLen()
+	if len(b) < EESPBase+peer+info+icv {
+		return status.ErrShort
+	}
+	h.OptLen = int(b[1])
+	if h.OptLen%4 != 0 {
+		return status.ErrHeaderLen
+	}
+	h.Peer = EESPBase + h.OptLen
+	h.Len = h.Peer + peer
+	if len(b) < h.Len+info+icv {
+		return status.ErrShort
+	}
+	h.HasCOffset, h.COffset = false, 0
+	at := 0 // of the Crypt Offset option's value
+	if h.OptLen != 0 {
+		var ok bool
+		if at, ok = eespOptions(b[:h.Peer]); !ok {
+			return status.ErrOption
+		}
+	}
+	h.Session = binary.BigEndian.Uint16(b[EESPSession:])
+	if uint32(h.Session) >= s.SubSAs {
+		return status.ErrSession
+	}
+	if at != 0 {
+		v := binary.BigEndian.Uint16(b[at:])
+		h.HasCOffset, h.COffset = true, uint8(v>>4)&EESPMaxCOffset
+		if s.MaxCOffset == 0 || !s.Full || int(v>>10)*4 != h.Len ||
+			h.COffset > s.MaxCOffset || int(h.COffset)*4 > len(b)-h.Len-icv {
+			return status.ErrOffset
+		}
+	}
+	h.Seq, h.IV = 0, 0
+	if s.Seq {
+		h.Seq = binary.BigEndian.Uint64(b[h.Peer:])
+		h.IV = h.Seq
+		if h.Seq == 0 {
+			return status.ErrSequence
+		}
+	}
+	if s.IV {
+		h.IV = binary.BigEndian.Uint64(b[h.Len-8:])
+	}
+	return status.OK
+}
+
+// eespOptions checks the options behind the base header, up to the end of b.
+// It returns where the value of the Crypt Offset option is, 0 for none.
+func eespOptions(b []byte) (coffset int, ok bool) {
+	flow := false
+	for at := EESPBase; at < len(b); {
+		t := b[at]
+		if t == optPad1 {
+			at++
+			continue
+		}
+		if len(b)-at < 2 || int(b[at+1]) > len(b)-at-2 {
+			return 0, false
+		}
+		data := b[at+2 : at+2+int(b[at+1])]
+		switch {
+		case t == optPadN:
+			for _, z := range data {
+				if z != 0 {
+					return 0, false
+				}
+			}
+		case t == eespOptCOffset:
+			if len(data) != 2 || coffset != 0 {
+				return 0, false
+			}
+			coffset = at + 2
+		case t == eespOptFlow:
+			if flow {
+				return 0, false
+			}
+			flow = true
+		case t < eespOptPrivate:
+			return 0, false
+		}
+		at += 2 + len(data)
+	}
+	return coffset, true
+}
+
+// EESPTemplate writes a header that is complete but for the peer header and
+// the value of CryptOffset, and returns where the peer header begins. There is
+// a Crypt Offset option where the shape allows one, then a Flow Identifier
+// option where flow has any octets. Padding brings the payload, which is
+// behind the Payload Info Header, to a multiple of align, 4 or 8.
+// A shape that is not valid, or more options than fit, is ErrArgument.
+func EESPTemplate(b *[EESPMaxHeader]byte, s *EESPShape, session uint16, spi uint32, flow []byte, align int) (int, status.Code) {
+	if !s.Valid() || uint32(session) >= s.SubSAs || align != 4 && align != 8 {
+		return 0, status.ErrArgument
+	}
+	peer, info := s.PeerLen(), s.InfoLen()
+	at := EESPBase
+	if s.MaxCOffset != 0 {
+		at += 4
+	}
+	pad := at
+	if len(flow) != 0 {
+		pad += 2 + len(flow)
+	}
+	end := pad + -(pad+peer+info)&(align-1)
+	if end > EESPBase+EESPMaxOptions || s.MaxCOffset != 0 && end+peer > 4*63 { // Payload Offset has 6 bits
+		return 0, status.ErrArgument
+	}
+	clear(b[:end+peer])
+	b[0], b[1] = 0x80, byte(end-EESPBase)
+	binary.BigEndian.PutUint16(b[EESPSession:], session)
+	binary.BigEndian.PutUint32(b[4:], spi)
+	if s.MaxCOffset != 0 {
+		b[EESPBase], b[EESPBase+1] = eespOptCOffset, 2
+		b[EESPCOffset], b[EESPCOffset+1] = EESPOffsets(end+peer, 0)
+	}
+	if len(flow) != 0 {
+		b[at], b[at+1] = eespOptFlow, byte(len(flow))
+		copy(b[at+2:], flow)
+	}
+	if end-pad >= 2 {
+		b[pad], b[pad+1] = optPadN, byte(end-pad-2)
+	}
+	return end, status.OK
+}
+
+// EESPOffsets returns the value of the Crypt Offset option of a header that,
+// with its peer header, has n octets.
+func EESPOffsets(n int, coffset uint8) (byte, byte) { return byte(n) | coffset>>4, coffset << 4 }
+
+// EESPInfo is a Payload Info Header.
+func EESPInfo(next, pad uint8) [EESPInfoLen]byte { return [EESPInfoLen]byte{0, 0, next, pad} }
+
+// ParseEESPInfo reads the Payload Info Header at the start of a text, which
+// is not ok if the header is malformed or asks for more padding than is there.
+func ParseEESPInfo(b []byte) (next, pad uint8, ok bool) {
+	if len(b) < EESPInfoLen || b[0] != 0 || b[1] != 0 || int(b[3]) > len(b)-EESPInfoLen {
+		return 0, 0, false
+	}
+	return b[2], b[3], true
+}
+
+// IPLen returns the length of the IPv4 or IPv6 packet at the start of b as
+// its own header has it, which may be more than b has. It is not ok where b
+// does not begin with a whole IPv4 or IPv6 header.
+func IPLen(b []byte) (n int, ok bool) {
+	if len(b) < ip4Header {
+		return 0, false
+	}
+	switch b[0] >> 4 {
+	case 4:
+		h := int(b[0]&0xF) * 4
+		n = int(binary.BigEndian.Uint16(b[2:]))
+		return n, h >= ip4Header && n >= h
+	case 6:
+		return ip6Header + int(binary.BigEndian.Uint16(b[4:])), len(b) >= ip6Header
+	}
+	return 0, false
+}

@@ -1,0 +1,245 @@
+package wire
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"libeesp/internal/status"
+)
+
+// Lengths and codes of IP and UDP headers.
+const (
+	ip4Header = 20
+	ip6Header = 40
+
+	// UDPHeader is the length of a UDP header.
+	UDPHeader = 8
+	// MaxUDPTunnel is the longest that UDPTunnel writes: IPv6 and UDP.
+	MaxUDPTunnel = ip6Header + UDPHeader
+
+	ipMax       = 65535
+	ip4DF       = 0x4000
+	ip4Fragment = 0x3FFF // MF and the offset
+
+	protoTCP      = 6
+	protoUDP      = 17
+	protoDCCP     = 33
+	protoESP      = 50
+	protoSCTP     = 132
+	protoUDPLite  = 136
+	protoHopByHop = 0
+	protoRouting  = 43
+	protoFragment = 44
+	protoAH       = 51
+	protoOptions  = 60
+	protoMobility = 135
+	protoHIP      = 139
+	protoShim6    = 140
+
+	flowPorts = 0xC000 // the dynamic ports
+)
+
+// UDPTunnel is what the outer IP and UDP headers of a tunnel say. IPv4
+// addresses are IPv4-mapped; both are of one family.
+type UDPTunnel struct {
+	Src, Dst     [16]byte
+	SPort, DPort uint16
+	TTL          uint8 // hop limit
+	TOS          uint8 // traffic class
+}
+
+// Mapped reports whether a is an IPv4-mapped address.
+func Mapped(a *[16]byte) bool {
+	return binary.BigEndian.Uint64(a[:]) == 0 && binary.BigEndian.Uint32(a[8:]) == 0xFFFF
+}
+
+// Len is the length of the headers, 0 for two addresses of different families.
+func (t *UDPTunnel) Len() int {
+	four := Mapped(&t.Src)
+	if four != Mapped(&t.Dst) {
+		return 0
+	}
+	if four {
+		return ip4Header + UDPHeader
+	}
+	return ip6Header + UDPHeader
+}
+
+// Write puts the headers for n octets of UDP payload into the first Len octets of b.
+func (t *UDPTunnel) Write(b []byte, n int) status.Code {
+	h := t.Len()
+	if h == 0 || n < 0 {
+		return status.ErrArgument
+	}
+	if len(b) < h {
+		return status.ErrRoom
+	}
+	if h == ip4Header+UDPHeader {
+		if n > ipMax-h {
+			return status.ErrTooLong
+		}
+		b[0], b[1] = 0x45, t.TOS
+		binary.BigEndian.PutUint16(b[2:], uint16(h+n))
+		binary.BigEndian.PutUint16(b[4:], 0) // an ID means nothing with DF (RFC 6864)
+		binary.BigEndian.PutUint16(b[6:], ip4DF)
+		b[8], b[9] = t.TTL, protoUDP
+		copy(b[12:16], t.Src[12:])
+		copy(b[16:20], t.Dst[12:])
+		putSum(b[:ip4Header])
+	} else {
+		if n > ipMax-UDPHeader {
+			return status.ErrTooLong
+		}
+		binary.BigEndian.PutUint32(b, 6<<28|uint32(t.TOS)<<20)
+		binary.BigEndian.PutUint16(b[4:], uint16(UDPHeader+n))
+		b[6], b[7] = protoUDP, t.TTL
+		copy(b[8:24], t.Src[:])
+		copy(b[24:40], t.Dst[:])
+	}
+	PutUDP((*[UDPHeader]byte)(b[h-UDPHeader:h]), t.SPort, t.DPort, n)
+	return status.OK
+}
+
+// PutUDP writes a UDP header for n octets of payload. Its checksum is 0, none:
+// the ICV protects what is inside, and RFC 6935 and 6936 let tunnels over IPv6
+// do so too.
+func PutUDP(b *[UDPHeader]byte, sport, dport uint16, n int) {
+	binary.BigEndian.PutUint16(b[0:], sport)
+	binary.BigEndian.PutUint16(b[2:], dport)
+	binary.BigEndian.PutUint16(b[4:], uint16(UDPHeader+n))
+	binary.BigEndian.PutUint16(b[6:], 0)
+}
+
+// ParseUDP finds the UDP payload in the IP packet at the start of b: n octets
+// at at. The packet is whole, no fragment, has no IPv6 extension header, and is for port dport.
+// Octets behind its end, such as a short Ethernet frame's padding, are
+// ignored. So is the UDP checksum: the ICV is the better one.
+func ParseUDP(b []byte, dport uint16) (at, n int, c status.Code) {
+	total, ok := IPLen(b)
+	if !ok || total > len(b) {
+		return 0, 0, status.ErrEncap
+	}
+	b = b[:total]
+	proto := b[6]
+	at = ip6Header
+	if b[0]>>4 == 4 {
+		proto, at = b[9], int(b[0]&0xF)*4
+		if binary.BigEndian.Uint16(b[6:])&ip4Fragment != 0 || sum(b[:at]) != 0xFFFF {
+			return 0, 0, status.ErrEncap
+		}
+	}
+	if proto != protoUDP || total-at < UDPHeader {
+		return 0, 0, status.ErrEncap
+	}
+	u := b[at : at+UDPHeader]
+	if int(binary.BigEndian.Uint16(u[4:])) != total-at || binary.BigEndian.Uint16(u[2:]) != dport {
+		return 0, 0, status.ErrEncap
+	}
+	return at + UDPHeader, total - at - UDPHeader, status.OK
+}
+
+// Transport measures the IP packet at the start of b, which is to be sealed
+// behind its own IP header: octets of the header, protocol and octets in
+// all. Its IPv4 checksum is not looked at: it may have been left to a device.
+// ErrArgument is no whole IP packet; ErrUnsupported is a fragment, or one
+// with an IPv6 extension header, where ESP counts as a payload.
+func Transport(b []byte) (hdr int, proto uint8, n int, c status.Code) {
+	n, ok := IPLen(b)
+	if !ok || n > len(b) {
+		return 0, 0, 0, status.ErrArgument
+	}
+	if b[0]>>4 == 4 {
+		if binary.BigEndian.Uint16(b[6:])&ip4Fragment != 0 {
+			return 0, 0, 0, status.ErrUnsupported
+		}
+		return int(b[0]&0xF) * 4, b[9], n, status.OK
+	}
+	switch b[6] {
+	case protoHopByHop, protoRouting, protoFragment, protoAH, protoOptions, protoMobility, protoHIP, protoShim6:
+		return 0, 0, 0, status.ErrUnsupported
+	}
+	return ip6Header, b[6], n, status.OK
+}
+
+// Rewrite makes an IP header that of a packet of another protocol and of
+// total octets, header included. hdr is the header and nothing else.
+func Rewrite(hdr []byte, proto uint8, total int) status.Code {
+	if len(hdr) < ip4Header || total < len(hdr) {
+		return status.ErrArgument
+	}
+	switch {
+	case hdr[0]>>4 == 4 && len(hdr) == int(hdr[0]&0xF)*4:
+		if total > ipMax {
+			return status.ErrTooLong
+		}
+		binary.BigEndian.PutUint16(hdr[2:], uint16(total))
+		hdr[9] = proto
+		putSum(hdr)
+	case hdr[0]>>4 == 6 && len(hdr) == ip6Header:
+		if total > ip6Header+ipMax {
+			return status.ErrTooLong
+		}
+		binary.BigEndian.PutUint16(hdr[4:], uint16(total-ip6Header))
+		hdr[6] = proto
+	default:
+		return status.ErrArgument
+	}
+	return status.OK
+}
+
+// sum is the Internet checksum's sum of an IPv4 header, 0xFFFF over a good one.
+func sum(h []byte) uint16 {
+	s := uint64(0)
+	for ; len(h) >= 4; h = h[4:] {
+		s += uint64(binary.BigEndian.Uint32(h))
+	}
+	s = s>>32 + s&0xFFFFFFFF
+	s = s>>16 + s&0xFFFF
+	s = s>>16 + s&0xFFFF
+	return uint16(s>>16 + s&0xFFFF)
+}
+
+// putSum sets the checksum of an IPv4 header.
+func putSum(h []byte) {
+	binary.BigEndian.PutUint16(h[10:], 0)
+	binary.BigEndian.PutUint16(h[10:], ^sum(h))
+}
+
+// FlowHash chooses a UDP source port, one of the dynamic ones, by addresses,
+// protocol and ports of the IP packet at the start of b, so that the network
+// spreads flows and keeps each in order. Packets that are not IP share one
+// port. It is no secret: who guesses a flow can tell its port.
+func FlowHash(b []byte) uint16 {
+	h := uint64(0x9E3779B97F4A7C15)
+	mix := func(w uint64) {
+		hi, lo := bits.Mul64(h^w, 0xD6E8FEB86659FD93)
+		h = hi ^ lo
+	}
+	var proto uint8
+	var ports []byte
+	switch {
+	case len(b) >= ip4Header && b[0]>>4 == 4:
+		proto = b[9]
+		mix(binary.BigEndian.Uint64(b[12:]))
+		// Only the first of a packet's fragments has ports.
+		if n := int(b[0]&0xF) * 4; n >= ip4Header && n <= len(b) && binary.BigEndian.Uint16(b[6:])&ip4Fragment == 0 {
+			ports = b[n:]
+		}
+	case len(b) >= ip6Header && b[0]>>4 == 6:
+		proto = b[6]
+		for at := 8; at < 40; at += 8 {
+			mix(binary.BigEndian.Uint64(b[at:]))
+		}
+		ports = b[ip6Header:]
+	}
+	w := uint64(proto)
+	switch proto {
+	case protoTCP, protoUDP, protoDCCP, protoSCTP, protoUDPLite, protoESP: // ESP's SPI is as good
+		if len(ports) >= 4 {
+			w |= uint64(binary.BigEndian.Uint32(ports)) << 8
+		}
+	}
+	mix(w)
+	mix(h >> 32)
+	return flowPorts | uint16(h>>20)&^flowPorts
+}
