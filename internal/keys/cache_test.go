@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"libeesp/internal/hkdf"
@@ -199,7 +200,19 @@ func TestCacheClose(t *testing.T) {
 		t.Fatalf("%d caches, %d before", len(allCaches()), known)
 	}
 	room := c.room
-	c.Close()
+	c.visitors.Add(1) // as Forget does
+	done := make(chan bool)
+	go func() {
+		c.Close()
+		close(done)
+	}()
+	select {
+	case <-done:
+		t.Fatal("memory is given back in which Forget is at work")
+	case <-time.After(20 * time.Millisecond):
+	}
+	c.visitors.Add(-1)
+	<-done
 	if room.holds(derivedKey(t, 3, 9, 36)[:16]) { // dangling, but its pages are still there
 		t.Fatal("not wiped")
 	}
@@ -217,8 +230,59 @@ func TestCacheClose(t *testing.T) {
 	}
 }
 
+// onHeap has the entries where the race detector sees them.
+func (c *Cache) onHeap(t *testing.T) {
+	locked := c.room
+	c.room = new(cacheRoom)
+	t.Cleanup(func() { c.room = locked }) // before Close
+}
+
+// The owner puts new keys into the places of those that are being forgotten,
+// from the other end.
+func TestForgetWhatIsReplaced(t *testing.T) {
+	c := newCache(t)
+	c.onHeap(t)
+	live, old := newExpander(t, 1), newExpander(t, 2)
+	defer live.Free()
+	defer old.Free()
+	var want [cacheSets * cacheWays][]byte
+	for i := range want {
+		want[i] = derivedKey(t, 1, uint16(i), 36)
+	}
+	round, done := make(chan bool), make(chan bool)
+	go func() {
+		for range round {
+			Forget(old.Serial())
+			done <- true
+		}
+	}()
+	defer close(round)
+	var got [36]byte
+	for range 500 {
+		for i := range want {
+			c.Fetch(unsafe.Pointer(&got), old, uint16(i), 36)
+		}
+		round <- true
+		for i := len(want) - 1; i >= 0; i-- {
+			if c.Fetch(unsafe.Pointer(&got), live, uint16(i), 36); !bytes.Equal(got[:], want[i]) {
+				t.Fatalf("key %d: %x, want %x", i, got, want[i])
+			}
+		}
+		<-done
+		for i := range c.room {
+			for j := range c.room[i] {
+				x := &c.room[i][j]
+				if s := x.serial.Load(); s != empty && (s != live.Serial() || !bytes.Equal(x.key[:36], want[x.info])) ||
+					s == empty && x.key != [MaxCached]byte{} {
+					t.Fatalf("serial %#x, key %d: %x", s, x.info, x.key)
+				}
+			}
+		}
+	}
+}
+
 // Keys are retired while workers fetch those of others, and caches come and
-// go. With -race, the entries are on the heap, where the detector sees them.
+// go.
 func TestForgetAtTheSameTime(t *testing.T) {
 	steady := newExpander(t, 1)
 	defer steady.Free()
@@ -233,9 +297,7 @@ func TestForgetAtTheSameTime(t *testing.T) {
 	var workers, others sync.WaitGroup
 	for seed := range uint64(3) {
 		c := newCache(t)
-		locked := c.room
-		c.room = new(cacheRoom)
-		t.Cleanup(func() { c.room = locked }) // before Close
+		c.onHeap(t)
 		workers.Go(func() {
 			r := NewReader()
 			defer r.Close()
@@ -255,6 +317,7 @@ func TestForgetAtTheSameTime(t *testing.T) {
 					t.Error("forgotten during a burst")
 				}
 				r.Leave()
+				runtime.Gosched()
 			}
 		})
 	}
@@ -266,6 +329,7 @@ func TestForgetAtTheSameTime(t *testing.T) {
 				return
 			}
 			c.Close()
+			runtime.Gosched()
 		}
 	})
 	for i := range 300 {
