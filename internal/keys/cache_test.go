@@ -245,9 +245,13 @@ func TestForgetWhatIsReplaced(t *testing.T) {
 	live, old := newExpander(t, 1), newExpander(t, 2)
 	defer live.Free()
 	defer old.Free()
-	var want [cacheSets * cacheWays][]byte
+	var want [100][]byte
 	for i := range want {
 		want[i] = derivedKey(t, 1, uint16(i), 36)
+	}
+	rounds := 1000
+	if testing.Short() {
+		rounds = 200
 	}
 	round, done := make(chan bool), make(chan bool)
 	go func() {
@@ -258,9 +262,10 @@ func TestForgetWhatIsReplaced(t *testing.T) {
 	}()
 	defer close(round)
 	var got [36]byte
-	for range 500 {
+	for range rounds {
 		for i := range want {
 			c.Fetch(unsafe.Pointer(&got), old, uint16(i), 36)
+			c.Fetch(unsafe.Pointer(&got), old, uint16(i+cacheSets), 36)
 		}
 		round <- true
 		for i := len(want) - 1; i >= 0; i-- {
