@@ -1,97 +1,190 @@
-// Package hkdf is HKDF-SHA-256 (RFC 5869) that leaves no copy of a key on the
-// heap. The standard library's crypto/hkdf does: the hash objects that it makes
-// and drops hold the padded key and the last input block until the collector
-// runs, and the library that this serves keeps the collector off.
+// Package hkdf is HKDF (RFC 5869) that leaves no copy of a key on the heap. The
+// standard library's crypto/hkdf does: the hash objects that it makes and drops
+// hold the padded key and the last input block until the collector runs, and
+// the library that this serves keeps the collector off.
 package hkdf
 
 import (
 	"crypto/sha256"
+	"crypto/sha512"
+	"encoding"
 	"hash"
 	"sync"
 
 	"libeesp/internal/secmem"
 )
 
-const size = sha256.Size
+// Hash is a hash function.
+type Hash uint8
 
-// one hash object serves all; it is wiped after each use.
-var (
-	mu     sync.Mutex
-	digest = sha256.New()
-	room   *memory
+const (
+	SHA256 Hash = 1 + iota
+	SHA384
+	SHA512
 )
 
-type memory struct {
-	pad  [sha256.BlockSize]byte
-	prk  [size]byte
-	sum  [size]byte
-	last [size]byte
+const (
+	hashes   = int(SHA512)
+	maxSize  = sha512.Size
+	maxBlock = sha512.BlockSize
+	maxState = 4 + 64 + maxBlock + 8
+)
+
+// Size is the length of the hash, and of the keys of an Expander.
+func (h Hash) Size() int { return [...]int{0, sha256.Size, sha512.Size384, sha512.Size}[h] }
+
+func (h Hash) block() int {
+	if h == SHA256 {
+		return sha256.BlockSize
+	}
+	return sha512.BlockSize
 }
 
-// Key fills out (at most 255*32 octets) from ikm, salt and info.
+// digest is what the standard library's hash objects are. Its state goes out
+// of the object and back into it, so that one that is on the heap holds a
+// secret only while it is at work.
+type digest interface {
+	hash.Hash
+	encoding.BinaryAppender
+	encoding.BinaryUnmarshaler
+}
+
+func newDigests() [hashes]digest {
+	return [...]digest{sha256.New().(digest), sha512.New384().(digest), sha512.New().(digest)}
+}
+
+// fresh is the state of each hash object when it is new.
+var fresh = func() (f [hashes][]byte) {
+	for i, d := range newDigests() {
+		f[i], _ = d.AppendBinary(nil)
+	}
+	return f
+}()
+
+// pads is an HMAC key: the hash's states behind the inner and the outer pad.
+type pads struct {
+	inner, outer [maxState]byte
+}
+
+// Scratch is what one thread at a time computes with.
+type Scratch struct {
+	digests [hashes]digest // as new, but for the time of a call
+	m       *memory
+}
+
+// memory is locked, and all zero but for the time of a call.
+type memory struct {
+	pads  pads
+	block [maxBlock]byte
+	sum   [maxSize]byte
+}
+
+// NewScratch allocates a Scratch.
+func NewScratch() (*Scratch, error) {
+	m, err := secmem.New[memory]()
+	if err != nil {
+		return nil, err
+	}
+	return &Scratch{newDigests(), m}, nil
+}
+
+// Free gives the locked memory back.
+func (s *Scratch) Free() {
+	secmem.Delete(s.m)
+	s.m = nil
+}
+
+// begin grows the stack now, not when secrets are on it.
+func (s *Scratch) begin() { secmem.BurnStack() }
+
+// end wipes all that a call has left.
+func (s *Scratch) end(h Hash) {
+	s.load(h, fresh[h-1])
+	*s.m = memory{}
+	secmem.BurnStack()
+}
+
+func (s *Scratch) load(h Hash, state []byte) {
+	if err := s.digests[h-1].UnmarshalBinary(state); err != nil {
+		panic("hkdf: " + err.Error())
+	}
+}
+
+// key makes p the HMAC key that is key, of at most one block.
+func (s *Scratch) key(h Hash, p *pads, key []byte) {
+	block := s.m.block[:h.block()]
+	if len(key) > len(block) {
+		panic("hkdf: key longer than a block")
+	}
+	clear(block)
+	copy(block, key)
+	d, n := s.digests[h-1], len(fresh[h-1])
+	pad := func(state []byte, x byte) {
+		for i := range block {
+			block[i] ^= x
+		}
+		d.Reset()
+		d.Write(block)
+		d.AppendBinary(state[:0])
+	}
+	pad(p.inner[:n], 0x36)
+	pad(p.outer[:n], 0x36^0x5c)
+}
+
+// mac leaves the HMAC of the parts in memory, and returns where. The parts may
+// be on the stack: what the hash object sees is a copy.
+func (s *Scratch) mac(h Hash, p *pads, parts ...[]byte) []byte {
+	d, n, sum := s.digests[h-1], len(fresh[h-1]), s.m.sum[:h.Size()]
+	s.load(h, p.inner[:n])
+	for _, part := range parts {
+		for len(part) > 0 {
+			k := copy(s.m.block[:], part)
+			d.Write(s.m.block[:k])
+			part = part[k:]
+		}
+	}
+	d.Sum(sum[:0])
+	s.load(h, p.outer[:n])
+	d.Write(sum)
+	d.Sum(sum[:0])
+	return sum
+}
+
+// expand is the second step of HKDF.
+func (s *Scratch) expand(h Hash, p *pads, out, info []byte) {
+	var prev []byte
+	for n := byte(1); len(out) > 0; n++ {
+		prev = s.mac(h, p, prev, info, []byte{n})
+		out = out[copy(out, prev):]
+	}
+}
+
+// one Scratch serves all that have none.
+var (
+	mu     sync.Mutex
+	shared *Scratch
+)
+
+// Key fills out (at most 255*32 octets) from ikm, salt and info, with SHA-256.
 func Key(out, ikm, salt, info []byte) error {
-	if len(out) > 255*size {
+	if len(out) > 255*sha256.Size {
 		panic("hkdf: output too long")
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	secmem.BurnStack() // grows the stack now, not when secrets are on it
-	defer secmem.BurnStack()
-	if room == nil {
-		m, err := secmem.New[memory]()
+	if shared == nil {
+		s, err := NewScratch()
 		if err != nil {
 			return err
 		}
-		room = m
+		shared = s
 	}
-	defer wipe(digest)
-	m := room
-	defer func() { *m = memory{} }()
-	m.mac(m.prk[:], salt, ikm)
-	var n byte
-	prev := m.last[:0]
-	for len(out) > 0 {
-		n++
-		m.mac(m.sum[:], m.prk[:], prev, info, []byte{n})
-		m.last = m.sum
-		prev = m.last[:]
-		out = out[copy(out, m.sum[:]):]
-	}
+	s := shared
+	s.begin()
+	defer s.end(SHA256)
+	p := &s.m.pads
+	s.key(SHA256, p, salt)
+	s.key(SHA256, p, s.mac(SHA256, p, ikm))
+	s.expand(SHA256, p, out, info)
 	return nil
-}
-
-// mac is HMAC-SHA-256 of the parts under a key of at most one block.
-func (m *memory) mac(out, key []byte, parts ...[]byte) {
-	if len(key) > len(m.pad) {
-		panic("hkdf: salt longer than a block")
-	}
-	inner := out // holds the inner digest in between: locked memory as well
-	for i, x := range []byte{0x36, 0x5c} {
-		for j := range m.pad {
-			m.pad[j] = x
-		}
-		for j, k := range key {
-			m.pad[j] ^= k
-		}
-		digest.Reset()
-		digest.Write(m.pad[:])
-		if i == 0 {
-			for _, p := range parts {
-				digest.Write(p)
-			}
-		} else {
-			digest.Write(inner)
-		}
-		digest.Sum(inner[:0])
-	}
-}
-
-// wipe overwrites a SHA-256 object: Reset restores the state but leaves the
-// buffer of the last block, which two short writes fill with zeros.
-func wipe(h hash.Hash) {
-	var zero [sha256.BlockSize]byte
-	h.Reset()
-	h.Write(zero[:1])
-	h.Write(zero[1:])
-	h.Reset()
 }

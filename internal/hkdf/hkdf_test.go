@@ -57,20 +57,44 @@ func TestLikeTheStandardLibrary(t *testing.T) {
 	Key(make([]byte, 255*32+1), b, nil, nil)
 }
 
-// After use the hash object is like a new one, and the locked memory is zero.
+func newScratch(t testing.TB) *Scratch {
+	t.Helper()
+	s, err := NewScratch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Free)
+	return s
+}
+
+// wiped fails a test unless each hash object is like a new one, and the locked
+// memory is zero.
+func (s *Scratch) wiped(t *testing.T) {
+	t.Helper()
+	memory := func(h hash.Hash) []byte {
+		d := reflect.ValueOf(h)
+		return unsafe.Slice((*byte)(d.UnsafePointer()), d.Type().Elem().Size())
+	}
+	for i, d := range newDigests() {
+		if got, want := memory(s.digests[i]), memory(d); !bytes.Equal(got, want) {
+			t.Fatalf("hash object: %x, a new one is %x", got, want)
+		}
+	}
+	if locked := unsafe.Slice((*byte)(unsafe.Pointer(s.m)), unsafe.Sizeof(*s.m)); len(bytes.Trim(locked, "\x00")) != 0 {
+		t.Fatalf("locked memory: %x", locked)
+	}
+}
+
 func TestWiped(t *testing.T) {
 	ikm, out := bytes.Repeat([]byte("secret!!"), 12), make([]byte, 32)
 	if err := Key(out, ikm, nil, []byte("info")); err != nil {
 		t.Fatal(err)
 	}
-	memory := func(h hash.Hash) []byte {
-		d := reflect.ValueOf(h)
-		return unsafe.Slice((*byte)(d.UnsafePointer()), d.Type().Elem().Size())
-	}
-	if got, want := memory(digest), memory(sha256.New()); !bytes.Equal(got, want) {
-		t.Fatalf("hash object: %x, a new one is %x", got, want)
-	}
-	if locked := unsafe.Slice((*byte)(unsafe.Pointer(room)), unsafe.Sizeof(*room)); len(bytes.Trim(locked, "\x00")) != 0 {
-		t.Fatalf("locked memory: %x", locked)
-	}
+	shared.wiped(t)
+	func() {
+		defer func() { recover() }()
+		Key(out, ikm, make([]byte, 65), nil)
+		t.Error("no panic for a salt that is too long")
+	}()
+	shared.wiped(t)
 }

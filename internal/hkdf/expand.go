@@ -1,0 +1,63 @@
+package hkdf
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"libeesp/internal/secmem"
+	"libeesp/internal/status"
+)
+
+// MaxExpand is the most octets that Expand gives.
+const MaxExpand = 64
+
+var serials atomic.Uint64
+
+// Expander is HKDF-Expand (RFC 5869, 2.3) under one pseudorandom key, which is
+// in locked memory.
+type Expander struct {
+	hash   Hash
+	serial uint64
+	pads   *pads
+}
+
+// NewExpander takes a key of exactly the hash's length; it is copied.
+func NewExpander(h Hash, prk []byte) (*Expander, error) {
+	if h < SHA256 || h > SHA512 || len(prk) != h.Size() {
+		return nil, fmt.Errorf("%w: hash %d with a key of %d octets", status.ErrArgument, h, len(prk))
+	}
+	s, err := NewScratch()
+	if err != nil {
+		return nil, err
+	}
+	defer s.Free()
+	p, err := secmem.New[pads]()
+	if err != nil {
+		return nil, err
+	}
+	s.begin()
+	defer s.end(h)
+	s.key(h, p, prk)
+	return &Expander{h, serials.Add(1), p}, nil
+}
+
+// Serial identifies the Expander for as long as the process lives. It is never
+// 0.
+func (e *Expander) Serial() uint64 { return e.serial }
+
+// Expand fills out, at most MaxExpand octets. It allocates nothing. Calls with
+// different scratches may run at the same time.
+func (e *Expander) Expand(out, info []byte, s *Scratch) {
+	if len(out) > MaxExpand {
+		panic("hkdf: output too long")
+	}
+	s.begin()
+	defer s.end(e.hash)
+	s.expand(e.hash, e.pads, out, info)
+}
+
+// Free wipes the key.
+func (e *Expander) Free() {
+	secmem.Delete(e.pads)
+	e.pads = nil
+}
