@@ -2,15 +2,22 @@ package eesp
 
 import (
 	"bufio"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
 
+	"libeesp/internal/hkdf"
 	"libeesp/internal/keys"
 	"libeesp/internal/secmem"
 )
@@ -80,9 +87,10 @@ func (s secrets) found(t *testing.T) (where []string) {
 	return where
 }
 
-// No part of a root key, master key or data key is outside of locked memory:
-// not on the heap, and not on the stack of a thread that made or used it.
-func TestKeysAreInLockedMemory(t *testing.T) {
+// searchable runs the test in a process of its own, whose memory can be
+// searched, and reports whether this is it.
+func searchable(t *testing.T) bool {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("in short mode")
 	}
@@ -95,14 +103,24 @@ func TestKeysAreInLockedMemory(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		return
+		return false
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	percent := debug.SetGCPercent(-1)
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	sample := stream("sample", 16)
 	control := secrets{}
 	control.remember("sample", unsafe.Pointer(&sample[0]), 16)
 	if n := len(control.found(t)); n == 0 {
 		t.Fatal("the search finds nothing")
+	}
+	return true
+}
+
+// No part of a root key, master key or data key is outside of locked memory:
+// not on the heap, and not on the stack of a thread that made or used it.
+func TestKeysAreInLockedMemory(t *testing.T) {
+	if !searchable(t) {
+		return
 	}
 	eachBackend(t, func(t *testing.T) {
 		for _, c := range []GroupConfig{{AES128GCM, CombinerHKDF}, {AES256GCM, CombinerXOR}} {
@@ -179,4 +197,77 @@ func TestKeysAreInLockedMemory(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Nor is any part of a key that HKDF-Expand uses or makes, or of the states that
+// the hash function comes to with it.
+func TestExpandedKeysAreInLockedMemory(t *testing.T) {
+	if !searchable(t) {
+		return
+	}
+	hold := make(chan bool)
+	defer close(hold)
+	cache := must(keys.NewCache())
+	defer cache.Close()
+	type state interface {
+		hash.Hash
+		encoding.BinaryAppender
+		encoding.BinaryUnmarshaler
+	}
+	room := must(secmem.New[struct{ prk, key, pad, state [256]byte }]())
+	defer secmem.Delete(room)
+	s := secrets{}
+	for _, x := range []struct {
+		hash             hkdf.Hash
+		digest           state
+		block, n, octets int // of the state, and of a word of it
+	}{
+		{hkdf.SHA256, sha256.New().(state), 64, 32, 4},
+		{hkdf.SHA384, sha512.New384().(state), 128, 64, 8},
+		{hkdf.SHA512, sha512.New().(state), 128, 64, 8},
+	} {
+		prk := room.prk[:x.hash.Size()]
+		if _, err := rand.Read(prk); err != nil {
+			t.Fatal(err)
+		}
+		// By a goroutine that keeps its stack until the end.
+		done := make(chan *hkdf.Expander)
+		go func() {
+			e := must(hkdf.NewExpander(x.hash, prk))
+			for range 2 {
+				cache.Fetch(unsafe.Pointer(&room.key), e, 0x0123, 36)
+			}
+			done <- e
+			<-hold
+		}()
+		defer (<-done).Free()
+		name := func(what string) string { return fmt.Sprintf("%s, hash %d", what, x.hash) }
+		s.remember(name("key"), unsafe.Pointer(&room.prk), len(prk))
+		s.remember(name("expanded key"), unsafe.Pointer(&room.key), 32)
+		fresh := must(x.digest.AppendBinary(nil))
+		for _, pad := range []byte{0x36, 0x5c} {
+			for i := range room.pad {
+				room.pad[i] = pad
+			}
+			for i, k := range prk {
+				room.pad[i] ^= k
+			}
+			s.remember(name("padded key"), unsafe.Pointer(&room.pad), len(prk))
+			x.digest.Write(room.pad[:x.block])
+			must(x.digest.AppendBinary(room.state[:0]))
+			chain := room.state[4:][:x.n]
+			s.remember(name("state, marshalled"), unsafe.Pointer(&chain[0]), x.n)
+			for i := 0; i < x.n; i += x.octets {
+				slices.Reverse(chain[i : i+x.octets])
+			}
+			s.remember(name("state"), unsafe.Pointer(&chain[0]), x.n)
+			if err := x.digest.UnmarshalBinary(fresh); err != nil {
+				t.Fatal(err)
+			}
+			secmem.BurnStack()
+		}
+	}
+	for _, what := range s.found(t) {
+		t.Error(what)
+	}
 }

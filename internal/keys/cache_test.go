@@ -249,10 +249,6 @@ func TestForgetWhatIsReplaced(t *testing.T) {
 	for i := range want {
 		want[i] = derivedKey(t, 1, uint16(i), 36)
 	}
-	rounds := 1000
-	if testing.Short() {
-		rounds = 200
-	}
 	round, done := make(chan bool), make(chan bool)
 	go func() {
 		for range round {
@@ -262,7 +258,7 @@ func TestForgetWhatIsReplaced(t *testing.T) {
 	}()
 	defer close(round)
 	var got [36]byte
-	for range rounds {
+	for range 1000 {
 		for i := range want {
 			c.Fetch(unsafe.Pointer(&got), old, uint16(i), 36)
 			c.Fetch(unsafe.Pointer(&got), old, uint16(i+cacheSets), 36)
