@@ -34,7 +34,7 @@ func wantErr(t testing.TB, err error, want Status) {
 // result, from a group to another with the same keys.
 func TestRoundTrip(t *testing.T) {
 	offsets := [][2]uint8{{0, 0}, {1, 0}, {1, 1}, {3, 2}, {16, 15}, {25, 0}}
-	for _, c := range []GroupConfig{{AES128GCM, CombinerHKDF}, {AES256GCM, CombinerHKDF}, {AES128GCM, CombinerXOR}, {AES256GCM, CombinerXOR}} {
+	for _, c := range []GroupConfig{{AEAD: AES128GCM}, {AEAD: AES256GCM}, {AEAD: AES128GCM, Combiner: CombinerXOR}, {AEAD: AES256GCM, Combiner: CombinerXOR}} {
 		near, far := newGroup(t, "a", c, Zone, User, Task), newGroup(t, "a", c, Zone, User, Task)
 		r := newReceiver(t, ReceiverConfig{}, far)
 		for _, v := range allV {
@@ -501,7 +501,7 @@ func TestReceiverOfManyGroups(t *testing.T) {
 func TestReflection(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s := newSender(t, g, SenderConfig{})
-	own := s.s.Sealing.ID
+	own := s.id
 	p := sealed(t, s, plain([]byte("x")))
 	wantStatus(t, newReceiver(t, ReceiverConfig{OwnIDs: []uint64{1 << 40, own, 0}}, g), whole(p), ErrReflected)
 	wantOpen(t, newReceiver(t, ReceiverConfig{OwnIDs: []uint64{own + 1, own - 1}}, g), whole(p), []byte("x"))

@@ -38,4 +38,10 @@ const (
 	ErrUnsupported = status.ErrUnsupported
 	ErrInternal    = status.ErrInternal
 	ErrSegments    = status.ErrSegments
+	ErrEpoch       = status.ErrEpoch
+	ErrSession     = status.ErrSession
+	ErrSequence    = status.ErrSequence
+	ErrPayload     = status.ErrPayload
+	ErrWindows     = status.ErrWindows
+	ErrEncap       = status.ErrEncap
 )

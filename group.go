@@ -5,11 +5,11 @@ import (
 	"sync"
 
 	"libeesp/internal/asm"
-	"libeesp/internal/burst"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
+	"libeesp/internal/wire"
 )
 
 // AEAD is a group's cipher.
@@ -54,10 +54,93 @@ func Set(levels ...Level) (s Levels) {
 // RootKeyLen is the length of a root key's value in octets.
 const RootKeyLen = keys.ValueLen
 
-// GroupConfig describes a trust group. The zero value is AES-128-GCM, HKDF.
+// ProfileID names a packet format.
+type ProfileID uint8
+
+// The profiles; docs/profiles.md describes them.
+const (
+	ProfileStateless ProfileID = iota
+	ProfilePSP
+	ProfileTSS
+	ProfileEESP
+)
+
+// Modes of a group of profile tss.
+const (
+	TSSCluster = keys.TSSCluster
+	TSSServer  = keys.TSSServer
+	TSSDirect  = keys.TSSDirect
+)
+
+// Key-derivation functions of a group of profile eesp (Mode).
+const (
+	SSKDFSHA256 = 1 + iota
+	SSKDFSHA384
+	SSKDFSHA512
+	SSKDFCMAC // experimental
+)
+
+// GroupConfig describes a trust group. The zero value is profile stateless,
+// AES-128-GCM, HKDF. docs/profiles.md says which fields a profile reads; the
+// others must be zero.
 type GroupConfig struct {
 	AEAD     AEAD
-	Combiner Combiner
+	Combiner Combiner // stateless
+	Profile  ProfileID
+
+	Domain     uint32 // tss: SDI, 24 bits; eesp: SPI
+	Mode       uint8  // tss: TSSx; eesp: SSKDFx
+	Versions   uint8  // psp: bit v: version v is in use; 0 = the one of GCM with keys of AEAD
+	RekeyMask  uint64 // tss: of the 48-bit counter; what it picks, shifted, is in the context
+	RekeyShift uint8
+
+	NoSequence bool   // eesp: packets have no sequence number
+	IV         bool   // eesp: packets have an explicit IV
+	Optimized  bool   // eesp: packets have no Payload Info Header
+	Align8     bool   // eesp: payloads begin at a multiple of 8 octets
+	MaxCOffset uint8  // eesp: greatest CryptOffset, 0 to 63
+	SubSAs     uint32 // eesp: number of Session IDs; 0 = 65,536
+}
+
+func (c *GroupConfig) params() (p keys.Params, err error) {
+	if c.AEAD > AES256GCM {
+		return p, fmt.Errorf("%w: AEAD %d", status.ErrArgument, c.AEAD)
+	}
+	p = keys.Params{Profile: uint8(c.Profile), KeyLen: 16 << c.AEAD, Combiner: c.Combiner, Domain: c.Domain, Mode: c.Mode,
+		Versions: c.Versions, RekeyMask: c.RekeyMask, RekeyShift: c.RekeyShift}
+	sa := wire.EESPShape{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs}
+	p.EESP, p.Align = sa, 4
+	if c.Align8 {
+		p.Align = 8
+	}
+	// What a profile does not read must not be set: it would be ignored.
+	eesp := c.NoSequence || c.IV || c.Optimized || c.Align8 || c.MaxCOffset != 0 || c.SubSAs != 0
+	tss := c.RekeyMask != 0 || c.RekeyShift != 0
+	switch c.Profile {
+	case ProfileStateless:
+		err = unread(eesp || tss || c.Versions != 0 || c.Domain != 0 || c.Mode != 0)
+	case ProfilePSP:
+		err = unread(eesp || tss || c.Domain != 0 || c.Mode != 0 || c.Combiner != 0)
+	case ProfileTSS:
+		err = unread(eesp || c.Versions != 0 || c.Combiner != 0)
+	case ProfileEESP:
+		err = unread(tss || c.Versions != 0 || c.Combiner != 0)
+	}
+	if err != nil {
+		return p, err
+	}
+	pr, err := profile.Of(p.Profile)
+	if err != nil {
+		return p, err
+	}
+	return p, pr.Prepare(&p)
+}
+
+func unread(set bool) error {
+	if set {
+		return fmt.Errorf("%w: a field is set that this profile does not read", status.ErrArgument)
+	}
+	return nil
 }
 
 // Group is a trust group: root keys, each a ring of previous, current and next.
@@ -69,14 +152,15 @@ type Group struct {
 
 // NewGroup makes a group without root keys.
 func NewGroup(c GroupConfig) (*Group, error) {
-	if c.AEAD > AES256GCM {
-		return nil, fmt.Errorf("%w: AEAD %d", status.ErrArgument, c.AEAD)
+	p, err := c.params()
+	if err != nil {
+		return nil, err
 	}
 	be, err := asm.Selected()
 	if err != nil {
 		return nil, err
 	}
-	g, err := keys.NewGroup(16<<c.AEAD, c.Combiner)
+	g, err := keys.NewGroup(p)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +237,27 @@ func (g *Group) RemoveRootKey(l Level) error { return g.g.Remove(int(l)) }
 // SetDefaultLevels says which levels packets without Master Key Options use.
 func (g *Group) SetDefaultLevels(s Levels) error { return g.g.SetDefault(uint8(s)) }
 
+// SetKey puts a key into a slot of a group whose profile has no root keys at
+// levels, in place of one that is there: a device key (psp, slots 0 and 1), the
+// key of an association number (tss, 0 and 1), the root key of an SA (eesp, 0).
+// The first key is the one that senders use.
+func (g *Group) SetKey(slot int, key []byte) error { return g.g.SetKey(slot, key) }
+
+// UseKey has senders use the key of a slot.
+func (g *Group) UseKey(slot int) error { return g.g.UseKey(slot) }
+
+// RotateKey puts a key, nil: a random one, into the slot that senders do not
+// use, and has them use it from now on. It returns the slot.
+func (g *Group) RotateKey(key []byte) (slot int, err error) { return g.g.RotateKey(key) }
+
+// RemoveKey takes the key out of a slot.
+func (g *Group) RemoveKey(slot int) error { return g.g.RemoveKey(slot) }
+
+// AllocSPI gives out an SPI to a peer of profile psp, each once for the device
+// key in use, which is its top bit, in rising order from first on. Who restarts
+// with the same device keys passes one more than the last SPI.
+func (g *Group) AllocSPI(first uint32) (uint32, error) { return g.g.AllocSPI(first) }
+
 // RootKeyInfo is the public part of a root key.
 type RootKeyInfo struct {
 	ID          []byte
@@ -182,7 +287,7 @@ const (
 
 // Context is what a data key depends on besides root keys. Its Levels are a
 // set; 0 means the group's default levels.
-type Context = burst.Context
+type Context = profile.KeyContext
 
 // Addr holds a source and a destination address of 16 octets each; an IPv4
 // address is ::ffff:a.b.c.d (netip.Addr.As16).
@@ -190,10 +295,17 @@ type Addr = profile.Addr
 
 // DataKey is the key of one context, for those who must not hold root keys.
 // It is secret.
-type DataKey = burst.DataKey
+type DataKey = profile.DataKey
 
-// KeyLen is the length of the group's data keys in octets.
-func (g *Group) KeyLen() int { return g.g.KeyLen() }
+// KeyLen is the length of what DeriveKeys writes for a context, in octets: the
+// data key, and behind it what the profile adds to nonces (tss 12, eesp 4).
+func (g *Group) KeyLen() int {
+	p, err := profile.Of(g.g.Params().Profile)
+	if err != nil {
+		return 0
+	}
+	return p.KeyOctets(g.g.Params())
+}
 
 // DeriveKeys writes the data keys of contexts to out, which has exactly
 // KeyLen octets for each. On error out is all zero.

@@ -123,7 +123,7 @@ func TestKeysAreInLockedMemory(t *testing.T) {
 		return
 	}
 	eachBackend(t, func(t *testing.T) {
-		for _, c := range []GroupConfig{{AES128GCM, CombinerHKDF}, {AES256GCM, CombinerXOR}} {
+		for _, c := range []GroupConfig{{AEAD: AES128GCM}, {AEAD: AES256GCM, Combiner: CombinerXOR}} {
 			g := must(NewGroup(c))
 			defer g.Close()
 			levels := []Level{Zone, User, Task}
@@ -189,7 +189,7 @@ func TestKeysAreInLockedMemory(t *testing.T) {
 						return q.Status
 					}
 				}
-				return g.DeriveKeys([]Context{{ID: sender.s.Sealing.ID, V: VIDSrc, Addr: Addr{Src: v4.As16()}}}, out)
+				return g.DeriveKeys([]Context{{ID: sender.id, V: VIDSrc, Addr: Addr{Src: v4.As16()}}}, out)
 			})
 			s.remember("data key", unsafe.Pointer(&out[0]), len(out))
 			for _, what := range s.found(t) {

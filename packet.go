@@ -42,6 +42,13 @@ type Packet struct {
 	// reads them, opening sets them.
 	COffset, IOffset uint8
 
+	// NextHeader is the IP protocol number of the payload, in profiles that
+	// carry one (psp, eesp in the full format): sealing reads it, opening sets it.
+	NextHeader uint8
+
+	// IPv6: the octets in front of a tss header are IPv6's 36, not IPv4's 12.
+	IPv6 bool
+
 	// Addresses of the context, where V asks for them. A proxy opens with
 	// these and seals with OutSrc, OutDst where they are valid.
 	SrcIP, DstIP   netip.Addr
@@ -91,10 +98,13 @@ func each(pkts []Packet, f func(w *burst.Worker, d []profile.Desc) int) int {
 // fill makes the engine's descriptor of a packet. One whose slices do not fit
 // gets flags, which the engine refuses as an argument error.
 func fill(d *profile.Desc, a *Addr, p *Packet) {
-	*d = profile.Desc{COffset: p.COffset, IOffset: p.IOffset, Src: as16(p.SrcIP), DstIP: as16(p.DstIP)}
+	*d = profile.Desc{COffset: p.COffset, IOffset: p.IOffset, NextHeader: p.NextHeader, Src: as16(p.SrcIP), DstIP: as16(p.DstIP)}
 	if p.Off < 0 || p.Len < 0 || p.Off > len(p.Buf) || p.Len > len(p.Buf)-p.Off {
-		d.Flags = ^uint32(0)
+		d.Flags = ^uint16(0)
 		return
+	}
+	if p.IPv6 {
+		d.Flags = profile.FlagIPv6
 	}
 	const most = 1 << 30
 	d.Data = pointer(p.Buf[p.Off:])
@@ -112,7 +122,7 @@ func fill(d *profile.Desc, a *Addr, p *Packet) {
 
 func take(p *Packet, d *profile.Desc) {
 	p.Status, p.ID, p.TSC = d.Status, d.ID, d.TSC
-	p.COffset, p.IOffset = d.COffset, d.IOffset
+	p.COffset, p.IOffset, p.NextHeader = d.COffset, d.IOffset, d.NextHeader
 	p.Out = nil
 	if d.Status != OK {
 		return

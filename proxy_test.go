@@ -61,7 +61,7 @@ func TestProxy(t *testing.T) {
 							}
 							continue
 						}
-						if p.Status != OK || p.ID != x.in.s.Sealing.ID {
+						if p.Status != OK || p.ID != x.in.id {
 							t.Fatalf("packet %d: %v, ID %d", i, p.Status, p.ID)
 						}
 						q := whole(p.Out)

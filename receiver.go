@@ -7,6 +7,8 @@ import (
 
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
+	"libeesp/internal/counter"
+	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
 )
@@ -20,6 +22,17 @@ type ReceiverConfig struct {
 	// previous root keys as well if they fail. It doubles what a forged packet
 	// costs; better have senders send options.
 	TryPrevious bool
+
+	// ReplayWindow is the width of replay windows in packets, 64 to 65,536; 0:
+	// packets that come twice are opened twice. There is a window for each key,
+	// ID and epoch that authentic packets came with (eesp: for each Sub SA), at
+	// most ReplayContexts of them (0 = 4096), in memory that is set aside at
+	// once. A packet that would need one more is ErrWindows; windows are given
+	// up when their key is gone.
+	ReplayWindow   uint32
+	ReplayContexts uint32
+	// EngineBits are those of the senders: each engine counts for itself.
+	EngineBits uint8
 }
 
 // Receiver opens packets of one or more groups.
@@ -38,7 +51,15 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	}
 	r := &Receiver{}
 	r.r.Backend = groups[0].be
-	r.configure(c)
+	p := groups[0].g.Params()
+	for _, g := range groups {
+		if g.g.Params().Profile != p.Profile {
+			return nil, fmt.Errorf("%w: groups of different profiles", status.ErrArgument)
+		}
+	}
+	if err := r.configure(p, &c, nil); err != nil {
+		return nil, err
+	}
 	for _, g := range groups {
 		if err := g.g.Retain(); err != nil {
 			r.Close()
@@ -53,7 +74,7 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 // NewReceiverWithKey makes a receiver that holds one data key and opens the
 // packets of its context only; others are ErrContext.
 func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
-	if code := k.Check(); code != OK {
+	if code := burst.Check(k); code != OK {
 		return nil, code
 	}
 	be, err := asm.Selected()
@@ -62,18 +83,40 @@ func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 	}
 	r := &Receiver{}
 	r.r.Backend = be
-	if r.r.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
+	if err := r.configure(nil, &c, k); err != nil {
 		return nil, err
 	}
-	r.configure(c)
-	r.r.Opening.Held = held(k)
+	if r.r.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
+		r.Close()
+		return nil, err
+	}
 	return r, nil
 }
 
-func (r *Receiver) configure(c ReceiverConfig) {
+func (r *Receiver) configure(p *keys.Params, c *ReceiverConfig, k *DataKey) (err error) {
+	if c.EngineBits > counter.MaxEngineBits {
+		return fmt.Errorf("%w: engine bits %d: at most %d", status.ErrArgument, c.EngineBits, counter.MaxEngineBits)
+	}
+	if c.ReplayWindow == 0 && c.ReplayContexts != 0 {
+		return fmt.Errorf("%w: replay contexts without a replay window", status.ErrArgument)
+	}
 	ids := slices.Clone(c.OwnIDs)
 	slices.Sort(ids)
-	r.r.Opening = profile.Opening{OwnIDs: ids, TryPrevious: c.TryPrevious}
+	n := uint8(0)
+	if k != nil {
+		n = k.Profile
+	} else {
+		n = p.Profile
+	}
+	pr, err := profile.Of(n)
+	if err != nil {
+		return err
+	}
+	r.r.Opening, err = pr.Opening(p, &profile.ReceiverConfig{OwnIDs: ids, TryPrevious: c.TryPrevious, Replay: c.ReplayWindow != 0, EngineBits: c.EngineBits, Key: k})
+	if err == nil && c.ReplayWindow != 0 {
+		r.r.Windows, err = burst.NewWindows(c.ReplayWindow, c.ReplayContexts)
+	}
+	return err
 }
 
 // Close frees the receiver.
@@ -84,6 +127,7 @@ func (r *Receiver) Close() {
 		}
 		r.groups = nil
 		r.r.Held.Free()
+		r.r.Windows.Close()
 	})
 }
 
@@ -95,6 +139,26 @@ func (r *Receiver) Open(pkts []Packet) int {
 
 // Stats tells what became of the receiver's packets.
 func (r *Receiver) Stats() Stats { return stats(&r.r.Stats) }
+
+// ReplayStats is what a receiver's replay protection counts.
+type ReplayStats struct {
+	Windows, Most           int    // in use, and the most there may be
+	Duplicates, Old, NoRoom uint64 // packets refused: seen before, older than the window, no window left
+	Made, GivenUp           uint64 // windows
+}
+
+// ReplayStats tells what became of packets because of their counters; all is
+// zero without replay protection.
+func (r *Receiver) ReplayStats() (s ReplayStats) {
+	if r.r.Windows == nil {
+		return s
+	}
+	t := r.r.Windows.Table()
+	s.Windows, s.Most = t.Windows()
+	n := t.Stats()
+	s.Duplicates, s.Old, s.NoRoom, s.Made, s.GivenUp = n.Duplicate, n.Old, n.Full, n.Made, n.GivenUp
+	return s
+}
 
 // Engine is for this module's C library.
 func (r *Receiver) Engine() *burst.Receiver { return &r.r }

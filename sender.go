@@ -11,7 +11,6 @@ import (
 	"libeesp/internal/counter"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
-	"libeesp/internal/wire"
 )
 
 // CounterMode is how counters are kept from repeating after a restart.
@@ -31,6 +30,7 @@ type SenderConfig struct {
 	V       uint8
 	Levels  Levels // 0 = the group's default
 	Options bool   // send Master Key Options; set it where root keys rotate
+	Extra   []byte // psp: VC, 8 octets; eesp: Flow Identifier
 
 	Counter    CounterMode
 	EngineBits uint8 // top bits of Counter that tell engines of one ID apart
@@ -48,23 +48,30 @@ type SenderConfig struct {
 type Sender struct {
 	s    burst.Sender
 	g    *Group
+	id   uint64
 	once sync.Once // closed
 }
 
 // NewSender makes a sender of a group.
 func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	s := &Sender{g: g}
-	if err := c.check(); err != nil {
+	p := g.g.Params()
+	pr, err := profile.Of(p.Profile)
+	if err != nil {
 		return nil, err
 	}
 	s.s.Backend, s.s.Group = g.be, g.g
-	s.s.Sealing = profile.Sealing{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options}
+	if s.s.Sealing, err = pr.Sealing(p, c.profile(nil)); err != nil {
+		return nil, err
+	}
 	if err := g.g.Retain(); err != nil {
 		return nil, err
 	}
-	// By ID alone: which root keys a group's senders use changes as they come,
-	// go and rotate, and two groups may hold the same ones.
 	return s.finish("", &c)
+}
+
+func (c *SenderConfig) profile(k *DataKey) *profile.SenderConfig {
+	return &profile.SenderConfig{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options, Extra: slices.Clone(c.Extra), Key: k}
 }
 
 // NewSenderWithKey makes a sender that holds one data key. ID, V, Levels,
@@ -73,8 +80,12 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options || c.Epoch != 0 {
 		return nil, fmt.Errorf("%w: ID, V, levels, options and epoch come with the data key", status.ErrArgument)
 	}
-	if code := k.Check(); code != OK {
+	if code := burst.Check(k); code != OK {
 		return nil, code
+	}
+	pr, err := profile.Of(k.Profile)
+	if err != nil {
+		return nil, err
 	}
 	be, err := asm.Selected()
 	if err != nil {
@@ -86,10 +97,12 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	}
 	s := &Sender{}
 	s.s.Backend = be
+	if s.s.Sealing, err = pr.Sealing(nil, c.profile(k)); err != nil {
+		return nil, err
+	}
 	if s.s.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
 		return nil, err
 	}
-	s.s.Sealing = profile.Sealing{V: k.V, ID: k.ID, Held: held(k)}
 	c.ID, c.V = k.ID, k.V
 	c.FixedEpoch, c.Epoch = true, k.Epoch
 	if c.Counter == CounterClock && c.EpochStart.IsZero() {
@@ -106,25 +119,9 @@ func epochStart(epoch uint16, now time.Time) time.Time {
 	return time.Unix(e<<20, 0)
 }
 
-func held(k *DataKey) *profile.Key {
-	return &profile.Key{V: k.V, KeyLen: int(k.KeyLen), Epoch: k.Epoch, ID: k.ID, Addr: k.Addr,
-		Options: slices.Clone(k.Options[:k.OptionsLen])}
-}
-
-func (c *SenderConfig) check() error {
-	switch {
-	case !wire.ValidV(c.V):
-		return fmt.Errorf("%w: V %#x", status.ErrArgument, c.V)
-	case c.V&wire.VLongID == 0 && c.ID>>32 != 0:
-		return fmt.Errorf("%w: ID %#x does not fit in the 4 octets that V %#x says", status.ErrArgument, c.ID, c.V)
-	case c.Levels>>wire.Levels != 0:
-		return fmt.Errorf("%w: levels %#x", status.ErrArgument, c.Levels)
-	}
-	return nil
-}
-
 func (s *Sender) finish(key string, c *SenderConfig) (*Sender, error) {
-	o, err := counter.Share(fmt.Sprintf("%x/%d%s", c.ID, c.V&wire.VLongID, key), counter.Config{
+	s.id = c.ID
+	o, err := counter.Share(s.s.Sealing.Space()+key, counter.Config{
 		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
 		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, Path: c.StatePath, Run: c.ReserveRun,
 	})

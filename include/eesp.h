@@ -5,12 +5,17 @@
  * libeesp seals and opens packets without keeping a session for any of them.
  * Both ends hold a few root keys; for each packet the library derives a data
  * key from them and from the context in the packet's own header, and seals or
- * opens it with AES-GCM. The format is profile "stateless":
- * draft-xia-ipsecme-eesp-stateless-encryption-02.
+ * opens it with AES-GCM. The formats are profiles, which share all objects:
+ *   stateless  draft-xia-ipsecme-eesp-stateless-encryption-02
+ *   psp        Google PSP
+ *   tss        Ultra Ethernet Transport Security Sublayer
+ *   eesp       EESP version 0 with Sub SAs, draft-ietf-ipsecme-eesp-02
+ * docs/profiles.md says what each of them makes of the fields below.
  *
  * The objects
  *   eesp_group     a trust group: root keys at up to three levels (zone, user,
- *                  task), each a ring of previous, current and next key
+ *                  task), each a ring of previous, current and next key; in
+ *                  profiles other than stateless, one key or two
  *   eesp_sender    seals packets under one ID; owns that ID's nonce counters
  *   eesp_receiver  opens packets of one or more groups
  *   eesp_proxy     opens with a receiver and seals with a sender, in one call
@@ -143,11 +148,17 @@ typedef enum eesp_status {
 	EESP_ERR_NOT_FOUND = -26,   /* there is none */
 	EESP_ERR_UNSUPPORTED = -27, /* not offered by this profile or version */
 	EESP_ERR_INTERNAL = -28,    /* a bug in the library; nothing was output */
-	EESP_ERR_SEGMENTS = -29     /* segments of a chained packet do not fit the rules */
+	EESP_ERR_SEGMENTS = -29,    /* segments of a chained packet do not fit the rules */
+	EESP_ERR_EPOCH = -30,       /* tss: epoch older than the newest one less 16 */
+	EESP_ERR_SESSION = -31,     /* eesp: no Sub SA of this SA has that Session ID */
+	EESP_ERR_SEQUENCE = -32,    /* eesp: sequence number 0 */
+	EESP_ERR_PAYLOAD = -33,     /* eesp: authentic, but Payload Info Header or padding is malformed */
+	EESP_ERR_WINDOWS = -34,     /* no replay window is left for a packet of a new context */
+	EESP_ERR_ENCAP = -35        /* outer IP or UDP header is not as expected */
 } eesp_status;
 
 /* One more than the number of error codes of this version. */
-#define EESP_STATUS_COUNT 30
+#define EESP_STATUS_COUNT 36
 
 /* A short English sentence for a status; never NULL, static, thread-safe. */
 EESP_API const char *eesp_strerror(int status);
@@ -175,9 +186,15 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_ROOT_KEY_LEN 32
 #define EESP_MAX_OPTIONS 108   /* octets of three Master Key Options */
 #define EESP_UDP_PORT 4500     /* not assigned: what the examples use */
+#define EESP_PSP_UDP_PORT 1000
+#define EESP_TSS_UDP_PORT 4793
+#define EESP_MAX_PADDING 3     /* octets that sealing puts behind the payload at most */
+#define EESP_MAX_FLOW_ID 64    /* octets of an eesp Flow Identifier */
+#define EESP_TSS_LEAD_IPV4 12  /* octets in front of a tss header: source, destination, entropy */
+#define EESP_TSS_LEAD_IPV6 36
 
-/* Room that sealing a payload of len octets takes at most, header and ICV. */
-#define EESP_MAX_SEALED_LEN(len) ((len) + EESP_MAX_HEADER + EESP_ICV_LEN)
+/* Room that sealing a payload of len octets takes at most: header, padding, ICV. */
+#define EESP_MAX_SEALED_LEN(len) ((len) + EESP_MAX_HEADER + EESP_MAX_PADDING + EESP_ICV_LEN)
 
 /* Levels of root keys, in the order in which they are combined. */
 #define EESP_LEVEL_ZONE 0
@@ -201,6 +218,15 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_V_LONG_ID 0x8
 #define EESP_V_LONG_ID_SRC 0x9
 #define EESP_V_LONG_ID_SRC_DST 0xA
+
+/* The same in the other profiles. psp: the version. */
+#define EESP_V_PSP_AES_128_GCM 0
+#define EESP_V_PSP_AES_256_GCM 1
+#define EESP_V_PSP_AES_128_GMAC 2
+#define EESP_V_PSP_AES_256_GMAC 3
+/* tss: no SSI in the header, the context has the source address; or one, the ID. */
+#define EESP_V_TSS_ADDR 0
+#define EESP_V_TSS_SSI 1
 
 /* ---- The library -------------------------------------------------------- */
 
@@ -245,7 +271,12 @@ EESP_API void eesp_thread_keep_warm(void);
 
 typedef struct eesp_group eesp_group;
 
-typedef enum eesp_profile { EESP_PROFILE_STATELESS = 0 } eesp_profile;
+typedef enum eesp_profile {
+	EESP_PROFILE_STATELESS = 0,
+	EESP_PROFILE_PSP = 1,
+	EESP_PROFILE_TSS = 2,
+	EESP_PROFILE_EESP = 3
+} eesp_profile;
 
 typedef enum eesp_aead {
 	EESP_AEAD_AES_128_GCM = 0,
@@ -258,16 +289,45 @@ typedef enum eesp_combiner {
 	EESP_COMBINER_XOR = 1   /* the draft's example; refuses values that cancel */
 } eesp_combiner;
 
+/* mode of a group of profile tss: who has which key. */
+#define EESP_TSS_CLUSTER 0 /* members derive keys from each other's SSI or address */
+#define EESP_TSS_SERVER 1  /* the server derives, from the client's; clients hold their key only */
+#define EESP_TSS_DIRECT 2  /* no derivation: all use the group's key itself */
+
+/* mode of a group of profile eesp: how keys of Sub SAs come from the root key. */
+#define EESP_SSKDF_HKDF_SHA2_256 1 /* root key of 32 octets */
+#define EESP_SSKDF_HKDF_SHA2_384 2 /* 48 octets */
+#define EESP_SSKDF_HKDF_SHA2_512 3 /* 64 octets */
+#define EESP_SSKDF_AES256_CMAC 4   /* 32 octets; experimental: the draft does not define it */
+
+/* flags of a group of profile eesp. */
+#define EESP_GROUP_NO_SEQUENCE 0x1 /* no sequence number in packets: _IV must be set */
+#define EESP_GROUP_IV 0x2          /* an explicit IV in packets; else the sequence number serves (RFC 8750) */
+#define EESP_GROUP_OPTIMIZED 0x4   /* no Payload Info Header: payloads are IPv4 or IPv6 packets */
+#define EESP_GROUP_ALIGN8 0x8      /* payloads begin at a multiple of 8 octets (IPv6), not of 4 */
+
+/*
+ * What all packets of a group have in common. Fields of other profiles must
+ * be zero. tss: aead must be EESP_AEAD_AES_256_GCM.
+ */
 typedef struct eesp_group_config {
 	uint32_t struct_size;
-	uint32_t profile;  /* eesp_profile */
-	uint32_t aead;     /* eesp_aead */
-	uint32_t combiner; /* eesp_combiner */
-	uint64_t reserved[4];
+	uint32_t profile;    /* eesp_profile */
+	uint32_t aead;       /* eesp_aead */
+	uint32_t combiner;   /* stateless: eesp_combiner */
+	uint32_t domain;     /* tss: SDI, 24 bits; eesp: SPI */
+	uint32_t sub_sas;    /* eesp: Session IDs are below this; 0 = 65,536 */
+	uint64_t rekey_mask; /* tss: (counter & rekey_mask) >> rekey_shift is in the context */
+	uint8_t rekey_shift;
+	uint8_t mode;        /* tss: EESP_TSS_x; eesp: EESP_SSKDF_x */
+	uint8_t versions;    /* psp: bit v: version v is in use; 0 = GCM's, with keys as aead says */
+	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none, else full format */
+	uint32_t flags;      /* eesp: EESP_GROUP_x */
+	uint64_t reserved[1];
 } eesp_group_config;
-#define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, { 0, 0, 0, 0 } }
+#define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 } }
 
-/* Makes a group without root keys. config NULL: all defaults. */
+/* Makes a group without keys. config NULL: all defaults, profile stateless. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_new(const eesp_group_config *config, eesp_group **group);
 
 /*
@@ -336,6 +396,38 @@ typedef struct eesp_root_key_info {
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_get_root_key_info(const eesp_group *group, int level,
 								  eesp_root_key_info *info);
 
+/*
+ * Keys of profiles that have no root keys at levels. There are slots:
+ *   psp   0 and 1: device keys, which the SPI's top bit names
+ *   tss   0 and 1: keys of an association number (AN)
+ *   eesp  0: the root key of the SA
+ * Keys have 32 octets (eesp: as the mode says). Slots that have no key open and
+ * seal nothing. Other profiles: EESP_ERR_UNSUPPORTED; so is every function of
+ * root keys at levels for these.
+ */
+
+/* Puts a key into a slot, in place of one that is there, which is wiped when
+ * the last burst that may use it has ended. The first key is used by senders. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_key(eesp_group *group, unsigned slot, const uint8_t *key,
+							size_t key_len);
+/* Has senders use a slot's key (tss: AN; psp: SPIs are given out for it).
+ * EESP_ERR_NOT_FOUND: there is none. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_use_key(eesp_group *group, unsigned slot);
+/* Puts a key into the slot that senders do not use, and has them use it. key
+ * NULL (and key_len 0): a random one. slot, if not NULL, tells which it was. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_rotate_key(eesp_group *group, const uint8_t *key, size_t key_len,
+							   unsigned *slot);
+/* Takes a slot's key away. EESP_ERR_NOT_FOUND: there is none. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_remove_key(eesp_group *group, unsigned slot);
+/*
+ * psp: gives out an SPI, to be handed to a peer with its data key
+ * (eesp_data_key_export): each once for a device key, in rising order of the
+ * low 31 bits, from first on. Who restarts with the same device keys must pass
+ * more than the last one before: two peers with one SPI have one key.
+ * EESP_ERR_EXHAUSTED: rotate.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uint32_t first, uint32_t *spi);
+
 /* ---- Contexts and data keys --------------------------------------------- */
 
 typedef struct eesp_addr {
@@ -348,7 +440,14 @@ typedef struct eesp_addr {
 #define EESP_GENERATION_PREVIOUS 1
 #define EESP_GENERATION_NEXT 2
 
-/* All that a data key depends on besides root keys. */
+/*
+ * All that a data key depends on besides root keys.
+ *   psp   id: SPI; v: version
+ *   tss   id: SSI, and in the upper 32 bits what rekey_mask picks; epoch; v;
+ *         generation: the slot; addr.src (EESP_V_TSS_ADDR)
+ *   eesp  id: Session ID
+ * Fields that are not named here must be zero in these.
+ */
 typedef struct eesp_context {
 	uint64_t id;
 	uint16_t epoch;
@@ -362,7 +461,8 @@ typedef struct eesp_context {
 /*
  * Derives the data keys of n contexts: 16 octets each with AES-128-GCM, 32
  * with AES-256-GCM, one behind the other; keys_len must be exactly n times
- * that. The caller keeps these secret. EESP_ERR_NO_KEY, ERR_V: of the first
+ * that. tss: 44 octets each (direct: 32), eesp: 20 or 36, which end with what is
+ * added to nonces. psp: versions whose keys are as long as aead says. The caller keeps these secret. EESP_ERR_NO_KEY, ERR_V: of the first
  * context that is wrong; then keys is all zero.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_derive_keys(const eesp_group *group, const eesp_context *contexts, size_t n,
@@ -375,16 +475,18 @@ typedef struct eesp_data_key {
 	uint8_t v;
 	uint8_t key_len;     /* 16 or 32 */
 	uint8_t options_len; /* octets of options */
-	uint8_t reserved[3];
+	uint8_t profile;     /* eesp_profile */
+	uint8_t params[2];   /* what the holder has to know of the group: as exported */
 	eesp_addr addr;
 	uint8_t key[32];
-	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header */
-	uint8_t reserved2[4];
+	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header; tss, eesp: added to nonces */
+	uint32_t domain;     /* tss: SDI; eesp: SPI */
 } eesp_data_key;
 
 /*
  * Derives the data key of a context. with_options 1: packets sealed with it
  * shall carry Master Key Options (recommended where root keys rotate).
+ * tss: in server mode only, for the client; or with rekey_mask 0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_data_key_export(const eesp_group *group, const eesp_context *context,
 							  int with_options, eesp_data_key *key);
@@ -438,13 +540,18 @@ typedef struct eesp_pkt {
 	int32_t status;        /* out eesp_status */
 	void *out;             /* out first octet of the result */
 	uint32_t out_len;      /* out octets of the result (chained: of all segments) */
-	uint32_t flags;        /* in  must be 0 */
+	uint16_t flags;        /* in  EESP_PKT_x */
+	uint8_t next_header;   /* seal: in, open: out. psp, eesp: IP protocol of the payload */
+	uint8_t reserved;      /* in  must be 0 */
 	eesp_addr addr;        /* in  addresses, if V asks for them */
-	uint64_t id;           /* out DeviceID or ConnectionID */
-	uint64_t tsc;          /* out Epoch(16) | Counter(48) */
+	uint64_t id;           /* out DeviceID or ConnectionID; SPI, SSI, Session ID */
+	uint64_t tsc;          /* out Epoch(16) | Counter(48); IV, sequence number */
 	const eesp_addr *out_addr; /* in  proxy: addresses for sealing; NULL = addr */
 	void *user;            /* yours: never read or written */
 } eesp_pkt;
+
+/* flags: the octets in front of a tss header are IPv6's 36, not IPv4's 12. */
+#define EESP_PKT_IPV6 0x1
 
 /* ---- Senders ------------------------------------------------------------ */
 
@@ -494,7 +601,7 @@ typedef enum eesp_counter_mode {
 typedef struct eesp_sender_config {
 	uint32_t struct_size;
 	uint32_t flags;        /* EESP_SENDER_x */
-	uint64_t id;           /* DeviceID (32 bits) or ConnectionID (64 bits) */
+	uint64_t id;           /* DeviceID (32 bits) or ConnectionID (64 bits); SPI, SSI, Session ID */
 	uint8_t v;             /* EESP_V_x */
 	uint8_t levels;        /* EESP_LEVELS_x; 0 = the group's default */
 	uint8_t counter_mode;  /* eesp_counter_mode */
@@ -508,9 +615,12 @@ typedef struct eesp_sender_config {
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits */
 	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
-	uint64_t reserved[4];
+	const uint8_t *extra;    /* psp: VC, 8 octets; eesp: Flow Identifier; NULL = none */
+	uint32_t extra_len;      /* octets at extra */
+	uint32_t reserved3;
+	uint64_t reserved[2];
 } eesp_sender_config;
-#define EESP_SENDER_CONFIG_INIT { sizeof(eesp_sender_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, { 0, 0, 0, 0 } }
+#define EESP_SENDER_CONFIG_INIT { sizeof(eesp_sender_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, { 0, 0 } }
 
 /*
  * Makes a sender of a group. EESP_ERR_EXISTS: this process has a sender of the
@@ -565,16 +675,33 @@ typedef struct eesp_receiver_config {
 	uint32_t flags;          /* EESP_RECEIVER_x */
 	const uint64_t *own_ids; /* IDs that this end sends with: refused (reflection) */
 	size_t own_id_count;
-	uint32_t replay_window;  /* must be 0: replay protection is yours in this version */
-	uint32_t reserved1;
-	uint64_t reserved[4];
+	uint32_t replay_window;  /* packets, 64 to 65,536; 0 = no replay protection */
+	uint32_t replay_contexts; /* windows at most; 0 = 4096 */
+	uint8_t engine_bits;     /* of the senders: each engine has windows of its own */
+	uint8_t reserved1[7];
+	uint64_t reserved[3];
 } eesp_receiver_config;
-#define EESP_RECEIVER_CONFIG_INIT { sizeof(eesp_receiver_config), 0, NULL, 0, 0, 0, { 0, 0, 0, 0 } }
+#define EESP_RECEIVER_CONFIG_INIT { sizeof(eesp_receiver_config), 0, NULL, 0, 0, 0, 0, { 0 }, { 0, 0, 0 } }
 
 /*
- * Makes a receiver of one or more groups. A packet with Master Key Options
- * belongs to the first group that has all the root keys they name; one
- * without belongs to the first group. config NULL: all defaults.
+ * Replay protection (RFC 6479): a packet whose counter was seen before, or is
+ * further behind the highest one than the window is wide, is EESP_ERR_REPLAY.
+ * There is a window for each key, ID and epoch (eesp: Sub SA; and where V says
+ * so, address) that an authentic packet came with. It is checked before a
+ * packet is decrypted and moved after: a forged one leaves no trace. Memory for
+ * replay_contexts windows, each of some replay_window / 2 + 100 octets, is set
+ * aside when the receiver is made (and taken as windows come). When all are in
+ * use, packets of further contexts are EESP_ERR_WINDOWS; windows are given up
+ * only when their key is gone. Threads may share a receiver: of a packet that
+ * several of them open at once, one has it.
+ */
+
+/*
+ * Makes a receiver of one or more groups, all of one profile. stateless: a
+ * packet with Master Key Options belongs to the first group that has all the
+ * root keys they name; one without belongs to the first group. tss and eesp:
+ * the group is the one whose domain the packet names; psp: the first. config
+ * NULL: all defaults.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_count,
 						       const eesp_receiver_config *config, eesp_receiver **receiver);
@@ -629,6 +756,20 @@ typedef struct eesp_stats {
  * in its receiver (opened) and its sender (sealed). */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_stats(const eesp_sender *sender, eesp_stats *stats);
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_stats *stats);
+
+typedef struct eesp_replay_stats {
+	uint64_t windows;    /* in use */
+	uint64_t most;       /* that there may be */
+	uint64_t duplicates; /* packets refused: seen before */
+	uint64_t old;        /* packets refused: further back than the window */
+	uint64_t no_room;    /* packets refused: no window left */
+	uint64_t made;       /* windows made so far */
+	uint64_t given_up;   /* windows given up because their key was gone */
+	uint64_t reserved[1];
+} eesp_replay_stats;
+
+/* Reads what a receiver's replay protection counts; all zero without it. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_replay_stats(const eesp_receiver *receiver, eesp_replay_stats *stats);
 
 /* ---- Kernels without packets --------------------------------------------- */
 
@@ -750,6 +891,8 @@ EESP_ASSERT_(sizeof(eesp_context) == 48);
 EESP_ASSERT_(sizeof(eesp_data_key) == 192);
 EESP_ASSERT_(sizeof(eesp_root_key_info) == 64);
 EESP_ASSERT_(sizeof(eesp_stats) == 512);
+EESP_ASSERT_(sizeof(eesp_replay_stats) == 64);
+EESP_ASSERT_(offsetof(eesp_pkt, next_header) == 62);
 EESP_ASSERT_(sizeof(eesp_job) == 64);
 EESP_ASSERT_(offsetof(eesp_job, nonce) == 48);
 #endif

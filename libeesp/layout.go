@@ -13,6 +13,7 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
+	"libeesp/internal/wire"
 )
 
 // The header's view and Go's must be the same: what follows does not compile
@@ -22,9 +23,9 @@ var (
 	cp C.eesp_pkt
 	gp profile.Desc
 	cc C.eesp_context
-	gc burst.Context
+	gc profile.KeyContext
 	ck C.eesp_data_key
-	gk burst.DataKey
+	gk profile.DataKey
 	ci C.eesp_iov
 	gi profile.IOV
 	cj C.eesp_job
@@ -52,6 +53,8 @@ var (
 	_ = same[unsafe.Offsetof(cp.out)-unsafe.Offsetof(gp.Out)]
 	_ = same[unsafe.Offsetof(cp.out_len)-unsafe.Offsetof(gp.OutLen)]
 	_ = same[unsafe.Offsetof(cp.flags)-unsafe.Offsetof(gp.Flags)]
+	_ = same[unsafe.Offsetof(cp.next_header)-unsafe.Offsetof(gp.NextHeader)]
+	_ = same[unsafe.Offsetof(cp.reserved)-unsafe.Offsetof(gp.Reserved)]
 	_ = same[unsafe.Offsetof(cp.addr)-unsafe.Offsetof(gp.Src)]
 	_ = same[unsafe.Offsetof(cp.addr)+16-unsafe.Offsetof(gp.DstIP)]
 	_ = same[unsafe.Offsetof(cp.id)-unsafe.Offsetof(gp.ID)]
@@ -74,6 +77,9 @@ var (
 	_ = same[unsafe.Offsetof(ck.addr)-unsafe.Offsetof(gk.Addr)]
 	_ = same[unsafe.Offsetof(ck.key)-unsafe.Offsetof(gk.Key)]
 	_ = same[unsafe.Offsetof(ck.options)-unsafe.Offsetof(gk.Options)]
+	_ = same[unsafe.Offsetof(ck.profile)-unsafe.Offsetof(gk.Profile)]
+	_ = same[unsafe.Offsetof(ck.params)-unsafe.Offsetof(gk.Params)]
+	_ = same[unsafe.Offsetof(ck.domain)-unsafe.Offsetof(gk.Domain)]
 
 	_ = same[unsafe.Sizeof(cd)-unsafe.Sizeof(gd)]
 	_ = same[unsafe.Offsetof(cd.held)-unsafe.Offsetof(gd.Held)]
@@ -123,6 +129,12 @@ var (
 	_ = same[C.EESP_ERR_UNSUPPORTED-int(status.ErrUnsupported)]
 	_ = same[C.EESP_ERR_INTERNAL-int(status.ErrInternal)]
 	_ = same[C.EESP_ERR_SEGMENTS-int(status.ErrSegments)]
+	_ = same[C.EESP_ERR_EPOCH-int(status.ErrEpoch)]
+	_ = same[C.EESP_ERR_SESSION-int(status.ErrSession)]
+	_ = same[C.EESP_ERR_SEQUENCE-int(status.ErrSequence)]
+	_ = same[C.EESP_ERR_PAYLOAD-int(status.ErrPayload)]
+	_ = same[C.EESP_ERR_WINDOWS-int(status.ErrWindows)]
+	_ = same[C.EESP_ERR_ENCAP-int(status.ErrEncap)]
 	_ = same[C.EESP_STATUS_COUNT-int(status.Count)]
 
 	_ = same[C.EESP_ICV_LEN-eesp.ICVLen]
@@ -138,4 +150,18 @@ var (
 	_ = same[C.EESP_V_LONG_ID_SRC_DST-eesp.VLongIDSrcDst]
 	_ = same[C.EESP_GENERATION_PREVIOUS-int(eesp.Previous)]
 	_ = same[C.EESP_GENERATION_NEXT-int(eesp.Next)]
+	_ = same[C.EESP_PROFILE_PSP-int(eesp.ProfilePSP)]
+	_ = same[C.EESP_PROFILE_TSS-int(eesp.ProfileTSS)]
+	_ = same[C.EESP_PROFILE_EESP-int(eesp.ProfileEESP)]
+	_ = same[C.EESP_TSS_SERVER-int(eesp.TSSServer)]
+	_ = same[C.EESP_TSS_DIRECT-int(eesp.TSSDirect)]
+	_ = same[C.EESP_SSKDF_HKDF_SHA2_256-int(eesp.SSKDFSHA256)]
+	_ = same[C.EESP_SSKDF_AES256_CMAC-int(eesp.SSKDFCMAC)]
+	_ = same[C.EESP_PKT_IPV6-profile.FlagIPv6]
+	_ = same[C.EESP_MAX_FLOW_ID-profile.MaxFlow]
+	_ = same[C.EESP_MAX_PADDING+C.EESP_ICV_LEN-profile.MaxTail]
+	_ = same[C.EESP_TSS_LEAD_IPV4-wire.TSSLead4]
+	_ = same[C.EESP_TSS_LEAD_IPV6-wire.TSSLead6]
+	_ = same[C.EESP_PSP_UDP_PORT-wire.PSPPort]
+	_ = same[C.EESP_TSS_UDP_PORT-wire.TSSPort]
 )

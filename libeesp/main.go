@@ -263,12 +263,18 @@ func eespGoThreadDetach(worker C.uint64_t) {
 }
 
 //export eespGoGroupNew
-func eespGoGroupNew(aead, combiner C.uint32_t, slot *C.uint64_t, text *C.char) (st C.int) {
+func eespGoGroupNew(c *C.eesp_group_config, slot *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	if aead > 255 || combiner > 255 {
-		return report(fmt.Errorf("%w: aead %d, combiner %d", eesp.ErrArgument, aead, combiner), text)
+	if c.aead > 255 || c.combiner > 255 {
+		return report(fmt.Errorf("%w: aead %d, combiner %d", eesp.ErrArgument, c.aead, c.combiner), text)
 	}
-	g, err := eesp.NewGroup(eesp.GroupConfig{AEAD: eesp.AEAD(aead), Combiner: eesp.Combiner(combiner)})
+	g, err := eesp.NewGroup(eesp.GroupConfig{
+		Profile: eesp.ProfileID(c.profile), AEAD: eesp.AEAD(c.aead), Combiner: eesp.Combiner(c.combiner),
+		Domain: uint32(c.domain), Mode: uint8(c.mode), Versions: uint8(c.versions), RekeyMask: uint64(c.rekey_mask),
+		RekeyShift: uint8(c.rekey_shift), MaxCOffset: uint8(c.max_coffset), SubSAs: uint32(c.sub_sas),
+		NoSequence: c.flags&C.EESP_GROUP_NO_SEQUENCE != 0, IV: c.flags&C.EESP_GROUP_IV != 0,
+		Optimized: c.flags&C.EESP_GROUP_OPTIMIZED != 0, Align8: c.flags&C.EESP_GROUP_ALIGN8 != 0,
+	})
 	if err != nil {
 		return report(err, text)
 	}
@@ -370,14 +376,53 @@ func eespGoGroupInfo(slot C.uint64_t, level C.int, info *C.eesp_root_key_info, t
 	})
 }
 
+//export eespGoGroupSetSlot
+func eespGoGroupSetSlot(slot C.uint64_t, n C.uint, key *C.uint8_t, size C.size_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error { return g.SetKey(int(n), octets(key, size)) })
+}
+
+//export eespGoGroupUseSlot
+func eespGoGroupUseSlot(slot C.uint64_t, n C.uint, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error { return g.UseKey(int(n)) })
+}
+
+//export eespGoGroupRotateSlot
+func eespGoGroupRotateSlot(slot C.uint64_t, key *C.uint8_t, size C.size_t, n *C.uint, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		var k []byte
+		if key != nil {
+			k = octets(key, size)
+		}
+		i, err := g.RotateKey(k)
+		*n = C.uint(i)
+		return err
+	})
+}
+
+//export eespGoGroupRemoveSlot
+func eespGoGroupRemoveSlot(slot C.uint64_t, n C.uint, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error { return g.RemoveKey(int(n)) })
+}
+
+//export eespGoGroupAllocSPI
+func eespGoGroupAllocSPI(slot C.uint64_t, first C.uint32_t, spi *C.uint32_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		n, err := g.AllocSPI(uint32(first))
+		if err == nil {
+			*spi = C.uint32_t(n)
+		}
+		return err
+	})
+}
+
 //export eespGoDerive
 func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys *C.uint8_t, keysLen C.size_t, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error {
 		k, be := g.Engine()
-		if uint64(keysLen) != uint64(n)*uint64(k.KeyLen()) {
-			return fmt.Errorf("%w: keys_len is not n times %d", eesp.ErrArgument, k.KeyLen())
+		if uint64(keysLen) != uint64(n)*uint64(g.KeyLen()) {
+			return fmt.Errorf("%w: keys_len is not n times %d", eesp.ErrArgument, g.KeyLen())
 		}
-		c := workers.get(worker-1).Derive(be, k, unsafe.Slice((*burst.Context)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
+		c := workers.get(worker-1).Derive(be, k, unsafe.Slice((*profile.KeyContext)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
 		if c != eesp.OK {
 			return c
 		}
@@ -389,7 +434,7 @@ func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys
 func eespGoExport(worker, slot C.uint64_t, ctx *C.eesp_context, options C.int, key *C.eesp_data_key, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error {
 		k, be := g.Engine()
-		c := workers.get(worker-1).Export(be, k, (*burst.Context)(unsafe.Pointer(ctx)), options != 0, (*burst.DataKey)(unsafe.Pointer(key)))
+		c := workers.get(worker-1).Export(be, k, (*profile.KeyContext)(unsafe.Pointer(ctx)), options != 0, (*profile.DataKey)(unsafe.Pointer(key)))
 		if c != eesp.OK {
 			return c
 		}
@@ -413,6 +458,9 @@ func senderConfig(c *C.eesp_sender_config) eesp.SenderConfig {
 	if c.state_path != nil {
 		s.StatePath = C.GoString(c.state_path)
 	}
+	if c.extra != nil {
+		s.Extra = octets(c.extra, C.size_t(c.extra_len)) // copied by the constructor
+	}
 	return s
 }
 
@@ -435,7 +483,7 @@ func eespGoSenderNewKey(key *C.eesp_data_key, c *C.eesp_sender_config, out *C.ui
 	if c.epoch_start_ns == 0 {
 		conf.EpochStart = time.Time{}
 	}
-	s, err := eesp.NewSenderWithKey((*burst.DataKey)(unsafe.Pointer(key)), conf)
+	s, err := eesp.NewSenderWithKey((*profile.DataKey)(unsafe.Pointer(key)), conf)
 	if err != nil {
 		return report(err, text)
 	}
@@ -489,7 +537,8 @@ func eespGoSenderStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C.i
 }
 
 func receiverConfig(c *C.eesp_receiver_config) eesp.ReceiverConfig {
-	r := eesp.ReceiverConfig{TryPrevious: c.flags&C.EESP_RECEIVER_TRY_PREVIOUS != 0}
+	r := eesp.ReceiverConfig{TryPrevious: c.flags&C.EESP_RECEIVER_TRY_PREVIOUS != 0, ReplayWindow: uint32(c.replay_window),
+		ReplayContexts: uint32(c.replay_contexts), EngineBits: uint8(c.engine_bits)}
 	for _, id := range unsafe.Slice(c.own_ids, c.own_id_count) {
 		r.OwnIDs = append(r.OwnIDs, uint64(id))
 	}
@@ -518,7 +567,7 @@ func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config,
 //export eespGoReceiverNewKey
 func eespGoReceiverNewKey(key *C.eesp_data_key, c *C.eesp_receiver_config, out *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	r, err := eesp.NewReceiverWithKey((*burst.DataKey)(unsafe.Pointer(key)), receiverConfig(c))
+	r, err := eesp.NewReceiverWithKey((*profile.DataKey)(unsafe.Pointer(key)), receiverConfig(c))
 	if err != nil {
 		return report(err, text)
 	}
@@ -542,6 +591,19 @@ func eespGoReceiverStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C
 		return report(errHandle, text)
 	}
 	fillStats(out, &r.Engine().Stats)
+	return C.EESP_OK
+}
+
+//export eespGoReceiverReplayStats
+func eespGoReceiverReplayStats(slot C.uint64_t, out *C.eesp_replay_stats, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	r := receivers.get(slot)
+	if r == nil {
+		return report(errHandle, text)
+	}
+	s := r.ReplayStats()
+	*out = C.eesp_replay_stats{windows: C.uint64_t(s.Windows), most: C.uint64_t(s.Most), duplicates: C.uint64_t(s.Duplicates),
+		old: C.uint64_t(s.Old), no_room: C.uint64_t(s.NoRoom), made: C.uint64_t(s.Made), given_up: C.uint64_t(s.GivenUp)}
 	return C.EESP_OK
 }
 

@@ -209,6 +209,12 @@ EESP_API const char *eesp_strerror(int status)
 		"not supported",
 		"internal error",
 		"segments of a chained packet not usable",
+		"epoch too old",
+		"Session ID is not one of this SA's",
+		"sequence number 0",
+		"authentic, but Payload Info Header or padding malformed",
+		"no replay window left for this context",
+		"outer IP or UDP header not as expected",
 	};
 	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";
 }
@@ -271,11 +277,13 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 		return argument("group: NULL");
 	if (!all_zero(c.reserved, sizeof c.reserved))
 		return argument("eesp_group_config.reserved is not zero");
-	if (c.profile != EESP_PROFILE_STATELESS)
+	if (c.profile > EESP_PROFILE_EESP)
 		return fail(EESP_ERR_UNSUPPORTED, "eesp_group_config.profile: unknown");
+	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8)) != 0)
+		return argument("eesp_group_config.flags: unknown flag");
 	if ((st = ready()) != EESP_OK)
 		return st;
-	st = (eesp_status)eespGoGroupNew(c.aead, c.combiner, &slot, tls.error);
+	st = (eesp_status)eespGoGroupNew(&c, &slot, tls.error);
 	if (st != EESP_OK)
 		return st;
 	eesp_group *g = handle(KIND_GROUP, slot);
@@ -365,6 +373,52 @@ EESP_API eesp_status eesp_group_get_root_key_info(const eesp_group *group, int l
 	return st != EESP_OK ? st : (eesp_status)eespGoGroupInfo(group->slot, level, info, tls.error);
 }
 
+EESP_API eesp_status eesp_group_set_key(eesp_group *group, unsigned slot, const uint8_t *key, size_t key_len)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (key == NULL || key_len > 64)
+		return argument("key: NULL or too long");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetSlot(group->slot, slot, (uint8_t *)key, key_len, tls.error);
+}
+
+EESP_API eesp_status eesp_group_use_key(eesp_group *group, unsigned slot)
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupUseSlot(group->slot, slot, tls.error);
+}
+
+EESP_API eesp_status eesp_group_rotate_key(eesp_group *group, const uint8_t *key, size_t key_len, unsigned *slot)
+{
+	unsigned which = 0;
+	CHECK(group, KIND_GROUP, "group");
+	if (key_len > 64 || (key == NULL) != (key_len == 0))
+		return argument("key: NULL goes with key_len 0; or too long");
+	eesp_status st = ready();
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoGroupRotateSlot(group->slot, (uint8_t *)key, key_len, &which, tls.error);
+	if (st == EESP_OK && slot != NULL)
+		*slot = which;
+	return st;
+}
+
+EESP_API eesp_status eesp_group_remove_key(eesp_group *group, unsigned slot)
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupRemoveSlot(group->slot, slot, tls.error);
+}
+
+EESP_API eesp_status eesp_group_alloc_spi(eesp_group *group, uint32_t first, uint32_t *spi)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (spi == NULL)
+		return argument("spi: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupAllocSPI(group->slot, first, spi, tls.error);
+}
+
 /* ---- Data keys ---- */
 
 static eesp_status check_context(const eesp_context *c)
@@ -415,8 +469,6 @@ static eesp_status check_key(const eesp_data_key *key)
 {
 	if (key == NULL)
 		return argument("key: NULL");
-	if (!all_zero(key->reserved, sizeof key->reserved) || !all_zero(key->reserved2, sizeof key->reserved2))
-		return argument("eesp_data_key.reserved is not zero");
 	return EESP_OK;
 }
 
@@ -427,8 +479,10 @@ static eesp_status sender_config(eesp_sender_config *c, const eesp_sender_config
 	eesp_status st = versioned(c, sizeof *c, sizeof *c, config);
 	if (st != EESP_OK)
 		return st;
-	if (c->reserved1 != 0 || c->reserved2 != 0 || !all_zero(c->reserved, sizeof c->reserved))
+	if (c->reserved1 != 0 || c->reserved2 != 0 || c->reserved3 != 0 || !all_zero(c->reserved, sizeof c->reserved))
 		return argument("eesp_sender_config: a reserved field is not zero");
+	if (c->extra_len > 65536 || (c->extra == NULL) != (c->extra_len == 0))
+		return argument("eesp_sender_config.extra: NULL goes with extra_len 0; or too long");
 	if ((c->flags & ~(uint32_t)(EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH)) != 0)
 		return argument("eesp_sender_config.flags: unknown flag");
 	return ready();
@@ -513,14 +567,12 @@ static eesp_status receiver_config(eesp_receiver_config *c, const eesp_receiver_
 	eesp_status st = versioned(c, sizeof *c, sizeof *c, config);
 	if (st != EESP_OK)
 		return st;
-	if (c->reserved1 != 0 || !all_zero(c->reserved, sizeof c->reserved))
+	if (!all_zero(c->reserved1, sizeof c->reserved1) || !all_zero(c->reserved, sizeof c->reserved))
 		return argument("eesp_receiver_config: a reserved field is not zero");
 	if ((c->flags & ~(uint32_t)EESP_RECEIVER_TRY_PREVIOUS) != 0)
 		return argument("eesp_receiver_config.flags: unknown flag");
 	if (c->own_id_count != 0 && (c->own_ids == NULL || c->own_id_count > 1u << 20))
 		return argument("eesp_receiver_config.own_ids: NULL or too many");
-	if (c->replay_window != 0)
-		return fail(EESP_ERR_UNSUPPORTED, "eesp_receiver_config.replay_window: not in this version");
 	return ready();
 }
 
@@ -586,6 +638,15 @@ EESP_API eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_sta
 		return argument("stats: NULL");
 	eesp_status st = ready();
 	return st != EESP_OK ? st : (eesp_status)eespGoReceiverStats(receiver->slot, stats, tls.error);
+}
+
+EESP_API eesp_status eesp_receiver_replay_stats(const eesp_receiver *receiver, eesp_replay_stats *stats)
+{
+	CHECK(receiver, KIND_RECEIVER, "receiver");
+	if (stats == NULL)
+		return argument("stats: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoReceiverReplayStats(receiver->slot, stats, tls.error);
 }
 
 /* ---- Proxies ---- */

@@ -56,6 +56,7 @@ type Receiver struct {
 	Groups  []*keys.Group // none: Held
 	Held    *Held
 	Opening profile.Opening
+	Windows *Windows // nil: no replay protection
 	Stats   Stats
 }
 
@@ -92,7 +93,9 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 	if s.Group != nil {
 		snap = s.Group.Snapshot()
 	}
+	w.sealing = s.Sealing
 	if c := s.Sealing.Begin(&w.hdr, snap); c != status.OK {
+		w.hdr.Forget()
 		for i := range pkts {
 			refuse(&pkts[i], c)
 		}
@@ -120,10 +123,13 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	h := uint32(w.hdr.Len())
 	w.special, w.linearN = w.special[:0], 0
 	w.sorted, w.longest = true, 0
-	per := w.hdr.MsgLen() * (w.hdr.KeyLen() / 16)
+	per := w.hdr.MsgLen() * w.hdr.Per()
 	for took < len(pkts) && n < kernel.Chunk {
 		// A row of plain packets first, then one that is not.
-		row := w.plainRow(pkts[took:min(len(pkts), took+kernel.Chunk-n)], n, h)
+		row := 0
+		if w.hdr.Plain {
+			row = w.plainRow(pkts[took:min(len(pkts), took+kernel.Chunk-n)], n, h)
+		}
 		if row > 0 {
 			w.fill(n, pkts[took:took+row], first+uint64(took), tscs, per)
 			n, took = n+row, took+row
@@ -146,7 +152,15 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	if n == 0 {
 		return 0, took
 	}
-	w.run(s.Backend, n, w.hdr.KeyLen(), s.Held, nil, seal)
+	if c := w.run(s.Backend, n, int(w.hdr.KeyLen), s.Held, nil, seal); c != status.OK {
+		// No key could be had: nothing was encrypted, and no header may stay.
+		for i := range pkts[:took] {
+			if p := &pkts[i]; p.Status == status.OK {
+				refuse(p, c)
+			}
+		}
+		return 0, took
+	}
 	for _, x := range w.special {
 		w.sealed(&w.lanes[x], &w.place[x])
 	}
@@ -158,28 +172,29 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 // h octets.
 func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
 	jobs := w.jobs[n : n+len(pkts)]
-	sorted, last := true, w.longest
+	sorted, last, lead := true, w.longest, w.hdr.Lead
 	i := 0
 	for ; i < len(pkts) && i < len(jobs); i++ {
 		p, j := &pkts[i], &jobs[i]
-		if p.COffset|p.IOffset != 0 || p.IOVCount != 0 || p.Flags != 0 || p.Data == nil || p.Len > profile.MaxLen {
+		if p.COffset|p.IOffset|p.Reserved != 0 || p.IOVCount != 0 || p.Flags != 0 || p.Data == nil || p.Len > profile.MaxLen {
 			break
 		}
 		hdr, body := p.Dst, p.Data
 		size := h + p.Len + kernel.TagSize
 		if hdr == nil {
-			if p.Headroom < h || p.Tailroom < kernel.TagSize {
+			if p.Headroom < h+lead || p.Tailroom < kernel.TagSize {
 				break
 			}
 			hdr = unsafe.Add(p.Data, -int(h))
 		} else {
+			hdr = add(hdr, lead)
 			body = add(hdr, h)
-			if p.DstSize < size || body != p.Data && overlap(p.Data, p.Len, hdr, size) {
+			if p.DstSize < size+lead || body != p.Data && overlap(p.Data, p.Len, hdr, size) {
 				break
 			}
 		}
-		j.AAD, j.Src, j.Dst, j.Tag = hdr, p.Data, body, add(body, p.Len)
-		j.AADLen, j.Len = h, p.Len
+		j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(hdr, -int(lead)), p.Data, body, add(body, p.Len)
+		j.AADLen, j.Len = h+lead, p.Len
 		p.Status, p.Out, p.OutLen = status.OK, uintptr(hdr), size
 		sorted = sorted && p.Len >= last
 		last = p.Len
@@ -194,19 +209,14 @@ func (w *Worker) fill(n int, pkts []profile.Desc, linear uint64, tscs counter.Ma
 	jobs := w.jobs[n : n+len(pkts)]
 	tsc := tscs.TSC(linear)
 	if tscs.TSC(linear+uint64(len(pkts)-1)) == tsc+uint64(len(pkts)-1) {
-		w.hdr.Fill(jobs, pkts, tsc)
+		w.sealing.Fill(&w.hdr, jobs, pkts, tsc)
 	} else { // the epoch changes in between
 		for i := range pkts {
-			w.hdr.Fill(jobs[i:i+1], pkts[i:i+1], tscs.TSC(linear+uint64(i)))
+			w.sealing.Fill(&w.hdr, jobs[i:i+1], pkts[i:i+1], tscs.TSC(linear+uint64(i)))
 		}
 	}
-	if w.hdr.Fixed() {
-		return
-	}
-	to := unsafe.Pointer(&w.sec.msgs[n*per])
-	for i := range pkts {
-		w.hdr.Message(to, &pkts[i], pkts[i].TSC)
-		to = unsafe.Add(to, per)
+	if !w.hdr.Fixed {
+		w.sealing.Messages(&w.hdr, unsafe.Pointer(&w.sec.msgs[n*per]), per, jobs, pkts)
 	}
 }
 
@@ -217,11 +227,20 @@ func (w *Worker) sealSpecial(p *profile.Desc, x int) (c status.Code, full bool) 
 	if c, full = w.placeSeal(l, at); full || c != status.OK {
 		return c, full
 	}
-	l.Clear, l.Skip = uint32(p.COffset)*4, uint32(p.IOffset)*4
-	if at.src != at.body && l.Clear != 0 {
-		copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
+	if at.src != at.body {
+		switch {
+		case l.Inner+l.Pad != 0: // the text must lie in one piece
+			copy(octets(at.body, l.Len), octets(at.src, l.Len))
+			at.src = at.body
+		case l.Clear != 0:
+			copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
+		}
 	}
-	w.jobs[x].AAD = l.Hdr
+	if l.Pad != 0 {
+		clear(octets(add(at.body, l.Len), l.Pad))
+	}
+	p.Status = status.OK
+	w.jobs[x].AAD = unsafe.Add(l.Hdr, -int(l.Lead))
 	w.special = append(w.special, uint8(x))
 	return status.OK, false
 }
@@ -231,8 +250,11 @@ func (w *Worker) sealSpecial(p *profile.Desc, x int) (c status.Code, full bool) 
 func (w *Worker) placeSeal(l *profile.Lane, at *place) (c status.Code, full bool) {
 	p := l.Pkt
 	h := uint32(w.hdr.Len())
-	l.HdrLen, l.Len = h, p.Len
+	l.HdrLen, l.Inner, l.Len = h, w.hdr.Inner, p.Len
 	at.chain = false
+	if p.Reserved != 0 {
+		return status.ErrArgument, false
+	}
 	if p.IOVCount != 0 {
 		return w.gatherSeal(l, at)
 	}
@@ -241,36 +263,37 @@ func (w *Worker) placeSeal(l *profile.Lane, at *place) (c status.Code, full bool
 		return status.ErrArgument, false
 	case p.Len > profile.MaxLen:
 		return status.ErrTooLong, false
-	case !profile.Offsets(p):
-		return status.ErrOffset, false
-	case p.Flags != 0:
-		return status.ErrArgument, false
+	}
+	if c := w.sealing.Fit(&w.hdr, l); c != status.OK {
+		return c, false
 	}
 	at.src = p.Data
+	tail := l.Pad + kernel.TagSize
 	if p.Dst == nil {
-		if p.Headroom < h || p.Tailroom < kernel.TagSize {
+		if p.Headroom < h+l.Lead || p.Tailroom < tail {
 			return status.ErrRoom, false
 		}
 		l.Hdr, at.body = unsafe.Add(p.Data, -int(h)), p.Data
 	} else {
-		total := h + p.Len + kernel.TagSize
+		total := l.Lead + h + p.Len + tail
 		if p.DstSize < total {
 			return status.ErrRoom, false
 		}
-		l.Hdr, at.body = p.Dst, add(p.Dst, h)
+		l.Hdr = add(p.Dst, l.Lead)
+		at.body = add(l.Hdr, h)
 		if at.src != at.body && overlap(p.Data, p.Len, p.Dst, total) {
 			return status.ErrOverlap, false
 		}
 	}
-	at.tag = add(at.body, p.Len)
-	return status.OK, false
+	at.tag = add(at.body, p.Len+l.Pad)
+	return w.sealing.Look(l, at.src), false
 }
 
 // sealed reports a sealed packet.
 func (w *Worker) sealed(l *profile.Lane, at *place) {
 	p := l.Pkt
 	p.Status = status.OK
-	p.OutLen = l.HdrLen + l.Len + kernel.TagSize
+	p.OutLen = l.HdrLen + l.Len + l.Pad + kernel.TagSize
 	if at.chain {
 		w.scatterSeal(l, at)
 		return
@@ -286,10 +309,13 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 			w.shape.Forget()
 		}
 	}
+	if r.Windows != nil {
+		r.Windows.tidy(r.Groups)
+	}
 	good := 0
 	for at := 0; at < len(pkts); {
 		alone := false
-		if w.shape.Is(&r.Opening) {
+		if w.shape.Is(r.Opening) {
 			took, opened := w.openAlike(r, pkts[at:])
 			at += took
 			good += opened
@@ -311,16 +337,22 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 // openAlike opens packets of the shape that is known, until one has another;
 // it returns how many it took, and how many of them are good.
 func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
-	keyLen := w.shape.KeyLen()
-	room := w.shape.MsgLen() * keyLen / 16
+	keyLen := int(w.shape.KeyLen)
+	room := w.shape.MsgLen() * w.shape.Per()
 	for took < len(pkts) {
 		row := pkts[took:min(len(pkts), took+kernel.Chunk)]
-		n, sorted := w.shape.Match(w.jobs[:], row, unsafe.Pointer(&w.sec.msgs), room)
+		n, sorted := r.Opening.Match(&w.shape, w.jobs[:], row, unsafe.Pointer(&w.sec.msgs), room)
 		if n == 0 {
 			break
 		}
 		w.sorted = sorted
-		w.run(r.Backend, n, keyLen, nil, nil, alike)
+		if c := w.run(r.Backend, n, keyLen, nil, nil, alike); c != status.OK {
+			for x := range n {
+				fail(&row[x], c)
+			}
+			took += n
+			break
+		}
 		for x := range n {
 			p, j := &row[x], &w.jobs[x]
 			if j.OK != 1 {
@@ -371,9 +403,9 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 		return took, 0
 	}
 	if lens[0] == w.n || lens[1] == w.n {
-		w.run(r.Backend, w.n, int(w.lanes[0].KeyLen), r.Held, nil, open)
+		c := w.run(r.Backend, w.n, int(w.lanes[0].KeyLen), r.Held, nil, open)
 		for x := range w.n {
-			good += w.opened(x)
+			good += w.opened(r, x, c)
 		}
 	} else {
 		for k := range lens {
@@ -384,7 +416,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 		good += w.openAgain(r)
 	}
 	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
-		w.shape.Learn(&r.Opening, &w.lanes[last], &w.ctx[last]) // only genuine packets teach
+		r.Opening.Learn(&w.shape, &w.lanes[last], &w.ctx[last]) // only genuine packets teach
 	}
 	return took, good
 }
@@ -397,10 +429,10 @@ func (w *Worker) openSome(r *Receiver, which func(l *profile.Lane) bool, keyLen 
 			order = append(order, uint8(x))
 		}
 	}
-	w.run(r.Backend, len(order), keyLen, r.Held, order, open)
+	c := w.run(r.Backend, len(order), keyLen, r.Held, order, open)
 	good := 0
 	for _, x := range order {
-		good += w.opened(int(x))
+		good += w.opened(r, int(x), c)
 	}
 	return good
 }
@@ -426,24 +458,37 @@ func (w *Worker) openAgain(r *Receiver) int {
 func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*keys.Snapshot) (c status.Code, full bool) {
 	p := l.Pkt
 	p.ID, p.TSC = 0, 0
-	at.chain = false
+	at.chain, at.aside = false, false
 	n := p.Len
 	var err error
+	if l.Lead, c = r.Opening.Lead(p); c != status.OK {
+		return c, false
+	}
+	if p.Reserved != 0 {
+		return status.ErrArgument, false
+	}
+	if p.Headroom < l.Lead {
+		return status.ErrRoom, false
+	}
 	if p.IOVCount != 0 {
-		c, full, n = w.gatherOpen(l, at, r.Opening.TryPrevious)
+		c, full, n = w.gatherOpen(l, at, r.Opening.Retries())
 		if c != status.OK || full {
 			return c, full
 		}
 	} else {
 		switch {
-		case p.Data == nil, p.Flags != 0:
+		case p.Data == nil:
 			return status.ErrArgument, false
 		case n > profile.MaxLen+4096:
 			return status.ErrTooLong, false
 		}
 		l.Hdr = p.Data
 	}
-	if c := r.Opening.Parse(l, &w.jobs[w.n], &w.ctx[w.n], n, snaps); c != status.OK {
+	c = r.Opening.Parse(l, &w.jobs[w.n], &w.ctx[w.n], n, snaps)
+	if c == status.OK && r.Windows != nil {
+		c = r.Windows.check(l)
+	}
+	if c != status.OK {
 		return c, false
 	}
 	if at.chain {
@@ -464,6 +509,17 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 			}
 			at.body = p.Dst
 		}
+		if l.Inner != 0 && at.body != at.src {
+			// What is decrypted begins in front of the payload, where Dst has no room.
+			b, err := w.reserve(int(l.Inner + l.Len))
+			if err != nil {
+				return status.ErrMemory, false
+			}
+			if b == nil {
+				return status.OK, true
+			}
+			at.body, at.aside = add(b, l.Inner), true
+		}
 	}
 	if l.Retry {
 		// Kernels may decrypt as they go; the second try needs the ciphertext.
@@ -481,19 +537,41 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 }
 
 // opened reports the outcome of a packet that went through the cipher, 1 if
-// it is good.
-func (w *Worker) opened(x int) int {
+// it is good. code is why it did not.
+func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 	l, at := &w.lanes[x], &w.place[x]
-	p, ok := l.Pkt, w.jobs[x].OK == 1
-	if at.chain {
-		w.scatterOpen(l, at, ok)
-	} else if !ok {
-		clear(octets(at.body, l.Len)[l.Clear:])
-	} else if at.body != at.src && l.Clear != 0 {
-		copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
+	p := l.Pkt
+	if code != status.OK {
+		fail(p, code)
+		return 0
 	}
-	if !ok {
-		fail(p, status.ErrAuth)
+	text := octets(unsafe.Add(at.body, -int(l.Inner)), l.Inner+l.Len)
+	whole := l.Len
+	if w.jobs[x].OK != 1 {
+		code = status.ErrAuth
+	} else {
+		if at.body != at.src && l.Clear != 0 {
+			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Clear))
+		}
+		if code = r.Opening.Opened(l, at.body); code == status.OK && r.Windows != nil {
+			code = r.Windows.commit(l)
+		}
+		if l.Epoch != nil {
+			l.Epoch.See(uint16(p.TSC >> 48))
+		}
+	}
+	if code != status.OK {
+		clear(text[l.Clear:])
+	}
+	switch {
+	case at.chain:
+		w.scatterOpen(l, at, whole)
+	case at.aside && code == status.OK:
+		copy(octets(p.Dst, l.Len), octets(at.body, l.Len))
+		at.body = p.Dst
+	}
+	if code != status.OK {
+		fail(p, code)
 		return 0
 	}
 	p.Status, p.OutLen = status.OK, l.Len
@@ -512,6 +590,7 @@ func (w *Worker) HeaderLen(s *Sender) int {
 		snap = s.Group.Snapshot()
 	}
 	if s.Sealing.Begin(&w.hdr, snap) != status.OK {
+		w.hdr.Forget()
 		return 0
 	}
 	return w.hdr.Len()

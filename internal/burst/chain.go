@@ -20,7 +20,7 @@ func segments(p *profile.Desc) []profile.IOV {
 
 // chainLen is the length of a chained packet in octets.
 func chainLen(p *profile.Desc, limit uintptr) (uint32, status.Code) {
-	if p.IOV == nil || p.Dst != nil || p.Flags != 0 {
+	if p.IOV == nil || p.Dst != nil {
 		return 0, status.ErrArgument
 	}
 	n := uintptr(0)
@@ -66,27 +66,27 @@ func (w *Worker) gatherSeal(l *profile.Lane, at *place) (c status.Code, full boo
 	if c != status.OK {
 		return c, false
 	}
-	p.Len = n
-	if !profile.Offsets(p) {
-		return status.ErrOffset, false
+	p.Len, l.Len = n, n
+	if c := w.sealing.Fit(&w.hdr, l); c != status.OK {
+		return c, false
 	}
-	if p.Headroom < l.HdrLen || p.Tailroom < kernel.TagSize {
+	if p.Headroom < l.Lead+l.HdrLen || p.Tailroom < l.Pad+kernel.TagSize {
 		return status.ErrRoom, false
 	}
-	b, err := w.reserve(int(l.HdrLen + n + kernel.TagSize))
+	b, err := w.reserve(int(l.Lead + l.HdrLen + n + l.Pad + kernel.TagSize))
 	if err != nil {
 		return status.ErrMemory, false
 	}
 	if b == nil {
 		return status.OK, true
 	}
-	l.Len = n
-	l.Hdr = b
-	at.src = add(b, l.HdrLen)
-	at.body, at.tag = at.src, add(at.src, n)
+	l.Hdr = add(b, l.Lead)
+	at.src = add(l.Hdr, l.HdrLen)
+	at.body, at.tag = at.src, add(at.src, n+l.Pad)
 	at.chain = true
+	copy(octets(b, l.Lead), octets(unsafe.Add(segments(p)[0].Base, -int(l.Lead+l.HdrLen)), l.Lead))
 	gather(at.src, p)
-	return status.OK, false
+	return w.sealing.Look(l, at.src), false
 }
 
 func (w *Worker) scatterSeal(l *profile.Lane, at *place) {
@@ -94,9 +94,11 @@ func (w *Worker) scatterSeal(l *profile.Lane, at *place) {
 	segs := segments(p)
 	hdr := unsafe.Add(segs[0].Base, -int(l.HdrLen))
 	copy(octets(hdr, l.HdrLen), octets(l.Hdr, l.HdrLen))
-	scatter(p, l.Clear, l.Len-l.Clear, add(at.body, l.Clear))
+	asIs := max(l.Clear, l.Inner) - l.Inner // payload octets in clear
+	scatter(p, asIs, l.Len-asIs, add(at.body, asIs))
 	last := &segs[len(segs)-1]
-	copy(octets(unsafe.Add(last.Base, last.Len), kernel.TagSize), octets(at.tag, kernel.TagSize))
+	tail := l.Pad + kernel.TagSize
+	copy(octets(unsafe.Add(last.Base, last.Len), tail), octets(add(at.body, l.Len), tail))
 	p.Out = uintptr(hdr)
 }
 
@@ -109,7 +111,7 @@ func (w *Worker) gatherOpen(l *profile.Lane, at *place, twice bool) (c status.Co
 	if n == 0 {
 		return status.ErrShort, false, 0
 	}
-	room := int(n)
+	room := int(l.Lead + n)
 	if twice { // and the ciphertext once more, in the same chunk whatever its length
 		room += int(n) + 1
 	}
@@ -120,23 +122,22 @@ func (w *Worker) gatherOpen(l *profile.Lane, at *place, twice bool) (c status.Co
 	if b == nil {
 		return status.OK, true, 0
 	}
-	gather(b, p)
+	l.Hdr = add(b, l.Lead)
+	copy(octets(b, l.Lead), octets(unsafe.Add(segments(p)[0].Base, -int(l.Lead)), l.Lead))
+	gather(l.Hdr, p)
 	if twice {
-		at.copy = add(b, n)
+		at.copy = add(l.Hdr, n)
 	}
 	p.Len = n
-	l.Hdr = b
 	at.chain = true
 	return status.OK, false, n
 }
 
-func (w *Worker) scatterOpen(l *profile.Lane, at *place, ok bool) {
+// scatterOpen puts back what was decrypted, or zeros; whole is the length of
+// payload and padding.
+func (w *Worker) scatterOpen(l *profile.Lane, at *place, whole uint32) {
 	p := l.Pkt
-	text := octets(add(at.body, l.Clear), l.Len-l.Clear)
-	if !ok {
-		clear(text)
-	}
-	scatter(p, l.HdrLen+l.Clear, uint32(len(text)), add(at.body, l.Clear))
+	scatter(p, l.HdrLen-l.Inner+l.Clear, l.Inner+whole-l.Clear, unsafe.Add(at.body, int(l.Clear)-int(l.Inner)))
 	// The first octet of payload: that of a later segment where the header
 	// fills the first one.
 	skip := uintptr(l.HdrLen)

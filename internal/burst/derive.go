@@ -10,132 +10,86 @@ import (
 	"libeesp/internal/profile"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
-	"libeesp/internal/wire"
 )
 
-// Context is struct eesp_context: what a data key depends on besides root keys.
-type Context struct {
-	ID         uint64
-	Epoch      uint16
-	V          uint8
-	Levels     uint8 // bit l: level l; 0 = the group's default
-	Generation uint8 // 0 current, 1 previous, 2 next
-	_          [3]uint8
-	Addr       profile.Addr
-}
-
-func (c *Context) resolve(s *keys.Snapshot) (*kernel.Master, uint8, status.Code) {
-	levels := c.Levels
-	if levels == 0 {
-		levels = s.Default
-	}
-	switch {
-	case !wire.ValidV(c.V):
-		return nil, 0, status.ErrV
-	case c.V&wire.VLongID == 0 && c.ID>>32 != 0, c.Generation > 2, levels>>wire.Levels != 0:
-		return nil, 0, status.ErrArgument
-	}
-	g := [3]int{keys.Current, keys.Pre, keys.Next}[c.Generation]
-	m := s.Master(keys.Of(levels, g))
-	if m == nil || levels == 0 {
-		return nil, 0, status.ErrNoKey
-	}
-	return m, levels, status.OK
-}
-
-// Derive writes the data keys of contexts to out, one behind the other. On
-// error out is all zero.
-func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []Context, out []byte) status.Code {
+// Derive writes the data keys of contexts, each with what is added to nonces
+// behind it, to out, one behind the other. On error out is all zero.
+func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.KeyContext, out []byte) status.Code {
 	w.enter()
 	defer w.leave()
 	s := g.Snapshot()
-	if len(out) != len(contexts)*s.KeyLen {
+	pr, err := profile.Of(s.Profile)
+	size := pr.KeyOctets(s.Params)
+	if err != nil || len(out) != len(contexts)*size {
 		return status.ErrArgument
 	}
 	all := out
 	for len(contexts) > 0 {
 		n := min(len(contexts), kernel.Chunk)
 		for i := range n {
-			c, l := &contexts[i], &w.ctx[i]
-			m, _, code := c.resolve(s)
+			l := &w.ctx[i]
+			*l = profile.Context{}
+			code := pr.Resolve(s, &contexts[i], l)
+			if code == status.OK && int(l.KeyLen)+int(l.Mask) != size {
+				code = status.ErrArgument
+			}
 			if code != status.OK {
 				clear(all)
 				return code
 			}
-			l.Master = m
-			l.Blocks = profile.StatelessMsg(&l.Msg, c.V, c.ID, c.Epoch, &c.Addr, uint16(s.KeyLen*8))
 			w.uniq[i] = uint8(i)
 		}
-		w.derive(be, n, s.KeyLen)
-		copy(out, w.sec.keys[:n*s.KeyLen])
-		contexts, out = contexts[n:], out[n*s.KeyLen:]
+		if code := w.derive(be, n); code != status.OK {
+			clear(all)
+			return code
+		}
+		for i := range n {
+			k := int(w.ctx[i].KeyLen)
+			copy(out, w.sec.keys[i*k:][:k])
+			copy(out[k:size], w.sec.masks[i][:])
+			out = out[size:]
+		}
+		contexts = contexts[n:]
 	}
 	return status.OK
 }
 
-// DataKey is struct eesp_data_key.
-type DataKey struct {
-	ID         uint64
-	Epoch      uint16
-	V          uint8
-	KeyLen     uint8
-	OptionsLen uint8
-	_          [3]uint8
-	Addr       profile.Addr
-	Key        [32]byte
-	Options    [wire.Levels * wire.MaxOption]byte
-	_          [4]uint8
-}
-
-// Export derives the data key of a context, with the Master Key Options that
-// name the root keys it comes from, if asked for.
-func (w *Worker) Export(be *kernel.Backend, g *keys.Group, c *Context, options bool, k *DataKey) status.Code {
+// Export derives the data key of a context; options: with the Master Key
+// Options that name the root keys it comes from.
+func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext, options bool, d *profile.DataKey) status.Code {
 	w.enter()
 	defer w.leave()
 	s := g.Snapshot()
-	_, levels, code := c.resolve(s)
-	if code != status.OK {
+	pr, err := profile.Of(s.Profile)
+	if err != nil {
+		return status.ErrArgument
+	}
+	c := &w.ctx[0]
+	*c = profile.Context{}
+	if code := pr.Resolve(s, k, c); code != status.OK {
 		return code
 	}
-	*k = DataKey{ID: c.ID, Epoch: c.Epoch, V: c.V, KeyLen: uint8(s.KeyLen)}
-	switch c.V & wire.VAddrMask {
-	case 1:
-		k.Addr.Src = c.Addr.Src
-	case 2:
-		k.Addr = c.Addr
-	}
-	if options {
-		at := k.Options[:0]
-		gen := [3]int{1, 0, 2}[c.Generation]
-		for l := range s.Level {
-			if levels>>l&1 != 0 {
-				at = wire.AppendOption(at, l, s.Level[l].Index[gen], s.Level[l].ID[:s.Level[l].IDLen])
-			}
-		}
-		k.OptionsLen = uint8(len(at))
-	}
-	// The worker's reader is active: derive in the same announcement.
-	l := &w.ctx[0]
-	l.Master, _, _ = c.resolve(s)
-	l.Blocks = profile.StatelessMsg(&l.Msg, c.V, c.ID, c.Epoch, &c.Addr, uint16(s.KeyLen*8))
 	w.uniq[0] = 0
-	w.derive(be, 1, s.KeyLen)
-	copy(k.Key[:], w.sec.keys[:s.KeyLen])
+	if code := w.derive(be, 1); code != status.OK {
+		return code
+	}
+	*d = profile.DataKey{ID: k.ID, Epoch: k.Epoch, V: k.V, KeyLen: c.KeyLen, Profile: s.Profile}
+	copy(d.Key[:], w.sec.keys[:c.KeyLen])
+	if c.Mask != 0 {
+		d.OptionsLen = c.Mask
+		copy(d.Options[:], w.sec.masks[0][:c.Mask])
+	}
+	pr.Export(s, k, options, d)
 	return status.OK
 }
 
 // Check reports whether a data key from outside is well formed.
-func (k *DataKey) Check() status.Code {
-	if !wire.ValidV(k.V) {
-		return status.ErrV
-	}
-	if k.KeyLen != 16 && k.KeyLen != 32 || int(k.OptionsLen) > len(k.Options) || k.V&wire.VLongID == 0 && k.ID>>32 != 0 {
+func Check(d *profile.DataKey) status.Code {
+	pr, err := profile.Of(d.Profile)
+	if err != nil || d.KeyLen != 16 && d.KeyLen != 32 || int(d.OptionsLen) > len(d.Options) {
 		return status.ErrArgument
 	}
-	if !wire.ValidOptions(k.Options[:k.OptionsLen]) {
-		return status.ErrOption
-	}
-	return status.OK
+	return pr.Check(d)
 }
 
 // Fingerprint tells data keys apart without giving them away: an AES-256

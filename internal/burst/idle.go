@@ -17,7 +17,20 @@ type Idle struct {
 
 // NewIdle makes what KeepWarm needs.
 func NewIdle(be *kernel.Backend) (*Idle, error) {
-	g, err := keys.NewGroup(16, keys.HKDF)
+	p, err := profile.Of(0)
+	if err != nil {
+		return nil, err
+	}
+	params := keys.Params{KeyLen: 16}
+	seal, err := p.Sealing(&params, &profile.SenderConfig{})
+	if err != nil {
+		return nil, err
+	}
+	open, err := p.Opening(&params, &profile.ReceiverConfig{})
+	if err != nil {
+		return nil, err
+	}
+	g, err := keys.NewGroup(params)
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +48,8 @@ func NewIdle(be *kernel.Backend) (*Idle, error) {
 		return nil, err
 	}
 	return &Idle{
-		Sender{Backend: be, Group: g, Counter: c},
-		Receiver{Backend: be, Groups: []*keys.Group{g}},
+		Sender{Backend: be, Group: g, Counter: c, Sealing: seal},
+		Receiver{Backend: be, Groups: []*keys.Group{g}, Opening: open},
 	}, nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"unsafe"
 
 	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/status"
 )
 
 type direction int
@@ -22,10 +24,11 @@ const fewKeys = 8
 
 // run takes n jobs, all of one key length, through derivation, expansion and
 // the cipher. order picks lanes; nil: lanes 0 to n-1. held is the expanded data
-// key of a sender or receiver without master key, else nil.
-func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint8, dir direction) {
+// key of a sender or receiver without master key, else nil. It returns an error
+// if keys cannot be had; then no job was touched.
+func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint8, dir direction) status.Code {
 	if n == 0 {
-		return
+		return status.OK
 	}
 	order = w.byLength(n, order)
 	area, mode := unsafe.Pointer(&w.sec.keys), kernel.Once
@@ -35,16 +38,21 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 			w.jobs[at(order, i)].Key = 0
 		}
 	} else {
-		u := 0
+		u, masked, code := 0, false, status.OK
 		switch dir {
 		case open:
-			u = w.openKeys(be, n, keyLen, order)
+			u, masked, code = w.openKeys(be, n, order)
 		case alike:
-			u = w.keysAlike(be, n, w.shape.MsgLen(), keyLen, w.shape.Master(), false)
+			u, masked, code = w.keysAlike(be, n, &w.shape.KDF, false)
 		default:
-			u = w.sealKeys(be, n)
+			u, masked, code = w.sealKeys(be, n)
 		}
-		w.used.keys = max(w.used.keys, n*keyLen)
+		if code != status.OK {
+			return code
+		}
+		if masked {
+			w.mask(n, u, order, dir)
+		}
 		switch {
 		case u*fewKeys <= n: // expand each once
 			area, mode = unsafe.Pointer(&w.sec.area), kernel.Many
@@ -67,6 +75,24 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 		}
 	}
 	w.crypt(be, area, n, order, keyLen, mode, dir)
+	return status.OK
+}
+
+// mask adds their keys' masks to the nonces of n jobs.
+func (w *Worker) mask(n, u int, order []uint8, dir direction) {
+	for i := range n {
+		x := at(order, i)
+		k := x
+		if u < n {
+			k = int(w.slot[x])
+		} else if dir == open { // keys are in order
+			k = i
+		}
+		nonce, m := &w.jobs[x].Nonce, &w.sec.masks[k]
+		for b := range nonce {
+			nonce[b] ^= m[b]
+		}
+	}
 }
 
 // byLength returns the order of non-decreasing length in which kernels want
@@ -195,27 +221,26 @@ func (w *Worker) distinct(n int, order []uint8, base unsafe.Pointer, stride, wor
 
 // sealKeys derives the data keys of n jobs, which all have one form, in order
 // of their lanes, and returns how many different ones there are.
-func (w *Worker) sealKeys(be *kernel.Backend, n int) int {
+func (w *Worker) sealKeys(be *kernel.Backend, n int) (u int, masked bool, code status.Code) {
 	h := &w.hdr
-	room := h.MsgLen() * h.KeyLen() / 16
-	same := h.Fixed() && w.jobs[0].Nonce[4] == w.jobs[n-1].Nonce[4] && w.jobs[0].Nonce[5] == w.jobs[n-1].Nonce[5] // one epoch
-	if h.Fixed() {
-		for x := range n {
-			h.Message(unsafe.Pointer(&w.sec.msgs[x*room]), nil, binary.BigEndian.Uint64(w.jobs[x].Nonce[4:]))
-			if same {
-				break
-			}
+	room := h.MsgLen() * h.Per()
+	same := h.Fixed && w.jobs[0].Nonce[4] == w.jobs[n-1].Nonce[4] && w.jobs[0].Nonce[5] == w.jobs[n-1].Nonce[5] // one epoch
+	if h.Fixed {
+		k := n
+		if same {
+			k = 1
 		}
+		w.sealing.Messages(h, unsafe.Pointer(&w.sec.msgs), room, w.jobs[:k], nil)
 	}
-	return w.keysAlike(be, n, h.MsgLen(), h.KeyLen(), h.Master(), same)
+	return w.keysAlike(be, n, &h.KDF, same)
 }
 
-// keysAlike derives keys from KDF inputs of m octets in msgs, with room for
+// keysAlike derives keys of one form from KDF inputs in msgs, with room for
 // as many as a key takes, in order of lanes; same: all are the first. It
-// returns how many different ones there are.
-func (w *Worker) keysAlike(be *kernel.Backend, n, m, keyLen int, master *kernel.Master, same bool) int {
-	per := keyLen / 16
-	u := n
+// returns how many different ones there are, and whether they have masks.
+func (w *Worker) keysAlike(be *kernel.Backend, n int, kdf *profile.KDF, same bool) (u int, masked bool, code status.Code) {
+	per, m := kdf.Per(), int(kdf.Blocks)*16
+	u = n
 	msg := func(x int) []byte { return w.sec.msgs[x*m*per:][:m] }
 	if same {
 		u = 1
@@ -225,48 +250,106 @@ func (w *Worker) keysAlike(be *kernel.Backend, n, m, keyLen int, master *kernel.
 			copy(msg(k), msg(int(x)))
 		}
 	}
+	if kdf.Master == nil {
+		for k := range u {
+			if code := w.ready(k, kdf, (*[2]byte)(msg(k))); code != status.OK {
+				return 0, false, code
+			}
+		}
+		return u, kdf.Mask != 0, status.OK
+	}
 	for b := 1; b < per; b++ {
 		for x := range u {
 			next := w.sec.msgs[(x*per+b)*m:][:m]
 			copy(next, msg(x))
-			next[profile.CounterAt] = byte(b + 1)
+			next[kdf.Counter] = byte(b + 1)
 		}
 	}
-	w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, m/16, master)
-	return u
+	w.used.keys = max(w.used.keys, u*per*16)
+	w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, kdf)
+	if per*16 != int(kdf.KeyLen) {
+		w.part(u, kdf)
+	}
+	return u, kdf.Mask != 0, status.OK
+}
+
+// part takes the u outputs of a KDF in keys apart, into keys and masks.
+func (w *Worker) part(u int, kdf *profile.KDF) {
+	size, k := kdf.Per()*16, int(kdf.KeyLen)
+	w.used.masks = max(w.used.masks, u)
+	for s := range u {
+		out := w.sec.keys[s*size:][:size]
+		w.putMask(s, out[k:k+int(kdf.Mask)])
+		copy(w.sec.keys[s*k:][:k], out)
+	}
+}
+
+// putMask sets what is added to the nonces of slot s.
+func (w *Worker) putMask(s int, m []byte) {
+	w.used.masks = max(w.used.masks, s+1)
+	clear(w.sec.masks[s][copy(w.sec.masks[s][:], m):])
+}
+
+// ready fills slot s with a key that needs no CMAC.
+func (w *Worker) ready(s int, kdf *profile.KDF, info *[2]byte) status.Code {
+	k := int(kdf.KeyLen)
+	w.used.keys = max(w.used.keys, (s+1)*k)
+	key := w.sec.keys[s*k:][:k]
+	if kdf.Raw != nil {
+		copy(key, kdf.Raw[:k])
+		return status.OK
+	}
+	if w.cache == nil {
+		c, err := keys.NewCache()
+		if err != nil {
+			return status.ErrMemory
+		}
+		w.cache = c
+	}
+	w.used.derived = max(w.used.derived, profile.MaxPer*16)
+	out := w.sec.derived[:k+int(kdf.Mask)]
+	w.cache.Fetch(unsafe.Pointer(&out[0]), kdf.Root, binary.BigEndian.Uint16(info[:]), len(out))
+	copy(key, out)
+	w.putMask(s, out[k:])
+	return status.OK
 }
 
 // openKeys derives the data keys of jobs, which may have any contexts, and
 // returns how many. If there are as many as jobs, they are in their order.
-func (w *Worker) openKeys(be *kernel.Backend, n, keyLen int, order []uint8) int {
-	u := w.distinct(n, order, unsafe.Pointer(&w.ctx), int(unsafe.Sizeof(w.ctx[0])), int(unsafe.Sizeof(w.ctx[0])/8))
+func (w *Worker) openKeys(be *kernel.Backend, n int, order []uint8) (u int, masked bool, code status.Code) {
+	u = w.distinct(n, order, unsafe.Pointer(&w.ctx), int(unsafe.Sizeof(w.ctx[0])), int(unsafe.Sizeof(w.ctx[0])/8))
 	if u == n {
 		for i := range n {
 			w.uniq[i] = uint8(at(order, i))
 		}
 	}
-	w.derive(be, u, keyLen)
-	return u
+	for _, x := range w.uniq[:u] {
+		masked = masked || w.ctx[x].Mask != 0
+	}
+	return u, masked, w.derive(be, u)
 }
 
-// derive computes the data keys of slots 0..u-1. In the common case all share
-// one master key and one message length, and the keys are put where they
-// belong; otherwise slots that do are taken together.
-func (w *Worker) derive(be *kernel.Backend, u, keyLen int) {
-	w.used.keys = max(w.used.keys, u*keyLen)
-	per := keyLen / 16 // KDF blocks per key
+// derive computes the data keys of slots 0..u-1, all of one length, and their
+// masks. In the common case all come of one master key and messages of one
+// length, and are put where they belong; otherwise slots that do are taken
+// together.
+func (w *Worker) derive(be *kernel.Backend, u int) status.Code {
 	first := &w.ctx[w.uniq[0]]
-	uniform := true
+	per, keyLen := first.Per(), int(first.KeyLen)
+	w.used.keys = max(w.used.keys, u*per*16)
+	uniform := first.Master != nil
 	for _, x := range w.uniq[1:u] {
-		c := &w.ctx[x]
-		uniform = uniform && c.Master == first.Master && c.Blocks == first.Blocks
+		uniform = uniform && w.ctx[x].KDF == first.KDF
 	}
 	if uniform {
 		for s, x := range w.uniq[:u] {
-			w.message(s, per, &w.ctx[x])
+			w.message(s, &w.ctx[x])
 		}
-		w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, first.Blocks, first.Master)
-		return
+		w.kdf(be, unsafe.Pointer(&w.sec.keys), u*per, &first.KDF)
+		if per*16 != keyLen {
+			w.part(u, &first.KDF)
+		}
+		return status.OK
 	}
 	var done [kernel.Chunk]bool
 	for {
@@ -275,42 +358,55 @@ func (w *Worker) derive(be *kernel.Backend, u, keyLen int) {
 		k := 0
 		for s, x := range w.uniq[:u] {
 			c := &w.ctx[x]
-			if done[s] || lead != nil && (c.Master != lead.Master || c.Blocks != lead.Blocks) {
+			if done[s] || lead != nil && c.KDF != lead.KDF {
+				continue
+			}
+			done[s] = true
+			if c.Master == nil {
+				if code := w.ready(s, &c.KDF, (*[2]byte)(c.Msg[:])); code != status.OK {
+					return code
+				}
+				if c.Mask == 0 {
+					w.putMask(s, nil)
+				}
 				continue
 			}
 			if lead == nil {
 				lead = c
 			}
-			w.message(k, per, c)
-			slots[k], done[s] = uint8(s), true
+			w.message(k, c)
+			slots[k] = uint8(s)
 			k++
 		}
 		if lead == nil {
-			return
+			return status.OK
 		}
-		w.used.derived = max(w.used.derived, k*keyLen)
-		w.kdf(be, unsafe.Pointer(&w.sec.derived), k*per, lead.Blocks, lead.Master)
+		size := lead.Per() * 16
+		w.used.derived = max(w.used.derived, k*size)
+		w.kdf(be, unsafe.Pointer(&w.sec.derived), k*lead.Per(), &lead.KDF)
 		for i, s := range slots[:k] {
-			copy(w.sec.keys[int(s)*keyLen:][:keyLen], w.sec.derived[i*keyLen:])
+			out := w.sec.derived[i*size:][:size]
+			copy(w.sec.keys[int(s)*keyLen:][:keyLen], out)
+			w.putMask(int(s), out[keyLen:keyLen+int(lead.Mask)])
 		}
 	}
 }
 
 // message writes the KDF inputs of one key at position at.
-func (w *Worker) message(at, per int, c *profile.Context) {
-	n := uintptr(c.Blocks) * 16
+func (w *Worker) message(at int, c *profile.Context) {
+	n, per := uintptr(c.Blocks)*16, c.Per()
 	to := unsafe.Add(unsafe.Pointer(&w.sec.msgs), uintptr(at*per)*n)
 	for i := range per {
 		for b := uintptr(0); b < n; b += 16 {
 			*(*[16]byte)(unsafe.Add(to, b)) = *(*[16]byte)(unsafe.Add(unsafe.Pointer(&c.Msg), b))
 		}
-		*(*byte)(unsafe.Add(to, profile.CounterAt)) = byte(i + 1)
+		*(*byte)(unsafe.Add(to, c.Counter)) = byte(i + 1)
 		to = unsafe.Add(to, n)
 	}
 }
 
-func (w *Worker) kdf(be *kernel.Backend, out unsafe.Pointer, n, blocks int, m *kernel.Master) {
-	be.Derive(out, unsafe.Pointer(&w.sec.msgs), n, blocks, m, &m.K1, unsafe.Pointer(&w.sec.scratch))
+func (w *Worker) kdf(be *kernel.Backend, out unsafe.Pointer, n int, k *profile.KDF) {
+	be.Derive(out, unsafe.Pointer(&w.sec.msgs), n, int(k.Blocks), k.Master, k.Sub(), unsafe.Pointer(&w.sec.scratch))
 }
 
 // job fills in lane x's kernel job, but for the nonce.
@@ -318,17 +414,21 @@ func (w *Worker) job(x int) {
 	l, p, j := &w.lanes[x], &w.place[x], &w.jobs[x]
 	// Where nothing is encrypted, no pointer to behind a buffer may stay.
 	j.Src, j.Dst, j.Tag, j.OK = p.tag, p.tag, p.tag, 0
-	if j.Len = l.Len - l.Clear; j.Len != 0 {
-		j.Src, j.Dst = add(p.src, l.Clear), add(p.body, l.Clear)
+	if j.Len = l.Inner + l.Len + l.Pad - l.Clear; j.Len != 0 {
+		skip := int(l.Clear) - int(l.Inner)
+		j.Src, j.Dst = unsafe.Add(p.src, skip), unsafe.Add(p.body, skip)
 	}
 	w.sorted, w.longest = w.sorted && j.Len >= w.longest, j.Len
-	if l.Skip == 0 && (l.Clear == 0 || uintptr(p.src) == uintptr(l.Hdr)+uintptr(l.HdrLen)) {
-		j.AAD, j.AADLen = l.Hdr, l.HdrLen+l.Clear
+	// Header and clear octets lie side by side: in the packet that is opened, in
+	// the one that sealing writes.
+	front := l.Lead + l.HdrLen - l.Inner
+	j.AAD = unsafe.Add(l.Hdr, -int(l.Lead))
+	if l.Skip == 0 {
+		j.AADLen = front + l.Clear
 		return
 	}
-	// Header and authenticated clear octets do not lie side by side.
 	a := &w.aad[x]
-	n := copy(a[:], octets(l.Hdr, l.HdrLen))
-	n += copy(a[n:], octets(add(p.src, l.Skip), l.Clear-l.Skip))
+	n := copy(a[:], octets(j.AAD, front))
+	n += copy(a[n:], octets(add(l.Hdr, l.HdrLen+l.Skip), l.Clear-l.Skip))
 	j.AAD, j.AADLen = unsafe.Pointer(a), uint32(n)
 }

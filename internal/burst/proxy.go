@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
@@ -24,25 +25,30 @@ func (w *Worker) Proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 }
 
 func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
-	var snapLen uint32
+	var snap *keys.Snapshot
 	if s.Group != nil {
-		s.Sealing.Begin(&w.hdr, s.Group.Snapshot())
-	} else {
-		s.Sealing.Begin(&w.hdr, nil)
+		snap = s.Group.Snapshot()
 	}
-	snapLen = uint32(w.hdr.Len())
+	front, tail := uint32(0), uint32(kernel.TagSize)
+	if s.Sealing.Begin(&w.hdr, snap) == status.OK {
+		front, tail = uint32(w.hdr.Len()), w.hdr.Tail
+	} else {
+		w.hdr.Forget()
+	}
 	// First side. With a destination, the payload goes to where the second
 	// side wants it: behind the room of the new header.
 	for i := range pkts {
 		p, t := &pkts[i], &w.tmp[i]
 		*t = *p
-		switch {
+		_, lead, _ := s.Sealing.LeadFor(outAddr(p))
+		w.leads[i] = front + uint32(lead)
+		switch need := w.leads[i] + tail; {
 		case p.IOVCount != 0:
-			t.Flags = ^uint32(0) // chained packets cannot be proxied yet
-		case p.Dst != nil && p.DstSize < snapLen+kernel.TagSize:
+			t.Flags = ^uint16(0) // chained packets cannot be proxied yet
+		case p.Dst != nil && p.DstSize < need:
 			t.DstSize = 0
 		case p.Dst != nil:
-			t.Dst, t.DstSize = add(p.Dst, snapLen), p.DstSize-snapLen-kernel.TagSize
+			t.Dst, t.DstSize = add(p.Dst, w.leads[i]), p.DstSize-need
 		}
 	}
 	w.open(r, w.tmp[:len(pkts)])
@@ -50,8 +56,8 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 	for i := range pkts {
 		p, t := &pkts[i], &w.tmp[i]
 		p.ID, p.TSC = t.ID, t.TSC
-		p.COffset, p.IOffset = t.COffset, t.IOffset
-		if t.Status == status.OK && p.Dst != nil && p.DstSize < snapLen+kernel.TagSize {
+		p.COffset, p.IOffset, p.NextHeader = t.COffset, t.IOffset, t.NextHeader
+		if t.Status == status.OK && p.Dst != nil && p.DstSize < w.leads[i]+tail {
 			t.Status = status.ErrRoom // an empty payload fits anywhere, its header does not
 		}
 		if t.Status != status.OK {
@@ -62,27 +68,23 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 			continue
 		}
 		u := &w.tmp[n] // n <= i: u is p's or one that is done with
-		room := uint32(0)
-		if p.Dst == nil {
-			room = uint32(uintptr(t.Out) - uintptr(p.Data))
-		}
-		data := p.Data
-		if p.Dst != nil {
-			data = p.Dst
-			room = snapLen
-		}
 		v := *t
-		v.Data, v.Len = add(data, room), t.OutLen
-		v.Headroom, v.Tailroom = room, kernel.TagSize
+		v.Len = t.OutLen
 		if p.Dst == nil {
 			// Sealing needs no more than that; sums must not wrap.
-			const most = wire.StatelessMaxHeader + kernel.TagSize
-			v.Headroom, v.Tailroom = room+min(p.Headroom, most), kernel.TagSize+min(p.Tailroom, most)
+			const most = profile.MaxHeader + wire.TSSLead6 + profile.MaxTail
+			v.Headroom = uint32(t.Out-uintptr(p.Data)) + min(p.Headroom, most)
+			v.Tailroom = uint32(uintptr(p.Data)+uintptr(p.Len)-t.Out) - t.OutLen + min(p.Tailroom, most)
+			v.Data = add(p.Data, uint32(t.Out-uintptr(p.Data)))
+		} else {
+			v.Data = add(p.Dst, w.leads[i])
+			v.Headroom, v.Tailroom = w.leads[i], p.DstSize-w.leads[i]-t.OutLen
 		}
-		v.Dst, v.Flags = nil, 0
-		if p.OutAddr != nil {
-			a := (*profile.Addr)(p.OutAddr)
-			v.Src, v.DstIP = a.Src, a.Dst
+		a := outAddr(p)
+		lead, k, flags := s.Sealing.LeadFor(a)
+		v.Dst, v.Flags, v.Src, v.DstIP = nil, flags, a.Src, a.Dst
+		if k != 0 && v.Headroom >= w.leads[i] {
+			copy(octets(unsafe.Add(v.Data, -int(w.leads[i])), uint32(k)), lead[:k])
 		}
 		*u = v
 		w.orig[n] = p
@@ -102,4 +104,12 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 	}
 	clear(w.tmp[:len(pkts)])
 	return good
+}
+
+// outAddr is the addresses that a packet is sealed with.
+func outAddr(p *profile.Desc) *profile.Addr {
+	if p.OutAddr != nil {
+		return (*profile.Addr)(p.OutAddr)
+	}
+	return (*profile.Addr)(unsafe.Pointer(&p.Src))
 }

@@ -23,9 +23,10 @@ const (
 
 // secrets is what a worker holds in locked memory.
 type secrets struct {
-	msgs    [kernel.Chunk * 2 * profile.MaxBlocks * 16]byte
-	keys    [kernel.Chunk * 32]byte
-	derived [kernel.Chunk * 32]byte
+	msgs    [kernel.Chunk * profile.MaxPer * profile.MaxBlocks * 16]byte
+	keys    [kernel.Chunk * profile.MaxPer * 16]byte
+	derived [kernel.Chunk * profile.MaxPer * 16]byte
+	masks   [kernel.Chunk][16]byte // of slots: what is added to their nonces
 	area    [(kernel.Chunk/fewKeys + 3) &^ 3 * kernel.MaxKeyBytes]byte
 	scratch [kernel.ScratchBytes]byte
 }
@@ -38,7 +39,9 @@ type Worker struct {
 	linear  []byte // locked; grows when chained packets come
 	linearN int    // octets of linear in use by this chunk
 
-	used struct{ keys, derived, area, linear int } // to be wiped
+	cache *keys.Cache // made for the first HKDF key
+
+	used struct{ keys, derived, area, linear, masks int } // to be wiped
 
 	n       int // lanes in use
 	lanes   [kernel.Chunk]profile.Lane
@@ -54,7 +57,9 @@ type Worker struct {
 	slot    [kernel.Chunk]uint8 // key slot of lane i
 	aad     [kernel.Chunk][profile.MaxAAD]byte
 	hdr     profile.Header
-	shape   profile.Shape // of packets to open
+	sealing profile.Sealing      // whose hdr is
+	shape   profile.Shape        // of packets to open
+	leads   [kernel.Chunk]uint32 // that a proxy wrote
 	snaps   [MaxGroups]*keys.Snapshot
 	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
 	orig    [kernel.Chunk]*profile.Desc
@@ -71,6 +76,7 @@ type place struct {
 	tag   unsafe.Pointer
 	copy  unsafe.Pointer // of the ciphertext, for a second try
 	chain bool           // all of it is in linear memory; scatter at the end
+	aside bool           // opened in linear memory; the payload goes to Dst at the end
 }
 
 // NewWorker allocates a worker.
@@ -91,6 +97,10 @@ func (w *Worker) Close() {
 		secmem.Free(w.linear)
 		w.linear = nil
 	}
+	if w.cache != nil {
+		w.cache.Close()
+		w.cache = nil
+	}
 }
 
 func (w *Worker) enter() { w.reader.Enter() }
@@ -109,7 +119,10 @@ func (w *Worker) leave() {
 	if w.used.linear != 0 {
 		secmem.Wipe(w.linear[:w.used.linear])
 	}
-	w.used.keys, w.used.derived, w.used.area, w.used.linear = 0, 0, 0, 0
+	for i := range s.masks[:w.used.masks] {
+		secmem.Wipe(s.masks[i][:])
+	}
+	w.used.keys, w.used.derived, w.used.area, w.used.linear, w.used.masks = 0, 0, 0, 0, 0
 	w.n, w.linearN = 0, 0
 	w.reader.Leave()
 }
@@ -124,6 +137,8 @@ func (w *Worker) Room() (keys, halves, scratch unsafe.Pointer) {
 func (w *Worker) Scrub() {
 	*w.sec = secrets{}
 	secmem.Wipe(w.linear)
+	w.hdr.Forget()
+	w.shape.Forget()
 }
 
 // reserve returns n octets of linear memory, or nil if this chunk has no room

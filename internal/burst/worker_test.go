@@ -21,9 +21,29 @@ type rig struct {
 	w       *Worker
 	s       *Sender
 	r       *Receiver
+	v       uint8
 	payload int // octets of each packet
 	bufs    [][]byte
 	pkts    []profile.Desc
+}
+
+// sealing and opening are those of profile stateless.
+func sealing(v uint8, id uint64, options bool) profile.Sealing {
+	p, _ := profile.Of(0)
+	s, err := p.Sealing(&keys.Params{}, &profile.SenderConfig{V: v, ID: id, Options: options})
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+func opening(c profile.ReceiverConfig) profile.Opening {
+	p, _ := profile.Of(0)
+	o, err := p.Opening(&keys.Params{}, &c)
+	if err != nil {
+		panic(err)
+	}
+	return o
 }
 
 // eachBackend runs f with every backend that this machine has.
@@ -68,7 +88,7 @@ func newRigOf(t *testing.T, keyLen, n, payload int, v uint8) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	g, err := keys.NewGroup(keyLen, keys.HKDF)
+	g, err := keys.NewGroup(keys.Params{KeyLen: keyLen})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,9 +100,9 @@ func newRigOf(t *testing.T, keyLen, n, payload int, v uint8) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &rig{w: w, payload: payload, bufs: make([][]byte, n), pkts: make([]profile.Desc, n)}
-	x.s = &Sender{Backend: be, Group: g, Counter: c, Sealing: profile.Sealing{V: v, ID: 1, Options: true}}
-	x.r = &Receiver{Backend: be, Groups: []*keys.Group{g}, Opening: profile.Opening{TryPrevious: true}}
+	x := &rig{w: w, v: v, payload: payload, bufs: make([][]byte, n), pkts: make([]profile.Desc, n)}
+	x.s = &Sender{Backend: be, Group: g, Counter: c, Sealing: sealing(v, 1, true)}
+	x.r = &Receiver{Backend: be, Groups: []*keys.Group{g}, Opening: opening(profile.ReceiverConfig{TryPrevious: true})}
 	for i := range x.bufs {
 		x.bufs[i] = make([]byte, 64+payload+kernel.TagSize)
 	}
@@ -158,7 +178,7 @@ func TestScratchIsWiped(t *testing.T) {
 }
 
 func scratchIsWiped(t *testing.T, x *rig) {
-	n, keyLen := len(x.pkts), x.s.Group.KeyLen()
+	n, keyLen := len(x.pkts), x.s.Group.Params().KeyLen
 	x.wantClean(t, "at first")
 	x.seal(t)
 	x.wantClean(t, "after seal")
@@ -175,12 +195,12 @@ func scratchIsWiped(t *testing.T, x *rig) {
 	}
 	x.wantClean(t, "after a forged packet")
 	out := make([]byte, keyLen*n)
-	if c := x.w.Derive(x.s.Backend, x.s.Group, make([]Context, n), out); c != status.OK {
+	if c := x.w.Derive(x.s.Backend, x.s.Group, make([]profile.KeyContext, n), out); c != status.OK {
 		t.Fatal(c)
 	}
 	x.wantClean(t, "after derive")
-	var k DataKey
-	if c := x.w.Export(x.s.Backend, x.s.Group, &Context{V: x.s.Sealing.V}, true, &k); c != status.OK {
+	var k profile.DataKey
+	if c := x.w.Export(x.s.Backend, x.s.Group, &profile.KeyContext{V: x.v}, true, &k); c != status.OK {
 		t.Fatal(c)
 	}
 	x.wantClean(t, "after export")
@@ -217,7 +237,7 @@ func scratchIsWiped(t *testing.T, x *rig) {
 func TestMixedKeysAreWiped(t *testing.T) {
 	for _, options := range []bool{true, false} {
 		x := newRig(t, 32, 30, 1)
-		x.s.Sealing.Options = options
+		x.s.Sealing = sealing(x.v, 1, options)
 		x.plain()
 		n := x.w.Seal(x.s, x.pkts[:15])
 		if err := x.s.Group.Rotate(0, 9, nil); err != nil {
@@ -317,7 +337,7 @@ func TestLongChain(t *testing.T) {
 	defer hangs.Stop()
 	for _, payload := range []int{100 << 10, 140 << 10, profile.MaxLen} {
 		x := newRigOf(t, 16, 3, payload, 1)
-		x.s.Sealing.Options = false
+		x.s.Sealing = sealing(x.v, 1, false)
 		for _, forged := range []bool{false, true} {
 			x.plain()
 			chain(x.pkts, 1000)
@@ -354,7 +374,7 @@ func TestLongChain(t *testing.T) {
 // Where a ring has no previous key, a forged packet is tried once.
 func TestNoSecondTryWithTheSameKey(t *testing.T) {
 	x := newRig(t, 16, 1, 1)
-	x.s.Sealing.Options = false
+	x.s.Sealing = sealing(x.v, 1, false)
 	be, tries := *x.s.Backend, 0
 	be.Open = func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
 		tries += n
@@ -421,7 +441,7 @@ func TestRoomWithoutBounds(t *testing.T) {
 // another's that has the same groups.
 func TestReceiversKeepApart(t *testing.T) {
 	x := newRig(t, 16, 40, 1)
-	x.s.Sealing.Options = false
+	x.s.Sealing = sealing(x.v, 1, false)
 	x.seal(t)
 	old := make([][]byte, len(x.bufs))
 	for i, b := range x.bufs {
@@ -431,20 +451,20 @@ func TestReceiversKeepApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, y := range map[string]struct {
-		o    profile.Opening
+		o    profile.ReceiverConfig
 		old  bool
 		want status.Code
 	}{
-		"try previous":            {profile.Opening{TryPrevious: true}, true, status.OK},
-		"do not try previous":     {profile.Opening{}, true, status.ErrAuth},
-		"own ID":                  {profile.Opening{OwnIDs: []uint64{1}}, false, status.ErrReflected},
-		"not this ID":             {profile.Opening{OwnIDs: []uint64{2}}, false, status.OK},
-		"previous, and own ID":    {profile.Opening{OwnIDs: []uint64{1}, TryPrevious: true}, true, status.ErrReflected},
-		"nothing that is special": {profile.Opening{}, false, status.OK},
+		"try previous":            {profile.ReceiverConfig{TryPrevious: true}, true, status.OK},
+		"do not try previous":     {profile.ReceiverConfig{}, true, status.ErrAuth},
+		"own ID":                  {profile.ReceiverConfig{OwnIDs: []uint64{1}}, false, status.ErrReflected},
+		"not this ID":             {profile.ReceiverConfig{OwnIDs: []uint64{2}}, false, status.OK},
+		"previous, and own ID":    {profile.ReceiverConfig{OwnIDs: []uint64{1}, TryPrevious: true}, true, status.ErrReflected},
+		"nothing that is special": {profile.ReceiverConfig{}, false, status.OK},
 	} {
 		t.Run(name, func(t *testing.T) {
-			first := &Receiver{Backend: x.r.Backend, Groups: x.r.Groups}
-			second := &Receiver{Backend: x.r.Backend, Groups: x.r.Groups, Opening: y.o}
+			first := &Receiver{Backend: x.r.Backend, Groups: x.r.Groups, Opening: opening(profile.ReceiverConfig{})}
+			second := &Receiver{Backend: x.r.Backend, Groups: x.r.Groups, Opening: opening(y.o)}
 			for range 2 {
 				x.seal(t)
 				x.turn()
@@ -472,8 +492,8 @@ func TestReceiversKeepApart(t *testing.T) {
 // Reflected packets are found among any number of others that look like them.
 func TestReflectedAmongMany(t *testing.T) {
 	x := newRig(t, 16, 80, 1)
-	x.r.Opening.OwnIDs = []uint64{1}
-	far := &Sender{Backend: x.s.Backend, Group: x.s.Group, Counter: x.s.Counter, Sealing: profile.Sealing{V: 1, ID: 2, Options: true}}
+	x.r.Opening = opening(profile.ReceiverConfig{OwnIDs: []uint64{1}, TryPrevious: true})
+	far := &Sender{Backend: x.s.Backend, Group: x.s.Group, Counter: x.s.Counter, Sealing: sealing(1, 2, true)}
 	const own = 70 // from here on
 	for range 2 {
 		x.plain()

@@ -82,6 +82,8 @@ func ExpandMaster(m *kernel.Master, k *[32]byte, scratch unsafe.Pointer) {
 	EncryptBlock(&m.K1, &zero, m, scratch)
 	double(&m.K1, &m.K1)
 	double(&m.K2, &m.K1)
+	id := [16]byte([]byte("libeesp key name"))
+	EncryptBlock(&m.ID, &id, m, scratch)
 }
 
 // double multiplies by x in the field of RFC 4493.

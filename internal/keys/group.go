@@ -3,6 +3,7 @@ package keys
 import (
 	"crypto/subtle"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -69,12 +70,17 @@ type masters [64]kernel.Master
 // Snapshot is an immutable view of a group's keys. Between Reader.Enter and
 // Reader.Leave it may be used freely; after that its keys may be gone.
 type Snapshot struct {
+	*Params
 	Level    [wire.Levels]Level
-	Default  uint8 // bit l: level l belongs to packets without options
-	KeyLen   int
+	Default  uint8  // bit l: level l belongs to packets without options
 	Sequence uint64 // differs between snapshots of one group
 	valid    uint64
 	m        *masters
+	names    *[64][16]byte // of the masters
+
+	Slot    [2]Slot // instead of levels, for profiles that have no rings
+	Current int     // the slot that senders use
+	slots   *slotKeys
 }
 
 // Master returns the master key of a selection, or nil if there is none.
@@ -83,6 +89,21 @@ func (s *Snapshot) Master(sel int) *kernel.Master {
 		return nil
 	}
 	return &s.m[sel]
+}
+
+// Has reports whether a key of that name is in force.
+func (s *Snapshot) Has(name *[16]byte) bool {
+	for i := range s.Slot {
+		if s.Slot[i].Present && s.Slot[i].Name == *name {
+			return true
+		}
+	}
+	for sel := range s.names {
+		if s.valid>>sel&1 != 0 && s.names[sel] == *name {
+			return true
+		}
+	}
+	return false
 }
 
 // HasPre reports whether a level of a set has a previous key that is not its
@@ -111,8 +132,7 @@ func Of(levels uint8, generation int) int {
 // Group is a trust group: root-key rings, and the master keys made of them.
 // All methods may be called at any time by any goroutine.
 type Group struct {
-	keyLen   int
-	combiner Combiner
+	params Params
 
 	mu       sync.Mutex
 	rings    [wire.Levels]*RootKey
@@ -120,29 +140,61 @@ type Group struct {
 	sequence uint64
 	users    int
 	closed   bool
+	spi      [2]uint32 // of each slot: the last number that AllocSPI gave out
 
 	snap atomic.Pointer[Snapshot]
+
+	oldMu sync.Mutex
+	old   []*Snapshot // out of force, and not wiped yet
+	wiped atomic.Uint64
 }
 
-// NewGroup makes a group without root keys; keyLen is that of its data keys,
-// 16 or 32 octets.
-func NewGroup(keyLen int, c Combiner) (*Group, error) {
-	if keyLen != 16 && keyLen != 32 {
-		return nil, fmt.Errorf("%w: AEAD key length %d", status.ErrArgument, keyLen)
+// swap puts a snapshot in force; the one before is wiped when no burst uses it.
+func (g *Group) swap(s *Snapshot) (old *Snapshot) {
+	g.oldMu.Lock()
+	old = g.snap.Load()
+	g.old = append(g.old, old)
+	g.snap.Store(s)
+	g.oldMu.Unlock()
+	Retire(func() {
+		old.wipe()
+		g.oldMu.Lock()
+		defer g.oldMu.Unlock()
+		g.old = slices.DeleteFunc(g.old, func(s *Snapshot) bool { return s == old })
+		g.wiped.Add(1)
+	})
+	return old
+}
+
+// Alive reports whether a burst may use a key of that name: it is in force, or
+// was and is not wiped yet.
+func (g *Group) Alive(name *[16]byte) bool {
+	g.oldMu.Lock()
+	defer g.oldMu.Unlock()
+	return g.snap.Load().Has(name) || slices.ContainsFunc(g.old, func(s *Snapshot) bool { return s.Has(name) })
+}
+
+// Wiped counts snapshots that were wiped.
+func (g *Group) Wiped() uint64 { return g.wiped.Load() }
+
+// NewGroup makes a group without keys.
+func NewGroup(p Params) (*Group, error) {
+	if p.KeyLen != 16 && p.KeyLen != 32 {
+		return nil, fmt.Errorf("%w: AEAD key length %d", status.ErrArgument, p.KeyLen)
 	}
-	if c > XOR {
-		return nil, fmt.Errorf("%w: combiner %d", status.ErrArgument, c)
+	if p.Combiner > XOR {
+		return nil, fmt.Errorf("%w: combiner %d", status.ErrArgument, p.Combiner)
 	}
-	g := &Group{keyLen: keyLen, combiner: c, users: 1}
-	g.snap.Store(&Snapshot{KeyLen: keyLen})
+	g := &Group{params: p, users: 1}
+	g.snap.Store(&Snapshot{Params: &g.params})
 	return g, nil
 }
 
+// Params are what the group was made with; they do not change.
+func (g *Group) Params() *Params { return &g.params }
+
 // Snapshot returns the keys in force. Call it between Enter and Leave.
 func (g *Group) Snapshot() *Snapshot { return g.snap.Load() }
-
-// KeyLen is the length of the group's data keys in octets.
-func (g *Group) KeyLen() int { return g.keyLen }
 
 // Retain and Release count the group's users; the last one wipes its keys.
 func (g *Group) Retain() error {
@@ -166,8 +218,10 @@ func (g *Group) Release() {
 		return
 	}
 	g.closed = true
-	old := g.snap.Swap(&Snapshot{KeyLen: g.keyLen})
-	Retire(old.wipe)
+	old := g.swap(&Snapshot{Params: &g.params})
+	for i := range old.Slot {
+		old.Slot[i].retire()
+	}
 	for l, k := range g.rings {
 		if k != nil {
 			k.Free()
@@ -180,9 +234,15 @@ func (s *Snapshot) wipe() {
 	if s.m != nil {
 		secmem.Delete(s.m)
 	}
+	if s.slots != nil {
+		secmem.Delete(s.slots)
+	}
 }
 
-func checkLevel(level int) error {
+func (g *Group) checkLevel(level int) error {
+	if g.params.Slots != 0 {
+		return fmt.Errorf("%w: this profile has no root keys at levels", status.ErrUnsupported)
+	}
 	if level < 0 || level >= wire.Levels {
 		return fmt.Errorf("%w: level %d", status.ErrArgument, level)
 	}
@@ -192,7 +252,7 @@ func checkLevel(level int) error {
 // Set puts a root key at a level, in place of one that is there; the group
 // owns it if there is no error. A level that is new joins the default levels.
 func (g *Group) Set(level int, k *RootKey) error {
-	if err := checkLevel(level); err != nil {
+	if err := g.checkLevel(level); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -224,7 +284,7 @@ func (g *Group) replace(level int, k *RootKey, defaults uint8) error {
 // Rotate makes a new next key; old next becomes current, old current pre, and
 // old pre is wiped. value nil asks for a random one.
 func (g *Group) Rotate(level int, index uint64, value *[32]byte) error {
-	if err := checkLevel(level); err != nil {
+	if err := g.checkLevel(level); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -246,7 +306,7 @@ func (g *Group) Rotate(level int, index uint64, value *[32]byte) error {
 
 // Remove takes a level's root key out of the group and wipes it.
 func (g *Group) Remove(level int) error {
-	if err := checkLevel(level); err != nil {
+	if err := g.checkLevel(level); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -259,6 +319,9 @@ func (g *Group) Remove(level int) error {
 
 // SetDefault says which levels packets without Master Key Options use.
 func (g *Group) SetDefault(levels uint8) error {
+	if err := g.checkLevel(0); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for l := range g.rings {
@@ -274,7 +337,7 @@ func (g *Group) SetDefault(levels uint8) error {
 
 // With calls f with the root key of a level, which f must not keep.
 func (g *Group) With(level int, f func(*RootKey) error) error {
-	if err := checkLevel(level); err != nil {
+	if err := g.checkLevel(level); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -289,7 +352,7 @@ func (g *Group) With(level int, f func(*RootKey) error) error {
 // On error nothing has changed.
 func (g *Group) publish(rings [wire.Levels]*RootKey, defaults uint8) error {
 	g.sequence++
-	s := &Snapshot{Default: defaults, KeyLen: g.keyLen, Sequence: g.sequence}
+	s := &Snapshot{Params: &g.params, Default: defaults, Sequence: g.sequence}
 	any := false
 	for l, k := range rings {
 		if k != nil {
@@ -303,14 +366,13 @@ func (g *Group) publish(rings [wire.Levels]*RootKey, defaults uint8) error {
 			return err
 		}
 		s.m = m
-		if err := s.combineAll(&rings, g.combiner); err != nil {
+		if err := s.combineAll(&rings, g.params.Combiner); err != nil {
 			s.wipe()
 			return err
 		}
 	}
 	g.rings, g.defaults = rings, defaults
-	old := g.snap.Swap(s)
-	Retire(old.wipe)
+	g.swap(s)
 	return nil
 }
 
@@ -341,6 +403,7 @@ func (s *Snapshot) combineAll(rings *[wire.Levels]*RootKey, c Combiner) error {
 		return err
 	}
 	defer secmem.Delete(w)
+	s.names = new([64][16]byte)
 	for sel := 1; sel < 64; sel++ {
 		if !s.has(sel) {
 			continue
@@ -357,6 +420,7 @@ func (s *Snapshot) combineAll(rings *[wire.Levels]*RootKey, c Combiner) error {
 		if ok {
 			generic.ExpandMaster(&s.m[sel], &w.master, scratchOf(&w.scratch))
 			s.valid |= 1 << sel
+			s.names[sel] = s.m[sel].ID
 		} else if sameGeneration(sel) {
 			return fmt.Errorf("%w: xor of the levels' values cancels or is zero", status.ErrRootKey)
 		}

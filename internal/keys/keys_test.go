@@ -30,7 +30,7 @@ func newRing(t testing.TB, seed byte) *RootKey {
 
 func newGroup(t testing.TB, seeds ...byte) *Group {
 	t.Helper()
-	g, err := NewGroup(16, HKDF)
+	g, err := NewGroup(Params{KeyLen: 16})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestReadersAndWriter(t *testing.T) {
 
 func TestMemoryIsGivenBack(t *testing.T) {
 	_, before := secmem.Stats()
-	g, err := NewGroup(32, XOR)
+	g, err := NewGroup(Params{KeyLen: 32, Combiner: XOR})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,13 +1,16 @@
 // Package profile turns header fields into what the engine works on: which
-// master key, which key-derivation input, which nonce, and where the
-// authenticated and the encrypted octets are. One file per profile.
+// key, which key-derivation input, which nonce, and where the authenticated and
+// the encrypted octets are. One file per profile.
 package profile
 
 import (
+	"fmt"
 	"unsafe"
 
+	"libeesp/internal/hkdf"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
+	"libeesp/internal/replay"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -15,29 +18,34 @@ import (
 // MaxLen is the longest payload or packet in octets.
 const MaxLen = 1 << 20
 
+// FlagIPv6, in Desc's Flags: the octets in front of a tss header are IPv6's.
+const FlagIPv6 = 1
+
 // Desc describes one packet of a burst: struct eesp_pkt of include/eesp.h,
 // field by field. Out is not a pointer for Go, since the memory is C's.
 type Desc struct {
-	Data     unsafe.Pointer
-	Len      uint32
-	Headroom uint32
-	Tailroom uint32
-	COffset  uint8
-	IOffset  uint8
-	IOVCount uint16
-	IOV      unsafe.Pointer
-	Dst      unsafe.Pointer
-	DstSize  uint32
-	Status   status.Code
-	Out      uintptr
-	OutLen   uint32
-	Flags    uint32
-	Src      [16]byte
-	DstIP    [16]byte
-	ID       uint64
-	TSC      uint64
-	OutAddr  unsafe.Pointer // *Addr
-	User     uintptr
+	Data       unsafe.Pointer
+	Len        uint32
+	Headroom   uint32
+	Tailroom   uint32
+	COffset    uint8
+	IOffset    uint8
+	IOVCount   uint16
+	IOV        unsafe.Pointer
+	Dst        unsafe.Pointer
+	DstSize    uint32
+	Status     status.Code
+	Out        uintptr
+	OutLen     uint32
+	Flags      uint16
+	NextHeader uint8
+	Reserved   uint8
+	Src        [16]byte
+	DstIP      [16]byte
+	ID         uint64
+	TSC        uint64
+	OutAddr    unsafe.Pointer // *Addr
+	User       uintptr
 }
 
 // Addr is struct eesp_addr: the addresses of the sealing side of a proxy.
@@ -53,83 +61,284 @@ type IOV struct {
 }
 
 // Lane is one packet on its way through the engine: what the profile found in
-// its header and the engine needs beside the kernels' job.
+// its header and the engine needs beside the kernels' job. A packet is
+//
+//	lead | header | payload | padding | ICV
+//
+// where the text, which is authenticated and but for some octets in front
+// encrypted, is the last Inner octets of the header, payload and padding.
 type Lane struct {
 	Pkt    *Desc
 	Hdr    unsafe.Pointer // first octet of the header
-	HdrLen uint32
-	Len    uint32 // payload octets
-	Clear  uint32 // payload octets in front that are not encrypted
+	Lead   uint32         // octets in front of the header that are authenticated
+	HdrLen uint32         // octets in front of the payload
+	Inner  uint32
+	Len    uint32 // payload octets; when opening, until Opened: with padding
+	Pad    uint32 // octets of padding, when sealing
+	Clear  uint32 // octets of the text in front that are not encrypted
 	Skip   uint32 // of these, octets in front that are not authenticated
 	KeyLen uint8  // octets of the data key
 	Retry  bool   // no Master Key Option, and Prev may be tried if the key fails
 	Prev   *kernel.Master
+	Epoch  *keys.Epoch // to be told of the packet's epoch if it is authentic
+	Flow   replay.Key  // whose counter Seq is, if Opening's Replay asks for it
+	Seq    uint64
 }
 
-// Context is what a data key is derived from. Blocks is 0 where the engine
-// holds the expanded data key already.
+// KDF says how a data key comes of a context. All of its words count when
+// contexts are compared.
+type KDF struct {
+	Master  *kernel.Master // of CMAC, or
+	Root    *hkdf.Expander // of HKDF, or
+	Raw     *[32]byte      // the data key itself; none: the engine holds it already
+	Blocks  uint8          // of the message
+	KeyLen  uint8          // octets of key
+	Mask    uint8          // octets behind the key that are added to the nonce: 0, 4 or 12
+	Counter uint8          // place in the message of the number of the output block
+	Padded  bool           // the message was padded: subkey K2
+	_       [3]uint8
+}
+
+// Per is the number of output blocks of a key.
+func (k *KDF) Per() int { return (int(k.KeyLen) + int(k.Mask) + 15) / 16 }
+
+// Sub is the subkey of the last block.
+func (k *KDF) Sub() *[16]byte {
+	if k.Padded {
+		return &k.Master.K2
+	}
+	return &k.Master.K1
+}
+
+// Held reports whether the engine has the key already.
+func (k *KDF) Held() bool { return k.Master == nil && k.Root == nil && k.Raw == nil }
+
+// Context is what a data key is derived from.
 type Context struct {
-	Msg    [MaxBlocks * 16]byte // CMAC input for the first block of key
-	Master *kernel.Master
-	Blocks int
+	Msg [MaxBlocks * 16]byte // CMAC input for the first block of key; HKDF: two octets of info
+	KDF
 }
 
-// MaxBlocks is the longest CMAC input in blocks.
-const MaxBlocks = 3
+// MaxBlocks is the longest CMAC input in blocks, MaxPer the longest output.
+const (
+	MaxBlocks = 3
+	MaxPer    = 3
+)
 
-// CounterAt is the place in Msg of the KDF's 8-bit block counter.
+// CounterAt is the place of the counter in inputs that are the caller's.
 const CounterAt = 0
+
+// MaxHeader is the longest header that is written.
+const MaxHeader = wire.StatelessMaxHeader
+
+// MaxTail is the most that is behind a payload: padding and ICV.
+const MaxTail = 3 + kernel.TagSize
+
+// MaxFlow is the longest Flow Identifier, so that an eesp header is no longer.
+const MaxFlow = 64
 
 // MaxAAD is the longest AAD of a lane with Skip: a whole header and what
 // COffset can leave in clear.
 const MaxAAD = wire.StatelessMaxHeader + 255*4
 
-// Key is a data key with its context, for those who hold no master key.
-type Key struct {
-	V       uint8
-	KeyLen  int
-	Epoch   uint16
-	ID      uint64
-	Addr    Addr
-	Options []byte // Master Key Options that go into the header
-}
-
 // Header is the fixed part of one burst's headers. It stays valid for as long
-// as sender and snapshot are the same.
+// as sender and snapshot are the same. Begin sets all of it.
 type Header struct {
-	b      [wire.StatelessMaxHeader]byte
-	n      int
-	v      uint8
-	id     uint64
-	bits   uint16
-	master *kernel.Master
-	msg    [MaxBlocks * 16]byte // KDF input but for epoch and addresses
-	blocks int
-	of     *Sealing
-	at     *keys.Snapshot
+	KDF
+	Lead  uint32 // of packets without flags
+	Inner uint32
+	Tail  uint32 // most octets behind the payload
+	Plain bool   // packets may go in rows: nothing about them but length and address differs
+	Fixed bool   // the key-derivation input is the same for all packets of an epoch
+
+	b    [MaxHeader]byte
+	n    int
+	id   uint64
+	salt uint32
+	at   int // something in b
+	msg  [MaxBlocks * 16]byte
+	of   Sealing
+	snap *keys.Snapshot
 }
 
 // Len is the header's length in octets.
 func (h *Header) Len() int { return h.n }
 
-// KeyLen is the length of the data keys in octets.
-func (h *Header) KeyLen() int { return int(h.bits >> 3) }
+// MsgLen is the length of a packet's KDF input in octets, 0 for a held key.
+func (h *Header) MsgLen() int { return int(h.Blocks) * 16 }
 
-// Fixed reports whether all packets of one epoch have the same context.
-func (h *Header) Fixed() bool { return h.blocks <= 1 }
+// Is reports whether h is what s.Begin would make of snap.
+func (h *Header) Is(s Sealing, snap *keys.Snapshot) bool { return h.of == s && h.snap == snap }
 
-// Sealing says how a sender writes headers.
-type Sealing struct {
-	V       uint8
-	ID      uint64
-	Levels  uint8 // bit l: level l takes part; 0 = the group's default levels
-	Options bool  // send Master Key Options
-	Held    *Key  // a data key in place of a group
+// Forget makes h nobody's.
+func (h *Header) Forget() { h.of, h.snap = nil, nil }
+
+func (h *Header) begin() { *h = Header{Tail: kernel.TagSize, Plain: true} }
+
+func (h *Header) ready(s Sealing, snap *keys.Snapshot) status.Code {
+	h.of, h.snap = s, snap
+	return status.OK
 }
 
-// Opening says what a receiver accepts.
-type Opening struct {
+// Sealing is how a sender writes its packets. It does not change.
+type Sealing interface {
+	// Begin prepares the headers of a burst. snap is nil for a held data key.
+	Begin(h *Header, snap *keys.Snapshot) status.Code
+	// Fit decides about a packet that is not plain: l has Pkt and Len; Lead,
+	// Pad, Clear and Skip are set.
+	Fit(h *Header, l *Lane) status.Code
+	// Look sees the payload of a packet where Header.Plain is false, before
+	// anything is written.
+	Look(l *Lane, payload unsafe.Pointer) status.Code
+	// Fill writes the headers of packets that follow one another, the first
+	// with tsc, the next with tsc+1, and nonces. The jobs' AAD begins with the
+	// lead; what is in front of the payload follows.
+	Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64)
+	// Messages writes the KDF inputs of packets that Fill was called for, room
+	// octets apart. pkts may be nil where Header.Fixed is true.
+	Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc)
+	// Space names the counter space that the sender takes its counters from.
+	Space() string
+	// LeadFor is the lead of a packet that a proxy makes, from its addresses.
+	LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16)
+}
+
+// Opening is how a receiver reads packets. It does not change.
+type Opening interface {
+	// Lead is how many octets in front of a packet belong to it.
+	Lead(p *Desc) (n uint32, c status.Code)
+	// Parse reads the header of a packet of n octets at l.Hdr, and what follows
+	// from it: the nonce and the context. snaps are the receiver's groups in
+	// order.
+	Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code
+	// Opened looks at what an authentic packet holds: it takes Len down to the
+	// payload.
+	Opened(l *Lane, payload unsafe.Pointer) status.Code
+	// Learn takes the shape of a packet that was parsed, if others can have it.
+	Learn(s *Shape, l *Lane, c *Context)
+	// Match turns packets into jobs, and writes their KDF inputs, room octets
+	// apart, until one has another shape, is not plain, or would be refused:
+	// Parse is for that one. It returns how many it took, and whether they are
+	// in order of length.
+	Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool)
+	// Retries reports whether Parse may set Retry.
+	Retries() bool
+}
+
+// Shape is what packets of one burst mostly have in common.
+type Shape struct {
+	KDF
+	of   Opening // nil: there is none
+	word [4]byte // the first octets
+	n    uint32  // octets of the header
+	at   uint32  // where the options begin
+	long bool
+	opts [wire.Levels*wire.MaxOption + 8]byte
+	msg  [MaxBlocks * 16]byte
+}
+
+// Is reports whether there is a shape that packets of o have.
+func (s *Shape) Is(o Opening) bool { return s.of == o && o != nil }
+
+// MsgLen is the length of a packet's KDF input in octets.
+func (s *Shape) MsgLen() int { return int(s.Blocks) * 16 }
+
+// Begins reports whether a packet begins like those of the shape.
+func (s *Shape) Begins(p *Desc) bool {
+	return p.IOVCount == 0 && p.Data != nil && p.Len >= 4 && *(*[4]byte)(p.Data) == s.word
+}
+
+// Forget drops the shape.
+func (s *Shape) Forget() { *s = Shape{} }
+
+// SenderConfig is what a sender's packets are like.
+type SenderConfig struct {
+	V       uint8
+	ID      uint64
+	Levels  uint8    // bit l: level l takes part; 0 = the group's default levels
+	Options bool     // send Master Key Options
+	Extra   []byte   // psp: VC; eesp: Flow Identifier
+	Key     *DataKey // in place of a group
+}
+
+// ReceiverConfig is what a receiver accepts.
+type ReceiverConfig struct {
 	OwnIDs      []uint64 // sorted; packets that carry one are reflections
 	TryPrevious bool
-	Held        *Key
+	Replay      bool     // tell Flow and Seq
+	EngineBits  uint8    // of senders' counters
+	Key         *DataKey // in place of groups
+}
+
+// Profile is one packet format.
+type Profile interface {
+	Name() string
+	// Prepare checks a group's parameters and fills in what follows from them.
+	Prepare(p *keys.Params) error
+	// Sealing and Opening make the two sides; p is nil where the configuration
+	// has a data key.
+	Sealing(p *keys.Params, c *SenderConfig) (Sealing, error)
+	Opening(p *keys.Params, c *ReceiverConfig) (Opening, error)
+	// KeyOctets is the length of what is derived for a context: the key, and
+	// what is added to nonces.
+	KeyOctets(p *keys.Params) int
+	// Resolve finds the key of a context, and its KDF input.
+	Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code
+	// Export fills in what goes with a data key of a context that Resolve found.
+	Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey)
+	// Check looks at a data key from outside.
+	Check(d *DataKey) status.Code
+}
+
+// The profiles, by their numbers in the C ABI.
+var profiles = [...]Profile{stateless{}}
+
+// Of returns the profile of that number.
+func Of(n uint8) (Profile, error) {
+	if int(n) >= len(profiles) {
+		return nil, fmt.Errorf("%w: profile %d", status.ErrArgument, n)
+	}
+	return profiles[n], nil
+}
+
+// KeyContext is struct eesp_context: what a data key depends on besides keys.
+type KeyContext struct {
+	ID         uint64
+	Epoch      uint16
+	V          uint8
+	Levels     uint8 // bit l: level l; 0 = the group's default
+	Generation uint8 // 0 current, 1 previous, 2 next
+	_          [3]uint8
+	Addr       Addr
+}
+
+// DataKey is struct eesp_data_key.
+type DataKey struct {
+	ID         uint64
+	Epoch      uint16
+	V          uint8
+	KeyLen     uint8
+	OptionsLen uint8
+	Profile    uint8
+	Params     [2]uint8 // of the group, what the holder has to know
+	Addr       Addr
+	Key        [32]byte
+	Options    [wire.Levels * wire.MaxOption]byte // stateless: Master Key Options
+	Domain     uint32
+}
+
+// Mask is what of Options is added to nonces.
+func (d *DataKey) Mask() []byte {
+	if d.Profile == 0 {
+		return nil
+	}
+	return d.Options[:d.OptionsLen]
+}
+
+// split takes the engine's number out of a counter of 64 bits: what is left
+// counts the packets of one engine.
+func split(tsc uint64, engineBits uint8) (seq uint64, engine uint32) {
+	shift := (48 - engineBits) & 63
+	low := tsc & (1<<48 - 1)
+	return tsc>>48<<shift | low&(1<<shift-1), uint32(low >> shift)
 }

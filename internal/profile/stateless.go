@@ -2,16 +2,28 @@ package profile
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"unsafe"
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
+	"libeesp/internal/replay"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
 
+// Profile stateless: draft-xia-ipsecme-eesp-stateless-encryption-02.
+
 const labelByte = 0x45
+
+type stateless struct{}
+
+func (stateless) Name() string { return "stateless" }
+
+func (stateless) Prepare(p *keys.Params) error { return nil }
+
+func (stateless) KeyOctets(p *keys.Params) int { return p.KeyLen }
 
 // StatelessMsg writes the KDF input for i = 1 (formats.md, section 1.4) and
 // returns its length in blocks. The header's context ends up in one, two or
@@ -37,28 +49,147 @@ func StatelessMsg(m *[MaxBlocks * 16]byte, v uint8, id uint64, epoch uint16, a *
 	return 1
 }
 
-// Begin prepares the headers of a burst. snap is nil for a held data key.
-func (s *Sealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
-	if h.of == s && h.at == snap {
+func cmacKDF(m *kernel.Master, blocks, keyLen int) KDF {
+	return KDF{Master: m, Blocks: uint8(blocks), KeyLen: uint8(keyLen), Counter: CounterAt}
+}
+
+func statelessLevels(k *KeyContext, s *keys.Snapshot) uint8 {
+	if k.Levels == 0 {
+		return s.Default
+	}
+	return k.Levels
+}
+
+func (stateless) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
+	levels := statelessLevels(k, s)
+	switch {
+	case !wire.ValidV(k.V):
+		return status.ErrV
+	case k.V&wire.VLongID == 0 && k.ID>>32 != 0, k.Generation > 2, levels>>wire.Levels != 0:
+		return status.ErrArgument
+	}
+	g := [3]int{keys.Current, keys.Pre, keys.Next}[k.Generation]
+	m := s.Master(keys.Of(levels, g))
+	if m == nil || levels == 0 {
+		return status.ErrNoKey
+	}
+	n := StatelessMsg(&c.Msg, k.V, k.ID, k.Epoch, &k.Addr, uint16(s.KeyLen*8))
+	c.KDF = cmacKDF(m, n, s.KeyLen)
+	return status.OK
+}
+
+func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) {
+	switch k.V & wire.VAddrMask {
+	case 1:
+		d.Addr.Src = k.Addr.Src
+	case 2:
+		d.Addr = k.Addr
+	}
+	if !options {
+		return
+	}
+	at := d.Options[:0]
+	levels, gen := statelessLevels(k, s), [3]int{1, 0, 2}[k.Generation]
+	for l := range s.Level {
+		if levels>>l&1 != 0 {
+			at = wire.AppendOption(at, l, s.Level[l].Index[gen], s.Level[l].ID[:s.Level[l].IDLen])
+		}
+	}
+	d.OptionsLen = uint8(len(at))
+}
+
+func (stateless) Check(k *DataKey) status.Code {
+	if !wire.ValidV(k.V) {
+		return status.ErrV
+	}
+	if k.V&wire.VLongID == 0 && k.ID>>32 != 0 || k.Params != [2]uint8{} || k.Domain != 0 {
+		return status.ErrArgument
+	}
+	if !wire.ValidOptions(k.Options[:k.OptionsLen]) {
+		return status.ErrOption
+	}
+	return status.OK
+}
+
+// heldKey is a data key with its context, for those who hold no master key.
+type heldKey struct {
+	keyLen  int
+	epoch   uint16
+	options []byte // Master Key Options that go into the header
+}
+
+func heldOf(k *DataKey) *heldKey {
+	if k == nil {
+		return nil
+	}
+	return &heldKey{int(k.KeyLen), k.Epoch, slices.Clone(k.Options[:k.OptionsLen])}
+}
+
+func (stateless) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
+	s := &statelessSealing{v: c.V, id: c.ID, levels: c.Levels, options: c.Options, held: heldOf(c.Key)}
+	if c.Key != nil {
+		s.v, s.id = c.Key.V, c.Key.ID
+	}
+	switch {
+	case !wire.ValidV(s.v):
+		return nil, fmt.Errorf("%w: V %#x", status.ErrArgument, s.v)
+	case s.v&wire.VLongID == 0 && s.id>>32 != 0:
+		return nil, fmt.Errorf("%w: ID %#x does not fit in the 4 octets that V %#x says", status.ErrArgument, s.id, s.v)
+	case s.levels>>wire.Levels != 0:
+		return nil, fmt.Errorf("%w: levels %#x", status.ErrArgument, s.levels)
+	case len(c.Extra) != 0:
+		return nil, fmt.Errorf("%w: profile stateless takes no extra octets", status.ErrArgument)
+	}
+	return s, nil
+}
+
+func (stateless) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
+	o := &statelessOpening{ownIDs: c.OwnIDs, tryPrevious: c.TryPrevious, replay: c.Replay, engineBits: c.EngineBits, held: heldOf(c.Key)}
+	if c.Key != nil {
+		o.v, o.id = c.Key.V, c.Key.ID
+	}
+	return o, nil
+}
+
+// statelessSealing says how a sender writes headers.
+type statelessSealing struct {
+	v       uint8
+	id      uint64
+	levels  uint8
+	options bool
+	held    *heldKey
+}
+
+// Space is the ID alone: which root keys a group's senders use changes as they
+// come, go and rotate, and two groups may hold the same ones.
+func (s *statelessSealing) Space() string { return fmt.Sprintf("%x/%d", s.id, s.v&wire.VLongID) }
+
+func (s *statelessSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
+
+func (s *statelessSealing) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
+
+// Begin prepares the headers of a burst.
+func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
+	if h.Is(s, snap) {
 		return status.OK
 	}
-	h.of = nil
-	h.v, h.id = s.V, s.ID
+	h.begin()
+	h.id, h.salt = s.id, wire.StatelessSalt(s.v, s.id)
 	var options []byte
 	var room [wire.Levels * wire.MaxOption]byte
-	if s.Held != nil {
-		options = s.Held.Options
-		h.blocks, h.bits = 0, uint16(s.Held.KeyLen*8)
+	if s.held != nil {
+		options = s.held.options
+		h.KeyLen = uint8(s.held.keyLen)
 	} else {
-		levels := s.Levels
+		levels := s.levels
 		if levels == 0 {
 			levels = snap.Default
 		}
-		h.master = snap.Master(keys.Of(levels, keys.Current))
-		if levels == 0 || h.master == nil || !s.Options && levels != snap.Default {
+		m := snap.Master(keys.Of(levels, keys.Current))
+		if levels == 0 || m == nil || !s.options && levels != snap.Default {
 			return status.ErrNoKey
 		}
-		if s.Options {
+		if s.options {
 			n := 0
 			for l := range snap.Level {
 				if levels>>l&1 != 0 {
@@ -67,19 +198,17 @@ func (s *Sealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 			}
 			options = room[:n]
 		}
-		h.bits = uint16(snap.KeyLen * 8)
-		h.blocks = StatelessMsg(&h.msg, s.V, s.ID, 0, new(Addr), h.bits)
+		h.KDF = cmacKDF(m, StatelessMsg(&h.msg, s.v, s.id, 0, new(Addr), uint16(snap.KeyLen*8)), snap.KeyLen)
 	}
-	h.n = wire.Template(&h.b, s.V, s.ID, options)
-	h.of, h.at = s, snap
-	return status.OK
+	h.Fixed = h.Blocks <= 1
+	h.n = wire.Template(&h.b, s.v, s.id, options)
+	return h.ready(s, snap)
 }
 
-// Fill writes the headers of packets that follow one another, the first with
-// tsc, the next with tsc+1. Their places are in the jobs' AAD; so are nonces.
-func (h *Header) Fill(jobs []kernel.Job, pkts []Desc, tsc uint64) {
+// Fill writes the headers of packets that follow one another.
+func (s *statelessSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
 	// A header has at least 16 octets: whole vectors, the last one overlapping.
-	from, n, salt := unsafe.Pointer(&h.b), uintptr(h.n), wire.StatelessSalt(h.v, h.id)
+	from, n, salt := unsafe.Pointer(&h.b), uintptr(h.n), h.salt
 	for i := range jobs {
 		j, p := &jobs[i], &pkts[i]
 		to := j.AAD
@@ -98,35 +227,67 @@ func (h *Header) Fill(jobs []kernel.Job, pkts []Desc, tsc uint64) {
 	}
 }
 
-// MsgLen is the length of a packet's KDF input in octets, 0 for a held key.
-func (h *Header) MsgLen() int { return h.blocks * 16 }
-
-// Master is the key of the KDF.
-func (h *Header) Master() *kernel.Master { return h.master }
-
-// Message writes the KDF input of one packet.
-func (h *Header) Message(m unsafe.Pointer, p *Desc, tsc uint64) {
-	*(*[16]byte)(m) = *(*[16]byte)(h.msg[:])
-	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Add(m, 12))[:], uint16(tsc>>48))
-	switch h.blocks {
-	case 2:
-		*(*[16]byte)(unsafe.Add(m, 14)) = p.Src
-		*(*uint16)(unsafe.Add(m, 30)) = *(*uint16)(unsafe.Pointer(&h.msg[30]))
-	case 3:
-		*(*[16]byte)(unsafe.Add(m, 14)) = p.Src
-		*(*[16]byte)(unsafe.Add(m, 30)) = p.DstIP
-		*(*uint16)(unsafe.Add(m, 46)) = *(*uint16)(unsafe.Pointer(&h.msg[46]))
+// Messages writes the KDF inputs of packets.
+func (s *statelessSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc) {
+	for i := range jobs {
+		*(*[16]byte)(to) = *(*[16]byte)(h.msg[:])
+		*(*[2]byte)(unsafe.Add(to, 12)) = *(*[2]byte)(jobs[i].Nonce[4:])
+		if h.Blocks > 1 {
+			p := &pkts[i]
+			*(*[16]byte)(unsafe.Add(to, 14)) = p.Src
+			if h.Blocks > 2 {
+				*(*[16]byte)(unsafe.Add(to, 30)) = p.DstIP
+			}
+			end := h.MsgLen() - 2
+			*(*[2]byte)(unsafe.Add(to, end)) = *(*[2]byte)(h.msg[end:])
+		}
+		to = unsafe.Add(to, room)
 	}
 }
 
-// Offsets reports whether a packet to be sealed has good offsets.
-func Offsets(p *Desc) bool {
-	return p.IOffset <= p.COffset && p.IOffset <= 15 && uint32(p.COffset)*4 <= p.Len
+// Fit decides about a packet that is not plain.
+func (s *statelessSealing) Fit(h *Header, l *Lane) status.Code {
+	p := l.Pkt
+	if p.IOffset > p.COffset || p.IOffset > 15 || uint32(p.COffset)*4 > l.Len {
+		return status.ErrOffset
+	}
+	if p.Flags != 0 {
+		return status.ErrArgument
+	}
+	l.Lead, l.Pad = 0, 0
+	l.Clear, l.Skip = uint32(p.COffset)*4, uint32(p.IOffset)*4
+	return status.OK
 }
 
-// Parse reads the header of a packet of n octets at l.Hdr, and what follows
-// from it: the nonce and the context. snaps are the receiver's groups in order.
-func (o *Opening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
+// statelessOpening says what a receiver accepts.
+type statelessOpening struct {
+	ownIDs      []uint64
+	tryPrevious bool
+	replay      bool
+	engineBits  uint8
+	v           uint8 // of the held key
+	id          uint64
+	held        *heldKey
+}
+
+func noLead(p *Desc) (uint32, status.Code) {
+	if p.Flags != 0 {
+		return 0, status.ErrArgument
+	}
+	return 0, status.OK
+}
+
+// Lead is none.
+func (o *statelessOpening) Lead(p *Desc) (uint32, status.Code) { return noLead(p) }
+
+// Opened takes all.
+func (o *statelessOpening) Opened(*Lane, unsafe.Pointer) status.Code { return status.OK }
+
+// Retries is true where packets may be tried with a previous key.
+func (o *statelessOpening) Retries() bool { return o.tryPrevious }
+
+// Parse reads the header of a packet.
+func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
 	var h wire.Stateless
 	if code := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); code != status.OK {
 		return code
@@ -134,56 +295,57 @@ func (o *Opening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*k
 	l.HdrLen = uint32(h.Len)
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Clear, l.Skip = uint32(h.COffset)*4, uint32(h.IOffset)*4
+	l.Inner, l.Pad, l.Epoch = 0, 0, nil
 	p := l.Pkt
-	p.ID, p.TSC, p.COffset, p.IOffset = h.ID, h.TSC, h.COffset, h.IOffset
+	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = h.ID, h.TSC, h.COffset, h.IOffset, 0
 	wire.StatelessNonce(&j.Nonce, h.V, h.ID, h.TSC)
 	epoch := uint16(h.TSC >> 48)
 	l.Retry = false
-	if k := o.Held; k != nil {
-		if h.V != k.V || h.ID != k.ID || epoch != k.Epoch || !o.sameOptions(l, &h) {
+	var master [16]byte
+	if k := o.held; k != nil {
+		if h.V != o.v || h.ID != o.id || epoch != k.epoch || !o.sameOptions(l, &h) {
 			return status.ErrContext
 		}
-		c.Blocks, l.KeyLen = 0, uint8(k.KeyLen)
-		return o.reflected(h.ID)
-	}
-	var snap *keys.Snapshot
-	if h.Present == 0 {
-		snap = snaps[0]
-		c.Master = snap.Master(keys.Of(snap.Default, keys.Current))
-		if o.TryPrevious {
-			l.Prev = snap.Master(keys.Of(snap.Default, keys.Pre))
-			l.Retry = l.Prev != nil && snap.HasPre(snap.Default)
-		}
+		c.KDF = KDF{}
+		l.KeyLen = uint8(k.keyLen)
 	} else {
-		snap, c.Master = find(&h, snaps)
+		var snap *keys.Snapshot
+		var m *kernel.Master
+		if h.Present == 0 {
+			snap = snaps[0]
+			m = snap.Master(keys.Of(snap.Default, keys.Current))
+			if o.tryPrevious {
+				l.Prev = snap.Master(keys.Of(snap.Default, keys.Pre))
+				l.Retry = l.Prev != nil && snap.HasPre(snap.Default)
+			}
+		} else {
+			snap, m = find(&h, snaps)
+		}
+		if m == nil {
+			return status.ErrNoKey
+		}
+		l.KeyLen = uint8(snap.KeyLen)
+		c.KDF = cmacKDF(m, StatelessMsg(&c.Msg, h.V, h.ID, epoch, (*Addr)(unsafe.Pointer(&p.Src)), uint16(snap.KeyLen*8)), snap.KeyLen)
+		master = m.ID
 	}
-	if c.Master == nil {
-		return status.ErrNoKey
+	if o.replay {
+		l.Flow = replay.Key{Master: master, ID: h.ID, Epoch: epoch, Kind: uint16(h.V)}
+		switch h.V & wire.VAddrMask {
+		case 2:
+			copy(l.Flow.Addr[16:], p.DstIP[:])
+			fallthrough
+		case 1:
+			copy(l.Flow.Addr[:16], p.Src[:])
+		}
+		l.Seq, l.Flow.Engine = split(h.TSC&(1<<48-1), o.engineBits)
 	}
-	l.KeyLen = uint8(snap.KeyLen)
-	c.Blocks = StatelessMsg(&c.Msg, h.V, h.ID, epoch, (*Addr)(unsafe.Pointer(&p.Src)), uint16(snap.KeyLen*8))
-	return o.reflected(h.ID)
-}
-
-// Shape is what packets of one burst mostly have in common: the same first word
-// and options, nothing in clear, and so the same root keys.
-type Shape struct {
-	of     *Opening // nil: there is none
-	word   [4]byte
-	n      uint32 // octets of the header
-	at     uint32 // where the options begin
-	blocks int
-	keyLen int
-	long   bool
-	master *kernel.Master
-	opts   [wire.Levels*wire.MaxOption + 8]byte
-	msg    [MaxBlocks * 16]byte
+	return reflected(o.ownIDs, h.ID)
 }
 
 // Learn takes the shape of a packet that was parsed, if others can have it.
-func (s *Shape) Learn(o *Opening, l *Lane, c *Context) {
+func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
-	if o.Held != nil || l.Clear != 0 || l.Retry || len(o.OwnIDs) != 0 {
+	if o.held != nil || l.Clear != 0 || l.Retry || len(o.ownIDs) != 0 || o.replay {
 		return
 	}
 	b := unsafe.Slice((*byte)(l.Hdr), l.HdrLen)
@@ -191,38 +353,19 @@ func (s *Shape) Learn(o *Opening, l *Lane, c *Context) {
 	s.n, s.at, s.long = l.HdrLen, uint32(4+wire.IDLen(v)), v&wire.VLongID != 0
 	copy(s.word[:], b)
 	copy(s.opts[:], b[s.at:s.n-8])
-	s.msg, s.blocks, s.master, s.keyLen = c.Msg, c.Blocks, c.Master, int(l.KeyLen)
+	s.msg, s.KDF = c.Msg, c.KDF
 	s.of = o
 }
 
-// Is reports whether there is a shape that packets of o have.
-func (s *Shape) Is(o *Opening) bool { return s.of == o }
-
-// Begins reports whether a packet begins like those of the shape.
-func (s *Shape) Begins(p *Desc) bool {
-	return p.IOVCount == 0 && p.Data != nil && p.Len >= 4 && *(*[4]byte)(p.Data) == s.word
-}
-
-// Forget drops the shape.
-func (s *Shape) Forget() { s.of, s.master = nil, nil }
-
-// MsgLen, KeyLen and Master are those of the packets' keys.
-func (s *Shape) MsgLen() int            { return s.blocks * 16 }
-func (s *Shape) KeyLen() int            { return s.keyLen }
-func (s *Shape) Master() *kernel.Master { return s.master }
-
-// Match turns packets into jobs, and writes their KDF inputs, room octets apart,
-// until one has another shape, is not plain, or would be refused: Parse is for
-// that one. It returns how many it took, and whether they are in order of
-// length.
-func (s *Shape) Match(jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+// Match turns packets of a known shape into jobs.
+func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	const icv = kernel.TagSize
 	word := *(*uint32)(unsafe.Pointer(&s.word))
 	sorted = true
 	last := uint32(0)
 	for n < len(pkts) && n < len(jobs) {
 		p, j := &pkts[n], &jobs[n]
-		if p.IOVCount != 0 || p.Flags != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen || *(*uint32)(p.Data) != word ||
+		if p.IOVCount != 0 || p.Flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen || *(*uint32)(p.Data) != word ||
 			s.at+8 != s.n && string(unsafe.Slice((*byte)(unsafe.Add(p.Data, s.at)), s.n-8-s.at)) != string(s.opts[:s.n-8-s.at]) {
 			break
 		}
@@ -245,16 +388,16 @@ func (s *Shape) Match(jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room 
 		j.AAD, j.Src, j.Dst, j.Tag = p.Data, src, dst, unsafe.Add(src, text)
 		j.AADLen, j.Len, j.OK = s.n, text, 0
 		wire.Nonce(&j.Nonce, salt, tsc)
-		p.ID, p.TSC, p.COffset, p.IOffset = id, tsc, 0, 0
+		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = id, tsc, 0, 0, 0
 		*(*[16]byte)(msgs) = *(*[16]byte)(s.msg[:])
 		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(msgs, 4))[:], id)
 		*(*[2]byte)(unsafe.Add(msgs, 12)) = *(*[2]byte)(unsafe.Add(p.Data, s.n-8))
-		if s.blocks > 1 {
+		if s.Blocks > 1 {
 			*(*[16]byte)(unsafe.Add(msgs, 14)) = p.Src
-			if s.blocks > 2 {
+			if s.Blocks > 2 {
 				*(*[16]byte)(unsafe.Add(msgs, 30)) = p.DstIP
 			}
-			end := s.blocks*16 - 2
+			end := s.MsgLen() - 2
 			*(*[2]byte)(unsafe.Add(msgs, end)) = *(*[2]byte)(s.msg[end:])
 		}
 		msgs = unsafe.Add(msgs, room)
@@ -265,9 +408,9 @@ func (s *Shape) Match(jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room 
 	return n, sorted
 }
 
-func (o *Opening) reflected(id uint64) status.Code {
-	if len(o.OwnIDs) != 0 {
-		if _, own := slices.BinarySearch(o.OwnIDs, id); own {
+func reflected(own []uint64, id uint64) status.Code {
+	if len(own) != 0 {
+		if _, is := slices.BinarySearch(own, id); is {
 			return status.ErrReflected
 		}
 	}
@@ -276,7 +419,7 @@ func (o *Opening) reflected(id uint64) status.Code {
 
 // sameOptions reports whether the packet's options are those of the held key,
 // octet by octet (there is one canonical encoding).
-func (o *Opening) sameOptions(l *Lane, h *wire.Stateless) bool {
+func (o *statelessOpening) sameOptions(l *Lane, h *wire.Stateless) bool {
 	var b [wire.Levels * wire.MaxOption]byte
 	at := b[:0]
 	for i := range h.RootID {
@@ -284,7 +427,7 @@ func (o *Opening) sameOptions(l *Lane, h *wire.Stateless) bool {
 			at = wire.AppendOption(at, i, h.Index[i], h.RootID[i])
 		}
 	}
-	return string(at) == string(o.Held.Options)
+	return string(at) == string(o.held.options)
 }
 
 // find returns the first group that has all the root keys a packet names, and

@@ -235,8 +235,8 @@ static void group_settings(void)
 		c.combiner = bad[i];
 		GIVES(EESP_ERR_ARGUMENT, try_group(&c));
 		c.combiner = 1;
-		c.profile = bad[i];
-		GIVES(EESP_ERR_UNSUPPORTED, try_group(&c));
+		c.profile = bad[i] + 2; /* 4 and more */
+		GIVES(bad[i] + 2 > 3 ? EESP_ERR_UNSUPPORTED : EESP_ERR_ARGUMENT, try_group(&c));
 		c.profile = 0;
 	}
 	WORKS(try_group(&c));
@@ -267,6 +267,10 @@ static void sender_settings(void)
 	TRY(EESP_ERR_ARGUMENT, c.counter_mode = 255);
 	TRY(EESP_ERR_ARGUMENT, c.reserved1 = 1);
 	TRY(EESP_ERR_ARGUMENT, c.reserved2 = 1);
+	TRY(EESP_ERR_ARGUMENT, c.reserved3 = 1);
+	TRY(EESP_ERR_ARGUMENT, c.extra_len = 1);
+	TRY(EESP_ERR_ARGUMENT, c.extra = (const uint8_t *)"12345678");
+	TRY(EESP_ERR_ARGUMENT, c.extra = (const uint8_t *)"12345678"; c.extra_len = 8);
 	TRY(EESP_ERR_ARGUMENT, c.engine_bits = 17);
 	TRY(EESP_ERR_ARGUMENT, c.engine = 1);
 	TRY(EESP_ERR_ARGUMENT, c.engine_bits = 2; c.engine = 4);
@@ -298,11 +302,27 @@ static void receiver_settings(void)
 	}
 	c.flags = EESP_RECEIVER_TRY_PREVIOUS;
 	WORKS(try_receiver(&c));
-	c.replay_window = 64;
-	GIVES(EESP_ERR_UNSUPPORTED, try_receiver(&c));
-	c.replay_window = 0, c.reserved1 = 1;
+	static const struct { uint32_t window, contexts; eesp_status want; } sizes[] = {
+		{ 64, 0, EESP_OK }, { 65536, 1, EESP_OK }, { 100, 1u << 22, EESP_OK },
+		{ 1, 0, EESP_ERR_ARGUMENT }, { 63, 0, EESP_ERR_ARGUMENT }, { 65537, 0, EESP_ERR_ARGUMENT },
+		{ UINT32_MAX, 1, EESP_ERR_ARGUMENT }, { 64, (1u << 22) + 1, EESP_ERR_ARGUMENT },
+		{ 64, UINT32_MAX, EESP_ERR_ARGUMENT }, { 65536, 1u << 22, EESP_ERR_ARGUMENT }, { 0, 1, EESP_ERR_ARGUMENT },
+	};
+	for (size_t i = 0; i < COUNT(sizes); i++) {
+		c.replay_window = sizes[i].window, c.replay_contexts = sizes[i].contexts;
+		GIVES(sizes[i].want, try_receiver(&c));
+	}
+	c.replay_window = c.replay_contexts = 0, c.engine_bits = 16;
+	WORKS(try_receiver(&c));
+	c.engine_bits = 17;
 	GIVES(EESP_ERR_ARGUMENT, try_receiver(&c));
-	c.reserved1 = 0, c.own_id_count = 1;
+	c.engine_bits = 0;
+	for (size_t i = 0; i < COUNT(c.reserved1); i++) {
+		c.reserved1[i] = 1;
+		GIVES(EESP_ERR_ARGUMENT, try_receiver(&c));
+		c.reserved1[i] = 0;
+	}
+	c.own_id_count = 1;
 	GIVES(EESP_ERR_ARGUMENT, try_receiver(&c));
 	uint64_t id = 1;
 	c.own_ids = &id, c.own_id_count = SIZE_MAX;
@@ -428,8 +448,9 @@ static void data_keys(void)
 	TRY(EESP_ERR_ARGUMENT, k.key_len = 24);
 	TRY(EESP_ERR_ARGUMENT, k.key_len = 255);
 	TRY(EESP_ERR_ARGUMENT, k.id = UINT64_C(1) << 32);
-	TRY(EESP_ERR_ARGUMENT, k.reserved[1] = 1);
-	TRY(EESP_ERR_ARGUMENT, k.reserved2[3] = 1);
+	TRY(EESP_ERR_ARGUMENT, k.params[1] = 1);
+	TRY(EESP_ERR_ARGUMENT, k.profile = 255);
+	TRY(EESP_ERR_ARGUMENT, k.domain = 1);
 	TRY(EESP_ERR_ARGUMENT, k.options_len = EESP_MAX_OPTIONS + 1);
 	TRY(EESP_ERR_ARGUMENT, k.options_len = 255);
 	TRY(EESP_ERR_OPTION, k.options_len = (uint8_t)(good.options_len - 1));

@@ -18,7 +18,15 @@ AT(eesp_group_config, struct_size, 0);
 AT(eesp_group_config, profile, 4);
 AT(eesp_group_config, aead, 8);
 AT(eesp_group_config, combiner, 12);
-AT(eesp_group_config, reserved, 16);
+AT(eesp_group_config, domain, 16);
+AT(eesp_group_config, sub_sas, 20);
+AT(eesp_group_config, rekey_mask, 24);
+AT(eesp_group_config, rekey_shift, 32);
+AT(eesp_group_config, mode, 33);
+AT(eesp_group_config, versions, 34);
+AT(eesp_group_config, max_coffset, 35);
+AT(eesp_group_config, flags, 36);
+AT(eesp_group_config, reserved, 40);
 
 SIZE(eesp_root_key_info, 64);
 AT(eesp_root_key_info, index, 0);
@@ -44,11 +52,12 @@ AT(eesp_data_key, epoch, 8);
 AT(eesp_data_key, v, 10);
 AT(eesp_data_key, key_len, 11);
 AT(eesp_data_key, options_len, 12);
-AT(eesp_data_key, reserved, 13);
+AT(eesp_data_key, profile, 13);
+AT(eesp_data_key, params, 14);
 AT(eesp_data_key, addr, 16);
 AT(eesp_data_key, key, 48);
 AT(eesp_data_key, options, 80);
-AT(eesp_data_key, reserved2, 188);
+AT(eesp_data_key, domain, 188);
 
 SIZE(eesp_iov, 16);
 AT(eesp_iov, base, 0);
@@ -69,6 +78,8 @@ AT(eesp_pkt, status, 44);
 AT(eesp_pkt, out, 48);
 AT(eesp_pkt, out_len, 56);
 AT(eesp_pkt, flags, 60);
+AT(eesp_pkt, next_header, 62);
+AT(eesp_pkt, reserved, 63);
 AT(eesp_pkt, addr, 64);
 AT(eesp_pkt, id, 96);
 AT(eesp_pkt, tsc, 104);
@@ -92,7 +103,10 @@ AT(eesp_sender_config, epoch_start_ns, 32);
 AT(eesp_sender_config, start_counter, 40);
 AT(eesp_sender_config, reserve_run, 48);
 AT(eesp_sender_config, state_path, 56);
-AT(eesp_sender_config, reserved, 64);
+AT(eesp_sender_config, extra, 64);
+AT(eesp_sender_config, extra_len, 72);
+AT(eesp_sender_config, reserved3, 76);
+AT(eesp_sender_config, reserved, 80);
 
 SIZE(eesp_receiver_config, 64);
 AT(eesp_receiver_config, struct_size, 0);
@@ -100,8 +114,14 @@ AT(eesp_receiver_config, flags, 4);
 AT(eesp_receiver_config, own_ids, 8);
 AT(eesp_receiver_config, own_id_count, 16);
 AT(eesp_receiver_config, replay_window, 24);
-AT(eesp_receiver_config, reserved1, 28);
-AT(eesp_receiver_config, reserved, 32);
+AT(eesp_receiver_config, replay_contexts, 28);
+AT(eesp_receiver_config, engine_bits, 32);
+AT(eesp_receiver_config, reserved1, 33);
+AT(eesp_receiver_config, reserved, 40);
+
+SIZE(eesp_replay_stats, 64);
+AT(eesp_replay_stats, duplicates, 16);
+AT(eesp_replay_stats, given_up, 48);
 
 SIZE(eesp_stats, 512);
 AT(eesp_stats, octets, 0);
@@ -110,10 +130,10 @@ AT(eesp_stats, reserved, 504);
 
 VALUE(EESP_VERSION, EESP_VERSION_MAJOR * 0x1000000u + EESP_VERSION_MINOR * 0x10000u + EESP_VERSION_PATCH * 0x100u);
 VALUE(EESP_VERSION_MAJOR, 1);
-VALUE(EESP_STATUS_COUNT, 30);
+VALUE(EESP_STATUS_COUNT, 36);
 VALUE(EESP_ICV_LEN, 16);
 VALUE(EESP_MAX_HEADER, 128);
-VALUE(EESP_MAX_SEALED_LEN(100), 244);
+VALUE(EESP_MAX_SEALED_LEN(100), 247);
 VALUE(EESP_MAX_OPTIONS, 3 * (4 + EESP_MAX_ROOT_KEY_ID));
 VALUE(EESP_LEVELS_ZONE, 1 << EESP_LEVEL_ZONE);
 VALUE(EESP_LEVELS_USER, 1 << EESP_LEVEL_USER);
@@ -122,6 +142,7 @@ VALUE(EESP_ERR_ARGUMENT, -1);
 VALUE(EESP_ERR_AUTH, -2);
 VALUE(EESP_ERR_FORKED, -20);
 VALUE(EESP_ERR_SEGMENTS, -29);
+VALUE(EESP_ERR_ENCAP, -35);
 
 /* What a user writes to begin with. */
 int main(void)

@@ -1,0 +1,66 @@
+package burst
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/replay"
+	"libeesp/internal/status"
+)
+
+// Windows is a receiver's replay protection: a window for each key, ID and
+// epoch that authentic packets came from. Windows are given up when their key is
+// gone, never before: a packet of a new context is refused when there is no
+// room for its window.
+type Windows struct {
+	table *replay.Table
+
+	seen atomic.Uint64 // how often keys had been wiped at the last look
+	mu   sync.Mutex
+}
+
+// NewWindows makes windows of width packets, at most most of them.
+func NewWindows(width, most uint32) (*Windows, error) {
+	t, err := replay.New(replay.Config{Width: width, Windows: most})
+	if err != nil {
+		return nil, err
+	}
+	return &Windows{table: t}, nil
+}
+
+// Close gives the memory back once no burst uses it.
+func (r *Windows) Close() {
+	if r != nil {
+		keys.Retire(r.table.Close)
+	}
+}
+
+// Table is the windows themselves, to read what they count.
+func (r *Windows) Table() *replay.Table { return r.table }
+
+var verdicts = [...]status.Code{replay.Fresh: status.OK, replay.Duplicate: status.ErrReplay, replay.Old: status.ErrReplay, replay.Full: status.ErrWindows}
+
+func (r *Windows) check(l *profile.Lane) status.Code { return verdicts[r.table.Check(&l.Flow, l.Seq)] }
+
+func (r *Windows) commit(l *profile.Lane) status.Code {
+	return verdicts[r.table.Commit(&l.Flow, l.Seq)]
+}
+
+// tidy gives up windows of keys that were wiped.
+func (r *Windows) tidy(groups []*keys.Group) {
+	wiped := uint64(0)
+	for _, g := range groups {
+		wiped += g.Wiped()
+	}
+	if wiped == r.seen.Load() || !r.mu.TryLock() {
+		return
+	}
+	defer r.mu.Unlock()
+	r.seen.Store(wiped)
+	r.table.Sweep(func(name *[16]byte) bool {
+		return slices.ContainsFunc(groups, func(g *keys.Group) bool { return g.Alive(name) })
+	}, keys.Retire)
+}

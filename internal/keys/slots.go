@@ -1,0 +1,263 @@
+package keys
+
+import (
+	"crypto/rand"
+	"fmt"
+	"sync/atomic"
+
+	"libeesp/internal/generic"
+	"libeesp/internal/hkdf"
+	"libeesp/internal/kernel"
+	"libeesp/internal/secmem"
+	"libeesp/internal/status"
+)
+
+// Profiles other than stateless have one key, or two of which packets say which
+// one they use: device keys (psp), keys of an association number (tss), the root
+// key of an SA (eesp). Each has a slot.
+
+// Slot is one key in force, as its kind wants it.
+type Slot struct {
+	Present bool
+	Name    [16]byte // tells keys apart and nothing about them
+	Master  *kernel.Master
+	Raw     *[32]byte
+	Root    *hkdf.Expander
+	Epoch   *Epoch
+}
+
+// slotKeys is the key material of a snapshot's slots.
+type slotKeys struct {
+	master [2]kernel.Master
+	raw    [2][32]byte
+}
+
+// Epoch is the newest epoch of a key's authentic packets.
+type Epoch struct{ v atomic.Uint32 }
+
+const seen = 1 << 16
+
+// Old reports whether an epoch is older than the newest one less window.
+func (e *Epoch) Old(epoch, window uint16) bool {
+	v := e.v.Load()
+	return v&seen != 0 && int16(epoch-(uint16(v)-window)) < 0
+}
+
+// See takes note of the epoch of an authentic packet.
+func (e *Epoch) See(epoch uint16) {
+	for {
+		v := e.v.Load()
+		if v&seen != 0 && int16(epoch-uint16(v)) <= 0 || e.v.CompareAndSwap(v, seen|uint32(epoch)) {
+			return
+		}
+	}
+}
+
+// retire wipes what the slot alone has, once no burst uses it.
+func (s *Slot) retire() {
+	if e := s.Root; e != nil {
+		Retire(func() {
+			Forget(e.Serial())
+			e.Free()
+		})
+	}
+}
+
+func (g *Group) checkSlot(slot int) error {
+	if g.params.Slots == 0 {
+		return fmt.Errorf("%w: this profile has root keys at levels", status.ErrUnsupported)
+	}
+	if slot < 0 || slot >= g.params.Slots {
+		return fmt.Errorf("%w: key slot %d: there are %d", status.ErrArgument, slot, g.params.Slots)
+	}
+	return nil
+}
+
+// SetKey puts a key into a slot, in place of one that is there. The first key
+// of a group is the one that senders use.
+func (g *Group) SetKey(slot int, key []byte) error {
+	if err := g.checkSlot(slot); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.setKey(slot, key, false)
+}
+
+// RotateKey puts a key, nil: a random one, into the slot that senders do not
+// use, and has them use it. It returns the slot.
+func (g *Group) RotateKey(key []byte) (int, error) {
+	if err := g.checkSlot(1); err != nil {
+		return 0, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if key == nil {
+		k, err := secmem.New[[64]byte]()
+		if err != nil {
+			return 0, err
+		}
+		defer secmem.Delete(k)
+		key = k[:g.params.Kind.KeyLen()]
+		rand.Read(key)
+	}
+	s := g.snap.Load()
+	slot := 1 - s.Current
+	if !s.Slot[s.Current].Present {
+		slot = s.Current // the first key
+	}
+	return slot, g.setKey(slot, key, true)
+}
+
+// setKey: g.mu is held.
+func (g *Group) setKey(slot int, key []byte, use bool) error {
+	if g.closed {
+		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+	}
+	p := &g.params
+	if len(key) != p.Kind.KeyLen() {
+		return fmt.Errorf("%w: a key of %d octets, not %d", status.ErrRootKey, len(key), p.Kind.KeyLen())
+	}
+	s, old, err := g.nextSlots()
+	if err != nil {
+		return err
+	}
+	n := &s.Slot[slot]
+	*n = Slot{Present: true, Epoch: new(Epoch)}
+	w, err := secmem.New[struct {
+		key     [32]byte
+		named   kernel.Master
+		scratch [kernel.ScratchBytes]byte
+	}]()
+	if err != nil {
+		s.wipe()
+		return err
+	}
+	defer secmem.Delete(w)
+	switch p.Kind {
+	case CMAC, Raw:
+		copy(w.key[:], key)
+		n.Master = &s.slots.master[slot]
+		generic.ExpandMaster(n.Master, &w.key, scratchOf(&w.scratch))
+		n.Name = n.Master.ID
+		if p.Kind == Raw {
+			n.Raw, n.Master = &s.slots.raw[slot], nil
+			*n.Raw = w.key
+			s.slots.master[slot] = kernel.Master{}
+		}
+	default:
+		e, err := hkdf.NewExpander(map[Kind]hkdf.Hash{HKDF256: hkdf.SHA256, HKDF384: hkdf.SHA384, HKDF512: hkdf.SHA512}[p.Kind], key)
+		if err != nil {
+			s.wipe()
+			return err
+		}
+		x, err := hkdf.NewScratch()
+		if err != nil {
+			e.Free()
+			s.wipe()
+			return err
+		}
+		e.Expand(n.Name[:], []byte("libeesp key name"), x)
+		x.Free()
+		n.Root = e
+	}
+	for i := range s.Slot {
+		if o := &s.Slot[i]; i != slot && o.Present && o.Name == n.Name {
+			n.retire()
+			s.wipe()
+			return fmt.Errorf("%w: the other slot holds this key", status.ErrRootKey)
+		}
+	}
+	if use || !old.Slot[0].Present && !old.Slot[1].Present {
+		s.Current = slot
+	}
+	if o := &old.Slot[slot]; !o.Present || o.Name != n.Name {
+		g.spi[slot] = 0
+	} else {
+		n.Epoch = o.Epoch
+	}
+	g.swap(s)
+	old.Slot[slot].retire()
+	return nil
+}
+
+// UseKey has senders use the key of a slot.
+func (g *Group) UseKey(slot int) error {
+	return g.change(slot, func(s *Snapshot) { s.Current = slot })
+}
+
+// RemoveKey takes a slot's key away; it is wiped when no burst uses it.
+func (g *Group) RemoveKey(slot int) error {
+	return g.change(slot, func(s *Snapshot) {
+		if k := &s.Slot[slot]; k.Root == nil {
+			s.slots.master[slot], s.slots.raw[slot] = kernel.Master{}, [32]byte{}
+		}
+		s.Slot[slot] = Slot{}
+	})
+}
+
+// change publishes the group with something done to a slot that has a key.
+func (g *Group) change(slot int, f func(s *Snapshot)) error {
+	if err := g.checkSlot(slot); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.snap.Load().Slot[slot].Present {
+		return fmt.Errorf("%w: no key in slot %d", status.ErrNotFound, slot)
+	}
+	s, old, err := g.nextSlots()
+	if err != nil {
+		return err
+	}
+	f(s)
+	g.swap(s)
+	if !s.Slot[slot].Present {
+		old.Slot[slot].retire()
+		g.spi[slot] = 0
+	}
+	return nil
+}
+
+// nextSlots copies the snapshot in force, with memory of its own for keys.
+func (g *Group) nextSlots() (s, old *Snapshot, err error) {
+	old = g.snap.Load()
+	g.sequence++
+	s = &Snapshot{Params: &g.params, Sequence: g.sequence, Slot: old.Slot, Current: old.Current}
+	if s.slots, err = secmem.New[slotKeys](); err != nil {
+		return nil, nil, err
+	}
+	if old.slots != nil {
+		*s.slots = *old.slots
+	}
+	for i := range s.Slot {
+		if k := &s.Slot[i]; k.Master != nil {
+			k.Master = &s.slots.master[i]
+		} else if k.Raw != nil {
+			k.Raw = &s.slots.raw[i]
+		}
+	}
+	return s, old, nil
+}
+
+// AllocSPI gives out a number for a peer of profile psp: each once for the key
+// that senders use, whose slot is its top bit, in rising order from first on.
+func (g *Group) AllocSPI(first uint32) (uint32, error) {
+	if err := g.checkSlot(1); err != nil {
+		return 0, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.snap.Load()
+	if !s.Slot[s.Current].Present {
+		return 0, fmt.Errorf("%w: no key", status.ErrNoKey)
+	}
+	const most = 1<<31 - 1
+	last := g.spi[s.Current]
+	if last == most {
+		return 0, fmt.Errorf("%w: no SPI left for this key", status.ErrExhausted)
+	}
+	last = max(last+1, first&most)
+	g.spi[s.Current] = last
+	return uint32(s.Current)<<31 | last, nil
+}
