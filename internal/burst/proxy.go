@@ -40,15 +40,18 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 	for i := range pkts {
 		p, t := &pkts[i], &w.tmp[i]
 		*t = *p
-		_, lead, _ := s.Sealing.LeadFor(outAddr(p))
-		w.leads[i] = front + uint32(lead)
-		switch need := w.leads[i] + tail; {
+		w.front[i] = front
+		if w.hdr.Lead != 0 {
+			_, n, _ := s.Sealing.LeadFor(outAddr(p))
+			w.front[i] += uint32(n)
+		}
+		switch need := w.front[i] + tail; {
 		case p.IOVCount != 0:
 			t.Flags = ^uint16(0) // chained packets cannot be proxied yet
 		case p.Dst != nil && p.DstSize < need:
 			t.DstSize = 0
 		case p.Dst != nil:
-			t.Dst, t.DstSize = add(p.Dst, w.leads[i]), p.DstSize-need
+			t.Dst, t.DstSize = add(p.Dst, w.front[i]), p.DstSize-need
 		}
 	}
 	w.open(r, w.tmp[:len(pkts)])
@@ -57,7 +60,7 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 		p, t := &pkts[i], &w.tmp[i]
 		p.ID, p.TSC = t.ID, t.TSC
 		p.COffset, p.IOffset, p.NextHeader = t.COffset, t.IOffset, t.NextHeader
-		if t.Status == status.OK && p.Dst != nil && p.DstSize < w.leads[i]+tail {
+		if t.Status == status.OK && p.Dst != nil && p.DstSize < w.front[i]+tail {
 			t.Status = status.ErrRoom // an empty payload fits anywhere, its header does not
 		}
 		if t.Status != status.OK {
@@ -77,14 +80,18 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 			v.Tailroom = uint32(uintptr(p.Data)+uintptr(p.Len)-t.Out) - t.OutLen + min(p.Tailroom, most)
 			v.Data = add(p.Data, uint32(t.Out-uintptr(p.Data)))
 		} else {
-			v.Data = add(p.Dst, w.leads[i])
-			v.Headroom, v.Tailroom = w.leads[i], p.DstSize-w.leads[i]-t.OutLen
+			v.Data = add(p.Dst, w.front[i])
+			v.Headroom, v.Tailroom = w.front[i], p.DstSize-w.front[i]-t.OutLen
 		}
-		a := outAddr(p)
-		lead, k, flags := s.Sealing.LeadFor(a)
-		v.Dst, v.Flags, v.Src, v.DstIP = nil, flags, a.Src, a.Dst
-		if k != 0 && v.Headroom >= w.leads[i] {
-			copy(octets(unsafe.Add(v.Data, -int(w.leads[i])), uint32(k)), lead[:k])
+		v.Dst, v.Flags = nil, 0
+		if p.OutAddr != nil {
+			a := (*profile.Addr)(p.OutAddr)
+			v.Src, v.DstIP = a.Src, a.Dst
+		}
+		if w.hdr.Lead != 0 && v.Headroom >= w.front[i] {
+			lead, k, flags := s.Sealing.LeadFor(outAddr(p))
+			copy(octets(unsafe.Add(v.Data, -int(w.front[i])), uint32(k)), lead[:k])
+			v.Flags = flags
 		}
 		*u = v
 		w.orig[n] = p

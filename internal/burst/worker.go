@@ -59,7 +59,7 @@ type Worker struct {
 	hdr     profile.Header
 	sealing profile.Sealing      // whose hdr is
 	shape   profile.Shape        // of packets to open
-	leads   [kernel.Chunk]uint32 // that a proxy wrote
+	front   [kernel.Chunk]uint32 // octets in front of a payload that a proxy seals
 	snaps   [MaxGroups]*keys.Snapshot
 	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
 	orig    [kernel.Chunk]*profile.Desc

@@ -338,7 +338,7 @@ static void mixed(void)
 		case 2: pkts[i].coffset = 21; want[i] = EESP_ERR_OFFSET; break;
 		case 3: pkts[i].coffset = 3, pkts[i].ioffset = 4; want[i] = EESP_ERR_OFFSET; break;
 		case 4: pkts[i].data = NULL; want[i] = EESP_ERR_ARGUMENT; break;
-		case 5: pkts[i].flags = 0x80000000; want[i] = EESP_ERR_ARGUMENT; break;
+		case 5: pkts[i].flags = 0x8000; want[i] = EESP_ERR_ARGUMENT; break;
 		case 6: pkts[i].len = EESP_MAX_LEN + 1; want[i] = EESP_ERR_TOO_LONG; break;
 		}
 	}
