@@ -85,21 +85,33 @@ func fail(p *profile.Desc, c status.Code) {
 	p.Status, p.Out, p.OutLen = c, 0, 0
 }
 
-func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
-	if len(pkts) == 0 {
-		return 0
-	}
+// begin makes hdr what the sender's packets begin with.
+func (w *Worker) begin(s *Sender) status.Code {
 	var snap *keys.Snapshot
 	if s.Group != nil {
 		snap = s.Group.Snapshot()
 	}
 	w.sealing = s.Sealing
-	if c := s.Sealing.Begin(&w.hdr, snap); c != status.OK {
+	c := s.Sealing.Begin(&w.hdr, snap)
+	if c != status.OK {
 		w.hdr.Forget()
-		for i := range pkts {
-			refuse(&pkts[i], c)
-		}
-		s.Stats.add(pkts)
+	}
+	return c
+}
+
+func (w *Worker) refuseAll(s *Sender, pkts []profile.Desc, c status.Code) {
+	for i := range pkts {
+		refuse(&pkts[i], c)
+	}
+	s.Stats.add(pkts)
+}
+
+func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
+	if len(pkts) == 0 {
+		return 0
+	}
+	if c := w.begin(s); c != status.OK {
+		w.refuseAll(s, pkts, c)
 		return 0
 	}
 	first, have, why := s.Counter.Take(len(pkts))
@@ -585,12 +597,7 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 func (w *Worker) HeaderLen(s *Sender) int {
 	w.enter()
 	defer w.leave()
-	var snap *keys.Snapshot
-	if s.Group != nil {
-		snap = s.Group.Snapshot()
-	}
-	if s.Sealing.Begin(&w.hdr, snap) != status.OK {
-		w.hdr.Forget()
+	if w.begin(s) != status.OK {
 		return 0
 	}
 	return w.hdr.Len()

@@ -4,7 +4,6 @@ import (
 	"unsafe"
 
 	"libeesp/internal/kernel"
-	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
@@ -15,25 +14,13 @@ import (
 func (w *Worker) Proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
-	good := 0
-	for len(pkts) > 0 {
-		n := min(len(pkts), kernel.Chunk)
-		good += w.proxy(r, s, pkts[:n])
-		pkts = pkts[n:]
-	}
-	return good
+	return w.chunks(pkts, func(pkts []profile.Desc) int { return w.proxy(r, s, pkts) })
 }
 
 func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
-	var snap *keys.Snapshot
-	if s.Group != nil {
-		snap = s.Group.Snapshot()
-	}
 	front, tail := uint32(0), uint32(kernel.TagSize)
-	if s.Sealing.Begin(&w.hdr, snap) == status.OK {
+	if w.begin(s) == status.OK {
 		front, tail = uint32(w.hdr.Len()), w.hdr.Tail
-	} else {
-		w.hdr.Forget()
 	}
 	// First side. With a destination, the payload goes to where the second
 	// side wants it: behind the room of the new header.

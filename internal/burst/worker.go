@@ -63,7 +63,8 @@ type Worker struct {
 	snaps   [MaxGroups]*keys.Snapshot
 	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
 	orig    [kernel.Chunk]*profile.Desc
-	idle    struct { // KeepWarm's packet
+	outer   [kernel.Chunk]outer // IP and UDP headers of packets that are in tmp
+	idle    struct {            // KeepWarm's packet
 		pkt [1]profile.Desc
 		buf [256]byte
 	}

@@ -149,6 +149,7 @@ type Header struct {
 	Inner uint32
 	Tail  uint32 // most octets behind the payload
 	Plain bool   // packets may go in rows: nothing about them but length and address differs
+	Next  bool   // headers say which protocol the payload is of
 	Fixed bool   // the key-derivation input is the same for all packets of an epoch
 
 	b    [MaxHeader]byte

@@ -1,0 +1,245 @@
+package burst
+
+import (
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// UDP says what goes around sealed packets: struct eesp_udp without what C
+// needs. Addresses, TTL and TOS are a tunnel's.
+type UDP struct {
+	wire.UDPTunnel      // SPort 0: one for each flow
+	Transport      bool // behind the packet's own IP header
+}
+
+// Check reports whether packets can be sealed (else: opened) like this.
+func (u *UDP) Check(sealing bool) status.Code {
+	if u.DPort == 0 || sealing && !u.Transport && (u.Len() == 0 || u.TTL == 0) {
+		return status.ErrArgument
+	}
+	return status.OK
+}
+
+// outer is what is kept of a packet while it goes through the engine.
+type outer struct {
+	hdr   [60]byte // the IP header, in transport mode
+	n     uint8    // its length
+	sport uint16
+}
+
+const (
+	protoIPv4 = 4
+	protoIPv6 = 41
+	protoUDP  = 17
+	maxUDP    = 65535
+)
+
+// SealUDP seals IP packets and puts IP and UDP headers in front of them.
+func (w *Worker) SealUDP(s *Sender, u *UDP, pkts []profile.Desc) int {
+	w.enter()
+	defer w.leave()
+	return w.chunks(pkts, func(pkts []profile.Desc) int { return w.sealUDP(s, u, pkts) })
+}
+
+// OpenUDP opens what is in UDP datagrams, which IP packets are in.
+func (w *Worker) OpenUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
+	w.enter()
+	defer w.leave()
+	return w.chunks(pkts, func(pkts []profile.Desc) int { return w.openUDP(r, u, pkts) })
+}
+
+func (w *Worker) chunks(pkts []profile.Desc, f func([]profile.Desc) int) (good int) {
+	for len(pkts) > 0 {
+		n := min(len(pkts), kernel.Chunk)
+		good += f(pkts[:n])
+		pkts = pkts[n:]
+	}
+	return good
+}
+
+func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) int {
+	if c := w.begin(s); c != status.OK {
+		w.refuseAll(s, pkts, c)
+		return 0
+	}
+	n := 0
+	for i := range pkts {
+		p, t, o := &pkts[i], &w.tmp[n], &w.outer[n]
+		*t = *p
+		front, c := w.innerOf(u, t, o)
+		switch {
+		case c != status.OK:
+		case p.Dst != nil && p.DstSize < front, p.Dst == nil && p.Headroom < front:
+			c = status.ErrRoom
+		case front+uint32(w.hdr.Len())+t.Len+w.hdr.Tail > maxUDP:
+			c = status.ErrTooLong
+		}
+		if c != status.OK {
+			refuse(p, c)
+			s.Stats.add(pkts[i : i+1])
+			continue
+		}
+		if p.Dst != nil {
+			t.Dst, t.DstSize = add(p.Dst, front), p.DstSize-front
+		} else {
+			t.Headroom = min(p.Headroom, maxUDP) - front + uint32(o.n)
+			t.Tailroom = min(p.Tailroom, maxUDP) + p.Len - uint32(o.n) - t.Len
+		}
+		w.orig[n] = p
+		n++
+	}
+	w.seal(s, w.tmp[:n])
+	good := 0
+	for i := range n {
+		p, t, o := w.orig[i], &w.tmp[i], &w.outer[i]
+		p.Status, p.ID, p.TSC, p.Out, p.OutLen = t.Status, t.ID, t.TSC, 0, 0
+		w.orig[i] = nil
+		if t.Status != status.OK {
+			continue
+		}
+		front := uint32(o.n) + wire.UDPHeader
+		if !u.Transport {
+			front = uint32(u.Len())
+		}
+		// The packet's place is in the caller's buffer or Dst.
+		base := p.Dst
+		if base == nil {
+			base = p.Data
+		}
+		out := unsafe.Add(base, int(t.Out-uintptr(base))-int(front))
+		b := octets(out, front)
+		if u.Transport {
+			copy(b, o.hdr[:o.n])
+			wire.Rewrite(b[:o.n], protoUDP, int(front+t.OutLen))
+			wire.PutUDP((*[wire.UDPHeader]byte)(b[o.n:]), o.sport, u.DPort, int(t.OutLen))
+		} else {
+			h := u.UDPTunnel
+			h.SPort = o.sport
+			h.Write(b, int(t.OutLen))
+		}
+		p.Out, p.OutLen = uintptr(out), front+t.OutLen
+		good++
+	}
+	clear(w.tmp[:n])
+	return good
+}
+
+// innerOf makes t what is to be sealed of an IP packet, and returns how many
+// octets go in front of the header.
+func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c status.Code) {
+	switch {
+	case w.hdr.Lead != 0, u.Transport && !w.hdr.Next:
+		return 0, status.ErrUnsupported
+	case t.IOVCount != 0:
+		return 0, status.ErrSegments
+	case t.Data == nil:
+		return 0, status.ErrArgument
+	case t.Len > maxUDP:
+		return 0, status.ErrTooLong
+	}
+	b := octets(t.Data, t.Len)
+	if o.sport = u.SPort; o.sport == 0 {
+		o.sport = wire.FlowHash(b)
+	}
+	o.n = 0
+	if !u.Transport {
+		n, ok := wire.IPLen(b)
+		if !ok || n > len(b) {
+			return 0, status.ErrArgument
+		}
+		t.Len, t.NextHeader = uint32(n), ipProto(b)
+		return uint32(u.Len()), status.OK
+	}
+	h, proto, n, c := wire.Transport(b)
+	if c != status.OK {
+		return 0, c
+	}
+	o.n = uint8(copy(o.hdr[:], b[:h]))
+	t.Data, t.Len, t.NextHeader = add(t.Data, uint32(h)), uint32(n-h), proto
+	return uint32(h) + wire.UDPHeader, status.OK
+}
+
+func ipProto(b []byte) uint8 {
+	if b[0]>>4 == 4 {
+		return protoIPv4
+	}
+	return protoIPv6
+}
+
+func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
+	n := 0
+	for i := range pkts {
+		p, t, o := &pkts[i], &w.tmp[n], &w.outer[n]
+		*t = *p
+		o.n = 0
+		c := status.OK
+		at, size := 0, 0
+		switch {
+		case t.IOVCount != 0:
+			c = status.ErrSegments
+		case t.Data == nil:
+			c = status.ErrArgument
+		default:
+			at, size, c = wire.ParseUDP(octets(t.Data, min(t.Len, maxUDP+40)), u.DPort)
+		}
+		if c == status.OK && u.Transport {
+			o.n = uint8(copy(o.hdr[:], octets(t.Data, uint32(at-wire.UDPHeader))))
+			if p.Dst != nil && p.DstSize < uint32(o.n) {
+				c = status.ErrRoom
+			}
+		}
+		if c != status.OK {
+			refuse(p, c)
+			r.Stats.add(pkts[i : i+1])
+			continue
+		}
+		t.Data, t.Len, t.Headroom = add(p.Data, uint32(at)), uint32(size), uint32(at)
+		if p.Dst != nil {
+			t.Dst, t.DstSize = add(p.Dst, uint32(o.n)), p.DstSize-uint32(o.n)
+		}
+		w.orig[n] = p
+		n++
+	}
+	w.open(r, w.tmp[:n])
+	good := 0
+	for i := range n {
+		p, t, o := w.orig[i], &w.tmp[i], &w.outer[i]
+		p.Status, p.Out, p.OutLen = t.Status, 0, 0
+		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = t.ID, t.TSC, t.COffset, t.IOffset, t.NextHeader
+		w.orig[i] = nil
+		if t.Status != status.OK {
+			continue
+		}
+		base := p.Dst
+		if base == nil {
+			base = p.Data
+		}
+		payload := unsafe.Add(base, int(t.Out-uintptr(base)))
+		out := unsafe.Add(payload, -int(o.n))
+		c := status.OK
+		if u.Transport {
+			if c = wire.Rewrite(o.hdr[:o.n], t.NextHeader, int(o.n)+int(t.OutLen)); t.NextHeader == 0 {
+				c = status.ErrUnsupported // the format does not carry it
+			}
+		} else {
+			b := octets(payload, t.OutLen)
+			if k, ok := wire.IPLen(b); !ok || k > len(b) || t.NextHeader != 0 && t.NextHeader != ipProto(b) {
+				c = status.ErrEncap
+			}
+		}
+		if c != status.OK {
+			clear(octets(payload, t.OutLen))
+			p.Status = c
+			continue
+		}
+		copy(octets(out, uint32(o.n)), o.hdr[:o.n])
+		p.Out, p.OutLen = uintptr(out), uint32(o.n)+t.OutLen
+		good++
+	}
+	clear(w.tmp[:n])
+	return good
+}

@@ -1,0 +1,68 @@
+package eesp
+
+import (
+	"fmt"
+	"net/netip"
+
+	"libeesp/internal/burst"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// UDP ports of formats that have one.
+const (
+	PSPPort = wire.PSPPort
+	TSSPort = wire.TSSPort
+)
+
+// UDP says how packets travel in UDP datagrams.
+type UDP struct {
+	// Transport: behind the packet's own IP header, in formats that carry the
+	// protocol of the payload (psp, eesp in the full format). Else in a tunnel:
+	// the IP packet as a whole behind new headers.
+	Transport bool
+	DPort     uint16 // destination port
+	SPort     uint16 // source port; 0: one of 49152 to 65535, by the packet's flow
+
+	// Of a tunnel that is sealed. Addresses are both IPv4 or both IPv6.
+	Src, Dst netip.Addr
+	TTL      uint8 // 0 = 64
+	TOS      uint8
+}
+
+func (u *UDP) engine(sealing bool) (*burst.UDP, error) {
+	e := &burst.UDP{Transport: u.Transport}
+	e.Src, e.Dst, e.SPort, e.DPort, e.TTL, e.TOS = as16(u.Src), as16(u.Dst), u.SPort, u.DPort, u.TTL, u.TOS
+	if e.TTL == 0 {
+		e.TTL = 64
+	}
+	if sealing && !u.Transport && (!u.Src.IsValid() || !u.Dst.IsValid()) || e.Check(sealing) != status.OK {
+		return nil, fmt.Errorf("%w: a destination port, and a tunnel's two addresses of one family", status.ErrArgument)
+	}
+	return e, nil
+}
+
+// SealUDP seals IP packets, puts IP and UDP headers in front of them, and
+// returns how many have status OK. The IP packet ends where its header says.
+// IPv4 headers get the checksum that they need, UDP headers none (RFC 6935);
+// fragments and IPv6 extension headers are ErrUnsupported in transport mode.
+// An error means that u is not valid, and that nothing was done.
+func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
+	e, err := u.engine(true)
+	if err != nil {
+		return 0, err
+	}
+	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.SealUDP(&s.s, e, d) }), nil
+}
+
+// OpenUDP opens what is in IP packets that carry UDP datagrams for the
+// destination port, and returns how many have status OK: Out is the inner IP
+// packet. Others are ErrEncap, such as fragments and wrong IPv4 checksums.
+func (r *Receiver) OpenUDP(u *UDP, pkts []Packet) (int, error) {
+	e, err := u.engine(false)
+	if err != nil {
+		return 0, err
+	}
+	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.OpenUDP(&r.r, e, d) }), nil
+}
