@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from generators import stateless
+from generators import psp, stateless
 from generators.vectors import Sections, check_names, render
 
 OUTPUT = Path(__file__).resolve().parent.parent / "vectors"
 
 PROFILES: dict[str, Callable[[], Sections]] = {
     "stateless": stateless.build,
+    "psp": psp.build,
 }
 
 

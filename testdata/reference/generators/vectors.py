@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from common.errors import BaseReason, Refused
+from common.packet import Sealed
 
 Vector = dict[str, Any]
 Sections = dict[str, list[Vector]]
@@ -35,6 +36,18 @@ def payload_fields(seed: bytes, payload: bytes) -> Vector:
         "payload_len": len(payload),
         "payload": payload.hex() if inline else "",
         "payload_seed": "" if inline else seed.hex(),
+    }
+
+
+def output_fields(sealed: Sealed) -> Vector:
+    """The values on the way to a packet, and the packet."""
+    return {
+        "kdf_inputs": [block.hex() for block in sealed.key.kdf_inputs],
+        "data_key": sealed.key.data_key.hex(),
+        "mask": sealed.key.mask.hex(),
+        "nonce": sealed.nonce.hex(),
+        "aad": sealed.aad.hex(),
+        "packet": sealed.packet.hex(),
     }
 
 
