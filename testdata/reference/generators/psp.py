@@ -122,7 +122,7 @@ def seal_offsets() -> Iterator[Vector]:
                     f"offset/{kind}/c{coffset}-of-{payload_len}",
                     version=version,
                     spi=0x80000000 + coffset if version else 1 + coffset,
-                    iv=payload_len,
+                    iv=payload_len + 1000 * has_vc,
                     vc=sample_vc(kind) if has_vc else b"",
                     payload_len=payload_len,
                     coffset=coffset,
