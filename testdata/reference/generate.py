@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from generators import psp, stateless, tss
+from generators import eesp, psp, stateless, tss
 from generators.vectors import Sections, check_names, render
 
 OUTPUT = Path(__file__).resolve().parent.parent / "vectors"
@@ -19,6 +19,7 @@ PROFILES: dict[str, Callable[[], Sections]] = {
     "stateless": stateless.build,
     "psp": psp.build,
     "tss": tss.build,
+    "eesp": eesp.build,
 }
 
 

@@ -30,8 +30,8 @@ def flip(packet: bytes, bit: int) -> bytes:
 
 
 def payload_fields(seed: bytes, payload: bytes) -> Vector:
-    """The payload in place if it is short, else the seed it is the stream of."""
-    inline = len(payload) <= LONGEST_INLINE_PAYLOAD
+    """The payload in place if it is short or no stream, else the seed it is the stream of."""
+    inline = len(payload) <= LONGEST_INLINE_PAYLOAD or payload != stream(seed, len(payload))
     return {
         "payload_len": len(payload),
         "payload": payload.hex() if inline else "",
