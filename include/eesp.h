@@ -742,6 +742,50 @@ EESP_API void eesp_proxy_free(eesp_proxy *proxy);
  */
 EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n);
 
+/* ---- In UDP --------------------------------------------------------------- */
+
+/* The IP packet as a whole, behind new IP and UDP headers. */
+#define EESP_UDP_TUNNEL 0
+/* Its payload, behind its own IP header and a UDP header: for formats that
+ * carry the payload's protocol (psp, and eesp in the full format). */
+#define EESP_UDP_TRANSPORT 1
+
+typedef struct eesp_udp {
+	uint32_t struct_size;
+	uint16_t dst_port;   /* of the outer UDP header; opening: others are EESP_ERR_ENCAP */
+	uint16_t src_port;   /* sealing: 0 = one of 49152 to 65535, by the packet's flow */
+	uint8_t mode;        /* EESP_UDP_TUNNEL, EESP_UDP_TRANSPORT */
+	uint8_t ttl;         /* sealing, tunnel: 0 = 64 */
+	uint8_t tos;         /* sealing, tunnel */
+	uint8_t reserved1;
+	uint32_t reserved2;
+	eesp_addr addr;      /* sealing, tunnel: outer addresses, both IPv4 or both IPv6 */
+	uint64_t reserved[2];
+} eesp_udp;
+#define EESP_UDP_INIT { sizeof(eesp_udp), EESP_PSP_UDP_PORT, 0, 0, 0, 0, 0, 0, { { 0 }, { 0 } }, { 0, 0 } }
+
+/*
+ * As eesp_seal_burst, for IP packets: data is one, which ends where its own
+ * length field says; the result is an IP packet with a UDP datagram in it.
+ * next_header is not read. The IPv4 checksum is right, the UDP one 0 (RFC 6935,
+ * 6936). Headroom that is needed beyond the sealed header: the tunnel's 28 or 48
+ * octets, or 8 (transport). Statuses besides those of eesp_seal_burst: ARGUMENT (not
+ * a whole IP packet), UNSUPPORTED (transport: a fragment, an IPv6 extension
+ * header, or a format that does not carry the protocol; tss), TOO_LONG (for
+ * IP), SEGMENTS (chained). udp not valid: all packets ARGUMENT.
+ */
+EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
+
+/*
+ * As eesp_open_burst, for IP packets with a UDP datagram in them: the result is
+ * the inner IP packet. Octets behind the outer one's end are ignored. ENCAP:
+ * the outer packet is not whole, a fragment, not UDP, for another port, or its
+ * IPv4 checksum is wrong; or what was in a tunnel is no IP packet. In place, the
+ * result of transport mode begins in front of the payload, with the outer IP
+ * header, which is not authenticated.
+ */
+EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
+
 /* ---- Counters of what happened ------------------------------------------ */
 
 #define EESP_STATS_LEN 62 /* room for statuses of later versions */
@@ -892,6 +936,7 @@ EESP_ASSERT_(sizeof(eesp_data_key) == 192);
 EESP_ASSERT_(sizeof(eesp_root_key_info) == 64);
 EESP_ASSERT_(sizeof(eesp_stats) == 512);
 EESP_ASSERT_(sizeof(eesp_replay_stats) == 64);
+EESP_ASSERT_(sizeof(eesp_udp) == 64);
 EESP_ASSERT_(offsetof(eesp_pkt, next_header) == 62);
 EESP_ASSERT_(sizeof(eesp_job) == 64);
 EESP_ASSERT_(offsetof(eesp_job, nonce) == 48);

@@ -666,6 +666,40 @@ func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 	return C.size_t(workers.get(worker-1).Open(r.Engine(), d))
 }
 
+// outside is the engine's view of struct eesp_udp.
+func outside(u *C.eesp_udp) *burst.UDP {
+	e := &burst.UDP{Transport: u.mode == C.EESP_UDP_TRANSPORT}
+	a := (*eesp.Addr)(unsafe.Pointer(&u.addr))
+	e.Src, e.Dst = a.Src, a.Dst
+	e.SPort, e.DPort, e.TTL, e.TOS = uint16(u.src_port), uint16(u.dst_port), uint8(u.ttl), uint8(u.tos)
+	if e.TTL == 0 {
+		e.TTL = 64
+	}
+	return e
+}
+
+//export eespGoUDPSealBurst
+func eespGoUDPSealBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+	d := descs(pkts, n)
+	defer caught(worker, d, &good)
+	s, e := senders.get(slot), outside(u)
+	if s == nil || e.Check(true) != eesp.OK {
+		return failed(d, eesp.ErrArgument)
+	}
+	return C.size_t(workers.get(worker-1).SealUDP(s.Engine(), e, d))
+}
+
+//export eespGoUDPOpenBurst
+func eespGoUDPOpenBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+	d := descs(pkts, n)
+	defer caught(worker, d, &good)
+	r, e := receivers.get(slot), outside(u)
+	if r == nil || e.Check(false) != eesp.OK {
+		return failed(d, eesp.ErrArgument)
+	}
+	return C.size_t(workers.get(worker-1).OpenUDP(r.Engine(), e, d))
+}
+
 //export eespGoProxyBurst
 func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)

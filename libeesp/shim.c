@@ -722,6 +722,42 @@ EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t 
 	BURST(receiver, KIND_RECEIVER, eespGoOpenBurst);
 }
 
+/* udp as this library has it, or NULL and all packets are refused. */
+static const eesp_udp *udp_config(eesp_udp *u, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+{
+	if (udp != NULL && versioned(u, sizeof *u, sizeof *u, udp) == EESP_OK && u->reserved1 == 0 && u->reserved2 == 0 &&
+	    all_zero(u->reserved, sizeof u->reserved) && u->mode <= EESP_UDP_TRANSPORT)
+		return u;
+	refuse(pkts, n, EESP_ERR_ARGUMENT);
+	return NULL;
+}
+
+static size_t udp_seal(uint64_t worker_, uint64_t slot, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+{
+	eesp_udp u;
+	return udp_config(&u, udp, pkts, n) ? eespGoUDPSealBurst(worker_, slot, &u, pkts, n) : 0;
+}
+
+static size_t udp_open(uint64_t worker_, uint64_t slot, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+{
+	eesp_udp u;
+	return udp_config(&u, udp, pkts, n) ? eespGoUDPOpenBurst(worker_, slot, &u, pkts, n) : 0;
+}
+
+EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+{
+#define CALL(worker_, slot, pkts, n) udp_seal(worker_, slot, udp, pkts, n)
+	BURST(sender, KIND_SENDER, CALL);
+#undef CALL
+}
+
+EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+{
+#define CALL(worker_, slot, pkts, n) udp_open(worker_, slot, udp, pkts, n)
+	BURST(receiver, KIND_RECEIVER, CALL);
+#undef CALL
+}
+
 EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 {
 	BURST(proxy, KIND_PROXY, eespGoProxyBurst);
