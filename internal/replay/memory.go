@@ -1,0 +1,21 @@
+package replay
+
+import (
+	"fmt"
+	"syscall"
+
+	"libeesp/internal/status"
+)
+
+// Tests take memory that the race detector sees.
+var reserve, release = mapped, syscall.Munmap
+
+// mapped returns n zero octets that are not the collector's. They take up
+// memory as they are written to.
+func mapped(n int) ([]byte, error) {
+	m, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("%w: mmap of %d KiB for replay windows: %v", status.ErrMemory, n>>10, err)
+	}
+	return m, nil
+}

@@ -1,0 +1,414 @@
+// Package replay tells packets that were received before: a sliding window for
+// each context, as in RFC 6479, shared by all threads of a receiver. What is
+// called once per packet takes no lock and allocates nothing.
+package replay
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"libeesp/internal/status"
+)
+
+// Key names one window: who sent it under which key. It is compared as a
+// whole. Nothing in it is secret.
+type Key struct {
+	Master [16]byte // names the master key, or data key, that the packet's key comes from
+	ID     uint64
+	Epoch  uint16 // 0 where a window spans epochs
+	Kind   uint16 // whatever else tells contexts apart
+	Engine uint32
+	Addr   [32]byte
+}
+
+type octets = [8]uint64 // a Key, to hash and compare
+
+// Config describes a Table.
+type Config struct {
+	Width   uint32 // sequence numbers of a window: MinWidth to MaxWidth, rounded up to a multiple of 64
+	Windows uint32 // how many there may be at most; 0 = DefaultWindows
+}
+
+// Bounds of a Config.
+const (
+	MinWidth       = 64
+	MaxWidth       = 65536
+	DefaultWindows = 4096
+	MaxWindows     = 1 << 22
+	MaxMemory      = 4 << 30
+)
+
+// Verdict is the outcome of Check and Commit.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Fresh     Verdict = iota
+	Duplicate         // committed before
+	Old               // below the window: it may have been committed before
+	Full              // no window for this Key, and no room for one
+)
+
+// Stats counts verdicts other than Fresh, of Check and Commit together, and
+// windows.
+type Stats struct {
+	Duplicate, Old, Full uint64
+	Made, GivenUp        uint64
+}
+
+// Table is a set of windows of one width. Check, Commit, Sweep, Windows and
+// Stats may be called at any time by any goroutine.
+//
+// The memory is one mapping, which the collector does not see: the index, the
+// links of the free list, and the windows. What is not used yet costs address
+// space only.
+//
+// The index is a hash table with linear probing, at most half full. An entry
+// is 0, hidden, or the number of a window plus 1, and 9 bits of the hash above
+// it. Between a key's place and its entry there is no empty place. It is read
+// without a lock, and changed under mu. Entries move when others are removed,
+// so that probing stays short whatever came and went; a reader whom an entry
+// passed finds out by moves, and looks again under mu.
+type Table struct {
+	ring
+	seed    [10]uint64
+	mask    uint32
+	most    uint32
+	stride  uintptr
+	index   []atomic.Uint32
+	links   []uint32       // by window: what follows in the free list, plus 1
+	windows unsafe.Pointer // the first one
+
+	moves atomic.Uint32 // odd while entries move
+	used  atomic.Uint32 // windows that cannot be had
+
+	_                    [64]byte // what is above is read by all, and seldom written
+	duplicate, old, full atomic.Uint64
+	made, givenUp        atomic.Uint64
+
+	sweeping sync.Mutex // one Sweep at a time; before mu
+	mu       sync.Mutex // the index; before freeMu
+
+	// freeMu is held over a few instructions that call nothing, so that
+	// windows may be given back by whoever holds whatever lock.
+	freeMu sync.Mutex
+	free   uint32 // the list's first window, plus 1
+	next   uint32 // the first window that was never used
+	memory []byte // nil: closed
+}
+
+const (
+	numberBits = 23 // MaxWindows + 1 and hidden are different
+	numberMask = 1<<numberBits - 1
+	hidden     = 1<<32 - 1
+
+	line  = 64
+	chunk = 4096 // places of the index that Sweep looks at before it lets others in
+)
+
+func bad(f string, a ...any) error {
+	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
+}
+
+// New makes a table, with all the memory that it will ever need.
+func New(c Config) (*Table, error) {
+	if c.Windows == 0 {
+		c.Windows = DefaultWindows
+	}
+	switch {
+	case c.Width < MinWidth || c.Width > MaxWidth:
+		return nil, bad("replay window %d: from %d to %d", c.Width, MinWidth, MaxWidth)
+	case c.Windows > MaxWindows:
+		return nil, bad("%d replay windows: at most %d", c.Windows, MaxWindows)
+	}
+	t := &Table{ring: newRing(uint64(c.Width+63) &^ 63), most: c.Windows}
+	size := uint64(2) << bits.Len32(c.Windows-1)
+	t.mask = uint32(size - 1)
+	t.stride = (wordsAt + uintptr(t.n)*8 + line - 1) &^ (line - 1)
+	head := (4*(size+uint64(c.Windows)) + line - 1) &^ (line - 1)
+	total := head + uint64(t.stride)*uint64(c.Windows)
+	if total > min(MaxMemory, math.MaxInt) {
+		return nil, bad("%d replay windows of %d take %d MiB: at most %d", c.Windows, t.width, total>>20, MaxMemory>>20)
+	}
+	var err error
+	if t.memory, err = reserve(int(total)); err != nil {
+		return nil, err
+	}
+	p := unsafe.Pointer(&t.memory[0])
+	t.index = unsafe.Slice((*atomic.Uint32)(p), size)
+	t.links = unsafe.Slice((*uint32)(unsafe.Add(p, 4*size)), c.Windows)
+	t.windows = unsafe.Add(p, head)
+	for i := range t.seed {
+		t.seed[i] = rand.Uint64()
+	}
+	return t, nil
+}
+
+// Close gives the memory back. Check, Commit and Sweep must not be called
+// after or beside it; what Sweep gave to retire may be.
+func (t *Table) Close() {
+	t.freeMu.Lock()
+	defer t.freeMu.Unlock()
+	if t.memory != nil {
+		release(t.memory)
+		t.memory, t.index, t.links, t.windows = nil, nil, nil, nil
+	}
+}
+
+// Width is the number of sequence numbers in a window.
+func (t *Table) Width() uint32 { return uint32(t.width) }
+
+// Windows tells how many windows are in use, or were given up and may still be
+// read, and how many there may be.
+func (t *Table) Windows() (used, most int) { return int(t.used.Load()), int(t.most) }
+
+// Stats returns the counts.
+func (t *Table) Stats() Stats {
+	return Stats{t.duplicate.Load(), t.old.Load(), t.full.Load(), t.made.Load(), t.givenUp.Load()}
+}
+
+// Check is for a packet that is not authenticated yet, and changes nothing.
+// Fresh is not final: only Commit's is. Like Commit, it must be called while
+// windows that Sweep retires are held off.
+func (t *Table) Check(k *Key, seq uint64) Verdict {
+	w, full := t.lookup(k)
+	switch {
+	case w != nil:
+		return t.count(w.check(&t.ring, seq))
+	case full:
+		return t.count(Full)
+	}
+	return Fresh
+}
+
+// Commit is for a packet that is genuine, and makes its window if there is
+// none. It returns Fresh once for each k and seq, as long as there is the
+// window; any other packet must not be used.
+func (t *Table) Commit(k *Key, seq uint64) Verdict {
+	w, full := t.lookup(k)
+	if w == nil {
+		if !full {
+			w = t.insert(k)
+		}
+		if w == nil {
+			return t.count(Full)
+		}
+	}
+	return t.count(w.commit(&t.ring, seq))
+}
+
+func (t *Table) count(v Verdict) Verdict {
+	if v != Fresh {
+		t.countSlow(v)
+	}
+	return v
+}
+
+//go:noinline
+func (t *Table) countSlow(v Verdict) {
+	switch v {
+	case Duplicate:
+		t.duplicate.Add(1)
+	case Old:
+		t.old.Add(1)
+	default:
+		t.full.Add(1)
+	}
+}
+
+func (t *Table) window(entry uint32) *window {
+	return (*window)(unsafe.Add(t.windows, uintptr(entry&numberMask-1)*t.stride))
+}
+
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// hash keeps those who do not know the seed from choosing where keys meet.
+func (t *Table) hash(k *octets) uint64 {
+	s := &t.seed
+	a := mix(k[0]^s[0], k[1]^s[1]) ^ mix(k[2]^s[2], k[3]^s[3])
+	b := mix(k[4]^s[4], k[5]^s[5]) ^ mix(k[6]^s[6], k[7]^s[7])
+	return mix(a^s[8], b^s[9])
+}
+
+// probe returns k's window, or nil and where the chain ends.
+func (t *Table) probe(k *octets, h uint64) (*window, uint32) {
+	p := uint32(h) & t.mask
+	for {
+		e := t.index[p&t.mask].Load()
+		if e == 0 {
+			return nil, p
+		}
+		// A hidden entry may have the same 9 bits.
+		if e>>numberBits == uint32(h>>(64-32+numberBits)) && e != hidden {
+			w := t.window(e)
+			x := (*octets)(unsafe.Pointer(&w.key))
+			if (x[0]^k[0]|x[1]^k[1]|x[2]^k[2]|x[3]^k[3])|(x[4]^k[4]|x[5]^k[5]|x[6]^k[6]|x[7]^k[7]) == 0 {
+				return w, p
+			}
+		}
+		p = (p + 1) & t.mask
+	}
+}
+
+// lookup returns k's window. If there is none, full tells that there could be
+// none; that is sure, the other answer is for insert to make sure of.
+func (t *Table) lookup(k *Key) (w *window, full bool) {
+	full = t.used.Load() == t.most // before k is found missing
+	moves := t.moves.Load()
+	x := (*octets)(unsafe.Pointer(k))
+	h := t.hash(x)
+	w, _ = t.probe(x, h)
+	if w == nil && full && (moves&1 != 0 || t.moves.Load() != moves) {
+		t.mu.Lock()
+		w, _ = t.probe(x, h)
+		t.mu.Unlock()
+	}
+	return w, full
+}
+
+// insert returns k's window, which it makes if there is none, or nil if there
+// is no room.
+func (t *Table) insert(k *Key) *window {
+	x := (*octets)(unsafe.Pointer(k))
+	h := t.hash(x)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w, p := t.probe(x, h)
+	if w != nil {
+		return w
+	}
+	entry, again := t.take()
+	if entry == 0 {
+		return nil
+	}
+	w = t.window(entry)
+	w.key = *k
+	if again {
+		w.clear(&t.ring)
+	}
+	t.made.Add(1)
+	t.index[p].Store(uint32(h>>(64-32+numberBits))<<numberBits | entry) // for all to see
+	return w
+}
+
+// take returns a free window's number plus 1, or 0, and whether the window was
+// used before.
+func (t *Table) take() (entry uint32, again bool) {
+	t.freeMu.Lock()
+	defer t.freeMu.Unlock()
+	switch {
+	case t.free != 0:
+		entry, again = t.free, true
+		t.free = t.links[entry-1]
+	case t.next < t.most:
+		t.next++
+		entry = t.next
+	default:
+		return 0, false
+	}
+	t.used.Add(1)
+	return entry, again
+}
+
+// give puts a list of windows that nobody reads any more on the free list.
+func (t *Table) give(first, last, count uint32) {
+	t.freeMu.Lock()
+	defer t.freeMu.Unlock()
+	if t.memory == nil {
+		return
+	}
+	t.links[last-1] = t.free
+	t.free = first
+	t.used.Add(-count)
+}
+
+// Sweep gives up the windows whose master key no longer exists. They are not
+// found from then on; retire is called once for all of them, unless there are
+// none, and must call done when no thread is left in a Check or Commit that
+// began before. Only then may they become other windows, so a thread that
+// holds off retirement itself cannot have them at once. done takes no lock
+// that is held while anything of the caller's runs.
+//
+// alive must return true for a master key as long as any thread may still
+// commit a packet with it: until it is wiped, not until it is replaced.
+// Otherwise a late packet would get a new window, and be Fresh again. A master
+// key may come back to life at any time; then alive must say so before a
+// packet is committed with it. alive is called with a lock held that first
+// packets of contexts wait for: it must not call the Table.
+func (t *Table) Sweep(alive func(master *[16]byte) bool, retire func(done func())) {
+	if first, last, count := t.unlink(alive); count != 0 {
+		retire(func() { t.give(first, last, count) })
+	}
+}
+
+// unlink takes the dead windows out of the index and makes a list of them.
+func (t *Table) unlink(alive func(master *[16]byte) bool) (first, last, count uint32) {
+	t.sweeping.Lock()
+	defer t.sweeping.Unlock()
+	master := new([16]byte)
+	part := func(p, end uint32) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for p < end {
+			e := t.index[p].Load()
+			if e != 0 {
+				*master = t.window(e).key.Master
+				if !alive(master) && t.remove(p, alive, master) {
+					t.links[e&numberMask-1] = first
+					first = e & numberMask
+					if count == 0 {
+						last = first
+					}
+					count++
+					continue // there may be another one at p now
+				}
+			}
+			p++
+		}
+	}
+	// Entries move down, to p at the least, or from the index's beginning to
+	// its end: none escapes.
+	for p := uint32(0); p <= t.mask; p += chunk {
+		part(p, min(p+chunk, t.mask+1))
+	}
+	t.givenUp.Add(uint64(count))
+	return first, last, count
+}
+
+// remove takes the entry at p out of the index, unless its master key is alive
+// again. That is asked once more when nobody finds the entry: a thread that
+// has the key from after the answer must not use the old window.
+func (t *Table) remove(p uint32, alive func(master *[16]byte) bool, master *[16]byte) bool {
+	t.moves.Add(1)
+	defer t.moves.Add(1)
+	e := t.index[p].Swap(hidden)
+	if alive(master) {
+		t.index[p].Store(e)
+		return false
+	}
+	// What follows moves down into the hole where its chain has begun before
+	// it, and leaves a hole itself, up to where nothing follows. An entry is
+	// in two places for a while, and never in none.
+	hole := p
+	for q := (p + 1) & t.mask; ; q = (q + 1) & t.mask {
+		e := t.index[q].Load()
+		if e == 0 {
+			break
+		}
+		home := uint32(t.hash((*octets)(unsafe.Pointer(&t.window(e).key))))
+		if (q-home)&t.mask >= (q-hole)&t.mask {
+			t.index[hole].Store(e)
+			hole = q
+		}
+	}
+	t.index[hole].Store(0)
+	return true
+}
