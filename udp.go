@@ -44,7 +44,8 @@ func (u *UDP) engine(sealing bool) (*burst.UDP, error) {
 }
 
 // SealUDP seals IP packets, puts IP and UDP headers in front of them, and
-// returns how many have status OK. The IP packet ends where its header says.
+// returns how many have status OK. Where addresses enter the context, they are
+// those of the outer header. The IP packet ends where its header says.
 // IPv4 headers get the checksum that they need, UDP headers none (RFC 6935);
 // fragments and IPv6 extension headers are ErrUnsupported in transport mode.
 // An error means that u is not valid, and that nothing was done.

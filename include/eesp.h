@@ -767,7 +767,8 @@ typedef struct eesp_udp {
 /*
  * As eesp_seal_burst, for IP packets: data is one, which ends where its own
  * length field says; the result is an IP packet with a UDP datagram in it.
- * next_header is not read. The IPv4 checksum is right, the UDP one 0 (RFC 6935,
+ * next_header and addr are not read: where V asks for addresses, they are those
+ * of the outer header, here and in eesp_udp_open_burst. The IPv4 checksum is right, the UDP one 0 (RFC 6935,
  * 6936). Headroom that is needed beyond the sealed header: the tunnel's 28 or 48
  * octets, or 8 (transport). Statuses besides those of eesp_seal_burst: ARGUMENT (not
  * a whole IP packet), UNSUPPORTED (transport: a fragment, an IPv6 extension

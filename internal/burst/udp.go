@@ -38,7 +38,8 @@ const (
 	maxUDP    = 65535
 )
 
-// SealUDP seals IP packets and puts IP and UDP headers in front of them.
+// SealUDP seals IP packets and puts IP and UDP headers in front of them. Where
+// addresses enter the context, they are those of the outer header.
 func (w *Worker) SealUDP(s *Sender, u *UDP, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
@@ -152,6 +153,7 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 			return 0, status.ErrArgument
 		}
 		t.Len, t.NextHeader = uint32(n), ipProto(b)
+		t.Src, t.DstIP = u.Src, u.Dst
 		return uint32(u.Len()), status.OK
 	}
 	h, proto, n, c := wire.Transport(b)
@@ -159,6 +161,7 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 		return 0, c
 	}
 	o.n = uint8(copy(o.hdr[:], b[:h]))
+	t.Src, t.DstIP = wire.Addresses(b)
 	t.Data, t.Len, t.NextHeader = add(t.Data, uint32(h)), uint32(n-h), proto
 	return uint32(h) + wire.UDPHeader, status.OK
 }
@@ -197,6 +200,7 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
 			r.Stats.add(pkts[i : i+1])
 			continue
 		}
+		t.Src, t.DstIP = wire.Addresses(octets(p.Data, p.Len))
 		t.Data, t.Len, t.Headroom = add(p.Data, uint32(at)), uint32(size), uint32(at)
 		if p.Dst != nil {
 			t.Dst, t.DstSize = add(p.Dst, uint32(o.n)), p.DstSize-uint32(o.n)

@@ -161,6 +161,19 @@ func Transport(b []byte) (hdr int, proto uint8, n int, c status.Code) {
 	return ip6Header, b[6], n, status.OK
 }
 
+// Addresses are those of the IP packet at the start of b, which is whole.
+func Addresses(b []byte) (src, dst [16]byte) {
+	if b[0]>>4 == 6 {
+		copy(src[:], b[8:24])
+		copy(dst[:], b[24:40])
+		return src, dst
+	}
+	src[10], src[11], dst[10], dst[11] = 0xFF, 0xFF, 0xFF, 0xFF
+	copy(src[12:], b[12:16])
+	copy(dst[12:], b[16:20])
+	return src, dst
+}
+
 // Rewrite makes an IP header that of a packet of another protocol and of
 // total octets, header included. hdr is the header and nothing else.
 func Rewrite(hdr []byte, proto uint8, total int) status.Code {
