@@ -24,7 +24,7 @@ succeeds() {
 	mkdir -p "$dir"
 	"$tunnel" "$@" "$in" "$dir" >"$dir/out" 2>"$dir/err" || fail "$dir: status $?: $(cat "$dir/err")"
 	[[ ! -s $dir/err ]] || fail "$dir: succeeded, but said: $(cat "$dir/err")"
-	compare "$in" "$dir/sealed.pcap" "$dir/opened.pcap" || fail "$dir: wrong captures"
+	compare "$in" "$dir/sealed.pcap" "$dir/opened.pcap" "${profile:-stateless}" || fail "$dir: wrong captures"
 	ok
 }
 
@@ -83,28 +83,48 @@ def checksum(data):
         s = (s & 0xffff) + (s >> 16)
     return s
 
-def compare(original, sealed, opened):
-    originals, outer = read(original, 65535 - 20 - 8 - 128 - 16), read(sealed)
+# By profile: outer protocol and port, octets in front of its payload, of the
+# header, and behind it, and which of the three keys a header is of.
+FORMATS = {
+    'stateless': (17, 4500, 8, 56, 16, lambda h: h[10] - 1),
+    'psp': (17, 1000, 8, 16, 16, lambda h: h[4] >> 7),
+    'tss': (253, None, 4, 16, 16, lambda h: h[0] & 1),
+    'eesp': (17, 4500, 8, 20, None, lambda h: h[7] - 1),
+}
+
+def compare(original, sealed, opened, profile):
+    proto, port, between, header, behind, key_of = FORMATS[profile]
+    originals, outer = read(original, 65535 - 20 - 8 - 128 - 19), read(sealed)
     assert read(opened) == originals, 'opened packets differ'
     assert len(outer) == len(originals), 'number of sealed packets'
-    indices = []
+    keys, counters = [], []
     for (when, inner), (sent, packet) in zip(originals, outer):
-        assert when == sent and packet[0] >> 4 == inner[0] >> 4
-        if packet[0] >> 4 == 4:
-            header, addresses, protocol = 20, packet[12:20], packet[9]
-            assert checksum(packet[:20]) == 0xffff, 'IPv4 header checksum'
-        else:
-            header, addresses, protocol = 40, packet[8:40], packet[6]
-        udp = packet[header:]
-        assert protocol == 17 and struct.unpack('>H', udp[4:6])[0] == len(udp)
-        assert checksum(addresses + struct.pack('>HH', 17, len(udp)) + udp) == 0xffff, 'UDP checksum'
-        # word, DeviceID, options of zone and user (4 + 16 each), epoch and counter
-        assert udp[8:12] == bytes([0x06, 0x10, 0, 0]) and len(udp) == 8 + 56 + len(inner) + 16
-        indices.append(udp[18])
-    for (_, a), (_, b) in zip(outer, outer[1:]):
-        a, b = (p[20 if p[0] >> 4 == 4 else 40:] for p in (a, b))
-        assert a[56:64] < b[56:64], 'counters do not grow'
-    assert indices == sorted(indices) and (len(indices) < 12 or set(indices) == {1, 2, 3}), 'rotations'
+        assert when == sent and packet[0] == 0x45 and packet[9] == proto
+        assert checksum(packet[:20]) == 0xffff, 'IPv4 header checksum'
+        assert packet[12:20] == bytes([192, 0, 2, 1, 192, 0, 2, 2])
+        if port:
+            source, target, size, no_sum = struct.unpack('>4H', packet[20:28])
+            assert source >= 0xc000 and target == port and size == len(packet) - 20 and no_sum == 0, 'UDP'
+        h = packet[20 + between:]
+        tail = 16 + -len(inner) % 4 if behind is None else behind
+        assert len(h) == header + len(inner) + tail, 'length'
+        first = {
+            # word, DeviceID, options of zone and user (4 + 16 each), epoch and counter
+            'stateless': bytes([0x06, 0x10, 0, 0, 1, 2, 3, 4]),
+            # next header, length, version
+            'psp': bytes([4 if inner[0] < 0x60 else 41, 1, 0]),
+            'tss': bytes([0x0c | h[0] & 1, 0, 0x05, 0xd1, 1, 2, 3, 4]),
+            'eesp': bytes([0x80, 0, 0, h[3], 0, 0, 0x10]),
+        }[profile]
+        assert h.startswith(first), h[:16].hex()
+        keys.append(key_of(h))
+        counters.append((h[2:8] if profile == 'eesp' else b'', h[{'stateless': 48}.get(profile, 8):][:8]))
+    last = {}
+    for flow, counter in counters:
+        assert last.get(flow, b'') < counter, 'counters do not grow'
+        last[flow] = counter
+    changes = sum(a != b for a, b in zip(keys, keys[1:]))
+    assert len(keys) < 12 and changes == 0 or changes == 2, 'rotations'
 
 def make(form, source, path):
     order, magic, unit, link, prefix = {
@@ -135,8 +155,8 @@ def make(form, source, path):
             v4, v6 = lambda n: struct.pack('>HH', 0x4500, n), lambda n: struct.pack('>IH', 6 << 28, n)
             for frame in (b'', ether4[:13], ether4,                                    # no IP
                           ether4 + v4(60) + bytes(55), ether6 + v6(9) + bytes(42),     # cut
-                          ether4 + v4(65364) + bytes(65360), ether4 + v4(19) + bytes(60), ether4 + bytes(60),
-                          ether4 + v4(65363) + bytes(65359), ether6 + v6(65323) + bytes(65357)):  # the longest
+                          ether4 + v4(65361) + bytes(65357), ether4 + v4(19) + bytes(60), ether4 + bytes(60),
+                          ether4 + v4(65360) + bytes(65356), ether6 + v6(65320) + bytes(65354)):  # the longest
                 out.write(struct.pack(order + '4I', 0, 0, len(frame), len(frame)) + frame)
 
 if sys.argv[1] == 'compare':
@@ -156,7 +176,7 @@ succeeds default "$input"
 grep -qx "input  *$input: 3275 packets, 2690995 octets; left out: 2 frames without IP, 0 cut or too long" default/out ||
 	fail "input line: $(cat default/out)"
 grep -q "^compared  *3275 packets, all equal" default/out || fail "compared line: $(cat default/out)"
-grep -q "^rotations  2; packets in flight: 545 opened with the next root key, 545 with the previous one$" default/out ||
+grep -q "^rotations  2; packets in flight: 545 opened with the next key, 545 with the previous one$" default/out ||
 	fail "rotations line: $(cat default/out)"
 grep -q "^written  *default/sealed.pcap: $(stat -c %s default/sealed.pcap) octets" default/out || fail "written line"
 
@@ -168,7 +188,7 @@ done
 
 if command -v tcpdump >/dev/null; then
 	tcpdump -nvv -r default/sealed.pcap >dump 2>dump.err || fail "tcpdump: $(cat dump.err)"
-	(($(grep -cE '192\.0\.2\.1\.4500 > |2001:db8::1\.4500 > ' dump) == 3275)) || fail "tcpdump sees another number of packets"
+	(($(grep -cE '192\.0\.2\.1\.[0-9]+ > 192\.0\.2\.2\.4500: ' dump) == 3275)) || fail "tcpdump sees another number of packets"
 	! grep -E 'bad|wrong|truncated|\[\|' dump || fail "tcpdump finds faults"
 	ok
 fi
@@ -183,6 +203,24 @@ diff <(same default) <(same generic) || fail "backends differ in what they say"
 for dir in generic aes256; do
 	cmp "default/opened.pcap" "$dir/opened.pcap" || fail "$dir/opened.pcap differs"
 done
+
+# The other profiles; in psp the sender gets its key when the receiver has it.
+for profile in psp tss eesp; do
+	succeeds "$profile" "$input" --profile "$profile"
+	grep -q "^profile  *$profile: " "$profile/out" || fail "profile line: $(cat "$profile/out")"
+	cmp default/opened.pcap "$profile/opened.pcap" || fail "$profile/opened.pcap differs"
+	! grep -qaF "$secret" "$profile/sealed.pcap" || fail "clear text in $profile/sealed.pcap"
+	flight="545 opened with the next key, 545 with the previous one"
+	[[ $profile != psp ]] || flight="0 opened with the next key, 1090 with the previous one"
+	grep -q "^rotations  2; packets in flight: $flight$" "$profile/out" || fail "rotations line: $(cat "$profile/out")"
+	EESP_BACKEND=generic succeeds "$profile-generic" "$input" --profile "$profile" --burst 7
+	succeeds "$profile-256" "$input" --profile "$profile" --aead 256 --burst 256
+	if command -v tcpdump >/dev/null; then
+		tcpdump -nvv -r "$profile/sealed.pcap" >dump 2>dump.err || fail "tcpdump: $(cat dump.err)"
+		! grep -E 'bad|wrong|truncated|\[\|' dump || fail "tcpdump finds faults in $profile"
+	fi
+done
+unset profile
 
 for form in big-endian nanoseconds big-endian-nanoseconds raw cooked cooked2 vlan padded tiny; do
 	make_capture "$form" "$form.pcap"
@@ -209,6 +247,10 @@ done
 for n in 192 1 128x ''; do
 	fails 2 "--aead takes" --aead "$n" "$input" default
 done
+for name in esp '' PSP stateless2; do
+	fails 2 "--profile takes" --profile "$name" "$input" default
+done
+fails 2 "--profile tss goes with --aead 256" --profile tss --aead 128 "$input" default
 EESP_BACKEND=no-such-backend fails 1 "no-such-backend" "$input" default
 
 # ---- Inputs that are not right; nothing is written

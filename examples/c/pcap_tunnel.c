@@ -4,16 +4,17 @@
  *
  * One gateway seals every IP packet of INPUT.pcap and writes OUTDIR/sealed.pcap:
  *
- *     outer IP | UDP | Security Header | ciphertext | ICV
+ *     stateless, psp, eesp    outer IP | UDP | header | ciphertext | ICV
+ *     tss                     outer IP | entropy | header | ciphertext | ICV
  *
- * Another gateway, which has nothing in common with the first but root keys,
- * reads that file, opens the packets, compares each with the original octet by
- * octet, and writes OUTDIR/opened.pcap. Both rotate the root key in mid-stream,
- * but not at the same packet, so that some packets are opened with the
- * previous root key and some with the next one.
+ * Another gateway, which has nothing in common with the first but keys, reads
+ * that file, opens the packets, compares each with the original octet by octet,
+ * and writes OUTDIR/opened.pcap. Keys change twice in mid-stream, but not for
+ * both gateways at the same packet, so that some packets are opened with the
+ * previous key and some with the next one.
  *
- * To copy from: seal_capture and open_capture have the bursts, make_keys and
- * rotate_if_due the root keys; the rest is about captures and IP.
+ * To copy from: the section of your profile has keys, senders and receivers;
+ * seal_capture and open_capture have the bursts. The rest is about captures.
  */
 #define _DEFAULT_SOURCE
 #include <eesp.h>
@@ -36,18 +37,18 @@
 #define MAX_FRAME 262144 /* longest record of a capture, as libpcap has it */
 #define MAX_DATAGRAM 65535
 /* The longest inner packet that fits into an outer one, whatever the header. */
-#define MAX_INNER (MAX_DATAGRAM - IPV4_LEN - UDP_LEN - EESP_MAX_HEADER - EESP_ICV_LEN)
+#define MAX_INNER (MAX_DATAGRAM - IPV4_LEN - UDP_LEN - EESP_MAX_HEADER - EESP_MAX_PADDING - EESP_ICV_LEN)
 
 /*
  * A frame is read to HEADROOM octets behind the start of its buffer, and sealed
- * there: the Security Header and the outer headers go in front, the ICV behind.
+ * there: all headers go in front, padding and the ICV behind.
  */
 #define HEADROOM (IPV6_LEN + UDP_LEN + EESP_MAX_HEADER)
-#define BUFFER_LEN (HEADROOM + MAX_FRAME + EESP_ICV_LEN)
+#define TAILROOM (EESP_MAX_PADDING + EESP_ICV_LEN)
+#define BUFFER_LEN (HEADROOM + MAX_FRAME + TAILROOM)
 
-/* The gateways' addresses (for documentation: RFC 5737, RFC 3849). */
-static const uint8_t gateway4[2][4] = { { 192, 0, 2, 1 }, { 192, 0, 2, 2 } };
-static const uint8_t gateway6[2][16] = { { 0x20, 0x01, 0x0d, 0xb8, [15] = 1 }, { 0x20, 0x01, 0x0d, 0xb8, [15] = 2 } };
+/* The gateways' addresses (for documentation: RFC 5737). */
+static const uint8_t gateway[2][4] = { { 192, 0, 2, 1 }, { 192, 0, 2, 2 } };
 
 __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
 {
@@ -133,7 +134,6 @@ struct packet {
 	uint8_t *ip;     /* the packet in it */
 	uint32_t len;
 	uint32_t time[2];
-	int version; /* 4 or 6 */
 };
 
 static uint32_t from_file(const struct reader *r, uint32_t v)
@@ -225,7 +225,6 @@ static bool read_packet(struct reader *r, struct packet *p)
 		} else if (p->len == 0 || p->len > r->max_len) {
 			r->unusable++;
 		} else {
-			p->version = p->ip[0] >> 4;
 			p->time[0] = from_file(r, h.time[0]);
 			p->time[1] = from_file(r, h.time[1]);
 			return true;
@@ -271,132 +270,293 @@ static void close_writer(struct writer *w)
 		die("%s: %s", w->path, strerror(errno));
 }
 
-/* ---- The outer headers -------------------------------------------------- */
+/* ---- Both ends of a tunnel ------------------------------------------------ */
 
-/* Adds octets to an Internet checksum (RFC 1071), 16 bits at a time. */
-static uint32_t sum(uint32_t s, const uint8_t *p, size_t len)
+#define ROTATIONS 2
+#define KEYS (ROTATIONS + 1)
+#define SUB_SAS 4
+
+struct gateway {
+	size_t rotate_at[ROTATIONS]; /* packets after which to rotate */
+	size_t rotations;            /* that have been */
+	size_t packets, bursts;
+	size_t previous, next;       /* packets opened with a key that is not the current */
+	double seconds;              /* in bursts */
+};
+
+/*
+ * What the gateways have. In the real world they are two machines; a key server
+ * (psp: the receiving gateway) hands out what is in keys over a protected channel.
+ */
+struct tunnel {
+	uint32_t aead;
+	struct gateway sending, receiving;
+	struct {
+		uint8_t value[KEYS][EESP_ROOT_KEY_LEN];
+		uint8_t zone[256], user[256]; /* stateless: DER */
+		size_t zone_len, user_len;
+		eesp_data_key data[KEYS];     /* psp */
+	} keys;
+	eesp_group *from[KEYS], *to[KEYS]; /* the groups of both; eesp has one for each SA, others one */
+	eesp_sender *sender[KEYS][SUB_SAS]; /* made when first needed; eesp has one for each Sub SA */
+	eesp_receiver *receiver;
+};
+
+/* A packet format: how keys get to both ends, and change. */
+struct profile {
+	const char *name, *what;
+	uint16_t port; /* UDP; 0: none */
+	bool receiver_first; /* rotates before the sender does */
+	void (*set_up)(struct tunnel *t);
+	void (*rotate_sender)(struct tunnel *t, size_t nth);   /* nth: 1, 2 */
+	void (*rotate_receiver)(struct tunnel *t, size_t nth);
+	/* Which key a sealed packet is of: 0, 1 or 2, or only its lowest bit. */
+	unsigned (*key_of)(const uint8_t *header);
+	unsigned key_mask;
+	/* The sender of the i-th burst. */
+	eesp_sender *(*sender)(struct tunnel *t, size_t nth, size_t burst);
+};
+
+static eesp_group *new_group(const eesp_group_config *config)
 {
-	for (; len > 1; p += 2, len -= 2)
-		s += get16(p);
-	return len ? s + (uint32_t)(p[0] << 8) : s;
+	eesp_group *g;
+	check(eesp_group_new(config, &g), "cannot make a group");
+	return g;
 }
 
-static uint16_t fold(uint32_t s)
+static eesp_sender *new_sender(eesp_group *g, uint64_t id, uint8_t v, uint32_t flags)
 {
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT; /* counters follow the clock */
+	eesp_sender *s;
+	c.id = id;
+	c.v = v;
+	c.flags = flags;
+	check(eesp_sender_new(g, &c, &s), "cannot make a sender");
+	return s;
+}
+
+static void new_receiver(struct tunnel *t, size_t groups)
+{
+	/* It serves any number of senders; windows are all that it keeps of them. */
+	eesp_receiver_config c = EESP_RECEIVER_CONFIG_INIT;
+	c.replay_window = 1024;
+	check(eesp_receiver_new(t->to, groups, &c, &t->receiver), "cannot make a receiver");
+}
+
+static eesp_sender *one_sender(struct tunnel *t, size_t nth, size_t burst)
+{
+	(void)nth, (void)burst;
+	return t->sender[0][0];
+}
+
+/* ---- Profile stateless: rings of root keys -------------------------------- */
+
+static void stateless_set_up(struct tunnel *t)
+{
+	static const uint8_t zone_id[16] = "zone of example", user_id[16] = "user of example";
+	eesp_group_config config = EESP_GROUP_CONFIG_INIT;
+	eesp_group *g = new_group(NULL);
+	t->keys.zone_len = sizeof t->keys.zone;
+	t->keys.user_len = sizeof t->keys.user;
+	check(eesp_group_generate_root_key(g, EESP_LEVEL_ZONE, zone_id, sizeof zone_id), "cannot make a root key");
+	check(eesp_group_generate_root_key(g, EESP_LEVEL_USER, user_id, sizeof user_id), "cannot make a root key");
+	check(eesp_group_get_root_key_der(g, EESP_LEVEL_ZONE, t->keys.zone, &t->keys.zone_len), "cannot export a root key");
+	check(eesp_group_get_root_key_der(g, EESP_LEVEL_USER, t->keys.user, &t->keys.user_len), "cannot export a root key");
+	eesp_group_free(g);
+	config.aead = t->aead;
+	for (int i = 0; i < 2; i++) {
+		g = *(i == 0 ? t->from : t->to) = new_group(&config);
+		check(eesp_group_set_root_key_der(g, EESP_LEVEL_ZONE, t->keys.zone, t->keys.zone_len), "zone root key");
+		check(eesp_group_set_root_key_der(g, EESP_LEVEL_USER, t->keys.user, t->keys.user_len), "user root key");
+	}
+	/*
+	 * V: the source address of the outer packet enters the data key, so a
+	 * datagram that turns up under another address does not open. Where a NAT
+	 * rewrites addresses, use EESP_V_ID. Options tell which root keys were used.
+	 */
+	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_ID_SRC, EESP_SENDER_OPTIONS);
+	new_receiver(t, 1);
+}
+
+static void stateless_rotate(struct tunnel *t, eesp_group *g, size_t nth)
+{
+	/* A generated ring has the indices 1 and 2. */
+	check(eesp_group_rotate(g, EESP_LEVEL_ZONE, 2 + nth, t->keys.value[nth]), "cannot rotate");
+}
+
+static void stateless_rotate_sender(struct tunnel *t, size_t nth) { stateless_rotate(t, t->from[0], nth); }
+static void stateless_rotate_receiver(struct tunnel *t, size_t nth) { stateless_rotate(t, t->to[0], nth); }
+
+/* The zone's Root Key Index, in the header's first option. */
+static unsigned stateless_key_of(const uint8_t *header) { return header[10] - 1u; }
+
+/* ---- Profile psp: the receiver derives, the sender has its data key only --- */
+
+/* What the receiving gateway does each time before it hands out a data key. */
+static void psp_data_key(struct tunnel *t, eesp_group *g, size_t nth)
+{
+	eesp_context c = { .v = t->aead == EESP_AEAD_AES_128_GCM ? EESP_V_PSP_AES_128_GCM : EESP_V_PSP_AES_256_GCM };
+	uint32_t spi;
+	check(eesp_group_rotate_key(g, t->keys.value[nth], EESP_ROOT_KEY_LEN, NULL), "device key");
+	check(eesp_group_alloc_spi(g, 1, &spi), "no SPI");
+	c.id = spi;
+	check(eesp_data_key_export(g, &c, 0, &t->keys.data[nth]), "cannot export a data key");
+}
+
+static void psp_rotate_sender(struct tunnel *t, size_t nth)
+{
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	eesp_sender_free(t->sender[0][0]);
+	check(eesp_sender_new_with_key(&t->keys.data[nth], &c, &t->sender[0][0]), "cannot make a sender");
+}
+
+static void psp_rotate_receiver(struct tunnel *t, size_t nth)
+{
+	check(eesp_group_rotate_key(t->to[0], t->keys.value[nth], EESP_ROOT_KEY_LEN, NULL), "device key");
+}
+
+static void psp_set_up(struct tunnel *t)
+{
+	/*
+	 * The capture is sealed as a whole before any of it is opened, so that all
+	 * data keys are made here, by a group like that of the receiver.
+	 */
+	eesp_group_config config = EESP_GROUP_CONFIG_INIT;
+	config.profile = EESP_PROFILE_PSP;
+	config.aead = t->aead;
+	eesp_group *g = new_group(&config);
+	for (size_t i = 0; i < KEYS; i++)
+		psp_data_key(t, g, i);
+	eesp_group_free(g);
+	t->to[0] = new_group(&config);
+	psp_rotate_receiver(t, 0);
+	psp_rotate_sender(t, 0);
+	new_receiver(t, 1);
+}
+
+/* The SPI's top bit. */
+static unsigned psp_key_of(const uint8_t *header) { return header[4] >> 7; }
+
+/* ---- Profile tss: two association numbers ---------------------------------- */
+
+static void tss_set_up(struct tunnel *t)
+{
+	eesp_group_config config = EESP_GROUP_CONFIG_INIT;
+	config.profile = EESP_PROFILE_TSS;
+	config.aead = t->aead;
+	config.domain = 0x5d1;
+	config.rekey_mask = 0xff00; /* a new key for every 256 packets */
+	config.rekey_shift = 8;
+	for (int i = 0; i < 2; i++) {
+		eesp_group *g = *(i == 0 ? t->from : t->to) = new_group(&config);
+		check(eesp_group_set_key(g, 0, t->keys.value[0], EESP_ROOT_KEY_LEN), "current key");
+		check(eesp_group_set_key(g, 1, t->keys.value[1], EESP_ROOT_KEY_LEN), "next key");
+	}
+	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_TSS_SSI, 0);
+	new_receiver(t, 1);
+}
+
+/* The key before gives way to the next one as soon as none of its packets is under way. */
+static void tss_rotate_sender(struct tunnel *t, size_t nth)
+{
+	if (nth == 2)
+		check(eesp_group_set_key(t->from[0], 0, t->keys.value[2], EESP_ROOT_KEY_LEN), "next key");
+	check(eesp_group_use_key(t->from[0], nth % 2), "cannot rotate");
+}
+
+static void tss_rotate_receiver(struct tunnel *t, size_t nth)
+{
+	if (nth == 1)
+		check(eesp_group_set_key(t->to[0], 0, t->keys.value[2], EESP_ROOT_KEY_LEN), "next key");
+}
+
+/* AN. */
+static unsigned tss_key_of(const uint8_t *header) { return header[0] & 1; }
+
+/* ---- Profile eesp: SAs with Sub SAs ---------------------------------------- */
+
+#define EESP_SPI 0x1001
+
+static void eesp_set_up(struct tunnel *t)
+{
+	eesp_group_config config = EESP_GROUP_CONFIG_INIT;
+	config.profile = EESP_PROFILE_EESP;
+	config.aead = t->aead;
+	config.mode = EESP_SSKDF_HKDF_SHA2_256;
+	config.sub_sas = SUB_SAS;
+	for (size_t i = 0; i < KEYS; i++) {
+		config.domain = EESP_SPI + (uint32_t)i;
+		t->from[i] = new_group(&config);
+		t->to[i] = new_group(&config);
+		check(eesp_group_set_key(t->from[i], 0, t->keys.value[i], EESP_ROOT_KEY_LEN), "root key");
+		/* The first SA is there, and the next one. */
+		if (i < 2)
+			check(eesp_group_set_key(t->to[i], 0, t->keys.value[i], EESP_ROOT_KEY_LEN), "root key");
+		for (size_t j = 0; j < SUB_SAS; j++)
+			t->sender[i][j] = new_sender(t->from[i], j, 0, 0);
+	}
+	new_receiver(t, KEYS);
+}
+
+static void eesp_rotate_sender(struct tunnel *t, size_t nth) { (void)t, (void)nth; }
+
+static void eesp_rotate_receiver(struct tunnel *t, size_t nth)
+{
+	if (nth == 1) /* no packet of the first SA is under way any more */
+		check(eesp_group_remove_key(t->to[0], 0), "root key");
+	if (nth < 2)
+		check(eesp_group_set_key(t->to[nth + 1], 0, t->keys.value[nth + 1], EESP_ROOT_KEY_LEN), "root key");
+}
+
+static unsigned eesp_key_of(const uint8_t *header) { return header[7] - (EESP_SPI & 0xffu); }
+
+/* Each Sub SA has sequence numbers and a key of its own: one for each core, say. */
+static eesp_sender *eesp_sender_of(struct tunnel *t, size_t nth, size_t burst)
+{
+	return t->sender[nth][burst % SUB_SAS];
+}
+
+static const struct profile profiles[] = {
+	{ "stateless", "root keys at two levels, context: ID and source address", EESP_UDP_PORT, false, stateless_set_up,
+	  stateless_rotate_sender, stateless_rotate_receiver, stateless_key_of, 0xff, one_sender },
+	{ "psp", "data keys that the receiver hands out", EESP_PSP_UDP_PORT, true, psp_set_up, psp_rotate_sender,
+	  psp_rotate_receiver, psp_key_of, 1, one_sender },
+	{ "tss", "cluster mode, a new key for every 256 packets", 0, false, tss_set_up, tss_rotate_sender,
+	  tss_rotate_receiver, tss_key_of, 1, one_sender },
+	{ "eesp", "four Sub SAs, HKDF-SHA-256", EESP_UDP_PORT, false, eesp_set_up, eesp_rotate_sender,
+	  eesp_rotate_receiver, eesp_key_of, 0xff, eesp_sender_of },
+};
+#define PROFILES (sizeof profiles / sizeof profiles[0])
+
+/* ---- tss is behind IP itself ----------------------------------------------- */
+
+#define ENTROPY_LEN 4
+#define TSS_PROTOCOL 253 /* for experiments (RFC 3692) */
+
+/* Adds octets to an Internet checksum (RFC 1071), 16 bits at a time. */
+static uint16_t checksum(const uint8_t *p, size_t len)
+{
+	uint32_t s = 0;
+	for (; len > 1; p += 2, len -= 2)
+		s += get16(p);
 	while (s >> 16)
 		s = (s & 0xffff) + (s >> 16);
 	return (uint16_t)~s;
 }
 
-/* Puts UDP and an outer header of the inner packet's IP version in front. */
-static void add_outer(struct packet *p)
+/*
+ * The last 8 octets of the IPv4 header, the addresses, and the entropy are what
+ * tss authenticates in front of its header: they must be there before sealing.
+ */
+static void put_tss_lead(const eesp_pkt *p, uint32_t header)
 {
-	uint32_t udp_len = UDP_LEN + p->len;
-	uint8_t *udp = p->ip - UDP_LEN, *ip, *addr;
-	size_t addr_len; /* of both addresses */
-	put16(udp, EESP_UDP_PORT);
-	put16(udp + 2, EESP_UDP_PORT);
-	put16(udp + 4, udp_len);
-	put16(udp + 6, 0);
-	if (p->version == 4) {
-		ip = udp - IPV4_LEN;
-		/* version and length, don't fragment, hop limit, UDP */
-		memcpy(ip, (const uint8_t[12]){ 0x45, [6] = 0x40, [8] = 64, [9] = 17 }, 12);
-		put16(ip + 2, IPV4_LEN + udp_len);
-		addr = memcpy(ip + 12, gateway4, addr_len = sizeof gateway4);
-		put16(ip + 10, fold(sum(0, ip, IPV4_LEN)));
-	} else {
-		ip = udp - IPV6_LEN;
-		memcpy(ip, (const uint8_t[8]){ 0x60, [6] = 17, [7] = 64 }, 8);
-		put16(ip + 4, udp_len);
-		addr = memcpy(ip + 8, gateway6, addr_len = sizeof gateway6);
-	}
-	uint16_t checksum = fold(sum(sum(udp_len + 17, addr, addr_len), udp, udp_len));
-	put16(udp + 6, checksum == 0 ? 0xffff : checksum);
-	p->len += (uint32_t)(p->ip - ip);
-	p->ip = ip;
-}
-
-static void set_source(eesp_pkt *pkt, int version, const uint8_t *addr)
-{
-	if (version == 4)
-		eesp_addr_from_ipv4(pkt->addr.src, addr);
-	else
-		memcpy(pkt->addr.src, addr, sizeof pkt->addr.src);
-}
-
-/* Finds what an outer packet carries and the address it is from. */
-static bool strip_outer(const struct packet *p, eesp_pkt *pkt)
-{
-	uint32_t udp_at = p->version == 4 ? (p->ip[0] & 15u) * 4 : IPV6_LEN;
-	const uint8_t *udp = p->ip + udp_at;
-	if (udp_at < IPV4_LEN || udp_at + UDP_LEN > p->len || p->ip[p->version == 4 ? 9 : 6] != 17 ||
-	    get16(udp + 2) != EESP_UDP_PORT || get16(udp + 4) != p->len - udp_at)
-		return false;
-	*pkt = (eesp_pkt){ .data = p->ip + udp_at + UDP_LEN, .len = p->len - udp_at - UDP_LEN };
-	set_source(pkt, p->version, p->ip + (p->version == 4 ? 12 : 8));
-	return true;
-}
-
-/* ---- Root keys ----------------------------------------------------------- */
-
-#define ROTATIONS 2
-
-/* What a key server would give to both gateways, over a protected channel. */
-struct keys {
-	uint8_t zone[256], user[256]; /* DER */
-	size_t zone_len, user_len;
-	uint64_t index[ROTATIONS]; /* of the zone's new root keys */
-	uint8_t value[ROTATIONS][EESP_ROOT_KEY_LEN];
-};
-
-/* One end of the tunnel. */
-struct gateway {
-	eesp_group *group;
-	eesp_root_key_info zone;     /* after the latest rotation */
-	size_t rotate_at[ROTATIONS]; /* packets after which to rotate */
-	size_t rotations;            /* that have been */
-	size_t packets, bursts;
-	size_t previous, next;       /* packets opened with a root key that is not the current */
-	double seconds;              /* in bursts */
-};
-
-static void make_keys(struct keys *k)
-{
-	static const uint8_t zone_id[16] = "zone of example", user_id[16] = "user of example";
-	eesp_group *g;
-	k->zone_len = sizeof k->zone;
-	k->user_len = sizeof k->user;
-	check(eesp_group_new(NULL, &g), "cannot make a group");
-	check(eesp_group_generate_root_key(g, EESP_LEVEL_ZONE, zone_id, sizeof zone_id), "cannot make a root key");
-	check(eesp_group_generate_root_key(g, EESP_LEVEL_USER, user_id, sizeof user_id), "cannot make a root key");
-	check(eesp_group_get_root_key_der(g, EESP_LEVEL_ZONE, k->zone, &k->zone_len), "cannot export a root key");
-	check(eesp_group_get_root_key_der(g, EESP_LEVEL_USER, k->user, &k->user_len), "cannot export a root key");
-	eesp_group_free(g);
-	for (size_t i = 0; i < ROTATIONS; i++) {
-		k->index[i] = 3 + i; /* a generated ring has the indices 1 and 2 */
-		if (getentropy(k->value[i], sizeof k->value[i]) != 0)
-			die("no random numbers: %s", strerror(errno));
-	}
-}
-
-static void open_gateway(struct gateway *g, const struct keys *k, uint32_t aead)
-{
-	eesp_group_config config = EESP_GROUP_CONFIG_INIT;
-	config.aead = aead;
-	check(eesp_group_new(&config, &g->group), "cannot make a group");
-	check(eesp_group_set_root_key_der(g->group, EESP_LEVEL_ZONE, k->zone, k->zone_len), "zone root key");
-	check(eesp_group_set_root_key_der(g->group, EESP_LEVEL_USER, k->user, k->user_len), "user root key");
-}
-
-/* Rotates if it is time, and says how many packets there are to the next time. */
-static size_t rotate_if_due(struct gateway *g, const struct keys *k)
-{
-	for (; g->rotations < ROTATIONS && g->packets >= g->rotate_at[g->rotations]; g->rotations++)
-		check(eesp_group_rotate(g->group, EESP_LEVEL_ZONE, k->index[g->rotations], k->value[g->rotations]),
-		      "cannot rotate");
-	check(eesp_group_get_root_key_info(g->group, EESP_LEVEL_ZONE, &g->zone), "zone root key");
-	return g->rotations < ROTATIONS ? g->rotate_at[g->rotations] - g->packets : SIZE_MAX;
+	uint8_t *ip = (uint8_t *)p->data - header - ENTROPY_LEN - IPV4_LEN;
+	/* version and length, don't fragment, hop limit */
+	memcpy(ip, (const uint8_t[12]){ 0x45, [6] = 0x40, [8] = 64, [9] = TSS_PROTOCOL }, 12);
+	put16(ip + 2, IPV4_LEN + ENTROPY_LEN + header + p->len + EESP_ICV_LEN);
+	memcpy(ip + 12, gateway, sizeof gateway);
+	put16(ip + 10, checksum(ip, IPV4_LEN));
+	memcpy(ip + IPV4_LEN, p->data, p->len < ENTROPY_LEN ? 0 : ENTROPY_LEN); /* anything that tells flows apart */
 }
 
 /* ---- The tunnel ---------------------------------------------------------- */
@@ -416,31 +576,42 @@ static size_t fill_burst(struct burst *b, struct reader *from, size_t limit)
 	return n;
 }
 
-static void seal_capture(struct gateway *g, const struct keys *k, struct burst *b, struct reader *from,
+/* Rotates if it is time, and says how many packets there are to the next time. */
+static size_t rotate_if_due(struct tunnel *t, struct gateway *g, void (*rotate)(struct tunnel *t, size_t nth))
+{
+	for (; g->rotations < ROTATIONS && g->packets >= g->rotate_at[g->rotations]; g->rotations++)
+		rotate(t, g->rotations + 1);
+	return g->rotations < ROTATIONS ? g->rotate_at[g->rotations] - g->packets : SIZE_MAX;
+}
+
+static eesp_udp outer_headers(const struct profile *f)
+{
+	eesp_udp udp = EESP_UDP_INIT;
+	udp.dst_port = f->port;
+	eesp_addr_from_ipv4(udp.addr.src, gateway[0]);
+	eesp_addr_from_ipv4(udp.addr.dst, gateway[1]);
+	return udp;
+}
+
+static void seal_capture(struct tunnel *t, const struct profile *f, struct burst *b, struct reader *from,
 			 struct writer *to)
 {
-	/*
-	 * V: the source address of the outer packet enters the data key, so a
-	 * datagram that turns up under another address does not open. Where a NAT
-	 * rewrites addresses, use EESP_V_ID. The counters follow the clock.
-	 */
-	eesp_sender_config config = EESP_SENDER_CONFIG_INIT;
-	config.id = 0x01020304; /* of this gateway's sending direction */
-	config.v = EESP_V_ID_SRC;
-	config.flags = EESP_SENDER_OPTIONS; /* headers tell which root keys were used */
-	eesp_sender *sender;
-	check(eesp_sender_new(g->group, &config, &sender), "cannot make a sender");
-
-	for (size_t n; (n = fill_burst(b, from, rotate_if_due(g, k))) != 0; g->packets += n, g->bursts++) {
+	struct gateway *g = &t->sending;
+	const eesp_udp udp = outer_headers(f);
+	for (size_t n; (n = fill_burst(b, from, rotate_if_due(t, g, f->rotate_sender))) != 0; g->packets += n, g->bursts++) {
+		eesp_sender *sender = f->sender(t, g->rotations, g->bursts);
 		for (size_t i = 0; i < n; i++) {
-			struct packet *p = &b->packet[i];
-			b->pkt[i] = (eesp_pkt){ .data = p->ip, .len = p->len, .headroom = EESP_MAX_HEADER,
-						.tailroom = EESP_ICV_LEN };
-			set_source(&b->pkt[i], p->version, p->version == 4 ? gateway4[0] : gateway6[0]);
+			b->pkt[i] = (eesp_pkt){ .data = b->packet[i].ip, .len = b->packet[i].len, .headroom = HEADROOM,
+						.tailroom = TAILROOM };
+			if (f->port == 0)
+				put_tss_lead(&b->pkt[i], eesp_sender_header_len(sender));
 		}
 
 		double start = now();
-		eesp_seal_burst(sender, b->pkt, n);
+		if (f->port == 0)
+			eesp_seal_burst(sender, b->pkt, n);
+		else
+			eesp_udp_seal_burst(sender, &udp, b->pkt, n);
 		g->seconds += now() - start;
 
 		for (size_t i = 0; i < n; i++) {
@@ -448,29 +619,40 @@ static void seal_capture(struct gateway *g, const struct keys *k, struct burst *
 			if (b->pkt[i].status != EESP_OK)
 				die("%s: packet %zu is not sealed: %s", from->path, g->packets + i + 1,
 				    eesp_strerror(b->pkt[i].status));
-			p->ip = b->pkt[i].out;
-			p->len = b->pkt[i].out_len;
-			add_outer(p);
+			uint32_t lead = f->port == 0 ? IPV4_LEN + ENTROPY_LEN : 0;
+			p->ip = (uint8_t *)b->pkt[i].out - lead;
+			p->len = b->pkt[i].out_len + lead;
 			write_packet(to, p);
 		}
 	}
-	eesp_sender_free(sender);
 }
 
-static void open_capture(struct gateway *g, const struct keys *k, struct burst *b, struct reader *from,
+static void open_capture(struct tunnel *t, const struct profile *f, struct burst *b, struct reader *from,
 			 struct reader *originals, struct packet *original, struct writer *to)
 {
-	/* It serves any number of senders, and keeps no state of them: a packet that comes twice opens twice. */
-	eesp_receiver *receiver;
-	check(eesp_receiver_new(&g->group, 1, NULL, &receiver), "cannot make a receiver");
-
-	for (size_t n; (n = fill_burst(b, from, rotate_if_due(g, k))) != 0; g->packets += n, g->bursts++) {
-		for (size_t i = 0; i < n; i++)
-			if (!strip_outer(&b->packet[i], &b->pkt[i]))
+	struct gateway *g = &t->receiving;
+	const eesp_udp udp = outer_headers(f);
+	const uint32_t front = IPV4_LEN + (f->port == 0 ? ENTROPY_LEN : UDP_LEN);
+	unsigned key[MAX_BURST];
+	for (size_t n; (n = fill_burst(b, from, rotate_if_due(t, g, f->rotate_receiver))) != 0; g->packets += n, g->bursts++) {
+		for (size_t i = 0; i < n; i++) {
+			const struct packet *p = &b->packet[i];
+			b->pkt[i] = (eesp_pkt){ .data = p->ip, .len = p->len };
+			if (p->len < front + EESP_MIN_HEADER)
 				die("%s: packet %zu is none of the tunnel's", from->path, g->packets + i + 1);
+			if (f->port == 0) {
+				if (p->ip[0] != 0x45 || p->ip[9] != TSS_PROTOCOL)
+					die("%s: packet %zu is none of the tunnel's", from->path, g->packets + i + 1);
+				b->pkt[i] = (eesp_pkt){ .data = p->ip + front, .len = p->len - front, .headroom = front };
+			}
+			key[i] = f->key_of(p->ip + front);
+		}
 
 		double start = now();
-		eesp_open_burst(receiver, b->pkt, n);
+		if (f->port == 0)
+			eesp_open_burst(t->receiver, b->pkt, n);
+		else
+			eesp_udp_open_burst(t->receiver, &udp, b->pkt, n);
 		g->seconds += now() - start;
 
 		for (size_t i = 0; i < n; i++) {
@@ -478,11 +660,9 @@ static void open_capture(struct gateway *g, const struct keys *k, struct burst *
 			if (b->pkt[i].status != EESP_OK)
 				die("%s: packet %zu does not open: %s", from->path, g->packets + i + 1,
 				    eesp_strerror(b->pkt[i].status));
-			/* The zone's Root Key Index: in the header's first option. */
-			uint8_t index = ((const uint8_t *)b->pkt[i].data)[10];
-			if (index == (uint8_t)g->zone.index[2])
+			if (key[i] == ((g->rotations + 1) & f->key_mask) && g->rotations < ROTATIONS && !f->receiver_first)
 				g->next++;
-			else if (index != (uint8_t)g->zone.index[1])
+			else if (key[i] != (g->rotations & f->key_mask))
 				g->previous++;
 			p->ip = b->pkt[i].out;
 			p->len = b->pkt[i].out_len;
@@ -494,18 +674,18 @@ static void open_capture(struct gateway *g, const struct keys *k, struct burst *
 	}
 	if (read_packet(originals, original))
 		die("%s: packet %zu is missing", from->path, g->packets + 1);
-	eesp_receiver_free(receiver);
 }
 
 /* ---- The program --------------------------------------------------------- */
 
-static const char usage[] = "usage: pcap_tunnel [--aead 128|256] [--burst N] INPUT.pcap OUTDIR\n";
+static const char usage[] = "usage: pcap_tunnel [--profile NAME] [--aead 128|256] [--burst N] INPUT.pcap OUTDIR\n";
 static const char help[] =
 	"Seals the IP packets of a capture into OUTDIR/sealed.pcap, opens them again into\n"
 	"OUTDIR/opened.pcap, compares, and prints a summary.\n\n"
-	"  --aead BITS  AES-GCM key size: 128 (default) or 256\n"
-	"  --burst N    packets a call, 1 to 256 (default 32)\n"
-	"  -h, --help   print this\n\n"
+	"  --profile NAME  packet format: stateless (default), psp, tss or eesp\n"
+	"  --aead BITS     AES-GCM key size: 128 (default) or 256 (tss: always)\n"
+	"  --burst N       packets a call, 1 to 256 (default 32)\n"
+	"  -h, --help      print this\n\n"
 	"Packets/s is measured around the library's calls, on one core, without files.\n"
 	"Exit status: 0 all packets came back as they were, 1 error, 2 wrong arguments.\n"
 	"EESP_BACKEND in the environment names the backend.\n";
@@ -517,6 +697,7 @@ __attribute__((noreturn)) static void wrong_usage(const char *what)
 }
 
 struct arguments {
+	const struct profile *profile;
 	uint32_t aead;
 	size_t burst;
 	const char *input, *dir;
@@ -525,19 +706,29 @@ struct arguments {
 static struct arguments parse_arguments(int argc, char **argv)
 {
 	static const struct option options[] = {
+		{ "profile", required_argument, NULL, 'p' },
 		{ "aead", required_argument, NULL, 'a' },
 		{ "burst", required_argument, NULL, 'b' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct arguments a = { .aead = EESP_AEAD_AES_128_GCM, .burst = 32 };
+	struct arguments a = { .profile = &profiles[0], .burst = 32 };
+	const char *aead = NULL;
 	char *end;
 	for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
 		switch (c) {
+		case 'p':
+			a.profile = NULL;
+			for (size_t i = 0; i < PROFILES; i++)
+				if (strcmp(optarg, profiles[i].name) == 0)
+					a.profile = &profiles[i];
+			if (a.profile == NULL)
+				wrong_usage("--profile takes stateless, psp, tss or eesp");
+			break;
 		case 'a':
-			if (strcmp(optarg, "128") != 0 && strcmp(optarg, "256") != 0)
+			aead = optarg;
+			if (strcmp(aead, "128") != 0 && strcmp(aead, "256") != 0)
 				wrong_usage("--aead takes 128 or 256");
-			a.aead = optarg[0] == '1' ? EESP_AEAD_AES_128_GCM : EESP_AEAD_AES_256_GCM;
 			break;
 		case 'b':
 			a.burst = strtoul(optarg, &end, 10);
@@ -553,6 +744,10 @@ static struct arguments parse_arguments(int argc, char **argv)
 	}
 	if (argc - optind != 2)
 		wrong_usage("an input and an output directory are needed");
+	const bool tss = strcmp(a.profile->name, "tss") == 0;
+	if (tss && aead != NULL && *aead == '1')
+		wrong_usage("--profile tss goes with --aead 256");
+	a.aead = tss || (aead != NULL && *aead == '2') ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
 	a.input = argv[optind];
 	a.dir = argv[optind + 1];
 	return a;
@@ -587,37 +782,48 @@ int main(int argc, char **argv)
 	printf("input      %s: %zu packets, %llu octets; ", arg.input, total, octets);
 	printf("left out: %zu frames without IP, %zu cut or too long\n", input.not_ip, input.unusable);
 
-	/* The sender is the first to rotate, the second time the receiver. */
-	struct gateway sender = { .rotate_at = { total / 6 * 2, total / 6 * 5 } };
-	struct gateway receiver = { .rotate_at = { total / 6 * 3, total / 6 * 4 } };
-	struct keys keys;
-	make_keys(&keys);
-	open_gateway(&sender, &keys, arg.aead);
-	open_gateway(&receiver, &keys, arg.aead);
+	/* One gateway is the first to rotate, the second time the other. */
+	struct tunnel t = { .aead = arg.aead };
+	const size_t sixth = total / 6;
+	t.sending = (struct gateway){ .rotate_at = { sixth * 2, sixth * 5 } };
+	t.receiving = (struct gateway){ .rotate_at = { sixth * 3, sixth * 4 } };
+	if (arg.profile->receiver_first) {
+		t.sending.rotate_at[0] = sixth * 3;
+		t.receiving.rotate_at[0] = sixth * 2;
+	}
+	if (getentropy(t.keys.value, sizeof t.keys.value) != 0)
+		die("no random numbers: %s", strerror(errno));
+	arg.profile->set_up(&t);
+	printf("profile    %s: %s\n", arg.profile->name, arg.profile->what);
 	printf("backend    %s, AES-%s-GCM\n", eesp_backend_name(), arg.aead == EESP_AEAD_AES_128_GCM ? "128" : "256");
 
 	struct writer sealed, opened;
 	open_writer(&sealed, arg.dir, "sealed.pcap", &input);
 	open_writer(&opened, arg.dir, "opened.pcap", &input);
 	rewind_reader(&input);
-	seal_capture(&sender, &keys, &burst, &input, &sealed);
+	seal_capture(&t, arg.profile, &burst, &input, &sealed);
 	close_writer(&sealed);
-	print_work("sealed", &sender);
+	print_work("sealed", &t.sending);
 
-	open_reader(&sealed_input, sealed.path, MAX_DATAGRAM + IPV6_LEN);
+	open_reader(&sealed_input, sealed.path, MAX_DATAGRAM);
 	rewind_reader(&input);
-	open_capture(&receiver, &keys, &burst, &sealed_input, &input, &original, &opened);
+	open_capture(&t, arg.profile, &burst, &sealed_input, &input, &original, &opened);
 	close_writer(&opened);
-	print_work("opened", &receiver);
-	printf("rotations  %zu; packets in flight: %zu opened with the next root key, %zu with the previous one\n",
-	       receiver.rotations, receiver.next, receiver.previous);
-	printf("compared   %zu packets, all equal to the originals\n", receiver.packets);
+	print_work("opened", &t.receiving);
+	printf("rotations  %zu; packets in flight: %zu opened with the next key, %zu with the previous one\n",
+	       t.receiving.rotations, t.receiving.next, t.receiving.previous);
+	printf("compared   %zu packets, all equal to the originals\n", t.receiving.packets);
 	printf("written    %s: %llu octets\n", sealed.path, sealed.octets);
 	printf("           %s: %llu octets\n", opened.path, opened.octets);
 
-	explicit_bzero(&keys, sizeof keys);
-	eesp_group_free(sender.group);
-	eesp_group_free(receiver.group);
+	explicit_bzero(&t.keys, sizeof t.keys);
+	eesp_receiver_free(t.receiver);
+	for (size_t i = 0; i < KEYS; i++) {
+		for (size_t j = 0; j < SUB_SAS; j++)
+			eesp_sender_free(t.sender[i][j]);
+		eesp_group_free(t.from[i]);
+		eesp_group_free(t.to[i]);
+	}
 	fclose(input.file);
 	fclose(sealed_input.file);
 	free(memory);
