@@ -203,6 +203,55 @@ func TestFirst(t *testing.T) {
 	}
 }
 
+// Who finds the last window taken, and by the same key, has it.
+func TestLastWindow(t *testing.T) {
+	rounds := 10000
+	if testing.Short() {
+		rounds = 2000
+	}
+	const threads = 3
+	for _, give := range []bool{false, true} {
+		r := newTable(t, 64, 1)
+		for i := range rounds {
+			if !give {
+				r.Close()
+				r = newTable(t, 64, 1)
+			}
+			k := key(1, uint64(i))
+			var fresh, ready atomic.Int32
+			var end sync.WaitGroup
+			for range threads {
+				end.Add(1)
+				go func() {
+					defer end.Done()
+					for ready.Add(1); ready.Load() < threads; {
+						runtime.Gosched()
+					}
+					for seq := range uint64(2) {
+						if v := r.Check(k, seq); v != Fresh && v != Duplicate {
+							t.Error("Check:", v)
+						}
+						switch v := r.Commit(k, seq); v {
+						case Fresh:
+							fresh.Add(1)
+						case Duplicate:
+						default:
+							t.Error("Commit:", v)
+						}
+					}
+				}()
+			}
+			end.Wait()
+			if fresh.Load() != 2 || t.Failed() {
+				t.Fatalf("round %d: Fresh %d times", i, fresh.Load())
+			}
+			if give {
+				r.Sweep(dead, now)
+			}
+		}
+	}
+}
+
 func TestFull(t *testing.T) {
 	r := newTable(t, 64, 3)
 	for id := range uint64(3) {
@@ -257,6 +306,27 @@ func TestFull(t *testing.T) {
 	}
 	if s := r.Stats(); s.Full != 6 || s.Made != 4 || s.GivenUp != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A window that is used again has nothing of its first life, which was higher
+// and had every word full.
+func TestReuse(t *testing.T) {
+	for _, width := range widths {
+		r := newTable(t, width, 1)
+		for i, base := range []uint64{1 << 50, 1 << 50, 1 << 30, 0, 1<<50 + 1} {
+			k := key(1, uint64(i))
+			for range 2 {
+				o := newOracle(uint64(width))
+				if i%2 == 0 {
+					both(t, r, k, o, base) // top at first
+				}
+				for s := base; s < base+2*uint64(width)+16; s++ {
+					both(t, r, k, o, s)
+				}
+				r.Sweep(dead, now)
+			}
+		}
 	}
 }
 
@@ -358,6 +428,9 @@ func TestOneChain(t *testing.T) {
 func TestRevived(t *testing.T) {
 	r := newTable(t, 64, 4)
 	k := key(1, 1)
+	for r.hash((*octets)(ptr(k)))>>55 != 1<<9-1 { // like that of a hidden entry
+		k.ID++
+	}
 	r.Commit(k, 1)
 	asked := 0
 	r.Sweep(func(*[16]byte) bool {
