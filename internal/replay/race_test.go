@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -425,24 +426,29 @@ func TestOneChain(t *testing.T) {
 }
 
 // A master key that is alive again when nobody finds its windows keeps them.
+// Who looked in the meantime waits.
 func TestRevived(t *testing.T) {
-	r := newTable(t, 64, 4)
+	r := newTable(t, 64, 1)
 	k := key(1, 1)
-	for r.hash((*octets)(ptr(k)))>>55 != 1<<9-1 { // like that of a hidden entry
+	x := (*octets)(ptr(k))
+	for r.hash(x)>>55 != 1<<9-1 { // like that of a hidden entry
 		k.ID++
 	}
 	r.Commit(k, 1)
 	asked := 0
+	verdicts := make(chan Verdict, 2)
 	r.Sweep(func(*[16]byte) bool {
 		if asked++; asked == 2 {
-			if w, _ := r.probe((*octets)(ptr(k)), r.hash((*octets)(ptr(k)))); w != nil {
+			if w, _ := r.probe(x, r.hash(x)); w != nil {
 				t.Error("the window can be found")
 			}
+			go func() { verdicts <- r.Check(k, 1); verdicts <- r.Commit(k, 1) }()
+			time.Sleep(10 * time.Millisecond)
 		}
 		return asked == 2
 	}, func(func()) { t.Error("retired") })
-	if v := r.Commit(k, 1); asked != 2 || v != Duplicate {
-		t.Fatal(asked, v)
+	if a, b := <-verdicts, <-verdicts; asked != 2 || a != Duplicate || b != Duplicate {
+		t.Fatal(asked, a, b)
 	}
 }
 
