@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -203,6 +204,55 @@ func TestFirst(t *testing.T) {
 	}
 }
 
+// Who finds the last window taken, and by the same key, has it.
+func TestLastWindow(t *testing.T) {
+	rounds := 10000
+	if testing.Short() {
+		rounds = 2000
+	}
+	const threads = 3
+	for _, give := range []bool{false, true} {
+		r := newTable(t, 64, 1)
+		for i := range rounds {
+			if !give {
+				r.Close()
+				r = newTable(t, 64, 1)
+			}
+			k := key(1, uint64(i))
+			var fresh, ready atomic.Int32
+			var end sync.WaitGroup
+			for range threads {
+				end.Add(1)
+				go func() {
+					defer end.Done()
+					for ready.Add(1); ready.Load() < threads; {
+						runtime.Gosched()
+					}
+					for seq := range uint64(2) {
+						if v := r.Check(k, seq); v != Fresh && v != Duplicate {
+							t.Error("Check:", v)
+						}
+						switch v := r.Commit(k, seq); v {
+						case Fresh:
+							fresh.Add(1)
+						case Duplicate:
+						default:
+							t.Error("Commit:", v)
+						}
+					}
+				}()
+			}
+			end.Wait()
+			if fresh.Load() != 2 || t.Failed() {
+				t.Fatalf("round %d: Fresh %d times", i, fresh.Load())
+			}
+			if give {
+				r.Sweep(dead, now)
+			}
+		}
+	}
+}
+
 func TestFull(t *testing.T) {
 	r := newTable(t, 64, 3)
 	for id := range uint64(3) {
@@ -257,6 +307,27 @@ func TestFull(t *testing.T) {
 	}
 	if s := r.Stats(); s.Full != 6 || s.Made != 4 || s.GivenUp != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A window that is used again has nothing of its first life, which was higher
+// and had every word full.
+func TestReuse(t *testing.T) {
+	for _, width := range widths {
+		r := newTable(t, width, 1)
+		for i, base := range []uint64{1 << 50, 1 << 50, 1 << 30, 0, 1<<50 + 1} {
+			k := key(1, uint64(i))
+			for range 2 {
+				o := newOracle(uint64(width))
+				if i%2 == 0 {
+					both(t, r, k, o, base) // top at first
+				}
+				for s := base; s < base+2*uint64(width)+16; s++ {
+					both(t, r, k, o, s)
+				}
+				r.Sweep(dead, now)
+			}
+		}
 	}
 }
 
@@ -355,21 +426,29 @@ func TestOneChain(t *testing.T) {
 }
 
 // A master key that is alive again when nobody finds its windows keeps them.
+// Who looked in the meantime waits.
 func TestRevived(t *testing.T) {
-	r := newTable(t, 64, 4)
+	r := newTable(t, 64, 1)
 	k := key(1, 1)
+	x := (*octets)(ptr(k))
+	for r.hash(x)>>55 != 1<<9-1 { // like that of a hidden entry
+		k.ID++
+	}
 	r.Commit(k, 1)
 	asked := 0
+	verdicts := make(chan Verdict, 2)
 	r.Sweep(func(*[16]byte) bool {
 		if asked++; asked == 2 {
-			if w, _ := r.probe((*octets)(ptr(k)), r.hash((*octets)(ptr(k)))); w != nil {
+			if w, _ := r.probe(x, r.hash(x)); w != nil {
 				t.Error("the window can be found")
 			}
+			go func() { verdicts <- r.Check(k, 1); verdicts <- r.Commit(k, 1) }()
+			time.Sleep(10 * time.Millisecond)
 		}
 		return asked == 2
 	}, func(func()) { t.Error("retired") })
-	if v := r.Commit(k, 1); asked != 2 || v != Duplicate {
-		t.Fatal(asked, v)
+	if a, b := <-verdicts, <-verdicts; asked != 2 || a != Duplicate || b != Duplicate {
+		t.Fatal(asked, a, b)
 	}
 }
 

@@ -72,8 +72,9 @@ type Stats struct {
 // is 0, hidden, or the number of a window plus 1, and 9 bits of the hash above
 // it. Between a key's place and its entry there is no empty place. It is read
 // without a lock, and changed under mu. Entries move when others are removed,
-// so that probing stays short whatever came and went; a reader whom an entry
-// passed finds out by moves, and looks again under mu.
+// so that probing stays short whatever came and went. A reader whom an entry
+// passed, or who finds the last window taken and not yet in the index, learns
+// that from moves, and looks again under mu.
 type Table struct {
 	ring
 	seed    [10]uint64
@@ -84,7 +85,7 @@ type Table struct {
 	links   []uint32       // by window: what follows in the free list, plus 1
 	windows unsafe.Pointer // the first one
 
-	moves atomic.Uint32 // odd while entries move
+	moves atomic.Uint32 // odd while entries come or move
 	used  atomic.Uint32 // windows that cannot be had
 
 	_                    [64]byte // what is above is read by all, and seldom written
@@ -285,6 +286,8 @@ func (t *Table) insert(k *Key) *window {
 	if w != nil {
 		return w
 	}
+	t.moves.Add(1) // before the window is taken
+	defer t.moves.Add(1)
 	entry, again := t.take()
 	if entry == 0 {
 		return nil
