@@ -199,6 +199,8 @@ type Sealing interface {
 	Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc)
 	// Space names the counter space that the sender takes its counters from.
 	Space() string
+	// Epochs reports whether a data key is good for one epoch only.
+	Epochs() bool
 	// LeadFor is the lead of a packet that a proxy makes, from its addresses.
 	LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16)
 }

@@ -164,6 +164,8 @@ type statelessSealing struct {
 // come, go and rotate, and two groups may hold the same ones.
 func (s *statelessSealing) Space() string { return fmt.Sprintf("%x/%d", s.id, s.v&wire.VLongID) }
 
+func (s *statelessSealing) Epochs() bool { return true }
+
 func (s *statelessSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
 
 func (s *statelessSealing) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
