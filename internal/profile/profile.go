@@ -173,6 +173,16 @@ func (h *Header) Is(s Sealing, snap *keys.Snapshot) bool { return h.of == s && h
 // Forget makes h nobody's.
 func (h *Header) Forget() { h.of, h.snap = nil, nil }
 
+// write writes the template, which has at least 16 octets: whole vectors, the
+// last one overlapping.
+func (h *Header) write(to unsafe.Pointer) {
+	from, n := unsafe.Pointer(&h.b), uintptr(h.n)
+	for at := uintptr(0); at+16 < n; at += 16 {
+		*(*[16]byte)(unsafe.Add(to, at)) = *(*[16]byte)(unsafe.Add(from, at))
+	}
+	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+}
+
 func (h *Header) begin() { *h = Header{Tail: kernel.TagSize, Plain: true} }
 
 func (h *Header) ready(s Sealing, snap *keys.Snapshot) status.Code {
@@ -199,6 +209,10 @@ type Sealing interface {
 	Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc)
 	// Space names the counter space that the sender takes its counters from.
 	Space() string
+	// First is the least counter that a packet may have.
+	First() uint64
+	// Epochs reports whether a data key belongs to one epoch.
+	Epochs() bool
 	// LeadFor is the lead of a packet that a proxy makes, from its addresses.
 	LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16)
 }
@@ -259,6 +273,8 @@ type SenderConfig struct {
 	Options bool     // send Master Key Options
 	Extra   []byte   // psp: VC; eesp: Flow Identifier
 	Key     *DataKey // in place of a group
+
+	EngineBits uint8 // of the counter
 }
 
 // ReceiverConfig is what a receiver accepts.
@@ -291,11 +307,11 @@ type Profile interface {
 }
 
 // The profiles, by their numbers in the C ABI.
-var profiles = [...]Profile{stateless{}}
+var profiles = [...]Profile{0: stateless{}}
 
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {
-	if int(n) >= len(profiles) {
+	if int(n) >= len(profiles) || profiles[n] == nil {
 		return nil, fmt.Errorf("%w: profile %d", status.ErrArgument, n)
 	}
 	return profiles[n], nil
