@@ -307,7 +307,7 @@ type Profile interface {
 }
 
 // The profiles, by their numbers in the C ABI.
-var profiles = [...]Profile{0: stateless{}}
+var profiles = [...]Profile{0: stateless{}, 3: eesp{}}
 
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {
