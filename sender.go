@@ -75,8 +75,8 @@ func (c *SenderConfig) profile(k *DataKey) *profile.SenderConfig {
 }
 
 // NewSenderWithKey makes a sender that holds one data key. ID, V, Levels and
-// Options come with the key and must be zero in c, and so does Epoch in
-// profiles whose data keys belong to one.
+// Options come with the key and must be zero in c; so does the epoch, but for
+// psp and eesp, whose keys do not depend on it.
 func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options {
 		return nil, fmt.Errorf("%w: ID, V, levels and options come with the data key", status.ErrArgument)
@@ -127,9 +127,13 @@ func epochStart(epoch uint16, now time.Time) time.Time {
 
 func (s *Sender) finish(key string, c *SenderConfig) (*Sender, error) {
 	s.id = c.ID
+	first := uint64(0)
+	if n, is := s.s.Sealing.(profile.Numbered); is {
+		first = n.First()
+	}
 	o, err := counter.Share(s.s.Sealing.Space()+key, counter.Config{
 		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
-		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: s.s.Sealing.First(), Path: c.StatePath, Run: c.ReserveRun,
+		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
 	})
 	if err != nil {
 		s.release()

@@ -209,12 +209,15 @@ type Sealing interface {
 	Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc)
 	// Space names the counter space that the sender takes its counters from.
 	Space() string
-	// First is the least counter that a packet may have.
-	First() uint64
-	// Epochs reports whether a data key belongs to one epoch.
+	// Epochs reports whether a data key is good for one epoch only.
 	Epochs() bool
 	// LeadFor is the lead of a packet that a proxy makes, from its addresses.
 	LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16)
+}
+
+// Numbered is a Sealing whose packets have no counter below First.
+type Numbered interface {
+	First() uint64
 }
 
 // Opening is how a receiver reads packets. It does not change.

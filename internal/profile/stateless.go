@@ -164,10 +164,6 @@ type statelessSealing struct {
 // come, go and rotate, and two groups may hold the same ones.
 func (s *statelessSealing) Space() string { return fmt.Sprintf("%x/%d", s.id, s.v&wire.VLongID) }
 
-// First is any.
-func (s *statelessSealing) First() uint64 { return 0 }
-
-// Epochs is true: the epoch is in the context.
 func (s *statelessSealing) Epochs() bool { return true }
 
 func (s *statelessSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
