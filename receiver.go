@@ -51,13 +51,14 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	}
 	r := &Receiver{}
 	r.r.Backend = groups[0].be
-	p := groups[0].g.Params()
+	var params []*keys.Params
 	for _, g := range groups {
-		if g.g.Params().Profile != p.Profile {
+		params = append(params, g.g.Params())
+		if params[0].Profile != g.g.Params().Profile {
 			return nil, fmt.Errorf("%w: groups of different profiles", status.ErrArgument)
 		}
 	}
-	if err := r.configure(p, &c, nil); err != nil {
+	if err := r.configure(&c, nil, params...); err != nil {
 		return nil, err
 	}
 	for _, g := range groups {
@@ -83,7 +84,7 @@ func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 	}
 	r := &Receiver{}
 	r.r.Backend = be
-	if err := r.configure(nil, &c, k); err != nil {
+	if err := r.configure(&c, k, nil); err != nil {
 		return nil, err
 	}
 	if r.r.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
@@ -93,7 +94,8 @@ func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 	return r, nil
 }
 
-func (r *Receiver) configure(p *keys.Params, c *ReceiverConfig, k *DataKey) (err error) {
+// configure makes the Opening of groups with these parameters, or of k.
+func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Params) error {
 	if c.EngineBits > counter.MaxEngineBits {
 		return fmt.Errorf("%w: engine bits %d: at most %d", status.ErrArgument, c.EngineBits, counter.MaxEngineBits)
 	}
@@ -106,14 +108,20 @@ func (r *Receiver) configure(p *keys.Params, c *ReceiverConfig, k *DataKey) (err
 	if k != nil {
 		n = k.Profile
 	} else {
-		n = p.Profile
+		n = params[0].Profile
 	}
 	pr, err := profile.Of(n)
 	if err != nil {
 		return err
 	}
-	r.r.Opening, err = pr.Opening(p, &profile.ReceiverConfig{OwnIDs: ids, TryPrevious: c.TryPrevious, Replay: c.ReplayWindow != 0, EngineBits: c.EngineBits, Key: k})
-	if err == nil && c.ReplayWindow != 0 {
+	for _, p := range params { // all must suit; one serves them
+		o, err := pr.Opening(p, &profile.ReceiverConfig{OwnIDs: ids, TryPrevious: c.TryPrevious, Replay: c.ReplayWindow != 0, EngineBits: c.EngineBits, Key: k})
+		if err != nil {
+			return err
+		}
+		r.r.Opening = o
+	}
+	if c.ReplayWindow != 0 {
 		r.r.Windows, err = burst.NewWindows(c.ReplayWindow, c.ReplayContexts)
 	}
 	return err

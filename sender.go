@@ -71,7 +71,7 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 }
 
 func (c *SenderConfig) profile(k *DataKey) *profile.SenderConfig {
-	return &profile.SenderConfig{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options, Extra: slices.Clone(c.Extra), Key: k}
+	return &profile.SenderConfig{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options, Extra: slices.Clone(c.Extra), Key: k, EngineBits: c.EngineBits}
 }
 
 // NewSenderWithKey makes a sender that holds one data key. ID, V, Levels and
@@ -127,9 +127,13 @@ func epochStart(epoch uint16, now time.Time) time.Time {
 
 func (s *Sender) finish(key string, c *SenderConfig) (*Sender, error) {
 	s.id = c.ID
+	first := uint64(0)
+	if n, is := s.s.Sealing.(profile.Numbered); is {
+		first = n.First()
+	}
 	o, err := counter.Share(s.s.Sealing.Space()+key, counter.Config{
 		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
-		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, Path: c.StatePath, Run: c.ReserveRun,
+		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
 	})
 	if err != nil {
 		s.release()

@@ -581,6 +581,8 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 	case at.aside && code == status.OK:
 		copy(octets(p.Dst, l.Len), octets(at.body, l.Len))
 		at.body = p.Dst
+	case at.aside: // zeros where it would be
+		clear(octets(p.Dst, whole)[max(l.Clear, l.Inner)-l.Inner:])
 	}
 	if code != status.OK {
 		fail(p, code)

@@ -52,6 +52,7 @@ type Config struct {
 	EpochStart time.Time // clock mode with a fixed epoch
 	RateLog2   uint8     // clock mode; 0 = DefaultRateLog2 - EngineBits
 	Start      uint64    // explicit mode: first counter, without engine bits
+	First      uint64    // no value below this one is given out; without engine bits
 	Path       string    // reserved mode: the file
 	Run        uint64    // reserved mode; 0 = DefaultRun
 }
@@ -102,6 +103,8 @@ func (c *Config) check() error {
 		return bad("start counter %d does not fit in %d bits", c.Start, bits-c.EngineBits)
 	case c.Mode != Clock && !c.FixedEpoch && c.Epoch != 0:
 		return bad("epoch without a fixed epoch")
+	case c.First != 0 && c.EngineBits != 0:
+		return bad("a least value goes without engine bits")
 	case c.Run > 1<<40:
 		return bad("reserve run %d: at most 2^40", c.Run)
 	}
@@ -157,7 +160,7 @@ func New(c Config) (*Owner, error) {
 	}
 	switch c.Mode {
 	case Explicit:
-		o.next.Store(base + c.Start)
+		o.next.Store(max(base+c.Start, c.First))
 		o.limit.Store(o.end)
 	case Reserved:
 		f, mark, err := openMark(c.Path, c.Epoch, c.EngineBits, c.Engine)
@@ -169,9 +172,10 @@ func New(c Config) (*Owner, error) {
 			return nil, fmt.Errorf("%w: %s: mark beyond the counter space", status.ErrState, c.Path)
 		}
 		o.file = f
-		o.next.Store(base + mark)
-		o.limit.Store(base + mark)
-		if code := o.claim(base+mark, 1); code != status.OK && code != status.ErrExhausted {
+		start := max(base+mark, c.First)
+		o.next.Store(start)
+		o.limit.Store(start)
+		if code := o.claim(start, 1); code != status.OK && code != status.ErrExhausted {
 			f.close()
 			return nil, fmt.Errorf("%w: %s: %v", status.ErrState, c.Path, f.lastErr)
 		}
@@ -185,6 +189,7 @@ func New(c Config) (*Owner, error) {
 		if start > o.end || start < t {
 			start = o.end
 		}
+		start = max(start, c.First)
 		o.next.Store(start)
 		o.limit.Store(start)
 		// Let some ticks pass, so that the first bursts find counters: a

@@ -174,6 +174,16 @@ func (h *Header) Is(s Sealing, snap *keys.Snapshot) bool { return h.of == s && h
 // Forget makes h nobody's.
 func (h *Header) Forget() { h.of, h.snap = nil, nil }
 
+// write writes the template, which has at least 16 octets: whole vectors, the
+// last one overlapping.
+func (h *Header) write(to unsafe.Pointer) {
+	from, n := unsafe.Pointer(&h.b), uintptr(h.n)
+	for at := uintptr(0); at+16 < n; at += 16 {
+		*(*[16]byte)(unsafe.Add(to, at)) = *(*[16]byte)(unsafe.Add(from, at))
+	}
+	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+}
+
 func (h *Header) begin() { *h = Header{Tail: kernel.TagSize, Plain: true} }
 
 func (h *Header) ready(s Sealing, snap *keys.Snapshot) status.Code {
@@ -204,6 +214,11 @@ type Sealing interface {
 	Epochs() bool
 	// LeadFor is the lead of a packet that a proxy makes, from its addresses.
 	LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16)
+}
+
+// Numbered is a Sealing whose packets have no counter below First.
+type Numbered interface {
+	First() uint64
 }
 
 // Opening is how a receiver reads packets. It does not change.
@@ -284,6 +299,8 @@ type SenderConfig struct {
 	Options bool     // send Master Key Options
 	Extra   []byte   // psp: VC; eesp: Flow Identifier
 	Key     *DataKey // in place of a group
+
+	EngineBits uint8 // of the counter
 }
 
 // ReceiverConfig is what a receiver accepts.
@@ -316,14 +333,14 @@ type Profile interface {
 }
 
 // The profiles, by their numbers in the C ABI.
-var profiles = [...]Profile{0: stateless{}, 1: psp{}}
+var profiles = [...]Profile{0: stateless{}, 1: psp{}, 3: eesp{}}
 
 // errNoLevels is for what goes with root keys at levels only.
 var errNoLevels = fmt.Errorf("%w: this profile has no root keys at levels: no levels, options, or previous keys", status.ErrArgument)
 
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {
-	if int(n) >= len(profiles) {
+	if int(n) >= len(profiles) || profiles[n] == nil {
 		return nil, fmt.Errorf("%w: profile %d", status.ErrArgument, n)
 	}
 	return profiles[n], nil

@@ -209,15 +209,11 @@ func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 
 // Fill writes the headers of packets that follow one another.
 func (s *statelessSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
-	// A header has at least 16 octets: whole vectors, the last one overlapping.
-	from, n, salt := unsafe.Pointer(&h.b), uintptr(h.n), h.salt
+	n, salt := uintptr(h.n), h.salt
 	for i := range jobs {
 		j, p := &jobs[i], &pkts[i]
 		to := j.AAD
-		for at := uintptr(0); at+16 < n; at += 16 {
-			*(*[16]byte)(unsafe.Add(to, at)) = *(*[16]byte)(unsafe.Add(from, at))
-		}
-		*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+		h.write(to)
 		if p.COffset != 0 {
 			b := (*[4]byte)(to)
 			b[2], b[3] = wire.Offsets(p.COffset, p.IOffset)

@@ -1,0 +1,396 @@
+package profile
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/replay"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// Profile eesp: draft-ietf-ipsecme-eesp-02. A group is one SA, its one slot has
+// the root key, and each Session ID is a Sub SA with a key of its own.
+
+const (
+	eespSalt    = 4 // octets behind a key
+	eespCounter = 3 // low octet of i
+)
+
+// DataKey.Params[0]: what the holder of a key has to know of the SA.
+const (
+	eespSeq = 1 << iota
+	eespIV
+	eespFull
+	eespAlign8
+)
+
+type eesp struct{}
+
+func (eesp) Name() string { return "eesp" }
+
+func (eesp) Prepare(p *keys.Params) error {
+	if p.EESP.SubSAs == 0 {
+		p.EESP.SubSAs = wire.EESPMaxSubSAs
+	}
+	if p.Mode < 1 || p.Mode > 4 {
+		return fmt.Errorf("%w: SSKDF %d (Mode): from 1 to 4", status.ErrArgument, p.Mode)
+	}
+	p.Slots, p.Kind = 1, [...]keys.Kind{keys.HKDF256, keys.HKDF384, keys.HKDF512, keys.CMAC}[p.Mode-1]
+	return eespShape(&p.EESP)
+}
+
+func eespShape(s *wire.EESPShape) error {
+	switch {
+	case s.Valid():
+		return nil
+	case !s.Seq && !s.IV:
+		return fmt.Errorf("%w: an SA without sequence number needs an explicit IV", status.ErrArgument)
+	case s.SubSAs > wire.EESPMaxSubSAs:
+		return fmt.Errorf("%w: %d Sub SAs: at most %d", status.ErrArgument, s.SubSAs, wire.EESPMaxSubSAs)
+	case s.MaxCOffset > wire.EESPMaxCOffset:
+		return fmt.Errorf("%w: greatest CryptOffset %d: at most %d", status.ErrArgument, s.MaxCOffset, wire.EESPMaxCOffset)
+	}
+	return fmt.Errorf("%w: a CryptOffset needs the full format", status.ErrArgument)
+}
+
+func (eesp) KeyOctets(p *keys.Params) int { return p.KeyLen + eespSalt }
+
+// eespKDF is how the keys of an SA's Sub SAs are derived. It is not ok where
+// the root key is missing.
+func eespKDF(s *keys.Snapshot) (k KDF, ok bool) {
+	r := &s.Slot[0]
+	k = KDF{Master: r.Master, Root: r.Root, Blocks: 1, KeyLen: uint8(s.KeyLen), Mask: eespSalt}
+	if r.Master != nil {
+		k.Counter, k.Padded = eespCounter, true
+	}
+	return k, r.Present
+}
+
+// eespMsg writes the KDF input for k: HKDF's info, or the CMAC input of 15
+// octets for i = 1, padded.
+func eespMsg(m *[MaxBlocks * 16]byte, k *KDF, session uint16) {
+	clear(m[:])
+	if k.Root != nil {
+		binary.BigEndian.PutUint16(m[:], session)
+		return
+	}
+	m[eespCounter] = 1
+	copy(m[4:], "EESP")
+	binary.BigEndian.PutUint16(m[9:], session)
+	binary.BigEndian.PutUint32(m[11:], uint32(k.KeyLen+k.Mask)*8)
+	m[15] = 0x80
+}
+
+func (eesp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
+	if *k != (KeyContext{ID: k.ID}) || k.ID >= uint64(s.EESP.SubSAs) {
+		return status.ErrArgument
+	}
+	var ok bool
+	if c.KDF, ok = eespKDF(s); !ok {
+		return status.ErrNoKey
+	}
+	eespMsg(&c.Msg, &c.KDF, uint16(k.ID))
+	return status.OK
+}
+
+func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) {
+	d.Domain = s.Domain
+	for i, set := range []bool{s.EESP.Seq, s.EESP.IV, s.EESP.Full, s.Align == 8} {
+		if set {
+			d.Params[0] |= 1 << i
+		}
+	}
+	d.Params[1] = s.EESP.MaxCOffset
+}
+
+// eespOf is the SA of a data key, whose number of Sub SAs is not known.
+func eespOf(d *DataKey) *keys.Params {
+	p := &keys.Params{Domain: d.Domain, KeyLen: int(d.KeyLen), Align: 4}
+	f := d.Params[0]
+	p.EESP = wire.EESPShape{Seq: f&eespSeq != 0, IV: f&eespIV != 0, Full: f&eespFull != 0, MaxCOffset: d.Params[1], SubSAs: wire.EESPMaxSubSAs}
+	if f&eespAlign8 != 0 {
+		p.Align = 8
+	}
+	return p
+}
+
+func (eesp) Check(d *DataKey) status.Code {
+	if d.ID >= wire.EESPMaxSubSAs || d.Epoch != 0 || d.V != 0 || d.Addr != (Addr{}) || d.OptionsLen != eespSalt ||
+		d.Params[0] >= 2*eespAlign8 || !eespOf(d).EESP.Valid() {
+		return status.ErrArgument
+	}
+	return status.OK
+}
+
+func (eesp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
+	id := c.ID
+	if c.Key != nil {
+		p, id = eespOf(c.Key), c.Key.ID
+	}
+	switch {
+	case c.V != 0 || c.Levels != 0 || c.Options:
+		return nil, fmt.Errorf("%w: profile eesp has no V, levels and options", status.ErrArgument)
+	case id >= uint64(p.EESP.SubSAs):
+		return nil, fmt.Errorf("%w: Session ID %d: the SA has %d Sub SAs", status.ErrArgument, id, p.EESP.SubSAs)
+	case len(c.Extra) > MaxFlow:
+		return nil, fmt.Errorf("%w: a Flow Identifier of %d octets: at most %d", status.ErrArgument, len(c.Extra), MaxFlow)
+	case c.EngineBits != 0:
+		return nil, fmt.Errorf("%w: profile eesp has no engine bits: sequence numbers rise; give each engine a Sub SA", status.ErrArgument)
+	}
+	s := &eespSealing{session: uint16(id), spi: p.Domain, shape: p.EESP, held: heldOf(c.Key)}
+	var b [wire.EESPMaxHeader]byte
+	at, code := wire.EESPTemplate(&b, &p.EESP, s.session, p.Domain, c.Extra, p.Align)
+	if code != status.OK {
+		return nil, code
+	}
+	s.at = at
+	s.n = at + p.EESP.PeerLen() + p.EESP.InfoLen() // the info header is written for each packet
+	copy(s.b[:s.n], b[:])
+	return s, nil
+}
+
+func (eesp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
+	o := &eespOpening{ownIDs: c.OwnIDs, replay: c.Replay, held: heldOf(c.Key)}
+	if c.Key != nil {
+		p = eespOf(c.Key)
+		o.sa, o.session = p, uint16(c.Key.ID)
+		if o.held != nil {
+			o.salt = binary.BigEndian.Uint32(o.held.options)
+		}
+	}
+	switch {
+	case c.TryPrevious:
+		return nil, fmt.Errorf("%w: profile eesp has no previous keys", status.ErrArgument)
+	case c.EngineBits != 0:
+		return nil, fmt.Errorf("%w: profile eesp has no engine bits", status.ErrArgument)
+	case c.Replay && !p.EESP.Seq:
+		return nil, fmt.Errorf("%w: replay protection needs sequence numbers, which SA %#x does not have", status.ErrArgument, p.Domain)
+	}
+	return o, nil
+}
+
+// eespSealing says how a sender writes headers.
+type eespSealing struct {
+	session uint16
+	spi     uint32
+	shape   wire.EESPShape
+	held    *heldKey
+	b       [MaxHeader]byte // but for sequence number, IV, CryptOffset and info header
+	n       int
+	at      int // of sequence number and IV
+}
+
+// Space is the Sub SA: a root key belongs to one SA.
+func (s *eespSealing) Space() string { return fmt.Sprintf("eesp/%x/%x", s.spi, s.session) }
+
+// First is 1: there is no sequence number 0.
+func (s *eespSealing) First() uint64 { return 1 }
+
+// Epochs is false: a Sub SA has one key.
+func (s *eespSealing) Epochs() bool { return false }
+
+func (s *eespSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
+
+// Begin prepares the headers of a burst.
+func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
+	if h.Is(s, snap) {
+		return status.OK
+	}
+	h.begin()
+	if s.held != nil {
+		h.KeyLen = uint8(s.held.keyLen)
+		h.salt = binary.BigEndian.Uint32(s.held.options)
+	} else {
+		var ok bool
+		if h.KDF, ok = eespKDF(snap); !ok {
+			return status.ErrNoKey
+		}
+		eespMsg(&h.msg, &h.KDF, s.session)
+	}
+	h.Inner, h.Tail = uint32(s.shape.InfoLen()), MaxTail
+	h.Plain, h.Fixed = false, true
+	h.b, h.n, h.at, h.id = s.b, s.n, s.at, uint64(s.session)
+	return h.ready(s, snap)
+}
+
+// Fit decides about a packet: CryptOffset counts from the Payload Info Header.
+func (s *eespSealing) Fit(h *Header, l *Lane) status.Code {
+	p := l.Pkt
+	if _, c := noLead(p); c != status.OK {
+		return c
+	}
+	field := s.field(p)
+	if p.IOffset != 0 || field > uint32(s.shape.MaxCOffset) || uint32(p.COffset)*4 > l.Len {
+		return status.ErrOffset
+	}
+	l.Lead, l.Skip = 0, 0
+	l.Pad, l.Clear = eespPad(h.Inner+l.Len), field*4
+	return status.OK
+}
+
+func eespPad(text uint32) uint32 { return -text & 3 }
+
+// field is the CryptOffset of a packet: with the info header, if any octet of
+// the payload is in clear.
+func (s *eespSealing) field(p *Desc) uint32 {
+	if p.COffset == 0 {
+		return 0
+	}
+	return uint32(p.COffset) + 1
+}
+
+// Look wants, in the optimized format, a payload that says how long it is.
+func (s *eespSealing) Look(l *Lane, payload unsafe.Pointer) status.Code {
+	if s.shape.Full {
+		return status.OK
+	}
+	if n, ok := wire.IPLen(unsafe.Slice((*byte)(payload), l.Len)); !ok || n != int(l.Len) {
+		return status.ErrArgument
+	}
+	return status.OK
+}
+
+// Fill writes the headers of packets that follow one another.
+func (s *eespSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
+	full, offset, both := s.shape.Full, s.shape.MaxCOffset != 0, s.shape.Seq && s.shape.IV
+	head := h.n - int(h.Inner)
+	for i := range jobs {
+		j, p := &jobs[i], &pkts[i]
+		to := j.AAD
+		h.write(to)
+		if offset {
+			b := (*[2]byte)(unsafe.Add(to, wire.EESPCOffset))
+			b[0], b[1] = wire.EESPOffsets(head, uint8(s.field(p)))
+		}
+		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, h.at))[:], tsc)
+		if both {
+			binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, h.at+8))[:], tsc)
+		}
+		if full {
+			*(*[wire.EESPInfoLen]byte)(unsafe.Add(to, head)) = wire.EESPInfo(p.NextHeader, uint8(eespPad(h.Inner+p.Len)))
+		}
+		wire.Nonce(&j.Nonce, h.salt, tsc)
+		p.ID, p.TSC = h.id, tsc
+		tsc++
+	}
+}
+
+// Messages writes the KDF inputs of packets, which are all the same.
+func (s *eespSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc) {
+	for range jobs {
+		*(*[16]byte)(to) = *(*[16]byte)(h.msg[:])
+		to = unsafe.Add(to, room)
+	}
+}
+
+// eespOpening says what a receiver accepts.
+type eespOpening struct {
+	ownIDs  []uint64
+	replay  bool
+	sa      *keys.Params // of the held key
+	session uint16
+	salt    uint32
+	held    *heldKey
+}
+
+// Lead is none.
+func (o *eespOpening) Lead(p *Desc) (uint32, status.Code) { return noLead(p) }
+
+// Retries is false.
+func (o *eespOpening) Retries() bool { return false }
+
+// Parse reads the header of a packet.
+func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
+	b := unsafe.Slice((*byte)(l.Hdr), n)
+	spi, code := wire.EESPSPI(b, kernel.TagSize)
+	if code != status.OK {
+		return code
+	}
+	sa, salt := o.sa, o.salt
+	var name [16]byte
+	if sa != nil {
+		if spi != sa.Domain {
+			return status.ErrContext
+		}
+		c.KDF = KDF{}
+	} else {
+		for _, s := range snaps {
+			if s.Domain != spi {
+				continue
+			}
+			var ok bool
+			if c.KDF, ok = eespKDF(s); ok {
+				sa, name = s.Params, s.Slot[0].Name
+				break
+			}
+		}
+		if sa == nil {
+			return status.ErrNoKey
+		}
+	}
+	var h wire.EESP
+	if code := h.Parse(b, &sa.EESP, kernel.TagSize); code != status.OK {
+		return code
+	}
+	if o.held == nil {
+		eespMsg(&c.Msg, &c.KDF, h.Session)
+	} else if h.Session != o.session {
+		return status.ErrContext
+	}
+	l.Inner = uint32(sa.EESP.InfoLen())
+	l.HdrLen = uint32(h.Len) + l.Inner
+	l.Len = n - l.HdrLen - kernel.TagSize
+	l.Clear, l.Skip, l.Pad = uint32(h.COffset)*4, 0, 0
+	l.KeyLen, l.Retry, l.Epoch = uint8(sa.KeyLen), false, nil
+	p := l.Pkt
+	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.Session), h.IV, max(h.COffset, 1)-1, 0, 0
+	if sa.EESP.Seq {
+		p.TSC = h.Seq
+	}
+	wire.Nonce(&j.Nonce, salt, h.IV)
+	if o.replay {
+		l.Flow, l.Seq = replay.Key{Master: name, ID: uint64(h.Session)}, h.Seq
+	}
+	return reflected(o.ownIDs, p.ID)
+}
+
+// Opened takes the padding off.
+func (o *eespOpening) Opened(l *Lane, payload unsafe.Pointer) status.Code {
+	if l.Inner != 0 {
+		next, pad, ok := wire.ParseEESPInfo(unsafe.Slice((*byte)(unsafe.Add(payload, -int(l.Inner))), l.Inner+l.Len))
+		if !ok {
+			return status.ErrPayload
+		}
+		l.Pkt.NextHeader = next
+		l.Len -= uint32(pad)
+		return status.OK
+	}
+	n, ok := wire.IPLen(unsafe.Slice((*byte)(payload), l.Len))
+	if !ok || n > int(l.Len) || int(l.Len)-n > wire.EESPMaxPad {
+		return status.ErrPayload
+	}
+	l.Pkt.NextHeader = ipInIP
+	if *(*byte)(payload)>>4 == 6 {
+		l.Pkt.NextHeader = ip6InIP
+	}
+	l.Len = uint32(n)
+	return status.OK
+}
+
+// IP protocol numbers of IPv4 and IPv6.
+const (
+	ipInIP  = 4
+	ip6InIP = 41
+)
+
+// Learn: packets of one burst are of many Sub SAs, or few go the long way.
+func (o *eespOpening) Learn(s *Shape, l *Lane, c *Context) { s.of = nil }
+
+// Match takes none.
+func (o *eespOpening) Match(*Shape, []kernel.Job, []Desc, unsafe.Pointer, int) (n int, sorted bool) {
+	return 0, true
+}
