@@ -4,10 +4,12 @@ It is written from the format description alone, to be read beside it. It makes 
 to be fast: it must never be used to protect real traffic.
 """
 
+from common.primitives import Aead
+
 from .errors import CombineError, Reason, Refused, RootKeyError
-from .group import Aead, Combiner, Generation, Group, KeyUse, combine
+from .group import Combiner, Generation, Group, KeyUse, combine
 from .header import Header, Level, MasterKeyOption, encode_header, parse_header
-from .kdf import data_key, kdf_inputs, nonce
+from .kdf import kdf_inputs, nonce
 from .packet import Opened, Sealed, open_packet, seal
 from .rootkey import RootKey, decode_root_key, encode_root_key
 
@@ -28,7 +30,6 @@ __all__ = [
     "RootKeyError",
     "Sealed",
     "combine",
-    "data_key",
     "decode_root_key",
     "encode_header",
     "encode_root_key",

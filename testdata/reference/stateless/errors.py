@@ -1,9 +1,11 @@
 """Why a packet, a root key or a combination of root keys is refused."""
 
-import enum
+from common.errors import BaseReason, Refused
+
+__all__ = ["CombineError", "Reason", "Refused", "RootKeyError"]
 
 
-class Reason(str, enum.Enum):
+class Reason(BaseReason):
     """The reason a packet is refused. Members are in the order in which the checks are made, `auth` last."""
 
     VERSION = "version"
@@ -16,15 +18,6 @@ class Reason(str, enum.Enum):
     NO_KEY = "no_key"
     REFLECTED = "reflected"
     AUTH = "auth"
-
-
-class Refused(Exception):
-    """A received packet is refused."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason.value}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 class RootKeyError(ValueError):

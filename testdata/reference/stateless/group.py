@@ -4,25 +4,14 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from common.primitives import Aead, hkdf_sha256
+
 from .errors import CombineError, Reason, Refused
 from .header import Level, MasterKeyOption
-from .primitives import hkdf_sha256
 from .rootkey import RootKey
 
 MASTER_LABEL = b"EESP-SE master"
 MASTER_LEN = 32
-
-
-class Aead(str, enum.Enum):
-    """The AEAD of a group."""
-
-    AES_128_GCM = "aes-128-gcm"
-    AES_256_GCM = "aes-256-gcm"
-
-    @property
-    def key_bits(self) -> int:
-        """The size of the data key."""
-        return 128 if self is Aead.AES_128_GCM else 256
 
 
 class Combiner(str, enum.Enum):

@@ -3,8 +3,9 @@
 import enum
 from dataclasses import dataclass, field
 
+from common.primitives import ICV_LEN
+
 from .errors import Reason, Refused
-from .primitives import ICV_LEN
 
 VERSION = 0
 V_CONNECTION_ID = 0x8

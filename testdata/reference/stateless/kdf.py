@@ -1,6 +1,6 @@
 """Data key and nonce: how header fields and addresses become the inputs of AES-CMAC and AES-GCM."""
 
-from .primitives import cmac
+from common.primitives import counter_inputs
 
 LABEL = 0x45
 V4_MAPPED_PREFIX = bytes(10) + b"\xff\xff"
@@ -29,12 +29,7 @@ def kdf_inputs(v: int, id: bytes, epoch: int, src_ip: bytes, dst_ip: bytes, key_
     if kind == 2:
         context += map_address(dst_ip)
     fixed = bytes([LABEL, v, 0x00]) + context + key_bits.to_bytes(2, "big")
-    return [bytes([i]) + fixed for i in range(1, key_bits // 128 + 1)]
-
-
-def data_key(master_key: bytes, inputs: list[bytes]) -> bytes:
-    """The data key: the CMACs of the inputs, joined."""
-    return b"".join(cmac(master_key, block) for block in inputs)
+    return counter_inputs(fixed, key_bits // 8)
 
 
 def nonce(id: bytes, epoch: int, counter: int) -> bytes:

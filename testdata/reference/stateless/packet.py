@@ -3,11 +3,12 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from common.primitives import ICV_LEN, counter_mode, gcm_open, gcm_seal
+
 from .errors import CombineError, Reason, Refused
 from .group import Generation, Group, KeyUse, combine
 from .header import Header, Level, MasterKeyOption, encode_header, parse_header
-from .kdf import data_key, kdf_inputs, nonce
-from .primitives import ICV_LEN, gcm_open, gcm_seal
+from .kdf import kdf_inputs, nonce
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def seal(
         raise ValueError("COffset goes beyond the payload")
     master = combine(group.combiner, uses)
     inputs = kdf_inputs(v, id, epoch, src_ip, dst_ip, group.aead.key_bits)
-    key = data_key(master, inputs)
+    key = counter_mode(master, inputs)
     iv = nonce(id, epoch, counter)
     aad = header + payload[4 * ioffset : 4 * coffset]
     packet = header + payload[: 4 * coffset] + gcm_seal(key, iv, aad, payload[4 * coffset :])
@@ -79,7 +80,7 @@ def open_packet(
         raise Refused(Reason.NO_KEY, "the root keys that the packet names do not combine") from error
     if header.id in own_ids:
         raise Refused(Reason.REFLECTED, "the packet carries an ID the receiver sends under")
-    key = data_key(master, kdf_inputs(header.v, header.id, header.epoch, src_ip, dst_ip, group.aead.key_bits))
+    key = counter_mode(master, kdf_inputs(header.v, header.id, header.epoch, src_ip, dst_ip, group.aead.key_bits))
     clear = packet[size : size + 4 * header.coffset]
     aad = packet[:size] + clear[4 * header.ioffset :]
     text = gcm_open(key, nonce(header.id, header.epoch, header.counter), aad, packet[size + len(clear) :])

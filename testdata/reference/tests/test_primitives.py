@@ -2,7 +2,7 @@
 
 import unittest
 
-from stateless.primitives import cmac, gcm_open, gcm_seal, hkdf_sha256
+from common.primitives import cmac, gcm_open, gcm_seal, hkdf_sha256
 
 unhex = bytes.fromhex
 

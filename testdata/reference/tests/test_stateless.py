@@ -30,7 +30,7 @@ from stateless import (
     seal,
 )
 from stateless.header import encode_padding
-from stateless.primitives import cmac
+from common.primitives import cmac
 
 unhex = bytes.fromhex
 

@@ -1,0 +1,1 @@
+"""What the profiles of the reference share: building blocks, and why a packet is refused."""
