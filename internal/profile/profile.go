@@ -80,8 +80,9 @@ type Lane struct {
 	KeyLen uint8  // octets of the data key
 	Retry  bool   // no Master Key Option, and Prev may be tried if the key fails
 	Prev   *kernel.Master
-	Epoch  *keys.Epoch // to be told of the packet's epoch if it is authentic
-	Flow   replay.Key  // whose counter Seq is, if Opening's Replay asks for it
+	Epoch  *keys.Epoch    // to be told of the packet's epoch if it is authentic
+	Group  *keys.Snapshot // that Parse found the key in, for Learn
+	Flow   replay.Key     // whose counter Seq is, if Opening's Replay asks for it
 	Seq    uint64
 }
 
@@ -145,7 +146,8 @@ const MaxAAD = wire.StatelessMaxHeader + 255*4
 // as sender and snapshot are the same. Begin sets all of it.
 type Header struct {
 	KDF
-	Lead  uint32 // of packets without flags
+	Lead  uint32 // of packets with Flags
+	Flags uint16 // that plain packets have
 	Inner uint32
 	Tail  uint32 // most octets behind the payload
 	Plain bool   // packets may go in rows: nothing about them but length and address differs
@@ -203,6 +205,12 @@ type Sealing interface {
 	LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16)
 }
 
+// Directed is a Sealing whose packets say by the first bits of their counter
+// which way they go: engine bits in front of the caller's.
+type Directed interface {
+	Direction() (bits uint8, value uint32)
+}
+
 // Opening is how a receiver reads packets. It does not change.
 type Opening interface {
 	// Lead is how many octets in front of a packet belong to it.
@@ -228,13 +236,16 @@ type Opening interface {
 // Shape is what packets of one burst mostly have in common.
 type Shape struct {
 	KDF
-	of   Opening // nil: there is none
-	word [4]byte // the first octets
-	n    uint32  // octets of the header
-	at   uint32  // where the options begin
-	long bool
-	opts [wire.Levels*wire.MaxOption + 8]byte
-	msg  [MaxBlocks * 16]byte
+	of    Opening // nil: there is none
+	word  [4]byte // the first octets
+	n     uint32  // octets of the header
+	at    uint32  // where the options begin
+	long  bool
+	flags uint16
+	epoch *keys.Epoch
+	group *keys.Snapshot
+	opts  [wire.Levels*wire.MaxOption + 8]byte
+	msg   [MaxBlocks * 16]byte
 }
 
 // Is reports whether there is a shape that packets of o have.
@@ -284,8 +295,9 @@ type Profile interface {
 	KeyOctets(p *keys.Params) int
 	// Resolve finds the key of a context, and its KDF input.
 	Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code
-	// Export fills in what goes with a data key of a context that Resolve found.
-	Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey)
+	// Export fills in what goes with a data key of a context that Resolve found,
+	// or says why there is none.
+	Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code
 	// Check looks at a data key from outside.
 	Check(d *DataKey) status.Code
 }
@@ -295,7 +307,7 @@ var profiles = [...]Profile{stateless{}}
 
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {
-	if int(n) >= len(profiles) {
+	if int(n) >= len(profiles) || profiles[n] == nil {
 		return nil, fmt.Errorf("%w: profile %d", status.ErrArgument, n)
 	}
 	return profiles[n], nil
@@ -333,6 +345,21 @@ func (d *DataKey) Mask() []byte {
 		return nil
 	}
 	return d.Options[:d.OptionsLen]
+}
+
+// alike fills in where the octets of a packet of a known shape are, text of them
+// behind a header of n, if its payload may go where the caller wants it. (The
+// compiler inlines it, which one more assignment would end.)
+func alike(j *kernel.Job, p *Desc, lead, n, text uint32) bool {
+	src := unsafe.Add(p.Data, n)
+	j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(p.Data, -int(lead)), src, src, unsafe.Add(src, text)
+	j.AADLen, j.Len = lead+n, text
+	if p.Dst == nil || p.Dst == src {
+		return true
+	}
+	j.Dst = p.Dst
+	d := uintptr(p.Dst) - uintptr(p.Data) // behind all of it, or as far in front
+	return p.DstSize >= text && d >= uintptr(p.Len) && -d >= uintptr(text)
 }
 
 // split takes the engine's number out of a counter of 64 bits: what is left

@@ -78,7 +78,7 @@ func (stateless) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Cod
 	return status.OK
 }
 
-func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) {
+func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code {
 	switch k.V & wire.VAddrMask {
 	case 1:
 		d.Addr.Src = k.Addr.Src
@@ -86,7 +86,7 @@ func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKe
 		d.Addr = k.Addr
 	}
 	if !options {
-		return
+		return status.OK
 	}
 	at := d.Options[:0]
 	levels, gen := statelessLevels(k, s), [3]int{1, 0, 2}[k.Generation]
@@ -96,6 +96,7 @@ func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKe
 		}
 	}
 	d.OptionsLen = uint8(len(at))
+	return status.OK
 }
 
 func (stateless) Check(k *DataKey) status.Code {
@@ -370,13 +371,8 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs 
 			break
 		}
 		text := p.Len - s.n - icv
-		src := unsafe.Add(p.Data, s.n)
-		dst := src
-		if p.Dst != nil && p.Dst != src {
-			dst = p.Dst
-			if a, b := uintptr(p.Data), uintptr(dst); p.DstSize < text || a < b+uintptr(text) && b < a+uintptr(p.Len) {
-				break
-			}
+		if !alike(j, p, 0, s.n, text) {
+			break
 		}
 		id := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, 4))[:])
 		salt := uint32(id>>32) ^ uint32(id)
@@ -385,8 +381,7 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs 
 			salt = uint32(id)
 		}
 		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])
-		j.AAD, j.Src, j.Dst, j.Tag = p.Data, src, dst, unsafe.Add(src, text)
-		j.AADLen, j.Len, j.OK = s.n, text, 0
+		j.OK = 0
 		wire.Nonce(&j.Nonce, salt, tsc)
 		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = id, tsc, 0, 0, 0
 		*(*[16]byte)(msgs) = *(*[16]byte)(s.msg[:])
