@@ -303,7 +303,7 @@ type Profile interface {
 }
 
 // The profiles, by their numbers in the C ABI.
-var profiles = [...]Profile{stateless{}}
+var profiles = [...]Profile{0: stateless{}, 2: tss{}}
 
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {
