@@ -329,12 +329,14 @@ def refused_header() -> Iterator[Vector]:
             f"reserved/{kind}/last-bit", Reason.RESERVED, forge(payload, version=version, vc=vc, flags=1)
         )
         right = 2 if vc else 1
-        for extlen in (0, 1, 2, 3, 4, 16, 127, 128, 255):
+        for extlen in (0, 1, 2, 3, 4, 16, 128, 255):
             if extlen != right:
+                # The packet is long enough for the header it states.
+                long = stream(b"psp/payload/header-len", max(40, 8 * extlen))
                 yield refused_vector(
                     f"header_len/{kind}/{extlen}",
                     Reason.HEADER_LEN,
-                    forge(payload, version=version, vc=vc, extlen=extlen),
+                    forge(long, version=version, vc=vc, extlen=extlen),
                 )
         # The V bit changed instead, with the octets in place of a VC taken for payload, or the other way round.
         yield refused_vector(

@@ -29,7 +29,7 @@ from stateless import (
 )
 from stateless.header import encode_first_word, id_len
 from stateless.kdf import map_address
-from stateless.rootkey import TAG_INTEGER, TAG_OCTETS, TAG_SEQUENCE, encode_integer, encode_tlv
+from stateless.rootkey import TAG_OCTETS, TAG_SEQUENCE, encode_integer, encode_tlv
 
 from .vectors import Sections, Vector, check_refused, decided, flip, payload_fields, stream
 

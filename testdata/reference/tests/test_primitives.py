@@ -1,8 +1,12 @@
 """Published known answers for the building blocks."""
 
+import hashlib
+import hmac
 import unittest
 
-from common.primitives import cmac, gcm_open, gcm_seal, hkdf_sha256
+from cryptography.hazmat.primitives import hashes
+
+from common.primitives import cmac, counter_inputs, counter_mode, gcm_open, gcm_seal, hkdf_expand, hkdf_sha256
 
 unhex = bytes.fromhex
 
@@ -33,7 +37,42 @@ class CmacTest(unittest.TestCase):
         ):
             self.assertEqual(cmac(key, self.MESSAGE[:size]).hex(), want)
 
-    def test_counter_mode_as_psp_has_it(self) -> None:
+class CounterModeTest(unittest.TestCase):
+    """From NIST's CAVP vectors of SP 800-108: CMAC, counter before the fixed input."""
+
+    def check(self, key: str, fixed: str, counter_octets: int, output: str) -> None:
+        size = len(output) // 2
+        inputs = counter_inputs(unhex(fixed), size, counter_octets=counter_octets)
+        self.assertEqual(counter_mode(unhex(key), inputs).hex(), output)
+
+    def test_aes_256_counter_of_24_bits_two_blocks(self) -> None:
+        self.check(
+            "4d71923280fb4a11b25f9d58d67704d8f8bb2d64d89edb9ee6f3de32e4601efc",
+            "e27b8f350bc1360ddc476cb0cae886f0161da22ee8159c330f545af1d782a0f0"
+            "aacc3c3de6215807161df09336d470b5b4db1cc0ce73ed1d3ea24380",
+            3,
+            "b5b2bb675fe7b04a52340bd5cf248d5258a1f837dad747ee8a4e904608a8977d",
+        )
+
+    def test_aes_256_counter_of_32_bits(self) -> None:
+        self.check(
+            "d0b1b3b70b2393c48ca05159e7e28cbeadea93f28a7cdae964e5136070c45d5c",
+            "dd2f151a3f173492a6fbbb602189d51ddf8ef79fc8e96b8fcbe6dabe73a35b48"
+            "104f9dff2d63d48786d2b3af177091d646a9efae005bdfacb61a1214",
+            4,
+            "8c449fb474d1c1d4d2a33827103b656a",
+        )
+
+    def test_aes_128_counter_of_32_bits_two_blocks(self) -> None:
+        self.check(
+            "695f1b1a16c949cea51cdf2554ec9d42",
+            "4fce5942832a390aa1cbe8a0bf9d202cb799e986c9d6b51f45e4d597a6b57f06"
+            "a4ebfec6467335d116b7f5f9c5b954062f661820f5db2a5bbb3e0625",
+            4,
+            "d34b601ec18c34dfa0f9e0b7523e218bdddb9befe8d08b6c0202d75ace0dba89",
+        )
+
+    def test_as_psp_has_it(self) -> None:
         """Google's published derivation: the same PRF and counter mode, with PSP's own fields."""
         device = unhex("563952565d3a78ae773ec1b779f2f2d99f4a7f53a6fbb9b07d5b71f39364d739")
         short = cmac(device, unhex("00000001" "50763000" "9a345678" "00000080"))
@@ -64,6 +103,38 @@ class HkdfTest(unittest.TestCase):
             okm.hex(),
             "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
         )
+
+
+class HkdfExpandTest(unittest.TestCase):
+    """RFC 5869's cases again, from their PRK; and by hand for the hashes it has no case of."""
+
+    def test_rfc5869(self) -> None:
+        for prk, info, okm in (
+            (
+                "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5",
+                bytes(range(0xF0, 0xFA)),
+                "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+            ),
+            (
+                "06a6b88c5853361a06104c9ceb35b45cef760014904671014a193f40c15fc244",
+                bytes(range(0xB0, 0x100)),
+                "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09"
+                "da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
+            ),
+            (
+                "19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04",
+                b"",
+                "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
+            ),
+        ):
+            self.assertEqual(hkdf_expand(hashes.SHA256(), unhex(prk), info, len(okm) // 2).hex(), okm)
+
+    def test_by_hand(self) -> None:
+        for algorithm, name in ((hashes.SHA256(), "sha256"), (hashes.SHA384(), "sha384"), (hashes.SHA512(), "sha512")):
+            prk = bytes(range(hashlib.new(name).digest_size))
+            first = hmac.digest(prk, b"\x12\x34\x01", name)
+            second = hmac.digest(prk, first + b"\x12\x34\x02", name)
+            self.assertEqual(hkdf_expand(algorithm, prk, b"\x12\x34", 36), (first + second)[:36])
 
 
 class GcmTest(unittest.TestCase):
