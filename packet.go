@@ -26,6 +26,14 @@ const (
 	VLongIDSrcDst = 0xA
 )
 
+// V in profile tss: no SSI in the header, and an IPv4 source address in the
+// context; an SSI, the ID; no SSI, and an IPv6 address.
+const (
+	VTSSAddr     = profile.TSSAddr
+	VTSSSSI      = profile.TSSSSI
+	VTSSAddrIPv6 = profile.TSSAddr6
+)
+
 // Packet is one packet of a burst: what to seal or open is Buf[Off:Off+Len],
 // and where Dst is nil, the rest of Buf is head- and tailroom for the result.
 // Buffers of different packets must not overlap.

@@ -131,8 +131,17 @@ func (s *Sender) finish(key string, c *SenderConfig) (*Sender, error) {
 	if n, is := s.s.Sealing.(profile.Numbered); is {
 		first = n.First()
 	}
+	bits, engine := c.EngineBits, c.Engine
+	if d, is := s.s.Sealing.(profile.Directed); is {
+		n, value := d.Direction()
+		if bits > counter.MaxEngineBits-n || engine>>bits != 0 {
+			s.release()
+			return nil, fmt.Errorf("%w: engine %d of %d bits, of which there are at most %d", status.ErrArgument, engine, bits, counter.MaxEngineBits-n)
+		}
+		bits, engine = bits+n, value<<bits|engine
+	}
 	o, err := counter.Share(s.s.Sealing.Space()+key, counter.Config{
-		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
+		Mode: c.Counter, EngineBits: bits, Engine: engine, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
 		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
 	})
 	if err != nil {

@@ -224,9 +224,15 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_V_PSP_AES_256_GCM 1
 #define EESP_V_PSP_AES_128_GMAC 2
 #define EESP_V_PSP_AES_256_GMAC 3
-/* tss: no SSI in the header, the context has the source address; or one, the ID. */
+/*
+ * tss: no SSI in the header, the context has the IPv4 address; an SSI, the ID;
+ * no SSI, the context has the IPv6 address. A sender without SSI seals packets
+ * of its family: EESP_PKT_IPV6 where it should not be, or not where it should,
+ * is EESP_ERR_ARGUMENT. With an SSI both will do.
+ */
 #define EESP_V_TSS_ADDR 0
 #define EESP_V_TSS_SSI 1
+#define EESP_V_TSS_ADDR_IPV6 2
 
 /* ---- The library -------------------------------------------------------- */
 
@@ -444,7 +450,7 @@ typedef struct eesp_addr {
  * All that a data key depends on besides root keys.
  *   psp   id: SPI; v: version
  *   tss   id: SSI, and in the upper 32 bits what rekey_mask picks; epoch; v;
- *         generation: the slot; addr.src (EESP_V_TSS_ADDR)
+ *         generation: the slot; addr.src (EESP_V_TSS_ADDR, EESP_V_TSS_ADDR_IPV6)
  *   eesp  id: Session ID
  * Fields that are not named here must be zero in these.
  */
@@ -486,7 +492,9 @@ typedef struct eesp_data_key {
 /*
  * Derives the data key of a context. with_options 1: packets sealed with it
  * shall carry Master Key Options (recommended where root keys rotate).
- * tss: in server mode only, for the client; or with rekey_mask 0.
+ * tss: in server mode, for the client, or in cluster mode with rekey_mask 0;
+ * else EESP_ERR_UNSUPPORTED. with_options must be 0. Who holds the key and has
+ * no SSI seals packets from its own address only, else EESP_ERR_CONTEXT.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_data_key_export(const eesp_group *group, const eesp_context *context,
 							  int with_options, eesp_data_key *key);
@@ -597,6 +605,8 @@ typedef enum eesp_counter_mode {
  * 2^engine_bits senders that do not know of each other (NICs of a pool), each
  * with its own number. Senders of one process with the same ID and engine
  * share one counter, whichever groups they are made of.
+ * tss: servers of server mode seal with the counter's top bit set, clients with
+ * it clear; engine bits come behind it, at most 15 of them.
  */
 typedef struct eesp_sender_config {
 	uint32_t struct_size;

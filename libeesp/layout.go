@@ -148,6 +148,8 @@ var (
 	_ = same[C.EESP_AEAD_AES_256_GCM-int(eesp.AES256GCM)]
 	_ = same[C.EESP_COMBINER_XOR-int(eesp.CombinerXOR)]
 	_ = same[C.EESP_V_LONG_ID_SRC_DST-eesp.VLongIDSrcDst]
+	_ = same[C.EESP_V_TSS_SSI-eesp.VTSSSSI]
+	_ = same[C.EESP_V_TSS_ADDR_IPV6-eesp.VTSSAddrIPv6]
 	_ = same[C.EESP_GENERATION_PREVIOUS-int(eesp.Previous)]
 	_ = same[C.EESP_GENERATION_NEXT-int(eesp.Next)]
 	_ = same[C.EESP_PROFILE_PSP-int(eesp.ProfilePSP)]

@@ -184,11 +184,11 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 // h octets.
 func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
 	jobs := w.jobs[n : n+len(pkts)]
-	sorted, last, lead := true, w.longest, w.hdr.Lead
+	sorted, last, lead, flags := true, w.longest, w.hdr.Lead, w.hdr.Flags
 	i := 0
 	for ; i < len(pkts) && i < len(jobs); i++ {
 		p, j := &pkts[i], &jobs[i]
-		if p.COffset|p.IOffset|p.Reserved != 0 || p.IOVCount != 0 || p.Flags != 0 || p.Data == nil || p.Len > profile.MaxLen {
+		if p.COffset|p.IOffset|p.Reserved != 0 || p.IOVCount != 0 || p.Flags != flags || p.Data == nil || p.Len > profile.MaxLen {
 			break
 		}
 		hdr, body := p.Dst, p.Data

@@ -69,17 +69,20 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 	if code := pr.Resolve(s, k, c); code != status.OK {
 		return code
 	}
+	n := profile.DataKey{ID: k.ID, Epoch: k.Epoch, V: k.V, KeyLen: c.KeyLen, Profile: s.Profile}
+	if code := pr.Export(s, k, options, &n); code != status.OK {
+		return code
+	}
 	w.uniq[0] = 0
 	if code := w.derive(be, 1); code != status.OK {
 		return code
 	}
-	*d = profile.DataKey{ID: k.ID, Epoch: k.Epoch, V: k.V, KeyLen: c.KeyLen, Profile: s.Profile}
+	*d = n
 	copy(d.Key[:], w.sec.keys[:c.KeyLen])
 	if c.Mask != 0 {
 		d.OptionsLen = c.Mask
 		copy(d.Options[:], w.sec.masks[0][:c.Mask])
 	}
-	pr.Export(s, k, options, d)
 	return status.OK
 }
 

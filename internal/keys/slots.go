@@ -43,6 +43,9 @@ func (e *Epoch) Old(epoch, window uint16) bool {
 	return v&seen != 0 && int16(epoch-(uint16(v)-window)) < 0
 }
 
+// Is reports whether an epoch is the newest one.
+func (e *Epoch) Is(epoch uint16) bool { return e.v.Load() == seen|uint32(epoch) }
+
 // See takes note of the epoch of an authentic packet.
 func (e *Epoch) See(epoch uint16) {
 	for {

@@ -97,7 +97,7 @@ func (eesp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 	return status.OK
 }
 
-func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) {
+func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code {
 	d.Domain = s.Domain
 	for i, set := range []bool{s.EESP.Seq, s.EESP.IV, s.EESP.Full, s.Align == 8} {
 		if set {
@@ -105,6 +105,7 @@ func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) {
 		}
 	}
 	d.Params[1] = s.EESP.MaxCOffset
+	return noOptions(options)
 }
 
 // eespOf is the SA of a data key, whose number of Sub SAs is not known.

@@ -80,8 +80,9 @@ type Lane struct {
 	KeyLen uint8  // octets of the data key
 	Retry  bool   // no Master Key Option, and Prev may be tried if the key fails
 	Prev   *kernel.Master
-	Epoch  *keys.Epoch // to be told of the packet's epoch if it is authentic
-	Flow   replay.Key  // whose counter Seq is, if Opening's Replay asks for it
+	Epoch  *keys.Epoch    // to be told of the packet's epoch if it is authentic
+	Group  *keys.Snapshot // that Parse found the key in, for Learn
+	Flow   replay.Key     // whose counter Seq is, if Opening's Replay asks for it
 	Seq    uint64
 }
 
@@ -145,7 +146,8 @@ const MaxAAD = wire.StatelessMaxHeader + 255*4
 // as sender and snapshot are the same. Begin sets all of it.
 type Header struct {
 	KDF
-	Lead  uint32 // of packets without flags
+	Lead  uint32 // of packets with Flags
+	Flags uint16 // that plain packets have
 	Inner uint32
 	Tail  uint32 // most octets behind the payload
 	Plain bool   // packets may go in rows: nothing about them but length and address differs
@@ -221,6 +223,12 @@ type Numbered interface {
 	First() uint64
 }
 
+// Directed is a Sealing whose packets say by the first bits of their counter
+// which way they go: engine bits in front of the caller's.
+type Directed interface {
+	Direction() (bits uint8, value uint32)
+}
+
 // Opening is how a receiver reads packets. It does not change.
 type Opening interface {
 	// Lead is how many octets in front of a packet belong to it.
@@ -246,13 +254,17 @@ type Opening interface {
 // Shape is what packets of one burst mostly have in common.
 type Shape struct {
 	KDF
-	of   Opening // nil: there is none
-	word [4]byte // the first octets
-	n    uint32  // octets of the header
-	at   uint32  // where the options begin
-	long bool
-	opts [wire.Levels*wire.MaxOption + 8]byte
-	msg  [MaxBlocks * 16]byte
+	of    Opening // nil: there is none
+	word  [4]byte // the first octets
+	n     uint32  // octets of the header
+	at    uint32  // where the options begin
+	long  bool
+	flags uint16
+	lead  uint32
+	epoch *keys.Epoch
+	group *keys.Snapshot
+	opts  [wire.Levels*wire.MaxOption + 8]byte
+	msg   [MaxBlocks * 16]byte
 }
 
 // Is reports whether there is a shape that packets of o have.
@@ -273,22 +285,20 @@ func (s *Shape) Forget() { *s = Shape{} }
 // nonce, if it is plain and would not be refused.
 func (s *Shape) job(p *Desc, j *kernel.Job) bool {
 	const icv = kernel.TagSize
-	if p.IOVCount != 0 || p.Flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen ||
-		*(*uint32)(p.Data) != *(*uint32)(unsafe.Pointer(&s.word)) {
+	if p.IOVCount != 0 || p.Flags^s.flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen ||
+		p.Headroom < s.lead || *(*uint32)(p.Data) != *(*uint32)(unsafe.Pointer(&s.word)) {
 		return false
 	}
 	text := p.Len - s.n - icv
 	src := unsafe.Add(p.Data, s.n)
-	dst := src
-	if p.Dst != nil && p.Dst != src {
-		dst = p.Dst
-		if a, b := uintptr(p.Data), uintptr(dst); p.DstSize < text || a < b+uintptr(text) && b < a+uintptr(p.Len) {
-			return false
-		}
+	j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(p.Data, -int(s.lead)), src, src, unsafe.Add(src, text)
+	j.AADLen, j.Len, j.OK = s.lead+s.n, text, 0
+	if p.Dst == nil || p.Dst == src {
+		return true
 	}
-	j.AAD, j.Src, j.Dst, j.Tag = p.Data, src, dst, unsafe.Add(src, text)
-	j.AADLen, j.Len, j.OK = s.n, text, 0
-	return true
+	j.Dst = p.Dst
+	d := uintptr(p.Dst) - uintptr(p.Data) // behind all of it, or as far in front
+	return p.DstSize >= text && d >= uintptr(p.Len) && -d >= uintptr(text)
 }
 
 // SenderConfig is what a sender's packets are like.
@@ -326,17 +336,26 @@ type Profile interface {
 	KeyOctets(p *keys.Params) int
 	// Resolve finds the key of a context, and its KDF input.
 	Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code
-	// Export fills in what goes with a data key of a context that Resolve found.
-	Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey)
+	// Export fills in what goes with a data key of a context that Resolve found,
+	// or says why there is none.
+	Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code
 	// Check looks at a data key from outside.
 	Check(d *DataKey) status.Code
 }
 
 // The profiles, by their numbers in the C ABI.
-var profiles = [...]Profile{0: stateless{}, 1: psp{}, 3: eesp{}}
+var profiles = [...]Profile{0: stateless{}, 1: psp{}, 2: tss{}, 3: eesp{}}
 
 // errNoLevels is for what goes with root keys at levels only.
 var errNoLevels = fmt.Errorf("%w: this profile has no root keys at levels: no levels, options, or previous keys", status.ErrArgument)
+
+// noOptions refuses Master Key Options for a data key of such a profile.
+func noOptions(options bool) status.Code {
+	if options {
+		return status.ErrArgument
+	}
+	return status.OK
+}
 
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {

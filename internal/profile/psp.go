@@ -64,7 +64,9 @@ func (psp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 	return status.OK
 }
 
-func (psp) Export(*keys.Snapshot, *KeyContext, bool, *DataKey) {}
+func (psp) Export(_ *keys.Snapshot, _ *KeyContext, options bool, _ *DataKey) status.Code {
+	return noOptions(options)
+}
 
 func (psp) Check(d *DataKey) status.Code {
 	if d.V >= wire.PSPVersions {

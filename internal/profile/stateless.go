@@ -78,7 +78,7 @@ func (stateless) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Cod
 	return status.OK
 }
 
-func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) {
+func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code {
 	switch k.V & wire.VAddrMask {
 	case 1:
 		d.Addr.Src = k.Addr.Src
@@ -86,7 +86,7 @@ func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKe
 		d.Addr = k.Addr
 	}
 	if !options {
-		return
+		return status.OK
 	}
 	at := d.Options[:0]
 	levels, gen := statelessLevels(k, s), [3]int{1, 0, 2}[k.Generation]
@@ -96,6 +96,7 @@ func (stateless) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKe
 		}
 	}
 	d.OptionsLen = uint8(len(at))
+	return status.OK
 }
 
 func (stateless) Check(k *DataKey) status.Code {

@@ -1,0 +1,591 @@
+package profile
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/replay"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// Profile tss: Ultra Ethernet's Transport Security Sublayer.
+
+// V of a sender, context or data key.
+const (
+	TSSAddr  = iota // no SSI; the context has an IPv4 address
+	TSSSSI          // SSI, whatever the addresses are
+	TSSAddr6        // no SSI; the context has an IPv6 address
+)
+
+const (
+	tssKeyLen   = 32
+	tssMaskLen  = 12
+	tssWindow   = 16 // epochs that may come late
+	tssToClient = 1 << 47
+
+	// Bits of a data key's Params[0].
+	tssParamAN     = 1
+	tssParamServer = 2
+
+	tssSpare = 4 // zero octets in front of the context, with an IPv6 address
+	tssEnd   = 14
+	tssEnd6  = tssSpare + 26
+)
+
+// tssInputs are KDF inputs for i = 1 without what varies, padded as CMAC asks:
+// label "U1", then "U2", each with a context of 10 octets and one for IPv6.
+var tssInputs = [2][2][MaxBlocks * 16]byte{{tssInput('1', tssEnd), tssInput('1', tssEnd6)}, {tssInput('2', tssEnd), tssInput('2', tssEnd6)}}
+
+func tssInput(label byte, end int) (m [MaxBlocks * 16]byte) {
+	m[0], m[1], m[2] = 1, 'U', label
+	binary.BigEndian.PutUint32(m[end:], 8*(tssKeyLen+tssMaskLen))
+	m[end+4] = 0x80
+	return m
+}
+
+// tssMsg writes the KDF input of a context, and zeros up to the longest. who is
+// the SSI or the address.
+func tssMsg(to unsafe.Pointer, server, v6 bool, tsc uint64, rekey uint32, who unsafe.Pointer) {
+	t := &tssInputs[0]
+	if server {
+		t = &tssInputs[1]
+	}
+	if !v6 {
+		m := (*[MaxBlocks * 16]byte)(to)
+		*m = t[0]
+		binary.BigEndian.PutUint16(m[4:], uint16(tsc>>48))
+		binary.BigEndian.PutUint32(m[6:], rekey)
+		*(*[4]byte)(m[10:]) = *(*[4]byte)(who)
+		return
+	}
+	m := (*[MaxBlocks * 16]byte)(to)
+	*m = t[1]
+	binary.BigEndian.PutUint16(m[8:], uint16(tsc>>48))
+	binary.BigEndian.PutUint32(m[10:], rekey)
+	*(*[16]byte)(m[14:]) = *(*[16]byte)(who)
+}
+
+func tssKDF(s *keys.Slot, v6 bool) KDF {
+	if s.Raw != nil {
+		return KDF{Raw: s.Raw, Blocks: 1, KeyLen: tssKeyLen}
+	}
+	k := KDF{Master: s.Master, Blocks: 2, KeyLen: tssKeyLen, Mask: tssMaskLen, Padded: true}
+	if v6 {
+		k.Blocks = 3
+	}
+	return k
+}
+
+// tssRekey is what of a counter is in the context.
+func tssRekey(p *keys.Params, tsc uint64) uint32 {
+	return uint32(tsc & p.RekeyMask >> (p.RekeyShift & 63))
+}
+
+// tssLead is how long the lead of a packet with these flags is.
+func tssLead(flags uint16) (n uint32, c status.Code) {
+	switch flags {
+	case 0:
+		return wire.TSSLead4, status.OK
+	case FlagIPv6:
+		return wire.TSSLead6, status.OK
+	}
+	return 0, status.ErrArgument
+}
+
+// tssAddr is the place of an address in a lead.
+func tssAddr(lead unsafe.Pointer, v6, destination bool) unsafe.Pointer {
+	switch {
+	case !destination:
+		return lead
+	case v6:
+		return unsafe.Add(lead, 16)
+	}
+	return unsafe.Add(lead, 4)
+}
+
+// tssSame reports whether the address at a is the one of a descriptor.
+func tssSame(a unsafe.Pointer, v6 bool, b *[16]byte) bool {
+	if v6 {
+		return *(*[16]byte)(a) == *b
+	}
+	return *(*[4]byte)(a) == *(*[4]byte)(b[12:])
+}
+
+// mapped is what the 16-octet form of an IPv4 address begins with.
+var mapped = [12]byte{10: 0xFF, 11: 0xFF}
+
+func isIPv4(a *[16]byte) bool { return *(*[12]byte)(a[:]) == mapped }
+
+type tss struct{}
+
+func (tss) Name() string { return "tss" }
+
+func (tss) Prepare(p *keys.Params) error {
+	switch {
+	case p.KeyLen != tssKeyLen:
+		return fmt.Errorf("%w: AEAD: tss is AES-256-GCM", status.ErrArgument)
+	case p.Domain>>24 != 0:
+		return fmt.Errorf("%w: SDI %#x does not fit in 24 bits", status.ErrArgument, p.Domain)
+	case p.Mode > keys.TSSDirect:
+		return fmt.Errorf("%w: tss mode %d", status.ErrArgument, p.Mode)
+	case p.Mode != keys.TSSCluster && (p.RekeyMask != 0 || p.RekeyShift != 0):
+		return fmt.Errorf("%w: rekey mask or shift: in cluster mode only", status.ErrArgument)
+	case p.RekeyMask>>48 != 0:
+		return fmt.Errorf("%w: rekey mask %#x does not fit in 48 bits", status.ErrArgument, p.RekeyMask)
+	case p.RekeyShift > 47:
+		return fmt.Errorf("%w: rekey shift %d: at most 47", status.ErrArgument, p.RekeyShift)
+	case p.RekeyMask>>p.RekeyShift>>32 != 0:
+		return fmt.Errorf("%w: rekey mask %#x, shifted by %d, does not fit in 32 bits", status.ErrArgument, p.RekeyMask, p.RekeyShift)
+	}
+	p.Slots, p.Kind = wire.TSSKeys, keys.CMAC
+	if p.Mode == keys.TSSDirect {
+		p.Kind = keys.Raw
+	}
+	return nil
+}
+
+func (tss) KeyOctets(p *keys.Params) int {
+	if p.Mode == keys.TSSDirect {
+		return tssKeyLen
+	}
+	return tssKeyLen + tssMaskLen
+}
+
+// tssWho checks what says whose a context is.
+func tssWho(v uint8, id uint64, a *Addr) status.Code {
+	switch {
+	case v > TSSAddr6:
+		return status.ErrV
+	case id>>32 != 0, v != TSSSSI && id != 0, v == TSSSSI && a.Src != [16]byte{}, v == TSSAddr && !isIPv4(&a.Src), a.Dst != [16]byte{}:
+		return status.ErrArgument
+	}
+	return status.OK
+}
+
+func (tss) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
+	rekey := k.ID >> 32
+	switch code := tssWho(k.V, k.ID&(1<<32-1), &k.Addr); {
+	case code != status.OK:
+		return code
+	case s.Mode == keys.TSSDirect && k.V == TSSAddr6:
+		return status.ErrUnsupported
+	case int(k.Generation) >= len(s.Slot) || k.Levels != 0 || rekey&^(s.RekeyMask>>s.RekeyShift) != 0:
+		return status.ErrArgument
+	}
+	slot := &s.Slot[k.Generation]
+	if !slot.Present {
+		return status.ErrNoKey
+	}
+	v6 := k.V == TSSAddr6
+	c.KDF = tssKDF(slot, v6)
+	if slot.Raw != nil {
+		return status.OK
+	}
+	var ssi [4]byte
+	binary.BigEndian.PutUint32(ssi[:], uint32(k.ID))
+	who := unsafe.Pointer(&ssi)
+	switch k.V {
+	case TSSAddr:
+		who = unsafe.Pointer(&k.Addr.Src[12])
+	case TSSAddr6:
+		who = unsafe.Pointer(&k.Addr.Src)
+	}
+	tssMsg(unsafe.Pointer(&c.Msg), s.Mode == keys.TSSServer, v6, uint64(k.Epoch)<<48, uint32(rekey), who)
+	return status.OK
+}
+
+func (tss) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code {
+	if s.Mode == keys.TSSDirect || s.RekeyMask != 0 { // all have it; it is one of many
+		return status.ErrUnsupported
+	}
+	d.Domain, d.Params[0], d.Addr.Src = s.Domain, k.Generation, k.Addr.Src
+	if s.Mode == keys.TSSServer {
+		d.Params[0] |= tssParamServer
+	}
+	return noOptions(options)
+}
+
+func (tss) Check(d *DataKey) status.Code {
+	if d.KeyLen != tssKeyLen || d.OptionsLen != tssMaskLen || d.Domain>>24 != 0 ||
+		d.Params[0]&^(tssParamAN|tssParamServer) != 0 || d.Params[1] != 0 {
+		return status.ErrArgument
+	}
+	return tssWho(d.V, d.ID, &d.Addr)
+}
+
+// tssHeld is a data key's context.
+type tssHeld struct {
+	mask  [tssMaskLen]byte
+	an    uint8
+	v     uint8
+	epoch uint16
+	sdi   uint32
+	ssi   uint32
+	addr  [16]byte // V without SSI
+}
+
+func tssHeldOf(d *DataKey) *tssHeld {
+	if d == nil {
+		return nil
+	}
+	h := &tssHeld{an: d.Params[0] & tssParamAN, v: d.V, epoch: d.Epoch, sdi: d.Domain, ssi: uint32(d.ID), addr: d.Addr.Src}
+	copy(h.mask[:], d.Mask())
+	return h
+}
+
+func (h *tssHeld) add(nonce *[12]byte) {
+	for i := range nonce {
+		nonce[i] ^= h.mask[i]
+	}
+}
+
+func (tss) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
+	s := &tssSealing{v: c.V, id: c.ID, held: tssHeldOf(c.Key)}
+	if k := c.Key; k != nil {
+		s.v, s.id = k.V, k.ID
+		p = &keys.Params{Domain: k.Domain, Mode: keys.TSSCluster}
+		if k.Params[0]&tssParamServer != 0 {
+			p.Mode = keys.TSSServer
+		}
+	}
+	s.Params = p
+	switch {
+	case s.v > TSSAddr6:
+		return nil, fmt.Errorf("%w: V %#x", status.ErrArgument, s.v)
+	case s.v != TSSSSI && s.id != 0:
+		return nil, fmt.Errorf("%w: ID %#x: V %#x has no SSI", status.ErrArgument, s.id, s.v)
+	case s.id>>32 != 0:
+		return nil, fmt.Errorf("%w: SSI %#x does not fit in 32 bits", status.ErrArgument, s.id)
+	case c.Levels != 0 || c.Options || len(c.Extra) != 0:
+		return nil, fmt.Errorf("%w: profile tss takes no levels, options or extra octets", status.ErrArgument)
+	case p.Mode == keys.TSSDirect && s.v == TSSAddr6:
+		return nil, fmt.Errorf("%w: direct mode over IPv6 without SSI: all senders would share nonces", status.ErrUnsupported)
+	}
+	return s, nil
+}
+
+// tssSealing says how a sender writes packets.
+type tssSealing struct {
+	*keys.Params
+	v    uint8
+	id   uint64
+	held *tssHeld
+}
+
+// Space is the SSI and the mode. The SDI is in no key and, but for IPv6, in no
+// nonce, and two groups may hold the same keys.
+func (s *tssSealing) Space() string {
+	if s.v == TSSSSI {
+		return fmt.Sprintf("tss/%d/%x", s.Mode, s.id)
+	}
+	return fmt.Sprintf("tss/%d/-", s.Mode)
+}
+
+// Epochs: an epoch is in each key.
+func (s *tssSealing) Epochs() bool { return true }
+
+// Direction is the counter's top bit in server mode. Who holds a group's keys
+// is the server.
+func (s *tssSealing) Direction() (bits uint8, value uint32) {
+	switch {
+	case s.Mode != keys.TSSServer:
+		return 0, 0
+	case s.held != nil:
+		return 1, 0
+	}
+	return 1, 1
+}
+
+func (s *tssSealing) LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) {
+	if isIPv4(&a.Src) && isIPv4(&a.Dst) {
+		copy(lead[:4], a.Src[12:])
+		copy(lead[4:8], a.Dst[12:])
+		return lead, wire.TSSLead4, 0
+	}
+	copy(lead[:16], a.Src[:])
+	copy(lead[16:32], a.Dst[:])
+	return lead, wire.TSSLead6, FlagIPv6
+}
+
+// Begin prepares the headers of a burst.
+func (s *tssSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
+	if h.Is(s, snap) {
+		return status.OK
+	}
+	h.begin()
+	an := 0
+	if s.held != nil {
+		an, h.KeyLen = int(s.held.an), tssKeyLen
+		h.Plain = s.v == TSSSSI // else Look sees each
+	} else {
+		an = snap.Current
+		slot := &snap.Slot[an]
+		if !slot.Present {
+			return status.ErrNoKey
+		}
+		h.KDF = tssKDF(slot, s.v == TSSAddr6)
+	}
+	h.Fixed = h.Mask == 0 || s.v == TSSSSI && s.RekeyMask == 0
+	if s.v == TSSAddr6 {
+		h.Flags = FlagIPv6
+	}
+	h.Lead, _ = tssLead(h.Flags)
+	h.id, h.salt = s.id, uint32(s.id)
+	if s.v == TSSAddr6 {
+		h.salt = s.Domain
+	}
+	h.n = wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(h.b[:]), s.v == TSSSSI, uint8(an), s.Domain, uint32(s.id))
+	return h.ready(s, snap)
+}
+
+// Fit decides about a packet that is not plain.
+func (s *tssSealing) Fit(h *Header, l *Lane) (c status.Code) {
+	p := l.Pkt
+	if p.COffset|p.IOffset != 0 {
+		return status.ErrOffset
+	}
+	if s.v != TSSSSI && p.Flags != h.Flags {
+		return status.ErrArgument
+	}
+	l.Pad, l.Clear, l.Skip = 0, 0, 0
+	l.Lead, c = tssLead(p.Flags)
+	return c
+}
+
+// Look keeps who holds a data key from sealing what no one could open.
+func (s *tssSealing) Look(l *Lane, _ unsafe.Pointer) status.Code {
+	if k := s.held; k != nil && k.v != TSSSSI && !tssSame(unsafe.Add(l.Hdr, -int(l.Lead)), k.v == TSSAddr6, &k.addr) {
+		return status.ErrContext
+	}
+	return status.OK
+}
+
+// Fill writes the headers of packets that follow one another.
+func (s *tssSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
+	salt, n := h.salt, uintptr(h.n)
+	for i := range jobs {
+		j, p := &jobs[i], &pkts[i]
+		lead := h.Lead
+		if p.Flags != h.Flags { // with an SSI, either family
+			lead, _ = tssLead(p.Flags)
+		}
+		to := unsafe.Add(j.AAD, lead)
+		*(*[8]byte)(to) = *(*[8]byte)(h.b[:])
+		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, n-8))[:], tsc)
+		if s.v == TSSAddr {
+			salt = binary.BigEndian.Uint32((*[4]byte)(j.AAD)[:])
+		}
+		wire.Nonce(&j.Nonce, salt, tsc)
+		if s.held != nil {
+			s.held.add(&j.Nonce)
+		}
+		p.ID, p.TSC = h.id, tsc
+		tsc++
+	}
+}
+
+// Messages writes the KDF inputs of packets.
+func (s *tssSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc) {
+	if h.Mask == 0 { // the key itself
+		clear(unsafe.Slice((*byte)(to), room*len(jobs)))
+		return
+	}
+	server, v6 := s.Mode == keys.TSSServer, s.v == TSSAddr6
+	for i := range jobs {
+		who := unsafe.Pointer(&h.b[4]) // SSI
+		if s.v != TSSSSI {
+			who = tssAddr(jobs[i].AAD, v6, server) // to a client: its key
+		}
+		tsc := binary.BigEndian.Uint64(jobs[i].Nonce[4:])
+		tssMsg(to, server, v6, tsc, tssRekey(s.Params, tsc), who)
+		to = unsafe.Add(to, room)
+	}
+}
+
+func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
+	o := &tssOpening{ownIDs: c.OwnIDs, replay: c.Replay, engineBits: c.EngineBits, held: tssHeldOf(c.Key)}
+	if c.TryPrevious {
+		return nil, fmt.Errorf("%w: try previous: packets of tss say which key they use", status.ErrArgument)
+	}
+	o.client = c.Key != nil && c.Key.Params[0]&tssParamServer != 0
+	if o.client || p != nil && p.Mode == keys.TSSServer {
+		if len(c.OwnIDs) != 0 {
+			return nil, fmt.Errorf("%w: own IDs: in server mode both ends have one SSI", status.ErrArgument)
+		}
+	}
+	return o, nil
+}
+
+// tssOpening says what a receiver accepts.
+type tssOpening struct {
+	ownIDs     []uint64
+	replay     bool
+	engineBits uint8
+	client     bool // holds a data key of server mode
+	held       *tssHeld
+}
+
+// Lead is both addresses and the entropy field.
+func (o *tssOpening) Lead(p *Desc) (uint32, status.Code) { return tssLead(p.Flags) }
+
+// Opened takes all.
+func (o *tssOpening) Opened(*Lane, unsafe.Pointer) status.Code { return status.OK }
+
+// Retries is never.
+func (o *tssOpening) Retries() bool { return false }
+
+// slot finds the key of a packet.
+func tssSlot(snaps []*keys.Snapshot, sdi uint32, an uint8) (*keys.Snapshot, *keys.Slot) {
+	for _, s := range snaps {
+		if slot := &s.Slot[an]; s.Domain == sdi && slot.Present {
+			return s, slot
+		}
+	}
+	return nil, nil
+}
+
+// Parse reads the header of a packet.
+func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
+	b := unsafe.Slice((*byte)(l.Hdr), n)
+	sdi, an, code := wire.TSSKey(b, kernel.TagSize)
+	if code != status.OK {
+		return code
+	}
+	k := o.held
+	var slot *keys.Slot
+	if k != nil {
+		if sdi != k.sdi || an != k.an {
+			return status.ErrContext
+		}
+		l.Group = nil
+	} else if l.Group, slot = tssSlot(snaps, sdi, an); slot == nil {
+		return status.ErrNoKey
+	}
+	var h wire.TSS
+	if code := h.Parse(b, kernel.TagSize); code != status.OK {
+		return code
+	}
+	l.HdrLen = uint32(h.Len)
+	l.Len = n - l.HdrLen - kernel.TagSize
+	l.Clear, l.Skip, l.Inner, l.Pad = 0, 0, 0, 0
+	l.KeyLen, l.Retry, l.Epoch = tssKeyLen, false, nil
+	p := l.Pkt
+	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.SSI), h.TSC, 0, 0, 0
+	lead := unsafe.Add(l.Hdr, -int(l.Lead))
+	v, who, salt := uint8(TSSSSI), unsafe.Add(l.Hdr, 4), h.SSI
+	if !h.SP {
+		who = tssAddr(lead, l.Lead == wire.TSSLead6, o.client)
+		if v, salt = TSSAddr, binary.BigEndian.Uint32((*[4]byte)(lead)[:]); l.Lead == wire.TSSLead6 {
+			v, salt = TSSAddr6, h.SDI
+		}
+	}
+	wire.Nonce(&j.Nonce, salt, h.TSC)
+	epoch, engineBits := uint16(h.TSC>>48), o.engineBits
+	server := o.client
+	if slot != nil {
+		if slot.Raw != nil && v == TSSAddr6 {
+			return status.ErrUnsupported
+		}
+		server = l.Group.Mode == keys.TSSServer
+	}
+	if server {
+		if h.TSC&tssToClient != 0 != o.client {
+			return status.ErrReflected
+		}
+		engineBits++
+	}
+	var name [16]byte
+	if k != nil {
+		if epoch != k.epoch || v != k.v || h.SSI != k.ssi || v != TSSSSI && !tssSame(who, v == TSSAddr6, &k.addr) {
+			return status.ErrContext
+		}
+		k.add(&j.Nonce)
+		c.KDF = KDF{}
+	} else {
+		if slot.Epoch.Old(epoch, tssWindow) {
+			return status.ErrEpoch
+		}
+		l.Epoch, name = slot.Epoch, slot.Name
+		c.KDF = tssKDF(slot, v == TSSAddr6)
+		if slot.Raw != nil {
+			c.Msg = [len(c.Msg)]byte{}
+		} else {
+			tssMsg(unsafe.Pointer(&c.Msg), server, v == TSSAddr6, h.TSC, tssRekey(l.Group.Params, h.TSC), who)
+		}
+	}
+	if o.replay {
+		l.Flow = replay.Key{Master: name, ID: uint64(h.SSI), Epoch: epoch, Kind: uint16(an)<<8 | uint16(v)}
+		switch v {
+		case TSSAddr:
+			copy(l.Flow.Addr[:], (*[4]byte)(lead)[:])
+		case TSSAddr6:
+			copy(l.Flow.Addr[:], (*[16]byte)(lead)[:])
+		}
+		l.Seq, l.Flow.Engine = split(h.TSC&(1<<48-1), engineBits)
+	}
+	if v == TSSSSI && !server {
+		return reflected(o.ownIDs, uint64(h.SSI))
+	}
+	return status.OK
+}
+
+// Learn takes the shape of a packet that was parsed, if others can have it:
+// those of its epoch, while there is no newer one.
+func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
+	s.of = nil
+	if o.held != nil || len(o.ownIDs) != 0 || o.replay {
+		return
+	}
+	s.epoch, s.group, s.flags, s.lead, s.n = l.Epoch, l.Group, l.Pkt.Flags, l.Lead, l.HdrLen
+	s.word = *(*[4]byte)(l.Hdr)
+	copy(s.opts[:2], unsafe.Slice((*byte)(unsafe.Add(l.Hdr, l.HdrLen-8)), 2))
+	s.KDF = c.KDF
+	s.of = o
+}
+
+// Match turns packets of a known shape into jobs.
+func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+	epoch := binary.BigEndian.Uint16(s.opts[:])
+	if !s.epoch.Is(epoch) {
+		return 0, true
+	}
+	sp, v6, server := s.n == wire.TSSMaxHeader, s.Blocks == 3, s.group.Mode == keys.TSSServer
+	sdi := binary.BigEndian.Uint32(s.word[:]) & (1<<24 - 1)
+	sorted = true
+	last := uint32(0)
+	for n < len(pkts) && n < len(jobs) {
+		p, j := &pkts[n], &jobs[n]
+		if !s.job(p, j) {
+			break
+		}
+		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])
+		if uint16(tsc>>48) != epoch || server && tsc&tssToClient != 0 {
+			break
+		}
+		who, id, salt := j.AAD, uint32(0), sdi
+		switch {
+		case sp:
+			who = unsafe.Add(p.Data, 4)
+			id = binary.BigEndian.Uint32((*[4]byte)(who)[:])
+			salt = id
+		case s.lead == wire.TSSLead4:
+			salt = binary.BigEndian.Uint32((*[4]byte)(who)[:])
+		}
+		wire.Nonce(&j.Nonce, salt, tsc)
+		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(id), tsc, 0, 0, 0
+		if s.Raw == nil {
+			tssMsg(msgs, server, v6, tsc, tssRekey(s.group.Params, tsc), who)
+		} else {
+			*(*[16]byte)(msgs) = [16]byte{}
+		}
+		msgs = unsafe.Add(msgs, room)
+		sorted = sorted && j.Len >= last
+		last = j.Len
+		n++
+	}
+	return n, sorted
+}
