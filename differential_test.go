@@ -270,12 +270,17 @@ func (x *differential) newSender(t *testing.T, g *modelGroup) *modelSender {
 	k.Engine, k.Start = uint32(x.IntN(1<<k.EngineBits)), 1<<s.bits-1-x.Uint64N(40)
 	s.engine, s.next = uint64(k.Engine), uint64(k.Epoch)<<s.bits+k.Start
 	setCounters(s.Sender, k)
+	endless(s.s.Counter)
+	return s
+}
+
+// endless lets counters of one epoch go on in the next, as the clock's do.
+func endless(o *counter.Owner) {
 	field := func(name string) unsafe.Pointer {
-		return reflect.ValueOf(s.s.Counter).Elem().FieldByName(name).Addr().UnsafePointer()
+		return reflect.ValueOf(o).Elem().FieldByName(name).Addr().UnsafePointer()
 	}
 	*(*uint64)(field("end")) += 1 << 20
 	(*atomic.Uint64)(field("limit")).Add(1 << 20)
-	return s
 }
 
 func (x *differential) draw(s *modelSender, plain, few bool, fixed int) *modelPacket {
