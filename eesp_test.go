@@ -2,6 +2,7 @@ package eesp
 
 import (
 	"bytes"
+	crand "crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"libeesp/internal/burst"
 	"libeesp/internal/counter"
 	"libeesp/internal/profile"
+	"libeesp/internal/secmem"
 	"libeesp/internal/wire"
 )
 
@@ -83,6 +85,10 @@ func (v *eespVector) nextHeader(payload []byte) uint8 {
 	}
 	return map[byte]uint8{4: 4, 6: 41}[payload[0]>>4]
 }
+
+// Senders of one SPI and Session ID share counters, so each test takes SPIs of
+// its own.
+func freshSPI() uint32 { return uint32(freshID()) }
 
 // eespGroup makes a group with a root key.
 func eespGroup(t testing.TB, c GroupConfig, root []byte) *Group {
@@ -435,7 +441,7 @@ func TestEESPConfig(t *testing.T) {
 		}
 	}
 	few := ok
-	few.SubSAs = 10
+	few.SubSAs, few.Domain = 10, freshSPI()
 	g := eespGroup(t, few, stream("root", 32))
 	for name, c := range map[string]SenderConfig{
 		"Session ID": {ID: 10}, "long Session ID": {ID: 1 << 32}, "V": {V: 8}, "levels": {Levels: 1}, "options": {Options: true},
@@ -445,7 +451,7 @@ func TestEESPConfig(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	few.Domain, few.NoSequence, few.IV = 2, true, true
+	few.Domain, few.NoSequence, few.IV = freshSPI(), true, true
 	for name, c := range map[string]ReceiverConfig{"previous keys": {TryPrevious: true}, "engine bits": {EngineBits: 1}, "no sequence numbers": {ReplayWindow: 64}} {
 		if _, err := NewReceiver(c, g, eespGroup(t, few, stream("other root", 32))); !errors.Is(err, ErrArgument) {
 			t.Errorf("%s: %v", name, err)
@@ -481,8 +487,8 @@ func eespPlain(payload []byte) Packet {
 // What sealing refuses, in a burst of packets that it does not.
 func TestEESPSealStatuses(t *testing.T) {
 	text := ipPacket(4, 40)
-	full := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: 0x100, MaxCOffset: 9}, stream("root", 32))
-	optimized := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: 0x101, Optimized: true}, stream("root", 32))
+	full := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), MaxCOffset: 9}, stream("root", 32))
+	optimized := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), Optimized: true}, stream("root", 32))
 	for _, c := range []struct {
 		name   string
 		g      *Group
@@ -620,7 +626,7 @@ func TestEESPBursts(t *testing.T) {
 			var sas []*eespSA
 			var groups []*Group
 			for i := range 5 {
-				sas = append(sas, newEESPSA(t, x, uint32(0x2000+i)))
+				sas = append(sas, newEESPSA(t, x, freshSPI()))
 				groups = append(groups, sas[i].g)
 			}
 			r := newReceiver(t, ReceiverConfig{OwnIDs: []uint64{uint64(sas[0].ids[0])}}, groups...)
@@ -743,7 +749,7 @@ func eespOpenBurst(t *testing.T, x *rand.Rand, w *burst.Worker, r *Receiver, ref
 // Counters begin at 1, whichever way they come, and rise; those of a Sub SA are
 // shared.
 func TestEESPCounters(t *testing.T) {
-	g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA512, Domain: 0x300}, stream("root", 64))
+	g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA512, Domain: freshSPI()}, stream("root", 64))
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
 	path := filepath.Join(t.TempDir(), "counters")
 	for i, c := range []SenderConfig{
@@ -780,7 +786,7 @@ func TestEESPCounters(t *testing.T) {
 // No (key, nonce) comes twice, from however many senders of however many Sub
 // SAs.
 func TestEESPSenders(t *testing.T) {
-	g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFCMAC, Domain: 0x301}, stream("root", 32))
+	g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFCMAC, Domain: freshSPI()}, stream("root", 32))
 	var (
 		wg  sync.WaitGroup
 		mu  sync.Mutex
@@ -819,14 +825,14 @@ func TestEESPSenders(t *testing.T) {
 // Who holds the data key of one Sub SA talks to who holds the root key.
 func TestEESPDataKey(t *testing.T) {
 	for mode, n := range map[uint8]int{SSKDFSHA256: 32, SSKDFSHA384: 48, SSKDFSHA512: 64, SSKDFCMAC: 32} {
-		for i, c := range []GroupConfig{
+		for _, c := range []GroupConfig{
 			{}, {AEAD: AES256GCM, IV: true, MaxCOffset: 20, Align8: true, SubSAs: 9}, {Optimized: true, Align8: true}, {NoSequence: true, IV: true},
 		} {
-			c.Profile, c.Mode, c.Domain = ProfileEESP, mode, 0x400+8*uint32(mode)+2*uint32(i)
+			c.Profile, c.Mode, c.Domain = ProfileEESP, mode, freshSPI()
 			g := eespGroup(t, c, stream("root", n))
 			key, text := must(g.ExportDataKey(Context{ID: 8}, true)), ipPacket(4, 77)
 			other := c
-			other.Domain++
+			other.Domain = freshSPI()
 			far := eespGroup(t, other, stream("root", n))
 			if key.Domain != c.Domain || key.ID != 8 || key.Profile != uint8(ProfileEESP) {
 				t.Fatal(key)
@@ -872,8 +878,8 @@ func TestEESPDataKey(t *testing.T) {
 
 // Windows are those of Sub SAs, under one root key.
 func TestEESPReplay(t *testing.T) {
-	a := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: 0x500, MaxCOffset: 10}, stream("root a", 32))
-	b := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA384, Domain: 0x501, Optimized: true, IV: true}, stream("root b", 48))
+	a := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), MaxCOffset: 10}, stream("root a", 32))
+	b := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA384, Domain: freshSPI(), Optimized: true, IV: true}, stream("root b", 48))
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 128, ReplayContexts: 5}, a, b)
 	text := ipPacket(6, 61)
 	var pkts [][]byte
@@ -920,7 +926,7 @@ func TestEESPReplay(t *testing.T) {
 // The root key is replaced and taken away while bursts run.
 func TestEESPRekey(t *testing.T) {
 	for _, mode := range []uint8{SSKDFSHA256, SSKDFCMAC} {
-		g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: mode, Domain: 0x600}, stream("root", 32))
+		g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: mode, Domain: freshSPI()}, stream("root", 32))
 		r := newReceiver(t, ReceiverConfig{ReplayWindow: 4096}, g)
 		var (
 			wg   sync.WaitGroup
@@ -982,7 +988,7 @@ func TestEESPRekey(t *testing.T) {
 func TestEESPManySubSAs(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		for _, aead := range []AEAD{AES128GCM, AES256GCM} {
-			g := eespGroup(t, GroupConfig{Profile: ProfileEESP, AEAD: aead, Mode: SSKDFSHA384, Domain: 0x700 + uint32(aead)}, stream("root", 48))
+			g := eespGroup(t, GroupConfig{Profile: ProfileEESP, AEAD: aead, Mode: SSKDFSHA384, Domain: freshSPI()}, stream("root", 48))
 			w, r := eespWorker(t), newReceiver(t, ReceiverConfig{}, g)
 			const n = 1500
 			pkts := make([][]byte, n)
@@ -1015,7 +1021,7 @@ func TestEESPManySubSAs(t *testing.T) {
 
 func TestEESPNoAllocation(t *testing.T) {
 	for _, c := range []GroupConfig{{Mode: SSKDFSHA256}, {Mode: SSKDFSHA512, AEAD: AES256GCM, MaxCOffset: 30}, {Mode: SSKDFCMAC, Optimized: true}} {
-		c.Profile, c.Domain = ProfileEESP, 0x800+uint32(c.Mode)
+		c.Profile, c.Domain = ProfileEESP, freshSPI()
 		g := eespGroup(t, c, stream("root", map[uint8]int{1: 32, 3: 64, 4: 32}[c.Mode]))
 		s, r := newSender(t, g, SenderConfig{ID: 1}), newReceiver(t, ReceiverConfig{ReplayWindow: 1024}, g)
 		again := newReceiver(t, ReceiverConfig{}, g)
@@ -1084,14 +1090,14 @@ func TestEESPNoAllocation(t *testing.T) {
 
 // Proxies from one SA to another, to profile stateless, and from it.
 func TestEESPProxy(t *testing.T) {
-	config := func(spi uint32, c GroupConfig) GroupConfig {
-		c.Profile, c.Mode, c.Domain = ProfileEESP, SSKDFSHA256, spi
+	config := func(c GroupConfig) GroupConfig {
+		c.Profile, c.Mode, c.Domain = ProfileEESP, SSKDFSHA256, freshSPI()
 		return c
 	}
 	root := stream("root", 32)
-	full := eespGroup(t, config(0x900, GroupConfig{MaxCOffset: 20, Align8: true}), root)
-	bare := eespGroup(t, config(0x901, GroupConfig{Optimized: true, AEAD: AES256GCM}), root)
-	both := eespGroup(t, config(0x902, GroupConfig{IV: true, MaxCOffset: 63}), root)
+	full := eespGroup(t, config(GroupConfig{MaxCOffset: 20, Align8: true}), root)
+	bare := eespGroup(t, config(GroupConfig{Optimized: true, AEAD: AES256GCM}), root)
+	both := eespGroup(t, config(GroupConfig{IV: true, MaxCOffset: 63}), root)
 	old := newGroup(t, "a", GroupConfig{}, Zone)
 	for i, x := range [][2]*Group{{full, bare}, {bare, full}, {full, both}, {both, old}, {old, both}, {old, bare}} {
 		in, out := newSender(t, x[0], SenderConfig{}), newSender(t, x[1], SenderConfig{})
@@ -1135,4 +1141,135 @@ func TestEESPProxy(t *testing.T) {
 			}
 		}
 	}
+}
+
+// No part of a root key or of a Sub SA's key is outside of locked memory.
+func TestEESPKeysAreInLockedMemory(t *testing.T) {
+	if !searchable(t) {
+		return
+	}
+	eachBackend(t, func(t *testing.T) {
+		for mode, n := range map[uint8]int{SSKDFSHA256: 32, SSKDFSHA384: 48, SSKDFSHA512: 64, SSKDFCMAC: 32} {
+			g := must(NewGroup(GroupConfig{Profile: ProfileEESP, AEAD: AES256GCM, Mode: mode, Domain: freshSPI(), MaxCOffset: 9}))
+			defer g.Close()
+			root, out := must(secmem.Alloc(n)), must(secmem.Alloc(3*g.KeyLen()))
+			defer secmem.Free(root)
+			defer secmem.Free(out)
+			if _, err := crand.Read(root); err != nil {
+				t.Fatal(err)
+			}
+			hold := make(chan bool)
+			defer close(hold)
+			// Each by a goroutine that keeps its stack until the end.
+			change := func(f func() error) {
+				done := make(chan error)
+				go func() {
+					done <- f()
+					<-hold
+				}()
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+			}
+			change(func() error { return g.SetKey(0, root) })
+			r := newReceiver(t, ReceiverConfig{}, g)
+			s := []*Sender{newSender(t, g, SenderConfig{ID: 1}), newSender(t, g, SenderConfig{ID: 2})}
+			change(func() error {
+				for i := range 4 {
+					p := eespPlain(make([]byte, 65+4000*i))
+					p.COffset = uint8(i)
+					q := whole(sealed(t, s[i%2], p))
+					if i > 1 {
+						q.Dst = make([]byte, len(q.Buf))
+					}
+					if q = open1(r, q); q.Status != OK {
+						return q.Status
+					}
+				}
+				return g.DeriveKeys([]Context{{ID: 1}, {ID: 2}, {ID: 3}}, out)
+			})
+			where := secrets{}
+			where.remember("root key", unsafe.Pointer(&root[0]), n)
+			for i := range 3 {
+				where.remember(fmt.Sprint("key of Sub SA ", i+1), unsafe.Pointer(&out[i*g.KeyLen()]), 32)
+			}
+			for _, what := range where.found(t) {
+				t.Errorf("mode %d: %s", mode, what)
+			}
+		}
+	})
+}
+
+// FuzzEESPOpen opens any octets: what no sender made does not open, nothing
+// outside of its buffers is touched, and what was not authentic is not left
+// decrypted.
+func FuzzEESPOpen(f *testing.F) {
+	text := ipPacket(4, 45)
+	made := map[string]bool{}
+	var groups []*Group
+	var receivers []*Receiver
+	for i, c := range []GroupConfig{
+		{}, {MaxCOffset: 63, Align8: true, AEAD: AES256GCM}, {Optimized: true, IV: true}, {NoSequence: true, IV: true, SubSAs: 4, MaxCOffset: 5}, {Optimized: true, Align8: true},
+	} {
+		c.Profile, c.Mode, c.Domain = ProfileEESP, uint8(1+3*(i%2)), uint32(i+1)
+		g := eespGroup(f, c, stream("root", 32))
+		groups = append(groups, g)
+		for id := range uint64(2) {
+			s := newSender(f, g, SenderConfig{ID: id + 1, Extra: stream("flow", int(id)*i)})
+			for j := range uint64(2) {
+				ownCounters(s, 0, 1+j)
+				p := eespPlain(text)
+				if p.NextHeader = 4; c.MaxCOffset != 0 {
+					p.COffset = uint8(3 * j)
+				}
+				b := sealed(f, s, p)
+				made[string(b)] = true
+				f.Add(b, uint16(0), uint8(0), false)
+				f.Add(b, uint16(i), uint8(1), true)
+				f.Add(b, uint16(len(b)-20), uint8(0x80), true)
+			}
+		}
+		k := must(g.ExportDataKey(Context{ID: 1}, false))
+		r := must(NewReceiverWithKey(k, ReceiverConfig{}))
+		f.Cleanup(r.Close)
+		receivers = append(receivers, r)
+	}
+	receivers = append(receivers, newReceiver(f, ReceiverConfig{}, groups...))
+	room, dst, pattern := guarded(f, 4096), guarded(f, 4096), bytes.Repeat([]byte{0xA5}, 4096)
+	f.Fuzz(func(t *testing.T, b []byte, at uint16, change uint8, elsewhere bool) {
+		if b = bytes.Clone(b[:min(len(b), 2000)]); len(b) != 0 {
+			b[int(at)%len(b)] ^= change
+		}
+		for i, r := range receivers {
+			copy(room, pattern)
+			copy(dst, pattern)
+			buf := room[len(room)-len(b):]
+			copy(buf, b)
+			p := Packet{Buf: buf, Len: len(b)}
+			n := 0
+			if elsewhere {
+				n = len(b) / 2
+				p.Dst = dst[len(dst)-n:]
+			}
+			p = open1(r, p)
+			if p.Status == OK && (!made[string(b)] || !bytes.Equal(p.Out, text)) {
+				t.Fatalf("%x was opened to %x", b, p.Out)
+			}
+			if i == len(receivers)-1 && !elsewhere && made[string(b)] && p.Status != OK {
+				t.Fatalf("%x: %v", b, p.Status)
+			}
+			if len(bytes.Trim(room[:len(room)-len(b)], "\xA5")) != 0 || len(bytes.Trim(dst[:len(dst)-n], "\xA5")) != 0 {
+				t.Fatal("written outside")
+			}
+			if p.Status != OK && p.Status != ErrAuth && (!bytes.Equal(buf, b) || len(bytes.Trim(dst, "\xA5")) != 0) {
+				t.Fatalf("%v, but something was written", p.Status)
+			}
+			if elsewhere && !bytes.Equal(buf, b) {
+				t.Fatal("the source was written to")
+			}
+			if p.Status == ErrAuth && (bytes.Contains(buf, text[12:24]) && !bytes.Contains(b, text[12:24]) || bytes.Contains(dst, text[12:24])) {
+				t.Fatal("decrypted octets were left")
+			}
+		}
+	})
 }
