@@ -105,7 +105,7 @@ func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) st
 		}
 	}
 	d.Params[1] = s.EESP.MaxCOffset
-	return noOptions(options)
+	return status.OK
 }
 
 // eespOf is the SA of a data key, whose number of Sub SAs is not known.

@@ -349,14 +349,6 @@ var profiles = [...]Profile{0: stateless{}, 1: psp{}, 2: tss{}, 3: eesp{}}
 // errNoLevels is for what goes with root keys at levels only.
 var errNoLevels = fmt.Errorf("%w: this profile has no root keys at levels: no levels, options, or previous keys", status.ErrArgument)
 
-// noOptions refuses Master Key Options for a data key of such a profile.
-func noOptions(options bool) status.Code {
-	if options {
-		return status.ErrArgument
-	}
-	return status.OK
-}
-
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {
 	if int(n) >= len(profiles) || profiles[n] == nil {
