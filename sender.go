@@ -74,11 +74,12 @@ func (c *SenderConfig) profile(k *DataKey) *profile.SenderConfig {
 	return &profile.SenderConfig{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options, Extra: slices.Clone(c.Extra), Key: k}
 }
 
-// NewSenderWithKey makes a sender that holds one data key. ID, V, Levels,
-// Options and Epoch come with the key and must be zero in c.
+// NewSenderWithKey makes a sender that holds one data key. ID, V, Levels and
+// Options come with the key and must be zero in c; so does the epoch, but for
+// psp and eesp, whose keys do not depend on it.
 func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
-	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options || c.Epoch != 0 {
-		return nil, fmt.Errorf("%w: ID, V, levels, options and epoch come with the data key", status.ErrArgument)
+	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options {
+		return nil, fmt.Errorf("%w: ID, V, levels and options come with the data key", status.ErrArgument)
 	}
 	if code := burst.Check(k); code != OK {
 		return nil, code
@@ -100,14 +101,19 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if s.s.Sealing, err = pr.Sealing(nil, c.profile(k)); err != nil {
 		return nil, err
 	}
+	if s.s.Sealing.Epochs() {
+		if c.Epoch != 0 {
+			return nil, fmt.Errorf("%w: the epoch comes with the data key", status.ErrArgument)
+		}
+		c.FixedEpoch, c.Epoch = true, k.Epoch
+		if c.Counter == CounterClock && c.EpochStart.IsZero() {
+			c.EpochStart = epochStart(k.Epoch, time.Now())
+		}
+	}
 	if s.s.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
 		return nil, err
 	}
 	c.ID, c.V = k.ID, k.V
-	c.FixedEpoch, c.Epoch = true, k.Epoch
-	if c.Counter == CounterClock && c.EpochStart.IsZero() {
-		c.EpochStart = epochStart(k.Epoch, time.Now())
-	}
 	return s.finish(fmt.Sprintf("#%x", f), &c)
 }
 

@@ -635,6 +635,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new(eesp_group *group, const ee
  * EESP_SENDER_OPTIONS of the configuration must be zero: they come with the
  * key; so does the epoch, which is fixed (CLOCK: epoch_start_ns says when it began).
  * Clock mode's default epoch E began at E * 2^20 s plus a multiple of 2^36 s.
+ * psp, eesp: keys do not depend on the epoch, which is the configuration's.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_with_key(const eesp_data_key *key,
 							      const eesp_sender_config *config,

@@ -61,7 +61,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 	defer w.leave()
 	s := g.Snapshot()
 	pr, err := profile.Of(s.Profile)
-	if err != nil {
+	if err != nil || options && s.Slots != 0 { // no root keys that options could name
 		return status.ErrArgument
 	}
 	c := &w.ctx[0]

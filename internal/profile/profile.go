@@ -200,6 +200,8 @@ type Sealing interface {
 	Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc)
 	// Space names the counter space that the sender takes its counters from.
 	Space() string
+	// Epochs reports whether a data key is good for one epoch only.
+	Epochs() bool
 	// LeadFor is the lead of a packet that a proxy makes, from its addresses.
 	LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16)
 }
@@ -252,6 +254,28 @@ func (s *Shape) Begins(p *Desc) bool {
 // Forget drops the shape.
 func (s *Shape) Forget() { *s = Shape{} }
 
+// job turns a packet that begins as the shape's do into a job, but for the
+// nonce, if it is plain and would not be refused.
+func (s *Shape) job(p *Desc, j *kernel.Job) bool {
+	const icv = kernel.TagSize
+	if p.IOVCount != 0 || p.Flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen ||
+		*(*uint32)(p.Data) != *(*uint32)(unsafe.Pointer(&s.word)) {
+		return false
+	}
+	text := p.Len - s.n - icv
+	src := unsafe.Add(p.Data, s.n)
+	dst := src
+	if p.Dst != nil && p.Dst != src {
+		dst = p.Dst
+		if a, b := uintptr(p.Data), uintptr(dst); p.DstSize < text || a < b+uintptr(text) && b < a+uintptr(p.Len) {
+			return false
+		}
+	}
+	j.AAD, j.Src, j.Dst, j.Tag = p.Data, src, dst, unsafe.Add(src, text)
+	j.AADLen, j.Len, j.OK = s.n, text, 0
+	return true
+}
+
 // SenderConfig is what a sender's packets are like.
 type SenderConfig struct {
 	V       uint8
@@ -292,7 +316,10 @@ type Profile interface {
 }
 
 // The profiles, by their numbers in the C ABI.
-var profiles = [...]Profile{stateless{}}
+var profiles = [...]Profile{0: stateless{}, 1: psp{}}
+
+// errNoLevels is for what goes with root keys at levels only.
+var errNoLevels = fmt.Errorf("%w: this profile has no root keys at levels: no levels, options, or previous keys", status.ErrArgument)
 
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {

@@ -164,6 +164,8 @@ type statelessSealing struct {
 // come, go and rotate, and two groups may hold the same ones.
 func (s *statelessSealing) Space() string { return fmt.Sprintf("%x/%d", s.id, s.v&wire.VLongID) }
 
+func (s *statelessSealing) Epochs() bool { return true }
+
 func (s *statelessSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
 
 func (s *statelessSealing) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
@@ -359,24 +361,12 @@ func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 
 // Match turns packets of a known shape into jobs.
 func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
-	const icv = kernel.TagSize
-	word := *(*uint32)(unsafe.Pointer(&s.word))
 	sorted = true
 	last := uint32(0)
 	for n < len(pkts) && n < len(jobs) {
 		p, j := &pkts[n], &jobs[n]
-		if p.IOVCount != 0 || p.Flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen || *(*uint32)(p.Data) != word ||
-			s.at+8 != s.n && string(unsafe.Slice((*byte)(unsafe.Add(p.Data, s.at)), s.n-8-s.at)) != string(s.opts[:s.n-8-s.at]) {
+		if !s.job(p, j) || s.at+8 != s.n && string(unsafe.Slice((*byte)(unsafe.Add(p.Data, s.at)), s.n-8-s.at)) != string(s.opts[:s.n-8-s.at]) {
 			break
-		}
-		text := p.Len - s.n - icv
-		src := unsafe.Add(p.Data, s.n)
-		dst := src
-		if p.Dst != nil && p.Dst != src {
-			dst = p.Dst
-			if a, b := uintptr(p.Data), uintptr(dst); p.DstSize < text || a < b+uintptr(text) && b < a+uintptr(p.Len) {
-				break
-			}
 		}
 		id := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, 4))[:])
 		salt := uint32(id>>32) ^ uint32(id)
@@ -385,8 +375,6 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs 
 			salt = uint32(id)
 		}
 		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])
-		j.AAD, j.Src, j.Dst, j.Tag = p.Data, src, dst, unsafe.Add(src, text)
-		j.AADLen, j.Len, j.OK = s.n, text, 0
 		wire.Nonce(&j.Nonce, salt, tsc)
 		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = id, tsc, 0, 0, 0
 		*(*[16]byte)(msgs) = *(*[16]byte)(s.msg[:])
@@ -401,8 +389,8 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs 
 			*(*[2]byte)(unsafe.Add(msgs, end)) = *(*[2]byte)(s.msg[end:])
 		}
 		msgs = unsafe.Add(msgs, room)
-		sorted = sorted && text >= last
-		last = text
+		sorted = sorted && j.Len >= last
+		last = j.Len
 		n++
 	}
 	return n, sorted

@@ -66,12 +66,15 @@ func (h *PSP) Parse(b []byte, icv int) status.Code {
 	h.SPI = binary.BigEndian.Uint32(b[4:])
 	h.IV = binary.BigEndian.Uint64(b[8:])
 	h.COffset = 0
+	if PSPBase+4*int(b[2])+icv > len(b) {
+		return status.ErrOffset
+	}
 	if h.Version >= PSPGMAC {
 		return status.OK // all is authenticated and nothing encrypted
 	}
 	// A VC that is in part encrypted is legal PSP, but not for this library.
 	skip := vc * pspVCUnits
-	if b[2] < skip || PSPBase+4*int(b[2])+icv > len(b) {
+	if b[2] < skip {
 		return status.ErrOffset
 	}
 	h.COffset = b[2] - skip

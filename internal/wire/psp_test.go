@@ -121,8 +121,10 @@ func TestPSPRefused(t *testing.T) {
 		"half of VC encrypted":           {with(vc, 2, 1), status.ErrOffset},
 		"good":                           {plain, status.OK},
 		"good with VC":                   {vc, status.OK},
-		"GMAC: offset has no meaning":    {with(with(plain, 3, 2<<2|1), 2, 63), status.OK},
+		"GMAC: offset has no meaning":    {with(with(add(plain, 252), 3, 2<<2|1), 2, 63), status.OK},
 		"GMAC with VC: nothing to cover": {with(with(vc, 3, 3<<2|3), 2, 0), status.OK},
+		"GMAC: offset behind the end":    {with(with(plain, 3, 2<<2|1), 2, 1), status.ErrOffset},
+		"GMAC with VC: behind the end":   {with(with(vc, 3, 3<<2|3), 2, 3), status.ErrOffset},
 	} {
 		var h PSP
 		if c := h.Parse(x.b, icv); c != x.c {

@@ -1,0 +1,301 @@
+package profile
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/replay"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// Profile psp: Google PSP. A data key is that of an SPI and a version, made of
+// the device key that the SPI's top bit names.
+
+type psp struct{}
+
+func (psp) Name() string { return "psp" }
+
+const pspAll = 1<<wire.PSPVersions - 1 // versions, as a set
+
+func pspKeyLen(version uint8) int { return 16 << (version & 1) }
+
+func (psp) Prepare(p *keys.Params) error {
+	if p.Versions&^pspAll != 0 {
+		return fmt.Errorf("%w: versions %#x: there are 0 to %d", status.ErrArgument, p.Versions, wire.PSPVersions-1)
+	}
+	if p.Versions == 0 {
+		p.Versions = 1 << (p.KeyLen / 32)
+	}
+	p.Slots, p.Kind = 2, keys.CMAC
+	return nil
+}
+
+func (psp) KeyOctets(p *keys.Params) int { return p.KeyLen }
+
+func pspSlot(s *keys.Snapshot, spi uint32) *keys.Slot { return &s.Slot[spi>>31] }
+
+// pspKey writes what a data key is derived from: counter(4) | "Pv" | version |
+// 0 | SPI(4) | length in bits(4).
+func pspKey(m *[MaxBlocks * 16]byte, k *KDF, master *kernel.Master, version uint8, spi uint32) {
+	n := pspKeyLen(version)
+	*m = [MaxBlocks * 16]byte{3: 1, 4: 'P', 5: 'v', 6: '0' + version}
+	binary.BigEndian.PutUint32(m[8:], spi)
+	binary.BigEndian.PutUint32(m[12:], uint32(n*8))
+	*k = KDF{Master: master, Blocks: 1, KeyLen: uint8(n), Counter: 3}
+}
+
+func (psp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
+	if k.V >= wire.PSPVersions || s.Versions>>k.V&1 == 0 {
+		return status.ErrV
+	}
+	if k.ID>>32 != 0 || k.Epoch != 0 || k.Levels|k.Generation != 0 || k.Addr != (Addr{}) {
+		return status.ErrArgument
+	}
+	spi := uint32(k.ID)
+	slot := pspSlot(s, spi)
+	if !slot.Present {
+		return status.ErrNoKey
+	}
+	pspKey(&c.Msg, &c.KDF, slot.Master, k.V, spi)
+	return status.OK
+}
+
+func (psp) Export(*keys.Snapshot, *KeyContext, bool, *DataKey) {}
+
+func (psp) Check(d *DataKey) status.Code {
+	if d.V >= wire.PSPVersions {
+		return status.ErrV
+	}
+	if int(d.KeyLen) != pspKeyLen(d.V) || d.ID>>32 != 0 || d.Epoch != 0 || d.OptionsLen != 0 ||
+		d.Params != [2]uint8{} || d.Addr != (Addr{}) || d.Domain != 0 {
+		return status.ErrArgument
+	}
+	return status.OK
+}
+
+func (psp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
+	id, v := c.ID, c.V
+	if c.Key != nil {
+		id, v = c.Key.ID, c.Key.V
+	} else if v >= wire.PSPVersions || p.Versions>>v&1 == 0 {
+		return nil, fmt.Errorf("%w: version %d is not one of the group's (set %#x)", status.ErrArgument, v, p.Versions)
+	}
+	switch {
+	case id>>32 != 0:
+		return nil, fmt.Errorf("%w: SPI %#x does not fit in 32 bits", status.ErrArgument, id)
+	case c.Levels != 0 || c.Options:
+		return nil, errNoLevels
+	case len(c.Extra) != 0 && len(c.Extra) != wire.PSPVC:
+		return nil, fmt.Errorf("%w: a VC of %d octets, not %d", status.ErrArgument, len(c.Extra), wire.PSPVC)
+	}
+	s := &pspSealing{version: v, spi: uint32(id), held: c.Key != nil}
+	var vc *[wire.PSPVC]byte
+	if len(c.Extra) != 0 {
+		vc = (*[wire.PSPVC]byte)(c.Extra)
+	}
+	s.n = wire.PSPTemplate(&s.b, v, s.spi, vc)
+	if v < wire.PSPGMAC {
+		s.b[2] = wire.PSPOffset(0, s.n)
+	}
+	return s, nil
+}
+
+func (psp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
+	if c.TryPrevious {
+		return nil, errNoLevels
+	}
+	o := &pspOpening{ownIDs: c.OwnIDs, replay: c.Replay, engineBits: c.EngineBits}
+	if c.Key != nil {
+		o.held, o.version, o.spi = true, c.Key.V, uint32(c.Key.ID)
+	}
+	return o, nil
+}
+
+// pspSealing says how a sender writes headers.
+type pspSealing struct {
+	version uint8
+	spi     uint32
+	held    bool
+	b       [wire.PSPMaxHeader]byte // a header without next header and IV
+	n       int
+}
+
+// Space is the SPI alone, whatever the keys: see stateless.
+func (s *pspSealing) Space() string { return fmt.Sprintf("psp/%x", s.spi) }
+
+func (s *pspSealing) Epochs() bool { return false }
+
+func (s *pspSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
+
+func (s *pspSealing) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
+
+// Begin prepares the headers of a burst.
+func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
+	if h.Is(s, snap) {
+		return status.OK
+	}
+	h.begin()
+	if s.held {
+		h.KeyLen = uint8(pspKeyLen(s.version))
+	} else {
+		slot := pspSlot(snap, s.spi)
+		if !slot.Present {
+			return status.ErrNoKey
+		}
+		pspKey(&h.msg, &h.KDF, slot.Master, s.version, s.spi)
+	}
+	h.Fixed, h.Plain = true, s.version < wire.PSPGMAC
+	h.n = copy(h.b[:], s.b[:s.n])
+	return h.ready(s, snap)
+}
+
+// Fill writes the headers of packets that follow one another.
+func (s *pspSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
+	from := &s.b
+	for i := range jobs {
+		j, p := &jobs[i], &pkts[i]
+		to := (*[wire.PSPBase]byte)(j.AAD)
+		*to = [wire.PSPBase]byte(from[:])
+		to[0] = p.NextHeader
+		if p.COffset != 0 {
+			to[2] = wire.PSPOffset(p.COffset, s.n)
+		}
+		binary.BigEndian.PutUint64(to[8:], tsc)
+		if s.n != wire.PSPBase {
+			*(*[wire.PSPVC]byte)(unsafe.Add(j.AAD, wire.PSPBase)) = [wire.PSPVC]byte(from[wire.PSPBase:])
+		}
+		wire.Nonce(&j.Nonce, s.spi, tsc)
+		p.ID, p.TSC = uint64(s.spi), tsc
+		tsc++
+	}
+}
+
+// Messages writes the KDF inputs of packets, which are all the same.
+func (s *pspSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc) {
+	for range jobs {
+		*(*[16]byte)(to) = [16]byte(h.msg[:])
+		to = unsafe.Add(to, room)
+	}
+}
+
+// Fit decides about a packet that is not plain.
+func (s *pspSealing) Fit(h *Header, l *Lane) status.Code {
+	p := l.Pkt
+	gmac := s.version >= wire.PSPGMAC
+	if p.IOffset != 0 || uint32(p.COffset)*4 > l.Len || int(p.COffset) > wire.PSPMaxOffset-(s.n-wire.PSPBase)/4 || gmac && p.COffset != 0 {
+		return status.ErrOffset
+	}
+	if p.Flags != 0 {
+		return status.ErrArgument
+	}
+	l.Lead, l.Pad, l.Skip = 0, 0, 0
+	l.Clear = pspClear(s.version, p.COffset, l.Len)
+	return status.OK
+}
+
+// pspClear is how many octets of a payload of n are not encrypted.
+func pspClear(version, coffset uint8, n uint32) uint32 {
+	if version >= wire.PSPGMAC {
+		return n
+	}
+	return uint32(coffset) * 4
+}
+
+// pspOpening says what a receiver accepts.
+type pspOpening struct {
+	ownIDs     []uint64
+	replay     bool
+	engineBits uint8
+	held       bool
+	version    uint8 // of the held key
+	spi        uint32
+}
+
+// Lead is none.
+func (o *pspOpening) Lead(p *Desc) (uint32, status.Code) { return noLead(p) }
+
+// Opened takes all.
+func (o *pspOpening) Opened(*Lane, unsafe.Pointer) status.Code { return status.OK }
+
+// Retries: the SPI says which key it is.
+func (o *pspOpening) Retries() bool { return false }
+
+// Parse reads the header of a packet. Nothing in it tells groups apart: it is
+// the first one's.
+func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
+	var h wire.PSP
+	if code := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); code != status.OK {
+		return code
+	}
+	l.HdrLen = uint32(h.Len)
+	l.Len = n - l.HdrLen - kernel.TagSize
+	l.Clear, l.Skip = pspClear(h.Version, h.COffset, l.Len), 0
+	l.Inner, l.Pad, l.Epoch, l.Retry = 0, 0, nil, false
+	l.KeyLen = uint8(pspKeyLen(h.Version))
+	p := l.Pkt
+	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.SPI), h.IV, h.COffset, 0, h.NextHeader
+	wire.Nonce(&j.Nonce, h.SPI, h.IV)
+	var name [16]byte
+	if o.held {
+		if h.Version != o.version || h.SPI != o.spi {
+			return status.ErrContext
+		}
+		c.KDF = KDF{}
+	} else {
+		if snaps[0].Versions>>h.Version&1 == 0 {
+			return status.ErrVersion
+		}
+		slot := pspSlot(snaps[0], h.SPI)
+		if !slot.Present {
+			return status.ErrNoKey
+		}
+		pspKey(&c.Msg, &c.KDF, slot.Master, h.Version, h.SPI)
+		name = slot.Name
+	}
+	if o.replay {
+		l.Flow = replay.Key{Master: name, ID: uint64(h.SPI), Kind: uint16(h.Version)}
+		l.Seq, l.Flow.Engine = split(h.IV, o.engineBits)
+	}
+	return reflected(o.ownIDs, uint64(h.SPI))
+}
+
+// Learn takes the shape of a packet that was parsed, if others can have it:
+// the first four octets, and the device key.
+func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
+	s.of = nil
+	if o.held || l.Clear != 0 || l.HdrLen != wire.PSPBase || len(o.ownIDs) != 0 || o.replay {
+		return
+	}
+	s.n, s.word = l.HdrLen, *(*[4]byte)(l.Hdr)
+	s.msg, s.KDF = c.Msg, c.KDF
+	s.of = o
+}
+
+// Match turns packets of a known shape into jobs.
+func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+	sorted = true
+	last := uint32(0)
+	for n < len(pkts) && n < len(jobs) {
+		p, j := &pkts[n], &jobs[n]
+		if !s.job(p, j) {
+			break
+		}
+		b := (*[wire.PSPBase]byte)(p.Data)
+		if (b[4]^s.msg[8])>>7 != 0 {
+			break // of the other device key
+		}
+		*(*[12]byte)(j.Nonce[:]) = [12]byte(b[4:])
+		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(binary.BigEndian.Uint32(b[4:])), binary.BigEndian.Uint64(b[8:]), 0, 0, b[0]
+		*(*[16]byte)(msgs) = [16]byte(s.msg[:])
+		*(*[4]byte)(unsafe.Add(msgs, 8)) = [4]byte(b[4:])
+		msgs = unsafe.Add(msgs, room)
+		sorted = sorted && j.Len >= last
+		last = j.Len
+		n++
+	}
+	return n, sorted
+}
