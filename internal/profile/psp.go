@@ -267,7 +267,8 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 // the first four octets, and the device key.
 func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
-	if o.held || l.Clear != 0 || l.HdrLen != wire.PSPBase || len(o.ownIDs) != 0 || o.replay {
+	gmac := c.Msg[6] >= '0'+wire.PSPGMAC // of an empty payload nothing is in clear
+	if o.held || gmac || l.Clear != 0 || len(o.ownIDs) != 0 || o.replay {
 		return
 	}
 	s.n, s.word = l.HdrLen, *(*[4]byte)(l.Hdr)
