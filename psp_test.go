@@ -1230,9 +1230,9 @@ func FuzzPSPOpen(f *testing.F) {
 		}
 	}
 	f.Add([]byte{})
-	room := guarded(f, 1<<16)
+	room := guarded(f, 8192)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		b = b[:min(len(b), 1<<15)]
+		b = b[:min(len(b), 4096)]
 		for i, r := range receivers {
 			c, text, clear := pspModel(b, [2]uint8{pspEvery, versions}[i], [2][2][]byte{pspKeys, keys}[i])
 			for _, atEnd := range []bool{false, true} {

@@ -530,9 +530,11 @@ typedef struct eesp_iov {
  *              their lengths. Opening: the whole header lies in the first one.
  *
  * On error out_len is 0, out NULL. Sealing then has written nothing, and id
- * and tsc are 0. Opening
- * has overwritten what would have become plaintext with zeros if (and only
- * if) the status is EESP_ERR_AUTH.
+ * and tsc are 0. Opening has written nothing either, unless the packet went
+ * through the cipher: then zeros are where its plaintext would be. That is so
+ * with EESP_ERR_AUTH, and with what is found out after that: _PAYLOAD, and in
+ * eesp_udp_open_burst _ENCAP and _UNSUPPORTED; _REPLAY and _WINDOWS where
+ * another packet that came meanwhile, or earlier in the burst, is the reason.
  */
 typedef struct eesp_pkt {
 	void *data;            /* in  seal: payload; open: Security Header */
@@ -703,8 +705,9 @@ typedef struct eesp_receiver_config {
  * replay_contexts windows, each of some replay_window / 2 + 100 octets, is set
  * aside when the receiver is made (and taken as windows come). When all are in
  * use, packets of further contexts are EESP_ERR_WINDOWS; windows are given up
- * only when their key is gone. Threads may share a receiver: of a packet that
- * several of them open at once, one has it.
+ * only when their key is gone (if it is put back, its packets open once more).
+ * Threads may share a receiver: of a packet that several of them open at once,
+ * one has it.
  */
 
 /*
@@ -727,7 +730,7 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver);
 /*
  * Opens n packets, in order; any n. Returns how many have status EESP_OK.
  * Statuses: all that name a header field, AUTH, NO_KEY, SHORT, REFLECTED,
- * CONTEXT, ROOM, OVERLAP, TOO_LONG, ARGUMENT, SEGMENTS, MEMORY, FORKED,
+ * CONTEXT, REPLAY, WINDOWS, PAYLOAD, ROOM, OVERLAP, TOO_LONG, ARGUMENT, SEGMENTS, MEMORY, FORKED,
  * UNSUPPORTED (from a signal handler), INTERNAL. id, tsc, coffset and ioffset are authentic only if status is EESP_OK.
  */
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n);
@@ -783,18 +786,20 @@ typedef struct eesp_udp {
  * 6936). Headroom that is needed beyond the sealed header: the tunnel's 28 or 48
  * octets, or 8 (transport). Statuses besides those of eesp_seal_burst: ARGUMENT (not
  * a whole IP packet), UNSUPPORTED (transport: a fragment, an IPv6 extension
- * header, or a format that does not carry the protocol; tss), TOO_LONG (for
- * IP), SEGMENTS (chained). udp not valid: all packets ARGUMENT.
+ * header, IPv4 protocol 0, or a format that does not carry the protocol; tss),
+ * TOO_LONG (for IP), SEGMENTS (chained). udp not valid: all packets ARGUMENT.
  */
 EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
 
 /*
  * As eesp_open_burst, for IP packets with a UDP datagram in them: the result is
- * the inner IP packet. Octets behind the outer one's end are ignored. ENCAP:
+ * the inner IP packet. Octets behind the outer one's end are ignored, and in a
+ * tunnel those behind the inner one's. ENCAP:
  * the outer packet is not whole, a fragment, not UDP, for another port, or its
- * IPv4 checksum is wrong; or what was in a tunnel is no IP packet. In place, the
- * result of transport mode begins in front of the payload, with the outer IP
- * header, which is not authenticated.
+ * IPv4 checksum is wrong; or what was in a tunnel is no IP packet. UNSUPPORTED:
+ * transport, and no protocol came with the payload; tss. SEGMENTS: chained. In
+ * place, the result of transport mode begins in front of the payload, with the
+ * outer IP header, which is not authenticated.
  */
 EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
 

@@ -454,6 +454,7 @@ func (w *Worker) openAgain(r *Receiver) int {
 	for x := range w.lanes[:w.n] {
 		if l := &w.lanes[x]; l.Retry && l.Pkt.Status == status.ErrAuth {
 			w.ctx[x].Master, w.place[x].src = l.Prev, w.place[x].copy
+			l.Flow.Master = l.Prev.ID
 			w.job(x)
 		} else {
 			l.Retry = false

@@ -148,7 +148,7 @@ func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		}
 		pspKey(&h.msg, &h.KDF, slot.Master, s.version, s.spi)
 	}
-	h.Fixed, h.Plain = true, s.version < wire.PSPGMAC
+	h.Fixed, h.Next, h.Plain = true, true, s.version < wire.PSPGMAC
 	h.n = copy(h.b[:], s.b[:s.n])
 	return h.ready(s, snap)
 }
