@@ -830,7 +830,7 @@ func TestEESPDataKey(t *testing.T) {
 		} {
 			c.Profile, c.Mode, c.Domain = ProfileEESP, mode, freshSPI()
 			g := eespGroup(t, c, stream("root", n))
-			key, text := must(g.ExportDataKey(Context{ID: 8}, true)), ipPacket(4, 77)
+			key, text := must(g.ExportDataKey(Context{ID: 8}, false)), ipPacket(4, 77)
 			other := c
 			other.Domain = freshSPI()
 			far := eespGroup(t, other, stream("root", n))

@@ -30,7 +30,7 @@ func (psp) Prepare(p *keys.Params) error {
 	if p.Versions == 0 {
 		p.Versions = 1 << (p.KeyLen / 32)
 	}
-	p.Slots, p.Kind = 2, keys.CMAC
+	p.Slots, p.Kind, p.SPIs = 2, keys.CMAC, true
 	return nil
 }
 
