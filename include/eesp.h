@@ -535,6 +535,9 @@ typedef struct eesp_iov {
  * with EESP_ERR_AUTH, and with what is found out after that: _PAYLOAD, and in
  * eesp_udp_open_burst _ENCAP and _UNSUPPORTED; _REPLAY and _WINDOWS where
  * another packet that came meanwhile, or earlier in the burst, is the reason.
+ * eesp: padding needs room as well. Sealing puts up to EESP_MAX_PADDING octets
+ * behind the payload; opening decrypts what the packet has, up to 255 from other
+ * senders, and leaves it out of out_len. The Payload Info Header counts as header.
  */
 typedef struct eesp_pkt {
 	void *data;            /* in  seal: payload; open: Security Header */
@@ -624,7 +627,7 @@ typedef struct eesp_sender_config {
 	uint16_t epoch;        /* with a fixed epoch */
 	uint32_t reserved2;
 	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970 */
-	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits */
+	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
 	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
 	const uint8_t *extra;    /* psp: VC, 8 octets; eesp: Flow Identifier; NULL = none */
