@@ -563,7 +563,14 @@ typedef struct eesp_pkt {
 	void *user;            /* yours: never read or written */
 } eesp_pkt;
 
-/* flags: the octets in front of a tss header are IPv6's 36, not IPv4's 12. */
+/*
+ * tss: both addresses and the entropy field, EESP_TSS_LEAD_x octets, stand right
+ * in front of the header, are authenticated with it, and are read, not written:
+ * put them there before sealing (in the headroom, counted in it, or with dst at
+ * dst, and out is behind them), and leave them there for opening, in the
+ * headroom. A proxy writes them, from out_addr. flags: they are IPv6's 36 octets,
+ * not IPv4's 12.
+ */
 #define EESP_PKT_IPV6 0x1
 
 /* ---- Senders ------------------------------------------------------------ */
@@ -671,7 +678,7 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
  * packet that fails does not keep others from being sealed. Every packet's
  * out fields are written. Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG,
  * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets only),
- * FORKED, UNSUPPORTED (from a signal handler), INTERNAL. sender or pkts NULL: 0, nothing written.
+ * CONTEXT (tss, with a data key: another source address), FORKED, UNSUPPORTED (from a signal handler), INTERNAL. sender or pkts NULL: 0, nothing written.
  */
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n);
 
@@ -689,7 +696,7 @@ typedef struct eesp_receiver eesp_receiver;
 typedef struct eesp_receiver_config {
 	uint32_t struct_size;
 	uint32_t flags;          /* EESP_RECEIVER_x */
-	const uint64_t *own_ids; /* IDs that this end sends with: refused (reflection) */
+	const uint64_t *own_ids; /* IDs that this end sends with: refused (reflection); none in tss server mode */
 	size_t own_id_count;
 	uint32_t replay_window;  /* packets, 64 to 65,536; 0 = no replay protection */
 	uint32_t replay_contexts; /* windows at most; 0 = 4096 */

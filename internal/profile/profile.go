@@ -147,9 +147,9 @@ const MaxAAD = wire.StatelessMaxHeader + 255*4
 type Header struct {
 	KDF
 	Lead  uint32 // of packets with Flags
-	Flags uint16 // that plain packets have
 	Inner uint32
 	Tail  uint32 // most octets behind the payload
+	Flags uint16 // that plain packets have
 	Plain bool   // packets may go in rows: nothing about them but length and address differs
 	Next  bool   // headers say which protocol the payload is of
 	Fixed bool   // the key-derivation input is the same for all packets of an epoch
