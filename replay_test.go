@@ -23,10 +23,18 @@ var formats = []format{
 	{"stateless, 256 bits, options", func(t testing.TB) *Group {
 		return newGroup(t, "a", GroupConfig{AEAD: AES256GCM}, Zone, User)
 	}, SenderConfig{V: VLongIDSrcDst, Options: true}},
-	{"psp", bothKeys, SenderConfig{}},
+	{"psp", pspDevice, SenderConfig{}},
 }
 
-func bothKeys(t testing.TB) *Group { return pspGroup(t, 0, pspKeys[:]...) }
+func pspDevice(t testing.TB) *Group {
+	g := newGroup(t, "", GroupConfig{Profile: ProfilePSP})
+	for slot := range 2 {
+		if err := g.SetKey(slot, stream(fmt.Sprint("psp key ", slot), 32)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g
+}
 
 // sealedRow seals n packets, one counter after the other, with payloads that
 // number tells.
@@ -499,7 +507,7 @@ func TestReplayWithDataKey(t *testing.T) {
 	for _, profile := range []ProfileID{ProfileStateless, ProfilePSP} {
 		g := newGroup(t, "a", GroupConfig{}, Zone)
 		if profile == ProfilePSP {
-			g = bothKeys(t)
+			g = pspDevice(t)
 		}
 		k := must(g.ExportDataKey(Context{ID: freshID()}, false))
 		s, r := must(NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit})), must(NewReceiverWithKey(k, ReceiverConfig{ReplayWindow: 64}))
@@ -561,7 +569,7 @@ func TestReplayAndRotation(t *testing.T) {
 	wantReplayStats(t, r, ReplayStats{Made: 2, Duplicates: 9, GivenUp: 2})
 
 	// Slots, of profiles that have no levels.
-	g := bothKeys(t)
+	g := pspDevice(t)
 	ps := [2]*Sender{newSender(t, g, SenderConfig{}), newSender(t, g, SenderConfig{ID: freshID() | 1<<31})}
 	pr := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
 	rows := [2][][]byte{sealedRow(t, ps[0], 3), sealedRow(t, ps[1], 3)}
