@@ -651,7 +651,7 @@ func TestUDPOfOtherPayloads(t *testing.T) {
 		gmac := f.c.V == 2
 		raw := func(payload []byte, next uint8) []byte {
 			p := plain(payload)
-			p.SrcIP, p.DstIP, p.NextHeader = v4, v6, next
+			p.SrcIP, p.DstIP, p.NextHeader = v4, v4b, next // those of the datagram
 			return datagramOf(sealed(t, s, p), 4500)
 		}
 		text := stream("no IP packet", 40)
@@ -877,22 +877,33 @@ func TestUDPConfig(t *testing.T) {
 	}
 }
 
-// The addresses of the context are the packet's, not the tunnel's.
+// The addresses of the context are those of the outer header.
 func TestUDPAddresses(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, g, SenderConfig{V: VIDSrcDst}), newReceiver(t, ReceiverConfig{}, g)
 	p := plain(inner(0))
-	p.SrcIP, p.DstIP = v6b, v4
+	p.SrcIP, p.DstIP = v6b, v4 // not read
 	pkts := []Packet{p}
 	if sealUDP(t, s, &tunnel4, pkts) != 1 {
 		t.Fatal(pkts[0].Status)
 	}
-	a, b := whole(pkts[0].Out), whole(pkts[0].Out)
-	a.SrcIP, a.DstIP = v6b, v4
-	b.SrcIP, b.DstIP = v4, v4b
-	pkts = []Packet{a, b}
-	if openUDP(t, r, &tunnel4, pkts); pkts[0].Status != OK || pkts[1].Status != ErrAuth {
-		t.Fatal(pkts[0].Status, pkts[1].Status)
+	out := pkts[0].Out
+	moved := ip4(v4b, v4b, 17, nil, out[20:]) // from elsewhere
+	for _, c := range []struct {
+		b    []byte
+		want Status
+	}{{out, OK}, {moved, ErrAuth}} {
+		pkts := []Packet{whole(c.b)}
+		if openUDP(t, r, &tunnel4, pkts); pkts[0].Status != c.want {
+			t.Fatal(pkts[0].Status)
+		}
+	}
+	// Who opens the datagram's payload gives them.
+	q := whole(out[28:])
+	q.SrcIP, q.DstIP = v4, v4b
+	pkts = []Packet{q}
+	if r.Open(pkts) != 1 {
+		t.Fatal(pkts[0].Status)
 	}
 }
 
