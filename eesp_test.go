@@ -1214,7 +1214,7 @@ func FuzzEESPOpen(f *testing.F) {
 	for i, c := range []GroupConfig{
 		{}, {MaxCOffset: 63, Align8: true, AEAD: AES256GCM}, {Optimized: true, IV: true}, {NoSequence: true, IV: true, SubSAs: 4, MaxCOffset: 5}, {Optimized: true, Align8: true},
 	} {
-		c.Profile, c.Mode, c.Domain = ProfileEESP, uint8(1+3*(i%2)), uint32(i+1)
+		c.Profile, c.Mode, c.Domain = ProfileEESP, uint8(1+3*(i%2)), 0xF0000000+uint32(i) // not of freshSPI
 		g := eespGroup(f, c, stream("root", 32))
 		groups = append(groups, g)
 		for id := range uint64(2) {
