@@ -367,7 +367,10 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 	room := w.shape.MsgLen() * w.shape.Per()
 	for took < len(pkts) {
 		row := pkts[took:min(len(pkts), took+kernel.Chunk)]
-		n, sorted := r.Opening.Match(&w.shape, w.jobs[:], row, unsafe.Pointer(&w.sec.msgs), room)
+		n, sorted := r.Opening.Match(&w.shape, w.jobs[:], w.lanes[:], row, unsafe.Pointer(&w.sec.msgs), room)
+		if r.Windows != nil {
+			n = r.Windows.fresh(w.lanes[:n])
+		}
 		if n == 0 {
 			break
 		}
@@ -385,6 +388,13 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 				clear(octets(j.Dst, j.Len))
 				fail(p, status.ErrAuth)
 				continue
+			}
+			if r.Windows != nil {
+				if c := r.Windows.commit(&w.lanes[x]); c != status.OK {
+					clear(octets(j.Dst, j.Len))
+					fail(p, c)
+					continue
+				}
 			}
 			good++
 			p.Status, p.Out, p.OutLen = status.OK, uintptr(j.Dst), j.Len

@@ -56,6 +56,17 @@ func (r *Windows) check(l *profile.Lane) status.Code {
 	return verdicts[r.table.Check(&l.Flow, l.Seq)]
 }
 
+// fresh is how many lanes in front are those of packets that check would let
+// pass. What is behind is not counted as refused: check is to see it again.
+func (r *Windows) fresh(lanes []profile.Lane) int {
+	for i := range lanes {
+		if r.table.Look(&lanes[i].Flow, lanes[i].Seq) != replay.Fresh {
+			return i
+		}
+	}
+	return len(lanes)
+}
+
 func (r *Windows) commit(l *profile.Lane) status.Code {
 	return verdicts[r.table.Commit(&l.Flow, l.Seq)]
 }

@@ -395,6 +395,6 @@ const (
 func (o *eespOpening) Learn(s *Shape, l *Lane, c *Context) { s.of = nil }
 
 // Match takes none.
-func (o *eespOpening) Match(*Shape, []kernel.Job, []Desc, unsafe.Pointer, int) (n int, sorted bool) {
+func (o *eespOpening) Match(*Shape, []kernel.Job, []Lane, []Desc, unsafe.Pointer, int) (n int, sorted bool) {
 	return 0, true
 }

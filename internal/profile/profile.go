@@ -245,9 +245,10 @@ type Opening interface {
 	Learn(s *Shape, l *Lane, c *Context)
 	// Match turns packets into jobs, and writes their KDF inputs, room octets
 	// apart, until one has another shape, is not plain, or would be refused:
-	// Parse is for that one. It returns how many it took, and whether they are
-	// in order of length.
-	Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool)
+	// Parse is for that one. Of lanes, it fills in Flow and Seq if Replay asks
+	// for them. It returns how many it took, and whether they are in order of
+	// length.
+	Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool)
 	// Retries reports whether Parse may set Retry.
 	Retries() bool
 }
@@ -262,6 +263,7 @@ type Shape struct {
 	long  bool
 	flags uint16
 	lead  uint32
+	name  [16]byte // of the key, in Flow
 	epoch *keys.Epoch
 	group *keys.Snapshot
 	opts  [wire.Levels*wire.MaxOption + 8]byte

@@ -257,10 +257,15 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 		name = slot.Name
 	}
 	if o.replay {
-		l.Flow = replay.Key{Master: name, ID: uint64(h.SPI), Kind: uint16(h.Version)}
-		l.Seq, l.Flow.Engine = split(h.IV, o.engineBits)
+		o.flow(l, &name, h.Version)
 	}
 	return reflected(o.ownIDs, uint64(h.SPI))
+}
+
+// flow says whose counter a packet has, whose Desc is complete.
+func (o *pspOpening) flow(l *Lane, name *[16]byte, version uint8) {
+	l.Flow = replay.Key{Master: *name, ID: l.Pkt.ID, Kind: uint16(version)}
+	l.Seq, l.Flow.Engine = split(l.Pkt.TSC, o.engineBits)
 }
 
 // Learn takes the shape of a packet that was parsed, if others can have it:
@@ -268,16 +273,16 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
 	gmac := c.Msg[6] >= '0'+wire.PSPGMAC // of an empty payload nothing is in clear
-	if o.held || gmac || l.Clear != 0 || len(o.ownIDs) != 0 || o.replay {
+	if o.held || gmac || l.Clear != 0 || len(o.ownIDs) != 0 {
 		return
 	}
 	s.n, s.word = l.HdrLen, *(*[4]byte)(l.Hdr)
-	s.msg, s.KDF = c.Msg, c.KDF
+	s.msg, s.KDF, s.name = c.Msg, c.KDF, l.Flow.Master
 	s.of = o
 }
 
 // Match turns packets of a known shape into jobs.
-func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	sorted = true
 	last := uint32(0)
 	for n < len(pkts) && n < len(jobs) {
@@ -293,6 +298,10 @@ func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe
 		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(binary.BigEndian.Uint32(b[4:])), binary.BigEndian.Uint64(b[8:]), 0, 0, b[0]
 		*(*[16]byte)(msgs) = [16]byte(s.msg[:])
 		*(*[4]byte)(unsafe.Add(msgs, 8)) = [4]byte(b[4:])
+		if o.replay {
+			lanes[n].Pkt = p
+			o.flow(&lanes[n], &s.name, s.word[3]>>2&0xF)
+		}
 		msgs = unsafe.Add(msgs, room)
 		sorted = sorted && j.Len >= last
 		last = j.Len

@@ -328,23 +328,29 @@ func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, s
 		master = m.ID
 	}
 	if o.replay {
-		l.Flow = replay.Key{Master: master, ID: h.ID, Epoch: epoch, Kind: uint16(h.V)}
-		switch h.V & wire.VAddrMask {
-		case 2:
-			copy(l.Flow.Addr[16:], p.DstIP[:])
-			fallthrough
-		case 1:
-			copy(l.Flow.Addr[:16], p.Src[:])
-		}
-		l.Seq, l.Flow.Engine = split(h.TSC&(1<<48-1), o.engineBits)
+		o.flow(l, &master, h.V)
 	}
 	return reflected(o.ownIDs, h.ID)
+}
+
+// flow says whose counter a packet has, whose Desc is complete.
+func (o *statelessOpening) flow(l *Lane, name *[16]byte, v uint8) {
+	p := l.Pkt
+	l.Flow = replay.Key{Master: *name, ID: p.ID, Epoch: uint16(p.TSC >> 48), Kind: uint16(v)}
+	switch v & wire.VAddrMask {
+	case 2:
+		copy(l.Flow.Addr[16:], p.DstIP[:])
+		fallthrough
+	case 1:
+		copy(l.Flow.Addr[:16], p.Src[:])
+	}
+	l.Seq, l.Flow.Engine = split(p.TSC&(1<<48-1), o.engineBits)
 }
 
 // Learn takes the shape of a packet that was parsed, if others can have it.
 func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
-	if o.held != nil || l.Clear != 0 || l.Retry || len(o.ownIDs) != 0 || o.replay {
+	if o.held != nil || l.Clear != 0 || l.Retry || len(o.ownIDs) != 0 {
 		return
 	}
 	b := unsafe.Slice((*byte)(l.Hdr), l.HdrLen)
@@ -352,12 +358,12 @@ func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.n, s.at, s.long = l.HdrLen, uint32(4+wire.IDLen(v)), v&wire.VLongID != 0
 	copy(s.word[:], b)
 	copy(s.opts[:], b[s.at:s.n-8])
-	s.msg, s.KDF = c.Msg, c.KDF
+	s.msg, s.KDF, s.name = c.Msg, c.KDF, l.Flow.Master
 	s.of = o
 }
 
 // Match turns packets of a known shape into jobs.
-func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	sorted = true
 	last := uint32(0)
 	for n < len(pkts) && n < len(jobs) {
@@ -384,6 +390,10 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs 
 			}
 			end := s.MsgLen() - 2
 			*(*[2]byte)(unsafe.Add(msgs, end)) = *(*[2]byte)(s.msg[end:])
+		}
+		if o.replay {
+			lanes[n].Pkt = p
+			o.flow(&lanes[n], &s.name, s.word[1]>>4)
 		}
 		msgs = unsafe.Add(msgs, room)
 		sorted = sorted && j.Len >= last

@@ -485,7 +485,7 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 		}
 	}
 	wire.Nonce(&j.Nonce, salt, h.TSC)
-	epoch, engineBits := uint16(h.TSC>>48), o.engineBits
+	epoch := uint16(h.TSC >> 48)
 	server := o.client
 	if slot != nil {
 		if slot.Raw != nil && v == TSSAddr6 {
@@ -497,7 +497,6 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 		if h.TSC&tssToClient != 0 != o.client {
 			return status.ErrReflected
 		}
-		engineBits++
 	}
 	var name [16]byte
 	if k != nil {
@@ -519,14 +518,7 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 		}
 	}
 	if o.replay {
-		l.Flow = replay.Key{Master: name, ID: uint64(h.SSI), Epoch: epoch, Kind: uint16(an)<<8 | uint16(v)}
-		switch v {
-		case TSSAddr:
-			copy(l.Flow.Addr[:], (*[4]byte)(lead)[:])
-		case TSSAddr6:
-			copy(l.Flow.Addr[:], (*[16]byte)(lead)[:])
-		}
-		l.Seq, l.Flow.Engine = split(h.TSC&(1<<48-1), engineBits)
+		o.flow(l, &name, an, v, lead, server)
 	}
 	if v == TSSSSI && !server {
 		return reflected(o.ownIDs, uint64(h.SSI))
@@ -534,27 +526,49 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	return status.OK
 }
 
+// flow says whose counter a packet has, whose Desc is complete.
+func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Pointer, server bool) {
+	p, engineBits := l.Pkt, o.engineBits
+	l.Flow = replay.Key{Master: *name, ID: p.ID, Epoch: uint16(p.TSC >> 48), Kind: uint16(an)<<8 | uint16(v)}
+	switch v {
+	case TSSAddr:
+		copy(l.Flow.Addr[:], (*[4]byte)(lead)[:])
+	case TSSAddr6:
+		copy(l.Flow.Addr[:], (*[16]byte)(lead)[:])
+	}
+	if server { // the direction is not part of the number
+		engineBits++
+	}
+	l.Seq, l.Flow.Engine = split(p.TSC&(1<<48-1), engineBits)
+}
+
 // Learn takes the shape of a packet that was parsed, if others can have it:
 // those of its epoch, while there is no newer one.
 func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
-	if o.held != nil || len(o.ownIDs) != 0 || o.replay {
+	if o.held != nil || len(o.ownIDs) != 0 {
 		return
 	}
 	s.epoch, s.group, s.flags, s.lead, s.n = l.Epoch, l.Group, l.Pkt.Flags, l.Lead, l.HdrLen
 	s.word = *(*[4]byte)(l.Hdr)
 	copy(s.opts[:2], unsafe.Slice((*byte)(unsafe.Add(l.Hdr, l.HdrLen-8)), 2))
-	s.KDF = c.KDF
+	s.KDF, s.name = c.KDF, l.Flow.Master
 	s.of = o
 }
 
 // Match turns packets of a known shape into jobs.
-func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	epoch := binary.BigEndian.Uint16(s.opts[:])
 	if !s.epoch.Is(epoch) {
 		return 0, true
 	}
 	sp, v6, server := s.n == wire.TSSMaxHeader, s.Blocks == 3, s.group.Mode == keys.TSSServer
+	v := uint8(TSSSSI)
+	if !sp {
+		if v = TSSAddr; s.lead == wire.TSSLead6 {
+			v = TSSAddr6
+		}
+	}
 	sdi := binary.BigEndian.Uint32(s.word[:]) & (1<<24 - 1)
 	sorted = true
 	last := uint32(0)
@@ -582,6 +596,10 @@ func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, pkts []Desc, msgs unsafe
 			tssMsg(msgs, server, v6, tsc, tssRekey(s.group.Params, tsc), who)
 		} else {
 			*(*[16]byte)(msgs) = [16]byte{}
+		}
+		if o.replay {
+			lanes[n].Pkt = p
+			o.flow(&lanes[n], &s.name, s.word[0]&1, v, j.AAD, server)
 		}
 		msgs = unsafe.Add(msgs, room)
 		sorted = sorted && j.Len >= last
