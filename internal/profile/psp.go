@@ -273,7 +273,7 @@ func (o *pspOpening) flow(l *Lane, name *[16]byte, version uint8) {
 func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
 	gmac := c.Msg[6] >= '0'+wire.PSPGMAC // of an empty payload nothing is in clear
-	if o.held || gmac || l.Clear != 0 || len(o.ownIDs) != 0 {
+	if o.held || gmac || l.Clear != 0 {
 		return
 	}
 	s.n, s.word = l.HdrLen, *(*[4]byte)(l.Hdr)
@@ -291,11 +291,12 @@ func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Des
 			break
 		}
 		b := (*[wire.PSPBase]byte)(p.Data)
-		if (b[4]^s.msg[8])>>7 != 0 {
-			break // of the other device key
+		spi := uint64(binary.BigEndian.Uint32(b[4:]))
+		if (b[4]^s.msg[8])>>7 != 0 || reflected(o.ownIDs, spi) != status.OK {
+			break // of the other device key, or refused
 		}
 		*(*[12]byte)(j.Nonce[:]) = [12]byte(b[4:])
-		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(binary.BigEndian.Uint32(b[4:])), binary.BigEndian.Uint64(b[8:]), 0, 0, b[0]
+		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = spi, binary.BigEndian.Uint64(b[8:]), 0, 0, b[0]
 		*(*[16]byte)(msgs) = [16]byte(s.msg[:])
 		*(*[4]byte)(unsafe.Add(msgs, 8)) = [4]byte(b[4:])
 		if o.replay {

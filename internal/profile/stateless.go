@@ -350,7 +350,7 @@ func (o *statelessOpening) flow(l *Lane, name *[16]byte, v uint8) {
 // Learn takes the shape of a packet that was parsed, if others can have it.
 func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
-	if o.held != nil || l.Clear != 0 || l.Retry || len(o.ownIDs) != 0 {
+	if o.held != nil || l.Clear != 0 || l.Retry {
 		return
 	}
 	b := unsafe.Slice((*byte)(l.Hdr), l.HdrLen)
@@ -376,6 +376,9 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts
 		if !s.long {
 			id >>= 32
 			salt = uint32(id)
+		}
+		if reflected(o.ownIDs, id) != status.OK {
+			break
 		}
 		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])
 		wire.Nonce(&j.Nonce, salt, tsc)

@@ -546,7 +546,7 @@ func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Poin
 // those of its epoch, while there is no newer one.
 func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
-	if o.held != nil || len(o.ownIDs) != 0 {
+	if o.held != nil {
 		return
 	}
 	s.epoch, s.group, s.flags, s.lead, s.n = l.Epoch, l.Group, l.Pkt.Flags, l.Lead, l.HdrLen
@@ -586,7 +586,9 @@ func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Des
 		case sp:
 			who = unsafe.Add(p.Data, 4)
 			id = binary.BigEndian.Uint32((*[4]byte)(who)[:])
-			salt = id
+			if salt = id; !server && reflected(o.ownIDs, uint64(id)) != status.OK {
+				return n, sorted
+			}
 		case s.lead == wire.TSSLead4:
 			salt = binary.BigEndian.Uint32((*[4]byte)(who)[:])
 		}
