@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs the examples in README.md, and compares what they print with
-# what it says. usage: tests/readme.sh CC STAGE WORKDIR
+# Builds and runs the examples in README.md and docs/profiles.md, and compares
+# what they print with what these say. usage: tests/readme.sh CC STAGE WORKDIR
 set -euo pipefail
 if [ $# -ne 3 ]; then
 	echo "usage: $0 CC STAGE WORKDIR" >&2
@@ -12,29 +12,33 @@ rm -rf "$work"
 mkdir -p "$work"
 export PKG_CONFIG_PATH="$stage/lib/pkgconfig"
 
-# The n-th fenced block of a language.
+page=README.md
+
+# The n-th fenced block of a language on the page.
 block() {
 	awk -v open='```'"$1" -v n="$2" '
 		inside && $0 == "```" { exit }
 		inside { print; some = 1 }
 		$0 == open && --n == 0 { inside = 1 }
-		END { exit !some }' README.md || {
-		echo "README.md: no $1 block number $2" >&2
+		END { exit !some }' "$page" || {
+		echo "$page: no $1 block number $2" >&2
 		return 1
 	}
 }
 
 same() {
 	diff -u "$1" "$2" || {
-		echo "README.md: $3" >&2
+		echo "$page: $3" >&2
 		return 1
 	}
 }
 
+read -ra flags <<<"$(pkg-config --cflags --libs eesp)"
+compile() { "$cc" -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -o "$1" "$1.c" "${flags[@]}" -Wl,-rpath,"$stage/lib"; }
+
 block c 1 >"$work/example.c"
 same examples/c/minimal.c "$work/example.c" "the C example is not examples/c/minimal.c"
-read -ra flags <<<"$(pkg-config --cflags --libs eesp)"
-"$cc" -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -o "$work/example" "$work/example.c" "${flags[@]}" -Wl,-rpath,"$stage/lib"
+compile "$work/example"
 block text 1 >"$work/c.expected"
 "$work/example" >"$work/c.printed"
 same "$work/c.expected" "$work/c.printed" "the C example prints something else"
@@ -48,4 +52,15 @@ fi
 block text 2 >"$work/go.expected"
 "${GO:-go}" run "$work/example.go" >"$work/go.printed"
 same "$work/go.expected" "$work/go.printed" "the Go example prints something else"
-echo "readme: the examples build and print what README.md says"
+
+# All C on this page is whole programs, each with what it prints behind it.
+page=docs/profiles.md
+programs=$(grep -c '^```c$' $page)
+for ((i = 1; i <= programs; i++)); do
+	block c $i >"$work/profile$i.c"
+	compile "$work/profile$i"
+	block text $i >"$work/profile$i.expected"
+	"$work/profile$i" >"$work/profile$i.printed"
+	same "$work/profile$i.expected" "$work/profile$i.printed" "the program number $i prints something else"
+done
+echo "readme: $((programs + 2)) examples build and print what README.md and $page say"
