@@ -51,6 +51,12 @@ class Status(enum.IntEnum):
     UNSUPPORTED = -27
     INTERNAL = -28
     SEGMENTS = -29
+    EPOCH = -30
+    SESSION = -31
+    SEQUENCE = -32
+    PAYLOAD = -33
+    WINDOWS = -34
+    ENCAP = -35
 
     def describe(self) -> str:
         """What the library says about it, a short sentence."""
@@ -62,6 +68,9 @@ class Profile(enum.IntEnum):
     """The packet format of a group."""
 
     STATELESS = 0
+    PSP = 1
+    TSS = 2
+    EESP = 3
 
 
 class Aead(enum.IntEnum):
@@ -100,8 +109,37 @@ class Levels(enum.IntFlag):
     TASK = 0x4
 
 
+class TssMode(enum.IntEnum):
+    """Mode of a group of profile tss: who has which key."""
+
+    CLUSTER = 0
+    SERVER = 1
+    DIRECT = 2
+
+
+class Sskdf(enum.IntEnum):
+    """Mode of a group of profile eesp: how keys of Sub SAs come from the root key."""
+
+    HKDF_SHA2_256 = 1
+    HKDF_SHA2_384 = 2
+    HKDF_SHA2_512 = 3
+    AES256_CMAC = 4
+
+    @property
+    def key_len(self) -> int:
+        """Octets of the root key."""
+        return {Sskdf.HKDF_SHA2_384: 48, Sskdf.HKDF_SHA2_512: 64}.get(self, 32)
+
+
+class UdpMode(enum.IntEnum):
+    """What goes into a UDP datagram: the IP packet as a whole, or its payload behind its own IP header."""
+
+    TUNNEL = 0
+    TRANSPORT = 1
+
+
 class V(enum.IntEnum):
-    """What the data key's context is made of: the ID (8 octets if LONG), and addresses."""
+    """Profile stateless: what the data key's context is made of: the ID (8 octets if LONG), and addresses."""
 
     ID = 0x0
     ID_SRC = 0x1
@@ -109,6 +147,27 @@ class V(enum.IntEnum):
     LONG_ID = 0x8
     LONG_ID_SRC = 0x9
     LONG_ID_SRC_DST = 0xA
+
+
+class PspVersion(enum.IntEnum):
+    """Profile psp: the version, which is the AEAD. GMAC: nothing is encrypted."""
+
+    AES_128_GCM = 0
+    AES_256_GCM = 1
+    AES_128_GMAC = 2
+    AES_256_GMAC = 3
+
+
+class TssV(enum.IntEnum):
+    """Profile tss: whether headers have an SSI; without, the context has the IPv4 or the IPv6 address."""
+
+    ADDR = 0
+    SSI = 1
+    ADDR_IPV6 = 2
+
+
+#: What the field v of senders, contexts and data keys is, by profile; eesp has none.
+AnyV = Union[V, PspVersion, TssV]
 
 
 class Generation(enum.IntEnum):

@@ -43,7 +43,7 @@ class ReplayError(PacketError):
 
 
 class HeaderError(PacketError):
-    """A field of the Security Header is wrong; status names it."""
+    """A field of the header is wrong; status names it."""
 
 
 class NoKeyError(PacketError):
@@ -56,6 +56,22 @@ class ReflectedError(PacketError):
 
 class ContextError(PacketError):
     """The packet is not of this data key's context."""
+
+
+class EpochError(PacketError):
+    """The packet's epoch is older than the newest one of its key, less 16 (profile tss)."""
+
+
+class PayloadError(PacketError):
+    """The packet is authentic, but what is in it is malformed (profile eesp)."""
+
+
+class NoWindowError(PacketError):
+    """No replay window is left for a packet of a new context; see Receiver's replay_contexts."""
+
+
+class EncapsulationError(PacketError):
+    """The outer IP or UDP header is not as expected."""
 
 
 class CounterError(EespError):
@@ -123,6 +139,12 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.UNSUPPORTED: UnsupportedError,
     Status.INTERNAL: InternalError,
     Status.SEGMENTS: ArgumentError,
+    Status.EPOCH: EpochError,
+    Status.SESSION: HeaderError,
+    Status.SEQUENCE: HeaderError,
+    Status.PAYLOAD: PayloadError,
+    Status.WINDOWS: NoWindowError,
+    Status.ENCAP: EncapsulationError,
 }
 
 

@@ -415,7 +415,7 @@ def run_burst(
     return result
 
 
-_ONE = struct.Struct("=QIIIBBHQQIiQII32sQQQQ")  # eesp_pkt
+_ONE = struct.Struct("=QIIIBBHQQIiQIHBB32sQQQQ")  # eesp_pkt
 assert _ONE.size == _PKT
 
 
@@ -442,10 +442,10 @@ def run_one(
     out_view = memoryview(out)
     data, dst = address_of(view), address_of(out_view)
     raw = bytearray(
-        _ONE.pack(data, length, 0, 0, coffset, ioffset, 0, 0, dst, size, 0, 0, 0, 0, addr, 0, 0, 0, 0)
+        _ONE.pack(data, length, 0, 0, coffset, ioffset, 0, 0, dst, size, 0, 0, 0, 0, 0, 0, addr, 0, 0, 0, 0)
     )
     function(handle, address_of(memoryview(raw)), 1)
-    _, _, _, _, coffset, ioffset, _, _, _, _, status, _, out_len, _, _, id, tsc, _, _ = _ONE.unpack(raw)
+    _, _, _, _, coffset, ioffset, _, _, _, _, status, _, out_len, _, _, _, _, id, tsc, _, _ = _ONE.unpack(raw)
     if status:
         raise error_of(status)
     out_view.release()
