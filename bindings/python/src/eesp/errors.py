@@ -162,3 +162,9 @@ def check(status: int) -> None:
     if status:
         text: bytes = _abi.LIB.eesp_last_error()
         raise error_of(status, "" if status == Status.FORKED else text.decode(errors="backslashreplace").removeprefix("eesp: "))
+
+
+def check_not_forked() -> None:
+    """Functions without a status return nothing in a forked child: whoever got that asks here, and ForkedError says so."""
+    if _abi.LIB.eesp_thread_init() == Status.FORKED:
+        raise error_of(Status.FORKED)
