@@ -196,6 +196,32 @@ Address = Union[str, bytes, ipaddress.IPv4Address, ipaddress.IPv6Address]
 AddressPair = tuple[Address, Address]
 
 
+_V_KINDS: dict[Profile, type[V] | type[PspVersion] | type[TssV]] = {
+    Profile.STATELESS: V,
+    Profile.PSP: PspVersion,
+    Profile.TSS: TssV,
+}
+
+
+def v_number(profile: Profile, aead: Aead, v: AnyV | int | None) -> int:
+    """The number of a v, which must not be another profile's. None: what is usual."""
+    kind = _V_KINDS.get(profile)
+    if v is None:
+        if profile is Profile.TSS:
+            raise ValueError("profile tss: v is needed, one of TssV")
+        return int(aead) if profile is Profile.PSP else 0
+    if isinstance(v, enum.IntEnum) and type(v) is not kind:
+        takes = "no v" if kind is None else f"one of {kind.__name__}"
+        raise ValueError(f"v is {type(v).__name__}.{v.name}: profile {profile.name.lower()} takes {takes}")
+    return int(v)
+
+
+def v_member(profile: Profile, v: int) -> AnyV | None:
+    """A number as a member of the profile's enumeration."""
+    kind = _V_KINDS.get(profile)
+    return None if kind is None else kind(v)
+
+
 def address(value: Address) -> bytes:
     """The 16 octets of an address; IPv4 as ::ffff:a.b.c.d."""
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -209,15 +235,30 @@ def address(value: Address) -> bytes:
     return packed
 
 
+def tss_lead(src: Address, dst: Address, entropy: bytes = bytes(4)) -> bytes:
+    """The octets in front of a tss header: addresses, and 4 octets of entropy (in UDP, the ports)."""
+    ends, mapped = (address(src), address(dst)), bytes(10) + b"\xff\xff"
+    if len(entropy) != 4:
+        raise ValueError("entropy has 4 octets")
+    short = [end.startswith(mapped) for end in ends]
+    if short[0] != short[1]:
+        raise ValueError("src and dst are not of one IP version")
+    return b"".join(end[12:] if short[0] else end for end in ends) + bytes(entropy)
+
+
 @dataclass(frozen=True)
 class Context:
-    """All that a data key depends on besides root keys."""
+    """All that a data key depends on besides the group's keys.
+
+    psp: id (SPI), v (not given: the version of the group's AEAD). tss: id (SSI; in the upper 32 bits what rekey_mask
+    picks), epoch, v, generation (the slot), src without SSI. eesp: id (Session ID).
+    """
 
     id: int
-    epoch: int
-    v: V = V.ID
+    epoch: int = 0
+    v: AnyV | None = None
     levels: Levels = Levels.DEFAULT
-    generation: Generation = Generation.CURRENT
+    generation: Generation | int = Generation.CURRENT
     src: Address = bytes(16)
     dst: Address = bytes(16)
 
@@ -272,6 +313,42 @@ class Opened:
     counter: int
     coffset: int
     ioffset: int
+    next_header: int = 0
+
+    @property
+    def tsc(self) -> int:
+        """Epoch(16) | Counter(48) as one number: psp, the IV; eesp, the sequence number."""
+        return self.epoch << 48 | self.counter
+
+
+@dataclass(frozen=True)
+class Udp:
+    """The UDP datagrams that sealed packets travel in.
+
+    dport: of the outer header; opening: other packets are not taken. sport 0: one for each flow. src, dst, ttl (0: 64)
+    and tos are of the outer header that a tunnel puts in front when sealing.
+    """
+
+    mode: UdpMode = UdpMode.TUNNEL
+    src: Address = bytes(16)
+    dst: Address = bytes(16)
+    dport: int = _abi.PSP_UDP_PORT
+    sport: int = 0
+    ttl: int = 0
+    tos: int = 0
+
+
+@dataclass(frozen=True)
+class ReplayStats:
+    """What a receiver's replay protection counts; all zero without it."""
+
+    windows: int  # in use
+    most: int  # that there may be
+    duplicates: int  # packets refused: seen before
+    old: int  # packets refused: further back than the window
+    no_room: int  # packets refused: no window left
+    made: int  # windows made so far
+    given_up: int  # windows given up because their key was gone
 
 
 @dataclass(frozen=True)
