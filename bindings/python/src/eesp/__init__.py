@@ -80,7 +80,7 @@ from .errors import (
     RootKeyError,
     UnsupportedError,
 )
-from .header import Header, MasterKeyOption
+from .header import EespHeader, Header, MasterKeyOption, PspHeader, TssHeader
 from .library import backend, backends, library_path, library_version, select_backend, self_test, thread_init
 from .objects import DataKey, Proxy, Receiver, Sender, TrustGroup, derive_keys
 from .packets import Addresses, Families, Leads, Packets, PacketsLike, Result
@@ -116,6 +116,7 @@ __all__ = [
     "CounterError",
     "DataKey",
     "EespError",
+    "EespHeader",
     "EncapsulationError",
     "EpochError",
     "ExistsError",
@@ -142,6 +143,7 @@ __all__ = [
     "PayloadError",
     "Profile",
     "Proxy",
+    "PspHeader",
     "PspVersion",
     "Receiver",
     "ReflectedError",
@@ -157,6 +159,7 @@ __all__ = [
     "Stats",
     "Status",
     "TrustGroup",
+    "TssHeader",
     "TssMode",
     "TssV",
     "Udp",
