@@ -67,3 +67,36 @@ func BenchmarkEngine(b *testing.B) {
 		}
 	}
 }
+
+// Opening 32 packets of as many Sub SAs of profile eesp, whose keys a worker
+// remembers (hit) or not (miss).
+func BenchmarkEESP(b *testing.B) {
+	const n, bursts = 32, 64 // far more Sub SAs than are remembered
+	w := eespWorker(b)
+	for _, mode := range []uint8{SSKDFSHA256, SSKDFSHA384, SSKDFSHA512, SSKDFCMAC} {
+		g := eespGroup(b, GroupConfig{Profile: ProfileEESP, Mode: mode, Domain: freshSPI()},
+			stream("root", map[uint8]int{SSKDFSHA256: 32, SSKDFSHA384: 48, SSKDFSHA512: 64, SSKDFCMAC: 32}[mode]))
+		r := newReceiver(b, ReceiverConfig{}, g)
+		for _, size := range []int{64, 1420} {
+			var d [bursts][n]profile.Desc
+			out := make([]byte, n*size)
+			for k := range d {
+				for i := range d[k] {
+					s := must(NewSender(g, SenderConfig{ID: uint64(k*n + i), Counter: CounterExplicit, Start: uint64(size)}))
+					p := whole(sealed(b, s, eespPlain(make([]byte, size))))
+					s.Close()
+					d[k][i] = profile.Desc{Data: pointer(p.Buf), Len: uint32(p.Len), Dst: unsafe.Pointer(&out[i*size]), DstSize: uint32(size)}
+				}
+			}
+			k := 0
+			for name, step := range map[string]int{"hit": 0, "miss": 1} {
+				kerneltest.Fastest(b, fmt.Sprintf("open/sskdf=%d/%s/size=%d", mode, name, size), n, func() {
+					if w.Open(r.Engine(), d[k][:]) != n {
+						b.Fatal(d[k][0].Status)
+					}
+					k = (k + step) % bursts
+				})
+			}
+		}
+	}
+}

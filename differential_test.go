@@ -9,9 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
-	"reflect"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -270,11 +268,7 @@ func (x *differential) newSender(t *testing.T, g *modelGroup) *modelSender {
 	k.Engine, k.Start = uint32(x.IntN(1<<k.EngineBits)), 1<<s.bits-1-x.Uint64N(40)
 	s.engine, s.next = uint64(k.Engine), uint64(k.Epoch)<<s.bits+k.Start
 	setCounters(s.Sender, k)
-	field := func(name string) unsafe.Pointer {
-		return reflect.ValueOf(s.s.Counter).Elem().FieldByName(name).Addr().UnsafePointer()
-	}
-	*(*uint64)(field("end")) += 1 << 20
-	(*atomic.Uint64)(field("limit")).Add(1 << 20)
+	leaveEpoch(s.Sender, 1<<20)
 	return s
 }
 

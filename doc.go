@@ -18,7 +18,7 @@
 // turns them off.
 //
 // An ID names one sender and one direction: two ends that send under one ID
-// repeat nonces. There is no replay protection in this version; a window on
-// the TSC of opened packets is the caller's. SECURITY.md has the conditions
-// under which counters do not repeat after a restart.
+// repeat nonces. Receivers refuse packets that come again if ReplayWindow is
+// set. SECURITY.md has the conditions under which counters do not repeat after
+// a restart.
 package eesp

@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"reflect"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"libeesp/internal/counter"
 )
@@ -108,6 +110,16 @@ func newSender(t testing.TB, g *Group, c SenderConfig) *Sender {
 // sender knows of.
 func ownCounters(s *Sender, epoch uint16, start uint64) {
 	setCounters(s, counter.Config{Mode: CounterExplicit, FixedEpoch: true, Epoch: epoch, Start: start})
+}
+
+// leaveEpoch has explicit counters go on for n packets after their epoch's end,
+// in the next one, as the clock's do.
+func leaveEpoch(s *Sender, n uint64) {
+	field := func(name string) unsafe.Pointer {
+		return reflect.ValueOf(s.s.Counter).Elem().FieldByName(name).Addr().UnsafePointer()
+	}
+	*(*uint64)(field("end")) += n
+	(*atomic.Uint64)(field("limit")).Add(n)
 }
 
 func setCounters(s *Sender, c counter.Config) {

@@ -140,7 +140,9 @@ func (r *Receiver) Close() {
 }
 
 // Open opens a burst and returns how many packets have status OK. Where the
-// ICV is wrong (ErrAuth), zeros are left where plaintext would have been.
+// ICV is wrong (ErrAuth), zeros are left where plaintext would have been; so
+// are they where anything else was found out after decryption, such as another
+// copy in the same burst.
 func (r *Receiver) Open(pkts []Packet) int {
 	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.Open(&r.r, d) })
 }

@@ -39,7 +39,7 @@ type SenderConfig struct {
 	FixedEpoch bool  // implied unless Counter is CounterClock
 	Epoch      uint16
 	EpochStart time.Time // clock, fixed epoch
-	Start      uint64    // explicit: first counter
+	Start      uint64    // explicit: first counter; eesp: 0 is taken for 1
 	ReserveRun uint64    // reserved: counters claimed at a time; 0 = 2^24
 	StatePath  string    // reserved: the file
 }

@@ -31,14 +31,14 @@ type UDP struct {
 	TOS      uint8
 }
 
-func (u *UDP) engine(sealing bool) (*burst.UDP, error) {
-	e := &burst.UDP{Transport: u.Transport}
+func (u *UDP) engine(sealing bool) (e burst.UDP, err error) {
+	e.Transport = u.Transport
 	e.Src, e.Dst, e.SPort, e.DPort, e.TTL, e.TOS = as16(u.Src), as16(u.Dst), u.SPort, u.DPort, u.TTL, u.TOS
 	if e.TTL == 0 {
 		e.TTL = 64
 	}
 	if sealing && !u.Transport && (!u.Src.IsValid() || !u.Dst.IsValid()) || e.Check(sealing) != status.OK {
-		return nil, fmt.Errorf("%w: a destination port, and a tunnel's two addresses of one family", status.ErrArgument)
+		return e, fmt.Errorf("%w: a destination port, and a tunnel's two addresses of one family", status.ErrArgument)
 	}
 	return e, nil
 }
@@ -54,7 +54,7 @@ func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.SealUDP(&s.s, e, d) }), nil
+	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.SealUDP(&s.s, &e, d) }), nil
 }
 
 // OpenUDP opens what is in IP packets that carry UDP datagrams for the
@@ -65,5 +65,5 @@ func (r *Receiver) OpenUDP(u *UDP, pkts []Packet) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.OpenUDP(&r.r, e, d) }), nil
+	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.OpenUDP(&r.r, &e, d) }), nil
 }

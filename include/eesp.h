@@ -530,9 +530,14 @@ typedef struct eesp_iov {
  *              their lengths. Opening: the whole header lies in the first one.
  *
  * On error out_len is 0, out NULL. Sealing then has written nothing, and id
- * and tsc are 0. Opening
- * has overwritten what would have become plaintext with zeros if (and only
- * if) the status is EESP_ERR_AUTH.
+ * and tsc are 0. Opening has written nothing either, unless the packet went
+ * through the cipher: then zeros are where its plaintext would be. That is so
+ * with EESP_ERR_AUTH, and with what is found out after that: _PAYLOAD, and in
+ * eesp_udp_open_burst _ENCAP and _UNSUPPORTED; _REPLAY and _WINDOWS where
+ * another packet that came meanwhile, or earlier in the burst, is the reason.
+ * eesp: padding needs room as well. Sealing puts up to EESP_MAX_PADDING octets
+ * behind the payload; opening decrypts what the packet has, up to 255 from other
+ * senders, and leaves it out of out_len. The Payload Info Header counts as header.
  */
 typedef struct eesp_pkt {
 	void *data;            /* in  seal: payload; open: Security Header */
@@ -558,7 +563,14 @@ typedef struct eesp_pkt {
 	void *user;            /* yours: never read or written */
 } eesp_pkt;
 
-/* flags: the octets in front of a tss header are IPv6's 36, not IPv4's 12. */
+/*
+ * tss: both addresses and the entropy field, EESP_TSS_LEAD_x octets, stand right
+ * in front of the header, are authenticated with it, and are read, not written:
+ * put them there before sealing (in the headroom, counted in it, or with dst at
+ * dst, and out is behind them), and leave them there for opening, in the
+ * headroom. A proxy writes them, from out_addr. flags: they are IPv6's 36 octets,
+ * not IPv4's 12.
+ */
 #define EESP_PKT_IPV6 0x1
 
 /* ---- Senders ------------------------------------------------------------ */
@@ -622,7 +634,7 @@ typedef struct eesp_sender_config {
 	uint16_t epoch;        /* with a fixed epoch */
 	uint32_t reserved2;
 	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970 */
-	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits */
+	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
 	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
 	const uint8_t *extra;    /* psp: VC, 8 octets; eesp: Flow Identifier; NULL = none */
@@ -666,7 +678,7 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
  * packet that fails does not keep others from being sealed. Every packet's
  * out fields are written. Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG,
  * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets only),
- * FORKED, UNSUPPORTED (from a signal handler), INTERNAL. sender or pkts NULL: 0, nothing written.
+ * CONTEXT (tss, with a data key: another source address), FORKED, UNSUPPORTED (from a signal handler), INTERNAL. sender or pkts NULL: 0, nothing written.
  */
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n);
 
@@ -684,7 +696,7 @@ typedef struct eesp_receiver eesp_receiver;
 typedef struct eesp_receiver_config {
 	uint32_t struct_size;
 	uint32_t flags;          /* EESP_RECEIVER_x */
-	const uint64_t *own_ids; /* IDs that this end sends with: refused (reflection) */
+	const uint64_t *own_ids; /* IDs that this end sends with: refused (reflection); none in tss server mode */
 	size_t own_id_count;
 	uint32_t replay_window;  /* packets, 64 to 65,536; 0 = no replay protection */
 	uint32_t replay_contexts; /* windows at most; 0 = 4096 */
@@ -703,8 +715,9 @@ typedef struct eesp_receiver_config {
  * replay_contexts windows, each of some replay_window / 2 + 100 octets, is set
  * aside when the receiver is made (and taken as windows come). When all are in
  * use, packets of further contexts are EESP_ERR_WINDOWS; windows are given up
- * only when their key is gone. Threads may share a receiver: of a packet that
- * several of them open at once, one has it.
+ * only when their key is gone (if it is put back, its packets open once more).
+ * Threads may share a receiver: of a packet that several of them open at once,
+ * one has it.
  */
 
 /*
@@ -727,7 +740,7 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver);
 /*
  * Opens n packets, in order; any n. Returns how many have status EESP_OK.
  * Statuses: all that name a header field, AUTH, NO_KEY, SHORT, REFLECTED,
- * CONTEXT, ROOM, OVERLAP, TOO_LONG, ARGUMENT, SEGMENTS, MEMORY, FORKED,
+ * CONTEXT, REPLAY, WINDOWS, PAYLOAD, ROOM, OVERLAP, TOO_LONG, ARGUMENT, SEGMENTS, MEMORY, FORKED,
  * UNSUPPORTED (from a signal handler), INTERNAL. id, tsc, coffset and ioffset are authentic only if status is EESP_OK.
  */
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n);
@@ -783,18 +796,20 @@ typedef struct eesp_udp {
  * 6936). Headroom that is needed beyond the sealed header: the tunnel's 28 or 48
  * octets, or 8 (transport). Statuses besides those of eesp_seal_burst: ARGUMENT (not
  * a whole IP packet), UNSUPPORTED (transport: a fragment, an IPv6 extension
- * header, or a format that does not carry the protocol; tss), TOO_LONG (for
- * IP), SEGMENTS (chained). udp not valid: all packets ARGUMENT.
+ * header, IPv4 protocol 0, or a format that does not carry the protocol; tss),
+ * TOO_LONG (for IP), SEGMENTS (chained). udp not valid: all packets ARGUMENT.
  */
 EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
 
 /*
  * As eesp_open_burst, for IP packets with a UDP datagram in them: the result is
- * the inner IP packet. Octets behind the outer one's end are ignored. ENCAP:
+ * the inner IP packet. Octets behind the outer one's end are ignored, and in a
+ * tunnel those behind the inner one's. ENCAP:
  * the outer packet is not whole, a fragment, not UDP, for another port, or its
- * IPv4 checksum is wrong; or what was in a tunnel is no IP packet. In place, the
- * result of transport mode begins in front of the payload, with the outer IP
- * header, which is not authenticated.
+ * IPv4 checksum is wrong; or what was in a tunnel is no IP packet. UNSUPPORTED:
+ * transport, and no protocol came with the payload; tss. SEGMENTS: chained. In
+ * place, the result of transport mode begins in front of the payload, with the
+ * outer IP header, which is not authenticated.
  */
 EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
 

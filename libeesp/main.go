@@ -667,8 +667,8 @@ func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 }
 
 // outside is the engine's view of struct eesp_udp.
-func outside(u *C.eesp_udp) *burst.UDP {
-	e := &burst.UDP{Transport: u.mode == C.EESP_UDP_TRANSPORT}
+func outside(u *C.eesp_udp) (e burst.UDP) {
+	e.Transport = u.mode == C.EESP_UDP_TRANSPORT
 	a := (*eesp.Addr)(unsafe.Pointer(&u.addr))
 	e.Src, e.Dst = a.Src, a.Dst
 	e.SPort, e.DPort, e.TTL, e.TOS = uint16(u.src_port), uint16(u.dst_port), uint8(u.ttl), uint8(u.tos)
@@ -686,7 +686,7 @@ func eespGoUDPSealBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt
 	if s == nil || e.Check(true) != eesp.OK {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker-1).SealUDP(s.Engine(), e, d))
+	return C.size_t(workers.get(worker-1).SealUDP(s.Engine(), &e, d))
 }
 
 //export eespGoUDPOpenBurst
@@ -697,7 +697,7 @@ func eespGoUDPOpenBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt
 	if r == nil || e.Check(false) != eesp.OK {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker-1).OpenUDP(r.Engine(), e, d))
+	return C.size_t(workers.get(worker-1).OpenUDP(r.Engine(), &e, d))
 }
 
 //export eespGoProxyBurst

@@ -212,7 +212,7 @@ EESP_API const char *eesp_strerror(int status)
 		"epoch too old",
 		"Session ID is not one of this SA's",
 		"sequence number 0",
-		"authentic, but Payload Info Header or padding malformed",
+		"authentic packet with malformed Payload Info Header or padding",
 		"no replay window left for this context",
 		"outer IP or UDP header not as expected",
 	};

@@ -99,19 +99,25 @@ func (w *Worker) begin(s *Sender) status.Code {
 	return c
 }
 
-func (w *Worker) refuseAll(s *Sender, pkts []profile.Desc, c status.Code) {
+func refuseAll(pkts []profile.Desc, c status.Code) {
 	for i := range pkts {
 		refuse(&pkts[i], c)
 	}
-	s.Stats.add(pkts)
 }
 
-func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
-	if len(pkts) == 0 {
-		return 0
-	}
+func (w *Worker) seal(s *Sender, pkts []profile.Desc) (good int) {
 	if c := w.begin(s); c != status.OK {
-		w.refuseAll(s, pkts, c)
+		refuseAll(pkts, c)
+	} else {
+		good = w.sealBegun(s, pkts)
+	}
+	s.Stats.add(pkts)
+	return good
+}
+
+// sealBegun seals a burst with the header that begin made, and counts nothing.
+func (w *Worker) sealBegun(s *Sender, pkts []profile.Desc) int {
+	if len(pkts) == 0 {
 		return 0
 	}
 	first, have, why := s.Counter.Take(len(pkts))
@@ -125,7 +131,6 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) int {
 		at += took
 		good += n
 	}
-	s.Stats.add(pkts)
 	return good
 }
 
@@ -314,6 +319,13 @@ func (w *Worker) sealed(l *profile.Lane, at *place) {
 }
 
 func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
+	good := w.openUncounted(r, pkts)
+	r.Stats.add(pkts)
+	return good
+}
+
+// openUncounted opens a burst and leaves it to the caller to count.
+func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	snaps := w.snaps[:len(r.Groups)]
 	for i, g := range r.Groups {
 		if s := g.Snapshot(); snaps[i] != s {
@@ -342,7 +354,6 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 		at += took
 		good += opened
 	}
-	r.Stats.add(pkts)
 	return good
 }
 
@@ -454,6 +465,7 @@ func (w *Worker) openAgain(r *Receiver) int {
 	for x := range w.lanes[:w.n] {
 		if l := &w.lanes[x]; l.Retry && l.Pkt.Status == status.ErrAuth {
 			w.ctx[x].Master, w.place[x].src = l.Prev, w.place[x].copy
+			l.Flow.Master = l.Prev.ID
 			w.job(x)
 		} else {
 			l.Retry = false

@@ -89,9 +89,8 @@ func (w *Worker) mask(n, u int, order []uint8, dir direction) {
 			k = i
 		}
 		nonce, m := &w.jobs[x].Nonce, &w.sec.masks[k]
-		for b := range nonce {
-			nonce[b] ^= m[b]
-		}
+		*(*uint64)(unsafe.Pointer(nonce)) ^= *(*uint64)(unsafe.Pointer(m))
+		*(*uint32)(unsafe.Pointer(&nonce[8])) ^= *(*uint32)(unsafe.Pointer(&m[8]))
 	}
 }
 

@@ -29,6 +29,7 @@ type outer struct {
 	hdr   [60]byte // the IP header, in transport mode
 	n     uint8    // its length
 	sport uint16
+	most  uint32 // octets that the packet may have
 }
 
 const (
@@ -36,6 +37,7 @@ const (
 	protoIPv6 = 41
 	protoUDP  = 17
 	maxUDP    = 65535
+	maxIP     = 40 + 65535
 )
 
 // SealUDP seals IP packets and puts IP and UDP headers in front of them. Where
@@ -62,9 +64,11 @@ func (w *Worker) chunks(pkts []profile.Desc, f func([]profile.Desc) int) (good i
 	return good
 }
 
-func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) int {
+func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
+	// Results are counted as they end up: IP packets.
+	defer s.Stats.add(pkts)
 	if c := w.begin(s); c != status.OK {
-		w.refuseAll(s, pkts, c)
+		refuseAll(pkts, c)
 		return 0
 	}
 	n := 0
@@ -74,27 +78,26 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) int {
 		front, c := w.innerOf(u, t, o)
 		switch {
 		case c != status.OK:
-		case p.Dst != nil && p.DstSize < front, p.Dst == nil && p.Headroom < front:
+		// In place, the packet's own header gives way to the new one.
+		case p.Dst != nil && p.DstSize < front, p.Dst == nil && p.Headroom < front-uint32(o.n):
 			c = status.ErrRoom
-		case front+uint32(w.hdr.Len())+t.Len+w.hdr.Tail > maxUDP:
+		case front+uint32(w.hdr.Len())+t.Len+w.hdr.Tail > o.most:
 			c = status.ErrTooLong
 		}
 		if c != status.OK {
 			refuse(p, c)
-			s.Stats.add(pkts[i : i+1])
 			continue
 		}
 		if p.Dst != nil {
 			t.Dst, t.DstSize = add(p.Dst, front), p.DstSize-front
 		} else {
-			t.Headroom = min(p.Headroom, maxUDP) - front + uint32(o.n)
-			t.Tailroom = min(p.Tailroom, maxUDP) + p.Len - uint32(o.n) - t.Len
+			t.Headroom = min(p.Headroom, maxUDP) - (front - uint32(o.n))
+			t.Tailroom = min(p.Tailroom, maxUDP) + min(p.Len, maxIP) - uint32(o.n) - t.Len
 		}
 		w.orig[n] = p
 		n++
 	}
-	w.seal(s, w.tmp[:n])
-	good := 0
+	w.sealBegun(s, w.tmp[:n])
 	for i := range n {
 		p, t, o := w.orig[i], &w.tmp[i], &w.outer[i]
 		p.Status, p.ID, p.TSC, p.Out, p.OutLen = t.Status, t.ID, t.TSC, 0, 0
@@ -139,10 +142,8 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 		return 0, status.ErrSegments
 	case t.Data == nil:
 		return 0, status.ErrArgument
-	case t.Len > maxUDP:
-		return 0, status.ErrTooLong
 	}
-	b := octets(t.Data, t.Len)
+	b := octets(t.Data, min(t.Len, maxIP))
 	if o.sport = u.SPort; o.sport == 0 {
 		o.sport = wire.FlowHash(b)
 	}
@@ -154,7 +155,9 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 		}
 		t.Len, t.NextHeader = uint32(n), ipProto(b)
 		t.Src, t.DstIP = u.Src, u.Dst
-		return uint32(u.Len()), status.OK
+		front = uint32(u.Len())
+		o.most = most(front > wire.UDPHeader+20)
+		return front, status.OK
 	}
 	h, proto, n, c := wire.Transport(b)
 	if c != status.OK {
@@ -162,8 +165,17 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 	}
 	o.n = uint8(copy(o.hdr[:], b[:h]))
 	t.Src, t.DstIP = wire.Addresses(b)
+	o.most = most(b[0]>>4 == 6)
 	t.Data, t.Len, t.NextHeader = add(t.Data, uint32(h)), uint32(n-h), proto
 	return uint32(h) + wire.UDPHeader, status.OK
+}
+
+// most is the length of the longest packet: IPv6 does not count its header.
+func most(six bool) uint32 {
+	if six {
+		return maxIP
+	}
+	return maxUDP
 }
 
 func ipProto(b []byte) uint8 {
@@ -173,7 +185,8 @@ func ipProto(b []byte) uint8 {
 	return protoIPv6
 }
 
-func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
+func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
+	defer r.Stats.add(pkts)
 	n := 0
 	for i := range pkts {
 		p, t, o := &pkts[i], &w.tmp[n], &w.outer[n]
@@ -181,13 +194,17 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
 		o.n = 0
 		c := status.OK
 		at, size := 0, 0
-		switch {
+		switch lead, bad := r.Opening.Lead(p); {
+		case bad != status.OK:
+			c = bad
+		case lead != 0:
+			c = status.ErrUnsupported
 		case t.IOVCount != 0:
 			c = status.ErrSegments
 		case t.Data == nil:
 			c = status.ErrArgument
 		default:
-			at, size, c = wire.ParseUDP(octets(t.Data, min(t.Len, maxUDP+40)), u.DPort)
+			at, size, c = wire.ParseUDP(octets(t.Data, min(t.Len, maxIP)), u.DPort)
 		}
 		if c == status.OK && u.Transport {
 			o.n = uint8(copy(o.hdr[:], octets(t.Data, uint32(at-wire.UDPHeader))))
@@ -197,7 +214,6 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
 		}
 		if c != status.OK {
 			refuse(p, c)
-			r.Stats.add(pkts[i : i+1])
 			continue
 		}
 		t.Src, t.DstIP = wire.Addresses(octets(p.Data, p.Len))
@@ -208,8 +224,7 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
 		w.orig[n] = p
 		n++
 	}
-	w.open(r, w.tmp[:n])
-	good := 0
+	w.openUncounted(r, w.tmp[:n])
 	for i := range n {
 		p, t, o := w.orig[i], &w.tmp[i], &w.outer[i]
 		p.Status, p.Out, p.OutLen = t.Status, 0, 0
@@ -224,16 +239,18 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
 		}
 		payload := unsafe.Add(base, int(t.Out-uintptr(base)))
 		out := unsafe.Add(payload, -int(o.n))
-		c := status.OK
+		c, size := status.OK, t.OutLen
 		if u.Transport {
 			if c = wire.Rewrite(o.hdr[:o.n], t.NextHeader, int(o.n)+int(t.OutLen)); t.NextHeader == 0 {
 				c = status.ErrUnsupported // the format does not carry it
 			}
 		} else {
 			b := octets(payload, t.OutLen)
-			if k, ok := wire.IPLen(b); !ok || k > len(b) || t.NextHeader != 0 && t.NextHeader != ipProto(b) {
+			k, ok := wire.IPLen(b)
+			if !ok || k > len(b) || t.NextHeader != 0 && t.NextHeader != ipProto(b) {
 				c = status.ErrEncap
 			}
+			size = uint32(k) // what is behind is another sender's padding
 		}
 		if c != status.OK {
 			clear(octets(payload, t.OutLen))
@@ -241,7 +258,7 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
 			continue
 		}
 		copy(octets(out, uint32(o.n)), o.hdr[:o.n])
-		p.Out, p.OutLen = uintptr(out), uint32(o.n)+t.OutLen
+		p.Out, p.OutLen = uintptr(out), uint32(o.n)+size
 		good++
 	}
 	clear(w.tmp[:n])

@@ -43,7 +43,18 @@ func (r *Windows) Table() *replay.Table { return r.table }
 
 var verdicts = [...]status.Code{replay.Fresh: status.OK, replay.Duplicate: status.ErrReplay, replay.Old: status.ErrReplay, replay.Full: status.ErrWindows}
 
-func (r *Windows) check(l *profile.Lane) status.Code { return verdicts[r.table.Check(&l.Flow, l.Seq)] }
+// check is for a packet that is not decrypted yet. One that may be of either of
+// two keys has two windows, and is for commit to judge if it is new to one.
+func (r *Windows) check(l *profile.Lane) status.Code {
+	if l.Retry {
+		other := l.Flow
+		other.Master = l.Prev.ID
+		if r.table.Look(&other, l.Seq) == replay.Fresh {
+			return status.OK
+		}
+	}
+	return verdicts[r.table.Check(&l.Flow, l.Seq)]
+}
 
 func (r *Windows) commit(l *profile.Lane) status.Code {
 	return verdicts[r.table.Commit(&l.Flow, l.Seq)]

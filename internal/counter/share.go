@@ -23,16 +23,27 @@ type place struct {
 
 var (
 	sharedMu sync.Mutex
-	shared   = map[place]*Owner{}
+	shared   = map[string]*ofID{} // by ID
+)
+
+// ofID is what the process knows of an ID. There may be very many IDs.
+type ofID struct {
+	owners map[place]*Owner
 	// used holds, for places that have no owner any more, the first value that
 	// was not given out; a start below it is refused.
-	used = map[place]uint64{}
-)
+	used map[place]uint64
+}
+
+// idOf parts a name: the ID, and whether it is a key's of that ID.
+func idOf(name string) (id string, key bool) {
+	id, _, key = strings.Cut(name, "#")
+	return id, key
+}
 
 // rival reports whether one name is an ID's and the other a key's of that ID.
 func rival(a, b string) bool {
-	a, _, aKey := strings.Cut(a, "#")
-	b, _, bKey := strings.Cut(b, "#")
+	a, aKey := idOf(a)
+	b, bKey := idOf(b)
 	return a == b && aKey != bKey
 }
 
@@ -60,7 +71,12 @@ func Share(name string, c Config) (*Owner, error) {
 	}
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
-	for at := range shared {
+	id, _ := idOf(name)
+	known := shared[id]
+	if known == nil {
+		known = &ofID{map[place]*Owner{}, map[place]uint64{}}
+	}
+	for at := range known.owners {
 		if at.name == name && at.bits != c.EngineBits { // their counters would overlap
 			return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, at.bits)
 		}
@@ -69,7 +85,7 @@ func Share(name string, c Config) (*Owner, error) {
 		}
 	}
 	at := place{name, c.EngineBits, c.Engine}
-	if o := shared[at]; o != nil {
+	if o := known.owners[at]; o != nil {
 		if o.cfg != c {
 			return nil, fmt.Errorf("%w: a sender of this ID with other counter settings", status.ErrExists)
 		}
@@ -80,7 +96,7 @@ func Share(name string, c Config) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	for old, u := range used {
+	for old, u := range known.used {
 		if !at.meets(old, o.next.Load(), u) {
 			continue
 		}
@@ -93,7 +109,8 @@ func Share(name string, c Config) (*Owner, error) {
 			status.ErrExists, c.Epoch, c.Start, u>>shift, u&(1<<shift-1), old.bits)
 	}
 	o.place, o.start = at, o.next.Load()
-	shared[at] = o
+	known.owners[at] = o
+	shared[id] = known
 	return o, nil
 }
 
@@ -109,9 +126,14 @@ func (o *Owner) Release() {
 	}
 	o.close()
 	if o.place.name != "" {
-		delete(shared, o.place)
+		id, _ := idOf(o.place.name)
+		known := shared[id]
+		delete(known.owners, o.place)
 		if next := o.next.Load(); next != o.start { // what was never given out is not used
-			used[o.place] = max(used[o.place], next)
+			known.used[o.place] = max(known.used[o.place], next)
+		}
+		if len(known.owners)+len(known.used) == 0 {
+			delete(shared, id)
 		}
 	}
 }

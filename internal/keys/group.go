@@ -140,7 +140,7 @@ type Group struct {
 	sequence uint64
 	users    int
 	closed   bool
-	spi      [2]uint32 // of each slot: the last number that AllocSPI gave out
+	spi      map[[16]byte]uint32 // by a key's name: the last number that AllocSPI gave out
 
 	snap atomic.Pointer[Snapshot]
 

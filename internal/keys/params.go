@@ -20,6 +20,7 @@ type Params struct {
 	// not the rings of profile stateless, and what is made of them.
 	Slots int
 	Kind  Kind
+	SPIs  bool // AllocSPI gives out numbers for them
 }
 
 // Kind is what a key in a slot is for.

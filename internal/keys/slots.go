@@ -174,9 +174,7 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 	if use || !old.Slot[0].Present && !old.Slot[1].Present {
 		s.Current = slot
 	}
-	if o := &old.Slot[slot]; !o.Present || o.Name != n.Name {
-		g.spi[slot] = 0
-	} else {
+	if o := &old.Slot[slot]; o.Present && o.Name == n.Name {
 		n.Epoch = o.Epoch
 	}
 	g.swap(s)
@@ -217,7 +215,6 @@ func (g *Group) change(slot int, f func(s *Snapshot)) error {
 	g.swap(s)
 	if !s.Slot[slot].Present {
 		old.Slot[slot].retire()
-		g.spi[slot] = 0
 	}
 	return nil
 }
@@ -244,23 +241,28 @@ func (g *Group) nextSlots() (s, old *Snapshot, err error) {
 }
 
 // AllocSPI gives out a number for a peer of profile psp: each once for the key
-// that senders use, whose slot is its top bit, in rising order from first on.
+// that senders use, whose slot is its top bit, in rising order from first on. A
+// key that comes back into the group goes on where it was.
 func (g *Group) AllocSPI(first uint32) (uint32, error) {
-	if err := g.checkSlot(1); err != nil {
-		return 0, err
+	if !g.params.SPIs {
+		return 0, fmt.Errorf("%w: this profile has no SPIs to give out", status.ErrUnsupported)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.snap.Load()
-	if !s.Slot[s.Current].Present {
+	k := &s.Slot[s.Current]
+	if !k.Present {
 		return 0, fmt.Errorf("%w: no key", status.ErrNoKey)
 	}
 	const most = 1<<31 - 1
-	last := g.spi[s.Current]
+	last := g.spi[k.Name]
 	if last == most {
 		return 0, fmt.Errorf("%w: no SPI left for this key", status.ErrExhausted)
 	}
 	last = max(last+1, first&most)
-	g.spi[s.Current] = last
+	if g.spi == nil {
+		g.spi = map[[16]byte]uint32{}
+	}
+	g.spi[k.Name] = last
 	return uint32(s.Current)<<31 | last, nil
 }

@@ -105,7 +105,7 @@ func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) st
 		}
 	}
 	d.Params[1] = s.EESP.MaxCOffset
-	return noOptions(options)
+	return status.OK
 }
 
 // eespOf is the SA of a data key, whose number of Sub SAs is not known.
@@ -213,7 +213,7 @@ func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		eespMsg(&h.msg, &h.KDF, s.session)
 	}
 	h.Inner, h.Tail = uint32(s.shape.InfoLen()), MaxTail
-	h.Plain, h.Fixed = false, true
+	h.Plain, h.Fixed, h.Next = false, true, s.shape.Full
 	h.b, h.n, h.at, h.id = s.b, s.n, s.at, uint64(s.session)
 	return h.ready(s, snap)
 }

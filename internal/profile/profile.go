@@ -147,9 +147,9 @@ const MaxAAD = wire.StatelessMaxHeader + 255*4
 type Header struct {
 	KDF
 	Lead  uint32 // of packets with Flags
-	Flags uint16 // that plain packets have
 	Inner uint32
 	Tail  uint32 // most octets behind the payload
+	Flags uint16 // that plain packets have
 	Plain bool   // packets may go in rows: nothing about them but length and address differs
 	Next  bool   // headers say which protocol the payload is of
 	Fixed bool   // the key-derivation input is the same for all packets of an epoch
@@ -348,14 +348,6 @@ var profiles = [...]Profile{0: stateless{}, 1: psp{}, 2: tss{}, 3: eesp{}}
 
 // errNoLevels is for what goes with root keys at levels only.
 var errNoLevels = fmt.Errorf("%w: this profile has no root keys at levels: no levels, options, or previous keys", status.ErrArgument)
-
-// noOptions refuses Master Key Options for a data key of such a profile.
-func noOptions(options bool) status.Code {
-	if options {
-		return status.ErrArgument
-	}
-	return status.OK
-}
 
 // Of returns the profile of that number.
 func Of(n uint8) (Profile, error) {

@@ -30,7 +30,7 @@ func (psp) Prepare(p *keys.Params) error {
 	if p.Versions == 0 {
 		p.Versions = 1 << (p.KeyLen / 32)
 	}
-	p.Slots, p.Kind = 2, keys.CMAC
+	p.Slots, p.Kind, p.SPIs = 2, keys.CMAC, true
 	return nil
 }
 
@@ -64,9 +64,7 @@ func (psp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 	return status.OK
 }
 
-func (psp) Export(_ *keys.Snapshot, _ *KeyContext, options bool, _ *DataKey) status.Code {
-	return noOptions(options)
-}
+func (psp) Export(*keys.Snapshot, *KeyContext, bool, *DataKey) status.Code { return status.OK }
 
 func (psp) Check(d *DataKey) status.Code {
 	if d.V >= wire.PSPVersions {
@@ -150,7 +148,7 @@ func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		}
 		pspKey(&h.msg, &h.KDF, slot.Master, s.version, s.spi)
 	}
-	h.Fixed, h.Plain = true, s.version < wire.PSPGMAC
+	h.Fixed, h.Next, h.Plain = true, true, s.version < wire.PSPGMAC
 	h.n = copy(h.b[:], s.b[:s.n])
 	return h.ready(s, snap)
 }
@@ -269,7 +267,8 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 // the first four octets, and the device key.
 func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
-	if o.held || l.Clear != 0 || l.HdrLen != wire.PSPBase || len(o.ownIDs) != 0 || o.replay {
+	gmac := c.Msg[6] >= '0'+wire.PSPGMAC // of an empty payload nothing is in clear
+	if o.held || gmac || l.Clear != 0 || len(o.ownIDs) != 0 || o.replay {
 		return
 	}
 	s.n, s.word = l.HdrLen, *(*[4]byte)(l.Hdr)

@@ -206,7 +206,7 @@ func (tss) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) sta
 	if s.Mode == keys.TSSServer {
 		d.Params[0] |= tssParamServer
 	}
-	return noOptions(options)
+	return status.OK
 }
 
 func (tss) Check(d *DataKey) status.Code {

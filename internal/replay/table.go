@@ -176,13 +176,16 @@ func (t *Table) Stats() Stats {
 // Check is for a packet that is not authenticated yet, and changes nothing.
 // Fresh is not final: only Commit's is. Like Commit, it must be called while
 // windows that Sweep retires are held off.
-func (t *Table) Check(k *Key, seq uint64) Verdict {
+func (t *Table) Check(k *Key, seq uint64) Verdict { return t.count(t.Look(k, seq)) }
+
+// Look is Check for a packet that may be of another Key: nothing is counted.
+func (t *Table) Look(k *Key, seq uint64) Verdict {
 	w, full := t.lookup(k)
 	switch {
 	case w != nil:
-		return t.count(w.check(&t.ring, seq))
+		return w.check(&t.ring, seq)
 	case full:
-		return t.count(Full)
+		return Full
 	}
 	return Fresh
 }

@@ -141,15 +141,17 @@ func ParseUDP(b []byte, dport uint16) (at, n int, c status.Code) {
 // Transport measures the IP packet at the start of b, which is to be sealed
 // behind its own IP header: octets of the header, protocol and octets in
 // all. Its IPv4 checksum is not looked at: it may have been left to a device.
-// ErrArgument is no whole IP packet; ErrUnsupported is a fragment, or one
-// with an IPv6 extension header, where ESP counts as a payload.
+// ErrArgument is no whole IP packet; ErrUnsupported is a fragment, one of
+// protocol 0, or one with an IPv6 extension header, where ESP counts as a
+// payload.
 func Transport(b []byte) (hdr int, proto uint8, n int, c status.Code) {
 	n, ok := IPLen(b)
 	if !ok || n > len(b) {
 		return 0, 0, 0, status.ErrArgument
 	}
 	if b[0]>>4 == 4 {
-		if binary.BigEndian.Uint16(b[6:])&ip4Fragment != 0 {
+		// Opened, protocol 0 is taken for none.
+		if binary.BigEndian.Uint16(b[6:])&ip4Fragment != 0 || b[9] == 0 {
 			return 0, 0, 0, status.ErrUnsupported
 		}
 		return int(b[0]&0xF) * 4, b[9], n, status.OK

@@ -174,6 +174,7 @@ func TestTransport(t *testing.T) {
 		"not IP":               {with(b, 0, 0x35), 0, 0, 0, status.ErrArgument},
 		"first fragment":       {with(b, 6, 0x20), 0, 0, 0, status.ErrUnsupported},
 		"last fragment":        {with(b, 7, 1), 0, 0, 0, status.ErrUnsupported},
+		"protocol 0":           {with(b, 9, 0), 0, 0, 0, status.ErrUnsupported},
 		"hop by hop":           {with(six, 6, 0), 0, 0, 0, status.ErrUnsupported},
 		"routing":              {with(six, 6, 43), 0, 0, 0, status.ErrUnsupported},
 		"fragment":             {with(six, 6, 44), 0, 0, 0, status.ErrUnsupported},

@@ -1,0 +1,172 @@
+package burst
+
+import (
+	"crypto/rand"
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+	"unsafe"
+
+	"libeesp/internal/asm"
+	"libeesp/internal/counter"
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// newEESP makes a rig of an SA of profile eesp, with packets of many sizes in
+// all places.
+func newEESP(t *testing.T, mode uint8, keyLen, n int) *rig {
+	t.Helper()
+	be, err := asm.Selected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := NewWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	params := keys.Params{Profile: 3, KeyLen: keyLen, Mode: mode, Domain: 1, EESP: wire.EESPShape{Seq: true, Full: true}, Align: 4}
+	p, err := profile.Of(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Prepare(&params); err != nil {
+		t.Fatal(err)
+	}
+	g, err := keys.NewGroup(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Release)
+	root := make([]byte, params.Kind.KeyLen())
+	rand.Read(root)
+	if err := g.SetKey(0, root); err != nil {
+		t.Fatal(err)
+	}
+	c, err := counter.New(counter.Config{Mode: counter.Explicit, First: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.Sealing(&params, &profile.SenderConfig{ID: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := p.Opening(&params, &profile.ReceiverConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &rig{w: w, payload: 80, bufs: make([][]byte, n), pkts: make([]profile.Desc, n)}
+	x.s = &Sender{Backend: be, Group: g, Counter: c, Sealing: s}
+	x.r = &Receiver{Backend: be, Groups: []*keys.Group{g}, Opening: o}
+	for i := range x.bufs {
+		x.bufs[i] = make([]byte, 64+x.payload+profile.MaxTail)
+	}
+	return x
+}
+
+func (x *rig) plainEESP() {
+	x.plain()
+	for i := range x.pkts {
+		x.pkts[i].Tailroom = profile.MaxTail
+	}
+}
+
+// cached counts entries of the worker's cache that hold anything of a key.
+func (x *rig) cached() (n int) {
+	room := reflect.ValueOf(x.w.cache).Elem().FieldByName("room").Elem()
+	for i := range room.Len() {
+		for j := range room.Index(i).Len() {
+			if !room.Index(i).Index(j).FieldByName("key").IsZero() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Nothing of a burst stays behind but cached keys, and these go with the root
+// key that they come from.
+func TestEESPScratchIsWiped(t *testing.T) {
+	eachBackend(t, func(t *testing.T) {
+		for mode := range uint8(4) {
+			for _, keyLen := range []int{16, 32} {
+				for _, n := range []int{1, 33, 100} {
+					t.Run(fmt.Sprint(mode+1, keyLen, n), func(t *testing.T) {
+						x := newEESP(t, mode+1, keyLen, n)
+						x.eespIsWiped(t, mode+1 < 4)
+					})
+				}
+			}
+		}
+	})
+}
+
+func (x *rig) eespIsWiped(t *testing.T, caches bool) {
+	for _, way := range []string{"in place", "elsewhere", "chained"} {
+		x.plainEESP()
+		if way == "chained" {
+			chain(x.pkts, 50)
+		}
+		if n := x.w.Seal(x.s, x.pkts); n != len(x.pkts) {
+			t.Fatalf("sealed %d: %v", n, x.pkts[0].Status)
+		}
+		x.wantClean(t, "after seal "+way)
+		x.bufs[0][64+10] ^= 1
+		var dst [96]byte
+		for i := range x.pkts {
+			p := &x.pkts[i]
+			*p = profile.Desc{Data: unsafe.Add(unsafe.Pointer(&x.bufs[i][64]), -x.w.hdr.Len()), Len: uint32(x.w.hdr.Len()) + 80 + kernel.TagSize}
+			if way == "elsewhere" {
+				p.Dst, p.DstSize = unsafe.Pointer(&dst), 96
+			}
+		}
+		if way == "chained" {
+			chain(x.pkts, 50)
+		}
+		if n := x.w.Open(x.r, x.pkts); n != len(x.pkts)-1 || x.pkts[0].Status != status.ErrAuth {
+			t.Fatalf("opened %d: %v", n, x.pkts[0].Status)
+		}
+		x.wantClean(t, "after open "+way)
+	}
+	p, err := profile.Of(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contexts := make([]profile.KeyContext, 600)
+	for i := range contexts {
+		contexts[i].ID = uint64(i)
+	}
+	out := make([]byte, p.KeyOctets(x.s.Group.Params())*len(contexts))
+	if c := x.w.Derive(x.s.Backend, x.s.Group, contexts, out); c != status.OK {
+		t.Fatal(c)
+	}
+	x.wantClean(t, "after derive")
+	var k profile.DataKey
+	if c := x.w.Export(x.s.Backend, x.s.Group, &profile.KeyContext{ID: 3}, false, &k); c != status.OK {
+		t.Fatal(c)
+	}
+	x.wantClean(t, "after export")
+	if !caches {
+		return
+	}
+	if n := x.cached(); n < 200 {
+		t.Fatalf("%d keys are cached", n)
+	}
+	if err := x.s.Group.RemoveKey(0); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if keys.Waiting() == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n := x.cached(); n != 0 {
+		t.Fatalf("%d keys are cached after their root key was removed", n)
+	}
+}
