@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 import eesp
+from conftest import ROOT
 from eesp import errors
 from eesp.pcap import Reader
-
-from conftest import ROOT
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 LEAD = eesp.tss_lead("192.0.2.1", "192.0.2.2", b"port")
@@ -80,8 +79,9 @@ def test_replay_windows_run_out() -> None:
             stats = receiver.replay_stats()
             assert (stats.windows, stats.most, stats.no_room) == (1, 1, 1)
             group.set_key(0, OTHER)
-            assert receiver.open_one(other.seal_one(b"x")).payload == b"x"
-            assert receiver.replay_stats().given_up == 1
+            # A burst that finds the key gone gives its windows up; the next may have them.
+            statuses = [receiver.open([other.seal_one(b"x")]).status[0] for _ in range(10)]
+            assert statuses[-1] == eesp.Status.OK and receiver.replay_stats().given_up == 1
 
 
 def test_engines_have_windows_of_their_own(group: eesp.TrustGroup, fresh_id: int) -> None:
@@ -90,7 +90,7 @@ def test_engines_have_windows_of_their_own(group: eesp.TrustGroup, fresh_id: int
         for sender in senders * 2:
             assert receiver.open([sender.seal_one(b"x")]).ok
         assert receiver.replay_stats().windows == 2
-    wrong: list[dict[str, int]] = [{"replay_window": 63}, {"replay_window": 65537}, {"replay_window": 1 << 32}]
+    wrong: list[dict[str, Any]] = [{"replay_window": 63}, {"replay_window": 65537}, {"replay_window": 1 << 32}]
     for options in [*wrong, {"replay_contexts": 1}, {"engine_bits": 17}]:
         with pytest.raises(ValueError):
             eesp.Receiver(group, **options)
@@ -344,8 +344,8 @@ def test_proxies_between_profiles(one: eesp.Profile, other: eesp.Profile) -> Non
                 sealed = sender.seal(payloads, leads=leads_of(one))
                 passed = proxy.pass_on(sealed, out_addresses=ends)
                 passed.raise_for_status()
-                family = {"ipv6": ipv6} if other is eesp.Profile.TSS else {}
-                assert [bytes(p) for p in last.open(passed, **family)] == payloads
+                opened = last.open(passed, ipv6=ipv6 and other is eesp.Profile.TSS)
+                assert [bytes(p) for p in opened] == payloads
                 if other is eesp.Profile.TSS:
                     lead, at = eesp.tss_lead(*ends), passed.offsets[1]
                     assert bytes(passed.buffer[at - len(lead) : at]) == lead
