@@ -267,6 +267,24 @@ def test_leads_that_are_not_there() -> None:
                 use()
 
 
+def test_a_packet_that_could_not_be_sealed_stops_no_other() -> None:
+    with group_of(eesp.Profile.TSS) as group, sender_of(group) as sender, eesp.Receiver(group) as receiver:
+        sealed = sender.seal([b"one", bytes(40), b"three"], leads=LEAD, coffset=[0, 1, 0])
+        assert sealed.failures() == {1: eesp.Status.OFFSET}
+        for opened in (receiver.open(sealed), receiver.open_in_place(sealed)):
+            assert [bytes(p) for p in opened] == [b"one", b"", b"three"] and opened.good == 2
+
+
+def test_next_headers_do_not_stay(group: eesp.TrustGroup, sender: eesp.Sender, receiver: eesp.Receiver) -> None:
+    """Descriptors are used again by calls of other profiles."""
+    with group_of(eesp.Profile.PSP) as devices, sender_of(devices) as other, eesp.Receiver(devices) as opener:
+        sealed = other.seal([b"x"] * 5000, next_header=[i % 256 for i in range(5000)])
+        assert sealed.next_headers == opener.open(sealed).next_headers == bytes(i % 256 for i in range(5000))
+        plain = other.seal([b"x"] * 5000)
+        assert opener.open(plain).next_headers == bytes(5000) == plain.next_headers
+    assert receiver.open(sender.seal([b"x"] * 5000)).ok
+
+
 def test_profiles_refuse_what_is_not_theirs() -> None:
     psp, tss, eesp_ = eesp.Profile.PSP, eesp.Profile.TSS, eesp.Profile.EESP
     wrong_groups: list[dict[str, Any]] = [

@@ -61,8 +61,10 @@ from .packets import (
 from .secret import Keys, Secret
 
 _LIB = _abi.LIB
-# Octets of the shortest headers: in a profile, and of IPv4 and UDP.
-_SHORTEST = {Profile.TSS: 12}
+# Profiles whose packets say which protocol their payload is of.
+_TELL_NEXT = (Profile.PSP, Profile.EESP)
+# Octets of headers: the shortest of tss, and of IP and UDP.
+_SHORTEST_TSS = 12
 _IPV4, _IPV6, _UDP = 20, 40, 8
 _Self = TypeVar("_Self", bound="_Object")
 _R = TypeVar("_R")
@@ -141,7 +143,7 @@ def _addr(src: Address, dst: Address) -> _abi.Addr:
 
 def _opened(profile: Profile) -> int:
     """How much longer an opened packet is, at most."""
-    return -_SHORTEST.get(profile, _abi.MIN_HEADER) - _abi.ICV_LEN
+    return -(_SHORTEST_TSS if profile is Profile.TSS else _abi.MIN_HEADER) - _abi.ICV_LEN
 
 
 class TrustGroup(_Object):
@@ -529,12 +531,13 @@ def _no_fronts(profile: Profile, leads: object, ipv6: object) -> None:
 
 
 def _one_lead(profile: Profile, lead: Buffer | None) -> bytes:
-    if profile is Profile.TSS:
-        if lead is None:
-            raise ValueError("profile tss: a lead is needed, the octets in front of the header")
-        return lead_of(lead)
-    _no_fronts(profile, lead, False)
-    return b""
+    if profile is not Profile.TSS:
+        if lead is not None:
+            _no_fronts(profile, lead, False)
+        return b""
+    if lead is None:
+        raise ValueError("profile tss: a lead is needed, the octets in front of the header")
+    return lead_of(lead)
 
 
 def _udp(udp: Udp) -> _abi.Udp:
@@ -793,7 +796,7 @@ class Sender(_Object):
             addresses,
             front,
         )
-        return made.octets
+        return made[0]
 
     def seal_udp(
         self,
@@ -924,6 +927,7 @@ class Receiver(_Object):
             headroom=headroom,
             flags=flags,
             addresses=addresses,
+            tells_next=self.profile in _TELL_NEXT,
         )
 
     def open_in_place(
@@ -933,14 +937,17 @@ class Receiver(_Object):
         if self.profile is not Profile.TSS:
             _no_fronts(self.profile, None, ipv6)
             check_rooms(packets, 0, 0)
-            return self._call(run_burst, _LIB.eesp_open_burst, packets, addresses=addresses)
+            tells_next = self.profile in _TELL_NEXT
+            return self._call(run_burst, _LIB.eesp_open_burst, packets, addresses=addresses, tells_next=tells_next)
         fronts = fronts_of(None, ipv6, len(packets))
-        check_rooms(packets, fronts.sizes, 0)
+        # What could not be sealed is empty, and has no lead.
+        rooms = [size if length else 0 for size, length in zip(fronts.sizes, packets._lengths)]
+        check_rooms(packets, rooms, 0)
         return self._call(
             run_burst,
             _LIB.eesp_open_burst,
             packets,
-            headroom=fronts.sizes,
+            headroom=rooms,
             flags=fronts.flags,
             addresses=addresses,
         )
@@ -950,7 +957,7 @@ class Receiver(_Object):
     ) -> Opened:
         """Opens one packet; raises AuthenticationError, HeaderError, ... if it is refused. lead: tss."""
         front = _one_lead(self.profile, lead)
-        made = self._call(
+        payload, id, tsc, coffset, ioffset, next_header = self._call(
             run_one,
             _LIB.eesp_open_burst,
             packet,
@@ -959,8 +966,7 @@ class Receiver(_Object):
             lead=front,
             lead_in_front=True,
         )
-        epoch, counter = made.tsc >> 48, made.tsc & (1 << 48) - 1
-        return Opened(made.octets, made.id, epoch, counter, made.coffset, made.ioffset, made.next_header)
+        return Opened(payload, id, tsc >> 48, tsc & (1 << 48) - 1, coffset, ioffset, next_header)
 
     def open_udp(self, packets: PacketsLike, udp: Udp, out: Buffer | Packets | None = None) -> Result:
         """Opens IP packets that are UDP datagrams to udp.dport, as seal_udp makes them, into a new buffer or yours."""
@@ -971,6 +977,7 @@ class Receiver(_Object):
             source,
             out=place_results(source, out, -_UDP - _abi.MIN_HEADER - _abi.ICV_LEN),
             moved=True,
+            tells_next=self.profile in _TELL_NEXT,
         )
 
     def stats(self) -> Stats:
@@ -1055,6 +1062,7 @@ class Proxy(_Object):
             addresses=addresses,
             out_addresses=out_addresses,
             moved=self._profiles[1] is Profile.TSS,
+            tells_next=self._profiles[0] in _TELL_NEXT,
         )
 
     def __repr__(self) -> str:

@@ -370,7 +370,7 @@ def fronts_of(leads: Leads | None, ipv6: Families, count: int) -> Fronts:
 class _Arena:
     """Descriptors of a chunk, and a view of them for each width of field.
 
-    iov, iov_count and addresses are zero between calls.
+    iov, iov_count, flags, next_header and addresses are zero between calls.
     """
 
     __slots__ = ("base", "u64", "u32", "u8")
@@ -415,10 +415,11 @@ def run_burst(
     addresses: Addresses | None = None,
     out_addresses: Addresses | None = None,
     moved: bool = False,
+    tells_next: bool = False,
 ) -> Result:
     """Calls a burst function, once for every CHUNK packets. out: a place for each result; without it, in place.
 
-    moved: results need not begin where their places do.
+    moved: results need not begin where their places do. tells_next: the function writes next_header.
     """
     count = len(source)
     lengths = source._lengths
@@ -433,11 +434,6 @@ def run_burst(
         columns = [[room] * count if isinstance(room, int) else room for room in rooms]
         tails = array.array("Q", [tailroom | c << 32 | i << 40 for c, i in zip(*columns)])
     protocols = _octet_column(next_header, count, "next_header")
-    if flags is None and isinstance(protocols, int):
-        kinds = _constant(protocols << 48, count)
-    else:
-        numbers = [protocols] * count if isinstance(protocols, int) else protocols
-        kinds = array.array("Q", [f << 32 | n << 48 for f, n in zip(flags or [0] * count, numbers)])
     zeros = _constant(0, count)
     inputs = [
         (_DATA, source._addresses()),
@@ -445,7 +441,6 @@ def run_burst(
         (_TAIL, tails),
         (_DST, zeros if out is None else out._addresses()),
         (_DST_SIZE, zeros if out is None else out._lengths),
-        (_KIND, kinds),
     ]
     rare: list[tuple[int, array.array[int]]] = []
     if addresses is not None:
@@ -458,6 +453,9 @@ def run_burst(
         outer = memoryview(_pack_addresses(out_addresses, count))
         at, step = address_of(outer), 0 if len(outer) == 32 else 32
         rare.append((_OUT_ADDR, array.array("Q", [at + i * step for i in range(count)])))
+    if flags is not None or protocols or tells_next:
+        numbers = [protocols] * count if isinstance(protocols, int) else protocols
+        rare.append((_KIND, array.array("Q", [f << 32 | n << 48 for f, n in zip(flags or zeros, numbers)])))
     inputs += rare
 
     try:
@@ -469,7 +467,10 @@ def run_burst(
     good = 0
     status, sizes = array.array("i"), array.array("I")
     ids, tscs, outs = (array.array("Q") for _ in range(3))
-    coffsets, ioffsets, next_headers = b"", b"", b""
+    coffsets, ioffsets = b"", b""
+    next_headers = bytes([protocols]) * count if isinstance(protocols, int) else bytes(protocols)
+    if tells_next:
+        next_headers = b""
     for first in range(0, count, _CHUNK):
         n = min(count - first, _CHUNK)
         end = n * _U64
@@ -483,7 +484,8 @@ def run_burst(
         tscs.frombytes(u64[_TSC:end:_U64].tobytes())
         coffsets += u8[_COFFSET : n * _PKT : _PKT].tobytes()
         ioffsets += u8[_IOFFSET : n * _PKT : _PKT].tobytes()
-        next_headers += u8[_NEXT : n * _PKT : _PKT].tobytes()
+        if tells_next:
+            next_headers += u8[_NEXT : n * _PKT : _PKT].tobytes()
         if out is None or moved:
             outs.frombytes(u64[_OUT:end:_U64].tobytes())
         for field, _ in rare:
@@ -506,17 +508,6 @@ _ONE = struct.Struct("=QIIIBBHQQIiQIHBB32sQQQQ")  # eesp_pkt
 assert _ONE.size == _PKT
 
 
-class One(NamedTuple):
-    """What a burst of one made."""
-
-    octets: bytes
-    id: int
-    tsc: int
-    coffset: int
-    ioffset: int
-    next_header: int
-
-
 def run_one(
     handle: int,
     function: Callable[..., int],
@@ -528,8 +519,11 @@ def run_one(
     addresses: Addresses | None = None,
     lead: bytes = b"",
     lead_in_front: bool = False,
-) -> One:
-    """A burst of one; raises if the packet failed. lead: of profile tss; in front of the packet, else of the result."""
+) -> tuple[bytes, int, int, int, int, int]:
+    """A burst of one, and what it made: octets, id, tsc, coffset, ioffset, next_header. Raises if the packet failed.
+
+    lead: of profile tss; in front of the packet, else of the result.
+    """
     view = octets_of(packet, "packet")
     length = len(view)
     if length > _abi.MAX_LEN + _abi.MAX_HEADER + _abi.MAX_PADDING + _abi.ICV_LEN:
@@ -538,25 +532,26 @@ def run_one(
         if not 0 <= value <= 0xFF:
             raise ValueError(f"{name} must be from 0 to 255")
     addr = bytes(32) if addresses is None else _pack_addresses(addresses, 1)
-    headroom = at = 0
-    if lead_in_front:
-        view, headroom = memoryview(lead + view), len(lead)
-    else:
-        at = len(lead)
-    size = max(length + extra, 1) + at
+    headroom = at = flags = 0
+    size = max(length + extra, 1)
+    if lead:
+        flags = _abi.PKT_IPV6 if len(lead) == _abi.TSS_LEAD_IPV6 else 0
+        if lead_in_front:
+            view, headroom = memoryview(lead + view), len(lead)
+        else:
+            at = len(lead)
+            size += at
     out = bytearray(size)
     out[:at] = lead[:at]
     out_view = memoryview(out)
     data, dst = address_of(view) + headroom, address_of(out_view)
-    flags = _abi.PKT_IPV6 if len(lead) == _abi.TSS_LEAD_IPV6 else 0
     head = data, length, headroom, 0, coffset, ioffset, 0, 0, dst, size
     raw = bytearray(_ONE.pack(*head, 0, 0, 0, flags, next_header, 0, addr, 0, 0, 0, 0))
     function(handle, address_of(memoryview(raw)), 1)
-    fields = _ONE.unpack(raw)
-    coffset, ioffset, status, out_len, next_header, id, tsc = (fields[i] for i in (4, 5, 10, 12, 14, 17, 18))
+    _, _, _, _, coffset, ioffset, _, _, _, _, status, _, out_len, _, next_header, _, _, id, tsc, _, _ = _ONE.unpack(raw)
     if status:
         raise error_of(status)
-    return One(bytes(out_view[at : at + out_len]), id, tsc, coffset, ioffset, next_header)
+    return bytes(out_view[at : at + out_len]), id, tsc, coffset, ioffset, next_header
 
 
 def place_results(source: Packets, out: Buffer | Packets | None, extra: int) -> Packets:
