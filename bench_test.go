@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 	"unsafe"
 
 	"libeesp/internal/burst"
@@ -97,6 +98,57 @@ func BenchmarkEESP(b *testing.B) {
 					k = (k + step) % bursts
 				})
 			}
+		}
+	}
+}
+
+// What replay windows cost: packets that come once each, opened in bursts of
+// 32. With an ID of its own, a receiver without windows takes the same way.
+func BenchmarkReplay(b *testing.B) {
+	const n, bursts, size = 32, 512, 64
+	for _, f := range formats {
+		g := f.group(b)
+		s := newSender(b, g, f.c)
+		h := s.HeaderLen()
+		room := h + size + ICVLen
+		buf := make([]byte, bursts*n*room)
+		pkts := make([]Packet, bursts*n)
+		for i := range pkts {
+			pkts[i] = Packet{Buf: buf[i*room:][:room:room], Off: h, Len: size}
+		}
+		if s.Seal(pkts) != len(pkts) {
+			b.Fatal(pkts[0].Status)
+		}
+		w, err := burst.NewWorker()
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer w.Close()
+		out := make([]byte, size)
+		var d [n]profile.Desc
+		for _, c := range []struct {
+			name string
+			c    ReceiverConfig
+		}{{"without", ReceiverConfig{}}, {"own ID", ReceiverConfig{OwnIDs: []uint64{1 << 20}}}, {"window", ReceiverConfig{ReplayWindow: 1024}}} {
+			b.Run(f.name+"/"+c.name, func(b *testing.B) {
+				best := time.Duration(1 << 62)
+				for range b.N {
+					r := must(NewReceiver(c.c, g))
+					start := time.Now()
+					for at := 0; at < len(pkts); at += n {
+						for i := range d {
+							d[i] = profile.Desc{Data: unsafe.Pointer(&pkts[at+i].Buf[0]), Len: uint32(room), Dst: unsafe.Pointer(&out[0]), DstSize: size}
+						}
+						if w.Open(r.Engine(), d[:]) != n {
+							b.Fatal(d[0].Status)
+						}
+					}
+					best = min(best, time.Since(start))
+					r.Close()
+				}
+				b.ReportMetric(float64(best.Nanoseconds())/float64(len(pkts)), "ns/packet")
+				b.ReportMetric(0, "ns/op")
+			})
 		}
 	}
 }

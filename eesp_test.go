@@ -93,6 +93,9 @@ func freshSPI() uint32 { return uint32(freshID()) }
 // eespGroup makes a group with a root key.
 func eespGroup(t testing.TB, c GroupConfig, root []byte) *Group {
 	t.Helper()
+	if string(root[:4]) == string(stream("root", 4)) { // a root key is that of one SPI
+		root = stream(fmt.Sprint("root of ", c.Domain), len(root))
+	}
 	g := must(NewGroup(c))
 	t.Cleanup(g.Close)
 	if err := g.SetKey(0, root); err != nil {
@@ -1211,7 +1214,7 @@ func FuzzEESPOpen(f *testing.F) {
 	for i, c := range []GroupConfig{
 		{}, {MaxCOffset: 63, Align8: true, AEAD: AES256GCM}, {Optimized: true, IV: true}, {NoSequence: true, IV: true, SubSAs: 4, MaxCOffset: 5}, {Optimized: true, Align8: true},
 	} {
-		c.Profile, c.Mode, c.Domain = ProfileEESP, uint8(1+3*(i%2)), uint32(i+1)
+		c.Profile, c.Mode, c.Domain = ProfileEESP, uint8(1+3*(i%2)), 0xF0000000+uint32(i) // not of freshSPI
 		g := eespGroup(f, c, stream("root", 32))
 		groups = append(groups, g)
 		for id := range uint64(2) {
@@ -1272,4 +1275,36 @@ func FuzzEESPOpen(f *testing.F) {
 			}
 		}
 	})
+}
+
+// One root key is sent with under one SPI: with two, Session IDs would have one
+// key and one sequence number twice.
+func TestEESPRootKeyOfTwoSPIs(t *testing.T) {
+	root := stream(fmt.Sprint("shared ", freshSPI()), 32)
+	c := GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI()}
+	near, far := eespGroup(t, c, root), eespGroup(t, c, root) // both ends of one SA
+	c.Domain = freshSPI()
+	other := eespGroup(t, c, root)
+	s := newSender(t, near, SenderConfig{ID: 3})
+	p := []Packet{plain(ipPacket(4, 60))}
+	if s.Seal(p) != 1 {
+		t.Fatal(p[0].Status)
+	}
+	q := []Packet{whole(p[0].Out)}
+	if newReceiver(t, ReceiverConfig{}, far).Open(q) != 1 {
+		t.Fatal(q[0].Status)
+	}
+	p = []Packet{plain(ipPacket(4, 60))}
+	if s := newSender(t, other, SenderConfig{ID: 3}); s.Seal(p) != 0 || p[0].Status != ErrRootKey || s.HeaderLen() != 0 {
+		t.Fatal(p[0].Status)
+	}
+	// Nor do data keys help: they are the same ones.
+	a, b := must(near.ExportDataKey(Context{ID: 5}, false)), must(other.ExportDataKey(Context{ID: 5}, false))
+	if a.Key != b.Key || a.Domain == b.Domain {
+		t.Fatal("other data keys")
+	}
+	must(NewSenderWithKey(a, SenderConfig{})).Close()
+	if _, err := NewSenderWithKey(b, SenderConfig{}); !errors.Is(err, ErrExists) {
+		t.Fatal(err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"testing"
 )
 
@@ -651,7 +652,7 @@ func TestUDPOfOtherPayloads(t *testing.T) {
 		gmac := f.c.V == 2
 		raw := func(payload []byte, next uint8) []byte {
 			p := plain(payload)
-			p.SrcIP, p.DstIP, p.NextHeader = v4, v6, next
+			p.SrcIP, p.DstIP, p.NextHeader = v4, v4b, next // those of the datagram
 			return datagramOf(sealed(t, s, p), 4500)
 		}
 		text := stream("no IP packet", 40)
@@ -877,22 +878,33 @@ func TestUDPConfig(t *testing.T) {
 	}
 }
 
-// The addresses of the context are the packet's, not the tunnel's.
+// The addresses of the context are those of the outer header.
 func TestUDPAddresses(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, g, SenderConfig{V: VIDSrcDst}), newReceiver(t, ReceiverConfig{}, g)
 	p := plain(inner(0))
-	p.SrcIP, p.DstIP = v6b, v4
+	p.SrcIP, p.DstIP = v6b, v4 // not read
 	pkts := []Packet{p}
 	if sealUDP(t, s, &tunnel4, pkts) != 1 {
 		t.Fatal(pkts[0].Status)
 	}
-	a, b := whole(pkts[0].Out), whole(pkts[0].Out)
-	a.SrcIP, a.DstIP = v6b, v4
-	b.SrcIP, b.DstIP = v4, v4b
-	pkts = []Packet{a, b}
-	if openUDP(t, r, &tunnel4, pkts); pkts[0].Status != OK || pkts[1].Status != ErrAuth {
-		t.Fatal(pkts[0].Status, pkts[1].Status)
+	out := pkts[0].Out
+	moved := ip4(v4b, v4b, 17, nil, out[20:]) // from elsewhere
+	for _, c := range []struct {
+		b    []byte
+		want Status
+	}{{out, OK}, {moved, ErrAuth}} {
+		pkts := []Packet{whole(c.b)}
+		if openUDP(t, r, &tunnel4, pkts); pkts[0].Status != c.want {
+			t.Fatal(pkts[0].Status)
+		}
+	}
+	// Who opens the datagram's payload gives them.
+	q := whole(out[28:])
+	q.SrcIP, q.DstIP = v4, v4b
+	pkts = []Packet{q}
+	if r.Open(pkts) != 1 {
+		t.Fatal(pkts[0].Status)
 	}
 }
 
@@ -927,6 +939,54 @@ func TestUDPOverlap(t *testing.T) {
 				} else if shift == 0 && (q[0].Status != OK || !bytes.Equal(q[0].Out, ip)) {
 					t.Fatal(q[0].Status)
 				}
+			}
+		}
+	}
+}
+
+// Buffers that end where a part of no octets would begin: the engine has no
+// pointer to there, which the collector would take for one into what follows.
+func TestUDPOfNothing(t *testing.T) {
+	for _, f := range udpFormats {
+		if !f.carries {
+			continue
+		}
+		g := f.group(t)
+		s, r := newSender(t, g, f.c), newReceiver(t, ReceiverConfig{}, g)
+		for i := range 200 {
+			ip := ip4(v4, v4b, 17, nil, nil)
+			if i%2 == 0 {
+				ip = ip6(v6, v6b, 17, nil)
+			}
+			h := len(ip)
+			exactly := func(n int) []byte { return make([]byte, n)[:n:n] }
+			src, size := exactly(h), h+8+s.HeaderLen()+ICVLen
+			copy(src, ip)
+			pkts := []Packet{
+				{Buf: src, Len: h, Dst: exactly(size)},
+				{Buf: src, Len: h}, // no room
+				{Buf: src, Len: h, Dst: exactly(h + 8)},
+			}
+			if sealUDP(t, s, &across, pkts) != 1 || pkts[1].Status != ErrRoom || pkts[2].Status != ErrRoom {
+				t.Fatal(pkts[0].Status, pkts[1].Status, pkts[2].Status)
+			}
+			empty := exactly(h + 8)
+			copy(empty, pkts[0].Out)
+			if binary.BigEndian.PutUint16(empty[h+4:], 8); h == 20 {
+				binary.BigEndian.PutUint16(empty[2:], 28)
+				clear(empty[10:12])
+				binary.BigEndian.PutUint16(empty[10:], inetSum(empty[:20]))
+			} else {
+				binary.BigEndian.PutUint16(empty[4:], 8)
+			}
+			back := []Packet{whole(pkts[0].Out), {Buf: empty, Len: h + 8}, whole(pkts[0].Out)}
+			back[0].Dst, back[2].Dst = exactly(h), exactly(h-1)
+			if openUDP(t, r, &across, back) != 1 || !bytes.Equal(back[0].Out, ip) || &back[0].Out[0] != &back[0].Dst[0] ||
+				back[1].Status != ErrShort || back[2].Status != ErrRoom {
+				t.Fatal(back[0].Status, back[1].Status, back[2].Status)
+			}
+			if i%50 == 49 {
+				runtime.GC()
 			}
 		}
 	}

@@ -177,8 +177,8 @@ EESP_API const char *eesp_version_string(void);
 /* ---- Sizes and names ---------------------------------------------------- */
 
 #define EESP_ICV_LEN 16        /* octets behind the payload */
-#define EESP_MIN_HEADER 16     /* shortest Security Header, octets */
-#define EESP_MAX_HEADER 128    /* longest Security Header, octets */
+#define EESP_MIN_HEADER 12     /* shortest header, octets: of tss; of the others 16 */
+#define EESP_MAX_HEADER 128    /* longest header that is written, octets */
 #define EESP_MAX_LEN (1u << 20) /* longest payload, octets */
 #define EESP_MAX_GROUPS 64     /* groups of one receiver */
 #define EESP_MIN_ROOT_KEY_ID 16
@@ -678,7 +678,9 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
  * packet that fails does not keep others from being sealed. Every packet's
  * out fields are written. Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG,
  * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets only),
- * CONTEXT (tss, with a data key: another source address), FORKED, UNSUPPORTED (from a signal handler), INTERNAL. sender or pkts NULL: 0, nothing written.
+ * CONTEXT (tss, with a data key: another source address), ROOT_KEY (eesp: the
+ * root key was sent with under another SPI), FORKED, UNSUPPORTED (from a signal
+ * handler), INTERNAL. sender or pkts NULL: 0, nothing written.
  */
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n);
 
@@ -751,8 +753,12 @@ typedef struct eesp_proxy eesp_proxy;
 
 /*
  * Joins two trust domains: packets are opened with receiver and sealed anew
- * with sender, in one call. Both must stay until the proxy is freed. COffset
- * and IOffset are taken over.
+ * with sender, in one call. Both must stay until the proxy is freed. They may be
+ * of different profiles. coffset, ioffset and next_header are taken over, as far
+ * as the second format has them: clear octets that it cannot leave in clear are
+ * EESP_ERR_OFFSET. tss: the octets in front of the new header are written too,
+ * out_addr's addresses (both IPv4, or IPv6) and zeros for the entropy; they count as
+ * headroom.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender, eesp_proxy **proxy);
 EESP_API void eesp_proxy_free(eesp_proxy *proxy);

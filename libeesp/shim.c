@@ -139,7 +139,7 @@ static int all_zero(const void *p, size_t n)
 
 /* Copies a caller's structure of another version: what it lacks is zero, what
  * this library does not know must be. */
-static eesp_status versioned(void *to, size_t size, size_t least, const void *from)
+static eesp_status copied(void *to, size_t size, size_t least, const void *from)
 {
 	uint32_t n;
 	memset(to, 0, size);
@@ -147,14 +147,24 @@ static eesp_status versioned(void *to, size_t size, size_t least, const void *fr
 		return EESP_OK;
 	memcpy(&n, from, sizeof n);
 	if (n < least)
-		return argument("struct_size is too small: use the _INIT macro");
+		return EESP_ERR_ARGUMENT;
 	if (n > size) {
 		if (n > 4096 || !all_zero((const char *)from + size, n - size))
-			return fail(EESP_ERR_UNSUPPORTED, "the structure has fields that this library does not know");
+			return EESP_ERR_UNSUPPORTED;
 		n = (uint32_t)size;
 	}
 	memcpy(to, from, n);
 	return EESP_OK;
+}
+
+static eesp_status versioned(void *to, size_t size, size_t least, const void *from)
+{
+	eesp_status st = copied(to, size, least, from);
+	if (st == EESP_ERR_ARGUMENT)
+		return argument("struct_size is too small: use the _INIT macro");
+	if (st == EESP_ERR_UNSUPPORTED)
+		return fail(st, "the structure has fields that this library does not know");
+	return st;
 }
 
 #define CHECK(h, k, what)                                                      \
@@ -722,10 +732,11 @@ EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t 
 	BURST(receiver, KIND_RECEIVER, eespGoOpenBurst);
 }
 
-/* udp as this library has it, or NULL and all packets are refused. */
+/* udp as this library has it, or NULL and all packets are refused. Bursts have
+ * no error text. */
 static const eesp_udp *udp_config(eesp_udp *u, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
-	if (udp != NULL && versioned(u, sizeof *u, sizeof *u, udp) == EESP_OK && u->reserved1 == 0 && u->reserved2 == 0 &&
+	if (udp != NULL && copied(u, sizeof *u, sizeof *u, udp) == EESP_OK && u->reserved1 == 0 && u->reserved2 == 0 &&
 	    all_zero(u->reserved, sizeof u->reserved) && u->mode <= EESP_UDP_TRANSPORT)
 		return u;
 	refuse(pkts, n, EESP_ERR_ARGUMENT);

@@ -204,9 +204,12 @@ func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
 			}
 			hdr = unsafe.Add(p.Data, -int(h))
 		} else {
+			if p.DstSize < size+lead {
+				break
+			}
 			hdr = add(hdr, lead)
 			body = add(hdr, h)
-			if p.DstSize < size+lead || body != p.Data && overlap(p.Data, p.Len, hdr, size) {
+			if body != p.Data && overlap(p.Data, p.Len, hdr, size) {
 				break
 			}
 		}

@@ -76,13 +76,18 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 		p, t, o := &pkts[i], &w.tmp[n], &w.outer[n]
 		*t = *p
 		front, c := w.innerOf(u, t, o)
+		tail := min(p.Tailroom, maxUDP) + min(p.Len, maxIP) - uint32(o.n) - t.Len
+		// Pointers to behind the end of a buffer must not be, or the collector
+		// takes them for ones into what lies there.
 		switch {
 		case c != status.OK:
-		// In place, the packet's own header gives way to the new one.
-		case p.Dst != nil && p.DstSize < front, p.Dst == nil && p.Headroom < front-uint32(o.n):
-			c = status.ErrRoom
 		case front+uint32(w.hdr.Len())+t.Len+w.hdr.Tail > o.most:
 			c = status.ErrTooLong
+		case p.Dst != nil && p.DstSize <= front:
+			c = status.ErrRoom
+		// In place, the packet's own header gives way to the new one.
+		case p.Dst == nil && (p.Headroom < front-uint32(o.n) || tail < kernel.TagSize):
+			c = status.ErrRoom
 		}
 		if c != status.OK {
 			refuse(p, c)
@@ -91,8 +96,12 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 		if p.Dst != nil {
 			t.Dst, t.DstSize = add(p.Dst, front), p.DstSize-front
 		} else {
-			t.Headroom = min(p.Headroom, maxUDP) - (front - uint32(o.n))
-			t.Tailroom = min(p.Tailroom, maxUDP) + min(p.Len, maxIP) - uint32(o.n) - t.Len
+			t.Headroom, t.Tailroom = min(p.Headroom, maxUDP)-(front-uint32(o.n)), tail
+		}
+		if t.Len != 0 || p.Dst == nil {
+			t.Data = add(p.Data, uint32(o.n))
+		} else {
+			t.Data = nil
 		}
 		w.orig[n] = p
 		n++
@@ -132,8 +141,9 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 	return good
 }
 
-// innerOf makes t what is to be sealed of an IP packet, and returns how many
-// octets go in front of the header.
+// innerOf makes t what is to be sealed of an IP packet, but for Data, which its
+// header may be in front of, and returns how many octets go in front of the
+// sealed header.
 func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c status.Code) {
 	switch {
 	case w.hdr.Lead != 0, u.Transport && !w.hdr.Next:
@@ -166,7 +176,7 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 	o.n = uint8(copy(o.hdr[:], b[:h]))
 	t.Src, t.DstIP = wire.Addresses(b)
 	o.most = most(b[0]>>4 == 6)
-	t.Data, t.Len, t.NextHeader = add(t.Data, uint32(h)), uint32(n-h), proto
+	t.Len, t.NextHeader = uint32(n-h), proto
 	return uint32(h) + wire.UDPHeader, status.OK
 }
 
@@ -205,6 +215,9 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 			c = status.ErrArgument
 		default:
 			at, size, c = wire.ParseUDP(octets(t.Data, min(t.Len, maxIP)), u.DPort)
+			if c == status.OK && size == 0 {
+				c = status.ErrShort
+			}
 		}
 		if c == status.OK && u.Transport {
 			o.n = uint8(copy(o.hdr[:], octets(t.Data, uint32(at-wire.UDPHeader))))
@@ -219,7 +232,9 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 		t.Src, t.DstIP = wire.Addresses(octets(p.Data, p.Len))
 		t.Data, t.Len, t.Headroom = add(p.Data, uint32(at)), uint32(size), uint32(at)
 		if p.Dst != nil {
-			t.Dst, t.DstSize = add(p.Dst, uint32(o.n)), p.DstSize-uint32(o.n)
+			if t.DstSize -= uint32(o.n); t.DstSize != 0 { // else it may be empty
+				t.Dst = add(p.Dst, uint32(o.n))
+			}
 		}
 		w.orig[n] = p
 		n++
@@ -238,7 +253,10 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 			base = p.Data
 		}
 		payload := unsafe.Add(base, int(t.Out-uintptr(base)))
-		out := unsafe.Add(payload, -int(o.n))
+		out := p.Dst
+		if out == nil {
+			out = unsafe.Add(payload, -int(o.n))
+		}
 		c, size := status.OK, t.OutLen
 		if u.Transport {
 			if c = wire.Rewrite(o.hdr[:o.n], t.NextHeader, int(o.n)+int(t.OutLen)); t.NextHeader == 0 {

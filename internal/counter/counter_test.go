@@ -384,8 +384,9 @@ func TestUsedCountersStayUsed(t *testing.T) {
 		{"#k", "", explicit(65535, 0, 0, 0), Config{}, true},
 	} {
 		id := fmt.Sprint(t.Name(), i)
+		own := func(key string) string { return strings.ReplaceAll(key, "#", fmt.Sprint("#", i, ".")) } // one key has one ID
 		for _, used := range []bool{false, true} {
-			o, err := Share(id+x.key, x.c)
+			o, err := Share(id+own(x.key), x.c)
 			if err != nil {
 				t.Fatal(i, err)
 			}
@@ -393,7 +394,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 				o.Take(10)
 			}
 			o.Release()
-			o, err = Share(id+x.nextKey, x.next)
+			o, err = Share(id+own(x.nextKey), x.next)
 			if refused := used && x.refused; refused {
 				wantErr(t, err, status.ErrExists, "this process has used counters")
 			} else if err != nil {
@@ -427,4 +428,47 @@ func TestReleaseTwice(t *testing.T) {
 	}
 	wantTake(t, first, 1, 0, 0, status.ErrExhausted)
 	wantTake(t, a, 1, 5, 1, status.OK)
+}
+
+// A name with an asterisk stands for all that begin alike; a data key is that
+// of one ID.
+func TestNamesThatMeet(t *testing.T) {
+	c := Config{Mode: Explicit, Start: 5}
+	has := func(name string, want error) *Owner {
+		t.Helper()
+		o, err := Share(name, c)
+		if !errors.Is(err, want) {
+			t.Fatalf("%s: %v, want %v", name, err, want)
+		}
+		return o
+	}
+	one := has("meet/1/a", nil)
+	has("meet/1/*", status.ErrExists)
+	has("meet/1/*#key", status.ErrExists)
+	has("meet/1/a#key", status.ErrExists)
+	has("meet/2/*", nil).Release()
+	has("meet/1/b", nil).Release()
+	one.Take(10)
+	one.Release()
+	has("meet/1/*", status.ErrExists) // counters from 5 on were used
+	c.Start = 15
+	all := has("meet/1/*", nil)
+	if has("meet/1/*", nil) != all {
+		t.Fatal("two owners of one name")
+	}
+	all.Release()
+	has("meet/1/c", status.ErrExists)
+	has("meet/1/c#key", status.ErrExists)
+	all.Take(1)
+	all.Release()
+	has("meet/1/c", status.ErrExists) // 15 was
+	c.Start = 16
+	has("meet/1/c", nil).Release()
+	// Two data keys have nothing to do with each other; one has one ID.
+	all = has("meet/3/*#one", nil)
+	has("meet/3/d#two", nil).Release()
+	has("meet/3/d#one", status.ErrExists)
+	all.Release()
+	has("meet/4/d#one", status.ErrExists)
+	has("meet/3/*#one", nil).Release()
 }

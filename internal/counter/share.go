@@ -23,7 +23,8 @@ type place struct {
 
 var (
 	sharedMu sync.Mutex
-	shared   = map[string]*ofID{} // by ID
+	shared   = map[string]*ofID{}  // by ID
+	keyIDs   = map[string]string{} // by what tells data keys apart: the ID of the first sender that had it
 )
 
 // ofID is what the process knows of an ID. There may be very many IDs.
@@ -34,17 +35,49 @@ type ofID struct {
 	used map[place]uint64
 }
 
-// idOf parts a name: the ID, and whether it is a key's of that ID.
-func idOf(name string) (id string, key bool) {
-	id, _, key = strings.Cut(name, "#")
+// idOf parts a name: the ID, and for a key's of that ID what tells it from
+// others.
+func idOf(name string) (id, key string) {
+	id, key, _ = strings.Cut(name, "#")
 	return id, key
 }
 
-// rival reports whether one name is an ID's and the other a key's of that ID.
+// every is the ID that stands for all IDs that begin alike, at the end of its name.
+const every = "*"
+
+// rival reports whether two senders whose names differ may have one key and one
+// nonce: of one ID, one has a group's keys and the other a data key; of two
+// where one stands for the other, that, or both have one data key.
 func rival(a, b string) bool {
 	a, aKey := idOf(a)
 	b, bKey := idOf(b)
-	return a == b && aKey != bKey
+	if a == b {
+		return (aKey == "") != (bKey == "")
+	}
+	return (covers(a, b) || covers(b, a)) && (aKey == "" || bKey == "" || aKey == bKey)
+}
+
+func covers(a, b string) bool {
+	begin, all := strings.CutSuffix(a, every)
+	return all && strings.HasPrefix(b, begin)
+}
+
+// related is what is known of IDs that names of this one may be rivals of.
+func related(id string) (all []*ofID) {
+	if strings.HasSuffix(id, every) { // there are few of these
+		for other, known := range shared {
+			if covers(id, other) {
+				all = append(all, known)
+			}
+		}
+		return all
+	}
+	for _, other := range []string{id, id[:strings.LastIndexByte(id, '/')+1] + every} {
+		if known := shared[other]; known != nil {
+			all = append(all, known)
+		}
+	}
+	return all
 }
 
 // meets reports whether counters from next on may be some that were used below
@@ -71,17 +104,23 @@ func Share(name string, c Config) (*Owner, error) {
 	}
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
-	id, _ := idOf(name)
+	id, key := idOf(name)
+	if was, is := keyIDs[key]; is && was != id {
+		return nil, fmt.Errorf("%w: this process has had this data key for another ID", status.ErrExists)
+	}
 	known := shared[id]
 	if known == nil {
 		known = &ofID{map[place]*Owner{}, map[place]uint64{}}
 	}
-	for at := range known.owners {
-		if at.name == name && at.bits != c.EngineBits { // their counters would overlap
-			return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, at.bits)
-		}
-		if rival(at.name, name) && (at.bits != c.EngineBits || at.engine == c.Engine) {
-			return nil, fmt.Errorf("%w: this ID has a sender with a group's keys and would have one with a data key", status.ErrExists)
+	others := related(id)
+	for _, other := range others {
+		for at := range other.owners {
+			if at.name == name && at.bits != c.EngineBits { // their counters would overlap
+				return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, at.bits)
+			}
+			if rival(at.name, name) && (at.bits != c.EngineBits || at.engine == c.Engine) {
+				return nil, fmt.Errorf("%w: a sender of this process may come to the same key and nonces: a group's and a data key's of one ID, or one with and one without ID", status.ErrExists)
+			}
 		}
 	}
 	at := place{name, c.EngineBits, c.Engine}
@@ -96,21 +135,26 @@ func Share(name string, c Config) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	for old, u := range known.used {
-		if !at.meets(old, o.next.Load(), u) {
-			continue
+	for _, other := range others {
+		for old, u := range other.used {
+			if !at.meets(old, o.next.Load(), u) {
+				continue
+			}
+			o.close()
+			if c.Mode == Clock && old == at {
+				return nil, fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
+			}
+			shift := bits - old.bits
+			return nil, fmt.Errorf("%w: epoch %d counter %d: this process has used counters of this ID below epoch %d counter %d, with %d engine bits",
+				status.ErrExists, c.Epoch, c.Start, u>>shift, u&(1<<shift-1), old.bits)
 		}
-		o.close()
-		if c.Mode == Clock && old == at {
-			return nil, fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
-		}
-		shift := bits - old.bits
-		return nil, fmt.Errorf("%w: epoch %d counter %d: this process has used counters of this ID below epoch %d counter %d, with %d engine bits",
-			status.ErrExists, c.Epoch, c.Start, u>>shift, u&(1<<shift-1), old.bits)
 	}
 	o.place, o.start = at, o.next.Load()
 	known.owners[at] = o
 	shared[id] = known
+	if key != "" {
+		keyIDs[key] = id
+	}
 	return o, nil
 }
 

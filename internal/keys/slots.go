@@ -3,6 +3,7 @@ package keys
 import (
 	"crypto/rand"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"libeesp/internal/generic"
@@ -64,6 +65,26 @@ func (s *Slot) retire() {
 			e.Free()
 		})
 	}
+}
+
+// domains remembers, by their names, which domain keys are of that were sent
+// with. Under one key, two domains would repeat each other's nonces.
+var (
+	domainsMu sync.Mutex
+	domains   = map[[16]byte]uint32{}
+)
+
+// Claim makes the key of a slot one that the group's Domain alone sends with, in
+// the whole process, and reports whether it is.
+func (s *Snapshot) Claim(slot int) bool {
+	domainsMu.Lock()
+	defer domainsMu.Unlock()
+	name := &s.Slot[slot].Name
+	if d, known := domains[*name]; known {
+		return d == s.Domain
+	}
+	domains[*name] = s.Domain
+	return true
 }
 
 func (g *Group) checkSlot(slot int) error {

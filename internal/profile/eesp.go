@@ -185,7 +185,7 @@ type eespSealing struct {
 	at      int // of sequence number and IV
 }
 
-// Space is the Sub SA: a root key belongs to one SA.
+// Space is the Sub SA. A root key is that of one SPI: Begin sees to it.
 func (s *eespSealing) Space() string { return fmt.Sprintf("eesp/%x/%x", s.spi, s.session) }
 
 // First is 1: there is no sequence number 0.
@@ -209,6 +209,9 @@ func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		var ok bool
 		if h.KDF, ok = eespKDF(snap); !ok {
 			return status.ErrNoKey
+		}
+		if !snap.Claim(0) {
+			return status.ErrRootKey
 		}
 		eespMsg(&h.msg, &h.KDF, s.session)
 	}

@@ -210,7 +210,8 @@ type Sealing interface {
 	// Messages writes the KDF inputs of packets that Fill was called for, room
 	// octets apart. pkts may be nil where Header.Fixed is true.
 	Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc)
-	// Space names the counter space that the sender takes its counters from.
+	// Space names the counter space that the sender takes its counters from; an
+	// asterisk at its end stands for all that begin alike.
 	Space() string
 	// Epochs reports whether a data key is good for one epoch only.
 	Epochs() bool

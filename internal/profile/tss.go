@@ -276,13 +276,14 @@ type tssSealing struct {
 	held *tssHeld
 }
 
-// Space is the SSI and the mode. The SDI is in no key and, but for IPv6, in no
-// nonce, and two groups may hold the same keys.
+// Space is the mode and the SSI. The SDI is in no key and, but for IPv6, in no
+// nonce, and two groups may hold the same keys. Without SSI it is all of them:
+// an address may have the octets of another sender's SSI, and then its keys.
 func (s *tssSealing) Space() string {
 	if s.v == TSSSSI {
 		return fmt.Sprintf("tss/%d/%x", s.Mode, s.id)
 	}
-	return fmt.Sprintf("tss/%d/-", s.Mode)
+	return fmt.Sprintf("tss/%d/*", s.Mode)
 }
 
 // Epochs: an epoch is in each key.

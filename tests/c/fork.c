@@ -19,6 +19,8 @@ static void every_function(void)
 	eesp_proxy *p = NULL;
 	eesp_root_key_info info;
 	eesp_stats stats;
+	eesp_replay_stats replay;
+	eesp_udp udp = EESP_UDP_INIT;
 	eesp_context x = { .levels = 1 };
 	eesp_data_key key;
 	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
@@ -49,16 +51,21 @@ static void every_function(void)
 	GIVES(EESP_ERR_FORKED, eesp_receiver_new(&kit.group, 1, NULL, &r));
 	GIVES(EESP_ERR_FORKED, eesp_receiver_new_with_key(&data_key, NULL, &r));
 	GIVES(EESP_ERR_FORKED, eesp_receiver_stats(kit.receiver, &stats));
+	GIVES(EESP_ERR_FORKED, eesp_receiver_replay_stats(kit.receiver, &replay));
 	GIVES(EESP_ERR_FORKED, eesp_proxy_new(kit.receiver, kit.sender, &p));
 	CHECK(g == NULL && s == NULL && r == NULL && p == NULL && n == sizeof b && all_are(b, sizeof b, 0));
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 5; i++) {
 		eesp_pkt k[3];
 		for (int j = 0; j < 3; j++) {
 			k[j] = packet(b, 64, 0, 0);
 			k[j].out = b;
 			k[j].out_len = 99;
 		}
-		SAME(i == 0 ? eesp_seal_burst(kit.sender, k, 3) : i == 1 ? eesp_open_burst(kit.receiver, k, 3) : eesp_proxy_burst(proxy, k, 3), 0);
+		SAME(i == 0   ? eesp_seal_burst(kit.sender, k, 3)
+		     : i == 1 ? eesp_open_burst(kit.receiver, k, 3)
+		     : i == 2 ? eesp_proxy_burst(proxy, k, 3)
+		     : i == 3 ? eesp_udp_seal_burst(kit.sender, &udp, k, 3)
+			      : eesp_udp_open_burst(kit.receiver, &udp, k, 3), 0);
 		for (int j = 0; j < 3; j++)
 			CHECK(k[j].status == EESP_ERR_FORKED && k[j].out == NULL && k[j].out_len == 0);
 	}

@@ -135,6 +135,31 @@ static inline eesp_sender *new_sender(eesp_group *g, uint8_t v, uint32_t flags)
 	return s;
 }
 
+/* A group of profile psp with keys in both slots, the same ones every time. */
+static inline eesp_group *new_psp_group(void)
+{
+	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+	eesp_group *g = NULL;
+	uint8_t key[32];
+	c.profile = EESP_PROFILE_PSP;
+	WORKS(eesp_group_new(&c, &g));
+	for (unsigned slot = 0; slot < 2; slot++) {
+		memset(key, 0x30 + (int)slot, sizeof key);
+		WORKS(eesp_group_set_key(g, slot, key, sizeof key));
+	}
+	return g;
+}
+
+static inline eesp_receiver *new_replay_receiver(eesp_group *g, uint32_t window, uint32_t contexts)
+{
+	eesp_receiver_config c = EESP_RECEIVER_CONFIG_INIT;
+	eesp_receiver *r = NULL;
+	c.replay_window = window;
+	c.replay_contexts = contexts;
+	WORKS(eesp_receiver_new(&g, 1, &c, &r));
+	return r;
+}
+
 static inline eesp_receiver *new_receiver(eesp_group *g)
 {
 	eesp_receiver *r = NULL;

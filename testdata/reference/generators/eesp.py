@@ -35,8 +35,8 @@ def make_sa(
     align8: bool = False,
     sub_sas: int = 16,
 ) -> Sa:
-    """An SA; `tag` names its root key."""
-    root = stream(f"eesp/root/{tag}".encode(), sskdf.root_len)
+    """An SA; `tag` and its SPI name its root key: two SAs never have one."""
+    root = stream(f"eesp/root/{tag}/{spi:08x}".encode(), sskdf.root_len)
     return Sa(spi, sskdf, aead, root, seq, iv, full, max_coffset, align8, sub_sas)
 
 

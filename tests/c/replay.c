@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Replay protection: what a receiver opens once, it does not open again. */
+#include "test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { N = 64, ROOM = EESP_MAX_SEALED_LEN(100) };
+
+static eesp_group *group;
+static uint8_t rooms[N][ROOM], copies[2 * N][ROOM];
+static eesp_pkt row[N];
+
+/* Seals packets 0 to n-1 into rooms and describes them in row. */
+static void seal_row(eesp_sender *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		row[i] = packet(rooms[i] + EESP_MAX_HEADER, 100, EESP_MAX_HEADER, EESP_ICV_LEN);
+		fill(row[i].data, i, 100);
+	}
+	SAME(eesp_seal_burst(s, row, n), n);
+}
+
+/* A copy of packet i of the row, to open. */
+static eesp_pkt copy_of(size_t i, uint8_t to[ROOM])
+{
+	memcpy(to, row[i].out, row[i].out_len);
+	eesp_pkt p = packet(to, row[i].out_len, 0, 0);
+	p.addr = row[i].addr;
+	return p;
+}
+
+static eesp_replay_stats replay_stats(eesp_receiver *r)
+{
+	eesp_replay_stats s;
+	memset(&s, CANARY, sizeof s);
+	WORKS(eesp_receiver_replay_stats(r, &s));
+	SAME(s.reserved[0], 0);
+	return s;
+}
+
+/* Each packet twice in one burst, then all of them again. */
+static void duplicates(void)
+{
+	for (size_t v = 0; v < COUNT(all_v); v++) {
+		eesp_sender *s = new_sender(group, all_v[v], EESP_SENDER_OPTIONS);
+		eesp_receiver *r = new_replay_receiver(group, 64, 0);
+		uint32_t header = eesp_sender_header_len(s);
+		seal_row(s, N);
+		for (int again = 0; again < 2; again++) {
+			eesp_pkt p[2 * N];
+			for (size_t i = 0; i < 2 * N; i++) {
+				p[i] = copy_of(i / 2, copies[i]);
+				p[i].out = copies;
+				p[i].out_len = 5;
+			}
+			SAME(eesp_open_burst(r, p, 2 * N), again ? 0 : N);
+			for (size_t i = 0; i < 2 * N; i++) {
+				if (!again && i % 2 == 0) {
+					SAME(p[i].status, EESP_OK);
+					CHECK(p[i].out_len == 100 && filled(p[i].out, i / 2, 100));
+					continue;
+				}
+				SAME(p[i].status, EESP_ERR_REPLAY);
+				CHECK(p[i].out == NULL && p[i].out_len == 0);
+				if (again) /* it was not decrypted */
+					CHECK(memcmp(copies[i], row[i / 2].out, row[i / 2].out_len) == 0);
+				else
+					CHECK(!filled(copies[i] + header, i / 2, 100));
+			}
+		}
+		eesp_replay_stats st = replay_stats(r);
+		CHECK(st.windows == 1 && st.most == 4096 && st.duplicates == 3 * N && st.made == 1 && st.given_up == 0 &&
+		      st.old == 0 && st.no_room == 0);
+		eesp_stats all;
+		WORKS(eesp_receiver_stats(r, &all));
+		CHECK(all.packets[0] == N && all.packets[-EESP_ERR_REPLAY] == 3 * N && all.octets == 100 * N);
+		eesp_receiver_free(r);
+		eesp_sender_free(s);
+	}
+}
+
+static void order(void)
+{
+	eesp_sender *s = new_sender(group, EESP_V_ID, 0);
+	eesp_receiver *r = new_replay_receiver(group, 64, 0);
+	seal_row(s, N);
+	for (size_t i = N; i-- > 0;) { /* the last first: all are in the window */
+		eesp_pkt p = copy_of(i, copies[0]);
+		SAME(eesp_open_burst(r, &p, 1), 1);
+	}
+	eesp_pkt old = copy_of(0, copies[0]);
+	seal_row(s, 1);
+	eesp_pkt p = copy_of(0, copies[1]);
+	SAME(eesp_open_burst(r, &p, 1), 1);
+	SAME(eesp_open_burst(r, &old, 1), 0);
+	SAME(old.status, EESP_ERR_REPLAY);
+	SAME(replay_stats(r).old, 1);
+	/* Forged ones, far ahead, change nothing. */
+	for (size_t i = 0; i < 10; i++) {
+		seal_row(s, 1);
+		p = copy_of(0, copies[0]);
+		memset((uint8_t *)p.data + 10, 0xff, 6);
+		SAME(eesp_open_burst(r, &p, 1), 0);
+		SAME(p.status, EESP_ERR_AUTH);
+		p = copy_of(0, copies[0]);
+		SAME(eesp_open_burst(r, &p, 1), 1);
+	}
+	SAME(replay_stats(r).windows, 1);
+	eesp_receiver_free(r);
+	eesp_sender_free(s);
+}
+
+/* Packets in segments, each in memory of its own. */
+static void chained(void)
+{
+	enum { SEGMENTS = 3 };
+	eesp_sender *s = new_sender(group, EESP_V_LONG_ID, 0);
+	eesp_receiver *r = new_replay_receiver(group, 128, 0);
+	uint32_t header = eesp_sender_header_len(s);
+	const size_t size[SEGMENTS] = { header + 33, 1, 66 + EESP_ICV_LEN };
+	struct guarded g[2][SEGMENTS];
+	for (int k = 0; k < 2; k++)
+		for (int i = 0; i < SEGMENTS; i++)
+			g[k][i] = guarded(size[i]);
+	seal_row(s, 20);
+	for (size_t n = 0; n < 20; n++) {
+		eesp_iov iov[2][SEGMENTS];
+		eesp_pkt p[2];
+		for (int round = 0; round < 2; round++) {
+			for (int k = 0; k < 2; k++) {
+				const uint8_t *from = row[n].out;
+				for (int i = 0; i < SEGMENTS; i++) {
+					iov[k][i] = (eesp_iov){ (n & 1 ? g[k][i].end - size[i] : g[k][i].start), size[i] };
+					memcpy(iov[k][i].base, from, size[i]);
+					from += size[i];
+				}
+				SAME(from - (uint8_t *)row[n].out, row[n].out_len);
+				p[k] = packet(NULL, 0, 0, 0);
+				p[k].iov = iov[k];
+				p[k].iov_count = SEGMENTS;
+			}
+			SAME(eesp_open_burst(r, p, 2), round == 0);
+			if (round == 0) {
+				SAME(p[0].status, EESP_OK);
+				SAME(p[0].out_len, 100);
+				uint8_t text[100];
+				memcpy(text, (uint8_t *)iov[0][0].base + header, 33);
+				memcpy(text + 33, iov[0][1].base, 1);
+				memcpy(text + 34, iov[0][2].base, 66);
+				CHECK(filled(text, n, 100));
+			}
+			for (int k = 1 - round; k < 2; k++) {
+				SAME(p[k].status, EESP_ERR_REPLAY);
+				CHECK(p[k].out == NULL && p[k].out_len == 0);
+				if (round == 0)
+					CHECK(all_are((uint8_t *)iov[k][0].base + header, 33, 0) && all_are(iov[k][1].base, 1, 0) &&
+					      all_are(iov[k][2].base, 66, 0));
+				else
+					CHECK(memcmp(iov[k][0].base, row[n].out, size[0]) == 0 &&
+					      memcmp(iov[k][2].base, (uint8_t *)row[n].out + size[0] + 1, size[2]) == 0);
+			}
+		}
+	}
+	SAME(replay_stats(r).duplicates, 20 * 3);
+	eesp_receiver_free(r);
+	eesp_sender_free(s);
+}
+
+static void no_room(void)
+{
+	eesp_receiver *r = new_replay_receiver(group, 64, 2);
+	for (int i = 0; i < 4; i++) {
+		eesp_sender *s = new_sender(group, EESP_V_ID, EESP_SENDER_OPTIONS);
+		SAME(one_packet(s, r), i < 2 ? EESP_OK : EESP_ERR_WINDOWS);
+		eesp_sender_free(s);
+	}
+	eesp_replay_stats st = replay_stats(r);
+	CHECK(st.windows == 2 && st.most == 2 && st.made == 2 && st.no_room == 2);
+	/* A key that goes takes its windows along. */
+	eesp_group *g = new_group(0, EESP_LEVELS_ZONE);
+	eesp_receiver *x = new_replay_receiver(g, 64, 1);
+	for (uint64_t i = 0; i < 5; i++) {
+		eesp_sender *s = new_sender(g, EESP_V_ID, EESP_SENDER_OPTIONS);
+		SAME(one_packet(s, x), i == 0 ? EESP_OK : EESP_ERR_WINDOWS);
+		SAME(one_packet(s, x), EESP_OK);
+		WORKS(eesp_group_rotate(g, EESP_LEVEL_ZONE, 100 + 2 * i, NULL));
+		WORKS(eesp_group_rotate(g, EESP_LEVEL_ZONE, 101 + 2 * i, NULL));
+		eesp_sender_free(s);
+	}
+	st = replay_stats(x);
+	CHECK(st.given_up == 4 && st.made == 5 && st.no_room == 4);
+	eesp_receiver_free(x);
+	eesp_receiver_free(r);
+	eesp_group_free(g);
+}
+
+static void data_key_and_engines(void)
+{
+	eesp_context x = { .id = 0x7000, .levels = EESP_LEVELS_ZONE };
+	eesp_data_key key;
+	WORKS(eesp_data_key_export(group, &x, 0, &key));
+	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+	rc.replay_window = 64;
+	rc.engine_bits = 3;
+	eesp_receiver *r;
+	WORKS(eesp_receiver_new_with_key(&key, &rc, &r));
+	for (uint32_t engine = 8; engine-- > 0;) {
+		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+		sc.counter_mode = EESP_COUNTER_EXPLICIT;
+		sc.engine_bits = 3;
+		sc.engine = engine;
+		eesp_sender *s;
+		WORKS(eesp_sender_new_with_key(&key, &sc, &s));
+		seal_row(s, 3);
+		for (size_t i = 0; i < 6; i++) {
+			eesp_pkt p = copy_of(i / 2, copies[0]);
+			SAME(eesp_open_burst(r, &p, 1), i % 2 == 0);
+			SAME(p.status, i % 2 == 0 ? EESP_OK : EESP_ERR_REPLAY);
+		}
+		eesp_sender_free(s);
+	}
+	eesp_replay_stats st = replay_stats(r);
+	CHECK(st.windows == 8 && st.duplicates == 24);
+	eesp_receiver_free(r);
+}
+
+static void proxied(void)
+{
+	eesp_sender *s = new_sender(group, EESP_V_LONG_ID, 0), *out = new_sender(group, EESP_V_ID, 0);
+	eesp_receiver *r = new_replay_receiver(group, 64, 0), *end = new_replay_receiver(group, 64, 0);
+	eesp_proxy *proxy;
+	WORKS(eesp_proxy_new(r, out, &proxy));
+	seal_row(s, N);
+	eesp_pkt p[2 * N];
+	for (size_t i = 0; i < 2 * N; i++)
+		p[i] = copy_of(i / 2, copies[i]);
+	SAME(eesp_proxy_burst(proxy, p, 2 * N), N);
+	for (size_t i = 0; i < 2 * N; i++) {
+		SAME(p[i].status, i % 2 ? EESP_ERR_REPLAY : EESP_OK);
+		if (i % 2)
+			continue;
+		eesp_pkt q = sealed(&p[i]);
+		SAME(eesp_open_burst(end, &q, 1), 1);
+		CHECK(filled(q.out, i / 2, 100));
+	}
+	eesp_proxy_free(proxy);
+	eesp_receiver_free(r);
+	eesp_receiver_free(end);
+	eesp_sender_free(s);
+	eesp_sender_free(out);
+}
+
+/* Threads that all have all packets: each packet opens once. */
+enum { THREADS = 6, PACKETS = 3000 };
+
+static struct {
+	eesp_receiver *receiver;
+	uint8_t (*rooms)[ROOM];
+	uint32_t header;
+	atomic_int opened[PACKETS];
+} shared;
+
+static void *opens_all(void *arg)
+{
+	size_t at = (size_t)(uintptr_t)arg * 7 % 13 + 1;
+	uint8_t(*mine)[ROOM] = malloc(sizeof(uint8_t[40][ROOM]));
+	CHECK(mine != NULL);
+	for (size_t i = 0; i < PACKETS; i += at) {
+		eesp_pkt p[40];
+		if (at > PACKETS - i)
+			at = PACKETS - i;
+		uint32_t n = shared.header + 100 + EESP_ICV_LEN;
+		for (size_t k = 0; k < at; k++) {
+			memcpy(mine[k], shared.rooms[i + k] + EESP_MAX_HEADER - shared.header, n);
+			p[k] = packet(mine[k], n, 0, 0);
+		}
+		size_t good = eesp_open_burst(shared.receiver, p, at);
+		for (size_t k = 0; k < at; k++) {
+			if (p[k].status == EESP_OK) {
+				CHECK(filled(p[k].out, i + k, 100));
+				shared.opened[i + k]++;
+				good--;
+			} else
+				SAME(p[k].status, EESP_ERR_REPLAY);
+		}
+		SAME(good, 0);
+	}
+	free(mine);
+	return NULL;
+}
+
+static void threads(void)
+{
+	eesp_group *psp = new_psp_group(), *groups[] = { group, psp };
+	shared.rooms = malloc(sizeof(uint8_t[PACKETS][ROOM]));
+	CHECK(shared.rooms != NULL);
+	for (size_t g = 0; g < COUNT(groups); g++) {
+		eesp_sender *s = new_sender(groups[g], EESP_V_ID, 0);
+		shared.receiver = new_replay_receiver(groups[g], 4096, 0);
+		shared.header = eesp_sender_header_len(s);
+		for (size_t i = 0; i < PACKETS; i++) {
+			eesp_pkt p = packet(shared.rooms[i] + EESP_MAX_HEADER, 100, shared.header, EESP_ICV_LEN);
+			fill(p.data, i, 100);
+			SAME(eesp_seal_burst(s, &p, 1), 1);
+			shared.opened[i] = 0;
+		}
+		pthread_t t[THREADS];
+		for (size_t i = 0; i < THREADS; i++)
+			CHECK(pthread_create(&t[i], NULL, opens_all, (void *)(uintptr_t)i) == 0);
+		for (size_t i = 0; i < THREADS; i++)
+			CHECK(pthread_join(t[i], NULL) == 0);
+		for (size_t i = 0; i < PACKETS; i++)
+			SAME(shared.opened[i], 1);
+		eesp_replay_stats st = replay_stats(shared.receiver);
+		CHECK(st.windows == 1 && st.duplicates == (uint64_t)(THREADS - 1) * PACKETS);
+		eesp_receiver_free(shared.receiver);
+		eesp_sender_free(s);
+	}
+	free(shared.rooms);
+	eesp_group_free(psp);
+}
+
+static void configurations(void)
+{
+	static const struct {
+		uint32_t window, contexts;
+		uint8_t engine_bits;
+		int status;
+	} c[] = {
+		{ 0, 0, 0, EESP_OK }, { 64, 0, 0, EESP_OK }, { 65536, 5, 16, EESP_OK }, { 65, 1, 0, EESP_OK },
+		{ 1, 0, 0, EESP_ERR_ARGUMENT }, { 63, 0, 0, EESP_ERR_ARGUMENT }, { 65537, 0, 0, EESP_ERR_ARGUMENT },
+		{ UINT32_MAX, 0, 0, EESP_ERR_ARGUMENT }, { 64, UINT32_MAX, 0, EESP_ERR_ARGUMENT }, { 0, 9, 0, EESP_ERR_ARGUMENT },
+		{ 64, 0, 17, EESP_ERR_ARGUMENT }, { 65536, 1u << 22, 0, EESP_ERR_ARGUMENT },
+	};
+	for (size_t i = 0; i < COUNT(c); i++) {
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		eesp_receiver *mark = (eesp_receiver *)(uintptr_t)0x5eed, *r = mark;
+		rc.replay_window = c[i].window;
+		rc.replay_contexts = c[i].contexts;
+		rc.engine_bits = c[i].engine_bits;
+		GIVES(c[i].status, eesp_receiver_new(&group, 1, read_only_copy(&rc, sizeof rc), &r));
+		CHECK((r == mark) == (c[i].status != EESP_OK));
+		if (r == mark)
+			continue;
+		eesp_replay_stats st = replay_stats(r);
+		SAME(st.most, c[i].contexts ? c[i].contexts : c[i].window ? 4096 : 0);
+		CHECK(st.windows == 0 && st.made == 0);
+		eesp_receiver_free(r);
+	}
+	for (size_t i = 0; i < 7; i++) {
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		eesp_receiver *r = NULL;
+		rc.replay_window = 64;
+		rc.reserved1[i] = 1;
+		GIVES(EESP_ERR_ARGUMENT, eesp_receiver_new(&group, 1, &rc, &r));
+		CHECK(r == NULL);
+	}
+	eesp_receiver *r = new_replay_receiver(group, 64, 0);
+	eesp_sender *s = new_sender(group, 0, 0);
+	struct guarded m = guarded(sizeof(eesp_replay_stats));
+	eesp_replay_stats *st = (eesp_replay_stats *)(void *)m.start;
+	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_replay_stats(NULL, st));
+	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_replay_stats(r, NULL));
+	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_replay_stats((void *)s, st));
+	CHECK(all_are(m.start, (size_t)(m.end - m.start), CANARY));
+	WORKS(eesp_receiver_replay_stats(r, st));
+	CHECK(all_are(m.start + sizeof *st, (size_t)(m.end - m.start) - sizeof *st, CANARY));
+	st = (eesp_replay_stats *)(void *)(m.end - sizeof *st);
+	WORKS(eesp_receiver_replay_stats(r, st));
+	eesp_receiver_free(r);
+	eesp_sender_free(s);
+}
+
+/* Tables come and go without a trace. */
+static void memory_comes_back(void)
+{
+	eesp_sender *s = new_sender(group, 0, 0);
+	long before = 0;
+	for (int i = 0; i < 60; i++) {
+		eesp_receiver *r = new_replay_receiver(group, 65536, 4096);
+		SAME(one_packet(s, r), EESP_OK);
+		eesp_receiver_free(r);
+		if (i == 5)
+			before = proc_status("VmSize");
+	}
+	CHECK(proc_status("VmSize") < before + 100 * 1024); /* KiB; a table has more */
+	eesp_sender_free(s);
+}
+
+static eesp_receiver *parents;
+
+static void in_forked_child(void)
+{
+	eesp_replay_stats st;
+	memset(&st, CANARY, sizeof st);
+	GIVES(EESP_ERR_FORKED, eesp_receiver_replay_stats(parents, &st));
+	CHECK(all_are(&st, sizeof st, CANARY));
+	eesp_pkt p = copy_of(0, copies[0]);
+	SAME(eesp_open_burst(parents, &p, 1), 0);
+	SAME(p.status, EESP_ERR_FORKED);
+	eesp_receiver_free(parents);
+}
+
+static void forked(void)
+{
+	eesp_sender *s = new_sender(group, 0, 0);
+	parents = new_replay_receiver(group, 64, 0);
+	seal_row(s, 1);
+	in_child(in_forked_child);
+	eesp_pkt p = copy_of(0, copies[0]);
+	SAME(eesp_open_burst(parents, &p, 1), 1); /* the child has not had it */
+	SAME(replay_stats(parents).windows, 1);
+	eesp_receiver_free(parents);
+	eesp_sender_free(s);
+}
+
+int main(void)
+{
+	group = new_group(EESP_AEAD_AES_128_GCM, EESP_LEVELS_ZONE);
+	TEST(duplicates);
+	TEST(order);
+	TEST(chained);
+	TEST(no_room);
+	TEST(data_key_and_engines);
+	TEST(proxied);
+	TEST(threads);
+	TEST(configurations);
+	TEST(memory_comes_back);
+	TEST(forked);
+	eesp_group_free(group);
+	return 0;
+}
