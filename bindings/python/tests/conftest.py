@@ -42,6 +42,8 @@ settings.load_profile("eesp")
 
 ZONE_ID = b"zone of the tests"
 _ids = itertools.count(0x1000)
+#: Of senders of profile tss in cluster mode: those without SSI share their counters with all others.
+tss_epochs = itertools.count(20_000)
 
 
 @pytest.fixture

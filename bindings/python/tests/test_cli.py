@@ -217,7 +217,7 @@ def test_inspect_of_tss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     """Made with the Python API: two senders, one without SSI."""
     path = tmp_path / "tss.pcap"
     ends = "192.0.2.1", "192.0.2.2"
-    with eesp.TrustGroup(profile=eesp.Profile.TSS, domain=0x5D1, mode=eesp.TssMode.CLUSTER) as group:
+    with eesp.TrustGroup(profile=eesp.Profile.TSS, domain=0x5D1, mode=eesp.TssMode.DIRECT) as group:
         group.rotate_key()
         lead = eesp.tss_lead(*ends, (0xC000).to_bytes(2, "big") + eesp.TSS_UDP_PORT.to_bytes(2, "big"))
         kinds: list[tuple[int, eesp.TssV]] = [(0x77, eesp.TssV.SSI), (0, eesp.TssV.ADDR)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eesp
-from conftest import ROOT
+from conftest import ROOT, tss_epochs
 from eesp import errors
 from eesp.pcap import Reader
 
@@ -37,7 +37,8 @@ def group_of(profile: eesp.Profile, **options: Any) -> eesp.TrustGroup:
 def sender_of(group: eesp.TrustGroup, **options: Any) -> eesp.Sender:
     if group.profile is eesp.Profile.TSS:
         options = {"v": eesp.TssV.SSI, **options}
-    return eesp.Sender(group, next(_ids), counter=eesp.Explicit(1, epoch=1), **options)
+    epoch = next(tss_epochs) if group.profile is eesp.Profile.TSS else 1
+    return eesp.Sender(group, next(_ids), counter=eesp.Explicit(1, epoch), **options)
 
 
 def leads_of(profile: eesp.Profile) -> bytes | None:
@@ -220,10 +221,11 @@ def test_old_epochs_of_tss() -> None:
     with group_of(eesp.Profile.TSS) as group, eesp.Receiver(group) as receiver:
         id = next(_ids)
         packets = []
-        for epoch in (1, 17, 18):
+        epochs = [next(tss_epochs) for _ in range(18)]
+        for epoch in (epochs[0], epochs[16], epochs[17]):
             with eesp.Sender(group, id, v=eesp.TssV.SSI, counter=eesp.Explicit(1, epoch)) as sender:
                 packets.append(sender.seal_one(b"x", lead=LEAD))
-        assert [receiver.open_one(p, lead=LEAD).epoch for p in packets[1:] + packets[:0]] == [17, 18]
+        assert [receiver.open_one(p, lead=LEAD).epoch for p in packets[1:]] == epochs[16:]
         with pytest.raises(eesp.EpochError):
             receiver.open_one(packets[0], lead=LEAD)
 
@@ -338,8 +340,12 @@ def test_statuses_of_eesp() -> None:
             with pytest.raises(eesp.HeaderError) as caught:
                 receiver.open_one(sender.seal_one(b"x"))
             assert caught.value.status is eesp.Status.SESSION
+    # A root key that was sent with under one SPI seals nothing under another.
+    with group_of(eesp.Profile.EESP, domain=0x2002) as group, sender_of(group) as sender:
+        with pytest.raises(eesp.RootKeyError):
+            sender.seal_one(b"x")
     assert errors.CLASSES[eesp.Status.PAYLOAD] is eesp.PayloadError
-    with group_of(eesp.Profile.EESP, optimized=True, domain=0x2002) as group, sender_of(group) as sender:
+    with group_of(eesp.Profile.EESP, optimized=True) as group, sender_of(group) as sender:
         assert sender.seal([b"no IP"]).failures() == {0: eesp.Status.ARGUMENT}
 
 

@@ -34,7 +34,7 @@ if sys.byteorder != "little" or ctypes.sizeof(c_void_p) != 8:
     raise ImportError("eesp needs a 64-bit little-endian machine")
 
 ICV_LEN = 16
-MIN_HEADER = 16
+MIN_HEADER = 12
 MAX_HEADER = 128
 MAX_LEN = 1 << 20
 MAX_GROUPS = 64

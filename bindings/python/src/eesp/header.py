@@ -12,7 +12,8 @@ from .packets import octets_of
 
 _PAD1, _PADN, _FIRST_KEY_OPTION = 0, 1, 0xE0
 _CRYPT_OFFSET, _FLOW_ID, _PRIVATE = 2, 3, 224
-_BASE, _INFO, _NUMBER, _TSS_SHORTEST = 8, 4, 8, 12
+_BASE, _INFO, _NUMBER = 8, 4, 8
+_SHORTEST, _TSS_SHORTEST = 16, 12
 
 
 def _front_of(packet: Buffer, shortest: int) -> tuple[bytes, int]:
@@ -52,7 +53,7 @@ class Header:
     @classmethod
     def parse(cls, packet: Buffer) -> Header:
         """Reads the header of a whole packet. HeaderError, with the same status as opening, if it is malformed."""
-        octets, size = _front_of(packet, _abi.MIN_HEADER)
+        octets, size = _front_of(packet, _SHORTEST)
         word = int.from_bytes(octets[:4], "big")
         if word >> 28:
             raise HeaderError(Status.VERSION)
@@ -141,7 +142,7 @@ class PspHeader:
     @classmethod
     def parse(cls, packet: Buffer) -> PspHeader:
         """Reads the header of a whole packet. HeaderError, with the same status as opening, if it is malformed."""
-        octets, size = _front_of(packet, 16)
+        octets, size = _front_of(packet, _SHORTEST)
         number, has_vc = octets[3] >> 2 & 0xF, octets[3] >> 1 & 1
         if number > max(PspVersion):
             raise HeaderError(Status.VERSION)
@@ -223,7 +224,7 @@ class EespHeader:
         HeaderError, with the same status as opening, if it is malformed, whatever the SA.
         """
         peer, info = _NUMBER * (sequence + iv), 0 if optimized else _INFO
-        octets, size = _front_of(packet, 16)
+        octets, size = _front_of(packet, _SHORTEST)
         if octets[0] >> 3 != 0x10:
             raise HeaderError(Status.VERSION)
         if octets[0] & 7:

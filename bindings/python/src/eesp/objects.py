@@ -63,8 +63,8 @@ from .secret import Keys, Secret
 _LIB = _abi.LIB
 # Profiles whose packets say which protocol their payload is of.
 _TELL_NEXT = (Profile.PSP, Profile.EESP)
-# Octets of headers: the shortest of tss, and of IP and UDP.
-_SHORTEST_TSS = 12
+# Octets of headers: the shortest ones but for tss, which has MIN_HEADER, and those of IP and UDP.
+_SHORTEST = 16
 _IPV4, _IPV6, _UDP = 20, 40, 8
 _Self = TypeVar("_Self", bound="_Object")
 _R = TypeVar("_R")
@@ -143,7 +143,7 @@ def _addr(src: Address, dst: Address) -> _abi.Addr:
 
 def _opened(profile: Profile) -> int:
     """How much longer an opened packet is, at most."""
-    return -(_SHORTEST_TSS if profile is Profile.TSS else _abi.MIN_HEADER) - _abi.ICV_LEN
+    return -(_abi.MIN_HEADER if profile is Profile.TSS else _SHORTEST) - _abi.ICV_LEN
 
 
 class TrustGroup(_Object):
@@ -975,7 +975,7 @@ class Receiver(_Object):
             run_burst,
             lambda handle, pkts, n: _LIB.eesp_udp_open_burst(handle, byref(raw), pkts, n),
             source,
-            out=place_results(source, out, -_UDP - _abi.MIN_HEADER - _abi.ICV_LEN),
+            out=place_results(source, out, -_UDP - _SHORTEST - _abi.ICV_LEN),
             moved=True,
             tells_next=self.profile in _TELL_NEXT,
         )
