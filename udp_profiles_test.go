@@ -1,0 +1,104 @@
+package eesp
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+)
+
+// Profile eesp pads payloads, and carries protocols in the full format.
+func TestUDPWithEESP(t *testing.T) {
+	for _, c := range []GroupConfig{{}, {IV: true, MaxCOffset: 30, AEAD: AES256GCM}, {Optimized: true}, {Optimized: true, Align8: true}} {
+		for _, u := range []UDP{tunnel4, tunnel6, across} {
+			t.Run(fmt.Sprintf("%+v to %v", c, u.Dst), func(t *testing.T) {
+				c := c
+				c.Profile, c.Mode, c.Domain = ProfileEESP, SSKDFSHA256, freshSPI()
+				g := eespGroup(t, c, stream("root", 32))
+				s, r := newSender(t, g, SenderConfig{ID: 5}), newReceiver(t, ReceiverConfig{ReplayWindow: 128}, g)
+				outer := 28
+				if u.Transport {
+					outer = 8
+				} else if u.Dst == v6b {
+					outer = 48
+				}
+				for _, dst := range []bool{false, true} {
+					pkts, back := make([]Packet, 70), make([]Packet, 70)
+					for i := range pkts {
+						ip := inner(i)
+						front := outer + s.HeaderLen()
+						buf := append(append(make([]byte, front), ip...), make([]byte, 3+ICVLen)...)
+						pkts[i] = Packet{Buf: buf, Off: front, Len: len(ip)}
+						if dst {
+							pkts[i].Dst = make([]byte, len(buf))
+						}
+						if i%8 == 7 { // no room at all
+							if pkts[i].Buf = buf[:len(buf)-3-1]; dst {
+								pkts[i].Dst = pkts[i].Dst[:len(buf)-3-1]
+							}
+						}
+					}
+					want := 70 - 8
+					if u.Transport && c.Optimized {
+						want = 0
+					}
+					if n := sealUDP(t, s, &u, pkts); n != want {
+						t.Fatalf("sealed %d: %v", n, pkts[0].Status)
+					}
+					for i, p := range pkts {
+						if u.Transport && c.Optimized {
+							if p.Status != ErrUnsupported {
+								t.Fatal(p.Status)
+							}
+							continue
+						}
+						if i%8 == 7 {
+							if p.Status != ErrRoom {
+								t.Fatal(p.Status)
+							}
+							continue
+						}
+						d := parse(t, p.Out)
+						n := len(inner(i))
+						if u.Transport {
+							n -= len(d.header)
+						}
+						if pad := len(d.payload) - s.HeaderLen() - n - ICVLen; pad < 0 || pad > 3 {
+							t.Fatalf("padding of %d", pad)
+						}
+						if back[i] = whole(p.Out); dst {
+							back[i].Dst = make([]byte, len(inner(i))+3) // padding is decrypted too
+						}
+					}
+					if n := openUDP(t, r, &u, back); n != want {
+						t.Fatalf("opened %d: %v", n, back[0].Status)
+					}
+					for i, p := range back {
+						if p.Status == OK && !bytes.Equal(p.Out, inner(i)) {
+							t.Fatalf("packet %d:\n%x, want\n%x", i, p.Out, inner(i))
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// Profile tss has octets in front of its header, which a datagram has not.
+func TestUDPWithTSS(t *testing.T) {
+	g := newTSS(t, GroupConfig{}, tssKey("in UDP"))
+	s, r := newSender(t, g, SenderConfig{V: 1}), newReceiver(t, ReceiverConfig{}, g)
+	other := newSender(t, pspDevice(t), SenderConfig{})
+	for _, u := range []UDP{tunnel4, tunnel6, across} {
+		pkts := []Packet{plain(inner(0)), plain(inner(1)), {}}
+		pkts[1].IPv6 = true
+		if sealUDP(t, s, &u, pkts); pkts[0].Status != ErrUnsupported || pkts[1].Status != ErrUnsupported || pkts[2].Status != ErrUnsupported {
+			t.Fatal(pkts[0].Status, pkts[1].Status, pkts[2].Status)
+		}
+		pkts = []Packet{whole(sealed1(t, other, &u, inner(0))), whole(sealed1(t, other, &u, inner(0)))}
+		pkts[1].IPv6 = true
+		before := bytes.Clone(pkts[0].Buf)
+		if openUDP(t, r, &u, pkts); pkts[0].Status != ErrUnsupported || pkts[1].Status != ErrUnsupported || !bytes.Equal(before, pkts[0].Buf) {
+			t.Fatal(pkts[0].Status, pkts[1].Status)
+		}
+	}
+}
