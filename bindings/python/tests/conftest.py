@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the tests share: the repository's files, the independent reference, groups with IDs of their own."""
 
+import importlib.util
 import itertools
 import json
 import sys
@@ -14,7 +15,20 @@ from hypothesis import HealthCheck, settings
 import eesp
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "testdata" / "reference"))
+REFERENCE = ROOT / "testdata" / "reference"
+sys.path.append(str(REFERENCE))
+
+
+def reference_of(profile: str) -> Any:
+    """The independent implementation of a profile, under another name: that of eesp is called as the package is."""
+    name = f"reference_{profile}"
+    spec = importlib.util.spec_from_file_location(name, REFERENCE / profile / "__init__.py")
+    assert spec and spec.loader
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    spec.loader.exec_module(made)
+    return made
+
 
 # The same examples in every run; nothing is kept between runs.
 settings.register_profile(
@@ -28,6 +42,8 @@ settings.load_profile("eesp")
 
 ZONE_ID = b"zone of the tests"
 _ids = itertools.count(0x1000)
+#: Of senders of profile tss in cluster mode: those without SSI share their counters with all others.
+tss_epochs = itertools.count(20_000)
 
 
 @pytest.fixture

@@ -27,6 +27,11 @@ ENUMS: dict[str, type[enum.IntEnum] | type[enum.IntFlag]] = {
     "EESP_LEVEL_": _types.Level,
     "EESP_LEVELS_": _types.Levels,
     "EESP_V_": _types.V,
+    "EESP_V_PSP_": _types.PspVersion,
+    "EESP_V_TSS_": _types.TssV,
+    "EESP_TSS_": _types.TssMode,
+    "EESP_SSKDF_": _types.Sskdf,
+    "EESP_UDP_": _types.UdpMode,
     "EESP_GENERATION_": _types.Generation,
 }
 # Constants of the header that have another form here, or none.

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+import eesp
 from conftest import ROOT
 from eesp.__main__ import Progress, main
-from eesp.pcap import Reader
+from eesp.pcap import Reader, Writer
 
 CAPTURES = ROOT / "testdata" / "captures"
 PACKETS, OCTETS = 3275, 2690995  # testdata/captures/README.md
@@ -156,6 +157,133 @@ def test_errors(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit) as caught:
             main(wrong)
         assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("profile", "options", "shape"),
+    [
+        ("psp", [], []),
+        ("psp", ["--v", "AES_256_GMAC"], []),
+        ("eesp", ["--domain", "0x1001", "--align8"], []),
+        ("eesp", ["--domain", 7, "--sskdf", "HKDF_SHA2_512", "--aead", "AES_256_GCM"], ["--iv"]),
+        ("eesp", ["--domain", 8], ["--no-sequence", "--iv", "--optimized"]),
+    ],
+)
+def test_profiles_there_and_back(
+    profile: str, options: list[str], shape: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, sealed, opened, key = (tmp_path / name for name in ("whole.pcap", "sealed.pcap", "opened.pcap", "key"))
+    whole.symlink_to(CAPTURES / "mixed.pcap")
+    line = ["--profile", profile]
+    made = run_json(capsys, "keygen", key, *line, *(options[2:4] if "--sskdf" in options else []))
+    assert made["octets"] == key.stat().st_size == (64 if "--sskdf" in options else 32)
+    assert key.stat().st_mode & 0o777 == 0o600
+    line += ["--key", str(key), *map(str, options), *shape]
+    done = run_json(capsys, "seal", whole, sealed, "--id", 9, *line)
+    assert (done["sealed"], done["failed"]) == (PACKETS, {})
+
+    seen = run_json(capsys, "inspect", sealed, "--profile", profile, *shape)
+    assert seen["packets"] == PACKETS and not seen["malformed"] and not seen["other"]
+    (row,) = seen["ids"]
+    assert (row["id"], row["packets"], row["not_ascending"]) == (9, PACKETS, 0)
+    if profile == "psp":
+        assert row["v"] == ("AES_256_GMAC" if options else "AES_128_GCM")
+        assert {r["next_header"] for r in seen["next_headers"]} == {4, 41}
+        assert seen["keys"] == [{"key": 0, "packets": PACKETS}]
+    else:
+        assert row["domain"] == int(str(options[1]), 0)
+    assert main(["inspect", str(sealed), "--profile", profile, *shape]) == 0
+    assert "Epochs" in capsys.readouterr().out
+
+    line = line[: 4 if profile == "psp" else None]
+    replay = [] if "--no-sequence" in shape else ["--replay-window", 64]
+    done = run_json(capsys, "open", sealed, opened, *line, *replay)
+    assert (done["opened"], done["octets"], done["failed"]) == (PACKETS, OCTETS, {})
+    assert packets_of(opened) == packets_of(whole)
+
+
+def test_replayed_packets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key, sealed = tmp_path / "key", tmp_path / "sealed.pcap"
+    line = ["--profile", "psp", "--key", key]
+    run_json(capsys, "keygen", key, "--profile", "psp")
+    run_json(capsys, "seal", CAPTURES / "mixed.pcap", sealed, "--id", 10, *line)
+    octets = sealed.read_bytes()
+    sealed.write_bytes(octets + octets[24:])
+    done = run_json(capsys, "open", sealed, tmp_path / "o.pcap", *line, "--replay-window", 64, code=1)
+    assert (done["opened"], done["failed"]) == (PACKETS, {"REPLAY": PACKETS})
+
+
+def test_inspect_of_tss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Made with the Python API: two senders, one without SSI."""
+    path = tmp_path / "tss.pcap"
+    ends = "192.0.2.1", "192.0.2.2"
+    with eesp.TrustGroup(profile=eesp.Profile.TSS, domain=0x5D1, mode=eesp.TssMode.DIRECT) as group:
+        group.rotate_key()
+        lead = eesp.tss_lead(*ends, (0xC000).to_bytes(2, "big") + eesp.TSS_UDP_PORT.to_bytes(2, "big"))
+        kinds: list[tuple[int, eesp.TssV]] = [(0x77, eesp.TssV.SSI), (0, eesp.TssV.ADDR)]
+        with path.open("wb") as file:
+            writer = Writer(file)
+            for id, v in kinds:
+                with eesp.Sender(group, id, v=v) as sender:
+                    packet = sender.seal_one(b"to be looked at", lead=lead)
+                size = 8 + len(packet)
+                ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + size, 0, 0, 64, 17, 0) + lead[:8]
+                writer.write(0, ip, lead[8:], struct.pack(">HH", size, 0), packet)
+    seen = run_json(capsys, "inspect", path, "--profile", "tss")
+    assert [(r["domain"], r["id"], r["v"], r["packets"]) for r in seen["ids"]] == [
+        (0x5D1, 0, "ADDR", 1),
+        (0x5D1, 0x77, "SSI", 1),
+    ]
+    assert seen["keys"] == [{"domain": 0x5D1, "key": 0, "packets": 2}] and not seen["malformed"]
+
+
+def test_derive_of_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(32)))
+    for profile, options, sizes in (
+        ("psp", ["--id", 9], (16, 0)),
+        ("psp", ["--id", 9, "--v", "AES_256_GCM"], (32, 0)),
+        ("tss", ["--id", 9, "--v", "SSI", "--epoch", 7], (32, 12)),
+        ("tss", ["--id", 0, "--v", "ADDR", "--epoch", 7, "--src", "192.0.2.1", "--mode", "SERVER"], (32, 12)),
+        ("tss", ["--id", 9, "--v", "SSI", "--epoch", 7, "--rekey", 5, "--rekey-mask", 0xFF], (32, 12)),
+        ("eesp", ["--id", 9, "--domain", 5], (16, 4)),
+        ("eesp", ["--id", 9, "--aead", "AES_256_GCM", "--sskdf", "AES256_CMAC"], (32, 4)),
+    ):
+        done = run_json(capsys, "derive", "--profile", profile, "--key", key, *options)
+        assert (len(done["key"]) // 2, len(done.get("salt", "")) // 2) == sizes, options
+    group = eesp.TrustGroup(profile=eesp.Profile.PSP)
+    group.set_key(1, bytes(range(32)))
+    spi = 1 << 31 | 9
+    done = run_json(capsys, "derive", "--profile", "psp", "--key1", key, "--id", spi)
+    with group, group.derive_keys([eesp.Context(spi)]) as keys:
+        assert keys[0].hex() == done["key"]
+
+
+def test_options_of_other_profiles(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(CAPTURES / "mixed.pcap"), str(tmp_path / "out.pcap")]
+    for arguments, message in (
+        (["seal", *files, "--id", "1", "--zone", key, "--key", key], "--key goes with --profile psp or tss or eesp"),
+        (["seal", *files, "--id", "1", "--profile", "psp", "--zone", key], "--zone goes with --profile stateless"),
+        (["seal", *files, "--id", "1", "--profile", "psp"], "a key is needed: --key"),
+        (["seal", *files, "--id", "1", "--profile", "psp", "--no-options"], "--no-options goes with"),
+        (["seal", *files, "--id", "1", "--profile", "psp", "--v", "SSI"], "--v SSI is not of profile psp"),
+        (["seal", *files, "--id", "1", "--profile", "eesp", "--v", "ID"], "--v goes with"),
+        (["seal", *files, "--id", "1", "--profile", "tss", "--key", key], "are not put into UDP"),
+        (["open", *files, "--profile", "tss"], "are not put into UDP"),
+        (["open", *files, "--profile", "psp", "--key", key], "no key for this"),
+        (["derive", "--profile", "tss", "--id", "1", "--epoch", "1", "--key", key], "--v is needed"),
+        (["derive", "--profile", "tss", "--id", "1", "--v", "SSI"], "--epoch is needed"),
+        (["derive", "--profile", "psp", "--id", "1", "--epoch", "1"], "--epoch goes with"),
+        (["derive", "--profile", "psp", "--id", "1", "--v", "AES_256_GCM", "--aead", "AES_128_GCM"], "does not go with"),
+        (["derive", "--id", "1", "--zone", key], "--epoch is needed"),
+        (["inspect", files[0], "--iv"], "--iv goes with --profile eesp"),
+        (["inspect", files[0], "--profile", "eesp", "--no-sequence"], "--no-sequence goes with --iv"),
+        (["keygen", str(tmp_path / "k"), "--profile", "psp", "--id", "name"], "--id goes with"),
+        (["keygen", str(tmp_path / "k")], "--id is needed"),
+    ):
+        assert main(arguments) == 1, arguments
+        err = capsys.readouterr().err
+        assert err.startswith("eesp: ") and message in err, (arguments, err)
 
 
 def test_derive(key: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,10 @@ def test_fork() -> None:
                     lambda: group.derive_keys([eesp.Context(1, 1)]),
                     lambda: eesp.TrustGroup(),
                     lambda: eesp.self_test(),
+                    lambda: sender.header_len,
+                    lambda: sender.next_tsc,
+                    lambda: eesp.backend(),
+                    lambda: eesp.backends(),
                 ):
                     try:
                         use()
@@ -152,7 +156,7 @@ def test_fork() -> None:
             """
         )
     )
-    assert out.splitlines() == ["FORKED True"] * 6 + ["child 0", "b'x'"]
+    assert out.splitlines() == ["FORKED True"] * 10 + ["child 0", "b'x'"]
 
 
 def test_multiprocessing(tmp_path: Path) -> None:

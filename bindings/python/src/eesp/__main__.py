@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import reduce
@@ -21,20 +21,53 @@ from operator import or_
 from typing import Any, TypeVar
 
 from . import bench
-from ._abi import MAX_LEN, UDP_PORT
-from ._types import Aead, Combiner, Context, Generation, Level, Levels, Status, V
+from ._abi import MAX_LEN, PSP_UDP_PORT, TSS_UDP_PORT, UDP_PORT
+from ._types import (
+    Aead,
+    AnyV,
+    Combiner,
+    Context,
+    Generation,
+    Level,
+    Levels,
+    Profile,
+    PspVersion,
+    Sskdf,
+    Status,
+    TssMode,
+    TssV,
+    Udp,
+    V,
+)
 from ._version import __version__
-from .errors import EespError, HeaderError
-from .header import Header
+from .errors import ArgumentError, EespError, HeaderError
+from .header import EespHeader, Header, PspHeader, TssHeader
 from .library import backend, backends, library_path, library_version, self_test
 from .objects import Receiver, Sender, TrustGroup
-from .packets import Result
-from .pcap import MAX_INNER, CaptureError, Datagram, Frame, Reader, Writer, outer_headers, strip_outer
+from .pcap import MAX_INNER, CaptureError, Frame, Reader, Writer, strip_outer
 from .secret import Secret
 
 T = TypeVar("T")
 BURST = 256
 MAX_ROOT_KEY_DER = 512
+PORTS = {"stateless": UDP_PORT, "psp": PSP_UDP_PORT, "tss": TSS_UDP_PORT, "eesp": UDP_PORT}
+V_NAMES: dict[str, Mapping[str, AnyV]] = {
+    "stateless": V.__members__,
+    "psp": PspVersion.__members__,
+    "tss": TssV.__members__,
+}
+# Options that belong to some profiles only, in any command.
+PROFILES_OF = {
+    **dict.fromkeys(("zone", "user", "task", "combiner", "levels", "generation"), ("stateless",)),
+    **dict.fromkeys(("no_options", "try_previous"), ("stateless",)),
+    "key1": ("psp", "tss"),
+    "key": ("psp", "tss", "eesp"),
+    "domain": ("tss", "eesp"),
+    **dict.fromkeys(("mode", "rekey_mask", "rekey_shift", "rekey", "an"), ("tss",)),
+    **dict.fromkeys(("sub_sas", "max_coffset", "no_sequence", "iv", "optimized", "align8", "sskdf"), ("eesp",)),
+    "epoch": ("stateless", "tss"),
+    "v": ("stateless", "psp", "tss"),
+}
 
 
 class Failure(Exception):
@@ -143,90 +176,197 @@ def read_secret(path: str) -> Secret:
         return Secret(memoryview(der)[:size])
 
 
+def check_options(args: argparse.Namespace) -> None:
+    """Refuses options of other profiles."""
+    for name, profiles in PROFILES_OF.items():
+        if getattr(args, name, None) not in (None, False, []) and args.profile not in profiles:
+            raise Failure(f"--{name.replace('_', '-')} goes with --profile {' or '.join(profiles)}")
+
+
+def v_of(args: argparse.Namespace) -> AnyV | None:
+    """--v as the profile has it."""
+    if args.v is None:
+        return None
+    try:
+        return V_NAMES[args.profile][args.v]
+    except KeyError:
+        names = ", ".join(V_NAMES[args.profile])
+        raise Failure(f"--v {args.v} is not of profile {args.profile}, which has {names}") from None
+
+
+def new_group(args: argparse.Namespace, v: AnyV | None) -> TrustGroup:
+    """A group without keys."""
+    aead = None if args.aead is None else Aead[args.aead]
+    if args.profile == "stateless":
+        return TrustGroup(aead=aead, combiner=Combiner[args.combiner or "HKDF"])
+    if args.profile == "psp":
+        if isinstance(v, PspVersion):
+            length = Aead(v & 1)
+            if aead not in (None, length):
+                raise Failure(f"--aead {args.aead} does not go with --v {v.name}")
+            return TrustGroup(profile=Profile.PSP, aead=length, versions=(v,))
+        # What is opened may be of any version.
+        versions: Iterable[PspVersion] = () if hasattr(args, "id") else list(PspVersion)
+        return TrustGroup(profile=Profile.PSP, aead=aead, versions=versions)
+    if args.profile == "tss":
+        return TrustGroup(
+            profile=Profile.TSS,
+            aead=aead,
+            domain=args.domain or 0,
+            mode=TssMode[args.mode or "CLUSTER"],
+            rekey_mask=args.rekey_mask or 0,
+            rekey_shift=args.rekey_shift or 0,
+        )
+    return TrustGroup(
+        profile=Profile.EESP,
+        aead=aead,
+        domain=args.domain or 0,
+        mode=Sskdf[args.sskdf or "HKDF_SHA2_256"],
+        sequence=not args.no_sequence,
+        iv=args.iv,
+        optimized=args.optimized,
+        align8=args.align8,
+        max_coffset=args.max_coffset or 0,
+        sub_sas=args.sub_sas or 0,
+    )
+
+
 @contextmanager
-def group_of(args: argparse.Namespace) -> Iterator[TrustGroup]:
-    """The trust group of --zone, --user and --task."""
-    with TrustGroup(aead=Aead[args.aead], combiner=Combiner[args.combiner]) as group:
-        given = [(level, getattr(args, level.name.lower())) for level in Level]
-        if not any(path for _, path in given):
-            raise Failure("a root key is needed: --zone, --user or --task")
-        for level, path in given:
-            if path:
-                with read_secret(path) as der:
-                    group.set_root_key_der(level, der)
+def group_of(args: argparse.Namespace, v: AnyV | None = None) -> Iterator[TrustGroup]:
+    """The trust group of --profile and what goes with it."""
+    check_options(args)
+    with new_group(args, v) as group:
+        if args.profile == "stateless":
+            names = [level.name.lower() for level in Level]
+        else:
+            names = ["key", "key1"]
+        paths = [(place, getattr(args, name)) for place, name in enumerate(names)]
+        if not any(path for _, path in paths):
+            raise Failure("a root key is needed: --zone, --user or --task" if len(names) > 2 else "a key is needed: --key")
+        for place, path in paths:
+            if not path:
+                continue
+            with read_secret(path) as secret:
+                if args.profile == "stateless":
+                    group.set_root_key_der(Level(place), secret)
+                    continue
+                try:
+                    group.set_key(place, secret)
+                except ArgumentError as error:
+                    raise Failure(f"{path}: no key for this: {error}") from None
         yield group
 
 
 def command_keygen(args: argparse.Namespace) -> int:
-    """Writes a new root key, readable by its owner only."""
+    """Writes a new key, readable by its owner only: a root key, or with --profile the octets of a key slot."""
+    check_options(args)
+    if args.profile != "stateless":
+        if args.id is not None:
+            raise Failure("--id goes with --profile stateless: keys of others have no name")
+        size = Sskdf[args.sskdf or "HKDF_SHA2_256"].key_len if args.profile == "eesp" else 32
+        with Secret(os.urandom(size)) as key:
+            write_secret(args.file, key)
+        show(args, {"file": args.file, "octets": size}, lambda: f"{args.file}: key of {size} octets")
+        return 0
+    if args.id is None:
+        raise Failure("--id is needed: it names the root key, in 16 to 32 octets")
     with TrustGroup() as group:
         group.generate_root_key(Level.ZONE, args.id.encode())
         with group.root_key_der(Level.ZONE) as der:
-            target = os.open(args.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(target, "wb", buffering=0) as file:
-                file.write(der)
+            write_secret(args.file, der)
     show(args, {"file": args.file, "id": args.id}, lambda: f"{args.file}: root key {args.id!r}")
     return 0
 
 
+def write_secret(path: str, secret: Secret) -> None:
+    """Into a new file."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(target, "wb", buffering=0) as file:
+        file.write(secret)
+
+
 def command_derive(args: argparse.Namespace) -> int:
-    """Prints the data key of one context."""
+    """Prints the data key of one context, and what is added to nonces, if there is such."""
+    check_options(args)
+    v, tss = v_of(args), args.profile == "tss"
+    if args.epoch is None and args.profile in PROFILES_OF["epoch"]:
+        raise Failure("--epoch is needed")
+    if tss and v is None:
+        raise Failure("--v is needed: SSI, ADDR or ADDR_IPV6")
+    with_addresses = args.profile == "stateless" or tss and v is not TssV.SSI
     context = Context(
-        id=args.id,
-        epoch=args.epoch,
-        v=V[args.v],
+        id=args.id | (args.rekey or 0) << 32,
+        epoch=args.epoch or 0,
+        v=v,
         levels=reduce(or_, (Levels[name] for name in args.levels), Levels.DEFAULT),
-        generation=Generation[args.generation],
-        src=args.src,
-        dst=args.dst,
+        generation=args.an if tss else Generation[args.generation or "CURRENT"],
+        src=args.src if with_addresses else bytes(16),
+        dst=args.dst if args.profile == "stateless" else bytes(16),
     )
-    with group_of(args) as group, group.derive_keys([context]) as keys:
-        show(args, {"id": args.id, "epoch": args.epoch, "key": keys[0].hex()}, keys[0].hex)
+    with group_of(args, v) as group, group.derive_keys([context]) as keys:
+        key, salt = keys[0][: group.aead.key_len].hex(), keys[0][group.aead.key_len :].hex()
+        data = {"id": args.id, "epoch": context.epoch, "key": key} | ({"salt": salt} if salt else {})
+        show(args, data, lambda: f"{key}\n{salt}".rstrip())
     return 0
 
 
 # ---- Captures --------------------------------------------------------------------------------------------------------
 
 
+def no_tss(args: argparse.Namespace) -> None:
+    """seal and open: the octets in front of a tss header have no place in a capture of theirs."""
+    if args.profile == "tss":
+        raise Failure("packets of profile tss are not put into UDP: see derive and inspect, and the Python API")
+
+
 def command_seal(args: argparse.Namespace) -> int:
-    """Seals the IP packets of a capture."""
+    """Seals the IP packets of a capture, into a tunnel of UDP."""
+    no_tss(args)
+    check_options(args)
     src, dst = (ipaddress.ip_address(a).packed for a in (args.src, args.dst))
     if len(src) != len(dst):
         raise Failure("--src and --dst are not of one IP version")
+    udp, v = Udp(src=src, dst=dst, dport=port_of(args)), v_of(args)
+    options = args.profile == "stateless" and not args.no_options
     statuses: Tally[Status] = Tally()
     too_long = sealed_octets = 0
-    with group_of(args) as group, Sender(group, args.id, v=V[args.v], options=not args.no_options) as sender:
+    with group_of(args, v) as group, Sender(group, args.id, v=v, options=options) as sender:
         with capture(args.input, args.progress) as reader, written(args.output) as writer:
             for burst in in_bursts(iter(reader)):
                 fits = [frame for frame in burst if len(frame.packet) <= MAX_INNER]
                 too_long += len(burst) - len(fits)
-                result = sender.seal([frame.packet for frame in fits], addresses=(src, dst))
+                result = sender.seal_udp([frame.packet for frame in fits], udp)
                 for frame, packet, status in zip(fits, result, result.status):
                     statuses[Status(status)] += 1
                     if status == Status.OK:
                         sealed_octets += len(packet)
-                        writer.write(frame.time_ns, outer_headers(packet, src, dst, args.port), packet)
+                        writer.write(frame.time_ns, packet)
     return report(args, "sealed", statuses, sealed_octets, too_long=too_long, **asdict(reader.skipped))
 
 
 def command_open(args: argparse.Namespace) -> int:
     """Opens the sealed packets of a capture."""
+    no_tss(args)
+    check_options(args)
     statuses: Tally[Status] = Tally()
-    octets = 0
-    with group_of(args) as group, Receiver(group, try_previous=args.try_previous) as receiver:
-        with capture(args.input, args.progress) as reader, written(args.output) as writer:
-            other = Other()
-            for burst in in_bursts(sealed_packets(reader, args.port, other)):
-                result: Result = receiver.open(
-                    [datagram.payload for _, datagram in burst],
-                    addresses=[(datagram.src, datagram.dst) for _, datagram in burst],
-                )
-                for (frame, _), packet, status in zip(burst, result, result.status):
-                    statuses[Status(status)] += 1
-                    if status == Status.OK:
-                        octets += len(packet)
-                        writer.write(frame.time_ns, packet)
+    octets, udp = 0, Udp(dport=port_of(args))
+    with group_of(args) as group:
+        with Receiver(group, try_previous=args.try_previous, replay_window=args.replay_window) as receiver:
+            with capture(args.input, args.progress) as reader, written(args.output) as writer:
+                other = Other()
+                for burst in in_bursts(sealed_packets(reader, udp.dport, other)):
+                    result = receiver.open_udp([frame.packet for frame, _ in burst], udp)
+                    for (frame, _), packet, status in zip(burst, result, result.status):
+                        statuses[Status(status)] += 1
+                        if status == Status.OK:
+                            octets += len(packet)
+                            writer.write(frame.time_ns, packet)
     return report(args, "opened", statuses, octets, other=other.packets, **asdict(reader.skipped))
+
+
+def port_of(args: argparse.Namespace) -> int:
+    """--port, or the profile's."""
+    return PORTS[args.profile] if args.port is None else int(args.port)
 
 
 @dataclass
@@ -236,14 +376,14 @@ class Other:
     packets: int = 0
 
 
-def sealed_packets(reader: Reader, port: int, other: Other) -> Iterator[tuple[Frame, Datagram]]:
-    """What goes to the UDP port."""
+def sealed_packets(reader: Reader, port: int, other: Other) -> Iterator[tuple[Frame, memoryview]]:
+    """What goes to the UDP port: frames, and what is in the datagrams."""
     for frame in reader:
-        datagram = strip_outer(frame.packet, port)
-        if datagram is None:
+        sealed = strip_outer(frame.packet, port)
+        if sealed is None:
             other.packets += 1
         else:
-            yield frame, datagram
+            yield frame, sealed
 
 
 def report(args: argparse.Namespace, what: str, statuses: Tally[Status], octets: int, **skipped: int) -> int:
@@ -280,52 +420,111 @@ class Seen:
         self.latest = tsc
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a header says, whatever the profile."""
+
+    id: int
+    tsc: int
+    v: AnyV | None = None
+    domain: int | None = None
+    key: int | None = None  # slot
+    next_header: int | None = None
+    roots: tuple[tuple[Level, bytes, int], ...] = ()
+
+
+def read_header(args: argparse.Namespace, packet: memoryview) -> Read:
+    """Reads a header of the profile."""
+    if args.profile == "psp":
+        psp = PspHeader.parse(packet)
+        return Read(psp.spi, psp.iv, psp.version, key=psp.spi >> 31, next_header=psp.next_header)
+    if args.profile == "tss":
+        tss = TssHeader.parse(packet)
+        v = TssV.ADDR if tss.ssi is None else TssV.SSI
+        return Read(tss.ssi or 0, tss.epoch << 48 | tss.counter, v, tss.sdi, tss.an)
+    if args.profile == "eesp":
+        eesp = EespHeader.parse(packet, sequence=not args.no_sequence, iv=args.iv, optimized=args.optimized)
+        number = eesp.iv if eesp.sequence is None else eesp.sequence
+        return Read(eesp.session, number or 0, domain=eesp.spi)
+    header = Header.parse(packet)
+    roots = tuple((option.level, option.root_key_id, option.index) for option in header.options)
+    return Read(header.id, header.epoch << 48 | header.counter, header.v, roots=roots)
+
+
 def command_inspect(args: argparse.Namespace) -> int:
-    """Tells what the Security Headers of a capture say. No key is needed, and nothing is authenticated."""
-    ids: dict[tuple[int, V], Seen] = {}
-    epochs: dict[tuple[int, V, int], Seen] = {}
+    """Tells what the headers of a capture say. No key is needed, and nothing is authenticated."""
+    check_options(args)
+    if args.profile == "eesp" and args.no_sequence and not args.iv:
+        raise Failure("packets have a sequence number or an IV: --no-sequence goes with --iv")
+    ids: dict[tuple[int | None, int, AnyV | None], Seen] = {}
+    epochs: dict[tuple[int | None, int, AnyV | None, int], Seen] = {}
     roots: Tally[tuple[Level, bytes, int]] = Tally()
+    slots: Tally[tuple[int | None, int]] = Tally()
+    protocols: Tally[int] = Tally()
     errors: Tally[Status] = Tally()
     other, total = Other(), 0
     with capture(args.input, args.progress) as reader:
-        for _, datagram in sealed_packets(reader, args.port, other):
+        for _, sealed in sealed_packets(reader, port_of(args), other):
             total += 1
             try:
-                header = Header.parse(datagram.payload)
+                read = read_header(args, sealed)
             except HeaderError as error:
                 errors[error.status] += 1
                 continue
-            size = len(datagram.payload)
-            ids.setdefault((header.id, header.v), Seen()).add(header.epoch << 48 | header.counter, size)
-            epochs.setdefault((header.id, header.v, header.epoch), Seen()).add(header.counter, size)
-            for option in header.options:
-                roots[option.level, option.root_key_id, option.index] += 1
-    epochs_of = Tally((i, v) for i, v, _ in epochs)
+            name, epoch = (read.domain, read.id, read.v), read.tsc >> 48
+            ids.setdefault(name, Seen()).add(read.tsc, len(sealed))
+            epochs.setdefault((*name, epoch), Seen()).add(read.tsc & (1 << 48) - 1, len(sealed))
+            roots.update(read.roots)
+            if read.key is not None:
+                slots[read.domain, read.key] += 1
+            if read.next_header is not None:
+                protocols[read.next_header] += 1
+
+    def named(domain: int | None, id: int, v: AnyV | None) -> dict[str, Any]:
+        return ({} if domain is None else {"domain": domain}) | {"id": id} | ({} if v is None else {"v": v.name})
+
+    def order(item: tuple[tuple[Any, ...], Seen]) -> tuple[int, ...]:
+        return tuple(part or 0 for part in item[0])
+
+    epochs_of = Tally(name[:3] for name in epochs)
     id_rows = [
-        {"id": i, "v": v.name, "packets": s.packets, "octets": s.octets, "not_ascending": s.backwards}
-        | {"epochs": epochs_of[i, v]}
-        for (i, v), s in sorted(ids.items())
+        named(*name)
+        | {"packets": s.packets, "octets": s.octets, "not_ascending": s.backwards, "epochs": epochs_of[name]}
+        for name, s in sorted(ids.items(), key=order)
     ]
     epoch_rows = [
-        {"id": i, "v": v.name, "epoch": e, "packets": s.packets, "octets": s.octets}
+        named(*name[:3])
+        | {"epoch": name[3], "packets": s.packets, "octets": s.octets}
         | {"first_counter": s.first, "last_counter": s.last}
-        for (i, v, e), s in sorted(epochs.items())
+        for name, s in sorted(epochs.items(), key=order)
     ]
     root_rows = [
         {"level": level.name, "root_key_id": root.hex(), "index": index, "packets": n}
         for (level, root, index), n in sorted(roots.items())
     ]
+    slot_rows = [
+        ({} if domain is None else {"domain": domain}) | {"key": slot, "packets": n}
+        for (domain, slot), n in sorted(slots.items())
+    ]
+    protocol_rows = [{"next_header": protocol, "packets": n} for protocol, n in sorted(protocols.items())]
     data = {"packets": total, "malformed": {s.name: n for s, n in errors.items()}, "other": other.packets}
-    data |= asdict(reader.skipped) | {"ids": id_rows, "epochs": epoch_rows, "root_keys": root_rows}
+    data |= asdict(reader.skipped) | {"ids": id_rows, "epochs": epoch_rows}
+    if args.profile == "stateless":
+        data |= {"root_keys": root_rows}
+    elif args.profile != "eesp":
+        data |= {"keys": slot_rows}
+    if args.profile == "psp":
+        data |= {"next_headers": protocol_rows}
 
     def text() -> str:
         parts = [f"{total} sealed packets, {sum(errors.values())} malformed, {other.packets} other IP packets"]
         parts += [f"malformed: {n} ({status.describe()})" for status, n in errors.items()]
         if reader.skipped.truncated:
             parts.append("the capture ends inside a record")
-        for title, rows in (("IDs", id_rows), ("Epochs", epoch_rows), ("Root keys", root_rows)):
+        tables = {"IDs": id_rows, "Epochs": epoch_rows, "Root keys": root_rows}
+        for title, rows in (tables | {"Keys": slot_rows, "Protocols": protocol_rows}).items():
             if rows:
-                shown = [{k: f"{v:#x}" if k == "id" else v for k, v in row.items()} for row in rows]
+                shown = [{k: f"{v:#x}" if k in ("id", "domain") else v for k, v in row.items()} for row in rows]
                 parts.append(f"\n{title}\n" + table(list(shown[0]), [list(row.values()) for row in shown]))
         return "\n".join(parts)
 
@@ -428,20 +627,40 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     every = argparse.ArgumentParser(add_help=False)
     every.add_argument("--json", action="store_true", help="print one JSON object")
-    keys = argparse.ArgumentParser(add_help=False)
+    formats = argparse.ArgumentParser(add_help=False)
+    formats.add_argument(
+        "--profile", choices=list(PORTS), default="stateless", help="packet format (%(default)s)"
+    )
+    shape = argparse.ArgumentParser(add_help=False)
+    shape.add_argument("--no-sequence", action="store_true", help="eesp: packets have no sequence number")
+    shape.add_argument("--iv", action="store_true", help="eesp: packets have an IV")
+    shape.add_argument("--optimized", action="store_true", help="eesp: no Payload Info Header")
+    keys = argparse.ArgumentParser(add_help=False, parents=[formats, shape])
     for level in Level:
         keys.add_argument(f"--{level.name.lower()}", metavar="FILE", help=f"{level.name.lower()} root key (DER)")
-    keys.add_argument("--aead", choices=[a.name for a in Aead], default="AES_128_GCM")
-    keys.add_argument("--combiner", choices=[c.name for c in Combiner], default="HKDF")
+    keys.add_argument("--key", metavar="FILE", help="psp, tss, eesp: the key of slot 0")
+    keys.add_argument("--key1", metavar="FILE", help="psp, tss: the key of slot 1")
+    keys.add_argument("--aead", choices=[a.name for a in Aead], help="AES_128_GCM; tss: AES_256_GCM")
+    keys.add_argument("--combiner", choices=[c.name for c in Combiner], help="stateless: HKDF if not given")
+    keys.add_argument("--domain", type=number, help="tss: SDI; eesp: SPI")
+    keys.add_argument("--mode", choices=[m.name for m in TssMode], help="tss: CLUSTER if not given")
+    keys.add_argument("--rekey-mask", type=number, help="tss")
+    keys.add_argument("--rekey-shift", type=number, help="tss")
+    keys.add_argument("--sskdf", choices=[m.name for m in Sskdf], help="eesp: HKDF_SHA2_256 if not given")
+    keys.add_argument("--sub-sas", type=number, help="eesp: Session IDs are below this")
+    keys.add_argument("--max-coffset", type=number, help="eesp: greatest CryptOffset")
+    keys.add_argument("--align8", action="store_true", help="eesp: payloads begin at a multiple of 8 octets")
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument("input", metavar="IN.pcap")
-    files.add_argument("--port", type=port, default=UDP_PORT, help="UDP port of sealed packets (%(default)s)")
+    ports = ", ".join(f"{profile} {n}" for profile, n in PORTS.items())
+    files.add_argument("--port", type=port, help=f"UDP port of sealed packets (if not given: {ports})")
     files.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: long captures, on a terminal)"
     )
     ids = argparse.ArgumentParser(add_help=False)
-    ids.add_argument("--id", type=number, required=True, help="DeviceID or ConnectionID")
-    ids.add_argument("--v", choices=[v.name for v in V], default="ID", help="what the context is made of (%(default)s)")
+    ids.add_argument("--id", type=number, required=True, help="DeviceID, ConnectionID; SPI, SSI, Session ID")
+    names = [name for kind in V_NAMES.values() for name in kind]
+    ids.add_argument("--v", choices=names, help="stateless, tss: what the context is made of; psp: the version")
     ids.add_argument("--src", default="192.0.2.1", metavar="ADDRESS", help="outer source (%(default)s)")
     ids.add_argument("--dst", default="192.0.2.2", metavar="ADDRESS", help="outer destination (%(default)s)")
 
@@ -456,20 +675,24 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    add("inspect", command_inspect, files)
+    add("inspect", command_inspect, files, formats, shape)
     seal = add("seal", command_seal, files, keys, ids)
     seal.add_argument("output", metavar="OUT.pcap")
     seal.add_argument("--no-options", action="store_true", help="headers do not say which root keys were used")
     opening = add("open", command_open, files, keys)
     opening.add_argument("output", metavar="OUT.pcap")
     opening.add_argument("--try-previous", action="store_true", help="without options, try the previous root keys too")
+    opening.add_argument("--replay-window", type=number, default=0, metavar="PACKETS", help="refuse what came before")
     derive = add("derive", command_derive, keys, ids)
-    derive.add_argument("--epoch", type=number, required=True)
+    derive.add_argument("--epoch", type=number, help="stateless, tss")
     derive.add_argument("--levels", nargs="*", default=[], choices=[level.name for level in Level])
-    derive.add_argument("--generation", choices=[g.name for g in Generation], default="CURRENT")
-    keygen = add("keygen", command_keygen)
+    derive.add_argument("--generation", choices=[g.name for g in Generation], help="CURRENT if not given")
+    derive.add_argument("--an", type=int, choices=(0, 1), default=0, help="tss: which key (%(default)s)")
+    derive.add_argument("--rekey", type=number, help="tss: what rekey_mask picks of the counter")
+    keygen = add("keygen", command_keygen, formats)
     keygen.add_argument("file", metavar="FILE")
-    keygen.add_argument("--id", required=True, help="names the root key: 16 to 32 octets")
+    keygen.add_argument("--id", help="stateless: names the root key, 16 to 32 octets")
+    keygen.add_argument("--sskdf", choices=[m.name for m in Sskdf], help="eesp: says how long the key is")
     add("backends", command_backends)
     add("selftest", command_selftest)
     measuring = add("bench", command_bench)

@@ -29,12 +29,12 @@ from typing import Any
 
 from ._version import __version__
 
-# burst.py packs neighbouring fields of eesp_pkt into 64-bit words.
+# packets.py packs neighbouring fields of eesp_pkt into 64-bit words.
 if sys.byteorder != "little" or ctypes.sizeof(c_void_p) != 8:
     raise ImportError("eesp needs a 64-bit little-endian machine")
 
 ICV_LEN = 16
-MIN_HEADER = 16
+MIN_HEADER = 12
 MAX_HEADER = 128
 MAX_LEN = 1 << 20
 MAX_GROUPS = 64
@@ -43,9 +43,20 @@ MAX_ROOT_KEY_ID = 32
 ROOT_KEY_LEN = 32
 MAX_OPTIONS = 108
 UDP_PORT = 4500
-STATUS_COUNT = 30
+PSP_UDP_PORT = 1000
+TSS_UDP_PORT = 4793
+MAX_PADDING = 3
+MAX_FLOW_ID = 64
+TSS_LEAD_IPV4 = 12
+TSS_LEAD_IPV6 = 36
+STATUS_COUNT = 36
 LEVEL_COUNT = 3
 STATS_LEN = 62
+GROUP_NO_SEQUENCE = 0x1
+GROUP_IV = 0x2
+GROUP_OPTIMIZED = 0x4
+GROUP_ALIGN8 = 0x8
+PKT_IPV6 = 0x1
 SENDER_OPTIONS = 0x1
 SENDER_FIXED_EPOCH = 0x2
 RECEIVER_TRY_PREVIOUS = 0x1
@@ -59,7 +70,15 @@ class GroupConfig(Structure):
         ("profile", c_uint32),
         ("aead", c_uint32),
         ("combiner", c_uint32),
-        ("reserved", c_uint64 * 4),
+        ("domain", c_uint32),
+        ("sub_sas", c_uint32),
+        ("rekey_mask", c_uint64),
+        ("rekey_shift", c_uint8),
+        ("mode", c_uint8),
+        ("versions", c_uint8),
+        ("max_coffset", c_uint8),
+        ("flags", c_uint32),
+        ("reserved", c_uint64 * 1),
     ]
 
 
@@ -95,11 +114,12 @@ class DataKey(Structure):
         ("v", c_uint8),
         ("key_len", c_uint8),
         ("options_len", c_uint8),
-        ("reserved", c_uint8 * 3),
+        ("profile", c_uint8),
+        ("params", c_uint8 * 2),
         ("addr", Addr),
         ("key", c_uint8 * 32),
         ("options", c_uint8 * MAX_OPTIONS),
-        ("reserved2", c_uint8 * 4),
+        ("domain", c_uint32),
     ]
 
 
@@ -122,7 +142,9 @@ class Pkt(Structure):
         ("status", c_int32),
         ("out", c_void_p),
         ("out_len", c_uint32),
-        ("flags", c_uint32),
+        ("flags", c_uint16),
+        ("next_header", c_uint8),
+        ("reserved", c_uint8),
         ("addr", Addr),
         ("id", c_uint64),
         ("tsc", c_uint64),
@@ -149,7 +171,10 @@ class SenderConfig(Structure):
         ("start_counter", c_uint64),
         ("reserve_run", c_uint64),
         ("state_path", c_char_p),
-        ("reserved", c_uint64 * 4),
+        ("extra", c_void_p),
+        ("extra_len", c_uint32),
+        ("reserved3", c_uint32),
+        ("reserved", c_uint64 * 2),
     ]
 
 
@@ -160,13 +185,43 @@ class ReceiverConfig(Structure):
         ("own_ids", POINTER(c_uint64)),
         ("own_id_count", c_size_t),
         ("replay_window", c_uint32),
-        ("reserved1", c_uint32),
-        ("reserved", c_uint64 * 4),
+        ("replay_contexts", c_uint32),
+        ("engine_bits", c_uint8),
+        ("reserved1", c_uint8 * 7),
+        ("reserved", c_uint64 * 3),
+    ]
+
+
+class Udp(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("dst_port", c_uint16),
+        ("src_port", c_uint16),
+        ("mode", c_uint8),
+        ("ttl", c_uint8),
+        ("tos", c_uint8),
+        ("reserved1", c_uint8),
+        ("reserved2", c_uint32),
+        ("addr", Addr),
+        ("reserved", c_uint64 * 2),
     ]
 
 
 class Stats(Structure):
     _fields_ = [("octets", c_uint64), ("packets", c_uint64 * STATS_LEN), ("reserved", c_uint64 * 1)]
+
+
+class ReplayStats(Structure):
+    _fields_ = [
+        ("windows", c_uint64),
+        ("most", c_uint64),
+        ("duplicates", c_uint64),
+        ("old", c_uint64),
+        ("no_room", c_uint64),
+        ("made", c_uint64),
+        ("given_up", c_uint64),
+        ("reserved", c_uint64 * 1),
+    ]
 
 
 class Job(Structure):
@@ -194,7 +249,9 @@ STRUCTURES: dict[str, type[Structure]] = {
     "eesp_pkt": Pkt,
     "eesp_sender_config": SenderConfig,
     "eesp_receiver_config": ReceiverConfig,
+    "eesp_udp": Udp,
     "eesp_stats": Stats,
+    "eesp_replay_stats": ReplayStats,
     "eesp_job": Job,
 }
 
@@ -223,6 +280,11 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "eesp_group_remove_root_key": (c_int, [_P, c_int]),
     "eesp_group_set_default_levels": (c_int, [_P, c_uint]),
     "eesp_group_get_root_key_info": (c_int, [_P, c_int, _P]),
+    "eesp_group_set_key": (c_int, [_P, c_uint, _P, _N]),
+    "eesp_group_use_key": (c_int, [_P, c_uint]),
+    "eesp_group_rotate_key": (c_int, [_P, _P, _N, _P]),
+    "eesp_group_remove_key": (c_int, [_P, c_uint]),
+    "eesp_group_alloc_spi": (c_int, [_P, c_uint32, _P]),
     "eesp_derive_keys": (c_int, [_P, _P, _N, _P, _N]),
     "eesp_data_key_export": (c_int, [_P, _P, c_int, _P]),
     "eesp_data_key_wipe": (None, [_P]),
@@ -239,8 +301,11 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "eesp_proxy_new": (c_int, [_P, _P, _P]),
     "eesp_proxy_free": (None, [_P]),
     "eesp_proxy_burst": (_N, [_P, _P, _N]),
+    "eesp_udp_seal_burst": (_N, [_P, _P, _P, _N]),
+    "eesp_udp_open_burst": (_N, [_P, _P, _P, _N]),
     "eesp_sender_stats": (c_int, [_P, _P]),
     "eesp_receiver_stats": (c_int, [_P, _P]),
+    "eesp_receiver_replay_stats": (c_int, [_P, _P]),
     "eesp_kdf_new": (c_int, [_P, _P]),
     "eesp_kdf_free": (None, [_P]),
     "eesp_kdf_derive": (c_int, [_P, c_uint32, _P, _N, _P, _N]),

@@ -51,6 +51,12 @@ class Status(enum.IntEnum):
     UNSUPPORTED = -27
     INTERNAL = -28
     SEGMENTS = -29
+    EPOCH = -30
+    SESSION = -31
+    SEQUENCE = -32
+    PAYLOAD = -33
+    WINDOWS = -34
+    ENCAP = -35
 
     def describe(self) -> str:
         """What the library says about it, a short sentence."""
@@ -62,6 +68,9 @@ class Profile(enum.IntEnum):
     """The packet format of a group."""
 
     STATELESS = 0
+    PSP = 1
+    TSS = 2
+    EESP = 3
 
 
 class Aead(enum.IntEnum):
@@ -100,8 +109,37 @@ class Levels(enum.IntFlag):
     TASK = 0x4
 
 
+class TssMode(enum.IntEnum):
+    """Mode of a group of profile tss: who has which key."""
+
+    CLUSTER = 0
+    SERVER = 1
+    DIRECT = 2
+
+
+class Sskdf(enum.IntEnum):
+    """Mode of a group of profile eesp: how keys of Sub SAs come from the root key."""
+
+    HKDF_SHA2_256 = 1
+    HKDF_SHA2_384 = 2
+    HKDF_SHA2_512 = 3
+    AES256_CMAC = 4
+
+    @property
+    def key_len(self) -> int:
+        """Octets of the root key."""
+        return {Sskdf.HKDF_SHA2_384: 48, Sskdf.HKDF_SHA2_512: 64}.get(self, 32)
+
+
+class UdpMode(enum.IntEnum):
+    """What goes into a UDP datagram: the IP packet as a whole, or its payload behind its own IP header."""
+
+    TUNNEL = 0
+    TRANSPORT = 1
+
+
 class V(enum.IntEnum):
-    """What the data key's context is made of: the ID (8 octets if LONG), and addresses."""
+    """Profile stateless: what the data key's context is made of: the ID (8 octets if LONG), and addresses."""
 
     ID = 0x0
     ID_SRC = 0x1
@@ -109,6 +147,27 @@ class V(enum.IntEnum):
     LONG_ID = 0x8
     LONG_ID_SRC = 0x9
     LONG_ID_SRC_DST = 0xA
+
+
+class PspVersion(enum.IntEnum):
+    """Profile psp: the version, which is the AEAD. GMAC: nothing is encrypted."""
+
+    AES_128_GCM = 0
+    AES_256_GCM = 1
+    AES_128_GMAC = 2
+    AES_256_GMAC = 3
+
+
+class TssV(enum.IntEnum):
+    """Profile tss: whether headers have an SSI; without, the context has the IPv4 or the IPv6 address."""
+
+    ADDR = 0
+    SSI = 1
+    ADDR_IPV6 = 2
+
+
+#: What the field v of senders, contexts and data keys is, by profile; eesp has none.
+AnyV = Union[V, PspVersion, TssV]
 
 
 class Generation(enum.IntEnum):
@@ -137,6 +196,32 @@ Address = Union[str, bytes, ipaddress.IPv4Address, ipaddress.IPv6Address]
 AddressPair = tuple[Address, Address]
 
 
+_V_KINDS: dict[Profile, type[V] | type[PspVersion] | type[TssV]] = {
+    Profile.STATELESS: V,
+    Profile.PSP: PspVersion,
+    Profile.TSS: TssV,
+}
+
+
+def v_number(profile: Profile, aead: Aead, v: AnyV | int | None) -> int:
+    """The number of a v, which must not be another profile's. None: what is usual."""
+    kind = _V_KINDS.get(profile)
+    if v is None:
+        if profile is Profile.TSS:
+            raise ValueError("profile tss: v is needed, one of TssV")
+        return int(aead) if profile is Profile.PSP else 0
+    if isinstance(v, enum.IntEnum) and type(v) is not kind:
+        takes = "no v" if kind is None else f"one of {kind.__name__}"
+        raise ValueError(f"v is {type(v).__name__}.{v.name}: profile {profile.name.lower()} takes {takes}")
+    return int(v)
+
+
+def v_member(profile: Profile, v: int) -> AnyV | None:
+    """A number as a member of the profile's enumeration."""
+    kind = _V_KINDS.get(profile)
+    return None if kind is None else kind(v)
+
+
 def address(value: Address) -> bytes:
     """The 16 octets of an address; IPv4 as ::ffff:a.b.c.d."""
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -150,15 +235,30 @@ def address(value: Address) -> bytes:
     return packed
 
 
+def tss_lead(src: Address, dst: Address, entropy: bytes = bytes(4)) -> bytes:
+    """The octets in front of a tss header: addresses, and 4 octets of entropy (in UDP, the ports)."""
+    ends, mapped = (address(src), address(dst)), bytes(10) + b"\xff\xff"
+    if len(entropy) != 4:
+        raise ValueError("entropy has 4 octets")
+    short = [end.startswith(mapped) for end in ends]
+    if short[0] != short[1]:
+        raise ValueError("src and dst are not of one IP version")
+    return b"".join(end[12:] if short[0] else end for end in ends) + bytes(entropy)
+
+
 @dataclass(frozen=True)
 class Context:
-    """All that a data key depends on besides root keys."""
+    """All that a data key depends on besides the group's keys.
+
+    psp: id (SPI), v (not given: the version of the group's AEAD). tss: id (SSI; in the upper 32 bits what rekey_mask
+    picks), epoch, v, generation (the slot), src without SSI. eesp: id (Session ID).
+    """
 
     id: int
-    epoch: int
-    v: V = V.ID
+    epoch: int = 0
+    v: AnyV | None = None
     levels: Levels = Levels.DEFAULT
-    generation: Generation = Generation.CURRENT
+    generation: Generation | int = Generation.CURRENT
     src: Address = bytes(16)
     dst: Address = bytes(16)
 
@@ -213,6 +313,42 @@ class Opened:
     counter: int
     coffset: int
     ioffset: int
+    next_header: int = 0
+
+    @property
+    def tsc(self) -> int:
+        """Epoch(16) | Counter(48) as one number: psp, the IV; eesp, the sequence number."""
+        return self.epoch << 48 | self.counter
+
+
+@dataclass(frozen=True)
+class Udp:
+    """The UDP datagrams that sealed packets travel in.
+
+    dport: of the outer header; opening: other packets are not taken. sport 0: one for each flow. src, dst, ttl (0: 64)
+    and tos are of the outer header that a tunnel puts in front when sealing.
+    """
+
+    mode: UdpMode = UdpMode.TUNNEL
+    src: Address = bytes(16)
+    dst: Address = bytes(16)
+    dport: int = _abi.PSP_UDP_PORT
+    sport: int = 0
+    ttl: int = 0
+    tos: int = 0
+
+
+@dataclass(frozen=True)
+class ReplayStats:
+    """What a receiver's replay protection counts; all zero without it."""
+
+    windows: int  # in use
+    most: int  # that there may be
+    duplicates: int  # packets refused: seen before
+    old: int  # packets refused: further back than the window
+    no_room: int  # packets refused: no window left
+    made: int  # windows made so far
+    given_up: int  # windows given up because their key was gone
 
 
 @dataclass(frozen=True)

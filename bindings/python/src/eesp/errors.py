@@ -43,7 +43,7 @@ class ReplayError(PacketError):
 
 
 class HeaderError(PacketError):
-    """A field of the Security Header is wrong; status names it."""
+    """A field of the header is wrong; status names it."""
 
 
 class NoKeyError(PacketError):
@@ -56,6 +56,22 @@ class ReflectedError(PacketError):
 
 class ContextError(PacketError):
     """The packet is not of this data key's context."""
+
+
+class EpochError(PacketError):
+    """The packet's epoch is older than the newest one of its key, less 16 (profile tss)."""
+
+
+class PayloadError(PacketError):
+    """The packet is authentic, but what is in it is malformed (profile eesp)."""
+
+
+class NoWindowError(PacketError):
+    """No replay window is left for a packet of a new context; see Receiver's replay_contexts."""
+
+
+class EncapsulationError(PacketError):
+    """The outer IP or UDP header is not as expected."""
 
 
 class CounterError(EespError):
@@ -123,6 +139,12 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.UNSUPPORTED: UnsupportedError,
     Status.INTERNAL: InternalError,
     Status.SEGMENTS: ArgumentError,
+    Status.EPOCH: EpochError,
+    Status.SESSION: HeaderError,
+    Status.SEQUENCE: HeaderError,
+    Status.PAYLOAD: PayloadError,
+    Status.WINDOWS: NoWindowError,
+    Status.ENCAP: EncapsulationError,
 }
 
 
@@ -140,3 +162,9 @@ def check(status: int) -> None:
     if status:
         text: bytes = _abi.LIB.eesp_last_error()
         raise error_of(status, "" if status == Status.FORKED else text.decode(errors="backslashreplace").removeprefix("eesp: "))
+
+
+def check_not_forked() -> None:
+    """Functions without a status return nothing in a forked child: whoever got that asks here, and ForkedError says so."""
+    if _abi.LIB.eesp_thread_init() == Status.FORKED:
+        raise error_of(Status.FORKED)

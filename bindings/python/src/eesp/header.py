@@ -1,16 +1,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Security Headers, read without keys: for tools that look at captures. Nothing read here is authentic."""
+"""Headers, read without keys: for tools that look at captures. Nothing read here is authentic."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from . import _abi
-from ._types import Buffer, Level, Status, V
+from ._types import Buffer, Level, PspVersion, Status, V
 from .errors import HeaderError
 from .packets import octets_of
 
 _PAD1, _PADN, _FIRST_KEY_OPTION = 0, 1, 0xE0
+_CRYPT_OFFSET, _FLOW_ID, _PRIVATE = 2, 3, 224
+_BASE, _INFO, _NUMBER = 8, 4, 8
+_SHORTEST, _TSS_SHORTEST = 16, 12
+
+
+def _front_of(packet: Buffer, shortest: int) -> tuple[bytes, int]:
+    """The octets that may be a header's, and how long the packet is."""
+    view = octets_of(packet, "packet")
+    if len(view) < shortest + _abi.ICV_LEN:
+        raise HeaderError(Status.SHORT)
+    return bytes(view[: _BASE + 255 + 2 * _NUMBER]), len(view)
+
+
+def _number(octets: bytes, at: int, size: int) -> int:
+    return int.from_bytes(octets[at : at + size], "big")
 
 
 @dataclass(frozen=True)
@@ -24,7 +39,7 @@ class MasterKeyOption:
 
 @dataclass(frozen=True)
 class Header:
-    """The fields of a Security Header. len: its octets."""
+    """The fields of a Security Header (profile stateless). len: its octets."""
 
     v: V
     id: int
@@ -38,10 +53,7 @@ class Header:
     @classmethod
     def parse(cls, packet: Buffer) -> Header:
         """Reads the header of a whole packet. HeaderError, with the same status as opening, if it is malformed."""
-        octets = bytes(octets_of(packet, "packet")[: _abi.MAX_HEADER])
-        size = memoryview(packet).nbytes  # type: ignore[arg-type]
-        if size < _abi.MIN_HEADER + _abi.ICV_LEN:
-            raise HeaderError(Status.SHORT)
+        octets, size = _front_of(packet, _SHORTEST)
         word = int.from_bytes(octets[:4], "big")
         if word >> 28:
             raise HeaderError(Status.VERSION)
@@ -113,3 +125,156 @@ def _parse_key_option(level: Level, body: bytes) -> MasterKeyOption:
     ):
         raise HeaderError(Status.OPTION)
     return MasterKeyOption(level, index, body[2:end])
+
+
+@dataclass(frozen=True)
+class PspHeader:
+    """The fields of a header of profile psp. coffset counts from the payload (GMAC: 0); vc is empty if there is none."""
+
+    version: PspVersion
+    spi: int
+    iv: int
+    coffset: int
+    next_header: int
+    vc: bytes
+    len: int
+
+    @classmethod
+    def parse(cls, packet: Buffer) -> PspHeader:
+        """Reads the header of a whole packet. HeaderError, with the same status as opening, if it is malformed."""
+        octets, size = _front_of(packet, _SHORTEST)
+        number, has_vc = octets[3] >> 2 & 0xF, octets[3] >> 1 & 1
+        if number > max(PspVersion):
+            raise HeaderError(Status.VERSION)
+        version, length, field = PspVersion(number), 16 + 8 * has_vc, octets[2]
+        if field >> 6 or not octets[3] & 1:
+            raise HeaderError(Status.RESERVED)
+        if octets[1] != 1 + has_vc:
+            raise HeaderError(Status.HEADER_LEN)
+        if size < length + _abi.ICV_LEN:
+            raise HeaderError(Status.SHORT)
+        encrypts = version in (PspVersion.AES_128_GCM, PspVersion.AES_256_GCM)
+        if 16 + 4 * field + _abi.ICV_LEN > size or (has_vc and encrypts and field < 2):
+            raise HeaderError(Status.OFFSET)
+        return cls(
+            version=version,
+            spi=_number(octets, 4, 4),
+            iv=_number(octets, 8, 8),
+            coffset=field - 2 * has_vc if encrypts else 0,
+            next_header=octets[0],
+            vc=octets[16:length],
+            len=length,
+        )
+
+
+@dataclass(frozen=True)
+class TssHeader:
+    """The fields of a header of profile tss, without what is in front of it. ssi: None if there is none."""
+
+    an: int
+    sdi: int
+    ssi: int | None
+    epoch: int
+    counter: int
+    len: int
+
+    @classmethod
+    def parse(cls, packet: Buffer) -> TssHeader:
+        """Reads the header of a whole packet. HeaderError, with the same status as opening, if it is malformed."""
+        octets, size = _front_of(packet, _TSS_SHORTEST)
+        if octets[0] >> 3 != 1:
+            raise HeaderError(Status.VERSION)
+        if octets[0] & 2:
+            raise HeaderError(Status.RESERVED)
+        has_ssi = octets[0] >> 2 & 1
+        length = _TSS_SHORTEST + 4 * has_ssi
+        if size < length + _abi.ICV_LEN:
+            raise HeaderError(Status.SHORT)
+        return cls(
+            an=octets[0] & 1,
+            sdi=_number(octets, 1, 3),
+            ssi=_number(octets, 4, 4) if has_ssi else None,
+            epoch=_number(octets, length - 8, 2),
+            counter=_number(octets, length - 6, 6),
+            len=length,
+        )
+
+
+@dataclass(frozen=True)
+class EespHeader:
+    """The fields of a header of profile eesp. len: up to Payload Info Header or payload.
+
+    coffset is the field CryptOffset: 0 if the option is not there. flow_id: None if that option is not there.
+    """
+
+    spi: int
+    session: int
+    sequence: int | None
+    iv: int | None
+    coffset: int
+    flow_id: bytes | None
+    len: int
+
+    @classmethod
+    def parse(
+        cls, packet: Buffer, *, sequence: bool = True, iv: bool = False, optimized: bool = False
+    ) -> EespHeader:
+        """Reads the header of a whole packet of an SA that has these parameters (see TrustGroup), which no packet tells.
+
+        HeaderError, with the same status as opening, if it is malformed, whatever the SA.
+        """
+        peer, info = _NUMBER * (sequence + iv), 0 if optimized else _INFO
+        octets, size = _front_of(packet, _SHORTEST)
+        if octets[0] >> 3 != 0x10:
+            raise HeaderError(Status.VERSION)
+        if octets[0] & 7:
+            raise HeaderError(Status.RESERVED)
+        if size < _BASE + peer + info + _abi.ICV_LEN:
+            raise HeaderError(Status.SHORT)
+        if octets[1] % 4:
+            raise HeaderError(Status.HEADER_LEN)
+        peer_at = _BASE + octets[1]
+        length = peer_at + peer
+        if size < length + info + _abi.ICV_LEN:
+            raise HeaderError(Status.SHORT)
+        offset, flow_id = _parse_eesp_options(octets[_BASE:peer_at])
+        coffset = 0
+        if offset is not None:
+            coffset = offset >> 4 & 0x3F
+            if optimized or 4 * (offset >> 10) != length or length + 4 * coffset + _abi.ICV_LEN > size:
+                raise HeaderError(Status.OFFSET)
+        number = _number(octets, peer_at, _NUMBER) if sequence else None
+        if number == 0:
+            raise HeaderError(Status.SEQUENCE)
+        return cls(
+            spi=_number(octets, 4, 4),
+            session=_number(octets, 2, 2),
+            sequence=number,
+            iv=_number(octets, length - _NUMBER, _NUMBER) if iv else None,
+            coffset=coffset,
+            flow_id=flow_id,
+            len=length,
+        )
+
+
+def _parse_eesp_options(area: bytes) -> tuple[int | None, bytes | None]:
+    """The data of Crypt Offset, and Flow Identifier."""
+    offset: int | None = None
+    flow_id: bytes | None = None
+    at = 0
+    while at < len(area):
+        kind = area[at]
+        if kind == _PAD1:
+            at += 1
+            continue
+        if at + 2 > len(area) or at + 2 + area[at + 1] > len(area):
+            raise HeaderError(Status.OPTION)
+        body = area[at + 2 : at + 2 + area[at + 1]]
+        at += 2 + len(body)
+        if kind == _CRYPT_OFFSET and offset is None and len(body) == 2:
+            offset = int.from_bytes(body, "big")
+        elif kind == _FLOW_ID and flow_id is None:
+            flow_id = body
+        elif kind < _PRIVATE and (kind != _PADN or any(body)):
+            raise HeaderError(Status.OPTION)
+    return offset, flow_id

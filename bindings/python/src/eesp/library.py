@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import count
 
 from . import _abi
-from .errors import check
+from .errors import check, check_not_forked
 
 
 def library_path() -> str:
@@ -23,7 +23,10 @@ def library_version() -> str:
 def backend() -> str | None:
     """The backend in force, or None if none could be chosen."""
     name: bytes | None = _abi.LIB.eesp_backend_name()
-    return None if name is None else name.decode()
+    if name is None:
+        check_not_forked()
+        return None
+    return name.decode()
 
 
 def backends() -> dict[str, bool]:
@@ -34,6 +37,8 @@ def backends() -> dict[str, bool]:
         if name is None:
             break
         found[name.decode()] = bool(_abi.LIB.eesp_backend_supported(name))
+    if not any(found.values()):
+        check_not_forked()
     return found
 
 

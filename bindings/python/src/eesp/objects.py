@@ -14,6 +14,7 @@ from . import _abi
 from ._types import (
     Address,
     Aead,
+    AnyV,
     Buffer,
     Clock,
     Combiner,
@@ -25,21 +26,33 @@ from ._types import (
     Offsets,
     Opened,
     Profile,
+    PspVersion,
+    ReplayStats,
     RootKeyInfo,
+    Sskdf,
     Stats,
     Status,
-    V,
+    TssMode,
+    Udp,
+    UdpMode,
     address,
+    v_member,
+    v_number,
 )
-from .errors import check
+from .errors import check, check_not_forked
 from .packets import (
     Addresses,
+    Families,
+    Fronts,
+    Leads,
     Packets,
     PacketsLike,
     Result,
     address_of,
     as_packets,
     check_rooms,
+    fronts_of,
+    lead_of,
     octets_of,
     place_results,
     run_burst,
@@ -48,8 +61,11 @@ from .packets import (
 from .secret import Keys, Secret
 
 _LIB = _abi.LIB
-# How much longer an opened packet is, at most.
-_OPENED = -_abi.MIN_HEADER - _abi.ICV_LEN
+# Profiles whose packets say which protocol their payload is of.
+_TELL_NEXT = (Profile.PSP, Profile.EESP)
+# Octets of headers: the shortest ones but for tss, which has MIN_HEADER, and those of IP and UDP.
+_SHORTEST = 16
+_IPV4, _IPV6, _UDP = 20, 40, 8
 _Self = TypeVar("_Self", bound="_Object")
 _R = TypeVar("_R")
 
@@ -125,30 +141,73 @@ def _addr(src: Address, dst: Address) -> _abi.Addr:
     return _abi.Addr.from_buffer_copy(address(src) + address(dst))
 
 
-def _context(context: Context) -> _abi.Context:
-    return _abi.Context(
-        id=_unsigned(context.id, 64, "id"),
-        epoch=_unsigned(context.epoch, 16, "epoch"),
-        v=_unsigned(context.v, 8, "v"),
-        levels=_unsigned(context.levels, 8, "levels"),
-        generation=_unsigned(context.generation, 8, "generation"),
-        addr=_addr(context.src, context.dst),
-    )
+def _opened(profile: Profile) -> int:
+    """How much longer an opened packet is, at most."""
+    return -(_abi.MIN_HEADER if profile is Profile.TSS else _SHORTEST) - _abi.ICV_LEN
 
 
 class TrustGroup(_Object):
-    """Root keys at up to three levels, each a ring of previous, current and next key."""
+    """The keys that the two ends have in common, and the packet format (profile).
+
+    stateless: root keys at up to three levels, each a ring of previous, current and next key. Other profiles: keys in
+    slots. aead: AES-128-GCM if not given (tss has AES-256-GCM only). What belongs to another profile is refused:
+
+    stateless: combiner. psp: versions (those in use; none: GCM's with keys as aead says). tss: domain (SDI), mode,
+    rekey_mask, rekey_shift. eesp: domain (SPI), mode, sequence, iv (what packets carry), optimized (no Payload Info
+    Header), align8, max_coffset, sub_sas (0: 65,536).
+    """
 
     def __init__(
         self,
         *,
         profile: Profile = Profile.STATELESS,
-        aead: Aead = Aead.AES_128_GCM,
+        aead: Aead | None = None,
         combiner: Combiner = Combiner.HKDF,
+        domain: int = 0,
+        mode: TssMode | Sskdf | None = None,
+        versions: Iterable[PspVersion] = (),
+        rekey_mask: int = 0,
+        rekey_shift: int = 0,
+        sequence: bool = True,
+        iv: bool = False,
+        optimized: bool = False,
+        align8: bool = False,
+        max_coffset: int = 0,
+        sub_sas: int = 0,
     ) -> None:
-        self.profile, self.aead, self.combiner = Profile(profile), Aead(aead), Combiner(combiner)
+        self.profile, self.combiner, self.domain, self.mode = Profile(profile), Combiner(combiner), domain, mode
+        if aead is None:
+            aead = Aead.AES_256_GCM if self.profile is Profile.TSS else Aead.AES_128_GCM
+        self.aead = Aead(aead)
+        kinds = {Profile.TSS: TssMode, Profile.EESP: Sskdf}
+        if mode is not None and type(mode) is not kinds.get(self.profile):
+            raise ValueError(f"profile {self.profile.name.lower()} does not take mode {mode!r}")
+        if self.profile is Profile.EESP and mode is None:
+            raise ValueError("profile eesp: mode is needed, one of Sskdf")
+        flags = 0
+        for flag, wanted in (
+            (_abi.GROUP_NO_SEQUENCE, not sequence),
+            (_abi.GROUP_IV, iv),
+            (_abi.GROUP_OPTIMIZED, optimized),
+            (_abi.GROUP_ALIGN8, align8),
+        ):
+            flags |= flag if wanted else 0
+        set_of_versions = 0
+        for version in versions:
+            set_of_versions |= 1 << PspVersion(version)
         config = _abi.GroupConfig(
-            struct_size=ctypes.sizeof(_abi.GroupConfig), profile=self.profile, aead=self.aead, combiner=self.combiner
+            struct_size=ctypes.sizeof(_abi.GroupConfig),
+            profile=self.profile,
+            aead=self.aead,
+            combiner=self.combiner,
+            domain=_unsigned(domain, 32, "domain"),
+            sub_sas=_unsigned(sub_sas, 32, "sub_sas"),
+            rekey_mask=_unsigned(rekey_mask, 64, "rekey_mask"),
+            rekey_shift=_unsigned(rekey_shift, 8, "rekey_shift"),
+            mode=0 if mode is None else mode,
+            versions=set_of_versions,
+            max_coffset=_unsigned(max_coffset, 8, "max_coffset"),
+            flags=flags,
         )
         self._make("eesp_group_free", lambda made: _LIB.eesp_group_new(byref(config), made))
 
@@ -215,25 +274,80 @@ class TrustGroup(_Object):
         """Says which levels packets without Master Key Options use."""
         check(self._call(_LIB.eesp_group_set_default_levels, _unsigned(levels, 32, "levels")))
 
+    def set_key(self, slot: int, key: Buffer) -> None:
+        """Puts a key into a slot (psp: device key 0 or 1; tss: AN 0 or 1; eesp: 0). The first one is what senders use."""
+        view = octets_of(key, "key")
+        check(self._call(_LIB.eesp_group_set_key, _unsigned(slot, 32, "slot"), address_of(view), len(view)))
+
+    def use_key(self, slot: int) -> None:
+        """Has senders use a slot's key; psp: SPIs are given out for it."""
+        check(self._call(_LIB.eesp_group_use_key, _unsigned(slot, 32, "slot")))
+
+    def rotate_key(self, key: Buffer | None = None) -> int:
+        """Puts a key (None: a random one) into the slot that senders do not use, and has them use it. Returns the slot."""
+        view = None if key is None else octets_of(key, "key")
+        at, size = (None, 0) if view is None else (address_of(view), len(view))
+        slot = ctypes.c_uint()
+        check(self._call(_LIB.eesp_group_rotate_key, at, size, byref(slot)))
+        return slot.value
+
+    def remove_key(self, slot: int) -> None:
+        """Takes a slot's key away."""
+        check(self._call(_LIB.eesp_group_remove_key, _unsigned(slot, 32, "slot")))
+
+    def alloc_spi(self, first: int = 1) -> int:
+        """psp: gives out an SPI, to be handed to a peer with its data key: each once, in rising order, from first on.
+
+        Who restarts with the same device keys must pass more than the last one before.
+        """
+        spi = ctypes.c_uint32()
+        check(self._call(_LIB.eesp_group_alloc_spi, _unsigned(first, 32, "first"), byref(spi)))
+        return spi.value
+
+    @property
+    def derived_len(self) -> int:
+        """Octets of what derive_keys makes for a context: a data key, and what is added to nonces (tss 12, eesp 4)."""
+        if self.profile is Profile.TSS:
+            return self.aead.key_len + (0 if self.mode is TssMode.DIRECT else 12)
+        return self.aead.key_len + (4 if self.profile is Profile.EESP else 0)
+
+    def _context(self, context: Context) -> _abi.Context:
+        return _abi.Context(
+            id=_unsigned(context.id, 64, "id"),
+            epoch=_unsigned(context.epoch, 16, "epoch"),
+            v=_unsigned(v_number(self.profile, self.aead, context.v), 8, "v"),
+            levels=_unsigned(context.levels, 8, "levels"),
+            generation=_unsigned(context.generation, 8, "generation"),
+            addr=_addr(context.src, context.dst),
+        )
+
     def derive_keys(self, contexts: Iterable[Context]) -> Keys:
-        """The data keys of contexts."""
-        made = [_context(c) for c in contexts]
-        keys = Secret(self.aead.key_len * len(made))
+        """The data keys of contexts, of derived_len octets each."""
+        made = [self._context(c) for c in contexts]
+        keys = Secret(self.derived_len * len(made))
         self._derive((_abi.Context * len(made))(*made), len(made), memoryview(keys))
-        return Keys(keys, self.aead.key_len)
+        return Keys(keys, self.derived_len)
 
     def _derive(self, contexts: Any, count: int, keys: memoryview) -> None:
         check(self._call(_LIB.eesp_derive_keys, contexts, count, address_of(keys), len(keys)))
 
-    def export_data_key(self, context: Context, *, options: bool = True) -> DataKey:
-        """One context's data key, to hand to an end that must not hold root keys."""
+    def export_data_key(self, context: Context, *, options: bool | None = None) -> DataKey:
+        """One context's data key, to hand to an end that must not hold the group's keys.
+
+        options: packets sealed with it carry Master Key Options; not given: yes in profile stateless, which has them.
+        """
+        wanted = self.profile is Profile.STATELESS if options is None else options
         raw = _WipedKey()
-        check(self._call(_LIB.eesp_data_key_export, byref(_context(context)), int(options), byref(raw)))
+        check(self._call(_LIB.eesp_data_key_export, byref(self._context(context)), int(wanted), byref(raw)))
         return DataKey._of(raw)
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
-        return f"<TrustGroup {self.profile.name}, {self.aead.name}, {self.combiner.name}{state}>"
+        if self.profile is Profile.STATELESS:
+            return f"<TrustGroup {self.profile.name}, {self.aead.name}, {self.combiner.name}{state}>"
+        rest = "" if self.profile is Profile.PSP else f" {self.domain:#x}"
+        rest += "" if self.mode is None else f", {self.mode.name}"
+        return f"<TrustGroup {self.profile.name}{rest}, {self.aead.name}{state}>"
 
 
 def derive_keys(group: TrustGroup, contexts: Iterable[Context]) -> Keys:
@@ -251,7 +365,11 @@ class _WipedKey(_abi.DataKey):
 
 
 class DataKey:
-    """The data key of one context. Its octets are secret, and wiped with it."""
+    """The data key of one context. Its octets are secret, and wiped with it.
+
+    Made by TrustGroup.export_data_key, from octets, or from its parts. salt: what is added to nonces (tss 12 octets,
+    eesp 4); domain: SDI or SPI; params: what the holder has to know of the group, as exported.
+    """
 
     __slots__ = ("_raw",)
 
@@ -261,29 +379,60 @@ class DataKey:
         self,
         *,
         id: int,
-        epoch: int,
+        epoch: int = 0,
         key: Buffer,
-        v: V = V.ID,
+        profile: Profile = Profile.STATELESS,
+        v: AnyV | None = None,
         src: Address = bytes(16),
         dst: Address = bytes(16),
         options: bytes = b"",
+        salt: Buffer = b"",
+        params: bytes = bytes(2),
+        domain: int = 0,
     ) -> None:
-        octets = octets_of(key, "key")
+        octets, added = octets_of(key, "key"), octets_of(salt, "salt")
         if len(octets) not in (16, 32):
             raise ValueError("a data key has 16 or 32 octets")
-        if len(options) > _abi.MAX_OPTIONS:
-            raise ValueError(f"options have at most {_abi.MAX_OPTIONS} octets")
+        if len(options) > _abi.MAX_OPTIONS or len(added) > _abi.MAX_OPTIONS:
+            raise ValueError(f"options and salt have at most {_abi.MAX_OPTIONS} octets")
+        if len(options) and profile != Profile.STATELESS or len(added) and profile == Profile.STATELESS:
+            raise ValueError("options are of profile stateless, a salt is of tss and eesp")
+        if len(params) != 2:
+            raise ValueError("params has 2 octets")
         raw = _WipedKey(
             id=_unsigned(id, 64, "id"),
             epoch=_unsigned(epoch, 16, "epoch"),
-            v=_unsigned(v, 8, "v"),
+            v=_unsigned(v_number(profile, Aead(len(octets) // 32), v), 8, "v"),
             key_len=len(octets),
-            options_len=len(options),
+            options_len=len(options) or len(added),
+            profile=Profile(profile),
             addr=_addr(src, dst),
+            domain=_unsigned(domain, 32, "domain"),
         )
+        raw.params[:] = list(params)
         ctypes.memmove(raw.key, address_of(octets), len(octets))
         ctypes.memmove(raw.options, bytes(options), len(options))
+        ctypes.memmove(ctypes.addressof(raw.options), address_of(added), len(added))
         self._raw = raw
+
+    @classmethod
+    def from_octets(cls, octets: Buffer) -> DataKey:
+        """What to_octets made. Octets that make no sense are refused here, or when a sender or receiver is made."""
+        view = octets_of(octets, "octets")
+        if len(view) != ctypes.sizeof(_abi.DataKey):
+            raise ValueError(f"a data key as a whole has {ctypes.sizeof(_abi.DataKey)} octets, not {len(view)}")
+        raw = _WipedKey()
+        ctypes.memmove(ctypes.addressof(raw), address_of(view), len(view))
+        if raw.key_len not in (16, 32) or raw.options_len > _abi.MAX_OPTIONS:
+            raise ValueError("these octets are no data key")
+        v_member(Profile(raw.profile), raw.v)  # ValueError, if there is none
+        return cls._of(raw)
+
+    def to_octets(self) -> Secret:
+        """All of it, to be handed on over a protected channel: the C API's eesp_data_key, numbers little-endian."""
+        made = Secret(ctypes.sizeof(_abi.DataKey))
+        ctypes.memmove(address_of(memoryview(made)), ctypes.addressof(self._raw), len(made))
+        return made
 
     @classmethod
     def _of(cls, raw: _abi.DataKey) -> DataKey:
@@ -293,8 +442,23 @@ class DataKey:
 
     @property
     def id(self) -> int:
-        """DeviceID or ConnectionID."""
+        """DeviceID or ConnectionID; SPI, SSI, Session ID."""
         return int(self._raw.id)
+
+    @property
+    def profile(self) -> Profile:
+        """The packet format that it is for."""
+        return Profile(self._raw.profile)
+
+    @property
+    def domain(self) -> int:
+        """SDI (tss) or SPI (eesp) of the group."""
+        return int(self._raw.domain)
+
+    @property
+    def params(self) -> bytes:
+        """What its holder has to know of the group."""
+        return bytes(self._raw.params)
 
     @property
     def epoch(self) -> int:
@@ -302,9 +466,9 @@ class DataKey:
         return int(self._raw.epoch)
 
     @property
-    def v(self) -> V:
-        """What its context is made of."""
-        return V(self._raw.v)
+    def v(self) -> AnyV | None:
+        """What its context is made of; psp: the version."""
+        return v_member(self.profile, self._raw.v)
 
     @property
     def src(self) -> bytes:
@@ -318,8 +482,14 @@ class DataKey:
 
     @property
     def options(self) -> bytes:
-        """Master Key Options, as in the header."""
-        return bytes(self._raw.options)[: self._raw.options_len]
+        """Master Key Options, as in the header (profile stateless)."""
+        return bytes(self._raw.options)[: self._raw.options_len] if self.profile is Profile.STATELESS else b""
+
+    @property
+    def salt(self) -> memoryview:
+        """What is added to nonces (tss, eesp), where it is, as key."""
+        size = 0 if self.profile is Profile.STATELESS else self._raw.options_len
+        return memoryview(self._raw.options).cast("B")[:size].toreadonly()
 
     @property
     def key(self) -> memoryview:
@@ -343,7 +513,10 @@ class DataKey:
         raise TypeError("secrets are not pickled")
 
     def __repr__(self) -> str:
-        return f"<DataKey id={self.id:#x} epoch={self.epoch} v={self.v.name}, {self._raw.key_len} octets>"
+        kind = "" if self.profile is Profile.STATELESS else f" {self.profile.name}"
+        kind += f" {self.domain:#x}" if self.domain else ""
+        v = "" if self.v is None else f" v={self.v.name}"
+        return f"<DataKey{kind} id={self.id:#x} epoch={self.epoch}{v}, {self._raw.key_len} octets>"
 
 
 def _stats(of: _Object, function: Callable[[int, Any], int]) -> Stats:
@@ -352,12 +525,41 @@ def _stats(of: _Object, function: Callable[[int, Any], int]) -> Stats:
     return Stats(raw.octets, {status: raw.packets[-status] for status in Status if raw.packets[-status]})
 
 
+def _no_fronts(profile: Profile, leads: object, ipv6: object) -> None:
+    if leads is not None or ipv6 is not False:
+        raise ValueError(f"profile {profile.name.lower()} has no leads: leads and ipv6 are of tss")
+
+
+def _one_lead(profile: Profile, lead: Buffer | None) -> bytes:
+    if profile is not Profile.TSS:
+        if lead is not None:
+            _no_fronts(profile, lead, False)
+        return b""
+    if lead is None:
+        raise ValueError("profile tss: a lead is needed, the octets in front of the header")
+    return lead_of(lead)
+
+
+def _udp(udp: Udp) -> _abi.Udp:
+    return _abi.Udp(
+        struct_size=ctypes.sizeof(_abi.Udp),
+        dst_port=_unsigned(udp.dport, 16, "dport"),
+        src_port=_unsigned(udp.sport, 16, "sport"),
+        mode=UdpMode(udp.mode),
+        ttl=_unsigned(udp.ttl, 8, "ttl"),
+        tos=_unsigned(udp.tos, 8, "tos"),
+        addr=_addr(udp.src, udp.dst),
+    )
+
+
 class Sender(_Object):
     """Seals packets under one ID; owns that ID's counters.
 
-    group: a TrustGroup, or a DataKey, which brings ID, V, options and epoch with it. options: packets say which root
-    keys were used; set it wherever root keys rotate. engine_bits split the counter space among 2^engine_bits senders of
-    one ID, each with its number, engine.
+    group: a TrustGroup, or a DataKey, which brings ID, V, options and (stateless, tss) epoch with it. id: DeviceID or
+    ConnectionID, SPI (psp), SSI (tss), Session ID (eesp). v: V.ID if not given; psp: the version, that of the group's
+    AEAD if not given; tss: needed. options: packets say which root keys were used; set it wherever root keys rotate.
+    engine_bits split the counter space among 2^engine_bits senders of one ID, each with its number, engine. extra: psp,
+    the VC of 8 octets; eesp, a Flow Identifier.
     """
 
     def __init__(
@@ -365,21 +567,30 @@ class Sender(_Object):
         group: TrustGroup | DataKey,
         id: int = 0,
         *,
-        v: V = V.ID,
+        v: AnyV | None = None,
         options: bool = False,
         levels: Levels = Levels.DEFAULT,
         counter: Counter = Clock(),
         engine: int = 0,
         engine_bits: int = 0,
+        extra: bytes = b"",
     ) -> None:
+        self.profile = group.profile
+        if not isinstance(group, DataKey):
+            number = v_number(group.profile, group.aead, v)
+        else:
+            number = 0 if v is None else int(v)
+        content = ctypes.create_string_buffer(bytes(extra), len(extra) or 1)
         config = _abi.SenderConfig(
             struct_size=ctypes.sizeof(_abi.SenderConfig),
             flags=_abi.SENDER_OPTIONS if options else 0,
             id=_unsigned(id, 64, "id"),
-            v=_unsigned(v, 8, "v"),
+            v=_unsigned(number, 8, "v"),
             levels=_unsigned(levels, 8, "levels"),
             engine=_unsigned(engine, 32, "engine"),
             engine_bits=_unsigned(engine_bits, 8, "engine_bits"),
+            extra=ctypes.addressof(content) if extra else None,
+            extra_len=len(extra),
         )
         if isinstance(counter, Clock):
             config.rate_log2 = _unsigned(counter.rate_log2, 8, "rate_log2")
@@ -407,25 +618,38 @@ class Sender(_Object):
             self._make("eesp_sender_free", lambda made: _LIB.eesp_sender_new_with_key(byref(raw), byref(config), made))
         else:
             handle = group._open()
-            self.id, self.v = id, V(v)
+            self.id, self.v = id, v_member(self.profile, number)
             self._make("eesp_sender_free", lambda made: _LIB.eesp_sender_new(handle.pointer, byref(config), made))
+        del content
 
     @property
     def header_len(self) -> int:
         """Octets of the header that is written at present, 0 without a key."""
-        return int(self._call(_LIB.eesp_sender_header_len))
+        found = int(self._call(_LIB.eesp_sender_header_len))
+        if not found:
+            check_not_forked()
+        return found
 
     @property
     def next_tsc(self) -> int:
         """Epoch(16) | Counter(48) of the next packet, if nothing else is sent first."""
-        return int(self._call(_LIB.eesp_sender_next_tsc))
+        found = int(self._call(_LIB.eesp_sender_next_tsc))
+        if not found:
+            check_not_forked()
+        return found
+
+    @property
+    def tail_len(self) -> int:
+        """Octets that are put behind a payload at most: padding (eesp) and ICV."""
+        return _abi.ICV_LEN + (_abi.MAX_PADDING if self.profile is Profile.EESP else 0)
 
     def _extra(self) -> int:
-        return (self.header_len or _abi.MAX_HEADER) + _abi.ICV_LEN
+        return (self.header_len or _abi.MAX_HEADER) + self.tail_len
 
     def sealed_size(self, payloads: PacketsLike) -> int:
-        """The octets that seal_into needs for these payloads at present."""
-        return as_packets(payloads)._layout(self._extra())[2]
+        """The octets that seal_into needs for these payloads at present (tss: whatever their leads)."""
+        lead = _abi.TSS_LEAD_IPV6 if self.profile is Profile.TSS else 0
+        return as_packets(payloads)._layout(self._extra() + lead)[2]
 
     def seal(
         self,
@@ -433,10 +657,16 @@ class Sender(_Object):
         *,
         coffset: Offsets = 0,
         ioffset: Offsets = 0,
+        next_header: Offsets = 0,
         addresses: Addresses | None = None,
+        leads: Leads | None = None,
     ) -> Result:
-        """Seals payloads into a new buffer. coffset, ioffset, addresses: for all, or one for each packet."""
-        return self._seal(payloads, None, coffset, ioffset, addresses)
+        """Seals payloads into a new buffer. All that is given besides: for all, or one for each packet.
+
+        coffset, ioffset: what stays in clear, in units of 4 octets. next_header: the payload's protocol (psp, eesp).
+        addresses: where v asks for them. leads: tss, which puts them in front of each packet in the new buffer.
+        """
+        return self._seal(payloads, None, coffset, ioffset, next_header, addresses, leads, False)
 
     def seal_into(
         self,
@@ -445,10 +675,16 @@ class Sender(_Object):
         *,
         coffset: Offsets = 0,
         ioffset: Offsets = 0,
+        next_header: Offsets = 0,
         addresses: Addresses | None = None,
+        leads: Leads | None = None,
+        ipv6: Families = False,
     ) -> Result:
-        """Seals payloads into a buffer of yours, side by side, or into the places that Packets name."""
-        return self._seal(payloads, out, coffset, ioffset, addresses)
+        """Seals payloads into a buffer of yours, side by side, or into the places that Packets name.
+
+        tss: leads are put at the beginning of places; not given, they are there already, and ipv6 says of which kind.
+        """
+        return self._seal(payloads, out, coffset, ioffset, next_header, addresses, leads, ipv6)
 
     def _seal(
         self,
@@ -456,10 +692,22 @@ class Sender(_Object):
         out: Buffer | Packets | None,
         coffset: Offsets,
         ioffset: Offsets,
+        next_header: Offsets,
         addresses: Addresses | None,
+        leads: Leads | None,
+        ipv6: Families,
     ) -> Result:
         source = as_packets(payloads)
-        places = place_results(source, out, self._extra())
+        fronts = self._fronts(leads, ipv6, len(source))
+        if fronts is None:
+            places = place_results(source, out, self._extra())
+        else:
+            if leads is None and not isinstance(out, Packets):
+                raise ValueError("profile tss: leads are needed")
+            places = place_results(source, out, self._extra() + max(fronts.sizes, default=0))
+            if any(length < size for length, size in zip(places._lengths, fronts.sizes)):
+                raise ValueError("a place is too small for its lead")
+            fronts.write(places._buffer, places._offsets)
         return self._call(
             run_burst,
             _LIB.eesp_seal_burst,
@@ -467,53 +715,132 @@ class Sender(_Object):
             out=places,
             coffset=coffset,
             ioffset=ioffset,
+            next_header=next_header,
+            flags=None if fronts is None else fronts.flags,
             addresses=addresses,
+            moved=fronts is not None,
         )
+
+    def _fronts(self, leads: Leads | None, ipv6: Families, count: int) -> Fronts | None:
+        if self.profile is Profile.TSS:
+            return fronts_of(leads, ipv6, count)
+        _no_fronts(self.profile, leads, ipv6)
+        return None
 
     def seal_in_place(
         self,
         payloads: Packets,
         *,
         headroom: int | None = None,
-        tailroom: int = _abi.ICV_LEN,
+        tailroom: int | None = None,
         coffset: Offsets = 0,
         ioffset: Offsets = 0,
+        next_header: Offsets = 0,
         addresses: Addresses | None = None,
+        leads: Leads | None = None,
+        ipv6: Families = False,
     ) -> Result:
-        """Seals payloads where they are: header in front, ICV behind. headroom: header_len octets if not given."""
-        room = (self.header_len or _abi.MAX_HEADER) if headroom is None else headroom
-        check_rooms(payloads, room, tailroom)
+        """Seals payloads where they are: header in front, ICV behind. Rooms: header_len and tail_len, if not given.
+
+        tss: leads are put in front of where headers will be; not given, they are there already, and ipv6 says of which
+        kind. They need headroom too.
+        """
+        header = self.header_len
+        fronts = self._fronts(leads, ipv6, len(payloads))
+        rooms: int | list[int] = (header or _abi.MAX_HEADER) if headroom is None else headroom
+        if fronts is not None and isinstance(rooms, int):
+            needed = [(header or _abi.MAX_HEADER) + size for size in fronts.sizes]
+            if headroom is None:
+                rooms = needed
+            elif headroom < max(needed, default=0):
+                raise ValueError(f"headroom: a lead and a header have {max(needed)} octets")
+        room = self.tail_len if tailroom is None else tailroom
+        check_rooms(payloads, rooms, room)
+        if fronts is not None and header:
+            fronts.write(
+                payloads._buffer, (at - header - size for at, size in zip(payloads._offsets, fronts.sizes))
+            )
         return self._call(
             run_burst,
             _LIB.eesp_seal_burst,
             payloads,
-            headroom=room,
-            tailroom=tailroom,
+            headroom=rooms,
+            tailroom=room,
             coffset=coffset,
             ioffset=ioffset,
+            next_header=next_header,
+            flags=None if fronts is None else fronts.flags,
             addresses=addresses,
         )
 
     def seal_one(
-        self, payload: Buffer, *, coffset: int = 0, ioffset: int = 0, addresses: Addresses | None = None
+        self,
+        payload: Buffer,
+        *,
+        coffset: int = 0,
+        ioffset: int = 0,
+        next_header: int = 0,
+        addresses: Addresses | None = None,
+        lead: Buffer | None = None,
     ) -> bytes:
-        """Seals one packet; raises if it cannot."""
-        made = self._call(run_one, _LIB.eesp_seal_burst, payload, self._extra(), coffset, ioffset, addresses)
-        return bytes(made[0])
+        """Seals one packet; raises if it cannot. lead: tss; it is not part of what is returned."""
+        front = _one_lead(self.profile, lead)
+        made = self._call(
+            run_one,
+            _LIB.eesp_seal_burst,
+            payload,
+            self._extra(),
+            coffset,
+            ioffset,
+            next_header,
+            addresses,
+            front,
+        )
+        return made[0]
+
+    def seal_udp(
+        self,
+        packets: PacketsLike,
+        udp: Udp,
+        out: Buffer | Packets | None = None,
+        *,
+        coffset: Offsets = 0,
+        ioffset: Offsets = 0,
+    ) -> Result:
+        """Seals IP packets, and puts IP and UDP in front, into a new buffer or yours.
+
+        Where v asks for addresses, they are those of the outer header.
+        """
+        source, raw = as_packets(packets), _udp(udp)
+        tunnel = _IPV4 if address(udp.src).startswith(bytes(10) + b"\xff\xff") else _IPV6
+        outer = _UDP + (tunnel if udp.mode == UdpMode.TUNNEL else 0)
+        return self._call(
+            run_burst,
+            lambda handle, pkts, n: _LIB.eesp_udp_seal_burst(handle, byref(raw), pkts, n),
+            source,
+            out=place_results(source, out, self._extra() + outer),
+            coffset=coffset,
+            ioffset=ioffset,
+            moved=True,
+        )
 
     def stats(self) -> Stats:
         """What it has sealed so far."""
         return _stats(self, _LIB.eesp_sender_stats)
 
     def __repr__(self) -> str:
-        return f"<Sender id={self.id:#x} v={self.v.name}{' closed' if self.closed else ''}>"
+        kind = "" if self.profile is Profile.STATELESS else f"{self.profile.name} "
+        v = "" if self.v is None else f" v={self.v.name}"
+        return f"<Sender {kind}id={self.id:#x}{v}{' closed' if self.closed else ''}>"
 
 
 class Receiver(_Object):
-    """Opens packets of one or more groups, or of one DataKey.
+    """Opens packets of one or more groups of one profile, or of one DataKey.
 
     own_ids: IDs that this end sends with, refused on receipt. try_previous: packets without options are tried with the
-    previous root keys too, at double the cost of a forged packet.
+    previous root keys too, at double the cost of a forged packet. replay_window: packets seen before, or further back
+    than this (64 to 65,536), are refused; there are windows for replay_contexts (0: 4096) keys, IDs and epochs at most.
+    engine_bits: those of the senders, each engine of which has windows of its own.
     """
 
     def __init__(
@@ -522,6 +849,9 @@ class Receiver(_Object):
         *,
         own_ids: Iterable[int] = (),
         try_previous: bool = False,
+        replay_window: int = 0,
+        replay_contexts: int = 0,
+        engine_bits: int = 0,
     ) -> None:
         ids = [_unsigned(i, 64, "own_ids") for i in own_ids]
         own = (ctypes.c_uint64 * len(ids))(*ids)
@@ -530,14 +860,20 @@ class Receiver(_Object):
             flags=_abi.RECEIVER_TRY_PREVIOUS if try_previous else 0,
             own_ids=own if ids else None,
             own_id_count=len(ids),
+            replay_window=_unsigned(replay_window, 32, "replay_window"),
+            replay_contexts=_unsigned(replay_contexts, 32, "replay_contexts"),
+            engine_bits=_unsigned(engine_bits, 8, "engine_bits"),
         )
         if isinstance(groups, DataKey):
             raw = groups._raw
+            self.profile = groups.profile
             self._make(
                 "eesp_receiver_free", lambda made: _LIB.eesp_receiver_new_with_key(byref(raw), byref(config), made)
             )
             return
-        handles = [group._open() for group in ([groups] if isinstance(groups, TrustGroup) else groups)]
+        listed = [groups] if isinstance(groups, TrustGroup) else list(groups)
+        self.profile = listed[0].profile if listed else Profile.STATELESS
+        handles = [group._open() for group in listed]
         pointers = (ctypes.c_void_p * len(handles))(*(handle.pointer for handle in handles))
         self._make(
             "eesp_receiver_free", lambda made: _LIB.eesp_receiver_new(pointers, len(handles), byref(config), made)
@@ -545,50 +881,148 @@ class Receiver(_Object):
 
     def opened_size(self, packets: PacketsLike) -> int:
         """The octets that open_into needs for these packets: their lengths less the shortest header and the ICV."""
-        return as_packets(packets)._layout(_OPENED)[2]
+        return as_packets(packets)._layout(_opened(self.profile))[2]
 
-    def open(self, packets: PacketsLike, *, addresses: Addresses | None = None) -> Result:
-        """Opens packets into a new buffer."""
-        return self._open_burst(packets, None, addresses)
+    def open(
+        self,
+        packets: PacketsLike,
+        *,
+        addresses: Addresses | None = None,
+        leads: Leads | None = None,
+        ipv6: Families = False,
+    ) -> Result:
+        """Opens packets into a new buffer.
+
+        tss: with leads, packets are copied behind them; not given, they are in front of the packets in the buffer, and
+        ipv6 says of which kind.
+        """
+        return self._open_burst(packets, None, addresses, leads, ipv6)
 
     def open_into(
-        self, packets: PacketsLike, out: Buffer | Packets, *, addresses: Addresses | None = None
+        self,
+        packets: PacketsLike,
+        out: Buffer | Packets,
+        *,
+        addresses: Addresses | None = None,
+        leads: Leads | None = None,
+        ipv6: Families = False,
     ) -> Result:
         """Opens packets into a buffer of yours, side by side, or into the places that Packets name."""
-        return self._open_burst(packets, out, addresses)
+        return self._open_burst(packets, out, addresses, leads, ipv6)
 
     def _open_burst(
-        self, packets: PacketsLike, out: Buffer | Packets | None, addresses: Addresses | None
+        self,
+        packets: PacketsLike,
+        out: Buffer | Packets | None,
+        addresses: Addresses | None,
+        leads: Leads | None,
+        ipv6: Families,
     ) -> Result:
-        source = as_packets(packets)
-        places = place_results(source, out, _OPENED)
-        return self._call(run_burst, _LIB.eesp_open_burst, source, out=places, addresses=addresses)
-
-    def open_in_place(self, packets: Packets, *, addresses: Addresses | None = None) -> Result:
-        """Opens packets where they are."""
-        check_rooms(packets, 0, 0)
-        return self._call(run_burst, _LIB.eesp_open_burst, packets, addresses=addresses)
-
-    def open_one(self, packet: Buffer, *, addresses: Addresses | None = None) -> Opened:
-        """Opens one packet; raises AuthenticationError, HeaderError, ... if it is refused."""
-        payload, id, tsc, coffset, ioffset = self._call(
-            run_one, _LIB.eesp_open_burst, packet, _OPENED, addresses=addresses
+        source, headroom, flags = _behind_leads(self.profile, packets, leads, ipv6)
+        return self._call(
+            run_burst,
+            _LIB.eesp_open_burst,
+            source,
+            out=place_results(source, out, _opened(self.profile)),
+            headroom=headroom,
+            flags=flags,
+            addresses=addresses,
+            tells_next=self.profile in _TELL_NEXT,
         )
-        return Opened(bytes(payload), id, tsc >> 48, tsc & (1 << 48) - 1, coffset, ioffset)
+
+    def open_in_place(
+        self, packets: Packets, *, addresses: Addresses | None = None, ipv6: Families = False
+    ) -> Result:
+        """Opens packets where they are. tss: leads are in front of them, and ipv6 says of which kind."""
+        if self.profile is not Profile.TSS:
+            _no_fronts(self.profile, None, ipv6)
+            check_rooms(packets, 0, 0)
+            tells_next = self.profile in _TELL_NEXT
+            return self._call(run_burst, _LIB.eesp_open_burst, packets, addresses=addresses, tells_next=tells_next)
+        fronts = fronts_of(None, ipv6, len(packets))
+        # What could not be sealed is empty, and has no lead.
+        rooms = [size if length else 0 for size, length in zip(fronts.sizes, packets._lengths)]
+        check_rooms(packets, rooms, 0)
+        return self._call(
+            run_burst,
+            _LIB.eesp_open_burst,
+            packets,
+            headroom=rooms,
+            flags=fronts.flags,
+            addresses=addresses,
+        )
+
+    def open_one(
+        self, packet: Buffer, *, addresses: Addresses | None = None, lead: Buffer | None = None
+    ) -> Opened:
+        """Opens one packet; raises AuthenticationError, HeaderError, ... if it is refused. lead: tss."""
+        front = _one_lead(self.profile, lead)
+        payload, id, tsc, coffset, ioffset, next_header = self._call(
+            run_one,
+            _LIB.eesp_open_burst,
+            packet,
+            _opened(self.profile),
+            addresses=addresses,
+            lead=front,
+            lead_in_front=True,
+        )
+        return Opened(payload, id, tsc >> 48, tsc & (1 << 48) - 1, coffset, ioffset, next_header)
+
+    def open_udp(self, packets: PacketsLike, udp: Udp, out: Buffer | Packets | None = None) -> Result:
+        """Opens IP packets that are UDP datagrams to udp.dport, as seal_udp makes them, into a new buffer or yours."""
+        source, raw = as_packets(packets), _udp(udp)
+        return self._call(
+            run_burst,
+            lambda handle, pkts, n: _LIB.eesp_udp_open_burst(handle, byref(raw), pkts, n),
+            source,
+            out=place_results(source, out, -_UDP - _SHORTEST - _abi.ICV_LEN),
+            moved=True,
+            tells_next=self.profile in _TELL_NEXT,
+        )
 
     def stats(self) -> Stats:
         """What it has opened so far."""
         return _stats(self, _LIB.eesp_receiver_stats)
 
+    def replay_stats(self) -> ReplayStats:
+        """What its replay protection counts."""
+        raw = _abi.ReplayStats()
+        check(self._call(_LIB.eesp_receiver_replay_stats, byref(raw)))
+        return ReplayStats(raw.windows, raw.most, raw.duplicates, raw.old, raw.no_room, raw.made, raw.given_up)
+
     def __repr__(self) -> str:
-        return f"<Receiver{' closed' if self.closed else ''}>"
+        kind = "" if self.profile is Profile.STATELESS else f" {self.profile.name}"
+        return f"<Receiver{kind}{' closed' if self.closed else ''}>"
+
+
+def _behind_leads(
+    profile: Profile, packets: PacketsLike, leads: Leads | None, ipv6: Families
+) -> tuple[Packets, int | list[int], list[int] | None]:
+    """Packets to be opened, with what headroom each and which flags."""
+    source = as_packets(packets)
+    if profile is not Profile.TSS:
+        _no_fronts(profile, leads, ipv6)
+        return source, 0, None
+    fronts = fronts_of(leads, ipv6, len(source))
+    if leads is not None:
+        return fronts.join(source), fronts.sizes, fronts.flags
+    if not isinstance(packets, Packets):
+        raise ValueError("profile tss: leads are needed, or Packets that have theirs in front")
+    # Without room for a lead in front of it, a packet fails.
+    rooms = [size if at >= size else 0 for at, size in zip(source._offsets, fronts.sizes)]
+    return source, rooms, fronts.flags
 
 
 class Proxy(_Object):
-    """Joins two trust domains: opens packets with a receiver and seals them anew with a sender, in one call."""
+    """Joins two trust domains: opens packets with a receiver and seals them anew with a sender, in one call.
+
+    The two may be of different profiles.
+    """
 
     def __init__(self, receiver: Receiver, sender: Sender) -> None:
         needs = receiver._open(), sender._open()
+        self._profiles = receiver.profile, sender.profile
+        self._tail = sender.tail_len
         self._make(
             "eesp_proxy_free", lambda made: _LIB.eesp_proxy_new(needs[0].pointer, needs[1].pointer, made), needs
         )
@@ -597,9 +1031,10 @@ class Proxy(_Object):
         handle = self._open()
         try:
             header: int = _LIB.eesp_sender_header_len(handle.needs[1].pointer)
-            return (header or _abi.MAX_HEADER) - _abi.MIN_HEADER
         finally:
             del handle
+        lead = _abi.TSS_LEAD_IPV6 if self._profiles[1] is Profile.TSS else 0
+        return lead + (header or _abi.MAX_HEADER) + self._tail + _opened(self._profiles[0])
 
     def pass_on(
         self,
@@ -608,20 +1043,26 @@ class Proxy(_Object):
         *,
         addresses: Addresses | None = None,
         out_addresses: Addresses | None = None,
+        leads: Leads | None = None,
+        ipv6: Families = False,
     ) -> Result:
         """Opens with addresses and seals with out_addresses (not given: the same), into a new buffer or yours.
 
-        ids and tscs are those of the packets that came in.
+        ids and tscs are those of the packets that came in. tss: leads and ipv6 are those of packets that come in; in
+        front of those that go out the library puts what out_addresses say.
         """
-        source = as_packets(packets)
-        places = place_results(source, out, self._extra())
+        source, headroom, flags = _behind_leads(self._profiles[0], packets, leads, ipv6)
         return self._call(
             run_burst,
             _LIB.eesp_proxy_burst,
             source,
-            out=places,
+            out=place_results(source, out, self._extra()),
+            headroom=headroom,
+            flags=flags,
             addresses=addresses,
             out_addresses=out_addresses,
+            moved=self._profiles[1] is Profile.TSS,
+            tells_next=self._profiles[0] in _TELL_NEXT,
         )
 
     def __repr__(self) -> str:

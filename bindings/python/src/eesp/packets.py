@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import add
-from typing import Any, SupportsIndex, Union, overload
+from typing import Any, NamedTuple, SupportsIndex, Union, overload
 
 from . import _abi
 from ._types import AddressPair, Buffer, Offsets, Status, address
@@ -91,7 +91,7 @@ class Packets(Sequence[memoryview]):
     where the same places are used again: it is checked once.
     """
 
-    __slots__ = ("_buffer", "_base", "_offsets", "_lengths", "_pointers", "_packed")
+    __slots__ = ("_buffer", "_base", "_offsets", "_lengths", "_pointers", "_packed", "_apart")
 
     def __init__(self, buffer: Buffer, offsets: Iterable[int], lengths: Iterable[int] | None = None) -> None:
         view = octets_of(buffer, "buffer")
@@ -120,6 +120,7 @@ class Packets(Sequence[memoryview]):
         self._buffer, self._base, self._offsets, self._lengths = view, base, offsets, lengths
         self._pointers: array.array[int] | None = None
         self._packed: tuple[int, array.array[int], array.array[int], int] | None = None
+        self._apart = False  # known not to overlap
 
     @classmethod
     def rows(cls, matrix: Buffer, lengths: Iterable[int] | None = None) -> Packets:
@@ -209,6 +210,16 @@ class Packets(Sequence[memoryview]):
             self._packed = extra, offsets, sizes, total
         return self._packed[1:]
 
+    def _check_apart(self) -> None:
+        """Places to write to: none overlaps another."""
+        if not self._apart:
+            free = 0
+            for start, length in sorted(zip(self._offsets, self._lengths)):
+                if length and start < free:
+                    raise ValueError(f"the place at offset {start} overlaps another one")
+                free = max(free, start + length)
+            self._apart = True
+
 
 def _is_flat(buffers: object) -> bool:
     try:
@@ -220,11 +231,11 @@ def _is_flat(buffers: object) -> bool:
 class Result(Packets):
     """The packets that a burst made, with a status for each. One that failed is empty.
 
-    status, ids, tscs, coffsets and ioffsets are arrays with an entry for each packet; NumPy takes them without a copy.
-    IDs, tscs and offsets of a packet that was opened are authentic only if its status is OK.
+    status, ids, tscs, coffsets, ioffsets and next_headers are arrays with an entry for each packet; NumPy takes them
+    without a copy. All but status of a packet that was opened are authentic only if its status is OK.
     """
 
-    __slots__ = ("good", "status", "ids", "tscs", "coffsets", "ioffsets")
+    __slots__ = ("good", "status", "ids", "tscs", "coffsets", "ioffsets", "next_headers")
 
     good: int
     status: array.array[int]
@@ -232,6 +243,7 @@ class Result(Packets):
     tscs: array.array[int]
     coffsets: bytes
     ioffsets: bytes
+    next_headers: bytes
 
     @property
     def ok(self) -> bool:
@@ -263,6 +275,10 @@ class Result(Packets):
 
 
 PacketsLike = Union[Packets, Sequence[Buffer]]
+#: Octets in front of tss headers, of one length for IPv4 and another for IPv6: for all packets, or one for each.
+Leads = Union[bytes, bytearray, memoryview, Sequence[Buffer]]
+#: Whether the octets in front of tss headers are IPv6's: all, or of each packet.
+Families = Union[bool, Sequence[bool]]
 Addresses = Union[AddressPair, Sequence[AddressPair], bytes, bytearray, memoryview]
 
 
@@ -299,10 +315,62 @@ def _octet_column(values: Offsets, count: int, name: str) -> list[int] | int:
     return column
 
 
+_LEAD_LENS = _abi.TSS_LEAD_IPV4, _abi.TSS_LEAD_IPV6
+
+
+def lead_of(lead: Buffer) -> bytes:
+    """A lead, copied."""
+    octets = bytes(octets_of(lead, "lead"))
+    if len(octets) not in _LEAD_LENS:
+        raise ValueError(f"a lead has {_LEAD_LENS[0]} octets (IPv4) or {_LEAD_LENS[1]} (IPv6), not {len(octets)}")
+    return octets
+
+
+class Fronts(NamedTuple):
+    """What is in front of each packet of profile tss. octets: None if it is there already."""
+
+    octets: list[bytes] | None
+    sizes: list[int]
+
+    @property
+    def flags(self) -> list[int]:
+        """For descriptors."""
+        return [_abi.PKT_IPV6 if size == _abi.TSS_LEAD_IPV6 else 0 for size in self.sizes]
+
+    def write(self, buffer: memoryview, starts: Iterable[int]) -> None:
+        """Puts them into a buffer."""
+        for start, lead in zip(starts, self.octets or ()):
+            buffer[start : start + len(lead)] = lead
+
+    def join(self, packets: Packets) -> Packets:
+        """Copies packets, each behind its lead."""
+        assert self.octets is not None
+        both = Packets.join([part for pair in zip(self.octets, packets) for part in pair])
+        return Packets(both._buffer, both._offsets[1::2], both._lengths[1::2])
+
+
+def fronts_of(leads: Leads | None, ipv6: Families, count: int) -> Fronts:
+    """The leads of packets, given or in front of them."""
+    if leads is None:
+        kinds = [ipv6] * count if isinstance(ipv6, bool) else list(ipv6)
+        if len(kinds) != count:
+            raise ValueError(f"ipv6: {len(kinds)} of them for {count} packets")
+        return Fronts(None, [_LEAD_LENS[bool(kind)] for kind in kinds])
+    if ipv6 is not False:
+        raise ValueError("leads say by their lengths whether they are IPv6's: ipv6 is for packets that have theirs")
+    if isinstance(leads, (bytes, bytearray, memoryview)):
+        made = [lead_of(leads)] * count
+    else:
+        made = [lead_of(lead) for lead in leads]
+    if len(made) != count:
+        raise ValueError(f"{len(made)} leads for {count} packets")
+    return Fronts(made, [len(lead) for lead in made])
+
+
 class _Arena:
     """Descriptors of a chunk, and a view of them for each width of field.
 
-    iov, iov_count, flags and addresses are zero between calls.
+    iov, iov_count, flags, next_header and addresses are zero between calls.
     """
 
     __slots__ = ("base", "u64", "u32", "u8")
@@ -322,7 +390,9 @@ _DATA, _LEN, _TAIL, _DST, _DST_SIZE, _OUT, _ADDR, _ID, _TSC, _OUT_ADDR = (
     for name in ("data", "len", "tailroom", "dst", "dst_size", "out", "addr", "id", "tsc", "out_addr")
 )
 _STATUS, _OUT_LEN = (getattr(_abi.Pkt, name).offset // 4 for name in ("status", "out_len"))
-_COFFSET, _IOFFSET = (getattr(_abi.Pkt, name).offset for name in ("coffset", "ioffset"))
+_COFFSET, _IOFFSET, _NEXT = (getattr(_abi.Pkt, name).offset for name in ("coffset", "ioffset", "next_header"))
+# The word that out_len is in, and after it flags, next_header and a reserved octet.
+_KIND = _abi.Pkt.out_len.offset // 8
 _U64, _U32 = _PKT // 8, _PKT // 4
 
 
@@ -336,17 +406,26 @@ def run_burst(
     source: Packets,
     *,
     out: Packets | None = None,
-    headroom: int = 0,
+    headroom: int | Sequence[int] = 0,
     tailroom: int = 0,
     coffset: Offsets = 0,
     ioffset: Offsets = 0,
+    next_header: Offsets = 0,
+    flags: Sequence[int] | None = None,
     addresses: Addresses | None = None,
     out_addresses: Addresses | None = None,
+    moved: bool = False,
+    tells_next: bool = False,
 ) -> Result:
-    """Calls a burst function, once for every CHUNK packets. out: a place for each result; without it, in place."""
+    """Calls a burst function, once for every CHUNK packets. out: a place for each result; without it, in place.
+
+    moved: results need not begin where their places do. tells_next: the function writes next_header.
+    """
     count = len(source)
     lengths = source._lengths
-    if headroom:
+    if not isinstance(headroom, int):
+        lengths = array.array("Q", [length | room << 32 for length, room in zip(lengths, headroom)])
+    elif headroom:
         lengths = array.array("Q", [length | headroom << 32 for length in lengths])
     rooms = _octet_column(coffset, count, "coffset"), _octet_column(ioffset, count, "ioffset")
     if isinstance(rooms[0], int) and isinstance(rooms[1], int):
@@ -354,6 +433,7 @@ def run_burst(
     else:
         columns = [[room] * count if isinstance(room, int) else room for room in rooms]
         tails = array.array("Q", [tailroom | c << 32 | i << 40 for c, i in zip(*columns)])
+    protocols = _octet_column(next_header, count, "next_header")
     zeros = _constant(0, count)
     inputs = [
         (_DATA, source._addresses()),
@@ -373,6 +453,9 @@ def run_burst(
         outer = memoryview(_pack_addresses(out_addresses, count))
         at, step = address_of(outer), 0 if len(outer) == 32 else 32
         rare.append((_OUT_ADDR, array.array("Q", [at + i * step for i in range(count)])))
+    if flags is not None or protocols or tells_next:
+        numbers = [protocols] * count if isinstance(protocols, int) else protocols
+        rare.append((_KIND, array.array("Q", [f << 32 | n << 48 for f, n in zip(flags or zeros, numbers)])))
     inputs += rare
 
     try:
@@ -385,6 +468,9 @@ def run_burst(
     status, sizes = array.array("i"), array.array("I")
     ids, tscs, outs = (array.array("Q") for _ in range(3))
     coffsets, ioffsets = b"", b""
+    next_headers = bytes([protocols]) * count if isinstance(protocols, int) else bytes(protocols)
+    if tells_next:
+        next_headers = b""
     for first in range(0, count, _CHUNK):
         n = min(count - first, _CHUNK)
         end = n * _U64
@@ -398,24 +484,27 @@ def run_burst(
         tscs.frombytes(u64[_TSC:end:_U64].tobytes())
         coffsets += u8[_COFFSET : n * _PKT : _PKT].tobytes()
         ioffsets += u8[_IOFFSET : n * _PKT : _PKT].tobytes()
-        if out is None:
+        if tells_next:
+            next_headers += u8[_NEXT : n * _PKT : _PKT].tobytes()
+        if out is None or moved:
             outs.frombytes(u64[_OUT:end:_U64].tobytes())
         for field, _ in rare:
             u64[field:end:_U64] = zeros[:n]
     _free_arenas.append(arena)
 
     result.good, result.status, result.ids, result.tscs = good, status, ids, tscs
-    result.coffsets, result.ioffsets = coffsets, ioffsets
-    if out is None:
-        base = source._base
+    result.coffsets, result.ioffsets, result.next_headers = coffsets, ioffsets, next_headers
+    if out is None or moved:
+        target = source if out is None else out
+        base = target._base
         outs = array.array("Q", [at - base if at else 0 for at in outs])
-        result._set(source._buffer, base, outs, array.array("Q", sizes))
+        result._set(target._buffer, base, outs, array.array("Q", sizes))
     else:
         result._set(out._buffer, out._base, out._offsets, array.array("Q", sizes))
     return result
 
 
-_ONE = struct.Struct("=QIIIBBHQQIiQII32sQQQQ")  # eesp_pkt
+_ONE = struct.Struct("=QIIIBBHQQIiQIHBB32sQQQQ")  # eesp_pkt
 assert _ONE.size == _PKT
 
 
@@ -426,31 +515,43 @@ def run_one(
     extra: int,
     coffset: int = 0,
     ioffset: int = 0,
+    next_header: int = 0,
     addresses: Addresses | None = None,
-) -> tuple[bytearray, int, int, int, int]:
-    """A burst of one, and what it made: octets, id, tsc, coffset, ioffset. Raises if the packet failed."""
+    lead: bytes = b"",
+    lead_in_front: bool = False,
+) -> tuple[bytes, int, int, int, int, int]:
+    """A burst of one, and what it made: octets, id, tsc, coffset, ioffset, next_header. Raises if the packet failed.
+
+    lead: of profile tss; in front of the packet, else of the result.
+    """
     view = octets_of(packet, "packet")
     length = len(view)
-    if length > _abi.MAX_LEN + _abi.MAX_HEADER + _abi.ICV_LEN:
+    if length > _abi.MAX_LEN + _abi.MAX_HEADER + _abi.MAX_PADDING + _abi.ICV_LEN:
         raise error_of(Status.TOO_LONG)
-    for value, name in ((coffset, "coffset"), (ioffset, "ioffset")):
+    for value, name in ((coffset, "coffset"), (ioffset, "ioffset"), (next_header, "next_header")):
         if not 0 <= value <= 0xFF:
             raise ValueError(f"{name} must be from 0 to 255")
     addr = bytes(32) if addresses is None else _pack_addresses(addresses, 1)
+    headroom = at = flags = 0
     size = max(length + extra, 1)
+    if lead:
+        flags = _abi.PKT_IPV6 if len(lead) == _abi.TSS_LEAD_IPV6 else 0
+        if lead_in_front:
+            view, headroom = memoryview(lead + view), len(lead)
+        else:
+            at = len(lead)
+            size += at
     out = bytearray(size)
+    out[:at] = lead[:at]
     out_view = memoryview(out)
-    data, dst = address_of(view), address_of(out_view)
-    raw = bytearray(
-        _ONE.pack(data, length, 0, 0, coffset, ioffset, 0, 0, dst, size, 0, 0, 0, 0, addr, 0, 0, 0, 0)
-    )
+    data, dst = address_of(view) + headroom, address_of(out_view)
+    head = data, length, headroom, 0, coffset, ioffset, 0, 0, dst, size
+    raw = bytearray(_ONE.pack(*head, 0, 0, 0, flags, next_header, 0, addr, 0, 0, 0, 0))
     function(handle, address_of(memoryview(raw)), 1)
-    _, _, _, _, coffset, ioffset, _, _, _, _, status, _, out_len, _, _, id, tsc, _, _ = _ONE.unpack(raw)
+    _, _, _, _, coffset, ioffset, _, _, _, _, status, _, out_len, _, next_header, _, _, id, tsc, _, _ = _ONE.unpack(raw)
     if status:
         raise error_of(status)
-    out_view.release()
-    del out[out_len:]
-    return out, id, tsc, coffset, ioffset
+    return bytes(out_view[at : at + out_len]), id, tsc, coffset, ioffset, next_header
 
 
 def place_results(source: Packets, out: Buffer | Packets | None, extra: int) -> Packets:
@@ -458,6 +559,7 @@ def place_results(source: Packets, out: Buffer | Packets | None, extra: int) -> 
     if isinstance(out, Packets):
         if len(out) != len(source):
             raise ValueError(f"out has {len(out)} places for {len(source)} packets")
+        out._check_apart()
         places = out
     else:
         offsets, sizes, total = source._layout(extra)
@@ -475,16 +577,17 @@ def place_results(source: Packets, out: Buffer | Packets | None, extra: int) -> 
     return places
 
 
-def check_rooms(packets: Packets, headroom: int, tailroom: int) -> None:
+def check_rooms(packets: Packets, headroom: int | Sequence[int], tailroom: int) -> None:
     """In-place work: the buffer is writable, and no packet's rooms reach another packet or its rooms."""
     if packets._buffer.readonly:
         raise ValueError("the packets are read-only")
-    if not 0 <= headroom <= 0xFFFFFFFF or not 0 <= tailroom <= 0xFFFFFFFF:
+    rooms = [headroom] * len(packets) if isinstance(headroom, int) else headroom
+    if any(not 0 <= room <= 0xFFFFFFFF for room in (*rooms, tailroom)):
         raise ValueError("headroom or tailroom is out of range")
     free = 0
-    for start, length in sorted(zip(packets._offsets, packets._lengths)):
-        if start < free + headroom:
-            raise ValueError(f"the packet at offset {start} has no headroom of {headroom} octets of its own")
+    for start, length, room in sorted(zip(packets._offsets, packets._lengths, rooms)):
+        if start < free + room:
+            raise ValueError(f"the packet at offset {start} has no headroom of {room} octets of its own")
         free = start + length + tailroom
     if free > len(packets._buffer):
         raise ValueError(f"the last packet has no tailroom of {tailroom} octets")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Captures in the classic pcap format, and the IP and UDP headers around sealed packets."""
+"""Captures in the classic pcap format, and where sealed packets are in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ._abi import MAX_HEADER, UDP_PORT
+from ._abi import ICV_LEN, MAX_HEADER, MAX_PADDING
 
 LINKTYPE_RAW = 101
 _MAX_FRAME = 262144
@@ -17,7 +17,7 @@ _LINKS: dict[int, tuple[int | None, int]] = {1: (12, 14), LINKTYPE_RAW: (None, 0
 _ETHERTYPES = {b"\x08\x00": 4, b"\x86\xdd": 6}
 _IPV4_LEN, _IPV6_LEN, _UDP_LEN = 20, 40, 8
 # The longest inner packet that fits into an outer one, whatever the headers.
-MAX_INNER = 65535 - _IPV6_LEN - _UDP_LEN - MAX_HEADER - 16
+MAX_INNER = 65535 - _IPV6_LEN - _UDP_LEN - MAX_HEADER - MAX_PADDING - ICV_LEN
 
 
 class CaptureError(ValueError):
@@ -117,52 +117,19 @@ class Writer:
         self._file.writelines(parts)
 
 
-def _checksum(*parts: bytes | memoryview) -> int:
-    """The Internet checksum (RFC 1071) of parts; all but the last have an even length."""
-    total = 0
-    for part in parts:
-        octets = bytes(part) + bytes(len(part) % 2)
-        total += sum(struct.unpack(f">{len(octets) // 2}H", octets))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def outer_headers(sealed: memoryview, src: bytes, dst: bytes, port: int = UDP_PORT) -> bytes:
-    """IP and UDP header in front of a sealed packet. The addresses have 4 or 16 octets each."""
-    size = _UDP_LEN + len(sealed)
-    udp = struct.pack(">HHHH", port, port, size, 0)
-    pseudo = src + dst + struct.pack(">HH", 17, size)
-    udp = udp[:6] + struct.pack(">H", _checksum(pseudo, udp, sealed) or 0xFFFF)
-    if len(src) == 4:
-        ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, _IPV4_LEN + size, 0, 0x4000, 64, 17, 0, src, dst)
-        return ip[:10] + struct.pack(">H", _checksum(ip)) + ip[12:] + udp
-    return struct.pack(">IHBB16s16s", 0x60000000, size, 17, 64, src, dst) + udp
-
-
-@dataclass(frozen=True)
-class Datagram:
-    """What a UDP datagram carries, and between which addresses (4 or 16 octets)."""
-
-    payload: memoryview
-    src: bytes
-    dst: bytes
-
-
-def strip_outer(packet: bytes, port: int = UDP_PORT) -> Datagram | None:
+def strip_outer(packet: bytes, port: int) -> memoryview | None:
     """The payload of an IP packet that is one whole UDP datagram to a port, or None."""
     if packet[0] >> 4 == 4:
         at, fragment = 4 * (packet[0] & 0xF), int.from_bytes(packet[6:8], "big") & 0x3FFF
         if at < _IPV4_LEN or fragment or packet[9] != 17:
             return None
-        src, dst = packet[12:16], packet[16:20]
     else:
         if packet[6] != 17:
             return None
-        at, src, dst = _IPV6_LEN, packet[8:24], packet[24:40]
+        at = _IPV6_LEN
     if len(packet) < at + _UDP_LEN or int.from_bytes(packet[at + 2 : at + 4], "big") != port:
         return None
     size = int.from_bytes(packet[at + 4 : at + 6], "big")
     if not _UDP_LEN <= size <= len(packet) - at:
         return None
-    return Datagram(memoryview(packet)[at + _UDP_LEN : at + size], src, dst)
+    return memoryview(packet)[at + _UDP_LEN : at + size]

@@ -29,6 +29,21 @@ class Secret(bytearray):
     def __del__(self) -> None:
         self.wipe()
 
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Secret: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> int | Secret:
+        if isinstance(index, slice):
+            return Secret(memoryview(self)[index])
+        return super().__getitem__(index)
+
+    def copy(self) -> Secret:
+        """Another secret with the same octets."""
+        return Secret(self)
+
     def __repr__(self) -> str:
         return f"<Secret of {len(self)} octets>"
 
