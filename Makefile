@@ -171,22 +171,26 @@ test: deps-test
 	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-abi test-example test-docs test-readme test-bench test-python demo-live
 	@echo "make test: all of it passed"
 
-# The amd64 kernels, written by the programs in internal/gen.
+# The kernels, written by the programs in internal/gen: amd64's with avo, arm64's without.
 KERNELS := $(wildcard internal/asm/*/kernels_amd64.s)
-generate: $(KERNELS:%/kernels_amd64.s=generate-%)
+ARMV8   := internal/asm/armv8
+generate: $(KERNELS:%/kernels_amd64.s=generate-%) generate-$(ARMV8)
+generate-$(ARMV8):
+	cd internal/gen && $(GO) run ./arm64 -out $(GENERATED)/$(ARMV8)/kernels_arm64.s -stubs $(GENERATED)/$(ARMV8)/stubs_arm64.go
 generate-internal/asm/%:
 	cd internal/gen && $(GO) run . -backend $* -pkg $* -out $(GENERATED)/internal/asm/$*/kernels_amd64.s -stubs $(GENERATED)/internal/asm/$*/stubs_amd64.go
 GENERATED := $(CURDIR)
 
 check-generated:
-	@rm -rf $(BUILD)/_generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/_generated/%,$(KERNELS))
+	@rm -rf $(BUILD)/_generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/_generated/%,$(KERNELS)) $(BUILD)/_generated/$(ARMV8)
 	@$(MAKE) --no-print-directory -s generate GENERATED=$(abspath $(BUILD)/_generated)
-	@for f in $(KERNELS) $(KERNELS:%/kernels_amd64.s=%/stubs_amd64.go); do cmp $$f $(BUILD)/_generated/$$f || { echo "run make generate"; exit 1; }; done
-	@echo "generated: $(words $(KERNELS)) backends are what internal/gen writes"
+	@for f in $(KERNELS) $(KERNELS:%/kernels_amd64.s=%/stubs_amd64.go) $(ARMV8)/kernels_arm64.s $(ARMV8)/stubs_arm64.go; do cmp $$f $(BUILD)/_generated/$$f || { echo "run make generate"; exit 1; }; done
+	@echo "generated: $(words $(KERNELS) $(ARMV8)) backends are what internal/gen writes"
 
 check-format:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt: $$bad"; exit 1; }
 	$(GO) vet ./...
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./internal/asm/...
 	cd internal/gen && $(GO) vet ./...
 	shellcheck $$(git ls-files '*.sh') .ci/run
 
