@@ -15,9 +15,26 @@ import (
 // powers' folds.
 const slotBytes = 448
 
-// atOnce is how many keys of mode Once are expanded at a time: they stay in
-// the first-level cache between that and their use.
-const atOnce = 8
+// atOnce is how many keys of mode Once are expanded at a time, into scratch
+// memory: with the packets, they stay in a first-level cache. Behind them is
+// what the short kernels need.
+const (
+	atOnce     = 16
+	masksAt    = atOnce * slotBytes
+	masksBytes = 64
+)
+
+var _ [kernel.ScratchBytes - masksAt - masksBytes]byte
+
+// Longest packets, in octets, that go to the short kernels: fresh keys have
+// fewer powers of H there, which have to be made first.
+const (
+	freshLimit = 512
+	heldLimit  = 256
+)
+
+// midLength is the length from which the long kernels need all powers of H.
+const midLength = 96
 
 // kernels are the assembly functions of a variant, by length of key and
 // direction (open, seal).
@@ -25,6 +42,7 @@ type kernels struct {
 	expand [2]func(area, keys *byte, n int)
 	powers [3]func(area *byte, n int) // up to H^2, H^4, H^8
 	long   [2][2]func(area, jobs *byte, n, held, powers int)
+	short  [2][2]func(area, jobs *byte, n, held int, scratch *byte)
 }
 
 var (
@@ -32,11 +50,13 @@ var (
 		expand: [2]func(area, keys *byte, n int){expand128, expand256},
 		powers: [3]func(area *byte, n int){powers2, powers4, powers8},
 		long:   [2][2]func(area, jobs *byte, n, held, powers int){{openLong128, sealLong128}, {openLong256, sealLong256}},
+		short:  [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128, sealShort128}, {openShort256, sealShort256}},
 	}
 	eor3 = kernels{
 		expand: [2]func(area, keys *byte, n int){expand128EOR3, expand256EOR3},
 		powers: [3]func(area *byte, n int){powers2EOR3, powers4EOR3, powers8EOR3},
 		long:   [2][2]func(area, jobs *byte, n, held, powers int){{openLong128EOR3, sealLong128EOR3}, {openLong256EOR3, sealLong256EOR3}},
+		short:  [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128EOR3, sealShort128EOR3}, {openShort256EOR3, sealShort256EOR3}},
 	}
 )
 
@@ -65,30 +85,67 @@ func (k *kernels) backend() kernel.Backend {
 			k.powers[2]((*byte)(area), n)
 		},
 		Seal: func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
-			k.crypt(area, jobs, n, keyLen, mode, scratch, 1)
+			k.crypt(area, unsafe.Slice(jobs, n), keyLen, mode, scratch, 1)
 		},
 		Open: func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
-			k.crypt(area, jobs, n, keyLen, mode, scratch, 0)
+			k.crypt(area, unsafe.Slice(jobs, n), keyLen, mode, scratch, 0)
 		},
 	}
 }
 
-func (k *kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, direction int) {
-	jobs, size := unsafe.Slice(first, n), keyLen>>5
-	if mode == kernel.Many {
-		k.long[size][direction]((*byte)(area), (*byte)(unsafe.Pointer(first)), n, 1, 8)
-		return
+// crypt gives a call's jobs to the kernels that are best at them.
+func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, direction int) {
+	size := keyLen >> 5
+	short, long := k.short[size][direction], k.long[size][direction]
+	rows, masks := (*byte)(scratch), (*byte)(unsafe.Add(scratch, masksAt))
+	limit, most := uint32(heldLimit), len(jobs)
+	if mode == kernel.Once {
+		limit, most = freshLimit, atOnce
 	}
-	rows := (*byte)(scratch)
-	for at := 0; at < n; at += atOnce {
-		some := min(atOnce, n-at)
-		k.expand[size](rows, (*byte)(unsafe.Add(area, at*keyLen)), some)
+	used := 0
+	for at := 0; at < len(jobs); {
+		n, lanes := next(jobs[at:], limit)
+		n = min(n, most)
+		first := (*byte)(unsafe.Pointer(&jobs[at]))
 		powers := 2
-		if jobs[at+some-1].Len < 96 {
+		if lanes {
+			powers = 0
+		} else if jobs[at+n-1].Len < midLength {
 			powers = 1
 		}
-		k.powers[powers](rows, some)
-		k.long[size][direction](rows, (*byte)(unsafe.Pointer(&jobs[at])), some, 0, 2<<powers)
+		held := 1
+		keys := (*byte)(area)
+		if mode == kernel.Once {
+			k.expand[size](rows, (*byte)(unsafe.Add(area, at*keyLen)), n)
+			k.powers[powers](rows, n)
+			keys, held, used = rows, 0, max(used, n)
+		} else {
+			powers = 2
+		}
+		if lanes {
+			short(keys, first, n, held, masks)
+		} else {
+			long(keys, first, n, held, 2<<powers)
+		}
+		at += n
 	}
-	clear(unsafe.Slice(rows, (min(n, atOnce)+3)/4*4*slotBytes))
+	clear(unsafe.Slice(rows, (used+3)&^3*slotBytes))
+}
+
+// next says how many of the jobs in front go to one kernel together, and
+// whether that is the short one: groups of four with equally many steps of 32
+// octets.
+func next(jobs []kernel.Job, limit uint32) (n int, short bool) {
+	group := func(i int) bool {
+		return i+4 <= len(jobs) && jobs[i+3].Len <= limit && (jobs[i].Len+31)/32 == (jobs[i+3].Len+31)/32
+	}
+	for group(n) {
+		n += 4
+	}
+	if n > 0 {
+		return n, true
+	}
+	for n = 1; n < len(jobs) && !group(n); n++ {
+	}
+	return n, false
 }

@@ -32,10 +32,20 @@ func expand128(area *byte, keys *byte, n int)
 //go:noescape
 func sealLong128(area *byte, jobs *byte, n int, held int, powers int)
 
+// sealShort128 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+//
+//go:noescape
+func sealShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
+
 // openLong128 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong128(area *byte, jobs *byte, n int, held int, powers int)
+
+// openShort128 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+//
+//go:noescape
+func openShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
 
 // expand256 writes round keys and H of n keys, and of as many more as make it a multiple of four.
 //
@@ -47,10 +57,20 @@ func expand256(area *byte, keys *byte, n int)
 //go:noescape
 func sealLong256(area *byte, jobs *byte, n int, held int, powers int)
 
+// sealShort256 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+//
+//go:noescape
+func sealShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
+
 // openLong256 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong256(area *byte, jobs *byte, n int, held int, powers int)
+
+// openShort256 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+//
+//go:noescape
+func openShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
 
 // powers2EOR3 writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.
 //
@@ -77,10 +97,20 @@ func expand128EOR3(area *byte, keys *byte, n int)
 //go:noescape
 func sealLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
 
+// sealShort128EOR3 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+//
+//go:noescape
+func sealShort128EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
+
 // openLong128EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
+
+// openShort128EOR3 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+//
+//go:noescape
+func openShort128EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
 
 // expand256EOR3 writes round keys and H of n keys, and of as many more as make it a multiple of four.
 //
@@ -92,7 +122,17 @@ func expand256EOR3(area *byte, keys *byte, n int)
 //go:noescape
 func sealLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)
 
+// sealShort256EOR3 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+//
+//go:noescape
+func sealShort256EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
+
 // openLong256EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)
+
+// openShort256EOR3 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+//
+//go:noescape
+func openShort256EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)

@@ -12,6 +12,7 @@ type hasher struct {
 	lo, mid, hi v // sums of products
 	t           v // to t+4: temporary
 	poly        v // 0x87 in both halves
+	polyFrom    x // not 0: load it from there each time
 	acc         v
 }
 
@@ -57,6 +58,9 @@ func (h *hasher) pair(s *stream, rows x, a, b v, i int, first bool) {
 // words v3..v0, v3 goes to where its multiple of 0x87 belongs, then v2 likewise.
 func (h *hasher) reduce(s *stream) {
 	t, z := h.t, h.t+1
+	if h.polyFrom != 0 {
+		s.load(h.poly, h.polyFrom, polyAt)
+	}
 	s.pmull2(t, h.hi, h.poly)
 	s.halves(z, h.lo, h.hi)
 	s.xor3(h.o, h.mid, h.lo, h.hi, h.mid)
@@ -131,4 +135,12 @@ func (w walk) block(f *function, h *hasher, a v) {
 	f.op("ADD $%d, %v, %v", foldsEnd-powersEnd, w.end, w.fold)
 	f.op("SUB %v, %v", w.t, w.fold)
 	f.at(skip)
+}
+
+// lengths makes d the block of the lengths of the job at base+at.
+func (s *stream) lengths(d v, base x, at int) {
+	s.op("FMOVD %d(%v), %s", at+jobAADLen, base, d.f())
+	s.op("VUSHLL $3, V%d.S2, %s", int(d), d.d())
+	s.op("VREV64 %s, %s", d.b(), d.b())
+	s.rbit(d, d)
 }

@@ -316,10 +316,7 @@ func (k *longKernel) tail() {
 	k.loadPart(in, lSrc, lLeft, lG, lG+1, lG+2, lG4)
 	k.crypt(&k.lines, out, in, lState)
 	if k.sealing {
-		k.op("MOVD $mask<>+16(SB), %v", lG)
-		k.op("SUB %v, %v", lLeft, lG)
-		k.lines.load(in, lG, 0)
-		k.lines.and(in, in, out)
+		k.keep(in, out, lLeft, lG)
 	}
 	k.lines.rbit(q, in)
 	k.storePart(out, lDst, lLeft, lG, lG+1)
@@ -330,12 +327,7 @@ func (k *longKernel) tail() {
 // tag hashes the lengths; then the ICV is there.
 func (k *longKernel) tag() {
 	q, t := lQueue, lQueue+1
-	for i, field := range []int{jobAADLen, jobLen} {
-		k.op("MOVWU %d(%v), %v", field, lJob, lG)
-		k.op("LSL $3, %v", lG)
-		k.op("RBIT %v, %v", lG, lG)
-		k.op("VMOV %v, %s", lG, q.lane("D", i))
-	}
+	k.lines.lengths(q, lJob, 0)
 	k.w.block(k.function, &k.h, q)
 	k.lines.rbit(lAcc, lAcc)
 	k.op("FMOVD %v, %s", lMask0, t.f())
@@ -346,12 +338,5 @@ func (k *longKernel) tag() {
 		k.lines.store(t, lG, 0)
 		return
 	}
-	k.lines.load(q, lG, 0)
-	k.lines.xor(t, t, q)
-	k.op("VMOV %s, %v", t.lane("D", 0), lG)
-	k.op("VMOV %s, %v", t.lane("D", 1), lG+1)
-	k.op("ORR %v, %v", lG+1, lG)
-	k.op("CMP $0, %v", lG)
-	k.op("CSET EQ, %v", lG)
-	k.op("MOVW %v, %d(%v)", lG, jobOK, lJob)
+	k.lines.compare(t, q, lG, lG+1, lJob, 0)
 }

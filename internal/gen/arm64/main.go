@@ -25,6 +25,7 @@ func main() {
 			expand(keyLen, o)
 			for _, sealing := range []bool{true, false} {
 				long(keyLen, sealing, o)
+				short(keyLen, sealing, o)
 			}
 		}
 	}
@@ -73,5 +74,6 @@ func tables() {
 	}
 	constant("rcon", rcon...)
 	// From octet 16-n on: n ones, then zeros.
+	shortConstants()
 	constant("mask", ^uint64(0), ^uint64(0), 0, 0)
 }

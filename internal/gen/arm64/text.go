@@ -75,3 +75,23 @@ func (f *function) storePart(a v, p, n x, lo, hi x) {
 		f.at(skip)
 	}
 }
+
+// keep makes d the first n octets, 1 to 15, of a, and zeros.
+func (f *function) keep(d, a v, n, t x) {
+	f.op("MOVD $mask<>+16(SB), %v", t)
+	f.op("SUB %v, %v", n, t)
+	f.lines.load(d, t, 0)
+	f.lines.and(d, d, a)
+}
+
+// compare sets OK of the job at base+at: whether an ICV is the one at tag. It
+// takes the same time either way. b, tag and t are lost.
+func (s *stream) compare(icv, b v, tag, t x, base x, at int) {
+	s.load(b, tag, 0)
+	s.xor(b, b, icv)
+	s.op("VMOV %s, %v", b.lane("D", 0), tag)
+	s.op("VMOV %s, %v", b.lane("D", 1), t)
+	s.op("ORR %v, %v", t, tag)
+	s.op("CMP $0, %v\nCSET EQ, %v", tag, tag)
+	s.op("MOVW %v, %d(%v)", tag, at+jobOK, base)
+}
