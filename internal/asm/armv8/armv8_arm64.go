@@ -29,8 +29,8 @@ var _ [kernel.ScratchBytes - masksAt - masksBytes]byte
 // Longest packets, in octets, that go to the short kernels: fresh keys have
 // fewer powers of H there, which have to be made first.
 const (
-	freshLimit = 512
-	heldLimit  = 256
+	freshLimit = 768
+	heldLimit  = 512
 )
 
 // midLength is the length from which the long kernels need all powers of H.

@@ -284,18 +284,11 @@ func powers(most int, o variant) {
 		r := 7 * v(i)
 		one, fold, acc, lo, mid, hi, t := r, r+1, r+2, r+3, r+4, r+5, r+6
 		var s stream
-		put := func(p v, n int) {
-			s.halves(t, p, p)
-			s.xor(t, t, p)
-			if n == 1 {
-				s.move(fold, t)
-			} else {
-				s.store(p, area, at+powersEnd-16*n)
-			}
-			s.op("FMOVD %s, %d(%v)", t.f(), at+foldsEnd-8*n, area)
-		}
 		s.load(one, area, at+powersEnd-16)
-		put(one, 1)
+		if most > 2 {
+			s.halves(fold, one, one)
+			s.xor(fold, fold, one)
+		}
 		for n := 2; n <= most; n++ {
 			if n%2 == 0 {
 				p := one
@@ -323,7 +316,18 @@ func powers(most int, o variant) {
 			s.pmull2(t, mid, poly)
 			s.trn1d(acc, lo, mid)
 			s.xor(acc, acc, t)
-			put(acc, n)
+			s.store(acc, area, at+powersEnd-16*n)
+			if n%2 == 0 { // two folds in one piece, as they are loaded
+				before := one
+				if n > 2 {
+					before = t
+					s.load(t, area, at+powersEnd-16*(n-1))
+				}
+				s.trn1d(lo, acc, before)
+				s.trn2d(mid, acc, before)
+				s.xor(lo, lo, mid)
+				s.store(lo, area, at+foldsEnd-8*n)
+			}
 		}
 		ss = append(ss, s)
 	}
