@@ -27,7 +27,7 @@ func powers8(area *byte, n int)
 //go:noescape
 func expand128(area *byte, keys *byte, n int)
 
-// sealLong128 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
+// sealLong128 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func sealLong128(area *byte, jobs *byte, n int, held int, powers int)
@@ -37,7 +37,7 @@ func sealLong128(area *byte, jobs *byte, n int, held int, powers int)
 //go:noescape
 func sealShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
 
-// openLong128 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
+// openLong128 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong128(area *byte, jobs *byte, n int, held int, powers int)
@@ -52,7 +52,7 @@ func openShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
 //go:noescape
 func expand256(area *byte, keys *byte, n int)
 
-// sealLong256 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
+// sealLong256 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func sealLong256(area *byte, jobs *byte, n int, held int, powers int)
@@ -62,7 +62,7 @@ func sealLong256(area *byte, jobs *byte, n int, held int, powers int)
 //go:noescape
 func sealShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
 
-// openLong256 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
+// openLong256 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong256(area *byte, jobs *byte, n int, held int, powers int)
@@ -92,7 +92,7 @@ func powers8EOR3(area *byte, n int)
 //go:noescape
 func expand128EOR3(area *byte, keys *byte, n int)
 
-// sealLong128EOR3 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
+// sealLong128EOR3 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func sealLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
@@ -102,7 +102,7 @@ func sealLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
 //go:noescape
 func sealShort128EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
 
-// openLong128EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
+// openLong128EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
@@ -117,7 +117,7 @@ func openShort128EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
 //go:noescape
 func expand256EOR3(area *byte, keys *byte, n int)
 
-// sealLong256EOR3 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
+// sealLong256EOR3 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func sealLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)
@@ -127,7 +127,7 @@ func sealLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)
 //go:noescape
 func sealShort256EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
 
-// openLong256EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.
+// openLong256EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)

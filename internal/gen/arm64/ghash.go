@@ -108,8 +108,7 @@ func (w walk) start(f *function, n x) {
 	f.op("SUB %v, %v", n, w.fold)
 }
 
-// block adds h.acc to block a, and its product to the sums; at an end it
-// reduces them to h.acc.
+// block adds h.acc to block a, and its product to the sums.
 func (w walk) block(f *function, h *hasher, a v) {
 	p, fold, t, u := h.t, h.t+1, h.t+2, h.t+3
 	s := &f.lines
@@ -125,6 +124,11 @@ func (w walk) block(f *function, h *hasher, a v) {
 	s.xor(h.lo, h.lo, u)
 	s.xor(h.hi, h.hi, a)
 	s.xor(h.mid, h.mid, t)
+}
+
+// check reduces the sums to h.acc at an end, and goes back to the start.
+func (w walk) check(f *function, h *hasher) {
+	s := &f.lines
 	skip := f.label("more")
 	f.op("CMP %v, %v", w.power, w.end)
 	f.op("BNE %s", skip)

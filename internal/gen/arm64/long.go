@@ -63,7 +63,7 @@ func long(keyLen int, sealing bool, o variant) {
 		what, doc = "sealLong", "seals"
 	}
 	f := begin(name(what, keyLen, o),
-		doc+" n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 2, 4 or 8; packets of 96 octets and more need 8.",
+		doc+" n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.",
 		"area *byte", "jobs *byte", "n int", "held int", "powers int")
 	k := &longKernel{f, o, keyLen, sealing, hasher{o: o, lo: 12, mid: 13, hi: 14, t: 15, poly: lPoly, acc: lAcc},
 		walk{lPower, lFold, lEnd, lLength, lG4}}
@@ -158,6 +158,7 @@ func (k *longKernel) aad() {
 	k.at("aad_block")
 	k.lines.rbit(lQueue, lQueue)
 	k.w.block(k.function, &k.h, lQueue)
+	k.w.check(k.function, &k.h)
 	k.op("CBNZ %v, aad", lMore)
 	k.op("B aad_done")
 	k.at("aad_part")
@@ -290,28 +291,37 @@ func (k *longKernel) first() {
 func (k *longKernel) tail() {
 	in, out, q := lQueue, lQueue+1, lQueue+2
 	for i := range v(8) {
-		enough := fmt.Sprintf("tail_%d", i)
-		k.op("CMP $16, %v", lLeft)
-		k.op("BGE %s", enough)
+		whole := fmt.Sprintf("whole_%d", i)
+		if i < 7 {
+			k.op("CMP $16, %v", lLeft)
+			k.op("BGE %s", whole)
+		}
 		k.op("CBZ %v, lengths", lLeft)
 		if i > 0 {
 			k.lines.move(lState, lState+i)
 		}
+		if i == 7 {
+			break
+		}
 		k.op("B part")
-		k.at(enough)
+		k.at(whole)
 		k.op("FMOVQ.P 16(%v), %s", lSrc, in.f())
 		k.crypt(&k.lines, out, in, lState+i)
 		k.op("FMOVQ.P %s, 16(%v)", out.f(), lDst)
 		k.op("SUB $16, %v", lLeft)
 		if k.sealing {
-			in = out
+			k.lines.rbit(q, out)
+		} else {
+			k.lines.rbit(q, in)
 		}
-		k.lines.rbit(q, in)
-		in = lQueue
 		k.w.block(k.function, &k.h, q)
+		// An end, but for the last, has four or eight blocks behind it, of which
+		// one is the lengths'. There are at most eight blocks of text, and where
+		// there are only four powers, six.
+		if i < 3 {
+			k.w.check(k.function, &k.h)
+		}
 	}
-	k.op("B lengths")
-
 	k.at("part")
 	k.loadPart(in, lSrc, lLeft, lG, lG+1, lG+2, lG4)
 	k.crypt(&k.lines, out, in, lState)
@@ -329,6 +339,7 @@ func (k *longKernel) tag() {
 	q, t := lQueue, lQueue+1
 	k.lines.lengths(q, lJob, 0)
 	k.w.block(k.function, &k.h, q)
+	k.h.reduce(&k.lines)
 	k.lines.rbit(lAcc, lAcc)
 	k.op("FMOVD %v, %s", lMask0, t.f())
 	k.op("VMOV %v, %s", lMask1, t.lane("D", 1))
