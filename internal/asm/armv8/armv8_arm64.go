@@ -15,12 +15,13 @@ import (
 // powers' folds.
 const slotBytes = 448
 
-// atOnce is how many keys of mode Once are expanded at a time, into scratch
-// memory: with the packets, they stay in a first-level cache. Behind them is
-// what the short kernels need.
+// Scratch memory: atOnce keys of mode Once are expanded there at a time, so that
+// with the packets they stay in a first-level cache. Powers of H are made for
+// four keys, perhaps of three slots that nobody uses. Behind them is what the
+// short kernels need.
 const (
 	atOnce     = 16
-	masksAt    = atOnce * slotBytes
+	masksAt    = (atOnce + 3) * slotBytes
 	masksBytes = 64
 )
 
@@ -93,44 +94,48 @@ func (k *kernels) backend() kernel.Backend {
 	}
 }
 
-// crypt gives a call's jobs to the kernels that are best at them.
+// crypt seals or opens a call's jobs.
 func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, direction int) {
 	size := keyLen >> 5
 	short, long := k.short[size][direction], k.long[size][direction]
-	rows, masks := (*byte)(scratch), (*byte)(unsafe.Add(scratch, masksAt))
-	limit, most := uint32(heldLimit), len(jobs)
-	if mode == kernel.Once {
-		limit, most = freshLimit, atOnce
+	masks := (*byte)(unsafe.Add(scratch, masksAt))
+	if mode == kernel.Many {
+		for len(jobs) > 0 {
+			n, lanes := next(jobs, heldLimit)
+			if lanes {
+				short((*byte)(area), first(jobs), n, 1, masks)
+			} else {
+				long((*byte)(area), first(jobs), n, 1, 8)
+			}
+			jobs = jobs[n:]
+		}
+		return
 	}
-	used := 0
-	for at := 0; at < len(jobs); {
-		n, lanes := next(jobs[at:], limit)
-		n = min(n, most)
-		first := (*byte)(unsafe.Pointer(&jobs[at]))
-		powers := 2
-		if lanes {
-			powers = 0
-		} else if jobs[at+n-1].Len < midLength {
-			powers = 1
+	used := (min(len(jobs), atOnce) + 3) * slotBytes
+	for at := 0; at < len(jobs); at += atOnce {
+		some := jobs[at:min(at+atOnce, len(jobs))]
+		k.expand[size]((*byte)(scratch), (*byte)(unsafe.Add(area, at*keyLen)), len(some))
+		for slot := scratch; len(some) > 0; {
+			n, lanes := next(some, freshLimit)
+			switch {
+			case lanes:
+				k.powers[0]((*byte)(slot), n)
+				short((*byte)(slot), first(some), n, 0, masks)
+			case some[n-1].Len < midLength:
+				k.powers[1]((*byte)(slot), n)
+				long((*byte)(slot), first(some), n, 0, 4)
+			default:
+				k.powers[2]((*byte)(slot), n)
+				long((*byte)(slot), first(some), n, 0, 8)
+			}
+			some = some[n:]
+			slot = unsafe.Add(slot, n*slotBytes)
 		}
-		held := 1
-		keys := (*byte)(area)
-		if mode == kernel.Once {
-			k.expand[size](rows, (*byte)(unsafe.Add(area, at*keyLen)), n)
-			k.powers[powers](rows, n)
-			keys, held, used = rows, 0, max(used, n)
-		} else {
-			powers = 2
-		}
-		if lanes {
-			short(keys, first, n, held, masks)
-		} else {
-			long(keys, first, n, held, 2<<powers)
-		}
-		at += n
 	}
-	clear(unsafe.Slice(rows, (used+3)&^3*slotBytes))
+	clear(unsafe.Slice((*byte)(scratch), used))
 }
+
+func first(jobs []kernel.Job) *byte { return (*byte)(unsafe.Pointer(&jobs[0])) }
 
 // next says how many of the jobs in front go to one kernel together, and
 // whether that is the short one: groups of four with equally many steps of 32
