@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // derive computes n AES-256-CMACs, eight side by side, with all round keys of
 // the master in registers.
 func derive() {
@@ -107,8 +109,8 @@ type schedule struct {
 	at     int // of the first key's slot
 }
 
-// row makes round key r of each key in t to t+3 in order 0, 2, 1, 3, stores it
-// and runs that round of E(0).
+// row makes round key r of each key out of the words, stores it, and runs that
+// round of E(0).
 func (k schedule) row(s *stream, r int) {
 	w := k.w + v(4*r%(k.keyLen/4))
 	t0, t1, t2, t3, u := k.t, k.t+1, k.t+2, k.t+3, k.t+4
@@ -271,12 +273,12 @@ func expand(keyLen int, o variant) {
 // keys at a time.
 func powers(most int, o variant) {
 	const area, n = x(0), x(1)
-	f := begin(fmtPowers(most, o), "writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.",
+	f := begin(fmt.Sprintf("powers%d%s", most, o.suffix()), "writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.",
 		"area *byte", "n int")
 	f.arg("area", area)
 	f.arg("n", n)
 	const poly = v(31)
-	f.lines.op("VMOVQ $0x87, $0x87, %s", "V31")
+	f.op("VMOVQ $0x87, $0x87, V%d", int(poly))
 	f.at("four")
 	var ss []stream
 	for i := range 4 {

@@ -45,17 +45,14 @@ const (
 	lEnd    = x(10)
 	lAAD    = x(11)
 	lMore   = x(12) // octets of AAD
-	lG      = x(13) // to 16: temporary
+	lG      = x(13) // to 15: temporary
 	lMask0  = x(19) // E(J0)
 	lMask1  = x(20)
 	lArea   = x(21)
 	lIndex  = x(22)
 	lLength = x(23)
 	lG4     = x(24)
-	lNone   = x(25)
 )
-
-const slotShift = 6 // slotBytes is 7<<6
 
 func long(keyLen int, sealing bool, o variant) {
 	what, doc := "openLong", "opens"
@@ -123,9 +120,9 @@ func (k *longKernel) begin() {
 	k.op("MOVWU %d(%v), %v", jobKey, lJob, lG)
 	k.op("CMP $0, %v", lHeld)
 	k.op("CSEL NE, %v, %v, %v", lG, lIndex, lG)
-	k.op("MOVD $%d, %v", slotBytes>>slotShift, lG+1)
-	k.op("MUL %v, %v", lG+1, lG)
-	k.op("ADD %v<<%d, %v, %v", lG, slotShift, lArea, lRows)
+	k.op("LSL $3, %v, %v", lG, lG+1) // slotBytes is 7<<6
+	k.op("SUB %v, %v", lG, lG+1)
+	k.op("ADD %v<<6, %v, %v", lG+1, lArea, lRows)
 	k.op("ADD $%d, %v, %v", powersEnd, lRows, lEnd)
 	k.op("MOVD %d(%v), %v", jobAAD, lJob, lAAD)
 	k.op("MOVD %d(%v), %v", jobSrc, lJob, lSrc)

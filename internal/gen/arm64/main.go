@@ -6,7 +6,6 @@ package main
 import (
 	"bytes"
 	"flag"
-	"fmt"
 	"log"
 	"os"
 )
@@ -49,8 +48,6 @@ func write(name string, text []byte) {
 		log.Fatal(err)
 	}
 }
-
-func fmtPowers(most int, o variant) string { return fmt.Sprintf("powers%d%s", most, o.suffix()) }
 
 // tables is the read-only data.
 func tables() {
