@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"libeesp/internal/keys"
 	"libeesp/internal/secmem"
+	"libeesp/internal/testrun"
 )
 
 // secrets are octets to look for in memory, in parts of 16. They are kept
@@ -89,9 +89,9 @@ func TestKeysAreInLockedMemory(t *testing.T) {
 	// As in the C library: no preemption by signals, which save registers with
 	// keys in them, and no collector that asks for it.
 	const quiet = "asyncpreemptoff=1"
-	if os.Getenv("GODEBUG") != quiet {
-		cmd := exec.Command(must(os.Executable()), "-test.run=^"+t.Name()+"$")
-		cmd.Env = append(os.Environ(), "GODEBUG="+quiet)
+	if debug := os.Getenv("GODEBUG"); !strings.HasPrefix(debug, quiet) {
+		cmd := must(testrun.Self("-test.run=^" + t.Name() + "$"))
+		cmd.Env = append(os.Environ(), "GODEBUG="+quiet+","+debug)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
