@@ -60,7 +60,7 @@ DEPS_ARM64 := qemu-user-static gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6
 
 .PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
 	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
-	test-arm64 test-ports dist archive test-dist
+	test-arm64 count-arm64 test-ports dist archive test-dist
 
 all: $(SO) $(BUILD)/libeesp.a
 
@@ -239,17 +239,24 @@ test-race:
 go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GO) test -exec "$(2)" $(3)
 ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
 
-# On a CPU with all, one without SHA-3, and one without AES. QEMU has none of these: there the library only believes so.
-ARM64_HAS := $(if $(wildcard internal/asm/armv8/*.s),armv8 )
+# On a CPU with all, one without SHA-3, and one without AES, of which QEMU has none: there the library only believes so.
+# Kernels are tested like in short mode; `make test-arm64 SHORT=` takes all their cases, and ten minutes.
+SHORT ?= -short
 test-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
-	EESP_TEST_REQUIRE="$(ARM64_HAS)vectors" $(call go-emulated,arm64,qemu-aarch64-static -cpu max,./...)
-	EESP_TEST_REQUIRE="$(ARM64_HAS)vectors" $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,-short ./...)
-	@$(call backends-arm64,max,$(ARM64_HAS)generic)
-	@$(call backends-arm64,neoverse-n1,$(ARM64_HAS)generic)
+	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./internal/asm/...)
+	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$$($(GO) list ./... | grep -v internal/asm))
+	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...)
+	@$(call backends-arm64,max,armv8 generic)
+	@$(call backends-arm64,neoverse-n1,armv8 generic)
 	@GODEBUG=cpu.aes=off $(call backends-arm64,max,generic)
 	GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-short ./...)
 	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports test-c test-example
+# What the kernels execute, for docs/arm64.md; minutes.
+count-arm64:
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64) llvm-22
+	@scripts/count_arm64.py $(BUILD)/count
+
 # What a CPU model can run, best first.
 backends-arm64 = b=$$(GOARCH=arm64 CGO_ENABLED=0 $(GO) run -exec "qemu-aarch64-static -cpu $(1)" ./scripts/backends | xargs) && \
 	test "$$b" = "$(2)" && echo "backends on $(1) $$GODEBUG: $$b" || { echo "backends on $(1) $$GODEBUG: $$b, not $(2)"; exit 1; }
