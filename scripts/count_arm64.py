@@ -96,6 +96,7 @@ def main():
             row.append(re.search(r'\n +\d+ +\d+ +([0-9.]+) ', text)[1])
         print(f'| `{i.split()[0]}{" q" if i[2] == "r" else ""}` |', ' | '.join(row), '|')
 
+    limits = []
     for model, variant in ('max', 'with EOR3'), ('neoverse-n1', 'without EOR3'):
         cpus = CPUS[1:] if model == 'max' else CPUS[:1]
         print(f'\n{variant}\n\n| work, key, octets |', ' | '.join(k for k, _ in KINDS), '| all | for an octet |', ' | '.join(f'{c}, cycles' for c in cpus), '|')
@@ -106,8 +107,21 @@ def main():
                     trace = [kernels.at[pc] for pc in kernels.burst(model, what, aes, size)]
                     kinds = collections.Counter(next(k for k, p in KINDS if re.match(p, i)) for i in trace)
                     row = [f'{kinds[k] / BURST:.0f}' for k, _ in KINDS] + [f'{len(trace) / BURST:.0f}', f'{len(trace) / BURST / size:.2f}']
-                    row += [f'{cycles(trace, c) / BURST:.0f}' for c in cpus]
+                    estimates = [f'{cycles(trace, c) / BURST:.0f}' for c in cpus]
+                    row += estimates
+                    if (what, aes, size) == ('rekey-seal', 128, 1420):
+                        pair, rest = kinds['AES'] / BURST, kinds['PMULL'] / BURST
+                        if model == 'max':
+                            rest += (kinds['EOR3'] + kinds['other vector']) / BURST
+                        pipes = 4 if model == 'max' else 1
+                        for c, e in zip(cpus, estimates):
+                            limits.append((c, 'vector instructions, four pipes' if model == 'max' else 'AES and PMULL, one pipe',
+                                           f'{(pair + rest) / pipes:.0f}', e, f'{(pair / 2 + rest) / pipes:.0f}'))
                     print(f'| {what} {aes}, {size} |', ' | '.join(row), '|', flush=True)
+
+    print('\n| | what shares what | cycles at least | llvm-mca | at least, if pairs are one |\n| --- | --- | --- | --- | --- |')
+    for limit in limits:
+        print('|', ' | '.join(limit), '|')
 
 
 if __name__ == '__main__':
