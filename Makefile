@@ -249,7 +249,7 @@ test-arm64:
 	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...)
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
-	@GODEBUG=cpu.aes=off $(call backends-arm64,max,generic)
+	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
 	GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-short ./...)
 	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports test-c test-example
 # What the kernels execute, for docs/arm64.md; minutes.
