@@ -35,7 +35,7 @@ BUILD   := build
 STAGE   := $(abspath $(BUILD)/stage)
 WARN    := -Wall -Wextra -Wpedantic -Werror
 GOFLAGS_BUILD := -trimpath -buildvcs=false
-GOSRC   := $(shell find . -path ./build -prune -o -name '*.go' -o -name '*.s' -o -name '*.c' -path './libeesp/*' -o -name '*.h' -path './libeesp/*' | grep -v '^./$(BUILD)') go.mod include/eesp.h
+GOSRC   := $(shell find . -path ./build -prune -o \( -name '*.go' -o -name '*.s' -o -name '*.[ch]' -path './libeesp/*' \) -print | grep -v '^./$(BUILD)') go.mod include/eesp.h
 SO      := $(BUILD)/libeesp.so.$(VERSION)
 LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack -Wl,--build-id=sha1
 
