@@ -13,23 +13,35 @@ DOCDIR     ?= $(PREFIX)/share/doc/eesp
 DESTDIR    ?=
 
 GO      ?= go
+# For another architecture: CROSS=aarch64-linux-gnu-, and a BUILD of its own.
+CROSS   :=
+ifneq ($(CROSS),)
+GOARCH  := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(firstword $(subst -, ,$(CROSS)))))
+export GOARCH
+endif
 ifeq ($(origin CC),default)
-CC      := gcc
+CC      := $(CROSS)gcc
 endif
 ifeq ($(origin CXX),default)
-CXX     := g++
+CXX     := $(CROSS)g++
 endif
+AR      := $(CROSS)ar
+LD      := $(CROSS)ld
+NM      := $(CROSS)nm
+OBJCOPY := $(CROSS)objcopy
+READELF := $(CROSS)readelf
 PYTHON  ?= /usr/bin/python3
 BUILD   := build
 STAGE   := $(abspath $(BUILD)/stage)
 WARN    := -Wall -Wextra -Wpedantic -Werror
 GOFLAGS_BUILD := -trimpath -buildvcs=false
-GOSRC   := $(shell find . -name '*.go' -o -name '*.s' -o -name '*.c' -path './libeesp/*' -o -name '*.h' -path './libeesp/*' | grep -v '^./$(BUILD)') go.mod include/eesp.h
+GOSRC   := $(shell find . -path ./build -prune -o \( -name '*.go' -o -name '*.s' -o -name '*.[ch]' -path './libeesp/*' \) -print | grep -v '^./$(BUILD)') go.mod include/eesp.h
 SO      := $(BUILD)/libeesp.so.$(VERSION)
-LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack
+LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack -Wl,--build-id=sha1
 
 # Go's preemption signal would save vector registers, and keys in them, on a
 # signal stack that is neither locked nor left out of core dumps.
+# (-buildid=: Go's own build ID depends on where the sources are, the linker's does not.)
 NOSIGNAL := -X runtime.godebugDefault=asyncpreemptoff=1
 
 export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
@@ -43,20 +55,24 @@ DEPS_LIVE  := $(DEPS_BUILD) libdpdk-dev dpdk iperf3 iproute2 ethtool iputils-pin
 DEPS_PYTHON := $(DEPS_BUILD) python3 python3-build python3-setuptools python3-wheel python3-venv mypy python3-pytest python3-hypothesis python3-numpy python3-cryptography python3-matplotlib
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cryptography
 
+# Other architectures, under emulation.
+DEPS_ARM64 := qemu-user-static gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross binutils-aarch64-linux-gnu
+
 .PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
-	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-abi test-example test-docs test-readme abi-update wheel test-python
+	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
+	test-arm64 count-arm64 test-ports dist archive test-dist
 
 all: $(SO) $(BUILD)/libeesp.a
 
 deps:
 	@scripts/deps.sh $(DEPS_BUILD)
 deps-test:
-	@scripts/deps.sh $(DEPS_TEST) $(DEPS_PEERS) $(DEPS_LIVE) $(DEPS_PYTHON)
+	@scripts/deps.sh $(DEPS_TEST) $(DEPS_PEERS) $(DEPS_LIVE) $(DEPS_PYTHON) $(DEPS_ARM64)
 
 $(SO): $(GOSRC) libeesp/libeesp.map
 	@mkdir -p $(BUILD)
 	@rm -f $(SO)
-	CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-shared -ldflags "$(NOSIGNAL) -extldflags '$(LINK)'" -o $(SO) ./libeesp
+	CC="$(CC)" CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-shared -ldflags "-buildid= $(NOSIGNAL) -extldflags '$(LINK)'" -o $(SO) ./libeesp
 	@rm -f $(BUILD)/libeesp.so.$(VERSION).h $(BUILD)/libeesp.so.$(VERSION:.=_).h $(BUILD)/libeesp.so.1.0.h
 	ln -sf libeesp.so.$(VERSION) $(BUILD)/libeesp.so.$(MAJOR)
 	ln -sf libeesp.so.$(MAJOR) $(BUILD)/libeesp.so
@@ -65,10 +81,10 @@ $(SO): $(GOSRC) libeesp/libeesp.map
 # link it beside another Go archive's worth of names.
 $(BUILD)/libeesp.a: $(GOSRC)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
-	CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-archive -ldflags "$(NOSIGNAL)" -o $(BUILD)/archive/all.a ./libeesp
-	cd $(BUILD)/archive && ar x all.a && ld -r -d -o eesp.o *.o && objcopy --wildcard --keep-global-symbol='eesp_*' eesp.o
+	CC="$(CC)" CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-archive -ldflags "-buildid= $(NOSIGNAL)" -o $(BUILD)/archive/all.a ./libeesp
+	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o *.o && $(OBJCOPY) --wildcard --keep-global-symbol='eesp_*' eesp.o
 	@rm -f $@
-	ar rcs $@ $(BUILD)/archive/eesp.o
+	$(AR) rcsD $@ $(BUILD)/archive/eesp.o
 	@rm -rf $(BUILD)/archive
 
 install: all
@@ -78,7 +94,7 @@ install: all
 	ln -sf libeesp.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libeesp.so
 	install -m 644 $(BUILD)/libeesp.a $(DESTDIR)$(LIBDIR)/
 	install -m 644 include/eesp.h $(DESTDIR)$(INCLUDEDIR)/
-	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' packaging/eesp.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|; s|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|; s|@VERSION@|$(VERSION)|' packaging/eesp.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|; s|@REL_INCLUDE@|$(shell realpath -m --relative-to=$(LIBDIR)/cmake/eesp $(INCLUDEDIR))|' packaging/eespConfig.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfig.cmake
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|' packaging/eespConfigVersion.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfigVersion.cmake
 	install -m 644 docs/eesp.3 $(DESTDIR)$(MANDIR)/man3/
@@ -87,6 +103,25 @@ install: all
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3
 	rm -rf $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(DOCDIR)
+
+# Release archives, and their checksums, in $(BUILD)/dist. The same sources give the same octets.
+DIST := $(abspath $(BUILD)/dist)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
+dist:
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
+	@rm -rf $(DIST)
+	@$(MAKE) --no-print-directory archive
+	@$(ARM64) archive DIST=$(DIST) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)
+	cd $(DIST) && sha256sum libeesp-*.tar.gz >SHA256SUMS
+archive: NAME = libeesp-$(VERSION)-linux-$(or $(GOARCH),$(shell $(GO) env GOARCH))
+archive: all
+	@rm -rf $(BUILD)/unpacked && mkdir -p $(DIST)
+	@$(MAKE) --no-print-directory -s install DESTDIR=$(abspath $(BUILD)/unpacked) PREFIX=/usr/local LIBDIR=/usr/local/lib \
+	  INCLUDEDIR=/usr/local/include MANDIR=/usr/local/share/man DOCDIR=/usr/local/share/doc/eesp
+	@mv $(BUILD)/unpacked/usr/local $(BUILD)/unpacked/$(NAME)
+	tar -C $(BUILD)/unpacked --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+	  --mtime=@$(SOURCE_DATE_EPOCH) -cf - $(NAME) | gzip -9n >$(DIST)/$(NAME).tar.gz
+	@rm -rf $(BUILD)/unpacked
 
 # A private installation that the examples, tests and benchmarks use.
 stage: $(BUILD)/stage.done
@@ -167,26 +202,31 @@ test: deps-test
 	@$(MAKE) --no-print-directory test-go
 	@$(MAKE) --no-print-directory test-race
 	@$(MAKE) --no-print-directory test-fuzz
+	@$(MAKE) --no-print-directory test-arm64 test-ports
 	@$(MAKE) --no-print-directory test-reference
-	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-abi test-example test-docs test-readme test-bench test-python demo-live
+	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-dist test-abi test-example test-docs test-readme test-bench test-python demo-live
 	@echo "make test: all of it passed"
 
-# The amd64 kernels, written by the programs in internal/gen.
+# The kernels, written by the programs in internal/gen: amd64's with avo, arm64's without.
 KERNELS := $(wildcard internal/asm/*/kernels_amd64.s)
-generate: $(KERNELS:%/kernels_amd64.s=generate-%)
+ARMV8   := internal/asm/armv8
+generate: $(KERNELS:%/kernels_amd64.s=generate-%) generate-$(ARMV8)
+generate-$(ARMV8):
+	cd internal/gen && $(GO) run ./arm64 -out $(GENERATED)/$(ARMV8)/kernels_arm64.s -stubs $(GENERATED)/$(ARMV8)/stubs_arm64.go
 generate-internal/asm/%:
 	cd internal/gen && $(GO) run . -backend $* -pkg $* -out $(GENERATED)/internal/asm/$*/kernels_amd64.s -stubs $(GENERATED)/internal/asm/$*/stubs_amd64.go
 GENERATED := $(CURDIR)
 
 check-generated:
-	@rm -rf $(BUILD)/_generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/_generated/%,$(KERNELS))
+	@rm -rf $(BUILD)/_generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/_generated/%,$(KERNELS)) $(BUILD)/_generated/$(ARMV8)
 	@$(MAKE) --no-print-directory -s generate GENERATED=$(abspath $(BUILD)/_generated)
-	@for f in $(KERNELS) $(KERNELS:%/kernels_amd64.s=%/stubs_amd64.go); do cmp $$f $(BUILD)/_generated/$$f || { echo "run make generate"; exit 1; }; done
-	@echo "generated: $(words $(KERNELS)) backends are what internal/gen writes"
+	@for f in $(KERNELS) $(KERNELS:%/kernels_amd64.s=%/stubs_amd64.go) $(ARMV8)/kernels_arm64.s $(ARMV8)/stubs_arm64.go; do cmp $$f $(BUILD)/_generated/$$f || { echo "run make generate"; exit 1; }; done
+	@echo "generated: $(words $(KERNELS) $(ARMV8)) backends are what internal/gen writes"
 
 check-format:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt: $$bad"; exit 1; }
 	$(GO) vet ./...
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./internal/asm/...
 	cd internal/gen && $(GO) vet ./...
 	shellcheck $$(git ls-files '*.sh') .ci/run
 
@@ -194,6 +234,39 @@ test-go:
 	EESP_TEST_REQUIRE=vectors $(GO) test ./...
 test-race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+# The Go tests of another architecture: GOARCH, emulator, what go test is told.
+go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GO) test -exec "$(2)" $(3)
+ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
+
+# On a CPU with all, one without SHA-3, and one without AES, of which QEMU has none: there the library only believes so.
+# Kernels are tested like in short mode; `make test-arm64 SHORT=` takes all their cases, and ten minutes.
+SHORT ?= -short
+test-arm64:
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
+	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./internal/asm/...)
+	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$$($(GO) list ./... | grep -v internal/asm))
+	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...)
+	@$(call backends-arm64,max,armv8 generic)
+	@$(call backends-arm64,neoverse-n1,armv8 generic)
+	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
+	GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-short ./...)
+	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports test-c test-example
+# What the kernels execute, for docs/arm64.md; minutes.
+count-arm64:
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64) llvm-22
+	@scripts/count_arm64.py $(BUILD)/count
+
+# What a CPU model can run, best first.
+backends-arm64 = b=$$(GOARCH=arm64 CGO_ENABLED=0 $(GO) run -exec "qemu-aarch64-static -cpu $(1)" ./scripts/backends | xargs) && \
+	test "$$b" = "$(2)" && echo "backends on $(1) $$GODEBUG: $$b" || { echo "backends on $(1) $$GODEBUG: $$b, not $(2)"; exit 1; }
+
+# The generic code where octets have another order, where the compiler is another, and where pointers have 32 bits.
+test-ports:
+	@scripts/deps.sh $(DEPS_ARM64)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short . ./internal/...)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short . ./internal/...)
+	EESP_TEST_REQUIRE=vectors GOARCH=386 CGO_ENABLED=0 $(GO) test -short . ./internal/...
 
 # All else runs with the backend that is chosen here; with the others, this.
 test-backends: stage
@@ -219,13 +292,13 @@ test-reference:
 
 # What the library exports is what the map lists and what the header declares.
 check-exports: stage
-	@nm -D --defined-only $(SO) | awk '$$2 != "A" {sub(/@.*/, "", $$3); print $$3}' | sort >$(BUILD)/exported
+	@$(NM) -D --defined-only $(SO) | awk '$$2 != "A" {sub(/@.*/, "", $$3); print $$3}' | sort >$(BUILD)/exported
 	@sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' libeesp/libeesp.map | sort >$(BUILD)/listed
 	@grep -v '^ \*' include/eesp.h | tr '\n' ' ' | grep -oE 'EESP_API [^;(]*\(' | grep -oE 'eesp_[a-z0-9_]+\($$' | tr -d '(' | sort >$(BUILD)/declared
 	diff $(BUILD)/listed $(BUILD)/exported
 	diff $(BUILD)/listed $(BUILD)/declared
-	@readelf -d $(SO) | grep -q 'SONAME.*\[libeesp.so.$(MAJOR)\]'
-	@test -z "$$(nm --extern-only --defined-only $(BUILD)/libeesp.a | awk 'NF==3 && $$3 !~ /^eesp_/ {print $$3}')" || { echo "libeesp.a has other global symbols"; exit 1; }
+	@$(READELF) -d $(SO) | grep -q 'SONAME.*\[libeesp.so.$(MAJOR)\]'
+	@test -z "$$($(NM) --extern-only --defined-only $(BUILD)/libeesp.a | awk 'NF==3 && $$3 !~ /^eesp_/ {print $$3}')" || { echo "libeesp.a has other global symbols"; exit 1; }
 	@echo "exports: $$(wc -l <$(BUILD)/exported) symbols, all of them eesp_*"
 
 test-c: stage
@@ -233,6 +306,10 @@ test-c: stage
 
 test-install: all
 	tests/install.sh "$(CC)" $(BUILD)/install-test
+
+# The archives as users have them, and made once more elsewhere.
+test-dist: dist
+	tests/dist.sh $(DIST) $(BUILD)/dist-test
 
 # The Python package: a wheel with the library in it and an sdist without, in $(PYDIST)/dist.
 PYDIST := $(BUILD)/python

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"hash"
 	"os"
-	"os/exec"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"libeesp/internal/hkdf"
 	"libeesp/internal/keys"
 	"libeesp/internal/secmem"
+	"libeesp/internal/testrun"
 )
 
 // secrets are octets to look for in memory, in parts of 16. They are kept
@@ -97,9 +97,9 @@ func searchable(t *testing.T) bool {
 	// As in the C library: no preemption by signals, which save registers with
 	// keys in them, and no collector that asks for it.
 	const quiet = "asyncpreemptoff=1"
-	if os.Getenv("GODEBUG") != quiet {
-		cmd := exec.Command(must(os.Executable()), "-test.run=^"+t.Name()+"$")
-		cmd.Env = append(os.Environ(), "GODEBUG="+quiet)
+	if debug := os.Getenv("GODEBUG"); !strings.HasPrefix(debug, quiet) {
+		cmd := must(testrun.Self("-test.run=^" + t.Name() + "$"))
+		cmd.Env = append(os.Environ(), "GODEBUG="+quiet+","+debug)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}

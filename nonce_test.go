@@ -7,13 +7,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"libeesp/internal/testrun"
 )
 
 // Several senders of one ID in many goroutines: no (ID, Epoch, Counter) twice.
@@ -357,7 +358,7 @@ func TestKill(t *testing.T) {
 			seen := map[name]int{}
 			total := 0
 			for run := range kills {
-				cmd := exec.Command(must(os.Executable()))
+				cmd := must(testrun.Self())
 				cmd.Env = append(os.Environ(), childEnv+"="+mode, childFile+"="+state)
 				cmd.Stderr = os.Stderr
 				out := must(cmd.StdoutPipe())

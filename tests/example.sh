@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Runs the C examples, well and wrongly. Usage: tests/example.sh BIN_DIR WORK_DIR
+# EESP_RUNNER: the emulator's command, for programs of another architecture.
 set -euo pipefail
 export LC_ALL=C
 
@@ -10,7 +11,8 @@ bin=$(cd "$1" && pwd)
 rm -rf "$2"
 mkdir -p "$2"
 cd "$2"
-tunnel=$bin/pcap_tunnel
+read -ra runner <<<"${EESP_RUNNER:-}"
+tunnel=("${runner[@]}" "$bin/pcap_tunnel")
 input=$captures/mixed.pcap
 checks=0
 
@@ -22,7 +24,7 @@ succeeds() {
 	local dir=$1 in=$2
 	shift 2
 	mkdir -p "$dir"
-	"$tunnel" "$@" "$in" "$dir" >"$dir/out" 2>"$dir/err" || fail "$dir: status $?: $(cat "$dir/err")"
+	"${tunnel[@]}" "$@" "$in" "$dir" >"$dir/out" 2>"$dir/err" || fail "$dir: status $?: $(cat "$dir/err")"
 	[[ ! -s $dir/err ]] || fail "$dir: succeeded, but said: $(cat "$dir/err")"
 	compare "$in" "$dir/sealed.pcap" "$dir/opened.pcap" "${profile:-stateless}" || fail "$dir: wrong captures"
 	ok
@@ -33,7 +35,7 @@ succeeds() {
 fails() {
 	local want=$1 text=$2 got=0 line
 	shift 2
-	"$tunnel" "$@" >out 2>err || got=$?
+	"${tunnel[@]}" "$@" >out 2>err || got=$?
 	line=$(grep '^pcap_tunnel: ' err | tail -n 1) || true
 	((got == want)) || fail "$*: status $got instead of $want: $(cat err)"
 	[[ $line == *"$text"* ]] || fail "$*: '$line' instead of '$text'"
@@ -167,7 +169,7 @@ PY
 
 # ---- The README's program
 
-[[ $("$bin/minimal") == "sealed 32 octets into 88, opened: thirty-two octets to be sealed.." ]] || fail "minimal"
+[[ $("${runner[@]}" "$bin/minimal") == "sealed 32 octets into 88, opened: thirty-two octets to be sealed.." ]] || fail "minimal"
 ok
 
 # ---- Round trips
@@ -233,9 +235,9 @@ succeeds again default/sealed.pcap # a tunnel in a tunnel
 
 # ---- Wrong arguments
 
-"$tunnel" --help >out
+"${tunnel[@]}" --help >out
 [[ $(head -n 1 out) == "usage: pcap_tunnel "* ]] || fail "--help: $(cat out)"
-diff out <("$tunnel" -h) || fail "-h differs from --help"
+diff out <("${tunnel[@]}" -h) || fail "-h differs from --help"
 fails 2 "needed"
 fails 2 "needed" "$input"
 fails 2 "needed" "$input" default more
@@ -297,7 +299,7 @@ cp default/sealed.pcap default/kept
 fails 1 "default/sealed.pcap: this is the input" default/sealed.pcap default
 cmp default/sealed.pcap default/kept || fail "the input was overwritten"
 status=0
-"$tunnel" raw.pcap raw >/dev/full 2>err || status=$?
+"${tunnel[@]}" raw.pcap raw >/dev/full 2>err || status=$?
 ((status == 1)) || fail "full standard output: status $status"
 grep -qx "pcap_tunnel: standard output: No space left on device" err || fail "full standard output: $(cat err)"
 ok

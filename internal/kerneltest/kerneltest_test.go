@@ -1,6 +1,7 @@
 package kerneltest
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
@@ -181,8 +182,12 @@ func TestSeesFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := generic.Backend
 			c.fault(&b)
-			if err := probe(t, &b); err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("the suite says %v, want something with %q", err, c.says)
+			says := c.says
+			if runtime.GOARCH == "s390x" && strings.Contains(says, "before") {
+				says = "touched" // it tells the page of a fault, not the octet
+			}
+			if err := probe(t, &b); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("the suite says %v, want something with %q", err, says)
 			}
 		})
 	}

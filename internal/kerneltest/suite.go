@@ -3,7 +3,7 @@
 // lie between pages that cannot be touched, or between octets that are watched.
 //
 // Environment: EESP_TEST_REQUIRE is a comma-separated list of backends (and
-// "vectors") which a test may not skip; EESP_TEST_PACKETS is the number of
+// "vectors", and "eor3" for armv8's variant) which a test may not skip; EESP_TEST_PACKETS is the number of
 // packets in random bursts; EESP_TEST_SEED makes other random bursts.
 package kerneltest
 

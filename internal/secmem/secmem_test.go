@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 const childEnv = "EESP_TEST_CHILD"
@@ -65,14 +65,18 @@ func mapping(t *testing.T, p uintptr, field string) string {
 }
 
 func TestLocked(t *testing.T) {
+	flags := []string{"lo", "dd", "wf"} // locked, not dumped, wiped on fork
+	if testrun.Emulated() {
+		flags = flags[:1]
+	}
 	for _, n := range []int{1, 64, 1000, 5000, arenaSize, arenaSize + 1, 1 << 20} {
 		b := alloc(t, n)
 		for _, at := range []int{0, n - 1} {
 			p := address(b) + uintptr(at)
-			flags := strings.Fields(mapping(t, p, "VmFlags"))
-			for _, want := range []string{"lo", "dd", "wf"} { // locked, not dumped, wiped on fork
-				if !slices.Contains(flags, want) {
-					t.Errorf("%d octets: VmFlags %v lack %s", n, flags, want)
+			have := strings.Fields(mapping(t, p, "VmFlags"))
+			for _, want := range flags {
+				if !slices.Contains(have, want) {
+					t.Errorf("%d octets: VmFlags %v lack %s", n, have, want)
 				}
 			}
 			if perm := mapping(t, p, ""); !strings.HasPrefix(perm, "rw-p") {
@@ -263,11 +267,10 @@ func limited() {
 }
 
 func TestLimit(t *testing.T) {
-	exe, err := os.Executable()
+	cmd, err := testrun.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), childEnv+"=1")
 	out, err := cmd.CombinedOutput()
 	if strings.HasPrefix(string(out), "skip:") {

@@ -127,7 +127,8 @@ static void child_may_exit(void)
 
 static void executes(void)
 {
-	execl("/proc/self/exe", "fork", "one", (char *)NULL);
+	char **argv = self_command((const char *[]){ "one", NULL });
+	execvp(argv[0], argv);
 	_exit(127);
 }
 

@@ -69,13 +69,13 @@ static void killed_often(const char *mode, const char *state)
 		int fd[2];
 		pid_t pid;
 		posix_spawn_file_actions_t actions;
-		char *argv[] = { (char *)"restart", (char *)mode, (char *)state, NULL };
+		char **argv = self_command((const char *[]){ mode, state, NULL });
 		CHECK(pipe(fd) == 0);
 		posix_spawn_file_actions_init(&actions);
 		posix_spawn_file_actions_adddup2(&actions, fd[1], STDOUT_FILENO);
 		posix_spawn_file_actions_addclose(&actions, fd[0]);
 		posix_spawn_file_actions_addclose(&actions, fd[1]);
-		CHECK(posix_spawn(&pid, "/proc/self/exe", &actions, NULL, argv, environ) == 0);
+		CHECK(posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ) == 0);
 		posix_spawn_file_actions_destroy(&actions);
 		close(fd[1]);
 		/* Some bursts, another number every time; then the rest of the pipe. */

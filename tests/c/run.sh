@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests of the C ABI against an installation: run.sh CC CXX STAGE WORKDIR
-# Compiles every program here through pkg-config, runs it, and counts.
+# Compiles every program here through pkg-config, runs it, and counts. For
+# another architecture EESP_RUNNER is the emulator's command, and GOARCH is set.
 set -euo pipefail
 cc=$1 cxx=$2 stage=$(realpath "$3") work=$4
 here=$(dirname "$(realpath "$0")")
@@ -13,6 +14,7 @@ read -ra libs < <(pkg-config --libs eesp)
 # Bound at once: the dynamic linker's lazy binding saves registers on the
 # stack, and memory.c looks for what may have been in them.
 link=("${libs[@]}" "-Wl,-rpath,$stage/lib" "-Wl,-z,now")
+read -ra runner <<<"${EESP_RUNNER:-}"
 passed=0
 cd "$work" # where the tests put their files
 
@@ -43,27 +45,27 @@ compile() { "$cc" -std=c11 -O1 -g "${warn[@]}" "${cflags[@]}" -o "$work/$1" "$he
 "$cc" -std=c99 "${warn[@]}" "${cflags[@]}" -fsyntax-only -x c "$stage/include/eesp.h"
 good "eesp.h as C99"
 compile header "${link[@]}"
-"$work/header"
+"${runner[@]}" "$work/header"
 good "header.c as C11"
 for std in c++11 c++17; do
 	"$cxx" -std=$std "${warn[@]}" "${cflags[@]}" -o "$work/header-$std" -x c++ "$here/header.c" -x none "${link[@]}"
-	"$work/header-$std"
+	"${runner[@]}" "$work/header-$std"
 	good "header.c as $std"
 done
 
 for test in arguments backend datakey fork guard kernels memory nonce reentry replay restart roundtrip signals steady threads udp; do
 	compile $test "${link[@]}"
-	run $test "$work/$test"
+	run $test "${runner[@]}" "$work/$test"
 done
 
 compile loading
-run loading "$work/loading" "$stage/lib/libeesp.so.1"
+run loading "${runner[@]}" "$work/loading" "$stage/lib/libeesp.so.1"
 
 # Loaded while one CPU is allowed; then with one CPU, or with all of them.
 cpu=$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')
 echo "     on CPU $cpu only"
-run threads-pinned taskset -c "$cpu" "$work/threads"
-run threads-unpinned taskset -c "$cpu" "$work/threads" unpin
+run threads-pinned taskset -c "$cpu" "${runner[@]}" "$work/threads"
+run threads-unpinned taskset -c "$cpu" "${runner[@]}" "$work/threads" unpin
 
 # Linked statically, the library alone and the program as a whole.
 read -ra static < <(pkg-config --static --libs eesp)
@@ -73,10 +75,10 @@ if readelf -d "$work/roundtrip" | grep -q libeesp; then
 	exit 1
 fi
 echo "     with libeesp.a"
-run roundtrip-archive "$work/roundtrip"
+run roundtrip-archive "${runner[@]}" "$work/roundtrip"
 compile fork -static "${static[@]}"
 echo "     linked with -static"
-run fork-static "$work/fork"
+run fork-static "${runner[@]}" "$work/fork"
 
 # The archive beside another one with a Go runtime of its own.
 mkdir -p other
@@ -97,8 +99,8 @@ func OtherGo(n C.int) C.int {
 
 func main() {}
 G
-(cd other && CGO_ENABLED=1 GOFLAGS=-buildvcs=false "${GO:-go}" build -buildmode=c-archive -o other.a .)
+(cd other && CC=$cc CGO_ENABLED=1 GOFLAGS=-buildvcs=false "${GO:-go}" build -buildmode=c-archive -o other.a .)
 "$cc" -std=c11 "${warn[@]}" "${cflags[@]}" -o "$work/beside" "$here/beside.c" "$stage/lib/libeesp.a" other/other.a -lpthread
-run beside "$work/beside"
+run beside "${runner[@]}" "$work/beside"
 
 echo "$passed passed, 0 failed"

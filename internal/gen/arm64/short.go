@@ -1,0 +1,415 @@
+package main
+
+import "fmt"
+
+// The kernel for short packets: four packets side by side, each a lane with its
+// own key. A step is two blocks of each, so that eight are in flight; while they
+// are encrypted, the two blocks before them of each lane, which wait in
+// registers, are hashed with two powers of H. Waiting blocks are the AAD's last
+// ones at first, then the last step's ciphertext; where there is one block
+// only, it is the second, and the first is 0. The last step's blocks and the
+// lengths are hashed while E(J0) of the next four packets is made.
+//
+// All four packets have the same number of steps.
+type shortKernel struct {
+	*function
+	o       variant
+	keyLen  int
+	sealing bool
+	h       hasher
+}
+
+// Vector registers.
+const (
+	sState = v(0)  // to 7: two a lane
+	sKey   = v(8)  // to 15: two round keys a lane
+	sQueue = v(16) // to 23: two blocks a lane to hash; the first has the lane's sum in it
+	sText  = v(24) // to 31, when the hasher has no use for them
+)
+
+// General registers.
+const (
+	sRows    = x(0)  // to 3
+	sSrc     = x(4)  // to 7; the rows of the packets before, while these end
+	sDst     = x(8)  // to 11
+	sJobs    = x(12) // of these four packets
+	sN       = x(13)
+	sScratch = x(14) // 64 octets: E(J0)
+	sSteps   = x(15)
+	sCount   = x(16)
+	sConst   = x(17)
+	sArea    = x(19)
+	sNext    = x(20) // rows of the next key, if jobs do not name theirs
+	sHeld    = x(21)
+	sG       = x(22) // to 25: temporary
+	sG5      = x(26)
+)
+
+// What is at sConst.
+const (
+	polyAt = 0
+	oneAt  = 16 // 1 in a counter's last octet
+	upAt   = 32 // 0, 1, .. 31
+)
+
+func shortConstants() {
+	words := []uint64{0x87, 0x87, 0, 0x0100000000000000}
+	for i := range 2 {
+		var o [16]byte
+		for j := range o {
+			o[j] = byte(16*i + j)
+		}
+		words = append(words, octets(o)...)
+	}
+	constant("short", words...)
+}
+
+func short(keyLen int, sealing bool, o variant) {
+	what, doc := "openShort", "opens"
+	if sealing {
+		what, doc = "sealShort", "seals"
+	}
+	f := begin(name(what, keyLen, o),
+		doc+" n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.",
+		"area *byte", "jobs *byte", "n int", "held int", "scratch *byte")
+	k := &shortKernel{f, o, keyLen, sealing, hasher{o: o, lo: sText, mid: sText + 1, hi: sText + 2, t: sText + 3, poly: sText + 5, polyFrom: sConst}}
+	k.arg("area", sArea)
+	k.arg("jobs", sJobs)
+	k.arg("n", sN)
+	k.arg("held", sHeld)
+	k.arg("scratch", sScratch)
+	k.op("MOVD $short<>(SB), %v", sConst)
+	k.op("MOVD %v, %v", sArea, sNext)
+	k.rows()
+	k.emit(k.masks())
+	k.keepMasks()
+	k.op("B start")
+
+	k.at("four")
+	for l := range x(4) {
+		k.op("MOVD %v, %v", sRows+l, sSrc+l)
+	}
+	k.rows()
+	k.emit(k.masks(), k.finish(sSrc))
+	k.keepMasks()
+	k.at("start")
+	for l := range 4 {
+		k.aad(l)
+	}
+	for l := range 4 {
+		k.op("MOVD %d(%v), %v", jobBytes*l+jobSrc, sJobs, sSrc+x(l))
+		k.op("MOVD %d(%v), %v", jobBytes*l+jobDst, sJobs, sDst+x(l))
+	}
+	k.op("MOVWU %d(%v), %v", jobLen, sJobs, sSteps)
+	k.op("ADD $31, %v", sSteps)
+	k.op("LSR $5, %v", sSteps)
+	k.op("MOVD $2, %v", sCount)
+	k.op("CBZ %v, ended", sSteps)
+
+	k.op("PCALIGN $16")
+	k.at("step")
+	k.emit(k.encrypt(), k.hash(sRows))
+	k.op("SUB $1, %v", sSteps)
+	k.op("CBNZ %v, full", sSteps)
+	// The first packet's is the shortest last step.
+	k.op("MOVWU %d(%v), %v", jobLen, sJobs, sG)
+	k.op("TST $31, %v", sG)
+	k.op("BNE part")
+	k.at("full")
+	k.text()
+	k.op("CBNZ %v, step", sSteps)
+	k.op("B ended")
+	k.at("part")
+	for l := range 4 {
+		k.part(l)
+	}
+
+	k.at("ended")
+	k.op("ADD $%d, %v", 4*jobBytes, sJobs)
+	k.op("ADD $%d, %v", 4*slotBytes, sNext)
+	k.op("SUBS $4, %v", sN)
+	k.op("BNE four")
+	k.emit(k.finish(sRows))
+	k.lines.zero(0)
+	k.lines.store2(0, 0, sScratch, 0)
+	k.lines.store2(0, 0, sScratch, 32)
+	k.leave(sG, sG+1, sG+2, sG+3, sG5)
+	for l := range 4 {
+		k.manyAAD(l)
+	}
+}
+
+// rows finds the four packets' keys.
+func (k *shortKernel) rows() {
+	for l := range 4 {
+		k.op("MOVWU %d(%v), %v", jobBytes*l+jobKey, sJobs, sG)
+		k.op("LSL $3, %v, %v", sG, sG+1) // slotBytes is 7<<6
+		k.op("SUB %v, %v", sG, sG+1)
+		k.op("ADD %v<<6, %v, %v", sG+1, sArea, sG+1)
+		k.op("ADD $%d, %v, %v", l*slotBytes, sNext, sG)
+		k.op("CMP $0, %v", sHeld)
+		k.op("CSEL NE, %v, %v, %v", sG+1, sG, sRows+x(l))
+	}
+}
+
+// cipher runs AES over n states of each lane; the last round keys, which are
+// then in the first of each lane's two, are still to be added.
+func (k *shortKernel) cipher(s *stream, n v) {
+	nr := rounds(k.keyLen)
+	load := func(r int, l v) {
+		if r < nr {
+			s.load2(sKey+2*l, sKey+2*l+1, sRows+x(l), 16*r)
+		} else {
+			s.load(sKey+2*l, sRows+x(l), 16*r)
+		}
+	}
+	for l := range v(4) {
+		load(0, l)
+	}
+	for r := range nr {
+		for l := range v(4) {
+			key := sKey + 2*l + v(r%2)
+			for i := range n {
+				if r < nr-1 {
+					s.aes(key, sState+n*l+i)
+				} else {
+					s.aesLast(key, sState+n*l+i)
+				}
+			}
+			if r%2 == 1 {
+				load(r+1, l)
+			}
+		}
+	}
+}
+
+// masks makes E(J0), but for the last round key, in states 0 to 3.
+func (k *shortKernel) masks() (s stream) {
+	s.op("MOVD $0x01000000, %v", sG5)
+	for l := range v(4) {
+		s.load(sState+l, sJobs, jobBytes*int(l)+jobNonce)
+		s.op("VMOV %v, %s", sG5, (sState+l).lane("S", 3))
+	}
+	k.cipher(&s, 1)
+	return s
+}
+
+func (k *shortKernel) keepMasks() {
+	for l := range v(4) {
+		k.lines.xor(sState+l, sState+l, sKey+2*l)
+		k.lines.store(sState+l, sScratch, 16*int(l))
+	}
+}
+
+// encrypt makes the key stream of a step, but for the last round key.
+func (k *shortKernel) encrypt() (s stream) {
+	one := sKey + 7
+	s.load(one, sConst, oneAt)
+	s.op("REVW %v, %v", sCount, sG5)
+	s.op("ADD $2, %v", sCount)
+	for l := range v(4) {
+		s.load(sState+2*l, sJobs, jobBytes*int(l)+jobNonce)
+		s.op("VMOV %v, %s", sG5, (sState+2*l).lane("S", 3))
+		s.add32(sState+2*l+1, sState+2*l, one)
+	}
+	k.cipher(&s, 2)
+	return s
+}
+
+// hash hashes what waits; a lane's sum is then in its first block.
+func (k *shortKernel) hash(rows x) (s stream) {
+	for l := range v(4) {
+		k.hashLane(&s, rows, l)
+	}
+	return s
+}
+
+func (k *shortKernel) hashLane(s *stream, rows x, l v) {
+	q := sQueue + 2*l
+	k.h.acc = q
+	k.h.pair(s, rows+x(l), q, q+1, 2, true)
+	k.h.reduce(s)
+}
+
+// finish hashes what waits of the four packets before, and the lengths; then
+// their ICVs are there.
+func (k *shortKernel) finish(rows x) (s stream) {
+	for l := range v(4) {
+		k.hashLane(&s, rows, l)
+	}
+	for l := range v(4) {
+		q, job := sQueue+2*l, jobBytes*(int(l)-4)
+		h := &k.h
+		h.acc = q
+		p, fold, t, b, rows := h.t, h.t+1, h.t+2, q+1, rows+x(l)
+		s.lengths(b, sJobs, job)
+		s.load(p, rows, powersEnd-16)
+		s.op("FMOVD %d(%v), %s", foldsEnd-8, rows, fold.f())
+		s.xor(b, b, q)
+		s.halves(t, b, b)
+		s.xor(t, t, b)
+		s.pmull(h.lo, b, p)
+		s.pmull2(h.hi, b, p)
+		s.pmull(h.mid, t, fold)
+		h.reduce(&s)
+		s.load(b, sScratch, 16*int(l))
+		s.rbit(q, q)
+		s.xor(q, q, b)
+		s.op("MOVD %d(%v), %v", job+jobTag, sJobs, sG)
+		if k.sealing {
+			s.store(q, sG, 0)
+		} else {
+			s.compare(q, b, sG, sG+1, sJobs, job)
+		}
+	}
+	return s
+}
+
+// aad puts a lane's AAD in wait, up to 32 octets of it, and hashes what is
+// before that.
+func (k *shortKernel) aad(l int) {
+	q, t, u := sQueue+2*v(l), sText, sText+1
+	from, n := sG, sG+1
+	label := func(what string) string { return fmt.Sprintf("aad%d_%s", l, what) }
+	s := &k.lines
+	k.op("MOVD %d(%v), %v", jobBytes*l+jobAAD, sJobs, from)
+	k.op("MOVWU %d(%v), %v", jobBytes*l+jobAADLen, sJobs, n)
+	s.zero(q)
+	k.op("CMP $32, %v", n)
+	k.op("BGT %s", label("many"))
+	k.at(label("last"))
+	k.op("CMP $16, %v", n)
+	k.op("BGT %s", label("two"))
+	k.op("BEQ %s", label("whole"))
+	s.zero(q + 1)
+	k.op("CBZ %v, %s", n, label("done"))
+	k.loadPart(q+1, from, n, sG+2, sG+3, sG5, sCount)
+	k.op("B %s", label("one"))
+	k.at(label("whole"))
+	s.load(q+1, from, 0)
+	k.at(label("one"))
+	s.rbit(q+1, q+1)
+	s.xor(q+1, q+1, q)
+	s.zero(q)
+	k.op("B %s", label("done"))
+	k.at(label("two"))
+	s.load(t, from, 0)
+	k.end(q+1, u, from, n)
+	s.rbit(t, t)
+	s.xor(q, q, t)
+	s.rbit(q+1, q+1)
+	k.at(label("done"))
+}
+
+// end loads octets 16 to n-1 of those at p, 17 <= n <= 32, with zeros behind
+// them: the last 16, moved. idx is then what moves them. p is lost.
+func (k *shortKernel) end(d, idx v, p, n x) {
+	s := &k.lines
+	k.op("ADD %v, %v", n, p)
+	k.op("FMOVQ -16(%v), %s", p, d.f())
+	k.op("MOVD $32, %v", sG+2)
+	k.op("SUB %v, %v", n, sG+2)
+	k.op("ADD %v, %v", sConst, sG+2)
+	s.load(idx, sG+2, upAt)
+	s.tbl(d, d, idx)
+}
+
+// manyAAD hashes AAD until 1 to 32 octets are left.
+func (k *shortKernel) manyAAD(l int) {
+	q, t := sQueue+2*v(l), sText
+	many := fmt.Sprintf("aad%d_many", l)
+	s := &k.lines
+	k.at(many)
+	k.op("FLDPQ.P 32(%v), (%s, %s)", sG, t.f(), (q + 1).f())
+	s.rbit(t, t)
+	s.xor(q, q, t)
+	s.rbit(q+1, q+1)
+	k.hashLane(s, sRows, v(l))
+	k.op("SUB $32, %v", sG+1)
+	k.op("CMP $32, %v", sG+1)
+	k.op("BGT %s", many)
+	k.op("B aad%d_last", l)
+}
+
+// crypt makes d of a block of text a and the key stream's state, in lane l.
+func (k *shortKernel) crypt(d, a, state v, l int) { k.lines.xor3(k.o, d, a, sKey+2*v(l), state) }
+
+// text encrypts or decrypts a whole step.
+func (k *shortKernel) text() {
+	s := &k.lines
+	for l := range 4 {
+		t := sText + 2*v(l)
+		k.op("FLDPQ.P 32(%v), (%s, %s)", sSrc+x(l), t.f(), (t + 1).f())
+	}
+	for l := range 4 {
+		t, a, q := sText+2*v(l), sState+2*v(l), sQueue+2*v(l)
+		k.crypt(a, t, a, l)
+		k.crypt(a+1, t+1, a+1, l)
+		k.op("FSTPQ.P (%s, %s), 32(%v)", a.f(), (a + 1).f(), sDst+x(l))
+		c := t
+		if k.sealing {
+			c = a
+		}
+		s.rbit(t, c)
+		s.rbit(q+1, c+1)
+		s.xor(q, q, t)
+	}
+}
+
+// part is a lane's last step of 1 to 32 octets.
+func (k *shortKernel) part(l int) {
+	t, a, q := sText, sState+2*v(l), sQueue+2*v(l)
+	src, dst, n := sSrc+x(l), sDst+x(l), sG+1
+	label := func(what string) string { return fmt.Sprintf("part%d_%s", l, what) }
+	s := &k.lines
+	k.op("MOVWU %d(%v), %v", jobBytes*l+jobLen, sJobs, n)
+	k.op("SUB $1, %v", n)
+	k.op("AND $31, %v", n)
+	k.op("ADD $1, %v", n)
+	k.op("CMP $16, %v", n)
+	k.op("BLE %s", label("one"))
+
+	// What ends in the second block is stored with what is before it.
+	up := t + 2
+	s.load(t, src, 0)
+	k.end(t+1, up, src, n)
+	k.crypt(a, t, a, l)
+	k.crypt(a+1, t+1, a+1, l)
+	k.op("ADD %v, %v, %v", sConst, n, sG+2)
+	k.op("FMOVQ %d(%v), %s", upAt-16, sG+2, (t + 3).f())
+	k.op("VTBL %s, [%s, %s], %s", (t + 3).b(), a.b(), (a + 1).b(), (t + 3).b())
+	s.store(a, dst, 0)
+	k.op("ADD %v, %v", n, dst)
+	k.op("FMOVQ %s, -16(%v)", (t + 3).f(), dst)
+	if k.sealing {
+		s.rbit(t, a)
+		s.tbl(t+1, t+3, up)
+	} else {
+		s.rbit(t, t)
+	}
+	s.xor(q, q, t)
+	s.rbit(q+1, t+1)
+	k.op("B %s", label("done"))
+
+	k.at(label("one"))
+	k.op("BLT %s", label("few"))
+	s.load(t, src, 0)
+	k.crypt(a, t, a, l)
+	s.store(a, dst, 0)
+	if k.sealing {
+		s.move(t, a)
+	}
+	k.op("B %s", label("hash"))
+	k.at(label("few"))
+	k.loadPart(t, src, n, sG+2, sG+3, sG5, sCount)
+	k.crypt(a, t, a, l)
+	if k.sealing {
+		k.keep(t, a, n, sG)
+	}
+	k.storePart(a, dst, n, sG+2, sG+3)
+	k.at(label("hash"))
+	s.rbit(t, t)
+	s.xor(q+1, q, t)
+	s.zero(q)
+	k.at(label("done"))
+}

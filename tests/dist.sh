@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Tests of the release archives: dist.sh DIST WORKDIR
+# Unpacks each, builds programs with what is in it and runs them, for arm64
+# with the cross compiler and an emulator; then makes the archives once more.
+set -euo pipefail
+export LC_ALL=C
+dist=$(realpath "$1") work=$(realpath -m "$2")
+root=$(realpath "$(dirname "$0")/..")
+unset PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR LD_LIBRARY_PATH
+rm -rf "$work"
+mkdir -p "$work"
+version=$(sed -n 's/^#define EESP_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' "$root/include/eesp.h" | paste -sd.)
+major=${version%%.*}
+
+fail() {
+	echo "FAIL dist: $*" >&2
+	exit 1
+}
+ok() { echo "ok   dist.sh: $*"; }
+
+(cd "$dist" && sha256sum --quiet --strict -c SHA256SUMS) || fail "checksums"
+diff <(cd "$dist" && ls -- *.tar.gz) <(awk '{print $2}' "$dist/SHA256SUMS") || fail "SHA256SUMS has not each archive once"
+ok "checksums of $(wc -l <"$dist/SHA256SUMS") archives"
+
+# Behind each name its kind and mode, or where it leads.
+cat >"$work/expected" <<L
+. d755
+include d755
+include/eesp.h f644
+lib d755
+lib/cmake d755
+lib/cmake/eesp d755
+lib/cmake/eesp/eespConfig.cmake f644
+lib/cmake/eesp/eespConfigVersion.cmake f644
+lib/libeesp.a f644
+lib/libeesp.so -> libeesp.so.$major
+lib/libeesp.so.$major -> libeesp.so.$version
+lib/libeesp.so.$version f755
+lib/pkgconfig d755
+lib/pkgconfig/eesp.pc f644
+share d755
+share/doc d755
+share/doc/eesp d755
+share/doc/eesp/CHANGELOG.md f644
+share/doc/eesp/LICENSE f644
+share/doc/eesp/README.md f644
+share/doc/eesp/SECURITY.md f644
+share/man d755
+share/man/man3 d755
+share/man/man3/eesp.3 f644
+L
+mkdir -p "$work/cmake"
+cat >"$work/cmake/CMakeLists.txt" <<M
+cmake_minimum_required(VERSION 3.16)
+project(user C)
+find_package(eesp $version EXACT REQUIRED)
+add_executable(shared $root/examples/c/minimal.c)
+target_link_libraries(shared eesp::eesp)
+add_executable(static $root/examples/c/minimal.c)
+target_link_libraries(static eesp::static)
+M
+says="sealed 32 octets into 88, opened: thirty-two octets to be sealed.."
+
+# archive GOARCH MACHINE CC RUNNER...
+archive() {
+	local machine=$2 cc=$3 name=libeesp-$version-linux-$1 dir at=$work/$1/some-where static use
+	shift 3
+	mkdir -p "$at"
+	tar -C "$at" -xzf "$dist/$name.tar.gz"
+	dir=$at/$name
+	[ "$(ls "$at")" = "$name" ] || fail "$name has more than its directory"
+	diff "$work/expected" <(cd "$dir" && find . \( -type l -printf '%P -> %l\n' -o -printf '%P %y%m\n' \) | sed 's/^ /. /' | sort) ||
+		fail "$name has other files"
+	[ "$(tar -tzf "$dist/$name.tar.gz")" = "$(tar -tzf "$dist/$name.tar.gz" | sort)" ] || fail "$name is not in order"
+	[ -z "$(find "$dir" ! -newermt "@$((epoch - 1))" -o -newermt "@$epoch")" ] || fail "$name has other times than $epoch"
+	[ "$(tar --numeric-owner -tvzf "$dist/$name.tar.gz" | awk '{print $2}' | sort -u)" = 0/0 ] || fail "$name has owners"
+	! grep -rlF -e "$root" -e "${dist%/*}" "$dir" || fail "$name says where it was made"
+	readelf -h "$dir/lib/libeesp.so" | grep -q "Machine:.*$machine" || fail "$name is for another machine"
+	for f in eesp.h LICENSE CHANGELOG.md SECURITY.md README.md eesp.3; do
+		cmp "$(find "$root/include" "$root/docs" "$root" -maxdepth 1 -name "$f" | head -n 1)" "$(find "$dir" -name "$f")" || fail "$name: $f"
+	done
+	ok "$name: $(wc -l <"$work/expected") files and directories"
+
+	pc() { PKG_CONFIG_LIBDIR=$dir/lib/pkgconfig pkg-config --define-prefix "$@" eesp; }
+	[ "$(pc --modversion)" = "$version" ] || fail "pkg-config --modversion"
+	read -ra use < <(pc --cflags --libs)
+	"$cc" -std=c11 -O2 -Wall -Wextra -Werror -o "$at/user" "$root/examples/c/minimal.c" "${use[@]}"
+	[ "$(LD_LIBRARY_PATH=$dir/lib "$@" "$at/user")" = "$says" ] || fail "$name: the program says something else"
+	readelf -d "$at/user" | grep -q "NEEDED.*\[libeesp.so.$major\]" || fail "$name: the program is not linked with the library"
+	read -ra static < <(pc --static --cflags --libs)
+	"$cc" -std=c11 -O2 -Wall -Wextra -Werror -static -o "$at/static" "$root/examples/c/minimal.c" "${static[@]}"
+	[ "$("$@" "$at/static")" = "$says" ] || fail "$name: the static program says something else"
+	! readelf -d "$at/static" | grep -q NEEDED || fail "$name: the static program is not static"
+	ok "$name: pkg-config --define-prefix, and --static"
+
+	if ! { cmake -S "$work/cmake" -B "$at/build" -DCMAKE_PREFIX_PATH="$dir" -DCMAKE_C_COMPILER="$cc" -DCMAKE_SYSTEM_NAME=Linux \
+		-DCMAKE_C_STANDARD=11 && make -C "$at/build"; } >"$work/cmake.log" 2>&1; then
+		cat "$work/cmake.log" >&2
+		fail "$name: CMake"
+	fi
+	for program in shared static; do
+		[ "$("$@" "$at/build/$program")" = "$says" ] || fail "$name: CMake's $program program says something else"
+	done
+	ok "$name: CMake"
+}
+epoch=$(tar -tvzf "$dist/libeesp-$version-linux-amd64.tar.gz" --full-time --utc | awk 'NR == 1 {print $4 " " $5 " UTC"}')
+epoch=$(date -d "$epoch" +%s)
+archive amd64 X86-64 "${CC:-gcc}"
+archive arm64 AArch64 aarch64-linux-gnu-gcc qemu-aarch64-static -L /usr/aarch64-linux-gnu
+
+# From the same sources in another place.
+mkdir -p "$work/again"
+tar -C "$root" --exclude=./.git --exclude=./build --exclude=./bench/out -cf - . | tar -C "$work/again" -xf -
+env -u MAKEFLAGS -u MAKELEVEL make -s -C "$work/again" dist BUILD=build SOURCE_DATE_EPOCH="$epoch" >"$work/again.log" 2>&1 ||
+	{ cat "$work/again.log" >&2; fail "make dist"; }
+diff "$dist/SHA256SUMS" "$work/again/build/dist/SHA256SUMS" || fail "made once more, the archives are others"
+rm -rf "$work/again"
+ok "made once more elsewhere, the archives are the same"
