@@ -489,6 +489,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 			bursts  sync.RWMutex // held by bursts; had by who waits for them
 			exists  [8]atomic.Bool
 			stop    atomic.Bool
+			done    atomic.Int64 // bursts
 			end     sync.WaitGroup
 			late    sync.WaitGroup
 		)
@@ -531,12 +532,13 @@ func TestSweepUnderTraffic(t *testing.T) {
 						r.Sweep(isAlive, retire)
 					}
 					bursts.RUnlock()
+					done.Add(1)
 					runtime.Gosched()
 				}
 			}()
 		}
 		for i := 1; i < lives; i++ {
-			for range rand.IntN(40) {
+			for n := done.Load() + int64(1+rand.IntN(40)); done.Load() < n; { // each life sees some
 				runtime.Gosched()
 			}
 			old := all[i-1]
