@@ -422,11 +422,12 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_key(eesp_group *group, unsig
 /* Has senders use a slot's key (tss: AN; psp: SPIs are given out for it).
  * EESP_ERR_NOT_FOUND: there is none. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_use_key(eesp_group *group, unsigned slot);
-/* Puts a key into the slot that senders do not use, and has them use it. key
- * NULL (and key_len 0): a random one. slot, if not NULL, tells which it was. */
+/* Puts a key into the slot that senders do not use (the one that they use, if it
+ * is empty), and has them use it. key NULL (and key_len 0): a random one. slot, if not NULL, tells which it was. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_rotate_key(eesp_group *group, const uint8_t *key, size_t key_len,
 							   unsigned *slot);
-/* Takes a slot's key away. EESP_ERR_NOT_FOUND: there is none. */
+/* Takes a slot's key away. EESP_ERR_NOT_FOUND: there is none. Senders that use
+ * it have none then: they do not go over to the other slot by themselves. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_remove_key(eesp_group *group, unsigned slot);
 /*
  * psp: gives out an SPI, to be handed to a peer with its data key
@@ -726,7 +727,8 @@ typedef struct eesp_receiver_config {
  * replay_contexts windows, each of some replay_window / 2 + 100 octets, is set
  * aside when the receiver is made (and taken as windows come). When all are in
  * use, packets of further contexts are EESP_ERR_WINDOWS; windows are given up
- * only when their key is gone (if it is put back, its packets open once more).
+ * only when their key is gone (if it is put back, its packets open once more),
+ * and serve others after the first burst that follows.
  * Threads may share a receiver: of a packet that several of them open at once,
  * one has it.
  */

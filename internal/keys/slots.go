@@ -279,7 +279,7 @@ func (g *Group) AllocSPI(first uint32) (uint32, error) {
 	s := g.snap.Load()
 	k := &s.Slot[s.Current]
 	if !k.Present {
-		return 0, fmt.Errorf("%w: the group has no device key yet", status.ErrNoKey)
+		return 0, fmt.Errorf("%w: the slot in use has no device key", status.ErrNoKey)
 	}
 	const most = 1<<31 - 1
 	last := g.spi[k.Name]
