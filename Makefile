@@ -88,7 +88,7 @@ $(BUILD)/libeesp.a: $(GOSRC)
 	@rm -rf $(BUILD)/archive
 
 install: all
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)/docs
 	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/
 	ln -sf libeesp.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libeesp.so.$(MAJOR)
 	ln -sf libeesp.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libeesp.so
@@ -99,6 +99,7 @@ install: all
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|' packaging/eespConfigVersion.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfigVersion.cmake
 	install -m 644 docs/eesp.3 $(DESTDIR)$(MANDIR)/man3/
 	install -m 644 LICENSE README.md SECURITY.md CHANGELOG.md $(DESTDIR)$(DOCDIR)/
+	install -m 644 docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
 
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3
@@ -125,7 +126,7 @@ archive: all
 
 # A private installation that the examples, tests and benchmarks use.
 stage: $(BUILD)/stage.done
-$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in packaging/eespConfig.cmake.in docs/eesp.3
+$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in packaging/eespConfig.cmake.in docs/eesp.3 docs/profiles.md docs/dataplane.md
 	@$(MAKE) --no-print-directory -s install PREFIX=$(STAGE) DESTDIR=
 	@touch $@
 

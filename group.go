@@ -114,33 +114,31 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 		p.Align = 8
 	}
 	// What a profile does not read must not be set: it would be ignored.
-	eesp := c.NoSequence || c.IV || c.Optimized || c.Align8 || c.MaxCOffset != 0 || c.SubSAs != 0
-	tss := c.RekeyMask != 0 || c.RekeyShift != 0
-	switch c.Profile {
-	case ProfileStateless:
-		err = unread(eesp || tss || c.Versions != 0 || c.Domain != 0 || c.Mode != 0)
-	case ProfilePSP:
-		err = unread(eesp || tss || c.Domain != 0 || c.Mode != 0 || c.Combiner != 0)
-	case ProfileTSS:
-		err = unread(eesp || c.Versions != 0 || c.Combiner != 0)
-	case ProfileEESP:
-		err = unread(tss || c.Versions != 0 || c.Combiner != 0)
-	}
-	if err != nil {
-		return p, err
+	const stateless, psp, tss, eesp = 1 << ProfileStateless, 1 << ProfilePSP, 1 << ProfileTSS, 1 << ProfileEESP
+	for _, f := range []struct {
+		name   string
+		set    bool
+		readBy int // profiles
+	}{
+		{"combiner", c.Combiner != 0, stateless},
+		{"domain", c.Domain != 0, tss | eesp},
+		{"mode", c.Mode != 0, tss | eesp},
+		{"versions", c.Versions != 0, psp},
+		{"rekey mask", c.RekeyMask != 0, tss},
+		{"rekey shift", c.RekeyShift != 0, tss},
+		{"greatest CryptOffset", c.MaxCOffset != 0, eesp},
+		{"number of Sub SAs", c.SubSAs != 0, eesp},
+		{"flags", c.NoSequence || c.IV || c.Optimized || c.Align8, eesp},
+	} {
+		if f.set && f.readBy>>c.Profile&1 == 0 && c.Profile <= ProfileEESP {
+			return p, fmt.Errorf("%w: %s: this profile does not read it", status.ErrArgument, f.name)
+		}
 	}
 	pr, err := profile.Of(p.Profile)
 	if err != nil {
 		return p, err
 	}
 	return p, pr.Prepare(&p)
-}
-
-func unread(set bool) error {
-	if set {
-		return fmt.Errorf("%w: a field is set that this profile does not read", status.ErrArgument)
-	}
-	return nil
 }
 
 // Group is a trust group: root keys, each a ring of previous, current and next.
@@ -315,7 +313,7 @@ func (g *Group) DeriveKeys(contexts []Context, out []byte) error {
 		return err
 	}
 	defer putWorker(w)
-	return asError(w.w.Derive(g.be, g.g, contexts, out))
+	return w.w.Derive(g.be, g.g, contexts, out)
 }
 
 // ExportDataKey derives the data key of a context. With options, packets
@@ -327,15 +325,8 @@ func (g *Group) ExportDataKey(c Context, options bool) (*DataKey, error) {
 	}
 	defer putWorker(w)
 	k := new(DataKey)
-	return k, asError(w.w.Export(g.be, g.g, &c, options, k))
+	return k, w.w.Export(g.be, g.g, &c, options, k)
 }
 
 // Engine is for this module's C library.
 func (g *Group) Engine() (*keys.Group, *backend) { return g.g, g.be }
-
-func asError(c Status) error {
-	if c == OK {
-		return nil
-	}
-	return c
-}

@@ -75,8 +75,8 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 // NewReceiverWithKey makes a receiver that holds one data key and opens the
 // packets of its context only; others are ErrContext.
 func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
-	if code := burst.Check(k); code != OK {
-		return nil, code
+	if err := burst.Check(k); err != nil {
+		return nil, err
 	}
 	be, err := asm.Selected()
 	if err != nil {

@@ -81,8 +81,8 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options {
 		return nil, fmt.Errorf("%w: ID, V, levels and options come with the data key", status.ErrArgument)
 	}
-	if code := burst.Check(k); code != OK {
-		return nil, code
+	if err := burst.Check(k); err != nil {
+		return nil, err
 	}
 	pr, err := profile.Of(k.Profile)
 	if err != nil {

@@ -3,6 +3,7 @@ package eesp
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -503,7 +504,7 @@ func TestTSSExportErrors(t *testing.T) {
 			}
 			continue
 		}
-		if err != x.want {
+		if !errors.Is(err, x.want) {
 			t.Errorf("%d: %v, want %v", i, err, x.want)
 		}
 		if k != nil && !allZero(k.Key[:]) {
@@ -540,7 +541,7 @@ func TestTSSExportErrors(t *testing.T) {
 		if err == nil {
 			r.Close()
 		}
-		if x.want == OK && err != nil || x.want != OK && err != x.want {
+		if x.want == OK && err != nil || x.want != OK && !errors.Is(err, x.want) {
 			t.Errorf("%d: %v, want %v", i, err, x.want)
 		}
 	}

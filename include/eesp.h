@@ -123,13 +123,13 @@ typedef enum eesp_status {
 	EESP_ERR_ARGUMENT = -1,     /* NULL, out of range, or contradictory */
 	EESP_ERR_AUTH = -2,         /* the ICV is wrong: forged or damaged packet */
 	EESP_ERR_REPLAY = -3,       /* seen before, or older than the replay window */
-	EESP_ERR_NO_KEY = -4,       /* no root key matches the packet's options */
+	EESP_ERR_NO_KEY = -4,       /* no key here for the packet: root key, slot, SDI or SPI */
 	EESP_ERR_SHORT = -5,        /* the packet ends before its header or ICV does */
 	EESP_ERR_VERSION = -6,      /* header field Version */
 	EESP_ERR_V = -7,            /* header field V */
-	EESP_ERR_RESERVED = -8,     /* header field Reserve is not zero */
-	EESP_ERR_HEADER_LEN = -9,   /* header field HL */
-	EESP_ERR_OFFSET = -10,      /* COffset or IOffset out of range */
+	EESP_ERR_RESERVED = -8,     /* header field Reserve, or a reserved bit, is not zero */
+	EESP_ERR_HEADER_LEN = -9,   /* header field HL (psp: Hdr Ext Len; eesp: Opt Len) */
+	EESP_ERR_OFFSET = -10,      /* an offset (COffset, IOffset, crypt offset) out of range */
 	EESP_ERR_OPTION = -11,      /* option unknown, repeated, out of order, malformed */
 	EESP_ERR_ROOM = -12,        /* headroom, tailroom or destination too small */
 	EESP_ERR_TOO_LONG = -13,    /* longer than EESP_MAX_LEN */
@@ -165,8 +165,9 @@ EESP_API const char *eesp_strerror(int status);
 
 /*
  * What was wrong in this thread's last call that returned an error, in words
- * ("engine 9 does not fit in 2 engine bits"); "" before the first. Valid until
- * the thread's next failing call. Bursts do not set it: packets carry statuses.
+ * ("engine 9 does not fit in 2 engine bits"), without the status; "" before the
+ * first. Valid until the thread's next failing call. Bursts do not set it:
+ * packets carry statuses.
  */
 EESP_API const char *eesp_last_error(void);
 
@@ -193,7 +194,8 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_TSS_LEAD_IPV4 12  /* octets in front of a tss header: source, destination, entropy */
 #define EESP_TSS_LEAD_IPV6 36
 
-/* Room that sealing a payload of len octets takes at most: header, padding, ICV. */
+/* Room that sealing a payload of len octets takes at most: header, padding, ICV;
+ * tss: the lead in front of it comes on top. */
 #define EESP_MAX_SEALED_LEN(len) ((len) + EESP_MAX_HEADER + EESP_MAX_PADDING + EESP_ICV_LEN)
 
 /* Levels of root keys, in the order in which they are combined. */
@@ -356,7 +358,8 @@ EESP_API void eesp_group_free(eesp_group *group);
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_root_key_der(eesp_group *group, int level, const uint8_t *der,
 								 size_t len);
 
-/* The same from its parts. index and value: previous, current, next. */
+/* The same from its parts. index and value: previous, current, next. (C before
+ * C23 wants a cast where value is not const: (const uint8_t (*)[EESP_ROOT_KEY_LEN])v.) */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_root_key(eesp_group *group, int level, const uint8_t *id,
 							     size_t id_len, const uint64_t index[3],
 							     const uint8_t value[3][EESP_ROOT_KEY_LEN]);
@@ -419,18 +422,20 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_key(eesp_group *group, unsig
 /* Has senders use a slot's key (tss: AN; psp: SPIs are given out for it).
  * EESP_ERR_NOT_FOUND: there is none. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_use_key(eesp_group *group, unsigned slot);
-/* Puts a key into the slot that senders do not use, and has them use it. key
- * NULL (and key_len 0): a random one. slot, if not NULL, tells which it was. */
+/* Puts a key into the slot that senders do not use (the one that they use, if it
+ * is empty), and has them use it. key NULL (and key_len 0): a random one. slot, if not NULL, tells which it was. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_rotate_key(eesp_group *group, const uint8_t *key, size_t key_len,
 							   unsigned *slot);
-/* Takes a slot's key away. EESP_ERR_NOT_FOUND: there is none. */
+/* Takes a slot's key away. EESP_ERR_NOT_FOUND: there is none. Senders that use
+ * it have none then: they do not go over to the other slot by themselves. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_remove_key(eesp_group *group, unsigned slot);
 /*
  * psp: gives out an SPI, to be handed to a peer with its data key
  * (eesp_data_key_export): each once for a device key, in rising order of the
- * low 31 bits, from first on. Who restarts with the same device keys must pass
- * more than the last one before: two peers with one SPI have one key.
- * EESP_ERR_EXHAUSTED: rotate.
+ * low 31 bits, from first on (its top bit is not read: that is the slot in
+ * use). Who restarts with the same device keys must pass one more than the last
+ * one, or rotate first if its low 31 bits were all ones: two peers with one SPI
+ * have one key. EESP_ERR_EXHAUSTED: rotate. EESP_ERR_NO_KEY: no key yet.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uint32_t first, uint32_t *spi);
 
@@ -525,9 +530,10 @@ typedef struct eesp_iov {
  *   elsewhere  dst, dst_size: the result goes there. Source and destination
  *              must not overlap, unless the payload stays where it is.
  *   chained    iov, iov_count: the payload is all segments together, in place;
- *              data and dst are not used, headroom belongs to the first
+ *              data is not used and dst NULL, headroom belongs to the first
  *              segment and tailroom to the last. len is written. Segments keep
- *              their lengths. Opening: the whole header lies in the first one.
+ *              their lengths, and do not overlap. Opening: the whole header lies
+ *              in the first one, and out in a later one if nothing follows it.
  *
  * On error out_len is 0, out NULL. Sealing then has written nothing, and id
  * and tsc are 0. Opening has written nothing either, unless the packet went
@@ -637,7 +643,7 @@ typedef struct eesp_sender_config {
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
 	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
-	const uint8_t *extra;    /* psp: VC, 8 octets; eesp: Flow Identifier; NULL = none */
+	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets; eesp: Flow Identifier; NULL = none */
 	uint32_t extra_len;      /* octets at extra */
 	uint32_t reserved3;
 	uint64_t reserved[2];
@@ -646,7 +652,10 @@ typedef struct eesp_sender_config {
 
 /*
  * Makes a sender of a group. EESP_ERR_EXISTS: this process has a sender of the
- * same ID with other counter settings, or has used the counters asked for.
+ * same ID with other counter settings, or has used the counters asked for; or
+ * one that may come to the same key and nonces, which is told by IDs and not by
+ * keys: with a data key of that ID, or (tss, one mode) without SSI where this one
+ * has one, and the other way round. Different engines may live side by side.
  * Keys need not be there yet: packets get EESP_ERR_NO_KEY until they are.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new(eesp_group *group, const eesp_sender_config *config,
@@ -667,7 +676,8 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_with_key(const eesp_data_ke
 EESP_API void eesp_sender_free(eesp_sender *sender);
 
 /* Octets of the header that the sender writes at present, 0 if it has no key:
- * the headroom that sealing needs. Tailroom is EESP_ICV_LEN. */
+ * the headroom that sealing needs; tss: behind EESP_TSS_LEAD_x octets more.
+ * Tailroom is EESP_ICV_LEN; eesp: up to EESP_MAX_PADDING more. */
 EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender);
 
 /* Epoch(16) | Counter(48) of the next packet, if nothing else is sent first. */
@@ -717,7 +727,8 @@ typedef struct eesp_receiver_config {
  * replay_contexts windows, each of some replay_window / 2 + 100 octets, is set
  * aside when the receiver is made (and taken as windows come). When all are in
  * use, packets of further contexts are EESP_ERR_WINDOWS; windows are given up
- * only when their key is gone (if it is put back, its packets open once more).
+ * only when their key is gone (if it is put back, its packets open once more),
+ * and serve others after the first burst that follows.
  * Threads may share a receiver: of a packet that several of them open at once,
  * one has it.
  */
@@ -741,9 +752,13 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver);
 
 /*
  * Opens n packets, in order; any n. Returns how many have status EESP_OK.
- * Statuses: all that name a header field, AUTH, NO_KEY, SHORT, REFLECTED,
- * CONTEXT, REPLAY, WINDOWS, PAYLOAD, ROOM, OVERLAP, TOO_LONG, ARGUMENT, SEGMENTS, MEMORY, FORKED,
- * UNSUPPORTED (from a signal handler), INTERNAL. id, tsc, coffset and ioffset are authentic only if status is EESP_OK.
+ * Statuses: all that name a header field (VERSION, V, RESERVED, HEADER_LEN,
+ * OFFSET, OPTION; SESSION and SEQUENCE of eesp), AUTH, NO_KEY, SHORT, REFLECTED,
+ * CONTEXT, REPLAY, WINDOWS, EPOCH (tss), PAYLOAD (eesp), ROOM, OVERLAP,
+ * TOO_LONG, ARGUMENT, SEGMENTS, MEMORY (chained packets only), FORKED,
+ * UNSUPPORTED (from a signal handler; tss: direct mode over IPv6 without SSI),
+ * INTERNAL. id, tsc, coffset, ioffset and next_header are authentic only if
+ * status is EESP_OK.
  */
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n);
 
@@ -756,9 +771,11 @@ typedef struct eesp_proxy eesp_proxy;
  * with sender, in one call. Both must stay until the proxy is freed. They may be
  * of different profiles. coffset, ioffset and next_header are taken over, as far
  * as the second format has them: clear octets that it cannot leave in clear are
- * EESP_ERR_OFFSET. tss: the octets in front of the new header are written too,
- * out_addr's addresses (both IPv4, or IPv6) and zeros for the entropy; they count as
- * headroom.
+ * EESP_ERR_OFFSET. Where the first does not have the protocol (stateless, tss),
+ * next_header is 0 in the second: packets of psp or eesp do not keep theirs
+ * through such a domain. tss: the octets in front of the new header are written
+ * too, out_addr's addresses (both IPv4, or IPv6) and zeros for the entropy; they
+ * count as headroom.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender, eesp_proxy **proxy);
 EESP_API void eesp_proxy_free(eesp_proxy *proxy);

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,14 +113,17 @@ func report(err error, text *C.char) C.int {
 	if err == nil {
 		return C.EESP_OK
 	}
-	b := unsafe.Slice((*byte)(unsafe.Pointer(text)), C.EESP_ERROR_TEXT)
-	n := copy(b[:len(b)-1], err.Error())
-	b[n] = 0
-	var s eesp.Status
-	if errors.As(err, &s) {
-		return C.int(s)
+	s := eesp.ErrInternal
+	errors.As(err, &s)
+	// The status is returned: the text is what is not in it, if there is any.
+	what, more := strings.CutPrefix(err.Error(), s.Error()+": ")
+	if !more {
+		what = strings.TrimPrefix(what, "eesp: ")
 	}
-	return C.EESP_ERR_INTERNAL
+	b := unsafe.Slice((*byte)(unsafe.Pointer(text)), C.EESP_ERROR_TEXT)
+	n := copy(b[:len(b)-1], what)
+	b[n] = 0
+	return C.int(s)
 }
 
 // guard keeps a panic from crossing into C.
@@ -422,11 +426,7 @@ func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys
 		if uint64(keysLen) != uint64(n)*uint64(g.KeyLen()) {
 			return fmt.Errorf("%w: keys_len is not n times %d", eesp.ErrArgument, g.KeyLen())
 		}
-		c := workers.get(worker-1).Derive(be, k, unsafe.Slice((*profile.KeyContext)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
-		if c != eesp.OK {
-			return c
-		}
-		return nil
+		return workers.get(worker-1).Derive(be, k, unsafe.Slice((*profile.KeyContext)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
 	})
 }
 
@@ -434,11 +434,7 @@ func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys
 func eespGoExport(worker, slot C.uint64_t, ctx *C.eesp_context, options C.int, key *C.eesp_data_key, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error {
 		k, be := g.Engine()
-		c := workers.get(worker-1).Export(be, k, (*profile.KeyContext)(unsafe.Pointer(ctx)), options != 0, (*profile.DataKey)(unsafe.Pointer(key)))
-		if c != eesp.OK {
-			return c
-		}
-		return nil
+		return workers.get(worker-1).Export(be, k, (*profile.KeyContext)(unsafe.Pointer(ctx)), options != 0, (*profile.DataKey)(unsafe.Pointer(key)))
 	})
 }
 

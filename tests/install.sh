@@ -72,6 +72,8 @@ cat >"$work/expected" <<L
 /usr/share/doc/eesp/LICENSE 644
 /usr/share/doc/eesp/README.md 644
 /usr/share/doc/eesp/SECURITY.md 644
+/usr/share/doc/eesp/docs/dataplane.md 644
+/usr/share/doc/eesp/docs/profiles.md 644
 /usr/share/man/man3/eesp.3 644
 L
 { find "$dest" -type l -printf '/%P -> %l\n'; find "$dest" -type f -printf '/%P %m\n'; } | LC_ALL=C sort >"$work/installed"

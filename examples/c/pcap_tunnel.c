@@ -681,7 +681,7 @@ static void open_capture(struct tunnel *t, const struct profile *f, struct burst
 static const char usage[] = "usage: pcap_tunnel [--profile NAME] [--aead 128|256] [--burst N] INPUT.pcap OUTDIR\n";
 static const char help[] =
 	"Seals the IP packets of a capture into OUTDIR/sealed.pcap, opens them again into\n"
-	"OUTDIR/opened.pcap, compares, and prints a summary.\n\n"
+	"OUTDIR/opened.pcap, compares, and prints a summary. OUTDIR has to be there.\n\n"
 	"  --profile NAME  packet format: stateless (default), psp, tss or eesp\n"
 	"  --aead BITS     AES-GCM key size: 128 (default) or 256 (tss: always)\n"
 	"  --burst N       packets a call, 1 to 256 (default 32)\n"

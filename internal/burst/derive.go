@@ -1,6 +1,7 @@
 package burst
 
 import (
+	"fmt"
 	"unsafe"
 
 	"libeesp/internal/generic"
@@ -14,28 +15,32 @@ import (
 
 // Derive writes the data keys of contexts, each with what is added to nonces
 // behind it, to out, one behind the other. On error out is all zero.
-func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.KeyContext, out []byte) status.Code {
+func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.KeyContext, out []byte) error {
 	w.enter()
 	defer w.leave()
 	s := g.Snapshot()
 	pr, err := profile.Of(s.Profile)
 	size := pr.KeyOctets(s.Params)
-	if err != nil || len(out) != len(contexts)*size {
-		return status.ErrArgument
+	if err != nil {
+		return err
 	}
-	all := out
+	if len(out) != len(contexts)*size {
+		return fmt.Errorf("%w: %d octets for %d keys of %d", status.ErrArgument, len(out), len(contexts), size)
+	}
+	all, done := out, 0
 	for len(contexts) > 0 {
 		n := min(len(contexts), kernel.Chunk)
 		for i := range n {
 			l := &w.ctx[i]
 			*l = profile.Context{}
 			code := pr.Resolve(s, &contexts[i], l)
+			err := refused(&contexts[i], code)
 			if code == status.OK && int(l.KeyLen)+int(l.Mask) != size {
-				code = status.ErrArgument
+				err = fmt.Errorf("%w: keys of V %d do not have the %d octets that the group's AEAD asks for", status.ErrArgument, contexts[i].V, size)
 			}
-			if code != status.OK {
+			if err != nil {
 				clear(all)
-				return code
+				return fmt.Errorf("%w (context %d)", err, done+i)
 			}
 			w.uniq[i] = uint8(i)
 		}
@@ -43,6 +48,7 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.Ke
 			clear(all)
 			return code
 		}
+		done += n
 		for i := range n {
 			k := int(w.ctx[i].KeyLen)
 			copy(out, w.sec.keys[i*k:][:k])
@@ -51,26 +57,48 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.Ke
 		}
 		contexts = contexts[n:]
 	}
-	return status.OK
+	return nil
+}
+
+// refused is the error of a context that a profile does not resolve, nil if it
+// does.
+func refused(k *profile.KeyContext, code status.Code) error {
+	switch code {
+	case status.OK:
+		return nil
+	case status.ErrV:
+		return fmt.Errorf("%w: V %#x is none of this group's", code, k.V)
+	case status.ErrNoKey:
+		return fmt.Errorf("%w: the group has no key for levels %#x, generation %d, ID %#x", code, k.Levels, k.Generation, k.ID)
+	case status.ErrArgument:
+		return fmt.Errorf("%w: ID %#x, epoch %d, V %#x, levels %#x, generation %d, addresses: one is out of range, or set and not read by this profile",
+			code, k.ID, k.Epoch, k.V, k.Levels, k.Generation)
+	}
+	return code
 }
 
 // Export derives the data key of a context; options: with the Master Key
 // Options that name the root keys it comes from.
-func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext, options bool, d *profile.DataKey) status.Code {
+func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext, options bool, d *profile.DataKey) error {
 	w.enter()
 	defer w.leave()
 	s := g.Snapshot()
 	pr, err := profile.Of(s.Profile)
-	if err != nil || options && s.Slots != 0 { // no root keys that options could name
-		return status.ErrArgument
+	if err != nil {
+		return err
+	}
+	if options && s.Slots != 0 { // no root keys that options could name
+		return fmt.Errorf("%w: this profile has no Master Key Options", status.ErrArgument)
 	}
 	c := &w.ctx[0]
 	*c = profile.Context{}
-	if code := pr.Resolve(s, k, c); code != status.OK {
-		return code
+	if err := refused(k, pr.Resolve(s, k, c)); err != nil {
+		return err
 	}
 	n := profile.DataKey{ID: k.ID, Epoch: k.Epoch, V: k.V, KeyLen: c.KeyLen, Profile: s.Profile}
-	if code := pr.Export(s, k, options, &n); code != status.OK {
+	if code := pr.Export(s, k, options, &n); code == status.ErrUnsupported {
+		return fmt.Errorf("%w: who has this key needs the group's: it is the group's own, or one of many that a rekey mask makes", code)
+	} else if code != status.OK {
 		return code
 	}
 	w.uniq[0] = 0
@@ -83,16 +111,20 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 		d.OptionsLen = c.Mask
 		copy(d.Options[:], w.sec.masks[0][:c.Mask])
 	}
-	return status.OK
+	return nil
 }
 
 // Check reports whether a data key from outside is well formed.
-func Check(d *profile.DataKey) status.Code {
+func Check(d *profile.DataKey) error {
 	pr, err := profile.Of(d.Profile)
-	if err != nil || d.KeyLen != 16 && d.KeyLen != 32 || int(d.OptionsLen) > len(d.Options) {
-		return status.ErrArgument
+	code := status.ErrArgument
+	if err == nil && (d.KeyLen == 16 || d.KeyLen == 32) && int(d.OptionsLen) <= len(d.Options) {
+		code = pr.Check(d)
 	}
-	return pr.Check(d)
+	if code != status.OK {
+		return fmt.Errorf("%w: a field of the data key is not as it was exported", code)
+	}
+	return nil
 }
 
 // Fingerprint tells data keys apart without giving them away: an AES-256

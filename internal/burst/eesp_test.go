@@ -142,12 +142,12 @@ func (x *rig) eespIsWiped(t *testing.T, caches bool) {
 		contexts[i].ID = uint64(i)
 	}
 	out := make([]byte, p.KeyOctets(x.s.Group.Params())*len(contexts))
-	if c := x.w.Derive(x.s.Backend, x.s.Group, contexts, out); c != status.OK {
+	if c := x.w.Derive(x.s.Backend, x.s.Group, contexts, out); c != nil {
 		t.Fatal(c)
 	}
 	x.wantClean(t, "after derive")
 	var k profile.DataKey
-	if c := x.w.Export(x.s.Backend, x.s.Group, &profile.KeyContext{ID: 3}, false, &k); c != status.OK {
+	if c := x.w.Export(x.s.Backend, x.s.Group, &profile.KeyContext{ID: 3}, false, &k); c != nil {
 		t.Fatal(c)
 	}
 	x.wantClean(t, "after export")

@@ -195,12 +195,12 @@ func scratchIsWiped(t *testing.T, x *rig) {
 	}
 	x.wantClean(t, "after a forged packet")
 	out := make([]byte, keyLen*n)
-	if c := x.w.Derive(x.s.Backend, x.s.Group, make([]profile.KeyContext, n), out); c != status.OK {
+	if c := x.w.Derive(x.s.Backend, x.s.Group, make([]profile.KeyContext, n), out); c != nil {
 		t.Fatal(c)
 	}
 	x.wantClean(t, "after derive")
 	var k profile.DataKey
-	if c := x.w.Export(x.s.Backend, x.s.Group, &profile.KeyContext{V: x.v}, true, &k); c != status.OK {
+	if c := x.w.Export(x.s.Backend, x.s.Group, &profile.KeyContext{V: x.v}, true, &k); c != nil {
 		t.Fatal(c)
 	}
 	x.wantClean(t, "after export")

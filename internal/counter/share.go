@@ -119,7 +119,7 @@ func Share(name string, c Config) (*Owner, error) {
 				return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, at.bits)
 			}
 			if rival(at.name, name) && (at.bits != c.EngineBits || at.engine == c.Engine) {
-				return nil, fmt.Errorf("%w: a sender of this process may come to the same key and nonces: a group's and a data key's of one ID, or one with and one without ID", status.ErrExists)
+				return nil, fmt.Errorf("%w: a sender of this process may come to the same key and nonces: a group's and a data key's of one ID, or (tss) one with and one without SSI", status.ErrExists)
 			}
 		}
 	}

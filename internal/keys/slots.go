@@ -92,6 +92,9 @@ func (g *Group) checkSlot(slot int) error {
 		return fmt.Errorf("%w: this profile has root keys at levels", status.ErrUnsupported)
 	}
 	if slot < 0 || slot >= g.params.Slots {
+		if g.params.Slots == 1 {
+			return fmt.Errorf("%w: key slot %d: there is slot 0 only", status.ErrArgument, slot)
+		}
 		return fmt.Errorf("%w: key slot %d: there are %d", status.ErrArgument, slot, g.params.Slots)
 	}
 	return nil
@@ -111,6 +114,9 @@ func (g *Group) SetKey(slot int, key []byte) error {
 // RotateKey puts a key, nil: a random one, into the slot that senders do not
 // use, and has them use it. It returns the slot.
 func (g *Group) RotateKey(key []byte) (int, error) {
+	if g.params.Slots == 1 {
+		return 0, fmt.Errorf("%w: this profile has one key slot: a new key takes a new group", status.ErrArgument)
+	}
 	if err := g.checkSlot(1); err != nil {
 		return 0, err
 	}
@@ -273,7 +279,7 @@ func (g *Group) AllocSPI(first uint32) (uint32, error) {
 	s := g.snap.Load()
 	k := &s.Slot[s.Current]
 	if !k.Present {
-		return 0, fmt.Errorf("%w: no key", status.ErrNoKey)
+		return 0, fmt.Errorf("%w: the slot in use has no device key", status.ErrNoKey)
 	}
 	const most = 1<<31 - 1
 	last := g.spi[k.Name]

@@ -310,7 +310,7 @@ test_counted() { (($(dropped "$1" "$2" "$3") == $4)); }
 inject to-B.pcap 192.0.2.1 ga1 "$(mac 0b:01)" 192.0.2.2 damaged\*7 \
 	other_key\*7 other_version\*7 reserved\*7 short\*7 empty\*7 contradiction\*7
 check "damaged packets" counted B 'net>hosts' 'authentication failed' 7
-check "packets of an unknown root key" counted B 'net>hosts' 'no root key' 7
+check "packets of an unknown root key" counted B 'net>hosts' 'no key for' 7
 check "packets of another version" counted B 'net>hosts' 'header: unsupported Version' 7
 check "packets whose Reserve is not zero" counted B 'net>hosts' 'header: Reserve' 7
 check "packets that are short or empty" counted B 'net>hosts' 'packet too short' 14
@@ -403,7 +403,7 @@ end_captures
 check "west of the proxy: domain blue only, no plaintext" clean --key-id "$blue_id" --ids 0x101,0x109 to-C.pcap to-west.pcap
 check "east of the proxy: domain red only, no plaintext" clean --key-id "$red_id" --ids 0x202,0x209 to-D.pcap to-east.pcap
 inject to-east.pcap 198.51.100.2 ga2 "$(mac 0e:01)" 192.0.2.9 unchanged\*7
-check "packets of domain red are none of domain blue" counted edge 'west>east' 'no root key' 7
+check "packets of domain red are none of domain blue" counted edge 'west>east' 'no key for' 7
 stop_all C D edge
 
 # ---- TAP devices, with mbufs so short that packets come in chains

@@ -161,7 +161,7 @@ def check(status: int) -> None:
     """Raises what a failed call returned, with the thread's last error message."""
     if status:
         text: bytes = _abi.LIB.eesp_last_error()
-        raise error_of(status, "" if status == Status.FORKED else text.decode(errors="backslashreplace").removeprefix("eesp: "))
+        raise error_of(status, "" if status == Status.FORKED else text.decode(errors="backslashreplace"))
 
 
 def check_not_forked() -> None:
