@@ -732,7 +732,8 @@ typedef struct eesp_receiver_config {
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_count,
 						       const eesp_receiver_config *config, eesp_receiver **receiver);
 
-/* Makes a receiver that holds one data key; other packets: EESP_ERR_CONTEXT. */
+/* Makes a receiver that holds one data key; other packets, and those from
+ * addresses other than the key's where V asks for them: EESP_ERR_CONTEXT. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new_with_key(const eesp_data_key *key,
 								const eesp_receiver_config *config,
 								eesp_receiver **receiver);
