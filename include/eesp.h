@@ -495,6 +495,8 @@ typedef struct eesp_data_key {
  * tss: in server mode, for the client, or in cluster mode with rekey_mask 0;
  * else EESP_ERR_UNSUPPORTED. with_options must be 0. Who holds the key and has
  * no SSI seals packets from its own address only, else EESP_ERR_CONTEXT.
+ * eesp: EESP_ERR_ROOT_KEY: the root key was sent with, or a key of it exported,
+ * under another SPI.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_data_key_export(const eesp_group *group, const eesp_context *context,
 							  int with_options, eesp_data_key *key);
