@@ -577,6 +577,8 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 	if w.jobs[x].OK != 1 {
 		code = status.ErrAuth
 	} else {
+		c := &w.ctx[x]
+		w.keep(&c.KDF, (*[2]byte)(c.Msg[:]))
 		if at.body != at.src && l.Clear != 0 {
 			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Clear))
 		}
