@@ -938,7 +938,7 @@ func TestEESPRekey(t *testing.T) {
 		)
 		text := stream("payload", 90)
 		for i := range ok {
-			s := newSender(t, g, SenderConfig{ID: uint64(i)})
+			s := newSender(t, g, SenderConfig{ID: 1 + uint64(i)}) // 0 would be a fresh one, which may be 1 or 2
 			ownCounters(s, 0, 1)
 			wg.Go(func() {
 				pkts := make([]Packet, 40)
@@ -966,7 +966,7 @@ func TestEESPRekey(t *testing.T) {
 			})
 		}
 		for k := range 60 {
-			if err := g.SetKey(0, stream(fmt.Sprint("root", k), 32)); err != nil {
+			if err := g.SetKey(0, stream(fmt.Sprint("rekey ", k, freshSPI()), 32)); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(300 * time.Microsecond)
