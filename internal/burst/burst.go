@@ -531,7 +531,7 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 			return status.ErrRoom, false
 		}
 		if p.Dst != at.src {
-			if overlap(p.Data, n, p.Dst, l.Len) {
+			if overlap(unsafe.Add(p.Data, -int(l.Lead)), l.Lead+n, p.Dst, l.Len) {
 				return status.ErrOverlap, false
 			}
 			at.body = p.Dst
