@@ -679,7 +679,7 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
  * Seals n packets, in order; any n. Returns how many have status EESP_OK; a
  * packet that fails does not keep others from being sealed. Every packet's
  * out fields are written. Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG,
- * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets only),
+ * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets, and a thread's first of eesp with HKDF),
  * CONTEXT (tss, with a data key: another source address), ROOT_KEY (eesp: the
  * root key was sent with under another SPI), FORKED, UNSUPPORTED (from a signal
  * handler), INTERNAL. sender or pkts NULL: 0, nothing written.

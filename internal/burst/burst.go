@@ -93,6 +93,9 @@ func (w *Worker) begin(s *Sender) status.Code {
 	}
 	w.sealing = s.Sealing
 	c := s.Sealing.Begin(&w.hdr, snap)
+	if c == status.OK && w.hdr.Root != nil {
+		c = w.makeCache() // before anything is written to a packet
+	}
 	if c != status.OK {
 		w.hdr.Forget()
 	}

@@ -299,6 +299,19 @@ func (w *Worker) ready(s int, kdf *profile.KDF, info *[2]byte) status.Code {
 		copy(key, kdf.Raw[:k])
 		return status.OK
 	}
+	if code := w.makeCache(); code != status.OK {
+		return code
+	}
+	w.used.derived = max(w.used.derived, profile.MaxPer*16)
+	out := w.sec.derived[:k+int(kdf.Mask)]
+	w.cache.Fetch(unsafe.Pointer(&out[0]), kdf.Root, binary.BigEndian.Uint16(info[:]), len(out))
+	copy(key, out)
+	w.putMask(s, out[k:])
+	return status.OK
+}
+
+// makeCache sees to it that there is a cache for HKDF's keys.
+func (w *Worker) makeCache() status.Code {
 	if w.cache == nil {
 		c, err := keys.NewCache()
 		if err != nil {
@@ -306,11 +319,6 @@ func (w *Worker) ready(s int, kdf *profile.KDF, info *[2]byte) status.Code {
 		}
 		w.cache = c
 	}
-	w.used.derived = max(w.used.derived, profile.MaxPer*16)
-	out := w.sec.derived[:k+int(kdf.Mask)]
-	w.cache.Fetch(unsafe.Pointer(&out[0]), kdf.Root, binary.BigEndian.Uint16(info[:]), len(out))
-	copy(key, out)
-	w.putMask(s, out[k:])
 	return status.OK
 }
 
