@@ -14,7 +14,7 @@ func TestNoAllocation(t *testing.T) {
 			g, far := newGroup(t, "a", GroupConfig{AEAD: AES256GCM}, Zone, User), newGroup(t, "b", GroupConfig{}, Zone)
 			s, r := newSender(t, g, c), newReceiver(t, ReceiverConfig{TryPrevious: true}, g)
 			x := NewProxy(r, newSender(t, far, SenderConfig{}))
-			k := must(g.ExportDataKey(Context{ID: freshID(), V: c.V}, c.Options))
+			k := must(g.ExportDataKey(Context{ID: freshID(), V: c.V, Addr: Addr{Src: v4.As16(), Dst: v6.As16()}}, c.Options))
 			ks, kr := must(NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit})), must(NewReceiverWithKey(k, ReceiverConfig{}))
 			defer ks.Close()
 			defer kr.Close()
@@ -61,7 +61,11 @@ func TestNoAllocation(t *testing.T) {
 					}
 				},
 				"data key": func() {
-					if fill(); ks.Seal(pkts) != n {
+					fill()
+					for i := range pkts {
+						pkts[i].SrcIP = v4 // the key's
+					}
+					if ks.Seal(pkts) != n {
 						t.Fatal(pkts[0].Status)
 					}
 					if turn(ks.HeaderLen()); kr.Open(pkts) != n {

@@ -524,10 +524,21 @@ func TestDataKeyHolders(t *testing.T) {
 				p := plain(text)
 				p.COffset = 2
 				b := sealed(t, hs, p)
-				q := whole(b)
-				q.SrcIP, q.DstIP = v4, v6
-				wantOpen(t, gr, q, text)
-				wantOpen(t, hr, whole(b), text)
+				from := func(src, dst netip.Addr) Packet {
+					q := whole(b)
+					q.SrcIP, q.DstIP = src, dst
+					return q
+				}
+				wantOpen(t, gr, from(v4, v6), text)
+				wantOpen(t, hr, from(v4, v6), text)
+				// The key is the same whatever the addresses are: they have to be looked at.
+				for i, q := range []Packet{from(v4b, v6), from(v4, v6b)} {
+					if used := int(v &^ VLongID); used > i {
+						wantStatus(t, hr, q, ErrContext)
+					} else {
+						wantOpen(t, hr, q, text)
+					}
+				}
 
 				// From the group to the holder, and what is not for it. While the
 				// holder of the key sends, the group may not: they would share nonces.
@@ -550,12 +561,14 @@ func TestDataKeyHolders(t *testing.T) {
 					s := must(NewSender(g, o.c))
 					p := plain(text)
 					p.SrcIP, p.DstIP = v4, v6
-					if q := open1(hr, whole(sealed(t, s, p))); q.Status != o.want {
+					q := whole(sealed(t, s, p))
+					q.SrcIP, q.DstIP = v4, v6
+					if q = open1(hr, q); q.Status != o.want {
 						t.Fatalf("%s: %v, want %v", o.what, q.Status, o.want)
 					}
 					s.Close()
 				}
-				bad := whole(b)
+				bad := from(v4, v6)
 				bad.Buf[len(b)-1] ^= 1
 				wantStatus(t, hr, bad, ErrAuth)
 				hr.Close()

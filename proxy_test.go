@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
 )
 
 // A proxy's two sides: packets come in with `in` (header 16, 24 or 40 octets
@@ -20,6 +24,62 @@ func newProxy(t testing.TB, in, out SenderConfig) *proxySides {
 	x := &proxySides{in: newSender(t, a, in), out: newSender(t, b, out), end: newReceiver(t, ReceiverConfig{}, b)}
 	x.p = NewProxy(newReceiver(t, ReceiverConfig{}, a), x.out)
 	return x
+}
+
+// changing has a key change while packets are being opened.
+type changing struct {
+	profile.Opening
+	change func()
+}
+
+func (c changing) Parse(l *profile.Lane, j *kernel.Job, x *profile.Context, n uint32, snaps []*keys.Snapshot) Status {
+	c.change()
+	return c.Opening.Parse(l, j, x, n, snaps)
+}
+
+// A burst is sealed with the keys that were in force when it began, also where
+// those that come meanwhile have longer names, or there was none.
+func TestProxyWhileKeysChange(t *testing.T) {
+	text := stream("payload", 50)
+	for _, before := range []int{0, 16, 32} {
+		near, far := newGroup(t, "a", GroupConfig{}, Zone), newGroup(t, "b", GroupConfig{})
+		set := func(idLen int) {
+			_, index, value := ring("far")
+			if err := far.SetRootKey(Zone, stream("id", idLen), index, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if before != 0 {
+			set(before)
+		}
+		s, r := newSender(t, near, SenderConfig{}), newReceiver(t, ReceiverConfig{}, near)
+		x, out := newSender(t, far, SenderConfig{Options: true}), newReceiver(t, ReceiverConfig{}, far)
+		h := x.HeaderLen()
+		r.r.Opening = changing{r.r.Opening, func() { set(48 - max(before, 16)) }}
+		b := sealed(t, s, plain(text))
+		elsewhere := whole(b)
+		elsewhere.Dst = make([]byte, h+len(text)+ICVLen)
+		inPlace := plain(b)
+		pkts := []Packet{elsewhere, inPlace}
+		n := NewProxy(r, x).Forward(pkts)
+		for i, p := range pkts {
+			if before == 0 {
+				if p.Status != ErrNoKey || bytes.Contains(p.Buf, text[:16]) || bytes.Contains(p.Dst, text[:16]) {
+					t.Fatalf("no key, packet %d: %v", i, p.Status)
+				}
+			} else if p.Status != OK || len(p.Out) != h+len(text)+ICVLen {
+				t.Fatalf("from %d octets of ID on, packet %d: %v", before, i, p.Status)
+			}
+		}
+		if st := x.Stats().Packets; before != 0 && (n != 2 || st[OK] != 2) || before == 0 && (n != 0 || st[ErrNoKey] != 2) {
+			t.Fatal(n, st)
+		}
+		if before != 0 { // the name of the key that was in force
+			set(before)
+			wantOpen(t, out, whole(pkts[0].Out), text)
+			wantOpen(t, out, whole(pkts[1].Out), text)
+		}
+	}
 }
 
 func TestProxy(t *testing.T) {

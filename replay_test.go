@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -536,6 +537,29 @@ func TestReplayWithDataKey(t *testing.T) {
 			wantStatus(t, r, whole(b), ErrReplay)
 		}
 		wantReplayStats(t, r, ReplayStats{Windows: 1, Made: 1, Duplicates: 200 + 64, Old: 136})
+	}
+}
+
+// An address that V asks for has a window of its own. A packet must not have
+// another one because the network says that it comes from elsewhere.
+func TestReplayWithDataKeyFromElsewhere(t *testing.T) {
+	g := newGroup(t, "a", GroupConfig{}, Zone)
+	for _, v := range []uint8{VIDSrc, VLongIDSrcDst} {
+		k := must(g.ExportDataKey(Context{ID: freshID(), V: v, Addr: Addr{Src: v4.As16(), Dst: v6.As16()}}, false))
+		s, r := must(NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit})), must(NewReceiverWithKey(k, ReceiverConfig{ReplayWindow: 64}))
+		defer s.Close()
+		defer r.Close()
+		b := sealed(t, s, plain(numbered(0)))
+		from := func(src netip.Addr) Packet {
+			p := whole(b)
+			p.SrcIP, p.DstIP = src, v6
+			return p
+		}
+		wantStatus(t, r, from(v4b), ErrContext)
+		wantOpen(t, r, from(v4), numbered(0))
+		wantStatus(t, r, from(v4), ErrReplay)
+		wantStatus(t, r, from(v4b), ErrContext)
+		wantReplayStats(t, r, ReplayStats{Windows: 1, Made: 1, Duplicates: 1})
 	}
 }
 

@@ -651,6 +651,31 @@ func TestTSSProxy(t *testing.T) {
 	}
 }
 
+// The lead is read while a packet is opened: the payload must not go there.
+func TestTSSLeadOverlaps(t *testing.T) {
+	g := newTSS(t, GroupConfig{}, tssKey("overlap"))
+	s := tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: tssSSI()}, 1, 1)
+	r := newReceiver(t, ReceiverConfig{}, g)
+	payload := []byte("8 octets")
+	for _, lead := range [][]byte{tssUp4, tssUp6} {
+		for range 3 { // parsed, then of a known shape
+			for at := range len(lead) {
+				p := tssWhole(lead, sealed(t, s, tssPlain(lead, s.HeaderLen(), payload)))
+				p.Buf, p.Off = append(make([]byte, 8), p.Buf...), p.Off+8
+				first := p.Off - len(lead) // of the lead
+				p.Dst = p.Buf[first-8+at:][:len(payload)]
+				before := bytes.Clone(p.Buf)
+				if at == 0 {
+					wantOpen(t, r, p, payload)
+					continue
+				}
+				wantStatus(t, r, p, ErrOverlap)
+				wantOctets(t, "refused packet", p.Buf, before)
+			}
+		}
+	}
+}
+
 func as16s(a netip.Addr) []byte { b := a.As16(); return b[:] }
 
 // tssWorld is groups of all modes with senders of every kind.

@@ -500,6 +500,8 @@ typedef struct eesp_data_key {
  * tss: in server mode, for the client, or in cluster mode with rekey_mask 0;
  * else EESP_ERR_UNSUPPORTED. with_options must be 0. Who holds the key and has
  * no SSI seals packets from its own address only, else EESP_ERR_CONTEXT.
+ * eesp: EESP_ERR_ROOT_KEY: the root key was sent with, or a key of it exported,
+ * under another SPI.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_data_key_export(const eesp_group *group, const eesp_context *context,
 							  int with_options, eesp_data_key *key);
@@ -687,7 +689,7 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
  * Seals n packets, in order; any n. Returns how many have status EESP_OK; a
  * packet that fails does not keep others from being sealed. Every packet's
  * out fields are written. Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG,
- * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets only),
+ * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets, and a thread's first of eesp with HKDF),
  * CONTEXT (tss, with a data key: another source address), ROOT_KEY (eesp: the
  * root key was sent with under another SPI), FORKED, UNSUPPORTED (from a signal
  * handler), INTERNAL. sender or pkts NULL: 0, nothing written.
@@ -743,7 +745,8 @@ typedef struct eesp_receiver_config {
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_count,
 						       const eesp_receiver_config *config, eesp_receiver **receiver);
 
-/* Makes a receiver that holds one data key; other packets: EESP_ERR_CONTEXT. */
+/* Makes a receiver that holds one data key; other packets, and those from
+ * addresses other than the key's where V asks for them: EESP_ERR_CONTEXT. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new_with_key(const eesp_data_key *key,
 								const eesp_receiver_config *config,
 								eesp_receiver **receiver);

@@ -93,6 +93,9 @@ func (w *Worker) begin(s *Sender) status.Code {
 	}
 	w.sealing = s.Sealing
 	c := s.Sealing.Begin(&w.hdr, snap)
+	if c == status.OK && w.hdr.Root != nil {
+		c = w.makeCache() // before anything is written to a packet
+	}
 	if c != status.OK {
 		w.hdr.Forget()
 	}
@@ -541,7 +544,7 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 			return status.ErrRoom, false
 		}
 		if p.Dst != at.src {
-			if overlap(p.Data, n, p.Dst, l.Len) {
+			if overlap(unsafe.Add(p.Data, -int(l.Lead)), l.Lead+n, p.Dst, l.Len) {
 				return status.ErrOverlap, false
 			}
 			at.body = p.Dst
@@ -587,6 +590,8 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 	if w.jobs[x].OK != 1 {
 		code = status.ErrAuth
 	} else {
+		c := &w.ctx[x]
+		w.keep(&c.KDF, (*[2]byte)(c.Msg[:]))
 		if at.body != at.src && l.Clear != 0 {
 			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Clear))
 		}

@@ -254,6 +254,7 @@ func (w *Worker) keysAlike(be *kernel.Backend, n int, kdf *profile.KDF, same boo
 			if code := w.ready(k, kdf, (*[2]byte)(msg(k))); code != status.OK {
 				return 0, false, code
 			}
+			w.keep(kdf, (*[2]byte)(msg(k)))
 		}
 		return u, kdf.Mask != 0, status.OK
 	}
@@ -298,12 +299,8 @@ func (w *Worker) ready(s int, kdf *profile.KDF, info *[2]byte) status.Code {
 		copy(key, kdf.Raw[:k])
 		return status.OK
 	}
-	if w.cache == nil {
-		c, err := keys.NewCache()
-		if err != nil {
-			return status.ErrMemory
-		}
-		w.cache = c
+	if code := w.makeCache(); code != status.OK {
+		return code
 	}
 	w.used.derived = max(w.used.derived, profile.MaxPer*16)
 	out := w.sec.derived[:k+int(kdf.Mask)]
@@ -311,6 +308,26 @@ func (w *Worker) ready(s int, kdf *profile.KDF, info *[2]byte) status.Code {
 	copy(key, out)
 	w.putMask(s, out[k:])
 	return status.OK
+}
+
+// makeCache sees to it that there is a cache for HKDF's keys.
+func (w *Worker) makeCache() status.Code {
+	if w.cache == nil {
+		c, err := keys.NewCache()
+		if err != nil {
+			return status.ErrMemory
+		}
+		w.cache = c
+	}
+	return status.OK
+}
+
+// keep has a key stay in the cache: one that is sent with, or that a packet
+// opened with. Forged packets come by as many keys as they like.
+func (w *Worker) keep(kdf *profile.KDF, info *[2]byte) {
+	if kdf.Root != nil {
+		w.cache.Keep(kdf.Root, binary.BigEndian.Uint16(info[:]), int(kdf.KeyLen)+int(kdf.Mask))
+	}
 }
 
 // openKeys derives the data keys of jobs, which may have any contexts, and

@@ -18,8 +18,11 @@ func (w *Worker) Proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 }
 
 func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
+	// The header is made once: where it goes is decided here, and keys may change
+	// while packets are opened.
 	front, tail := uint32(0), uint32(kernel.TagSize)
-	if w.begin(s) == status.OK {
+	begun := w.begin(s)
+	if begun == status.OK {
 		front, tail = uint32(w.hdr.Len()), w.hdr.Tail
 	}
 	// First side. With a destination, the payload goes to where the second
@@ -84,7 +87,12 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 		w.orig[n] = p
 		n++
 	}
-	w.seal(s, w.tmp[:n])
+	if begun == status.OK {
+		w.sealBegun(s, w.tmp[:n])
+	} else {
+		refuseAll(w.tmp[:n], begun)
+	}
+	s.Stats.add(w.tmp[:n])
 	good := 0
 	for i := range n {
 		p, t := w.orig[i], &w.tmp[i]

@@ -30,7 +30,7 @@ const (
 type Cache struct {
 	scratch  *hkdf.Scratch
 	room     *cacheRoom
-	recent   [cacheSets]uint8 // way that was used last
+	kept     [cacheSets]uint8 // way whose key a genuine packet had last: the other one gives way
 	derived  uint64           // keys that were not there
 	visitors atomic.Int64     // calls of Forget at work in room, or gone
 }
@@ -104,14 +104,15 @@ func (c *Cache) Close() {
 
 // Fetch has n octets at dst, at most MaxCached, of what e expands info to, which
 // is the two octets of a big-endian number. dst is in locked memory. e lives
-// until the burst ends (Reader.Enter).
+// until the burst ends (Reader.Enter). Where a key is put in another's place, that
+// is not the one that Keep was called for last: a packet that is to be opened
+// may be forged, and such ones shall not drive out the keys of those that are not.
 func (c *Cache) Fetch(dst unsafe.Pointer, e *hkdf.Expander, info uint16, n int) {
 	out, serial := unsafe.Slice((*byte)(dst), n), e.Serial()
-	at := (uint64(info) + serial*0x9E3779B97F4A7C15>>32) % cacheSets
+	at := setOf(serial, info)
 	set := &c.room[at]
 	for i := range set {
 		if x := &set[i]; x.serial.Load() == serial && x.info == info && int(x.n) == n {
-			c.recent[at] = uint8(i)
 			copy(out, x.key[:n])
 			return
 		}
@@ -123,9 +124,9 @@ func (c *Cache) Fetch(dst unsafe.Pointer, e *hkdf.Expander, info uint16, n int) 
 	var label [2]byte
 	binary.BigEndian.PutUint16(label[:], info)
 	e.Expand(out, label[:], c.scratch)
-	way := c.recent[at] ^ 1
-	if set[c.recent[at]].serial.Load() == empty {
-		way = c.recent[at]
+	way := c.kept[at] ^ 1
+	if set[c.kept[at]].serial.Load() == empty {
+		way = c.kept[at]
 	}
 	x := &set[way]
 	if old := x.serial.Load(); old == busy || !x.serial.CompareAndSwap(old, busy) {
@@ -134,7 +135,21 @@ func (c *Cache) Fetch(dst unsafe.Pointer, e *hkdf.Expander, info uint16, n int) 
 	x.info, x.n = info, uint8(n)
 	clear(x.key[copy(x.key[:], out):])
 	x.serial.Store(serial)
-	c.recent[at] = way
+}
+
+// Keep is for a key that was fetched and is of a genuine packet.
+func (c *Cache) Keep(e *hkdf.Expander, info uint16, n int) {
+	serial := e.Serial()
+	at := setOf(serial, info)
+	for i := range c.room[at] {
+		if x := &c.room[at][i]; x.serial.Load() == serial && x.info == info && int(x.n) == n {
+			c.kept[at] = uint8(i)
+		}
+	}
+}
+
+func setOf(serial uint64, info uint16) uint64 {
+	return (uint64(info) + serial*0x9E3779B97F4A7C15>>32) % cacheSets
 }
 
 // Forget wipes the keys of an expander in all caches. It is called when no

@@ -85,6 +85,7 @@ func TestCache(t *testing.T) {
 	for _, miss := range []bool{true, false} {
 		for info := range uint16(cacheSets * cacheWays) {
 			c.fetch(t, b, 2, info, 20, miss)
+			c.Keep(b, info, 20)
 		}
 	}
 	defer func() {
@@ -96,8 +97,8 @@ func TestCache(t *testing.T) {
 	c.Fetch(unsafe.Pointer(&room), a, 1, len(room))
 }
 
-// A new key takes the place of the one of its set that was not used for the
-// longest time, and nothing of that one is left.
+// A new key takes the place of the one of its set that a genuine packet had not
+// for the longest time, and nothing of that one is left.
 func TestCacheEviction(t *testing.T) {
 	c := newCache(t)
 	e := newExpander(t, 3)
@@ -106,6 +107,7 @@ func TestCacheEviction(t *testing.T) {
 	c.fetch(t, e, 3, x, 36, true)
 	c.fetch(t, e, 3, y, 36, true)
 	c.fetch(t, e, 3, x, 36, false)
+	c.Keep(e, x, 36)
 	if !c.room.holds(derivedKey(t, 3, y, 36)) {
 		t.Fatal("this test does not find what is there")
 	}
@@ -115,10 +117,38 @@ func TestCacheEviction(t *testing.T) {
 	}
 	c.fetch(t, e, 3, x, 36, false)
 	c.fetch(t, e, 3, z, 20, false)
+	c.Keep(e, z, 20)
 	c.fetch(t, e, 3, y, 36, true) // for x
 	c.fetch(t, e, 3, z, 20, false)
 	c.fetch(t, e, 3, y, 36, false)
-	c.fetch(t, e, 3, x, 36, true)
+	c.Keep(e, y, 36)
+	c.Keep(e, x, 36)              // is not there
+	c.fetch(t, e, 3, x, 36, true) // for z
+	c.fetch(t, e, 3, y, 36, false)
+}
+
+// Keys of packets that may be forged, however many, drive out no key of one
+// that is not.
+func TestCacheKeeps(t *testing.T) {
+	c := newCache(t)
+	e, f := newExpander(t, 3), newExpander(t, 4)
+	defer e.Free()
+	defer f.Free()
+	for info := range uint16(2000) { // while the cache is empty, and after
+		c.fetch(t, f, 4, info, 36, true)
+		c.fetch(t, f, 4, info, 36, false)
+	}
+	for info := range uint16(cacheSets) {
+		c.fetch(t, e, 3, info, 36, true)
+		c.Keep(e, info, 36)
+	}
+	for info := range uint16(3000) {
+		c.fetch(t, f, 4, 10000+info, 36, true)
+		c.fetch(t, f, 4, 10000+info, 36, false)
+	}
+	for info := range uint16(cacheSets) {
+		c.fetch(t, e, 3, info, 36, false)
+	}
 }
 
 func TestForget(t *testing.T) {

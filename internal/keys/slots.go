@@ -25,6 +25,7 @@ type Slot struct {
 	Raw     *[32]byte
 	Root    *hkdf.Expander
 	Epoch   *Epoch
+	claimed *atomic.Int32 // outcome of Claim, which does not change
 }
 
 // slotKeys is the key material of a snapshot's slots.
@@ -74,17 +75,36 @@ var (
 	domains   = map[[16]byte]uint32{}
 )
 
+// Outcomes of Claim.
+const (
+	unclaimed = iota
+	ours
+	anothers
+)
+
 // Claim makes the key of a slot one that the group's Domain alone sends with, in
-// the whole process, and reports whether it is.
+// the whole process, and reports whether it is. After the first time for a key
+// of a group it takes no lock: bursts begin with it.
 func (s *Snapshot) Claim(slot int) bool {
+	k := &s.Slot[slot]
+	c := k.claimed.Load()
+	if c == unclaimed {
+		c = claim(&k.Name, s.Domain)
+		k.claimed.Store(c)
+	}
+	return c == ours
+}
+
+func claim(name *[16]byte, domain uint32) int32 {
 	domainsMu.Lock()
 	defer domainsMu.Unlock()
-	name := &s.Slot[slot].Name
-	if d, known := domains[*name]; known {
-		return d == s.Domain
+	d, known := domains[*name]
+	if !known {
+		domains[*name] = domain
+	} else if d != domain {
+		return anothers
 	}
-	domains[*name] = s.Domain
-	return true
+	return ours
 }
 
 func (g *Group) checkSlot(slot int) error {
@@ -153,7 +173,7 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 		return err
 	}
 	n := &s.Slot[slot]
-	*n = Slot{Present: true, Epoch: new(Epoch)}
+	*n = Slot{Present: true, Epoch: new(Epoch), claimed: new(atomic.Int32)}
 	w, err := secmem.New[struct {
 		key     [32]byte
 		named   kernel.Master

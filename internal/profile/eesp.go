@@ -98,6 +98,10 @@ func (eesp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 }
 
 func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code {
+	// Who holds the key may send with it: see Begin.
+	if !s.Claim(0) {
+		return status.ErrRootKey
+	}
 	d.Domain = s.Domain
 	for i, set := range []bool{s.EESP.Seq, s.EESP.IV, s.EESP.Full, s.Align == 8} {
 		if set {

@@ -300,8 +300,8 @@ func (s *Shape) job(p *Desc, j *kernel.Job) bool {
 		return true
 	}
 	j.Dst = p.Dst
-	d := uintptr(p.Dst) - uintptr(p.Data) // behind all of it, or as far in front
-	return p.DstSize >= text && d >= uintptr(p.Len) && -d >= uintptr(text)
+	d := uintptr(p.Dst) - uintptr(j.AAD) // behind all of it, or as far in front
+	return p.DstSize >= text && d >= uintptr(s.lead+p.Len) && -d >= uintptr(text)
 }
 
 // SenderConfig is what a sender's packets are like.

@@ -147,7 +147,7 @@ func (stateless) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 func (stateless) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	o := &statelessOpening{ownIDs: c.OwnIDs, tryPrevious: c.TryPrevious, replay: c.Replay, engineBits: c.EngineBits, held: heldOf(c.Key)}
 	if c.Key != nil {
-		o.v, o.id = c.Key.V, c.Key.ID
+		o.v, o.id, o.addr = c.Key.V, c.Key.ID, c.Key.Addr
 	}
 	return o, nil
 }
@@ -266,6 +266,7 @@ type statelessOpening struct {
 	engineBits  uint8
 	v           uint8 // of the held key
 	id          uint64
+	addr        Addr
 	held        *heldKey
 }
 
@@ -302,7 +303,7 @@ func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, s
 	l.Retry = false
 	var master [16]byte
 	if k := o.held; k != nil {
-		if h.V != o.v || h.ID != o.id || epoch != k.epoch || !o.sameOptions(l, &h) {
+		if h.V != o.v || h.ID != o.id || epoch != k.epoch || !o.sameAddr(p) || !o.sameOptions(l, &h) {
 			return status.ErrContext
 		}
 		c.KDF = KDF{}
@@ -413,6 +414,14 @@ func reflected(own []uint64, id uint64) status.Code {
 		}
 	}
 	return status.OK
+}
+
+// sameAddr reports whether the packet's addresses are those of the held key, as
+// far as V asks for them. The ICV does not tell: they are in the key only, which
+// is the same whatever the network says that they are.
+func (o *statelessOpening) sameAddr(p *Desc) bool {
+	n := o.v & wire.VAddrMask
+	return (n < 1 || p.Src == o.addr.Src) && (n < 2 || p.DstIP == o.addr.Dst)
 }
 
 // sameOptions reports whether the packet's options are those of the held key,

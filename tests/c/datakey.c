@@ -62,6 +62,9 @@ static void other_address(void)
 	SAME(eesp_seal_burst(holder, &p, 1), 1);
 	eesp_pkt q = sealed(&p);
 	q.addr.src[3] ^= 1;
+	/* To who holds the key, the ICV is right: the address has to be looked at. */
+	SAME(eesp_open_burst(held, &q, 1), 0);
+	SAME(q.status, EESP_ERR_CONTEXT);
 	SAME(eesp_open_burst(r, &q, 1), 0);
 	SAME(q.status, EESP_ERR_AUTH);
 	eesp_sender_free(holder);
