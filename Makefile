@@ -245,8 +245,8 @@ ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-g
 SHORT ?= -short
 test-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
-	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./internal/asm/...)
-	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$$($(GO) list ./... | grep -v internal/asm))
+	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...)
+	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-run Vectors .)
 	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...)
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
@@ -265,6 +265,7 @@ backends-arm64 = b=$$(GOARCH=arm64 CGO_ENABLED=0 $(GO) run -exec "qemu-aarch64-s
 # The generic code where octets have another order, where the compiler is another, and where pointers have 32 bits.
 test-ports:
 	@scripts/deps.sh $(DEPS_ARM64)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-run Vectors .)
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short . ./internal/...)
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short . ./internal/...)
 	EESP_TEST_REQUIRE=vectors GOARCH=386 CGO_ENABLED=0 $(GO) test -short . ./internal/...

@@ -413,6 +413,10 @@ func TestUDPRoom(t *testing.T) {
 // Packets against pages that cannot be touched, on either side.
 func TestUDPGuarded(t *testing.T) {
 	room := guarded(t, 8192)
+	rounds := 40
+	if testing.Short() {
+		rounds = 5
+	}
 	for _, f := range udpFormats {
 		for _, u := range []UDP{tunnel4, tunnel6, across} {
 			if u.Transport && !f.carries {
@@ -420,7 +424,7 @@ func TestUDPGuarded(t *testing.T) {
 			}
 			g := f.group(t)
 			s, r := newSender(t, g, f.c), newReceiver(t, ReceiverConfig{}, g)
-			for i := range 40 {
+			for i := range rounds {
 				ip := inner(i)
 				b := sealed1(t, s, &u, ip)
 				for _, atEnd := range []bool{false, true} {

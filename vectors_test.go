@@ -162,6 +162,12 @@ func enough(t *testing.T, n, least int) {
 	}
 }
 
+// skipped leaves three vectors of four out of a short test, others with each
+// backend.
+func skipped(i int) bool {
+	return testing.Short() && (i+len(must(Backend())))%4 != 0
+}
+
 func wantOctets(t *testing.T, what string, got, want []byte) {
 	t.Helper()
 	if !bytes.Equal(got, want) {
