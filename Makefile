@@ -266,15 +266,16 @@ backends-arm64 = b=$$(GOARCH=arm64 CGO_ENABLED=0 $(GO) run -exec "qemu-aarch64-s
 test-ports:
 	@scripts/deps.sh $(DEPS_ARM64)
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-run Vectors .)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short . ./internal/...)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short . ./internal/...)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short ./internal/...)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-run Vectors .)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short ./internal/...)
 	EESP_TEST_REQUIRE=vectors GOARCH=386 CGO_ENABLED=0 $(GO) test -short . ./internal/...
 
 # All else runs with the backend that is chosen here; with the others, this.
 test-backends: stage
 	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2); do \
 	  echo "EESP_BACKEND=$$b"; \
-	  EESP_BACKEND=$$b $(GO) test . ./internal/burst; \
+	  EESP_BACKEND=$$b $(GO) test -short . ./internal/burst; \
 	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests | tail -n 1; \
 	done
 
