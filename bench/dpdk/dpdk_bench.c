@@ -29,7 +29,7 @@
 #endif
 
 #define BURST 32
-#define HEADER EESP_MIN_HEADER /* a DeviceID and no options; the PMDs' AAD is as long */
+#define HEADER 16 /* a DeviceID and no options; the PMDs' AAD is as long */
 #define KEY_LEN 16
 #define FEW BURST /* keys in use: as many as packets in a burst */
 #define MANY 16384
