@@ -82,7 +82,11 @@ func (r *Windows) tidy(groups []*keys.Group) {
 	}
 	defer r.mu.Unlock()
 	r.seen.Store(wiped)
+	alive := map[[16]byte]bool{} // few keys have many windows; one that dies now brings another sweep
 	r.table.Sweep(func(name *[16]byte) bool {
-		return slices.ContainsFunc(groups, func(g *keys.Group) bool { return g.Alive(name) })
+		if !alive[*name] && slices.ContainsFunc(groups, func(g *keys.Group) bool { return g.Alive(name) }) {
+			alive[*name] = true
+		}
+		return alive[*name]
 	}, keys.Retire)
 }
