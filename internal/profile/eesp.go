@@ -180,6 +180,7 @@ func (eesp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 
 // eespSealing says how a sender writes headers.
 type eespSealing struct {
+	bare
 	session uint16
 	spi     uint32
 	shape   wire.EESPShape
@@ -197,8 +198,6 @@ func (s *eespSealing) First() uint64 { return 1 }
 
 // Epochs is false: a Sub SA has one key.
 func (s *eespSealing) Epochs() bool { return false }
-
-func (s *eespSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
 
 // Begin prepares the headers of a burst.
 func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
@@ -228,8 +227,8 @@ func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 // Fit decides about a packet: CryptOffset counts from the Payload Info Header.
 func (s *eespSealing) Fit(h *Header, l *Lane) status.Code {
 	p := l.Pkt
-	if _, c := noLead(p); c != status.OK {
-		return c
+	if p.Flags != 0 {
+		return status.ErrArgument
 	}
 	field := s.field(p)
 	if p.IOffset != 0 || field > uint32(s.shape.MaxCOffset) || uint32(p.COffset)*4 > l.Len {
@@ -297,6 +296,7 @@ func (s *eespSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ke
 
 // eespOpening says what a receiver accepts.
 type eespOpening struct {
+	bareOpening
 	ownIDs  []uint64
 	replay  bool
 	sa      *keys.Params // of the held key
@@ -304,12 +304,6 @@ type eespOpening struct {
 	salt    uint32
 	held    *heldKey
 }
-
-// Lead is none.
-func (o *eespOpening) Lead(p *Desc) (uint32, status.Code) { return noLead(p) }
-
-// Retries is false.
-func (o *eespOpening) Retries() bool { return false }
 
 // Parse reads the header of a packet.
 func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {

@@ -230,6 +230,29 @@ type Directed interface {
 	Direction() (bits uint8, value uint32)
 }
 
+// bare is the part of a Sealing that is the same for formats with nothing in
+// front of their headers, and any payload.
+type bare struct{}
+
+func (bare) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
+
+func (bare) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
+
+// bareOpening is that part of an Opening, for formats that say which key a
+// packet is of, and have no padding.
+type bareOpening struct{}
+
+func (bareOpening) Lead(p *Desc) (uint32, status.Code) {
+	if p.Flags != 0 {
+		return 0, status.ErrArgument
+	}
+	return 0, status.OK
+}
+
+func (bareOpening) Opened(*Lane, unsafe.Pointer) status.Code { return status.OK }
+
+func (bareOpening) Retries() bool { return false }
+
 // Opening is how a receiver reads packets. It does not change.
 type Opening interface {
 	// Lead is how many octets in front of a packet belong to it.

@@ -117,6 +117,7 @@ func (psp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 
 // pspSealing says how a sender writes headers.
 type pspSealing struct {
+	bare
 	version uint8
 	spi     uint32
 	held    bool
@@ -128,10 +129,6 @@ type pspSealing struct {
 func (s *pspSealing) Space() string { return fmt.Sprintf("psp/%x", s.spi) }
 
 func (s *pspSealing) Epochs() bool { return false }
-
-func (s *pspSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
-
-func (s *pspSealing) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
 
 // Begin prepares the headers of a burst.
 func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
@@ -207,6 +204,7 @@ func pspClear(version, coffset uint8, n uint32) uint32 {
 
 // pspOpening says what a receiver accepts.
 type pspOpening struct {
+	bareOpening
 	ownIDs     []uint64
 	replay     bool
 	engineBits uint8
@@ -214,15 +212,6 @@ type pspOpening struct {
 	version    uint8 // of the held key
 	spi        uint32
 }
-
-// Lead is none.
-func (o *pspOpening) Lead(p *Desc) (uint32, status.Code) { return noLead(p) }
-
-// Opened takes all.
-func (o *pspOpening) Opened(*Lane, unsafe.Pointer) status.Code { return status.OK }
-
-// Retries: the SPI says which key it is.
-func (o *pspOpening) Retries() bool { return false }
 
 // Parse reads the header of a packet. Nothing in it tells groups apart: it is
 // the first one's.

@@ -154,6 +154,7 @@ func (stateless) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 
 // statelessSealing says how a sender writes headers.
 type statelessSealing struct {
+	bare
 	v       uint8
 	id      uint64
 	levels  uint8
@@ -166,10 +167,6 @@ type statelessSealing struct {
 func (s *statelessSealing) Space() string { return fmt.Sprintf("%x/%d", s.id, s.v&wire.VLongID) }
 
 func (s *statelessSealing) Epochs() bool { return true }
-
-func (s *statelessSealing) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
-
-func (s *statelessSealing) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
 
 // Begin prepares the headers of a burst.
 func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
@@ -260,6 +257,7 @@ func (s *statelessSealing) Fit(h *Header, l *Lane) status.Code {
 
 // statelessOpening says what a receiver accepts.
 type statelessOpening struct {
+	bareOpening
 	ownIDs      []uint64
 	tryPrevious bool
 	replay      bool
@@ -269,19 +267,6 @@ type statelessOpening struct {
 	addr        Addr
 	held        *heldKey
 }
-
-func noLead(p *Desc) (uint32, status.Code) {
-	if p.Flags != 0 {
-		return 0, status.ErrArgument
-	}
-	return 0, status.OK
-}
-
-// Lead is none.
-func (o *statelessOpening) Lead(p *Desc) (uint32, status.Code) { return noLead(p) }
-
-// Opened takes all.
-func (o *statelessOpening) Opened(*Lane, unsafe.Pointer) status.Code { return status.OK }
 
 // Retries is true where packets may be tried with a previous key.
 func (o *statelessOpening) Retries() bool { return o.tryPrevious }

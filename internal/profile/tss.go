@@ -423,6 +423,7 @@ func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 
 // tssOpening says what a receiver accepts.
 type tssOpening struct {
+	bareOpening
 	ownIDs     []uint64
 	replay     bool
 	engineBits uint8
@@ -432,12 +433,6 @@ type tssOpening struct {
 
 // Lead is both addresses and the entropy field.
 func (o *tssOpening) Lead(p *Desc) (uint32, status.Code) { return tssLead(p.Flags) }
-
-// Opened takes all.
-func (o *tssOpening) Opened(*Lane, unsafe.Pointer) status.Code { return status.OK }
-
-// Retries is never.
-func (o *tssOpening) Retries() bool { return false }
 
 // slot finds the key of a packet.
 func tssSlot(snaps []*keys.Snapshot, sdi uint32, an uint8) (*keys.Snapshot, *keys.Slot) {
