@@ -887,8 +887,8 @@ func TestEESPDataKey(t *testing.T) {
 
 // Windows are those of Sub SAs, under one root key.
 func TestEESPReplay(t *testing.T) {
-	a := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), MaxCOffset: 10}, stream("root a", 32))
-	b := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA384, Domain: freshSPI(), Optimized: true, IV: true}, stream("root b", 48))
+	a := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), MaxCOffset: 10}, stream("root", 32))
+	b := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA384, Domain: freshSPI(), Optimized: true, IV: true}, stream("root", 48))
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 128, ReplayContexts: 5}, a, b)
 	text := ipPacket(6, 61)
 	var pkts [][]byte
@@ -922,7 +922,7 @@ func TestEESPReplay(t *testing.T) {
 	}
 	wantStatus(t, r, whole(sealed(t, newSender(t, a, SenderConfig{ID: 100}), eespPlain(text))), ErrWindows)
 	// A new root key has windows of its own.
-	if err := a.SetKey(0, stream("root c", 32)); err != nil {
+	if err := a.SetKey(0, stream(fmt.Sprint("root c ", freshSPI()), 32)); err != nil {
 		t.Fatal(err)
 	}
 	wantWiped(t)

@@ -383,8 +383,8 @@ func TestUsedCountersStayUsed(t *testing.T) {
 		{"", "", explicit(3, 0, 0, 0), Config{}, false}, // the clock is past epoch 3
 		{"#k", "", explicit(65535, 0, 0, 0), Config{}, true},
 	} {
-		id := fmt.Sprint(t.Name(), i)
-		own := func(key string) string { return strings.ReplaceAll(key, "#", fmt.Sprint("#", i, ".")) } // one key has one ID
+		id := fmt.Sprint(t.Name(), i, "/", time.Now().UnixNano())                      // names are remembered
+		own := func(key string) string { return strings.ReplaceAll(key, "#", "#"+id) } // one key has one ID
 		for _, used := range []bool{false, true} {
 			o, err := Share(id+own(x.key), x.c)
 			if err != nil {
@@ -409,8 +409,9 @@ func TestUsedCountersStayUsed(t *testing.T) {
 // Giving an owner back once too often does not take it from those who have the
 // place now.
 func TestReleaseTwice(t *testing.T) {
+	name := fmt.Sprint(t.Name(), time.Now().UnixNano()) // names are remembered
 	share := func() *Owner {
-		o, err := Share(t.Name(), Config{Mode: Explicit, Start: 5})
+		o, err := Share(name, Config{Mode: Explicit, Start: 5})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -434,8 +435,13 @@ func TestReleaseTwice(t *testing.T) {
 // of one ID.
 func TestNamesThatMeet(t *testing.T) {
 	c := Config{Mode: Explicit, Start: 5}
+	run := fmt.Sprint("/run ", time.Now().UnixNano()) // names are remembered
 	has := func(name string, want error) *Owner {
 		t.Helper()
+		name = strings.Replace(name, "meet", "meet"+run, 1)
+		if strings.Contains(name, "#") {
+			name += run
+		}
 		o, err := Share(name, c)
 		if !errors.Is(err, want) {
 			t.Fatalf("%s: %v, want %v", name, err, want)

@@ -8,7 +8,7 @@ import (
 
 // Lengths and limits of the PSP header.
 const (
-	// PSPBase is the header without, PSPMaxHeader with the virtual cookie (VC).
+	// PSPBase is the header without, PSPMaxHeader with the virtualization cookie (VC).
 	PSPBase      = 16
 	PSPVC        = 8
 	PSPMaxHeader = PSPBase + PSPVC
