@@ -157,7 +157,7 @@ pings() { in1 ping -q -c "${1:-1}" -i 0.02 -W 1 198.51.100.2 >>ping.out 2>&1; }
 
 cp zone.der key1.der
 cp zone.der key2.der
-ip netns exec "$ns1" tcpdump -i wire -w wire.pcap -U -s 0 udp port 4500 2>tcpdump.err &
+ip netns exec "$ns1" tcpdump -i wire -B 65536 -w wire.pcap -U -s 0 udp port 4500 2>tcpdump.err &
 tcpdump_pid=$!
 children+=($!)
 within 5 grep -q 'listening on' tcpdump.err || fail "tcpdump: $(cat tcpdump.err)"
@@ -238,7 +238,8 @@ stop 2
 stop 1
 grep -q "^refused [1-9][0-9]*: reflected" gw1.out || fail "no reflected packets counted: $(tail gw1.out)"
 (($(grep -c '^sealed ' gw1.out) > 1)) || fail "-v printed nothing: $(cat gw1.out)"
-(($(count 1 sealed) > 1000 && $(count 1 opened) > 10000 && $(count 1 refused) > 0)) || fail "statistics: $(tail gw1.out)"
+# How many of the transfer's packets TCP acknowledges at a time is up to it.
+(($(count 1 sealed) > 100 && $(count 1 opened) > 10000 && $(count 1 refused) > 0)) || fail "statistics: $(tail gw1.out)"
 ok
 
 # Another key, and another key size: nothing passes.
