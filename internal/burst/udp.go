@@ -33,11 +33,8 @@ type outer struct {
 }
 
 const (
-	protoIPv4 = 4
-	protoIPv6 = 41
-	protoUDP  = 17
-	maxUDP    = 65535
-	maxIP     = 40 + 65535
+	maxUDP = 65535
+	maxIP  = 40 + 65535
 )
 
 // SealUDP seals IP packets and puts IP and UDP headers in front of them. Where
@@ -127,7 +124,7 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 		b := octets(out, front)
 		if u.Transport {
 			copy(b, o.hdr[:o.n])
-			wire.Rewrite(b[:o.n], protoUDP, int(front+t.OutLen))
+			wire.Rewrite(b[:o.n], wire.ProtoUDP, int(front+t.OutLen))
 			wire.PutUDP((*[wire.UDPHeader]byte)(b[o.n:]), o.sport, u.DPort, int(t.OutLen))
 		} else {
 			h := u.UDPTunnel
@@ -163,7 +160,7 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 		if !ok || n > len(b) {
 			return 0, status.ErrArgument
 		}
-		t.Len, t.NextHeader = uint32(n), ipProto(b)
+		t.Len, t.NextHeader = uint32(n), wire.IPProto(b)
 		t.Src, t.DstIP = u.Src, u.Dst
 		front = uint32(u.Len())
 		o.most = most(front > wire.UDPHeader+20)
@@ -186,13 +183,6 @@ func most(six bool) uint32 {
 		return maxIP
 	}
 	return maxUDP
-}
-
-func ipProto(b []byte) uint8 {
-	if b[0]>>4 == 4 {
-		return protoIPv4
-	}
-	return protoIPv6
 }
 
 func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
@@ -265,7 +255,7 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 		} else {
 			b := octets(payload, t.OutLen)
 			k, ok := wire.IPLen(b)
-			if !ok || k > len(b) || t.NextHeader != 0 && t.NextHeader != ipProto(b) {
+			if !ok || k > len(b) || t.NextHeader != 0 && t.NextHeader != wire.IPProto(b) {
 				c = status.ErrEncap
 			}
 			size = uint32(k) // what is behind is another sender's padding

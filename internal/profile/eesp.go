@@ -371,23 +371,15 @@ func (o *eespOpening) Opened(l *Lane, payload unsafe.Pointer) status.Code {
 		l.Len -= uint32(pad)
 		return status.OK
 	}
-	n, ok := wire.IPLen(unsafe.Slice((*byte)(payload), l.Len))
+	b := unsafe.Slice((*byte)(payload), l.Len)
+	n, ok := wire.IPLen(b)
 	if !ok || n > int(l.Len) || int(l.Len)-n > wire.EESPMaxPad {
 		return status.ErrPayload
 	}
-	l.Pkt.NextHeader = ipInIP
-	if *(*byte)(payload)>>4 == 6 {
-		l.Pkt.NextHeader = ip6InIP
-	}
+	l.Pkt.NextHeader = wire.IPProto(b)
 	l.Len = uint32(n)
 	return status.OK
 }
-
-// IP protocol numbers of IPv4 and IPv6.
-const (
-	ipInIP  = 4
-	ip6InIP = 41
-)
 
 // Learn: packets of one burst are of many Sub SAs, or few go the long way.
 func (o *eespOpening) Learn(s *Shape, l *Lane, c *Context) { s.of = nil }

@@ -115,11 +115,6 @@ func tssSame(a unsafe.Pointer, v6 bool, b *[16]byte) bool {
 	return *(*[4]byte)(a) == *(*[4]byte)(b[12:])
 }
 
-// mapped is what the 16-octet form of an IPv4 address begins with.
-var mapped = [12]byte{10: 0xFF, 11: 0xFF}
-
-func isIPv4(a *[16]byte) bool { return *(*[12]byte)(a[:]) == mapped }
-
 type tss struct{}
 
 func (tss) Name() string { return "tss" }
@@ -160,7 +155,7 @@ func tssWho(v uint8, id uint64, a *Addr) status.Code {
 	switch {
 	case v > TSSAddr6:
 		return status.ErrV
-	case id>>32 != 0, v != TSSSSI && id != 0, v == TSSSSI && a.Src != [16]byte{}, v == TSSAddr && !isIPv4(&a.Src), a.Dst != [16]byte{}:
+	case id>>32 != 0, v != TSSSSI && id != 0, v == TSSSSI && a.Src != [16]byte{}, v == TSSAddr && !wire.Mapped(&a.Src), a.Dst != [16]byte{}:
 		return status.ErrArgument
 	}
 	return status.OK
@@ -302,7 +297,7 @@ func (s *tssSealing) Direction() (bits uint8, value uint32) {
 }
 
 func (s *tssSealing) LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) {
-	if isIPv4(&a.Src) && isIPv4(&a.Dst) {
+	if wire.Mapped(&a.Src) && wire.Mapped(&a.Dst) {
 		copy(lead[:4], a.Src[12:])
 		copy(lead[4:8], a.Dst[12:])
 		return lead, wire.TSSLead4, 0

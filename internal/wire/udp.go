@@ -21,8 +21,12 @@ const (
 	ip4DF       = 0x4000
 	ip4Fragment = 0x3FFF // MF and the offset
 
+	// ProtoIPv4, ProtoIPv6 and ProtoUDP are IP protocol numbers.
+	ProtoIPv4 = 4
+	ProtoIPv6 = 41
+	ProtoUDP  = 17
+
 	protoTCP      = 6
-	protoUDP      = 17
 	protoDCCP     = 33
 	protoESP      = 50
 	protoSCTP     = 132
@@ -82,7 +86,7 @@ func (t *UDPTunnel) Write(b []byte, n int) status.Code {
 		binary.BigEndian.PutUint16(b[2:], uint16(h+n))
 		binary.BigEndian.PutUint16(b[4:], 0) // an ID means nothing with DF (RFC 6864)
 		binary.BigEndian.PutUint16(b[6:], ip4DF)
-		b[8], b[9] = t.TTL, protoUDP
+		b[8], b[9] = t.TTL, ProtoUDP
 		copy(b[12:16], t.Src[12:])
 		copy(b[16:20], t.Dst[12:])
 		putSum(b[:ip4Header])
@@ -92,7 +96,7 @@ func (t *UDPTunnel) Write(b []byte, n int) status.Code {
 		}
 		binary.BigEndian.PutUint32(b, 6<<28|uint32(t.TOS)<<20)
 		binary.BigEndian.PutUint16(b[4:], uint16(UDPHeader+n))
-		b[6], b[7] = protoUDP, t.TTL
+		b[6], b[7] = ProtoUDP, t.TTL
 		copy(b[8:24], t.Src[:])
 		copy(b[24:40], t.Dst[:])
 	}
@@ -128,7 +132,7 @@ func ParseUDP(b []byte, dport uint16) (at, n int, c status.Code) {
 			return 0, 0, status.ErrEncap
 		}
 	}
-	if proto != protoUDP || total-at < UDPHeader {
+	if proto != ProtoUDP || total-at < UDPHeader {
 		return 0, 0, status.ErrEncap
 	}
 	u := b[at : at+UDPHeader]
@@ -161,6 +165,14 @@ func Transport(b []byte) (hdr int, proto uint8, n int, c status.Code) {
 		return 0, 0, 0, status.ErrUnsupported
 	}
 	return ip6Header, b[6], n, status.OK
+}
+
+// IPProto is the protocol number of the IP packet at the start of b, which is whole.
+func IPProto(b []byte) uint8 {
+	if b[0]>>4 == 4 {
+		return ProtoIPv4
+	}
+	return ProtoIPv6
 }
 
 // Addresses are those of the IP packet at the start of b, which is whole.
@@ -249,7 +261,7 @@ func FlowHash(b []byte) uint16 {
 	}
 	w := uint64(proto)
 	switch proto {
-	case protoTCP, protoUDP, protoDCCP, protoSCTP, protoUDPLite, protoESP: // ESP's SPI is as good
+	case protoTCP, ProtoUDP, protoDCCP, protoSCTP, protoUDPLite, protoESP: // ESP's SPI is as good
 		if len(ports) >= 4 {
 			w |= uint64(binary.BigEndian.Uint32(ports)) << 8
 		}
