@@ -83,6 +83,7 @@ var (
 
 	_ = same[unsafe.Sizeof(cd)-unsafe.Sizeof(gd)]
 	_ = same[unsafe.Offsetof(cd.held)-unsafe.Offsetof(gd.Held)]
+	_ = same[unsafe.Offsetof(cd.long_)-unsafe.Offsetof(gd.Long)]
 	_ = same[unsafe.Offsetof(cd.fresh_limit)-unsafe.Offsetof(gd.FreshLimit)]
 	_ = same[unsafe.Offsetof(cd.litter)-unsafe.Offsetof(gd.Litter)]
 	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]

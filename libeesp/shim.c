@@ -875,12 +875,15 @@ static int derive_direct(const eesp_kdf *kdf, uint32_t aead, const uint8_t *cont
 	return 1;
 }
 
-/* Whether n jobs may go straight to a short kernel for packets up to limit. */
+/* Which kernels n jobs may go straight to: short ones for packets up to limit,
+ * or those for longer ones. */
+enum { NEITHER, SHORTER, LONGER };
+
 static int direct_jobs(const struct eesp_direct *d, const eesp_job *jobs, size_t n, uint32_t keys, uint32_t limit)
 {
-	uint32_t last = 0;
+	uint32_t first, last = 0;
 	if (d == NULL || n > CHUNK)
-		return 0;
+		return NEITHER;
 	for (size_t i = 0; i < n; i++) {
 		const eesp_job *j = &jobs[i];
 		uintptr_t gap = (uintptr_t)j->src - (uintptr_t)j->dst;
@@ -888,20 +891,28 @@ static int direct_jobs(const struct eesp_direct *d, const eesp_job *jobs, size_t
 		memcpy(&reserved, j->reserved, sizeof reserved);
 		if (j->len < last || j->aad_len > EESP_MAX_LEN || j->tag == NULL || j->key >= keys || reserved != 0 ||
 		    j->src == NULL || j->dst == NULL || j->aad == NULL || (gap != 0 && (gap < j->len || -gap < j->len)))
-			return 0;
+			return NEITHER;
 		last = j->len;
 	}
-	if (last > limit)
-		return 0;
-	return !d->groups || (last - jobs[0].len <= 64 + jobs[0].len / 8 && (n % 4 == 0 || last <= d->group_limit));
+	first = jobs[0].len;
+	if (first > limit && last <= EESP_MAX_LEN)
+		return LONGER;
+	if (last <= limit && (!d->groups || (last - first <= 64 + first / 8 && (n % 4 == 0 || last <= d->group_limit))))
+		return SHORTER;
+	return NEITHER;
 }
 
-/* Runs a short kernel, and does what is due after it. */
-static size_t direct_crypt(const struct eesp_direct *d, uintptr_t kernel, const uint8_t *keys, eesp_job *jobs, size_t n, int seal)
+/* Runs a short kernel, and wipes what it leaves. */
+static void direct_short(const struct eesp_direct *d, uintptr_t kernel, const uint8_t *keys, eesp_job *jobs, size_t n)
 {
 	call0(kernel, keys, jobs, n, (uintptr_t)tls.room.scratch, NULL, NULL);
 	if (d->groups && n % 4 != 0)
 		explicit_bzero(tls.room.scratch + d->litter_at, d->litter + jobs[n - 1].len);
+}
+
+/* The good ones of jobs that kernels are done with. */
+static size_t direct_good(eesp_job *jobs, size_t n, int seal)
+{
 	if (seal)
 		return n;
 	size_t good = 0;
@@ -964,9 +975,10 @@ static size_t kdf_burst(const eesp_kdf *kdf, uint32_t aead, const uint8_t *conte
 	tls.busy = 1;
 	const struct eesp_kdf_view *v = VIEW(kdf, kdf);
 	const struct eesp_direct *d = v->direct;
-	if (direct_jobs(d, jobs, n, 1, d ? d->fresh_limit : 0) && counters_clear(contexts, n)) {
+	if (direct_jobs(d, jobs, n, 1, d ? d->fresh_limit : 0) == SHORTER && counters_clear(contexts, n)) {
 		derive_some(v, aead, contexts, n, tls.room.keys);
-		good = direct_crypt(d, d->fresh[aead][seal], tls.room.keys, jobs, n, seal);
+		direct_short(d, d->fresh[aead][seal], tls.room.keys, jobs, n);
+		good = direct_good(jobs, n, seal);
 		explicit_bzero(tls.room.keys, n * (aead == EESP_AEAD_AES_128_GCM ? 16 : 32));
 	} else {
 		good = eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, seal, tls.error);
@@ -992,11 +1004,19 @@ static size_t keyset_burst(const eesp_keyset *set, eesp_job *jobs, size_t n, int
 	size_t good;
 	tls.busy = 1;
 	const struct eesp_keyset_view *v = VIEW(keyset, set);
-	uintptr_t kernel = v->direct != NULL ? v->direct->held[v->aead][seal] : 0;
-	if (kernel != 0 && direct_jobs(v->direct, jobs, n, v->n, v->direct->held_limit))
-		good = direct_crypt(v->direct, kernel, v->area, jobs, n, seal);
-	else
+	const struct eesp_direct *d = v->direct;
+	switch (direct_jobs(d, jobs, n, v->n, d ? d->held_limit : 0)) {
+	case SHORTER:
+		direct_short(d, d->held[v->aead][seal], v->area, jobs, n);
+		good = direct_good(jobs, n, seal);
+		break;
+	case LONGER:
+		call0(d->long_[v->aead][seal], v->area, jobs, n, 1, tls.room.scratch + d->long_at, NULL);
+		good = direct_good(jobs, n, seal);
+		break;
+	default:
 		good = eespGoKeyed(tls.worker, set->slot, jobs, n, seal, tls.error);
+	}
 	tls.busy = 0;
 	return good;
 }

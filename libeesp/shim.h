@@ -8,8 +8,8 @@
 
 /* Kernels that C calls without a crossing: kernel.Direct. */
 struct eesp_direct {
-	uintptr_t derive, fresh[2][2], held[2][2];
-	uint32_t fresh_limit, held_limit, groups, group_limit, litter_at, litter;
+	uintptr_t derive, fresh[2][2], held[2][2], long_[2][2];
+	uint32_t fresh_limit, held_limit, long_at, groups, group_limit, litter_at, litter;
 };
 
 /* A thread's locked memory: of keys, of halves of keys, and for kernels. */

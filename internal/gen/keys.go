@@ -377,12 +377,12 @@ func expandKernel512(c *constants, keyLen int) {
 
 // findKey leaves in gA where the rows of a packet's key begin: the one that its
 // job names if keys are held, else that of its index. It uses gE.
-func findKey(index, rows reg.GPPhysical) {
+func findKey(index, rows reg.GPPhysical, label string) {
 	MOVQ(index, gA)
 	CMPQ(Param2("held"), Imm(0))
-	JEQ(LabelRef("mine"))
+	JEQ(LabelRef(label + "mine"))
 	MOVL(job(0, jobKey), gA.As32())
-	Label("mine")
+	Label(label + "mine")
 	MOVQ(gA, gE)
 	ANDQ(Imm(3), gE)
 	SHRQ(Imm(2), gA)

@@ -29,7 +29,8 @@ const (
 	lLo    = v(9)
 	lMi    = v(10)
 	lHi    = v(11)
-	lT     = v(12) // to 15
+	lT     = v(12) // to 14
+	lAAD   = v(15) // AAD of the first window; then the lengths, in all lanes
 	lCtr   = v(16)
 	lBswap = v(17)
 	lPoly  = v(18)
@@ -40,6 +41,15 @@ const (
 
 const keysInRegisters = 11
 
+// remnant is what is left of a packet when the next one begins.
+type remnant string
+
+const (
+	none remnant = "norest"
+	some remnant = "rest"     // up to 15 blocks
+	full remnant = "fullrest" // 16 blocks
+)
+
 type long512 struct {
 	c       *constants
 	keyLen  int
@@ -49,7 +59,7 @@ type long512 struct {
 
 func longKernel512(c *constants, keyLen int, sealing bool) {
 	k := &long512{c: c, keyLen: keyLen, sealing: sealing}
-	k.h = hasher{lo: lLo, mi: lMi, hi: lHi, t: [4]v{lT, lT + 1, lT + 2, lT + 3}, poly: lPoly}
+	k.h = hasher{lo: lLo, mi: lMi, hi: lHi, t: [4]v{lT, lT + 1}, poly: lPoly}
 	base := "openLong"
 	if sealing {
 		base = "sealLong"
@@ -75,35 +85,14 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	zero(lT)
 	store(lT, at(scratch, longPower+16*16))
 
+	k.begin(index, rows, none)
+
 	Label("packet")
-	findKey(index, rows)
-	// Round keys and powers in all lanes.
-	for r := 0; r <= rounds(keyLen); r++ {
-		if r < keysInRegisters {
-			spread(at(gA, r*row), lKey+v(r))
-		} else {
-			spread(at(gA, r*row), lT)
-			storeA(lT, at(scratch, longKeys+r*row))
-		}
-	}
-	for i := range 4 {
-		spread(at(gA, rowPower+(16-4*i)*row), lT)
-		storeA(lT, at(scratch, longEach+i*row))
-	}
-	for i := range 4 {
-		p := rowPower + (16-4*i)*row
-		gather([]Mem{at(gA, p), at(gA, p-row), at(gA, p-2*row), at(gA, p-3*row)}, lT+v(i))
-		store(lT+v(i), at(scratch, longPower+i*row))
-	}
-	// The block with counter 0, octets reversed: the counter is its low word.
-	VMOVDQU(at(jobs, jobNonce), lT.x())
-	VPAND(c.nonce, lT.x(), lT.x())
-	VPSHUFB(lBswap.x(), lT.x(), lT.x())
-	VSHUFI64X2(Imm(0), lT.r(), lT.r(), lCtr.r())
+	k.powers()
 	// AAD: of up to two blocks it goes into the first window, of more it is
 	// hashed beforehand.
 	zero(lAcc)
-	zero(lX)
+	zero(lAAD)
 	MOVL(job(0, jobAADLen), left.As32())
 	MOVQ(job(0, jobAAD), src)
 	CMPQ(left, num(32))
@@ -112,111 +101,95 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	KMOVD(gE.As32(), reg.K4)
 	CMPQ(left, num(16))
 	JLE(LabelRef("aadone"))
-	VMOVDQU8_Z(at(src, 0), reg.K4, lX.y())
+	VMOVDQU8_Z(at(src, 0), reg.K4, lAAD.y())
 	JMP(LabelRef("aaddone"))
 	Label("aadone")
 	TESTQ(left, left)
 	JEQ(LabelRef("aaddone"))
 	VMOVDQU8_Z(at(src, 0), reg.K4, lT.x())
-	VINSERTI32X4(Imm(1), lT.x(), lX.r(), lX.r())
+	VINSERTI32X4(Imm(1), lT.x(), lAAD.r(), lAAD.r())
 	JMP(LabelRef("aaddone"))
 	Label("aad")
-	k.tail(src, reg.R8, "aad", nil)
+	k.longAAD(src)
 	TESTQ(left, left)
 	JG(LabelRef("aad"))
-	zero(lX)
+	VSHUFI64X2(Imm(0x45), lAcc.r(), lAcc.r(), lAcc.r()) // to where the text begins
 	Label("aaddone")
 
 	MOVQ(job(0, jobSrc), src)
 	MOVQ(job(0, jobDst), dst)
 	MOVL(job(0, jobLen), left.As32())
-	k.nextCounters()
-	{
-		var s stream
-		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
-		emit(s)
-	}
-	k.firstText(src, dst)
 	SUBQ(num(224), left)
-	// Two roads: from the first window, whose text is done, and from those
-	// whose text waits for the next one's AES.
-	window := func(p int, pending bool) {
-		if pending {
-			for i := v(0); i < 4; i++ {
-				move(lC+i, lX+i)
-			}
-		}
+	// A window: AES beside the text of the window before and its hash.
+	window := func(p int, first bool, vectors int) {
+		k.moveStream()
 		k.nextCounters()
-		var s, h stream
-		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3})
-		if pending {
-			h = k.laterText(src, dst)
-		}
-		emit(s, append(h, k.sixteen(p)...))
-	}
-	end := func(pending bool) {
-		// The last sixteen blocks end the lanes' separate sums.
-		l := fmt.Sprintf("alone%t", pending)
-		TESTQ(left, left)
-		JEQ(LabelRef(l))
-		window(longPower, pending)
-		k.fold()
-		JMP(LabelRef("tailed"))
-		Label(l)
 		var s stream
-		if pending {
-			for i := v(0); i < 4; i++ {
-				move(lC+i, lX+i)
-			}
-			s = k.laterText(src, dst)
+		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3}[:vectors], 2)
+		emit(s, append(k.text(src, dst, first), k.sixteen(p)...))
+	}
+	// The end's first part, with one window or more behind it.
+	end := func(first bool) {
+		apart := fmt.Sprintf("apart%t", first)
+		// What is left ends the lanes' sums, with the lengths behind it, if
+		// that is one block at least for each, and no more than there are powers.
+		LEAQ(at(left, -33), gA)
+		CMPQ(gA, num(240-33))
+		JHI(LabelRef(apart))
+		if !first {
+			CMPQ(left, num(192))
+			JLE(LabelRef("less"))
 		}
-		emit(append(s, k.sixteen(longPower)...))
+		window(longEach, first, 4)
+		JMP(LabelRef("rest"))
+		if !first {
+			Label("less")
+			CMPQ(left, num(128))
+			JLE(LabelRef("least"))
+			window(longEach, first, 3)
+			JMP(LabelRef("rest"))
+			Label("least")
+			window(longEach, first, 2)
+			JMP(LabelRef("rest"))
+		}
+		// Or the sixteen blocks before it do.
+		Label(apart)
+		window(longPower, first, 4)
 		k.fold()
-		JMP(LabelRef("lengths"))
+		CMPQ(left, num(240))
+		JLE(LabelRef("rest"))
+		JMP(LabelRef("fullrest"))
 	}
 	CMPQ(left, num(256))
-	JLT(LabelRef("onlyone"))
-	window(longEach, false)
+	JLE(LabelRef("onlyone"))
+	window(longEach, true, 4)
 	SUBQ(num(256), left)
 	Label("loop")
 	CMPQ(left, num(256))
-	JLT(LabelRef("looped"))
-	window(longEach, true)
+	JLE(LabelRef("looped"))
+	window(longEach, false, 4)
 	SUBQ(num(256), left)
 	JMP(LabelRef("loop"))
 	Label("looped")
-	end(true)
-	Label("onlyone")
 	end(false)
-	Label("tailed")
-	k.tail(src, reg.R8, "text", dst)
+	Label("onlyone")
+	end(true)
 
-	Label("lengths")
-	VMOVDQU(at(jobs, jobAADLen), lX.x())
-	VPSHUFB(c.lens, lX.x(), lX.x())
-	VPSLLQ(Imm(3), lX.x(), lX.x())
-	VPXOR(lX.x(), lAcc.x(), lX.x())
-	{
-		x := hasher{lo: lLo, mi: lMi, hi: lHi, t: k.h.t, poly: lPoly}
-		lanes = 1
-		VMOVDQU(at(scratch, longPower+15*16), (lX + 1).x())
-		var s stream
-		VPCLMULQDQ(Imm(0x00), (lX + 1).x(), lX.x(), lLo.x())
-		VPCLMULQDQ(Imm(0x01), (lX + 1).x(), lX.x(), lMi.x())
-		VPCLMULQDQ(Imm(0x10), (lX + 1).x(), lX.x(), lT.x())
-		VPCLMULQDQ(Imm(0x11), (lX + 1).x(), lX.x(), lHi.x())
-		VPXOR(lT.x(), lMi.x(), lMi.x())
-		lanes = 4
-		k.reduceX(&s, x, lAcc)
-		emit(s)
+	for _, r := range []remnant{some, full} {
+		Label(string(r))
+		k.place(r)
+		ADDQ(num(jobSize), jobs)
+		INCQ(index)
+		CMPQ(index, n)
+		JGE(LabelRef(string(r) + "drain"))
+		k.begin(index, rows, r)
+		JMP(LabelRef("packet"))
+		Label(string(r) + "drain")
+		k.moveStream()
+		emit(k.rest(r))
+		JMP(LabelRef("done"))
 	}
-	VPSHUFB(lBswap.x(), lAcc.x(), lAcc.x())
-	VPXORQ(lEJ0.x(), lAcc.x(), lAcc.x())
-	oneTag(lAcc, sealing)
-	ADDQ(num(jobSize), jobs)
-	INCQ(index)
-	CMPQ(index, n)
-	JLT(LabelRef("packet"))
+	Label("done")
 	zero(lT)
 	for i := 0; i < longSize; i += 64 {
 		store(lT, at(scratch, i))
@@ -225,10 +198,152 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	RET()
 }
 
-func (k *long512) rounds(s *stream, states []v) {
+// begin loads a packet's round keys and makes its first window's key stream,
+// beside what is left of the packet before.
+func (k *long512) begin(index, rows reg.GPPhysical, r remnant) {
+	findKey(index, rows, string(r))
+	for r := 0; r <= rounds(k.keyLen); r++ {
+		if r < keysInRegisters {
+			spread(at(gA, r*row), lKey+v(r))
+		} else {
+			spread(at(gA, r*row), lT)
+			storeA(lT, at(gScratch, longKeys+r*row))
+		}
+	}
+	// The block with counter 0, octets reversed: the counter is its low word.
+	VMOVDQU(at(gJobs, jobNonce), lT.x())
+	VPAND(k.c.nonce, lT.x(), lT.x())
+	VPSHUFB(lBswap.x(), lT.x(), lT.x())
+	VSHUFI64X2(Imm(0), lT.r(), lT.r(), lCtr.r())
+	k.moveStream()
+	k.nextCounters()
+	var aes, hash stream
+	if r != none {
+		hash = k.rest(r)
+	}
+	k.rounds(&aes, []v{lC, lC + 1, lC + 2, lC + 3}, 2)
+	emit(aes, hash)
+}
+
+// moveStream moves key stream out of the way of the next window's.
+func (k *long512) moveStream() {
+	for i := v(0); i < 4; i++ {
+		move(lC+i, lX+i)
+	}
+}
+
+// powers brings those of the key at gA to where they are used.
+func (k *long512) powers() {
+	for i := range 4 {
+		spread(at(gA, rowPower+(16-4*i)*row), lT)
+		storeA(lT, at(gScratch, longEach+i*row))
+	}
+	for i := range 4 {
+		p := rowPower + (16-4*i)*row
+		d := lT + v(i%3)
+		gather([]Mem{at(gA, p), at(gA, p-row), at(gA, p-2*row), at(gA, p-3*row)}, d)
+		store(d, at(gScratch, longPower+i*row))
+	}
+}
+
+// place prepares for rest: gD is the octets that are left, gMax.
+func (k *long512) place(r remnant) {
+	MOVQ(gMax, gD)
+	if r == full {
+		return
+	}
+	// H^n first, for n blocks. Where the lengths go: two bits of a mask, one for
+	// each half of a block.
+	LEAQ(at(gD, 15), gPower)
+	SHRQ(Imm(4), gPower)
+	MOVL(U32(3), gE.As32())
+	LEAQ(Mem{Base: gPower, Index: gPower, Scale: 1}, gMax)
+	SHLXQ(gMax, gE, gMax)
+	INCQ(gPower)
+	SHLQ(Imm(4), gPower)
+	NEGQ(gPower)
+	ADDQ(gScratch, gPower)
+}
+
+// rest ends a packet, whose job is the one before gJobs: gD octets of text, of
+// which key stream is in lX, the lengths behind them, and then the tag.
+func (k *long512) rest(r remnant) stream {
+	var s stream
+	src, dst := gB, gC
+	s.do(func() { VMOVDQU(at(gJobs, jobAADLen-jobSize), lT.x()) })
+	s.do(func() { VPSHUFB(k.c.lens, lT.x(), lT.x()) })
+	s.do(func() { VPSLLQ(Imm(3), lT.x(), lT.x()) })
+	s.do(func() { VSHUFI64X2(Imm(0), lT.r(), lT.r(), lAAD.r()) })
+	// masked takes the octets of one vector that there are, gD or all 64.
+	masked := func(x v, m int) {
+		s.do(func() {
+			BZHIQ(gD, reg.R11, gE)
+			KMOVQ(gE, reg.K4)
+		})
+		s.do(func() { VMOVDQU8_Z(at(src, m), reg.K4, lT.r()) })
+		s.do(func() { xor(lT.r(), x, x) })
+		if k.sealing {
+			s.do(func() { VMOVDQU8_Z(x.r(), reg.K4, x.r()) })
+			s.do(func() { VMOVDQU8(x.r(), reg.K4, at(dst, m)) })
+			s.do(func() { shufb(lBswap.r(), x, x) })
+		} else {
+			s.do(func() { VMOVDQU8(x.r(), reg.K4, at(dst, m)) })
+			s.do(func() { shufb(lBswap.r(), lT, x) })
+		}
+	}
+	if r == full {
+		for i := range 3 {
+			k.vector(&s, lX+v(i), src, dst, i*64)
+		}
+		s.do(func() { SUBQ(num(192), gD) })
+		masked(lX+3, 192)
+		s = append(s, k.sixteen(longPower)...)
+		s.do(k.fold)
+		s.do(func() { VPXORQ(lAAD.x(), lAcc.x(), lAcc.x()) })
+		k.h.mul(&s, lAcc, at(gScratch, longPower+15*16), lAcc)
+	} else {
+		for i := v(0); i < 4; i++ {
+			masked(lX+i, 0)
+			s.do(func() { KMOVB(gMax.As32(), reg.K5) })
+			s.do(func() { VMOVDQA64(lAAD.r(), reg.K5, (lX + i).r()) })
+			if i == 3 {
+				break
+			}
+			// Pointers stay where there is text.
+			s.do(func() {
+				XORL(gE.As32(), gE.As32())
+				CMPQ(gD, g64)
+				CMOVQGT(g64, gE)
+				ADDQ(gE, src)
+				ADDQ(gE, dst)
+				XORL(gE.As32(), gE.As32())
+				SUBQ(g64, gD)
+				CMOVQLT(gE, gD)
+				SHRQ(Imm(8), gMax)
+			})
+		}
+		s.do(func() { xor(lAcc.r(), lX, lX) })
+		p := longPower + 256
+		k.h.four(&s, []v{lX, lX + 1, lX + 2, lX + 3}, [4]Op{at(gPower, p), at(gPower, p+64), at(gPower, p+128), at(gPower, p+192)})
+		k.h.reduce(&s, lAcc)
+		s.do(k.fold)
+	}
+	s.do(func() { VPSHUFB(lBswap.x(), lAcc.x(), lAcc.x()) })
+	s.do(func() { VPXORQ(lEJ0.x(), lAcc.x(), lAcc.x()) })
+	s.do(func() { oneTag(lAcc, k.sealing, -jobSize, gD) })
+	return s
+}
+
+// rounds are those of AES. Each state begins later rounds after the one before
+// it: beside other work, they should not all be through at the same time.
+func (k *long512) rounds(s *stream, states []v, later int) {
 	last := rounds(k.keyLen)
-	for r := 1; r <= last; r++ {
-		for _, x := range states {
+	for t := 1; t <= last+later*(len(states)-1); t++ {
+		for i, x := range states {
+			r := t - later*i
+			if r < 1 || r > last {
+				continue
+			}
 			var key Op
 			if r < keysInRegisters {
 				key = (lKey + v(r)).r()
@@ -256,60 +371,48 @@ func (k *long512) nextCounters() {
 	}
 }
 
-// firstText takes the 224 octets of the first window. AAD is in the first two
-// lanes of lX, or its hash in lAcc.
-func (k *long512) firstText(src, dst reg.GPPhysical) {
-	VEXTRACTI32X4(Imm(1), lC.r(), lEJ0.x())
-	MOVL(U32(0xf0), gE.As32())
-	KMOVB(gE.As32(), reg.K4)
-	VMOVDQU64(at(src, -32), reg.K4, lX.r())
-	if k.sealing {
-		VPXORQ(lC.r(), lX.r(), reg.K4, lX.r())
-		VMOVDQU64(lX.r(), reg.K4, at(dst, -32))
-	} else {
-		xor(lX.r(), lC, lC)
-		VMOVDQU64(lC.r(), reg.K4, at(dst, -32))
-	}
-	shufb(lBswap.r(), lX, lX)
-	VPXORQ(lT.r(), lT.r(), lT.r())
-	VINSERTI32X4(Imm(2), lAcc.x(), lT.r(), lT.r())
-	xor(lT.r(), lX, lX)
-	zero(lAcc)
-	ADDQ(num(32), src)
-	ADDQ(num(32), dst)
-	k.text(src, dst, 1)
-}
-
-// text takes a window's octets, from vector from on, and leaves the ciphertext,
-// reversed, in lX.
-func (k *long512) text(src, dst reg.GPPhysical, from int) {
-	for i := v(from); i < 4; i++ {
-		move(lC+i, lX+i)
-	}
-	emit(k.textStream(src, dst, from))
-}
-
-// laterText is text with the key stream in lX, for all of a window.
-func (k *long512) laterText(src, dst reg.GPPhysical) stream { return k.textStream(src, dst, 0) }
-
-func (k *long512) textStream(src, dst reg.GPPhysical, from int) stream {
+// text takes a window's octets, whose key stream is in lX, and leaves the
+// ciphertext there, reversed. In the first window they begin in the third
+// lane; AAD is in the lanes before, of lAAD, and key stream of a block E(J0).
+func (k *long512) text(src, dst reg.GPPhysical, first bool) stream {
 	var s stream
-	for i := from; i < 4; i++ {
-		x := lX + v(i)
-		m := (i - from) * 64
+	from := 0
+	if first {
+		from = 1
+		s.do(func() { VEXTRACTI32X4(Imm(1), lX.r(), lEJ0.x()) })
+		// Two blocks, in the register's upper half.
+		s.do(func() { VEXTRACTI64X4(Imm(1), lX.r(), lT.y()) })
 		if k.sealing {
-			s.do(func() { xor(at(src, m), x, x) })
-			s.do(func() { store(x, at(dst, m)) })
+			s.do(func() { VPXOR(at(src, 0), lT.y(), lT.y()) })
+			s.do(func() { VMOVDQU(lT.y(), at(dst, 0)) })
 		} else {
-			s.do(func() { xor(at(src, m), x, lT) })
-			s.do(func() { load(at(src, m), x) })
-			s.do(func() { store(lT, at(dst, m)) })
+			s.do(func() { VMOVDQU(at(src, 0), (lT + 1).y()) })
+			s.do(func() { VPXOR((lT + 1).y(), lT.y(), lT.y()) })
+			s.do(func() { VMOVDQU(lT.y(), at(dst, 0)) })
+			s.do(func() { move(lT+1, lT) })
 		}
-		s.do(func() { shufb(lBswap.r(), x, x) })
+		s.do(func() { VINSERTI64X4(Imm(1), lT.y(), lAAD.r(), lX.r()) })
+		s.do(func() { shufb(lBswap.r(), lX, lX) })
 	}
-	s.do(func() { ADDQ(num(64*(4-from)), src) })
-	s.do(func() { ADDQ(num(64*(4-from)), dst) })
+	for i := from; i < 4; i++ {
+		k.vector(&s, lX+v(i), src, dst, i*64-32*from)
+	}
+	s.do(func() { ADDQ(num(256-32*from), src) })
+	s.do(func() { ADDQ(num(256-32*from), dst) })
 	return s
+}
+
+// vector is text for one vector, in all of which there are octets.
+func (k *long512) vector(s *stream, x v, src, dst reg.GPPhysical, m int) {
+	if k.sealing {
+		s.do(func() { xor(at(src, m), x, x) })
+		s.do(func() { store(x, at(dst, m)) })
+	} else {
+		s.do(func() { xor(at(src, m), x, lT) })
+		s.do(func() { load(at(src, m), x) })
+		s.do(func() { store(lT, at(dst, m)) })
+	}
+	s.do(func() { shufb(lBswap.r(), x, x) })
 }
 
 // sixteen hashes lX with the powers at an offset of scratch memory: with those
@@ -331,21 +434,9 @@ func (k *long512) fold() {
 	VPXOR(lT.x(), lAcc.x(), lAcc.x())
 }
 
-// reduceX is hasher.reduce on one lane.
-func (k *long512) reduceX(s *stream, h hasher, d v) {
-	s.do(func() { VPCLMULQDQ(Imm(1), h.lo.x(), h.poly.x(), h.t[0].x()) })
-	s.do(func() { VPSHUFD(Imm(0x4e), h.lo.x(), h.lo.x()) })
-	s.do(func() { VPTERNLOGQ(Imm(0x96), h.t[0].x(), h.lo.x(), h.mi.x()) })
-	s.do(func() { VPCLMULQDQ(Imm(1), h.mi.x(), h.poly.x(), h.t[0].x()) })
-	s.do(func() { VPSHUFD(Imm(0x4e), h.mi.x(), h.mi.x()) })
-	s.do(func() { VPTERNLOGQ(Imm(0x96), h.t[0].x(), h.mi.x(), h.hi.x()) })
-	s.do(func() { VMOVDQA(h.hi.x(), d.x()) })
-}
-
-// tail takes up to 256 octets, zero-padded to whole blocks, with the powers
-// that belong to them. It moves src on and sets gMax to the octets left. With
-// dst, key stream is in lC.
-func (k *long512) tail(src, t reg.GPPhysical, label string, dst reg.GPPhysical) {
+// longAAD hashes up to 256 octets of AAD, zero-padded to whole blocks, with the
+// powers that belong to them. It moves src on and sets gMax to the octets left.
+func (k *long512) longAAD(src reg.GPPhysical) {
 	// Octets of this piece, at most 256.
 	MOVQ(gMax, gA)
 	MOVQ(U32(256), gD)
@@ -353,14 +444,12 @@ func (k *long512) tail(src, t reg.GPPhysical, label string, dst reg.GPPhysical) 
 	CMOVQGT(gD, gA)
 	SUBQ(gA, gMax)
 	// The powers for its blocks: H^blocks first.
-	LEAQ(at(gA, 15), t)
-	SHRQ(Imm(4), t)
-	SHLQ(Imm(4), t)
-	NEGQ(t)
-	ADDQ(gScratch, t)
+	LEAQ(at(gA, 15), gPower)
+	ANDQ(I32(-16), gPower)
+	NEGQ(gPower)
+	ADDQ(gScratch, gPower)
 	for i := v(0); i < 4; i++ {
 		// gA octets are left of the piece; mask those of this vector.
-		XORL(gE.As32(), gE.As32())
 		MOVQ(gA, gD)
 		CMPQ(gD, g64)
 		CMOVQGT(g64, gD)
@@ -368,48 +457,37 @@ func (k *long512) tail(src, t reg.GPPhysical, label string, dst reg.GPPhysical) 
 		KMOVQ(gE, reg.K4)
 		x := lX + i
 		VMOVDQU8_Z(at(src, 0), reg.K4, x.r())
-		if dst != nil {
-			if k.sealing {
-				xor(x.r(), lC+i, x)
-				VMOVDQU8_Z(x.r(), reg.K4, x.r())
-				VMOVDQU8(x.r(), reg.K4, at(dst, 0))
-			} else {
-				xor(x.r(), lC+i, lC+i)
-				VMOVDQU8((lC + i).r(), reg.K4, at(dst, 0))
-			}
-			ADDQ(gD, dst)
-		}
 		ADDQ(gD, src)
 		shufb(lBswap.r(), x, x)
 		if i == 0 {
 			xor(lAcc.r(), x, x)
 		}
 		var s stream
-		load(at(t, longPower+256+int(i)*64), lC+i)
-		k.h.add(&s, x, (lC + i).r(), i == 0)
+		k.h.add(&s, x, at(gPower, longPower+256+int(i)*64), i == 0)
 		emit(s)
 		SUBQ(gD, gA)
 		if i < 3 {
-			JEQ(LabelRef(label + "reduce"))
+			JEQ(LabelRef("aadreduce"))
 		}
 	}
-	Label(label + "reduce")
+	Label("aadreduce")
 	var s stream
 	k.h.reduce(&s, lAcc)
 	emit(s)
 	k.fold()
 }
 
-// oneTag writes the tag of the packet at gJobs, or compares it.
-func oneTag(tag v, sealing bool) {
-	MOVQ(job(0, jobTag), gA)
+// oneTag writes the tag of the packet whose job is at an offset from gJobs, or
+// compares it.
+func oneTag(tag v, sealing bool, job int, t reg.GPPhysical) {
+	MOVQ(at(gJobs, job+jobTag), t)
 	if sealing {
-		VMOVDQU(tag.x(), at(gA, 0))
+		VMOVDQU(tag.x(), at(t, 0))
 		return
 	}
-	VPXOR(at(gA, 0), tag.x(), tag.x())
+	VPXOR(at(t, 0), tag.x(), tag.x())
 	XORL(gE.As32(), gE.As32())
 	VPTEST(tag.x(), tag.x())
 	SETEQ(gE.As8())
-	MOVL(gE.As32(), job(0, jobOK))
+	MOVL(gE.As32(), at(gJobs, job+jobOK))
 }

@@ -62,7 +62,7 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 	storeA(wT, at(scratch, wideMiddle+256))
 
 	Label("packet")
-	findKey(index, rows)
+	findKey(index, rows, "")
 	for r := range rounds(keyLen) + 1 {
 		d := wC + v(r%8)
 		spread(at(gA, r*row), d)
@@ -143,7 +143,7 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 	}
 	VPSHUFB(k.c.bswap, wAcc.x(), wAcc.x())
 	VPXOR(at(scratch, wideEJ0), wAcc.x(), wAcc.x())
-	oneTag(wAcc, sealing)
+	oneTag(wAcc, sealing, 0, gA)
 	ADDQ(num(jobSize), jobs)
 	INCQ(index)
 	CMPQ(index, n)

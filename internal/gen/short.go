@@ -98,6 +98,7 @@ var (
 	gRows    = reg.R8  // round keys of the group
 	gMax     = reg.R9  // octets of its longest packet
 	g64      = reg.R10 // long kernels only
+	gPower   = reg.R8  // long kernels only: longPower+256 from there is the power that the first block in lX has
 	gPOff    = reg.R10 // offset of the chunk before
 	gPend    = reg.R11 // jobs that chunk belongs to
 	gA       = reg.RAX

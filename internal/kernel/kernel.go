@@ -74,8 +74,11 @@ type Direct struct {
 	// By length of key (16, 32 octets) and direction (open, seal): keys or area,
 	// jobs, n, scratch. Fresh is for mode Once, Held for Many; 0: there is none.
 	Fresh, Held [2][2]uintptr
-	// Longest packets, in octets.
-	FreshLimit, HeldLimit uint32
+	// For mode Many and longer packets: area, jobs, n, 1, scratch.
+	Long [2][2]uintptr
+	// Longest packets of Fresh and Held, in octets; Long's are longer than
+	// HeldLimit. LongAt is where in scratch its scratch begins.
+	FreshLimit, HeldLimit, LongAt uint32
 	// Groups: packets go in groups of four, and should be about equally long.
 	// After a call whose last group is not whole, and has no packet longer than
 	// GroupLimit, wipe Litter octets and the longest packet's length at LitterAt

@@ -109,14 +109,22 @@ TEXT ·addresses(SB), NOSPLIT, $0-8
 	MOVQ to+0(FP), DI
 	LEAQ ·derive+0(SB), AX
 	MOVQ AX, (DI)
-	LEAQ ·openFresh128+0(SB), AX
+	LEAQ ·openLong128+0(SB), AX
 	MOVQ AX, 8(DI)
-	LEAQ ·sealFresh128+0(SB), AX
+	LEAQ ·sealLong128+0(SB), AX
 	MOVQ AX, 16(DI)
-	LEAQ ·openFresh256+0(SB), AX
+	LEAQ ·openLong256+0(SB), AX
 	MOVQ AX, 24(DI)
-	LEAQ ·sealFresh256+0(SB), AX
+	LEAQ ·sealLong256+0(SB), AX
 	MOVQ AX, 32(DI)
+	LEAQ ·openFresh128+0(SB), AX
+	MOVQ AX, 40(DI)
+	LEAQ ·sealFresh128+0(SB), AX
+	MOVQ AX, 48(DI)
+	LEAQ ·openFresh256+0(SB), AX
+	MOVQ AX, 56(DI)
+	LEAQ ·sealFresh256+0(SB), AX
+	MOVQ AX, 64(DI)
 	RET
 
 // func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)

@@ -38,7 +38,7 @@ const (
 
 // Kernels are the assembly functions of a backend.
 type Kernels struct {
-	Addresses func(to *uintptr) // of Derive, Fresh, Held
+	Addresses func(to *uintptr) // of Derive, Long, Fresh, Held
 	Derive    func(out, msgs *byte, n, blocks int, master, sub *byte)
 	Expand    [2]func(area, keys *byte, n int) // round keys
 	Powers    [2]func(area *byte, n int)       // H and its powers, behind round keys
@@ -53,6 +53,11 @@ type Kernels struct {
 	// if all were as long as the longest. They may write up to sinkBytes where
 	// packets are missing.
 	Groups bool
+	// What an octet of such a group costs, in hundredths of what one costs the
+	// long kernels, and how many octets cost what these need to begin a packet:
+	// of raw keys and of expanded ones.
+	GroupOctet uint32
+	Begin      [2]uint32
 }
 
 // Backend makes a backend.
@@ -79,12 +84,14 @@ func (k *Kernels) Backend(name string) kernel.Backend {
 
 // direct is the kernels for callers from C.
 func (k *Kernels) direct() *kernel.Direct {
-	var a [9]uintptr
+	var a [13]uintptr
 	k.Addresses(&a[0])
 	d := &kernel.Direct{
 		Derive:     a[0],
-		Fresh:      [2][2]uintptr{{a[1], a[2]}, {a[3], a[4]}},
-		Held:       [2][2]uintptr{{a[5], a[6]}, {a[7], a[8]}},
+		Long:       [2][2]uintptr{{a[1], a[2]}, {a[3], a[4]}},
+		Fresh:      [2][2]uintptr{{a[5], a[6]}, {a[7], a[8]}},
+		Held:       [2][2]uintptr{{a[9], a[10]}, {a[11], a[12]}},
+		LongAt:     longAt,
 		FreshLimit: k.FreshLimit,
 		HeldLimit:  k.HeldLimit,
 	}
@@ -102,7 +109,7 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 		short, limit = k.Held[size][dir], k.HeldLimit
 	}
 	for at := 0; at < n; {
-		some, lanes := k.next(jobs[at:], limit)
+		some, lanes := k.next(jobs[at:], limit, k.Begin[mode])
 		keys := keysOf(area, at, keyLen, mode)
 		if lanes {
 			short((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), some, (*byte)(scratch))
@@ -126,7 +133,7 @@ func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointe
 
 // next says how many of the jobs in front go to one kernel together, and
 // whether that is the short one.
-func (k *Kernels) next(jobs []kernel.Job, limit uint32) (n int, short bool) {
+func (k *Kernels) next(jobs []kernel.Job, limit, begin uint32) (n int, short bool) {
 	n = len(jobs)
 	if !k.Groups {
 		for n > 0 && jobs[n-1].Len > limit {
@@ -150,7 +157,7 @@ func (k *Kernels) next(jobs []kernel.Job, limit uint32) (n int, short bool) {
 	for rest < n && rest < run+3 && even(jobs[run].Len, jobs[rest].Len) {
 		rest++
 	}
-	if rest > run && groupPays(jobs[run:rest]) && jobs[rest-1].Len <= limit {
+	if rest > run && k.groupPays(jobs[run:rest], begin) && jobs[rest-1].Len <= limit {
 		run = rest
 	}
 	if run > 0 {
@@ -172,16 +179,16 @@ func even(a, b uint32) bool { return b-a <= 64+a/8 }
 
 // groupPays reports whether a group of fewer than four is better off in the
 // short kernels, which take as long as for four, than one by one.
-func groupPays(jobs []kernel.Job) bool {
+func (k *Kernels) groupPays(jobs []kernel.Job, begin uint32) bool {
 	longest := jobs[len(jobs)-1].Len
 	if jobs[0].Len < longLeast {
 		return true
 	}
 	sum := uint32(0)
 	for i := range jobs {
-		sum += jobs[i].Len + 400
+		sum += jobs[i].Len + begin
 	}
-	return 4*longest <= sum && longest <= sinkBytes
+	return 4*longest*k.GroupOctet <= 100*sum && longest <= sinkBytes
 }
 
 // long runs jobs through the long kernels.
