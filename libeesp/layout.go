@@ -20,18 +20,24 @@ import (
 // where a size, an offset or a number differs.
 
 var (
-	cp C.eesp_pkt
-	gp profile.Desc
-	cc C.eesp_context
-	gc profile.KeyContext
-	ck C.eesp_data_key
-	gk profile.DataKey
-	ci C.eesp_iov
-	gi profile.IOV
-	cj C.eesp_job
-	gj kernel.Job
-	cd C.struct_eesp_direct
-	gd kernel.Direct
+	cp  C.eesp_pkt
+	gp  profile.Desc
+	cc  C.eesp_context
+	gc  profile.KeyContext
+	ck  C.eesp_data_key
+	gk  profile.DataKey
+	ci  C.eesp_iov
+	gi  profile.IOV
+	cj  C.eesp_job
+	gj  kernel.Job
+	cd  C.struct_eesp_direct
+	gd  kernel.Direct
+	cr  C.struct_eesp_room
+	gr  burst.Room
+	cs  C.struct_eesp_seal_way
+	gs  burst.SealWay
+	co  C.struct_eesp_open_way
+	go_ burst.OpenWay
 )
 
 // same is an array that has exactly one length for which index 0 is its last.
@@ -86,6 +92,28 @@ var (
 	_ = same[unsafe.Offsetof(cd.long_)-unsafe.Offsetof(gd.Long)]
 	_ = same[unsafe.Offsetof(cd.fresh_limit)-unsafe.Offsetof(gd.FreshLimit)]
 	_ = same[unsafe.Offsetof(cd.litter)-unsafe.Offsetof(gd.Litter)]
+
+	_ = same[unsafe.Sizeof(cr)-unsafe.Sizeof(gr)]
+	_ = same[unsafe.Offsetof(cr.msgs)-unsafe.Offsetof(gr.Msgs)]
+	_ = same[unsafe.Offsetof(cr.waiting)-unsafe.Offsetof(gr.Waiting)]
+	_ = same[unsafe.Sizeof(cs)-unsafe.Sizeof(gs)]
+	_ = same[unsafe.Offsetof(cs.snapshot)-unsafe.Offsetof(gs.Snapshot)]
+	_ = same[unsafe.Offsetof(cs.limit)-unsafe.Offsetof(gs.Limit)]
+	_ = same[unsafe.Offsetof(cs.shift)-unsafe.Offsetof(gs.Shift)]
+	_ = same[unsafe.Offsetof(cs.octets)-unsafe.Offsetof(gs.Octets)]
+	_ = same[unsafe.Offsetof(cs.sub)-unsafe.Offsetof(gs.Form)-unsafe.Offsetof(gs.Form.Sub)]
+	_ = same[unsafe.Offsetof(cs.len)-unsafe.Offsetof(gs.Form)-unsafe.Offsetof(gs.Form.Len)]
+	_ = same[unsafe.Offsetof(cs.msg)-unsafe.Offsetof(gs.Form)-unsafe.Offsetof(gs.Form.Msg)]
+	_ = same[unsafe.Offsetof(cs.msg.msg)-unsafe.Offsetof(gs.Form.Msg.Msg)]
+	_ = same[unsafe.Offsetof(cs.header)-unsafe.Offsetof(gs.Form)-unsafe.Offsetof(gs.Form.Header)]
+	_ = same[unsafe.Sizeof(co)-unsafe.Sizeof(go_)]
+	_ = same[unsafe.Offsetof(co.snapshot)-unsafe.Offsetof(go_.Snapshot)]
+	_ = same[unsafe.Offsetof(co.bad)-unsafe.Offsetof(go_.Bad)]
+	_ = same[unsafe.Offsetof(co.at)-unsafe.Offsetof(go_.Form)-unsafe.Offsetof(go_.Form.At)]
+	_ = same[unsafe.Offsetof(co.word)-unsafe.Offsetof(go_.Form)-unsafe.Offsetof(go_.Form.Word)]
+	_ = same[unsafe.Offsetof(co.msg)-unsafe.Offsetof(go_.Form)-unsafe.Offsetof(go_.Form.Msg)]
+	_ = same[unsafe.Offsetof(co.opts)-unsafe.Offsetof(go_.Form)-unsafe.Offsetof(go_.Form.Opts)]
+
 	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]
 	_ = same[unsafe.Offsetof(cj.src)-unsafe.Offsetof(gj.Src)]
 	_ = same[unsafe.Offsetof(cj.dst)-unsafe.Offsetof(gj.Dst)]

@@ -26,6 +26,7 @@ import (
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
 	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 )
 
@@ -38,54 +39,69 @@ func init() {
 	debug.SetMemoryLimit(256 << 20)
 }
 
-// table maps the slots that C handles hold to objects; reading takes no lock.
+// table maps the numbers that C handles hold to objects; reading takes no lock.
+// A number is a place, and above its 32 bits how many objects have been there:
+// no object gets that of another one, and none is 0.
 type table[T any] struct {
 	mu    sync.Mutex
-	slots atomic.Pointer[[]atomic.Pointer[T]]
-	free  []uint64
+	slots atomic.Pointer[[]slot[T]]
+	free  []uint64 // next numbers of places that are free
+}
+
+type slot[T any] struct {
+	number atomic.Uint64
+	v      atomic.Pointer[T]
 }
 
 func (t *table[T]) put(v *T) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old := t.slots.Load()
-	if n := len(t.free); n > 0 {
-		i := t.free[n-1]
-		t.free = t.free[:n-1]
-		(*old)[i].Store(v)
-		return i
+	if len(t.free) == 0 {
+		t.grow()
 	}
-	size := 0
-	if old != nil {
-		size = len(*old)
-	}
-	grown := make([]atomic.Pointer[T], max(16, 2*size))
-	for i := range size {
-		grown[i].Store((*old)[i].Load())
-	}
-	for i := len(grown) - 1; i > size; i-- {
-		t.free = append(t.free, uint64(i))
-	}
-	grown[size].Store(v)
-	t.slots.Store(&grown)
-	return uint64(size)
+	n := t.free[len(t.free)-1]
+	t.free = t.free[:len(t.free)-1]
+	s := &(*t.slots.Load())[uint32(n)]
+	s.number.Store(n)
+	s.v.Store(v)
+	return n
 }
 
-func (t *table[T]) get(i C.uint64_t) *T {
-	s := t.slots.Load()
-	if s == nil || uint64(i) >= uint64(len(*s)) {
+func (t *table[T]) grow() {
+	var old []slot[T]
+	if p := t.slots.Load(); p != nil {
+		old = *p
+	}
+	grown := make([]slot[T], max(16, 2*len(old)))
+	for i := range old {
+		grown[i].number.Store(old[i].number.Load())
+		grown[i].v.Store(old[i].v.Load())
+	}
+	for i := len(grown) - 1; i >= len(old); i-- {
+		t.free = append(t.free, 1<<32|uint64(i))
+	}
+	t.slots.Store(&grown)
+}
+
+func (t *table[T]) get(n C.uint64_t) *T {
+	p := t.slots.Load()
+	if p == nil || uint64(uint32(n)) >= uint64(len(*p)) {
 		return nil
 	}
-	return (*s)[i].Load()
+	s := &(*p)[uint32(n)]
+	if s.number.Load() != uint64(n) {
+		return nil
+	}
+	return s.v.Load()
 }
 
-func (t *table[T]) drop(i C.uint64_t) *T {
+func (t *table[T]) drop(n C.uint64_t) *T {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := t.get(i)
+	v := t.get(n)
 	if v != nil {
-		(*t.slots.Load())[i].Store(nil)
-		t.free = append(t.free, uint64(i))
+		(*t.slots.Load())[uint32(n)].v.Store(nil)
+		t.free = append(t.free, uint64(n)+1<<32)
 	}
 	return v
 }
@@ -234,7 +250,7 @@ var idle = sync.OnceValue(func() *burst.Idle {
 func eespGoKeepWarm(worker C.uint64_t) {
 	defer func() { recover() }()
 	if i := idle(); i != nil {
-		workers.get(worker - 1).KeepWarm(i)
+		workers.get(worker).KeepWarm(i)
 	}
 }
 
@@ -251,19 +267,24 @@ func eespGoThreadAttach(worker *C.uint64_t, room *C.struct_eesp_room, text *C.ch
 		runtime.GOMAXPROCS(n)
 	}
 	procsMu.Unlock()
-	*worker = C.uint64_t(workers.put(w) + 1)
-	keys, halves, scratch := w.Room()
-	*room = C.struct_eesp_room{(*C.uint8_t)(keys), (*C.uint8_t)(halves), (*C.uint8_t)(scratch)}
+	*worker = C.uint64_t(workers.put(w))
+	*(*burst.Room)(unsafe.Pointer(room)) = w.Room()
 	return C.EESP_OK
 }
 
 //export eespGoThreadDetach
 func eespGoThreadDetach(worker C.uint64_t) {
 	defer func() { recover() }()
-	if w := workers.drop(worker - 1); w != nil {
+	if w := workers.drop(worker); w != nil {
 		w.Close()
 		threads.Add(-1)
 	}
+}
+
+//export eespGoSweep
+func eespGoSweep() {
+	defer func() { recover() }()
+	keys.Sweep()
 }
 
 //export eespGoGroupNew
@@ -426,7 +447,7 @@ func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys
 		if uint64(keysLen) != uint64(n)*uint64(g.KeyLen()) {
 			return fmt.Errorf("%w: keys_len is not n times %d", eesp.ErrArgument, g.KeyLen())
 		}
-		return workers.get(worker-1).Derive(be, k, unsafe.Slice((*profile.KeyContext)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
+		return workers.get(worker).Derive(be, k, unsafe.Slice((*profile.KeyContext)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
 	})
 }
 
@@ -434,7 +455,7 @@ func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys
 func eespGoExport(worker, slot C.uint64_t, ctx *C.eesp_context, options C.int, key *C.eesp_data_key, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error {
 		k, be := g.Engine()
-		return workers.get(worker-1).Export(be, k, (*profile.KeyContext)(unsafe.Pointer(ctx)), options != 0, (*profile.DataKey)(unsafe.Pointer(key)))
+		return workers.get(worker).Export(be, k, (*profile.KeyContext)(unsafe.Pointer(ctx)), options != 0, (*profile.DataKey)(unsafe.Pointer(key)))
 	})
 }
 
@@ -467,6 +488,7 @@ func eespGoSenderNew(slot C.uint64_t, c *C.eesp_sender_config, out *C.uint64_t, 
 		if err != nil {
 			return err
 		}
+		s.Engine().Direct = uintptr(unsafe.Pointer(direct(s.Engine().Backend)))
 		*out = C.uint64_t(senders.put(s))
 		return nil
 	})
@@ -502,7 +524,7 @@ func eespGoSenderHeaderLen(worker, slot C.uint64_t) (n C.uint32_t) {
 	if s == nil {
 		return 0
 	}
-	return C.uint32_t(workers.get(worker - 1).HeaderLen(s.Engine()))
+	return C.uint32_t(workers.get(worker).HeaderLen(s.Engine()))
 }
 
 //export eespGoSenderNext
@@ -556,6 +578,7 @@ func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config,
 	if err != nil {
 		return report(err, text)
 	}
+	r.Engine().Direct = uintptr(unsafe.Pointer(direct(r.Engine().Backend)))
 	*out = C.uint64_t(receivers.put(r))
 	return C.EESP_OK
 }
@@ -635,31 +658,37 @@ func failed(d []profile.Desc, c eesp.Status) C.size_t {
 // caught ends a burst that panicked.
 func caught(worker C.uint64_t, d []profile.Desc, good *C.size_t) {
 	if p := recover(); p != nil {
-		workers.get(worker - 1).Scrub()
+		workers.get(worker).Scrub()
 		*good = failed(d, eesp.ErrInternal)
 	}
 }
 
 //export eespGoSealBurst
-func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoSealBurst(worker, slot C.uint64_t, way *C.struct_eesp_seal_way, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
 	s := senders.get(slot)
 	if s == nil {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker-1).Seal(s.Engine(), d))
+	w, e := workers.get(worker), s.Engine()
+	good = C.size_t(w.Seal(e, d))
+	w.ShowSeal((*burst.SealWay)(unsafe.Pointer(way)), uint64(slot), e)
+	return good
 }
 
 //export eespGoOpenBurst
-func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoOpenBurst(worker, slot C.uint64_t, way *C.struct_eesp_open_way, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
 	r := receivers.get(slot)
 	if r == nil {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker-1).Open(r.Engine(), d))
+	w, e := workers.get(worker), r.Engine()
+	good = C.size_t(w.Open(e, d))
+	w.ShowOpen((*burst.OpenWay)(unsafe.Pointer(way)), uint64(slot), e)
+	return good
 }
 
 // outside is the engine's view of struct eesp_udp.
@@ -682,7 +711,7 @@ func eespGoUDPSealBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt
 	if s == nil || e.Check(true) != eesp.OK {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker-1).SealUDP(s.Engine(), &e, d))
+	return C.size_t(workers.get(worker).SealUDP(s.Engine(), &e, d))
 }
 
 //export eespGoUDPOpenBurst
@@ -693,7 +722,7 @@ func eespGoUDPOpenBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt
 	if r == nil || e.Check(false) != eesp.OK {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker-1).OpenUDP(r.Engine(), &e, d))
+	return C.size_t(workers.get(worker).OpenUDP(r.Engine(), &e, d))
 }
 
 //export eespGoProxyBurst
@@ -704,29 +733,24 @@ func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (go
 	if p == nil {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker-1).Proxy(p.r.Engine(), p.s.Engine(), d))
+	return C.size_t(workers.get(worker).Proxy(p.r.Engine(), p.s.Engine(), d))
 }
 
 func keyLen(aead C.uint32_t) int { return 16 << aead }
 
-var (
-	directMu sync.Mutex
-	directs  = map[*kernel.Backend]*C.struct_eesp_direct{}
-)
+var directs sync.Map // of *kernel.Backend: *C.struct_eesp_direct
 
 // direct is a backend's kernels for C, in memory of C's that is never freed.
 func direct(be *kernel.Backend) *C.struct_eesp_direct {
 	if be.Direct == nil {
 		return nil
 	}
-	directMu.Lock()
-	defer directMu.Unlock()
-	d := directs[be]
-	if d == nil {
-		d = (*C.struct_eesp_direct)(C.malloc(C.size_t(unsafe.Sizeof(*d))))
-		*(*kernel.Direct)(unsafe.Pointer(d)) = *be.Direct
-		directs[be] = d
+	if d, ok := directs.Load(be); ok {
+		return d.(*C.struct_eesp_direct)
 	}
+	d := (*C.struct_eesp_direct)(C.malloc(C.size_t(unsafe.Sizeof(C.struct_eesp_direct{}))))
+	*(*kernel.Direct)(unsafe.Pointer(d)) = *be.Direct
+	directs.Store(be, d)
 	return d
 }
 
@@ -762,7 +786,7 @@ func eespGoKDFDerive(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8
 	if k == nil {
 		return report(errHandle, text)
 	}
-	workers.get(worker-1).DeriveRaw(k, keyLen(aead), unsafe.Pointer(contexts), int(n), octets(keys, keysLen))
+	workers.get(worker).DeriveRaw(k, keyLen(aead), unsafe.Pointer(contexts), int(n), octets(keys, keysLen))
 	return C.EESP_OK
 }
 
@@ -805,7 +829,7 @@ func outcome(good int, err error, text *C.char) C.size_t {
 // noneGood ends a burst of jobs that panicked.
 func noneGood(worker C.uint64_t, jobs []kernel.Job, text *C.char, good *C.size_t) {
 	if p := recover(); p != nil {
-		workers.get(worker - 1).Scrub()
+		workers.get(worker).Scrub()
 		for i := range jobs {
 			jobs[i].OK = 0
 		}
@@ -820,7 +844,7 @@ func eespGoRekey(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, 
 	if k == nil {
 		return outcome(0, errHandle, text)
 	}
-	done, err := workers.get(worker-1).Rekey(k, keyLen(aead), unsafe.Pointer(contexts), jobs(first, n), sealing != 0)
+	done, err := workers.get(worker).Rekey(k, keyLen(aead), unsafe.Pointer(contexts), jobs(first, n), sealing != 0)
 	return outcome(done, err, text)
 }
 
@@ -831,6 +855,6 @@ func eespGoKeyed(worker, slot C.uint64_t, first *C.eesp_job, n C.size_t, sealing
 	if k == nil {
 		return outcome(0, errHandle, text)
 	}
-	done, err := workers.get(worker-1).Keyed(k, jobs(first, n), sealing != 0)
+	done, err := workers.get(worker).Keyed(k, jobs(first, n), sealing != 0)
 	return outcome(done, err, text)
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The C ABI: checks what C can check (NULL, handles, structures, forked child)
- * and makes one crossing into Go, or none where a kernel can be called straight.
+ * and makes one crossing into Go, or none for what direct.c takes.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -10,9 +10,6 @@
 
 #include "_cgo_export.h"
 #include "shim.h"
-
-#define LIKELY(c) __builtin_expect(!!(c), 1)
-#define UNLIKELY(c) __builtin_expect(!!(c), 0)
 
 /* A handle: which table the object is in, and where. The magic number catches
  * handles of another kind, and most of those that were freed. */
@@ -26,7 +23,7 @@ struct eesp_proxy { uint32_t kind; uint64_t slot; };
 struct eesp_kdf { uint32_t kind; uint64_t slot; };
 struct eesp_keyset { uint32_t kind; uint64_t slot; };
 
-/* What lies behind those that C itself works with. */
+/* What lies behind those that direct.c works with. */
 struct kdf { struct eesp_kdf handle; struct eesp_kdf_view view; };
 struct keyset { struct eesp_keyset handle; struct eesp_keyset_view view; };
 #define VIEW(type, h) (&((struct type *)(uintptr_t)(h))->view)
@@ -37,6 +34,9 @@ static __thread struct {
 	uint64_t worker;
 	int busy;
 	struct eesp_room room;
+	struct eesp_seal_way seal; /* of the last sender, and of the last receiver, */
+	struct eesp_open_way open; /* if C can take their packets */
+	uint64_t taken;		   /* bursts that did not cross */
 	char error[EESP_ERROR_TEXT];
 } tls;
 
@@ -111,6 +111,7 @@ static eesp_status attach(void)
 	if (!have_key)
 		return fail(EESP_ERR_MEMORY, "no thread-specific key left");
 	uint64_t worker = 0;
+	tls.seal.number = tls.open.number = 0; /* another worker's ways */
 	st = (eesp_status)eespGoThreadAttach(&worker, &tls.room, tls.error);
 	if (st != EESP_OK)
 		return st;
@@ -707,7 +708,11 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 /* More packets or jobs than memory can hold. */
 #define MOST (SIZE_MAX / 256)
 
-#define BURST(object, expected, call)                                          \
+#define NOT_DIRECT(object, pkts, n, good) 0
+
+/* direct takes packets here, without a crossing, if it can; the first that it
+ * does not take, and those behind them, are Go's, which call calls. */
+#define BURST(object, expected, direct, call)                                  \
 	do {                                                                   \
 		if (UNLIKELY((object) == NULL || pkts == NULL || n == 0 || n > MOST)) \
 			return 0;                                              \
@@ -716,20 +721,37 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		eesp_status st_ = worker();                                    \
 		if (UNLIKELY(st_ != EESP_OK))                                  \
 			return refuse(pkts, n, st_);                           \
+		size_t good_ = 0, some_, at_ = 0;                              \
 		tls.busy = 1;                                                  \
-		size_t good_ = call(tls.worker, (object)->slot, pkts, n);      \
+		for (size_t k_; at_ < n && direct(object, pkts + at_, (k_ = n - at_ < CHUNK ? n - at_ : CHUNK), &some_); at_ += k_) { \
+			tls.taken++;                                           \
+			good_ += some_;                                        \
+		}                                                              \
+		if (at_ < n)                                                   \
+			good_ += call(tls.worker, (object)->slot, pkts + at_, n - at_); \
 		tls.busy = 0;                                                  \
 		return good_;                                                  \
 	} while (0)
 
+/* For this library's tests, which link it with its inner names. */
+uint64_t direct_bursts(void) { return tls.taken; }
+
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {
-	BURST(sender, KIND_SENDER, eespGoSealBurst);
+#define DIRECT(s, pkts, n, good) direct_seal(&tls.room, &tls.seal, (s)->slot, pkts, n, good)
+#define CALL(worker_, slot, pkts, n) eespGoSealBurst(worker_, slot, &tls.seal, pkts, n)
+	BURST(sender, KIND_SENDER, DIRECT, CALL);
+#undef CALL
+#undef DIRECT
 }
 
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n)
 {
-	BURST(receiver, KIND_RECEIVER, eespGoOpenBurst);
+#define DIRECT(r, pkts, n, good) direct_open(&tls.room, &tls.open, (r)->slot, pkts, n, good)
+#define CALL(worker_, slot, pkts, n) eespGoOpenBurst(worker_, slot, &tls.open, pkts, n)
+	BURST(receiver, KIND_RECEIVER, DIRECT, CALL);
+#undef CALL
+#undef DIRECT
 }
 
 /* udp as this library has it, or NULL and all packets are refused. Bursts have
@@ -758,20 +780,20 @@ static size_t udp_open(uint64_t worker_, uint64_t slot, const eesp_udp *udp, ees
 EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
 #define CALL(worker_, slot, pkts, n) udp_seal(worker_, slot, udp, pkts, n)
-	BURST(sender, KIND_SENDER, CALL);
+	BURST(sender, KIND_SENDER, NOT_DIRECT, CALL);
 #undef CALL
 }
 
 EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
 #define CALL(worker_, slot, pkts, n) udp_open(worker_, slot, udp, pkts, n)
-	BURST(receiver, KIND_RECEIVER, CALL);
+	BURST(receiver, KIND_RECEIVER, NOT_DIRECT, CALL);
 #undef CALL
 }
 
 EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 {
-	BURST(proxy, KIND_PROXY, eespGoProxyBurst);
+	BURST(proxy, KIND_PROXY, NOT_DIRECT, eespGoProxyBurst);
 }
 
 /* ---- Kernels without packets ---- */
@@ -811,119 +833,6 @@ EESP_API void eesp_kdf_free(eesp_kdf *kdf)
 	free(kdf);
 }
 
-/*
- * Straight to the kernels. They need nothing of Go, and a call from here costs
- * a few nanoseconds where a crossing costs fifty. Only the common cases go this
- * way (jobs in order of length, about equally long, not the longest): the
- * others, and all errors, are Go's, which does the same and more.
- */
-#define CHUNK 32 /* most jobs of a kernel call */
-
-#if defined(__x86_64__)
-/* Calls a function of the Go assembler's convention with six words on the
- * stack; it preserves nothing but the stack pointer. */
-__attribute__((visibility("hidden"))) void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g);
-__asm__(".text\n.p2align 4\n.type call0,@function\ncall0:\n"
-	".cfi_startproc\n"
-	"push %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset %rbp,-16\n"
-	"mov %rsp,%rbp\n.cfi_def_cfa_register %rbp\n"
-	"push %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
-	"sub $56,%rsp\n"
-	"mov %rsi,(%rsp)\nmov %rdx,8(%rsp)\nmov %rcx,16(%rsp)\nmov %r8,24(%rsp)\nmov %r9,32(%rsp)\n"
-	"mov 16(%rbp),%rax\nmov %rax,40(%rsp)\n"
-	"call *%rdi\n"
-	"lea -40(%rbp),%rsp\n"
-	"pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\n.cfi_def_cfa %rsp,8\n"
-	"ret\n.cfi_endproc\n.size call0,.-call0\n");
-#else
-static void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g) {}
-#endif
-
-static int counters_clear(const uint8_t *contexts, size_t n)
-{
-	uint8_t any = 0;
-	for (size_t i = 0; i < n; i++)
-		any |= contexts[i * EESP_KDF_CONTEXT_LEN];
-	return any == 0;
-}
-
-/* Derives the keys of up to CHUNK contexts, the first octet of which is 0. */
-static void derive_some(const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys)
-{
-	if (aead == EESP_AEAD_AES_128_GCM) {
-		call0(v->direct->derive, keys, contexts, n, 1, v->master, v->counted);
-		return;
-	}
-	uint8_t *h = tls.room.halves;
-	for (size_t half = 0; half < 2; half++)
-		call0(v->direct->derive, h + half * n * 16, contexts, n, 1, v->master, v->counted + half * 16);
-	for (size_t i = 0; i < n; i++) {
-		memcpy(keys + i * 32, h + i * 16, 16);
-		memcpy(keys + i * 32 + 16, h + (n + i) * 16, 16);
-	}
-	explicit_bzero(h, n * 32);
-}
-
-static int derive_direct(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys)
-{
-	const struct eesp_kdf_view *v = VIEW(kdf, kdf);
-	if (v->direct == NULL || !counters_clear(contexts, n))
-		return 0;
-	for (size_t at = 0; at < n; at += CHUNK)
-		derive_some(v, aead, contexts + at * EESP_KDF_CONTEXT_LEN, n - at < CHUNK ? n - at : CHUNK,
-			    keys + at * (aead == EESP_AEAD_AES_128_GCM ? 16 : 32));
-	return 1;
-}
-
-/* Which kernels n jobs may go straight to: short ones for packets up to limit,
- * or those for longer ones. */
-enum { NEITHER, SHORTER, LONGER };
-
-static int direct_jobs(const struct eesp_direct *d, const eesp_job *jobs, size_t n, uint32_t keys, uint32_t limit)
-{
-	uint32_t first, last = 0;
-	if (d == NULL || n > CHUNK)
-		return NEITHER;
-	for (size_t i = 0; i < n; i++) {
-		const eesp_job *j = &jobs[i];
-		uintptr_t gap = (uintptr_t)j->src - (uintptr_t)j->dst;
-		uint32_t reserved;
-		memcpy(&reserved, j->reserved, sizeof reserved);
-		if (j->len < last || j->aad_len > EESP_MAX_LEN || j->tag == NULL || j->key >= keys || reserved != 0 ||
-		    j->src == NULL || j->dst == NULL || j->aad == NULL || (gap != 0 && (gap < j->len || -gap < j->len)))
-			return NEITHER;
-		last = j->len;
-	}
-	first = jobs[0].len;
-	if (first > limit && last <= EESP_MAX_LEN)
-		return LONGER;
-	if (last <= limit && (!d->groups || (last - first <= 64 + first / 8 && (n % 4 == 0 || last <= d->group_limit))))
-		return SHORTER;
-	return NEITHER;
-}
-
-/* Runs a short kernel, and wipes what it leaves. */
-static void direct_short(const struct eesp_direct *d, uintptr_t kernel, const uint8_t *keys, eesp_job *jobs, size_t n)
-{
-	call0(kernel, keys, jobs, n, (uintptr_t)tls.room.scratch, NULL, NULL);
-	if (d->groups && n % 4 != 0)
-		explicit_bzero(tls.room.scratch + d->litter_at, d->litter + jobs[n - 1].len);
-}
-
-/* The good ones of jobs that kernels are done with. */
-static size_t direct_good(eesp_job *jobs, size_t n, int seal)
-{
-	if (seal)
-		return n;
-	size_t good = 0;
-	for (size_t i = 0; i < n; i++) {
-		good += jobs[i].ok;
-		if (UNLIKELY(!jobs[i].ok))
-			memset(jobs[i].dst, 0, jobs[i].len);
-	}
-	return good;
-}
-
 EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys,
 				     size_t keys_len)
 {
@@ -939,7 +848,7 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 	if (st != EESP_OK || n == 0)
 		return st;
 	tls.busy = 1;
-	if (!derive_direct(kdf, aead, contexts, n, keys))
+	if (!direct_derive(&tls.room, VIEW(kdf, kdf), aead, contexts, n, keys))
 		st = (eesp_status)eespGoKDFDerive(tls.worker, kdf->slot, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
 	tls.busy = 0;
 	return st;
@@ -973,16 +882,8 @@ static size_t kdf_burst(const eesp_kdf *kdf, uint32_t aead, const uint8_t *conte
 	}
 	size_t good;
 	tls.busy = 1;
-	const struct eesp_kdf_view *v = VIEW(kdf, kdf);
-	const struct eesp_direct *d = v->direct;
-	if (direct_jobs(d, jobs, n, 1, d ? d->fresh_limit : 0) == SHORTER && counters_clear(contexts, n)) {
-		derive_some(v, aead, contexts, n, tls.room.keys);
-		direct_short(d, d->fresh[aead][seal], tls.room.keys, jobs, n);
-		good = direct_good(jobs, n, seal);
-		explicit_bzero(tls.room.keys, n * (aead == EESP_AEAD_AES_128_GCM ? 16 : 32));
-	} else {
+	if (!direct_rekey(&tls.room, VIEW(kdf, kdf), aead, contexts, jobs, n, seal, &good))
 		good = eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, seal, tls.error);
-	}
 	tls.busy = 0;
 	return good;
 }
@@ -1003,20 +904,8 @@ static size_t keyset_burst(const eesp_keyset *set, eesp_job *jobs, size_t n, int
 		return 0;
 	size_t good;
 	tls.busy = 1;
-	const struct eesp_keyset_view *v = VIEW(keyset, set);
-	const struct eesp_direct *d = v->direct;
-	switch (direct_jobs(d, jobs, n, v->n, d ? d->held_limit : 0)) {
-	case SHORTER:
-		direct_short(d, d->held[v->aead][seal], v->area, jobs, n);
-		good = direct_good(jobs, n, seal);
-		break;
-	case LONGER:
-		call0(d->long_[v->aead][seal], v->area, jobs, n, 1, tls.room.scratch + d->long_at, NULL);
-		good = direct_good(jobs, n, seal);
-		break;
-	default:
+	if (!direct_keyed(&tls.room, VIEW(keyset, set), jobs, n, seal, &good))
 		good = eespGoKeyed(tls.worker, set->slot, jobs, n, seal, tls.error);
-	}
 	tls.busy = 0;
 	return good;
 }

@@ -48,6 +48,7 @@ type Sender struct {
 	Sealing profile.Sealing
 	Counter *counter.Owner
 	Stats   Stats
+	Direct  uintptr // where C has the backend's kernels; 0: it has none
 }
 
 // Receiver is what the engine needs to know of a receiver.
@@ -58,6 +59,7 @@ type Receiver struct {
 	Opening profile.Opening
 	Windows *Windows // nil: no replay protection
 	Stats   Stats
+	Direct  uintptr
 }
 
 // Seal seals a burst and returns how many packets were.
@@ -337,6 +339,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 		if s := g.Snapshot(); snaps[i] != s {
 			snaps[i] = s
 			w.shape.Forget()
+			w.ways.learned = true
 		}
 	}
 	if r.Windows != nil {
@@ -456,6 +459,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 	}
 	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
 		r.Opening.Learn(&w.shape, &w.lanes[last], &w.ctx[last]) // only genuine packets teach
+		w.ways.learned = true
 	}
 	return took, good
 }

@@ -2,6 +2,7 @@ package burst
 
 import (
 	"sync/atomic"
+	"unsafe"
 
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
@@ -29,6 +30,11 @@ func (s *Stats) add(pkts []profile.Desc) {
 		s.by[0].Add(good)
 		s.octets.Add(octets)
 	}
+}
+
+// words is where packets of a status are counted, and octets.
+func (s *Stats) words(c status.Code) (by, octets uintptr) {
+	return uintptr(unsafe.Pointer(&s.by[-c])), uintptr(unsafe.Pointer(&s.octets))
 }
 
 // Read returns the octets output and the packets by status (negated).

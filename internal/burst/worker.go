@@ -63,6 +63,7 @@ type Worker struct {
 	snaps   [MaxGroups]*keys.Snapshot
 	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
 	orig    [kernel.Chunk]*profile.Desc
+	ways    ways
 	outer   [kernel.Chunk]outer // IP and UDP headers of packets that are in tmp
 	idle    struct {            // KeepWarm's packet
 		pkt [1]profile.Desc
@@ -91,6 +92,7 @@ func NewWorker() (*Worker, error) {
 
 // Close wipes the worker and gives its memory back.
 func (w *Worker) Close() {
+	w.ways.close()
 	w.reader.Close()
 	secmem.Delete(w.sec)
 	w.sec = nil
@@ -126,12 +128,6 @@ func (w *Worker) leave() {
 	w.used.keys, w.used.derived, w.used.area, w.used.linear, w.used.masks = 0, 0, 0, 0, 0
 	w.n, w.linearN = 0, 0
 	w.reader.Leave()
-}
-
-// Room is memory for callers that reach the kernels without the engine: of
-// Chunk keys, of their halves, and the kernels' scratch.
-func (w *Worker) Room() (keys, halves, scratch unsafe.Pointer) {
-	return unsafe.Pointer(&w.sec.keys), unsafe.Pointer(&w.sec.derived), unsafe.Pointer(&w.sec.scratch)
 }
 
 // Scrub wipes all of the worker's locked memory, after a panic.

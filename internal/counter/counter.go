@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"libeesp/internal/status"
 )
@@ -337,6 +338,12 @@ type Map struct {
 // TSC is Owner.TSC.
 func (m Map) TSC(linear uint64) uint64 {
 	return linear>>(m.shift&63)<<bits | m.eng | linear&(1<<(m.shift&63)-1)
+}
+
+// Words are what Take needs to be done elsewhere: where the next value and the
+// limit are, and Map's numbers.
+func (o *Owner) Words() (next, limit unsafe.Pointer, engine uint64, shift uint8) {
+	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), o.eng, o.shift
 }
 
 // Peek returns Epoch || Counter of the next packet, if no one else sends.

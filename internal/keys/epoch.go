@@ -3,6 +3,7 @@ package keys
 import (
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Reclamation of key memory while bursts are running: a worker announces the
@@ -68,6 +69,15 @@ func (r *Reader) Close() {
 
 // Enter begins a burst: key memory published now stays until Leave.
 func (r *Reader) Enter() { r.active.Store(now.Load()) }
+
+// Words are what Enter and Leave need to be done elsewhere, but for Sweep: where
+// this reader's announcement is, the epoch, and how much is waiting.
+func (r *Reader) Words() (active, epoch, wait unsafe.Pointer) {
+	return unsafe.Pointer(&r.active), unsafe.Pointer(&now), unsafe.Pointer(&waiting)
+}
+
+// Sweep wipes what no burst uses any more.
+func Sweep() { sweep() }
 
 // Leave ends a burst, and wipes what was waiting for it.
 func (r *Reader) Leave() {

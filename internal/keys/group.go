@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"libeesp/internal/generic"
 	"libeesp/internal/hkdf"
@@ -195,6 +196,9 @@ func (g *Group) Params() *Params { return &g.params }
 
 // Snapshot returns the keys in force. Call it between Enter and Leave.
 func (g *Group) Snapshot() *Snapshot { return g.snap.Load() }
+
+// Cell is where the snapshot in force is.
+func (g *Group) Cell() unsafe.Pointer { return unsafe.Pointer(&g.snap) }
 
 // Retain and Release count the group's users; the last one wipes its keys.
 func (g *Group) Retain() error {

@@ -215,9 +215,23 @@ static void use_keys(void)
 	CHECK(munmap(p, sizeof *p) == 0);
 	for (uint32_t aead = 0; aead < 2; aead++)
 		use_jobs(aead);
+	/* One after the other, and in turns: without crossings into Go, and with them. */
 	for (int i = 0; i < 200; i++)
 		for (int x = 0; x < 4; x++)
 			SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
+	for (int x = 3; x >= 0; x--)
+		for (int i = 0; i < 200; i++)
+			SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
+	/* The last keys to open and to seal with: no later ones cover all of them. */
+	for (int x = 1; x >= 0; x--)
+		for (int i = 0; i < 3; i++) {
+			uint8_t room[EESP_MAX_SEALED_LEN(64)];
+			eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+			if (x == 1)
+				SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
+			else
+				SAME(eesp_seal_burst(live.s[x], &p, 1), 1);
+		}
 }
 
 static void forget(void)

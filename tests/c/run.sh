@@ -80,6 +80,11 @@ compile fork -static "${static[@]}"
 echo "     linked with -static"
 run fork-static "${runner[@]}" "$work/fork"
 
+# With the library's inner names, of which an installation has none.
+(cd "$here/../.." && CC=$cc CGO_ENABLED=1 "${GO:-go}" build -trimpath -buildvcs=false -buildmode=c-archive -o "$work/inner/eesp.a" ./libeesp)
+compile direct "$work/inner/eesp.a" -lpthread
+run direct "${runner[@]}" "$work/direct"
+
 # The archive beside another one with a Go runtime of its own.
 mkdir -p other
 cat >other/go.mod <<'M'

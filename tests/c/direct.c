@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Bursts that the library takes without a crossing into Go (libeesp/direct.c):
+ * what comes of them is what the engine makes of the same packets. A thread's
+ * burst goes that way if the one before was of the same sender or receiver; a
+ * burst of another one in between makes it the engine's. The program is linked
+ * with the library's inner names, and asks how many bursts went which way.
+ */
+#include "test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+uint64_t direct_bursts(void);
+
+enum { MOST = 40, LONGEST = 1500, ROOM = EESP_MAX_SEALED_LEN(LONGEST), PAD = 64 };
+
+static int possible; /* this backend and processor have kernels for C */
+
+static uint32_t seed = 1;
+static uint32_t any(uint32_t below)
+{
+	seed = seed * 1664525u + 1013904223u;
+	return (uint32_t)(((uint64_t)seed * below) >> 32);
+}
+
+/* Two of a kind: packets go directly through one, and through the engine in the other. */
+static struct side {
+	eesp_sender *sender, *other_sender;
+	eesp_receiver *receiver, *other_receiver;
+	uint8_t room[MOST][PAD + ROOM + PAD], to[MOST][PAD + ROOM + PAD];
+	eesp_pkt p[MOST];
+	size_t good;
+} side[2];
+
+static void new_sides(eesp_group *g, uint8_t v, uint32_t flags)
+{
+	for (int i = 0; i < 2; i++) {
+		side[i].sender = new_sender(g, v, flags);
+		side[i].other_sender = new_sender(g, v, flags);
+		side[i].receiver = new_receiver(g);
+		side[i].other_receiver = new_receiver(g);
+	}
+}
+
+static void free_sides(void)
+{
+	for (int i = 0; i < 2; i++) {
+		eesp_sender_free(side[i].sender);
+		eesp_sender_free(side[i].other_sender);
+		eesp_receiver_free(side[i].receiver);
+		eesp_receiver_free(side[i].other_receiver);
+	}
+}
+
+/* Makes the next burst of a side go directly, or through the engine. Each takes
+ * as many counters of the sender. */
+static void lead(struct side *x, int directly)
+{
+	uint8_t room[EESP_MAX_SEALED_LEN(64)];
+	for (int i = 0; i < 3; i++) {
+		eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+		SAME(eesp_seal_burst(i < 2 || directly ? x->sender : x->other_sender, &p, 1), 1);
+		eesp_pkt q = sealed(&p);
+		SAME(eesp_open_burst(i == 1 || directly ? x->receiver : x->other_receiver, &q, 1), 1);
+	}
+	if (!directly) {
+		eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+		SAME(eesp_seal_burst(x->sender, &p, 1), 1);
+		p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+		SAME(eesp_seal_burst(x->other_sender, &p, 1), 1);
+	}
+}
+
+struct burst {
+	size_t n;
+	uint32_t len[MOST], source[MOST], slack[MOST];
+	uint8_t place[MOST]; /* 0: in place, 1: elsewhere, 2: elsewhere, the payload where it belongs */
+	uint8_t fault[MOST], forged[MOST];
+};
+
+static struct burst any_burst(void)
+{
+	static const uint32_t usual[] = { 0, 1, 15, 16, 17, 40, 64, 65, 200, 576, 1420, LONGEST };
+	struct burst b;
+	uint32_t order = any(4), base = usual[any(COUNT(usual))], contexts = 1 + any(3) * any(MOST);
+	memset(&b, 0, sizeof b);
+	b.n = 1 + (any(3) == 0 ? any(MOST) : any(9));
+	for (size_t i = 0; i < b.n; i++) {
+		b.len[i] = order == 0 ? any(LONGEST + 1) : order == 1 ? base : base + any(30);
+		if (b.len[i] > LONGEST)
+			b.len[i] = LONGEST;
+		b.source[i] = any(contexts);
+		b.place[i] = (uint8_t)any(3);
+		b.slack[i] = any(3) == 0 ? any(20) : 0;
+		b.fault[i] = any(60) == 0 ? (uint8_t)(1 + any(10)) : 0;
+		b.forged[i] = any(40) == 0 ? (uint8_t)(1 + any(12)) : 0;
+	}
+	if (order == 3) /* in order of length */
+		for (size_t i = 1; i < b.n; i++)
+			for (size_t j = i; j > 0 && b.len[j - 1] > b.len[j]; j--) {
+				uint32_t t = b.len[j];
+				b.len[j] = b.len[j - 1];
+				b.len[j - 1] = t;
+			}
+	return b;
+}
+
+static void source(eesp_pkt *p, uint32_t n)
+{
+	p->addr.src[14] = (uint8_t)(n >> 8);
+	p->addr.dst[15] = (uint8_t)n;
+}
+
+/* Describes the burst's packets to seal. */
+static void to_seal(struct side *x, const struct burst *b, uint32_t header)
+{
+	static const uint8_t nothing[1];
+	memset(x->room, CANARY, sizeof x->room);
+	memset(x->to, CANARY, sizeof x->to);
+	for (size_t i = 0; i < b->n; i++) {
+		uint8_t *data = x->room[i] + PAD + EESP_MAX_HEADER;
+		eesp_pkt *p = &x->p[i];
+		*p = packet(data, b->len[i], header + b->slack[i], EESP_ICV_LEN + b->slack[i]);
+		source(p, b->source[i]);
+		p->user = p;
+		if (b->place[i]) {
+			p->dst = x->to[i] + PAD;
+			p->dst_size = header + b->len[i] + EESP_ICV_LEN + b->slack[i];
+			p->headroom = p->tailroom = 0;
+		}
+		if (b->place[i] == 2)
+			p->data = x->to[i] + PAD + header;
+		fill(p->data, i, b->len[i]);
+		switch (b->fault[i]) {
+		case 1: p->reserved = 1; break;
+		case 2: p->headroom = header - 1; p->dst_size = header; break;
+		case 3: p->tailroom = EESP_ICV_LEN - 1; p->dst_size = header + b->len[i] + EESP_ICV_LEN - 1; break;
+		case 4: p->flags = EESP_PKT_IPV6; break;
+		case 5: p->coffset = 1; p->ioffset = 2; break;
+		case 6: p->len = EESP_MAX_LEN + 1; break;
+		case 7: p->data = NULL; break;
+		case 8: if (b->len[i]) { p->dst = (uint8_t *)p->data + 1 - header; p->dst_size = ROOM; } break;
+		case 9: if (b->len[i] >= 8) p->coffset = 2, p->ioffset = 1; break;
+		case 10: p->iov_count = 1; p->iov = (const eesp_iov *)nothing; p->reserved = 1; break;
+		}
+	}
+}
+
+/* What a burst wrote is the same on both sides, but for the senders' IDs. */
+static void same_results(size_t n)
+{
+	SAME(side[0].good, side[1].good);
+	for (size_t i = 0; i < n; i++) {
+		const eesp_pkt *a = &side[0].p[i], *b = &side[1].p[i];
+		SAME(a->status, b->status);
+		SAME(a->out_len, b->out_len);
+		SAME(a->out == NULL, b->out == NULL);
+		SAME(a->coffset, b->coffset);
+		SAME(a->ioffset, b->ioffset);
+		SAME(a->next_header, b->next_header);
+		SAME(a->tsc, b->tsc);
+		if (a->out)
+			SAME((const uint8_t *)a->out - (const uint8_t *)&side[0], (const uint8_t *)b->out - (const uint8_t *)&side[1]);
+		CHECK(a->user == (const void *)a && b->user == (const void *)b);
+	}
+}
+
+/* Opens a sealed packet with what the specification says of key and nonce. */
+static void as_specified(eesp_group *g, uint32_t aead, const eesp_sender_config *c, const eesp_pkt *p, uint32_t header, size_t i, uint32_t len)
+{
+	uint8_t key[32], copy[ROOM], plain[LONGEST + 1];
+	size_t key_len = aead == EESP_AEAD_AES_128_GCM ? 16 : 32;
+	eesp_context context = { .id = c->id, .epoch = (uint16_t)(p->tsc >> 48), .v = c->v, .addr = p->addr };
+	eesp_keyset *set;
+	eesp_job j;
+	uint32_t salt = c->v & EESP_V_LONG_ID ? (uint32_t)(c->id >> 32) ^ (uint32_t)c->id : (uint32_t)c->id;
+	WORKS(eesp_derive_keys(g, &context, 1, key, key_len));
+	WORKS(eesp_keyset_new(aead, key, 1, &set));
+	memcpy(copy, p->out, p->out_len);
+	memset(&j, 0, sizeof j);
+	j.aad = copy;
+	j.aad_len = header;
+	j.src = copy + header;
+	j.dst = plain;
+	j.tag = copy + header + len;
+	j.len = len;
+	for (int k = 0; k < 4; k++)
+		j.nonce[k] = (uint8_t)(salt >> (24 - 8 * k));
+	for (int k = 0; k < 8; k++) {
+		j.nonce[4 + k] = (uint8_t)(p->tsc >> (56 - 8 * k));
+		SAME(copy[header - 8 + (uint32_t)k], j.nonce[4 + k]);
+	}
+	SAME(eesp_keyset_open(set, &j, 1), 1);
+	CHECK(filled(plain, i, len));
+	eesp_keyset_free(set);
+}
+
+/* Seals a burst on both sides and compares; returns whether it went directly. */
+static int seal_both(const struct burst *b)
+{
+	uint64_t before;
+	int went = 0;
+	for (int i = 0; i < 2; i++) {
+		struct side *x = &side[i];
+		to_seal(x, b, eesp_sender_header_len(x->sender));
+		lead(x, i == 0);
+		before = direct_bursts();
+		x->good = eesp_seal_burst(x->sender, x->p, b->n);
+		if (i == 0)
+			went = direct_bursts() != before;
+		else
+			SAME(direct_bursts(), before);
+	}
+	same_results(b->n);
+	return went;
+}
+
+/* Turns the burst's sealed packets into ones to open, some of them forged. */
+static void to_open(struct side *x, const struct burst *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		eesp_pkt q = sealed(&x->p[i]);
+		uint8_t *o = q.data;
+		q.user = &x->p[i];
+		q.coffset = q.ioffset = q.next_header = 9;
+		if (o == NULL) {
+			o = q.data = x->room[i] + PAD;
+			q.len = b->len[i];
+		}
+		if (b->place[i] == 1) {
+			q.dst = o >= x->to[i] && o < x->to[i] + sizeof x->to[i] ? x->room[i] + PAD : x->to[i] + PAD;
+			q.dst_size = b->len[i] + b->slack[i];
+		}
+		switch (b->forged[i]) {
+		case 12: o[0] ^= 1; break;
+		case 1: o[1] ^= 0x10; break;
+		case 2: o[4] ^= 1; break;
+		case 3: o[eesp_sender_header_len(x->sender) - 9] ^= 1; break;
+		case 4: o[eesp_sender_header_len(x->sender) - 1] ^= 1; break;
+		case 5: if (q.len) o[q.len - 1] ^= 0x80; break;
+		case 6: q.len = q.len > 3 ? q.len - 3 : q.len; break;
+		case 7: q.addr.src[0] ^= 1; break;
+		case 8: q.dst = o + 1; q.dst_size = ROOM; break;
+		case 9: q.dst_size = q.dst_size ? q.dst_size - 1 : 0; break;
+		case 10: q.reserved = 1; break;
+		case 11: q.flags = 8; break;
+		}
+		x->p[i] = q;
+	}
+}
+
+static void open_both(const struct burst *b, int *went)
+{
+	for (int i = 0; i < 2; i++) {
+		struct side *x = &side[i];
+		to_open(x, b);
+		lead(x, i == 0);
+		uint64_t before = direct_bursts();
+		x->good = eesp_open_burst(x->receiver, x->p, b->n);
+		if (i == 0)
+			*went = direct_bursts() != before;
+		else
+			SAME(direct_bursts(), before);
+	}
+	same_results(b->n);
+	for (size_t i = 0; i < b->n; i++) {
+		const eesp_pkt *p = &side[0].p[i], *q = &side[1].p[i];
+		if (p->status == EESP_ERR_AUTH && p->coffset == 0)
+			for (int k = 0; k < 2; k++) {
+				uint32_t header = eesp_sender_header_len(side[k].sender);
+				const eesp_pkt *x = &side[k].p[i];
+				CHECK(all_are(x->dst ? x->dst : (uint8_t *)x->data + header, x->len - header - EESP_ICV_LEN, 0));
+			}
+		if (p->status != EESP_OK)
+			continue;
+		SAME(p->out_len, b->len[i]);
+		CHECK(filled(p->out, i, b->len[i]) && filled(q->out, i, b->len[i]));
+	}
+}
+
+/* Nothing but a packet's own room was written, and an unauthentic packet's destination holds no text. */
+static void canaries(const struct burst *b)
+{
+	for (int s = 0; s < 2; s++)
+		for (size_t i = 0; i < b->n; i++) {
+			if (b->fault[i] || b->forged[i])
+				continue;
+			CHECK(all_are(side[s].room[i], PAD, CANARY) && all_are(side[s].to[i], PAD, CANARY));
+			CHECK(all_are(side[s].room[i] + PAD + ROOM, PAD, CANARY) && all_are(side[s].to[i] + PAD + ROOM, PAD, CANARY));
+		}
+}
+
+static void as_the_engine(void)
+{
+	size_t sealed_directly = 0, opened_directly = 0, rounds = 0;
+	for (uint32_t aead = 0; aead < 2; aead++)
+		for (size_t v = 0; v < COUNT(all_v); v++)
+			for (unsigned levels = 1; levels < 8; levels += 3)
+				for (uint32_t flags = 0; flags < 2; flags++) {
+					eesp_group *g = new_group(aead, levels);
+					new_sides(g, all_v[v], flags ? EESP_SENDER_OPTIONS : 0);
+					for (int round = 0; round < (emulated() ? 5 : 60); round++) {
+						struct burst b = any_burst();
+						int went;
+						sealed_directly += (size_t)seal_both(&b);
+						open_both(&b, &went);
+						opened_directly += (size_t)went;
+						canaries(&b);
+						rounds++;
+					}
+					eesp_stats one, two;
+					WORKS(eesp_receiver_stats(side[0].receiver, &one));
+					WORKS(eesp_receiver_stats(side[1].receiver, &two));
+					SAME(one.packets[-EESP_ERR_AUTH], two.packets[-EESP_ERR_AUTH]);
+					free_sides();
+					eesp_group_free(g);
+				}
+	printf("     of %zu bursts %zu were sealed and %zu opened directly\n", rounds, sealed_directly, opened_directly);
+	if (possible)
+		CHECK(sealed_directly > rounds / 4 && opened_directly > rounds / 4);
+	else
+		SAME(sealed_directly + opened_directly, 0);
+}
+
+/* Each packet is what the specification says, and counters are those that come next. */
+static void to_the_letter(void)
+{
+	for (uint32_t aead = 0; aead < 2; aead++)
+		for (size_t v = 0; v < COUNT(all_v); v++) {
+			eesp_group *g = new_group(aead, EESP_LEVELS_ZONE);
+			eesp_sender_config c = explicit_config(all_v[v]);
+			eesp_sender *s;
+			uint64_t next = 0;
+			c.flags = v & 1 ? EESP_SENDER_OPTIONS : 0;
+			WORKS(eesp_sender_new(g, &c, &s));
+			for (size_t n = 1; n < 12; n++) {
+				uint64_t before = direct_bursts();
+				struct burst b;
+				memset(&b, 0, sizeof b);
+				b.n = n;
+				for (size_t i = 0; i < n; i++) {
+					b.len[i] = 60 + (uint32_t)i;
+					b.source[i] = (uint32_t)i;
+				}
+				uint32_t header = eesp_sender_header_len(s);
+				to_seal(&side[0], &b, header);
+				SAME(eesp_seal_burst(s, side[0].p, n), n);
+				if (possible && n > 1 && n < 8)
+					SAME(direct_bursts(), before + 1);
+				for (size_t i = 0; i < n; i++) {
+					SAME(side[0].p[i].tsc, (UINT64_C(3) << 48) + next++);
+					SAME(side[0].p[i].id, c.id);
+					as_specified(g, aead, &c, &side[0].p[i], header, i, b.len[i]);
+				}
+			}
+			eesp_stats stats;
+			WORKS(eesp_sender_stats(s, &stats));
+			SAME(stats.packets[0], next);
+			eesp_sender_free(s);
+			eesp_group_free(g);
+		}
+}
+
+/* A burst of one, so that all go directly but the first. */
+static int seal_one(eesp_sender *s, uint8_t room[ROOM], eesp_pkt *p)
+{
+	*p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+	fill(p->data, 3, 64);
+	return eesp_seal_burst(s, p, 1) == 1;
+}
+
+/* Where counters run out, not one is given twice and none is left. */
+static void runs_out(void)
+{
+	eesp_group *g = new_group(0, 1);
+	eesp_sender_config c = explicit_config(EESP_V_ID_SRC);
+	eesp_sender *s;
+	uint64_t last = 0;
+	size_t good = 0;
+	c.start_counter = (UINT64_C(1) << 48) - 100;
+	WORKS(eesp_sender_new(g, &c, &s));
+	for (size_t i = 0; i < 60; i++) {
+		eesp_pkt p[3];
+		for (size_t k = 0; k < 3; k++)
+			p[k] = packet(side[0].room[k] + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+		good += eesp_seal_burst(s, p, 3);
+		for (size_t k = 0; k < 3; k++) {
+			if (p[k].status != EESP_OK) {
+				SAME(p[k].status, EESP_ERR_EXHAUSTED);
+				continue;
+			}
+			CHECK(p[k].tsc > last);
+			last = p[k].tsc;
+		}
+	}
+	SAME(good, 100);
+	SAME(last, (UINT64_C(4) << 48) - 1);
+	eesp_sender_free(s);
+	eesp_group_free(g);
+}
+
+/* Keys that are no longer in force are not used, whatever the burst before used. */
+static void keys_change(void)
+{
+	eesp_group *g = new_group(1, 1);
+	eesp_sender_config c = explicit_config(EESP_V_ID);
+	eesp_sender *s;
+	eesp_receiver *r = new_receiver(g);
+	uint8_t room[ROOM], old[ROOM];
+	eesp_pkt p, q;
+	c.flags = EESP_SENDER_OPTIONS;
+	WORKS(eesp_sender_new(g, &c, &s));
+	CHECK(seal_one(s, room, &p) && seal_one(s, room, &p));
+	memcpy(old, p.out, p.out_len);
+	q = sealed(&p);
+	SAME(eesp_open_burst(r, &q, 1), 1);
+	for (uint64_t i = 0; i < 4; i++) {
+		WORKS(eesp_group_rotate(g, EESP_LEVEL_ZONE, 13 + i, NULL));
+		for (int k = 0; k < 2; k++) {
+			CHECK(seal_one(s, room, &p));
+			as_specified(g, 1, &c, &p, eesp_sender_header_len(s), 3, 64); /* with the key in force */
+			q = sealed(&p);
+			SAME(eesp_open_burst(r, &q, 1), 1);
+			CHECK(filled(q.out, 3, 64));
+		}
+	}
+	/* The packet of four rotations ago. */
+	q = packet(old, p.out_len, 0, 0);
+	SAME(eesp_open_burst(r, &q, 1), 0);
+	SAME(q.status, EESP_ERR_NO_KEY);
+	CHECK(seal_one(s, room, &p) && seal_one(s, room, &p));
+	WORKS(eesp_group_remove_root_key(g, EESP_LEVEL_ZONE));
+	CHECK(!seal_one(s, old, &q));
+	SAME(q.status, EESP_ERR_NO_KEY);
+	q = sealed(&p);
+	SAME(eesp_open_burst(r, &q, 1), 0);
+	SAME(q.status, EESP_ERR_NO_KEY);
+	eesp_sender_free(s);
+	eesp_receiver_free(r);
+	eesp_group_free(g);
+}
+
+/* Objects that come after others do not go their ways. */
+static void objects_change(void)
+{
+	eesp_group *g = new_group(0, 1);
+	uint8_t room[ROOM];
+	eesp_pkt p, q;
+	for (int i = 0; i < 50; i++) {
+		eesp_sender_config c = explicit_config(i & 1 ? EESP_V_ID : EESP_V_LONG_ID_SRC);
+		eesp_receiver_config own = EESP_RECEIVER_CONFIG_INIT;
+		eesp_sender *s;
+		eesp_receiver *r;
+		own.own_ids = &c.id;
+		own.own_id_count = 1;
+		WORKS(eesp_sender_new(g, &c, &s));
+		for (int k = 0; k < 3; k++) {
+			CHECK(seal_one(s, room, &p));
+			SAME(p.id, c.id);
+			SAME(p.tsc, (UINT64_C(3) << 48) + (uint64_t)k);
+			r = new_receiver(g);
+			q = sealed(&p);
+			SAME(eesp_open_burst(r, &q, 1), 1);
+			eesp_receiver_free(r);
+			CHECK(seal_one(s, room, &p));
+			q = sealed(&p);
+			WORKS(eesp_receiver_new(&g, 1, &own, &r));
+			SAME(eesp_open_burst(r, &q, 1), 0);
+			SAME(q.status, EESP_ERR_REFLECTED);
+			eesp_receiver_free(r);
+			eesp_sender_free(s);
+			c = explicit_config(c.v);
+			WORKS(eesp_sender_new(g, &c, &s));
+			for (int j = 0; j <= k; j++)
+				CHECK(seal_one(s, room, &p));
+		}
+		eesp_sender_free(s);
+	}
+	eesp_group_free(g);
+}
+
+/* A thread's worker, and with it all that was shown to the thread, is gone when
+ * destructors of other keys run. */
+static eesp_sender *dying;
+static pthread_key_t key;
+
+static void seal_dying(void *again)
+{
+	uint8_t room[ROOM];
+	eesp_pkt p;
+	for (int i = 0; i < 3; i++)
+		CHECK(seal_one(dying, room, &p));
+	if (again == (void *)1)
+		CHECK(pthread_setspecific(key, (void *)2) == 0);
+}
+
+static void *dies(void *nothing)
+{
+	(void)nothing;
+	CHECK(pthread_setspecific(key, (void *)1) == 0);
+	seal_dying(NULL);
+	return NULL;
+}
+
+static void threads_end(void)
+{
+	eesp_group *g = new_group(0, 1);
+	dying = new_sender(g, EESP_V_ID_SRC, 0);
+	CHECK(pthread_key_create(&key, seal_dying) == 0);
+	for (int i = 0; i < 20; i++) {
+		pthread_t t;
+		CHECK(pthread_create(&t, NULL, dies, NULL) == 0 && pthread_join(t, NULL) == 0);
+	}
+	eesp_stats stats;
+	WORKS(eesp_sender_stats(dying, &stats));
+	SAME(stats.packets[0], 20 * 9);
+	eesp_sender_free(dying);
+	eesp_group_free(g);
+}
+
+/* Threads that seal with one sender, and open, while keys rotate. */
+static struct {
+	eesp_group *group;
+	eesp_sender *sender;
+	eesp_receiver *receiver;
+	atomic_int stop;
+	atomic_ullong bursts, directly;
+} shared;
+
+enum { THREADS = 4, EACH = 1 << 18 };
+
+static void *rotating(void *out)
+{
+	uint64_t *tscs = out, *end = tscs + EACH - 5;
+	uint8_t room[4][ROOM];
+	uint64_t before = direct_bursts();
+	for (size_t i = 0; !shared.stop && tscs < end; i++) {
+		eesp_pkt p[4], q[4];
+		size_t n = 1 + i % 4;
+		for (size_t k = 0; k < n; k++) {
+			p[k] = packet(room[k] + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+			fill(p[k].data, k, 64);
+		}
+		SAME(eesp_seal_burst(shared.sender, p, n), n);
+		for (size_t k = 0; k < n; k++) {
+			*tscs++ = p[k].tsc;
+			q[k] = sealed(&p[k]);
+		}
+		size_t good = eesp_open_burst(shared.receiver, q, n);
+		for (size_t k = 0; k < n; k++) /* twice rotated in between: no key */
+			CHECK(q[k].status == EESP_ERR_NO_KEY || (q[k].status == EESP_OK && filled(q[k].out, k, 64)));
+		CHECK(good <= n);
+		shared.bursts += 2;
+	}
+	*tscs = 0;
+	shared.directly += direct_bursts() - before;
+	return NULL;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+static void rotation_beside(void)
+{
+	static uint64_t tscs[THREADS][EACH], all[THREADS * EACH];
+	pthread_t t[THREADS];
+	size_t n = 0;
+	shared.group = new_group(0, 1);
+	shared.sender = new_sender(shared.group, EESP_V_ID_SRC, EESP_SENDER_OPTIONS);
+	shared.receiver = new_receiver(shared.group);
+	for (size_t i = 0; i < THREADS; i++)
+		CHECK(pthread_create(&t[i], NULL, rotating, tscs[i]) == 0);
+	for (uint64_t i = 0; i < 300; i++) {
+		WORKS(eesp_group_rotate(shared.group, EESP_LEVEL_ZONE, 13 + i, NULL));
+		usleep(200);
+	}
+	shared.stop = 1;
+	for (size_t i = 0; i < THREADS; i++)
+		CHECK(pthread_join(t[i], NULL) == 0);
+	for (size_t i = 0; i < THREADS; i++)
+		for (size_t k = 0; k < EACH && tscs[i][k]; k++)
+			all[n++] = tscs[i][k];
+	qsort(all, n, sizeof *all, by_value);
+	for (size_t i = 1; i < n; i++)
+		CHECK(all[i] != all[i - 1]);
+	printf("     %llu of %llu bursts went directly\n", shared.directly, shared.bursts);
+	CHECK(!possible || shared.directly > shared.bursts / 2);
+	eesp_sender_free(shared.sender);
+	eesp_receiver_free(shared.receiver);
+	eesp_group_free(shared.group);
+}
+
+int main(void)
+{
+	const char *backend = eesp_backend_name();
+	CHECK(backend);
+	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 || strcmp(backend, "aesni") == 0;
+	if (!possible)
+		printf("     backend %s has no kernels for C: none of these bursts goes directly\n", backend);
+	TEST(to_the_letter);
+	TEST(as_the_engine);
+	TEST(runs_out);
+	TEST(keys_change);
+	TEST(objects_change);
+	TEST(threads_end);
+	TEST(rotation_beside);
+	return 0;
+}
