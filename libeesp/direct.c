@@ -4,9 +4,9 @@
  * a few nanoseconds where a crossing costs fifty, and none of the waits that
  * Go's runtime has for a thread that comes back after a pause. Only the common
  * cases go this way: packets that are plain, of the sender or receiver that the
- * thread's last burst was of, with keys that are still in force; packets about
- * equally long and in that order, not the longest. What they have in common is
- * known from the engine (internal/burst/ways.go), which takes all others.
+ * thread's last burst was of, with keys that are still in force, and not so few
+ * keys that it pays to expand each once. What packets have in common is known
+ * from the engine (internal/burst/ways.go), which takes all others.
  */
 #include <string.h>
 
@@ -14,6 +14,7 @@
 #include "shim.h"
 
 #define ICV 16
+#define NOINLINE __attribute__((noinline)) /* what is rare stays out of the way of the rest */
 #define FEW_KEYS 8 /* as in internal/burst: from so many packets a key on, it is expanded once */
 
 #if defined(__x86_64__)
@@ -61,44 +62,184 @@ static void derive_some(const struct eesp_room *room, const struct eesp_kdf_view
 	explicit_bzero(h, n * 32);
 }
 
-/* Which kernels n jobs may go straight to: short ones for packets up to limit,
- * or those for longer ones. */
-enum { NEITHER, SHORTER, LONGER };
+/* ---- Which kernel takes which packets: internal/asm/vector ---- */
 
-static int kernels_for(const struct eesp_direct *d, const eesp_job *jobs, size_t n, uint32_t keys, uint32_t limit)
+enum { ONCE, MANY }; /* kernel.Mode */
+
+/* Whether packets of these lengths, the first no longer than the second, do well
+ * side by side. */
+static inline int even(uint32_t a, uint32_t b) { return b - a <= 64 + a / 8; }
+
+/* Whether n packets, fewer than four, are better off as a group than one by one. */
+static inline int group_pays(const struct eesp_direct *d, const eesp_job *jobs, size_t n, uint32_t begin)
 {
-	uint32_t first, last = 0;
-	if (d == NULL || n > CHUNK)
-		return NEITHER;
+	uint32_t longest = jobs[n - 1].len, sum = 0;
+	if (jobs[0].len < d->long_least)
+		return 1;
+	for (size_t i = 0; i < n; i++)
+		sum += jobs[i].len + begin;
+	return longest <= d->group_limit && 4 * longest * d->group_octet <= 100 * sum;
+}
+
+/* How many of n jobs go to one kernel together, and whether to a short one. */
+static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jobs, size_t n, int mode, int *lanes)
+{
+	uint32_t limit = d->limit[mode];
+	size_t run = 0, rest;
+	*lanes = 1;
+	if (!d->groups) {
+		for (run = n; run > 0 && jobs[run - 1].len > limit; run--)
+			;
+		*lanes = run > 0;
+		return run > 0 ? run : n;
+	}
+	if (LIKELY(jobs[n - 1].len <= limit && even(jobs[0].len, jobs[n - 1].len) &&
+		   (n % 4 == 0 || (n < 4 && group_pays(d, jobs, n, d->begin[mode])))))
+		return n;
+	while (run + 4 <= n && jobs[run + 3].len <= limit && even(jobs[run].len, jobs[run + 3].len))
+		run += 4;
+	for (rest = run; rest < n && rest < run + 3 && even(jobs[run].len, jobs[rest].len); rest++)
+		;
+	if (rest > run && jobs[rest - 1].len <= limit && group_pays(d, jobs + run, rest - run, d->begin[mode]))
+		run = rest;
+	if (run > 0)
+		return run;
+	*lanes = 0;
+	for (run = rest > 1 ? rest : 1; run < n; run++) {
+		const eesp_job *g = jobs + run;
+		if (g->len <= limit && n - run >= 4 && g[3].len <= limit && even(g->len, g[3].len))
+			break;
+	}
+	return run;
+}
+
+/* Runs jobs one by one, of which keys are raw or in an area. */
+static NOINLINE void run_long(const struct eesp_room *room, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
+		     eesp_job *jobs, size_t n)
+{
+	uint8_t *rows = room->scratch + d->rows_at, *scratch = room->scratch + d->long_at;
+	uintptr_t kernel = d->long_[aead][seal];
+	if (mode == MANY) {
+		call0(kernel, keys, jobs, n, 1, scratch, NULL);
+		return;
+	}
+	for (size_t at = 0; at < n; at += d->at_once) {
+		size_t some = n - at < d->at_once ? n - at : d->at_once;
+		call0(d->expand[aead], rows, keys + at * (16u << aead), some, 0, NULL, NULL);
+		call0(d->powers[aead], rows, (const void *)some, 0, 0, NULL, NULL);
+		call0(kernel, rows, jobs + at, some, 0, scratch, NULL);
+	}
+	explicit_bzero(rows, ((n < d->at_once ? n : d->at_once) + 3) / 4 * 4 * d->key_bytes);
+}
+
+/* Runs up to CHUNK jobs, in order of length, of which keys are raw, in that order
+ * too, or in an area. */
+static void run(const struct eesp_room *room, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
+		eesp_job *jobs, size_t n)
+{
+	uintptr_t kernel = mode == ONCE ? d->fresh[aead][seal] : d->held[aead][seal];
+	for (size_t at = 0; at < n;) {
+		int lanes;
+		size_t some = next_kernel(d, jobs + at, n - at, mode, &lanes);
+		const uint8_t *k = mode == ONCE ? keys + at * (16u << aead) : keys;
+		if (lanes && kernel != 0) {
+			call0(kernel, k, jobs + at, some, (uintptr_t)room->scratch, NULL, NULL);
+			if (d->groups && some % 4 != 0)
+				explicit_bzero(room->scratch + d->litter_at, d->litter + jobs[at + some - 1].len);
+		} else {
+			run_long(room, d, aead, mode, seal, k, jobs + at, some);
+		}
+		at += some;
+	}
+}
+
+/* Puts up to CHUNK jobs in order of length, to another place: job k is then the
+ * one that was from[k]. Which length comes next in a burst cannot be guessed, so
+ * that each is compared with each, without branches. */
+static NOINLINE void by_length(eesp_job *to, const eesp_job *jobs, size_t n, uint8_t from[CHUNK])
+{
+	typedef int32_t four __attribute__((vector_size(16)));
+	union { four v[CHUNK / 4]; int32_t x[CHUNK]; } key, place;
+	memset(&place, 0, sizeof place);
+	for (size_t i = 0; i < CHUNK; i++)
+		key.x[i] = i < n ? (int32_t)(jobs[i].len << 5 | i) : 0;
+	for (size_t i = 0; i < n; i++) {
+		four k = { key.x[i], key.x[i], key.x[i], key.x[i] };
+		for (size_t v = 0; v < CHUNK / 4; v++)
+			place.v[v] -= key.v[v] > k;
+	}
+	for (size_t i = 0; i < n; i++) {
+		to[place.x[i]] = jobs[i];
+		from[place.x[i]] = (uint8_t)i;
+	}
+}
+
+static const uint8_t as_it_is[CHUNK] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+					 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31 };
+
+/* ---- Kernels without packets ---- */
+
+/* Whether the caller's jobs are as they should be (checkJobs of internal/burst),
+ * and whether they are in order of length. */
+enum form { BAD, UNORDERED, ORDERED };
+
+static inline enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys)
+{
+	uint32_t last = 0, disorder = 0;
 	for (size_t i = 0; i < n; i++) {
 		const eesp_job *j = &jobs[i];
 		uintptr_t gap = (uintptr_t)j->src - (uintptr_t)j->dst;
 		uint32_t reserved;
 		memcpy(&reserved, j->reserved, sizeof reserved);
-		if (j->len < last || j->aad_len > EESP_MAX_LEN || j->tag == NULL || j->key >= keys || reserved != 0 ||
+		if (j->len > EESP_MAX_LEN || j->aad_len > EESP_MAX_LEN || j->tag == NULL || j->key >= keys || reserved != 0 ||
 		    j->src == NULL || j->dst == NULL || j->aad == NULL || (gap != 0 && (gap < j->len || -gap < j->len)))
-			return NEITHER;
+			return BAD;
+		disorder |= j->len < last;
 		last = j->len;
 	}
-	first = jobs[0].len;
-	if (first > limit && last <= EESP_MAX_LEN)
-		return LONGER;
-	if (last <= limit && (!d->groups || (last - first <= 64 + first / 8 && (n % 4 == 0 || last <= d->group_limit))))
-		return SHORTER;
-	return NEITHER;
+	return disorder ? UNORDERED : ORDERED;
 }
 
-/* Runs a short kernel, and wipes what it leaves. */
-static void run_short(const struct eesp_room *room, const struct eesp_direct *d, uintptr_t kernel, const uint8_t *keys, eesp_job *jobs, size_t n)
+/* Runs jobs in order of length, up to CHUNK, with raw keys of their contexts or
+ * with those that they name. */
+static inline void run_ordered(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
+			       const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, int seal)
 {
-	call0(kernel, keys, jobs, n, (uintptr_t)room->scratch, NULL, NULL);
-	if (d->groups && n % 4 != 0)
-		explicit_bzero(room->scratch + d->litter_at, d->litter + jobs[n - 1].len);
+	if (kdf == NULL) {
+		run(room, d, aead, MANY, seal, area, jobs, n);
+		return;
+	}
+	derive_some(room, kdf, (uint32_t)aead, contexts, n, room->keys);
+	run(room, d, aead, ONCE, seal, room->keys, jobs, n);
+	explicit_bzero(room->keys, n * (16u << aead));
 }
 
-/* The good ones of jobs that kernels are done with. */
-static size_t good_jobs(eesp_job *jobs, size_t n, int seal)
+static NOINLINE void run_others(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
+				const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, int seal)
 {
+	eesp_job ordered[CHUNK];
+	uint8_t from[CHUNK];
+	by_length(ordered, jobs, n, from);
+	for (size_t i = 0; kdf != NULL && i < n; i++)
+		memcpy(room->msgs + i * EESP_KDF_CONTEXT_LEN, contexts + from[i] * EESP_KDF_CONTEXT_LEN, EESP_KDF_CONTEXT_LEN);
+	run_ordered(room, d, kdf, aead, room->msgs, area, ordered, n, seal);
+	for (size_t i = 0; !seal && i < n; i++)
+		jobs[from[i]].ok = ordered[i].ok;
+}
+
+/* Runs the caller's jobs, any number, and returns how many are good. */
+static inline size_t run_jobs(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
+			      const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, enum form form, int seal)
+{
+	for (size_t at = 0, some; at < n; at += some) {
+		some = n - at < CHUNK ? n - at : CHUNK;
+		if (LIKELY(form == ORDERED))
+			run_ordered(room, d, kdf, aead, contexts, area, jobs + at, some, seal);
+		else
+			run_others(room, d, kdf, aead, contexts, area, jobs + at, some, seal);
+		if (kdf != NULL)
+			contexts += some * EESP_KDF_CONTEXT_LEN;
+	}
 	if (seal)
 		return n;
 	size_t good = 0;
@@ -124,32 +265,19 @@ int direct_derive(const struct eesp_room *room, const struct eesp_kdf_view *v, u
 int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
 		 eesp_job *jobs, size_t n, int seal, size_t *good)
 {
-	const struct eesp_direct *d = v->direct;
-	if (kernels_for(d, jobs, n, 1, d ? d->fresh_limit : 0) != SHORTER || !counters_clear(contexts, n))
+	enum form form = v->direct != NULL ? form_of(jobs, n, 1) : BAD;
+	if (form == BAD || !counters_clear(contexts, n))
 		return 0;
-	derive_some(room, v, aead, contexts, n, room->keys);
-	run_short(room, d, d->fresh[aead][seal], room->keys, jobs, n);
-	*good = good_jobs(jobs, n, seal);
-	explicit_bzero(room->keys, n * (aead == EESP_AEAD_AES_128_GCM ? 16 : 32));
+	*good = run_jobs(room, v->direct, v, (int)aead, contexts, NULL, jobs, n, form, seal);
 	return 1;
 }
 
 int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good)
 {
-	const struct eesp_direct *d = v->direct;
-	switch (kernels_for(d, jobs, n, v->n, d ? d->held_limit : 0)) {
-	case SHORTER:
-		if (d->held[v->aead][seal] == 0)
-			return 0;
-		run_short(room, d, d->held[v->aead][seal], v->area, jobs, n);
-		break;
-	case LONGER:
-		call0(d->long_[v->aead][seal], v->area, jobs, n, 1, room->scratch + d->long_at, NULL);
-		break;
-	default:
+	enum form form = v->direct != NULL ? form_of(jobs, n, v->n) : BAD;
+	if (form == BAD)
 		return 0;
-	}
-	*good = good_jobs(jobs, n, seal);
+	*good = run_jobs(room, v->direct, NULL, (int)v->aead, NULL, v->area, jobs, n, form, seal);
 	return 1;
 }
 
@@ -197,13 +325,6 @@ static inline void leave(const struct eesp_room *room, uint64_t epoch)
 static inline int in_force(void *const *cell, const void *snapshot)
 {
 	return __atomic_load_n(cell, __ATOMIC_SEQ_CST) == snapshot;
-}
-
-/* Whether jobs are as the short kernels for fresh keys want them. */
-static inline int fits(const struct eesp_direct *d, const eesp_job *jobs, size_t n)
-{
-	uint32_t first = jobs[0].len, last = jobs[n - 1].len;
-	return last <= d->fresh_limit && (!d->groups || (last - first <= 64 + first / 8 && (n % 4 == 0 || last <= d->group_limit)));
 }
 
 /* Whether so few keys are behind n messages that the engine expands each once. */
@@ -309,19 +430,27 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 	const struct eesp_msg_form *f = &w->msg;
 	const struct eesp_direct *d = w->direct;
 	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, keys = f->fixed ? 1 : n;
-	uint32_t header = w->len;
+	uint32_t header = w->len, last = 0;
+	uint32_t disorder = 0;
 	uint64_t tsc, octets = 0;
-	eesp_job jobs[CHUNK];
+	eesp_job jobs[CHUNK], moved[CHUNK], *ordered = jobs;
+	uint8_t other[CHUNK];
+	const uint8_t *from = as_it_is;
 
 	if (w->number != number || (f->fixed && n >= FEW_KEYS))
 		return 0;
-	for (size_t i = 0; i < n; i++)
-		if (!plain(&pkts[i], header, &jobs[i]) || (i > 0 && jobs[i].len < jobs[i - 1].len))
+	for (size_t i = 0; i < n; i++) {
+		if (!plain(&pkts[i], header, &jobs[i]))
 			return 0;
-	if (!fits(d, jobs, n))
-		return 0;
+		disorder |= jobs[i].len < last;
+		last = jobs[i].len;
+	}
+	if (UNLIKELY(disorder)) {
+		by_length(ordered = moved, jobs, n, other);
+		from = other;
+	}
 	for (size_t i = 0; i < keys; i++)
-		message(room->msgs + i * per * len, f, &pkts[i].addr);
+		message(room->msgs + i * per * len, f, &pkts[from[i]].addr);
 	if (n >= FEW_KEYS && few_keys(room->msgs, per * len, len, n))
 		return 0;
 
@@ -336,26 +465,27 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 		m[13] = (uint8_t)(tsc >> 48);
 	}
 	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[i];
-		eesp_job *j = &jobs[i];
+		eesp_pkt *p = &pkts[from[i]];
+		eesp_job *j = &ordered[i];
+		uint64_t mine = tsc + from[i];
 		uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad;
 		for (uint32_t at = 0; at + 16 < header; at += 16)
 			memcpy(hdr + at, w->header + at, 16);
 		memcpy(hdr + header - 16, w->header + header - 16, 16);
-		put64(hdr + header - 8, tsc + i);
+		put64(hdr + header - 8, mine);
 		put32(j->nonce, w->salt);
-		put64(j->nonce + 4, tsc + i);
+		put64(j->nonce + 4, mine);
 		p->status = EESP_OK;
 		p->out = hdr;
 		p->out_len = header + j->len + ICV;
 		p->id = w->id;
-		p->tsc = tsc + i;
+		p->tsc = mine;
 		octets += p->out_len;
 	}
 	derive(room, d, f, w->master, w->sub, keys);
 	for (size_t i = keys; i < n; i++)
 		memcpy(room->keys + i * f->key_len, room->keys, f->key_len);
-	run_short(room, d, d->fresh[f->key_len == 32][1], room->keys, jobs, n);
+	run(room, d, f->key_len == 32, ONCE, 1, room->keys, ordered, n);
 	explicit_bzero(room->keys, n * f->key_len);
 	__atomic_fetch_add(w->good, n, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
@@ -391,18 +521,28 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 	const struct eesp_msg_form *f = &w->msg;
 	const struct eesp_direct *d = w->direct;
 	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, opened = 0;
+	uint32_t last = 0;
+	uint32_t disorder = 0;
 	uint64_t octets = 0;
-	eesp_job jobs[CHUNK];
+	eesp_job jobs[CHUNK], moved[CHUNK], *ordered = jobs;
+	uint8_t other[CHUNK];
+	const uint8_t *from = as_it_is;
 
 	if (w->number != number)
 		return 0;
-	for (size_t i = 0; i < n; i++)
-		if (!alike(&pkts[i], w, &jobs[i]) || (i > 0 && jobs[i].len < jobs[i - 1].len))
-			return 0;
-	if (!fits(d, jobs, n))
-		return 0;
 	for (size_t i = 0; i < n; i++) {
-		const uint8_t *hdr = pkts[i].data, *tsc = hdr + w->len - 8;
+		if (!alike(&pkts[i], w, &jobs[i]))
+			return 0;
+		disorder |= jobs[i].len < last;
+		last = jobs[i].len;
+	}
+	if (UNLIKELY(disorder)) {
+		by_length(ordered = moved, jobs, n, other);
+		from = other;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const eesp_pkt *p = &pkts[from[i]];
+		const uint8_t *hdr = p->data, *tsc = hdr + w->len - 8;
 		uint8_t *m = room->msgs + i * per * len;
 		uint64_t id = get64(hdr + 4);
 		uint32_t salt = (uint32_t)(id >> 32);
@@ -410,12 +550,12 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 			salt ^= (uint32_t)id;
 		else
 			id >>= 32;
-		message(m, f, &pkts[i].addr);
+		message(m, f, &p->addr);
 		put64(m + 4, id);
 		memcpy(m + 12, tsc, 2);
-		put32(jobs[i].nonce, salt);
-		memcpy(jobs[i].nonce + 4, tsc, 8);
-		jobs[i].ok = 0;
+		put32(ordered[i].nonce, salt);
+		memcpy(ordered[i].nonce + 4, tsc, 8);
+		ordered[i].ok = 0;
 	}
 	if (n >= FEW_KEYS && few_keys(room->msgs, per * len, len, n))
 		return 0;
@@ -428,17 +568,17 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 	derive(room, d, f, w->master, w->sub, n);
 	/* Source and destination may be one: what the header says is read first. */
 	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[i];
+		eesp_pkt *p = &pkts[from[i]];
 		p->id = get64(room->msgs + i * per * len + 4);
-		p->tsc = get64(jobs[i].nonce + 4);
+		p->tsc = get64(ordered[i].nonce + 4);
 		p->coffset = p->ioffset = p->next_header = 0;
 	}
-	run_short(room, d, d->fresh[f->key_len == 32][0], room->keys, jobs, n);
+	run(room, d, f->key_len == 32, ONCE, 0, room->keys, ordered, n);
 	explicit_bzero(room->keys, n * f->key_len);
 	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[i];
-		if (UNLIKELY(jobs[i].ok != 1)) {
-			memset(jobs[i].dst, 0, jobs[i].len);
+		eesp_pkt *p = &pkts[from[i]];
+		if (UNLIKELY(ordered[i].ok != 1)) {
+			memset(ordered[i].dst, 0, ordered[i].len);
 			p->status = EESP_ERR_AUTH;
 			p->out = NULL;
 			p->out_len = 0;
@@ -446,9 +586,9 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 		}
 		opened++;
 		p->status = EESP_OK;
-		p->out = jobs[i].dst;
-		p->out_len = jobs[i].len;
-		octets += jobs[i].len;
+		p->out = ordered[i].dst;
+		p->out_len = ordered[i].len;
+		octets += ordered[i].len;
 	}
 	if (opened != 0) {
 		__atomic_fetch_add(w->good, opened, __ATOMIC_RELAXED);

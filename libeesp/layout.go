@@ -90,7 +90,10 @@ var (
 	_ = same[unsafe.Sizeof(cd)-unsafe.Sizeof(gd)]
 	_ = same[unsafe.Offsetof(cd.held)-unsafe.Offsetof(gd.Held)]
 	_ = same[unsafe.Offsetof(cd.long_)-unsafe.Offsetof(gd.Long)]
-	_ = same[unsafe.Offsetof(cd.fresh_limit)-unsafe.Offsetof(gd.FreshLimit)]
+	_ = same[unsafe.Offsetof(cd.begin)-unsafe.Offsetof(gd.Begin)]
+	_ = same[unsafe.Offsetof(cd.long_least)-unsafe.Offsetof(gd.LongLeast)]
+	_ = same[unsafe.Offsetof(cd.rows_at)-unsafe.Offsetof(gd.RowsAt)]
+	_ = same[unsafe.Offsetof(cd.long_at)-unsafe.Offsetof(gd.LongAt)]
 	_ = same[unsafe.Offsetof(cd.litter)-unsafe.Offsetof(gd.Litter)]
 
 	_ = same[unsafe.Sizeof(cr)-unsafe.Sizeof(gr)]

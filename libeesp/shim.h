@@ -8,8 +8,9 @@
 
 /* Kernels that C calls without a crossing: kernel.Direct. */
 struct eesp_direct {
-	uintptr_t derive, fresh[2][2], held[2][2], long_[2][2];
-	uint32_t fresh_limit, held_limit, long_at, groups, group_limit, litter_at, litter;
+	uintptr_t derive, expand[2], powers[2], fresh[2][2], held[2][2], long_[2][2];
+	uint32_t limit[2], begin[2], groups, group_octet, group_limit, long_least, litter_at, litter;
+	uint32_t rows_at, at_once, key_bytes, long_at;
 };
 
 /* What a thread has for direct.c: burst.Room. Locked memory of keys, of halves

@@ -11,7 +11,7 @@ import (
 // among them.
 func addressesKernel(held bool) {
 	function("addresses", "func(to *uintptr)",
-		"addresses writes where functions are: derive, then for each length of key those that open and seal, long packets, short ones with raw keys, then with expanded ones.")
+		"addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, then with expanded ones.")
 	to, a := reg.RDI, reg.RAX
 	Load(Param("to"), to)
 	at := 0
@@ -21,6 +21,11 @@ func addressesKernel(held bool) {
 		at++
 	}
 	put("derive")
+	for _, kind := range []string{"expand", "powers"} {
+		for _, keyLen := range []int{16, 32} {
+			put(name(kind, keyLen))
+		}
+	}
 	kinds := []string{"Long", "Fresh"}
 	if held {
 		kinds = append(kinds, "Held")

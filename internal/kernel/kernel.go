@@ -71,20 +71,28 @@ type Job struct {
 // goroutine nor its stack. C knows the layout.
 type Direct struct {
 	Derive uintptr // out, msgs, n, blocks, master, sub
+	// By length of key: expanding n keys to rows, and H's powers behind them:
+	// area, keys, n; area, n.
+	Expand, Powers [2]uintptr
 	// By length of key (16, 32 octets) and direction (open, seal): keys or area,
 	// jobs, n, scratch. Fresh is for mode Once, Held for Many; 0: there is none.
 	Fresh, Held [2][2]uintptr
-	// For mode Many and longer packets: area, jobs, n, 1, scratch.
+	// For other packets: area, jobs, n, whether mode is Many, scratch. If it is
+	// not, the area is what Expand and Powers made of the jobs' keys.
 	Long [2][2]uintptr
-	// Longest packets of Fresh and Held, in octets; Long's are longer than
-	// HeldLimit. LongAt is where in scratch its scratch begins.
-	FreshLimit, HeldLimit, LongAt uint32
-	// Groups: packets go in groups of four, and should be about equally long.
-	// After a call whose last group is not whole, and has no packet longer than
-	// GroupLimit, wipe Litter octets and the longest packet's length at LitterAt
-	// in scratch.
-	Groups, GroupLimit uint32
-	LitterAt, Litter   uint32
+	// By mode: the longest packets of Fresh and Held, in octets, and how long one
+	// is that takes Long as much time as beginning a packet does.
+	Limit, Begin [2]uint32
+	// Groups: Fresh and Held take packets in groups of four, and as much time as
+	// if all were as long as the longest: GroupOctet hundredths of what an octet
+	// takes Long. After a call whose last group is not whole, and may have no
+	// packet longer than GroupLimit, wipe Litter octets and the longest packet's
+	// length at LitterAt in scratch. Packets below LongLeast are not Long's.
+	Groups, GroupOctet, GroupLimit, LongLeast uint32
+	LitterAt, Litter                          uint32
+	// Where in scratch an area for AtOnce keys is, of KeyBytes each, and where
+	// Long's scratch begins.
+	RowsAt, AtOnce, KeyBytes, LongAt uint32
 }
 
 // Backend is one implementation of the kernels.

@@ -13,7 +13,7 @@
 
 uint64_t direct_bursts(void);
 
-enum { MOST = 40, LONGEST = 1500, ROOM = EESP_MAX_SEALED_LEN(LONGEST), PAD = 64 };
+enum { MOST = 40, LONGEST = 3000, ROOM = EESP_MAX_SEALED_LEN(LONGEST), PAD = 64 };
 
 static int possible; /* this backend and processor have kernels for C */
 
@@ -81,13 +81,13 @@ struct burst {
 
 static struct burst any_burst(void)
 {
-	static const uint32_t usual[] = { 0, 1, 15, 16, 17, 40, 64, 65, 200, 576, 1420, LONGEST };
+	static const uint32_t usual[] = { 0, 1, 15, 16, 17, 40, 64, 65, 200, 255, 256, 576, 1420, 2740, LONGEST - 40 };
 	struct burst b;
-	uint32_t order = any(4), base = usual[any(COUNT(usual))], contexts = 1 + any(3) * any(MOST);
+	uint32_t order = any(5), base = usual[any(COUNT(usual))], contexts = 1 + any(3) * any(MOST);
 	memset(&b, 0, sizeof b);
 	b.n = 1 + (any(3) == 0 ? any(MOST) : any(9));
 	for (size_t i = 0; i < b.n; i++) {
-		b.len[i] = order == 0 ? any(LONGEST + 1) : order == 1 ? base : base + any(30);
+		b.len[i] = order == 0 ? any(LONGEST + 1) : order == 1 ? base : order == 2 ? usual[any(COUNT(usual))] : base + any(30);
 		if (b.len[i] > LONGEST)
 			b.len[i] = LONGEST;
 		b.source[i] = any(contexts);
@@ -96,7 +96,7 @@ static struct burst any_burst(void)
 		b.fault[i] = any(60) == 0 ? (uint8_t)(1 + any(10)) : 0;
 		b.forged[i] = any(40) == 0 ? (uint8_t)(1 + any(12)) : 0;
 	}
-	if (order == 3) /* in order of length */
+	if (order == 4) /* in order of length */
 		for (size_t i = 1; i < b.n; i++)
 			for (size_t j = i; j > 0 && b.len[j - 1] > b.len[j]; j--) {
 				uint32_t t = b.len[j];
@@ -362,6 +362,63 @@ static void to_the_letter(void)
 		}
 }
 
+/* Jobs in any order, more than a kernel takes: each is sealed with its own key,
+ * and of those that are opened again just the forged ones are refused. */
+static void jobs_in_any_order(void)
+{
+	enum { JOBS = 70 };
+	static uint8_t text[JOBS][LONGEST + EESP_ICV_LEN], back[JOBS][LONGEST], aad[JOBS][40], keys[JOBS * 32], contexts[JOBS][EESP_KDF_CONTEXT_LEN];
+	static const uint8_t secret[32] = { 1, 2, 3 };
+	eesp_kdf *kdf;
+	WORKS(eesp_kdf_new(secret, &kdf));
+	for (int round = 0; round < (emulated() ? 4 : 40); round++) {
+		const uint32_t aead = (uint32_t)round & 1, named = (uint32_t)round >> 1 & 1;
+		const size_t n = 1 + any(JOBS), key_len = aead ? 32 : 16;
+		eesp_keyset *all;
+		eesp_job j[JOBS];
+		uint8_t bad[JOBS];
+		size_t good = 0;
+		memset(j, 0, sizeof j);
+		for (size_t i = 0; i < n; i++) {
+			contexts[i][1 + i % 15] = (uint8_t)(i + 1);
+			j[i].len = any(4) ? any(3) * 530 + any(40) : any(LONGEST);
+			j[i].aad = aad[i];
+			j[i].aad_len = any(sizeof aad[i] + 1);
+			j[i].src = j[i].dst = text[i];
+			j[i].tag = text[i] + j[i].len;
+			j[i].nonce[5] = (uint8_t)i;
+			fill(aad[i], i, sizeof aad[i]);
+			fill(text[i], i, j[i].len);
+			bad[i] = any(8) == 0;
+			good += !bad[i];
+		}
+		WORKS(eesp_kdf_derive(kdf, aead, contexts[0], n, keys, n * key_len));
+		WORKS(eesp_keyset_new(aead, keys, n, &all));
+		for (size_t i = 0; i < n; i++)
+			j[i].key = named ? (uint32_t)(n - 1 - i) : 0;
+		SAME(named ? eesp_keyset_seal(all, j, n) : eesp_kdf_seal(kdf, aead, contexts[0], j, n), n);
+		for (size_t i = 0; i < n; i++) { /* alone, with a set of one key */
+			eesp_keyset *one;
+			eesp_job x = j[i];
+			x.dst = back[i];
+			x.key = 0;
+			WORKS(eesp_keyset_new(aead, keys + (named ? j[i].key : i) * key_len, 1, &one));
+			SAME(eesp_keyset_open(one, &x, 1), 1);
+			CHECK(filled(back[i], i, x.len));
+			eesp_keyset_free(one);
+			if (bad[i])
+				text[i][j[i].len + i % EESP_ICV_LEN] ^= 4;
+		}
+		SAME(named ? eesp_keyset_open(all, j, n) : eesp_kdf_open(kdf, aead, contexts[0], j, n), good);
+		for (size_t i = 0; i < n; i++) {
+			SAME(j[i].ok, !bad[i]);
+			CHECK(bad[i] ? all_are(text[i], j[i].len, 0) : filled(text[i], i, j[i].len));
+		}
+		eesp_keyset_free(all);
+	}
+	eesp_kdf_free(kdf);
+}
+
 /* A burst of one, so that all go directly but the first. */
 static int seal_one(eesp_sender *s, uint8_t room[ROOM], eesp_pkt *p)
 {
@@ -603,6 +660,7 @@ int main(void)
 		printf("     backend %s has no kernels for C: none of these bursts goes directly\n", backend);
 	TEST(to_the_letter);
 	TEST(as_the_engine);
+	TEST(jobs_in_any_order);
 	TEST(runs_out);
 	TEST(keys_change);
 	TEST(objects_change);

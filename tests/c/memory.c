@@ -234,6 +234,24 @@ static void use_keys(void)
 		}
 }
 
+/* Text that was sealed and opened is where its owner has it, and nowhere else. */
+static void use_text(void)
+{
+	struct plain {
+		uint8_t room[EESP_MAX_SEALED_LEN(64)];
+	} *t = mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(t != MAP_FAILED && getrandom(t->room, sizeof t->room, 0) == sizeof t->room);
+	remember("text", t->room + EESP_MAX_HEADER, 64);
+	for (int x = 3; x >= 0; x--)
+		for (int i = 0; i < 3; i++) {
+			eesp_pkt p = packet(t->room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+			SAME(eesp_seal_burst(live.s[x], &p, 1), 1);
+			p = sealed(&p);
+			SAME(eesp_open_burst(live.r[x], &p, 1), 1);
+		}
+	CHECK(munmap(t, sizeof *t) == 0);
+}
+
 static void forget(void)
 {
 	for (int i = 0; i < 4; i++) {
@@ -253,6 +271,7 @@ static void while_in_use(void)
 	CHECK(proc_status("VmLck") > 0);
 	SAME(copies(1), 0);
 	CHECK(parts > 20);
+	use_text();
 }
 
 static void looks(void) { SAME(copies(0), 0); }

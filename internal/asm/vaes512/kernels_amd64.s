@@ -415,30 +415,38 @@ TEXT ·addresses(SB), NOSPLIT, $0-8
 	MOVQ to+0(FP), DI
 	LEAQ ·derive+0(SB), AX
 	MOVQ AX, (DI)
-	LEAQ ·openLong128+0(SB), AX
+	LEAQ ·expand128+0(SB), AX
 	MOVQ AX, 8(DI)
-	LEAQ ·sealLong128+0(SB), AX
+	LEAQ ·expand256+0(SB), AX
 	MOVQ AX, 16(DI)
-	LEAQ ·openLong256+0(SB), AX
+	LEAQ ·powers128+0(SB), AX
 	MOVQ AX, 24(DI)
-	LEAQ ·sealLong256+0(SB), AX
+	LEAQ ·powers256+0(SB), AX
 	MOVQ AX, 32(DI)
-	LEAQ ·openFresh128+0(SB), AX
+	LEAQ ·openLong128+0(SB), AX
 	MOVQ AX, 40(DI)
-	LEAQ ·sealFresh128+0(SB), AX
+	LEAQ ·sealLong128+0(SB), AX
 	MOVQ AX, 48(DI)
-	LEAQ ·openFresh256+0(SB), AX
+	LEAQ ·openLong256+0(SB), AX
 	MOVQ AX, 56(DI)
-	LEAQ ·sealFresh256+0(SB), AX
+	LEAQ ·sealLong256+0(SB), AX
 	MOVQ AX, 64(DI)
-	LEAQ ·openHeld128+0(SB), AX
+	LEAQ ·openFresh128+0(SB), AX
 	MOVQ AX, 72(DI)
-	LEAQ ·sealHeld128+0(SB), AX
+	LEAQ ·sealFresh128+0(SB), AX
 	MOVQ AX, 80(DI)
-	LEAQ ·openHeld256+0(SB), AX
+	LEAQ ·openFresh256+0(SB), AX
 	MOVQ AX, 88(DI)
-	LEAQ ·sealHeld256+0(SB), AX
+	LEAQ ·sealFresh256+0(SB), AX
 	MOVQ AX, 96(DI)
+	LEAQ ·openHeld128+0(SB), AX
+	MOVQ AX, 104(DI)
+	LEAQ ·sealHeld128+0(SB), AX
+	MOVQ AX, 112(DI)
+	LEAQ ·openHeld256+0(SB), AX
+	MOVQ AX, 120(DI)
+	LEAQ ·sealHeld256+0(SB), AX
+	MOVQ AX, 128(DI)
 	RET
 
 // func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)

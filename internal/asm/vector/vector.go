@@ -38,7 +38,7 @@ const (
 
 // Kernels are the assembly functions of a backend.
 type Kernels struct {
-	Addresses func(to *uintptr) // of Derive, Long, Fresh, Held
+	Addresses func(to *uintptr) // of Derive, Expand, Powers, Long, Fresh, Held
 	Derive    func(out, msgs *byte, n, blocks int, master, sub *byte)
 	Expand    [2]func(area, keys *byte, n int) // round keys
 	Powers    [2]func(area *byte, n int)       // H and its powers, behind round keys
@@ -84,19 +84,23 @@ func (k *Kernels) Backend(name string) kernel.Backend {
 
 // direct is the kernels for callers from C.
 func (k *Kernels) direct() *kernel.Direct {
-	var a [13]uintptr
+	var a [17]uintptr
 	k.Addresses(&a[0])
 	d := &kernel.Direct{
-		Derive:     a[0],
-		Long:       [2][2]uintptr{{a[1], a[2]}, {a[3], a[4]}},
-		Fresh:      [2][2]uintptr{{a[5], a[6]}, {a[7], a[8]}},
-		Held:       [2][2]uintptr{{a[9], a[10]}, {a[11], a[12]}},
-		LongAt:     longAt,
-		FreshLimit: k.FreshLimit,
-		HeldLimit:  k.HeldLimit,
+		Derive:   a[0],
+		Expand:   [2]uintptr{a[1], a[2]},
+		Powers:   [2]uintptr{a[3], a[4]},
+		Long:     [2][2]uintptr{{a[5], a[6]}, {a[7], a[8]}},
+		Fresh:    [2][2]uintptr{{a[9], a[10]}, {a[11], a[12]}},
+		Held:     [2][2]uintptr{{a[13], a[14]}, {a[15], a[16]}},
+		Limit:    [2]uint32{k.FreshLimit, k.HeldLimit},
+		Begin:    k.Begin,
+		LitterAt: jobsAt, Litter: jobsBytes + kernel.TagSize,
+		GroupOctet: k.GroupOctet, GroupLimit: sinkBytes, LongLeast: longLeast,
+		RowsAt: rowsAt, AtOnce: atOnce, KeyBytes: GroupBytes / 4, LongAt: longAt,
 	}
 	if k.Groups {
-		d.Groups, d.GroupLimit, d.LitterAt, d.Litter = 1, sinkBytes, jobsAt, jobsBytes+kernel.TagSize
+		d.Groups = 1
 	}
 	return d
 }
