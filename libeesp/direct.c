@@ -4,9 +4,9 @@
  * a few nanoseconds where a crossing costs fifty, and none of the waits that
  * Go's runtime has for a thread that comes back after a pause. Only the common
  * cases go this way: packets that are plain, of the sender or receiver that the
- * thread's last burst was of, with keys that are still in force, and not so few
- * keys that it pays to expand each once. What packets have in common is known
- * from the engine (internal/burst/ways.go), which takes all others.
+ * thread's last burst was of, with keys that are still in force. What packets
+ * have in common is known from the engine (internal/burst/ways.go), which takes
+ * all others.
  */
 #include <string.h>
 
@@ -327,23 +327,28 @@ static inline int in_force(void *const *cell, const void *snapshot)
 	return __atomic_load_n(cell, __ATOMIC_SEQ_CST) == snapshot;
 }
 
-/* Whether so few keys are behind n messages that the engine expands each once. */
-static int few_keys(const uint8_t *msgs, size_t stride, size_t len, size_t n)
+/* Which of few keys is whose: packet k has that of the KDF input that is now the
+ * slot[k]th. Returns how many there are, or n if there are so many that each
+ * packet had better bring its own. */
+static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8_t slot[CHUNK])
 {
-	const uint8_t *seen[CHUNK / FEW_KEYS];
+	uint8_t first[CHUNK / FEW_KEYS];
 	size_t u = 0;
 	for (size_t i = 0; i < n; i++) {
 		const uint8_t *m = msgs + i * stride;
 		size_t k = 0;
-		while (k < u && memcmp(seen[k], m, len) != 0)
+		while (k < u && memcmp(msgs + first[k] * stride, m, len) != 0)
 			k++;
 		if (k == u) {
 			if ((u + 1) * FEW_KEYS > n)
-				return 0;
-			seen[u++] = m;
+				return n;
+			first[u++] = (uint8_t)i;
 		}
+		slot[i] = (uint8_t)k;
 	}
-	return 1;
+	for (size_t k = 1; k < u; k++) /* first[k] >= k */
+		memmove(msgs + k * stride, msgs + first[k] * stride, len);
+	return u;
 }
 
 /* A packet's KDF input but for ID and epoch. */
@@ -360,19 +365,36 @@ static inline void message(uint8_t *to, const struct eesp_msg_form *f, const ees
 	}
 }
 
-/* Derives n keys from inputs in msgs, each with room for as many blocks of
- * output as it takes. */
-static inline void derive(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_msg_form *f,
-			  const uint8_t *master, const uint8_t *sub, size_t n)
+/* Derives u keys from inputs in msgs, each with room for as many blocks of output
+ * as it takes, and runs the jobs: few keys are expanded once each. */
+static inline void derive_and_run(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_msg_form *f,
+				  const uint8_t *master, const uint8_t *sub, size_t u, const uint8_t slot[CHUNK], int seal,
+				  eesp_job *jobs, size_t n)
 {
 	size_t len = (size_t)f->blocks * 16;
-	if (f->key_len == 32)
-		for (size_t i = 0; i < n; i++) {
+	int aead = f->key_len == 32;
+	if (aead)
+		for (size_t i = 0; i < u; i++) {
 			uint8_t *m = room->msgs + i * 2 * len;
 			memcpy(m + len, m, len);
 			m[len] = 2;
 		}
-	call0(d->derive, room->keys, room->msgs, n * (f->key_len / 16), f->blocks, master, sub);
+	call0(d->derive, room->keys, room->msgs, u * (f->key_len / 16), f->blocks, master, sub);
+	if (u * FEW_KEYS <= n) {
+		size_t octets = (u + 3) / 4 * 4 * d->key_bytes;
+		call0(d->expand[aead], room->area, room->keys, u, 0, NULL, NULL);
+		call0(d->powers[aead], room->area, (const void *)u, 0, 0, NULL, NULL);
+		explicit_bzero(room->keys, u * f->key_len);
+		for (size_t i = 0; i < n; i++)
+			jobs[i].key = slot[i];
+		run(room, d, aead, MANY, seal, room->area, jobs, n);
+		explicit_bzero(room->area, octets);
+		return;
+	}
+	for (size_t i = u; i < n; i++) /* a copy for each */
+		memcpy(room->keys + i * f->key_len, room->keys, f->key_len);
+	run(room, d, aead, ONCE, seal, room->keys, jobs, n);
+	explicit_bzero(room->keys, n * f->key_len);
 }
 
 /* Makes a packet to be sealed a job, if it is plain: plainRow of internal/burst. */
@@ -429,15 +451,15 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 {
 	const struct eesp_msg_form *f = &w->msg;
 	const struct eesp_direct *d = w->direct;
-	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, keys = f->fixed ? 1 : n;
+	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, u = f->fixed ? 1 : n;
 	uint32_t header = w->len, last = 0;
 	uint32_t disorder = 0;
 	uint64_t tsc, octets = 0;
 	eesp_job jobs[CHUNK], moved[CHUNK], *ordered = jobs;
-	uint8_t other[CHUNK];
+	uint8_t other[CHUNK], slot[CHUNK] = { 0 };
 	const uint8_t *from = as_it_is;
 
-	if (w->number != number || (f->fixed && n >= FEW_KEYS))
+	if (w->number != number)
 		return 0;
 	for (size_t i = 0; i < n; i++) {
 		if (!plain(&pkts[i], header, &jobs[i]))
@@ -449,17 +471,17 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 		by_length(ordered = moved, jobs, n, other);
 		from = other;
 	}
-	for (size_t i = 0; i < keys; i++)
+	for (size_t i = 0; i < u; i++)
 		message(room->msgs + i * per * len, f, &pkts[from[i]].addr);
-	if (n >= FEW_KEYS && few_keys(room->msgs, per * len, len, n))
-		return 0;
+	if (n >= FEW_KEYS && !f->fixed)
+		u = few_keys(room->msgs, per * len, len, n, slot);
 
 	uint64_t epoch = enter(room);
 	if (!in_force(w->cell, w->snapshot) || !take(w, n, &tsc)) {
 		leave(room, epoch);
 		return 0;
 	}
-	for (size_t i = 0; i < keys; i++) {
+	for (size_t i = 0; i < u; i++) {
 		uint8_t *m = room->msgs + i * per * len;
 		m[12] = (uint8_t)(tsc >> 56);
 		m[13] = (uint8_t)(tsc >> 48);
@@ -482,11 +504,7 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 		p->tsc = mine;
 		octets += p->out_len;
 	}
-	derive(room, d, f, w->master, w->sub, keys);
-	for (size_t i = keys; i < n; i++)
-		memcpy(room->keys + i * f->key_len, room->keys, f->key_len);
-	run(room, d, f->key_len == 32, ONCE, 1, room->keys, ordered, n);
-	explicit_bzero(room->keys, n * f->key_len);
+	derive_and_run(room, d, f, w->master, w->sub, u, slot, 1, ordered, n);
 	__atomic_fetch_add(w->good, n, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
 	leave(room, epoch);
@@ -520,12 +538,12 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 {
 	const struct eesp_msg_form *f = &w->msg;
 	const struct eesp_direct *d = w->direct;
-	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, opened = 0;
+	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, u = n, opened = 0;
 	uint32_t last = 0;
 	uint32_t disorder = 0;
 	uint64_t octets = 0;
 	eesp_job jobs[CHUNK], moved[CHUNK], *ordered = jobs;
-	uint8_t other[CHUNK];
+	uint8_t other[CHUNK], slot[CHUNK] = { 0 };
 	const uint8_t *from = as_it_is;
 
 	if (w->number != number)
@@ -541,7 +559,7 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 		from = other;
 	}
 	for (size_t i = 0; i < n; i++) {
-		const eesp_pkt *p = &pkts[from[i]];
+		eesp_pkt *p = &pkts[from[i]];
 		const uint8_t *hdr = p->data, *tsc = hdr + w->len - 8;
 		uint8_t *m = room->msgs + i * per * len;
 		uint64_t id = get64(hdr + 4);
@@ -556,25 +574,19 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 		put32(ordered[i].nonce, salt);
 		memcpy(ordered[i].nonce + 4, tsc, 8);
 		ordered[i].ok = 0;
+		p->id = id;
+		p->tsc = get64(tsc);
+		p->coffset = p->ioffset = p->next_header = 0;
 	}
-	if (n >= FEW_KEYS && few_keys(room->msgs, per * len, len, n))
-		return 0;
+	if (n >= FEW_KEYS)
+		u = few_keys(room->msgs, per * len, len, n, slot);
 
 	uint64_t epoch = enter(room);
 	if (!in_force(w->cell, w->snapshot)) {
 		leave(room, epoch);
 		return 0;
 	}
-	derive(room, d, f, w->master, w->sub, n);
-	/* Source and destination may be one: what the header says is read first. */
-	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[from[i]];
-		p->id = get64(room->msgs + i * per * len + 4);
-		p->tsc = get64(ordered[i].nonce + 4);
-		p->coffset = p->ioffset = p->next_header = 0;
-	}
-	run(room, d, f->key_len == 32, ONCE, 0, room->keys, ordered, n);
-	explicit_bzero(room->keys, n * f->key_len);
+	derive_and_run(room, d, f, w->master, w->sub, u, slot, 0, ordered, n);
 	for (size_t i = 0; i < n; i++) {
 		eesp_pkt *p = &pkts[from[i]];
 		if (UNLIKELY(ordered[i].ok != 1)) {

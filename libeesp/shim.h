@@ -14,10 +14,10 @@ struct eesp_direct {
 };
 
 /* What a thread has for direct.c: burst.Room. Locked memory of keys, of halves
- * of keys, for kernels, and of KDF inputs; and the words by which Go knows that
+ * of keys, of few expanded keys, for kernels, and of KDF inputs; and the words by which Go knows that
  * keys are in use. */
 struct eesp_room {
-	uint8_t *keys, *halves, *scratch, *msgs;
+	uint8_t *keys, *halves, *area, *scratch, *msgs;
 	uint64_t *active;
 	const uint64_t *epoch, *waiting;
 };

@@ -17,8 +17,8 @@ import (
 // Room is what of a worker C uses: locked memory, and the announcement that
 // keeps keys from being wiped (see keys.Reader).
 type Room struct {
-	Keys, Halves, Scratch, Msgs unsafe.Pointer
-	Active, Epoch, Waiting      unsafe.Pointer
+	Keys, Halves, Area, Scratch, Msgs unsafe.Pointer
+	Active, Epoch, Waiting            unsafe.Pointer
 }
 
 // SealWay is a sender's.
@@ -59,7 +59,8 @@ func (s *ways) close() {
 func (w *Worker) Room() Room {
 	w.ways.room.Unpin()
 	w.ways.room.Pin(w.reader)
-	r := Room{Keys: unsafe.Pointer(&w.sec.keys), Halves: unsafe.Pointer(&w.sec.derived), Scratch: unsafe.Pointer(&w.sec.scratch), Msgs: unsafe.Pointer(&w.sec.msgs)}
+	s := w.sec
+	r := Room{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs)}
 	r.Active, r.Epoch, r.Waiting = w.reader.Words()
 	return r
 }

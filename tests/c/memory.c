@@ -17,6 +17,7 @@ enum { PART = 16, MAX_PARTS = 64 };
 static struct { char name[24]; uint8_t octets[PART]; } wanted[MAX_PARTS];
 static size_t parts;
 static int quiet;
+static const char *only; /* what is looked for; NULL: everything */
 
 /* Remembers a secret, masked, in parts of 16 octets, to look for each. */
 static void remember(const char *name, const uint8_t *secret, size_t n)
@@ -36,6 +37,8 @@ static size_t search(const uint8_t *b, size_t n, const char *where)
 	size_t found = 0;
 	for (size_t k = 0; k < parts; k++) {
 		const uint8_t first = wanted[k].octets[0] ^ MASK;
+		if (only != NULL && strncmp(wanted[k].name, only, strlen(only)) != 0)
+			continue;
 		for (const uint8_t *p = b; p < b + n && (p = memchr(p, first, (size_t)(b + n - p))) != NULL; p++) {
 			size_t i = 1;
 			if (p + PART > b + n)
@@ -159,6 +162,22 @@ static void make_jobs(uint8_t *kdf_key, uint8_t *keys)
 	}
 }
 
+/* Packets that share a key, which is then expanded. */
+static void many_packets(eesp_sender *s, eesp_receiver *r, int only_seal)
+{
+	enum { MANY = 16 };
+	static uint8_t room[MANY][EESP_MAX_SEALED_LEN(64)];
+	eesp_pkt p[MANY];
+	for (size_t i = 0; i < MANY; i++)
+		p[i] = packet(room[i] + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+	SAME(eesp_seal_burst(s, p, MANY), MANY);
+	if (only_seal)
+		return;
+	for (size_t i = 0; i < MANY; i++)
+		p[i] = sealed(&p[i]);
+	SAME(eesp_open_burst(r, p, MANY), MANY);
+}
+
 /* Makes objects with random keys, uses all that touches keys, and remembers
  * the keys. What was plain is in one mapping, which is gone afterwards. */
 static void use_keys(void)
@@ -215,23 +234,34 @@ static void use_keys(void)
 	CHECK(munmap(p, sizeof *p) == 0);
 	for (uint32_t aead = 0; aead < 2; aead++)
 		use_jobs(aead);
-	/* One after the other, and in turns: without crossings into Go, and with them. */
+}
+
+/* What packets are sealed and opened with is gone when a burst has ended, also
+ * from locked memory: in turns with others, which the engine takes, and one burst
+ * after the other, which go to the kernels without it. */
+static void after_bursts(void)
+{
+	only = "data key in use";
 	for (int i = 0; i < 200; i++)
 		for (int x = 0; x < 4; x++)
 			SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
-	for (int x = 3; x >= 0; x--)
-		for (int i = 0; i < 200; i++)
-			SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
-	/* The last keys to open and to seal with: no later ones cover all of them. */
-	for (int x = 1; x >= 0; x--)
-		for (int i = 0; i < 3; i++) {
-			uint8_t room[EESP_MAX_SEALED_LEN(64)];
-			eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
-			if (x == 1)
-				SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
-			else
-				SAME(eesp_seal_burst(live.s[x], &p, 1), 1);
-		}
+	SAME(copies(0), 0);
+	for (int x = 0; x < 2; x++)
+		for (int sealing = 0; sealing < 2; sealing++)
+			for (int many = 0; many < 2; many++) {
+				for (int i = 0; i < 3; i++) {
+					uint8_t room[EESP_MAX_SEALED_LEN(64)];
+					eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+					if (many)
+						many_packets(live.s[x], live.r[x], sealing);
+					else if (sealing)
+						SAME(eesp_seal_burst(live.s[x], &p, 1), 1);
+					else
+						SAME(one_packet(live.s[x], live.r[x]), EESP_OK);
+				}
+				SAME(copies(0), 0);
+			}
+	only = NULL;
 }
 
 /* Text that was sealed and opened is where its owner has it, and nowhere else. */
@@ -312,6 +342,7 @@ int main(int argc, char **argv)
 	}
 	TEST(search_works);
 	TEST(while_in_use);
+	TEST(after_bursts);
 	if (emulated())
 		printf("     not in_forked_child: the emulator's madvise wipes nothing on fork\n");
 	else
