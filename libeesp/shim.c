@@ -710,8 +710,9 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 
 #define NOT_DIRECT(object, pkts, n, good) 0
 
-/* direct takes packets here, without a crossing, if it can; the first that it
- * does not take, and those behind them, are Go's, which call calls. */
+/* direct takes bursts here that it can, without a crossing; call is Go's way. A
+ * burst goes one way as a whole: its counters follow one another, and one state
+ * of the keys is in force for all of it. */
 #define BURST(object, expected, direct, call)                                  \
 	do {                                                                   \
 		if (UNLIKELY((object) == NULL || pkts == NULL || n == 0 || n > MOST)) \
@@ -721,14 +722,12 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		eesp_status st_ = worker();                                    \
 		if (UNLIKELY(st_ != EESP_OK))                                  \
 			return refuse(pkts, n, st_);                           \
-		size_t good_ = 0, some_, at_ = 0;                              \
+		size_t good_;                                                  \
 		tls.busy = 1;                                                  \
-		for (size_t k_; at_ < n && direct(object, pkts + at_, (k_ = n - at_ < CHUNK ? n - at_ : CHUNK), &some_); at_ += k_) { \
+		if (LIKELY(n <= CHUNK && direct(object, pkts, n, &good_)))     \
 			tls.taken++;                                           \
-			good_ += some_;                                        \
-		}                                                              \
-		if (at_ < n)                                                   \
-			good_ += call(tls.worker, (object)->slot, pkts + at_, n - at_); \
+		else                                                           \
+			good_ = call(tls.worker, (object)->slot, pkts, n);     \
 		tls.busy = 0;                                                  \
 		return good_;                                                  \
 	} while (0)
