@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -315,10 +316,11 @@ func TestTSSRotationUnderLoad(t *testing.T) {
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 65536}, g)
 	var wg sync.WaitGroup
 	done := make(chan bool)
+	var rounds [3]atomic.Int64
 	ssi := tssSSI()
 	var mu sync.Mutex
 	seen := map[[2]uint64]bool{}
-	for range 3 {
+	for me := range rounds {
 		s, err := NewSender(g, SenderConfig{V: VTSSSSI, ID: ssi, Counter: CounterExplicit})
 		if err != nil {
 			t.Fatal(err)
@@ -350,24 +352,25 @@ func TestTSSRotationUnderLoad(t *testing.T) {
 				mu.Unlock()
 				r.Open(pkts)
 				for i := range pkts {
-					// Two rotations since it was sealed, and its key is gone.
-					if c := pkts[i].Status; c != OK && c != ErrAuth {
+					if c := pkts[i].Status; c != OK {
 						t.Error(c)
 					}
 				}
+				rounds[me].Add(1)
 			}
 		})
 	}
+	// No burst sees two rotations: the key that it was sealed with would be gone.
 	for range 50 {
 		must(g.RotateKey(nil))
-		time.Sleep(500 * time.Microsecond)
+		for me := range rounds {
+			for before := rounds[me].Load(); rounds[me].Load() < before+2 && !t.Failed(); {
+				time.Sleep(50 * time.Microsecond)
+			}
+		}
 	}
 	close(done)
 	wg.Wait()
-	st := r.Stats()
-	if st.Packets[OK] < 10*st.Packets[ErrAuth] {
-		t.Error(st)
-	}
 }
 
 // Server and clients.

@@ -98,14 +98,15 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 	static const struct {
 		const char *peer;
 		enum work work;
-	} callees[] = { { "libeesp", PACKET_SEAL }, { "libeesp", REKEY_SEAL }, { "ipsec-mb", REKEY_SEAL } };
+	} callees[] = { { "libeesp", PACKET_SEAL }, { "libeesp", REKEY_SEAL }, { "libeesp", PROXY }, { "ipsec-mb", REKEY_SEAL } };
+	const size_t kinds = sizeof callees / sizeof callees[0];
 	unsigned cpus = cpu_count();
 	cpus = cpus > MAX_THREADS / 2 ? MAX_THREADS / 2 : cpus;
-	r->tails = must_alloc(64, 2 * 4 * 3 * sizeof *r->tails);
+	r->tails = must_alloc(64, 2 * 4 * kinds * sizeof *r->tails);
 	for (unsigned workers = cpus; workers <= 2 * cpus; workers += cpus) {
 		for (size_t g = 0; g < 4; g++) {
 			fprintf(stderr, "tails: %u workers, %u us between calls\n", workers, gaps[g].gap_us);
-			for (size_t k = 0; k < 3; k++) {
+			for (size_t k = 0; k < kinds; k++) {
 				size_t i = 0;
 				while (i < n && strcmp(peers[i].name, callees[k].peer))
 					i++;

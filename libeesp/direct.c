@@ -3,11 +3,12 @@
  * Straight to the kernels. They need nothing of Go, and a call from here costs
  * a few nanoseconds where a crossing costs fifty, and none of the waits that
  * Go's runtime has for a thread that comes back after a pause. Only the common
- * cases go this way: packets that are plain, of the sender or receiver that the
- * thread's last burst was of, with keys that are still in force. What packets
- * have in common is known from the engine (internal/burst/ways.go), which takes
- * all others.
+ * cases go this way: packets that are plain, of a sender or receiver that the
+ * engine has had a burst of in this thread, with keys that are still in force.
+ * What packets have in common is known from the engine then
+ * (internal/burst/ways.go), which takes all others.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "_cgo_export.h"
@@ -34,7 +35,7 @@ __asm__(".text\n.p2align 4\n.type call0,@function\ncall0:\n"
 	"pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\n.cfi_def_cfa %rsp,8\n"
 	"ret\n.cfi_endproc\n.size call0,.-call0\n");
 #else
-static void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g) {}
+static void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g) { abort(); }
 #endif
 
 static int counters_clear(const uint8_t *contexts, size_t n)
@@ -441,7 +442,8 @@ static inline int take(const struct eesp_seal_way *w, size_t n, uint64_t *tsc)
 		if (end < at || end > __atomic_load_n(w->limit, __ATOMIC_SEQ_CST))
 			return 0;
 		*tsc = tsc_of(w, at);
-		if (tsc_of(w, end - 1) != *tsc + n - 1)
+		uint64_t last = tsc_of(w, end - 1);
+		if (last != *tsc + n - 1 || last >> 48 != *tsc >> 48)
 			return 0;
 	} while (!__atomic_compare_exchange_n(w->next, &at, end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
 	return 1;

@@ -99,6 +99,7 @@ var (
 	_ = same[unsafe.Sizeof(cr)-unsafe.Sizeof(gr)]
 	_ = same[unsafe.Offsetof(cr.msgs)-unsafe.Offsetof(gr.Msgs)]
 	_ = same[unsafe.Offsetof(cr.waiting)-unsafe.Offsetof(gr.Waiting)]
+	_ = same[C.WAYS-burst.Ways]
 	_ = same[unsafe.Sizeof(cs)-unsafe.Sizeof(gs)]
 	_ = same[unsafe.Offsetof(cs.snapshot)-unsafe.Offsetof(gs.Snapshot)]
 	_ = same[unsafe.Offsetof(cs.limit)-unsafe.Offsetof(gs.Limit)]

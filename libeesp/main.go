@@ -488,7 +488,7 @@ func eespGoSenderNew(slot C.uint64_t, c *C.eesp_sender_config, out *C.uint64_t, 
 		if err != nil {
 			return err
 		}
-		s.Engine().Direct = uintptr(unsafe.Pointer(direct(s.Engine().Backend)))
+		s.Engine().Pin(uintptr(unsafe.Pointer(direct(s.Engine().Backend))))
 		*out = C.uint64_t(senders.put(s))
 		return nil
 	})
@@ -514,6 +514,7 @@ func eespGoSenderFree(slot C.uint64_t) {
 	defer func() { recover() }()
 	if s := senders.drop(slot); s != nil {
 		s.Close()
+		s.Engine().Unpin()
 	}
 }
 
@@ -578,7 +579,7 @@ func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config,
 	if err != nil {
 		return report(err, text)
 	}
-	r.Engine().Direct = uintptr(unsafe.Pointer(direct(r.Engine().Backend)))
+	r.Engine().Pin(uintptr(unsafe.Pointer(direct(r.Engine().Backend))))
 	*out = C.uint64_t(receivers.put(r))
 	return C.EESP_OK
 }
@@ -599,6 +600,7 @@ func eespGoReceiverFree(slot C.uint64_t) {
 	defer func() { recover() }()
 	if r := receivers.drop(slot); r != nil {
 		r.Close()
+		r.Engine().Unpin()
 	}
 }
 

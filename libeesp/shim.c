@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "_cgo_export.h"
 #include "shim.h"
@@ -34,23 +36,38 @@ static __thread struct {
 	uint64_t worker;
 	int busy;
 	struct eesp_room room;
-	struct eesp_seal_way seal; /* of the last sender, and of the last receiver, */
-	struct eesp_open_way open; /* if C can take their packets */
-	uint64_t taken;		   /* bursts that did not cross */
+	struct eesp_seal_way seal[WAYS]; /* of the last senders and receivers whose */
+	struct eesp_open_way open[WAYS]; /* packets C can take */
+	uint64_t taken;			 /* bursts that did not cross */
 	char error[EESP_ERROR_TEXT];
 } tls;
 
-static volatile int forked;
+/* A word that is 0 in children made by fork: pthread_atfork's handler sees to
+ * it, and where that is not called (_Fork, clone) the kernel, which hands them the
+ * page empty, as it does with keys. */
+static volatile int here = 1;
+static volatile int *original = &here;
 static pthread_key_t thread_key;
 static int have_key;
 
-static void in_child(void) { forked = 1; }
+static void in_child(void) { *original = 0; }
 
-static void thread_ends(void *worker)
+static void make_original(void)
 {
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED || madvise(p, page, MADV_WIPEONFORK) != 0)
+		return; /* then no memory for keys can be had either */
+	*(int *)p = 1;
+	original = p;
+}
+
+static void thread_ends(void *thread)
+{
+	uint64_t worker = tls.worker;
 	tls.worker = 0; /* another destructor of this thread may call in: it gets a new one */
-	if (!forked)
-		eespGoThreadDetach((uint64_t)(uintptr_t)worker);
+	if (*original)
+		eespGoThreadDetach(worker);
 }
 
 /* The library's threads start with all signals blocked (but for the synchronous
@@ -69,6 +86,7 @@ __attribute__((constructor(101))) static void before_go(void)
 __attribute__((constructor)) static void loaded(void)
 {
 	pthread_sigmask(SIG_SETMASK, &callers_mask, NULL);
+	make_original();
 	pthread_atfork(NULL, NULL, in_child);
 	have_key = pthread_key_create(&thread_key, thread_ends) == 0;
 }
@@ -85,11 +103,11 @@ static eesp_status argument(const char *text) { return fail(EESP_ERR_ARGUMENT, t
 
 /* Go cannot be called: there is none in forked children, and it takes no calls
  * from a signal handler that interrupts it. */
-static inline int unusable(void) { return UNLIKELY(forked || tls.busy); }
+static inline int unusable(void) { return UNLIKELY(!*original || tls.busy); }
 
 static eesp_status why_unusable(void)
 {
-	if (forked)
+	if (!*original)
 		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
 	return fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
 }
@@ -103,6 +121,12 @@ static eesp_status ready(void)
 	return (eesp_status)eespGoReady(getenv("EESP_BACKEND"), tls.error);
 }
 
+void direct_forget(void)
+{
+	for (size_t i = 0; i < WAYS; i++)
+		tls.seal[i].number = tls.open[i].number = 0;
+}
+
 static eesp_status attach(void)
 {
 	eesp_status st = ready();
@@ -111,11 +135,11 @@ static eesp_status attach(void)
 	if (!have_key)
 		return fail(EESP_ERR_MEMORY, "no thread-specific key left");
 	uint64_t worker = 0;
-	tls.seal.number = tls.open.number = 0; /* another worker's ways */
+	direct_forget(); /* ways were another worker's */
 	st = (eesp_status)eespGoThreadAttach(&worker, &tls.room, tls.error);
 	if (st != EESP_OK)
 		return st;
-	if (pthread_setspecific(thread_key, (void *)(uintptr_t)worker) != 0) {
+	if (pthread_setspecific(thread_key, &tls) != 0) {
 		eespGoThreadDetach(worker);
 		return fail(EESP_ERR_MEMORY, "thread-specific data");
 	}
@@ -453,7 +477,10 @@ EESP_API eesp_status eesp_derive_keys(const eesp_group *group, const eesp_contex
 	eesp_status st = worker();
 	if (st != EESP_OK || n == 0)
 		return st;
-	return (eesp_status)eespGoDerive(tls.worker, group->slot, (eesp_context *)contexts, n, keys, keys_len, tls.error);
+	tls.busy = 1;
+	st = (eesp_status)eespGoDerive(tls.worker, group->slot, (eesp_context *)contexts, n, keys, keys_len, tls.error);
+	tls.busy = 0;
+	return st;
 }
 
 EESP_API eesp_status eesp_data_key_export(const eesp_group *group, const eesp_context *context, int with_options,
@@ -467,7 +494,10 @@ EESP_API eesp_status eesp_data_key_export(const eesp_group *group, const eesp_co
 		st = worker();
 	if (st != EESP_OK)
 		return st;
-	return (eesp_status)eespGoExport(tls.worker, group->slot, (eesp_context *)context, with_options != 0, key, tls.error);
+	tls.busy = 1;
+	st = (eesp_status)eespGoExport(tls.worker, group->slot, (eesp_context *)context, with_options != 0, key, tls.error);
+	tls.busy = 0;
+	return st;
 }
 
 EESP_API void eesp_data_key_wipe(eesp_data_key *key)
@@ -552,7 +582,10 @@ EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender)
 {
 	if (sender == NULL || sender->kind != KIND_SENDER || worker() != EESP_OK)
 		return 0;
-	return eespGoSenderHeaderLen(tls.worker, sender->slot);
+	tls.busy = 1;
+	uint32_t len = eespGoSenderHeaderLen(tls.worker, sender->slot);
+	tls.busy = 0;
+	return len;
 }
 
 EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender)
@@ -734,11 +767,12 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 
 /* For this library's tests, which link it with its inner names. */
 uint64_t direct_bursts(void) { return tls.taken; }
+struct eesp_seal_way *direct_way(const eesp_sender *sender) { return &tls.seal[sender->slot % WAYS]; }
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {
-#define DIRECT(s, pkts, n, good) direct_seal(&tls.room, &tls.seal, (s)->slot, pkts, n, good)
-#define CALL(worker_, slot, pkts, n) eespGoSealBurst(worker_, slot, &tls.seal, pkts, n)
+#define DIRECT(s, pkts, n, good) direct_seal(&tls.room, &tls.seal[(s)->slot % WAYS], (s)->slot, pkts, n, good)
+#define CALL(worker_, n_, pkts, n) eespGoSealBurst(worker_, n_, &tls.seal[(n_) % WAYS], pkts, n)
 	BURST(sender, KIND_SENDER, DIRECT, CALL);
 #undef CALL
 #undef DIRECT
@@ -746,8 +780,8 @@ EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n)
 {
-#define DIRECT(r, pkts, n, good) direct_open(&tls.room, &tls.open, (r)->slot, pkts, n, good)
-#define CALL(worker_, slot, pkts, n) eespGoOpenBurst(worker_, slot, &tls.open, pkts, n)
+#define DIRECT(r, pkts, n, good) direct_open(&tls.room, &tls.open[(r)->slot % WAYS], (r)->slot, pkts, n, good)
+#define CALL(worker_, n_, pkts, n) eespGoOpenBurst(worker_, n_, &tls.open[(n_) % WAYS], pkts, n)
 	BURST(receiver, KIND_RECEIVER, DIRECT, CALL);
 #undef CALL
 #undef DIRECT

@@ -71,6 +71,7 @@ struct eesp_open_way {
 #define UNLIKELY(c) __builtin_expect(!!(c), 0)
 
 #define CHUNK 32 /* most jobs of a kernel call */
+#define WAYS 4	 /* burst.Ways */
 
 /*
  * direct.c: the common cases without a crossing. Each returns 0, and has done
@@ -86,5 +87,7 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uint64_t number, eesp_pkt *pkts, size_t n, size_t *good);
 
 uint64_t direct_bursts(void); /* of this thread, that went that way */
+void direct_forget(void);     /* ends this thread's ways */
+struct eesp_seal_way *direct_way(const eesp_sender *sender);
 
 #endif

@@ -1,6 +1,7 @@
 package burst
 
 import (
+	"runtime"
 	"unsafe"
 
 	"libeesp/internal/counter"
@@ -48,7 +49,9 @@ type Sender struct {
 	Sealing profile.Sealing
 	Counter *counter.Owner
 	Stats   Stats
-	Direct  uintptr // where C has the backend's kernels; 0: it has none
+
+	direct uintptr // where C has the backend's kernels; 0: it has none
+	pin    runtime.Pinner
 }
 
 // Receiver is what the engine needs to know of a receiver.
@@ -59,7 +62,9 @@ type Receiver struct {
 	Opening profile.Opening
 	Windows *Windows // nil: no replay protection
 	Stats   Stats
-	Direct  uintptr
+
+	direct uintptr
+	pin    runtime.Pinner
 }
 
 // Seal seals a burst and returns how many packets were.

@@ -42,17 +42,17 @@ type OpenWay struct {
 	Form           profile.OpenForm
 }
 
-// ways keeps what was shown where it is.
-type ways struct {
-	room, seal, open   runtime.Pinner
-	sealSnap, openSnap *keys.Snapshot
-	learned            bool // the shape may be another one since it was shown
-}
+// Ways is how many senders and receivers a thread has ways for: of those whose
+// numbers leave the same remainder, the last one.
+const Ways = 4
 
-func (s *ways) close() {
-	s.room.Unpin()
-	s.seal.Unpin()
-	s.open.Unpin()
+// ways keeps the snapshots that were shown: another one in its place would look
+// as if it were in force.
+type ways struct {
+	room       runtime.Pinner
+	seal, open [Ways]*keys.Snapshot
+	learned    bool // the shape may be another one since it was shown
+	opener     uint64
 }
 
 // Room is C's part of the worker.
@@ -65,23 +65,43 @@ func (w *Worker) Room() Room {
 	return r
 }
 
+// Pin keeps in their places what C is shown of a sender, whose kernels it has in
+// direct, until Unpin.
+func (s *Sender) Pin(direct uintptr) {
+	s.pin.Pin(s)
+	s.pin.Pin(s.Group)
+	s.pin.Pin(s.Counter)
+	s.direct = direct
+}
+
+// Unpin ends Pin.
+func (s *Sender) Unpin() { s.pin.Unpin() }
+
+// Pin is Sender.Pin for a receiver.
+func (r *Receiver) Pin(direct uintptr) {
+	r.pin.Pin(r)
+	for _, g := range r.Groups {
+		r.pin.Pin(g)
+	}
+	r.direct = direct
+}
+
+// Unpin ends Pin.
+func (r *Receiver) Unpin() { r.pin.Unpin() }
+
 // ShowSeal shows the way of the burst that was sealed last, by s, whose number
 // is n, if it is not shown already.
 func (w *Worker) ShowSeal(way *SealWay, n uint64, s *Sender) {
 	snap := w.hdr.Snapshot(s.Sealing)
-	if way.Number == n && snap != nil && w.ways.sealSnap == snap {
+	shown := &w.ways.seal[n%Ways]
+	if way.Number == n && snap != nil && *shown == snap {
 		return
 	}
-	way.Number = 0
-	w.ways.seal.Unpin()
-	w.ways.sealSnap = snap
-	if snap == nil || s.Direct == 0 || s.Group == nil || !w.hdr.Form(&way.Form) {
+	way.Number, *shown = 0, snap
+	if snap == nil || s.direct == 0 || !w.hdr.Form(&way.Form) {
 		return
 	}
-	w.ways.seal.Pin(s.Group)
-	w.ways.seal.Pin(s.Counter)
-	w.ways.seal.Pin(s)
-	way.Cell, way.Snapshot, way.Direct = uintptr(s.Group.Cell()), uintptr(unsafe.Pointer(snap)), s.Direct
+	way.Cell, way.Snapshot, way.Direct = uintptr(s.Group.Cell()), uintptr(unsafe.Pointer(snap)), s.direct
 	next, limit, engine, shift := s.Counter.Words()
 	way.Next, way.Limit, way.Engine, way.Shift = uintptr(next), uintptr(limit), engine, uint64(shift)
 	way.Good, way.Octets = s.Stats.words(status.OK)
@@ -90,18 +110,15 @@ func (w *Worker) ShowSeal(way *SealWay, n uint64, s *Sender) {
 
 // ShowOpen is ShowSeal for a receiver.
 func (w *Worker) ShowOpen(way *OpenWay, n uint64, r *Receiver) {
-	if way.Number == n && !w.ways.learned {
+	if way.Number == n && w.ways.opener == n && !w.ways.learned {
 		return
 	}
-	way.Number = 0
-	w.ways.open.Unpin()
-	w.ways.learned, w.ways.openSnap = false, w.snaps[0]
-	if r.Direct == 0 || len(r.Groups) != 1 || r.Windows != nil || !w.shape.Is(r.Opening) || !w.shape.Form(&way.Form) {
+	way.Number, w.ways.open[n%Ways] = 0, w.snaps[0]
+	w.ways.opener, w.ways.learned = n, false
+	if r.direct == 0 || len(r.Groups) != 1 || r.Windows != nil || !w.shape.Is(r.Opening) || !w.shape.Form(&way.Form) {
 		return
 	}
-	w.ways.open.Pin(r.Groups[0])
-	w.ways.open.Pin(r)
-	way.Cell, way.Snapshot, way.Direct = uintptr(r.Groups[0].Cell()), uintptr(unsafe.Pointer(w.snaps[0])), r.Direct
+	way.Cell, way.Snapshot, way.Direct = uintptr(r.Groups[0].Cell()), uintptr(unsafe.Pointer(w.snaps[0])), r.direct
 	way.Good, way.Octets = r.Stats.words(status.OK)
 	way.Bad, _ = r.Stats.words(status.ErrAuth)
 	way.Number = n

@@ -92,7 +92,7 @@ func NewWorker() (*Worker, error) {
 
 // Close wipes the worker and gives its memory back.
 func (w *Worker) Close() {
-	w.ways.close()
+	w.ways.room.Unpin()
 	w.reader.Close()
 	secmem.Delete(w.sec)
 	w.sec = nil

@@ -2,18 +2,18 @@
 /*
  * Bursts that the library takes without a crossing into Go (libeesp/direct.c):
  * what comes of them is what the engine makes of the same packets. A thread's
- * burst goes that way if the one before was of the same sender or receiver; a
- * burst of another one in between makes it the engine's. The program is linked
- * with the library's inner names, and asks how many bursts went which way.
+ * burst goes that way if the engine has had one of the same sender or receiver
+ * before. The program is linked with the library's inner names: it asks how many
+ * bursts went directly, and makes the next ones the engine's.
  */
 #include "test.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-uint64_t direct_bursts(void);
+#include "../../libeesp/shim.h"
 
-enum { MOST = 40, LONGEST = 3000, ROOM = EESP_MAX_SEALED_LEN(LONGEST), PAD = 64 };
+enum { MOST = 40, LONGEST = 4200, ROOM = EESP_MAX_SEALED_LEN(LONGEST), PAD = 64 };
 
 static int possible; /* this backend and processor have kernels for C */
 
@@ -26,20 +26,24 @@ static uint32_t any(uint32_t below)
 
 /* Two of a kind: packets go directly through one, and through the engine in the other. */
 static struct side {
-	eesp_sender *sender, *other_sender;
-	eesp_receiver *receiver, *other_receiver;
+	eesp_sender *sender;
+	eesp_receiver *receiver;
+	uint64_t id;
 	uint8_t room[MOST][PAD + ROOM + PAD], to[MOST][PAD + ROOM + PAD];
 	eesp_pkt p[MOST];
 	size_t good;
 } side[2];
 
-static void new_sides(eesp_group *g, uint8_t v, uint32_t flags)
+static void new_sides(eesp_group *g, uint8_t v, uint32_t flags, uint32_t engine_bits)
 {
 	for (int i = 0; i < 2; i++) {
-		side[i].sender = new_sender(g, v, flags);
-		side[i].other_sender = new_sender(g, v, flags);
+		eesp_sender_config c = explicit_config(v);
+		c.flags = flags;
+		c.engine_bits = (uint8_t)engine_bits;
+		c.engine = engine_bits ? 5 : 0;
+		side[i].id = c.id;
+		WORKS(eesp_sender_new(g, &c, &side[i].sender));
 		side[i].receiver = new_receiver(g);
-		side[i].other_receiver = new_receiver(g);
 	}
 }
 
@@ -47,29 +51,22 @@ static void free_sides(void)
 {
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_free(side[i].sender);
-		eesp_sender_free(side[i].other_sender);
 		eesp_receiver_free(side[i].receiver);
-		eesp_receiver_free(side[i].other_receiver);
 	}
 }
 
-/* Makes the next burst of a side go directly, or through the engine. Each takes
- * as many counters of the sender. */
+/* Makes the next burst of a side go directly, or through the engine. */
 static void lead(struct side *x, int directly)
 {
 	uint8_t room[EESP_MAX_SEALED_LEN(64)];
-	for (int i = 0; i < 3; i++) {
-		eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
-		SAME(eesp_seal_burst(i < 2 || directly ? x->sender : x->other_sender, &p, 1), 1);
-		eesp_pkt q = sealed(&p);
-		SAME(eesp_open_burst(i == 1 || directly ? x->receiver : x->other_receiver, &q, 1), 1);
-	}
-	if (!directly) {
+	for (int i = 0; i < 2; i++) {
 		eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
 		SAME(eesp_seal_burst(x->sender, &p, 1), 1);
-		p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
-		SAME(eesp_seal_burst(x->other_sender, &p, 1), 1);
+		eesp_pkt q = sealed(&p);
+		SAME(eesp_open_burst(x->receiver, &q, 1), 1);
 	}
+	if (!directly)
+		direct_forget();
 }
 
 struct burst {
@@ -81,7 +78,7 @@ struct burst {
 
 static struct burst any_burst(void)
 {
-	static const uint32_t usual[] = { 0, 1, 15, 16, 17, 40, 64, 65, 200, 255, 256, 576, 1420, 2740, LONGEST - 40 };
+	static const uint32_t usual[] = { 0, 1, 15, 16, 17, 40, 64, 65, 200, 255, 256, 576, 1420, 2740, 3890, LONGEST - 40 };
 	struct burst b;
 	uint32_t order = any(5), base = usual[any(COUNT(usual))], contexts = 1 + any(3) * any(MOST);
 	memset(&b, 0, sizeof b);
@@ -160,6 +157,10 @@ static void same_results(size_t n)
 		SAME(a->ioffset, b->ioffset);
 		SAME(a->next_header, b->next_header);
 		SAME(a->tsc, b->tsc);
+		CHECK((a->id == side[0].id && b->id == side[1].id) || (a->id == 0 && b->id == 0) || a->id - side[0].id == b->id - side[1].id ||
+		      (a->id ^ side[0].id) == (b->id ^ side[1].id));
+		if (a->status == EESP_OK)
+			SAME(a->id, side[0].id);
 		if (a->out)
 			SAME((const uint8_t *)a->out - (const uint8_t *)&side[0], (const uint8_t *)b->out - (const uint8_t *)&side[1]);
 		CHECK(a->user == (const void *)a && b->user == (const void *)b);
@@ -299,7 +300,7 @@ static void as_the_engine(void)
 			for (unsigned levels = 1; levels < 8; levels += 3)
 				for (uint32_t flags = 0; flags < 2; flags++) {
 					eesp_group *g = new_group(aead, levels);
-					new_sides(g, all_v[v], flags ? EESP_SENDER_OPTIONS : 0);
+					new_sides(g, all_v[v], flags ? EESP_SENDER_OPTIONS : 0, levels > 4 ? 3 : 0);
 					for (int round = 0; round < (emulated() ? 5 : 60); round++) {
 						struct burst b = any_burst();
 						int went;
@@ -309,10 +310,13 @@ static void as_the_engine(void)
 						canaries(&b);
 						rounds++;
 					}
-					eesp_stats one, two;
-					WORKS(eesp_receiver_stats(side[0].receiver, &one));
-					WORKS(eesp_receiver_stats(side[1].receiver, &two));
-					SAME(one.packets[-EESP_ERR_AUTH], two.packets[-EESP_ERR_AUTH]);
+					eesp_stats in[2], out[2];
+					for (int k = 0; k < 2; k++) {
+						WORKS(eesp_receiver_stats(side[k].receiver, &in[k]));
+						WORKS(eesp_sender_stats(side[k].sender, &out[k]));
+					}
+					CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
+					CHECK(memcmp(&out[0], &out[1], sizeof out[0]) == 0);
 					free_sides();
 					eesp_group_free(g);
 				}
@@ -419,6 +423,50 @@ static void jobs_in_any_order(void)
 	eesp_kdf_free(kdf);
 }
 
+/* A burst that begins in one epoch and ends in the next is two keys'. */
+static void epochs_meet(void)
+{
+	for (size_t v = 0; v < COUNT(all_v); v++)
+		for (uint8_t bits = 0; bits < 9; bits += 4) {
+			eesp_group *g = new_group(0, 1);
+			eesp_sender_config c = explicit_config(all_v[v]);
+			eesp_receiver *r = new_receiver(g);
+			eesp_sender *s;
+			eesp_pkt p[6], q[6];
+			c.counter_mode = EESP_COUNTER_CLOCK; /* and so no fixed epoch */
+			c.epoch = 0;
+			c.engine_bits = bits;
+			c.engine = bits ? 11 : 0;
+			WORKS(eesp_sender_new(g, &c, &s));
+			for (int round = 0; round < 4; round++) {
+				uint64_t before = direct_bursts();
+				struct eesp_seal_way *w = direct_way(s);
+				for (size_t i = 0; i < COUNT(p); i++) {
+					p[i] = packet(side[0].room[i] + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+					fill(p[i].data, i, 64);
+				}
+				if (possible && round == 2) { /* three counters are left of the epoch */
+					CHECK(w->number != 0);
+					*w->limit = (*w->next >> w->shift << w->shift) + (UINT64_C(1) << w->shift) + 1000;
+					*w->next = *w->limit - 1000 - 3;
+				}
+				SAME(eesp_seal_burst(s, p, COUNT(p)), COUNT(p));
+				SAME(direct_bursts() - before, possible && round != 0 && round != 2);
+				if (possible && round == 2)
+					SAME((p[5].tsc >> 48) - (p[0].tsc >> 48), 1);
+				for (size_t i = 0; i < COUNT(p); i++) {
+					as_specified(g, 0, &c, &p[i], eesp_sender_header_len(s), i, 64);
+					SAME(p[i].tsc >> (48 - bits) & ((1u << bits) - 1), c.engine);
+					q[i] = sealed(&p[i]);
+				}
+				SAME(eesp_open_burst(r, q, COUNT(q)), COUNT(q));
+			}
+			eesp_sender_free(s);
+			eesp_receiver_free(r);
+			eesp_group_free(g);
+		}
+}
+
 /* A burst of one, so that all go directly but the first. */
 static int seal_one(eesp_sender *s, uint8_t room[ROOM], eesp_pkt *p)
 {
@@ -496,6 +544,42 @@ static void keys_change(void)
 	eesp_sender_free(s);
 	eesp_receiver_free(r);
 	eesp_group_free(g);
+}
+
+/* More objects in turn than a thread has ways for: each packet is its sender's. */
+static void objects_in_turn(void)
+{
+	enum { OBJECTS = 7 };
+	eesp_group *g[OBJECTS];
+	eesp_sender_config c[OBJECTS];
+	eesp_sender *s[OBJECTS];
+	eesp_receiver *r[OBJECTS];
+	uint64_t next[OBJECTS] = { 0 }, before = direct_bursts();
+	uint8_t room[ROOM];
+	eesp_pkt p, q;
+	for (int i = 0; i < OBJECTS; i++) {
+		g[i] = new_group((uint32_t)i & 1, 1 + (unsigned)i);
+		c[i] = explicit_config(all_v[i % 6]);
+		WORKS(eesp_sender_new(g[i], &c[i], &s[i]));
+		r[i] = new_receiver(g[i]);
+	}
+	for (int round = 0; round < 500; round++) {
+		uint32_t i = any(round < 250 ? OBJECTS : 2);
+		CHECK(seal_one(s[i], room, &p));
+		SAME(p.tsc, (UINT64_C(3) << 48) + next[i]++);
+		as_specified(g[i], i & 1, &c[i], &p, eesp_sender_header_len(s[i]), 3, 64);
+		q = sealed(&p);
+		SAME(eesp_open_burst(r[i], &q, 1), 1);
+		CHECK(filled(q.out, 3, 64));
+		if (any(50) == 0)
+			WORKS(eesp_group_rotate(g[i], __builtin_ctz(1 + i), 13 + (uint64_t)round, NULL));
+	}
+	CHECK(!possible || direct_bursts() - before > 600);
+	for (int i = 0; i < OBJECTS; i++) {
+		eesp_sender_free(s[i]);
+		eesp_receiver_free(r[i]);
+		eesp_group_free(g[i]);
+	}
 }
 
 /* Objects that come after others do not go their ways. */
@@ -660,9 +744,11 @@ int main(void)
 		printf("     backend %s has no kernels for C: none of these bursts goes directly\n", backend);
 	TEST(to_the_letter);
 	TEST(as_the_engine);
+	TEST(epochs_meet);
 	TEST(jobs_in_any_order);
 	TEST(runs_out);
 	TEST(keys_change);
+	TEST(objects_in_turn);
 	TEST(objects_change);
 	TEST(threads_end);
 	TEST(rotation_beside);

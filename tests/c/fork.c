@@ -3,6 +3,8 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
 
 static struct kit kit;
 static eesp_proxy *proxy;
@@ -161,6 +163,23 @@ static void fork_beside_bursts(void)
 	SAME(one_packet(kit.sender, kit.receiver), EESP_OK);
 }
 
+/* Children that are made without pthread_atfork's handlers: their keys are gone,
+ * so that what they sealed would be sealed with nothing. */
+static void unnoticed_child_is_refused(void)
+{
+	for (int how = 0; how < 2; how++) {
+		fflush(stdout);
+		pid_t pid = how ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : _Fork();
+		if (pid == 0) {
+			alarm(20);
+			every_function();
+			_exit(0);
+		}
+		ends_well(pid);
+	}
+	SAME(one_packet(kit.sender, kit.receiver), EESP_OK);
+}
+
 static void first_use(void)
 {
 	eesp_group *g;
@@ -182,6 +201,10 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		return strcmp(argv[1], "one") != 0;
 	TEST(child_is_refused);
+	if (emulated())
+		printf("     not unnoticed_child_is_refused: the emulator's madvise wipes nothing on fork\n");
+	else
+		TEST(unnoticed_child_is_refused);
 	TEST(grandchild_is_refused);
 	TEST(childs_thread_is_refused);
 	TEST(child_thread_may_end);

@@ -134,6 +134,30 @@ static void calls_in_handler(void)
 	CHECK(refused > 0);
 }
 
+/* The same while keys are derived, which come out right. */
+static void derives_beside_handler(void)
+{
+	enum { KEYS = 4096 };
+	static eesp_context contexts[KEYS];
+	static uint8_t right[KEYS][16], keys[KEYS][16];
+	pthread_t me = pthread_self(), sending;
+	for (size_t i = 0; i < KEYS; i++)
+		contexts[i] = (eesp_context){ .id = i, .levels = 1 };
+	WORKS(eesp_derive_keys(kit.group, contexts, KEYS, right[0], sizeof right));
+	refused = stop = 0;
+	CHECK(pthread_create(&sending, NULL, sends_signals, &me) == 0);
+	for (int round = 0; round < 20 * LIMIT && refused < 20; round++) {
+		in_burst = 1;
+		WORKS(eesp_derive_keys(kit.group, contexts, KEYS, keys[0], sizeof keys));
+		in_burst = 0;
+		CHECK(memcmp(keys, right, sizeof keys) == 0);
+	}
+	stop = 1;
+	CHECK(pthread_join(sending, NULL) == 0);
+	SAME(other, 0);
+	CHECK(refused > 0);
+}
+
 int main(void)
 {
 	eesp_context x = { .levels = 1 };
@@ -142,6 +166,7 @@ int main(void)
 	WORKS(eesp_kdf_new(key.key, &kdf));
 	WORKS(eesp_keyset_new(0, key.key, 1, &set));
 	TEST(calls_in_handler);
+	TEST(derives_beside_handler);
 	uint8_t b[32] = { 0 };
 	eesp_job j = { .src = b, .dst = b, .tag = b + 16, .len = 16 };
 	SAME(eesp_kdf_seal(kdf, 0, b, &j, 1), 1);
