@@ -36,9 +36,11 @@ static __thread struct {
 	uint64_t worker;
 	int busy;
 	struct eesp_room room;
-	struct eesp_seal_way seal[WAYS]; /* of the last senders and receivers whose */
-	struct eesp_open_way open[WAYS]; /* packets C can take */
-	uint64_t taken;			 /* bursts that did not cross */
+	struct ways {
+		struct eesp_seal_way seal[WAYS]; /* of the last senders and receivers whose */
+		struct eesp_open_way open[WAYS]; /* packets C can take */
+	} *ways;	/* apart: a library that dlopen loads may have little in here */
+	uint64_t taken; /* bursts that did not cross */
 	char error[EESP_ERROR_TEXT];
 } tls;
 
@@ -68,6 +70,8 @@ static void thread_ends(void *thread)
 	tls.worker = 0; /* another destructor of this thread may call in: it gets a new one */
 	if (*original)
 		eespGoThreadDetach(worker);
+	free(tls.ways);
+	tls.ways = NULL;
 }
 
 /* The library's threads start with all signals blocked (but for the synchronous
@@ -124,7 +128,7 @@ static eesp_status ready(void)
 void direct_forget(void)
 {
 	for (size_t i = 0; i < WAYS; i++)
-		tls.seal[i].number = tls.open[i].number = 0;
+		tls.ways->seal[i].number = tls.ways->open[i].number = 0;
 }
 
 static eesp_status attach(void)
@@ -135,14 +139,19 @@ static eesp_status attach(void)
 	if (!have_key)
 		return fail(EESP_ERR_MEMORY, "no thread-specific key left");
 	uint64_t worker = 0;
-	direct_forget(); /* ways were another worker's */
+	struct ways *ways = calloc(1, sizeof *ways);
+	if (ways == NULL)
+		return fail(EESP_ERR_MEMORY, "out of memory");
 	st = (eesp_status)eespGoThreadAttach(&worker, &tls.room, tls.error);
-	if (st != EESP_OK)
-		return st;
-	if (pthread_setspecific(thread_key, &tls) != 0) {
+	if (st == EESP_OK && pthread_setspecific(thread_key, &tls) != 0) {
 		eespGoThreadDetach(worker);
-		return fail(EESP_ERR_MEMORY, "thread-specific data");
+		st = fail(EESP_ERR_MEMORY, "thread-specific data");
 	}
+	if (st != EESP_OK) {
+		free(ways);
+		return st;
+	}
+	tls.ways = ways;
 	tls.worker = worker;
 	return EESP_OK;
 }
@@ -767,12 +776,12 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 
 /* For this library's tests, which link it with its inner names. */
 uint64_t direct_bursts(void) { return tls.taken; }
-struct eesp_seal_way *direct_way(const eesp_sender *sender) { return &tls.seal[sender->slot % WAYS]; }
+struct eesp_seal_way *direct_way(const eesp_sender *sender) { return &tls.ways->seal[sender->slot % WAYS]; }
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {
-#define DIRECT(s, pkts, n, good) direct_seal(&tls.room, &tls.seal[(s)->slot % WAYS], (s)->slot, pkts, n, good)
-#define CALL(worker_, n_, pkts, n) eespGoSealBurst(worker_, n_, &tls.seal[(n_) % WAYS], pkts, n)
+#define DIRECT(s, pkts, n, good) direct_seal(&tls.room, &tls.ways->seal[(s)->slot % WAYS], (s)->slot, pkts, n, good)
+#define CALL(worker_, n_, pkts, n) eespGoSealBurst(worker_, n_, &tls.ways->seal[(n_) % WAYS], pkts, n)
 	BURST(sender, KIND_SENDER, DIRECT, CALL);
 #undef CALL
 #undef DIRECT
@@ -780,8 +789,8 @@ EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n)
 {
-#define DIRECT(r, pkts, n, good) direct_open(&tls.room, &tls.open[(r)->slot % WAYS], (r)->slot, pkts, n, good)
-#define CALL(worker_, n_, pkts, n) eespGoOpenBurst(worker_, n_, &tls.open[(n_) % WAYS], pkts, n)
+#define DIRECT(r, pkts, n, good) direct_open(&tls.room, &tls.ways->open[(r)->slot % WAYS], (r)->slot, pkts, n, good)
+#define CALL(worker_, n_, pkts, n) eespGoOpenBurst(worker_, n_, &tls.ways->open[(n_) % WAYS], pkts, n)
 	BURST(receiver, KIND_RECEIVER, DIRECT, CALL);
 #undef CALL
 #undef DIRECT
