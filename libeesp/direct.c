@@ -175,8 +175,30 @@ static NOINLINE void by_length(eesp_job *to, const eesp_job *jobs, size_t n, uin
 	}
 }
 
-static const uint8_t as_it_is[CHUNK] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+static const uint8_t as_they_are[CHUNK] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
 					 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31 };
+
+/* Jobs in order of length, and which each was: those that are there, or moved. */
+struct order {
+	eesp_job moved[CHUNK];
+	uint8_t other[CHUNK];
+	const uint8_t *from;
+};
+
+static inline eesp_job *ordered(struct order *o, eesp_job *jobs, size_t n)
+{
+	uint32_t last = 0, disorder = 0;
+	for (size_t i = 0; i < n; i++) {
+		disorder |= jobs[i].len < last;
+		last = jobs[i].len;
+	}
+	o->from = as_they_are;
+	if (LIKELY(!disorder))
+		return jobs;
+	by_length(o->moved, jobs, n, o->other);
+	o->from = o->other;
+	return o->moved;
+}
 
 /* ---- Kernels without packets ---- */
 
@@ -218,14 +240,14 @@ static inline void run_ordered(const struct eesp_room *room, const struct eesp_d
 static NOINLINE void run_others(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
 				const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, int seal)
 {
-	eesp_job ordered[CHUNK];
+	eesp_job moved[CHUNK];
 	uint8_t from[CHUNK];
-	by_length(ordered, jobs, n, from);
+	by_length(moved, jobs, n, from);
 	for (size_t i = 0; kdf != NULL && i < n; i++)
 		memcpy(room->msgs + i * EESP_KDF_CONTEXT_LEN, contexts + from[i] * EESP_KDF_CONTEXT_LEN, EESP_KDF_CONTEXT_LEN);
-	run_ordered(room, d, kdf, aead, room->msgs, area, ordered, n, seal);
+	run_ordered(room, d, kdf, aead, room->msgs, area, moved, n, seal);
 	for (size_t i = 0; !seal && i < n; i++)
-		jobs[from[i]].ok = ordered[i].ok;
+		jobs[from[i]].ok = moved[i].ok;
 }
 
 /* Runs the caller's jobs, any number, and returns how many are good. */
@@ -454,27 +476,20 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 	const struct eesp_msg_form *f = &w->msg;
 	const struct eesp_direct *d = w->direct;
 	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, u = f->fixed ? 1 : n;
-	uint32_t header = w->len, last = 0;
-	uint32_t disorder = 0;
+	uint32_t header = w->len;
 	uint64_t tsc, octets = 0;
-	eesp_job jobs[CHUNK], moved[CHUNK], *ordered = jobs;
-	uint8_t other[CHUNK], slot[CHUNK] = { 0 };
-	const uint8_t *from = as_it_is;
+	eesp_job jobs[CHUNK], *sorted;
+	uint8_t slot[CHUNK] = { 0 };
+	struct order o;
 
 	if (w->number != number)
 		return 0;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		if (!plain(&pkts[i], header, &jobs[i]))
 			return 0;
-		disorder |= jobs[i].len < last;
-		last = jobs[i].len;
-	}
-	if (UNLIKELY(disorder)) {
-		by_length(ordered = moved, jobs, n, other);
-		from = other;
-	}
+	sorted = ordered(&o, jobs, n);
 	for (size_t i = 0; i < u; i++)
-		message(room->msgs + i * per * len, f, &pkts[from[i]].addr);
+		message(room->msgs + i * per * len, f, &pkts[o.from[i]].addr);
 	if (n >= FEW_KEYS && !f->fixed)
 		u = few_keys(room->msgs, per * len, len, n, slot);
 
@@ -489,9 +504,9 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 		m[13] = (uint8_t)(tsc >> 48);
 	}
 	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[from[i]];
-		eesp_job *j = &ordered[i];
-		uint64_t mine = tsc + from[i];
+		eesp_pkt *p = &pkts[o.from[i]];
+		eesp_job *j = &sorted[i];
+		uint64_t mine = tsc + o.from[i];
 		uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad;
 		for (uint32_t at = 0; at + 16 < header; at += 16)
 			memcpy(hdr + at, w->header + at, 16);
@@ -506,7 +521,7 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 		p->tsc = mine;
 		octets += p->out_len;
 	}
-	derive_and_run(room, d, f, w->master, w->sub, u, slot, 1, ordered, n);
+	derive_and_run(room, d, f, w->master, w->sub, u, slot, 1, sorted, n);
 	__atomic_fetch_add(w->good, n, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
 	leave(room, epoch);
@@ -541,27 +556,19 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 	const struct eesp_msg_form *f = &w->msg;
 	const struct eesp_direct *d = w->direct;
 	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, u = n, opened = 0;
-	uint32_t last = 0;
-	uint32_t disorder = 0;
 	uint64_t octets = 0;
-	eesp_job jobs[CHUNK], moved[CHUNK], *ordered = jobs;
-	uint8_t other[CHUNK], slot[CHUNK] = { 0 };
-	const uint8_t *from = as_it_is;
+	eesp_job jobs[CHUNK], *sorted;
+	uint8_t slot[CHUNK];
+	struct order o;
 
 	if (w->number != number)
 		return 0;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		if (!alike(&pkts[i], w, &jobs[i]))
 			return 0;
-		disorder |= jobs[i].len < last;
-		last = jobs[i].len;
-	}
-	if (UNLIKELY(disorder)) {
-		by_length(ordered = moved, jobs, n, other);
-		from = other;
-	}
+	sorted = ordered(&o, jobs, n);
 	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[from[i]];
+		eesp_pkt *p = &pkts[o.from[i]];
 		const uint8_t *hdr = p->data, *tsc = hdr + w->len - 8;
 		uint8_t *m = room->msgs + i * per * len;
 		uint64_t id = get64(hdr + 4);
@@ -573,9 +580,9 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 		message(m, f, &p->addr);
 		put64(m + 4, id);
 		memcpy(m + 12, tsc, 2);
-		put32(ordered[i].nonce, salt);
-		memcpy(ordered[i].nonce + 4, tsc, 8);
-		ordered[i].ok = 0;
+		put32(sorted[i].nonce, salt);
+		memcpy(sorted[i].nonce + 4, tsc, 8);
+		sorted[i].ok = 0;
 		p->id = id;
 		p->tsc = get64(tsc);
 		p->coffset = p->ioffset = p->next_header = 0;
@@ -588,11 +595,11 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 		leave(room, epoch);
 		return 0;
 	}
-	derive_and_run(room, d, f, w->master, w->sub, u, slot, 0, ordered, n);
+	derive_and_run(room, d, f, w->master, w->sub, u, slot, 0, sorted, n);
 	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[from[i]];
-		if (UNLIKELY(ordered[i].ok != 1)) {
-			memset(ordered[i].dst, 0, ordered[i].len);
+		eesp_pkt *p = &pkts[o.from[i]];
+		if (UNLIKELY(sorted[i].ok != 1)) {
+			memset(sorted[i].dst, 0, sorted[i].len);
 			p->status = EESP_ERR_AUTH;
 			p->out = NULL;
 			p->out_len = 0;
@@ -600,9 +607,9 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 		}
 		opened++;
 		p->status = EESP_OK;
-		p->out = ordered[i].dst;
-		p->out_len = ordered[i].len;
-		octets += ordered[i].len;
+		p->out = sorted[i].dst;
+		p->out_len = sorted[i].len;
+		octets += sorted[i].len;
 	}
 	if (opened != 0) {
 		__atomic_fetch_add(w->good, opened, __ATOMIC_RELAXED);
