@@ -475,7 +475,7 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 {
 	const struct eesp_msg_form *f = &w->msg;
 	const struct eesp_direct *d = w->direct;
-	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, u = f->fixed ? 1 : n;
+	size_t len = (size_t)f->blocks * 16, stride = f->key_len / 16 * len, u = f->fixed ? 1 : n;
 	uint32_t header = w->len;
 	uint64_t tsc, octets = 0;
 	eesp_job jobs[CHUNK], *sorted;
@@ -489,9 +489,9 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 			return 0;
 	sorted = ordered(&o, jobs, n);
 	for (size_t i = 0; i < u; i++)
-		message(room->msgs + i * per * len, f, &pkts[o.from[i]].addr);
+		message(room->msgs + i * stride, f, &pkts[o.from[i]].addr);
 	if (n >= FEW_KEYS && !f->fixed)
-		u = few_keys(room->msgs, per * len, len, n, slot);
+		u = few_keys(room->msgs, stride, len, n, slot);
 
 	uint64_t epoch = enter(room);
 	if (!in_force(w->cell, w->snapshot) || !take(w, n, &tsc)) {
@@ -499,7 +499,7 @@ int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uin
 		return 0;
 	}
 	for (size_t i = 0; i < u; i++) {
-		uint8_t *m = room->msgs + i * per * len;
+		uint8_t *m = room->msgs + i * stride;
 		m[12] = (uint8_t)(tsc >> 56);
 		m[13] = (uint8_t)(tsc >> 48);
 	}
@@ -555,7 +555,7 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 {
 	const struct eesp_msg_form *f = &w->msg;
 	const struct eesp_direct *d = w->direct;
-	size_t per = f->key_len / 16, len = (size_t)f->blocks * 16, u = n, opened = 0;
+	size_t len = (size_t)f->blocks * 16, stride = f->key_len / 16 * len, u = n, opened = 0;
 	uint64_t octets = 0;
 	eesp_job jobs[CHUNK], *sorted;
 	uint8_t slot[CHUNK];
@@ -570,7 +570,7 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 	for (size_t i = 0; i < n; i++) {
 		eesp_pkt *p = &pkts[o.from[i]];
 		const uint8_t *hdr = p->data, *tsc = hdr + w->len - 8;
-		uint8_t *m = room->msgs + i * per * len;
+		uint8_t *m = room->msgs + i * stride;
 		uint64_t id = get64(hdr + 4);
 		uint32_t salt = (uint32_t)(id >> 32);
 		if (w->at == 12) /* an ID of eight octets */
@@ -588,7 +588,7 @@ int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uin
 		p->coffset = p->ioffset = p->next_header = 0;
 	}
 	if (n >= FEW_KEYS)
-		u = few_keys(room->msgs, per * len, len, n, slot);
+		u = few_keys(room->msgs, stride, len, n, slot);
 
 	uint64_t epoch = enter(room);
 	if (!in_force(w->cell, w->snapshot)) {

@@ -740,19 +740,24 @@ func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (go
 
 func keyLen(aead C.uint32_t) int { return 16 << aead }
 
-var directs sync.Map // of *kernel.Backend: *C.struct_eesp_direct
+var (
+	directMu sync.Mutex
+	directs  = map[*kernel.Backend]*C.struct_eesp_direct{}
+)
 
 // direct is a backend's kernels for C, in memory of C's that is never freed.
 func direct(be *kernel.Backend) *C.struct_eesp_direct {
 	if be.Direct == nil {
 		return nil
 	}
-	if d, ok := directs.Load(be); ok {
-		return d.(*C.struct_eesp_direct)
+	directMu.Lock()
+	defer directMu.Unlock()
+	d := directs[be]
+	if d == nil {
+		d = (*C.struct_eesp_direct)(C.malloc(C.size_t(unsafe.Sizeof(*d))))
+		*(*kernel.Direct)(unsafe.Pointer(d)) = *be.Direct
+		directs[be] = d
 	}
-	d := (*C.struct_eesp_direct)(C.malloc(C.size_t(unsafe.Sizeof(C.struct_eesp_direct{}))))
-	*(*kernel.Direct)(unsafe.Pointer(d)) = *be.Direct
-	directs.Store(be, d)
 	return d
 }
 

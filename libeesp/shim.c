@@ -125,12 +125,6 @@ static eesp_status ready(void)
 	return (eesp_status)eespGoReady(getenv("EESP_BACKEND"), tls.error);
 }
 
-void direct_forget(void)
-{
-	for (size_t i = 0; i < WAYS; i++)
-		tls.ways->seal[i].number = tls.ways->open[i].number = 0;
-}
-
 static eesp_status attach(void)
 {
 	eesp_status st = ready();
@@ -777,6 +771,11 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 /* For this library's tests, which link it with its inner names. */
 uint64_t direct_bursts(void) { return tls.taken; }
 struct eesp_seal_way *direct_way(const eesp_sender *sender) { return &tls.ways->seal[sender->slot % WAYS]; }
+void direct_forget(void)
+{
+	for (size_t i = 0; i < WAYS; i++)
+		tls.ways->seal[i].number = tls.ways->open[i].number = 0;
+}
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {

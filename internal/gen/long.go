@@ -124,9 +124,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	window := func(p int, first bool, vectors int) {
 		k.moveStream()
 		k.nextCounters()
-		var s stream
-		k.rounds(&s, []v{lC, lC + 1, lC + 2, lC + 3}[:vectors], 2)
-		emit(s, append(k.text(src, dst, first), k.sixteen(p)...))
+		emit(k.rounds(vectors), append(k.text(src, dst, first), k.sixteen(scratch, p)...))
 	}
 	// The end's first part, with one window or more behind it.
 	end := func(first bool) {
@@ -217,12 +215,11 @@ func (k *long512) begin(index, rows reg.GPPhysical, r remnant) {
 	VSHUFI64X2(Imm(0), lT.r(), lT.r(), lCtr.r())
 	k.moveStream()
 	k.nextCounters()
-	var aes, hash stream
+	var hash stream
 	if r != none {
 		hash = k.rest(r)
 	}
-	k.rounds(&aes, []v{lC, lC + 1, lC + 2, lC + 3}, 2)
-	emit(aes, hash)
+	emit(k.rounds(4), hash)
 }
 
 // moveStream moves key stream out of the way of the next window's.
@@ -297,7 +294,7 @@ func (k *long512) rest(r remnant) stream {
 		}
 		s.do(func() { SUBQ(num(192), gD) })
 		masked(lX+3, 192)
-		s = append(s, k.sixteen(longPower)...)
+		s = append(s, k.sixteen(gScratch, longPower)...)
 		s.do(k.fold)
 		s.do(func() { VPXORQ(lAAD.x(), lAcc.x(), lAcc.x()) })
 		k.h.mul(&s, lAcc, at(gScratch, longPower+15*16), lAcc)
@@ -322,10 +319,7 @@ func (k *long512) rest(r remnant) stream {
 				SHRQ(Imm(8), gMax)
 			})
 		}
-		s.do(func() { xor(lAcc.r(), lX, lX) })
-		p := longPower + 256
-		k.h.four(&s, []v{lX, lX + 1, lX + 2, lX + 3}, [4]Op{at(gPower, p), at(gPower, p+64), at(gPower, p+128), at(gPower, p+192)})
-		k.h.reduce(&s, lAcc)
+		s = append(s, k.sixteen(gPower, longPower+256)...)
 		s.do(k.fold)
 	}
 	s.do(func() { VPSHUFB(lBswap.x(), lAcc.x(), lAcc.x()) })
@@ -334,13 +328,15 @@ func (k *long512) rest(r remnant) stream {
 	return s
 }
 
-// rounds are those of AES. Each state begins later rounds after the one before
-// it: beside other work, they should not all be through at the same time.
-func (k *long512) rounds(s *stream, states []v, later int) {
+// rounds are those of AES for a number of vectors. Each begins two rounds after
+// the one before it: beside other work, they should not all be through at the
+// same time.
+func (k *long512) rounds(vectors int) (s stream) {
+	const later = 2
 	last := rounds(k.keyLen)
-	for t := 1; t <= last+later*(len(states)-1); t++ {
-		for i, x := range states {
-			r := t - later*i
+	for t := 1; t <= last+later*(vectors-1); t++ {
+		for i := range vectors {
+			r, x := t-later*i, lC+v(i)
 			if r < 1 || r > last {
 				continue
 			}
@@ -357,6 +353,7 @@ func (k *long512) rounds(s *stream, states []v, later int) {
 			}
 		}
 	}
+	return s
 }
 
 // nextCounters makes the 16 blocks of a window, with the first round key added.
@@ -415,13 +412,12 @@ func (k *long512) vector(s *stream, x v, src, dst reg.GPPhysical, m int) {
 	s.do(func() { shufb(lBswap.r(), x, x) })
 }
 
-// sixteen hashes lX with the powers at an offset of scratch memory: with those
-// in longEach the lanes keep sums of their own, with longPower the sums of all
-// lanes belong together.
-func (k *long512) sixteen(p int) stream {
+// sixteen hashes lX with the powers at a place: with those in longEach the lanes
+// keep sums of their own, from longPower on the sums of all lanes belong together.
+func (k *long512) sixteen(base reg.GPPhysical, p int) stream {
 	var s stream
 	s.do(func() { xor(lAcc.r(), lX, lX) })
-	k.h.four(&s, []v{lX, lX + 1, lX + 2, lX + 3}, [4]Op{at(gScratch, p), at(gScratch, p+64), at(gScratch, p+128), at(gScratch, p+192)})
+	k.h.four(&s, []v{lX, lX + 1, lX + 2, lX + 3}, [4]Op{at(base, p), at(base, p+64), at(base, p+128), at(base, p+192)})
 	k.h.reduce(&s, lAcc)
 	return s
 }
