@@ -35,7 +35,7 @@ BUILD   := build
 STAGE   := $(abspath $(BUILD)/stage)
 WARN    := -Wall -Wextra -Wpedantic -Werror
 GOFLAGS_BUILD := -trimpath -buildvcs=false
-GOSRC   := $(shell find . -path ./build -prune -o \( -name '*.go' -o -name '*.s' -o -name '*.[ch]' -path './libeesp/*' \) -print | grep -v '^./$(BUILD)') go.mod include/eesp.h
+GOSRC   := $(shell find . \( -path ./build -o -path ./control \) -prune -o \( -name '*.go' -o -name '*.s' -o -name '*.[ch]' -path './libeesp/*' \) -print | grep -v '^./$(BUILD)') go.mod include/eesp.h
 SO      := $(BUILD)/libeesp.so.$(VERSION)
 LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack -Wl,--build-id=sha1
 
@@ -53,13 +53,14 @@ DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptograph
 DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev)
 DEPS_LIVE  := $(DEPS_BUILD) libdpdk-dev dpdk iperf3 iproute2 ethtool iputils-ping curl tcpdump python3
 DEPS_PYTHON := $(DEPS_BUILD) python3 python3-build python3-setuptools python3-wheel python3-venv mypy python3-pytest python3-hypothesis python3-numpy python3-cryptography python3-matplotlib
+DEPS_CONTROL := $(DEPS_BUILD) spin python3 python3-cryptography
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cryptography
 
 # Other architectures, under emulation.
 DEPS_ARM64 := qemu-user-static gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross binutils-aarch64-linux-gnu
 
 .PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
-	check-format check-generated generate check-exports test-go test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
+	check-format check-generated generate check-exports test-go test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
 	test-arm64 count-arm64 test-ports dist archive test-dist
 
 all: $(SO) $(BUILD)/libeesp.a
@@ -67,7 +68,7 @@ all: $(SO) $(BUILD)/libeesp.a
 deps:
 	@scripts/deps.sh $(DEPS_BUILD)
 deps-test:
-	@scripts/deps.sh $(DEPS_TEST) $(DEPS_PEERS) $(DEPS_LIVE) $(DEPS_PYTHON) $(DEPS_ARM64)
+	@scripts/deps.sh $(DEPS_TEST) $(DEPS_PEERS) $(DEPS_LIVE) $(DEPS_PYTHON) $(DEPS_ARM64) $(DEPS_CONTROL)
 
 $(SO): $(GOSRC) libeesp/libeesp.map
 	@mkdir -p $(BUILD)
@@ -203,6 +204,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory test-go
 	@$(MAKE) --no-print-directory test-race
 	@$(MAKE) --no-print-directory test-fuzz
+	@$(MAKE) --no-print-directory test-control
 	@$(MAKE) --no-print-directory test-arm64 test-ports
 	@$(MAKE) --no-print-directory test-reference
 	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-dist test-abi test-example test-docs test-readme test-bench test-python demo-live
@@ -229,6 +231,7 @@ check-format:
 	$(GO) vet ./...
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./internal/asm/...
 	cd internal/gen && $(GO) vet ./...
+	cd control && $(GO) vet ./...
 	shellcheck $$(git ls-files '*.sh') .ci/run
 
 test-go:
@@ -281,13 +284,21 @@ test-backends: stage
 
 # By count: at the end of a time, Go 1.26 fails now and then without a failing input (golang/go#75804).
 FUZZTIME ?= 10000x
-test-fuzz:
-	@set -e; mkdir -p $(BUILD); for f in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
+test-fuzz: MODULE := .
+test-fuzz test-control-fuzz:
+	@set -e; mkdir -p $(BUILD); cd $(MODULE); for f in $$(grep -rl --include='*_test.go' $(if $(filter .,$(MODULE)),--exclude-dir=control) '^func Fuzz' . | sort); do \
 	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
 	    echo "fuzz $$t $(FUZZTIME)"; \
-	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./$$(dirname $$f) >$(BUILD)/fuzz.log 2>&1 || { cat $(BUILD)/fuzz.log; exit 1; }; \
-	    tail -n 1 $(BUILD)/fuzz.log; \
+	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./$$(dirname $$f) >$(abspath $(BUILD))/fuzz.log 2>&1 || { cat $(abspath $(BUILD))/fuzz.log; exit 1; }; \
+	    tail -n 1 $(abspath $(BUILD))/fuzz.log; \
 	  done; done
+
+# The control plane, a module of its own (control/README.md).
+test-control:
+	@scripts/deps.sh $(DEPS_CONTROL)
+	cd control && CGO_ENABLED=1 $(GO) test -race -short ./...
+	@$(MAKE) --no-print-directory test-control-fuzz
+test-control-fuzz: MODULE := control
 
 test-reference:
 	cd testdata/reference && $(PYTHON) -m unittest 2>&1 | tail -n 3

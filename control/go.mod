@@ -1,0 +1,3 @@
+module libeesp/control
+
+go 1.26.0

@@ -1,0 +1,39 @@
+package record
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+)
+
+const invitePrefix = "eesp1-"
+
+// Text is the invite as one line. Four octets of its hash tell typing errors
+// from wrong invites.
+func (r *Invite) Text() (string, error) {
+	b, err := Encode(r)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.Sum256(b)
+	return invitePrefix + base64.RawURLEncoding.EncodeToString(append(b, h[:4]...)), nil
+}
+
+// ParseInvite reads what Text wrote.
+func ParseInvite(s string) (*Invite, error) {
+	s, ok := strings.CutPrefix(strings.TrimSpace(s), invitePrefix)
+	if !ok {
+		return nil, fmt.Errorf("%w: an invite begins with %s", ErrMalformed, invitePrefix)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) < 4 {
+		return nil, fmt.Errorf("%w: the invite is not whole: copy all of the line", ErrMalformed)
+	}
+	n := len(b) - 4
+	if h := sha256.Sum256(b[:n]); string(h[:4]) != string(b[n:]) {
+		return nil, fmt.Errorf("%w: the invite has a typing error", ErrMalformed)
+	}
+	r := new(Invite)
+	return r, Decode(b[:n], r)
+}

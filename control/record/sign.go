@@ -1,0 +1,88 @@
+package record
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+)
+
+const algEd25519 = 1
+
+// KeyID names a signing key: the first octets of its hash.
+type KeyID [8]byte
+
+// KeyIDOf returns the name of an Ed25519 public key.
+func KeyIDOf(pub []byte) (id KeyID) {
+	h := sha256.Sum256(pub)
+	copy(id[:], h[:])
+	return id
+}
+
+// HashOf returns the hash by which records name this one.
+func HashOf(data []byte) Hash { return sha256.Sum256(data) }
+
+func signedOver(cluster ID, data []byte) []byte {
+	m := make([]byte, 0, 32+len(data))
+	m = append(m, "eesp control v1"...)
+	m = append(m, data[4])
+	m = append(m, cluster[:]...)
+	return append(m, data...)
+}
+
+// Encode writes a record of a type that is not signed.
+func Encode(b Body) ([]byte, error) {
+	if b.Type().signed() {
+		return nil, fmt.Errorf("record of type %d needs a signature", b.Type())
+	}
+	return encode(b)
+}
+
+// Sign writes a record of a signed type.
+func Sign(b Body, cluster ID, key ed25519.PrivateKey) ([]byte, error) {
+	if !b.Type().signed() {
+		return nil, fmt.Errorf("record of type %d has no signature", b.Type())
+	}
+	data, err := encode(b)
+	if err != nil {
+		return nil, err
+	}
+	sig := ed25519.Sign(key, signedOver(cluster, data))
+	id := KeyIDOf(key.Public().(ed25519.PublicKey))
+	data = append(data, algEd25519)
+	data = append(data, id[:]...)
+	return append(data, sig...), nil
+}
+
+// Signer returns the name of the key that a signed record says it is signed with.
+func Signer(data []byte) (id KeyID) {
+	if n, err := Size(data); err == nil && n == len(data) && n != 0 && TypeOf(data).signed() {
+		copy(id[:], data[len(data)-sigLen+1:])
+	}
+	return id
+}
+
+// Verify decodes a signed record whose signature must be by this key.
+func Verify(data []byte, b Body, cluster ID, pub ed25519.PublicKey) error {
+	if err := Decode(data, b); err != nil {
+		return err
+	}
+	end := len(data) - sigLen
+	if len(pub) != ed25519.PublicKeySize || Signer(data) != KeyIDOf(pub) || !ed25519.Verify(pub, signedOver(cluster, data[:end]), data[end+9:]) {
+		return ErrSignature
+	}
+	return nil
+}
+
+// VerifyBy decodes a record that an instance of the delegation with this role
+// must have signed, and returns the instance.
+func (d *Delegation) VerifyBy(data []byte, b Body, cluster ID, role uint8) (*Instance, error) {
+	i := d.ByKey(Signer(data), role)
+	if i == nil {
+		// Tell what is newer from what is wrong.
+		if err := Decode(data, b); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: signer is not delegated", ErrSignature)
+	}
+	return i, Verify(data, b, cluster, i.Sign[:])
+}
