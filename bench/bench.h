@@ -17,6 +17,8 @@ enum contexts { DISTINCT, EQUAL, ZIPF, CONTEXTS };
 #define TAG_LEN 16
 #define HUGE_PAGE (2u << 20) /* alignment of a huge page */
 #define FRONT 64 /* octets in front of each payload: AAD or header, up to the payload */
+#define BACK (TAG_LEN + 3) /* behind it: padding (eesp) and tag */
+#define RENEWED 64 /* packets of a renewed set: a pass is long beside reading the clock, and its packets are in the first-level cache */
 #define ZIPF_KEYS 64
 #define MAX_ROUNDS 101
 #define MAX_THREADS 64
@@ -28,7 +30,20 @@ struct config {
 	size_t burst;
 	enum contexts contexts;
 	unsigned threads;
+	/* Of the packet works: */
+	unsigned profile; /* EESP_PROFILE_x */
+	bool careful;	  /* replay windows, own IDs, a second group, options: what SECURITY.md advises */
+	size_t flows;	  /* opening: packets come from flows drawn at random out of so many; 0: as contexts says */
 };
+
+/*
+ * A receiver with replay windows opens a packet once: new ones are sealed
+ * before each pass, outside the time that is measured.
+ */
+static inline bool renewed(const struct config *c)
+{
+	return (c->work == PACKET_OPEN || c->work == PROXY) && (c->careful || c->flows);
+}
 
 /*
  * What one thread works on. All peers read the same inputs and write to the
@@ -92,6 +107,7 @@ struct peer {
 	const char *how[WORKS]; /* the calls used; NULL: does not do this work */
 	void *(*open)(const struct peer *p, struct set *s);
 	void (*pass)(void *state); /* all packets of the set, burst by burst */
+	void (*renew)(void *state); /* before each pass of a renewed set */
 	void (*close)(void *state);
 	bool remote; /* in another process: remote_* instead */
 	unsigned arg;
@@ -104,6 +120,8 @@ size_t set_check(struct set *s);
 
 const char *work_name(enum work w);
 const char *contexts_name(enum contexts c);
+const char *profile_name(unsigned profile);
+const char *config_name(const struct config *c);
 double now_ns(void);
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void *must_alloc(size_t align, size_t size);
@@ -126,7 +144,7 @@ void reference_seal(const uint8_t *key, size_t key_len, const uint8_t *nonce, co
 bool reference_open(const uint8_t *key, size_t key_len, const uint8_t *nonce, const uint8_t *a, size_t a_len,
 		    const uint8_t *src, size_t len, uint8_t *dst, const uint8_t *tag);
 void reference_ecb(const uint8_t key[32], const uint8_t *src, uint8_t *dst, size_t len);
-/* Octets in which packets sealed by the library differ from the reference. */
+/* Packets sealed by the library that do not open to what was sealed. */
 size_t eesp_packets_check(void *state, struct set *s);
 
 /* Results */
@@ -140,9 +158,7 @@ struct result {
 };
 struct tail {
 	const struct peer *peer;
-	enum work work;
-	unsigned aead;
-	size_t size, burst;
+	struct config c;
 	unsigned workers, gap_us;
 	size_t calls;
 	double p50, p99, p999, max;

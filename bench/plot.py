@@ -5,7 +5,9 @@
 usage: plot.py DIRECTORY
 
 For each work and key size measured over several sizes (burst 32, distinct
-contexts, one thread) it writes WORK-AEAD.svg and .png beside results.json.
+contexts, one thread) it writes WORK-AEAD.svg and .png beside results.json;
+careful.svg, whole packets of each profile as careful and as bare users run
+them, beside the best peer's kernels; and flows.svg, opening by number of flows.
 """
 import json
 import math
@@ -29,12 +31,17 @@ TITLES = {
 }
 
 
+def kind(r):
+    """What kind of packets, how carefully looked at, of how many flows; the kernels' works have none."""
+    return r.get("profile", "stateless"), r.get("config", "bare"), r.get("flows", 0)
+
+
 def series(results, work, aead):
     """{(peer, backend): [(size, median), ...]}, in order of appearance."""
     out = {}
     for r in results:
         if (r["work"], r["aead"], r["burst"], r["contexts"], r["threads"]) == (work, aead, 32, "distinct", 1):
-            if r["size"] != "imix":
+            if r["size"] != "imix" and kind(r) == ("stateless", "bare", 0):
                 out.setdefault((r["peer"], r["backend"]), []).append((r["size"], r["ns_median"]))
     return {k: sorted(v) for k, v in out.items() if len(v) > 1}
 
@@ -114,6 +121,76 @@ def chart(lines, title, machine, path):
     plt.close(figure)
 
 
+def finish(figure, title, note, path):
+    figure.suptitle(title, fontsize=14, fontweight="bold", x=0.05, ha="left")
+    figure.text(0.05, 0.905, note, fontsize=9, color="#555555")
+    figure.tight_layout(rect=(0, 0, 1, 0.91))
+    for suffix in "svg", "png":
+        figure.savefig(f"{path}.{suffix}", dpi=110, bbox_inches="tight", metadata={"Date": None} if suffix == "svg" else None)
+    plt.close(figure)
+
+
+def plain(axes):
+    axes.grid(True, axis="y", color="#e5e5e5")
+    axes.set_axisbelow(True)
+    for side in "top", "right":
+        axes.spines[side].set_visible(False)
+
+
+def careful_chart(results, machine, path):
+    """Bars: each profile's packets, careful and bare, beside the best peer that seals or opens with fresh keys."""
+    def best(peers, work, **fields):
+        found = [r["ns_median"] for r in results if r["work"] == work and (r["peer"] == "libeesp") != peers and r["size"] == 64
+                 and r["burst"] == 32 and r["threads"] == 1 and all(r.get(k) == v for k, v in fields.items())]
+        return min(found, default=None)
+
+    figure, both = plt.subplots(1, 2, figsize=(15, 6.2), sharey=True)
+    for axes, work, kernel in zip(both, ("packet-open", "packet-seal"), ("rekey-open", "rekey-seal")):
+        bars = []
+        for profile in "stateless", "psp", "tss", "eesp":
+            aead = "aes-256-gcm" if profile == "tss" else "aes-128-gcm"
+            contexts = "distinct" if work == "packet-open" or profile == "stateless" else "equal"
+            for config in "careful", "bare":
+                ns = best(False, work, profile=profile, config=config, aead=aead, flows=0, contexts=contexts)
+                bars.append((f"{profile}\n{config}", ns, BLUES[1] if config == "careful" else BLUES[2]))
+        bars.append(("libeesp\nkernels", best(False, kernel, aead="aes-128-gcm", contexts="distinct"), "#9aa5b1"))
+        bars.append(("best peer\nkernels", best(True, kernel, aead="aes-128-gcm", contexts="distinct"), OTHERS["ipsec-mb"][0]))
+        bars = [b for b in bars if b[1]]
+        drawn = axes.bar([b[0] for b in bars], [b[1] for b in bars], color=[b[2] for b in bars])
+        axes.bar_label(drawn, fmt="%.0f", fontsize=9)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.set_title(f"{work}, ns per packet of 64 octets (lower is better)", fontsize=10)
+        plain(axes)
+    finish(figure, "Whole packets, as careful users run them",
+           f"{machine['cpu']}; bursts of 32, one thread, medians; careful: replay windows, own IDs, two groups, options", path)
+
+
+def flows_chart(results, machine, path):
+    lines = {}
+    for r in results:
+        if r["work"] == "packet-open" and r.get("flows") and r["size"] == 64 and r["burst"] == 32 and r["threads"] == 1:
+            lines.setdefault((r["profile"], r["config"]), []).append((r["flows"], r["ns_median"]))
+    lines = {k: sorted(v) for k, v in lines.items() if len(v) > 1}
+    if not lines:
+        return False
+    colors = {"stateless": BLUES[1], "psp": "#238b45", "tss": "#6a51a3", "eesp": "#d94801"}
+    figure, axes = plt.subplots(figsize=(11, 6.2))
+    for (profile, config), points in lines.items():
+        axes.plot([p[0] for p in points], [p[1] for p in points], color=colors[profile], marker="o", markersize=5,
+                  linestyle="-" if config == "careful" else ":", linewidth=2.2, label=f"{profile}, {config}")
+    axes.set_xscale("log")
+    flows = sorted({p[0] for points in lines.values() for p in points})
+    axes.set_xticks(flows, [f"{n:,}" for n in flows])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("flows, from which packets come at random")
+    axes.set_title("ns per packet of 64 octets (lower is better)", fontsize=10)
+    axes.legend(frameon=False)
+    plain(axes)
+    finish(figure, "Opening, by number of flows", f"{machine['cpu']}; bursts of 32, one thread, medians", path)
+    return True
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -126,6 +203,10 @@ def main():
             if lines:
                 chart(lines, f"{title}, {aead.upper()}", data["machine"], directory / f"{work}-{aead}")
                 made += 1
+    if any(kind(r)[1] == "careful" for r in data["results"]):
+        careful_chart(data["results"], data["machine"], directory / "careful")
+        made += 1
+    made += flows_chart(data["results"], data["machine"], directory / "flows")
     print(f"charts: {made}, as SVG and PNG, in {directory}")
 
 

@@ -27,7 +27,7 @@ static const char *aead_name(unsigned aead)
 
 /* ---- Tables ---- */
 
-enum dimension { BY_SIZE, BY_BURST, BY_CONTEXTS, BY_THREADS };
+enum dimension { BY_SIZE, BY_BURST, BY_CONTEXTS, BY_THREADS, BY_FLOWS, DIMENSIONS };
 
 static size_t value_of(const struct config *c, enum dimension d)
 {
@@ -38,6 +38,8 @@ static size_t value_of(const struct config *c, enum dimension d)
 		return c->burst;
 	case BY_CONTEXTS:
 		return c->contexts;
+	case BY_FLOWS:
+		return c->flows;
 	default:
 		return c->threads;
 	}
@@ -45,7 +47,8 @@ static size_t value_of(const struct config *c, enum dimension d)
 
 static bool same_but(const struct config *a, const struct config *b, enum dimension d)
 {
-	return a->work == b->work && a->aead == b->aead && (d == BY_SIZE || a->size == b->size) &&
+	return a->work == b->work && a->aead == b->aead && a->profile == b->profile && a->careful == b->careful &&
+	       (d == BY_SIZE || a->size == b->size) && (d == BY_FLOWS || a->flows == b->flows) &&
 	       (d == BY_BURST || a->burst == b->burst) && (d == BY_CONTEXTS || a->contexts == b->contexts) &&
 	       (d == BY_THREADS || a->threads == b->threads);
 }
@@ -58,6 +61,8 @@ static void value_label(char *out, size_t room, size_t v, enum dimension d)
 		snprintf(out, room, "%s", contexts_name((enum contexts)v));
 	else if (d == BY_BURST)
 		snprintf(out, room, "burst %zu", v);
+	else if (d == BY_FLOWS)
+		snprintf(out, room, v == 0 ? "32 senders" : v == 1 ? "1 flow" : "%zu flows", v);
 	else if (d == BY_THREADS)
 		snprintf(out, room, v == 1 ? "1 thread" : "%zu threads", v);
 	else
@@ -130,12 +135,15 @@ static void table(const struct report *r, FILE *f, const struct config *like, en
 	}
 	qsort(values, nvalues, sizeof *values, by_value);
 
-	fprintf(f, "\n**%s %s**", work_name(like->work), aead_name(like->aead));
-	enum dimension all[] = { BY_SIZE, BY_BURST, BY_CONTEXTS, BY_THREADS };
-	for (size_t i = 0; i < 4; i++) {
+	fprintf(f, "\n**%s", work_name(like->work));
+	if (like->work >= PACKET_SEAL)
+		fprintf(f, " %s, %s,", profile_name(like->profile), config_name(like));
+	fprintf(f, " %s**", aead_name(like->aead));
+	enum dimension all[] = { BY_SIZE, BY_BURST, BY_CONTEXTS, BY_THREADS, BY_FLOWS };
+	for (size_t i = 0; i < DIMENSIONS; i++) {
 		char label[32];
 		value_label(label, sizeof label, value_of(like, all[i]), all[i]);
-		if (all[i] != d)
+		if (all[i] != d && (all[i] != BY_FLOWS || like->flows))
 			fprintf(f, ", %s%s", label, all[i] == BY_SIZE && like->size != IMIX ? " octets" : all[i] == BY_CONTEXTS ? " contexts" : "");
 	}
 	fprintf(f, "; ns per %s\n\n| %-28s |", like->work == DERIVE ? "key" : "packet", "");
@@ -233,21 +241,77 @@ static void differences(const struct report *r, FILE *f)
 	difference(r, f, "packet-open over rekey-open, per call", PACKET_OPEN, REKEY_OPEN, 64, 1, false, 1);
 }
 
+static const struct result *one(const struct report *r, enum work work, unsigned aead, unsigned profile, bool careful,
+				enum contexts contexts, size_t size, size_t burst)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		const struct config *c = &r->results[i].c;
+		if (c->work == work && c->aead == aead && c->profile == profile && c->careful == careful && c->contexts == contexts &&
+		    c->size == size && c->burst == burst && c->threads == 1 && !c->flows && !strcmp(r->results[i].peer->name, "libeesp"))
+			return &r->results[i];
+	}
+	return NULL;
+}
+
+/* Whole packets beside the kernels that they rest on: a fresh key for each packet, or for eesp one expanded beforehand. */
+static void careful_table(const struct report *r, FILE *f)
+{
+	static const struct {
+		size_t size, burst;
+	} columns[] = { { 64, 32 }, { 1420, 32 }, { 64, 1 } };
+	bool any = false;
+	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++) {
+		for (enum work work = PACKET_SEAL; work <= PACKET_OPEN; work++) {
+			unsigned aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
+			enum work under = profile == EESP_PROFILE_EESP ? CACHED_SEAL : work == PACKET_SEAL ? REKEY_SEAL : REKEY_OPEN;
+			enum contexts contexts = work == PACKET_SEAL && profile ? EQUAL : DISTINCT;
+			if (!one(r, work, aead, profile, true, contexts, 64, 32))
+				continue;
+			if (!any)
+				fprintf(f, "\n**Whole packets, careful and bare: ns per packet, and what that is on top of the kernels**\n\n"
+					   "| %-30s | %-11s | %18s | %18s | %18s |\n|:-------------------------------|:------------|"
+					   "-------------------:|-------------------:|-------------------:|\n",
+					"", "kernels", "64, burst 32", "1420, burst 32", "64, burst 1");
+			any = true;
+			for (int careful = 1; careful >= 0; careful--) {
+				char label[64];
+				snprintf(label, sizeof label, "%s %s, %s", profile_name(profile), work_name(work), careful ? "careful" : "bare");
+				fprintf(f, "| %-30s | %-11s |", label, work_name(under));
+				for (size_t k = 0; k < sizeof columns / sizeof *columns; k++) {
+					const struct result *a = one(r, work, aead, profile, careful, contexts, columns[k].size, columns[k].burst);
+					const struct result *b = one(r, under, aead, 0, false, DISTINCT, columns[k].size, columns[k].burst);
+					char text[64] = "";
+					if (a && b)
+						snprintf(text, sizeof text, "%.1f (%+.1f)", a->median, a->median - b->median);
+					else if (a)
+						snprintf(text, sizeof text, "%.1f", a->median);
+					fprintf(f, " %18s |", text);
+				}
+				fprintf(f, "\n");
+			}
+		}
+	}
+	if (any)
+		fprintf(f, "\nCareful: replay windows of 1024, own IDs, two groups (psp: one), options (stateless), packets of 32 senders.\n");
+}
+
 static void tail_table(const struct report *r, FILE *f)
 {
 	if (!r->tail_count)
 		return;
 	fprintf(f, "\n**Time of one call, %s, bursts of %zu packets of %zu octets, after a gap without calls**\n\n",
-		aead_name(r->tails[0].aead), r->tails[0].burst, r->tails[0].size);
-	fprintf(f, "| %-32s | workers |   gap us |    calls |   median us |    99.9%% us |      max us |\n"
-		   "|%.34s|--------:|---------:|---------:|------------:|------------:|------------:|\n",
-		"", "----------------------------------");
+		"aes-128-gcm (tss: aes-256-gcm)", r->tails[0].c.burst, r->tails[0].c.size);
+	fprintf(f, "| %-44s | workers |   gap us |    calls |   median us |    99.9%% us |      max us |\n"
+		   "|%.46s|--------:|---------:|---------:|------------:|------------:|------------:|\n",
+		"", "----------------------------------------------");
 	bool few = false;
 	for (size_t i = 0; i < r->tail_count; i++) {
 		const struct tail *t = &r->tails[i];
-		char label[64];
-		snprintf(label, sizeof label, "%s %s %s", t->peer->name, t->peer->backend, work_name(t->work));
-		fprintf(f, "| %-32s | %7u | %8u | %7zu%s | %11.2f | %11.2f | %11.2f |\n", label, t->workers, t->gap_us, t->calls,
+		char label[96];
+		snprintf(label, sizeof label, "%s %s %s", t->peer->name, t->peer->backend, work_name(t->c.work));
+		if (t->c.work >= PACKET_SEAL)
+			snprintf(label + strlen(label), sizeof label - strlen(label), " %s %s", profile_name(t->c.profile), config_name(&t->c));
+		fprintf(f, "| %-44s | %7u | %8u | %7zu%s | %11.2f | %11.2f | %11.2f |\n", label, t->workers, t->gap_us, t->calls,
 			t->note[0] ? "*" : " ", t->p50 / 1000, t->p999 / 1000, t->max / 1000);
 		few |= t->note[0] != 0;
 	}
@@ -257,7 +321,8 @@ static void tail_table(const struct report *r, FILE *f)
 
 void report_tables(const struct report *r, FILE *f)
 {
-	for (int d = BY_SIZE; d <= BY_THREADS; d++) {
+	careful_table(r, f);
+	for (int d = BY_SIZE; d < DIMENSIONS; d++) {
 		for (size_t i = 0; i < r->count; i++) {
 			const struct config *c = &r->results[i].c;
 			bool seen = false, varies = false;
@@ -385,6 +450,13 @@ static void write_size(FILE *f, size_t size)
 		fprintf(f, "%zu", size);
 }
 
+/* Of the packet works: what kind of packets, and how they are looked at. */
+static void write_kind(FILE *f, const struct config *c)
+{
+	if (c->work >= PACKET_SEAL)
+		fprintf(f, "\"profile\": \"%s\", \"config\": \"%s\", \"flows\": %zu, ", profile_name(c->profile), config_name(c), c->flows);
+}
+
 static void write_json(const struct report *r, const char *dir)
 {
 	FILE *f = create(dir, "results.json");
@@ -398,6 +470,7 @@ static void write_json(const struct report *r, const char *dir)
 		write_size(f, x->c.size);
 		fprintf(f, ", \"burst\": %zu, \"contexts\": \"%s\", \"threads\": %u, ", x->c.burst, contexts_name(x->c.contexts),
 			x->c.threads);
+		write_kind(f, &x->c);
 		fprintf(f, "\"ns_median\": %.3f, \"ns_min\": %.3f, \"ns_max\": %.3f, \"rounds\": %u, \"octets_mean\": %.2f, \"how\": ",
 			x->median, x->min, x->max, x->rounds, x->octets);
 		string(f, x->peer->how[x->c.work]);
@@ -407,15 +480,17 @@ static void write_json(const struct report *r, const char *dir)
 	for (size_t i = 0; i < r->tail_count; i++) {
 		const struct tail *t = &r->tails[i];
 		fprintf(f, "%s\n{\"peer\": \"%s\", \"backend\": \"%s\", \"work\": \"%s\", \"aead\": \"%s\", \"size\": ", i ? "," : "",
-			t->peer->name, t->peer->backend, work_name(t->work), aead_name(t->aead));
-		write_size(f, t->size);
+			t->peer->name, t->peer->backend, work_name(t->c.work), aead_name(t->c.aead));
+		write_size(f, t->c.size);
+		fprintf(f, ", ");
+		write_kind(f, &t->c);
 		fprintf(f,
-			", \"burst\": %zu, \"workers\": %u, \"gap_us\": %u, \"calls\": %zu, \"ns_median\": %.0f, \"ns_p99\": %.0f, "
+			"\"burst\": %zu, \"workers\": %u, \"gap_us\": %u, \"calls\": %zu, \"ns_median\": %.0f, \"ns_p99\": %.0f, "
 			"\"ns_p999\": %.0f, \"ns_max\": %.0f, \"note\": ",
-			t->burst, t->workers, t->gap_us, t->calls, t->p50, t->p99, t->p999, t->max);
+			t->c.burst, t->workers, t->gap_us, t->calls, t->p50, t->p99, t->p999, t->max);
 		string(f, t->note);
 		fprintf(f, ", \"how\": ");
-		string(f, t->peer->how[t->work]);
+		string(f, t->peer->how[t->c.work]);
 		fprintf(f, "}");
 	}
 	fprintf(f, "\n]}\n");
@@ -443,10 +518,13 @@ static void write_benchstat(const struct report *r, const char *dir)
 		}
 		if (x->c.size != IMIX)
 			snprintf(size, sizeof size, "%zu", x->c.size);
+		char kind[64] = "";
+		if (x->c.work >= PACKET_SEAL)
+			snprintf(kind, sizeof kind, "/profile=%s/config=%s/flows=%zu", profile_name(x->c.profile), config_name(&x->c), x->c.flows);
 		for (unsigned k = 0; k < x->rounds; k++)
-			fprintf(f, "Benchmark%s/peer=%s/backend=%s/aead=%s/size=%s/burst=%zu/contexts=%s/threads=%u 1 %.3f ns/op %.3f GB/s\n",
+			fprintf(f, "Benchmark%s/peer=%s/backend=%s/aead=%s/size=%s/burst=%zu/contexts=%s/threads=%u%s 1 %.3f ns/op %.3f GB/s\n",
 				name, x->peer->name, x->peer->backend, aead_name(x->c.aead), size, x->c.burst,
-				contexts_name(x->c.contexts), x->c.threads, x->ns[k], x->octets / x->ns[k]);
+				contexts_name(x->c.contexts), x->c.threads, kind, x->ns[k], x->octets / x->ns[k]);
 	}
 	finish(f, "bench.txt");
 }

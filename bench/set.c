@@ -23,6 +23,17 @@ const char *contexts_name(enum contexts c)
 	return names[c];
 }
 
+const char *profile_name(unsigned profile)
+{
+	static const char *const names[] = { "stateless", "psp", "tss", "eesp" };
+	return names[profile];
+}
+
+const char *config_name(const struct config *c)
+{
+	return c->careful ? "careful" : "bare";
+}
+
 double now_ns(void)
 {
 	struct timespec t;
@@ -135,9 +146,10 @@ static void reference_keys(struct set *s, const uint8_t *contexts)
 
 static size_t packets_of(const struct config *c)
 {
+	size_t least = renewed(c) ? RENEWED : 32;
 	if (c->size == IMIX) /* a multiple of 12, so that the mix is exact */
 		return c->burst <= 32 ? 96 : 3 * c->burst;
-	return c->burst <= 32 ? 32 : c->burst;
+	return c->burst <= least ? least : c->burst;
 }
 
 static void choose_lengths(struct set *s, uint64_t *rng)
@@ -165,7 +177,7 @@ static void choose_keys(struct set *s, uint64_t *rng)
 	for (size_t i = 0; i < s->n; i++) {
 		uint32_t k = 0;
 		if (s->c.contexts == DISTINCT) {
-			k = (uint32_t)i;
+			k = (uint32_t)(i % s->nkeys);
 		} else if (s->c.contexts == ZIPF) {
 			double x = (double)(next_random(rng) >> 11) * 0x1p-53 * total;
 			while (k + 1 < ZIPF_KEYS && x >= weight[k])
@@ -189,9 +201,9 @@ struct set *set_new(struct config c)
 	s->c = c;
 	s->n = packets_of(&c);
 	s->key_len = c.aead == EESP_AEAD_AES_128_GCM ? 16 : 32;
-	s->nkeys = c.contexts == DISTINCT ? s->n : c.contexts == EQUAL ? 1 : ZIPF_KEYS;
+	s->nkeys = c.contexts == DISTINCT ? (s->n < 32 || !renewed(&c) ? s->n : 32) : c.contexts == EQUAL ? 1 : ZIPF_KEYS;
 	size_t longest = c.size == IMIX ? 1420 : c.size;
-	s->stride = (FRONT + longest + TAG_LEN + 63) / 64 * 64;
+	s->stride = (FRONT + longest + BACK + 63) / 64 * 64;
 	s->keys = must_alloc(64, s->nkeys * s->key_len);
 	s->keys_out = must_alloc(64, s->n * s->key_len);
 	s->key = must_alloc(64, s->n * sizeof *s->key);

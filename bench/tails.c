@@ -17,6 +17,7 @@ struct worker {
 	pthread_barrier_t *start;
 	const struct peer *peer;
 	void *state;
+	bool renewed;
 	unsigned gap_us;
 	double seconds;
 	size_t calls;
@@ -28,10 +29,14 @@ static void *work(void *argument)
 	struct worker *w = argument;
 	const struct timespec gap = { 0, (long)w->gap_us * 1000 };
 	prctl(PR_SET_TIMERSLACK, 1);
+	if (w->renewed)
+		w->peer->renew(w->state);
 	w->peer->pass(w->state);
 	pthread_barrier_wait(w->start);
 	double end = now_ns() + w->seconds * 1e9, t = 0;
 	while (w->calls < ROOM && t < end) {
+		if (w->renewed)
+			w->peer->renew(w->state);
 		if (w->gap_us)
 			nanosleep(&gap, NULL);
 		double begin = now_ns();
@@ -48,18 +53,17 @@ static int by_ns(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static struct tail measure(const struct peer *p, enum work what, unsigned workers, unsigned gap_us, double seconds)
+static struct tail measure(const struct peer *p, struct config c, unsigned workers, unsigned gap_us, double seconds)
 {
-	struct config c = { .work = what, .aead = EESP_AEAD_AES_128_GCM, .size = 64, .burst = 32, .threads = 1 };
 	struct worker w[MAX_THREADS] = { 0 };
 	struct set *sets[MAX_THREADS];
 	pthread_barrier_t start;
-	struct tail t = { .peer = p, .work = what, .aead = c.aead, .size = c.size, .burst = c.burst, .workers = workers, .gap_us = gap_us };
+	struct tail t = { .peer = p, .c = c, .workers = workers, .gap_us = gap_us };
 	pthread_barrier_init(&start, NULL, workers);
 	for (unsigned i = 0; i < workers; i++) {
 		sets[i] = set_new(c); /* one burst: a pass is a call */
-		w[i] = (struct worker){ .start = &start, .peer = p, .state = p->open(p, sets[i]), .gap_us = gap_us, .seconds = seconds,
-					.ns = must_alloc(64, ROOM * sizeof(float)) };
+		w[i] = (struct worker){ .start = &start, .peer = p, .state = p->open(p, sets[i]), .renewed = renewed(&c), .gap_us = gap_us,
+					.seconds = seconds, .ns = must_alloc(64, ROOM * sizeof(float)) };
 	}
 	for (unsigned i = 0; i < workers; i++)
 		if ((errno = pthread_create(&w[i].thread, NULL, work, &w[i])))
@@ -94,11 +98,25 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 	static const struct {
 		unsigned gap_us;
 		double seconds;
-	} gaps[] = { { 0, 0.4 }, { 50, 0.6 }, { 1000, 2 }, { 20000, 4 } };
+	} gaps[] = { { 0, 0.3 }, { 50, 0.5 }, { 1000, 1.5 }, { 20000, 2 } };
+#define CALL(peer, w, p, k) { peer, { .work = w, .aead = (p) == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM, \
+	.size = 64, .burst = 32, .threads = 1, .profile = p, .careful = k, .contexts = (p) && (w) == PACKET_SEAL ? EQUAL : DISTINCT } }
 	static const struct {
 		const char *peer;
-		enum work work;
-	} callees[] = { { "libeesp", PACKET_SEAL }, { "libeesp", REKEY_SEAL }, { "libeesp", PROXY }, { "ipsec-mb", REKEY_SEAL } };
+		struct config c;
+	} callees[] = {
+		CALL("ipsec-mb", REKEY_SEAL, 0, false),
+		CALL("libeesp", REKEY_SEAL, 0, false),
+		CALL("libeesp", PACKET_SEAL, EESP_PROFILE_STATELESS, true),
+		CALL("libeesp", PACKET_OPEN, EESP_PROFILE_STATELESS, true),
+		CALL("libeesp", PACKET_SEAL, EESP_PROFILE_PSP, true),
+		CALL("libeesp", PACKET_OPEN, EESP_PROFILE_PSP, true),
+		CALL("libeesp", PACKET_SEAL, EESP_PROFILE_TSS, true),
+		CALL("libeesp", PACKET_OPEN, EESP_PROFILE_TSS, true),
+		CALL("libeesp", PACKET_SEAL, EESP_PROFILE_EESP, true),
+		CALL("libeesp", PACKET_OPEN, EESP_PROFILE_EESP, true),
+		CALL("libeesp", PROXY, EESP_PROFILE_STATELESS, true),
+	};
 	const size_t kinds = sizeof callees / sizeof callees[0];
 	unsigned cpus = cpu_count();
 	cpus = cpus > MAX_THREADS / 2 ? MAX_THREADS / 2 : cpus;
@@ -112,7 +130,7 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 					i++;
 				if (i < n)
 					r->tails[r->tail_count++] =
-						measure(&peers[i], callees[k].work, workers, gaps[g].gap_us, gaps[g].seconds * scale);
+						measure(&peers[i], callees[k].c, workers, gaps[g].gap_us, gaps[g].seconds * scale);
 			}
 		}
 	}

@@ -31,6 +31,12 @@ for r in data["results"]:
     assert r["contexts"] in {"distinct", "equal", "zipf"}, r
     assert r["size"] == "imix" or r["size"] > 0, r
     assert r["ns_min"] <= r["ns_median"] <= r["ns_max"], r
+    packets = r["work"] in {"packet-seal", "packet-open", "proxy"}
+    assert packets == ("profile" in r) == ("config" in r) == ("flows" in r), r
+kinds = {(r["work"], r["profile"], r["config"], r["flows"]) for r in data["results"] if "profile" in r}
+for profile in ("stateless", "psp", "tss", "eesp"):
+    for config in ("bare", "careful"):
+        assert {("packet-seal", profile, config, 0), ("packet-open", profile, config, 0), ("packet-open", profile, config, 100)} <= kinds
 ours = {(r["work"], r["aead"]) for r in data["results"] if r["peer"] == "libeesp"}
 assert {w for w, _ in ours} == works and len(ours) == 14, ours
 for peer in ("openssl", "go"):
@@ -38,6 +44,7 @@ for peer in ("openssl", "go"):
     assert there == {"derive", "rekey-seal", "rekey-open", "cached-seal"}, (peer, there)
 for t in data["tails"]:
     assert {"peer", "workers", "gap_us", "calls", "ns_p999", "how"} <= set(t), t
+    assert t["work"] == "rekey-seal" or {"profile", "config"} <= set(t), t
 assert {t["gap_us"] for t in data["tails"]} == {0, 50, 1000, 20000}
 lines = (work / "bench.txt").read_text().splitlines()
 assert len([l for l in lines if l.startswith("Benchmark")]) == sum(r["rounds"] for r in data["results"])
@@ -64,6 +71,8 @@ if "$python" -c 'import matplotlib' 2>/dev/null; then
 	"$python" bench/plot.py "$work"
 	test -s "$work/rekey-seal-aes-128-gcm.svg"
 	test -s "$work/packet-open-aes-256-gcm.png"
+	test -s "$work/careful.svg"
+	test -s "$work/flows.png"
 else
 	echo "bench: no charts drawn, python3-matplotlib is not there"
 fi
