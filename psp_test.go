@@ -731,13 +731,13 @@ func TestPSPRotationUnderLoad(t *testing.T) {
 			time.Sleep(50 * time.Microsecond)
 		}
 	}
-	done.Store(true)
-	wg.Wait()
-	for i := range opened {
-		if opened[i].Load() == 0 {
-			t.Errorf("sender %d: no packet opened", i)
+	for i := range opened { // now that both keys stay
+		for opened[i].Load() == 0 && !t.Failed() {
+			time.Sleep(50 * time.Microsecond)
 		}
 	}
+	done.Store(true)
+	wg.Wait()
 	wantWiped(t)
 }
 
@@ -873,8 +873,8 @@ func TestPSPDataKeyByTheClock(t *testing.T) {
 	s := must(NewSenderWithKey(k, SenderConfig{}))
 	defer s.Close()
 	now := uint64(time.Now().Unix()) << 28
-	if tsc := s.NextTSC(); tsc < now || tsc > now+3<<28 {
-		t.Fatalf("%#x, want about %#x", tsc, now)
+	if tsc := s.NextTSC(); tsc < now || tsc > uint64(time.Now().Unix()+2)<<28 {
+		t.Fatalf("%#x, made after %#x", tsc, now)
 	}
 	wantOpen(t, newReceiver(t, ReceiverConfig{}, g), whole(sealed(t, s, plain([]byte("x")))), []byte("x"))
 	_, err := NewSenderWithKey(k, SenderConfig{FixedEpoch: true, Epoch: 3}) // it has other settings

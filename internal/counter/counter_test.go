@@ -274,28 +274,29 @@ func TestClockFixedEpochEnds(t *testing.T) {
 }
 
 func TestShare(t *testing.T) {
+	name := fmt.Sprint(t.Name(), time.Now().UnixNano()) // names are remembered
 	c := Config{Mode: Explicit, FixedEpoch: true, Epoch: 3, Start: 100}
-	a, err := Share(t.Name(), c)
+	a, err := Share(name, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Share(t.Name(), c)
+	b, err := Share(name, c)
 	if err != nil || a != b {
 		t.Fatal("two senders of one name do not share counters", err)
 	}
 	other := c
 	other.Start = 200
-	_, err = Share(t.Name(), other)
+	_, err = Share(name, other)
 	wantErr(t, err, status.ErrExists, "other counter settings")
 	other = c
 	other.EngineBits, other.Engine, other.Start = 1, 1, 0
-	_, err = Share(t.Name(), other)
+	_, err = Share(name, other)
 	wantErr(t, err, status.ErrExists, "0 engine bits")
 
 	var engines [3]*Owner
 	for i := range engines {
 		e := Config{Mode: Explicit, EngineBits: 4, Engine: uint32(i) / 2}
-		if engines[i], err = Share(t.Name()+"/engines", e); err != nil {
+		if engines[i], err = Share(name+"/engines", e); err != nil {
 			t.Fatal(err)
 		}
 		defer engines[i].Release()
@@ -310,13 +311,13 @@ func TestShare(t *testing.T) {
 	b.Release()
 	wantTake(t, b, 1, 0, 0, status.ErrExhausted) // whoever kept it gets none
 
-	_, err = Share(t.Name(), c)
+	_, err = Share(name, c)
 	wantErr(t, err, status.ErrExists, "counter 120")
 	c.Start = 119
-	_, err = Share(t.Name(), c)
+	_, err = Share(name, c)
 	wantErr(t, err, status.ErrExists, "counter 120")
 	c.Start = 120
-	a, err = Share(t.Name(), c)
+	a, err = Share(name, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +325,7 @@ func TestShare(t *testing.T) {
 
 	// The clock, set back between two senders.
 	now := setClock(t, 1_700_000_000*second)
-	a, err = Share(t.Name()+"/clock", Config{})
+	a, err = Share(name+"/clock", Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,9 +333,9 @@ func TestShare(t *testing.T) {
 	a.Take(1000)
 	a.Release()
 	now.ns -= 2 * second
-	_, err = Share(t.Name()+"/clock", Config{})
+	_, err = Share(name+"/clock", Config{})
 	wantErr(t, err, status.ErrClock, "behind")
-	if _, err = Share(t.Name(), Config{Mode: 9}); err == nil {
+	if _, err = Share(name, Config{Mode: 9}); err == nil {
 		t.Fatal("a wrong configuration was taken")
 	}
 }

@@ -326,7 +326,8 @@ func TestForgetAtTheSameTime(t *testing.T) {
 	forgotten := sync.Map{}
 	var stop atomic.Bool
 	var workers, others sync.WaitGroup
-	for seed := range uint64(3) {
+	var bursts [3]atomic.Int64
+	for seed := range uint64(len(bursts)) {
 		c := newCache(t)
 		c.onHeap(t)
 		workers.Go(func() {
@@ -348,6 +349,7 @@ func TestForgetAtTheSameTime(t *testing.T) {
 					t.Error("forgotten during a burst")
 				}
 				r.Leave()
+				bursts[seed].Add(1)
 				runtime.Gosched()
 			}
 		})
@@ -370,7 +372,11 @@ func TestForgetAtTheSameTime(t *testing.T) {
 			Forget(old.Serial())
 			old.Free()
 		})
-		runtime.Gosched()
+		for w := range bursts { // each worker sees some of them
+			for at := bursts[w].Load(); bursts[w].Load() == at && !t.Failed(); {
+				runtime.Gosched()
+			}
+		}
 	}
 	stop.Store(true)
 	workers.Wait()

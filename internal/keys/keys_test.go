@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -182,6 +183,7 @@ func TestReadersAndWriter(t *testing.T) {
 				}
 				r.Leave()
 				reads.Add(1)
+				runtime.Gosched()
 			}
 		})
 	}
@@ -190,6 +192,7 @@ func TestReadersAndWriter(t *testing.T) {
 			t.Fatal(err)
 		}
 		for at := reads.Load(); reads.Load() < at+2 && !t.Failed(); {
+			runtime.Gosched()
 		}
 	}
 	done.Store(true)

@@ -531,8 +531,8 @@ func TestSweepUnderTraffic(t *testing.T) {
 					if sweep {
 						r.Sweep(isAlive, retire)
 					}
+					done.Add(1) // in the life that it was of
 					bursts.RUnlock()
-					done.Add(1)
 					runtime.Gosched()
 				}
 			}()

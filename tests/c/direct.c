@@ -9,6 +9,7 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "../../libeesp/shim.h"
@@ -660,23 +661,32 @@ static void threads_end(void)
 	eesp_group_free(g);
 }
 
-/* Threads that seal with one sender, and open, while keys rotate. */
+/* Threads that seal with one sender, and open, while keys rotate: some bursts
+ * of each thread under each key. */
 static struct {
 	eesp_group *group;
 	eesp_sender *sender;
 	eesp_receiver *receiver;
-	atomic_int stop;
+	atomic_int stop, rotations;
 	atomic_ullong bursts, directly;
+	atomic_ullong rounds[4]; /* of each thread */
 } shared;
 
-enum { THREADS = 4, EACH = 1 << 18 };
+enum { THREADS = sizeof shared.rounds / sizeof *shared.rounds, ROTATIONS = 300, ROUNDS = 40, EACH = 4 * ROUNDS * (ROTATIONS + 1) };
 
-static void *rotating(void *out)
+static uint64_t tscs_of[THREADS][EACH];
+
+static void *rotating(void *arg)
 {
-	uint64_t *tscs = out, *end = tscs + EACH - 5;
+	size_t me = (size_t)(uintptr_t)arg;
+	uint64_t *tscs = tscs_of[me];
 	uint8_t room[4][ROOM];
 	uint64_t before = direct_bursts();
-	for (size_t i = 0; !shared.stop && tscs < end; i++) {
+	for (size_t i = 0; !shared.stop;) {
+		if (i >= ROUNDS * ((size_t)shared.rotations + 1)) {
+			sched_yield();
+			continue;
+		}
 		eesp_pkt p[4], q[4];
 		size_t n = 1 + i % 4;
 		for (size_t k = 0; k < n; k++) {
@@ -693,8 +703,8 @@ static void *rotating(void *out)
 			CHECK(q[k].status == EESP_ERR_NO_KEY || (q[k].status == EESP_OK && filled(q[k].out, k, 64)));
 		CHECK(good <= n);
 		shared.bursts += 2;
+		shared.rounds[me] = ++i;
 	}
-	*tscs = 0;
 	shared.directly += direct_bursts() - before;
 	return NULL;
 }
@@ -707,24 +717,27 @@ static int by_value(const void *a, const void *b)
 
 static void rotation_beside(void)
 {
-	static uint64_t tscs[THREADS][EACH], all[THREADS * EACH];
+	static uint64_t all[THREADS * EACH];
 	pthread_t t[THREADS];
 	size_t n = 0;
 	shared.group = new_group(0, 1);
 	shared.sender = new_sender(shared.group, EESP_V_ID_SRC, EESP_SENDER_OPTIONS);
 	shared.receiver = new_receiver(shared.group);
 	for (size_t i = 0; i < THREADS; i++)
-		CHECK(pthread_create(&t[i], NULL, rotating, tscs[i]) == 0);
-	for (uint64_t i = 0; i < 300; i++) {
+		CHECK(pthread_create(&t[i], NULL, rotating, (void *)(uintptr_t)i) == 0);
+	for (unsigned i = 0; i < ROTATIONS; i++) {
 		WORKS(eesp_group_rotate(shared.group, EESP_LEVEL_ZONE, 13 + i, NULL));
-		usleep(200);
+		shared.rotations++;
+		for (size_t k = 0; k < THREADS; k++)
+			while (shared.rounds[k] < ROUNDS * i + ROUNDS / 2)
+				sched_yield();
 	}
 	shared.stop = 1;
 	for (size_t i = 0; i < THREADS; i++)
 		CHECK(pthread_join(t[i], NULL) == 0);
 	for (size_t i = 0; i < THREADS; i++)
-		for (size_t k = 0; k < EACH && tscs[i][k]; k++)
-			all[n++] = tscs[i][k];
+		for (size_t k = 0; k < EACH && tscs_of[i][k]; k++)
+			all[n++] = tscs_of[i][k];
 	qsort(all, n, sizeof *all, by_value);
 	for (size_t i = 1; i < n; i++)
 		CHECK(all[i] != all[i - 1]);

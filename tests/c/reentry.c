@@ -110,7 +110,7 @@ static void calls_in_handler(void)
 	WORKS(eesp_thread_init());
 	CHECK(sigaction(SIGUSR1, &mine, NULL) == 0);
 	CHECK(pthread_create(&sending, NULL, sends_signals, &me) == 0);
-	for (int round = 0; round < LIMIT && refused < 20; round++) {
+	for (int round = 0; refused == 0 || (round < LIMIT && refused < 20); round++) {
 		for (size_t i = 0; i < BURST; i++) {
 			p[i] = packet(room[i] + EESP_MAX_HEADER, LENGTH, EESP_MAX_HEADER, EESP_ICV_LEN);
 			fill(p[i].data, i, LENGTH);
@@ -131,7 +131,6 @@ static void calls_in_handler(void)
 	stop = 1;
 	CHECK(pthread_join(sending, NULL) == 0);
 	SAME(other, 0);
-	CHECK(refused > 0);
 }
 
 /* The same while keys are derived, which come out right. */
@@ -146,7 +145,7 @@ static void derives_beside_handler(void)
 	WORKS(eesp_derive_keys(kit.group, contexts, KEYS, right[0], sizeof right));
 	refused = stop = 0;
 	CHECK(pthread_create(&sending, NULL, sends_signals, &me) == 0);
-	for (int round = 0; round < 20 * LIMIT && refused < 20; round++) {
+	for (int round = 0; refused == 0 || (round < 20 * LIMIT && refused < 20); round++) {
 		in_burst = 1;
 		WORKS(eesp_derive_keys(kit.group, contexts, KEYS, keys[0], sizeof keys));
 		in_burst = 0;
@@ -155,7 +154,6 @@ static void derives_beside_handler(void)
 	stop = 1;
 	CHECK(pthread_join(sending, NULL) == 0);
 	SAME(other, 0);
-	CHECK(refused > 0);
 }
 
 int main(void)

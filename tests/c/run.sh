@@ -23,9 +23,9 @@ run() {
 	local name=$1 log
 	shift
 	log=$work/$name.log
-	if ! timeout -k 5 180 "$@" >"$log" 2>&1; then
+	if ! timeout -k 5 600 "$@" >"$log" 2>&1; then
 		cat "$log"
-		echo "FAIL $name (exit status not 0, or later than 180 s)"
+		echo "FAIL $name (exit status not 0, or later than 600 s)"
 		echo "$passed passed, 1 failed"
 		exit 1
 	fi

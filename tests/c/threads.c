@@ -14,7 +14,7 @@ enum { THREADS = 8, ROUNDS = 300, BURST = 40 };
 
 static struct kit kit;
 static atomic_uint rounds[THREADS];
-static atomic_int running;
+static atomic_int running, rotations;
 
 static void *traffic(void *arg)
 {
@@ -38,26 +38,27 @@ static void *traffic(void *arg)
 		}
 		SAME(good, BURST);
 		rounds[me] = round + 1;
+		while (round == ROUNDS / 2 && rotations == 0)
+			sched_yield();
 	}
 	running--;
 	return NULL;
 }
 
 /* Rotates; between two rotations every thread opens what it had sealed before
- * the first, so that no packet falls behind. Returns how often. */
-static int rotate(void)
+ * the first, so that no packet falls behind. */
+static void rotate(void)
 {
-	int n = 0;
-	for (uint64_t index = 13; running > 0; index++, n++) {
+	for (uint64_t index = 13; running > 0; index++) {
 		unsigned seen[THREADS];
 		WORKS(eesp_group_rotate(kit.group, EESP_LEVEL_ZONE, index, NULL));
+		rotations++;
 		for (int i = 0; i < THREADS; i++)
 			seen[i] = rounds[i];
 		for (int i = 0; i < THREADS; i++)
 			while (rounds[i] < seen[i] + 2 && rounds[i] < ROUNDS)
 				sched_yield();
 	}
-	return n;
 }
 
 static void shared_objects(void)
@@ -69,7 +70,7 @@ static void shared_objects(void)
 	running = THREADS;
 	for (size_t i = 0; i < THREADS; i++)
 		CHECK(pthread_create(&t[i], NULL, traffic, (void *)(uintptr_t)i) == 0);
-	CHECK(rotate() > 0);
+	rotate();
 	for (size_t i = 0; i < THREADS; i++)
 		CHECK(pthread_join(t[i], NULL) == 0);
 	SAME(eesp_sender_next_tsc(kit.sender) - tsc, THREADS * ROUNDS * BURST);
