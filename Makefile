@@ -52,7 +52,8 @@ DEPS_TEST  := $(DEPS_BUILD) g++ python3 python3-cryptography python3-cryptograph
 # libipsec-mb is for amd64 only; without it the benchmark leaves it out.
 DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev)
 DEPS_LIVE  := $(DEPS_BUILD) libdpdk-dev dpdk iperf3 iproute2 ethtool iputils-ping curl tcpdump python3
-DEPS_PYTHON := $(DEPS_BUILD) python3 python3-build python3-setuptools python3-wheel python3-venv mypy python3-pytest python3-hypothesis python3-numpy python3-cryptography python3-matplotlib
+DEPS_WHEEL := $(DEPS_BUILD) python3 python3-build python3-setuptools python3-wheel
+DEPS_PYTHON := $(DEPS_WHEEL) python3-venv mypy python3-pytest python3-hypothesis python3-numpy python3-cryptography python3-matplotlib
 DEPS_CONTROL := $(DEPS_BUILD) spin python3 python3-cryptography
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cryptography
 
@@ -199,7 +200,9 @@ bench-compare:
 fmt:
 	gofmt -w $$(git ls-files '*.go')
 
+test: export EESP_SKIPPED := $(abspath $(BUILD))/skipped
 test: deps-test
+	@mkdir -p $(BUILD) && : >$(EESP_SKIPPED)
 	@$(MAKE) --no-print-directory check-format check-generated stage
 	@$(MAKE) --no-print-directory test-go
 	@$(MAKE) --no-print-directory test-race
@@ -208,6 +211,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory test-arm64 test-ports
 	@$(MAKE) --no-print-directory test-reference
 	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-dist test-abi test-example test-docs test-readme test-bench test-python demo-live
+	@tests/skipped.sh $(EESP_SKIPPED)
 	@echo "make test: all of it passed"
 
 # The kernels, written by the programs in internal/gen: amd64's with avo, arm64's without.
@@ -328,7 +332,7 @@ test-dist: dist
 # The Python package: a wheel with the library in it and an sdist without, in $(PYDIST)/dist.
 PYDIST := $(BUILD)/python
 wheel: $(SO)
-	@scripts/deps.sh $(DEPS_PYTHON)
+	@scripts/deps.sh $(DEPS_WHEEL)
 	@rm -rf $(PYDIST) && mkdir -p $(PYDIST)/source/src/eesp/_lib
 	tar -C bindings/python --exclude=__pycache__ --exclude='*.egg-info' -cf - . | tar -C $(PYDIST)/source -xf -
 	cp LICENSE $(PYDIST)/source/ && cp LICENSE $(PYDIST)/source/src/eesp/_lib/
@@ -338,6 +342,7 @@ wheel: $(SO)
 
 # Types, and all tests with the wheel in a fresh environment; only the test tools are Debian's.
 test-python: wheel
+	@scripts/deps.sh $(DEPS_PYTHON)
 	$(PYTHON) -m venv --system-site-packages $(PYDIST)/venv
 	$(PYDIST)/venv/bin/python -m pip install -q --no-index --no-deps $(PYDIST)/dist/eesp-$(VERSION)-py3-none-manylinux*.whl
 	bindings/python/tests/run.sh $(PYDIST)/venv/bin/python $(PYDIST)
@@ -358,7 +363,7 @@ test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer
 	PYTHON="$(PYTHON)" tests/bench.sh $(BUILD)/bin $(BUILD)/bench-test
 	@if pkg-config --exists libdpdk; then \
 	  $(MAKE) --no-print-directory $(BUILD)/bin/dpdk_bench && PYTHON="$(PYTHON)" tests/dpdk_bench.sh $(BUILD)/bin $(BUILD)/dpdk-bench-test; \
-	else echo "dpdk_bench: not tested, libdpdk-dev is not installed"; fi
+	else why="libdpdk-dev is not installed"; echo "dpdk_bench: not tested, $$why"; echo "$$why: dpdk_bench" >>$${EESP_SKIPPED:-/dev/null}; fi
 
 # The documents say what the code does, and their examples run.
 test-docs:

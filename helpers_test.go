@@ -13,6 +13,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/counter"
+	"libeesp/internal/testrun"
 )
 
 // TestMain runs a child's part where the environment asks for one (TestKill).
@@ -134,7 +135,7 @@ func eachBackend(t *testing.T, f func(t *testing.T)) {
 	for _, name := range Backends() {
 		t.Run(name, func(t *testing.T) {
 			if !BackendSupported(name) {
-				t.Skip("this machine cannot run it")
+				testrun.Skip(t, "this machine cannot run backend "+name)
 			}
 			if err := SelectBackend(name); err != nil {
 				t.Fatal(err)

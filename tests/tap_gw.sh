@@ -7,6 +7,8 @@ set -euo pipefail
 export LC_ALL=C
 
 (($# == 2)) || { echo "usage: tests/tap_gw.sh BIN_DIR WORK_DIR" >&2; exit 2; }
+# shellcheck disable=SC1091
+. "$(dirname "$0")/own_mounts.sh"
 read -ra runner <<<"${EESP_RUNNER:-}" # an emulator, for programs of another architecture
 gw=("${runner[@]}" "$(cd "$1" && pwd)/tap_gw")
 rm -rf "$2"
@@ -98,10 +100,12 @@ ok
 
 skip() {
 	echo "tap_gw: $checks checks; the live tunnel is SKIPPED: $*"
+	skipped "tap_gw.sh, the live tunnel" "$*"
 	exit 0
 }
 [[ ${#runner[@]} -eq 0 ]] || skip "QEMU 7.2 knows no IP_MTU"
 ((EUID == 0)) || skip "not root"
+[[ -z $no_own_mounts ]] || skip "$no_own_mounts"
 [[ -c /dev/net/tun ]] || skip "no /dev/net/tun"
 for tool in ip ping curl tcpdump; do
 	command -v "$tool" >/dev/null || skip "no $tool"
@@ -123,7 +127,7 @@ trap clean_up EXIT
 in1() { ip netns exec "$ns1" "$@"; }
 
 { ip netns add "$ns1" && ip netns add "$ns2" &&
-	ip -n "$ns1" link add wire type veth peer name wire netns "$ns2"; } 2>err || skip "no namespaces: $(cat err)"
+	ip -n "$ns1" link add wire type veth peer name wire netns "$ns2" && in1 true; } 2>err || skip "no namespaces: $(cat err)"
 for side in 1 2; do
 	ns=ns$side
 	ip -n "${!ns}" link set lo up

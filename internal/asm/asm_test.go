@@ -10,6 +10,7 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/kerneltest"
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 // Every backend, whatever EESP_BACKEND says.
@@ -20,7 +21,7 @@ func TestBackends(t *testing.T) {
 				if kerneltest.Required(e.backend.Name) {
 					t.Fatal("required, but this machine cannot run it")
 				}
-				t.Skip("this machine cannot run it")
+				testrun.Skip(t, "this machine cannot run backend "+e.backend.Name)
 			}
 			kerneltest.Run(t, e.backend)
 		})

@@ -13,6 +13,7 @@ import (
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 // rig is a worker with a sender and a receiver of one group.
@@ -55,7 +56,7 @@ func eachBackend(t *testing.T, f func(t *testing.T)) {
 	for _, name := range asm.Names() {
 		t.Run(name, func(t *testing.T) {
 			if !asm.Supported(name) {
-				t.Skip("this machine cannot run it")
+				testrun.Skip(t, "this machine cannot run backend "+name)
 			}
 			if _, err := asm.Select(name); err != nil {
 				t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"libeesp/internal/kernel"
+	"libeesp/internal/testrun"
 )
 
 // cavpDir finds NIST's vectors as Debian's python3-cryptography-vectors has
@@ -36,7 +37,7 @@ func cavpDir(t *testing.T) string {
 	if Required("vectors") {
 		t.Fatal(missing)
 	}
-	t.Skip(missing)
+	testrun.Skip(t, missing)
 	return ""
 }
 
@@ -110,7 +111,7 @@ func Wycheproof(t *testing.T, name string, v any) {
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "..", "shared", "vectors", "wycheproof_"+name+"_test.json"))
 	if os.IsNotExist(err) {
-		t.Skipf("no Wycheproof vectors (../shared/vectors beside the repository): %s not run", name)
+		testrun.Skip(t, "no Wycheproof vectors (../shared/vectors beside the repository)")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func mapping(t *testing.T, p uintptr, field string) string {
 	t.Helper()
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
-		t.Skip(err)
+		testrun.Skip(t, err.Error())
 	}
 	defer f.Close()
 	in := false
@@ -274,7 +274,7 @@ func TestLimit(t *testing.T) {
 	cmd.Env = append(os.Environ(), childEnv+"=1")
 	out, err := cmd.CombinedOutput()
 	if strings.HasPrefix(string(out), "skip:") {
-		t.Skip(string(out))
+		testrun.Skip(t, strings.TrimPrefix(string(out), "skip: "))
 	}
 	if err != nil || string(out) != "done\n" {
 		t.Fatalf("%v: %s", err, out)

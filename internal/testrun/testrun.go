@@ -6,8 +6,10 @@
 package testrun
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 )
 
@@ -25,4 +27,23 @@ func Self(args ...string) (*exec.Cmd, error) {
 	}
 	all := append(append(runner(), exe), args...)
 	return exec.Command(all[0], all[1:]...), nil
+}
+
+// Skip ends a test that cannot run here, for the reason that is given. The file
+// of the environment variable EESP_SKIPPED gets a line of it, for `make test` to
+// say at its end what it left out.
+func Skip(t interface {
+	Helper()
+	Name() string
+	Skip(...any)
+}, why string) {
+	t.Helper()
+	if path := os.Getenv("EESP_SKIPPED"); path != "" {
+		// One write, so that lines of tests at the same time stay whole.
+		if f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
+			fmt.Fprintf(f, "%s: %s on %s\n", strings.Join(strings.Fields(why), " "), t.Name(), runtime.GOARCH)
+			f.Close()
+		}
+	}
+	t.Skip(why)
 }

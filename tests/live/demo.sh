@@ -10,6 +10,8 @@ set -euo pipefail
 export LC_ALL=C PYTHONDONTWRITEBYTECODE=1
 
 (($# == 2)) || { echo "usage: demo.sh BIN_DIR WORK_DIR" >&2; exit 2; }
+# shellcheck disable=SC1091
+. "$(dirname "$0")/../own_mounts.sh"
 here=$(cd "$(dirname "$0")" && pwd)
 gw=$(cd "$1" && pwd)/eesp_gw
 python=${PYTHON:-/usr/bin/python3}
@@ -39,8 +41,11 @@ trap cleanup EXIT
 trap 'exit 1' INT TERM
 
 # Without the rights or the kernel for namespaces and veth pairs there is nothing to run on.
-if ! { ip netns add "$M" && ip -n "$M" link add probe type veth peer name ebrop && ip -n "$M" link del probe; } 2>netns.err; then
-	echo "demo-live: skipped: no network namespaces with veth pairs here: $(cat netns.err)"
+if ! { [[ -z $no_own_mounts ]] && ip netns add "$M" && ip -n "$M" link add probe type veth peer name ebrop &&
+	ip -n "$M" link del probe && ip netns exec "$M" true; } 2>netns.err; then
+	why="no network namespaces with veth pairs here: $no_own_mounts$(cat netns.err)"
+	echo "demo-live: skipped: $why"
+	skipped demo.sh "$why"
 	exit 0
 fi
 

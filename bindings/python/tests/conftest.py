@@ -4,6 +4,7 @@
 import importlib.util
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("eesp")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Notes what is skipped, for ``make test`` to say at its end."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        with open(os.environ.get("EESP_SKIPPED") or os.devnull, "a") as out:
+            out.write(f"{report.longrepr[2].removeprefix('Skipped: ')}: {report.nodeid.replace('::', ' ')}\n")
+
 
 ZONE_ID = b"zone of the tests"
 _ids = itertools.count(0x1000)

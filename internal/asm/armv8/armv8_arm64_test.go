@@ -9,6 +9,7 @@ import (
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/kerneltest"
+	"libeesp/internal/testrun"
 )
 
 // The variant that is not Backend; that one is tested with the other backends.
@@ -17,7 +18,7 @@ func TestOtherVariant(t *testing.T) {
 		if kerneltest.Required("armv8") {
 			t.Fatal("required, but this machine cannot run it")
 		}
-		t.Skip("this machine cannot run it")
+		testrun.Skip(t, "this machine cannot run backend armv8")
 	}
 	if !cpu.ARM64.HasSHA3 {
 		if kerneltest.Required("eor3") {
