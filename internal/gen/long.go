@@ -405,9 +405,12 @@ func (k *long512) vector(s *stream, x v, src, dst reg.GPPhysical, m int) {
 		s.do(func() { xor(at(src, m), x, x) })
 		s.do(func() { store(x, at(dst, m)) })
 	} else {
-		s.do(func() { xor(at(src, m), x, lT) })
-		s.do(func() { load(at(src, m), x) })
-		s.do(func() { store(lT, at(dst, m)) })
+		// What is hashed is what was decrypted: memory is read once.
+		s.do(func() { load(at(src, m), lT) })
+		s.do(func() { xor(lT.r(), x, x) })
+		s.do(func() { store(x, at(dst, m)) })
+		s.do(func() { shufb(lBswap.r(), lT, x) })
+		return
 	}
 	s.do(func() { shufb(lBswap.r(), x, x) })
 }

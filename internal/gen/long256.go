@@ -8,7 +8,9 @@ import (
 
 // Long packets in vectors of two lanes: all lanes work on one packet. An
 // iteration takes 16 blocks; its AES runs beside GHASH: of the ciphertext it
-// is given, or of the one that the iteration before wrote.
+// is given, or of the one that the iteration before wrote. That ciphertext is
+// kept in scratch memory: the packet may lie where somebody else writes, so it
+// is read once when it is opened, and not again when it was sealed.
 
 // Layout of scratch memory for long packets.
 const (
@@ -19,7 +21,8 @@ const (
 	widePiece  = wideStream + 256 // 32 octets: what is not a whole vector
 	wideEJ0    = widePiece + 32
 	wideSum    = wideEJ0 + 32
-	wideSize   = wideSum + 32
+	wideText   = wideSum + 32 // 16 blocks of ciphertext
+	wideSize   = wideText + 256
 )
 
 const (
@@ -106,22 +109,18 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 		k.iteration(nil)
 	}
 	Label("loop")
-	hashed := at(src, 0)
-	if sealing {
-		hashed = at(dst, -256)
-	}
 	CMPQ(left, num(256))
 	JLT(LabelRef("looped"))
-	k.iteration(k.sixteen(hashed))
+	k.iteration(k.sixteen())
 	JMP(LabelRef("loop"))
 	Label("looped")
 	if sealing {
 		TESTQ(left, left)
 		JNE(LabelRef("more"))
-		emit(k.sixteen(hashed))
+		emit(k.sixteen())
 		JMP(LabelRef("lengths"))
 		Label("more")
-		emit(append(k.nextCounters(), k.rounds(k.columns(), 1)...), k.sixteen(hashed))
+		emit(append(k.nextCounters(), k.rounds(k.columns(), 1)...), k.sixteen())
 		JMP(LabelRef("tailed"))
 	}
 	Label("tail")
@@ -202,7 +201,13 @@ func (k *long256) iteration(hash stream) {
 	var text stream
 	for i := range v(8) {
 		m := int(i) * 32
-		text.do(func() { xor(at(src, m), wC+i, wC+i) })
+		kept := at(gScratch, wideText+m)
+		if k.sealing {
+			text.do(func() { xor(at(src, m), wC+i, wC+i) })
+			text.do(func() { storeA(wC+i, kept) })
+		} else {
+			text.do(func() { xor(kept, wC+i, wC+i) })
+		}
 		text.do(func() { store(wC+i, at(dst, m)) })
 	}
 	emitAround(append(k.nextCounters(), k.rounds(k.columns(), 1)...), text, hash)
@@ -211,12 +216,18 @@ func (k *long256) iteration(hash stream) {
 	SUBQ(num(256), gMax)
 }
 
-// sixteen hashes 256 octets.
-func (k *long256) sixteen(m Mem) stream {
+// sixteen hashes 256 octets: those that were sealed before, or those to open.
+func (k *long256) sixteen() stream {
 	var s stream
 	s.do(func() { storeA(wAcc, at(gScratch, wideSum)) })
 	for _, i := range []int{1, 2, 3, 4, 5, 6, 7, 0} { // the sum so far is needed last
-		s.do(func() { load(plus(m, i*32), wX) })
+		kept := at(gScratch, wideText+i*32)
+		if k.sealing {
+			s.do(func() { loadA(kept, wX) })
+		} else {
+			s.do(func() { load(at(gB, i*32), wX) })
+			s.do(func() { storeA(wX, kept) })
+		}
 		s.do(func() { shufb(k.c.bswap, wX, wX) })
 		if i == 0 {
 			s.do(func() { xor(at(gScratch, wideSum), wX, wX) })

@@ -863,7 +863,7 @@ func (k *short512) wideText(r rest) {
 // and writes the result.
 func (k *short512) text(columns, tail bool) stream {
 	var s stream
-	x, t := four(sX), sText
+	x, t, c := four(sX), sText, sPlain
 	if columns {
 		x, t = turn(&s, x, t)
 	}
@@ -878,25 +878,27 @@ func (k *short512) text(columns, tail bool) stream {
 			s.do(func() { SUBQ(gPOff, gB) })
 			s.do(func() { BZHIQ(gB, k.c.bits, gB) })
 			s.do(func() { KMOVQ(gB, mask) })
-			s.do(func() { VMOVDQU8_Z(src, mask, sPlain.r()) })
-			s.do(func() { xor(sPlain.r(), ks, ks) })
+			c := c
+			s.do(func() { VMOVDQU8_Z(src, mask, c.r()) })
+			s.do(func() { xor(c.r(), ks, ks) })
 			if k.sealing {
 				s.do(func() { VMOVDQU8_Z(ks.r(), mask, ks.r()) })
 			}
 			s.do(func() { VMOVDQU8(ks.r(), mask, dst) })
-			if !k.sealing {
-				s.do(func() { move(sPlain, ks) })
-			}
 		} else if k.sealing {
 			s.do(func() { xor(src, ks, ks) })
 			s.do(func() { store(ks, dst) })
 		} else {
-			s.do(func() { xor(src, ks, sPlain) })
-			s.do(func() { load(src, ks) })
-			s.do(func() { store(sPlain, dst) })
+			c := c
+			s.do(func() { load(src, c) })
+			s.do(func() { xor(c.r(), ks, ks) })
+			s.do(func() { store(ks, dst) })
+		}
+		if !k.sealing { // to hash is what was decrypted, and the key stream's register is free
+			x[i], c = c, ks
 		}
 	}
-	k.x = turnReversed(&s, x, t, sPlain)
+	k.x = turnReversed(&s, x, t, c)
 	return s
 }
 

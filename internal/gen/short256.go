@@ -8,7 +8,8 @@ import (
 
 // Short packets in vectors of two lanes: a lane is a packet. A chunk is 64
 // octets of each of two packets: four columns, a column being one block of
-// each. A packet that finds no partner is in both lanes. Counters are added up
+// each. A packet that finds no partner is in both lanes, and lane 1 counts: it is
+// the last to store text and to say what became of the packet. Counters are added up
 // in the last octet of their big-endian form, which is enough for 4000 octets.
 
 // Layout of scratch memory for short packets.
@@ -23,7 +24,8 @@ const (
 	pairBefore = pairQueue + 10*32 // addresses of its two jobs
 	pairNoJob  = pairBefore + 32   // a job for when there is none
 	pairNoTag  = pairNoJob + jobSize
-	pairEnd    = pairNoTag + 32
+	pairKept   = pairNoTag + 32 // 128 octets of ciphertext of each packet
+	pairEnd    = pairKept + 2*128
 )
 
 type short256 struct {
@@ -544,7 +546,10 @@ func (k *short256) text(whole bool, prefix string) {
 }
 
 // Where both packets have two chunks, eight columns are worked on at a time,
-// with GHASH beside: of ciphertext that is read again, column by column.
+// with GHASH beside: of ciphertext that is kept in scratch memory. There lie
+// columns where packets are opened, and rows, 32 octets of one packet and 32 of
+// the other, where they are sealed. Packets may lie where somebody else writes:
+// they are read once when opened, and not again when sealed.
 
 // longer jumps to label unless both packets have two chunks at gOff.
 func (k *short256) longer(label string) {
@@ -562,19 +567,42 @@ func (k *short256) pointers() {
 	}
 }
 
-// reread hashes n columns, a multiple of four, from gOff+disp on.
-func (k *short256) reread(n, disp int) stream {
-	a, b := gA, gB
-	if k.sealing {
-		a, b = gC, gD
-	}
-	m := func(p reg.GPPhysical, i int) Mem { return Mem{Base: p, Disp: disp + 16*i, Index: gOff, Scale: 1} }
+// kept is the room for ciphertext: a column, or as much of a row.
+func kept(i int) Mem { return at(gScratch, pairKept+32*i) }
+
+// hashFirst hashes the first chunk, whose columns are kept as they go into a
+// product.
+func (k *short256) hashFirst() stream {
 	var s stream
-	for g := 0; g < n; g += 4 {
+	s.do(func() { move(pAcc, pSum) })
+	for _, i := range []int{1, 2, 3, 0} { // the sum so far is needed last
+		s.do(func() { loadA(kept(i), pV) })
+		if i == 0 {
+			s.do(func() { xor(pSum.r(), pV, pV) })
+		}
+		k.h.add(&s, pV, powerOf(4-i), middleOf(4-i), i == 1)
+	}
+	k.h.reduce(&s)
+	return s
+}
+
+// hashKept hashes eight columns: those of the packets at gOff when they are
+// opened, those that are kept when they were sealed.
+func (k *short256) hashKept() stream {
+	m := func(p reg.GPPhysical, i int) Mem { return Mem{Base: p, Disp: 16 * i, Index: gOff, Scale: 1} }
+	var s stream
+	for g := 0; g < 8; g += 4 {
 		s.do(func() { move(pAcc, pSum) })
 		for _, i := range []int{1, 2, 3, 0} { // the sum so far is needed last
-			s.do(func() { VMOVDQU(m(a, g+i), pV.x()) })
-			s.do(func() { VINSERTI128(Imm(1), m(b, g+i), pV.r(), pV.r()) })
+			c := g + i
+			if k.sealing {
+				row := 2 * (c / 2)
+				s.do(func() { gather2(plus(kept(row), c%2*16), plus(kept(row+1), c%2*16), pV) })
+			} else {
+				s.do(func() { VMOVDQU(m(gA, c), pV.x()) })
+				s.do(func() { VINSERTI128(Imm(1), m(gB, c), pV.r(), pV.r()) })
+				s.do(func() { storeA(pV, kept(c)) })
+			}
 			s.do(func() { shufb(k.c.bswap, pV, pV) })
 			if i == 0 {
 				s.do(func() { xor(pSum.r(), pV, pV) })
@@ -592,10 +620,18 @@ func (k *short256) eightText() stream {
 	for d := range 4 {
 		a, b := pC+v(2*d), pC+v(2*d+1)
 		m := func(p reg.GPPhysical) Mem { return Mem{Base: p, Disp: 32 * d, Index: gOff, Scale: 1} }
+		if !k.sealing {
+			s.do(func() { xor(kept(2*d), a, a) })
+			s.do(func() { xor(kept(2*d+1), b, b) })
+		}
 		s.do(func() { VPERM2I128(Imm(0x20), b.r(), a.r(), pU.r()) })
 		s.do(func() { VPERM2I128(Imm(0x31), b.r(), a.r(), b.r()) })
-		s.do(func() { xor(m(gA), pU, pU) })
-		s.do(func() { xor(m(gB), b, b) })
+		if k.sealing {
+			s.do(func() { xor(m(gA), pU, pU) })
+			s.do(func() { xor(m(gB), b, b) })
+			s.do(func() { storeA(pU, kept(2*d)) })
+			s.do(func() { storeA(b, kept(2*d+1)) })
+		}
 		s.do(func() { store(pU, m(gC)) })
 		s.do(func() { store(b, m(gD)) })
 	}
@@ -615,16 +651,19 @@ func (k *short256) pairs() {
 	k.longer("few")
 	k.pointers()
 	if k.sealing {
-		k.eight(k.reread(4, -64))
+		for i := range 4 {
+			storeA(pX+v(i), kept(i))
+		}
+		k.eight(k.hashFirst())
 	} else {
 		emit(k.equal(pX, 4, false))
 	}
 	Label("eight")
 	if k.sealing {
 		k.longer("eighteen")
-		k.eight(k.reread(8, -128))
-	} else {
-		k.eight(k.reread(8, 0))
+	}
+	k.eight(k.hashKept())
+	if !k.sealing {
 		k.longer("eighteen")
 	}
 	JMP(LabelRef("eight"))
@@ -633,14 +672,14 @@ func (k *short256) pairs() {
 	JGE(LabelRef("noneleft"))
 	k.nextCounters(4)
 	if k.sealing {
-		emit(k.aesRounds(k.columns(4), 0), k.reread(8, -128))
+		emit(k.aesRounds(k.columns(4), 0), k.hashKept())
 	} else {
 		emit(k.aesRounds(k.columns(4), 0))
 	}
 	JMP(LabelRef("chunk"))
 	Label("noneleft")
 	if k.sealing {
-		emit(k.reread(8, -128))
+		emit(k.hashKept())
 	}
 	JMP(LabelRef("lastnone"))
 	Label("few")

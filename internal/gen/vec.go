@@ -201,11 +201,17 @@ func zero(d v) {
 	}
 }
 
+// masks are AVX-512's mask registers; K0 is none, and nothing uses it.
+var masks = []reg.OpmaskPhysical{reg.K1, reg.K2, reg.K3, reg.K4, reg.K5, reg.K6, reg.K7}
+
 // wipeRegisters takes secrets out of all vector registers.
 func wipeRegisters() {
 	if avx512() {
 		for i := v(16); i < 32; i++ {
 			VPXORD(i.x(), i.x(), i.x())
+		}
+		for _, k := range masks {
+			KXORQ(k, k, k)
 		}
 	}
 	VZEROALL()

@@ -24,8 +24,10 @@ type work struct {
 	q     slice
 	k     [15]slice
 	block [64]byte
+	text  [16]byte // of a packet, as it was read
 	words [atOnce][60]uint32
 	mask  [kernel.Chunk][16]byte // E(J0)
+	sum   [kernel.Chunk]element  // GHASH, of what has gone through the cipher
 	once  [kernel.Chunk]key      // of mode Once
 }
 
@@ -36,12 +38,19 @@ type batch struct {
 	*work
 	area   unsafe.Pointer // expanded keys; nil: they are in once
 	rounds int
+	open   bool
 	n      int
-	keys   [4]*key
-	dst    [4]unsafe.Pointer
-	src    [4]unsafe.Pointer // nil: dst receives the key stream itself
-	size   [4]int
+	block  [4]ctrBlock
 	have   [4]*key // whose round keys are in k
+}
+
+// ctrBlock is one block of a batch: up to 16 octets of text, which go into sum on
+// their way. Without src dst receives the key stream itself.
+type ctrBlock struct {
+	key      *key
+	dst, src unsafe.Pointer
+	size     int
+	sum      *element
 }
 
 // Both must fit where the engine puts them.
@@ -54,11 +63,48 @@ var (
 var Backend = kernel.Backend{
 	Name:     "generic",
 	KeyBytes: int(unsafe.Sizeof(key{})),
-	Derive:   derive,
-	Expand:   expand,
-	Seal:     seal,
-	Open:     open,
+	Derive: func(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]byte, scratch unsafe.Pointer) {
+		sweep()
+		derive(out, msgs, n, blocks, m, sub, scratch)
+		sweep()
+		clearRegisters()
+	},
+	Expand: func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer) {
+		sweep()
+		expand(area, keys, n, keyLen, scratch)
+		sweep()
+		clearRegisters()
+	},
+	Seal: func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
+		sweep()
+		sealJobs(area, unsafe.Slice(jobs, n), keyLen, mode, scratch)
+		sweep()
+		clearRegisters()
+	},
+	Open: func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
+		sweep()
+		openJobs(area, unsafe.Slice(jobs, n), keyLen, mode, scratch)
+		sweep()
+		clearRegisters()
+	},
 }
+
+// stackBytes is more than anything here takes of the stack.
+const stackBytes = 8 << 10
+
+// sweep zeroes the stack below its caller. Go keeps what it has no register for
+// there: round keys, H, sums. Before a kernel it sees to it that the stack is
+// long enough, since one that grows is copied and the old one is not wiped;
+// afterwards it wipes. Its callers have no secrets in their own frames.
+//
+//go:noinline
+func sweep() {
+	var b [stackBytes]byte
+	touch(&b)
+}
+
+//go:noinline
+func touch(*[stackBytes]byte) {}
 
 func octets(p unsafe.Pointer, n int) []byte { return unsafe.Slice((*byte)(p), n) }
 
@@ -68,6 +114,14 @@ func slot(area unsafe.Pointer, i int) *key {
 
 // ExpandMaster makes the master form of a 256-bit CMAC key.
 func ExpandMaster(m *kernel.Master, k *[32]byte, scratch unsafe.Pointer) {
+	sweep()
+	expandMaster(m, k, scratch)
+	sweep()
+	clearRegisters()
+}
+
+//go:noinline
+func expandMaster(m *kernel.Master, k *[32]byte, scratch unsafe.Pointer) {
 	w := (*work)(scratch)
 	clear(w.words[:])
 	for i := range 8 {
@@ -79,11 +133,11 @@ func ExpandMaster(m *kernel.Master, k *[32]byte, scratch unsafe.Pointer) {
 		binary.LittleEndian.PutUint32(m.RK[i/4][i%4*4:], x)
 	}
 	var zero [16]byte
-	EncryptBlock(&m.K1, &zero, m, scratch)
+	encryptBlock(&m.K1, &zero, m, scratch)
 	double(&m.K1, &m.K1)
 	double(&m.K2, &m.K1)
 	id := [16]byte([]byte("libeesp key name"))
-	EncryptBlock(&m.ID, &id, m, scratch)
+	encryptBlock(&m.ID, &id, m, scratch)
 }
 
 // double multiplies by x in the field of RFC 4493.
@@ -96,6 +150,14 @@ func double(out, in *[16]byte) {
 
 // EncryptBlock encrypts one block with AES-256.
 func EncryptBlock(dst, src *[16]byte, m *kernel.Master, scratch unsafe.Pointer) {
+	sweep()
+	encryptBlock(dst, src, m, scratch)
+	sweep()
+	clearRegisters()
+}
+
+//go:noinline
+func encryptBlock(dst, src *[16]byte, m *kernel.Master, scratch unsafe.Pointer) {
 	w := (*work)(scratch)
 	w.master(m)
 	clear(w.block[:])
@@ -118,6 +180,7 @@ func (w *work) master(m *kernel.Master) {
 
 func (w *work) wipe() { *w = work{} }
 
+//go:noinline
 func derive(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]byte, scratch unsafe.Pointer) {
 	w := (*work)(scratch)
 	defer w.wipe()
@@ -146,6 +209,7 @@ func derive(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]
 	}
 }
 
+//go:noinline
 func expand(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer) {
 	w := (*work)(scratch)
 	defer w.wipe()
@@ -192,11 +256,11 @@ func (w *work) expand(area, keys unsafe.Pointer, n, keyLen int) {
 }
 
 // add queues one CTR block; every fourth sets the cipher to work.
-func (w *batch) add(k *key, nonce *[12]byte, counter uint32, dst, src unsafe.Pointer, size int) {
-	b := w.block[16*w.n:][:16]
+func (w *batch) add(nonce *[12]byte, counter uint32, c ctrBlock) {
+	b := w.work.block[16*w.n:][:16]
 	copy(b, nonce[:])
 	binary.BigEndian.PutUint32(b[12:], counter)
-	w.keys[w.n], w.dst[w.n], w.src[w.n], w.size[w.n] = k, dst, src, size
+	w.block[w.n] = c
 	if w.n++; w.n == 4 {
 		w.flush()
 	}
@@ -206,40 +270,62 @@ func (w *batch) flush() {
 	if w.n == 0 {
 		return
 	}
-	for i := w.n; i < 4; i++ { // lanes without a block repeat the first's key
-		w.keys[i] = w.keys[0]
-		clear(w.block[16*i:][:16])
+	var keys [4]*key
+	for i := range keys { // lanes without a block repeat the first's key
+		keys[i] = w.block[0].key
+		if i < w.n {
+			keys[i] = w.block[i].key
+		} else {
+			clear(w.work.block[16*i:][:16])
+		}
 	}
 	k := w.k[:w.rounds+1]
-	if w.have != w.keys {
-		w.have = w.keys
-		a, b, c, d := w.keys[0], w.keys[1], w.keys[2], w.keys[3]
+	if w.have != keys {
+		w.have = keys
+		a, b, c, d := keys[0], keys[1], keys[2], keys[3]
 		for r := range k {
 			for i := range k[r] {
 				k[r][i] = uint64(a.rk[r][i]) | uint64(b.rk[r][i])<<16 | uint64(c.rk[r][i])<<32 | uint64(d.rk[r][i])<<48
 			}
 		}
 	}
-	w.q.pack(&w.block)
+	w.q.pack(&w.work.block)
 	w.q.encrypt(k)
-	w.q.unpack(&w.block)
+	w.q.unpack(&w.work.block)
 	for i := range w.n {
-		x, dst := w.block[16*i:], octets(w.dst[i], w.size[i])
-		if w.src[i] == nil {
-			copy(dst, x)
+		c, x := &w.block[i], w.work.block[16*i:][:16]
+		if c.src == nil {
+			copy(octets(c.dst, 16), x)
 			continue
 		}
-		for j, c := range octets(w.src[i], w.size[i]) {
-			dst[j] = c ^ x[j]
+		// The packet may lie where somebody else writes: what is read once is
+		// what is decrypted and hashed, and what was sealed is not read again.
+		t := w.text[:]
+		clear(t)
+		copy(t, octets(c.src, c.size))
+		for j := range c.size {
+			x[j] ^= t[j]
 		}
+		copy(octets(c.dst, c.size), x)
+		if !w.open {
+			clear(t)
+			copy(t, x[:c.size])
+		}
+		c.sum.add(&c.key.h, t)
 	}
 	w.n = 0
 }
 
-// crypt runs CTR from block 2 on over one job.
-func (w *batch) crypt(k *key, j *kernel.Job) {
+// crypt runs CTR over one job, E(J0) going to mask and GHASH of AAD and
+// ciphertext to sum.
+func (w *batch) crypt(i int, j *kernel.Job) {
+	k, sum := w.of(i, j), &w.sum[i]
+	*sum = element{}
+	sum.update(&k.h, octets(j.AAD, int(j.AADLen)))
+	w.add(&j.Nonce, 1, ctrBlock{key: k, dst: unsafe.Pointer(&w.mask[i])})
 	for at := 0; at < int(j.Len); at += 16 {
-		w.add(k, &j.Nonce, uint32(at/16)+2, unsafe.Add(j.Dst, at), unsafe.Add(j.Src, at), min(16, int(j.Len)-at))
+		w.add(&j.Nonce, uint32(at/16)+2, ctrBlock{key: k, dst: unsafe.Add(j.Dst, at), src: unsafe.Add(j.Src, at),
+			size: min(16, int(j.Len)-at), sum: sum})
 	}
 }
 
@@ -252,8 +338,8 @@ func (w *batch) of(i int, j *kernel.Job) *key {
 }
 
 // begin sets a batch up; keys of mode Once are expanded here.
-func begin(area unsafe.Pointer, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) batch {
-	w := batch{work: (*work)(scratch), rounds: keyLen/4 + 6, area: area}
+func begin(area unsafe.Pointer, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, open bool) batch {
+	w := batch{work: (*work)(scratch), rounds: keyLen/4 + 6, area: area, open: open}
 	if mode == kernel.Once {
 		w.expand(unsafe.Pointer(&w.once), area, n, keyLen)
 		w.area = nil
@@ -261,55 +347,43 @@ func begin(area unsafe.Pointer, n, keyLen int, mode kernel.Mode, scratch unsafe.
 	return w
 }
 
-// tag adds GHASH(AAD, ciphertext) to E(J0), which is in m.
-func tag(m *[16]byte, h element, j *kernel.Job, text unsafe.Pointer) {
-	e := element{}.update(h, octets(j.AAD, int(j.AADLen))).update(h, octets(text, int(j.Len)))
-	e.hi ^= uint64(j.AADLen) * 8
-	e.lo ^= uint64(j.Len) * 8
-	e = e.mul(h)
-	x := read(m[:])
-	binary.BigEndian.PutUint64(m[:], x.hi^e.hi)
-	binary.BigEndian.PutUint64(m[8:], x.lo^e.lo)
-}
-
-func seal(area unsafe.Pointer, first *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
-	w, jobs := begin(area, n, keyLen, mode, scratch), unsafe.Slice(first, n)
-	defer w.wipe()
+// run puts all jobs through the cipher and leaves their tags in mask.
+func (w *batch) run(jobs []kernel.Job) {
 	for i := range jobs {
-		j := &jobs[i]
-		k := w.of(i, j)
-		w.add(k, &j.Nonce, 1, unsafe.Pointer(&w.mask[i]), nil, 16)
-		w.crypt(k, j)
+		w.crypt(i, &jobs[i])
 	}
 	w.flush()
 	for i := range jobs {
-		j := &jobs[i]
-		tag(&w.mask[i], w.of(i, j).h, j, j.Dst)
-		copy(octets(j.Tag, kernel.TagSize), w.mask[i][:])
+		j, m, e := &jobs[i], w.mask[i][:], &w.sum[i]
+		e.hi ^= uint64(j.AADLen) * 8
+		e.lo ^= uint64(j.Len) * 8
+		e.mul(&w.of(i, j).h)
+		binary.BigEndian.PutUint64(m, binary.BigEndian.Uint64(m)^e.hi)
+		binary.BigEndian.PutUint64(m[8:], binary.BigEndian.Uint64(m[8:])^e.lo)
 	}
 }
 
-// open verifies all tags first; only what is genuine is decrypted.
-func open(area unsafe.Pointer, first *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
-	w, jobs := begin(area, n, keyLen, mode, scratch), unsafe.Slice(first, n)
+//go:noinline
+func sealJobs(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
+	w := begin(area, len(jobs), keyLen, mode, scratch, false)
 	defer w.wipe()
+	w.run(jobs)
 	for i := range jobs {
-		j := &jobs[i]
-		w.add(w.of(i, j), &j.Nonce, 1, unsafe.Pointer(&w.mask[i]), nil, 16)
+		copy(octets(jobs[i].Tag, kernel.TagSize), w.mask[i][:])
 	}
-	w.flush()
+}
+
+//go:noinline
+func openJobs(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
+	w := begin(area, len(jobs), keyLen, mode, scratch, true)
+	defer w.wipe()
+	w.run(jobs)
 	for i := range jobs {
 		j := &jobs[i]
-		k := w.of(i, j)
-		tag(&w.mask[i], k.h, j, j.Src)
 		differ := uint32(0)
 		for x, c := range octets(j.Tag, kernel.TagSize) {
 			differ |= uint32(c ^ w.mask[i][x])
 		}
 		j.OK = (differ - 1) >> 31
-		if j.OK == 1 {
-			w.crypt(k, j)
-		}
 	}
-	w.flush()
 }

@@ -59,8 +59,8 @@ func clmul(x, y uint64) (hi, lo uint64) {
 	return h, l
 }
 
-// mul returns e*h modulo x^128 + x^7 + x^2 + x + 1.
-func (e element) mul(h element) element {
+// mul is e *= h modulo x^128 + x^7 + x^2 + x + 1.
+func (e *element) mul(h *element) {
 	v3, v2 := clmul(e.hi, h.hi)
 	v1, v0 := clmul(e.lo, h.lo)
 	mh, ml := clmul(e.hi^e.lo, h.hi^h.lo)
@@ -77,21 +77,26 @@ func (e element) mul(h element) element {
 	v1 ^= v0<<63 ^ v0<<62 ^ v0<<57
 	v3 ^= v1 ^ v1>>1 ^ v1>>2 ^ v1>>7
 	v2 ^= v1<<63 ^ v1<<62 ^ v1<<57
-	return element{v3, v2}
+	e.hi, e.lo = v3, v2
+}
+
+// add hashes one block.
+func (e *element) add(h *element, b []byte) {
+	x := read(b)
+	e.hi ^= x.hi
+	e.lo ^= x.lo
+	e.mul(h)
 }
 
 // update hashes b, zero-padded to whole blocks.
-func (e element) update(h element, b []byte) element {
+func (e *element) update(h *element, b []byte) {
 	for len(b) >= 16 {
-		x := read(b)
-		e = element{e.hi ^ x.hi, e.lo ^ x.lo}.mul(h)
+		e.add(h, b)
 		b = b[16:]
 	}
 	if len(b) > 0 {
 		var last [16]byte
 		copy(last[:], b)
-		x := read(last[:])
-		e = element{e.hi ^ x.hi, e.lo ^ x.lo}.mul(h)
+		e.add(h, last[:])
 	}
-	return e
 }

@@ -6,7 +6,8 @@
 // Open; data keys that serve several packets go through Expand (round keys and
 // hash keys) between them.
 // All pointers handed to kernels stay valid for the call; no kernel keeps one,
-// allocates, blocks, or reads or writes an octet outside what it was given.
+// allocates, blocks, or reads or writes an octet outside what it was given. None
+// returns with secrets in vector registers, or on the stack below its caller.
 package kernel
 
 import "unsafe"
@@ -122,6 +123,8 @@ type Backend struct {
 	Seal func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
 
 	// Open decrypts n jobs and sets OK. What Dst holds where OK is 0 is
-	// unspecified (the engine zeroes it).
+	// unspecified (the engine zeroes it). Somebody else may write Src
+	// meanwhile: each octet is read once, so that what is decrypted is what
+	// was authenticated. Nor does Seal read again what it wrote to Dst.
 	Open func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
 }

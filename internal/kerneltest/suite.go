@@ -77,6 +77,7 @@ func Run(t *testing.T, be *kernel.Backend) {
 		{"Bursts", s.bursts},
 		{"AgainstGeneric", s.againstGeneric},
 		{"Vectors", s.vectors},
+		{"LeavesNothing", s.leavesNothing},
 	} {
 		t.Run(x.name, x.test)
 	}

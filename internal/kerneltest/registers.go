@@ -1,0 +1,206 @@
+package kerneltest
+
+import (
+	"bytes"
+	"crypto/aes"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"libeesp/internal/kernel"
+)
+
+// registers are the vector registers, 64 octets each, and AVX-512's masks.
+type registers struct {
+	vector [32][64]byte
+	mask   [8]uint64
+}
+
+// belowBytes is how much of the stack below a frame is looked at.
+const belowBytes = 6144
+
+// secrets are octets that must not be found anywhere after a kernel.
+type secrets map[string][]byte
+
+func (s secrets) add(name string, b []byte) {
+	for i := 0; i+8 <= len(b); i += 8 {
+		s[fmt.Sprint(name, ", octet ", i)] = b[i : i+8]
+	}
+}
+
+// addKey adds a key and its H, in either order of octets.
+func (s secrets) addKey(t *testing.T, name string, key []byte) {
+	s.add(name, key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h, r [16]byte
+	block.Encrypt(h[:], h[:])
+	for i := range h {
+		r[i] = h[15-i]
+	}
+	s.add(name+"'s H", h[:])
+	s.add(name+"'s H reversed", r[:])
+	// What multiplication without tables makes of it: every fourth bit.
+	hi, lo := binary.BigEndian.Uint64(h[:]), binary.BigEndian.Uint64(h[8:])
+	for i := range 4 {
+		for what, x := range map[string]uint64{"upper": hi, "lower": lo, "sum of both": hi ^ lo} {
+			s.add(fmt.Sprintf("%s's H, %s half, bits %d modulo 4", name, what, i), binary.NativeEndian.AppendUint64(nil, x&(0x1111111111111111<<i)))
+		}
+	}
+}
+
+func (s secrets) in(b []byte) string {
+	for name, x := range s {
+		if bytes.Contains(b, x) {
+			return name
+		}
+	}
+	return ""
+}
+
+// leavesNothing runs each kernel and looks into the vector registers and, as Go's
+// own code keeps things there, on the stack.
+func (s *suite) leavesNothing(t *testing.T) {
+	if !canRead {
+		t.Skip("registers cannot be read here")
+	}
+	src := newSource(t, maxText)
+	r, wide := s.rig, registerWidth()
+	each(func(keyLen int, mode kernel.Mode) {
+		for _, lens := range [][]int{{0}, {64}, {60, 61, 64}, {1, 30, 64, 64, 70, 200}, {700}, {1420}, {3000, 3000, 3000, 3000, 3001}, {9000}} {
+			var ps []packet
+			for _, l := range lens {
+				ps = append(ps, src.packet(l, 20))
+			}
+			b := src.burst(keyLen, mode, ps)
+			secret := secrets{}
+			for i := range b.keys {
+				secret.addKey(t, fmt.Sprint("key ", i), b.keys[i][:keyLen])
+			}
+			b.order()
+			if err := b.reference(); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.expand(b, false); err != nil {
+				t.Fatal(err)
+			}
+			for i := range ps {
+				r.lay(i, &ps[i], ps[i].text, nil)
+			}
+			scratch := r.scratch.at(kernel.ScratchBytes, atEnd).pointer()
+			area, keys := r.slots.pointer(), r.keys.aligned(len(b.keys)*keyLen, b.edge).pointer()
+			jobs := make([]kernel.Job, len(ps))
+			for i := range ps {
+				jobs[i] = r.job(i, b, &r.spans[i])
+			}
+			look := func(what string, call func()) {
+				t.Helper()
+				var regs registers
+				var below [belowBytes]byte
+				call()
+				belowStack(&below)
+				if name := secret.in(below[:]); name != "" {
+					t.Fatalf("%s of %v left %s on the stack", what, lens, name)
+				}
+				call()
+				readRegisters(wide, &regs)
+				if name := secret.in(unsafe.Slice((*byte)(unsafe.Pointer(&regs)), unsafe.Sizeof(regs))); name != "" {
+					t.Fatalf("%s of %v left %s in a register", what, lens, name)
+				}
+			}
+			look("Seal", func() { r.be.Seal(area, &jobs[0], len(jobs), keyLen, mode, scratch) })
+			look("Open", func() { r.be.Open(area, &jobs[0], len(jobs), keyLen, mode, scratch) })
+			if mode == kernel.Many {
+				look("Expand", func() { r.be.Expand(area, keys, len(jobs), keyLen, scratch) })
+			}
+			if r.be.Direct != nil {
+				r.direct(t, keyLen, mode, area, keys, jobs, scratch)
+			}
+		}
+	})
+	key := src.key()
+	secret := secrets{}
+	secret.add("master", key[:])
+	var regs registers
+	var below [belowBytes]byte
+	m := r.newMaster(&key)
+	belowStack(&below)
+	readRegisters(wide, &regs)
+	if name := secret.in(below[:]); name != "" {
+		t.Errorf("ExpandMaster left %s on the stack", name)
+	}
+	if name := secret.in(unsafe.Slice((*byte)(unsafe.Pointer(&regs)), unsafe.Sizeof(regs))); name != "" {
+		t.Errorf("ExpandMaster left %s in a register", name)
+	}
+	for i := range m.RK {
+		secret.add(fmt.Sprint("round key ", i), m.RK[i][:])
+	}
+	secret.add("K1", m.K1[:])
+	for n := range 40 {
+		msgs, out := r.msgs.at((n+1)*16, 0), r.out.at((n+1)*16, 0)
+		run := func() {
+			r.be.Derive(out.pointer(), msgs.pointer(), n+1, 1, m, &m.K1, r.scratch.at(kernel.ScratchBytes, atEnd).pointer())
+		}
+		run()
+		belowStack(&below)
+		secret["derived"] = out.bytes()[:8]
+		if name := secret.in(below[:]); name != "" {
+			t.Fatalf("Derive of %d left %s on the stack", n+1, name)
+		}
+		run()
+		readRegisters(wide, &regs)
+		if name := secret.in(unsafe.Slice((*byte)(unsafe.Pointer(&regs)), unsafe.Sizeof(regs))); name != "" {
+			t.Fatalf("Derive of %d left %s in a register", n+1, name)
+		}
+		if d := r.be.Direct; d != nil {
+			r.clean(t, "derive", d.Derive, [6]uintptr{uintptr(out.pointer()), uintptr(msgs.pointer()), uintptr(n + 1), 1, uintptr(unsafe.Pointer(m)), uintptr(unsafe.Pointer(&m.K1))})
+		}
+	}
+}
+
+// direct calls the kernels as C does: they leave every vector register zero.
+func (r *rig) direct(t *testing.T, keyLen int, mode kernel.Mode, area, keys unsafe.Pointer, jobs []kernel.Job, scratch unsafe.Pointer) {
+	t.Helper()
+	d, size, n := r.be.Direct, keyLen>>5, uintptr(len(jobs))
+	first := uintptr(unsafe.Pointer(&jobs[0]))
+	for seal := range 2 {
+		short := d.Held[size][seal]
+		if mode == kernel.Once {
+			short = d.Fresh[size][seal]
+		}
+		if jobs[len(jobs)-1].Len <= d.Limit[mode] && short != 0 && (d.Groups == 0 || n%4 == 0 || jobs[len(jobs)-1].Len <= d.GroupLimit) {
+			r.clean(t, "short", short, [6]uintptr{uintptr(area), first, n, uintptr(scratch)})
+		}
+		if mode == kernel.Many && jobs[0].Len >= d.LongLeast {
+			r.clean(t, "long", d.Long[size][seal], [6]uintptr{uintptr(area), first, n, 1, uintptr(unsafe.Add(scratch, d.LongAt))})
+		}
+	}
+	runtime.KeepAlive(jobs)
+	if mode == kernel.Many {
+		r.clean(t, "expand", d.Expand[size], [6]uintptr{uintptr(area), uintptr(keys), n})
+		r.clean(t, "powers", d.Powers[size], [6]uintptr{uintptr(area), n})
+	}
+}
+
+func (r *rig) clean(t *testing.T, what string, f uintptr, args [6]uintptr) {
+	t.Helper()
+	var regs registers
+	callThen(f, &args, registerWidth(), &regs)
+	if regs != (registers{}) {
+		for i, v := range regs.vector {
+			if v != [64]byte{} {
+				t.Errorf("%s left %x in vector register %d", what, v[:registerWidth()], i)
+			}
+		}
+		for i, m := range regs.mask {
+			if m != 0 {
+				t.Errorf("%s left %#x in mask %d", what, m, i)
+			}
+		}
+		t.FailNow()
+	}
+}

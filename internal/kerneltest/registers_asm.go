@@ -1,0 +1,15 @@
+//go:build amd64 || arm64
+
+package kerneltest
+
+// readRegisters reads the vector registers, of so many octets each.
+//
+//go:noescape
+func readRegisters(wide int, to *registers)
+
+// belowStack reads the stack below its caller's frame.
+//
+//go:noescape
+func belowStack(to *[belowBytes]byte)
+
+const canRead = true

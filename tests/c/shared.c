@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Packets in memory that somebody else writes meanwhile (vhost-user, shared
+ * rings): what is decrypted is what was authenticated, and what was sealed is
+ * what the ICV is for. So each octet is read once, and what was written is not
+ * read again. Nothing here depends on luck: the packet lies on pages that cannot
+ * be touched, each access faults, is let through alone, and then the other party
+ * has its turn.
+ */
+#include "test.h"
+
+#include <signal.h>
+#include <stdint.h>
+
+#if !defined(__x86_64__)
+
+int main(void)
+{
+	printf("     shared: needs single steps, which this test knows for x86-64 only\n");
+	return 0;
+}
+
+#else
+
+#include <ucontext.h>
+
+enum { MOST = 8192, PAGE = 4096, STEP = 1 << 8 /* the flag that traps behind an instruction */ };
+
+/* A page in the middle of memory is watched; packets lie so that few octets of
+ * theirs are on it, since an access takes some microseconds. */
+static struct {
+	uint8_t *memory, *page; /* MOST octets before the page and behind it */
+	int on, writing;
+	size_t reads, writes;
+	size_t turn;            /* the other party's: behind that read, from 1 on */
+	uint8_t *target;        /* changes then */
+	int scramble;           /* change all that is there, behind each write */
+} watch;
+
+static void touchable(int yes)
+{
+	if (mprotect(watch.page, PAGE, yes ? PROT_READ | PROT_WRITE : PROT_NONE) != 0)
+		abort();
+}
+
+static void on_fault(int s, siginfo_t *i, void *context)
+{
+	ucontext_t *c = context;
+	uint8_t *at = i->si_addr;
+	if (!watch.on || at < watch.page || at >= watch.page + PAGE) {
+		signal(s, SIG_DFL); /* a fault of its own, which happens again */
+		return;
+	}
+	watch.writing = (int)(c->uc_mcontext.gregs[REG_ERR] >> 1 & 1);
+	*(watch.writing ? &watch.writes : &watch.reads) += 1;
+	touchable(1);
+	c->uc_mcontext.gregs[REG_EFL] |= STEP;
+}
+
+static void on_step(int s, siginfo_t *i, void *context)
+{
+	ucontext_t *c = context;
+	(void)s, (void)i;
+	c->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)STEP;
+	if (!watch.writing && watch.reads == watch.turn && watch.target)
+		*watch.target ^= 0x10;
+	if (watch.writing && watch.scramble)
+		for (uint8_t *p = watch.memory; p < watch.page + PAGE + MOST; p++)
+			*p ^= 0x5a;
+	touchable(0);
+}
+
+static void begin(size_t turn, uint8_t *target, int scramble)
+{
+	watch.turn = turn;
+	watch.target = target;
+	watch.scramble = scramble;
+	watch.reads = watch.writes = 0;
+	watch.on = 1;
+	touchable(0);
+}
+
+static void end(void)
+{
+	touchable(1);
+	watch.on = 0;
+}
+
+/* ---- Jobs ---- */
+
+enum { JOBS = 5 };
+static eesp_kdf *kdf;
+static eesp_keyset *set;
+static uint8_t contexts[JOBS][16], clear[JOBS][MOST], text[JOBS][MOST], tags[JOBS][16], result[MOST];
+static const uint8_t aad[20] = "header of 20 octets";
+
+/* Where n octets are to lie so that octet at is on the page, with few others. */
+static uint8_t *placed(uint32_t n, uint32_t at)
+{
+	return at < n / 2 ? watch.page + PAGE - 1 - at - n % 5 : watch.page + n % 5 - at;
+}
+
+static void jobs_of(eesp_job *j, int fresh, size_t n, uint32_t len)
+{
+	memset(j, 0, JOBS * sizeof *j);
+	for (size_t i = 0; i < n; i++) {
+		j[i] = (eesp_job){ .aad = aad, .aad_len = 20, .src = text[i], .dst = text[i], .tag = tags[i], .len = len, .key = fresh ? 0 : (uint32_t)i };
+		memcpy(j[i].nonce, &i, sizeof i);
+	}
+}
+
+static size_t seal(int fresh, uint32_t aead, eesp_job *j, size_t n)
+{
+	return fresh ? eesp_kdf_seal(kdf, aead, contexts[0], j, n) : eesp_keyset_seal(set, j, n);
+}
+
+static size_t open(int fresh, uint32_t aead, eesp_job *j, size_t n)
+{
+	return fresh ? eesp_kdf_open(kdf, aead, contexts[0], j, n) : eesp_keyset_open(set, j, n);
+}
+
+/* One job of n opens from watched memory to elsewhere, while octet at of it
+ * changes behind each read that may have taken it; both ways round. Returns how
+ * many openings were genuine. */
+static int opened_while_written(int fresh, uint32_t aead, size_t n, uint32_t len, uint32_t at)
+{
+	eesp_job j[JOBS];
+	uint8_t *src = placed(len, at);
+	size_t victim = n - 1, genuine = 0;
+
+	for (int flipped = 0; flipped < 2; flipped++) {
+		/* turn 0: nobody writes, which tells how many there are. */
+		for (size_t turn = 0, turns = 0; turn <= turns; turn++) {
+			for (size_t i = 0; i < n; i++)
+				memcpy(text[i], clear[i], len);
+			jobs_of(j, fresh, n, len);
+			SAME(seal(fresh, aead, j, n), n);
+			memcpy(src, text[victim], len);
+			src[at] ^= flipped ? 0x10 : 0;
+			memset(result, 0, len);
+			j[victim].src = src;
+			j[victim].dst = result;
+			begin(turn, src + at, 0);
+			open(fresh, aead, j, n);
+			end();
+			CHECK(watch.writes == 0 && watch.reads > 0);
+			if (turn == 0) {
+				turns = watch.reads;
+				SAME(j[victim].ok, !flipped);
+			}
+			if (j[victim].ok) {
+				genuine++;
+				CHECK(memcmp(result, clear[victim], len) == 0);
+			}
+			for (size_t i = 0; i < victim; i++)
+				CHECK(j[i].ok && memcmp(text[i], clear[i], len) == 0);
+		}
+	}
+	return (int)genuine;
+}
+
+static const uint32_t lengths[] = { 1, 15, 16, 31, 33, 64, 65, 100, 128, 129, 200, 257, 320, 450, 700, 1024, 1420, 2900, 4100 };
+
+static void each(void (*f)(int fresh, uint32_t aead, size_t n))
+{
+	static const size_t counts[] = { 1, 2, JOBS };
+	uint8_t key[JOBS * 32], secret[32];
+	fill(secret, 5, 32);
+	fill(key, 6, sizeof key);
+	for (size_t b = 0; eesp_backend_at(b); b++) {
+		if (!eesp_backend_supported(eesp_backend_at(b)))
+			continue;
+		WORKS(eesp_backend_select(eesp_backend_at(b)));
+		for (uint32_t aead = 0; aead < 2; aead++) {
+			WORKS(eesp_kdf_new(secret, &kdf));
+			WORKS(eesp_keyset_new(aead, key, JOBS, &set));
+			for (int fresh = 0; fresh < 2; fresh++)
+				for (size_t x = 0; x < COUNT(counts); x++)
+					f(fresh, aead, counts[x]);
+			eesp_kdf_free(kdf);
+			eesp_keyset_free(set);
+		}
+	}
+	WORKS(eesp_backend_select("auto"));
+}
+
+static void open_jobs(int fresh, uint32_t aead, size_t n)
+{
+	static size_t phase; /* over all calls each backend gets each length */
+	for (size_t x = phase++ % 12; x < COUNT(lengths); x += 12) {
+		uint32_t len = lengths[x], at[] = { 0, len - 1, len / 2 };
+		for (size_t i = 0; i < (len < 300 ? 3 : 2); i++)
+			CHECK(opened_while_written(fresh, aead, n, len, at[i]) > 0);
+	}
+}
+
+/* All that was written is changed behind each write: the ICV is for what was sealed. */
+static void seal_jobs(int fresh, uint32_t aead, size_t n)
+{
+	static size_t phase;
+	for (size_t x = phase++ % 6; x < COUNT(lengths); x += 6) {
+		uint32_t len = lengths[x];
+		eesp_job j[JOBS];
+		uint8_t want[16];
+		jobs_of(j, fresh, n, len);
+		for (size_t i = 0; i < n; i++)
+			j[i].src = clear[i];
+		SAME(seal(fresh, aead, j, n), n);
+		memcpy(want, tags[n - 1], 16);
+		for (int end_of_it = 0; end_of_it < 2; end_of_it++) {
+			j[n - 1].dst = placed(len, end_of_it ? len - 1 : 0);
+			begin(0, NULL, 1);
+			size_t good = seal(fresh, aead, j, n);
+			end();
+			CHECK(watch.writes > 0 && watch.reads == 0);
+			SAME(good, n);
+			CHECK(memcmp(want, tags[n - 1], 16) == 0);
+		}
+	}
+}
+
+static void jobs_are_opened_as_they_were_read(void) { each(open_jobs); }
+static void jobs_are_sealed_as_they_were_written(void) { each(seal_jobs); }
+
+/* ---- Packets: to elsewhere, and in segments ---- */
+
+static void packets(int chained)
+{
+	static uint8_t room[MOST + 256], genuine[MOST + 256], out[MOST];
+	for (size_t b = 0; eesp_backend_at(b); b++) {
+		if (!eesp_backend_supported(eesp_backend_at(b)))
+			continue;
+		WORKS(eesp_backend_select(eesp_backend_at(b)));
+		struct kit kit = new_kit(0, EESP_V_ID);
+		for (size_t x = 0; x < COUNT(lengths); x += 3) {
+			uint32_t len = lengths[x];
+			eesp_pkt p = packet(room + 128, len, 128, 64);
+			fill(p.data, x, len);
+			SAME(eesp_seal_burst(kit.sender, &p, 1), 1);
+			uint32_t whole = p.out_len, at = whole - EESP_ICV_LEN - 1;
+			memcpy(genuine, p.out, whole);
+			uint8_t *data = placed(whole, at);
+			for (int flipped = 0; flipped < 2; flipped++)
+				for (size_t turn = 0, turns = 0; turn <= turns; turn++) {
+					memcpy(data, genuine, whole);
+					data[at] ^= flipped ? 0x10 : 0;
+					eesp_pkt q = packet(data, whole, 0, 0);
+					q.addr = p.addr;
+					/* Segments: the header and an octet, the rest. */
+					eesp_iov iov[2] = { { data, whole - len - EESP_ICV_LEN + 1 }, { data + whole - len - EESP_ICV_LEN + 1, len + EESP_ICV_LEN - 1 } };
+					if (chained) {
+						q.data = NULL;
+						q.len = 0;
+						q.iov = iov;
+						q.iov_count = 2;
+					} else {
+						q.dst = out;
+						q.dst_size = sizeof out;
+					}
+					begin(turn, data + at, 0);
+					eesp_open_burst(kit.receiver, &q, 1);
+					end();
+					if (turn == 0) {
+						SAME(q.status, flipped ? EESP_ERR_AUTH : EESP_OK);
+						turns = watch.reads;
+						CHECK(turns > 0);
+					}
+					if (q.status == EESP_OK)
+						CHECK(q.out_len == len && filled(q.out, x, len));
+				}
+		}
+		free_kit(&kit);
+	}
+	WORKS(eesp_backend_select("auto"));
+}
+
+static void packets_to_elsewhere(void) { packets(0); }
+static void packets_in_segments(void) { packets(1); }
+
+int main(void)
+{
+	struct sigaction fault = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	struct sigaction step = { .sa_sigaction = on_step, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	watch.memory = guarded(2 * MOST + PAGE).start;
+	watch.page = watch.memory + MOST;
+	CHECK(sigaction(SIGSEGV, &fault, NULL) == 0 && sigaction(SIGTRAP, &step, NULL) == 0);
+	for (size_t i = 0; i < JOBS; i++) {
+		fill(clear[i], i, MOST);
+		fill(contexts[i], i + 9, 16);
+	}
+	TEST(jobs_are_opened_as_they_were_read);
+	TEST(jobs_are_sealed_as_they_were_written);
+	TEST(packets_to_elsewhere);
+	TEST(packets_in_segments);
+	return 0;
+}
+
+#endif
