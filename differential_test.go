@@ -215,6 +215,16 @@ func lay(r *rand.Rand, d *profile.Desc, b []byte, way, at, n int) *laid {
 	return l
 }
 
+// also returns n octets from position at of the packet on, which may have been
+// written beside the output.
+func (l *laid) also(at, n int) []byte {
+	got, was := l.span(at, at+n), l.was.span(at, at+n)
+	for i := range got {
+		copy(was[i], got[i])
+	}
+	return bytes.Join(got, nil)
+}
+
 // written returns n octets of output, from position at of the packet or skip of
 // the destination on; it checks that nothing else was written.
 func (l *laid) written(t *testing.T, d *profile.Desc, at, skip, n int) []byte {

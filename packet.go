@@ -57,6 +57,10 @@ type Packet struct {
 	// IPv6: the octets in front of a tss header are IPv6's 36, not IPv4's 12.
 	IPv6 bool
 
+	// Extension leaves what a psp header has behind its IV (a VC, other fields) in
+	// front of the payload, and COffset counts from there. Opening reads it.
+	Extension bool
+
 	// Addresses of the context, where V asks for them. A proxy opens with
 	// these and seals with OutSrc, OutDst where they are valid.
 	SrcIP, DstIP   netip.Addr
@@ -112,7 +116,10 @@ func fill(d *profile.Desc, a *Addr, p *Packet) {
 		return
 	}
 	if p.IPv6 {
-		d.Flags = profile.FlagIPv6
+		d.Flags |= profile.FlagIPv6
+	}
+	if p.Extension {
+		d.Flags |= profile.FlagExtension
 	}
 	const most = 1 << 30
 	d.Data = pointer(p.Buf[p.Off:])

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"libeesp/internal/burst"
 	"libeesp/internal/kerneltest"
@@ -42,39 +43,52 @@ func pspGroup(t testing.TB, versions uint8, keys ...[]byte) *Group {
 	return g
 }
 
-// pspModel is what becomes of a packet: its status, its payload, and how many
-// octets of that are not encrypted.
-func pspModel(b []byte, versions uint8, keys [2][]byte) (c Status, payload []byte, clear int) {
+// pspOpened is what a packet holds.
+type pspOpened struct {
+	ext, payload []byte
+	hidden       int // octets of the extension that are encrypted, and all behind them
+	clear        int // octets of the payload that are not
+	coffset      uint8
+}
+
+// pspModel is what becomes of a packet: its status, and what is in it.
+func pspModel(b []byte, versions uint8, keys [2][]byte) (c Status, o pspOpened) {
 	if len(b) < 16+16 {
-		return ErrShort, nil, 0
+		return ErrShort, o
 	}
 	version, vc, end := b[3]>>2&15, b[3]>>1&1, len(b)-16
-	h, offset := 16+8*int(vc), 16+4*int(b[2])
+	h, offset := 8+8*int(b[1]), 16+4*int(b[2]&63)
 	gmac := version > 1
 	switch {
 	case version > 3:
-		return ErrVersion, nil, 0
-	case b[2] > 63 || b[3]&1 == 0:
-		return ErrReserved, nil, 0
-	case b[1] != 1+vc:
-		return ErrHeaderLen, nil, 0
+		return ErrVersion, o
+	case b[3]&1 == 0:
+		return ErrReserved, o
+	case b[1] == 0, b[1] == 1 && vc == 1:
+		return ErrHeaderLen, o
 	case h > end:
-		return ErrShort, nil, 0
-	case offset > end, !gmac && offset < h:
-		return ErrOffset, nil, 0
+		return ErrShort, o
+	case offset > end:
+		return ErrOffset, o
 	case versions>>version&1 == 0:
-		return ErrVersion, nil, 0
-	case len(keys[b[4]>>7]) == 0:
-		return ErrNoKey, nil, 0
+		return ErrVersion, o
+	case b[4]&0x7F == 0 && b[5]|b[6]|b[7] == 0, len(keys[b[4]>>7]) == 0:
+		return ErrNoKey, o
 	}
 	if gmac {
 		offset = end
 	}
+	o.hidden, o.clear = max(0, h-offset), max(0, offset-h)
+	if !gmac {
+		o.coffset = uint8(o.clear / 4)
+	}
 	plain, err := pspAEAD(keys[b[4]>>7], version, b[4:8]).Open(nil, b[4:16], b[offset:], b[:offset])
 	if err != nil {
-		return ErrAuth, nil, offset - h
+		return ErrAuth, o
 	}
-	return OK, append(bytes.Clone(b[h:offset]), plain...), offset - h
+	plain = append(bytes.Clone(b[16:offset]), plain...)
+	o.ext, o.payload = plain[:h-16], plain[h-16:]
+	return OK, o
 }
 
 func pspDataKey(device []byte, version uint8, spi []byte) (key []byte) {
@@ -90,19 +104,28 @@ func pspAEAD(device []byte, version uint8, spi []byte) cipher.AEAD {
 	return must(cipher.NewGCM(must(aes.NewCipher(pspDataKey(device, version, spi)))))
 }
 
-// pspSeal is the packet that a sender makes.
+// pspSeal is the packet that a sender makes, with a VC or without.
 func pspSeal(keys [2][]byte, version uint8, spi uint32, iv uint64, nextHeader uint8, vc []byte, coffset uint8, payload []byte) []byte {
-	b := []byte{nextHeader, 1, coffset, version<<2 | 1}
-	if len(vc) != 0 {
-		b[1], b[2], b[3] = 2, coffset+2, b[3]|2
+	if version < 2 {
+		coffset += uint8(len(vc) / 4)
 	}
-	clear := 4 * int(coffset)
-	if version > 1 {
-		b[2], clear = 0, len(payload)
+	return pspSealAt(keys, version, spi, iv, nextHeader, vc, len(vc) != 0, coffset, payload)
+}
+
+// pspSealAt is the one with any extension, and offset in the header.
+func pspSealAt(keys [2][]byte, version uint8, spi uint32, iv uint64, nextHeader uint8, ext []byte, vc bool, offset uint8, payload []byte) []byte {
+	b := []byte{nextHeader, 1 + uint8(len(ext)/8), offset, version<<2 | 1}
+	if vc {
+		b[3] |= 2
 	}
 	b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, spi), iv)
-	b = append(append(b, vc...), payload[:clear]...)
-	return pspAEAD(keys[spi>>31], version, b[4:8]).Seal(b, b[4:16], payload[clear:], b)
+	text := append(bytes.Clone(ext), payload...)
+	clear := 4 * int(offset)
+	if version > 1 {
+		clear = len(text)
+	}
+	b = append(b, text[:clear]...)
+	return pspAEAD(keys[spi>>31], version, b[4:8]).Seal(b, b[4:16], text[clear:], b)
 }
 
 type pspVector struct {
@@ -113,7 +136,9 @@ type pspVector struct {
 	Versions               []int
 	SPI                    uint32
 	IV                     uint64
-	VC                     octets
+	Extension              octets
+	HasVC                  bool `json:"has_vc"`
+	FromIV                 bool `json:"from_iv"`
 	COffset                uint8
 	NextHeader             uint8 `json:"next_header"`
 	PayloadLen             int   `json:"payload_len"`
@@ -155,10 +180,10 @@ func one(f func([]profile.Desc) int, d *profile.Desc) {
 }
 
 // Every packet of the vectors is sealed and opened in place, elsewhere, and in
-// segments.
+// segments; opened without its extension, and with it.
 func TestPSPVectorsSeal(t *testing.T) {
 	vs := loadPSP(t).Seal
-	enough(t, len(vs), 474)
+	enough(t, len(vs), 847)
 	w := must(burst.NewWorker())
 	defer w.Close()
 	eachBackend(t, func(t *testing.T) {
@@ -169,7 +194,7 @@ func TestPSPVectorsSeal(t *testing.T) {
 			h := len(v.Packet) - len(text) - ICVLen
 			g := pspGroup(t, 1<<v.Version, v.DeviceKeys[0], v.DeviceKeys[1])
 			r := newReceiver(t, ReceiverConfig{}, g)
-			s := must(NewSender(g, SenderConfig{ID: uint64(v.SPI), V: v.Version, Extra: v.VC, Counter: CounterExplicit}))
+			s := must(NewSender(g, SenderConfig{ID: uint64(v.SPI), V: v.Version, Extra: v.Extension, NoVC: !v.HasVC, OffsetFromIV: v.FromIV, Counter: CounterExplicit}))
 			if n := s.HeaderLen(); n != h {
 				t.Fatalf("%s: header of %d octets", v.Name, n)
 			}
@@ -187,29 +212,53 @@ func TestPSPVectorsSeal(t *testing.T) {
 					}
 					wantOctets(t, v.Name, mem.written(t, &d, -h, 0, h+len(text)+ICVLen), v.Packet)
 				}
-				var d profile.Desc
-				mem := lay(random, &d, v.Packet, way, h, len(text))
-				one(func(p []profile.Desc) int { return w.Open(&r.r, p) }, &d)
-				if d.Status != OK || d.ID != uint64(v.SPI) || d.TSC != v.IV || d.COffset != v.COffset || d.IOffset != 0 || d.NextHeader != v.NextHeader {
-					t.Fatalf("%s, way %d: %+v", v.Name, way, d)
-				}
-				wantOctets(t, v.Name, mem.written(t, &d, h, 0, len(text)), text)
+				pspOpenBoth(t, w, r, random, v.Name, v.Packet, way, v.Extension, text)
 			}
 			s.Close()
 			r.Close()
 			g.Close()
 		}
 		if unsealed != 5*ways {
-			t.Fatalf("%d were not sealed", unsealed)
+			t.Errorf("%d packets were not sealed", unsealed)
 		}
 	})
+}
+
+// pspOpenBoth opens a packet without its extension and with it, and looks at
+// what was written where.
+func pspOpenBoth(t *testing.T, w *burst.Worker, r *Receiver, random *rand.Rand, name string, packet []byte, way int, ext, text []byte) {
+	t.Helper()
+	h := 16 + len(ext)
+	offset := int(packet[2] & 63)
+	for _, with := range []bool{false, true} {
+		var d profile.Desc
+		at, out, written, coffset := h, text, 0, max(0, offset-len(ext)/4)
+		if with {
+			d.Flags, at, out, coffset = profile.FlagExtension, 16, append(bytes.Clone(ext), text...), offset
+		} else if way != elsewhere { // the extension is decrypted where it is
+			written = max(0, len(ext)-4*offset)
+		}
+		if packet[3]>>2&15 > 1 {
+			written, coffset = 0, 0
+		}
+		mem := lay(random, &d, packet, way, h, len(out))
+		if way == onTheSpot {
+			d.Dst = unsafe.Add(d.Data, at)
+		}
+		one(func(p []profile.Desc) int { return w.Open(&r.r, p) }, &d)
+		if d.Status != OK || d.ID != uint64(binary.BigEndian.Uint32(packet[4:])) || d.TSC != binary.BigEndian.Uint64(packet[8:]) || int(d.COffset) != coffset || d.IOffset != 0 || d.NextHeader != packet[0] || int(d.OutLen) != len(out) {
+			t.Fatalf("%s, way %d, %v: %+v", name, way, with, d)
+		}
+		wantOctets(t, name, mem.also(h-written, written), ext[len(ext)-written:])
+		wantOctets(t, name, mem.written(t, &d, at, 0, len(out)), out)
+	}
 }
 
 // All packets that are accepted or refused, in bursts, each with its own status.
 func TestPSPVectorsOpen(t *testing.T) {
 	vs := loadPSP(t)
-	enough(t, len(vs.Accepted), 112)
-	enough(t, len(vs.Refused), 3199)
+	enough(t, len(vs.Accepted), 454)
+	enough(t, len(vs.Refused), 3227)
 	reasons := map[string]Status{"": OK, "short": ErrShort, "version": ErrVersion, "reserved": ErrReserved,
 		"header_len": ErrHeaderLen, "offset": ErrOffset, "no_key": ErrNoKey, "auth": ErrAuth}
 	by := map[string][]*pspVector{}
@@ -237,18 +286,17 @@ func TestPSPVectorsOpen(t *testing.T) {
 				r.Open(pkts)
 				for i, v := range vs {
 					p, want := pkts[i], reasons[v.Reason]
-					c, text, clear := pspModel(v.Packet, v.set(), keys)
+					c, o := pspModel(v.Packet, v.set(), keys)
 					if p.Status != want || c != want {
 						t.Fatalf("%s: %v, model %v, want %v", v.Name, p.Status, c, want)
 					}
 					switch want {
 					case OK:
-						coffset := v.COffset
-						if v.Decision == "gmac_coffset" {
-							coffset = 0 // nothing is encrypted
-						}
-						if p.ID != uint64(v.SPI) || p.TSC != v.IV || p.COffset != coffset || p.NextHeader != v.NextHeader || !bytes.Equal(text, v.Payload) {
+						if p.ID != uint64(v.SPI) || p.TSC != v.IV || p.COffset != v.COffset || p.NextHeader != v.NextHeader || !bytes.Equal(o.payload, v.Payload) || !bytes.Equal(o.ext, v.Extension) {
 							t.Fatalf("%s: %+v", v.Name, p)
+						}
+						if !dst {
+							wantOctets(t, v.Name, p.Buf[16:16+len(o.ext)], v.Extension)
 						}
 						wantOctets(t, v.Name, p.Out, v.Payload)
 					case ErrAuth:
@@ -259,7 +307,7 @@ func TestPSPVectorsOpen(t *testing.T) {
 							wantOctets(t, v.Name, p.Dst, left)
 							wantOctets(t, v.Name, p.Buf, v.Packet)
 						} else {
-							copy(left[h+clear:len(left)-ICVLen], make([]byte, len(left)))
+							clear(left[h+o.clear-o.hidden : len(left)-ICVLen])
 							wantOctets(t, v.Name, p.Buf, left)
 						}
 					default:
@@ -287,7 +335,7 @@ func TestPSPVectorsDerive(t *testing.T) {
 			}
 			out := make([]byte, 3*g.KeyLen())
 			c := Context{ID: uint64(v.SPI), V: v.Version}
-			if err := g.DeriveKeys([]Context{c, {ID: uint64(v.SPI ^ 1), V: v.Version}, c}, out); err != nil {
+			if err := g.DeriveKeys([]Context{c, {ID: uint64(v.SPI ^ 4), V: v.Version}, c}, out); err != nil {
 				t.Fatal(v.Name, err)
 			}
 			wantOctets(t, v.Name, out[:g.KeyLen()], v.DataKey)
@@ -316,9 +364,17 @@ func TestPSPConfig(t *testing.T) {
 		wantError(t, err, ErrArgument)
 	}
 	g := pspGroup(t, 0b1101, pspKeys[0])
-	for _, c := range []SenderConfig{{V: 1}, {V: 4}, {V: 8}, {ID: 1 << 32}, {Levels: 1}, {Options: true}, {Extra: make([]byte, 7)}, {Extra: make([]byte, 16)}} {
+	for _, c := range []SenderConfig{{V: 1}, {V: 4}, {V: 8}, {ID: 1 << 32}, {Levels: 1}, {Options: true}, {Extra: make([]byte, 7)}, {Extra: make([]byte, 12)}, {Extra: make([]byte, 120)}} {
 		c.ID |= freshID()
 		_, err := NewSender(g, c)
+		wantError(t, err, ErrArgument)
+	}
+	for _, spi := range []uint64{0, 1 << 31} { // no SPIs
+		_, err := NewSender(g, SenderConfig{ID: spi})
+		wantError(t, err, ErrArgument)
+	}
+	for _, c := range []SenderConfig{{NoVC: true}, {OffsetFromIV: true}} { // of other profiles
+		_, err := NewSender(newGroup(t, "a", GroupConfig{}, Zone), c)
 		wantError(t, err, ErrArgument)
 	}
 	_, err := NewReceiver(ReceiverConfig{TryPrevious: true}, g)
@@ -349,7 +405,9 @@ func TestPSPContexts(t *testing.T) {
 	}{
 		{Context{ID: 1, V: 1}, ErrV},
 		{Context{ID: 1, V: 4}, ErrV},
-		{Context{ID: 1 << 31}, ErrNoKey},
+		{Context{ID: 1<<31 | 1}, ErrNoKey},
+		{Context{ID: 0}, ErrArgument},
+		{Context{ID: 1 << 31}, ErrArgument},
 		{Context{ID: 1 << 32}, ErrArgument},
 		{Context{ID: 1, Epoch: 1}, ErrArgument},
 		{Context{ID: 1, Levels: 1}, ErrArgument},
@@ -486,12 +544,16 @@ func TestPSPLikeTheModel(t *testing.T) {
 			g := pspGroup(t, pspEvery, pspKeys[0], pspKeys[1])
 			var packets []packet
 			for n := range 24 {
-				version, vc := uint8(n%4), some(8)
-				if x.IntN(3) != 0 {
-					vc = nil
+				version, ext := uint8(n%4), some(8)
+				switch x.IntN(4) {
+				case 0, 1:
+					ext = nil
+				case 2:
+					ext = some(8 * (1 + x.IntN(14)))
 				}
+				vc, fromIV := len(ext) != 0 && x.IntN(3) != 0, x.IntN(2) == 0
 				spi := uint32(freshID()) | uint32(x.IntN(2))<<31
-				s := newSender(t, g, SenderConfig{ID: uint64(spi), V: version, Extra: vc})
+				s := newSender(t, g, SenderConfig{ID: uint64(spi), V: version, Extra: ext, NoVC: !vc, OffsetFromIV: fromIV})
 				iv := uint64(x.IntN(1<<16-1))<<48 | (1<<48 - 1 - x.Uint64N(40))
 				ownCounters(s, uint16(iv>>48), iv&(1<<48-1))
 				leaveEpoch(s, 1<<20) // in the middle of a burst
@@ -511,7 +573,11 @@ func TestPSPLikeTheModel(t *testing.T) {
 					if !plain {
 						way, d[i].NextHeader = x.IntN(ways), byte(x.IntN(3))
 						if version < 2 && x.IntN(2) == 0 {
-							d[i].COffset = uint8(x.IntN(min(61, k/4) + 1))
+							if fromIV {
+								d[i].COffset = uint8(x.IntN(min(63, (len(ext)+k)/4) + 1))
+							} else {
+								d[i].COffset = uint8(x.IntN(min(63-len(ext)/4, k/4) + 1))
+							}
 						}
 					}
 					texts[i] = some(k)
@@ -524,10 +590,14 @@ func TestPSPLikeTheModel(t *testing.T) {
 						t.Fatalf("packet %d: %v, SPI %#x, IV %#x", i, d.Status, d.ID, d.TSC)
 					}
 					b := mem[i].written(t, d, -h, 0, h+len(texts[i])+ICVLen)
-					if want := pspSeal(pspKeys, version, spi, d.TSC, d.NextHeader, vc, d.COffset, texts[i]); !bytes.Equal(b, want) {
+					offset := d.COffset
+					if !fromIV && version < 2 {
+						offset += uint8(len(ext) / 4)
+					}
+					if want := pspSealAt(pspKeys, version, spi, d.TSC, d.NextHeader, ext, vc, offset, texts[i]); !bytes.Equal(b, want) {
 						t.Fatalf("packet %d, version %d, %d octets: %.80x, want %.80x", i, version, len(texts[i]), b, want)
 					}
-					packets = append(packets, packet{b, len(vc) == 0 && version < 2 && d.COffset == 0})
+					packets = append(packets, packet{b, len(ext) == 0 && version < 2 && d.COffset == 0})
 				}
 				s.Close()
 			}
@@ -562,7 +632,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 						}
 					}
 					sent[i] = b
-					c, text, _ := pspModel(b, versions, keys)
+					c, o := pspModel(b, versions, keys)
 					if c == OK {
 						good++
 					}
@@ -570,32 +640,63 @@ func TestPSPLikeTheModel(t *testing.T) {
 					if rows && x.IntN(30) != 0 {
 						way = x.IntN(chained)
 					}
-					h := min(8+8*int(p.b[1]), len(b))
-					mem[i] = lay(x, &d[i], b, way, h, max(len(text), len(b)-h))
+					h, from := 16, 16
+					if len(b) > 1 {
+						h = 8 + 8*int(b[1])
+						from = h
+					}
+					room := len(b)
+					if c == OK {
+						room = len(o.payload)
+					}
+					if x.IntN(3) == 0 {
+						d[i].Flags, from, room = profile.FlagExtension, 16, len(b)
+					}
+					mem[i] = lay(x, &d[i], b, way, min(h, len(b)), room)
+					if way == onTheSpot {
+						d[i].Dst = unsafe.Add(d[i].Data, min(from, len(b)))
+					}
 				}
 				if n := w.Open(&r.r, d); n != good {
 					t.Errorf("opened %d, want %d", n, good)
 				}
 				for i, b := range sent {
 					d := &d[i]
-					c, text, clear := pspModel(b, versions, keys)
+					c, o := pspModel(b, versions, keys)
 					if d.Status != c && !(len(b) == 0 && d.Status == ErrShort) {
 						t.Fatalf("packet %d of %d octets: %v, want %v", i, len(b), d.Status, c)
 					}
-					h := min(16, len(b))
+					h := 16
 					if len(b) > 1 {
-						h = min(8+8*int(b[1]), len(b))
+						h = 8 + 8*int(b[1])
+					}
+					text, before := o.payload, o.hidden // octets in front that are written too
+					if mem[i].dst != nil {
+						before = 0
+					}
+					if d.Flags != 0 {
+						o.clear, h, before = o.clear+h-16-o.hidden, 16, 0
+						text = append(bytes.Clone(o.ext), text...)
 					}
 					switch c {
 					case OK:
+						if !bytes.Equal(mem[i].also(h-before, before), o.ext[len(o.ext)-before:]) {
+							t.Fatalf("packet %d: another extension", i)
+						}
 						if got := mem[i].written(t, d, h, 0, len(text)); !bytes.Equal(got, text) {
 							t.Fatalf("packet %d: another payload", i)
 						}
-						if d.ID != uint64(binary.BigEndian.Uint32(b[4:])) || d.TSC != binary.BigEndian.Uint64(b[8:]) || d.NextHeader != b[0] || d.IOffset != 0 {
+						if d.ID != uint64(binary.BigEndian.Uint32(b[4:])) || d.TSC != binary.BigEndian.Uint64(b[8:]) || d.NextHeader != b[0] || d.IOffset != 0 || int(d.OutLen) != len(text) {
 							t.Fatalf("packet %d: %+v", i, d)
 						}
+						if d.Flags == 0 && d.COffset != o.coffset || d.Flags != 0 && b[3]>>2&15 < 2 && d.COffset != b[2]&63 {
+							t.Fatalf("packet %d: offset %d", i, d.COffset)
+						}
 					case ErrAuth:
-						if got := mem[i].written(t, d, h, clear, len(b)-h-ICVLen-clear); !allZero(got) {
+						if !allZero(mem[i].also(h-before, before)) {
+							t.Fatalf("packet %d: forged, and its extension not zeroed", i)
+						}
+						if got := mem[i].written(t, d, h, o.clear, len(b)-h-ICVLen-o.clear); !allZero(got) {
 							t.Fatalf("packet %d: forged, and not zeroed", i)
 						}
 					default:
@@ -843,6 +944,7 @@ func TestPSPDataKey(t *testing.T) {
 			for i, f := range []func(k *DataKey){
 				func(k *DataKey) { k.KeyLen ^= 16 ^ 32 },
 				func(k *DataKey) { k.ID |= 1 << 32 },
+				func(k *DataKey) { k.ID &= 1 << 31 },
 				func(k *DataKey) { k.Epoch = 1 },
 				func(k *DataKey) { k.OptionsLen = 12 },
 				func(k *DataKey) { k.Params[1] = 1 },
@@ -985,10 +1087,10 @@ func TestPSPReplay(t *testing.T) {
 		t.Fatal(n)
 	}
 	// For who holds a key.
-	k := must(g.ExportDataKey(Context{ID: 1 << 31}, false))
+	k := must(g.ExportDataKey(Context{ID: 1<<31 | 9}, false))
 	kr := must(NewReceiverWithKey(k, ReceiverConfig{ReplayWindow: 64}))
 	defer kr.Close()
-	b := seal(0, 1<<31, 7)
+	b := seal(0, 1<<31|9, 7)
 	wantOpen(t, kr, whole(b), text)
 	wantStatus(t, kr, whole(b), ErrReplay)
 }
@@ -1226,23 +1328,28 @@ func FuzzPSPOpen(f *testing.F) {
 				f.Add(b)
 				b[2], b[3] = b[2]^0x40, b[3]^0xC0
 				f.Add(b)
+				for offset := range uint8(4) { // encrypted extensions
+					f.Add(pspSealAt(pspKeys, version, spi, 10, 6, vc, len(vc) != 0, offset, text))
+					f.Add(pspSealAt(pspKeys, version, spi, 11, 6, stream("ext", 24), offset&1 != 0, offset, text))
+				}
 			}
 		}
 	}
+	f.Add(pspSealAt(pspKeys, 0, 1<<31, 10, 6, nil, false, 0, text)) // no SPI
 	f.Add([]byte{})
 	room, pattern := guarded(f, 8192), bytes.Repeat([]byte{0xA5}, 8192)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = b[:min(len(b), 4096)]
 		for i, r := range receivers {
-			c, text, clear := pspModel(b, [2]uint8{pspEvery, versions}[i], [2][2][]byte{pspKeys, keys}[i])
-			for _, atEnd := range []bool{false, true} {
+			c, o := pspModel(b, [2]uint8{pspEvery, versions}[i], [2][2][]byte{pspKeys, keys}[i])
+			for _, way := range []struct{ atEnd, with bool }{{false, false}, {true, false}, {false, true}} {
 				copy(room, pattern)
 				buf, outside := room[:len(b):len(b)], room[len(b):]
-				if atEnd {
+				if way.atEnd {
 					outside, buf = room[:len(room)-len(b)], room[len(room)-len(b):]
 				}
 				copy(buf, b)
-				p := open1(r, Packet{Buf: buf, Len: len(b)})
+				p := open1(r, Packet{Buf: buf, Len: len(b), Extension: way.with})
 				if p.Status != c && (len(b) != 0 || p.Status == OK) {
 					t.Fatalf("%v, want %v: %x", p.Status, c, b)
 				}
@@ -1252,10 +1359,14 @@ func FuzzPSPOpen(f *testing.F) {
 				want := bytes.Clone(b)
 				switch c {
 				case OK:
-					wantOctets(t, "payload", p.Out, text)
-					copy(want[8+8*int(b[1]):], text)
+					if all := append(o.ext, o.payload...); way.with {
+						wantOctets(t, "extension and payload", p.Out, all)
+					} else {
+						wantOctets(t, "payload", p.Out, o.payload)
+					}
+					copy(want[copy(want[16:], o.ext)+16:], o.payload)
 				case ErrAuth:
-					copy(want[8+8*int(b[1])+clear:len(b)-ICVLen], make([]byte, len(b)))
+					clear(want[8+8*int(b[1])+o.clear-o.hidden : len(b)-ICVLen])
 				}
 				wantOctets(t, "buffer", buf, want)
 			}

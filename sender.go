@@ -9,6 +9,7 @@ import (
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
 	"libeesp/internal/counter"
+	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
 )
@@ -30,7 +31,16 @@ type SenderConfig struct {
 	V       uint8
 	Levels  Levels // 0 = the group's default
 	Options bool   // send Master Key Options; set it where root keys rotate
-	Extra   []byte // psp: VC, 8 octets; eesp: Flow Identifier
+	// Extra is, in psp, what is behind the header's IV: the VC, 8 octets, and
+	// other extension fields, a multiple of 8 octets in all, at most 112; in
+	// eesp the Flow Identifier.
+	Extra []byte
+	// NoVC has Extra hold other extension fields only (psp).
+	NoVC bool
+	// OffsetFromIV has packets' COffset count from the end of the IV, as in the
+	// header, and not from the payload (psp): below the length of Extra, the rest
+	// of it is encrypted.
+	OffsetFromIV bool
 
 	Counter    CounterMode
 	EngineBits uint8 // top bits of Counter that tell engines of one ID apart
@@ -55,13 +65,9 @@ type Sender struct {
 // NewSender makes a sender of a group.
 func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	s := &Sender{g: g}
-	p := g.g.Params()
-	pr, err := profile.Of(p.Profile)
-	if err != nil {
-		return nil, err
-	}
 	s.s.Backend, s.s.Group = g.be, g.g
-	if s.s.Sealing, err = pr.Sealing(p, c.profile(nil)); err != nil {
+	var err error
+	if s.s.Sealing, err = c.sealing(g.g.Params(), nil); err != nil {
 		return nil, err
 	}
 	if err := g.g.Retain(); err != nil {
@@ -71,7 +77,26 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 }
 
 func (c *SenderConfig) profile(k *DataKey) *profile.SenderConfig {
-	return &profile.SenderConfig{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options, Extra: slices.Clone(c.Extra), Key: k, EngineBits: c.EngineBits}
+	return &profile.SenderConfig{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options, Extra: slices.Clone(c.Extra),
+		NoVC: c.NoVC, FromIV: c.OffsetFromIV, Key: k, EngineBits: c.EngineBits}
+}
+
+// sealing makes the Sealing of a group with these parameters, or of k.
+func (c *SenderConfig) sealing(p *keys.Params, k *DataKey) (profile.Sealing, error) {
+	n := uint8(0)
+	if k != nil {
+		n = k.Profile
+	} else {
+		n = p.Profile
+	}
+	pr, err := profile.Of(n)
+	if err != nil {
+		return nil, err
+	}
+	if (c.NoVC || c.OffsetFromIV) && ProfileID(n) != ProfilePSP {
+		return nil, fmt.Errorf("%w: only psp has a VC and a crypt offset that counts from the IV", status.ErrArgument)
+	}
+	return pr.Sealing(p, c.profile(k))
 }
 
 // NewSenderWithKey makes a sender that holds one data key. ID, V, Levels and
@@ -84,10 +109,6 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if err := burst.Check(k); err != nil {
 		return nil, err
 	}
-	pr, err := profile.Of(k.Profile)
-	if err != nil {
-		return nil, err
-	}
 	be, err := asm.Selected()
 	if err != nil {
 		return nil, err
@@ -98,7 +119,7 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	}
 	s := &Sender{}
 	s.s.Backend = be
-	if s.s.Sealing, err = pr.Sealing(nil, c.profile(k)); err != nil {
+	if s.s.Sealing, err = c.sealing(nil, k); err != nil {
 		return nil, err
 	}
 	if s.s.Sealing.Epochs() {

@@ -102,3 +102,44 @@ func TestUDPWithTSS(t *testing.T) {
 		}
 	}
 }
+
+// A psp header's extension, hidden or in clear, goes around what is inside like
+// the rest of the header. With its octets in front of it, a payload would be no
+// IP packet.
+func TestUDPWithHiddenExtension(t *testing.T) {
+	for _, u := range []UDP{tunnel4, tunnel6, across} {
+		g := pspDevice(t)
+		r := newReceiver(t, ReceiverConfig{}, g)
+		for n := 0; n <= 24; n += 8 {
+			s := newSender(t, g, SenderConfig{Extra: stream("ext", n), OffsetFromIV: true})
+			for _, dst := range []bool{false, true} {
+				pkts, back := make([]Packet, 40), make([]Packet, 40)
+				for i := range pkts {
+					pkts[i] = plain(inner(i))
+					pkts[i].COffset = uint8(i % (n/4 + 4))
+				}
+				if got := sealUDP(t, s, &u, pkts); got != len(pkts) {
+					t.Fatal(got, pkts[0].Status)
+				}
+				for i, p := range pkts {
+					if back[i] = whole(p.Out); dst {
+						back[i].Dst = make([]byte, len(inner(i)))
+					}
+				}
+				flagged := whole(back[0].Buf)
+				flagged.Extension = true
+				if openUDP(t, r, &u, []Packet{flagged}) != 0 {
+					t.Fatal("an extension in front of an IP packet")
+				}
+				if got := openUDP(t, r, &u, back); got != len(back) {
+					t.Fatal(got, back[0].Status)
+				}
+				for i, p := range back {
+					if !bytes.Equal(p.Out, inner(i)) {
+						t.Fatalf("packet %d:\n%x, want\n%x", i, p.Out, inner(i))
+					}
+				}
+			}
+		}
+	}
+}

@@ -195,6 +195,7 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_TSS_UDP_PORT 4793
 #define EESP_MAX_PADDING 3     /* octets that sealing puts behind the payload at most */
 #define EESP_MAX_FLOW_ID 64    /* octets of an eesp Flow Identifier */
+#define EESP_PSP_MAX_EXTENSION 112 /* octets of a psp sender's extra; receivers take any */
 #define EESP_TSS_LEAD_IPV4 12  /* octets in front of a tss header: source, destination, entropy */
 #define EESP_TSS_LEAD_IPV6 36
 
@@ -584,6 +585,14 @@ typedef struct eesp_pkt {
  * not IPv4's 12.
  */
 #define EESP_PKT_IPV6 0x1
+/*
+ * psp, opening: what the header has behind its IV (a cookie, other extension
+ * fields) stays in front of the payload, decrypted where it was encrypted: out
+ * begins with its 8 * (Hdr Ext Len - 1) octets, and coffset counts from there.
+ * Without the flag, opening in place leaves it in front of out all the same;
+ * with dst it is lost. eesp_udp_open_burst: EESP_ERR_UNSUPPORTED.
+ */
+#define EESP_PKT_EXTENSION 0x2
 
 /* ---- Senders ------------------------------------------------------------ */
 
@@ -621,6 +630,13 @@ typedef enum eesp_counter_mode {
 #define EESP_SENDER_OPTIONS 0x1
 /* Use the epoch of the configuration (implied unless the mode is CLOCK). */
 #define EESP_SENDER_FIXED_EPOCH 0x2
+/* psp: extra has no virtualization cookie, only other extension fields: the
+ * header's V bit is 0. */
+#define EESP_SENDER_NO_VC 0x4
+/* psp: coffset of packets is what the header has: it counts from the end of the
+ * IV, through extra, and not from the payload. What of extra it does not reach
+ * is encrypted: 0 hides a cookie, 1 its second half. */
+#define EESP_SENDER_OFFSET_FROM_IV 0x8
 
 /*
  * An ID names one sender and one direction: both ends of a connection must not
@@ -649,8 +665,8 @@ typedef struct eesp_sender_config {
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
 	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
-	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets; eesp: Flow Identifier; NULL = none */
-	uint32_t extra_len;      /* octets at extra */
+	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets, and other extension fields; eesp: Flow Identifier; NULL = none */
+	uint32_t extra_len;      /* octets at extra; psp: a multiple of 8, at most EESP_PSP_MAX_EXTENSION */
 	uint32_t reserved3;
 	uint64_t reserved[2];
 } eesp_sender_config;

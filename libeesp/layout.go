@@ -193,6 +193,8 @@ var (
 	_ = same[C.EESP_SSKDF_HKDF_SHA2_256-int(eesp.SSKDFSHA256)]
 	_ = same[C.EESP_SSKDF_AES256_CMAC-int(eesp.SSKDFCMAC)]
 	_ = same[C.EESP_PKT_IPV6-profile.FlagIPv6]
+	_ = same[C.EESP_PKT_EXTENSION-profile.FlagExtension]
+	_ = same[C.EESP_PSP_MAX_EXTENSION-wire.PSPMaxExtension]
 	_ = same[C.EESP_MAX_FLOW_ID-profile.MaxFlow]
 	_ = same[C.EESP_MAX_PADDING+C.EESP_ICV_LEN-profile.MaxTail]
 	_ = same[C.EESP_TSS_LEAD_IPV4-wire.TSSLead4]

@@ -465,6 +465,7 @@ func senderConfig(c *C.eesp_sender_config) eesp.SenderConfig {
 		Counter: eesp.CounterMode(c.counter_mode), EngineBits: uint8(c.engine_bits), Engine: uint32(c.engine),
 		RateLog2: uint8(c.rate_log2), FixedEpoch: c.flags&C.EESP_SENDER_FIXED_EPOCH != 0, Epoch: uint16(c.epoch),
 		Start: uint64(c.start_counter), ReserveRun: uint64(c.reserve_run),
+		NoVC: c.flags&C.EESP_SENDER_NO_VC != 0, OffsetFromIV: c.flags&C.EESP_SENDER_OFFSET_FROM_IV != 0,
 	}
 	if c.epoch_start_ns != 0 || s.FixedEpoch && s.Counter == eesp.CounterClock {
 		s.EpochStart = time.Unix(0, int64(c.epoch_start_ns))

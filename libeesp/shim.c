@@ -527,7 +527,7 @@ static eesp_status sender_config(eesp_sender_config *c, const eesp_sender_config
 		return argument("eesp_sender_config: a reserved field is not zero");
 	if (c->extra_len > 65536 || (c->extra == NULL) != (c->extra_len == 0))
 		return argument("eesp_sender_config.extra: NULL goes with extra_len 0; or too long");
-	if ((c->flags & ~(uint32_t)(EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH)) != 0)
+	if ((c->flags & ~(uint32_t)(EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH | EESP_SENDER_NO_VC | EESP_SENDER_OFFSET_FROM_IV)) != 0)
 		return argument("eesp_sender_config.flags: unknown flag");
 	return ready();
 }

@@ -197,7 +197,7 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 		switch lead, bad := r.Opening.Lead(p); {
 		case bad != status.OK:
 			c = bad
-		case lead != 0:
+		case lead != 0, p.Flags&profile.FlagExtension != 0: // the payload is to be an IP packet
 			c = status.ErrUnsupported
 		case t.IOVCount != 0:
 			c = status.ErrSegments

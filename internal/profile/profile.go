@@ -18,8 +18,11 @@ import (
 // MaxLen is the longest payload or packet in octets.
 const MaxLen = 1 << 20
 
-// FlagIPv6, in Desc's Flags: the octets in front of a tss header are IPv6's.
-const FlagIPv6 = 1
+// Desc's Flags.
+const (
+	FlagIPv6      = 1 << iota // the octets in front of a tss header are IPv6's
+	FlagExtension             // psp: opening leaves the header's extension in front of the payload
+)
 
 // Desc describes one packet of a burst: struct eesp_pkt of include/eesp.h,
 // field by field. Out is not a pointer for Go, since the memory is C's.
@@ -341,7 +344,9 @@ type SenderConfig struct {
 	ID      uint64
 	Levels  uint8    // bit l: level l takes part; 0 = the group's default levels
 	Options bool     // send Master Key Options
-	Extra   []byte   // psp: VC; eesp: Flow Identifier
+	Extra   []byte   // psp: VC and other extension fields; eesp: Flow Identifier
+	NoVC    bool     // psp: Extra does not begin with a VC
+	FromIV  bool     // psp: packets' COffset counts from the end of the IV, not of Extra
 	Key     *DataKey // in place of a group
 
 	EngineBits uint8 // of the counter

@@ -56,6 +56,9 @@ func (psp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 		return status.ErrArgument
 	}
 	spi := uint32(k.ID)
+	if wire.PSPReserved(spi) {
+		return status.ErrArgument
+	}
 	slot := pspSlot(s, spi)
 	if !slot.Present {
 		return status.ErrNoKey
@@ -70,7 +73,7 @@ func (psp) Check(d *DataKey) status.Code {
 	if d.V >= wire.PSPVersions {
 		return status.ErrV
 	}
-	if int(d.KeyLen) != pspKeyLen(d.V) || d.ID>>32 != 0 || d.Epoch != 0 || d.OptionsLen != 0 ||
+	if int(d.KeyLen) != pspKeyLen(d.V) || d.ID>>32 != 0 || wire.PSPReserved(uint32(d.ID)) || d.Epoch != 0 || d.OptionsLen != 0 ||
 		d.Params != [2]uint8{} || d.Addr != (Addr{}) || d.Domain != 0 {
 		return status.ErrArgument
 	}
@@ -87,19 +90,24 @@ func (psp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	switch {
 	case id>>32 != 0:
 		return nil, fmt.Errorf("%w: SPI %#x does not fit in 32 bits", status.ErrArgument, id)
+	case wire.PSPReserved(uint32(id)):
+		return nil, fmt.Errorf("%w: SPI %#x: the low 31 bits of one are never 0", status.ErrArgument, id)
 	case c.Levels != 0 || c.Options:
 		return nil, errNoLevels
-	case len(c.Extra) != 0 && len(c.Extra) != wire.PSPVC:
-		return nil, fmt.Errorf("%w: a VC of %d octets, not %d", status.ErrArgument, len(c.Extra), wire.PSPVC)
+	case len(c.Extra)%wire.PSPUnit != 0 || len(c.Extra) > wire.PSPMaxExtension:
+		return nil, fmt.Errorf("%w: %d octets of VC and other extension fields: not a multiple of %d, or more than %d",
+			status.ErrArgument, len(c.Extra), wire.PSPUnit, wire.PSPMaxExtension)
 	}
 	s := &pspSealing{version: v, spi: uint32(id), held: c.Key != nil}
-	var vc *[wire.PSPVC]byte
-	if len(c.Extra) != 0 {
-		vc = (*[wire.PSPVC]byte)(c.Extra)
+	s.n = wire.PSPTemplate(&s.b, v, s.spi, len(c.Extra) != 0 && !c.NoVC, c.Extra)
+	if v >= wire.PSPGMAC {
+		return s, nil
 	}
-	s.n = wire.PSPTemplate(&s.b, v, s.spi, vc)
-	if v < wire.PSPGMAC {
-		s.b[2] = wire.PSPOffset(0, s.n)
+	// Where packets say how much of the extension is encrypted, none is plain.
+	if c.FromIV {
+		s.covered = uint32(len(c.Extra))
+	} else {
+		s.b[2] = uint8(len(c.Extra) / 4)
 	}
 	return s, nil
 }
@@ -121,8 +129,9 @@ type pspSealing struct {
 	version uint8
 	spi     uint32
 	held    bool
-	b       [wire.PSPMaxHeader]byte // a header without next header and IV
+	b       [MaxHeader]byte // a header without next header and IV
 	n       int
+	covered uint32 // octets of the extension that crypt offsets count
 }
 
 // Space is the SPI alone, whatever the keys: see stateless.
@@ -145,7 +154,7 @@ func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		}
 		pspKey(&h.msg, &h.KDF, slot.Master, s.version, s.spi)
 	}
-	h.Fixed, h.Next, h.Plain = true, true, s.version < wire.PSPGMAC
+	h.Fixed, h.Next, h.Plain = true, true, s.version < wire.PSPGMAC && s.covered == 0
 	h.n = copy(h.b[:], s.b[:s.n])
 	return h.ready(s, snap)
 }
@@ -158,12 +167,10 @@ func (s *pspSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64)
 		to := (*[wire.PSPBase]byte)(j.AAD)
 		*to = [wire.PSPBase]byte(from[:])
 		to[0] = p.NextHeader
-		if p.COffset != 0 {
-			to[2] = wire.PSPOffset(p.COffset, s.n)
-		}
+		to[2] += p.COffset
 		binary.BigEndian.PutUint64(to[8:], tsc)
-		if s.n != wire.PSPBase {
-			*(*[wire.PSPVC]byte)(unsafe.Add(j.AAD, wire.PSPBase)) = [wire.PSPVC]byte(from[wire.PSPBase:])
+		for at := wire.PSPBase; at < s.n; at += wire.PSPUnit {
+			*(*[wire.PSPUnit]byte)(unsafe.Add(j.AAD, at)) = [wire.PSPUnit]byte(from[at:])
 		}
 		wire.Nonce(&j.Nonce, s.spi, tsc)
 		p.ID, p.TSC = uint64(s.spi), tsc
@@ -183,23 +190,28 @@ func (s *pspSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ker
 func (s *pspSealing) Fit(h *Header, l *Lane) status.Code {
 	p := l.Pkt
 	gmac := s.version >= wire.PSPGMAC
-	if p.IOffset != 0 || uint32(p.COffset)*4 > l.Len || int(p.COffset) > wire.PSPMaxOffset-(s.n-wire.PSPBase)/4 || gmac && p.COffset != 0 {
+	if p.IOffset != 0 || uint32(p.COffset)*4 > s.covered+l.Len || p.COffset > wire.PSPMaxOffset-s.b[2] || gmac && p.COffset != 0 {
 		return status.ErrOffset
 	}
 	if p.Flags != 0 {
 		return status.ErrArgument
 	}
 	l.Lead, l.Pad, l.Skip = 0, 0, 0
-	l.Clear = pspClear(s.version, p.COffset, l.Len)
+	l.Inner, l.Clear = pspText(s.version, uint32(p.COffset)*4, s.covered, l.Len)
 	return status.OK
 }
 
-// pspClear is how many octets of a payload of n are not encrypted.
-func pspClear(version, coffset uint8, n uint32) uint32 {
-	if version >= wire.PSPGMAC {
-		return n
+// pspText is how many octets of an extension are encrypted and how many of a
+// payload of n are not, where the crypt offset comes to offset octets from the
+// beginning of covered ones, which are the extension's last.
+func pspText(version uint8, offset, covered, n uint32) (inner, clear uint32) {
+	switch {
+	case version >= wire.PSPGMAC:
+		return 0, n
+	case offset < covered:
+		return covered - offset, 0
 	}
-	return uint32(coffset) * 4
+	return 0, offset - covered
 }
 
 // pspOpening says what a receiver accepts.
@@ -213,6 +225,15 @@ type pspOpening struct {
 	spi        uint32
 }
 
+// Lead is none. With FlagExtension, what the header has behind its base is part
+// of the payload.
+func (o *pspOpening) Lead(p *Desc) (uint32, status.Code) {
+	if p.Flags&^FlagExtension != 0 {
+		return 0, status.ErrArgument
+	}
+	return 0, status.OK
+}
+
 // Parse reads the header of a packet. Nothing in it tells groups apart: it is
 // the first one's.
 func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
@@ -220,13 +241,20 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	if code := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); code != status.OK {
 		return code
 	}
-	l.HdrLen = uint32(h.Len)
-	l.Len = n - l.HdrLen - kernel.TagSize
-	l.Clear, l.Skip = pspClear(h.Version, h.COffset, l.Len), 0
-	l.Inner, l.Pad, l.Epoch, l.Retry = 0, 0, nil, false
-	l.KeyLen = uint8(pspKeyLen(h.Version))
 	p := l.Pkt
-	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.SPI), h.IV, h.COffset, 0, h.NextHeader
+	l.HdrLen = uint32(h.Len)
+	if p.Flags&FlagExtension != 0 {
+		l.HdrLen = wire.PSPBase
+	}
+	l.Len = n - l.HdrLen - kernel.TagSize
+	l.Inner, l.Clear = pspText(h.Version, uint32(h.Offset)*4, l.HdrLen-wire.PSPBase, l.Len)
+	l.Skip, l.Pad, l.Epoch, l.Retry = 0, 0, nil, false
+	l.KeyLen = uint8(pspKeyLen(h.Version))
+	p.COffset = 0
+	if h.Version < wire.PSPGMAC {
+		p.COffset = uint8(l.Clear / 4)
+	}
+	p.ID, p.TSC, p.IOffset, p.NextHeader = uint64(h.SPI), h.IV, 0, h.NextHeader
 	wire.Nonce(&j.Nonce, h.SPI, h.IV)
 	var name [16]byte
 	if o.held {
@@ -239,7 +267,7 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 			return status.ErrVersion
 		}
 		slot := pspSlot(snaps[0], h.SPI)
-		if !slot.Present {
+		if wire.PSPReserved(h.SPI) || !slot.Present {
 			return status.ErrNoKey
 		}
 		pspKey(&c.Msg, &c.KDF, slot.Master, h.Version, h.SPI)
@@ -262,10 +290,10 @@ func (o *pspOpening) flow(l *Lane, name *[16]byte, version uint8) {
 func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
 	gmac := c.Msg[6] >= '0'+wire.PSPGMAC // of an empty payload nothing is in clear
-	if o.held || gmac || l.Clear != 0 {
+	if o.held || gmac || l.Inner|l.Clear != 0 {
 		return
 	}
-	s.n, s.word = l.HdrLen, *(*[4]byte)(l.Hdr)
+	s.n, s.word, s.flags, s.lead = l.HdrLen, *(*[4]byte)(l.Hdr), l.Pkt.Flags, 0
 	s.msg, s.KDF, s.name = c.Msg, c.KDF, l.Flow.Master
 	s.of = o
 }
@@ -281,7 +309,7 @@ func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Des
 		}
 		b := (*[wire.PSPBase]byte)(p.Data)
 		spi := uint64(binary.BigEndian.Uint32(b[4:]))
-		if (b[4]^s.msg[8])>>7 != 0 || reflected(o.ownIDs, spi) != status.OK {
+		if (b[4]^s.msg[8])>>7 != 0 || wire.PSPReserved(uint32(spi)) || reflected(o.ownIDs, spi) != status.OK {
 			break // of the other device key, or refused
 		}
 		*(*[12]byte)(j.Nonce[:]) = [12]byte(b[4:])

@@ -594,6 +594,65 @@ static void known_sealing(void)
 	eesp_group_free(g);
 }
 
+/* psp: what is behind a header's IV, hidden wholly, by half, or not at all; in
+ * place it is in front of the payload when that is open, and with the flag it
+ * is part of it. */
+static void psp_extension(void)
+{
+	static const uint8_t extra[24] = "a cookie, and 2 others..", payload[20] = "a payload of twenty.";
+	eesp_group_config gc = EESP_GROUP_CONFIG_INIT;
+	eesp_receiver *receiver;
+	eesp_group *group;
+	gc.profile = EESP_PROFILE_PSP;
+	WORKS(eesp_group_new(&gc, &group));
+	WORKS(eesp_group_rotate_key(group, NULL, 0, NULL));
+	WORKS(eesp_receiver_new(&group, 1, NULL, &receiver));
+	for (uint32_t n = 0; n <= sizeof extra; n += 8)
+		for (uint8_t offset = 0; offset <= (n + sizeof payload) / 4; offset++) {
+			eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+			eesp_sender *sender;
+			uint8_t buf[16 + sizeof extra + sizeof payload + EESP_ICV_LEN], copy[sizeof buf], dst[sizeof buf];
+			sc.id = 1000 + n + offset;
+			sc.extra = n ? extra : NULL;
+			sc.extra_len = n;
+			sc.flags = EESP_SENDER_OFFSET_FROM_IV | (offset & 1 ? EESP_SENDER_NO_VC : 0);
+			WORKS(eesp_sender_new(group, &sc, &sender));
+			SAME(eesp_sender_header_len(sender), 16 + n);
+			eesp_pkt p = packet(buf + 16 + n, sizeof payload, 16 + n, EESP_ICV_LEN);
+			memcpy(p.data, payload, sizeof payload);
+			p.coffset = offset;
+			SAME(eesp_seal_burst(sender, &p, 1), 1);
+			SAME(buf[1], 1 + n / 8);
+			SAME(buf[2], offset);
+			SAME(buf[3], n && !(offset & 1) ? 3 : 1);
+			size_t clear = 4u * offset < n ? 4u * offset : n;
+			CHECK(memcmp(buf + 16, extra, clear) == 0);
+			CHECK(clear == n || memcmp(buf + 16 + clear, extra + clear, n - clear) != 0);
+			buf[2] |= 0xC0; /* the sender's are 0, and they are authenticated */
+			memcpy(copy, buf, sizeof buf);
+			eesp_pkt q = sealed(&p);
+			SAME(eesp_open_burst(receiver, &q, 1), 0);
+			SAME(q.status, EESP_ERR_AUTH);
+			copy[2] &= 0x3F;
+			memcpy(buf, copy, sizeof buf);
+			SAME(eesp_open_burst(receiver, &q, 1), 1);
+			SAME(q.coffset, 4u * offset > n ? offset - n / 4 : 0);
+			CHECK(q.out == buf + 16 + n && q.out_len == sizeof payload && memcmp(q.out, payload, sizeof payload) == 0);
+			CHECK(memcmp(buf + 16, extra, n) == 0);
+			q.data = copy;
+			q.dst = dst;
+			q.dst_size = sizeof dst;
+			q.flags = EESP_PKT_EXTENSION;
+			SAME(eesp_open_burst(receiver, &q, 1), 1);
+			SAME(q.coffset, offset);
+			CHECK(q.out == dst && q.out_len == n + sizeof payload);
+			CHECK(memcmp(dst, extra, n) == 0 && memcmp(dst + n, payload, sizeof payload) == 0);
+			eesp_sender_free(sender);
+		}
+	eesp_receiver_free(receiver);
+	eesp_group_free(group);
+}
+
 static void statistics(void)
 {
 	struct kit k = new_kit(EESP_AEAD_AES_128_GCM, EESP_V_ID);
@@ -628,6 +687,7 @@ int main(void)
 	TEST(proxy_refuses);
 	TEST(known_packet);
 	TEST(known_sealing);
+	TEST(psp_extension);
 	TEST(statistics);
 	free(rooms);
 	return 0;

@@ -83,17 +83,23 @@ def seal_psp_vectors() -> None:
     sealed = 0
     for v in in_order(vectors_of("psp")["seal"], lambda v: v["spi"], lambda v: int(v["iv"])):
         with psp_group(v["device_keys"], [v["version"]]) as group, eesp.Receiver(group) as receiver:
-            counter, vc = explicit(v["iv"]), bytes.fromhex(v["vc"])
+            counter, extension = explicit(v["iv"]), bytes.fromhex(v["extension"])
             version = eesp.PspVersion(v["version"])
-            with eesp.Sender(group, v["spi"], v=version, counter=counter, extra=vc) as sender:
+            how: dict[str, Any] = {"extra": extension, "no_vc": not v["has_vc"], "offset_from_iv": v["from_iv"]}
+            with eesp.Sender(group, v["spi"], v=version, counter=counter, **how) as sender:
                 packet = sender.seal_one(payload_of(v), coffset=v["coffset"], next_header=v["next_header"])
             assert packet.hex() == v["packet"], v["name"]
             opened = receiver.open_one(packet)
             assert (opened.payload, opened.id, opened.tsc) == (payload_of(v), v["spi"], v["iv"])
-            assert (opened.coffset, opened.next_header) == (v["coffset"], v["next_header"])
+            coffset = max(v["coffset"] - len(extension) // 4, 0) if v["from_iv"] else v["coffset"]
+            assert (opened.coffset, opened.next_header) == (coffset, v["next_header"])
+            assert receiver.open_one(packet, extension=True).payload == extension + payload_of(v)
             header = eesp.PspHeader.parse(packet)
-            assert (header.version, header.spi, header.iv, header.vc) == (version, v["spi"], v["iv"], vc)
-            assert (header.coffset, header.next_header) == (v["coffset"], v["next_header"])
+            assert (header.version, header.spi, header.iv) == (version, v["spi"], v["iv"])
+            assert (header.coffset, header.next_header) == (coffset, v["next_header"])
+            clear = len(extension) if version >= eesp.PspVersion.AES_128_GMAC else 4 * header.offset
+            assert len(header.extension) == len(extension) and header.extension[:clear] == extension[:clear]
+            assert header.vc == header.extension[: 8 * v["has_vc"]]
             with group.derive_keys([eesp.Context(v["spi"], v=version)]) as keys:
                 assert keys[0].hex() == v["data_key"]
         sealed += 1
@@ -106,10 +112,10 @@ def test_psp_accepted_and_refused() -> None:
         receiver, packet = groups(tuple(v["device_keys"]), tuple(v["versions"])), bytes.fromhex(v["packet"])
         opened, header = receiver.open_one(packet), eesp.PspHeader.parse(packet)
         assert opened.payload.hex() == v["payload"], v["name"]
+        assert receiver.open_one(packet, extension=True).payload.hex() == v["extension"] + v["payload"], v["name"]
+        assert (len(header.vc), 2 * len(header.extension)) == (8 * v["has_vc"], len(v["extension"])), v["name"]
         assert (opened.id, opened.tsc) == (header.spi, header.iv) == (v["spi"], v["iv"]), v["name"]
-        # GMAC's has no effect, and the library does not report it.
-        coffset = 0 if header.version >= eesp.PspVersion.AES_128_GMAC else v["coffset"]
-        assert opened.coffset == header.coffset == coffset, v["name"]
+        assert opened.coffset == header.coffset == v["coffset"], v["name"]
     for v in vectors_of("psp")["refused"]:
         receiver, packet = groups(tuple(v["device_keys"]), tuple(v["versions"])), bytes.fromhex(v["packet"])
         refused(v, lambda: receiver.open_one(packet))
@@ -389,24 +395,33 @@ def test_psp_round_trips(
     one: bytes, other: bytes, version: eesp.PspVersion, spi: int, payloads: list[bytes], data: st.DataObject
 ) -> None:
     """Sealed here and opened there, and the other way round."""
-    if one == other:
+    if one == other or spi in (0, 1 << 31):
         return
     epoch, start = next(_epochs), data.draw(st.integers(0, LAST - 10))
-    vc = data.draw(st.sampled_from([b"", b"8 octets"]))
-    longest = 0 if version >= eesp.PspVersion.AES_128_GMAC else min(61, *(len(p) // 4 for p in payloads), 61)
-    coffsets = [data.draw(st.integers(0, min(longest, len(p) // 4))) for p in payloads]
+    extension = data.draw(st.sampled_from([b"", b"8 octets", b"8 octets, and then 16 of", bytes(112)]))
+    has_vc = bool(extension) and data.draw(st.booleans())
+    from_iv = data.draw(st.booleans())
+    units = len(extension) // 4
+    ends = [min(63, units + len(p) // 4) if from_iv else min(63 - units, len(p) // 4) for p in payloads]
+    if version >= eesp.PspVersion.AES_128_GMAC:
+        ends = [0] * len(payloads)
+    coffsets = [data.draw(st.integers(0, end)) for end in ends]
     protocols = data.draw(st.lists(st.integers(0, 255), min_size=len(payloads), max_size=len(payloads)))
     with psp_group([one.hex(), other.hex()], [version]) as group, eesp.Receiver(group) as receiver:
         counter = eesp.Explicit(start, epoch)
-        with eesp.Sender(group, spi, v=version, extra=vc, counter=counter) as sender:
+        how: dict[str, Any] = {"extra": extension, "no_vc": not has_vc, "offset_from_iv": from_iv}
+        with eesp.Sender(group, spi, v=version, counter=counter, **how) as sender:
             sealed = sender.seal(payloads, coffset=coffsets, next_header=protocols)
         sealed.raise_for_status()
         opened = receiver.open(sealed)
         assert [bytes(p) for p in opened] == payloads and list(opened.next_headers) == protocols
-        assert list(opened.coffsets) == coffsets
+        assert list(opened.coffsets) == [max(0, c - units) for c in coffsets] if from_iv else coffsets
+        assert [bytes(p) for p in receiver.open(sealed, extension=True)] == [extension + p for p in payloads]
     there = psp.Receiver([one, other], frozenset([int(version)]))
     for i, packet in enumerate(sealed):
-        header = psp.open_packet(there, bytes(packet)).header
+        found = psp.open_packet(there, bytes(packet))
+        assert (found.extension, found.payload) == (extension, payloads[i])
+        header = found.header
         assert (header.spi, header.iv, header.next_header) == (spi, epoch << 48 | start + i, protocols[i])
         made = psp.seal(
             [one, other],
@@ -415,8 +430,10 @@ def test_psp_round_trips(
             iv=epoch << 48 | start + i,
             next_header=protocols[i],
             payload=payloads[i],
-            vc=vc,
+            extension=extension,
+            has_vc=has_vc,
             coffset=coffsets[i],
+            from_iv=from_iv,
         )
         assert made.packet == bytes(packet)
 

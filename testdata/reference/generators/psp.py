@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from common.packet import Sealed, seal_octets
 from psp import Reason, Receiver, derive, nonce, open_packet, seal
-from psp.header import BASE_LEN, MAX_COFFSET, MAX_VERSION, VC_LEN, VC_UNITS, is_gmac
+from psp.header import BASE_LEN, MAX_COFFSET, MAX_EXTENSION, MAX_VERSION, UNIT, VC_LEN, is_gmac
 
 from .vectors import Sections, Vector, check_refused, decided, flip, output_fields, payload_fields, stream
 
@@ -17,6 +17,12 @@ DEVICE_KEYS = (
     bytes.fromhex("563952565d3a78ae773ec1b779f2f2d99f4a7f53a6fbb9b07d5b71f39364d739"),
 )
 KNOWN_SPI = 0x9A345678
+# The longest extension that an implementation has to send; any is taken.
+SENT_EXTENSION = 112
+
+
+def sample_extension(name: str, size: int) -> bytes:
+    return stream(b"psp/extension/" + name.encode(), size)
 
 
 def sample_vc(name: str) -> bytes:
@@ -33,12 +39,15 @@ def seal_vector(
     spi: int,
     payload_len: int,
     iv: int = 1,
-    vc: bytes = b"",
+    extension: bytes = b"",
+    has_vc: bool | None = None,
     coffset: int = 0,
+    from_iv: bool = False,
     next_header: int = 4,
     device_keys: Sequence[bytes] = DEVICE_KEYS,
 ) -> Vector:
     """A packet that is sealed, and opens to what was sealed."""
+    has_vc = bool(extension) if has_vc is None else has_vc
     seed = b"psp/payload/" + name.encode()
     payload = stream(seed, payload_len)
     sealed = seal(
@@ -48,11 +57,16 @@ def seal_vector(
         iv=iv,
         next_header=next_header,
         payload=payload,
-        vc=vc,
+        extension=extension,
+        has_vc=has_vc,
         coffset=coffset,
+        from_iv=from_iv,
     )
     opened = open_packet(Receiver(device_keys, frozenset({version})), sealed.packet)
-    if (opened.payload, opened.header.payload_coffset, opened.header.next_header) != (payload, coffset, next_header):
+    header = opened.header
+    reported = max(0, coffset - len(extension) // 4) if from_iv else coffset
+    got = (opened.payload, opened.extension, header.has_vc, header.payload_coffset, header.next_header)
+    if got != (payload, extension, has_vc, reported, next_header):
         raise AssertionError(f"{name}: the packet does not open to what was sealed")
     return {
         "name": name,
@@ -60,7 +74,9 @@ def seal_vector(
         "version": version,
         "spi": spi,
         "iv": iv,
-        "vc": vc.hex(),
+        "extension": extension.hex(),
+        "has_vc": has_vc,
+        "from_iv": from_iv,
         "coffset": coffset,
         "next_header": next_header,
         **payload_fields(seed, payload),
@@ -104,7 +120,7 @@ def seal_matrix() -> Iterator[Vector]:
             version=version,
             spi=(number * 0x9E3779B1 & 0x7FFFFFFF) | (number & 1) << 31,
             iv=number * 0x9E3779B97F4A7C15 % 2**63,
-            vc=sample_vc(name) if has_vc else b"",
+            extension=sample_vc(name) if has_vc else b"",
             payload_len=payload_len,
             coffset=coffset,
             next_header=next(next_headers),
@@ -114,16 +130,16 @@ def seal_matrix() -> Iterator[Vector]:
 def seal_offsets() -> Iterator[Vector]:
     """Every crypt offset of a full-sized payload, and the last one of the shortest payload that holds it."""
     for version, has_vc in itertools.product((0, 1), (False, True)):
-        most = MAX_COFFSET - (VC_UNITS if has_vc else 0)
+        most = MAX_COFFSET - (VC_LEN // 4 if has_vc else 0)
         kind = f"v{version}/{'vc' if has_vc else 'no-vc'}"
         for coffset in sorted({0, 1, 2, 3, 4, 8, 15, 16, 31, 32, 47, most - 1, most}):
             for payload_len in (4 * coffset, 4 * coffset + 3, 256):
                 yield seal_vector(
                     f"offset/{kind}/c{coffset}-of-{payload_len}",
                     version=version,
-                    spi=0x80000000 + coffset if version else 1 + coffset,
+                    spi=0x80000001 + coffset if version else 1 + coffset,
                     iv=payload_len + 1000 * has_vc,
-                    vc=sample_vc(kind) if has_vc else b"",
+                    extension=sample_vc(kind) if has_vc else b"",
                     payload_len=payload_len,
                     coffset=coffset,
                 )
@@ -139,7 +155,7 @@ def seal_lengths() -> Iterator[Vector]:
                 version=version,
                 spi=KNOWN_SPI,
                 iv=1000 + payload_len + 10000 * has_vc,
-                vc=sample_vc(kind) if has_vc else b"",
+                extension=sample_vc(kind) if has_vc else b"",
                 payload_len=payload_len,
                 coffset=coffset,
             )
@@ -147,7 +163,7 @@ def seal_lengths() -> Iterator[Vector]:
 
 def seal_extremes() -> Iterator[Vector]:
     for version in VERSIONS:
-        for spi in (0, 1, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFFF):
+        for spi in (1, 0x7FFFFFFF, 0x80000001, 0xFFFFFFFF):
             yield seal_vector(f"extreme/v{version}/spi-{spi:08x}", version=version, spi=spi, payload_len=20)
         for iv in (0, 1, 2**32 - 1, 2**32, 2**48 - 1, 2**48, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1):
             yield seal_vector(
@@ -168,7 +184,7 @@ def seal_extremes() -> Iterator[Vector]:
                 version=version,
                 spi=0x3456789A,
                 iv=vc[0],
-                vc=vc,
+                extension=vc,
                 payload_len=8,
             )
         # One device key is enough if it is the SPI's.
@@ -180,16 +196,52 @@ def seal_extremes() -> Iterator[Vector]:
                 payload_len=8,
                 device_keys=[key if n == bit else b"" for n, key in enumerate(DEVICE_KEYS)],
             )
-    yield seal_vector("extreme/everything-zero", version=0, spi=0, iv=0, next_header=0, payload_len=0)
+    yield seal_vector("extreme/all-but-zero", version=0, spi=2, iv=0, next_header=0, payload_len=0)
     yield seal_vector(
         "extreme/everything-ones",
         version=3,
         spi=2**32 - 1,
         iv=2**64 - 1,
         next_header=255,
-        vc=b"\xff" * VC_LEN,
+        extension=b"\xff" * VC_LEN,
         payload_len=16,
     )
+
+
+def seal_extensions() -> Iterator[Vector]:
+    """VC and other extension fields, encrypted wholly, in part, or not at all."""
+    number = 0
+    for version, size, has_vc in itertools.product(VERSIONS, (8, 16, 56, SENT_EXTENSION), (False, True)):
+        kind = f"v{version}/{size}-{'vc' if has_vc else 'no-vc'}"
+        units = size // 4
+        offsets: list[tuple[bool, int]] = [(True, 0)]
+        if not is_gmac(version):
+            offsets += [(True, one) for one in sorted({1, 2, units - 1, units, units + 3})] + [(False, 0), (False, 3)]
+        for (from_iv, coffset), payload_len in itertools.product(offsets, (0, 17, 45)):
+            if 4 * coffset > payload_len + (size if from_iv else 0):
+                continue
+            number += 1
+            yield seal_vector(
+                f"extension/{kind}/{'iv' if from_iv else 'payload'}-c{coffset}-of-{payload_len}",
+                version=version,
+                spi=number | (number & 1) << 31,
+                iv=2**40 + number,
+                extension=sample_extension(kind, size),
+                has_vc=has_vc,
+                coffset=coffset,
+                from_iv=from_iv,
+                payload_len=payload_len,
+            )
+    for coffset in (0, 1, 2, 62, MAX_COFFSET):
+        yield seal_vector(
+            f"extension/no-extension/iv-c{coffset}",
+            version=coffset & 1,
+            spi=77,
+            iv=coffset,
+            coffset=coffset,
+            from_iv=True,
+            payload_len=256,
+        )
 
 
 # --- raw packets -------------------------------------------------------------------------------------------------
@@ -201,7 +253,7 @@ def forge(
     version: int = 1,
     spi: int = KNOWN_SPI,
     iv: int = 7,
-    vc: bytes = b"",
+    extension: bytes = b"",
     field: int | None = None,
     next_header: int = 17,
     extlen: int | None = None,
@@ -212,14 +264,16 @@ def forge(
 ) -> bytes:
     """A packet from raw fields, whatever sense they make, with the ICV that is right for them.
 
-    `field` is the crypt offset on the wire (by default the VC's two units), `top` the two bits above it, `flags` is
-    XORed into octet 3.
+    `field` is the crypt offset on the wire (by default the extension's units), `top` the two bits above it, `flags`
+    is XORed into octet 3.
     """
     if field is None:
-        field = VC_UNITS if vc and not is_gmac(version) else 0
-    bits = version << 2 | (bool(vc) if v_bit is None else v_bit) << 1 | 1
-    octets = bytes([next_header, (2 if vc else 1) if extlen is None else extlen, top << 6 | field, bits ^ flags])
-    sent = octets + spi.to_bytes(4, "big") + iv.to_bytes(8, "big") + vc + payload
+        field = 0 if is_gmac(version) else len(extension) // 4
+    bits = version << 2 | (bool(extension) if v_bit is None else v_bit) << 1 | 1
+    octets = bytes(
+        [next_header, 1 + len(extension) // UNIT if extlen is None else extlen, top << 6 | field, bits ^ flags]
+    )
+    sent = octets + spi.to_bytes(4, "big") + iv.to_bytes(8, "big") + extension + payload
     clear = len(sent) if version & 2 else min(BASE_LEN + 4 * field, len(sent))
     key = derive(DEVICE_KEYS[spi >> 31] if device_key is None else device_key, version, spi)
     return seal_octets(key, nonce(spi, iv), sent, clear).packet
@@ -243,6 +297,8 @@ def accepted_vector(
         "versions": sorted(versions),
         "packet": packet.hex(),
         "payload": opened.payload.hex(),
+        "extension": opened.extension.hex(),
+        "has_vc": opened.header.has_vc,
         "coffset": opened.header.payload_coffset,
         "next_header": opened.header.next_header,
         "spi": opened.header.spi,
@@ -256,29 +312,44 @@ def accepted() -> Iterator[Vector]:
     for version, vc in itertools.product(VERSIONS, (b"", sample_vc("accepted"))):
         kind = f"v{version}/{'vc' if vc else 'no-vc'}"
         for bits, name in ((0x80, "s"), (0x40, "d"), (0xC0, "s-and-d")):
-            yield accepted_vector(f"flags/{kind}/{name}", forge(payload, version=version, vc=vc, flags=bits))
-        for spi in (0, 0x80000000):
-            yield accepted_vector(f"spi/{kind}/{spi:08x}", forge(payload, version=version, vc=vc, spi=spi))
+            yield accepted_vector(f"flags/{kind}/{name}", forge(payload, version=version, extension=vc, flags=bits))
+        for top in (1, 2, 3):
+            yield accepted_vector(f"reserved/{kind}/top-{top}", forge(payload, version=version, extension=vc, top=top))
         # Who accepts this version alone, and who accepts it among others.
         for versions in ({version}, {version, version ^ 1}, {version, version ^ 2}, ALL_VERSIONS):
             named = "-".join(str(one) for one in sorted(versions))
             yield accepted_vector(
-                f"versions/{kind}/of-{named}", forge(payload, version=version, vc=vc), versions=frozenset(versions)
+                f"versions/{kind}/of-{named}",
+                forge(payload, version=version, extension=vc),
+                versions=frozenset(versions),
             )
         if is_gmac(version):
-            # 40 octets of payload are 10 units, 12 with the VC. The field's offset of a VC is not reported below 0.
+            # 40 octets of payload are 10 units, 12 with the VC.
             for field in (1, 2, 3, 9, 10) + ((11, 12) if vc else ()):
                 yield accepted_vector(
                     f"gmac-coffset/{kind}/{field}",
-                    forge(payload, version=version, vc=vc, field=field),
+                    forge(payload, version=version, extension=vc, field=field),
                     decision="gmac_coffset",
                 )
         else:
-            for coffset in (0, 1, 9, 10):
+            for field in (0, 1, 2, 3, 9, 10) + ((11, 12) if vc else ()):
+                yield accepted_vector(f"coffset/{kind}/{field}", forge(payload, version=version, extension=vc, field=field))
+    # Header lengths up to the greatest, with a VC in front and without; offsets before, at and behind the payload.
+    for version, size, v_bit in itertools.product(VERSIONS, (8, 16, 24, 64, 248, 256, 1024, MAX_EXTENSION), (0, 1)):
+        extension = sample_extension("accepted", size)
+        for field in sorted({0, 1, 2, 3, size // 8, size // 4, size // 4 + 5, MAX_COFFSET}):
+            if field <= min(MAX_COFFSET, (size + len(payload)) // 4) and (field == 0 or size < 1024):
                 yield accepted_vector(
-                    f"coffset/{kind}/{coffset}",
-                    forge(payload, version=version, vc=vc, field=coffset + (VC_UNITS if vc else 0)),
+                    f"extension/v{version}/{size}-{'vc' if v_bit else 'no-vc'}/{field}",
+                    forge(payload, version=version, extension=extension, v_bit=v_bit, field=field),
+                    decision="gmac_coffset" if is_gmac(version) and field else "",
                 )
+    # Nothing but an extension, encrypted or not.
+    for version, field in itertools.product((0, 1), range(5)):
+        yield accepted_vector(
+            f"extension/v{version}/alone/{field}",
+            forge(b"", version=version, extension=sample_extension("alone", 16), field=field),
+        )
 
 
 # --- refused packets ---------------------------------------------------------------------------------------------
@@ -309,7 +380,7 @@ def refused_header() -> Iterator[Vector]:
     payload = stream(b"psp/payload/header", 40)
     for version in range(4, 16):
         for kind, vc in (("no-vc", b""), ("vc", sample_vc("header"))):
-            yield refused_vector(f"version/{kind}/{version}", Reason.VERSION, forge(payload, version=version, vc=vc))
+            yield refused_vector(f"version/{kind}/{version}", Reason.VERSION, forge(payload, version=version, extension=vc))
     for version, size in itertools.product(VERSIONS, (1, 2, 3)):
         for chosen in itertools.combinations([one for one in VERSIONS if one != version], size):
             named = "-".join(str(one) for one in chosen)
@@ -321,29 +392,25 @@ def refused_header() -> Iterator[Vector]:
             )
     for version, vc in itertools.product(VERSIONS, (b"", sample_vc("header"))):
         kind = f"v{version}/{'vc' if vc else 'no-vc'}"
-        for top in (1, 2, 3):
+        yield refused_vector(
+            f"reserved/{kind}/last-bit", Reason.RESERVED, forge(payload, version=version, extension=vc, flags=1)
+        )
+        yield refused_vector(
+            f"header_len/{kind}/0", Reason.HEADER_LEN, forge(payload, version=version, extension=vc, extlen=0)
+        )
+        # A VC that there is no room for, and one that goes beyond the packet.
+        for size in (16, 24, 40):
             yield refused_vector(
-                f"reserved/{kind}/top-{top}", Reason.RESERVED, forge(payload, version=version, vc=vc, top=top)
+                f"header_len/{kind}/no-room-{size}",
+                Reason.HEADER_LEN,
+                forge(payload[:size] + vc, version=version, v_bit=1, extlen=1),
             )
-        yield refused_vector(
-            f"reserved/{kind}/last-bit", Reason.RESERVED, forge(payload, version=version, vc=vc, flags=1)
-        )
-        right = 2 if vc else 1
-        for extlen in (0, 1, 2, 3, 4, 16, 128, 255):
-            if extlen != right:
-                # The packet is long enough for the header it states.
-                long = stream(b"psp/payload/header-len", max(40, 8 * extlen))
-                yield refused_vector(
-                    f"header_len/{kind}/{extlen}",
-                    Reason.HEADER_LEN,
-                    forge(long, version=version, vc=vc, extlen=extlen),
-                )
-        # The V bit changed instead, with the octets in place of a VC taken for payload, or the other way round.
-        yield refused_vector(
-            f"header_len/{kind}/v-bit",
-            Reason.HEADER_LEN,
-            forge(payload, version=version, vc=vc, v_bit=0 if vc else 1, field=VC_UNITS),
-        )
+        for extlen, size in ((2, 7), (3, 15), (16, 119), (255, 40), (255, 2031)):
+            yield refused_vector(
+                f"short/{kind}/{extlen}-of-{size}",
+                Reason.SHORT,
+                forge(stream(b"psp/payload/short", size), version=version, v_bit=int(bool(vc)), extlen=extlen),
+            )
         # The crypt offset beyond the packet; a receiver that cuts it there would find the ICV right.
         for size in (0, 1, 3, 4, 17, 40):
             beyond = (size + len(vc)) // 4 + 1
@@ -351,15 +418,8 @@ def refused_header() -> Iterator[Vector]:
                 yield refused_vector(
                     f"offset/{kind}/{field}-of-{size}",
                     Reason.OFFSET,
-                    forge(payload[:size], version=version, vc=vc, field=field),
+                    forge(payload[:size], version=version, extension=vc, field=field),
                     decision="gmac_coffset" if is_gmac(version) else "",
-                )
-        if vc and not is_gmac(version):
-            for field, size in itertools.product((0, 1), (0, 1, 16, 40)):
-                yield refused_vector(
-                    f"offset/{kind}/inside-vc-{field}-of-{size}",
-                    Reason.OFFSET,
-                    forge(payload[:size], version=version, vc=vc, field=field),
                 )
 
 
@@ -373,7 +433,7 @@ def refused_truncated() -> Iterator[Vector]:
             iv=1,
             next_header=4,
             payload=stream(b"psp/payload/cut", 30),
-            vc=sample_vc("cut") if has_vc else b"",
+            extension=sample_vc("cut") if has_vc else b"",
             coffset=coffset,
         )
         header_len = BASE_LEN + VC_LEN * has_vc
@@ -388,7 +448,10 @@ def refused_no_key() -> Iterator[Vector]:
     payload = stream(b"psp/payload/no-key", 24)
     for version, bit in itertools.product(VERSIONS, (0, 1)):
         other = [key if n != bit else b"" for n, key in enumerate(DEVICE_KEYS)]
-        for low in (0, 1, 0x1A345678, 0x7FFFFFFF):
+        # An SPI whose low 31 bits are 0 is nobody's, whatever keys there are.
+        packet = forge(payload, version=version, spi=bit << 31)
+        yield refused_vector(f"no_key/v{version}/spi-{bit << 31:08x}", Reason.NO_KEY, packet)
+        for low in (1, 0x1A345678, 0x7FFFFFFF):
             spi = bit << 31 | low
             # The ICV is right under the device key that is there: who takes it regardless would accept.
             packet = forge(payload, version=version, spi=spi, device_key=DEVICE_KEYS[1 - bit])
@@ -405,7 +468,7 @@ def sealed_sample(version: int, vc: bytes, payload: bytes, coffset: int) -> Seal
         iv=0x0102030405060708,
         next_header=6,
         payload=payload,
-        vc=vc,
+        extension=vc,
         coffset=coffset,
     )
 
@@ -419,6 +482,7 @@ def refused_auth() -> Iterator[Vector]:
         header_len = BASE_LEN + len(vc)
         parts: list[tuple[str, range]] = [
             ("next-header", range(0, 8)),
+            ("reserved", range(16, 18)),
             ("s-and-d", range(24, 26)),
             ("spi-iv", range(32, 128)),
             ("vc", range(128, 8 * header_len)),
@@ -431,21 +495,39 @@ def refused_auth() -> Iterator[Vector]:
                     continue
                 yield refused_vector(f"flip/{kind}/{part}/bit-{bit}", Reason.AUTH, flip(packet, bit))
         # Another crypt offset that is in range.
-        low = VC_UNITS if vc and not is_gmac(version) else 0
-        sent = coffset + low
-        for field in range(low, (30 + len(vc)) // 4 + 1):
+        sent = packet[2]
+        for field in range(0, (30 + len(vc)) // 4 + 1):
             if field != sent:
                 changed = packet[:2] + bytes([field]) + packet[3:]
                 yield refused_vector(f"auth/{kind}/coffset-{field}", Reason.AUTH, changed)
         # Another version that is accepted.
         for other in VERSIONS:
-            if other != version and not (vc and is_gmac(version) and not is_gmac(other)):
+            if other != version:
                 changed = packet[:3] + bytes([packet[3] ^ (version ^ other) << 2]) + packet[4:]
                 yield refused_vector(f"auth/{kind}/version-{other}", Reason.AUTH, changed)
-        # The VC taken away, and one put in.
+        # The V bit alone, where there is an extension; the VC taken away, and one put in; a longer extension.
+        if vc:
+            changed = packet[:3] + bytes([packet[3] ^ 2]) + packet[4:]
+            yield refused_vector(f"auth/{kind}/v-bit", Reason.AUTH, changed)
         changed = bytes([packet[0], 3 - packet[1], packet[2], packet[3] ^ 2]) + packet[4:]
-        if vc or is_gmac(version) or coffset >= VC_UNITS:
-            yield refused_vector(f"auth/{kind}/vc-or-not", Reason.AUTH, changed)
+        yield refused_vector(f"auth/{kind}/vc-or-not", Reason.AUTH, changed)
+        changed = bytes([packet[0], packet[1] + 1]) + packet[2:]
+        yield refused_vector(f"auth/{kind}/longer", Reason.AUTH, changed)
+        # Every octet of an encrypted extension.
+        if vc and not is_gmac(version):
+            hidden = seal(
+                DEVICE_KEYS,
+                version=version,
+                spi=0x1A345678,
+                iv=0x0102030405060708,
+                next_header=6,
+                payload=stream(b"psp/payload/hidden", 30),
+                extension=vc + vc,
+                coffset=1,
+                from_iv=True,
+            ).packet
+            for octet in range(BASE_LEN, BASE_LEN + 16):
+                yield refused_vector(f"auth/{kind}/hidden-{octet}", Reason.AUTH, flip(hidden, 8 * octet + octet % 8))
         # Other device keys.
         swapped = DEVICE_KEYS[::-1]
         yield refused_vector(f"auth/{kind}/device-keys-swapped", Reason.AUTH, packet, device_keys=swapped)
@@ -470,7 +552,7 @@ def refused_auth() -> Iterator[Vector]:
 
 def derive_vectors() -> Iterator[Vector]:
     cases: list[tuple[str, bytes, int]] = [("known", DEVICE_KEYS[1], KNOWN_SPI)]
-    for number, spi in enumerate((0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x01020304)):
+    for number, spi in enumerate((2, 1, 0x7FFFFFFF, 0x80000001, 0xFFFFFFFF, 0x01020304)):
         cases.append((f"{spi:08x}", stream(f"psp/derive/{number}".encode(), 32), spi))
     for name, device_key, spi in cases:
         for version in VERSIONS:
@@ -491,7 +573,7 @@ def derive_vectors() -> Iterator[Vector]:
 def build() -> Sections:
     """All vectors of the profile, by section."""
     return {
-        "seal": [*seal_matrix(), *seal_offsets(), *seal_lengths(), *seal_extremes()],
+        "seal": [*seal_matrix(), *seal_offsets(), *seal_lengths(), *seal_extremes(), *seal_extensions()],
         "accepted": list(accepted()),
         "refused": [*refused_header(), *refused_truncated(), *refused_no_key(), *refused_auth()],
         "derive": list(derive_vectors()),

@@ -8,7 +8,7 @@ from common.packet import Key, Sealed, open_octets, seal_octets
 from common.primitives import ICV_LEN, counter_inputs, counter_mode
 
 from .errors import Reason
-from .header import VC_UNITS, Header, encode_header, is_gmac, parse_header
+from .header import BASE_LEN, Header, encode_header, is_gmac, parse_header
 
 LABEL = b"Pv"
 
@@ -23,10 +23,16 @@ class Receiver:
 
 @dataclass(frozen=True)
 class Opened:
-    """What opening a packet yields."""
+    """What opening a packet yields; `extension` is the header's, decrypted as far as it was encrypted."""
 
     header: Header
+    extension: bytes
     payload: bytes
+
+
+def is_reserved(spi: int) -> bool:
+    """Whether an SPI is none: the low 31 bits of one are never 0."""
+    return not spi & 0x7FFFFFFF
 
 
 def key_bits(version: int) -> int:
@@ -55,22 +61,30 @@ def seal(
     iv: int,
     next_header: int,
     payload: bytes,
-    vc: bytes = b"",
+    extension: bytes = b"",
+    has_vc: bool | None = None,
     coffset: int = 0,
+    from_iv: bool = False,
 ) -> Sealed:
-    """Seals a payload; `coffset` counts from the payload, in 4-octet units."""
-    if 4 * coffset > len(payload):
+    """Seals a payload.
+
+    `coffset`, in 4-octet units, counts from the payload, or as on the wire from the end of the IV. An extension has a
+    VC in front unless `has_vc` says otherwise.
+    """
+    if is_reserved(spi):
+        raise ValueError("the low 31 bits of an SPI are never 0")
+    if 4 * coffset > len(payload) + (len(extension) if from_iv else 0):
         raise ValueError("the crypt offset goes beyond the payload")
     if is_gmac(version):
         if coffset:
             raise ValueError("with GMAC nothing is encrypted, there is no crypt offset")
         field = 0
     else:
-        field = coffset + (VC_UNITS if vc else 0)
+        field = coffset + (0 if from_iv else len(extension) // 4)
     device_key = device_keys[spi >> 31]
     if not device_key:
         raise ValueError("the SPI's device key is not there")
-    header = Header(next_header, field, version, spi, iv, vc)
+    header = Header(next_header, field, version, spi, iv, extension, bool(extension) if has_vc is None else has_vc)
     sent = encode_header(header) + payload
     clear = header.authenticated_in_clear
     return seal_octets(derive(device_key, version, spi), nonce(spi, iv), sent, len(sent) if clear is None else clear)
@@ -80,6 +94,8 @@ def open_packet(receiver: Receiver, packet: bytes) -> Opened:
     """Opens a packet or raises Refused."""
     header = parse_header(packet, receiver.versions)
     device_key = receiver.device_keys[header.spi >> 31]
+    if is_reserved(header.spi):
+        raise Refused(Reason.NO_KEY, "the low 31 bits of an SPI are never 0")
     if not device_key:
         raise Refused(Reason.NO_KEY, "the SPI's device key is not there")
     clear = header.authenticated_in_clear
@@ -91,4 +107,4 @@ def open_packet(receiver: Receiver, packet: bytes) -> Opened:
     )
     if octets is None:
         raise Refused(Reason.AUTH, "the ICV is wrong")
-    return Opened(header, octets[header.size :])
+    return Opened(header, octets[BASE_LEN : header.size], octets[header.size :])

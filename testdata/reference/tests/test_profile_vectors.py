@@ -109,9 +109,9 @@ class PspTest(ProfileVectors.Base):
     def seal(self, vector: Vector, payload: bytes) -> Sealed:
         return psp.seal(
             keys_of(vector["device_keys"]),
-            vc=unhex(vector["vc"]),
+            extension=unhex(vector["extension"]),
             payload=payload,
-            **{name: vector[name] for name in ("version", "spi", "iv", "next_header", "coffset")},
+            **{name: vector[name] for name in ("version", "spi", "iv", "next_header", "has_vc", "from_iv", "coffset")},
         )
 
     def open(self, vector: Vector) -> tuple[bytes, Vector]:
@@ -119,7 +119,10 @@ class PspTest(ProfileVectors.Base):
         receiver = psp.Receiver(keys_of(vector["device_keys"]), frozenset(versions))
         opened = psp.open_packet(receiver, unhex(vector["packet"]))
         header = opened.header
-        fields = {"coffset": header.payload_coffset, "next_header": header.next_header}
+        self.assertEqual(opened.extension.hex(), vector["extension"])
+        fields: Vector = {"next_header": header.next_header, "has_vc": header.has_vc}
+        if not vector.get("from_iv"):
+            fields["coffset"] = header.payload_coffset
         return opened.payload, fields | {"spi": header.spi, "iv": header.iv}
 
     def derive(self, vector: Vector) -> Key:
@@ -133,8 +136,15 @@ class PspTest(ProfileVectors.Base):
         )
 
     def test_coverage(self) -> None:
-        found = {(one["version"], bool(one["vc"]), one["spi"] >> 31) for one in self.sections["seal"]}
+        found = {(one["version"], one["has_vc"], one["spi"] >> 31) for one in self.sections["seal"]}
         self.assertEqual(found, set(itertools.product(range(4), (False, True), (0, 1))))
+        # With VC, the crypt offsets that encrypt it whole, and its second half.
+        hidden = {
+            (one["version"], one["coffset"])
+            for one in self.sections["seal"]
+            if one["has_vc"] and one["from_iv"] and len(one["extension"]) == 16
+        }
+        self.assertLessEqual(set(itertools.product((0, 1), (0, 1))), hidden)
 
 
 class TssTest(ProfileVectors.Base):

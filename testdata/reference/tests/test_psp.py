@@ -28,37 +28,47 @@ class HeaderTest(unittest.TestCase):
         self.check(Header(4, 0, 0, 0x9A345678, 1), "04 01 00 01  9a345678  0000000000000001")
         self.check(Header(41, 5, 1, 0x01020304, 0x1122334455667788), "29 01 05 05  01020304  1122334455667788")
         self.check(Header(6, 0, 2, 1, 2), "06 01 00 09  00000001  0000000000000002")
-        self.check(Header(17, 63, 1, 1, 2, VC), f"11 02 3f 07  00000001  0000000000000002  {VC.hex()}")
-        self.check(Header(17, 2, 3, 1, 2, VC, s=True, d=True), f"11 02 02 cf  00000001  0000000000000002  {VC.hex()}")
+        self.check(Header(17, 63, 1, 1, 2, VC, True), f"11 02 3f 07  00000001  0000000000000002  {VC.hex()}")
+        flags = Header(17, 2, 3, 1, 2, VC, True, s=True, d=True, reserved=2)
+        self.check(flags, f"11 02 82 cf  00000001  0000000000000002  {VC.hex()}")
+        self.check(Header(17, 1, 1, 1, 2, VC + VC), f"11 03 01 05  00000001  0000000000000002  {VC.hex()}{VC.hex()}")
+        longest = bytes(8 * 254)
+        self.check(Header(17, 0, 0, 1, 2, longest, True), f"11 ff 00 03  00000001  0000000000000002  {longest.hex()}")
 
     def test_order_of_checks(self) -> None:
         """A packet with every fault is refused for the first; each one mended uncovers the next."""
-        bad = bytearray(unhex("04 07 c0 12  9a345678  0000000000000001") + bytes(15))
+        bad = bytearray(unhex("04 01 c0 12  80000000  0000000000000001") + bytes(15))
         mends: list[tuple[Reason, bytes]] = [
-            (Reason.SHORT, b"\x04\x07\xc0\x12" + bytes(1)),
-            (Reason.VERSION, b"\x04\x07\xff\x06"),
-            (Reason.RESERVED, b"\x04\x07\x3f\x07"),
-            (Reason.HEADER_LEN, b"\x04\x02\x3f\x07"),
-            (Reason.SHORT, b"\x04\x02\x3f\x07" + bytes(9)),
-            (Reason.OFFSET, b"\x04\x02\x01\x07"),
-            (Reason.OFFSET, b"\x04\x02\x02\x07"),
+            (Reason.SHORT, b"\x04\x01\xc0\x12\x80" + bytes(1)),
+            (Reason.VERSION, b"\x04\x01\xff\x06\x80"),
+            (Reason.RESERVED, b"\x04\x01\xff\x07\x80"),
+            (Reason.HEADER_LEN, b"\x04\x03\xff\x07\x80"),
+            (Reason.SHORT, b"\x04\x03\xff\x07\x80" + bytes(16)),
+            (Reason.OFFSET, b"\x04\x03\xc1\x07\x80"),
+            (Reason.NO_KEY, b"\x04\x03\xc1\x07\x9a"),
             (Reason.AUTH, b""),
         ]
         for reason, mend in mends:
             with self.assertRaises(Refused) as caught:
                 open_packet(Receiver(KEYS, ALL), bytes(bad))
             self.assertIs(caught.exception.reason, reason)
-            bad[:4] = mend[:4]
-            bad += mend[4:]
+            bad[:5] = mend[:5]
+            bad += mend[5:]
 
     def test_what_cannot_be_sent(self) -> None:
         wrong: list[dict[str, Any]] = [
             {"version": 4},
             {"coffset": 6},
             {"coffset": 64, "payload": bytes(256)},
-            {"coffset": 62, "payload": bytes(248), "vc": VC},
+            {"coffset": 62, "payload": bytes(248), "extension": VC},
+            {"coffset": 8, "extension": VC, "from_iv": True},
             {"version": 2, "coffset": 1},
-            {"vc": bytes(7)},
+            {"version": 2, "coffset": 1, "extension": VC, "from_iv": True},
+            {"extension": bytes(7)},
+            {"extension": bytes(8 * 255)},
+            {"has_vc": True},
+            {"spi": 0},
+            {"spi": 0x80000000},
         ]
         for changes in wrong:
             fields: dict[str, Any] = {"version": 0, "spi": 1, "iv": 1, "next_header": 4, "payload": bytes(20)}
@@ -89,9 +99,17 @@ class PacketTest(unittest.TestCase):
     PAYLOAD = bytes(range(21))
     NONCE = unhex("9a345678 0000000000000007")
 
-    def seal(self, version: int, coffset: int = 0, vc: bytes = b"") -> bytes:
+    def seal(self, version: int, coffset: int = 0, extension: bytes = b"", from_iv: bool = False) -> bytes:
         return seal(
-            KEYS, version=version, spi=0x9A345678, iv=7, next_header=4, payload=self.PAYLOAD, coffset=coffset, vc=vc
+            KEYS,
+            version=version,
+            spi=0x9A345678,
+            iv=7,
+            next_header=4,
+            payload=self.PAYLOAD,
+            coffset=coffset,
+            extension=extension,
+            from_iv=from_iv,
         ).packet
 
     def test_by_hand(self) -> None:
@@ -103,6 +121,17 @@ class PacketTest(unittest.TestCase):
         header = unhex("04 02 03 07  9a345678  0000000000000007") + VC
         text = AESGCM(LONG_KEY).encrypt(self.NONCE, self.PAYLOAD[4:], header + self.PAYLOAD[:4])
         self.assertEqual(self.seal(1, 1, VC), header + self.PAYLOAD[:4] + text)
+
+    def test_hidden_vc_by_hand(self) -> None:
+        """A crypt offset of 0 or 1 counts from the end of the IV: it encrypts the VC, or the VC's second half."""
+        for offset in (0, 1):
+            header = unhex(f"04 02 0{offset} 07  9a345678  0000000000000007") + VC[: 4 * offset]
+            text = AESGCM(LONG_KEY).encrypt(self.NONCE, VC[4 * offset :] + self.PAYLOAD, header)
+            packet = self.seal(1, offset, VC, True)
+            self.assertEqual(packet, header + text)
+            opened = open_packet(Receiver(KEYS, ALL), packet)
+            self.assertEqual((opened.extension, opened.payload), (VC, self.PAYLOAD))
+            self.assertEqual(opened.header.payload_coffset, 0)
 
     def test_gmac_by_hand(self) -> None:
         header = unhex("04 02 00 0b  9a345678  0000000000000007") + VC
@@ -118,12 +147,12 @@ class PacketTest(unittest.TestCase):
                         packet = seal(
                             KEYS,
                             version=version,
-                            spi=size,
+                            spi=size + 1,
                             iv=coffset,
                             next_header=size,
                             payload=payload,
                             coffset=coffset,
-                            vc=vc,
+                            extension=vc,
                         ).packet
                         opened = open_packet(Receiver(KEYS, frozenset({version})), packet)
                         self.assertEqual(opened.payload, payload)

@@ -129,7 +129,12 @@ def _parse_key_option(level: Level, body: bytes) -> MasterKeyOption:
 
 @dataclass(frozen=True)
 class PspHeader:
-    """The fields of a header of profile psp. coffset counts from the payload (GMAC: 0); vc is empty if there is none."""
+    """The fields of a header of profile psp.
+
+    coffset counts from the payload (GMAC: 0), offset is the field, which counts from the end of the IV. extension is
+    what is behind the IV, octets from 4*offset on as they are encrypted (GMAC: none); vc is what of it is the VC, empty
+    if there is none.
+    """
 
     version: PspVersion
     spi: int
@@ -138,6 +143,8 @@ class PspHeader:
     next_header: int
     vc: bytes
     len: int
+    extension: bytes = b""
+    offset: int = 0
 
     @classmethod
     def parse(cls, packet: Buffer) -> PspHeader:
@@ -146,24 +153,27 @@ class PspHeader:
         number, has_vc = octets[3] >> 2 & 0xF, octets[3] >> 1 & 1
         if number > max(PspVersion):
             raise HeaderError(Status.VERSION)
-        version, length, field = PspVersion(number), 16 + 8 * has_vc, octets[2]
-        if field >> 6 or not octets[3] & 1:
+        version, length, field = PspVersion(number), 8 + 8 * octets[1], octets[2] & 0x3F
+        if not octets[3] & 1:
             raise HeaderError(Status.RESERVED)
-        if octets[1] != 1 + has_vc:
+        if octets[1] < 1 + has_vc:
             raise HeaderError(Status.HEADER_LEN)
         if size < length + _abi.ICV_LEN:
             raise HeaderError(Status.SHORT)
-        encrypts = version in (PspVersion.AES_128_GCM, PspVersion.AES_256_GCM)
-        if 16 + 4 * field + _abi.ICV_LEN > size or (has_vc and encrypts and field < 2):
+        if 16 + 4 * field + _abi.ICV_LEN > size:
             raise HeaderError(Status.OFFSET)
+        encrypts = version in (PspVersion.AES_128_GCM, PspVersion.AES_256_GCM)
+        extension = bytes(octets_of(packet, "packet")[16:length])
         return cls(
             version=version,
             spi=_number(octets, 4, 4),
             iv=_number(octets, 8, 8),
-            coffset=field - 2 * has_vc if encrypts else 0,
+            coffset=max(field - len(extension) // 4, 0) if encrypts else 0,
             next_header=octets[0],
-            vc=octets[16:length],
+            vc=extension[: 8 * has_vc],
             len=length,
+            extension=extension,
+            offset=field,
         )
 
 

@@ -559,7 +559,9 @@ class Sender(_Object):
     ConnectionID, SPI (psp), SSI (tss), Session ID (eesp). v: V.ID if not given; psp: the version, that of the group's
     AEAD if not given; tss: needed. options: packets say which root keys were used; set it wherever root keys rotate.
     engine_bits split the counter space among 2^engine_bits senders of one ID, each with its number, engine. extra: psp,
-    the VC of 8 octets; eesp, a Flow Identifier.
+    the VC of 8 octets and other extension fields, a multiple of 8 octets in all (no_vc: other fields only); eesp, a Flow
+    Identifier. offset_from_iv: psp, coffset of packets counts from the end of the IV, as in the header, so that 0
+    encrypts extra, and 1 all of it but 4 octets.
     """
 
     def __init__(
@@ -574,6 +576,8 @@ class Sender(_Object):
         engine: int = 0,
         engine_bits: int = 0,
         extra: bytes = b"",
+        no_vc: bool = False,
+        offset_from_iv: bool = False,
     ) -> None:
         self.profile = group.profile
         if not isinstance(group, DataKey):
@@ -583,7 +587,9 @@ class Sender(_Object):
         content = ctypes.create_string_buffer(bytes(extra), len(extra) or 1)
         config = _abi.SenderConfig(
             struct_size=ctypes.sizeof(_abi.SenderConfig),
-            flags=_abi.SENDER_OPTIONS if options else 0,
+            flags=(_abi.SENDER_OPTIONS if options else 0)
+            | (_abi.SENDER_NO_VC if no_vc else 0)
+            | (_abi.SENDER_OFFSET_FROM_IV if offset_from_iv else 0),
             id=_unsigned(id, 64, "id"),
             v=_unsigned(number, 8, "v"),
             levels=_unsigned(levels, 8, "levels"),
@@ -890,13 +896,15 @@ class Receiver(_Object):
         addresses: Addresses | None = None,
         leads: Leads | None = None,
         ipv6: Families = False,
+        extension: bool = False,
     ) -> Result:
         """Opens packets into a new buffer.
 
         tss: with leads, packets are copied behind them; not given, they are in front of the packets in the buffer, and
-        ipv6 says of which kind.
+        ipv6 says of which kind. psp: with extension, payloads have in front what headers have behind their IV (VC,
+        other fields: 8 octets for each unit of Hdr Ext Len but the first), and coffsets count from there.
         """
-        return self._open_burst(packets, None, addresses, leads, ipv6)
+        return self._open_burst(packets, None, addresses, leads, ipv6, extension)
 
     def open_into(
         self,
@@ -906,9 +914,10 @@ class Receiver(_Object):
         addresses: Addresses | None = None,
         leads: Leads | None = None,
         ipv6: Families = False,
+        extension: bool = False,
     ) -> Result:
         """Opens packets into a buffer of yours, side by side, or into the places that Packets name."""
-        return self._open_burst(packets, out, addresses, leads, ipv6)
+        return self._open_burst(packets, out, addresses, leads, ipv6, extension)
 
     def _open_burst(
         self,
@@ -917,8 +926,11 @@ class Receiver(_Object):
         addresses: Addresses | None,
         leads: Leads | None,
         ipv6: Families,
+        extension: bool,
     ) -> Result:
         source, headroom, flags = _behind_leads(self.profile, packets, leads, ipv6)
+        if extension:
+            flags = self._extension() * len(source)
         return self._call(
             run_burst,
             _LIB.eesp_open_burst,
@@ -930,15 +942,28 @@ class Receiver(_Object):
             tells_next=self.profile in _TELL_NEXT,
         )
 
+    def _extension(self) -> list[int]:
+        if self.profile is not Profile.PSP:
+            raise ValueError(f"profile {self.profile.name.lower()} has no extension in its headers")
+        return [_abi.PKT_EXTENSION]
+
     def open_in_place(
-        self, packets: Packets, *, addresses: Addresses | None = None, ipv6: Families = False
+        self,
+        packets: Packets,
+        *,
+        addresses: Addresses | None = None,
+        ipv6: Families = False,
+        extension: bool = False,
     ) -> Result:
         """Opens packets where they are. tss: leads are in front of them, and ipv6 says of which kind."""
+        flags = self._extension() * len(packets) if extension else None
         if self.profile is not Profile.TSS:
             _no_fronts(self.profile, None, ipv6)
             check_rooms(packets, 0, 0)
             tells_next = self.profile in _TELL_NEXT
-            return self._call(run_burst, _LIB.eesp_open_burst, packets, addresses=addresses, tells_next=tells_next)
+            return self._call(
+                run_burst, _LIB.eesp_open_burst, packets, flags=flags, addresses=addresses, tells_next=tells_next
+            )
         fronts = fronts_of(None, ipv6, len(packets))
         # What could not be sealed is empty, and has no lead.
         rooms = [size if length else 0 for size, length in zip(fronts.sizes, packets._lengths)]
@@ -953,7 +978,12 @@ class Receiver(_Object):
         )
 
     def open_one(
-        self, packet: Buffer, *, addresses: Addresses | None = None, lead: Buffer | None = None
+        self,
+        packet: Buffer,
+        *,
+        addresses: Addresses | None = None,
+        lead: Buffer | None = None,
+        extension: bool = False,
     ) -> Opened:
         """Opens one packet; raises AuthenticationError, HeaderError, ... if it is refused. lead: tss."""
         front = _one_lead(self.profile, lead)
@@ -965,6 +995,7 @@ class Receiver(_Object):
             addresses=addresses,
             lead=front,
             lead_in_front=True,
+            flags=self._extension()[0] if extension else 0,
         )
         return Opened(payload, id, tsc >> 48, tsc & (1 << 48) - 1, coffset, ioffset, next_header)
 

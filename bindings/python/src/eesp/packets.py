@@ -519,6 +519,7 @@ def run_one(
     addresses: Addresses | None = None,
     lead: bytes = b"",
     lead_in_front: bool = False,
+    flags: int = 0,
 ) -> tuple[bytes, int, int, int, int, int]:
     """A burst of one, and what it made: octets, id, tsc, coffset, ioffset, next_header. Raises if the packet failed.
 
@@ -532,7 +533,7 @@ def run_one(
         if not 0 <= value <= 0xFF:
             raise ValueError(f"{name} must be from 0 to 255")
     addr = bytes(32) if addresses is None else _pack_addresses(addresses, 1)
-    headroom = at = flags = 0
+    headroom = at = 0
     size = max(length + extra, 1)
     if lead:
         flags = _abi.PKT_IPV6 if len(lead) == _abi.TSS_LEAD_IPV6 else 0
