@@ -141,10 +141,10 @@ $(BUILD)/bin/eesp_gw: $(wildcard examples/dpdk/*.[ch]) $(BUILD)/stage.done
 	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
 	  -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp libdpdk) -Wl,-rpath,$(STAGE)/lib
 
-$(BUILD)/bin/bench: $(wildcard bench/*.c) bench/bench.h $(BUILD)/stage.done
+$(BUILD)/bin/bench: $(filter-out bench/peer_boringssl.c,$(wildcard bench/*.c)) $(wildcard bench/*.h) $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp) -lcrypto -lpthread \
-	  $$(echo '#include <intel-ipsec-mb.h>' | $(CC) -E - >/dev/null 2>&1 && echo -lIPSec_MB) -Wl,--enable-new-dtags,-z,lazy,-rpath,$(STAGE)/lib
+	  $$(echo '#include <intel-ipsec-mb.h>' | $(CC) -E - >/dev/null 2>&1 && echo -lIPSec_MB) -rdynamic -Wl,--enable-new-dtags,-z,lazy,-rpath,$(STAGE)/lib
 $(BUILD)/bin/dpdk_bench: bench/dpdk/dpdk_bench.c $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
@@ -165,7 +165,9 @@ demo-live:
 	PYTHON="$(PYTHON)" tests/live/demo.sh $(BUILD)/bin $(BUILD)/live
 
 # bench: some minutes; bench-quick: the headline, in less than one; bench-full: every combination.
-# BENCH_FLAGS: see `build/bin/bench --help`.
+# BENCH_FLAGS: see `build/bin/bench --help`. BENCH_PEERS: prefixes under which other libraries are installed, each
+# include/ and lib/: libipsec-mb, OpenSSL, AWS-LC or BoringSSL, measured beside the system's own.
+BENCH_PEERS ?=
 # The Python package as it is in the sources, with the library that is staged.
 PYTHON_HERE := EESP_LIBRARY=$(STAGE)/lib/libeesp.so.$(MAJOR) PYTHONPATH=$(CURDIR)/bindings/python/src PYTHONDONTWRITEBYTECODE=1
 BENCH_OUT ?= bench/out
@@ -173,7 +175,8 @@ bench bench-quick bench-full:
 	@scripts/deps.sh $(DEPS_BENCH)
 	@$(MAKE) --no-print-directory $(BUILD)/bin/bench $(BUILD)/bin/gopeer
 	@mkdir -p $(BENCH_OUT)
-	$(BUILD)/bin/bench $(patsubst bench-%,--%,$(filter-out bench,$@)) --gopeer $(BUILD)/bin/gopeer --out $(BENCH_OUT) $(BENCH_FLAGS)
+	peers=$$(CC="$(CC)" bench/plugin.sh $(BUILD)/bin $(BENCH_PEERS)) && \
+	  $(BUILD)/bin/bench $(patsubst bench-%,--%,$(filter-out bench,$@)) --gopeer $(BUILD)/bin/gopeer $$peers --out $(BENCH_OUT) $(BENCH_FLAGS)
 	@$(PYTHON) bench/plot.py $(BENCH_OUT)
 	$(if $(filter bench-quick,$@),,$(PYTHON_HERE) $(PYTHON) -m eesp bench | tee $(BENCH_OUT)/python.txt)
 	@if [ $@ = bench-quick ]; then :; \

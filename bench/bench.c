@@ -525,7 +525,7 @@ static int compare(char **libdirs, const char *backend, unsigned rounds, double 
 static void usage(FILE *f)
 {
 	fputs("usage: bench [--quick | --full | --smoke] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
-	      "             [--work NAME] [--rounds N] [--tails]\n"
+	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
 	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--rounds N]\n"
 	      "  --quick    the headline, in less than a minute\n"
 	      "  --full     every combination\n"
@@ -533,6 +533,7 @@ static void usage(FILE *f)
 	      "  --tails    also the times of single calls, which the default and full runs include\n"
 	      "  --out      where results.json, bench.txt (for benchstat) and tables.md go\n"
 	      "  --gopeer   the program that is Go's crypto/cipher\n"
+	      "  --peer     a library built elsewhere, as bench/plugin.sh makes it (make bench BENCH_PEERS=...)\n"
 	      "  --backend  only this one of the library's backends\n"
 	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, packet-open, proxy\n"
 	      "  --rounds   rounds of each measurement, 3 to 101\n",
@@ -542,16 +543,18 @@ static void usage(FILE *f)
 int main(int argc, char **argv)
 {
 	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
-	       OPT_WORK, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
+	       OPT_PEER, OPT_WORK, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
 	static const struct option options[] = {
 		{ "quick", 0, NULL, OPT_QUICK },       { "full", 0, NULL, OPT_FULL },	    { "smoke", 0, NULL, OPT_SMOKE },
 		{ "out", 1, NULL, OPT_OUT },	       { "gopeer", 1, NULL, OPT_GOPEER },   { "backend", 1, NULL, OPT_BACKEND },
-		{ "work", 1, NULL, OPT_WORK },
+		{ "work", 1, NULL, OPT_WORK },	       { "peer", 1, NULL, OPT_PEER },
 		{ "rounds", 1, NULL, OPT_ROUNDS },     { "tails", 0, NULL, OPT_TAILS },	    { "compare", 0, NULL, OPT_COMPARE },
 		{ "serve", 0, NULL, OPT_SERVE },       { "help", 0, NULL, OPT_HELP },	    { NULL, 0, NULL, 0 },
 	};
 	enum mode mode = NORMAL;
 	const char *out = NULL, *gopeer = NULL, *backend = NULL, *only = NULL;
+	const char *plugins[MAX_PEERS];
+	size_t nplugins = 0;
 	unsigned rounds = 0;
 	bool tails = false, comparing = false, serving = false;
 	for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -576,6 +579,11 @@ int main(int argc, char **argv)
 			break;
 		case OPT_WORK:
 			only = optarg;
+			break;
+		case OPT_PEER:
+			if (nplugins == MAX_PEERS)
+				die("--peer: %d at most", MAX_PEERS);
+			plugins[nplugins++] = optarg;
 			break;
 		case OPT_ROUNDS:
 			rounds = (unsigned)strtoul(optarg, NULL, 10);
@@ -619,6 +627,8 @@ int main(int argc, char **argv)
 		die("this machine cannot run backend %s", backend ? backend : "(any)");
 	n += ipsec_peers(peers + n, MAX_PEERS - n);
 	n += openssl_peers(peers + n, MAX_PEERS - n);
+	for (size_t i = 0; i < nplugins; i++)
+		n += plugin_peers(peers + n, MAX_PEERS - n, plugins[i]);
 	if (gopeer)
 		n += go_peers(peers + n, MAX_PEERS - n, gopeer);
 	for (size_t i = 0; i < n; i++)

@@ -131,6 +131,13 @@ size_t eesp_peers(struct peer *out, size_t room, const char *only);
 size_t ipsec_peers(struct peer *out, size_t room);
 size_t openssl_peers(struct peer *out, size_t room);
 size_t go_peers(struct peer *out, size_t room, const char *program);
+/* Of a library that a user built elsewhere: the file is what bench/plugin.sh makes. */
+size_t plugin_peers(struct peer *out, size_t room, const char *file);
+/* The i-th plugin's file and version; NULL beyond the last. */
+const char *plugin_at(size_t i, const char **version);
+
+const char *ipsec_version(void);
+const char *openssl_version(void);
 
 void go_setup(struct set *s);
 void go_output(struct set *s);

@@ -139,6 +139,11 @@ static void ipsec_close(void *state)
 	free(st);
 }
 
+const char *ipsec_version(void)
+{
+	return imb_get_version_str();
+}
+
 size_t ipsec_peers(struct peer *out, size_t room)
 {
 	static const char *const arch_names[IMB_ARCH_NUM] = { [IMB_ARCH_NOAESNI] = "noaesni",
@@ -176,6 +181,11 @@ size_t ipsec_peers(struct peer *out, size_t room)
 	return n;
 }
 #else
+const char *ipsec_version(void)
+{
+	return "not there";
+}
+
 size_t ipsec_peers(struct peer *out, size_t room)
 {
 	(void)out;

@@ -112,6 +112,11 @@ static void openssl_close(void *state)
 	free(st);
 }
 
+const char *openssl_version(void)
+{
+	return OpenSSL_version(OPENSSL_VERSION);
+}
+
 size_t openssl_peers(struct peer *out, size_t room)
 {
 	if (room < 1)

@@ -4,21 +4,10 @@
 #include "bench.h"
 #include <errno.h>
 #include <eesp.h>
-#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
-
-#if defined(__has_include)
-#if __has_include(<intel-ipsec-mb.h>)
-#include <intel-ipsec-mb.h>
-#define IPSEC_MB_VERSION imb_get_version_str()
-#endif
-#endif
-#ifndef IPSEC_MB_VERSION
-#define IPSEC_MB_VERSION "not there"
-#endif
 
 static const char *aead_name(unsigned aead)
 {
@@ -434,11 +423,18 @@ static void write_machine(FILE *f)
 	fprintf(f, ", \"versions\": {\"libeesp\": ");
 	string(f, eesp_version_string());
 	fprintf(f, ", \"ipsec-mb\": ");
-	string(f, IPSEC_MB_VERSION);
+	string(f, ipsec_version());
 	fprintf(f, ", \"openssl\": ");
-	string(f, OpenSSL_version(OPENSSL_VERSION));
+	string(f, openssl_version());
 	fprintf(f, ", \"go\": ");
 	string(f, go_version());
+	const char *version, *file;
+	for (size_t i = 0; (file = plugin_at(i, &version)); i++) {
+		fprintf(f, ", ");
+		string(f, file);
+		fprintf(f, ": ");
+		string(f, version);
+	}
 	fprintf(f, "}}");
 }
 

@@ -63,6 +63,16 @@ if "$bin/bench" --smoke --work derive --gopeer "$work/liar" >/dev/null 2>"$work/
 	exit 1
 fi
 grep -q 'go crypto/cipher: .*octets are wrong' "$work/progress"
+# A library that is installed elsewhere, here the system's own once more, is a peer under its version.
+plugins=$(bench/plugin.sh "$work" /usr)
+# shellcheck disable=SC2086
+"$bin/bench" --smoke --work derive $plugins --out "$work/plugin" >"$work/table" 2>"$work/progress"
+grep -qE '^peer: (ipsec-mb avx2|openssl evp) [0-9.]+$' "$work/progress"
+grep -q '"[^"]*/peer-1.so": "' "$work/plugin/results.json"
+if bench/plugin.sh "$work" "$work" 2>/dev/null || "$bin/bench" --smoke --peer /etc/passwd >/dev/null 2>&1; then
+	echo "bench took for a library what is none"
+	exit 1
+fi
 if "$bin/bench" --no-such-option >/dev/null 2>&1 || "$bin/bench" --backend no-such >/dev/null 2>&1; then
 	echo "bench took wrong arguments"
 	exit 1
