@@ -149,9 +149,9 @@ $(BUILD)/bin/dpdk_bench: bench/dpdk/dpdk_bench.c $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
 	  -o $@ $< $$(pkg-config --libs eesp libdpdk) -Wl,--enable-new-dtags,-rpath,$(STAGE)/lib
-$(BUILD)/bin/gopeer: bench/gopeer/main.go go.mod
+$(BUILD)/bin/gopeer $(BUILD)/bin/gotable: $(BUILD)/bin/%: bench/%/main.go $(GOSRC)
 	@mkdir -p $(BUILD)/bin
-	$(GO) build $(GOFLAGS_BUILD) -o $@ ./bench/gopeer
+	$(GO) build $(GOFLAGS_BUILD) -o $@ ./bench/$*
 
 run: deps
 	@$(MAKE) --no-print-directory $(BUILD)/bin/pcap_tunnel
@@ -173,11 +173,12 @@ PYTHON_HERE := EESP_LIBRARY=$(STAGE)/lib/libeesp.so.$(MAJOR) PYTHONPATH=$(CURDIR
 BENCH_OUT ?= bench/out
 bench bench-quick bench-full:
 	@scripts/deps.sh $(DEPS_BENCH)
-	@$(MAKE) --no-print-directory $(BUILD)/bin/bench $(BUILD)/bin/gopeer
+	@$(MAKE) --no-print-directory $(BUILD)/bin/bench $(BUILD)/bin/gopeer $(BUILD)/bin/gotable
 	@mkdir -p $(BENCH_OUT)
 	peers=$$(CC="$(CC)" bench/plugin.sh $(BUILD)/bin $(BENCH_PEERS)) && \
 	  $(BUILD)/bin/bench $(patsubst bench-%,--%,$(filter-out bench,$@)) --gopeer $(BUILD)/bin/gopeer $$peers --out $(BENCH_OUT) $(BENCH_FLAGS)
 	@$(PYTHON) bench/plot.py $(BENCH_OUT)
+	@echo && $(BUILD)/bin/gotable $(if $(filter bench-quick,$@),-quick) -out $(BENCH_OUT)
 	$(if $(filter bench-quick,$@),,$(PYTHON_HERE) $(PYTHON) -m eesp bench | tee $(BENCH_OUT)/python.txt)
 	@if [ $@ = bench-quick ]; then :; \
 	elif pkg-config --exists libdpdk; then $(MAKE) --no-print-directory bench-dpdk; \
@@ -362,7 +363,7 @@ test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal $(BUILD)/bin/tap_gw
 	tests/tap_gw.sh $(BUILD)/bin $(BUILD)/tap-test
 
 # The benchmark's peers agree, and its results are well-formed. Nothing is timed.
-test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer
+test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer $(BUILD)/bin/gotable
 	PYTHON="$(PYTHON)" tests/bench.sh $(BUILD)/bin $(BUILD)/bench-test
 	@if pkg-config --exists libdpdk; then \
 	  $(MAKE) --no-print-directory $(BUILD)/bin/dpdk_bench && PYTHON="$(PYTHON)" tests/dpdk_bench.sh $(BUILD)/bin $(BUILD)/dpdk-bench-test; \

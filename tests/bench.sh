@@ -63,6 +63,13 @@ if "$bin/bench" --smoke --work derive --gopeer "$work/liar" >/dev/null 2>"$work/
 	exit 1
 fi
 grep -q 'go crypto/cipher: .*octets are wrong' "$work/progress"
+# The root package and crypto/cipher seal to the same octets; it fails if they do not.
+"$bin/gotable" -smoke -out "$work" >/dev/null
+test "$(grep -cE '^\| (seal|open) AES-(128|256) \| [0-9]+ \| [0-9]+ \| [0-9.]+ \| [0-9.]+x \|$' "$work/go.md")" -eq 16
+if "$bin/gotable" more 2>/dev/null; then
+	echo "gotable took wrong arguments"
+	exit 1
+fi
 # A library that is installed elsewhere, here the system's own once more, is a peer under its version.
 plugins=$(bench/plugin.sh "$work" /usr)
 # shellcheck disable=SC2086
