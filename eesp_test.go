@@ -2,6 +2,8 @@ package eesp
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	crand "crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -39,6 +41,8 @@ type eespVector struct {
 	MaxCOffset         uint8 `json:"max_coffset"`
 	Align8             bool
 	SubSAs             uint32 `json:"sub_sas"`
+	Draft              uint8
+	Encap              string
 	Session            uint16
 	FlowID             octets `json:"flow_id"`
 	Sequence           uint64
@@ -63,8 +67,17 @@ func loadEESP(t *testing.T) *eespVectors {
 }
 
 func (v *eespVector) config() GroupConfig {
-	return GroupConfig{Profile: ProfileEESP, AEAD: map[string]AEAD{"aes-128-gcm": AES128GCM, "aes-256-gcm": AES256GCM}[v.AEAD],
-		Mode: v.SSKDF, Domain: v.SPI, NoSequence: !v.Seq, IV: v.IV, Optimized: !v.Full, MaxCOffset: v.MaxCOffset, Align8: v.Align8, SubSAs: v.SubSAs}
+	c := GroupConfig{Profile: ProfileEESP, AEAD: map[string]AEAD{"aes-128-gcm": AES128GCM, "aes-256-gcm": AES256GCM}[v.AEAD],
+		Mode: v.SSKDF, Domain: v.SPI, NoSequence: !v.Seq, IV: v.IV, MaxCOffset: v.MaxCOffset, Align8: v.Align8, SubSAs: v.SubSAs, Draft: v.Draft}
+	if c.Mode == 0 { // as the draft has it
+		c.Mode = SSKDFNone
+	}
+	if v.Draft == 2 {
+		c.Optimized = !v.Full
+	} else { // the mode says which format
+		c.Encap = map[string]uint8{"transport": EncapTransport, "tunnel": EncapTunnel, "beet": EncapBEET, "ip-tfs": EncapIPTFS}[v.Encap]
+	}
+	return c
 }
 
 func (v *eespVector) payload(t *testing.T) []byte {
@@ -160,7 +173,11 @@ func eespParse(b []byte, s wire.EESPShape) (p eespPlaces, h wire.EESP, ok bool) 
 }
 
 func (c *GroupConfig) shape() wire.EESPShape {
-	return wire.EESPShape{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs}
+	s := wire.EESPShape{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs, Flow: c.Draft == 2}
+	if c.Encap == EncapTunnel {
+		s.Tunnel, s.Full = true, c.MaxCOffset != 0
+	}
+	return s
 }
 
 // eespOpened checks one packet that was opened, and the memory around it.
@@ -182,7 +199,7 @@ func eespOpened(t *testing.T, l *laid, d *profile.Desc, at eespPlaces, want Stat
 			allow(l.dst[margin+len(payload):][:whole-len(payload)], l.was.dst[margin+len(payload):][:whole-len(payload)])
 		}
 		wantOctets(t, "payload", l.written(t, d, at.payload, 0, len(payload)), payload)
-	case ErrAuth, ErrPayload, ErrReplay:
+	case ErrAuth, ErrPayload, ErrReplay, ErrDummy:
 		b := []byte(nil)
 		if l.dst != nil {
 			asIs := max(at.clear-at.payload, 0)
@@ -232,7 +249,7 @@ func eespOpen(t *testing.T, w *burst.Worker, r *Receiver, s wire.EESPShape, b []
 
 func TestEESPVectorsSeal(t *testing.T) {
 	vs := loadEESP(t).Seal
-	enough(t, len(vs), 800)
+	enough(t, len(vs), 1060)
 	eachBackend(t, func(t *testing.T) {
 		w, made := eespWorker(t), 0
 		for i := range vs {
@@ -241,7 +258,7 @@ func TestEESPVectorsSeal(t *testing.T) {
 			}
 		}
 		if !testing.Short() {
-			enough(t, made, 700)
+			enough(t, made, 900)
 		}
 	})
 }
@@ -321,6 +338,13 @@ func (v *eespVector) checkKeys(t *testing.T, g *Group) {
 	if code := must(profile.Of(uint8(ProfileEESP))).Resolve(g.g.Snapshot(), &c, &x); code != OK {
 		t.Fatal(code)
 	}
+	if v.SSKDF == 0 {
+		if x.Master != nil || x.Root != nil || len(v.KDFInputs) != 0 {
+			t.Fatal("derived")
+		}
+		wantOctets(t, "key and salt", x.Raw[:len(v.Root)], v.Root)
+		return
+	}
 	if v.SSKDF != SSKDFCMAC {
 		if x.Master != nil || len(v.KDFInputs) != 0 || binary.BigEndian.Uint16(x.Msg[:]) != v.Session {
 			t.Fatal("not HKDF")
@@ -340,7 +364,7 @@ func (v *eespVector) checkKeys(t *testing.T, g *Group) {
 
 func TestEESPVectorsAccepted(t *testing.T) {
 	vs := loadEESP(t).Accepted
-	enough(t, len(vs), 320)
+	enough(t, len(vs), 430)
 	eachBackend(t, func(t *testing.T) {
 		w := eespWorker(t)
 		for i := range vs {
@@ -360,11 +384,12 @@ func TestEESPVectorsAccepted(t *testing.T) {
 var eespReasons = map[string]Status{
 	"version": ErrVersion, "reserved": ErrReserved, "header_len": ErrHeaderLen, "short": ErrShort, "option": ErrOption,
 	"offset": ErrOffset, "no_key": ErrNoKey, "auth": ErrAuth, "session": ErrSession, "sequence": ErrSequence, "payload": ErrPayload,
+	"dummy": ErrDummy,
 }
 
 func TestEESPVectorsRefused(t *testing.T) {
 	vs := loadEESP(t).Refused
-	enough(t, len(vs), 3000)
+	enough(t, len(vs), 3700)
 	eachBackend(t, func(t *testing.T) {
 		seen, w := map[string]int{}, eespWorker(t)
 		for i := range vs {
@@ -396,7 +421,7 @@ func TestEESPVectorsDerive(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		for i := range vs {
 			v := &vs[i]
-			v.Seq, v.Full = true, true
+			v.Seq, v.Full, v.Draft = true, true, 2
 			t.Run(v.Name, func(t *testing.T) { v.checkKeys(t, eespGroup(t, v.config(), v.Root)) })
 		}
 	})
@@ -416,6 +441,13 @@ func TestEESPConfig(t *testing.T) {
 		"versions":                    func(c *GroupConfig) { c.Versions = 1 },
 		"rekey":                       func(c *GroupConfig) { c.RekeyMask = 1 },
 		"AEAD":                        func(c *GroupConfig) { c.AEAD = 2 },
+		"draft 1":                     func(c *GroupConfig) { c.Draft = 1 },
+		"draft 4":                     func(c *GroupConfig) { c.Draft = 4 },
+		"mode 4":                      func(c *GroupConfig) { c.Encap = 4 },
+		"mode of -02":                 func(c *GroupConfig) { c.Draft, c.Encap = 2, EncapTunnel },
+		"optimized BEET":              func(c *GroupConfig) { c.Encap, c.Optimized = EncapBEET, true },
+		"optimized IP-TFS":            func(c *GroupConfig) { c.Encap, c.Optimized = EncapIPTFS, true },
+		"Sub SAs without SSKDF":       func(c *GroupConfig) { c.Mode, c.SubSAs = SSKDFNone, 2 },
 		"fields of a profile without": func(c *GroupConfig) { c.Profile = ProfileStateless },
 	} {
 		c := ok
@@ -454,11 +486,16 @@ func TestEESPConfig(t *testing.T) {
 	g := eespGroup(t, few, stream("root", 32))
 	for name, c := range map[string]SenderConfig{
 		"Session ID": {ID: 10}, "long Session ID": {ID: 1 << 32}, "V": {V: 8}, "levels": {Levels: 1}, "options": {Options: true},
-		"flow": {Extra: make([]byte, 65)}, "engine bits": {EngineBits: 1},
+		"flow": {Extra: make([]byte, 1)}, "engine bits": {EngineBits: 1},
 	} {
 		if _, err := NewSender(g, c); !errors.Is(err, ErrArgument) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	old := few
+	old.Domain, old.Draft = freshSPI(), 2
+	if _, err := NewSender(eespGroup(t, old, stream("root", 32)), SenderConfig{Extra: make([]byte, 65)}); !errors.Is(err, ErrArgument) {
+		t.Errorf("long flow: %v", err)
 	}
 	few.Domain, few.NoSequence, few.IV = freshSPI(), true, true
 	for name, c := range map[string]ReceiverConfig{"previous keys": {TryPrevious: true}, "engine bits": {EngineBits: 1}, "no sequence numbers": {ReplayWindow: 64}} {
@@ -568,19 +605,34 @@ func newEESPSA(t *testing.T, x *rand.Rand, spi uint32) *eespSA {
 	case 1:
 		a.c.IV = true
 	}
-	if a.c.Optimized = x.IntN(3) == 0; !a.c.Optimized && x.IntN(2) == 0 {
+	if a.c.Draft = 2 + uint8(x.IntN(2)); a.c.Draft == 3 && x.IntN(2) == 0 {
+		a.c.Encap = EncapTunnel
+	} else {
+		a.c.Optimized = x.IntN(3) == 0
+	}
+	if !a.c.Optimized && x.IntN(2) == 0 {
 		a.c.MaxCOffset = uint8(x.IntN(64))
 	}
+	if x.IntN(5) == 0 {
+		a.c.Mode = SSKDFNone
+	}
 	a.shape = a.c.shape()
-	a.g = eespGroup(t, a.c, stream(fmt.Sprint("root", spi), map[uint8]int{1: 32, 2: 48, 3: 64, 4: 32}[a.c.Mode]))
+	a.g = eespGroup(t, a.c, stream(fmt.Sprint("root", spi), map[uint8]int{1: 32, 2: 48, 3: 64, 4: 32, SSKDFNone: 20 + 16*int(a.c.AEAD)}[a.c.Mode]))
 	for range 1 + x.IntN(5) {
 		id := uint16(x.IntN(1 << 16))
+		if a.c.Mode == SSKDFNone {
+			id = 0
+		}
 		if slices.Contains(a.ids, id) {
 			continue
 		}
 		flow := stream("flow", x.IntN(65)*x.IntN(2))
+		if a.c.Draft != 2 {
+			flow = nil
+		}
 		key := must(a.g.ExportDataKey(Context{ID: uint64(id)}, false))
-		s := newSender(t, a.g, SenderConfig{ID: uint64(id), Extra: flow})
+		s := must(NewSender(a.g, SenderConfig{ID: uint64(id), Extra: flow, Counter: CounterExplicit}))
+		t.Cleanup(s.Close)
 		ownCounters(s, 0, 1) // of no other sender
 		own := must(NewSenderWithKey(key, SenderConfig{Counter: CounterExplicit, Extra: flow}))
 		t.Cleanup(own.Close)
@@ -603,18 +655,18 @@ func (a *eespSA) draw(x *rand.Rand) *eespDrawn {
 	if x.IntN(200) == 0 {
 		n = 130<<10 + x.IntN(70<<10)
 	}
-	p := &eespDrawn{a: a, next: uint8(x.Uint32())}
-	if a.c.Optimized {
+	p := &eespDrawn{a: a, next: uint8(x.Uint32N(59))} // 59 would be a dummy
+	if a.c.Optimized || a.shape.Tunnel {
 		p.next = uint8(4 + x.IntN(2)*37)
 		if p.next == 4 {
 			p.payload = ipPacket(4, 20+n%60000)
 		} else {
 			p.payload = ipPacket(6, 40+n%60000)
 		}
-		return p
+	} else {
+		p.payload = stream(fmt.Sprint(x.Uint32()), n)
 	}
-	p.payload = stream(fmt.Sprint(x.Uint32()), n)
-	if most := min(n/4, int(a.c.MaxCOffset)-1); most > 0 && x.IntN(2) == 0 {
+	if most := min(len(p.payload)/4, int(a.c.MaxCOffset)-1); most > 0 && x.IntN(2) == 0 {
 		p.coffset = uint8(x.IntN(most + 1))
 	}
 	return p
@@ -836,6 +888,7 @@ func TestEESPDataKey(t *testing.T) {
 	for mode, n := range map[uint8]int{SSKDFSHA256: 32, SSKDFSHA384: 48, SSKDFSHA512: 64, SSKDFCMAC: 32} {
 		for _, c := range []GroupConfig{
 			{}, {AEAD: AES256GCM, IV: true, MaxCOffset: 20, Align8: true, SubSAs: 9}, {Optimized: true, Align8: true}, {NoSequence: true, IV: true},
+			{Draft: 2}, {Draft: 2, Optimized: true}, {Encap: EncapTunnel, MaxCOffset: 3}, {Encap: EncapBEET, MaxCOffset: 3},
 		} {
 			c.Profile, c.Mode, c.Domain = ProfileEESP, mode, freshSPI()
 			g := eespGroup(t, c, stream("root", n))
@@ -848,7 +901,11 @@ func TestEESPDataKey(t *testing.T) {
 			}
 			r, kr := newReceiver(t, ReceiverConfig{}, far, g), must(NewReceiverWithKey(key, ReceiverConfig{}))
 			defer kr.Close()
-			ks := must(NewSenderWithKey(key, SenderConfig{Counter: CounterExplicit, FixedEpoch: true, Epoch: 3, Start: 77, Extra: []byte("flow")}))
+			sc := SenderConfig{Counter: CounterExplicit, FixedEpoch: true, Epoch: 3, Start: 77}
+			if c.Draft == 2 {
+				sc.Extra = []byte("flow")
+			}
+			ks := must(NewSenderWithKey(key, sc))
 			p := eespPlain(text)
 			p.NextHeader = 4
 			b := sealed(t, ks, p)
@@ -860,7 +917,9 @@ func TestEESPDataKey(t *testing.T) {
 			}
 			for _, s := range []*Sender{newSender(t, g, SenderConfig{ID: 7}), newSender(t, far, SenderConfig{ID: 8})} {
 				ownCounters(s, 0, 5)
-				b := sealed(t, s, eespPlain(text))
+				p := eespPlain(text)
+				p.NextHeader = 4
+				b := sealed(t, s, p)
 				wantOpen(t, r, whole(b), text)
 				wantStatus(t, kr, whole(b), ErrContext)
 			}
@@ -868,6 +927,7 @@ func TestEESPDataKey(t *testing.T) {
 				"ID": func(k *DataKey) { k.ID = 1 << 16 }, "epoch": func(k *DataKey) { k.Epoch = 1 }, "V": func(k *DataKey) { k.V = 1 },
 				"salt": func(k *DataKey) { k.OptionsLen = 3 }, "address": func(k *DataKey) { k.Addr.Dst[0] = 1 }, "key": func(k *DataKey) { k.KeyLen = 24 },
 				"flags": func(k *DataKey) { k.Params[0] |= 0x10 }, "shape": func(k *DataKey) { k.Params[0] &^= 3 }, "offset": func(k *DataKey) { k.Params[1] = 64 },
+				"format": func(k *DataKey) { k.Params[0] = k.Params[0]&^0xC0 | 0x80 },
 			} {
 				k := *key
 				change(&k)
@@ -893,7 +953,7 @@ func TestEESPReplay(t *testing.T) {
 	text := ipPacket(6, 61)
 	var pkts [][]byte
 	for i, g := range []*Group{a, b, a, b} {
-		s := newSender(t, g, SenderConfig{ID: uint64(i / 2)})
+		s := newSender(t, g, SenderConfig{ID: 1 + uint64(i/2)}) // 0 would be a fresh one, which may be 99 or 100
 		for j, seq := range []uint64{1, 5, 1 << 63, 1<<64 - 300, 1<<64 - 2} {
 			ownCounters(s, uint16(seq>>48), seq&(1<<48-1))
 			p := eespPlain(text)
@@ -1158,7 +1218,7 @@ func TestEESPKeysAreInLockedMemory(t *testing.T) {
 		return
 	}
 	eachBackend(t, func(t *testing.T) {
-		for mode, n := range map[uint8]int{SSKDFSHA256: 32, SSKDFSHA384: 48, SSKDFSHA512: 64, SSKDFCMAC: 32} {
+		for mode, n := range map[uint8]int{SSKDFSHA256: 32, SSKDFSHA384: 48, SSKDFSHA512: 64, SSKDFCMAC: 32, SSKDFNone: 36} {
 			g := must(NewGroup(GroupConfig{Profile: ProfileEESP, AEAD: AES256GCM, Mode: mode, Domain: freshSPI(), MaxCOffset: 9}))
 			defer g.Close()
 			root, out := must(secmem.Alloc(n)), must(secmem.Alloc(3*g.KeyLen()))
@@ -1182,7 +1242,15 @@ func TestEESPKeysAreInLockedMemory(t *testing.T) {
 			}
 			change(func() error { return g.SetKey(0, root) })
 			r := newReceiver(t, ReceiverConfig{}, g)
-			s := []*Sender{newSender(t, g, SenderConfig{ID: 1}), newSender(t, g, SenderConfig{ID: 2})}
+			ids := []uint64{1, 2, 3}
+			if mode == SSKDFNone {
+				clear(ids)
+			}
+			s := make([]*Sender, 2)
+			for i := range s {
+				s[i] = must(NewSender(g, SenderConfig{ID: ids[i], Counter: CounterExplicit}))
+				defer s[i].Close()
+			}
 			change(func() error {
 				for i := range 4 {
 					p := eespPlain(make([]byte, 65+4000*i))
@@ -1195,7 +1263,7 @@ func TestEESPKeysAreInLockedMemory(t *testing.T) {
 						return q.Status
 					}
 				}
-				return g.DeriveKeys([]Context{{ID: 1}, {ID: 2}, {ID: 3}}, out)
+				return g.DeriveKeys([]Context{{ID: ids[0]}, {ID: ids[1]}, {ID: ids[2]}}, out)
 			})
 			where := secrets{}
 			where.remember("root key", unsafe.Pointer(&root[0]), n)
@@ -1218,13 +1286,17 @@ func FuzzEESPOpen(f *testing.F) {
 	var groups []*Group
 	var receivers []*Receiver
 	for i, c := range []GroupConfig{
-		{}, {MaxCOffset: 63, Align8: true, AEAD: AES256GCM}, {Optimized: true, IV: true}, {NoSequence: true, IV: true, SubSAs: 4, MaxCOffset: 5}, {Optimized: true, Align8: true},
+		{Draft: 2}, {MaxCOffset: 63, Align8: true, AEAD: AES256GCM, Draft: 2}, {Optimized: true, IV: true, Draft: 2}, {NoSequence: true, IV: true, SubSAs: 4, MaxCOffset: 5}, {Encap: EncapTunnel, Align8: true}, {Encap: EncapTunnel, MaxCOffset: 7},
 	} {
 		c.Profile, c.Mode, c.Domain = ProfileEESP, uint8(1+3*(i%2)), 0xF0000000+uint32(i) // not of freshSPI
 		g := eespGroup(f, c, stream("root", 32))
 		groups = append(groups, g)
 		for id := range uint64(2) {
-			s := newSender(f, g, SenderConfig{ID: id + 1, Extra: stream("flow", int(id)*i)})
+			sc := SenderConfig{ID: id + 1}
+			if c.Draft == 2 {
+				sc.Extra = stream("flow", int(id)*i)
+			}
+			s := newSender(f, g, sc)
 			for j := range uint64(2) {
 				ownCounters(s, 0, 1+j)
 				p := eespPlain(text)
@@ -1346,5 +1418,221 @@ func TestEESPRootKeyOfTwoSPIsExported(t *testing.T) {
 	must(one.ExportDataKey(Context{ID: 4}, false))
 	if _, err := other.ExportDataKey(Context{ID: 4}, false); !errors.Is(err, ErrRootKey) {
 		t.Fatal(err)
+	}
+}
+
+// The mode says which format, in draft -03; in -02, a flag. Other than by its
+// format and by Flow Identifiers, a packet does not say which draft it is of.
+func TestEESPDrafts(t *testing.T) {
+	text := ipPacket(4, 40)
+	for name, x := range map[string]struct {
+		c      GroupConfig
+		header int
+		flow   Status // of a sender with a Flow Identifier: ErrArgument is none
+	}{
+		"-03 is what groups speak":     {GroupConfig{}, 16 + 4, ErrArgument},
+		"transport":                    {GroupConfig{Draft: 3, Encap: EncapTransport}, 16 + 4, ErrArgument},
+		"BEET":                         {GroupConfig{Encap: EncapBEET}, 16 + 4, ErrArgument},
+		"IP-TFS":                       {GroupConfig{Encap: EncapIPTFS}, 16 + 4, ErrArgument},
+		"tunnel":                       {GroupConfig{Encap: EncapTunnel}, 16, ErrArgument},
+		"optimized, which is a tunnel": {GroupConfig{Optimized: true}, 16, ErrArgument},
+		"the same twice":               {GroupConfig{Optimized: true, Encap: EncapTunnel}, 16, ErrArgument},
+		"tunnel with a crypt offset":   {GroupConfig{Encap: EncapTunnel, MaxCOffset: 8}, 16 + 4 + 4, ErrArgument},
+		"BEET with a crypt offset":     {GroupConfig{Encap: EncapBEET, MaxCOffset: 8}, 16 + 4 + 4, ErrArgument},
+		"-02, full":                    {GroupConfig{Draft: 2}, 16 + 4, OK},
+		"-02, optimized":               {GroupConfig{Draft: 2, Optimized: true}, 16, OK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x.c.Profile, x.c.Mode, x.c.Domain = ProfileEESP, SSKDFSHA256, freshSPI()
+			g := eespGroup(t, x.c, stream("root", 32))
+			s, r := newSender(t, g, SenderConfig{ID: 1}), newReceiver(t, ReceiverConfig{}, g)
+			if s.HeaderLen() != x.header {
+				t.Fatalf("%d octets of header, want %d", s.HeaderLen(), x.header)
+			}
+			p := eespPlain(text)
+			p.NextHeader = 4
+			b := sealed(t, s, p)
+			if q := open1(r, whole(b)); q.Status != OK || q.NextHeader != 4 || !bytes.Equal(q.Out, text) {
+				t.Fatal(q.Status, q.NextHeader)
+			}
+			f, err := NewSender(g, SenderConfig{ID: 2, Extra: []byte("flow"), Counter: CounterExplicit})
+			if x.flow != OK {
+				if !errors.Is(err, x.flow) {
+					t.Fatal(err)
+				}
+				return
+			}
+			defer f.Close()
+			wantOpen(t, r, whole(sealed(t, f, eespPlain(text))), text)
+			// To -03, with the same keys, the option is unknown.
+			x.c.Draft = 3
+			n := eespGroup(t, x.c, stream("root", 32))
+			wantOpen(t, newReceiver(t, ReceiverConfig{}, n), whole(b), text)
+			wantStatus(t, newReceiver(t, ReceiverConfig{}, n), whole(sealed(t, f, eespPlain(text))), ErrOption)
+		})
+	}
+}
+
+// Next Header 59 (section 4.5.4.1): nothing is delivered, after the ICV was
+// right, and the sequence number counts as received. So does that of a packet
+// whose text is malformed.
+func TestEESPDummy(t *testing.T) {
+	for _, c := range []GroupConfig{{Draft: 2}, {Encap: EncapIPTFS}, {Encap: EncapTunnel, MaxCOffset: 4}} {
+		c.Profile, c.Mode, c.Domain = ProfileEESP, SSKDFSHA256, freshSPI()
+		g := eespGroup(t, c, stream("root", 32))
+		s, r := newSender(t, g, SenderConfig{ID: 1}), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
+		text := ipPacket(4, 41)
+		make1 := func(next uint8, payload []byte) []byte {
+			p := eespPlain(payload)
+			p.NextHeader = next
+			return sealed(t, s, p)
+		}
+		dummy, good := make1(59, stream("dummy", 41)), make1(4, text)
+		forged := whole(dummy)
+		forged.Buf[len(dummy)-1] ^= 1
+		wantStatus(t, r, forged, ErrAuth)
+		// Among others, in place and elsewhere: what was decrypted is gone.
+		pkts := []Packet{whole(good), whole(dummy), whole(make1(59, nil)), whole(make1(4, text)), whole(make1(59, stream("dummy", 41)))}
+		pkts[4].Dst = bytes.Repeat([]byte{7}, 60)
+		if n := r.Open(pkts); n != 2 || pkts[0].Status != OK || pkts[3].Status != OK {
+			t.Fatalf("%d, %v, %v", n, pkts[0].Status, pkts[3].Status)
+		}
+		for _, i := range []int{1, 2, 4} {
+			p := pkts[i]
+			if p.Status != ErrDummy || p.Out != nil {
+				t.Fatalf("packet %d: %v", i, p.Status)
+			}
+			if x := append(bytes.Clone(p.Buf), p.Dst...); bytes.Contains(x, stream("dummy", 41)[:8]) {
+				t.Fatalf("packet %d: what was decrypted is left", i)
+			}
+		}
+		wantStatus(t, r, whole(dummy), ErrReplay)
+		if got := r.Stats().Packets[ErrDummy]; got != 3 {
+			t.Fatalf("%d dummies counted", got)
+		}
+		// A proxy does not hand it on.
+		p := NewProxy(newReceiver(t, ReceiverConfig{}, g), newSender(t, g, SenderConfig{ID: 2}))
+		q := []Packet{{Buf: append(bytes.Clone(dummy), make([]byte, 8)...), Len: len(dummy)}}
+		if p.Forward(q) != 0 || q[0].Status != ErrDummy {
+			t.Fatal(q[0].Status)
+		}
+	}
+	// A malformed text: what -02's optimized format takes for one is none of an
+	// SA in the full format.
+	c := GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), Encap: EncapTunnel}
+	in, full := eespGroup(t, c, stream("root", 32)), c
+	full.Encap = EncapBEET
+	out := eespGroup(t, full, stream("root", 32))
+	r := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, out)
+	b := sealed(t, newSender(t, in, SenderConfig{}), eespPlain(ipPacket(4, 40)))
+	wantStatus(t, r, whole(b), ErrPayload)
+	wantStatus(t, r, whole(b), ErrReplay)
+}
+
+// What a tunnel's SA does not seal, in both formats: what is no IP packet, or
+// does not say how long it is.
+func TestEESPTunnelPayloads(t *testing.T) {
+	jumbo := ipPacket(6, 140)
+	copy(jumbo[4:], []byte{0, 0, 6})
+	hop := bytes.Clone(jumbo)
+	hop[6] = 0
+	big := ipPacket(4, 140)
+	copy(big[2:], []byte{0, 0})
+	none := ipPacket(6, 40)
+	none[6] = 59
+	for _, most := range []uint8{0, 9} {
+		g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), Encap: EncapTunnel, MaxCOffset: most}, stream("root", 32))
+		s, r := newSender(t, g, SenderConfig{ID: 1}), newReceiver(t, ReceiverConfig{}, g)
+		for name, x := range map[string]struct {
+			b    []byte
+			next uint8
+			want Status
+		}{
+			"IPv4":                     {ipPacket(4, 77), 4, OK},
+			"IPv6":                     {ipPacket(6, 77), 41, OK},
+			"IPv6 and nothing else":    {none, 41, OK},
+			"TCP":                      {stream("tcp", 60), 6, ErrArgument},
+			"nothing":                  {nil, 4, ErrArgument},
+			"one octet more":           {append(ipPacket(4, 77), 0), 4, ErrArgument},
+			"one less":                 {ipPacket(6, 77)[:76], 41, ErrArgument},
+			"BIG TCP over IPv6":        {jumbo, 41, ErrArgument},
+			"BIG TCP, with the option": {hop, 41, ErrArgument},
+			"BIG TCP over IPv4":        {big, 4, ErrArgument},
+		} {
+			p := eespPlain(x.b)
+			p.NextHeader = x.next
+			q := []Packet{p}
+			if s.Seal(q); q[0].Status != x.want {
+				t.Errorf("maximum %d, %s: %v", most, name, q[0].Status)
+			}
+			if x.want == OK {
+				wantOpen(t, r, whole(q[0].Out), x.b)
+			}
+			if p.NextHeader ^= 45; most != 0 { // 4 for 41, and the other way round
+				if q[0] = p; s.Seal(q) != 0 || q[0].Status != ErrArgument {
+					t.Errorf("%s, other Next Header: %v", name, q[0].Status)
+				}
+			}
+		}
+	}
+}
+
+// An SA without Sub SAs: key and salt as key exchange gives them (RFC 4106,
+// RFC 8750), by AES-GCM alone.
+func TestEESPWithoutSubSAs(t *testing.T) {
+	for i, aead := range []AEAD{AES128GCM, AES256GCM} {
+		c := GroupConfig{Profile: ProfileEESP, AEAD: aead, Mode: SSKDFNone, Domain: freshSPI()}
+		n := 16 + 16*i
+		keymat := stream(fmt.Sprint("keymat", c.Domain), n+4)
+		g := eespGroup(t, c, keymat)
+		text := []byte("key and salt as they are.")
+		s, r := must(NewSender(g, SenderConfig{Counter: CounterExplicit})), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
+		defer s.Close()
+		p := eespPlain(text)
+		p.NextHeader = 17
+		b := sealed(t, s, p)
+		header := append(binary.BigEndian.AppendUint32([]byte{0x80, 0, 0, 0}, c.Domain), 0, 0, 0, 0, 0, 0, 0, 1)
+		gcm := must(cipher.NewGCM(must(aes.NewCipher(keymat[:n]))))
+		nonce := append(bytes.Clone(keymat[n:]), header[8:]...)
+		inner := slices.Concat([]byte{0, 0, 17, 3}, text, make([]byte, 3))
+		wantOctets(t, "packet", b, gcm.Seal(bytes.Clone(header), nonce, inner, header))
+		wantOpen(t, r, whole(b), text)
+		wantStatus(t, r, whole(b), ErrReplay)
+		// It has the one Session ID.
+		other := whole(b)
+		other.Buf[3] = 1
+		wantStatus(t, r, other, ErrSession)
+		if _, err := NewSender(g, SenderConfig{ID: 1}); !errors.Is(err, ErrArgument) {
+			t.Error(err)
+		}
+		out := make([]byte, g.KeyLen())
+		if err := g.DeriveKeys([]Context{{}}, out); err != nil || !bytes.Equal(out, keymat) {
+			t.Errorf("%x, %v", out, err)
+		}
+		k := must(g.ExportDataKey(Context{}, false))
+		kr := must(NewReceiverWithKey(k, ReceiverConfig{}))
+		defer kr.Close()
+		wantOpen(t, kr, whole(b), text)
+		if _, err := NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit, Start: 1 << 40}); !errors.Is(err, ErrExists) {
+			t.Errorf("a second owner of the counters: %v", err)
+		}
+		for _, l := range []int{0, n, n + 3, n + 5, 32 + n} {
+			if err := g.SetKey(0, make([]byte, l)); !errors.Is(err, ErrRootKey) {
+				t.Errorf("%d octets: %v", l, err)
+			}
+		}
+		// Under another SPI its nonces would come again.
+		c.Domain = freshSPI()
+		twin := eespGroup(t, c, keymat)
+		q := []Packet{eespPlain(text)}
+		ts := must(NewSender(twin, SenderConfig{Counter: CounterExplicit}))
+		defer ts.Close()
+		if ts.Seal(q); q[0].Status != ErrRootKey {
+			t.Errorf("one key, two SPIs: %v", q[0].Status)
+		}
+		if err := g.RemoveKey(0); err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, r, whole(b), ErrNoKey)
 	}
 }

@@ -44,4 +44,5 @@ const (
 	ErrPayload     = status.ErrPayload
 	ErrWindows     = status.ErrWindows
 	ErrEncap       = status.ErrEncap
+	ErrDummy       = status.ErrDummy
 )

@@ -78,6 +78,19 @@ const (
 	SSKDFSHA384
 	SSKDFSHA512
 	SSKDFCMAC // experimental
+
+	// SSKDFNone: no Sub SAs. The group's key is the SA's, and behind it 4 octets
+	// of salt, as key exchange gives them.
+	SSKDFNone = profile.EESPNone
+)
+
+// Encapsulation modes of a group of profile eesp (Encap), which decide the
+// format in draft -03.
+const (
+	EncapTransport = keys.EncapTransport
+	EncapTunnel    = keys.EncapTunnel // payloads are IPv4 or IPv6 packets
+	EncapBEET      = keys.EncapBEET
+	EncapIPTFS     = keys.EncapIPTFS
 )
 
 // GroupConfig describes a trust group. The zero value is profile stateless,
@@ -100,6 +113,8 @@ type GroupConfig struct {
 	Align8     bool   // eesp: payloads begin at a multiple of 8 octets
 	MaxCOffset uint8  // eesp: greatest CryptOffset, 0 to 63
 	SubSAs     uint32 // eesp: number of Session IDs; 0 = 65,536
+	Draft      uint8  // eesp: 2 or 3, of draft-ietf-ipsecme-eesp; 0 = 3
+	Encap      uint8  // eesp, -03: EncapX; Optimized is the same as EncapTunnel there
 }
 
 func (c *GroupConfig) params() (p keys.Params, err error) {
@@ -107,7 +122,7 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 		return p, fmt.Errorf("%w: AEAD %d", status.ErrArgument, c.AEAD)
 	}
 	p = keys.Params{Profile: uint8(c.Profile), KeyLen: 16 << c.AEAD, Combiner: c.Combiner, Domain: c.Domain, Mode: c.Mode,
-		Versions: c.Versions, RekeyMask: c.RekeyMask, RekeyShift: c.RekeyShift}
+		Versions: c.Versions, RekeyMask: c.RekeyMask, RekeyShift: c.RekeyShift, Draft: c.Draft, Encap: c.Encap}
 	sa := wire.EESPShape{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs}
 	p.EESP, p.Align = sa, 4
 	if c.Align8 {
@@ -128,6 +143,8 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 		{"rekey shift", c.RekeyShift != 0, tss},
 		{"greatest CryptOffset", c.MaxCOffset != 0, eesp},
 		{"number of Sub SAs", c.SubSAs != 0, eesp},
+		{"draft", c.Draft != 0, eesp},
+		{"encapsulation mode", c.Encap != 0, eesp},
 		{"flags", c.NoSequence || c.IV || c.Optimized || c.Align8, eesp},
 	} {
 		if f.set && f.readBy>>c.Profile&1 == 0 && c.Profile <= ProfileEESP {

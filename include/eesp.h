@@ -9,7 +9,7 @@
  *   stateless  draft-xia-ipsecme-eesp-stateless-encryption-02
  *   psp        Google PSP
  *   tss        Ultra Ethernet Transport Security Sublayer
- *   eesp       EESP version 0 with Sub SAs, draft-ietf-ipsecme-eesp-02
+ *   eesp       EESP version 0, draft-ietf-ipsecme-eesp-03, or -02 if asked for
  * docs/profiles.md says what each of them makes of the fields below.
  *
  * The objects
@@ -158,11 +158,12 @@ typedef enum eesp_status {
 	EESP_ERR_SEQUENCE = -32,    /* eesp: sequence number 0 */
 	EESP_ERR_PAYLOAD = -33,     /* eesp: authentic, but Payload Info Header or padding is malformed */
 	EESP_ERR_WINDOWS = -34,     /* no replay window is left for a packet of a new context */
-	EESP_ERR_ENCAP = -35        /* outer IP or UDP header is not as expected */
+	EESP_ERR_ENCAP = -35,       /* outer IP or UDP header is not as expected */
+	EESP_ERR_DUMMY = -36        /* eesp: authentic, but a dummy packet (Next Header 59): discarded */
 } eesp_status;
 
 /* One more than the number of error codes of this version. */
-#define EESP_STATUS_COUNT 36
+#define EESP_STATUS_COUNT 37
 
 /* A short English sentence for a status; never NULL, static, thread-safe. */
 EESP_API const char *eesp_strerror(int status);
@@ -194,7 +195,7 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_PSP_UDP_PORT 1000
 #define EESP_TSS_UDP_PORT 4793
 #define EESP_MAX_PADDING 3     /* octets that sealing puts behind the payload at most */
-#define EESP_MAX_FLOW_ID 64    /* octets of an eesp Flow Identifier */
+#define EESP_MAX_FLOW_ID 64    /* octets of an eesp Flow Identifier, draft -02 */
 #define EESP_PSP_MAX_EXTENSION 112 /* octets of a psp sender's extra; receivers take any */
 #define EESP_TSS_LEAD_IPV4 12  /* octets in front of a tss header: source, destination, entropy */
 #define EESP_TSS_LEAD_IPV6 36
@@ -285,10 +286,10 @@ EESP_API void eesp_thread_keep_warm(void);
 typedef struct eesp_group eesp_group;
 
 typedef enum eesp_profile {
-	EESP_PROFILE_STATELESS = 0,
-	EESP_PROFILE_PSP = 1,
-	EESP_PROFILE_TSS = 2,
-	EESP_PROFILE_EESP = 3
+	EESP_PROFILE_STATELESS = 0, /* draft-xia-ipsecme-eesp-stateless-encryption-02 */
+	EESP_PROFILE_PSP = 1,       /* Google PSP */
+	EESP_PROFILE_TSS = 2,       /* Ultra Ethernet TSS */
+	EESP_PROFILE_EESP = 3       /* draft-ietf-ipsecme-eesp-03 or -02 */
 } eesp_profile;
 
 typedef enum eesp_aead {
@@ -312,12 +313,27 @@ typedef enum eesp_combiner {
 #define EESP_SSKDF_HKDF_SHA2_384 2 /* 48 octets */
 #define EESP_SSKDF_HKDF_SHA2_512 3 /* 64 octets */
 #define EESP_SSKDF_AES256_CMAC 4   /* 32 octets; experimental: the draft does not define it */
+#define EESP_SSKDF_NONE 255        /* no Sub SAs: the group's key is the SA's own, 16 or 32 octets as aead says, and
+				      behind it 4 octets of salt, as key exchange gives them; Session ID 0 (since 1.1) */
 
 /* flags of a group of profile eesp. */
 #define EESP_GROUP_NO_SEQUENCE 0x1 /* no sequence number in packets: _IV must be set */
 #define EESP_GROUP_IV 0x2          /* an explicit IV in packets; else the sequence number serves (RFC 8750) */
-#define EESP_GROUP_OPTIMIZED 0x4   /* no Payload Info Header: payloads are IPv4 or IPv6 packets */
+#define EESP_GROUP_OPTIMIZED 0x4   /* no Payload Info Header: payloads are IPv4 or IPv6 packets; -03: as EESP_ENCAP_TUNNEL */
 #define EESP_GROUP_ALIGN8 0x8      /* payloads begin at a multiple of 8 octets (IPv6), not of 4 */
+
+/* draft of a group of profile eesp: which version of draft-ietf-ipsecme-eesp it
+ * speaks (since 1.1). Packets do not say: both ends must have the same. */
+#define EESP_DRAFT_DEFAULT 0 /* -03; -02 for programs that were built with eesp.h of 1.0 */
+#define EESP_DRAFT_02 2      /* Flow Identifiers, and a format that flags choose */
+#define EESP_DRAFT_03 3
+
+/* encap of a group of profile eesp, draft -03: what the SA's encapsulation mode
+ * is, which decides the format. -02: must be 0. (Since 1.1.) */
+#define EESP_ENCAP_TRANSPORT 0 /* full format */
+#define EESP_ENCAP_TUNNEL 1    /* payloads are IPv4 or IPv6 packets; optimized format, with a max_coffset the full one */
+#define EESP_ENCAP_BEET 2      /* full format */
+#define EESP_ENCAP_IPTFS 3     /* full format; what is in payloads is up to you */
 
 /*
  * What all packets of a group have in common. Fields of other profiles must
@@ -337,8 +353,11 @@ typedef struct eesp_group_config {
 	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none, else full format */
 	uint32_t flags;      /* eesp: EESP_GROUP_x */
 	uint64_t reserved[1];
+	uint8_t draft;       /* eesp: EESP_DRAFT_x (since 1.1) */
+	uint8_t encap;       /* eesp: EESP_ENCAP_x (since 1.1) */
+	uint8_t reserved2[6];
 } eesp_group_config;
-#define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 } }
+#define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, { 0 } }
 
 /* Makes a group without keys. config NULL: all defaults, profile stateless. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_new(const eesp_group_config *config, eesp_group **group);
@@ -414,7 +433,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_get_root_key_info(const eesp_gro
  * Keys of profiles that have no root keys at levels. There are slots:
  *   psp   0 and 1: device keys, which the SPI's top bit names
  *   tss   0 and 1: keys of an association number (AN)
- *   eesp  0: the root key of the SA
+ *   eesp  0: the root key of the SA, or its key (EESP_SSKDF_NONE)
  * Keys have 32 octets (eesp: as the mode says). Slots that have no key open and
  * seal nothing. Other profiles: EESP_ERR_UNSUPPORTED; so is every function of
  * root keys at levels for these.
@@ -545,7 +564,7 @@ typedef struct eesp_iov {
  * On error out_len is 0, out NULL. Sealing then has written nothing, and id
  * and tsc are 0. Opening has written nothing either, unless the packet went
  * through the cipher: then zeros are where its plaintext would be. That is so
- * with EESP_ERR_AUTH, and with what is found out after that: _PAYLOAD, and in
+ * with EESP_ERR_AUTH, and with what is found out after that: _PAYLOAD, _DUMMY, and in
  * eesp_udp_open_burst _ENCAP and _UNSUPPORTED; _REPLAY and _WINDOWS where
  * another packet that came meanwhile, or earlier in the burst, is the reason.
  * eesp: padding needs room as well. Sealing puts up to EESP_MAX_PADDING octets
@@ -665,7 +684,7 @@ typedef struct eesp_sender_config {
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
 	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
-	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets, and other extension fields; eesp: Flow Identifier; NULL = none */
+	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets, and other extension fields; eesp, draft -02: Flow Identifier; NULL = none */
 	uint32_t extra_len;      /* octets at extra; psp: a multiple of 8, at most EESP_PSP_MAX_EXTENSION */
 	uint32_t reserved3;
 	uint64_t reserved[2];
@@ -777,7 +796,7 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver);
  * Opens n packets, in order; any n. Returns how many have status EESP_OK.
  * Statuses: all that name a header field (VERSION, V, RESERVED, HEADER_LEN,
  * OFFSET, OPTION; SESSION and SEQUENCE of eesp), AUTH, NO_KEY, SHORT, REFLECTED,
- * CONTEXT, REPLAY, WINDOWS, EPOCH (tss), PAYLOAD (eesp), ROOM, OVERLAP,
+ * CONTEXT, REPLAY, WINDOWS, EPOCH (tss), PAYLOAD and DUMMY (eesp), ROOM, OVERLAP,
  * TOO_LONG, ARGUMENT, SEGMENTS, MEMORY (chained packets only), FORKED,
  * UNSUPPORTED (from a signal handler; tss: direct mode over IPv6 without SSI),
  * INTERNAL. id, tsc, coffset, ioffset and next_header are authentic only if
@@ -1001,7 +1020,8 @@ EESP_ASSERT_(offsetof(eesp_pkt, iov) == 24);
 EESP_ASSERT_(offsetof(eesp_pkt, out) == 48);
 EESP_ASSERT_(offsetof(eesp_pkt, addr) == 64);
 EESP_ASSERT_(offsetof(eesp_pkt, user) == 120);
-EESP_ASSERT_(sizeof(eesp_group_config) == 48);
+EESP_ASSERT_(sizeof(eesp_group_config) == 56);
+EESP_ASSERT_(offsetof(eesp_group_config, draft) == 48);
 EESP_ASSERT_(sizeof(eesp_sender_config) == 96);
 EESP_ASSERT_(sizeof(eesp_receiver_config) == 64);
 EESP_ASSERT_(sizeof(eesp_context) == 48);

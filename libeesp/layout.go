@@ -168,6 +168,7 @@ var (
 	_ = same[C.EESP_ERR_PAYLOAD-int(status.ErrPayload)]
 	_ = same[C.EESP_ERR_WINDOWS-int(status.ErrWindows)]
 	_ = same[C.EESP_ERR_ENCAP-int(status.ErrEncap)]
+	_ = same[C.EESP_ERR_DUMMY-int(status.ErrDummy)]
 	_ = same[C.EESP_STATUS_COUNT-int(status.Count)]
 
 	_ = same[C.EESP_ICV_LEN-eesp.ICVLen]
@@ -192,6 +193,10 @@ var (
 	_ = same[C.EESP_TSS_DIRECT-int(eesp.TSSDirect)]
 	_ = same[C.EESP_SSKDF_HKDF_SHA2_256-int(eesp.SSKDFSHA256)]
 	_ = same[C.EESP_SSKDF_AES256_CMAC-int(eesp.SSKDFCMAC)]
+	_ = same[C.EESP_SSKDF_NONE-int(eesp.SSKDFNone)]
+	_ = same[C.EESP_DRAFT_03-profile.EESPDraft]
+	_ = same[C.EESP_ENCAP_TUNNEL-int(eesp.EncapTunnel)]
+	_ = same[C.EESP_ENCAP_IPTFS-int(eesp.EncapIPTFS)]
 	_ = same[C.EESP_PKT_IPV6-profile.FlagIPv6]
 	_ = same[C.EESP_PKT_EXTENSION-profile.FlagExtension]
 	_ = same[C.EESP_PSP_MAX_EXTENSION-wire.PSPMaxExtension]

@@ -299,6 +299,7 @@ func eespGoGroupNew(c *C.eesp_group_config, slot *C.uint64_t, text *C.char) (st 
 		RekeyShift: uint8(c.rekey_shift), MaxCOffset: uint8(c.max_coffset), SubSAs: uint32(c.sub_sas),
 		NoSequence: c.flags&C.EESP_GROUP_NO_SEQUENCE != 0, IV: c.flags&C.EESP_GROUP_IV != 0,
 		Optimized: c.flags&C.EESP_GROUP_OPTIMIZED != 0, Align8: c.flags&C.EESP_GROUP_ALIGN8 != 0,
+		Draft: uint8(c.draft), Encap: uint8(c.encap),
 	})
 	if err != nil {
 		return report(err, text)

@@ -253,6 +253,7 @@ EESP_API const char *eesp_strerror(int status)
 		"authentic packet with malformed Payload Info Header or padding",
 		"no replay window left for this context",
 		"outer IP or UDP header not as expected",
+		"authentic dummy packet, discarded",
 	};
 	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";
 }
@@ -308,13 +309,15 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 {
 	eesp_group_config c;
 	uint64_t slot = 0;
-	eesp_status st = versioned(&c, sizeof c, sizeof c, config);
+	eesp_status st = versioned(&c, sizeof c, offsetof(eesp_group_config, draft), config);
 	if (st != EESP_OK)
 		return st;
 	if (group == NULL)
 		return argument("group: NULL");
-	if (!all_zero(c.reserved, sizeof c.reserved))
+	if (!all_zero(c.reserved, sizeof c.reserved) || !all_zero(c.reserved2, sizeof c.reserved2))
 		return argument("eesp_group_config.reserved is not zero");
+	if (c.struct_size <= offsetof(eesp_group_config, draft) && c.profile == EESP_PROFILE_EESP)
+		c.draft = EESP_DRAFT_02; /* what there was when the program was built */
 	if (c.profile > EESP_PROFILE_EESP)
 		return fail(EESP_ERR_UNSUPPORTED, "eesp_group_config.profile: unknown");
 	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8)) != 0)

@@ -604,8 +604,11 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 		if at.body != at.src && l.Clear != 0 {
 			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Clear))
 		}
-		if code = r.Opening.Opened(l, at.body); code == status.OK && r.Windows != nil {
-			code = r.Windows.commit(l)
+		code = r.Opening.Opened(l, at.body)
+		if r.Windows != nil { // also where there is nothing to deliver: the packet came
+			if c := r.Windows.commit(l); c != status.OK {
+				code = c
+			}
 		}
 		if l.Epoch != nil {
 			l.Epoch.See(uint16(p.TSC >> 48))

@@ -297,6 +297,9 @@ func (w *Worker) ready(s int, kdf *profile.KDF, info *[2]byte) status.Code {
 	key := w.sec.keys[s*k:][:k]
 	if kdf.Raw != nil {
 		copy(key, kdf.Raw[:k])
+		if kdf.Mask != 0 {
+			w.putMask(s, kdf.Raw[k:k+int(kdf.Mask)])
+		}
 		return status.OK
 	}
 	if code := w.makeCache(); code != status.OK {

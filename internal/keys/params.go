@@ -9,6 +9,8 @@ type Params struct {
 	KeyLen     int            // of AEAD keys, octets
 	Domain     uint32         // tss: SDI; eesp: SPI
 	Mode       uint8          // tss: TSSx; eesp: SSKDF
+	Draft      uint8          // eesp: 2 or 3
+	Encap      uint8          // eesp: EncapX
 	Versions   uint8          // psp: bit v: version v is in use
 	EESP       wire.EESPShape // eesp
 	Align      int            // eesp: 4 or 8, where the payload begins
@@ -28,11 +30,13 @@ type Kind uint8
 
 // The kinds.
 const (
-	CMAC    Kind = iota // AES-256-CMAC, 32 octets
-	Raw                 // the AEAD key itself, 32 octets
-	HKDF256             // HKDF-Expand with SHA-256, 32 octets
-	HKDF384             // SHA-384, 48 octets
-	HKDF512             // SHA-512, 64 octets
+	CMAC     Kind = iota // AES-256-CMAC, 32 octets
+	Raw                  // the AEAD key itself, 32 octets
+	HKDF256              // HKDF-Expand with SHA-256, 32 octets
+	HKDF384              // SHA-384, 48 octets
+	HKDF512              // SHA-512, 64 octets
+	Salted16             // an AEAD key itself, 16 octets, and 4 of salt
+	Salted32             // 32 and 4
 )
 
 // KeyLen is the length of a key of this kind.
@@ -42,9 +46,36 @@ func (k Kind) KeyLen() int {
 		return 48
 	case HKDF512:
 		return 64
+	case Salted16:
+		return 16 + SaltLen
+	case Salted32:
+		return 32 + SaltLen
 	}
 	return 32
 }
+
+// salt is how many octets of a key of this kind are one.
+func (k Kind) salt() int {
+	if k == Salted16 || k == Salted32 {
+		return SaltLen
+	}
+	return 0
+}
+
+// SaltLen is the length of a salt behind a key, and RawLen that of the longest
+// key with one.
+const (
+	SaltLen = 4
+	RawLen  = 32 + SaltLen
+)
+
+// Encapsulation modes of a group of profile eesp.
+const (
+	EncapTransport = iota
+	EncapTunnel
+	EncapBEET
+	EncapIPTFS
+)
 
 // Modes of a group of profile tss.
 const (

@@ -22,7 +22,7 @@ type Slot struct {
 	Present bool
 	Name    [16]byte // tells keys apart and nothing about them
 	Master  *kernel.Master
-	Raw     *[32]byte
+	Raw     *[RawLen]byte // and what is behind it the salt, if there is one
 	Root    *hkdf.Expander
 	Epoch   *Epoch
 	claimed *atomic.Int32 // outcome of Claim, which does not change
@@ -31,7 +31,7 @@ type Slot struct {
 // slotKeys is the key material of a snapshot's slots.
 type slotKeys struct {
 	master [2]kernel.Master
-	raw    [2][32]byte
+	raw    [2][RawLen]byte
 }
 
 // Epoch is the newest epoch of a key's authentic packets.
@@ -185,14 +185,14 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 	}
 	defer secmem.Delete(w)
 	switch p.Kind {
-	case CMAC, Raw:
-		copy(w.key[:], key)
+	case CMAC, Raw, Salted16, Salted32:
+		copy(w.key[:], key[:len(key)-p.Kind.salt()])
 		n.Master = &s.slots.master[slot]
 		generic.ExpandMaster(n.Master, &w.key, scratchOf(&w.scratch))
 		n.Name = n.Master.ID
-		if p.Kind == Raw {
+		if p.Kind != CMAC {
 			n.Raw, n.Master = &s.slots.raw[slot], nil
-			*n.Raw = w.key
+			clear(n.Raw[copy(n.Raw[:], key):])
 			s.slots.master[slot] = kernel.Master{}
 		}
 	default:
@@ -238,7 +238,7 @@ func (g *Group) UseKey(slot int) error {
 func (g *Group) RemoveKey(slot int) error {
 	return g.change(slot, func(s *Snapshot) {
 		if k := &s.Slot[slot]; k.Root == nil {
-			s.slots.master[slot], s.slots.raw[slot] = kernel.Master{}, [32]byte{}
+			s.slots.master[slot], s.slots.raw[slot] = kernel.Master{}, [RawLen]byte{}
 		}
 		s.Slot[slot] = Slot{}
 	})

@@ -12,12 +12,18 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Profile eesp: draft-ietf-ipsecme-eesp-02. A group is one SA, its one slot has
-// the root key, and each Session ID is a Sub SA with a key of its own.
+// Profile eesp: draft-ietf-ipsecme-eesp-03, or -02 for a group that says so. A
+// group is one SA, its one slot has the root key, and each Session ID is a Sub SA
+// with a key of its own. Or there are no Sub SAs, and the slot has the SA's key.
 
 const (
-	eespSalt    = 4 // octets behind a key
-	eespCounter = 3 // low octet of i
+	eespSalt    = keys.SaltLen // octets behind a key
+	eespCounter = 3            // low octet of i
+
+	// EESPNone, for a Mode, is an SA without a key derivation and Sub SAs.
+	EESPNone = 255
+	// EESPDraft is what groups speak that do not say.
+	EESPDraft = 3
 )
 
 // DataKey.Params[0]: what the holder of a key has to know of the SA.
@@ -26,6 +32,11 @@ const (
 	eespIV
 	eespFull
 	eespAlign8
+
+	eespDraft3 = 0x40
+	eespTunnel = 0x80
+
+	eespParams = eespSeq | eespIV | eespFull | eespAlign8 | eespDraft3 | eespTunnel
 )
 
 type eesp struct{}
@@ -33,14 +44,58 @@ type eesp struct{}
 func (eesp) Name() string { return "eesp" }
 
 func (eesp) Prepare(p *keys.Params) error {
+	p.Slots = 1
+	switch {
+	case p.Mode == EESPNone:
+		if p.EESP.SubSAs > 1 {
+			return fmt.Errorf("%w: %d Sub SAs: without an SSKDF there are none", status.ErrArgument, p.EESP.SubSAs)
+		}
+		p.EESP.SubSAs, p.Kind = 1, keys.Salted16
+		if p.KeyLen == 32 {
+			p.Kind = keys.Salted32
+		}
+	case p.Mode < 1 || p.Mode > 4:
+		return fmt.Errorf("%w: SSKDF %d (Mode): from 1 to 4, or %d for none", status.ErrArgument, p.Mode, EESPNone)
+	default:
+		p.Kind = [...]keys.Kind{keys.HKDF256, keys.HKDF384, keys.HKDF512, keys.CMAC}[p.Mode-1]
+	}
 	if p.EESP.SubSAs == 0 {
 		p.EESP.SubSAs = wire.EESPMaxSubSAs
 	}
-	if p.Mode < 1 || p.Mode > 4 {
-		return fmt.Errorf("%w: SSKDF %d (Mode): from 1 to 4", status.ErrArgument, p.Mode)
+	if err := eespShape(&p.EESP); err != nil {
+		return err
 	}
-	p.Slots, p.Kind = 1, [...]keys.Kind{keys.HKDF256, keys.HKDF384, keys.HKDF512, keys.CMAC}[p.Mode-1]
-	return eespShape(&p.EESP)
+	return eespEncap(p)
+}
+
+// eespEncap has the draft and the encapsulation mode decide the format.
+func eespEncap(p *keys.Params) error {
+	s := &p.EESP
+	switch p.Draft {
+	case 2:
+		if s.Flow = true; p.Encap != 0 {
+			return fmt.Errorf("%w: encapsulation mode %d: in draft -02 the format is asked for by itself", status.ErrArgument, p.Encap)
+		}
+		return nil
+	case 0:
+		p.Draft = EESPDraft
+	case EESPDraft:
+	default:
+		return fmt.Errorf("%w: draft -%02d: -02 or -03", status.ErrArgument, p.Draft)
+	}
+	if p.Encap > keys.EncapIPTFS {
+		return fmt.Errorf("%w: encapsulation mode %d", status.ErrArgument, p.Encap)
+	}
+	if !s.Full { // which is a tunnel's format
+		if p.Encap > keys.EncapTunnel {
+			return fmt.Errorf("%w: encapsulation mode %d has the full format", status.ErrArgument, p.Encap)
+		}
+		p.Encap = keys.EncapTunnel
+	}
+	// Routers that look at what is in clear want to know what it is.
+	s.Tunnel = p.Encap == keys.EncapTunnel
+	s.Full = !s.Tunnel || s.MaxCOffset != 0
+	return nil
 }
 
 func eespShape(s *wire.EESPShape) error {
@@ -63,7 +118,7 @@ func (eesp) KeyOctets(p *keys.Params) int { return p.KeyLen + eespSalt }
 // the root key is missing.
 func eespKDF(s *keys.Snapshot) (k KDF, ok bool) {
 	r := &s.Slot[0]
-	k = KDF{Master: r.Master, Root: r.Root, Blocks: 1, KeyLen: uint8(s.KeyLen), Mask: eespSalt}
+	k = KDF{Master: r.Master, Root: r.Root, Raw: r.Raw, Blocks: 1, KeyLen: uint8(s.KeyLen), Mask: eespSalt}
 	if r.Master != nil {
 		k.Counter, k.Padded = eespCounter, true
 	}
@@ -74,7 +129,10 @@ func eespKDF(s *keys.Snapshot) (k KDF, ok bool) {
 // octets for i = 1, padded.
 func eespMsg(m *[MaxBlocks * 16]byte, k *KDF, session uint16) {
 	clear(m[:])
-	if k.Root != nil {
+	switch {
+	case k.Raw != nil:
+		return
+	case k.Root != nil:
 		binary.BigEndian.PutUint16(m[:], session)
 		return
 	}
@@ -103,9 +161,15 @@ func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) st
 		return status.ErrRootKey
 	}
 	d.Domain = s.Domain
-	for i, set := range []bool{s.EESP.Seq, s.EESP.IV, s.EESP.Full, s.Align == 8} {
-		if set {
-			d.Params[0] |= 1 << i
+	for _, f := range []struct {
+		set bool
+		bit uint8
+	}{
+		{s.EESP.Seq, eespSeq}, {s.EESP.IV, eespIV}, {s.EESP.Full, eespFull}, {s.Align == 8, eespAlign8},
+		{!s.EESP.Flow, eespDraft3}, {s.EESP.Tunnel, eespTunnel},
+	} {
+		if f.set {
+			d.Params[0] |= f.bit
 		}
 	}
 	d.Params[1] = s.EESP.MaxCOffset
@@ -116,7 +180,8 @@ func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) st
 func eespOf(d *DataKey) *keys.Params {
 	p := &keys.Params{Domain: d.Domain, KeyLen: int(d.KeyLen), Align: 4}
 	f := d.Params[0]
-	p.EESP = wire.EESPShape{Seq: f&eespSeq != 0, IV: f&eespIV != 0, Full: f&eespFull != 0, MaxCOffset: d.Params[1], SubSAs: wire.EESPMaxSubSAs}
+	p.EESP = wire.EESPShape{Seq: f&eespSeq != 0, IV: f&eespIV != 0, Full: f&eespFull != 0, Flow: f&eespDraft3 == 0, Tunnel: f&eespTunnel != 0,
+		MaxCOffset: d.Params[1], SubSAs: wire.EESPMaxSubSAs}
 	if f&eespAlign8 != 0 {
 		p.Align = 8
 	}
@@ -125,7 +190,11 @@ func eespOf(d *DataKey) *keys.Params {
 
 func (eesp) Check(d *DataKey) status.Code {
 	if d.ID >= wire.EESPMaxSubSAs || d.Epoch != 0 || d.V != 0 || d.Addr != (Addr{}) || d.OptionsLen != eespSalt ||
-		d.Params[0] >= 2*eespAlign8 || !eespOf(d).EESP.Valid() {
+		d.Params[0]&^eespParams != 0 {
+		return status.ErrArgument
+	}
+	s := eespOf(d).EESP
+	if !s.Valid() || s.Flow && s.Tunnel || !s.Flow && s.Full != (!s.Tunnel || s.MaxCOffset != 0) {
 		return status.ErrArgument
 	}
 	return status.OK
@@ -141,6 +210,8 @@ func (eesp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 		return nil, fmt.Errorf("%w: profile eesp has no V, levels and options", status.ErrArgument)
 	case id >= uint64(p.EESP.SubSAs):
 		return nil, fmt.Errorf("%w: Session ID %d: the SA has %d Sub SAs", status.ErrArgument, id, p.EESP.SubSAs)
+	case len(c.Extra) != 0 && !p.EESP.Flow:
+		return nil, fmt.Errorf("%w: a Flow Identifier: draft -03 has none", status.ErrArgument)
 	case len(c.Extra) > MaxFlow:
 		return nil, fmt.Errorf("%w: a Flow Identifier of %d octets: at most %d", status.ErrArgument, len(c.Extra), MaxFlow)
 	case c.EngineBits != 0:
@@ -250,12 +321,16 @@ func (s *eespSealing) field(p *Desc) uint32 {
 	return uint32(p.COffset) + 1
 }
 
-// Look wants, in the optimized format, a payload that says how long it is.
+// Look wants, in a tunnel and in the optimized format, an IP packet and nothing
+// behind it; in a tunnel's full format also the Next Header that goes with it, or
+// that of a dummy packet.
 func (s *eespSealing) Look(l *Lane, payload unsafe.Pointer) status.Code {
-	if s.shape.Full {
+	full := s.shape.Full
+	if full && (!s.shape.Tunnel || l.Pkt.NextHeader == wire.ProtoNone) {
 		return status.OK
 	}
-	if n, ok := wire.IPLen(unsafe.Slice((*byte)(payload), l.Len)); !ok || n != int(l.Len) {
+	b := unsafe.Slice((*byte)(payload), l.Len)
+	if n, ok := wire.IPLen(b); !ok || n != int(l.Len) || full && l.Pkt.NextHeader != wire.IPProto(b) {
 		return status.ErrArgument
 	}
 	return status.OK
@@ -347,7 +422,7 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 	l.HdrLen = uint32(h.Len) + l.Inner
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Clear, l.Skip, l.Pad = uint32(h.COffset)*4, 0, 0
-	l.KeyLen, l.Retry, l.Epoch = uint8(sa.KeyLen), false, nil
+	l.KeyLen, l.Retry, l.Epoch, l.Tunnel = uint8(sa.KeyLen), false, nil, sa.EESP.Tunnel
 	p := l.Pkt
 	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.Session), h.IV, max(h.COffset, 1)-1, 0, 0
 	if sa.EESP.Seq {
@@ -360,7 +435,7 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 	return reflected(o.ownIDs, p.ID)
 }
 
-// Opened takes the padding off.
+// Opened takes the padding off, and looks at what a tunnel holds.
 func (o *eespOpening) Opened(l *Lane, payload unsafe.Pointer) status.Code {
 	if l.Inner != 0 {
 		next, pad, ok := wire.ParseEESPInfo(unsafe.Slice((*byte)(unsafe.Add(payload, -int(l.Inner))), l.Inner+l.Len))
@@ -369,6 +444,15 @@ func (o *eespOpening) Opened(l *Lane, payload unsafe.Pointer) status.Code {
 		}
 		l.Pkt.NextHeader = next
 		l.Len -= uint32(pad)
+		if next == wire.ProtoNone {
+			return status.ErrDummy
+		}
+		if l.Tunnel {
+			b := unsafe.Slice((*byte)(payload), l.Len)
+			if n, ok := wire.IPLen(b); !ok || n != int(l.Len) || next != wire.IPProto(b) {
+				return status.ErrPayload
+			}
+		}
 		return status.OK
 	}
 	b := unsafe.Slice((*byte)(payload), l.Len)

@@ -82,6 +82,7 @@ type Lane struct {
 	Skip   uint32 // of these, octets in front that are not authenticated
 	KeyLen uint8  // octets of the data key
 	Retry  bool   // no Master Key Option, and Prev may be tried if the key fails
+	Tunnel bool   // eesp: the payload is to be an IP packet
 	Prev   *kernel.Master
 	Epoch  *keys.Epoch    // to be told of the packet's epoch if it is authentic
 	Group  *keys.Snapshot // that Parse found the key in, for Learn
@@ -92,14 +93,14 @@ type Lane struct {
 // KDF says how a data key comes of a context. All of its words count when
 // contexts are compared.
 type KDF struct {
-	Master  *kernel.Master // of CMAC, or
-	Root    *hkdf.Expander // of HKDF, or
-	Raw     *[32]byte      // the data key itself; none: the engine holds it already
-	Blocks  uint8          // of the message
-	KeyLen  uint8          // octets of key
-	Mask    uint8          // octets behind the key that are added to the nonce: 0, 4 or 12
-	Counter uint8          // place in the message of the number of the output block
-	Padded  bool           // the message was padded: subkey K2
+	Master  *kernel.Master     // of CMAC, or
+	Root    *hkdf.Expander     // of HKDF, or
+	Raw     *[keys.RawLen]byte // the data key itself, and behind it the mask; none: the engine holds it already
+	Blocks  uint8              // of the message
+	KeyLen  uint8              // octets of key
+	Mask    uint8              // octets behind the key that are added to the nonce: 0, 4 or 12
+	Counter uint8              // place in the message of the number of the output block
+	Padded  bool               // the message was padded: subkey K2
 	_       [3]uint8
 }
 

@@ -43,9 +43,10 @@ const (
 	ErrPayload     Code = -33 // authentic, but Payload Info Header or padding is malformed
 	ErrWindows     Code = -34 // no replay window is left for this context
 	ErrEncap       Code = -35 // the outer IP or UDP header is not as expected
+	ErrDummy       Code = -36 // authentic, and of Next Header 59: nothing is in it
 
 	// Count is one more than the number of error codes.
-	Count = 36
+	Count = 37
 )
 
 var text = [Count]string{
@@ -85,6 +86,7 @@ var text = [Count]string{
 	"authentic packet with malformed Payload Info Header or padding",
 	"no replay window left for this context",
 	"outer IP or UDP header not as expected",
+	"authentic dummy packet, discarded",
 }
 
 // String is a short sentence without a final full stop.

@@ -6,7 +6,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// Lengths and codes of the headers of draft-ietf-ipsecme-eesp-02.
+// Lengths and codes of the headers of draft-ietf-ipsecme-eesp-03, and of -02.
 const (
 	// EESPBase is the fixed base header.
 	EESPBase = 8
@@ -28,8 +28,11 @@ const (
 	EESPSession = 2
 	EESPCOffset = EESPBase + 2
 
+	// ProtoNone is the Next Header of dummy packets, which carry nothing.
+	ProtoNone = 59
+
 	eespOptCOffset = 2
-	eespOptFlow    = 3
+	eespOptFlow    = 3   // of -02 only; -03 has it unassigned
 	eespOptPrivate = 224 // and above
 )
 
@@ -38,6 +41,8 @@ type EESPShape struct {
 	Seq        bool   // a sequence number is there
 	IV         bool   // an explicit IV is there
 	Full       bool   // a Payload Info Header is there
+	Tunnel     bool   // payloads are IP packets, whatever the format
+	Flow       bool   // there may be a Flow Identifier option: -02
 	MaxCOffset uint8  // 4-octet units; 0: no Crypt Offset option
 	SubSAs     uint32 // Session IDs are below this
 }
@@ -122,7 +127,7 @@ func (h *EESP) Parse(b []byte, s *EESPShape, icv int) (c status.Code) {
 	at := 0 // of the Crypt Offset option's value
 	if h.OptLen != 0 {
 		var ok bool
-		if at, ok = eespOptions(b[:h.Peer]); !ok {
+		if at, ok = eespOptions(b[:h.Peer], s.Flow); !ok {
 			return status.ErrOption
 		}
 	}
@@ -152,10 +157,10 @@ func (h *EESP) Parse(b []byte, s *EESPShape, icv int) (c status.Code) {
 	return status.OK
 }
 
-// eespOptions checks the options behind the base header, up to the end of b.
-// It returns where the value of the Crypt Offset option is, 0 for none.
-func eespOptions(b []byte) (coffset int, ok bool) {
-	flow := false
+// eespOptions checks the options behind the base header, up to the end of b;
+// flow: one of them may be a Flow Identifier. It returns where the value of the
+// Crypt Offset option is, 0 for none.
+func eespOptions(b []byte, flow bool) (coffset int, ok bool) {
 	for at := EESPBase; at < len(b); {
 		t := b[at]
 		if t == optPad1 {
@@ -179,10 +184,10 @@ func eespOptions(b []byte) (coffset int, ok bool) {
 			}
 			coffset = at + 2
 		case t == eespOptFlow:
-			if flow {
+			if !flow {
 				return 0, false
 			}
-			flow = true
+			flow = false // one is enough
 		case t < eespOptPrivate:
 			return 0, false
 		}
@@ -194,11 +199,11 @@ func eespOptions(b []byte) (coffset int, ok bool) {
 // EESPTemplate writes a header that is complete but for the peer header and
 // the value of CryptOffset, and returns where the peer header begins. There is
 // a Crypt Offset option where the shape allows one, then a Flow Identifier
-// option where flow has any octets. Padding brings the payload, which is
+// option where flow has any octets, which it must not have without s.Flow. Padding brings the payload, which is
 // behind the Payload Info Header, to a multiple of align, 4 or 8.
 // A shape that is not valid, or more options than fit, is ErrArgument.
 func EESPTemplate(b *[EESPMaxHeader]byte, s *EESPShape, session uint16, spi uint32, flow []byte, align int) (int, status.Code) {
-	if !s.Valid() || uint32(session) >= s.SubSAs || align != 4 && align != 8 {
+	if !s.Valid() || uint32(session) >= s.SubSAs || align != 4 && align != 8 || len(flow) != 0 && !s.Flow {
 		return 0, status.ErrArgument
 	}
 	peer, info := s.PeerLen(), s.InfoLen()
@@ -250,7 +255,8 @@ func ParseEESPInfo(b []byte) (next, pad uint8, ok bool) {
 
 // IPLen returns the length of the IPv4 or IPv6 packet at the start of b as
 // its own header has it, which may be more than b has. It is not ok where b
-// does not begin with a whole IPv4 or IPv6 header.
+// does not begin with a whole IPv4 or IPv6 header, or where the header does not
+// tell the length: see IPJumbo.
 func IPLen(b []byte) (n int, ok bool) {
 	if len(b) < ip4Header {
 		return 0, false
@@ -261,7 +267,22 @@ func IPLen(b []byte) (n int, ok bool) {
 		n = int(binary.BigEndian.Uint16(b[2:]))
 		return n, h >= ip4Header && n >= h
 	case 6:
-		return ip6Header + int(binary.BigEndian.Uint16(b[4:])), len(b) >= ip6Header
+		n = int(binary.BigEndian.Uint16(b[4:]))
+		return ip6Header + n, len(b) >= ip6Header && (n != 0 || b[6] == ProtoNone || len(b) == ip6Header)
 	}
 	return 0, false
+}
+
+// IPJumbo reports whether b begins with an IP packet whose length field is 0: a
+// jumbogram (RFC 2675), or a "BIG TCP" packet that was not cut into segments
+// yet. Its length is elsewhere, or nowhere. An IPv6 header that nothing follows, or
+// that says so, is a whole packet.
+func IPJumbo(b []byte) bool {
+	switch {
+	case len(b) >= ip4Header && b[0]>>4 == 4:
+		return binary.BigEndian.Uint16(b[2:]) == 0
+	case len(b) >= ip6Header && b[0]>>4 == 6:
+		return binary.BigEndian.Uint16(b[4:]) == 0 && b[6] != ProtoNone && len(b) > ip6Header
+	}
+	return false
 }

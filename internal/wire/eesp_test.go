@@ -9,11 +9,12 @@ import (
 	"libeesp/internal/status"
 )
 
-// shapes are all that an SA can have, with 3 Sub SAs.
+// shapes are all that an SA can have, with 3 Sub SAs; Flow Identifiers are those
+// of draft -02.
 func shapes() (all []EESPShape) {
-	for i := range 8 {
+	for i := range 16 {
 		for _, most := range []uint8{0, 1, 63} {
-			s := EESPShape{Seq: i&1 != 0, IV: i&2 != 0, Full: i&4 != 0, MaxCOffset: most, SubSAs: 3}
+			s := EESPShape{Seq: i&1 != 0, IV: i&2 != 0, Full: i&4 != 0, MaxCOffset: most, SubSAs: 3, Flow: i&8 == 0}
 			if s.Valid() {
 				all = append(all, s)
 			}
@@ -44,7 +45,7 @@ func (h *EESP) write(t testing.TB, s *EESPShape, flow []byte, align int) []byte 
 }
 
 func TestEESPShape(t *testing.T) {
-	if n := len(shapes()); n != 3*3+3 {
+	if n := len(shapes()); n != 2*(3*3+3) {
 		t.Fatalf("%d shapes", n)
 	}
 	for s, ok := range map[EESPShape]bool{
@@ -68,9 +69,9 @@ func TestEESPShape(t *testing.T) {
 }
 
 func TestEESPLayout(t *testing.T) {
-	seq, both := EESPShape{Seq: true, SubSAs: 1}, EESPShape{Seq: true, IV: true, SubSAs: 1 << 16}
-	full := EESPShape{IV: true, Full: true, SubSAs: 5}
-	crypt := EESPShape{Seq: true, IV: true, Full: true, MaxCOffset: 63, SubSAs: 1}
+	seq, both := EESPShape{Seq: true, SubSAs: 1, Flow: true}, EESPShape{Seq: true, IV: true, SubSAs: 1 << 16}
+	full := EESPShape{IV: true, Full: true, SubSAs: 5, Flow: true}
+	crypt := EESPShape{Seq: true, IV: true, Full: true, MaxCOffset: 63, SubSAs: 1, Flow: true}
 	for _, x := range []struct {
 		s     *EESPShape
 		flow  string
@@ -141,17 +142,20 @@ func TestEESPRoundTrip(t *testing.T) {
 				if c := got.Parse(p[:len(p)-1], &s, icv); c != want {
 					t.Fatalf("%+v cut: %v", h, c)
 				}
-				if c := got.Parse(p, &EESPShape{Seq: s.Seq, IV: s.IV, Full: s.Full, MaxCOffset: s.MaxCOffset, SubSAs: 2}, icv); c != status.ErrSession {
+				if c := got.Parse(p, &EESPShape{Seq: s.Seq, IV: s.IV, Full: s.Full, MaxCOffset: s.MaxCOffset, SubSAs: 2, Flow: s.Flow}, icv); c != status.ErrSession {
 					t.Fatal(c)
 				}
 			}
-			if fits < 200 {
+			if !s.Flow && fits != 1 {
+				t.Fatalf("%+v: %d lengths of what is not there", s, fits)
+			}
+			if s.Flow && fits < 200 {
 				t.Fatalf("%+v: only %d lengths", s, fits)
 			}
 		}
 	}
 	var b [EESPMaxHeader]byte
-	s, h := EESPShape{Seq: true, IV: true, Full: true, MaxCOffset: 4, SubSAs: 3}, EESP{}
+	s, h := EESPShape{Seq: true, IV: true, Full: true, MaxCOffset: 4, SubSAs: 3, Flow: true}, EESP{}
 	flow := make([]byte, 9)
 	noAlloc(t, func() { h.Parse(b[:], &s, icv); EESPTemplate(&b, &s, 1, 2, flow, 8) })
 	for _, align := range []int{0, 2, 16, -8} {
@@ -167,7 +171,9 @@ func TestEESPRoundTrip(t *testing.T) {
 func TestEESPRefused(t *testing.T) {
 	seq := EESPShape{Seq: true, SubSAs: 2}
 	full := EESPShape{Seq: true, IV: true, Full: true, SubSAs: 1 << 16}
-	crypt := EESPShape{Seq: true, Full: true, MaxCOffset: 3, SubSAs: 1}
+	crypt := EESPShape{Seq: true, Full: true, MaxCOffset: 3, SubSAs: 1, Flow: true}
+	new3 := crypt // draft -03
+	new3.Flow = false
 	base := add(octets("80000001 00000007 0000000000000001"), icv)
 	wide := add(octets("80000001 00000007 0000000000000001 0000000000000001 00000600"), icv)
 	// options makes a packet of crypt's shape with 12 octets behind the peer header.
@@ -206,6 +212,9 @@ func TestEESPRefused(t *testing.T) {
 		"Crypt Offset of 3":            {&crypt, options("0203180001010000"), status.OK, status.ErrOption},
 		"Crypt Offset twice":           {&crypt, options("02021800 02021800"), status.OK, status.ErrOption},
 		"Flow Identifier twice":        {&crypt, options("03000300"), status.OK, status.ErrOption},
+		"Flow Identifier, -03":         {&new3, options("0302aabb"), status.OK, status.ErrOption},
+		"empty one, -03":               {&new3, options("03000100"), status.OK, status.ErrOption},
+		"reserved 1, -03":              {&new3, with(options(""), 0, 0x81), status.ErrReserved, status.ErrReserved},
 		"option before Session ID":     {&crypt, with(options("04000000"), 3, 1), status.OK, status.ErrOption},
 		"Session ID":                   {&seq, with(base, 3, 2), status.OK, status.ErrSession},
 		"Session ID before offset":     {&crypt, with(options("02020000"), 3, 1), status.OK, status.ErrSession},
@@ -223,6 +232,8 @@ func TestEESPRefused(t *testing.T) {
 		"good, without Crypt Offset":   {&crypt, options(""), status.OK, status.OK},
 		"good, CryptOffset 3":          {&crypt, options("02021430"), status.OK, status.OK},
 		"good, R and F":                {&crypt, options("0202143f"), status.OK, status.OK},
+		"good, -03, 4 reserved bits":   {&new3, options("0202143f"), status.OK, status.OK},
+		"good, -03, private":           {&new3, options("ff020102e0000000"), status.OK, status.OK},
 		"good, Crypt Offset not first": {&crypt, options("00 0100 0302aabb 02021c30 00"), status.OK, status.OK},
 		"good, private":                {&crypt, options("ff020102e0000000"), status.OK, status.OK},
 		"good, 4 Pad1":                 {&crypt, options("00000000"), status.OK, status.OK},
@@ -290,12 +301,19 @@ func TestIPLen(t *testing.T) {
 		"IPv6":                  {six, 40, true},
 		"IPv6, longest":         {with(with(six, 4, 255), 5, 255), 65575, true},
 		"IPv6 cut":              {six[:39], 0, false},
+		"IPv6, more behind it":  {add(six, 20), 0, false},
+		"IPv6, TCP behind it":   {with(add(six, 20), 6, 6), 0, false},
+		"IPv6, no next header":  {with(add(six, 6), 6, 59), 40, true},
+		"IPv4, length 0":        {with(add(four, 40), 3, 0), 0, false},
 		"IPv5":                  {with(six, 0, 0x50), 0, false},
 		"zeros":                 {make([]byte, 64), 0, false},
 		"empty":                 {nil, 0, false},
 	} {
 		if n, ok := IPLen(x.b); ok != x.ok || ok && n != x.n {
 			t.Errorf("%s: %d %v", name, n, ok)
+		}
+		if zero := name == "IPv6, more behind it" || name == "IPv6, TCP behind it" || name == "IPv4, length 0"; IPJumbo(x.b) != zero {
+			t.Errorf("%s: jumbo %v", name, !zero)
 		}
 	}
 }
@@ -305,7 +323,11 @@ func TestIPLen(t *testing.T) {
 func FuzzEESP(f *testing.F) {
 	for i, s := range shapes() {
 		h := EESP{Session: uint16(i % 3), SPI: uint32(i), Seq: 5, IV: 5}
-		w := h.write(f, &s, make([]byte, i), 4+i%2*4)
+		flow := make([]byte, i)
+		if !s.Flow {
+			flow = nil
+		}
+		w := h.write(f, &s, flow, 4+i%2*4)
 		f.Add(byte(i), i%2 != 0, make([]byte, i), add(w, 16+icv))
 	}
 	f.Fuzz(func(t *testing.T, which byte, wide bool, flow, b []byte) {

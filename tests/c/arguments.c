@@ -158,17 +158,19 @@ static void wrong_kind(void)
 	eesp_proxy_free(proxy);
 }
 
-/* Fills in a configuration of another size. */
-#define SIZES(type, init, new)                                                                            \
+/* Fills in a configuration of another size; least is that of version 1.0. */
+#define SIZES(type, init, new, least)                                                                     \
 	do {                                                                                              \
 		struct { type c; uint8_t more[4096]; } x;                                                 \
 		const type start = init;                                                                  \
 		memset(&x, 0, sizeof x);                                                                  \
 		x.c = start;                                                                              \
-		for (uint32_t n = 0; n < sizeof(type); n++) {                                             \
+		for (uint32_t n = 0; n < (least); n++) {                                                  \
 			x.c.struct_size = n;                                                              \
 			GIVES(EESP_ERR_ARGUMENT, new(&x.c));                                              \
 		}                                                                                         \
+		x.c.struct_size = (least);                                                                \
+		WORKS(new(&x.c));                                                                         \
 		x.c.struct_size = sizeof(type) + 8; /* of a newer header, its new fields zero */          \
 		WORKS(new(&x.c));                                                                         \
 		x.more[7] = 1;                                                                            \
@@ -218,9 +220,58 @@ static eesp_status try_receiver(const eesp_receiver_config *c)
 
 static void struct_sizes(void)
 {
-	SIZES(eesp_group_config, EESP_GROUP_CONFIG_INIT, try_group);
-	SIZES(eesp_sender_config, EESP_SENDER_CONFIG_INIT, try_sender);
-	SIZES(eesp_receiver_config, EESP_RECEIVER_CONFIG_INIT, try_receiver);
+	SIZES(eesp_group_config, EESP_GROUP_CONFIG_INIT, try_group, 48);
+	SIZES(eesp_sender_config, EESP_SENDER_CONFIG_INIT, try_sender, 96);
+	SIZES(eesp_receiver_config, EESP_RECEIVER_CONFIG_INIT, try_receiver, 64);
+}
+
+/* Which draft of eesp a group speaks: a program that was built with eesp.h of
+ * 1.0 goes on as it did, one that is built now has -03 unless it asks. Told by
+ * Flow Identifiers, which are of -02. */
+static void drafts(void)
+{
+	static const struct { uint32_t size; uint8_t draft; eesp_status flow; } cases[] = {
+		{ 48, 0, EESP_OK },
+		{ 48, EESP_DRAFT_03, EESP_OK }, /* it is behind what the program wrote */
+		{ sizeof(eesp_group_config), EESP_DRAFT_DEFAULT, EESP_ERR_ARGUMENT },
+		{ sizeof(eesp_group_config), EESP_DRAFT_02, EESP_OK },
+		{ sizeof(eesp_group_config), EESP_DRAFT_03, EESP_ERR_ARGUMENT },
+		{ sizeof(eesp_group_config) + 8, EESP_DRAFT_DEFAULT, EESP_ERR_ARGUMENT },
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct { eesp_group_config c; uint64_t more; } x = { .c = EESP_GROUP_CONFIG_INIT, .more = 0 };
+		x.c.profile = EESP_PROFILE_EESP;
+		x.c.mode = EESP_SSKDF_HKDF_SHA2_256;
+		x.c.domain = 0xd0000000u + (uint32_t)i;
+		x.c.draft = cases[i].draft;
+		x.c.struct_size = cases[i].size;
+		eesp_group *g = NULL;
+		WORKS(eesp_group_new(&x.c, &g));
+		eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+		eesp_sender *s = NULL;
+		c.extra = (const uint8_t *)"flow";
+		c.extra_len = 4;
+		c.counter_mode = EESP_COUNTER_EXPLICIT;
+		GIVES(cases[i].flow, eesp_sender_new(g, &c, &s));
+		eesp_sender_free(s);
+		eesp_group_free(g);
+	}
+	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+	c.profile = EESP_PROFILE_EESP;
+	c.mode = EESP_SSKDF_NONE;
+	c.encap = EESP_ENCAP_TUNNEL;
+	WORKS(try_group(&c));
+	c.reserved2[5] = 1;
+	GIVES(EESP_ERR_ARGUMENT, try_group(&c));
+	c.reserved2[5] = 0, c.encap = 4;
+	GIVES(EESP_ERR_ARGUMENT, try_group(&c));
+	c.encap = EESP_ENCAP_TUNNEL, c.draft = EESP_DRAFT_02;
+	GIVES(EESP_ERR_ARGUMENT, try_group(&c));
+	c.draft = 1, c.encap = 0;
+	GIVES(EESP_ERR_ARGUMENT, try_group(&c));
+	CHECK(strstr(eesp_last_error(), "draft"));
+	c.draft = EESP_DRAFT_03, c.profile = EESP_PROFILE_PSP, c.mode = 0; /* which does not read it */
+	GIVES(EESP_ERR_ARGUMENT, try_group(&c));
 }
 
 /* The text says more than the status. */
@@ -539,7 +590,7 @@ static void status_texts(void)
 	static const int unknown[] = { 1, 2, -EESP_STATUS_COUNT, -EESP_STATUS_COUNT - 1, INT32_MAX, INT32_MIN };
 	for (size_t i = 0; i < COUNT(unknown); i++)
 		CHECK(strcmp(eesp_strerror(unknown[i]), "unknown status") == 0);
-	SAME(EESP_ERR_ENCAP, 1 - EESP_STATUS_COUNT);
+	SAME(EESP_ERR_DUMMY, 1 - EESP_STATUS_COUNT);
 }
 
 static void *another_thread(void *arg)
@@ -617,6 +668,7 @@ int main(void)
 	TEST(null_pointers);
 	TEST(wrong_kind);
 	TEST(struct_sizes);
+	TEST(drafts);
 	TEST(group_settings);
 	TEST(sender_settings);
 	TEST(receiver_settings);

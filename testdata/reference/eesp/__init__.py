@@ -6,7 +6,7 @@ It is written from the format description alone, to be read beside it. It must n
 from common.primitives import Aead
 
 from .errors import Reason
-from .header import Header, Sa, encode_header, parse_header
+from .header import Encap, Header, Sa, encode_header, parse_header
 from .options import CryptOffset, encode_options, parse_options
 from .packet import Opened, SealedText, open_packet, seal
 from .sskdf import Sskdf, derive
@@ -15,6 +15,7 @@ from .text import encode_text, parse_text
 __all__ = [
     "Aead",
     "CryptOffset",
+    "Encap",
     "Header",
     "Opened",
     "Reason",

@@ -17,3 +17,4 @@ class Reason(BaseReason):
     SEQUENCE = "sequence"
     AUTH = "auth"
     PAYLOAD = "payload"
+    DUMMY = "dummy"

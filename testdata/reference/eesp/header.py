@@ -1,5 +1,6 @@
 """The SA, and the header in front of the text: base header, options and peer header."""
 
+import enum
 from dataclasses import dataclass
 
 from common.errors import Refused
@@ -15,9 +16,21 @@ INFO_LEN = 4
 MAX_SUB_SAS = 65536
 
 
+class Encap(enum.Enum):
+    """The encapsulation modes of Table 1."""
+
+    TRANSPORT = "transport"
+    TUNNEL = "tunnel"
+    BEET = "beet"
+    IPTFS = "ip-tfs"
+
+
 @dataclass(frozen=True)
 class Sa:
-    """One SA. `seq` and `iv` say which fields the peer header has, `full` whether there is a Payload Info Header."""
+    """One SA. `seq` and `iv` say which fields the peer header has, `full` whether there is a Payload Info Header.
+
+    In draft -03 `full` is what the encapsulation mode and the crypt offset make it; in -02 there is no mode.
+    """
 
     spi: int
     sskdf: Sskdf
@@ -29,6 +42,8 @@ class Sa:
     max_coffset: int = 0
     align8: bool = False
     sub_sas: int = 1
+    draft: int = 3
+    encap: Encap | None = Encap.TRANSPORT
 
     def __post_init__(self) -> None:
         if not (self.seq or self.iv):
@@ -37,6 +52,17 @@ class Sa:
             raise ValueError("a number of Sub SAs or crypt offset out of range")
         if self.max_coffset and not self.full:
             raise ValueError("a crypt offset needs the full format")
+        if self.draft not in (2, 3) or (self.draft == 2) != (self.encap is None):
+            raise ValueError("-02 has no encapsulation mode, -03 has one")
+        if self.draft == 3 and self.full != (self.encap is not Encap.TUNNEL or self.max_coffset > 0):
+            raise ValueError("not the format of the encapsulation mode")
+        if self.sskdf is Sskdf.NONE and self.sub_sas != 1:
+            raise ValueError("without an SSKDF there are no Sub SAs")
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether payloads are to be IP packets, whatever the format."""
+        return self.encap is Encap.TUNNEL
 
     @property
     def peer_len(self) -> int:
@@ -79,6 +105,8 @@ def encode_header(sa: Sa, *, session: int, sequence: int, coffset: int, flow_id:
         raise ValueError("the Session ID is not that of a Sub SA")
     if coffset > sa.max_coffset:
         raise ValueError("the crypt offset is more than the SA's maximum")
+    if flow_id and sa.draft != 2:
+        raise ValueError("-03 has no Flow Identifier")
     options = encode_options(
         coffset if sa.max_coffset else None,
         flow_id,
@@ -106,7 +134,7 @@ def parse_header(sa: Sa, packet: bytes) -> Header:
         raise Refused(Reason.HEADER_LEN, "Opt Len is not a multiple of 4")
     if len(packet) < fixed + opt_len:
         raise Refused(Reason.SHORT, "the packet is shorter than its header and ICV")
-    options = parse_options(packet[BASE_LEN : BASE_LEN + opt_len])
+    options = parse_options(packet[BASE_LEN : BASE_LEN + opt_len], flow_ids=sa.draft == 2)
     session = int.from_bytes(packet[2:4], "big")
     if session >= sa.sub_sas:
         raise Refused(Reason.SESSION, "the Session ID is not that of a Sub SA")

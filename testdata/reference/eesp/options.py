@@ -9,7 +9,7 @@ from .errors import Reason
 PAD1 = 0
 PADN = 1
 CRYPT_OFFSET = 2
-FLOW_IDENTIFIER = 3
+FLOW_IDENTIFIER = 3  # of -02 only
 PRIVATE = range(224, 256)
 MAX_OPT_LEN = 255
 MAX_SIX_BITS = 63
@@ -70,8 +70,8 @@ def encode_options(coffset: int | None, flow_id: bytes, *, align8: bool, peer_le
     return crypt + flow + encode_padding(padding)
 
 
-def parse_options(area: bytes) -> Options:
-    """Reads the options of a packet or raises Refused."""
+def parse_options(area: bytes, *, flow_ids: bool = False) -> Options:
+    """Reads the options of a packet or raises Refused. In -03 there are no Flow Identifiers."""
     crypt_offset: CryptOffset | None = None
     flow_id: bytes | None = None
     at = 0
@@ -91,7 +91,7 @@ def parse_options(area: bytes) -> Options:
             if crypt_offset is not None or len(data) != 2:
                 raise Refused(Reason.OPTION, "a second Crypt Offset, or one of a wrong length")
             crypt_offset = CryptOffset.decode(data)
-        elif kind == FLOW_IDENTIFIER:
+        elif kind == FLOW_IDENTIFIER and flow_ids:
             if flow_id is not None:
                 raise Refused(Reason.OPTION, "a second Flow Identifier")
             flow_id = data

@@ -43,7 +43,7 @@ def seal(
     flow_id: bytes = b"",
 ) -> SealedText:
     """Seals a payload; `coffset` is the field of the Crypt Offset option."""
-    text = encode_text(sa.full, next_header, payload)
+    text = encode_text(sa.full, next_header, payload, tunnel=sa.tunnel)
     if 4 * coffset > len(text):
         raise ValueError("the crypt offset goes beyond the text")
     if sa.seq and not sequence:
@@ -61,4 +61,4 @@ def open_packet(sa: Sa, packet: bytes) -> Opened:
     octets = open_octets(key, nonce(key, header.nonce_number), packet, header.size + 4 * header.coffset)
     if octets is None:
         raise Refused(Reason.AUTH, "the ICV is wrong")
-    return Opened(header, parse_text(sa.full, octets[header.size :]))
+    return Opened(header, parse_text(sa.full, octets[header.size :], tunnel=sa.tunnel))

@@ -5,15 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from common.packet import seal_octets
-from eesp import Aead, CryptOffset, Reason, Sa, Sskdf, derive, encode_text, open_packet, seal
+from eesp import Aead, CryptOffset, Encap, Reason, Sa, Sskdf, derive, encode_text, open_packet, seal
 from eesp.options import FLOW_IDENTIFIER, encode_padding
 from eesp.packet import nonce
 
 from .vectors import Sections, Vector, check_refused, decided, flip, output_fields, payload_fields, stream
 
 SPI = 0x0A1B2C3D
-NEXT_UDP, NEXT_IPV4 = 17, 4
+NEXT_UDP, NEXT_IPV4, NEXT_IPV6, NO_NEXT = 17, 4, 41, 59
 MAX_SEQUENCE = 2**64 - 1
+SSKDFS = [sskdf for sskdf in Sskdf if sskdf is not Sskdf.NONE]
 # Sequence number and IV of the peer header.
 PEERS = ((True, False), (False, True), (True, True))
 
@@ -34,10 +35,17 @@ def make_sa(
     max_coffset: int = 0,
     align8: bool = False,
     sub_sas: int = 16,
+    encap: Encap | None = None,
 ) -> Sa:
-    """An SA; `tag` and its SPI name its root key: two SAs never have one."""
-    root = stream(f"eesp/root/{tag}/{spi:08x}".encode(), sskdf.root_len)
-    return Sa(spi, sskdf, aead, root, seq, iv, full, max_coffset, align8, sub_sas)
+    """An SA; `tag` and its SPI name its root key: two SAs never have one.
+
+    With an encapsulation mode it is of draft -03, where the mode says what `full` is, else of -02.
+    """
+    root = stream(f"eesp/root/{tag}/{spi:08x}".encode(), sskdf.root_len(aead))
+    draft = 2
+    if encap is not None:
+        draft, full = 3, encap is not Encap.TUNNEL or max_coffset > 0
+    return Sa(spi, sskdf, aead, root, seq, iv, full, max_coffset, align8, sub_sas, draft, encap)
 
 
 def sa_json(sa: Sa) -> Vector:
@@ -52,6 +60,8 @@ def sa_json(sa: Sa) -> Vector:
         "max_coffset": sa.max_coffset,
         "align8": sa.align8,
         "sub_sas": sa.sub_sas,
+        "draft": sa.draft,
+        "encap": sa.encap.value if sa.encap is not None else "",
     }
 
 
@@ -61,9 +71,9 @@ def ipv4(size: int, seed: bytes = b"eesp/ipv4") -> bytes:
     return header + stream(seed, size - len(header))
 
 
-def ipv6(size: int, seed: bytes = b"eesp/ipv6") -> bytes:
+def ipv6(size: int, seed: bytes = b"eesp/ipv6", next_header: int = NEXT_UDP) -> bytes:
     """An IPv6 packet of `size` octets that carries UDP in name."""
-    header = bytes.fromhex("600b1234") + (size - 40).to_bytes(2, "big") + b"\x11\x40"
+    header = bytes.fromhex("600b1234") + (size - 40).to_bytes(2, "big") + bytes([next_header, 64])
     header += bytes.fromhex("20010db8000000000000000000000001" "20010db8ffff00ff0123456789abcdef")
     return header + stream(seed, size - len(header))
 
@@ -143,9 +153,9 @@ def seal_matrix() -> Iterator[Vector]:
         ]
     )
     inner = itertools.cycle([ipv4(20), ipv6(40), ipv4(21), ipv6(43), ipv4(84), ipv6(102), ipv4(127)])
-    next_headers = itertools.cycle([4, 41, 6, 17, 59])
+    next_headers = itertools.cycle([4, 41, 6, 17, 58])
     number = 0
-    for sskdf, aead, (seq, iv), full, n in itertools.product(Sskdf, Aead, PEERS, (True, False), range(4)):
+    for sskdf, aead, (seq, iv), full, n in itertools.product(SSKDFS, Aead, PEERS, (True, False), range(4)):
         number += 1
         payload_len, max_coffset, coffset, align8, flow = next(shapes)
         if not full:
@@ -260,7 +270,7 @@ def seal_extremes() -> Iterator[Vector]:
         sa = make_sa(tag=f"extreme/{kind}", seq=seq, iv=iv)
         for sequence in (1, 2, 2**32 - 1, 2**32, 2**48, 2**63 - 1, 2**63, MAX_SEQUENCE - 1, MAX_SEQUENCE):
             yield seal_vector(f"extreme/{kind}/sequence-{sequence:016x}", sa, sequence=sequence, payload_len=12)
-    for sskdf, aead in itertools.product(Sskdf, Aead):
+    for sskdf, aead in itertools.product(SSKDFS, Aead):
         kind = f"{int(sskdf)}/{aead.value}"
         for sub_sas, session in ((1, 0), (2, 1), (256, 255), (257, 256), (65535, 65534), (65536, 0), (65536, 65535)):
             sa = make_sa(sskdf, aead, tag="sessions", sub_sas=sub_sas)
@@ -325,6 +335,8 @@ SAMPLES: dict[str, Sa] = {
 
 def sample_text(sa: Sa, size: int = 30) -> bytes:
     """A text that is good for an SA."""
+    if sa.full and sa.tunnel:
+        return encode_text(True, NEXT_IPV4, ipv4(max(20, size)), tunnel=True)
     if sa.full:
         return encode_text(True, NEXT_UDP, stream(b"eesp/payload/sample", size))
     return encode_text(False, 0, ipv4(max(20, size)))
@@ -439,10 +451,10 @@ def accepted_texts() -> Iterator[Vector]:
                 yield accepted_vector(f"padding/{label}/{padding}", sa, packet, decision=decision)
             text = bytes([0, 0, NEXT_UDP, 4]) + payload + b"\x01\xff\x00\x80"
             yield accepted_vector(f"padding/{label}/not-zero", sa, forge(sa, text))
-            text = bytes([0, 0, 59, 20]) + bytes(20)
+            text = bytes([0, 0, NEXT_UDP, 20]) + bytes(20)
             yield accepted_vector(f"padding/{label}/nothing-else", sa, forge(sa, text))
             continue
-        for inner in (ipv4(20), ipv4(33), ipv6(40), ipv6(57)):
+        for inner in (ipv4(20), ipv4(33), ipv6(40, next_header=NO_NEXT), ipv6(57)):
             name = f"ipv{inner[0] >> 4}-{len(inner)}"
             for padding in (0, 1, 3, 4, 8, 16, 254, 255):
                 decision = "unaligned_text" if (len(inner) + padding) % 4 else ""
@@ -679,7 +691,7 @@ def refused_auth() -> Iterator[Vector]:
         yield refused_vector(f"auth/{label}/root-last-bit", Reason.AUTH, replace(wide, root=root), packet)
         aead = Aead.AES_128_GCM if sa.aead is Aead.AES_256_GCM else Aead.AES_256_GCM
         yield refused_vector(f"auth/{label}/other-aead", Reason.AUTH, replace(wide, aead=aead), packet)
-        if sa.sskdf.root_len == 32:
+        if sa.sskdf.root_len(sa.aead) == 32:
             sskdf = Sskdf.AES256_CMAC if sa.sskdf is Sskdf.HKDF_SHA2_256 else Sskdf.HKDF_SHA2_256
             yield refused_vector(f"auth/{label}/other-sskdf", Reason.AUTH, replace(wide, sskdf=sskdf), packet)
         # An IV more or less in the peer header.
@@ -745,15 +757,193 @@ def refused_payload() -> Iterator[Vector]:
         yield refused_vector(f"payload/{label}/full", Reason.PAYLOAD, sa, packet)
 
 
+# --- draft -03 ---------------------------------------------------------------------------------------------------
+
+# What is the same in both drafts is tried above; here is what is not, and the modes.
+SAMPLES_03: dict[str, Sa] = {
+    "transport": make_sa(encap=Encap.TRANSPORT),
+    "beet-crypt-offset": make_sa(Sskdf.AES256_CMAC, iv=True, max_coffset=63, encap=Encap.BEET),
+    "ip-tfs": make_sa(Sskdf.HKDF_SHA2_384, Aead.AES_128_GCM, seq=False, iv=True, encap=Encap.IPTFS),
+    "tunnel": make_sa(aead=Aead.AES_128_GCM, encap=Encap.TUNNEL),
+    "tunnel-crypt-offset": make_sa(Sskdf.HKDF_SHA2_512, max_coffset=63, encap=Encap.TUNNEL),
+    "tunnel-without-sub-sas": make_sa(Sskdf.NONE, Aead.AES_128_GCM, sub_sas=1, encap=Encap.TUNNEL),
+    "transport-without-sub-sas": make_sa(Sskdf.NONE, iv=True, sub_sas=1, encap=Encap.TRANSPORT),
+}
+
+
+def seal_03() -> Iterator[Vector]:
+    """Every SSKDF and none, AEAD, peer header, mode, with and without a crypt offset."""
+    number = 0
+    inner = itertools.cycle([ipv4(20), ipv6(40), ipv4(21), ipv6(43), ipv4(84), ipv6(102), ipv4(127)])
+    sizes = itertools.cycle([0, 1, 15, 16, 17, 33, 64, 100, 255])
+    next_headers = itertools.cycle([4, 41, 6, 17, 58, 144, 0, 255])
+    for sskdf, aead, (seq, iv), encap, most in itertools.product(Sskdf, Aead, PEERS, Encap, (0, 9)):
+        number += 1
+        sub_sas = number * 331 % 65536 + 1 if sskdf is not Sskdf.NONE else 1
+        sa = make_sa(
+            sskdf,
+            aead,
+            tag="03",
+            spi=number * 0x85EBCA6B % 2**32,
+            seq=seq,
+            iv=iv,
+            max_coffset=most,
+            align8=number % 3 == 0,
+            sub_sas=sub_sas,
+            encap=encap,
+        )
+        size, next_header, packet = next(sizes), next(next_headers), next(inner)
+        if sa.tunnel:
+            size, next_header = len(packet), NEXT_IPV4 if packet[0] >> 4 == 4 else NEXT_IPV6
+        yield seal_vector(
+            f"03/{int(sskdf)}/{aead.value}/{peer_label(seq, iv)}/{encap.value}/max{most}",
+            sa,
+            payload=packet if sa.tunnel else None,
+            payload_len=size,
+            session=number * 7919 % sub_sas,
+            sequence=1 + number * 0x9E3779B97F4A7C15 % 2**63,
+            coffset=min(most, number % 7, 1 + size // 4),
+            next_header=next_header,
+        )
+    # Figure 19 of the draft: sequence number and IV, IPv4 and UDP in tunnel mode, 32 octets in clear.
+    yield seal_vector(
+        "03/figure-19",
+        make_sa(tag="figure-19", iv=True, max_coffset=8, encap=Encap.TUNNEL),
+        payload=ipv4(128),
+        sequence=0x0102030405060708,
+        coffset=8,
+        next_header=NEXT_IPV4,
+    )
+    for aead, size in itertools.product(Aead, (0, 1, 3, 4, 63, 64, 127, 128, 129, 1420)):
+        sa = make_sa(Sskdf.NONE, aead, tag="none", sub_sas=1, encap=Encap.TRANSPORT)
+        yield seal_vector(f"03/none/{aead.value}/{size}", sa, sequence=size + 1, payload_len=size)
+
+
+def accepted_03() -> Iterator[Vector]:
+    areas = {
+        "pad1": "00000000",
+        "padn-of-8": "0106000000000000",
+        "private-224": "e0000100",
+        "private-several": "e0000000f0040102030400fe01ee0000",
+    }
+    for label, sa in SAMPLES_03.items():
+        text = sample_text(sa)
+        for name, octets in areas.items():
+            packet = forge(sa, text, options=bytes.fromhex(octets))
+            yield accepted_vector(f"03/option/{label}/{name}", sa, packet)
+        for sequence in (1, 2**48, 2**63, MAX_SEQUENCE):
+            yield accepted_vector(f"03/sequence/{label}/{sequence:016x}", sa, forge(sa, text, sequence=sequence))
+        if sa.max_coffset:
+            # Four bits are reserved, and ignored.
+            for r, f in itertools.product(range(4), range(4)):
+                packet = forge(sa, text, options=crypt_offset(sa, 3, r=r, f=f), coffset=3)
+                yield accepted_vector(f"03/crypt-offset/{label}/reserved-{4 * r + f}", sa, packet)
+    sa = SAMPLES_03["transport"]
+    for next_header in (0, 4, 6, 41, 50, 58, 60, 144, 255):
+        text = encode_text(True, next_header, stream(b"eesp/payload/03", 21))
+        yield accepted_vector(f"03/next-header/{next_header}", sa, forge(sa, text))
+    for size in (0, 40):
+        payload = ipv6(40 + size, next_header=NO_NEXT)
+        for label in ("tunnel", "tunnel-without-sub-sas", "tunnel-crypt-offset"):
+            sa = SAMPLES_03[label]
+            packet = forge(sa, encode_text(sa.full, NEXT_IPV6 if sa.full else 0, payload))
+            yield accepted_vector(f"03/inner-no-next-header/{label}/{size}", sa, packet)
+    sa = SAMPLES_03["tunnel"]
+    for padding in (4, 8, 255):
+        text = ipv6(40, next_header=NO_NEXT) + bytes(padding)
+        decision = "unaligned_text" if len(text) % 4 else ""
+        yield accepted_vector(f"03/inner-no-next-header/padding-{padding}", sa, forge(sa, text), decision=decision)
+
+
+def refused_03() -> Iterator[Vector]:
+    for label, sa in SAMPLES_03.items():
+        text = sample_text(sa)
+        for version in range(1, 16):
+            packet = forge(sa, text, first=0x80 | version << 3)
+            yield refused_vector(f"03/version/{label}/{version}", Reason.VERSION, sa, packet)
+        for reserved in range(1, 8):
+            packet = forge(sa, text, first=0x80 | reserved)
+            yield refused_vector(f"03/reserved/{label}/{reserved}", Reason.RESERVED, sa, packet)
+        for octets in ("03000100", "0301aa00", "0302aabb", "000000000302aabb", "0304a1b2c3d40000", "e00077000302aabb"):
+            packet = forge(sa, text, options=bytes.fromhex(octets))
+            yield refused_vector(f"03/option/{label}/{octets}", Reason.OPTION, sa, packet)
+        if sa.sskdf is Sskdf.NONE:
+            for session in (1, 256, 65535):
+                packet = forge(sa, text, session=session)
+                yield refused_vector(f"03/session/{label}/{session}", Reason.SESSION, sa, packet)
+        if sa.max_coffset:
+            packet = forge(sa, text, options=crypt_offset(sa, 3, r=3, f=3), coffset=3)
+            changed = packet[:11] + bytes([packet[11] & 0xF0]) + packet[12:]
+            yield refused_vector(f"03/auth/{label}/reserved-bits-changed", Reason.AUTH, sa, changed)
+    sa = SAMPLES_03["transport"]
+    for kind in range(3, 224):
+        packet = forge(sa, sample_text(sa), options=bytes([kind, 2, 0, 0]))
+        yield refused_vector(f"03/option/unknown/{kind}", Reason.OPTION, sa, packet)
+
+
+def refused_dummy() -> Iterator[Vector]:
+    """Next Header 59 (section 4.5.4.1), in both drafts: nothing is delivered, and the ICV counts first."""
+    for label, sa in {**SAMPLES, **{f"03-{name}": sa for name, sa in SAMPLES_03.items()}}.items():
+        if not sa.full:
+            continue
+        for size, padding in ((0, 0), (0, 4), (20, 0), (17, 3), (100, 255)):
+            text = bytes([0, 0, NO_NEXT, padding]) + stream(b"eesp/dummy", size) + bytes(padding)
+            decision = "unaligned_text" if len(text) % 4 else ""
+            packet = forge(sa, text)
+            name = f"dummy/{label}/{size}-and-{padding}"
+            yield refused_vector(name, Reason.DUMMY, sa, packet, decision=decision)
+            yield refused_vector(f"{name}/icv", Reason.AUTH, sa, flip(packet, 8 * len(packet) - 1))
+        text = bytes([0, 0, NO_NEXT, 21]) + bytes(20)
+        yield refused_vector(f"dummy/{label}/padding-21-of-20", Reason.PAYLOAD, sa, forge(sa, text))
+        if sa.max_coffset:
+            text = bytes([0, 0, NO_NEXT, 0]) + stream(b"eesp/dummy", 20)
+            packet = forge(sa, text, options=crypt_offset(sa, 2), coffset=2)
+            yield refused_vector(f"dummy/{label}/in-clear", Reason.DUMMY, sa, packet)
+
+
+def refused_inner() -> Iterator[Vector]:
+    """Inner packets that do not say how long they are, and in -03 what is no tunnel's payload."""
+    jumbo = {
+        "ipv6-udp": ipv6(40) + stream(b"eesp/jumbo", 60),
+        "ipv6-hop-by-hop": ipv6(40, next_header=0) + bytes.fromhex("3b00c20400010000") + stream(b"eesp/jumbo", 52),
+        "ipv6-tcp-and-4": ipv6(40, next_header=6) + bytes(4),
+        "ipv4": ipv4(60)[:2] + bytes(2) + ipv4(60)[4:],
+    }
+    for label, sa in {**SAMPLES, **{f"03-{name}": sa for name, sa in SAMPLES_03.items()}}.items():
+        if sa.full and not sa.tunnel:
+            continue
+        for name, payload in jumbo.items():
+            text = payload
+            if sa.full:
+                text = encode_text(True, NEXT_IPV4 if name == "ipv4" else NEXT_IPV6, payload)
+            packet = forge(sa, text)
+            yield refused_vector(f"payload/{label}/jumbo-{name}", Reason.PAYLOAD, sa, packet)
+    sa = SAMPLES_03["tunnel-crypt-offset"]
+    for name, next_header, payload in (
+        ("empty", NEXT_IPV4, b""),
+        ("udp", NEXT_UDP, ipv4(40)),
+        ("ipv6-in-ipv4", NEXT_IPV4, ipv6(60)),
+        ("ipv4-in-ipv6", NEXT_IPV6, ipv4(60)),
+        ("ipv4-shorter", NEXT_IPV4, ipv4(40)[:-1]),
+        ("ipv4-longer", NEXT_IPV4, ipv4(40) + b"\x00"),
+        ("ipv6-shorter", NEXT_IPV6, ipv6(60)[:-4]),
+        ("ipv6-longer", NEXT_IPV6, ipv6(60) + bytes(4)),
+        ("no-ip", NEXT_IPV4, b"\x55" + ipv4(40)[1:]),
+        ("half-a-header", NEXT_IPV4, ipv4(20)[:12]),
+    ):
+        packet = forge(sa, encode_text(True, next_header, payload))
+        yield refused_vector(f"03/payload/tunnel-crypt-offset/{name}", Reason.PAYLOAD, sa, packet)
+
+
 # --- derivation --------------------------------------------------------------------------------------------------
 
 
 def derive_vectors() -> Iterator[Vector]:
     """Root key and Session ID to data key and salt alone."""
     number = 0
-    for sskdf, aead, session in itertools.product(Sskdf, Aead, (0, 1, 255, 256, 0x1234, 65535)):
+    for sskdf, aead, session in itertools.product(SSKDFS, Aead, (0, 1, 255, 256, 0x1234, 65535)):
         number += 1
-        root = stream(f"eesp/derive/{number}".encode(), sskdf.root_len)
+        root = stream(f"eesp/derive/{number}".encode(), sskdf.root_len(aead))
         key = derive(sskdf, root, session, aead)
         yield {
             "name": f"derive/{number}",
@@ -773,8 +963,14 @@ def derive_vectors() -> Iterator[Vector]:
 def build() -> Sections:
     """All vectors of the profile, by section."""
     return {
-        "seal": [*seal_matrix(), *seal_options(), *seal_offsets(), *seal_lengths(), *seal_extremes()],
-        "accepted": [*accepted_options(), *accepted_crypt_offsets(), *accepted_numbers(), *accepted_texts()],
+        "seal": [*seal_matrix(), *seal_options(), *seal_offsets(), *seal_lengths(), *seal_extremes(), *seal_03()],
+        "accepted": [
+            *accepted_options(),
+            *accepted_crypt_offsets(),
+            *accepted_numbers(),
+            *accepted_texts(),
+            *accepted_03(),
+        ],
         "refused": [
             *refused_base(),
             *refused_short(),
@@ -782,6 +978,9 @@ def build() -> Sections:
             *refused_offsets(),
             *refused_auth(),
             *refused_payload(),
+            *refused_03(),
+            *refused_dummy(),
+            *refused_inner(),
         ],
         "derive": list(derive_vectors()),
     }

@@ -12,6 +12,7 @@ from common.errors import Refused
 from common.primitives import cmac
 from eesp import (
     Aead,
+    Encap,
     Reason,
     Sa,
     Sskdf,
@@ -33,8 +34,10 @@ IPV6 = unhex("60000000 0000 3b 40" "20010db8000000000000000000000001" "20010db80
 
 
 def make_sa(sskdf: Sskdf = Sskdf.HKDF_SHA2_256, aead: Aead = Aead.AES_128_GCM, **fields: Any) -> Sa:
+    if "encap" not in fields:
+        fields = {"draft": 2, "encap": None} | fields
     fields = {"sub_sas": 65536} | fields
-    return Sa(0x0A0B0C0D, sskdf, aead, ROOT[: sskdf.root_len], **fields)
+    return Sa(0x0A0B0C0D, sskdf, aead, ROOT[: sskdf.root_len(aead)], **fields)
 
 
 def keymat(session: str, size: int) -> bytes:
@@ -144,7 +147,7 @@ class OptionTest(unittest.TestCase):
             ("03 00", None, b""),
             ("00 03 02 aabb 02 02 143f", 3, b"\xaa\xbb"),
         ):
-            options = parse_options(unhex(octets))
+            options = parse_options(unhex(octets), flow_ids=True)
             found = None if options.crypt_offset is None else options.crypt_offset.coffset
             self.assertEqual((found, options.flow_id), (coffset, flow_id))
 
@@ -172,8 +175,9 @@ class DerivationTest(unittest.TestCase):
             material = keymat("1234", size + 4)
             self.assertEqual((key.kdf_inputs, key.data_key, key.mask), ((), material[:size], material[size:]))
         for sskdf, name in ((Sskdf.HKDF_SHA2_384, "sha384"), (Sskdf.HKDF_SHA2_512, "sha512")):
-            key = derive(sskdf, ROOT[: sskdf.root_len], 0xFF00, Aead.AES_256_GCM)
-            material = hmac.digest(ROOT[: sskdf.root_len], b"\xff\x00\x01", name)
+            root = ROOT[: sskdf.root_len(Aead.AES_256_GCM)]
+            key = derive(sskdf, root, 0xFF00, Aead.AES_256_GCM)
+            material = hmac.digest(root, b"\xff\x00\x01", name)
             self.assertEqual((key.data_key, key.mask), (material[:32], material[32:36]))
 
     def test_cmac_by_hand(self) -> None:
@@ -184,6 +188,78 @@ class DerivationTest(unittest.TestCase):
             self.assertEqual(list(key.kdf_inputs), inputs)
             material = b"".join(cmac(ROOT[:32], one) for one in inputs)
             self.assertEqual((key.data_key, key.mask), (material[:size], material[size : size + 4]))
+
+
+    def test_none(self) -> None:
+        """Key and salt as key exchange gives them."""
+        for aead, size in ((Aead.AES_128_GCM, 16), (Aead.AES_256_GCM, 32)):
+            key = derive(Sskdf.NONE, ROOT[: size + 4], 0, aead)
+            self.assertEqual((key.kdf_inputs, key.data_key, key.mask), ((), ROOT[:size], ROOT[size : size + 4]))
+            with self.assertRaises(ValueError):
+                derive(Sskdf.NONE, ROOT[:size], 0, aead)
+
+
+class Draft03Test(unittest.TestCase):
+    """What -03 changed."""
+
+    def refused(self, sa: Sa, packet: bytes) -> Reason:
+        with self.assertRaises(Refused) as caught:
+            open_packet(sa, packet)
+        reason = caught.exception.reason
+        assert isinstance(reason, Reason)
+        return reason
+
+    def test_the_mode_says_which_format(self) -> None:
+        for encap in Encap:
+            for most in (0, 8):
+                full = encap is not Encap.TUNNEL or most > 0
+                self.assertEqual(make_sa(encap=encap, full=full, max_coffset=most).info_len, 4 * full)
+                with self.assertRaises(ValueError):
+                    make_sa(encap=encap, full=not full, max_coffset=most)
+        for fields in ({"draft": 3, "encap": None}, {"draft": 2, "encap": Encap.TUNNEL}, {"draft": 4}):
+            with self.assertRaises(ValueError):
+                make_sa(**{"encap": Encap.TRANSPORT, **fields})
+
+    def test_tunnel_by_hand(self) -> None:
+        """RFC 8750's implicit IV, no info header, three octets of padding."""
+        header = unhex("80 00 0000 0a0b0c0d" "0000000000000001")
+        text = AESGCM(ROOT[:16]).encrypt(ROOT[16:20] + unhex("0000000000000001"), IPV4 + bytes(3), header)
+        sa = Sa(0x0A0B0C0D, Sskdf.NONE, Aead.AES_128_GCM, ROOT[:20], full=False, encap=Encap.TUNNEL)
+        self.assertEqual(seal(sa, session=0, sequence=1, payload=IPV4).sealed.packet, header + text)
+        self.assertEqual(open_packet(sa, header + text).text.payload, IPV4)
+
+    def test_no_flow_identifier(self) -> None:
+        option = unhex("0302aabb")
+        self.assertEqual(parse_options(option, flow_ids=True).flow_id, unhex("aabb"))
+        with self.assertRaises(Refused):
+            parse_options(option)
+        with self.assertRaises(ValueError):
+            seal(make_sa(encap=Encap.BEET), session=0, sequence=1, payload=b"", flow_id=b"x")
+
+    def test_dummy(self) -> None:
+        """Section 4.5.4.1: discarded, but only after its ICV was right."""
+        for sa in (make_sa(), make_sa(encap=Encap.IPTFS), make_sa(encap=Encap.TUNNEL, max_coffset=3)):
+            packet = seal(sa, session=0, sequence=1, payload=bytes(9), next_header=59).sealed.packet
+            self.assertIs(self.refused(sa, packet), Reason.DUMMY)
+            self.assertIs(self.refused(sa, packet[:-1] + bytes([packet[-1] ^ 1])), Reason.AUTH)
+
+    def test_tunnel_with_crypt_offset(self) -> None:
+        sa = make_sa(encap=Encap.TUNNEL, max_coffset=8)
+        self.assertEqual(seal(sa, session=0, sequence=1, payload=IPV4, next_header=4).text, unhex("0000 04 03") + IPV4 + bytes(3))
+        for payload, next_header in ((IPV4, 17), (IPV4, 41), (IPV6, 4), (IPV4[:-1], 4), (IPV6 + b"x", 41), (b"", 4)):
+            with self.assertRaises(ValueError):
+                seal(sa, session=0, sequence=1, payload=payload, next_header=next_header)
+
+    def test_jumbo(self) -> None:
+        """A length field of 0 with something behind it, unless IPv6 says that nothing follows."""
+        for head, good in (("60000000 0000 3b 40", True), ("60000000 0000 06 40", False), ("60000000 0000 00 40", False)):
+            text = unhex(head) + bytes(32)
+            self.assertEqual(parse_text(False, text).payload, text)
+            if good:
+                self.assertEqual(parse_text(False, text + bytes(8)).payload, text)
+                continue
+            with self.assertRaises(Refused):
+                parse_text(False, text + bytes(8))
 
 
 class TextTest(unittest.TestCase):
@@ -250,7 +326,7 @@ class PacketTest(unittest.TestCase):
 
     def test_round_trips(self) -> None:
         for sskdf, aead, (seq, iv), align8, flow in itertools.product(
-            Sskdf, Aead, ((True, False), (False, True), (True, True)), (False, True), (0, 1, 6)
+            list(Sskdf)[1:], Aead, ((True, False), (False, True), (True, True)), (False, True), (0, 1, 6)
         ):
             fields: dict[str, Any] = {"seq": seq, "iv": iv, "align8": align8}
             packet: dict[str, Any] = {"session": 0x1234, "flow_id": bytes(flow)}

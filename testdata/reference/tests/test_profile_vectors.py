@@ -217,7 +217,8 @@ class EespTest(ProfileVectors.Base):
             eesp.Sskdf(vector["sskdf"]),
             eesp.Aead(vector["aead"]),
             unhex(vector["root"]),
-            **{name: vector[name] for name in ("seq", "iv", "full", "max_coffset", "align8", "sub_sas")},
+            **{name: vector[name] for name in ("seq", "iv", "full", "max_coffset", "align8", "sub_sas", "draft")},
+            encap=eesp.Encap(vector["encap"]) if vector["encap"] else None,
         )
 
     def seal(self, vector: Vector, payload: bytes) -> Sealed:
@@ -248,8 +249,11 @@ class EespTest(ProfileVectors.Base):
 
     def test_coverage(self) -> None:
         names = ("sskdf", "aead", "seq", "iv", "full")
-        found = {tuple(one[name] for name in names) for one in self.sections["seal"]}
-        self.assertEqual(len(found), 4 * 2 * 3 * 2)
+        old = {tuple(one[name] for name in names) for one in self.sections["seal"] if one["draft"] == 2}
+        self.assertEqual(len(old), 4 * 2 * 3 * 2)
+        new = {(*(one[name] for name in names), one["encap"]) for one in self.sections["seal"] if one["draft"] == 3}
+        # Every mode has one format, but tunnels, which have another with a crypt offset.
+        self.assertEqual(len(new), 5 * 2 * 3 * (4 + 1))
 
 
 if __name__ == "__main__":
