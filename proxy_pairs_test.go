@@ -47,7 +47,7 @@ func proxySidesOfAll() []side {
 		{"tss SSI", tss, SenderConfig{V: VTSSSSI}, lead4, 0, false},
 		{"tss SSI, IPv6", tss, SenderConfig{V: VTSSSSI}, lead6, 0, false},
 		{"eesp", eesp(GroupConfig{Mode: SSKDFSHA256}), SenderConfig{}, nil, 0, true},
-		{"eesp, everything", eesp(GroupConfig{Mode: SSKDFCMAC, AEAD: AES256GCM, IV: true, Align8: true, MaxCOffset: 40}), SenderConfig{Extra: []byte("flow")}, nil, 39, true},
+		{"eesp, everything", eesp(GroupConfig{Mode: SSKDFCMAC, AEAD: AES256GCM, IV: true, Align8: true, MaxCOffset: 40, Draft: 2}), SenderConfig{Extra: []byte("flow")}, nil, 39, true},
 		{"eesp, optimized", eesp(GroupConfig{Mode: SSKDFSHA256, Optimized: true, NoSequence: true, IV: true}), SenderConfig{}, nil, 0, false},
 	}
 }

@@ -8,7 +8,9 @@ import (
 
 // Profile eesp pads payloads, and carries protocols in the full format.
 func TestUDPWithEESP(t *testing.T) {
-	for _, c := range []GroupConfig{{}, {IV: true, MaxCOffset: 30, AEAD: AES256GCM}, {Optimized: true}, {Optimized: true, Align8: true}} {
+	for _, c := range []GroupConfig{{}, {IV: true, MaxCOffset: 30, AEAD: AES256GCM}, {Optimized: true}, {Optimized: true, Align8: true},
+		{Encap: EncapTunnel}, {Encap: EncapTunnel, MaxCOffset: 9}, {Encap: EncapBEET}, {Draft: 2}, {Draft: 2, Optimized: true}} {
+		tunnel := c.Optimized || c.Encap == EncapTunnel
 		for _, u := range []UDP{tunnel4, tunnel6, across} {
 			t.Run(fmt.Sprintf("%+v to %v", c, u.Dst), func(t *testing.T) {
 				c := c
@@ -38,14 +40,14 @@ func TestUDPWithEESP(t *testing.T) {
 						}
 					}
 					want := 70 - 8
-					if u.Transport && c.Optimized {
+					if u.Transport && tunnel {
 						want = 0
 					}
 					if n := sealUDP(t, s, &u, pkts); n != want {
 						t.Fatalf("sealed %d: %v", n, pkts[0].Status)
 					}
 					for i, p := range pkts {
-						if u.Transport && c.Optimized {
+						if u.Transport && tunnel {
 							if p.Status != ErrUnsupported {
 								t.Fatal(p.Status)
 							}

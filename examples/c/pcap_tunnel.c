@@ -349,7 +349,7 @@ static eesp_sender *one_sender(struct tunnel *t, size_t nth, size_t burst)
 	return t->sender[0][0];
 }
 
-/* ---- Profile stateless: rings of root keys -------------------------------- */
+/* ---- Profile stateless (draft -02): rings of root keys ---------------------- */
 
 static void stateless_set_up(struct tunnel *t)
 {
@@ -483,6 +483,7 @@ static void eesp_set_up(struct tunnel *t)
 	config.profile = EESP_PROFILE_EESP;
 	config.aead = t->aead;
 	config.mode = EESP_SSKDF_HKDF_SHA2_256;
+	config.encap = EESP_ENCAP_TUNNEL;
 	config.sub_sas = SUB_SAS;
 	for (size_t i = 0; i < KEYS; i++) {
 		config.domain = EESP_SPI + (uint32_t)i;
@@ -517,13 +518,13 @@ static eesp_sender *eesp_sender_of(struct tunnel *t, size_t nth, size_t burst)
 }
 
 static const struct profile profiles[] = {
-	{ "stateless", "root keys at two levels, context: ID and source address", EESP_UDP_PORT, false, stateless_set_up,
+	{ "stateless", "draft -02; root keys at two levels, context: ID and source address", EESP_UDP_PORT, false, stateless_set_up,
 	  stateless_rotate_sender, stateless_rotate_receiver, stateless_key_of, 0xff, one_sender },
 	{ "psp", "data keys that the receiver hands out", EESP_PSP_UDP_PORT, true, psp_set_up, psp_rotate_sender,
 	  psp_rotate_receiver, psp_key_of, 1, one_sender },
 	{ "tss", "cluster mode, a new key for every 256 packets", 0, false, tss_set_up, tss_rotate_sender,
 	  tss_rotate_receiver, tss_key_of, 1, one_sender },
-	{ "eesp", "four Sub SAs, HKDF-SHA-256", EESP_UDP_PORT, false, eesp_set_up, eesp_rotate_sender,
+	{ "eesp", "draft -03, tunnel mode; four Sub SAs, HKDF-SHA-256", EESP_UDP_PORT, false, eesp_set_up, eesp_rotate_sender,
 	  eesp_rotate_receiver, eesp_key_of, 0xff, eesp_sender_of },
 };
 #define PROFILES (sizeof profiles / sizeof profiles[0])
@@ -682,7 +683,7 @@ static const char usage[] = "usage: pcap_tunnel [--profile NAME] [--aead 128|256
 static const char help[] =
 	"Seals the IP packets of a capture into OUTDIR/sealed.pcap, opens them again into\n"
 	"OUTDIR/opened.pcap, compares, and prints a summary. OUTDIR has to be there.\n\n"
-	"  --profile NAME  packet format: stateless (default), psp, tss or eesp\n"
+	"  --profile NAME  packet format: stateless (default: draft -02), psp, tss, eesp (-03)\n"
 	"  --aead BITS     AES-GCM key size: 128 (default) or 256 (tss: always)\n"
 	"  --burst N       packets a call, 1 to 256 (default 32)\n"
 	"  -h, --help      print this\n\n"

@@ -155,7 +155,7 @@ type Header struct {
 	Tail  uint32 // most octets behind the payload
 	Flags uint16 // that plain packets have
 	Plain bool   // packets may go in rows: nothing about them but length and address differs
-	Next  bool   // headers say which protocol the payload is of
+	Next  bool   // headers say which protocol the payload is of, and it may be any
 	Fixed bool   // the key-derivation input is the same for all packets of an epoch
 
 	b    [MaxHeader]byte

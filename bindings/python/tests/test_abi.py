@@ -31,6 +31,7 @@ ENUMS: dict[str, type[enum.IntEnum] | type[enum.IntFlag]] = {
     "EESP_V_TSS_": _types.TssV,
     "EESP_TSS_": _types.TssMode,
     "EESP_SSKDF_": _types.Sskdf,
+    "EESP_ENCAP_": _types.Encap,
     "EESP_UDP_": _types.UdpMode,
     "EESP_GENERATION_": _types.Generation,
 }

@@ -21,12 +21,13 @@ from operator import or_
 from typing import Any, TypeVar
 
 from . import bench
-from ._abi import MAX_LEN, PSP_UDP_PORT, TSS_UDP_PORT, UDP_PORT
+from ._abi import DRAFT_DEFAULT, MAX_LEN, PSP_UDP_PORT, TSS_UDP_PORT, UDP_PORT
 from ._types import (
     Aead,
     AnyV,
     Combiner,
     Context,
+    Encap,
     Generation,
     Level,
     Levels,
@@ -65,6 +66,7 @@ PROFILES_OF = {
     "domain": ("tss", "eesp"),
     **dict.fromkeys(("mode", "rekey_mask", "rekey_shift", "rekey", "an"), ("tss",)),
     **dict.fromkeys(("sub_sas", "max_coffset", "no_sequence", "iv", "optimized", "align8", "sskdf"), ("eesp",)),
+    **dict.fromkeys(("draft", "encap"), ("eesp",)),
     "epoch": ("stateless", "tss"),
     "v": ("stateless", "psp", "tss"),
 }
@@ -228,7 +230,16 @@ def new_group(args: argparse.Namespace, v: AnyV | None) -> TrustGroup:
         align8=args.align8,
         max_coffset=args.max_coffset or 0,
         sub_sas=args.sub_sas or 0,
+        draft=args.draft or DRAFT_DEFAULT,
+        encap=encap_of(args),
     )
+
+
+def encap_of(args: argparse.Namespace) -> Encap:
+    """The encapsulation mode: packets go in tunnels, of which draft -02 does not tell."""
+    if args.encap:
+        return Encap[args.encap]
+    return Encap.TRANSPORT if args.draft == 2 else Encap.TUNNEL
 
 
 @contextmanager
@@ -263,7 +274,9 @@ def command_keygen(args: argparse.Namespace) -> int:
     if args.profile != "stateless":
         if args.id is not None:
             raise Failure("--id goes with --profile stateless: keys of others have no name")
-        size = Sskdf[args.sskdf or "HKDF_SHA2_256"].key_len if args.profile == "eesp" else 32
+        size = 32
+        if args.profile == "eesp":
+            size = Sskdf[args.sskdf or "HKDF_SHA2_256"].key_len_with(Aead[args.aead or "AES_128_GCM"])
         with Secret(os.urandom(size)) as key:
             write_secret(args.file, key)
         show(args, {"file": args.file, "octets": size}, lambda: f"{args.file}: key of {size} octets")
@@ -443,7 +456,14 @@ def read_header(args: argparse.Namespace, packet: memoryview) -> Read:
         v = TssV.ADDR if tss.ssi is None else TssV.SSI
         return Read(tss.ssi or 0, tss.epoch << 48 | tss.counter, v, tss.sdi, tss.an)
     if args.profile == "eesp":
-        eesp = EespHeader.parse(packet, sequence=not args.no_sequence, iv=args.iv, optimized=args.optimized)
+        tunnel = hasattr(args, "encap") and encap_of(args) is Encap.TUNNEL and not args.max_coffset
+        eesp = EespHeader.parse(
+            packet,
+            sequence=not args.no_sequence,
+            iv=args.iv,
+            optimized=args.optimized or tunnel,
+            draft=args.draft or 3,
+        )
         number = eesp.iv if eesp.sequence is None else eesp.sequence
         return Read(eesp.session, number or 0, domain=eesp.spi)
     header = Header.parse(packet)
@@ -629,12 +649,16 @@ def parser() -> argparse.ArgumentParser:
     every.add_argument("--json", action="store_true", help="print one JSON object")
     formats = argparse.ArgumentParser(add_help=False)
     formats.add_argument(
-        "--profile", choices=list(PORTS), default="stateless", help="packet format (%(default)s)"
+        "--profile",
+        choices=list(PORTS),
+        default="stateless",
+        help="packet format: stateless (draft-xia-ipsecme-eesp-stateless-encryption-02; the default), psp, tss, eesp",
     )
     shape = argparse.ArgumentParser(add_help=False)
     shape.add_argument("--no-sequence", action="store_true", help="eesp: packets have no sequence number")
     shape.add_argument("--iv", action="store_true", help="eesp: packets have an IV")
     shape.add_argument("--optimized", action="store_true", help="eesp: no Payload Info Header")
+    shape.add_argument("--draft", type=int, choices=(2, 3), help="eesp: which draft packets are of (3)")
     keys = argparse.ArgumentParser(add_help=False, parents=[formats, shape])
     for level in Level:
         keys.add_argument(f"--{level.name.lower()}", metavar="FILE", help=f"{level.name.lower()} root key (DER)")
@@ -647,6 +671,7 @@ def parser() -> argparse.ArgumentParser:
     keys.add_argument("--rekey-mask", type=number, help="tss")
     keys.add_argument("--rekey-shift", type=number, help="tss")
     keys.add_argument("--sskdf", choices=[m.name for m in Sskdf], help="eesp: HKDF_SHA2_256 if not given")
+    keys.add_argument("--encap", choices=[e.name for e in Encap], help="eesp, draft 3: decides the format (TUNNEL)")
     keys.add_argument("--sub-sas", type=number, help="eesp: Session IDs are below this")
     keys.add_argument("--max-coffset", type=number, help="eesp: greatest CryptOffset")
     keys.add_argument("--align8", action="store_true", help="eesp: payloads begin at a multiple of 8 octets")
@@ -693,6 +718,7 @@ def parser() -> argparse.ArgumentParser:
     keygen.add_argument("file", metavar="FILE")
     keygen.add_argument("--id", help="stateless: names the root key, 16 to 32 octets")
     keygen.add_argument("--sskdf", choices=[m.name for m in Sskdf], help="eesp: says how long the key is")
+    keygen.add_argument("--aead", choices=[a.name for a in Aead], help="eesp with --sskdf NONE: so does this")
     add("backends", command_backends)
     add("selftest", command_selftest)
     measuring = add("bench", command_bench)

@@ -50,13 +50,16 @@ MAX_FLOW_ID = 64
 PSP_MAX_EXTENSION = 112
 TSS_LEAD_IPV4 = 12
 TSS_LEAD_IPV6 = 36
-STATUS_COUNT = 36
+STATUS_COUNT = 37
 LEVEL_COUNT = 3
 STATS_LEN = 62
 GROUP_NO_SEQUENCE = 0x1
 GROUP_IV = 0x2
 GROUP_OPTIMIZED = 0x4
 GROUP_ALIGN8 = 0x8
+DRAFT_DEFAULT = 0
+DRAFT_02 = 2
+DRAFT_03 = 3
 PKT_IPV6 = 0x1
 PKT_EXTENSION = 0x2
 SENDER_OPTIONS = 0x1
@@ -83,6 +86,9 @@ class GroupConfig(Structure):
         ("max_coffset", c_uint8),
         ("flags", c_uint32),
         ("reserved", c_uint64 * 1),
+        ("draft", c_uint8),
+        ("encap", c_uint8),
+        ("reserved2", c_uint8 * 6),
     ]
 
 

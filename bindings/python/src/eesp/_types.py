@@ -57,6 +57,7 @@ class Status(enum.IntEnum):
     PAYLOAD = -33
     WINDOWS = -34
     ENCAP = -35
+    DUMMY = -36
 
     def describe(self) -> str:
         """What the library says about it, a short sentence."""
@@ -65,7 +66,7 @@ class Status(enum.IntEnum):
 
 
 class Profile(enum.IntEnum):
-    """The packet format of a group."""
+    """The packet format of a group: draft-xia-ipsecme-eesp-stateless-encryption-02, Google PSP, Ultra Ethernet TSS, EESP."""
 
     STATELESS = 0
     PSP = 1
@@ -124,11 +125,27 @@ class Sskdf(enum.IntEnum):
     HKDF_SHA2_384 = 2
     HKDF_SHA2_512 = 3
     AES256_CMAC = 4
+    NONE = 255  # no Sub SAs: the SA's key, and 4 octets of salt, as key exchange gives them
 
     @property
     def key_len(self) -> int:
-        """Octets of the root key."""
+        """Octets of the root key (NONE: see key_len_with)."""
+        if self is Sskdf.NONE:
+            raise ValueError("without an SSKDF the AEAD says how long the key is: key_len_with(aead)")
         return {Sskdf.HKDF_SHA2_384: 48, Sskdf.HKDF_SHA2_512: 64}.get(self, 32)
+
+    def key_len_with(self, aead: Aead) -> int:
+        """Octets of the root key, or without Sub SAs of the SA's key and salt."""
+        return aead.key_len + 4 if self is Sskdf.NONE else self.key_len
+
+
+class Encap(enum.IntEnum):
+    """Encapsulation mode of a group of profile eesp, which decides the format in draft -03."""
+
+    TRANSPORT = 0
+    TUNNEL = 1
+    BEET = 2
+    IPTFS = 3
 
 
 class UdpMode(enum.IntEnum):

@@ -66,6 +66,10 @@ class PayloadError(PacketError):
     """The packet is authentic, but what is in it is malformed (profile eesp)."""
 
 
+class DummyError(PacketError):
+    """The packet is authentic, and a dummy (profile eesp, Next Header 59): nothing is in it."""
+
+
 class NoWindowError(PacketError):
     """No replay window is left for a packet of a new context; see Receiver's replay_contexts."""
 
@@ -143,6 +147,7 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.SESSION: HeaderError,
     Status.SEQUENCE: HeaderError,
     Status.PAYLOAD: PayloadError,
+    Status.DUMMY: DummyError,
     Status.WINDOWS: NoWindowError,
     Status.ENCAP: EncapsulationError,
 }

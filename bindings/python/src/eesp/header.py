@@ -227,7 +227,7 @@ class EespHeader:
 
     @classmethod
     def parse(
-        cls, packet: Buffer, *, sequence: bool = True, iv: bool = False, optimized: bool = False
+        cls, packet: Buffer, *, sequence: bool = True, iv: bool = False, optimized: bool = False, draft: int = 3
     ) -> EespHeader:
         """Reads the header of a whole packet of an SA that has these parameters (see TrustGroup), which no packet tells.
 
@@ -247,7 +247,7 @@ class EespHeader:
         length = peer_at + peer
         if size < length + info + _abi.ICV_LEN:
             raise HeaderError(Status.SHORT)
-        offset, flow_id = _parse_eesp_options(octets[_BASE:peer_at])
+        offset, flow_id = _parse_eesp_options(octets[_BASE:peer_at], draft == _abi.DRAFT_02)
         coffset = 0
         if offset is not None:
             coffset = offset >> 4 & 0x3F
@@ -267,8 +267,8 @@ class EespHeader:
         )
 
 
-def _parse_eesp_options(area: bytes) -> tuple[int | None, bytes | None]:
-    """The data of Crypt Offset, and Flow Identifier."""
+def _parse_eesp_options(area: bytes, flow_ids: bool) -> tuple[int | None, bytes | None]:
+    """The data of Crypt Offset, and Flow Identifier, which draft -03 does not have."""
     offset: int | None = None
     flow_id: bytes | None = None
     at = 0
@@ -283,7 +283,7 @@ def _parse_eesp_options(area: bytes) -> tuple[int | None, bytes | None]:
         at += 2 + len(body)
         if kind == _CRYPT_OFFSET and offset is None and len(body) == 2:
             offset = int.from_bytes(body, "big")
-        elif kind == _FLOW_ID and flow_id is None:
+        elif kind == _FLOW_ID and flow_id is None and flow_ids:
             flow_id = body
         elif kind < _PRIVATE and (kind != _PADN or any(body)):
             raise HeaderError(Status.OPTION)

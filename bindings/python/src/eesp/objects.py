@@ -20,6 +20,7 @@ from ._types import (
     Combiner,
     Context,
     Counter,
+    Encap,
     Explicit,
     Level,
     Levels,
@@ -154,7 +155,7 @@ class TrustGroup(_Object):
 
     stateless: combiner. psp: versions (those in use; none: GCM's with keys as aead says). tss: domain (SDI), mode,
     rekey_mask, rekey_shift. eesp: domain (SPI), mode, sequence, iv (what packets carry), optimized (no Payload Info
-    Header), align8, max_coffset, sub_sas (0: 65,536).
+    Header), align8, max_coffset, sub_sas (0: 65,536), draft (2 or 3; 3 if not given), encap (-03: decides the format).
     """
 
     def __init__(
@@ -174,6 +175,8 @@ class TrustGroup(_Object):
         align8: bool = False,
         max_coffset: int = 0,
         sub_sas: int = 0,
+        draft: int = _abi.DRAFT_DEFAULT,
+        encap: Encap = Encap.TRANSPORT,
     ) -> None:
         self.profile, self.combiner, self.domain, self.mode = Profile(profile), Combiner(combiner), domain, mode
         if aead is None:
@@ -208,6 +211,8 @@ class TrustGroup(_Object):
             versions=set_of_versions,
             max_coffset=_unsigned(max_coffset, 8, "max_coffset"),
             flags=flags,
+            draft=_unsigned(draft, 8, "draft"),
+            encap=Encap(encap),
         )
         self._make("eesp_group_free", lambda made: _LIB.eesp_group_new(byref(config), made))
 
