@@ -564,9 +564,9 @@ class Sender(_Object):
     ConnectionID, SPI (psp), SSI (tss), Session ID (eesp). v: V.ID if not given; psp: the version, that of the group's
     AEAD if not given; tss: needed. options: packets say which root keys were used; set it wherever root keys rotate.
     engine_bits split the counter space among 2^engine_bits senders of one ID, each with its number, engine. extra: psp,
-    the VC of 8 octets and other extension fields, a multiple of 8 octets in all (no_vc: other fields only); eesp, a Flow
-    Identifier. offset_from_iv: psp, coffset of packets counts from the end of the IV, as in the header, so that 0
-    encrypts extra, and 1 all of it but 4 octets.
+    the VC of 8 octets and other extension fields, a multiple of 8 octets in all (no_vc: other fields only); eesp, draft
+    -02, a Flow Identifier. offset_from_iv: psp, coffset of packets counts from the end of the IV, as in the header, so
+    that 0 encrypts extra, and 1 all of it but 4 octets.
     """
 
     def __init__(
