@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/burst"
+	"libeesp/internal/kernel"
 	"libeesp/internal/profile"
 )
 
@@ -14,6 +15,7 @@ type session struct {
 	w     *burst.Worker
 	descs [128]profile.Desc
 	addrs [128]Addr
+	jobs  [128]kernel.Job
 }
 
 // pool keeps idle sessions; taking and giving back one is a swap.
