@@ -2,14 +2,15 @@
 /*
  * Straight to the kernels. They need nothing of Go, and a call from here costs
  * a few nanoseconds where a crossing costs fifty, and none of the waits that
- * Go's runtime has for a thread that comes back after a pause. Only the common
- * cases go this way: packets that are plain, of a sender or receiver that the
- * engine has had a burst of in this thread, with keys that are still in force.
- * What packets have in common is known from the engine then
- * (internal/burst/ways.go), which takes all others.
+ * Go's runtime has for a thread that comes back after a pause.
+ *
+ * Packets go through the executor below. It knows no profile: what is to be done
+ * is in the object's plan (internal/plan). A packet that the plan does not cover
+ * is the engine's, it alone.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "_cgo_export.h"
 #include "shim.h"
@@ -306,6 +307,8 @@ int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v,
 
 /* ---- Packets ---- */
 
+#define STRAY 1 /* a packet that the plan does not cover, until the engine has it */
+
 static inline uint64_t get64(const uint8_t *p)
 {
 	uint64_t x;
@@ -325,6 +328,52 @@ static inline void put32(uint8_t *p, uint32_t x)
 	memcpy(p, &x, 4);
 }
 
+static inline uint64_t raw64(const void *p)
+{
+	uint64_t x;
+	memcpy(&x, p, 8);
+	return x;
+}
+
+typedef uint8_t v16 __attribute__((vector_size(16)));
+
+static inline v16 load16(const void *p)
+{
+	v16 v;
+	memcpy(&v, p, 16);
+	return v;
+}
+
+static inline void store16(void *p, v16 v) { memcpy(p, &v, 16); }
+
+/* Octet i of the result is octet how[i] of v, or 0 where how[i] is NONE. Every
+ * processor that has kernels has this instruction. */
+#if defined(__x86_64__)
+typedef char c16 __attribute__((vector_size(16)));
+#define EXECUTOR __attribute__((target("ssse3")))
+static inline EXECUTOR v16 pick(v16 v, const uint8_t *how) { return (v16)__builtin_ia32_pshufb128((c16)v, (c16)load16(how)); }
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define EXECUTOR
+static inline v16 pick(v16 v, const uint8_t *how) { return (v16)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)load16(how)); }
+#else
+#define EXECUTOR
+static inline v16 pick(v16 v, const uint8_t *how)
+{
+	v16 r = { 0 };
+	for (int i = 0; i < 16; i++)
+		r[i] = how[i] & NONE ? 0 : v[how[i] & 15];
+	return r;
+}
+#endif
+
+static inline int any16(v16 v)
+{
+	uint64_t x[2];
+	memcpy(x, &v, 16);
+	return (x[0] | x[1]) != 0;
+}
+
 static inline int overlap(const void *a, uintptr_t an, const void *b, uintptr_t bn)
 {
 	return (uintptr_t)a < (uintptr_t)b + bn && (uintptr_t)b < (uintptr_t)a + an;
@@ -334,21 +383,26 @@ static inline int overlap(const void *a, uintptr_t an, const void *b, uintptr_t 
 static inline uint64_t enter(const struct eesp_room *room)
 {
 	uint64_t epoch = __atomic_load_n(room->epoch, __ATOMIC_SEQ_CST);
-	__atomic_store_n(room->active, epoch, __ATOMIC_SEQ_CST);
+	__atomic_exchange_n(room->active, epoch, __ATOMIC_SEQ_CST);
 	return epoch;
 }
 
 static inline void leave(const struct eesp_room *room, uint64_t epoch)
 {
-	__atomic_store_n(room->active, 0, __ATOMIC_SEQ_CST);
+	__atomic_exchange_n(room->active, 0, __ATOMIC_SEQ_CST);
 	if (UNLIKELY(epoch != __atomic_load_n(room->epoch, __ATOMIC_SEQ_CST) && __atomic_load_n(room->waiting, __ATOMIC_SEQ_CST) != 0))
 		eespGoSweep();
 }
 
-static inline int in_force(void *const *cell, const void *snapshot)
-{
-	return __atomic_load_n(cell, __ATOMIC_SEQ_CST) == snapshot;
-}
+/* How keys are derived, or where the key is: of a sender's plan, or a pattern. */
+struct kdf_plan {
+	const uint8_t *master, *sub, *area;
+	uint8_t blocks, key_len;
+};
+
+/* How many KDF inputs a key takes, and how far those of two keys are apart. */
+static inline size_t inputs(const struct kdf_plan *k) { return k->key_len / 16; }
+static inline size_t stride_of(const struct kdf_plan *k) { return inputs(k) * k->blocks * 16; }
 
 /* Which of few keys is whose: packet k has that of the KDF input that is now the
  * slot[k]th. Returns how many there are, or n if there are so many that each
@@ -374,40 +428,37 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 	return u;
 }
 
-/* A packet's KDF input but for ID and epoch. */
-static inline void message(uint8_t *to, const struct eesp_msg_form *f, const eesp_addr *a)
+/* Derives u keys to "to" from inputs in msgs, each with room for as many as it takes. */
+static inline void derive_keys(const struct eesp_room *room, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
 {
-	memcpy(to, f->msg, 16);
-	if (f->blocks > 1) {
-		memcpy(to + 16, f->msg + 16, 16);
-		memcpy(to + 14, a->src, 16);
-	}
-	if (f->blocks > 2) {
-		memcpy(to + 32, f->msg + 32, 16);
-		memcpy(to + 30, a->dst, 16);
-	}
-}
-
-/* Derives u keys from inputs in msgs, each with room for as many blocks of output
- * as it takes, and runs the jobs: few keys are expanded once each. */
-static inline void derive_and_run(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_msg_form *f,
-				  const uint8_t *master, const uint8_t *sub, size_t u, const uint8_t slot[CHUNK], int seal,
-				  eesp_job *jobs, size_t n)
-{
-	size_t len = (size_t)f->blocks * 16;
-	int aead = f->key_len == 32;
-	if (aead)
+	size_t len = (size_t)k->blocks * 16, per = inputs(k);
+	if (per > 1)
 		for (size_t i = 0; i < u; i++) {
-			uint8_t *m = room->msgs + i * 2 * len;
+			uint8_t *m = room->msgs + i * per * len;
 			memcpy(m + len, m, len);
 			m[len] = 2;
 		}
-	call0(d->derive, room->keys, room->msgs, u * (f->key_len / 16), f->blocks, master, sub);
+	call0(d->derive, to, room->msgs, u * per, k->blocks, k->master, k->sub);
+}
+
+/* Derives u keys from inputs in msgs and runs the jobs: few keys are expanded
+ * once each. With a held key, there are no inputs. */
+static inline void derive_and_run(const struct eesp_room *room, const struct eesp_direct *d, const struct kdf_plan *k, size_t u,
+				  const uint8_t slot[CHUNK], int seal, eesp_job *jobs, size_t n)
+{
+	int aead = k->key_len == 32;
+	if (k->master == NULL) {
+		for (size_t i = 0; i < n; i++)
+			jobs[i].key = 0;
+		run(room, d, aead, MANY, seal, k->area, jobs, n);
+		return;
+	}
+	derive_keys(room, d, k, u, room->keys);
 	if (u * FEW_KEYS <= n) {
 		size_t octets = (u + 3) / 4 * 4 * d->key_bytes;
 		call0(d->expand[aead], room->area, room->keys, u, 0, NULL, NULL);
 		call0(d->powers[aead], room->area, (const void *)u, 0, 0, NULL, NULL);
-		explicit_bzero(room->keys, u * f->key_len);
+		explicit_bzero(room->keys, u * k->key_len);
 		for (size_t i = 0; i < n; i++)
 			jobs[i].key = slot[i];
 		run(room, d, aead, MANY, seal, room->area, jobs, n);
@@ -415,33 +466,75 @@ static inline void derive_and_run(const struct eesp_room *room, const struct ees
 		return;
 	}
 	for (size_t i = u; i < n; i++) /* a copy for each */
-		memcpy(room->keys + i * f->key_len, room->keys, f->key_len);
+		memcpy(room->keys + i * k->key_len, room->keys, k->key_len);
 	run(room, d, aead, ONCE, seal, room->keys, jobs, n);
-	explicit_bzero(room->keys, n * f->key_len);
+	explicit_bzero(room->keys, n * k->key_len);
+}
+
+/* Takes packets out of a burst that the plan does not cover, has the engine take
+ * them, and puts them back. */
+typedef size_t engine(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first);
+
+static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, int numbered, engine *go)
+{
+	eesp_pkt apart[CHUNK];
+	uint8_t from[CHUNK] = { 0 };
+	size_t good = 0, k = 0;
+	for (size_t i = 0; i < n; i++)
+		if (pkts[i].status == STRAY) {
+			if (k > 0 && numbered && from[k - 1] + 1u != i) { /* counters follow one another */
+				good += go(way, apart, k, first + from[0]);
+				for (size_t x = 0; x < k; x++)
+					pkts[from[x]] = apart[x];
+				k = 0;
+			}
+			from[k] = (uint8_t)i;
+			apart[k++] = pkts[i];
+		}
+	good += go(way, apart, k, first + from[0]);
+	for (size_t x = 0; x < k; x++)
+		pkts[from[x]] = apart[x];
+	return good;
+}
+
+/* ---- Sealing ---- */
+
+static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
+{
+	(void)first;
+	*way->crossed += n;
+	return eespGoSealBurst(way->worker, way->slot, pkts, n);
+}
+
+static size_t go_seal_taken(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
+{
+	*way->crossed += n;
+	return eespGoSealTaken(way->worker, way->slot, pkts, n, first);
 }
 
 /* Makes a packet to be sealed a job, if it is plain: plainRow of internal/burst. */
-static inline int plain(const eesp_pkt *p, uint32_t header, eesp_job *j)
+static inline int plain(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j)
 {
 	uint8_t *hdr, *body;
-	uint32_t size = header + p->len + ICV;
-	if ((p->coffset | p->ioffset | p->reserved) != 0 || p->iov_count != 0 || p->flags != 0 || p->data == NULL || p->len > EESP_MAX_LEN)
+	uint32_t header = w->n, lead = w->lead, size = header + p->len + ICV;
+	if ((p->coffset | p->ioffset | p->reserved) != 0 || p->iov_count != 0 || p->flags != w->flags || p->data == NULL ||
+	    p->len > EESP_MAX_LEN)
 		return 0;
 	if (p->dst == NULL) {
-		if (p->headroom < header || p->tailroom < ICV)
+		if (p->headroom < header + lead || p->tailroom < ICV)
 			return 0;
 		body = p->data;
 		hdr = body - header;
 	} else {
-		if (p->dst_size < size)
+		if (p->dst_size < size + lead)
 			return 0;
-		hdr = p->dst;
+		hdr = (uint8_t *)p->dst + lead;
 		body = hdr + header;
-		if (body != p->data && overlap(p->data, p->len, hdr, size))
+		if (body != p->data && overlap(p->data, p->len, hdr - lead, size + lead))
 			return 0;
 	}
-	j->aad = hdr;
-	j->aad_len = header;
+	j->aad = hdr - lead;
+	j->aad_len = header + lead;
 	j->src = p->data;
 	j->dst = body;
 	j->tag = body + p->len;
@@ -449,175 +542,637 @@ static inline int plain(const eesp_pkt *p, uint32_t header, eesp_job *j)
 	return 1;
 }
 
-static inline uint64_t tsc_of(const struct eesp_seal_way *w, uint64_t linear)
+static inline uint64_t tsc_of(const struct eesp_counter *c, uint64_t linear)
 {
-	return linear >> w->shift << 48 | w->engine | (linear & ((UINT64_C(1) << w->shift) - 1));
+	return linear >> c->shift << 48 | c->engine | (linear & ((UINT64_C(1) << c->shift) - 1)) << c->low;
 }
 
 /* Takes n counters that follow one another within an epoch: Take of
  * internal/counter, but where more have to be asked for. */
-static inline int take(const struct eesp_seal_way *w, size_t n, uint64_t *tsc)
+static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first)
 {
+	const struct eesp_counter *c = &w->counter;
 	uint64_t at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST), end;
 	do {
 		end = at + n;
 		if (end < at || end > __atomic_load_n(w->limit, __ATOMIC_SEQ_CST))
 			return 0;
-		*tsc = tsc_of(w, at);
-		uint64_t last = tsc_of(w, end - 1);
-		if (last != *tsc + n - 1 || last >> 48 != *tsc >> 48)
+		uint64_t tsc = tsc_of(c, at), last = tsc_of(c, end - 1);
+		if (last != tsc + (n - 1) * c->step || last >> 48 != tsc >> 48)
 			return 0;
 	} while (!__atomic_compare_exchange_n(w->next, &at, end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+	*first = at;
 	return 1;
 }
 
-int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uint64_t number, eesp_pkt *pkts, size_t n, size_t *good)
+/* Seals up to CHUNK packets; the others are marked as strays, and counted. */
+static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first,
+				  size_t *stray)
 {
-	const struct eesp_msg_form *f = &w->msg;
-	const struct eesp_direct *d = w->direct;
-	size_t len = (size_t)f->blocks * 16, stride = f->key_len / 16 * len, u = f->fixed ? 1 : n;
-	uint32_t header = w->len;
-	uint64_t tsc, octets = 0;
+	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len };
+	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
+	uint32_t header = w->n, lead = w->lead;
+	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
 	eesp_job jobs[CHUNK], *sorted;
-	uint8_t slot[CHUNK] = { 0 };
+	uint8_t slot[CHUNK] = { 0 }, lane[CHUNK];
 	struct order o;
 
-	if (w->number != number)
-		return 0;
-	for (size_t i = 0; i < n; i++)
-		if (!plain(&pkts[i], header, &jobs[i]))
-			return 0;
-	sorted = ordered(&o, jobs, n);
-	for (size_t i = 0; i < u; i++)
-		message(room->msgs + i * stride, f, &pkts[o.from[i]].addr);
-	if (n >= FEW_KEYS && !f->fixed)
-		u = few_keys(room->msgs, stride, len, n, slot);
-
-	uint64_t epoch = enter(room);
-	if (!in_force(w->cell, w->snapshot) || !take(w, n, &tsc)) {
-		leave(room, epoch);
-		return 0;
-	}
-	for (size_t i = 0; i < u; i++) {
-		uint8_t *m = room->msgs + i * stride;
-		m[12] = (uint8_t)(tsc >> 56);
-		m[13] = (uint8_t)(tsc >> 48);
-	}
 	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[o.from[i]];
+		lane[m] = (uint8_t)i;
+		if (LIKELY(plain(&pkts[i], w, &jobs[m])))
+			m++;
+		else
+			pkts[i].status = STRAY;
+	}
+	*stray = n - m;
+	if (m == 0)
+		return 0;
+	sorted = ordered(&o, jobs, m);
+	u = w->fixed ? 1 : m;
+	if (k.master != NULL) {
+		uint8_t msg[48];
+		memcpy(msg, w->msg, 48);
+		if (w->epoch_at != NONE) {
+			msg[w->epoch_at] = (uint8_t)(tsc >> 56);
+			msg[w->epoch_at + 1] = (uint8_t)(tsc >> 48);
+		}
+		for (size_t i = 0; i < u; i++) {
+			uint8_t *to = room->msgs + i * stride;
+			const eesp_pkt *p = &pkts[lane[o.from[i]]];
+			for (size_t b = 0; b < len; b += 16)
+				store16(to + b, load16(msg + b));
+			for (uint32_t c = 0; c < w->copies; c++) {
+				const uint8_t *from = w->copy[c].desc ? (const uint8_t *)&p->addr : sorted[i].aad + lead;
+				store16(to + w->copy[c].to, load16(from + w->copy[c].from));
+			}
+		}
+		if (m >= FEW_KEYS && !w->fixed)
+			u = few_keys(room->msgs, stride, len, m, slot);
+	}
+	for (size_t i = 0; i < m; i++) {
+		size_t at = lane[o.from[i]];
+		eesp_pkt *p = &pkts[at];
 		eesp_job *j = &sorted[i];
-		uint64_t mine = tsc + o.from[i];
-		uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad;
-		for (uint32_t at = 0; at + 16 < header; at += 16)
-			memcpy(hdr + at, w->header + at, 16);
-		memcpy(hdr + header - 16, w->header + header - 16, 16);
-		put64(hdr + header - 8, mine);
-		put32(j->nonce, w->salt);
-		put64(j->nonce + 4, mine);
+		uint64_t mine = tsc + at * w->counter.step;
+		uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad + lead;
+		if (LIKELY(header >= 16)) {
+			for (uint32_t x = 0; x + 16 < header; x += 16)
+				store16(hdr + x, load16(w->header + x));
+			store16(hdr + header - 16, load16(w->header + header - 16));
+		} else {
+			memcpy(hdr, w->header, header);
+		}
+		put64(hdr + w->tsc_at, mine);
+		if (w->next_at != NONE)
+			hdr[w->next_at] = p->next_header;
+		memcpy(j->nonce, w->nonce, 4);
+		put64(j->nonce + 4, mine ^ get64(w->nonce + 4));
 		p->status = EESP_OK;
-		p->out = hdr;
-		p->out_len = header + j->len + ICV;
+		p->out = hdr - lead;
+		p->out_len = lead + header + j->len + ICV;
 		p->id = w->id;
 		p->tsc = mine;
 		octets += p->out_len;
 	}
-	derive_and_run(room, d, f, w->master, w->sub, u, slot, 1, sorted, n);
-	__atomic_fetch_add(w->good, n, __ATOMIC_RELAXED);
+	derive_and_run(room, w->direct, &k, u, slot, 1, sorted, m);
+	__atomic_fetch_add(w->by, m, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
-	leave(room, epoch);
-	*good = n;
-	return 1;
+	return m;
 }
 
-/* Makes a packet to be opened a job, if it looks as the one before: Shape.job and
- * Match of internal/profile. */
-static inline int alike(const eesp_pkt *p, const struct eesp_open_way *w, eesp_job *j)
+size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
-	uint8_t *data = p->data;
-	if (p->iov_count != 0 || p->flags != 0 || p->reserved != 0 || data == NULL || p->len < w->len + ICV || p->len > EESP_MAX_LEN ||
-	    memcmp(data, w->word, 4) != 0 || (w->at + 8 != w->len && memcmp(data + w->at, w->opts, w->len - 8 - w->at) != 0))
-		return 0;
-	uint32_t text = p->len - w->len - ICV;
-	uint8_t *src = data + w->len;
-	j->aad = data;
-	j->aad_len = w->len;
+	const struct eesp_room *room = way->room;
+	size_t good = 0, at = 0;
+	while (at < n) {
+		uint64_t epoch = enter(room), first = 0;
+		const struct eesp_seal_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
+		size_t some = 0, stray = 0;
+		int taken = w != NULL;
+		while (taken && stray == 0 && at < n) {
+			some = n - at < CHUNK ? n - at : CHUNK;
+			if ((taken = take(w, some, &first))) {
+				good += seal_round(room, w, pkts + at, some, first, &stray);
+				at += some;
+			}
+		}
+		leave(room, epoch);
+		if (!taken)
+			return good + go_seal(way, pkts + at, n - at, 0);
+		if (stray == some)
+			good += go_seal_taken(way, pkts + at - some, some, first);
+		else if (stray != 0)
+			good += strays(way, pkts + at - some, some, first, 1, go_seal_taken);
+	}
+	return good;
+}
+
+/* ---- Opening ---- */
+
+static size_t go_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
+{
+	(void)first;
+	*way->crossed += n;
+	return eespGoOpenBurst(way->worker, way->slot, pkts, n);
+}
+
+/* A packet on its way through open_round. */
+struct lane {
+	eesp_pkt *p;
+	const struct eesp_pattern *pattern;
+	uint8_t *window; /* NULL: there is none yet */
+	uint64_t seq, hash, who; /* who: Epoch, Kind and Engine */
+};
+
+/* Whether an ID is one of the receiver's own. */
+static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
+{
+	uint64_t at = id * UINT64_C(0x9E3779B97F4A7C15) >> 32;
+	for (;; at++) {
+		uint64_t x = w->own_ids[at & w->own_mask];
+		if (LIKELY(x == w->own_free))
+			return 0;
+		if (x == id)
+			return 1;
+	}
+}
+
+/* Finds the pattern of a packet's header, or NULL. All that is read is in front
+ * of the header's end or in the ICV, which is behind it. */
+static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_shape *s, const uint8_t *hdr)
+{
+	uint64_t probe = ((raw64(hdr + s->probe_at) & s->probe_mask) ^ s->word) * UINT64_C(0x9E3779B97F4A7C15);
+	for (uint32_t i = w->bucket[probe >> w->bucket_shift]; i != 0; i = w->patterns[i].next) {
+		const struct eesp_pattern *pt = &w->patterns[i];
+		v16 d = { 0 };
+		for (uint32_t c = 0; c < s->chunks; c++)
+			d |= (load16(hdr + 16 * c) ^ load16(pt->value + 16 * c)) & load16(s->mask + 16 * c);
+		if (LIKELY(!any16(d) && &w->shapes[pt->shape] == s))
+			return pt;
+	}
+	return NULL;
+}
+
+/* Where the payload goes: Shape.job of internal/profile. */
+static inline int placed(const eesp_pkt *p, const struct eesp_shape *s, eesp_job *j)
+{
+	uint8_t *data = p->data, *src = data + s->n;
+	uint32_t text = p->len - s->n - ICV;
+	j->aad = data - s->lead;
+	j->aad_len = s->lead + s->n;
 	j->src = j->dst = src;
 	j->tag = src + text;
 	j->len = text;
 	if (p->dst == NULL || p->dst == src)
 		return 1;
 	j->dst = p->dst;
-	uintptr_t gap = (uintptr_t)p->dst - (uintptr_t)data;
-	return p->dst_size >= text && gap >= p->len && -gap >= text;
+	uintptr_t gap = (uintptr_t)p->dst - (uintptr_t)j->aad;
+	return p->dst_size >= text && gap >= (uintptr_t)s->lead + p->len && -gap >= text;
 }
 
-int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uint64_t number, eesp_pkt *pkts, size_t n, size_t *good)
+static inline void refused(eesp_pkt *p, eesp_status st, uint64_t *by)
 {
-	const struct eesp_msg_form *f = &w->msg;
+	p->status = st;
+	p->out = NULL;
+	p->out_len = 0;
+	__atomic_fetch_add(&by[-st], 1, __ATOMIC_RELAXED);
+}
+
+/* -- Windows: internal/replay says why this is right. -- */
+
+enum { NUMBER_BITS = 23, WINDOW_WORDS = 40 };
+#define HIDDEN UINT32_MAX
+
+static inline uint64_t mix(uint64_t a, uint64_t b)
+{
+	unsigned __int128 x = (unsigned __int128)a * b;
+	return (uint64_t)x ^ (uint64_t)(x >> 64);
+}
+
+static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_shape *s)
+{
+	return (s->flow_desc ? (const uint8_t *)&l->p->addr : (const uint8_t *)l->p->data) + s->flow_at;
+}
+
+static inline void flow_of(struct eesp_flow *f, const struct lane *l, const struct eesp_shape *s)
+{
+	f->who[0] = l->pattern->name[0];
+	f->who[1] = l->pattern->name[1];
+	f->who[2] = l->p->id;
+	f->who[3] = l->who;
+	memset(f->addr, 0, sizeof f->addr);
+	memcpy(f->addr, flow_addr(l, s), s->flow_len);
+}
+
+static inline void flow_hash(const struct eesp_windows *t, struct lane *l, const struct eesp_shape *s)
+{
+	uint64_t addr = t->no_addr, x;
+	if (s->flow_len != 0) {
+		struct eesp_flow f;
+		flow_of(&f, l, s);
+		addr = mix(f.addr[0] ^ t->seed[4], f.addr[1] ^ t->seed[5]) ^ mix(f.addr[2] ^ t->seed[6], f.addr[3] ^ t->seed[7]);
+	}
+	x = mix(l->p->id ^ t->seed[2] ^ l->pattern->hash, l->who ^ t->seed[3]);
+	l->hash = mix(x ^ t->seed[8], addr ^ t->seed[9]);
+}
+
+static inline uint8_t *window_at(const struct eesp_windows *t, uint32_t entry)
+{
+	return t->windows + (uint64_t)((entry & ((1u << NUMBER_BITS) - 1)) - 1) * t->stride;
+}
+
+/* Finds a packet's window, NULL if there is none, which may be wrong while others
+ * come and go. */
+static inline uint8_t *window_of(const struct eesp_windows *t, const struct lane *l, const struct eesp_shape *s)
+{
+	uint64_t at = l->hash & t->mask;
+	uint32_t tag = (uint32_t)(l->hash >> (32 + NUMBER_BITS));
+	for (;; at = (at + 1) & t->mask) {
+		uint32_t e = __atomic_load_n(&t->index[at], __ATOMIC_ACQUIRE);
+		if (e == 0)
+			return NULL;
+		if (e >> NUMBER_BITS != tag || e == HIDDEN)
+			continue;
+		uint8_t *w = window_at(t, e);
+		const uint64_t *who = (const uint64_t *)w;
+		if (((who[0] ^ l->pattern->name[0]) | (who[1] ^ l->pattern->name[1]) | (who[2] ^ l->p->id) | (who[3] ^ l->who)) != 0)
+			continue;
+		if (s->flow_len == 0) /* as for all of this Kind */
+			return w;
+		struct eesp_flow f;
+		flow_of(&f, l, s);
+		if (memcmp(w + WINDOW_WORDS + t->n * 8, f.addr, sizeof f.addr) == 0)
+			return w;
+	}
+}
+
+static inline uint64_t *window_word(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
+{
+	uint64_t block = seq >> 4, q = (uint64_t)((unsigned __int128)block * t->recip >> 64) >> t->shift;
+	return (uint64_t *)(w + WINDOW_WORDS) + (block - q * t->n);
+}
+
+enum verdict { FRESH, DUPLICATE, OLD };
+
+static inline enum verdict window_check(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
+{
+	uint64_t top = __atomic_load_n((uint64_t *)w + 4, __ATOMIC_RELAXED);
+	if (seq > top)
+		return FRESH;
+	if (top - seq >= t->width)
+		return OLD;
+	uint64_t x = __atomic_load_n(window_word(t, w, seq), __ATOMIC_RELAXED), y = seq >> 4 << 16;
+	return (x ^ y) >> 16 == 0 && (x >> (seq & 15) & 1) != 0 ? DUPLICATE : FRESH;
+}
+
+/* Commits for the only thread that ever used the windows. */
+static inline enum verdict commit_alone(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
+{
+	uint64_t *top = (uint64_t *)w + 4, *word = window_word(t, w, seq), bit = UINT64_C(1) << (seq & 15);
+	uint64_t was = __atomic_load_n(top, __ATOMIC_RELAXED), x = __atomic_load_n(word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
+	if (seq > was)
+		__atomic_store_n(top, seq, __ATOMIC_RELAXED);
+	else if (was - seq >= t->width)
+		return OLD;
+	if ((x ^ y) >> 16 == 0) {
+		if (x & bit)
+			return DUPLICATE;
+		y = x;
+	}
+	__atomic_store_n(word, y | bit, __ATOMIC_RELAXED);
+	return FRESH;
+}
+
+static inline enum verdict commit_shared(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
+{
+	uint64_t *top = (uint64_t *)w + 4, *word = window_word(t, w, seq), bit = UINT64_C(1) << (seq & 15);
+	uint64_t was = __atomic_load_n(top, __ATOMIC_SEQ_CST), x;
+	while (seq > was && !__atomic_compare_exchange_n(top, &was, seq, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+	x = __atomic_load_n(word, __ATOMIC_SEQ_CST); /* before top */
+	for (;;) {
+		uint64_t y = seq >> 4 << 16;
+		if (__atomic_load_n(top, __ATOMIC_SEQ_CST) - seq >= t->width)
+			return OLD;
+		if ((x ^ y) >> 16 == 0) {
+			if (x & bit)
+				return DUPLICATE;
+			y = x;
+		}
+		if (__atomic_compare_exchange_n(word, &x, y | bit, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			return FRESH;
+	}
+}
+
+/* Counts a packet that is not new, and says what it is. */
+static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, eesp_pkt *p, uint64_t *by)
+{
+	__atomic_fetch_add(v == OLD ? &t->old : &t->duplicate, 1, __ATOMIC_RELAXED);
+	refused(p, EESP_ERR_REPLAY, by);
+}
+
+#define SEVERAL UINT64_MAX
+#define BECOMING (UINT64_MAX - 1)
+
+/* Begin and End of replay.Table. */
+static NOINLINE int windows_begin_slowly(struct eesp_windows *t, uint64_t number)
+{
+	for (;;) {
+		uint64_t o = __atomic_load_n(&t->owner, __ATOMIC_SEQ_CST);
+		if (o == SEVERAL)
+			return 0;
+		if (o == 0 || o == number) {
+			if (o == 0 && !__atomic_compare_exchange_n(&t->owner, &o, number, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+				continue;
+			__atomic_exchange_n(&t->busy, 1, __ATOMIC_SEQ_CST);
+			if (__atomic_load_n(&t->owner, __ATOMIC_SEQ_CST) == number)
+				return 1;
+			__atomic_exchange_n(&t->busy, 0, __ATOMIC_SEQ_CST);
+		} else if (o != BECOMING) {
+			__atomic_compare_exchange_n(&t->owner, &o, BECOMING, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		} else if (__atomic_load_n(&t->busy, __ATOMIC_SEQ_CST) == 0) {
+			__atomic_compare_exchange_n(&t->owner, &o, SEVERAL, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		} else { /* whoever it is may need this CPU */
+			struct timespec some = { 0, 10000 };
+			nanosleep(&some, NULL);
+		}
+	}
+}
+
+static inline int windows_begin(struct eesp_windows *t, uint64_t number)
+{
+	uint64_t o = __atomic_load_n(&t->owner, __ATOMIC_RELAXED);
+	if (o == SEVERAL)
+		return 0;
+	if (LIKELY(o == number)) {
+		__atomic_exchange_n(&t->busy, 1, __ATOMIC_SEQ_CST);
+		if (LIKELY(__atomic_load_n(&t->owner, __ATOMIC_SEQ_CST) == number))
+			return 1;
+		__atomic_exchange_n(&t->busy, 0, __ATOMIC_SEQ_CST);
+	}
+	return windows_begin_slowly(t, number);
+}
+
+static inline void windows_end(struct eesp_windows *t, int alone)
+{
+	if (alone)
+		__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
+}
+
+/* Looks for the windows of n lanes, all at a time, so that what is not in a
+ * cache comes beside one another; jobs and lanes of packets that are not new are
+ * taken out. Returns how many are left. */
+static inline size_t check_windows(const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
+{
+	struct eesp_windows *t = w->windows;
+	size_t m = 0;
+	for (size_t i = 0; i < n; i++) {
+		uint32_t e = __atomic_load_n(&t->index[lanes[i].hash & t->mask], __ATOMIC_ACQUIRE);
+		if (LIKELY(e != 0 && e != HIDDEN)) { /* most probably it is this one */
+			__builtin_prefetch(window_at(t, e), 1);
+			__builtin_prefetch(window_word(t, window_at(t, e), lanes[i].seq), 1);
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		lanes[i].window = window_of(t, &lanes[i], &w->shapes[lanes[i].pattern->shape]);
+		if (LIKELY(lanes[i].window != NULL)) {
+			enum verdict v = window_check(t, lanes[i].window, lanes[i].seq);
+			if (UNLIKELY(v != FRESH)) {
+				not_fresh(t, v, lanes[i].p, w->by);
+				continue;
+			}
+		}
+		if (UNLIKELY(m != i)) {
+			lanes[m] = lanes[i];
+			jobs[m] = jobs[i];
+		}
+		m++;
+	}
+	return m;
+}
+
+/* Commits an authentic packet, whose window may have to be made. */
+static inline int commit(const struct eesp_way *way, const struct eesp_open_plan *w, struct lane *l, int alone)
+{
+	struct eesp_windows *t = w->windows;
+	if (UNLIKELY(l->window == NULL)) {
+		struct eesp_flow f;
+		flow_of(&f, l, &w->shapes[l->pattern->shape]);
+		l->window = (uint8_t *)eespGoWindow(way->slot, &f);
+		if (l->window == NULL) {
+			refused(l->p, EESP_ERR_WINDOWS, w->by);
+			return 0;
+		}
+	}
+	enum verdict v = alone ? commit_alone(t, l->window, l->seq) : commit_shared(t, l->window, l->seq);
+	if (LIKELY(v == FRESH))
+		return 1;
+	not_fresh(t, v, l->p, w->by);
+	return 0;
+}
+
+/* Writes a packet's KDF input. */
+static inline EXECUTOR void input(uint8_t *to, const struct eesp_shape *s, const struct lane *l)
+{
+	const struct eesp_pattern *pt = l->pattern;
+	const uint8_t *hdr = l->p->data;
+	store16(to, load16(pt->msg[0]) ^ pick(load16(hdr + s->source_at), s->msg_source) ^ pick(load16(hdr + s->tsc_at - 8), s->msg_tail));
+	for (uint32_t b = 1; b < pt->blocks; b++)
+		store16(to + 16 * b, load16(pt->msg[b]));
+	for (uint32_t c = 0; c < s->copies; c++) {
+		const uint8_t *from = s->copy[c].desc ? (const uint8_t *)&l->p->addr : hdr;
+		store16(to + s->copy[c].to, load16(from + s->copy[c].from));
+	}
+	if (s->rekey_mask != 0)
+		put32(to + s->rekey_at, (uint32_t)((l->p->tsc & s->rekey_mask) >> s->rekey_bits));
+}
+
+/* Decrypts jobs whose keys come of different master keys, or are of different
+ * lengths: keys of one kind together, then all of a length. */
+static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
+{
 	const struct eesp_direct *d = w->direct;
-	size_t len = (size_t)f->blocks * 16, stride = f->key_len / 16 * len, u = n, opened = 0;
+	for (uint32_t key_len = 16; key_len <= 32; key_len += 16) {
+		eesp_job some[CHUNK], *sorted;
+		uint8_t from[CHUNK], done[CHUNK] = { 0 };
+		size_t m = 0;
+		struct order o;
+		for (size_t i = 0; i < n; i++)
+			if (lanes[i].pattern->key_len == key_len) {
+				some[m] = jobs[i];
+				from[m++] = (uint8_t)i;
+			}
+		if (m == 0)
+			continue;
+		sorted = ordered(&o, some, m);
+		for (size_t i = 0; i < m; i++) {
+			const struct eesp_pattern *pt = lanes[from[o.from[i]]].pattern;
+			const struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len };
+			uint8_t which[CHUNK];
+			size_t u = 0;
+			if (done[i])
+				continue;
+			for (size_t x = i; x < m; x++) {
+				const struct lane *l = &lanes[from[o.from[x]]];
+				if (l->pattern->batch != pt->batch)
+					continue;
+				input(room->msgs + u * stride_of(&k), &w->shapes[l->pattern->shape], l);
+				which[u++] = (uint8_t)x;
+				done[x] = 1;
+			}
+			derive_keys(room, d, &k, u, room->halves);
+			for (size_t x = 0; x < u; x++)
+				memcpy(room->keys + which[x] * key_len, room->halves + x * key_len, key_len);
+			explicit_bzero(room->halves, u * key_len);
+		}
+		run(room, d, key_len == 32, ONCE, 0, room->keys, sorted, m);
+		explicit_bzero(room->keys, m * key_len);
+		for (size_t i = 0; i < m; i++)
+			jobs[from[o.from[i]]].ok = sorted[i].ok;
+	}
+}
+
+/* Opens up to CHUNK packets; those that the plan does not cover are marked as
+ * strays, and counted. */
+static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, size_t *stray)
+{
+	const struct eesp_room *room = way->room;
+	const struct eesp_shape *s = NULL;
+	size_t m = 0, opened = 0, failed = 0;
 	uint64_t octets = 0;
-	eesp_job jobs[CHUNK], *sorted;
-	uint8_t slot[CHUNK];
+	uint32_t word = 0, mixed = 0;
+	eesp_job jobs[CHUNK], *sorted = jobs;
+	struct lane lanes[CHUNK];
 	struct order o;
 
-	if (w->number != number)
-		return 0;
-	for (size_t i = 0; i < n; i++)
-		if (!alike(&pkts[i], w, &jobs[i]))
-			return 0;
-	sorted = ordered(&o, jobs, n);
+	o.from = as_they_are;
 	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[o.from[i]];
-		const uint8_t *hdr = p->data, *tsc = hdr + w->len - 8;
-		uint8_t *m = room->msgs + i * stride;
-		uint64_t id = get64(hdr + 4);
-		uint32_t salt = (uint32_t)(id >> 32);
-		if (w->at == 12) /* an ID of eight octets */
-			salt ^= (uint32_t)id;
-		else
-			id >>= 32;
-		message(m, f, &p->addr);
-		put64(m + 4, id);
-		memcpy(m + 12, tsc, 2);
-		put32(sorted[i].nonce, salt);
-		memcpy(sorted[i].nonce + 4, tsc, 8);
-		sorted[i].ok = 0;
+		eesp_pkt *p = &pkts[i];
+		eesp_job *j = &jobs[m];
+		struct lane *l = &lanes[m];
+		const uint8_t *hdr = p->data;
+		const struct eesp_pattern *pt;
+		uint32_t x;
+		if (UNLIKELY(p->iov_count != 0 || p->reserved != 0 || hdr == NULL || p->len < 4 + ICV || p->len > EESP_MAX_LEN))
+			goto another;
+		memcpy(&x, hdr, 4);
+		x &= w->word_mask;
+		if (UNLIKELY(s == NULL || x != word)) {
+			uint32_t k = w->shape_of[x * w->word_factor >> 22];
+			if (k == 0)
+				goto another;
+			s = &w->shapes[k - 1];
+			word = s->word;
+			if (x != word)
+				goto another;
+		}
+		if (UNLIKELY(p->len < (uint32_t)s->n + ICV || p->headroom < s->lead || p->flags != s->flags))
+			goto another;
+		pt = pattern_of(w, s, hdr);
+		if (UNLIKELY(pt == NULL || !placed(p, s, j)))
+			goto another;
+		if (UNLIKELY(pt->area != NULL) && memcmp(&p->addr, pt->addr, s->flow_len) != 0)
+			goto another;
+		uint64_t id = get64(hdr + s->id_at) >> s->id_shift & s->id_mask, tsc = get64(hdr + s->tsc_at);
+		store16(j->nonce, load16(pt->nonce) ^ pick(load16(hdr + s->source_at), s->nonce_source) ^ pick(load16(hdr + s->source_at), s->nonce_more) ^
+					  pick(load16(hdr + s->tsc_at - 8), s->nonce_tail));
+		j->ok = 0;
 		p->id = id;
-		p->tsc = get64(tsc);
-		p->coffset = p->ioffset = p->next_header = 0;
-	}
-	if (n >= FEW_KEYS)
-		u = few_keys(room->msgs, stride, len, n, slot);
-
-	uint64_t epoch = enter(room);
-	if (!in_force(w->cell, w->snapshot)) {
-		leave(room, epoch);
-		return 0;
-	}
-	derive_and_run(room, d, f, w->master, w->sub, u, slot, 0, sorted, n);
-	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[o.from[i]];
-		if (UNLIKELY(sorted[i].ok != 1)) {
-			memset(sorted[i].dst, 0, sorted[i].len);
-			p->status = EESP_ERR_AUTH;
-			p->out = NULL;
-			p->out_len = 0;
+		p->tsc = tsc;
+		p->coffset = p->ioffset = 0;
+		p->next_header = s->next_at == NONE ? 0 : hdr[s->next_at];
+		if (UNLIKELY(w->own_ids != NULL && is_own(w, id))) {
+			refused(p, EESP_ERR_REFLECTED, w->by);
+			failed++;
 			continue;
 		}
-		opened++;
-		p->status = EESP_OK;
-		p->out = sorted[i].dst;
-		p->out_len = sorted[i].len;
-		octets += sorted[i].len;
+		l->p = p;
+		l->pattern = pt;
+		if (w->windows != NULL) {
+			l->seq = (tsc & w->split.high_mask) >> w->split.high_shift | (tsc & w->split.low_mask);
+			l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16 | (tsc >> w->split.engine_shift & w->split.engine_mask) << 32;
+			flow_hash(w->windows, l, s);
+			__builtin_prefetch(&w->windows->index[l->hash & w->windows->mask]);
+		}
+		mixed |= (uint32_t)(pt->batch ^ lanes[0].pattern->batch);
+		m++;
+		continue;
+	another:
+		p->status = STRAY;
+	}
+	*stray = n - m - failed;
+	if (w->windows != NULL)
+		m = check_windows(w, lanes, jobs, m);
+	if (m == 0)
+		return 0;
+	if (UNLIKELY(mixed)) {
+		open_mixed(room, w, lanes, jobs, m);
+	} else {
+		const struct eesp_pattern *pt = lanes[0].pattern;
+		const struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len };
+		uint8_t slot[CHUNK];
+		size_t u = m;
+		sorted = ordered(&o, jobs, m);
+		if (k.master != NULL) {
+			size_t stride = stride_of(&k);
+			for (size_t i = 0; i < m; i++) {
+				const struct lane *l = &lanes[o.from[i]];
+				input(room->msgs + i * stride, &w->shapes[l->pattern->shape], l);
+			}
+			if (m >= FEW_KEYS)
+				u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
+		}
+		derive_and_run(room, w->direct, &k, u, slot, 0, sorted, m);
+	}
+	for (size_t i = 0; i < m; i++) {
+		struct lane *l = &lanes[o.from[i]];
+		eesp_pkt *p = l->p;
+		if (UNLIKELY(sorted[i].ok != 1)) {
+			refused(p, EESP_ERR_AUTH, w->by);
+		} else if (w->windows == NULL || commit(way, w, l, alone)) {
+			opened++;
+			p->status = EESP_OK;
+			p->out = sorted[i].dst;
+			p->out_len = sorted[i].len;
+			octets += sorted[i].len;
+			continue;
+		}
+		memset(sorted[i].dst, 0, sorted[i].len);
 	}
 	if (opened != 0) {
-		__atomic_fetch_add(w->good, opened, __ATOMIC_RELAXED);
+		__atomic_fetch_add(w->by, opened, __ATOMIC_RELAXED);
 		__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
 	}
-	if (UNLIKELY(opened != n))
-		__atomic_fetch_add(w->bad, n - opened, __ATOMIC_RELAXED);
-	leave(room, epoch);
-	*good = opened;
-	return 1;
+	return opened;
+}
+
+size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
+{
+	const struct eesp_room *room = way->room;
+	size_t good = 0, at = 0;
+	while (at < n) {
+		uint64_t epoch = enter(room);
+		const struct eesp_open_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
+		size_t some = 0, stray = 0;
+		if (UNLIKELY(w == NULL)) {
+			leave(room, epoch);
+			return good + go_open(way, pkts + at, n - at, 0);
+		}
+		int alone = 0;
+		if (w->windows != NULL)
+			alone = windows_begin(w->windows, room->number);
+		while (stray == 0 && at < n) {
+			some = n - at < CHUNK ? n - at : CHUNK;
+			good += open_round(way, w, pkts + at, some, alone, &stray);
+			at += some;
+		}
+		if (w->windows != NULL)
+			windows_end(w->windows, alone);
+		leave(room, epoch);
+		if (stray == some)
+			good += go_open(way, pkts + at - some, some, 0);
+		else if (stray != 0)
+			good += strays(way, pkts + at - some, some, 0, 0, go_open);
+	}
+	return good;
 }

@@ -11,7 +11,9 @@ import (
 	eesp "libeesp"
 	"libeesp/internal/burst"
 	"libeesp/internal/kernel"
+	"libeesp/internal/plan"
 	"libeesp/internal/profile"
+	"libeesp/internal/replay"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -34,10 +36,18 @@ var (
 	gd  kernel.Direct
 	cr  C.struct_eesp_room
 	gr  burst.Room
-	cs  C.struct_eesp_seal_way
-	gs  burst.SealWay
-	co  C.struct_eesp_open_way
-	go_ burst.OpenWay
+	cs  C.struct_eesp_seal_plan
+	gs  plan.Seal
+	co  C.struct_eesp_open_plan
+	go_ plan.Open
+	ch  C.struct_eesp_shape
+	gh  plan.Shape
+	ct  C.struct_eesp_pattern
+	gt  plan.Pattern
+	cw  C.struct_eesp_windows
+	gw  replay.View
+	cf  C.struct_eesp_flow
+	gf  replay.Key
 )
 
 // same is an array that has exactly one length for which index 0 is its last.
@@ -99,24 +109,36 @@ var (
 	_ = same[unsafe.Sizeof(cr)-unsafe.Sizeof(gr)]
 	_ = same[unsafe.Offsetof(cr.msgs)-unsafe.Offsetof(gr.Msgs)]
 	_ = same[unsafe.Offsetof(cr.waiting)-unsafe.Offsetof(gr.Waiting)]
-	_ = same[C.WAYS-burst.Ways]
-	_ = same[unsafe.Sizeof(cs)-unsafe.Sizeof(gs)]
-	_ = same[unsafe.Offsetof(cs.snapshot)-unsafe.Offsetof(gs.Snapshot)]
-	_ = same[unsafe.Offsetof(cs.limit)-unsafe.Offsetof(gs.Limit)]
-	_ = same[unsafe.Offsetof(cs.shift)-unsafe.Offsetof(gs.Shift)]
-	_ = same[unsafe.Offsetof(cs.octets)-unsafe.Offsetof(gs.Octets)]
-	_ = same[unsafe.Offsetof(cs.sub)-unsafe.Offsetof(gs.Form)-unsafe.Offsetof(gs.Form.Sub)]
-	_ = same[unsafe.Offsetof(cs.len)-unsafe.Offsetof(gs.Form)-unsafe.Offsetof(gs.Form.Len)]
-	_ = same[unsafe.Offsetof(cs.msg)-unsafe.Offsetof(gs.Form)-unsafe.Offsetof(gs.Form.Msg)]
-	_ = same[unsafe.Offsetof(cs.msg.msg)-unsafe.Offsetof(gs.Form.Msg.Msg)]
-	_ = same[unsafe.Offsetof(cs.header)-unsafe.Offsetof(gs.Form)-unsafe.Offsetof(gs.Form.Header)]
-	_ = same[unsafe.Sizeof(co)-unsafe.Sizeof(go_)]
-	_ = same[unsafe.Offsetof(co.snapshot)-unsafe.Offsetof(go_.Snapshot)]
-	_ = same[unsafe.Offsetof(co.bad)-unsafe.Offsetof(go_.Bad)]
-	_ = same[unsafe.Offsetof(co.at)-unsafe.Offsetof(go_.Form)-unsafe.Offsetof(go_.Form.At)]
-	_ = same[unsafe.Offsetof(co.word)-unsafe.Offsetof(go_.Form)-unsafe.Offsetof(go_.Form.Word)]
-	_ = same[unsafe.Offsetof(co.msg)-unsafe.Offsetof(go_.Form)-unsafe.Offsetof(go_.Form.Msg)]
-	_ = same[unsafe.Offsetof(co.opts)-unsafe.Offsetof(go_.Form)-unsafe.Offsetof(go_.Form.Opts)]
+	_ = same[unsafe.Offsetof(cr.number)-unsafe.Offsetof(gr.Number)]
+	_ = same[unsafe.Offsetof(cs.usage)-unsafe.Offsetof(gs.Usage)]
+	_ = same[unsafe.Offsetof(cs.counter)-unsafe.Offsetof(gs.Counter)]
+	_ = same[unsafe.Offsetof(cs.counter.low)-unsafe.Offsetof(gs.Counter.Low)]
+	_ = same[unsafe.Offsetof(cs.tsc_at)-unsafe.Offsetof(gs.TSCAt)]
+	_ = same[unsafe.Offsetof(cs.copies)-unsafe.Offsetof(gs.Copies)]
+	_ = same[unsafe.Offsetof(cs.copy)-unsafe.Offsetof(gs.Copy)]
+	_ = same[unsafe.Offsetof(cs.nonce)-unsafe.Offsetof(gs.Nonce)]
+	_ = same[unsafe.Offsetof(cs.header)-unsafe.Offsetof(gs.Header)]
+	_ = same[unsafe.Offsetof(co.octets)-unsafe.Offsetof(go_.Octets)]
+	_ = same[unsafe.Offsetof(co.split)-unsafe.Offsetof(go_.Split)]
+	_ = same[unsafe.Offsetof(co.split.engine_shift)-unsafe.Offsetof(go_.Split.EngineShift)]
+	_ = same[unsafe.Offsetof(co.bucket_shift)-unsafe.Offsetof(go_.BucketShift)]
+	_ = same[unsafe.Sizeof(ch)-unsafe.Sizeof(gh)]
+	_ = same[unsafe.Offsetof(ch.next_at)-unsafe.Offsetof(gh.NextAt)]
+	_ = same[unsafe.Offsetof(ch.rekey_bits)-unsafe.Offsetof(gh.RekeyBits)]
+	_ = same[unsafe.Offsetof(ch.epoch_mask)-unsafe.Offsetof(gh.EpochMask)]
+	_ = same[unsafe.Offsetof(ch.copy)-unsafe.Offsetof(gh.Copy)]
+	_ = same[unsafe.Offsetof(ch.mask)-unsafe.Offsetof(gh.Mask)]
+	_ = same[unsafe.Offsetof(ch.nonce_tail)-unsafe.Offsetof(gh.NonceTail)]
+	_ = same[unsafe.Sizeof(ct)-unsafe.Sizeof(gt)]
+	_ = same[unsafe.Offsetof(ct.master)-unsafe.Offsetof(gt.Master)]
+	_ = same[unsafe.Offsetof(ct.usage)-unsafe.Offsetof(gt.Usage)]
+	_ = same[unsafe.Offsetof(ct.key_len)-unsafe.Offsetof(gt.KeyLen)]
+	_ = same[unsafe.Offsetof(ct.addr)-unsafe.Offsetof(gt.Addr)]
+	_ = same[unsafe.Sizeof(cw)-unsafe.Sizeof(gw)]
+	_ = same[unsafe.Offsetof(cw.owner)-replay.OwnerAt]
+	_ = same[unsafe.Offsetof(cw.busy)-replay.BusyAt]
+	_ = same[unsafe.Offsetof(cw.duplicate)-replay.DuplicateAt]
+	_ = same[unsafe.Sizeof(cf)-unsafe.Sizeof(gf)]
 
 	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]
 	_ = same[unsafe.Offsetof(cj.src)-unsafe.Offsetof(gj.Src)]

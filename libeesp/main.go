@@ -490,7 +490,6 @@ func eespGoSenderNew(slot C.uint64_t, c *C.eesp_sender_config, out *C.uint64_t, 
 		if err != nil {
 			return err
 		}
-		s.Engine().Pin(uintptr(unsafe.Pointer(direct(s.Engine().Backend))))
 		*out = C.uint64_t(senders.put(s))
 		return nil
 	})
@@ -515,9 +514,32 @@ func eespGoSenderNewKey(key *C.eesp_data_key, c *C.eesp_sender_config, out *C.ui
 func eespGoSenderFree(slot C.uint64_t) {
 	defer func() { recover() }()
 	if s := senders.drop(slot); s != nil {
+		s.Engine().Unplan()
 		s.Close()
-		s.Engine().Unpin()
 	}
+}
+
+// planned has an object's plans be published in cell, if there are kernels for C.
+func planned(o interface {
+	Plan(cell *uintptr, direct uintptr)
+}, be *kernel.Backend, cell *unsafe.Pointer) {
+	if d := direct(be); d != nil {
+		o.Plan((*uintptr)(unsafe.Pointer(cell)), uintptr(unsafe.Pointer(d)))
+	}
+}
+
+//export eespGoSenderPlan
+func eespGoSenderPlan(slot C.uint64_t, cell *unsafe.Pointer) {
+	defer func() { recover() }()
+	e := senders.get(slot).Engine()
+	planned(e, e.Backend, cell)
+}
+
+//export eespGoReceiverPlan
+func eespGoReceiverPlan(slot C.uint64_t, cell *unsafe.Pointer) {
+	defer func() { recover() }()
+	e := receivers.get(slot).Engine()
+	planned(e, e.Backend, cell)
 }
 
 //export eespGoSenderHeaderLen
@@ -581,7 +603,6 @@ func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config,
 	if err != nil {
 		return report(err, text)
 	}
-	r.Engine().Pin(uintptr(unsafe.Pointer(direct(r.Engine().Backend))))
 	*out = C.uint64_t(receivers.put(r))
 	return C.EESP_OK
 }
@@ -601,8 +622,8 @@ func eespGoReceiverNewKey(key *C.eesp_data_key, c *C.eesp_receiver_config, out *
 func eespGoReceiverFree(slot C.uint64_t) {
 	defer func() { recover() }()
 	if r := receivers.drop(slot); r != nil {
+		r.Engine().Unplan()
 		r.Close()
-		r.Engine().Unpin()
 	}
 }
 
@@ -668,31 +689,38 @@ func caught(worker C.uint64_t, d []profile.Desc, good *C.size_t) {
 }
 
 //export eespGoSealBurst
-func eespGoSealBurst(worker, slot C.uint64_t, way *C.struct_eesp_seal_way, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
 	s := senders.get(slot)
 	if s == nil {
 		return failed(d, eesp.ErrArgument)
 	}
-	w, e := workers.get(worker), s.Engine()
-	good = C.size_t(w.Seal(e, d))
-	w.ShowSeal((*burst.SealWay)(unsafe.Pointer(way)), uint64(slot), e)
-	return good
+	return C.size_t(workers.get(worker).Seal(s.Engine(), d))
+}
+
+//export eespGoSealTaken
+func eespGoSealTaken(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t, first C.uint64_t) (good C.size_t) {
+	d := descs(pkts, n)
+	defer caught(worker, d, &good)
+	return C.size_t(workers.get(worker).SealTaken(senders.get(slot).Engine(), d, uint64(first)))
 }
 
 //export eespGoOpenBurst
-func eespGoOpenBurst(worker, slot C.uint64_t, way *C.struct_eesp_open_way, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
 	r := receivers.get(slot)
 	if r == nil {
 		return failed(d, eesp.ErrArgument)
 	}
-	w, e := workers.get(worker), r.Engine()
-	good = C.size_t(w.Open(e, d))
-	w.ShowOpen((*burst.OpenWay)(unsafe.Pointer(way)), uint64(slot), e)
-	return good
+	return C.size_t(workers.get(worker).Open(r.Engine(), d))
+}
+
+//export eespGoWindow
+func eespGoWindow(slot C.uint64_t, flow *C.struct_eesp_flow) (window C.uintptr_t) {
+	defer func() { recover() }()
+	return C.uintptr_t(receivers.get(slot).Engine().Window(unsafe.Pointer(flow)))
 }
 
 // outside is the engine's view of struct eesp_udp.

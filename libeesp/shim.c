@@ -3,6 +3,7 @@
  * The C ABI: checks what C can check (NULL, handles, structures, forked child)
  * and makes one crossing into Go, or none for what direct.c takes.
  */
+#define _GNU_SOURCE /* secure_getenv */
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,8 +20,9 @@ enum { KIND_GROUP = 0x65735047, KIND_SENDER = 0x65735053, KIND_RECEIVER = 0x6573
        KIND_KDF = 0x6573504b, KIND_KEYSET = 0x65735059 };
 
 struct eesp_group { uint32_t kind; uint64_t slot; };
-struct eesp_sender { uint32_t kind; uint64_t slot; };
-struct eesp_receiver { uint32_t kind; uint64_t slot; };
+/* plan: set by Go, whenever keys change; NULL: all packets are Go's. */
+struct eesp_sender { uint32_t kind; uint64_t slot; void *plan; };
+struct eesp_receiver { uint32_t kind; uint64_t slot; void *plan; };
 struct eesp_proxy { uint32_t kind; uint64_t slot; };
 struct eesp_kdf { uint32_t kind; uint64_t slot; };
 struct eesp_keyset { uint32_t kind; uint64_t slot; };
@@ -36,11 +38,7 @@ static __thread struct {
 	uint64_t worker;
 	int busy;
 	struct eesp_room room;
-	struct ways {
-		struct eesp_seal_way seal[WAYS]; /* of the last senders and receivers whose */
-		struct eesp_open_way open[WAYS]; /* packets C can take */
-	} *ways;	/* apart: a library that dlopen loads may have little in here */
-	uint64_t taken; /* bursts that did not cross */
+	uint64_t crossed; /* packets that Go took */
 	char error[EESP_ERROR_TEXT];
 } tls;
 
@@ -70,8 +68,6 @@ static void thread_ends(void *thread)
 	tls.worker = 0; /* another destructor of this thread may call in: it gets a new one */
 	if (*original)
 		eespGoThreadDetach(worker);
-	free(tls.ways);
-	tls.ways = NULL;
 }
 
 /* The library's threads start with all signals blocked (but for the synchronous
@@ -125,6 +121,13 @@ static eesp_status ready(void)
 	return (eesp_status)eespGoReady(getenv("EESP_BACKEND"), tls.error);
 }
 
+/* EESP_DIRECT=0 has Go take all packets. */
+static int may_be_direct(void)
+{
+	const char *v = secure_getenv("EESP_DIRECT");
+	return v == NULL || strcmp(v, "0") != 0;
+}
+
 static eesp_status attach(void)
 {
 	eesp_status st = ready();
@@ -133,21 +136,14 @@ static eesp_status attach(void)
 	if (!have_key)
 		return fail(EESP_ERR_MEMORY, "no thread-specific key left");
 	uint64_t worker = 0;
-	struct ways *ways = calloc(1, sizeof *ways);
-	if (ways == NULL)
-		return fail(EESP_ERR_MEMORY, "out of memory");
 	st = (eesp_status)eespGoThreadAttach(&worker, &tls.room, tls.error);
 	if (st == EESP_OK && pthread_setspecific(thread_key, &tls) != 0) {
 		eespGoThreadDetach(worker);
 		st = fail(EESP_ERR_MEMORY, "thread-specific data");
 	}
-	if (st != EESP_OK) {
-		free(ways);
-		return st;
-	}
-	tls.ways = ways;
-	tls.worker = worker;
-	return EESP_OK;
+	if (st == EESP_OK)
+		tls.worker = worker;
+	return st;
 }
 
 static inline eesp_status worker(void)
@@ -204,7 +200,7 @@ static eesp_status versioned(void *to, size_t size, size_t least, const void *fr
 static void *handle(uint32_t kind, uint64_t slot)
 {
 	/* All kinds begin the same. */
-	union { struct eesp_group g; struct kdf k; struct keyset s; } *any = calloc(1, sizeof *any);
+	union { struct eesp_group g; struct eesp_sender o; struct kdf k; struct keyset s; } *any = calloc(1, sizeof *any);
 	if (any) {
 		any->g.kind = kind;
 		any->g.slot = slot;
@@ -542,6 +538,8 @@ static eesp_status new_sender(uint64_t slot, eesp_sender **sender)
 		eespGoSenderFree(slot);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
+	if (may_be_direct())
+		eespGoSenderPlan(slot, &s->plan);
 	*sender = s;
 	return EESP_OK;
 }
@@ -633,6 +631,8 @@ static eesp_status new_receiver(uint64_t slot, eesp_receiver **receiver)
 		eespGoReceiverFree(slot);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
+	if (may_be_direct())
+		eespGoReceiverPlan(slot, &r->plan);
 	*receiver = r;
 	return EESP_OK;
 }
@@ -747,12 +747,8 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 /* More packets or jobs than memory can hold. */
 #define MOST (SIZE_MAX / 256)
 
-#define NOT_DIRECT(object, pkts, n, good) 0
-
-/* direct takes bursts here that it can, without a crossing; call is Go's way. A
- * burst goes one way as a whole: its counters follow one another, and one state
- * of the keys is in force for all of it. */
-#define BURST(object, expected, direct, call)                                  \
+/* call is what takes the burst. */
+#define BURST(object, expected, call)                                          \
 	do {                                                                   \
 		if (UNLIKELY((object) == NULL || pkts == NULL || n == 0 || n > MOST)) \
 			return 0;                                              \
@@ -763,39 +759,26 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 			return refuse(pkts, n, st_);                           \
 		size_t good_;                                                  \
 		tls.busy = 1;                                                  \
-		if (LIKELY(n <= CHUNK && direct(object, pkts, n, &good_)))     \
-			tls.taken++;                                           \
-		else                                                           \
-			good_ = call(tls.worker, (object)->slot, pkts, n);     \
+		good_ = call;                                                  \
 		tls.busy = 0;                                                  \
 		return good_;                                                  \
 	} while (0)
 
+#define WAY(object) (&(struct eesp_way){ &tls.room, tls.worker, (object)->slot, (void *const *)&(object)->plan, &tls.crossed })
+
 /* For this library's tests, which link it with its inner names. */
-uint64_t direct_bursts(void) { return tls.taken; }
-struct eesp_seal_way *direct_way(const eesp_sender *sender) { return &tls.ways->seal[sender->slot % WAYS]; }
-void direct_forget(void)
-{
-	for (size_t i = 0; i < WAYS; i++)
-		tls.ways->seal[i].number = tls.ways->open[i].number = 0;
-}
+uint64_t direct_crossed(void) { return tls.crossed; }
+void **direct_seal_plan(eesp_sender *sender) { return &sender->plan; }
+void **direct_open_plan(eesp_receiver *receiver) { return &receiver->plan; }
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {
-#define DIRECT(s, pkts, n, good) direct_seal(&tls.room, &tls.ways->seal[(s)->slot % WAYS], (s)->slot, pkts, n, good)
-#define CALL(worker_, n_, pkts, n) eespGoSealBurst(worker_, n_, &tls.ways->seal[(n_) % WAYS], pkts, n)
-	BURST(sender, KIND_SENDER, DIRECT, CALL);
-#undef CALL
-#undef DIRECT
+	BURST(sender, KIND_SENDER, direct_seal(WAY(sender), pkts, n));
 }
 
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n)
 {
-#define DIRECT(r, pkts, n, good) direct_open(&tls.room, &tls.ways->open[(r)->slot % WAYS], (r)->slot, pkts, n, good)
-#define CALL(worker_, n_, pkts, n) eespGoOpenBurst(worker_, n_, &tls.ways->open[(n_) % WAYS], pkts, n)
-	BURST(receiver, KIND_RECEIVER, DIRECT, CALL);
-#undef CALL
-#undef DIRECT
+	BURST(receiver, KIND_RECEIVER, direct_open(WAY(receiver), pkts, n));
 }
 
 /* udp as this library has it, or NULL and all packets are refused. Bursts have
@@ -823,21 +806,17 @@ static size_t udp_open(uint64_t worker_, uint64_t slot, const eesp_udp *udp, ees
 
 EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
-#define CALL(worker_, slot, pkts, n) udp_seal(worker_, slot, udp, pkts, n)
-	BURST(sender, KIND_SENDER, NOT_DIRECT, CALL);
-#undef CALL
+	BURST(sender, KIND_SENDER, udp_seal(tls.worker, sender->slot, udp, pkts, n));
 }
 
 EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
-#define CALL(worker_, slot, pkts, n) udp_open(worker_, slot, udp, pkts, n)
-	BURST(receiver, KIND_RECEIVER, NOT_DIRECT, CALL);
-#undef CALL
+	BURST(receiver, KIND_RECEIVER, udp_open(tls.worker, receiver->slot, udp, pkts, n));
 }
 
 EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 {
-	BURST(proxy, KIND_PROXY, NOT_DIRECT, eespGoProxyBurst);
+	BURST(proxy, KIND_PROXY, eespGoProxyBurst(tls.worker, proxy->slot, pkts, n));
 }
 
 /* ---- Kernels without packets ---- */

@@ -3,6 +3,7 @@
 #define EESP_SHIM_H
 
 #include "eesp.h"
+#include "plan.h"
 
 #define EESP_ERROR_TEXT 256 /* octets of a thread's last error */
 
@@ -20,6 +21,7 @@ struct eesp_room {
 	uint8_t *keys, *halves, *area, *scratch, *msgs;
 	uint64_t *active;
 	const uint64_t *epoch, *waiting;
+	uint64_t number;
 };
 
 /* What an eesp_kdf or eesp_keyset is to C; direct is NULL for a backend that
@@ -34,44 +36,10 @@ struct eesp_keyset_view {
 	uint32_t n, aead;
 };
 
-/* profile.MsgForm, SealForm and OpenForm, and burst.SealWay and OpenWay: how the
- * packets of a sender are written, or those of a receiver look. */
-struct eesp_msg_form {
-	uint8_t key_len, blocks, fixed, padding[5];
-	uint8_t msg[48];
-};
-struct eesp_seal_way {
-	uint64_t number; /* 0: there is no way */
-	void *const *cell;
-	const void *snapshot;
-	const struct eesp_direct *direct;
-	uint64_t *next, *limit, engine, shift, *good, *octets;
-	/* form: */
-	const uint8_t *master, *sub;
-	uint64_t id;
-	uint32_t salt, len;
-	struct eesp_msg_form msg;
-	uint8_t header[128];
-};
-struct eesp_open_way {
-	uint64_t number;
-	void *const *cell;
-	const void *snapshot;
-	const struct eesp_direct *direct;
-	uint64_t *good, *octets, *bad;
-	/* form: */
-	const uint8_t *master, *sub;
-	uint32_t len, at;
-	uint8_t word[4];
-	struct eesp_msg_form msg;
-	uint8_t opts[3 * (4 + 32) + 8];
-};
-
 #define LIKELY(c) __builtin_expect(!!(c), 1)
 #define UNLIKELY(c) __builtin_expect(!!(c), 0)
 
 #define CHUNK 32 /* most jobs of a kernel call */
-#define WAYS 4	 /* burst.Ways */
 
 /*
  * direct.c: the common cases without a crossing. Each returns 0, and has done
@@ -82,12 +50,22 @@ int direct_derive(const struct eesp_room *room, const struct eesp_kdf_view *v, u
 int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
 		 eesp_job *jobs, size_t n, int seal, size_t *good);
 int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good);
-/* Up to CHUNK packets. */
-int direct_seal(const struct eesp_room *room, const struct eesp_seal_way *w, uint64_t number, eesp_pkt *pkts, size_t n, size_t *good);
-int direct_open(const struct eesp_room *room, const struct eesp_open_way *w, uint64_t number, eesp_pkt *pkts, size_t n, size_t *good);
 
-uint64_t direct_bursts(void); /* of this thread, that went that way */
-void direct_forget(void);     /* ends this thread's ways */
-struct eesp_seal_way *direct_way(const eesp_sender *sender);
+/* Who takes bursts, and packets that are not ordinary: the thread's room and
+ * worker, the object's number, and the cell where its plan is. */
+struct eesp_way {
+	const struct eesp_room *room;
+	uint64_t worker, slot;
+	void *const *plan;
+	uint64_t *crossed; /* packets that Go took */
+};
+/* Bursts of any size; they return how many packets are good. */
+size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n);
+size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n);
+
+/* For tests: packets of this thread that Go took, and where plans are. */
+uint64_t direct_crossed(void);
+void **direct_seal_plan(eesp_sender *sender);
+void **direct_open_plan(eesp_receiver *receiver);
 
 #endif

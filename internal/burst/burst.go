@@ -1,7 +1,6 @@
 package burst
 
 import (
-	"runtime"
 	"unsafe"
 
 	"libeesp/internal/counter"
@@ -50,8 +49,7 @@ type Sender struct {
 	Counter *counter.Owner
 	Stats   Stats
 
-	direct uintptr // where C has the backend's kernels; 0: it has none
-	pin    runtime.Pinner
+	plans sealPlans
 }
 
 // Receiver is what the engine needs to know of a receiver.
@@ -63,8 +61,7 @@ type Receiver struct {
 	Windows *Windows // nil: no replay protection
 	Stats   Stats
 
-	direct uintptr
-	pin    runtime.Pinner
+	plans openPlans
 }
 
 // Seal seals a burst and returns how many packets were.
@@ -131,13 +128,17 @@ func (w *Worker) sealBegun(s *Sender, pkts []profile.Desc) int {
 		return 0
 	}
 	first, have, why := s.Counter.Take(len(pkts))
-	tscs := s.Counter.Map()
-	good := 0
 	for i := range pkts[have:] {
 		refuse(&pkts[have+i], why)
 	}
-	for at := 0; at < have; {
-		n, took := w.sealChunk(s, pkts[at:have], first+uint64(at), tscs)
+	return w.sealNumbered(s, pkts[:have], first)
+}
+
+// sealNumbered seals packets whose counters were taken.
+func (w *Worker) sealNumbered(s *Sender, pkts []profile.Desc, first uint64) (good int) {
+	tscs := s.Counter.Map()
+	for at := 0; at < len(pkts); {
+		n, took := w.sealChunk(s, pkts[at:], first+uint64(at), tscs)
 		at += took
 		good += n
 	}
@@ -344,10 +345,10 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 		if s := g.Snapshot(); snaps[i] != s {
 			snaps[i] = s
 			w.shape.Forget()
-			w.ways.learned = true
 		}
 	}
 	if r.Windows != nil {
+		defer r.Windows.end(r.Windows.begin(w))
 		r.Windows.tidy(r.Groups)
 	}
 	good := 0
@@ -464,7 +465,6 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 	}
 	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
 		r.Opening.Learn(&w.shape, &w.lanes[last], &w.ctx[last]) // only genuine packets teach
-		w.ways.learned = true
 	}
 	return took, good
 }

@@ -32,9 +32,9 @@ func (s *Stats) add(pkts []profile.Desc) {
 	}
 }
 
-// words is where packets of a status are counted, and octets.
-func (s *Stats) words(c status.Code) (by, octets uintptr) {
-	return uintptr(unsafe.Pointer(&s.by[-c])), uintptr(unsafe.Pointer(&s.octets))
+// words is where packets are counted, by status, and octets.
+func (s *Stats) words() (by, octets uintptr) {
+	return uintptr(unsafe.Pointer(&s.by)), uintptr(unsafe.Pointer(&s.octets))
 }
 
 // Read returns the octets output and the packets by status (negated).

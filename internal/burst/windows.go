@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
@@ -40,6 +41,28 @@ func (r *Windows) Close() {
 
 // Table is the windows themselves, to read what they count.
 func (r *Windows) Table() *replay.Table { return r.table }
+
+// begin is for a worker that is about to check and commit; it ends with end.
+func (r *Windows) begin(w *Worker) (sole bool) { return r.table.Begin(w.number) }
+
+func (r *Windows) end(sole bool) {
+	if sole {
+		r.table.End()
+	}
+}
+
+// view is what C works with.
+func (r *Windows) view() *replay.View {
+	if r == nil {
+		return nil
+	}
+	return &r.table.View
+}
+
+func (r *Windows) insert(k unsafe.Pointer) uintptr {
+	key := *(*replay.Key)(k)
+	return r.table.Insert(&key)
+}
 
 var verdicts = [...]status.Code{replay.Fresh: status.OK, replay.Duplicate: status.ErrReplay, replay.Old: status.ErrReplay, replay.Full: status.ErrWindows}
 

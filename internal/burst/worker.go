@@ -4,6 +4,8 @@
 package burst
 
 import (
+	"runtime"
+	"sync/atomic"
 	"unsafe"
 
 	"libeesp/internal/kernel"
@@ -34,6 +36,7 @@ type secrets struct {
 // Worker is the scratch of one thread: nothing is allocated while bursts run.
 // One goroutine at a time.
 type Worker struct {
+	number  uint64 // no other one ever has it
 	reader  *keys.Reader
 	sec     *secrets
 	linear  []byte // locked; grows when chained packets come
@@ -63,7 +66,7 @@ type Worker struct {
 	snaps   [MaxGroups]*keys.Snapshot
 	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
 	orig    [kernel.Chunk]*profile.Desc
-	ways    ways
+	room    runtime.Pinner
 	outer   [kernel.Chunk]outer // IP and UDP headers of packets that are in tmp
 	idle    struct {            // KeepWarm's packet
 		pkt [1]profile.Desc
@@ -81,18 +84,20 @@ type place struct {
 	aside bool           // opened in linear memory; the payload goes to Dst at the end
 }
 
+var workers atomic.Uint64 // made so far
+
 // NewWorker allocates a worker.
 func NewWorker() (*Worker, error) {
 	s, err := secmem.New[secrets]()
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{sec: s, reader: keys.NewReader(), special: make([]uint8, 0, kernel.Chunk)}, nil
+	return &Worker{number: workers.Add(1), sec: s, reader: keys.NewReader(), special: make([]uint8, 0, kernel.Chunk)}, nil
 }
 
 // Close wipes the worker and gives its memory back.
 func (w *Worker) Close() {
-	w.ways.room.Unpin()
+	w.room.Unpin()
 	w.reader.Close()
 	secmem.Delete(w.sec)
 	w.sec = nil

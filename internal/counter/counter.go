@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"libeesp/internal/plan"
 	"libeesp/internal/status"
 )
 
@@ -341,9 +342,9 @@ func (m Map) TSC(linear uint64) uint64 {
 }
 
 // Words are what Take needs to be done elsewhere: where the next value and the
-// limit are, and Map's numbers.
-func (o *Owner) Words() (next, limit unsafe.Pointer, engine uint64, shift uint8) {
-	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), o.eng, o.shift
+// limit are, and Map as data.
+func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
+	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), plan.Counter{Engine: o.eng, Step: 1, Shift: o.shift}
 }
 
 // Peek returns Epoch || Counter of the next packet, if no one else sends.

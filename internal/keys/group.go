@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"libeesp/internal/generic"
 	"libeesp/internal/hkdf"
@@ -92,6 +91,9 @@ func (s *Snapshot) Master(sel int) *kernel.Master {
 	return &s.m[sel]
 }
 
+// Name is that of the master key of a selection, which there is.
+func (s *Snapshot) Name(sel int) [16]byte { return s.names[sel] }
+
 // Has reports whether a key of that name is in force.
 func (s *Snapshot) Has(name *[16]byte) bool {
 	for i := range s.Slot {
@@ -143,7 +145,8 @@ type Group struct {
 	closed   bool
 	spi      map[[16]byte]uint32 // by a key's name: the last number that AllocSPI gave out
 
-	snap atomic.Pointer[Snapshot]
+	snap     atomic.Pointer[Snapshot]
+	watchers map[any]func()
 
 	oldMu sync.Mutex
 	old   []*Snapshot // out of force, and not wiped yet
@@ -157,6 +160,9 @@ func (g *Group) swap(s *Snapshot) (old *Snapshot) {
 	g.old = append(g.old, old)
 	g.snap.Store(s)
 	g.oldMu.Unlock()
+	for _, f := range g.watchers {
+		f()
+	}
 	Retire(func() {
 		old.wipe()
 		g.oldMu.Lock()
@@ -165,6 +171,26 @@ func (g *Group) swap(s *Snapshot) (old *Snapshot) {
 		g.wiped.Add(1)
 	})
 	return old
+}
+
+// Watch has f called now and after each change of the group's keys, before keys
+// that are no longer in force may be wiped, until Unwatch with the same name.
+// Group's mutex is held: f must not change the group.
+func (g *Group) Watch(name any, f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.watchers == nil {
+		g.watchers = map[any]func(){}
+	}
+	g.watchers[name] = f
+	f()
+}
+
+// Unwatch ends Watch.
+func (g *Group) Unwatch(name any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.watchers, name)
 }
 
 // Alive reports whether a burst may use a key of that name: it is in force, or
@@ -196,9 +222,6 @@ func (g *Group) Params() *Params { return &g.params }
 
 // Snapshot returns the keys in force. Call it between Enter and Leave.
 func (g *Group) Snapshot() *Snapshot { return g.snap.Load() }
-
-// Cell is where the snapshot in force is.
-func (g *Group) Cell() unsafe.Pointer { return unsafe.Pointer(&g.snap) }
 
 // Retain and Release count the group's users; the last one wipes its keys.
 func (g *Group) Retain() error {

@@ -177,14 +177,6 @@ func (h *Header) MsgLen() int { return int(h.Blocks) * 16 }
 // Is reports whether h is what s.Begin would make of snap.
 func (h *Header) Is(s Sealing, snap *keys.Snapshot) bool { return h.of == s && h.snap == snap }
 
-// Snapshot is what h was made of, if it is s's.
-func (h *Header) Snapshot(s Sealing) *keys.Snapshot {
-	if h.of != s {
-		return nil
-	}
-	return h.snap
-}
-
 // Forget makes h nobody's.
 func (h *Header) Forget() { h.of, h.snap = nil, nil }
 

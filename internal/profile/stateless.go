@@ -241,19 +241,6 @@ func (s *statelessSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs
 	}
 }
 
-// form is for Header.Form.
-func (s *statelessSealing) form(h *Header, f *SealForm) bool {
-	if s.held != nil {
-		return false
-	}
-	f.ID, f.Salt, f.Len, f.Header = h.id, h.salt, uint32(h.n), h.b
-	h.KDF.form(&f.Master, &f.Sub, &f.Msg, &h.msg)
-	if h.Fixed {
-		f.Msg.Fixed = 1
-	}
-	return true
-}
-
 // Fit decides about a packet that is not plain.
 func (s *statelessSealing) Fit(h *Header, l *Lane) status.Code {
 	p := l.Pkt
@@ -403,16 +390,6 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts
 		n++
 	}
 	return n, sorted
-}
-
-// form is for Shape.Form.
-func (o *statelessOpening) form(s *Shape, f *OpenForm) bool {
-	if o.held != nil || o.replay || len(o.ownIDs) != 0 {
-		return false
-	}
-	f.Len, f.At, f.Word, f.Opts = s.n, s.at, s.word, s.opts
-	s.KDF.form(&f.Master, &f.Sub, &f.Msg, &s.msg)
-	return true
 }
 
 func reflected(own []uint64, id uint64) status.Code {

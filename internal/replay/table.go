@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"libeesp/internal/status"
@@ -76,21 +77,15 @@ type Stats struct {
 // passed, or who finds the last window taken and not yet in the index, learns
 // that from moves, and looks again under mu.
 type Table struct {
-	ring
-	seed    [10]uint64
-	mask    uint32
-	most    uint32
-	stride  uintptr
-	index   []atomic.Uint32
-	links   []uint32       // by window: what follows in the free list, plus 1
-	windows unsafe.Pointer // the first one
+	View
+	most  uint32
+	index []atomic.Uint32
+	links []uint32 // by window: what follows in the free list, plus 1
 
 	moves atomic.Uint32 // odd while entries come or move
 	used  atomic.Uint32 // windows that cannot be had
 
-	_                    [64]byte // what is above is read by all, and seldom written
-	duplicate, old, full atomic.Uint64
-	made, givenUp        atomic.Uint64
+	made, givenUp atomic.Uint64
 
 	sweeping sync.Mutex // one Sweep at a time; before mu
 	mu       sync.Mutex // the index; before freeMu
@@ -103,13 +98,42 @@ type Table struct {
 	memory []byte // nil: closed
 }
 
+// View is what of a Table the executor in C works with: its layout is shared
+// (libeesp/plan.h), and so is what hash, check and commit do.
+type View struct {
+	first   uintptr // of the index
+	windows uintptr // the first one
+	mask    uint64
+	stride  uint64
+	ring
+	seed   [10]uint64
+	noAddr uint64 // what hash makes of a key without Addr
+
+	_     [40]byte // what is above is read by all, and never written
+	owner atomic.Uint64
+	_     [56]byte
+	busy  atomic.Uint64 // the owner is at work
+	_     [56]byte
+
+	duplicate, old, full atomic.Uint64
+}
+
+// Where in a View things are, and in a window.
+const (
+	OwnerAt     = unsafe.Offsetof(View{}.owner)
+	BusyAt      = unsafe.Offsetof(View{}.busy)
+	DuplicateAt = unsafe.Offsetof(View{}.duplicate)
+	WordsAt     = wordsAt
+)
+
 const (
 	numberBits = 23 // MaxWindows + 1 and hidden are different
 	numberMask = 1<<numberBits - 1
 	hidden     = 1<<32 - 1
 
-	line  = 64
-	chunk = 4096 // places of the index that Sweep looks at before it lets others in
+	line      = 64
+	addrBytes = 32
+	chunk     = 4096 // places of the index that Sweep looks at before it lets others in
 )
 
 func bad(f string, a ...any) error {
@@ -127,12 +151,12 @@ func New(c Config) (*Table, error) {
 	case c.Windows > MaxWindows:
 		return nil, bad("%d replay windows: at most %d", c.Windows, MaxWindows)
 	}
-	t := &Table{ring: newRing(uint64(c.Width+63) &^ 63), most: c.Windows}
+	t := &Table{View: View{ring: newRing(uint64(c.Width+63) &^ 63)}, most: c.Windows}
 	size := uint64(2) << bits.Len32(c.Windows-1)
-	t.mask = uint32(size - 1)
-	t.stride = (wordsAt + uintptr(t.n)*8 + line - 1) &^ (line - 1)
+	t.mask = size - 1
+	t.stride = uint64(wordsAt+uintptr(t.n)*8+addrBytes+line-1) &^ (line - 1)
 	head := (4*(size+uint64(c.Windows)) + line - 1) &^ (line - 1)
-	total := head + uint64(t.stride)*uint64(c.Windows)
+	total := head + t.stride*uint64(c.Windows)
 	if total > min(MaxMemory, math.MaxInt) {
 		return nil, bad("%d replay windows of %d take %d MiB: at most %d", c.Windows, t.width, total>>20, MaxMemory>>20)
 	}
@@ -143,10 +167,11 @@ func New(c Config) (*Table, error) {
 	p := unsafe.Pointer(&t.memory[0])
 	t.index = unsafe.Slice((*atomic.Uint32)(p), size)
 	t.links = unsafe.Slice((*uint32)(unsafe.Add(p, 4*size)), c.Windows)
-	t.windows = unsafe.Add(p, head)
+	t.first, t.windows = uintptr(p), uintptr(p)+uintptr(head)
 	for i := range t.seed {
 		t.seed[i] = rand.Uint64()
 	}
+	t.noAddr = t.hashAddr(&[4]uint64{})
 	return t, nil
 }
 
@@ -157,7 +182,7 @@ func (t *Table) Close() {
 	defer t.freeMu.Unlock()
 	if t.memory != nil {
 		release(t.memory)
-		t.memory, t.index, t.links, t.windows = nil, nil, nil, nil
+		t.memory, t.index, t.links, t.first, t.windows = nil, nil, nil, 0, 0
 	}
 }
 
@@ -226,7 +251,7 @@ func (t *Table) countSlow(v Verdict) {
 }
 
 func (t *Table) window(entry uint32) *window {
-	return (*window)(unsafe.Add(t.windows, uintptr(entry&numberMask-1)*t.stride))
+	return (*window)(unsafe.Pointer(&t.memory[uint64(t.windows-t.first)+uint64(entry&numberMask-1)*t.stride]))
 }
 
 func mix(a, b uint64) uint64 {
@@ -237,28 +262,74 @@ func mix(a, b uint64) uint64 {
 // hash keeps those who do not know the seed from choosing where keys meet.
 func (t *Table) hash(k *octets) uint64 {
 	s := &t.seed
-	a := mix(k[0]^s[0], k[1]^s[1]) ^ mix(k[2]^s[2], k[3]^s[3])
-	b := mix(k[4]^s[4], k[5]^s[5]) ^ mix(k[6]^s[6], k[7]^s[7])
-	return mix(a^s[8], b^s[9])
+	x := mix(k[2]^s[2]^t.HashName(k[0], k[1]), k[3]^s[3])
+	return mix(x^s[8], t.hashAddr((*[4]uint64)(k[4:]))^s[9])
 }
+
+// HashName is the part of it that is the same for all packets of a master key.
+func (t *Table) HashName(a, b uint64) uint64 { return mix(a^t.seed[0], b^t.seed[1]) }
+
+func (t *Table) hashAddr(k *[4]uint64) uint64 {
+	s := &t.seed
+	return mix(k[0]^s[4], k[1]^s[5]) ^ mix(k[2]^s[6], k[3]^s[7])
+}
+
+// Owners other than those who are numbers.
+const (
+	several  = ^uint64(0)     // several
+	becoming = ^uint64(0) - 1 // several, once busy is 0
+)
+
+// Begin is for whoever is about to Check and Commit, with a number of its own,
+// neither 0 nor one of the greatest two, and tells whether it is the only one
+// that ever did. Then what it changes need not be done by atomic operations until
+// it calls End. The first other one to come waits for End, once in the table's
+// life. Without Begin, Check and Commit must be all that is called.
+func (t *Table) Begin(who uint64) bool {
+	for {
+		switch o := t.owner.Load(); o {
+		case several:
+			return false
+		case 0, who:
+			if o == 0 && !t.owner.CompareAndSwap(0, who) {
+				continue
+			}
+			t.busy.Store(1)
+			if t.owner.Load() == who {
+				return true
+			}
+			t.busy.Store(0)
+		case becoming:
+			if t.busy.Load() == 0 {
+				t.owner.CompareAndSwap(becoming, several)
+				return false
+			}
+			syscall.Nanosleep(&syscall.Timespec{Nsec: 10_000}, nil) // whoever it is may need this CPU
+		default:
+			t.owner.CompareAndSwap(o, becoming)
+		}
+	}
+}
+
+// End ends what Begin began, for the one whom it told that it is the only one.
+func (t *Table) End() { t.busy.Store(0) }
 
 // probe returns k's window, or nil and where the chain ends.
 func (t *Table) probe(k *octets, h uint64) (*window, uint32) {
-	p := uint32(h) & t.mask
+	mask := uint32(t.mask)
+	p := uint32(h) & mask
 	for {
-		e := t.index[p&t.mask].Load()
+		e := t.index[p&mask].Load()
 		if e == 0 {
 			return nil, p
 		}
 		// A hidden entry may have the same 9 bits.
 		if e>>numberBits == uint32(h>>(64-32+numberBits)) && e != hidden {
-			w := t.window(e)
-			x := (*octets)(unsafe.Pointer(&w.key))
-			if (x[0]^k[0]|x[1]^k[1]|x[2]^k[2]|x[3]^k[3])|(x[4]^k[4]|x[5]^k[5]|x[6]^k[6]|x[7]^k[7]) == 0 {
+			if w := t.window(e); w.is(&t.ring, k) {
 				return w, p
 			}
 		}
-		p = (p + 1) & t.mask
+		p = (p + 1) & mask
 	}
 }
 
@@ -276,6 +347,16 @@ func (t *Table) lookup(k *Key) (w *window, full bool) {
 		t.mu.Unlock()
 	}
 	return w, full
+}
+
+// Insert makes k's window, if there is none, and returns its address, or 0 if
+// there is no room; that is counted.
+func (t *Table) Insert(k *Key) uintptr {
+	w := t.insert(k)
+	if w == nil {
+		t.count(Full)
+	}
+	return uintptr(unsafe.Pointer(w))
 }
 
 // insert returns k's window, which it makes if there is none, or nil if there
@@ -296,7 +377,7 @@ func (t *Table) insert(k *Key) *window {
 		return nil
 	}
 	w = t.window(entry)
-	w.key = *k
+	w.setKey(&t.ring, k)
 	if again {
 		w.clear(&t.ring)
 	}
@@ -366,7 +447,7 @@ func (t *Table) unlink(alive func(master *[16]byte) bool) (first, last, count ui
 		for p < end {
 			e := t.index[p].Load()
 			if e != 0 {
-				*master = t.window(e).key.Master
+				*master = *(*[16]byte)(unsafe.Pointer(&t.window(e).who))
 				if !alive(master) && t.remove(p, alive, master) {
 					t.links[e&numberMask-1] = first
 					first = e & numberMask
@@ -382,8 +463,8 @@ func (t *Table) unlink(alive func(master *[16]byte) bool) (first, last, count ui
 	}
 	// Entries move down, to p at the least, or from the index's beginning to
 	// its end: none escapes.
-	for p := uint32(0); p <= t.mask; p += chunk {
-		part(p, min(p+chunk, t.mask+1))
+	for p := uint32(0); p <= uint32(t.mask); p += chunk {
+		part(p, min(p+chunk, uint32(t.mask)+1))
 	}
 	t.givenUp.Add(uint64(count))
 	return first, last, count
@@ -403,14 +484,15 @@ func (t *Table) remove(p uint32, alive func(master *[16]byte) bool, master *[16]
 	// What follows moves down into the hole where its chain has begun before
 	// it, and leaves a hole itself, up to where nothing follows. An entry is
 	// in two places for a while, and never in none.
-	hole := p
-	for q := (p + 1) & t.mask; ; q = (q + 1) & t.mask {
+	hole, mask := p, uint32(t.mask)
+	for q := (p + 1) & mask; ; q = (q + 1) & mask {
 		e := t.index[q].Load()
 		if e == 0 {
 			break
 		}
-		home := uint32(t.hash((*octets)(unsafe.Pointer(&t.window(e).key))))
-		if (q-home)&t.mask >= (q-hole)&t.mask {
+		k := t.window(e).key(&t.ring)
+		home := uint32(t.hash(&k))
+		if (q-home)&mask >= (q-hole)&mask {
 			t.index[hole].Store(e)
 			hole = q
 		}

@@ -34,10 +34,14 @@ import (
 //
 // Sequence numbers are compared by differences to a top that is not below
 // them, so nothing overflows at 2^64.
+//
+// The words are behind the part of the key that most keys are told apart by, so
+// that a packet's check and commit touch few cache lines; the key's Addr is
+// behind the words.
 type window struct {
-	key Key // does not change while the index has the window
+	who [4]uint64 // of the key; it does not change while the index has the window
 	top atomic.Uint64
-	// the words
+	// the words, and [4]uint64 of the key
 }
 
 const (
@@ -47,12 +51,36 @@ const (
 	wordsAt   = unsafe.Sizeof(window{})
 )
 
+// addr is the rest of the key.
+func (w *window) addr(r *ring) *[4]uint64 {
+	return (*[4]uint64)(unsafe.Pointer(w.word(r.n)))
+}
+
+func (w *window) setKey(r *ring, k *Key) {
+	x := (*octets)(unsafe.Pointer(k))
+	copy(w.who[:], x[:4])
+	copy(w.addr(r)[:], x[4:])
+}
+
+// is reports whether the window is k's.
+func (w *window) is(r *ring, k *octets) bool {
+	x, y := &w.who, w.addr(r)
+	return (x[0]^k[0]|x[1]^k[1]|x[2]^k[2]|x[3]^k[3])|(y[0]^k[4]|y[1]^k[5]|y[2]^k[6]|y[3]^k[7]) == 0
+}
+
+// key is the window's.
+func (w *window) key(r *ring) (k octets) {
+	copy(k[:], w.who[:])
+	copy(k[4:], w.addr(r)[:])
+	return k
+}
+
 // ring is what all windows of a table have in common.
 type ring struct {
 	width uint64
 	n     uint64 // words
 	recip uint64 // floor(2^(64+shift) / n) + 1
-	shift uint
+	shift uint64
 }
 
 func newRing(width uint64) ring {
@@ -60,7 +88,7 @@ func newRing(width uint64) ring {
 	// n is odd, so 2^shift < n < 2^(shift+1). The reciprocal fits, and is too
 	// large by 1 at most: block times that, in units of 2^-(64+shift), is less
 	// than 1/n for blocks below 2^63, and slot is exact.
-	r.shift = uint(bits.Len64(r.n) - 1)
+	r.shift = uint64(bits.Len64(r.n) - 1)
 	q, _ := bits.Div64(1<<r.shift, 0, r.n)
 	r.recip = q + 1
 	return r

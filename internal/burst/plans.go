@@ -1,0 +1,196 @@
+package burst
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"libeesp/internal/keys"
+	"libeesp/internal/plan"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+)
+
+// Room is what of a worker C uses: locked memory, the announcement that keeps
+// keys from being wiped (see keys.Reader), and the worker's number.
+type Room struct {
+	Keys, Halves, Area, Scratch, Msgs unsafe.Pointer
+	Active, Epoch, Waiting            unsafe.Pointer
+	Number                            uint64
+}
+
+// Room is C's part of the worker.
+func (w *Worker) Room() Room {
+	w.room.Unpin()
+	w.room.Pin(w.reader)
+	s := w.sec
+	r := Room{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number}
+	r.Active, r.Epoch, r.Waiting = w.reader.Words()
+	return r
+}
+
+// plans is what sender and receiver have in common: a cell of C's, through which
+// the executor finds the object's plan. Whenever keys of one of its groups
+// change, a new plan is made of all that are in force, and put there before the
+// old keys may be wiped: a burst that finds the old plan has announced itself
+// before. The old plan goes as the keys do.
+type plans struct {
+	mu     sync.Mutex
+	cell   *uintptr
+	direct uintptr
+	free   func() // of the plan that is published
+	pin    runtime.Pinner
+}
+
+// publish puts a plan, 0: none, into the cell; mu is held.
+func (p *plans) publish(plan uintptr, free func()) {
+	old := p.free
+	p.free = free
+	atomic.StoreUintptr(p.cell, plan)
+	if old != nil {
+		keys.Retire(old)
+	}
+}
+
+// unplan takes the plan away, and reports whether there was a cell.
+func (p *plans) unplan() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cell == nil {
+		return false
+	}
+	p.publish(0, nil)
+	p.cell = nil
+	keys.Retire(p.pin.Unpin)
+	return true
+}
+
+type sealPlans struct{ plans }
+
+type openPlans struct{ plans }
+
+// Plan has the sender's plans be published in cell, whose kernels are at
+// direct, until Unplan.
+func (s *Sender) Plan(cell *uintptr, direct uintptr) {
+	p := &s.plans
+	p.mu.Lock()
+	p.cell, p.direct = cell, direct
+	p.pin.Pin(s)
+	p.pin.Pin(s.Counter)
+	p.mu.Unlock()
+	if s.Group != nil {
+		s.Group.Watch(s, s.replan)
+	} else {
+		s.replan()
+	}
+}
+
+// Unplan ends Plan.
+func (s *Sender) Unplan() {
+	if s.Group != nil {
+		s.Group.Unwatch(s)
+	}
+	s.plans.unplan()
+}
+
+// replan publishes the plan for the keys in force.
+func (s *Sender) replan() {
+	p := &s.plans
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cell == nil {
+		return
+	}
+	var snap *keys.Snapshot
+	area := uintptr(0)
+	if s.Group != nil {
+		snap = s.Group.Snapshot()
+	} else {
+		area = uintptr(unsafe.Pointer(s.Held.area))
+	}
+	to := profile.PlanSeal(s.Sealing, snap, area)
+	if to == nil {
+		p.publish(0, nil)
+		return
+	}
+	next, limit, m := s.Counter.Words()
+	to.Direct, to.Next, to.Limit, to.Counter = p.direct, uintptr(next), uintptr(limit), m
+	to.By, to.Octets = s.Stats.words()
+	to.Publish()
+	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
+}
+
+// Plan is Sender.Plan for a receiver.
+func (r *Receiver) Plan(cell *uintptr, direct uintptr) {
+	p := &r.plans
+	p.mu.Lock()
+	p.cell, p.direct = cell, direct
+	p.pin.Pin(r)
+	if r.Windows != nil {
+		p.pin.Pin(r.Windows.table)
+	}
+	p.mu.Unlock()
+	for _, g := range r.Groups {
+		g.Watch(r, r.replan)
+	}
+	if len(r.Groups) == 0 {
+		r.replan()
+	}
+}
+
+// Unplan ends Plan.
+func (r *Receiver) Unplan() {
+	for _, g := range r.Groups {
+		g.Unwatch(r)
+	}
+	r.plans.unplan()
+}
+
+func (r *Receiver) replan() {
+	p := &r.plans
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cell == nil {
+		return
+	}
+	// Another group's keys may change meanwhile: then that one calls next.
+	var snaps []*keys.Snapshot
+	for _, g := range r.Groups {
+		snaps = append(snaps, g.Snapshot())
+	}
+	area := uintptr(0)
+	if len(r.Groups) == 0 {
+		area = uintptr(unsafe.Pointer(r.Held.area))
+	}
+	to := profile.PlanOpen(r.Opening, snaps, area)
+	if to == nil || !to.Finish() {
+		p.publish(0, nil)
+		return
+	}
+	to.Direct = p.direct
+	if v := r.Windows.view(); v != nil {
+		to.Windows = uintptr(unsafe.Pointer(v))
+		to.EachPattern(func(p *plan.Pattern) { p.Hash = r.Windows.table.HashName(p.Name[0], p.Name[1]) })
+	}
+	to.By, to.Octets = r.Stats.words()
+	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
+}
+
+// SealTaken seals packets that C has taken counters for, the first of which is
+// first, and returns how many were.
+func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first uint64) (good int) {
+	w.enter()
+	defer w.leave()
+	if c := w.begin(s); c != status.OK {
+		refuseAll(pkts, c)
+	} else {
+		good = w.sealNumbered(s, pkts, first)
+	}
+	s.Stats.add(pkts)
+	return good
+}
+
+// Window makes the window of a packet that C has opened, or finds it, and
+// returns its address, or 0 if there is no room for it.
+func (r *Receiver) Window(k unsafe.Pointer) uintptr { return r.Windows.insert(k) }

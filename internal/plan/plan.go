@@ -1,0 +1,319 @@
+// Package plan is what profiles decide about ordinary packets, as plain data:
+// how a sender's packets are written, and how those look that a receiver may
+// open. The executor (libeesp/direct.c) does what a plan says and knows no
+// profile; it takes a packet if the plan covers it, and leaves all others to the
+// engine. Layouts are shared with C (libeesp/plan.h).
+//
+// A plan belongs to one sender or receiver, and is made anew when its keys
+// change. It does not change once it is published. Its pointers are addresses:
+// of locked memory, or of what is pinned for as long as the plan may be used.
+package plan
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"runtime"
+	"unsafe"
+)
+
+// MaxHeader is the longest header that a plan covers.
+const MaxHeader = 128
+
+// Pick says where the octets of a vector come from: octet i is the Pick[i]th of
+// another vector, or zero where Pick[i] is None.
+type Pick [16]uint8
+
+// None is for octets that come from nowhere.
+const None = 0x80
+
+// NoPick picks nothing.
+var NoPick = Pick{None, None, None, None, None, None, None, None, None, None, None, None, None, None, None, None}
+
+// Copy has n octets at "to" be the n octets at from.
+func (p Pick) Copy(to, from, n int) Pick {
+	for i := range n {
+		p[to+i] = uint8(from + i)
+	}
+	return p
+}
+
+// Copy is for 16 octets of a KDF input that are in the packet (from counts from
+// its header) or in the descriptor (from counts from its addresses).
+type Copy struct {
+	From int16
+	Desc uint8
+	To   uint8
+}
+
+// Split takes the engine's number out of a counter: what is left counts the
+// packets of one engine.
+type Split struct {
+	HighMask, LowMask      uint64 // of the number
+	EngineMask             uint64 // after EngineShift
+	HighShift, EngineShift uint8
+	_                      [6]uint8
+}
+
+// Shape is a form that headers have.
+type Shape struct {
+	Word      uint32 // the first four octets, as far as Open.WordMask says
+	N         uint16 // octets of the header
+	Lead      uint16 // octets in front of it that are authenticated
+	Flags     uint16 // of the descriptor
+	Chunks    uint8  // 16-octet pieces of the header that are compared
+	Copies    uint8
+	IDShift   uint8
+	FlowLen   uint8 // octets of address that tell windows apart: 0, 4, 16, 32
+	FlowDesc  uint8 // they are in the descriptor
+	NextAt    uint8 // where the header says what follows; None: nowhere
+	IDAt      int16
+	SourceAt  int16 // 16 octets that nonce and KDF input take from
+	TSCAt     int16
+	ProbeAt   int16
+	FlowAt    int16
+	RekeyAt   uint8 // in the KDF input
+	RekeyBits uint8 // by how many a counter is shifted
+	IDMask    uint64
+	ProbeMask uint64
+	RekeyMask uint64 // 0: there is none
+	EpochMask uint64 // of the epoch, where windows end with it
+	Copy      [2]Copy
+	_         [8]uint8
+
+	Mask                              [MaxHeader]byte // what is compared
+	MsgSource, MsgTail                Pick
+	NonceSource, NonceMore, NonceTail Pick
+}
+
+// Pattern is a header of a shape that names one key.
+type Pattern struct {
+	Value       [MaxHeader]byte
+	Msg         [3][16]byte // KDF input, zero where the packet's octets go
+	Nonce       [16]byte    // what is added to what the packet gives
+	Master, Sub uintptr     // of CMAC; 0: Area has the key
+	Area        uintptr
+	Name        [2]uint64 // of the key, for windows
+	Hash        uint64    // of Name, for windows
+	Usage       uintptr   // where packets are counted
+	Kind        uint16
+	Batch       uint16 // the same for patterns whose keys are derived alike
+	Next        uint16 // pattern to try when this is not it; 0: none
+	Blocks      uint8
+	KeyLen      uint8
+	Shape       uint16
+	_           [6]uint8
+	Addr        [32]byte // of a held key, which descriptors must have
+}
+
+// Open is a receiver's plan.
+type Open struct {
+	Direct   uintptr // kernels
+	Shapes   uintptr
+	Patterns uintptr
+	ShapeOf  uintptr // by a hash of the first word: 1 + number of the shape; 0: none
+	Bucket   uintptr // by a hash of word and probe: the first pattern to try; 0: none
+	OwnIDs   uintptr // a hash table; 0: there are none
+	Windows  uintptr // replay.Table; 0: there are none
+	By       uintptr // statistics: packets by status
+	Octets   uintptr
+	OwnMask  uint64
+	OwnFree  uint64 // what free places of OwnIDs hold: no own ID
+	Split    Split
+
+	WordMask    uint32
+	WordFactor  uint32
+	BucketShift uint32
+	_           uint32
+
+	Own []uint64 // own IDs: packets with one are reflections
+
+	keep
+	shapes   []Shape
+	patterns []Pattern
+	shapeOf  []uint8
+	bucket   []uint16
+	own      []uint64
+	batches  map[batch]uint16
+}
+
+type batch struct {
+	master, sub, area uintptr
+	blocks, keyLen    uint8
+}
+
+// keep is what a plan's addresses are in.
+type keep struct{ pin runtime.Pinner }
+
+const (
+	shapeBits   = 10 // of ShapeOf
+	maxShapes   = 128
+	maxPatterns = 4096
+)
+
+// NewOpen begins a plan.
+func NewOpen(wordMask uint32) *Open {
+	return &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}}
+}
+
+// AddShape adds a shape and returns its number, or false if there is no room.
+func (o *Open) AddShape(s *Shape) (int, bool) {
+	for i := range o.shapes {
+		if o.shapes[i].Word == s.Word {
+			return i, true
+		}
+	}
+	if len(o.shapes) == maxShapes {
+		return 0, false
+	}
+	s.Chunks = uint8((s.N + 15) / 16)
+	o.shapes = append(o.shapes, *s)
+	return len(o.shapes) - 1, true
+}
+
+// Add adds a pattern, unless an earlier one takes the same packets.
+func (o *Open) Add(shape int, p *Pattern) {
+	s := &o.shapes[shape]
+	for i := range p.Value {
+		p.Value[i] &= s.Mask[i]
+	}
+	if len(o.patterns) == maxPatterns {
+		return
+	}
+	for i := 1; i < len(o.patterns); i++ {
+		if q := &o.patterns[i]; int(q.Shape) == shape && q.Value == p.Value {
+			return
+		}
+	}
+	b := batch{p.Master, p.Sub, p.Area, p.Blocks, p.KeyLen}
+	if _, ok := o.batches[b]; !ok {
+		o.batches[b] = uint16(len(o.batches))
+	}
+	p.Batch, p.Shape = o.batches[b], uint16(shape)
+	o.patterns = append(o.patterns, *p)
+}
+
+// bucketFactor and wordShare spread probes.
+const bucketFactor = 0x9E3779B97F4A7C15
+
+func (s *Shape) probe(header []byte) uint64 {
+	x := binary.NativeEndian.Uint64(header[s.ProbeAt:]) & s.ProbeMask
+	return (x ^ uint64(s.Word)) * bucketFactor
+}
+
+// Finish makes the plan ready, and reports whether it covers any packet.
+func (o *Open) Finish() bool {
+	if len(o.patterns) == 1 {
+		return false
+	}
+	o.shapeOf = make([]uint8, 1<<shapeBits)
+	factor := uint32(0x9E3779B1)
+	for !o.index(factor) {
+		factor += 0x6D2B79F6 // even: it stays odd
+	}
+	o.WordFactor = factor
+	o.BucketShift = 64 - uint32(bits.Len(uint(2*len(o.patterns))))
+	o.bucket = make([]uint16, 1<<(64-o.BucketShift))
+	for i := len(o.patterns) - 1; i > 0; i-- {
+		p := &o.patterns[i]
+		at := &o.bucket[o.shapes[p.Shape].probe(p.Value[:])>>o.BucketShift]
+		p.Next, *at = *at, uint16(i)
+	}
+	if own := o.Own; len(own) != 0 {
+		size := 1 << bits.Len(uint(4*len(own)))
+		o.own, o.OwnMask = make([]uint64, size), uint64(size-1)
+		is := map[uint64]bool{}
+		for _, id := range own {
+			is[id] = true
+		}
+		for is[o.OwnFree] {
+			o.OwnFree++
+		}
+		for i := range o.own {
+			o.own[i] = o.OwnFree
+		}
+		for id := range is {
+			at := id * bucketFactor >> 32 & o.OwnMask
+			for o.own[at] != o.OwnFree {
+				at = (at + 1) & o.OwnMask
+			}
+			o.own[at] = id
+		}
+		o.OwnIDs = hold(&o.pin, o.own)
+	}
+	o.Shapes, o.Patterns = hold(&o.pin, o.shapes), hold(&o.pin, o.patterns)
+	o.ShapeOf, o.Bucket = hold(&o.pin, o.shapeOf), hold(&o.pin, o.bucket)
+	o.batches = nil
+	o.pin.Pin(o)
+	return true
+}
+
+// index puts the shapes where the hash of their words says, if it is a place
+// for each.
+func (o *Open) index(factor uint32) bool {
+	clear(o.shapeOf)
+	for i := range o.shapes {
+		at := &o.shapeOf[o.shapes[i].Word*factor>>(32-shapeBits)]
+		if *at != 0 {
+			return false
+		}
+		*at = uint8(i + 1)
+	}
+	return true
+}
+
+// EachPattern calls f with each pattern, before the plan is published.
+func (o *Open) EachPattern(f func(p *Pattern)) {
+	for i := range o.patterns[1:] {
+		f(&o.patterns[i+1])
+	}
+}
+
+// Free ends the plan's use.
+func (k *keep) Free() { k.pin.Unpin() }
+
+func hold[T any](pin *runtime.Pinner, s []T) uintptr {
+	pin.Pin(&s[0])
+	return uintptr(unsafe.Pointer(&s[0]))
+}
+
+// Seal is a sender's plan.
+type Seal struct {
+	Direct      uintptr
+	Next, Limit uintptr // counters
+	By, Octets  uintptr // statistics
+	Master, Sub uintptr // of CMAC; 0: Area has the key
+	Area        uintptr
+	Usage       uintptr
+	ID          uint64 // for the descriptor
+	Counter     Counter
+	N           uint16 // octets of the header
+	Lead        uint16
+	Flags       uint16
+	TSCAt       uint16
+	NextAt      uint8 // None: nowhere
+	Blocks      uint8
+	KeyLen      uint8
+	Fixed       uint8 // nothing of the KDF input differs but the epoch
+	EpochAt     uint8 // in the KDF input; None: nowhere
+	Copies      uint8
+	_           [2]uint8
+	Copy        [2]Copy
+	_           [8]uint8
+	Nonce       [16]byte // the counter goes to its octets 4 to 11
+	Msg         [3][16]byte
+	Header      [MaxHeader]byte
+
+	keep
+}
+
+// Publish makes the plan ready.
+func (s *Seal) Publish() { s.pin.Pin(s) }
+
+// Counter is how linear values become Epoch and Counter: counter.Map.
+type Counter struct {
+	Engine uint64 // in its place
+	Step   uint64 // from one packet's to the next
+	Shift  uint8  // bits of a linear value below the epoch
+	Low    uint8  // by how many these are shifted
+	_      [6]uint8
+}

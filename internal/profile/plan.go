@@ -1,0 +1,62 @@
+package profile
+
+import (
+	"unsafe"
+
+	"libeesp/internal/keys"
+	"libeesp/internal/plan"
+)
+
+// planned is what a Sealing or Opening has whose ordinary packets a plan can
+// describe. For a held key, area is where it is, and there are no snapshots.
+// A plan that does not cover a packet leaves it to the engine, so that none has
+// to be complete, or to be there at all.
+type plannedSealing interface {
+	// planSeal fills in a plan, and reports whether there is one.
+	planSeal(snap *keys.Snapshot, area uintptr, to *plan.Seal) bool
+}
+
+type plannedOpening interface {
+	planOpen(snaps []*keys.Snapshot, area uintptr) *plan.Open
+}
+
+// PlanSeal compiles what a sender's packets are like.
+func PlanSeal(s Sealing, snap *keys.Snapshot, area uintptr) *plan.Seal {
+	p := &plan.Seal{NextAt: plan.None, EpochAt: plan.None, Area: area}
+	if s, ok := s.(plannedSealing); !ok || !s.planSeal(snap, area, p) {
+		return nil
+	}
+	return p
+}
+
+// PlanOpen compiles what the packets are like that a receiver opens.
+func PlanOpen(o Opening, snaps []*keys.Snapshot, area uintptr) *plan.Open {
+	if o, ok := o.(plannedOpening); ok {
+		return o.planOpen(snaps, area)
+	}
+	return nil
+}
+
+// addresses is where a plan finds the key. The key may be gone: its address is
+// all that is asked for.
+func (k *KDF) addresses() (master, sub uintptr) {
+	if k.Master == nil {
+		return 0, 0
+	}
+	master = uintptr(unsafe.Pointer(k.Master))
+	if k.Padded {
+		return master, master + unsafe.Offsetof(k.Master.K2)
+	}
+	return master, master + unsafe.Offsetof(k.Master.K1)
+}
+
+// splitPlan is split, as data, for counters of 48 bits with an epoch above them
+// (epochs), or of 64.
+func splitPlan(engineBits uint8, epochs bool) plan.Split {
+	shift := uint8(48 - engineBits)
+	p := plan.Split{LowMask: 1<<shift - 1, EngineMask: 1<<engineBits - 1, EngineShift: shift}
+	if !epochs {
+		p.HighMask, p.HighShift = (1<<16-1)<<48, engineBits
+	}
+	return p
+}

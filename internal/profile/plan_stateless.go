@@ -1,0 +1,144 @@
+package profile
+
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"libeesp/internal/keys"
+	"libeesp/internal/plan"
+	"libeesp/internal/wire"
+)
+
+// planSeal is for PlanSeal.
+func (s *statelessSealing) planSeal(snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
+	var h Header
+	if s.Begin(&h, snap) != 0 {
+		return false
+	}
+	to.ID, to.N, to.TSCAt = s.id, uint16(h.n), uint16(h.n-8)
+	to.Header, to.KeyLen = h.b, h.KeyLen
+	binary.BigEndian.PutUint32(to.Nonce[:], h.salt)
+	if s.held != nil {
+		return true
+	}
+	to.Master, to.Sub = h.KDF.addresses()
+	to.Blocks, to.EpochAt = h.Blocks, 12
+	for i := range to.Msg {
+		copy(to.Msg[i][:], h.msg[16*i:])
+	}
+	to.Fixed = 1
+	to.Copies, to.Copy = statelessCopies(s.v)
+	if to.Copies != 0 {
+		to.Fixed = 0
+	}
+	return true
+}
+
+// statelessCopies are the addresses in a KDF input.
+func statelessCopies(v uint8) (n uint8, c [2]plan.Copy) {
+	return v & wire.VAddrMask, [2]plan.Copy{{From: 0, Desc: 1, To: 14}, {From: 16, Desc: 1, To: 30}}
+}
+
+// statelessShape is the form of headers with this V and options of so many
+// octets.
+func statelessShape(v uint8, n int) *plan.Shape {
+	at := 4 + wire.IDLen(v)
+	s := &plan.Shape{
+		N: uint16(n), NextAt: plan.None, IDAt: 4, IDMask: ^uint64(0), TSCAt: int16(n - 8), SourceAt: 0,
+		ProbeAt: int16(at), EpochMask: 1<<16 - 1, FlowDesc: 1, FlowLen: 16 * (v & wire.VAddrMask),
+		MsgSource: plan.NoPick.Copy(8, 4, 4), MsgTail: plan.NoPick.Copy(12, 8, 2),
+		NonceSource: plan.NoPick.Copy(0, 4, 4), NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
+	}
+	if v&wire.VLongID != 0 {
+		s.MsgSource = plan.NoPick.Copy(4, 4, 8)
+		s.NonceMore = plan.NoPick.Copy(0, 8, 4)
+	} else {
+		s.IDShift = 32
+	}
+	s.Copies, s.Copy = statelessCopies(v)
+	for i := range s.Mask[:n-8] {
+		if i < 4 || i >= at {
+			s.Mask[i] = 0xff
+		}
+	}
+	if n-8-at >= 8 {
+		s.ProbeMask = ^uint64(0)
+	} else if n-8-at >= 4 {
+		s.ProbeMask = binary.NativeEndian.Uint64([]byte{255, 255, 255, 255, 0, 0, 0, 0})
+	}
+	return s
+}
+
+var statelessVs = [...]uint8{0, 1, 2, wire.VLongID, wire.VLongID | 1, wire.VLongID | 2}
+
+// planOpen is for PlanOpen.
+func (o *statelessOpening) planOpen(snaps []*keys.Snapshot, area uintptr) *plan.Open {
+	to := plan.NewOpen(^uint32(0))
+	to.Split, to.Own = splitPlan(o.engineBits, true), o.ownIDs
+	if o.held != nil {
+		p := &plan.Pattern{Area: area, KeyLen: uint8(o.held.keyLen), Kind: uint16(o.v)}
+		n := wire.Template(&p.Value, o.v, o.id, o.held.options)
+		binary.BigEndian.PutUint16(p.Value[n-8:], o.held.epoch)
+		s := statelessShape(o.v, n)
+		for i := range n - 6 {
+			s.Mask[i] = 0xff
+		}
+		s.Word = binary.NativeEndian.Uint32(p.Value[:])
+		copy(p.Addr[:], o.addr.Src[:])
+		copy(p.Addr[16:], o.addr.Dst[:])
+		if i, ok := to.AddShape(s); ok {
+			to.Add(i, p)
+		}
+		return to
+	}
+	// Without options first, for plans have a limit.
+	for g, snap := range snaps {
+		if g == 0 && snap.Default != 0 && (!o.tryPrevious || !snap.HasPre(snap.Default)) {
+			o.planKey(to, snap, keys.Of(snap.Default, keys.Current), nil)
+		}
+	}
+	for _, snap := range snaps { // the first that has a key is the one: see find
+		for sel := 1; sel < 64; sel++ {
+			var room [wire.Levels * wire.MaxOption]byte
+			options := room[:0]
+			for l := range snap.Level {
+				if g := sel >> (2 * l) & 3; g != 0 {
+					lv := &snap.Level[l]
+					// A key that Match finds as another one is no pattern of its own.
+					if !lv.Present || lv.Match(lv.Index[g-1], lv.ID[:lv.IDLen]) != g {
+						options = nil
+						break
+					}
+					options = wire.AppendOption(options, l, lv.Index[g-1], lv.ID[:lv.IDLen])
+				}
+			}
+			if options != nil {
+				o.planKey(to, snap, sel, options)
+			}
+		}
+	}
+	return to
+}
+
+// planKey adds packets with a key of one snapshot.
+func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel int, options []byte) {
+	m := snap.Master(sel)
+	if m == nil {
+		return
+	}
+	for _, v := range statelessVs {
+		var msg [MaxBlocks * 16]byte
+		k := cmacKDF(m, StatelessMsg(&msg, v, 0, 0, new(Addr), uint16(snap.KeyLen*8)), snap.KeyLen)
+		name := snap.Name(sel)
+		p := &plan.Pattern{Blocks: k.Blocks, KeyLen: k.KeyLen, Kind: uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&name))}
+		p.Master, p.Sub = k.addresses()
+		for i := range p.Msg {
+			copy(p.Msg[i][:], msg[16*i:])
+		}
+		s := statelessShape(v, wire.Template(&p.Value, v, 0, options))
+		s.Word = binary.NativeEndian.Uint32(p.Value[:])
+		if i, ok := to.AddShape(s); ok {
+			to.Add(i, p)
+		}
+	}
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the executor (direct.c) and the Go side share: the layouts of package
+ * internal/plan, of replay.View, and of a replay window. Not installed. */
+#ifndef EESP_PLAN_H
+#define EESP_PLAN_H
+
+#include <stdint.h>
+
+#define PLAN_HEADER 128
+#define NONE 0x80
+
+struct eesp_direct;
+
+struct eesp_copy {
+	int16_t from;
+	uint8_t desc, to;
+};
+
+struct eesp_split {
+	uint64_t high_mask, low_mask, engine_mask;
+	uint8_t high_shift, engine_shift, padding[6];
+};
+
+struct eesp_shape {
+	uint32_t word;
+	uint16_t n, lead, flags;
+	uint8_t chunks, copies, id_shift, flow_len, flow_desc, next_at;
+	int16_t id_at, source_at, tsc_at, probe_at, flow_at;
+	uint8_t rekey_at, rekey_bits;
+	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask;
+	struct eesp_copy copy[2];
+	uint8_t padding[8];
+	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
+};
+
+struct eesp_pattern {
+	uint8_t value[PLAN_HEADER], msg[3][16], nonce[16];
+	const uint8_t *master, *sub, *area;
+	uint64_t name[2], hash;
+	uint64_t *usage;
+	uint16_t kind, batch, next;
+	uint8_t blocks, key_len;
+	uint16_t shape;
+	uint8_t padding[6];
+	uint8_t addr[32];
+};
+
+struct eesp_windows {
+	const uint32_t *index;
+	uint8_t *windows;
+	uint64_t mask, stride, width, n, recip, shift, seed[10], no_addr;
+	uint8_t padding[40];
+	uint64_t owner, padding2[7], busy, padding3[7];
+	uint64_t duplicate, old, full;
+};
+
+/* replay.Key. */
+struct eesp_flow {
+	uint64_t who[4]; /* name of the key, ID, and Epoch, Kind and Engine */
+	uint64_t addr[4];
+};
+
+struct eesp_open_plan {
+	const struct eesp_direct *direct;
+	const struct eesp_shape *shapes;
+	const struct eesp_pattern *patterns;
+	const uint8_t *shape_of;
+	const uint16_t *bucket;
+	const uint64_t *own_ids;
+	struct eesp_windows *windows;
+	uint64_t *by, *octets;
+	uint64_t own_mask, own_free;
+	struct eesp_split split;
+	uint32_t word_mask, word_factor, bucket_shift, padding;
+};
+
+struct eesp_counter {
+	uint64_t engine, step;
+	uint8_t shift, low, padding[6];
+};
+
+struct eesp_seal_plan {
+	const struct eesp_direct *direct;
+	uint64_t *next, *limit, *by, *octets;
+	const uint8_t *master, *sub, *area;
+	uint64_t *usage;
+	uint64_t id;
+	struct eesp_counter counter;
+	uint16_t n, lead, flags, tsc_at;
+	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, padding[2];
+	struct eesp_copy copy[2];
+	uint8_t padding2[8];
+	uint8_t nonce[16], msg[3][16], header[PLAN_HEADER];
+};
+
+#endif
