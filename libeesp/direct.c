@@ -344,6 +344,15 @@ static inline v16 load16(const void *p)
 	return v;
 }
 
+/* Four octets as they lie in memory. */
+static inline uint32_t word32(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
+{
+	const uint8_t o[4] = { a, b, c, d };
+	uint32_t x;
+	memcpy(&x, o, 4);
+	return x;
+}
+
 static inline void store16(void *p, v16 v) { memcpy(p, &v, 16); }
 
 /* Octet i of the result is octet how[i] of v, or 0 where how[i] is NONE. Every
@@ -351,14 +360,14 @@ static inline void store16(void *p, v16 v) { memcpy(p, &v, 16); }
 #if defined(__x86_64__)
 typedef char c16 __attribute__((vector_size(16)));
 #define EXECUTOR __attribute__((target("ssse3")))
-static inline EXECUTOR v16 pick(v16 v, const uint8_t *how) { return (v16)__builtin_ia32_pshufb128((c16)v, (c16)load16(how)); }
+static inline EXECUTOR v16 pick(v16 v, v16 how) { return (v16)__builtin_ia32_pshufb128((c16)v, (c16)how); }
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #define EXECUTOR
-static inline v16 pick(v16 v, const uint8_t *how) { return (v16)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)load16(how)); }
+static inline v16 pick(v16 v, v16 how) { return (v16)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)how); }
 #else
 #define EXECUTOR
-static inline v16 pick(v16 v, const uint8_t *how)
+static inline v16 pick(v16 v, v16 how)
 {
 	v16 r = { 0 };
 	for (int i = 0; i < 16; i++)
@@ -369,9 +378,13 @@ static inline v16 pick(v16 v, const uint8_t *how)
 
 static inline int any16(v16 v)
 {
+#if defined(__x86_64__)
+	return __builtin_ia32_pmovmskb128((c16)(v == 0)) != 0xffff;
+#else
 	uint64_t x[2];
 	memcpy(x, &v, 16);
 	return (x[0] | x[1]) != 0;
+#endif
 }
 
 static inline int overlap(const void *a, uintptr_t an, const void *b, uintptr_t bn)
@@ -644,25 +657,25 @@ size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
 	const struct eesp_room *room = way->room;
 	size_t good = 0, at = 0;
+	uint64_t first = 0;
 	while (at < n) {
-		uint64_t epoch = enter(room), first = 0;
+		uint64_t epoch = enter(room);
 		const struct eesp_seal_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
-		int taken = w != NULL;
-		while (taken && stray == 0 && at < n) {
-			some = n - at < CHUNK ? n - at : CHUNK;
-			if ((taken = take(w, some, &first))) {
-				good += seal_round(room, w, pkts + at, some, first, &stray);
-				at += some;
-			}
+		if (UNLIKELY(w == NULL || (at == 0 && !take(w, n, &first)))) { /* a burst's counters follow one another */
+			leave(room, epoch);
+			return good + (at == 0 ? go_seal(way, pkts, n, 0) : go_seal_taken(way, pkts + at, n - at, first + at));
 		}
+		do {
+			some = n - at < CHUNK ? n - at : CHUNK;
+			good += seal_round(room, w, pkts + at, some, first + at, &stray);
+			at += some;
+		} while (stray == 0 && at < n);
 		leave(room, epoch);
-		if (!taken)
-			return good + go_seal(way, pkts + at, n - at, 0);
-		if (stray == some)
-			good += go_seal_taken(way, pkts + at - some, some, first);
-		else if (stray != 0)
-			good += strays(way, pkts + at - some, some, first, 1, go_seal_taken);
+		if (UNLIKELY(stray == some))
+			good += go_seal_taken(way, pkts + at - some, some, first + at - some);
+		else if (UNLIKELY(stray != 0))
+			good += strays(way, pkts + at - some, some, first + at - some, 1, go_seal_taken);
 	}
 	return good;
 }
@@ -680,7 +693,9 @@ static size_t go_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint
 struct lane {
 	eesp_pkt *p;
 	const struct eesp_pattern *pattern;
+	const struct eesp_shape *shape;
 	uint8_t *window; /* NULL: there is none yet */
+	uint64_t *word;	 /* the one that seq is in */
 	uint64_t seq, hash, who; /* who: Epoch, Kind and Engine */
 };
 
@@ -695,39 +710,6 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 		if (x == id)
 			return 1;
 	}
-}
-
-/* Finds the pattern of a packet's header, or NULL. All that is read is in front
- * of the header's end or in the ICV, which is behind it. */
-static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_shape *s, const uint8_t *hdr)
-{
-	uint64_t probe = ((raw64(hdr + s->probe_at) & s->probe_mask) ^ s->word) * UINT64_C(0x9E3779B97F4A7C15);
-	for (uint32_t i = w->bucket[probe >> w->bucket_shift]; i != 0; i = w->patterns[i].next) {
-		const struct eesp_pattern *pt = &w->patterns[i];
-		v16 d = { 0 };
-		for (uint32_t c = 0; c < s->chunks; c++)
-			d |= (load16(hdr + 16 * c) ^ load16(pt->value + 16 * c)) & load16(s->mask + 16 * c);
-		if (LIKELY(!any16(d) && &w->shapes[pt->shape] == s))
-			return pt;
-	}
-	return NULL;
-}
-
-/* Where the payload goes: Shape.job of internal/profile. */
-static inline int placed(const eesp_pkt *p, const struct eesp_shape *s, eesp_job *j)
-{
-	uint8_t *data = p->data, *src = data + s->n;
-	uint32_t text = p->len - s->n - ICV;
-	j->aad = data - s->lead;
-	j->aad_len = s->lead + s->n;
-	j->src = j->dst = src;
-	j->tag = src + text;
-	j->len = text;
-	if (p->dst == NULL || p->dst == src)
-		return 1;
-	j->dst = p->dst;
-	uintptr_t gap = (uintptr_t)p->dst - (uintptr_t)j->aad;
-	return p->dst_size >= text && gap >= (uintptr_t)s->lead + p->len && -gap >= text;
 }
 
 static inline void refused(eesp_pkt *p, eesp_status st, uint64_t *by)
@@ -754,8 +736,9 @@ static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_s
 	return (s->flow_desc ? (const uint8_t *)&l->p->addr : (const uint8_t *)l->p->data) + s->flow_at;
 }
 
-static inline void flow_of(struct eesp_flow *f, const struct lane *l, const struct eesp_shape *s)
+static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 {
+	const struct eesp_shape *s = l->shape;
 	f->who[0] = l->pattern->name[0];
 	f->who[1] = l->pattern->name[1];
 	f->who[2] = l->p->id;
@@ -766,44 +749,18 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l, const stru
 
 static inline void flow_hash(const struct eesp_windows *t, struct lane *l, const struct eesp_shape *s)
 {
-	uint64_t addr = t->no_addr, x;
+	uint64_t addr = t->no_addr;
 	if (s->flow_len != 0) {
 		struct eesp_flow f;
-		flow_of(&f, l, s);
+		flow_of(&f, l);
 		addr = mix(f.addr[0] ^ t->seed[4], f.addr[1] ^ t->seed[5]) ^ mix(f.addr[2] ^ t->seed[6], f.addr[3] ^ t->seed[7]);
 	}
-	x = mix(l->p->id ^ t->seed[2] ^ l->pattern->hash, l->who ^ t->seed[3]);
-	l->hash = mix(x ^ t->seed[8], addr ^ t->seed[9]);
+	l->hash = mix(l->p->id ^ t->seed[2] ^ l->pattern->hash, l->who ^ t->seed[3] ^ addr);
 }
 
 static inline uint8_t *window_at(const struct eesp_windows *t, uint32_t entry)
 {
 	return t->windows + (uint64_t)((entry & ((1u << NUMBER_BITS) - 1)) - 1) * t->stride;
-}
-
-/* Finds a packet's window, NULL if there is none, which may be wrong while others
- * come and go. */
-static inline uint8_t *window_of(const struct eesp_windows *t, const struct lane *l, const struct eesp_shape *s)
-{
-	uint64_t at = l->hash & t->mask;
-	uint32_t tag = (uint32_t)(l->hash >> (32 + NUMBER_BITS));
-	for (;; at = (at + 1) & t->mask) {
-		uint32_t e = __atomic_load_n(&t->index[at], __ATOMIC_ACQUIRE);
-		if (e == 0)
-			return NULL;
-		if (e >> NUMBER_BITS != tag || e == HIDDEN)
-			continue;
-		uint8_t *w = window_at(t, e);
-		const uint64_t *who = (const uint64_t *)w;
-		if (((who[0] ^ l->pattern->name[0]) | (who[1] ^ l->pattern->name[1]) | (who[2] ^ l->p->id) | (who[3] ^ l->who)) != 0)
-			continue;
-		if (s->flow_len == 0) /* as for all of this Kind */
-			return w;
-		struct eesp_flow f;
-		flow_of(&f, l, s);
-		if (memcmp(w + WINDOW_WORDS + t->n * 8, f.addr, sizeof f.addr) == 0)
-			return w;
-	}
 }
 
 static inline uint64_t *window_word(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
@@ -812,25 +769,53 @@ static inline uint64_t *window_word(const struct eesp_windows *t, uint8_t *w, ui
 	return (uint64_t *)(w + WINDOW_WORDS) + (block - q * t->n);
 }
 
+/* Whether a window is that of a packet. */
+static inline int window_is(const struct eesp_windows *t, const uint8_t *w, const struct lane *l)
+{
+	const uint64_t *who = (const uint64_t *)w;
+	if (((who[0] ^ l->pattern->name[0]) | (who[1] ^ l->pattern->name[1]) | (who[2] ^ l->p->id) | (who[3] ^ l->who)) != 0)
+		return 0;
+	if (l->shape->flow_len == 0) /* as for all of this Kind */
+		return 1;
+	struct eesp_flow f;
+	flow_of(&f, l);
+	return memcmp(w + WINDOW_WORDS + t->n * 8, f.addr, sizeof f.addr) == 0;
+}
+
+/* Finds a packet's window, NULL if there is none, which may be wrong while others
+ * come and go. */
+static NOINLINE uint8_t *window_of(const struct eesp_windows *t, const struct lane *l)
+{
+	uint64_t at = l->hash & t->mask;
+	uint32_t tag = (uint32_t)(l->hash >> (32 + NUMBER_BITS));
+	for (;; at = (at + 1) & t->mask) {
+		uint32_t e = __atomic_load_n(&t->index[at], __ATOMIC_ACQUIRE);
+		if (e == 0)
+			return NULL;
+		if (e >> NUMBER_BITS == tag && e != HIDDEN && window_is(t, window_at(t, e), l))
+			return window_at(t, e);
+	}
+}
+
 enum verdict { FRESH, DUPLICATE, OLD };
 
-static inline enum verdict window_check(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
+static inline enum verdict window_check(const struct eesp_windows *t, const struct lane *l)
 {
-	uint64_t top = __atomic_load_n((uint64_t *)w + 4, __ATOMIC_RELAXED);
-	if (seq > top)
+	uint64_t top = __atomic_load_n((uint64_t *)l->window + 4, __ATOMIC_RELAXED), seq = l->seq;
+	if (LIKELY(seq > top))
 		return FRESH;
 	if (top - seq >= t->width)
 		return OLD;
-	uint64_t x = __atomic_load_n(window_word(t, w, seq), __ATOMIC_RELAXED), y = seq >> 4 << 16;
+	uint64_t x = __atomic_load_n(l->word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
 	return (x ^ y) >> 16 == 0 && (x >> (seq & 15) & 1) != 0 ? DUPLICATE : FRESH;
 }
 
 /* Commits for the only thread that ever used the windows. */
-static inline enum verdict commit_alone(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
+static inline enum verdict commit_alone(const struct eesp_windows *t, const struct lane *l)
 {
-	uint64_t *top = (uint64_t *)w + 4, *word = window_word(t, w, seq), bit = UINT64_C(1) << (seq & 15);
-	uint64_t was = __atomic_load_n(top, __ATOMIC_RELAXED), x = __atomic_load_n(word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
-	if (seq > was)
+	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq, bit = UINT64_C(1) << (seq & 15);
+	uint64_t was = __atomic_load_n(top, __ATOMIC_RELAXED), x = __atomic_load_n(l->word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
+	if (LIKELY(seq > was))
 		__atomic_store_n(top, seq, __ATOMIC_RELAXED);
 	else if (was - seq >= t->width)
 		return OLD;
@@ -839,27 +824,27 @@ static inline enum verdict commit_alone(const struct eesp_windows *t, uint8_t *w
 			return DUPLICATE;
 		y = x;
 	}
-	__atomic_store_n(word, y | bit, __ATOMIC_RELAXED);
+	__atomic_store_n(l->word, y | bit, __ATOMIC_RELAXED);
 	return FRESH;
 }
 
-static inline enum verdict commit_shared(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
+static inline enum verdict commit_shared(const struct eesp_windows *t, const struct lane *l)
 {
-	uint64_t *top = (uint64_t *)w + 4, *word = window_word(t, w, seq), bit = UINT64_C(1) << (seq & 15);
+	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq, bit = UINT64_C(1) << (seq & 15);
 	uint64_t was = __atomic_load_n(top, __ATOMIC_SEQ_CST), x;
 	while (seq > was && !__atomic_compare_exchange_n(top, &was, seq, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
-	x = __atomic_load_n(word, __ATOMIC_SEQ_CST); /* before top */
+	x = __atomic_load_n(l->word, __ATOMIC_SEQ_CST); /* before top */
 	for (;;) {
-		uint64_t y = seq >> 4 << 16;
-		if (__atomic_load_n(top, __ATOMIC_SEQ_CST) - seq >= t->width)
+		uint64_t y = seq >> 4 << 16, now = __atomic_load_n(top, __ATOMIC_SEQ_CST);
+		if (now - seq >= t->width)
 			return OLD;
 		if ((x ^ y) >> 16 == 0) {
 			if (x & bit)
 				return DUPLICATE;
 			y = x;
 		}
-		if (__atomic_compare_exchange_n(word, &x, y | bit, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		if (__atomic_compare_exchange_n(l->word, &x, y | bit, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			return FRESH;
 	}
 }
@@ -925,20 +910,30 @@ static inline void windows_end(struct eesp_windows *t, int alone)
 static inline size_t check_windows(const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
 {
 	struct eesp_windows *t = w->windows;
+	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride, .n = t->n, .recip = t->recip, .shift = t->shift };
 	size_t m = 0;
 	for (size_t i = 0; i < n; i++) {
-		uint32_t e = __atomic_load_n(&t->index[lanes[i].hash & t->mask], __ATOMIC_ACQUIRE);
+		struct lane *l = &lanes[i];
+		uint32_t e = __atomic_load_n(&c.index[l->hash & c.mask], __ATOMIC_ACQUIRE);
+		l->window = NULL;
 		if (LIKELY(e != 0 && e != HIDDEN)) { /* most probably it is this one */
-			__builtin_prefetch(window_at(t, e), 1);
-			__builtin_prefetch(window_word(t, window_at(t, e), lanes[i].seq), 1);
+			l->window = window_at(&c, e);
+			l->word = window_word(&c, l->window, l->seq);
+			__builtin_prefetch(l->window, 1);
+			__builtin_prefetch(l->word, 1);
 		}
 	}
 	for (size_t i = 0; i < n; i++) {
-		lanes[i].window = window_of(t, &lanes[i], &w->shapes[lanes[i].pattern->shape]);
-		if (LIKELY(lanes[i].window != NULL)) {
-			enum verdict v = window_check(t, lanes[i].window, lanes[i].seq);
+		struct lane *l = &lanes[i];
+		if (UNLIKELY(l->window == NULL || !window_is(t, l->window, l))) {
+			l->window = window_of(t, l);
+			if (l->window != NULL)
+				l->word = window_word(t, l->window, l->seq);
+		}
+		if (LIKELY(l->window != NULL)) {
+			enum verdict v = window_check(t, l);
 			if (UNLIKELY(v != FRESH)) {
-				not_fresh(t, v, lanes[i].p, w->by);
+				not_fresh(t, v, l->p, w->by);
 				continue;
 			}
 		}
@@ -957,34 +952,45 @@ static inline int commit(const struct eesp_way *way, const struct eesp_open_plan
 	struct eesp_windows *t = w->windows;
 	if (UNLIKELY(l->window == NULL)) {
 		struct eesp_flow f;
-		flow_of(&f, l, &w->shapes[l->pattern->shape]);
+		flow_of(&f, l);
 		l->window = (uint8_t *)eespGoWindow(way->slot, &f);
 		if (l->window == NULL) {
 			refused(l->p, EESP_ERR_WINDOWS, w->by);
 			return 0;
 		}
+		l->word = window_word(t, l->window, l->seq);
 	}
-	enum verdict v = alone ? commit_alone(t, l->window, l->seq) : commit_shared(t, l->window, l->seq);
+	enum verdict v = alone ? commit_alone(t, l) : commit_shared(t, l);
 	if (LIKELY(v == FRESH))
 		return 1;
 	not_fresh(t, v, l->p, w->by);
 	return 0;
 }
 
-/* Writes a packet's KDF input. */
-static inline EXECUTOR void input(uint8_t *to, const struct eesp_shape *s, const struct lane *l)
+/* Writes the rest of a KDF input that is more than one block, or has part of the counter. */
+static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 {
 	const struct eesp_pattern *pt = l->pattern;
-	const uint8_t *hdr = l->p->data;
-	store16(to, load16(pt->msg[0]) ^ pick(load16(hdr + s->source_at), s->msg_source) ^ pick(load16(hdr + s->tsc_at - 8), s->msg_tail));
+	const struct eesp_shape *s = l->shape;
 	for (uint32_t b = 1; b < pt->blocks; b++)
 		store16(to + 16 * b, load16(pt->msg[b]));
 	for (uint32_t c = 0; c < s->copies; c++) {
-		const uint8_t *from = s->copy[c].desc ? (const uint8_t *)&l->p->addr : hdr;
+		const uint8_t *from = s->copy[c].desc ? (const uint8_t *)&l->p->addr : l->p->data;
 		store16(to + s->copy[c].to, load16(from + s->copy[c].from));
 	}
 	if (s->rekey_mask != 0)
 		put32(to + s->rekey_at, (uint32_t)((l->p->tsc & s->rekey_mask) >> s->rekey_bits));
+}
+
+/* Writes a packet's KDF input. */
+static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
+{
+	const struct eesp_shape *s = l->shape;
+	const uint8_t *hdr = l->p->data;
+	store16(to, load16(l->pattern->msg[0]) ^ pick(load16(hdr + s->source_at), load16(s->msg_source)) ^
+			    pick(load16(hdr + s->tsc_at - 8), load16(s->msg_tail)));
+	if (!s->simple)
+		input_rest(to, l);
 }
 
 /* Decrypts jobs whose keys come of different master keys, or are of different
@@ -1016,7 +1022,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const str
 				const struct lane *l = &lanes[from[o.from[x]]];
 				if (l->pattern->batch != pt->batch)
 					continue;
-				input(room->msgs + u * stride_of(&k), &w->shapes[l->pattern->shape], l);
+				input(room->msgs + u * stride_of(&k), l);
 				which[u++] = (uint8_t)x;
 				done[x] = 1;
 			}
@@ -1032,77 +1038,146 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const str
 	}
 }
 
+/* The form of a packet's header, or NULL. */
+static inline const struct eesp_shape *shape_of(const struct eesp_open_plan *w, const eesp_pkt *p)
+{
+	uint32_t word, k;
+	if (p->data == NULL || p->len < 4 + ICV)
+		return NULL;
+	memcpy(&word, p->data, 4);
+	word &= w->word_mask;
+	k = w->shape_of[word * w->word_factor >> 22];
+	return k != 0 && w->shapes[k - 1].word == word ? &w->shapes[k - 1] : NULL;
+}
+
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
- * strays, and counted. */
+ * strays, and counted. Of a packet, nothing is read that is not in front of its
+ * header's end or in the ICV, which is behind it. */
 static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, size_t *stray)
 {
 	const struct eesp_room *room = way->room;
-	const struct eesp_shape *s = NULL;
-	size_t m = 0, opened = 0, failed = 0;
+	struct eesp_windows *const windows = w->windows;
+	const uint64_t *const own = w->own_ids;
+	const uint32_t word_mask = w->word_mask;
+	size_t m, opened = 0, failed = 0, stride = 0;
 	uint64_t octets = 0;
-	uint32_t word = 0, mixed = 0;
-	eesp_job jobs[CHUNK], *sorted = jobs;
-	struct lane lanes[CHUNK];
+	uint32_t mixed = 0, batch = 0, disorder = 0, last = 0;
+	eesp_job jobs[CHUNK], *sorted = jobs, *j = jobs;
+	struct lane lanes[CHUNK], *l = lanes;
+	uint8_t *msg = room->msgs;
 	struct order o;
 
 	o.from = as_they_are;
-	for (size_t i = 0; i < n; i++) {
-		eesp_pkt *p = &pkts[i];
-		eesp_job *j = &jobs[m];
-		struct lane *l = &lanes[m];
-		const uint8_t *hdr = p->data;
-		const struct eesp_pattern *pt;
-		uint32_t x;
-		if (UNLIKELY(p->iov_count != 0 || p->reserved != 0 || hdr == NULL || p->len < 4 + ICV || p->len > EESP_MAX_LEN))
-			goto another;
-		memcpy(&x, hdr, 4);
-		x &= w->word_mask;
-		if (UNLIKELY(s == NULL || x != word)) {
-			uint32_t k = w->shape_of[x * w->word_factor >> 22];
-			if (k == 0)
-				goto another;
-			s = &w->shapes[k - 1];
-			word = s->word;
-			if (x != word)
-				goto another;
-		}
-		if (UNLIKELY(p->len < (uint32_t)s->n + ICV || p->headroom < s->lead || p->flags != s->flags))
-			goto another;
-		pt = pattern_of(w, s, hdr);
-		if (UNLIKELY(pt == NULL || !placed(p, s, j)))
-			goto another;
-		if (UNLIKELY(pt->area != NULL) && memcmp(&p->addr, pt->addr, s->flow_len) != 0)
-			goto another;
-		uint64_t id = get64(hdr + s->id_at) >> s->id_shift & s->id_mask, tsc = get64(hdr + s->tsc_at);
-		store16(j->nonce, load16(pt->nonce) ^ pick(load16(hdr + s->source_at), s->nonce_source) ^ pick(load16(hdr + s->source_at), s->nonce_more) ^
-					  pick(load16(hdr + s->tsc_at - 8), s->nonce_tail));
-		j->ok = 0;
-		p->id = id;
-		p->tsc = tsc;
-		p->coffset = p->ioffset = 0;
-		p->next_header = s->next_at == NONE ? 0 : hdr[s->next_at];
-		if (UNLIKELY(w->own_ids != NULL && is_own(w, id))) {
-			refused(p, EESP_ERR_REFLECTED, w->by);
-			failed++;
+	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
+		const struct eesp_shape *const s = shape_of(w, p);
+		if (UNLIKELY(s == NULL)) {
+			p++->status = STRAY;
 			continue;
 		}
-		l->p = p;
-		l->pattern = pt;
-		if (w->windows != NULL) {
-			l->seq = (tsc & w->split.high_mask) >> w->split.high_shift | (tsc & w->split.low_mask);
-			l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16 | (tsc >> w->split.engine_shift & w->split.engine_mask) << 32;
-			flow_hash(w->windows, l, s);
-			__builtin_prefetch(&w->windows->index[l->hash & w->windows->mask]);
-		}
-		mixed |= (uint32_t)(pt->batch ^ lanes[0].pattern->batch);
-		m++;
-		continue;
-	another:
-		p->status = STRAY;
+		/* For as long as packets have this shape. */
+		const uint32_t word = s->word, header = s->n, lead = s->lead, least = header + ICV, flags = s->flags;
+		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, probe_at = (size_t)s->probe_at;
+		const size_t next_at = s->next_at & 0x7f;
+		const uint8_t next_mask = s->next_at == NONE ? 0 : 0xff, id_shift = s->id_shift, simple = s->simple;
+		const uint64_t id_mask = s->id_mask, probe_mask = s->probe_mask;
+		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail), nonce_source = load16(s->nonce_source),
+			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail), mask0 = load16(s->mask);
+		const size_t compared = 16u * s->chunks;
+		do {
+			const uint8_t *hdr = p->data;
+			const struct eesp_pattern *pt;
+			uint32_t x, f, len = p->len; /* f: flags, next_header, reserved */
+			if (UNLIKELY(hdr == NULL || len < least || len > EESP_MAX_LEN))
+				break;
+			memcpy(&x, hdr, 4);
+			memcpy(&f, &p->flags, 4);
+			if (UNLIKELY((x & word_mask) != word))
+				break;
+			if (UNLIKELY(p->iov_count != 0 || (f & word32(0xff, 0xff, 0, 0xff)) != flags || p->headroom < lead))
+				goto another;
+
+			const v16 front = load16(hdr), source = load16(hdr + source_at), tail = load16(hdr + tsc_at - 8);
+			const uint64_t probe = ((raw64(hdr + probe_at) & probe_mask) ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+			uint32_t at = w->bucket[probe >> w->bucket_shift];
+			for (;; at = pt->next) {
+				if (UNLIKELY(at == 0))
+					goto another;
+				pt = (const struct eesp_pattern *)((const uint8_t *)w->patterns + at);
+				v16 d = (front ^ load16(pt->value)) & mask0;
+				for (size_t c = 16; c < compared; c += 16)
+					d |= (load16(hdr + c) ^ load16(pt->value + c)) & load16(s->mask + c);
+				if (LIKELY(!any16(d))) /* of this shape: all masks have the word */
+					break;
+			}
+
+			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
+			const uint32_t text = len - least;
+			if (LIKELY(dst == NULL || dst == src)) {
+				dst = src;
+			} else { /* behind all of it, or as far in front */
+				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - lead);
+				if (p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text)
+					goto another;
+			}
+			if (UNLIKELY(pt->area != NULL) && memcmp(&p->addr, pt->addr, s->flow_len) != 0)
+				goto another;
+			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + tsc_at);
+			p->id = id;
+			p->tsc = tsc;
+			p->coffset = p->ioffset = 0;
+			p->next_header = hdr[next_at] & next_mask;
+			if (UNLIKELY(own != NULL) && is_own(w, id)) {
+				refused(p, EESP_ERR_REFLECTED, w->by);
+				failed++;
+				continue;
+			}
+			j->aad = hdr - lead;
+			j->src = src;
+			j->dst = dst;
+			j->tag = src + text;
+			j->aad_len = header + lead;
+			j->len = text;
+			j->ok = 0;
+			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
+			l->p = p;
+			l->pattern = pt;
+			l->shape = s;
+			if (windows != NULL) {
+				l->seq = (tsc & w->split.mask) >> w->split.shift;
+				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16 | (tsc >> w->split.engine_shift & w->split.engine_mask) << 32;
+				flow_hash(windows, l, s);
+				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
+			}
+			if (UNLIKELY(l == lanes)) {
+				const struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len };
+				stride = stride_of(&k);
+				batch = pt->batch;
+			}
+			mixed |= pt->batch ^ batch;
+			if (LIKELY(!mixed)) { /* most probably that is its place */
+				store16(msg, load16(pt->msg[0]) ^ pick(source, msg_source) ^ pick(tail, msg_tail));
+				if (!simple)
+					input_rest(msg, l);
+			}
+			msg += stride;
+			disorder |= text < last;
+			last = text;
+			j++;
+			l++;
+			continue;
+		another:
+			p->status = STRAY;
+		} while (++p < end);
+		if (p < end && shape_of(w, p) == s) /* too short for it, or too long */
+			p++->status = STRAY;
 	}
+	m = (size_t)(l - lanes);
 	*stray = n - m - failed;
-	if (w->windows != NULL)
-		m = check_windows(w, lanes, jobs, m);
+	if (w->windows != NULL) {
+		size_t left = check_windows(w, lanes, jobs, m);
+		disorder |= left != m; /* inputs have moved */
+		m = left;
+	}
 	if (m == 0)
 		return 0;
 	if (UNLIKELY(mixed)) {
@@ -1112,20 +1187,19 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 		const struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len };
 		uint8_t slot[CHUNK];
 		size_t u = m;
-		sorted = ordered(&o, jobs, m);
-		if (k.master != NULL) {
-			size_t stride = stride_of(&k);
-			for (size_t i = 0; i < m; i++) {
-				const struct lane *l = &lanes[o.from[i]];
-				input(room->msgs + i * stride, &w->shapes[l->pattern->shape], l);
+		if (UNLIKELY(disorder)) {
+			sorted = ordered(&o, jobs, m);
+			for (size_t i = 0; k.master != NULL && i < m; i++) {
+				l = &lanes[o.from[i]];
+				input(room->msgs + i * stride, l);
 			}
-			if (m >= FEW_KEYS)
-				u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
 		}
+		if (m >= FEW_KEYS && k.master != NULL)
+			u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
 		derive_and_run(room, w->direct, &k, u, slot, 0, sorted, m);
 	}
 	for (size_t i = 0; i < m; i++) {
-		struct lane *l = &lanes[o.from[i]];
+		l = &lanes[o.from[i]];
 		eesp_pkt *p = l->p;
 		if (UNLIKELY(sorted[i].ok != 1)) {
 			refused(p, EESP_ERR_AUTH, w->by);

@@ -17,19 +17,20 @@ struct eesp_copy {
 };
 
 struct eesp_split {
-	uint64_t high_mask, low_mask, engine_mask;
-	uint8_t high_shift, engine_shift, padding[6];
+	uint64_t mask, engine_mask;
+	uint8_t shift, engine_shift, padding[6];
 };
 
 struct eesp_shape {
 	uint32_t word;
-	uint16_t n, lead, flags;
-	uint8_t chunks, copies, id_shift, flow_len, flow_desc, next_at;
+	uint32_t flags;
+	uint16_t n, lead;
+	uint8_t chunks, copies, id_shift, flow_len, flow_desc, next_at, simple, padding0;
 	int16_t id_at, source_at, tsc_at, probe_at, flow_at;
 	uint8_t rekey_at, rekey_bits;
 	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask;
 	struct eesp_copy copy[2];
-	uint8_t padding[8];
+	uint8_t padding[4];
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
 };
 
@@ -38,18 +39,19 @@ struct eesp_pattern {
 	const uint8_t *master, *sub, *area;
 	uint64_t name[2], hash;
 	uint64_t *usage;
-	uint16_t kind, batch, next;
+	uint32_t next;
+	uint16_t kind, batch;
 	uint8_t blocks, key_len;
 	uint16_t shape;
-	uint8_t padding[6];
+	uint8_t padding[4];
 	uint8_t addr[32];
 };
 
 struct eesp_windows {
 	const uint32_t *index;
 	uint8_t *windows;
-	uint64_t mask, stride, width, n, recip, shift, seed[10], no_addr;
-	uint8_t padding[40];
+	uint64_t mask, stride, width, n, recip, shift, seed[8], no_addr;
+	uint8_t padding[56];
 	uint64_t owner, padding2[7], busy, padding3[7];
 	uint64_t duplicate, old, full;
 };
@@ -65,7 +67,7 @@ struct eesp_open_plan {
 	const struct eesp_shape *shapes;
 	const struct eesp_pattern *patterns;
 	const uint8_t *shape_of;
-	const uint16_t *bucket;
+	const uint32_t *bucket;
 	const uint64_t *own_ids;
 	struct eesp_windows *windows;
 	uint64_t *by, *octets;

@@ -192,5 +192,9 @@ func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first uint64) (good i
 }
 
 // Window makes the window of a packet that C has opened, or finds it, and
-// returns its address, or 0 if there is no room for it.
-func (r *Receiver) Window(k unsafe.Pointer) uintptr { return r.Windows.insert(k) }
+// returns its address, or 0 if there is no room for it. Windows of keys that were
+// wiped are given up, for those who come after C's burst.
+func (r *Receiver) Window(k unsafe.Pointer) uintptr {
+	r.Windows.tidy(r.Groups)
+	return r.Windows.insert(k)
+}

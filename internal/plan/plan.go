@@ -48,24 +48,26 @@ type Copy struct {
 // Split takes the engine's number out of a counter: what is left counts the
 // packets of one engine.
 type Split struct {
-	HighMask, LowMask      uint64 // of the number
-	EngineMask             uint64 // after EngineShift
-	HighShift, EngineShift uint8
-	_                      [6]uint8
+	Mask               uint64 // of the number, before Shift
+	EngineMask         uint64 // after EngineShift
+	Shift, EngineShift uint8
+	_                  [6]uint8
 }
 
 // Shape is a form that headers have.
 type Shape struct {
 	Word      uint32 // the first four octets, as far as Open.WordMask says
+	Flags     uint32 // of the descriptor, and zeros for octets that follow them
 	N         uint16 // octets of the header
 	Lead      uint16 // octets in front of it that are authenticated
-	Flags     uint16 // of the descriptor
 	Chunks    uint8  // 16-octet pieces of the header that are compared
 	Copies    uint8
 	IDShift   uint8
 	FlowLen   uint8 // octets of address that tell windows apart: 0, 4, 16, 32
 	FlowDesc  uint8 // they are in the descriptor
 	NextAt    uint8 // where the header says what follows; None: nowhere
+	simple    uint8 // KDF inputs are one block, of which all that varies is picked
+	_         uint8
 	IDAt      int16
 	SourceAt  int16 // 16 octets that nonce and KDF input take from
 	TSCAt     int16
@@ -78,7 +80,7 @@ type Shape struct {
 	RekeyMask uint64 // 0: there is none
 	EpochMask uint64 // of the epoch, where windows end with it
 	Copy      [2]Copy
-	_         [8]uint8
+	_         [4]uint8
 
 	Mask                              [MaxHeader]byte // what is compared
 	MsgSource, MsgTail                Pick
@@ -95,13 +97,13 @@ type Pattern struct {
 	Name        [2]uint64 // of the key, for windows
 	Hash        uint64    // of Name, for windows
 	Usage       uintptr   // where packets are counted
+	Next        uint32    // pattern to try when this is not it, as in Open.Bucket
 	Kind        uint16
 	Batch       uint16 // the same for patterns whose keys are derived alike
-	Next        uint16 // pattern to try when this is not it; 0: none
 	Blocks      uint8
 	KeyLen      uint8
 	Shape       uint16
-	_           [6]uint8
+	_           [4]uint8
 	Addr        [32]byte // of a held key, which descriptors must have
 }
 
@@ -111,7 +113,7 @@ type Open struct {
 	Shapes   uintptr
 	Patterns uintptr
 	ShapeOf  uintptr // by a hash of the first word: 1 + number of the shape; 0: none
-	Bucket   uintptr // by a hash of word and probe: the first pattern to try; 0: none
+	Bucket   uintptr // by a hash of word and probe: where in Patterns the first one to try is; 0: none
 	OwnIDs   uintptr // a hash table; 0: there are none
 	Windows  uintptr // replay.Table; 0: there are none
 	By       uintptr // statistics: packets by status
@@ -131,7 +133,7 @@ type Open struct {
 	shapes   []Shape
 	patterns []Pattern
 	shapeOf  []uint8
-	bucket   []uint16
+	bucket   []uint32
 	own      []uint64
 	batches  map[batch]uint16
 }
@@ -189,6 +191,10 @@ func (o *Open) Add(shape int, p *Pattern) {
 		o.batches[b] = uint16(len(o.batches))
 	}
 	p.Batch, p.Shape = o.batches[b], uint16(shape)
+	s.simple = 0
+	if p.Blocks <= 1 && s.Copies == 0 && s.RekeyMask == 0 {
+		s.simple = 1
+	}
 	o.patterns = append(o.patterns, *p)
 }
 
@@ -212,11 +218,11 @@ func (o *Open) Finish() bool {
 	}
 	o.WordFactor = factor
 	o.BucketShift = 64 - uint32(bits.Len(uint(2*len(o.patterns))))
-	o.bucket = make([]uint16, 1<<(64-o.BucketShift))
+	o.bucket = make([]uint32, 1<<(64-o.BucketShift))
 	for i := len(o.patterns) - 1; i > 0; i-- {
 		p := &o.patterns[i]
 		at := &o.bucket[o.shapes[p.Shape].probe(p.Value[:])>>o.BucketShift]
-		p.Next, *at = *at, uint16(i)
+		p.Next, *at = *at, uint32(uintptr(i)*unsafe.Sizeof(*p))
 	}
 	if own := o.Own; len(own) != 0 {
 		size := 1 << bits.Len(uint(4*len(own)))

@@ -50,13 +50,8 @@ func (k *KDF) addresses() (master, sub uintptr) {
 	return master, master + unsafe.Offsetof(k.Master.K1)
 }
 
-// splitPlan is split, as data, for counters of 48 bits with an epoch above them
-// (epochs), or of 64.
-func splitPlan(engineBits uint8, epochs bool) plan.Split {
-	shift := uint8(48 - engineBits)
-	p := plan.Split{LowMask: 1<<shift - 1, EngineMask: 1<<engineBits - 1, EngineShift: shift}
-	if !epochs {
-		p.HighMask, p.HighShift = (1<<16-1)<<48, engineBits
-	}
-	return p
+// splitPlan is split, as data, for counters of 48 bits with an epoch above them.
+func splitPlan(engineBits uint8) plan.Split {
+	shift := 48 - engineBits
+	return plan.Split{Mask: 1<<shift - 1, EngineMask: 1<<engineBits - 1, EngineShift: shift}
 }

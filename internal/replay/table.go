@@ -106,10 +106,10 @@ type View struct {
 	mask    uint64
 	stride  uint64
 	ring
-	seed   [10]uint64
+	seed   [8]uint64
 	noAddr uint64 // what hash makes of a key without Addr
 
-	_     [40]byte // what is above is read by all, and never written
+	_     [56]byte // what is above is read by all, and never written
 	owner atomic.Uint64
 	_     [56]byte
 	busy  atomic.Uint64 // the owner is at work
@@ -262,8 +262,7 @@ func mix(a, b uint64) uint64 {
 // hash keeps those who do not know the seed from choosing where keys meet.
 func (t *Table) hash(k *octets) uint64 {
 	s := &t.seed
-	x := mix(k[2]^s[2]^t.HashName(k[0], k[1]), k[3]^s[3])
-	return mix(x^s[8], t.hashAddr((*[4]uint64)(k[4:]))^s[9])
+	return mix(k[2]^s[2]^t.HashName(k[0], k[1]), k[3]^s[3]^t.hashAddr((*[4]uint64)(k[4:])))
 }
 
 // HashName is the part of it that is the same for all packets of a master key.

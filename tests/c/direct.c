@@ -41,7 +41,29 @@ static void engine_only(struct side *x)
 	*direct_open_plan(x->receiver) = NULL;
 }
 
-static void new_sides(eesp_group *g, uint8_t v, uint32_t flags, uint32_t engine_bits)
+static eesp_group *another_group(uint32_t aead)
+{
+	static const uint8_t id[16] = { 9, 9, 9 };
+	eesp_group *g = new_group(aead, 0);
+	WORKS(eesp_group_generate_root_key(g, EESP_LEVEL_ZONE, id, sizeof id));
+	return g;
+}
+
+static eesp_receiver *new_careful_receiver(eesp_group *const *groups, size_t n, uint32_t engine_bits)
+{
+	static const uint64_t own[] = { 0, 77, UINT64_MAX, 78, 79, 80 };
+	eesp_receiver_config c = EESP_RECEIVER_CONFIG_INIT;
+	eesp_receiver *r;
+	c.own_ids = own;
+	c.own_id_count = COUNT(own);
+	c.replay_window = 64;
+	c.replay_contexts = 4096;
+	c.engine_bits = (uint8_t)engine_bits;
+	WORKS(eesp_receiver_new(groups, n, &c, &r));
+	return r;
+}
+
+static void new_sides(eesp_group *const *groups, size_t n, uint8_t v, uint32_t flags, uint32_t engine_bits, int careful)
 {
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config c = explicit_config(v);
@@ -49,8 +71,8 @@ static void new_sides(eesp_group *g, uint8_t v, uint32_t flags, uint32_t engine_
 		c.engine_bits = (uint8_t)engine_bits;
 		c.engine = engine_bits ? 5 : 0;
 		side[i].id = c.id;
-		WORKS(eesp_sender_new(g, &c, &side[i].sender));
-		side[i].receiver = new_receiver(g);
+		WORKS(eesp_sender_new(groups[n - 1], &c, &side[i].sender));
+		side[i].receiver = careful ? new_careful_receiver(groups, n, engine_bits) : new_receiver(groups[n - 1]);
 	}
 	engine_only(&side[1]);
 }
@@ -85,7 +107,7 @@ static struct burst any_burst(void)
 		b.place[i] = (uint8_t)any(3);
 		b.slack[i] = any(3) == 0 ? any(20) : 0;
 		b.fault[i] = any(60) == 0 ? (uint8_t)(1 + any(10)) : 0;
-		b.forged[i] = any(40) == 0 ? (uint8_t)(1 + any(12)) : 0;
+		b.forged[i] = any(40) == 0 ? (uint8_t)(1 + any(16)) : 0;
 	}
 	if (order == 4) /* in order of length */
 		for (size_t i = 1; i < b.n; i++)
@@ -151,10 +173,10 @@ static void same_results(size_t n)
 		SAME(a->ioffset, b->ioffset);
 		SAME(a->next_header, b->next_header);
 		SAME(a->tsc, b->tsc);
-		CHECK((a->id == side[0].id && b->id == side[1].id) || (a->id == 0 && b->id == 0) || a->id - side[0].id == b->id - side[1].id ||
+		CHECK((a->id == side[0].id && b->id == side[1].id) || a->id == b->id || a->id - side[0].id == b->id - side[1].id ||
 		      (a->id ^ side[0].id) == (b->id ^ side[1].id));
 		if (a->status == EESP_OK)
-			SAME(a->id, side[0].id);
+			CHECK(a->id == side[0].id && b->id == side[1].id);
 		if (a->out)
 			SAME((const uint8_t *)a->out - (const uint8_t *)&side[0], (const uint8_t *)b->out - (const uint8_t *)&side[1]);
 		CHECK(a->user == (const void *)a && b->user == (const void *)b);
@@ -227,10 +249,12 @@ static void to_open(struct side *x, const struct burst *b)
 		}
 		switch (b->forged[i]) {
 		case 12: o[0] ^= 1; break;
+		case 13: case 15: case 16: if (i) q.data = x->room[i], q.len = x->p[i - 1].len, q.dst = NULL, memcpy(q.data, x->p[i - 1].data, q.len); break; /* another copy */
+		case 14: q.coffset = 0; o[4] = o[5] = o[6] = 0, o[7] = 78; break; /* one's own, if IDs have four octets */
 		case 1: o[1] ^= 0x10; break;
 		case 2: o[4] ^= 1; break;
 		case 3: o[eesp_sender_header_len(x->sender) - 9] ^= 1; break;
-		case 4: o[eesp_sender_header_len(x->sender) - 1] ^= 1; break;
+		case 4: o[eesp_sender_header_len(x->sender) - 1] ^= 0x80; break; /* no neighbour's counter: which of the two is first would matter */
 		case 5: if (q.len) o[q.len - 1] ^= 0x80; break;
 		case 6: q.len = q.len > 3 ? q.len - 3 : q.len; break;
 		case 7: q.addr.src[0] ^= 1; break;
@@ -265,7 +289,7 @@ static uint64_t open_both(const struct burst *b)
 				const eesp_pkt *x = &side[k].p[i];
 				CHECK(all_are(x->dst ? x->dst : (uint8_t *)x->data + header, x->len - header - EESP_ICV_LEN, 0));
 			}
-		if (p->status != EESP_OK)
+		if (p->status != EESP_OK || b->forged[i] >= 13)
 			continue;
 		SAME(p->out_len, b->len[i]);
 		CHECK(filled(p->out, i, b->len[i]) && filled(q->out, i, b->len[i]));
@@ -287,13 +311,13 @@ static void canaries(const struct burst *b)
 
 static void as_the_engine(void)
 {
-	uint64_t all = 0, sealed_there = 0, opened_there = 0;
+	uint64_t all = 0, sealed_there = 0, opened_there = 0, duplicates = 0;
 	for (uint32_t aead = 0; aead < 2; aead++)
 		for (size_t v = 0; v < COUNT(all_v); v++)
 			for (unsigned levels = 1; levels < 8; levels += 3)
-				for (uint32_t flags = 0; flags < 2; flags++) {
-					eesp_group *g = new_group(aead, levels);
-					new_sides(g, all_v[v], flags ? EESP_SENDER_OPTIONS : 0, levels > 4 ? 3 : 0);
+				for (uint32_t flags = 0; flags < 3; flags++) {
+					eesp_group *g[2] = { another_group(aead ^ 1), new_group(aead, levels) };
+					new_sides(g + !flags, 1 + (flags != 0), all_v[v], flags ? EESP_SENDER_OPTIONS : 0, levels > 4 ? 3 : 0, flags == 2);
 					for (int round = 0; round < (emulated() ? 5 : 60); round++) {
 						struct burst b = any_burst();
 						sealed_there += seal_both(&b);
@@ -308,11 +332,20 @@ static void as_the_engine(void)
 					}
 					CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
 					CHECK(memcmp(&out[0], &out[1], sizeof out[0]) == 0);
+					if (flags == 2) {
+						eesp_replay_stats replays[2];
+						for (int k = 0; k < 2; k++)
+							WORKS(eesp_receiver_replay_stats(side[k].receiver, &replays[k]));
+						CHECK(memcmp(&replays[0], &replays[1], sizeof replays[0]) == 0);
+						duplicates += replays[0].duplicates;
+					}
 					free_sides();
-					eesp_group_free(g);
+					eesp_group_free(g[0]);
+					eesp_group_free(g[1]);
 				}
 	printf("     of %llu packets %llu were sealed and %llu opened by the engine\n", (unsigned long long)all, (unsigned long long)sealed_there,
 	       (unsigned long long)opened_there);
+	CHECK(duplicates > 10);
 	if (possible)
 		CHECK(sealed_there < all / 10 && opened_there < all / 10);
 	else
