@@ -89,7 +89,14 @@ $(BUILD)/libeesp.a: $(GOSRC)
 	$(AR) rcsD $@ $(BUILD)/archive/eesp.o
 	@rm -rf $(BUILD)/archive
 
-install: all
+# A page for each function, from the header's comments.
+MAN3 := $(BUILD)/man3
+$(MAN3).done: include/eesp.h docs/eesp.3 scripts/manpages/main.go
+	@rm -rf $(MAN3)
+	GOARCH= $(GO) run ./scripts/manpages include/eesp.h docs/eesp.3 $(MAN3)
+	@touch $@
+
+install: all $(MAN3).done
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)/docs
 	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/
 	ln -sf libeesp.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libeesp.so.$(MAJOR)
@@ -99,12 +106,12 @@ install: all
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|; s|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|; s|@VERSION@|$(VERSION)|' packaging/eesp.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|; s|@REL_INCLUDE@|$(shell realpath -m --relative-to=$(LIBDIR)/cmake/eesp $(INCLUDEDIR))|' packaging/eespConfig.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfig.cmake
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|' packaging/eespConfigVersion.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfigVersion.cmake
-	install -m 644 docs/eesp.3 $(DESTDIR)$(MANDIR)/man3/
+	install -m 644 docs/eesp.3 $(MAN3)/*.3 $(DESTDIR)$(MANDIR)/man3/
 	install -m 644 LICENSE README.md SECURITY.md CHANGELOG.md $(DESTDIR)$(DOCDIR)/
 	install -m 644 docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
 
 uninstall:
-	rm -f $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3
+	rm -f $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
 	rm -rf $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(DOCDIR)
 
 # Release archives, and their checksums, in $(BUILD)/dist. The same sources give the same octets.

@@ -76,6 +76,10 @@ cat >"$work/expected" <<L
 /usr/share/doc/eesp/docs/profiles.md 644
 /usr/share/man/man3/eesp.3 644
 L
+functions=$(sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' "$root/libeesp/libeesp.map")
+for f in $functions $(sed -n 's/^static inline .* \(eesp_[a-z0-9_]*\)(.*/\1/p' "$root/include/eesp.h"); do
+	echo "/usr/share/man/man3/$f.3 644"
+done >>"$work/expected"
 { find "$dest" -type l -printf '/%P -> %l\n'; find "$dest" -type f -printf '/%P %m\n'; } | LC_ALL=C sort >"$work/installed"
 LC_ALL=C sort -o "$work/expected" "$work/expected"
 diff "$work/expected" "$work/installed" || fail "other files than expected"
@@ -100,6 +104,15 @@ read -ra use < <(pc --cflags --libs)
 LD_LIBRARY_PATH=$dest/usr/lib says_version "$work/user"
 readelf -d "$work/user" | grep -q "NEEDED.*\[libeesp.so.$major\]" || fail "the program does not need libeesp.so.$major"
 ok "a program built in a sysroot runs"
+
+# A page for each function, which says what the header says.
+for page in "$dest"/usr/share/man/man3/eesp_*.3; do
+	grep -q '^\.so ' "$page" || mandoc -T lint -W warning "$page" || fail "mandoc has complaints"
+done
+man -P cat -l "$dest/usr/share/man/man3/eesp_open_burst.3" >"$work/page" 2>/dev/null ||
+	mandoc -T ascii "$dest/usr/share/man/man3/eesp_open_burst.3" >"$work/page"
+grep -q 'Opens n packets, in order' "$work/page" || fail "the page of eesp_open_burst"
+ok "a manual page for each function"
 
 quiet_make uninstall DESTDIR="$dest" PREFIX=/usr
 [ -z "$(find "$dest" ! -type d)" ] || fail "uninstall leaves $(find "$dest" ! -type d)"
