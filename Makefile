@@ -35,14 +35,26 @@ BUILD   := build
 STAGE   := $(abspath $(BUILD)/stage)
 WARN    := -Wall -Wextra -Wpedantic -Werror
 GOFLAGS_BUILD := -trimpath -buildvcs=false
-GOSRC   := $(shell find . \( -path ./build -o -path ./control \) -prune -o \( -name '*.go' -o -name '*.s' -o -name '*.[ch]' -path './libeesp/*' \) -print | grep -v '^./$(BUILD)') go.mod include/eesp.h
+GOSRC   := $(shell find . \( -path ./build -o -path ./control \) -prune -o \( -name '*.go' -o -name '*.s' -o -path './libeesp/*' -name '*.[cht]*' \) -print | grep -v '^./$(BUILD)') go.mod include/eesp.h
 SO      := $(BUILD)/libeesp.so.$(VERSION)
 LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack -Wl,--build-id=sha1
 
-# Go's preemption signal would save vector registers, and keys in them, on a
-# signal stack that is neither locked nor left out of core dumps.
+# Settings of Go's runtime in the library, which load.c keeps the environment from changing.
+# asyncpreemptoff: the preemption signal would save vector registers, and keys in them, on a signal stack that is
+# neither locked nor left out of core dumps. containermaxprocs, updatemaxprocs: no descriptors of cgroup files are kept,
+# which the host might close. gcshrinkstackoff: stacks keep the room that signal handlers need (process.go).
 # (-buildid=: Go's own build ID depends on where the sources are, the linker's does not.)
-NOSIGNAL := -X runtime.godebugDefault=asyncpreemptoff=1
+RUNTIME := -X runtime.godebugDefault=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0,gcshrinkstackoff=1
+# Files of Go's that others take the place of. Go refuses that beneath its module cache, where it keeps toolchains that
+# it fetched by itself: then by way of a link.
+OVERLAY := $(BUILD)/overlay.json
+define write-overlay
+@mkdir -p $(BUILD)
+@root=$$($(GO) env GOROOT); case $$root in "$$($(GO) env GOMODCACHE)"/*) ln -sfn "$$root" $(BUILD)/goroot; root=$(abspath $(BUILD)/goroot);; esac; \
+  printf '{"Replace": {"%s/src/runtime/netpoll_epoll.go": "%s/libeesp/netpoll.go.txt"}}\n' "$$root" "$(CURDIR)" >$(OVERLAY)
+endef
+# Go, to build the library.
+LIBRARY_GO = $$(test ! -e $(BUILD)/goroot || echo env GOROOT=$(abspath $(BUILD)/goroot)) $(GO) build $(GOFLAGS_BUILD) -overlay $(abspath $(OVERLAY))
 
 export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
@@ -74,17 +86,20 @@ deps-test:
 $(SO): $(GOSRC) libeesp/libeesp.map
 	@mkdir -p $(BUILD)
 	@rm -f $(SO)
-	CC="$(CC)" CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-shared -ldflags "-buildid= $(NOSIGNAL) -extldflags '$(LINK)'" -o $(SO) ./libeesp
+	$(write-overlay)
+	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-shared -ldflags "-buildid= $(RUNTIME) -extldflags '$(LINK)'" -o $(SO) ./libeesp
 	@rm -f $(BUILD)/libeesp.so.$(VERSION).h $(BUILD)/libeesp.so.$(VERSION:.=_).h $(BUILD)/libeesp.so.1.0.h
 	ln -sf libeesp.so.$(VERSION) $(BUILD)/libeesp.so.$(MAJOR)
 	ln -sf libeesp.so.$(MAJOR) $(BUILD)/libeesp.so
 
 # One object in which all symbols but ours are local, so that a program may
-# link it beside another Go archive's worth of names.
+# link it beside another Go archive's worth of names. go.o comes first: load.c's
+# constructor is to run after Go's, and the order is that of the objects.
 $(BUILD)/libeesp.a: $(GOSRC)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
-	CC="$(CC)" CGO_ENABLED=1 $(GO) build $(GOFLAGS_BUILD) -buildmode=c-archive -ldflags "-buildid= $(NOSIGNAL)" -o $(BUILD)/archive/all.a ./libeesp
-	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o *.o && $(OBJCOPY) --wildcard --keep-global-symbol='eesp_*' eesp.o
+	$(write-overlay)
+	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-archive -ldflags "-buildid= $(RUNTIME)" -o $(BUILD)/archive/all.a ./libeesp
+	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o go.o $$(ls *.o | grep -v '^go\.o$$') && $(OBJCOPY) --wildcard --keep-global-symbol='eesp_*' eesp.o
 	@rm -f $@
 	$(AR) rcsD $@ $(BUILD)/archive/eesp.o
 	@rm -rf $(BUILD)/archive

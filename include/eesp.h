@@ -62,10 +62,22 @@
  *     you pin threads: its threads inherit the CPU mask of the thread that
  *     loads it. It cannot be unloaded: dlclose leaves it in place.
  *   - It installs handlers for synchronous signals (SIGSEGV, SIGBUS, SIGFPE),
- *     SIGPIPE and SIGURG, all with SA_ONSTACK, and passes on what is not its
- *     own. Install your own handlers with SA_ONSTACK, and call nothing of this
- *     library in them. Its threads block all other signals, which so go to
- *     yours.
+ *     with SA_ONSTACK, and passes on what is not its own. Other handlers stay
+ *     as they were. Call nothing of this library in one. Its threads block all
+ *     other signals, which so go to yours.
+ *   - A thread that calls gets an alternate signal stack of 32 KiB, unless it
+ *     has one. A handler with SA_ONSTACK runs there; one without it has at
+ *     least 32 KiB (on amd64 and arm64) if it interrupts a call.
+ *   - Of Go's environment variables GOGC and GOMEMLIMIT are heeded, as they
+ *     were when the process started; GODEBUG is not. A program that is set-user-ID or
+ *     the like has nothing of the environment heeded, nor EESP_BACKEND.
+ *   - A second copy of the library in one process (linked in and loaded, or two
+ *     files) is of no use: it would count from the start again. All its functions
+ *     return EESP_ERR_UNSUPPORTED.
+ *   - It keeps no descriptors but that of a state file, so that a program may
+ *     close those that it has not opened. What it needs of threads it has from
+ *     load, and for callers from eesp_thread_init: see docs/dataplane.md, also for
+ *     limits and the system calls that it makes.
  *   - A signal handler's stack receives the vector registers of what it
  *     interrupts, which hold keys during a burst: block signals in threads that
  *     call, if stacks may leak.

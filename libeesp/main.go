@@ -4,7 +4,7 @@
 package main
 
 /*
-#cgo CFLAGS: -I${SRCDIR}/../include -O2 -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden
+#cgo CFLAGS: -I${SRCDIR}/../include -O2 -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden -Dcrosscall2=inner_crosscall2
 #cgo LDFLAGS: -lpthread
 #include <stdlib.h>
 #include "shim.h"
@@ -14,8 +14,6 @@ import "C"
 import (
 	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,16 +26,10 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/stack"
 )
 
 func main() {}
-
-func init() {
-	// A collection stalls callers for milliseconds. Bursts allocate nothing,
-	// so that only set-up makes garbage: let it run when there is much of it.
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(256 << 20)
-}
 
 // table maps the numbers that C handles hold to objects; reading takes no lock.
 // A number is a place, and above its 32 bits how many objects have been there:
@@ -119,9 +111,6 @@ var (
 	kdfs      table[burst.KDF]
 	keysets   table[burst.Keyset]
 	workers   table[burst.Worker]
-
-	threads atomic.Int64
-	procsMu sync.Mutex
 )
 
 // report turns an error into a status and a text for eesp_last_error.
@@ -160,6 +149,7 @@ var (
 
 //export eespGoReady
 func eespGoReady(env *C.char, text *C.char) (st C.int) {
+	stack.Ensure()
 	if isReady.Load() {
 		return C.EESP_OK
 	}
@@ -257,16 +247,11 @@ func eespGoKeepWarm(worker C.uint64_t) {
 //export eespGoThreadAttach
 func eespGoThreadAttach(worker *C.uint64_t, room *C.struct_eesp_room, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	w, err := burst.NewWorker()
+	w, err := takeWorker()
 	if err != nil {
 		return report(err, text)
 	}
-	// More callers than GOMAXPROCS would wait for each other for milliseconds.
-	procsMu.Lock()
-	if n := int(threads.Add(1)) + 1; n > runtime.GOMAXPROCS(0) {
-		runtime.GOMAXPROCS(n)
-	}
-	procsMu.Unlock()
+	procs.attach()
 	*worker = C.uint64_t(workers.put(w))
 	*(*burst.Room)(unsafe.Pointer(room)) = w.Room()
 	return C.EESP_OK
@@ -276,8 +261,8 @@ func eespGoThreadAttach(worker *C.uint64_t, room *C.struct_eesp_room, text *C.ch
 func eespGoThreadDetach(worker C.uint64_t) {
 	defer func() { recover() }()
 	if w := workers.drop(worker); w != nil {
-		w.Close()
-		threads.Add(-1)
+		giveWorker(w)
+		procs.detach()
 	}
 }
 

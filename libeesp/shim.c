@@ -5,7 +5,6 @@
  */
 #define _GNU_SOURCE /* secure_getenv */
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -42,10 +41,11 @@ static __thread struct {
 	char error[EESP_ERROR_TEXT];
 } tls;
 
-/* A word that is 0 in children made by fork: pthread_atfork's handler sees to
+/* A word that is 0 where the library cannot be used: in a second copy of it
+ * (load.c), and in children made by fork: pthread_atfork's handler sees to
  * it, and where that is not called (_Fork, clone) the kernel, which hands them the
  * page empty, as it does with keys. */
-static volatile int here = 1;
+static volatile int here = 1, nowhere;
 static volatile int *original = &here;
 static pthread_key_t thread_key;
 static int have_key;
@@ -70,25 +70,13 @@ static void thread_ends(void *thread)
 		eespGoThreadDetach(worker);
 }
 
-/* The library's threads start with all signals blocked (but for the synchronous
- * ones, which Go unblocks): those of the process are for the program's own
- * threads. Go's constructor, which makes the first of these threads, has no
- * priority: it runs between these two. */
-static sigset_t callers_mask;
-
-__attribute__((constructor(101))) static void before_go(void)
-{
-	sigset_t all;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &callers_mask);
-}
-
 __attribute__((constructor)) static void loaded(void)
 {
-	pthread_sigmask(SIG_SETMASK, &callers_mask, NULL);
 	make_original();
 	pthread_atfork(NULL, NULL, in_child);
 	have_key = pthread_key_create(&thread_key, thread_ends) == 0;
+	if (refused_copy() != NULL)
+		original = &nowhere;
 }
 
 static eesp_status fail(eesp_status st, const char *text)
@@ -107,18 +95,20 @@ static inline int unusable(void) { return UNLIKELY(!*original || tls.busy); }
 
 static eesp_status why_unusable(void)
 {
+	if (refused_copy() != NULL)
+		return fail(EESP_ERR_UNSUPPORTED, refused_copy());
 	if (!*original)
 		return fail(EESP_ERR_FORKED, eesp_strerror(EESP_ERR_FORKED));
 	return fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
 }
 
 /* Chooses the backend at the first call. Go's copy of the environment is from
- * load time, hence C's getenv here. */
+ * load time, hence C's here, which heeds setuid programs. */
 static eesp_status ready(void)
 {
 	if (unusable())
 		return why_unusable();
-	return (eesp_status)eespGoReady(getenv("EESP_BACKEND"), tls.error);
+	return (eesp_status)eespGoReady(secure_getenv("EESP_BACKEND"), tls.error);
 }
 
 /* EESP_DIRECT=0 has Go take all packets. */
@@ -760,6 +750,7 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		size_t good_;                                                  \
 		tls.busy = 1;                                                  \
 		good_ = call;                                                  \
+		clear_registers();                                             \
 		tls.busy = 0;                                                  \
 		return good_;                                                  \
 	} while (0)
@@ -873,6 +864,8 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 	tls.busy = 1;
 	if (!direct_derive(&tls.room, VIEW(kdf, kdf), aead, contexts, n, keys))
 		st = (eesp_status)eespGoKDFDerive(tls.worker, kdf->slot, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
+	else
+		clear_registers();
 	tls.busy = 0;
 	return st;
 }
@@ -907,6 +900,8 @@ static size_t kdf_burst(const eesp_kdf *kdf, uint32_t aead, const uint8_t *conte
 	tls.busy = 1;
 	if (!direct_rekey(&tls.room, VIEW(kdf, kdf), aead, contexts, jobs, n, seal, &good))
 		good = eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, seal, tls.error);
+	else
+		clear_registers();
 	tls.busy = 0;
 	return good;
 }
@@ -929,6 +924,8 @@ static size_t keyset_burst(const eesp_keyset *set, eesp_job *jobs, size_t n, int
 	tls.busy = 1;
 	if (!direct_keyed(&tls.room, VIEW(keyset, set), jobs, n, seal, &good))
 		good = eespGoKeyed(tls.worker, set->slot, jobs, n, seal, tls.error);
+	else
+		clear_registers();
 	tls.busy = 0;
 	return good;
 }

@@ -36,6 +36,12 @@ struct eesp_keyset_view {
 	uint32_t n, aead;
 };
 
+void clear_registers(void); /* clear.c */
+
+/* load.c */
+const char *refused_copy(void); /* why this copy of the library is not to be used, or NULL */
+int can_have_threads(int n);
+
 #define LIKELY(c) __builtin_expect(!!(c), 1)
 #define UNLIKELY(c) __builtin_expect(!!(c), 0)
 

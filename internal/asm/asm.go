@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"libeesp/internal/kernel"
 	"libeesp/internal/status"
 )
@@ -46,7 +48,7 @@ func Supported(name string) bool {
 }
 
 // Selected returns the backend in force. The first call chooses: what the
-// environment variable EESP_BACKEND names, else the best one that this machine
+// environment variable EESP_BACKEND names (but in set-user-ID programs), else the best one that this machine
 // runs. It has passed its known-answer test.
 func Selected() (*kernel.Backend, error) {
 	mu.Lock()
@@ -54,7 +56,31 @@ func Selected() (*kernel.Backend, error) {
 	if selected != nil {
 		return selected, nil
 	}
-	return choose(os.Getenv("EESP_BACKEND"))
+	return choose(wanted(secure()))
+}
+
+// wanted is the environment's choice, if that may have one.
+func wanted(secure bool) string {
+	if secure {
+		return ""
+	}
+	return os.Getenv("EESP_BACKEND")
+}
+
+// secure says whether the process has more rights than who started it: then the
+// environment is not to be trusted.
+func secure() bool {
+	const atSecure = 23
+	auxv, err := unix.Auxv()
+	if err != nil {
+		return true
+	}
+	for _, x := range auxv {
+		if x[0] == atSecure {
+			return x[1] != 0
+		}
+	}
+	return false
 }
 
 // Select puts a backend in force, for objects made from now on. An empty name

@@ -111,6 +111,22 @@ func (w *Worker) Close() {
 	}
 }
 
+// Rest wipes what a worker keeps from burst to burst, for another thread to go on
+// with the rest of it.
+func (w *Worker) Rest() {
+	w.room.Unpin()
+	w.Scrub()
+	if w.linear != nil {
+		secmem.Free(w.linear)
+		w.linear, w.used.linear = nil, 0
+	}
+	if w.cache != nil {
+		w.cache.Close()
+		w.cache = nil
+	}
+	clear(w.snaps[:])
+}
+
 func (w *Worker) enter() { w.reader.Enter() }
 
 // leave wipes what the burst left in scratch, and says that it has ended.

@@ -1,7 +1,6 @@
 package keys
 
 import (
-	"crypto/rand"
 	"crypto/subtle"
 	"fmt"
 
@@ -40,17 +39,22 @@ func (k *RootKey) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.String()) }
 
 // NewRootKey copies its arguments.
 func NewRootKey(id []byte, index [3]uint64, value *[3][ValueLen]byte) (*RootKey, error) {
-	return makeRootKey(id, index, func(v *[3][ValueLen]byte) { *v = *value })
+	return makeRootKey(id, index, func(v *[3][ValueLen]byte) error {
+		*v = *value
+		return nil
+	})
 }
 
-func makeRootKey(id []byte, index [3]uint64, fill func(*[3][ValueLen]byte)) (*RootKey, error) {
+func makeRootKey(id []byte, index [3]uint64, fill func(*[3][ValueLen]byte) error) (*RootKey, error) {
 	v, err := secmem.New[[3][ValueLen]byte]()
 	if err != nil {
 		return nil, err
 	}
-	fill(v)
 	k := &RootKey{append([]byte(nil), id...), index, v}
-	if err := k.check(); err != nil {
+	if err = fill(v); err == nil {
+		err = k.check()
+	}
+	if err != nil {
 		k.Free()
 		return nil, err
 	}
@@ -59,10 +63,12 @@ func makeRootKey(id []byte, index [3]uint64, fill func(*[3][ValueLen]byte)) (*Ro
 
 // GenerateRootKey makes a ring of random values with indices 1, 1, 2.
 func GenerateRootKey(id []byte) (*RootKey, error) {
-	return makeRootKey(id, [3]uint64{1, 1, 2}, func(v *[3][ValueLen]byte) {
-		rand.Read(v[1][:])
-		rand.Read(v[2][:])
+	return makeRootKey(id, [3]uint64{1, 1, 2}, func(v *[3][ValueLen]byte) error {
+		if err := random(v[1][:]); err != nil {
+			return err
+		}
 		v[0] = v[1]
+		return random(v[2][:])
 	})
 }
 
@@ -129,10 +135,11 @@ func ParseRootKey(der []byte) (*RootKey, error) {
 	if !values.Empty() {
 		return nil, badKey("root_keys_value has more than 3 elements")
 	}
-	return makeRootKey(id, index, func(v *[3][ValueLen]byte) {
+	return makeRootKey(id, index, func(v *[3][ValueLen]byte) error {
 		for i := range v {
 			copy(v[i][:], value[i])
 		}
+		return nil
 	})
 }
 
@@ -166,13 +173,13 @@ func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 
 // Rotated returns the ring after a rotation; value nil asks for a random one.
 func (k *RootKey) Rotated(index uint64, value *[ValueLen]byte) (*RootKey, error) {
-	return makeRootKey(k.ID, [3]uint64{k.Index[1], k.Index[2], index}, func(v *[3][ValueLen]byte) {
+	return makeRootKey(k.ID, [3]uint64{k.Index[1], k.Index[2], index}, func(v *[3][ValueLen]byte) error {
 		copy(v[:], k.Value[1:]) // an assignment of two would go by way of the stack
 		if value == nil {
-			rand.Read(v[2][:])
-		} else {
-			v[2] = *value
+			return random(v[2][:])
 		}
+		v[2] = *value
+		return nil
 	})
 }
 

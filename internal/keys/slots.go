@@ -1,7 +1,6 @@
 package keys
 
 import (
-	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -149,7 +148,9 @@ func (g *Group) RotateKey(key []byte) (int, error) {
 		}
 		defer secmem.Delete(k)
 		key = k[:g.params.Kind.KeyLen()]
-		rand.Read(key)
+		if err := random(key); err != nil {
+			return 0, err
+		}
 	}
 	s := g.snap.Load()
 	slot := 1 - s.Current

@@ -7,9 +7,13 @@
 #include "test.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
+#include <time.h>
 
 static const char *path;
 static void *lib;
@@ -126,34 +130,216 @@ static void load_in_thread(void)
 
 static void on_signal(int sig) { (void)sig; }
 
-/* Only the signals that the header names have another handler afterwards. */
+static int is_fault(int s) { return s == SIGSEGV || s == SIGBUS || s == SIGFPE; }
+
+/* Only the signals that the header names have another handler afterwards, and
+ * those of the program are as it installed them, whatever their flags. */
 static void dispositions(void)
 {
 	struct sigaction before[65], after;
+	struct sigaction mine = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	for (int s = 1; s < 65; s += 2)
+		if (!is_fault(s))
+			sigaction(s, &mine, NULL);
 	for (int s = 1; s < 65; s++)
 		sigaction(s, NULL, &before[s]);
-	struct sigaction mine = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-	CHECK(sigaction(SIGINT, &mine, NULL) == 0 && sigaction(SIGUSR1, &mine, NULL) == 0);
+	stack_t stack, stack_after;
 	sigset_t mask, mask_after;
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	CHECK(sigaltstack(NULL, &stack) == 0);
 	load();
+	CHECK(sigaltstack(NULL, &stack_after) == 0 && stack.ss_flags == stack_after.ss_flags && stack.ss_sp == stack_after.ss_sp);
 	use();
 	pthread_sigmask(SIG_SETMASK, NULL, &mask_after);
 	for (int s = 1; s < 65; s++) {
 		SAME(sigismember(&mask, s), sigismember(&mask_after, s));
-		if (sigaction(s, NULL, &after) != 0 || s == SIGINT || s == SIGUSR1)
+		if (sigaction(s, NULL, &after) != 0)
 			continue;
-		int named = s == SIGSEGV || s == SIGBUS || s == SIGFPE || s == SIGURG || s == SIGPIPE;
-		if (named)
+		if (is_fault(s))
 			CHECK(after.sa_flags & SA_ONSTACK);
-		else if (after.sa_handler != before[s].sa_handler) {
+		else if (after.sa_handler != before[s].sa_handler || ((after.sa_flags ^ before[s].sa_flags) & ~0x04000000) != 0) {
 			char t[64];
-			snprintf(t, sizeof t, "signal %d", s);
+			snprintf(t, sizeof t, "signal %d: flags %#x, were %#x", s, (unsigned)after.sa_flags, (unsigned)before[s].sa_flags);
 			test_fail(__FILE__, __LINE__, "a handler that the header does not name", t);
 		}
 	}
-	CHECK(sigaction(SIGINT, NULL, &after) == 0 && after.sa_handler == on_signal);
-	CHECK(sigaction(SIGUSR1, NULL, &after) == 0 && after.sa_handler == on_signal);
+}
+
+static volatile sig_atomic_t handled;
+
+__attribute__((noinline)) static int deep(int n)
+{
+	volatile char frame[1024];
+	memset((void *)(uintptr_t)frame, n, sizeof frame);
+	return n > 0 ? deep(n - 1) + frame[3] : 0;
+}
+
+static void needs_stack(int sig)
+{
+	(void)sig;
+	deep(32);
+	handled++;
+}
+
+static void *interrupts(void *thread)
+{
+	while (handled < 2000)
+		if (pthread_kill(*(pthread_t *)thread, SIGUSR1) != 0)
+			break;
+	return NULL;
+}
+
+/* A handler without SA_ONSTACK, which wants 32 KiB of stack, may interrupt calls:
+ * psp's enter Go. */
+static void handler_within_calls(void)
+{
+	struct sigaction mine = { .sa_handler = needs_stack, .sa_flags = SA_RESTART };
+	pthread_t self = pthread_self(), t;
+	eesp_group *g;
+	eesp_sender *s;
+	eesp_group_config gc = EESP_GROUP_CONFIG_INIT;
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	CHECK(sigaction(SIGUSR1, &mine, NULL) == 0);
+	load();
+	gc.profile = EESP_PROFILE_PSP;
+	c.id = 7;
+	c.counter_mode = EESP_COUNTER_EXPLICIT;
+	SAME(F(eesp_group_new)(&gc, &g), EESP_OK);
+	SAME(F(eesp_group_rotate_key)(g, NULL, 0, NULL), EESP_OK);
+	SAME(F(eesp_sender_new)(g, &c, &s), EESP_OK);
+	size_t (*seal)(eesp_sender *, eesp_pkt *, size_t) = F(eesp_seal_burst);
+	CHECK(pthread_create(&t, NULL, interrupts, &self) == 0);
+	while (handled < 2000) {
+		uint8_t room[400];
+		eesp_pkt p = packet(room + 128, 100, 128, 128);
+		SAME(seal(s, &p, 1), 1);
+	}
+	CHECK(pthread_join(t, NULL) == 0);
+}
+
+/* Urgent data is announced with SIGURG, which is ignored by default: it
+ * interrupts nothing. */
+static void urgent_data(void)
+{
+	load();
+	use();
+	const struct timespec wait = { 0, 50000000 };
+	pid_t pid = fork();
+	if (pid == 0) {
+		usleep(10000);
+		_exit(kill(getppid(), SIGURG) != 0);
+	}
+	SAME(nanosleep(&wait, NULL), 0);
+	ends_well(pid);
+}
+
+/* A second copy of the library would have counters of its own for the same keys. */
+static void second_copy(void)
+{
+	char copy[] = "second-XXXXXX", octets[65536];
+	int from = open(path, O_RDONLY), to = mkstemp(copy);
+	ssize_t n;
+	CHECK(from >= 0 && to >= 0);
+	while ((n = read(from, octets, sizeof octets)) > 0)
+		CHECK(write(to, octets, (size_t)n) == n);
+	close(from);
+	close(to);
+	load();
+	use();
+	char file[sizeof copy + 2];
+	snprintf(file, sizeof file, "./%s", copy);
+	lib = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+	unlink(copy);
+	CHECK(lib != NULL);
+	eesp_group *g = NULL;
+	eesp_pkt p = { 0 };
+	SAME(F(eesp_group_new)(NULL, &g), EESP_ERR_UNSUPPORTED);
+	CHECK(g == NULL && strstr(F(eesp_last_error)(), "another copy of libeesp") && strstr(F(eesp_last_error)(), path));
+	SAME(F(eesp_thread_init)(), EESP_ERR_UNSUPPORTED);
+	SAME(F(eesp_seal_burst)(NULL, &p, 1), 0);
+	load();
+	use();
+}
+
+/* ---- The environment ---- */
+
+static char *self;
+
+/* In a process that is started anew, with an environment of its own. */
+static int with_environment(const char *program, char **env, const char *what)
+{
+	char *args[] = { (char *)(uintptr_t)program, (char *)(uintptr_t)path, (char *)(uintptr_t)what, NULL };
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		CHECK(dup2(open("errors", O_RDWR | O_CREAT | O_TRUNC, 0666), 2) == 2);
+		execve(program, args, env);
+		_exit(77);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	return status;
+}
+
+enum { NOT_HERE = 42 }; /* exit status: no setuid programs in this place, or the user may not read it */
+
+static int access_as_is(const char *file) { return faccessat(AT_FDCWD, file, R_OK, AT_EACCESS); }
+
+/* What such a process does: the variables are there for the program. */
+static int loads_there(const char *backend)
+{
+	CHECK(getenv("GODEBUG") != NULL && strncmp(getenv("GODEBUG"), "asyncpreemptoff=0", 17) == 0);
+	load();
+	CHECK(getenv("GODEBUG") != NULL && strncmp(getenv("GODEBUG"), "asyncpreemptoff=0", 17) == 0);
+	const char *name = F(eesp_backend_name)();
+	if (strcmp(backend, "none") == 0)
+		return name != NULL;
+	if (strcmp(backend, "any") != 0)
+		return name == NULL || strcmp(name, backend) != 0;
+	use();
+	return name == NULL;
+}
+
+static void no_errors(void)
+{
+	struct stat st;
+	CHECK(stat("errors", &st) == 0);
+	SAME(st.st_size, 0);
+	CHECK(unlink("errors") == 0);
+}
+
+/* GODEBUG is not for the library (inittrace would show here), EESP_BACKEND is. */
+static void environment(void)
+{
+	char *env[] = { "GODEBUG=asyncpreemptoff=0,inittrace=1", "EESP_BACKEND=generic", NULL };
+	char *bad[] = { "GODEBUG=asyncpreemptoff=0,inittrace=1", "EESP_BACKEND=nonsense", NULL };
+	SAME(with_environment(self, env, "generic"), 0);
+	SAME(with_environment(self, bad, "none"), 0);
+	no_errors();
+}
+
+/* A program that has the rights of another user takes nothing from its caller's environment. */
+static void environment_setuid(void)
+{
+	char *env[] = { "GODEBUG=asyncpreemptoff=0,inittrace=1", "GOTRACEBACK=crash", "GOGC=nonsense", "EESP_BACKEND=nonsense", NULL };
+	char octets[65536];
+	ssize_t n;
+	if (geteuid() != 0 || emulated()) {
+		printf("     environment_setuid: not tested, only root can make such a program here\n");
+		return;
+	}
+	int from = open("/proc/self/exe", O_RDONLY), to = open("other-user", O_RDWR | O_CREAT | O_TRUNC, 0755);
+	CHECK(from >= 0 && to >= 0);
+	while ((n = read(from, octets, sizeof octets)) > 0)
+		CHECK(write(to, octets, (size_t)n) == n);
+	CHECK(fchown(to, 65534, 65534) == 0 && fchmod(to, 04755) == 0 && close(to) == 0);
+	int status = with_environment("other-user", env, "any-setuid");
+	unlink("other-user");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_HERE) {
+		printf("     environment_setuid: not tested, this place has no setuid programs\n");
+		return;
+	}
+	SAME(status, 0);
+	no_errors();
 }
 
 /* Writes to a pipe that has no reader. */
@@ -322,13 +508,26 @@ static void own_signals(void)
 
 int main(int argc, char **argv)
 {
-	CHECK(argc == 2);
+	CHECK(argc >= 2);
 	path = argv[1];
+	self = argv[0];
+	if (argc == 3 && strcmp(argv[2], "any-setuid") == 0) {
+		if (getauxval(AT_SECURE) == 0 || access_as_is(path) != 0)
+			return NOT_HERE;
+		return loads_there("any");
+	}
+	if (argc == 3)
+		return loads_there(argv[2]);
 	ALONE(open_and_close);
 	ALONE(close_unused);
 	ALONE(fork_before_load);
 	ALONE(load_in_thread);
 	ALONE(dispositions);
+	ALONE(handler_within_calls);
+	ALONE(urgent_data);
+	ALONE(second_copy);
+	ALONE(environment);
+	ALONE(environment_setuid);
 	ALONE(fault_handler_before);
 	ALONE(fault_handler_after);
 	ALONE(fault_handler_in_threads);

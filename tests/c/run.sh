@@ -53,10 +53,14 @@ for std in c++11 c++17; do
 	good "header.c as $std"
 done
 
-for test in arguments backend datakey fork guard kernels memory nonce reentry replay restart roundtrip shared signals steady threads udp; do
+for test in arguments backend datakey fork guard host kernels memory nonce reentry replay restart roundtrip shared signals steady threads udp; do
 	compile $test "${link[@]}"
 	run $test "${runner[@]}" "$work/$test"
 done
+
+compile registers "${link[@]}"
+mapfile -t exported < <(sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' "$here/../../libeesp/libeesp.map")
+run registers "${runner[@]}" "$work/registers" "${exported[@]}"
 
 compile loading
 run loading "${runner[@]}" "$work/loading" "$stage/lib/libeesp.so.1"
@@ -82,7 +86,7 @@ run fork-static "${runner[@]}" "$work/fork"
 
 # With the library's inner names, of which an installation has none.
 (cd "$here/../.." && CC=$cc CGO_ENABLED=1 "${GO:-go}" build -trimpath -buildvcs=false -buildmode=c-archive -o "$work/inner/eesp.a" ./libeesp)
-compile direct "$work/inner/eesp.a" -lpthread
+compile direct "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
 run direct "${runner[@]}" "$work/direct"
 
 # The archive beside another one with a Go runtime of its own.

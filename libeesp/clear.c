@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Vector registers: what kernels, copies and Go code leave in them may be keys,
+ * and whoever saves registers next (the dynamic linker does, at the first call of
+ * a function) would put them into memory that nobody wipes. They are cleared each
+ * time Go returns to C, before C calls anything, and when calls end that did not
+ * cross.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shim.h"
+
+#if defined(__x86_64__)
+
+static int wide; /* 0: SSE; 1: AVX; 2: AVX-512 as well */
+
+__attribute__((constructor(101))) static void how_wide(void)
+{
+	__builtin_cpu_init();
+	wide = __builtin_cpu_supports("avx512f") ? 2 : __builtin_cpu_supports("avx") ? 1 : 0;
+}
+
+void clear_registers(void)
+{
+	if (LIKELY(wide != 0))
+		__asm__ volatile("vzeroall" ::: "memory");
+	else {
+#define CLEAR(n) "pxor %xmm" #n ", %xmm" #n "\n"
+		__asm__ volatile(CLEAR(0) CLEAR(1) CLEAR(2) CLEAR(3) CLEAR(4) CLEAR(5) CLEAR(6) CLEAR(7)
+				 CLEAR(8) CLEAR(9) CLEAR(10) CLEAR(11) CLEAR(12) CLEAR(13) CLEAR(14) CLEAR(15));
+#undef CLEAR
+	}
+	if (wide == 2) {
+#define CLEAR(n) "vpxord %zmm" #n ", %zmm" #n ", %zmm" #n "\n"
+		__asm__ volatile(CLEAR(16) CLEAR(17) CLEAR(18) CLEAR(19) CLEAR(20) CLEAR(21) CLEAR(22) CLEAR(23)
+				 CLEAR(24) CLEAR(25) CLEAR(26) CLEAR(27) CLEAR(28) CLEAR(29) CLEAR(30) CLEAR(31));
+#undef CLEAR
+	}
+}
+
+#elif defined(__aarch64__)
+
+/* The low halves of v8 to v15 are the caller's. */
+void clear_registers(void)
+{
+#define CLEAR(n) "movi v" #n ".2d, #0\n"
+#define HALF(n) "fmov d" #n ", d" #n "\n"
+	__asm__ volatile(CLEAR(0) CLEAR(1) CLEAR(2) CLEAR(3) CLEAR(4) CLEAR(5) CLEAR(6) CLEAR(7)
+			 HALF(8) HALF(9) HALF(10) HALF(11) HALF(12) HALF(13) HALF(14) HALF(15)
+			 CLEAR(16) CLEAR(17) CLEAR(18) CLEAR(19) CLEAR(20) CLEAR(21) CLEAR(22) CLEAR(23)
+			 CLEAR(24) CLEAR(25) CLEAR(26) CLEAR(27) CLEAR(28) CLEAR(29) CLEAR(30) CLEAR(31));
+}
+
+#else
+
+void clear_registers(void) {}
+
+#endif
+
+/* What cgo's exported functions call instead of crosscall2 (main.go's CFLAGS),
+ * which enters Go. Weak: cgo's own trial link has another one. */
+#undef crosscall2
+extern void crosscall2(void (*function)(void *), void *arguments, int size, size_t context) __attribute__((weak));
+__attribute__((weak)) void inner_crosscall2(void (*function)(void *), void *arguments, int size, size_t context)
+{
+	crosscall2(function, arguments, size, context);
+	clear_registers();
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A host that closes what it has not opened, has few threads left, or starts and
+ * ends many: it goes on, and stays small.
+ */
+#include "test.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/resource.h>
+
+/* Plain packets, those that enter Go, and what sets up and makes garbage. */
+static void work(int rounds)
+{
+	eesp_group *psp = new_psp_group();
+	struct kit k = new_kit(0, EESP_V_ID);
+	eesp_receiver *careful = new_replay_receiver(k.group, 1024, 16);
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	static uint64_t id;
+	c.id = 100 + __atomic_add_fetch(&id, 1, __ATOMIC_RELAXED); /* by the clock */
+	c.flags = EESP_SENDER_OPTIONS;
+	eesp_sender *clock = NULL;
+	WORKS(eesp_sender_new(k.group, &c, &clock));
+	for (int i = 0; i < rounds; i++) {
+		SAME(one_packet(k.sender, k.receiver), EESP_OK);
+		SAME(one_packet(k.sender, careful), EESP_OK);
+		SAME(one_packet(clock, k.receiver), EESP_OK);
+		WORKS(eesp_group_rotate_key(psp, NULL, 0, NULL));
+		usleep(100);
+	}
+	eesp_sender_free(clock);
+	eesp_receiver_free(careful);
+	free_kit(&k);
+	eesp_group_free(psp);
+}
+
+static int descriptors(void)
+{
+	int n = 0;
+	DIR *d = opendir("/proc/self/fd");
+	CHECK(d != NULL);
+	while (readdir(d) != NULL)
+		n++;
+	closedir(d);
+	return n;
+}
+
+static int before_use;
+
+/* None is kept; one that takes them for its own loses nothing. */
+static void none_kept(void)
+{
+	SAME(descriptors(), before_use);
+	work(20);
+	SAME(descriptors(), before_use);
+}
+
+/* All descriptors are closed, and their numbers used again. */
+static void all_closed(void)
+{
+	work(5);
+	for (int fd = 3; fd < 64; fd++)
+		close(fd);
+	int fd[12];
+	for (size_t i = 0; i < COUNT(fd); i++) {
+		char name[] = "of-the-host-XXXXXX";
+		fd[i] = mkstemp(name);
+		CHECK(fd[i] >= 0 && unlink(name) == 0 && write(fd[i], "of the host", 11) == 11);
+	}
+	work(100);
+	usleep(100000); /* the runtime's own thread looks at its descriptors, if it has any */
+	work(100);
+	for (size_t i = 0; i < COUNT(fd); i++) {
+		char text[32];
+		SAME(pread(fd[i], text, sizeof text, 0), 11);
+		CHECK(memcmp(text, "of the host", 11) == 0);
+	}
+}
+
+/* There are none left. */
+static void no_descriptors(void)
+{
+	struct rlimit none = { 3, 3 };
+	CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	work(100);
+}
+
+enum { WORKERS = 6 };
+static pthread_barrier_t ready_to_go, limited;
+
+static void *works(void *arg)
+{
+	WORKS(eesp_thread_init());
+	pthread_barrier_wait(&ready_to_go);
+	pthread_barrier_wait(&limited);
+	work(200);
+	return arg;
+}
+
+/* No thread can be had any more: those that are there go on, and what sets up as
+ * well; the runtime has started all that it takes. */
+static void no_more_threads(void)
+{
+	pthread_t t[WORKERS];
+	if (geteuid() == 0)
+		CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+	pthread_barrier_init(&ready_to_go, NULL, WORKERS + 1);
+	pthread_barrier_init(&limited, NULL, WORKERS + 1);
+	for (size_t i = 0; i < COUNT(t); i++)
+		CHECK(pthread_create(&t[i], NULL, works, NULL) == 0);
+	pthread_barrier_wait(&ready_to_go);
+	long threads = proc_status("Threads");
+	struct rlimit one = { 1, 1 };
+	CHECK(setrlimit(RLIMIT_NPROC, &one) == 0);
+	pthread_barrier_wait(&limited);
+	for (size_t i = 0; i < COUNT(t); i++)
+		CHECK(pthread_join(t[i], NULL) == 0);
+	SAME(proc_status("Threads"), threads - WORKERS);
+}
+
+/* None can be had from the beginning: callers have what there is. */
+static void no_threads_for_callers(void)
+{
+	if (geteuid() == 0)
+		CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+	struct rlimit one = { 1, 1 };
+	CHECK(setrlimit(RLIMIT_NPROC, &one) == 0);
+	WORKS(eesp_thread_init());
+	work(50);
+}
+
+static struct kit shared;
+static pthread_barrier_t together;
+
+static void *one_call(void *arg)
+{
+	SAME(one_packet(shared.sender, shared.receiver), EESP_OK);
+	return arg;
+}
+
+/* Threads that come and go leave nothing. */
+static void come_and_go(void)
+{
+	enum { WARM = 100, MANY = 1000 };
+	long rss = 0, threads = 0;
+	shared = new_kit(0, EESP_V_ID);
+	for (int i = 0; i < WARM + MANY; i++) {
+		pthread_t t;
+		if (i == WARM)
+			rss = proc_status("VmRSS"), threads = proc_status("Threads");
+		CHECK(pthread_create(&t, NULL, one_call, NULL) == 0 && pthread_join(t, NULL) == 0);
+	}
+	SAME(proc_status("Threads"), threads);
+	CHECK(proc_status("VmRSS") - rss < 4096);
+	free_kit(&shared);
+}
+
+static void *all_at_once(void *arg)
+{
+	one_call(arg);
+	pthread_barrier_wait(&together);
+	return arg;
+}
+
+/* As many threads as the runtime took for many callers stay, and no more. */
+static void end_together(void)
+{
+	enum { MANY = 100 };
+	static pthread_t t[MANY];
+	shared = new_kit(0, EESP_V_ID);
+	long most = 0;
+	for (int round = 0; round < 3; round++) {
+		pthread_barrier_init(&together, NULL, MANY);
+		for (int i = 0; i < MANY; i++)
+			CHECK(pthread_create(&t[i], NULL, all_at_once, NULL) == 0);
+		for (int i = 0; i < MANY; i++)
+			CHECK(pthread_join(t[i], NULL) == 0);
+		long cpus = sysconf(_SC_NPROCESSORS_CONF), bound = 12 + (cpus + 3 > 32 ? cpus + 3 : 32);
+		CHECK(proc_status("Threads") <= bound);
+		if (round == 0)
+			most = proc_status("Threads");
+	}
+	CHECK(proc_status("Threads") <= most + 2);
+	free_kit(&shared);
+}
+
+/* What set-up leaves is collected early. */
+static void set_up_again_and_again(void)
+{
+	struct kit k = new_kit(0, EESP_V_ID);
+	for (uint64_t i = 13; i < 20000; i++)
+		WORKS(eesp_group_rotate(k.group, EESP_LEVEL_ZONE, i, NULL));
+	CHECK(proc_status("VmHWM") < 28 << 10);
+	free_kit(&k);
+}
+
+#define ALONE(f)                                                               \
+	do {                                                                   \
+		ends_well(start_self(#f));                                     \
+		printf("ok   %s: %s\n", test_program(__FILE__), #f);           \
+	} while (0)
+#define ONE(f)                                                                 \
+	if (argc == 2 && strcmp(argv[1], #f) == 0) {                           \
+		alarm(60);                                                     \
+		f();                                                           \
+		return 0;                                                      \
+	}
+
+int main(int argc, char **argv)
+{
+	before_use = descriptors();
+	ONE(none_kept)
+	ONE(all_closed)
+	ONE(no_descriptors)
+	ONE(no_more_threads)
+	ONE(no_threads_for_callers)
+	ONE(come_and_go)
+	ONE(end_together)
+	ONE(set_up_again_and_again)
+	CHECK(argc == 1);
+	ALONE(none_kept);
+	ALONE(all_closed);
+	ALONE(no_descriptors);
+	if (!emulated()) { /* emulators have threads and limits of their own */
+		ALONE(no_more_threads);
+		ALONE(no_threads_for_callers);
+		ALONE(come_and_go);
+		ALONE(end_together);
+		ALONE(set_up_again_and_again);
+	}
+	return 0;
+}
