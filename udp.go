@@ -29,10 +29,22 @@ type UDP struct {
 	Src, Dst netip.Addr
 	TTL      uint8 // 0 = 64
 	TOS      uint8
+
+	// Of a tunnel. ECN has the outer header get the inner one's Explicit
+	// Congestion Notification, and on opening the inner one what happened to it
+	// under way (RFC 6040): a packet that met congestion and cannot say so is
+	// ErrEncap. DSCP has the outer header get the inner one's DSCP, DSCPBack, on
+	// opening, the inner one the outer's (RFC 2983). Who is under way can change
+	// what comes back: nothing authenticates outer headers.
+	ECN, DSCP, DSCPBack bool
+
+	// Checksum6 has datagrams over IPv6 that are sealed carry a UDP checksum.
+	// Plain sockets and NICs drop those without, and the ICV does not need one.
+	Checksum6 bool
 }
 
 func (u *UDP) engine(sealing bool) (e burst.UDP, err error) {
-	e.Transport = u.Transport
+	e.Transport, e.ECN, e.DSCP, e.DSCPBack, e.Sum6 = u.Transport, u.ECN, u.DSCP, u.DSCPBack, u.Checksum6
 	e.Src, e.Dst, e.SPort, e.DPort, e.TTL, e.TOS = as16(u.Src), as16(u.Dst), u.SPort, u.DPort, u.TTL, u.TOS
 	if e.TTL == 0 {
 		e.TTL = 64
@@ -46,8 +58,9 @@ func (u *UDP) engine(sealing bool) (e burst.UDP, err error) {
 // SealUDP seals IP packets, puts IP and UDP headers in front of them, and
 // returns how many have status OK. Where addresses enter the context, they are
 // those of the outer header. The IP packet ends where its header says.
-// IPv4 headers get the checksum that they need, UDP headers none (RFC 6935);
-// fragments and IPv6 extension headers are ErrUnsupported in transport mode.
+// IPv4 headers get the checksum that they need, UDP headers none (RFC 6935)
+// unless Checksum6 asks for it; jumbograms and BIG TCP packets, which do not say
+// how long they are, are ErrTooLong, fragments and IPv6 extension headers are ErrUnsupported in transport mode.
 // An error means that u is not valid, and that nothing was done.
 func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 	e, err := u.engine(true)

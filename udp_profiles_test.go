@@ -85,6 +85,30 @@ func TestUDPWithEESP(t *testing.T) {
 	}
 }
 
+// A packet of no next header would be a dummy to the other end, which discards
+// it: transport mode does not take it. psp does; so do tunnels.
+func TestUDPOfNoNextHeader(t *testing.T) {
+	none := ip6(v6, v6b, 59, nil)
+	beet := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), Encap: EncapBEET}, stream("root", 32))
+	for _, x := range []struct {
+		g    *Group
+		u    UDP
+		want Status
+	}{{beet, across, ErrUnsupported}, {beet, tunnel6, OK}, {pspDevice(t), across, OK}, {pspDevice(t), tunnel4, OK}} {
+		s, r := newSender(t, x.g, SenderConfig{}), newReceiver(t, ReceiverConfig{}, x.g)
+		p := []Packet{eespPlain(none)}
+		if sealUDP(t, s, &x.u, p); p[0].Status != x.want {
+			t.Fatalf("%v, want %v", p[0].Status, x.want)
+		}
+		if x.want == OK {
+			b := []Packet{whole(p[0].Out)}
+			if openUDP(t, r, &x.u, b) != 1 || !bytes.Equal(b[0].Out, none) {
+				t.Fatal(b[0].Status)
+			}
+		}
+	}
+}
+
 // Profile tss has octets in front of its header, which a datagram has not.
 func TestUDPWithTSS(t *testing.T) {
 	g := newTSS(t, GroupConfig{}, tssKey("in UDP"))

@@ -60,6 +60,16 @@ type datagram struct {
 // parse takes a datagram apart; all of its lengths and checksums must be right.
 func parse(t testing.TB, b []byte) (d datagram) {
 	t.Helper()
+	d = parseSummed(t, b)
+	if u := b[len(d.header):]; u[6]|u[7] != 0 {
+		t.Fatalf("UDP checksum %x", u[6:8])
+	}
+	return d
+}
+
+// parseSummed is parse for datagrams that may have a UDP checksum.
+func parseSummed(t testing.TB, b []byte) (d datagram) {
+	t.Helper()
 	bad := func(f string, a ...any) { t.Helper(); t.Fatalf(f+": %x", append(a, b[:min(len(b), 80)])...) }
 	d.v = int(b[0] >> 4)
 	switch d.v {
@@ -81,7 +91,7 @@ func parse(t testing.TB, b []byte) (d datagram) {
 		bad("version %d", d.v)
 	}
 	u := b[len(d.header):]
-	if int(binary.BigEndian.Uint16(u[4:])) != len(u) || u[6]|u[7] != 0 {
+	if int(binary.BigEndian.Uint16(u[4:])) != len(u) {
 		bad("UDP header")
 	}
 	d.sport, d.dport, d.payload = binary.BigEndian.Uint16(u), binary.BigEndian.Uint16(u[2:]), u[8:]
@@ -496,6 +506,11 @@ func TestUDPSealRefusals(t *testing.T) {
 		{"IPv6 longer than it is", set(good6, 5, 39), ErrArgument, ErrArgument},
 		{"IPv6 without its header", good6[:39], ErrArgument, ErrArgument},
 		{"shorter than its header", set(good4, 3, 19), ErrArgument, ErrArgument},
+		{"BIG TCP over IPv4", append(set(good4, 3, 0), make([]byte, 70000)...), ErrTooLong, ErrTooLong},
+		{"BIG TCP over IPv6", append(set(set(good6, 5, 0), 6, 6), make([]byte, 70000)...), ErrTooLong, ErrTooLong},
+		{"a jumbogram", append(set(set(good6, 5, 0), 6, 0), make([]byte, 70000)...), ErrTooLong, ErrTooLong},
+		{"IPv6 length 0, one octet", append(set(good6[:40], 5, 0), 1), ErrTooLong, ErrTooLong},
+		{"no next header, and padding of Ethernet", append(ip6(v6, v6b, 59, nil), make([]byte, 6)...), OK, OK},
 		{"more fragments", set(good4, 6, 0x20), OK, ErrUnsupported},
 		{"a later fragment", set(good4, 7, 1), OK, ErrUnsupported},
 		{"protocol 0", set(good4, 9, 0), OK, ErrUnsupported},
@@ -1141,6 +1156,170 @@ func TestUDPRandom(t *testing.T) {
 				one := []Packet{whole(p.Out)}
 				if openUDP(t, r, &u, one) != 1 || !bytes.Equal(one[0].Out, ips[i]) {
 					t.Fatal(one[0].Status)
+				}
+			}
+		}
+	}
+}
+
+// withTOS is an IP packet with another TOS, all of it right.
+func withTOS(ip []byte, tos uint8) []byte {
+	b := bytes.Clone(ip)
+	if b[0]>>4 == 6 {
+		b[0], b[1] = 0x60|tos>>4, b[1]&0xF|tos<<4
+		return b
+	}
+	n := b[0] & 15 * 4
+	b[1], b[10], b[11] = tos, 0, 0
+	binary.BigEndian.PutUint16(b[10:], inetSum(b[:n]))
+	return b
+}
+
+func tosOf(b []byte) uint8 {
+	if b[0]>>4 == 6 {
+		return b[0]<<4 | b[1]>>4
+	}
+	return b[1]
+}
+
+// ECN and DSCP of a tunnel: all combinations of what is inside, what happens to
+// the outer header under way, and what is asked for, over both versions of IP.
+// The table is that of RFC 6040, section 4.2, by itself.
+func TestUDPTrafficClass(t *testing.T) {
+	const drop = 9
+	back := [4][4]uint8{ // inner, outer: Not-ECT, ECT(1), ECT(0), CE
+		{0, 0, 0, drop},
+		{1, 1, 1, 3},
+		{2, 1, 2, 3},
+		{3, 3, 3, 3},
+	}
+	const efDSCP, other = 46 << 2, 10 << 2
+	for _, f := range []struct {
+		name  string
+		group *Group
+	}{
+		{"stateless", newGroup(t, "a", GroupConfig{}, Zone)},
+		{"psp", pspDevice(t)},
+		{"eesp", eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), Encap: EncapTunnel}, stream("root", 32))},
+	} {
+		s, r := newSender(t, f.group, SenderConfig{}), newReceiver(t, ReceiverConfig{}, f.group)
+		for _, u := range []UDP{tunnel4, tunnel6} {
+			u.TOS = other | 2
+			for _, ip := range [][]byte{ip4(v4, v4b, 17, nil, udpPayload(7, 30)), ip4(v4, v4b, 17, options, udpPayload(7, 30)), ip6(v6, v6b, 17, udpPayload(7, 30))} {
+				for flags := range 8 {
+					u.ECN, u.DSCP, u.DSCPBack = flags&1 != 0, flags&2 != 0, flags&4 != 0
+					for inner := range uint8(4) {
+						packet := withTOS(ip, efDSCP|inner)
+						q := []Packet{eespPlain(packet)}
+						if sealUDP(t, s, &u, q) != 1 {
+							t.Fatal(q[0].Status)
+						}
+						b, want := q[0].Out, u.TOS
+						if u.ECN {
+							want = want&^3 | inner
+						}
+						if u.DSCP {
+							want = want&3 | efDSCP
+						}
+						if d := parse(t, b); d.tos != want {
+							t.Fatalf("%s, %+v: outer TOS %#x of inner %#x, want %#x", f.name, u, d.tos, packet[1], want)
+						}
+						for outer := range uint8(4) {
+							for _, dst := range []bool{false, true} {
+								p := whole(withTOS(b, 20<<2|outer))
+								if dst {
+									p.Dst = make([]byte, len(packet)+3)
+								}
+								pkts := []Packet{p}
+								openUDP(t, r, &u, pkts)
+								tos := efDSCP | inner
+								if u.DSCPBack {
+									tos = 20<<2 | inner
+								}
+								if u.ECN {
+									if back[inner][outer] == drop {
+										if p := pkts[0]; p.Status != ErrEncap || !allZero(p.Dst) || bytes.Contains(p.Buf, packet[len(packet)-10:]) {
+											t.Fatalf("%s, congestion of a packet that cannot say so: %v, dst %v\n%x\n%x", f.name, p.Status, dst, p.Buf, p.Dst)
+										}
+										continue
+									}
+									tos = tos&^3 | back[inner][outer]
+								}
+								// The inner checksum is right again, which withTOS computes anew.
+								if pkts[0].Status != OK || !bytes.Equal(pkts[0].Out, withTOS(ip, tos)) {
+									t.Fatalf("%s, %+v: inner %d, outer %d: %v\n%x, want\n%x", f.name, u, inner, outer, pkts[0].Status, pkts[0].Out, withTOS(ip, tos))
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	// A checksum that was left to a device stays what it was, wrong by the same.
+	g := pspDevice(t)
+	s, r := newSender(t, g, SenderConfig{}), newReceiver(t, ReceiverConfig{}, g)
+	u := tunnel4
+	u.ECN = true
+	ip := withTOS(ip4(v4, v4b, 17, nil, nil), 2)
+	ip[11] ^= 0x55
+	b := []Packet{whole(withTOS(sealed1(t, s, &u, ip), 3))}
+	if openUDP(t, r, &u, b) != 1 || tosOf(b[0].Out) != 3 || inetSum(b[0].Out[:20]) == 0 {
+		t.Fatal(b[0].Status)
+	}
+	// In transport mode the header is the packet's own, there and back.
+	u = across
+	u.ECN, u.DSCP, u.DSCPBack, u.TOS = true, true, true, 0xFF
+	ip = withTOS(inner(4), efDSCP|2)
+	if d := parse(t, sealed1(t, s, &u, ip)); d.tos != efDSCP|2 {
+		t.Fatalf("TOS %#x", d.tos)
+	}
+	b = []Packet{whole(withTOS(sealed1(t, s, &u, ip), efDSCP|3))}
+	if openUDP(t, r, &u, b) != 1 || !bytes.Equal(b[0].Out, withTOS(ip, efDSCP|3)) {
+		t.Fatal(b[0].Status)
+	}
+}
+
+// UDP's checksum over IPv6, of packets of all lengths, is right by an
+// implementation of its own, is never 0, and is there only where it is asked for.
+func TestUDPChecksum(t *testing.T) {
+	g := pspDevice(t)
+	s, r := newSender(t, g, SenderConfig{}), newReceiver(t, ReceiverConfig{}, g)
+	for _, c := range []struct {
+		u   UDP
+		six bool
+	}{{tunnel6, false}, {tunnel6, true}, {across, true}, {across, false}, {tunnel4, true}} {
+		c.u.Checksum6 = true
+		for n := range 300 {
+			if n > 200 {
+				n = n*64 - 200*63
+			}
+			ip := ip4(v4, v4b, 17, nil, udpPayload(1, n))
+			if c.six {
+				ip = ip6(v6, v6b, 17, udpPayload(1, n))
+			}
+			pkts := []Packet{plain(ip), plain(ip)}
+			pkts[1].Dst = make([]byte, 48+s.HeaderLen()+len(ip)+ICVLen)
+			if sealUDP(t, s, &c.u, pkts) != 2 {
+				t.Fatal(pkts[0].Status)
+			}
+			for i, p := range pkts {
+				b := bytes.Clone(p.Out)
+				d := parseSummed(t, b)
+				u := b[len(d.header):]
+				if d.v == 4 {
+					if u[6]|u[7] != 0 {
+						t.Fatal("a checksum over IPv4")
+					}
+				} else {
+					pseudo := append(append(bytes.Clone(b[8:40]), 0, 0, u[4], u[5], 0, 0, 0, 17), u...)
+					if inetSum(pseudo) != 0 || u[6]|u[7] == 0 {
+						t.Fatalf("%d octets: checksum %x", n, u[6:8])
+					}
+				}
+				back := []Packet{whole(b)}
+				if openUDP(t, r, &c.u, back) != 1 || !bytes.Equal(back[0].Out, ip) {
+					t.Fatalf("packet %d of %d: %v", i, n, back[0].Status)
 				}
 			}
 		}

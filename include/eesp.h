@@ -851,15 +851,23 @@ EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n);
  * carry the payload's protocol (psp, and eesp in the full format). */
 #define EESP_UDP_TRANSPORT 1
 
+/* flags of an eesp_udp (since 1.1). What comes back on opening is not
+ * authenticated: nothing protects the outer header. */
+#define EESP_UDP_ECN 0x1       /* tunnel: Explicit Congestion Notification goes outward and comes back, by RFC 6040 */
+#define EESP_UDP_DSCP 0x2      /* tunnel, sealing: the inner DSCP goes outward, in place of tos's */
+#define EESP_UDP_DSCP_BACK 0x4 /* tunnel, opening: the outer DSCP becomes the inner one (RFC 2983, uniform) */
+#define EESP_UDP_CHECKSUM6 0x8 /* sealing: a UDP checksum, over IPv6: plain sockets drop datagrams without one
+				  (UDP_NO_CHECK6_RX lets them in), and so do NICs */
+
 typedef struct eesp_udp {
 	uint32_t struct_size;
 	uint16_t dst_port;   /* of the outer UDP header; opening: others are EESP_ERR_ENCAP */
 	uint16_t src_port;   /* sealing: 0 = one of 49152 to 65535, by the packet's flow */
 	uint8_t mode;        /* EESP_UDP_TUNNEL, EESP_UDP_TRANSPORT */
 	uint8_t ttl;         /* sealing, tunnel: 0 = 64 */
-	uint8_t tos;         /* sealing, tunnel */
+	uint8_t tos;         /* sealing, tunnel: DSCP and ECN, but for what flags take from the packet */
 	uint8_t reserved1;
-	uint32_t reserved2;
+	uint32_t flags;      /* EESP_UDP_x (since 1.1) */
 	eesp_addr addr;      /* sealing, tunnel: outer addresses, both IPv4 or both IPv6 */
 	uint64_t reserved[2];
 } eesp_udp;
@@ -869,12 +877,15 @@ typedef struct eesp_udp {
  * As eesp_seal_burst, for IP packets: data is one, which ends where its own
  * length field says; the result is an IP packet with a UDP datagram in it.
  * next_header and addr are not read: where V asks for addresses, they are those
- * of the outer header, here and in eesp_udp_open_burst. The IPv4 checksum is right, the UDP one 0 (RFC 6935,
- * 6936). Headroom that is needed beyond the sealed header: the tunnel's 28 or 48
- * octets, or 8 (transport). Statuses besides those of eesp_seal_burst: ARGUMENT (not
- * a whole IP packet), UNSUPPORTED (transport: a fragment, an IPv6 extension
- * header, IPv4 protocol 0, or a format that does not carry the protocol; tss),
- * TOO_LONG (for IP), SEGMENTS (chained). udp not valid: all packets ARGUMENT.
+ * of the outer header, here and in eesp_udp_open_burst. The IPv4 checksum is right,
+ * the UDP one 0 (RFC 6935, 6936) unless flags ask for it. Headroom that is needed
+ * beyond the sealed header: the tunnel's 28 or 48 octets, or 8 (transport). Statuses
+ * besides those of eesp_seal_burst: ARGUMENT (not a whole IP packet), UNSUPPORTED
+ * (transport: a fragment, an IPv6 extension header, IPv4 protocol 0, a format that
+ * does not carry the protocol, or protocol 59 with eesp, where it is a dummy; tss),
+ * TOO_LONG (for IP; or the packet's length field is 0, so that it does not say how
+ * long it is: a jumbogram, or BIG TCP), SEGMENTS (chained). udp not valid: all
+ * packets ARGUMENT.
  */
 EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
 
@@ -883,7 +894,9 @@ EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, ee
  * the inner IP packet. Octets behind the outer one's end are ignored, and in a
  * tunnel those behind the inner one's. ENCAP:
  * the outer packet is not whole, a fragment, not UDP, for another port, or its
- * IPv4 checksum is wrong; or what was in a tunnel is no IP packet. UNSUPPORTED:
+ * IPv4 checksum is wrong; or what was in a tunnel is no IP packet, does not say how
+ * long it is (jumbograms, BIG TCP), or, with EESP_UDP_ECN, met congestion and cannot
+ * say so. UNSUPPORTED:
  * transport, and no protocol came with the payload; tss. SEGMENTS: chained. In
  * place, the result of transport mode begins in front of the payload, with the
  * outer IP header, which is not authenticated.

@@ -714,6 +714,8 @@ func outside(u *C.eesp_udp) (e burst.UDP) {
 	a := (*eesp.Addr)(unsafe.Pointer(&u.addr))
 	e.Src, e.Dst = a.Src, a.Dst
 	e.SPort, e.DPort, e.TTL, e.TOS = uint16(u.src_port), uint16(u.dst_port), uint8(u.ttl), uint8(u.tos)
+	e.ECN, e.DSCP = u.flags&C.EESP_UDP_ECN != 0, u.flags&C.EESP_UDP_DSCP != 0
+	e.DSCPBack, e.Sum6 = u.flags&C.EESP_UDP_DSCP_BACK != 0, u.flags&C.EESP_UDP_CHECKSUM6 != 0
 	if e.TTL == 0 {
 		e.TTL = 64
 	}

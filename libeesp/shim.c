@@ -776,7 +776,8 @@ EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t 
  * no error text. */
 static const eesp_udp *udp_config(eesp_udp *u, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
-	if (udp != NULL && copied(u, sizeof *u, sizeof *u, udp) == EESP_OK && u->reserved1 == 0 && u->reserved2 == 0 &&
+	const uint32_t known = EESP_UDP_ECN | EESP_UDP_DSCP | EESP_UDP_DSCP_BACK | EESP_UDP_CHECKSUM6;
+	if (udp != NULL && copied(u, sizeof *u, sizeof *u, udp) == EESP_OK && u->reserved1 == 0 && (u->flags & ~known) == 0 &&
 	    all_zero(u->reserved, sizeof u->reserved) && u->mode <= EESP_UDP_TRANSPORT)
 		return u;
 	refuse(pkts, n, EESP_ERR_ARGUMENT);

@@ -14,6 +14,10 @@ import (
 type UDP struct {
 	wire.UDPTunnel      // SPort 0: one for each flow
 	Transport      bool // behind the packet's own IP header
+	ECN            bool // tunnel: goes outward and comes back
+	DSCP           bool // tunnel, sealing: goes outward
+	DSCPBack       bool // tunnel, opening: comes back
+	Sum6           bool // sealing: UDP over IPv6 has a checksum
 }
 
 // Check reports whether packets can be sealed (else: opened) like this.
@@ -29,6 +33,7 @@ type outer struct {
 	hdr   [60]byte // the IP header, in transport mode
 	n     uint8    // its length
 	sport uint16
+	tos   uint8  // in a tunnel, of the outer header
 	most  uint32 // octets that the packet may have
 }
 
@@ -128,8 +133,11 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 			wire.PutUDP((*[wire.UDPHeader]byte)(b[o.n:]), o.sport, u.DPort, int(t.OutLen))
 		} else {
 			h := u.UDPTunnel
-			h.SPort = o.sport
+			h.SPort, h.TOS = o.sport, o.tos
 			h.Write(b, int(t.OutLen))
+		}
+		if u.Sum6 && b[0]>>4 == 6 {
+			wire.PutUDPSum6(octets(out, front+t.OutLen))
 		}
 		p.Out, p.OutLen = uintptr(out), front+t.OutLen
 		good++
@@ -157,9 +165,13 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 	o.n = 0
 	if !u.Transport {
 		n, ok := wire.IPLen(b)
+		if wire.IPJumbo(b) {
+			return 0, status.ErrTooLong
+		}
 		if !ok || n > len(b) {
 			return 0, status.ErrArgument
 		}
+		o.tos = wire.Outward(u.TOS, wire.TOS(b), u.ECN, u.DSCP)
 		t.Len, t.NextHeader = uint32(n), wire.IPProto(b)
 		t.Src, t.DstIP = u.Src, u.Dst
 		front = uint32(u.Len())
@@ -169,6 +181,9 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 	h, proto, n, c := wire.Transport(b)
 	if c != status.OK {
 		return 0, c
+	}
+	if w.hdr.Dummies && proto == wire.ProtoNone {
+		return 0, status.ErrUnsupported // the other end would discard it
 	}
 	o.n = uint8(copy(o.hdr[:], b[:h]))
 	t.Src, t.DstIP = wire.Addresses(b)
@@ -220,6 +235,7 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 			continue
 		}
 		t.Src, t.DstIP = wire.Addresses(octets(p.Data, p.Len))
+		o.tos = wire.TOS(octets(p.Data, p.Len))
 		t.Data, t.Len, t.Headroom = add(p.Data, uint32(at)), uint32(size), uint32(at)
 		if p.Dst != nil {
 			if t.DstSize -= uint32(o.n); t.DstSize != 0 { // else it may be empty
@@ -256,6 +272,8 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 			b := octets(payload, t.OutLen)
 			k, ok := wire.IPLen(b)
 			if !ok || k > len(b) || t.NextHeader != 0 && t.NextHeader != wire.IPProto(b) {
+				c = status.ErrEncap
+			} else if (u.ECN || u.DSCPBack) && !wire.Back(b[:k], o.tos, u.ECN, u.DSCPBack) {
 				c = status.ErrEncap
 			}
 			size = uint32(k) // what is behind is another sender's padding

@@ -291,6 +291,7 @@ func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	}
 	h.Inner, h.Tail = uint32(s.shape.InfoLen()), MaxTail
 	h.Plain, h.Fixed, h.Next = false, true, s.shape.Full && !s.shape.Tunnel
+	h.Dummies = true
 	h.b, h.n, h.at, h.id = s.b, s.n, s.at, uint64(s.session)
 	return h.ready(s, snap)
 }

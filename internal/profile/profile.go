@@ -150,13 +150,14 @@ const MaxAAD = wire.StatelessMaxHeader + 255*4
 // as sender and snapshot are the same. Begin sets all of it.
 type Header struct {
 	KDF
-	Lead  uint32 // of packets with Flags
-	Inner uint32
-	Tail  uint32 // most octets behind the payload
-	Flags uint16 // that plain packets have
-	Plain bool   // packets may go in rows: nothing about them but length and address differs
-	Next  bool   // headers say which protocol the payload is of, and it may be any
-	Fixed bool   // the key-derivation input is the same for all packets of an epoch
+	Lead    uint32 // of packets with Flags
+	Inner   uint32
+	Tail    uint32 // most octets behind the payload
+	Flags   uint16 // that plain packets have
+	Plain   bool   // packets may go in rows: nothing about them but length and address differs
+	Next    bool   // headers say which protocol the payload is of, and it may be any
+	Dummies bool   // packets of no next header are dummies
+	Fixed   bool   // the key-derivation input is the same for all packets of an epoch
 
 	b    [MaxHeader]byte
 	n    int

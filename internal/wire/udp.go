@@ -106,12 +106,122 @@ func (t *UDPTunnel) Write(b []byte, n int) status.Code {
 
 // PutUDP writes a UDP header for n octets of payload. Its checksum is 0, none:
 // the ICV protects what is inside, and RFC 6935 and 6936 let tunnels over IPv6
-// do so too.
+// do so too. See PutUDPSum6.
 func PutUDP(b *[UDPHeader]byte, sport, dport uint16, n int) {
 	binary.BigEndian.PutUint16(b[0:], sport)
 	binary.BigEndian.PutUint16(b[2:], dport)
 	binary.BigEndian.PutUint16(b[4:], uint16(UDPHeader+n))
 	binary.BigEndian.PutUint16(b[6:], 0)
+}
+
+// PutUDPSum6 sets the UDP checksum of a whole IPv6 packet that has nothing but a
+// UDP datagram in it, whose checksum is 0.
+func PutUDPSum6(b []byte) {
+	u := b[ip6Header:]
+	// The pseudo header: addresses, length and protocol.
+	s := addSum(0, b[8:ip6Header])
+	s = addSum(s, u)
+	s += uint64(bits.ReverseBytes16(uint16(len(u)))) + ProtoUDP<<8
+	c := ^bits.ReverseBytes16(fold(s))
+	if c == 0 {
+		c = 0xFFFF // 0 says that there is none
+	}
+	binary.BigEndian.PutUint16(u[6:], c)
+}
+
+// addSum adds octets to an Internet checksum's sum, in words of little-endian
+// order: the sum's octets only have to be swapped in the end (RFC 1071).
+func addSum(s uint64, b []byte) uint64 {
+	var c uint64
+	for ; len(b) >= 32; b = b[32:] {
+		s, c = bits.Add64(s, binary.LittleEndian.Uint64(b), 0)
+		s, c = bits.Add64(s, binary.LittleEndian.Uint64(b[8:]), c)
+		s, c = bits.Add64(s, binary.LittleEndian.Uint64(b[16:]), c)
+		s, c = bits.Add64(s, binary.LittleEndian.Uint64(b[24:]), c)
+		s += c
+	}
+	for ; len(b) >= 8; b = b[8:] {
+		s, c = bits.Add64(s, binary.LittleEndian.Uint64(b), 0)
+		s += c
+	}
+	var last [8]byte
+	copy(last[:], b)
+	s, c = bits.Add64(s, binary.LittleEndian.Uint64(last[:]), 0)
+	return uint64(fold(s)) + c
+}
+
+// fold makes 16 bits of a sum.
+func fold(s uint64) uint16 {
+	s = s>>32 + s&0xFFFFFFFF
+	s = s>>16 + s&0xFFFF
+	s = s>>16 + s&0xFFFF
+	return uint16(s>>16 + s&0xFFFF)
+}
+
+// Codepoints of ECN (RFC 3168), the low two bits of TOS.
+const (
+	ecnMask = 3
+	ect1    = 1
+	ect0    = 2
+	ecnCE   = 3
+)
+
+// TOS is that of the IP packet at the start of b, which is whole: DSCP and ECN.
+func TOS(b []byte) uint8 {
+	if b[0]>>4 == 4 {
+		return b[1]
+	}
+	return b[0]<<4 | b[1]>>4
+}
+
+// setTOS changes it. A checksum that was right stays right.
+func setTOS(b []byte, tos uint8) {
+	if b[0]>>4 == 6 {
+		b[0], b[1] = 6<<4|tos>>4, tos<<4|b[1]&0xF
+		return
+	}
+	// RFC 1624, equation 3, of the word that TOS is in.
+	s := uint64(^binary.BigEndian.Uint16(b[10:])) + uint64(^binary.BigEndian.Uint16(b))
+	b[1] = tos
+	binary.BigEndian.PutUint16(b[10:], ^fold(s+uint64(binary.BigEndian.Uint16(b))))
+}
+
+// Outward is the TOS of a tunnel's header, which is own but for what is taken
+// from the packet inside, of TOS inner: ECN as RFC 6040's normal mode has it,
+// DSCP as RFC 2983's uniform model.
+func Outward(own, inner uint8, ecn, dscp bool) uint8 {
+	mask := uint8(0)
+	if ecn {
+		mask |= ecnMask
+	}
+	if dscp {
+		mask |= ^uint8(ecnMask)
+	}
+	return own&^mask | inner&mask
+}
+
+// Back changes the packet at the start of b, which came out of a tunnel whose
+// header had this TOS: ECN by RFC 6040, section 4.2, DSCP by RFC 2983's uniform
+// model. It is not ok, and nothing is changed, if the packet met congestion and
+// cannot say so: it is to be dropped.
+func Back(b []byte, outer uint8, ecn, dscp bool) (ok bool) {
+	inner := TOS(b)
+	tos := inner
+	if dscp {
+		tos = tos&ecnMask | outer&^ecnMask
+	}
+	if ecn {
+		switch in, out := inner&ecnMask, outer&ecnMask; {
+		case out == ecnCE && in == 0:
+			return false
+		case out == ecnCE, out == ect1 && in == ect0:
+			tos = tos&^ecnMask | out
+		}
+	}
+	if tos != inner {
+		setTOS(b, tos)
+	}
+	return true
 }
 
 // ParseUDP finds the UDP payload in the IP packet at the start of b: n octets
@@ -145,11 +255,15 @@ func ParseUDP(b []byte, dport uint16) (at, n int, c status.Code) {
 // Transport measures the IP packet at the start of b, which is to be sealed
 // behind its own IP header: octets of the header, protocol and octets in
 // all. Its IPv4 checksum is not looked at: it may have been left to a device.
-// ErrArgument is no whole IP packet; ErrUnsupported is a fragment, one of
+// ErrArgument is no whole IP packet, ErrTooLong one that IPJumbo knows;
+// ErrUnsupported is a fragment, one of
 // protocol 0, or one with an IPv6 extension header, where ESP counts as a
 // payload.
 func Transport(b []byte) (hdr int, proto uint8, n int, c status.Code) {
 	n, ok := IPLen(b)
+	if IPJumbo(b) {
+		return 0, 0, 0, status.ErrTooLong
+	}
 	if !ok || n > len(b) {
 		return 0, 0, 0, status.ErrArgument
 	}
@@ -220,10 +334,7 @@ func sum(h []byte) uint16 {
 	for ; len(h) >= 4; h = h[4:] {
 		s += uint64(binary.BigEndian.Uint32(h))
 	}
-	s = s>>32 + s&0xFFFFFFFF
-	s = s>>16 + s&0xFFFF
-	s = s>>16 + s&0xFFFF
-	return uint16(s>>16 + s&0xFFFF)
+	return fold(s)
 }
 
 // putSum sets the checksum of an IPv4 header.

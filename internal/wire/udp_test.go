@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"testing"
 
@@ -360,4 +361,33 @@ func FuzzUDP(f *testing.F) {
 			t.Fatalf("%x, was %x", h, want)
 		}
 	})
+}
+
+// The sum of octets of all lengths, against one that takes them one by one.
+func TestAddSum(t *testing.T) {
+	b := make([]byte, 1500)
+	for i := range b {
+		b[i] = byte(i*7) | byte(i>>8)
+	}
+	for fill := range 3 {
+		if fill > 0 {
+			for i := range b {
+				b[i] = byte(fill-1) * 0xFF
+			}
+		}
+		for n := range b {
+			want := uint32(0)
+			for i, x := range b[:n] {
+				want += uint32(x) << (8 * (1 - i%2))
+				want = want&0xFFFF + want>>16
+			}
+			got := bits.ReverseBytes16(fold(addSum(0, b[:n])))
+			if uint32(got) != want && !(got == 0xFFFF && want == 0) && !(got == 0 && want == 0xFFFF) {
+				t.Fatalf("%d octets: %#x, want %#x", n, got, want)
+			}
+			if (got == 0) != (want == 0) {
+				t.Fatalf("%d octets: %#x and %#x are two zeros", n, got, want)
+			}
+		}
+	}
 }

@@ -311,8 +311,10 @@ static void configurations(void)
 		x.u.reserved1 = 1;
 		bad_config(&x.u, 0);
 		x.u = configs[c];
-		x.u.reserved2 = 1;
-		bad_config(&x.u, 0);
+		for (int bit = 4; bit < 32; bit++) {
+			x.u.flags = (uint32_t)1 << bit;
+			bad_config(&x.u, 0);
+		}
 		for (int i = 0; i < 2; i++) {
 			x.u = configs[c];
 			x.u.reserved[i] = (uint64_t)1 << 63;
@@ -326,6 +328,47 @@ static void configurations(void)
 	memcpy(x.u.addr.src, configs[OVER_4].addr.src, 16);
 	bad_config(&x.u, 1);
 	CHECK(strcmp(text, eesp_last_error()) == 0);
+}
+
+/* What flags do to the outer header, and to the inner one on the way back. */
+static void traffic_classes(void)
+{
+	static const struct { uint32_t flags; uint8_t outer, under_way, inner; } cases[] = {
+		/* The inner packet is of DSCP 46 and ECT(0), 0xba; tos is 0x28. */
+		{ 0, 0x28, 0x2b, 0xba },
+		{ EESP_UDP_ECN, 0x2a, 0x2b, 0xbb },
+		{ EESP_UDP_DSCP, 0xb8, 0xbb, 0xba },
+		{ EESP_UDP_ECN | EESP_UDP_DSCP, 0xba, 0x29, 0xb9 },
+		{ EESP_UDP_DSCP_BACK, 0x28, 0x2b, 0x2a },
+		{ EESP_UDP_ECN | EESP_UDP_DSCP_BACK, 0x2a, 0x4b, 0x4b },
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		eesp_udp u = configs[OVER_6];
+		uint8_t b[512];
+		u.tos = 0x28;
+		u.flags = cases[i].flags | EESP_UDP_CHECKSUM6;
+		uint32_t n = ip_packet(b + 200, 6, 0, 3, 50);
+		b[200] = 0x60 | 0xba >> 4;
+		b[201] = (uint8_t)((b[201] & 0x0f) | (0xba << 4 & 0xff));
+		eesp_pkt p = packet(b + 200, n, 200, 100);
+		SAME(eesp_udp_seal_burst(sender, &u, &p, 1), 1);
+		uint8_t *o = p.out;
+		SAME((uint8_t)(o[0] << 4 | o[1] >> 4), cases[i].outer);
+		uint32_t sum = p.out_len - 40 + 17; /* the pseudo header's length and protocol */
+		for (uint32_t at = 8; at < p.out_len; at++)
+			sum += at % 2 ? o[at] : (uint32_t)o[at] << 8;
+		while (sum >> 16)
+			sum = (sum & 0xffff) + (sum >> 16);
+		SAME(sum, 0xffff);
+		CHECK(o[46] != 0 || o[47] != 0);
+		o[0] = 0x60 | cases[i].under_way >> 4;
+		o[1] = (uint8_t)(cases[i].under_way << 4);
+		eesp_pkt q = sealed(&p);
+		SAME(eesp_udp_open_burst(receiver, &u, &q, 1), 1);
+		o = q.out;
+		SAME((uint8_t)(o[0] << 4 | o[1] >> 4), cases[i].inner);
+		SAME(q.out_len, n);
+	}
 }
 
 static void nulls(void)
@@ -411,6 +454,7 @@ int main(void)
 	TEST(round_trips);
 	TEST(mixed);
 	TEST(configurations);
+	TEST(traffic_classes);
 	TEST(nulls);
 	TEST(other_formats);
 	TEST(forked);

@@ -2,6 +2,7 @@
 """Replay protection, UDP encapsulation, proxies between profiles, and what is refused of the profiles."""
 
 import itertools
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -156,6 +157,44 @@ def test_what_udp_refuses() -> None:
         for wrong in ({"dport": 1 << 16}, {"sport": -1}, {"ttl": 256}, {"mode": 2}):
             with pytest.raises(ValueError):
                 sender.seal_udp([], eesp.Udp(**wrong))  # type: ignore[arg-type]
+
+
+def test_traffic_classes() -> None:
+    """ECN and DSCP go outward and come back, if asked to."""
+    ends: dict[str, Any] = {"src": "2001:db8::1", "dst": "2001:db8::2", "tos": 0x28}
+    packet = b"\x6b\xa0\0\0\0\x04\x11\x40" + bytes(32) + b"data"  # DSCP 46, ECT(0)
+    with group_of(eesp.Profile.PSP) as group, sender_of(group) as sender, eesp.Receiver(group) as receiver:
+        for options, outer, inner in (
+            ({}, 0x28, 0xBA),
+            ({"ecn": True}, 0x2A, 0xBB),
+            ({"dscp": True}, 0xB8, 0xBA),
+            ({"ecn": True, "dscp": True, "dscp_back": True}, 0xBA, 0x03),
+        ):
+            udp = eesp.Udp(**ends, **options)
+            sealed = bytearray(sender.seal_udp([packet], udp)[0])
+            assert int.from_bytes(sealed[:2], "big") >> 4 & 0xFF == outer, options
+            sealed[:2] = b"\x60\x30"  # no DSCP, and congestion was met
+            opened = bytes(receiver.open_udp([sealed], udp)[0])
+            assert int.from_bytes(opened[:2], "big") >> 4 & 0xFF == inner and opened[2:] == packet[2:], options
+
+
+def test_plain_sockets_take_the_checksum() -> None:
+    """Linux's own, over IPv6: a datagram without checksum is dropped, one with it is not."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as plain:
+        try:
+            raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            plain.bind(("::1", 0))
+        except OSError as error:
+            pytest.skip(f"no raw IPv6 socket: {error}")
+        with raw, group_of(eesp.Profile.PSP) as group, sender_of(group) as sender:
+            plain.settimeout(10)
+            sent = []
+            for checksum6 in (False, True):
+                udp = eesp.Udp(src="::1", dst="::1", dport=plain.getsockname()[1], checksum6=checksum6)
+                sent.append(bytes(sender.seal_udp(capture()[:1], udp)[0]))
+                assert any(sent[-1][46:48]) is checksum6
+                raw.sendto(sent[-1], ("::1", 0))
+            assert plain.recv(4096) == sent[1][48:]  # and not the first one
 
 
 # ---- Objects of the profiles ----------------------------------------------------------------------------------------

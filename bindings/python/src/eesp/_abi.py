@@ -60,6 +60,10 @@ GROUP_ALIGN8 = 0x8
 DRAFT_DEFAULT = 0
 DRAFT_02 = 2
 DRAFT_03 = 3
+UDP_ECN = 0x1
+UDP_DSCP = 0x2
+UDP_DSCP_BACK = 0x4
+UDP_CHECKSUM6 = 0x8
 PKT_IPV6 = 0x1
 PKT_EXTENSION = 0x2
 SENDER_OPTIONS = 0x1
@@ -211,7 +215,7 @@ class Udp(Structure):
         ("ttl", c_uint8),
         ("tos", c_uint8),
         ("reserved1", c_uint8),
-        ("reserved2", c_uint32),
+        ("flags", c_uint32),
         ("addr", Addr),
         ("reserved", c_uint64 * 2),
     ]

@@ -343,7 +343,10 @@ class Udp:
     """The UDP datagrams that sealed packets travel in.
 
     dport: of the outer header; opening: other packets are not taken. sport 0: one for each flow. src, dst, ttl (0: 64)
-    and tos are of the outer header that a tunnel puts in front when sealing.
+    and tos are of the outer header that a tunnel puts in front when sealing. ecn: a tunnel's outer header gets the
+    inner one's ECN, and opening brings back what happened to it (RFC 6040). dscp: the outer header gets the inner one's
+    DSCP; dscp_back: opening gives the inner one the outer's. checksum6: datagrams over IPv6 get a UDP checksum, without
+    which plain sockets and NICs drop them.
     """
 
     mode: UdpMode = UdpMode.TUNNEL
@@ -353,6 +356,10 @@ class Udp:
     sport: int = 0
     ttl: int = 0
     tos: int = 0
+    ecn: bool = False
+    dscp: bool = False
+    dscp_back: bool = False
+    checksum6: bool = False
 
 
 @dataclass(frozen=True)

@@ -553,6 +553,10 @@ def _udp(udp: Udp) -> _abi.Udp:
         mode=UdpMode(udp.mode),
         ttl=_unsigned(udp.ttl, 8, "ttl"),
         tos=_unsigned(udp.tos, 8, "tos"),
+        flags=_abi.UDP_ECN * bool(udp.ecn)
+        | _abi.UDP_DSCP * bool(udp.dscp)
+        | _abi.UDP_DSCP_BACK * bool(udp.dscp_back)
+        | _abi.UDP_CHECKSUM6 * bool(udp.checksum6),
         addr=_addr(udp.src, udp.dst),
     )
 
