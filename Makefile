@@ -111,9 +111,13 @@ $(MAN3).done: include/eesp.h docs/eesp.3 scripts/manpages/main.go
 	GOARCH= $(GO) run ./scripts/manpages include/eesp.h docs/eesp.3 $(MAN3)
 	@touch $@
 
+# The library without symbols; debuggers find them in .debug beside it.
 install: all $(MAN3).done
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)/docs
-	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)/docs
+	$(OBJCOPY) --only-keep-debug $(SO) $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug
+	@chmod 644 $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug
+	$(OBJCOPY) --strip-unneeded --add-gnu-debuglink=$(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(SO) $(DESTDIR)$(LIBDIR)/libeesp.so.$(VERSION)
+	@chmod 755 $(DESTDIR)$(LIBDIR)/libeesp.so.$(VERSION)
 	ln -sf libeesp.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libeesp.so.$(MAJOR)
 	ln -sf libeesp.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libeesp.so
 	install -m 644 $(BUILD)/libeesp.a $(DESTDIR)$(LIBDIR)/
@@ -126,8 +130,9 @@ install: all $(MAN3).done
 	install -m 644 docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
 
 uninstall:
-	rm -f $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
+	rm -f $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
 	rm -rf $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(DOCDIR)
+	@rmdir $(DESTDIR)$(LIBDIR)/.debug 2>/dev/null || true
 
 # Release archives, and their checksums, in $(BUILD)/dist. The same sources give the same octets.
 DIST := $(abspath $(BUILD)/dist)

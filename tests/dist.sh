@@ -28,6 +28,8 @@ cat >"$work/expected" <<L
 include d755
 include/eesp.h f644
 lib d755
+lib/.debug d755
+lib/.debug/libeesp.so.$version.debug f644
 lib/cmake d755
 lib/cmake/eesp d755
 lib/cmake/eesp/eespConfig.cmake f644

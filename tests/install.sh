@@ -61,6 +61,7 @@ dest=$work/dest
 quiet_make install DESTDIR="$dest" PREFIX=/usr
 cat >"$work/expected" <<L
 /usr/include/eesp.h 644
+/usr/lib/.debug/libeesp.so.$version.debug 644
 /usr/lib/cmake/eesp/eespConfig.cmake 644
 /usr/lib/cmake/eesp/eespConfigVersion.cmake 644
 /usr/lib/libeesp.a 644
@@ -89,6 +90,17 @@ if grep -rIl -e "$work" -e '@[A-Z_]*@' "$dest/usr/include" "$dest/usr/lib/pkgcon
 	fail "these files name DESTDIR, or have a place that was not filled in"
 fi
 ok "no file names DESTDIR"
+
+# Small, and debuggers find the symbols.
+installed=$dest/usr/lib/libeesp.so.$version
+size=$(stat -c %s "$installed")
+[ "$size" -le 4500000 ] || fail "the library has $size octets"
+! readelf -SW "$installed" | grep -q '\.symtab\|\.debug_' || fail "the library is not stripped"
+readelf -p .gnu_debuglink "$installed" | grep -q "libeesp.so.$version.debug" || fail "the library does not say where its symbols are"
+[ "$(readelf -n "$installed" | grep 'Build ID')" = "$(readelf -n "$dest/usr/lib/.debug/libeesp.so.$version.debug" | grep 'Build ID')" ] ||
+	fail "the symbols are of another library"
+nm "$dest/usr/lib/.debug/libeesp.so.$version.debug" | grep ' eesp_seal_burst$' >/dev/null || fail "there are no symbols"
+ok "stripped to $size octets, symbols in .debug"
 
 soname=$(readelf -d "$dest/usr/lib/libeesp.so.$version" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
 [ "$soname" = "libeesp.so.$major" ] || fail "soname $soname"

@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/mmcloughlin/avo/build"
+
+	"libeesp/internal/gen/pack"
 )
 
 func main() {
@@ -26,4 +28,12 @@ func main() {
 	}
 	os.Args = []string{"gen", "-backend", *backend} // what the output says it came from, on any machine
 	build.Generate()
+	out := flag.Lookup("out").Value.String()
+	text, err := os.ReadFile(out)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := os.WriteFile(out, pack.Lines(text), 0o644); err != nil {
+		log.Fatal(err)
+	}
 }

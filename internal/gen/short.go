@@ -17,13 +17,7 @@ const (
 	scratchCtr   = 2048 + 16*row     // the counters of the chunk under way
 	scratchJobs  = 2048 + 17*row     // four jobs, where fewer than four are left
 	scratchSink  = scratchJobs + 256 // where lanes without a packet write
-	scratchTable = 4544              // wide: each packet's round keys, in all lanes
 )
-
-// wideFrom is the length in octets from which a group's AES goes packet by
-// packet, each round key being spread over all lanes beforehand. A chunk of key
-// stream then is in the packet's own order, while columns have to be turned.
-const wideFrom = 1200
 
 // A short kernel works through groups of four packets and their chunks in a
 // pipeline: whenever AES runs for one chunk (or for a new group, with its key
@@ -34,14 +28,10 @@ type rest int
 const (
 	nothing   rest = iota
 	lengths        // the lengths, then the tag
-	chunk          // a chunk whose key stream is in columns
+	chunk          // a chunk
 	first          // the same; powers and AAD of up to two blocks are still to do
-	more           // the same, with AAD of three or four blocks
-	wide           // a chunk whose key stream is in the order of packets
 	chunkTail      // as chunk, but less than 64 octets, as many blocks in all lanes
 	firstTail
-	moreTail
-	wideTail
 )
 
 // tail is r where not all lanes fill the chunk.
@@ -185,20 +175,12 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 
 	Label("text")
 	k.firstText()
-	for _, r := range []rest{first, more, chunk, nothing} {
+	for _, r := range []rest{first, chunk, nothing} {
 		// The group goes on: another chunk, beside what is left of this one.
 		Label(labels[r] + "more")
 		k.moreText(r)
 	}
-	for _, r := range []rest{first, more, chunk, nothing} {
-		Label(labels[r] + "widen")
-		k.spreadKeys()
-		JMP(LabelRef(labels[r] + "wider"))
-	}
-	for _, r := range []rest{first, more, chunk, nothing, wide} {
-		Label(labels[r] + "wider")
-		k.wideText(r)
-	}
+	k.chunkDone()
 	for _, r := range ends {
 		// The group ends: the next one begins beside what is left of it.
 		Label(labels[r] + "next")
@@ -210,11 +192,8 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 		JLE(LabelRef(labels[r] + "drain"))
 		k.begin(r)
 		JMP(LabelRef("text"))
-		Label(labels[r] + "drain")
-		k.moveColumns()
-		emit(k.hash(r, true))
-		JMP(LabelRef("done"))
 	}
+	k.drain()
 	k.part()
 	Label("done")
 	if !sealing {
@@ -225,11 +204,23 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	RET()
 }
 
-var labels = map[rest]string{nothing: "nothing", lengths: "lengths", chunk: "chunk", first: "first", more: "moreaad", wide: "wide",
-	chunkTail: "chunktail", firstTail: "firsttail", moreTail: "moreaadtail", wideTail: "widetail"}
+var labels = map[rest]string{nothing: "nothing", lengths: "lengths", chunk: "chunk", first: "first", chunkTail: "chunktail", firstTail: "firsttail"}
 
 // ends is what may be left at the end of a group.
-var ends = []rest{lengths, chunk, first, more, wide, chunkTail, firstTail, moreTail, wideTail}
+var ends = []rest{lengths, chunk, first, chunkTail, firstTail}
+
+// drain is what is left of the last group: a whole chunk is taken as a tail is.
+func (k *short512) drain() {
+	for _, r := range []rest{firstTail, chunkTail, lengths} {
+		if whole, tail := r.isTail(); tail {
+			Label(labels[whole] + "drain")
+		}
+		Label(labels[r] + "drain")
+		k.moveColumns()
+		emit(k.hash(r, true))
+		JMP(LabelRef("done"))
+	}
+}
 
 // begin starts a group: keys, H, E(J0) and the first four columns, beside the
 // hashing of what is left of the group before.
@@ -499,13 +490,9 @@ func (k *short512) hash(r rest, end bool) stream {
 	whole, tail := r.isTail()
 	switch whole {
 	case first:
-		s = append(s, beside(k.text(true, tail), append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))...)
-	case more:
-		s = append(s, beside(k.text(true, tail), append(k.powers(), k.aadColumns()...))...)
+		s = append(s, beside(k.text(tail), append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))...)
 	case chunk:
-		s = append(s, k.text(true, tail)...)
-	case wide:
-		s = append(s, k.text(false, tail)...)
+		s = append(s, k.text(tail)...)
 	}
 	if tail {
 		s = append(s, k.tailColumns()...)
@@ -515,6 +502,12 @@ func (k *short512) hash(r rest, end bool) stream {
 	if r == nothing || !end {
 		return s
 	}
+	return append(s, k.tags()...)
+}
+
+// tags hashes the lengths and writes or compares the tags of a group.
+func (k *short512) tags() stream {
+	var s stream
 	s.do(func() { gather(jobs(gPend, jobAADLen), sX) })
 	s.do(func() { shufb(at(gScratch, rowLens), sX, sX) })
 	s.do(func() { VPSLLQ(Imm(3), sX.r(), sX.r()) })
@@ -683,11 +676,11 @@ func (k *short512) firstText() {
 	Label("aadtwo")
 	shufb(sBswap.r(), sA, sA)
 	shufb(sBswap.r(), sA+1, sA+1)
-	whole("ragged")
+	whole("firstragged")
 	k.goOn(first)
-	k.ifTail("ragged", first)
+	k.ifTail("firstragged", first)
 	emit(append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))
-	k.raggedText(true)
+	JMP(LabelRef("uneven"))
 
 	Label("aadmore")
 	// Three or four blocks: columns in scratch memory, three after one of zeros.
@@ -708,11 +701,8 @@ func (k *short512) firstText() {
 	for c, x := range k.toColumns(four(sX), sText, sPlain) {
 		storeA(x, at(gE, rowAAD+c*row))
 	}
-	whole("moreragged")
-	k.goOn(more)
-	k.ifTail("moreragged", more)
 	emit(append(k.powers(), k.aadColumns()...))
-	k.raggedText(true)
+	JMP(LabelRef("chunkdone"))
 
 	Label("aadslow")
 	// Any lengths: chunk by chunk.
@@ -730,10 +720,17 @@ func (k *short512) firstText() {
 		JGT(LabelRef("aadchunk"))
 	}
 	XORL(gOff.As32(), gOff.As32())
-	whole("anyragged")
+	JMP(LabelRef("chunkdone"))
+}
+
+// chunkDone goes on after a chunk, with powers and AAD done.
+func (k *short512) chunkDone() {
+	Label("chunkdone")
+	whole("ragged")
 	k.goOn(chunk)
-	k.ifTail("anyragged", chunk)
-	k.raggedText(true)
+	k.ifTail("ragged", chunk)
+	Label("uneven")
+	k.raggedText()
 }
 
 // toColumns turns packets' octets into columns to hash.
@@ -750,11 +747,7 @@ func (k *short512) goOn(r rest) {
 	MOVQ(gOff, gPOff)
 	ADDQ(num(64), gOff)
 	CMPQ(gOff, gMax)
-	more := labels[r] + "more"
-	if r == wide {
-		more = labels[r] + "wider"
-	}
-	JLT(LabelRef(more))
+	JLT(LabelRef(labels[r] + "more"))
 	if r == nothing {
 		r = lengths
 	}
@@ -767,7 +760,7 @@ func (k *short512) ifTail(label string, r rest) {
 	Label(label)
 	MOVL(job(0, jobLen), gA.As32())
 	SUBQ(gOff, gA)
-	JLE(LabelRef(label + "uneven"))
+	JLE(LabelRef(label + "unlike"))
 	ADDQ(num(15), gA)
 	SHRQ(Imm(4), gA)
 	MOVQ(gMax, gB)
@@ -775,98 +768,36 @@ func (k *short512) ifTail(label string, r rest) {
 	ADDQ(num(15), gB)
 	SHRQ(Imm(4), gB)
 	CMPQ(gA, gB)
-	JNE(LabelRef(label + "uneven"))
+	JNE(LabelRef(label + "unlike"))
 	MOVQ(gJobs, gPend)
 	MOVQ(gOff, gPOff)
 	JMP(LabelRef(labels[r.tail()] + "next"))
-	Label(label + "uneven")
+	Label(label + "unlike")
 }
 
 // raggedText takes a chunk that not all lanes fill, and hashes it at once.
-func (k *short512) raggedText(columns bool) {
-	k.unequal(k.partText(columns), jobLen)
+func (k *short512) raggedText() {
+	k.unequal(k.partText(), jobLen)
 	MOVQ(gJobs, gPend)
 	ADDQ(num(64), gOff)
 	CMPQ(gOff, gMax)
 	JGE(LabelRef("lengthsnext"))
-	if columns {
-		JMP(LabelRef("nothingmore"))
-	} else {
-		JMP(LabelRef("nothingwider"))
-	}
+	JMP(LabelRef("nothingmore"))
 }
 
 // moreText runs AES for the next chunk beside what is left of the last one.
 func (k *short512) moreText(r rest) {
-	CMPQ(gMax, num(wideFrom))
-	JGE(LabelRef(labels[r] + "widen"))
 	k.nextCounters()
 	k.emit(k.aesRounds([]v{sC, sC + 1, sC + 2, sC + 3}), r, false)
-	whole(labels[r] + "ragged")
-	k.goOn(chunk)
-	k.ifTail(labels[r]+"ragged", chunk)
-	k.raggedText(true)
-}
-
-// table is a round key of a packet in all lanes; the first has the nonce, with
-// counter 0, added.
-func table(packet, r int) Mem { return at(gScratch, scratchTable+(packet*15+r)*row) }
-
-// spreadKeys makes the table of a group, and its counters.
-func (k *short512) spreadKeys() {
-	spread(k.c.nonce, sKeyB)
-	for i := range 4 {
-		spread(job(i, jobNonce), sKey)
-		VPANDQ(sKeyB.r(), sKey.r(), sKey.r())
-		for r := 0; r <= rounds(k.keyLen); r++ {
-			d := []v{sT, sT + 1, sRcon, sText}[r%4]
-			spread(at(gRows, r*row+16*i), d)
-			if r == 0 {
-				xor(sKey.r(), d, d)
-			}
-			storeA(d, table(i, r))
-		}
-	}
-	load(k.c.from6, sT)
-	storeA(sT, at(gScratch, scratchCtr))
-}
-
-// wideText is moreText with AES in the order of packets.
-func (k *short512) wideText(r rest) {
-	k.moveColumns()
-	loadA(at(gScratch, scratchCtr), sT)
-	shufb(sBswap.r(), sT, sRcon)
-	addd(k.c.fours, sT, sT)
-	storeA(sT, at(gScratch, scratchCtr))
-	var s stream
-	for r := 0; r <= rounds(k.keyLen); r++ {
-		for i := range 4 {
-			x := sC + v(i)
-			switch r {
-			case 0:
-				s.do(func() { xor(table(i, r), sRcon, x) })
-			case rounds(k.keyLen):
-				s.do(func() { aesLast(table(i, r), x) })
-			default:
-				s.do(func() { aes(table(i, r), x) })
-			}
-		}
-	}
-	k.emit(s, r, false)
-	whole(labels[r] + "wideragged")
-	k.goOn(wide)
-	k.ifTail(labels[r]+"wideragged", wide)
-	k.raggedText(false)
+	JMP(LabelRef("chunkdone"))
 }
 
 // text turns the key stream of a whole chunk in sX.. into what to hash, in k.x,
 // and writes the result.
-func (k *short512) text(columns, tail bool) stream {
+func (k *short512) text(tail bool) stream {
 	var s stream
-	x, t, c := four(sX), sText, sPlain
-	if columns {
-		x, t = turn(&s, x, t)
-	}
+	c := sPlain
+	x, t := turn(&s, four(sX), sText)
 	for i := range 4 {
 		ks := x[i]
 		s.do(func() { MOVQ(at(gPend, i*jobSize+jobSrc), gA) })
@@ -904,13 +835,10 @@ func (k *short512) text(columns, tail bool) stream {
 
 // partText is text where not all lanes fill the chunk: with masks, at once, the
 // key stream being in sC. It returns what to hash.
-func (k *short512) partText(columns bool) [4]v {
-	ks := four(sC)
-	if columns {
-		var s stream
-		ks, _ = turn(&s, ks, sText)
-		emit(s)
-	}
+func (k *short512) partText() [4]v {
+	var s stream
+	ks, _ := turn(&s, four(sC), sText)
+	emit(s)
 	for i := range 4 {
 		x, ks := sX+v(i), ks[i]
 		k.laneLoad(i, jobSrc, jobLen, x)
@@ -1031,16 +959,4 @@ func (k *short512) wipe() {
 		}
 		storeA(sT, at(gScratch, rowHave))
 	}
-	// The table, where it was used: its first row cannot be all zero then but
-	// by a chance that does not matter, since a row of zeros needs no wiping.
-	loadA(table(0, 1), sT+1)
-	VPTESTMQ((sT + 1).r(), (sT + 1).r(), reg.K4)
-	KTESTB(reg.K4, reg.K4)
-	JEQ(LabelRef("wiped"))
-	for i := range 4 {
-		for r := range rounds(k.keyLen) + 1 {
-			storeA(sT, table(i, r))
-		}
-	}
-	Label("wiped")
 }

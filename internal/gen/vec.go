@@ -218,7 +218,7 @@ func wipeRegisters() {
 }
 
 // constants names the read-only data of the backend.
-type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, fours, from6, counts, bits, pick, even, rcons Mem }
+type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, counts, bits, pick, even, rcons Mem }
 
 // block makes a constant of 16 octets.
 func block(name string, lo, hi uint64) Mem {
@@ -249,8 +249,6 @@ func makeConstants() constants {
 	c.nonce = block("nonce", ^uint64(0), 0x00000000ffffffff)           // without the counter
 	c.lens = block("lens", 0x8080808007060504, 0x8080808003020100)     // Len, AADLen of a job as two 64-bit numbers
 	c.sixteens = lanesOf("sixteens", 16, 16, 16, 16)
-	c.fours = lanesOf("fours", 4, 4, 4, 4)
-	c.from6 = lanesOf("fromsix", 6, 7, 8, 9)
 	c.counts = GLOBL("counts", rodata)
 	for i := range 16 {
 		DATA(16*i, U64(0))

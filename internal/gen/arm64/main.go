@@ -8,6 +8,8 @@ import (
 	"flag"
 	"log"
 	"os"
+
+	"libeesp/internal/gen/pack"
 )
 
 func main() {
@@ -39,7 +41,7 @@ func main() {
 		a.WriteString("\n" + f.text())
 		b.WriteString("\n" + f.stub())
 	}
-	write(*out, a.Bytes())
+	write(*out, pack.Lines(a.Bytes()))
 	write(*stubs, b.Bytes())
 }
 

@@ -1,0 +1,40 @@
+// Package pack writes assembly with several instructions on a line: what is
+// generated is not read line by line, and a debugger's tables are half as long.
+package pack
+
+import "bytes"
+
+const columns = 120
+
+// Lines joins neighbouring instructions. Labels, directives, comments and data
+// keep lines of their own.
+func Lines(text []byte) []byte {
+	var out, line bytes.Buffer
+	flush := func() {
+		if line.Len() > 0 {
+			out.WriteByte('\t')
+			out.Write(line.Bytes())
+			out.WriteByte('\n')
+			line.Reset()
+		}
+	}
+	for _, l := range bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")) {
+		if !bytes.HasPrefix(l, []byte("\t")) || bytes.Contains(l, []byte("//")) {
+			flush()
+			out.Write(l)
+			out.WriteByte('\n')
+			continue
+		}
+		l = bytes.Join(bytes.Fields(l), []byte(" "))
+		if line.Len() > 0 {
+			if line.Len()+len(l) > columns {
+				flush()
+			} else {
+				line.WriteString("; ")
+			}
+		}
+		line.Write(l)
+	}
+	flush()
+	return out.Bytes()
+}
