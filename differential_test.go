@@ -109,7 +109,7 @@ func (p *modelPacket) seal(header []byte) []byte {
 // tsc is Epoch || Counter of the i-th packet of the next burst.
 func (s *modelSender) tsc(i int) uint64 {
 	at := s.next + uint64(i)
-	return at>>s.bits<<48 | s.engine<<s.bits | at&(1<<s.bits-1)
+	return at>>s.bits<<48 | at&(1<<s.bits-1)<<(48-s.bits) | s.engine
 }
 
 // opens says what a receiver whose first group is g makes of the packet.

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"libeesp/internal/asm"
+	"libeesp/internal/counter"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/secmem"
@@ -163,6 +164,43 @@ type Group struct {
 	g    *keys.Group
 	be   *backend
 	once sync.Once // closed
+
+	bindings bindings
+}
+
+// bindings are the state files of a group's senders, which name the key in use.
+type bindings struct {
+	mu  sync.Mutex
+	all map[*counter.Owner]int // how many senders
+}
+
+func (b *bindings) add(o *counter.Owner) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.all == nil {
+		b.all = map[*counter.Owner]int{}
+	}
+	b.all[o]++
+}
+
+func (b *bindings) remove(o *counter.Owner) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.all[o]--; b.all[o] == 0 {
+		delete(b.all, o)
+	}
+}
+
+// changed has the files name the keys that are in use now, if err is nil.
+func (g *Group) changed(err error) error {
+	if err == nil {
+		g.bindings.mu.Lock()
+		defer g.bindings.mu.Unlock()
+		for o := range g.bindings.all {
+			o.Rebind()
+		}
+	}
+	return err
 }
 
 // NewGroup makes a group without root keys.
@@ -214,7 +252,7 @@ func (g *Group) set(l Level, k *keys.RootKey, err error) error {
 		k.Free()
 		return err
 	}
-	return nil
+	return g.changed(nil)
 }
 
 // WriteRootKeyDER writes the DER form of a level's root key, which is secret,
@@ -243,30 +281,33 @@ func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
 // previous, and previous is wiped when the last burst that may use it has
 // ended. A nil value asks for a random one.
 func (g *Group) Rotate(l Level, index uint64, value *[RootKeyLen]byte) error {
-	return g.g.Rotate(int(l), index, value)
+	return g.changed(g.g.Rotate(int(l), index, value))
 }
 
 // RemoveRootKey takes a level's root key away.
-func (g *Group) RemoveRootKey(l Level) error { return g.g.Remove(int(l)) }
+func (g *Group) RemoveRootKey(l Level) error { return g.changed(g.g.Remove(int(l))) }
 
 // SetDefaultLevels says which levels packets without Master Key Options use.
-func (g *Group) SetDefaultLevels(s Levels) error { return g.g.SetDefault(uint8(s)) }
+func (g *Group) SetDefaultLevels(s Levels) error { return g.changed(g.g.SetDefault(uint8(s))) }
 
 // SetKey puts a key into a slot of a group whose profile has no root keys at
 // levels, in place of one that is there: a device key (psp, slots 0 and 1), the
 // key of an association number (tss, 0 and 1), the root key of an SA (eesp, 0).
 // The first key is the one that senders use.
-func (g *Group) SetKey(slot int, key []byte) error { return g.g.SetKey(slot, key) }
+func (g *Group) SetKey(slot int, key []byte) error { return g.changed(g.g.SetKey(slot, key)) }
 
 // UseKey has senders use the key of a slot.
-func (g *Group) UseKey(slot int) error { return g.g.UseKey(slot) }
+func (g *Group) UseKey(slot int) error { return g.changed(g.g.UseKey(slot)) }
 
 // RotateKey puts a key, nil: a random one, into the slot that senders do not
 // use, and has them use it from now on. It returns the slot.
-func (g *Group) RotateKey(key []byte) (slot int, err error) { return g.g.RotateKey(key) }
+func (g *Group) RotateKey(key []byte) (slot int, err error) {
+	slot, err = g.g.RotateKey(key)
+	return slot, g.changed(err)
+}
 
 // RemoveKey takes the key out of a slot.
-func (g *Group) RemoveKey(slot int) error { return g.g.RemoveKey(slot) }
+func (g *Group) RemoveKey(slot int) error { return g.changed(g.g.RemoveKey(slot)) }
 
 // AllocSPI gives out an SPI to a peer of profile psp, each once for the device
 // key in use, which is its top bit, in rising order from first on. Who restarts

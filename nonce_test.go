@@ -3,6 +3,7 @@ package eesp
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -49,7 +50,7 @@ func TestSendersOfOneID(t *testing.T) {
 	wantDistinct(t, all, bursts*(6*7+15))
 	engines := map[uint64]int{}
 	for _, tsc := range all {
-		engines[tsc>>46&3]++
+		engines[tsc&3]++
 	}
 	if len(engines) != 3 || engines[3] != 0 {
 		t.Fatal(engines)
@@ -291,6 +292,94 @@ func TestStateFileErrors(t *testing.T) {
 		wantErr(t, err, ErrState)
 		if !strings.Contains(err.Error(), path) {
 			t.Fatalf("%v does not name the file", err)
+		}
+	}
+}
+
+// Of one host one sender has an ID, before and after a rotation; a group's own keys are not in its way.
+func TestLockDir(t *testing.T) {
+	c := SenderConfig{ID: freshID(), LockDir: t.TempDir()}
+	generated := must(NewGroup(GroupConfig{}))
+	defer generated.Close()
+	_, err := NewSender(generated, c)
+	wantErr(t, err, ErrNoKey)
+	if err := generated.GenerateRootKey(Zone, []byte("a zone's root key")); err != nil {
+		t.Fatal(err)
+	}
+	three := newGroup(t, "a", GroupConfig{}, Zone, User, Task)
+	for _, g := range []*Group{generated, three} {
+		s := must(NewSender(g, c))
+		sealed(t, s, plain(nil))
+		if n := len(must(os.ReadDir(c.LockDir))); n < 2 || n > 27 {
+			t.Fatal(n)
+		}
+		s.Close()
+		if left := must(os.ReadDir(c.LockDir)); len(left) != 0 {
+			t.Fatal(left)
+		}
+	}
+}
+
+// A state file names the key in use, through rotations, and no other.
+func TestStateFileFollowsRotation(t *testing.T) {
+	dir := t.TempDir()
+	g := newGroup(t, "a", GroupConfig{}, Zone)
+	c := SenderConfig{ID: freshID(), Counter: CounterReserved, StatePath: dir + "/mark", ReserveRun: 100}
+	s := must(NewSender(g, c))
+	var last uint64
+	for i := range uint64(5) { // no key of the first round is left
+		p := []Packet{plain(nil)}
+		if s.Seal(p) != 1 || i != 0 && p[0].TSC <= last {
+			t.Fatal(p[0].Status, p[0].TSC)
+		}
+		last = p[0].TSC
+		if err := g.Rotate(Zone, 1000+i, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	der := make([]byte, 512)
+	n := must(g.WriteRootKeyDER(der, Zone))
+	s.Close()
+	h := must(NewGroup(GroupConfig{}))
+	defer h.Close()
+	_, err := NewSender(h, c)
+	wantErr(t, err, ErrNoKey)
+	if err := h.SetRootKeyDER(Zone, der[:n]); err != nil {
+		t.Fatal(err)
+	}
+	c.ID = freshID() // in place of another process: this one knows the ID's counters
+	_, err = NewSender(h, c)
+	wantErr(t, err, ErrState)
+	c.ID = s.id
+	s = must(NewSender(h, c))
+	p := []Packet{plain(nil)}
+	if s.Seal(p) != 1 || p[0].TSC <= last {
+		t.Fatal(p[0].Status)
+	}
+	s.Close()
+	old := newGroup(t, "a", GroupConfig{}, Zone)
+	if _, err := NewSender(old, c); err == nil || !strings.Contains(err.Error(), "another key") {
+		t.Fatal(err)
+	}
+	// So it is with slots, and with a data key.
+	ssi, id := tssSSI(), freshID()
+	for name, make := range map[string]func(path, key string) (*Sender, error){
+		"slot": func(path, key string) (*Sender, error) {
+			g := newTSS(t, GroupConfig{Domain: 9}, tssKey(key))
+			return NewSender(g, SenderConfig{V: VTSSSSI, ID: ssi, Counter: CounterReserved, StatePath: path})
+		},
+		"data key": func(path, key string) (*Sender, error) {
+			k := must(newGroup(t, key, GroupConfig{}, Zone).ExportDataKey(Context{ID: id}, false))
+			return NewSenderWithKey(k, SenderConfig{Counter: CounterReserved, StatePath: path})
+		},
+	} {
+		s, err := make(dir+"/"+name, "one")
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		s.Close()
+		if _, err = make(dir+"/"+name, "two"); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), "another key") {
+			t.Fatal(name, err)
 		}
 	}
 }

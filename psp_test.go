@@ -1052,19 +1052,18 @@ func TestPSPReplay(t *testing.T) {
 	seal := func(version uint8, spi uint32, iv uint64) []byte {
 		return pspSeal(pspKeys, version, spi, iv, 4, nil, 0, text)
 	}
-	const engine = 1 << 47
 	for _, b := range [][]byte{
-		seal(0, 1, 1000), seal(0, 1, 999), seal(0, 1, 937), // one window
-		seal(0, 1, engine), seal(0, 1, engine+5), // each engine has its own
-		seal(1, 1, 1000), seal(2, 1, 1000), seal(0, 2, 1000), seal(0, 1<<31|1, 1000), // and each key
-		seal(0, 3, 1<<48-1-engine), seal(0, 3, 1<<48), // a window goes on in the next epoch
+		seal(0, 1, 2000), seal(0, 1, 1998), seal(0, 1, 1874), // one window
+		seal(0, 1, 1), seal(0, 1, 11), // each engine has its own
+		seal(1, 1, 2000), seal(2, 1, 2000), seal(0, 2, 2000), seal(0, 1<<31|1, 2000), // and each key
+		seal(0, 3, 1<<48-2), seal(0, 3, 1<<48), // a window goes on in the next epoch
 	} {
 		wantStatus(t, r, func() Packet { p := whole(b); p.Buf[20] ^= 1; return p }(), ErrAuth) // leaves no trace
 		wantOpen(t, r, whole(b), text)
 		wantStatus(t, r, whole(b), ErrReplay)
 	}
-	wantStatus(t, r, whole(seal(0, 1, 936)), ErrReplay)
-	wantStatus(t, r, whole(seal(0, 3, 1<<48-1-engine-64)), ErrReplay)
+	wantStatus(t, r, whole(seal(0, 1, 1872)), ErrReplay)
+	wantStatus(t, r, whole(seal(0, 3, 1<<48-128)), ErrReplay)
 	if s := r.ReplayStats(); s.Windows != 7 {
 		t.Fatalf("%+v", s)
 	}
@@ -1074,7 +1073,7 @@ func TestPSPReplay(t *testing.T) {
 	keys := [2][]byte{stream("another device key", 32)}
 	wantOpen(t, r, whole(pspSeal(keys, 0, 1, 1000, 4, nil, 0, text)), text) // another key: another window
 	wantWiped(t)
-	wantOpen(t, r, whole(pspSeal(keys, 0, 1, 1001, 4, nil, 0, text)), text)
+	wantOpen(t, r, whole(pspSeal(keys, 0, 1, 1002, 4, nil, 0, text)), text)
 	if s := r.ReplayStats(); s.GivenUp != 6 || s.Windows != 2 {
 		t.Fatalf("%+v", s)
 	}

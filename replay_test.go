@@ -482,7 +482,7 @@ func TestReplayContexts(t *testing.T) {
 				}
 			}
 			wantReplayStats(t, r, ReplayStats{Windows: 3, Made: 3, Duplicates: 15})
-			wantOpen(t, one, whole(rows[1][0]), numbered(0))
+			wantOpen(t, one, whole(rows[1][4]), numbered(4))
 			wantStatus(t, one, whole(rows[0][0]), ErrReplay) // for who does not know of engines
 			wantReplayStats(t, one, ReplayStats{Windows: 1, Made: 1, Old: 1})
 		}

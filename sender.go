@@ -43,15 +43,21 @@ type SenderConfig struct {
 	OffsetFromIV bool
 
 	Counter    CounterMode
-	EngineBits uint8 // top bits of Counter that tell engines of one ID apart
+	EngineBits uint8 // lowest bits of Counter that tell engines of one ID apart
 	Engine     uint32
 	RateLog2   uint8 // clock: ticks a second; 0 = 28 - EngineBits
 	FixedEpoch bool  // implied unless Counter is CounterClock
 	Epoch      uint16
-	EpochStart time.Time // clock, fixed epoch
-	Start      uint64    // explicit: first counter; eesp: 0 is taken for 1
-	ReserveRun uint64    // reserved: counters claimed at a time; 0 = 2^24
-	StatePath  string    // reserved: the file
+	// EpochStart is when the fixed epoch began (clock). It and RateLog2 belong to
+	// the epoch: whoever sends in it under this ID, at every start, has the same.
+	EpochStart time.Time
+	Start      uint64 // explicit: first counter; eesp: 0 is taken for 1
+	ReserveRun uint64 // reserved: counters claimed at a time; 0 = 2^24
+	StatePath  string // reserved: the file
+	// LockDir is a directory in which files are locked that stand for the ID,
+	// engine and keys, as these are now: another sender of the host that has them
+	// is refused. "" = not.
+	LockDir string
 }
 
 // Sender seals packets under one ID and owns its counters.
@@ -73,7 +79,12 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	if err := g.g.Retain(); err != nil {
 		return nil, err
 	}
-	return s.finish("", &c)
+	levels := uint8(c.Levels)
+	slot := -1
+	if g.g.Params().SPIs { // its top bit says which
+		slot = int(c.ID >> 31 & 1)
+	}
+	return s.finish("", &c, ofGroup{g.g, levels, slot})
 }
 
 func (c *SenderConfig) profile(k *DataKey) *profile.SenderConfig {
@@ -135,7 +146,7 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 		return nil, err
 	}
 	c.ID, c.V = k.ID, k.V
-	return s.finish(fmt.Sprintf("#%x", f), &c)
+	return s.finish(fmt.Sprintf("#%x", f), &c, held(f))
 }
 
 // epochStart is when the clock mode's default epoch of that number began: the
@@ -146,30 +157,54 @@ func epochStart(epoch uint16, now time.Time) time.Time {
 	return time.Unix(e<<20, 0)
 }
 
-func (s *Sender) finish(key string, c *SenderConfig) (*Sender, error) {
+// ofGroup are the keys that a group's sender seals with.
+type ofGroup struct {
+	g      *keys.Group
+	levels uint8
+	slot   int
+}
+
+func (k ofGroup) InUse() (name [16]byte, ok bool) {
+	name, ok, _ = k.g.Names(k.levels, k.slot)
+	return name, ok
+}
+
+func (k ofGroup) All() [][16]byte {
+	_, _, all := k.g.Names(k.levels, k.slot)
+	return all
+}
+
+// held is the key of a sender that holds one.
+type held [16]byte
+
+func (k held) InUse() ([16]byte, bool) { return k, true }
+func (k held) All() [][16]byte         { return [][16]byte{k} }
+
+func (s *Sender) finish(key string, c *SenderConfig, k counter.Keys) (*Sender, error) {
 	s.id = c.ID
 	first := uint64(0)
 	if n, is := s.s.Sealing.(profile.Numbered); is {
 		first = n.First()
 	}
-	bits, engine := c.EngineBits, c.Engine
+	way := counter.NoDirection
 	if d, is := s.s.Sealing.(profile.Directed); is {
-		n, value := d.Direction()
-		if bits > counter.MaxEngineBits-n || engine>>bits != 0 {
-			s.release()
-			return nil, fmt.Errorf("%w: engine %d of %d bits, of which there are at most %d", status.ErrArgument, engine, bits, counter.MaxEngineBits-n)
+		if has, bit := d.Direction(); has {
+			way = counter.TopClear + counter.Direction(bit)
 		}
-		bits, engine = bits+n, value<<bits|engine
 	}
 	o, err := counter.Share(s.s.Sealing.Space()+key, counter.Config{
-		Mode: c.Counter, EngineBits: bits, Engine: engine, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
+		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, Direction: way, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
 		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
-	})
+		LockDir: c.LockDir,
+	}, k)
 	if err != nil {
 		s.release()
 		return nil, err
 	}
 	s.s.Counter = o
+	if s.g != nil && o.Reserved() {
+		s.g.bindings.add(o)
+	}
 	return s, nil
 }
 
@@ -183,6 +218,9 @@ func (s *Sender) release() {
 // Close frees the sender. The counters that it used stay used.
 func (s *Sender) Close() {
 	s.once.Do(func() {
+		if s.g != nil && s.s.Counter.Reserved() {
+			s.g.bindings.remove(s.s.Counter)
+		}
 		s.s.Counter.Release()
 		s.release()
 	})

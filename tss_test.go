@@ -465,7 +465,7 @@ func TestTSSEngines(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if tsc := s.NextTSC(); tsc != 3<<48|1<<47|uint64(engine)<<45 {
+		if tsc := s.NextTSC(); tsc != 3<<48|1<<47|uint64(engine) {
 			t.Fatalf("%#x", tsc)
 		}
 		b := tssPass(t, s, client, tssDown4, []byte("x"))

@@ -150,8 +150,11 @@ func tssSender(t testing.TB, g *Group, k *DataKey, c SenderConfig, epoch uint16,
 // tssCounters are those from epoch and counter on.
 func tssCounters(s *Sender, epoch uint16, counts uint64) counter.Config {
 	c := counter.Config{Mode: CounterExplicit, FixedEpoch: true, Epoch: epoch}
-	c.EngineBits, c.Engine = s.s.Sealing.(profile.Directed).Direction()
-	c.Start = counts & (1<<(48-c.EngineBits) - 1)
+	c.Start = counts
+	if has, bit := s.s.Sealing.(profile.Directed).Direction(); has {
+		c.Direction = counter.TopClear + counter.Direction(bit)
+		c.Start &= 1<<47 - 1
+	}
 	return c
 }
 

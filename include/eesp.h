@@ -639,12 +639,30 @@ typedef struct eesp_sender eesp_sender;
  *             back is EESP_ERR_CLOCK until it has caught up. The clock must be
  *             right when a sender is made: a machine that boots in the same
  *             second of 1970 every time repeats its counters.
- *             Epochs follow the clock too, 2^20 s each, counted from 1970,
- *             unless EESP_SENDER_FIXED_EPOCH is set; then the sender stops
- *             with EESP_ERR_EXHAUSTED at the epoch's end.
+ *             A sender that sends little skips counters, to stay by the clock:
+ *             not at each burst, but within some bursts, and 4096 packets at
+ *             most. Epochs follow the clock too, 2^20 s each, counted from
+ *             1970, unless EESP_SENDER_FIXED_EPOCH is set; then the sender
+ *             stops with EESP_ERR_EXHAUSTED at the epoch's end.
+ *             rate_log2 + engine_bits, and epoch_start_ns, belong to a fixed
+ *             epoch: they must be THE SAME at every start under that ID, key and
+ *             epoch, and epoch_start_ns is never "now". A start with another
+ *             rate or start repeats counters, and only within a process is that
+ *             seen. Without a fixed epoch a later start with other engine_bits
+ *             lies above what was used; so it does with another rate, up to the
+ *             same instant (56 years later at half the rate).
  *   RESERVED  A small file holds a mark above all counters used; it is written
- *             and synced before they are. Needs no clock. One process at a
- *             time has it. Within the fixed epoch given.
+ *             and synced before they are. Needs no clock. Within the fixed epoch
+ *             given; a later epoch begins at 0, an earlier one than the file's
+ *             is refused. The file belongs to the ID, engine and key (its name,
+ *             not its value): the group's keys must be there before, and one that
+ *             was swapped, emptied, cut, belongs to another user, or can be
+ *             written by group or others is EESP_ERR_STATE. So is, for the
+ *             packets that would need the next write, one that was removed,
+ *             replaced or changed while in use. It must stay reachable at its
+ *             path (no chroot). One sender at a time has it, of whatever process;
+ *             children made by fork do not have it. state_path.lock beside it
+ *             is locked meanwhile.
  *   EXPLICIT  The caller says where to start, and answers for it; within one
  *             process, counters that were used are refused all the same.
  * No mode protects from a machine that is cloned or set back to a snapshot, or
@@ -675,9 +693,18 @@ typedef enum eesp_counter_mode {
  * different engines. engine_bits split the counter space of one ID among
  * 2^engine_bits senders that do not know of each other (NICs of a pool), each
  * with its own number. Senders of one process with the same ID and engine
- * share one counter, whichever groups they are made of.
+ * share one counter, whichever groups they are made of. The engine's number is
+ * the lowest bits of the counter, so that all engines' counters rise together.
  * tss: servers of server mode seal with the counter's top bit set, clients with
- * it clear; engine bits come behind it, at most 15 of them.
+ * it clear; then there are at most 15 engine bits.
+ *
+ * lock_dir: the sender is refused with EESP_ERR_EXISTS if another
+ * process of this host, or another copy of the library, has one of the same ID,
+ * engine and key that names the same directory (one on tmpfs, such as /run/eesp, that
+ * no other user may write). Files in it are locked; no descriptor is kept, a
+ * process that ends in whichever way gives them up, and children made by fork do
+ * not have them. Keys are those that the group holds when the sender is made,
+ * before and after a rotation too; there must be one (else EESP_ERR_NO_KEY).
  */
 typedef struct eesp_sender_config {
 	uint32_t struct_size;
@@ -686,22 +713,23 @@ typedef struct eesp_sender_config {
 	uint8_t v;             /* EESP_V_x */
 	uint8_t levels;        /* EESP_LEVELS_x; 0 = the group's default */
 	uint8_t counter_mode;  /* eesp_counter_mode */
-	uint8_t engine_bits;   /* 0..16 */
+	uint8_t engine_bits;   /* 0..16; the counter's lowest bits */
 	uint32_t engine;       /* number of this engine, below 2^engine_bits */
 	uint8_t rate_log2;     /* CLOCK: 2^this ticks, so packets, a second; 0 = 28 - engine_bits */
 	uint8_t reserved1;
 	uint16_t epoch;        /* with a fixed epoch */
 	uint32_t reserved2;
-	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970 */
+	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970, the same at every start */
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
 	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
 	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets, and other extension fields; eesp, draft -02: Flow Identifier; NULL = none */
 	uint32_t extra_len;      /* octets at extra; psp: a multiple of 8, at most EESP_PSP_MAX_EXTENSION */
 	uint32_t reserved3;
-	uint64_t reserved[2];
+	const char *lock_dir;    /* a directory where the ID is locked, see below; NULL = not */
+	uint64_t reserved[1];
 } eesp_sender_config;
-#define EESP_SENDER_CONFIG_INIT { sizeof(eesp_sender_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, { 0, 0 } }
+#define EESP_SENDER_CONFIG_INIT { sizeof(eesp_sender_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL, { 0 } }
 
 /*
  * Makes a sender of a group. EESP_ERR_EXISTS: this process has a sender of the
@@ -1048,6 +1076,7 @@ EESP_ASSERT_(offsetof(eesp_pkt, user) == 120);
 EESP_ASSERT_(sizeof(eesp_group_config) == 56);
 EESP_ASSERT_(offsetof(eesp_group_config, draft) == 48);
 EESP_ASSERT_(sizeof(eesp_sender_config) == 96);
+EESP_ASSERT_(offsetof(eesp_sender_config, lock_dir) == 80);
 EESP_ASSERT_(sizeof(eesp_receiver_config) == 64);
 EESP_ASSERT_(sizeof(eesp_context) == 48);
 EESP_ASSERT_(sizeof(eesp_data_key) == 192);

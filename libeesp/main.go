@@ -462,6 +462,9 @@ func senderConfig(c *C.eesp_sender_config) eesp.SenderConfig {
 	if c.state_path != nil {
 		s.StatePath = C.GoString(c.state_path)
 	}
+	if c.lock_dir != nil {
+		s.LockDir = C.GoString(c.lock_dir)
+	}
 	if c.extra != nil {
 		s.Extra = octets(c.extra, C.size_t(c.extra_len)) // copied by the constructor
 	}

@@ -140,7 +140,7 @@ start() {
 	local side=$1 id=$2 ns=ns$1
 	shift 2
 	: >"gw$side.out"
-	ip netns exec "${!ns}" "${gw[@]}" --key "key$side.der" --id "$id" --local "192.0.2.$side" \
+	ip netns exec "${!ns}" "${gw[@]}" --lock-dir "$PWD/locks" --key "key$side.der" --id "$id" --local "192.0.2.$side" \
 		--peer "192.0.2.$((3 - side))" "$@" >"gw$side.out" 2>"gw$side.err" &
 	printf -v "pid$side" %s $!
 	children+=($!)
@@ -236,7 +236,14 @@ pings 1 && fail "ping without a peer"
 start 2 2
 pings 5 || fail "no ping after a restart: $(cat ping.out)"
 stop 2
-start 2 1 # the ID of the other end
+# The ID of the other end: the host's locks refuse it. On another host it would start.
+status=0
+timeout 10 ip netns exec "$ns2" "${gw[@]}" --key key2.der --id 1 --local 192.0.2.2 --peer 192.0.2.1 --lock-dir "$PWD/locks" \
+	>again.out 2>again.err || status=$?
+if ((status != 1)) || ! grep -q "in use by another sender of this host" again.err; then
+	fail "a second gateway of one ID: $status, $(cat again.err)"
+fi
+start 2 1 --lock-dir none
 pings 1 && fail "an end's own ID was taken"
 stop 2
 stop 1

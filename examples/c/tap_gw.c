@@ -257,7 +257,7 @@ static void forward(struct gateway *g, const char *key_path)
 /* ---- Setting up ---------------------------------------------------------- */
 
 struct arguments {
-	const char *key, *local, *peer, *port, *tun;
+	const char *key, *local, *peer, *port, *tun, *lock_dir;
 	unsigned long id, aead, burst;
 	bool verbose;
 };
@@ -322,6 +322,10 @@ static void open_gateway(struct gateway *g, const struct arguments *a)
 	eesp_sender_config sender = EESP_SENDER_CONFIG_INIT;
 	sender.id = a->id;
 	sender.flags = EESP_SENDER_OPTIONS;
+	/* A second gateway that was started with this ID by mistake would repeat our nonces. */
+	sender.lock_dir = a->lock_dir;
+	if (a->lock_dir != NULL && mkdir(a->lock_dir, 0700) != 0 && errno != EEXIST)
+		die("%s: %s (--lock-dir)", a->lock_dir, strerror(errno));
 	check(eesp_sender_new(g->group, &sender, &g->sender), "sender");
 
 	eesp_receiver_config receiver = EESP_RECEIVER_CONFIG_INIT;
@@ -359,7 +363,7 @@ static void open_gateway(struct gateway *g, const struct arguments *a)
 
 static const char usage[] =
 	"usage: tap_gw --key FILE --id N --local ADDRESS --peer ADDRESS [--port N]\n"
-	"              [--tun NAME] [--aead 128|256] [--burst N] [-v]\n"
+	"              [--tun NAME] [--aead 128|256] [--burst N] [--lock-dir DIR] [-v]\n"
 	"       tap_gw --make-key FILE\n"
 	"       tap_gw --rotate-key FILE\n";
 static const char help[] =
@@ -370,6 +374,8 @@ static const char help[] =
 	"  --tun NAME         the device (default eesp0): give it an address and set it up\n"
 	"  --aead BITS        AES-GCM key size: 128 (default) or 256\n"
 	"  --burst N          packets a call at most, 1 to 64 (default 32)\n"
+	"  --lock-dir DIR     where the ID is locked against a second gateway of this host\n"
+	"                     (default /run/eesp); none: not\n"
 	"  -v                 print statistics every second\n"
 	"  --make-key FILE    write a new root key; the file must not exist\n"
 	"  --rotate-key FILE  move its root keys on by one and make a new next one\n\n"
@@ -395,16 +401,17 @@ static unsigned long number(const char *text, unsigned long least, unsigned long
 
 int main(int argc, char **argv)
 {
-	enum { KEY = 256, ID, LOCAL, PEER, PORT, TUN, AEAD, BURST, MAKE, ROTATE };
+	enum { KEY = 256, ID, LOCAL, PEER, PORT, TUN, AEAD, BURST, LOCK_DIR, MAKE, ROTATE };
 	static const struct option options[] = {
 		{ "key", required_argument, NULL, KEY },       { "id", required_argument, NULL, ID },
 		{ "local", required_argument, NULL, LOCAL },   { "peer", required_argument, NULL, PEER },
 		{ "port", required_argument, NULL, PORT },     { "tun", required_argument, NULL, TUN },
 		{ "aead", required_argument, NULL, AEAD },     { "burst", required_argument, NULL, BURST },
 		{ "make-key", required_argument, NULL, MAKE }, { "rotate-key", required_argument, NULL, ROTATE },
-		{ "help", no_argument, NULL, 'h' },            { NULL, 0, NULL, 0 },
+		{ "lock-dir", required_argument, NULL, LOCK_DIR }, { "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
 	};
-	struct arguments a = { .port = "4500", .tun = "eesp0", .aead = 128, .burst = 32 };
+	struct arguments a = { .port = "4500", .tun = "eesp0", .aead = 128, .burst = 32, .lock_dir = "/run/eesp" };
 	const char *make = NULL, *rotate = NULL;
 	for (int c; (c = getopt_long(argc, argv, "vh", options, NULL)) != -1;) {
 		switch (c) {
@@ -416,6 +423,7 @@ int main(int argc, char **argv)
 		case TUN: a.tun = optarg; break;
 		case AEAD: a.aead = number(optarg, 128, 256, "--aead takes 128 or 256"); break;
 		case BURST: a.burst = number(optarg, 1, MAX_BURST, "--burst takes a number from 1 to 64"); break;
+		case LOCK_DIR: a.lock_dir = strcmp(optarg, "none") != 0 ? optarg : NULL; break;
 		case MAKE: make = optarg; break;
 		case ROTATE: rotate = optarg; break;
 		case 'v': a.verbose = true; break;

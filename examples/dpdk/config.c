@@ -320,6 +320,12 @@ static void read_control(struct line *l)
 	copy(l, "control", l->config->control, sizeof l->config->control, l->word[1]);
 }
 
+static void read_lock_dir(struct line *l)
+{
+	char *to = l->config->lock_dir;
+	copy(l, "lock-dir", to, sizeof l->config->lock_dir, strcmp(l->word[1], "none") != 0 ? l->word[1] : "");
+}
+
 static void read_stats(struct line *l)
 {
 	l->config->stats = (unsigned)number(l, "stats", l->word[1], 0, 3600);
@@ -349,6 +355,7 @@ static const struct statement {
 	{ "proxy", 3, 3, false, read_connection, "PORT PORT" },
 	{ "forward", 3, 3, false, read_connection, "PORT PORT" },
 	{ "control", 2, 2, true, read_control, "SOCKET" },
+	{ "lock-dir", 2, 2, true, read_lock_dir, "DIRECTORY|none" },
 	{ "stats", 2, 2, true, read_stats, "SECONDS" },
 	{ "idle-sleep", 2, 2, true, read_idle_sleep, "MICROSECONDS" },
 	{ "keep-warm", 2, 2, true, read_keep_warm, "yes|no" },
@@ -392,7 +399,7 @@ void config_read(struct config *c, const char *path)
 {
 	char text[1024];
 	unsigned seen[STATEMENTS] = { 0 };
-	*c = (struct config){ .path = path, .stats = 1, .keep_warm = true };
+	*c = (struct config){ .path = path, .stats = 1, .keep_warm = true, .lock_dir = "/run/eesp" };
 	FILE *f = fopen(path, "re");
 	if (f == NULL)
 		die("%s: %s", path, strerror(errno));

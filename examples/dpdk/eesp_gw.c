@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <rte_eal.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
@@ -248,6 +249,9 @@ int main(int argc, char **argv)
 	cpu_set_t cpus;
 	pthread_getaffinity_np(pthread_self(), sizeof cpus, &cpus);
 	config_read(&config, argv[split + 1]);
+	/* IDs are locked there: a second gateway with one of them would repeat our nonces. */
+	if (config.lock_dir[0] != '\0' && mkdir(config.lock_dir, 0700) != 0 && errno != EEXIST)
+		die("lock-dir %s: %s", config.lock_dir, strerror(errno));
 	if (rte_eal_init(split + 1, argv) < 0)
 		die("EAL: %s", rte_strerror(rte_errno));
 	run(&config, &cpus);

@@ -65,6 +65,7 @@ struct config {
 	struct port ports[MAX_PORTS];
 	size_t group_count, port_count;
 	char control[108]; /* path of the control socket; "" = none */
+	char lock_dir[MAX_PATH]; /* where IDs are locked against other processes; "" = nowhere */
 	unsigned stats;    /* seconds between statistics on standard output; 0 = never */
 	unsigned idle_sleep; /* us */
 	bool keep_warm;

@@ -415,6 +415,7 @@ static void open_sender(struct lane *l, const struct config *c)
 	sc.flags = EESP_SENDER_OPTIONS; /* root keys rotate */
 	sc.id = l->to->id;
 	sc.v = l->to->v;
+	sc.lock_dir = c->lock_dir[0] != '\0' ? c->lock_dir : NULL;
 	check(c, l->to->line, eesp_sender_new(l->to->group->handle, &sc, &l->sender));
 	/* What a proxy takes off makes more room than that. */
 	uint32_t room = RTE_PKTMBUF_HEADROOM + RTE_ETHER_HDR_LEN;

@@ -238,12 +238,12 @@ func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
 // on; per is the room of a packet's inputs.
 func (w *Worker) fill(n int, pkts []profile.Desc, linear uint64, tscs counter.Map, per int) {
 	jobs := w.jobs[n : n+len(pkts)]
-	tsc := tscs.TSC(linear)
-	if tscs.TSC(linear+uint64(len(pkts)-1)) == tsc+uint64(len(pkts)-1) {
-		w.sealing.Fill(&w.hdr, jobs, pkts, tsc)
-	} else { // the epoch changes in between
+	tsc, step := tscs.TSC(linear), tscs.Step()
+	if tscs.TSC(linear+uint64(len(pkts)-1)) == tsc+uint64(len(pkts)-1)*step {
+		w.sealing.Fill(&w.hdr, jobs, pkts, tsc, step)
+	} else { // the epoch changes in between, and there is a direction
 		for i := range pkts {
-			w.sealing.Fill(&w.hdr, jobs[i:i+1], pkts[i:i+1], tscs.TSC(linear+uint64(i)))
+			w.sealing.Fill(&w.hdr, jobs[i:i+1], pkts[i:i+1], tscs.TSC(linear+uint64(i)), step)
 		}
 	}
 	if !w.hdr.Fixed {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -39,40 +40,94 @@ const (
 	DefaultRun = 1 << 24
 
 	// lookEvery bounds the packets sent between two looks at the clock.
-	lookEvery = 1 << 16
+	lookEvery = 1 << 12
+	// idle is how long after the last look a sender counts as one that lags.
+	idle = int64(time.Second)
+)
+
+// Direction is the top bit of a counter, where packets say by it which way they
+// go.
+type Direction uint8
+
+// The directions.
+const (
+	NoDirection Direction = iota // the bit is part of the number
+	TopClear
+	TopSet
 )
 
 // Config describes a counter space.
 type Config struct {
 	Mode       Mode
-	EngineBits uint8  // top bits of Counter that name the engine
+	EngineBits uint8  // lowest bits of Counter, which name the engine
 	Engine     uint32 // this engine's number
-	// FixedEpoch: the sender stays in Epoch. Otherwise (clock mode only) the
-	// epoch follows from the clock, in lengths of 2^(48-EngineBits) ticks since 1970.
+	Direction  Direction
+	// FixedEpoch: the sender stays in Epoch, or moves on when SetEpoch says so.
+	// Otherwise (clock mode only) the epoch follows from the clock: the counter
+	// as a whole is the time since 1970 in units of 1/2^(RateLog2+EngineBits) s.
 	FixedEpoch bool
 	Epoch      uint16
 	EpochStart time.Time // clock mode with a fixed epoch
-	RateLog2   uint8     // clock mode; 0 = DefaultRateLog2 - EngineBits
+	RateLog2   uint8     // clock mode; 0 = DefaultRateLog2 - EngineBits, and less 1 with a direction
 	Start      uint64    // explicit mode: first counter, without engine bits
 	First      uint64    // no value below this one is given out; without engine bits
 	Path       string    // reserved mode: the file
 	Run        uint64    // reserved mode; 0 = DefaultRun
+	LockDir    string    // where the host remembers which IDs are in use; "" = nowhere
 }
 
+// Keys tells apart the keys that a sender seals with, by names that do not give
+// them away and that another process comes to as well.
+type Keys interface {
+	// InUse is the key that seals; false: there is none.
+	InUse() (name [16]byte, ok bool)
+	// All are the keys that may be in use: before and after a rotation too.
+	All() [][16]byte
+}
+
+// Map turns linear values, the epoch above a counter without engine bits, into
+// Epoch || Counter.
+type Map struct {
+	Fixed uint64 // direction and engine
+	Shift uint64 // bits of a linear value below the epoch
+	Low   uint64 // engine bits
+}
+
+// newMap is the one place that says where the parts of a counter are: the
+// direction on top, then what counts, and the engine's number lowest. So a
+// counter rises with time whatever the number of engine bits.
+func newMap(c *Config) Map {
+	m := Map{Fixed: uint64(c.Engine), Shift: bits - uint64(c.EngineBits), Low: uint64(c.EngineBits)}
+	if c.Direction != NoDirection {
+		m.Shift--
+		m.Fixed |= uint64(c.Direction-TopClear) << (bits - 1)
+	}
+	return m
+}
+
+// TSC makes the header's Epoch || Counter of a linear value.
+func (m Map) TSC(linear uint64) uint64 {
+	return linear>>(m.Shift&63)<<bits | m.Fixed | linear&(1<<(m.Shift&63)-1)<<(m.Low&63)
+}
+
+// Step is what lies between two values of an epoch that follow one another.
+func (m Map) Step() uint64 { return 1 << (m.Low & 63) }
+
 // Owner gives out counters. Its methods may be called at any time by any
-// goroutine. Values are linear: epoch above 48-EngineBits bits of counter.
+// goroutine.
 type Owner struct {
 	next  atomic.Uint64
 	limit atomic.Uint64 // exclusive; beyond it more has to be asked for
 	_     [48]byte
-	end   uint64 // exclusive; the space ends here
-	shift uint8  // 48 - EngineBits
-	eng   uint64 // engine number in its place
+	m     Map
 
 	mu    sync.Mutex
 	cfg   Config
-	last  int64 // newest wall-clock reading, ns
+	end   uint64 // exclusive; the space ends here
+	last  int64  // newest wall-clock reading, ns
+	ahead uint64 // counters that may be given out without a look at the clock
 	file  *markFile
+	locks []*lock
 	place place // see Share
 	refs  int
 	start uint64 // first value that could be given out
@@ -81,16 +136,31 @@ type Owner struct {
 // wall is the clock; tests replace it.
 var wall = func() int64 { return time.Now().UnixNano() }
 
+// nap waits without the runtime's timers, which would open descriptors.
+func nap(d time.Duration) {
+	t := syscall.NsecToTimespec(int64(d))
+	syscall.Nanosleep(&t, nil)
+}
+
 func bad(f string, a ...any) error {
 	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
 }
 
 func (c *Config) check() error {
+	most := uint8(MaxEngineBits)
+	if c.Direction != NoDirection {
+		most--
+	}
 	switch {
 	case c.Mode > Explicit:
 		return bad("counter mode %d", c.Mode)
-	case c.EngineBits > MaxEngineBits:
-		return bad("engine bits %d: at most %d", c.EngineBits, MaxEngineBits)
+	case c.Direction > TopSet:
+		return bad("direction %d", c.Direction)
+	case c.EngineBits > most:
+		return bad("engine bits %d: at most %d", c.EngineBits, most)
+	}
+	shift := uint8(newMap(c).Shift)
+	switch {
 	case c.Engine>>c.EngineBits != 0:
 		return bad("engine %d does not fit in %d engine bits", c.Engine, c.EngineBits)
 	case c.Mode != Clock && c.RateLog2 != 0:
@@ -101,8 +171,8 @@ func (c *Config) check() error {
 		return bad("a state file goes with reserved mode only")
 	case c.Mode == Reserved && c.Path == "":
 		return bad("reserved mode needs the path of a state file")
-	case c.Mode == Explicit && c.Start>>(bits-c.EngineBits) != 0:
-		return bad("start counter %d does not fit in %d bits", c.Start, bits-c.EngineBits)
+	case c.Mode == Explicit && c.Start>>shift != 0:
+		return bad("start counter %d does not fit in %d bits", c.Start, shift)
 	case c.Mode != Clock && !c.FixedEpoch && c.Epoch != 0:
 		return bad("epoch without a fixed epoch")
 	case c.First != 0 && c.EngineBits != 0:
@@ -118,19 +188,19 @@ func (c *Config) check() error {
 		return nil
 	}
 	if c.RateLog2 == 0 {
-		c.RateLog2 = DefaultRateLog2 - c.EngineBits
+		c.RateLog2 = DefaultRateLog2 - (bits - shift)
 	}
 	if c.RateLog2 < MinRateLog2 || c.RateLog2 > MaxRateLog2 {
 		return bad("rate 2^%d: from 2^%d to 2^%d", c.RateLog2, MinRateLog2, MaxRateLog2)
 	}
 	if c.FixedEpoch {
 		if s := c.EpochStart; !time.Unix(0, s.UnixNano()).Equal(s) {
-			return bad("epoch start: clock mode with a fixed epoch needs one that is between 1678 and 2262")
+			return bad("epoch start: clock mode with a fixed epoch needs one that is between 1678 and 2262, the same at every start")
 		}
 	} else {
 		// Epochs counted from 1970 must not come round again: 2^16 epochs of
-		// 2^(48-engine bits-rate) seconds have to last for at least 2^32 s.
-		if 16+bits-int(c.EngineBits)-int(c.RateLog2) < 32 {
+		// 2^(shift-rate) seconds have to last for at least 2^32 s.
+		if 16+int(shift)-int(c.RateLog2) < 32 {
 			return bad("rate 2^%d with %d engine bits: epochs would repeat; lower the rate or give an epoch", c.RateLog2, c.EngineBits)
 		}
 		if c.Epoch != 0 || !c.EpochStart.IsZero() {
@@ -145,49 +215,80 @@ func New(c Config) (*Owner, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	o := &Owner{cfg: c, shift: bits - c.EngineBits, refs: 1}
-	o.eng = uint64(c.Engine) << o.shift
-	base := uint64(0)
-	if c.FixedEpoch {
-		base = uint64(c.Epoch) << o.shift
-		o.end = base + 1<<o.shift
-		if o.end == 0 { // epoch 65535 without engine bits: stay below 2^64
-			o.end--
-		}
-	} else {
-		o.end = ^uint64(0)
-		if c.EngineBits != 0 {
-			o.end = 1 << (64 - c.EngineBits)
+	return newOwner("", c, nil)
+}
+
+// newOwner makes the owner of a name; c was checked.
+func newOwner(name string, c Config, keys Keys) (o *Owner, err error) {
+	o = &Owner{cfg: c, m: newMap(&c), refs: 1}
+	if c.LockDir != "" {
+		if o.locks, err = lockID(name, &c, keys); err != nil {
+			return nil, err
 		}
 	}
+	if err := o.begin(name, keys); err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// base is the first linear value of the fixed epoch.
+func (o *Owner) base() uint64 {
+	if !o.cfg.FixedEpoch {
+		return 0
+	}
+	return uint64(o.cfg.Epoch) << o.m.Shift
+}
+
+// bound sets where the space ends.
+func (o *Owner) bound() {
+	switch {
+	case o.cfg.FixedEpoch:
+		o.end = o.base() + 1<<o.m.Shift
+	case o.m.Shift != bits:
+		o.end = 1 << (16 + o.m.Shift)
+	default:
+		o.end = 0
+	}
+	if o.end == 0 { // no engine bits: stay below 2^64
+		o.end--
+	}
+}
+
+func (o *Owner) begin(name string, keys Keys) error {
+	c := &o.cfg
+	o.bound()
+	base := o.base()
 	switch c.Mode {
 	case Explicit:
 		o.next.Store(max(base+c.Start, c.First))
 		o.limit.Store(o.end)
 	case Reserved:
-		f, mark, err := openMark(c.Path, c.Epoch, c.EngineBits, c.Engine)
+		f, mark, err := openMark(name, c, keys)
 		if err != nil {
-			return nil, err
-		}
-		if mark > o.end-base {
-			f.close()
-			return nil, fmt.Errorf("%w: %s: mark beyond the counter space", status.ErrState, c.Path)
+			return err
 		}
 		o.file = f
+		if mark > o.end-base {
+			return fmt.Errorf("%w: %s: mark beyond the counter space", status.ErrState, c.Path)
+		}
 		start := max(base+mark, c.First)
 		o.next.Store(start)
 		o.limit.Store(start)
 		if code := o.claim(start, 1); code != status.OK && code != status.ErrExhausted {
-			f.close()
-			return nil, fmt.Errorf("%w: %s: %v", status.ErrState, c.Path, f.lastErr)
+			return fmt.Errorf("%w: %s: %v", status.ErrState, c.Path, f.lastErr)
 		}
 	case Clock:
 		o.last = wall()
 		t, err := o.ticks(o.last)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		start := t + 1<<c.RateLog2
+		if c.EngineBits != 0 {
+			start++ // above what others with fewer bits had in this tick
+		}
 		if start > o.end || start < t {
 			start = o.end
 		}
@@ -196,16 +297,15 @@ func New(c Config) (*Owner, error) {
 		o.limit.Store(start)
 		// Let some ticks pass, so that the first bursts find counters: a
 		// sender may not use more than have passed since it started.
-		time.Sleep(min(2*time.Millisecond, time.Duration(1<<40>>c.RateLog2)))
+		nap(min(2*time.Millisecond, time.Duration(1<<40>>c.RateLog2)))
 	}
-	return o, nil
+	return nil
 }
 
 // ticks converts a wall-clock reading to a linear value.
 func (o *Owner) ticks(ns int64) (uint64, error) {
-	base, since := uint64(0), ns
+	base, since := o.base(), ns
 	if o.cfg.FixedEpoch {
-		base = uint64(o.cfg.Epoch) << o.shift
 		since = ns - o.cfg.EpochStart.UnixNano()
 	}
 	if since < 0 {
@@ -232,7 +332,7 @@ func (o *Owner) Take(n int) (uint64, int, status.Code) {
 			}
 			continue
 		}
-		if code := o.extend(at, n); code != status.OK {
+		if code := o.extend(n); code != status.OK {
 			return o.takeRest(n, code)
 		}
 	}
@@ -255,10 +355,11 @@ func (o *Owner) takeRest(n int, code status.Code) (uint64, int, status.Code) {
 	}
 }
 
-// extend tries to move the limit beyond at+n.
-func (o *Owner) extend(at uint64, n int) status.Code {
+// extend tries to move the limit beyond the next n values.
+func (o *Owner) extend(n int) status.Code {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	at := o.next.Load()
 	if o.limit.Load() >= at+uint64(n) && at+uint64(n) >= at {
 		return status.OK // another thread did
 	}
@@ -271,26 +372,35 @@ func (o *Owner) extend(at uint64, n int) status.Code {
 	return status.ErrExhausted
 }
 
-// look reads the clock and moves the limit to one second ahead of it.
+// look reads the clock, moves next up to it if it lags, and the limit to at
+// most one second ahead of it.
 func (o *Owner) look(n int) status.Code {
 	t := wall()
 	if t < o.last {
 		return status.ErrClock
 	}
+	since := t - o.last
 	o.last = t
 	ticks, err := o.ticks(t)
 	if err != nil {
 		return status.ErrClock
 	}
+	// So epochs follow the clock, however few packets there are. What was given
+	// out lies below, and stays below where a restart begins.
+	o.raise(min(ticks, o.end))
 	at := o.next.Load()
 	top := ticks + 1<<o.cfg.RateLog2
 	code := status.ErrClock
 	if top >= o.end || top < ticks {
 		top, code = o.end, status.ErrExhausted
 	}
-	// Not too far ahead: a clock that steps back should be seen soon.
+	// Not too far ahead: a clock that steps back should be seen soon, and a
+	// sender that is slow should not lag for long.
+	if o.ahead = min(2*o.ahead+uint64(n), lookEvery); since >= idle {
+		o.ahead = 0
+	}
 	limit := top
-	if want := max(at, o.limit.Load()) + uint64(n) + lookEvery; want < top && want > at {
+	if want := max(at, o.limit.Load()) + uint64(n) + o.ahead; want < top && want > at {
 		limit = want
 	}
 	if limit > o.limit.Load() {
@@ -302,16 +412,25 @@ func (o *Owner) look(n int) status.Code {
 	return status.OK
 }
 
+// raise moves next up to a value.
+func (o *Owner) raise(to uint64) {
+	for {
+		at := o.next.Load()
+		if at >= to || o.next.CompareAndSwap(at, to) {
+			return
+		}
+	}
+}
+
 // claim writes a mark above at+n before any counter below it is used.
 func (o *Owner) claim(at uint64, n int) status.Code {
-	base := uint64(o.cfg.Epoch) << o.shift
 	limit := o.limit.Load()
 	top := o.end
 	if want := max(at, limit) + uint64(n) + o.cfg.Run; want < o.end && want > at {
 		top = want
 	}
 	if top > limit {
-		if err := o.file.write(o.cfg.Epoch, top-base); err != nil {
+		if err := o.file.write(o.cfg.Epoch, top-o.base()); err != nil {
 			return status.ErrState
 		}
 		o.limit.Store(top)
@@ -322,29 +441,68 @@ func (o *Owner) claim(at uint64, n int) status.Code {
 	return status.OK
 }
 
-// TSC makes the header's Epoch || Counter of a linear value.
-func (o *Owner) TSC(linear uint64) uint64 {
-	return linear>>o.shift<<bits | o.eng | linear&(1<<o.shift-1)
+// SetEpoch moves an owner with a fixed epoch on to a later one, which is the
+// same for all that share it: whoever manages keys says when. Counters begin at
+// 0 again, in clock mode at the time since start, which must be the same
+// wherever this epoch is entered. To stay is no error.
+func (o *Owner) SetEpoch(epoch uint16, start time.Time) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.cfg
+	switch {
+	case !c.FixedEpoch:
+		return bad("the epoch of this sender follows the clock")
+	case epoch < c.Epoch:
+		return fmt.Errorf("%w: epoch %d: the sender is in epoch %d, and does not go back", status.ErrExists, epoch, c.Epoch)
+	case epoch == c.Epoch:
+		return nil
+	}
+	c.Epoch = epoch
+	if c.Mode == Clock {
+		c.EpochStart = start
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	if o.limit.Load() == 0 && c.Mode == Explicit { // closed
+		return bad("the sender was freed")
+	}
+	o.cfg.Epoch, o.cfg.EpochStart = c.Epoch, c.EpochStart
+	o.limit.Store(0) // whoever took counters before has them of the old epoch
+	o.bound()
+	o.raise(o.base())
+	if c.Mode == Explicit {
+		o.limit.Store(o.end)
+	}
+	return nil
 }
+
+// Rebind has the state file name the key that is in use now. If that fails, no
+// more counters are given out until a write succeeds.
+func (o *Owner) Rebind() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.file == nil || o.cfg.Mode != Reserved || o.file.bound() {
+		return
+	}
+	if o.file.write(o.cfg.Epoch, o.limit.Load()-o.base()) != nil {
+		o.limit.Store(min(o.limit.Load(), o.next.Load()))
+	}
+}
+
+// Reserved reports whether a state file goes with the owner.
+func (o *Owner) Reserved() bool { return o.cfg.Path != "" }
+
+// TSC makes the header's Epoch || Counter of a linear value.
+func (o *Owner) TSC(linear uint64) uint64 { return o.m.TSC(linear) }
 
 // Map returns what a loop over many values needs to do as TSC does.
-func (o *Owner) Map() Map { return Map{o.eng, o.shift} }
-
-// Map turns linear values into Epoch || Counter.
-type Map struct {
-	eng   uint64
-	shift uint8
-}
-
-// TSC is Owner.TSC.
-func (m Map) TSC(linear uint64) uint64 {
-	return linear>>(m.shift&63)<<bits | m.eng | linear&(1<<(m.shift&63)-1)
-}
+func (o *Owner) Map() Map { return o.m }
 
 // Words are what Take needs to be done elsewhere: where the next value and the
 // limit are, and Map as data.
 func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
-	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), plan.Counter{Engine: o.eng, Step: 1, Shift: o.shift}
+	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), plan.Counter{Engine: o.m.Fixed, Step: o.m.Step(), Shift: uint8(o.m.Shift), Low: uint8(o.m.Low)}
 }
 
 // Peek returns Epoch || Counter of the next packet, if no one else sends.

@@ -3,7 +3,11 @@ package counter
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +26,7 @@ func setClock(t testing.TB, ns int64) *clock {
 	return c
 }
 
-func newOwner(t testing.TB, c Config) *Owner {
+func testOwner(t testing.TB, c Config) *Owner {
 	t.Helper()
 	o, err := New(c)
 	if err != nil {
@@ -83,7 +87,7 @@ func TestConfigRefused(t *testing.T) {
 
 func TestExplicitRunsOut(t *testing.T) {
 	for _, epoch := range []uint16{0, 1, 65534} {
-		o := newOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: epoch, Start: 1<<48 - 10})
+		o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: epoch, Start: 1<<48 - 10})
 		base := uint64(epoch) << 48
 		wantTake(t, o, 4, base|(1<<48-10), 4, status.OK)
 		wantTake(t, o, 10, base|(1<<48-6), 6, status.ErrExhausted)
@@ -93,7 +97,7 @@ func TestExplicitRunsOut(t *testing.T) {
 		wantTake(t, o, 1<<30, 0, 0, status.ErrExhausted)
 	}
 	// The last value of the last epoch is not used: the space stays below 2^64.
-	o := newOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 4})
+	o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 4})
 	wantTake(t, o, 1<<30, 1<<64-4, 3, status.ErrExhausted)
 	wantTake(t, o, 1, 0, 0, status.ErrExhausted)
 }
@@ -101,7 +105,7 @@ func TestExplicitRunsOut(t *testing.T) {
 func TestEnginesPartition(t *testing.T) {
 	seen := map[uint64]bool{}
 	for e := range uint32(8) {
-		o := newOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 5, EngineBits: 3, Engine: e, Start: 1<<45 - 5})
+		o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 5, EngineBits: 3, Engine: e, Start: 1<<45 - 5})
 		first, n, code := o.Take(10)
 		if n != 5 || code != status.ErrExhausted {
 			t.Fatalf("engine %d: %d, %v", e, n, code)
@@ -111,7 +115,7 @@ func TestEnginesPartition(t *testing.T) {
 			if tsc != o.Map().TSC(first+i) {
 				t.Fatal("Owner.TSC and Map.TSC differ")
 			}
-			if seen[tsc] || tsc>>48 != 5 || tsc>>45&7 != uint64(e) || tsc&(1<<45-1) != 1<<45-5+i {
+			if seen[tsc] || tsc>>48 != 5 || tsc&7 != uint64(e) || tsc&(1<<48-1)>>3 != 1<<45-5+i {
 				t.Fatalf("engine %d: TSC %#x", e, tsc)
 			}
 			seen[tsc] = true
@@ -128,7 +132,7 @@ func TestGoroutinesNeverShareACounter(t *testing.T) {
 		"explicit": {Mode: Explicit, EngineBits: 1, Engine: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := newOwner(t, c)
+			o := testOwner(t, c)
 			const workers, takes = 4, 300
 			var wg sync.WaitGroup
 			got := make([][]uint64, workers)
@@ -156,7 +160,7 @@ const second = int64(1e9)
 
 func TestClockLimit(t *testing.T) {
 	c := setClock(t, 1_700_000_000*second)
-	o := newOwner(t, Config{RateLog2: 12})
+	o := testOwner(t, Config{RateLog2: 12})
 	start := uint64(1_700_000_000+1) << 12
 	if o.Peek() != o.TSC(start) {
 		t.Fatalf("starts at %#x", o.Peek())
@@ -178,7 +182,7 @@ func TestClockLimit(t *testing.T) {
 
 	// A crash and a restart at the same moment: the new sender starts above
 	// all that the old one could use, and can use none before time goes on.
-	p := newOwner(t, Config{RateLog2: 12})
+	p := testOwner(t, Config{RateLog2: 12})
 	if p.Peek() < o.Peek() {
 		t.Fatal("a restart begins below counters that were used")
 	}
@@ -188,7 +192,7 @@ func TestClockLimit(t *testing.T) {
 // A clock that steps back is seen after lookEvery packets at the latest.
 func TestClockStepsBack(t *testing.T) {
 	c := setClock(t, 1_700_000_000*second)
-	o := newOwner(t, Config{})
+	o := testOwner(t, Config{})
 	c.ns += second
 	_, n, code := o.Take(10)
 	if n != 10 || code != status.OK {
@@ -208,7 +212,7 @@ func TestClockStepsBack(t *testing.T) {
 func TestClockEpochRollsOver(t *testing.T) {
 	const epoch = 1 << 20 * second
 	c := setClock(t, 0x615*epoch+epoch-second-second/1000)
-	o := newOwner(t, Config{})
+	o := testOwner(t, Config{})
 	if o.Peek()>>48 != 0x615 {
 		t.Fatalf("TSC %#x", o.Peek())
 	}
@@ -231,7 +235,7 @@ func TestClockEpochRollsOver(t *testing.T) {
 	}
 	// Where the epochs counted from 1970 would come round, the sender stops.
 	c.ns = 1<<32*second - second/2
-	o = newOwner(t, Config{EngineBits: 4, RateLog2: 28})
+	o = testOwner(t, Config{EngineBits: 4, RateLog2: 28})
 	c.ns += second
 	wantTake(t, o, 1, 0, 0, status.ErrExhausted)
 }
@@ -244,7 +248,7 @@ func TestClockFixedEpochEnds(t *testing.T) {
 				const length = 1 << 20 * second
 				at := 1_700_000_000*second + length
 				c := setClock(t, at-2*second)
-				o := newOwner(t, cfg)
+				o := testOwner(t, cfg)
 				c.ns += second / 1000
 				if _, n, _ := o.Take(100); n != 100 || o.Peek()>>48 != uint64(epoch) {
 					t.Fatalf("%d, TSC %#x", n, o.Peek())
@@ -252,7 +256,7 @@ func TestClockFixedEpochEnds(t *testing.T) {
 				// In the last second, after the end, and long after it.
 				for _, late := range []int64{-second + 1, -1, 0, 1, length, 1000 * length} {
 					c.ns = at + late
-					p := newOwner(t, cfg)
+					p := testOwner(t, cfg)
 					for range 2 {
 						wantTake(t, p, 1, 0, 0, status.ErrExhausted)
 						c.ns += second
@@ -276,27 +280,27 @@ func TestClockFixedEpochEnds(t *testing.T) {
 func TestShare(t *testing.T) {
 	name := fmt.Sprint(t.Name(), time.Now().UnixNano()) // names are remembered
 	c := Config{Mode: Explicit, FixedEpoch: true, Epoch: 3, Start: 100}
-	a, err := Share(name, c)
+	a, err := Share(name, c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Share(name, c)
+	b, err := Share(name, c, nil)
 	if err != nil || a != b {
 		t.Fatal("two senders of one name do not share counters", err)
 	}
 	other := c
 	other.Start = 200
-	_, err = Share(name, other)
+	_, err = Share(name, other, nil)
 	wantErr(t, err, status.ErrExists, "other counter settings")
 	other = c
 	other.EngineBits, other.Engine, other.Start = 1, 1, 0
-	_, err = Share(name, other)
+	_, err = Share(name, other, nil)
 	wantErr(t, err, status.ErrExists, "0 engine bits")
 
 	var engines [3]*Owner
 	for i := range engines {
 		e := Config{Mode: Explicit, EngineBits: 4, Engine: uint32(i) / 2}
-		if engines[i], err = Share(name+"/engines", e); err != nil {
+		if engines[i], err = Share(name+"/engines", e, nil); err != nil {
 			t.Fatal(err)
 		}
 		defer engines[i].Release()
@@ -311,13 +315,13 @@ func TestShare(t *testing.T) {
 	b.Release()
 	wantTake(t, b, 1, 0, 0, status.ErrExhausted) // whoever kept it gets none
 
-	_, err = Share(name, c)
+	_, err = Share(name, c, nil)
 	wantErr(t, err, status.ErrExists, "counter 120")
 	c.Start = 119
-	_, err = Share(name, c)
+	_, err = Share(name, c, nil)
 	wantErr(t, err, status.ErrExists, "counter 120")
 	c.Start = 120
-	a, err = Share(name, c)
+	a, err = Share(name, c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +329,7 @@ func TestShare(t *testing.T) {
 
 	// The clock, set back between two senders.
 	now := setClock(t, 1_700_000_000*second)
-	a, err = Share(name+"/clock", Config{})
+	a, err = Share(name+"/clock", Config{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,9 +337,9 @@ func TestShare(t *testing.T) {
 	a.Take(1000)
 	a.Release()
 	now.ns -= 2 * second
-	_, err = Share(name+"/clock", Config{})
+	_, err = Share(name+"/clock", Config{}, nil)
 	wantErr(t, err, status.ErrClock, "behind")
-	if _, err = Share(name, Config{Mode: 9}); err == nil {
+	if _, err = Share(name, Config{Mode: 9}, nil); err == nil {
 		t.Fatal("a wrong configuration was taken")
 	}
 }
@@ -346,6 +350,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 	explicit := func(epoch uint16, bits uint8, engine uint32, start uint64) Config {
 		return Config{Mode: Explicit, FixedEpoch: true, Epoch: epoch, EngineBits: bits, Engine: engine, Start: start}
 	}
+	way := func(c Config, d Direction) Config { c.Direction = d; return c }
 	for i, x := range []struct {
 		key, nextKey string
 		c, next      Config
@@ -357,29 +362,46 @@ func TestUsedCountersStayUsed(t *testing.T) {
 		{"", "", explicit(3, 4, 1, 100), explicit(2, 4, 1, 1<<44-1), true},
 		{"", "", explicit(3, 4, 1, 100), explicit(4, 4, 1, 0), false},
 		{"", "", explicit(3, 4, 1, 100), explicit(3, 4, 2, 0), false},
-		// Others: an epoch that was begun is spent, where they overlap.
-		{"", "", explicit(3, 0, 0, 0), explicit(3, 4, 0, 0), true},
-		{"", "", explicit(3, 0, 0, 0), explicit(3, 4, 15, 1<<44-1), true},
-		{"", "", explicit(3, 0, 0, 0), explicit(2, 4, 15, 0), true},
-		{"", "", explicit(3, 0, 0, 0), explicit(4, 4, 15, 0), false},
-		{"", "", explicit(3, 4, 15, 0), explicit(3, 0, 0, 0), true},
-		{"", "", explicit(3, 4, 15, 0), explicit(3, 0, 0, 1<<48-1), true},
-		{"", "", explicit(3, 4, 15, 0), explicit(4, 0, 0, 0), false},
-		{"", "", explicit(3, 2, 1, 0), explicit(3, 4, 5, 0), true},
-		{"", "", explicit(3, 2, 1, 0), explicit(3, 4, 3, 0), false},
-		{"", "", explicit(3, 4, 7, 0), explicit(3, 2, 1, 0), true},
-		{"", "", explicit(3, 4, 8, 0), explicit(3, 2, 1, 0), false},
+		// Others: what lies above is free, whatever the number of engine bits.
+		{"", "", explicit(3, 0, 0, 100), explicit(3, 4, 0, 6), true},   // 0x60; 109 is 0x6d
+		{"", "", explicit(3, 0, 0, 100), explicit(3, 4, 13, 6), true},  // 0x6d
+		{"", "", explicit(3, 0, 0, 100), explicit(3, 4, 14, 6), false}, // 0x6e
+		{"", "", explicit(3, 0, 0, 100), explicit(3, 4, 0, 7), false},
+		{"", "", explicit(3, 0, 0, 100), explicit(2, 4, 15, 1<<44-1), true},
+		{"", "", explicit(3, 0, 0, 100), explicit(4, 4, 0, 0), false},
+		{"", "", explicit(3, 4, 15, 100), explicit(3, 0, 0, 109<<4|15), true},
+		{"", "", explicit(3, 4, 15, 100), explicit(3, 0, 0, 110<<4), false},
+		{"", "", explicit(3, 2, 1, 100), explicit(3, 4, 5, 27), true}, // 27<<4|5 is one of the first's: 109<<2|1
+		{"", "", explicit(3, 2, 1, 100), explicit(3, 4, 5, 28), false},
+		{"", "", explicit(3, 2, 1, 100), explicit(3, 4, 7, 0), false}, // 7 ends in 3
+		{"", "", explicit(3, 4, 7, 100), explicit(3, 2, 3, 437), true},
+		{"", "", explicit(3, 4, 7, 100), explicit(3, 2, 3, 438), false},
+		{"", "", explicit(3, 4, 7, 100), explicit(3, 2, 1, 0), false},
+		{"", "", explicit(3, 16, 65535, 100), explicit(3, 1, 1, 0), true},
+		{"", "", explicit(3, 16, 65535, 100), explicit(3, 1, 0, 0), false},
+		{"", "", explicit(3, 1, 1, 1<<20), explicit(3, 16, 65535, 0), true},
+		{"", "", explicit(3, 1, 1, 1<<20), explicit(3, 16, 65534, 0), false},
 		// The last counter of an epoch does not begin the next one.
 		{"", "", explicit(3, 0, 0, 1<<48-10), explicit(4, 4, 0, 0), false},
 		{"", "", explicit(3, 4, 0, 1<<44-10), explicit(4, 0, 0, 0), false},
+		// Directions have nothing to do with each other, but for who has none.
+		{"", "", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 0), TopClear), false},
+		{"", "#k", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 0), TopClear), false},
+		{"", "", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 100), TopSet), true},
+		{"", "", way(explicit(3, 0, 0, 100), TopClear), explicit(3, 0, 0, 0), true},
+		{"", "", way(explicit(3, 0, 0, 100), TopClear), explicit(3, 0, 0, 110), false},
+		{"", "", way(explicit(3, 0, 0, 100), TopSet), explicit(3, 0, 0, 110), true},
+		{"", "", explicit(3, 0, 0, 100), way(explicit(3, 0, 0, 100), TopClear), true},
 		// A data key may be the one that a group derives, and the other way round.
 		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 0, 0, 109), true},
 		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 0, 0, 110), false},
-		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 4, 15, 1<<40), true},
+		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 4, 15, 0), true},
+		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 4, 15, 7), false},
 		{"#k", "", explicit(3, 0, 0, 100), explicit(3, 0, 0, 109), true},
 		{"#k", "", explicit(3, 0, 0, 100), explicit(3, 0, 0, 110), false},
 		{"#k", "", explicit(3, 4, 15, 100), explicit(3, 0, 0, 110), true},
-		{"#k", "#k", explicit(3, 0, 0, 100), explicit(3, 2, 0, 110), true},
+		{"#k", "#k", explicit(3, 0, 0, 100), explicit(3, 2, 0, 27), true},
+		{"#k", "#k", explicit(3, 0, 0, 100), explicit(3, 2, 0, 110), false},
 		{"#k", "#m", explicit(3, 0, 0, 100), explicit(3, 0, 0, 0), false},
 		{"", "", explicit(3, 0, 0, 0), Config{}, false}, // the clock is past epoch 3
 		{"#k", "", explicit(65535, 0, 0, 0), Config{}, true},
@@ -387,7 +409,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 		id := fmt.Sprint(t.Name(), i, "/", time.Now().UnixNano())                      // names are remembered
 		own := func(key string) string { return strings.ReplaceAll(key, "#", "#"+id) } // one key has one ID
 		for _, used := range []bool{false, true} {
-			o, err := Share(id+own(x.key), x.c)
+			o, err := Share(id+own(x.key), x.c, nil)
 			if err != nil {
 				t.Fatal(i, err)
 			}
@@ -395,8 +417,12 @@ func TestUsedCountersStayUsed(t *testing.T) {
 				o.Take(10)
 			}
 			o.Release()
-			o, err = Share(id+own(x.nextKey), x.next)
+			o, err = Share(id+own(x.nextKey), x.next, nil)
 			if refused := used && x.refused; refused {
+				if err == nil {
+					t.Errorf("case %d: not refused", i)
+					continue
+				}
 				wantErr(t, err, status.ErrExists, "this process has used counters")
 			} else if err != nil {
 				t.Fatalf("case %d, used %v: %v", i, used, err)
@@ -412,7 +438,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 func TestReleaseTwice(t *testing.T) {
 	name := fmt.Sprint(t.Name(), time.Now().UnixNano()) // names are remembered
 	share := func() *Owner {
-		o, err := Share(name, Config{Mode: Explicit, Start: 5})
+		o, err := Share(name, Config{Mode: Explicit, Start: 5}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -443,7 +469,7 @@ func TestNamesThatMeet(t *testing.T) {
 		if strings.Contains(name, "#") {
 			name += run
 		}
-		o, err := Share(name, c)
+		o, err := Share(name, c, nil)
 		if !errors.Is(err, want) {
 			t.Fatalf("%s: %v, want %v", name, err, want)
 		}
@@ -478,4 +504,263 @@ func TestNamesThatMeet(t *testing.T) {
 	all.Release()
 	has("meet/4/d#one", status.ErrExists)
 	has("meet/3/*#one", nil).Release()
+}
+
+// The clock only goes forward: whoever starts later starts above all that was
+// used, whatever engine bits it has, and by whichever way they are divided.
+func TestRestartWithOtherEngineBits(t *testing.T) {
+	c := setClock(t, 0)
+	x := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		c.ns = 1_795_991_044*second + x.Int64N(1<<20*second)
+		fixed, way := x.IntN(2) == 0, Direction(x.IntN(3)) // which belong to the ID
+		make := func() *Owner {
+			bits := uint8(x.IntN(17))
+			k := Config{EngineBits: bits, Engine: uint32(x.IntN(1 << bits))}
+			if way != NoDirection {
+				bits = min(bits, 15)
+				k = Config{EngineBits: bits, Engine: uint32(x.IntN(1 << bits)), Direction: way}
+			}
+			if fixed { // one rate and start
+				k.FixedEpoch, k.Epoch, k.EpochStart = true, 9, time.Unix(1_795_900_000, 0)
+				k.Direction, k.RateLog2 = NoDirection, 28-bits
+			}
+			return testOwner(t, k)
+		}
+		a := make()
+		c.ns += x.Int64N(3 * second)
+		last := uint64(0)
+		for range 1 + x.IntN(4) {
+			if first, n, _ := a.Take(1 << 20); n != 0 { // all that the clock allows
+				last = max(last, a.TSC(first+uint64(n)-1))
+			}
+		}
+		for a.limit.Load() > a.next.Load() {
+			a.Take(1 << 20)
+			last = a.TSC(a.next.Load() - 1)
+		}
+		c.ns += x.Int64N(1000) // less than a tick, mostly
+		b := make()
+		if b.Peek() <= last && last != 0 {
+			t.Fatalf("%+v after %+v: begins at %#x, %#x was used", b.cfg, a.cfg, b.Peek(), last)
+		}
+	}
+}
+
+// Who sends little does not fall behind the clock for long, and its epochs are
+// the clock's.
+func TestLaggingSender(t *testing.T) {
+	c := setClock(t, 1_795_991_044*second)
+	o := testOwner(t, Config{})
+	last := uint64(0)
+	for day := range 220 {
+		c.ns += 86400 * second
+		for range 1 + day%3 {
+			first, n, code := o.Take(8)
+			if n != 8 || code != status.OK || first <= last {
+				t.Fatalf("day %d: %#x, %d, %v after %#x", day, first, n, code, last)
+			}
+			last = first + 7
+		}
+		if epoch := uint64(c.ns/second) >> 20; day%3 == 2 && o.Peek()>>48 != epoch {
+			t.Fatalf("day %d: epoch %d, the clock's is %d", day, o.Peek()>>48, epoch)
+		}
+	}
+	// After a busy time as well: no more than lookEvery packets lag.
+	for range 1000 {
+		c.ns += 100_000
+		o.Take(64)
+	}
+	c.ns += 100 * 86400 * second
+	for range lookEvery/32 + 1 {
+		o.Take(32)
+	}
+	if epoch := uint64(c.ns/second) >> 20; o.Peek()>>48 != epoch {
+		t.Fatalf("epoch %d, the clock's is %d", o.Peek()>>48, epoch)
+	}
+	// What it moves over lies below where a restart begins.
+	if p := testOwner(t, Config{}); p.Peek() <= o.limit.Load() {
+		t.Fatal("a restart begins below counters that may be used")
+	}
+}
+
+// An epoch that the group sets: counters of the old one are never given out
+// again, and none of the new one before.
+func TestSetEpoch(t *testing.T) {
+	now := setClock(t, 1_795_991_044*second)
+	path := t.TempDir() + "/mark"
+	for name, c := range map[string]Config{
+		"explicit": {Mode: Explicit, FixedEpoch: true, Epoch: 5, Start: 77},
+		"reserved": {Mode: Reserved, FixedEpoch: true, Epoch: 5, Path: path, Run: 100},
+		"clock":    {FixedEpoch: true, Epoch: 5, EpochStart: time.Unix(1_795_990_000, 0)},
+		"engines":  {Mode: Explicit, FixedEpoch: true, Epoch: 5, EngineBits: 4, Engine: 3, Direction: TopSet},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := testOwner(t, c)
+			now.ns += second
+			if _, n, _ := o.Take(10); n != 10 || o.Peek()>>48 != 5 {
+				t.Fatal(n, o.Peek())
+			}
+			start := time.Unix(0, now.ns-10*second)
+			wantErr(t, o.SetEpoch(4, start), status.ErrExists, "does not go back")
+			for _, e := range []uint16{5, 6, 6, 40000, 65535} {
+				before := o.Peek()
+				if err := o.SetEpoch(e, start); err != nil {
+					t.Fatal(err)
+				}
+				now.ns += second / 100
+				first, n, code := o.Take(20)
+				if n != 20 || code != status.OK || o.TSC(first)>>48 != uint64(e) || o.TSC(first) < before {
+					t.Fatalf("epoch %d: %#x, %d, %v", e, o.TSC(first), n, code)
+				}
+				if at := first & (1<<o.m.Shift - 1); e > 5 && before>>48 != uint64(e) && c.Mode != Clock && at != 0 {
+					t.Fatalf("epoch %d begins at %d", e, at)
+				} else if c.Mode == Clock && e > 5 && (at < 10<<28 || at > 11<<28) {
+					t.Fatalf("epoch %d: %d", e, at)
+				}
+			}
+			if o.Release(); c.Mode != Reserved {
+				return
+			}
+			c.Epoch = 40000 // the file is of the last one
+			_, err := New(c)
+			wantErr(t, err, status.ErrState, "later")
+		})
+	}
+	wantErr(t, testOwner(t, Config{}).SetEpoch(5, time.Time{}), status.ErrArgument, "follows the clock")
+}
+
+// Threads take counters while the epoch moves: none comes twice, and no one has
+// values of two epochs in one run that are not the old one's last.
+func TestSetEpochBesideTake(t *testing.T) {
+	o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 1})
+	var wg sync.WaitGroup
+	got := make([][]uint64, 4)
+	for w := range got {
+		wg.Go(func() {
+			for range 3000 {
+				first, n, _ := o.Take(3)
+				for i := range uint64(n) {
+					got[w] = append(got[w], o.TSC(first+i))
+				}
+				if n != 0 && (first+uint64(n)-1)>>48 != first>>48 {
+					t.Error("a run across epochs")
+				}
+			}
+		})
+	}
+	for e := range uint16(500) {
+		if err := o.SetEpoch(e+1, time.Time{}); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	all := slices.Concat(got...)
+	slices.Sort(all)
+	if n := len(all); n < 30000 || len(slices.Compact(all)) != n {
+		t.Fatalf("%d counters, some of them twice", n)
+	}
+}
+
+// Names that sealed once take some 16 octets each, off the heap, and none is
+// forgotten.
+func TestManyNames(t *testing.T) {
+	names := 20000
+	if !testing.Short() {
+		names = 100000
+	}
+	m := marks{seed: maphash.MakeSeed()}
+	var buf [32]byte
+	for i := range names {
+		s := set{ofGroups, string(strconv.AppendInt(append(buf[:0], "psp/"...), int64(i), 16))}
+		if err := m.reserve(s, whole); err != nil {
+			t.Fatal(err)
+		}
+		m.note(s, whole, uint64(i)+1, true)
+	}
+	slots, used, most := 0, 0, 0
+	for i := range m.shards {
+		s := &m.shards[i]
+		slots, used, most = slots+len(s.slots), used+s.used, max(most, s.used*8-len(s.slots)*7)
+		if s.promised != 0 {
+			t.Fatal("a promise is left")
+		}
+	}
+	if used != names || most > 0 || slots*16 > names*26+shards*4096 {
+		t.Fatalf("%d slots for %d names, of %d", slots, used, names)
+	}
+	for i := range names {
+		if mark := m.highest(set{ofGroups, fmt.Sprintf("psp/%x", i)}, whole); mark != uint64(i)+1 {
+			t.Fatalf("name %d: %d", i, mark)
+		}
+	}
+	if m.has(set{ofGroups, "psp/none"}) || m.has(set{ofHolders, "psp/1"}) {
+		t.Fatal("a name that was never noted")
+	}
+}
+
+// Whatever was noted of parts, in whatever order: what a part may meet is found.
+func TestMarksOfParts(t *testing.T) {
+	x := rand.New(rand.NewPCG(3, 4))
+	for range 200 {
+		m := marks{seed: maphash.MakeSeed()}
+		draw := func() part {
+			p := part{dir: Direction(x.IntN(3)), bits: uint8(x.IntN(4))}
+			p.engine = x.Uint32N(1 << p.bits)
+			return p
+		}
+		noted := map[part]uint64{}
+		for range 1 + x.IntN(6) {
+			p, mark := draw(), 1+x.Uint64N(100)
+			if err := m.reserve(set{ofKey, "k"}, p); err != nil {
+				t.Fatal(err)
+			}
+			m.note(set{ofKey, "k"}, p, mark, true)
+			noted[p] = max(noted[p], mark)
+		}
+		for range 20 {
+			p, want := draw(), uint64(0)
+			for q, mark := range noted {
+				n := min(p.bits, q.bits)
+				if p.shorter(n).engine == q.shorter(n).engine && (p.dir == q.dir || p.dir == NoDirection || q.dir == NoDirection) {
+					want = max(want, mark)
+				}
+			}
+			if got := m.highest(set{ofKey, "k"}, p); got != want {
+				t.Fatalf("%+v of %v: %d, want %d", p, noted, got, want)
+			}
+		}
+	}
+}
+
+// Nothing of a name stays on the heap.
+func TestNamesLeaveNothingOnTheHeap(t *testing.T) {
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	run := time.Now().UnixNano()
+	use := func(name string) {
+		o, err := Share(name, Config{Mode: Explicit}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Take(1)
+		o.Release()
+	}
+	use("first/1")
+	use("first/2#key")
+	before := heap()
+	const names = 10000
+	for i := range names {
+		use(fmt.Sprintf("heap/%d-%x", run, i))
+		use(fmt.Sprintf("held/%d-%x#key %d %d", run, i, run, i))
+	}
+	if after := heap(); after > before+names*8 {
+		t.Fatalf("%d octets of heap, %d before", after, before)
+	}
+	_, err := Share(fmt.Sprintf("held/%d-%x", run, 7), Config{Mode: Explicit}, nil)
+	wantErr(t, err, status.ErrExists, "counter 1") // and all are known
 }

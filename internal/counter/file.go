@@ -1,129 +1,354 @@
 package counter
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"os"
+	"hash/maphash"
+	"strings"
 	"syscall"
 
 	"libeesp/internal/status"
 )
 
-// A mark file: two records of 32 octets, written alternately, so that a crash
-// in the middle of a write leaves the other one whole. Each: "EESPCTR1",
-// epoch(2), engine bits(1), 0(1), engine(4), mark(8), CRC-32 of all that(4), 0(4).
-// Every counter below the mark may have been used. An exclusive lock on the
-// file keeps a second process from using it.
+// A mark file: two records of 64 octets, written alternately, so that a crash
+// in the middle of a write leaves the other one whole. Each:
+//
+//	"EESPCTR2", number of the write(8),
+//	epoch(2), engine bits(1), direction(1), engine(4), mark(8),
+//	ID(8, hashed), key(16, its name), CRC-32 of all that(4), 0(4)
+//
+// Every counter of this ID, part and epoch below the mark may have been used. The
+// file is locked against a second sender, and looked at before each write: it
+// has to be the file at that path, and hold what was written last.
 type markFile struct {
-	f       *os.File
-	bits    uint8
-	engine  uint32
-	slot    int64
+	path    string
+	guard   *lock // a file beside it, which is locked while the file may be missing
+	lock    *lock
+	fd      int // -1: none
+	keys    Keys
+	newest  markRecord
 	lastErr error
 }
 
+type markRecord struct {
+	number uint64
+	epoch  uint16
+	part   part
+	mark   uint64
+	id     [8]byte
+	key    [16]byte
+}
+
 const (
-	markMagic  = "EESPCTR1"
-	markRecord = 32
+	markMagic = "EESPCTR2"
+	oldMagic  = "EESPCTR1"
+	markLen   = 64
 )
 
-func openMark(path string, epoch uint16, engineBits uint8, engine uint32) (*markFile, uint64, error) {
-	fail := func(err error) (*markFile, uint64, error) {
-		return nil, 0, fmt.Errorf("%w: %s: %v", status.ErrState, path, err)
+func (r *markRecord) octets() (b [markLen]byte) {
+	copy(b[:], markMagic)
+	binary.BigEndian.PutUint64(b[8:], r.number)
+	binary.BigEndian.PutUint16(b[16:], r.epoch)
+	b[18], b[19] = r.part.bits, byte(r.part.dir)
+	binary.BigEndian.PutUint32(b[20:], r.part.engine)
+	binary.BigEndian.PutUint64(b[24:], r.mark)
+	copy(b[32:], r.id[:])
+	copy(b[40:], r.key[:])
+	binary.BigEndian.PutUint32(b[56:], crc32.ChecksumIEEE(b[:56]))
+	return b
+}
+
+// parse reads a record; false: it is not whole.
+func (r *markRecord) parse(b []byte) bool {
+	if len(b) < markLen || string(b[:8]) != markMagic || crc32.ChecksumIEEE(b[:56]) != binary.BigEndian.Uint32(b[56:]) {
+		return false
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	r.number, r.epoch = binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint16(b[16:])
+	r.part = part{Direction(b[19]), b[18], binary.BigEndian.Uint32(b[20:])}
+	r.mark = binary.BigEndian.Uint64(b[24:])
+	copy(r.id[:], b[32:])
+	copy(r.key[:], b[40:])
+	return true
+}
+
+// at is where a record lies.
+func (r *markRecord) at() int64 { return int64(r.number&1) * markLen }
+
+// pwrite and fsync are replaced by tests.
+var (
+	pwrite = syscall.Pwrite
+	fsync  = syscall.Fsync
+)
+
+// openMark opens the file of a sender, or makes it, and returns the mark in it.
+func openMark(name string, c *Config, keys Keys) (*markFile, uint64, error) {
+	m := &markFile{path: c.Path, fd: -1, keys: keys}
+	fail := func(err error) (*markFile, uint64, error) {
+		m.close()
+		return nil, 0, fmt.Errorf("%w: %s: %v", status.ErrState, c.Path, err)
+	}
+	if strings.IndexByte(c.Path, 0) >= 0 {
+		return fail(errors.New("a zero octet in the path"))
+	}
+	space, _ := idOf(name)
+	mine := markRecord{epoch: c.Epoch, part: part{c.Direction, c.EngineBits, c.Engine}}
+	hash := sha256.Sum256([]byte("eesp state " + space))
+	copy(mine.id[:], hash[:])
+	if keys != nil {
+		var ok bool
+		if mine.key, ok = keys.InUse(); !ok {
+			return nil, 0, fmt.Errorf("%w: a state file is bound to a key, and the group has none to seal with yet", status.ErrNoKey)
+		}
+	}
+	// Who made a new file because somebody removed the one in use would begin
+	// with its counters. Where we may not make files, nobody like us removes one.
+	var s syscall.Stat_t
+	there := syscall.Lstat(c.Path, &s) == nil
+	if err := ours(&s); there && err != nil {
+		return fail(err)
+	}
+	guard := c.Path + ".lock"
+	l, err := lockFile(guard, syscall.O_RDWR|syscall.O_CREAT, syscall.LOCK_EX)
+	if err == nil {
+		l.path, m.guard = guard, l
+	} else if !there || err != syscall.EACCES && err != syscall.EROFS {
+		return fail(fmt.Errorf("its .lock: %w", err))
+	}
+	for {
+		l, err := lockFile(c.Path, syscall.O_RDWR, syscall.LOCK_EX)
+		if err == nil {
+			m.lock = l
+			break
+		}
+		if err != syscall.ENOENT {
+			return fail(err)
+		}
+		if err := m.create(mine); err != nil && err != syscall.EEXIST {
+			return fail(err)
+		}
+	}
+	if err := m.open(); err != nil {
+		return fail(err)
+	}
+	b, err := m.read()
 	if err != nil {
 		return fail(err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return fail(errors.New("in use by another sender"))
-	}
-	m := &markFile{f: f, bits: engineBits, engine: engine}
-	var b [2*markRecord + 1]byte
-	n, err := f.ReadAt(b[:], 0)
-	if err != nil && err != io.EOF {
-		f.Close()
+	mark, err := m.adopt(b, &mine)
+	if err != nil {
 		return fail(err)
-	}
-	if n == 0 { // new: the directory entry must last as well
-		if err := syncDir(path); err != nil {
-			f.Close()
-			return fail(err)
-		}
-		return m, 0, nil
-	}
-	if n > 2*markRecord {
-		f.Close()
-		return fail(errors.New("not a counter file"))
-	}
-	mark, found, at := uint64(0), false, epoch
-	for s := 0; s < 2; s++ {
-		r := b[s*markRecord : (s+1)*markRecord]
-		if string(r[:8]) != markMagic || crc32.ChecksumIEEE(r[:24]) != binary.BigEndian.Uint32(r[24:]) {
-			continue
-		}
-		if r[10] != engineBits || binary.BigEndian.Uint32(r[12:]) != engine {
-			f.Close()
-			return fail(errors.New("belongs to another engine"))
-		}
-		e, v := binary.BigEndian.Uint16(r[8:]), binary.BigEndian.Uint64(r[16:])
-		// The record with the later epoch, then the higher mark, is the newest.
-		if !found || int16(e-at) > 0 || e == at && v >= mark {
-			mark, at, found = v, e, true
-			m.slot = int64(1-s) * markRecord
-		}
-	}
-	if !found {
-		f.Close()
-		return fail(errors.New("no intact record: cannot tell which counters were used"))
-	}
-	if at != epoch {
-		if int16(epoch-at) < 0 {
-			f.Close()
-			return fail(fmt.Errorf("holds epoch %d, later than %d", at, epoch))
-		}
-		mark = 0
 	}
 	return m, mark, nil
 }
 
-func syncDir(path string) error {
-	dir := "."
-	for i := len(path) - 1; i >= 0; i-- {
-		if path[i] == '/' {
-			dir = path[:i+1]
-			break
-		}
-	}
-	d, err := os.Open(dir)
+// create makes a file with a first record, all at once.
+func (m *markFile) create(r markRecord) error {
+	path := fmt.Sprintf("%s.new-%x", m.path, maphash.Bytes(maphash.MakeSeed(), nil))
+	fd, err := openFile(path, syscall.O_RDWR|syscall.O_CREAT|syscall.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	defer syscall.Unlink(path)
+	defer syscall.Close(fd)
+	r.number = 1
+	if err := writeRecord(fd, &r); err != nil {
+		return err
+	}
+	if err := syscall.Link(path, m.path); err != nil {
+		return err
+	}
+	return syncDir(m.path) // the directory entry must last as well
+}
+
+// adopt finds the newest record of what a file holds.
+func (m *markFile) adopt(b []byte, mine *markRecord) (mark uint64, err error) {
+	switch {
+	case len(b) == 0:
+		return 0, errors.New("empty: it cannot tell which counters were used")
+	case len(b) > 2*markLen:
+		return 0, errors.New("not a counter file")
+	case strings.HasPrefix(string(b), oldMagic):
+		return 0, errors.New("written before files noted whose they are: take a new file and a later epoch")
+	}
+	found := false
+	for at := 0; at < len(b); at += markLen {
+		var r markRecord
+		if !r.parse(b[at:]) {
+			continue
+		}
+		switch {
+		case r.id != mine.id:
+			return 0, errors.New("belongs to another ID")
+		case r.part != mine.part:
+			return 0, errors.New("belongs to another engine, or other engine bits")
+		case r.epoch > mine.epoch:
+			return 0, fmt.Errorf("holds epoch %d, later than %d", r.epoch, mine.epoch)
+		case r.epoch == mine.epoch:
+			mark = max(mark, r.mark)
+		}
+		if !found || r.number > m.newest.number {
+			m.newest, found = r, true
+		}
+	}
+	if !found {
+		return 0, errors.New("no intact record: cannot tell which counters were used")
+	}
+	if key := m.newest.key; key != mine.key {
+		for _, k := range m.all() {
+			if k == key {
+				return mark, nil
+			}
+		}
+		return 0, errors.New("belongs to another key: take the right file, or a new one and a later epoch")
+	}
+	return mark, nil
+}
+
+func (m *markFile) all() [][16]byte {
+	if m.keys == nil {
+		return nil
+	}
+	return m.keys.All()
+}
+
+// open has a descriptor of the locked file, unless the one that is there still
+// is: the host may have closed it, and opened something else since.
+func (m *markFile) open() error {
+	var s syscall.Stat_t
+	same := func(fd int) bool {
+		if syscall.Fstat(fd, &s) != nil {
+			return false
+		}
+		dev, ino := id(&s)
+		return dev == m.lock.dev && ino == m.lock.ino
+	}
+	if m.fd >= 0 && same(m.fd) {
+		return nil
+	}
+	m.fd = -1
+	fd, err := openFile(m.path, syscall.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if !same(fd) {
+		syscall.Close(fd)
+		return errReplaced
+	}
+	m.fd = fd
+	return nil
+}
+
+var errReplaced = errors.New("removed or replaced while in use")
+
+func (m *markFile) read() ([]byte, error) {
+	b := make([]byte, 2*markLen+1)
+	n, err := syscall.Pread(m.fd, b, 0)
+	if err != nil {
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+// check makes sure that the file is the one that is locked, is still at its
+// path, and holds what was written last.
+func (m *markFile) check() error {
+	var s syscall.Stat_t
+	if err := syscall.Lstat(m.path, &s); err == syscall.ENOENT {
+		return errReplaced
+	} else if err != nil {
+		return err
+	}
+	if dev, ino := id(&s); dev != m.lock.dev || ino != m.lock.ino {
+		return errReplaced
+	}
+	if err := m.open(); err != nil {
+		return err
+	}
+	b, err := m.read()
+	if err != nil {
+		return err
+	}
+	want := m.newest.octets()
+	if at := int(m.newest.at()); len(b) < at+markLen || string(b[at:at+markLen]) != string(want[:]) {
+		return errors.New("changed by somebody else while in use")
+	}
+	return nil
 }
 
 // write puts a mark on the disk and returns when it is there.
 func (m *markFile) write(epoch uint16, mark uint64) error {
-	var r [markRecord]byte
-	copy(r[:], markMagic)
-	binary.BigEndian.PutUint16(r[8:], epoch)
-	r[10] = m.bits
-	binary.BigEndian.PutUint32(r[12:], m.engine)
-	binary.BigEndian.PutUint64(r[16:], mark)
-	binary.BigEndian.PutUint32(r[24:], crc32.ChecksumIEEE(r[:24]))
-	if _, m.lastErr = m.f.WriteAt(r[:], m.slot); m.lastErr != nil {
+	if m.lastErr = m.check(); m.lastErr != nil {
 		return m.lastErr
 	}
-	if m.lastErr = m.f.Sync(); m.lastErr != nil {
+	r := m.newest
+	r.number++
+	r.epoch, r.mark = epoch, mark
+	if m.keys != nil {
+		if key, ok := m.keys.InUse(); ok {
+			r.key = key
+		}
+	}
+	if m.lastErr = writeRecord(m.fd, &r); m.lastErr != nil {
 		return m.lastErr
 	}
-	m.slot ^= markRecord
+	m.newest = r
 	return nil
 }
 
-func (m *markFile) close() { m.f.Close() }
+// bound reports whether the file names the key in use.
+func (m *markFile) bound() bool {
+	if m.keys == nil {
+		return true
+	}
+	key, ok := m.keys.InUse()
+	return !ok || key == m.newest.key
+}
+
+func writeRecord(fd int, r *markRecord) error {
+	// A write beyond RLIMIT_FSIZE would end the host by a signal.
+	var limit syscall.Rlimit
+	const fsize = 1 // RLIMIT_FSIZE
+	if syscall.Getrlimit(fsize, &limit) == nil && limit.Cur < 2*markLen {
+		return fmt.Errorf("RLIMIT_FSIZE is %d octets: %w", limit.Cur, syscall.EFBIG)
+	}
+	b := r.octets()
+	n, err := pwrite(fd, b[:], r.at())
+	if err == nil && n != len(b) {
+		err = syscall.ENOSPC
+	}
+	if err == nil {
+		err = fsync(fd)
+	}
+	return err
+}
+
+func syncDir(path string) error {
+	dir := path[:strings.LastIndexByte(path, '/')+1]
+	if dir == "" {
+		dir = "."
+	}
+	d, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(d)
+	return fsync(d)
+}
+
+// close gives the lock up and closes the descriptor, if it is still the file's.
+func (m *markFile) close() {
+	if m.fd >= 0 {
+		var s syscall.Stat_t
+		if err := syscall.Fstat(m.fd, &s); err == nil {
+			if dev, ino := id(&s); dev == m.lock.dev && ino == m.lock.ino {
+				syscall.Close(m.fd)
+			}
+		}
+	}
+	m.fd = -1
+	m.lock.release()
+	m.guard.release()
+}

@@ -2,29 +2,47 @@ package counter
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
-	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"libeesp/internal/status"
-	"libeesp/internal/testrun"
 )
 
-func record(epoch uint16, engineBits uint8, engine uint32, mark uint64) []byte {
-	r := make([]byte, markRecord)
-	copy(r, markMagic)
-	binary.BigEndian.PutUint16(r[8:], epoch)
-	r[10] = engineBits
-	binary.BigEndian.PutUint32(r[12:], engine)
-	binary.BigEndian.PutUint64(r[16:], mark)
-	binary.BigEndian.PutUint32(r[24:], crc32.ChecksumIEEE(r[:24]))
-	return r
+// testKeys are keys by their names' first octets, the one in use first.
+type testKeys []byte
+
+func (k testKeys) InUse() (name [16]byte, ok bool) {
+	if len(k) != 0 {
+		name[0], ok = k[0], true
+	}
+	return name, ok
 }
 
+func (k testKeys) All() (all [][16]byte) {
+	for _, b := range k {
+		all = append(all, [16]byte{b})
+	}
+	return all
+}
+
+// record is the n-th record that a sender without a name writes.
+func record(n uint64, epoch uint16, engineBits uint8, engine uint32, mark uint64) []byte {
+	r := markRecord{number: n, epoch: epoch, part: part{NoDirection, engineBits, engine}, mark: mark}
+	copy(r.id[:], testID)
+	b := r.octets()
+	return b[:]
+}
+
+// testID is what stands for the empty name.
+var testID = func() []byte { h := sha256.Sum256([]byte("eesp state ")); return h[:8] }()
+
 // torn is a record whose second half did not reach the disk.
-func torn(r []byte) []byte { return append(bytes.Clone(r[:16]), make([]byte, 16)...) }
+func torn(r []byte) []byte { return append(bytes.Clone(r[:32]), make([]byte, 32)...) }
 
 func markPath(t testing.TB, content ...[]byte) string {
 	t.Helper()
@@ -44,7 +62,7 @@ func reserved(path string) Config {
 func TestReservedRestartsAtTheMark(t *testing.T) {
 	path := markPath(t)
 	below := uint64(0) // all counters below were used or may have been
-	newest := make([]byte, markRecord)
+	newest := make([]byte, markLen)
 	check := func() {
 		t.Helper()
 		b, err := os.ReadFile(path)
@@ -55,12 +73,12 @@ func TestReservedRestartsAtTheMark(t *testing.T) {
 		if !bytes.Contains(b, newest) && newest[0] != 0 {
 			t.Fatal("the newest record was overwritten")
 		}
-		for ; len(b) >= markRecord; b = b[markRecord:] {
-			if bytes.Compare(b[16:24], newest[16:24]) > 0 {
-				newest = b[:markRecord]
+		for ; len(b) >= markLen; b = b[markLen:] {
+			if bytes.Compare(b[8:16], newest[8:16]) > 0 {
+				newest = b[:markLen]
 			}
 		}
-		if mark := binary.BigEndian.Uint64(newest[16:]); mark < below {
+		if mark := binary.BigEndian.Uint64(newest[24:]); mark < below {
 			t.Fatalf("mark %d, but counters below %d were given out", mark, below)
 		}
 	}
@@ -80,55 +98,75 @@ func TestReservedRestartsAtTheMark(t *testing.T) {
 		}
 		o.close()
 	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || info.Size() != 2*markRecord {
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || info.Size() != 2*markLen {
 		t.Fatal(info, err)
 	}
 }
 
 func TestMarkFileRead(t *testing.T) {
-	good := func(mark uint64) []byte { return record(5, 0, 0, mark) }
-	bad := func(i int) []byte { r := good(99); r[i] ^= 1; return r }
+	good := func(n, mark uint64) []byte { return record(n, 5, 0, 0, mark) }
+	bad := func(i int) []byte { r := good(1, 99); r[i] ^= 1; return r }
+	key := func(k byte) []byte {
+		r := markRecord{number: 1, epoch: 5, mark: 10, key: [16]byte{k}}
+		copy(r.id[:], testID)
+		b := r.octets()
+		return b[:]
+	}
+	other := markRecord{number: 1, epoch: 5, mark: 10}
+	otherID := other.octets()
+	way := markRecord{number: 1, epoch: 5, mark: 10, part: part{dir: TopSet}}
+	copy(way.id[:], testID)
+	otherWay := way.octets()
 	for _, x := range []struct {
 		name    string
 		content [][]byte
-		mark    uint64 // where code is OK
-		code    status.Code
+		mark    uint64 // where why is ""
+		why     string
 	}{
-		{"none", nil, 0, status.OK},
-		{"empty", [][]byte{{}}, 0, status.OK},
-		{"one record", [][]byte{good(10)}, 10, status.OK},
-		{"two", [][]byte{good(10), good(20)}, 20, status.OK},
-		{"two, the other way", [][]byte{good(20), good(10)}, 20, status.OK},
-		{"second torn", [][]byte{good(10), torn(good(20))}, 10, status.OK},
-		{"first torn", [][]byte{torn(good(20)), good(10)}, 10, status.OK},
-		{"second cut", [][]byte{good(10), good(20)[:27]}, 10, status.OK},
-		{"first never written", [][]byte{make([]byte, 32), good(10)}, 10, status.OK},
-		{"later epoch counts more", [][]byte{record(4, 0, 0, 90), good(10)}, 10, status.OK},
-		{"an older epoch", [][]byte{record(4, 0, 0, 90)}, 0, status.OK},
-		{"an older epoch, other side of 0", [][]byte{record(65535, 0, 0, 90)}, 0, status.OK},
-		{"a later epoch", [][]byte{record(6, 0, 0, 90)}, 0, status.ErrState},
-		{"a later epoch in one record", [][]byte{good(10), record(6, 0, 0, 90)}, 0, status.ErrState},
-		{"both torn", [][]byte{torn(good(10)), torn(good(20))}, 0, status.ErrState},
-		{"only one, torn", [][]byte{torn(good(10))}, 0, status.ErrState},
-		{"short", [][]byte{good(10)[:20]}, 0, status.ErrState},
-		{"magic", [][]byte{bad(0)}, 0, status.ErrState},
-		{"epoch damaged", [][]byte{bad(9)}, 0, status.ErrState},
-		{"mark damaged", [][]byte{bad(23)}, 0, status.ErrState},
-		{"checksum damaged", [][]byte{bad(27)}, 0, status.ErrState},
-		{"engine", [][]byte{record(5, 0, 1, 10)}, 0, status.ErrState},
-		{"engine bits", [][]byte{record(5, 1, 0, 10)}, 0, status.ErrState},
-		{"engine of one record", [][]byte{good(10), record(5, 2, 1, 10)}, 0, status.ErrState},
-		{"too long", [][]byte{good(10), good(20), {0}}, 0, status.ErrState},
-		{"another file", [][]byte{bytes.Repeat([]byte("text\n"), 100)}, 0, status.ErrState},
-		{"mark at the end", [][]byte{good(1 << 48)}, 1 << 48, status.OK},
-		{"mark beyond the end", [][]byte{good(1<<48 + 1)}, 0, status.ErrState},
-		{"mark far beyond the end", [][]byte{good(1<<64 - 1)}, 0, status.ErrState},
+		{"none", nil, 0, ""},
+		{"empty", [][]byte{{}}, 0, "empty"},
+		{"one record", [][]byte{good(2, 10)}, 10, ""},
+		{"two", [][]byte{good(4, 10), good(5, 20)}, 20, ""},
+		{"two, the other way", [][]byte{good(6, 20), good(5, 10)}, 20, ""},
+		{"second torn", [][]byte{good(2, 10), torn(good(3, 20))}, 10, ""},
+		{"first torn", [][]byte{torn(good(4, 20)), good(3, 10)}, 10, ""},
+		{"second cut", [][]byte{good(2, 10), good(3, 20)[:59]}, 10, ""},
+		{"first never written", [][]byte{make([]byte, 64), good(1, 10)}, 10, ""},
+		{"later epoch counts more", [][]byte{record(2, 4, 0, 0, 90), good(3, 10)}, 10, ""},
+		{"an older epoch", [][]byte{record(2, 4, 0, 0, 90)}, 0, ""},
+		{"an older epoch that serial arithmetic takes for a later one", [][]byte{record(2, 65535, 0, 0, 90)}, 0, "later"},
+		{"a later epoch", [][]byte{record(2, 6, 0, 0, 90)}, 0, "holds epoch 6, later than 5"},
+		{"a later epoch in one record", [][]byte{good(2, 10), record(3, 6, 0, 0, 90)}, 0, "later"},
+		{"both torn", [][]byte{torn(good(2, 10)), torn(good(3, 20))}, 0, "no intact record"},
+		{"only one, torn", [][]byte{torn(good(2, 10))}, 0, "no intact record"},
+		{"short", [][]byte{good(2, 10)[:20]}, 0, "no intact record"},
+		{"magic", [][]byte{bad(0)}, 0, "no intact record"},
+		{"epoch damaged", [][]byte{bad(17)}, 0, "no intact record"},
+		{"mark damaged", [][]byte{bad(31)}, 0, "no intact record"},
+		{"key damaged", [][]byte{bad(40)}, 0, "no intact record"},
+		{"checksum damaged", [][]byte{bad(59)}, 0, "no intact record"},
+		{"of the first format", [][]byte{append([]byte("EESPCTR1"), make([]byte, 24)...)}, 0, "written before"},
+		{"ID", [][]byte{otherID[:]}, 0, "another ID"},
+		{"direction", [][]byte{otherWay[:]}, 0, "another engine"},
+		{"key", [][]byte{key(7)}, 0, "another key"},
+		{"engine", [][]byte{record(2, 5, 0, 1, 10)}, 0, "another engine"},
+		{"engine bits", [][]byte{record(2, 5, 1, 0, 10)}, 0, "another engine"},
+		{"engine of one record", [][]byte{good(2, 10), record(3, 5, 2, 1, 10)}, 0, "another engine"},
+		{"too long", [][]byte{good(2, 10), good(3, 20), {0}}, 0, "not a counter file"},
+		{"another file", [][]byte{bytes.Repeat([]byte("text\n"), 100)}, 0, "not a counter file"},
+		{"mark at the end", [][]byte{good(2, 1<<48)}, 1 << 48, ""},
+		{"mark beyond the end", [][]byte{good(2, 1<<48+1)}, 0, "beyond"},
+		{"mark far beyond the end", [][]byte{good(2, 1<<64-1)}, 0, "beyond"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			path := markPath(t, x.content...)
 			o, err := New(reserved(path))
-			if x.code != status.OK {
-				wantErr(t, err, x.code, path)
+			if x.why != "" {
+				wantErr(t, err, status.ErrState, path)
+				wantErr(t, err, status.ErrState, x.why)
+				if b, _ := os.ReadFile(path); !bytes.Equal(b, bytes.Join(x.content, nil)) {
+					t.Fatal("a file that was refused has changed")
+				}
 				return
 			}
 			if err != nil {
@@ -141,7 +179,7 @@ func TestMarkFileRead(t *testing.T) {
 			}
 			wantTake(t, o, 3, 5<<48+x.mark, 3, status.OK)
 			// The record that was in force is still there, whole.
-			if b, _ := os.ReadFile(path); x.mark != 0 && !bytes.Contains(b, good(x.mark)) {
+			if b, _ := os.ReadFile(path); x.content != nil && !bytes.Contains(b, newestOf(x.content)) {
 				t.Fatalf("the only good record was overwritten: %x", b)
 			}
 		})
@@ -154,27 +192,34 @@ func TestReservedRunsOut(t *testing.T) {
 		if epoch == 65535 {
 			end-- // below 2^64
 		}
-		c := reserved(markPath(t, record(epoch, 0, 0, end-1000)))
+		c := reserved(markPath(t, record(2, epoch, 0, 0, end-1000)))
 		c.Epoch = epoch
-		o := newOwner(t, c)
+		o := testOwner(t, c)
 		base := uint64(epoch) << 48
 		wantTake(t, o, 990, base+end-1000, 990, status.OK)
 		wantTake(t, o, 100, base+end-10, 10, status.ErrExhausted)
 		wantTake(t, o, 1, 0, 0, status.ErrExhausted)
 		wantTake(t, o, 1<<30, 0, 0, status.ErrExhausted)
 		o.close()
-		o = newOwner(t, c)
+		o = testOwner(t, c)
 		wantTake(t, o, 1, 0, 0, status.ErrExhausted)
 	}
 }
 
 func TestMarkFileIsLocked(t *testing.T) {
 	path := markPath(t)
-	o := newOwner(t, reserved(path))
+	o := testOwner(t, reserved(path))
 	_, err := New(reserved(path))
 	wantErr(t, err, status.ErrState, "in use")
+	// Also while the file is gone: a new one would begin with its counters.
+	os.Remove(path)
+	_, err = New(reserved(path))
+	wantErr(t, err, status.ErrState, "in use")
 	o.close()
-	newOwner(t, reserved(path))
+	testOwner(t, reserved(path)).close()
+	if left := must(os.ReadDir(filepath.Dir(path))); len(left) != 1 {
+		t.Fatal(left)
+	}
 }
 
 func TestMarkFileCannotBeOpened(t *testing.T) {
@@ -196,22 +241,20 @@ func TestMarkFileCannotBeOpened(t *testing.T) {
 // room again it goes on.
 func TestDiskFull(t *testing.T) {
 	path := markPath(t)
-	o := newOwner(t, reserved(path))
+	o := testOwner(t, reserved(path))
 	wantTake(t, o, 50, 5<<48, 50, status.OK)
-	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
-	if err != nil {
-		testrun.Skip(t, err.Error())
-	}
-	defer full.Close()
 	left := int(o.limit.Load() - o.next.Load())
-	file := o.file.f
-	o.file.f = full
+	old := pwrite
+	defer func() { pwrite = old }()
+	pwrite = func(fd int, b []byte, at int64) (int, error) { return 0, syscall.ENOSPC }
 	wantTake(t, o, left+1, 5<<48+50, left, status.ErrState)
 	wantTake(t, o, 1, 0, 0, status.ErrState)
-	o.file.f = file
+	pwrite = func(fd int, b []byte, at int64) (int, error) { return old(fd, b[:10], at) } // a part of it
+	wantTake(t, o, 1, 0, 0, status.ErrState)
+	pwrite = old
 	wantTake(t, o, 7, 5<<48+50+uint64(left), 7, status.OK)
 	o.close()
-	o = newOwner(t, reserved(path))
+	o = testOwner(t, reserved(path))
 	if first, _, _ := o.Take(1); first < 5<<48+50+uint64(left)+7 {
 		t.Fatalf("restarts at %#x", first)
 	}
@@ -221,9 +264,9 @@ func TestDiskFull(t *testing.T) {
 // whole record in it names, or at 0 if it holds none of this epoch.
 func FuzzMarkFile(f *testing.F) {
 	f.Add([]byte{}, uint64(1))
-	f.Add(record(5, 0, 0, 10), uint64(10))
-	f.Add(append(record(5, 0, 0, 10), record(5, 0, 0, 1<<47)...), uint64(3))
-	f.Add(append(torn(record(5, 0, 0, 10)), record(4, 0, 0, 20)...), uint64(0))
+	f.Add(record(2, 5, 0, 0, 10), uint64(10))
+	f.Add(append(record(2, 5, 0, 0, 10), record(3, 5, 0, 0, 1<<47)...), uint64(3))
+	f.Add(append(torn(record(2, 5, 0, 0, 10)), record(3, 4, 0, 0, 20)...), uint64(0))
 	path := filepath.Join(f.TempDir(), "mark")
 	f.Fuzz(func(t *testing.T, b []byte, n uint64) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
@@ -235,15 +278,16 @@ func FuzzMarkFile(f *testing.F) {
 		}
 		defer o.close()
 		start := o.next.Load() - 5<<48
-		highest, this := uint64(0), false
-		// The last octets of a record are zero: it may end without them.
-		for r := append(bytes.Clone(b), 0, 0, 0, 0); len(r) >= markRecord; r = r[markRecord:] {
-			mark := binary.BigEndian.Uint64(r[16:])
-			if bytes.Equal(r[:28], record(5, 0, 0, mark)[:28]) {
-				highest, this = max(highest, mark), true
+		highest, any := uint64(0), false
+		for r := b; len(r) >= markLen; r = r[markLen:] {
+			var x markRecord
+			if x.parse(r) {
+				if any = true; x.epoch == 5 {
+					highest = max(highest, x.mark)
+				}
 			}
 		}
-		if start != highest || !this && start != 0 || start > 1<<48 {
+		if start != highest || !any || start > 1<<48 {
 			t.Fatalf("starts at %d, the file's mark is %d", start, highest)
 		}
 		if first, have, _ := o.Take(int(n % 1000)); have != 0 && first-5<<48 < highest {
@@ -251,3 +295,263 @@ func FuzzMarkFile(f *testing.F) {
 		}
 	})
 }
+
+func newestOf(content [][]byte) (newest []byte) {
+	for _, b := range content {
+		var r, best markRecord
+		if r.parse(b) && (newest == nil || best.parse(newest) && r.number > best.number) {
+			newest = b
+		}
+	}
+	return newest
+}
+
+func bound(t testing.TB, name string, c Config, keys Keys) *Owner {
+	t.Helper()
+	o, err := newOwner(name, c, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.close)
+	return o
+}
+
+// Files of two IDs, engines or keys that are swapped are found out, and so are
+// those of a key that is gone; a rotation is none of that.
+func TestMarkFileIsBound(t *testing.T) {
+	c := reserved(markPath(t))
+	bound(t, "a", c, testKeys{1, 2}).close()
+	for name, x := range map[string]struct {
+		id   string
+		c    func(c *Config)
+		keys testKeys
+		why  string
+	}{
+		"the same":                    {"a", func(*Config) {}, testKeys{1, 2}, ""},
+		"the key is the previous one": {"a", func(*Config) {}, testKeys{3, 1, 2}, ""},
+		"another ID":                  {"b", func(*Config) {}, testKeys{1, 2}, "another ID"},
+		"another key":                 {"a", func(*Config) {}, testKeys{3, 2}, "another key"},
+		"another engine":              {"a", func(c *Config) { c.EngineBits, c.Engine = 1, 1 }, testKeys{1, 2}, "another engine"},
+		"another direction":           {"a", func(c *Config) { c.Direction = TopClear }, testKeys{1, 2}, "another engine"},
+		"no key":                      {"a", func(*Config) {}, testKeys{}, "no key"},
+	} {
+		d, before := c, must(os.ReadFile(c.Path))
+		x.c(&d)
+		o, err := newOwner(x.id, d, x.keys)
+		if x.why == "" {
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			o.close()
+			if err := os.WriteFile(c.Path, before, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		code := status.ErrState
+		if len(x.keys) == 0 {
+			code = status.ErrNoKey
+		}
+		wantErr(t, err, code, x.why)
+	}
+	// The key that is in use is named with each write, and by Rebind at once.
+	keys := testKeys{1, 2}
+	o := bound(t, "a", c, keys)
+	keys[0], keys[1] = 8, 9
+	o.Rebind()
+	at := o.next.Load()
+	o.close()
+	o = bound(t, "a", c, testKeys{8})
+	if o.next.Load() < at {
+		t.Fatal("the mark was lost")
+	}
+	o.close()
+	_, err := newOwner("a", c, testKeys{1, 2})
+	wantErr(t, err, status.ErrState, "another key")
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Whatever becomes of a file while its sender runs: what the sender would not
+// find again is never used.
+func TestMarkFileIsWatched(t *testing.T) {
+	for name, x := range map[string]struct {
+		do   func(t *testing.T, path string)
+		why  string
+		undo func(path string) // and it goes on
+	}{
+		"removed": {func(t *testing.T, p string) { os.Remove(p) }, "removed or replaced", nil},
+		"renamed": {func(t *testing.T, p string) { os.Rename(p, p+"2") }, "removed or replaced", func(p string) { os.Rename(p+"2", p) }},
+		"replaced by a copy": {func(t *testing.T, p string) {
+			b := must(os.ReadFile(p))
+			os.Rename(p, p+"2")
+			os.WriteFile(p, b, 0o600)
+		}, "removed or replaced", func(p string) { os.Rename(p+"2", p) }},
+		"replaced by a link":  {func(t *testing.T, p string) { os.Rename(p, p+"2"); os.Symlink(p+"2", p) }, "removed or replaced", nil},
+		"emptied":             {func(t *testing.T, p string) { os.Truncate(p, 0) }, "changed by somebody else", nil},
+		"cut":                 {func(t *testing.T, p string) { os.Truncate(p, 20) }, "changed by somebody else", nil},
+		"written by others":   {func(t *testing.T, p string) { os.WriteFile(p, record(2, 5, 0, 0, 7), 0o600) }, "changed by somebody else", nil},
+		"its directory moved": {func(t *testing.T, p string) { os.Rename(filepath.Dir(p), filepath.Dir(p)+"2") }, "removed or replaced", func(p string) { os.Rename(filepath.Dir(p)+"2", filepath.Dir(p)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "d")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			o := testOwner(t, reserved(dir+"/mark"))
+			wantTake(t, o, 10, 5<<48, 10, status.OK)
+			left := int(o.limit.Load() - o.next.Load())
+			x.do(t, dir+"/mark")
+			wantTake(t, o, left+1, 5<<48+10, left, status.ErrState)
+			wantTake(t, o, 1, 0, 0, status.ErrState)
+			if !strings.Contains(o.file.lastErr.Error(), x.why) {
+				t.Fatal(o.file.lastErr)
+			}
+			if x.undo != nil {
+				x.undo(dir + "/mark")
+				wantTake(t, o, 1, 5<<48+10+uint64(left), 1, status.OK)
+			}
+		})
+	}
+}
+
+// A host that closes descriptors which it did not open costs the sender nothing,
+// and what it opened in their place gets none of our octets, and stays open.
+func TestMarkFileDescriptorClosed(t *testing.T) {
+	path, mine := markPath(t), markPath(t, []byte("the host's"))
+	o := testOwner(t, reserved(path))
+	wantTake(t, o, 10, 5<<48, 10, status.OK)
+	next := uint64(5<<48 + 10)
+	for _, reuse := range []bool{false, true, true} {
+		fd := o.file.fd
+		syscall.Close(fd)
+		got := -1
+		if reuse {
+			got = must(syscall.Open(mine, syscall.O_RDWR, 0))
+			if got != fd {
+				if err := syscall.Dup3(got, fd, 0); err != nil {
+					t.Fatal(err)
+				}
+				syscall.Close(got)
+				got = fd
+			}
+		}
+		if _, err := New(reserved(path)); err == nil {
+			t.Fatal("the lock went with the descriptor")
+		}
+		left := int(o.limit.Load() - o.next.Load())
+		wantTake(t, o, left+1, next, left+1, status.OK)
+		next += uint64(left) + 1
+		if got >= 0 {
+			if reuse && o.file.fd == fd {
+				t.Fatal("the host's descriptor is taken for ours")
+			}
+			if b := make([]byte, 100); must(syscall.Pread(got, b, 0)) != 10 || string(b[:10]) != "the host's" {
+				t.Fatalf("the host's file holds %q", b)
+			}
+			syscall.Close(got)
+		}
+	}
+	fd := o.file.fd
+	syscall.Close(fd)
+	got := must(syscall.Open(mine, syscall.O_RDWR, 0))
+	o.close()
+	if _, err := syscall.Pread(got, make([]byte, 1), 0); err != nil {
+		t.Fatal("the host's descriptor was closed:", err)
+	}
+	syscall.Close(got)
+	o = testOwner(t, reserved(path))
+	if first, _, _ := o.Take(1); first < next {
+		t.Fatalf("%#x was used", first)
+	}
+}
+
+// Files that others can write say nothing.
+func TestMarkFileOfOthers(t *testing.T) {
+	path := markPath(t)
+	testOwner(t, reserved(path)).close()
+	for _, mode := range []os.FileMode{0o666, 0o620, 0o602, 0o640, 0o644} {
+		os.Chmod(path, mode)
+		o, err := New(reserved(path))
+		if mode&0o022 == 0 {
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.close()
+			continue
+		}
+		wantErr(t, err, status.ErrState, "lets others write it")
+	}
+	os.Chmod(path, 0o600)
+	if os.Geteuid() == 0 {
+		os.Chown(path, 65534, 0)
+		_, err := New(reserved(path))
+		wantErr(t, err, status.ErrState, "another user")
+	}
+}
+
+// Nothing is left of a file that could not be made, and no sender begins.
+func TestMarkFileCannotBeMade(t *testing.T) {
+	dir := t.TempDir()
+	old := pwrite
+	defer func() { pwrite = old }()
+	pwrite = func(fd int, b []byte, at int64) (int, error) { return 0, syscall.ENOSPC }
+	_, err := New(reserved(dir + "/mark"))
+	wantErr(t, err, status.ErrState, "no space")
+	if left := must(os.ReadDir(dir)); len(left) != 0 {
+		t.Fatal(left)
+	}
+}
+
+// One process of the host has an ID and engine under a key.
+func TestLockID(t *testing.T) {
+	dir := t.TempDir()
+	explicit := func(bits uint8, engine uint32) Config {
+		return Config{Mode: Explicit, EngineBits: bits, Engine: engine, LockDir: dir}
+	}
+	has := func(id string, c Config, keys testKeys, ok bool) *Owner {
+		t.Helper()
+		o, err := newOwner(id, c, keys) // as another process would: nothing is shared but files
+		if !ok {
+			wantErr(t, err, status.ErrExists, "in use by another sender of this host")
+			return nil
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	before := descriptors(t)
+	a := has("a", explicit(0, 0), testKeys{1, 2}, true)
+	has("a", explicit(0, 0), testKeys{1}, false)
+	has("a", explicit(0, 0), testKeys{3, 2}, false) // one that has rotated already
+	has("a", explicit(4, 3), testKeys{1}, false)    // one engine is all of it
+	has("a#k", explicit(0, 0), testKeys{1}, false)
+	if n := descriptors(t); n != before {
+		t.Fatalf("%d descriptors, %d before", n, before)
+	}
+	b := has("b", explicit(4, 3), testKeys{1}, true)
+	has("b", explicit(4, 3), testKeys{1}, false)
+	has("b", explicit(2, 3), testKeys{1}, false) // has 4 of 16 engines, ours among them
+	has("b", explicit(6, 35), testKeys{1}, false)
+	has("b", explicit(0, 0), testKeys{1}, false)
+	for _, o := range []*Owner{has("b", explicit(4, 2), testKeys{1}, true), has("b", explicit(2, 2), testKeys{4}, true), has("b", explicit(2, 1), testKeys{1}, true),
+		has("a", explicit(0, 0), testKeys{3}, true)} {
+		o.close()
+	}
+	a.close()
+	has("a", explicit(0, 0), testKeys{1}, true).close()
+	b.close()
+	has("b", explicit(0, 0), testKeys{1}, true).close()
+	_, err := newOwner("c", explicit(0, 0), testKeys{})
+	wantErr(t, err, status.ErrNoKey, "no key")
+	_, err = newOwner("c", Config{Mode: Explicit, LockDir: dir + "/none"}, testKeys{1})
+	wantErr(t, err, status.ErrState, "none")
+}
+
+func descriptors(t *testing.T) int { return len(must(os.ReadDir("/proc/self/fd"))) }

@@ -2,6 +2,7 @@ package counter
 
 import (
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
 
@@ -16,23 +17,20 @@ import (
 
 // place is an owner's part of the counter space.
 type place struct {
-	name   string
-	bits   uint8
-	engine uint32
+	name string
+	part
 }
 
 var (
 	sharedMu sync.Mutex
-	shared   = map[string]*ofID{}  // by ID
-	keyIDs   = map[string]string{} // by what tells data keys apart: the ID of the first sender that had it
+	shared   = map[string]map[place]*Owner{} // those that are in use, by ID
+	keyIDs   = map[string]*keyID{}           // by what tells data keys apart: whose senders have it
+	used     = marks{seed: maphash.MakeSeed()}
 )
 
-// ofID is what the process knows of an ID. There may be very many IDs.
-type ofID struct {
-	owners map[place]*Owner
-	// used holds, for places that have no owner any more, the first value that
-	// was not given out; a start below it is refused.
-	used map[place]uint64
+type keyID struct {
+	id     string
+	owners int
 }
 
 // idOf parts a name: the ID, and for a key's of that ID what tells it from
@@ -62,100 +60,182 @@ func covers(a, b string) bool {
 	return all && strings.HasPrefix(b, begin)
 }
 
-// related is what is known of IDs that names of this one may be rivals of.
-func related(id string) (all []*ofID) {
+// begins is what an ID has in common with those that one ID may stand for.
+func begins(id string) string { return id[:strings.LastIndexByte(id, '/')+1] }
+
+// related are the owners of IDs that names of this one may be rivals of.
+func related(id string) (all []map[place]*Owner) {
 	if strings.HasSuffix(id, every) { // there are few of these
-		for other, known := range shared {
+		for other, owners := range shared {
 			if covers(id, other) {
-				all = append(all, known)
+				all = append(all, owners)
 			}
 		}
 		return all
 	}
-	for _, other := range []string{id, id[:strings.LastIndexByte(id, '/')+1] + every} {
-		if known := shared[other]; known != nil {
-			all = append(all, known)
+	for _, other := range []string{id, begins(id) + every} {
+		if owners := shared[other]; owners != nil {
+			all = append(all, owners)
 		}
 	}
 	return all
 }
 
-// meets reports whether counters from next on may be some that were used below
-// u at an old place. Where engine bits differ, an epoch that was used is spent.
-func (p place) meets(old place, next, u uint64) bool {
-	if p.name != old.name && !rival(p.name, old.name) || u == 0 {
-		return false
+// Kinds of sets in which used counters are noted: an ID's with groups' keys, and
+// with data keys; a data key's; and of IDs that begin alike all of the first
+// two.
+const (
+	ofGroups = iota
+	ofHolders
+	ofKey
+	alikeOfGroups
+	alikeOfHolders
+)
+
+// notes calls f with the sets in which a name's counters are noted.
+func notes(name string, f func(s set)) {
+	id, key := idOf(name)
+	begin, all := begins(id), strings.HasSuffix(id, every)
+	if key == "" {
+		f(set{ofGroups, id})
+		if !all && begin != "" {
+			f(set{alikeOfGroups, begin})
+		}
+		return
 	}
-	common := min(p.bits, old.bits)
-	if p.engine>>(p.bits-common) != old.engine>>(old.bits-common) {
-		return false // other parts of the space
+	f(set{ofKey, key})
+	f(set{ofHolders, id})
+	if !all && begin != "" {
+		f(set{alikeOfHolders, begin})
 	}
-	if p.bits == old.bits {
-		return next < u
+}
+
+// rivals calls f with the sets, besides its own, whose counters a name's may
+// not meet: see rival.
+func rivals(name string, f func(s set)) {
+	id, key := idOf(name)
+	begin := begins(id)
+	f(set{ofGroups, id})
+	if key == "" {
+		f(set{ofHolders, id})
 	}
-	return next>>(bits-p.bits) <= (u-1)>>(bits-old.bits)
+	if strings.HasSuffix(id, every) {
+		f(set{alikeOfGroups, begin})
+		if key == "" {
+			f(set{alikeOfHolders, begin})
+		}
+		return
+	}
+	f(set{ofGroups, begin + every})
+	if key == "" {
+		f(set{ofHolders, begin + every})
+	}
 }
 
 // Share returns the owner of a name, made with c if there is none yet. One
-// that is there must have been made with the same configuration.
-func Share(name string, c Config) (*Owner, error) {
+// that is there must have been made with the same configuration. keys are those
+// of the sender; the reserved mode and LockDir need them.
+func Share(name string, c Config, keys Keys) (*Owner, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
 	id, key := idOf(name)
-	if was, is := keyIDs[key]; is && was != id {
+	at := place{name, part{c.Direction, c.EngineBits, c.Engine}}
+	if was := keyIDs[key]; was != nil && was.id != id || key != "" && used.has(set{ofKey, key}) && !used.has(set{ofHolders, id}) {
 		return nil, fmt.Errorf("%w: this process has had this data key for another ID", status.ErrExists)
 	}
-	known := shared[id]
-	if known == nil {
-		known = &ofID{map[place]*Owner{}, map[place]uint64{}}
-	}
-	others := related(id)
-	for _, other := range others {
-		for at := range other.owners {
-			if at.name == name && at.bits != c.EngineBits { // their counters would overlap
-				return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, at.bits)
+	for _, owners := range related(id) {
+		for other := range owners {
+			if other.name == name && (other.bits != c.EngineBits || (other.dir == NoDirection) != (c.Direction == NoDirection)) { // their counters would overlap
+				return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, other.bits)
 			}
-			if rival(at.name, name) && (at.bits != c.EngineBits || at.engine == c.Engine) {
+			if rival(other.name, name) && at.overlaps(other.part) {
 				return nil, fmt.Errorf("%w: a sender of this process may come to the same key and nonces: a group's and a data key's of one ID, or (tss) one with and one without SSI", status.ErrExists)
 			}
 		}
 	}
-	at := place{name, c.EngineBits, c.Engine}
-	if o := known.owners[at]; o != nil {
+	if o := shared[id][at]; o != nil {
 		if o.cfg != c {
 			return nil, fmt.Errorf("%w: a sender of this ID with other counter settings", status.ErrExists)
 		}
 		o.refs++
 		return o, nil
 	}
-	o, err := New(c)
+	o, err := newOwner(name, c, keys)
 	if err != nil {
 		return nil, err
 	}
-	for _, other := range others {
-		for old, u := range other.used {
-			if !at.meets(old, o.next.Load(), u) {
-				continue
+	if err := o.meets(at); err != nil {
+		o.close()
+		return nil, err
+	}
+	var reserved []set
+	notes(name, func(s set) {
+		if err == nil {
+			if err = used.reserve(s, at.part); err == nil {
+				reserved = append(reserved, s)
 			}
-			o.close()
-			if c.Mode == Clock && old == at {
-				return nil, fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
-			}
-			shift := bits - old.bits
-			return nil, fmt.Errorf("%w: epoch %d counter %d: this process has used counters of this ID below epoch %d counter %d, with %d engine bits",
-				status.ErrExists, c.Epoch, c.Start, u>>shift, u&(1<<shift-1), old.bits)
 		}
+	})
+	if err != nil {
+		for _, s := range reserved {
+			used.note(s, at.part, 0, false)
+		}
+		o.close()
+		return nil, err
 	}
 	o.place, o.start = at, o.next.Load()
-	known.owners[at] = o
-	shared[id] = known
+	if shared[id] == nil {
+		shared[id] = map[place]*Owner{}
+	}
+	shared[id][at] = o
 	if key != "" {
-		keyIDs[key] = id
+		if keyIDs[key] == nil {
+			keyIDs[key] = &keyID{id: id}
+		}
+		keyIDs[key].owners++
 	}
 	return o, nil
+}
+
+// overlaps reports whether two parts have counters in common. Senders of one ID
+// that may come to the same keys have the same engine bits or are kept apart.
+func (p part) overlaps(q part) bool {
+	if p.dir != q.dir && p.dir != NoDirection && q.dir != NoDirection {
+		return false
+	}
+	return p.bits != q.bits || p.engine == q.engine
+}
+
+// meets says why a new owner's counters would be some that were used: counters
+// rise with time in every part, so that they must lie above.
+func (o *Owner) meets(at place) error {
+	next := o.next.Load()
+	if next >= o.end { // it has none
+		return nil
+	}
+	tsc := o.TSC(next)
+	id, key := idOf(at.name)
+	own := set{ofGroups, id}
+	if key != "" {
+		own = set{ofKey, key}
+	}
+	mark := used.highest(own, at.part)
+	if tsc < mark && o.cfg.Mode == Clock {
+		return fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
+	}
+	rivals(at.name, func(s set) {
+		mark = max(mark, used.highest(s, at.part))
+	})
+	if tsc < mark {
+		m := mark - 1
+		count := m&(1<<bits-1)>>o.m.Low + 1
+		return fmt.Errorf("%w: epoch %d counter %d: this process has used counters of this ID below epoch %d counter %d",
+			status.ErrExists, tsc>>bits, tsc&(1<<bits-1)>>o.m.Low, m>>bits, count)
+	}
+	return nil
 }
 
 // Release gives the owner back; the last user closes it.
@@ -169,17 +249,24 @@ func (o *Owner) Release() {
 		return
 	}
 	o.close()
-	if o.place.name != "" {
-		id, _ := idOf(o.place.name)
-		known := shared[id]
-		delete(known.owners, o.place)
-		if next := o.next.Load(); next != o.start { // what was never given out is not used
-			known.used[o.place] = max(known.used[o.place], next)
-		}
-		if len(known.owners)+len(known.used) == 0 {
-			delete(shared, id)
+	if o.place.name == "" {
+		return
+	}
+	id, key := idOf(o.place.name)
+	if delete(shared[id], o.place); len(shared[id]) == 0 {
+		delete(shared, id)
+	}
+	if k := keyIDs[key]; k != nil {
+		if k.owners--; k.owners == 0 {
+			delete(keyIDs, key)
 		}
 	}
+	mark := uint64(0)
+	if next := o.next.Load(); next != o.start { // what was never given out is not used
+		mark = o.TSC(next-1) + 1
+	}
+	// Whose a data key is stays known.
+	notes(o.place.name, func(s set) { used.note(s, o.place.part, mark, mark != 0 || key != "") })
 }
 
 func (o *Owner) close() {
@@ -189,5 +276,9 @@ func (o *Owner) close() {
 	if o.file != nil {
 		o.file.close()
 	}
+	for _, l := range o.locks {
+		l.release()
+	}
+	o.locks = nil
 	o.cfg.Mode = Explicit
 }

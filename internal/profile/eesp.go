@@ -338,7 +338,7 @@ func (s *eespSealing) Look(l *Lane, payload unsafe.Pointer) status.Code {
 }
 
 // Fill writes the headers of packets that follow one another.
-func (s *eespSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
+func (s *eespSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
 	full, offset, both := s.shape.Full, s.shape.MaxCOffset != 0, s.shape.Seq && s.shape.IV
 	head := h.n - int(h.Inner)
 	for i := range jobs {
@@ -358,7 +358,7 @@ func (s *eespSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64
 		}
 		wire.Nonce(&j.Nonce, h.salt, tsc)
 		p.ID, p.TSC = h.id, tsc
-		tsc++
+		tsc += step
 	}
 }
 

@@ -52,6 +52,5 @@ func (k *KDF) addresses() (master, sub uintptr) {
 
 // splitPlan is split, as data, for counters of 48 bits with an epoch above them.
 func splitPlan(engineBits uint8) plan.Split {
-	shift := 48 - engineBits
-	return plan.Split{Mask: 1<<shift - 1, EngineMask: 1<<engineBits - 1, EngineShift: shift}
+	return plan.Split{Mask: 1<<48 - 1, Shift: engineBits, EngineMask: 1<<engineBits - 1}
 }

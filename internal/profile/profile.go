@@ -211,7 +211,7 @@ type Sealing interface {
 	// Fill writes the headers of packets that follow one another, the first
 	// with tsc, the next with tsc+1, and nonces. The jobs' AAD begins with the
 	// lead; what is in front of the payload follows.
-	Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64)
+	Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64)
 	// Messages writes the KDF inputs of packets that Fill was called for, room
 	// octets apart. pkts may be nil where Header.Fixed is true.
 	Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc)
@@ -229,10 +229,10 @@ type Numbered interface {
 	First() uint64
 }
 
-// Directed is a Sealing whose packets say by the first bits of their counter
-// which way they go: engine bits in front of the caller's.
+// Directed is a Sealing whose packets say by the top bit of their counter which
+// way they go; is: they do.
 type Directed interface {
-	Direction() (bits uint8, value uint32)
+	Direction() (is bool, bit uint8)
 }
 
 // bare is the part of a Sealing that is the same for formats with nothing in
@@ -424,10 +424,8 @@ func (d *DataKey) Mask() []byte {
 	return d.Options[:d.OptionsLen]
 }
 
-// split takes the engine's number out of a counter of 64 bits: what is left
-// counts the packets of one engine.
+// split takes the engine's number out of a counter: what is left counts the
+// packets of one engine.
 func split(tsc uint64, engineBits uint8) (seq uint64, engine uint32) {
-	shift := (48 - engineBits) & 63
-	low := tsc & (1<<48 - 1)
-	return tsc>>48<<shift | low&(1<<shift-1), uint32(low >> shift)
+	return tsc >> (engineBits & 63), uint32(tsc) & (1<<(engineBits&63) - 1)
 }

@@ -160,7 +160,7 @@ func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 }
 
 // Fill writes the headers of packets that follow one another.
-func (s *pspSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
+func (s *pspSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
 	from := &s.b
 	for i := range jobs {
 		j, p := &jobs[i], &pkts[i]
@@ -174,7 +174,7 @@ func (s *pspSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64)
 		}
 		wire.Nonce(&j.Nonce, s.spi, tsc)
 		p.ID, p.TSC = uint64(s.spi), tsc
-		tsc++
+		tsc += step
 	}
 }
 

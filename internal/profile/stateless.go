@@ -164,7 +164,7 @@ type statelessSealing struct {
 
 // Space is the ID alone: which root keys a group's senders use changes as they
 // come, go and rotate, and two groups may hold the same ones.
-func (s *statelessSealing) Space() string { return fmt.Sprintf("%x/%d", s.id, s.v&wire.VLongID) }
+func (s *statelessSealing) Space() string { return fmt.Sprintf("%d/%x", s.v&wire.VLongID, s.id) }
 
 func (s *statelessSealing) Epochs() bool { return true }
 
@@ -206,7 +206,7 @@ func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 }
 
 // Fill writes the headers of packets that follow one another.
-func (s *statelessSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
+func (s *statelessSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
 	n, salt := uintptr(h.n), h.salt
 	for i := range jobs {
 		j, p := &jobs[i], &pkts[i]
@@ -219,7 +219,7 @@ func (s *statelessSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc u
 		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, n-8))[:], tsc)
 		wire.Nonce(&j.Nonce, salt, tsc)
 		p.ID, p.TSC = h.id, tsc
-		tsc++
+		tsc += step
 	}
 }
 

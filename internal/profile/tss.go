@@ -286,14 +286,14 @@ func (s *tssSealing) Epochs() bool { return true }
 
 // Direction is the counter's top bit in server mode. Who holds a group's keys
 // is the server.
-func (s *tssSealing) Direction() (bits uint8, value uint32) {
+func (s *tssSealing) Direction() (is bool, bit uint8) {
 	switch {
 	case s.Mode != keys.TSSServer:
-		return 0, 0
+		return false, 0
 	case s.held != nil:
-		return 1, 0
+		return true, 0
 	}
-	return 1, 1
+	return true, 1
 }
 
 func (s *tssSealing) LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) {
@@ -361,7 +361,7 @@ func (s *tssSealing) Look(l *Lane, _ unsafe.Pointer) status.Code {
 }
 
 // Fill writes the headers of packets that follow one another.
-func (s *tssSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64) {
+func (s *tssSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
 	salt, n := h.salt, uintptr(h.n)
 	for i := range jobs {
 		j, p := &jobs[i], &pkts[i]
@@ -380,7 +380,7 @@ func (s *tssSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc uint64)
 			s.held.add(&j.Nonce)
 		}
 		p.ID, p.TSC = h.id, tsc
-		tsc++
+		tsc += step
 	}
 }
 
@@ -518,7 +518,8 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 
 // flow says whose counter a packet has, whose Desc is complete.
 func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Pointer, server bool) {
-	p, engineBits := l.Pkt, o.engineBits
+	p := l.Pkt
+	count := p.TSC & (1<<48 - 1)
 	l.Flow = replay.Key{Master: *name, ID: p.ID, Epoch: uint16(p.TSC >> 48), Kind: uint16(an)<<8 | uint16(v)}
 	switch v {
 	case TSSAddr:
@@ -527,9 +528,9 @@ func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Poin
 		copy(l.Flow.Addr[:], (*[16]byte)(lead)[:])
 	}
 	if server { // the direction is not part of the number
-		engineBits++
+		count &^= tssToClient
 	}
-	l.Seq, l.Flow.Engine = split(p.TSC&(1<<48-1), engineBits)
+	l.Seq, l.Flow.Engine = split(count, o.engineBits)
 }
 
 // Learn takes the shape of a packet that was parsed, if others can have it:

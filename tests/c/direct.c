@@ -481,7 +481,7 @@ static void epochs_meet(void)
 					SAME((p[5].tsc >> 48) - (p[0].tsc >> 48), 1);
 				for (size_t i = 0; i < COUNT(p); i++) {
 					as_specified(g, 0, &c, &p[i], eesp_sender_header_len(s), i, 64);
-					SAME(p[i].tsc >> (48 - bits) & ((1u << bits) - 1), c.engine);
+					SAME(p[i].tsc & ((1u << bits) - 1), c.engine);
 					q[i] = sealed(&p[i]);
 				}
 				SAME(eesp_open_burst(r, q, COUNT(q)), COUNT(q));

@@ -96,6 +96,7 @@ AT(eesp_sender_config, v, 16);
 AT(eesp_sender_config, levels, 17);
 AT(eesp_sender_config, counter_mode, 18);
 AT(eesp_sender_config, engine_bits, 19);
+AT(eesp_sender_config, lock_dir, 80);
 AT(eesp_sender_config, engine, 20);
 AT(eesp_sender_config, rate_log2, 24);
 AT(eesp_sender_config, reserved1, 25);
@@ -108,7 +109,7 @@ AT(eesp_sender_config, state_path, 56);
 AT(eesp_sender_config, extra, 64);
 AT(eesp_sender_config, extra_len, 72);
 AT(eesp_sender_config, reserved3, 76);
-AT(eesp_sender_config, reserved, 80);
+AT(eesp_sender_config, reserved, 88);
 
 SIZE(eesp_receiver_config, 64);
 AT(eesp_receiver_config, struct_size, 0);

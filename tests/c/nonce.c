@@ -3,10 +3,19 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
+
+extern char **environ;
 
 static eesp_group *group;
+static unsigned engine_bits; /* of the senders that seal_some has */
 
 /* Seals n packets; returns the first one's Epoch | Counter, the rest must follow it. */
 static uint64_t seal_some(eesp_sender *s, size_t n)
@@ -17,7 +26,7 @@ static uint64_t seal_some(eesp_sender *s, size_t n)
 		p[i] = packet(room[i] + EESP_MAX_HEADER, 8, EESP_MAX_HEADER, EESP_ICV_LEN);
 	SAME(eesp_seal_burst(s, p, n), n);
 	for (size_t i = 1; i < n; i++)
-		CHECK(p[i].tsc == p[0].tsc + i);
+		CHECK(p[i].tsc == p[0].tsc + (i << engine_bits));
 	return p[0].tsc;
 }
 
@@ -86,15 +95,16 @@ static void shared_whatever_order(void)
 static void engines(void)
 {
 	eesp_sender_config c = explicit_config(0);
-	c.engine_bits = 2;
+	c.engine_bits = (uint8_t)(engine_bits = 2);
 	for (uint32_t e = 0; e < 4; e++) {
 		eesp_sender *s;
 		c.engine = e;
 		c.start_counter = 5;
 		WORKS(eesp_sender_new(group, &c, &s));
-		CHECK(seal_some(s, 3) == ((uint64_t)c.epoch << 48 | (uint64_t)e << 46 | 5));
+		CHECK(seal_some(s, 3) == ((uint64_t)c.epoch << 48 | 5 << 2 | e));
 		eesp_sender_free(s);
 	}
+	engine_bits = 0;
 }
 
 /* At the end of the space no packet is sealed, and none wraps. */
@@ -102,13 +112,13 @@ static void exhausted(void)
 {
 	for (int bits = 0; bits < 17; bits += 8) {
 		eesp_sender_config c = explicit_config(0);
-		c.engine_bits = (uint8_t)bits;
+		c.engine_bits = (uint8_t)(engine_bits = (unsigned)bits);
 		c.engine = bits ? (1u << bits) - 1 : 0;
 		c.epoch = 0xfffe;
 		c.start_counter = (UINT64_C(1) << (48 - bits)) - 10;
 		eesp_sender *s;
 		WORKS(eesp_sender_new(group, &c, &s));
-		CHECK(seal_some(s, 4) == ((uint64_t)(c.epoch + 1) << 48) - 10);
+		CHECK(seal_some(s, 4) == ((uint64_t)(c.epoch + 1) << 48) - (UINT64_C(10) << bits) + c.engine);
 		uint8_t room[10][EESP_MAX_SEALED_LEN(8)];
 		eesp_pkt p[10];
 		memset(room, CANARY, sizeof room);
@@ -123,6 +133,7 @@ static void exhausted(void)
 		SAME(p[0].status, EESP_ERR_EXHAUSTED);
 		eesp_sender_free(s);
 	}
+	engine_bits = 0;
 }
 
 /* The clock's counters lie where the header says. */
@@ -188,14 +199,58 @@ static void state_file(void)
 	GIVES(EESP_ERR_STATE, reserved(502, &other)); /* one sender at a time */
 	CHECK(other == NULL && strstr(eesp_last_error(), state));
 	eesp_sender_free(s);
-	WORKS(reserved(503, &s)); /* another one begins at the mark */
+	GIVES(EESP_ERR_STATE, reserved(503, &other)); /* it belongs to its ID */
+	CHECK(strstr(eesp_last_error(), "another ID"));
+	WORKS(reserved(501, &s)); /* which begins at the mark */
 	CHECK(seal_some(s, 1) >= first + 64);
+
+	/* Removed and replaced while in use: the next write finds out. */
+	char away[sizeof state + 1];
+	snprintf(away, sizeof away, "%s+", state);
+	CHECK(rename(state, away) == 0);
+	uint64_t sent = 0;
+	eesp_pkt p;
+	do {
+		uint8_t room[EESP_MAX_SEALED_LEN(8)];
+		p = packet(room + EESP_MAX_HEADER, 8, EESP_MAX_HEADER, EESP_ICV_LEN);
+	} while (eesp_seal_burst(s, &p, 1) == 1 && ++sent < 1000);
+	SAME(p.status, EESP_ERR_STATE);
+	CHECK(rename(away, state) == 0);
+	seal_some(s, 1);
+
+	/* A child that lives on has neither the lock nor the file. */
+	int pipes[2];
+	CHECK(pipe(pipes) == 0);
+	pid_t child = fork();
+	if (child == 0) {
+		char c;
+		close(pipes[1]);
+		_exit(read(pipes[0], &c, 1) != 0);
+	}
 	eesp_sender_free(s);
+	WORKS(reserved(501, &s));
+	eesp_sender_free(s);
+	close(pipes[1]);
+	close(pipes[0]);
+	int status;
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+
+	/* A limit that would end the process by a signal is a status. */
+	struct rlimit limit, none = { 0, 0 };
+	CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+	none.rlim_max = limit.rlim_max;
+	CHECK(setrlimit(RLIMIT_FSIZE, &none) == 0);
+	GIVES(EESP_ERR_STATE, reserved(501, &other));
+	CHECK(strstr(eesp_last_error(), "RLIMIT_FSIZE"));
+	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 
 	/* A file that cannot be trusted: no sender, and the file stays as it is. */
 	CHECK(truncate(state, 8) == 0);
-	GIVES(EESP_ERR_STATE, reserved(504, &other));
+	GIVES(EESP_ERR_STATE, reserved(501, &other));
 	CHECK(stat(state, &st) == 0 && st.st_size == 8);
+	CHECK(truncate(state, 0) == 0);
+	GIVES(EESP_ERR_STATE, reserved(501, &other)); /* empty is not new */
+	CHECK(stat(state, &st) == 0 && st.st_size == 0 && strstr(eesp_last_error(), "empty"));
 	CHECK(unlink(state) == 0 && symlink("nothing", state) == 0);
 	GIVES(EESP_ERR_STATE, reserved(504, &other)); /* symbolic links are not followed */
 	CHECK(unlink(state) == 0 && mkdir(state, 0700) == 0);
@@ -203,14 +258,70 @@ static void state_file(void)
 	CHECK(rmdir(state) == 0 && other == NULL);
 }
 
-int main(void)
+/* One process of a host has an ID. A child stands for another one: it begins anew. */
+static char locks[] = "./locks-XXXXXX";
+
+static eesp_status locked(uint64_t id, eesp_sender **s)
 {
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	c.id = id;
+	c.lock_dir = locks;
+	return eesp_sender_new(group, &c, s);
+}
+
+static int other_process(const char *id)
+{
+	pid_t pid;
+	int status;
+	char *argv[] = { "nonce", locks, (char *)id, NULL };
+	CHECK(posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ) == 0);
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return -WEXITSTATUS(status);
+}
+
+static int as_other_process(char **argv)
+{
+	eesp_sender *s;
+	group = new_group(0, EESP_LEVELS_ZONE);
+	strcpy(locks, argv[1]);
+	return -locked(strtoull(argv[2], NULL, 0), &s); /* and ends without eesp_sender_free */
+}
+
+static void one_process(void)
+{
+	eesp_sender *s;
+	CHECK(mkdtemp(locks));
+	WORKS(locked(601, &s));
+	SAME(other_process("601"), EESP_ERR_EXISTS);
+	SAME(other_process("602"), EESP_OK);
+	SAME(syscall(SYS_close_range, 3u, ~0u, 0u), 0); /* a host that closes all it did not open */
+	SAME(other_process("601"), EESP_ERR_EXISTS);
+	pid_t child = fork();
+	if (child == 0) {
+		pause();
+		_exit(0);
+	}
+	seal_some(s, 3);
+	eesp_sender_free(s);
+	SAME(other_process("601"), EESP_OK);
+	SAME(other_process("601"), EESP_OK); /* the first one is gone, the child is not */
+	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+	char file[300];
+	snprintf(file, sizeof file, "rm -r %s", locks);
+	CHECK(system(file) == 0);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3)
+		return as_other_process(argv);
 	group = new_group(0, EESP_LEVELS_ZONE);
 	TEST(shared_counters);
 	TEST(engines);
 	TEST(exhausted);
 	TEST(by_the_clock);
 	TEST(state_file);
+	TEST(one_process);
 	TEST(shared_whatever_order);
 	eesp_group_free(group);
 	return 0;

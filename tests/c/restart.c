@@ -114,11 +114,12 @@ static void killed_with_clock(void) { killed_often("clock", ""); }
 
 static void killed_with_state_file(void)
 {
-	char dir[] = "./restart-XXXXXX", state[64];
+	char dir[] = "./restart-XXXXXX", state[64], lock[80];
 	CHECK(mkdtemp(dir) != NULL);
 	snprintf(state, sizeof state, "%s/counter", dir);
 	killed_often("reserved", state);
-	CHECK(unlink(state) == 0 && rmdir(dir) == 0);
+	snprintf(lock, sizeof lock, "%s.lock", state); /* that of the last one, which was killed */
+	CHECK(unlink(lock) == 0 && unlink(state) == 0 && rmdir(dir) == 0);
 }
 
 int main(int argc, char **argv)

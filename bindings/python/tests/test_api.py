@@ -2,6 +2,7 @@
 """Objects, errors, and what must never be shown."""
 
 import ctypes
+import fcntl
 import gc
 import ipaddress
 import os
@@ -417,3 +418,20 @@ def test_nul_is_refused(group: eesp.TrustGroup, tmp_path: Path) -> None:
 def test_a_path_that_is_not_text(group: eesp.TrustGroup, fresh_id: int) -> None:
     with pytest.raises(eesp.CounterError):
         eesp.Sender(group, fresh_id, counter=eesp.Reserved(os.fsdecode(b"/no\xff/such/state")))
+
+
+def test_one_process_of_a_host_has_an_id(group: eesp.TrustGroup, fresh_id: int, tmp_path: Path) -> None:
+    """A lock is another copy's, whichever process it is in; engines are in the counter's lowest bits."""
+    with eesp.Sender(group, fresh_id, engine=5, engine_bits=4, lock_dir=tmp_path) as sender:
+        assert sender.next_tsc & 15 == 5
+        locked = sorted(p.name for p in tmp_path.iterdir())
+        assert locked and all(name.startswith("eesp-") for name in locked)
+        fd = os.open(next(p for p in tmp_path.iterdir() if p.name.endswith("-4-5")), os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(fd)
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith("-4-5")]
+    with pytest.raises(ValueError, match="NUL"):
+        eesp.Sender(group, fresh_id, lock_dir="a\0b")
+    with pytest.raises(eesp.CounterError, match="lock .*no such file"):
+        eesp.Sender(group, fresh_id + 1, lock_dir=tmp_path / "none")

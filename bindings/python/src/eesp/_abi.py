@@ -188,7 +188,8 @@ class SenderConfig(Structure):
         ("extra", c_void_p),
         ("extra_len", c_uint32),
         ("reserved3", c_uint32),
-        ("reserved", c_uint64 * 2),
+        ("lock_dir", c_char_p),
+        ("reserved", c_uint64 * 1),
     ]
 
 

@@ -293,7 +293,11 @@ class RootKeyInfo:
 
 @dataclass(frozen=True)
 class Clock:
-    """Counters follow the wall clock; epochs too, unless one is given with its start (ns since 1970)."""
+    """Counters follow the wall clock; epochs too, unless one is given with its start (ns since 1970).
+
+    The start, and rate_log2 with the engine bits, belong to the epoch: they must be the same whenever a sender begins
+    in it. A start that is "now" repeats counters.
+    """
 
     rate_log2: int = 0
     epoch: int | None = None
@@ -302,7 +306,10 @@ class Clock:
 
 @dataclass(frozen=True)
 class Reserved:
-    """A file holds a mark above all counters used. run: counters claimed at a time, 0 for the default."""
+    """A file holds a mark above all counters used. run: counters claimed at a time, 0 for the default.
+
+    The file belongs to one ID, engine and key: the group must have its key before a sender is made.
+    """
 
     path: str | os.PathLike[str]
     epoch: int = 0

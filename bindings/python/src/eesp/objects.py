@@ -561,16 +561,24 @@ def _udp(udp: Udp) -> _abi.Udp:
     )
 
 
+def _path(path: str | os.PathLike[str]) -> bytes:
+    octets = os.fsencode(path)
+    if b"\0" in octets:
+        raise ValueError("path has a NUL in it")
+    return octets
+
+
 class Sender(_Object):
     """Seals packets under one ID; owns that ID's counters.
 
     group: a TrustGroup, or a DataKey, which brings ID, V, options and (stateless, tss) epoch with it. id: DeviceID or
     ConnectionID, SPI (psp), SSI (tss), Session ID (eesp). v: V.ID if not given; psp: the version, that of the group's
     AEAD if not given; tss: needed. options: packets say which root keys were used; set it wherever root keys rotate.
-    engine_bits split the counter space among 2^engine_bits senders of one ID, each with its number, engine. extra: psp,
-    the VC of 8 octets and other extension fields, a multiple of 8 octets in all (no_vc: other fields only); eesp, draft
-    -02, a Flow Identifier. offset_from_iv: psp, coffset of packets counts from the end of the IV, as in the header, so
-    that 0 encrypts extra, and 1 all of it but 4 octets.
+    engine_bits split the counter space among 2^engine_bits senders of one ID, each with its number, engine, in the lowest
+    bits of the counter. extra: psp, the VC of 8 octets and other extension fields, a multiple of 8 octets in all (no_vc:
+    other fields only); eesp, draft -02, a Flow Identifier. offset_from_iv: psp, coffset of packets counts from the end of
+    the IV, as in the header, so that 0 encrypts extra, and 1 all of it but 4 octets. lock_dir: a directory where the ID is
+    locked; another process of the host that has it and names the same directory gets ExistsError.
     """
 
     def __init__(
@@ -587,6 +595,7 @@ class Sender(_Object):
         extra: bytes = b"",
         no_vc: bool = False,
         offset_from_iv: bool = False,
+        lock_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self.profile = group.profile
         if not isinstance(group, DataKey):
@@ -623,10 +632,9 @@ class Sender(_Object):
             config.counter_mode = 1
             config.epoch = _unsigned(counter.epoch, 16, "epoch")
             config.reserve_run = _unsigned(counter.run, 64, "run")
-            path = os.fsencode(counter.path)
-            if b"\0" in path:
-                raise ValueError("path has a NUL in it")
-            config.state_path = path
+            config.state_path = _path(counter.path)
+        if lock_dir is not None:
+            config.lock_dir = _path(lock_dir)
         if isinstance(group, DataKey):
             raw = group._raw
             self.id, self.v = group.id, group.v

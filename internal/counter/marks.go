@@ -1,0 +1,246 @@
+package counter
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	mathbits "math/bits"
+	"syscall"
+	"unsafe"
+
+	"libeesp/internal/status"
+)
+
+// marks remembers for each name that sealed once where its counters ended: 16
+// octets a name, in memory that the collector does not look at. There may be
+// millions of names, and none is ever forgotten. Names are known by 62 bits of a
+// keyed hash: two that are taken for one could only have a start refused.
+type marks struct {
+	seed   maphash.Seed
+	shards [shards]shard
+}
+
+const (
+	shards     = 64 // each grows by itself: moving one stalls nobody for long
+	slotsBegin = 4096 / 16
+)
+
+type slot struct {
+	name uint64 // 0: free; the lowest bit is hasParts
+	mark uint64 // one more than the last Epoch || Counter given out
+}
+
+// hasParts says that what a name had was not all of its space at once, so that
+// there are marks of parts too.
+const hasParts = 1
+
+type shard struct {
+	slots    []slot
+	used     int
+	promised int
+}
+
+// name is a hash that is no free slot and has room for hasParts.
+func (m *marks) name(kind byte, p part, names ...string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(m.seed)
+	var b [8]byte
+	b[0], b[1], b[2] = kind, byte(p.dir), p.bits
+	binary.LittleEndian.PutUint32(b[4:], p.engine)
+	h.Write(b[:])
+	for _, n := range names {
+		h.WriteString(n)
+		h.WriteByte(0)
+	}
+	return h.Sum64()&^hasParts | 2
+}
+
+func (m *marks) of(name uint64) *shard { return &m.shards[name>>(64-6)] }
+
+// find returns the slot of a name, or the free one where it would be.
+func (s *shard) find(name uint64) *slot {
+	if len(s.slots) == 0 {
+		return nil
+	}
+	at, _ := mathbits.Mul64(name<<6, uint64(len(s.slots)))
+	for {
+		x := &s.slots[at]
+		if x.name == 0 || x.name&^hasParts == name {
+			return x
+		}
+		if at++; at == uint64(len(s.slots)) {
+			at = 0
+		}
+	}
+}
+
+// promise makes sure that put will have room for one more name.
+func (m *marks) promise(name uint64) error {
+	s := m.of(name)
+	if n := len(s.slots); (s.used+s.promised+1)*8 > n*7 {
+		if err := s.grow(max(slotsBegin, n+(n/4+slotsBegin-1)/slotsBegin*slotsBegin)); err != nil {
+			return err
+		}
+	}
+	s.promised++
+	return nil
+}
+
+func (s *shard) grow(n int) error {
+	b, err := syscall.Mmap(-1, 0, n*int(unsafe.Sizeof(slot{})), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		return fmt.Errorf("%w: to remember which counters were used: %v", status.ErrMemory, err)
+	}
+	old := s.slots
+	s.slots = unsafe.Slice((*slot)(unsafe.Pointer(&b[0])), n)
+	for i := range old {
+		if old[i].name != 0 {
+			*s.find(old[i].name &^ hasParts) = old[i]
+		}
+	}
+	if len(old) != 0 {
+		syscall.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&old[0])), len(old)*int(unsafe.Sizeof(slot{}))))
+	}
+	return nil
+}
+
+// keep gives a promise back.
+func (m *marks) keep(name uint64) { m.of(name).promised-- }
+
+// put notes that counters below mark were used; there was a promise.
+func (m *marks) put(name, mark uint64, parts bool) {
+	s := m.of(name)
+	x := s.find(name)
+	if x.name == 0 {
+		x.name = name
+		s.used++
+	}
+	if parts {
+		x.name |= hasParts
+	}
+	x.mark = max(x.mark, mark)
+}
+
+func (m *marks) get(name uint64) (mark uint64, parts bool) {
+	if x := m.of(name).find(name); x != nil {
+		return x.mark, x.name&hasParts != 0
+	}
+	return 0, false
+}
+
+// part is a part of a name's counter space: that of one engine, one way.
+type part struct {
+	dir    Direction
+	bits   uint8
+	engine uint32
+}
+
+var whole = part{}
+
+// shorter is the part of all engines whose numbers end in the same n bits.
+func (p part) shorter(n uint8) part { return part{p.dir, n, p.engine & (1<<n - 1)} }
+
+// Kinds of entries: of a name the highest mark of all, of a part its own, and of
+// a part the highest of those that lie in it.
+const (
+	ofAll = iota << 4
+	ofPart
+	inPart
+)
+
+// A set is names whose counters go by one another: kind and what they have in
+// common.
+type set struct {
+	kind byte
+	name string
+}
+
+// entries calls f with all the entries in which a part of a set is noted.
+func (m *marks) entries(s set, p part, f func(name uint64, parts bool)) {
+	f(m.name(s.kind|ofAll, whole, s.name), p != whole)
+	if p == whole {
+		return
+	}
+	f(m.name(s.kind|ofPart, whole, s.name), false) // see note
+	f(m.name(s.kind|ofPart, p, s.name), false)
+	for n := range p.bits {
+		f(m.name(s.kind|inPart, p.shorter(n), s.name), false)
+	}
+}
+
+// reserve promises room for note.
+func (m *marks) reserve(s set, p part) (err error) {
+	done := 0
+	m.entries(s, p, func(name uint64, _ bool) {
+		if err == nil {
+			if err = m.promise(name); err == nil {
+				done++
+			}
+		}
+	})
+	if err != nil {
+		m.entries(s, p, func(name uint64, _ bool) {
+			if done > 0 {
+				m.keep(name)
+				done--
+			}
+		})
+	}
+	return err
+}
+
+// note takes back what reserve promised, and remembers it if it is to be.
+func (m *marks) note(s set, p part, mark uint64, remember bool) {
+	first := true
+	var before uint64
+	m.entries(s, p, func(name uint64, parts bool) {
+		m.keep(name)
+		switch {
+		case !remember:
+		case first:
+			had := false
+			if before, had = m.get(name); had {
+				before = 0 // the whole's is noted by itself already
+			}
+			m.put(name, mark, parts)
+			if p == whole && had {
+				// No promise is needed: the first part made this entry.
+				m.put(m.name(s.kind|ofPart, whole, s.name), mark, false)
+			}
+		case name == m.name(s.kind|ofPart, whole, s.name):
+			m.put(name, before, false)
+		default:
+			m.put(name, mark, false)
+		}
+		first = false
+	})
+}
+
+// highest returns the highest mark of a set's counters that a part may meet.
+func (m *marks) highest(s set, p part) uint64 {
+	mark, parts := m.get(m.name(s.kind|ofAll, whole, s.name))
+	if !parts {
+		return mark
+	}
+	mark = 0
+	for _, d := range []Direction{NoDirection, TopClear, TopSet} {
+		if p.dir != NoDirection && d != NoDirection && d != p.dir {
+			continue
+		}
+		q := part{d, p.bits, p.engine}
+		for n := range p.bits + 1 {
+			x, _ := m.get(m.name(s.kind|ofPart, q.shorter(n), s.name))
+			mark = max(mark, x)
+		}
+		x, _ := m.get(m.name(s.kind|inPart, q, s.name))
+		mark = max(mark, x)
+	}
+	return mark
+}
+
+// has reports whether anything of a set was noted.
+func (m *marks) has(s set) bool {
+	name := m.name(s.kind|ofAll, whole, s.name)
+	x := m.of(name).find(name)
+	return x != nil && x.name != 0
+}
