@@ -2,7 +2,7 @@
 /*
  * pcap_tunnel - sends a capture through an encrypted tunnel and back
  *
- * One gateway seals every IP packet of INPUT.pcap and writes OUTDIR/sealed.pcap:
+ * One gateway seals every IP packet of INPUT and writes OUTDIR/sealed.pcap:
  *
  *     stateless, psp, eesp    outer IP | UDP | header | ciphertext | ICV
  *     tss                     outer IP | entropy | header | ciphertext | ICV
@@ -37,7 +37,7 @@
 #define MAX_FRAME 262144 /* longest record of a capture, as libpcap has it */
 #define MAX_DATAGRAM 65535
 /* The longest inner packet that fits into an outer one, whatever the header. */
-#define MAX_INNER (MAX_DATAGRAM - IPV4_LEN - UDP_LEN - EESP_MAX_HEADER - EESP_MAX_PADDING - EESP_ICV_LEN)
+#define MAX_INNER (MAX_DATAGRAM - IPV6_LEN - UDP_LEN - EESP_MAX_HEADER - EESP_MAX_PADDING - EESP_ICV_LEN)
 
 /*
  * A frame is read to HEADROOM octets behind the start of its buffer, and sealed
@@ -85,12 +85,20 @@ static void put16(uint8_t *p, uint32_t v)
 	p[1] = (uint8_t)v;
 }
 
-/* ---- Captures: the classic pcap format ---------------------------------- */
+/* ---- Captures: pcap and pcapng. docs/python.md has the rules in words --- */
 
 #define MAGIC_MICROSECONDS 0xa1b2c3d4u
 #define MAGIC_NANOSECONDS 0xa1b23c4du
-#define MAGIC_PCAPNG 0x0a0d0d0au
 #define LINKTYPE_RAW 101
+#define SECOND 1000000000u
+#define MAX_BLOCK (1u << 24)
+#define MAX_INTERFACES 256
+#define FAULTS_SHOWN 10
+#define NO_NEXT_HEADER 59
+
+enum block { SECTION = 0x0a0d0d0a, INTERFACE = 1, PACKET = 2, SIMPLE = 3, ENHANCED = 6 }; /* of pcapng */
+#define SECTION_ORDER 0x1a2b3c4du
+enum { END = 0, RESOLUTION = 9, OFFSET = 14 };
 
 struct file_header {
 	uint32_t magic;
@@ -99,33 +107,53 @@ struct file_header {
 };
 
 struct frame_header {
-	uint32_t time[2]; /* seconds, and micro- or nanoseconds */
+	uint32_t seconds, fraction;
 	uint32_t len, wire_len;
 };
 
-/* Where frames have their EtherType and the packet behind it. */
+/* Where frames have what says that they are IP, and the packet behind it. */
 static const struct link {
-	uint32_t number, type_at, ip_at;
+	uint32_t number;
+	enum { ETHERTYPE, FAMILY, RAW } kind;
+	uint32_t type_at, ip_at, version; /* version 0: of any */
 } links[] = {
-	{ LINKTYPE_RAW, 0, 0 },
-	{ 1, 12, 14 },   /* Ethernet */
-	{ 113, 14, 16 }, /* Linux cooked */
-	{ 276, 0, 20 },  /* Linux cooked, version 2 */
+	{ 1, ETHERTYPE, 12, 14, 0 },   /* Ethernet */
+	{ 113, ETHERTYPE, 14, 16, 0 }, /* Linux cooked */
+	{ 276, ETHERTYPE, 0, 20, 0 },  /* Linux cooked, version 2 */
+	{ 0, FAMILY, 0, 4, 0 },        /* loopback, in the byte order of the machine */
+	{ 108, FAMILY, 0, 4, 0 },      /* loopback, in network byte order */
+	{ LINKTYPE_RAW, RAW, 0, 0, 0 },
+	{ 12, RAW, 0, 0, 0 },
+	{ 14, RAW, 0, 0, 0 },
+	{ 228, RAW, 0, 0, 4 },
+	{ 229, RAW, 0, 0, 6 },
+};
+
+/* pcap has one of them, pcapng any number. */
+struct interface {
+	uint32_t number, max_frame; /* link type; 0: no limit */
+	const struct link *link;    /* NULL: not supported */
+	uint64_t units;             /* of time stamps, in a second; 0: more than 2^64 */
+	int64_t offset;             /* seconds */
 };
 
 struct reader {
 	const char *path;
 	FILE *file;
-	uint32_t magic; /* tells the time stamps' unit */
-	bool swapped;   /* the file is in the other byte order */
-	const struct link *link;
+	bool pcapng;
+	bool swapped; /* the file, or this section, is in the other byte order */
+	uint32_t interfaces;
+	struct interface interface[MAX_INTERFACES];
 	uint32_t max_len; /* longest IP packet wanted */
-	size_t frames, not_ip, unusable;
+	bool again;       /* faults have been told */
+	size_t frames, not_ip, unusable, malformed, clamped;
+	bool ended; /* before the end of the file */
 };
 
 struct writer {
 	char path[4096];
 	FILE *file;
+	bool pcapng;
 	unsigned long long octets;
 };
 
@@ -133,102 +161,377 @@ struct packet {
 	uint8_t *buffer; /* BUFFER_LEN octets */
 	uint8_t *ip;     /* the packet in it */
 	uint32_t len;
-	uint32_t time[2];
+	uint64_t time; /* ns since 1970 */
 };
 
-static uint32_t from_file(const struct reader *r, uint32_t v)
+/* A record as it is in the file. */
+struct record {
+	const struct link *link;
+	uint32_t len, wire_len;
+	uint64_t time;
+};
+
+static uint16_t from_file16(const struct reader *r, const uint8_t *p)
 {
+	uint16_t v;
+	memcpy(&v, p, sizeof v);
+	return r->swapped ? __builtin_bswap16(v) : v;
+}
+
+static uint32_t from_file(const struct reader *r, const uint8_t *p)
+{
+	uint32_t v;
+	memcpy(&v, p, sizeof v);
 	return r->swapped ? __builtin_bswap32(v) : v;
 }
 
-/* Reads exactly len octets. false: the file ended right before them. */
+static uint64_t from_file64(const struct reader *r, const uint8_t *p)
+{
+	uint64_t v;
+	memcpy(&v, p, sizeof v);
+	return r->swapped ? __builtin_bswap64(v) : v;
+}
+
+/* Says what is wrong in a capture, once, for the first frames. */
+__attribute__((format(printf, 2, 3))) static void fault(const struct reader *r, const char *format, ...)
+{
+	va_list args;
+	size_t nth = r->malformed + r->ended;
+	if (r->again || nth > FAULTS_SHOWN + 1)
+		return;
+	if (nth == FAULTS_SHOWN + 1) {
+		fprintf(stderr, "pcap_tunnel: %s: more like that\n", r->path);
+		return;
+	}
+	va_start(args, format);
+	fprintf(stderr, "pcap_tunnel: %s: ", r->path);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+/* Nothing behind this can be told apart. */
+#define END_READING(r, what, ...) \
+	((r)->ended = true, fault(r, what " in frame %zu, where reading ends", __VA_ARGS__, (r)->frames + 1), false)
+
+/* Reads exactly len octets, or ends reading. */
 static bool read_all(struct reader *r, void *to, size_t len)
 {
 	size_t got = fread(to, 1, len, r->file);
 	if (ferror(r->file))
 		die("%s: %s", r->path, strerror(errno));
-	if (got != 0 && got != len)
-		die("%s: cut short in frame %zu", r->path, r->frames + 1);
-	return got == len;
+	return got == len || END_READING(r, "cut short%s", "");
+}
+
+/* The same. false as well, and nothing wrong: the file ends here. */
+static bool read_head(struct reader *r, void *to, size_t len)
+{
+	int c = fgetc(r->file);
+	if (c == EOF && !ferror(r->file))
+		return false;
+	return ungetc(c, r->file) != EOF && read_all(r, to, len);
+}
+
+static bool skip(struct reader *r, size_t len)
+{
+	uint8_t octets[256];
+	for (size_t n; len != 0; len -= n) {
+		n = len < sizeof octets ? len : sizeof octets;
+		if (!read_all(r, octets, n))
+			return false;
+	}
+	return true;
+}
+
+static const struct link *find_link(uint32_t number)
+{
+	for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
+		if (links[i].number == number)
+			return &links[i];
+	return NULL;
+}
+
+__attribute__((noreturn)) static void unsupported(const struct reader *r, uint32_t link)
+{
+	char frame[40] = "";
+	if (r->pcapng)
+		snprintf(frame, sizeof frame, "frame %zu: ", r->frames + 1);
+	die("%s: %slink type %u is not supported; Ethernet, raw IP, Linux cooked and loopback are", r->path, frame, link);
+}
+
+/* Reads what is in front of the first frame; pcapng has nothing there. */
+static void begin(struct reader *r)
+{
+	struct file_header h = { 0 };
+	size_t got = fread(&h, 1, sizeof h, r->file);
+	r->frames = r->not_ip = r->unusable = r->malformed = r->clamped = 0;
+	r->ended = false;
+	if (ferror(r->file))
+		die("%s: %s", r->path, strerror(errno));
+	if (got >= 12 && h.magic == SECTION) {
+		/* the byte order's mark is behind the block's length */
+		uint32_t order = (uint32_t)h.zone;
+		if (order != SECTION_ORDER && order != __builtin_bswap32(SECTION_ORDER))
+			die("%s: not a pcapng file: its first block is no section header", r->path);
+		r->pcapng = true;
+		if (fseek(r->file, 0, SEEK_SET) != 0)
+			die("%s: %s", r->path, strerror(errno));
+		return;
+	}
+	uint32_t other = __builtin_bswap32(h.magic);
+	r->swapped = other == MAGIC_MICROSECONDS || other == MAGIC_NANOSECONDS;
+	uint32_t magic = from_file(r, (const uint8_t *)&h.magic);
+	if (got != sizeof h || (magic != MAGIC_MICROSECONDS && magic != MAGIC_NANOSECONDS))
+		die("%s: neither a pcap nor a pcapng file", r->path);
+	struct interface *i = &r->interface[0];
+	/* the upper half says whether frames have a check sequence behind them */
+	*i = (struct interface){ .number = from_file(r, (const uint8_t *)&h.link) & 0xffff,
+				 .units = magic == MAGIC_NANOSECONDS ? SECOND : SECOND / 1000 };
+	i->link = find_link(i->number);
+	if (i->link == NULL)
+		unsupported(r, i->number);
 }
 
 static void open_reader(struct reader *r, const char *path, uint32_t max_len)
 {
-	struct file_header h = { 0 };
 	*r = (struct reader){ .path = path, .max_len = max_len, .file = fopen(path, "rb") };
 	if (r->file == NULL)
 		die("%s: %s", path, strerror(errno));
-	size_t got = fread(&h, 1, sizeof h, r->file);
-	if (ferror(r->file))
-		die("%s: %s", path, strerror(errno));
-	if (got >= sizeof h.magic && h.magic == MAGIC_PCAPNG)
-		die("%s: a pcapng file; convert it: tcpdump -r FILE -w FILE.pcap", path);
-	uint32_t other = __builtin_bswap32(h.magic);
-	r->swapped = other == MAGIC_MICROSECONDS || other == MAGIC_NANOSECONDS;
-	r->magic = from_file(r, h.magic);
-	if (got != sizeof h || (r->magic != MAGIC_MICROSECONDS && r->magic != MAGIC_NANOSECONDS))
-		die("%s: not a pcap file", path);
-	for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
-		if (links[i].number == (from_file(r, h.link) & 0xffff))
-			r->link = &links[i];
-	if (r->link == NULL)
-		die("%s: link type %u; Ethernet, raw IP and Linux cooked are known", path, from_file(r, h.link));
+	begin(r);
 }
 
 /* Goes back to the first frame. */
 static void rewind_reader(struct reader *r)
 {
-	if (fseek(r->file, sizeof(struct file_header), SEEK_SET) != 0)
+	if (fseek(r->file, 0, SEEK_SET) != 0)
 		die("%s: %s", r->path, strerror(errno));
-	r->frames = r->not_ip = r->unusable = 0;
+	r->again = true;
+	begin(r);
 }
 
-/* Where the IP packet begins in a frame, len if there is none. */
-static uint32_t find_ip(const struct link *link, const uint8_t *frame, uint32_t len)
+/* The next record of pcap, its octets at frame. */
+static bool read_pcap(struct reader *r, struct record *to, uint8_t *frame)
 {
-	uint32_t type_at = link->type_at, at = link->ip_at;
-	if (at >= len || link->number == LINKTYPE_RAW)
-		return at < len && (frame[0] >> 4 == 4 || frame[0] >> 4 == 6) ? at : len;
-	for (; at + 4 < len && (get16(frame + type_at) == 0x8100 || get16(frame + type_at) == 0x88a8); at += 4)
-		type_at = at + 2; /* a VLAN tag */
-	return get16(frame + type_at) == 0x0800 || get16(frame + type_at) == 0x86dd ? at : len;
+	struct frame_header h;
+	const struct interface *i = &r->interface[0];
+	if (!read_head(r, &h, sizeof h))
+		return false;
+	uint32_t fraction = from_file(r, (const uint8_t *)&h.fraction);
+	to->link = i->link;
+	to->len = from_file(r, (const uint8_t *)&h.len);
+	to->wire_len = from_file(r, (const uint8_t *)&h.wire_len);
+	if (to->len > MAX_FRAME)
+		return END_READING(r, "a length of %u octets: damaged", to->len);
+	if (!read_all(r, frame, to->len))
+		return false;
+	if (fraction >= i->units) {
+		fraction = (uint32_t)i->units - 1;
+		r->clamped++;
+	}
+	to->time = (uint64_t)from_file(r, (const uint8_t *)&h.seconds) * SECOND + fraction * (SECOND / i->units);
+	return true;
 }
 
-/* Length of the IP packet at p as its header says, 0 if it is not all there. */
-static uint32_t ip_len(const uint8_t *p, uint32_t len)
+/* An interface description of pcapng. What is behind the first options does not matter here. */
+static bool read_interface(struct reader *r, uint32_t len)
 {
-	uint32_t said = 0;
-	if (len >= IPV4_LEN && p[0] >> 4 == 4 && get16(p + 2) >= IPV4_LEN)
+	uint8_t body[512];
+	uint32_t there = len < sizeof body ? len : (uint32_t)sizeof body;
+	if (len < 8)
+		return END_READING(r, "a short interface description%s: damaged", "");
+	if (r->interfaces == MAX_INTERFACES)
+		return END_READING(r, "more than %d interfaces", MAX_INTERFACES);
+	if (!read_all(r, body, there) || !skip(r, len - there))
+		return false;
+	struct interface *i = &r->interface[r->interfaces++];
+	*i = (struct interface){ .number = from_file16(r, body), .max_frame = from_file(r, body + 4), .units = 1000000 };
+	i->link = find_link(i->number);
+	for (uint32_t at = 8; at + 4 <= there;) {
+		uint32_t code = from_file16(r, body + at), size = from_file16(r, body + at + 2);
+		const uint8_t *value = body + at + 4;
+		if (code == END || at + 4 + size > there)
+			break;
+		if (code == RESOLUTION && size == 1) {
+			unsigned power = *value & 0x7f;
+			i->units = 1;
+			for (unsigned n = 0; n < power; n++)
+				if (__builtin_mul_overflow(i->units, *value & 0x80 ? 2 : 10, &i->units))
+					i->units = 0;
+		} else if (code == OFFSET && size == 8) {
+			i->offset = (int64_t)from_file64(r, value);
+		}
+		at += 4 + (size + 3) / 4 * 4;
+	}
+	return true;
+}
+
+__extension__ typedef __int128 wide;
+
+static uint64_t time_of(struct reader *r, const struct interface *i, uint64_t stamp)
+{
+	wide t = (wide)i->offset * SECOND;
+	if (i->units != 0)
+		t += (wide)stamp * SECOND / (wide)i->units;
+	if (t >= 0 && t <= UINT64_MAX)
+		return (uint64_t)t;
+	r->clamped++;
+	return t < 0 ? 0 : UINT64_MAX;
+}
+
+/* The next record of pcapng, its octets at frame; passes over blocks of other kinds. */
+static bool read_pcapng(struct reader *r, struct record *to, uint8_t *frame)
+{
+	uint8_t head[8], body[20];
+	const struct interface *from = NULL;
+	while (read_head(r, head, sizeof head)) {
+		uint32_t kind, had = 0;
+		memcpy(&kind, head, sizeof kind);
+		if (kind == SECTION) {
+			uint32_t order;
+			if (!read_all(r, &order, sizeof order))
+				return false;
+			if (order != SECTION_ORDER && order != __builtin_bswap32(SECTION_ORDER))
+				return END_READING(r, "a section header without byte order%s: damaged", "");
+			r->swapped = order != SECTION_ORDER;
+			r->interfaces = 0;
+			had = sizeof order;
+		}
+		kind = from_file(r, head);
+		const uint32_t size = from_file(r, head + 4);
+		if (size % 4 != 0 || size < 12 + had || size > MAX_BLOCK)
+			return END_READING(r, "a block of %u octets: damaged", size);
+		uint32_t left = size - 12 - had;
+		const bool is_packet = kind == PACKET || kind == SIMPLE || kind == ENHANCED;
+		if (kind == INTERFACE) {
+			if (!read_interface(r, left))
+				return false;
+			left = 0;
+		} else if (is_packet) {
+			const uint32_t fixed = kind == SIMPLE ? 4 : 20;
+			if (left < fixed)
+				return END_READING(r, "a short block%s: damaged", "");
+			if (!read_all(r, body, fixed))
+				return false;
+			left -= fixed;
+			uint32_t number = kind == SIMPLE ? 0 : kind == PACKET ? from_file16(r, body) : from_file(r, body);
+			if (number >= r->interfaces)
+				return END_READING(r, "interface %u, which is not described: damaged", number);
+			const struct interface *i = from = &r->interface[number];
+			if (kind == SIMPLE) {
+				to->len = to->wire_len = from_file(r, body);
+				if (i->max_frame != 0 && to->len > i->max_frame)
+					to->len = i->max_frame;
+				to->time = 0;
+			} else {
+				to->len = from_file(r, body + 12);
+				to->wire_len = from_file(r, body + 16);
+			}
+			if (to->len > left || to->len > MAX_FRAME)
+				return END_READING(r, "a length of %u octets: damaged", to->len);
+			if (i->link == NULL)
+				unsupported(r, i->number);
+			to->link = i->link;
+			if (!read_all(r, frame, to->len))
+				return false;
+			left -= to->len;
+		}
+		if (!skip(r, left) || !read_all(r, head, 4))
+			return false;
+		if (from_file(r, head) != size)
+			return END_READING(r, "a block with two lengths%s: damaged", "");
+		if (is_packet) {
+			if (kind != SIMPLE)
+				to->time = time_of(r, from, (uint64_t)from_file(r, body + 4) << 32 | from_file(r, body + 8));
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool is_tag(uint32_t type) { return type == 0x8100 || type == 0x88a8 || type == 0x9100; }
+
+/* Where the IP packet begins in a frame, and of which version it must be (0: of any). len: there is none. */
+static uint32_t find_ip(const struct link *link, const uint8_t *frame, uint32_t len, uint32_t *version)
+{
+	uint32_t type_at = link->type_at, at = link->ip_at, type;
+	*version = link->version;
+	if (at >= len)
+		return len;
+	switch (link->kind) {
+	case ETHERTYPE:
+		for (; at + 4 < len && is_tag(get16(frame + type_at)); at += 4)
+			type_at = at + 2;
+		type = get16(frame + type_at);
+		*version = type == 0x0800 ? 4 : 6;
+		return type == 0x0800 || type == 0x86dd ? at : len;
+	case FAMILY:
+		type = frame[0] | frame[3]; /* in either byte order, of one octet */
+		*version = type == 2 ? 4 : 6;
+		return (frame[1] | frame[2]) == 0 && (frame[0] == 0 || frame[3] == 0) &&
+		       (type == 2 || type == 24 || type == 28 || type == 30) ? at : len;
+	default:
+		return *version != 0 || frame[0] >> 4 == 4 || frame[0] >> 4 == 6 ? at : len;
+	}
+}
+
+/*
+ * Length of the IP packet at p, of which len octets are in the file and wire_len
+ * were on the wire. 0: it is not all there, or malformed, which is told.
+ */
+static uint32_t ip_len(struct reader *r, const uint8_t *p, uint32_t len, uint32_t wire_len, uint32_t should)
+{
+	uint32_t version = p[0] >> 4, said;
+	if (should != 0 && version != should) {
+		r->malformed++;
+		fault(r, "frame %zu: IP version %u in a frame of IPv%u", r->frames, version, should);
+		return 0;
+	}
+	if (len < (version == 4 ? IPV4_LEN : IPV6_LEN))
+		return r->unusable++, 0;
+	if (version == 4) {
 		said = get16(p + 2);
-	else if (len >= IPV6_LEN && p[0] >> 4 == 6)
+		if (said < IPV4_LEN) {
+			r->malformed++;
+			fault(r, "frame %zu: IPv4 total length %u%s", r->frames, said,
+			      said == 0 ? ": BIG TCP, or a segment as it was before it was cut" : "");
+			return 0;
+		}
+		const uint32_t header = (p[0] & 0xfu) * 4;
+		if (header < IPV4_LEN || header > said) {
+			r->malformed++;
+			fault(r, "frame %zu: IPv4 header length %u", r->frames, header);
+			return 0;
+		}
+	} else {
 		said = IPV6_LEN + (uint32_t)get16(p + 4);
-	return said <= len ? said : 0;
+		if (said == IPV6_LEN && (len > said || wire_len > said) && p[6] != NO_NEXT_HEADER) {
+			r->malformed++;
+			fault(r, "frame %zu: IPv6 payload length 0: a jumbogram, or BIG TCP", r->frames);
+			return 0;
+		}
+	}
+	if (said > len || said > r->max_len)
+		return r->unusable++, 0;
+	return said;
 }
 
 /* Reads up to the next IP packet; counts what it passes over. false: the end. */
 static bool read_packet(struct reader *r, struct packet *p)
 {
-	struct frame_header h;
-	while (read_all(r, &h, sizeof h)) {
-		uint8_t *frame = p->buffer + HEADROOM;
-		uint32_t len = from_file(r, h.len);
-		if (len > MAX_FRAME)
-			die("%s: damaged: frame %zu has %u octets", r->path, r->frames + 1, len);
-		if (len != 0 && !read_all(r, frame, len))
-			die("%s: cut short in frame %zu", r->path, r->frames + 1);
+	struct record record;
+	uint8_t *frame = p->buffer + HEADROOM;
+	while (!r->ended && (r->pcapng ? read_pcapng : read_pcap)(r, &record, frame)) {
+		uint32_t version, at = find_ip(record.link, frame, record.len, &version);
 		r->frames++;
-		uint32_t at = find_ip(r->link, frame, len);
-		p->ip = frame + at;
-		p->len = ip_len(p->ip, len - at);
-		if (at == len) {
+		if (at == record.len) {
 			r->not_ip++;
-		} else if (p->len == 0 || p->len > r->max_len) {
-			r->unusable++;
-		} else {
-			p->time[0] = from_file(r, h.time[0]);
-			p->time[1] = from_file(r, h.time[1]);
-			return true;
+			continue;
 		}
+		p->ip = frame + at;
+		p->len = ip_len(r, p->ip, record.len - at, record.wire_len < at ? 0 : record.wire_len - at, version);
+		p->time = record.time;
+		if (p->len != 0)
+			return true;
 	}
 	return false;
 }
@@ -240,13 +543,26 @@ static void write_all(struct writer *w, const void *from, size_t len)
 	w->octets += len;
 }
 
-/* Makes a capture of IP packets with the time stamps' unit of the input. */
-static void open_writer(struct writer *w, const char *dir, const char *name, const struct reader *input)
+/* Makes a capture of IP packets, with nanoseconds. */
+static void open_writer(struct writer *w, const char *dir, const char *name, bool pcapng, const struct reader *input)
 {
-	const struct file_header h = { input->magic, 2, 4, 0, 0, MAX_FRAME, LINKTYPE_RAW };
+	static const struct file_header pcap = { MAGIC_NANOSECONDS, 2, 4, 0, 0, MAX_FRAME, LINKTYPE_RAW };
+	static const struct {
+		uint32_t section, size, order;
+		uint16_t major, minor;
+		uint32_t len[2], size_again; /* of the section: unknown */
+		uint32_t interface, its_size;
+		uint16_t link, reserved;
+		uint32_t max_frame;
+		uint16_t resolution, one_octet;
+		uint8_t nanoseconds, padding[3];
+		uint32_t end, its_size_again;
+	} pcapng_head = { SECTION, 28, SECTION_ORDER, 1, 0, { UINT32_MAX, UINT32_MAX }, 28,
+			  INTERFACE, 32, LINKTYPE_RAW, 0, MAX_FRAME, RESOLUTION, 1, 9, { 0 }, END, 32 };
 	struct stat in, out;
 	w->octets = 0;
-	if ((size_t)snprintf(w->path, sizeof w->path, "%s/%s", dir, name) >= sizeof w->path)
+	w->pcapng = pcapng;
+	if ((size_t)snprintf(w->path, sizeof w->path, "%s/%s.pcap%s", dir, name, pcapng ? "ng" : "") >= sizeof w->path)
 		die("%s: the path is too long", dir);
 	if (stat(w->path, &out) == 0 && fstat(fileno(input->file), &in) == 0 && in.st_dev == out.st_dev &&
 	    in.st_ino == out.st_ino)
@@ -254,14 +570,25 @@ static void open_writer(struct writer *w, const char *dir, const char *name, con
 	w->file = fopen(w->path, "wb");
 	if (w->file == NULL)
 		die("%s: %s", w->path, strerror(errno));
-	write_all(w, &h, sizeof h);
+	write_all(w, pcapng ? (const void *)&pcapng_head : &pcap, pcapng ? sizeof pcapng_head : sizeof pcap);
 }
 
 static void write_packet(struct writer *w, const struct packet *p)
 {
-	const struct frame_header h = { { p->time[0], p->time[1] }, p->len, p->len };
-	write_all(w, &h, sizeof h);
+	const uint64_t seconds = p->time / SECOND;
+	if (!w->pcapng) {
+		const struct frame_header h = { seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX,
+						(uint32_t)(p->time % SECOND), p->len, p->len };
+		write_all(w, &h, sizeof h);
+		write_all(w, p->ip, p->len);
+		return;
+	}
+	const uint32_t padding = -p->len % 4, size = 32 + p->len + padding;
+	const uint32_t head[] = { ENHANCED, size, 0, (uint32_t)(p->time >> 32), (uint32_t)p->time, p->len, p->len };
+	write_all(w, head, sizeof head);
 	write_all(w, p->ip, p->len);
+	write_all(w, &(uint32_t){ 0 }, padding);
+	write_all(w, &size, sizeof size);
 }
 
 static void close_writer(struct writer *w)
@@ -290,6 +617,9 @@ struct gateway {
  */
 struct tunnel {
 	uint32_t aead;
+	bool transport;  /* behind the packets' own IP headers, not a tunnel then */
+	bool *left_out;  /* packets of the input that transport mode is not for */
+	size_t left;
 	struct gateway sending, receiving;
 	struct {
 		uint8_t value[KEYS][EESP_ROOT_KEY_LEN];
@@ -585,9 +915,10 @@ static size_t rotate_if_due(struct tunnel *t, struct gateway *g, void (*rotate)(
 	return g->rotations < ROTATIONS ? g->rotate_at[g->rotations] - g->packets : SIZE_MAX;
 }
 
-static eesp_udp outer_headers(const struct profile *f)
+static eesp_udp outer_headers(const struct profile *f, bool transport)
 {
 	eesp_udp udp = EESP_UDP_INIT;
+	udp.mode = transport ? EESP_UDP_TRANSPORT : EESP_UDP_TUNNEL;
 	udp.dst_port = f->port;
 	eesp_addr_from_ipv4(udp.addr.src, gateway[0]);
 	eesp_addr_from_ipv4(udp.addr.dst, gateway[1]);
@@ -598,7 +929,7 @@ static void seal_capture(struct tunnel *t, const struct profile *f, struct burst
 			 struct writer *to)
 {
 	struct gateway *g = &t->sending;
-	const eesp_udp udp = outer_headers(f);
+	const eesp_udp udp = outer_headers(f, t->transport);
 	for (size_t n; (n = fill_burst(b, from, rotate_if_due(t, g, f->rotate_sender))) != 0; g->packets += n, g->bursts++) {
 		eesp_sender *sender = f->sender(t, g->rotations, g->bursts);
 		for (size_t i = 0; i < n; i++) {
@@ -617,6 +948,12 @@ static void seal_capture(struct tunnel *t, const struct profile *f, struct burst
 
 		for (size_t i = 0; i < n; i++) {
 			struct packet *p = &b->packet[i];
+			/* a fragment, extension headers */
+			if (t->transport && b->pkt[i].status == EESP_ERR_UNSUPPORTED) {
+				t->left_out[g->packets + i] = true;
+				t->left++;
+				continue;
+			}
 			if (b->pkt[i].status != EESP_OK)
 				die("%s: packet %zu is not sealed: %s", from->path, g->packets + i + 1,
 				    eesp_strerror(b->pkt[i].status));
@@ -628,17 +965,38 @@ static void seal_capture(struct tunnel *t, const struct profile *f, struct burst
 	}
 }
 
+static bool next_original(const struct tunnel *t, struct reader *r, struct packet *p, size_t *nth)
+{
+	bool more;
+	while ((more = read_packet(r, p)) && t->left_out != NULL && t->left_out[(*nth)++])
+		;
+	return more;
+}
+
+/* In transport mode the IPv4 checksum is made anew; it comes out right, also where it was not. */
+static bool same(const struct tunnel *t, struct packet *original, const struct packet *p)
+{
+	uint8_t *ip = original->ip;
+	if (t->transport && ip[0] >> 4 == 4) {
+		put16(ip + 10, 0);
+		put16(ip + 10, checksum(ip, (ip[0] & 0xfu) * 4));
+	}
+	return original->len == p->len && memcmp(ip, p->ip, p->len) == 0;
+}
+
 static void open_capture(struct tunnel *t, const struct profile *f, struct burst *b, struct reader *from,
 			 struct reader *originals, struct packet *original, struct writer *to)
 {
 	struct gateway *g = &t->receiving;
-	const eesp_udp udp = outer_headers(f);
-	const uint32_t front = IPV4_LEN + (f->port == 0 ? ENTROPY_LEN : UDP_LEN);
+	const eesp_udp udp = outer_headers(f, t->transport);
 	unsigned key[MAX_BURST];
+	size_t nth = 0; /* of the originals */
 	for (size_t n; (n = fill_burst(b, from, rotate_if_due(t, g, f->rotate_receiver))) != 0; g->packets += n, g->bursts++) {
 		for (size_t i = 0; i < n; i++) {
 			const struct packet *p = &b->packet[i];
 			b->pkt[i] = (eesp_pkt){ .data = p->ip, .len = p->len };
+			const uint32_t ip_header = p->ip[0] >> 4 == 4 ? (p->ip[0] & 0xfu) * 4 : IPV6_LEN;
+			const uint32_t front = ip_header + (f->port == 0 ? ENTROPY_LEN : UDP_LEN);
 			if (p->len < front + EESP_MIN_HEADER)
 				die("%s: packet %zu is none of the tunnel's", from->path, g->packets + i + 1);
 			if (f->port == 0) {
@@ -667,28 +1025,31 @@ static void open_capture(struct tunnel *t, const struct profile *f, struct burst
 				g->previous++;
 			p->ip = b->pkt[i].out;
 			p->len = b->pkt[i].out_len;
-			if (!read_packet(originals, original) || original->len != p->len ||
-			    memcmp(original->ip, p->ip, p->len) != 0)
+			if (!next_original(t, originals, original, &nth) || !same(t, original, p))
 				die("%s: packet %zu is not what was sealed", from->path, g->packets + i + 1);
 			write_packet(to, p);
 		}
 	}
-	if (read_packet(originals, original))
+	if (next_original(t, originals, original, &nth))
 		die("%s: packet %zu is missing", from->path, g->packets + 1);
 }
 
 /* ---- The program --------------------------------------------------------- */
 
-static const char usage[] = "usage: pcap_tunnel [--profile NAME] [--aead 128|256] [--burst N] INPUT.pcap OUTDIR\n";
+static const char usage[] = "usage: pcap_tunnel [--profile NAME] [--transport] [--aead 128|256] [--burst N] [--pcapng] INPUT OUTDIR\n";
 static const char help[] =
-	"Seals the IP packets of a capture into OUTDIR/sealed.pcap, opens them again into\n"
-	"OUTDIR/opened.pcap, compares, and prints a summary. OUTDIR has to be there.\n\n"
+	"Seals the IP packets of a capture (pcap or pcapng) into OUTDIR/sealed.pcap, opens\n"
+	"them again into OUTDIR/opened.pcap, compares, and prints a summary. OUTDIR has to\n"
+	"be there.\n\n"
 	"  --profile NAME  packet format: stateless (default: draft -02), psp, tss, eesp (-03)\n"
+	"  --transport     behind the packets' own IP headers, not a tunnel: psp, eesp\n"
 	"  --aead BITS     AES-GCM key size: 128 (default) or 256 (tss: always)\n"
 	"  --burst N       packets a call, 1 to 256 (default 32)\n"
+	"  --pcapng        write OUTDIR/sealed.pcapng and OUTDIR/opened.pcapng\n"
 	"  -h, --help      print this\n\n"
 	"Packets/s is measured around the library's calls, on one core, without files.\n"
-	"Exit status: 0 all packets came back as they were, 1 error, 2 wrong arguments.\n"
+	"Exit status: 0 all packets came back as they were, 1 error, or a frame of the\n"
+	"capture was malformed (the others are sealed), 2 wrong arguments.\n"
 	"EESP_BACKEND in the environment names the backend.\n";
 
 __attribute__((noreturn)) static void wrong_usage(const char *what)
@@ -701,6 +1062,7 @@ struct arguments {
 	const struct profile *profile;
 	uint32_t aead;
 	size_t burst;
+	bool transport, pcapng;
 	const char *input, *dir;
 };
 
@@ -708,6 +1070,8 @@ static struct arguments parse_arguments(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "profile", required_argument, NULL, 'p' },
+		{ "transport", no_argument, NULL, 't' },
+		{ "pcapng", no_argument, NULL, 'n' },
 		{ "aead", required_argument, NULL, 'a' },
 		{ "burst", required_argument, NULL, 'b' },
 		{ "help", no_argument, NULL, 'h' },
@@ -725,6 +1089,12 @@ static struct arguments parse_arguments(int argc, char **argv)
 					a.profile = &profiles[i];
 			if (a.profile == NULL)
 				wrong_usage("--profile takes stateless, psp, tss or eesp");
+			break;
+		case 't':
+			a.transport = true;
+			break;
+		case 'n':
+			a.pcapng = true;
 			break;
 		case 'a':
 			aead = optarg;
@@ -748,6 +1118,8 @@ static struct arguments parse_arguments(int argc, char **argv)
 	const bool tss = strcmp(a.profile->name, "tss") == 0;
 	if (tss && aead != NULL && *aead == '1')
 		wrong_usage("--profile tss goes with --aead 256");
+	if (a.transport && strcmp(a.profile->name, "psp") != 0 && strcmp(a.profile->name, "eesp") != 0)
+		wrong_usage("--transport goes with --profile psp or eesp");
 	a.aead = tss || (aead != NULL && *aead == '2') ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
 	a.input = argv[optind];
 	a.dir = argv[optind + 1];
@@ -778,13 +1150,21 @@ int main(int argc, char **argv)
 	open_reader(&input, arg.input, MAX_INNER);
 	for (; read_packet(&input, &original); total++)
 		octets += original.len;
+	const bool faults = input.malformed != 0 || input.ended;
+	if (total == 0 && faults)
+		return 1;
 	if (total == 0)
 		die("%s: no IP packet in it", arg.input);
 	printf("input      %s: %zu packets, %llu octets; ", arg.input, total, octets);
-	printf("left out: %zu frames without IP, %zu cut or too long\n", input.not_ip, input.unusable);
+	printf("left out: %zu frames without IP, %zu cut or too long", input.not_ip, input.unusable);
+	if (input.malformed != 0)
+		printf(", %zu malformed", input.malformed);
+	printf("%s\n", input.clamped != 0 ? "; time stamps out of range were clamped" : "");
 
 	/* One gateway is the first to rotate, the second time the other. */
-	struct tunnel t = { .aead = arg.aead };
+	struct tunnel t = { .aead = arg.aead, .transport = arg.transport };
+	if (arg.transport && (t.left_out = calloc(total, sizeof *t.left_out)) == NULL)
+		die("%s", strerror(errno));
 	const size_t sixth = total / 6;
 	t.sending = (struct gateway){ .rotate_at = { sixth * 2, sixth * 5 } };
 	t.receiving = (struct gateway){ .rotate_at = { sixth * 3, sixth * 4 } };
@@ -795,16 +1175,19 @@ int main(int argc, char **argv)
 	if (getentropy(t.keys.value, sizeof t.keys.value) != 0)
 		die("no random numbers: %s", strerror(errno));
 	arg.profile->set_up(&t);
-	printf("profile    %s: %s\n", arg.profile->name, arg.profile->what);
+	printf("profile    %s: %s%s\n", arg.profile->name, arg.profile->what, arg.transport ? "; transport mode" : "");
 	printf("backend    %s, AES-%s-GCM\n", eesp_backend_name(), arg.aead == EESP_AEAD_AES_128_GCM ? "128" : "256");
 
 	struct writer sealed, opened;
-	open_writer(&sealed, arg.dir, "sealed.pcap", &input);
-	open_writer(&opened, arg.dir, "opened.pcap", &input);
+	open_writer(&sealed, arg.dir, "sealed", arg.pcapng, &input);
+	open_writer(&opened, arg.dir, "opened", arg.pcapng, &input);
 	rewind_reader(&input);
 	seal_capture(&t, arg.profile, &burst, &input, &sealed);
 	close_writer(&sealed);
+	t.sending.packets -= t.left;
 	print_work("sealed", &t.sending);
+	if (t.left != 0)
+		printf("           %zu fragments, or packets with extension headers, are not for transport mode\n", t.left);
 
 	open_reader(&sealed_input, sealed.path, MAX_DATAGRAM);
 	rewind_reader(&input);
@@ -828,7 +1211,8 @@ int main(int argc, char **argv)
 	fclose(input.file);
 	fclose(sealed_input.file);
 	free(memory);
+	free(t.left_out);
 	if (fflush(stdout) != 0)
 		die("standard output: %s", strerror(errno));
-	return 0;
+	return faults ? 1 : 0;
 }

@@ -93,47 +93,96 @@ func (k *RootKey) HasPre() bool {
 	return k.Index[0] != k.Index[1] || subtle.ConstantTimeCompare(k.Value[0][:], k.Value[1][:]) != 1
 }
 
+// element takes one DER element off in, or says why there is none.
+func element(in *cryptobyte.String, tag asn1.Tag, what string) (content cryptobyte.String, err error) {
+	all := *in
+	if in.ReadASN1(&content, tag) {
+		return content, nil
+	}
+	kind := map[asn1.Tag]string{asn1.SEQUENCE: "a SEQUENCE", asn1.INTEGER: "an INTEGER", asn1.OCTET_STRING: "an OCTET STRING"}[tag]
+	if len(all) == 0 {
+		return nil, badKey("%s is missing", what)
+	}
+	if all[0] != byte(tag) {
+		return nil, badKey("%s is not %s", what, kind)
+	}
+	// Tag, length, content. A length of 0x80 and more says in how many octets it follows.
+	size, head := uint64(0), 2
+	if len(all) >= head {
+		size = uint64(all[1])
+		if size > 0x80 && size <= 0x80+4 {
+			head, size = head+int(size)-0x80, 0
+			for _, b := range all[2:min(head, len(all))] {
+				size = size<<8 | uint64(b)
+			}
+		}
+	}
+	switch {
+	case len(all) < head:
+		return nil, badKey("%s is cut short: it ends in its length", what)
+	case all[1] != 0x80 && all[1] <= 0x84 && size > uint64(len(all)-head):
+		return nil, badKey("%s is cut short: there are %d of %d octets", what, len(all), uint64(head)+size)
+	}
+	return nil, badKey("the length of %s is not in DER", what)
+}
+
+// three takes a SEQUENCE of three elements off in; read takes the i-th, under its name.
+func three(in *cryptobyte.String, what string, read func(s *cryptobyte.String, i int, what string) error) error {
+	s, err := element(in, asn1.SEQUENCE, what)
+	if err != nil {
+		return err
+	}
+	for i := range 3 {
+		if err := read(&s, i, fmt.Sprintf("element %d of %s", i, what)); err != nil {
+			return err
+		}
+	}
+	if !s.Empty() {
+		return badKey("%s has more than 3 elements", what)
+	}
+	return nil
+}
+
 // ParseRootKey reads a RootKeyStruct (section 1.2).
 func ParseRootKey(der []byte) (*RootKey, error) {
 	in := cryptobyte.String(der)
-	var seq, id, indices, values cryptobyte.String
-	if !in.ReadASN1(&seq, asn1.SEQUENCE) {
-		return nil, badKey("RootKeyStruct is not a SEQUENCE")
+	seq, err := element(&in, asn1.SEQUENCE, "RootKeyStruct")
+	if err != nil {
+		return nil, err
 	}
 	if !in.Empty() {
 		return nil, badKey("%d octets after RootKeyStruct", len(in))
 	}
-	if !seq.ReadASN1(&id, asn1.OCTET_STRING) {
-		return nil, badKey("root_key_id is not an OCTET STRING")
+	id, err := element(&seq, asn1.OCTET_STRING, "root_key_id")
+	if err != nil {
+		return nil, err
 	}
-	if !seq.ReadASN1(&indices, asn1.SEQUENCE) {
-		return nil, badKey("root_keys_index is not a SEQUENCE")
+	var index [3]uint64
+	if err := three(&seq, "root_keys_index", func(s *cryptobyte.String, i int, what string) error {
+		one := *s
+		if _, err := element(s, asn1.INTEGER, what); err != nil {
+			return err
+		}
+		var x int64
+		if !one.ReadASN1Integer(&x) || x < 0 {
+			return badKey("%s is not an INTEGER of 0 to 2^63-1", what)
+		}
+		index[i] = uint64(x)
+		return nil
+	}); err != nil {
+		return nil, err
 	}
-	if !seq.ReadASN1(&values, asn1.SEQUENCE) {
-		return nil, badKey("root_keys_value is not a SEQUENCE")
+	var value [3]cryptobyte.String
+	if err := three(&seq, "root_keys_value", func(s *cryptobyte.String, i int, what string) (err error) {
+		if value[i], err = element(s, asn1.OCTET_STRING, what); err == nil && len(value[i]) != ValueLen {
+			return badKey("%s has %d octets, not %d", what, len(value[i]), ValueLen)
+		}
+		return err
+	}); err != nil {
+		return nil, err
 	}
 	if !seq.Empty() {
 		return nil, badKey("%d octets after root_keys_value", len(seq))
-	}
-	var index [3]uint64
-	for i := range index {
-		var x int64
-		if !indices.ReadASN1Integer(&x) || x < 0 {
-			return nil, badKey("root_keys_index: element %d is not an INTEGER of 0 to 2^63-1", i)
-		}
-		index[i] = uint64(x)
-	}
-	if !indices.Empty() {
-		return nil, badKey("root_keys_index has more than 3 elements")
-	}
-	var value [3]cryptobyte.String
-	for i := range value {
-		if !values.ReadASN1(&value[i], asn1.OCTET_STRING) || len(value[i]) != ValueLen {
-			return nil, badKey("root_keys_value: element %d is not an OCTET STRING of %d octets", i, ValueLen)
-		}
-	}
-	if !values.Empty() {
-		return nil, badKey("root_keys_value has more than 3 elements")
 	}
 	return makeRootKey(id, index, func(v *[3][ValueLen]byte) error {
 		for i := range v {

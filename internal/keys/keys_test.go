@@ -3,7 +3,9 @@ package keys
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -264,4 +266,48 @@ func FuzzRootKey(f *testing.F) {
 			t.Fatalf("%x, read from %x (%v)", b[:n], der, err)
 		}
 	})
+}
+
+// Errors of DER say what is wrong, and of what is cut short that it is.
+func TestRootKeyErrors(t *testing.T) {
+	k := newRing(t, 5)
+	defer k.Free()
+	var b [DERLen]byte
+	n, err := k.MarshalDER(b[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := func(der []byte, want string) {
+		t.Helper()
+		if k, err := ParseRootKey(der); k != nil || !errors.Is(err, status.ErrRootKey) || !strings.HasSuffix(err.Error(), ": "+want) {
+			t.Errorf("%d octets: %v, want %q", len(der), err, want)
+		}
+	}
+	says(nil, "RootKeyStruct is missing")
+	for i := 1; i < 3; i++ {
+		says(b[:i], "RootKeyStruct is cut short: it ends in its length")
+	}
+	for i := 3; i < n; i++ {
+		says(b[:i], fmt.Sprintf("RootKeyStruct is cut short: there are %d of %d octets", i, n))
+	}
+	says(b[:n+1], "1 octets after RootKeyStruct")
+	// 30 81 xx, 04 10 and 16 octets, 30 09 and 02 01 x three times, 30 66 and 04 20 x three times
+	changed := func(at int, x ...byte) []byte {
+		der := bytes.Clone(b[:n])
+		copy(der[at:], x)
+		return der
+	}
+	says(changed(0, 4), "RootKeyStruct is not a SEQUENCE")
+	says(changed(1, 0x80), "the length of RootKeyStruct is not in DER")
+	says(changed(1, 0x85), "the length of RootKeyStruct is not in DER")
+	says(changed(1, 0x84, 0xFF, 0xFF, 0xFF, 0xFF), fmt.Sprintf("RootKeyStruct is cut short: there are %d of %d octets", n, int64(1<<32-1+6)))
+	says(changed(3, 2), "root_key_id is not an OCTET STRING")
+	says(changed(4, 0x7F), "root_keys_index is not a SEQUENCE")
+	says(changed(21, 4), "root_keys_index is not a SEQUENCE")
+	says(changed(23, 4), "element 0 of root_keys_index is not an INTEGER")
+	says(changed(25, 0x80), "element 0 of root_keys_index is not an INTEGER of 0 to 2^63-1")
+	says(changed(30, 2), "element 2 of root_keys_index is cut short: there are 3 of 4 octets")
+	says(changed(32, 2), "root_keys_value is not a SEQUENCE")
+	says(changed(34, 2), "element 0 of root_keys_value is not an OCTET STRING")
+	says(changed(35, 0x1F), "element 0 of root_keys_value has 31 octets, not 32")
 }

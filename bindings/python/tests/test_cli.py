@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """python -m eesp."""
 
+import io
 import json
 import struct
 import subprocess
@@ -13,9 +14,11 @@ import pytest
 import eesp
 from conftest import ROOT
 from eesp.__main__ import Progress, main
-from eesp.pcap import Reader, Writer
+from eesp.pcap import CaptureError, Reader, Writer
 
 CAPTURES = ROOT / "testdata" / "captures"
+sys.path.append(str(CAPTURES))
+from forms import forms  # noqa: E402
 PACKETS, OCTETS = 3275, 2690995  # testdata/captures/README.md
 
 
@@ -28,10 +31,10 @@ def key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     return str(path)
 
 
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> Any:
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0, fault: str = "") -> Any:
     assert main([*map(str, arguments), "--json"]) == code
     out, err = capsys.readouterr()
-    assert err == ""
+    assert fault in err and bool(err) == bool(fault), err
     return json.loads(out)
 
 
@@ -93,17 +96,16 @@ def test_text(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_captures_that_end_early(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = CAPTURES / "truncated.pcap"
-    assert run_json(capsys, "inspect", cut, code=1)["truncated"] == 1
-    done = run_json(capsys, "seal", cut, tmp_path / "s.pcap", "--zone", key, "--id", 6, code=1)
+    fault = f"eesp: {cut}: cut short in frame 21, where reading ends\n"
+    assert run_json(capsys, "inspect", cut, code=1, fault=fault)["truncated"] == 1
+    done = run_json(capsys, "seal", cut, tmp_path / "s.pcap", "--zone", key, "--id", 6, code=1, fault=fault)
     assert done["sealed"] + done["skipped"]["not_ip"] == 20
 
 
 @pytest.mark.parametrize(
     ("octets", "message"),
     [
-        (b"hello", "not a pcap file"),
-        (b"", "not a pcap file"),
-        (b"\x0a\x0d\x0d\x0a" + bytes(30), "pcapng"),
+        (b"hello", "neither a pcap nor a pcapng file"),
         (struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 147), "link type 147"),
         (struct.pack("<IHHiIII4I", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1, 0, 0, 1 << 30, 0), "damaged"),
     ],
@@ -117,23 +119,138 @@ def test_what_is_no_capture(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize(("magic", "tick"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)])
-def test_pcap_flavours(order: str, magic: int, tick: int, tmp_path: Path) -> None:
-    ip = bytes([0x45, 0, 0, 24]) + bytes(20)
-    frame = bytes(12) + b"\x08\x00" + ip + b"padding"
-    path = tmp_path / "x.pcap"
-    path.write_bytes(
-        struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, 1)
-        + struct.pack(order + "IIII", 7, 5, len(frame), len(frame))
-        + frame
-        + struct.pack(order + "IIII", 8, 5, 20, len(frame))
-        + frame[:20]
-    )
-    with path.open("rb") as file:
-        reader = Reader(file)
-        assert [(f.time_ns, f.packet) for f in reader] == [(7_000_000_000 + 5 * tick, ip)]
-        assert reader.skipped.cut == 1
+FORMS = forms()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_of_captures(name: str) -> None:
+    """tests/example.sh holds the C tool against the same list."""
+    form = FORMS[name]
+    faults: list[str] = []
+    try:
+        reader = Reader(io.BytesIO(form["octets"]), fault=faults.append)
+        assert [(f.time_ns, f.packet) for f in reader] == form["packets"]
+    except CaptureError as error:
+        assert form.get("refused", "none") in str(error)
+        return
+    assert "refused" not in form and len(faults) == form["malformed"] + reader.skipped.truncated
+    assert any(form.get("fault", "") in text for text in faults or [""]) and bool(faults) == ("fault" in form)
+    s = reader.skipped
+    counts = (s.not_ip, s.cut, s.malformed_frames, reader.clamped)
+    assert counts == (form["not_ip"], form["cut"], form["malformed"], form["clamped"])
+
+
+def test_malformed_frames(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is named, its neighbours are sealed, and the command fails."""
+    path, sealed, line = tmp_path / "x.pcap", tmp_path / "s.pcapng", ["--zone", key, "--id", 6]
+    path.write_bytes(FORMS["jumbogram"]["octets"])
+    fault = f"eesp: {path}: frame 1: IPv6 payload length 0: a jumbogram, or BIG TCP\n"
+    done = run_json(capsys, "seal", path, sealed, *line, code=1, fault=fault)
+    assert (done["sealed"], done["skipped"]["malformed_frames"]) == (1, 1)
+    assert main(["inspect", str(path)]) == 1
+    assert "malformed frames: 1" in capsys.readouterr().out
+    octets = FORMS["tso"]["octets"]
+    path.write_bytes(octets[:24] + octets[24:] * 15)
+    done = run_json(capsys, "seal", path, sealed, *line, code=1, fault="x.pcap: 5 more like that\n")
+    assert (done["sealed"], done["skipped"]["malformed_frames"]) == (15, 15)
+    path.write_bytes(FORMS["us-a-second"]["octets"])
+    assert run_json(capsys, "seal", path, sealed, *line)["times_clamped"] == 1
+    assert main(["seal", str(path), str(sealed), *map(str, line)]) == 0
+    assert "clamped: 1" in capsys.readouterr().out
+
+
+def test_pcapng(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is written where the name says so, and read whatever the name."""
+    whole, sealed, opened = CAPTURES / "mixed.pcap", tmp_path / "sealed.pcapng", tmp_path / "opened.pcapng"
+    run_json(capsys, "seal", whole, sealed, "--zone", key, "--id", 7)
+    run_json(capsys, "open", sealed, opened, "--zone", key)
+    for path in (sealed, opened):
+        assert path.read_bytes()[:4] == b"\n\r\r\n"
+        assert path.stat().st_size % 4 == 0
+    assert packets_of(opened) == packets_of(whole)
+    late = (1 << 64) - 1  # pcap has 32 bits of seconds
+    for pcapng, time_ns in ((True, late), (False, ((1 << 32) - 1) * 10**9 + late % 10**9)):
+        with opened.open("wb") as file:
+            Writer(file, pcapng).write(late, packets_of(whole)[0][1])
+        assert packets_of(opened) == [(time_ns, packets_of(whole)[0][1])]
+
+
+def test_the_input_is_kept(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, link, hard = tmp_path / "x.pcap", tmp_path / "link.pcap", tmp_path / "hard.pcap"
+    octets = (CAPTURES / "truncated.pcap").read_bytes()
+    path.write_bytes(octets)
+    link.symlink_to(path)
+    hard.hardlink_to(path)
+    for out in (path, link, hard):
+        for command in (["seal", "--id", "7"], ["open"]):
+            assert main([*command, "--zone", key, str(path), str(out)]) == 1
+            assert f"eesp: {out}: this is the input\n" in capsys.readouterr().err
+    assert path.read_bytes() == octets and link.is_symlink() and hard.samefile(path)
+
+
+def test_messages_name_what_the_user_named(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = str(CAPTURES / "mixed.pcap")
+    nowhere, long, missing = tmp_path / "none" / "x.pcap", tmp_path / ("x" * 255), tmp_path / "missing.pcap"
+    for source, out, message in (
+        (whole, nowhere, f"eesp: {nowhere}: No such file or directory\n"),
+        (whole, long, f"eesp: {long}: File name too long\n"),
+        (whole, tmp_path, f"eesp: {tmp_path}: Is a directory\n"),
+        (whole, Path("/dev/full"), "eesp: /dev/full: No space left on device\n"),
+        (str(missing), tmp_path / "x.pcap", f"eesp: [Errno 2] No such file or directory: '{missing}'\n"),
+        (str(tmp_path), tmp_path / "x.pcap", f"eesp: [Errno 21] Is a directory: '{tmp_path}'\n"),
+    ):
+        assert main(["seal", source, str(out), "--zone", key, "--id", "7"]) == 1
+        assert capsys.readouterr().err == message
+    assert [p.name for p in tmp_path.iterdir()] == ["zone.der"]
+
+
+def test_transport_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, sealed, opened, key = CAPTURES / "mixed.pcap", tmp_path / "sealed.pcap", tmp_path / "opened.pcap", tmp_path / "key"
+    whole_packets = packets_of(whole)
+    for profile in ("psp", "eesp"):
+        line: list[object] = ["--profile", profile, "--key", key, "--transport"]
+        line += ["--domain", 5] if profile == "eesp" else []
+        key.unlink(missing_ok=True)
+        run_json(capsys, "keygen", key, "--profile", profile)
+        done = run_json(capsys, "seal", whole, sealed, "--id", 9, *line, code=1)  # fragments, and extension headers
+        assert done["failed"] == {"UNSUPPORTED": PACKETS - done["sealed"]} and done["sealed"] > 3000
+        outer = packets_of(sealed)
+        ends = {packet[12:20] if packet[0] >> 4 == 4 else packet[8:40] for _, packet in whole_packets}
+        assert {packet[12:20] if packet[0] >> 4 == 4 else packet[8:40] for _, packet in outer} <= ends
+        assert run_json(capsys, "open", sealed, opened, *line)["opened"] == done["sealed"]
+        assert set(packets_of(opened)) <= set(whole_packets)
+    for wrong, message in (
+        (["--profile", "stateless", "--zone", str(key)], "--transport goes with --profile psp or eesp"),
+        (["--profile", "eesp", "--key", str(key), "--optimized"], "not with --optimized"),
+    ):
+        assert main(["seal", str(whole), str(sealed), "--id", "9", "--transport", *wrong]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_keys_of_the_wrong_kind(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the file is, as far as can be told, and its name."""
+    raw, pem, cut, long, odd = (tmp_path / name for name in ("raw", "pem", "cut", "long", "odd"))
+    raw.write_bytes(bytes(range(32)))
+    pem.write_bytes(b"-----BEGIN EESP ROOT KEY-----\n")
+    cut.write_bytes(Path(key).read_bytes()[:50])
+    long.write_bytes(bytes(600))
+    odd.write_bytes(bytes(31))
+    files = [str(CAPTURES / "mixed.pcap"), str(tmp_path / "out.pcap"), "--id", "7"]
+    zone, slot = ["--zone"], ["--profile", "psp", "--key"]
+    for option, path, message in (
+        (zone, raw, "no root key in DER: it is 32 octets without form, as a key of psp, tss or eesp is"),
+        (zone, pem, "no root key in DER: it is PEM or another text, and DER is wanted"),
+        (zone, cut, "no root key in DER: invalid root key: RootKeyStruct is cut short: there are 50 of 137 octets"),
+        (zone, long, " is too long for a key\n"),
+        (zone, CAPTURES / "mixed.pcap", " is too long for a key: it is a capture"),
+        (slot, key, "no key of profile psp: it is DER, as a root key of profile stateless is"),
+        (slot, pem, "no key of profile psp: it is PEM"),
+        (slot, odd, "no key of profile psp: invalid root key: a key of 31 octets, not 32"),
+        (slot, CAPTURES / "mixed.pcap", " is too long for a key: it is a capture"),
+    ):
+        assert main(["seal", *files, *option, str(path)]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith(f"eesp: {path}") and message in err, err
 
 
 def test_errors(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +258,7 @@ def test_errors(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     for arguments, message in (
         (["inspect", str(tmp_path / "none")], "No such file"),
         (["seal", whole, str(out), "--id", "1"], "a root key is needed"),
-        (["seal", whole, str(out), "--id", "1", "--zone", whole], "too long for a root key"),
+        (["seal", whole, str(out), "--id", "1", "--zone", whole], "too long for a key"),
         (["seal", whole, str(out), "--id", "1", "--zone", key, "--src", "::1"], "not of one IP version"),
         (["seal", whole, str(out), "--id", "1", "--zone", key, "--src", "nowhere"], "nowhere"),
         (["seal", whole, str(out), "--id", str(2**32), "--zone", key], "invalid argument"),
@@ -270,7 +387,7 @@ def test_options_of_other_profiles(key: str, tmp_path: Path, capsys: pytest.Capt
         (["seal", *files, "--id", "1", "--profile", "eesp", "--v", "ID"], "--v goes with"),
         (["seal", *files, "--id", "1", "--profile", "tss", "--key", key], "are not put into UDP"),
         (["open", *files, "--profile", "tss"], "are not put into UDP"),
-        (["open", *files, "--profile", "psp", "--key", key], "no key for this"),
+        (["open", *files, "--profile", "psp", "--key", key], "no key of profile psp"),
         (["derive", "--profile", "tss", "--id", "1", "--epoch", "1", "--key", key], "--v is needed"),
         (["derive", "--profile", "tss", "--id", "1", "--v", "SSI"], "--epoch is needed"),
         (["derive", "--profile", "psp", "--id", "1", "--epoch", "1"], "--epoch goes with"),
@@ -367,5 +484,5 @@ def test_a_time_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     octets = bytearray((CAPTURES / "mixed.pcap").read_bytes())
     octets[24:32] = b"\xff" * 8
     path.write_bytes(octets)
-    assert main(["inspect", str(path)]) == 1
-    assert "fraction of a second" in capsys.readouterr().err
+    assert main(["inspect", str(path)]) == 0  # it is clamped
+    assert capsys.readouterr().err == ""

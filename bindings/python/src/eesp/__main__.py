@@ -38,10 +38,11 @@ from ._types import (
     TssMode,
     TssV,
     Udp,
+    UdpMode,
     V,
 )
 from ._version import __version__
-from .errors import ArgumentError, EespError, HeaderError
+from .errors import EespError, HeaderError
 from .header import EespHeader, Header, PspHeader, TssHeader
 from .library import backend, backends, library_path, library_version, self_test
 from .objects import Receiver, Sender, TrustGroup
@@ -64,6 +65,7 @@ PROFILES_OF = {
     "key1": ("psp", "tss"),
     "key": ("psp", "tss", "eesp"),
     "domain": ("tss", "eesp"),
+    "transport": ("psp", "eesp"),
     **dict.fromkeys(("mode", "rekey_mask", "rekey_shift", "rekey", "an"), ("tss",)),
     **dict.fromkeys(("sub_sas", "max_coffset", "no_sequence", "iv", "optimized", "align8", "sskdf"), ("eesp",)),
     **dict.fromkeys(("draft", "encap"), ("eesp",)),
@@ -100,39 +102,65 @@ class Progress:
             sys.stderr.write("\r" + " " * (self.WIDTH + 7) + "\r")
 
 
+FAULTS_SHOWN = 10
+
+
 @contextmanager
 def capture(path: str, wanted: bool | None) -> Iterator[Reader]:
-    """Opens a capture."""
+    """Opens a capture. What is wrong in it is said at the end, for the first FAULTS_SHOWN frames each by itself."""
+    faults: list[str] = []
     with open(path, "rb") as file:
         progress = Progress(os.fstat(file.fileno()).st_size, wanted)
         try:
-            yield Reader(file, progress)
+            yield Reader(file, progress, faults.append)
         except CaptureError as error:
             raise Failure(f"{path}: {error}") from None
         finally:
             progress.end()
+            for text in faults[:FAULTS_SHOWN]:
+                print(f"eesp: {path}: {text}", file=sys.stderr)
+            if len(faults) > FAULTS_SHOWN:
+                print(f"eesp: {path}: {len(faults) - FAULTS_SHOWN} more like that", file=sys.stderr)
 
 
 @contextmanager
-def written(path: str) -> Iterator[Writer]:
-    """Writes a capture under another name, which becomes path when all went well; keeps the mode of a file that is there."""
-    path = os.path.realpath(path)
-    mode = None
-    if os.path.exists(path):
-        if not os.path.isfile(path):
-            with open(path, "wb") as file:
-                yield Writer(file)
-            return
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-    descriptor, part = tempfile.mkstemp(prefix=os.path.basename(path), suffix=".part", dir=os.path.dirname(path))
+def written(name: str, source: str) -> Iterator[Writer]:
+    """Writes a capture under another name, which becomes the right one when all went well; pcapng if that says so.
+
+    Keeps the mode of a file that is there, which must not be the source.
+    """
+    path, pcapng, mode = os.path.realpath(name), name.endswith(".pcapng"), None
+    with named(name):
+        if os.path.exists(path):
+            if os.path.samefile(path, source):
+                raise Failure(f"{name}: this is the input")
+            mode = os.stat(path).st_mode
+    if mode is not None and not stat.S_ISREG(mode):
+        with named(name), open(path, "wb") as file:
+            yield Writer(file, pcapng)
+        return
+    with named(name):
+        descriptor, part = tempfile.mkstemp(prefix=os.path.basename(path), suffix=".part", dir=os.path.dirname(path))
     try:
-        with open(descriptor, "wb") as file:
-            yield Writer(file)
-            os.fchmod(file.fileno(), 0o600 if mode is None else mode)
-        os.replace(part, path)
+        with named(name), open(descriptor, "wb") as file:
+            yield Writer(file, pcapng)
+            os.fchmod(file.fileno(), 0o600 if mode is None else stat.S_IMODE(mode))
+        with named(name):
+            os.replace(part, path)
     except BaseException:
         os.unlink(part)
         raise
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Errors of a file are told with the name that the user gave, not with that of a temporary one."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Failure(f"{name}: {error.strerror}") from None
 
 
 def in_bursts(items: Iterator[T]) -> Iterator[list[T]]:
@@ -172,10 +200,24 @@ def read_secret(path: str) -> Secret:
     der = Secret(MAX_ROOT_KEY_DER + 1)
     with open(path, "rb", buffering=0) as file:
         size = file.readinto(der) or 0
-    if size > MAX_ROOT_KEY_DER:
-        raise Failure(f"{path} is too long for a root key")
     with der:
+        if size > MAX_ROOT_KEY_DER:
+            raise Failure(f"{path} is too long for a key{looks_like(memoryview(der)[:4])}")
         return Secret(memoryview(der)[:size])
+
+
+def looks_like(key: memoryview) -> str:
+    """What a file is that is not the key which is wanted."""
+    size, begin = len(key), bytes(key[:4])
+    if begin in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\n\r\r\n"):
+        return ": it is a capture"
+    if begin == b"----":
+        return ": it is PEM or another text, and DER is wanted"
+    if begin[:2] in (b"\x30\x81", b"\x30\x82"):
+        return ": it is DER, as a root key of profile stateless is"
+    if size in (32, 48, 64):
+        return f": it is {size} octets without form, as a key of psp, tss or eesp is"
+    return ""
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -258,13 +300,18 @@ def group_of(args: argparse.Namespace, v: AnyV | None = None) -> Iterator[TrustG
             if not path:
                 continue
             with read_secret(path) as secret:
-                if args.profile == "stateless":
-                    group.set_root_key_der(Level(place), secret)
-                    continue
+                stateless = args.profile == "stateless"
                 try:
-                    group.set_key(place, secret)
-                except ArgumentError as error:
-                    raise Failure(f"{path}: no key for this: {error}") from None
+                    if stateless:
+                        group.set_root_key_der(Level(place), secret)
+                    else:
+                        group.set_key(place, secret)
+                except EespError as error:
+                    what = "no root key in DER" if stateless else f"no key of profile {args.profile}"
+                    known = looks_like(memoryview(secret))
+                    # Of the right kind, and not a good one: the error says why.
+                    why = f": {error}" if not known or ("is DER" if stateless else "without form") in known else known
+                    raise Failure(f"{path}: {what}{why}") from None
         yield group
 
 
@@ -333,18 +380,18 @@ def no_tss(args: argparse.Namespace) -> None:
 
 
 def command_seal(args: argparse.Namespace) -> int:
-    """Seals the IP packets of a capture, into a tunnel of UDP."""
+    """Seals the IP packets of a capture, into a tunnel of UDP or behind their own IP headers."""
     no_tss(args)
     check_options(args)
     src, dst = (ipaddress.ip_address(a).packed for a in (args.src, args.dst))
     if len(src) != len(dst):
         raise Failure("--src and --dst are not of one IP version")
-    udp, v = Udp(src=src, dst=dst, dport=port_of(args)), v_of(args)
+    udp, v = Udp(mode_of(args), src=src, dst=dst, dport=port_of(args)), v_of(args)
     options = args.profile == "stateless" and not args.no_options
     statuses: Tally[Status] = Tally()
     too_long = sealed_octets = 0
     with group_of(args, v) as group, Sender(group, args.id, v=v, options=options) as sender:
-        with capture(args.input, args.progress) as reader, written(args.output) as writer:
+        with capture(args.input, args.progress) as reader, written(args.output, args.input) as writer:
             for burst in in_bursts(iter(reader)):
                 fits = [frame for frame in burst if len(frame.packet) <= MAX_INNER]
                 too_long += len(burst) - len(fits)
@@ -354,7 +401,7 @@ def command_seal(args: argparse.Namespace) -> int:
                     if status == Status.OK:
                         sealed_octets += len(packet)
                         writer.write(frame.time_ns, packet)
-    return report(args, "sealed", statuses, sealed_octets, too_long=too_long, **asdict(reader.skipped))
+    return report(args, "sealed", reader, statuses, sealed_octets, too_long=too_long)
 
 
 def command_open(args: argparse.Namespace) -> int:
@@ -362,10 +409,10 @@ def command_open(args: argparse.Namespace) -> int:
     no_tss(args)
     check_options(args)
     statuses: Tally[Status] = Tally()
-    octets, udp = 0, Udp(dport=port_of(args))
+    octets, udp = 0, Udp(mode_of(args), dport=port_of(args))
     with group_of(args) as group:
         with Receiver(group, try_previous=args.try_previous, replay_window=args.replay_window) as receiver:
-            with capture(args.input, args.progress) as reader, written(args.output) as writer:
+            with capture(args.input, args.progress) as reader, written(args.output, args.input) as writer:
                 other = Other()
                 for burst in in_bursts(sealed_packets(reader, udp.dport, other)):
                     result = receiver.open_udp([frame.packet for frame, _ in burst], udp)
@@ -374,7 +421,14 @@ def command_open(args: argparse.Namespace) -> int:
                         if status == Status.OK:
                             octets += len(packet)
                             writer.write(frame.time_ns, packet)
-    return report(args, "opened", statuses, octets, other=other.packets, **asdict(reader.skipped))
+    return report(args, "opened", reader, statuses, octets, other=other.packets)
+
+
+def mode_of(args: argparse.Namespace) -> UdpMode:
+    """--transport, or a tunnel."""
+    if args.transport and args.optimized:
+        raise Failure("--transport needs packets that name their protocol: not with --optimized")
+    return UdpMode.TRANSPORT if args.transport else UdpMode.TUNNEL
 
 
 def port_of(args: argparse.Namespace) -> int:
@@ -399,16 +453,20 @@ def sealed_packets(reader: Reader, port: int, other: Other) -> Iterator[tuple[Fr
             yield frame, sealed
 
 
-def report(args: argparse.Namespace, what: str, statuses: Tally[Status], octets: int, **skipped: int) -> int:
-    """The end of seal and open: 1 if a packet failed, or the capture ends inside a record."""
+def report(
+    args: argparse.Namespace, what: str, reader: Reader, statuses: Tally[Status], octets: int, **skipped: int
+) -> int:
+    """The end of seal and open: 1 if a packet failed, or something is wrong with the capture."""
+    skipped |= asdict(reader.skipped)
     good = statuses.pop(Status.OK, 0)
     failed = {status.name: n for status, n in statuses.items()}
-    data = {what: good, "octets": octets, "failed": failed, "skipped": skipped}
+    data = {what: good, "octets": octets, "failed": failed, "skipped": skipped, "times_clamped": reader.clamped}
     lines = [f"{what} {good} packets, {octets} octets, into {args.output}"]
     lines += [f"failed: {n} ({Status[name].describe()})" for name, n in failed.items()]
     lines += [f"left out: {n} ({name.replace('_', ' ')})" for name, n in skipped.items() if n]
+    lines += [f"time stamps out of range, clamped: {reader.clamped}"] if reader.clamped else []
     show(args, data, lambda: "\n".join(lines))
-    return 1 if failed or skipped["truncated"] else 0
+    return 1 if failed or reader.skipped.faults else 0
 
 
 @dataclass
@@ -541,6 +599,8 @@ def command_inspect(args: argparse.Namespace) -> int:
         parts += [f"malformed: {n} ({status.describe()})" for status, n in errors.items()]
         if reader.skipped.truncated:
             parts.append("the capture ends inside a record")
+        if reader.skipped.malformed_frames:
+            parts.append(f"malformed frames: {reader.skipped.malformed_frames}")
         tables = {"IDs": id_rows, "Epochs": epoch_rows, "Root keys": root_rows}
         for title, rows in (tables | {"Keys": slot_rows, "Protocols": protocol_rows}).items():
             if rows:
@@ -549,7 +609,7 @@ def command_inspect(args: argparse.Namespace) -> int:
         return "\n".join(parts)
 
     show(args, data, text)
-    return reader.skipped.truncated
+    return 1 if reader.skipped.faults else 0
 
 
 # ---- The library -----------------------------------------------------------------------------------------------------
@@ -676,7 +736,7 @@ def parser() -> argparse.ArgumentParser:
     keys.add_argument("--max-coffset", type=number, help="eesp: greatest CryptOffset")
     keys.add_argument("--align8", action="store_true", help="eesp: payloads begin at a multiple of 8 octets")
     files = argparse.ArgumentParser(add_help=False)
-    files.add_argument("input", metavar="IN.pcap")
+    files.add_argument("input", metavar="IN.pcap", help="pcap or pcapng")
     ports = ", ".join(f"{profile} {n}" for profile, n in PORTS.items())
     files.add_argument("--port", type=port, help=f"UDP port of sealed packets (if not given: {ports})")
     files.add_argument(
@@ -686,8 +746,8 @@ def parser() -> argparse.ArgumentParser:
     ids.add_argument("--id", type=number, required=True, help="DeviceID, ConnectionID; SPI, SSI, Session ID")
     names = [name for kind in V_NAMES.values() for name in kind]
     ids.add_argument("--v", choices=names, help="stateless, tss: what the context is made of; psp: the version")
-    ids.add_argument("--src", default="192.0.2.1", metavar="ADDRESS", help="outer source (%(default)s)")
-    ids.add_argument("--dst", default="192.0.2.2", metavar="ADDRESS", help="outer destination (%(default)s)")
+    ids.add_argument("--src", default="192.0.2.1", metavar="ADDRESS", help="outer source of a tunnel (%(default)s)")
+    ids.add_argument("--dst", default="192.0.2.2", metavar="ADDRESS", help="outer destination of a tunnel (%(default)s)")
 
     top = argparse.ArgumentParser(prog="eesp", description="Stateless packet encryption in bursts.")
     top.add_argument("--version", action="version", version=f"eesp {__version__}, libeesp {library_version()}")
@@ -702,12 +762,14 @@ def parser() -> argparse.ArgumentParser:
 
     add("inspect", command_inspect, files, formats, shape)
     seal = add("seal", command_seal, files, keys, ids)
-    seal.add_argument("output", metavar="OUT.pcap")
+    seal.add_argument("output", metavar="OUT.pcap", help="pcapng if it is called so")
     seal.add_argument("--no-options", action="store_true", help="headers do not say which root keys were used")
     opening = add("open", command_open, files, keys)
-    opening.add_argument("output", metavar="OUT.pcap")
+    opening.add_argument("output", metavar="OUT.pcap", help="pcapng if it is called so")
     opening.add_argument("--try-previous", action="store_true", help="without options, try the previous root keys too")
     opening.add_argument("--replay-window", type=number, default=0, metavar="PACKETS", help="refuse what came before")
+    for command in (seal, opening):
+        command.add_argument("--transport", action="store_true", help="psp, eesp: behind the packets' own IP headers")
     derive = add("derive", command_derive, keys, ids)
     derive.add_argument("--epoch", type=number, help="stateless, tss")
     derive.add_argument("--levels", nargs="*", default=[], choices=[level.name for level in Level])
