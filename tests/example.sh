@@ -96,7 +96,7 @@ FORMATS = {
     'stateless': (17, 4500, 8, 56, 16, lambda h: h[10] - 1),
     'psp': (17, 1000, 8, 16, 16, lambda h: h[4] >> 7),
     'tss': (253, None, 4, 16, 16, lambda h: h[0] & 1),
-    'eesp': (17, 4500, 8, 20, None, lambda h: h[7] - 1),
+    'eesp': (17, 4500, 8, 16, None, lambda h: h[7] - 1),
 }
 
 def compare(original, sealed, opened, profile):
@@ -134,7 +134,7 @@ def compare(original, sealed, opened, profile):
     assert len(keys) < 12 and changes == 0 or changes == 2, 'rotations'
 
 def transported(original, sealed, opened, profile):
-    proto, port, _, header, behind, _ = FORMATS[profile]
+    _, port, _, header, _, _ = FORMATS[profile]
     fits = []
     for when, ip in read(original):
         if ip[0] >> 4 == 4 and not int.from_bytes(ip[6:8], 'big') & 0x3fff:

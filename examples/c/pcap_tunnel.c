@@ -813,7 +813,7 @@ static void eesp_set_up(struct tunnel *t)
 	config.profile = EESP_PROFILE_EESP;
 	config.aead = t->aead;
 	config.mode = EESP_SSKDF_HKDF_SHA2_256;
-	config.encap = EESP_ENCAP_TUNNEL;
+	config.encap = t->transport ? EESP_ENCAP_TRANSPORT : EESP_ENCAP_TUNNEL;
 	config.sub_sas = SUB_SAS;
 	for (size_t i = 0; i < KEYS; i++) {
 		config.domain = EESP_SPI + (uint32_t)i;
@@ -854,7 +854,7 @@ static const struct profile profiles[] = {
 	  psp_rotate_receiver, psp_key_of, 1, one_sender },
 	{ "tss", "cluster mode, a new key for every 256 packets", 0, false, tss_set_up, tss_rotate_sender,
 	  tss_rotate_receiver, tss_key_of, 1, one_sender },
-	{ "eesp", "draft -03, tunnel mode; four Sub SAs, HKDF-SHA-256", EESP_UDP_PORT, false, eesp_set_up, eesp_rotate_sender,
+	{ "eesp", "draft -03; four Sub SAs, HKDF-SHA-256", EESP_UDP_PORT, false, eesp_set_up, eesp_rotate_sender,
 	  eesp_rotate_receiver, eesp_key_of, 0xff, eesp_sender_of },
 };
 #define PROFILES (sizeof profiles / sizeof profiles[0])

@@ -281,7 +281,7 @@ def encap_of(args: argparse.Namespace) -> Encap:
     """The encapsulation mode: packets go in tunnels, of which draft -02 does not tell."""
     if args.encap:
         return Encap[args.encap]
-    return Encap.TRANSPORT if args.draft == 2 else Encap.TUNNEL
+    return Encap.TRANSPORT if args.draft == 2 or getattr(args, "transport", False) else Encap.TUNNEL
 
 
 @contextmanager
