@@ -26,8 +26,6 @@ func eespGoStart() {
 	}
 	procs.mu.Lock()
 	defer procs.mu.Unlock()
-	runtime.GOMAXPROCS(1)
-	procs.n = 1
 	procs.grow(spare)
 }
 
@@ -42,7 +40,8 @@ type places struct {
 }
 
 const (
-	spare = 3  // for threads that are not attached: one that sets up, and Go's own
+	spare = 2  // for a thread that is not attached, and for the runtime itself
+	more  = 3  // threads beyond that: one sleeps until a timer, others hand their place on
 	step  = 4  // as many are added at a time, which stops the callers for a moment
 	most  = 32 // or as many as there are CPUs
 )
@@ -69,8 +68,11 @@ func (p *places) detach() {
 // for each other now and then. p.mu is held.
 func (p *places) grow(n int) {
 	n = min(n, max(most, runtime.NumCPU()+spare))
-	more := n - p.n
-	if more <= 0 || C.can_have_threads(C.int(more)) == 0 {
+	threads := n - p.n
+	if p.n == 0 {
+		threads += more
+	}
+	if threads <= 0 || C.can_have_threads(C.int(threads)) == 0 {
 		return
 	}
 	runtime.GOMAXPROCS(n)
@@ -79,7 +81,7 @@ func (p *places) grow(n int) {
 	// next one takes another.
 	var here, done sync.WaitGroup
 	release := make(chan struct{})
-	for range n {
+	for range n + more {
 		here.Add(1)
 		done.Go(func() {
 			runtime.LockOSThread()

@@ -65,6 +65,17 @@ run registers "${runner[@]}" "$work/registers" "${exported[@]}"
 compile loading
 run loading "${runner[@]}" "$work/loading" "$stage/lib/libeesp.so.1"
 
+# Under a filter of the system calls that the documents list. Emulators make calls of their own.
+if [ -z "${EESP_RUNNER:-}" ]; then
+	for list in load:AT_LOAD later:LATER state:STATE; do
+		for call in $(sed -n "s/^    ${list%:*}: //p" "$here/../../docs/dataplane.md"); do
+			printf '#ifdef SYS_%s\n{ %s, SYS_%s },\n#endif\n' "$call" "${list#*:}" "$call"
+		done
+	done >syscalls.h
+	compile syscalls -I"$work"
+	run syscalls "$work/syscalls" "$stage/lib/libeesp.so.1"
+fi
+
 # Loaded while one CPU is allowed; then with one CPU, or with all of them.
 cpu=$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')
 echo "     on CPU $cpu only"
