@@ -314,6 +314,7 @@ var DefaultPolicy = Policy{PathDelay: 30_000, MaxStale: 24 * 3600, AbsentAfter: 
 const (
 	RingEmergency = 1 << iota // emergency deadlines
 	RingHard                  // RETIRE at once after ACTIVATE
+	RingAgain                 // a rotation with a new KEK follows this step at once
 )
 
 // Ring (C3): the generations of a root key, their values sealed.

@@ -1,0 +1,67 @@
+// Package rotation decides how a ring's rotation goes on: pure functions of a
+// ring's record, the roster's barrier and who is ready. It draws no keys, reads
+// no clock and talks to nobody, so that servers can be killed anywhere and any
+// of them goes on.
+//
+// model/rotation.pml is the same machine for spin.
+package rotation
+
+import "math/bits"
+
+// Set is a set of roster numbers, as bitmaps hold it: bit n%8 of octet n/8.
+type Set []byte
+
+// Add puts a number in.
+func (s *Set) Add(n uint32) {
+	for int(n/8) >= len(*s) {
+		*s = append(*s, 0)
+	}
+	(*s)[n/8] |= 1 << (n % 8)
+}
+
+// Del takes a number out.
+func (s Set) Del(n uint32) {
+	if int(n/8) < len(s) {
+		s[n/8] &^= 1 << (n % 8)
+	}
+}
+
+// Has says whether a number is in.
+func (s Set) Has(n uint32) bool { return int(n/8) < len(s) && s[n/8]>>(n%8)&1 != 0 }
+
+// Len is how many numbers are in.
+func (s Set) Len() (n int) {
+	for _, b := range s {
+		n += bits.OnesCount8(b)
+	}
+	return n
+}
+
+// Or puts in all that is in o.
+func (s *Set) Or(o Set) {
+	for len(*s) < len(o) {
+		*s = append(*s, 0)
+	}
+	for i, b := range o {
+		(*s)[i] |= b
+	}
+}
+
+// Minus returns what is in s and not in o, as a list.
+func (s Set) Minus(o Set) (l []uint32) {
+	for i, b := range s {
+		if i < len(o) {
+			b &^= o[i]
+		}
+		for ; b != 0; b &= b - 1 {
+			l = append(l, uint32(i*8+bits.TrailingZeros8(b)))
+		}
+	}
+	return l
+}
+
+// Covers says whether all of o is in s: the barrier.
+func (s Set) Covers(o Set) bool { return len(o.Minus(s)) == 0 }
+
+// Clone copies.
+func (s Set) Clone() Set { return append(Set(nil), s...) }
