@@ -166,6 +166,7 @@ const (
 	ChangeRejoin
 	ChangeRevoke
 	ChangeRestore
+	ChangeEmergency // what runs is brought to its end, and a rotation with a new KEK follows
 	changes
 )
 
@@ -173,7 +174,7 @@ func (k Change) String() string {
 	if k == 0 || k >= changes {
 		return fmt.Sprintf("change(%d)", uint8(k))
 	}
-	return [...]string{"genesis", "delegate", "group", "invite", "admit", "create", "prepare", "activate", "abort", "retire", "destroyed", "exclude", "rejoin", "revoke", "restore"}[k-1]
+	return [...]string{"genesis", "delegate", "group", "invite", "admit", "create", "prepare", "activate", "abort", "retire", "destroyed", "exclude", "rejoin", "revoke", "restore", "emergency"}[k-1]
 }
 
 // Changed names a record that an entry put, by its hash.
@@ -320,25 +321,24 @@ const (
 // Ring (C3): the generations of a root key, their values sealed.
 type Ring struct {
 	Base
-	ID        ID // root key ID
-	Level     Level
-	Class     Class
-	Term      uint32
-	Serial    uint64 // of the entry that put this record
-	Step      uint64
-	State     State
-	KEKEpoch  uint32
-	KEKStep   uint32
-	Gens      []Generation
-	Floor     uint64 // no generation below it is ever live again
-	Last      uint64 // highest generation that was ever given, burnt ones too
-	Policy    Policy
-	Flags     uint8
-	Since     int64  // wall time of the last PREPARE, for the period
-	KEKSince  uint32 // rotations since the KEK was drawn
-	Destroyed bool   // every member said that it wiped what RETIRE dropped
-	Name      string
-	Reason    string
+	ID       ID // root key ID
+	Level    Level
+	Class    Class
+	Term     uint32
+	Serial   uint64 // of the entry that put this record
+	Step     uint64
+	State    State
+	KEKEpoch uint32
+	KEKStep  uint32
+	Gens     []Generation
+	Floor    uint64 // no generation below it is ever live again
+	Last     uint64 // highest generation that was ever given, burnt ones too
+	Policy   Policy
+	Flags    uint8
+	Since    int64  // wall time of the last PREPARE, for the period
+	KEKSince uint32 // rotations since the KEK was drawn
+	Name     string
+	Reason   string
 
 	Sealed []byte // salt 32, values, tag
 }
@@ -372,7 +372,6 @@ func (r *Ring) fields(c *codec) {
 	c.opt().u8(19, &r.Flags)
 	c.i64(20, &r.Since)
 	c.u32(21, &r.KEKSince)
-	c.bool(22, &r.Destroyed)
 	c.str(23, &r.Name, 64)
 	c.opt().str(24, &r.Reason, 1024)
 	c.opt().bytes(crit|0x7000, &r.Sealed, saltLen+tagLen+ValueLen, saltLen+tagLen+3*ValueLen)

@@ -74,7 +74,7 @@ func Prepare(r *record.Ring, reason string, now int64) (record.Ring, Effect, err
 	}
 	n := begin(r)
 	cur := r.Of(record.Current)
-	n.State, n.Last, n.Since, n.Reason, n.Destroyed = record.Prepared, r.Last+1, now, reason, false
+	n.State, n.Last, n.Since, n.Reason = record.Prepared, r.Last+1, now, reason
 	if (n.Last-cur)%256 == 0 { // on the wire they would be one
 		n.Last++
 	}
@@ -177,6 +177,7 @@ type World struct {
 	Asked       string        // somebody asks for a rotation, with this reason
 	Freeze      string        // no rotation may begin but an emergency's
 	Turn        bool          // no other level is in transit
+	Destroyed   bool          // the log says that all wiped what this step dropped
 }
 
 // Plan says what a server should do now.
@@ -224,12 +225,11 @@ func Next(r *record.Ring, w World) Plan {
 			p.Do, p.Reason = record.ChangePrepare, r.Reason
 			return p
 		}
-		// Tests of two slots need all of n gone before there is a next.
-		if !r.Destroyed && len(waiting) == 0 && r.Last > 1 {
+		if !w.Destroyed && len(waiting) == 0 && r.Last > 1 {
 			p.Do = record.ChangeDestroyed
 			return p
 		}
-		if r.Class == record.ClassTSS && !r.Destroyed && r.Last > 1 {
+		if r.Class == record.ClassTSS && !w.Destroyed && r.Last > 1 {
 			p.Why = "members drop the previous generation"
 			return p
 		}
@@ -291,4 +291,14 @@ func Next(r *record.Ring, w World) Plan {
 		p.Do = record.ChangeRetire
 	}
 	return p
+}
+
+// Restore is a ring's first record in a new term: what it has lives on, steps go
+// on above, and the rotation that follows at once gets a number above last.
+func Restore(r *record.Ring, last uint64) record.Ring {
+	n := begin(r)
+	n.Last = max(n.Last, last)
+	n.Flags |= again | emerg
+	n.Reason = "restored"
+	return n
 }

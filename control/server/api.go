@@ -1,0 +1,787 @@
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"libeesp/control/pki"
+	"libeesp/control/record"
+	"libeesp/control/rotation"
+	"libeesp/control/store"
+)
+
+// Handler serves agents and, with an admin's certificate, operators.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/stream", s.serveStream)
+	mux.HandleFunc("POST /v1/join", s.serveJoin)
+	mux.HandleFunc("POST /v1/renew", s.serveRenew)
+	admin := s.admin()
+	mux.HandleFunc("/v1/admin/", func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+			http.Error(w, "an operator's certificate is needed", http.StatusForbidden)
+			return
+		}
+		h, err := pki.HolderOf(r.TLS.PeerCertificates[0], s.Cluster)
+		if err != nil || h.Role != pki.Admin {
+			http.Error(w, "an operator's certificate is needed", http.StatusForbidden)
+			return
+		}
+		admin.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), whoKey{}, h.Name)))
+	})
+	return mux
+}
+
+// LocalHandler serves operators on a socket that only root can open.
+func (s *Server) LocalHandler() http.Handler {
+	admin := s.admin()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		admin.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), whoKey{}, "local")))
+	})
+}
+
+// MetricsHandler serves OpenMetrics.
+func (s *Server) MetricsHandler() http.Handler {
+	return promhttp.HandlerFor(s.metrics.reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}
+
+// TLSConfig is what the server shows, and asks of who comes. Expired member
+// certificates are let through to renew, and to nothing else.
+func (s *Server) TLSConfig() *tls.Config {
+	chain := pki.TLS(s.Cert, s.Key)
+	chain.Certificate = append(chain.Certificate, s.CA.Cert.Raw) // for who joins: the invite pins it
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{chain}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2"},
+		VerifyConnection: func(c tls.ConnectionState) error {
+			if len(c.PeerCertificates) == 0 {
+				return nil // to join
+			}
+			_, err := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(s.CA.Cert), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, CurrentTime: s.Now()})
+			var inv x509.CertificateInvalidError
+			if errors.As(err, &inv) && inv.Reason == x509.Expired {
+				t := s.Now().Add(-pki.RenewGrace)
+				if _, e := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(s.CA.Cert), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, CurrentTime: t}); e == nil {
+					return nil // serveRenew
+				}
+				return fmt.Errorf("certificate is of %v to %v, this clock says %v", c.PeerCertificates[0].NotBefore, c.PeerCertificates[0].NotAfter, s.Now())
+			}
+			return err
+		}}
+}
+
+// current refuses a certificate that is let through to renew only, and marks
+// the connection verified for the admin's check.
+func (s *Server) current(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			c := r.TLS.PeerCertificates[0]
+			if now := s.Now(); now.After(c.NotAfter) || now.Before(c.NotBefore) {
+				if r.URL.Path != "/v1/renew" {
+					http.Error(w, "certificate has expired: renew it", http.StatusForbidden)
+					return
+				}
+			} else {
+				r.TLS.VerifiedChains = [][]*x509.Certificate{{c, s.CA.Cert}}
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Secure is Handler behind the checks of certificates.
+func (s *Server) Secure() http.Handler { return s.current(s.Handler()) }
+
+type whoKey struct{}
+
+func who(r *http.Request) string { w, _ := r.Context().Value(whoKey{}).(string); return w }
+
+// JoinRequest asks to become a member.
+type JoinRequest struct {
+	Secret string `json:"secret"`
+	Name   string `json:"name"`
+	CSR    []byte `json:"csr"` // DER
+}
+
+// JoinAnswer is a certificate, and what stands behind it.
+type JoinAnswer struct {
+	Cert     string   `json:"cert"` // PEM
+	CA       string   `json:"ca"`
+	Member   string   `json:"member"`
+	Roots    [][]byte `json:"roots"` // public keys, by level; the invite pins them
+	Servers  []string `json:"servers"`
+	Admitted bool     `json:"admitted"`
+}
+
+type inviteRow struct {
+	Uses    int    `json:"uses"`
+	Name    string `json:"name"`
+	Auto    bool   `json:"auto"`
+	Expires int64  `json:"expires"`
+}
+
+func secretKey(secret []byte) string {
+	h := sha256.Sum256(append([]byte("eesp invite v1"), secret...))
+	return "invite/" + fmt.Sprintf("%x", h[:])
+}
+
+var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+func reply(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		code := http.StatusInternalServerError
+		switch {
+		case errors.Is(err, ErrNotFound):
+			code = http.StatusNotFound
+		case errors.Is(err, ErrExists), errors.Is(err, rotation.ErrGuard):
+			code = http.StatusConflict
+		case errors.Is(err, ErrReadOnly):
+			code = http.StatusServiceUnavailable
+		case errors.Is(err, errBad):
+			code = http.StatusBadRequest
+		}
+		w.WriteHeader(code)
+		json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+		return
+	}
+	json.NewEncoder(w).Encode(v)
+}
+
+var errBad = errors.New("bad request")
+
+func bad(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", errBad, fmt.Sprintf(format, a...))
+}
+
+func body(r *http.Request, v any) error {
+	d := json.NewDecoder(io.LimitReader(r.Body, 1<<20))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return bad("%v", err)
+	}
+	return nil
+}
+
+func (s *Server) serveJoin(w http.ResponseWriter, r *http.Request) {
+	var q JoinRequest
+	a, err := JoinAnswer{}, body(r, &q)
+	if err == nil {
+		a, err = s.join(r.Context(), q)
+	}
+	reply(w, a, err)
+}
+
+// join puts a member on the rosters. It has no rights before it is admitted.
+func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err error) {
+	csr, err := x509.ParseCertificateRequest(q.CSR)
+	if err != nil || csr.CheckSignature() != nil {
+		return a, bad("certificate request")
+	}
+	pub, ok := csr.PublicKey.(ed25519.PublicKey)
+	if !ok || !memberName.MatchString(q.Name) {
+		return a, bad("an Ed25519 key and a name of letters, digits, '.', '_' and '-' are needed")
+	}
+	secret, err := base64.RawURLEncoding.DecodeString(q.Secret)
+	if err != nil || len(secret) != 16 {
+		return a, bad("invite")
+	}
+	// One use of the invite, by transaction.
+	key := secretKey(secret)
+	kv, err := s.Store.Get(ctx, key)
+	if err != nil {
+		return a, err
+	}
+	var inv inviteRow
+	if kv.Mod == 0 || json.Unmarshal(kv.Value, &inv) != nil || inv.Uses < 1 || s.Now().Unix() > inv.Expires {
+		return a, fmt.Errorf("%w: the invite is used up, has expired, or is wrong: make another (eespctl invite)", ErrNotFound)
+	}
+	if ok, _ := path.Match(inv.Name, q.Name); !ok {
+		return a, bad("the invite is for %q", inv.Name)
+	}
+	inv.Uses--
+	left, _ := json.Marshal(inv)
+	if _, err := s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: left}}}); err != nil {
+		return a, fmt.Errorf("invite: %w", err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return a, err
+	}
+	hash := record.Hash(sha256.Sum256(spki))
+	id, _, state := s.find(hash)
+	if state == record.Revoked {
+		return a, bad("this key was revoked: make another (remove the agent's identity.key)")
+	}
+	if id.IsZero() {
+		id = randomID()
+	}
+	if err := s.each(func(l *Level) error {
+		_, err := l.commit(ctx, func() (*change, error) {
+			next := uint32(0)
+			for _, m := range l.members {
+				if m.rec.ID == id {
+					return nil, errNothing
+				}
+				if m.rec.Name == q.Name && m.rec.State != record.Revoked {
+					return nil, fmt.Errorf("%w: a member named %s; revoke it first", ErrExists, q.Name)
+				}
+				next = max(next, m.rec.Number+1)
+			}
+			m := &record.Member{ID: id, Number: next, Name: q.Name, SPKI: hash, State: record.Invited}
+			c := &change{head: record.Head{Change: record.ChangeInvite, Who: q.Name}, members: []*record.Member{m}}
+			if inv.Auto {
+				m.State, c.head.Change = record.Absent, record.ChangeAdmit
+				c.head.Reason = "invite with --auto-admit"
+			}
+			return c, nil
+		})
+		return err
+	}); err != nil {
+		return a, err
+	}
+	cert, err := s.CA.Issue(pub, s.Cluster, pki.Member, q.Name, pki.MemberLife, s.Now())
+	if err != nil {
+		return a, err
+	}
+	a = JoinAnswer{Cert: pemCert(cert), CA: pemCert(s.CA.Cert), Member: id.String(), Servers: s.Addrs, Admitted: inv.Auto, Roots: make([][]byte, record.Levels)}
+	for lv, lc := range s.Levels {
+		a.Roots[lv] = lc.Root
+	}
+	s.Log.Info("joined", "member", q.Name, "key", fmt.Sprintf("%x", hash[:8]))
+	return a, nil
+}
+
+func pemCert(c *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+}
+
+// serveRenew gives a member a new certificate for the key that is on the roster.
+func (s *Server) serveRenew(w http.ResponseWriter, r *http.Request) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		http.Error(w, "a member's certificate is needed", http.StatusForbidden)
+		return
+	}
+	c := r.TLS.PeerCertificates[0]
+	h, err := pki.HolderOf(c, s.Cluster)
+	pub, ok := c.PublicKey.(ed25519.PublicKey)
+	_, _, state := s.find(h.SPKI)
+	if err != nil || !ok || h.Role != pki.Member || state == 0 || state == record.Revoked {
+		http.Error(w, "not a member", http.StatusForbidden)
+		return
+	}
+	n, err := s.CA.Issue(pub, s.Cluster, pki.Member, h.Name, pki.MemberLife, s.Now())
+	if err != nil {
+		reply(w, nil, err)
+		return
+	}
+	reply(w, JoinAnswer{Cert: pemCert(n), CA: pemCert(s.CA.Cert), Servers: s.Addrs}, nil)
+}
+
+// Requests of operators.
+type (
+	// InviteRequest asks for an invite.
+	InviteRequest struct {
+		Name    string `json:"name"` // the member's, or a pattern
+		Uses    int    `json:"uses"`
+		Auto    bool   `json:"auto"`
+		Minutes int    `json:"minutes"`
+	}
+	// AdmitRequest admits members: those that are named, or all.
+	AdmitRequest struct {
+		Names []string `json:"names"`
+		All   bool     `json:"all"`
+	}
+	// GroupRequest makes a group, with a ring at each level.
+	GroupRequest struct {
+		Name     string         `json:"name"`
+		Levels   []string       `json:"levels"`
+		Profile  uint8          `json:"profile"`
+		AEAD     uint8          `json:"aead"`
+		V        uint8          `json:"v"`
+		Domain   uint32         `json:"domain"`
+		Mode     uint8          `json:"mode"`
+		Window   uint32         `json:"window"`
+		Contexts uint32         `json:"contexts"`
+		NoStart  bool           `json:"no_offline_start"`
+		Policy   *record.Policy `json:"policy"`
+	}
+	// RotateRequest rotates a ring; no name: all rings.
+	RotateRequest struct {
+		Ring      string `json:"ring"`
+		Reason    string `json:"reason"`
+		Emergency bool   `json:"emergency"`
+		Hard      bool   `json:"hard"`
+	}
+	// NameRequest names a member or a ring.
+	NameRequest struct {
+		Name   string `json:"name"`
+		Reason string `json:"reason"`
+	}
+)
+
+func handle[Q any](mux *http.ServeMux, pattern string, f func(context.Context, string, Q) (any, error)) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		if r.Method == http.MethodPost {
+			if err := body(r, &q); err != nil {
+				reply(w, nil, err)
+				return
+			}
+		}
+		v, err := f(r.Context(), who(r), q)
+		reply(w, v, err)
+	})
+}
+
+type none struct{}
+
+func (s *Server) admin() http.Handler {
+	mux := http.NewServeMux()
+	handle(mux, "GET /v1/admin/status", func(context.Context, string, none) (any, error) { return s.Status(), nil })
+	handle(mux, "GET /v1/admin/members", func(context.Context, string, none) (any, error) { return s.MembersStatus(), nil })
+	handle(mux, "POST /v1/admin/invite", s.Invite)
+	handle(mux, "POST /v1/admin/admit", s.Admit)
+	handle(mux, "POST /v1/admin/group", s.CreateGroup)
+	handle(mux, "POST /v1/admin/rotate", s.Rotate)
+	handle(mux, "POST /v1/admin/abort", s.Abort)
+	handle(mux, "POST /v1/admin/revoke", s.Revoke)
+	handle(mux, "POST /v1/admin/exclude", s.Exclude)
+	handle(mux, "POST /v1/admin/freeze", func(_ context.Context, _ string, q NameRequest) (any, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.freeze = q.Reason
+		s.wake()
+		return map[string]string{"frozen": q.Reason}, nil
+	})
+	mux.HandleFunc("GET /v1/admin/audit", s.serveAudit)
+	mux.HandleFunc("GET /v1/admin/backup", s.serveBackup)
+	mux.HandleFunc("POST /v1/admin/term", s.serveTerm)
+	mux.HandleFunc("GET /v1/admin/delegation", func(w http.ResponseWriter, r *http.Request) {
+		lv, err := record.ParseLevel(r.URL.Query().Get("level"))
+		l := s.levels[lv]
+		if err != nil || l == nil {
+			reply(w, nil, bad("no such level"))
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		reply(w, map[string]any{"delegation": l.deleg.raw, "cluster": s.Cluster.String(), "read_only": l.broken}, nil)
+	})
+	return mux
+}
+
+// Invite makes an invite; the store has only its hash.
+func (s *Server) Invite(ctx context.Context, _ string, q InviteRequest) (any, error) {
+	if q.Name == "" {
+		q.Name = "*"
+	}
+	if q.Uses == 0 {
+		q.Uses = 1
+	}
+	if q.Minutes == 0 {
+		q.Minutes = 60
+	}
+	if _, err := path.Match(q.Name, ""); err != nil || q.Uses < 1 || q.Uses > 65535 || q.Minutes < 1 {
+		return nil, bad("name, uses or minutes")
+	}
+	inv := record.Invite{Cluster: s.Cluster, CA: s.CA.Hash(), Servers: s.Addrs, Secret: randomID(), Uses: uint16(q.Uses), Name: q.Name}
+	for lv, lc := range s.Levels {
+		inv.Roots[lv] = record.HashOf(lc.Root)
+	}
+	text, err := inv.Text()
+	if err != nil {
+		return nil, err
+	}
+	row, _ := json.Marshal(inviteRow{q.Uses, q.Name, q.Auto, s.Now().Unix() + int64(q.Minutes)*60})
+	if _, err := s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: secretKey(inv.Secret[:]), Value: row}}}); err != nil {
+		return nil, err
+	}
+	return map[string]any{"invite": text, "uses": q.Uses, "minutes": q.Minutes}, nil
+}
+
+// Admit lets invited members have keys. They join the barrier when they have
+// acknowledged the newest step.
+func (s *Server) Admit(ctx context.Context, by string, q AdmitRequest) (any, error) {
+	done := map[string]string{}
+	err := s.each(func(l *Level) error {
+		for range 1000 {
+			e, err := l.commit(ctx, func() (*change, error) {
+				c := &change{head: record.Head{Change: record.ChangeAdmit, Who: by}}
+				for _, m := range l.members {
+					if m.rec.State == record.Invited && (q.All || slices.Contains(q.Names, m.rec.Name)) && len(c.members) < 64 {
+						x := m.rec
+						x.State = record.Absent
+						c.members = append(c.members, &x)
+						done[x.Name] = fmt.Sprintf("%x", x.SPKI[:8])
+					}
+				}
+				if len(c.members) == 0 {
+					return nil, errNothing
+				}
+				return c, nil
+			})
+			if err != nil || e == nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, n := range q.Names {
+		if _, ok := done[n]; !ok && err == nil {
+			err = fmt.Errorf("%w: %s is not waiting to be admitted", ErrNotFound, n)
+		}
+	}
+	return map[string]any{"admitted": done}, err
+}
+
+// CreateGroup makes a group and a ring at each of its levels.
+func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (any, error) {
+	if !memberName.MatchString(q.Name) {
+		return nil, bad("a group's name has letters, digits, '.', '_' and '-'")
+	}
+	if q.Profile != 0 && q.Profile != 2 {
+		return nil, bad("profile %d: groups are of profile stateless (0) or tss (2)", q.Profile)
+	}
+	if len(q.Levels) == 0 {
+		s.each(func(l *Level) error { q.Levels = append(q.Levels, l.Level.String()); return nil })
+	}
+	if q.Profile == 2 && len(q.Levels) != 1 {
+		return nil, bad("a group of profile tss has one ring: name one level")
+	}
+	if q.Window == 0 {
+		q.Window = 1024
+	}
+	if q.Contexts == 0 {
+		q.Contexts = 4096
+	}
+	p := record.DefaultPolicy
+	if q.Policy != nil {
+		p = *q.Policy
+	}
+	g := record.Group{ID: randomID(), Name: q.Name, Profile: q.Profile, AEAD: q.AEAD, V: q.V, Domain: q.Domain, Mode: q.Mode, Window: q.Window, Contexts: q.Contexts, OfflineStart: !q.NoStart}
+	var owner *Level
+	class := record.ClassLevel
+	if q.Profile == 2 {
+		class = record.ClassTSS
+	}
+	for _, name := range q.Levels {
+		lv, err := record.ParseLevel(name)
+		if err != nil {
+			return nil, bad("%v", err)
+		}
+		l := s.levels[lv]
+		if l == nil {
+			return nil, bad("this cluster has no level %s", name)
+		}
+		g.Rings[lv] = randomID()
+		if owner == nil {
+			owner = l
+		}
+	}
+	g.Level = owner.Level
+	for lv := range g.Rings {
+		l := s.levels[record.Level(lv)]
+		if g.Rings[lv].IsZero() || l == owner {
+			continue
+		}
+		if err := s.createRing(ctx, l, by, g.Rings[lv], class, q.Name, p, nil); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.createRing(ctx, owner, by, g.Rings[owner.Level], class, q.Name, p, &g); err != nil {
+		return nil, err
+	}
+	return map[string]any{"group": g.ID.String(), "rings": g.Rings}, nil
+}
+
+func (s *Server) createRing(ctx context.Context, l *Level, by string, id record.ID, class record.Class, name string, p record.Policy, g *record.Group) error {
+	_, err := l.commit(ctx, func() (*change, error) {
+		for _, r := range l.rings {
+			if r.rec.Name == name {
+				return nil, fmt.Errorf("%w: a ring named %s at level %v", ErrExists, name, l.Level)
+			}
+		}
+		n, e := rotation.Create(id, l.Level, class, name, p, s.Now().Unix())
+		c := &change{head: record.Head{Change: record.ChangeCreate, Who: by}, rings: []ringChange{{n, e}}}
+		if g != nil {
+			c.groups = []*record.Group{g}
+		}
+		return c, nil
+	})
+	return err
+}
+
+// ringsNamed visits the rings of a name, or all.
+func (s *Server) ringsNamed(name string, f func(*Level, record.ID) error) error {
+	n := 0
+	err := s.each(func(l *Level) error {
+		l.mu.Lock()
+		var ids []record.ID
+		for id, r := range l.rings {
+			if name == "" || r.rec.Name == name || strings.HasPrefix(id.String(), name) && len(name) >= 8 {
+				ids = append(ids, id)
+			}
+		}
+		l.mu.Unlock()
+		for _, id := range ids {
+			n++
+			if err := f(l, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%w: no ring %s", ErrNotFound, name)
+	}
+	return err
+}
+
+// Rotate asks for a rotation. While one runs, a normal one joins it; an
+// emergency brings it to its end and begins anew.
+func (s *Server) Rotate(ctx context.Context, by string, q RotateRequest) (any, error) {
+	if q.Reason == "" {
+		q.Reason = "by hand: " + by
+	}
+	began := map[string]uint64{}
+	err := s.ringsNamed(q.Ring, func(l *Level, id record.ID) error {
+		if b := l.Broken(); b != "" {
+			return fmt.Errorf("%w: %s", ErrReadOnly, b)
+		}
+		if q.Emergency || q.Hard {
+			e, err := l.commit(ctx, func() (*change, error) {
+				r := l.rings[id]
+				n := rotation.Urge(&r.rec, q.Hard, q.Reason)
+				began[r.rec.Name] = n.Step
+				return &change{head: record.Head{Change: record.ChangeEmergency, Who: by, Reason: q.Reason}, rings: []ringChange{{n, rotation.Effect{Change: record.ChangeEmergency, New: n.Of(record.Current)}}}}, nil
+			})
+			_ = e
+			return err
+		}
+		s.mu.Lock()
+		l.mu.Lock()
+		r := l.rings[id]
+		began[r.rec.Name] = r.rec.Step
+		if r.rec.State == record.Steady {
+			s.watch(l, r).asked = q.Reason
+		}
+		l.mu.Unlock()
+		s.mu.Unlock()
+		s.wake()
+		return nil
+	})
+	return map[string]any{"rings": began}, err
+}
+
+// Abort drops the next generation of a ring.
+func (s *Server) Abort(ctx context.Context, by string, q NameRequest) (any, error) {
+	return map[string]string{"aborted": q.Name}, s.ringsNamed(q.Name, func(l *Level, id record.ID) error {
+		_, err := l.commit(ctx, func() (*change, error) {
+			n, e, err := rotation.Abort(&l.rings[id].rec, q.Reason)
+			if err != nil {
+				return nil, err
+			}
+			return &change{head: record.Head{Change: e.Change, Who: by, Reason: q.Reason}, rings: []ringChange{{n, e}}}, nil
+		})
+		return err
+	})
+}
+
+// Revoke takes a member's rights away at all levels, and rotates its rings at
+// the first: one fresh generation shuts it out.
+func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, error) {
+	found := false
+	first := true
+	err := s.each(func(l *Level) error {
+		e, err := l.commit(ctx, func() (*change, error) {
+			var m *record.Member
+			for _, x := range l.members {
+				if (x.rec.Name == q.Name || x.rec.ID.String() == q.Name) && x.rec.State != record.Revoked {
+					c := x.rec
+					m = &c
+				}
+			}
+			if m == nil {
+				return nil, errNothing
+			}
+			had := m.State != record.Invited
+			c := &change{head: record.Head{Change: record.ChangeRevoke, Who: by, Reason: "revoked " + q.Name + ": " + q.Reason}, members: []*record.Member{m}}
+			for id, r := range l.rings {
+				if had && first && m.May(id) {
+					n := rotation.Urge(&r.rec, false, "revoked "+q.Name)
+					c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: record.ChangeRevoke, New: n.Of(record.Current)}})
+				}
+			}
+			m.State, m.Reason = record.Revoked, q.Reason
+			return c, nil
+		})
+		if e != nil {
+			found, first = true, false
+		}
+		return err
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: no member %s", ErrNotFound, q.Name)
+	}
+	s.wake()
+	return map[string]string{"revoked": q.Name}, err
+}
+
+// Exclude takes members out of the barrier that have not acknowledged.
+func (s *Server) Exclude(ctx context.Context, by string, q NameRequest) (any, error) {
+	found := false
+	err := s.each(func(l *Level) error {
+		e, err := l.commit(ctx, func() (*change, error) {
+			for _, x := range l.members {
+				if x.rec.Name == q.Name && x.rec.State == record.MemberActive {
+					m := x.rec
+					m.State, m.Reason = record.Absent, "by hand: "+q.Reason
+					return &change{head: record.Head{Change: record.ChangeExclude, Who: by, Reason: q.Name + ": " + q.Reason}, members: []*record.Member{&m}}, nil
+				}
+			}
+			return nil, errNothing
+		})
+		found = found || e != nil
+		return err
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: no active member %s", ErrNotFound, q.Name)
+	}
+	return map[string]string{"excluded": q.Name}, err
+}
+
+// AuditAnswer is a level's log, as it is signed.
+type AuditAnswer struct {
+	Cluster    string   `json:"cluster"`
+	Level      string   `json:"level"`
+	Root       []byte   `json:"root"`
+	Delegation []byte   `json:"delegation"`
+	Entries    [][]byte `json:"entries"`
+}
+
+func (s *Server) serveAudit(w http.ResponseWriter, r *http.Request) {
+	out := []AuditAnswer{}
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		a := AuditAnswer{Cluster: s.Cluster.String(), Level: l.Level.String(), Root: l.root, Delegation: l.deleg.raw}
+		var es []*entry
+		for _, e := range l.log {
+			es = append(es, e)
+		}
+		slices.SortFunc(es, func(a, b *entry) int { return int(int64(a.Serial) - int64(b.Serial)) })
+		for _, e := range es {
+			a.Entries = append(a.Entries, e.raw)
+		}
+		out = append(out, a)
+		return nil
+	})
+	reply(w, out, nil)
+}
+
+// BackupRow is a key of the store.
+type BackupRow struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value"`
+}
+
+// serveBackup is all of the store. Rings are sealed in it; who has an
+// instance's private key too can open them.
+func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
+	kvs, _, err := s.Store.List(r.Context(), "")
+	if err != nil {
+		reply(w, nil, err)
+		return
+	}
+	rows := make([]BackupRow, len(kvs))
+	for i, kv := range kvs {
+		rows[i] = BackupRow{kv.Key, kv.Value}
+	}
+	s.Log.Warn("backup read", "by", who(r), "keys", len(rows))
+	reply(w, rows, nil)
+}
+
+// TermRequest is the root's word that a store is the right one from now on.
+type TermRequest struct {
+	Level      string `json:"level"`
+	Delegation []byte `json:"delegation"`
+	Last       uint64 `json:"last"` // highest generation known from elsewhere
+}
+
+func (s *Server) serveTerm(w http.ResponseWriter, r *http.Request) {
+	var q TermRequest
+	err := body(r, &q)
+	if err == nil {
+		var lv record.Level
+		if lv, err = record.ParseLevel(q.Level); err == nil && s.levels[lv] != nil {
+			err = s.raiseTerm(r.Context(), s.levels[lv], who(r), q)
+		} else if err == nil {
+			err = bad("no such level")
+		}
+	}
+	reply(w, map[string]string{"level": q.Level}, err)
+}
+
+// Jumps after a restore: numbers that were given out since the backup are
+// skipped.
+const (
+	generationJump = 16
+	blockJump      = 1 << 20
+	ssiJump        = 1 << 12
+)
+
+// raiseTerm begins a higher term, by the root's delegation: the way back after a
+// restore. Allocators jump, and every ring rotates to a generation above all
+// that may have been used.
+func (s *Server) raiseTerm(ctx context.Context, l *Level, by string, q TermRequest) error {
+	var d record.Delegation
+	if err := record.Verify(q.Delegation, &d, s.Cluster, l.root); err != nil {
+		return fmt.Errorf("%w: the delegation is not by this level's root: %v", errBad, err)
+	}
+	l.mu.Lock()
+	if d.Level != l.Level || d.Term <= l.deleg.rec.Term || d.Serial <= l.deleg.rec.Serial {
+		l.mu.Unlock()
+		return bad("the delegation's term and serial must be higher than %d and %d", l.deleg.rec.Term, l.deleg.rec.Serial)
+	}
+	was := l.broken
+	l.broken = ""
+	old := l.deleg
+	l.deleg.rec.Term = d.Term
+	l.mu.Unlock()
+	if err := s.jumpAllocators(ctx); err != nil {
+		l.mu.Lock()
+		l.broken, l.deleg = was, old
+		l.mu.Unlock()
+		return err
+	}
+	_, err := l.commit(ctx, func() (*change, error) {
+		c := &change{head: record.Head{Change: record.ChangeRestore, Who: by, Reason: was}, deleg: q.Delegation}
+		for _, r := range l.rings {
+			n := rotation.Restore(&r.rec, max(r.rec.Last, q.Last)+generationJump)
+			c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: record.ChangeRestore, New: n.Of(record.Current)}})
+		}
+		return c, nil
+	})
+	if err != nil {
+		l.mu.Lock()
+		l.broken, l.deleg = was, old
+		l.mu.Unlock()
+	}
+	s.wake()
+	return err
+}

@@ -1,0 +1,716 @@
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/hpke"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"libeesp/control/pki"
+	"libeesp/control/record"
+	"libeesp/control/rotation"
+	"libeesp/control/store"
+)
+
+// Errors that an operator meets.
+var (
+	ErrReadOnly = errors.New("read-only")
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("exists already")
+)
+
+// Keys are an instance's at one level.
+type Keys struct {
+	ID   record.ID
+	Sign ed25519.PrivateKey
+	HPKE hpke.PrivateKey
+}
+
+// entry is a log entry with its octets.
+type entry struct {
+	record.Head
+	raw  []byte
+	hash record.Hash
+}
+
+func (e *entry) known() record.Known {
+	return record.Known{Level: e.Level, Term: e.Term, Serial: e.Serial, Hash: e.hash}
+}
+
+type item[T any] struct {
+	rec  T
+	raw  []byte
+	hash record.Hash
+	mod  int64
+}
+
+// Level is one level's chain, as this server has verified it, and the way to
+// write to it.
+type Level struct {
+	Level   record.Level
+	cluster record.ID
+	root    ed25519.PublicKey
+	keys    Keys
+	st      store.Store
+	state   string // local file: what was published last
+	now     func() time.Time
+
+	writing sync.Mutex // one transaction at a time from here
+	mu      sync.Mutex
+	deleg   item[record.Delegation]
+	log     map[uint64]*entry
+	head    *entry
+	headMod int64
+	rings   map[record.ID]*item[record.Ring]
+	members map[record.ID]*item[record.Member]
+	groups  map[record.ID]*item[record.Group]
+	escrows map[record.ID]*item[record.Escrow]
+	ready   map[string]*item[record.Ready] // by key
+	keks    map[record.ID]kekAt
+	broken  string        // why nothing is written
+	changed chan struct{} // closed at each change
+}
+
+type kekAt struct {
+	epoch, step uint32
+	kek         record.KEK
+}
+
+func (l *Level) prefix() string { return l.Level.String() + "/" }
+
+func logKey(p string, serial uint64) string { return fmt.Sprintf("%slog/%020d", p, serial) }
+
+// Changed returns a channel that is closed at the next change.
+func (l *Level) Changed() <-chan struct{} { l.mu.Lock(); defer l.mu.Unlock(); return l.changed }
+
+func (l *Level) notify() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// OpenLevel makes a level on a store. It is loaded by Sync.
+func OpenLevel(lv record.Level, cluster record.ID, root ed25519.PublicKey, keys Keys, st store.Store, stateFile string, now func() time.Time) *Level {
+	return &Level{Level: lv, cluster: cluster, root: root, keys: keys, st: st, state: stateFile, now: now, changed: make(chan struct{}), keks: map[record.ID]kekAt{}}
+}
+
+// Sync lists the level, verifies it and takes it over: what is not in the store
+// any more is gone here too.
+func (l *Level) Sync(ctx context.Context) (rev int64, err error) {
+	l.writing.Lock() // a list is not older than what was written here
+	defer l.writing.Unlock()
+	return l.sync(ctx)
+}
+
+func (l *Level) sync(ctx context.Context) (rev int64, err error) {
+	kvs, rev, err := l.st.List(ctx, l.prefix())
+	if err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.log, l.rings, l.members, l.groups, l.escrows, l.ready = map[uint64]*entry{}, map[record.ID]*item[record.Ring]{}, map[record.ID]*item[record.Member]{},
+		map[record.ID]*item[record.Group]{}, map[record.ID]*item[record.Escrow]{}, map[string]*item[record.Ready]{}
+	seen := l.head
+	l.deleg, l.head, l.headMod = item[record.Delegation]{}, nil, 0
+	err = l.apply(kvs)
+	if err == nil && seen != nil && (l.head == nil || older(&l.head.Head, &seen.Head)) {
+		err = errors.New("the store was set back behind what this server has read in it")
+	}
+	if err != nil {
+		l.breakOff(err.Error())
+		l.notify()
+		return rev, err
+	}
+	l.checkLocal()
+	l.notify()
+	return rev, nil
+}
+
+func older(a, b *record.Head) bool {
+	return a.Term < b.Term || a.Term == b.Term && a.Serial < b.Serial
+}
+
+func (l *Level) breakOff(why string) {
+	if l.broken == "" {
+		l.broken = why
+	}
+}
+
+// Broken says why this server does not write; "" if it does.
+func (l *Level) Broken() string { l.mu.Lock(); defer l.mu.Unlock(); return l.broken }
+
+// apply takes records over. The delegation is read first, for it verifies the others.
+func (l *Level) apply(kvs []store.KV) error {
+	p := l.prefix()
+	// The newest entry first: it vouches for older ones.
+	sort.SliceStable(kvs, func(i, j int) bool {
+		a, b := kvs[i].Key[len(p):], kvs[j].Key[len(p):]
+		if rank(a) == 1 && rank(b) == 1 {
+			return a > b
+		}
+		return rank(a) < rank(b)
+	})
+	for _, kv := range kvs {
+		if err := l.applyOne(kv.Key[len(p):], kv); err != nil {
+			return fmt.Errorf("%s: %w", kv.Key, err)
+		}
+	}
+	if l.head == nil {
+		return nil
+	}
+	if d := l.rosterDigest(nil); d != l.head.RosterDigest {
+		return fmt.Errorf("the roster is not the one that the head names: a record was put back or taken away")
+	}
+	return nil
+}
+
+func rank(k string) int {
+	switch {
+	case k == "delegation":
+		return 0
+	case k == "head":
+		return 2
+	default:
+		return 1
+	}
+}
+
+func applyTo[T any, P interface {
+	*T
+	record.Body
+}](m map[record.ID]*item[T], name string, kv store.KV, verify func([]byte, record.Body) error, id func(P) record.ID) error {
+	var n record.ID
+	if b, err := hex.DecodeString(name); err != nil || len(b) != len(n) {
+		return errors.New("no name")
+	} else {
+		copy(n[:], b)
+	}
+	if kv.Mod == 0 {
+		delete(m, n)
+		return nil
+	}
+	if old := m[n]; old != nil && old.mod >= kv.Mod {
+		return nil
+	}
+	it := &item[T]{raw: kv.Value, hash: record.HashOf(kv.Value), mod: kv.Mod}
+	if err := verify(kv.Value, P(&it.rec)); err != nil {
+		return err
+	}
+	if id(&it.rec) != n {
+		return errors.New("a record under another one's name")
+	}
+	m[n] = it
+	return nil
+}
+
+func (l *Level) by(role uint8) func([]byte, record.Body) error {
+	return func(b []byte, r record.Body) error {
+		_, err := l.deleg.rec.VerifyBy(b, r, l.cluster, role)
+		return err
+	}
+}
+
+func (l *Level) applyOne(k string, kv store.KV) error {
+	kind, name, _ := strings.Cut(k, "/")
+	switch kind {
+	case "delegation":
+		if kv.Mod <= l.deleg.mod {
+			return nil
+		}
+		it := item[record.Delegation]{raw: kv.Value, hash: record.HashOf(kv.Value), mod: kv.Mod}
+		if err := record.Verify(kv.Value, &it.rec, l.cluster, l.root); err != nil {
+			return err
+		}
+		if it.rec.Level != l.Level || it.rec.Serial < l.deleg.rec.Serial || it.rec.Term < l.deleg.rec.Term {
+			return errors.New("an older delegation")
+		}
+		l.deleg = it
+	case "head":
+		if kv.Mod <= l.headMod {
+			return nil
+		}
+		e, err := l.entry(kv.Value)
+		if err != nil {
+			return err
+		}
+		if l.head != nil && older(&e.Head, &l.head.Head) {
+			return fmt.Errorf("the head went back from %d.%d to %d.%d", l.head.Term, l.head.Serial, e.Term, e.Serial)
+		}
+		if o := l.log[e.Serial]; o != nil && o.hash != e.hash {
+			return fmt.Errorf("two entries of serial %d: a fork", e.Serial)
+		}
+		if o := l.log[e.Serial-1]; o != nil && o.hash != e.Prev {
+			return fmt.Errorf("entry %d does not follow entry %d: a fork", e.Serial, o.Serial)
+		}
+		l.head, l.headMod, l.log[e.Serial] = e, kv.Mod, e
+	case "log":
+		if kv.Mod == 0 {
+			return nil
+		}
+		e, err := l.entry(kv.Value)
+		if err != nil {
+			return err
+		}
+		if logKey("", e.Serial) != k {
+			return errors.New("an entry under another one's number")
+		}
+		if o := l.log[e.Serial]; o != nil && o.hash != e.hash {
+			return fmt.Errorf("two entries of serial %d: a fork", e.Serial)
+		}
+		if o := l.log[e.Serial-1]; o != nil && o.hash != e.Prev {
+			return fmt.Errorf("entry %d does not follow entry %d: a fork", e.Serial, o.Serial)
+		}
+		if o := l.log[e.Serial+1]; o != nil && o.Prev != e.hash {
+			return fmt.Errorf("entry %d does not follow entry %d: a fork", o.Serial, e.Serial)
+		}
+		l.log[e.Serial] = e
+	case "ring":
+		return applyTo(l.rings, name, kv, l.by(record.RoleRotate), func(r *record.Ring) record.ID { return r.ID })
+	case "member":
+		return applyTo(l.members, name, kv, l.by(record.RoleAdmit), func(r *record.Member) record.ID { return r.ID })
+	case "group":
+		return applyTo(l.groups, name, kv, l.by(record.RoleRotate), func(r *record.Group) record.ID { return r.ID })
+	case "escrow":
+		return applyTo(l.escrows, name, kv, l.by(record.RoleRotate), func(r *record.Escrow) record.ID { return r.Ring })
+	case "ready":
+		if kv.Mod == 0 {
+			delete(l.ready, name)
+			return nil
+		}
+		it := &item[record.Ready]{raw: kv.Value, mod: kv.Mod}
+		if err := record.Decode(kv.Value, &it.rec); err != nil {
+			return err
+		}
+		l.ready[name] = it
+	}
+	return nil
+}
+
+func (l *Level) entry(raw []byte) (*entry, error) {
+	e := &entry{raw: raw, hash: record.HashOf(raw)}
+	// An entry may be by an instance that a later delegation left out: then its
+	// hash stands in the chain that newer ones sign.
+	if _, err := l.deleg.rec.VerifyBy(raw, &e.Head, l.cluster, record.RoleRotate); err != nil {
+		if e2 := record.Decode(raw, &e.Head); e2 != nil {
+			return nil, e2
+		}
+		n := l.log[e.Serial+1]
+		if n == nil || n.Prev != e.hash {
+			return nil, err
+		}
+	}
+	if e.Level != l.Level {
+		return nil, errors.New("an entry of another level")
+	}
+	return e, nil
+}
+
+// rosterDigest hashes all members' records in the order of their numbers; with
+// replaces or adds some.
+func (l *Level) rosterDigest(with map[record.ID]*record.Member) record.Hash {
+	type row struct {
+		n    uint32
+		hash record.Hash
+	}
+	var rows []row
+	for id, m := range l.members {
+		if with[id] == nil {
+			rows = append(rows, row{m.rec.Number, m.hash})
+		}
+	}
+	for _, m := range with {
+		raw, err := record.Sign(m, l.cluster, l.keys.Sign)
+		if err != nil {
+			continue // commit signs it again and reports that
+		}
+		rows = append(rows, row{m.Number, record.HashOf(raw)})
+	}
+	slices.SortFunc(rows, func(a, b row) int { return int(int64(a.n) - int64(b.n)) })
+	h := sha256.New()
+	for _, r := range rows {
+		h.Write(r.hash[:])
+	}
+	var d record.Hash
+	h.Sum(d[:0])
+	return d
+}
+
+// Watch follows the store until ctx ends: list, compare, watch, and again after
+// any gap.
+func (l *Level) Watch(ctx context.Context) {
+	for wait := 100 * time.Millisecond; ctx.Err() == nil; {
+		rev, err := l.Sync(ctx)
+		if err == nil {
+			wait = 100 * time.Millisecond
+			for evs := range l.st.Watch(ctx, l.prefix(), rev) {
+				l.mu.Lock()
+				if err := l.apply(evs); err != nil {
+					l.breakOff(err.Error())
+				}
+				l.notify()
+				l.mu.Unlock()
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+			wait = min(2*wait, 5*time.Second)
+		}
+	}
+}
+
+// local is what an instance remembers of what it published: the store's
+// identity, the newest committed head, and the one that it last tried to write.
+type local struct {
+	identity     uint64
+	term         uint32
+	serial       uint64
+	hash, intent record.Hash
+}
+
+func (l *Level) writeLocal(v local) error {
+	b := binary.BigEndian.AppendUint64([]byte("EESPSTA1"), v.identity)
+	b = binary.BigEndian.AppendUint32(b, v.term)
+	b = binary.BigEndian.AppendUint64(b, v.serial)
+	b = append(b, v.hash[:]...)
+	b = append(b, v.intent[:]...)
+	return pki.WriteFile(l.state, b, 0o600)
+}
+
+func (l *Level) readLocal() (v local, err error) {
+	b, err := os.ReadFile(l.state)
+	if errors.Is(err, os.ErrNotExist) {
+		return v, nil
+	}
+	if err != nil || len(b) != 92 || string(b[:8]) != "EESPSTA1" {
+		return v, fmt.Errorf("%s: not readable (%v)", l.state, err)
+	}
+	v.identity, v.term, v.serial = binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint32(b[16:]), binary.BigEndian.Uint64(b[20:])
+	copy(v.hash[:], b[28:])
+	copy(v.intent[:], b[60:])
+	return v, nil
+}
+
+// checkLocal refuses a store that is behind what this instance published in it:
+// it was set back, or another stands in its place.
+func (l *Level) checkLocal() {
+	v, err := l.readLocal()
+	switch {
+	case err != nil:
+		l.breakOff(err.Error())
+	case v.serial == 0:
+	case l.head == nil:
+		l.breakOff("the store is empty, and this instance has written to it: restore it (eespctl restore)")
+	case l.head.Term > v.term: // restored by the root's word
+	case v.identity != l.st.Identity():
+		l.breakOff("the store is another one than this instance wrote to: restore it (eespctl restore)")
+	case l.head.Term < v.term || l.head.Serial < v.serial:
+		l.breakOff(fmt.Sprintf("the store was set back: its head is %d.%d, this instance published %d.%d (eespctl restore)", l.head.Term, l.head.Serial, v.term, v.serial))
+	case l.log[v.serial] != nil && l.log[v.serial].hash != v.hash:
+		l.breakOff(fmt.Sprintf("entry %d is another one than this instance published: a fork", v.serial))
+	}
+}
+
+// change is what a transaction writes.
+type change struct {
+	head    record.Head
+	rings   []ringChange
+	members []*record.Member
+	groups  []*record.Group
+	deleg   []byte
+	more    []store.KV   // records that are not part of the chain
+	cond    []store.Cond // beside the head's
+	del     []string
+}
+
+type ringChange struct {
+	ring   record.Ring
+	effect rotation.Effect
+}
+
+// errNothing has commit write nothing, and succeed.
+var errNothing = errors.New("nothing to do")
+
+// commit makes a transaction of what build returns, which is called again if
+// another server was faster. Nothing of it is used before it is committed.
+func (l *Level) commit(ctx context.Context, build func() (*change, error)) (*entry, error) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	for try := 0; ; try++ {
+		e, err := l.tryCommit(ctx, build)
+		if errors.Is(err, errNothing) {
+			return nil, nil
+		}
+		if !errors.Is(err, store.ErrConflict) || try == 8 {
+			return e, err
+		}
+		if _, err := l.sync(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (l *Level) tryCommit(ctx context.Context, build func() (*change, error)) (*entry, error) {
+	l.mu.Lock()
+	if l.broken != "" {
+		l.mu.Unlock()
+		return nil, fmt.Errorf("%w: %s", ErrReadOnly, l.broken)
+	}
+	c, err := build()
+	if err != nil {
+		l.mu.Unlock()
+		return nil, err
+	}
+	h := &c.head
+	h.Level, h.Instance, h.Wall, h.Term, h.Serial = l.Level, l.keys.ID, l.now().Unix(), l.deleg.rec.Term, 1
+	identity, local0 := l.st.Identity(), local{}
+	if l.head != nil {
+		h.Prev, h.Serial = l.head.hash, l.head.Serial+1
+		h.RosterSerial = l.head.RosterSerial
+		local0 = local{identity, l.head.Term, l.head.Serial, l.head.hash, record.Hash{}}
+	} else {
+		var d record.Delegation
+		if err := record.Verify(c.deleg, &d, l.cluster, l.root); err != nil {
+			l.mu.Unlock()
+			return nil, err
+		}
+		h.Term = d.Term
+	}
+	t := store.Txn{If: append([]store.Cond{{Key: l.prefix() + "head", Mod: l.headMod}}, c.cond...), Put: c.more, Del: c.del}
+	put := func(kind string, id record.ID, ty record.Type, raw []byte) {
+		key := l.prefix() + kind
+		if !id.IsZero() {
+			key += "/" + id.String()
+		}
+		t.Put = append(t.Put, store.KV{Key: key, Value: raw})
+		if ty != 0 {
+			h.Changed = append(h.Changed, record.Changed{Type: ty, ID: id, Hash: record.HashOf(raw)})
+		}
+	}
+	fail := func(err error) (*entry, error) { l.mu.Unlock(); return nil, err }
+	if c.deleg != nil {
+		put("delegation", record.ID{}, record.TypeDelegation, c.deleg)
+	}
+	with := map[record.ID]*record.Member{}
+	for _, m := range c.members {
+		m.Since, m.Level = h.Serial, l.Level
+		raw, err := record.Sign(m, l.cluster, l.keys.Sign)
+		if err != nil {
+			return fail(err)
+		}
+		with[m.ID] = m
+		put("member", m.ID, record.TypeMember, raw)
+	}
+	if len(c.members) > 0 {
+		h.RosterSerial = h.Serial
+	}
+	h.RosterDigest = l.rosterDigest(with)
+	for _, g := range c.groups {
+		g.Since = h.Serial
+		raw, err := record.Sign(g, l.cluster, l.keys.Sign)
+		if err != nil {
+			return fail(err)
+		}
+		put("group", g.ID, record.TypeGroup, raw)
+	}
+	newKEKs := map[record.ID]kekAt{}
+	for i := range c.rings {
+		rc := &c.rings[i]
+		r, e := &rc.ring, rc.effect
+		r.Term, r.Serial = h.Term, h.Serial
+		values, kek, err := l.values(r, e)
+		if err != nil {
+			return fail(err)
+		}
+		if err := r.Seal(&kek, values); err != nil {
+			return fail(err)
+		}
+		clear(values)
+		raw, err := record.Sign(r, l.cluster, l.keys.Sign)
+		if err != nil {
+			return fail(err)
+		}
+		put("ring", r.ID, record.TypeRing, raw)
+		newKEKs[r.ID] = kekAt{r.KEKEpoch, r.KEKStep, kek}
+		if e.KEK != rotation.KEKKeep {
+			esc := &record.Escrow{Ring: r.ID, Epoch: r.KEKEpoch, Step: r.KEKStep}
+			if err := esc.SealTo(l.cluster, &kek, l.deleg.rec.Instances); err != nil {
+				return fail(err)
+			}
+			raw, err := record.Sign(esc, l.cluster, l.keys.Sign)
+			if err != nil {
+				return fail(err)
+			}
+			put("escrow", r.ID, record.TypeEscrow, raw)
+		}
+		h.Ring, h.Old, h.New, h.Step = r.ID, e.Old, e.New, r.Step
+	}
+	raw, err := record.Sign(h, l.cluster, l.keys.Sign)
+	if err != nil {
+		return fail(err)
+	}
+	e := &entry{Head: *h, raw: raw, hash: record.HashOf(raw)}
+	t.Put = append(t.Put, store.KV{Key: l.prefix() + "head", Value: raw}, store.KV{Key: logKey(l.prefix(), h.Serial), Value: raw})
+	l.mu.Unlock()
+
+	// What is about to be published is known here first.
+	local0.identity, local0.intent = identity, e.hash
+	if err := l.writeLocal(local0); err != nil {
+		return nil, err
+	}
+	rev, err := l.st.Commit(ctx, t)
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		// Unknown: read back. A transaction that is still under way loses against
+		// whatever we write next, for both compare the head.
+		kv, e2 := l.st.Get(ctx, l.prefix()+"head")
+		if e2 != nil {
+			return nil, errors.Join(err, e2)
+		}
+		if record.HashOf(kv.Value) == e.hash {
+			rev, err = kv.Mod, nil
+		} else {
+			err = fmt.Errorf("%w (%v)", store.ErrConflict, err)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := l.writeLocal(local{identity, e.Term, e.Serial, e.hash, record.Hash{}}); err != nil {
+		return nil, err
+	}
+	for i := range t.Put {
+		t.Put[i].Mod = rev
+	}
+	var ours []store.KV
+	for _, kv := range t.Put {
+		if strings.HasPrefix(kv.Key, l.prefix()) {
+			ours = append(ours, kv)
+		}
+	}
+	for _, k := range t.Del {
+		ours = append(ours, store.KV{Key: k})
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.headMod < rev {
+		if err := l.apply(ours); err != nil {
+			l.breakOff(err.Error())
+			return nil, err
+		}
+	}
+	for id, k := range newKEKs {
+		if r := l.rings[id]; r != nil && r.rec.KEKEpoch == k.epoch && r.rec.KEKStep == k.step {
+			l.keks[id] = k
+		}
+	}
+	l.notify()
+	return e, nil
+}
+
+// kek returns the KEK of a ring as it is in the store.
+func (l *Level) kek(id record.ID) (kekAt, error) {
+	r := l.rings[id]
+	if r == nil {
+		return kekAt{}, ErrNotFound
+	}
+	k, ok := l.keks[id]
+	if ok && k.epoch == r.rec.KEKEpoch && k.step == r.rec.KEKStep {
+		return k, nil
+	}
+	e := l.escrows[id]
+	if e == nil || e.rec.Epoch != r.rec.KEKEpoch || e.rec.Step != r.rec.KEKStep {
+		return kekAt{}, fmt.Errorf("ring %s: no KEK of epoch %d, step %d in escrow", r.rec.Name, r.rec.KEKEpoch, r.rec.KEKStep)
+	}
+	v, err := e.rec.Open(l.cluster, l.keys.ID, l.keys.HPKE)
+	if err != nil {
+		return kekAt{}, fmt.Errorf("ring %s: KEK: %w", r.rec.Name, err)
+	}
+	k = kekAt{e.rec.Epoch, e.rec.Step, v}
+	l.keks[id] = k
+	return k, nil
+}
+
+// values are those of a ring's new record: old ones live on, a new one is drawn.
+func (l *Level) values(r *record.Ring, e rotation.Effect) ([]record.Value, record.KEK, error) {
+	var kek record.KEK
+	var have []record.Value
+	old := l.rings[r.ID]
+	if old != nil {
+		k, err := l.kek(r.ID)
+		if err != nil {
+			return nil, kek, err
+		}
+		kek = k.kek
+		if have, err = old.rec.Values(&kek); err != nil {
+			return nil, kek, fmt.Errorf("ring %s: %w", old.rec.Name, err)
+		}
+		defer clear(have)
+	}
+	vs := make([]record.Value, len(r.Gens))
+	for i, g := range r.Gens {
+		switch {
+		case e.Draw && g.Gen == e.New:
+			rand.Read(vs[i][:])
+		default:
+			j := slices.IndexFunc(old.rec.Gens, func(o record.Generation) bool { return o.Gen == g.Gen })
+			if j < 0 {
+				return nil, kek, fmt.Errorf("generation %d is gone", g.Gen)
+			}
+			vs[i] = have[j]
+		}
+	}
+	switch e.KEK {
+	case rotation.KEKNew:
+		rand.Read(kek[:])
+	case rotation.KEKStep:
+		kek.Step(l.cluster, r.ID, r.KEKEpoch, r.KEKStep)
+	}
+	return vs, kek, nil
+}
+
+// fresh makes sure that the mirror is at the store's head, and that the store is
+// not behind: before a KEK is handed out.
+func (l *Level) fresh(ctx context.Context) error {
+	kv, err := l.st.Get(ctx, l.prefix()+"head")
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	same := l.head != nil && record.HashOf(kv.Value) == l.head.hash
+	broken := l.broken
+	l.mu.Unlock()
+	if broken != "" {
+		return fmt.Errorf("%w: %s", ErrReadOnly, broken)
+	}
+	if !same {
+		if _, err := l.Sync(ctx); err != nil {
+			return err
+		}
+		if b := l.Broken(); b != "" {
+			return fmt.Errorf("%w: %s", ErrReadOnly, b)
+		}
+	}
+	return nil
+}
+
+// need is the barrier of a ring: all members that are active and may have it.
+func (l *Level) need(ring record.ID) (s rotation.Set) {
+	for _, m := range l.members {
+		if m.rec.State == record.MemberActive && m.rec.May(ring) {
+			s.Add(m.rec.Number)
+		}
+	}
+	return s
+}

@@ -1,0 +1,640 @@
+// Package server is a controller instance: it keeps the levels' chains in a
+// store, carries rotations on, and serves agents' streams and operators.
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"libeesp/control/pki"
+	"libeesp/control/record"
+	"libeesp/control/rotation"
+	"libeesp/control/store"
+)
+
+// Config is what a server is made of.
+type Config struct {
+	Cluster record.ID
+	Name    string
+	Addrs   []string // that agents reach the servers by
+	CA      *pki.CA
+	Cert    *x509.Certificate
+	Key     ed25519.PrivateKey
+	Levels  map[record.Level]LevelConfig
+	Store   store.Store
+	Dir     string // local files
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// LevelConfig is a level's root and this instance's keys.
+type LevelConfig struct {
+	Root       ed25519.PublicKey
+	Keys       Keys
+	Delegation []byte // for the first entry
+}
+
+// Server is a controller instance.
+type Server struct {
+	Config
+	ID     record.ID
+	levels map[record.Level]*Level
+
+	mu      sync.Mutex
+	streams map[record.ID]*stream // by member
+	rings   map[record.ID]*ringWatch
+	absent  map[record.ID]time.Time // members without a stream: since when
+	others  map[string]*heard       // servers' presence, by key
+	blocks  map[record.IDKind][]uint32
+	freeze  string
+	serial  uint64
+	beat    time.Time
+	kick    chan struct{}
+	metrics *metrics
+}
+
+// heard is what was heard of another server's record, and when it changed.
+type heard struct {
+	serial uint64
+	at     time.Time
+}
+
+// ringWatch is what this server saw of a ring's step.
+type ringWatch struct {
+	term     uint32
+	step     uint64
+	entry    record.Hash
+	since    time.Time
+	ready    rotation.Set // agents connected here that acknowledged
+	nacks    map[uint32]string
+	covered  time.Time // when all were ready; zero: they are not
+	others   map[string]uint64
+	needHash string
+	written  rotation.Set
+	wrote    time.Time
+	dirty    bool
+	asked    string
+	usage    map[record.ID]record.Usage
+	plan     rotation.Plan
+}
+
+// New makes a server; Run runs it.
+func New(c Config) *Server {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{Config: c, levels: map[record.Level]*Level{}, streams: map[record.ID]*stream{}, rings: map[record.ID]*ringWatch{}, absent: map[record.ID]time.Time{},
+		others: map[string]*heard{}, blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1)}
+	for lv, lc := range c.Levels {
+		s.ID = lc.Keys.ID
+		s.levels[lv] = OpenLevel(lv, c.Cluster, lc.Root, lc.Keys, c.Store, fmt.Sprintf("%s/published-%v", c.Dir, lv), c.Now)
+	}
+	s.metrics = newMetrics(s)
+	return s
+}
+
+// Level returns a level, or nil.
+func (s *Server) Level(lv record.Level) *Level { return s.levels[lv] }
+
+// each visits the levels in their order.
+func (s *Server) each(f func(*Level) error) error {
+	for lv := record.Zone; lv < record.Levels; lv++ {
+		if l := s.levels[lv]; l != nil {
+			if err := f(l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Begin loads the levels, and writes the first entry of those that have none.
+func (s *Server) Begin(ctx context.Context) error {
+	return s.each(func(l *Level) error {
+		if _, err := l.Sync(ctx); err != nil {
+			return fmt.Errorf("level %v: %w", l.Level, err)
+		}
+		if l.head != nil || l.Broken() != "" {
+			return nil
+		}
+		_, err := l.commit(ctx, func() (*change, error) {
+			if l.head != nil {
+				return nil, errNothing
+			}
+			return &change{head: record.Head{Change: record.ChangeGenesis, Who: s.Name}, deleg: s.Levels[l.Level].Delegation}, nil
+		})
+		return err
+	})
+}
+
+// Run carries on until ctx ends.
+func (s *Server) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, l := range s.levels {
+		wg.Go(func() { l.Watch(ctx) })
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				select {
+				case <-l.Changed():
+					s.wake()
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	wg.Go(func() { s.watchSessions(ctx) })
+	timer := time.NewTimer(0)
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-s.kick:
+		case <-timer.C:
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		timer.Reset(s.pass(ctx))
+	}
+	s.mu.Lock()
+	for _, st := range s.streams {
+		st.bye(record.ByeLater, 1, "the server stops")
+	}
+	s.mu.Unlock()
+	wg.Wait()
+}
+
+func (s *Server) wake() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// watch returns what is known of a ring's present step; it begins anew with a
+// new step. s.mu is held.
+func (s *Server) watch(l *Level, r *item[record.Ring]) *ringWatch {
+	var entry record.Hash
+	if e := l.log[r.rec.Serial]; e != nil {
+		entry = e.hash
+	}
+	w := s.rings[r.rec.ID]
+	if w == nil || w.term != r.rec.Term || w.step != r.rec.Step || w.entry != entry {
+		n := &ringWatch{term: r.rec.Term, step: r.rec.Step, entry: entry, since: time.Now(), nacks: map[uint32]string{}, others: map[string]uint64{}, usage: map[record.ID]record.Usage{}}
+		if w != nil {
+			n.asked, n.wrote = w.asked, w.wrote
+			if r.rec.State == record.Steady {
+				n.usage = w.usage
+			}
+		}
+		if r.rec.State != record.Steady {
+			n.asked = ""
+		}
+		w = n
+		s.rings[r.rec.ID] = w
+	}
+	return w
+}
+
+// pass looks at every ring once and does what is due; it returns when to look
+// again.
+func (s *Server) pass(ctx context.Context) time.Duration {
+	again := 10 * time.Second
+	s.each(func(l *Level) error {
+		if l.Broken() != "" {
+			return nil
+		}
+		l.mu.Lock()
+		ids := make([]record.ID, 0, len(l.rings))
+		for id := range l.rings {
+			ids = append(ids, id)
+		}
+		l.mu.Unlock()
+		slices.SortFunc(ids, func(a, b record.ID) int { return slices.Compare(a[:], b[:]) })
+		for _, id := range ids {
+			for n := 0; n < 8; n++ {
+				did, wait := s.passRing(ctx, l, id)
+				if wait != 0 {
+					again = min(again, wait)
+				}
+				if !did {
+					break
+				}
+			}
+		}
+		s.rejoin(ctx, l)
+		if err := s.presence(ctx, l); err != nil && ctx.Err() == nil {
+			s.Log.Warn("presence", "level", l.Level, "err", err)
+		}
+		return nil
+	})
+	return max(again, 5*time.Millisecond)
+}
+
+// world gathers what rotation.Next wants to know. s.mu and l.mu are held.
+func (s *Server) world(l *Level, r *item[record.Ring], w *ringWatch) rotation.World {
+	now := time.Now()
+	ready := w.ready.Clone()
+	changed := false
+	for key, o := range l.ready {
+		if o.rec.Ring != r.rec.ID || o.rec.Server == s.ID || o.rec.Term != w.term || o.rec.Step != w.step || o.rec.Entry != w.entry {
+			continue
+		}
+		if h := s.others[presenceKey(o.rec.Server)]; h == nil || now.Sub(h.at) > presenceStale {
+			continue // it is gone, and with it the streams by which it knew
+		}
+		if w.others[key] != o.rec.Serial {
+			w.others[key], changed = o.rec.Serial, true
+		}
+		ready.Or(o.rec.Bitmap)
+	}
+	need := l.need(r.rec.ID)
+	if string(need) != w.needHash {
+		w.needHash, changed = string(need), true
+	}
+	switch {
+	case !ready.Covers(need):
+		w.covered = time.Time{}
+	case w.covered.IsZero() || changed:
+		w.covered = now
+	}
+	wd := rotation.World{Need: need, Ready: ready, InStep: now.Sub(w.since), Wall: s.Now().Unix(), Asked: w.asked, Freeze: s.freeze, Turn: true, Destroyed: l.destroyed(r.rec.ID, r.rec.Step)}
+	if !w.covered.IsZero() {
+		wd.Covered = now.Sub(w.covered)
+	}
+	for _, m := range l.members {
+		if since, ok := s.absent[m.rec.ID]; ok && r.rec.Policy.AbsentAfter != 0 && now.Sub(since) >= time.Duration(r.rec.Policy.AbsentAfter)*time.Second {
+			wd.Absent.Add(m.rec.Number)
+		}
+	}
+	for _, u := range w.usage {
+		for _, g := range u.Gens {
+			if g.Gen == r.rec.Of(record.Current) {
+				wd.Usage += g.Derived
+			}
+		}
+	}
+	return wd
+}
+
+// passRing does one transition, if one is due.
+func (s *Server) passRing(ctx context.Context, l *Level, id record.ID) (did bool, wait time.Duration) {
+	s.mu.Lock()
+	l.mu.Lock()
+	r := l.rings[id]
+	if r == nil || l.head == nil {
+		l.mu.Unlock()
+		s.mu.Unlock()
+		return false, 0
+	}
+	w := s.watch(l, r)
+	wd := s.world(l, r, w)
+	// Levels take turns unless it is urgent.
+	for _, o := range s.levels {
+		if o == l {
+			continue
+		}
+		o.mu.Lock()
+		for _, x := range o.rings {
+			wd.Turn = wd.Turn && x.rec.State == record.Steady
+		}
+		o.mu.Unlock()
+	}
+	plan := rotation.Next(&r.rec, wd)
+	w.plan = plan
+	serial, step, name := l.head.Serial, r.rec.Step, r.rec.Name
+	l.mu.Unlock()
+	s.mu.Unlock()
+	wait = plan.Again
+	if err := s.writeReady(ctx, l, id); err != nil && ctx.Err() == nil {
+		s.Log.Warn("ready set not written", "ring", name, "err", err)
+		wait = time.Second
+	}
+	if plan.Do == 0 {
+		return false, wait
+	}
+	_, err := l.commit(ctx, func() (*change, error) {
+		// The plan is for this head; at another one it is made anew.
+		r := l.rings[id]
+		if r == nil || l.head.Serial != serial || r.rec.Step != step {
+			return nil, errNothing
+		}
+		return s.transition(l, &r.rec, plan, wd)
+	})
+	switch {
+	case err == nil:
+		s.Log.Info("rotation", "level", l.Level, "ring", name, "change", plan.Do, "reason", plan.Reason)
+		return true, 0
+	case errors.Is(err, rotation.ErrGuard):
+		return false, max(wait, time.Second)
+	case ctx.Err() == nil:
+		s.Log.Warn("rotation", "ring", name, "change", plan.Do, "err", err)
+	}
+	return false, time.Second
+}
+
+// transition makes a plan's change. l.mu is held.
+func (s *Server) transition(l *Level, r *record.Ring, plan rotation.Plan, wd rotation.World) (*change, error) {
+	c := &change{head: record.Head{Change: plan.Do, Who: s.Name, Reason: plan.Reason}}
+	var n record.Ring
+	var e rotation.Effect
+	var err error
+	switch plan.Do {
+	case record.ChangePrepare:
+		n, e, err = rotation.Prepare(r, plan.Reason, wd.Wall)
+	case record.ChangeActivate:
+		n, e, err = rotation.Activate(r, wd.Need, wd.Ready)
+	case record.ChangeRetire:
+		n, e, err = rotation.Retire(r, wd.Need, wd.Ready, wd.Covered)
+	case record.ChangeAbort:
+		n, e, err = rotation.Abort(r, plan.Reason)
+	case record.ChangeDestroyed:
+		// An entry alone: the ring's record stays, or all would acknowledge again.
+		if l.destroyed(r.ID, r.Step) {
+			return nil, errNothing
+		}
+		c.head.Ring, c.head.New, c.head.Step = r.ID, r.Of(record.Current), r.Step
+		return c, nil
+	case record.ChangeExclude:
+		for _, m := range l.members {
+			if slices.Contains(plan.Exclude, m.rec.Number) && m.rec.State == record.MemberActive {
+				x := m.rec
+				x.State, x.Reason = record.Absent, plan.Reason
+				c.members = append(c.members, &x)
+				if len(c.members) == 64 {
+					break // more in the next transaction
+				}
+			}
+		}
+		if len(c.members) == 0 {
+			return nil, errNothing
+		}
+		return c, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.rings = []ringChange{{n, e}}
+	return c, nil
+}
+
+// destroyed says whether the log has that all members wiped what this step
+// dropped.
+func (l *Level) destroyed(ring record.ID, step uint64) bool {
+	for _, e := range l.log {
+		if e.Change == record.ChangeDestroyed && e.Ring == ring && e.Step == step {
+			return true
+		}
+	}
+	return false
+}
+
+// rejoin brings members back into the barrier that have acknowledged the newest
+// step of all their rings, in this session.
+func (s *Server) rejoin(ctx context.Context, l *Level) {
+	for range 64 {
+		var who record.ID
+		s.mu.Lock()
+		l.mu.Lock()
+		for _, m := range l.members {
+			if m.rec.State == record.Absent && s.caughtUp(l, &m.rec) {
+				who = m.rec.ID
+				break
+			}
+		}
+		l.mu.Unlock()
+		s.mu.Unlock()
+		if who.IsZero() {
+			return
+		}
+		_, err := l.commit(ctx, func() (*change, error) {
+			m := l.members[who]
+			if m == nil || m.rec.State != record.Absent || !s.caughtUpLocked(l, &m.rec) {
+				return nil, errNothing
+			}
+			x := m.rec
+			x.State, x.Reason = record.MemberActive, ""
+			return &change{head: record.Head{Change: record.ChangeRejoin, Who: m.rec.Name}, members: []*record.Member{&x}}, nil
+		})
+		if err != nil {
+			if ctx.Err() == nil {
+				s.Log.Warn("rejoin", "err", err)
+			}
+			return
+		}
+	}
+}
+
+// caughtUp says whether a member acknowledged all there is. Both locks are held.
+func (s *Server) caughtUp(l *Level, m *record.Member) bool {
+	st := s.streams[m.ID]
+	if st == nil {
+		return false
+	}
+	for id, r := range l.rings {
+		if m.May(id) && !s.watch(l, r).ready.Has(m.Number) {
+			return false
+		}
+	}
+	return true
+}
+
+// caughtUpLocked is caughtUp where only l.mu is held. Locks are taken in the
+// order s.mu, l.mu; a commit holds the second, so this one only tries.
+func (s *Server) caughtUpLocked(l *Level, m *record.Member) bool {
+	if !s.mu.TryLock() {
+		return false
+	}
+	defer s.mu.Unlock()
+	return s.caughtUp(l, m)
+}
+
+// Presence: with more than one server, each writes which agents have a stream to
+// it, for a member is absent when no server sees it.
+const (
+	presenceEvery = 20 * time.Second
+	presenceStale = 90 * time.Second
+)
+
+func presenceKey(server record.ID) string { return record.ID{}.String() + "/" + server.String() }
+
+func (s *Server) presence(ctx context.Context, l *Level) error {
+	now := time.Now()
+	s.mu.Lock()
+	l.mu.Lock()
+	alone := len(l.deleg.rec.Instances) == 1
+	here := rotation.Set{}
+	for id := range s.streams {
+		if m := l.members[id]; m != nil {
+			here.Add(m.rec.Number)
+		}
+	}
+	seen := here.Clone()
+	for key, o := range l.ready {
+		if !o.rec.Ring.IsZero() || o.rec.Server == s.ID {
+			continue
+		}
+		h := s.others[key]
+		if h == nil || h.serial != o.rec.Serial {
+			h = &heard{o.rec.Serial, now}
+			s.others[key] = h
+		}
+		if now.Sub(h.at) <= presenceStale {
+			seen.Or(o.rec.Bitmap)
+		}
+	}
+	for id, m := range l.members {
+		if seen.Has(m.rec.Number) || m.rec.State != record.MemberActive {
+			delete(s.absent, id)
+		} else if _, ok := s.absent[id]; !ok {
+			s.absent[id] = now
+		}
+	}
+	due := !alone && now.Sub(s.beat) >= presenceEvery
+	if due {
+		s.beat = now
+		s.serial++
+	}
+	r := &record.Ready{Server: s.ID, Term: 1, Bitmap: here, Serial: uint64(s.Now().UnixNano())}
+	l.mu.Unlock()
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	raw, err := record.Encode(r)
+	if err != nil {
+		return err
+	}
+	_, err = s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: l.prefix() + "ready/" + presenceKey(s.ID), Value: raw}}})
+	return err
+}
+
+// writeReady shares who is ready here with the other servers, if there are any:
+// when it is complete, and at most once a second while it grows.
+func (s *Server) writeReady(ctx context.Context, l *Level, id record.ID) error {
+	s.mu.Lock()
+	l.mu.Lock()
+	r := l.rings[id]
+	var rec *record.Ready
+	if r != nil && len(l.deleg.rec.Instances) > 1 {
+		w := s.watch(l, r)
+		if w.dirty && (w.ready.Covers(l.need(id)) || time.Since(w.wrote) >= time.Second) {
+			w.dirty, w.wrote = false, time.Now()
+			rec = &record.Ready{Ring: id, Term: w.term, Step: w.step, Entry: w.entry, Server: s.ID, Bitmap: w.ready.Clone(), Serial: uint64(s.Now().UnixNano())}
+			for n, why := range w.nacks {
+				if len(rec.Laggards) < 64 {
+					rec.Laggards = append(rec.Laggards, record.Laggard{Number: n, Reason: why})
+				}
+			}
+		}
+	}
+	l.mu.Unlock()
+	s.mu.Unlock()
+	if rec == nil {
+		return nil
+	}
+	raw, err := record.Encode(rec)
+	if err == nil {
+		_, err = s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: l.prefix() + "ready/" + id.String() + "/" + s.ID.String(), Value: raw}}})
+	}
+	return err
+}
+
+// Block layouts.
+const (
+	blockBatch = 256
+	maxDevice  = 1 << 24
+	maxConn    = 1 << 31
+	maxSSI     = 1 << 20
+)
+
+// alloc gives out blocks of IDs that were never given out before. What a failed
+// transaction drew is wasted.
+func (s *Server) alloc(ctx context.Context, kind record.IDKind, n int) (bs []record.Block, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(bs) < n {
+		if len(s.blocks[kind]) == 0 {
+			if err := s.draw(ctx, kind); err != nil {
+				return nil, err
+			}
+		}
+		bs = append(bs, record.Block{Kind: kind, Block: s.blocks[kind][0]})
+		s.blocks[kind] = s.blocks[kind][1:]
+	}
+	return bs, nil
+}
+
+func (s *Server) draw(ctx context.Context, kind record.IDKind) error {
+	limit := map[record.IDKind]uint64{record.KindDevice: maxDevice, record.KindConnection: maxConn, record.KindClient: maxConn, record.KindSSI: maxSSI}[kind]
+	// Clients' and members' connections share numbers.
+	key := fmt.Sprintf("alloc/%d", kind)
+	if kind == record.KindClient {
+		key = fmt.Sprintf("alloc/%d", record.KindConnection)
+	}
+	for range 16 {
+		kv, err := s.Store.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		next := uint64(1) // block 0 is for IDs that people write down
+		if len(kv.Value) == 8 {
+			next = binary.BigEndian.Uint64(kv.Value)
+		}
+		if next+blockBatch > limit {
+			return fmt.Errorf("IDs of kind %d are used up", kind)
+		}
+		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: binary.BigEndian.AppendUint64(nil, next+blockBatch)}}})
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for b := next; b < next+blockBatch; b++ {
+			s.blocks[kind] = append(s.blocks[kind], uint32(b))
+		}
+		return nil
+	}
+	return fmt.Errorf("IDs of kind %d: %w", kind, store.ErrConflict)
+}
+
+func randomID() (id record.ID) {
+	for id.IsZero() {
+		rand.Read(id[:])
+	}
+	return id
+}
+
+// jumpAllocators skips IDs that may have been given out since a backup.
+func (s *Server) jumpAllocators(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blocks = map[record.IDKind][]uint32{}
+	for kind, jump := range map[record.IDKind]uint64{record.KindDevice: blockJump >> 4, record.KindConnection: blockJump, record.KindSSI: ssiJump} {
+		key := fmt.Sprintf("alloc/%d", kind)
+		kv, err := s.Store.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		next := uint64(1)
+		if len(kv.Value) == 8 {
+			next = binary.BigEndian.Uint64(kv.Value)
+		}
+		if _, err := s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: binary.BigEndian.AppendUint64(nil, next+jump)}}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package server
+
+import (
+	"encoding/hex"
+	"slices"
+	"strings"
+	"time"
+
+	"libeesp/control/record"
+)
+
+// Status is what a server knows, for people and scripts.
+type Status struct {
+	Cluster string        `json:"cluster"`
+	Server  string        `json:"server"`
+	Streams int           `json:"streams"`
+	Frozen  string        `json:"frozen,omitempty"`
+	Levels  []LevelStatus `json:"levels"`
+}
+
+// LevelStatus is one level's.
+type LevelStatus struct {
+	Level    string         `json:"level"`
+	Term     uint32         `json:"term"`
+	Serial   uint64         `json:"serial"`
+	Head     string         `json:"head"`
+	ReadOnly string         `json:"read_only,omitempty"`
+	Members  map[string]int `json:"members"`
+	Rings    []RingStatus   `json:"rings"`
+	Groups   []GroupStatus  `json:"groups"`
+}
+
+// RingStatus is one ring's.
+type RingStatus struct {
+	ID        string          `json:"id"`
+	Name      string          `json:"name"`
+	State     string          `json:"state"`
+	Step      uint64          `json:"step"`
+	Current   uint64          `json:"current"`
+	Previous  uint64          `json:"previous,omitempty"`
+	Next      uint64          `json:"next,omitempty"`
+	Last      uint64          `json:"last"`
+	KEKEpoch  uint32          `json:"kek_epoch"`
+	Emergency bool            `json:"emergency,omitempty"`
+	Since     int64           `json:"since"`
+	InStep    float64         `json:"in_step_seconds"`
+	Barrier   int             `json:"barrier"`
+	Ready     int             `json:"ready"`
+	Waiting   []WaitingStatus `json:"waiting"`
+	Why       string          `json:"why,omitempty"`
+	Reason    string          `json:"reason,omitempty"`
+	Usage     uint64          `json:"keys_derived"`
+	Policy    record.Policy   `json:"policy"`
+}
+
+// WaitingStatus is a member that a step waits for, and why.
+type WaitingStatus struct {
+	Member string `json:"member"`
+	Why    string `json:"why"`
+}
+
+// GroupStatus is one group's.
+type GroupStatus struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Profile uint8  `json:"profile"`
+	AEAD    uint8  `json:"aead"`
+}
+
+// MemberStatus is a member's on one level.
+type MemberStatus struct {
+	ID        string  `json:"id"`
+	Level     string  `json:"level"`
+	Number    uint32  `json:"number"`
+	Name      string  `json:"name"`
+	State     string  `json:"state"`
+	Key       string  `json:"key"`
+	Connected bool    `json:"connected"`
+	Session   string  `json:"session,omitempty"`
+	Agent     string  `json:"agent,omitempty"`
+	Since     float64 `json:"connected_seconds,omitempty"`
+	Reason    string  `json:"reason,omitempty"`
+}
+
+// Status gathers what there is.
+func (s *Server) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Status{Cluster: s.Cluster.String(), Server: s.Name, Streams: len(s.streams), Frozen: s.freeze}
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		ls := LevelStatus{Level: l.Level.String(), ReadOnly: l.broken, Members: map[string]int{}, Rings: []RingStatus{}, Groups: []GroupStatus{}}
+		if l.head != nil {
+			ls.Term, ls.Serial, ls.Head = l.head.Term, l.head.Serial, l.head.hash.String()
+		}
+		byNumber := map[uint32]*record.Member{}
+		for _, m := range l.members {
+			ls.Members[m.rec.State.String()]++
+			byNumber[m.rec.Number] = &m.rec
+		}
+		for id, r := range l.rings {
+			w := s.watch(l, r)
+			wd := s.world(l, r, w)
+			rs := RingStatus{ID: id.String(), Name: r.rec.Name, State: r.rec.State.String(), Step: r.rec.Step, Current: r.rec.Of(record.Current), Previous: r.rec.Of(record.Previous), Next: r.rec.Of(record.Next),
+				Last: r.rec.Last, KEKEpoch: r.rec.KEKEpoch, Emergency: r.rec.Flags&(record.RingEmergency|record.RingAgain) != 0, Since: r.rec.Since, InStep: time.Since(w.since).Seconds(),
+				Barrier: wd.Need.Len(), Waiting: []WaitingStatus{}, Why: w.plan.Why, Reason: r.rec.Reason, Usage: wd.Usage, Policy: r.rec.Policy}
+			for _, n := range wd.Need.Minus(wd.Ready) {
+				m := byNumber[n]
+				if m == nil {
+					continue
+				}
+				why := w.nacks[n]
+				if why == "" && s.streams[m.ID] == nil {
+					why = "not connected to this server"
+				} else if why == "" {
+					why = "has not answered yet"
+				}
+				rs.Waiting = append(rs.Waiting, WaitingStatus{m.Name, why})
+			}
+			rs.Ready = rs.Barrier - len(rs.Waiting)
+			ls.Rings = append(ls.Rings, rs)
+		}
+		for id, g := range l.groups {
+			ls.Groups = append(ls.Groups, GroupStatus{id.String(), g.rec.Name, g.rec.Profile, g.rec.AEAD})
+		}
+		slices.SortFunc(ls.Rings, func(a, b RingStatus) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(ls.Groups, func(a, b GroupStatus) int { return strings.Compare(a.Name, b.Name) })
+		out.Levels = append(out.Levels, ls)
+		return nil
+	})
+	return out
+}
+
+// MembersStatus lists the rosters.
+func (s *Server) MembersStatus() []MemberStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []MemberStatus{}
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for id, m := range l.members {
+			ms := MemberStatus{ID: id.String(), Level: l.Level.String(), Number: m.rec.Number, Name: m.rec.Name, State: m.rec.State.String(), Key: hex.EncodeToString(m.rec.SPKI[:8]), Reason: m.rec.Reason}
+			if st := s.streams[id]; st != nil {
+				ms.Connected, ms.Session, ms.Agent, ms.Since = true, st.hello.Session.String(), st.hello.Agent, time.Since(st.began).Seconds()
+			}
+			out = append(out, ms)
+		}
+		return nil
+	})
+	slices.SortFunc(out, func(a, b MemberStatus) int {
+		if c := strings.Compare(a.Level, b.Level); c != 0 {
+			return c
+		}
+		return int(int64(a.Number) - int64(b.Number))
+	})
+	return out
+}

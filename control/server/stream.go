@@ -1,0 +1,628 @@
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"libeesp/control/pki"
+	"libeesp/control/record"
+	"libeesp/control/store"
+)
+
+// beat is how often agents ask for a checkpoint; a stream that is silent for
+// three is ended.
+const beat = 20 * time.Second
+
+// stream is an agent's.
+type stream struct {
+	s      *Server
+	member record.ID
+	name   string
+	hello  record.Hello
+	pub    ed25519.PublicKey
+	out    chan []byte
+	done   chan struct{}
+	once   sync.Once
+	last   *record.Bye
+	alive  chan struct{} // something came in
+	since  time.Time
+	began  time.Time
+}
+
+// bye ends a stream with a last word.
+func (st *stream) bye(code uint8, retry uint16, reason string) {
+	st.once.Do(func() {
+		st.last = &record.Bye{Code: code, Retry: retry, Reason: reason}
+		close(st.done)
+	})
+}
+
+// send queues a record; an agent that does not read loses its stream.
+func (st *stream) send(raw []byte, err error) {
+	if err != nil {
+		st.bye(record.ByeLater, 5, err.Error())
+		return
+	}
+	select {
+	case st.out <- raw:
+	case <-st.done:
+	case <-time.After(10 * time.Second):
+		st.bye(record.ByeLater, 1, "too slow")
+	}
+}
+
+// ReadRecord reads one record of a stream.
+func ReadRecord(r io.Reader) ([]byte, error) {
+	b := make([]byte, 12, 512)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, err
+	}
+	n, err := record.Size(b)
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, make([]byte, n-12)...)
+	_, err = io.ReadFull(r, b[12:])
+	return b, err
+}
+
+var errRefused = errors.New("refused")
+
+// serveStream is POST /v1/stream: records one way, records the other.
+func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || r.ProtoMajor < 2 {
+		http.Error(w, "a member's certificate and HTTP/2 are needed", http.StatusForbidden)
+		return
+	}
+	cert := r.TLS.PeerCertificates[0]
+	h, err := pki.HolderOf(cert, s.Cluster)
+	pub, ok := cert.PublicKey.(ed25519.PublicKey)
+	if err != nil || h.Role != pki.Member || !ok {
+		http.Error(w, "not a member's certificate", http.StatusForbidden)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+	st := &stream{s: s, name: h.Name, pub: pub, out: make(chan []byte, 256), done: make(chan struct{}), alive: make(chan struct{}, 1), since: time.Now()}
+	go func() {
+		err := s.open(ctx, st, h, r.Body)
+		if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+			s.Log.Info("stream ended", "member", h.Name, "err", err)
+		}
+		st.bye(record.ByeLater, 1, fmt.Sprint(err))
+	}()
+	flush := http.NewResponseController(w)
+	write := func(b []byte) bool {
+		flush.SetWriteDeadline(time.Now().Add(15 * time.Second))
+		_, err := w.Write(b)
+		if err == nil {
+			err = flush.Flush()
+		}
+		flush.SetWriteDeadline(time.Time{})
+		return err == nil
+	}
+	for {
+		select {
+		case b := <-st.out:
+			if !write(b) {
+				st.bye(record.ByeLater, 1, "cannot write")
+			}
+			continue
+		case <-ctx.Done():
+			st.bye(record.ByeLater, 1, "gone")
+		case <-st.done:
+		}
+		break
+	}
+	s.close(st)
+	for len(st.out) > 0 {
+		write(<-st.out)
+	}
+	if b, err := record.Encode(st.last); err == nil {
+		write(b)
+	}
+}
+
+// close takes a stream off: its member's acknowledgements end with it.
+func (s *Server) close(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[st.member] != st {
+		return
+	}
+	delete(s.streams, st.member)
+	s.forget(st.member)
+	s.wake()
+}
+
+// forget drops a member's acknowledgements: its session has ended. s.mu is held.
+func (s *Server) forget(member record.ID) {
+	for _, l := range s.levels {
+		l.mu.Lock()
+		if m := l.members[member]; m != nil {
+			for id := range l.rings {
+				if w := s.rings[id]; w != nil && w.ready.Has(m.rec.Number) {
+					w.ready.Del(m.rec.Number)
+					w.covered, w.dirty = time.Time{}, true
+				}
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+// state is a member's on the rosters, the best of all levels'.
+func (s *Server) find(spki record.Hash) (id record.ID, number uint32, state record.MemberState) {
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, m := range l.members {
+			if m.rec.SPKI != spki {
+				continue
+			}
+			id, number = m.rec.ID, m.rec.Number
+			if state == 0 || rankState(m.rec.State) > rankState(state) {
+				state = m.rec.State
+			}
+		}
+		return nil
+	})
+	return
+}
+
+func rankState(s record.MemberState) int {
+	return slices.Index([]record.MemberState{record.Revoked, record.Invited, record.Absent, record.MemberActive}, s)
+}
+
+func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Reader) error {
+	raw, err := ReadRecord(body)
+	if err != nil {
+		return err
+	}
+	if err := record.Verify(raw, &st.hello, s.Cluster, st.pub); err != nil {
+		return err
+	}
+	id, number, state := s.find(h.SPKI)
+	refuse := func(code uint8, retry uint16, why string) error {
+		st.bye(code, retry, why)
+		return fmt.Errorf("%w: %s", errRefused, why)
+	}
+	switch state {
+	case 0:
+		return refuse(record.ByeRefused, 10, "not on the roster")
+	case record.Revoked:
+		return refuse(record.ByeRevoked, 0, "revoked")
+	case record.Invited:
+		return refuse(record.ByeRefused, 2, "not admitted yet: eespctl admit "+h.Name)
+	}
+	st.member = id
+	for _, k := range st.hello.Heads {
+		l := s.levels[k.Level]
+		if l == nil {
+			continue
+		}
+		l.mu.Lock()
+		e := l.log[k.Serial]
+		fork := e != nil && e.Term == k.Term && e.hash != k.Hash
+		l.mu.Unlock()
+		if fork {
+			s.Log.Error("fork: a member knows another entry", "member", h.Name, "level", k.Level, "serial", k.Serial)
+			s.metrics.forks.Inc()
+			return refuse(record.ByeRefused, 60, fmt.Sprintf("you know another entry %d than this server: fork", k.Serial))
+		}
+	}
+	if err := s.takeOver(ctx, st); err != nil {
+		return err
+	}
+	var blocks []record.Block
+	if !st.hello.Resumes {
+		for _, k := range []record.IDKind{record.KindDevice, record.KindConnection} {
+			b, err := s.alloc(ctx, k, 1)
+			if err != nil {
+				return refuse(record.ByeLater, 2, err.Error())
+			}
+			blocks = append(blocks, b...)
+		}
+		if err := s.putSession(ctx, st, blocks); err != nil {
+			return refuse(record.ByeLater, 1, err.Error())
+		}
+	}
+	s.mu.Lock()
+	st.began = time.Now()
+	s.streams[id] = st
+	delete(s.absent, id)
+	s.mu.Unlock()
+	st.send(record.Encode(&record.Welcome{Member: id, Session: st.hello.Session, Server: s.ID, Number: number, Blocks: blocks, Beat: uint16(beat / time.Second)}))
+	pushed := make(chan struct{})
+	go func() { defer close(pushed); s.push(ctx, st) }()
+	for {
+		raw, err := s.read(ctx, st, body)
+		if err != nil {
+			return err
+		}
+		if err := s.receive(ctx, st, raw); err != nil {
+			return err
+		}
+	}
+}
+
+// read reads one record; nothing for three beats ends the stream.
+func (s *Server) read(_ context.Context, st *stream, body io.Reader) ([]byte, error) {
+	t := time.AfterFunc(3*beat, func() { st.bye(record.ByeLater, 1, "silent") })
+	defer t.Stop()
+	raw, err := ReadRecord(body)
+	if err == nil {
+		select {
+		case st.alive <- struct{}{}:
+		default:
+		}
+		select {
+		case <-st.done:
+			return nil, errors.New("ended")
+		default:
+		}
+	}
+	return raw, err
+}
+
+// takeOver deals with another live stream of the same identity. Another session
+// of it is fenced, for two machines must not send with one name. The same
+// session comes again after its connection broke; if the older stream still
+// answers, the machine was cloned, and both begin anew.
+func (s *Server) takeOver(ctx context.Context, st *stream) error {
+	s.mu.Lock()
+	old := s.streams[st.member]
+	s.mu.Unlock()
+	if old == nil {
+		return nil
+	}
+	if old.hello.Session != st.hello.Session {
+		s.Log.Warn("fenced: a newer session of the same identity", "member", st.name)
+		s.metrics.fenced.Inc()
+		old.bye(record.ByeFenced, 0, "a newer session of this identity is live")
+		s.close(old)
+		return nil
+	}
+	select {
+	case <-old.alive:
+	default:
+	}
+	old.send(record.Encode(&record.Ping{Nonce: randomID()}))
+	select {
+	case <-old.alive:
+		s.Log.Warn("cloned: one session on two machines", "member", st.name)
+		s.metrics.fenced.Inc()
+		old.bye(record.ByeCloned, 0, "this session has two streams")
+		st.bye(record.ByeCloned, 0, "this session has two streams")
+		return fmt.Errorf("%w: cloned", errRefused)
+	case <-old.done:
+	case <-time.After(2 * time.Second):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	old.bye(record.ByeLater, 1, "taken over")
+	s.close(old)
+	return nil
+}
+
+func (s *Server) putSession(ctx context.Context, st *stream, blocks []record.Block) error {
+	raw, err := record.Encode(&record.Session{Member: st.member, Session: st.hello.Session, Boot: st.hello.Boot, Key: record.HashOf(st.hello.Key), Blocks: blocks,
+		Agent: st.hello.Agent, Library: st.hello.Library, Features: st.hello.Features, Server: s.ID, Wall: s.Now().Unix()})
+	if err != nil {
+		return err
+	}
+	dir := "session/" + st.member.String() + "/"
+	olds, _, err := s.Store.List(ctx, dir)
+	if err != nil {
+		return err
+	}
+	t := store.Txn{Put: []store.KV{{Key: dir + st.hello.Session.String(), Value: raw}}}
+	slices.SortFunc(olds, func(a, b store.KV) int { return int(b.Mod - a.Mod) })
+	for i, o := range olds {
+		if i >= 4 && len(t.Del) < 64 {
+			t.Del = append(t.Del, o.Key)
+		}
+	}
+	_, err = s.Store.Commit(ctx, t)
+	return err
+}
+
+// watchSessions fences streams here whose identity began a session elsewhere.
+func (s *Server) watchSessions(ctx context.Context) {
+	for ctx.Err() == nil {
+		_, rev, err := s.Store.List(ctx, "session/ ") // nothing has this name: only the revision is wanted
+		if err == nil {
+			for evs := range s.Store.Watch(ctx, "session/", rev) {
+				for _, e := range evs {
+					s.sessionBegan(e)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Server) sessionBegan(e store.KV) {
+	var r record.Session
+	if e.Mod == 0 || record.Decode(e.Value, &r) != nil || r.Server == s.ID {
+		return
+	}
+	s.mu.Lock()
+	st := s.streams[r.Member]
+	s.mu.Unlock()
+	if st != nil && st.hello.Session != r.Session {
+		s.Log.Warn("fenced: a newer session of the same identity at another server", "member", st.name)
+		s.metrics.fenced.Inc()
+		st.bye(record.ByeFenced, 0, "a newer session of this identity is live")
+	}
+}
+
+// receive takes one record of an agent.
+func (s *Server) receive(ctx context.Context, st *stream, raw []byte) error {
+	switch record.TypeOf(raw) {
+	case record.TypeAck:
+		var a record.Ack
+		if err := record.Verify(raw, &a, s.Cluster, st.pub); err != nil {
+			return err
+		}
+		return s.ack(st, &a)
+	case record.TypePing:
+		var p record.Ping
+		if err := record.Decode(raw, &p); err != nil {
+			return err
+		}
+		return s.each(func(l *Level) error {
+			if err := l.fresh(ctx); err != nil {
+				s.Log.Warn("no checkpoint", "level", l.Level, "err", err)
+				return nil
+			}
+			st.send(l.grant(st, p.Nonce, record.ID{}))
+			return nil
+		})
+	case record.TypeNeed:
+		var n record.Need
+		if err := record.Decode(raw, &n); err != nil {
+			return err
+		}
+		l := s.levels[n.Level]
+		if l == nil {
+			return errors.New("no such level")
+		}
+		if err := l.fresh(ctx); err != nil {
+			return err
+		}
+		g, err := l.grant(st, n.Nonce, n.Ring)
+		if err == nil {
+			s.Log.Info("KEK granted", "member", st.name, "ring", n.Ring, "session", st.hello.Session)
+			s.metrics.grants.Inc()
+		}
+		st.send(g, err)
+	case record.TypeIDs:
+		var q record.IDs
+		if err := record.Decode(raw, &q); err != nil {
+			return err
+		}
+		bs, err := s.alloc(ctx, q.Kind, min(int(q.Count), 16))
+		if err != nil {
+			s.Log.Warn("IDs", "err", err)
+			return nil
+		}
+		st.send(record.Encode(&record.IDs{Kind: q.Kind, Blocks: bs}))
+	case record.TypeUsage:
+		var u record.Usage
+		if err := record.Decode(raw, &u); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		if w := s.rings[u.Ring]; w != nil {
+			w.usage[st.member] = u
+		}
+		s.mu.Unlock()
+		s.wake()
+	default:
+		return fmt.Errorf("unexpected record of type %d", record.TypeOf(raw))
+	}
+	return nil
+}
+
+// ack takes a member's word for a step. It counts in this session, for this
+// step's entry, with these fingerprints.
+func (s *Server) ack(st *stream, a *record.Ack) error {
+	l := s.levels[a.Level]
+	if l == nil || a.Session != st.hello.Session || a.Member != st.member {
+		return errors.New("an acknowledgement of another session")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.streams[st.member] != st {
+		return nil
+	}
+	r, m := l.rings[a.Ring], l.members[a.Member]
+	if r == nil || m == nil {
+		return nil
+	}
+	// What the member takes for the chain must be ours.
+	if e := l.log[a.HeadSerial]; a.Code == record.CodeNone && e != nil && a.HeadTerm == e.Term && e.hash != a.Head {
+		s.Log.Error("fork: a member knows another entry", "member", st.name, "serial", a.HeadSerial)
+		s.metrics.forks.Inc()
+		s.watch(l, r).nacks[m.rec.Number] = "knows another chain: fork"
+		return nil
+	}
+	w := s.watch(l, r)
+	if a.Code != record.CodeNone {
+		if a.Step == w.step || a.Step == 0 {
+			w.nacks[m.rec.Number] = fmt.Sprintf("%v: %s", a.Code, a.Reason)
+			w.dirty = true
+		}
+		return nil
+	}
+	if a.Term != w.term || a.Step != w.step || a.Entry != w.entry || len(a.Fingerprints) != len(r.rec.Gens) {
+		return nil
+	}
+	for i, g := range r.rec.Gens {
+		if a.Fingerprints[i] != g.Fingerprint {
+			w.nacks[m.rec.Number] = "has another value: fingerprint differs"
+			return nil
+		}
+	}
+	delete(w.nacks, m.rec.Number)
+	if !w.ready.Has(m.rec.Number) {
+		w.ready.Add(m.rec.Number)
+		w.covered, w.dirty = time.Time{}, true
+	}
+	s.wake()
+	return nil
+}
+
+// grant answers a session: a checkpoint with its nonce, and a ring's KEK.
+func (l *Level) grant(st *stream, nonce, ring record.ID) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.head == nil {
+		return nil, errors.New("no head")
+	}
+	g := &record.Grant{Level: l.Level, Ring: ring, Member: st.member, Session: st.hello.Session, Nonce: nonce, Term: l.head.Term, Serial: l.head.Serial, Head: l.head.hash, Instance: l.keys.ID}
+	if !ring.IsZero() {
+		r, m := l.rings[ring], l.members[st.member]
+		if r == nil || m == nil || !m.rec.May(ring) {
+			return nil, fmt.Errorf("ring %v is not for %s", ring, st.name)
+		}
+		k, err := l.kek(ring)
+		if err != nil {
+			return nil, err
+		}
+		g.RingHash, g.KEKEpoch, g.KEKStep, g.RingSerial = r.hash, k.epoch, k.step, r.rec.Serial
+		if e := l.log[r.rec.Serial]; e != nil {
+			g.Entry = e.hash
+		}
+		if err := g.SealKEK(l.cluster, st.hello.Key, &k.kek); err != nil {
+			return nil, err
+		}
+	}
+	return record.Sign(g, l.cluster, l.keys.Sign)
+}
+
+// push sends a stream what its agent lacks, now and at every change.
+func (s *Server) push(ctx context.Context, st *stream) {
+	sent := map[record.Level]record.Known{}
+	first := map[record.Level]bool{}
+	for _, k := range st.hello.Heads {
+		sent[k.Level] = k
+	}
+	for {
+		var cases []<-chan struct{}
+		s.each(func(l *Level) error {
+			cases = append(cases, l.Changed())
+			recs, head, state := l.lacks(st.member, sent[l.Level], !first[l.Level])
+			if state == record.Revoked {
+				st.bye(record.ByeRevoked, 0, "revoked")
+				return nil
+			}
+			if len(recs) == 0 {
+				return nil
+			}
+			for _, r := range recs {
+				st.send(r, nil)
+			}
+			st.send(record.Encode(&record.Sync{Head: head}))
+			if !first[l.Level] {
+				st.send(l.grant(st, st.hello.Nonce, record.ID{}))
+			}
+			sent[l.Level], first[l.Level] = head, true
+			return nil
+		})
+		// Three levels at most; a missing one never changes.
+		for len(cases) < int(record.Levels) {
+			cases = append(cases, nil)
+		}
+		select {
+		case <-cases[0]:
+		case <-cases[1]:
+		case <-cases[2]:
+		case <-st.done:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lacks lists the records that an agent lacks which knows a head: all, if it is
+// the stream's first time.
+func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]byte, head record.Known, state record.MemberState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.members[member]
+	if m == nil || l.head == nil {
+		return nil, known, 0
+	}
+	if m.rec.State == record.Revoked {
+		return nil, known, record.Revoked
+	}
+	head = l.head.known()
+	if head == known && !all {
+		return nil, known, m.rec.State
+	}
+	from := known.Serial
+	if all || known.Term != head.Term {
+		from = 0
+	}
+	recs = append(recs, l.deleg.raw, m.raw)
+	put := map[uint64]bool{}
+	addEntry := func(serial uint64) {
+		if e := l.log[serial]; e != nil && !put[serial] {
+			put[serial] = true
+			recs = append(recs, e.raw)
+		}
+	}
+	var rings [][]byte
+	for id, r := range l.rings {
+		if m.rec.May(id) && r.rec.Serial > from {
+			addEntry(r.rec.Serial)
+			rings = append(rings, r.raw)
+		}
+	}
+	if k := known.Serial; known.Term == head.Term && k < head.Serial && head.Serial-k <= 64 {
+		for n := k + 1; n <= head.Serial; n++ {
+			addEntry(n)
+		}
+	}
+	addEntry(head.Serial)
+	// Entries in their order, so that a chain can be followed.
+	slices.SortStableFunc(recs[2:], func(a, b []byte) int {
+		var x, y record.Head
+		record.Decode(a, &x)
+		record.Decode(b, &y)
+		return int(int64(x.Serial) - int64(y.Serial))
+	})
+	recs = append(recs, rings...)
+	for _, g := range l.groups {
+		if g.rec.Since > from {
+			recs = append(recs, g.raw)
+		}
+	}
+	return recs, head, m.rec.State
+}
+
+// serial order of names, for lists.
+func byName[T any](name func(T) string) func(a, b T) int {
+	return func(a, b T) int { return strings.Compare(name(a), name(b)) }
+}
+
+func short(id record.ID) string { return hex.EncodeToString(id[:4]) }

@@ -1,0 +1,553 @@
+package socket
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"libeesp/control/record"
+)
+
+// Policy says which users may follow which groups. Root may follow all.
+type Policy struct {
+	Rules []Rule `json:"rules"`
+	// A program that closed its socket and lives on holds a step up for so many
+	// seconds; then the member acknowledges without it. Negative: for ever.
+	DetachGrace int `json:"detach_grace"`
+}
+
+// Rule lets a user or a group of users follow groups; "*" is all.
+type Rule struct {
+	User   string   `json:"user,omitempty"`
+	Group  string   `json:"group,omitempty"`
+	Follow []string `json:"follow"`
+}
+
+// ReadPolicy reads a policy; without a file, only root may follow.
+func ReadPolicy(file string) (p Policy, err error) {
+	p.DetachGrace = 30
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return p, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &p)
+	}
+	for _, r := range p.Rules {
+		if len(r.Follow) > 64 && err == nil {
+			err = errors.New("a rule names more than 64 groups")
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", file, err)
+	}
+	return p, err
+}
+
+// May says whether a process of this user and groups may follow a group.
+func (p *Policy) May(uid, gid uint32, group string) bool {
+	if uid == 0 {
+		return true
+	}
+	gids := []string{strconv.Itoa(int(gid))}
+	if u, err := user.LookupId(strconv.Itoa(int(uid))); err == nil {
+		if l, err := u.GroupIds(); err == nil {
+			gids = append(gids, l...)
+		}
+	}
+	for _, r := range p.Rules {
+		if !slices.Contains(r.Follow, group) && !slices.Contains(r.Follow, "*") {
+			continue
+		}
+		if r.User != "" {
+			if u, err := user.Lookup(r.User); err == nil && u.Uid == strconv.Itoa(int(uid)) || r.User == strconv.Itoa(int(uid)) {
+				return true
+			}
+		}
+		if r.Group != "" {
+			if g, err := user.LookupGroup(r.Group); err == nil && slices.Contains(gids, g.Gid) || slices.Contains(gids, r.Group) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// IDSource gives out IDs that were never given out before.
+type IDSource func(ctx context.Context, g *record.Group, n int) ([]uint64, error)
+
+// Usage is what a program did with a generation since it began.
+type Usage struct {
+	Ring                             record.ID
+	Gen                              uint64
+	Derived, Sealed, Opened, Refused uint64
+}
+
+// Server is the agent's end.
+type Server struct {
+	Cluster record.ID
+	Member  string
+	Policy  Policy
+	IDs     IDSource
+	Usage   func(pid int, u Usage)
+	Log     *slog.Logger
+	Silent  time.Duration // a program that does not answer for so long is reported; 0: 5 s
+
+	mu     sync.Mutex
+	states map[string]*State // by group's name
+	planes map[*plane]bool
+	seq    uint64
+	moved  chan struct{} // closed when a program answered, came or went
+	bucket map[string]*bucket
+	closed bool
+}
+
+// bucket limits the IDs of one program: each is a replay window at all receivers.
+type bucket struct {
+	left float64
+	at   time.Time
+}
+
+const (
+	idBurst = 16
+	idEvery = 10 * time.Second
+)
+
+// plane is a program that is attached, or was and lives on.
+type plane struct {
+	pid      int
+	uid, gid uint32
+	name     string
+	pidfd    int
+	conn     net.Conn // nil: detached
+	wmu      sync.Mutex
+	detached time.Time
+	groups   map[string]*following
+	usage    map[string]Usage
+}
+
+type following struct {
+	sent, done uint64
+	code       uint8
+	reason     string
+	since      time.Time // of what was sent
+}
+
+func (s *Server) init() {
+	if s.states == nil {
+		s.states, s.planes, s.moved, s.bucket = map[string]*State{}, map[*plane]bool{}, make(chan struct{}), map[string]*bucket{}
+		s.seq = uint64(time.Now().UnixNano()) // rises over restarts
+		if s.Log == nil {
+			s.Log = slog.New(slog.DiscardHandler)
+		}
+		if s.Silent == 0 {
+			s.Silent = 5 * time.Second
+		}
+	}
+}
+
+func (s *Server) wake() {
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// Listen makes the socket. Its directory belongs to root, and others of the
+// group may enter it.
+func Listen(path string) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, err
+	}
+	os.Remove(path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	// Who may do what is the policy's matter, by the kernel's word for who asks.
+	return l, os.Chmod(path, 0o666)
+}
+
+// Serve takes programs in until the listener is closed.
+func (s *Server) Serve(l *net.UnixListener) {
+	s.mu.Lock()
+	s.init()
+	s.mu.Unlock()
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		go func() {
+			if err := s.serve(c); err != nil {
+				s.Log.Debug("data plane", "err", err)
+			}
+		}()
+	}
+}
+
+func peer(c *net.UnixConn) (cred *unix.Ucred, pidfd int, err error) {
+	pidfd = -1
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, -1, err
+	}
+	e := raw.Control(func(fd uintptr) {
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
+			return
+		}
+		if pidfd, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err != nil {
+			pidfd, err = unix.PidfdOpen(int(cred.Pid), 0) // older kernels
+		}
+		err = nil // without one, a closed socket is a dead process
+	})
+	return cred, pidfd, errors.Join(e, err)
+}
+
+// alive says whether the process is there.
+func (p *plane) alive() bool {
+	if p.pidfd < 0 {
+		return p.conn != nil
+	}
+	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err != nil || n == 0
+}
+
+func (s *Server) serve(c *net.UnixConn) (err error) {
+	defer c.Close()
+	cred, pidfd, err := peer(c)
+	if err != nil {
+		return err
+	}
+	p := &plane{pid: int(cred.Pid), uid: cred.Uid, gid: cred.Gid, pidfd: pidfd, conn: c, groups: map[string]*following{}, usage: map[string]Usage{}}
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	f, err := ReadFrame(c)
+	if err != nil {
+		return err
+	}
+	h, err := Fields(f.Fields)
+	if err != nil || f.Type != Hello {
+		return errors.Join(ErrFrame, err)
+	}
+	if v := get16(h[1]); v != Major {
+		p.error(ErrCodeVersion, fmt.Sprintf("protocol %d: this agent speaks %d.%d", v, Major, Minor), "")
+		return fmt.Errorf("protocol %d", v)
+	}
+	p.name = fmt.Sprintf("%s[%d]", h[5], p.pid)
+	c.SetReadDeadline(time.Time{})
+	w := put64(put16(put16(nil, 1, Major), 2, Minor), 3, 0)
+	if err := p.write(Frame{Type: Welcome, Fields: Put(Put(w, 4, s.Cluster[:]), 5, []byte(s.Member))}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	// A program that comes again takes its former place.
+	for o := range s.planes {
+		if o.pid == p.pid && o.conn == nil {
+			s.drop(o)
+		}
+	}
+	s.planes[p] = true
+	s.wake()
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		p.conn, p.detached = nil, time.Now()
+		if !p.alive() || len(p.groups) == 0 {
+			s.drop(p)
+		} else {
+			s.Log.Warn("data plane closed its socket and lives on", "program", p.name)
+		}
+		s.wake()
+	}()
+	for {
+		f, err := ReadFrame(c)
+		if err != nil {
+			return err
+		}
+		if err := s.receive(p, f); err != nil {
+			return err
+		}
+	}
+}
+
+// drop forgets a program. s.mu is held.
+func (s *Server) drop(p *plane) {
+	if s.planes[p] {
+		delete(s.planes, p)
+		if p.pidfd >= 0 {
+			unix.Close(p.pidfd)
+			p.pidfd = -1
+		}
+	}
+}
+
+func (p *plane) write(f Frame) error {
+	p.wmu.Lock()
+	defer p.wmu.Unlock()
+	c := p.conn
+	if c == nil {
+		return net.ErrClosed
+	}
+	c.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	return WriteFrame(c, f)
+}
+
+func (p *plane) error(code uint16, text, group string) {
+	b := Put(put16(nil, 1, code), 2, []byte(text))
+	p.write(Frame{Type: Error, Fields: Put(b, 3, []byte(group))})
+}
+
+func (s *Server) receive(p *plane, f Frame) error {
+	m, err := Fields(f.Fields)
+	if err != nil {
+		return err
+	}
+	var group record.ID
+	copy(group[:], m[1])
+	switch f.Type {
+	case Follow:
+		name := string(m[1])
+		if !s.Policy.May(p.uid, p.gid, name) || len(p.groups) >= 64 {
+			s.Log.Warn("data plane refused", "program", p.name, "uid", p.uid, "group", name)
+			p.error(ErrCodePolicy, fmt.Sprintf("user %d may not follow group %s: see the agent's policy", p.uid, name), name)
+			return nil
+		}
+		s.mu.Lock()
+		p.groups[name] = &following{}
+		known := s.states[name] != nil
+		s.wake()
+		s.mu.Unlock()
+		if !known {
+			p.error(ErrCodeUnknown, "no group "+name+" yet", name)
+		}
+		s.send(p, name)
+	case Done:
+		s.mu.Lock()
+		for name, fl := range p.groups {
+			if st := s.states[name]; st != nil && st.Group.ID == group && get64(m[2]) == fl.sent && len(m[3]) == 1 {
+				fl.done, fl.code, fl.reason = fl.sent, m[3][0], string(m[4])
+			}
+		}
+		s.wake()
+		s.mu.Unlock()
+		for name := range p.groups {
+			s.send(p, name) // what changed while it worked
+		}
+	case NeedIDs:
+		return s.giveIDs(p, group, int(get16(m[2])))
+	case UsageFrame:
+		if s.Usage == nil || len(m[1]) != 16 || len(m[2]) != 40 {
+			return nil
+		}
+		u := Usage{Ring: group}
+		for i, x := range []*uint64{&u.Gen, &u.Derived, &u.Sealed, &u.Opened, &u.Refused} {
+			*x = binary.BigEndian.Uint64(m[2][8*i:])
+		}
+		s.Usage(p.pid, u)
+	default:
+		if f.Flags&MustKnow != 0 {
+			return fmt.Errorf("%w: type %d", ErrFrame, f.Type)
+		}
+	}
+	return nil
+}
+
+func (s *Server) giveIDs(p *plane, group record.ID, n int) error {
+	s.mu.Lock()
+	var g *record.Group
+	for name := range p.groups {
+		if st := s.states[name]; st != nil && st.Group.ID == group {
+			x := st.Group
+			g = &x
+		}
+	}
+	key := fmt.Sprintf("%d %s", p.uid, group)
+	b := s.bucket[key]
+	if b == nil {
+		b = &bucket{left: idBurst, at: time.Now()}
+		s.bucket[key] = b
+	}
+	b.left = min(idBurst, b.left+time.Since(b.at).Seconds()/idEvery.Seconds())
+	b.at = time.Now()
+	ok := g != nil && n > 0 && n <= idBurst && b.left >= float64(n)
+	if ok {
+		b.left -= float64(n)
+	}
+	s.mu.Unlock()
+	if g == nil {
+		return fmt.Errorf("%w: IDs for a group that is not followed", ErrFrame)
+	}
+	if !ok {
+		s.Log.Warn("data plane asks for too many IDs", "program", p.name, "group", g.Name)
+		p.error(ErrCodeIDs, "too many IDs in too short a time: 16, then one in 10 s", g.Name)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ids, err := s.IDs(ctx, g, n)
+	if err != nil {
+		p.error(ErrCodeIDs, err.Error(), g.Name)
+		return nil
+	}
+	var v []byte
+	for _, id := range ids {
+		v = binary.BigEndian.AppendUint64(v, id)
+	}
+	return p.write(Frame{Type: IDs, Fields: Put(Put(nil, 1, group[:]), 2, v)})
+}
+
+// send gives a program the newest state, if it has answered the one before.
+func (s *Server) send(p *plane, name string) {
+	s.mu.Lock()
+	st, f := s.states[name], p.groups[name]
+	if st == nil || f == nil || p.conn == nil || f.sent != f.done || f.sent == st.Seq {
+		s.mu.Unlock()
+		return
+	}
+	f.sent, f.since = st.Seq, time.Now()
+	b := st.Marshal()
+	s.mu.Unlock()
+	if err := p.write(Frame{Type: StateFrame, Flags: MustKnow, Fields: b}); err != nil {
+		s.Log.Warn("data plane does not read", "program", p.name, "err", err)
+	}
+	clear(b)
+}
+
+// Failure says which program a step is not done in, and why.
+type Failure struct {
+	Code    record.Code
+	Program string
+	Reason  string
+}
+
+func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Program, f.Reason) }
+
+// Set makes a state the desired one of its group, and sends it.
+func (s *Server) Set(st State) {
+	s.mu.Lock()
+	s.init()
+	s.seq++
+	st.Seq = s.seq
+	s.states[st.Group.Name] = &st
+	var ps []*plane
+	for p := range s.planes {
+		ps = append(ps, p)
+	}
+	s.mu.Unlock()
+	for _, p := range ps {
+		s.send(p, st.Group.Name)
+	}
+}
+
+// Drop takes all states away: the member was revoked.
+func (s *Server) Drop() {
+	s.mu.Lock()
+	s.init()
+	var all []State
+	for _, st := range s.states {
+		x := *st
+		x.Rings, x.Seal = [record.Levels]*Ring{}, SealNo
+		all = append(all, x)
+	}
+	s.mu.Unlock()
+	for _, st := range all {
+		s.Set(st)
+	}
+}
+
+// Wait waits until all programs that follow the group have done the newest
+// state. It returns the first that says no or nothing.
+func (s *Server) Wait(ctx context.Context, name string) *Failure {
+	deadline := time.Now().Add(s.Silent)
+	for {
+		s.mu.Lock()
+		s.init()
+		st := s.states[name]
+		var fail *Failure
+		open := false
+		for p := range s.planes {
+			if p.conn == nil && !p.alive() {
+				s.drop(p)
+				continue
+			}
+			f := p.groups[name]
+			if f == nil || st == nil {
+				continue
+			}
+			switch {
+			case p.conn == nil:
+				if g := s.Policy.DetachGrace; g >= 0 && time.Since(p.detached) > time.Duration(g)*time.Second {
+					s.Log.Error("acknowledging without a data plane that closed its socket", "program", p.name)
+					s.drop(p)
+					continue
+				}
+				open, fail = true, &Failure{record.CodeDetached, p.name, "closed its socket and lives on"}
+			case f.done != st.Seq:
+				open = true
+				if fail == nil {
+					fail = &Failure{record.CodeSilent, p.name, "does not answer"}
+				}
+			case f.code != 0:
+				fail = &Failure{record.CodeDataPlane, p.name, f.reason}
+			}
+		}
+		moved := s.moved
+		s.mu.Unlock()
+		if !open {
+			return fail
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return fail
+		}
+		select {
+		case <-moved:
+		case <-time.After(min(left, 100*time.Millisecond)):
+		case <-ctx.Done():
+			return fail
+		}
+	}
+}
+
+// Programs lists who follows what, for status.
+func (s *Server) Programs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := []string{}
+	for p := range s.planes {
+		for g, f := range p.groups {
+			how := "in step"
+			if p.conn == nil {
+				how = "detached"
+			} else if st := s.states[g]; st == nil || f.done != st.Seq {
+				how = "behind"
+			}
+			l = append(l, p.name+" "+g+": "+how)
+		}
+	}
+	slices.Sort(l)
+	return l
+}
+
+// SealOf is what the newest state of a group says of sealing; -1: there is none.
+func (s *Server) SealOf(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.states[name]; st != nil {
+		return int(st.Seal)
+	}
+	return -1
+}

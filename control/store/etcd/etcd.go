@@ -1,0 +1,236 @@
+// Package etcd is the store on etcd: embedded in the server, or a cluster that
+// is there already.
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
+
+	"libeesp/control/store"
+)
+
+// Store is a client of etcd, and the embedded server if there is one.
+type Store struct {
+	c      *clientv3.Client
+	e      *embed.Etcd
+	prefix string
+	id     uint64
+}
+
+// Embedded says how to run etcd in this process.
+type Embedded struct {
+	Dir     string
+	Name    string
+	Peer    string // URL that this one's peers reach it by; "" if it is alone
+	Cluster string // name=URL,...: all members; "" if it is alone
+	TLS     Files  // for peers
+	Quota   int64  // octets; 0: 2 GiB
+	Timeout time.Duration
+}
+
+// Files of a TLS identity.
+type Files struct{ Cert, Key, CA string }
+
+// Embed starts etcd in this process. Nobody but this process and its peers,
+// with certificates, can reach it.
+func Embed(ctx context.Context, o Embedded) (*Store, error) {
+	c := embed.NewConfig()
+	c.Name, c.Dir = o.Name, o.Dir
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	// A socket in a directory that only we may enter: the client here needs none.
+	sock := url.URL{Scheme: "unix", Host: "", Path: filepath.Join(o.Dir, "client.sock")}
+	os.Remove(sock.Path)
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{sock}, []url.URL{sock}
+	if o.Peer == "" {
+		p := url.URL{Scheme: "unix", Path: filepath.Join(o.Dir, "peer.sock")}
+		os.Remove(p.Path)
+		// etcd wants an address to name a member by; nothing listens there.
+		name, _ := url.Parse("http://localhost:2380")
+		c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{p}, []url.URL{*name}
+		c.InitialCluster = o.Name + "=" + name.String()
+	} else {
+		u, err := url.Parse(o.Peer)
+		if err != nil || u.Scheme != "https" {
+			return nil, fmt.Errorf("peer URL %q: https://host:port is needed", o.Peer)
+		}
+		c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*u}, []url.URL{*u}
+		c.InitialCluster = o.Cluster
+		c.PeerTLSInfo = transport.TLSInfo{CertFile: o.TLS.Cert, KeyFile: o.TLS.Key, TrustedCAFile: o.TLS.CA, ClientCertAuth: true}
+	}
+	c.InitialClusterToken = "eesp"
+	c.QuotaBackendBytes = o.Quota
+	if c.QuotaBackendBytes == 0 {
+		c.QuotaBackendBytes = 2 << 30
+	}
+	c.AutoCompactionMode, c.AutoCompactionRetention = "revision", "1000"
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	e, err := embed.StartEtcd(c)
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	timeout := o.Timeout
+	if timeout == 0 {
+		timeout = 2 * time.Minute
+	}
+	select {
+	case <-e.Server.ReadyNotify():
+	case err := <-e.Err():
+		e.Close()
+		return nil, fmt.Errorf("etcd: %w", err)
+	case <-ctx.Done():
+		e.Close()
+		return nil, ctx.Err()
+	case <-time.After(timeout):
+		e.Close()
+		return nil, errors.New("etcd: no quorum: are the other servers up?")
+	}
+	return &Store{c: v3client.New(e.Server), e: e, prefix: "/eesp/", id: uint64(e.Server.Cluster().ID())}, nil
+}
+
+// Dial uses a cluster that is there.
+func Dial(ctx context.Context, endpoints []string, t *tls.Config, prefix string) (*Store, error) {
+	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, TLS: t, DialTimeout: 10 * time.Second, Context: context.WithoutCancel(ctx), Logger: zap.NewNop(),
+		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	m, err := c.MemberList(ctx)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("etcd at %v: %w", endpoints, err)
+	}
+	return &Store{c: c, prefix: prefix, id: m.Header.ClusterId}, nil
+}
+
+// Identity is the cluster's.
+func (s *Store) Identity() uint64 { return s.id }
+
+// List returns all keys with a prefix, in pages of one revision.
+func (s *Store) List(ctx context.Context, prefix string) (l []store.KV, rev int64, err error) {
+	from, end := s.prefix+prefix, clientv3.GetPrefixRangeEnd(s.prefix+prefix)
+	for {
+		opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(2000)}
+		if rev != 0 {
+			opts = append(opts, clientv3.WithRev(rev))
+		}
+		r, err := s.c.Get(ctx, from, opts...)
+		if err != nil {
+			return nil, 0, err
+		}
+		if rev == 0 {
+			rev = r.Header.Revision
+		}
+		for _, kv := range r.Kvs {
+			l = append(l, store.KV{Key: string(kv.Key)[len(s.prefix):], Value: kv.Value, Mod: kv.ModRevision})
+		}
+		if !r.More {
+			return l, rev, nil
+		}
+		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// Get returns a key.
+func (s *Store) Get(ctx context.Context, key string) (store.KV, error) {
+	r, err := s.c.Get(ctx, s.prefix+key)
+	if err != nil || len(r.Kvs) == 0 {
+		return store.KV{}, err
+	}
+	return store.KV{Key: key, Value: r.Kvs[0].Value, Mod: r.Kvs[0].ModRevision}, nil
+}
+
+// Commit writes, if its conditions hold.
+func (s *Store) Commit(ctx context.Context, t store.Txn) (int64, error) {
+	var cs []clientv3.Cmp
+	for _, c := range t.If {
+		cs = append(cs, clientv3.Compare(clientv3.ModRevision(s.prefix+c.Key), "=", c.Mod))
+	}
+	var ops []clientv3.Op
+	for _, p := range t.Put {
+		ops = append(ops, clientv3.OpPut(s.prefix+p.Key, string(p.Value)))
+	}
+	for _, k := range t.Del {
+		ops = append(ops, clientv3.OpDelete(s.prefix+k))
+	}
+	r, err := s.c.Txn(ctx).If(cs...).Then(ops...).Commit()
+	if err != nil {
+		return 0, err
+	}
+	if !r.Succeeded {
+		return 0, store.ErrConflict
+	}
+	return r.Header.Revision, nil
+}
+
+// Watch returns changes behind a revision.
+func (s *Store) Watch(ctx context.Context, prefix string, after int64) <-chan []store.KV {
+	out := make(chan []store.KV, 64)
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	in := s.c.Watch(ctx, s.prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(after+1))
+	go func() {
+		defer close(out)
+		defer cancel()
+		for r := range in {
+			if r.Err() != nil {
+				return // compacted, or no leader: the caller lists again
+			}
+			var l []store.KV
+			for _, e := range r.Events {
+				kv := store.KV{Key: string(e.Kv.Key)[len(s.prefix):], Value: e.Kv.Value, Mod: e.Kv.ModRevision}
+				if e.Type == clientv3.EventTypeDelete {
+					kv.Mod, kv.Value = 0, nil
+				}
+				l = append(l, kv)
+			}
+			if len(l) == 0 {
+				continue
+			}
+			select {
+			case out <- l:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// Snapshot writes a copy of all that etcd holds.
+func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
+	r, err := s.c.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(w, r)
+	return err
+}
+
+// Close ends the client and the embedded server.
+func (s *Store) Close() error {
+	err := s.c.Close()
+	if errors.Is(err, context.Canceled) { // what the client in this process says
+		err = nil
+	}
+	if s.e != nil {
+		s.e.Close()
+	}
+	return err
+}

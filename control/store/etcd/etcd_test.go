@@ -1,0 +1,81 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"libeesp/control/store"
+)
+
+func TestEmbedded(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	s, err := Embed(ctx, Embedded{Dir: dir, Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(mod int64, v string) (int64, error) {
+		return s.Commit(ctx, store.Txn{If: []store.Cond{{Key: "l/head", Mod: mod}}, Put: []store.KV{{Key: "l/head", Value: []byte(v)}, {Key: "l/log/" + v, Value: []byte(v)}}})
+	}
+	_, rev, err := s.List(ctx, "l/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := s.Watch(ctx, "l/", rev)
+	first, err := put(0, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of two that saw the same head, one wins.
+	if _, err := put(0, "x"); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("a second first: %v", err)
+	}
+	second, err := put(first, "2")
+	if err != nil || second <= first {
+		t.Fatalf("%d, %v", second, err)
+	}
+	if _, err := put(first, "x"); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("behind the head: %v", err)
+	}
+	if _, err := s.Commit(ctx, store.Txn{Del: []string{"l/log/1"}}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"l/head=1", "l/log/1=1", "l/head=2", "l/log/2=2", "l/log/1="}
+	var got []string
+	for len(got) < len(want) {
+		select {
+		case evs, ok := <-w:
+			if !ok {
+				t.Fatalf("watch closed after %v", got)
+			}
+			for _, e := range evs {
+				got = append(got, e.Key+"="+string(e.Value))
+			}
+		case <-ctx.Done():
+			t.Fatalf("watched %v", got)
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("watched %v, not %v", got, want)
+	}
+	id := s.Identity()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What was committed is there after a restart, in the same cluster.
+	s, err = Embed(ctx, Embedded{Dir: dir, Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if kv, err := s.Get(ctx, "l/head"); err != nil || string(kv.Value) != "2" || kv.Mod != second || s.Identity() != id {
+		t.Errorf("after a restart: %+v, %v", kv, err)
+	}
+	if kv, err := s.Get(ctx, "l/log/1"); err != nil || kv.Mod != 0 {
+		t.Errorf("deleted: %+v, %v", kv, err)
+	}
+}
