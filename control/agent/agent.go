@@ -723,6 +723,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.publishAll()
 	a.mu.Unlock()
 	go a.watchClock(ctx)
+	go a.keepCert(ctx)
 	wait := time.Second
 	for n := mrand.IntN(max(len(a.Servers), 1)); ctx.Err() == nil; n++ {
 		addr := a.Servers[n%len(a.Servers)]
@@ -765,11 +766,6 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		default:
 			a.Log.Warn("no server", "server", addr, "err", err)
-			if a.Renew != nil {
-				if err := a.Renew(ctx, a); err != nil {
-					a.Log.Warn("certificate not renewed", "err", err)
-				}
-			}
 		}
 		// Full jitter, so that all hosts at once are no storm.
 		select {
@@ -779,6 +775,22 @@ func (a *Agent) Run(ctx context.Context) error {
 		wait = min(2*wait, time.Minute)
 	}
 	return ctx.Err()
+}
+
+// keepCert renews the certificate in time. Renew says itself whether it is due.
+func (a *Agent) keepCert(ctx context.Context) {
+	for a.Renew != nil {
+		wait := time.Hour
+		if err := a.Renew(ctx, a); err != nil && ctx.Err() == nil {
+			a.Log.Warn("certificate not renewed", "err", err)
+			wait = time.Minute
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 // watchClock stops sealing when a group's max_stale has passed, and when this
@@ -841,6 +853,9 @@ func (a *Agent) tls() *tls.Config {
 		}}
 }
 
+// SetCert puts a renewed certificate in force, from the next stream on.
+func (a *Agent) SetCert(c *x509.Certificate) { a.mu.Lock(); defer a.mu.Unlock(); a.Cert = c }
+
 // HTTPClient is one that speaks HTTP/2 to a server of the cluster.
 func HTTPClient(t *tls.Config) *http.Client {
 	tr := &http.Transport{TLSClientConfig: t, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}}
@@ -893,7 +908,10 @@ func (a *Agent) stream(ctx context.Context, addr string) (bye record.Bye, err er
 	if mk == nil {
 		mk = HTTPClient
 	}
-	c := mk(a.tls())
+	a.mu.Lock()
+	t := a.tls()
+	a.mu.Unlock()
+	c := mk(t)
 	defer c.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+addr+"/v1/stream", pr)
 	if err != nil {
@@ -1160,6 +1178,16 @@ type Status struct {
 	Error    string        `json:"error,omitempty"`
 	Groups   []GroupStatus `json:"groups"`
 	Programs []string      `json:"programs"`
+	Heads    []HeadStatus  `json:"heads"`
+}
+
+// HeadStatus is the newest entry of a level that the agent knows: eespctl audit
+// verify --head compares the log with it.
+type HeadStatus struct {
+	Level  string `json:"level"`
+	Term   uint32 `json:"term"`
+	Serial uint64 `json:"serial"`
+	Hash   string `json:"hash"`
 }
 
 // GroupStatus is a group's.
@@ -1185,7 +1213,8 @@ func (a *Agent) Status() Status {
 	defer a.mu.Unlock()
 	s := Status{Cluster: a.Cluster.String(), Member: a.Name, Session: a.session.String(), Server: a.server, Online: a.online, Fenced: a.fenced, Revoked: a.revoked,
 		Heard: (bootTime() - a.heard).Seconds(), Error: a.lastErr, Groups: []GroupStatus{}, Programs: a.Planes.Programs()}
-	for _, l := range a.levels {
+	for lv, l := range a.levels {
+		s.Heads = append(s.Heads, HeadStatus{lv.String(), l.head.Term, l.head.Serial, l.head.Hash.String()})
 		for _, g := range l.groups {
 			gs := GroupStatus{Name: g.rec.Name, Seal: [...]string{"no", "yes", "stale", "fenced"}[a.seal(l, g)], Rings: []RingStatus{}}
 			for lv, id := range g.rec.Rings {

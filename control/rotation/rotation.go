@@ -293,12 +293,19 @@ func Next(r *record.Ring, w World) Plan {
 	return p
 }
 
-// Restore is a ring's first record in a new term: what it has lives on, steps go
-// on above, and the rotation that follows at once gets a number above last.
-func Restore(r *record.Ring, last uint64) record.Ring {
+// Restore is a ring's first record in a new term: one generation, gen or above,
+// that nobody ever had, under a new KEK. What the store holds may be older than
+// what members retired, so there is nothing to go over from: packets are lost
+// while members change.
+func Restore(r *record.Ring, gen uint64) (record.Ring, Effect) {
 	n := begin(r)
-	n.Last = max(n.Last, last)
-	n.Flags |= again | emerg
-	n.Reason = "restored"
-	return n
+	e := Effect{Change: record.ChangeRestore, Old: r.Of(record.Current), New: max(gen, r.Last+1), Draw: true, KEK: KEKNew}
+	n.State, n.Last, n.Floor, n.Flags, n.Reason = record.Steady, e.New, e.New, 0, "restored"
+	n.KEKEpoch, n.KEKStep, n.KEKSince = r.KEKEpoch+restoredEpochs, 0, 0
+	n.Gens = []record.Generation{{Gen: e.New, Role: record.Current}}
+	return n, e
 }
+
+// restoredEpochs is how many KEK epochs a restore skips: those that were used
+// since the backup.
+const restoredEpochs = 1 << 16

@@ -371,6 +371,7 @@ func (s *Server) admin() http.Handler {
 	mux.HandleFunc("GET /v1/admin/audit", s.serveAudit)
 	mux.HandleFunc("GET /v1/admin/backup", s.serveBackup)
 	mux.HandleFunc("POST /v1/admin/term", s.serveTerm)
+	mux.HandleFunc("POST /v1/admin/import", s.serveImport)
 	mux.HandleFunc("GET /v1/admin/delegation", func(w http.ResponseWriter, r *http.Request) {
 		lv, err := record.ParseLevel(r.URL.Query().Get("level"))
 		l := s.levels[lv]
@@ -716,6 +717,54 @@ func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 	reply(w, rows, nil)
 }
 
+// serveImport puts a backup into a store that has nothing yet. Nothing is
+// written on top of it before the roots begin a new term.
+func (s *Server) serveImport(w http.ResponseWriter, r *http.Request) {
+	var rows []BackupRow
+	err := json.NewDecoder(io.LimitReader(r.Body, 1<<30)).Decode(&rows)
+	if err == nil {
+		err = s.Import(r.Context(), rows)
+	}
+	reply(w, map[string]int{"keys": len(rows)}, err)
+}
+
+// Import writes a backup's keys.
+func (s *Server) Import(ctx context.Context, rows []BackupRow) error {
+	if err := s.each(func(l *Level) error {
+		kv, err := s.Store.Get(ctx, l.prefix()+"head")
+		if err == nil && kv.Mod != 0 {
+			err = fmt.Errorf("%w: the store has a log of level %v: restore into an empty one (eespd server --await-restore)", ErrExists, l.Level)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	// Heads last: without them a store is empty for whoever reads it.
+	head := func(r BackupRow) int {
+		if path.Base(r.Key) == "head" {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(rows, func(a, b BackupRow) int { return head(a) - head(b) })
+	for part := range slices.Chunk(rows, 64) {
+		var t store.Txn
+		for _, x := range part {
+			t.Put = append(t.Put, store.KV{Key: x.Key, Value: x.Value})
+		}
+		if _, err := s.Store.Commit(ctx, t); err != nil {
+			return err
+		}
+	}
+	return s.each(func(l *Level) error {
+		_, err := l.Sync(ctx)
+		l.mu.Lock()
+		l.breakOff("restored from a backup: the roots have to begin a new term (eespctl restore)")
+		l.mu.Unlock()
+		return err
+	})
+}
+
 // TermRequest is the root's word that a store is the right one from now on.
 type TermRequest struct {
 	Level      string `json:"level"`
@@ -746,8 +795,8 @@ const (
 )
 
 // raiseTerm begins a higher term, by the root's delegation: the way back after a
-// restore. Allocators jump, and every ring rotates to a generation above all
-// that may have been used.
+// restore. Allocators jump, and every ring begins with a generation above all
+// that may have been used: what a backup holds may be below members' floors.
 func (s *Server) raiseTerm(ctx context.Context, l *Level, by string, q TermRequest) error {
 	var d record.Delegation
 	if err := record.Verify(q.Delegation, &d, s.Cluster, l.root); err != nil {
@@ -772,8 +821,8 @@ func (s *Server) raiseTerm(ctx context.Context, l *Level, by string, q TermReque
 	_, err := l.commit(ctx, func() (*change, error) {
 		c := &change{head: record.Head{Change: record.ChangeRestore, Who: by, Reason: was}, deleg: q.Delegation}
 		for _, r := range l.rings {
-			n := rotation.Restore(&r.rec, max(r.rec.Last, q.Last)+generationJump)
-			c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: record.ChangeRestore, New: n.Of(record.Current)}})
+			n, e := rotation.Restore(&r.rec, max(r.rec.Last, q.Last)+generationJump)
+			c.rings = append(c.rings, ringChange{n, e})
 		}
 		return c, nil
 	})
@@ -784,4 +833,13 @@ func (s *Server) raiseTerm(ctx context.Context, l *Level, by string, q TermReque
 	}
 	s.wake()
 	return err
+}
+
+// RaiseTerm begins a new term of a level.
+func (s *Server) RaiseTerm(ctx context.Context, lv record.Level, by string, q TermRequest) error {
+	l := s.levels[lv]
+	if l == nil {
+		return bad("no such level")
+	}
+	return s.raiseTerm(ctx, l, by, q)
 }

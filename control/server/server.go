@@ -79,7 +79,6 @@ type ringWatch struct {
 	covered  time.Time // when all were ready; zero: they are not
 	others   map[string]uint64
 	needHash string
-	written  rotation.Set
 	wrote    time.Time
 	dirty    bool
 	asked    string
@@ -317,14 +316,18 @@ func (s *Server) passRing(ctx context.Context, l *Level, id record.ID) (did bool
 	l.mu.Unlock()
 	s.mu.Unlock()
 	wait = plan.Again
-	if err := s.writeReady(ctx, l, id); err != nil && ctx.Err() == nil {
+	later, err := s.writeReady(ctx, l, id)
+	if err != nil && ctx.Err() == nil {
 		s.Log.Warn("ready set not written", "ring", name, "err", err)
-		wait = time.Second
+		later = time.Second
+	}
+	if later != 0 && (wait == 0 || later < wait) {
+		wait = later
 	}
 	if plan.Do == 0 {
 		return false, wait
 	}
-	_, err := l.commit(ctx, func() (*change, error) {
+	e, err := l.commit(ctx, func() (*change, error) {
 		// The plan is for this head; at another one it is made anew.
 		r := l.rings[id]
 		if r == nil || l.head.Serial != serial || r.rec.Step != step {
@@ -333,6 +336,8 @@ func (s *Server) passRing(ctx context.Context, l *Level, id record.ID) (did bool
 		return s.transition(l, &r.rec, plan, wd)
 	})
 	switch {
+	case err == nil && e == nil: // another server was faster
+		return false, max(wait, time.Second)
 	case err == nil:
 		s.Log.Info("rotation", "level", l.Level, "ring", name, "change", plan.Do, "reason", plan.Reason)
 		return true, 0
@@ -521,20 +526,30 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 }
 
 // writeReady shares who is ready here with the other servers, if there are any:
-// when it is complete, and at most once a second while it grows.
-func (s *Server) writeReady(ctx context.Context, l *Level, id record.ID) error {
+// when all that are connected here are, and at most once a second while they
+// become so. It returns when to write what it has not written.
+func (s *Server) writeReady(ctx context.Context, l *Level, id record.ID) (later time.Duration, err error) {
 	s.mu.Lock()
 	l.mu.Lock()
-	r := l.rings[id]
 	var rec *record.Ready
-	if r != nil && len(l.deleg.rec.Instances) > 1 {
-		w := s.watch(l, r)
-		if w.dirty && (w.ready.Covers(l.need(id)) || time.Since(w.wrote) >= time.Second) {
-			w.dirty, w.wrote = false, time.Now()
-			rec = &record.Ready{Ring: id, Term: w.term, Step: w.step, Entry: w.entry, Server: s.ID, Bitmap: w.ready.Clone(), Serial: uint64(s.Now().UnixNano())}
-			for n, why := range w.nacks {
-				if len(rec.Laggards) < 64 {
-					rec.Laggards = append(rec.Laggards, record.Laggard{Number: n, Reason: why})
+	if r := l.rings[id]; r != nil && len(l.deleg.rec.Instances) > 1 {
+		if w := s.watch(l, r); w.dirty {
+			full := true
+			need := l.need(id)
+			for member := range s.streams {
+				if m := l.members[member]; m != nil && need.Has(m.rec.Number) && !w.ready.Has(m.rec.Number) {
+					full = false
+				}
+			}
+			if since := time.Since(w.wrote); !full && since < time.Second {
+				later = time.Second - since
+			} else {
+				w.dirty, w.wrote = false, time.Now()
+				rec = &record.Ready{Ring: id, Term: w.term, Step: w.step, Entry: w.entry, Server: s.ID, Bitmap: w.ready.Clone(), Serial: uint64(s.Now().UnixNano())}
+				for n, why := range w.nacks {
+					if len(rec.Laggards) < 64 {
+						rec.Laggards = append(rec.Laggards, record.Laggard{Number: n, Reason: why})
+					}
 				}
 			}
 		}
@@ -542,13 +557,13 @@ func (s *Server) writeReady(ctx context.Context, l *Level, id record.ID) error {
 	l.mu.Unlock()
 	s.mu.Unlock()
 	if rec == nil {
-		return nil
+		return later, nil
 	}
 	raw, err := record.Encode(rec)
 	if err == nil {
 		_, err = s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: l.prefix() + "ready/" + id.String() + "/" + s.ID.String(), Value: raw}}})
 	}
-	return err
+	return 0, err
 }
 
 // Block layouts.

@@ -1,0 +1,335 @@
+// Command eespd brings keys to data planes: a controller's server, a host's
+// agent, and both on one machine for a try.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"libeesp/control/agent"
+	"libeesp/control/record"
+	"libeesp/control/server"
+	"libeesp/control/setup"
+	"libeesp/control/socket"
+	"libeesp/control/store"
+	"libeesp/control/store/etcd"
+)
+
+const usage = `usage: eespd server [--dir DIR] [--endpoints URL,...] [--await-restore]
+       eespd agent  [--dir DIR] [--socket PATH] [--join INVITE [--name NAME]]
+       eespd dev    [--dir DIR]
+
+server  keeps keys and carries rotations on; eespctl init makes its directory
+agent   brings a host's keys from a server to its data planes
+dev     a server, a group "dev" and an agent on this machine, in one command
+`
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch cmd, args := os.Args[1], os.Args[2:]; cmd {
+	case "server":
+		err = serverCommand(ctx, args)
+	case "agent":
+		err = agentCommand(ctx, args)
+	case "dev":
+		err = devCommand(ctx, args)
+	case "help", "-h", "--help":
+		fmt.Print(usage)
+	default:
+		fmt.Fprint(os.Stderr, "eespd: no command "+cmd+"\n"+usage)
+		os.Exit(2)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "eespd:", err)
+		os.Exit(1)
+	}
+}
+
+// harden keeps keys out of swap and core dumps, as far as Go lets us: what its
+// HPKE returns lies on the heap, which cannot be wiped with certainty.
+func harden(log *slog.Logger) {
+	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		log.Warn("memory is not locked: keys may get into swap", "err", err)
+	}
+}
+
+func logger() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
+
+func serverCommand(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("eespd server", flag.ExitOnError)
+	dir := fs.String("dir", "/var/lib/eespd/server", "the server's directory")
+	endpoints := fs.String("endpoints", "", "etcd that is there already, instead of one in this process")
+	await := fs.Bool("await-restore", false, "begin with an empty store and wait for eespctl restore")
+	fs.Parse(args)
+	if fs.NArg() > 0 {
+		return fmt.Errorf("server: unexpected argument %q", fs.Arg(0))
+	}
+	s, err := startServer(ctx, *dir, *endpoints, *await, logger())
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	s.wait()
+	return nil
+}
+
+type running struct {
+	*server.Server
+	wait func()
+}
+
+func openStore(ctx context.Context, dir string, f *setup.ServerFile, endpoints string) (store.Store, error) {
+	if endpoints != "" {
+		f.Endpoints = splitComma(endpoints)
+	}
+	if len(f.Endpoints) == 0 {
+		return etcd.Embed(ctx, etcd.Embedded{Dir: filepath.Join(dir, "etcd"), Name: f.Name, Peer: f.Peer, Cluster: f.Peers,
+			TLS: etcd.Files{Cert: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"), CA: filepath.Join(dir, "ca.crt")}})
+	}
+	var t *tls.Config
+	if f.EtcdCA != "" {
+		ca, err := os.ReadFile(f.EtcdCA)
+		if err != nil {
+			return nil, err
+		}
+		t = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+		if !t.RootCAs.AppendCertsFromPEM(ca) {
+			return nil, fmt.Errorf("%s: no certificate", f.EtcdCA)
+		}
+		if f.EtcdCert != "" {
+			c, err := tls.LoadX509KeyPair(f.EtcdCert, f.EtcdKey)
+			if err != nil {
+				return nil, err
+			}
+			t.Certificates = []tls.Certificate{c}
+		}
+	}
+	prefix := f.Prefix
+	if prefix == "" {
+		prefix = "/eesp/" + f.Cluster + "/"
+	}
+	return etcd.Dial(ctx, f.Endpoints, t, prefix)
+}
+
+func splitComma(s string) (l []string) {
+	for len(s) > 0 {
+		i := 0
+		for i < len(s) && s[i] != ',' {
+			i++
+		}
+		l = append(l, s[:i])
+		s = s[min(i+1, len(s)):]
+	}
+	return l
+}
+
+func startServer(ctx context.Context, dir, endpoints string, await bool, log *slog.Logger) (*running, error) {
+	harden(log)
+	c, f, err := setup.LoadServer(dir)
+	if err != nil {
+		return nil, err
+	}
+	c.Log = log
+	st, err := openStore(ctx, dir, &f, endpoints)
+	if err != nil {
+		return nil, err
+	}
+	c.Store = st
+	s := server.New(c)
+	if !await {
+		if err := s.Begin(ctx); err != nil {
+			st.Close()
+			return nil, err
+		}
+	}
+	l, err := net.Listen("tcp", f.Listen)
+	if err != nil {
+		st.Close()
+		return nil, err
+	}
+	hs := &http.Server{Handler: s.Secure(), TLSConfig: s.TLSConfig(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	go hs.ServeTLS(l, "", "")
+	if err := os.MkdirAll(filepath.Dir(f.Admin), 0o700); err != nil {
+		return nil, err
+	}
+	os.Remove(f.Admin)
+	old := unix.Umask(0o077)
+	al, err := net.Listen("unix", f.Admin)
+	unix.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	as := &http.Server{Handler: s.LocalHandler(), ReadHeaderTimeout: 10 * time.Second}
+	go as.Serve(al)
+	if f.Metrics != "" {
+		ml, err := net.Listen("tcp", f.Metrics)
+		if err != nil {
+			log.Warn("no metrics", "err", err)
+		} else {
+			go (&http.Server{Handler: s.MetricsHandler(), ReadHeaderTimeout: 10 * time.Second}).Serve(ml)
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) })
+	log.Info("server is ready", "cluster", f.Cluster, "name", f.Name, "listen", l.Addr())
+	notify("READY=1")
+	return &running{s, func() {
+		wg.Wait()
+		hs.Close()
+		as.Close()
+		st.Close()
+	}}, nil
+}
+
+// notify tells systemd.
+func notify(s string) {
+	if a := os.Getenv("NOTIFY_SOCKET"); a != "" {
+		if c, err := net.Dial("unixgram", a); err == nil {
+			c.Write([]byte(s))
+			c.Close()
+		}
+	}
+}
+
+func agentCommand(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("eespd agent", flag.ExitOnError)
+	dir := fs.String("dir", "/var/lib/eespd/agent", "the agent's directory")
+	sock := fs.String("socket", "/run/eespd/agent/agent.sock", "where data planes find it")
+	join := fs.String("join", "", "an invite: become a member first; - reads it from standard input")
+	host, _ := os.Hostname()
+	name := fs.String("name", host, "the member's name, with --join")
+	only := fs.Bool("join-only", false, "with --join: end when joined")
+	fs.Parse(args)
+	if fs.NArg() > 0 {
+		return fmt.Errorf("agent: unexpected argument %q", fs.Arg(0))
+	}
+	log := logger()
+	if *join != "" {
+		if *join == "-" {
+			var line string
+			fmt.Scanln(&line)
+			*join = line
+		}
+		if _, err := os.Stat(filepath.Join(*dir, "agent.json")); err == nil {
+			log.Info("a member already; the invite is not used")
+		} else {
+			fp, admitted, err := setup.Join(ctx, *dir, *join, *name)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("joined as %s, key %s\n", *name, fp)
+			if !admitted {
+				fmt.Println("an operator has to admit it now: eespctl admit " + *name)
+			}
+		}
+		if *only {
+			return nil
+		}
+	}
+	return runAgent(ctx, *dir, *sock, log)
+}
+
+func runAgent(ctx context.Context, dir, sock string, log *slog.Logger) error {
+	harden(log)
+	c, err := setup.LoadAgent(dir)
+	if err != nil {
+		return err
+	}
+	c.Log = log
+	if c.Policy, err = socket.ReadPolicy(filepath.Join(dir, "policy.json")); err != nil {
+		return err
+	}
+	a, err := agent.New(c)
+	if err != nil {
+		return err
+	}
+	l, err := socket.Listen(sock)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	go a.Planes.Serve(l)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	status := filepath.Join(filepath.Dir(sock), "status.sock")
+	os.Remove(status)
+	old := unix.Umask(0o077)
+	sl, err := net.Listen("unix", status)
+	unix.Umask(old)
+	if err != nil {
+		return err
+	}
+	go http.Serve(sl, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(a.Status())
+	}))
+	notify("READY=1")
+	return a.Run(ctx)
+}
+
+func devCommand(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("eespd dev", flag.ExitOnError)
+	dir := fs.String("dir", filepath.Join(os.TempDir(), "eesp-dev"), "where all of it lies; it is made anew each time")
+	port := fs.Int("port", 7443, "of the server, on 127.0.0.1")
+	fs.Parse(args)
+	log := logger()
+	if err := os.RemoveAll(*dir); err != nil {
+		return err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", *port)
+	// For a try on one machine the root's passphrase protects nothing.
+	if _, err := setup.Init(setup.InitOptions{Dir: *dir, Servers: []setup.InitServer{{Name: "dev", Addr: addr}}, Levels: []record.Level{record.Zone}, Pass: []byte("for a try only"), EtcdPort: "0"}); err != nil {
+		return err
+	}
+	sdir := filepath.Join(*dir, "dev")
+	if err := setup.EditServer(sdir, func(f *setup.ServerFile) {
+		f.Listen, f.Admin, f.Metrics = addr, filepath.Join(*dir, "admin.sock"), ""
+	}); err != nil {
+		return err
+	}
+	s, err := startServer(ctx, sdir, "", false, log)
+	if err != nil {
+		return err
+	}
+	defer s.wait()
+	p := record.DefaultPolicy
+	p.PathDelay, p.MinInterval = 1000, 0
+	if _, err := s.CreateGroup(ctx, "dev", server.GroupRequest{Name: "dev", V: 1, Policy: &p}); err != nil {
+		return err
+	}
+	inv, err := s.Invite(ctx, "dev", server.InviteRequest{Auto: true})
+	if err != nil {
+		return err
+	}
+	adir := filepath.Join(*dir, "agent")
+	if _, _, err := setup.Join(ctx, adir, inv.(map[string]any)["invite"].(string), "dev"); err != nil {
+		return err
+	}
+	fmt.Printf("group:  dev\nsocket: %s/agent.sock\ntry:    eespctl --socket %s/admin.sock status\n", *dir, *dir)
+	return runAgent(ctx, adir, filepath.Join(*dir, "agent.sock"), log)
+}

@@ -1,0 +1,461 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"libeesp/control/agent"
+	"libeesp/control/pki"
+	"libeesp/control/record"
+	"libeesp/control/server"
+)
+
+// ServerFile is a server's server.json.
+type ServerFile struct {
+	Cluster string            `json:"cluster"`
+	Name    string            `json:"name"`
+	Listen  string            `json:"listen"`
+	Addrs   []string          `json:"servers"` // all servers' addresses
+	Metrics string            `json:"metrics,omitempty"`
+	Admin   string            `json:"admin_socket"`
+	Roots   map[string][]byte `json:"roots"`
+	// etcd: embedded, alone or with the other servers; or Endpoints.
+	Peer      string   `json:"etcd_peer,omitempty"`
+	Peers     string   `json:"etcd_peers,omitempty"`
+	Endpoints []string `json:"etcd_endpoints,omitempty"`
+	Prefix    string   `json:"etcd_prefix,omitempty"`
+	EtcdCA    string   `json:"etcd_ca,omitempty"`
+	EtcdCert  string   `json:"etcd_cert,omitempty"`
+	EtcdKey   string   `json:"etcd_key,omitempty"`
+}
+
+// InitServer is one server to make.
+type InitServer struct{ Name, Addr string }
+
+// InitOptions are what eespctl init is told.
+type InitOptions struct {
+	Dir     string
+	Servers []InitServer
+	Levels  []record.Level
+	Pass    []byte
+	// EtcdPort is where the servers' etcds reach each other.
+	EtcdPort string
+}
+
+func writeJSON(file string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return pki.WriteFile(file, append(b, '\n'), 0o600)
+}
+
+func parseID(s string) (id record.ID, err error) {
+	if _, err := fmt.Sscanf(s, "%x", new([]byte)); err != nil || len(s) != 32 {
+		return id, fmt.Errorf("no name of 32 hex digits: %q", s)
+	}
+	var b []byte
+	fmt.Sscanf(s, "%x", &b)
+	copy(id[:], b)
+	return id, nil
+}
+
+// Init makes a cluster: roots, a CA, and a directory for each server.
+func Init(o InitOptions) (cluster record.ID, err error) {
+	if len(o.Servers) == 0 || len(o.Levels) == 0 {
+		return cluster, errors.New("at least one server and one level are needed")
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, "roots")); err == nil {
+		return cluster, fmt.Errorf("%s has a cluster already", o.Dir)
+	}
+	rand.Read(cluster[:])
+	ca, err := pki.NewCA(cluster, time.Now())
+	if err != nil {
+		return cluster, err
+	}
+	roots := filepath.Join(o.Dir, "roots")
+	if err := os.MkdirAll(roots, 0o700); err != nil {
+		return cluster, err
+	}
+	type instance struct {
+		id   record.ID
+		keys map[record.Level][]byte
+	}
+	insts := make([]instance, len(o.Servers))
+	for i := range insts {
+		rand.Read(insts[i].id[:])
+		insts[i].keys = map[record.Level][]byte{}
+	}
+	f := ServerFile{Cluster: cluster.String(), Roots: map[string][]byte{}, Admin: "/run/eespd/admin.sock"}
+	delegs := map[record.Level][]byte{}
+	for _, lv := range o.Levels {
+		rootPub, root, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return cluster, err
+		}
+		d := &record.Delegation{Level: lv, Serial: 1, Term: 1, MinReader: 1}
+		for i, s := range o.Servers {
+			pub, sk, err := ed25519.GenerateKey(rand.Reader)
+			if err != nil {
+				return cluster, err
+			}
+			hk, err := record.NewHPKEKey()
+			if err != nil {
+				return cluster, err
+			}
+			hb, err := hk.Bytes()
+			if err != nil {
+				return cluster, err
+			}
+			insts[i].keys[lv] = append(append(append([]byte(nil), insts[i].id[:]...), sk.Seed()...), hb...)
+			in := record.Instance{ID: insts[i].id, Name: s.Name, HPKE: hk.PublicKey().Bytes(), Roles: record.RoleRotate | record.RoleAdmit | record.RoleAllocate}
+			copy(in.Sign[:], pub)
+			d.Instances = append(d.Instances, in)
+		}
+		if delegs[lv], err = record.Sign(d, cluster, root); err != nil {
+			return cluster, err
+		}
+		if err := SealFile(filepath.Join(roots, "root-"+lv.String()+".key"), "root key", root.Seed(), o.Pass); err != nil {
+			return cluster, err
+		}
+		f.Roots[lv.String()] = rootPub
+	}
+	var peers []string
+	for _, s := range o.Servers {
+		f.Addrs = append(f.Addrs, s.Addr)
+		host, _, err := net.SplitHostPort(s.Addr)
+		if err != nil {
+			return cluster, fmt.Errorf("%s: host:port is needed: %v", s.Addr, err)
+		}
+		peers = append(peers, s.Name+"=https://"+net.JoinHostPort(host, o.EtcdPort))
+	}
+	for i, s := range o.Servers {
+		dir := filepath.Join(o.Dir, s.Name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return cluster, err
+		}
+		host, port, _ := net.SplitHostPort(s.Addr)
+		g := f
+		g.Name, g.Listen, g.Metrics = s.Name, net.JoinHostPort("", port), "127.0.0.1:9743"
+		if len(o.Servers) > 1 {
+			_, g.Peer, _ = strings.Cut(peers[i], "=")
+			g.Peers = strings.Join(peers, ",")
+		}
+		if err := writeJSON(filepath.Join(dir, "server.json"), g); err != nil {
+			return cluster, err
+		}
+		pub, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return cluster, err
+		}
+		cert, err := ca.Issue(pub, cluster, pki.Server, s.Name, pki.ServerLife, time.Now(), host)
+		if err != nil {
+			return cluster, err
+		}
+		apub, akey, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return cluster, err
+		}
+		acert, err := ca.Issue(apub, cluster, pki.Admin, "operator@"+s.Name, pki.AdminLife, time.Now())
+		if err != nil {
+			return cluster, err
+		}
+		if err := errors.Join(pki.WriteCert(filepath.Join(dir, "ca.crt"), ca.Cert), pki.WriteKey(filepath.Join(dir, "ca.key"), ca.Key),
+			pki.WriteCert(filepath.Join(dir, "server.crt"), cert), pki.WriteKey(filepath.Join(dir, "server.key"), key),
+			pki.WriteCert(filepath.Join(dir, "admin.crt"), acert), pki.WriteKey(filepath.Join(dir, "admin.key"), akey)); err != nil {
+			return cluster, err
+		}
+		for lv, k := range insts[i].keys {
+			if err := errors.Join(pki.WriteFile(filepath.Join(dir, "instance-"+lv.String()+".key"), k, 0o600),
+				pki.WriteFile(filepath.Join(dir, "delegation-"+lv.String()+".rec"), delegs[lv], 0o644)); err != nil {
+				return cluster, err
+			}
+		}
+	}
+	return cluster, nil
+}
+
+// LoadServer reads a server's directory.
+func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, "server.json"))
+	if err != nil {
+		return c, f, fmt.Errorf("%w (eespctl init makes it)", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return c, f, fmt.Errorf("%s/server.json: %w", dir, err)
+	}
+	c = server.Config{Name: f.Name, Addrs: f.Addrs, Dir: dir, Levels: map[record.Level]server.LevelConfig{}}
+	if c.Cluster, err = parseID(f.Cluster); err != nil {
+		return c, f, err
+	}
+	caCert, err := pki.ReadCert(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		return c, f, err
+	}
+	caKey, err := pki.ReadKey(filepath.Join(dir, "ca.key"))
+	if err != nil {
+		return c, f, err
+	}
+	c.CA = &pki.CA{Cert: caCert, Key: caKey}
+	if c.Cert, err = pki.ReadCert(filepath.Join(dir, "server.crt")); err != nil {
+		return c, f, err
+	}
+	if c.Key, err = pki.ReadKey(filepath.Join(dir, "server.key")); err != nil {
+		return c, f, err
+	}
+	for name, root := range f.Roots {
+		lv, err := record.ParseLevel(name)
+		if err != nil {
+			return c, f, err
+		}
+		k, err := os.ReadFile(filepath.Join(dir, "instance-"+name+".key"))
+		if err != nil || len(k) < 49 {
+			return c, f, fmt.Errorf("instance-%s.key: %v", name, err)
+		}
+		hk, err := record.HPKEKey(k[48:])
+		if err != nil {
+			return c, f, err
+		}
+		lc := server.LevelConfig{Root: root, Keys: server.Keys{Sign: ed25519.NewKeyFromSeed(k[16:48]), HPKE: hk}}
+		copy(lc.Keys.ID[:], k)
+		clear(k)
+		if lc.Delegation, err = os.ReadFile(filepath.Join(dir, "delegation-"+name+".rec")); err != nil {
+			return c, f, err
+		}
+		c.Levels[lv] = lc
+	}
+	return c, f, nil
+}
+
+// AgentFile is an agent's agent.json.
+type AgentFile struct {
+	Cluster string            `json:"cluster"`
+	Name    string            `json:"name"`
+	Servers []string          `json:"servers"`
+	Roots   map[string][]byte `json:"roots"`
+}
+
+// identity is the agent's key, made once.
+func identity(dir string) (ed25519.PrivateKey, error) {
+	file := filepath.Join(dir, "identity.key")
+	k, err := pki.ReadKey(file)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, k, err = ed25519.GenerateKey(rand.Reader); err != nil {
+			return nil, err
+		}
+		return k, pki.WriteKey(file, k)
+	}
+	return k, err
+}
+
+// Fingerprint is of an identity key, as eespctl admit shows it.
+func Fingerprint(pub ed25519.PublicKey) string {
+	spki, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return ""
+	}
+	h := sha256.Sum256(spki)
+	return fmt.Sprintf("%x", h[:8])
+}
+
+// Join makes this host a member by an invite. It says the fingerprint of its key.
+func Join(ctx context.Context, dir, invite, name string) (fingerprint string, admitted bool, err error) {
+	inv, err := record.ParseInvite(invite)
+	if err != nil {
+		return "", false, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", false, err
+	}
+	key, err := identity(dir)
+	if err != nil {
+		return "", false, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return "", false, err
+	}
+	q, err := json.Marshal(server.JoinRequest{Secret: base64.RawURLEncoding.EncodeToString(inv.Secret[:]), Name: name, CSR: csr})
+	if err != nil {
+		return "", false, err
+	}
+	c := agent.HTTPClient(agent.JoinTLS(inv))
+	defer c.CloseIdleConnections()
+	var a server.JoinAnswer
+	err = errors.New("the invite names no server")
+	for _, addr := range inv.Servers {
+		if err = post(ctx, c, "https://"+addr+"/v1/join", q, &a); err == nil {
+			break
+		}
+		err = fmt.Errorf("%s: %w", addr, err)
+	}
+	if err != nil {
+		return "", false, err
+	}
+	// Roots are what the invite pins, whatever the server says.
+	f := AgentFile{Cluster: inv.Cluster.String(), Name: name, Servers: a.Servers, Roots: map[string][]byte{}}
+	for lv := record.Zone; lv < record.Levels; lv++ {
+		if inv.Roots[lv].IsZero() {
+			continue
+		}
+		if int(lv) >= len(a.Roots) || record.HashOf(a.Roots[lv]) != inv.Roots[lv] {
+			return "", false, fmt.Errorf("the root of level %v is not the one that the invite pins", lv)
+		}
+		f.Roots[lv.String()] = a.Roots[lv]
+	}
+	if err := errors.Join(writePEM(filepath.Join(dir, "agent.crt"), a.Cert), writePEM(filepath.Join(dir, "ca.crt"), a.CA), writeJSON(filepath.Join(dir, "agent.json"), f)); err != nil {
+		return "", false, err
+	}
+	return Fingerprint(key.Public().(ed25519.PublicKey)), a.Admitted, nil
+}
+
+func writePEM(file, text string) error {
+	p, _ := pem.Decode([]byte(text))
+	if p == nil {
+		return errors.New("no certificate in the answer")
+	}
+	c, err := x509.ParseCertificate(p.Bytes)
+	if err != nil {
+		return err
+	}
+	return pki.WriteCert(file, c)
+}
+
+func post(ctx context.Context, c *http.Client, url string, q []byte, v any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(q))
+	if err != nil {
+		return err
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		var e struct {
+			Error string `json:"error"`
+		}
+		if json.Unmarshal(b, &e) == nil && e.Error != "" {
+			return errors.New(e.Error)
+		}
+		return fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(b))
+	}
+	return json.Unmarshal(b, v)
+}
+
+// LoadAgent reads an agent's directory.
+func LoadAgent(dir string) (c agent.Config, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, "agent.json"))
+	if err != nil {
+		return c, fmt.Errorf("%w (eespd agent --join INVITE makes it)", err)
+	}
+	var f AgentFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return c, err
+	}
+	c = agent.Config{Name: f.Name, Dir: dir, Servers: f.Servers, Roots: map[record.Level]ed25519.PublicKey{}, Renew: renew}
+	if c.Cluster, err = parseID(f.Cluster); err != nil {
+		return c, err
+	}
+	for name, root := range f.Roots {
+		lv, err := record.ParseLevel(name)
+		if err != nil || len(root) != ed25519.PublicKeySize {
+			return c, fmt.Errorf("agent.json: root of %s", name)
+		}
+		c.Roots[lv] = root
+	}
+	if c.CA, err = pki.ReadCert(filepath.Join(dir, "ca.crt")); err != nil {
+		return c, err
+	}
+	if c.Cert, err = pki.ReadCert(filepath.Join(dir, "agent.crt")); err != nil {
+		return c, err
+	}
+	if c.Key, err = identity(dir); err != nil {
+		return c, err
+	}
+	return c, nil
+}
+
+// renew asks for a new certificate when a third of the old one's life is left.
+func renew(ctx context.Context, a *agent.Agent) error {
+	life := a.Cert.NotAfter.Sub(a.Cert.NotBefore)
+	if time.Until(a.Cert.NotAfter) > life/3 {
+		return nil
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(a.CA), Certificates: []tls.Certificate{pki.TLS(a.Cert, a.Key)}, NextProtos: []string{"h2"}}
+	c := agent.HTTPClient(t)
+	defer c.CloseIdleConnections()
+	var ans server.JoinAnswer
+	var err error
+	for _, addr := range a.Servers {
+		if err = post(ctx, c, "https://"+addr+"/v1/renew", []byte("{}"), &ans); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("certificate of %v to %v, this clock says %v: %w", a.Cert.NotBefore, a.Cert.NotAfter, time.Now(), err)
+	}
+	p, _ := pem.Decode([]byte(ans.Cert))
+	if p == nil {
+		return errors.New("no certificate in the answer")
+	}
+	n, err := x509.ParseCertificate(p.Bytes)
+	if err != nil {
+		return err
+	}
+	if err := pki.WriteCert(filepath.Join(a.Dir, "agent.crt"), n); err != nil {
+		return err
+	}
+	a.SetCert(n)
+	return nil
+}
+
+// Root opens a level's root key.
+func Root(file string, pass []byte) (ed25519.PrivateKey, error) {
+	seed, err := OpenFile(file, "root key", pass)
+	if err != nil {
+		return nil, err
+	}
+	if len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("%s: no root key", file)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// EditServer changes a server's server.json.
+func EditServer(dir string, f func(*ServerFile)) error {
+	file := filepath.Join(dir, "server.json")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var s ServerFile
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	f(&s)
+	return writeJSON(file, s)
+}
