@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Replay protection, UDP encapsulation, proxies between profiles, and what is refused of the profiles."""
 
+import copy
 import itertools
+import json
+import marshal
+import pickle
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -164,12 +168,13 @@ def test_traffic_classes() -> None:
     ends: dict[str, Any] = {"src": "2001:db8::1", "dst": "2001:db8::2", "tos": 0x28}
     packet = b"\x6b\xa0\0\0\0\x04\x11\x40" + bytes(32) + b"data"  # DSCP 46, ECT(0)
     with group_of(eesp.Profile.PSP) as group, sender_of(group) as sender, eesp.Receiver(group) as receiver:
-        for options, outer, inner in (
+        cases: list[tuple[dict[str, Any], int, int]] = [
             ({}, 0x28, 0xBA),
             ({"ecn": True}, 0x2A, 0xBB),
             ({"dscp": True}, 0xB8, 0xBA),
             ({"ecn": True, "dscp": True, "dscp_back": True}, 0xBA, 0x03),
-        ):
+        ]
+        for options, outer, inner in cases:
             udp = eesp.Udp(**ends, **options)
             sealed = bytearray(sender.seal_udp([packet], udp)[0])
             assert int.from_bytes(sealed[:2], "big") >> 4 & 0xFF == outer, options
@@ -427,8 +432,82 @@ def test_places_that_overlap(sender: eesp.Sender, receiver: eesp.Receiver) -> No
     assert sender.seal_into([b"x", b"y"], eesp.Packets(out, [100, 0], [200, 100])).ok
 
 
-def test_slices_of_secrets() -> None:
+OCTETS = b"0f1e2d, which nobody sees"
+
+
+def plain(value: object) -> bool:
+    """Whether the octets can be read from it without another step."""
+    if isinstance(value, eesp.Secret):
+        value = repr(value)
+    text = value if isinstance(value, (bytes, bytearray)) else repr(value).encode()
+    return OCTETS[:6] in bytes(text) or OCTETS[:6].hex().encode() in bytes(text)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        *[lambda s, n=n: getattr(s, n)() for n in ("strip", "lstrip", "upper", "title", "split", "decode", "swapcase")],
+        lambda s: s + b"",
+        lambda s: b"" + s,
+        lambda s: bytearray() + s,
+        lambda s: s + s,
+        lambda s: s * 1,
+        lambda s: 1 * s,
+        lambda s: s[:],
+        lambda s: s[::-1][::-1],
+        lambda s: s.translate(None),
+        lambda s: s.replace(b"0", b""),
+        lambda s: s.partition(b"zz"),
+        lambda s: s.ljust(40),
+        lambda s: b"".join([s]),
+        lambda s: b"".join(s),
+        lambda s: list(s),
+        lambda s: [*s],
+        lambda s: b"%b" % s,
+        lambda s: bytes(s),
+        lambda s: "%s %r" % (s, s),
+        lambda s: f"{s}",
+        lambda s: ascii(s),
+        lambda s: str(s),
+        lambda s: {"k": s},
+        lambda s: ValueError(s),
+        lambda s: marshal.dumps(s),
+        lambda s: pickle.dumps(s),
+        lambda s: json.dumps(s),
+        lambda s: copy.copy(s),
+        lambda s: copy.deepcopy(s),
+        lambda s: s.__reduce__(),
+        lambda s: s.__getstate__(),
+        lambda s: vars(s),
+        lambda s: memoryview(s),
+        lambda s: int.from_bytes(s, "big").to_bytes(len(s), "big"),
+        lambda s: b"s" in s,
+        lambda s: s.copy(),
+    ],
+)
+def test_secrets_stay_secret(use: Callable[[Any], object]) -> None:
+    """Whatever is done with one gives a Secret, or an error; but view() and hex(), which say what they do."""
+    secret = eesp.Secret(OCTETS)
+    try:
+        result = use(secret)
+    except (TypeError, AttributeError, ValueError) as error:
+        assert not plain(str(error))
+    else:
+        assert not plain(result)
+    assert secret.view() == OCTETS and secret.hex() == OCTETS.hex()
+
+
+def test_parts_of_secrets() -> None:
     secret = eesp.Secret(b"secret octets")
-    for part in (secret[:6], secret[::2], secret.copy(), secret[:]):
-        assert isinstance(part, eesp.Secret) and "secret" not in repr(part) and "s" not in repr(part)[8:-9]
+    for part in (secret[:6], secret[::2], secret.copy(), secret[:], secret + b"", b"" + secret, secret + secret):
+        assert type(part) is eesp.Secret
     assert secret[:6] == b"secret" and secret[0] == ord("s") and secret[::-1] == b"stetco terces"
+    assert b"a " + secret + b"!" == b"a secret octets!" and b"secret octets" == secret != b"secret" and secret != "secret octets"
+    assert len(eesp.Secret()) == 0 == len(eesp.Secret(b"") + b"") and eesp.Secret(3) == bytes(3)
+    with eesp.Secret(secret) as again:
+        assert again == secret
+    assert again == bytes(13) and secret == b"secret octets"
+    with pytest.raises(TypeError):
+        eesp.Secret("text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a sequence of buffers is needed"):
+        eesp.Packets.join(secret)  # type: ignore[arg-type]

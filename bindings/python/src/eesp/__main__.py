@@ -199,16 +199,16 @@ def read_secret(path: str) -> Secret:
     """A root key file."""
     der = Secret(MAX_ROOT_KEY_DER + 1)
     with open(path, "rb", buffering=0) as file:
-        size = file.readinto(der) or 0
+        size = file.readinto(der.view()) or 0
     with der:
         if size > MAX_ROOT_KEY_DER:
-            raise Failure(f"{path} is too long for a key{looks_like(memoryview(der)[:4])}")
-        return Secret(memoryview(der)[:size])
+            raise Failure(f"{path} is too long for a key{looks_like(der)}")
+        return der[:size]
 
 
-def looks_like(key: memoryview) -> str:
+def looks_like(key: Secret) -> str:
     """What a file is that is not the key which is wanted."""
-    size, begin = len(key), bytes(key[:4])
+    size, begin = len(key), bytes(key[:4].view())
     if begin in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\n\r\r\n"):
         return ": it is a capture"
     if begin == b"----":
@@ -308,7 +308,7 @@ def group_of(args: argparse.Namespace, v: AnyV | None = None) -> Iterator[TrustG
                         group.set_key(place, secret)
                 except EespError as error:
                     what = "no root key in DER" if stateless else f"no key of profile {args.profile}"
-                    known = looks_like(memoryview(secret))
+                    known = looks_like(secret)
                     # Of the right kind, and not a good one: the error says why.
                     why = f": {error}" if not known or ("is DER" if stateless else "without form") in known else known
                     raise Failure(f"{path}: {what}{why}") from None
@@ -342,7 +342,7 @@ def write_secret(path: str, secret: Secret) -> None:
     """Into a new file."""
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(target, "wb", buffering=0) as file:
-        file.write(secret)
+        file.write(secret.view())
 
 
 def command_derive(args: argparse.Namespace) -> int:

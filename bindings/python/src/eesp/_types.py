@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import ctypes
     import mmap
 
+    from .secret import Secret
+
 
 class Status(enum.IntEnum):
     """The outcome of a call or of one packet."""
@@ -204,7 +206,7 @@ class _HasArrayInterface(Protocol):
 
 #: Whatever lends its memory through the buffer protocol.
 Buffer = Union[
-    bytes, bytearray, memoryview, "array.array[Any]", "mmap.mmap", "ctypes.Array[Any]", _HasArrayInterface
+    bytes, bytearray, memoryview, "array.array[Any]", "mmap.mmap", "ctypes.Array[Any]", _HasArrayInterface, "Secret"
 ]
 
 #: "192.0.2.1", "2001:db8::1", an object of module ipaddress, or 4 or 16 octets in network order.

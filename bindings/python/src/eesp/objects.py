@@ -230,7 +230,7 @@ class TrustGroup(_Object):
         if any(len(v) != _abi.ROOT_KEY_LEN for v in views):
             raise ValueError(f"a value has {_abi.ROOT_KEY_LEN} octets")
         with Secret(3 * _abi.ROOT_KEY_LEN) as values:
-            octets = memoryview(values)
+            octets = values.view()
             for i, view in enumerate(views):
                 octets[i * _abi.ROOT_KEY_LEN : (i + 1) * _abi.ROOT_KEY_LEN] = view
             check(
@@ -249,11 +249,11 @@ class TrustGroup(_Object):
         status = self._call(read, level, None, byref(size))
         while status == Status.ROOM:  # again, if it was replaced by a longer one meanwhile
             der = Secret(size.value)
-            status = self._call(read, level, address_of(memoryview(der)), byref(size))
+            status = self._call(read, level, address_of(der.view()), byref(size))
         check(status)
         if len(der) != size.value:
             with der:
-                return Secret(memoryview(der)[: size.value])
+                return der[: size.value]
         return der
 
     def root_key_info(self, level: Level) -> RootKeyInfo:
@@ -330,7 +330,7 @@ class TrustGroup(_Object):
         """The data keys of contexts, of derived_len octets each."""
         made = [self._context(c) for c in contexts]
         keys = Secret(self.derived_len * len(made))
-        self._derive((_abi.Context * len(made))(*made), len(made), memoryview(keys))
+        self._derive((_abi.Context * len(made))(*made), len(made), keys.view())
         return Keys(keys, self.derived_len)
 
     def _derive(self, contexts: Any, count: int, keys: memoryview) -> None:
@@ -367,6 +367,9 @@ class _WipedKey(_abi.DataKey):
         self, wipe: Callable[[Any, int, int], Any] = ctypes.memset, size: int = ctypes.sizeof(_abi.DataKey)
     ) -> None:
         wipe(ctypes.addressof(self), 0, size)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("secrets are not pickled")
 
 
 class DataKey:
@@ -436,7 +439,7 @@ class DataKey:
     def to_octets(self) -> Secret:
         """All of it, to be handed on over a protected channel: the C API's eesp_data_key, numbers little-endian."""
         made = Secret(ctypes.sizeof(_abi.DataKey))
-        ctypes.memmove(address_of(memoryview(made)), ctypes.addressof(self._raw), len(made))
+        ctypes.memmove(address_of(made.view()), ctypes.addressof(self._raw), len(made))
         return made
 
     @classmethod

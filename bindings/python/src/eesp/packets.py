@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, SupportsIndex, Union, overload
 from . import _abi
 from ._types import AddressPair, Buffer, Offsets, Status, address
 from .errors import error_of
+from .secret import Secret
 
 _PKT = ctypes.sizeof(_abi.Pkt)
 _CHUNK = 4096  # packets of one call: as many as have their descriptors (512 KiB) in the second-level cache
@@ -50,7 +51,7 @@ _release_buffer = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("PyBuffer_Release", 
 def octets_of(buffer: Buffer, name: str, *, writable: bool = False) -> memoryview:
     """A view of a buffer's octets that keeps it where it is; ValueError if it cannot be used."""
     try:
-        view = memoryview(buffer)  # type: ignore[arg-type]
+        view = buffer.view() if isinstance(buffer, Secret) else memoryview(buffer)  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     if not view.c_contiguous:
@@ -141,7 +142,7 @@ class Packets(Sequence[memoryview]):
     @classmethod
     def join(cls, buffers: Iterable[Buffer]) -> Packets:
         """Copies buffers, one behind the other."""
-        if isinstance(buffers, (bytes, bytearray, memoryview)):
+        if isinstance(buffers, (bytes, bytearray, memoryview, Secret)):
             raise TypeError("a sequence of buffers is needed; for one packet there are seal_one and open_one")
         if _is_flat(buffers):
             raise TypeError("an array of numbers is not a sequence of buffers; rows() takes a two-dimensional one")

@@ -3,20 +3,48 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NoReturn, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, SupportsIndex, overload
+
+if TYPE_CHECKING:
+    from ._types import Buffer
 
 
-class Secret(bytearray):
-    """A bytearray that is wiped when its with block ends, or when it goes away, and that does not print itself.
+class Secret:
+    """Octets that do not print themselves, and are wiped when their with block ends or when they go away.
 
-    Copies that you make of it (bytes(secret), secret.hex()) are yours to care for.
+    It is no bytearray: what would give plain octets (a method of these, iterating, pickle, marshal) is not there, or is
+    an error. Slices and sums are Secrets. view() lends the octets where they are; hex(), and what is made of a view, are
+    copies that are yours to care for.
     """
+
+    __slots__ = ("_octets", "__weakref__")
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    __iter__ = None  # nor an accident with list() or bytes.join()
+    __contains__ = None
+
+    def __init__(self, octets: Buffer | int = 0) -> None:
+        """The octets of a buffer, or as many zeros."""
+        self._octets = bytearray()  # if that fails, it is there to be wiped
+        if isinstance(octets, int):
+            self._octets = bytearray(octets)
+        else:
+            view = octets.view() if isinstance(octets, Secret) else memoryview(octets)  # type: ignore[arg-type]
+            self._octets = bytearray(view)
+
+    def view(self) -> memoryview:
+        """The octets where they are. What is made of it is yours to care for."""
+        return memoryview(self._octets)
+
+    def hex(self) -> str:
+        """A copy as text."""
+        return self._octets.hex()
 
     def wipe(self) -> None:
         """Overwrites it with zeros."""
-        self[:] = bytes(len(self))
+        self._octets[:] = bytes(len(self._octets))
 
     def __enter__(self) -> Secret:
         return self
@@ -29,6 +57,9 @@ class Secret(bytearray):
     def __del__(self) -> None:
         self.wipe()
 
+    def __len__(self) -> int:
+        return len(self._octets)
+
     @overload
     def __getitem__(self, index: SupportsIndex) -> int: ...
 
@@ -37,8 +68,27 @@ class Secret(bytearray):
 
     def __getitem__(self, index: SupportsIndex | slice) -> int | Secret:
         if isinstance(index, slice):
-            return Secret(memoryview(self)[index])
-        return super().__getitem__(index)
+            return Secret(self.view()[index])
+        return self._octets[index]
+
+    def _joined(self, first: memoryview, second: memoryview) -> Secret:
+        made = Secret(len(first) + len(second))
+        made.view()[: len(first)] = first
+        made.view()[len(first) :] = second
+        return made
+
+    def __add__(self, other: Buffer) -> Secret:
+        return self._joined(self.view(), _view(other))
+
+    def __radd__(self, other: Buffer) -> Secret:
+        return self._joined(_view(other), self.view())
+
+    def __eq__(self, other: object) -> bool:
+        """Compared in constant time."""
+        try:
+            return hmac.compare_digest(self.view(), _view(other))
+        except TypeError:
+            return NotImplemented
 
     def copy(self) -> Secret:
         """Another secret with the same octets."""
@@ -51,6 +101,14 @@ class Secret(bytearray):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("secrets are not pickled")
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("secrets are not pickled")
+
+
+def _view(octets: Any) -> memoryview:
+    view = octets.view() if isinstance(octets, Secret) else memoryview(octets)
+    return view.cast("B") if view.nbytes else memoryview(b"")
 
 
 class Keys(Sequence[memoryview]):
@@ -72,7 +130,7 @@ class Keys(Sequence[memoryview]):
 
     def __getitem__(self, index: SupportsIndex | slice) -> memoryview | list[memoryview]:
         places = range(0, len(self.data), self.key_len)[index]
-        view = memoryview(self.data)
+        view = self.data.view()
         if isinstance(places, range):
             return [view[at : at + self.key_len] for at in places]
         return view[places : places + self.key_len]
