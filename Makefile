@@ -121,7 +121,7 @@ install: all $(MAN3).done
 	ln -sf libeesp.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libeesp.so.$(MAJOR)
 	ln -sf libeesp.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libeesp.so
 	install -m 644 $(BUILD)/libeesp.a $(DESTDIR)$(LIBDIR)/
-	install -m 644 include/eesp.h $(DESTDIR)$(INCLUDEDIR)/
+	install -m 644 include/eesp.h include/eesp_mbuf.h $(DESTDIR)$(INCLUDEDIR)/
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|; s|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|; s|@VERSION@|$(VERSION)|' packaging/eesp.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|; s|@REL_INCLUDE@|$(shell realpath -m --relative-to=$(LIBDIR)/cmake/eesp $(INCLUDEDIR))|' packaging/eespConfig.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfig.cmake
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|' packaging/eespConfigVersion.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfigVersion.cmake
@@ -130,7 +130,7 @@ install: all $(MAN3).done
 	install -m 644 docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
 
 uninstall:
-	rm -f $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
+	rm -f $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(INCLUDEDIR)/eesp_mbuf.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
 	rm -rf $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(DOCDIR)
 	@rmdir $(DESTDIR)$(LIBDIR)/.debug 2>/dev/null || true
 
@@ -155,7 +155,7 @@ archive: all
 
 # A private installation that the examples, tests and benchmarks use.
 stage: $(BUILD)/stage.done
-$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in packaging/eespConfig.cmake.in docs/eesp.3 docs/profiles.md docs/dataplane.md
+$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in include/eesp_mbuf.h packaging/eespConfig.cmake.in docs/eesp.3 docs/profiles.md docs/dataplane.md
 	@$(MAKE) --no-print-directory -s install PREFIX=$(STAGE) DESTDIR=
 	@touch $@
 
@@ -172,6 +172,10 @@ $(BUILD)/bin/bench: $(filter-out bench/peer_boringssl.c,$(wildcard bench/*.c)) $
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp) -lcrypto -lpthread \
 	  $$(echo '#include <intel-ipsec-mb.h>' | $(CC) -E - >/dev/null 2>&1 && echo -lIPSec_MB) -rdynamic -Wl,--enable-new-dtags,-z,lazy,-rpath,$(STAGE)/lib
+$(BUILD)/bin/mbuf_test: tests/dpdk/mbuf.c tests/c/test.h $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	  -o $@ $< $$(pkg-config --libs eesp libdpdk) -Wl,-rpath,$(STAGE)/lib
 $(BUILD)/bin/dpdk_bench: bench/dpdk/dpdk_bench.c $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
@@ -388,6 +392,9 @@ abi-update: $(SO)
 test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal $(BUILD)/bin/tap_gw
 	tests/example.sh $(BUILD)/bin $(BUILD)/example-test
 	tests/tap_gw.sh $(BUILD)/bin $(BUILD)/tap-test
+	@if pkg-config --exists libdpdk; then \
+	  $(MAKE) --no-print-directory $(BUILD)/bin/mbuf_test && $(BUILD)/bin/mbuf_test; \
+	else why="libdpdk-dev is not installed"; echo "eesp_mbuf.h: not tested, $$why"; echo "$$why: eesp_mbuf.h" >>$${EESP_SKIPPED:-/dev/null}; fi
 
 # The benchmark's peers agree, and its results are well-formed. Nothing is timed.
 test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer $(BUILD)/bin/gotable

@@ -27,6 +27,7 @@ cat >"$work/expected" <<L
 . d755
 include d755
 include/eesp.h f644
+include/eesp_mbuf.h f644
 lib d755
 lib/.debug d755
 lib/.debug/libeesp.so.$version.debug f644

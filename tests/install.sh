@@ -61,6 +61,7 @@ dest=$work/dest
 quiet_make install DESTDIR="$dest" PREFIX=/usr
 cat >"$work/expected" <<L
 /usr/include/eesp.h 644
+/usr/include/eesp_mbuf.h 644
 /usr/lib/.debug/libeesp.so.$version.debug 644
 /usr/lib/cmake/eesp/eespConfig.cmake 644
 /usr/lib/cmake/eesp/eespConfigVersion.cmake 644

@@ -79,6 +79,9 @@ done
 for n in 0 65 x; do
 	fails 2 "--burst takes" "${good[@]}" --burst "$n"
 done
+for n in 63 65537 x; do
+	fails 2 "--replay-window takes" "${good[@]}" --replay-window "$n"
+done
 for n in 127 192 257 x; do
 	fails 2 "--aead takes" "${good[@]}" --aead "$n"
 done
@@ -224,6 +227,23 @@ PY
 pings 5 || fail "no ping after foreign datagrams"
 ok
 
+# Nor is a packet that was taken before.
+in1 /usr/bin/python3 - wire.pcap <<'PY'
+import socket, struct, sys
+octets, at, last = open(sys.argv[1], 'rb').read(), 24, None
+while at + 16 <= len(octets):
+    kept, whole = struct.unpack_from('<II', octets, at + 8)
+    frame = octets[at + 16:at + 16 + kept]
+    if kept == whole == len(frame) and frame[26:30] == bytes([192, 0, 2, 1]):
+        last = frame[34:40] + bytes(2) + frame[42:]  # its checksum was left to a device
+    at += 16 + kept
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+for _ in range(3):
+    s.sendto(last, ('192.0.2.2', 0))
+PY
+pings 5 || fail "no ping after a packet that came again"
+ok
+
 kill "$tcpdump_pid"
 wait "$tcpdump_pid" || fail "tcpdump: $(cat tcpdump.err)"
 (($(stat -c %s wire.pcap) > 20000000)) || fail "the capture is too short"
@@ -232,6 +252,7 @@ grep -qaF "$secret" got || fail "the file lacks the known text"
 ok
 
 stop 2
+grep -q '^refused 3: replayed' gw2.out || fail "packets that came again: $(cat gw2.out)"
 pings 1 && fail "ping without a peer"
 start 2 2
 pings 5 || fail "no ping after a restart: $(cat ping.out)"

@@ -40,6 +40,7 @@
 #define MAX_DER 512
 #define SOCKET_BUFFER (4 << 20)
 #define UDP_LEN 8
+#define REPLAY_WINDOW 4096
 /* Packets are read behind the headroom that sealing may need. */
 #define BUFFER_LEN EESP_MAX_SEALED_LEN(MAX_PACKET)
 
@@ -258,7 +259,7 @@ static void forward(struct gateway *g, const char *key_path)
 
 struct arguments {
 	const char *key, *local, *peer, *port, *tun, *lock_dir;
-	unsigned long id, aead, burst;
+	unsigned long id, aead, burst, replay_window;
 	bool verbose;
 };
 
@@ -331,6 +332,7 @@ static void open_gateway(struct gateway *g, const struct arguments *a)
 	eesp_receiver_config receiver = EESP_RECEIVER_CONFIG_INIT;
 	receiver.own_ids = &sender.id;
 	receiver.own_id_count = 1;
+	receiver.replay_window = (uint32_t)a->replay_window;
 	check(eesp_receiver_new(&g->group, 1, &receiver, &g->receiver), "receiver");
 	check(eesp_thread_init(), "thread");
 
@@ -363,7 +365,8 @@ static void open_gateway(struct gateway *g, const struct arguments *a)
 
 static const char usage[] =
 	"usage: tap_gw --key FILE --id N --local ADDRESS --peer ADDRESS [--port N]\n"
-	"              [--tun NAME] [--aead 128|256] [--burst N] [--lock-dir DIR] [-v]\n"
+	"              [--tun NAME] [--aead 128|256] [--burst N] [--replay-window N]\n"
+	"              [--lock-dir DIR] [-v]\n"
 	"       tap_gw --make-key FILE\n"
 	"       tap_gw --rotate-key FILE\n";
 static const char help[] =
@@ -374,6 +377,8 @@ static const char help[] =
 	"  --tun NAME         the device (default eesp0): give it an address and set it up\n"
 	"  --aead BITS        AES-GCM key size: 128 (default) or 256\n"
 	"  --burst N          packets a call at most, 1 to 64 (default 32)\n"
+	"  --replay-window N  packets that may come out of order, 64 to 65536 (default 4096);\n"
+	"                     what came before is refused; 0: no replay protection\n"
 	"  --lock-dir DIR     where the ID is locked against a second gateway of this host\n"
 	"                     (default /run/eesp); none: not\n"
 	"  -v                 print statistics every second\n"
@@ -401,17 +406,20 @@ static unsigned long number(const char *text, unsigned long least, unsigned long
 
 int main(int argc, char **argv)
 {
-	enum { KEY = 256, ID, LOCAL, PEER, PORT, TUN, AEAD, BURST, LOCK_DIR, MAKE, ROTATE };
+	enum { KEY = 256, ID, LOCAL, PEER, PORT, TUN, AEAD, BURST, WINDOW, LOCK_DIR, MAKE, ROTATE };
 	static const struct option options[] = {
 		{ "key", required_argument, NULL, KEY },       { "id", required_argument, NULL, ID },
 		{ "local", required_argument, NULL, LOCAL },   { "peer", required_argument, NULL, PEER },
 		{ "port", required_argument, NULL, PORT },     { "tun", required_argument, NULL, TUN },
 		{ "aead", required_argument, NULL, AEAD },     { "burst", required_argument, NULL, BURST },
 		{ "make-key", required_argument, NULL, MAKE }, { "rotate-key", required_argument, NULL, ROTATE },
+		{ "replay-window", required_argument, NULL, WINDOW },
 		{ "lock-dir", required_argument, NULL, LOCK_DIR }, { "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct arguments a = { .port = "4500", .tun = "eesp0", .aead = 128, .burst = 32, .lock_dir = "/run/eesp" };
+	struct arguments a = { .port = "4500", .tun = "eesp0", .aead = 128, .burst = 32, .replay_window = REPLAY_WINDOW,
+			       .lock_dir = "/run/eesp" };
+	static const char window[] = "--replay-window takes 0, or a number from 64 to 65536";
 	const char *make = NULL, *rotate = NULL;
 	for (int c; (c = getopt_long(argc, argv, "vh", options, NULL)) != -1;) {
 		switch (c) {
@@ -424,6 +432,7 @@ int main(int argc, char **argv)
 		case AEAD: a.aead = number(optarg, 128, 256, "--aead takes 128 or 256"); break;
 		case BURST: a.burst = number(optarg, 1, MAX_BURST, "--burst takes a number from 1 to 64"); break;
 		case LOCK_DIR: a.lock_dir = strcmp(optarg, "none") != 0 ? optarg : NULL; break;
+		case WINDOW: a.replay_window = number(optarg, 0, 65536, window); break;
 		case MAKE: make = optarg; break;
 		case ROTATE: rotate = optarg; break;
 		case 'v': a.verbose = true; break;
@@ -433,6 +442,8 @@ int main(int argc, char **argv)
 	}
 	if (a.aead != 128 && a.aead != 256)
 		wrong_usage("--aead takes 128 or 256");
+	if (a.replay_window != 0 && a.replay_window < 64)
+		wrong_usage(window);
 	if (strlen(a.tun) >= IFNAMSIZ || a.tun[0] == '\0')
 		wrong_usage("--tun takes a name of 1 to 15 characters");
 	if (optind != argc)

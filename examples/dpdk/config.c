@@ -245,7 +245,7 @@ static void read_root_key(struct line *l)
 		fail(l, "%s: %s (%s)", path, eesp_strerror(status), eesp_last_error());
 }
 
-/* port NAME device D next-hop MAC address A [mac MAC] [mtu N] [mbuf-data N] [peer A group G id N v V] */
+/* port NAME device D next-hop MAC address A [mac MAC] [mtu N] [mbuf-data N] [peer A group G id N v V replay-window N] */
 static void read_port(struct line *l)
 {
 	struct config *c = l->config;
@@ -255,8 +255,8 @@ static void read_port(struct line *l)
 	if (find_port(c, l->word[1]) != NULL)
 		fail(l, "port '%s' twice", l->word[1]);
 	struct port *p = &c->ports[c->port_count];
-	bool has_next_hop = false, has_v = false;
-	*p = (struct port){ .line = l->number, .mbuf_data = RTE_MBUF_DEFAULT_DATAROOM };
+	bool has_next_hop = false, has_v = false, has_window = false;
+	*p = (struct port){ .line = l->number, .mbuf_data = RTE_MBUF_DEFAULT_DATAROOM, .replay_window = REPLAY_WINDOW };
 	copy(l, "port", p->name, sizeof p->name, l->word[1]);
 	for (int at = 2; next_pair(l, &at, &key, &value);) {
 		if (strcmp(key, "device") == 0) {
@@ -283,13 +283,18 @@ static void read_port(struct line *l)
 		} else if (strcmp(key, "v") == 0) {
 			p->v = (uint8_t)choose(l, vs, key, value);
 			has_v = true;
+		} else if (strcmp(key, "replay-window") == 0) {
+			p->replay_window = (uint32_t)number(l, key, value, 0, 65536);
+			if (p->replay_window != 0 && p->replay_window < 64)
+				fail(l, "%s: '%s' is neither 0 nor 64 and more", key, value);
+			has_window = true;
 		} else {
 			fail(l, "a port has no '%s'", key);
 		}
 	}
 	if (p->device[0] == '\0' || !has_next_hop || p->address == 0)
 		fail(l, "a port needs device, next-hop and address");
-	if (p->peer != 0 ? p->group == NULL || !p->has_id : p->group != NULL || p->has_id || has_v)
+	if (p->peer != 0 ? p->group == NULL || !p->has_id : p->group != NULL || p->has_id || has_v || has_window)
 		fail(l, "a port to the network needs peer, group and id; one to hosts has none of them");
 	/* One ID in both directions would repeat nonces. */
 	for (size_t i = 0; i < c->port_count && p->has_id; i++)

@@ -53,11 +53,13 @@ static void sum_lane(const struct control *k, size_t lane, struct sums *s)
 		s->wake_cycles += read_counter(&l->wake_cycles);
 		for (int d = 0; d < DROP_COUNT; d++)
 			s->drops[d] += read_counter(&l->drops[d]);
-		if (l->receiver != NULL)
-			add_statuses(s, eesp_receiver_stats(l->receiver, &stats), &stats);
 		if (l->sender != NULL)
 			add_statuses(s, eesp_sender_stats(l->sender, &stats), &stats);
 	}
+	eesp_receiver *receiver = k->config->ports[lane].receiver; /* all workers' */
+	eesp_stats stats;
+	if (receiver != NULL)
+		add_statuses(s, eesp_receiver_stats(receiver, &stats), &stats);
 }
 
 static uint64_t dropped(const struct sums *s)

@@ -167,6 +167,7 @@ static void run(struct config *c, const cpu_set_t *cpus)
 	control_init(&control);
 	for (size_t i = 0; i < c->port_count; i++)
 		start_port(c, &c->ports[i], (uint16_t)count);
+	receivers_init(c);
 	RTE_LCORE_FOREACH(lcore) {
 		struct worker *w = rte_zmalloc("worker", sizeof *w, RTE_CACHE_LINE_SIZE);
 		if (w == NULL)
@@ -190,6 +191,7 @@ static void run(struct config *c, const cpu_set_t *cpus)
 		worker_free(workers[i]);
 		rte_free(workers[i]);
 	}
+	receivers_free(c);
 	for (size_t i = 0; i < c->port_count; i++) {
 		rte_eth_dev_stop(c->ports[i].port_id);
 		rte_eth_dev_close(c->ports[i].port_id);

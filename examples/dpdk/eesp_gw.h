@@ -4,6 +4,7 @@
 #define EESP_GW_H
 
 #include <eesp.h>
+#include <eesp_mbuf.h>
 #include <rte_ethdev.h>
 #include <rte_ether.h>
 #include <rte_ip.h>
@@ -18,8 +19,8 @@
 #define MAX_WORKERS 64
 #define MAX_NAME 32
 #define MAX_PATH 1024
-#define BURST 32
-#define MAX_SEGMENTS 16 /* mbufs of one packet */
+#define BURST EESP_MBUF_BURST
+#define REPLAY_WINDOW 4096 /* if the configuration does not say */
 
 /* In front of a Security Header. */
 #define OUTER_LEN (RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv4_hdr) + sizeof(struct rte_udp_hdr))
@@ -48,6 +49,8 @@ struct port {
 	struct group *group;
 	uint64_t id;
 	uint8_t v;
+	uint32_t replay_window; /* packets; 0: none */
+	eesp_receiver *receiver; /* of all workers */
 	uint32_t mbuf_data;
 	uint16_t mtu; /* 0: the device's */
 	struct port *other; /* where its packets go */
@@ -93,9 +96,10 @@ enum drop {
 	DROP_MALFORMED, /* lengths that contradict each other */
 	DROP_INNER,     /* opened, but not an IP packet */
 	DROP_TOO_LONG,  /* for the MTU of the port to send on */
-	DROP_SEGMENTS,  /* more than MAX_SEGMENTS */
+	DROP_SEGMENTS,  /* more than EESP_MBUF_SEGS */
 	DROP_NO_MBUF,
 	DROP_TX_FULL,
+	DROP_OFFLOAD,   /* checksums or segments left to a device, that cannot be made here */
 	DROP_COUNT
 };
 extern const char *const drop_names[DROP_COUNT];
@@ -106,7 +110,7 @@ typedef _Atomic uint64_t counter;
 /* One direction as one worker has it: packets that come in at a port. */
 struct lane {
 	const struct port *from, *to;
-	eesp_receiver *receiver; /* if from faces the network */
+	eesp_receiver *receiver; /* if from faces the network: the port's */
 	eesp_sender *sender;     /* if to does */
 	eesp_proxy *proxy;       /* if both do */
 	counter rx, tx, bursts, chained;
@@ -126,13 +130,15 @@ struct worker {
 	uint64_t cold; /* cycles without a burst that count as idle time */
 	/* The burst at hand. */
 	struct rte_mbuf *mbufs[BURST];
-	eesp_pkt pkts[BURST];
-	eesp_iov iovs[BURST][MAX_SEGMENTS];
+	eesp_mbuf_burst burst;
 };
 
 extern atomic_bool stop;
 
-/* Makes a worker's senders, receivers and proxies. */
+/* Makes the ports' receivers, which workers share. */
+void receivers_init(struct config *c);
+void receivers_free(struct config *c);
+/* Makes a worker's senders and proxies. */
 void worker_init(struct worker *w, const struct config *c, unsigned lcore, uint16_t queue);
 void worker_free(struct worker *w);
 /* The loop of an lcore; ends when stop is set. arg: the lcore's worker. */

@@ -16,7 +16,7 @@ const char *const drop_names[DROP_COUNT] = {
 	[DROP_NOT_OURS] = "not for this gateway",   [DROP_MALFORMED] = "malformed",
 	[DROP_INNER] = "no IP packet inside",       [DROP_TOO_LONG] = "longer than the MTU",
 	[DROP_SEGMENTS] = "too many segments",      [DROP_NO_MBUF] = "out of mbufs",
-	[DROP_TX_FULL] = "transmit queue full",
+	[DROP_TX_FULL] = "transmit queue full",	       [DROP_OFFLOAD] = "checksums or segments that were left to a device",
 };
 
 atomic_bool stop;
@@ -33,67 +33,7 @@ static void discard(struct lane *l, struct rte_mbuf *m, enum drop why)
 	count(&l->drops[why], 1);
 }
 
-/* ---- Packets in mbufs ---------------------------------------------------- */
-
-/* Describes a packet to the library, and leaves room for outer headers in front of what it writes. */
-static void describe(eesp_pkt *p, eesp_iov *iov, struct rte_mbuf *m, const eesp_addr *addr)
-{
-	uint32_t headroom = rte_pktmbuf_headroom(m);
-	struct rte_mbuf *last = rte_pktmbuf_lastseg(m);
-	*p = (eesp_pkt){
-		.data = rte_pktmbuf_mtod(m, void *),
-		.len = rte_pktmbuf_data_len(m),
-		.headroom = headroom > OUTER_LEN ? headroom - (uint32_t)OUTER_LEN : 0,
-		.tailroom = rte_pktmbuf_tailroom(last),
-		.addr = *addr,
-		.user = m,
-	};
-	if (m->nb_segs == 1)
-		return;
-	p->iov = iov;
-	for (struct rte_mbuf *s = m; s != NULL; s = s->next)
-		iov[p->iov_count++] = (eesp_iov){ rte_pktmbuf_mtod(s, void *), rte_pktmbuf_data_len(s) };
-}
-
-/* The library has put octets in front of a packet; takes them in. */
-static void take_header(struct rte_mbuf *m, const eesp_pkt *p)
-{
-	rte_pktmbuf_prepend(m, (uint16_t)(rte_pktmbuf_mtod(m, uint8_t *) - (uint8_t *)p->out));
-}
-
-/* The same for octets behind it. */
-static void take_icv(struct rte_mbuf *m)
-{
-	rte_pktmbuf_lastseg(m)->data_len += EESP_ICV_LEN;
-	m->pkt_len += EESP_ICV_LEN;
-}
-
-/* Cuts a packet to len octets, which it has. */
-static void cut(struct rte_mbuf *m, uint32_t len)
-{
-	struct rte_mbuf *s = m;
-	m->pkt_len = len;
-	m->nb_segs = 1;
-	for (; len > s->data_len; s = s->next) {
-		len -= s->data_len;
-		m->nb_segs++;
-	}
-	s->data_len = (uint16_t)len;
-	rte_pktmbuf_free(s->next);
-	s->next = NULL;
-}
-
-/* Makes sure that an ICV fits behind a packet. */
-static bool make_tailroom(struct rte_mbuf *m, struct rte_mempool *pool)
-{
-	if (rte_pktmbuf_tailroom(rte_pktmbuf_lastseg(m)) >= EESP_ICV_LEN)
-		return true;
-	struct rte_mbuf *more = rte_pktmbuf_alloc(pool);
-	if (more == NULL)
-		return false;
-	rte_pktmbuf_chain(m, more);
-	return true;
-}
+/* ---- Headers ---------------------------------------------------------------- */
 
 /* Puts Ethernet in front of an IP packet. */
 static void put_ethernet(struct rte_mbuf *m, const struct port *to)
@@ -173,7 +113,12 @@ static bool strip_ethernet(struct lane *l, struct rte_mbuf *m)
 		discard(l, m, DROP_MALFORMED);
 		return false;
 	}
-	cut(m, len); /* short frames are padded */
+	eesp_mbuf_cut(m, len); /* short frames are padded */
+	/* Checksums that virtio and TAP leave out must be there before they are sealed. */
+	if (eesp_mbuf_checksums(m) != EESP_OK) {
+		discard(l, m, DROP_OFFLOAD);
+		return false;
+	}
 	return true;
 }
 
@@ -199,21 +144,18 @@ static bool strip_outer(struct lane *l, struct rte_mbuf *m, eesp_addr *addr)
 	eesp_addr_from_ipv4(addr->src, &ip->src_addr);
 	eesp_addr_from_ipv4(addr->dst, &ip->dst_addr);
 	rte_pktmbuf_adj(m, OUTER_LEN);
-	cut(m, len - (uint32_t)sizeof *udp);
+	eesp_mbuf_cut(m, len - (uint32_t)sizeof *udp);
 	return true;
 }
 
 /* Turns the n frames of w->mbufs into descriptions of those that the library is to work on. */
-static uint16_t classify(struct worker *w, struct lane *l, uint16_t n)
+static void classify(struct worker *w, struct lane *l, uint16_t n)
 {
-	uint16_t good = 0, chained = 0;
+	uint16_t chained = 0;
+	eesp_mbuf_begin(&w->burst);
 	for (uint16_t i = 0; i < n; i++) {
 		struct rte_mbuf *m = w->mbufs[i];
 		eesp_addr addr = l->to->addr;
-		if (m->nb_segs > MAX_SEGMENTS - 1) { /* one more may be needed for the ICV */
-			discard(l, m, DROP_SEGMENTS);
-			continue;
-		}
 		chained += m->nb_segs != 1;
 		if (rte_pktmbuf_data_len(m) < RTE_ETHER_HDR_LEN) {
 			discard(l, m, DROP_MALFORMED);
@@ -227,128 +169,99 @@ static uint16_t classify(struct worker *w, struct lane *l, uint16_t n)
 		}
 		if (l->receiver != NULL ? !strip_outer(l, m, &addr) : !strip_ethernet(l, m))
 			continue;
-		if (l->sender != NULL && l->receiver == NULL && !make_tailroom(m, l->from->pool)) {
+		if (l->sender != NULL && l->receiver == NULL && !eesp_mbuf_tailroom(m, EESP_MBUF_TAIL, l->from->pool)) {
 			discard(l, m, DROP_NO_MBUF);
 			continue;
 		}
-		describe(&w->pkts[good], w->iovs[good], m, &addr);
-		w->pkts[good].out_addr = &l->to->addr;
-		good++;
+		if (eesp_mbuf_add(&w->burst, m, OUTER_LEN, &addr) != EESP_OK) {
+			discard(l, m, DROP_SEGMENTS);
+			continue;
+		}
+		w->burst.pkts[w->burst.count - 1].out_addr = &l->to->addr;
 	}
 	count(&l->chained, chained);
-	return good;
 }
 
 /* ---- The library's part --------------------------------------------------- */
 
 /* Around every call of the library that has packets. */
-static void account(struct worker *w, struct lane *l, uint64_t before, uint16_t n)
+static void account(struct worker *w, struct lane *l, uint64_t before)
 {
 	uint64_t now = rte_rdtsc();
 	count(&l->library, now - before);
-	if (n == 1 && before - w->last_burst > w->cold) {
+	if (w->burst.count == 1 && before - w->last_burst > w->cold) {
 		count(&l->wakes, 1);
 		count(&l->wake_cycles, now - before);
 	}
 	w->last_burst = w->last_call = now;
 }
 
-/* Opens, seals: of the n packets described, those that went well come first. */
-static uint16_t open_packets(struct worker *w, struct lane *l, uint16_t n)
+/* Opens, seals: what is left of the burst went well; the library has counted the rest. */
+static void open_packets(struct worker *w, struct lane *l)
 {
-	uint16_t good = 0;
 	uint64_t before = rte_rdtsc();
-	eesp_open_burst(l->receiver, w->pkts, n);
-	account(w, l, before, n);
-	for (uint16_t i = 0; i < n; i++) {
-		const eesp_pkt *p = &w->pkts[i];
-		struct rte_mbuf *m = p->user;
-		if (p->status != EESP_OK) {
-			rte_pktmbuf_free(m); /* the library has counted it */
-			continue;
-		}
-		rte_pktmbuf_adj(m, (uint16_t)(rte_pktmbuf_pkt_len(m) - EESP_ICV_LEN - p->out_len));
-		cut(m, p->out_len);
-		w->pkts[good++] = *p;
-	}
-	return good;
+	eesp_open_burst(l->receiver, w->burst.pkts, w->burst.count);
+	account(w, l, before);
+	eesp_mbuf_free_rest(&w->burst, eesp_mbuf_take(&w->burst, eesp_mbuf_opened));
 }
 
-static uint16_t seal_packets(struct worker *w, struct lane *l, uint16_t n)
+static void seal_packets(struct worker *w, struct lane *l)
 {
-	uint16_t good = 0;
 	uint64_t before = rte_rdtsc();
-	eesp_seal_burst(l->sender, w->pkts, n);
-	account(w, l, before, n);
-	for (uint16_t i = 0; i < n; i++) {
-		const eesp_pkt *p = &w->pkts[i];
-		struct rte_mbuf *m = p->user;
-		if (p->status != EESP_OK) {
-			rte_pktmbuf_free(m);
-			continue;
-		}
-		take_header(m, p);
-		take_icv(m);
-		w->pkts[good++] = *p;
-	}
-	return good;
+	eesp_seal_burst(l->sender, w->burst.pkts, w->burst.count);
+	account(w, l, before);
+	eesp_mbuf_free_rest(&w->burst, eesp_mbuf_take(&w->burst, eesp_mbuf_sealed));
 }
 
 /* What eesp_proxy_burst does, for bursts with chained packets, which it does not take. */
-static uint16_t proxy_chained(struct worker *w, struct lane *l, uint16_t n)
+static void proxy_chained(struct worker *w, struct lane *l)
 {
-	uint16_t opened = open_packets(w, l, n);
-	n = 0;
+	open_packets(w, l);
+	uint16_t opened = w->burst.count;
+	eesp_mbuf_begin(&w->burst); /* it grows behind where it is read */
 	for (uint16_t i = 0; i < opened; i++) {
-		const eesp_pkt p = w->pkts[i];
-		struct rte_mbuf *m = p.user;
-		if (!make_tailroom(m, l->from->pool)) {
+		const eesp_pkt p = w->burst.pkts[i];
+		struct rte_mbuf *m = eesp_mbuf_of(&p);
+		if (!eesp_mbuf_tailroom(m, EESP_MBUF_TAIL, l->from->pool)) {
 			discard(l, m, DROP_NO_MBUF);
 			continue;
 		}
-		describe(&w->pkts[n], w->iovs[n], m, &l->to->addr);
-		w->pkts[n].coffset = p.coffset;
-		w->pkts[n++].ioffset = p.ioffset;
-	}
-	return seal_packets(w, l, n);
-}
-
-static uint16_t proxy_packets(struct worker *w, struct lane *l, uint16_t n)
-{
-	uint16_t good = 0;
-	for (uint16_t i = 0; i < n; i++)
-		if (w->pkts[i].iov_count != 0)
-			return proxy_chained(w, l, n);
-	uint64_t before = rte_rdtsc();
-	eesp_proxy_burst(l->proxy, w->pkts, n);
-	account(w, l, before, n);
-	for (uint16_t i = 0; i < n; i++) {
-		const eesp_pkt *p = &w->pkts[i];
-		struct rte_mbuf *m = p->user;
-		if (p->status != EESP_OK) {
-			rte_pktmbuf_free(m);
+		if (eesp_mbuf_add(&w->burst, m, OUTER_LEN, &l->to->addr) != EESP_OK) {
+			discard(l, m, DROP_SEGMENTS);
 			continue;
 		}
-		m->data_off = (uint16_t)((uint8_t *)p->out - (uint8_t *)m->buf_addr);
-		m->data_len = (uint16_t)p->out_len;
-		m->pkt_len = p->out_len;
-		w->pkts[good++] = *p;
+		eesp_pkt *q = &w->burst.pkts[w->burst.count - 1];
+		q->coffset = p.coffset;
+		q->ioffset = p.ioffset;
 	}
-	return good;
+	seal_packets(w, l);
+}
+
+static void proxy_packets(struct worker *w, struct lane *l)
+{
+	for (uint16_t i = 0; i < w->burst.count; i++)
+		if (w->burst.pkts[i].iov_count != 0) {
+			proxy_chained(w, l);
+			return;
+		}
+	uint64_t before = rte_rdtsc();
+	eesp_proxy_burst(l->proxy, w->burst.pkts, w->burst.count);
+	account(w, l, before);
+	eesp_mbuf_free_rest(&w->burst, eesp_mbuf_take(&w->burst, eesp_mbuf_proxied));
 }
 
 /* ---- What goes out ---------------------------------------------------------- */
 
-/* Turns n packets into frames, those that can be sent, in w->mbufs. */
-static uint16_t make_frames(struct worker *w, struct lane *l, uint16_t n)
+/* Turns the burst's packets into frames, those that can be sent, in w->mbufs. */
+static uint16_t make_frames(struct worker *w, struct lane *l)
 {
 	const struct port *to = l->to;
 	uint32_t outer = l->sender != NULL ? (uint32_t)OUTER_LEN - RTE_ETHER_HDR_LEN : 0;
 	uint16_t good = 0;
-	for (uint16_t i = 0; i < n; i++) {
-		struct rte_mbuf *m = w->pkts[i].user;
+	for (uint16_t i = 0; i < w->burst.count; i++) {
+		struct rte_mbuf *m = eesp_mbuf_of(&w->burst.pkts[i]);
 		/* What ioffset leaves out is not authenticated. */
-		if (l->sender == NULL && (w->pkts[i].ioffset != 0 || ip_len(m) != rte_pktmbuf_pkt_len(m))) {
+		if (l->sender == NULL && (w->burst.pkts[i].ioffset != 0 || ip_len(m) != rte_pktmbuf_pkt_len(m))) {
 			discard(l, m, DROP_INNER);
 			continue;
 		}
@@ -384,16 +297,15 @@ static uint16_t run_lane(struct worker *w, struct lane *l)
 	uint16_t received = rte_eth_rx_burst(l->from->port_id, w->queue, w->mbufs, BURST);
 	if (received == 0)
 		return 0;
-	uint16_t n = classify(w, l, received);
-	if (n != 0) {
+	classify(w, l, received);
+	if (w->burst.count != 0) {
 		if (l->proxy != NULL)
-			n = proxy_packets(w, l, n);
+			proxy_packets(w, l);
 		else if (l->receiver != NULL)
-			n = open_packets(w, l, n);
+			open_packets(w, l);
 		else if (l->sender != NULL)
-			n = seal_packets(w, l, n);
-		n = make_frames(w, l, n);
-		send_frames(w, l, n);
+			seal_packets(w, l);
+		send_frames(w, l, make_frames(w, l));
 	}
 	count(&l->rx, received);
 	count(&l->bursts, 1);
@@ -424,15 +336,28 @@ static void open_sender(struct lane *l, const struct config *c)
 			    eesp_sender_header_len(l->sender), room - OUTER_LEN);
 }
 
-static void open_receiver(struct lane *l, const struct config *c)
+/* One for all workers: a packet that comes again may come to another queue. */
+void receivers_init(struct config *c)
 {
-	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
 	uint64_t own[MAX_PORTS];
+	for (size_t i = 0; i < c->port_count; i++) {
+		struct port *p = &c->ports[i];
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		if (p->peer == 0)
+			continue;
+		for (size_t j = 0; j < c->port_count; j++)
+			if (c->ports[j].peer != 0 && c->ports[j].group == p->group)
+				own[rc.own_id_count++] = c->ports[j].id;
+		rc.own_ids = own;
+		rc.replay_window = p->replay_window;
+		check(c, p->line, eesp_receiver_new(&p->group->handle, 1, &rc, &p->receiver));
+	}
+}
+
+void receivers_free(struct config *c)
+{
 	for (size_t i = 0; i < c->port_count; i++)
-		if (c->ports[i].peer != 0 && c->ports[i].group == l->from->group)
-			own[rc.own_id_count++] = c->ports[i].id;
-	rc.own_ids = own;
-	check(c, l->from->line, eesp_receiver_new(&l->from->group->handle, 1, &rc, &l->receiver));
+		eesp_receiver_free(c->ports[i].receiver);
 }
 
 void worker_init(struct worker *w, const struct config *c, unsigned lcore, uint16_t queue)
@@ -445,8 +370,7 @@ void worker_init(struct worker *w, const struct config *c, unsigned lcore, uint1
 		struct lane *l = &w->lanes[w->lane_count++];
 		l->from = &c->ports[i];
 		l->to = l->from->other;
-		if (l->from->peer != 0)
-			open_receiver(l, c);
+		l->receiver = l->from->receiver;
 		if (l->to->peer != 0)
 			open_sender(l, c);
 		if (l->receiver != NULL && l->sender != NULL)
@@ -458,7 +382,6 @@ void worker_free(struct worker *w)
 {
 	for (size_t i = 0; i < w->lane_count; i++) {
 		eesp_proxy_free(w->lanes[i].proxy);
-		eesp_receiver_free(w->lanes[i].receiver);
 		eesp_sender_free(w->lanes[i].sender);
 	}
 }

@@ -315,6 +315,8 @@ test_counted() { (($(dropped "$1" "$2" "$3") == $4)); }
 inject to-B.pcap 192.0.2.1 ga1 "$(mac 0b:01)" 192.0.2.2 damaged\*7 \
 	other_key\*7 other_version\*7 reserved\*7 short\*7 empty\*7 contradiction\*7
 check "damaged packets" counted B 'net>hosts' 'authentication failed' 7
+inject to-B.pcap 192.0.2.1 ga1 "$(mac 0b:01)" 192.0.2.2 unchanged\*7
+check "packets that come again" counted B 'net>hosts' 'replayed' 7
 check "packets of an unknown root key" counted B 'net>hosts' 'no key for' 7
 check "packets of another version" counted B 'net>hosts' 'header: unsupported Version' 7
 check "packets whose Reserve is not zero" counted B 'net>hosts' 'header: Reserve' 7
@@ -365,6 +367,8 @@ check "wrong configurations: the error names the line" eval "
 	refused '4: .v. has no value' 's/ id-src-dst//' &&
 	refused '4: .peer. twice' 's/ peer/ peer 192.0.2.3&/' &&
 	refused '4: a port to the network needs' 's/id 0x101//' &&
+	refused '4: replay-window: .63. is neither' 's/id-src-dst/& replay-window 63/' &&
+	refused '4: replay-window: .65537. is not' 's/id-src-dst/& replay-window 65537/' &&
 	refused '5: no port .lan. above' 's/^tunnel hosts/tunnel lan/' &&
 	refused '5: a proxy is between' 's/^tunnel/proxy/' &&
 	refused '3: port .hosts. is not connected' '/^tunnel/d' &&

@@ -17,7 +17,10 @@ chance = random.Random(1)
 
 
 def damaged(f):
-    return f[:-1] + bytes([f[-1] ^ 1])
+    """Of a later counter, or the replay window would know it."""
+    at = HEADER + 8 * ((f[HEADER] & 15) + 1) - 6
+    counter = int.from_bytes(f[at:at + 6], 'big') + (1 << 30)
+    return f[:at] + counter.to_bytes(6, 'big') + f[at + 6:-1] + bytes([f[-1] ^ 1])
 
 
 def other_key(f):
