@@ -358,6 +358,7 @@ def test_secrets_are_wiped(known_group: eesp.TrustGroup) -> None:
         view = keys[0]
         assert any(view)
     assert not any(keys.data.view()) and not any(view)
+    assert any(known_group.derive_keys([eesp.Context(1, 1)])[0])
     secret = eesp.Secret(b"12345678")
     at = ctypes.addressof((ctypes.c_char * 8).from_buffer(secret.view()))
     kept = secret.view()  # keeps the memory where it is

@@ -2,6 +2,7 @@
 """Replay protection, UDP encapsulation, proxies between profiles, and what is refused of the profiles."""
 
 import copy
+import ctypes
 import itertools
 import json
 import marshal
@@ -15,6 +16,7 @@ import pytest
 import eesp
 from conftest import ROOT, tss_epochs
 from eesp import errors
+from eesp.packets import address_of
 from eesp.pcap import Reader
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
@@ -507,6 +509,9 @@ def test_parts_of_secrets() -> None:
     with eesp.Secret(secret) as again:
         assert again == secret
     assert again == bytes(13) and secret == b"secret octets"
+    assert bytes(secret[:6].view()) == b"secret"  # a view keeps what it is of
+    at = address_of(secret[:6].view())
+    assert ctypes.string_at(at, 6) != b"secret"  # and nothing keeps this one
     with pytest.raises(TypeError):
         eesp.Secret("text")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a sequence of buffers is needed"):

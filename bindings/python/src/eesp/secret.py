@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from ._types import Buffer
 
 
+class _Wiped(bytearray):
+    """Wiped when neither a Secret nor a view has it any more."""
+
+    def __del__(self) -> None:
+        self[:] = bytes(len(self))
+
+
 class Secret:
     """Octets that do not print themselves, and are wiped when their with block ends or when they go away.
 
@@ -27,12 +34,7 @@ class Secret:
 
     def __init__(self, octets: Buffer | int = 0) -> None:
         """The octets of a buffer, or as many zeros."""
-        self._octets = bytearray()  # if that fails, it is there to be wiped
-        if isinstance(octets, int):
-            self._octets = bytearray(octets)
-        else:
-            view = octets.view() if isinstance(octets, Secret) else memoryview(octets)  # type: ignore[arg-type]
-            self._octets = bytearray(view)
+        self._octets = _Wiped(octets if isinstance(octets, int) else _view(octets))
 
     def view(self) -> memoryview:
         """The octets where they are. What is made of it is yours to care for."""
@@ -54,9 +56,6 @@ class Secret:
     ) -> None:
         self.wipe()
 
-    def __del__(self) -> None:
-        self.wipe()
-
     def __len__(self) -> int:
         return len(self._octets)
 
@@ -68,7 +67,10 @@ class Secret:
 
     def __getitem__(self, index: SupportsIndex | slice) -> int | Secret:
         if isinstance(index, slice):
-            return Secret(self.view()[index])
+            part = self.view()[index]
+            made = Secret(len(part))
+            made.view()[:] = part
+            return made
         return self._octets[index]
 
     def _joined(self, first: memoryview, second: memoryview) -> Secret:
