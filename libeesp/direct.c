@@ -410,8 +410,13 @@ static inline void leave(const struct eesp_room *room, uint64_t epoch)
 /* How keys are derived, or where the key is: of a sender's plan, or a pattern. */
 struct kdf_plan {
 	const uint8_t *master, *sub, *area;
-	uint8_t blocks, key_len;
+	uint8_t blocks, key_len, counter; /* counter: where the number of the output block is */
 };
+
+static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
+{
+	return (struct kdf_plan){ pt->master, pt->sub, pt->area, pt->blocks, pt->key_len, pt->counter };
+}
 
 /* How many KDF inputs a key takes, and how far those of two keys are apart. */
 static inline size_t inputs(const struct kdf_plan *k) { return k->key_len / 16; }
@@ -449,7 +454,7 @@ static inline void derive_keys(const struct eesp_room *room, const struct eesp_d
 		for (size_t i = 0; i < u; i++) {
 			uint8_t *m = room->msgs + i * per * len;
 			memcpy(m + len, m, len);
-			m[len] = 2;
+			m[len + k->counter] = 2;
 		}
 	call0(d->derive, to, room->msgs, u * per, k->blocks, k->master, k->sub);
 }
@@ -582,7 +587,7 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first,
 				  size_t *stray)
 {
-	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len };
+	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at };
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
 	uint32_t header = w->n, lead = w->lead;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
@@ -1013,7 +1018,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const str
 		sorted = ordered(&o, some, m);
 		for (size_t i = 0; i < m; i++) {
 			const struct eesp_pattern *pt = lanes[from[o.from[i]]].pattern;
-			const struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len };
+			const struct kdf_plan k = kdf_of(pt);
 			uint8_t which[CHUNK];
 			size_t u = 0;
 			if (done[i])
@@ -1122,6 +1127,8 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 			if (UNLIKELY(pt->area != NULL) && memcmp(&p->addr, pt->addr, s->flow_len) != 0)
 				goto another;
 			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + tsc_at);
+			if (UNLIKELY((id & s->id_need) == s->id_never))
+				goto another;
 			p->id = id;
 			p->tsc = tsc;
 			p->coffset = p->ioffset = 0;
@@ -1149,7 +1156,7 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
 			}
 			if (UNLIKELY(l == lanes)) {
-				const struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len };
+				const struct kdf_plan k = kdf_of(pt);
 				stride = stride_of(&k);
 				batch = pt->batch;
 			}
@@ -1184,7 +1191,7 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 		open_mixed(room, w, lanes, jobs, m);
 	} else {
 		const struct eesp_pattern *pt = lanes[0].pattern;
-		const struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len };
+		const struct kdf_plan k = kdf_of(pt);
 		uint8_t slot[CHUNK];
 		size_t u = m;
 		if (UNLIKELY(disorder)) {

@@ -28,7 +28,7 @@ struct eesp_shape {
 	uint8_t chunks, copies, id_shift, flow_len, flow_desc, next_at, simple, padding0;
 	int16_t id_at, source_at, tsc_at, probe_at, flow_at;
 	uint8_t rekey_at, rekey_bits;
-	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask;
+	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask, id_need, id_never;
 	struct eesp_copy copy[2];
 	uint8_t padding[4];
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
@@ -43,7 +43,7 @@ struct eesp_pattern {
 	uint16_t kind, batch;
 	uint8_t blocks, key_len;
 	uint16_t shape;
-	uint8_t padding[4];
+	uint8_t counter, padding[3];
 	uint8_t addr[32];
 };
 
@@ -89,7 +89,7 @@ struct eesp_seal_plan {
 	uint64_t id;
 	struct eesp_counter counter;
 	uint16_t n, lead, flags, tsc_at;
-	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, padding[2];
+	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, counter_at, padding[1];
 	struct eesp_copy copy[2];
 	uint8_t padding2[8];
 	uint8_t nonce[16], msg[3][16], header[PLAN_HEADER];

@@ -79,6 +79,8 @@ type Shape struct {
 	ProbeMask uint64
 	RekeyMask uint64 // 0: there is none
 	EpochMask uint64 // of the epoch, where windows end with it
+	IDNeed    uint64 // of an ID: what is IDNever in no packet
+	IDNever   uint64
 	Copy      [2]Copy
 	_         [4]uint8
 
@@ -103,7 +105,8 @@ type Pattern struct {
 	Blocks      uint8
 	KeyLen      uint8
 	Shape       uint16
-	_           [4]uint8
+	Counter     uint8 // place in the KDF input of the number of the output block
+	_           [3]uint8
 	Addr        [32]byte // of a held key, which descriptors must have
 }
 
@@ -302,7 +305,8 @@ type Seal struct {
 	Fixed       uint8 // nothing of the KDF input differs but the epoch
 	EpochAt     uint8 // in the KDF input; None: nowhere
 	Copies      uint8
-	_           [2]uint8
+	CounterAt   uint8 // in the KDF input: the number of the output block
+	_           [1]uint8
 	Copy        [2]Copy
 	_           [8]uint8
 	Nonce       [16]byte // the counter goes to its octets 4 to 11
@@ -310,6 +314,22 @@ type Seal struct {
 	Header      [MaxHeader]byte
 
 	keep
+}
+
+// KDF sets how keys are derived, but for what of.
+func (s *Seal) KDF(msg *[48]byte, blocks, counter uint8) {
+	s.Blocks, s.CounterAt = blocks, counter
+	for i := range s.Msg {
+		copy(s.Msg[i][:], msg[16*i:])
+	}
+}
+
+// KDF sets how keys are derived, but for what of.
+func (p *Pattern) KDF(msg *[48]byte, blocks, counter uint8) {
+	p.Blocks, p.Counter = blocks, counter
+	for i := range p.Msg {
+		copy(p.Msg[i][:], msg[16*i:])
+	}
 }
 
 // Publish makes the plan ready.

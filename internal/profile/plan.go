@@ -54,3 +54,9 @@ func (k *KDF) addresses() (master, sub uintptr) {
 func splitPlan(engineBits uint8) plan.Split {
 	return plan.Split{Mask: 1<<48 - 1, Shift: engineBits, EngineMask: 1<<engineBits - 1}
 }
+
+// splitWhole is split for counters of 64 bits. They are left to the engine where
+// engines have numbers within them.
+func splitWhole(engineBits uint8) (plan.Split, bool) {
+	return plan.Split{Mask: ^uint64(0)}, engineBits == 0
+}

@@ -22,10 +22,8 @@ func (s *statelessSealing) planSeal(snap *keys.Snapshot, area uintptr, to *plan.
 		return true
 	}
 	to.Master, to.Sub = h.KDF.addresses()
-	to.Blocks, to.EpochAt = h.Blocks, 12
-	for i := range to.Msg {
-		copy(to.Msg[i][:], h.msg[16*i:])
-	}
+	to.EpochAt = 12
+	to.KDF(&h.msg, h.Blocks, h.KDF.Counter)
 	to.Fixed = 1
 	to.Copies, to.Copy = statelessCopies(s.v)
 	if to.Copies != 0 {
@@ -44,7 +42,7 @@ func statelessCopies(v uint8) (n uint8, c [2]plan.Copy) {
 func statelessShape(v uint8, n int) *plan.Shape {
 	at := 4 + wire.IDLen(v)
 	s := &plan.Shape{
-		N: uint16(n), NextAt: plan.None, IDAt: 4, IDMask: ^uint64(0), TSCAt: int16(n - 8), SourceAt: 0,
+		N: uint16(n), NextAt: plan.None, IDAt: 4, IDMask: ^uint64(0), IDNever: 1, TSCAt: int16(n - 8), SourceAt: 0,
 		ProbeAt: int16(at), EpochMask: 1<<16 - 1, FlowDesc: 1, FlowLen: 16 * (v & wire.VAddrMask),
 		MsgSource: plan.NoPick.Copy(8, 4, 4), MsgTail: plan.NoPick.Copy(12, 8, 2),
 		NonceSource: plan.NoPick.Copy(0, 4, 4), NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
@@ -130,11 +128,9 @@ func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel int, 
 		var msg [MaxBlocks * 16]byte
 		k := cmacKDF(m, StatelessMsg(&msg, v, 0, 0, new(Addr), uint16(snap.KeyLen*8)), snap.KeyLen)
 		name := snap.Name(sel)
-		p := &plan.Pattern{Blocks: k.Blocks, KeyLen: k.KeyLen, Kind: uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&name))}
+		p := &plan.Pattern{KeyLen: k.KeyLen, Kind: uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&name))}
 		p.Master, p.Sub = k.addresses()
-		for i := range p.Msg {
-			copy(p.Msg[i][:], msg[16*i:])
-		}
+		p.KDF(&msg, k.Blocks, k.Counter)
 		s := statelessShape(v, wire.Template(&p.Value, v, 0, options))
 		s.Word = binary.NativeEndian.Uint32(p.Value[:])
 		if i, ok := to.AddShape(s); ok {
