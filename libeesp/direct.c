@@ -465,9 +465,7 @@ static inline void derive_and_run(const struct eesp_room *room, const struct ees
 				  const uint8_t slot[CHUNK], int seal, eesp_job *jobs, size_t n)
 {
 	int aead = k->key_len == 32;
-	if (k->master == NULL) {
-		for (size_t i = 0; i < n; i++)
-			jobs[i].key = 0;
+	if (k->master == NULL) { /* jobs say which key of the area is theirs */
 		run(room, d, aead, MANY, seal, k->area, jobs, n);
 		return;
 	}
@@ -515,6 +513,16 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 	return good;
 }
 
+/* Adds what goes with a key to the first octets of a nonce. */
+static inline void add_salt(uint8_t nonce[12], const uint8_t *salt)
+{
+	uint32_t a, b;
+	memcpy(&a, nonce, 4);
+	memcpy(&b, salt, 4);
+	a ^= b;
+	memcpy(nonce, &a, 4);
+}
+
 /* ---- Sealing ---- */
 
 static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
@@ -530,16 +538,45 @@ static size_t go_seal_taken(const struct eesp_way *way, eesp_pkt *pkts, size_t n
 	return eespGoSealTaken(way->worker, way->slot, pkts, n, first);
 }
 
+/* The length of an IP packet, as its header has it, or 0: wire.IPLen, and the
+ * protocol that it is: wire.IPProto. */
+static uint32_t ip_len(const uint8_t *b, uint32_t n, uint8_t *proto)
+{
+	uint32_t len;
+	if (n < 20)
+		return 0;
+	if (b[0] >> 4 == 4) {
+		uint32_t h = (b[0] & 0xfu) * 4;
+		len = (uint32_t)b[2] << 8 | b[3];
+		*proto = 4;
+		return h >= 20 && len >= h ? len : 0;
+	}
+	len = (uint32_t)b[4] << 8 | b[5];
+	*proto = 41;
+	return b[0] >> 4 == 6 && n >= 40 && (len != 0 || b[6] == 59 || n == 40) ? 40 + len : 0;
+}
+
+/* Whether a payload is what the format wants. */
+static inline int wraps(const struct eesp_seal_plan *w, const eesp_pkt *p)
+{
+	uint8_t proto;
+	if (w->wrap == UNWRAP_BARE || w->wrap == UNWRAP_INFO || (w->wrap == UNWRAP_INFO_IP && p->next_header == 59))
+		return 1;
+	return ip_len(p->data, p->len, &proto) == p->len && p->len != 0 && (w->wrap == UNWRAP_ONLY || proto == p->next_header);
+}
+
+static inline uint32_t padding(const struct eesp_seal_plan *w, uint32_t len) { return -(w->inner + len) & w->pad_mask; }
+
 /* Makes a packet to be sealed a job, if it is plain: plainRow of internal/burst. */
 static inline int plain(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j)
 {
 	uint8_t *hdr, *body;
-	uint32_t header = w->n, lead = w->lead, size = header + p->len + ICV;
+	uint32_t header = w->n, lead = w->lead, tail = padding(w, p->len) + ICV, size = header + p->len + tail;
 	if ((p->coffset | p->ioffset | p->reserved) != 0 || p->iov_count != 0 || p->flags != w->flags || p->data == NULL ||
 	    p->len > EESP_MAX_LEN)
 		return 0;
 	if (p->dst == NULL) {
-		if (p->headroom < header + lead || p->tailroom < ICV)
+		if (p->headroom < header + lead || p->tailroom < tail)
 			return 0;
 		body = p->data;
 		hdr = body - header;
@@ -557,7 +594,23 @@ static inline int plain(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_
 	j->dst = body;
 	j->tag = body + p->len;
 	j->len = p->len;
-	return 1;
+	return w->wrap == UNWRAP_BARE || wraps(w, p);
+}
+
+/* Completes a text that is more than its payload. */
+static NOINLINE void wrap(const struct eesp_seal_plan *w, eesp_job *j, uint32_t len)
+{
+	uint32_t pad = padding(w, len);
+	uint8_t *body = j->dst;
+	if (j->src != (const void *)body) { /* it must lie in one piece */
+		memcpy(body, j->src, len);
+		j->src = body;
+	}
+	memset(body + len, 0, pad);
+	j->aad_len -= w->inner;
+	j->src = j->dst = body - w->inner;
+	j->tag = body + len + pad;
+	j->len = w->inner + len + pad;
 }
 
 static inline uint64_t tsc_of(const struct eesp_counter *c, uint64_t linear)
@@ -645,9 +698,21 @@ static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct ees
 			hdr[w->next_at] = p->next_header;
 		memcpy(j->nonce, w->nonce, 4);
 		put64(j->nonce + 4, mine ^ get64(w->nonce + 4));
+		j->key = w->key;
+		p->out_len = lead + header + j->len + ICV;
+		if (UNLIKELY(w->wrap != UNWRAP_BARE)) {
+			uint32_t text = j->len;
+			if (w->salt != NULL)
+				add_salt(j->nonce, w->salt);
+			if (w->again_at != NONE)
+				put64(hdr + w->again_at, mine);
+			if (w->pad_at != NONE)
+				hdr[w->pad_at] = (uint8_t)padding(w, text);
+			wrap(w, j, text);
+			p->out_len += padding(w, text);
+		}
 		p->status = EESP_OK;
 		p->out = hdr - lead;
-		p->out_len = lead + header + j->len + ICV;
 		p->id = w->id;
 		p->tsc = mine;
 		octets += p->out_len;
@@ -993,7 +1058,7 @@ static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 	const struct eesp_shape *s = l->shape;
 	const uint8_t *hdr = l->p->data;
 	store16(to, load16(l->pattern->msg[0]) ^ pick(load16(hdr + s->source_at), load16(s->msg_source)) ^
-			    pick(load16(hdr + s->tsc_at - 8), load16(s->msg_tail)));
+			    pick(load16(hdr + s->tail_at), load16(s->msg_tail)));
 	if (!s->simple)
 		input_rest(to, l);
 }
@@ -1003,13 +1068,33 @@ static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
 {
 	const struct eesp_direct *d = w->direct;
+	uint8_t held[CHUNK] = { 0 };
+	for (size_t i = 0; i < n; i++) { /* keys that are expanded, area by area */
+		const struct eesp_pattern *pt = lanes[i].pattern;
+		eesp_job some[CHUNK], *sorted;
+		uint8_t from[CHUNK];
+		size_t m = 0;
+		struct order o;
+		if (pt->area == NULL || held[i])
+			continue;
+		for (size_t x = i; x < n; x++)
+			if (lanes[x].pattern->batch == pt->batch) {
+				some[m] = jobs[x];
+				from[m++] = (uint8_t)x;
+				held[x] = 1;
+			}
+		sorted = ordered(&o, some, m);
+		run(room, d, pt->key_len == 32, MANY, 0, pt->area, sorted, m);
+		for (size_t x = 0; x < m; x++)
+			jobs[from[o.from[x]]].ok = sorted[x].ok;
+	}
 	for (uint32_t key_len = 16; key_len <= 32; key_len += 16) {
 		eesp_job some[CHUNK], *sorted;
 		uint8_t from[CHUNK], done[CHUNK] = { 0 };
 		size_t m = 0;
 		struct order o;
 		for (size_t i = 0; i < n; i++)
-			if (lanes[i].pattern->key_len == key_len) {
+			if (lanes[i].pattern->key_len == key_len && !held[i]) {
 				some[m] = jobs[i];
 				from[m++] = (uint8_t)i;
 			}
@@ -1041,6 +1126,31 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const str
 		for (size_t i = 0; i < m; i++)
 			jobs[from[o.from[i]]].ok = sorted[i].ok;
 	}
+}
+
+/* Finds the payload in an authentic text: Opened of internal/profile. */
+static eesp_status unwrap(uint8_t how, eesp_pkt *p, uint8_t **text, uint32_t *len)
+{
+	uint8_t *b = *text, proto;
+	uint32_t n;
+	if (how == UNWRAP_ONLY) {
+		n = ip_len(b, *len, &proto);
+		if (n == 0 || n > *len || *len - n > 255)
+			return EESP_ERR_PAYLOAD;
+		p->next_header = proto;
+		*len = n;
+		return EESP_OK;
+	}
+	if ((b[0] | b[1]) != 0 || b[3] > *len - 4)
+		return EESP_ERR_PAYLOAD;
+	p->next_header = b[2];
+	*text = b + 4;
+	*len -= 4u + b[3];
+	if (b[2] == 59)
+		return EESP_ERR_DUMMY;
+	if (how == UNWRAP_INFO_IP && (*len == 0 || ip_len(*text, *len, &proto) != *len || proto != b[2]))
+		return EESP_ERR_PAYLOAD;
+	return EESP_OK;
 }
 
 /* The form of a packet's header, or NULL. */
@@ -1080,14 +1190,15 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 			continue;
 		}
 		/* For as long as packets have this shape. */
-		const uint32_t word = s->word, header = s->n, lead = s->lead, least = header + ICV, flags = s->flags;
+		const uint32_t word = s->word, header = s->n, lead = s->lead, least = header + s->inner + ICV, flags = s->flags;
 		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, probe_at = (size_t)s->probe_at;
 		const size_t next_at = s->next_at & 0x7f;
 		const uint8_t next_mask = s->next_at == NONE ? 0 : 0xff, id_shift = s->id_shift, simple = s->simple;
 		const uint64_t id_mask = s->id_mask, probe_mask = s->probe_mask;
 		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail), nonce_source = load16(s->nonce_source),
 			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail), mask0 = load16(s->mask);
-		const size_t compared = 16u * s->chunks;
+		const size_t compared = 16u * s->chunks, tail_at = (size_t)s->tail_at;
+		const uint32_t inner = s->inner;
 		do {
 			const uint8_t *hdr = p->data;
 			const struct eesp_pattern *pt;
@@ -1101,7 +1212,7 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 			if (UNLIKELY(p->iov_count != 0 || (f & word32(0xff, 0xff, 0, 0xff)) != flags || p->headroom < lead))
 				goto another;
 
-			const v16 front = load16(hdr), source = load16(hdr + source_at), tail = load16(hdr + tsc_at - 8);
+			const v16 front = load16(hdr), source = load16(hdr + source_at), tail = load16(hdr + tail_at);
 			const uint64_t probe = ((raw64(hdr + probe_at) & probe_mask) ^ word) * UINT64_C(0x9E3779B97F4A7C15);
 			uint32_t at = w->bucket[probe >> w->bucket_shift];
 			for (;; at = pt->next) {
@@ -1116,19 +1227,26 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 			}
 
 			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
-			const uint32_t text = len - least;
-			if (LIKELY(dst == NULL || dst == src)) {
+			const uint32_t text = len - header - ICV;
+			if (LIKELY(dst == NULL || dst == src + inner)) {
 				dst = src;
 			} else { /* behind all of it, or as far in front */
 				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - lead);
-				if (p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text)
+				if (inner != 0 || p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text)
 					goto another;
 			}
-			if (UNLIKELY(pt->area != NULL) && memcmp(&p->addr, pt->addr, s->flow_len) != 0)
-				goto another;
 			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + tsc_at);
-			if (UNLIKELY((id & s->id_need) == s->id_never))
+			if (UNLIKELY((id & s->id_need) == s->id_never) || UNLIKELY(tsc == s->tsc_never))
 				goto another;
+			uint32_t key = 0;
+			if (UNLIKELY(pt->area != NULL)) {
+				if (pt->subs == NULL) {
+					if (memcmp(&p->addr, pt->addr, s->flow_len) != 0)
+						goto another;
+				} else if (id >= pt->sub_count || (key = __atomic_load_n(&pt->subs[id], __ATOMIC_ACQUIRE)) == 0) {
+					goto another; /* a key that is not derived yet */
+				}
+			}
 			p->id = id;
 			p->tsc = tsc;
 			p->coffset = p->ioffset = 0;
@@ -1145,7 +1263,12 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 			j->aad_len = header + lead;
 			j->len = text;
 			j->ok = 0;
+			j->key = 0;
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
+			if (key != 0) {
+				j->key = --key;
+				add_salt(j->nonce, pt->area + key / 4 * SUB_GROUP + SUB_MASK + key % 4 * SUB_LANE);
+			}
 			l->p = p;
 			l->pattern = pt;
 			l->shape = s;
@@ -1210,13 +1333,25 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 		eesp_pkt *p = l->p;
 		if (UNLIKELY(sorted[i].ok != 1)) {
 			refused(p, EESP_ERR_AUTH, w->by);
-		} else if (w->windows == NULL || commit(way, w, l, alone)) {
-			opened++;
-			p->status = EESP_OK;
-			p->out = sorted[i].dst;
-			p->out_len = sorted[i].len;
-			octets += sorted[i].len;
-			continue;
+		} else {
+			uint32_t len = sorted[i].len;
+			uint8_t *out = sorted[i].dst;
+			if (UNLIKELY(l->shape->unwrap != UNWRAP_BARE)) {
+				eesp_status st = unwrap(l->shape->unwrap, p, &out, &len);
+				if (UNLIKELY(st != EESP_OK)) {
+					refused(p, st, w->by);
+					memset(sorted[i].dst, 0, sorted[i].len);
+					continue;
+				}
+			}
+			if (w->windows == NULL || commit(way, w, l, alone)) {
+				opened++;
+				p->status = EESP_OK;
+				p->out = out;
+				p->out_len = len;
+				octets += len;
+				continue;
+			}
 		}
 		memset(sorted[i].dst, 0, sorted[i].len);
 	}

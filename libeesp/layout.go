@@ -11,6 +11,7 @@ import (
 	eesp "libeesp"
 	"libeesp/internal/burst"
 	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
 	"libeesp/internal/plan"
 	"libeesp/internal/profile"
 	"libeesp/internal/replay"
@@ -134,6 +135,11 @@ var (
 	_ = same[unsafe.Offsetof(ct.usage)-unsafe.Offsetof(gt.Usage)]
 	_ = same[unsafe.Offsetof(ct.key_len)-unsafe.Offsetof(gt.KeyLen)]
 	_ = same[unsafe.Offsetof(ct.addr)-unsafe.Offsetof(gt.Addr)]
+	_ = same[unsafe.Offsetof(ct.subs)-unsafe.Offsetof(gt.Subs)]
+	_ = same[unsafe.Offsetof(ch.inner)-unsafe.Offsetof(gh.Inner)]
+	_ = same[unsafe.Offsetof(cs.pad_mask)-unsafe.Offsetof(gs.PadMask)]
+	_ = same[C.UNWRAP_ONLY-plan.Only]
+	_ = same[C.SUB_MASK-keys.SubMask]
 	_ = same[unsafe.Sizeof(cw)-unsafe.Sizeof(gw)]
 	_ = same[unsafe.Offsetof(cw.owner)-replay.OwnerAt]
 	_ = same[unsafe.Offsetof(cw.busy)-replay.BusyAt]

@@ -29,10 +29,20 @@ struct eesp_shape {
 	int16_t id_at, source_at, tsc_at, probe_at, flow_at;
 	uint8_t rekey_at, rekey_bits;
 	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask, id_need, id_never;
+	uint64_t tsc_never;
+	int16_t tail_at;
+	uint8_t inner, unwrap, padding1[4];
 	struct eesp_copy copy[2];
 	uint8_t padding[4];
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
 };
+
+/* plan.Unwrap. */
+enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
+
+/* keys.Subs: keys in groups of four, in rows; and the row that has what is added
+ * to nonces. */
+enum { SUB_LANE = 16, SUB_GROUP = 2048, SUB_MASK = 15 * 64 };
 
 struct eesp_pattern {
 	uint8_t value[PLAN_HEADER], msg[3][16], nonce[16];
@@ -45,6 +55,8 @@ struct eesp_pattern {
 	uint16_t shape;
 	uint8_t counter, padding[3];
 	uint8_t addr[32];
+	const uint32_t *subs;
+	uint64_t sub_count;
 };
 
 struct eesp_windows {
@@ -87,11 +99,12 @@ struct eesp_seal_plan {
 	const uint8_t *master, *sub, *area;
 	uint64_t *usage;
 	uint64_t id;
+	const uint8_t *salt;
 	struct eesp_counter counter;
 	uint16_t n, lead, flags, tsc_at;
-	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, counter_at, padding[1];
+	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, counter_at, key;
 	struct eesp_copy copy[2];
-	uint8_t padding2[8];
+	uint8_t inner, pad_mask, pad_at, again_at, wrap, padding2[3];
 	uint8_t nonce[16], msg[3][16], header[PLAN_HEADER];
 };
 

@@ -345,7 +345,14 @@ func (w *Worker) openKeys(be *kernel.Backend, n int, order []uint8) (u int, mask
 	for _, x := range w.uniq[:u] {
 		masked = masked || w.ctx[x].Mask != 0
 	}
-	return u, masked, w.derive(be, u)
+	code = w.derive(be, u)
+	for s, x := range w.uniq[:u] {
+		if c := &w.ctx[x]; c.Subs != nil && code == status.OK {
+			k := int(c.KeyLen)
+			c.Subs.Put(be, int(w.lanes[x].Pkt.ID), w.sec.keys[s*k:][:k], w.sec.masks[s][:c.Mask])
+		}
+	}
+	return u, masked, code
 }
 
 // derive computes the data keys of slots 0..u-1, all of one length, and their

@@ -109,7 +109,7 @@ func (s *Sender) replan() {
 	} else {
 		area = uintptr(unsafe.Pointer(s.Held.area))
 	}
-	to := profile.PlanSeal(s.Sealing, snap, area)
+	to := profile.PlanSeal(s.Backend, s.Sealing, snap, area)
 	if to == nil {
 		p.publish(0, nil)
 		return
@@ -163,7 +163,7 @@ func (r *Receiver) replan() {
 	if len(r.Groups) == 0 {
 		area = uintptr(unsafe.Pointer(r.Held.area))
 	}
-	to := profile.PlanOpen(r.Opening, snaps, area)
+	to := profile.PlanOpen(r.Backend, r.Opening, snaps, area)
 	if to == nil || !to.Finish() {
 		p.publish(0, nil)
 		return

@@ -24,6 +24,7 @@ type Slot struct {
 	Raw     *[RawLen]byte // and what is behind it the salt, if there is one
 	Root    *hkdf.Expander
 	Epoch   *Epoch
+	Subs    *Subs         // of keys derived from this one, for profiles that keep them
 	claimed *atomic.Int32 // outcome of Claim, which does not change
 }
 
@@ -59,6 +60,9 @@ func (e *Epoch) See(epoch uint16) {
 
 // retire wipes what the slot alone has, once no burst uses it.
 func (s *Slot) retire() {
+	if s.Subs != nil {
+		Retire(s.Subs.free)
+	}
 	if e := s.Root; e != nil {
 		Retire(func() {
 			Forget(e.Serial())
@@ -174,7 +178,7 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 		return err
 	}
 	n := &s.Slot[slot]
-	*n = Slot{Present: true, Epoch: new(Epoch), claimed: new(atomic.Int32)}
+	*n = Slot{Present: true, Epoch: new(Epoch), Subs: new(Subs), claimed: new(atomic.Int32)}
 	w, err := secmem.New[struct {
 		key     [32]byte
 		named   kernel.Master

@@ -54,6 +54,17 @@ type Split struct {
 	_                  [6]uint8
 }
 
+// Unwrap says how an authentic text becomes the payload.
+type Unwrap uint8
+
+// What is in a text.
+const (
+	Bare   Unwrap = iota // the payload
+	Info                 // two zeros, what follows, and how much padding is behind it
+	InfoIP               // the same, and an IP packet
+	Only                 // an IP packet, and padding
+)
+
 // Shape is a form that headers have.
 type Shape struct {
 	Word      uint32 // the first four octets, as far as Open.WordMask says
@@ -81,6 +92,11 @@ type Shape struct {
 	EpochMask uint64 // of the epoch, where windows end with it
 	IDNeed    uint64 // of an ID: what is IDNever in no packet
 	IDNever   uint64
+	TSCNever  uint64 // a number that no packet has, but for 0xffffffffffffffff
+	TailAt    int16  // the 16 octets of which the nonce's last ones are taken, mostly TSCAt - 8
+	Inner     uint8  // octets between the header and the payload that are encrypted with it
+	Unwrap    Unwrap
+	_         [4]uint8
 	Copy      [2]Copy
 	_         [4]uint8
 
@@ -108,6 +124,8 @@ type Pattern struct {
 	Counter     uint8 // place in the KDF input of the number of the output block
 	_           [3]uint8
 	Addr        [32]byte // of a held key, which descriptors must have
+	Subs        uintptr  // keys.Subs: by ID, 1 + the place in Area of the key; 0: Area has one key
+	SubCount    uint64
 }
 
 // Open is a receiver's plan.
@@ -160,17 +178,19 @@ func NewOpen(wordMask uint32) *Open {
 	return &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}}
 }
 
-// AddShape adds a shape and returns its number, or false if there is no room.
+// AddShape adds a shape and returns its number, or false if there is no room, or
+// another one that begins alike.
 func (o *Open) AddShape(s *Shape) (int, bool) {
+	s.Chunks = uint8((s.N + 15) / 16)
 	for i := range o.shapes {
-		if o.shapes[i].Word == s.Word {
-			return i, true
+		if x := o.shapes[i]; x.Word == s.Word {
+			x.simple = s.simple
+			return i, x == *s
 		}
 	}
 	if len(o.shapes) == maxShapes {
 		return 0, false
 	}
-	s.Chunks = uint8((s.N + 15) / 16)
 	o.shapes = append(o.shapes, *s)
 	return len(o.shapes) - 1, true
 }
@@ -293,9 +313,10 @@ type Seal struct {
 	Master, Sub uintptr // of CMAC; 0: Area has the key
 	Area        uintptr
 	Usage       uintptr
-	ID          uint64 // for the descriptor
+	ID          uint64  // for the descriptor
+	Salt        uintptr // what is added to the nonce's first four octets; 0: nothing
 	Counter     Counter
-	N           uint16 // octets of the header
+	N           uint16 // octets of the header, up to the payload
 	Lead        uint16
 	Flags       uint16
 	TSCAt       uint16
@@ -306,9 +327,14 @@ type Seal struct {
 	EpochAt     uint8 // in the KDF input; None: nowhere
 	Copies      uint8
 	CounterAt   uint8 // in the KDF input: the number of the output block
-	_           [1]uint8
+	Key         uint8 // place of the key in Area
 	Copy        [2]Copy
-	_           [8]uint8
+	Inner       uint8  // octets of the header that are encrypted, its last ones
+	PadMask     uint8  // text is padded to a multiple of this and one
+	PadAt       uint8  // None: nowhere
+	AgainAt     uint8  // where the counter is once more; None: nowhere
+	Wrap        Unwrap // what payloads must be
+	_           [3]uint8
 	Nonce       [16]byte // the counter goes to its octets 4 to 11
 	Msg         [3][16]byte
 	Header      [MaxHeader]byte

@@ -118,7 +118,7 @@ func (eesp) KeyOctets(p *keys.Params) int { return p.KeyLen + eespSalt }
 // the root key is missing.
 func eespKDF(s *keys.Snapshot) (k KDF, ok bool) {
 	r := &s.Slot[0]
-	k = KDF{Master: r.Master, Root: r.Root, Raw: r.Raw, Blocks: 1, KeyLen: uint8(s.KeyLen), Mask: eespSalt}
+	k = KDF{Master: r.Master, Root: r.Root, Raw: r.Raw, Subs: r.Subs, Blocks: 1, KeyLen: uint8(s.KeyLen), Mask: eespSalt}
 	if r.Master != nil {
 		k.Counter, k.Padded = eespCounter, true
 	}

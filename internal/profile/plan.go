@@ -3,6 +3,7 @@ package profile
 import (
 	"unsafe"
 
+	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
 )
@@ -13,26 +14,26 @@ import (
 // to be complete, or to be there at all.
 type plannedSealing interface {
 	// planSeal fills in a plan, and reports whether there is one.
-	planSeal(snap *keys.Snapshot, area uintptr, to *plan.Seal) bool
+	planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool
 }
 
 type plannedOpening interface {
-	planOpen(snaps []*keys.Snapshot, area uintptr) *plan.Open
+	planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open
 }
 
 // PlanSeal compiles what a sender's packets are like.
-func PlanSeal(s Sealing, snap *keys.Snapshot, area uintptr) *plan.Seal {
-	p := &plan.Seal{NextAt: plan.None, EpochAt: plan.None, Area: area}
-	if s, ok := s.(plannedSealing); !ok || !s.planSeal(snap, area, p) {
+func PlanSeal(be *kernel.Backend, s Sealing, snap *keys.Snapshot, area uintptr) *plan.Seal {
+	p := &plan.Seal{NextAt: plan.None, EpochAt: plan.None, PadAt: plan.None, AgainAt: plan.None, Area: area}
+	if s, ok := s.(plannedSealing); !ok || !s.planSeal(be, snap, area, p) {
 		return nil
 	}
 	return p
 }
 
 // PlanOpen compiles what the packets are like that a receiver opens.
-func PlanOpen(o Opening, snaps []*keys.Snapshot, area uintptr) *plan.Open {
+func PlanOpen(be *kernel.Backend, o Opening, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	if o, ok := o.(plannedOpening); ok {
-		return o.planOpen(snaps, area)
+		return o.planOpen(be, snaps, area)
 	}
 	return nil
 }

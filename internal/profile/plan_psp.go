@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 	"unsafe"
 
+	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
 	"libeesp/internal/wire"
 )
 
 // planSeal is for PlanSeal.
-func (s *pspSealing) planSeal(snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
+func (s *pspSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
 	if s.Begin(&h, snap) != 0 || !h.Plain {
 		return false
@@ -28,7 +29,7 @@ const pspExtensions = 2
 
 // planOpen is for PlanOpen. Of the first octets, what follows, the bits that are
 // reserved, and S and D may be anything.
-func (o *pspOpening) planOpen(snaps []*keys.Snapshot, area uintptr) *plan.Open {
+func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0, 0xff, wire.PSPMaxOffset, 0x3f}))
 	split, ok := splitWhole(o.engineBits)
 	if !ok {
@@ -74,7 +75,7 @@ func (o *pspOpening) planOpen(snaps []*keys.Snapshot, area uintptr) *plan.Open {
 // shape is the form of headers that begin as a pattern does.
 func (o *pspOpening) shape(p *plan.Pattern, n int) *plan.Shape {
 	s := &plan.Shape{
-		N: uint16(n), NextAt: 0, IDAt: 4, IDShift: 32, IDMask: ^uint64(0), TSCAt: 8, ProbeAt: 0,
+		N: uint16(n), NextAt: 0, IDAt: 4, IDShift: 32, IDMask: ^uint64(0), TSCAt: 8, TailAt: 0, TSCNever: ^uint64(0), ProbeAt: 0,
 		IDNeed: 1<<31 - 1, IDNever: 0,
 		MsgSource: plan.NoPick.Copy(8, 4, 4), MsgTail: plan.NoPick,
 		NonceSource: plan.NoPick.Copy(0, 4, 12), NonceMore: plan.NoPick, NonceTail: plan.NoPick,

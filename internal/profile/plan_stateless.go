@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 	"unsafe"
 
+	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
 	"libeesp/internal/wire"
 )
 
 // planSeal is for PlanSeal.
-func (s *statelessSealing) planSeal(snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
+func (s *statelessSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
 	if s.Begin(&h, snap) != 0 {
 		return false
@@ -42,7 +43,7 @@ func statelessCopies(v uint8) (n uint8, c [2]plan.Copy) {
 func statelessShape(v uint8, n int) *plan.Shape {
 	at := 4 + wire.IDLen(v)
 	s := &plan.Shape{
-		N: uint16(n), NextAt: plan.None, IDAt: 4, IDMask: ^uint64(0), IDNever: 1, TSCAt: int16(n - 8), SourceAt: 0,
+		N: uint16(n), NextAt: plan.None, IDAt: 4, IDMask: ^uint64(0), IDNever: 1, TSCAt: int16(n - 8), TailAt: int16(n - 16), TSCNever: ^uint64(0), SourceAt: 0,
 		ProbeAt: int16(at), EpochMask: 1<<16 - 1, FlowDesc: 1, FlowLen: 16 * (v & wire.VAddrMask),
 		MsgSource: plan.NoPick.Copy(8, 4, 4), MsgTail: plan.NoPick.Copy(12, 8, 2),
 		NonceSource: plan.NoPick.Copy(0, 4, 4), NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
@@ -70,7 +71,7 @@ func statelessShape(v uint8, n int) *plan.Shape {
 var statelessVs = [...]uint8{0, 1, 2, wire.VLongID, wire.VLongID | 1, wire.VLongID | 2}
 
 // planOpen is for PlanOpen.
-func (o *statelessOpening) planOpen(snaps []*keys.Snapshot, area uintptr) *plan.Open {
+func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits), o.ownIDs
 	if o.held != nil {

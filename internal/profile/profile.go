@@ -95,6 +95,7 @@ type Lane struct {
 type KDF struct {
 	Master  *kernel.Master     // of CMAC, or
 	Root    *hkdf.Expander     // of HKDF, or
+	Subs    *keys.Subs         // keeps the keys that come of it, if not nil
 	Raw     *[keys.RawLen]byte // the data key itself, and behind it the mask; none: the engine holds it already
 	Blocks  uint8              // of the message
 	KeyLen  uint8              // octets of key

@@ -1,0 +1,143 @@
+package keys
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/secmem"
+)
+
+// Subs holds keys that were derived from a slot's key and named by a number,
+// expanded, for as long as the slot's key lives: to derive one costs more than
+// many packets. All threads share them, and read without a lock. They take up
+// memory as keys come: 512 octets each.
+type Subs struct {
+	ready atomic.Bool
+	full  atomic.Bool // no more memory is to be had
+	mu    sync.Mutex
+	be    *kernel.Backend // whose Expand made them
+	at    []uint32        // by number: 1 + the key's place; 0: it is not here
+	n     int
+	room  *secmem.Region
+	one   *struct {
+		area    [4 * kernel.MaxKeyBytes]byte
+		scratch [kernel.ScratchBytes]byte
+		key     [64]byte
+	}
+	pin    runtime.Pinner
+	closed bool
+}
+
+// A key's place is a lane of a group of four, in rows of 64 octets; the row that
+// kernels leave alone has what is added to nonces. Only backends that C can call
+// have keys here, and all of these have this form.
+const (
+	subLane  = 16
+	subRow   = 64
+	subGroup = 32 * subRow
+	SubMask  = 15 * subRow // where in a group the row is
+)
+
+// View is where numbers' places and the keys are, for at most most numbers, and
+// has keys be kept from now on. It is not ok if they are another backend's.
+func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || be.Direct == nil || 4*be.KeyBytes != subGroup || s.be != nil && (s.be != be || len(s.at) < most) {
+		return 0, 0, false
+	}
+	if s.be == nil {
+		room, err := secmem.Reserve((most + 3) / 4 * subGroup)
+		if err != nil {
+			return 0, 0, false
+		}
+		if secret, err := secmem.New[struct {
+			area    [4 * kernel.MaxKeyBytes]byte
+			scratch [kernel.ScratchBytes]byte
+			key     [64]byte
+		}](); err != nil {
+			room.Free()
+			return 0, 0, false
+		} else {
+			s.one = secret
+		}
+		s.room, s.be, s.at = room, be, make([]uint32, most)
+		s.pin.Pin(&s.at[0])
+		s.ready.Store(true)
+	}
+	return uintptr(unsafe.Pointer(&s.at[0])), uintptr(unsafe.Pointer(s.room.Addr())), true
+}
+
+// SubGroup is where the key of a place is: an area, its place in it, and what is
+// added to nonces.
+func SubGroup(base uintptr, place uint32) (area, mask uintptr, key uint8) {
+	at := place - 1
+	area = base + uintptr(at/4*subGroup)
+	return area, area + SubMask + uintptr(at%4*subLane), uint8(at % 4)
+}
+
+// Put keeps the key of a number, if there is room, and what is added to its
+// nonces.
+func (s *Subs) Put(be *kernel.Backend, number int, key, mask []byte) {
+	if !s.ready.Load() || s.full.Load() || s.be != be {
+		return
+	}
+	s.Find(be, number, len(key), func(out []byte) error {
+		copy(out[copy(out, key):], mask)
+		return nil
+	})
+}
+
+// Find returns 1 + the place of a number's key, which f derives if it is not
+// here: keyLen octets and what is added to nonces behind them. 0: there is no
+// room. View was called before.
+func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) error) uint32 {
+	if number < len(s.at) {
+		if e := atomic.LoadUint32(&s.at[number]); e != 0 {
+			return e
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || number >= len(s.at) {
+		return 0
+	}
+	if e := s.at[number]; e != 0 {
+		return e
+	}
+	group := s.n / 4 * subGroup
+	b, err := s.room.Grow(group + subGroup)
+	if err != nil {
+		s.full.Store(true)
+		return 0
+	}
+	defer secmem.Wipe(s.one.key[:])
+	if f(s.one.key[:keyLen+4]) != nil {
+		return 0
+	}
+	be.Expand(unsafe.Pointer(&s.one.area), unsafe.Pointer(&s.one.key), 1, keyLen, unsafe.Pointer(&s.one.scratch))
+	to := b[group+s.n%4*subLane:]
+	for row := 0; row < subGroup; row += subRow {
+		copy(to[row:row+subLane], s.one.area[row:])
+	}
+	copy(to[SubMask:SubMask+4], s.one.key[keyLen:])
+	secmem.Wipe(s.one.area[:])
+	s.n++
+	atomic.StoreUint32(&s.at[number], uint32(s.n))
+	return uint32(s.n)
+}
+
+// free wipes the keys: no burst uses them any more.
+func (s *Subs) free() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.ready.Swap(false) {
+		s.room.Free()
+		secmem.Delete(s.one)
+		s.pin.Unpin()
+	}
+}

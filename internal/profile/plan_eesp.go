@@ -1,0 +1,155 @@
+package profile
+
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"libeesp/internal/generic"
+	"libeesp/internal/hkdf"
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/plan"
+	"libeesp/internal/secmem"
+	"libeesp/internal/wire"
+)
+
+// eespUnwrap is what the texts of an SA are.
+func eespUnwrap(s *wire.EESPShape) plan.Unwrap {
+	switch {
+	case !s.Full:
+		return plan.Only
+	case s.Tunnel:
+		return plan.InfoIP
+	}
+	return plan.Info
+}
+
+// eespDerive has the key of a Sub SA, and its salt, at out, which is in locked
+// memory.
+func eespDerive(k *KDF, session uint16, out []byte) error {
+	switch {
+	case k.Raw != nil:
+		copy(out, k.Raw[:len(out)])
+	case k.Root != nil:
+		x, err := hkdf.NewScratch()
+		if err != nil {
+			return err
+		}
+		defer x.Free()
+		var info [2]byte
+		binary.BigEndian.PutUint16(info[:], session)
+		k.Root.Expand(out, info[:], x)
+	default:
+		s, err := secmem.New[struct {
+			scratch [kernel.ScratchBytes]byte
+			out     [MaxPer * 16]byte
+		}]()
+		if err != nil {
+			return err
+		}
+		defer secmem.Delete(s)
+		var msg [MaxBlocks * 16]byte
+		eespMsg(&msg, k, session)
+		for i := range k.Per() {
+			msg[k.Counter] = byte(i + 1)
+			generic.Backend.Derive(unsafe.Pointer(&s.out[16*i]), unsafe.Pointer(&msg), 1, 1, k.Master, k.Sub(), unsafe.Pointer(&s.scratch))
+		}
+		copy(out, s.out[:])
+	}
+	return nil
+}
+
+// planSeal is for PlanSeal. A sender's key is one of the slot's derived ones.
+func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
+	var h Header
+	if s.Begin(&h, snap) != 0 || !s.shape.Seq { // without sequence number, the counter is the IV: the engine's
+		return false
+	}
+	to.ID, to.N, to.TSCAt, to.Fixed = uint64(s.session), uint16(s.n), uint16(s.at), 1
+	to.Header, to.KeyLen = s.b, h.KeyLen
+	to.Inner, to.PadMask, to.Wrap = uint8(h.Inner), 3, eespUnwrap(&s.shape)
+	if s.shape.IV {
+		to.AgainAt = uint8(s.at + 8)
+	}
+	if h.Inner != 0 {
+		to.NextAt, to.PadAt = uint8(s.n-2), uint8(s.n-1)
+	}
+	if s.held != nil {
+		binary.BigEndian.PutUint32(to.Nonce[:], h.salt)
+		return true
+	}
+	subs := snap.Slot[0].Subs
+	_, base, ok := subs.View(be, int(snap.EESP.SubSAs))
+	if !ok {
+		return false
+	}
+	place := subs.Find(be, int(s.session), int(h.KeyLen), func(out []byte) error { return eespDerive(&h.KDF, s.session, out) })
+	if place == 0 {
+		return false
+	}
+	to.Area, to.Salt, to.Key = keys.SubGroup(base, place)
+	to.Master, to.Sub = 0, 0
+	return true
+}
+
+// planOpen is for PlanOpen: packets with such options as senders here write.
+func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
+	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0, 0}))
+	to.Split, to.Own = plan.Split{Mask: ^uint64(0)}, o.ownIDs
+	if o.sa != nil {
+		p := &plan.Pattern{Area: area}
+		binary.BigEndian.PutUint32(p.Nonce[:], o.salt)
+		o.planSA(to, o.sa, p, o.session)
+		return to
+	}
+	seen := map[uint32]bool{}
+	for _, snap := range snaps {
+		slot := &snap.Slot[0]
+		if !slot.Present || seen[snap.Domain] {
+			continue
+		}
+		seen[snap.Domain] = true
+		at, base, ok := slot.Subs.View(be, int(snap.EESP.SubSAs))
+		if !ok {
+			continue
+		}
+		p := &plan.Pattern{Area: base, Subs: at, SubCount: uint64(snap.EESP.SubSAs), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name))}
+		o.planSA(to, snap.Params, p, 0)
+	}
+	return to
+}
+
+func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, session uint16) {
+	e := &sa.EESP
+	p.KeyLen = uint8(sa.KeyLen)
+	for _, align := range []int{4, 8} {
+		var b [wire.EESPMaxHeader]byte
+		at, code := wire.EESPTemplate(&b, e, session, sa.Domain, nil, align)
+		n := at + e.PeerLen()
+		if code != 0 || n > plan.MaxHeader {
+			continue
+		}
+		copy(p.Value[:], b[:])
+		s := &plan.Shape{
+			N: uint16(n), NextAt: plan.None, IDAt: 2, IDShift: 48, IDMask: ^uint64(0), IDNever: 1, ProbeAt: 0,
+			TSCAt: int16(at), TailAt: int16(n - 16), TSCNever: ^uint64(0), Inner: uint8(e.InfoLen()), Unwrap: eespUnwrap(e),
+			MsgSource: plan.NoPick, MsgTail: plan.NoPick,
+			NonceSource: plan.NoPick, NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
+		}
+		if e.Seq {
+			s.TSCNever = 0
+		}
+		for i := range at {
+			if i < wire.EESPSession || i >= wire.EESPSession+2 || o.sa != nil {
+				s.Mask[i] = 0xff
+			}
+		}
+		// SAs of one form of header, but of different texts, would have one shape.
+		s.Word = binary.NativeEndian.Uint32(p.Value[:]) & binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0, 0})
+		s.ProbeMask = binary.NativeEndian.Uint64([]byte{0xff, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff})
+		if i, ok := to.AddShape(s); ok {
+			q := *p
+			to.Add(i, &q)
+		}
+	}
+}
