@@ -699,7 +699,7 @@ static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct ees
 		memcpy(j->nonce, w->nonce, 4);
 		put64(j->nonce + 4, mine ^ get64(w->nonce + 4));
 		j->key = w->key;
-		p->out_len = lead + header + j->len + ICV;
+		p->out_len = header + j->len + ICV;
 		if (UNLIKELY(w->wrap != UNWRAP_BARE)) {
 			uint32_t text = j->len;
 			if (w->salt != NULL)
@@ -712,7 +712,7 @@ static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct ees
 			p->out_len += padding(w, text);
 		}
 		p->status = EESP_OK;
-		p->out = hdr - lead;
+		p->out = hdr;
 		p->id = w->id;
 		p->tsc = mine;
 		octets += p->out_len;
