@@ -51,13 +51,7 @@ func (k *KDF) addresses() (master, sub uintptr) {
 	return master, master + unsafe.Offsetof(k.Master.K1)
 }
 
-// splitPlan is split, as data, for counters of 48 bits with an epoch above them.
-func splitPlan(engineBits uint8) plan.Split {
-	return plan.Split{Mask: 1<<48 - 1, Shift: engineBits, EngineMask: 1<<engineBits - 1}
-}
-
-// splitWhole is split for counters of 64 bits. They are left to the engine where
-// engines have numbers within them.
-func splitWhole(engineBits uint8) (plan.Split, bool) {
-	return plan.Split{Mask: ^uint64(0)}, engineBits == 0
+// splitPlan is split, as data, of a counter that a mask leaves.
+func splitPlan(engineBits uint8, mask uint64) plan.Split {
+	return plan.Split{Mask: mask, Shift: engineBits, EngineMask: 1<<engineBits - 1}
 }

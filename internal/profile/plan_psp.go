@@ -31,11 +31,7 @@ const pspExtensions = 2
 // reserved, and S and D may be anything.
 func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0, 0xff, wire.PSPMaxOffset, 0x3f}))
-	split, ok := splitWhole(o.engineBits)
-	if !ok {
-		return to
-	}
-	to.Split, to.Own = split, o.ownIDs
+	to.Split, to.Own = splitPlan(o.engineBits, ^uint64(0)), o.ownIDs
 	for version := range uint8(wire.PSPGMAC) {
 		if o.held && version != o.version || !o.held && snaps[0].Versions>>version&1 == 0 {
 			continue

@@ -73,7 +73,7 @@ var statelessVs = [...]uint8{0, 1, 2, wire.VLongID, wire.VLongID | 1, wire.VLong
 // planOpen is for PlanOpen.
 func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(^uint32(0))
-	to.Split, to.Own = splitPlan(o.engineBits), o.ownIDs
+	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.ownIDs
 	if o.held != nil {
 		p := &plan.Pattern{Area: area, KeyLen: uint8(o.held.keyLen), Kind: uint16(o.v)}
 		n := wire.Template(&p.Value, o.v, o.id, o.held.options)
