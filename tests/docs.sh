@@ -43,7 +43,7 @@ compare "example of $man against examples/c/minimal.c" "$(cat -n examples/c/mini
 lint=$(mandoc -T lint $man 2>&1 | grep -v 'referenced manual not found\|outdated mandoc.db' || true)
 [ -z "$lint" ] || complain "$lint"
 
-for page in ./*.md docs/*.md; do
+for page in ./*.md docs/*.md examples/*/*.md; do
 	while read -r link; do
 		[ -e "$(dirname "$page")/${link%%#*}" ] || complain "$page: no such file: $link"
 	done < <(grep -oE '\]\([^)]+\)' "$page" | sed 's/^](//; s/)$//' | grep -vE '^(https?:|#)' || true)
