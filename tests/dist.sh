@@ -51,6 +51,7 @@ share/doc/eesp/SECURITY.md f644
 share/doc/eesp/docs d755
 share/doc/eesp/docs/dataplane.md f644
 share/doc/eesp/docs/profiles.md f644
+share/doc/eesp/eesp.supp f644
 share/man d755
 share/man/man3 d755
 share/man/man3/eesp.3 f644

@@ -76,6 +76,7 @@ cat >"$work/expected" <<L
 /usr/share/doc/eesp/SECURITY.md 644
 /usr/share/doc/eesp/docs/dataplane.md 644
 /usr/share/doc/eesp/docs/profiles.md 644
+/usr/share/doc/eesp/eesp.supp 644
 /usr/share/man/man3/eesp.3 644
 L
 functions=$(sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' "$root/libeesp/libeesp.map")

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 
 /* Plain packets, those that enter Go, and what sets up and makes garbage. */
@@ -92,6 +93,21 @@ static int at_most_threads(long n)
 	for (int i = 0; i < 1000 && proc_status("Threads") > n; i++)
 		usleep(5000);
 	return proc_status("Threads") <= n;
+}
+
+/* A state file that may not grow: a status, for a host that ignores SIGXFSZ. */
+static void no_file_size(void)
+{
+	struct rlimit none = { 0, 0 };
+	eesp_group *g = new_group(0, EESP_LEVELS_ZONE);
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	eesp_sender *s = NULL;
+	c.counter_mode = EESP_COUNTER_RESERVED;
+	c.state_path = "too-large";
+	c.flags = EESP_SENDER_OPTIONS;
+	CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &none) == 0);
+	GIVES(EESP_ERR_STATE, eesp_sender_new(g, &c, &s));
+	unlink("too-large");
 }
 
 enum { WORKERS = 6 };
@@ -221,6 +237,7 @@ int main(int argc, char **argv)
 	ONE(none_kept)
 	ONE(all_closed)
 	ONE(no_descriptors)
+	ONE(no_file_size)
 	ONE(no_more_threads)
 	ONE(no_threads_for_callers)
 	ONE(come_and_go)
@@ -230,6 +247,7 @@ int main(int argc, char **argv)
 	ALONE(none_kept);
 	ALONE(all_closed);
 	ALONE(no_descriptors);
+	ALONE(no_file_size);
 	if (!emulated()) { /* emulators have threads and limits of their own */
 		ALONE(no_more_threads);
 		ALONE(no_threads_for_callers);

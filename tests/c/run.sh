@@ -77,6 +77,16 @@ if [ -z "${EESP_RUNNER:-}" ]; then
 	run syscalls "$work/syscalls" "$stage/lib/libeesp.so.1"
 fi
 
+# With what is installed for Valgrind, a program has no errors but its own.
+if [ -z "${EESP_RUNNER:-}" ] && command -v valgrind >/dev/null; then
+	"$cc" -std=c11 -O1 -g "${warn[@]}" "${cflags[@]}" -o "$work/minimal" "$here/../../examples/c/minimal.c" "${link[@]}"
+	run memcheck valgrind -q --suppressions="$stage/share/doc/eesp/eesp.supp" --error-exitcode=9 --leak-check=full \
+		--errors-for-leak-kinds=definite,possible "$work/minimal"
+	good "minimal.c under memcheck"
+else
+	echo "     memcheck: not tested, valgrind is not installed"
+fi
+
 # Loaded while one CPU is allowed; then with one CPU, or with all of them.
 cpu=$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')
 echo "     on CPU $cpu only"
