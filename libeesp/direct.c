@@ -142,6 +142,10 @@ static void run(const struct eesp_room *room, const struct eesp_direct *d, int a
 	uintptr_t kernel = mode == ONCE ? d->fresh[aead][seal] : d->held[aead][seal];
 	for (size_t at = 0; at < n;) {
 		int lanes;
+		if (n - at == 1 && mode == ONCE && jobs[at].len <= d->one_limit && jobs[at].aad_len <= d->one_aad) {
+			call0(d->one[aead][seal], keys + at * (16u << aead), jobs + at, 1, (uintptr_t)room->scratch, NULL, NULL);
+			return;
+		}
 		size_t some = next_kernel(d, jobs + at, n - at, mode, &lanes);
 		const uint8_t *k = mode == ONCE ? keys + at * (16u << aead) : keys;
 		if (lanes && kernel != 0) {
@@ -207,21 +211,54 @@ static inline eesp_job *ordered(struct order *o, eesp_job *jobs, size_t n)
  * and whether they are in order of length. */
 enum form { BAD, UNORDERED, ORDERED };
 
-static inline enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys)
+/* A single job, likewise. */
+static inline int good_form(const eesp_job *j, uint32_t keys)
 {
-	uint32_t last = 0, disorder = 0;
+	uintptr_t gap = (uintptr_t)j->src - (uintptr_t)j->dst;
+	uint32_t reserved;
+	memcpy(&reserved, j->reserved, sizeof reserved);
+	return j->len <= EESP_MAX_LEN && j->aad_len <= EESP_MAX_LEN && j->key < keys && reserved == 0 && j->tag != NULL && j->src != NULL &&
+	       j->dst != NULL && j->aad != NULL && (gap == 0 || (gap >= j->len && -gap >= j->len));
+}
+
+/* All backends that C can call have AVX. */
+#if defined(__x86_64__)
+#define VECTORS __attribute__((target("avx"), noinline))
+#else
+#define VECTORS NOINLINE
+#endif
+
+/* Fields lie side by side, and so they are looked at. contexts, if there are any,
+ * begin with 0. */
+static VECTORS enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys, const uint8_t *contexts)
+{
+	typedef uint32_t four __attribute__((vector_size(16)));
+	typedef int32_t masks __attribute__((vector_size(16)));
+	typedef int64_t two __attribute__((vector_size(16)));
+	const four most = { EESP_MAX_LEN, EESP_MAX_LEN, keys - 1, UINT32_MAX };
+	four lens, last = { 0 }, nonce, nonces = { 0 }, context, begins = { 0 };
+	masks bad = { 0 }, disorder = { 0 };
+	two in, out, wrong = { 0 };
 	for (size_t i = 0; i < n; i++) {
-		const eesp_job *j = &jobs[i];
-		uintptr_t gap = (uintptr_t)j->src - (uintptr_t)j->dst;
-		uint32_t reserved;
-		memcpy(&reserved, j->reserved, sizeof reserved);
-		if (j->len > EESP_MAX_LEN || j->aad_len > EESP_MAX_LEN || j->tag == NULL || j->key >= keys || reserved != 0 ||
-		    j->src == NULL || j->dst == NULL || j->aad == NULL || (gap != 0 && (gap < j->len || -gap < j->len)))
-			return BAD;
-		disorder |= j->len < last;
-		last = j->len;
+		const uint8_t *j = (const uint8_t *)&jobs[i];
+		memcpy(&in, j, 16);	  /* aad, src */
+		memcpy(&out, j + 16, 16); /* dst, tag */
+		memcpy(&lens, j + 32, 16); /* aad_len, len, key, ok */
+		memcpy(&nonce, j + 48, 16); /* reserved is last */
+		two gap = __builtin_shuffle(in, (two){ 1, 1 }) - out, len = { jobs[i].len, 0 };
+		wrong |= (in == 0) | (out == 0) | ((gap != 0) & (gap < len) & (-gap < len));
+		bad |= lens > most;
+		disorder |= last > lens;
+		last = lens;
+		nonces |= nonce;
+		if (contexts != NULL) {
+			memcpy(&context, contexts + i * EESP_KDF_CONTEXT_LEN, 16);
+			begins |= context;
+		}
 	}
-	return disorder ? UNORDERED : ORDERED;
+	if ((wrong[0] | wrong[1]) != 0 || (bad[0] | bad[1] | bad[2]) != 0 || nonces[3] != 0 || (begins[0] & 0xff) != 0)
+		return BAD;
+	return disorder[1] ? UNORDERED : ORDERED;
 }
 
 /* Runs jobs in order of length, up to CHUNK, with raw keys of their contexts or
@@ -236,6 +273,18 @@ static inline void run_ordered(const struct eesp_room *room, const struct eesp_d
 	derive_some(room, kdf, (uint32_t)aead, contexts, n, room->keys);
 	run(room, d, aead, ONCE, seal, room->keys, jobs, n);
 	explicit_bzero(room->keys, n * (16u << aead));
+}
+
+/* A single job, all in one kernel. */
+static inline void rekey_one(const struct eesp_room *room, const struct eesp_kdf_view *v, int aead, const uint8_t *context, eesp_job *job,
+			     int seal)
+{
+	typedef uint8_t block __attribute__((vector_size(16)));
+	struct { block b[2]; } m;
+	memcpy(&m.b[0], context, 16);
+	/* counted has the counters in it: 1, which the second's makes 2. */
+	m.b[1] = m.b[0] ^ (block){ 1 ^ 2 };
+	call0(v->direct->one[aead][seal], &m, job, 1, (uintptr_t)room->scratch, v->master, v->counted);
 }
 
 static NOINLINE void run_others(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
@@ -286,19 +335,37 @@ int direct_derive(const struct eesp_room *room, const struct eesp_kdf_view *v, u
 	return 1;
 }
 
+static NOINLINE size_t rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, int aead, const uint8_t *contexts, eesp_job *jobs,
+			     size_t n, enum form form, int seal)
+{
+	return run_jobs(room, v->direct, v, aead, contexts, NULL, jobs, n, form, seal);
+}
+
 int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
 		 eesp_job *jobs, size_t n, int seal, size_t *good)
 {
-	enum form form = v->direct != NULL ? form_of(jobs, n, 1) : BAD;
-	if (form == BAD || !counters_clear(contexts, n))
+	const struct eesp_direct *d = v->direct;
+	if (d == NULL)
 		return 0;
-	*good = run_jobs(room, v->direct, v, (int)aead, contexts, NULL, jobs, n, form, seal);
+	if (n == 1 && jobs->len <= d->one_limit && jobs->aad_len <= d->one_aad) {
+		if (!good_form(jobs, 1) || contexts[0] != 0)
+			return 0;
+		rekey_one(room, v, (int)aead, contexts, jobs, seal);
+		*good = seal || jobs->ok;
+		if (UNLIKELY(!*good))
+			memset(jobs->dst, 0, jobs->len);
+		return 1;
+	}
+	enum form form = form_of(jobs, n, 1, contexts);
+	if (form == BAD)
+		return 0;
+	*good = rekey(room, v, (int)aead, contexts, jobs, n, form, seal);
 	return 1;
 }
 
 int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good)
 {
-	enum form form = v->direct != NULL ? form_of(jobs, n, v->n) : BAD;
+	enum form form = v->direct != NULL ? form_of(jobs, n, v->n, NULL) : BAD;
 	if (form == BAD)
 		return 0;
 	*good = run_jobs(room, v->direct, NULL, (int)v->aead, NULL, v->area, jobs, n, form, seal);

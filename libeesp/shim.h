@@ -12,6 +12,8 @@ struct eesp_direct {
 	uintptr_t derive, expand[2], powers[2], fresh[2][2], held[2][2], long_[2][2];
 	uint32_t limit[2], begin[2], groups, group_octet, group_limit, long_least, litter_at, litter;
 	uint32_t rows_at, at_once, key_bytes, long_at;
+	uintptr_t one[2][2];
+	uint32_t one_limit, one_aad;
 };
 
 /* What a thread has for direct.c: burst.Room. Locked memory of keys, of halves

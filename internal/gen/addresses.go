@@ -7,11 +7,10 @@ import (
 )
 
 // addressesKernel tells where the functions are that need neither a goroutine
-// nor its stack, for callers from C; held: there are kernels for expanded keys
-// among them.
-func addressesKernel(held bool) {
+// nor its stack, for callers from C: derive, expand, powers, and kinds.
+func addressesKernel(kinds ...string) {
 	function("addresses", "func(to *uintptr)",
-		"addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, then with expanded ones.")
+		"addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, with expanded ones, single ones.")
 	to, a := reg.RDI, reg.RAX
 	Load(Param("to"), to)
 	at := 0
@@ -25,10 +24,6 @@ func addressesKernel(held bool) {
 		for _, keyLen := range []int{16, 32} {
 			put(name(kind, keyLen))
 		}
-	}
-	kinds := []string{"Long", "Fresh"}
-	if held {
-		kinds = append(kinds, "Held")
 	}
 	for _, kind := range kinds {
 		for _, keyLen := range []int{16, 32} {

@@ -935,7 +935,7 @@ func cryptKernel1(c *constants1, keyLen int, fresh, sealing bool) {
 func aesni() {
 	lanes = 1
 	c := makeConstants1()
-	addressesKernel(false)
+	addressesKernel("Long", "Fresh")
 	deriveKernel(nil)
 	for _, keyLen := range []int{16, 32} {
 		expandKernel1(c, keyLen)

@@ -9,7 +9,7 @@ import (
 func vaes256() {
 	lanes = 2
 	c := makeConstants256()
-	addressesKernel(true)
+	addressesKernel("Long", "Fresh", "Held")
 	deriveKernel(nil)
 	for _, keyLen := range []int{16, 32} {
 		expandKernel256(&c, keyLen)

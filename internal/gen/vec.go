@@ -218,7 +218,10 @@ func wipeRegisters() {
 }
 
 // constants names the read-only data of the backend.
-type constants struct{ bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, counts, bits, pick, even, rcons Mem }
+type constants struct {
+	bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, counts, bits, pick, even, rcons Mem
+	lanes, fours, words, edge, carryRow, zeros                                                       Mem // of single packets
+}
 
 // block makes a constant of 16 octets.
 func block(name string, lo, hi uint64) Mem {
@@ -270,6 +273,18 @@ func makeConstants() constants {
 			DATA(i*row+4*w, U32(x))
 		}
 	}
+	c.lanes = lanesOf("lanes", 0, 1, 2, 3)
+	c.fours = lanesOf("fours", 4, 4, 4, 4)
+	c.words = GLOBL("words", rodata)
+	for i := range 32 {
+		DATA(8*i, U64(uint64(i)))
+	}
+	c.edge = GLOBL("edge", rodata) // from octet 32-n on: 8*n bits that are clear, then others
+	for i := range 8 {
+		DATA(8*i, U64(-uint64(i/4)))
+	}
+	c.carryRow = everyLane("carries", 1, 0xc200000000000001)
+	c.zeros = everyLane("zeros", 0, 0)
 	c.rcon = GLOBL("rcon", rodata)
 	x := uint32(1)
 	for i := range 10 {

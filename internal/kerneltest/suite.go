@@ -69,6 +69,7 @@ func Run(t *testing.T, be *kernel.Backend) {
 		{"Derive", s.derive},
 		{"Lengths", s.lengths},
 		{"EqualLengths", s.equalLengths},
+		{"Singles", s.singles},
 		{"Alignments", s.alignments},
 		{"AAD", s.aad},
 		{"Slots", s.slots},
@@ -273,6 +274,24 @@ func (s *suite) equalLengths(t *testing.T) {
 			}
 		}
 		phase++
+	})
+}
+
+// singles are packets alone, with AAD and text in all proportions.
+func (s *suite) singles(t *testing.T) {
+	src := newSource(t, maxText)
+	step := 5 // all lengths in five passes
+	if s.quick || s.slow {
+		step = 11
+	}
+	phase := 0
+	each(func(keyLen int, mode kernel.Mode) {
+		for aad := range 35 {
+			for text := phase % step; text < 600; text += step {
+				s.do(t, src.burst(keyLen, mode, []packet{src.packet(text, aad)}))
+			}
+			phase++
+		}
 	})
 }
 

@@ -112,6 +112,42 @@ static void round_trips(void)
 	eesp_kdf_free(k);
 }
 
+/* Single jobs go another way than many: the same key, derived beforehand, gives
+ * the same; each opens what the other sealed, and nothing else. */
+static void single_jobs(void)
+{
+	static uint8_t in[2100], out[2][2100], back[2100], tag[2][16];
+	uint8_t context[16] = { 0 }, key[32];
+	eesp_kdf *k;
+	WORKS(eesp_kdf_new(kdf_key, &k));
+	fill(in, 3, sizeof in);
+	for (uint32_t aead = 0; aead < 2; aead++)
+		for (uint32_t len = 0; len < sizeof in; len += len < 600 ? 1 : 7) {
+			eesp_keyset *s;
+			fill(context + 1, len, 15);
+			WORKS(eesp_kdf_derive(k, aead, context, 1, key, aead ? 32 : 16));
+			WORKS(eesp_keyset_new(aead, key, 1, &s));
+			for (uint32_t aad = len % 3; aad <= 40; aad += 8 + len % 5) {
+				eesp_job j = { .aad = in + 7, .aad_len = aad, .src = in, .dst = out[0], .tag = tag[0], .len = len };
+				memcpy(j.nonce, &len, sizeof len);
+				SAME(eesp_kdf_seal(k, aead, context, &j, 1), 1);
+				j.dst = out[1];
+				j.tag = tag[1];
+				SAME(eesp_keyset_seal(s, &j, 1), 1);
+				CHECK(memcmp(out[0], out[1], len) == 0 && memcmp(tag[0], tag[1], 16) == 0);
+				j.src = out[0];
+				j.dst = back;
+				SAME(eesp_kdf_open(k, aead, context, &j, 1), 1);
+				CHECK(j.ok == 1 && memcmp(back, in, len) == 0);
+				tag[1][len % 16] ^= 1;
+				SAME(eesp_kdf_open(k, aead, context, &j, 1), 0);
+				CHECK(j.ok == 0 && all_are(back, len, 0));
+			}
+			eesp_keyset_free(s);
+		}
+	eesp_kdf_free(k);
+}
+
 /* Everything against pages that cannot be touched. */
 static void guard_pages(void)
 {
@@ -258,6 +294,7 @@ int main(void)
 	TEST(known_derivation);
 	TEST(known_sealing);
 	TEST(round_trips);
+	TEST(single_jobs);
 	TEST(guard_pages);
 	TEST(refused);
 	TEST(in_forked_child);

@@ -2,7 +2,7 @@
 
 package vaes256
 
-// addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, then with expanded ones.
+// addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, with expanded ones, single ones.
 //
 //go:noescape
 func addresses(to *uintptr)

@@ -2,7 +2,7 @@
 
 package vaes512
 
-// addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, then with expanded ones.
+// addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, with expanded ones, single ones.
 //
 //go:noescape
 func addresses(to *uintptr)
@@ -27,6 +27,11 @@ func powers128(area *byte, n int)
 //go:noescape
 func sealLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
 
+// sealOne128 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+//
+//go:noescape
+func sealOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
+
 // sealFresh128 takes n short packets, in order of length.
 //
 //go:noescape
@@ -41,6 +46,11 @@ func sealHeld128(keys *byte, jobs *byte, n int, scratch *byte)
 //
 //go:noescape
 func openLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
+
+// openOne128 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+//
+//go:noescape
+func openOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
 // openFresh128 takes n short packets, in order of length.
 //
@@ -67,6 +77,11 @@ func powers256(area *byte, n int)
 //go:noescape
 func sealLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
 
+// sealOne256 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+//
+//go:noescape
+func sealOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
+
 // sealFresh256 takes n short packets, in order of length.
 //
 //go:noescape
@@ -81,6 +96,11 @@ func sealHeld256(keys *byte, jobs *byte, n int, scratch *byte)
 //
 //go:noescape
 func openLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
+
+// openOne256 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+//
+//go:noescape
+func openOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
 // openFresh256 takes n short packets, in order of length.
 //

@@ -31,6 +31,7 @@ const (
 	jobsBytes = 4 * 64
 	sinkBytes = 1024
 	longLeast = 256 // long kernels take no shorter packets
+	oneAAD    = 32  // nor those for single packets longer AAD
 	rowsAt    = 4544
 	atOnce    = 16 // keys of long packets expanded at a time
 	longAt    = rowsAt + atOnce/4*GroupBytes
@@ -38,13 +39,18 @@ const (
 
 // Kernels are the assembly functions of a backend.
 type Kernels struct {
-	Addresses func(to *uintptr) // of Derive, Expand, Powers, Long, Fresh, Held
+	Addresses func(to *uintptr) // of Derive, Expand, Powers, Long, Fresh, Held, One
 	Derive    func(out, msgs *byte, n, blocks int, master, sub *byte)
 	Expand    [2]func(area, keys *byte, n int) // round keys
 	Powers    [2]func(area *byte, n int)       // H and its powers, behind round keys
 	Fresh     [2][2]func(keys, jobs *byte, n int, scratch *byte)
 	Held      [2][2]func(area, jobs *byte, n int, scratch *byte)
 	Long      [2][2]func(area, jobs *byte, n int, held int, scratch *byte)
+
+	// One is for few packets with raw keys, one after the other: of up to oneAAD
+	// octets of AAD and OneLimit of text. nil: there is none.
+	One      [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte)
+	OneLimit uint32
 
 	// Longest packets, in octets, that go to the short kernels.
 	FreshLimit, HeldLimit uint32
@@ -84,7 +90,7 @@ func (k *Kernels) Backend(name string) kernel.Backend {
 
 // direct is the kernels for callers from C.
 func (k *Kernels) direct() *kernel.Direct {
-	var a [17]uintptr
+	var a [21]uintptr
 	k.Addresses(&a[0])
 	d := &kernel.Direct{
 		Derive:   a[0],
@@ -102,6 +108,9 @@ func (k *Kernels) direct() *kernel.Direct {
 	if k.Groups {
 		d.Groups = 1
 	}
+	if k.OneLimit != 0 {
+		d.One, d.OneLimit, d.OneAAD = [2][2]uintptr{{a[17], a[18]}, {a[19], a[20]}}, k.OneLimit, oneAAD
+	}
 	return d
 }
 
@@ -113,6 +122,10 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 		short, limit = k.Held[size][dir], k.HeldLimit
 	}
 	for at := 0; at < n; {
+		if mode == kernel.Once && n-at == 1 && k.single(&jobs[at]) {
+			k.One[size][dir]((*byte)(keysOf(area, at, keyLen, mode)), (*byte)(unsafe.Pointer(&jobs[at])), 1, (*byte)(scratch), nil, nil)
+			return
+		}
 		some, lanes := k.next(jobs[at:], limit, k.Begin[mode])
 		keys := keysOf(area, at, keyLen, mode)
 		if lanes {
@@ -126,6 +139,9 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 		at += some
 	}
 }
+
+// single reports whether a packet may go to One.
+func (k *Kernels) single(j *kernel.Job) bool { return j.Len <= k.OneLimit && j.AADLen <= oneAAD }
 
 // keysOf is the area of the jobs from at on.
 func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointer {
