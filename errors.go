@@ -45,4 +45,5 @@ const (
 	ErrWindows     = status.ErrWindows
 	ErrEncap       = status.ErrEncap
 	ErrDummy       = status.ErrDummy
+	ErrLatched     = status.ErrLatched
 )

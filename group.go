@@ -108,6 +108,23 @@ type GroupConfig struct {
 	RekeyMask  uint64 // tss: of the 48-bit counter; what it picks, shifted, is in the context
 	RekeyShift uint8
 
+	// CryptOffset is where encryption starts in packets of tss, in octets from
+	// the header's first: a multiple of 4 from 16 to 1032; 0 = behind the header.
+	CryptOffset uint16
+	// EpochAge is how far behind the group's epoch packets of tss may be; 0 = 16.
+	EpochAge uint16
+	// CounterLimit ends sending in tss: counters are below it; 0 = 2^48.
+	CounterLimit uint64
+	// AuthFailureLimit has receivers of tss drop all packets of the group
+	// (ErrLatched) after so many that were not authentic, until ResetLatch; 0 =
+	// never.
+	AuthFailureLimit uint32
+	// NoDirectionBit is for peers in server mode of tss that do not know that the
+	// counter's top bit says which way packets go. Both ends then seal with one
+	// key and count from 0 on: nonces repeat, and give authentication and
+	// plaintext away, unless the ends' counters are kept apart in another way.
+	NoDirectionBit bool
+
 	NoSequence bool   // eesp: packets have no sequence number
 	IV         bool   // eesp: packets have an explicit IV
 	Optimized  bool   // eesp: packets have no Payload Info Header
@@ -124,6 +141,8 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 	}
 	p = keys.Params{Profile: uint8(c.Profile), KeyLen: 16 << c.AEAD, Combiner: c.Combiner, Domain: c.Domain, Mode: c.Mode,
 		Versions: c.Versions, RekeyMask: c.RekeyMask, RekeyShift: c.RekeyShift, Draft: c.Draft, Encap: c.Encap}
+	p.TSS = keys.TSSParams{CryptOffset: c.CryptOffset, EpochAge: c.EpochAge, CounterLimit: c.CounterLimit,
+		AuthFailures: c.AuthFailureLimit, NoDirection: c.NoDirectionBit}
 	sa := wire.EESPShape{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs}
 	p.EESP, p.Align = sa, 4
 	if c.Align8 {
@@ -142,6 +161,7 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 		{"versions", c.Versions != 0, psp},
 		{"rekey mask", c.RekeyMask != 0, tss},
 		{"rekey shift", c.RekeyShift != 0, tss},
+		{"domain's settings", p.TSS != keys.TSSParams{}, tss},
 		{"greatest CryptOffset", c.MaxCOffset != 0, eesp},
 		{"number of Sub SAs", c.SubSAs != 0, eesp},
 		{"draft", c.Draft != 0, eesp},
@@ -313,6 +333,41 @@ func (g *Group) RemoveKey(slot int) error { return g.changed(g.g.RemoveKey(slot)
 // key in use, which is its top bit, in rising order from first on. Who restarts
 // with the same device keys passes one more than the last SPI.
 func (g *Group) AllocSPI(first uint32) (uint32, error) { return g.g.AllocSPI(first) }
+
+// SetEpoch has the group be in an epoch (tss): senders seal in it, and receivers
+// drop packets that are more than EpochAge behind. It is that of the key in use;
+// a new key begins in epoch 0, and in each epoch counters begin at 0.
+func (g *Group) SetEpoch(epoch uint16) error { return g.g.SetEpoch(epoch) }
+
+// ResetLatch has packets opened again after too many that were not authentic
+// (AuthFailureLimit).
+func (g *Group) ResetLatch() error { return g.g.ResetLatch() }
+
+// DomainStats is what a group of profile tss counts, of all senders and receivers.
+type DomainStats struct {
+	Sealed, Opened uint64 // packets
+	AuthFailures   uint64 // wrong ICV
+	Invalid        uint64 // refused for what the header says, replayed, or dropped by the latch
+	UnknownSA      uint64 // no key of that SDI and AN
+	LateEpoch      uint64
+	Exhausted      uint64 // not sealed: no counter left
+	WrongSSI       uint64 // an SSI that this end sends with
+	Clear          uint64 // not of this format, so perhaps in clear
+	Failures       uint64 // wrong ICVs since the latch was reset, if there is a limit
+	Latched        bool
+	Epoch          uint16 // of the key in use
+}
+
+// DomainStats tells what became of the group's packets.
+func (g *Group) DomainStats() (s DomainStats, err error) {
+	d := g.g.Params().State
+	if d == nil {
+		return s, fmt.Errorf("%w: this profile has no domains that count", status.ErrUnsupported)
+	}
+	n, failures := d.Read()
+	return DomainStats{n[keys.Sealed], n[keys.Opened], n[keys.AuthFailures], n[keys.Invalid], n[keys.UnknownSA], n[keys.LateEpoch],
+		n[keys.Exhausted], n[keys.WrongSSI], n[keys.Clear], failures, d.Latched(), g.g.Epoch()}, nil
+}
 
 // RootKeyInfo is the public part of a root key.
 type RootKeyInfo struct {

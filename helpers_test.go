@@ -129,6 +129,10 @@ func leaveEpoch(s *Sender, n uint64) {
 func setCounters(s *Sender, c counter.Config) {
 	s.s.Counter.Release()
 	s.s.Counter = must(counter.New(c))
+	if s.anew != nil {
+		s.anew.close()
+		s.anew.own = s.s.Counter
+	}
 }
 
 // eachBackend runs f with every backend that this machine has.

@@ -27,11 +27,14 @@ const (
 )
 
 // V in profile tss: no SSI in the header, and an IPv4 source address in the
-// context; an SSI, the ID; no SSI, and an IPv6 address.
+// context; an SSI, the ID; no SSI, and an IPv6 address; an SSI in the header,
+// and an IPv6 address in the context. A group's sender with VTSSSSI seals
+// packets of either family, each with the context of its own.
 const (
 	VTSSAddr     = profile.TSSAddr
 	VTSSSSI      = profile.TSSSSI
 	VTSSAddrIPv6 = profile.TSSAddr6
+	VTSSSSIIPv6  = profile.TSSSSI6
 )
 
 // Packet is one packet of a burst: what to seal or open is Buf[Off:Off+Len],

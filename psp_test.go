@@ -187,7 +187,6 @@ func TestPSPVectorsSeal(t *testing.T) {
 	w := must(burst.NewWorker())
 	defer w.Close()
 	eachBackend(t, func(t *testing.T) {
-		unsealed := 0
 		for i := range vs {
 			v := &vs[i]
 			text := v.payload(t)
@@ -200,26 +199,19 @@ func TestPSPVectorsSeal(t *testing.T) {
 			}
 			for way := range ways {
 				random := rand.New(rand.NewPCG(uint64(i), uint64(way)))
-				if v.IV == 1<<64-1 { // the one counter that no sender uses
-					unsealed++
-				} else {
-					ownCounters(s, uint16(v.IV>>48), v.IV&(1<<48-1))
-					d := profile.Desc{Headroom: uint32(h), Tailroom: ICVLen, COffset: v.COffset, NextHeader: v.NextHeader}
-					mem := lay(random, &d, text, way, -h, h+len(text)+ICVLen)
-					one(func(p []profile.Desc) int { return w.Seal(&s.s, p) }, &d)
-					if d.Status != OK || d.ID != uint64(v.SPI) || d.TSC != v.IV {
-						t.Fatalf("%s, way %d: %v, SPI %#x, IV %#x", v.Name, way, d.Status, d.ID, d.TSC)
-					}
-					wantOctets(t, v.Name, mem.written(t, &d, -h, 0, h+len(text)+ICVLen), v.Packet)
+				ownCounters(s, uint16(v.IV>>48), v.IV&(1<<48-1))
+				d := profile.Desc{Headroom: uint32(h), Tailroom: ICVLen, COffset: v.COffset, NextHeader: v.NextHeader}
+				mem := lay(random, &d, text, way, -h, h+len(text)+ICVLen)
+				one(func(p []profile.Desc) int { return w.Seal(&s.s, p) }, &d)
+				if d.Status != OK || d.ID != uint64(v.SPI) || d.TSC != v.IV {
+					t.Fatalf("%s, way %d: %v, SPI %#x, IV %#x", v.Name, way, d.Status, d.ID, d.TSC)
 				}
+				wantOctets(t, v.Name, mem.written(t, &d, -h, 0, h+len(text)+ICVLen), v.Packet)
 				pspOpenBoth(t, w, r, random, v.Name, v.Packet, way, v.Extension, text)
 			}
 			s.Close()
 			r.Close()
 			g.Close()
-		}
-		if unsealed != 5*ways {
-			t.Errorf("%d packets were not sealed", unsealed)
 		}
 	})
 }
@@ -1038,10 +1030,19 @@ func TestPSPSendersShareCounters(t *testing.T) {
 	c.Close()
 	// The last counter, and no more.
 	s := newSender(t, g, SenderConfig{V: 1})
-	ownCounters(s, 0xFFFF, 1<<48-3)
-	pkts := []Packet{plain(nil), plain(nil), plain(nil)}
-	if n := s.Seal(pkts); n != 2 || pkts[2].Status != ErrExhausted || pkts[1].TSC != 1<<64-2 {
-		t.Fatal(n, pkts[2].Status, pkts[1].TSC)
+	for _, n := range []int{3, 1} { // behind others in a burst, and alone
+		ownCounters(s, 0xFFFF, 1<<48-uint64(n))
+		var pkts []Packet
+		for range n + 1 {
+			pkts = append(pkts, plain(nil))
+		}
+		if got := s.Seal(pkts); got != n || pkts[n-1].TSC != 1<<64-1 || pkts[n].Status != ErrExhausted {
+			t.Fatal(got, pkts[n-1].TSC, pkts[n].Status)
+		}
+		wantOpen(t, newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g), whole(pkts[n-1].Out), nil)
+		if s.Seal(pkts[:1]) != 0 || pkts[0].Status != ErrExhausted {
+			t.Fatal("after the last counter")
+		}
 	}
 }
 

@@ -64,6 +64,7 @@ type SenderConfig struct {
 type Sender struct {
 	s    burst.Sender
 	g    *Group
+	anew *renewed // tss, of a group; Counter holds the ID's place
 	id   uint64
 	once sync.Once // closed
 }
@@ -138,7 +139,7 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 			return nil, fmt.Errorf("%w: the epoch comes with the data key", status.ErrArgument)
 		}
 		c.FixedEpoch, c.Epoch = true, k.Epoch
-		if c.Counter == CounterClock && c.EpochStart.IsZero() {
+		if c.Counter == CounterClock && c.EpochStart.IsZero() && ProfileID(k.Profile) != ProfileTSS {
 			c.EpochStart = epochStart(k.Epoch, time.Now())
 		}
 	}
@@ -146,7 +147,11 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 		return nil, err
 	}
 	c.ID, c.V = k.ID, k.V
-	return s.finish(fmt.Sprintf("#%x", f), &c, held(f))
+	name := fmt.Sprintf("#%x", f)
+	if x, is := s.s.Sealing.(profile.Shared); is {
+		name += x.KeySpace()
+	}
+	return s.finish(name, &c, held(f))
 }
 
 // epochStart is when the clock mode's default epoch of that number began: the
@@ -192,11 +197,15 @@ func (s *Sender) finish(key string, c *SenderConfig, k counter.Keys) (*Sender, e
 			way = counter.TopClear + counter.Direction(bit)
 		}
 	}
-	o, err := counter.Share(s.s.Sealing.Space()+key, counter.Config{
+	config := counter.Config{
 		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, Direction: way, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
 		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
 		LockDir: c.LockDir,
-	}, k)
+	}
+	if d, is := s.s.Sealing.(profile.Domain); is {
+		return s.inDomain(key, config, d, k)
+	}
+	o, err := counter.Share(s.s.Sealing.Space()+key, config, k)
 	if err != nil {
 		s.release()
 		return nil, err
@@ -204,6 +213,28 @@ func (s *Sender) finish(key string, c *SenderConfig, k counter.Keys) (*Sender, e
 	s.s.Counter = o
 	if s.g != nil && o.Reserved() {
 		s.g.bindings.add(o)
+	}
+	return s, nil
+}
+
+// inDomain is finish where the epoch is the group's, or the data key's, and not
+// the clock's.
+func (s *Sender) inDomain(key string, c counter.Config, d profile.Domain, k counter.Keys) (_ *Sender, err error) {
+	c.Limit = d.CounterLimit()
+	if s.g == nil {
+		byOrigin(&c)
+		s.s.Counter, err = counter.Share(s.s.Sealing.Space()+key, c, k)
+	} else if s.anew, s.s.Counter, err = newRenewed(s.s.Sealing, c); err == nil {
+		s.s.Renew = s.anew.Of
+		if snap := s.g.g.Snapshot(); snap.Slot[snap.Current].Present {
+			if _, err = s.anew.renew(snap); err != nil {
+				s.s.Counter.Release()
+			}
+		}
+	}
+	if err != nil {
+		s.release()
+		return nil, err
 	}
 	return s, nil
 }
@@ -218,6 +249,9 @@ func (s *Sender) release() {
 // Close frees the sender. The counters that it used stay used.
 func (s *Sender) Close() {
 	s.once.Do(func() {
+		if s.anew != nil {
+			s.anew.close()
+		}
 		if s.g != nil && s.s.Counter.Reserved() {
 			s.g.bindings.remove(s.s.Counter)
 		}
@@ -244,7 +278,20 @@ func (s *Sender) HeaderLen() int {
 
 // NextTSC is Epoch(16) | Counter(48) of the next packet, if nothing else is
 // sent first.
-func (s *Sender) NextTSC() uint64 { return s.s.Counter.Peek() }
+func (s *Sender) NextTSC() uint64 {
+	if s.anew == nil {
+		return s.s.Counter.Peek()
+	}
+	snap := s.g.g.Snapshot()
+	if !snap.Slot[snap.Current].Present {
+		return 0
+	}
+	o, code := s.anew.Of(snap)
+	if code != OK {
+		return 0
+	}
+	return o.Peek()
+}
 
 // Stats are counts since the object was made.
 type Stats struct {

@@ -93,9 +93,37 @@ func TestTSSConfigRefused(t *testing.T) {
 		func(c *GroupConfig) { c.Combiner = CombinerXOR },
 		func(c *GroupConfig) { c.Versions = 1 },
 		func(c *GroupConfig) { c.IV = true },
+		func(c *GroupConfig) { c.CryptOffset = 12 },
+		func(c *GroupConfig) { c.CryptOffset = 18 },
+		func(c *GroupConfig) { c.CryptOffset = 1036 },
+		func(c *GroupConfig) { c.EpochAge = 1 << 15 },
+		func(c *GroupConfig) { c.CounterLimit = 1<<48 + 1 },
+		func(c *GroupConfig) { c.NoDirectionBit = true },
+		func(c *GroupConfig) { c.Mode, c.NoDirectionBit = TSSDirect, true },
 	} {
 		group(ErrArgument, f)
 	}
+	group(OK, func(c *GroupConfig) {
+		c.CryptOffset, c.EpochAge, c.CounterLimit, c.AuthFailureLimit = 1032, 1<<15-1, 1<<48, 1<<32-1
+	})
+	group(OK, func(c *GroupConfig) { c.Mode, c.NoDirectionBit, c.CryptOffset = TSSServer, true, 16 })
+	for _, f := range []func(c *GroupConfig){
+		func(c *GroupConfig) { c.CryptOffset = 16 },
+		func(c *GroupConfig) { c.EpochAge = 1 },
+		func(c *GroupConfig) { c.CounterLimit = 1 },
+		func(c *GroupConfig) { c.AuthFailureLimit = 1 },
+		func(c *GroupConfig) { c.NoDirectionBit = true },
+	} { // not read by other profiles
+		c := GroupConfig{Profile: ProfilePSP}
+		f(&c)
+		_, err := NewGroup(c)
+		wantErr(t, err, ErrArgument)
+	}
+	psp := pspGroup(t, 0, pspKeys[0])
+	wantErr(t, psp.SetEpoch(1), ErrUnsupported)
+	wantErr(t, psp.ResetLatch(), ErrUnsupported)
+	_, err := psp.DomainStats()
+	wantErr(t, err, ErrUnsupported)
 
 	g, server, direct := newTSS(t, GroupConfig{}), newTSS(t, GroupConfig{Mode: TSSServer}), newTSS(t, GroupConfig{Mode: TSSDirect})
 	for _, x := range []struct {
@@ -103,7 +131,8 @@ func TestTSSConfigRefused(t *testing.T) {
 		want Status
 		c    SenderConfig
 	}{
-		{g, ErrArgument, SenderConfig{V: 3}},
+		{g, ErrArgument, SenderConfig{V: 4}},
+		{g, ErrArgument, SenderConfig{V: VTSSSSIIPv6, ID: 1 << 32}},
 		{g, ErrArgument, SenderConfig{V: VTSSSSI, ID: 1 << 32}},
 		{g, ErrArgument, SenderConfig{V: VTSSAddr, ID: 1}},
 		{g, ErrArgument, SenderConfig{V: VTSSAddrIPv6, ID: 1}},
@@ -137,21 +166,22 @@ func TestTSSConfigRefused(t *testing.T) {
 func TestTSSFamilies(t *testing.T) {
 	for mode := range uint8(3) {
 		g := newTSS(t, GroupConfig{Mode: mode, Domain: 9}, tssKey("families"))
-		for v := range uint8(3) {
+		for v := range uint8(4) {
 			if mode == TSSDirect && v == VTSSAddrIPv6 {
 				continue
 			}
 			c := SenderConfig{V: v}
-			if v == VTSSSSI {
+			if v == VTSSSSI || v == VTSSSSIIPv6 {
 				c.ID = freshID()
 			}
+			six := v == VTSSAddrIPv6 || v == VTSSSSIIPv6
 			s := tssSender(t, g, nil, c, 5, 1)
 			for _, lead := range [][]byte{tssDown4, tssDown6} {
 				p := tssPlain(lead, s.HeaderLen(), []byte("payload"))
 				q := p
 				q.Dst = bytes.Clone(p.Buf)
 				want := OK
-				if v == VTSSAddr && p.IPv6 || v == VTSSAddrIPv6 && !p.IPv6 {
+				if v == VTSSAddr && p.IPv6 || six && !p.IPv6 {
 					want = ErrArgument
 				}
 				pkts := []Packet{p, q}
@@ -167,7 +197,7 @@ func TestTSSFamilies(t *testing.T) {
 			leads := make([][]byte, len(pkts))
 			for i := range pkts {
 				leads[i] = tssDown4
-				if v == VTSSAddrIPv6 || v == VTSSSSI && i%3 == 0 {
+				if six || v == VTSSSSI && i%3 == 0 {
 					leads[i] = tssDown6
 				}
 				pkts[i] = tssPlain(leads[i], s.HeaderLen(), []byte(fmt.Sprint("payload ", i)))
@@ -237,43 +267,264 @@ func TestTSSOpenStatuses(t *testing.T) {
 	b := tssPass(t, s, r, tssUp4, []byte("payload"))
 	mine := tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: ssi + 1<<20}, 40, 1)
 	own := sealed(t, mine, tssPlain(tssUp4, 16, nil))
-	old := func(epoch uint16) []byte {
-		setCounters(s, tssCounters(s, epoch, 7))
-		return sealed(t, s, tssPlain(tssUp4, 16, []byte("payload")))
-	}
 	short := tssWhole(tssUp4, b)
 	short.Buf, short.Off = short.Buf[1:], short.Off-1
 	wantStatus(t, r, short, ErrRoom)
 	wantStatus(t, r, tssWhole(tssUp4, own), ErrReflected)
-	wantStatus(t, r, tssWhole(tssUp4, old(23)), ErrEpoch)
-	wantOpen(t, r, tssWhole(tssUp4, old(24)), []byte("payload"))
-	wantOpen(t, r, tssWhole(tssUp4, old(41)), []byte("payload"))
-	wantStatus(t, r, tssWhole(tssUp4, old(24)), ErrEpoch)
-	// A forged packet does not move the window.
-	f := old(4000)
-	f[len(f)-1] ^= 1
-	wantStatus(t, r, tssWhole(tssUp4, f), ErrAuth)
-	wantOpen(t, r, tssWhole(tssUp4, b), []byte("payload"))
-	// Nor does one of another AN.
-	if err := g.UseKey(1); err != nil {
-		t.Fatal(err)
+}
+
+// The epoch is the group's, and each key's: what is further behind it than the
+// age is refused, and nothing that packets say moves it.
+func TestTSSEpochs(t *testing.T) {
+	for _, age := range []uint16{0, 3} {
+		g := newTSS(t, GroupConfig{Domain: 5, EpochAge: age}, tssKey("epochs"), tssKey("epochs 1"))
+		r := newReceiver(t, ReceiverConfig{}, g)
+		s := tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: freshID()}, 1, 1)
+		if age == 0 {
+			age = 16
+		}
+		in := func(epoch uint16) []byte {
+			setCounters(s, tssCounters(s, epoch, 7))
+			return sealed(t, s, tssPlain(tssUp4, 16, []byte("payload")))
+		}
+		for _, now := range []uint16{0, 1, 20, 40, 32768, 65535} {
+			if err := g.SetEpoch(now); err != nil {
+				t.Fatal(err)
+			}
+			if st, err := g.DomainStats(); err != nil || st.Epoch != now {
+				t.Fatal(st, err)
+			}
+			// A newer member's epoch, far ahead, shuts nobody out.
+			wantOpen(t, r, tssWhole(tssUp4, in(now+20000)), []byte("payload"))
+			for _, back := range []uint16{0, 1, age} {
+				wantOpen(t, r, tssWhole(tssUp4, in(now-back)), []byte("payload"))
+			}
+			for _, back := range []uint16{age + 1, 1000, 1<<15 - 1} {
+				b := in(now - back)
+				wantStatus(t, r, tssWhole(tssUp4, b), ErrEpoch)
+				b[20] ^= 1 // before the ICV is looked at
+				wantStatus(t, r, tssWhole(tssUp4, b), ErrEpoch)
+			}
+			// In a burst, between packets that are alike.
+			late, good := in(now-age-1), in(now)
+			pkts := make([]Packet, 140)
+			for i := range pkts {
+				if pkts[i] = tssWhole(tssUp4, good); i%50 == 33 {
+					pkts[i] = tssWhole(tssUp4, late)
+				}
+			}
+			r.Open(pkts)
+			for i := range pkts {
+				if want := map[bool]Status{true: ErrEpoch}[i%50 == 33]; pkts[i].Status != want {
+					t.Fatal(i, pkts[i].Status)
+				}
+			}
+			// Another key is in another epoch, and does not follow.
+			if err := g.UseKey(1); err != nil {
+				t.Fatal(err)
+			}
+			if st, _ := g.DomainStats(); st.Epoch != 0 {
+				t.Fatal(st)
+			}
+			wantOpen(t, r, tssWhole(tssUp4, in(0)), []byte("payload"))
+			wantStatus(t, r, tssWhole(tssUp4, in(1<<16-1-age)), ErrEpoch)
+			if err := g.UseKey(0); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	wantOpen(t, r, tssWhole(tssUp4, old(4000)), []byte("payload"))
-	wantOpen(t, r, tssWhole(tssUp4, b), []byte("payload"))
-	wantStatus(t, r, tssWhole(tssUp4, old(3000)), ErrEpoch)
-	// In a burst, too: the first of a new epoch counts from the next chunk on.
-	if err := g.UseKey(0); err != nil {
-		t.Fatal(err)
+	// Before there is a key, and for one that takes another's place.
+	g := newTSS(t, GroupConfig{})
+	epoch := func() uint16 { return must(g.DomainStats()).Epoch }
+	if err := errors.Join(g.SetEpoch(9), g.SetKey(1, []byte(tssKey("first")))); err != nil || epoch() != 9 {
+		t.Fatal(err, epoch())
 	}
-	pkts := make([]Packet, 140)
-	newer := old(60)
-	for i := range pkts {
-		pkts[i] = tssWhole(tssUp4, b)
+	if err := g.SetKey(1, []byte(tssKey("first"))); err != nil || epoch() != 9 {
+		t.Fatal(err, epoch())
 	}
-	pkts[3] = tssWhole(tssUp4, newer)
-	r.Open(pkts)
-	if pkts[3].Status != OK || pkts[139].Status != ErrEpoch {
-		t.Fatal(pkts[3].Status, pkts[139].Status)
+	if err := g.SetKey(1, []byte(tssKey("second"))); err != nil || epoch() != 0 {
+		t.Fatal(err, epoch())
+	}
+}
+
+// A domain's crypt offset counts from the header's first octet: what is in front
+// of it is in clear and authenticated.
+func TestTSSCryptOffset(t *testing.T) {
+	text := stream("payload", 300)
+	for _, offset := range []uint16{16, 20, 64, 1032} {
+		g := newTSS(t, GroupConfig{Mode: TSSServer, Domain: 3, CryptOffset: offset}, tssKey("crypt offset"))
+		ssi := freshID()
+		k := must(g.ExportDataKey(Context{V: VTSSSSI, ID: ssi}, false))
+		s, r := tssSender(t, nil, k, SenderConfig{}, 0, 0), newReceiver(t, ReceiverConfig{}, g)
+		for n := range len(text) {
+			clear := int(offset) - 16
+			p := tssPlain(tssUp4, 16, text[:n])
+			p.COffset = uint8(clear / 4 * (n % 2)) // what the domain says, or nothing
+			pkts := []Packet{p}
+			if s.Seal(pkts); n < clear {
+				if pkts[0].Status != ErrOffset {
+					t.Fatal(pkts[0].Status)
+				}
+				continue
+			}
+			b := pkts[0].Out
+			wantOctets(t, "clear part", b[16:][:clear], text[:clear])
+			if n >= clear+16 && bytes.Equal(b[16+clear:][:16], text[clear:][:16]) {
+				t.Fatal("not encrypted")
+			}
+			q := open1(r, tssWhole(tssUp4, b))
+			if q.Status != OK || int(q.COffset)*4 != clear || !bytes.Equal(q.Out, text[:n]) {
+				t.Fatal(q.Status, q.COffset)
+			}
+			if clear != 0 {
+				b[16] ^= 1
+				wantStatus(t, r, tssWhole(tssUp4, b), ErrAuth)
+			}
+		}
+		for _, p := range []Packet{{COffset: 1}, {COffset: 200}, {IOffset: 1}} {
+			q := tssPlain(tssUp4, 16, text)
+			q.COffset, q.IOffset = p.COffset, p.IOffset
+			if pkts := []Packet{q}; s.Seal(pkts) != 0 || pkts[0].Status != ErrOffset {
+				if offset != 20 || p.COffset != 1 {
+					t.Fatal(offset, pkts[0].Status)
+				}
+			}
+		}
+	}
+}
+
+// Without a direction bit both ends count alike, and a packet opens at the end
+// that sent it: what the bit is for.
+func TestTSSNoDirectionBit(t *testing.T) {
+	g := newTSS(t, GroupConfig{Mode: TSSServer, Domain: 3, NoDirectionBit: true}, tssKey("no direction"))
+	ssi := freshID()
+	k := must(g.ExportDataKey(Context{V: VTSSSSI, ID: ssi}, false))
+	if k.Params[0] != 6 {
+		t.Fatal(k.Params)
+	}
+	server, client := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g), tssHolder(t, k, ReceiverConfig{ReplayWindow: 64})
+	cs := tssSender(t, nil, k, SenderConfig{}, 0, 5)
+	up := tssPass(t, cs, server, tssUp4, []byte("up"))
+	if tsc := cs.NextTSC(); tsc != 6 {
+		t.Fatalf("%#x", tsc)
+	}
+	wantOpen(t, client, tssWhole(tssUp4, up), []byte("up"))
+	wantStatus(t, server, tssWhole(tssUp4, up), ErrReplay)
+	cs.Close()
+	for _, start := range []uint64{5, 1<<48 - 3} {
+		ss := tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: ssi + 1 + start%7}, 0, start)
+		if tsc := ss.NextTSC(); tsc != start {
+			t.Fatalf("%#x", tsc)
+		}
+		h := tssHolder(t, must(g.ExportDataKey(Context{V: VTSSSSI, ID: ssi + 1 + start%7}, false)), ReceiverConfig{})
+		tssPass(t, ss, h, tssDown4, []byte("down"))
+	}
+}
+
+// After too many packets that were not authentic, a domain drops all until it is
+// told otherwise; another domain of the same receiver goes on.
+func TestTSSLatch(t *testing.T) {
+	eachBackend(t, func(t *testing.T) {
+		const limit = 5
+		g := newTSS(t, GroupConfig{Domain: 1, AuthFailureLimit: limit}, tssKey("latch"))
+		other := newTSS(t, GroupConfig{Domain: 2}, tssKey("no latch"))
+		r := newReceiver(t, ReceiverConfig{}, other, g)
+		s, so := tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: freshID()}, 0, 0), tssSender(t, other, nil, SenderConfig{V: VTSSSSI, ID: freshID()}, 0, 0)
+		good, apart := sealed(t, s, tssPlain(tssUp4, 16, []byte("x"))), sealed(t, so, tssPlain(tssUp4, 16, []byte("x")))
+		bad := bytes.Clone(good)
+		bad[len(bad)-1] ^= 1
+		burst := func(b []byte, n int) (last Status) {
+			pkts := make([]Packet, n)
+			for i := range pkts {
+				pkts[i] = tssWhole(tssUp4, b)
+			}
+			r.Open(pkts)
+			return pkts[n-1].Status
+		}
+		for round := range 3 {
+			burst(good, 40) // packets of a known shape fail, too
+			for i := range limit - 1 {
+				if c := burst(bad, 1); c != ErrAuth {
+					t.Fatal(i, c)
+				}
+			}
+			wantStats := func(latched bool, failures uint64) {
+				t.Helper()
+				st := must(g.DomainStats())
+				if st.Latched != latched || st.Failures != failures || st.AuthFailures != uint64(round)*limit+failures {
+					t.Fatalf("%+v", st)
+				}
+			}
+			wantStats(false, limit-1)
+			if c := burst(good, 3); c != OK {
+				t.Fatal(c)
+			}
+			burst(bad, 1)
+			wantStats(true, limit)
+			for _, b := range [][]byte{good, bad} {
+				if c := burst(b, 70); c != ErrLatched {
+					t.Fatal(c)
+				}
+			}
+			if c := burst(apart, 70); c != OK {
+				t.Fatal(c)
+			}
+			wantStats(true, limit)
+			sealed(t, s, tssPlain(tssUp4, 16, []byte("x"))) // sealing goes on
+			if err := g.ResetLatch(); err != nil {
+				t.Fatal(err)
+			}
+			wantStats2 := must(g.DomainStats())
+			if wantStats2.Latched || wantStats2.Failures != 0 || burst(good, 3) != OK {
+				t.Fatalf("%+v", wantStats2)
+			}
+		}
+		// Without a limit there is none.
+		bad = bytes.Clone(apart)
+		bad[len(bad)-1] ^= 1
+		burst(bad, 300)
+		if st := must(other.DomainStats()); st.Latched || st.AuthFailures != 300 || st.Failures != 0 || burst(apart, 1) != OK {
+			t.Fatalf("%+v", st)
+		}
+	})
+}
+
+// What a domain counts, of all its senders and receivers.
+func TestTSSDomainStats(t *testing.T) {
+	g, other := newTSS(t, GroupConfig{Domain: 1}, tssKey("stats")), newTSS(t, GroupConfig{Domain: 2}, tssKey("stats 2"))
+	own := freshID()
+	s, mine := tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: freshID()}, 0, 0), tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: own}, 0, 1<<48-1)
+	b := sealed(t, s, tssPlain(tssUp4, 16, []byte("payload")))
+	reflected := sealed(t, mine, tssPlain(tssUp4, 16, nil))
+	pkts := []Packet{tssPlain(tssUp4, 16, nil), tssPlain(tssUp4, 16, nil)}
+	if mine.Seal(pkts); pkts[0].Status != ErrExhausted {
+		t.Fatal(pkts[0].Status)
+	}
+	setCounters(s, tssCounters(s, 1<<15+1, 1))
+	late := sealed(t, s, tssPlain(tssUp4, 16, nil))
+	with := func(at int, x byte) []byte { c := bytes.Clone(b); c[at] ^= x; return c }
+	for _, groups := range [][]*Group{{g}, {g, other}, {other, g}} {
+		before, beside := must(g.DomainStats()), must(other.DomainStats())
+		r := newReceiver(t, ReceiverConfig{OwnIDs: []uint64{own}, ReplayWindow: 64}, groups...)
+		var opens []Packet
+		for _, c := range [][]byte{b, b, with(20, 1), with(21, 1), late, with(0, 8), with(0, 2), reflected, with(1, 9), b[:20]} {
+			opens = append(opens, tssWhole(tssUp4, c))
+		}
+		room := tssWhole(tssUp4, b)
+		room.Off, room.Buf = room.Off-1, room.Buf[1:]
+		r.Open(append(opens, room)) // the caller's fault is nobody's
+		now, besides := must(g.DomainStats()), must(other.DomainStats())
+		want := DomainStats{Sealed: before.Sealed, Exhausted: before.Exhausted, Opened: before.Opened + 1, Invalid: before.Invalid + 3,
+			AuthFailures: before.AuthFailures + 2, LateEpoch: before.LateEpoch + 1, WrongSSI: before.WrongSSI + 1,
+			Clear: before.Clear + 1, UnknownSA: before.UnknownSA}
+		if groups[0] == g {
+			want.UnknownSA++
+		} else {
+			beside.UnknownSA++
+		}
+		if now != want || besides != beside || now.Sealed != 3 || now.Exhausted != 2 {
+			t.Fatalf("%+v\nwant %+v\nbeside it %+v\nwant %+v", now, want, besides, beside)
+		}
 	}
 }
 
@@ -329,7 +580,7 @@ func TestTSSRotationUnderLoad(t *testing.T) {
 	}
 	ssi := tssSSI()
 	var mu sync.Mutex
-	seen := map[[2]uint64]bool{}
+	seen := map[string]bool{}
 	for me := range rounds {
 		s, err := NewSender(g, SenderConfig{V: VTSSSSI, ID: ssi, Counter: CounterExplicit})
 		if err != nil {
@@ -356,7 +607,9 @@ func TestTSSRotationUnderLoad(t *testing.T) {
 				}
 				mu.Lock()
 				for i := range pkts {
-					k := [2]uint64{uint64(pkts[i].Out[0] & 1), pkts[i].TSC}
+					// Counters begin anew with keys. One nonce under one key would
+					// make the same packet of the same payload.
+					k := string(pkts[i].Out)
 					if seen[k] {
 						t.Error("a nonce repeats")
 					}
@@ -395,13 +648,18 @@ func TestTSSServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		server := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
-		for v, up := range [][]byte{tssUp4, tssUp4, tssUp6} {
+		for v, up := range [][]byte{tssUp4, tssUp4, tssUp6, tssUp6} {
 			down := tssFlip(up)
 			c, conf := Context{V: uint8(v), Epoch: 77, Generation: 1}, SenderConfig{V: uint8(v)}
-			if v == VTSSSSI {
+			if v == VTSSSSI || v == VTSSSSIIPv6 {
 				c.ID = freshID()
 				conf.ID = c.ID
-			} else {
+			}
+			if v == VTSSSSIIPv6 { // whose key would be that of the one without SSI
+				up = tssLead(tssServer6, tssClient6)
+				down = tssFlip(up)
+			}
+			if v != VTSSSSI {
 				c.Addr.Src = tssSrc(up)
 			}
 			k := must(g.ExportDataKey(c, false))
@@ -496,7 +754,9 @@ func TestTSSExportErrors(t *testing.T) {
 		{cluster, Context{V: VTSSAddrIPv6, Addr: a6}, false, OK},
 		{cluster, Context{V: VTSSAddrIPv6, Addr: a4}, false, OK},
 		{cluster, Context{V: VTSSSSI}, true, ErrArgument},
-		{cluster, Context{V: 3}, false, ErrV},
+		{cluster, Context{V: VTSSSSIIPv6, ID: 9, Addr: a6}, false, OK},
+		{cluster, Context{V: VTSSSSIIPv6, ID: 1 << 32, Addr: a6}, false, ErrArgument},
+		{cluster, Context{V: 4}, false, ErrV},
 		{cluster, Context{V: VTSSSSI, ID: 1 << 32}, false, ErrArgument},
 		{cluster, Context{V: VTSSSSI, Addr: a4}, false, ErrArgument},
 		{cluster, Context{V: VTSSAddr, ID: 1, Addr: a4}, false, ErrArgument},
@@ -539,15 +799,17 @@ func TestTSSExportErrors(t *testing.T) {
 		want Status
 	}{
 		{func(k *DataKey) {}, OK},
-		{func(k *DataKey) { k.V = 3 }, ErrV},
+		{func(k *DataKey) { k.V = 4 }, ErrV},
 		{func(k *DataKey) { k.ID = 1 }, ErrArgument},
 		{func(k *DataKey) { k.V, k.Addr.Src, k.ID = VTSSSSI, [16]byte{}, 1<<32 }, ErrArgument},
 		{func(k *DataKey) { k.V = VTSSSSI }, ErrArgument},
 		{func(k *DataKey) { k.KeyLen = 16 }, ErrArgument},
 		{func(k *DataKey) { k.OptionsLen = 11 }, ErrArgument},
 		{func(k *DataKey) { k.OptionsLen = 13 }, ErrArgument},
-		{func(k *DataKey) { k.Params[0] = 4 }, ErrArgument},
-		{func(k *DataKey) { k.Params[1] = 1 }, ErrArgument},
+		{func(k *DataKey) { k.Params[0] = 4 }, ErrArgument}, // no direction bit, but not of server mode
+		{func(k *DataKey) { k.Params[0] = 8 }, ErrArgument},
+		{func(k *DataKey) { k.Params[0] = 6 }, OK},
+		{func(k *DataKey) { k.Params[1] = 255 }, OK}, // a crypt offset
 		{func(k *DataKey) { k.Domain = 1 << 24 }, ErrArgument},
 		{func(k *DataKey) { k.Addr.Src = a6.Src }, ErrArgument},
 		{func(k *DataKey) { k.Addr.Dst[3] = 1 }, ErrArgument},
@@ -568,11 +830,12 @@ func TestTSSExportErrors(t *testing.T) {
 func TestTSSClusterKey(t *testing.T) {
 	g := newTSS(t, GroupConfig{Domain: 11}, tssKey("member"))
 	r := newReceiver(t, ReceiverConfig{}, g)
-	for v, lead := range [][]byte{tssUp4, tssUp4, tssUp6} {
+	for v, lead := range [][]byte{tssUp4, tssUp4, tssUp6, tssDown6} {
 		c := Context{V: uint8(v), Epoch: 9}
-		if v == VTSSSSI {
+		if v == VTSSSSI || v == VTSSSSIIPv6 {
 			c.ID = freshID()
-		} else {
+		}
+		if v != VTSSSSI {
 			c.Addr.Src = tssSrc(lead)
 		}
 		k := must(g.ExportDataKey(c, false))
@@ -622,10 +885,10 @@ func TestTSSSendersOfOneSSI(t *testing.T) {
 
 func TestTSSProxy(t *testing.T) {
 	in, out := newTSS(t, GroupConfig{Domain: 1}, tssKey("in")), newTSS(t, GroupConfig{Domain: 2, RekeyMask: 1, RekeyShift: 0}, tssKey("out"))
-	for v := range uint8(3) {
+	for v := range uint8(4) {
 		for _, elsewhere := range []bool{false, true} {
 			c := SenderConfig{V: v}
-			if v == VTSSSSI {
+			if v == VTSSSSI || v == VTSSSSIIPv6 {
 				c.ID = freshID()
 			}
 			s := tssSender(t, in, nil, SenderConfig{V: VTSSSSI, ID: freshID()}, 1, 1)
@@ -647,7 +910,7 @@ func TestTSSProxy(t *testing.T) {
 				pkts := []Packet{p}
 				x.Forward(pkts)
 				p = pkts[0]
-				if fits := v == VTSSSSI || (v == VTSSAddrIPv6) == (src == tssClient6); !fits {
+				if fits := v == VTSSSSI || (v != VTSSAddr) == (src == tssClient6); !fits {
 					if p.Status != ErrArgument {
 						t.Fatal(p.Status)
 					}
@@ -719,23 +982,30 @@ func newTSSWorld(t testing.TB, seed uint64) *tssWorld {
 		}
 		g := newTSS(t, c, tssKey(fmt.Sprint("world", mode)), tssKey(fmt.Sprint("world 1", mode)))
 		w.groups = append(w.groups, g)
-		for v := range uint8(3) {
+		for v := range uint8(4) {
 			for slot := range 2 {
 				k := Context{V: v, Epoch: 40, Generation: uint8(slot)}
 				c := SenderConfig{V: v}
-				switch v {
-				case VTSSSSI:
+				if v == VTSSSSI || v == VTSSSSIIPv6 {
 					c.ID = freshID()
 					k.ID = c.ID
+				}
+				switch v {
 				case VTSSAddr:
 					k.Addr.Src = tssSrc(tssUp4)
-				default:
+				case VTSSAddrIPv6:
 					k.Addr.Src = tssSrc(tssUp6)
+				case VTSSSSIIPv6:
+					k.Addr.Src = tssSrc(tssDown6)
 				}
 				switch {
 				case mode == TSSServer:
 					key := must(g.ExportDataKey(k, false))
-					w.senders = append(w.senders, tssFrom{tssSender(t, nil, key, SenderConfig{}, 40, uint64(slot)<<30), mode, v, int(mode)})
+					held := v
+					if v == VTSSSSI {
+						held = VTSSAddr // IPv4 only
+					}
+					w.senders = append(w.senders, tssFrom{tssSender(t, nil, key, SenderConfig{}, 40, uint64(slot)<<30), mode, held, int(mode)})
 				case mode != TSSDirect || v != VTSSAddrIPv6:
 					if slot == 1 {
 						c.ID ^= uint64(v&1) << 31
@@ -745,12 +1015,22 @@ func newTSSWorld(t testing.TB, seed uint64) *tssWorld {
 			}
 		}
 	}
+	for _, g := range w.groups {
+		for slot := range 2 {
+			if err := errors.Join(g.UseKey(1-slot), g.SetEpoch(40)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	w.r = newReceiver(t, ReceiverConfig{}, w.groups...)
 	return w
 }
 
 func (w *tssWorld) lead(v uint8) []byte {
-	if v == VTSSAddrIPv6 || v == VTSSSSI && w.IntN(2) == 0 {
+	switch {
+	case v == VTSSSSIIPv6:
+		return tssDown6
+	case v == VTSSAddrIPv6 || v == VTSSSSI && w.IntN(2) == 0:
 		return tssUp6
 	}
 	return tssUp4

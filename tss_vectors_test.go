@@ -33,7 +33,10 @@ type tssVector struct {
 	RekeyShift                   uint8  `json:"rekey_shift"`
 	PayloadLen                   int    `json:"payload_len"`
 	PayloadSeed                  octets `json:"payload_seed"`
-	CurrentEpoch                 int    `json:"current_epoch"`
+	CurrentEpoch                 uint16 `json:"current_epoch"`
+	EpochAge                     uint16 `json:"epoch_age"`
+	CryptOffset                  uint16 `json:"crypt_offset"`
+	DirectionBit                 bool   `json:"direction_bit"`
 	DataKey                      octets `json:"data_key"`
 	Mask, Payload, Packet        octets
 	KDFInputs                    []octets `json:"kdf_inputs"`
@@ -69,7 +72,8 @@ func tssKey(seed string) string { return string(stream("tss/"+seed, 32)) }
 var tssModes = map[string]uint8{"cluster": TSSCluster, "server": TSSServer, "direct": TSSDirect}
 
 func (v *tssVector) group(t *testing.T) *Group {
-	c := GroupConfig{Mode: tssModes[v.Mode], Domain: v.SDI, RekeyMask: v.RekeyMask, RekeyShift: v.RekeyShift}
+	c := GroupConfig{Mode: tssModes[v.Mode], Domain: v.SDI, RekeyMask: v.RekeyMask, RekeyShift: v.RekeyShift,
+		CryptOffset: v.CryptOffset, EpochAge: v.EpochAge, NoDirectionBit: !v.DirectionBit}
 	if v.Decision == "rekey_without_effect" {
 		c.Profile, c.AEAD = ProfileTSS, AES256GCM
 		_, err := NewGroup(c) // refused here
@@ -88,6 +92,8 @@ func (v *tssVector) v() uint8 { return tssV(v.SP, v.IPv6) }
 
 func tssV(sp, ipv6 bool) uint8 {
 	switch {
+	case sp && ipv6:
+		return VTSSSSIIPv6
 	case sp:
 		return VTSSSSI
 	case ipv6:
@@ -96,15 +102,23 @@ func tssV(sp, ipv6 bool) uint8 {
 	return VTSSAddr
 }
 
+// tssUnits is the offset that opening reports.
+func tssUnits(v *tssVector) uint8 {
+	header := uint16(12)
+	if v.SP {
+		header = 16
+	}
+	return uint8((max(v.CryptOffset, header) - header) / 4)
+}
+
 // tssSrc, tssDst are the addresses of a lead, as descriptors have them.
 func tssSrc(lead []byte) [16]byte { return as16(octets(lead[:(len(lead)-4)/2]).addr()) }
 func tssDst(lead []byte) [16]byte { return as16(octets(lead[(len(lead)-4)/2 : len(lead)-4]).addr()) }
 
 func (v *tssVector) context() Context {
-	c := Context{Epoch: v.Epoch, V: v.v(), Generation: uint8(v.AN)}
+	c := Context{ID: uint64(v.SSI), Epoch: v.Epoch, V: v.v(), Generation: uint8(v.AN)}
 	switch {
-	case v.SP:
-		c.ID = uint64(v.SSI)
+	case v.SP && !v.IPv6:
 	case v.ToClient || v.FromServer:
 		c.Addr.Src = tssDst(v.Lead)
 	default:
@@ -160,7 +174,7 @@ func tssCounters(s *Sender, epoch uint16, counts uint64) counter.Config {
 
 func TestTSSVectorsSeal(t *testing.T) {
 	vs := tssVectors(t).Seal
-	enough(t, len(vs), 1012)
+	enough(t, len(vs), 1233)
 	eachBackend(t, func(t *testing.T) {
 		for i := range vs {
 			if !skipped(i) {
@@ -194,14 +208,19 @@ func (v *tssVector) seal(t *testing.T) {
 		wantOctets(t, "exported key and mask", append(bytes.Clone(key.Key[:]), key.Options[:key.OptionsLen]...), derived)
 	}
 
-	if g.UseKey(v.AN) != nil {
+	if g.UseKey(v.AN) != nil || g.SetEpoch(v.Epoch) != nil {
 		t.Fatal("no key of this AN")
 	}
 	// Not both at a time: one SSI's counters have one owner.
 	if v.Mode != "server" || v.ToClient {
-		s := tssSender(t, g, nil, SenderConfig{V: v.v(), ID: uint64(v.SSI)}, v.Epoch, v.Counter)
-		s.sealLike(t, v, payload)
-		s.Close()
+		for _, kind := range []uint8{v.v(), VTSSSSI} { // which does for both families
+			if !v.SP && kind == VTSSSSI {
+				continue
+			}
+			s := tssSender(t, g, nil, SenderConfig{V: kind, ID: uint64(v.SSI)}, v.Epoch, v.Counter)
+			s.sealLike(t, v, payload)
+			s.Close()
+		}
 	}
 	if key != nil && !v.ToClient {
 		s := tssSender(t, nil, key, SenderConfig{}, v.Epoch, v.Counter)
@@ -237,8 +256,8 @@ func (v *tssVector) seal(t *testing.T) {
 			}
 			for _, p := range pkts[1:] {
 				wantOctets(t, "payload", p.Out, payload)
-				if p.ID != uint64(v.SSI) || p.TSC != uint64(v.Epoch)<<48|v.Counter {
-					t.Fatalf("ID %#x TSC %#x", p.ID, p.TSC)
+				if p.ID != uint64(v.SSI) || p.TSC != uint64(v.Epoch)<<48|v.Counter || p.COffset != tssUnits(v) {
+					t.Fatalf("ID %#x TSC %#x offset %d", p.ID, p.TSC, p.COffset)
 				}
 			}
 		}
@@ -319,10 +338,12 @@ func (v *tssVector) receiver(t *testing.T) *Receiver {
 		}
 		v.Epoch = binary.BigEndian.Uint16(b[4:])
 	}
-	if v.CurrentEpoch >= 0 && !v.FromServer {
-		g.g.Snapshot().Slot[v.AN].Epoch.See(uint16(v.CurrentEpoch))
-	}
 	if !v.FromServer {
+		if v.AN < 2 && g.UseKey(v.AN) == nil {
+			if err := g.SetEpoch(v.CurrentEpoch); err != nil {
+				t.Fatal(err)
+			}
+		}
 		return newReceiver(t, ReceiverConfig{}, g)
 	}
 	k, err := g.ExportDataKey(v.context(), false)
@@ -337,12 +358,15 @@ func (v *tssVector) receiver(t *testing.T) *Receiver {
 
 func TestTSSVectorsAccepted(t *testing.T) {
 	vs := tssVectors(t).Accepted
-	enough(t, len(vs), 140)
+	enough(t, len(vs), 529)
 	eachBackend(t, func(t *testing.T) {
 		for _, v := range vs {
 			t.Run(v.Name, func(t *testing.T) {
 				p := tssWhole(v.Lead, v.Packet)
 				p = open1(v.receiver(t), p)
+				if want := tssUnits(&v); p.COffset != want {
+					t.Fatalf("offset %d, want %d", p.COffset, want)
+				}
 				if p.Status != OK || p.ID != uint64(v.SSI) || p.TSC != uint64(v.Epoch)<<48|v.Counter {
 					t.Fatalf("%v, ID %#x, TSC %#x", p.Status, p.ID, p.TSC)
 				}
@@ -354,9 +378,9 @@ func TestTSSVectorsAccepted(t *testing.T) {
 
 func TestTSSVectorsRefused(t *testing.T) {
 	vs := tssVectors(t).Refused
-	enough(t, len(vs), 4148)
+	enough(t, len(vs), 4368)
 	reasons := map[string]Status{"short": ErrShort, "version": ErrVersion, "reserved": ErrReserved, "no_key": ErrNoKey,
-		"unsupported": ErrUnsupported, "reflected": ErrReflected, "epoch": ErrEpoch, "auth": ErrAuth}
+		"unsupported": ErrUnsupported, "reflected": ErrReflected, "epoch": ErrEpoch, "offset": ErrOffset, "auth": ErrAuth}
 	seen := map[string]int{}
 	for i := range vs {
 		seen[vs[i].Reason]++

@@ -165,17 +165,18 @@ typedef enum eesp_status {
 	EESP_ERR_UNSUPPORTED = -27, /* not offered by this profile or version */
 	EESP_ERR_INTERNAL = -28,    /* a bug in the library; nothing was output */
 	EESP_ERR_SEGMENTS = -29,    /* segments of a chained packet do not fit the rules */
-	EESP_ERR_EPOCH = -30,       /* tss: epoch older than the newest one less 16 */
+	EESP_ERR_EPOCH = -30,       /* tss: epoch further behind the group's than epoch_age */
 	EESP_ERR_SESSION = -31,     /* eesp: no Sub SA of this SA has that Session ID */
 	EESP_ERR_SEQUENCE = -32,    /* eesp: sequence number 0 */
 	EESP_ERR_PAYLOAD = -33,     /* eesp: authentic, but Payload Info Header or padding is malformed */
 	EESP_ERR_WINDOWS = -34,     /* no replay window is left for a packet of a new context */
 	EESP_ERR_ENCAP = -35,       /* outer IP or UDP header is not as expected */
-	EESP_ERR_DUMMY = -36        /* eesp: authentic, but a dummy packet (Next Header 59): discarded */
+	EESP_ERR_DUMMY = -36,       /* eesp: authentic, but a dummy packet (Next Header 59): discarded */
+	EESP_ERR_LATCHED = -37      /* tss: the group drops packets: too many were not authentic */
 } eesp_status;
 
 /* One more than the number of error codes of this version. */
-#define EESP_STATUS_COUNT 37
+#define EESP_STATUS_COUNT 38
 
 /* A short English sentence for a status; never NULL, static, thread-safe. */
 EESP_API const char *eesp_strerror(int status);
@@ -246,13 +247,16 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_V_PSP_AES_256_GMAC 3
 /*
  * tss: no SSI in the header, the context has the IPv4 address; an SSI, the ID;
- * no SSI, the context has the IPv6 address. A sender without SSI seals packets
- * of its family: EESP_PKT_IPV6 where it should not be, or not where it should,
- * is EESP_ERR_ARGUMENT. With an SSI both will do.
+ * no SSI, the context has the IPv6 address; an SSI, and over IPv6 the context
+ * has the address all the same. A sender seals packets of its family:
+ * EESP_PKT_IPV6 where it should not be, or not where it should, is
+ * EESP_ERR_ARGUMENT. Only a group's with EESP_V_TSS_SSI seals both, each packet
+ * in the context of its family.
  */
 #define EESP_V_TSS_ADDR 0
 #define EESP_V_TSS_SSI 1
 #define EESP_V_TSS_ADDR_IPV6 2
+#define EESP_V_TSS_SSI_IPV6 3 /* (since 1.1) */
 
 /* ---- The library -------------------------------------------------------- */
 
@@ -333,6 +337,14 @@ typedef enum eesp_combiner {
 #define EESP_GROUP_IV 0x2          /* an explicit IV in packets; else the sequence number serves (RFC 8750) */
 #define EESP_GROUP_OPTIMIZED 0x4   /* no Payload Info Header: payloads are IPv4 or IPv6 packets; -03: as EESP_ENCAP_TUNNEL */
 #define EESP_GROUP_ALIGN8 0x8      /* payloads begin at a multiple of 8 octets (IPv6), not of 4 */
+/*
+ * flag of a group of profile tss in server mode, for peers that do not know that
+ * the counter's top bit says which way a packet goes (since 1.1). Both ends then
+ * seal with one key and count from 0 on: nonces repeat, which gives plaintext and
+ * the authentication key away, and a packet opens at the end that sent it. Only
+ * where the ends' counters are kept apart in another way, such as start_counter.
+ */
+#define EESP_GROUP_NO_DIRECTION_BIT 0x10
 
 /* draft of a group of profile eesp: which version of draft-ietf-ipsecme-eesp it
  * speaks (since 1.1). Packets do not say: both ends must have the same. */
@@ -363,13 +375,19 @@ typedef struct eesp_group_config {
 	uint8_t mode;        /* tss: EESP_TSS_x; eesp: EESP_SSKDF_x */
 	uint8_t versions;    /* psp: bit v: version v is in use; 0 = GCM's, with keys as aead says */
 	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none, else full format */
-	uint32_t flags;      /* eesp: EESP_GROUP_x */
+	uint32_t flags;      /* eesp, tss: EESP_GROUP_x */
 	uint64_t reserved[1];
 	uint8_t draft;       /* eesp: EESP_DRAFT_x (since 1.1) */
 	uint8_t encap;       /* eesp: EESP_ENCAP_x (since 1.1) */
-	uint8_t reserved2[6];
+	/* tss (all since 1.1): */
+	uint16_t crypt_offset; /* octets in clear from the header's first on: a multiple of 4, 16 to 1032; 0 = the header */
+	uint16_t epoch_age;  /* epochs that packets may be behind the group's, below 32,768; 0 = 16 */
+	uint8_t reserved2[2];
+	uint32_t auth_failure_limit; /* receivers drop all packets after so many that were not authentic; 0 = never */
+	uint32_t reserved3;
+	uint64_t counter_limit; /* counters are below it, then EESP_ERR_EXHAUSTED; 0 = 2^48 */
 } eesp_group_config;
-#define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, { 0 } }
+#define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, 0, { 0 }, 0, 0, 0 }
 
 /* Makes a group without keys. config NULL: all defaults, profile stateless. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_new(const eesp_group_config *config, eesp_group **group);
@@ -475,6 +493,42 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_remove_key(eesp_group *group, un
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uint32_t first, uint32_t *spi);
 
+/*
+ * tss: puts the group into an epoch, 0 by default (since 1.1). Senders seal in it,
+ * and receivers drop packets that are more than epoch_age behind it. Whoever
+ * manages keys moves it, at all ends, when a member left or came again. It is that
+ * of the key in use: a new key begins in epoch 0, and with each key and epoch
+ * counters begin anew. Data keys are of one epoch. Other profiles:
+ * EESP_ERR_UNSUPPORTED.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_epoch(eesp_group *group, uint16_t epoch);
+
+/* tss: has receivers open the group's packets again after auth_failure_limit
+ * of them were not authentic (since 1.1). */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_reset_latch(eesp_group *group);
+
+/* What a group of profile tss counts, packets of all its senders and receivers
+ * (since 1.1). */
+typedef struct eesp_domain_stats {
+	uint64_t sealed;
+	uint64_t opened;
+	uint64_t auth_failures; /* wrong ICV */
+	uint64_t invalid;       /* refused for what the header says, replayed, or dropped by the latch */
+	uint64_t unknown_sa;    /* no key of that SDI and AN */
+	uint64_t late_epoch;    /* EESP_ERR_EPOCH */
+	uint64_t exhausted;     /* not sealed: no counter left */
+	uint64_t wrong_ssi;     /* an SSI that this end sends with (own_ids), from elsewhere */
+	uint64_t clear;         /* not of this format, so perhaps in clear */
+	uint64_t failures;      /* wrong ICVs since the latch was reset; 0 without auth_failure_limit */
+	uint64_t latched;       /* 1: packets are dropped */
+	uint64_t epoch;         /* of the key in use */
+	uint64_t reserved[4];
+} eesp_domain_stats;
+
+/* Reads them. Packets whose header names no group of a receiver count for its
+ * first. Other profiles: EESP_ERR_UNSUPPORTED. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *group, eesp_domain_stats *stats);
+
 /* ---- Contexts and data keys --------------------------------------------- */
 
 typedef struct eesp_addr {
@@ -491,7 +545,7 @@ typedef struct eesp_addr {
  * All that a data key depends on besides root keys.
  *   psp   id: SPI; v: version
  *   tss   id: SSI, and in the upper 32 bits what rekey_mask picks; epoch; v;
- *         generation: the slot; addr.src (EESP_V_TSS_ADDR, EESP_V_TSS_ADDR_IPV6)
+ *         generation: the slot; addr.src (but for EESP_V_TSS_SSI)
  *   eesp  id: Session ID
  * Fields that are not named here must be zero in these.
  */
@@ -665,6 +719,11 @@ typedef struct eesp_sender eesp_sender;
  *             is locked meanwhile.
  *   EXPLICIT  The caller says where to start, and answers for it; within one
  *             process, counters that were used are refused all the same.
+ * tss: the epoch is the group's, not the clock's, and counters begin at 0 with
+ * each key and epoch (EXPLICIT: under the first key at start_counter). RESERVED:
+ * state_path is how the names of files begin, one for each key and epoch, each as
+ * above. CLOCK: the time since 2025 in units of 2^-18 s, unless rate_log2 and
+ * epoch_start_ns say otherwise; it is for senders of few packets.
  * No mode protects from a machine that is cloned or set back to a snapshot, or
  * (but for RESERVED) from two processes that send under one ID and engine.
  */
@@ -717,7 +776,7 @@ typedef struct eesp_sender_config {
 	uint32_t engine;       /* number of this engine, below 2^engine_bits */
 	uint8_t rate_log2;     /* CLOCK: 2^this ticks, so packets, a second; 0 = 28 - engine_bits */
 	uint8_t reserved1;
-	uint16_t epoch;        /* with a fixed epoch */
+	uint16_t epoch;        /* with a fixed epoch; tss: 0 = the group's, else the sender stays in it */
 	uint32_t reserved2;
 	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970, the same at every start */
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
@@ -1073,7 +1132,7 @@ EESP_ASSERT_(offsetof(eesp_pkt, iov) == 24);
 EESP_ASSERT_(offsetof(eesp_pkt, out) == 48);
 EESP_ASSERT_(offsetof(eesp_pkt, addr) == 64);
 EESP_ASSERT_(offsetof(eesp_pkt, user) == 120);
-EESP_ASSERT_(sizeof(eesp_group_config) == 56);
+EESP_ASSERT_(sizeof(eesp_group_config) == 72);
 EESP_ASSERT_(offsetof(eesp_group_config, draft) == 48);
 EESP_ASSERT_(sizeof(eesp_sender_config) == 96);
 EESP_ASSERT_(offsetof(eesp_sender_config, lock_dir) == 80);
@@ -1083,6 +1142,7 @@ EESP_ASSERT_(sizeof(eesp_data_key) == 192);
 EESP_ASSERT_(sizeof(eesp_root_key_info) == 64);
 EESP_ASSERT_(sizeof(eesp_stats) == 512);
 EESP_ASSERT_(sizeof(eesp_replay_stats) == 64);
+EESP_ASSERT_(sizeof(eesp_domain_stats) == 128);
 EESP_ASSERT_(sizeof(eesp_udp) == 64);
 EESP_ASSERT_(offsetof(eesp_pkt, next_header) == 62);
 EESP_ASSERT_(sizeof(eesp_job) == 64);

@@ -199,6 +199,7 @@ var (
 	_ = same[C.EESP_ERR_WINDOWS-int(status.ErrWindows)]
 	_ = same[C.EESP_ERR_ENCAP-int(status.ErrEncap)]
 	_ = same[C.EESP_ERR_DUMMY-int(status.ErrDummy)]
+	_ = same[C.EESP_ERR_LATCHED-int(status.ErrLatched)]
 	_ = same[C.EESP_STATUS_COUNT-int(status.Count)]
 
 	_ = same[C.EESP_ICV_LEN-eesp.ICVLen]
@@ -214,6 +215,7 @@ var (
 	_ = same[C.EESP_V_LONG_ID_SRC_DST-eesp.VLongIDSrcDst]
 	_ = same[C.EESP_V_TSS_SSI-eesp.VTSSSSI]
 	_ = same[C.EESP_V_TSS_ADDR_IPV6-eesp.VTSSAddrIPv6]
+	_ = same[C.EESP_V_TSS_SSI_IPV6-eesp.VTSSSSIIPv6]
 	_ = same[C.EESP_GENERATION_PREVIOUS-int(eesp.Previous)]
 	_ = same[C.EESP_GENERATION_NEXT-int(eesp.Next)]
 	_ = same[C.EESP_PROFILE_PSP-int(eesp.ProfilePSP)]

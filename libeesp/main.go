@@ -285,6 +285,8 @@ func eespGoGroupNew(c *C.eesp_group_config, slot *C.uint64_t, text *C.char) (st 
 		NoSequence: c.flags&C.EESP_GROUP_NO_SEQUENCE != 0, IV: c.flags&C.EESP_GROUP_IV != 0,
 		Optimized: c.flags&C.EESP_GROUP_OPTIMIZED != 0, Align8: c.flags&C.EESP_GROUP_ALIGN8 != 0,
 		Draft: uint8(c.draft), Encap: uint8(c.encap),
+		CryptOffset: uint16(c.crypt_offset), EpochAge: uint16(c.epoch_age), CounterLimit: uint64(c.counter_limit),
+		AuthFailureLimit: uint32(c.auth_failure_limit), NoDirectionBit: c.flags&C.EESP_GROUP_NO_DIRECTION_BIT != 0,
 	})
 	if err != nil {
 		return report(err, text)
@@ -413,6 +415,34 @@ func eespGoGroupRotateSlot(slot C.uint64_t, key *C.uint8_t, size C.size_t, n *C.
 //export eespGoGroupRemoveSlot
 func eespGoGroupRemoveSlot(slot C.uint64_t, n C.uint, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error { return g.RemoveKey(int(n)) })
+}
+
+//export eespGoGroupSetEpoch
+func eespGoGroupSetEpoch(slot C.uint64_t, epoch C.uint16_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error { return g.SetEpoch(uint16(epoch)) })
+}
+
+//export eespGoGroupResetLatch
+func eespGoGroupResetLatch(slot C.uint64_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error { return g.ResetLatch() })
+}
+
+//export eespGoGroupDomainStats
+func eespGoGroupDomainStats(slot C.uint64_t, out *C.eesp_domain_stats, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		s, err := g.DomainStats()
+		if err != nil {
+			return err
+		}
+		*out = C.eesp_domain_stats{sealed: C.uint64_t(s.Sealed), opened: C.uint64_t(s.Opened), auth_failures: C.uint64_t(s.AuthFailures),
+			invalid: C.uint64_t(s.Invalid), unknown_sa: C.uint64_t(s.UnknownSA), late_epoch: C.uint64_t(s.LateEpoch),
+			exhausted: C.uint64_t(s.Exhausted), wrong_ssi: C.uint64_t(s.WrongSSI), clear: C.uint64_t(s.Clear),
+			failures: C.uint64_t(s.Failures), epoch: C.uint64_t(s.Epoch)}
+		if s.Latched {
+			out.latched = 1
+		}
+		return nil
+	})
 }
 
 //export eespGoGroupAllocSPI

@@ -240,6 +240,7 @@ EESP_API const char *eesp_strerror(int status)
 		"no replay window left for this context",
 		"outer IP or UDP header not as expected",
 		"authentic dummy packet, discarded",
+	"domain drops packets: too many were not authentic",
 	};
 	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";
 }
@@ -300,13 +301,13 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 		return st;
 	if (group == NULL)
 		return argument("group: NULL");
-	if (!all_zero(c.reserved, sizeof c.reserved) || !all_zero(c.reserved2, sizeof c.reserved2))
+	if (!all_zero(c.reserved, sizeof c.reserved) || !all_zero(c.reserved2, sizeof c.reserved2) || c.reserved3 != 0)
 		return argument("eesp_group_config.reserved is not zero");
 	if (c.struct_size <= offsetof(eesp_group_config, draft) && c.profile == EESP_PROFILE_EESP)
 		c.draft = EESP_DRAFT_02; /* what there was when the program was built */
 	if (c.profile > EESP_PROFILE_EESP)
 		return fail(EESP_ERR_UNSUPPORTED, "eesp_group_config.profile: unknown");
-	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8)) != 0)
+	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8 | EESP_GROUP_NO_DIRECTION_BIT)) != 0)
 		return argument("eesp_group_config.flags: unknown flag");
 	if ((st = ready()) != EESP_OK)
 		return st;
@@ -435,6 +436,29 @@ EESP_API eesp_status eesp_group_remove_key(eesp_group *group, unsigned slot)
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
 	return st != EESP_OK ? st : (eesp_status)eespGoGroupRemoveSlot(group->slot, slot, tls.error);
+}
+
+EESP_API eesp_status eesp_group_set_epoch(eesp_group *group, uint16_t epoch)
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetEpoch(group->slot, epoch, tls.error);
+}
+
+EESP_API eesp_status eesp_group_reset_latch(eesp_group *group)
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupResetLatch(group->slot, tls.error);
+}
+
+EESP_API eesp_status eesp_group_domain_stats(const eesp_group *group, eesp_domain_stats *stats)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (stats == NULL)
+		return argument("stats: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupDomainStats(group->slot, stats, tls.error);
 }
 
 EESP_API eesp_status eesp_group_alloc_spi(eesp_group *group, uint32_t first, uint32_t *spi)

@@ -49,6 +49,11 @@ type Sender struct {
 	Counter *counter.Owner
 	Stats   Stats
 
+	// Renew, if there is one, returns the owner of counters for the keys of a
+	// snapshot, in formats whose counters begin anew with keys; Counter's are not
+	// used then.
+	Renew func(snap *keys.Snapshot) (*counter.Owner, status.Code)
+
 	plans sealPlans
 }
 
@@ -89,8 +94,17 @@ func fail(p *profile.Desc, c status.Code) {
 	p.Status, p.Out, p.OutLen = c, 0, 0
 }
 
-// begin makes hdr what the sender's packets begin with.
+// begin makes hdr what the sender's packets begin with, and counter the owner of
+// what they are numbered with.
 func (w *Worker) begin(s *Sender) status.Code {
+	c, snap := w.beginHeader(s)
+	if w.counter = s.Counter; c == status.OK && s.Renew != nil {
+		w.counter, c = s.Renew(snap)
+	}
+	return c
+}
+
+func (w *Worker) beginHeader(s *Sender) (status.Code, *keys.Snapshot) {
 	var snap *keys.Snapshot
 	if s.Group != nil {
 		snap = s.Group.Snapshot()
@@ -103,7 +117,7 @@ func (w *Worker) begin(s *Sender) status.Code {
 	if c != status.OK {
 		w.hdr.Forget()
 	}
-	return c
+	return c, snap
 }
 
 func refuseAll(pkts []profile.Desc, c status.Code) {
@@ -118,7 +132,7 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) (good int) {
 	} else {
 		good = w.sealBegun(s, pkts)
 	}
-	s.Stats.add(pkts)
+	s.count(pkts)
 	return good
 }
 
@@ -127,7 +141,7 @@ func (w *Worker) sealBegun(s *Sender, pkts []profile.Desc) int {
 	if len(pkts) == 0 {
 		return 0
 	}
-	first, have, why := s.Counter.Take(len(pkts))
+	first, have, why := w.counter.Take(len(pkts))
 	for i := range pkts[have:] {
 		refuse(&pkts[have+i], why)
 	}
@@ -136,7 +150,7 @@ func (w *Worker) sealBegun(s *Sender, pkts []profile.Desc) int {
 
 // sealNumbered seals packets whose counters were taken.
 func (w *Worker) sealNumbered(s *Sender, pkts []profile.Desc, first uint64) (good int) {
-	tscs := s.Counter.Map()
+	tscs := w.counter.Map()
 	for at := 0; at < len(pkts); {
 		n, took := w.sealChunk(s, pkts[at:], first+uint64(at), tscs)
 		at += took
@@ -153,6 +167,13 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	w.sorted, w.longest = true, 0
 	per := w.hdr.MsgLen() * w.hdr.Per()
 	for took < len(pkts) && n < kernel.Chunk {
+		if w.hdr.Other(pkts[took].Flags) { // keys are derived in another way
+			if n != 0 {
+				break
+			}
+			w.hdr.Turn()
+			per = w.hdr.MsgLen() * w.hdr.Per()
+		}
 		// A row of plain packets first, then one that is not.
 		row := 0
 		if w.hdr.Plain {
@@ -334,7 +355,7 @@ func (w *Worker) sealed(l *profile.Lane, at *place) {
 
 func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 	good := w.openUncounted(r, pkts)
-	r.Stats.add(pkts)
+	r.count(pkts)
 	return good
 }
 
@@ -399,6 +420,7 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 			if j.OK != 1 {
 				clear(octets(j.Dst, j.Len))
 				fail(p, status.ErrAuth)
+				w.shape.Failed()
 				continue
 			}
 			if r.Windows != nil {
@@ -598,6 +620,7 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 	whole := l.Len
 	if w.jobs[x].OK != 1 {
 		code = status.ErrAuth
+		l.Failed()
 	} else {
 		c := &w.ctx[x]
 		w.keep(&c.KDF, (*[2]byte)(c.Msg[:]))
@@ -609,9 +632,6 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 			if c := r.Windows.commit(l); c != status.OK {
 				code = c
 			}
-		}
-		if l.Epoch != nil {
-			l.Epoch.See(uint16(p.TSC >> 48))
 		}
 	}
 	if code != status.OK {
@@ -641,7 +661,7 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 func (w *Worker) HeaderLen(s *Sender) int {
 	w.enter()
 	defer w.leave()
-	if w.begin(s) != status.OK {
+	if c, _ := w.beginHeader(s); c != status.OK {
 		return 0
 	}
 	return w.hdr.Len()

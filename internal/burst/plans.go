@@ -187,7 +187,7 @@ func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first uint64) (good i
 	} else {
 		good = w.sealNumbered(s, pkts, first)
 	}
-	s.Stats.add(pkts)
+	s.count(pkts)
 	return good
 }
 

@@ -92,7 +92,7 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 	} else {
 		refuseAll(w.tmp[:n], begun)
 	}
-	s.Stats.add(w.tmp[:n])
+	s.count(w.tmp[:n])
 	good := 0
 	for i := range n {
 		p, t := w.orig[i], &w.tmp[i]

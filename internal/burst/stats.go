@@ -1,9 +1,11 @@
 package burst
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"unsafe"
 
+	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
 )
@@ -30,6 +32,79 @@ func (s *Stats) add(pkts []profile.Desc) {
 		s.by[0].Add(good)
 		s.octets.Add(octets)
 	}
+}
+
+// count counts a burst that was sealed.
+func (s *Sender) count(pkts []profile.Desc) {
+	s.Stats.add(pkts)
+	if s.Group == nil || s.Group.Params().State == nil {
+		return
+	}
+	d, sealed := s.Group.Params().State, uint64(0)
+	for i := range pkts {
+		switch pkts[i].Status {
+		case status.OK:
+			sealed++
+		case status.ErrExhausted:
+			d.Add(keys.Exhausted, 1)
+		}
+	}
+	d.Add(keys.Sealed, sealed)
+}
+
+// count counts a burst that was opened: each packet for the domain that it is
+// of, or says it is of, else for the first.
+func (r *Receiver) count(pkts []profile.Desc) {
+	r.Stats.add(pkts)
+	if len(r.Groups) == 0 || r.Groups[0].Params().State == nil {
+		return
+	}
+	first, opened := r.Groups[0].Params(), uint64(0)
+	for i := range pkts {
+		p, d := &pkts[i], first
+		if len(r.Groups) > 1 {
+			d = r.domain(p)
+		}
+		what := inDomain[-p.Status]
+		if what == keys.WrongSSI && d.Mode == keys.TSSServer { // its direction is
+			what = keys.Invalid
+		}
+		switch {
+		case p.Status == status.OK && d == first:
+			opened++
+		case p.Status == status.OK:
+			d.State.Add(keys.Opened, 1)
+		case what != 0:
+			d.State.Add(int(what), 1)
+		}
+	}
+	first.State.Add(keys.Opened, opened)
+}
+
+// inDomain is how a domain counts packets that were not opened; 0: not at all,
+// since that says something of the caller.
+var inDomain = [status.Count]uint8{
+	-status.ErrAuth: keys.AuthFailures, -status.ErrNoKey: keys.UnknownSA, -status.ErrEpoch: keys.LateEpoch,
+	-status.ErrReflected: keys.WrongSSI, -status.ErrVersion: keys.Clear, -status.ErrShort: keys.Invalid,
+	-status.ErrReserved: keys.Invalid, -status.ErrOffset: keys.Invalid, -status.ErrUnsupported: keys.Invalid,
+	-status.ErrReplay: keys.Invalid, -status.ErrWindows: keys.Invalid, -status.ErrLatched: keys.Invalid,
+}
+
+// domain is the group that a packet's header names, else the first.
+func (r *Receiver) domain(p *profile.Desc) *keys.Params {
+	at, n := p.Data, uintptr(p.Len)
+	if p.IOVCount != 0 && p.IOV != nil {
+		at, n = segments(p)[0].Base, segments(p)[0].Len
+	}
+	if at != nil && n >= 4 {
+		sdi := binary.BigEndian.Uint32((*[4]byte)(at)[:]) & (1<<24 - 1)
+		for _, g := range r.Groups {
+			if g.Params().Domain == sdi {
+				return g.Params()
+			}
+		}
+	}
+	return r.Groups[0].Params()
 }
 
 // words is where packets are counted, by status, and octets.

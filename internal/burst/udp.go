@@ -68,7 +68,7 @@ func (w *Worker) chunks(pkts []profile.Desc, f func([]profile.Desc) int) (good i
 
 func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 	// Results are counted as they end up: IP packets.
-	defer s.Stats.add(pkts)
+	defer s.count(pkts)
 	if c := w.begin(s); c != status.OK {
 		refuseAll(pkts, c)
 		return 0
@@ -201,7 +201,7 @@ func most(six bool) uint32 {
 }
 
 func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
-	defer r.Stats.add(pkts)
+	defer r.count(pkts)
 	n := 0
 	for i := range pkts {
 		p, t, o := &pkts[i], &w.tmp[n], &w.outer[n]

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"libeesp/internal/counter"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
@@ -60,6 +61,7 @@ type Worker struct {
 	slot    [kernel.Chunk]uint8 // key slot of lane i
 	aad     [kernel.Chunk][profile.MaxAAD]byte
 	hdr     profile.Header
+	counter *counter.Owner       // of the burst that is being sealed
 	sealing profile.Sealing      // whose hdr is
 	shape   profile.Shape        // of packets to open
 	front   [kernel.Chunk]uint32 // octets in front of a payload that a proxy seals

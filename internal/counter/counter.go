@@ -74,7 +74,12 @@ type Config struct {
 	Path       string    // reserved mode: the file
 	Run        uint64    // reserved mode; 0 = DefaultRun
 	LockDir    string    // where the host remembers which IDs are in use; "" = nowhere
+	Limit      uint64    // counters are below this one; 0 = all of them may be used
+	Resume     bool      // go on above counters that this process has used under the name
 }
+
+// Check says what is wrong with a configuration.
+func (c Config) Check() error { return c.check() }
 
 // Keys tells apart the keys that a sender seals with, by names that do not give
 // them away and that another process comes to as well.
@@ -130,7 +135,8 @@ type Owner struct {
 	locks []*lock
 	place place // see Share
 	refs  int
-	start uint64 // first value that could be given out
+	start uint64      // first value that could be given out
+	gone  atomic.Bool // the one value that no limit can be above, see spare
 }
 
 // wall is the clock; tests replace it.
@@ -177,6 +183,10 @@ func (c *Config) check() error {
 		return bad("epoch without a fixed epoch")
 	case c.First != 0 && c.EngineBits != 0:
 		return bad("a least value goes without engine bits")
+	case c.Limit > 1<<bits:
+		return bad("counter limit %#x: at most 2^48", c.Limit)
+	case c.Limit != 0 && !c.FixedEpoch && c.Mode == Clock:
+		return bad("a counter limit goes with a fixed epoch only")
 	case c.Run > 1<<40:
 		return bad("reserve run %d: at most 2^40", c.Run)
 	}
@@ -245,7 +255,12 @@ func (o *Owner) base() uint64 {
 func (o *Owner) bound() {
 	switch {
 	case o.cfg.FixedEpoch:
-		o.end = o.base() + 1<<o.m.Shift
+		n := uint64(1) << o.m.Shift
+		if l := o.cfg.Limit; l != 0 { // on the wire, with the engine's number
+			step := o.m.Step()
+			n = min(n, (max(l, uint64(o.cfg.Engine))-uint64(o.cfg.Engine)+step-1)/step)
+		}
+		o.end = o.base() + n
 	case o.m.Shift != bits:
 		o.end = 1 << (16 + o.m.Shift)
 	default:
@@ -254,6 +269,33 @@ func (o *Owner) bound() {
 	if o.end == 0 { // no engine bits: stay below 2^64
 		o.end--
 	}
+}
+
+// spare reports whether the last of 2^64 values can be had: no limit is above it,
+// so that it is the slow way's to give out. No mark in a file could say that it
+// was used.
+func (o *Owner) spare() bool {
+	return o.end == ^uint64(0) && o.cfg.FixedEpoch && o.cfg.Limit == 0 && o.cfg.Mode == Explicit && !o.gone.Load()
+}
+
+// takeSpare claims it, if all below were given out.
+func (o *Owner) takeSpare() bool {
+	return o.next.Load() == ^uint64(0) && o.spare() && o.gone.CompareAndSwap(false, true)
+}
+
+// resume moves next above counters below a mark, which is of Epoch || Counter,
+// and returns the first that may be given out.
+func (o *Owner) resume(mark uint64) uint64 {
+	last := mark - 1
+	if last>>bits != o.TSC(o.next.Load())>>bits {
+		return o.TSC(o.next.Load())
+	}
+	count := last & (1<<bits - 1)
+	if o.cfg.Direction != NoDirection {
+		count &= 1<<(bits-1) - 1
+	}
+	o.raise(min(o.base()+count>>o.m.Low+1, o.end))
+	return o.TSC(o.next.Load())
 }
 
 func (o *Owner) begin(name string, keys Keys) error {
@@ -343,10 +385,19 @@ func (o *Owner) takeRest(n int, code status.Code) (uint64, int, status.Code) {
 	for {
 		at, limit := o.next.Load(), o.limit.Load()
 		if at >= limit {
+			if at == ^uint64(0) && o.takeSpare() {
+				if n == 1 {
+					code = status.OK
+				}
+				return at, 1, code
+			}
 			return 0, 0, code
 		}
 		k := min(uint64(n), limit-at)
 		if o.next.CompareAndSwap(at, at+k) {
+			if k < uint64(n) && o.takeSpare() {
+				k++
+			}
 			if k == uint64(n) {
 				code = status.OK
 			}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,10 +97,108 @@ func TestExplicitRunsOut(t *testing.T) {
 		}
 		wantTake(t, o, 1<<30, 0, 0, status.ErrExhausted)
 	}
-	// The last value of the last epoch is not used: the space stays below 2^64.
-	o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 4})
-	wantTake(t, o, 1<<30, 1<<64-4, 3, status.ErrExhausted)
-	wantTake(t, o, 1, 0, 0, status.ErrExhausted)
+	// The last value of the last epoch, which no limit is above.
+	for _, n := range []int{1 << 30, 4} {
+		o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 4})
+		want := status.ErrExhausted
+		if n == 4 {
+			want = status.OK
+		}
+		wantTake(t, o, n, 1<<64-4, 4, want)
+		wantTake(t, o, 1, 0, 0, status.ErrExhausted)
+	}
+	o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 2})
+	wantTake(t, o, 1, 1<<64-2, 1, status.OK)
+	wantTake(t, o, 1, 1<<64-1, 1, status.OK)
+	wantTake(t, o, 2, 0, 0, status.ErrExhausted)
+	o = testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 1})
+	o.Release()
+	wantTake(t, o, 1, 0, 0, status.ErrExhausted) // freed
+	// Once in a process: of several threads one has it, and later senders none.
+	c := Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 3}
+	o = share(t, "last/1", c)
+	var got atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 3 {
+				_, n, _ := o.Take(2)
+				got.Add(int64(n))
+			}
+		})
+	}
+	wg.Wait()
+	if got.Load() != 3 {
+		t.Fatalf("%d values of three", got.Load())
+	}
+	o.Release()
+	c.Start = 1<<48 - 1
+	if _, err := Share("last/1", c, nil); !errors.Is(err, status.ErrExists) {
+		t.Fatal(err)
+	}
+}
+
+// A limit ends the space where it is on the wire, whatever the engine's number.
+func TestLimit(t *testing.T) {
+	for _, x := range []struct {
+		bits   uint8
+		engine uint32
+		dir    Direction
+		limit  uint64
+		want   int
+	}{
+		{0, 0, NoDirection, 10, 10}, {0, 0, TopSet, 10, 10}, {0, 0, NoDirection, 1 << 48, 100},
+		{2, 0, NoDirection, 10, 3}, {2, 1, NoDirection, 10, 3}, {2, 2, TopClear, 10, 2}, {2, 3, NoDirection, 10, 2},
+		{2, 3, NoDirection, 3, 0}, {2, 3, NoDirection, 4, 1},
+	} {
+		o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 7, EngineBits: x.bits, Engine: x.engine, Direction: x.dir, Limit: x.limit})
+		first, n, _ := o.Take(100)
+		if n != x.want {
+			t.Errorf("%+v: %d", x, n)
+		}
+		if n > 0 && o.TSC(first+uint64(n)-1)&(1<<47-1) >= x.limit {
+			t.Errorf("%+v: %#x", x, o.TSC(first+uint64(n)-1))
+		}
+	}
+	for _, c := range []Config{{Mode: Explicit, Limit: 1<<48 + 1}, {Mode: Clock, Limit: 5}} {
+		if _, err := New(c); !errors.Is(err, status.ErrArgument) {
+			t.Error(err)
+		}
+	}
+}
+
+// Names of one key and epoch count for themselves; whoever comes back to one
+// goes on above what was used.
+func TestScopes(t *testing.T) {
+	c := Config{Mode: Explicit, FixedEpoch: true, Epoch: 3}
+	a, b := share(t, "scope/5@a/3", c), share(t, "scope/5@b/3", c)
+	wantTake(t, a, 10, 3<<48, 10, status.OK)
+	wantTake(t, b, 4, 3<<48, 4, status.OK)
+	again := share(t, "scope/5@a/3", c)
+	wantTake(t, again, 1, 3<<48|10, 1, status.OK)
+	again.Release()
+	a.Release()
+	if _, err := Share("scope/5@a/3", c, nil); !errors.Is(err, status.ErrExists) {
+		t.Fatal(err)
+	}
+	c.Resume = true
+	a = share(t, "scope/5@a/3", c)
+	wantTake(t, a, 1, 3<<48|11, 1, status.OK)
+	share(t, "scope/5@a/3", c).Release()
+	// A data key of the ID, and one that stands for all IDs, may be any key's.
+	for _, name := range []string{"scope/5#k", "scope/*", "scope/*@a/3"} {
+		if _, err := Share(name, c, nil); !errors.Is(err, status.ErrExists) {
+			t.Error(name, err)
+		}
+	}
+	a.Release()
+	b.Release()
+	c.Resume = false
+	if _, err := Share("scope/5#k", c, nil); !errors.Is(err, status.ErrExists) {
+		t.Error(err)
+	}
+	c.Start = 12
+	share(t, "scope/5#k", c).Release()
 }
 
 func TestEnginesPartition(t *testing.T) {
@@ -763,4 +862,14 @@ func TestNamesLeaveNothingOnTheHeap(t *testing.T) {
 	}
 	_, err := Share(fmt.Sprintf("held/%d-%x", run, 7), Config{Mode: Explicit}, nil)
 	wantErr(t, err, status.ErrExists, "counter 1") // and all are known
+}
+
+// share is Share for names that need no keys.
+func share(t *testing.T, name string, c Config) *Owner {
+	t.Helper()
+	o, err := Share(name, c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }

@@ -124,7 +124,7 @@ func lockID(name string, c *Config, keys Keys) (all []*lock, err error) {
 	if keys == nil || len(keys.All()) == 0 {
 		return nil, fmt.Errorf("%w: to lock the ID: the group has no key to seal with yet", status.ErrNoKey)
 	}
-	space, _ := idOf(name)
+	space, _, _ := strings.Cut(name, "#")
 	p := part{c.Direction, c.EngineBits, c.Engine}
 	for _, key := range keys.All() {
 		h := sha256.New()

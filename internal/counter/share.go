@@ -37,8 +37,12 @@ type keyID struct {
 // others.
 func idOf(name string) (id, key string) {
 	id, key, _ = strings.Cut(name, "#")
+	id, _, _ = strings.Cut(id, "@")
 	return id, key
 }
+
+// scoped reports whether a name is that of one key of a group's, and one epoch.
+func scoped(name string) bool { return strings.Contains(name, "@") }
 
 // every is the ID that stands for all IDs that begin alike, at the end of its name.
 const every = "*"
@@ -83,13 +87,14 @@ func related(id string) (all []map[place]*Owner) {
 
 // Kinds of sets in which used counters are noted: an ID's with groups' keys, and
 // with data keys; a data key's; and of IDs that begin alike all of the first
-// two.
+// two; and a scoped name's.
 const (
 	ofGroups = iota
 	ofHolders
 	ofKey
 	alikeOfGroups
 	alikeOfHolders
+	ofScope
 )
 
 // notes calls f with the sets in which a name's counters are noted.
@@ -97,6 +102,9 @@ func notes(name string, f func(s set)) {
 	id, key := idOf(name)
 	begin, all := begins(id), strings.HasSuffix(id, every)
 	if key == "" {
+		if scoped(name) {
+			f(set{ofScope, name})
+		}
 		f(set{ofGroups, id})
 		if !all && begin != "" {
 			f(set{alikeOfGroups, begin})
@@ -115,7 +123,9 @@ func notes(name string, f func(s set)) {
 func rivals(name string, f func(s set)) {
 	id, key := idOf(name)
 	begin := begins(id)
-	f(set{ofGroups, id})
+	if !scoped(name) {
+		f(set{ofGroups, id})
+	}
 	if key == "" {
 		f(set{ofHolders, id})
 	}
@@ -157,7 +167,12 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 		}
 	}
 	if o := shared[id][at]; o != nil {
-		if o.cfg != c {
+		was, is := o.cfg, c
+		if is.Resume { // wherever that one began
+			was.Start, is.Start = 0, 0
+		}
+		was.Resume, is.Resume = false, false
+		if was != is {
 			return nil, fmt.Errorf("%w: a sender of this ID with other counter settings", status.ErrExists)
 		}
 		o.refs++
@@ -213,16 +228,26 @@ func (p part) overlaps(q part) bool {
 // rise with time in every part, so that they must lie above.
 func (o *Owner) meets(at place) error {
 	next := o.next.Load()
-	if next >= o.end { // it has none
+	if next >= o.end && !o.spare() { // it has none
 		return nil
 	}
 	tsc := o.TSC(next)
 	id, key := idOf(at.name)
 	own := set{ofGroups, id}
-	if key != "" {
+	switch {
+	case key != "":
 		own = set{ofKey, key}
+	case scoped(at.name):
+		own = set{ofScope, at.name}
 	}
 	mark := used.highest(own, at.part)
+	if o.cfg.Resume && tsc < mark {
+		tsc = o.resume(mark)
+	}
+	// Of the last counter of all there is no mark above.
+	if mark == ^uint64(0) && tsc == mark {
+		tsc--
+	}
 	if tsc < mark && o.cfg.Mode == Clock {
 		return fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
 	}
@@ -273,6 +298,7 @@ func (o *Owner) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.limit.Store(0) // whoever still holds it gets no counter
+	o.gone.Store(true)
 	if o.file != nil {
 		o.file.close()
 	}

@@ -16,6 +16,7 @@ type Params struct {
 	Align      int            // eesp: 4 or 8, where the payload begins
 	RekeyMask  uint64         // tss: of the 48-bit counter
 	RekeyShift uint8
+	TSS        TSSParams
 	Combiner   Combiner // stateless
 
 	// Filled in by the profile: how many keys a group has at most, if these are
@@ -23,6 +24,18 @@ type Params struct {
 	Slots int
 	Kind  Kind
 	SPIs  bool // AllocSPI gives out numbers for them
+
+	// Domain's state, for profiles whose packets say which one they are of.
+	State *DomainState
+}
+
+// TSSParams are what a domain of profile tss has besides.
+type TSSParams struct {
+	CryptOffset  uint16 // octets of packets that are in clear; 0: the header
+	EpochAge     uint16 // epochs that packets may be behind the key's
+	CounterLimit uint64 // counters are below this one
+	AuthFailures uint32 // after so many, packets are dropped; 0: never
+	NoDirection  bool   // server mode: no bit of the counter tells the ends apart
 }
 
 // Kind is what a key in a slot is for.

@@ -23,7 +23,7 @@ type Slot struct {
 	Master  *kernel.Master
 	Raw     *[RawLen]byte // and what is behind it the salt, if there is one
 	Root    *hkdf.Expander
-	Epoch   *Epoch
+	Epoch   uint16        // tss: in which it is used
 	Subs    *Subs         // of keys derived from this one, for profiles that keep them
 	claimed *atomic.Int32 // outcome of Claim, which does not change
 }
@@ -32,30 +32,6 @@ type Slot struct {
 type slotKeys struct {
 	master [2]kernel.Master
 	raw    [2][RawLen]byte
-}
-
-// Epoch is the newest epoch of a key's authentic packets.
-type Epoch struct{ v atomic.Uint32 }
-
-const seen = 1 << 16
-
-// Old reports whether an epoch is older than the newest one less window.
-func (e *Epoch) Old(epoch, window uint16) bool {
-	v := e.v.Load()
-	return v&seen != 0 && int16(epoch-(uint16(v)-window)) < 0
-}
-
-// Is reports whether an epoch is the newest one.
-func (e *Epoch) Is(epoch uint16) bool { return e.v.Load() == seen|uint32(epoch) }
-
-// See takes note of the epoch of an authentic packet.
-func (e *Epoch) See(epoch uint16) {
-	for {
-		v := e.v.Load()
-		if v&seen != 0 && int16(epoch-uint16(v)) <= 0 || e.v.CompareAndSwap(v, seen|uint32(epoch)) {
-			return
-		}
-	}
 }
 
 // retire wipes what the slot alone has, once no burst uses it.
@@ -178,7 +154,7 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 		return err
 	}
 	n := &s.Slot[slot]
-	*n = Slot{Present: true, Epoch: new(Epoch), Subs: new(Subs), claimed: new(atomic.Int32)}
+	*n = Slot{Present: true, Subs: new(Subs), claimed: new(atomic.Int32)}
 	w, err := secmem.New[struct {
 		key     [32]byte
 		named   kernel.Master
@@ -226,8 +202,11 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 	if use || !old.Slot[0].Present && !old.Slot[1].Present {
 		s.Current = slot
 	}
-	if o := &old.Slot[slot]; o.Present && o.Name == n.Name {
+	switch o := &old.Slot[slot]; {
+	case o.Present && o.Name == n.Name: // the same key goes on
 		n.Epoch = o.Epoch
+	case !old.Slot[0].Present && !old.Slot[1].Present: // set before there was a key
+		n.Epoch = old.Slot[old.Current].Epoch
 	}
 	g.swap(s)
 	old.Slot[slot].retire()

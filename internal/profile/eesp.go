@@ -423,7 +423,7 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 	l.HdrLen = uint32(h.Len) + l.Inner
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Clear, l.Skip, l.Pad = uint32(h.COffset)*4, 0, 0
-	l.KeyLen, l.Retry, l.Epoch, l.Tunnel = uint8(sa.KeyLen), false, nil, sa.EESP.Tunnel
+	l.KeyLen, l.Retry, l.Group, l.Tunnel = uint8(sa.KeyLen), false, nil, sa.EESP.Tunnel
 	p := l.Pkt
 	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.Session), h.IV, max(h.COffset, 1)-1, 0, 0
 	if sa.EESP.Seq {

@@ -84,8 +84,7 @@ type Lane struct {
 	Retry  bool   // no Master Key Option, and Prev may be tried if the key fails
 	Tunnel bool   // eesp: the payload is to be an IP packet
 	Prev   *kernel.Master
-	Epoch  *keys.Epoch    // to be told of the packet's epoch if it is authentic
-	Group  *keys.Snapshot // that Parse found the key in, for Learn
+	Group  *keys.Snapshot // tss: that Parse found the key in
 	Flow   replay.Key     // whose counter Seq is, if Opening's Replay asks for it
 	Seq    uint64
 }
@@ -159,6 +158,7 @@ type Header struct {
 	Next    bool   // headers say which protocol the payload is of, and it may be any
 	Dummies bool   // packets of no next header are dummies
 	Fixed   bool   // the key-derivation input is the same for all packets of an epoch
+	Mixed   bool   // packets may be of the other IP family: Turn is for these
 
 	b    [MaxHeader]byte
 	n    int
@@ -178,6 +178,13 @@ func (h *Header) MsgLen() int { return int(h.Blocks) * 16 }
 
 // Is reports whether h is what s.Begin would make of snap.
 func (h *Header) Is(s Sealing, snap *keys.Snapshot) bool { return h.of == s && h.snap == snap }
+
+// Other reports whether packets with these flags have another header than h,
+// which Turn makes h.
+func (h *Header) Other(flags uint16) bool { return h.Mixed && h.Flags^flags == FlagIPv6 }
+
+// Turn makes h the header of packets of the other IP family.
+func (h *Header) Turn() { h.of.(interface{ turn(h *Header) }).turn(h) }
 
 // Forget makes h nobody's.
 func (h *Header) Forget() { h.of, h.snap = nil, nil }
@@ -228,6 +235,18 @@ type Sealing interface {
 // Numbered is a Sealing whose packets have no counter below First.
 type Numbered interface {
 	First() uint64
+}
+
+// Shared is a Sealing whose data key may be that of several IDs, which do not
+// share nonces: KeySpace tells them apart.
+type Shared interface {
+	KeySpace() string
+}
+
+// Domain is a Sealing of a group that is in an epoch, whose counters begin anew
+// with each key and epoch, and end at a limit; 0: they have none.
+type Domain interface {
+	CounterLimit() uint64
 }
 
 // Directed is a Sealing whose packets say by the top bit of their counter which
@@ -293,10 +312,21 @@ type Shape struct {
 	flags uint16
 	lead  uint32
 	name  [16]byte // of the key, in Flow
-	epoch *keys.Epoch
 	group *keys.Snapshot
 	opts  [wire.Levels*wire.MaxOption + 8]byte
 	msg   [MaxBlocks * 16]byte
+}
+
+// Failed is told of a packet of the shape that is not authentic.
+func (s *Shape) Failed() { failed(s.group) }
+
+// Failed is told of a packet that was parsed and is not authentic.
+func (l *Lane) Failed() { failed(l.Group) }
+
+func failed(group *keys.Snapshot) {
+	if group != nil {
+		group.State.Failed()
+	}
 }
 
 // Is reports whether there is a shape that packets of o have.

@@ -248,7 +248,7 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	}
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Inner, l.Clear = pspText(h.Version, uint32(h.Offset)*4, l.HdrLen-wire.PSPBase, l.Len)
-	l.Skip, l.Pad, l.Epoch, l.Retry = 0, 0, nil, false
+	l.Skip, l.Pad, l.Group, l.Retry = 0, 0, nil, false
 	l.KeyLen = uint8(pspKeyLen(h.Version))
 	p.COffset = 0
 	if h.Version < wire.PSPGMAC {
@@ -294,7 +294,7 @@ func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 		return
 	}
 	s.n, s.word, s.flags, s.lead = l.HdrLen, *(*[4]byte)(l.Hdr), l.Pkt.Flags, 0
-	s.msg, s.KDF, s.name = c.Msg, c.KDF, l.Flow.Master
+	s.msg, s.KDF, s.name, s.group = c.Msg, c.KDF, l.Flow.Master, nil
 	s.of = o
 }
 

@@ -280,7 +280,7 @@ func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, s
 	l.HdrLen = uint32(h.Len)
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Clear, l.Skip = uint32(h.COffset)*4, uint32(h.IOffset)*4
-	l.Inner, l.Pad, l.Epoch = 0, 0, nil
+	l.Inner, l.Pad, l.Group = 0, 0, nil
 	p := l.Pkt
 	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = h.ID, h.TSC, h.COffset, h.IOffset, 0
 	wire.StatelessNonce(&j.Nonce, h.V, h.ID, h.TSC)
@@ -344,7 +344,7 @@ func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.n, s.at, s.long = l.HdrLen, uint32(4+wire.IDLen(v)), v&wire.VLongID != 0
 	copy(s.word[:], b)
 	copy(s.opts[:], b[s.at:s.n-8])
-	s.msg, s.KDF, s.name = c.Msg, c.KDF, l.Flow.Master
+	s.msg, s.KDF, s.name, s.group = c.Msg, c.KDF, l.Flow.Master, nil
 	s.of = o
 }
 

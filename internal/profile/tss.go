@@ -17,19 +17,42 @@ import (
 // V of a sender, context or data key.
 const (
 	TSSAddr  = iota // no SSI; the context has an IPv4 address
-	TSSSSI          // SSI, whatever the addresses are
+	TSSSSI          // SSI; the context has it, but over IPv6: of a sender of a group either family
 	TSSAddr6        // no SSI; the context has an IPv6 address
+	TSSSSI6         // SSI, over IPv6; the context has the address
 )
+
+// tssHasSSI and tssIs6 are what V says.
+func tssHasSSI(v uint8) bool { return v == TSSSSI || v == TSSSSI6 }
+func tssIs6(v uint8) bool    { return v == TSSAddr6 || v == TSSSSI6 }
+
+// tssV is V of a packet.
+func tssV(sp, six bool) uint8 {
+	switch {
+	case sp && six:
+		return TSSSSI6
+	case sp:
+		return TSSSSI
+	case six:
+		return TSSAddr6
+	}
+	return TSSAddr
+}
 
 const (
 	tssKeyLen   = 32
 	tssMaskLen  = 12
-	tssWindow   = 16 // epochs that may come late
+	tssAge      = 16 // epochs that packets may be behind, if a domain does not say
 	tssToClient = 1 << 47
+	// Crypt offsets that no header is longer than, and that units of 4 octets
+	// behind the shortest can say.
+	tssMinOffset = wire.TSSMaxHeader
+	tssMaxOffset = wire.TSSMinHeader + 4*255
 
 	// Bits of a data key's Params[0].
 	tssParamAN     = 1
 	tssParamServer = 2
+	tssParamOneWay = 4 // no direction bit
 
 	tssSpare = 4 // zero octets in front of the context, with an IPv6 address
 	tssEnd   = 14
@@ -48,7 +71,7 @@ func tssInput(label byte, end int) (m [MaxBlocks * 16]byte) {
 }
 
 // tssMsg writes the KDF input of a context, and zeros up to the longest. who is
-// the SSI or the address.
+// the SSI or the IPv4 address, over IPv6 the address.
 func tssMsg(to unsafe.Pointer, server, v6 bool, tsc uint64, rekey uint32, who unsafe.Pointer) {
 	t := &tssInputs[0]
 	if server {
@@ -78,6 +101,21 @@ func tssKDF(s *keys.Slot, v6 bool) KDF {
 		k.Blocks = 3
 	}
 	return k
+}
+
+// tssClear is how many octets of payloads are in clear behind a header of n.
+func tssClear(p *keys.Params, n uint32) uint32 {
+	if c := uint32(p.TSS.CryptOffset); c > n {
+		return c - n
+	}
+	return 0
+}
+
+// tssOld reports whether an epoch is behind the current one by more than age, in
+// serial number arithmetic (RFC 1982).
+func tssOld(epoch, current, age uint16) bool {
+	behind := current - epoch
+	return behind < 1<<15 && behind > age
 }
 
 // tssRekey is what of a counter is in the context.
@@ -136,6 +174,21 @@ func (tss) Prepare(p *keys.Params) error {
 	case p.RekeyMask>>p.RekeyShift>>32 != 0:
 		return fmt.Errorf("%w: rekey mask %#x, shifted by %d, does not fit in 32 bits", status.ErrArgument, p.RekeyMask, p.RekeyShift)
 	}
+	t := &p.TSS
+	switch {
+	case t.CryptOffset != 0 && (t.CryptOffset < tssMinOffset || t.CryptOffset > tssMaxOffset || t.CryptOffset%4 != 0):
+		return fmt.Errorf("%w: crypt offset %d: a multiple of 4 octets from %d to %d, or 0", status.ErrArgument, t.CryptOffset, tssMinOffset, tssMaxOffset)
+	case t.EpochAge >= 1<<15:
+		return fmt.Errorf("%w: age of epochs %d: at most %d", status.ErrArgument, t.EpochAge, 1<<15-1)
+	case t.CounterLimit > 1<<48:
+		return fmt.Errorf("%w: counter limit %#x: at most 2^48", status.ErrArgument, t.CounterLimit)
+	case t.NoDirection && p.Mode != keys.TSSServer:
+		return fmt.Errorf("%w: a direction bit, or none: in server mode only", status.ErrArgument)
+	}
+	if t.EpochAge == 0 {
+		t.EpochAge = tssAge
+	}
+	p.State = keys.NewDomainState(t.AuthFailures)
 	p.Slots, p.Kind = wire.TSSKeys, keys.CMAC
 	if p.Mode == keys.TSSDirect {
 		p.Kind = keys.Raw
@@ -153,9 +206,9 @@ func (tss) KeyOctets(p *keys.Params) int {
 // tssWho checks what says whose a context is.
 func tssWho(v uint8, id uint64, a *Addr) status.Code {
 	switch {
-	case v > TSSAddr6:
+	case v > TSSSSI6:
 		return status.ErrV
-	case id>>32 != 0, v != TSSSSI && id != 0, v == TSSSSI && a.Src != [16]byte{}, v == TSSAddr && !wire.Mapped(&a.Src), a.Dst != [16]byte{}:
+	case id>>32 != 0, !tssHasSSI(v) && id != 0, v == TSSSSI && a.Src != [16]byte{}, v == TSSAddr && !wire.Mapped(&a.Src), a.Dst != [16]byte{}:
 		return status.ErrArgument
 	}
 	return status.OK
@@ -175,7 +228,7 @@ func (tss) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 	if !slot.Present {
 		return status.ErrNoKey
 	}
-	v6 := k.V == TSSAddr6
+	v6 := tssIs6(k.V)
 	c.KDF = tssKDF(slot, v6)
 	if slot.Raw != nil {
 		return status.OK
@@ -186,7 +239,7 @@ func (tss) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 	switch k.V {
 	case TSSAddr:
 		who = unsafe.Pointer(&k.Addr.Src[12])
-	case TSSAddr6:
+	case TSSAddr6, TSSSSI6:
 		who = unsafe.Pointer(&k.Addr.Src)
 	}
 	tssMsg(unsafe.Pointer(&c.Msg), s.Mode == keys.TSSServer, v6, uint64(k.Epoch)<<48, uint32(rekey), who)
@@ -201,12 +254,31 @@ func (tss) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) sta
 	if s.Mode == keys.TSSServer {
 		d.Params[0] |= tssParamServer
 	}
+	if s.TSS.NoDirection {
+		d.Params[0] |= tssParamOneWay
+	}
+	if c := s.TSS.CryptOffset; c != 0 {
+		d.Params[1] = uint8((c-tssMinOffset)/4 + 1)
+	}
 	return status.OK
+}
+
+// tssOf is the domain of a data key, as far as its holder has to know it.
+func tssOf(d *DataKey) *keys.Params {
+	p := &keys.Params{Domain: d.Domain, Mode: keys.TSSCluster}
+	if d.Params[0]&tssParamServer != 0 {
+		p.Mode = keys.TSSServer
+	}
+	p.TSS.NoDirection = d.Params[0]&tssParamOneWay != 0
+	if n := uint16(d.Params[1]); n != 0 {
+		p.TSS.CryptOffset = tssMinOffset + 4*(n-1)
+	}
+	return p
 }
 
 func (tss) Check(d *DataKey) status.Code {
 	if d.KeyLen != tssKeyLen || d.OptionsLen != tssMaskLen || d.Domain>>24 != 0 ||
-		d.Params[0]&^(tssParamAN|tssParamServer) != 0 || d.Params[1] != 0 {
+		d.Params[0]&^(tssParamAN|tssParamServer|tssParamOneWay) != 0 || d.Params[0]&(tssParamServer|tssParamOneWay) == tssParamOneWay {
 		return status.ErrArgument
 	}
 	return tssWho(d.V, d.ID, &d.Addr)
@@ -242,16 +314,13 @@ func (tss) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	s := &tssSealing{v: c.V, id: c.ID, held: tssHeldOf(c.Key)}
 	if k := c.Key; k != nil {
 		s.v, s.id = k.V, k.ID
-		p = &keys.Params{Domain: k.Domain, Mode: keys.TSSCluster}
-		if k.Params[0]&tssParamServer != 0 {
-			p.Mode = keys.TSSServer
-		}
+		p = tssOf(k)
 	}
 	s.Params = p
 	switch {
-	case s.v > TSSAddr6:
+	case s.v > TSSSSI6:
 		return nil, fmt.Errorf("%w: V %#x", status.ErrArgument, s.v)
-	case s.v != TSSSSI && s.id != 0:
+	case !tssHasSSI(s.v) && s.id != 0:
 		return nil, fmt.Errorf("%w: ID %#x: V %#x has no SSI", status.ErrArgument, s.id, s.v)
 	case s.id>>32 != 0:
 		return nil, fmt.Errorf("%w: SSI %#x does not fit in 32 bits", status.ErrArgument, s.id)
@@ -275,11 +344,26 @@ type tssSealing struct {
 // nonce, and two groups may hold the same keys. Without SSI it is all of them:
 // an address may have the octets of another sender's SSI, and then its keys.
 func (s *tssSealing) Space() string {
-	if s.v == TSSSSI {
+	switch {
+	case tssHasSSI(s.v):
 		return fmt.Sprintf("tss/%d/%x", s.Mode, s.id)
+	case s.held != nil && s.v == TSSAddr6: // as one whose SSI is the SDI
+		return fmt.Sprintf("tss/%d/%x", s.Mode, s.Domain)
 	}
 	return fmt.Sprintf("tss/%d/*", s.Mode)
 }
+
+// KeySpace: over IPv6 the key is an address's, and what the nonce begins with
+// tells those apart that have it.
+func (s *tssSealing) KeySpace() string {
+	if tssIs6(s.v) {
+		return "-" + s.Space()
+	}
+	return ""
+}
+
+// CounterLimit is the domain's. Who holds a data key is not told.
+func (s *tssSealing) CounterLimit() uint64 { return s.TSS.CounterLimit }
 
 // Epochs: an epoch is in each key.
 func (s *tssSealing) Epochs() bool { return true }
@@ -288,7 +372,7 @@ func (s *tssSealing) Epochs() bool { return true }
 // is the server.
 func (s *tssSealing) Direction() (is bool, bit uint8) {
 	switch {
-	case s.Mode != keys.TSSServer:
+	case s.Mode != keys.TSSServer || s.TSS.NoDirection:
 		return false, 0
 	case s.held != nil:
 		return true, 0
@@ -313,7 +397,7 @@ func (s *tssSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		return status.OK
 	}
 	h.begin()
-	an := 0
+	an, six := 0, tssIs6(s.v)
 	if s.held != nil {
 		an, h.KeyLen = int(s.held.an), tssKeyLen
 		h.Plain = s.v == TSSSSI // else Look sees each
@@ -323,38 +407,52 @@ func (s *tssSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		if !slot.Present {
 			return status.ErrNoKey
 		}
-		h.KDF = tssKDF(slot, s.v == TSSAddr6)
+		h.KDF = tssKDF(slot, six)
+		h.Mixed = s.v == TSSSSI
 	}
-	h.Fixed = h.Mask == 0 || s.v == TSSSSI && s.RekeyMask == 0
-	if s.v == TSSAddr6 {
-		h.Flags = FlagIPv6
-	}
-	h.Lead, _ = tssLead(h.Flags)
+	h.n = wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(h.b[:]), tssHasSSI(s.v), uint8(an), s.Domain, uint32(s.id))
+	h.Plain = h.Plain && tssClear(s.Params, uint32(h.n)) == 0
 	h.id, h.salt = s.id, uint32(s.id)
 	if s.v == TSSAddr6 {
 		h.salt = s.Domain
 	}
-	h.n = wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(h.b[:]), s.v == TSSSSI, uint8(an), s.Domain, uint32(s.id))
+	s.family(h, six)
 	return h.ready(s, snap)
 }
+
+// family makes h the header of packets over IPv4 or IPv6.
+func (s *tssSealing) family(h *Header, six bool) {
+	h.Flags = 0
+	if six {
+		h.Flags = FlagIPv6
+	}
+	if h.Mask != 0 && six {
+		h.Blocks = 3
+	} else if h.Mask != 0 {
+		h.Blocks = 2
+	}
+	h.Lead, _ = tssLead(h.Flags)
+	h.Fixed = h.Mask == 0 || s.v == TSSSSI && !six && s.RekeyMask == 0
+}
+
+func (s *tssSealing) turn(h *Header) { s.family(h, h.Flags == 0) }
 
 // Fit decides about a packet that is not plain.
 func (s *tssSealing) Fit(h *Header, l *Lane) (c status.Code) {
 	p := l.Pkt
-	if p.COffset|p.IOffset != 0 {
-		return status.ErrOffset
-	}
-	if s.v != TSSSSI && p.Flags != h.Flags {
+	if p.Flags != h.Flags {
 		return status.ErrArgument
 	}
-	l.Pad, l.Clear, l.Skip = 0, 0, 0
-	l.Lead, c = tssLead(p.Flags)
-	return c
+	l.Lead, l.Pad, l.Skip, l.Clear = h.Lead, 0, 0, tssClear(s.Params, uint32(h.n))
+	if p.IOffset != 0 || p.COffset != 0 && uint32(p.COffset)*4 != l.Clear || l.Clear > l.Len {
+		return status.ErrOffset
+	}
+	return status.OK
 }
 
 // Look keeps who holds a data key from sealing what no one could open.
 func (s *tssSealing) Look(l *Lane, _ unsafe.Pointer) status.Code {
-	if k := s.held; k != nil && k.v != TSSSSI && !tssSame(unsafe.Add(l.Hdr, -int(l.Lead)), k.v == TSSAddr6, &k.addr) {
+	if k := s.held; k != nil && k.v != TSSSSI && !tssSame(unsafe.Add(l.Hdr, -int(l.Lead)), tssIs6(k.v), &k.addr) {
 		return status.ErrContext
 	}
 	return status.OK
@@ -365,11 +463,7 @@ func (s *tssSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step u
 	salt, n := h.salt, uintptr(h.n)
 	for i := range jobs {
 		j, p := &jobs[i], &pkts[i]
-		lead := h.Lead
-		if p.Flags != h.Flags { // with an SSI, either family
-			lead, _ = tssLead(p.Flags)
-		}
-		to := unsafe.Add(j.AAD, lead)
+		to := unsafe.Add(j.AAD, h.Lead)
 		*(*[8]byte)(to) = *(*[8]byte)(h.b[:])
 		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, n-8))[:], tsc)
 		if s.v == TSSAddr {
@@ -390,10 +484,10 @@ func (s *tssSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ker
 		clear(unsafe.Slice((*byte)(to), room*len(jobs)))
 		return
 	}
-	server, v6 := s.Mode == keys.TSSServer, s.v == TSSAddr6
+	server, v6 := s.Mode == keys.TSSServer, h.Flags == FlagIPv6
 	for i := range jobs {
 		who := unsafe.Pointer(&h.b[4]) // SSI
-		if s.v != TSSSSI {
+		if s.v != TSSSSI || v6 {
 			who = tssAddr(jobs[i].AAD, v6, server) // to a client: its key
 		}
 		tsc := binary.BigEndian.Uint64(jobs[i].Nonce[4:])
@@ -407,11 +501,13 @@ func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	if c.TryPrevious {
 		return nil, fmt.Errorf("%w: try previous: packets of tss say which key they use", status.ErrArgument)
 	}
-	o.client = c.Key != nil && c.Key.Params[0]&tssParamServer != 0
-	if o.client || p != nil && p.Mode == keys.TSSServer {
-		if len(c.OwnIDs) != 0 {
-			return nil, fmt.Errorf("%w: own IDs: in server mode both ends have one SSI", status.ErrArgument)
-		}
+	if c.Key != nil {
+		o.sa = tssOf(c.Key)
+		o.client = o.sa.Mode == keys.TSSServer
+		p = o.sa
+	}
+	if p.Mode == keys.TSSServer && len(c.OwnIDs) != 0 {
+		return nil, fmt.Errorf("%w: own IDs: in server mode both ends have one SSI", status.ErrArgument)
 	}
 	return o, nil
 }
@@ -424,6 +520,7 @@ type tssOpening struct {
 	engineBits uint8
 	client     bool // holds a data key of server mode
 	held       *tssHeld
+	sa         *keys.Params // of the held key
 }
 
 // Lead is both addresses and the entropy field.
@@ -446,15 +543,19 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	if code != status.OK {
 		return code
 	}
-	k := o.held
+	k, d := o.held, o.sa
 	var slot *keys.Slot
-	if k != nil {
+	if l.Group = nil; k != nil {
 		if sdi != k.sdi || an != k.an {
 			return status.ErrContext
 		}
-		l.Group = nil
-	} else if l.Group, slot = tssSlot(snaps, sdi, an); slot == nil {
-		return status.ErrNoKey
+	} else {
+		if l.Group, slot = tssSlot(snaps, sdi, an); slot == nil {
+			return status.ErrNoKey
+		}
+		if d = l.Group.Params; d.State.Latched() {
+			return status.ErrLatched
+		}
 	}
 	var h wire.TSS
 	if code := h.Parse(b, kernel.TagSize); code != status.OK {
@@ -462,85 +563,85 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	}
 	l.HdrLen = uint32(h.Len)
 	l.Len = n - l.HdrLen - kernel.TagSize
-	l.Clear, l.Skip, l.Inner, l.Pad = 0, 0, 0, 0
-	l.KeyLen, l.Retry, l.Epoch = tssKeyLen, false, nil
+	l.Clear, l.Skip, l.Inner, l.Pad = tssClear(d, l.HdrLen), 0, 0, 0
+	l.KeyLen, l.Retry = tssKeyLen, false
 	p := l.Pkt
-	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.SSI), h.TSC, 0, 0, 0
-	lead := unsafe.Add(l.Hdr, -int(l.Lead))
-	v, who, salt := uint8(TSSSSI), unsafe.Add(l.Hdr, 4), h.SSI
-	if !h.SP {
-		who = tssAddr(lead, l.Lead == wire.TSSLead6, o.client)
-		if v, salt = TSSAddr, binary.BigEndian.Uint32((*[4]byte)(lead)[:]); l.Lead == wire.TSSLead6 {
-			v, salt = TSSAddr6, h.SDI
-		}
+	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.SSI), h.TSC, uint8(l.Clear/4), 0, 0
+	lead, six := unsafe.Add(l.Hdr, -int(l.Lead)), l.Lead == wire.TSSLead6
+	v, who, salt := tssV(h.SP, six), unsafe.Add(l.Hdr, 4), h.SSI
+	if v != TSSSSI {
+		who = tssAddr(lead, six, o.client)
+	}
+	switch v {
+	case TSSAddr:
+		salt = binary.BigEndian.Uint32((*[4]byte)(lead)[:])
+	case TSSAddr6:
+		salt = h.SDI
 	}
 	wire.Nonce(&j.Nonce, salt, h.TSC)
 	epoch := uint16(h.TSC >> 48)
-	server := o.client
-	if slot != nil {
-		if slot.Raw != nil && v == TSSAddr6 {
-			return status.ErrUnsupported
-		}
-		server = l.Group.Mode == keys.TSSServer
-	}
-	if server {
-		if h.TSC&tssToClient != 0 != o.client {
-			return status.ErrReflected
-		}
+	server := d.Mode == keys.TSSServer
+	switch {
+	case l.Clear > l.Len:
+		return status.ErrOffset
+	case slot != nil && slot.Raw != nil && v == TSSAddr6:
+		return status.ErrUnsupported
+	case server && !d.TSS.NoDirection && h.TSC&tssToClient != 0 != o.client:
+		return status.ErrReflected
 	}
 	var name [16]byte
 	if k != nil {
-		if epoch != k.epoch || v != k.v || h.SSI != k.ssi || v != TSSSSI && !tssSame(who, v == TSSAddr6, &k.addr) {
+		if epoch != k.epoch || v != k.v || h.SSI != k.ssi || v != TSSSSI && !tssSame(who, six, &k.addr) {
 			return status.ErrContext
 		}
 		k.add(&j.Nonce)
 		c.KDF = KDF{}
 	} else {
-		if slot.Epoch.Old(epoch, tssWindow) {
+		if tssOld(epoch, slot.Epoch, d.TSS.EpochAge) {
 			return status.ErrEpoch
 		}
-		l.Epoch, name = slot.Epoch, slot.Name
-		c.KDF = tssKDF(slot, v == TSSAddr6)
+		name = slot.Name
+		c.KDF = tssKDF(slot, six)
 		if slot.Raw != nil {
 			c.Msg = [len(c.Msg)]byte{}
 		} else {
-			tssMsg(unsafe.Pointer(&c.Msg), server, v == TSSAddr6, h.TSC, tssRekey(l.Group.Params, h.TSC), who)
+			tssMsg(unsafe.Pointer(&c.Msg), server, six, h.TSC, tssRekey(d, h.TSC), who)
 		}
 	}
 	if o.replay {
-		o.flow(l, &name, an, v, lead, server)
+		o.flow(l, &name, an, v, lead, server && !d.TSS.NoDirection)
 	}
-	if v == TSSSSI && !server {
+	if h.SP && !server {
 		return reflected(o.ownIDs, uint64(h.SSI))
 	}
 	return status.OK
 }
 
 // flow says whose counter a packet has, whose Desc is complete.
-func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Pointer, server bool) {
+func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Pointer, directed bool) {
 	p := l.Pkt
 	count := p.TSC & (1<<48 - 1)
 	l.Flow = replay.Key{Master: *name, ID: p.ID, Epoch: uint16(p.TSC >> 48), Kind: uint16(an)<<8 | uint16(v)}
 	switch v {
 	case TSSAddr:
 		copy(l.Flow.Addr[:], (*[4]byte)(lead)[:])
-	case TSSAddr6:
+	case TSSAddr6, TSSSSI6:
 		copy(l.Flow.Addr[:], (*[16]byte)(lead)[:])
 	}
-	if server { // the direction is not part of the number
+	if directed { // the direction is not part of the number
 		count &^= tssToClient
 	}
 	l.Seq, l.Flow.Engine = split(count, o.engineBits)
 }
 
 // Learn takes the shape of a packet that was parsed, if others can have it:
-// those of its epoch, while there is no newer one.
+// those of its epoch.
 func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
-	if o.held != nil {
+	if o.held != nil || l.Clear != 0 {
 		return
 	}
-	s.epoch, s.group, s.flags, s.lead, s.n = l.Epoch, l.Group, l.Pkt.Flags, l.Lead, l.HdrLen
+	s.group, s.flags, s.lead, s.n = l.Group, l.Pkt.Flags, l.Lead, l.HdrLen
 	s.word = *(*[4]byte)(l.Hdr)
 	copy(s.opts[:2], unsafe.Slice((*byte)(unsafe.Add(l.Hdr, l.HdrLen-8)), 2))
 	s.KDF, s.name = c.KDF, l.Flow.Master
@@ -550,16 +651,12 @@ func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
 // Match turns packets of a known shape into jobs.
 func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	epoch := binary.BigEndian.Uint16(s.opts[:])
-	if !s.epoch.Is(epoch) {
+	if s.group.State.Latched() {
 		return 0, true
 	}
-	sp, v6, server := s.n == wire.TSSMaxHeader, s.Blocks == 3, s.group.Mode == keys.TSSServer
-	v := uint8(TSSSSI)
-	if !sp {
-		if v = TSSAddr; s.lead == wire.TSSLead6 {
-			v = TSSAddr6
-		}
-	}
+	sp, v6, server := s.n == wire.TSSMaxHeader, s.lead == wire.TSSLead6, s.group.Mode == keys.TSSServer
+	directed := server && !s.group.TSS.NoDirection
+	v := tssV(sp, v6)
 	sdi := binary.BigEndian.Uint32(s.word[:]) & (1<<24 - 1)
 	sorted = true
 	last := uint32(0)
@@ -569,18 +666,20 @@ func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Des
 			break
 		}
 		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])
-		if uint16(tsc>>48) != epoch || server && tsc&tssToClient != 0 {
+		if uint16(tsc>>48) != epoch || directed && tsc&tssToClient != 0 {
 			break
 		}
 		who, id, salt := j.AAD, uint32(0), sdi
 		switch {
 		case sp:
-			who = unsafe.Add(p.Data, 4)
-			id = binary.BigEndian.Uint32((*[4]byte)(who)[:])
-			if salt = id; !server && reflected(o.ownIDs, uint64(id)) != status.OK {
+			ssi := unsafe.Add(p.Data, 4)
+			if id = binary.BigEndian.Uint32((*[4]byte)(ssi)[:]); !server && reflected(o.ownIDs, uint64(id)) != status.OK {
 				return n, sorted
 			}
-		case s.lead == wire.TSSLead4:
+			if salt = id; !v6 {
+				who = ssi
+			}
+		case !v6:
 			salt = binary.BigEndian.Uint32((*[4]byte)(who)[:])
 		}
 		wire.Nonce(&j.Nonce, salt, tsc)
@@ -592,7 +691,7 @@ func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Des
 		}
 		if o.replay {
 			lanes[n].Pkt = p
-			o.flow(&lanes[n], &s.name, s.word[0]&1, v, j.AAD, server)
+			o.flow(&lanes[n], &s.name, s.word[0]&1, v, j.AAD, directed)
 		}
 		msgs = unsafe.Add(msgs, room)
 		sorted = sorted && j.Len >= last

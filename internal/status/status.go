@@ -37,16 +37,17 @@ const (
 	ErrUnsupported Code = -27 // not offered by this profile or version
 	ErrInternal    Code = -28 // a bug in the library; nothing was output
 	ErrSegments    Code = -29 // the segments of a chained packet do not fit the rules
-	ErrEpoch       Code = -30 // the epoch is too far behind the newest one
+	ErrEpoch       Code = -30 // the epoch is too far behind the group's
 	ErrSession     Code = -31 // the Session ID is not one of this SA's
 	ErrSequence    Code = -32 // the sequence number is 0
 	ErrPayload     Code = -33 // authentic, but Payload Info Header or padding is malformed
 	ErrWindows     Code = -34 // no replay window is left for this context
 	ErrEncap       Code = -35 // the outer IP or UDP header is not as expected
 	ErrDummy       Code = -36 // authentic, and of Next Header 59: nothing is in it
+	ErrLatched     Code = -37 // too many packets of the domain were not authentic
 
 	// Count is one more than the number of error codes.
-	Count = 37
+	Count = 38
 )
 
 var text = [Count]string{
@@ -87,6 +88,7 @@ var text = [Count]string{
 	"no replay window left for this context",
 	"outer IP or UDP header not as expected",
 	"authentic dummy packet, discarded",
+	"domain drops packets: too many were not authentic",
 }
 
 // String is a short sentence without a final full stop.

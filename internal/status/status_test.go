@@ -35,7 +35,7 @@ func TestHeaderHasTheSameCodes(t *testing.T) {
 	}
 	for name, c := range map[string]Code{"OK": OK, "ERR_AUTH": ErrAuth, "ERR_ROOM": ErrRoom, "ERR_CONTEXT": ErrContext,
 		"ERR_MEMORY": ErrMemory, "ERR_SEGMENTS": ErrSegments, "ERR_EPOCH": ErrEpoch,
-		"ERR_SESSION": ErrSession, "ERR_SEQUENCE": ErrSequence, "ERR_PAYLOAD": ErrPayload, "ERR_WINDOWS": ErrWindows, "ERR_ENCAP": ErrEncap} {
+		"ERR_SESSION": ErrSession, "ERR_SEQUENCE": ErrSequence, "ERR_PAYLOAD": ErrPayload, "ERR_WINDOWS": ErrWindows, "ERR_ENCAP": ErrEncap, "ERR_LATCHED": ErrLatched} {
 		if names[-c] != name {
 			t.Errorf("%d is %s in the header, %s here", c, names[-c], name)
 		}

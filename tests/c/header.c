@@ -13,7 +13,7 @@
 #endif
 
 SIZE(eesp_status, 4);
-SIZE(eesp_group_config, 56);
+SIZE(eesp_group_config, 72);
 AT(eesp_group_config, struct_size, 0);
 AT(eesp_group_config, profile, 4);
 AT(eesp_group_config, aead, 8);
@@ -29,6 +29,11 @@ AT(eesp_group_config, flags, 36);
 AT(eesp_group_config, reserved, 40);
 AT(eesp_group_config, draft, 48); /* where 1.0 ended */
 AT(eesp_group_config, encap, 49);
+AT(eesp_group_config, crypt_offset, 50);
+AT(eesp_group_config, epoch_age, 52);
+AT(eesp_group_config, auth_failure_limit, 56);
+AT(eesp_group_config, counter_limit, 64);
+SIZE(eesp_domain_stats, 128);
 
 SIZE(eesp_root_key_info, 64);
 AT(eesp_root_key_info, index, 0);
@@ -133,7 +138,7 @@ AT(eesp_stats, reserved, 504);
 
 VALUE(EESP_VERSION, EESP_VERSION_MAJOR * 0x1000000u + EESP_VERSION_MINOR * 0x10000u + EESP_VERSION_PATCH * 0x100u);
 VALUE(EESP_VERSION_MAJOR, 1);
-VALUE(EESP_STATUS_COUNT, 37);
+VALUE(EESP_STATUS_COUNT, 38);
 VALUE(EESP_ICV_LEN, 16);
 VALUE(EESP_MAX_HEADER, 128);
 VALUE(EESP_MAX_SEALED_LEN(100), 247);
@@ -147,6 +152,7 @@ VALUE(EESP_ERR_FORKED, -20);
 VALUE(EESP_ERR_SEGMENTS, -29);
 VALUE(EESP_ERR_ENCAP, -35);
 VALUE(EESP_ERR_DUMMY, -36);
+VALUE(EESP_ERR_LATCHED, -37);
 
 /* What a user writes to begin with. */
 int main(void)

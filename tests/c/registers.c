@@ -301,6 +301,12 @@ static void slots(uint32_t profile)
 	}
 	if (profile == EESP_PROFILE_PSP)
 		GOOD(eesp_group_alloc_spi, g, 7, &spi);
+	if (profile == EESP_PROFILE_TSS) {
+		eesp_domain_stats domain;
+		GOOD(eesp_group_set_epoch, g, 3);
+		GOOD(eesp_group_reset_latch, g);
+		GOOD(eesp_group_domain_stats, g, &domain);
+	}
 	sc.id = spi;
 	sc.v = profile == EESP_PROFILE_TSS ? EESP_V_TSS_SSI : 0;
 	sc.counter_mode = EESP_COUNTER_EXPLICIT;

@@ -95,6 +95,7 @@ KINDS = {
     "eesp_status": ctypes.c_int,
     "unsigned": ctypes.c_uint,
     "size_t": ctypes.c_size_t,
+    "uint16_t": ctypes.c_uint16,
     "uint32_t": ctypes.c_uint32,
     "uint64_t": ctypes.c_uint64,
 }

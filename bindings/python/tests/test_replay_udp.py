@@ -268,12 +268,30 @@ def test_old_epochs_of_tss() -> None:
         id = next(_ids)
         packets = []
         epochs = [next(tss_epochs) for _ in range(18)]
-        for epoch in (epochs[0], epochs[16], epochs[17]):
+        group.set_epoch(epochs[17])
+        for epoch in (epochs[0], epochs[1], epochs[17]):
             with eesp.Sender(group, id, v=eesp.TssV.SSI, counter=eesp.Explicit(1, epoch)) as sender:
                 packets.append(sender.seal_one(b"x", lead=LEAD))
-        assert [receiver.open_one(p, lead=LEAD).epoch for p in packets[1:]] == epochs[16:]
+        assert [receiver.open_one(p, lead=LEAD).epoch for p in packets[1:]] == [epochs[1], epochs[17]]
         with pytest.raises(eesp.EpochError):
             receiver.open_one(packets[0], lead=LEAD)
+        stats = group.domain_stats()
+        assert (stats.sealed, stats.opened, stats.late_epoch, stats.epoch, stats.latched) == (3, 2, 1, epochs[17], False)
+
+
+def test_latch_of_tss() -> None:
+    with group_of(eesp.Profile.TSS, auth_failure_limit=2) as group, sender_of(group) as sender:
+        with eesp.Receiver(group) as receiver:
+            packet = sender.seal_one(b"x", lead=LEAD)
+            forged = packet[:-1] + bytes([packet[-1] ^ 1])
+            for _ in range(2):
+                with pytest.raises(eesp.AuthenticationError):
+                    receiver.open_one(forged, lead=LEAD)
+            with pytest.raises(eesp.LatchedError):
+                receiver.open_one(packet, lead=LEAD)
+            assert group.domain_stats().latched
+            group.reset_latch()
+            assert receiver.open_one(packet, lead=LEAD).payload == b"x"
 
 
 def test_leads_that_are_not_there() -> None:

@@ -1,19 +1,20 @@
 """The vectors of profile `tss`."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from common.packet import seal_octets
-from tss import Header, Lead, Mode, Reason, Receiver, Rekey, derive, encode_header, nonce, open_packet, seal
+from tss import Domain, Header, Lead, Mode, Reason, Receiver, Rekey, derive, encode_header, nonce, open_packet, seal
 from tss.header import MAX_COUNTER, MAX_SDI, TYPE
-from tss.packet import EPOCH_WINDOW, TO_CLIENT, shares_nonces
+from tss.packet import EPOCH_AGE, TO_CLIENT, shares_nonces
 
 from .vectors import Sections, Vector, check_refused, decided, flip, output_fields, payload_fields, stream
 
 # The SDK of AN 0 and of AN 1.
 KEYS = (stream(b"tss/sdk/0", 32), stream(b"tss/sdk/1", 32))
-# The same for what is sealed over IPv6, since with SSI the family enters neither key nor nonce.
+# The same for what is sealed over IPv6: in direct mode, with SSI, the family enters neither key nor nonce.
 KEYS6 = (stream(b"tss/sdk6/0", 32), stream(b"tss/sdk6/1", 32))
 SDI = 0x123456
 SSI = 0xA1B2C3D4
@@ -33,6 +34,8 @@ def make_lead(ipv6: bool, tag: str = "main") -> Lead:
 
 
 LEAD4, LEAD6 = make_lead(False), make_lead(True)
+# Over IPv6 a data key depends on the address and not on the SSI: who has one has another address.
+LEAD6_SSI = make_lead(True, "ssi")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ CLUSTER, TO_SERVER, TO_A_CLIENT, DIRECT = WAYS = (
 
 def shapes(ways: Sequence[Way] = WAYS) -> Iterator[tuple[Way, bool, Lead]]:
     """Every way with and without SSI over IPv4 and IPv6, without the one that shares nonces."""
-    for way, sp, lead in itertools.product(ways, (False, True), (LEAD4, LEAD6)):
+    for way, sp, ipv6 in itertools.product(ways, (False, True), (False, True)):
+        lead = (LEAD6_SSI if sp else LEAD6) if ipv6 else LEAD4
         if not shares_nonces(way.mode, Header(0, 0, 0, 0, SSI if sp else None), lead):
             yield way, sp, lead
 
@@ -87,14 +91,16 @@ def seal_vector(
     payload_len: int,
     rekey: Rekey = NO_REKEY,
     only_an: int | None = None,
+    domain: Domain = Domain(),
     decision: str = "",
 ) -> Vector:
     """A packet that is sealed, and opens to what was sealed. `only_an` leaves the group that key alone."""
     keys = [key if only_an in (None, an) else b"" for an, key in enumerate(KEYS6 if lead.ipv6 else KEYS)]
     seed = b"tss/payload/" + name.encode()
     payload = stream(seed, payload_len)
-    sealed = seal(way.mode, keys[header.an], header, lead, payload, rekey=rekey, to_client=way.to_client)
-    receiver = Receiver(way.mode, header.sdi, keys, rekey, from_server=way.to_client)
+    sealed = seal(way.mode, keys[header.an], header, lead, payload, rekey=rekey, to_client=way.to_client, domain=domain)
+    domain = dataclasses.replace(domain, epoch=header.epoch)
+    receiver = Receiver(way.mode, header.sdi, keys, rekey, way.to_client, domain)
     opened = open_packet(receiver, sealed.packet, lead)
     if (opened.payload, opened.header) != (payload, header):
         raise AssertionError(f"{name}: the packet does not open to what was sealed")
@@ -114,6 +120,8 @@ def seal_vector(
         "rekey_mask": rekey.mask,
         "rekey_shift": rekey.shift,
         "rekey": rekey.of(way.mode, header.counter),
+        "crypt_offset": domain.crypt_offset or 0,
+        "direction_bit": domain.direction_bit,
         **payload_fields(seed, payload),
         **output_fields(sealed),
     }
@@ -174,10 +182,11 @@ def seal_extremes() -> Iterator[Vector]:
         if sp:
             for number in (0, 1, 2**31, 2**32 - 1):
                 header = Header(0, SDI, 7, way.counter(10), number)
-                yield seal_vector(f"extreme/{kind}/ssi-{number:08x}", way, header, lead, payload_len=12)
+                other = make_lead(lead.ipv6, f"ssi-{number:x}")
+                yield seal_vector(f"extreme/{kind}/ssi-{number:08x}", way, header, other, payload_len=12)
         for tag, octet in (("zero", b"\x00"), ("ones", b"\xff")):
             extreme = Lead(octet * len(lead.octets), lead.ipv6)
-            header = Header(0, SDI, 8, way.counter(11 + octet[0]), ssi)
+            header = Header(0, SDI, 8 + 10 * sp, way.counter(11 + octet[0]), ssi)
             yield seal_vector(f"extreme/{kind}/lead-{tag}", way, header, extreme, payload_len=12)
         # The key of the AN in use is enough.
         for an in (0, 1):
@@ -205,7 +214,8 @@ def seal_rekeys() -> Iterator[Vector]:
     ]
     counters = (0, 0xFF, 0x100, 0xFEFF, 0xFFFF, 0x10000, 0x123456789ABC, MAX_COUNTER)
     for n, (rekey, counter) in enumerate(itertools.product(rekeys, counters)):
-        sp, lead = n % 3 == 0, (LEAD4, LEAD6)[n // len(counters) % 2]
+        sp = n % 3 == 0
+        lead = (LEAD4, LEAD6_SSI if sp else LEAD6)[n // len(counters) % 2]
         # An epoch of its own for each mask and shift, so that no nonce repeats under a key.
         header = Header(n % 2, SDI, 100 + n // len(counters), counter, SSI if sp else None)
         name = f"rekey/{rekey.mask:x}-{rekey.shift}/{counter:012x}"
@@ -224,6 +234,26 @@ def seal_rekeys() -> Iterator[Vector]:
         )
 
 
+def seal_domains() -> Iterator[Vector]:
+    """Crypt offsets behind the header, and peers in server mode without a direction bit."""
+    for n, ((way, sp, lead), offset) in enumerate(itertools.product(shapes(), (16, 20, 28, 64, 1032))):
+        if offset > 100 and way not in (CLUSTER, DIRECT):
+            continue
+        header = Header(n & 1, SDI, 301, 0, SSI if sp else None)
+        for size in (offset - header.size, offset - header.size + 1, offset - header.size + 35):
+            header = dataclasses.replace(header, counter=way.counter(1000 * offset + size))
+            name = f"crypt-offset/{label(way, sp, lead)}/{offset}-of-{size}"
+            yield seal_vector(name, way, header, lead, payload_len=size, domain=Domain(crypt_offset=offset))
+    apart = Domain(direction_bit=False)
+    for n, (way, sp, lead) in enumerate(shapes((TO_SERVER, TO_A_CLIENT))):
+        # One SSI for each, so that who seals them does not count with a direction bit and without. What has no SSI
+        # would share its counters with all others: it is only opened.
+        for counter in (0, 2, 2**47 - 2, 2**47, MAX_COUNTER) if sp else ():
+            header = Header(0, SDI, 302, counter, 0xD1000000 + n)
+            name = f"no-direction-bit/{label(way, sp, lead)}/{header.counter:012x}"
+            yield seal_vector(name, way, header, lead, payload_len=21, domain=apart)
+
+
 # --- raw packets -------------------------------------------------------------------------------------------------
 
 
@@ -237,12 +267,13 @@ def forge(
     rekey: Rekey = NO_REKEY,
     type: int = TYPE,
     reserved: int = 0,
+    crypt_offset: int = 0,
 ) -> bytes:
     """A packet whose ICV is right for a header that may be wrong, or out of place."""
     octets = encode_header(header)
     sent = bytes([octets[0] & 0x05 | type << 3 | reserved << 1]) + octets[1:]
     key = derive(way.mode, sdk, header, lead, rekey.of(way.mode, header.counter), to_client=way.to_client)
-    return seal_octets(key, nonce(header, lead, key.mask), sent + payload, len(sent), lead=lead.octets).packet
+    return seal_octets(key, nonce(header, lead, key.mask), sent + payload, crypt_offset or len(sent), lead=lead.octets).packet
 
 
 def receiver_json(receiver: Receiver, packet: bytes, lead: Lead) -> Vector:
@@ -255,7 +286,10 @@ def receiver_json(receiver: Receiver, packet: bytes, lead: Lead) -> Vector:
         "rekey_shift": receiver.rekey.shift,
         "ipv6": lead.ipv6,
         "lead": lead.octets.hex(),
-        "current_epoch": -1 if receiver.current_epoch is None else receiver.current_epoch,
+        "crypt_offset": receiver.domain.crypt_offset or 0,
+        "direction_bit": receiver.domain.direction_bit,
+        "current_epoch": receiver.domain.epoch,
+        "epoch_age": receiver.domain.epoch_age,
         "packet": packet.hex(),
     }
 
@@ -266,10 +300,10 @@ def make_receiver(
     sdi: int = SDI,
     keys: Sequence[bytes] = KEYS,
     rekey: Rekey = NO_REKEY,
-    current_epoch: int | None = None,
+    domain: Domain = Domain(),
 ) -> Receiver:
     """The receiver of what is sent on a way."""
-    return Receiver(way.mode, sdi, keys, rekey, way.to_client, current_epoch)
+    return Receiver(way.mode, sdi, keys, rekey, way.to_client, domain)
 
 
 # --- packets that open -------------------------------------------------------------------------------------------
@@ -289,32 +323,52 @@ def accepted_vector(name: str, receiver: Receiver, packet: bytes, lead: Lead) ->
     }
 
 
-# Distances of a packet's epoch from the current one: the oldest taken is 16 back, the newest 2^15 - 1 further.
-TAKEN = (-EPOCH_WINDOW, -EPOCH_WINDOW + 1, -1, 0, 1, 2, 1000, 2**15 - 1 - EPOCH_WINDOW)
-NOT_TAKEN = (-EPOCH_WINDOW - 1, -EPOCH_WINDOW - 2, -100, -(2**14), 2**15 - EPOCH_WINDOW, 2**15 - EPOCH_WINDOW + 1)
+# Distances of a packet's epoch from the domain's: the oldest taken is the age back, the newest 2^15 further.
+AGES = (EPOCH_AGE, 1, 5, 2**15 - 2, 2**15 - 1)
+AHEAD = (0, 1, 2, 1000, 2**15 - 1, 2**15)
 CURRENT_EPOCHS = (0, 1, 15, 16, 17, 1000, 32767, 32768, 65519, 65535)
+
+
+def taken(age: int) -> list[int]:
+    return sorted({-age, 1 - age, -1 if age else 0, *AHEAD})
+
+
+def not_taken(age: int) -> list[int]:
+    return sorted(one for one in {-age - 1, -age - 2, -100 - age, -(2**14) - age, 1 - 2**15} if -(2**15) < one < -age)
+
+
 # Not a client in server mode, whose one data key is of one epoch.
 EPOCH_SHAPES = list(shapes((CLUSTER, TO_SERVER, DIRECT)))
 
 
 def accepted() -> Iterator[Vector]:
     payload = stream(b"tss/payload/accepted", 24)
-    for n, (current, distance) in enumerate(itertools.product(CURRENT_EPOCHS, TAKEN)):
+    cases = [(age, current, one) for age, current in itertools.product(AGES, CURRENT_EPOCHS) for one in taken(age)]
+    for n, (age, current, distance) in enumerate(cases):
         way, sp, lead = EPOCH_SHAPES[n % len(EPOCH_SHAPES)]
         epoch = (current + distance) % 2**16
         header = Header(0, SDI, epoch, way.counter(1 + n), SSI if sp else None)
         yield accepted_vector(
-            f"epoch/{current}/{distance:+d}",
-            make_receiver(way, current_epoch=current),
+            f"epoch/{age}/{current}/{distance:+d}",
+            make_receiver(way, domain=Domain(epoch=current, epoch_age=age)),
             forge(way, header, lead, payload),
             lead,
         )
     for way, sp, lead in shapes():
-        for epoch in (0, 1, 40000, 65535):
+        for epoch in (0, 1, 32768, 65520, 65535):
             header = Header(0, SDI, epoch, way.counter(77), SSI if sp else None)
             yield accepted_vector(
-                f"epoch/none-yet/{label(way, sp, lead)}/{epoch}",
+                f"epoch/by-default/{label(way, sp, lead)}/{epoch}",
                 make_receiver(way),
+                forge(way, header, lead, payload),
+                lead,
+            )
+    for way, sp, lead in shapes((TO_SERVER, TO_A_CLIENT)):
+        for counter in (0, TO_CLIENT, MAX_COUNTER):
+            header = Header(0, SDI, 0, counter, SSI if sp else None)
+            yield accepted_vector(
+                f"no-direction-bit/{label(way, sp, lead)}/{counter:012x}",
+                make_receiver(way, domain=Domain(direction_bit=False)),
                 forge(way, header, lead, payload),
                 lead,
             )
@@ -392,16 +446,33 @@ def refused_context() -> Iterator[Vector]:
             own = Way(Mode.SERVER, not way.to_client)
             packet = forge(own, header, lead, payload)
             yield refused_vector(f"{name}/sent-back", Reason.REFLECTED, make_receiver(way), packet, lead)
-    for n, (current, distance) in enumerate(itertools.product(CURRENT_EPOCHS, NOT_TAKEN)):
+    cases = [(age, current, one) for age, current in itertools.product(AGES, CURRENT_EPOCHS) for one in not_taken(age)]
+    for n, (age, current, distance) in enumerate(cases):
         way, sp, lead = EPOCH_SHAPES[n % len(EPOCH_SHAPES)]
         header = Header(0, SDI, (current + distance) % 2**16, way.counter(1 + n), SSI if sp else None)
         yield refused_vector(
-            f"epoch/{current}/{distance:+d}",
+            f"epoch/{age}/{current}/{distance:+d}",
             Reason.EPOCH,
-            make_receiver(way, current_epoch=current),
+            make_receiver(way, domain=Domain(epoch=current, epoch_age=age)),
             forge(way, header, lead, payload),
             lead,
         )
+
+
+def refused_offsets() -> Iterator[Vector]:
+    """Crypt offsets behind the payload's end, and packets sealed with another one than the domain's."""
+    for way, sp, lead in shapes():
+        header = Header(0, SDI, 0, way.counter(8), SSI if sp else None)
+        for offset, size in ((20, 3), (20, 0), (64, 40), (1032, 1000)):
+            name = f"offset/{label(way, sp, lead)}/{offset}-of-{size}"
+            packet = forge(way, header, lead, stream(b"tss/payload/offset", size))
+            receiver = make_receiver(way, domain=Domain(crypt_offset=offset))
+            yield refused_vector(name, Reason.OFFSET, receiver, packet, lead)
+        for sent, read in ((0, 20), (20, 0), (20, 24), (32, 28)):
+            name = f"auth/{label(way, sp, lead)}/crypt-offset-{sent}-read-as-{read}"
+            packet = forge(way, header, lead, stream(b"tss/payload/offset", 40), crypt_offset=sent)
+            receiver = make_receiver(way, domain=Domain(crypt_offset=read or None))
+            yield refused_vector(name, Reason.AUTH, receiver, packet, lead)
 
 
 def refused_auth() -> Iterator[Vector]:
@@ -431,10 +502,14 @@ def refused_auth() -> Iterator[Vector]:
                 # In server mode the counter's top bit is the direction.
                 if part == "counter" and bit == bits[0] and way.mode is Mode.SERVER:
                     continue
-                yield refused_vector(f"flip/{kind}/{part}/bit-{bit}", Reason.AUTH, receiver, flip(packet, bit), lead)
+                changed = flip(packet, bit)
+                # In whatever epoch a packet now is, it is the domain's.
+                current = int.from_bytes(changed[at - 8 : at - 6], "big") if part == "epoch" else 0
+                hears = make_receiver(way, domain=Domain(epoch=current))
+                yield refused_vector(f"flip/{kind}/{part}/bit-{bit}", Reason.AUTH, hears, changed, lead)
         for octet in range(len(lead.octets)):
-            changed = Lead(flip(lead.octets, 8 * octet + octet % 8), lead.ipv6)
-            yield refused_vector(f"flip/{kind}/lead/octet-{octet}", Reason.AUTH, receiver, packet, changed)
+            elsewhere = Lead(flip(lead.octets, 8 * octet + octet % 8), lead.ipv6)
+            yield refused_vector(f"flip/{kind}/lead/octet-{octet}", Reason.AUTH, receiver, packet, elsewhere)
         exchanged = Lead(lead.destination + lead.source + lead.octets[-4:], lead.ipv6)
         yield refused_vector(f"auth/{kind}/addresses-exchanged", Reason.AUTH, receiver, packet, exchanged)
         close = (flip(KEYS[0], 255), KEYS[1])
@@ -448,7 +523,7 @@ def refused_auth() -> Iterator[Vector]:
         zero = packet[:-16] + bytes(16)
         yield refused_vector(f"auth/empty-ciphertext/{kind}/icv-zero", Reason.AUTH, receiver, zero, lead)
 
-    # With SSI the addresses enter neither key nor nonce: the lead of the other family still fails, for the AAD.
+    # The lead of the other family fails, for the AAD and over IPv6 for the key.
     for way in (CLUSTER, DIRECT, TO_SERVER, TO_A_CLIENT):
         header = Header(0, SDI, 1, way.counter(3), SSI)
         for lead, other in ((LEAD4, LEAD6), (LEAD6, LEAD4)):
@@ -460,7 +535,9 @@ def refused_auth() -> Iterator[Vector]:
         header = Header(0, SDI, 1, 3, SSI if sp else None)
         packet = flip(forge(CLUSTER, header, LEAD4, payload), 5)
         name = f"auth/{label(CLUSTER, sp, LEAD4)}/sp-bit"
-        yield refused_vector(name, Reason.AUTH, make_receiver(CLUSTER), packet, LEAD4)
+        at = 4 if sp else 8
+        hears = make_receiver(CLUSTER, domain=Domain(epoch=int.from_bytes(packet[at : at + 2], "big")))
+        yield refused_vector(name, Reason.AUTH, hears, packet, LEAD4)
     # Another mode. Counters are low, so those that server mode refuses are not among them.
     low = (CLUSTER, TO_SERVER, DIRECT)
     for (sender, receiving), sp in itertools.product(itertools.permutations(low, 2), (False, True)):
@@ -515,8 +592,14 @@ def derive_vectors() -> Iterator[Vector]:
 def build() -> Sections:
     """All vectors of the profile, by section."""
     return {
-        "seal": [*seal_matrix(), *seal_lengths(), *seal_extremes(), *seal_rekeys()],
+        "seal": [*seal_matrix(), *seal_lengths(), *seal_extremes(), *seal_rekeys(), *seal_domains()],
         "accepted": list(accepted()),
-        "refused": [*refused_header(), *refused_truncated(), *refused_context(), *refused_auth()],
+        "refused": [
+            *refused_header(),
+            *refused_truncated(),
+            *refused_context(),
+            *refused_offsets(),
+            *refused_auth(),
+        ],
         "derive": list(derive_vectors()),
     }

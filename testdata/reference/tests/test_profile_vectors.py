@@ -172,17 +172,22 @@ class TssTest(ProfileVectors.Base):
             payload,
             rekey=rekey,
             to_client=vector["to_client"],
+            domain=self.domain(vector),
         )
 
+    @staticmethod
+    def domain(vector: Vector) -> tss.Domain:
+        epoch, age = vector.get("current_epoch", vector.get("epoch", 0)), vector.get("epoch_age", 16)
+        return tss.Domain(vector["crypt_offset"] or None, vector["direction_bit"], epoch, age)
+
     def open(self, vector: Vector) -> tuple[bytes, Vector]:
-        current = vector.get("current_epoch", -1)
         receiver = tss.Receiver(
             tss.Mode(vector["mode"]),
             vector["sdi"],
             keys_of(vector["keys"]),
             tss.Rekey(vector["rekey_mask"], vector["rekey_shift"]),
             vector["from_server"] if "from_server" in vector else vector["to_client"],
-            None if current < 0 else current,
+            self.domain(vector),
         )
         opened = tss.open_packet(receiver, unhex(vector["packet"]), self.lead(vector))
         header = opened.header

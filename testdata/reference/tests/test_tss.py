@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from common.errors import Refused
 from common.primitives import cmac
 from tss import (
+    Domain,
     Header,
     Lead,
     Mode,
@@ -21,7 +22,6 @@ from tss import (
     parse_header,
     seal,
 )
-from tss.packet import too_old
 
 unhex = bytes.fromhex
 
@@ -48,7 +48,7 @@ class HeaderTest(unittest.TestCase):
     def test_order_of_checks(self) -> None:
         """A packet with every fault is refused for the first; each one mended uncovers the next."""
         bad = bytearray(unhex("17 abcdef  a1a2a3a4  0001 000000000000")[:11] + bytes(16))
-        receiver = Receiver(Mode.SERVER, 0x010203, (SDK, b""), current_epoch=100)
+        receiver = Receiver(Mode.SERVER, 0x010203, (SDK, b""), domain=Domain(20, epoch=100))
         for reason, mend in (
             (Reason.SHORT, "17 abcdef"),
             (Reason.VERSION, "0f abcdef"),
@@ -56,6 +56,7 @@ class HeaderTest(unittest.TestCase):
             (Reason.NO_KEY, "0c 010204"),
             (Reason.NO_KEY, "0c 010203"),
             (Reason.SHORT, "0c 010203 a1a2a3a4 0001 8000"),
+            (Reason.OFFSET, "0c 010203 a1a2a3a4 0001 8000" + 26 * "00"),
             (Reason.REFLECTED, "0c 010203 a1a2a3a4 0001 0000"),
             (Reason.EPOCH, "0c 010203 a1a2a3a4 0054 0000"),
             (Reason.AUTH, ""),
@@ -65,7 +66,7 @@ class HeaderTest(unittest.TestCase):
             self.assertIs(caught.exception.reason, reason)
             change = unhex(mend)
             bad[: len(change)] = change
-            bad += bytes((28 if len(change) == 4 else 32) - len(bad))
+            bad += bytes(max(0, (28 if len(change) == 4 else 32) - len(bad)))
 
     def test_what_cannot_be(self) -> None:
         builds: list[Callable[[], object]] = [
@@ -80,6 +81,8 @@ class HeaderTest(unittest.TestCase):
             lambda: seal(Mode.DIRECT, SDK, PLAIN, V6, b""),
             lambda: seal(Mode.SERVER, SDK, PLAIN, V4, b"", to_client=True),
             lambda: seal(Mode.SERVER, SDK, Header(0, 0, 0, 2**47), V4, b""),
+            lambda: seal(Mode.CLUSTER, SDK, WITH_SSI, V4, bytes(8), domain=Domain(12)),
+            lambda: seal(Mode.CLUSTER, SDK, WITH_SSI, V4, bytes(8), domain=Domain(25)),
         ]
         for build in builds:
             with self.assertRaises(ValueError):
@@ -97,12 +100,13 @@ class DerivationTest(unittest.TestCase):
     def test_contexts(self) -> None:
         self.check(Mode.CLUSTER, PLAIN, V4, 5, "553100 1122 00000005 c0000201 00000160")
         self.check(Mode.CLUSTER, WITH_SSI, V4, 5, "553100 1122 00000005 a1a2a3a4 00000160")
-        self.check(Mode.CLUSTER, WITH_SSI, V6, 5, "553100 1122 00000005 a1a2a3a4 00000160")
+        self.check(Mode.CLUSTER, WITH_SSI, V6, 5, f"553100 00000000 1122 00000005 {CLIENT6} 00000160")
         self.check(Mode.CLUSTER, PLAIN, V6, 5, f"553100 00000000 1122 00000005 {CLIENT6} 00000160")
         self.check(Mode.SERVER, PLAIN, V4, 0, "553200 1122 00000000 c0000201 00000160")
         self.check(Mode.SERVER, PLAIN, V4, 0, "553200 1122 00000000 c6336407 00000160", to_client=True)
         self.check(Mode.SERVER, WITH_SSI, V4, 0, "553200 1122 00000000 a1a2a3a4 00000160", to_client=True)
         self.check(Mode.SERVER, PLAIN, V6, 0, f"553200 00000000 1122 00000000 {SERVER6} 00000160", to_client=True)
+        self.check(Mode.SERVER, WITH_SSI, V6, 0, f"553200 00000000 1122 00000000 {SERVER6} 00000160", to_client=True)
 
     def test_direct(self) -> None:
         key = derive(Mode.DIRECT, SDK, PLAIN, V4, 0, to_client=False)
@@ -121,26 +125,30 @@ class DerivationTest(unittest.TestCase):
         self.assertEqual(nonce(PLAIN, V4, mask).hex(), "c1020105" "1424" "344c5c6c7c84")
 
     def test_epochs(self) -> None:
-        for epoch, current, old in (
-            (84, 100, False),
-            (83, 100, True),
-            (65535, 15, False),
-            (65534, 15, True),
-            (65535, 0, False),
-            (65520, 0, False),
-            (65519, 0, True),
-            (32751, 0, False),
-            (32752, 0, True),
-            (0, 65535, False),
+        for epoch, current, age, old in (
+            (84, 100, 16, False),
+            (83, 100, 16, True),
+            (98, 100, 1, True),
+            (99, 100, 1, False),
+            (65535, 15, 16, False),
+            (65534, 15, 16, True),
+            (65535, 0, 16, False),
+            (65520, 0, 16, False),
+            (65519, 0, 16, True),
+            (32767, 0, 16, False),
+            (32768, 0, 16, False),
+            (32769, 0, 16, True),
+            (32769, 0, 32767, False),
+            (0, 65535, 16, False),
         ):
-            self.assertIs(too_old(epoch, current), old, (epoch, current))
+            self.assertIs(Domain(epoch=current, epoch_age=age).is_late(epoch), old, (epoch, current, age))
 
 
 class PacketTest(unittest.TestCase):
     PAYLOAD = bytes(range(21))
 
     def test_cluster_by_hand(self) -> None:
-        fixed = unhex("553100 1122 00000077 a1a2a3a4 00000160")
+        fixed = unhex(f"553100 00000000 1122 00000077 {CLIENT6} 00000160")
         output = b"".join(cmac(SDK, bytes([i]) + fixed) for i in (1, 2, 3))
         base = unhex("a1a2a3a4 1122 334455667788")
         iv = bytes(a ^ b for a, b in zip(base, output[32:44]))
@@ -165,6 +173,25 @@ class PacketTest(unittest.TestCase):
         want = header + AESGCM(SDK).encrypt(iv, self.PAYLOAD, V4.octets + header)
         self.assertEqual(seal(Mode.DIRECT, SDK, PLAIN, V4, self.PAYLOAD).packet, want)
 
+    def test_crypt_offset_by_hand(self) -> None:
+        """The AAD ends where encryption starts, counted from the header's first octet."""
+        header = unhex("08 010203  1122 334455667788")
+        iv = unhex("c0000201 1122 334455667788")
+        text = AESGCM(SDK).encrypt(iv, self.PAYLOAD[8:], V4.octets + header + self.PAYLOAD[:8])
+        domain = Domain(20, epoch=0x1122)
+        packet = header + self.PAYLOAD[:8] + text
+        self.assertEqual(seal(Mode.DIRECT, SDK, PLAIN, V4, self.PAYLOAD, domain=domain).packet, packet)
+        receiver = Receiver(Mode.DIRECT, 0x010203, (SDK, b""), domain=domain)
+        self.assertEqual(open_packet(receiver, packet, V4).payload, self.PAYLOAD)
+
+    def test_no_direction_bit(self) -> None:
+        """A client's packet opens at the client, too: that is what the bit prevents."""
+        domain = Domain(direction_bit=False)
+        packet = seal(Mode.SERVER, SDK, Header(0, 3, 0, 5, 7), V4, self.PAYLOAD, domain=domain).packet
+        for from_server in (False, True):
+            receiver = Receiver(Mode.SERVER, 3, (SDK, b""), from_server=from_server, domain=domain)
+            self.assertEqual(open_packet(receiver, packet, V4).payload, self.PAYLOAD)
+
     def test_round_trips(self) -> None:
         keys = (SDK, SDK[::-1])
         for mode in Mode:
@@ -177,7 +204,7 @@ class PacketTest(unittest.TestCase):
                             header = Header(size & 1, 3, size, to_client << 47 | size, ssi)
                             payload = bytes(range(size))
                             sealed = seal(mode, keys[size & 1], header, lead, payload, to_client=to_client)
-                            receiver = Receiver(mode, 3, keys, from_server=to_client, current_epoch=size + 16)
+                            receiver = Receiver(mode, 3, keys, from_server=to_client, domain=Domain(epoch=size + 16))
                             opened = open_packet(receiver, sealed.packet, lead)
                             self.assertEqual((opened.header, opened.payload), (header, payload))
 

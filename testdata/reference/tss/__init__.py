@@ -6,10 +6,11 @@ It is written from the format description alone, to be read beside it. It must n
 from .errors import Reason
 from .header import Header, encode_header, parse_header
 from .lead import Lead
-from .packet import Opened, Receiver, open_packet, seal
+from .packet import Domain, Opened, Receiver, open_packet, seal
 from .schedule import Mode, Rekey, derive, nonce
 
 __all__ = [
+    "Domain",
     "Header",
     "Lead",
     "Mode",

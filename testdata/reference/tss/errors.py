@@ -10,6 +10,7 @@ class Reason(BaseReason):
     VERSION = "version"
     RESERVED = "reserved"
     NO_KEY = "no_key"
+    OFFSET = "offset"
     UNSUPPORTED = "unsupported"
     REFLECTED = "reflected"
     EPOCH = "epoch"

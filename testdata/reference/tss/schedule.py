@@ -42,15 +42,19 @@ class Rekey:
 
 
 def derive(mode: Mode, sdk: bytes, header: Header, lead: Lead, rekey: int, *, to_client: bool) -> Key:
-    """The data key and IV mask of a packet; in server mode the address in the context is the client's."""
+    """The data key and IV mask of a packet.
+
+    The context has the address over IPv6, with an SSI too, and over IPv4 the SSI or without one the address. In server
+    mode the address is the client's.
+    """
     if mode is Mode.DIRECT:
         return Key((), sdk)
     context = header.epoch.to_bytes(2, "big") + rekey.to_bytes(4, "big")
     address = lead.destination if mode is Mode.SERVER and to_client else lead.source
-    if header.ssi is not None:
-        context += header.ssi_octets
-    elif lead.ipv6:
+    if lead.ipv6:
         context = bytes(4) + context + address
+    elif header.ssi is not None:
+        context += header.ssi_octets
     else:
         context += address
     fixed = LABELS[mode] + b"\x00" + context + OUTPUT_BITS.to_bytes(4, "big")

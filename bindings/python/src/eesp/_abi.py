@@ -50,13 +50,14 @@ MAX_FLOW_ID = 64
 PSP_MAX_EXTENSION = 112
 TSS_LEAD_IPV4 = 12
 TSS_LEAD_IPV6 = 36
-STATUS_COUNT = 37
+STATUS_COUNT = 38
 LEVEL_COUNT = 3
 STATS_LEN = 62
 GROUP_NO_SEQUENCE = 0x1
 GROUP_IV = 0x2
 GROUP_OPTIMIZED = 0x4
 GROUP_ALIGN8 = 0x8
+GROUP_NO_DIRECTION_BIT = 0x10
 DRAFT_DEFAULT = 0
 DRAFT_02 = 2
 DRAFT_03 = 3
@@ -92,7 +93,12 @@ class GroupConfig(Structure):
         ("reserved", c_uint64 * 1),
         ("draft", c_uint8),
         ("encap", c_uint8),
-        ("reserved2", c_uint8 * 6),
+        ("crypt_offset", c_uint16),
+        ("epoch_age", c_uint16),
+        ("reserved2", c_uint8 * 2),
+        ("auth_failure_limit", c_uint32),
+        ("reserved3", c_uint32),
+        ("counter_limit", c_uint64),
     ]
 
 
@@ -239,6 +245,24 @@ class ReplayStats(Structure):
     ]
 
 
+class DomainStats(Structure):
+    _fields_ = [
+        ("sealed", c_uint64),
+        ("opened", c_uint64),
+        ("auth_failures", c_uint64),
+        ("invalid", c_uint64),
+        ("unknown_sa", c_uint64),
+        ("late_epoch", c_uint64),
+        ("exhausted", c_uint64),
+        ("wrong_ssi", c_uint64),
+        ("clear", c_uint64),
+        ("failures", c_uint64),
+        ("latched", c_uint64),
+        ("epoch", c_uint64),
+        ("reserved", c_uint64 * 4),
+    ]
+
+
 class Job(Structure):
     _fields_ = [
         ("aad", c_void_p),
@@ -267,6 +291,7 @@ STRUCTURES: dict[str, type[Structure]] = {
     "eesp_udp": Udp,
     "eesp_stats": Stats,
     "eesp_replay_stats": ReplayStats,
+    "eesp_domain_stats": DomainStats,
     "eesp_job": Job,
 }
 
@@ -300,6 +325,9 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "eesp_group_rotate_key": (c_int, [_P, _P, _N, _P]),
     "eesp_group_remove_key": (c_int, [_P, c_uint]),
     "eesp_group_alloc_spi": (c_int, [_P, c_uint32, _P]),
+    "eesp_group_set_epoch": (c_int, [_P, c_uint16]),
+    "eesp_group_reset_latch": (c_int, [_P]),
+    "eesp_group_domain_stats": (c_int, [_P, _P]),
     "eesp_derive_keys": (c_int, [_P, _P, _N, _P, _N]),
     "eesp_data_key_export": (c_int, [_P, _P, c_int, _P]),
     "eesp_data_key_wipe": (None, [_P]),

@@ -60,6 +60,7 @@ class Status(enum.IntEnum):
     WINDOWS = -34
     ENCAP = -35
     DUMMY = -36
+    LATCHED = -37
 
     def describe(self) -> str:
         """What the library says about it, a short sentence."""
@@ -178,11 +179,15 @@ class PspVersion(enum.IntEnum):
 
 
 class TssV(enum.IntEnum):
-    """Profile tss: whether headers have an SSI; without, the context has the IPv4 or the IPv6 address."""
+    """Profile tss: whether headers have an SSI; without, and over IPv6 with one too, the context has the address.
+
+    A group's sender with SSI seals packets of either family.
+    """
 
     ADDR = 0
     SSI = 1
     ADDR_IPV6 = 2
+    SSI_IPV6 = 3
 
 
 #: What the field v of senders, contexts and data keys is, by profile; eesp has none.
@@ -369,6 +374,24 @@ class Udp:
     dscp: bool = False
     dscp_back: bool = False
     checksum6: bool = False
+
+
+@dataclass(frozen=True)
+class DomainStats:
+    """What a group of profile tss counts, of all its senders and receivers."""
+
+    sealed: int
+    opened: int
+    auth_failures: int
+    invalid: int
+    unknown_sa: int
+    late_epoch: int
+    exhausted: int
+    wrong_ssi: int
+    clear: int
+    failures: int
+    latched: bool
+    epoch: int
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,10 @@ class InternalError(EespError):
     """A bug in the library; nothing was output."""
 
 
+class LatchedError(EespError):
+    """tss: the group drops packets, since too many were not authentic."""
+
+
 CLASSES: dict[Status, type[EespError]] = {
     Status.ARGUMENT: ArgumentError,
     Status.AUTH: AuthenticationError,
@@ -150,6 +154,7 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.DUMMY: DummyError,
     Status.WINDOWS: NoWindowError,
     Status.ENCAP: EncapsulationError,
+    Status.LATCHED: LatchedError,
 }
 
 

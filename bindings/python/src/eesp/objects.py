@@ -19,6 +19,7 @@ from ._types import (
     Clock,
     Combiner,
     Context,
+    DomainStats,
     Counter,
     Encap,
     Explicit,
@@ -154,7 +155,9 @@ class TrustGroup(_Object):
     slots. aead: AES-128-GCM if not given (tss has AES-256-GCM only). What belongs to another profile is refused:
 
     stateless: combiner. psp: versions (those in use; none: GCM's with keys as aead says). tss: domain (SDI), mode,
-    rekey_mask, rekey_shift. eesp: domain (SPI), mode, sequence, iv (what packets carry), optimized (no Payload Info
+    rekey_mask, rekey_shift, crypt_offset (octets in clear, from the header's first; 0: the header), epoch_age (epochs that
+    packets may be behind; 0: 16), counter_limit (0: 2^48), auth_failure_limit (receivers drop all after so many; 0: never),
+    direction_bit (server mode; False for peers that do not know it: both ends' nonces repeat). eesp: domain (SPI), mode, sequence, iv (what packets carry), optimized (no Payload Info
     Header), align8, max_coffset, sub_sas (0: 65,536), draft (2 or 3; 3 if not given), encap (-03: decides the format).
     """
 
@@ -177,6 +180,11 @@ class TrustGroup(_Object):
         sub_sas: int = 0,
         draft: int = _abi.DRAFT_DEFAULT,
         encap: Encap = Encap.TRANSPORT,
+        crypt_offset: int = 0,
+        epoch_age: int = 0,
+        counter_limit: int = 0,
+        auth_failure_limit: int = 0,
+        direction_bit: bool = True,
     ) -> None:
         self.profile, self.combiner, self.domain, self.mode = Profile(profile), Combiner(combiner), domain, mode
         if aead is None:
@@ -193,6 +201,7 @@ class TrustGroup(_Object):
             (_abi.GROUP_IV, iv),
             (_abi.GROUP_OPTIMIZED, optimized),
             (_abi.GROUP_ALIGN8, align8),
+            (_abi.GROUP_NO_DIRECTION_BIT, not direction_bit),
         ):
             flags |= flag if wanted else 0
         set_of_versions = 0
@@ -213,6 +222,10 @@ class TrustGroup(_Object):
             flags=flags,
             draft=_unsigned(draft, 8, "draft"),
             encap=Encap(encap),
+            crypt_offset=_unsigned(crypt_offset, 16, "crypt_offset"),
+            epoch_age=_unsigned(epoch_age, 16, "epoch_age"),
+            auth_failure_limit=_unsigned(auth_failure_limit, 32, "auth_failure_limit"),
+            counter_limit=_unsigned(counter_limit, 64, "counter_limit"),
         )
         self._make("eesp_group_free", lambda made: _LIB.eesp_group_new(byref(config), made))
 
@@ -299,6 +312,33 @@ class TrustGroup(_Object):
     def remove_key(self, slot: int) -> None:
         """Takes a slot's key away."""
         check(self._call(_LIB.eesp_group_remove_key, _unsigned(slot, 32, "slot")))
+
+    def set_epoch(self, epoch: int) -> None:
+        """tss: puts the key in use into an epoch; a new key begins in 0. Packets further behind than epoch_age are refused."""
+        check(self._call(_LIB.eesp_group_set_epoch, _unsigned(epoch, 16, "epoch")))
+
+    def reset_latch(self) -> None:
+        """tss: has packets opened again after auth_failure_limit of them were not authentic."""
+        check(self._call(_LIB.eesp_group_reset_latch))
+
+    def domain_stats(self) -> DomainStats:
+        """tss: what became of the group's packets."""
+        raw = _abi.DomainStats()
+        check(self._call(_LIB.eesp_group_domain_stats, byref(raw)))
+        return DomainStats(
+            sealed=raw.sealed,
+            opened=raw.opened,
+            auth_failures=raw.auth_failures,
+            invalid=raw.invalid,
+            unknown_sa=raw.unknown_sa,
+            late_epoch=raw.late_epoch,
+            exhausted=raw.exhausted,
+            wrong_ssi=raw.wrong_ssi,
+            clear=raw.clear,
+            failures=raw.failures,
+            latched=bool(raw.latched),
+            epoch=raw.epoch,
+        )
 
     def alloc_spi(self, first: int = 1) -> int:
         """psp: gives out an SPI, to be handed to a peer with its data key: each once, in rising order, from first on.

@@ -1,0 +1,162 @@
+package eesp
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"libeesp/internal/counter"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+)
+
+// By the clock, counters of tss are the time since epochOrigin at 2^tssRateLog2 a
+// second, if the configuration does not say otherwise: epochs are not the
+// clock's, so that 48 bits have to last, for 34 years.
+const tssRateLog2 = 18
+
+var epochOrigin = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// byOrigin fills in what the clock mode needs where the epoch is not the clock's.
+func byOrigin(c *counter.Config) {
+	if c.Mode != CounterClock {
+		return
+	}
+	c.FixedEpoch = true
+	if c.EpochStart.IsZero() || c.EpochStart.UnixNano() == 0 {
+		c.EpochStart = epochOrigin
+	}
+	if c.RateLog2 == 0 {
+		c.RateLog2 = tssRateLog2 - c.EngineBits
+		if c.Direction != counter.NoDirection {
+			c.RateLog2--
+		}
+	}
+}
+
+// renewed has the counters of a group's sender where they begin anew with each
+// key and epoch, in which no nonce can then be one of another key: an owner for
+// each, shared with the other senders of this ID.
+type renewed struct {
+	name   string
+	config counter.Config
+	pinned bool // the epoch is the configuration's, not the group's
+	now    atomic.Pointer[renewal]
+	own    *counter.Owner // a test's
+
+	mu      sync.Mutex
+	all     []*renewal // newest last
+	started bool       // the first one begins where the caller says
+	closed  bool
+}
+
+type renewal struct {
+	sequence uint64 // of the snapshot that it was for
+	key      [16]byte
+	epoch    uint16
+	owner    *counter.Owner
+}
+
+// keptRenewals is how many keys and epochs that were in use keep their owners: a
+// few come back, and the rest goes on above what was used if it does.
+const keptRenewals = 8
+
+// oneKey is the only key that an owner is for.
+type oneKey [16]byte
+
+func (k oneKey) InUse() ([16]byte, bool) { return k, true }
+func (k oneKey) All() [][16]byte         { return [][16]byte{k} }
+
+// newRenewed takes the place of the ID in the process, so that no sender that
+// could come to the same key and nonces is made beside it.
+func newRenewed(s profile.Sealing, c counter.Config) (r *renewed, place *counter.Owner, err error) {
+	if !c.FixedEpoch && c.Mode == CounterClock && c.Epoch != 0 {
+		return nil, nil, fmt.Errorf("%w: epoch without a fixed epoch", status.ErrArgument)
+	}
+	byOrigin(&c)
+	c.FixedEpoch = true
+	r = &renewed{name: s.Space() + "@", config: c, pinned: c.Epoch != 0}
+	if err := c.Check(); err != nil {
+		return nil, nil, err
+	}
+	shift := 48 - c.EngineBits
+	if c.Direction != counter.NoDirection {
+		shift--
+	}
+	place, err = counter.Share(r.name, counter.Config{Mode: CounterExplicit, EngineBits: c.EngineBits, Engine: c.Engine,
+		Direction: c.Direction, FixedEpoch: true, Epoch: 1<<16 - 1, Start: 1<<shift - 1}, nil)
+	return r, place, err
+}
+
+// Of returns the owner for the keys of a snapshot. That of the burst before
+// takes no lock.
+func (r *renewed) Of(snap *keys.Snapshot) (*counter.Owner, status.Code) {
+	if r.own != nil {
+		return r.own, status.OK
+	}
+	if n := r.now.Load(); n != nil && n.sequence == snap.Sequence {
+		return n.owner, status.OK
+	}
+	o, err := r.renew(snap)
+	if err != nil {
+		code := status.ErrState
+		errors.As(err, &code)
+		return nil, code
+	}
+	return o, status.OK
+}
+
+func (r *renewed) renew(snap *keys.Snapshot) (*counter.Owner, error) {
+	slot := &snap.Slot[snap.Current]
+	n := &renewal{sequence: snap.Sequence, key: slot.Name, epoch: slot.Epoch}
+	if r.pinned {
+		n.epoch = r.config.Epoch
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, fmt.Errorf("%w: the sender was freed", status.ErrArgument)
+	}
+	for _, x := range r.all {
+		if x.key == n.key && x.epoch == n.epoch {
+			n.owner = x.owner
+			r.now.Store(n)
+			return n.owner, nil
+		}
+	}
+	c := r.config
+	c.Epoch = n.epoch
+	if c.Path != "" {
+		c.Path = fmt.Sprintf("%s.%x-%d", c.Path, n.key[:8], n.epoch)
+	}
+	if r.started {
+		c.Start, c.Resume = 0, true
+	}
+	o, err := counter.Share(fmt.Sprintf("%s%x/%d", r.name, n.key, n.epoch), c, oneKey(n.key))
+	if err != nil {
+		return nil, err
+	}
+	n.owner, r.started = o, true
+	r.all = append(r.all, n)
+	r.now.Store(n)
+	if len(r.all) > keptRenewals {
+		old := r.all[0].owner
+		r.all = append(r.all[:0], r.all[1:]...)
+		keys.Retire(old.Release) // when no burst takes from it
+	}
+	return o, nil
+}
+
+func (r *renewed) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	r.now.Store(nil)
+	for _, n := range r.all {
+		n.owner.Release()
+	}
+	r.all = nil
+}
