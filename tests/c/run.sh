@@ -80,8 +80,12 @@ fi
 # With what is installed for Valgrind, a program has no errors but its own.
 if [ -z "${EESP_RUNNER:-}" ] && command -v valgrind >/dev/null; then
 	"$cc" -std=c11 -O1 -g "${warn[@]}" "${cflags[@]}" -o "$work/minimal" "$here/../../examples/c/minimal.c" "${link[@]}"
-	run memcheck valgrind -q --suppressions="$stage/share/doc/eesp/eesp.supp" --error-exitcode=9 --leak-check=full \
-		--errors-for-leak-kinds=definite,possible "$work/minimal"
+	if ! timeout 170 valgrind -q --suppressions="$stage/share/doc/eesp/eesp.supp" --error-exitcode=9 --leak-check=full \
+		--errors-for-leak-kinds=definite,possible "$work/minimal" >"$work/memcheck.log" 2>&1; then
+		cat "$work/memcheck.log"
+		echo "FAIL minimal.c under memcheck"
+		exit 1
+	fi
 	good "minimal.c under memcheck"
 else
 	echo "     memcheck: not tested, valgrind is not installed"
