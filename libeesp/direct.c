@@ -489,6 +489,15 @@ static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
 static inline size_t inputs(const struct kdf_plan *k) { return k->key_len / 16; }
 static inline size_t stride_of(const struct kdf_plan *k) { return inputs(k) * k->blocks * 16; }
 
+/* Whether two KDF inputs, which are public, are the same: whole blocks. */
+static inline int same(const uint8_t *a, const uint8_t *b, size_t len)
+{
+	v16 d = load16(a) ^ load16(b);
+	for (size_t i = 16; i < len; i += 16)
+		d |= load16(a + i) ^ load16(b + i);
+	return !any16(d);
+}
+
 /* Which of few keys is whose: packet k has that of the KDF input that is now the
  * slot[k]th. Returns how many there are, or n if there are so many that each
  * packet had better bring its own. */
@@ -499,7 +508,7 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 	for (size_t i = 0; i < n; i++) {
 		const uint8_t *m = msgs + i * stride;
 		size_t k = 0;
-		while (k < u && memcmp(msgs + first[k] * stride, m, len) != 0)
+		while (k < u && !same(msgs + first[k] * stride, m, len))
 			k++;
 		if (k == u) {
 			if ((u + 1) * FEW_KEYS > n)
@@ -1232,21 +1241,32 @@ static inline const struct eesp_shape *shape_of(const struct eesp_open_plan *w, 
 	return k != 0 && w->shapes[k - 1].word == word ? &w->shapes[k - 1] : NULL;
 }
 
+/* Whether a header, of which front is the first 16 octets, equals a pattern of its shape. */
+static inline int equals(const uint8_t *hdr, v16 front, const struct eesp_pattern *pt, const struct eesp_shape *s, v16 mask, size_t n)
+{
+	v16 d = (front ^ load16(pt->value)) & mask;
+	for (size_t c = 16; c < n; c += 16)
+		d |= (load16(hdr + c) ^ load16(pt->value + c)) & load16(s->mask + c);
+	return !any16(d);
+}
+
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
  * strays, and counted. Of a packet, nothing is read that is not in front of its
  * header's end or in the ICV, which is behind it. */
-static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, size_t *stray)
+static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, size_t *stray, const int bare, const int extras)
 {
 	const struct eesp_room *room = way->room;
-	struct eesp_windows *const windows = w->windows;
-	const uint64_t *const own = w->own_ids;
+	struct eesp_windows *const windows = extras ? w->windows : NULL;
+	const uint64_t *const own = extras ? w->own_ids : NULL;
+	const int held = bare ? 0 : w->held != 0;
 	const uint32_t word_mask = w->word_mask;
 	size_t m, opened = 0, failed = 0, stride = 0;
 	uint64_t octets = 0;
-	uint32_t mixed = 0, batch = 0, disorder = 0, last = 0;
+	uint32_t mixed = 0, batch = UINT32_MAX, disorder = 0, last = 0;
 	eesp_job jobs[CHUNK], *sorted = jobs, *j = jobs;
 	struct lane lanes[CHUNK], *l = lanes;
 	uint8_t *msg = room->msgs;
+	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
 	struct order o;
 
 	o.from = as_they_are;
@@ -1257,15 +1277,15 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 			continue;
 		}
 		/* For as long as packets have this shape. */
-		const uint32_t word = s->word, header = s->n, lead = s->lead, least = header + s->inner + ICV, flags = s->flags;
+		const uint32_t word = s->word, header = s->n, lead = bare ? 0 : s->lead, least = header + (bare ? 0 : s->inner) + ICV, flags = s->flags;
 		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, probe_at = (size_t)s->probe_at;
 		const size_t next_at = s->next_at & 0x7f;
 		const uint8_t next_mask = s->next_at == NONE ? 0 : 0xff, id_shift = s->id_shift, simple = s->simple;
-		const uint64_t id_mask = s->id_mask, probe_mask = s->probe_mask;
+		const uint64_t id_mask = bare ? UINT64_MAX : s->id_mask, probe_mask = s->probe_mask;
 		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail), nonce_source = load16(s->nonce_source),
 			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail), mask0 = load16(s->mask);
 		const size_t compared = 16u * s->chunks, tail_at = (size_t)s->tail_at;
-		const uint32_t inner = s->inner;
+		const uint32_t inner = bare ? 0 : s->inner;
 		do {
 			const uint8_t *hdr = p->data;
 			const struct eesp_pattern *pt;
@@ -1280,17 +1300,18 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 				goto another;
 
 			const v16 front = load16(hdr), source = load16(hdr + source_at), tail = load16(hdr + tail_at);
-			const uint64_t probe = ((raw64(hdr + probe_at) & probe_mask) ^ word) * UINT64_C(0x9E3779B97F4A7C15);
-			uint32_t at = w->bucket[probe >> w->bucket_shift];
-			for (;; at = pt->next) {
-				if (UNLIKELY(at == 0))
-					goto another;
-				pt = (const struct eesp_pattern *)((const uint8_t *)w->patterns + at);
-				v16 d = (front ^ load16(pt->value)) & mask0;
-				for (size_t c = 16; c < compared; c += 16)
-					d |= (load16(hdr + c) ^ load16(pt->value + c)) & load16(s->mask + c);
-				if (LIKELY(!any16(d))) /* of this shape: all masks have the word */
-					break;
+			pt = guess;
+			if (UNLIKELY(!equals(hdr, front, pt, s, mask0, compared))) { /* not the key of the packet before */
+				const uint64_t probe = ((raw64(hdr + probe_at) & probe_mask) ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+				uint32_t at = w->bucket[probe >> w->bucket_shift];
+				for (;; at = pt->next) {
+					if (UNLIKELY(at == 0))
+						goto another;
+					pt = (const struct eesp_pattern *)((const uint8_t *)w->patterns + at);
+					if (equals(hdr, front, pt, s, mask0, compared))
+						break;
+				}
+				guess = pt;
 			}
 
 			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
@@ -1303,10 +1324,10 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 					goto another;
 			}
 			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + tsc_at);
-			if (UNLIKELY((id & s->id_need) == s->id_never) || UNLIKELY(tsc == s->tsc_never))
-				goto another;
 			uint32_t key = 0;
-			if (UNLIKELY(pt->area != NULL)) {
+			if (s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
+				goto another;
+			if (held && pt->area != NULL) {
 				if (pt->subs == NULL) {
 					if (memcmp(&p->addr, pt->addr, s->flow_len) != 0)
 						goto another;
@@ -1332,7 +1353,7 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 			j->ok = 0;
 			j->key = 0;
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
-			if (key != 0) {
+			if (held && key != 0) {
 				j->key = --key;
 				add_salt(j->nonce, pt->area + key / 4 * SUB_GROUP + SUB_MASK + key % 4 * SUB_LANE);
 			}
@@ -1341,23 +1362,24 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 			l->shape = s;
 			if (windows != NULL) {
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
-				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16 | (tsc >> w->split.engine_shift & w->split.engine_mask) << 32;
+				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16 | (tsc & w->split.engine_mask) << 32;
 				flow_hash(windows, l, s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
 			}
-			if (UNLIKELY(l == lanes)) {
+			if (UNLIKELY(pt->batch != batch)) {
 				const struct kdf_plan k = kdf_of(pt);
-				stride = stride_of(&k);
-				batch = pt->batch;
+				mixed = l != lanes;
+				if (!mixed) {
+					stride = stride_of(&k);
+					batch = pt->batch;
+				}
 			}
-			mixed |= pt->batch ^ batch;
-			if (LIKELY(!mixed)) { /* most probably that is its place */
-				store16(msg, load16(pt->msg[0]) ^ pick(source, msg_source) ^ pick(tail, msg_tail));
-				if (!simple)
-					input_rest(msg, l);
-			}
+			/* Most probably that is its place. */
+			store16(msg, load16(pt->msg[0]) ^ pick(source, msg_source) ^ pick(tail, msg_tail));
+			if (!simple)
+				input_rest(msg, l);
 			msg += stride;
-			disorder |= text < last;
+			disorder |= text - last; /* its top bit */
 			last = text;
 			j++;
 			l++;
@@ -1370,9 +1392,10 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 	}
 	m = (size_t)(l - lanes);
 	*stray = n - m - failed;
-	if (w->windows != NULL) {
+	if (windows != NULL) {
 		size_t left = check_windows(w, lanes, jobs, m);
-		disorder |= left != m; /* inputs have moved */
+		if (left != m) /* inputs have moved */
+			disorder = UINT32_MAX;
 		m = left;
 	}
 	if (m == 0)
@@ -1384,7 +1407,7 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 		const struct kdf_plan k = kdf_of(pt);
 		uint8_t slot[CHUNK];
 		size_t u = m;
-		if (UNLIKELY(disorder)) {
+		if (UNLIKELY(disorder >> 31)) {
 			sorted = ordered(&o, jobs, m);
 			for (size_t i = 0; k.master != NULL && i < m; i++) {
 				l = &lanes[o.from[i]];
@@ -1403,7 +1426,7 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 		} else {
 			uint32_t len = sorted[i].len;
 			uint8_t *out = sorted[i].dst;
-			if (UNLIKELY(l->shape->unwrap != UNWRAP_BARE)) {
+			if (!bare && UNLIKELY(l->shape->unwrap != UNWRAP_BARE)) {
 				eesp_status st = unwrap(l->shape->unwrap, p, &out, &len);
 				if (UNLIKELY(st != EESP_OK)) {
 					refused(p, st, w->by);
@@ -1411,7 +1434,7 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 					continue;
 				}
 			}
-			if (w->windows == NULL || commit(way, w, l, alone)) {
+			if (windows == NULL || commit(way, w, l, alone)) {
 				opened++;
 				p->status = EESP_OK;
 				p->out = out;
@@ -1428,6 +1451,18 @@ static EXECUTOR size_t open_round(const struct eesp_way *way, const struct eesp_
 	}
 	return opened;
 }
+
+/* The same for formats that are plain, without windows and own IDs, or with them, and for
+ * others: what cannot be is not asked for each packet. */
+#define OPEN(name, bare, extras)                                                                                                       \
+	static EXECUTOR NOINLINE size_t name(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
+					     size_t *stray)                                                                                \
+	{                                                                                                                              \
+		return open_some(way, w, pkts, n, alone, stray, bare, extras);                                                         \
+	}
+OPEN(open_bare, 1, 0)
+OPEN(open_careful, 1, 1)
+OPEN(open_any, 0, 1)
 
 size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
@@ -1446,7 +1481,7 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 			alone = windows_begin(w->windows, room->number);
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			good += open_round(way, w, pkts + at, some, alone, &stray);
+			good += (!w->bare ? open_any : w->extras ? open_careful : open_bare)(way, w, pkts + at, some, alone, &stray);
 			at += some;
 		}
 		if (w->windows != NULL)

@@ -123,7 +123,7 @@ var (
 	_ = same[unsafe.Offsetof(cs.header)-unsafe.Offsetof(gs.Header)]
 	_ = same[unsafe.Offsetof(co.octets)-unsafe.Offsetof(go_.Octets)]
 	_ = same[unsafe.Offsetof(co.split)-unsafe.Offsetof(go_.Split)]
-	_ = same[unsafe.Offsetof(co.split.engine_shift)-unsafe.Offsetof(go_.Split.EngineShift)]
+	_ = same[unsafe.Offsetof(co.split.shift)-unsafe.Offsetof(go_.Split.Shift)]
 	_ = same[unsafe.Offsetof(co.bucket_shift)-unsafe.Offsetof(go_.BucketShift)]
 	_ = same[unsafe.Sizeof(ch)-unsafe.Sizeof(gh)]
 	_ = same[unsafe.Offsetof(ch.next_at)-unsafe.Offsetof(gh.NextAt)]

@@ -18,14 +18,14 @@ struct eesp_copy {
 
 struct eesp_split {
 	uint64_t mask, engine_mask;
-	uint8_t shift, engine_shift, padding[6];
+	uint8_t shift, padding[7];
 };
 
 struct eesp_shape {
 	uint32_t word;
 	uint32_t flags;
 	uint16_t n, lead;
-	uint8_t chunks, copies, id_shift, flow_len, flow_desc, next_at, simple, padding0;
+	uint8_t chunks, copies, id_shift, flow_len, flow_desc, next_at, simple, numbers;
 	int16_t id_at, source_at, tsc_at, probe_at, flow_at;
 	uint8_t rekey_at, rekey_bits;
 	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask, id_need, id_never;
@@ -85,7 +85,8 @@ struct eesp_open_plan {
 	uint64_t *by, *octets;
 	uint64_t own_mask, own_free;
 	struct eesp_split split;
-	uint32_t word_mask, word_factor, bucket_shift, padding;
+	uint32_t word_mask, word_factor, bucket_shift;
+	uint8_t bare, extras, held, padding[1];
 };
 
 struct eesp_counter {

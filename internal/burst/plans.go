@@ -164,15 +164,15 @@ func (r *Receiver) replan() {
 		area = uintptr(unsafe.Pointer(r.Held.area))
 	}
 	to := profile.PlanOpen(r.Backend, r.Opening, snaps, area)
+	if v := r.Windows.view(); v != nil && to != nil {
+		to.Windows = uintptr(unsafe.Pointer(v))
+		to.EachPattern(func(p *plan.Pattern) { p.Hash = r.Windows.table.HashName(p.Name[0], p.Name[1]) })
+	}
 	if to == nil || !to.Finish() {
 		p.publish(0, nil)
 		return
 	}
 	to.Direct = p.direct
-	if v := r.Windows.view(); v != nil {
-		to.Windows = uintptr(unsafe.Pointer(v))
-		to.EachPattern(func(p *plan.Pattern) { p.Hash = r.Windows.table.HashName(p.Name[0], p.Name[1]) })
-	}
 	to.By, to.Octets = r.Stats.words()
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
 }

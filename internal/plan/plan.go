@@ -48,10 +48,10 @@ type Copy struct {
 // Split takes the engine's number out of a counter: what is left counts the
 // packets of one engine.
 type Split struct {
-	Mask               uint64 // of the number, before Shift
-	EngineMask         uint64 // after EngineShift
-	Shift, EngineShift uint8
-	_                  [6]uint8
+	Mask       uint64 // of the number, before Shift
+	EngineMask uint64 // of the engine's number
+	Shift      uint8
+	_          [7]uint8
 }
 
 // Unwrap says how an authentic text becomes the payload.
@@ -78,7 +78,7 @@ type Shape struct {
 	FlowDesc  uint8 // they are in the descriptor
 	NextAt    uint8 // where the header says what follows; None: nowhere
 	simple    uint8 // KDF inputs are one block, of which all that varies is picked
-	_         uint8
+	numbers   uint8 // some ID or counter is no packet's
 	IDAt      int16
 	SourceAt  int16 // 16 octets that nonce and KDF input take from
 	TSCAt     int16
@@ -146,7 +146,10 @@ type Open struct {
 	WordMask    uint32
 	WordFactor  uint32
 	BucketShift uint32
-	_           uint32
+	bare        uint8 // texts are payloads, with nothing in front of headers, and no key is in an area
+	extras      uint8 // there are windows or own IDs
+	held        uint8 // some keys are in areas
+	_           uint8
 
 	Own []uint64 // own IDs: packets with one are reflections
 
@@ -175,13 +178,20 @@ const (
 
 // NewOpen begins a plan.
 func NewOpen(wordMask uint32) *Open {
-	return &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}}
+	o := &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}}
+	for i := range o.patterns[0].Value { // no header equals the one that is none
+		o.patterns[0].Value[i] = 0xff
+	}
+	return o
 }
 
 // AddShape adds a shape and returns its number, or false if there is no room, or
 // another one that begins alike.
 func (o *Open) AddShape(s *Shape) (int, bool) {
 	s.Chunks = uint8((s.N + 15) / 16)
+	if s.numbers = 1; s.IDNeed == 0 && s.IDNever != 0 && s.TSCNever == ^uint64(0) {
+		s.numbers = 0
+	}
 	for i := range o.shapes {
 		if x := o.shapes[i]; x.Word == s.Word {
 			x.simple = s.simple
@@ -268,6 +278,18 @@ func (o *Open) Finish() bool {
 			o.own[at] = id
 		}
 		o.OwnIDs = hold(&o.pin, o.own)
+	}
+	o.bare = 1
+	for i := range o.patterns[1:] {
+		p := &o.patterns[i+1]
+		if s := &o.shapes[p.Shape]; p.Area != 0 {
+			o.held, o.bare = 1, 0
+		} else if s.Inner != 0 || s.Unwrap != Bare || s.Lead != 0 || s.IDMask != ^uint64(0) {
+			o.bare = 0
+		}
+	}
+	if o.Windows != 0 || len(o.Own) != 0 {
+		o.extras = 1
 	}
 	o.Shapes, o.Patterns = hold(&o.pin, o.shapes), hold(&o.pin, o.patterns)
 	o.ShapeOf, o.Bucket = hold(&o.pin, o.shapeOf), hold(&o.pin, o.bucket)
