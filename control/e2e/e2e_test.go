@@ -14,6 +14,7 @@ import (
 // Two hosts join, are admitted, and get one key; three rotations change it, in
 // the order that loses nothing.
 func TestRotations(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a, b := c.join("a", false), c.join("b", false)
@@ -76,6 +77,7 @@ func TestRotations(t *testing.T) {
 // A program that says no, or nothing, holds PREPARE up by its name; when it
 // answers, the rotation goes on.
 func TestHeldUp(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a := c.join("a", true).up()
@@ -103,6 +105,7 @@ func TestHeldUp(t *testing.T) {
 // A revoked member gets nothing any more; the others rotate to a key that was
 // sealed under a KEK that it never had.
 func TestRevoke(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone, record.User)
 	c.group("net", quick)
 	a, b := c.join("a", true).up(), c.join("b", true).up()
@@ -147,6 +150,7 @@ func TestRevoke(t *testing.T) {
 
 // A member that is gone does not hold up for ever, and comes back by REJOIN.
 func TestAbsent(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	p := quick
 	p.AbsentAfter = 1
@@ -168,6 +172,7 @@ func TestAbsent(t *testing.T) {
 
 // Emergency, with a member that does not answer: it is cut off at the deadline.
 func TestEmergency(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("waits for the deadlines of an emergency: 25 s")
 	}
@@ -189,6 +194,7 @@ func TestEmergency(t *testing.T) {
 // The agent restarts: programs have the keys at once, from the cache, while no
 // server answers; offline IDs are random with the top bit set.
 func TestOfflineStart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a := c.join("a", true).up()
@@ -217,6 +223,7 @@ func TestOfflineStart(t *testing.T) {
 
 // Two machines with one identity: the older is fenced, and its programs are told.
 func TestFenced(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a := c.join("a", true).up()
@@ -236,6 +243,7 @@ func TestFenced(t *testing.T) {
 
 // Three levels in transit, one after the other.
 func TestThreeLevels(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone, record.User, record.Task)
 	c.group("net", quick)
 	a, b := c.join("a", true).up(), c.join("b", true).up()

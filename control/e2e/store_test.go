@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // not, and a server started anew goes on. Two whole rotations and a revocation
 // end, and no two hosts ever have two values of one generation.
 func TestKilledAtEveryTransaction(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a, b, x := c.join("a", true).up(), c.join("b", true).up(), c.join("x", true).up()
@@ -48,6 +50,7 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 		do()
 		return nil
 	})
+	var asking sync.Mutex // nobody asks a server that is killed
 	stop := make(chan struct{})
 	killed := make(chan int)
 	go func() {
@@ -56,8 +59,10 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 			select {
 			case <-kill:
 				k++
+				asking.Lock()
 				c.servers[0].stop()
 				c.start(0)
+				asking.Unlock()
 			case <-stop:
 				killed <- k
 				return
@@ -81,7 +86,9 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 		for pa.seals(record.Zone) < gen || pb.seals(record.Zone) < gen || len(pa.opens(record.Zone)) != 1 || len(pb.opens(record.Zone)) != 1 {
 			if time.Since(asked) > 500*time.Millisecond {
 				asked = time.Now()
+				asking.Lock()
 				ask() // what was asked for may have died with the server
+				asking.Unlock()
 			}
 			check()
 			if time.Now().After(end) {
@@ -119,6 +126,7 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 
 // A store that is set back is not written to, until the roots say so.
 func TestStoreSetBack(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a := c.join("a", true).up()
@@ -167,6 +175,7 @@ func (c *cluster) instances(lv record.Level) (l []record.Instance) {
 
 // A backup brought into an empty store.
 func TestBackup(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a := c.join("a", true).up()
@@ -197,6 +206,7 @@ func TestBackup(t *testing.T) {
 
 // A roster record that is put back gets its member nothing, and is seen.
 func TestRosterPutBack(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a, b := c.join("a", true).up(), c.join("b", true).up()
@@ -225,6 +235,7 @@ func TestRosterPutBack(t *testing.T) {
 // Two servers share a rotation: hosts acknowledge to either, none counts twice,
 // and a server that is killed is made up for by the other.
 func TestTwoServers(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2, record.Zone)
 	c.group("net", quick)
 	var hosts []*host
@@ -261,6 +272,7 @@ func TestTwoServers(t *testing.T) {
 // A store that shows each server another history is a fork: a host that knows
 // one is refused by the other, and nothing of it is taken.
 func TestFork(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a := c.join("a", true).up()

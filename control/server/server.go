@@ -325,6 +325,9 @@ func (s *Server) passRing(ctx context.Context, l *Level, id record.ID) (did bool
 		wait = later
 	}
 	if plan.Do == 0 {
+		if len(plan.Waiting) > 0 && (wait == 0 || wait > time.Second) {
+			wait = time.Second // who is waited for may become absent
+		}
 		return false, wait
 	}
 	e, err := l.commit(ctx, func() (*change, error) {

@@ -97,6 +97,21 @@ func serverCommand(ctx context.Context, args []string) error {
 	return nil
 }
 
+// lock keeps a second process out of a directory: what an instance published
+// last is in it. The descriptor lives as long as the process.
+func lock(dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+			err = errors.New("another process uses it")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	return nil
+}
+
 type running struct {
 	*server.Server
 	wait func()
@@ -154,6 +169,9 @@ func startServer(ctx context.Context, dir, endpoints string, await bool, log *sl
 		return nil, err
 	}
 	c.Log = log
+	if err := lock(dir); err != nil {
+		return nil, err
+	}
 	st, err := openStore(ctx, dir, &f, endpoints)
 	if err != nil {
 		return nil, err
@@ -255,6 +273,9 @@ func agentCommand(ctx context.Context, args []string) error {
 
 func runAgent(ctx context.Context, dir, sock string, log *slog.Logger) error {
 	harden(log)
+	if err := lock(dir); err != nil {
+		return err
+	}
 	c, err := setup.LoadAgent(dir)
 	if err != nil {
 		return err
