@@ -73,7 +73,7 @@ DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cry
 DEPS_ARM64 := qemu-user-static gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross binutils-aarch64-linux-gnu
 
 .PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
-	check-format check-generated generate check-exports test-go test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
+	check-format check-generated generate check-exports test-go control demo-cluster test-cluster test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
 	test-arm64 count-arm64 test-ports dist archive test-dist
 
 all: $(SO) $(BUILD)/libeesp.a
@@ -338,6 +338,21 @@ test-control:
 	cd control && CGO_ENABLED=1 $(GO) test -race -short ./...
 	@$(MAKE) --no-print-directory test-control-fuzz
 test-control-fuzz: MODULE := control
+
+CONTROL := $(addprefix $(BUILD)/bin/,eespd eespctl eesp-demo)
+control: $(CONTROL)
+$(CONTROL): $(shell find control -name '*.go') control/go.mod
+	@mkdir -p $(BUILD)/bin
+	cd control && CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o $(abspath $(BUILD))/bin/ ./cmd/$(@F)
+
+# Three hosts as network namespaces, under traffic. Needs root.
+demo-cluster: $(CONTROL)
+	@scripts/deps.sh $(DEPS_BUILD) iproute2 python3
+	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster
+# All of the control plane's tests, minutes: a thousand rotations under load, emergencies, more of the model, the demonstration.
+test-cluster: test-control $(CONTROL)
+	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 $(GO) test -timeout 60m ./...
+	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster --json
 
 test-reference:
 	cd testdata/reference && $(PYTHON) -m unittest 2>&1 | tail -n 3

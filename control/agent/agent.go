@@ -33,6 +33,9 @@ import (
 // Version is what the agent says of itself.
 const Version = "1.1"
 
+// ErrRevoked ends an agent whose member was revoked.
+var ErrRevoked = errors.New("revoked")
+
 // Config is what an agent is made of.
 type Config struct {
 	Cluster record.ID
@@ -745,7 +748,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case record.ByeRevoked:
 			a.Log.Error("revoked: all keys are dropped")
 			a.drop()
-			return errors.New("revoked")
+			return ErrRevoked
 		case record.ByeFenced, record.ByeCloned:
 			a.Log.Error("fenced", "reason", bye.Reason)
 			a.mu.Lock()

@@ -300,12 +300,12 @@ const (
 // Policy is what an operator sets for a ring. It is part of the ring's record,
 // so members know it too. Times are in seconds but for PathDelay.
 type Policy struct {
-	PathDelay   uint32 // milliseconds that packets may be under way
-	MaxStale    uint32 // without a server's word for so long, members stop sealing
-	AbsentAfter uint32 // without a stream for so long, a member is excluded; 0: never
-	Period      uint32 // between rotations; 0: by hand only
-	MinInterval uint32 // at least so long between rotations
-	MaxUsage    uint64 // keys derived that start a rotation; 0: none
+	PathDelay   uint32 `json:"path_delay_ms"` // milliseconds that packets may be under way
+	MaxStale    uint32 `json:"max_stale"`     // without a server's word for so long, members stop sealing
+	AbsentAfter uint32 `json:"absent_after"`  // without a stream for so long, a member is excluded; 0: never
+	Period      uint32 `json:"period"`        // between rotations; 0: by hand only
+	MinInterval uint32 `json:"min_interval"`  // at least so long between rotations
+	MaxUsage    uint64 `json:"max_usage"`     // keys derived that start a rotation; 0: none
 }
 
 // DefaultPolicy is what a ring gets if its operator says nothing.

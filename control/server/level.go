@@ -72,6 +72,7 @@ type Level struct {
 	log     map[uint64]*entry
 	head    *entry
 	headMod int64
+	seen    int64 // newest revision of all that was applied
 	rings   map[record.ID]*item[record.Ring]
 	members map[record.ID]*item[record.Member]
 	groups  map[record.ID]*item[record.Group]
@@ -118,6 +119,16 @@ func (l *Level) sync(ctx context.Context) (rev int64, err error) {
 		return 0, err
 	}
 	l.mu.Lock()
+	for try := 0; rev < l.seen; { // the watch was faster: a list may not take back what it brought
+		l.mu.Unlock()
+		if kvs, rev, err = l.st.List(ctx, l.prefix()); err != nil {
+			return 0, err
+		}
+		l.mu.Lock()
+		if try++; rev < l.seen && try == 3 {
+			break // it is set back, which is found below
+		}
+	}
 	defer l.mu.Unlock()
 	l.log, l.rings, l.members, l.groups, l.escrows, l.ready = map[uint64]*entry{}, map[record.ID]*item[record.Ring]{}, map[record.ID]*item[record.Member]{},
 		map[record.ID]*item[record.Group]{}, map[record.ID]*item[record.Escrow]{}, map[string]*item[record.Ready]{}
@@ -162,6 +173,7 @@ func (l *Level) apply(kvs []store.KV) error {
 		return rank(a) < rank(b)
 	})
 	for _, kv := range kvs {
+		l.seen = max(l.seen, kv.Mod)
 		if err := l.applyOne(kv.Key[len(p):], kv); err != nil {
 			return fmt.Errorf("%s: %w", kv.Key, err)
 		}
@@ -286,6 +298,9 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 	case "ready":
 		if kv.Mod == 0 {
 			delete(l.ready, name)
+			return nil
+		}
+		if old := l.ready[name]; old != nil && old.mod >= kv.Mod {
 			return nil
 		}
 		it := &item[record.Ready]{raw: kv.Value, mod: kv.Mod}

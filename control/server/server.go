@@ -56,8 +56,8 @@ type Server struct {
 	others  map[string]*heard       // servers' presence, by key
 	blocks  map[record.IDKind][]uint32
 	freeze  string
-	serial  uint64
-	beat    time.Time
+	beat    time.Time // of the presence written last
+	shown   string    // its set
 	kick    chan struct{}
 	metrics *metrics
 }
@@ -209,7 +209,7 @@ func (s *Server) watch(l *Level, r *item[record.Ring]) *ringWatch {
 // pass looks at every ring once and does what is due; it returns when to look
 // again.
 func (s *Server) pass(ctx context.Context) time.Duration {
-	again := 10 * time.Second
+	again := time.Second // what comes and goes is seen within that
 	s.each(func(l *Level) error {
 		if l.Broken() != "" {
 			return nil
@@ -273,7 +273,11 @@ func (s *Server) world(l *Level, r *item[record.Ring], w *ringWatch) rotation.Wo
 		wd.Covered = now.Sub(w.covered)
 	}
 	for _, m := range l.members {
-		if since, ok := s.absent[m.rec.ID]; ok && r.rec.Policy.AbsentAfter != 0 && now.Sub(since) >= time.Duration(r.rec.Policy.AbsentAfter)*time.Second {
+		after := time.Duration(r.rec.Policy.AbsentAfter) * time.Second
+		if len(l.deleg.rec.Instances) > 1 {
+			after = max(after, presenceLeast)
+		}
+		if since, ok := s.absent[m.rec.ID]; ok && r.rec.Policy.AbsentAfter != 0 && now.Sub(since) >= after {
 			wd.Absent.Add(m.rec.Number)
 		}
 	}
@@ -473,6 +477,7 @@ func (s *Server) caughtUpLocked(l *Level, m *record.Member) bool {
 const (
 	presenceEvery = 20 * time.Second
 	presenceStale = 90 * time.Second
+	presenceLeast = 5 * time.Second // other servers' word takes a while
 )
 
 func presenceKey(server record.ID) string { return record.ID{}.String() + "/" + server.String() }
@@ -509,10 +514,10 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 			s.absent[id] = now
 		}
 	}
-	due := !alone && now.Sub(s.beat) >= presenceEvery
+	// At once if somebody came or went, but at most once a second.
+	due := !alone && (now.Sub(s.beat) >= presenceEvery || string(here) != s.shown && now.Sub(s.beat) >= time.Second)
 	if due {
-		s.beat = now
-		s.serial++
+		s.beat, s.shown = now, string(here)
 	}
 	r := &record.Ready{Server: s.ID, Term: 1, Bitmap: here, Serial: uint64(s.Now().UnixNano())}
 	l.mu.Unlock()

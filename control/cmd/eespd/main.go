@@ -40,6 +40,9 @@ agent   brings a host's keys from a server to its data planes
 dev     a server, a group "dev" and an agent on this machine, in one command
 `
 
+// exitRevoked is not to be started again (RestartPreventExitStatus).
+const exitRevoked = 77
+
 func main() {
 	if len(os.Args) < 2 {
 		fmt.Fprint(os.Stderr, usage)
@@ -63,6 +66,9 @@ func main() {
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "eespd:", err)
+		if errors.Is(err, agent.ErrRevoked) {
+			os.Exit(exitRevoked)
+		}
 		os.Exit(1)
 	}
 }
