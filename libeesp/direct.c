@@ -477,16 +477,16 @@ static inline void leave(const struct eesp_room *room, uint64_t epoch)
 /* How keys are derived, or where the key is: of a sender's plan, or a pattern. */
 struct kdf_plan {
 	const uint8_t *master, *sub, *area;
-	uint8_t blocks, key_len, counter; /* counter: where the number of the output block is */
+	uint8_t blocks, key_len, counter, mask; /* counter: where the number of the output block is; mask: octets behind the key */
 };
 
 static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
 {
-	return (struct kdf_plan){ pt->master, pt->sub, pt->area, pt->blocks, pt->key_len, pt->counter };
+	return (struct kdf_plan){ pt->master, pt->sub, pt->area, pt->blocks, pt->key_len, pt->counter, pt->mask };
 }
 
 /* How many KDF inputs a key takes, and how far those of two keys are apart. */
-static inline size_t inputs(const struct kdf_plan *k) { return k->key_len / 16; }
+static inline size_t inputs(const struct kdf_plan *k) { return (k->key_len + k->mask + 15u) / 16; }
 static inline size_t stride_of(const struct kdf_plan *k) { return inputs(k) * k->blocks * 16; }
 
 /* Whether two KDF inputs, which are public, are the same: whole blocks. */
@@ -526,13 +526,29 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 static inline void derive_keys(const struct eesp_room *room, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
 {
 	size_t len = (size_t)k->blocks * 16, per = inputs(k);
-	if (per > 1)
-		for (size_t i = 0; i < u; i++) {
-			uint8_t *m = room->msgs + i * per * len;
-			memcpy(m + len, m, len);
-			m[len + k->counter] = 2;
+	for (size_t i = 0; per > 1 && i < u; i++) {
+		uint8_t *m = room->msgs + i * per * len;
+		for (size_t x = 1; x < per; x++) {
+			memcpy(m + x * len, m, len);
+			m[x * len + k->counter] = (uint8_t)(x + 1);
 		}
+	}
 	call0(d->derive, to, room->msgs, u * per, k->blocks, k->master, k->sub);
+}
+
+/* Takes u outputs of derivation in keys apart: keys, one directly behind the
+ * other, and what is added to the nonces of jobs; slot: which is whose, NULL: in order. */
+static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *slot, eesp_job *jobs, size_t n)
+{
+	size_t size = inputs(k) * 16;
+	for (size_t i = 0; i < n; i++) {
+		const uint8_t *mask = keys + (slot != NULL ? slot[i] : i) * size + k->key_len;
+		for (size_t x = 0; x < k->mask; x++)
+			jobs[i].nonce[x] ^= mask[x];
+	}
+	for (size_t i = 0; i < u; i++)
+		memmove(keys + i * k->key_len, keys + i * size, k->key_len);
+	explicit_bzero(keys + u * k->key_len, u * (size - k->key_len));
 }
 
 /* Derives u keys from inputs in msgs and runs the jobs: few keys are expanded
@@ -546,6 +562,8 @@ static inline void derive_and_run(const struct eesp_room *room, const struct ees
 		return;
 	}
 	derive_keys(room, d, k, u, room->keys);
+	if (UNLIKELY(k->mask != 0))
+		part(k, room->keys, u, u < n ? slot : NULL, jobs, n);
 	if (u * FEW_KEYS <= n) {
 		size_t octets = (u + 3) / 4 * 4 * d->key_bytes;
 		call0(d->expand[aead], room->area, room->keys, u, 0, NULL, NULL);
@@ -716,7 +734,7 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first,
 				  size_t *stray)
 {
-	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at };
+	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at, 0 };
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
 	uint32_t header = w->n, lead = w->lead;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
@@ -858,12 +876,14 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 	}
 }
 
-static inline void refused(eesp_pkt *p, eesp_status st, uint64_t *by)
+static NOINLINE void refused(eesp_pkt *p, eesp_status st, const struct eesp_open_plan *w, const struct eesp_pattern *pt)
 {
 	p->status = st;
 	p->out = NULL;
 	p->out_len = 0;
-	__atomic_fetch_add(&by[-st], 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&w->by[-st], 1, __ATOMIC_RELAXED);
+	if (pt->tally != NULL && w->tally_of[-st] != 0)
+		__atomic_fetch_add(&pt->tally[w->tally_of[-st]], 1, __ATOMIC_RELAXED);
 }
 
 /* -- Windows: internal/replay says why this is right. -- */
@@ -996,10 +1016,10 @@ static inline enum verdict commit_shared(const struct eesp_windows *t, const str
 }
 
 /* Counts a packet that is not new, and says what it is. */
-static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, eesp_pkt *p, uint64_t *by)
+static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const struct lane *l, const struct eesp_open_plan *w)
 {
 	__atomic_fetch_add(v == OLD ? &t->old : &t->duplicate, 1, __ATOMIC_RELAXED);
-	refused(p, EESP_ERR_REPLAY, by);
+	refused(l->p, EESP_ERR_REPLAY, w, l->pattern);
 }
 
 #define SEVERAL UINT64_MAX
@@ -1079,7 +1099,7 @@ static inline size_t check_windows(const struct eesp_open_plan *w, struct lane *
 		if (LIKELY(l->window != NULL)) {
 			enum verdict v = window_check(t, l);
 			if (UNLIKELY(v != FRESH)) {
-				not_fresh(t, v, l->p, w->by);
+				not_fresh(t, v, l, w);
 				continue;
 			}
 		}
@@ -1101,7 +1121,7 @@ static inline int commit(const struct eesp_way *way, const struct eesp_open_plan
 		flow_of(&f, l);
 		l->window = (uint8_t *)eespGoWindow(way->slot, &f);
 		if (l->window == NULL) {
-			refused(l->p, EESP_ERR_WINDOWS, w->by);
+			refused(l->p, EESP_ERR_WINDOWS, w, l->pattern);
 			return 0;
 		}
 		l->word = window_word(t, l->window, l->seq);
@@ -1109,7 +1129,7 @@ static inline int commit(const struct eesp_way *way, const struct eesp_open_plan
 	enum verdict v = alone ? commit_alone(t, l) : commit_shared(t, l);
 	if (LIKELY(v == FRESH))
 		return 1;
-	not_fresh(t, v, l->p, w->by);
+	not_fresh(t, v, l, w);
 	return 0;
 }
 
@@ -1193,6 +1213,14 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const str
 				done[x] = 1;
 			}
 			derive_keys(room, d, &k, u, room->halves);
+			if (k.mask != 0) {
+				eesp_job theirs[CHUNK];
+				for (size_t x = 0; x < u; x++)
+					theirs[x] = sorted[which[x]];
+				part(&k, room->halves, u, NULL, theirs, u);
+				for (size_t x = 0; x < u; x++)
+					sorted[which[x]] = theirs[x];
+			}
 			for (size_t x = 0; x < u; x++)
 				memcpy(room->keys + which[x] * key_len, room->halves + x * key_len, key_len);
 			explicit_bzero(room->halves, u * key_len);
@@ -1236,7 +1264,7 @@ static inline const struct eesp_shape *shape_of(const struct eesp_open_plan *w, 
 	if (p->data == NULL || p->len < 4 + ICV)
 		return NULL;
 	memcpy(&word, p->data, 4);
-	word &= w->word_mask;
+	word = (word & w->word_mask) + p->flags * FLAGS_FACTOR;
 	k = w->shape_of[word * w->word_factor >> 22];
 	return k != 0 && w->shapes[k - 1].word == word ? &w->shapes[k - 1] : NULL;
 }
@@ -1284,6 +1312,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const uint64_t id_mask = bare ? UINT64_MAX : s->id_mask, probe_mask = s->probe_mask;
 		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail), nonce_source = load16(s->nonce_source),
 			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail), mask0 = load16(s->mask);
+		guess = w->patterns;
 		const size_t compared = 16u * s->chunks, tail_at = (size_t)s->tail_at;
 		const uint32_t inner = bare ? 0 : s->inner;
 		do {
@@ -1294,7 +1323,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				break;
 			memcpy(&x, hdr, 4);
 			memcpy(&f, &p->flags, 4);
-			if (UNLIKELY((x & word_mask) != word))
+			if (UNLIKELY((x & word_mask) + (f & word32(0xff, 0xff, 0, 0)) * FLAGS_FACTOR != word))
 				break;
 			if (UNLIKELY(p->iov_count != 0 || (f & word32(0xff, 0xff, 0, 0xff)) != flags || p->headroom < lead))
 				goto another;
@@ -1308,7 +1337,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					if (UNLIKELY(at == 0))
 						goto another;
 					pt = (const struct eesp_pattern *)((const uint8_t *)w->patterns + at);
-					if (equals(hdr, front, pt, s, mask0, compared))
+					if (pt->shape == (uint16_t)(s - w->shapes) && equals(hdr, front, pt, s, mask0, compared))
 						break;
 				}
 				guess = pt;
@@ -1340,7 +1369,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			p->coffset = p->ioffset = 0;
 			p->next_header = hdr[next_at] & next_mask;
 			if (UNLIKELY(own != NULL) && is_own(w, id)) {
-				refused(p, EESP_ERR_REFLECTED, w->by);
+				refused(p, EESP_ERR_REFLECTED, w, pt);
 				failed++;
 				continue;
 			}
@@ -1422,20 +1451,22 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		l = &lanes[o.from[i]];
 		eesp_pkt *p = l->p;
 		if (UNLIKELY(sorted[i].ok != 1)) {
-			refused(p, EESP_ERR_AUTH, w->by);
+			refused(p, EESP_ERR_AUTH, w, l->pattern);
 		} else {
 			uint32_t len = sorted[i].len;
 			uint8_t *out = sorted[i].dst;
 			if (!bare && UNLIKELY(l->shape->unwrap != UNWRAP_BARE)) {
 				eesp_status st = unwrap(l->shape->unwrap, p, &out, &len);
 				if (UNLIKELY(st != EESP_OK)) {
-					refused(p, st, w->by);
+					refused(p, st, w, l->pattern);
 					memset(sorted[i].dst, 0, sorted[i].len);
 					continue;
 				}
 			}
 			if (windows == NULL || commit(way, w, l, alone)) {
 				opened++;
+				if (!bare && UNLIKELY(l->pattern->tally != NULL))
+					__atomic_fetch_add(&l->pattern->tally[TALLY_OPENED], 1, __ATOMIC_RELAXED);
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;

@@ -141,6 +141,8 @@ var (
 	_ = same[unsafe.Offsetof(ch.inner)-unsafe.Offsetof(gh.Inner)]
 	_ = same[unsafe.Offsetof(cs.pad_mask)-unsafe.Offsetof(gs.PadMask)]
 	_ = same[C.UNWRAP_ONLY-plan.Only]
+	_ = same[C.TALLY_OPENED-keys.Opened]
+	_ = same[unsafe.Offsetof(ct.tally)-unsafe.Offsetof(gt.Tally)]
 	_ = same[C.SUB_MASK-keys.SubMask]
 	_ = same[unsafe.Sizeof(cw)-unsafe.Sizeof(gw)]
 	_ = same[unsafe.Offsetof(cw.owner)-replay.OwnerAt]

@@ -11,6 +11,9 @@
 
 struct eesp_direct;
 
+#define TALLY_OPENED 1 /* keys.Opened */
+#define FLAGS_FACTOR 0x85EBCA6Bu /* plan.AddShape */
+
 struct eesp_copy {
 	int16_t from;
 	uint8_t desc, to;
@@ -53,10 +56,12 @@ struct eesp_pattern {
 	uint16_t kind, batch;
 	uint8_t blocks, key_len;
 	uint16_t shape;
-	uint8_t counter, padding[3];
+	uint8_t counter, mask, padding[2];
 	uint8_t addr[32];
 	const uint32_t *subs;
 	uint64_t sub_count;
+	uint64_t *tally;
+	uint64_t padding2;
 };
 
 struct eesp_windows {
@@ -82,7 +87,9 @@ struct eesp_open_plan {
 	const uint32_t *bucket;
 	const uint64_t *own_ids;
 	struct eesp_windows *windows;
-	uint64_t *by, *octets;
+	uint64_t *by;
+	const uint8_t *tally_of;
+	uint64_t *octets;
 	uint64_t own_mask, own_free;
 	struct eesp_split split;
 	uint32_t word_mask, word_factor, bucket_shift;

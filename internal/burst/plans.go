@@ -130,6 +130,11 @@ func (r *Receiver) Plan(cell *uintptr, direct uintptr) {
 	if r.Windows != nil {
 		p.pin.Pin(r.Windows.table)
 	}
+	for _, g := range r.Groups {
+		if d := g.Params().State; d != nil {
+			p.pin.Pin(d)
+		}
+	}
 	p.mu.Unlock()
 	for _, g := range r.Groups {
 		g.Watch(r, r.replan)
@@ -174,6 +179,7 @@ func (r *Receiver) replan() {
 	}
 	to.Direct = p.direct
 	to.By, to.Octets = r.Stats.words()
+	to.TallyOf = uintptr(unsafe.Pointer(&inDomain))
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
 }
 

@@ -3,6 +3,7 @@ package keys
 import (
 	"fmt"
 	"sync/atomic"
+	"unsafe"
 
 	"libeesp/internal/status"
 )
@@ -88,3 +89,6 @@ func (g *Group) Epoch() uint16 {
 	s := g.snap.Load()
 	return s.Slot[s.Current].Epoch
 }
+
+// Tally is where packets are counted, for C; the state is pinned meanwhile.
+func (d *DomainState) Tally() uintptr { return uintptr(unsafe.Pointer(&d.counts)) }

@@ -67,7 +67,7 @@ const (
 
 // Shape is a form that headers have.
 type Shape struct {
-	Word      uint32 // the first four octets, as far as Open.WordMask says
+	Word      uint32 // the first four octets, as far as Open.WordMask says; AddShape adds flags
 	Flags     uint32 // of the descriptor, and zeros for octets that follow them
 	N         uint16 // octets of the header
 	Lead      uint16 // octets in front of it that are authenticated
@@ -122,10 +122,13 @@ type Pattern struct {
 	KeyLen      uint8
 	Shape       uint16
 	Counter     uint8 // place in the KDF input of the number of the output block
-	_           [3]uint8
+	Mask        uint8 // octets behind a key that are added to the nonce
+	_           [2]uint8
 	Addr        [32]byte // of a held key, which descriptors must have
 	Subs        uintptr  // keys.Subs: by ID, 1 + the place in Area of the key; 0: Area has one key
 	SubCount    uint64
+	Tally       uintptr // counts besides the receiver's; 0: there are none
+	_           uint64
 }
 
 // Open is a receiver's plan.
@@ -138,6 +141,7 @@ type Open struct {
 	OwnIDs   uintptr // a hash table; 0: there are none
 	Windows  uintptr // replay.Table; 0: there are none
 	By       uintptr // statistics: packets by status
+	TallyOf  uintptr // by status: which of a Tally's counts, 0: none
 	Octets   uintptr
 	OwnMask  uint64
 	OwnFree  uint64 // what free places of OwnIDs hold: no own ID
@@ -163,8 +167,8 @@ type Open struct {
 }
 
 type batch struct {
-	master, sub, area uintptr
-	blocks, keyLen    uint8
+	master, sub, area    uintptr
+	blocks, keyLen, mask uint8
 }
 
 // keep is what a plan's addresses are in.
@@ -185,10 +189,15 @@ func NewOpen(wordMask uint32) *Open {
 	return o
 }
 
+// flagsFactor has headers that are alike, but for the descriptor's flags, be of
+// different shapes.
+const flagsFactor = 0x85EBCA6B
+
 // AddShape adds a shape and returns its number, or false if there is no room, or
 // another one that begins alike.
 func (o *Open) AddShape(s *Shape) (int, bool) {
 	s.Chunks = uint8((s.N + 15) / 16)
+	s.Word += s.Flags & (1<<16 - 1) * flagsFactor
 	if s.numbers = 1; s.IDNeed == 0 && s.IDNever != 0 && s.TSCNever == ^uint64(0) {
 		s.numbers = 0
 	}
@@ -219,7 +228,7 @@ func (o *Open) Add(shape int, p *Pattern) {
 			return
 		}
 	}
-	b := batch{p.Master, p.Sub, p.Area, p.Blocks, p.KeyLen}
+	b := batch{p.Master, p.Sub, p.Area, p.Blocks, p.KeyLen, p.Mask}
 	if _, ok := o.batches[b]; !ok {
 		o.batches[b] = uint16(len(o.batches))
 	}

@@ -1,0 +1,94 @@
+package profile
+
+import (
+	"encoding/binary"
+	"slices"
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/plan"
+	"libeesp/internal/wire"
+)
+
+// planOpen is for PlanOpen: packets in a key's epoch. Those of others, and domains
+// that latch or leave something in clear, are the engine's.
+func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, _ uintptr) *plan.Open {
+	if o.held != nil {
+		return nil
+	}
+	to := plan.NewOpen(^uint32(0))
+	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.ownIDs
+	seen := map[uint32]bool{}
+	for _, snap := range snaps {
+		for an := range snap.Slot {
+			slot := &snap.Slot[an]
+			name := snap.Domain<<1 | uint32(an)
+			if !slot.Present || seen[name] { // the first group that has the key is it: see tssSlot
+				continue
+			}
+			seen[name] = true
+			if slot.Raw != nil || snap.TSS.AuthFailures != 0 {
+				continue
+			}
+			for v := uint8(TSSAddr); v <= TSSSSI6; v++ {
+				o.planKey(to, snap, slot, uint8(an), v)
+			}
+		}
+	}
+	return to
+}
+
+func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot, an, v uint8) {
+	sp, six := tssHasSSI(v), tssIs6(v)
+	server := snap.Mode == keys.TSSServer
+	k := tssKDF(slot, six)
+	p := &plan.Pattern{KeyLen: k.KeyLen, Mask: k.Mask, Kind: uint16(an)<<8 | uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name))}
+	n := wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(p.Value[:]), sp, an, snap.Domain, 0)
+	if tssClear(snap.Params, uint32(n)) != 0 || !sp && slices.Contains(o.ownIDs, 0) {
+		return
+	}
+	binary.BigEndian.PutUint16(p.Value[n-8:], slot.Epoch)
+	p.Master, p.Sub = k.addresses()
+	var none [16]byte
+	var msg [MaxBlocks * 16]byte
+	tssMsg(unsafe.Pointer(&msg), server, six, 0, 0, unsafe.Pointer(&none))
+	p.KDF(&msg, k.Blocks, k.Counter)
+	p.Tally = snap.State.Tally()
+	s := &plan.Shape{
+		N: uint16(n), Lead: wire.TSSLead4, NextAt: plan.None, IDAt: 4, IDShift: 32, IDNever: 1, ProbeAt: 0,
+		TSCAt: int16(n - 8), TailAt: int16(n - 16), TSCNever: ^uint64(0), EpochMask: 1<<16 - 1,
+		SourceAt: 0, MsgSource: plan.NoPick.Copy(10, 4, 4), MsgTail: plan.NoPick.Copy(4, 8, 2),
+		NonceSource: plan.NoPick.Copy(0, 4, 4), NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
+		RekeyMask: snap.RekeyMask, RekeyBits: snap.RekeyShift, RekeyAt: 6,
+	}
+	if sp {
+		s.IDMask = ^uint64(0)
+	}
+	if six {
+		s.Flags, s.Lead = FlagIPv6, wire.TSSLead6
+		s.MsgSource, s.MsgTail = plan.NoPick, plan.NoPick.Copy(8, 8, 2)
+		s.Copies, s.Copy[0] = 1, plan.Copy{From: -wire.TSSLead6, To: 14}
+		s.RekeyAt = 10
+		s.FlowAt, s.FlowLen = -wire.TSSLead6, 16
+		if !sp {
+			s.NonceSource = plan.NoPick
+			binary.BigEndian.PutUint32(p.Nonce[:], snap.Domain)
+		}
+	} else if !sp {
+		s.SourceAt = -wire.TSSLead4
+		s.MsgSource, s.NonceSource = plan.NoPick.Copy(10, 0, 4), plan.NoPick.Copy(0, 0, 4)
+		s.FlowAt, s.FlowLen = -wire.TSSLead4, 4
+	}
+	for i := range 4 {
+		s.Mask[i] = 0xff
+	}
+	s.Mask[n-8], s.Mask[n-7] = 0xff, 0xff
+	if server && !snap.TSS.NoDirection {
+		s.Mask[n-6] = 0x80 // none of those that go to clients
+	}
+	s.Word = binary.NativeEndian.Uint32(p.Value[:])
+	if i, ok := to.AddShape(s); ok {
+		to.Add(i, p)
+	}
+}
