@@ -3,6 +3,7 @@ package eesp
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"libeesp/internal/asm"
 	"libeesp/internal/counter"
@@ -181,9 +182,9 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 
 // Group is a trust group: root keys, each a ring of previous, current and next.
 type Group struct {
-	g    *keys.Group
-	be   *backend
-	once sync.Once // closed
+	g      *keys.Group
+	be     *backend
+	closed atomic.Bool
 
 	bindings bindings
 }
@@ -242,11 +243,37 @@ func NewGroup(c GroupConfig) (*Group, error) {
 
 // Close gives the group up. Its keys are wiped when the last sender and
 // receiver made of it are closed too.
-func (g *Group) Close() { g.once.Do(g.g.Release) }
+func (g *Group) Close() {
+	if g != nil && g.g != nil && !g.closed.Swap(true) {
+		g.g.Release()
+	}
+}
+
+// usable is nil, or says why there is nothing to use.
+func (g *Group) usable() error {
+	if g == nil || g.g == nil {
+		return fmt.Errorf("%w: no group", status.ErrArgument)
+	}
+	if g.closed.Load() {
+		return fmt.Errorf("%w: the group is closed", status.ErrArgument)
+	}
+	return nil
+}
+
+// change does something to a group's keys.
+func (g *Group) change(f func(g *keys.Group) error) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	return g.changed(f(g.g))
+}
 
 // SetRootKeyDER puts a root key at a level from its DER form (RootKeyStruct of
 // the draft), in place of one that is there.
 func (g *Group) SetRootKeyDER(l Level, der []byte) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
 	k, err := keys.ParseRootKey(der)
 	return g.set(l, k, err)
 }
@@ -254,12 +281,21 @@ func (g *Group) SetRootKeyDER(l Level, der []byte) error {
 // SetRootKey puts a root key at a level; index and value are in the order
 // previous, current, next. A ring without previous key repeats the current one.
 func (g *Group) SetRootKey(l Level, id []byte, index [3]uint64, value *[3][RootKeyLen]byte) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	if value == nil {
+		return fmt.Errorf("%w: no values of the root key", status.ErrArgument)
+	}
 	k, err := keys.NewRootKey(id, index, value)
 	return g.set(l, k, err)
 }
 
 // GenerateRootKey puts a random root key at a level, with indices 1, 1, 2.
 func (g *Group) GenerateRootKey(l Level, id []byte) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
 	k, err := keys.GenerateRootKey(id)
 	return g.set(l, k, err)
 }
@@ -279,6 +315,9 @@ func (g *Group) set(l Level, k *keys.RootKey, err error) error {
 // to dst and returns its length; ErrRoom if it does not fit, with the length
 // that it needs.
 func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
+	if err := g.usable(); err != nil {
+		return 0, err
+	}
 	err = g.g.With(int(l), func(k *keys.RootKey) error {
 		b, err := secmem.Alloc(keys.DERLen)
 		if err != nil {
@@ -301,47 +340,75 @@ func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
 // previous, and previous is wiped when the last burst that may use it has
 // ended. A nil value asks for a random one.
 func (g *Group) Rotate(l Level, index uint64, value *[RootKeyLen]byte) error {
-	return g.changed(g.g.Rotate(int(l), index, value))
+	return g.change(func(g *keys.Group) error { return g.Rotate(int(l), index, value) })
 }
 
 // RemoveRootKey takes a level's root key away.
-func (g *Group) RemoveRootKey(l Level) error { return g.changed(g.g.Remove(int(l))) }
+func (g *Group) RemoveRootKey(l Level) error {
+	return g.change(func(g *keys.Group) error { return g.Remove(int(l)) })
+}
 
 // SetDefaultLevels says which levels packets without Master Key Options use.
-func (g *Group) SetDefaultLevels(s Levels) error { return g.changed(g.g.SetDefault(uint8(s))) }
+func (g *Group) SetDefaultLevels(s Levels) error {
+	return g.change(func(g *keys.Group) error { return g.SetDefault(uint8(s)) })
+}
 
 // SetKey puts a key into a slot of a group whose profile has no root keys at
 // levels, in place of one that is there: a device key (psp, slots 0 and 1), the
 // key of an association number (tss, 0 and 1), the root key of an SA (eesp, 0).
 // The first key is the one that senders use.
-func (g *Group) SetKey(slot int, key []byte) error { return g.changed(g.g.SetKey(slot, key)) }
+func (g *Group) SetKey(slot int, key []byte) error {
+	return g.change(func(g *keys.Group) error { return g.SetKey(slot, key) })
+}
 
 // UseKey has senders use the key of a slot.
-func (g *Group) UseKey(slot int) error { return g.changed(g.g.UseKey(slot)) }
+func (g *Group) UseKey(slot int) error {
+	return g.change(func(g *keys.Group) error { return g.UseKey(slot) })
+}
 
 // RotateKey puts a key, nil: a random one, into the slot that senders do not
 // use, and has them use it from now on. It returns the slot.
 func (g *Group) RotateKey(key []byte) (slot int, err error) {
-	slot, err = g.g.RotateKey(key)
-	return slot, g.changed(err)
+	err = g.change(func(g *keys.Group) error {
+		slot, err = g.RotateKey(key)
+		return err
+	})
+	return slot, err
 }
 
 // RemoveKey takes the key out of a slot.
-func (g *Group) RemoveKey(slot int) error { return g.changed(g.g.RemoveKey(slot)) }
+func (g *Group) RemoveKey(slot int) error {
+	return g.change(func(g *keys.Group) error { return g.RemoveKey(slot) })
+}
 
 // AllocSPI gives out an SPI to a peer of profile psp, each once for the device
 // key in use, which is its top bit, in rising order from first on. Who restarts
 // with the same device keys passes one more than the last SPI.
-func (g *Group) AllocSPI(first uint32) (uint32, error) { return g.g.AllocSPI(first) }
+func (g *Group) AllocSPI(first uint32) (uint32, error) {
+	if err := g.usable(); err != nil {
+		return 0, err
+	}
+	return g.g.AllocSPI(first)
+}
 
 // SetEpoch has the group be in an epoch (tss): senders seal in it, and receivers
 // drop packets that are more than EpochAge behind. It is that of the key in use;
 // a new key begins in epoch 0, and in each epoch counters begin at 0.
-func (g *Group) SetEpoch(epoch uint16) error { return g.g.SetEpoch(epoch) }
+func (g *Group) SetEpoch(epoch uint16) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	return g.g.SetEpoch(epoch)
+}
 
 // ResetLatch has packets opened again after too many that were not authentic
 // (AuthFailureLimit).
-func (g *Group) ResetLatch() error { return g.g.ResetLatch() }
+func (g *Group) ResetLatch() error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	return g.g.ResetLatch()
+}
 
 // DomainStats is what a group of profile tss counts, of all senders and receivers.
 type DomainStats struct {
@@ -360,6 +427,9 @@ type DomainStats struct {
 
 // DomainStats tells what became of the group's packets.
 func (g *Group) DomainStats() (s DomainStats, err error) {
+	if err := g.usable(); err != nil {
+		return s, err
+	}
 	d := g.g.Params().State
 	if d == nil {
 		return s, fmt.Errorf("%w: this profile has no domains that count", status.ErrUnsupported)
@@ -379,6 +449,9 @@ type RootKeyInfo struct {
 // RootKeyInfo tells the public part of a level's root key.
 func (g *Group) RootKeyInfo(l Level) (RootKeyInfo, error) {
 	var i RootKeyInfo
+	if err := g.usable(); err != nil {
+		return i, err
+	}
 	err := g.g.With(int(l), func(k *keys.RootKey) error {
 		i = RootKeyInfo{append([]byte(nil), k.ID...), k.Index, k.HasPre()}
 		return nil
@@ -411,6 +484,9 @@ type DataKey = profile.DataKey
 // KeyLen is the length of what DeriveKeys writes for a context, in octets: the
 // data key, and behind it what the profile adds to nonces (tss 12, eesp 4).
 func (g *Group) KeyLen() int {
+	if g.usable() != nil {
+		return 0
+	}
 	p, err := profile.Of(g.g.Params().Profile)
 	if err != nil {
 		return 0
@@ -421,6 +497,10 @@ func (g *Group) KeyLen() int {
 // DeriveKeys writes the data keys of contexts to out, which has exactly
 // KeyLen octets for each. On error out is all zero.
 func (g *Group) DeriveKeys(contexts []Context, out []byte) error {
+	if err := g.usable(); err != nil {
+		clear(out)
+		return err
+	}
 	w, err := getWorker()
 	if err != nil {
 		return err
@@ -432,6 +512,9 @@ func (g *Group) DeriveKeys(contexts []Context, out []byte) error {
 // ExportDataKey derives the data key of a context. With options, packets
 // sealed with it carry the Master Key Options that name the root keys.
 func (g *Group) ExportDataKey(c Context, options bool) (*DataKey, error) {
+	if err := g.usable(); err != nil {
+		return nil, err
+	}
 	w, err := getWorker()
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"os"
 	"reflect"
 	"sync/atomic"
@@ -166,12 +167,15 @@ func newReceiver(t testing.TB, c ReceiverConfig, groups ...*Group) *Receiver {
 func plain(payload []byte) Packet {
 	b := make([]byte, MaxHeader+len(payload)+ICVLen)
 	copy(b[MaxHeader:], payload)
-	return Packet{Buf: b, Off: MaxHeader, Len: len(payload)}
+	return Packet{Buf: b, Off: MaxHeader, Len: len(payload), SrcIP: zeros, DstIP: zeros}
 }
+
+// zeros are addresses that receivers have where none are given.
+var zeros = netip.IPv6Unspecified()
 
 // whole describes a copy of a sealed packet that fills its buffer.
 func whole(sealed []byte) Packet {
-	return Packet{Buf: bytes.Clone(sealed), Len: len(sealed)}
+	return Packet{Buf: bytes.Clone(sealed), Len: len(sealed), SrcIP: zeros, DstIP: zeros}
 }
 
 // sealed seals one packet and returns a copy of it.

@@ -61,6 +61,9 @@ func NewKDF(key *[32]byte) (*KDF, error) {
 
 // Close wipes the key.
 func (f *KDF) Close() {
+	if f == nil {
+		return
+	}
 	if k := f.k.Swap(nil); k != nil {
 		k.Free()
 	}
@@ -102,6 +105,9 @@ func (f *KDF) Open(aead AEAD, contexts []KDFContext, jobs []Job) (int, error) {
 }
 
 func (f *KDF) ready(aead AEAD) (*burst.KDF, int, error) {
+	if f == nil {
+		return nil, 0, fmt.Errorf("%w: no KDF", ErrArgument)
+	}
 	k := f.k.Load()
 	if k == nil {
 		return nil, 0, fmt.Errorf("%w: the KDF is closed", ErrArgument)
@@ -161,6 +167,9 @@ func NewKeySet(aead AEAD, keys []byte) (*KeySet, error) {
 
 // Close wipes the keys.
 func (s *KeySet) Close() {
+	if s == nil {
+		return
+	}
 	if k := s.k.Swap(nil); k != nil {
 		k.Free()
 	}
@@ -178,6 +187,9 @@ func (s *KeySet) Seal(jobs []Job) error {
 func (s *KeySet) Open(jobs []Job) (int, error) { return s.crypt(jobs, false) }
 
 func (s *KeySet) crypt(jobs []Job, sealing bool) (int, error) {
+	if s == nil {
+		return 0, fmt.Errorf("%w: no key set", ErrArgument)
+	}
 	k := s.k.Load()
 	if k == nil {
 		return 0, fmt.Errorf("%w: the key set is closed", ErrArgument)

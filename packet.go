@@ -84,8 +84,27 @@ func as16(a netip.Addr) (b [16]byte) {
 	return b
 }
 
+// addresses says which a packet must have.
+type addresses uint8
+
+// The first two are as V has them.
+const (
+	needSrc addresses = VIDSrc
+	needDst addresses = VIDSrcDst
+	ofProxy addresses = 4 // those for sealing, where there are any
+)
+
+// refuse is for what has nothing to seal or open with.
+func refuse(pkts []Packet) int {
+	for i := range pkts {
+		p := &pkts[i]
+		p.Status, p.Out, p.ID, p.TSC = ErrArgument, nil, 0, 0
+	}
+	return 0
+}
+
 // each runs f over a burst in descriptors, a session's worth at a time.
-func each(pkts []Packet, f func(w *burst.Worker, d []profile.Desc) int) int {
+func each(pkts []Packet, needs addresses, f func(w *burst.Worker, d []profile.Desc) int) int {
 	s, err := getWorker()
 	if err != nil {
 		for i := range pkts {
@@ -98,7 +117,7 @@ func each(pkts []Packet, f func(w *burst.Worker, d []profile.Desc) int) int {
 	for len(pkts) > 0 {
 		n := min(len(pkts), len(s.descs))
 		for i := range n {
-			fill(&s.descs[i], &s.addrs[i], &pkts[i])
+			fill(&s.descs[i], &s.addrs[i], &pkts[i], needs)
 		}
 		good += f(s.w, s.descs[:n])
 		for i := range n {
@@ -110,11 +129,21 @@ func each(pkts []Packet, f func(w *burst.Worker, d []profile.Desc) int) int {
 	return good
 }
 
-// fill makes the engine's descriptor of a packet. One whose slices do not fit
-// gets flags, which the engine refuses as an argument error.
-func fill(d *profile.Desc, a *Addr, p *Packet) {
+// lack reports whether a packet has not the addresses that are needed.
+func (p *Packet) lack(needs addresses) bool {
+	src, dst := p.SrcIP, p.DstIP
+	if needs&ofProxy != 0 && (p.OutSrc.IsValid() || p.OutDst.IsValid()) {
+		src, dst = p.OutSrc, p.OutDst
+	}
+	return needs&(needSrc|needDst) != 0 && !src.IsValid() || needs&needDst != 0 && !dst.IsValid()
+}
+
+// fill makes the engine's descriptor of a packet. One whose slices do not fit,
+// or that has not the addresses that it needs, gets flags, which the engine
+// refuses as an argument error.
+func fill(d *profile.Desc, a *Addr, p *Packet, needs addresses) {
 	*d = profile.Desc{COffset: p.COffset, IOffset: p.IOffset, NextHeader: p.NextHeader, Src: as16(p.SrcIP), DstIP: as16(p.DstIP)}
-	if p.Off < 0 || p.Len < 0 || p.Off > len(p.Buf) || p.Len > len(p.Buf)-p.Off {
+	if p.lack(needs) || p.Off < 0 || p.Len < 0 || p.Off > len(p.Buf) || p.Len > len(p.Buf)-p.Off {
 		d.Flags = ^uint16(0)
 		return
 	}

@@ -165,7 +165,7 @@ func TestProxyRefusals(t *testing.T) {
 			x := newProxy(t, SenderConfig{}, SenderConfig{V: VIDSrcDst, Options: true})
 			b := sealed(t, x.in, plain(text))
 			room := x.out.HeaderLen() - x.in.HeaderLen()
-			p := []Packet{{Buf: append(make([]byte, room), b...), Off: room, Len: len(b)}}
+			p := []Packet{{Buf: append(make([]byte, room), b...), Off: room, Len: len(b), SrcIP: zeros, DstIP: zeros}}
 			c.set(x, &p[0])
 			if n := x.p.Forward(p); n != 0 || p[0].Status != c.want || p[0].Out != nil {
 				t.Fatalf("%d good, %v; want %v", n, p[0].Status, c.want)

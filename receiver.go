@@ -3,7 +3,7 @@ package eesp
 import (
 	"fmt"
 	"slices"
-	"sync"
+	"sync/atomic"
 
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
@@ -39,8 +39,11 @@ type ReceiverConfig struct {
 type Receiver struct {
 	r      burst.Receiver
 	groups []*Group
-	once   sync.Once // closed
+	closed atomic.Bool
 }
+
+// usable reports whether it has been made, and not been closed.
+func (r *Receiver) usable() bool { return r != nil && r.r.Opening != nil && !r.closed.Load() }
 
 // NewReceiver makes a receiver. A packet with Master Key Options belongs to
 // the first group that has all root keys that they name, one without to the
@@ -48,6 +51,11 @@ type Receiver struct {
 func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	if len(groups) == 0 || len(groups) > MaxGroups {
 		return nil, fmt.Errorf("%w: %d groups, not 1 to %d", status.ErrArgument, len(groups), MaxGroups)
+	}
+	for _, g := range groups {
+		if err := g.usable(); err != nil {
+			return nil, err
+		}
 	}
 	r := &Receiver{}
 	r.r.Backend = groups[0].be
@@ -75,6 +83,9 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 // NewReceiverWithKey makes a receiver that holds one data key and opens the
 // packets of its context only; others are ErrContext.
 func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
+	if k == nil {
+		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
+	}
 	if err := burst.Check(k); err != nil {
 		return nil, err
 	}
@@ -127,16 +138,17 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	return err
 }
 
-// Close frees the receiver.
+// Close frees the receiver. Packets of a closed receiver are ErrArgument.
 func (r *Receiver) Close() {
-	r.once.Do(func() {
-		for _, g := range r.groups {
-			g.g.Release()
-		}
-		r.groups = nil
-		r.r.Held.Free()
-		r.r.Windows.Close()
-	})
+	if r == nil || r.closed.Swap(true) {
+		return
+	}
+	for _, g := range r.groups {
+		g.g.Release()
+	}
+	r.groups = nil
+	r.r.Held.Free()
+	r.r.Windows.Close()
 }
 
 // Open opens a burst and returns how many packets have status OK. Where the
@@ -144,11 +156,19 @@ func (r *Receiver) Close() {
 // are they where anything else was found out after decryption, such as another
 // copy in the same burst.
 func (r *Receiver) Open(pkts []Packet) int {
-	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.Open(&r.r, d) })
+	if !r.usable() {
+		return refuse(pkts)
+	}
+	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int { return w.Open(&r.r, d) })
 }
 
 // Stats tells what became of the receiver's packets.
-func (r *Receiver) Stats() Stats { return stats(&r.r.Stats) }
+func (r *Receiver) Stats() Stats {
+	if r == nil {
+		return Stats{Packets: map[Status]uint64{}}
+	}
+	return stats(&r.r.Stats)
+}
 
 // ReplayStats is what a receiver's replay protection counts.
 type ReplayStats struct {
@@ -160,7 +180,7 @@ type ReplayStats struct {
 // ReplayStats tells what became of packets because of their counters; all is
 // zero without replay protection.
 func (r *Receiver) ReplayStats() (s ReplayStats) {
-	if r.r.Windows == nil {
+	if !r.usable() || r.r.Windows == nil {
 		return s
 	}
 	t := r.r.Windows.Table()
@@ -181,11 +201,15 @@ type Proxy struct {
 }
 
 // NewProxy makes a proxy of a receiver and a sender, which stay the caller's
-// to close, after the proxy's last use.
+// to close, after the proxy's last use: without one of them, or with a closed
+// one, all packets are ErrArgument.
 func NewProxy(r *Receiver, s *Sender) *Proxy { return &Proxy{r, s} }
 
 // Forward opens a burst and seals what was good, and returns how much. In
 // place, the old header and ICV make room for the new ones.
 func (p *Proxy) Forward(pkts []Packet) int {
-	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.Proxy(&p.r.r, &p.s.s, d) })
+	if p == nil || !p.r.usable() || !p.s.usable() {
+		return refuse(pkts)
+	}
+	return each(pkts, p.s.needs|ofProxy, func(w *burst.Worker, d []profile.Desc) int { return w.Proxy(&p.r.r, &p.s.s, d) })
 }

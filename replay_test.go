@@ -873,7 +873,7 @@ func TestReplayAllocatesNothing(t *testing.T) {
 			}
 			seal := func() {
 				for i := range pkts {
-					pkts[i] = Packet{Buf: bufs[i], Off: MaxHeader, Len: 64}
+					pkts[i] = Packet{Buf: bufs[i], Off: MaxHeader, Len: 64, SrcIP: zeros, DstIP: zeros}
 				}
 				if s.Seal(pkts) != n {
 					t.Fatal(pkts[0].Status)

@@ -3,7 +3,7 @@ package eesp
 import (
 	"fmt"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"libeesp/internal/asm"
@@ -62,16 +62,26 @@ type SenderConfig struct {
 
 // Sender seals packets under one ID and owns its counters.
 type Sender struct {
-	s    burst.Sender
-	g    *Group
-	anew *renewed // tss, of a group; Counter holds the ID's place
-	id   uint64
-	once sync.Once // closed
+	s      burst.Sender
+	g      *Group
+	anew   *renewed // tss, of a group; Counter holds the ID's place
+	id     uint64
+	needs  addresses // of packets
+	closed atomic.Bool
 }
+
+// usable reports whether it has been made, and not been closed.
+func (s *Sender) usable() bool { return s != nil && s.s.Sealing != nil && !s.closed.Load() }
 
 // NewSender makes a sender of a group.
 func NewSender(g *Group, c SenderConfig) (*Sender, error) {
+	if err := g.usable(); err != nil {
+		return nil, err
+	}
 	s := &Sender{g: g}
+	if ProfileID(g.g.Params().Profile) == ProfileStateless {
+		s.needs = addresses(c.V &^ VLongID)
+	}
 	s.s.Backend, s.s.Group = g.be, g.g
 	var err error
 	if s.s.Sealing, err = c.sealing(g.g.Params(), nil); err != nil {
@@ -115,6 +125,9 @@ func (c *SenderConfig) sealing(p *keys.Params, k *DataKey) (profile.Sealing, err
 // Options come with the key and must be zero in c; so does the epoch, but for
 // psp and eesp, whose keys do not depend on it.
 func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
+	if k == nil {
+		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
+	}
 	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options {
 		return nil, fmt.Errorf("%w: ID, V, levels and options come with the data key", status.ErrArgument)
 	}
@@ -246,28 +259,37 @@ func (s *Sender) release() {
 	s.s.Held.Free()
 }
 
-// Close frees the sender. The counters that it used stay used.
+// Close frees the sender. The counters that it used stay used. Packets of a
+// closed sender are ErrArgument.
 func (s *Sender) Close() {
-	s.once.Do(func() {
-		if s.anew != nil {
-			s.anew.close()
-		}
-		if s.g != nil && s.s.Counter.Reserved() {
-			s.g.bindings.remove(s.s.Counter)
-		}
-		s.s.Counter.Release()
-		s.release()
-	})
+	if s == nil || s.s.Sealing == nil || s.closed.Swap(true) {
+		return
+	}
+	if s.anew != nil {
+		s.anew.close()
+	}
+	if s.g != nil && s.s.Counter.Reserved() {
+		s.g.bindings.remove(s.s.Counter)
+	}
+	s.s.Counter.Release()
+	s.release()
 }
 
-// Seal seals a burst and returns how many packets have status OK.
+// Seal seals a burst and returns how many packets have status OK. A packet
+// without the addresses that V asks for is ErrArgument.
 func (s *Sender) Seal(pkts []Packet) int {
-	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&s.s, d) })
+	if !s.usable() {
+		return refuse(pkts)
+	}
+	return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&s.s, d) })
 }
 
 // HeaderLen is the length of the header that the sender writes at present, in
 // octets; 0 if it has no key.
 func (s *Sender) HeaderLen() int {
+	if !s.usable() {
+		return 0
+	}
 	w, err := getWorker()
 	if err != nil {
 		return 0
@@ -277,8 +299,11 @@ func (s *Sender) HeaderLen() int {
 }
 
 // NextTSC is Epoch(16) | Counter(48) of the next packet, if nothing else is
-// sent first.
+// sent first; 0 of a sender that is closed.
 func (s *Sender) NextTSC() uint64 {
+	if !s.usable() {
+		return 0
+	}
 	if s.anew == nil {
 		return s.s.Counter.Peek()
 	}
@@ -311,7 +336,12 @@ func stats(s *burst.Stats) Stats {
 }
 
 // Stats tells what became of the sender's packets.
-func (s *Sender) Stats() Stats { return stats(&s.s.Stats) }
+func (s *Sender) Stats() Stats {
+	if s == nil {
+		return Stats{Packets: map[Status]uint64{}}
+	}
+	return stats(&s.s.Stats)
+}
 
 // Engine is for this module's C library.
 func (s *Sender) Engine() *burst.Sender { return &s.s }

@@ -43,7 +43,10 @@ type UDP struct {
 	Checksum6 bool
 }
 
-func (u *UDP) engine(sealing bool) (e burst.UDP, err error) {
+func (u *UDP) engine(usable, sealing bool) (e burst.UDP, err error) {
+	if u == nil || !usable {
+		return e, fmt.Errorf("%w: closed, or nil", status.ErrArgument)
+	}
 	e.Transport, e.ECN, e.DSCP, e.DSCPBack, e.Sum6 = u.Transport, u.ECN, u.DSCP, u.DSCPBack, u.Checksum6
 	e.Src, e.Dst, e.SPort, e.DPort, e.TTL, e.TOS = as16(u.Src), as16(u.Dst), u.SPort, u.DPort, u.TTL, u.TOS
 	if e.TTL == 0 {
@@ -63,20 +66,20 @@ func (u *UDP) engine(sealing bool) (e burst.UDP, err error) {
 // how long they are, are ErrTooLong, fragments and IPv6 extension headers are ErrUnsupported in transport mode.
 // An error means that u is not valid, and that nothing was done.
 func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
-	e, err := u.engine(true)
+	e, err := u.engine(s.usable(), true)
 	if err != nil {
 		return 0, err
 	}
-	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.SealUDP(&s.s, &e, d) }), nil
+	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int { return w.SealUDP(&s.s, &e, d) }), nil
 }
 
 // OpenUDP opens what is in IP packets that carry UDP datagrams for the
 // destination port, and returns how many have status OK: Out is the inner IP
 // packet. Others are ErrEncap, such as fragments and wrong IPv4 checksums.
 func (r *Receiver) OpenUDP(u *UDP, pkts []Packet) (int, error) {
-	e, err := u.engine(false)
+	e, err := u.engine(r.usable(), false)
 	if err != nil {
 		return 0, err
 	}
-	return each(pkts, func(w *burst.Worker, d []profile.Desc) int { return w.OpenUDP(&r.r, &e, d) }), nil
+	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int { return w.OpenUDP(&r.r, &e, d) }), nil
 }

@@ -863,6 +863,8 @@ func TestUDPConfig(t *testing.T) {
 		{UDP{DPort: 1}, false, true},
 		{UDP{DPort: 1, Src: v4}, false, true},
 		{UDP{DPort: 1, Dst: v4}, false, true},
+		{UDP{DPort: 1, Src: zeros, Dst: v6}, false, true},
+		{UDP{DPort: 1, Src: v6, Dst: zeros}, false, true},
 		{UDP{DPort: 1, Src: v6, Dst: zero}, false, true},
 		{UDP{DPort: 1, Src: v4, Dst: v6}, false, true},
 		{UDP{DPort: 1, Src: v6, Dst: v4}, false, true},

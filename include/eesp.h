@@ -654,7 +654,7 @@ typedef struct eesp_pkt {
 	uint16_t flags;        /* in  EESP_PKT_x */
 	uint8_t next_header;   /* seal: in, open: out. psp, eesp: IP protocol of the payload */
 	uint8_t reserved;      /* in  must be 0 */
-	eesp_addr addr;        /* in  addresses, if V asks for them */
+	eesp_addr addr;        /* in  addresses, if V asks for them (zeros are taken for one) */
 	uint64_t id;           /* out DeviceID or ConnectionID; SPI, SSI, Session ID */
 	uint64_t tsc;          /* out Epoch(16) | Counter(48); IV, sequence number */
 	const eesp_addr *out_addr; /* in  proxy: addresses for sealing; NULL = addr */

@@ -20,9 +20,11 @@ type UDP struct {
 	Sum6           bool // sealing: UDP over IPv6 has a checksum
 }
 
-// Check reports whether packets can be sealed (else: opened) like this.
+// Check reports whether packets can be sealed (else: opened) like this. A tunnel
+// is not from or to address zero, which is what a caller has who gives none.
 func (u *UDP) Check(sealing bool) status.Code {
-	if u.DPort == 0 || sealing && !u.Transport && (u.Len() == 0 || u.TTL == 0) {
+	none := [16]byte{}
+	if u.DPort == 0 || sealing && !u.Transport && (u.Len() == 0 || u.TTL == 0 || u.Src == none || u.Dst == none) {
 		return status.ErrArgument
 	}
 	return status.OK

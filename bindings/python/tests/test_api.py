@@ -263,11 +263,14 @@ def test_proxy(group: eesp.TrustGroup, sender: eesp.Sender, receiver: eesp.Recei
             assert passed.ok and passed.ids.tolist() == [sender.id] * 2
             opened = last.open(passed, addresses=[("192.0.2.1", "::"), ("192.0.2.2", "::")])
             assert [bytes(p) for p in opened] == payloads and opened.coffsets == b"\1\1"
-            again = proxy.pass_on(sender.seal(payloads), bytearray(2000))
+            again = proxy.pass_on(sender.seal(payloads), bytearray(2000), addresses=("::", "::"))
             assert last.open(again, addresses=("::", "::")).ok
             bad = bytearray(sealed[0])
             bad[-1] ^= 1
-            assert proxy.pass_on([bad, sealed[1]]).failures() == {0: eesp.Status.AUTH}
+            out = ("192.0.2.1", "::")
+            assert proxy.pass_on([bad, sealed[1]], out_addresses=out).failures() == {0: eesp.Status.AUTH}
+            with pytest.raises(ValueError, match="v=LONG_ID_SRC: addresses are needed"):
+                proxy.pass_on(sealed)
 
 
 def test_stats(sender: eesp.Sender, receiver: eesp.Receiver) -> None:
@@ -332,6 +335,44 @@ def test_objects_go_with_their_last_reference(monkeypatch: pytest.MonkeyPatch) -
 
 def secret_texts(value: bytes) -> list[str]:
     return [value.hex(), repr(value)[2:-1], str(list(value))[1:-1]]
+
+
+def test_missing_addresses(group: eesp.TrustGroup, receiver: eesp.Receiver, fresh_id: int) -> None:
+    """Zeros do not stand for addresses that are forgotten."""
+    for v in eesp.V:
+        ends = ("192.0.2.1", "2001:db8::1") if v.addresses else None
+        context = eesp.Context(fresh_id + 5_000_000 + v, 1, v, src=ends and ends[0], dst=ends and ends[1])
+        with eesp.Sender(group, fresh_id, v=v) as sender, group.export_data_key(context) as key:
+            keyless = eesp.Sender(key, counter=eesp.Explicit(1))
+            seals: list[Callable[..., object]] = [
+                lambda **a: sender.seal([b"x"], **a).raise_for_status(),
+                lambda **a: sender.seal_one(b"x", **a),
+                lambda **a: sender.seal_into([b"x"], bytearray(200), **a).raise_for_status(),
+                lambda **a: sender.seal_in_place(eesp.Packets(bytearray(200), [100], [9]), **a).raise_for_status(),
+                lambda **a: keyless.seal_one(b"x", **a),
+            ]
+            for seal in seals:
+                seal(addresses=ends or ("::", "::"))
+                if not ends:
+                    seal()
+                    continue
+                with pytest.raises(ValueError, match=f"v={v.name}: addresses are needed"):
+                    seal()
+            keyless.close()
+            packet = sender.seal_one(b"x", addresses=ends)
+            assert receiver.open_one(packet, addresses=ends).payload == b"x"
+            if ends:
+                with pytest.raises(eesp.AuthenticationError, match=f"wrong ICV: or v={v.name}: addresses are needed"):
+                    receiver.open_one(packet)
+                for wrong in ({}, {"dst": ends[1]}, {"src": ends[0]} if v.addresses > 1 else {}):
+                    with pytest.raises(ValueError, match=f"v={v.name}: src"):
+                        group.derive_keys([eesp.Context(fresh_id, 1, v, **wrong)])  # type: ignore[arg-type]
+                    with pytest.raises(ValueError, match=f"v={v.name}: src"):
+                        eesp.DataKey(id=1, key=bytes(16), v=v, **wrong)  # type: ignore[arg-type]
+    ip = bytes.fromhex("4500001800000000401100000a0000010a000002") + b"data"
+    with eesp.Sender(group, fresh_id) as sender:
+        for udp in (eesp.Udp(), eesp.Udp(src="2001:db8::1"), eesp.Udp(dst="2001:db8::1"), eesp.Udp(src="192.0.2.1")):
+            assert sender.seal_udp([ip], udp).failures() == {0: eesp.Status.ARGUMENT}
 
 
 def test_nothing_secret_is_shown(known_group: eesp.TrustGroup, fresh_id: int) -> None:

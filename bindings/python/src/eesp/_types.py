@@ -168,6 +168,11 @@ class V(enum.IntEnum):
     LONG_ID_SRC = 0x9
     LONG_ID_SRC_DST = 0xA
 
+    @property
+    def addresses(self) -> int:
+        """How many addresses are in the context: none, the source, or both."""
+        return self.value & 3
+
 
 class PspVersion(enum.IntEnum):
     """Profile psp: the version, which is the AEAD. GMAC: nothing is encrypted."""
@@ -275,7 +280,8 @@ class Context:
     """All that a data key depends on besides the group's keys.
 
     psp: id (SPI), v (not given: the version of the group's AEAD). tss: id (SSI; in the upper 32 bits what rekey_mask
-    picks), epoch, v, generation (the slot), src without SSI. eesp: id (Session ID).
+    picks), epoch, v, generation (the slot), src without SSI. eesp: id (Session ID). src and dst are needed where v asks
+    for them.
     """
 
     id: int
@@ -283,8 +289,8 @@ class Context:
     v: AnyV | None = None
     levels: Levels = Levels.DEFAULT
     generation: Generation | int = Generation.CURRENT
-    src: Address = bytes(16)
-    dst: Address = bytes(16)
+    src: Address | None = None
+    dst: Address | None = None
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,16 @@ from ._types import (
     Stats,
     Status,
     TssMode,
+    TssV,
     Udp,
     UdpMode,
+    V,
     address,
     v_member,
     v_number,
 )
-from .errors import check, check_not_forked
+from .errors import AuthenticationError, check, check_not_forked
+from .header import Header
 from .packets import (
     Addresses,
     Families,
@@ -139,8 +142,22 @@ def _unsigned(value: int, bits: int, name: str) -> int:
     return value
 
 
-def _addr(src: Address, dst: Address) -> _abi.Addr:
-    return _abi.Addr.from_buffer_copy(address(src) + address(dst))
+def _addr(src: Address | None, dst: Address | None, v: object = None) -> _abi.Addr:
+    """What is not given is zero, but where v asks for it."""
+    needed = v.addresses if isinstance(v, V) else int(isinstance(v, TssV) and v is not TssV.SSI)
+    if needed and src is None or needed > 1 and dst is None:
+        raise ValueError(f"{_named(v)}: {'src and dst are' if needed > 1 else 'src is'} needed")
+    return _abi.Addr.from_buffer_copy(b"".join(bytes(16) if a is None else address(a) for a in (src, dst)))
+
+
+def _named(v: object) -> str:
+    return f"v={v.name}" if isinstance(v, (V, TssV)) else ""
+
+
+def _needs_addresses(v: object, addresses: Addresses | None) -> None:
+    """Zeros would do for addresses that are forgotten, but not at the other end."""
+    if isinstance(v, V) and v.addresses and addresses is None:
+        raise ValueError(f"{_named(v)}: addresses are needed, those of the outer packets")
 
 
 def _opened(profile: Profile) -> int:
@@ -363,7 +380,7 @@ class TrustGroup(_Object):
             v=_unsigned(v_number(self.profile, self.aead, context.v), 8, "v"),
             levels=_unsigned(context.levels, 8, "levels"),
             generation=_unsigned(context.generation, 8, "generation"),
-            addr=_addr(context.src, context.dst),
+            addr=_addr(context.src, context.dst, context.v),
         )
 
     def derive_keys(self, contexts: Iterable[Context]) -> Keys:
@@ -431,8 +448,8 @@ class DataKey:
         key: Buffer,
         profile: Profile = Profile.STATELESS,
         v: AnyV | None = None,
-        src: Address = bytes(16),
-        dst: Address = bytes(16),
+        src: Address | None = None,
+        dst: Address | None = None,
         options: bytes = b"",
         salt: Buffer = b"",
         params: bytes = bytes(2),
@@ -454,7 +471,7 @@ class DataKey:
             key_len=len(octets),
             options_len=len(options) or len(added),
             profile=Profile(profile),
-            addr=_addr(src, dst),
+            addr=_addr(src, dst, v),
             domain=_unsigned(domain, 32, "domain"),
         )
         raw.params[:] = list(params)
@@ -730,7 +747,7 @@ class Sender(_Object):
         """Seals payloads into a new buffer. All that is given besides: for all, or one for each packet.
 
         coffset, ioffset: what stays in clear, in units of 4 octets. next_header: the payload's protocol (psp, eesp).
-        addresses: where v asks for them. leads: tss, which puts them in front of each packet in the new buffer.
+        addresses: needed where v asks for them. leads: tss, which puts them in front of each packet in the new buffer.
         """
         return self._seal(payloads, None, coffset, ioffset, next_header, addresses, leads, False)
 
@@ -763,6 +780,7 @@ class Sender(_Object):
         leads: Leads | None,
         ipv6: Families,
     ) -> Result:
+        _needs_addresses(self.v, addresses)
         source = as_packets(payloads)
         fronts = self._fronts(leads, ipv6, len(source))
         if fronts is None:
@@ -811,6 +829,7 @@ class Sender(_Object):
         tss: leads are put in front of where headers will be; not given, they are there already, and ipv6 says of which
         kind. They need headroom too.
         """
+        _needs_addresses(self.v, addresses)
         header = self.header_len
         fronts = self._fronts(leads, ipv6, len(payloads))
         rooms: int | list[int] = (header or _abi.MAX_HEADER) if headroom is None else headroom
@@ -850,6 +869,7 @@ class Sender(_Object):
         lead: Buffer | None = None,
     ) -> bytes:
         """Seals one packet; raises if it cannot. lead: tss; it is not part of what is returned."""
+        _needs_addresses(self.v, addresses)
         front = _one_lead(self.profile, lead)
         made = self._call(
             run_one,
@@ -1047,16 +1067,22 @@ class Receiver(_Object):
     ) -> Opened:
         """Opens one packet; raises AuthenticationError, HeaderError, ... if it is refused. lead: tss."""
         front = _one_lead(self.profile, lead)
-        payload, id, tsc, coffset, ioffset, next_header = self._call(
-            run_one,
-            _LIB.eesp_open_burst,
-            packet,
-            _opened(self.profile),
-            addresses=addresses,
-            lead=front,
-            lead_in_front=True,
-            flags=self._extension()[0] if extension else 0,
-        )
+        try:
+            payload, id, tsc, coffset, ioffset, next_header = self._call(
+                run_one,
+                _LIB.eesp_open_burst,
+                packet,
+                _opened(self.profile),
+                addresses=addresses,
+                lead=front,
+                lead_in_front=True,
+                flags=self._extension()[0] if extension else 0,
+            )
+        except AuthenticationError as error:
+            if self.profile is Profile.STATELESS and addresses is None and Header.parse(packet).v.addresses:
+                why = f"or {_named(Header.parse(packet).v)}: addresses are needed, and none were given"
+                raise AuthenticationError(error.status, why) from None
+            raise
         return Opened(payload, id, tsc >> 48, tsc & (1 << 48) - 1, coffset, ioffset, next_header)
 
     def open_udp(self, packets: PacketsLike, udp: Udp, out: Buffer | Packets | None = None) -> Result:
@@ -1112,7 +1138,7 @@ class Proxy(_Object):
 
     def __init__(self, receiver: Receiver, sender: Sender) -> None:
         needs = receiver._open(), sender._open()
-        self._profiles = receiver.profile, sender.profile
+        self._profiles, self._v = (receiver.profile, sender.profile), sender.v
         self._tail = sender.tail_len
         self._make(
             "eesp_proxy_free", lambda made: _LIB.eesp_proxy_new(needs[0].pointer, needs[1].pointer, made), needs
@@ -1142,6 +1168,7 @@ class Proxy(_Object):
         ids and tscs are those of the packets that came in. tss: leads and ipv6 are those of packets that come in; in
         front of those that go out the library puts what out_addresses say.
         """
+        _needs_addresses(self._v, addresses if out_addresses is None else out_addresses)
         source, headroom, flags = _behind_leads(self._profiles[0], packets, leads, ipv6)
         return self._call(
             run_burst,
