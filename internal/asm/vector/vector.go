@@ -141,7 +141,9 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 }
 
 // single reports whether a packet may go to One.
-func (k *Kernels) single(j *kernel.Job) bool { return j.Len <= k.OneLimit && j.AADLen <= oneAAD }
+func (k *Kernels) single(j *kernel.Job) bool {
+	return k.OneLimit != 0 && j.Len <= k.OneLimit && j.AADLen <= oneAAD
+}
 
 // keysOf is the area of the jobs from at on.
 func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointer {
