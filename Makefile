@@ -74,7 +74,7 @@ DEPS_ARM64 := qemu-user-static gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6
 
 .PHONY: all run demo-live test test-wireshark bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
 	check-format check-generated generate check-exports test-go control demo-cluster test-cluster test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
-	test-arm64 count-arm64 test-ports dist archive test-dist
+	test-arm64 count-arm64 test-ports dist archive deb test-deb
 
 all: $(SO) $(BUILD)/libeesp.a
 
@@ -152,6 +152,15 @@ archive: all
 	tar -C $(BUILD)/unpacked --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
 	  --mtime=@$(SOURCE_DATE_EPOCH) -cf - $(NAME) | gzip -9n >$(DIST)/$(NAME).tar.gz
 	@rm -rf $(BUILD)/unpacked
+
+# Debian packages of the sources as they are, in $(BUILD)/deb; test-deb uses them in a fresh system (debootstrap; root).
+DEPS_DEB := $(DEPS_BUILD) debhelper dh-python dpkg-dev help2man libdpdk-dev lintian python3
+deb:
+	@scripts/deps.sh $(DEPS_DEB)
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) scripts/deb.sh $(BUILD)/deb $(VERSION)
+test-deb: deb
+	@scripts/deps.sh debootstrap
+	tests/deb.sh $(BUILD)/deb $(BUILD)/deb-test
 
 # A private installation that the examples, tests and benchmarks use.
 stage: $(BUILD)/stage.done
