@@ -17,7 +17,7 @@ ok "lintian has no errors and no warnings"
 rm -rf "$work"
 mkdir -p "$work"
 work=$(realpath "$work")
-suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+suite=$(sed -n 's,^VERSION_CODENAME=,,p' /etc/os-release)
 mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
 debootstrap --variant=minbase --include=gcc,libc6-dev,pkg-config,python3 "$suite" "$work/system" "$mirror" >"$work/debootstrap.log" 2>&1 || {
 	tail -n 5 "$work/debootstrap.log" >&2
