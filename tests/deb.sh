@@ -47,7 +47,7 @@ for page in man3/eesp.3 man3/eesp_seal_burst.3 man1/eesp-tap-gw.1 man1/eesp-gw.1
 done
 ok "tools, the Python package and manual pages"
 
-quiet apt-get purge -y libeesp1 libeesp-dev eesp-tools python3-eesp
+quiet apt-get purge -y libeesp1 libeesp1-dbg libeesp-dev eesp-tools python3-eesp
 quiet apt-get autoremove --purge -y
 there find / -xdev -not -path '/var/*' -not -path '/tmp/*' | sort >"$work/after"
 left=$(comm -13 "$work/before" "$work/after" | grep eesp || true)
