@@ -234,7 +234,8 @@ octets, at, last = open(sys.argv[1], 'rb').read(), 24, None
 while at + 16 <= len(octets):
     kept, whole = struct.unpack_from('<II', octets, at + 8)
     frame = octets[at + 16:at + 16 + kept]
-    if kept == whole == len(frame) and frame[26:30] == bytes([192, 0, 2, 1]):
+    # The datagrams above are zeros, and may be the last that are in the file yet.
+    if kept == whole == len(frame) and frame[26:30] == bytes([192, 0, 2, 1]) and any(frame[42:]):
         last = frame[34:40] + bytes(2) + frame[42:]  # its checksum was left to a device
     at += 16 + kept
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
