@@ -185,7 +185,7 @@ children+=($!)
 within 5 in1 curl -sf -o /dev/null http://198.51.100.2:8000/ || fail "no HTTP: $(cat http.out)"
 
 # A file, and the root keys of both ends moved on twice while it passes.
-ip netns exec "$ns1" curl -sf --limit-rate 10M -o got http://198.51.100.2:8000/file &
+ip netns exec "$ns1" curl -sf --limit-rate 4M -o got http://198.51.100.2:8000/file &
 curl_pid=$!
 children+=("$curl_pid")
 rotate() {
