@@ -75,6 +75,7 @@ type Agent struct {
 	fresh   bool          // a checkpoint of this session came
 	heard   time.Duration // boot-time clock of the last checkpoint
 	slept   bool          // asleep for too long: ask before sealing
+	dirty   bool          // what is not of a ring is newer than the cache
 	lastErr string
 	send    chan []byte
 	usage   map[int]map[string]socket.Usage
@@ -734,6 +735,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		bye, err := a.stream(ctx, addr)
 		a.mu.Lock()
 		a.online, a.send = false, nil
+		a.saveRest()
 		if err != nil {
 			a.lastErr = fmt.Sprintf("%s: %v", addr, err)
 		}
@@ -974,6 +976,7 @@ func (a *Agent) stream(ctx context.Context, addr string) (bye record.Bye, err er
 			}
 			a.sendUsage()
 			a.retry(ctx)
+			a.saveRest()
 			a.mu.Unlock()
 		case b, ok := <-recs:
 			if !ok {
@@ -992,6 +995,18 @@ func (a *Agent) stream(ctx context.Context, addr string) (bye record.Bye, err er
 			}
 		}
 	}
+}
+
+// saveRest saves heads, rosters and groups, for which nobody waits.
+func (a *Agent) saveRest() {
+	if !a.dirty {
+		return
+	}
+	if err := a.save(nil); err != nil {
+		a.Log.Error("cache", "err", err)
+		return
+	}
+	a.dirty = false
 }
 
 // retry does again what a ring was not acknowledged for.
@@ -1157,9 +1172,7 @@ func (a *Agent) synced(ctx context.Context, l *level) {
 			a.publishIfChanged(gl, g)
 		}
 	}
-	if err := a.save(nil); err != nil {
-		a.Log.Error("cache", "err", err)
-	}
+	a.dirty = true // saved with the next beat: what was acknowledged is saved already
 }
 
 func (a *Agent) publishIfChanged(l *level, g *group) {

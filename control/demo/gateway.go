@@ -199,7 +199,6 @@ func (g *Gateway) Burst(n int) int {
 		pkts[i] = eesp.Packet{Buf: b, Off: eesp.MaxHeader, Len: payload}
 	}
 	s.Seal(pkts)
-	g.bursts.RUnlock()
 	done := 0
 	for i := range pkts {
 		if pkts[i].Status == eesp.OK {
@@ -211,6 +210,7 @@ func (g *Gateway) Burst(n int) int {
 			g.mu.Unlock()
 		}
 	}
+	g.bursts.RUnlock() // the burst has ended when its packets are sent, or a step would not wait for them
 	g.mu.Lock()
 	g.sent += uint64(n)
 	g.mu.Unlock()

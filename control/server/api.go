@@ -424,7 +424,7 @@ func (s *Server) Admit(ctx context.Context, by string, q AdmitRequest) (any, err
 			e, err := l.commit(ctx, func() (*change, error) {
 				c := &change{head: record.Head{Change: record.ChangeAdmit, Who: by}}
 				for _, m := range l.members {
-					if m.rec.State == record.Invited && (q.All || slices.Contains(q.Names, m.rec.Name)) && len(c.members) < 64 {
+					if m.rec.State == record.Invited && (q.All || slices.Contains(q.Names, m.rec.Name)) && len(c.members) < perEntry {
 						x := m.rec
 						x.State = record.Absent
 						c.members = append(c.members, &x)

@@ -384,7 +384,7 @@ func (s *Server) transition(l *Level, r *record.Ring, plan rotation.Plan, wd rot
 				x := m.rec
 				x.State, x.Reason = record.Absent, plan.Reason
 				c.members = append(c.members, &x)
-				if len(c.members) == 64 {
+				if len(c.members) == perEntry {
 					break // more in the next transaction
 				}
 			}
@@ -416,37 +416,49 @@ func (l *Level) destroyed(ring record.ID, step uint64) bool {
 // step of all their rings, in this session.
 func (s *Server) rejoin(ctx context.Context, l *Level) {
 	for range 64 {
-		var who record.ID
+		who := map[record.ID]bool{}
 		s.mu.Lock()
 		l.mu.Lock()
 		for _, m := range l.members {
-			if m.rec.State == record.Absent && s.caughtUp(l, &m.rec) {
-				who = m.rec.ID
-				break
+			if m.rec.State == record.Absent && len(who) < perEntry && s.caughtUp(l, &m.rec) {
+				who[m.rec.ID] = true
 			}
 		}
 		l.mu.Unlock()
 		s.mu.Unlock()
-		if who.IsZero() {
+		if len(who) == 0 {
 			return
 		}
-		_, err := l.commit(ctx, func() (*change, error) {
-			m := l.members[who]
-			if m == nil || m.rec.State != record.Absent || !s.caughtUpLocked(l, &m.rec) {
+		e, err := l.commit(ctx, func() (*change, error) {
+			c := &change{head: record.Head{Change: record.ChangeRejoin, Who: s.Name}}
+			for id := range who {
+				m := l.members[id]
+				if m == nil || m.rec.State != record.Absent || !s.caughtUpLocked(l, &m.rec) {
+					continue
+				}
+				x := m.rec
+				x.State, x.Reason = record.MemberActive, ""
+				c.members = append(c.members, &x)
+				c.head.Reason = x.Name
+			}
+			if n := len(c.members); n == 0 {
 				return nil, errNothing
+			} else if n > 1 {
+				c.head.Reason = fmt.Sprintf("%d members", n)
 			}
-			x := m.rec
-			x.State, x.Reason = record.MemberActive, ""
-			return &change{head: record.Head{Change: record.ChangeRejoin, Who: m.rec.Name}, members: []*record.Member{&x}}, nil
+			return c, nil
 		})
-		if err != nil {
-			if ctx.Err() == nil {
-				s.Log.Warn("rejoin", "err", err)
-			}
+		if err != nil && ctx.Err() == nil {
+			s.Log.Warn("rejoin", "err", err)
+		}
+		if err != nil || e == nil {
 			return
 		}
 	}
 }
+
+// perEntry is how many members one entry changes: transactions have an end.
+const perEntry = 64
 
 // caughtUp says whether a member acknowledged all there is. Both locks are held.
 func (s *Server) caughtUp(l *Level, m *record.Member) bool {
