@@ -142,7 +142,7 @@ static void run(const struct eesp_room *room, const struct eesp_direct *d, int a
 	uintptr_t kernel = mode == ONCE ? d->fresh[aead][seal] : d->held[aead][seal];
 	for (size_t at = 0; at < n;) {
 		int lanes;
-		if (n - at == 1 && mode == ONCE && jobs[at].len <= d->one_limit && jobs[at].aad_len <= d->one_aad) {
+		if (n - at == 1 && mode == ONCE && d->one_limit != 0 && jobs[at].len <= d->one_limit && jobs[at].aad_len <= d->one_aad) {
 			call0(d->one[aead][seal], keys + at * (16u << aead), jobs + at, 1, (uintptr_t)room->scratch, NULL, NULL);
 			return;
 		}
@@ -347,7 +347,7 @@ int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, ui
 	const struct eesp_direct *d = v->direct;
 	if (d == NULL)
 		return 0;
-	if (n == 1 && jobs->len <= d->one_limit && jobs->aad_len <= d->one_aad) {
+	if (n == 1 && d->one_limit != 0 && jobs->len <= d->one_limit && jobs->aad_len <= d->one_aad) {
 		if (!good_form(jobs, 1) || contexts[0] != 0)
 			return 0;
 		rekey_one(room, v, (int)aead, contexts, jobs, seal);
