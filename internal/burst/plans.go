@@ -114,7 +114,15 @@ func (s *Sender) replan() {
 		p.publish(0, nil)
 		return
 	}
-	next, limit, m := s.Counter.Words()
+	o := s.Counter
+	if s.Renew != nil {
+		var c status.Code
+		if o, c = s.Renew(snap); c != status.OK {
+			p.publish(0, nil)
+			return
+		}
+	}
+	next, limit, m := o.Words()
 	to.Direct, to.Next, to.Limit, to.Counter = p.direct, uintptr(next), uintptr(limit), m
 	to.By, to.Octets = s.Stats.words()
 	to.Publish()
@@ -188,9 +196,12 @@ func (r *Receiver) replan() {
 func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first uint64) (good int) {
 	w.enter()
 	defer w.leave()
-	if c := w.begin(s); c != status.OK {
+	switch c := w.begin(s); {
+	case c != status.OK:
 		refuseAll(pkts, c)
-	} else {
+	case s.Renew != nil: // other keys may be in force by now, whose counters are others
+		good = w.sealBegun(s, pkts)
+	default:
 		good = w.sealNumbered(s, pkts, first)
 	}
 	s.count(pkts)

@@ -62,7 +62,7 @@ type Config struct {
 	EngineBits uint8  // lowest bits of Counter, which name the engine
 	Engine     uint32 // this engine's number
 	Direction  Direction
-	// FixedEpoch: the sender stays in Epoch, or moves on when SetEpoch says so.
+	// FixedEpoch: the sender stays in Epoch.
 	// Otherwise (clock mode only) the epoch follows from the clock: the counter
 	// as a whole is the time since 1970 in units of 1/2^(RateLog2+EngineBits) s.
 	FixedEpoch bool
@@ -490,42 +490,6 @@ func (o *Owner) claim(at uint64, n int) status.Code {
 		return status.ErrExhausted
 	}
 	return status.OK
-}
-
-// SetEpoch moves an owner with a fixed epoch on to a later one, which is the
-// same for all that share it: whoever manages keys says when. Counters begin at
-// 0 again, in clock mode at the time since start, which must be the same
-// wherever this epoch is entered. To stay is no error.
-func (o *Owner) SetEpoch(epoch uint16, start time.Time) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	c := o.cfg
-	switch {
-	case !c.FixedEpoch:
-		return bad("the epoch of this sender follows the clock")
-	case epoch < c.Epoch:
-		return fmt.Errorf("%w: epoch %d: the sender is in epoch %d, and does not go back", status.ErrExists, epoch, c.Epoch)
-	case epoch == c.Epoch:
-		return nil
-	}
-	c.Epoch = epoch
-	if c.Mode == Clock {
-		c.EpochStart = start
-	}
-	if err := c.check(); err != nil {
-		return err
-	}
-	if o.limit.Load() == 0 && c.Mode == Explicit { // closed
-		return bad("the sender was freed")
-	}
-	o.cfg.Epoch, o.cfg.EpochStart = c.Epoch, c.EpochStart
-	o.limit.Store(0) // whoever took counters before has them of the old epoch
-	o.bound()
-	o.raise(o.base())
-	if c.Mode == Explicit {
-		o.limit.Store(o.end)
-	}
-	return nil
 }
 
 // Rebind has the state file name the key that is in use now. If that fails, no
