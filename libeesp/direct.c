@@ -536,6 +536,16 @@ static inline void derive_keys(const struct eesp_room *room, const struct eesp_d
 	call0(d->derive, to, room->msgs, u * per, k->blocks, k->master, k->sub);
 }
 
+/* Adds what goes with a key to four octets of a nonce. */
+static inline void add_salt(uint8_t *nonce, const uint8_t *salt)
+{
+	uint32_t a, b;
+	memcpy(&a, nonce, 4);
+	memcpy(&b, salt, 4);
+	a ^= b;
+	memcpy(nonce, &a, 4);
+}
+
 /* Takes u outputs of derivation in keys apart: keys, one directly behind the
  * other, and what is added to the nonces of jobs; slot: which is whose, NULL: in order. */
 static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *slot, eesp_job *jobs, size_t n)
@@ -543,8 +553,8 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 	size_t size = inputs(k) * 16;
 	for (size_t i = 0; i < n; i++) {
 		const uint8_t *mask = keys + (slot != NULL ? slot[i] : i) * size + k->key_len;
-		for (size_t x = 0; x < k->mask; x++)
-			jobs[i].nonce[x] ^= mask[x];
+		for (size_t x = 0; x < 12; x += 4) /* masks that are derived with keys have 12 octets */
+			add_salt(jobs[i].nonce + x, mask + x);
 	}
 	for (size_t i = 0; i < u; i++)
 		memmove(keys + i * k->key_len, keys + i * size, k->key_len);
@@ -607,16 +617,6 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 	return good;
 }
 
-/* Adds what goes with a key to the first octets of a nonce. */
-static inline void add_salt(uint8_t nonce[12], const uint8_t *salt)
-{
-	uint32_t a, b;
-	memcpy(&a, nonce, 4);
-	memcpy(&b, salt, 4);
-	a ^= b;
-	memcpy(nonce, &a, 4);
-}
-
 /* ---- Sealing ---- */
 
 static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
@@ -662,10 +662,10 @@ static inline int wraps(const struct eesp_seal_plan *w, const eesp_pkt *p)
 static inline uint32_t padding(const struct eesp_seal_plan *w, uint32_t len) { return -(w->inner + len) & w->pad_mask; }
 
 /* Makes a packet to be sealed a job, if it is plain: plainRow of internal/burst. */
-static inline int plain(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j)
+static inline int plain(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j, const int bare)
 {
 	uint8_t *hdr, *body;
-	uint32_t header = w->n, lead = w->lead, tail = padding(w, p->len) + ICV, size = header + p->len + tail;
+	uint32_t header = w->n, lead = bare ? 0 : w->lead, tail = (bare ? 0 : padding(w, p->len)) + ICV, size = header + p->len + tail;
 	if ((p->coffset | p->ioffset | p->reserved) != 0 || p->iov_count != 0 || p->flags != w->flags || p->data == NULL ||
 	    p->len > EESP_MAX_LEN)
 		return 0;
@@ -688,7 +688,7 @@ static inline int plain(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_
 	j->dst = body;
 	j->tag = body + p->len;
 	j->len = p->len;
-	return w->wrap == UNWRAP_BARE || wraps(w, p);
+	return bare || w->wrap == UNWRAP_BARE || wraps(w, p);
 }
 
 /* Completes a text that is more than its payload. */
@@ -731,12 +731,12 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 }
 
 /* Seals up to CHUNK packets; the others are marked as strays, and counted. */
-static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first,
-				  size_t *stray)
+static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts,
+								 size_t n, uint64_t first, size_t *stray, const int bare)
 {
 	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at, 0 };
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
-	uint32_t header = w->n, lead = w->lead;
+	uint32_t header = w->n, lead = bare ? 0 : w->lead;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
 	eesp_job jobs[CHUNK], *sorted;
 	uint8_t slot[CHUNK] = { 0 }, lane[CHUNK];
@@ -744,7 +744,7 @@ static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct ees
 
 	for (size_t i = 0; i < n; i++) {
 		lane[m] = (uint8_t)i;
-		if (LIKELY(plain(&pkts[i], w, &jobs[m])))
+		if (LIKELY(plain(&pkts[i], w, &jobs[m], bare)))
 			m++;
 		else
 			pkts[i].status = STRAY;
@@ -794,7 +794,7 @@ static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct ees
 		put64(j->nonce + 4, mine ^ get64(w->nonce + 4));
 		j->key = w->key;
 		p->out_len = header + j->len + ICV;
-		if (UNLIKELY(w->wrap != UNWRAP_BARE)) {
+		if (!bare && UNLIKELY(w->wrap != UNWRAP_BARE)) {
 			uint32_t text = j->len;
 			if (w->salt != NULL)
 				add_salt(j->nonce, w->salt);
@@ -817,6 +817,17 @@ static EXECUTOR size_t seal_round(const struct eesp_room *room, const struct ees
 	return m;
 }
 
+/* The same where payloads are texts and nothing is in front of headers, and else. */
+static EXECUTOR NOINLINE size_t seal_bare(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
+{
+	return seal_some(room, w, pkts, n, first, stray, 1);
+}
+
+static EXECUTOR NOINLINE size_t seal_any(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
+{
+	return seal_some(room, w, pkts, n, first, stray, 0);
+}
+
 size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
 	const struct eesp_room *room = way->room;
@@ -832,7 +843,7 @@ size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 		}
 		do {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			good += seal_round(room, w, pkts + at, some, first + at, &stray);
+			good += (w->wrap == UNWRAP_BARE && w->lead == 0 ? seal_bare : seal_any)(room, w, pkts + at, some, first + at, &stray);
 			at += some;
 		} while (stray == 0 && at < n);
 		leave(room, epoch);
@@ -1289,7 +1300,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	const int held = bare ? 0 : w->held != 0;
 	const uint32_t word_mask = w->word_mask;
 	size_t m, opened = 0, failed = 0, stride = 0;
-	uint64_t octets = 0;
+	uint64_t octets = 0, tallied = 0, *tally = NULL;
 	uint32_t mixed = 0, batch = UINT32_MAX, disorder = 0, last = 0;
 	eesp_job jobs[CHUNK], *sorted = jobs, *j = jobs;
 	struct lane lanes[CHUNK], *l = lanes;
@@ -1465,8 +1476,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			if (windows == NULL || commit(way, w, l, alone)) {
 				opened++;
-				if (!bare && UNLIKELY(l->pattern->tally != NULL))
-					__atomic_fetch_add(&l->pattern->tally[TALLY_OPENED], 1, __ATOMIC_RELAXED);
+				if (!bare && UNLIKELY(l->pattern->tally != tally)) {
+					if (tally != NULL)
+						__atomic_fetch_add(&tally[TALLY_OPENED], tallied, __ATOMIC_RELAXED);
+					tally = l->pattern->tally;
+					tallied = 0;
+				}
+				tallied++;
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;
@@ -1476,6 +1492,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		}
 		memset(sorted[i].dst, 0, sorted[i].len);
 	}
+	if (!bare && tally != NULL)
+		__atomic_fetch_add(&tally[TALLY_OPENED], tallied, __ATOMIC_RELAXED);
 	if (opened != 0) {
 		__atomic_fetch_add(w->by, opened, __ATOMIC_RELAXED);
 		__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
