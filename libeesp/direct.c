@@ -774,24 +774,27 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		if (m >= FEW_KEYS && !w->fixed)
 			u = few_keys(room->msgs, stride, len, m, slot);
 	}
+	const v16 last = load16(w->header + (header >= 16 ? header - 16 : 0)), nonce = load16(w->nonce);
+	const uint64_t id = w->id, step = w->counter.step, nonce_tail = get64(w->nonce + 4);
+	const size_t tsc_at = w->tsc_at, next_at = w->next_at;
 	for (size_t i = 0; i < m; i++) {
 		size_t at = lane[o.from[i]];
 		eesp_pkt *p = &pkts[at];
 		eesp_job *j = &sorted[i];
-		uint64_t mine = tsc + at * w->counter.step;
+		uint64_t mine = tsc + at * step;
 		uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad + lead;
 		if (LIKELY(header >= 16)) {
 			for (uint32_t x = 0; x + 16 < header; x += 16)
 				store16(hdr + x, load16(w->header + x));
-			store16(hdr + header - 16, load16(w->header + header - 16));
+			store16(hdr + header - 16, last);
 		} else {
 			memcpy(hdr, w->header, header);
 		}
-		put64(hdr + w->tsc_at, mine);
-		if (w->next_at != NONE)
-			hdr[w->next_at] = p->next_header;
-		memcpy(j->nonce, w->nonce, 4);
-		put64(j->nonce + 4, mine ^ get64(w->nonce + 4));
+		put64(hdr + tsc_at, mine);
+		if (next_at != NONE)
+			hdr[next_at] = p->next_header;
+		store16(j->nonce, nonce);
+		put64(j->nonce + 4, mine ^ nonce_tail);
 		j->key = w->key;
 		p->out_len = header + j->len + ICV;
 		if (!bare && UNLIKELY(w->wrap != UNWRAP_BARE)) {
@@ -807,7 +810,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		}
 		p->status = EESP_OK;
 		p->out = hdr;
-		p->id = w->id;
+		p->id = id;
 		p->tsc = mine;
 		octets += p->out_len;
 	}
