@@ -46,4 +46,7 @@ const (
 	ErrEncap       = status.ErrEncap
 	ErrDummy       = status.ErrDummy
 	ErrLatched     = status.ErrLatched
+	ErrStale       = status.ErrStale
+	ErrEarly       = status.ErrEarly
+	ErrFull        = status.ErrFull
 )

@@ -134,6 +134,13 @@ type GroupConfig struct {
 	SubSAs     uint32 // eesp: number of Session IDs; 0 = 65,536
 	Draft      uint8  // eesp: 2 or 3, of draft-ietf-ipsecme-eesp; 0 = 3
 	Encap      uint8  // eesp, -03: EncapX; Optimized is the same as EncapTunnel there
+
+	// Time: counters are the times at which packets are sealed, so that receivers
+	// can refuse what is old without a window for each sender (ReplayTime). All
+	// senders of the group have it. TimeLate: some of them may have sent without it
+	// before; new ones wait for a second first. stateless and psp: sequence numbers
+	// (eesp) are no times, and the epochs of tss are not the clock's.
+	Time, TimeLate bool
 }
 
 func (c *GroupConfig) params() (p keys.Params, err error) {
@@ -141,7 +148,8 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 		return p, fmt.Errorf("%w: AEAD %d", status.ErrArgument, c.AEAD)
 	}
 	p = keys.Params{Profile: uint8(c.Profile), KeyLen: 16 << c.AEAD, Combiner: c.Combiner, Domain: c.Domain, Mode: c.Mode,
-		Versions: c.Versions, RekeyMask: c.RekeyMask, RekeyShift: c.RekeyShift, Draft: c.Draft, Encap: c.Encap}
+		Versions: c.Versions, RekeyMask: c.RekeyMask, RekeyShift: c.RekeyShift, Draft: c.Draft, Encap: c.Encap,
+		Timed: c.Time || c.TimeLate, TimedLate: c.TimeLate}
 	p.TSS = keys.TSSParams{CryptOffset: c.CryptOffset, EpochAge: c.EpochAge, CounterLimit: c.CounterLimit,
 		AuthFailures: c.AuthFailureLimit, NoDirection: c.NoDirectionBit}
 	sa := wire.EESPShape{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs}
@@ -167,6 +175,7 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 		{"number of Sub SAs", c.SubSAs != 0, eesp},
 		{"draft", c.Draft != 0, eesp},
 		{"encapsulation mode", c.Encap != 0, eesp},
+		{"counters that are times", c.Time || c.TimeLate, stateless | psp},
 		{"flags", c.NoSequence || c.IV || c.Optimized || c.Align8, eesp},
 	} {
 		if f.set && f.readBy>>c.Profile&1 == 0 && c.Profile <= ProfileEESP {
@@ -185,6 +194,7 @@ type Group struct {
 	g      *keys.Group
 	be     *backend
 	closed atomic.Bool
+	made   int64 // ns since 1970
 
 	bindings bindings
 }
@@ -238,7 +248,7 @@ func NewGroup(c GroupConfig) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Group{g: g, be: be}, nil
+	return &Group{g: g, be: be, made: counter.Now()}, nil
 }
 
 // Close gives the group up. Its keys are wiped when the last sender and

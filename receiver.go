@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
 	"libeesp/internal/counter"
+	"libeesp/internal/fresh"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
@@ -33,7 +35,35 @@ type ReceiverConfig struct {
 	ReplayContexts uint32
 	// EngineBits are those of the senders: each engine counts for itself.
 	EngineBits uint8
+
+	// Replay is by what packets are told that came before. ReplayTime takes no
+	// window: packets older than MaxAge, or further ahead of the clock than
+	// MaxEarly, are refused by their counters, which are times (GroupConfig.Time),
+	// and what came within these is in one table for all senders, with room for
+	// MaxRate packets a second. 0: 100 ms, 25 ms, a million. After a start nothing
+	// is opened for MaxEarly.
+	Replay           ReplayMode
+	MaxAge, MaxEarly time.Duration
+	MaxRate          uint64
+	// MarkPath is a file that holds a mark above all that was accepted: then the
+	// clock need not have been right since the last start.
+	MarkPath string
+	// ClockTrusted: take the clock as it is, although nothing says that it is
+	// synchronised.
+	ClockTrusted bool
+	// Heir has the receiver take over the table of another one of ReplayTime, which
+	// may go on beside it: of a packet that both are shown, one has it.
+	Heir *Receiver
 }
+
+// ReplayMode is how packets that came before are told.
+type ReplayMode uint8
+
+// The replay modes.
+const (
+	ReplayWindows ReplayMode = iota // by ReplayWindow, if it is not 0
+	ReplayTime
+)
 
 // Receiver opens packets of one or more groups.
 type Receiver struct {
@@ -68,6 +98,19 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	}
 	if err := r.configure(&c, nil, params...); err != nil {
 		return nil, err
+	}
+	for i, p := range params {
+		if c.Replay != ReplayTime {
+			break
+		}
+		if !p.Timed {
+			r.Close()
+			return nil, fmt.Errorf("%w: replay protection by time: counters of group %d are no times", status.ErrArgument, i)
+		}
+		if now := counter.Now(); c.MarkPath == "" && now < groups[i].made {
+			r.Close()
+			return nil, fmt.Errorf("%w: it is before group %d was made", status.ErrClock, i)
+		}
 	}
 	for _, g := range groups {
 		if err := g.g.Retain(); err != nil {
@@ -113,6 +156,19 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	if c.ReplayWindow == 0 && c.ReplayContexts != 0 {
 		return fmt.Errorf("%w: replay contexts without a replay window", status.ErrArgument)
 	}
+	byTime := c.Replay == ReplayTime
+	switch {
+	case c.Replay > ReplayTime:
+		return fmt.Errorf("%w: replay mode %d", status.ErrArgument, c.Replay)
+	case !byTime && (c.MaxAge != 0 || c.MaxEarly != 0 || c.MaxRate != 0 || c.MarkPath != "" || c.ClockTrusted || c.Heir != nil):
+		return fmt.Errorf("%w: max age, max early, max rate, mark, clock and heir go with replay protection by time", status.ErrArgument)
+	case byTime && (c.ReplayWindow != 0 || c.EngineBits != 0):
+		return fmt.Errorf("%w: replay protection by time has no windows, and need not know of engines", status.ErrArgument)
+	case byTime && k != nil && k.Profile != uint8(ProfileStateless) && k.Profile != uint8(ProfilePSP):
+		return fmt.Errorf("%w: replay protection by time: counters of this profile are no times", status.ErrArgument)
+	case byTime && c.Heir != nil && (!c.Heir.usable() || c.Heir.r.Times == nil || c.MarkPath != ""):
+		return fmt.Errorf("%w: heir: of a receiver with replay protection by time, whose mark it has", status.ErrArgument)
+	}
 	ids := slices.Clone(c.OwnIDs)
 	slices.Sort(ids)
 	n := uint8(0)
@@ -126,11 +182,22 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 		return err
 	}
 	for _, p := range params { // all must suit; one serves them
-		o, err := pr.Opening(p, &profile.ReceiverConfig{OwnIDs: ids, TryPrevious: c.TryPrevious, Replay: c.ReplayWindow != 0, EngineBits: c.EngineBits, Key: k})
+		o, err := pr.Opening(p, &profile.ReceiverConfig{OwnIDs: ids, TryPrevious: c.TryPrevious, Replay: c.ReplayWindow != 0 || byTime, EngineBits: c.EngineBits, Key: k})
 		if err != nil {
 			return err
 		}
 		r.r.Opening = o
+	}
+	if byTime {
+		f := fresh.Config{MaxAge: c.MaxAge, MaxEarly: c.MaxEarly, MaxRate: c.MaxRate}
+		switch {
+		case c.Heir != nil:
+			r.r.Times, err = c.Heir.r.Times.Share(f)
+		case c.MarkPath == "" && !c.ClockTrusted && !clockSynchronised():
+			err = fmt.Errorf("%w: the machine's clock is not synchronised: wait until it is, keep a mark in a file, or say that it is to be trusted", status.ErrClock)
+		default:
+			r.r.Times, err = burst.NewTimes(f, c.MarkPath)
+		}
 	}
 	if c.ReplayWindow != 0 {
 		r.r.Windows, err = burst.NewWindows(c.ReplayWindow, c.ReplayContexts)
@@ -149,7 +216,11 @@ func (r *Receiver) Close() {
 	r.groups = nil
 	r.r.Held.Free()
 	r.r.Windows.Close()
+	r.r.Times.Close()
 }
+
+// clockSynchronised is replaced by tests.
+var clockSynchronised = burst.ClockSynchronised
 
 // Open opens a burst and returns how many packets have status OK. Where the
 // ICV is wrong (ErrAuth), zeros are left where plaintext would have been; so
@@ -175,12 +246,24 @@ type ReplayStats struct {
 	Windows, Most           int    // in use, and the most there may be
 	Duplicates, Old, NoRoom uint64 // packets refused: seen before, older than the window, no window left
 	Made, GivenUp           uint64 // windows
+	// ReplayTime: Duplicates, Old (stale), NoRoom (no place for one more packet of
+	// its time), and:
+	Early  uint64 // packets refused: ahead of the clock
+	Resets uint64 // of the table, since the clock had been ahead
+	Memory uint64 // of the table, octets
 }
 
 // ReplayStats tells what became of packets because of their counters; all is
 // zero without replay protection.
 func (r *Receiver) ReplayStats() (s ReplayStats) {
-	if !r.usable() || r.r.Windows == nil {
+	if !r.usable() {
+		return s
+	}
+	if t := r.r.Times; t != nil {
+		n := t.Table().Stats()
+		return ReplayStats{Duplicates: n.Duplicate, Old: n.Stale, NoRoom: n.Full, Early: n.Early, Resets: n.Resets, Memory: t.Table().Memory()}
+	}
+	if r.r.Windows == nil {
 		return s
 	}
 	t := r.r.Windows.Table()

@@ -54,11 +54,19 @@ type SenderConfig struct {
 	Start      uint64 // explicit: first counter; eesp: 0 is taken for 1
 	ReserveRun uint64 // reserved: counters claimed at a time; 0 = 2^24
 	StatePath  string // reserved: the file
+	// Time, of a sender that holds a data key: counters are times, as the group's
+	// are that the key is of. TimeLate: as GroupConfig has it. Of a group's sender
+	// the group says so.
+	Time, TimeLate bool
 	// LockDir is a directory in which files are locked that stand for the ID,
 	// engine and keys, as these are now: another sender of the host that has them
 	// is refused. "" = not.
 	LockDir string
 }
+
+// TimeLead is how far a sender's counters may be ahead of its clock, where they
+// are times.
+const TimeLead = 2 * time.Millisecond
 
 // Sender seals packets under one ID and owns its counters.
 type Sender struct {
@@ -78,6 +86,9 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	if err := g.usable(); err != nil {
 		return nil, err
 	}
+	if c.Time || c.TimeLate {
+		return nil, fmt.Errorf("%w: time: the group says whether counters are times", status.ErrArgument)
+	}
 	s := &Sender{g: g}
 	if ProfileID(g.g.Params().Profile) == ProfileStateless {
 		s.needs = addresses(c.V &^ VLongID)
@@ -90,6 +101,7 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	if err := g.g.Retain(); err != nil {
 		return nil, err
 	}
+	c.Time, c.TimeLate = g.g.Params().Timed, g.g.Params().TimedLate
 	levels := uint8(c.Levels)
 	slot := -1
 	if g.g.Params().SPIs { // its top bit says which
@@ -210,10 +222,21 @@ func (s *Sender) finish(key string, c *SenderConfig, k counter.Keys) (*Sender, e
 			way = counter.TopClear + counter.Direction(bit)
 		}
 	}
+	timed, lead, wait := c.Time || c.TimeLate, time.Duration(0), time.Duration(0)
+	if timed {
+		_, numbered := s.s.Sealing.(profile.Numbered)
+		if _, domain := s.s.Sealing.(profile.Domain); numbered || domain {
+			s.release()
+			return nil, fmt.Errorf("%w: time: counters of this profile are no times", status.ErrArgument)
+		}
+		if lead, wait = TimeLead, TimeLead; c.TimeLate {
+			wait = time.Second + TimeLead
+		}
+	}
 	config := counter.Config{
 		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, Direction: way, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
 		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
-		LockDir: c.LockDir,
+		LockDir: c.LockDir, Timed: timed, Lead: lead, Wait: wait,
 	}
 	if d, is := s.s.Sealing.(profile.Domain); is {
 		return s.inDomain(key, config, d, k)

@@ -172,11 +172,14 @@ typedef enum eesp_status {
 	EESP_ERR_WINDOWS = -34,     /* no replay window is left for a packet of a new context */
 	EESP_ERR_ENCAP = -35,       /* outer IP or UDP header is not as expected */
 	EESP_ERR_DUMMY = -36,       /* eesp: authentic, but a dummy packet (Next Header 59): discarded */
-	EESP_ERR_LATCHED = -37      /* tss: the group drops packets: too many were not authentic */
+	EESP_ERR_LATCHED = -37,     /* tss: the group drops packets: too many were not authentic */
+	EESP_ERR_STALE = -38,       /* older than packets may be, or its time has passed meanwhile */
+	EESP_ERR_EARLY = -39,       /* further ahead of the clock than packets may be */
+	EESP_ERR_FULL = -40         /* no place for one more packet of its time */
 } eesp_status;
 
 /* One more than the number of error codes of this version. */
-#define EESP_STATUS_COUNT 38
+#define EESP_STATUS_COUNT 41
 
 /* A short English sentence for a status; never NULL, static, thread-safe. */
 EESP_API const char *eesp_strerror(int status);
@@ -345,6 +348,19 @@ typedef enum eesp_combiner {
  * where the ends' counters are kept apart in another way, such as start_counter.
  */
 #define EESP_GROUP_NO_DIRECTION_BIT 0x10
+/*
+ * stateless, psp: counters are the times at which packets are sealed, in
+ * units of 2^-28 s since 1970, so that receivers can tell what is old without a
+ * window for each sender (EESP_REPLAY_TIME). All senders of the group follow the
+ * clock, and so do its epochs; at most 10 engine bits. A sender waits for 2 ms when
+ * it is made; it is EESP_ERR_CLOCK what would be more than 2 ms ahead of the clock
+ * (more than 2^(28 - engine_bits) packets a second, or the clock was set back).
+ * The time is that of the burst call: what waits in a queue afterwards ages.
+ */
+#define EESP_GROUP_TIME 0x20
+/* The same, in a group whose senders may have sent without it before, as much as
+ * a second ahead of the clock: each waits for a second when it is made. */
+#define EESP_GROUP_TIME_LATE 0x40
 
 /* draft of a group of profile eesp: which version of draft-ietf-ipsecme-eesp it
  * speaks (since 1.1). Packets do not say: both ends must have the same. */
@@ -375,7 +391,7 @@ typedef struct eesp_group_config {
 	uint8_t mode;        /* tss: EESP_TSS_x; eesp: EESP_SSKDF_x */
 	uint8_t versions;    /* psp: bit v: version v is in use; 0 = GCM's, with keys as aead says */
 	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none, else full format */
-	uint32_t flags;      /* eesp, tss: EESP_GROUP_x */
+	uint32_t flags;      /* EESP_GROUP_x; eesp and tss, but for EESP_GROUP_TIME and _LATE */
 	uint64_t reserved[1];
 	uint8_t draft;       /* eesp: EESP_DRAFT_x (since 1.1) */
 	uint8_t encap;       /* eesp: EESP_ENCAP_x (since 1.1) */
@@ -738,6 +754,10 @@ typedef enum eesp_counter_mode {
 #define EESP_SENDER_OPTIONS 0x1
 /* Use the epoch of the configuration (implied unless the mode is CLOCK). */
 #define EESP_SENDER_FIXED_EPOCH 0x2
+/* With a data key: counters are times, as in the group that the key is of, with
+ * EESP_GROUP_TIME or _TIME_LATE. A group's sender follows its group. */
+#define EESP_SENDER_TIME 0x10
+#define EESP_SENDER_TIME_LATE 0x20
 /* psp: extra has no virtualization cookie, only other extension fields: the
  * header's V bit is 0. */
 #define EESP_SENDER_NO_VC 0x4
@@ -844,6 +864,15 @@ typedef struct eesp_receiver eesp_receiver;
  * at different times). Doubles what a forged packet costs; better send options.
  */
 #define EESP_RECEIVER_TRY_PREVIOUS 0x1
+/* EESP_REPLAY_TIME: take the clock as it is, although nothing tells the kernel
+ * that it is synchronised (adjtimex). */
+#define EESP_RECEIVER_CLOCK_TRUSTED 0x2
+
+/* By what packets are told that came before. */
+typedef enum eesp_replay_mode {
+	EESP_REPLAY_WINDOWS = 0, /* by replay_window, if it is not 0 */
+	EESP_REPLAY_TIME = 1     /* by their time */
+} eesp_replay_mode;
 
 typedef struct eesp_receiver_config {
 	uint32_t struct_size;
@@ -852,11 +881,17 @@ typedef struct eesp_receiver_config {
 	size_t own_id_count;
 	uint32_t replay_window;  /* packets, 64 to 65,536; 0 = no replay protection */
 	uint32_t replay_contexts; /* windows at most; 0 = 4096 */
-	uint8_t engine_bits;     /* of the senders: each engine has windows of its own */
-	uint8_t reserved1[7];
-	uint64_t reserved[3];
+	uint8_t engine_bits;     /* of the senders: each engine has windows of its own; time: 0 */
+	uint8_t replay_mode;     /* eesp_replay_mode */
+	uint8_t reserved1[6];
+	uint32_t max_age_us;     /* time: what is older is EESP_ERR_STALE; 0 = 100,000 */
+	uint32_t max_early_us;   /* time: what is further ahead of the clock is EESP_ERR_EARLY; 0 = 25,000 */
+	uint64_t max_rate;       /* time: packets a second that there is room for; 0 = 1,000,000 */
+	const char *mark_path;   /* time: a file with a mark above all that was accepted; NULL = none */
+	const struct eesp_receiver *heir_of; /* time: whose table is taken over; NULL = a new one */
+	uint64_t reserved[1];
 } eesp_receiver_config;
-#define EESP_RECEIVER_CONFIG_INIT { sizeof(eesp_receiver_config), 0, NULL, 0, 0, 0, 0, { 0 }, { 0, 0, 0 } }
+#define EESP_RECEIVER_CONFIG_INIT { sizeof(eesp_receiver_config), 0, NULL, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, NULL, NULL, { 0 } }
 
 /*
  * Replay protection (RFC 6479): a packet whose counter was seen before, or is
@@ -871,6 +906,30 @@ typedef struct eesp_receiver_config {
  * and serve others after the first burst that follows.
  * Threads may share a receiver: of a packet that several of them open at once,
  * one has it.
+ *
+ * By time (replay_mode, groups with EESP_GROUP_TIME): a packet is opened if its
+ * counter, which is a time, is not older than max_age_us and not further ahead of
+ * the clock than max_early_us, and it was not opened before (else EESP_ERR_REPLAY).
+ * One table serves all senders, however many: packets of the last max_age_us +
+ * max_early_us, of all of them together, 16 octets each at max_rate (21 MiB for 10
+ * million a second and the times above). Above max_rate packets of that moment are
+ * EESP_ERR_FULL, whosever they are. Only authentic packets are entered.
+ *   Clocks     max_age_us must cover the path, queues, and how far clocks are off;
+ *              max_early_us how far they are off, and 2 ms. The wall clock is read
+ *              once a burst. EESP_ERR_CLOCK: it is not synchronised, and there is
+ *              neither mark_path nor EESP_RECEIVER_CLOCK_TRUSTED.
+ *   Restart    A new receiver opens nothing for max_early_us: no packet that an
+ *              earlier one opened opens again, if the clock has not been set back
+ *              since. Who cannot rely on that has a mark: a file, written once in
+ *              half a second, below which nothing is opened (up to a second after a
+ *              crash). One that cannot be written: EESP_ERR_STATE.
+ *   heir_of    Reloads without loss: the new receiver has the table of the old one,
+ *              with the same limits; free either first. Two receivers with tables of
+ *              their own each open a packet once.
+ *   Set back   A clock that was ahead, and is right again: all packets are
+ *              EESP_ERR_STALE for a second; then what lies above all that was opened
+ *              is. If packets of times to come were opened meanwhile, rotate keys
+ *              and make a new receiver.
  */
 
 /*
@@ -895,7 +954,7 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver);
  * Opens n packets, in order; any n. Returns how many have status EESP_OK.
  * Statuses: all that name a header field (VERSION, V, RESERVED, HEADER_LEN,
  * OFFSET, OPTION; SESSION and SEQUENCE of eesp), AUTH, NO_KEY, SHORT, REFLECTED,
- * CONTEXT, REPLAY, WINDOWS, EPOCH (tss), PAYLOAD and DUMMY (eesp), ROOM, OVERLAP,
+ * CONTEXT, REPLAY, WINDOWS, STALE, EARLY, FULL, STATE (time: its mark), EPOCH (tss), PAYLOAD and DUMMY (eesp), ROOM, OVERLAP,
  * TOO_LONG, ARGUMENT, SEGMENTS, MEMORY (chained packets only), FORKED,
  * UNSUPPORTED (from a signal handler; tss: direct mode over IPv6 without SSI),
  * INTERNAL. id, tsc, coffset, ioffset and next_header are authentic only if
@@ -1013,7 +1072,7 @@ typedef struct eesp_replay_stats {
 	uint64_t no_room;    /* packets refused: no window left */
 	uint64_t made;       /* windows made so far */
 	uint64_t given_up;   /* windows given up because their key was gone */
-	uint64_t reserved[1];
+	uint64_t early;      /* time: packets refused: ahead of the clock; old and no_room: STALE and FULL */
 } eesp_replay_stats;
 
 /* Reads what a receiver's replay protection counts; all zero without it. */
@@ -1136,7 +1195,7 @@ EESP_ASSERT_(sizeof(eesp_group_config) == 72);
 EESP_ASSERT_(offsetof(eesp_group_config, draft) == 48);
 EESP_ASSERT_(sizeof(eesp_sender_config) == 96);
 EESP_ASSERT_(offsetof(eesp_sender_config, lock_dir) == 80);
-EESP_ASSERT_(sizeof(eesp_receiver_config) == 64);
+EESP_ASSERT_(sizeof(eesp_receiver_config) == 80);
 EESP_ASSERT_(sizeof(eesp_context) == 48);
 EESP_ASSERT_(sizeof(eesp_data_key) == 192);
 EESP_ASSERT_(sizeof(eesp_root_key_info) == 64);

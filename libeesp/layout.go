@@ -202,6 +202,9 @@ var (
 	_ = same[C.EESP_ERR_ENCAP-int(status.ErrEncap)]
 	_ = same[C.EESP_ERR_DUMMY-int(status.ErrDummy)]
 	_ = same[C.EESP_ERR_LATCHED-int(status.ErrLatched)]
+	_ = same[C.EESP_ERR_STALE-int(status.ErrStale)]
+	_ = same[C.EESP_ERR_EARLY-int(status.ErrEarly)]
+	_ = same[C.EESP_ERR_FULL-int(status.ErrFull)]
 	_ = same[C.EESP_STATUS_COUNT-int(status.Count)]
 
 	_ = same[C.EESP_ICV_LEN-eesp.ICVLen]

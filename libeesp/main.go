@@ -284,6 +284,7 @@ func eespGoGroupNew(c *C.eesp_group_config, slot *C.uint64_t, text *C.char) (st 
 		RekeyShift: uint8(c.rekey_shift), MaxCOffset: uint8(c.max_coffset), SubSAs: uint32(c.sub_sas),
 		NoSequence: c.flags&C.EESP_GROUP_NO_SEQUENCE != 0, IV: c.flags&C.EESP_GROUP_IV != 0,
 		Optimized: c.flags&C.EESP_GROUP_OPTIMIZED != 0, Align8: c.flags&C.EESP_GROUP_ALIGN8 != 0,
+		Time: c.flags&C.EESP_GROUP_TIME != 0, TimeLate: c.flags&C.EESP_GROUP_TIME_LATE != 0,
 		Draft: uint8(c.draft), Encap: uint8(c.encap),
 		CryptOffset: uint16(c.crypt_offset), EpochAge: uint16(c.epoch_age), CounterLimit: uint64(c.counter_limit),
 		AuthFailureLimit: uint32(c.auth_failure_limit), NoDirectionBit: c.flags&C.EESP_GROUP_NO_DIRECTION_BIT != 0,
@@ -492,6 +493,7 @@ func senderConfig(c *C.eesp_sender_config) eesp.SenderConfig {
 	if c.state_path != nil {
 		s.StatePath = C.GoString(c.state_path)
 	}
+	s.Time, s.TimeLate = c.flags&C.EESP_SENDER_TIME != 0, c.flags&C.EESP_SENDER_TIME_LATE != 0
 	if c.lock_dir != nil {
 		s.LockDir = C.GoString(c.lock_dir)
 	}
@@ -597,17 +599,23 @@ func eespGoSenderStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C.i
 	return C.EESP_OK
 }
 
-func receiverConfig(c *C.eesp_receiver_config) eesp.ReceiverConfig {
-	r := eesp.ReceiverConfig{TryPrevious: c.flags&C.EESP_RECEIVER_TRY_PREVIOUS != 0, ReplayWindow: uint32(c.replay_window),
+func receiverConfig(c *C.eesp_receiver_config, heir C.uint64_t) eesp.ReceiverConfig {
+	r := eesp.ReceiverConfig{Replay: eesp.ReplayMode(c.replay_mode), MaxAge: time.Duration(c.max_age_us) * time.Microsecond,
+		MaxEarly: time.Duration(c.max_early_us) * time.Microsecond, MaxRate: uint64(c.max_rate),
+		ClockTrusted: c.flags&C.EESP_RECEIVER_CLOCK_TRUSTED != 0, Heir: receivers.get(heir),
+		TryPrevious: c.flags&C.EESP_RECEIVER_TRY_PREVIOUS != 0, ReplayWindow: uint32(c.replay_window),
 		ReplayContexts: uint32(c.replay_contexts), EngineBits: uint8(c.engine_bits)}
 	for _, id := range unsafe.Slice(c.own_ids, c.own_id_count) {
 		r.OwnIDs = append(r.OwnIDs, uint64(id))
+	}
+	if c.mark_path != nil {
+		r.MarkPath = C.GoString(c.mark_path)
 	}
 	return r
 }
 
 //export eespGoReceiverNew
-func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config, out *C.uint64_t, text *C.char) (st C.int) {
+func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config, heir C.uint64_t, out *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	var gs []*eesp.Group
 	for _, slot := range unsafe.Slice(slots, n) {
@@ -617,7 +625,7 @@ func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config,
 		}
 		gs = append(gs, g)
 	}
-	r, err := eesp.NewReceiver(receiverConfig(c), gs...)
+	r, err := eesp.NewReceiver(receiverConfig(c, heir), gs...)
 	if err != nil {
 		return report(err, text)
 	}
@@ -626,9 +634,9 @@ func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config,
 }
 
 //export eespGoReceiverNewKey
-func eespGoReceiverNewKey(key *C.eesp_data_key, c *C.eesp_receiver_config, out *C.uint64_t, text *C.char) (st C.int) {
+func eespGoReceiverNewKey(key *C.eesp_data_key, c *C.eesp_receiver_config, heir C.uint64_t, out *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	r, err := eesp.NewReceiverWithKey((*profile.DataKey)(unsafe.Pointer(key)), receiverConfig(c))
+	r, err := eesp.NewReceiverWithKey((*profile.DataKey)(unsafe.Pointer(key)), receiverConfig(c, heir))
 	if err != nil {
 		return report(err, text)
 	}
@@ -665,7 +673,8 @@ func eespGoReceiverReplayStats(slot C.uint64_t, out *C.eesp_replay_stats, text *
 	}
 	s := r.ReplayStats()
 	*out = C.eesp_replay_stats{windows: C.uint64_t(s.Windows), most: C.uint64_t(s.Most), duplicates: C.uint64_t(s.Duplicates),
-		old: C.uint64_t(s.Old), no_room: C.uint64_t(s.NoRoom), made: C.uint64_t(s.Made), given_up: C.uint64_t(s.GivenUp)}
+		old: C.uint64_t(s.Old), no_room: C.uint64_t(s.NoRoom), made: C.uint64_t(s.Made), given_up: C.uint64_t(s.GivenUp),
+		early: C.uint64_t(s.Early)}
 	return C.EESP_OK
 }
 

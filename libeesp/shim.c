@@ -241,6 +241,9 @@ EESP_API const char *eesp_strerror(int status)
 		"outer IP or UDP header not as expected",
 		"authentic dummy packet, discarded",
 	"domain drops packets: too many were not authentic",
+		"older than packets may be",
+		"ahead of the clock",
+		"no place left for packets of that time",
 	};
 	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";
 }
@@ -307,7 +310,8 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 		c.draft = EESP_DRAFT_02; /* what there was when the program was built */
 	if (c.profile > EESP_PROFILE_EESP)
 		return fail(EESP_ERR_UNSUPPORTED, "eesp_group_config.profile: unknown");
-	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8 | EESP_GROUP_NO_DIRECTION_BIT)) != 0)
+	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8 | EESP_GROUP_TIME | EESP_GROUP_NO_DIRECTION_BIT |
+				     EESP_GROUP_TIME_LATE)) != 0)
 		return argument("eesp_group_config.flags: unknown flag");
 	if ((st = ready()) != EESP_OK)
 		return st;
@@ -540,7 +544,7 @@ static eesp_status sender_config(eesp_sender_config *c, const eesp_sender_config
 		return argument("eesp_sender_config: a reserved field is not zero");
 	if (c->extra_len > 65536 || (c->extra == NULL) != (c->extra_len == 0))
 		return argument("eesp_sender_config.extra: NULL goes with extra_len 0; or too long");
-	if ((c->flags & ~(uint32_t)(EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH | EESP_SENDER_NO_VC | EESP_SENDER_OFFSET_FROM_IV)) != 0)
+	if ((c->flags & ~(uint32_t)(EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH | EESP_SENDER_TIME | EESP_SENDER_TIME_LATE | EESP_SENDER_NO_VC | EESP_SENDER_OFFSET_FROM_IV)) != 0)
 		return argument("eesp_sender_config.flags: unknown flag");
 	return ready();
 }
@@ -626,17 +630,21 @@ EESP_API eesp_status eesp_sender_stats(const eesp_sender *sender, eesp_stats *st
 
 static eesp_status receiver_config(eesp_receiver_config *c, const eesp_receiver_config *config)
 {
-	eesp_status st = versioned(c, sizeof *c, sizeof *c, config);
+	eesp_status st = versioned(c, sizeof *c, offsetof(eesp_receiver_config, heir_of), config);
 	if (st != EESP_OK)
 		return st;
 	if (!all_zero(c->reserved1, sizeof c->reserved1) || !all_zero(c->reserved, sizeof c->reserved))
 		return argument("eesp_receiver_config: a reserved field is not zero");
-	if ((c->flags & ~(uint32_t)EESP_RECEIVER_TRY_PREVIOUS) != 0)
+	if (c->heir_of != NULL && c->heir_of->kind != KIND_RECEIVER)
+		return argument("eesp_receiver_config.heir_of: not a valid handle");
+	if ((c->flags & ~(uint32_t)(EESP_RECEIVER_TRY_PREVIOUS | EESP_RECEIVER_CLOCK_TRUSTED)) != 0)
 		return argument("eesp_receiver_config.flags: unknown flag");
 	if (c->own_id_count != 0 && (c->own_ids == NULL || c->own_id_count > 1u << 20))
 		return argument("eesp_receiver_config.own_ids: NULL or too many");
 	return ready();
 }
+
+static uint64_t heir_of(const eesp_receiver_config *c) { return c->heir_of != NULL ? c->heir_of->slot : 0; }
 
 static eesp_status new_receiver(uint64_t slot, eesp_receiver **receiver)
 {
@@ -666,7 +674,7 @@ EESP_API eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_c
 	}
 	eesp_status st = receiver_config(&c, config);
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoReceiverNew(slots, group_count, &c, &slot, tls.error);
+		st = (eesp_status)eespGoReceiverNew(slots, group_count, &c, heir_of(&c), &slot, tls.error);
 	return st != EESP_OK ? st : new_receiver(slot, receiver);
 }
 
@@ -682,7 +690,7 @@ EESP_API eesp_status eesp_receiver_new_with_key(const eesp_data_key *key, const 
 		return argument("receiver: NULL");
 	st = receiver_config(&c, config);
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoReceiverNewKey((eesp_data_key *)key, &c, &slot, tls.error);
+		st = (eesp_status)eespGoReceiverNewKey((eesp_data_key *)key, &c, heir_of(&c), &slot, tls.error);
 	return st != EESP_OK ? st : new_receiver(slot, receiver);
 }
 

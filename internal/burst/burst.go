@@ -63,7 +63,8 @@ type Receiver struct {
 	Groups  []*keys.Group // none: Held
 	Held    *Held
 	Opening profile.Opening
-	Windows *Windows // nil: no replay protection
+	Windows *Windows // nil, and Times too: no replay protection
+	Times   *Times
 	Stats   Stats
 
 	plans openPlans
@@ -372,6 +373,10 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 		defer r.Windows.end(r.Windows.begin(w))
 		r.Windows.tidy(r.Groups)
 	}
+	if r.Times != nil {
+		r.Times.begin(w)
+		defer r.Times.end(w)
+	}
 	good := 0
 	for at := 0; at < len(pkts); {
 		alone := false
@@ -404,6 +409,9 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 		if r.Windows != nil {
 			n = r.Windows.fresh(w.lanes[:n])
 		}
+		if r.Times != nil {
+			n = r.Times.may(w, w.lanes[:n])
+		}
 		if n == 0 {
 			break
 		}
@@ -423,12 +431,10 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 				w.shape.Failed()
 				continue
 			}
-			if r.Windows != nil {
-				if c := r.Windows.commit(&w.lanes[x]); c != status.OK {
-					clear(octets(j.Dst, j.Len))
-					fail(p, c)
-					continue
-				}
+			if c := w.commit(r, &w.lanes[x]); c != status.OK {
+				clear(octets(j.Dst, j.Len))
+				fail(p, c)
+				continue
 			}
 			good++
 			p.Status, p.Out, p.OutLen = status.OK, uintptr(j.Dst), j.Len
@@ -556,8 +562,8 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 		l.Hdr = p.Data
 	}
 	c = r.Opening.Parse(l, &w.jobs[w.n], &w.ctx[w.n], n, snaps)
-	if c == status.OK && r.Windows != nil {
-		c = r.Windows.check(l)
+	if c == status.OK {
+		c = w.check(r, l)
 	}
 	if c != status.OK {
 		return c, false
@@ -628,10 +634,9 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Clear))
 		}
 		code = r.Opening.Opened(l, at.body)
-		if r.Windows != nil { // also where there is nothing to deliver: the packet came
-			if c := r.Windows.commit(l); c != status.OK {
-				code = c
-			}
+		// Also where there is nothing to deliver: the packet came.
+		if c := w.commit(r, l); c != status.OK {
+			code = c
 		}
 	}
 	if code != status.OK {

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/counter"
+	"libeesp/internal/fresh"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
@@ -37,7 +38,8 @@ type secrets struct {
 // Worker is the scratch of one thread: nothing is allocated while bursts run.
 // One goroutine at a time.
 type Worker struct {
-	number  uint64 // no other one ever has it
+	pass    fresh.Pass // of the burst, by time
+	number  uint64     // no other one ever has it
 	reader  *keys.Reader
 	sec     *secrets
 	linear  []byte // locked; grows when chained packets come

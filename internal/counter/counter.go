@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -38,6 +37,10 @@ const (
 	MaxEngineBits = 16
 	// DefaultRun is how many counters the reserved mode claims at a time.
 	DefaultRun = 1 << 24
+
+	// MaxTimedBits bounds them where counters are times: an engine then has 2^18
+	// counters a second.
+	MaxTimedBits = 10
 
 	// lookEvery bounds the packets sent between two looks at the clock.
 	lookEvery = 1 << 12
@@ -76,6 +79,12 @@ type Config struct {
 	LockDir    string    // where the host remembers which IDs are in use; "" = nowhere
 	Limit      uint64    // counters are below this one; 0 = all of them may be used
 	Resume     bool      // go on above counters that this process has used under the name
+
+	// Timed (clock mode): a counter is the time at which its packet was sealed, not
+	// before it, and at most Lead after it. Wait is the largest lead that an
+	// earlier sender of this ID may have had.
+	Timed      bool
+	Lead, Wait time.Duration
 }
 
 // Check says what is wrong with a configuration.
@@ -125,6 +134,9 @@ type Owner struct {
 	limit atomic.Uint64 // exclusive; beyond it more has to be asked for
 	_     [48]byte
 	m     Map
+	timed bool
+	lead  uint64 // ticks
+	freed atomic.Bool
 
 	mu    sync.Mutex
 	cfg   Config
@@ -141,12 +153,6 @@ type Owner struct {
 
 // wall is the clock; tests replace it.
 var wall = func() int64 { return time.Now().UnixNano() }
-
-// nap waits without the runtime's timers, which would open descriptors.
-func nap(d time.Duration) {
-	t := syscall.NsecToTimespec(int64(d))
-	syscall.Nanosleep(&t, nil)
-}
 
 func bad(f string, a ...any) error {
 	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
@@ -169,6 +175,8 @@ func (c *Config) check() error {
 	switch {
 	case c.Engine>>c.EngineBits != 0:
 		return bad("engine %d does not fit in %d engine bits", c.Engine, c.EngineBits)
+	case c.Mode != Clock && c.Timed:
+		return bad("counter mode: where counters are times, they follow the clock")
 	case c.Mode != Clock && c.RateLog2 != 0:
 		return bad("a rate goes with clock mode only")
 	case c.Mode != Explicit && c.Start != 0:
@@ -200,6 +208,16 @@ func (c *Config) check() error {
 	if c.RateLog2 == 0 {
 		c.RateLog2 = DefaultRateLog2 - (bits - shift)
 	}
+	if c.Timed {
+		switch {
+		case c.RateLog2 != DefaultRateLog2-(bits-shift):
+			return bad("rate: where counters are times it is 2^28 a second, for all engines together")
+		case c.EngineBits > MaxTimedBits:
+			return bad("engine bits %d: at most %d where counters are times", c.EngineBits, MaxTimedBits)
+		case c.FixedEpoch && !c.EpochStart.Equal(time.Unix(int64(c.Epoch)<<20, 0)):
+			return bad("epoch start: where counters are times, epoch %d began %d seconds after 1970", c.Epoch, int64(c.Epoch)<<20)
+		}
+	}
 	if c.RateLog2 < MinRateLog2 || c.RateLog2 > MaxRateLog2 {
 		return bad("rate 2^%d: from 2^%d to 2^%d", c.RateLog2, MinRateLog2, MaxRateLog2)
 	}
@@ -230,7 +248,7 @@ func New(c Config) (*Owner, error) {
 
 // newOwner makes the owner of a name; c was checked.
 func newOwner(name string, c Config, keys Keys) (o *Owner, err error) {
-	o = &Owner{cfg: c, m: newMap(&c), refs: 1}
+	o = &Owner{cfg: c, m: newMap(&c), refs: 1, timed: c.Timed}
 	if c.LockDir != "" {
 		if o.locks, err = lockID(name, &c, keys); err != nil {
 			return nil, err
@@ -322,6 +340,9 @@ func (o *Owner) begin(name string, keys Keys) error {
 			return fmt.Errorf("%w: %s: %v", status.ErrState, c.Path, f.lastErr)
 		}
 	case Clock:
+		if c.Timed {
+			return o.beginTimed()
+		}
 		o.last = wall()
 		t, err := o.ticks(o.last)
 		if err != nil {
@@ -366,6 +387,9 @@ func (o *Owner) ticks(ns int64) (uint64, error) {
 // Take claims up to n counters that follow one another and returns the first
 // (linear) and how many. If that is less than n, the code says why.
 func (o *Owner) Take(n int) (uint64, int, status.Code) {
+	if o.timed {
+		return o.takeTimed(n)
+	}
 	for {
 		at := o.next.Load()
 		if end := at + uint64(n); end <= o.limit.Load() && end >= at {
@@ -522,3 +546,52 @@ func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
 
 // Peek returns Epoch || Counter of the next packet, if no one else sends.
 func (o *Owner) Peek() uint64 { return o.TSC(o.next.Load()) }
+
+// Timed reports whether counters are times: then Words serve nobody.
+func (o *Owner) Timed() bool { return o.timed }
+
+// Now is the wall clock, ns since 1970.
+func Now() int64 { return wall() }
+
+// beginTimed waits until all counters that an earlier sender may have had are
+// times that have passed, in place of starting ahead of the clock.
+func (o *Owner) beginTimed() error {
+	nap(o.cfg.Wait)
+	t, err := o.ticks(wall())
+	if err != nil {
+		return err
+	}
+	o.lead = uint64(o.cfg.Lead) << o.cfg.RateLog2 / 1e9 // both small
+	o.next.Store(min(t, o.end))
+	o.limit.Store(0)
+	return nil
+}
+
+// takeTimed is Take where counters are times. The clock is read each time: a
+// sender that has been idle must not send what is old.
+func (o *Owner) takeTimed(n int) (uint64, int, status.Code) {
+	for {
+		t, err := o.ticks(wall())
+		if err != nil {
+			return 0, 0, status.ErrClock
+		}
+		if o.freed.Load() {
+			return 0, 0, status.ErrExhausted
+		}
+		at := o.next.Load()
+		first, k, code := max(at, t), uint64(n), status.OK
+		if top := min(t+o.lead, o.end); first+k > top || first+k < first {
+			code = status.ErrClock // faster than its rate, or the clock was set back
+			if top == o.end {
+				code = status.ErrExhausted
+			}
+			if first >= top {
+				return 0, 0, code
+			}
+			k = top - first
+		}
+		if o.next.CompareAndSwap(at, first+k) {
+			return first, int(k), code
+		}
+	}
+}

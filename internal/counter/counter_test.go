@@ -795,3 +795,66 @@ func share(t *testing.T, name string, c Config) *Owner {
 	}
 	return o
 }
+
+// Where counters are times: never before the time of Take, never more than the lead
+// after it, and none twice, whatever the clock does.
+func TestTimed(t *testing.T) {
+	c := setClock(t, 1_796_000_000*second)
+	const ms = second / 1000
+	for _, bits := range []uint8{0, 4, 10} {
+		o := testOwner(t, Config{Timed: true, Lead: 2 * time.Millisecond, EngineBits: bits})
+		tick := func() uint64 { x, _ := o.ticks(c.ns); return x }
+		rate := uint64(1) << (28 - bits)
+		lead := 2 * rate / 1000
+		first, n, code := o.Take(10)
+		if first != tick() || n != 10 || code != status.OK || o.TSC(first)>>bits != o.TSC(first)>>bits {
+			t.Fatalf("%#x, %d, %v; the time is %#x", first, n, code, tick())
+		}
+		// The counter as a whole is the time in units of 2^-28 s.
+		if at := o.TSC(first) >> bits << bits; at != tick()<<bits || at>>28 != uint64(c.ns/second) {
+			t.Fatalf("TSC %#x", o.TSC(first))
+		}
+		wantTake(t, o, 10, first+10, 10, status.OK)                           // no time has passed
+		wantTake(t, o, 1<<30, first+20, int(lead-20), status.ErrClock)        // up to the lead
+		wantTake(t, o, 1, 0, 0, status.ErrClock)                              // and no more
+		c.ns += ms                                                            //
+		wantTake(t, o, 1<<30, first+lead, int(tick()-first), status.ErrClock) // what has passed
+		c.ns += 3600 * second                                                 // idle
+		wantTake(t, o, 5, tick(), 5, status.OK)                               // by the clock again
+		before := tick()                                                      //
+		c.ns -= ms                                                            // set back by less than the lead
+		wantTake(t, o, 5, before+5, 5, status.OK)                             // never back
+		c.ns -= 10 * ms                                                       // by more
+		wantTake(t, o, 1, 0, 0, status.ErrClock)                              //
+		c.ns += 20 * ms                                                       //
+		wantTake(t, o, 1, tick(), 1, status.OK)                               //
+		c.ns = (c.ns/(1<<20*second)+1)<<20*second - ms                        // epochs
+		if a, b := o.TSC(tick())>>48, o.TSC(tick()+rate)>>48; b != a+1 {      //
+			t.Fatal(a, b)
+		}
+		next, n, code := o.Take(int(lead))
+		if n != int(lead) || code != status.OK || o.TSC(next+lead-1)>>48 != o.TSC(next)>>48+1 {
+			t.Fatal(n, code)
+		}
+		o.close()
+		wantTake(t, o, 1, 0, 0, status.ErrExhausted)
+	}
+	// A sender that comes later, at the same moment even, is not below: it has waited.
+	a := testOwner(t, Config{Timed: true, Lead: 2 * time.Millisecond, Wait: 2 * time.Millisecond})
+	a.Take(1 << 30)
+	c.ns += 2 * ms
+	b := testOwner(t, Config{Timed: true, Lead: 2 * time.Millisecond, Wait: 2 * time.Millisecond})
+	if first, _, _ := b.Take(1); first < a.next.Load() {
+		t.Fatal("a restart begins below counters that were used")
+	}
+	for _, x := range []struct {
+		c    Config
+		part string
+	}{
+		{Config{Timed: true, Mode: Explicit}, "follow the clock"}, {Config{Timed: true, RateLog2: 27}, "rate"}, {Config{Timed: true, EngineBits: 11}, "engine bits"},
+		{Config{Timed: true, FixedEpoch: true, Epoch: 3, EpochStart: time.Unix(3<<20+1, 0)}, "epoch start"},
+	} {
+		_, err := New(x.c)
+		wantErr(t, err, status.ErrArgument, x.part)
+	}
+}

@@ -352,3 +352,21 @@ func (m *markFile) close() {
 	m.lock.release()
 	m.guard.release()
 }
+
+// Mark is a mark file for other numbers that must not come again.
+type Mark struct{ f *markFile }
+
+// OpenMark opens the file of what it is for, or makes it, and returns the mark.
+func OpenMark(path, what string) (*Mark, uint64, error) {
+	f, mark, err := openMark(what, &Config{Path: path}, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &Mark{f}, mark, nil
+}
+
+// Write puts a mark on the disk and returns when it is there.
+func (m *Mark) Write(mark uint64) error { return m.f.write(0, mark) }
+
+// Close gives the file up.
+func (m *Mark) Close() { m.f.close() }

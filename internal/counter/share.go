@@ -297,6 +297,7 @@ func (o *Owner) Release() {
 func (o *Owner) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.freed.Store(true)
 	o.limit.Store(0) // whoever still holds it gets no counter
 	o.gone.Store(true)
 	if o.file != nil {

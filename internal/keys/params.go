@@ -19,6 +19,10 @@ type Params struct {
 	TSS        TSSParams
 	Combiner   Combiner // stateless
 
+	// Timed: counters are the times at which packets were sealed. TimedLate:
+	// senders may have sent ahead of the clock before.
+	Timed, TimedLate bool
+
 	// Filled in by the profile: how many keys a group has at most, if these are
 	// not the rings of profile stateless, and what is made of them.
 	Slots int

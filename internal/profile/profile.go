@@ -87,6 +87,7 @@ type Lane struct {
 	Group  *keys.Snapshot // tss: that Parse found the key in
 	Flow   replay.Key     // whose counter Seq is, if Opening's Replay asks for it
 	Seq    uint64
+	Time   uint64 // when it was sealed, if counters are times: 2^-28 s since 1970
 }
 
 // KDF says how a data key comes of a context. All of its words count when
@@ -381,7 +382,7 @@ type SenderConfig struct {
 type ReceiverConfig struct {
 	OwnIDs      []uint64 // sorted; packets that carry one are reflections
 	TryPrevious bool
-	Replay      bool     // tell Flow and Seq
+	Replay      bool     // tell Flow, Seq and Time
 	EngineBits  uint8    // of senders' counters
 	Key         *DataKey // in place of groups
 }

@@ -283,6 +283,7 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 func (o *pspOpening) flow(l *Lane, name *[16]byte, version uint8) {
 	l.Flow = replay.Key{Master: *name, ID: l.Pkt.ID, Kind: uint16(version)}
 	l.Seq, l.Flow.Engine = split(l.Pkt.TSC, o.engineBits)
+	l.Time = l.Pkt.TSC
 }
 
 // Learn takes the shape of a packet that was parsed, if others can have it:

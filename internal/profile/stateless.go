@@ -331,6 +331,7 @@ func (o *statelessOpening) flow(l *Lane, name *[16]byte, v uint8) {
 		copy(l.Flow.Addr[:16], p.Src[:])
 	}
 	l.Seq, l.Flow.Engine = split(p.TSC&(1<<48-1), o.engineBits)
+	l.Time = p.TSC
 }
 
 // Learn takes the shape of a packet that was parsed, if others can have it.

@@ -45,9 +45,12 @@ const (
 	ErrEncap       Code = -35 // the outer IP or UDP header is not as expected
 	ErrDummy       Code = -36 // authentic, and of Next Header 59: nothing is in it
 	ErrLatched     Code = -37 // too many packets of the domain were not authentic
+	ErrStale       Code = -38 // older than packets may be, or its time was passed meanwhile
+	ErrEarly       Code = -39 // further ahead of the clock than packets may be
+	ErrFull        Code = -40 // no place for one more packet of its time
 
 	// Count is one more than the number of error codes.
-	Count = 38
+	Count = 41
 )
 
 var text = [Count]string{
@@ -89,6 +92,9 @@ var text = [Count]string{
 	"outer IP or UDP header not as expected",
 	"authentic dummy packet, discarded",
 	"domain drops packets: too many were not authentic",
+	"older than packets may be",
+	"ahead of the clock",
+	"no place left for packets of that time",
 }
 
 // String is a short sentence without a final full stop.

@@ -116,7 +116,7 @@ AT(eesp_sender_config, extra_len, 72);
 AT(eesp_sender_config, reserved3, 76);
 AT(eesp_sender_config, reserved, 88);
 
-SIZE(eesp_receiver_config, 64);
+SIZE(eesp_receiver_config, 80);
 AT(eesp_receiver_config, struct_size, 0);
 AT(eesp_receiver_config, flags, 4);
 AT(eesp_receiver_config, own_ids, 8);
@@ -124,8 +124,10 @@ AT(eesp_receiver_config, own_id_count, 16);
 AT(eesp_receiver_config, replay_window, 24);
 AT(eesp_receiver_config, replay_contexts, 28);
 AT(eesp_receiver_config, engine_bits, 32);
-AT(eesp_receiver_config, reserved1, 33);
-AT(eesp_receiver_config, reserved, 40);
+AT(eesp_receiver_config, replay_mode, 33);
+AT(eesp_receiver_config, max_age_us, 40);
+AT(eesp_receiver_config, mark_path, 56);
+AT(eesp_receiver_config, heir_of, 64);
 
 SIZE(eesp_replay_stats, 64);
 AT(eesp_replay_stats, duplicates, 16);
@@ -138,7 +140,7 @@ AT(eesp_stats, reserved, 504);
 
 VALUE(EESP_VERSION, EESP_VERSION_MAJOR * 0x1000000u + EESP_VERSION_MINOR * 0x10000u + EESP_VERSION_PATCH * 0x100u);
 VALUE(EESP_VERSION_MAJOR, 1);
-VALUE(EESP_STATUS_COUNT, 38);
+VALUE(EESP_STATUS_COUNT, 41);
 VALUE(EESP_ICV_LEN, 16);
 VALUE(EESP_MAX_HEADER, 128);
 VALUE(EESP_MAX_SEALED_LEN(100), 247);
@@ -153,6 +155,9 @@ VALUE(EESP_ERR_SEGMENTS, -29);
 VALUE(EESP_ERR_ENCAP, -35);
 VALUE(EESP_ERR_DUMMY, -36);
 VALUE(EESP_ERR_LATCHED, -37);
+VALUE(EESP_ERR_STALE, -38);
+VALUE(EESP_ERR_EARLY, -39);
+VALUE(EESP_ERR_FULL, -40);
 
 /* What a user writes to begin with. */
 int main(void)

@@ -9,6 +9,7 @@ import marshal
 import pickle
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,7 +163,7 @@ def test_what_udp_refuses() -> None:
         assert sender.seal_udp(capture()[:1], mixed).failures() == {0: eesp.Status.ARGUMENT}
         for wrong in ({"dport": 1 << 16}, {"sport": -1}, {"ttl": 256}, {"mode": 2}):
             with pytest.raises(ValueError):
-                sender.seal_udp([], eesp.Udp(**wrong))  # type: ignore[arg-type]
+                sender.seal_udp([], eesp.Udp(**wrong))
 
 
 def test_traffic_classes() -> None:
@@ -395,7 +396,7 @@ def test_profiles_refuse_what_is_not_theirs() -> None:
         group.set_key(0, KEY)
     for parts in ({"salt": b"1234"}, {"params": b"1"}, {"profile": psp, "options": b"1"}):
         with pytest.raises(ValueError):
-            eesp.DataKey(id=1, key=KEY, **parts)  # type: ignore[arg-type]
+            eesp.DataKey(id=1, key=KEY, **parts)
 
 
 def test_statuses_of_eesp() -> None:
@@ -531,6 +532,36 @@ def test_parts_of_secrets() -> None:
     at = address_of(secret[:6].view())
     assert ctypes.string_at(at, 6) != b"secret"  # and nothing keeps this one
     with pytest.raises(TypeError):
-        eesp.Secret("text")  # type: ignore[arg-type]
+        eesp.Secret("text")
     with pytest.raises(TypeError, match="a sequence of buffers is needed"):
-        eesp.Packets.join(secret)  # type: ignore[arg-type]
+        eesp.Packets.join(secret)
+
+
+def test_by_time(fresh_id: int, tmp_path: Path) -> None:
+    """A packet opens once, also at the heir; after a restart what is old does not."""
+    limits: dict[str, Any] = {"replay": "time", "max_age": 5.0, "max_early": 0.002, "max_rate": 1000}
+    with eesp.TrustGroup(time=True) as group:
+        group.generate_root_key(eesp.Level.ZONE, b"a zone's root key")
+        with (
+            eesp.Sender(group, fresh_id, options=True) as sender,
+            eesp.Receiver(group, **limits, clock_trusted=True) as receiver,
+        ):
+            for _ in range(2000):
+                sealed = bytes(sender.seal([b"payload"])[0])
+                opened = receiver.open([sealed])
+                if opened.ok:
+                    break
+                assert opened.status[0] == eesp.Status.STALE
+            with pytest.raises(eesp.ReplayError):
+                receiver.open_one(sealed)
+            with eesp.Receiver(group, **limits, heir_of=receiver) as heir:
+                assert heir.open([sealed]).status[0] == eesp.Status.REPLAY
+            marked = eesp.Receiver(group, **limits, mark=tmp_path / "mark")
+            assert marked.open([sealed]).status[0] == eesp.Status.STALE
+            assert receiver.replay_stats().duplicates == 2
+            marked.close()
+        for wrong in ({"replay": "clock"}, {"replay": "time", "replay_window": 64}, {"max_age": 1}, {"max_age": -1}):
+            with pytest.raises(ValueError):
+                eesp.Receiver(group, **wrong)
+    with pytest.raises(ValueError):
+        eesp.TrustGroup(profile=eesp.Profile.TSS, mode=eesp.TssMode.CLUSTER, time=True)

@@ -57,6 +57,8 @@ GROUP_NO_SEQUENCE = 0x1
 GROUP_IV = 0x2
 GROUP_OPTIMIZED = 0x4
 GROUP_ALIGN8 = 0x8
+GROUP_TIME = 0x20
+GROUP_TIME_LATE = 0x40
 GROUP_NO_DIRECTION_BIT = 0x10
 DRAFT_DEFAULT = 0
 DRAFT_02 = 2
@@ -69,9 +71,12 @@ PKT_IPV6 = 0x1
 PKT_EXTENSION = 0x2
 SENDER_OPTIONS = 0x1
 SENDER_FIXED_EPOCH = 0x2
+SENDER_TIME = 0x10
+SENDER_TIME_LATE = 0x20
 SENDER_NO_VC = 0x4
 SENDER_OFFSET_FROM_IV = 0x8
 RECEIVER_TRY_PREVIOUS = 0x1
+RECEIVER_CLOCK_TRUSTED = 0x2
 KDF_CONTEXT_LEN = 16
 MAX_KEYSET = 65536
 
@@ -208,8 +213,14 @@ class ReceiverConfig(Structure):
         ("replay_window", c_uint32),
         ("replay_contexts", c_uint32),
         ("engine_bits", c_uint8),
-        ("reserved1", c_uint8 * 7),
-        ("reserved", c_uint64 * 3),
+        ("replay_mode", c_uint8),
+        ("reserved1", c_uint8 * 6),
+        ("max_age_us", c_uint32),
+        ("max_early_us", c_uint32),
+        ("max_rate", c_uint64),
+        ("mark_path", c_char_p),
+        ("heir_of", c_void_p),
+        ("reserved", c_uint64 * 1),
     ]
 
 
@@ -241,7 +252,7 @@ class ReplayStats(Structure):
         ("no_room", c_uint64),
         ("made", c_uint64),
         ("given_up", c_uint64),
-        ("reserved", c_uint64 * 1),
+        ("early", c_uint64),
     ]
 
 

@@ -61,6 +61,9 @@ class Status(enum.IntEnum):
     ENCAP = -35
     DUMMY = -36
     LATCHED = -37
+    STALE = -38
+    EARLY = -39
+    FULL = -40
 
     def describe(self) -> str:
         """What the library says about it, a short sentence."""
@@ -411,6 +414,7 @@ class ReplayStats:
     no_room: int  # packets refused: no window left
     made: int  # windows made so far
     given_up: int  # windows given up because their key was gone
+    early: int  # by time, packets refused: ahead of the clock; old: stale, no_room: no place for one more
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,9 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.DUMMY: DummyError,
     Status.WINDOWS: NoWindowError,
     Status.ENCAP: EncapsulationError,
+    Status.STALE: ReplayError,
+    Status.EARLY: ReplayError,
+    Status.FULL: NoWindowError,
     Status.LATCHED: LatchedError,
 }
 

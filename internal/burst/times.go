@@ -1,0 +1,173 @@
+package burst
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"libeesp/internal/counter"
+	"libeesp/internal/fresh"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+)
+
+// Times is a receiver's replay protection by time: one table of what came
+// lately, whoever sent it.
+type Times struct {
+	table *fresh.Table
+	early uint64
+
+	mu     sync.Mutex
+	mark   *counter.Mark // nil: there is none
+	marked uint64        // what is in the file
+}
+
+// markAhead is how far ahead of the clock a mark is written: so long nothing is
+// accepted after a crash.
+const markAhead = uint64(1 << fresh.TickBits)
+
+// steady is a clock that nobody sets, and that goes on while the machine sleeps.
+func steady() int64 {
+	const boottime = 7
+	var t syscall.Timespec
+	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, boottime, uintptr(unsafe.Pointer(&t)), 0)
+	return t.Nano()
+}
+
+func clock() uint64 { return fresh.Ticks(counter.Now()) }
+
+// NewTimes makes a table, with a mark in a file if there is a path.
+func NewTimes(c fresh.Config, path string) (*Times, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	r := &Times{early: fresh.Ticks(int64(c.MaxEarly))}
+	var err error
+	if path != "" {
+		if r.mark, r.marked, err = counter.OpenMark(path, "times of packets"); err != nil {
+			return nil, err
+		}
+	}
+	if r.table, err = fresh.New(c, clock(), r.marked, steady); err != nil {
+		if r.mark != nil {
+			r.mark.Close()
+		}
+		return nil, err
+	}
+	if r.mark != nil {
+		r.table.Limit(r.marked)
+		if err := r.ahead(clock()); err != nil {
+			r.mark.Close()
+			r.table.Free()
+			return nil, fmt.Errorf("%w: %s: %v", status.ErrState, path, err)
+		}
+	}
+	return r, nil
+}
+
+// Share is r for one more receiver, whose configuration is the same.
+func (r *Times) Share(c fresh.Config) (*Times, error) {
+	if !r.table.Is(c) {
+		return nil, fmt.Errorf("%w: a table of times is taken over as it is: max age, max early and max rate are other ones", status.ErrArgument)
+	}
+	r.table.Share()
+	return r, nil
+}
+
+// Close gives the table up once no burst uses it.
+func (r *Times) Close() {
+	if r == nil || !r.table.Drop() {
+		return
+	}
+	keys.Retire(func() {
+		if r.mark != nil {
+			r.mark.Write(r.table.Most() + 1) // if it cannot be written: what is there is higher
+			r.mark.Close()
+		}
+		r.table.Free()
+	})
+}
+
+// Table is the table itself, to read what it counts.
+func (r *Times) Table() *fresh.Table { return r.table }
+
+// ahead writes a mark above all times that may be accepted from now on.
+func (r *Times) ahead(now uint64) error {
+	to := max(now+r.early+markAhead, r.marked)
+	if err := r.mark.Write(to); err != nil {
+		return err
+	}
+	r.marked = to
+	r.table.Limit(to)
+	return nil
+}
+
+func (r *Times) begin(w *Worker) {
+	now := clock()
+	reset := false
+	if w.pass, reset = r.table.Begin(now); reset && r.table.BeginReset() {
+		keys.Retire(func() { r.table.EndReset(clock()) })
+	}
+	if r.mark == nil || !r.mu.TryLock() {
+		return
+	}
+	defer r.mu.Unlock()
+	if now+r.early+markAhead/2 > r.marked && r.ahead(now) == nil {
+		w.pass, _ = r.table.Begin(now)
+	}
+}
+
+func (r *Times) end(w *Worker) { r.table.End(&w.pass) }
+
+var timeVerdicts = [...]status.Code{fresh.Fresh: status.OK, fresh.Duplicate: status.ErrReplay, fresh.Stale: status.ErrStale,
+	fresh.Early: status.ErrEarly, fresh.Full: status.ErrFull, fresh.Unmarked: status.ErrState}
+
+func (r *Times) check(w *Worker, l *profile.Lane) status.Code {
+	return timeVerdicts[r.table.Check(&w.pass, l.Time)]
+}
+
+// may is how many lanes in front are those of packets that check would let pass.
+func (r *Times) may(w *Worker, lanes []profile.Lane) int {
+	for i := range lanes {
+		if !w.pass.May(lanes[i].Time) {
+			return i
+		}
+	}
+	return len(lanes)
+}
+
+func (r *Times) commit(w *Worker, l *profile.Lane) status.Code {
+	return timeVerdicts[r.table.Commit(&w.pass, &l.Flow, l.Pkt.TSC, l.Time)]
+}
+
+// check is for a packet that is not decrypted yet; commit for one that is
+// authentic. Both are OK where there is no replay protection.
+func (w *Worker) check(r *Receiver, l *profile.Lane) status.Code {
+	switch {
+	case r.Windows != nil:
+		return r.Windows.check(l)
+	case r.Times != nil:
+		return r.Times.check(w, l)
+	}
+	return status.OK
+}
+
+func (w *Worker) commit(r *Receiver, l *profile.Lane) status.Code {
+	switch {
+	case r.Windows != nil:
+		return r.Windows.commit(l)
+	case r.Times != nil:
+		return r.Times.commit(w, l)
+	}
+	return status.OK
+}
+
+// ClockSynchronised reports whether something keeps the machine's clock right.
+func ClockSynchronised() bool {
+	const timeError = 5
+	var t syscall.Timex
+	state, err := syscall.Adjtimex(&t)
+	return err == nil && state != timeError
+}
