@@ -134,6 +134,9 @@ static NOINLINE void run_long(const struct eesp_room *room, const struct eesp_di
 	explicit_bzero(rows, ((n < d->at_once ? n : d->at_once) + 3) / 4 * 4 * d->key_bytes);
 }
 
+/* Whether a job may go to the kernel for single ones. */
+static inline int single(const struct eesp_direct *d, const eesp_job *j) { return j->len <= d->one_limit && j->aad_len <= d->one_aad; }
+
 /* Runs up to CHUNK jobs, in order of length, of which keys are raw, in that order
  * too, or in an area. */
 static void run(const struct eesp_room *room, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
@@ -142,7 +145,7 @@ static void run(const struct eesp_room *room, const struct eesp_direct *d, int a
 	uintptr_t kernel = mode == ONCE ? d->fresh[aead][seal] : d->held[aead][seal];
 	for (size_t at = 0; at < n;) {
 		int lanes;
-		if (n - at == 1 && mode == ONCE && d->one_limit != 0 && jobs[at].len <= d->one_limit && jobs[at].aad_len <= d->one_aad) {
+		if (n - at == 1 && mode == ONCE && single(d, jobs + at)) {
 			call0(d->one[aead][seal], keys + at * (16u << aead), jobs + at, 1, (uintptr_t)room->scratch, NULL, NULL);
 			return;
 		}
@@ -347,7 +350,7 @@ int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, ui
 	const struct eesp_direct *d = v->direct;
 	if (d == NULL)
 		return 0;
-	if (n == 1 && d->one_limit != 0 && jobs->len <= d->one_limit && jobs->aad_len <= d->one_aad) {
+	if (n == 1 && single(d, jobs)) {
 		if (!good_form(jobs, 1) || contexts[0] != 0)
 			return 0;
 		rekey_one(room, v, (int)aead, contexts, jobs, seal);
@@ -522,8 +525,8 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 	return u;
 }
 
-/* Derives u keys to "to" from inputs in msgs, each with room for as many as it takes. */
-static inline void derive_keys(const struct eesp_room *room, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
+/* Makes the second inputs of u keys that take two out of their first ones, in msgs. */
+static inline void second_inputs(const struct eesp_room *room, const struct kdf_plan *k, size_t u)
 {
 	size_t len = (size_t)k->blocks * 16, per = inputs(k);
 	for (size_t i = 0; per > 1 && i < u; i++) {
@@ -533,7 +536,13 @@ static inline void derive_keys(const struct eesp_room *room, const struct eesp_d
 			m[x * len + k->counter] = (uint8_t)(x + 1);
 		}
 	}
-	call0(d->derive, to, room->msgs, u * per, k->blocks, k->master, k->sub);
+}
+
+/* Derives u keys to "to" from inputs in msgs, each with room for as many as it takes. */
+static inline void derive_keys(const struct eesp_room *room, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
+{
+	second_inputs(room, k, u);
+	call0(d->derive, to, room->msgs, u * inputs(k), k->blocks, k->master, k->sub);
 }
 
 /* Adds what goes with a key to four octets of a nonce. */
@@ -569,6 +578,11 @@ static inline void derive_and_run(const struct eesp_room *room, const struct ees
 	int aead = k->key_len == 32;
 	if (k->master == NULL) { /* jobs say which key of the area is theirs */
 		run(room, d, aead, MANY, seal, k->area, jobs, n);
+		return;
+	}
+	if (n == 1 && k->blocks == 1 && k->mask == 0 && single(d, jobs)) {
+		second_inputs(room, k, 1);
+		call0(d->one[aead][seal], room->msgs, jobs, 1, (uintptr_t)room->scratch, k->master, k->sub);
 		return;
 	}
 	derive_keys(room, d, k, u, room->keys);

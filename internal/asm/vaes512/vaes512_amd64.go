@@ -23,7 +23,7 @@ var kernels = vector.Kernels{
 	Groups:     true,
 	GroupOctet: 130,
 	Begin:      [2]uint32{600, 200},
-	OneLimit:   100000,
+	OneLimit:   16000,
 }
 
 // Backend is this package.
