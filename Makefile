@@ -73,7 +73,7 @@ DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cry
 DEPS_ARM64 := qemu-user-static gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross binutils-aarch64-linux-gnu
 
 .PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
-	check-format check-generated generate check-exports test-go control demo-cluster test-cluster test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
+	check-format check-generated generate tune check-exports test-go control demo-cluster test-cluster test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
 	test-arm64 count-arm64 test-ports dist archive deb test-deb
 
 all: $(SO) $(BUILD)/libeesp.a
@@ -267,6 +267,11 @@ generate-$(ARMV8):
 generate-internal/asm/%:
 	cd internal/gen && $(GO) run . -backend $* -pkg $* -out $(GENERATED)/internal/asm/$*/kernels_amd64.s -stubs $(GENERATED)/internal/asm/$*/stubs_amd64.go
 GENERATED := $(CURDIR)
+
+# From which lengths on which kernels are faster, measured on this CPU and written
+# into internal/asm/*/tuned_amd64.go, to be committed. Half a minute; the machine should be idle.
+tune:
+	$(GO) run ./scripts/tune .
 
 check-generated:
 	@rm -rf $(BUILD)/_generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/_generated/%,$(KERNELS)) $(BUILD)/_generated/$(ARMV8)

@@ -135,7 +135,7 @@ static NOINLINE void run_long(const struct eesp_room *room, const struct eesp_di
 }
 
 /* Whether a job may go to the kernel for single ones. */
-static inline int single(const struct eesp_direct *d, const eesp_job *j) { return j->len <= d->one_limit && j->aad_len <= d->one_aad; }
+static inline int single(const struct eesp_direct *d, const eesp_job *j) { return j->len < d->one_limit && j->aad_len <= d->one_aad; }
 
 /* Runs up to CHUNK jobs, in order of length, of which keys are raw, in that order
  * too, or in an area. */

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -110,14 +112,14 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	SUBQ(gD, pad)
 	k.prepare(2, length, pad, src, dst, false)
 	emit(k.schedule([]v{oS, oC + 2, oC + 3}, nil))
+	k.firstText(2, src, dst)
 	{
 		var s stream
 		k.h1(&s)
 		k.upToFour(&s)
-		t := k.firstText(2, src, dst)
 		// The first four blocks, times H^4, go into the others.
 		s.do(func() { VSHUFI64X2(Imm(0), (oP + 3).r(), (oP + 3).r(), oD.r()) })
-		s = append(beside(t, s), k.lengths()...)
+		s = append(s, k.lengths()...)
 		k.h.mul(&s, oX+2, oD.r(), oAcc)
 		s.do(func() { xor(oAcc.r(), oX+3, oX+3) })
 		k.h.mul(&s, oX+3, (oP + 3).r(), oAcc)
@@ -143,6 +145,7 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	emit(k.schedule([]v{oS, oC, oC + 1, oC + 2, oC + 3}, func(s *stream, r int, key v) {
 		s.do(func() { storeA(key, at(gScratch, oneKeys+r*row)) })
 	}))
+	k.firstText(4, src, dst)
 	{
 		var s stream
 		k.h1(&s)
@@ -156,7 +159,7 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 		k.h.mul(&s, oP+2, (oEach + 2).r(), oP)
 		each(1)
 		each(0)
-		emit(s, k.firstText(4, src, dst))
+		emit(s)
 	}
 	ADDQ(num(256), src)
 	ADDQ(num(256), dst)
@@ -427,10 +430,15 @@ func (k *one512) upToFour(s *stream) {
 	k.h.mul(s, oP+3, (oP + 2).r(), oP+3)
 }
 
-// firstText takes the text of the first window; AAD is in oX already.
-func (k *one512) firstText(vectors int, src, dst reg.GPPhysical) stream {
-	var s stream
+// firstText takes the text of the first window; AAD is in oX already. Vectors in
+// front of the text are left out: where there is no memory, CPUs take long to find
+// out that they are to touch none of it.
+func (k *one512) firstText(vectors int, src, dst reg.GPPhysical) {
 	for i := 4 - vectors; i < 4; i++ {
+		var s stream
+		none := fmt.Sprintf("none%dof%d", i, vectors)
+		KTESTQ(byteMask[i], byteMask[i])
+		JEQ(LabelRef(none))
 		m, ks := (i-4+vectors)*64, oC+v(i)
 		t := ks
 		if !k.sealing {
@@ -439,8 +447,9 @@ func (k *one512) firstText(vectors int, src, dst reg.GPPhysical) stream {
 		k.masked(&s, ks, t, byteMask[i], at(src, m), at(dst, m))
 		s.do(func() { shufb(oBswap.r(), t, t) })
 		s.do(func() { xor(t.r(), oX+v(i), oX+v(i)) })
+		emit(s)
+		Label(none)
 	}
-	return s
 }
 
 // masked takes a vector of text of which there may be a part only, with key stream

@@ -95,7 +95,7 @@ type Direct struct {
 	// Long's scratch begins.
 	RowsAt, AtOnce, KeyBytes, LongAt uint32
 	// One, like Fresh, is for few packets that make no group, one after the other:
-	// of up to OneAAD octets of AAD and OneLimit of text; 0: there is none. Behind
+	// of up to OneAAD octets of AAD and less than OneLimit of text; 0: there is none. Behind
 	// Fresh's arguments are master and sub, or null: of them keys are derived, from
 	// messages of one block for each 16 octets of key.
 	One              [2][2]uintptr

@@ -11,15 +11,14 @@ import (
 // With one lane to a vector, packets whose keys are expanded are one kernel's,
 // whatever their length.
 var kernels = vector.Kernels{
-	Addresses:  addresses,
-	Derive:     derive,
-	Expand:     [2]func(area, keys *byte, n int){expand128, expand256},
-	Powers:     [2]func(area *byte, n int){powers128, powers256},
-	Fresh:      [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
-	Held:       [2][2]func(area, jobs *byte, n int, scratch *byte){{held(openLong128), held(sealLong128)}, {held(openLong256), held(sealLong256)}},
-	Long:       [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
-	FreshLimit: 1024,
-	HeldLimit:  0,
+	Addresses: addresses,
+	Derive:    derive,
+	Expand:    [2]func(area, keys *byte, n int){expand128, expand256},
+	Powers:    [2]func(area *byte, n int){powers128, powers256},
+	Fresh:     [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
+	Held:      [2][2]func(area, jobs *byte, n int, scratch *byte){{held(openLong128), held(sealLong128)}, {held(openLong256), held(sealLong256)}},
+	Long:      [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
+	Tuning:    vector.Tuning{FreshLimit: 1024, HeldLimit: 0},
 }
 
 func held(long func(area, jobs *byte, n int, held int, scratch *byte)) func(area, jobs *byte, n int, scratch *byte) {

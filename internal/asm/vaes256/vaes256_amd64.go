@@ -17,10 +17,11 @@ var kernels = vector.Kernels{
 	Fresh:     [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
 	Held:      [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
 	Long:      [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
-	// Where long kernels get ahead; short ones count to 4000 octets.
-	FreshLimit: 3900,
-	HeldLimit:  2600,
+	Tuning:    vector.Tuned(Tunings),
 }
+
+// Kernels are what make tune measures.
+func Kernels() *vector.Kernels { return &kernels }
 
 // Backend is this package.
 var Backend = kernels.Backend("vaes256")

@@ -10,21 +10,20 @@ import (
 )
 
 var kernels = vector.Kernels{
-	Addresses:  addresses,
-	Derive:     derive,
-	Expand:     [2]func(area, keys *byte, n int){expand128, expand256},
-	Powers:     [2]func(area *byte, n int){powers128, powers256},
-	Fresh:      [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
-	Held:       [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
-	Long:       [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
-	One:        [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte){{openOne128, sealOne128}, {openOne256, sealOne256}},
-	FreshLimit: 1800,
-	HeldLimit:  1024,
-	Groups:     true,
-	GroupOctet: 130,
-	Begin:      [2]uint32{600, 200},
-	OneLimit:   16000,
+	Addresses: addresses,
+	Derive:    derive,
+	Expand:    [2]func(area, keys *byte, n int){expand128, expand256},
+	Powers:    [2]func(area *byte, n int){powers128, powers256},
+	Fresh:     [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
+	Held:      [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
+	Long:      [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
+	One:       [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte){{openOne128, sealOne128}, {openOne256, sealOne256}},
+	Groups:    true,
+	Tuning:    vector.Tuned(Tunings),
 }
+
+// Kernels are what make tune measures.
+func Kernels() *vector.Kernels { return &kernels }
 
 // Backend is this package.
 var Backend = kernels.Backend("vaes512")

@@ -3,7 +3,10 @@
 package vector
 
 import (
+	"fmt"
 	"unsafe"
+
+	"github.com/klauspost/cpuid/v2"
 
 	"libeesp/internal/kernel"
 )
@@ -48,22 +51,41 @@ type Kernels struct {
 	Long      [2][2]func(area, jobs *byte, n int, held int, scratch *byte)
 
 	// One is for few packets with raw keys, one after the other: of up to oneAAD
-	// octets of AAD and OneLimit of text. nil: there is none.
-	One      [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte)
-	OneLimit uint32
-
-	// Longest packets, in octets, that go to the short kernels.
-	FreshLimit, HeldLimit uint32
+	// octets of AAD and less than OneLimit of text. nil: there is none, and OneLimit is 0.
+	One [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte)
 
 	// Groups says that short kernels take groups of four packets, and time as
 	// if all were as long as the longest. They may write up to sinkBytes where
 	// packets are missing.
 	Groups bool
+
+	Tuning
+}
+
+// Tuning says from where on which kernel is faster: `make tune` measures it.
+type Tuning struct {
+	CPU string // vendor and family
+	// Longest packets, in octets, that go to the short kernels: with raw keys and
+	// with expanded ones; and from which on none go to One.
+	FreshLimit, HeldLimit, OneLimit uint32
 	// What an octet of such a group costs, in hundredths of what one costs the
 	// long kernels, and how many octets cost what these need to begin a packet:
 	// of raw keys and of expanded ones.
 	GroupOctet uint32
 	Begin      [2]uint32
+}
+
+// CPU is what a Tuning is for, here.
+func CPU() string { return fmt.Sprintf("%s family %d", cpuid.CPU.VendorString, cpuid.CPU.Family) }
+
+// Tuned is the tuning for this CPU, or the first.
+func Tuned(t []Tuning) Tuning {
+	for i := range t {
+		if t[i].CPU == CPU() {
+			return t[i]
+		}
+	}
+	return t[0]
 }
 
 // Backend makes a backend.
@@ -141,9 +163,7 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 }
 
 // single reports whether a packet may go to One.
-func (k *Kernels) single(j *kernel.Job) bool {
-	return k.OneLimit != 0 && j.Len <= k.OneLimit && j.AADLen <= oneAAD
-}
+func (k *Kernels) single(j *kernel.Job) bool { return j.Len < k.OneLimit && j.AADLen <= oneAAD }
 
 // keysOf is the area of the jobs from at on.
 func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointer {

@@ -1,0 +1,209 @@
+//go:build amd64
+
+// Command tune measures from which length on which kernel is faster on this CPU
+// and writes that down in internal/asm: see `make tune`. The machine should be
+// idle; the fastest of many short rounds counts.
+package main
+
+import (
+	"fmt"
+	"go/format"
+	"log"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/klauspost/cpuid/v2"
+
+	"libeesp/internal/asm/vaes256"
+	"libeesp/internal/asm/vaes512"
+	"libeesp/internal/asm/vector"
+	"libeesp/internal/kernel"
+)
+
+const (
+	never, always = 0, 1 << 20
+	longest       = 9000
+	rounds        = 150
+)
+
+type bench struct {
+	k       *vector.Kernels
+	be      *kernel.Backend
+	area    [2][]byte // by length of key
+	keys    []byte
+	scratch []byte
+	text    []byte
+	aad     [20]byte
+	jobs    [kernel.Chunk]kernel.Job
+}
+
+func aligned(n int) []byte {
+	b := make([]byte, n+64)
+	return b[-uintptr(unsafe.Pointer(&b[0]))%64:][:n]
+}
+
+var keyLens = [2]int{16, 32}
+
+// ns is the time of a packet in calls of n, of this length, the mean of both
+// lengths of key, in place and to elsewhere.
+func (b *bench) ns(mode kernel.Mode, n, length int) float64 {
+	stride := length + 128
+	sum := 0.0
+	for way := range 4 {
+		i, keyLen := way%2, keyLens[way%2]
+		for i := range n {
+			p := unsafe.Pointer(&b.text[4096+i*stride])
+			src := p
+			if way >= 2 {
+				src = unsafe.Pointer(&b.text[len(b.text)/2+i*stride])
+			}
+			b.jobs[i] = kernel.Job{AAD: unsafe.Pointer(&b.aad), AADLen: 20, Src: src, Dst: p, Len: uint32(length), Tag: unsafe.Add(p, length), Key: uint32(i)}
+		}
+		area := unsafe.Pointer(&b.keys[0])
+		if mode == kernel.Many {
+			area = unsafe.Pointer(&b.area[i][0])
+		}
+		best := time.Hour
+		for range rounds {
+			t := time.Now()
+			for range 4 {
+				b.be.Seal(area, &b.jobs[0], n, keyLen, mode, unsafe.Pointer(&b.scratch[0]))
+			}
+			best = min(best, time.Since(t))
+		}
+		sum += float64(best.Nanoseconds())
+	}
+	return sum / 4 / float64(n) / 4
+}
+
+// crossover is the length up to which the first way is as fast as the second: from
+// there on it is slower twice in a row.
+func (b *bench) crossover(from int, first, second func(length int) float64) uint32 {
+	last, slower := from, 0
+	for length := from; length <= longest; length += 64 + length/16&^15 {
+		a, z := first(length), second(length)
+		if os.Getenv("TUNE_VERBOSE") != "" {
+			fmt.Printf("  %5d octets: %.1f, %.1f ns\n", length, a, z)
+		}
+		if a <= z {
+			last, slower = length, 0
+		} else if slower++; slower == 2 {
+			break
+		}
+	}
+	return uint32(last)
+}
+
+// tune is the median of several measurements, of each number by itself.
+func tune(k *vector.Kernels, be *kernel.Backend) vector.Tuning {
+	const times = 5
+	var all [times]vector.Tuning
+	for i := range all {
+		all[i] = measure(k, be)
+	}
+	t := all[0]
+	for _, of := range []func(t *vector.Tuning) *uint32{
+		func(t *vector.Tuning) *uint32 { return &t.FreshLimit },
+		func(t *vector.Tuning) *uint32 { return &t.HeldLimit },
+		func(t *vector.Tuning) *uint32 { return &t.OneLimit },
+		func(t *vector.Tuning) *uint32 { return &t.GroupOctet },
+		func(t *vector.Tuning) *uint32 { return &t.Begin[0] },
+		func(t *vector.Tuning) *uint32 { return &t.Begin[1] },
+	} {
+		var x []uint32
+		for i := range all {
+			x = append(x, *of(&all[i]))
+		}
+		slices.Sort(x)
+		*of(&t) = x[times/2]
+	}
+	return t
+}
+
+func measure(k *vector.Kernels, be *kernel.Backend) vector.Tuning {
+	b := &bench{k: k, be: be, keys: aligned(kernel.Chunk * 32),
+		scratch: aligned(kernel.ScratchBytes), text: make([]byte, 4096+2*kernel.Chunk*(longest+256))}
+	for i := range b.text { // no page of it is missing
+		b.text[i] = byte(i)
+	}
+	for i, keyLen := range keyLens {
+		b.area[i] = aligned(kernel.Chunk * kernel.MaxKeyBytes)
+		be.Expand(unsafe.Pointer(&b.area[i][0]), unsafe.Pointer(&b.keys[0]), kernel.Chunk, keyLen, unsafe.Pointer(&b.scratch[0]))
+	}
+	was := k.Tuning
+	with := func(t vector.Tuning, mode kernel.Mode, n int) func(int) float64 {
+		return func(length int) float64 {
+			k.Tuning = t
+			return b.ns(mode, n, length)
+		}
+	}
+	short, long := was, was
+	short.FreshLimit, short.HeldLimit = always, always
+	long.FreshLimit, long.HeldLimit = never, never
+	t := vector.Tuning{CPU: vector.CPU()}
+	most := longest
+	if !k.Groups {
+		most = 3900 // their counters go no further
+	}
+	t.FreshLimit = min(b.crossover(256, with(short, kernel.Once, 32), with(long, kernel.Once, 32)), uint32(most))
+	t.HeldLimit = min(b.crossover(256, with(short, kernel.Many, 32), with(long, kernel.Many, 32)), uint32(most))
+	if k.Groups {
+		// An octet in a full group, and in a long kernel; what that needs to begin.
+		const a, z = 512, 1536
+		slope := func(f func(int) float64) float64 { return (f(z) - f(a)) / (z - a) }
+		of := [2]kernel.Mode{kernel.Once, kernel.Many}
+		for i, mode := range of {
+			per := slope(with(long, mode, 32))
+			t.Begin[i] = uint32(max(0, with(long, mode, 2)(a)/per-a)) / 10 * 10
+			if i == 0 {
+				t.GroupOctet = uint32(100 * slope(with(short, mode, 32)) / per)
+			}
+		}
+		one, none := was, was
+		one.OneLimit, none.OneLimit = always, never
+		none.FreshLimit, none.GroupOctet, none.Begin = t.FreshLimit, t.GroupOctet, t.Begin
+		t.OneLimit = b.crossover(64, with(one, kernel.Once, 1), with(none, kernel.Once, 1))
+	}
+	k.Tuning = was
+	return t
+}
+
+func write(root, name string, all []vector.Tuning, t vector.Tuning) {
+	// What was measured on other CPUs stays, behind.
+	table := []vector.Tuning{t}
+	for _, x := range all {
+		if x.CPU != t.CPU {
+			table = append(table, x)
+		}
+	}
+	text := fmt.Sprintf("// Code generated by make tune. DO NOT EDIT.\n\npackage %s\n\nimport \"libeesp/internal/asm/vector\"\n\n", name)
+	text += "// Tunings by CPU; the first is for those that are not there.\nvar Tunings = []vector.Tuning{\n"
+	for _, x := range table {
+		text += fmt.Sprintf("\t{CPU: %q, FreshLimit: %d, HeldLimit: %d, OneLimit: %d, GroupOctet: %d, Begin: [2]uint32{%d, %d}},\n",
+			x.CPU, x.FreshLimit, x.HeldLimit, x.OneLimit, x.GroupOctet, x.Begin[0], x.Begin[1])
+	}
+	out, err := format.Source([]byte(text + "}\n"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "internal/asm", name, "tuned_amd64.go"), out, 0o644)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s on %s (%s): %+v\n", name, cpuid.CPU.BrandName, t.CPU, t)
+}
+
+func main() {
+	root := "."
+	if len(os.Args) > 1 {
+		root = os.Args[1]
+	}
+	if vaes512.Supported() {
+		write(root, "vaes512", vaes512.Tunings, tune(vaes512.Kernels(), &vaes512.Backend))
+	}
+	if vaes256.Supported() {
+		write(root, "vaes256", vaes256.Tunings, tune(vaes256.Kernels(), &vaes256.Backend))
+	}
+}
