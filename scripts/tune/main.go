@@ -151,16 +151,20 @@ func measure(k *vector.Kernels, be *kernel.Backend) vector.Tuning {
 	t.FreshLimit = min(b.crossover(256, with(short, kernel.Once, 32), with(long, kernel.Once, 32)), uint32(most))
 	t.HeldLimit = min(b.crossover(256, with(short, kernel.Many, 32), with(long, kernel.Many, 32)), uint32(most))
 	if k.Groups {
-		// An octet in a full group, and in a long kernel; what that needs to begin.
+		// An octet in a full group, and in a long kernel; what that needs to begin follows.
 		const a, z = 512, 1536
 		slope := func(f func(int) float64) float64 { return (f(z) - f(a)) / (z - a) }
 		of := [2]kernel.Mode{kernel.Once, kernel.Many}
 		for i, mode := range of {
-			per := slope(with(long, mode, 32))
-			t.Begin[i] = uint32(max(0, with(long, mode, 2)(a)/per-a)) / 10 * 10
 			if i == 0 {
-				t.GroupOctet = uint32(100 * slope(with(short, mode, 32)) / per)
+				t.GroupOctet = max(60, uint32(100*slope(with(short, mode, 32))/slope(with(long, mode, 32))))
 			}
+			// Where two packets are as fast as a group as one by one; groups may be
+			// no longer than 1024.
+			together, apart := was, was
+			together.GroupOctet, apart.GroupOctet = 0, 100_000
+			equal := min(b.crossover(256, with(together, mode, 2), with(apart, mode, 2)), 1024)
+			t.Begin[i] = equal * (4*t.GroupOctet - 200) / 200
 		}
 		one, none := was, was
 		one.OneLimit, none.OneLimit = always, never
