@@ -934,3 +934,32 @@ func TestReplayThroughProxy(t *testing.T) {
 		t.Fatal(n)
 	}
 }
+
+// Windows belong to keys: those of a key that is in a ring before and after go
+// on, however the ring came to be another.
+func TestWindowsOutliveTheRing(t *testing.T) {
+	g := newGroup(t, "a", GroupConfig{}, Zone)
+	s, r := newSender(t, g, SenderConfig{Options: true}), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
+	der := make([]byte, 300)
+	write := func() []byte { return bytes.Clone(der[:must(g.WriteRootKeyDER(der, Zone))]) }
+	before := write()
+	row := sealedRow(t, s, 3)
+	wantOpen(t, r, whole(row[0]), numbered(0))
+	for i, change := range []func() error{
+		func() error { return g.SetRootKeyDER(Zone, before) },
+		func() error { return g.Rotate(Zone, 9, nil) }, // current becomes previous
+		func() error { return g.SetRootKeyDER(Zone, write()) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		open1(r, Packet{}) // tidies up
+		wantStatus(t, r, whole(row[0]), ErrReplay)
+		if i == 1 {
+			wantOpen(t, r, whole(row[1]), numbered(1))
+		}
+	}
+	wantStatus(t, r, whole(row[1]), ErrReplay)
+	wantOpen(t, r, whole(row[2]), numbered(2))
+	wantReplayStats(t, r, ReplayStats{Windows: 1, Made: 1, Duplicates: 4})
+}

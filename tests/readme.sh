@@ -43,6 +43,23 @@ block text 1 >"$work/c.expected"
 "$work/example" >"$work/c.printed"
 same "$work/c.expected" "$work/c.printed" "the C example prints something else"
 
+# The root key of a file, in a function around it.
+{
+	printf '#define _DEFAULT_SOURCE\n#include <eesp.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
+	printf 'static void check(int status) { if (status) { puts(eesp_last_error()); exit(1); } }\n'
+	printf 'int main(void)\n{\n\teesp_group *group;\n\tcheck(eesp_group_new(NULL, &group));\n'
+	block c 2
+	printf '\teesp_root_key_info info;\n\tcheck(eesp_group_get_root_key_info(group, EESP_LEVEL_ZONE, &info));\n'
+	printf '\treturn printf("%%.*s\\n", (int)info.id_len, (char *)info.id) < 0;\n}\n'
+} >"$work/file.c"
+compile "$work/file"
+EESP_LIBRARY=$stage/lib/libeesp.so.1 PYTHONPATH=bindings/python/src PYTHONDONTWRITEBYTECODE=1 \
+	"${PYTHON:-/usr/bin/python3}" -m eesp keygen "$work/zone.der" --id "zone of example 1" >/dev/null
+[[ $(cd "$work" && ./file) == "zone of example 1" ]] || {
+	echo "README.md: the root key of a file is not read" >&2
+	exit 1
+}
+
 block go 1 >"$work/example.go"
 unformatted=$(gofmt -l "$work/example.go")
 if [ -n "$unformatted" ]; then
@@ -50,7 +67,12 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 block text 2 >"$work/go.expected"
-"${GO:-go}" run "$work/example.go" >"$work/go.printed"
+# As a module of its own, by the lines that the page has; what it requires is in the cache by now.
+mkdir -p "$work/module"
+cp "$work/example.go" go.sum "$work/module/"
+lines=$(grep -E '^go mod (init|edit)' README.md | sed "s|/path/to/libeesp|$PWD|")
+(cd "$work/module" && eval "${lines//go mod/\"${GO:-go}\" mod}" 2>/dev/null && grep -qx "replace libeesp => $OLDPWD" go.mod &&
+	GOFLAGS="${GOFLAGS:-} -mod=mod" "${GO:-go}" run .) >"$work/go.printed"
 same "$work/go.expected" "$work/go.printed" "the Go example prints something else"
 
 # All C on this page is whole programs, each with what it prints behind it.
