@@ -60,16 +60,16 @@ EESP_LIBRARY=$stage/lib/libeesp.so.1 PYTHONPATH=bindings/python/src PYTHONDONTWR
 	exit 1
 }
 
-block go 1 >"$work/example.go"
-unformatted=$(gofmt -l "$work/example.go")
+mkdir -p "$work/module"
+block go 1 >"$work/module/example.go"
+unformatted=$(gofmt -l "$work/module/example.go")
 if [ -n "$unformatted" ]; then
 	echo "README.md: the Go example is not as gofmt has it" >&2
 	exit 1
 fi
 block text 2 >"$work/go.expected"
 # As a module of its own, by the lines that the page has; what it requires is in the cache by now.
-mkdir -p "$work/module"
-cp "$work/example.go" go.sum "$work/module/"
+cp go.sum "$work/module/"
 lines=$(grep -E '^go mod (init|edit)' README.md | sed "s|/path/to/libeesp|$PWD|")
 (cd "$work/module" && eval "${lines//go mod/\"${GO:-go}\" mod}" 2>/dev/null && grep -qx "replace libeesp => $OLDPWD" go.mod &&
 	GOFLAGS="${GOFLAGS:-} -mod=mod" "${GO:-go}" run .) >"$work/go.printed"
