@@ -163,7 +163,7 @@ def test_what_udp_refuses() -> None:
         assert sender.seal_udp(capture()[:1], mixed).failures() == {0: eesp.Status.ARGUMENT}
         for wrong in ({"dport": 1 << 16}, {"sport": -1}, {"ttl": 256}, {"mode": 2}):
             with pytest.raises(ValueError):
-                sender.seal_udp([], eesp.Udp(**wrong))
+                sender.seal_udp([], eesp.Udp(**wrong))  # type: ignore[arg-type]
 
 
 def test_traffic_classes() -> None:
@@ -396,7 +396,7 @@ def test_profiles_refuse_what_is_not_theirs() -> None:
         group.set_key(0, KEY)
     for parts in ({"salt": b"1234"}, {"params": b"1"}, {"profile": psp, "options": b"1"}):
         with pytest.raises(ValueError):
-            eesp.DataKey(id=1, key=KEY, **parts)
+            eesp.DataKey(id=1, key=KEY, **parts)  # type: ignore[arg-type]
 
 
 def test_statuses_of_eesp() -> None:
@@ -532,9 +532,9 @@ def test_parts_of_secrets() -> None:
     at = address_of(secret[:6].view())
     assert ctypes.string_at(at, 6) != b"secret"  # and nothing keeps this one
     with pytest.raises(TypeError):
-        eesp.Secret("text")
+        eesp.Secret("text")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a sequence of buffers is needed"):
-        eesp.Packets.join(secret)
+        eesp.Packets.join(secret)  # type: ignore[arg-type]
 
 
 def test_by_time(fresh_id: int, tmp_path: Path) -> None:
@@ -560,7 +560,13 @@ def test_by_time(fresh_id: int, tmp_path: Path) -> None:
             assert marked.open([sealed]).status[0] == eesp.Status.STALE
             assert receiver.replay_stats().duplicates == 2
             marked.close()
-        for wrong in ({"replay": "clock"}, {"replay": "time", "replay_window": 64}, {"max_age": 1}, {"max_age": -1}):
+        refused: list[dict[str, Any]] = [
+            {"replay": "clock"},
+            {"replay": "time", "replay_window": 64},
+            {"max_age": 1},
+            {"max_age": -1},
+        ]
+        for wrong in refused:
             with pytest.raises(ValueError):
                 eesp.Receiver(group, **wrong)
     with pytest.raises(ValueError):

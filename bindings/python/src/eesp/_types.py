@@ -414,7 +414,7 @@ class ReplayStats:
     no_room: int  # packets refused: no window left
     made: int  # windows made so far
     given_up: int  # windows given up because their key was gone
-    early: int  # by time, packets refused: ahead of the clock; old: stale, no_room: no place for one more
+    early: int = 0  # by time, packets refused: ahead of the clock; old: stale, no_room: no place for one more
 
 
 @dataclass(frozen=True)
