@@ -72,7 +72,7 @@ DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cry
 # Other architectures, under emulation.
 DEPS_ARM64 := qemu-user-static gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross binutils-aarch64-linux-gnu
 
-.PHONY: all run demo-live test bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
+.PHONY: all run demo-live test test-wireshark bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
 	check-format check-generated generate tune check-exports test-go control demo-cluster test-cluster test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
 	test-arm64 count-arm64 test-ports dist archive deb test-deb
 
@@ -435,6 +435,11 @@ test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer $(BUILD)/bin/gotable
 # The documents say what the code does, and their examples run.
 test-docs:
 	tests/docs.sh
+# The dissectors against the vectors, with Debian's tshark; not part of make test.
+DEPS_WIRESHARK := tshark python3
+test-wireshark:
+	@scripts/deps.sh $(DEPS_WIRESHARK)
+	/usr/bin/python3 tests/wireshark.py tshark $(BUILD)/wireshark
 test-readme: stage
 	GO="$(GO)" tests/readme.sh "$(CC)" $(STAGE) $(BUILD)/readme-test
 
