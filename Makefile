@@ -355,9 +355,9 @@ test-control-fuzz: MODULE := control
 
 CONTROL := $(addprefix $(BUILD)/bin/,eespd eespctl eesp-demo)
 control: $(CONTROL)
-$(CONTROL): $(shell find control -name '*.go') control/go.mod
+$(CONTROL) &: $(shell find control -name '*.go') control/go.mod
 	@mkdir -p $(BUILD)/bin
-	cd control && CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o $(abspath $(BUILD))/bin/ ./cmd/$(@F)
+	cd control && CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o $(abspath $(BUILD))/bin/ ./cmd/...
 
 # Three hosts as network namespaces, under traffic. Needs root.
 demo-cluster: $(CONTROL)
