@@ -361,12 +361,16 @@ func TestStateFileFollowsRotation(t *testing.T) {
 	if _, err := NewSender(old, c); err == nil || !strings.Contains(err.Error(), "another key") {
 		t.Fatal(err)
 	}
-	// So it is with slots, and with a data key.
-	ssi, id := tssSSI(), freshID()
+	// So it is with slots (tss has a file for each key), and with a data key.
+	id := freshID()
 	for name, make := range map[string]func(path, key string) (*Sender, error){
 		"slot": func(path, key string) (*Sender, error) {
-			g := newTSS(t, GroupConfig{Domain: 9}, tssKey(key))
-			return NewSender(g, SenderConfig{V: VTSSSSI, ID: ssi, Counter: CounterReserved, StatePath: path})
+			g := must(NewGroup(GroupConfig{Profile: ProfilePSP}))
+			t.Cleanup(g.Close)
+			if err := g.SetKey(0, stream(key, 32)); err != nil {
+				return nil, err
+			}
+			return NewSender(g, SenderConfig{ID: id, Counter: CounterReserved, StatePath: path})
 		},
 		"data key": func(path, key string) (*Sender, error) {
 			k := must(newGroup(t, key, GroupConfig{}, Zone).ExportDataKey(Context{ID: id}, false))
