@@ -654,13 +654,14 @@ static eesp_group *new_group(const eesp_group_config *config)
 	return g;
 }
 
-static eesp_sender *new_sender(eesp_group *g, uint64_t id, uint8_t v, uint32_t flags)
+static eesp_sender *new_sender(eesp_group *g, uint64_t id, uint8_t v, uint32_t flags, uint32_t counter_mode)
 {
-	eesp_sender_config c = EESP_SENDER_CONFIG_INIT; /* counters follow the clock */
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 	eesp_sender *s;
 	c.id = id;
 	c.v = v;
 	c.flags = flags;
+	c.counter_mode = counter_mode;
 	check(eesp_sender_new(g, &c, &s), "cannot make a sender");
 	return s;
 }
@@ -704,7 +705,7 @@ static void stateless_set_up(struct tunnel *t)
 	 * datagram that turns up under another address does not open. Where a NAT
 	 * rewrites addresses, use EESP_V_ID. Options tell which root keys were used.
 	 */
-	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_ID_SRC, EESP_SENDER_OPTIONS);
+	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_ID_SRC, EESP_SENDER_OPTIONS, EESP_COUNTER_CLOCK);
 	new_receiver(t, 1);
 }
 
@@ -782,7 +783,8 @@ static void tss_set_up(struct tunnel *t)
 		check(eesp_group_set_key(g, 0, t->keys.value[0], EESP_ROOT_KEY_LEN), "current key");
 		check(eesp_group_set_key(g, 1, t->keys.value[1], EESP_ROOT_KEY_LEN), "next key");
 	}
-	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_TSS_SSI, 0);
+	/* Under each key counters begin at 0: these keys are new. Who keeps keys over a restart takes EESP_COUNTER_RESERVED. */
+	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_TSS_SSI, 0, EESP_COUNTER_EXPLICIT);
 	new_receiver(t, 1);
 }
 
@@ -824,7 +826,7 @@ static void eesp_set_up(struct tunnel *t)
 		if (i < 2)
 			check(eesp_group_set_key(t->to[i], 0, t->keys.value[i], EESP_ROOT_KEY_LEN), "root key");
 		for (size_t j = 0; j < SUB_SAS; j++)
-			t->sender[i][j] = new_sender(t->from[i], j, 0, 0);
+			t->sender[i][j] = new_sender(t->from[i], j, 0, 0, EESP_COUNTER_CLOCK);
 	}
 	new_receiver(t, KEYS);
 }

@@ -458,3 +458,33 @@ func BenchmarkReplay(b *testing.B) {
 		})
 	}
 }
+
+// A window is one key's: another that differs in any of its words, or in two by
+// the same bits, is not taken for it.
+func TestOneWindowOfAKey(t *testing.T) {
+	r := newTable(t, 64, 1)
+	var k octets
+	for i := range k {
+		k[i] = uint64(i) * 0x1111
+	}
+	w := r.insert((*Key)(unsafe.Pointer(&k)))
+	if !w.is(&r.ring, &k) {
+		t.Fatal("its own key is not known")
+	}
+	for i := range k {
+		for j := range k {
+			for _, bits := range []uint64{1, 1 << 63, 0x1111, k[i], k[j], ^uint64(0)} {
+				for _, other := range []uint64{bits, bits | k[j], bits ^ k[j], bits &^ k[j]} {
+					x := k
+					x[i] ^= bits
+					if i != j {
+						x[j] ^= other
+					}
+					if x != k && w.is(&r.ring, &x) {
+						t.Fatalf("%x is taken for %x", x, k)
+					}
+				}
+			}
+		}
+	}
+}

@@ -65,7 +65,8 @@ func (w *window) setKey(r *ring, k *Key) {
 // is reports whether the window is k's.
 func (w *window) is(r *ring, k *octets) bool {
 	x, y := &w.who, w.addr(r)
-	return (x[0]^k[0]|x[1]^k[1]|x[2]^k[2]|x[3]^k[3])|(y[0]^k[4]|y[1]^k[5]|y[2]^k[6]|y[3]^k[7]) == 0
+	// ^ and | have one precedence in Go.
+	return (x[0]^k[0])|(x[1]^k[1])|(x[2]^k[2])|(x[3]^k[3])|(y[0]^k[4])|(y[1]^k[5])|(y[2]^k[6])|(y[3]^k[7]) == 0
 }
 
 // key is the window's.
