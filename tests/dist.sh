@@ -56,6 +56,10 @@ share/man d755
 share/man/man3 d755
 share/man/man3/eesp.3 f644
 L
+for f in $(sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' "$root/libeesp/libeesp.map") $(sed -n 's/^static inline .* \(eesp_[a-z0-9_]*\)(.*/\1/p' "$root/include/eesp.h"); do
+	echo "share/man/man3/$f.3 f644"
+done >>"$work/expected"
+sort -o "$work/expected" "$work/expected"
 mkdir -p "$work/cmake"
 cat >"$work/cmake/CMakeLists.txt" <<M
 cmake_minimum_required(VERSION 3.16)
