@@ -99,7 +99,7 @@ $(BUILD)/libeesp.a: $(GOSRC)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
 	$(write-overlay)
 	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-archive -ldflags "-buildid= $(RUNTIME)" -o $(BUILD)/archive/all.a ./libeesp
-	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o go.o $$(ls *.o | grep -v '^go\.o$$') && $(OBJCOPY) --wildcard --keep-global-symbol='eesp_*' eesp.o
+	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o go.o $$(ls *.o | grep -v '^go\.o$$') && $(OBJCOPY) --strip-debug --wildcard --keep-global-symbol='eesp_*' eesp.o
 	@rm -f $@
 	$(AR) rcsD $@ $(BUILD)/archive/eesp.o
 	@rm -rf $(BUILD)/archive
