@@ -116,7 +116,8 @@ func TestExplicitRunsOut(t *testing.T) {
 	wantTake(t, o, 1, 0, 0, status.ErrExhausted) // freed
 	// Once in a process: of several threads one has it, and later senders none.
 	c := Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 3}
-	o = share(t, "last/1", c)
+	name := fmt.Sprint("last/", time.Now().UnixNano()) // names are remembered
+	o = share(t, name, c)
 	var got atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
@@ -133,7 +134,7 @@ func TestExplicitRunsOut(t *testing.T) {
 	}
 	o.Release()
 	c.Start = 1<<48 - 1
-	if _, err := Share("last/1", c, nil); !errors.Is(err, status.ErrExists) {
+	if _, err := Share(name, c, nil); !errors.Is(err, status.ErrExists) {
 		t.Fatal(err)
 	}
 }
@@ -170,23 +171,24 @@ func TestLimit(t *testing.T) {
 // Names of one key and epoch count for themselves; whoever comes back to one
 // goes on above what was used.
 func TestScopes(t *testing.T) {
+	scope := fmt.Sprint("scope ", time.Now().UnixNano()) // names are remembered
 	c := Config{Mode: Explicit, FixedEpoch: true, Epoch: 3}
-	a, b := share(t, "scope/5@a/3", c), share(t, "scope/5@b/3", c)
+	a, b := share(t, scope+"/5@a/3", c), share(t, scope+"/5@b/3", c)
 	wantTake(t, a, 10, 3<<48, 10, status.OK)
 	wantTake(t, b, 4, 3<<48, 4, status.OK)
-	again := share(t, "scope/5@a/3", c)
+	again := share(t, scope+"/5@a/3", c)
 	wantTake(t, again, 1, 3<<48|10, 1, status.OK)
 	again.Release()
 	a.Release()
-	if _, err := Share("scope/5@a/3", c, nil); !errors.Is(err, status.ErrExists) {
+	if _, err := Share(scope+"/5@a/3", c, nil); !errors.Is(err, status.ErrExists) {
 		t.Fatal(err)
 	}
 	c.Resume = true
-	a = share(t, "scope/5@a/3", c)
+	a = share(t, scope+"/5@a/3", c)
 	wantTake(t, a, 1, 3<<48|11, 1, status.OK)
-	share(t, "scope/5@a/3", c).Release()
+	share(t, scope+"/5@a/3", c).Release()
 	// A data key of the ID, and one that stands for all IDs, may be any key's.
-	for _, name := range []string{"scope/5#k", "scope/*", "scope/*@a/3"} {
+	for _, name := range []string{scope + "/5#" + scope, scope + "/*", scope + "/*@a/3"} {
 		if _, err := Share(name, c, nil); !errors.Is(err, status.ErrExists) {
 			t.Error(name, err)
 		}
@@ -194,11 +196,11 @@ func TestScopes(t *testing.T) {
 	a.Release()
 	b.Release()
 	c.Resume = false
-	if _, err := Share("scope/5#k", c, nil); !errors.Is(err, status.ErrExists) {
+	if _, err := Share(scope+"/5#"+scope, c, nil); !errors.Is(err, status.ErrExists) {
 		t.Error(err)
 	}
 	c.Start = 12
-	share(t, "scope/5#k", c).Release()
+	share(t, scope+"/5#"+scope, c).Release()
 }
 
 func TestEnginesPartition(t *testing.T) {
@@ -771,8 +773,8 @@ func TestNamesLeaveNothingOnTheHeap(t *testing.T) {
 		o.Take(1)
 		o.Release()
 	}
-	use("first/1")
-	use("first/2#key")
+	use(fmt.Sprint("first/", run))
+	use(fmt.Sprint("first/2-", run, "#key ", run))
 	before := heap()
 	const names = 10000
 	for i := range names {
