@@ -95,11 +95,14 @@ $(SO): $(GOSRC) libeesp/libeesp.map
 # One object in which all symbols but ours are local, so that a program may
 # link it beside another Go archive's worth of names. go.o comes first: load.c's
 # constructor is to run after Go's, and the order is that of the objects.
+# (before: Debian's linker for arm64, which mends an erratum of Cortex-A53, crashes
+# where the archive's text begins with Go's. Debugging information brings the same.)
 $(BUILD)/libeesp.a: $(GOSRC)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
 	$(write-overlay)
 	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-archive -ldflags "-buildid= $(RUNTIME)" -o $(BUILD)/archive/all.a ./libeesp
-	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o go.o $$(ls *.o | grep -v '^go\.o$$') && $(OBJCOPY) --strip-debug --wildcard --keep-global-symbol='eesp_*' eesp.o
+	@mkdir $(BUILD)/archive/x && printf '.text\n.balign 16\n.skip 16\n' | $(CC) -c -x assembler -o $(BUILD)/archive/x/before -
+	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o x/before go.o $$(ls *.o | grep -v '^go\.o$$') && $(OBJCOPY) --strip-debug --wildcard --keep-global-symbol='eesp_*' eesp.o
 	@rm -f $@
 	$(AR) rcsD $@ $(BUILD)/archive/eesp.o
 	@rm -rf $(BUILD)/archive
