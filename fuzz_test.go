@@ -79,13 +79,14 @@ func FuzzSeal(f *testing.F) {
 	type pair struct {
 		s *Sender
 		r *Receiver
+		v uint8
 	}
 	var pairs []pair
 	for _, c := range []GroupConfig{{AEAD: AES128GCM}, {AEAD: AES256GCM, Combiner: CombinerXOR}} {
 		g := newGroup(f, "a", c, Zone, User, Task)
 		for i, v := range allV {
 			s := newSender(f, g, SenderConfig{V: v, Options: i%2 == 0, Levels: Levels(7 - 7*(i%2))})
-			pairs = append(pairs, pair{s, newReceiver(f, ReceiverConfig{}, g)})
+			pairs = append(pairs, pair{s, newReceiver(f, ReceiverConfig{}, g), v})
 		}
 	}
 	f.Add(uint8(0), []byte("payload"), uint8(1), uint8(0), uint16(128), uint16(16), false, []byte{})
@@ -112,6 +113,8 @@ func FuzzSeal(f *testing.F) {
 		h := x.s.HeaderLen()
 		var want Status
 		switch fits := int(headroom) >= h && tailroom >= ICVLen; {
+		case x.v&7 != VID && !src.IsValid(): // V asks for an address that is not there
+			want = ErrArgument
 		case 4*int(coffset) > len(text) || ioffset > coffset || ioffset > 15:
 			want = ErrOffset
 		case !elsewhere && !fits, elsewhere && size < h+len(text)+ICVLen:
