@@ -73,7 +73,7 @@ DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cry
 DEPS_ARM64 := qemu-user-static gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross binutils-aarch64-linux-gnu
 
 .PHONY: all run demo-live test test-wireshark bench bench-quick bench-full bench-compare bench-dpdk test-bench install uninstall clean deps deps-test stage fmt \
-	check-format check-generated generate tune check-exports test-go control demo-cluster test-cluster test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
+	check-format check-generated generate generate-kernels generate-statuses tune check-exports test-go control demo-cluster test-cluster test-control test-control-fuzz test-backends test-race test-fuzz test-reference test-c test-install test-dist test-abi test-example test-docs test-readme abi-update wheel test-python \
 	test-arm64 count-arm64 test-ports dist archive deb test-deb
 
 all: $(SO) $(BUILD)/libeesp.a
@@ -264,7 +264,11 @@ test: deps-test
 # The kernels, written by the programs in internal/gen: amd64's with avo, arm64's without.
 KERNELS := $(wildcard internal/asm/*/kernels_amd64.s)
 ARMV8   := internal/asm/armv8
-generate: $(KERNELS:%/kernels_amd64.s=generate-%) generate-$(ARMV8)
+generate: generate-kernels generate-statuses
+generate-kernels: $(KERNELS:%/kernels_amd64.s=generate-%) generate-$(ARMV8)
+# What names statuses, from internal/status/statuses.txt.
+generate-statuses:
+	$(GO) run ./scripts/statuses
 generate-$(ARMV8):
 	cd internal/gen && $(GO) run ./arm64 -out $(GENERATED)/$(ARMV8)/kernels_arm64.s -stubs $(GENERATED)/$(ARMV8)/stubs_arm64.go
 generate-internal/asm/%:
@@ -278,7 +282,8 @@ tune:
 
 check-generated:
 	@rm -rf $(BUILD)/_generated && mkdir -p $(patsubst %/kernels_amd64.s,$(BUILD)/_generated/%,$(KERNELS)) $(BUILD)/_generated/$(ARMV8)
-	@$(MAKE) --no-print-directory -s generate GENERATED=$(abspath $(BUILD)/_generated)
+	@$(GO) run ./scripts/statuses -check
+	@$(MAKE) --no-print-directory -s generate-kernels GENERATED=$(abspath $(BUILD)/_generated)
 	@for f in $(KERNELS) $(KERNELS:%/kernels_amd64.s=%/stubs_amd64.go) $(ARMV8)/kernels_arm64.s $(ARMV8)/stubs_arm64.go; do cmp $$f $(BUILD)/_generated/$$f || { echo "run make generate"; exit 1; }; done
 	@echo "generated: $(words $(KERNELS) $(ARMV8)) backends are what internal/gen writes"
 

@@ -135,7 +135,8 @@ extern "C" {
 
 /* The outcome of a call or of one packet. New codes are added at the end. */
 typedef enum eesp_status {
-	EESP_OK = 0,
+	/* statuses: begin */
+	EESP_OK = 0,                /* success */
 	EESP_ERR_ARGUMENT = -1,     /* NULL, out of range, or contradictory */
 	EESP_ERR_AUTH = -2,         /* the ICV is wrong: forged or damaged packet */
 	EESP_ERR_REPLAY = -3,       /* seen before, or older than the replay window */
@@ -176,10 +177,13 @@ typedef enum eesp_status {
 	EESP_ERR_STALE = -38,       /* older than packets may be, or its time has passed meanwhile */
 	EESP_ERR_EARLY = -39,       /* further ahead of the clock than packets may be */
 	EESP_ERR_FULL = -40         /* no place for one more packet of its time */
+	/* statuses: end */
 } eesp_status;
 
 /* One more than the number of error codes of this version. */
+/* status count: begin */
 #define EESP_STATUS_COUNT 41
+/* status count: end */
 
 /* A short English sentence for a status; never NULL, static, thread-safe. */
 EESP_API const char *eesp_strerror(int status);

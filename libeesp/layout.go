@@ -164,6 +164,7 @@ var (
 	_ = same[unsafe.Sizeof(ci)-unsafe.Sizeof(gi)]
 	_ = same[unsafe.Offsetof(ci.len)-unsafe.Offsetof(gi.Len)]
 
+	// statuses: begin
 	_ = same[C.EESP_OK-int(status.OK)]
 	_ = same[C.EESP_ERR_ARGUMENT-int(status.ErrArgument)]
 	_ = same[C.EESP_ERR_AUTH-int(status.ErrAuth)]
@@ -205,6 +206,7 @@ var (
 	_ = same[C.EESP_ERR_STALE-int(status.ErrStale)]
 	_ = same[C.EESP_ERR_EARLY-int(status.ErrEarly)]
 	_ = same[C.EESP_ERR_FULL-int(status.ErrFull)]
+	// statuses: end
 	_ = same[C.EESP_STATUS_COUNT-int(status.Count)]
 
 	_ = same[C.EESP_ICV_LEN-eesp.ICVLen]

@@ -203,6 +203,7 @@ static void *handle(uint32_t kind, uint64_t slot)
 EESP_API const char *eesp_strerror(int status)
 {
 	static const char *const text[EESP_STATUS_COUNT] = {
+		/* statuses: begin */
 		"success",
 		"invalid argument",
 		"authentication failed: wrong ICV",
@@ -240,10 +241,11 @@ EESP_API const char *eesp_strerror(int status)
 		"no replay window left for this context",
 		"outer IP or UDP header not as expected",
 		"authentic dummy packet, discarded",
-	"domain drops packets: too many were not authentic",
+		"domain drops packets: too many were not authentic",
 		"older than packets may be",
 		"ahead of the clock",
 		"no place left for packets of that time",
+		/* statuses: end */
 	};
 	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";
 }

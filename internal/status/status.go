@@ -5,55 +5,61 @@ package status
 // Code is the outcome of a call or of one packet. Zero is success.
 type Code int32
 
-// The codes, in the order of include/eesp.h.
+// The codes. statuses.txt is where one is added, at its end; `make generate` does the rest.
 const (
-	OK             Code = 0
-	ErrArgument    Code = -1  // an argument is NULL, out of range or contradictory
-	ErrAuth        Code = -2  // the ICV is wrong
+	// statuses: begin
+	OK             Code = 0   // success
+	ErrArgument    Code = -1  // NULL, out of range, or contradictory
+	ErrAuth        Code = -2  // the ICV is wrong: forged or damaged packet
 	ErrReplay      Code = -3  // seen before, or older than the replay window
-	ErrNoKey       Code = -4  // no root key matches the packet's options
+	ErrNoKey       Code = -4  // no key here for the packet: root key, slot, SDI or SPI
 	ErrShort       Code = -5  // the packet ends before its header or ICV does
 	ErrVersion     Code = -6  // header field Version
 	ErrV           Code = -7  // header field V
-	ErrReserved    Code = -8  // header field Reserve is not zero
-	ErrHeaderLen   Code = -9  // header field HL
-	ErrOffset      Code = -10 // header fields COffset, IOffset
-	ErrOption      Code = -11 // an option is unknown, repeated, out of order or malformed
+	ErrReserved    Code = -8  // header field Reserve, or a reserved bit, is not zero
+	ErrHeaderLen   Code = -9  // header field HL (psp: Hdr Ext Len; eesp: Opt Len)
+	ErrOffset      Code = -10 // an offset (COffset, IOffset, crypt offset) out of range
+	ErrOption      Code = -11 // option unknown, repeated, out of order, malformed
 	ErrRoom        Code = -12 // headroom, tailroom or destination too small
-	ErrTooLong     Code = -13 // longer than MaxLen
+	ErrTooLong     Code = -13 // longer than EESP_MAX_LEN
 	ErrOverlap     Code = -14 // source and destination overlap in part
 	ErrExhausted   Code = -15 // no counter left in this epoch
-	ErrClock       Code = -16 // the wall clock stepped back, or has run no further than the counters
-	ErrState       Code = -17 // the counter file cannot be read or written
-	ErrReflected   Code = -18 // the packet carries an ID that this receiver sends with
-	ErrContext     Code = -19 // the packet is not of the context that this data key is for
+	ErrClock       Code = -16 // wall clock stepped back, or slower than the sender
+	ErrState       Code = -17 // counter state file cannot be used
+	ErrReflected   Code = -18 // packet carries an ID that this end sends with
+	ErrContext     Code = -19 // packet is not of this data key's context
 	ErrForked      Code = -20 // called in a forked child
 	ErrSelfTest    Code = -21 // a known-answer test failed
-	ErrBackend     Code = -22 // unknown backend, or the CPU lacks it
-	ErrMemory      Code = -23 // memory cannot be had or locked
-	ErrRootKey     Code = -24 // a root key's DER or fields are not valid
+	ErrBackend     Code = -22 // backend unknown, or this CPU lacks it
+	ErrMemory      Code = -23 // memory cannot be allocated or locked
+	ErrRootKey     Code = -24 // root key not valid
 	ErrExists      Code = -25 // there is one already
 	ErrNotFound    Code = -26 // there is none
 	ErrUnsupported Code = -27 // not offered by this profile or version
 	ErrInternal    Code = -28 // a bug in the library; nothing was output
-	ErrSegments    Code = -29 // the segments of a chained packet do not fit the rules
-	ErrEpoch       Code = -30 // the epoch is too far behind the group's
-	ErrSession     Code = -31 // the Session ID is not one of this SA's
-	ErrSequence    Code = -32 // the sequence number is 0
-	ErrPayload     Code = -33 // authentic, but Payload Info Header or padding is malformed
-	ErrWindows     Code = -34 // no replay window is left for this context
-	ErrEncap       Code = -35 // the outer IP or UDP header is not as expected
-	ErrDummy       Code = -36 // authentic, and of Next Header 59: nothing is in it
-	ErrLatched     Code = -37 // too many packets of the domain were not authentic
-	ErrStale       Code = -38 // older than packets may be, or its time was passed meanwhile
+	ErrSegments    Code = -29 // segments of a chained packet do not fit the rules
+	ErrEpoch       Code = -30 // tss: epoch further behind the group's than epoch_age
+	ErrSession     Code = -31 // eesp: no Sub SA of this SA has that Session ID
+	ErrSequence    Code = -32 // eesp: sequence number 0
+	ErrPayload     Code = -33 // eesp: authentic, but Payload Info Header or padding is malformed
+	ErrWindows     Code = -34 // no replay window is left for a packet of a new context
+	ErrEncap       Code = -35 // outer IP or UDP header is not as expected
+	ErrDummy       Code = -36 // eesp: authentic, but a dummy packet (Next Header 59): discarded
+	ErrLatched     Code = -37 // tss: the group drops packets: too many were not authentic
+	ErrStale       Code = -38 // older than packets may be, or its time has passed meanwhile
 	ErrEarly       Code = -39 // further ahead of the clock than packets may be
 	ErrFull        Code = -40 // no place for one more packet of its time
-
-	// Count is one more than the number of error codes.
-	Count = 41
+	// statuses: end
 )
 
+// status count: begin
+// Count is one more than the number of error codes.
+const Count = 41
+
+// status count: end
+
 var text = [Count]string{
+	// texts: begin
 	"success",
 	"invalid argument",
 	"authentication failed: wrong ICV",
@@ -95,6 +101,7 @@ var text = [Count]string{
 	"older than packets may be",
 	"ahead of the clock",
 	"no place left for packets of that time",
+	// texts: end
 }
 
 // String is a short sentence without a final full stop.

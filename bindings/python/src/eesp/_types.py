@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Status(enum.IntEnum):
     """The outcome of a call or of one packet."""
 
+    # statuses: begin
     OK = 0
     ARGUMENT = -1
     AUTH = -2
@@ -64,6 +65,7 @@ class Status(enum.IntEnum):
     STALE = -38
     EARLY = -39
     FULL = -40
+    # statuses: end
 
     def describe(self) -> str:
         """What the library says about it, a short sentence."""

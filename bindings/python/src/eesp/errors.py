@@ -118,6 +118,7 @@ class LatchedError(EespError):
 
 
 CLASSES: dict[Status, type[EespError]] = {
+    # statuses: begin
     Status.ARGUMENT: ArgumentError,
     Status.AUTH: AuthenticationError,
     Status.REPLAY: ReplayError,
@@ -151,13 +152,14 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.SESSION: HeaderError,
     Status.SEQUENCE: HeaderError,
     Status.PAYLOAD: PayloadError,
-    Status.DUMMY: DummyError,
     Status.WINDOWS: NoWindowError,
     Status.ENCAP: EncapsulationError,
+    Status.DUMMY: DummyError,
+    Status.LATCHED: LatchedError,
     Status.STALE: ReplayError,
     Status.EARLY: ReplayError,
     Status.FULL: NoWindowError,
-    Status.LATCHED: LatchedError,
+    # statuses: end
 }
 
 
