@@ -211,7 +211,7 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_MAX_ROOT_KEY_ID 32
 #define EESP_ROOT_KEY_LEN 32
 #define EESP_MAX_OPTIONS 108   /* octets of three Master Key Options */
-#define EESP_UDP_PORT 4500     /* not assigned: what the examples use */
+#define EESP_UDP_PORT 63377    /* stateless, eesp. Our choice: IANA assigns none from 49152 on */
 #define EESP_PSP_UDP_PORT 1000
 #define EESP_TSS_UDP_PORT 4793
 #define EESP_MAX_PADDING 3     /* octets that sealing puts behind the payload at most */

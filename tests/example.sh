@@ -14,6 +14,8 @@ cd "$2"
 read -ra runner <<<"${EESP_RUNNER:-}"
 tunnel=("${runner[@]}" "$bin/pcap_tunnel")
 input=$captures/mixed.pcap
+EESP_UDP_PORT=$(sed -n 's/^#define EESP_UDP_PORT \([0-9]*\).*/\1/p' "$(dirname "$captures")/../include/eesp.h")
+export EESP_UDP_PORT
 checks=0
 
 fail() { echo "example.sh: $*" >&2; exit 1; }
@@ -93,10 +95,10 @@ def checksum(data):
 # By profile: outer protocol and port, octets in front of its payload, of the
 # header, and behind it, and which of the three keys a header is of.
 FORMATS = {
-    'stateless': (17, 4500, 8, 56, 16, lambda h: h[10] - 1),
+    'stateless': (17, int(os.environ['EESP_UDP_PORT']), 8, 56, 16, lambda h: h[10] - 1),
     'psp': (17, 1000, 8, 16, 16, lambda h: h[4] >> 7),
     'tss': (253, None, 4, 16, 16, lambda h: h[0] & 1),
-    'eesp': (17, 4500, 8, 16, None, lambda h: h[7] - 1),
+    'eesp': (17, int(os.environ['EESP_UDP_PORT']), 8, 16, None, lambda h: h[7] - 1),
 }
 
 def compare(original, sealed, opened, profile):
@@ -228,7 +230,7 @@ done
 
 if command -v tcpdump >/dev/null; then
 	tcpdump -nvv -r default/sealed.pcap >dump 2>dump.err || fail "tcpdump: $(cat dump.err)"
-	(($(grep -cE '192\.0\.2\.1\.[0-9]+ > 192\.0\.2\.2\.4500: ' dump) == 3275)) || fail "tcpdump sees another number of packets"
+	(($(grep -cE "192\.0\.2\.1\.[0-9]+ > 192\.0\.2\.2\.$EESP_UDP_PORT: " dump) == 3275)) || fail "tcpdump sees another number of packets"
 	! grep -E 'bad|wrong|truncated|\[\|' dump || fail "tcpdump finds faults"
 	ok
 fi

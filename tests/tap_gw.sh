@@ -9,12 +9,14 @@ export LC_ALL=C
 (($# == 2)) || { echo "usage: tests/tap_gw.sh BIN_DIR WORK_DIR" >&2; exit 2; }
 # shellcheck disable=SC1091
 . "$(dirname "$0")/own_mounts.sh"
+root=$(cd "$(dirname "$0")/.." && pwd)
 read -ra runner <<<"${EESP_RUNNER:-}" # an emulator, for programs of another architecture
 gw=("${runner[@]}" "$(cd "$1" && pwd)/tap_gw")
 rm -rf "$2"
 mkdir -p "$2"
 cd "$2"
 checks=0
+port=$(sed -n 's/^#define EESP_UDP_PORT \([0-9]*\).*/\1/p' "$root/include/eesp.h")
 
 fail() { echo "tap_gw.sh: $*" >&2; exit 1; }
 ok() { checks=$((checks + 1)); }
@@ -94,7 +96,7 @@ fails 1 "none.der: No such file" "${good[@]}" --key none.der
 fails 1 "cut.der: " "${good[@]}" --key cut.der
 fails 1 "peer.example: " "${good[@]}" --peer peer.example
 fails 1 "one is IPv4, one IPv6" "${good[@]}" --peer ::1
-fails 1 "192.0.2.77 port 4500: Cannot assign" "${good[@]}" --local 192.0.2.77
+fails 1 "192.0.2.77 port $port: Cannot assign" "${good[@]}" --local 192.0.2.77
 EESP_BACKEND=no-such-backend fails 1 "no-such-backend" "${good[@]}"
 [[ $("${gw[@]}" --help) == "usage: tap_gw "* ]] || fail "--help"
 ok
@@ -164,7 +166,7 @@ pings() { in1 ping -q -c "${1:-1}" -i 0.02 -W 1 198.51.100.2 >>ping.out 2>&1; }
 
 cp zone.der key1.der
 cp zone.der key2.der
-ip netns exec "$ns1" tcpdump -i wire -B 65536 -w wire.pcap -U -s 0 udp port 4500 2>tcpdump.err &
+ip netns exec "$ns1" tcpdump -i wire -B 65536 -w wire.pcap -U -s 0 udp port "$port" 2>tcpdump.err &
 tcpdump_pid=$!
 children+=($!)
 within 5 grep -q 'listening on' tcpdump.err || fail "tcpdump: $(cat tcpdump.err)"
@@ -218,11 +220,11 @@ cp kept.der key1.der
 ok
 
 # What is not from the tunnel is refused, and the tunnel goes on.
-in1 /usr/bin/python3 - <<'PY'
-import socket
+in1 /usr/bin/python3 - "$port" <<'PY'
+import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
 for n in (0, 1, 15, 40, 1400):
-    s.sendto((4500).to_bytes(2, 'big') * 2 + (8 + n).to_bytes(2, 'big') + bytes(2) + bytes(n), ('192.0.2.2', 0))
+    s.sendto(int(sys.argv[1]).to_bytes(2, 'big') * 2 + (8 + n).to_bytes(2, 'big') + bytes(2) + bytes(n), ('192.0.2.2', 0))
 PY
 pings 5 || fail "no ping after foreign datagrams"
 ok

@@ -342,7 +342,7 @@ end
 -- stateless and eesp have no port of their own. Their first bits differ, unless a
 -- packet is damaged.
 local either = Proto("eespudp", "EESP in UDP")
-either.prefs.port = Pref.uint("UDP port", 4500, "Of profiles stateless and eesp, in place of what else is there")
+either.prefs.port = Pref.uint("UDP port", 63377, "Of profiles stateless and eesp, in place of what else is there")
 either.prefs.profile = Pref.enum("Profile", 0, "What packets to that port are",
 	{ { 1, "by their first bit", 0 }, { 2, "stateless", 1 }, { 3, "eesp", 2 } }, false)
 function either.dissector(tvb, pinfo, root)

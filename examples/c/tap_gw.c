@@ -40,6 +40,8 @@
 #define MAX_DER 512
 #define SOCKET_BUFFER (4 << 20)
 #define UDP_LEN 8
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
 #define REPLAY_WINDOW 4096
 /* Packets are read behind the headroom that sealing may need. */
 #define BUFFER_LEN EESP_MAX_SEALED_LEN(MAX_PACKET)
@@ -373,7 +375,8 @@ static const char help[] =
 	"An encrypted tunnel to a peer: a TUN device here, UDP to there.\n\n"
 	"  --key FILE         root key (DER), the same at both ends; SIGHUP reads it again\n"
 	"  --id N             DeviceID that this end sends under; the peer needs another\n"
-	"  --local, --peer    the two ends' IP addresses; --port N for both (default 4500)\n"
+	"  --local, --peer    the two ends' IP addresses; --port N for both\n"
+	"                     (default " TEXT(EESP_UDP_PORT) ", which nobody is assigned)\n"
 	"  --tun NAME         the device (default eesp0): give it an address and set it up\n"
 	"  --aead BITS        AES-GCM key size: 128 (default) or 256\n"
 	"  --burst N          packets a call at most, 1 to 64 (default 32)\n"
@@ -417,7 +420,7 @@ int main(int argc, char **argv)
 		{ "lock-dir", required_argument, NULL, LOCK_DIR }, { "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct arguments a = { .port = "4500", .tun = "eesp0", .aead = 128, .burst = 32, .replay_window = REPLAY_WINDOW,
+	struct arguments a = { .port = TEXT(EESP_UDP_PORT), .tun = "eesp0", .aead = 128, .burst = 32, .replay_window = REPLAY_WINDOW,
 			       .lock_dir = "/run/eesp" };
 	static const char window[] = "--replay-window takes 0, or a number from 64 to 65536";
 	const char *make = NULL, *rotate = NULL;

@@ -6,10 +6,13 @@ Every frame is UDP with a Security Header; the marker is nowhere; what is behind
 headers does not look like IP packets; and no ID uses a counter of an epoch twice.
 """
 import argparse
+import pathlib
+import re
 import struct
 import sys
 
-PORT = 4500
+HEADER = pathlib.Path(__file__).parents[2] / "include/eesp.h"
+PORT = int(re.search(r"#define EESP_UDP_PORT (\d+)", HEADER.read_text())[1])
 
 
 class Wrong(Exception):
