@@ -410,7 +410,8 @@ func TestResetBesideThreads(t *testing.T) {
 	for range 20 {
 		if table.BeginReset() {
 			bursts.Lock()
-			bursts.Unlock() // who began before has left
+			//lint:ignore SA2001 who began before has left
+			bursts.Unlock()
 			table.EndReset(now)
 		}
 		time.Sleep(100 * time.Microsecond)
