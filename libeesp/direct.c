@@ -631,6 +631,18 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 	return good;
 }
 
+/* Counts what is done with a key. Mostly packets have a data key each: then there
+ * is nothing to say of these (keys.UsageWords). */
+static inline void used(uint64_t *usage, int what, size_t packets, const uint8_t *master, size_t derived)
+{
+	if (usage == NULL)
+		return;
+	if (packets != 0)
+		__atomic_fetch_add(&usage[what], packets, __ATOMIC_RELAXED);
+	if (master != NULL && derived != packets)
+		__atomic_fetch_add(&usage[USAGE_EXTRA], derived - packets, __ATOMIC_RELEASE);
+}
+
 /* ---- Sealing ---- */
 
 static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
@@ -829,6 +841,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		octets += p->out_len;
 	}
 	derive_and_run(room, w->direct, &k, u, slot, 1, sorted, m);
+	used(w->usage, USAGE_SEALED, m, k.master, u);
 	__atomic_fetch_add(w->by, m, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
 	return m;
@@ -912,6 +925,15 @@ static NOINLINE void refused(eesp_pkt *p, eesp_status st, const struct eesp_open
 	__atomic_fetch_add(&w->by[-st], 1, __ATOMIC_RELAXED);
 	if (pt->tally != NULL && w->tally_of[-st] != 0)
 		__atomic_fetch_add(&pt->tally[w->tally_of[-st]], 1, __ATOMIC_RELAXED);
+}
+
+/* Counts packets that were opened with a pattern's key, of so many that went
+ * through the cipher. */
+static inline void opened_with(const struct eesp_pattern *pt, size_t opened, size_t all)
+{
+	used(pt->usage, USAGE_OPENED, opened, pt->master, all);
+	if (pt->tally != NULL && opened != 0)
+		__atomic_fetch_add(&pt->tally[TALLY_OPENED], opened, __ATOMIC_RELAXED);
 }
 
 /* -- Windows: internal/replay says why this is right. -- */
@@ -1317,7 +1339,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	const int held = bare ? 0 : w->held != 0;
 	const uint32_t word_mask = w->word_mask;
 	size_t m, opened = 0, failed = 0, stride = 0;
-	uint64_t octets = 0, tallied = 0, *tally = NULL;
+	uint64_t octets = 0;
 	uint32_t mixed = 0, batch = UINT32_MAX, disorder = 0, last = 0;
 	eesp_job jobs[CHUNK], *sorted = jobs, *j = jobs;
 	struct lane lanes[CHUNK], *l = lanes;
@@ -1462,7 +1484,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	} else {
 		const struct eesp_pattern *pt = lanes[0].pattern;
 		const struct kdf_plan k = kdf_of(pt);
-		uint8_t slot[CHUNK];
+		uint8_t slot[CHUNK] = { 0 };
 		size_t u = m;
 		if (UNLIKELY(disorder >> 31)) {
 			sorted = ordered(&o, jobs, m);
@@ -1474,10 +1496,20 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		if (m >= FEW_KEYS && k.master != NULL)
 			u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
 		derive_and_run(room, w->direct, &k, u, slot, 0, sorted, m);
+		if (u != m) /* packets are counted with a key each */
+			used(pt->usage, USAGE_OPENED, 0, pt->master, u - m);
 	}
+	const struct eesp_pattern *counted = lanes[o.from[0]].pattern;
+	size_t lately = 0, from = 0; /* packets opened with its key; from: the first of its packets */
 	for (size_t i = 0; i < m; i++) {
 		l = &lanes[o.from[i]];
 		eesp_pkt *p = l->p;
+		if (UNLIKELY(l->pattern != counted)) {
+			opened_with(counted, lately, i - from);
+			counted = l->pattern;
+			from = i;
+			lately = 0;
+		}
 		if (UNLIKELY(sorted[i].ok != 1)) {
 			refused(p, EESP_ERR_AUTH, w, l->pattern);
 		} else {
@@ -1493,13 +1525,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			if (windows == NULL || commit(way, w, l, alone)) {
 				opened++;
-				if (!bare && UNLIKELY(l->pattern->tally != tally)) {
-					if (tally != NULL)
-						__atomic_fetch_add(&tally[TALLY_OPENED], tallied, __ATOMIC_RELAXED);
-					tally = l->pattern->tally;
-					tallied = 0;
-				}
-				tallied++;
+				lately++;
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;
@@ -1509,8 +1535,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		}
 		memset(sorted[i].dst, 0, sorted[i].len);
 	}
-	if (!bare && tally != NULL)
-		__atomic_fetch_add(&tally[TALLY_OPENED], tallied, __ATOMIC_RELAXED);
+	opened_with(counted, lately, m - from);
 	if (opened != 0) {
 		__atomic_fetch_add(w->by, opened, __ATOMIC_RELAXED);
 		__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);

@@ -47,6 +47,7 @@ var (
 	gt  plan.Pattern
 	cw  C.struct_eesp_windows
 	gw  replay.View
+	gu  keys.UsageWords
 	cf  C.struct_eesp_flow
 	gf  replay.Key
 )
@@ -142,6 +143,8 @@ var (
 	_ = same[unsafe.Offsetof(cs.pad_mask)-unsafe.Offsetof(gs.PadMask)]
 	_ = same[C.UNWRAP_ONLY-plan.Only]
 	_ = same[C.TALLY_OPENED-keys.Opened]
+	_ = same[C.USAGE_OPENED*8-unsafe.Offsetof(gu.Opened)]
+	_ = same[C.USAGE_EXTRA*8-unsafe.Offsetof(gu.Extra)]
 	_ = same[unsafe.Offsetof(ct.tally)-unsafe.Offsetof(gt.Tally)]
 	_ = same[C.SUB_MASK-keys.SubMask]
 	_ = same[unsafe.Sizeof(cw)-unsafe.Sizeof(gw)]

@@ -12,6 +12,7 @@
 struct eesp_direct;
 
 #define TALLY_OPENED 1 /* keys.Opened */
+enum { USAGE_SEALED, USAGE_OPENED, USAGE_EXTRA }; /* keys.UsageWords */
 #define FLAGS_FACTOR 0x85EBCA6Bu /* plan.AddShape */
 
 struct eesp_copy {

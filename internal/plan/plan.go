@@ -114,7 +114,7 @@ type Pattern struct {
 	Area        uintptr
 	Name        [2]uint64 // of the key, for windows
 	Hash        uint64    // of Name, for windows
-	Usage       uintptr   // where packets are counted
+	Usage       uintptr   // where the key counts: keys.UsageWords; 0: nowhere
 	Next        uint32    // pattern to try when this is not it, as in Open.Bucket
 	Kind        uint16
 	Batch       uint16 // the same for patterns whose keys are derived alike
@@ -327,6 +327,9 @@ func (o *Open) EachPattern(f func(p *Pattern)) {
 		f(&o.patterns[i+1])
 	}
 }
+
+// Keep has something that C writes to stay where it is until Free.
+func (k *keep) Keep(p any) { k.pin.Pin(p) }
 
 // Free ends the plan's use.
 func (k *keep) Free() { k.pin.Unpin() }
