@@ -47,7 +47,7 @@ install: all $(MAN3).done
 	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|' packaging/eespConfigVersion.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfigVersion.cmake
 	install -m 644 docs/eesp.3 $(MAN3)/*.3 $(DESTDIR)$(MANDIR)/man3/
 	install -m 644 LICENSE README.md SECURITY.md CHANGELOG.md packaging/eesp.supp $(DESTDIR)$(DOCDIR)/
-	install -m 644 docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
+	install -m 644 docs/c.md docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
 
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(INCLUDEDIR)/eesp_mbuf.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
@@ -56,7 +56,7 @@ uninstall:
 
 # A private installation that the examples, tests and benchmarks use.
 stage: $(BUILD)/stage.done
-$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in include/eesp_mbuf.h packaging/eespConfig.cmake.in docs/eesp.3 docs/profiles.md docs/dataplane.md
+$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in include/eesp_mbuf.h packaging/eespConfig.cmake.in docs/eesp.3 docs/c.md docs/profiles.md docs/dataplane.md
 	@$(MAKE) --no-print-directory -s install PREFIX=$(STAGE) DESTDIR=
 	@touch $@
 
