@@ -10,6 +10,7 @@ import (
 
 	eesp "libeesp"
 	"libeesp/internal/burst"
+	"libeesp/internal/fresh"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
@@ -48,6 +49,8 @@ var (
 	cw  C.struct_eesp_windows
 	gw  replay.View
 	gu  keys.UsageWords
+	cy  C.struct_eesp_times
+	gy  fresh.View
 	cf  C.struct_eesp_flow
 	gf  replay.Key
 )
@@ -151,6 +154,13 @@ var (
 	_ = same[unsafe.Offsetof(cw.owner)-replay.OwnerAt]
 	_ = same[unsafe.Offsetof(cw.busy)-replay.BusyAt]
 	_ = same[unsafe.Offsetof(cw.duplicate)-replay.DuplicateAt]
+	_ = same[unsafe.Sizeof(cy)-unsafe.Sizeof(gy)]
+	_ = same[unsafe.Offsetof(cy.words)-fresh.WordsAt]
+	_ = same[unsafe.Offsetof(cy.floor)-fresh.FloorAt]
+	_ = same[unsafe.Offsetof(cy.behind)-fresh.BehindAt]
+	_ = same[unsafe.Offsetof(cy.duplicate)-fresh.DuplicateAt]
+	_ = same[unsafe.Offsetof(co.times)-unsafe.Offsetof(go_.Times)]
+	_ = same[unsafe.Offsetof(cs.counter.lead)-unsafe.Offsetof(gs.Counter.Lead)]
 	_ = same[unsafe.Sizeof(cf)-unsafe.Sizeof(gf)]
 
 	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]

@@ -154,6 +154,7 @@ type Open struct {
 	extras      uint8 // there are windows or own IDs
 	held        uint8 // some keys are in areas
 	_           uint8
+	Times       uintptr // fresh.View; 0: there is none
 
 	Own []uint64 // own IDs: packets with one are reflections
 
@@ -297,7 +298,7 @@ func (o *Open) Finish() bool {
 			o.bare = 0
 		}
 	}
-	if o.Windows != 0 || len(o.Own) != 0 {
+	if o.Windows != 0 || o.Times != 0 || len(o.Own) != 0 {
 		o.extras = 1
 	}
 	o.Shapes, o.Patterns = hold(&o.pin, o.shapes), hold(&o.pin, o.patterns)
@@ -401,5 +402,7 @@ type Counter struct {
 	Step   uint64 // from one packet's to the next
 	Shift  uint8  // bits of a linear value below the epoch
 	Low    uint8  // by how many these are shifted
-	_      [6]uint8
+	Rate   uint8  // where linear values are times: 2^Rate a second, since 1970
+	_      [5]uint8
+	Lead   uint64 // how far ahead of the clock they may be; 0: they are no times
 }
