@@ -14,7 +14,6 @@
 
 #include "_cgo_export.h"
 #include "shim.h"
-#include "times.h"
 
 #define ICV 16
 #define NOINLINE __attribute__((noinline)) /* what is rare stays out of the way of the rest */
@@ -632,18 +631,6 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 	return good;
 }
 
-/* Counts what is done with a key. Mostly packets have a data key each: then there
- * is nothing to say of these (keys.UsageWords). */
-static inline void used(uint64_t *usage, int what, size_t packets, const uint8_t *master, size_t derived)
-{
-	if (usage == NULL)
-		return;
-	if (packets != 0)
-		__atomic_fetch_add(&usage[what], packets, __ATOMIC_RELAXED);
-	if (master != NULL && derived != packets)
-		__atomic_fetch_add(&usage[USAGE_EXTRA], derived - packets, __ATOMIC_RELEASE);
-}
-
 /* ---- Sealing ---- */
 
 static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
@@ -744,24 +731,16 @@ static inline uint64_t tsc_of(const struct eesp_counter *c, uint64_t linear)
 static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first)
 {
 	const struct eesp_counter *c = &w->counter;
-	uint64_t at, begin, end, now = 0, top = UINT64_MAX;
-	if (c->lead != 0) { /* counters are times: no earlier than the clock */
-		now = times_clock(c->rate);
-		if (UNLIKELY(now == 0))
-			return 0;
-		top = now + c->lead;
-	}
-	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
+	uint64_t at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST), end;
 	do {
-		begin = at > now ? at : now;
-		end = begin + n;
-		if (end < begin || end > top || end > __atomic_load_n(w->limit, __ATOMIC_SEQ_CST))
+		end = at + n;
+		if (end < at || end > __atomic_load_n(w->limit, __ATOMIC_SEQ_CST))
 			return 0;
-		uint64_t tsc = tsc_of(c, begin), last = tsc_of(c, end - 1);
+		uint64_t tsc = tsc_of(c, at), last = tsc_of(c, end - 1);
 		if (last != tsc + (n - 1) * c->step || last >> 48 != tsc >> 48)
 			return 0;
 	} while (!__atomic_compare_exchange_n(w->next, &at, end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
-	*first = begin;
+	*first = at;
 	return 1;
 }
 
@@ -850,7 +829,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		octets += p->out_len;
 	}
 	derive_and_run(room, w->direct, &k, u, slot, 1, sorted, m);
-	used(w->usage, USAGE_SEALED, m, k.master, u);
 	__atomic_fetch_add(w->by, m, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
 	return m;
@@ -936,19 +914,89 @@ static NOINLINE void refused(eesp_pkt *p, eesp_status st, const struct eesp_open
 		__atomic_fetch_add(&pt->tally[w->tally_of[-st]], 1, __ATOMIC_RELAXED);
 }
 
-/* Counts packets that were opened with a pattern's key, of so many that went
- * through the cipher. */
-static inline void opened_with(const struct eesp_pattern *pt, size_t opened, size_t all)
+/* Packets of a burst that were turned away for one reason. */
+struct away {
+	size_t all;
+	uint64_t n;
+	eesp_status status;
+};
+
+static inline void count_away(const struct eesp_open_plan *w, const struct away *a)
 {
-	used(pt->usage, USAGE_OPENED, opened, pt->master, all);
-	if (pt->tally != NULL && opened != 0)
-		__atomic_fetch_add(&pt->tally[TALLY_OPENED], opened, __ATOMIC_RELAXED);
+	if (a->n != 0)
+		__atomic_fetch_add(&w->by[-a->status], a->n, __ATOMIC_RELAXED);
+}
+
+/* Counts a packet for the domain that it says it is of. */
+static NOINLINE void count_in_domain(const struct eesp_open_plan *w, const eesp_pkt *p)
+{
+	const struct eesp_domain *d = w->screen.domains;
+	uint32_t number = 0;
+	if (p->len >= 4)
+		memcpy(&number, p->data, 4);
+	number = __builtin_bswap32(number) & 0xffffff;
+	for (size_t i = 0; i < w->screen.n_domains && p->len >= 4; i++)
+		if (w->screen.domains[i].number == number) {
+			d = &w->screen.domains[i];
+			break;
+		}
+	if (w->tally_of[-p->status] != 0)
+		__atomic_fetch_add(&d->tally[w->tally_of[-p->status]], 1, __ATOMIC_RELAXED);
+}
+
+/* Takes a packet that the plan does not cover: most probably it is none of the
+ * receiver's, as its first octets show, or else the engine's. */
+static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struct away *a)
+{
+	const struct eesp_screen *s = &w->screen;
+	eesp_status st = EESP_ERR_NO_KEY;
+	p->status = STRAY;
+	if (p->flags > 3 || s->lead[p->flags] == NONE || p->headroom < s->lead[p->flags] || p->reserved != 0 || p->iov_count != 0 ||
+	    p->data == NULL || p->len > EESP_MAX_LEN)
+		return;
+	const uint8_t *b = p->data;
+	if (p->len < s->least) {
+		st = EESP_ERR_SHORT;
+	} else if (s->first[b[s->first_at]] != 0) {
+		st = s->first[b[s->first_at]];
+	} else if (s->second[b[1]] != 0) {
+		st = s->second[b[1]];
+	} else if (p->len < s->least + 8u * s->more[b[1]]) {
+		st = EESP_ERR_SHORT;
+	} else {
+		uint32_t name;
+		if (s->name_mask == 0)
+			return;
+		memcpy(&name, b + s->name_at, 4);
+		for (size_t i = 0; i < s->n_names; i++)
+			if ((name & s->name_mask) == s->names[i])
+				return;
+	}
+	p->status = st;
+	p->out = NULL;
+	p->out_len = 0;
+	p->id = p->tsc = 0;
+	if (s->n_domains != 0)
+		count_in_domain(w, p);
+	if (UNLIKELY(a->status != st)) {
+		count_away(w, a);
+		a->status = st;
+		a->n = 0;
+	}
+	a->n++;
+	a->all++;
 }
 
 /* -- Windows: internal/replay says why this is right. -- */
 
 enum { NUMBER_BITS = 23, WINDOW_WORDS = 40 };
 #define HIDDEN UINT32_MAX
+
+static inline uint64_t mix(uint64_t a, uint64_t b)
+{
+	unsigned __int128 x = (unsigned __int128)a * b;
+	return (uint64_t)x ^ (uint64_t)(x >> 64);
+}
 
 static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_shape *s)
 {
@@ -966,16 +1014,15 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 	memcpy(f->addr, flow_addr(l, s), s->flow_len);
 }
 
-/* replay.Seeds.Hash. */
-static inline void flow_hash(const uint64_t seed[8], uint64_t no_addr, struct lane *l, const struct eesp_shape *s)
+static inline void flow_hash(const struct eesp_windows *t, struct lane *l, const struct eesp_shape *s)
 {
-	uint64_t addr = no_addr;
+	uint64_t addr = t->no_addr;
 	if (s->flow_len != 0) {
 		struct eesp_flow f;
 		flow_of(&f, l);
-		addr = times_mix(f.addr[0] ^ seed[4], f.addr[1] ^ seed[5]) ^ times_mix(f.addr[2] ^ seed[6], f.addr[3] ^ seed[7]);
+		addr = mix(f.addr[0] ^ t->seed[4], f.addr[1] ^ t->seed[5]) ^ mix(f.addr[2] ^ t->seed[6], f.addr[3] ^ t->seed[7]);
 	}
-	l->hash = times_mix(l->p->id ^ seed[2] ^ l->pattern->hash, l->who ^ seed[3] ^ addr);
+	l->hash = mix(l->p->id ^ t->seed[2] ^ l->pattern->hash, l->who ^ t->seed[3] ^ addr);
 }
 
 static inline uint8_t *window_at(const struct eesp_windows *t, uint32_t entry)
@@ -1187,27 +1234,6 @@ static inline int commit(const struct eesp_way *way, const struct eesp_open_plan
 	return 0;
 }
 
-/* -- Times: times.h. -- */
-
-#define TICK_BITS 28 /* fresh.TickBits */
-enum { WINDOWS = 1, TIMES };
-
-static const eesp_status time_statuses[] = {
-	[TIME_DUPLICATE] = EESP_ERR_REPLAY, [TIME_STALE] = EESP_ERR_STALE,     [TIME_EARLY] = EESP_ERR_EARLY,
-	[TIME_FULL] = EESP_ERR_FULL,	     [TIME_UNMARKED] = EESP_ERR_STATE,
-};
-
-/* Commits an authentic packet; of a lane, window is the first word of its slice here, and
- * seq the word that it is to have. */
-static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, const struct lane *l, struct times_pass *pass)
-{
-	enum times_verdict v = times_commit(w->times, pass, (uint64_t *)l->window, l->word, l->seq, l->p->tsc);
-	if (LIKELY(v == TIME_FRESH))
-		return 1;
-	refused(l->p, time_statuses[v], w, l->pattern);
-	return 0;
-}
-
 /* Writes the rest of a KDF input that is more than one block, or has part of the counter. */
 static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 {
@@ -1356,28 +1382,30 @@ static inline int equals(const uint8_t *hdr, v16 front, const struct eesp_patter
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
  * strays, and counted. Of a packet, nothing is read that is not in front of its
  * header's end or in the ICV, which is behind it. */
-static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras)
+static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, size_t *stray, const int bare, const int extras)
 {
 	const struct eesp_room *room = way->room;
-	struct eesp_windows *const windows = extras == WINDOWS ? w->windows : NULL;
-	struct eesp_times *const times = extras == TIMES ? w->times : NULL;
+	struct eesp_windows *const windows = extras ? w->windows : NULL;
 	const uint64_t *const own = extras ? w->own_ids : NULL;
 	const int held = bare ? 0 : w->held != 0;
 	const uint32_t word_mask = w->word_mask;
 	size_t m, opened = 0, failed = 0, stride = 0;
-	uint64_t octets = 0;
+	uint64_t octets = 0, tallied = 0, *tally = NULL;
 	uint32_t mixed = 0, batch = UINT32_MAX, disorder = 0, last = 0;
 	eesp_job jobs[CHUNK], *sorted = jobs, *j = jobs;
 	struct lane lanes[CHUNK], *l = lanes;
 	uint8_t *msg = room->msgs;
 	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
+	struct away away = { 0, 0, 0 };
 	struct order o;
 
 	o.from = as_they_are;
+	for (size_t i = 1; i < n; i++) /* so that headers which are in no cache come together */
+		__builtin_prefetch(pkts[i].data);
 	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
 		const struct eesp_shape *const s = shape_of(w, p);
 		if (UNLIKELY(s == NULL)) {
-			p++->status = STRAY;
+			screened(w, p++, &away);
 			continue;
 		}
 		/* For as long as packets have this shape. */
@@ -1399,8 +1427,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				break;
 			memcpy(&x, hdr, 4);
 			memcpy(&f, &p->flags, 4);
-			if (UNLIKELY((x & word_mask) + (f & word32(0xff, 0xff, 0, 0)) * FLAGS_FACTOR != word))
+			if (UNLIKELY((x & word_mask) + (f & word32(0xff, 0xff, 0, 0)) * FLAGS_FACTOR != word)) {
+				if (shape_of(w, p) == NULL)
+					goto another;
 				break;
+			}
 			if (UNLIKELY(p->iov_count != 0 || (f & word32(0xff, 0xff, 0, 0xff)) != flags || p->headroom < lead))
 				goto another;
 
@@ -1449,11 +1480,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				failed++;
 				continue;
 			}
-			if (times != NULL && UNLIKELY(!times_may(pass, tsc))) {
-				refused(p, time_statuses[times_refused(times, pass, tsc)], w, pt);
-				failed++;
-				continue;
-			}
 			j->aad = hdr - lead;
 			j->src = src;
 			j->dst = dst;
@@ -1473,15 +1499,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (windows != NULL) {
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
 				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16 | (tsc & w->split.engine_mask) << 32;
-				flow_hash(windows->seed, windows->no_addr, l, s);
+				flow_hash(windows, l, s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
-			}
-			if (times != NULL) {
-				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16;
-				flow_hash(times->seed, times->no_addr, l, s);
-				l->word = times_place(times, pass, l->hash, tsc, tsc, &l->seq);
-				l->window = (uint8_t *)pass->first;
-				__builtin_prefetch(l->word, 1);
 			}
 			if (UNLIKELY(pt->batch != batch)) {
 				const struct kdf_plan k = kdf_of(pt);
@@ -1502,13 +1521,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			l++;
 			continue;
 		another:
-			p->status = STRAY;
+			screened(w, p, &away);
 		} while (++p < end);
 		if (p < end && shape_of(w, p) == s) /* too short for it, or too long */
-			p++->status = STRAY;
+			screened(w, p++, &away);
 	}
 	m = (size_t)(l - lanes);
-	*stray = n - m - failed;
+	*stray = n - m - failed - away.all;
+	count_away(w, &away);
 	if (windows != NULL) {
 		size_t left = check_windows(w, lanes, jobs, m);
 		if (left != m) /* inputs have moved */
@@ -1522,7 +1542,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	} else {
 		const struct eesp_pattern *pt = lanes[0].pattern;
 		const struct kdf_plan k = kdf_of(pt);
-		uint8_t slot[CHUNK] = { 0 };
+		uint8_t slot[CHUNK];
 		size_t u = m;
 		if (UNLIKELY(disorder >> 31)) {
 			sorted = ordered(&o, jobs, m);
@@ -1534,20 +1554,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		if (m >= FEW_KEYS && k.master != NULL)
 			u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
 		derive_and_run(room, w->direct, &k, u, slot, 0, sorted, m);
-		if (u != m) /* packets are counted with a key each */
-			used(pt->usage, USAGE_OPENED, 0, pt->master, u - m);
 	}
-	const struct eesp_pattern *counted = lanes[o.from[0]].pattern;
-	size_t lately = 0, from = 0; /* packets opened with its key; from: the first of its packets */
 	for (size_t i = 0; i < m; i++) {
 		l = &lanes[o.from[i]];
 		eesp_pkt *p = l->p;
-		if (UNLIKELY(l->pattern != counted)) {
-			opened_with(counted, lately, i - from);
-			counted = l->pattern;
-			from = i;
-			lately = 0;
-		}
 		if (UNLIKELY(sorted[i].ok != 1)) {
 			refused(p, EESP_ERR_AUTH, w, l->pattern);
 		} else {
@@ -1561,9 +1571,15 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					continue;
 				}
 			}
-			if (times != NULL ? commit_time(w, l, pass) : windows == NULL || commit(way, w, l, alone)) {
+			if (windows == NULL || commit(way, w, l, alone)) {
 				opened++;
-				lately++;
+				if (!bare && UNLIKELY(l->pattern->tally != tally)) {
+					if (tally != NULL)
+						__atomic_fetch_add(&tally[TALLY_OPENED], tallied, __ATOMIC_RELAXED);
+					tally = l->pattern->tally;
+					tallied = 0;
+				}
+				tallied++;
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;
@@ -1573,7 +1589,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		}
 		memset(sorted[i].dst, 0, sorted[i].len);
 	}
-	opened_with(counted, lately, m - from);
+	if (!bare && tally != NULL)
+		__atomic_fetch_add(&tally[TALLY_OPENED], tallied, __ATOMIC_RELAXED);
 	if (opened != 0) {
 		__atomic_fetch_add(w->by, opened, __ATOMIC_RELAXED);
 		__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
@@ -1585,24 +1602,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
  * others: what cannot be is not asked for each packet. */
 #define OPEN(name, bare, extras)                                                                                                       \
 	static EXECUTOR NOINLINE size_t name(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
-					     struct times_pass *pass, size_t *stray)                                                       \
+					     size_t *stray)                                                                                \
 	{                                                                                                                              \
-		return open_some(way, w, pkts, n, alone, pass, stray, bare, extras);                                                   \
+		return open_some(way, w, pkts, n, alone, stray, bare, extras);                                                         \
 	}
 OPEN(open_bare, 1, 0)
-OPEN(open_careful, 1, WINDOWS)
-OPEN(open_any, 0, WINDOWS)
-OPEN(open_timed, 1, TIMES)
-OPEN(open_any_timed, 0, TIMES)
-
-typedef size_t open_way(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray);
-
-static inline open_way *opener(const struct eesp_open_plan *w)
-{
-	if (w->times != NULL)
-		return w->bare ? open_timed : open_any_timed;
-	return !w->bare ? open_any : w->extras ? open_careful : open_bare;
-}
+OPEN(open_careful, 1, 1)
+OPEN(open_any, 0, 1)
 
 size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
@@ -1612,8 +1618,7 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 		uint64_t epoch = enter(room);
 		const struct eesp_open_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
-		struct times_pass pass;
-		if (UNLIKELY(w == NULL || (w->times != NULL && !times_begin(w->times, times_clock(TICK_BITS), &pass)))) {
+		if (UNLIKELY(w == NULL)) {
 			leave(room, epoch);
 			return good + go_open(way, pkts + at, n - at, 0);
 		}
@@ -1622,13 +1627,11 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 			alone = windows_begin(w->windows, room->number);
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			good += opener(w)(way, w, pkts + at, some, alone, &pass, &stray);
+			good += (!w->bare ? open_any : w->extras ? open_careful : open_bare)(way, w, pkts + at, some, alone, &stray);
 			at += some;
 		}
 		if (w->windows != NULL)
 			windows_end(w->windows, alone);
-		if (w->times != NULL)
-			times_end(w->times, &pass);
 		leave(room, epoch);
 		if (stray == some)
 			good += go_open(way, pkts + at - some, some, 0);

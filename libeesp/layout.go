@@ -10,7 +10,6 @@ import (
 
 	eesp "libeesp"
 	"libeesp/internal/burst"
-	"libeesp/internal/fresh"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
@@ -48,9 +47,6 @@ var (
 	gt  plan.Pattern
 	cw  C.struct_eesp_windows
 	gw  replay.View
-	gu  keys.UsageWords
-	cy  C.struct_eesp_times
-	gy  fresh.View
 	cf  C.struct_eesp_flow
 	gf  replay.Key
 )
@@ -129,6 +125,10 @@ var (
 	_ = same[unsafe.Offsetof(co.split)-unsafe.Offsetof(go_.Split)]
 	_ = same[unsafe.Offsetof(co.split.shift)-unsafe.Offsetof(go_.Split.Shift)]
 	_ = same[unsafe.Offsetof(co.bucket_shift)-unsafe.Offsetof(go_.BucketShift)]
+	_ = same[unsafe.Offsetof(co.screen)-unsafe.Offsetof(go_.Screen)]
+	_ = same[unsafe.Sizeof(co.screen)-unsafe.Sizeof(go_.Screen)]
+	_ = same[unsafe.Offsetof(co.screen.names)-unsafe.Offsetof(go_.Screen.Names)]
+	_ = same[unsafe.Sizeof(C.struct_eesp_domain{})-unsafe.Sizeof(plan.Domain{})]
 	_ = same[unsafe.Sizeof(ch)-unsafe.Sizeof(gh)]
 	_ = same[unsafe.Offsetof(ch.next_at)-unsafe.Offsetof(gh.NextAt)]
 	_ = same[unsafe.Offsetof(ch.rekey_bits)-unsafe.Offsetof(gh.RekeyBits)]
@@ -146,21 +146,12 @@ var (
 	_ = same[unsafe.Offsetof(cs.pad_mask)-unsafe.Offsetof(gs.PadMask)]
 	_ = same[C.UNWRAP_ONLY-plan.Only]
 	_ = same[C.TALLY_OPENED-keys.Opened]
-	_ = same[C.USAGE_OPENED*8-unsafe.Offsetof(gu.Opened)]
-	_ = same[C.USAGE_EXTRA*8-unsafe.Offsetof(gu.Extra)]
 	_ = same[unsafe.Offsetof(ct.tally)-unsafe.Offsetof(gt.Tally)]
 	_ = same[C.SUB_MASK-keys.SubMask]
 	_ = same[unsafe.Sizeof(cw)-unsafe.Sizeof(gw)]
 	_ = same[unsafe.Offsetof(cw.owner)-replay.OwnerAt]
 	_ = same[unsafe.Offsetof(cw.busy)-replay.BusyAt]
 	_ = same[unsafe.Offsetof(cw.duplicate)-replay.DuplicateAt]
-	_ = same[unsafe.Sizeof(cy)-unsafe.Sizeof(gy)]
-	_ = same[unsafe.Offsetof(cy.words)-fresh.WordsAt]
-	_ = same[unsafe.Offsetof(cy.floor)-fresh.FloorAt]
-	_ = same[unsafe.Offsetof(cy.behind)-fresh.BehindAt]
-	_ = same[unsafe.Offsetof(cy.duplicate)-fresh.DuplicateAt]
-	_ = same[unsafe.Offsetof(co.times)-unsafe.Offsetof(go_.Times)]
-	_ = same[unsafe.Offsetof(cs.counter.lead)-unsafe.Offsetof(gs.Counter.Lead)]
 	_ = same[unsafe.Sizeof(cf)-unsafe.Sizeof(gf)]
 
 	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]

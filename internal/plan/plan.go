@@ -14,6 +14,8 @@ import (
 	"math/bits"
 	"runtime"
 	"unsafe"
+
+	"libeesp/internal/status"
 )
 
 // MaxHeader is the longest header that a plan covers.
@@ -114,7 +116,7 @@ type Pattern struct {
 	Area        uintptr
 	Name        [2]uint64 // of the key, for windows
 	Hash        uint64    // of Name, for windows
-	Usage       uintptr   // where the key counts: keys.UsageWords; 0: nowhere
+	Usage       uintptr   // where packets are counted
 	Next        uint32    // pattern to try when this is not it, as in Open.Bucket
 	Kind        uint16
 	Batch       uint16 // the same for patterns whose keys are derived alike
@@ -154,17 +156,64 @@ type Open struct {
 	extras      uint8 // there are windows or own IDs
 	held        uint8 // some keys are in areas
 	_           uint8
-	Times       uintptr // fresh.View; 0: there is none
+
+	Screen
 
 	Own []uint64 // own IDs: packets with one are reflections
 
 	keep
+	keyNames []uint32
+	domains  []Domain
 	shapes   []Shape
 	patterns []Pattern
 	shapeOf  []uint8
 	bucket   []uint32
 	own      []uint64
 	batches  map[batch]uint16
+}
+
+// Screen says which packets are none of the receiver's, as their first octets
+// show: what floods in from anywhere shall cost little. A packet that passes is not
+// good yet.
+type Screen struct {
+	First    [256]int8  // by the octet at FirstAt: what a packet gets, a status; 0: it passes
+	Second   [256]int8  // the same, after it, by the octet of the header that has number 1
+	More     [256]uint8 // by that octet, too: how many times 8 octets more than Least there must be
+	Lead     [4]uint8   // by the descriptor's flags: octets that are in front; None: it passes
+	Least    uint32     // octets of the shortest packet
+	FirstAt  uint32
+	NameAt   uint32 // four octets that say which key a packet is for
+	NameMask uint32 // of them, as they lie in memory; 0: they do not say it
+	names    uint64
+	nDomains uint64
+	Names    uintptr // those of the keys that are here
+	Domains  uintptr // whose packets are counted; the first has those that are of none
+}
+
+// Domain is a number of 24 bits that packets begin with, behind one octet, and
+// where their statuses are counted, for whom such are.
+type Domain struct {
+	Number uint32
+	_      uint32
+	Tally  uintptr
+}
+
+// Screens sets what packets must be like: how long at least, with ICV, and what the
+// octet at "at" may be.
+func (o *Open) Screens(least, at int, first func(byte) status.Code) {
+	o.Least, o.FirstAt = uint32(least), uint32(at)
+	for b := range o.First {
+		o.First[b] = int8(first(byte(b)))
+	}
+	o.Lead = [4]uint8{0, None, None, None}
+}
+
+// AddName adds the name of a key, as far as NameMask says, as it lies in memory.
+func (o *Open) AddName(name uint32) { o.keyNames = append(o.keyNames, name&o.NameMask) }
+
+// AddDomain adds a domain.
+func (o *Open) AddDomain(number uint32, tally uintptr) {
+	o.domains = append(o.domains, Domain{Number: number, Tally: tally})
 }
 
 type batch struct {
@@ -298,8 +347,14 @@ func (o *Open) Finish() bool {
 			o.bare = 0
 		}
 	}
-	if o.Windows != 0 || o.Times != 0 || len(o.Own) != 0 {
+	if o.Windows != 0 || len(o.Own) != 0 {
 		o.extras = 1
+	}
+	if o.names = uint64(len(o.keyNames)); o.names != 0 {
+		o.Names = hold(&o.pin, o.keyNames)
+	}
+	if o.nDomains = uint64(len(o.domains)); o.nDomains != 0 {
+		o.Domains = hold(&o.pin, o.domains)
 	}
 	o.Shapes, o.Patterns = hold(&o.pin, o.shapes), hold(&o.pin, o.patterns)
 	o.ShapeOf, o.Bucket = hold(&o.pin, o.shapeOf), hold(&o.pin, o.bucket)
@@ -328,9 +383,6 @@ func (o *Open) EachPattern(f func(p *Pattern)) {
 		f(&o.patterns[i+1])
 	}
 }
-
-// Keep has something that C writes to stay where it is until Free.
-func (k *keep) Keep(p any) { k.pin.Pin(p) }
 
 // Free ends the plan's use.
 func (k *keep) Free() { k.pin.Unpin() }
@@ -402,7 +454,5 @@ type Counter struct {
 	Step   uint64 // from one packet's to the next
 	Shift  uint8  // bits of a linear value below the epoch
 	Low    uint8  // by how many these are shifted
-	Rate   uint8  // where linear values are times: 2^Rate a second, since 1970
-	_      [5]uint8
-	Lead   uint64 // how far ahead of the clock they may be; 0: they are no times
+	_      [6]uint8
 }

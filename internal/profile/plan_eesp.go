@@ -87,10 +87,8 @@ func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uin
 	if place == 0 {
 		return false
 	}
-	h.Usage.DerivedOnce(int(s.session))
 	to.Area, to.Salt, to.Key = keys.SubGroup(base, place)
 	to.Master, to.Sub = 0, 0
-	to.Usage = counts(to, h.Usage)
 	return true
 }
 
@@ -98,12 +96,14 @@ func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uin
 func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0, 0}))
 	to.Split, to.Own = plan.Split{Mask: ^uint64(0)}, o.ownIDs
+	to.Screens(wire.EESPBase+8+kernel.TagSize, 0, wire.EESPFirst)
 	if o.sa != nil {
 		p := &plan.Pattern{Area: area}
 		binary.BigEndian.PutUint32(p.Nonce[:], o.salt)
 		o.planSA(to, o.sa, p, o.session)
 		return to
 	}
+	to.NameAt, to.NameMask = wire.EESPSPIAt, ^uint32(0)
 	seen := map[uint32]bool{}
 	for _, snap := range snaps {
 		slot := &snap.Slot[0]
@@ -111,11 +111,14 @@ func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area 
 			continue
 		}
 		seen[snap.Domain] = true
+		var spi [4]byte
+		binary.BigEndian.PutUint32(spi[:], snap.Domain)
+		to.AddName(binary.NativeEndian.Uint32(spi[:]))
 		at, base, ok := slot.Subs.View(be, int(snap.EESP.SubSAs))
 		if !ok {
 			continue
 		}
-		p := &plan.Pattern{Area: base, Subs: at, SubCount: uint64(snap.EESP.SubSAs), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name)), Usage: counts(to, slot.Usage)}
+		p := &plan.Pattern{Area: base, Subs: at, SubCount: uint64(snap.EESP.SubSAs), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name))}
 		o.planSA(to, snap.Params, p, 0)
 	}
 	return to

@@ -7,6 +7,7 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
+	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
 
@@ -21,7 +22,6 @@ func (s *pspSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area uintp
 	binary.BigEndian.PutUint32(to.Nonce[:], s.spi)
 	to.KDF(&h.msg, h.Blocks, h.KDF.Counter)
 	to.Master, to.Sub = h.KDF.addresses()
-	to.Usage = counts(to, h.Usage)
 	return true
 }
 
@@ -33,6 +33,12 @@ const pspExtensions = 2
 func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0, 0xff, wire.PSPMaxOffset, 0x3f}))
 	to.Split, to.Own = splitPlan(o.engineBits, ^uint64(0)), o.ownIDs
+	to.Screens(wire.PSPBase+kernel.TagSize, wire.PSPVersionAt, wire.PSPVersion)
+	to.Lead[FlagExtension] = 0
+	to.Second[0] = int8(status.ErrHeaderLen)
+	for b := range to.More[1:] {
+		to.More[1+b] = uint8(b * wire.PSPUnit / 8)
+	}
 	for version := range uint8(wire.PSPGMAC) {
 		if o.held && version != o.version || !o.held && snaps[0].Versions>>version&1 == 0 {
 			continue
@@ -52,10 +58,9 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 							continue
 						}
 						var c Context
-						pspKey(&c.Msg, &c.KDF, k, version, 0)
+						pspKey(&c.Msg, &c.KDF, k.Master, version, 0)
 						p.KDF(&c.Msg, c.Blocks, c.KDF.Counter)
 						p.Master, p.Sub = c.KDF.addresses()
-						p.Usage = counts(to, k.Usage)
 						p.Name = *(*[2]uint64)(unsafe.Pointer(&k.Name))
 					}
 					n := wire.PSPTemplate(&p.Value, version, spi, vc != 0, make([]byte, ext*wire.PSPUnit))

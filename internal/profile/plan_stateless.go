@@ -23,7 +23,6 @@ func (s *statelessSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area
 		return true
 	}
 	to.Master, to.Sub = h.KDF.addresses()
-	to.Usage = counts(to, h.Usage)
 	to.EpochAt = 12
 	to.KDF(&h.msg, h.Blocks, h.KDF.Counter)
 	to.Fixed = 1
@@ -75,6 +74,10 @@ var statelessVs = [...]uint8{0, 1, 2, wire.VLongID, wire.VLongID | 1, wire.VLong
 func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.ownIDs
+	to.Screens(wire.StatelessMinHeader+kernel.TagSize, 0, wire.StatelessFirst)
+	for b := range to.Second {
+		to.Second[b] = int8(wire.StatelessSecond(byte(b)))
+	}
 	if o.held != nil {
 		p := &plan.Pattern{Area: area, KeyLen: uint8(o.held.keyLen), Kind: uint16(o.v)}
 		n := wire.Template(&p.Value, o.v, o.id, o.held.options)
@@ -122,15 +125,15 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 
 // planKey adds packets with a key of one snapshot.
 func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel int, options []byte) {
-	if snap.Master(sel) == nil {
+	m := snap.Master(sel)
+	if m == nil {
 		return
 	}
-	usage := counts(to, snap.Usage(sel))
 	for _, v := range statelessVs {
 		var msg [MaxBlocks * 16]byte
-		k := cmacKDF(snap, sel, StatelessMsg(&msg, v, 0, 0, new(Addr), uint16(snap.KeyLen*8)))
+		k := cmacKDF(m, StatelessMsg(&msg, v, 0, 0, new(Addr), uint16(snap.KeyLen*8)), snap.KeyLen)
 		name := snap.Name(sel)
-		p := &plan.Pattern{KeyLen: k.KeyLen, Kind: uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&name)), Usage: usage}
+		p := &plan.Pattern{KeyLen: k.KeyLen, Kind: uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&name))}
 		p.Master, p.Sub = k.addresses()
 		p.KDF(&msg, k.Blocks, k.Counter)
 		s := statelessShape(v, wire.Template(&p.Value, v, 0, options))

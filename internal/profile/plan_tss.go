@@ -19,8 +19,12 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, _ uintp
 	}
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.ownIDs
+	to.Screens(wire.TSSMinHeader+kernel.TagSize, 0, wire.TSSFirst)
+	to.Lead = [4]uint8{0: wire.TSSLead4, FlagIPv6: wire.TSSLead6, 2: plan.None, 3: plan.None}
+	to.NameMask = binary.NativeEndian.Uint32([]byte{1, 0xff, 0xff, 0xff}) // AN, SDI
 	seen := map[uint32]bool{}
 	for _, snap := range snaps {
+		to.AddDomain(snap.Domain, snap.State.Tally())
 		for an := range snap.Slot {
 			slot := &snap.Slot[an]
 			name := snap.Domain<<1 | uint32(an)
@@ -28,6 +32,9 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, _ uintp
 				continue
 			}
 			seen[name] = true
+			var word [4]byte
+			binary.BigEndian.PutUint32(word[:], uint32(an)<<24|snap.Domain)
+			to.AddName(binary.NativeEndian.Uint32(word[:]))
 			if slot.Raw != nil || snap.TSS.AuthFailures != 0 {
 				continue
 			}
@@ -43,7 +50,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	sp, six := tssHasSSI(v), tssIs6(v)
 	server := snap.Mode == keys.TSSServer
 	k := tssKDF(slot, six)
-	p := &plan.Pattern{KeyLen: k.KeyLen, Mask: k.Mask, Kind: uint16(an)<<8 | uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name)), Usage: counts(to, slot.Usage)}
+	p := &plan.Pattern{KeyLen: k.KeyLen, Mask: k.Mask, Kind: uint16(an)<<8 | uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name))}
 	n := wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(p.Value[:]), sp, an, snap.Domain, 0)
 	if tssClear(snap.Params, uint32(n)) != 0 || !sp && slices.Contains(o.ownIDs, 0) {
 		return

@@ -23,9 +23,10 @@ const (
 	// EESPMaxSubSAs is the number of Session IDs.
 	EESPMaxSubSAs = 1 << 16
 
-	// EESPSession and EESPCOffset are where the Session ID and, in a header
-	// that EESPTemplate made, the value of the Crypt Offset option are.
+	// EESPSession, EESPSPIAt and EESPCOffset are where the Session ID, the SPI and,
+	// in a header that EESPTemplate made, the value of the Crypt Offset option are.
 	EESPSession = 2
+	EESPSPIAt   = 4
 	EESPCOffset = EESPBase + 2
 
 	// ProtoNone is the Next Header of dummy packets, which carry nothing.
@@ -86,6 +87,17 @@ type EESP struct {
 	IV         uint64 // the nonce's last 8 octets: the IV or, where the SA has none, Seq
 }
 
+// EESPFirst is what a base header's first octet says of it.
+func EESPFirst(b byte) status.Code {
+	switch {
+	case b&0xF8 != 0x80: // the bit that tells EESP from ESP, version 0
+		return status.ErrVersion
+	case b&7 != 0:
+		return status.ErrReserved
+	}
+	return status.OK
+}
+
 // EESPSPI reads the SPI from the base header at the start of b, so that the
 // SA can be found. A packet that is too short for any SA is refused before
 // anything in it is looked at.
@@ -93,13 +105,10 @@ func EESPSPI(b []byte, icv int) (spi uint32, c status.Code) {
 	if len(b) < EESPBase+8+icv {
 		return 0, status.ErrShort
 	}
-	if b[0]&0xF8 != 0x80 { // the bit that tells EESP from ESP, version 0
-		return 0, status.ErrVersion
+	if c := EESPFirst(b[0]); c != status.OK {
+		return 0, c
 	}
-	if b[0]&7 != 0 {
-		return 0, status.ErrReserved
-	}
-	return binary.BigEndian.Uint32(b[4:]), status.OK
+	return binary.BigEndian.Uint32(b[EESPSPIAt:]), status.OK
 }
 
 // Parse reads the header at the start of b, which is the packet up to and

@@ -26,6 +26,11 @@ const (
 	// from behind the base header, so that an extension takes part of it.
 	PSPMaxOffset = 63
 
+	// PSPVersionAt is the octet that has the version.
+	PSPVersionAt = 3
+	// PSPLenAt is the octet that has the header's length, less one unit.
+	PSPLenAt = 1
+
 	pspVCBit = 0x02
 	pspOne   = 0x01 // always set
 )
@@ -42,6 +47,17 @@ type PSP struct {
 	IV         uint64
 }
 
+// PSPVersion is what the octet at PSPVersionAt says of a header.
+func PSPVersion(b byte) status.Code {
+	switch {
+	case b>>2&0xF >= PSPVersions:
+		return status.ErrVersion
+	case b&pspOne == 0:
+		return status.ErrReserved
+	}
+	return status.OK
+}
+
 // Parse reads the header at the start of b, which is the packet up to and
 // including its ICV of icv octets. Checks come in a fixed order: length of the
 // base header, version, reserved bit, header length, crypt offset.
@@ -49,18 +65,15 @@ func (h *PSP) Parse(b []byte, icv int) status.Code {
 	if len(b) < PSPBase+icv {
 		return status.ErrShort
 	}
-	h.Version = b[3] >> 2 & 0xF
-	if h.Version >= PSPVersions {
-		return status.ErrVersion
+	if c := PSPVersion(b[PSPVersionAt]); c != status.OK {
+		return c
 	}
-	if b[3]&pspOne == 0 {
-		return status.ErrReserved
-	}
+	h.Version = b[PSPVersionAt] >> 2 & 0xF
 	vc := b[3] & pspVCBit >> 1
-	if b[1] < 1+vc {
+	if b[PSPLenAt] < 1+vc {
 		return status.ErrHeaderLen
 	}
-	h.VC, h.Len = vc != 0, PSPBase+PSPUnit*(int(b[1])-1)
+	h.VC, h.Len = vc != 0, PSPBase+PSPUnit*(int(b[PSPLenAt])-1)
 	if len(b) < h.Len+icv {
 		return status.ErrShort
 	}

@@ -57,6 +57,25 @@ func ValidV(v uint8) bool { return v <= 0xF && v&VAddrMask <= 2 }
 // IDLen returns the octets that an ID takes under v.
 func IDLen(v uint8) int { return 4 + int(v&VLongID)>>1 }
 
+// StatelessFirst is what a header's first octet says of it.
+func StatelessFirst(b byte) status.Code {
+	if b>>4 != 0 {
+		return status.ErrVersion
+	}
+	return status.OK
+}
+
+// StatelessSecond is what the second octet says, where the first one says nothing.
+func StatelessSecond(b byte) status.Code {
+	switch {
+	case !ValidV(b >> 4):
+		return status.ErrV
+	case b&0xF != 0:
+		return status.ErrReserved
+	}
+	return status.OK
+}
+
 // Parse reads the header at the start of b, which is the packet up to and
 // including its ICV of icv octets. Checks come in a fixed order: length of the
 // fixed part, Version, V, Reserve, HL, options, offsets.
@@ -64,15 +83,15 @@ func (h *Stateless) Parse(b []byte, icv int) status.Code {
 	if len(b) < StatelessMinHeader+icv {
 		return status.ErrShort
 	}
+	if c := StatelessFirst(b[0]); c != status.OK {
+		return c
+	}
+	if c := StatelessSecond(b[1]); c != status.OK {
+		return c
+	}
 	w := binary.BigEndian.Uint32(b)
-	if w>>28 != 0 {
-		return status.ErrVersion
-	}
 	h.V = uint8(w>>20) & 0xF
-	if h.V&VAddrMask > 2 {
-		return status.ErrV
-	}
-	if w>>12&0xFF != 0 {
+	if w>>12&0xF != 0 {
 		return status.ErrReserved
 	}
 	h.COffset = uint8(w >> 4)

@@ -40,19 +40,27 @@ type TSS struct {
 	TSC uint64 // Epoch(16) | Counter(48)
 }
 
+// TSSFirst is what a header's first octet says of it.
+func TSSFirst(b byte) status.Code {
+	switch {
+	case b>>3 != tssType:
+		return status.ErrVersion
+	case b&(tssReserved>>24) != 0:
+		return status.ErrReserved
+	}
+	return status.OK
+}
+
 // TSSKey reads from the header at the start of b which key a packet is for. It
 // finds every fault but a missing SSI, whose turn is after the key.
 func TSSKey(b []byte, icv int) (sdi uint32, an uint8, c status.Code) {
 	if len(b) < TSSMinHeader+icv {
 		return 0, 0, status.ErrShort
 	}
+	if c := TSSFirst(b[0]); c != status.OK {
+		return 0, 0, c
+	}
 	w := binary.BigEndian.Uint32(b)
-	if w>>27 != tssType {
-		return 0, 0, status.ErrVersion
-	}
-	if w&tssReserved != 0 {
-		return 0, 0, status.ErrReserved
-	}
 	return w & tssSDI, uint8(w>>tssAN) & 1, status.OK
 }
 

@@ -40,10 +40,6 @@ static struct {
 	int ip;		     /* payloads are IP packets */
 	int other;	     /* a profile other than stateless */
 	uint16_t flags;	     /* of descriptors */
-	eesp_group *const *groups; /* whose keys count */
-	size_t group_count;
-	int each;  /* keys are derived for packets */
-	int alike; /* and packets that are alike go together in the engine */
 } form = { .tail = EESP_ICV_LEN };
 
 /* Has all packets of a side be the engine's, until keys change. */
@@ -75,38 +71,11 @@ static eesp_receiver *new_careful_receiver(eesp_group *const *groups, size_t n, 
 	return r;
 }
 
-/* What all keys of all groups have counted. */
-static eesp_usage usage_now(void)
-{
-	eesp_usage sum = { 0 }, u;
-	for (size_t g = 0; g < form.group_count; g++)
-		for (int level = 0; level < 3; level++)
-			for (unsigned generation = 0; generation < 3; generation++)
-				if (eesp_group_usage(form.groups[g], level, generation, &u) == EESP_OK) {
-					sum.derived += u.derived;
-					sum.sealed += u.sealed;
-					sum.opened += u.opened;
-				}
-	return sum;
-}
-
-static eesp_usage usage_since(const eesp_usage *then)
-{
-	eesp_usage u = usage_now();
-	u.derived -= then->derived;
-	u.sealed -= then->sealed;
-	u.opened -= then->opened;
-	return u;
-}
-
 static void new_sides(eesp_group *const *groups, size_t n, uint8_t v, uint32_t flags, uint32_t engine_bits, int careful)
 {
 	form.lead = form.flags = 0;
 	form.ip = form.other = 0;
 	form.tail = EESP_ICV_LEN;
-	form.groups = groups;
-	form.group_count = n;
-	form.each = form.alike = 1;
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config c = explicit_config(v);
 		c.flags = flags;
@@ -275,32 +244,12 @@ static void as_specified(eesp_group *g, uint32_t aead, const eesp_sender_config 
 	eesp_keyset_free(set);
 }
 
-/* Whether all packets of a burst are ordinary: then keys are derived for the same ones. */
-static int ordinary(const struct burst *b)
-{
-	for (size_t i = 0; i < b->n; i++)
-		if (b->fault[i] || b->forged[i])
-			return 0;
-	return !form.ip;
-}
-
-static void same_usage(const eesp_usage used[2], const struct burst *b)
-{
-	SAME(used[0].sealed, used[1].sealed);
-	SAME(used[0].opened, used[1].opened);
-	CHECK(form.group_count == 0 || (used[0].sealed + used[0].opened) % (side[0].good ? side[0].good : UINT64_MAX) == 0);
-	if (ordinary(b) && form.alike)
-		SAME(used[0].derived, used[1].derived);
-}
-
 /* Seals a burst on both sides and compares; returns how many packets were the engine's on the first. */
 static uint64_t seal_both(const struct burst *b)
 {
 	uint64_t crossed = 0;
-	eesp_usage used[2];
 	for (int i = 0; i < 2; i++) {
 		struct side *x = &side[i];
-		used[i] = usage_now();
 		to_seal(x, b, eesp_sender_header_len(x->sender));
 		uint64_t before = direct_crossed();
 		x->good = eesp_seal_burst(x->sender, x->p, b->n);
@@ -308,10 +257,8 @@ static uint64_t seal_both(const struct burst *b)
 			crossed = direct_crossed() - before;
 		else
 			SAME(direct_crossed() - before, b->n);
-		used[i] = usage_since(&used[i]);
 	}
 	same_results(b->n);
-	same_usage(used, b);
 	return crossed;
 }
 
@@ -356,10 +303,8 @@ static void to_open(struct side *x, const struct burst *b)
 static uint64_t open_both(const struct burst *b)
 {
 	uint64_t crossed = 0;
-	eesp_usage used[2];
 	for (int i = 0; i < 2; i++) {
 		struct side *x = &side[i];
-		used[i] = usage_now();
 		to_open(x, b);
 		uint64_t before = direct_crossed();
 		x->good = eesp_open_burst(side[1 - i].receiver, x->p, b->n); /* what one way has sealed, the other one opens */
@@ -367,10 +312,8 @@ static uint64_t open_both(const struct burst *b)
 			crossed = direct_crossed() - before;
 		else
 			SAME(direct_crossed() - before, b->n);
-		used[i] = usage_since(&used[i]);
 	}
 	same_results(b->n);
-	same_usage(used, b);
 	for (size_t i = 0; i < b->n; i++) {
 		const eesp_pkt *p = &side[0].p[i], *q = &side[1].p[i];
 		if (p->status == EESP_ERR_AUTH && p->coffset == 0 && !form.other)
@@ -466,9 +409,8 @@ static const struct other others[] = {
 	{ .name = "eesp, data key", .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 510, .aead = 1 }, .held = 1 },
 };
 
-static void other_sides(const struct other *o, eesp_group *const *groups)
+static void other_sides(const struct other *o, eesp_group *g)
 {
-	eesp_group *g = *groups;
 	static uint32_t id = 1;
 	static const uint8_t extra[16] = { 1, 2, 3 };
 	form.other = 1;
@@ -476,10 +418,6 @@ static void other_sides(const struct other *o, eesp_group *const *groups)
 	form.lead = o->lead;
 	form.tail = EESP_ICV_LEN + (o->g.profile == EESP_PROFILE_EESP ? EESP_MAX_PADDING : 0);
 	form.ip = o->ip;
-	form.groups = groups;
-	form.group_count = !o->held;
-	form.each = o->g.profile != EESP_PROFILE_EESP;
-	form.alike = o->g.profile == EESP_PROFILE_TSS; /* psp: headers begin with what follows */
 	eesp_receiver *r[2];
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
@@ -531,7 +469,7 @@ static void others_as_the_engine(void)
 		WORKS(eesp_group_new(&c, &g));
 		secret[0] = (uint8_t)k;
 		WORKS(eesp_group_set_key(g, 0, secret, o->g.profile != EESP_PROFILE_EESP || o->g.mode == 1 || o->g.mode == 4 ? 32 : o->g.mode == 2 ? 48 : 64));
-		other_sides(o, &g);
+		other_sides(o, g);
 		uint64_t before = opened_there, packets = 0;
 		for (int round = 0; round < (emulated() ? 5 : 150); round++) {
 			struct burst b = any_burst();
@@ -548,10 +486,6 @@ static void others_as_the_engine(void)
 		CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
 		CHECK(memcmp(&out[0], &out[1], sizeof out[0]) == 0);
 		CHECK(in[0].packets[0] > packets / 2 || o->ip);
-		eesp_usage u = usage_now();
-		SAME(u.sealed, o->held ? 0 : out[0].packets[0] + out[1].packets[0]);
-		SAME(u.opened, o->held ? 0 : in[0].packets[0] + in[1].packets[0]);
-		CHECK(form.each || u.derived == (o->held ? 0 : 2)); /* a Sub SA each */
 		/* Where the payload would begin in front of its destination, the engine opens it. */
 		CHECK(!possible || opened_there - before < (o->g.profile == EESP_PROFILE_EESP ? packets / 2 : packets / 10));
 		all += packets;
@@ -560,6 +494,221 @@ static void others_as_the_engine(void)
 	}
 	printf("     of %llu packets %llu were sealed and %llu opened by the engine\n", (unsigned long long)all, (unsigned long long)sealed_there,
 	       (unsigned long long)opened_there);
+}
+
+/* What belongs to nobody: octets at random, or a packet that is damaged in front or cut. */
+static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
+{
+	uint8_t *b = room + EESP_TSS_LEAD_IPV6;
+	eesp_pkt p = packet(b, good->out_len, lead, 0);
+	memcpy(b - lead, (uint8_t *)good->out - lead, lead + good->out_len);
+	p.flags = good->flags;
+	p.coffset = p.ioffset = p.next_header = 9;
+	switch (any(12)) {
+	case 0: case 1: case 2: case 3: case 4: /* its first octets say what it is */
+		p.len = any(3) ? p.len : any(60);
+		for (uint32_t i = 0; i < p.len; i++)
+			b[i] = (uint8_t)any(256);
+		break;
+	case 5: b[any(4)] ^= (uint8_t)(1u << any(8)); break;
+	case 6: b[any(16)] = (uint8_t)any(256); break;
+	case 7: p.len = any(p.len + 1); break;
+	case 8: b[any(4)] ^= (uint8_t)(1u << any(8)); p.flags = (uint16_t)any(5); break;
+	case 9: b[any(4)] ^= (uint8_t)(1u << any(8)); p.headroom = any(lead + 1); break;
+	case 10: b[0] ^= 0x40; p.reserved = any(2) == 0; p.data = any(2) ? p.data : NULL; break;
+	case 11: b[any(p.len)] ^= 1; break;
+	}
+	return p;
+}
+
+/* Receivers see the same noise beside the same good packets: each packet gets the same, and all is
+ * counted alike. */
+static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2], uint32_t lead, uint16_t flags, int domains)
+{
+	static uint8_t at[MOST][ROOM], room[2][MOST][ROOM];
+	uint64_t all = 0, crossed = 0;
+	for (int round = 0; round < (emulated() ? 10 : 150); round++) {
+		eesp_pkt good[MOST], p[2][MOST];
+		size_t count = 1 + any(MOST), done[2];
+		int alone = any(3) == 0;
+		eesp_domain_stats counts[3][2];
+		for (size_t i = 0; i < count; i++) {
+			uint8_t *data = at[i] + EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER;
+			good[i] = packet(data, 60 + any(100), EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+			good[i].flags = flags;
+			memset(at[i], 7, EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER);
+			payload(data, i, good[i].len);
+		}
+		SAME(eesp_seal_burst(s, good, count), count);
+		for (size_t i = 0; i < count; i++) {
+			uint32_t was = seed;
+			for (int k = 0; k < 2; k++) {
+				eesp_pkt *x = &p[k][i];
+				seed = was;
+				if (alone || any(3)) {
+					*x = noise_of(room[k][i], &good[i], lead);
+				} else {
+					memcpy(room[k][i], (uint8_t *)good[i].out - lead, lead + good[i].out_len);
+					*x = packet(room[k][i] + lead, good[i].out_len, lead, 0);
+					x->flags = flags;
+				}
+				x->user = x;
+				if (any(4) == 0 && x->data != NULL)
+					x->dst = side[k].room[i], x->dst_size = ROOM;
+			}
+		}
+		for (int k = 0; k < 3; k++) {
+			for (size_t g = 0; g < n && domains; g++)
+				WORKS(eesp_group_domain_stats(groups[g], &counts[k][g]));
+			if (k == 2)
+				break;
+			uint64_t before = direct_crossed();
+			done[k] = eesp_open_burst(r[k], p[k], count);
+			if (k == 0)
+				crossed += direct_crossed() - before;
+		}
+		for (size_t g = 0; g < n && domains; g++)
+			for (size_t i = 0; i < sizeof counts[0][0] / 8; i++) {
+				const uint64_t *a = (const uint64_t *)&counts[0][g], *b = (const uint64_t *)&counts[1][g], *c = (const uint64_t *)&counts[2][g];
+				SAME(b[i] - a[i], c[i] - b[i]);
+			}
+		SAME(done[0], done[1]);
+		for (size_t i = 0; i < count; i++) {
+			const eesp_pkt *a = &p[0][i], *b = &p[1][i];
+			SAME(a->status, b->status);
+			SAME(a->out_len, b->out_len);
+			SAME(a->out == NULL, b->out == NULL);
+			SAME(a->id, b->id);
+			SAME(a->tsc, b->tsc);
+			SAME(a->coffset, b->coffset);
+			SAME(a->ioffset, b->ioffset);
+			SAME(a->next_header, b->next_header);
+			CHECK(a->status != EESP_OK || memcmp(a->out, b->out, a->out_len) == 0);
+		}
+		all += count;
+	}
+	eesp_stats in[2];
+	for (int k = 0; k < 2; k++)
+		WORKS(eesp_receiver_stats(r[k], &in[k]));
+	CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
+	CHECK(!possible || crossed < all / 2);
+}
+
+/* Half of a burst is nobody's, and has what it deserves without a call into the engine. */
+static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint32_t lead, uint16_t flags)
+{
+	static uint8_t at[MOST][ROOM];
+	for (int round = 0; round < (emulated() ? 5 : 40); round++) {
+		eesp_pkt p[32], q[32];
+		eesp_status want[32];
+		for (size_t i = 0; i < 32; i++) {
+			uint8_t *data = at[i] + EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER;
+			p[i] = packet(data, 60, EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+			p[i].flags = flags;
+			memset(at[i], 7, EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER);
+			payload(data, i, 60);
+		}
+		SAME(eesp_seal_burst(s, p, 32), 32);
+		size_t good = 0;
+		for (size_t i = 0; i < 32; i++) {
+			uint8_t *h = p[i].out;
+			q[i] = packet(h, p[i].out_len, lead, 0);
+			q[i].flags = flags;
+			want[i] = EESP_OK;
+			switch (any(6) + (profile == EESP_PROFILE_STATELESS || profile == EESP_PROFILE_PSP ? 10u : 0u)) {
+			case 0: case 10: q[i].len = any(28); want[i] = EESP_ERR_SHORT; break;
+			case 1: h[0] ^= 0x40; want[i] = EESP_ERR_VERSION; break;
+			case 2: h[0] ^= profile == EESP_PROFILE_TSS ? 2 : 1; want[i] = EESP_ERR_RESERVED; break;
+			case 3: h[profile == EESP_PROFILE_TSS ? 3 : 7] ^= 0x80; want[i] = EESP_ERR_NO_KEY; break;
+			case 11: h[profile == EESP_PROFILE_PSP ? 3 : 0] ^= 0x20; want[i] = EESP_ERR_VERSION; break;
+			case 12:
+				if (profile == EESP_PROFILE_PSP)
+					h[3] ^= 1, want[i] = EESP_ERR_RESERVED;
+				else
+					h[1] = 0x70, want[i] = EESP_ERR_V;
+				break;
+			case 13:
+				if (profile == EESP_PROFILE_PSP)
+					h[1] = 200, want[i] = EESP_ERR_SHORT;
+				else
+					h[1] |= 1, want[i] = EESP_ERR_RESERVED;
+				break;
+			}
+			good += want[i] == EESP_OK;
+		}
+		eesp_stats before, after;
+		WORKS(eesp_receiver_stats(r, &before));
+		uint64_t crossed = direct_crossed();
+		SAME(eesp_open_burst(r, q, 32), good);
+		CHECK(!possible || *direct_open_plan(r) == NULL || round == 0 || direct_crossed() == crossed); /* the first makes a key of eesp */
+		WORKS(eesp_receiver_stats(r, &after));
+		for (size_t i = 0; i < 32; i++) {
+			SAME(q[i].status, want[i]);
+			CHECK(want[i] == EESP_OK ? is_payload(q[i].out, i, 60) : q[i].out == NULL && q[i].out_len == 0 && q[i].id == 0 && q[i].tsc == 0);
+			after.packets[-want[i]]--;
+		}
+		CHECK(memcmp(before.packets, after.packets, sizeof before.packets) == 0);
+	}
+}
+
+static void noise(void)
+{
+	struct { unsigned profile, mode; uint8_t v, v6; uint32_t lead; size_t groups; uint32_t replay; } kinds[] = {
+		{ EESP_PROFILE_STATELESS, 0, EESP_V_ID, 0, 0, 1, 0 },
+		{ EESP_PROFILE_STATELESS, 0, EESP_V_LONG_ID_SRC, 0, 0, 1, 64 },
+		{ EESP_PROFILE_STATELESS, 0, EESP_V_ID_SRC_DST, 0, 0, 2, 64 },
+		{ EESP_PROFILE_PSP, 0, 0, 0, 0, 1, 0 },
+		{ EESP_PROFILE_PSP, 0, 1, 0, 0, 1, 64 },
+		{ EESP_PROFILE_TSS, EESP_TSS_CLUSTER, EESP_V_TSS_SSI, 0, EESP_TSS_LEAD_IPV4, 1, 0 },
+		{ EESP_PROFILE_TSS, EESP_TSS_CLUSTER, EESP_V_TSS_SSI, 1, EESP_TSS_LEAD_IPV6, 2, 64 },
+		{ EESP_PROFILE_EESP, EESP_SSKDF_HKDF_SHA2_256, 0, 0, 0, 1, 64 },
+		{ EESP_PROFILE_EESP, EESP_SSKDF_AES256_CMAC, 0, 0, 0, 2, 0 },
+	};
+	for (size_t k = 0; k < COUNT(kinds); k++) {
+		eesp_group *g[2];
+		eesp_sender *s;
+		eesp_receiver *r[2];
+		uint16_t flags = kinds[k].v6 ? EESP_PKT_IPV6 : 0;
+		for (size_t i = 0; i < kinds[k].groups; i++) {
+			if (kinds[k].profile == EESP_PROFILE_STATELESS) {
+				g[i] = i ? another_group(0) : new_group(0, EESP_LEVELS_ZONE);
+				continue;
+			}
+			eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+			uint8_t secret[32] = { 77, (uint8_t)k, (uint8_t)i };
+			c.profile = kinds[k].profile;
+			c.mode = (uint8_t)kinds[k].mode;
+			c.aead = EESP_AEAD_AES_256_GCM;
+			if (kinds[k].profile == EESP_PROFILE_PSP)
+				c.versions = 7;
+			else
+				c.domain = 0x1000 + (uint32_t)(2 * k + i);
+			WORKS(eesp_group_new(&c, &g[i]));
+			WORKS(eesp_group_set_key(g[i], 0, secret, 32));
+		}
+		eesp_sender_config c = explicit_config(kinds[k].v);
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		if (kinds[k].profile != EESP_PROFILE_STATELESS) {
+			c.epoch = 0;
+			c.id = 1000 + k;
+		} else if (kinds[k].groups == 2) {
+			c.flags = EESP_SENDER_OPTIONS;
+		}
+		rc.replay_window = kinds[k].replay;
+		WORKS(eesp_sender_new(g[0], &c, &s));
+		for (int i = 0; i < 2; i++)
+			WORKS(eesp_receiver_new(g, kinds[k].groups, &rc, &r[i]));
+		*direct_open_plan(r[1]) = NULL;
+		form.ip = 0;
+		beside_noise(g, kinds[k].groups, s, r, kinds[k].lead, flags, kinds[k].profile == EESP_PROFILE_TSS);
+		turned_away(s, r[0], kinds[k].profile, kinds[k].lead, flags);
+		turned_away(s, r[1], kinds[k].profile, kinds[k].lead, flags);
+		for (int i = 0; i < 2; i++)
+			eesp_receiver_free(r[i]);
+		eesp_sender_free(s);
+		for (size_t i = 0; i < kinds[k].groups; i++)
+			eesp_group_free(g[i]);
+	}
 }
 
 /* Where the address is what tells senders apart, there is one sender for all: what it
@@ -1057,6 +1206,7 @@ int main(void)
 	TEST(to_the_letter);
 	TEST(as_the_engine);
 	TEST(others_as_the_engine);
+	TEST(noise);
 	TEST(tss_addresses);
 	TEST(epochs_meet);
 	TEST(jobs_in_any_order);

@@ -54,7 +54,6 @@ from ._types import (
     TssV,
     Udp,
     UdpMode,
-    Usage,
     V,
     tss_lead,
 )
@@ -173,7 +172,6 @@ __all__ = [
     "TssV",
     "Udp",
     "UdpMode",
-    "Usage",
     "UnsupportedError",
     "V",
     "__version__",
