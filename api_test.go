@@ -828,6 +828,7 @@ func TestNothingToUse(t *testing.T) {
 			"SetEpoch":           g.SetEpoch(1),
 			"ResetLatch":         g.ResetLatch(),
 			"DomainStats":        second(g.DomainStats()),
+			"Usage":              second(g.Usage(Zone, Current)),
 			"RootKeyInfo":        second(g.RootKeyInfo(Zone)),
 			"DeriveKeys":         g.DeriveKeys([]Context{{}}, out),
 			"ExportDataKey":      second(g.ExportDataKey(Context{}, true)),

@@ -449,6 +449,33 @@ func (g *Group) DomainStats() (s DomainStats, err error) {
 		n[keys.Exhausted], n[keys.WrongSSI], n[keys.Clear], failures, d.Latched(), g.g.Epoch()}, nil
 }
 
+// Usage is what was done with a key since it came to the group.
+type Usage struct {
+	// Derived is how often a data key was derived from it: mostly once for each
+	// packet, authentic or not; packets of a burst that have one context may share
+	// one. eesp: how many Sub SAs had one.
+	Derived        uint64
+	Sealed, Opened uint64 // packets
+	Index          uint64 // of a root key
+}
+
+// Usage tells what was done with a level's root key, or, generation Current, with
+// the key in the slot level.
+func (g *Group) Usage(level Level, generation Generation) (u Usage, err error) {
+	if err := g.usable(); err != nil {
+		return u, err
+	}
+	at, ok := map[Generation]int{Previous: 0, Current: 1, Next: 2}[generation]
+	if !ok {
+		return u, fmt.Errorf("%w: generation %d", status.ErrArgument, generation)
+	}
+	c, index, err := g.g.Used(int(level), at)
+	if err != nil {
+		return u, err
+	}
+	return Usage{c.Derived, c.Sealed, c.Opened, index}, nil
+}
+
 // RootKeyInfo is the public part of a root key.
 type RootKeyInfo struct {
 	ID          []byte

@@ -1047,7 +1047,6 @@ func TestTSSMixedBursts(t *testing.T) {
 				text, was []byte
 				want      Status
 				at, n     int
-				tampered  bool
 			}
 			ones := make([]one, 1+w.IntN(140))
 			pkts := make([]Packet, len(ones))

@@ -475,6 +475,11 @@ typedef struct eesp_root_key_info {
 	uint32_t has_previous; /* 0: the previous key is the current one */
 } eesp_root_key_info;
 
+/* Which key of a ring. */
+#define EESP_GENERATION_CURRENT 0
+#define EESP_GENERATION_PREVIOUS 1
+#define EESP_GENERATION_NEXT 2
+
 /* Tells the public part of a level's root key. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_get_root_key_info(const eesp_group *group, int level,
 								  eesp_root_key_info *info);
@@ -549,17 +554,35 @@ typedef struct eesp_domain_stats {
  * first. Other profiles: EESP_ERR_UNSUPPORTED. */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *group, eesp_domain_stats *stats);
 
+/* What was done with a key since it came to the group (since 1.1). */
+typedef struct eesp_usage {
+	/* Data keys that were derived from it. Where they come of packets' contexts
+	 * (stateless, psp, tss), one that is derived again counts again, for packets that
+	 * were not authentic too; packets of a burst that have one context may share
+	 * one. eesp: one for each Sub SA. */
+	uint64_t derived;
+	uint64_t sealed; /* packets */
+	uint64_t opened;
+	uint64_t index;  /* of a root key, which tells whose counts these are when keys rotate */
+	uint64_t reserved[4];
+} eesp_usage;
+
+/*
+ * Reads them, for rotation by usage: of a root key at a level, by its EESP_GENERATION_x;
+ * of a key in a slot, which is the level then, generation 0. Counts go
+ * with their key when the ring rotates. A key of several levels' root keys counts for
+ * each of these. They cost bursts no more than an addition or two, and
+ * are of this group and process alone; of bursts that are under way some may
+ * be missing. EESP_ERR_NOT_FOUND: there is no such key.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_usage(const eesp_group *group, int level, unsigned generation, eesp_usage *usage);
+
 /* ---- Contexts and data keys --------------------------------------------- */
 
 typedef struct eesp_addr {
 	uint8_t src[16];
 	uint8_t dst[16];
 } eesp_addr;
-
-/* Which key of a ring. */
-#define EESP_GENERATION_CURRENT 0
-#define EESP_GENERATION_PREVIOUS 1
-#define EESP_GENERATION_NEXT 2
 
 /*
  * All that a data key depends on besides root keys.
@@ -1206,6 +1229,7 @@ EESP_ASSERT_(sizeof(eesp_root_key_info) == 64);
 EESP_ASSERT_(sizeof(eesp_stats) == 512);
 EESP_ASSERT_(sizeof(eesp_replay_stats) == 64);
 EESP_ASSERT_(sizeof(eesp_domain_stats) == 128);
+EESP_ASSERT_(sizeof(eesp_usage) == 64);
 EESP_ASSERT_(sizeof(eesp_udp) == 64);
 EESP_ASSERT_(offsetof(eesp_pkt, next_header) == 62);
 EESP_ASSERT_(sizeof(eesp_job) == 64);

@@ -14,6 +14,7 @@
 
 #include "_cgo_export.h"
 #include "shim.h"
+#include "times.h"
 
 #define ICV 16
 #define NOINLINE __attribute__((noinline)) /* what is rare stays out of the way of the rest */
@@ -631,6 +632,18 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 	return good;
 }
 
+/* Counts what is done with a key. Mostly packets have a data key each: then there
+ * is nothing to say of these (keys.UsageWords). */
+static inline void used(uint64_t *usage, int what, size_t packets, const uint8_t *master, size_t derived)
+{
+	if (usage == NULL)
+		return;
+	if (packets != 0)
+		__atomic_fetch_add(&usage[what], packets, __ATOMIC_RELAXED);
+	if (master != NULL && derived != packets)
+		__atomic_fetch_add(&usage[USAGE_EXTRA], derived - packets, __ATOMIC_RELEASE);
+}
+
 /* ---- Sealing ---- */
 
 static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
@@ -731,16 +744,24 @@ static inline uint64_t tsc_of(const struct eesp_counter *c, uint64_t linear)
 static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first)
 {
 	const struct eesp_counter *c = &w->counter;
-	uint64_t at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST), end;
-	do {
-		end = at + n;
-		if (end < at || end > __atomic_load_n(w->limit, __ATOMIC_SEQ_CST))
+	uint64_t at, begin, end, now = 0, top = UINT64_MAX;
+	if (c->lead != 0) { /* counters are times: no earlier than the clock */
+		now = times_clock(c->rate);
+		if (UNLIKELY(now == 0))
 			return 0;
-		uint64_t tsc = tsc_of(c, at), last = tsc_of(c, end - 1);
+		top = now + c->lead;
+	}
+	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
+	do {
+		begin = at > now ? at : now;
+		end = begin + n;
+		if (end < begin || end > top || end > __atomic_load_n(w->limit, __ATOMIC_SEQ_CST))
+			return 0;
+		uint64_t tsc = tsc_of(c, begin), last = tsc_of(c, end - 1);
 		if (last != tsc + (n - 1) * c->step || last >> 48 != tsc >> 48)
 			return 0;
 	} while (!__atomic_compare_exchange_n(w->next, &at, end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
-	*first = at;
+	*first = begin;
 	return 1;
 }
 
@@ -829,6 +850,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		octets += p->out_len;
 	}
 	derive_and_run(room, w->direct, &k, u, slot, 1, sorted, m);
+	used(w->usage, USAGE_SEALED, m, k.master, u);
 	__atomic_fetch_add(w->by, m, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
 	return m;
@@ -914,6 +936,15 @@ static NOINLINE void refused(eesp_pkt *p, eesp_status st, const struct eesp_open
 		__atomic_fetch_add(&pt->tally[w->tally_of[-st]], 1, __ATOMIC_RELAXED);
 }
 
+/* Counts packets that were opened with a pattern's key, of so many that went
+ * through the cipher. */
+static inline void opened_with(const struct eesp_pattern *pt, size_t opened, size_t all)
+{
+	used(pt->usage, USAGE_OPENED, opened, pt->master, all);
+	if (pt->tally != NULL && opened != 0)
+		__atomic_fetch_add(&pt->tally[TALLY_OPENED], opened, __ATOMIC_RELAXED);
+}
+
 /* Packets of a burst that were turned away for one reason. */
 struct away {
 	size_t all;
@@ -992,12 +1023,6 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
 enum { NUMBER_BITS = 23, WINDOW_WORDS = 40 };
 #define HIDDEN UINT32_MAX
 
-static inline uint64_t mix(uint64_t a, uint64_t b)
-{
-	unsigned __int128 x = (unsigned __int128)a * b;
-	return (uint64_t)x ^ (uint64_t)(x >> 64);
-}
-
 static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_shape *s)
 {
 	return (s->flow_desc ? (const uint8_t *)&l->p->addr : (const uint8_t *)l->p->data) + s->flow_at;
@@ -1014,15 +1039,16 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 	memcpy(f->addr, flow_addr(l, s), s->flow_len);
 }
 
-static inline void flow_hash(const struct eesp_windows *t, struct lane *l, const struct eesp_shape *s)
+/* replay.Seeds.Hash. */
+static inline void flow_hash(const uint64_t seed[8], uint64_t no_addr, struct lane *l, const struct eesp_shape *s)
 {
-	uint64_t addr = t->no_addr;
+	uint64_t addr = no_addr;
 	if (s->flow_len != 0) {
 		struct eesp_flow f;
 		flow_of(&f, l);
-		addr = mix(f.addr[0] ^ t->seed[4], f.addr[1] ^ t->seed[5]) ^ mix(f.addr[2] ^ t->seed[6], f.addr[3] ^ t->seed[7]);
+		addr = times_mix(f.addr[0] ^ seed[4], f.addr[1] ^ seed[5]) ^ times_mix(f.addr[2] ^ seed[6], f.addr[3] ^ seed[7]);
 	}
-	l->hash = mix(l->p->id ^ t->seed[2] ^ l->pattern->hash, l->who ^ t->seed[3] ^ addr);
+	l->hash = times_mix(l->p->id ^ seed[2] ^ l->pattern->hash, l->who ^ seed[3] ^ addr);
 }
 
 static inline uint8_t *window_at(const struct eesp_windows *t, uint32_t entry)
@@ -1234,6 +1260,27 @@ static inline int commit(const struct eesp_way *way, const struct eesp_open_plan
 	return 0;
 }
 
+/* -- Times: times.h. -- */
+
+#define TICK_BITS 28 /* fresh.TickBits */
+enum { WINDOWS = 1, TIMES };
+
+static const eesp_status time_statuses[] = {
+	[TIME_DUPLICATE] = EESP_ERR_REPLAY, [TIME_STALE] = EESP_ERR_STALE,     [TIME_EARLY] = EESP_ERR_EARLY,
+	[TIME_FULL] = EESP_ERR_FULL,	     [TIME_UNMARKED] = EESP_ERR_STATE,
+};
+
+/* Commits an authentic packet; of a lane, window is the first word of its slice here, and
+ * seq the word that it is to have. */
+static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, const struct lane *l, struct times_pass *pass)
+{
+	enum times_verdict v = times_commit(w->times, pass, (uint64_t *)l->window, l->word, l->seq, l->p->tsc);
+	if (LIKELY(v == TIME_FRESH))
+		return 1;
+	refused(l->p, time_statuses[v], w, l->pattern);
+	return 0;
+}
+
 /* Writes the rest of a KDF input that is more than one block, or has part of the counter. */
 static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 {
@@ -1382,15 +1429,16 @@ static inline int equals(const uint8_t *hdr, v16 front, const struct eesp_patter
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
  * strays, and counted. Of a packet, nothing is read that is not in front of its
  * header's end or in the ICV, which is behind it. */
-static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, size_t *stray, const int bare, const int extras)
+static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras)
 {
 	const struct eesp_room *room = way->room;
-	struct eesp_windows *const windows = extras ? w->windows : NULL;
+	struct eesp_windows *const windows = extras == WINDOWS ? w->windows : NULL;
+	struct eesp_times *const times = extras == TIMES ? w->times : NULL;
 	const uint64_t *const own = extras ? w->own_ids : NULL;
 	const int held = bare ? 0 : w->held != 0;
 	const uint32_t word_mask = w->word_mask;
 	size_t m, opened = 0, failed = 0, stride = 0;
-	uint64_t octets = 0, tallied = 0, *tally = NULL;
+	uint64_t octets = 0;
 	uint32_t mixed = 0, batch = UINT32_MAX, disorder = 0, last = 0;
 	eesp_job jobs[CHUNK], *sorted = jobs, *j = jobs;
 	struct lane lanes[CHUNK], *l = lanes;
@@ -1480,6 +1528,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				failed++;
 				continue;
 			}
+			if (times != NULL && UNLIKELY(!times_may(pass, tsc))) {
+				refused(p, time_statuses[times_refused(times, pass, tsc)], w, pt);
+				failed++;
+				continue;
+			}
 			j->aad = hdr - lead;
 			j->src = src;
 			j->dst = dst;
@@ -1499,8 +1552,15 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (windows != NULL) {
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
 				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16 | (tsc & w->split.engine_mask) << 32;
-				flow_hash(windows, l, s);
+				flow_hash(windows->seed, windows->no_addr, l, s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
+			}
+			if (times != NULL) {
+				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16;
+				flow_hash(times->seed, times->no_addr, l, s);
+				l->word = times_place(times, pass, l->hash, tsc, tsc, &l->seq);
+				l->window = (uint8_t *)pass->first;
+				__builtin_prefetch(l->word, 1);
 			}
 			if (UNLIKELY(pt->batch != batch)) {
 				const struct kdf_plan k = kdf_of(pt);
@@ -1542,7 +1602,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	} else {
 		const struct eesp_pattern *pt = lanes[0].pattern;
 		const struct kdf_plan k = kdf_of(pt);
-		uint8_t slot[CHUNK];
+		uint8_t slot[CHUNK] = { 0 };
 		size_t u = m;
 		if (UNLIKELY(disorder >> 31)) {
 			sorted = ordered(&o, jobs, m);
@@ -1554,10 +1614,20 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		if (m >= FEW_KEYS && k.master != NULL)
 			u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
 		derive_and_run(room, w->direct, &k, u, slot, 0, sorted, m);
+		if (u != m) /* packets are counted with a key each */
+			used(pt->usage, USAGE_OPENED, 0, pt->master, u - m);
 	}
+	const struct eesp_pattern *counted = lanes[o.from[0]].pattern;
+	size_t lately = 0, from = 0; /* packets opened with its key; from: the first of its packets */
 	for (size_t i = 0; i < m; i++) {
 		l = &lanes[o.from[i]];
 		eesp_pkt *p = l->p;
+		if (UNLIKELY(l->pattern != counted)) {
+			opened_with(counted, lately, i - from);
+			counted = l->pattern;
+			from = i;
+			lately = 0;
+		}
 		if (UNLIKELY(sorted[i].ok != 1)) {
 			refused(p, EESP_ERR_AUTH, w, l->pattern);
 		} else {
@@ -1571,15 +1641,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					continue;
 				}
 			}
-			if (windows == NULL || commit(way, w, l, alone)) {
+			if (times != NULL ? commit_time(w, l, pass) : windows == NULL || commit(way, w, l, alone)) {
 				opened++;
-				if (!bare && UNLIKELY(l->pattern->tally != tally)) {
-					if (tally != NULL)
-						__atomic_fetch_add(&tally[TALLY_OPENED], tallied, __ATOMIC_RELAXED);
-					tally = l->pattern->tally;
-					tallied = 0;
-				}
-				tallied++;
+				lately++;
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;
@@ -1589,8 +1653,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		}
 		memset(sorted[i].dst, 0, sorted[i].len);
 	}
-	if (!bare && tally != NULL)
-		__atomic_fetch_add(&tally[TALLY_OPENED], tallied, __ATOMIC_RELAXED);
+	opened_with(counted, lately, m - from);
 	if (opened != 0) {
 		__atomic_fetch_add(w->by, opened, __ATOMIC_RELAXED);
 		__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
@@ -1602,13 +1665,24 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
  * others: what cannot be is not asked for each packet. */
 #define OPEN(name, bare, extras)                                                                                                       \
 	static EXECUTOR NOINLINE size_t name(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
-					     size_t *stray)                                                                                \
+					     struct times_pass *pass, size_t *stray)                                                       \
 	{                                                                                                                              \
-		return open_some(way, w, pkts, n, alone, stray, bare, extras);                                                         \
+		return open_some(way, w, pkts, n, alone, pass, stray, bare, extras);                                                   \
 	}
 OPEN(open_bare, 1, 0)
-OPEN(open_careful, 1, 1)
-OPEN(open_any, 0, 1)
+OPEN(open_careful, 1, WINDOWS)
+OPEN(open_any, 0, WINDOWS)
+OPEN(open_timed, 1, TIMES)
+OPEN(open_any_timed, 0, TIMES)
+
+typedef size_t open_way(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray);
+
+static inline open_way *opener(const struct eesp_open_plan *w)
+{
+	if (w->times != NULL)
+		return w->bare ? open_timed : open_any_timed;
+	return !w->bare ? open_any : w->extras ? open_careful : open_bare;
+}
 
 size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
@@ -1618,7 +1692,8 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 		uint64_t epoch = enter(room);
 		const struct eesp_open_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
-		if (UNLIKELY(w == NULL)) {
+		struct times_pass pass;
+		if (UNLIKELY(w == NULL || (w->times != NULL && !times_begin(w->times, times_clock(TICK_BITS), &pass)))) {
 			leave(room, epoch);
 			return good + go_open(way, pkts + at, n - at, 0);
 		}
@@ -1627,11 +1702,13 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 			alone = windows_begin(w->windows, room->number);
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			good += (!w->bare ? open_any : w->extras ? open_careful : open_bare)(way, w, pkts + at, some, alone, &stray);
+			good += opener(w)(way, w, pkts + at, some, alone, &pass, &stray);
 			at += some;
 		}
 		if (w->windows != NULL)
 			windows_end(w->windows, alone);
+		if (w->times != NULL)
+			times_end(w->times, &pass);
 		leave(room, epoch);
 		if (stray == some)
 			good += go_open(way, pkts + at - some, some, 0);

@@ -10,6 +10,7 @@ import (
 
 	eesp "libeesp"
 	"libeesp/internal/burst"
+	"libeesp/internal/fresh"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
@@ -47,6 +48,9 @@ var (
 	gt  plan.Pattern
 	cw  C.struct_eesp_windows
 	gw  replay.View
+	gu  keys.UsageWords
+	cy  C.struct_eesp_times
+	gy  fresh.View
 	cf  C.struct_eesp_flow
 	gf  replay.Key
 )
@@ -146,12 +150,21 @@ var (
 	_ = same[unsafe.Offsetof(cs.pad_mask)-unsafe.Offsetof(gs.PadMask)]
 	_ = same[C.UNWRAP_ONLY-plan.Only]
 	_ = same[C.TALLY_OPENED-keys.Opened]
+	_ = same[C.USAGE_OPENED*8-unsafe.Offsetof(gu.Opened)]
+	_ = same[C.USAGE_EXTRA*8-unsafe.Offsetof(gu.Extra)]
 	_ = same[unsafe.Offsetof(ct.tally)-unsafe.Offsetof(gt.Tally)]
 	_ = same[C.SUB_MASK-keys.SubMask]
 	_ = same[unsafe.Sizeof(cw)-unsafe.Sizeof(gw)]
 	_ = same[unsafe.Offsetof(cw.owner)-replay.OwnerAt]
 	_ = same[unsafe.Offsetof(cw.busy)-replay.BusyAt]
 	_ = same[unsafe.Offsetof(cw.duplicate)-replay.DuplicateAt]
+	_ = same[unsafe.Sizeof(cy)-unsafe.Sizeof(gy)]
+	_ = same[unsafe.Offsetof(cy.words)-fresh.WordsAt]
+	_ = same[unsafe.Offsetof(cy.floor)-fresh.FloorAt]
+	_ = same[unsafe.Offsetof(cy.behind)-fresh.BehindAt]
+	_ = same[unsafe.Offsetof(cy.duplicate)-fresh.DuplicateAt]
+	_ = same[unsafe.Offsetof(co.times)-unsafe.Offsetof(go_.Times)]
+	_ = same[unsafe.Offsetof(cs.counter.lead)-unsafe.Offsetof(gs.Counter.Lead)]
 	_ = same[unsafe.Sizeof(cf)-unsafe.Sizeof(gf)]
 
 	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]

@@ -2,7 +2,7 @@
 /*
  * What loading does to the process. Go's constructor, which starts its runtime on
  * a thread of its own, runs between the two here: it has no priority, and its
- * object is linked before this one (Makefile). The second one waits until the
+ * object is linked before this one (mk/build.mk). The second one waits until the
  * runtime has all that it takes, and puts back what is the program's.
  */
 #define _GNU_SOURCE

@@ -446,6 +446,17 @@ func eespGoGroupDomainStats(slot C.uint64_t, out *C.eesp_domain_stats, text *C.c
 	})
 }
 
+//export eespGoGroupUsage
+func eespGoGroupUsage(slot C.uint64_t, level C.int, generation C.uint, out *C.eesp_usage, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		u, err := g.Usage(eesp.Level(level), eesp.Generation(min(generation, 255)))
+		if err == nil {
+			*out = C.eesp_usage{derived: C.uint64_t(u.Derived), sealed: C.uint64_t(u.Sealed), opened: C.uint64_t(u.Opened), index: C.uint64_t(u.Index)}
+		}
+		return err
+	})
+}
+
 //export eespGoGroupAllocSPI
 func eespGoGroupAllocSPI(slot C.uint64_t, first C.uint32_t, spi *C.uint32_t, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error {

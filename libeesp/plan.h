@@ -12,6 +12,7 @@
 struct eesp_direct;
 
 #define TALLY_OPENED 1 /* keys.Opened */
+enum { USAGE_SEALED, USAGE_OPENED, USAGE_EXTRA }; /* keys.UsageWords */
 #define FLAGS_FACTOR 0x85EBCA6Bu /* plan.AddShape */
 
 struct eesp_copy {
@@ -73,6 +74,18 @@ struct eesp_windows {
 	uint64_t duplicate, old, full;
 };
 
+/* fresh.View. */
+struct eesp_times {
+	uint64_t seed[8], no_addr, tsc_seed[2];
+	uint64_t *words;
+	uint64_t lines, slice, age, early, span;
+	uint8_t padding[56];
+	uint64_t floor, limit, most, due, behind;
+	uint8_t padding2[24];
+	uint64_t duplicate, stale, ahead, full;
+	uint8_t padding3[32];
+};
+
 /* replay.Key. */
 struct eesp_flow {
 	uint64_t who[4]; /* name of the key, ID, and Epoch, Kind and Engine */
@@ -94,6 +107,7 @@ struct eesp_open_plan {
 	struct eesp_split split;
 	uint32_t word_mask, word_factor, bucket_shift;
 	uint8_t bare, extras, held, padding[1];
+	struct eesp_times *times;
 	struct eesp_screen {
 		int8_t first[256], second[256];
 		uint8_t more[256];
@@ -110,7 +124,8 @@ struct eesp_open_plan {
 
 struct eesp_counter {
 	uint64_t engine, step;
-	uint8_t shift, low, padding[6];
+	uint8_t shift, low, rate, padding[5];
+	uint64_t lead; /* not 0: counters are times */
 };
 
 struct eesp_seal_plan {

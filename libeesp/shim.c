@@ -467,6 +467,15 @@ EESP_API eesp_status eesp_group_domain_stats(const eesp_group *group, eesp_domai
 	return st != EESP_OK ? st : (eesp_status)eespGoGroupDomainStats(group->slot, stats, tls.error);
 }
 
+EESP_API eesp_status eesp_group_usage(const eesp_group *group, int level, unsigned generation, eesp_usage *usage)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (usage == NULL)
+		return argument("usage: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupUsage(group->slot, level, generation, usage, tls.error);
+}
+
 EESP_API eesp_status eesp_group_alloc_spi(eesp_group *group, uint32_t first, uint32_t *spi)
 {
 	CHECK(group, KIND_GROUP, "group");

@@ -49,6 +49,7 @@ share/doc/eesp/LICENSE f644
 share/doc/eesp/README.md f644
 share/doc/eesp/SECURITY.md f644
 share/doc/eesp/docs d755
+share/doc/eesp/docs/c.md f644
 share/doc/eesp/docs/dataplane.md f644
 share/doc/eesp/docs/profiles.md f644
 share/doc/eesp/eesp.supp f644

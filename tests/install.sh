@@ -74,6 +74,7 @@ cat >"$work/expected" <<L
 /usr/share/doc/eesp/LICENSE 644
 /usr/share/doc/eesp/README.md 644
 /usr/share/doc/eesp/SECURITY.md 644
+/usr/share/doc/eesp/docs/c.md 644
 /usr/share/doc/eesp/docs/dataplane.md 644
 /usr/share/doc/eesp/docs/profiles.md 644
 /usr/share/doc/eesp/eesp.supp 644

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs the examples in README.md and docs/profiles.md, and compares
-# what they print with what these say. usage: tests/readme.sh CC STAGE WORKDIR
+# Builds and runs the examples in README.md and docs/, and compares what they
+# print with what these say. usage: tests/readme.sh CC STAGE WORKDIR
 set -euo pipefail
 if [ $# -ne 3 ]; then
 	echo "usage: $0 CC STAGE WORKDIR" >&2
@@ -36,12 +36,34 @@ same() {
 read -ra flags <<<"$(pkg-config --cflags --libs eesp)"
 compile() { "$cc" -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -o "$1" "$1.c" "${flags[@]}" -Wl,-rpath,"$stage/lib"; }
 
-block c 1 >"$work/example.c"
-same examples/c/minimal.c "$work/example.c" "the C example is not examples/c/minimal.c"
-compile "$work/example"
-block text 1 >"$work/c.expected"
-"$work/example" >"$work/c.printed"
-same "$work/c.expected" "$work/c.printed" "the C example prints something else"
+# The first C program of a page and what it prints.
+first_c() {
+	block c 1 >"$work/$1.c"
+	compile "$work/$1"
+	block text 1 >"$work/$1.expected"
+	"$work/$1" >"$work/$1.printed"
+	same "$work/$1.expected" "$work/$1.printed" "the C example prints something else"
+}
+first_c readme
+
+python() { EESP_LIBRARY=$stage/lib/libeesp.so.1 PYTHONPATH=bindings/python/src PYTHONDONTWRITEBYTECODE=1 "${PYTHON:-/usr/bin/python3}" "$@"; }
+block python 1 >"$work/readme.py"
+[[ $(python "$work/readme.py") == "b'first' b'second'" ]] || {
+	echo "$page: the Python example prints something else" >&2
+	exit 1
+}
+
+# Go on this page is what a function has in it, and says what it prints behind its last line.
+mkdir -p "$work/readme-go"
+{
+	printf 'package main\n\nimport (\n\t"fmt"\n\n\teesp "libeesp"\n)\n\nfunc main() {\n'
+	block go 1
+	printf '}\n'
+} >"$work/readme-go/main.go"
+
+page=docs/c.md
+first_c c
+same examples/c/minimal.c "$work/c.c" "the C example is not examples/c/minimal.c"
 
 # The root key of a file, in a function around it.
 {
@@ -53,27 +75,31 @@ same "$work/c.expected" "$work/c.printed" "the C example prints something else"
 	printf '\treturn printf("%%.*s\\n", (int)info.id_len, (char *)info.id) < 0;\n}\n'
 } >"$work/file.c"
 compile "$work/file"
-EESP_LIBRARY=$stage/lib/libeesp.so.1 PYTHONPATH=bindings/python/src PYTHONDONTWRITEBYTECODE=1 \
-	"${PYTHON:-/usr/bin/python3}" -m eesp keygen "$work/zone.der" --id "zone of example 1" >/dev/null
+python -m eesp keygen "$work/zone.der" --id "zone of example 1" >/dev/null
 [[ $(cd "$work" && ./file) == "zone of example 1" ]] || {
-	echo "README.md: the root key of a file is not read" >&2
+	echo "$page: the root key of a file is not read" >&2
 	exit 1
 }
 
+page=docs/go.md
 mkdir -p "$work/module"
 block go 1 >"$work/module/example.go"
 unformatted=$(gofmt -l "$work/module/example.go")
 if [ -n "$unformatted" ]; then
-	echo "README.md: the Go example is not as gofmt has it" >&2
+	echo "$page: the Go example is not as gofmt has it" >&2
 	exit 1
 fi
-block text 2 >"$work/go.expected"
+block text 1 >"$work/go.expected"
 # As a module of its own, by the lines that the page has; what it requires is in the cache by now.
 cp go.sum "$work/module/"
-lines=$(grep -E '^go mod (init|edit)' README.md | sed "s|/path/to/libeesp|$PWD|")
-(cd "$work/module" && eval "${lines//go mod/\"${GO:-go}\" mod}" 2>/dev/null && grep -qx "replace libeesp => $OLDPWD" go.mod &&
-	GOFLAGS="${GOFLAGS:-} -mod=mod" "${GO:-go}" run .) >"$work/go.printed"
+lines=$(grep -E '^go mod (init|edit)' $page | sed "s|/path/to/libeesp|$PWD|")
+run_go() { GOFLAGS="${GOFLAGS:-} -mod=mod" "${GO:-go}" run .; }
+(cd "$work/module" && eval "${lines//go mod/\"${GO:-go}\" mod}" 2>/dev/null && grep -qx "replace libeesp => $OLDPWD" go.mod && run_go) >"$work/go.printed"
 same "$work/go.expected" "$work/go.printed" "the Go example prints something else"
+cp "$work/module/go.mod" "$work/module/go.sum" "$work/readme-go/"
+sed -n 's|.*// \(hello.*\)|\1|p' "$work/readme-go/main.go" >"$work/readme-go.expected"
+(cd "$work/readme-go" && run_go) >"$work/readme-go.printed"
+same "$work/readme-go.expected" "$work/readme-go.printed" "README.md's Go example prints something else"
 
 # All C on this page is whole programs, each with what it prints behind it.
 page=docs/profiles.md
@@ -85,4 +111,4 @@ for ((i = 1; i <= programs; i++)); do
 	"$work/profile$i" >"$work/profile$i.printed"
 	same "$work/profile$i.expected" "$work/profile$i.printed" "the program number $i prints something else"
 done
-echo "readme: $((programs + 2)) examples build and print what README.md and $page say"
+echo "readme: $((programs + 6)) examples build and print what README.md, docs/c.md, docs/go.md and $page say"

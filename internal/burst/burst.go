@@ -211,6 +211,7 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 		}
 		return 0, took
 	}
+	w.hdr.Usage.Sealed(n)
 	for _, x := range w.special {
 		w.sealed(&w.lanes[x], &w.place[x])
 	}
@@ -423,6 +424,7 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 			took += n
 			break
 		}
+		before := good
 		for x := range n {
 			p, j := &row[x], &w.jobs[x]
 			if j.OK != 1 {
@@ -439,6 +441,7 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 			good++
 			p.Status, p.Out, p.OutLen = status.OK, uintptr(j.Dst), j.Len
 		}
+		w.shape.Usage.Opened(good - before)
 		took += n
 		if n < len(row) {
 			break
@@ -517,7 +520,7 @@ func (w *Worker) openSome(r *Receiver, which func(l *profile.Lane) bool, keyLen 
 func (w *Worker) openAgain(r *Receiver) int {
 	for x := range w.lanes[:w.n] {
 		if l := &w.lanes[x]; l.Retry && l.Pkt.Status == status.ErrAuth {
-			w.ctx[x].Master, w.place[x].src = l.Prev, w.place[x].copy
+			w.ctx[x].Master, w.ctx[x].Usage, w.place[x].src = l.Prev, l.Used, w.place[x].copy
 			l.Flow.Master = l.Prev.ID
 			w.job(x)
 		} else {
@@ -655,6 +658,7 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 		fail(p, code)
 		return 0
 	}
+	w.ctx[x].Usage.Opened(1)
 	p.Status, p.OutLen = status.OK, l.Len
 	if !at.chain {
 		p.Out = uintptr(at.body)

@@ -255,8 +255,16 @@ func (w *Worker) keysAlike(be *kernel.Backend, n int, kdf *profile.KDF, same boo
 				return 0, false, code
 			}
 			w.keep(kdf, (*[2]byte)(msg(k)))
+			kdf.Derived((*[16]byte)(msg(k)))
 		}
 		return u, kdf.Mask != 0, status.OK
+	}
+	if kdf.Subs == nil {
+		kdf.Usage.Derived(u)
+	} else {
+		for k := range u {
+			kdf.Derived((*[16]byte)(msg(k)))
+		}
 	}
 	for b := 1; b < per; b++ {
 		for x := range u {
@@ -375,6 +383,7 @@ func (w *Worker) derive(be *kernel.Backend, u int) status.Code {
 		if per*16 != keyLen {
 			w.part(u, &first.KDF)
 		}
+		w.count(u)
 		return status.OK
 	}
 	var done [kernel.Chunk]bool
@@ -405,6 +414,7 @@ func (w *Worker) derive(be *kernel.Backend, u int) status.Code {
 			k++
 		}
 		if lead == nil {
+			w.count(u)
 			return status.OK
 		}
 		size := lead.Per() * 16
@@ -415,6 +425,13 @@ func (w *Worker) derive(be *kernel.Backend, u int) status.Code {
 			copy(w.sec.keys[int(s)*keyLen:][:keyLen], out)
 			w.putMask(int(s), out[keyLen:keyLen+int(lead.Mask)])
 		}
+	}
+}
+
+// count counts the data keys of slots 0..u-1.
+func (w *Worker) count(u int) {
+	for _, x := range w.uniq[:u] {
+		w.ctx[x].Derived((*[16]byte)(w.ctx[x].Msg[:]))
 	}
 }
 

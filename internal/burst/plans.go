@@ -109,10 +109,6 @@ func (s *Sender) replan() {
 	} else {
 		area = uintptr(unsafe.Pointer(s.Held.area))
 	}
-	if s.Counter.Timed() { // the engine looks at the clock
-		p.publish(0, nil)
-		return
-	}
 	to := profile.PlanSeal(s.Backend, s.Sealing, snap, area)
 	if to == nil {
 		p.publish(0, nil)
@@ -141,6 +137,9 @@ func (r *Receiver) Plan(cell *uintptr, direct uintptr) {
 	p.pin.Pin(r)
 	if r.Windows != nil {
 		p.pin.Pin(r.Windows.table)
+	}
+	if r.Times != nil {
+		p.pin.Pin(r.Times.table)
 	}
 	for _, g := range r.Groups {
 		if d := g.Params().State; d != nil {
@@ -180,14 +179,14 @@ func (r *Receiver) replan() {
 	if len(r.Groups) == 0 {
 		area = uintptr(unsafe.Pointer(r.Held.area))
 	}
-	if r.Times != nil { // the engine's, too
-		p.publish(0, nil)
-		return
-	}
 	to := profile.PlanOpen(r.Backend, r.Opening, snaps, area)
 	if v := r.Windows.view(); v != nil && to != nil {
 		to.Windows = uintptr(unsafe.Pointer(v))
 		to.EachPattern(func(p *plan.Pattern) { p.Hash = r.Windows.table.HashName(p.Name[0], p.Name[1]) })
+	}
+	if r.Times != nil && to != nil {
+		to.Times = uintptr(unsafe.Pointer(&r.Times.table.View))
+		to.EachPattern(func(p *plan.Pattern) { p.Hash = r.Times.table.HashName(p.Name[0], p.Name[1]) })
 	}
 	if to == nil || !to.Finish() {
 		p.publish(0, nil)

@@ -57,7 +57,7 @@ func NewTimes(c fresh.Config, path string) (*Times, error) {
 		return nil, err
 	}
 	if r.mark != nil {
-		r.table.Limit(r.marked)
+		r.table.Limit(r.marked, 0)
 		if err := r.ahead(clock()); err != nil {
 			r.mark.Close()
 			r.table.Free()
@@ -100,7 +100,7 @@ func (r *Times) ahead(now uint64) error {
 		return err
 	}
 	r.marked = to
-	r.table.Limit(to)
+	r.table.Limit(to, to-r.early-markAhead/2)
 	return nil
 }
 
@@ -114,7 +114,7 @@ func (r *Times) begin(w *Worker) {
 		return
 	}
 	defer r.mu.Unlock()
-	if now+r.early+markAhead/2 > r.marked && r.ahead(now) == nil {
+	if now >= r.marked-r.early-markAhead/2 && r.ahead(now) == nil {
 		w.pass, _ = r.table.Begin(now)
 	}
 }

@@ -541,14 +541,15 @@ func (o *Owner) Map() Map { return o.m }
 // Words are what Take needs to be done elsewhere: where the next value and the
 // limit are, and Map as data.
 func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
-	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), plan.Counter{Engine: o.m.Fixed, Step: o.m.Step(), Shift: uint8(o.m.Shift), Low: uint8(o.m.Low)}
+	m = plan.Counter{Engine: o.m.Fixed, Step: o.m.Step(), Shift: uint8(o.m.Shift), Low: uint8(o.m.Low)}
+	if o.timed {
+		m.Rate, m.Lead = o.cfg.RateLog2, o.lead
+	}
+	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), m
 }
 
 // Peek returns Epoch || Counter of the next packet, if no one else sends.
 func (o *Owner) Peek() uint64 { return o.TSC(o.next.Load()) }
-
-// Timed reports whether counters are times: then Words serve nobody.
-func (o *Owner) Timed() bool { return o.timed }
 
 // Now is the wall clock, ns since 1970.
 func Now() int64 { return wall() }
@@ -563,7 +564,7 @@ func (o *Owner) beginTimed() error {
 	}
 	o.lead = uint64(o.cfg.Lead) << o.cfg.RateLog2 / 1e9 // both small
 	o.next.Store(min(t, o.end))
-	o.limit.Store(0)
+	o.limit.Store(o.end)
 	return nil
 }
 
@@ -575,14 +576,11 @@ func (o *Owner) takeTimed(n int) (uint64, int, status.Code) {
 		if err != nil {
 			return 0, 0, status.ErrClock
 		}
-		if o.freed.Load() {
-			return 0, 0, status.ErrExhausted
-		}
-		at := o.next.Load()
+		at, end := o.next.Load(), o.limit.Load() // 0 when it is closed
 		first, k, code := max(at, t), uint64(n), status.OK
-		if top := min(t+o.lead, o.end); first+k > top || first+k < first {
+		if top := min(t+o.lead, end); first+k > top || first+k < first {
 			code = status.ErrClock // faster than its rate, or the clock was set back
-			if top == o.end {
+			if top == end {
 				code = status.ErrExhausted
 			}
 			if first >= top {

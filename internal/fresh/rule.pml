@@ -5,12 +5,12 @@
  * rises and the sweep goes round. -DRESET: two copies of a packet alone, a clock
  * that is set back, and a Reset. No packet is accepted twice; and (-DRESTART) none that the receiver before this one had accepted.
  *
- * Time goes in slices: G = 1, W = 1, K = 3, so K*G = W + 2G. All packets are of
- * one slice: of times 1 and 4. These are faults, which the model must find:
+ * Time goes in slices: G = 1, and W = 2, the G by which the floor may lag being one of them: K = 3,
+ * so K*G = W + G. All packets are of one slice: of times 1 and 4. These are faults, which the model must find:
  * NO_REREAD, NO_CYCLE, MINUS, PLAIN_STORE, PLAIN_RAISE.
  */
 #define K 3
-#define W 1
+#define W 2
 #ifdef ONE
 #define PLACES 1
 #else

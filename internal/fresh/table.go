@@ -6,8 +6,8 @@ package fresh
 
 import (
 	"fmt"
-	"hash/maphash"
 	"math/bits"
+	"math/rand/v2"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -60,6 +60,8 @@ const (
 	// Every word is looked at once in this many cycles: half of those in which
 	// old and new can be told apart.
 	sweepCycles = 1 << (cycleBits - 2)
+	// Slices that may pass from one part of the sweep to the next.
+	sweepEvery = 128
 
 	never = ^uint64(0) // a floor below which everything is
 
@@ -94,25 +96,49 @@ type Stats struct {
 // accepted, has passed a word's time before its slice begins anew. Why nothing
 // is accepted twice is in docs/architecture.md, and in rule.pml as a model.
 type Table struct {
-	age, early uint64
-	span       uint64 // W: floor + span is the highest time that may be accepted
-	slice      uint64 // G
-	lines      uint64 // of a slice
-	words      []uint64
-	seed       [4]uint64
-	steady     func() int64 // ns of a clock that nobody sets
+	View
+	memory []uint64     // the words
+	steady func() int64 // ns of a clock that nobody sets
 
-	_      [64]byte
-	floor  atomic.Uint64
-	_      [56]byte
-	limit  atomic.Uint64 // times from here on are not accepted: see Mark
-	most   atomic.Uint64 // highest time that was accepted
-	behind atomic.Int64  // since when the clock is behind the floor; 0: it is not
-	swept  atomic.Uint64 // words looked at since the beginning
-	users  atomic.Int64
-
-	duplicate, stale, earlier, full, resets atomic.Uint64
+	swept   atomic.Uint64 // words looked at since the beginning
+	tended  atomic.Uint64 // floor at the last part of the sweep
+	markDue atomic.Uint64 // from when on the mark's owner wants to be asked
+	users   atomic.Int64
+	resets  atomic.Uint64
 }
+
+// View is what of a Table the executor in C works with. Its layout is shared
+// (libeesp/plan.h), and so is what Begin, Check, Commit and End do
+// (libeesp/times.h): what is due now and then is not, and left to Begin.
+type View struct {
+	replay.Seeds
+	tscSeed [2]uint64
+
+	words      uintptr
+	lines      uint64 // of a slice
+	slice      uint64 // G
+	age, early uint64
+	span       uint64 // W + G: floor + span is the highest time that may be accepted
+
+	_      [56]byte // what is above is read by all, and never written
+	floor  atomic.Uint64
+	limit  atomic.Uint64 // times from here on are not accepted: see Limit
+	most   atomic.Uint64 // no time above it was accepted
+	due    atomic.Uint64 // from this time of the clock on, a Begin here has something to do
+	behind atomic.Int64  // since when the clock is behind the floor; 0: it is not
+
+	_                               [24]byte
+	duplicate, stale, earlier, full atomic.Uint64
+	_                               [32]byte
+}
+
+// Where in a View things are.
+const (
+	WordsAt     = unsafe.Offsetof(View{}.words)
+	FloorAt     = unsafe.Offsetof(View{}.floor)
+	BehindAt    = unsafe.Offsetof(View{}.behind)
+	DuplicateAt = unsafe.Offsetof(View{}.duplicate)
+)
 
 func bad(f string, a ...any) error {
 	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
@@ -160,9 +186,12 @@ func New(c Config, now, mark uint64, steady func() int64) (*Table, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	t := &Table{age: Ticks(int64(c.MaxAge)), early: Ticks(int64(c.MaxEarly)), lines: c.perSlice(), steady: steady}
+	t := &Table{steady: steady}
+	t.Seeds, t.tscSeed = replay.NewSeeds(), [2]uint64{rand.Uint64(), rand.Uint64()}
+	t.age, t.early, t.lines = Ticks(int64(c.MaxAge)), Ticks(int64(c.MaxEarly)), c.perSlice()
 	t.slice = (t.age + t.early + parts - 1) / parts
-	t.span = t.age + t.early
+	// The floor may lag by less than a slice.
+	t.span = t.age + t.early + t.slice
 	b, err := syscall.Mmap(-1, 0, int(c.memory()), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %d MiB for times of packets: %v", status.ErrMemory, c.memory()>>20, err)
@@ -170,15 +199,16 @@ func New(c Config, now, mark uint64, steady func() int64) (*Table, error) {
 	// It tells who sent when, though no keys.
 	syscall.Madvise(b, dontDump)
 	syscall.Madvise(b, syscall.MADV_HUGEPAGE) // if it may
-	t.words = unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), len(b)/8)
-	for i := range t.seed {
-		t.seed[i] = maphash.Bytes(maphash.MakeSeed(), nil) | 1
-	}
+	t.memory = unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), len(b)/8)
+	t.words = uintptr(unsafe.Pointer(&b[0]))
 	// Plus early: so far ahead the one before accepted.
 	floor := max(later(now, t.early+1), mark)
 	t.floor.Store(floor)
 	t.most.Store(floor - 1) // who knows
 	t.limit.Store(never)
+	t.tended.Store(floor)
+	t.markDue.Store(never)
+	t.setDue()
 	t.users.Store(1)
 	return t, nil
 }
@@ -199,8 +229,8 @@ func (t *Table) Drop() bool { return t.users.Add(-1) == 0 }
 
 // Free gives the memory back.
 func (t *Table) Free() {
-	if b := t.words; b != nil {
-		t.words = nil
+	if b := t.memory; b != nil {
+		t.memory, t.words = nil, 0
 		syscall.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&b[0])), len(b)*8))
 	}
 }
@@ -211,7 +241,7 @@ func (t *Table) Is(c Config) bool {
 }
 
 // Memory is what the table takes, in octets.
-func (t *Table) Memory() uint64 { return uint64(len(t.words)) * 8 }
+func (t *Table) Memory() uint64 { return uint64(len(t.memory)) * 8 }
 
 // Pass is what a burst goes by.
 type Pass struct {
@@ -229,10 +259,13 @@ func (t *Table) Begin(now uint64) (p Pass, reset bool) {
 	}
 	// Once for a slice, so that threads do not write it all the time. If the
 	// floor has moved meanwhile, it stays as it is: Reset must not be undone.
-	if to > f && to/t.slice != f/t.slice && t.floor.CompareAndSwap(f, to) {
-		t.sweep(f, to)
+	if to > f && to-f >= t.slice {
+		t.floor.CompareAndSwap(f, to)
 	}
 	f = t.floor.Load()
+	if now >= t.due.Load() && f != never {
+		t.tend(f)
+	}
 	p = Pass{floor: max(f, to), top: min(later(now, t.early), later(f, t.span)), limit: t.limit.Load()}
 	if f != never && later(now, t.early) < f {
 		reset = t.late()
@@ -240,6 +273,19 @@ func (t *Table) Begin(now uint64) (p Pass, reset bool) {
 		t.behind.Store(0)
 	}
 	return p, reset
+}
+
+// tend does the part of the sweep that is due.
+func (t *Table) tend(floor uint64) {
+	if from := t.tended.Load(); floor > from && floor-from >= t.slice && t.tended.CompareAndSwap(from, floor) {
+		t.sweep(from, floor)
+	}
+	t.setDue()
+}
+
+// setDue: whoever comes late here sets a due that is too early, which does no harm.
+func (t *Table) setDue() {
+	t.due.Store(min(later(later(t.tended.Load(), t.age), sweepEvery*t.slice), t.markDue.Load()))
 }
 
 // late reports whether the clock has been behind the floor for a second.
@@ -274,16 +320,7 @@ func (p *Pass) May(time uint64) bool { return time >= p.floor && time <= p.top &
 
 // hash is a keyed hash of what tells packets apart.
 func (t *Table) hash(k *replay.Key, tsc uint64) uint64 {
-	x := (*[8]uint64)(unsafe.Pointer(k))
-	h := t.seed[0] ^ tsc
-	for i := 0; i < 8; i += 2 {
-		hi, lo := bits.Mul64(x[i]^h, x[i+1]^t.seed[i/2])
-		h = hi ^ lo ^ bits.RotateLeft64(h, 29)
-	}
-	hi, lo := bits.Mul64(h^t.seed[1], tsc^t.seed[2])
-	h ^= hi ^ lo
-	hi, lo = bits.Mul64(h^t.seed[3], t.seed[0])
-	return hi ^ lo
+	return replay.Mix(t.Hash(k)^t.tscSeed[0], tsc^t.tscSeed[1])
 }
 
 // step is called between the steps of Commit; tests replace it.
@@ -329,7 +366,7 @@ func (t *Table) insert(h, time uint64) Verdict {
 	for range min(lines, t.lines) {
 		at := (first + line) * lineWords
 		for i := range uint64(lineWords) {
-			w := &t.words[at+i]
+			w := &t.memory[at+i]
 			for {
 				if step != nil {
 					step(t, 4)
@@ -358,11 +395,12 @@ func (t *Table) insert(h, time uint64) Verdict {
 	return Full
 }
 
-// End ends a burst.
+// End ends a burst. What it notes is up to a slice too high, so that it is
+// written once for a slice.
 func (t *Table) End(p *Pass) {
 	for {
 		m := t.most.Load()
-		if m >= p.most || t.most.CompareAndSwap(m, p.most) {
+		if m >= p.most || t.most.CompareAndSwap(m, later(p.most, t.slice)) {
 			return
 		}
 	}
@@ -371,7 +409,7 @@ func (t *Table) End(p *Pass) {
 // sweep looks at some words, more if time has passed: those that are below the
 // floor become 0, since 16 bits of cycle come round again.
 func (t *Table) sweep(from, to uint64) {
-	total := uint64(len(t.words))
+	total := uint64(len(t.memory))
 	n := total
 	if passed := to/t.slice - from/t.slice; passed < sweepCycles*slices {
 		n = min(total, total*passed/(sweepCycles*slices)+lineWords) // below 2^29 * 2^20
@@ -383,7 +421,7 @@ func (t *Table) sweep(from, to uint64) {
 	}
 	for i := range n {
 		x := (at + i) % total
-		w := &t.words[x]
+		w := &t.memory[x]
 		old := atomic.LoadUint64(w)
 		if old == 0 {
 			continue
@@ -409,9 +447,9 @@ func (t *Table) BeginReset() bool {
 // EndReset forgets everything, and accepts what is above all that was ever
 // accepted. The clock was ahead, and is right again.
 func (t *Table) EndReset(now uint64) {
-	b := unsafe.Slice((*byte)(unsafe.Pointer(&t.words[0])), len(t.words)*8)
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&t.memory[0])), len(t.memory)*8)
 	if syscall.Madvise(b, syscall.MADV_DONTNEED) != nil {
-		clear(t.words)
+		clear(t.memory)
 	}
 	t.resets.Add(1)
 	t.behind.Store(0)
@@ -419,13 +457,20 @@ func (t *Table) EndReset(now uint64) {
 	if now > t.age {
 		floor = max(floor, now-t.age)
 	}
+	t.tended.Store(floor)
+	t.setDue()
 	t.floor.Store(floor)
 }
 
-// Limit has no time from t on accepted until it is called again.
-func (t *Table) Limit(time uint64) { t.limit.Store(time) }
+// Limit has no time from t on accepted until it is called again, which is asked
+// for (Begin) when the clock has come to due.
+func (t *Table) Limit(time, due uint64) {
+	t.limit.Store(time)
+	t.markDue.Store(due)
+	t.setDue()
+}
 
-// Most is the highest time that was accepted, or may have been before.
+// Most is a time above which none was accepted, nor may have been before.
 func (t *Table) Most() uint64 { return t.most.Load() }
 
 // Floor is the time below which everything is refused.

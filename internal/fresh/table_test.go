@@ -93,9 +93,22 @@ func TestVerdicts(t *testing.T) {
 			}
 		}
 	}
-	x.Limit(now + 10)
+	x.Limit(now+10, never)
 	want(t, x.open(now, 9, now+9), Fresh, "below the mark")
 	want(t, x.open(now, 9, now+10), Unmarked, "above the mark")
+}
+
+// As far ahead of the clock as may be is never too far, although the floor
+// lags behind the clock by up to a slice, which is longer here.
+func TestEarly(t *testing.T) {
+	x := newTable(t, Config{MaxAge: 100 * time.Millisecond, MaxEarly: time.Millisecond}, start)
+	if x.slice < 3*ms {
+		t.Fatal(x.slice)
+	}
+	for now := start + 500*ms; now < start+600*ms; now += ms / 5 {
+		want(t, x.open(now, 1, now+Ticks(int64(time.Millisecond))), Fresh, "max early ahead")
+		want(t, x.open(now, 1, now+Ticks(int64(time.Millisecond))+1), Early, "more than that")
+	}
 }
 
 // Whatever clocks and senders do, and whichever packets come again: none is
@@ -410,7 +423,8 @@ func TestResetBesideThreads(t *testing.T) {
 	for range 20 {
 		if table.BeginReset() {
 			bursts.Lock()
-			bursts.Unlock() // who began before has left
+			//lint:ignore SA2001 who began before has left
+			bursts.Unlock()
 			table.EndReset(now)
 		}
 		time.Sleep(100 * time.Microsecond)
@@ -451,8 +465,8 @@ func TestSweep(t *testing.T) {
 	table := newTable(t, Config{MaxAge: time.Millisecond, MaxEarly: time.Millisecond, MaxRate: 1000}, start)
 	now := start + 100*ms
 	used := func() (n int) {
-		for i := range table.words {
-			if atomic.LoadUint64(&table.words[i]) != 0 {
+		for i := range table.memory {
+			if atomic.LoadUint64(&table.memory[i]) != 0 {
 				n++
 			}
 		}

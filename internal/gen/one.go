@@ -30,9 +30,6 @@ import (
 // Scratch memory: round keys, if there is more than one window.
 const oneKeys = 0
 
-// OneAAD is the most AAD in octets.
-const oneAAD = 32
-
 // Registers.
 const (
 	oKey   = v(0) // the round key in the making

@@ -93,7 +93,7 @@ type derivation struct {
 }
 
 func (d *derivation) failed(format string, a ...any) error {
-	return fmt.Errorf("Derive, n %d, blocks %d, K2 %v, msgs %v, out %v, in place %v: %s",
+	return fmt.Errorf("derive: n %d, blocks %d, K2 %v, msgs %v, out %v, in place %v: %s",
 		d.n, d.blocks, d.padded, d.in, d.out, d.inPlace, fmt.Sprintf(format, a...))
 }
 

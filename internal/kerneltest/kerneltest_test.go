@@ -149,7 +149,7 @@ func TestSeesFaults(t *testing.T) {
 		{"Expand writes after the area", "area", expandAnd(func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer) {
 			*at(area, (n+3)&^3*generic.Backend.KeyBytes) ^= 1
 		})},
-		{"Expand changes keys", "Expand changed the keys", expandAnd(func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer) {
+		{"Expand changes keys", "expand changed the keys", expandAnd(func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer) {
 			*at(keys, n*keyLen-1) ^= 1
 		})},
 		{"Expand leaves something in scratch", "was left behind", expandAnd(func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer) {

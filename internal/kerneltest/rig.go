@@ -259,13 +259,13 @@ func (r *rig) expand(b *burst, forge bool) error {
 		return err
 	}
 	if err := keys.intact(); err != nil {
-		return fmt.Errorf("Expand: keys: %w", err)
+		return fmt.Errorf("expand: keys: %w", err)
 	}
 	if differ(keys.bytes(), r.saved) >= 0 {
-		return errors.New("Expand changed the keys")
+		return errors.New("expand changed the keys")
 	}
 	if err := r.slots.intact(); err != nil {
-		return fmt.Errorf("Expand: area: %w", err)
+		return fmt.Errorf("expand: area: %w", err)
 	}
 	return nil
 }

@@ -77,6 +77,7 @@ type Snapshot struct {
 	valid    uint64
 	m        *masters
 	names    *[64][16]byte // of the masters
+	usage    *[64]*Usage   // by the same
 
 	Slot    [2]Slot // instead of levels, for profiles that have no rings
 	Current int     // the slot that senders use
@@ -148,13 +149,17 @@ type Group struct {
 	snap     atomic.Pointer[Snapshot]
 	watchers map[any]func()
 
+	usesMu sync.Mutex
+	uses   [wire.Levels][3]*use // of rings' keys
+
 	oldMu sync.Mutex
 	old   []*Snapshot // out of force, and not wiped yet
 	wiped atomic.Uint64
 }
 
-// swap puts a snapshot in force; the one before is wiped when no burst uses it.
-func (g *Group) swap(s *Snapshot) (old *Snapshot) {
+// swap puts a snapshot in force; the one before is wiped when no burst uses it,
+// and what ended counts then.
+func (g *Group) swap(s *Snapshot, ended ...*Usage) (old *Snapshot) {
 	g.oldMu.Lock()
 	old = g.snap.Load()
 	g.old = append(g.old, old)
@@ -165,6 +170,7 @@ func (g *Group) swap(s *Snapshot) (old *Snapshot) {
 	}
 	Retire(func() {
 		old.wipe()
+		g.end(ended)
 		g.oldMu.Lock()
 		defer g.oldMu.Unlock()
 		g.old = slices.DeleteFunc(g.old, func(s *Snapshot) bool { return s == old })
@@ -398,8 +404,9 @@ func (g *Group) publish(rings [wire.Levels]*RootKey, defaults uint8) error {
 			return err
 		}
 	}
+	ended := g.count(s, &rings)
 	g.rings, g.defaults = rings, defaults
-	g.swap(s)
+	g.swap(s, ended...)
 	return nil
 }
 

@@ -116,7 +116,7 @@ type Pattern struct {
 	Area        uintptr
 	Name        [2]uint64 // of the key, for windows
 	Hash        uint64    // of Name, for windows
-	Usage       uintptr   // where packets are counted
+	Usage       uintptr   // where the key counts: keys.UsageWords; 0: nowhere
 	Next        uint32    // pattern to try when this is not it, as in Open.Bucket
 	Kind        uint16
 	Batch       uint16 // the same for patterns whose keys are derived alike
@@ -156,6 +156,7 @@ type Open struct {
 	extras      uint8 // there are windows or own IDs
 	held        uint8 // some keys are in areas
 	_           uint8
+	Times       uintptr // fresh.View; 0: there is none
 
 	Screen
 
@@ -347,7 +348,7 @@ func (o *Open) Finish() bool {
 			o.bare = 0
 		}
 	}
-	if o.Windows != 0 || len(o.Own) != 0 {
+	if o.Windows != 0 || o.Times != 0 || len(o.Own) != 0 {
 		o.extras = 1
 	}
 	if o.names = uint64(len(o.keyNames)); o.names != 0 {
@@ -383,6 +384,9 @@ func (o *Open) EachPattern(f func(p *Pattern)) {
 		f(&o.patterns[i+1])
 	}
 }
+
+// Keep has something that C writes to stay where it is until Free.
+func (k *keep) Keep(p any) { k.pin.Pin(p) }
 
 // Free ends the plan's use.
 func (k *keep) Free() { k.pin.Unpin() }
@@ -454,5 +458,7 @@ type Counter struct {
 	Step   uint64 // from one packet's to the next
 	Shift  uint8  // bits of a linear value below the epoch
 	Low    uint8  // by how many these are shifted
-	_      [6]uint8
+	Rate   uint8  // where linear values are times: 2^Rate a second, since 1970
+	_      [5]uint8
+	Lead   uint64 // how far ahead of the clock they may be; 0: they are no times
 }

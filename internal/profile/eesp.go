@@ -19,6 +19,7 @@ import (
 const (
 	eespSalt    = keys.SaltLen // octets behind a key
 	eespCounter = 3            // low octet of i
+	eespSession = 9            // in a CMAC input
 
 	// EESPNone, for a Mode, is an SA without a key derivation and Sub SAs.
 	EESPNone = 255
@@ -118,7 +119,7 @@ func (eesp) KeyOctets(p *keys.Params) int { return p.KeyLen + eespSalt }
 // the root key is missing.
 func eespKDF(s *keys.Snapshot) (k KDF, ok bool) {
 	r := &s.Slot[0]
-	k = KDF{Master: r.Master, Root: r.Root, Raw: r.Raw, Subs: r.Subs, Blocks: 1, KeyLen: uint8(s.KeyLen), Mask: eespSalt}
+	k = KDF{Master: r.Master, Root: r.Root, Raw: r.Raw, Subs: r.Subs, Usage: r.Usage, Blocks: 1, KeyLen: uint8(s.KeyLen), Mask: eespSalt}
 	if r.Master != nil {
 		k.Counter, k.Padded = eespCounter, true
 	}
@@ -138,7 +139,7 @@ func eespMsg(m *[MaxBlocks * 16]byte, k *KDF, session uint16) {
 	}
 	m[eespCounter] = 1
 	copy(m[4:], "EESP")
-	binary.BigEndian.PutUint16(m[9:], session)
+	binary.BigEndian.PutUint16(m[eespSession:], session)
 	binary.BigEndian.PutUint32(m[11:], uint32(k.KeyLen+k.Mask)*8)
 	m[15] = 0x80
 }

@@ -38,6 +38,14 @@ func PlanOpen(be *kernel.Backend, o Opening, snaps []*keys.Snapshot, area uintpt
 	return nil
 }
 
+// counts is where a key counts for C, until the plan is freed.
+func counts(to interface{ Keep(any) }, u *keys.Usage) uintptr {
+	if u != nil {
+		to.Keep(u)
+	}
+	return u.Words()
+}
+
 // addresses is where a plan finds the key. The key may be gone: its address is
 // all that is asked for.
 func (k *KDF) addresses() (master, sub uintptr) {

@@ -87,8 +87,10 @@ func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uin
 	if place == 0 {
 		return false
 	}
+	h.Usage.DerivedOnce(int(s.session))
 	to.Area, to.Salt, to.Key = keys.SubGroup(base, place)
 	to.Master, to.Sub = 0, 0
+	to.Usage = counts(to, h.Usage)
 	return true
 }
 
@@ -118,7 +120,7 @@ func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area 
 		if !ok {
 			continue
 		}
-		p := &plan.Pattern{Area: base, Subs: at, SubCount: uint64(snap.EESP.SubSAs), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name))}
+		p := &plan.Pattern{Area: base, Subs: at, SubCount: uint64(snap.EESP.SubSAs), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name)), Usage: counts(to, slot.Usage)}
 		o.planSA(to, snap.Params, p, 0)
 	}
 	return to

@@ -22,6 +22,7 @@ func (s *pspSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area uintp
 	binary.BigEndian.PutUint32(to.Nonce[:], s.spi)
 	to.KDF(&h.msg, h.Blocks, h.KDF.Counter)
 	to.Master, to.Sub = h.KDF.addresses()
+	to.Usage = counts(to, h.Usage)
 	return true
 }
 
@@ -58,9 +59,10 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 							continue
 						}
 						var c Context
-						pspKey(&c.Msg, &c.KDF, k.Master, version, 0)
+						pspKey(&c.Msg, &c.KDF, k, version, 0)
 						p.KDF(&c.Msg, c.Blocks, c.KDF.Counter)
 						p.Master, p.Sub = c.KDF.addresses()
+						p.Usage = counts(to, k.Usage)
 						p.Name = *(*[2]uint64)(unsafe.Pointer(&k.Name))
 					}
 					n := wire.PSPTemplate(&p.Value, version, spi, vc != 0, make([]byte, ext*wire.PSPUnit))

@@ -23,6 +23,7 @@ func (s *statelessSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area
 		return true
 	}
 	to.Master, to.Sub = h.KDF.addresses()
+	to.Usage = counts(to, h.Usage)
 	to.EpochAt = 12
 	to.KDF(&h.msg, h.Blocks, h.KDF.Counter)
 	to.Fixed = 1
@@ -125,15 +126,15 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 
 // planKey adds packets with a key of one snapshot.
 func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel int, options []byte) {
-	m := snap.Master(sel)
-	if m == nil {
+	if snap.Master(sel) == nil {
 		return
 	}
+	usage := counts(to, snap.Usage(sel))
 	for _, v := range statelessVs {
 		var msg [MaxBlocks * 16]byte
-		k := cmacKDF(m, StatelessMsg(&msg, v, 0, 0, new(Addr), uint16(snap.KeyLen*8)), snap.KeyLen)
+		k := cmacKDF(snap, sel, StatelessMsg(&msg, v, 0, 0, new(Addr), uint16(snap.KeyLen*8)))
 		name := snap.Name(sel)
-		p := &plan.Pattern{KeyLen: k.KeyLen, Kind: uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&name))}
+		p := &plan.Pattern{KeyLen: k.KeyLen, Kind: uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&name)), Usage: usage}
 		p.Master, p.Sub = k.addresses()
 		p.KDF(&msg, k.Blocks, k.Counter)
 		s := statelessShape(v, wire.Template(&p.Value, v, 0, options))

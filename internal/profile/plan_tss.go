@@ -50,7 +50,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	sp, six := tssHasSSI(v), tssIs6(v)
 	server := snap.Mode == keys.TSSServer
 	k := tssKDF(slot, six)
-	p := &plan.Pattern{KeyLen: k.KeyLen, Mask: k.Mask, Kind: uint16(an)<<8 | uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name))}
+	p := &plan.Pattern{KeyLen: k.KeyLen, Mask: k.Mask, Kind: uint16(an)<<8 | uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name)), Usage: counts(to, slot.Usage)}
 	n := wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(p.Value[:]), sp, an, snap.Domain, 0)
 	if tssClear(snap.Params, uint32(n)) != 0 || !sp && slices.Contains(o.ownIDs, 0) {
 		return

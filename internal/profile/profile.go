@@ -4,6 +4,7 @@
 package profile
 
 import (
+	"encoding/binary"
 	"fmt"
 	"unsafe"
 
@@ -84,6 +85,7 @@ type Lane struct {
 	Retry  bool   // no Master Key Option, and Prev may be tried if the key fails
 	Tunnel bool   // eesp: the payload is to be an IP packet
 	Prev   *kernel.Master
+	Used   *keys.Usage    // of Prev
 	Group  *keys.Snapshot // tss: that Parse found the key in
 	Flow   replay.Key     // whose counter Seq is, if Opening's Replay asks for it
 	Seq    uint64
@@ -96,6 +98,7 @@ type KDF struct {
 	Master  *kernel.Master     // of CMAC, or
 	Root    *hkdf.Expander     // of HKDF, or
 	Subs    *keys.Subs         // keeps the keys that come of it, if not nil
+	Usage   *keys.Usage        // counts; nil: nothing is derived
 	Raw     *[keys.RawLen]byte // the data key itself, and behind it the mask; none: the engine holds it already
 	Blocks  uint8              // of the message
 	KeyLen  uint8              // octets of key
@@ -118,6 +121,19 @@ func (k *KDF) Sub() *[16]byte {
 
 // Held reports whether the engine has the key already.
 func (k *KDF) Held() bool { return k.Master == nil && k.Root == nil && k.Raw == nil }
+
+// Derived counts the data key of a KDF input.
+func (k *KDF) Derived(msg *[16]byte) {
+	switch {
+	case k.Raw != nil:
+	case k.Subs == nil:
+		k.Usage.Derived(1)
+	case k.Root != nil:
+		k.Usage.DerivedOnce(int(binary.BigEndian.Uint16(msg[:])))
+	default:
+		k.Usage.DerivedOnce(int(binary.BigEndian.Uint16(msg[eespSession:])))
+	}
+}
 
 // Context is what a data key is derived from.
 type Context struct {

@@ -40,12 +40,12 @@ func pspSlot(s *keys.Snapshot, spi uint32) *keys.Slot { return &s.Slot[spi>>31] 
 
 // pspKey writes what a data key is derived from: counter(4) | "Pv" | version |
 // 0 | SPI(4) | length in bits(4).
-func pspKey(m *[MaxBlocks * 16]byte, k *KDF, master *kernel.Master, version uint8, spi uint32) {
+func pspKey(m *[MaxBlocks * 16]byte, k *KDF, slot *keys.Slot, version uint8, spi uint32) {
 	n := pspKeyLen(version)
 	*m = [MaxBlocks * 16]byte{3: 1, 4: 'P', 5: 'v', 6: '0' + version}
 	binary.BigEndian.PutUint32(m[8:], spi)
 	binary.BigEndian.PutUint32(m[12:], uint32(n*8))
-	*k = KDF{Master: master, Blocks: 1, KeyLen: uint8(n), Counter: 3}
+	*k = KDF{Master: slot.Master, Usage: slot.Usage, Blocks: 1, KeyLen: uint8(n), Counter: 3}
 }
 
 func (psp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
@@ -63,7 +63,7 @@ func (psp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 	if !slot.Present {
 		return status.ErrNoKey
 	}
-	pspKey(&c.Msg, &c.KDF, slot.Master, k.V, spi)
+	pspKey(&c.Msg, &c.KDF, slot, k.V, spi)
 	return status.OK
 }
 
@@ -152,7 +152,7 @@ func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		if !slot.Present {
 			return status.ErrNoKey
 		}
-		pspKey(&h.msg, &h.KDF, slot.Master, s.version, s.spi)
+		pspKey(&h.msg, &h.KDF, slot, s.version, s.spi)
 	}
 	h.Fixed, h.Next, h.Plain = true, true, s.version < wire.PSPGMAC && s.covered == 0
 	h.n = copy(h.b[:], s.b[:s.n])
@@ -270,7 +270,7 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 		if wire.PSPReserved(h.SPI) || !slot.Present {
 			return status.ErrNoKey
 		}
-		pspKey(&c.Msg, &c.KDF, slot.Master, h.Version, h.SPI)
+		pspKey(&c.Msg, &c.KDF, slot, h.Version, h.SPI)
 		name = slot.Name
 	}
 	if o.replay {

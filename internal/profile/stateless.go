@@ -49,8 +49,8 @@ func StatelessMsg(m *[MaxBlocks * 16]byte, v uint8, id uint64, epoch uint16, a *
 	return 1
 }
 
-func cmacKDF(m *kernel.Master, blocks, keyLen int) KDF {
-	return KDF{Master: m, Blocks: uint8(blocks), KeyLen: uint8(keyLen), Counter: CounterAt}
+func cmacKDF(s *keys.Snapshot, sel, blocks int) KDF {
+	return KDF{Master: s.Master(sel), Usage: s.Usage(sel), Blocks: uint8(blocks), KeyLen: uint8(s.KeyLen), Counter: CounterAt}
 }
 
 func statelessLevels(k *KeyContext, s *keys.Snapshot) uint8 {
@@ -69,12 +69,12 @@ func (stateless) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Cod
 		return status.ErrArgument
 	}
 	g := [3]int{keys.Current, keys.Pre, keys.Next}[k.Generation]
-	m := s.Master(keys.Of(levels, g))
-	if m == nil || levels == 0 {
+	sel := keys.Of(levels, g)
+	if levels == 0 || s.Master(sel) == nil {
 		return status.ErrNoKey
 	}
 	n := StatelessMsg(&c.Msg, k.V, k.ID, k.Epoch, &k.Addr, uint16(s.KeyLen*8))
-	c.KDF = cmacKDF(m, n, s.KeyLen)
+	c.KDF = cmacKDF(s, sel, n)
 	return status.OK
 }
 
@@ -185,8 +185,8 @@ func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		if levels == 0 {
 			levels = snap.Default
 		}
-		m := snap.Master(keys.Of(levels, keys.Current))
-		if levels == 0 || m == nil || !s.options && levels != snap.Default {
+		sel := keys.Of(levels, keys.Current)
+		if levels == 0 || snap.Master(sel) == nil || !s.options && levels != snap.Default {
 			return status.ErrNoKey
 		}
 		if s.options {
@@ -198,7 +198,7 @@ func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 			}
 			options = room[:n]
 		}
-		h.KDF = cmacKDF(m, StatelessMsg(&h.msg, s.v, s.id, 0, new(Addr), uint16(snap.KeyLen*8)), snap.KeyLen)
+		h.KDF = cmacKDF(snap, sel, StatelessMsg(&h.msg, s.v, s.id, 0, new(Addr), uint16(snap.KeyLen*8)))
 	}
 	h.Fixed = h.Blocks <= 1
 	h.n = wire.Template(&h.b, s.v, s.id, options)
@@ -295,23 +295,25 @@ func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, s
 		l.KeyLen = uint8(k.keyLen)
 	} else {
 		var snap *keys.Snapshot
-		var m *kernel.Master
+		sel := 0
 		if h.Present == 0 {
-			snap = snaps[0]
-			m = snap.Master(keys.Of(snap.Default, keys.Current))
+			snap, sel = snaps[0], keys.Of(snaps[0].Default, keys.Current)
 			if o.tryPrevious {
-				l.Prev = snap.Master(keys.Of(snap.Default, keys.Pre))
-				l.Retry = l.Prev != nil && snap.HasPre(snap.Default)
+				pre := keys.Of(snap.Default, keys.Pre)
+				l.Prev = snap.Master(pre)
+				if l.Retry = l.Prev != nil && snap.HasPre(snap.Default); l.Retry {
+					l.Used = snap.Usage(pre)
+				}
 			}
 		} else {
-			snap, m = find(&h, snaps)
+			snap, sel = find(&h, snaps)
 		}
-		if m == nil {
+		if snap == nil || snap.Master(sel) == nil {
 			return status.ErrNoKey
 		}
 		l.KeyLen = uint8(snap.KeyLen)
-		c.KDF = cmacKDF(m, StatelessMsg(&c.Msg, h.V, h.ID, epoch, (*Addr)(unsafe.Pointer(&p.Src)), uint16(snap.KeyLen*8)), snap.KeyLen)
-		master = m.ID
+		c.KDF = cmacKDF(snap, sel, StatelessMsg(&c.Msg, h.V, h.ID, epoch, (*Addr)(unsafe.Pointer(&p.Src)), uint16(snap.KeyLen*8)))
+		master = c.Master.ID
 	}
 	if o.replay {
 		o.flow(l, &master, h.V)
@@ -424,8 +426,8 @@ func (o *statelessOpening) sameOptions(l *Lane, h *wire.Stateless) bool {
 }
 
 // find returns the first group that has all the root keys a packet names, and
-// the master key made of them.
-func find(h *wire.Stateless, snaps []*keys.Snapshot) (*keys.Snapshot, *kernel.Master) {
+// the selection of these, whose master key there is.
+func find(h *wire.Stateless, snaps []*keys.Snapshot) (*keys.Snapshot, int) {
 next:
 	for _, s := range snaps {
 		sel := 0
@@ -439,9 +441,9 @@ next:
 			}
 			sel |= g << (2 * l)
 		}
-		if m := s.Master(sel); m != nil {
-			return s, m
+		if s.Master(sel) != nil {
+			return s, sel
 		}
 	}
-	return nil, nil
+	return nil, 0
 }

@@ -94,9 +94,9 @@ func tssMsg(to unsafe.Pointer, server, v6 bool, tsc uint64, rekey uint32, who un
 
 func tssKDF(s *keys.Slot, v6 bool) KDF {
 	if s.Raw != nil {
-		return KDF{Raw: s.Raw, Blocks: 1, KeyLen: tssKeyLen}
+		return KDF{Raw: s.Raw, Usage: s.Usage, Blocks: 1, KeyLen: tssKeyLen}
 	}
-	k := KDF{Master: s.Master, Blocks: 2, KeyLen: tssKeyLen, Mask: tssMaskLen, Padded: true}
+	k := KDF{Master: s.Master, Usage: s.Usage, Blocks: 2, KeyLen: tssKeyLen, Mask: tssMaskLen, Padded: true}
 	if v6 {
 		k.Blocks = 3
 	}

@@ -493,7 +493,11 @@ func TestSweepUnderTraffic(t *testing.T) {
 			end     sync.WaitGroup
 			late    sync.WaitGroup
 		)
-		grace := func() { bursts.Lock(); bursts.Unlock() }
+		grace := func() {
+			bursts.Lock()
+			//lint:ignore SA2001 who began before has left
+			bursts.Unlock()
+		}
 		retire := func(done func()) {
 			late.Add(1)
 			go func() { grace(); done(); late.Done() }()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -106,8 +105,7 @@ type View struct {
 	mask    uint64
 	stride  uint64
 	ring
-	seed   [8]uint64
-	noAddr uint64 // what hash makes of a key without Addr
+	Seeds
 
 	_     [56]byte // what is above is read by all, and never written
 	owner atomic.Uint64
@@ -168,10 +166,7 @@ func New(c Config) (*Table, error) {
 	t.index = unsafe.Slice((*atomic.Uint32)(p), size)
 	t.links = unsafe.Slice((*uint32)(unsafe.Add(p, 4*size)), c.Windows)
 	t.first, t.windows = uintptr(p), uintptr(p)+uintptr(head)
-	for i := range t.seed {
-		t.seed[i] = rand.Uint64()
-	}
-	t.noAddr = t.hashAddr(&[4]uint64{})
+	t.Seeds = NewSeeds()
 	return t, nil
 }
 
@@ -252,25 +247,6 @@ func (t *Table) countSlow(v Verdict) {
 
 func (t *Table) window(entry uint32) *window {
 	return (*window)(unsafe.Pointer(&t.memory[uint64(t.windows-t.first)+uint64(entry&numberMask-1)*t.stride]))
-}
-
-func mix(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a, b)
-	return hi ^ lo
-}
-
-// hash keeps those who do not know the seed from choosing where keys meet.
-func (t *Table) hash(k *octets) uint64 {
-	s := &t.seed
-	return mix(k[2]^s[2]^t.HashName(k[0], k[1]), k[3]^s[3]^t.hashAddr((*[4]uint64)(k[4:])))
-}
-
-// HashName is the part of it that is the same for all packets of a master key.
-func (t *Table) HashName(a, b uint64) uint64 { return mix(a^t.seed[0], b^t.seed[1]) }
-
-func (t *Table) hashAddr(k *[4]uint64) uint64 {
-	s := &t.seed
-	return mix(k[0]^s[4], k[1]^s[5]) ^ mix(k[2]^s[6], k[3]^s[7])
 }
 
 // Owners other than those who are numbers.

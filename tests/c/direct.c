@@ -40,6 +40,10 @@ static struct {
 	int ip;		     /* payloads are IP packets */
 	int other;	     /* a profile other than stateless */
 	uint16_t flags;	     /* of descriptors */
+	eesp_group *const *groups; /* whose keys count */
+	size_t group_count;
+	int each;  /* keys are derived for packets */
+	int alike; /* and packets that are alike go together in the engine */
 } form = { .tail = EESP_ICV_LEN };
 
 /* Has all packets of a side be the engine's, until keys change. */
@@ -71,11 +75,38 @@ static eesp_receiver *new_careful_receiver(eesp_group *const *groups, size_t n, 
 	return r;
 }
 
+/* What all keys of all groups have counted. */
+static eesp_usage usage_now(void)
+{
+	eesp_usage sum = { 0 }, u;
+	for (size_t g = 0; g < form.group_count; g++)
+		for (int level = 0; level < 3; level++)
+			for (unsigned generation = 0; generation < 3; generation++)
+				if (eesp_group_usage(form.groups[g], level, generation, &u) == EESP_OK) {
+					sum.derived += u.derived;
+					sum.sealed += u.sealed;
+					sum.opened += u.opened;
+				}
+	return sum;
+}
+
+static eesp_usage usage_since(const eesp_usage *then)
+{
+	eesp_usage u = usage_now();
+	u.derived -= then->derived;
+	u.sealed -= then->sealed;
+	u.opened -= then->opened;
+	return u;
+}
+
 static void new_sides(eesp_group *const *groups, size_t n, uint8_t v, uint32_t flags, uint32_t engine_bits, int careful)
 {
 	form.lead = form.flags = 0;
 	form.ip = form.other = 0;
 	form.tail = EESP_ICV_LEN;
+	form.groups = groups;
+	form.group_count = n;
+	form.each = form.alike = 1;
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config c = explicit_config(v);
 		c.flags = flags;
@@ -244,12 +275,32 @@ static void as_specified(eesp_group *g, uint32_t aead, const eesp_sender_config 
 	eesp_keyset_free(set);
 }
 
+/* Whether all packets of a burst are ordinary: then keys are derived for the same ones. */
+static int ordinary(const struct burst *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (b->fault[i] || b->forged[i])
+			return 0;
+	return !form.ip;
+}
+
+static void same_usage(const eesp_usage used[2], const struct burst *b)
+{
+	SAME(used[0].sealed, used[1].sealed);
+	SAME(used[0].opened, used[1].opened);
+	CHECK(form.group_count == 0 || (used[0].sealed + used[0].opened) % (side[0].good ? side[0].good : UINT64_MAX) == 0);
+	if (ordinary(b) && form.alike)
+		SAME(used[0].derived, used[1].derived);
+}
+
 /* Seals a burst on both sides and compares; returns how many packets were the engine's on the first. */
 static uint64_t seal_both(const struct burst *b)
 {
 	uint64_t crossed = 0;
+	eesp_usage used[2];
 	for (int i = 0; i < 2; i++) {
 		struct side *x = &side[i];
+		used[i] = usage_now();
 		to_seal(x, b, eesp_sender_header_len(x->sender));
 		uint64_t before = direct_crossed();
 		x->good = eesp_seal_burst(x->sender, x->p, b->n);
@@ -257,8 +308,10 @@ static uint64_t seal_both(const struct burst *b)
 			crossed = direct_crossed() - before;
 		else
 			SAME(direct_crossed() - before, b->n);
+		used[i] = usage_since(&used[i]);
 	}
 	same_results(b->n);
+	same_usage(used, b);
 	return crossed;
 }
 
@@ -303,8 +356,10 @@ static void to_open(struct side *x, const struct burst *b)
 static uint64_t open_both(const struct burst *b)
 {
 	uint64_t crossed = 0;
+	eesp_usage used[2];
 	for (int i = 0; i < 2; i++) {
 		struct side *x = &side[i];
+		used[i] = usage_now();
 		to_open(x, b);
 		uint64_t before = direct_crossed();
 		x->good = eesp_open_burst(side[1 - i].receiver, x->p, b->n); /* what one way has sealed, the other one opens */
@@ -312,8 +367,10 @@ static uint64_t open_both(const struct burst *b)
 			crossed = direct_crossed() - before;
 		else
 			SAME(direct_crossed() - before, b->n);
+		used[i] = usage_since(&used[i]);
 	}
 	same_results(b->n);
+	same_usage(used, b);
 	for (size_t i = 0; i < b->n; i++) {
 		const eesp_pkt *p = &side[0].p[i], *q = &side[1].p[i];
 		if (p->status == EESP_ERR_AUTH && p->coffset == 0 && !form.other)
@@ -409,8 +466,9 @@ static const struct other others[] = {
 	{ .name = "eesp, data key", .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 510, .aead = 1 }, .held = 1 },
 };
 
-static void other_sides(const struct other *o, eesp_group *g)
+static void other_sides(const struct other *o, eesp_group *const *groups)
 {
+	eesp_group *g = *groups;
 	static uint32_t id = 1;
 	static const uint8_t extra[16] = { 1, 2, 3 };
 	form.other = 1;
@@ -418,6 +476,10 @@ static void other_sides(const struct other *o, eesp_group *g)
 	form.lead = o->lead;
 	form.tail = EESP_ICV_LEN + (o->g.profile == EESP_PROFILE_EESP ? EESP_MAX_PADDING : 0);
 	form.ip = o->ip;
+	form.groups = groups;
+	form.group_count = !o->held;
+	form.each = o->g.profile != EESP_PROFILE_EESP;
+	form.alike = o->g.profile == EESP_PROFILE_TSS; /* psp: headers begin with what follows */
 	eesp_receiver *r[2];
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
@@ -469,7 +531,7 @@ static void others_as_the_engine(void)
 		WORKS(eesp_group_new(&c, &g));
 		secret[0] = (uint8_t)k;
 		WORKS(eesp_group_set_key(g, 0, secret, o->g.profile != EESP_PROFILE_EESP || o->g.mode == 1 || o->g.mode == 4 ? 32 : o->g.mode == 2 ? 48 : 64));
-		other_sides(o, g);
+		other_sides(o, &g);
 		uint64_t before = opened_there, packets = 0;
 		for (int round = 0; round < (emulated() ? 5 : 150); round++) {
 			struct burst b = any_burst();
@@ -486,6 +548,10 @@ static void others_as_the_engine(void)
 		CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
 		CHECK(memcmp(&out[0], &out[1], sizeof out[0]) == 0);
 		CHECK(in[0].packets[0] > packets / 2 || o->ip);
+		eesp_usage u = usage_now();
+		SAME(u.sealed, o->held ? 0 : out[0].packets[0] + out[1].packets[0]);
+		SAME(u.opened, o->held ? 0 : in[0].packets[0] + in[1].packets[0]);
+		CHECK(form.each || u.derived == (o->held ? 0 : 2)); /* a Sub SA each */
 		/* Where the payload would begin in front of its destination, the engine opens it. */
 		CHECK(!possible || opened_there - before < (o->g.profile == EESP_PROFILE_EESP ? packets / 2 : packets / 10));
 		all += packets;

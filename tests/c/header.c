@@ -34,6 +34,8 @@ AT(eesp_group_config, epoch_age, 52);
 AT(eesp_group_config, auth_failure_limit, 56);
 AT(eesp_group_config, counter_limit, 64);
 SIZE(eesp_domain_stats, 128);
+SIZE(eesp_usage, 64);
+AT(eesp_usage, index, 24);
 
 SIZE(eesp_root_key_info, 64);
 AT(eesp_root_key_info, index, 0);

@@ -299,6 +299,8 @@ static void slots(uint32_t profile)
 		GOOD(eesp_group_use_key, g, 0);
 		GOOD(eesp_group_remove_key, g, 1);
 	}
+	eesp_usage usage;
+	GOOD(eesp_group_usage, g, 0, EESP_GENERATION_CURRENT, &usage);
 	if (profile == EESP_PROFILE_PSP)
 		GOOD(eesp_group_alloc_spi, g, 7, &spi);
 	if (profile == EESP_PROFILE_TSS) {

@@ -112,8 +112,10 @@ run fork-static "${runner[@]}" "$work/fork"
 
 # With the library's inner names, of which an installation has none.
 (cd "$here/../.." && CC=$cc CGO_ENABLED=1 "${GO:-go}" build -trimpath -buildvcs=false -buildmode=c-archive -o "$work/inner/eesp.a" ./libeesp)
-compile direct "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
-run direct "${runner[@]}" "$work/direct"
+for test in direct times; do
+	compile $test "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
+	run $test "${runner[@]}" "$work/$test"
+done
 
 # The archive beside another one with a Go runtime of its own.
 mkdir -p other

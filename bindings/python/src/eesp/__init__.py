@@ -54,6 +54,7 @@ from ._types import (
     TssV,
     Udp,
     UdpMode,
+    Usage,
     V,
     tss_lead,
 )
@@ -172,6 +173,7 @@ __all__ = [
     "TssV",
     "Udp",
     "UdpMode",
+    "Usage",
     "UnsupportedError",
     "V",
     "__version__",

@@ -276,6 +276,16 @@ class DomainStats(Structure):
     ]
 
 
+class Usage(Structure):
+    _fields_ = [
+        ("derived", c_uint64),
+        ("sealed", c_uint64),
+        ("opened", c_uint64),
+        ("index", c_uint64),
+        ("reserved", c_uint64 * 4),
+    ]
+
+
 class Job(Structure):
     _fields_ = [
         ("aad", c_void_p),
@@ -305,6 +315,7 @@ STRUCTURES: dict[str, type[Structure]] = {
     "eesp_stats": Stats,
     "eesp_replay_stats": ReplayStats,
     "eesp_domain_stats": DomainStats,
+    "eesp_usage": Usage,
     "eesp_job": Job,
 }
 
@@ -341,6 +352,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "eesp_group_set_epoch": (c_int, [_P, c_uint16]),
     "eesp_group_reset_latch": (c_int, [_P]),
     "eesp_group_domain_stats": (c_int, [_P, _P]),
+    "eesp_group_usage": (c_int, [_P, c_int, c_uint, _P]),
     "eesp_derive_keys": (c_int, [_P, _P, _N, _P, _N]),
     "eesp_data_key_export": (c_int, [_P, _P, c_int, _P]),
     "eesp_data_key_wipe": (None, [_P]),

@@ -406,6 +406,16 @@ class DomainStats:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What was done with a root key, or the key in a slot, since it came to the group."""
+
+    derived: int  # how often a data key was derived from it; eesp: Sub SAs that had one
+    sealed: int  # packets
+    opened: int  # packets
+    index: int  # of a root key; 0: a key in a slot
+
+
+@dataclass(frozen=True)
 class ReplayStats:
     """What a receiver's replay protection counts; all zero without it."""
 

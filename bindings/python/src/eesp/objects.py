@@ -23,6 +23,7 @@ from ._types import (
     Counter,
     Encap,
     Explicit,
+    Generation,
     Level,
     Levels,
     Offsets,
@@ -38,6 +39,7 @@ from ._types import (
     TssV,
     Udp,
     UdpMode,
+    Usage,
     V,
     address,
     v_member,
@@ -359,6 +361,12 @@ class TrustGroup(_Object):
             latched=bool(raw.latched),
             epoch=raw.epoch,
         )
+
+    def usage(self, level: Level | int = 0, generation: Generation = Generation.CURRENT) -> Usage:
+        """What was done with a level's root key of that generation; other profiles than stateless: with the key in slot level."""
+        raw = _abi.Usage()
+        check(self._call(_LIB.eesp_group_usage, level, generation, byref(raw)))
+        return Usage(raw.derived, raw.sealed, raw.opened, raw.index)
 
     def alloc_spi(self, first: int = 1) -> int:
         """psp: gives out an SPI, to be handed to a peer with its data key: each once, in rising order, from first on.

@@ -1,0 +1,99 @@
+//go:build cgo && (amd64 || arm64)
+
+// Package both is for the test that what C does with times of packets
+// (libeesp/times.h) is what package fresh does. Nothing else uses it.
+package both
+
+/*
+#cgo CFLAGS: -O2 -I${SRCDIR}/../../../libeesp
+#include "times.h"
+
+#define T ((struct eesp_times *)t) // a number, for cgo looks at all that is behind a pointer
+
+static int begin(uintptr_t t, uint64_t now, struct times_pass *p) { return times_begin(T, now, p); }
+
+static int check(uintptr_t t, struct times_pass *p, uint64_t time)
+{
+	return times_may(p, time) ? TIME_FRESH : times_refused(T, p, time);
+}
+
+static int commit(uintptr_t t, struct times_pass *p, uint64_t flow, uint64_t tsc, uint64_t time)
+{
+	uint64_t word, *at = times_place(T, p, flow, tsc, time, &word);
+	return times_commit(T, p, p->first, at, word, time);
+}
+
+static void end(uintptr_t t, struct times_pass *p) { times_end(T, p); }
+
+static void burst(uintptr_t t, struct times_pass *p, const uint64_t *flow, const uint64_t *tsc, uint8_t *verdict, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if ((verdict[i] = (uint8_t)check(t, p, tsc[i])) == TIME_FRESH)
+			verdict[i] = (uint8_t)commit(t, p, flow[i], tsc[i], tsc[i]);
+	end(t, p);
+}
+*/
+import "C"
+
+import (
+	"runtime"
+	"unsafe"
+
+	"libeesp/internal/fresh"
+)
+
+// Pass is C's fresh.Pass.
+type Pass struct{ p C.struct_times_pass }
+
+func view(t *fresh.Table) *C.struct_eesp_times {
+	return (*C.struct_eesp_times)(unsafe.Pointer(&t.View))
+}
+
+func at(t *fresh.Table) C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(&t.View))) }
+
+// Begin reports whether C takes the burst: else it is Go's, Begin and all.
+func (p *Pass) Begin(t *fresh.Table, now uint64) bool {
+	defer runtime.KeepAlive(t)
+	return C.begin(at(t), C.uint64_t(now), &p.p) != 0
+}
+
+// Check is fresh.Table.Check.
+func (p *Pass) Check(t *fresh.Table, time uint64) fresh.Verdict {
+	defer runtime.KeepAlive(t)
+	return fresh.Verdict(C.check(at(t), &p.p, C.uint64_t(time)))
+}
+
+// Commit is fresh.Table.Commit; flow is the key's Hash.
+func (p *Pass) Commit(t *fresh.Table, flow, tsc, time uint64) fresh.Verdict {
+	defer runtime.KeepAlive(t)
+	return fresh.Verdict(C.commit(at(t), &p.p, C.uint64_t(flow), C.uint64_t(tsc), C.uint64_t(time)))
+}
+
+// End is fresh.Table.End.
+func (p *Pass) End(t *fresh.Table) {
+	defer runtime.KeepAlive(t)
+	C.end(at(t), &p.p)
+}
+
+// Burst is Check, Commit and End for several packets.
+func (p *Pass) Burst(t *fresh.Table, flow, tsc []uint64, verdict []fresh.Verdict) {
+	defer runtime.KeepAlive(t)
+	C.burst(at(t), &p.p, (*C.uint64_t)(&flow[0]), (*C.uint64_t)(&tsc[0]), (*C.uint8_t)(unsafe.Pointer(&verdict[0])), C.size_t(len(tsc)))
+}
+
+// Words are the table's.
+func Words(t *fresh.Table) []uint64 {
+	return unsafe.Slice((*uint64)(unsafe.Pointer(view(t).words)), t.Memory()/8)
+}
+
+// Slice is how long a slice is.
+func Slice(t *fresh.Table) uint64 { return uint64(view(t).slice) }
+
+// Twins has b hash as a does.
+func Twins(a, b *fresh.Table) {
+	x, y := view(a), view(b)
+	y.seed, y.no_addr, y.tsc_seed = x.seed, x.no_addr, x.tsc_seed
+}
+
+// ClockTicks is C's clock.
+func ClockTicks(rate uint) uint64 { return uint64(C.times_clock(C.uint(rate))) }

@@ -1,0 +1,248 @@
+//go:build cgo && (amd64 || arm64)
+
+package both
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"libeesp/internal/fresh"
+	"libeesp/internal/replay"
+)
+
+const (
+	ms    = uint64(1<<fresh.TickBits) / 1000
+	start = uint64(1_796_000_000) << fresh.TickBits
+	never = ^uint64(0)
+)
+
+func newTable(t testing.TB, c fresh.Config, steady func() int64) *fresh.Table {
+	t.Helper()
+	x, err := fresh.New(c, start, 0, steady)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func key(id uint64) *replay.Key {
+	k := &replay.Key{Master: [16]byte{1, 2, 3}, ID: id, Epoch: uint16(id * 77), Kind: uint16(id & 3)}
+	if id&1 != 0 {
+		k.Addr[id%32] = byte(id)
+	}
+	return k
+}
+
+// burst is one that Go and C have begun, the one on a table and the other on its twin.
+type burst struct {
+	g   fresh.Pass
+	c   Pass
+	isC bool       // else C left it to Go
+	b   fresh.Pass // then
+}
+
+func begin(a, b *fresh.Table, now uint64) (x burst, resetA, resetB bool) {
+	x.g, resetA = a.Begin(now)
+	if x.isC = x.c.Begin(b, now); !x.isC {
+		x.b, resetB = b.Begin(now)
+	}
+	return
+}
+
+// Whatever clocks do, and whichever packets come: C's verdicts, counts, floor and
+// words are Go's.
+func TestSame(t *testing.T) {
+	steps := 60_000
+	if testing.Short() {
+		steps = 20_000
+	}
+	var verdicts [fresh.Unmarked + 1]int
+	crossed, bursts, late := 0, 0, 0
+	for seed := range uint64(6) {
+		x := rand.New(rand.NewPCG(seed, 2))
+		c := fresh.Config{MaxAge: time.Duration(1+x.IntN(50)) * time.Millisecond, MaxEarly: time.Duration(1+x.IntN(20)) * time.Millisecond, MaxRate: 1000}
+		var steady atomic.Int64
+		now := start
+		a, b := newTable(t, c, steady.Load), newTable(t, c, steady.Load)
+		Twins(a, b)
+		var all [][2]uint64
+		var old []burst // that have slept since
+		for step := range steps {
+			switch x.IntN(2000) {
+			case 0: // the clock steps, either way
+				now = max(start/2, now+x.Uint64N(600*ms)-200*ms)
+			case 1, 2, 3:
+				now += x.Uint64N(300 * ms)
+			case 4:
+				now = now / 32 / Slice(a) * 32 * Slice(a) // where slice and cycle begin
+			case 5:
+				limit, due := now+x.Uint64N(60*ms), now+x.Uint64N(30*ms)
+				if x.IntN(4) != 0 {
+					limit, due = never, never
+				}
+				a.Limit(limit, due)
+				b.Limit(limit, due)
+			default:
+				now += x.Uint64N(ms)
+			}
+			steady.Add(x.Int64N(int64(60 * time.Millisecond)))
+			y, resetA, resetB := begin(a, b, now)
+			if bursts++; !y.isC {
+				crossed++
+			}
+			if resetA != resetB {
+				t.Fatalf("seed %d, step %d: reset %v and %v", seed, step, resetA, resetB)
+			}
+			if resetA && a.BeginReset() && b.BeginReset() {
+				old = nil // those are waited for
+				a.EndReset(now)
+				b.EndReset(now)
+			}
+			if len(old) > 0 && x.IntN(3) == 0 {
+				y, old = old[0], old[1:]
+				late++
+			} else if x.IntN(20) == 0 {
+				old = append(old, y)
+				continue
+			}
+			many := 1 + x.IntN(3)
+			if x.IntN(500) == 0 {
+				many = 300 // a part of the table is full
+			}
+			for range many {
+				k := [2]uint64{x.Uint64N(5), now + x.Uint64N(100*ms) - 60*ms}
+				if many > 3 {
+					k = [2]uint64{x.Uint64(), now - x.Uint64N(10)}
+				} else if len(all) > 0 && x.IntN(2) == 0 {
+					k = all[max(0, len(all)-1-x.IntN(1+x.IntN(len(all))))]
+				}
+				id := key(k[0])
+				va := a.Check(&y.g, k[1])
+				if va == fresh.Fresh {
+					va = a.Commit(&y.g, id, k[1], k[1])
+				}
+				var vb fresh.Verdict
+				if y.isC {
+					if vb = y.c.Check(b, k[1]); vb == fresh.Fresh {
+						vb = y.c.Commit(b, b.Hash(id), k[1], k[1])
+					}
+					verdicts[vb]++
+				} else if vb = b.Check(&y.b, k[1]); vb == fresh.Fresh {
+					vb = b.Commit(&y.b, id, k[1], k[1])
+				}
+				if va != vb {
+					t.Fatalf("seed %d, step %d: Go's verdict on %v is %d, C's %d", seed, step, k, va, vb)
+				}
+				if va == fresh.Fresh {
+					all = append(all, k)
+				}
+			}
+			a.End(&y.g)
+			if y.isC {
+				y.c.End(b)
+			} else {
+				b.End(&y.b)
+			}
+			if a.Floor() != b.Floor() || a.Most() != b.Most() || a.Stats() != b.Stats() {
+				t.Fatalf("seed %d, step %d: floors %#x %#x, most %#x %#x, counts %+v %+v", seed, step, a.Floor(), b.Floor(), a.Most(), b.Most(), a.Stats(), b.Stats())
+			}
+			if step%512 == 0 && !slices.Equal(Words(a), Words(b)) {
+				t.Fatalf("seed %d, step %d: words differ", seed, step)
+			}
+		}
+		a.Free()
+		b.Free()
+	}
+	t.Logf("%d bursts, %d of them late, %d left to Go; C's verdicts: %v", bursts, late, crossed, verdicts)
+	for v, n := range verdicts {
+		if n < 20 {
+			t.Errorf("verdict %d: %d times only", v, n)
+		}
+	}
+	if crossed*2 > bursts || late < 100 {
+		t.Error("C has taken too few bursts")
+	}
+}
+
+// Threads on one table, half of them through C and half through Go, with the same
+// packets: each is one's, while the floor stands; and one's at most, while it moves.
+func TestOnce(t *testing.T) {
+	for _, moves := range []bool{false, true} {
+		c := fresh.Config{MaxAge: 5 * time.Second, MaxEarly: 5 * time.Millisecond, MaxRate: 60_000}
+		if moves {
+			c = fresh.Config{MaxAge: 5 * time.Millisecond, MaxEarly: 5 * time.Millisecond, MaxRate: 20_000}
+		}
+		table := newTable(t, c, func() int64 { return 0 })
+		const threads, rounds, packets = 6, 150, 48
+		var had [rounds * packets]atomic.Int32
+		var clock atomic.Uint64
+		clock.Store(start + 100*ms)
+		var wg sync.WaitGroup
+		var total, byC atomic.Int64
+		for w := range threads {
+			wg.Go(func() {
+				x := rand.New(rand.NewPCG(uint64(w), 9))
+				var flow, tsc []uint64
+				var verdict [packets]fresh.Verdict
+				for round := range rounds {
+					now := clock.Load()
+					if moves {
+						now = clock.Add(x.Uint64N(ms / 2))
+					}
+					order := x.Perm(packets)
+					flow, tsc = flow[:0], tsc[:0]
+					for _, i := range order {
+						n := round*packets + i
+						at := start + 100*ms + uint64(i)
+						if moves {
+							at += uint64(round) * ms * threads / 4
+						}
+						flow, tsc = append(flow, table.Hash(key(uint64(n)))), append(tsc, at)
+					}
+					var p Pass
+					if w%2 == 0 && p.Begin(table, now) {
+						p.Burst(table, flow, tsc, verdict[:])
+						byC.Add(1)
+					} else {
+						q, _ := table.Begin(now)
+						for i, k := range order {
+							if verdict[i] = table.Check(&q, tsc[i]); verdict[i] == fresh.Fresh {
+								verdict[i] = table.Commit(&q, key(uint64(round*packets+k)), tsc[i], tsc[i])
+							}
+						}
+						table.End(&q)
+					}
+					for i, k := range order {
+						if verdict[i] == fresh.Fresh {
+							total.Add(1)
+							if had[round*packets+k].Add(1) != 1 {
+								t.Errorf("packet %d was accepted twice", round*packets+k)
+							}
+						}
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if n := total.Load(); !moves && n != rounds*packets || n < 100 || byC.Load() < threads*rounds/4 {
+			t.Errorf("%d accepted, %d bursts by C", n, byC.Load())
+		}
+		table.Free()
+	}
+}
+
+// C's clock is Go's.
+func TestClock(t *testing.T) {
+	for _, rate := range []uint{28, 18} {
+		before := time.Now().UnixNano()
+		c := ClockTicks(rate)
+		after := time.Now().UnixNano()
+		if low, high := fresh.Ticks(before)>>(fresh.TickBits-rate), fresh.Ticks(after)>>(fresh.TickBits-rate); c < low || c > high {
+			t.Fatalf("%#x, not from %#x to %#x", c, low, high)
+		}
+	}
+}

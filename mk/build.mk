@@ -1,0 +1,86 @@
+# The library, its installation, and the programs.
+.PHONY: stage
+$(SO): $(GOSRC) libeesp/libeesp.map
+	@mkdir -p $(BUILD)
+	@rm -f $(SO)
+	$(write-overlay)
+	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-shared -ldflags "-buildid= $(RUNTIME) -extldflags '$(LINK)'" -o $(SO) ./libeesp
+	@rm -f $(BUILD)/libeesp.so.$(VERSION).h $(BUILD)/libeesp.so.$(VERSION:.=_).h $(BUILD)/libeesp.so.1.0.h
+	ln -sf libeesp.so.$(VERSION) $(BUILD)/libeesp.so.$(MAJOR)
+	ln -sf libeesp.so.$(MAJOR) $(BUILD)/libeesp.so
+
+# One object in which all symbols but ours are local, so that a program may
+# link it beside another Go archive's worth of names. go.o comes first: load.c's
+# constructor is to run after Go's, and the order is that of the objects.
+# (before: Debian's linker for arm64, which mends an erratum of Cortex-A53, crashes
+# where the archive's text begins with Go's. Debugging information brings the same.)
+$(BUILD)/libeesp.a: $(GOSRC)
+	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
+	$(write-overlay)
+	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-archive -ldflags "-buildid= $(RUNTIME)" -o $(BUILD)/archive/all.a ./libeesp
+	@mkdir $(BUILD)/archive/x && printf '.text\n.balign 16\n.skip 16\n' | $(CC) -c -x assembler -o $(BUILD)/archive/x/before -
+	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o x/before go.o $$(ls *.o | grep -v '^go\.o$$') && $(OBJCOPY) --strip-debug --wildcard --keep-global-symbol='eesp_*' eesp.o
+	@rm -f $@
+	$(AR) rcsD $@ $(BUILD)/archive/eesp.o
+	@rm -rf $(BUILD)/archive
+
+# A page for each function, from the header's comments.
+MAN3 := $(BUILD)/man3
+$(MAN3).done: include/eesp.h docs/eesp.3 scripts/manpages/main.go
+	@rm -rf $(MAN3)
+	GOARCH= $(GO) run ./scripts/manpages include/eesp.h docs/eesp.3 $(MAN3)
+	@touch $@
+
+# The library without symbols; debuggers find them in .debug beside it.
+install: all $(MAN3).done
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)/docs
+	$(OBJCOPY) --only-keep-debug $(SO) $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug
+	@chmod 644 $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug
+	$(OBJCOPY) --strip-unneeded --add-gnu-debuglink=$(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(SO) $(DESTDIR)$(LIBDIR)/libeesp.so.$(VERSION)
+	@chmod 755 $(DESTDIR)$(LIBDIR)/libeesp.so.$(VERSION)
+	ln -sf libeesp.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libeesp.so.$(MAJOR)
+	ln -sf libeesp.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libeesp.so
+	install -m 644 $(BUILD)/libeesp.a $(DESTDIR)$(LIBDIR)/
+	install -m 644 include/eesp.h include/eesp_mbuf.h $(DESTDIR)$(INCLUDEDIR)/
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|; s|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|; s|@VERSION@|$(VERSION)|' packaging/eesp.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc
+	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|; s|@REL_INCLUDE@|$(shell realpath -m --relative-to=$(LIBDIR)/cmake/eesp $(INCLUDEDIR))|' packaging/eespConfig.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfig.cmake
+	sed 's|@VERSION@|$(VERSION)|; s|@MAJOR@|$(MAJOR)|' packaging/eespConfigVersion.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/eesp/eespConfigVersion.cmake
+	install -m 644 docs/eesp.3 $(MAN3)/*.3 $(DESTDIR)$(MANDIR)/man3/
+	install -m 644 LICENSE README.md SECURITY.md CHANGELOG.md packaging/eesp.supp $(DESTDIR)$(DOCDIR)/
+	install -m 644 docs/c.md docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
+
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(INCLUDEDIR)/eesp_mbuf.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
+	rm -rf $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(DOCDIR)
+	@rmdir $(DESTDIR)$(LIBDIR)/.debug 2>/dev/null || true
+
+# A private installation that the examples, tests and benchmarks use.
+stage: $(BUILD)/stage.done
+$(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in include/eesp_mbuf.h packaging/eespConfig.cmake.in docs/eesp.3 docs/c.md docs/profiles.md docs/dataplane.md
+	@$(MAKE) --no-print-directory -s install PREFIX=$(STAGE) DESTDIR=
+	@touch $@
+
+$(BUILD)/bin/%: examples/c/%.c $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
+
+$(BUILD)/bin/eesp_gw: $(wildcard examples/dpdk/*.[ch]) $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	  -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp libdpdk) -Wl,-rpath,$(STAGE)/lib
+
+$(BUILD)/bin/bench: $(filter-out bench/peer_boringssl.c,$(wildcard bench/*.c)) $(wildcard bench/*.h) $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp) -lcrypto -lpthread \
+	  $$(echo '#include <intel-ipsec-mb.h>' | $(CC) -E - >/dev/null 2>&1 && echo -lIPSec_MB) -rdynamic -Wl,--enable-new-dtags,-z,lazy,-rpath,$(STAGE)/lib
+$(BUILD)/bin/mbuf_test: tests/dpdk/mbuf.c tests/c/test.h $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	  -o $@ $< $$(pkg-config --libs eesp libdpdk) -Wl,-rpath,$(STAGE)/lib
+$(BUILD)/bin/dpdk_bench: bench/dpdk/dpdk_bench.c $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	  -o $@ $< $$(pkg-config --libs eesp libdpdk) -Wl,--enable-new-dtags,-rpath,$(STAGE)/lib
+$(BUILD)/bin/gopeer $(BUILD)/bin/gotable: $(BUILD)/bin/%: bench/%/main.go $(GOSRC)
+	@mkdir -p $(BUILD)/bin
+	$(GO) build $(GOFLAGS_BUILD) -o $@ ./bench/$*

@@ -1,0 +1,22 @@
+# The control plane, a module of its own (control/README.md).
+.PHONY: test-cluster test-control test-control-fuzz
+test-control:
+	@scripts/deps.sh $(DEPS_CONTROL)
+	cd control && CGO_ENABLED=1 $(GO) test -race -short ./...
+	@$(MAKE) --no-print-directory test-control-fuzz
+test-control-fuzz: MODULE := control
+
+CONTROL := $(addprefix $(BUILD)/bin/,eespd eespctl eesp-demo)
+control: $(CONTROL)
+$(CONTROL) &: $(shell find control -name '*.go') control/go.mod
+	@mkdir -p $(BUILD)/bin
+	cd control && CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o $(abspath $(BUILD))/bin/ ./cmd/...
+
+# Three hosts as network namespaces, under traffic. Needs root.
+demo-cluster: $(CONTROL)
+	@scripts/deps.sh $(DEPS_BUILD) iproute2 python3
+	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster
+# All of the control plane's tests, minutes: a thousand rotations under load, emergencies, more of the model, the demonstration.
+test-cluster: test-control $(CONTROL)
+	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 $(GO) test -timeout 60m ./...
+	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster --json

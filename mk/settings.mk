@@ -1,0 +1,57 @@
+# Tools, directories, and what is built with which flags.
+MAJOR   := 1
+VERSION := $(shell sed -n 's/^\#define EESP_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' include/eesp.h | paste -sd.)
+
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/eesp
+DESTDIR    ?=
+
+GO      ?= go
+# For another architecture: CROSS=aarch64-linux-gnu-, and a BUILD of its own.
+CROSS   :=
+ifneq ($(CROSS),)
+GOARCH  := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(firstword $(subst -, ,$(CROSS)))))
+export GOARCH
+endif
+ifeq ($(origin CC),default)
+CC      := $(CROSS)gcc
+endif
+ifeq ($(origin CXX),default)
+CXX     := $(CROSS)g++
+endif
+AR      := $(CROSS)ar
+LD      := $(CROSS)ld
+NM      := $(CROSS)nm
+OBJCOPY := $(CROSS)objcopy
+READELF := $(CROSS)readelf
+PYTHON  ?= /usr/bin/python3
+BUILD   := build
+STAGE   := $(abspath $(BUILD)/stage)
+WARN    := -Wall -Wextra -Wpedantic -Werror
+GOFLAGS_BUILD := -trimpath -buildvcs=false
+GOSRC   := $(shell find . \( -path ./build -o -path ./control \) -prune -o \( -name '*.go' -o -name '*.s' -o -path './libeesp/*' -name '*.[cht]*' \) -print | grep -v '^./$(BUILD)') go.mod include/eesp.h
+SO      := $(BUILD)/libeesp.so.$(VERSION)
+LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack -Wl,--build-id=sha1
+
+# Settings of Go's runtime in the library, which load.c keeps the environment from changing.
+# asyncpreemptoff: the preemption signal would save vector registers, and keys in them, on a signal stack that is
+# neither locked nor left out of core dumps. containermaxprocs, updatemaxprocs: no descriptors of cgroup files are kept,
+# which the host might close. gcshrinkstackoff: stacks keep the room that signal handlers need (process.go).
+# (-buildid=: Go's own build ID depends on where the sources are, the linker's does not.)
+RUNTIME := -X runtime.godebugDefault=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0,gcshrinkstackoff=1
+# Files of Go's that others take the place of. Go refuses that beneath its module cache, where it keeps toolchains that
+# it fetched by itself: then by way of a link.
+OVERLAY := $(BUILD)/overlay.json
+define write-overlay
+@mkdir -p $(BUILD)
+@root=$$($(GO) env GOROOT); case $$root in "$$($(GO) env GOMODCACHE)"/*) ln -sfn "$$root" $(BUILD)/goroot; root=$(abspath $(BUILD)/goroot);; esac; \
+  printf '{"Replace": {"%s/src/runtime/netpoll_epoll.go": "%s/libeesp/netpoll.go.txt"}}\n' "$$root" "$(CURDIR)" >$(OVERLAY)
+endef
+# Go, to build the library.
+LIBRARY_GO = $$(test ! -e $(BUILD)/goroot || echo env GOROOT=$(abspath $(BUILD)/goroot)) $(GO) build $(GOFLAGS_BUILD) -overlay $(abspath $(OVERLAY))
+
+export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
+export GOFLAGS := $(GOFLAGS) -buildvcs=false

@@ -1,0 +1,145 @@
+# The parts of `make test`, and tests beside it.
+.PHONY: test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports test-c test-install test-dist \
+	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
+test-go:
+	EESP_TEST_REQUIRE=vectors $(GO) test ./...
+test-race:
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+# The Go tests of another architecture: GOARCH, emulator, what go test is told.
+go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GO) test -exec "$(2)" $(3)
+ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
+
+# On a CPU with all, one without SHA-3, and one without AES, of which QEMU has none: there the library only believes so.
+# Kernels are tested like in short mode; `make test-arm64 SHORT=` takes all their cases, and ten minutes.
+SHORT ?= -short
+test-arm64:
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
+	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...)
+	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-run Vectors .)
+	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...)
+	@$(call backends-arm64,max,armv8 generic)
+	@$(call backends-arm64,neoverse-n1,armv8 generic)
+	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
+	GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-short ./...)
+	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports test-c test-example
+# What the kernels execute, for docs/arm64.md; minutes.
+count-arm64:
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64) llvm-22
+	@scripts/count_arm64.py $(BUILD)/count
+
+# What a CPU model can run, best first.
+backends-arm64 = b=$$(GOARCH=arm64 CGO_ENABLED=0 $(GO) run -exec "qemu-aarch64-static -cpu $(1)" ./scripts/backends | xargs) && \
+	test "$$b" = "$(2)" && echo "backends on $(1) $$GODEBUG: $$b" || { echo "backends on $(1) $$GODEBUG: $$b, not $(2)"; exit 1; }
+
+# 386 needs a kernel that runs its programs (QEMU runs none of Go's); without, arm has pointers of 32 bits as well, but
+# an emulator's mappings are not those that two of the tests look at.
+define bits32
+	set -e; export CGO_ENABLED=0 EESP_TEST_REQUIRE=vectors; \
+	if GOARCH=386 $(GO) run ./scripts/backends >/dev/null 2>&1; then \
+	  echo "GOARCH=386 $(GO) test -short . ./internal/..."; GOARCH=386 $(GO) test -short . ./internal/...; \
+	else \
+	  export GOARCH=arm EESP_RUNNER=qemu-arm-static; \
+	  echo "this kernel runs no programs of 386, arm is emulated: TestLocked and TestSeesFaults with 32 bits" >>$${EESP_SKIPPED:-/dev/null}; \
+	  echo "GOARCH=arm $(GO) test -exec qemu-arm-static"; \
+	  $(GO) test -exec qemu-arm-static -run Vectors .; \
+	  $(GO) test -exec qemu-arm-static -short -skip 'TestLocked|TestSeesFaults' ./internal/...; \
+	fi
+endef
+# The generic code where octets have another order, where the compiler is another, and where pointers have 32 bits.
+test-ports:
+	@scripts/deps.sh $(DEPS_ARM64)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-run Vectors .)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short ./internal/...)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-run Vectors .)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short ./internal/...)
+	@$(call bits32)
+
+# All else runs with the backend that is chosen here; with the others, this.
+test-backends: stage
+	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2); do \
+	  echo "EESP_BACKEND=$$b"; \
+	  EESP_BACKEND=$$b $(GO) test -short . ./internal/burst; \
+	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests | tail -n 1; \
+	done
+
+# By count: at the end of a time, Go 1.26 fails now and then without a failing input (golang/go#75804).
+FUZZTIME ?= 10000x
+test-fuzz: MODULE := .
+test-fuzz test-control-fuzz:
+	@set -e; mkdir -p $(BUILD); cd $(MODULE); for f in $$(grep -rl --include='*_test.go' $(if $(filter .,$(MODULE)),--exclude-dir=control) '^func Fuzz' . | sort); do \
+	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
+	    echo "fuzz $$t $(FUZZTIME)"; \
+	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./$$(dirname $$f) >$(abspath $(BUILD))/fuzz.log 2>&1 || { cat $(abspath $(BUILD))/fuzz.log; exit 1; }; \
+	    tail -n 1 $(abspath $(BUILD))/fuzz.log; \
+	  done; done
+
+test-reference:
+	cd testdata/reference && $(PYTHON) -m unittest 2>&1 | tail -n 3
+	cd testdata/reference && $(PYTHON) generate.py --check
+
+# What the library exports is what the map lists and what the header declares.
+check-exports: stage
+	@$(NM) -D --defined-only $(SO) | awk '$$2 != "A" {sub(/@.*/, "", $$3); print $$3}' | sort >$(BUILD)/exported
+	@sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' libeesp/libeesp.map | sort >$(BUILD)/listed
+	@grep -v '^ \*' include/eesp.h | tr '\n' ' ' | grep -oE 'EESP_API [^;(]*\(' | grep -oE 'eesp_[a-z0-9_]+\($$' | tr -d '(' | sort >$(BUILD)/declared
+	diff $(BUILD)/listed $(BUILD)/exported
+	diff $(BUILD)/listed $(BUILD)/declared
+	@$(READELF) -d $(SO) | grep -q 'SONAME.*\[libeesp.so.$(MAJOR)\]'
+	@test -z "$$($(NM) --extern-only --defined-only $(BUILD)/libeesp.a | awk 'NF==3 && $$3 !~ /^eesp_/ {print $$3}')" || { echo "libeesp.a has other global symbols"; exit 1; }
+	@echo "exports: $$(wc -l <$(BUILD)/exported) symbols, all of them eesp_*"
+
+test-c: stage
+	tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests
+
+test-install: all
+	tests/install.sh "$(CC)" $(BUILD)/install-test
+
+# The archives as users have them, and made once more elsewhere.
+test-dist: dist
+	tests/dist.sh $(DIST) $(BUILD)/dist-test
+
+# Types, and all tests with the wheel in a fresh environment; only the test tools are Debian's.
+test-python: wheel
+	@scripts/deps.sh $(DEPS_PYTHON)
+	$(PYTHON) -m venv --system-site-packages $(PYDIST)/venv
+	$(PYDIST)/venv/bin/python -m pip install -q --no-index --no-deps $(PYDIST)/dist/eesp-$(VERSION)-py3-none-manylinux*.whl
+	bindings/python/tests/run.sh $(PYDIST)/venv/bin/python $(PYDIST)
+
+# Any difference fails, an addition too: then read it, and make abi-update.
+test-abi: $(SO)
+	abidiff --harmless --no-architecture --exported-interfaces-only libeesp/libeesp.abi $(SO)
+	@echo "abi: as in libeesp/libeesp.abi"
+abi-update: $(SO)
+	abidw --exported-interfaces-only --no-show-locs --no-comp-dir-path --no-corpus-path --out-file libeesp/libeesp.abi $(SO)
+
+test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal $(BUILD)/bin/tap_gw
+	tests/example.sh $(BUILD)/bin $(BUILD)/example-test
+	tests/tap_gw.sh $(BUILD)/bin $(BUILD)/tap-test
+	@if pkg-config --exists libdpdk; then \
+	  $(MAKE) --no-print-directory $(BUILD)/bin/mbuf_test && $(BUILD)/bin/mbuf_test; \
+	else why="libdpdk-dev is not installed"; echo "eesp_mbuf.h: not tested, $$why"; echo "$$why: eesp_mbuf.h" >>$${EESP_SKIPPED:-/dev/null}; fi
+
+# The benchmark's peers agree, and its results are well-formed. Nothing is timed.
+test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer $(BUILD)/bin/gotable
+	PYTHON="$(PYTHON)" tests/bench.sh $(BUILD)/bin $(BUILD)/bench-test
+	@if pkg-config --exists libdpdk; then \
+	  $(MAKE) --no-print-directory $(BUILD)/bin/dpdk_bench && PYTHON="$(PYTHON)" tests/dpdk_bench.sh $(BUILD)/bin $(BUILD)/dpdk-bench-test; \
+	else why="libdpdk-dev is not installed"; echo "dpdk_bench: not tested, $$why"; echo "$$why: dpdk_bench" >>$${EESP_SKIPPED:-/dev/null}; fi
+
+# The documents say what the code does, and their examples run.
+test-docs:
+	tests/docs.sh
+# The dissectors against the vectors, with Debian's tshark; not part of make test.
+DEPS_WIRESHARK := tshark python3
+test-wireshark:
+	@scripts/deps.sh $(DEPS_WIRESHARK)
+	/usr/bin/python3 tests/wireshark.py tshark $(BUILD)/wireshark
+test-readme: stage
+	GO="$(GO)" tests/readme.sh "$(CC)" $(STAGE) $(BUILD)/readme-test
+
+# Real traffic through DPDK gateways between network namespaces. Needs root.
+demo-live:
+	@scripts/deps.sh $(DEPS_LIVE)
+	@$(MAKE) --no-print-directory $(BUILD)/bin/eesp_gw
+	PYTHON="$(PYTHON)" tests/live/demo.sh $(BUILD)/bin $(BUILD)/live
