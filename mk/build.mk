@@ -64,6 +64,14 @@ $(BUILD)/bin/%: examples/c/%.c $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
 
+$(BUILD)/bin/tap_gw: $(wildcard examples/tap/*.[ch] examples/common/*.[ch]) $(BUILD)/stage.done
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=gnu11 -O2 -g $(WARN) -Iexamples/common $$(pkg-config --cflags eesp) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp) -lpthread \
+	  -Wl,-rpath,$(STAGE)/lib
+$(BUILD)/bin/segments_test: tests/tap/segments.c $(wildcard examples/tap/segments.*)
+	@mkdir -p $(BUILD)/bin
+	$(CC) -std=gnu11 -O2 -g $(WARN) -o $@ $(filter %.c,$^)
+
 $(BUILD)/bin/eesp_gw: $(wildcard examples/dpdk/*.[ch]) $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \

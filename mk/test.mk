@@ -113,8 +113,9 @@ test-abi: $(SO)
 abi-update: $(SO)
 	abidw --exported-interfaces-only --no-show-locs --no-comp-dir-path --no-corpus-path --out-file libeesp/libeesp.abi $(SO)
 
-test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal $(BUILD)/bin/tap_gw
+test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal $(BUILD)/bin/tap_gw $(BUILD)/bin/segments_test
 	tests/example.sh $(BUILD)/bin $(BUILD)/example-test
+	$$EESP_RUNNER $(BUILD)/bin/segments_test
 	tests/tap_gw.sh $(BUILD)/bin $(BUILD)/tap-test
 	@if pkg-config --exists libdpdk; then \
 	  $(MAKE) --no-print-directory $(BUILD)/bin/mbuf_test && $(BUILD)/bin/mbuf_test; \

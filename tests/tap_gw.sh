@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Runs examples/c/tap_gw: wrongly used, then as a live tunnel between two network
-# namespaces. Skips the second half where there are none to be had.
-# usage: tests/tap_gw.sh BIN_DIR WORK_DIR
+# Runs examples/tap/tap_gw: its tools, wrong arguments and configurations, and then
+# live tunnels of all profiles between network namespaces. Skips these where there
+# are none to be had. usage: tests/tap_gw.sh BIN_DIR WORK_DIR
+# shellcheck disable=SC2016 # $a is sed's
 set -euo pipefail
 export LC_ALL=C
 
@@ -27,13 +28,9 @@ fails() {
 	shift 2
 	timeout 10 "${gw[@]}" "$@" >out 2>err || got=$?
 	((got == want)) || fail "$*: status $got instead of $want: $(cat err)"
-	[[ $(grep '^tap_gw: ' err) == *"$text"* ]] || fail "$*: '$(cat err)' instead of '$text'"
+	[[ $(head -n 1 err) == *"$text"* ]] || fail "$*: '$(cat err)' instead of '$text'"
 	[[ ! -s out ]] || fail "$*: printed $(cat out)"
-	if ((want == 1)); then
-		(($(wc -l <err) == 1)) || fail "$*: more than one line: $(cat err)"
-	else
-		grep -q '^usage: tap_gw ' err || fail "$*: no usage: $(cat err)"
-	fi
+	((want != 1 || $(wc -l <err) == 1)) || fail "$*: more than one line: $(cat err)"
 	ok
 }
 
@@ -49,63 +46,114 @@ within() {
 
 # ---- Keys
 
-"${gw[@]}" --make-key zone.der
+umask 022
+"${gw[@]}" make-key "zone blue 000001" zone.der
 [[ $(stat -c %a zone.der) == 600 ]] || fail "zone.der can be read by others"
-cp zone.der before.der
-fails 1 "zone.der: File exists" --make-key zone.der
+cp -p zone.der before.der
+fails 1 "zone.der: File exists" make-key "zone blue 000001" zone.der
 cmp zone.der before.der || fail "zone.der was overwritten"
-fails 1 "no-such-dir/k.new: No such file" --make-key no-such-dir/k
-"${gw[@]}" --rotate-key zone.der
-! cmp -s zone.der before.der || fail "--rotate-key changed nothing"
-[[ $(stat -c %a zone.der) == 600 ]] || fail "zone.der can be read by others"
+fails 1 "no-such-dir/k: No such file" make-key "zone blue 000001" no-such-dir/k
+fails 1 "short: " make-key short k.der
 [[ $(ls ./*.new 2>/dev/null) == "" ]] || fail "a temporary file is left"
-fails 1 "none.der: No such file" --rotate-key none.der
 cp zone.der open.der
 chmod 640 open.der
-fails 1 "open.der: open to others" --rotate-key open.der
 head -c 30 zone.der >cut.der
 chmod 600 cut.der
-fails 1 "cut.der: " --rotate-key cut.der
-
-# ---- Wrong arguments
-
-good=(--key zone.der --id 1 --local 127.0.0.1 --peer 127.0.0.2)
-fails 2 "are needed"
-fails 2 "are needed" --key zone.der --id 1 --local 127.0.0.1
-fails 2 "wrong option" "${good[@]}" --no-such-option
-fails 2 "wrong option" "${good[@]}" --burst
-fails 2 "options only" "${good[@]}" more
-for n in 0 4294967296 -1 x 1x ''; do
-	fails 2 "--id takes" "${good[@]}" --id "$n"
-done
-for n in 0 65 x; do
-	fails 2 "--burst takes" "${good[@]}" --burst "$n"
-done
-for n in 63 65537 x; do
-	fails 2 "--replay-window takes" "${good[@]}" --replay-window "$n"
-done
-for n in 127 192 257 x; do
-	fails 2 "--aead takes" "${good[@]}" --aead "$n"
-done
-fails 2 "--port takes" "${good[@]}" --port 65536
-fails 2 "--tun takes" "${good[@]}" --tun a-name-too-long-x
-fails 2 "--tun takes" "${good[@]}" --tun ''
-fails 2 "only one of" --make-key a.der --rotate-key b.der
-fails 2 "only one of" "${good[@]}" --make-key a.der
-fails 1 "none.der: No such file" "${good[@]}" --key none.der
-fails 1 "cut.der: " "${good[@]}" --key cut.der
-fails 1 "peer.example: " "${good[@]}" --peer peer.example
-fails 1 "one is IPv4, one IPv6" "${good[@]}" --peer ::1
-fails 1 "192.0.2.77 port $port: Cannot assign" "${good[@]}" --local 192.0.2.77
-EESP_BACKEND=no-such-backend fails 1 "no-such-backend" "${good[@]}"
-[[ $("${gw[@]}" --help) == "usage: tap_gw "* ]] || fail "--help"
+for name in psp1 psp1b psp2 tss tss1 sa12 sa21 sa12b sa21b; do "${gw[@]}" make-secret $name.key; done
+[[ $(stat -c %a:%s psp1.key) == 600:32 ]] || fail "psp1.key: $(stat -c %a:%s psp1.key)"
+fails 1 "psp1.key: File exists" make-secret psp1.key
 ok
 
-# ---- The tunnel
+# ---- Wrong arguments and configurations
+
+fails 2 "usage: tap_gw CONFIG"
+fails 2 "usage: tap_gw CONFIG" --no-such-option
+fails 2 "usage: tap_gw CONFIG" a b
+fails 2 "usage: tap_gw CONFIG" check a b
+fails 1 "none.conf: No such file" none.conf
+fails 1 "no.sock: No such file" ctl no.sock status
+[[ $("${gw[@]}" --help) == "usage: tap_gw "* ]] || fail "--help"
+
+cat >good.conf <<END
+group blue profile stateless aead aes-128-gcm
+root-key blue zone zone.der
+local 127.0.0.1
+tun eesp0
+peer b address 127.0.0.2 group blue routes 10.9.2.0/24,fd00::/8
+control good.sock
+lock-dir none
+stats 0
+END
+"${gw[@]}" check good.conf || fail "good.conf is refused"
+# refused LINE:TEXT EDIT...: good.conf with edits (sed; in which $a appends) is refused with this text.
+refused() {
+	local text=$1
+	shift
+	sed "$@" good.conf >bad.conf
+	fails 1 "tap_gw: bad.conf:$text" check bad.conf
+}
+refused "3: 'lokal' is not known" 's/^local/lokal/'
+refused "1: profile: 'ipsec' is none of stateless, psp, tss, eesp" 's/stateless/ipsec/'
+refused "1: a group of profile stateless has no 'sdi'" 's/^group blue/& sdi 7/'
+refused "1: a group of profile psp has no 'combiner'" 's/stateless/psp combiner xor/'
+refused "1: a group of profile eesp is an SA, and needs its spi" 's/stateless/eesp/'
+refused "1: keys: 'nowhere' is none of file" 's/^group blue/& keys nowhere/'
+refused "1: replay-window: '63' is neither 0 nor 64" 's/^group blue/& replay-window 63/'
+refused "1: 'aead' twice" 's/^group.*/& aead aes-256-gcm/'
+refused "1: group 'blue' has no root key" '/^root-key/d'
+refused "2: no group 'red' above" 's/key blue/key red/'
+refused "2: 'town' is none of zone, user, task" 's/ zone / town /'
+refused "2: none.der: No such file" 's/zone.der/none.der/'
+refused "2: open.der: open to others" 's/zone.der/open.der/'
+refused "2: cut.der: invalid root key" 's/zone.der/cut.der/'
+refused "3: local: '127.0.0' is not an IP address" 's/127.0.0.1/127.0.0/'
+refused "3: local has no 'port'" 's/^local.*/& port 7/'
+refused "3: udp-port: '65536' is not a number from 1 to 65535" 's/^local.*/& udp-port 65536/'
+refused "4: tun: 'a-name-too-long-x' is longer than 15" 's/eesp0/a-name-too-long-x/'
+refused "4: mtu: '67' is not" 's/eesp0/& mtu 67/'
+refused "5: a peer needs address, and group" 's/ group blue routes.*/ routes 0.0.0.0\/0/'
+refused "5: routes: '33' is not a length" 's/\.0\/24/.0\/33/'
+refused "5: routes: '10.9.2' is not an IP address" 's/10.9.2.0/10.9.2/'
+refused "4: peer 'b': which port? There is not one only" '/^local/d'
+refused "5: peer 'b': no port x" 's/^peer.*/& port x/'
+refused "5: peer 'b': this end and it are not both IPv4" 's/address 127.0.0.2/address ::1/'
+refused "5: peer 'b' has this end's own address" 's/127.0.0.2/127.0.0.1/'
+refused "9: peer 'b' has the same address" '$a peer c address 127.0.0.2 group blue routes 10.1.0.0/16'
+refused "9: peer 'b' gets all packets already" -e 's/ routes.*//' -e '$a peer c address 127.0.0.3 group blue'
+refused "9: 'stats' again; it is in line 8 already" '$a stats 1'
+refused "10: an SA has one direction" -e '$a group sa profile eesp spi 1\npeer c address 127.0.0.3 group sa'
+refused "1: group 'blue' needs an id" -e 's/127.0.0.1/::1/; s/127.0.0.2/::2/'
+refused "8: group 't' needs state" -e '/^peer/d' -e '$a group t profile tss\nkey t 0 tss.key\npeer c address 127.0.0.3 group t'
+EESP_BACKEND=no-such-backend fails 1 "no-such-backend" check good.conf
+ok
+
+# psp's SPIs: each once, whatever happens.
+cat >psp1.conf <<END
+group mine profile psp aead aes-128-gcm spi-file psp1.spi
+key mine 0 psp1.key
+local 192.0.2.1
+peer b address 192.0.2.2 receive mine send-key to-b.key
+control gw1.sock
+lock-dir locks
+stats 0
+END
+sed 's/psp1/psp2/g; s/192.0.2.1/X/; s/192.0.2.2/192.0.2.1/; s/X/192.0.2.2/; s/peer b/peer a/; s/to-b/to-a/; s/gw1/gw2/' psp1.conf >psp2.conf
+[[ $("${gw[@]}" grant psp2.conf mine to-b.key) == "SPI 1" ]] || fail "the first SPI"
+[[ $("${gw[@]}" grant psp1.conf mine to-a.key) == "SPI 1" ]] || fail "the first SPI"
+[[ $("${gw[@]}" grant psp1.conf mine again.key) == "SPI 2" ]] || fail "the second SPI"
+[[ $(cat psp1.spi) == 2 && $(stat -c %a to-a.key) == 600 ]] || fail "psp1.spi: $(cat psp1.spi)"
+fails 1 "to-a.key: File exists" grant psp1.conf mine to-a.key
+[[ $(cat psp1.spi) == 3 ]] || fail "the SPI of a key that was not written counts as given out"
+fails 1 "is no group of profile psp" grant good.conf blue k
+echo x >psp1.spi
+fails 1 "psp1.spi: this is not the number of an SPI" grant psp1.conf mine k
+echo 3 >psp1.spi
+
+# ---- Live tunnels
 
 skip() {
-	echo "tap_gw: $checks checks; the live tunnel is SKIPPED: $*"
-	skipped "tap_gw.sh, the live tunnel" "$*"
+	echo "tap_gw: $checks checks; the live tunnels are SKIPPED: $*"
+	skipped "tap_gw.sh, the live tunnels" "$*"
 	exit 0
 }
 [[ ${#runner[@]} -eq 0 ]] || skip "QEMU 7.2 knows no IP_MTU"
@@ -116,7 +164,9 @@ for tool in ip ping curl tcpdump; do
 	command -v "$tool" >/dev/null || skip "no $tool"
 done
 
-ns1=eesp-gw1-$$ ns2=eesp-gw2-$$ pid1=''
+# Three hosts on a bridge, which is in a namespace of its own.
+mid=eesp-gw0-$$ ns1=eesp-gw1-$$ ns2=eesp-gw2-$$ ns3=eesp-gw3-$$
+declare -A pids=()
 children=()
 # Processes are started without functions, so that $! is theirs.
 clean_up() {
@@ -125,126 +175,195 @@ clean_up() {
 		kill "$pid" 2>/dev/null || true
 	done
 	wait
-	ip netns del "$ns1" 2>/dev/null || true
-	ip netns del "$ns2" 2>/dev/null || true
+	for ns in "$mid" "$ns1" "$ns2" "$ns3"; do ip netns del "$ns" 2>/dev/null || true; done
 }
 trap clean_up EXIT
 in1() { ip netns exec "$ns1" "$@"; }
+in2() { ip netns exec "$ns2" "$@"; }
 
-{ ip netns add "$ns1" && ip netns add "$ns2" &&
-	ip -n "$ns1" link add wire type veth peer name wire netns "$ns2" && in1 true; } 2>err || skip "no namespaces: $(cat err)"
-for side in 1 2; do
+{ ip netns add "$mid" && ip -n "$mid" link add bridge type bridge && ip -n "$mid" link set bridge up &&
+	ip -n "$mid" addr add 192.0.2.9/24 dev bridge && ip netns exec "$mid" true; } 2>err || skip "no namespaces: $(cat err)"
+for side in 1 2 3; do
 	ns=ns$side
+	ip netns add "${!ns}"
+	ip -n "$mid" link add "to$side" type veth peer name wire netns "${!ns}"
+	ip -n "$mid" link set "to$side" master bridge up
 	ip -n "${!ns}" link set lo up
+	ip netns exec "${!ns}" sysctl -q net.ipv6.conf.wire.dad_transmits=0
 	ip -n "${!ns}" addr add "192.0.2.$side/24" dev wire
+	ip -n "${!ns}" addr add "2001:db8::$side/64" dev wire nodad
 	ip -n "${!ns}" link set wire up
 done
 
-# start SIDE ID OPTION...: a gateway, its device up. Its process is pid$SIDE.
+# start SIDE CONFIG: a gateway, its device up.
 start() {
-	local side=$1 id=$2 ns=ns$1
-	shift 2
+	local side=$1 ns=ns$1
 	: >"gw$side.out"
-	ip netns exec "${!ns}" "${gw[@]}" --lock-dir "$PWD/locks" --key "key$side.der" --id "$id" --local "192.0.2.$side" \
-		--peer "192.0.2.$((3 - side))" "$@" >"gw$side.out" 2>"gw$side.err" &
-	printf -v "pid$side" %s $!
+	ip netns exec "${!ns}" "${gw[@]}" "$2" >"gw$side.out" 2>"gw$side.err" &
+	pids[$side]=$!
 	children+=($!)
 	within 5 grep -q '^ready, ' "gw$side.out" || fail "gateway $side: $(cat "gw$side.err")"
-	ip -n "${!ns}" addr add "198.51.100.$side/24" dev eesp0
+	ip -n "${!ns}" addr add "10.9.$side.1/16" dev eesp0
+	ip -n "${!ns}" addr add "fd09::$side/64" dev eesp0 nodad
 	ip -n "${!ns}" link set eesp0 up
 }
 # stop SIDE: with SIGTERM.
 stop() {
-	local pid=pid$1 status=0
-	kill "${!pid}"
-	wait "${!pid}" || status=$?
+	local status=0
+	kill "${pids[$1]}"
+	wait "${pids[$1]}" || status=$?
 	((status == 0)) || fail "gateway $1: status $status: $(cat "gw$1.err")"
 }
-# count SIDE WHAT: a number of the statistics that a stopped gateway printed.
-count() { grep "^sealed " "gw$1.out" | tail -n 1 | grep -oE "\b$2 [0-9]+" | cut -d" " -f2; }
-pings() { in1 ping -q -c "${1:-1}" -i 0.02 -W 1 198.51.100.2 >>ping.out 2>&1; }
+ctl() { "${gw[@]}" ctl "gw$1.sock" "${@:2}"; }
+done_ok() { [[ $(ctl "$@") == ok ]] || fail "$*: $(ctl "$@")"; }
+pings() { in1 ping -q -c "${2:-3}" -i 0.02 -W 1 "$1" >>ping.out 2>&1; }
+# refusals SIDE PEER TEXT NUMBER: so many packets of that peer were refused for that.
+refusals() { ctl "$1" status | grep -q "^peer $2 refused $4: .*$3"; }
+# The hosts' own IPv6 messages, of link-local addresses, are in no peer's network.
+quiet() { ! ctl "$1" status | grep refused | grep -v 'inside is a network of another peer' || fail "gateway $1 refused packets: $(ctl "$1" status)"; }
 
-cp zone.der key1.der
-cp zone.der key2.der
+cat >gw1.conf <<END
+group blue profile stateless aead aes-128-gcm v id-src-dst
+root-key blue zone zone.der
+local 192.0.2.1
+tun eesp0 queues 2
+peer b address 192.0.2.2 group blue routes 10.9.2.0/24,fd09::2
+peer c address 192.0.2.3 group blue routes 10.9.3.0/24
+control gw1.sock
+lock-dir locks
+stats 1
+END
+for side in 2 3; do
+	cat >"gw$side.conf" <<-END
+		group blue v id-src-dst
+		root-key blue zone zone$side.der
+		local 192.0.2.$side
+		peer a address 192.0.2.1 group blue
+		control gw$side.sock
+		lock-dir locks
+		stats 0
+	END
+	cp zone.der "zone$side.der"
+done
 ip netns exec "$ns1" tcpdump -i wire -B 65536 -w wire.pcap -U -s 0 udp port "$port" 2>tcpdump.err &
 tcpdump_pid=$!
 children+=($!)
 within 5 grep -q 'listening on' tcpdump.err || fail "tcpdump: $(cat tcpdump.err)"
-
-start 1 1 -v
-start 2 2 --burst 64
+start 1 gw1.conf
+start 2 gw2.conf
+start 3 gw3.conf
 # 1500 less IPv4 20, UDP 8, word and ID 8, option 20, padding 4, epoch and counter 8, ICV 16
 grep -qx 'eesp0 has MTU 1416' gw1.out || fail "MTU: $(cat gw1.out)"
-pings 20 || fail "no ping: $(cat ping.out gw1.err gw2.err)"
-in1 ping -q -c 1 -W 1 -M "do" -s 1388 198.51.100.2 >>ping.out || fail "no ping of the MTU's size: $(cat ping.out)"
+for to in 10.9.2.1 10.9.3.1 fd09::2; do
+	pings "$to" 10 || fail "no ping to $to: $(cat ping.out gw?.err)"
+done
+in1 ping -q -c 1 -W 1 -M "do" -s 1388 10.9.2.1 >>ping.out || fail "no ping of the MTU's size: $(cat ping.out)"
+ctl 1 status | grep -q '^peer b address 192.0.2.2 send blue receive blue sealed [1-9][0-9]* opened [1-9]' || fail "status: $(ctl 1 status)"
 ok
 
 secret='plaintext that nobody on the wire may see'
 mkdir -p www
 { echo "$secret"; head -c 20000000 /dev/urandom; echo "$secret"; } >www/file
-ip netns exec "$ns2" /usr/bin/python3 -m http.server --bind 198.51.100.2 --directory www 8000 >http.out 2>&1 &
+head -c 3000000 www/file >www/part
+ip netns exec "$ns2" /usr/bin/python3 -m http.server --directory www 8000 >http.out 2>&1 &
 children+=($!)
-within 5 in1 curl -sf -o /dev/null http://198.51.100.2:8000/ || fail "no HTTP: $(cat http.out)"
-
-# A file, and the root keys of both ends moved on twice while it passes.
-ip netns exec "$ns1" curl -sf --limit-rate 4M -o got http://198.51.100.2:8000/file &
+within 5 in1 curl -sf -o /dev/null http://10.9.2.1:8000/ || fail "no HTTP: $(cat http.out)"
+ip netns exec "$ns1" curl -sf --limit-rate 5M -o got http://10.9.2.1:8000/file &
 curl_pid=$!
 children+=("$curl_pid")
-rotate() {
-	"${gw[@]}" --rotate-key key1.der
-	cp key1.der key2.der
-	local side pid
-	for side in "$@"; do
-		pid=pid$side
-		kill -HUP "${!pid}"
-		pings 5 || fail "no ping after gateway $side has rotated: $(cat ping.out)"
+# Root keys of all ends, moved on twice while it passes; they need not do it at once.
+rotate() { # INDEX SIDE...
+	local side
+	head -c 32 /dev/urandom >"value$1" && chmod 600 "value$1"
+	for side in "${@:2}"; do
+		done_ok "$side" rotate blue zone "$1" "value$1"
+		pings 10.9.2.1 5 || fail "no ping after gateway $side has rotated: $(cat ping.out)"
 	done
 }
-rotate 2 1
-rotate 1 2
+rotate 3 2 1 3
+rotate 4 1 3 2
 kill -0 "$curl_pid" || fail "the transfer ended before the rotations"
 wait "$curl_pid" || fail "curl: status $?"
 [[ $(sha256sum <got) == "$(sha256sum <www/file)" ]] || fail "the file arrived changed"
-for side in 1 2; do
-	(($(grep -c '^root key read again$' "gw$side.out") == 2)) || fail "gateway $side: $(cat "gw$side.out" "gw$side.err")"
+for side in 1 2 3; do
+	[[ $(ctl "$side" keys) == "blue zone previous 2 current 3 next 4" ]] || fail "keys of gateway $side: $(ctl "$side" keys)"
+	quiet "$side"
 done
+done_ok 2 save blue zone zone2.der
 ok
 
-# A key file that is not sound leaves the keys in force.
-cp key1.der kept.der
-cp cut.der key1.der
-kill -HUP "$pid1"
-within 5 grep -q 'key1.der: ' gw1.err || fail "a bad key file is not reported"
-pings 5 || fail "no ping after a bad key file"
-cp kept.der key1.der
+# Wrong commands change nothing.
+answers() { [[ $(ctl 1 "${@:2}") == "error: "*"$1"* ]] || fail "${*:2}: $(ctl 1 "${@:2}")"; }
+answers "is no command" no-such
+answers "usage: rotate" rotate blue zone 5
+answers "no group 'red'" rotate red zone 5 value4
+answers "is none of zone" rotate blue town 5 value4
+answers "not an index" rotate blue zone 5x value4
+answers "No such file" rotate blue zone 5 none
+answers "does not have 32 octets" rotate blue zone 5 zone.der
+answers "root key" rotate blue zone 4 value4
+answers "its keys are at levels" key blue 0 psp1.key
+answers "no peer 'x'" send-key x to-b.key
+answers "this is no data key of profile stateless" send-key b to-b.key
+[[ $(ctl 1 keys) == "blue zone previous 2 current 3 next 4" ]] || fail "keys: $(ctl 1 keys)"
+ctl 1 help | grep -qx 'rotate GROUP LEVEL INDEX FILE' || fail "help: $(ctl 1 help)"
 ok
 
-# What is not from the tunnel is refused, and the tunnel goes on.
-in1 /usr/bin/python3 - "$port" <<'PY'
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
-for n in (0, 1, 15, 40, 1400):
-    s.sendto(int(sys.argv[1]).to_bytes(2, 'big') * 2 + (8 + n).to_bytes(2, 'big') + bytes(2) + bytes(n), ('192.0.2.2', 0))
-PY
-pings 5 || fail "no ping after foreign datagrams"
+# A second gateway: of the same socket, and of the same ID.
+status=0
+timeout 10 ip netns exec "$ns1" "${gw[@]}" gw1.conf >again.out 2>again.err || status=$?
+grep -q 'gw1.sock: another gateway is running' again.err || fail "a second gateway: $status, $(cat again.err)"
+((status == 1)) || fail "a second gateway: status $status"
+status=0
+sed 's/gw1.sock/again.sock/' gw1.conf >again.conf
+timeout 10 ip netns exec "$ns1" "${gw[@]}" again.conf >again.out 2>again.err || status=$?
+grep -q 'in use by another sender of this host' again.err || fail "a second gateway of one ID: $status, $(cat again.err)"
+((status == 1)) || fail "a second gateway of one ID: status $status"
+pings 10.9.2.1 || fail "no ping after a second gateway was refused"
 ok
 
-# Nor is a packet that was taken before.
-in1 /usr/bin/python3 - wire.pcap <<'PY'
-import socket, struct, sys
-octets, at, last = open(sys.argv[1], 'rb').read(), 24, None
+# What is not from a peer, what a peer may not send, and what comes again.
+/usr/bin/python3 - wire.pcap >packets.py <<'PY'
+import struct, sys
+octets, at, last = open(sys.argv[1], 'rb').read(), 24, {}
 while at + 16 <= len(octets):
     kept, whole = struct.unpack_from('<II', octets, at + 8)
     frame = octets[at + 16:at + 16 + kept]
-    # The datagrams above are zeros, and may be the last that are in the file yet.
-    if kept == whole == len(frame) and frame[26:30] == bytes([192, 0, 2, 1]) and any(frame[42:]):
-        last = frame[34:40] + bytes(2) + frame[42:]  # its checksum was left to a device
+    if kept == whole == len(frame) < 300:  # a datagram by itself
+        last[frame[29]] = frame[34:40] + bytes(2) + frame[42:]  # its checksum was left to a device
     at += 16 + kept
-s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
-for _ in range(3):
-    s.sendto(last, ('192.0.2.2', 0))
+print('FROM =', last)
 PY
-pings 5 || fail "no ping after a packet that came again"
+raw() { # NAMESPACE CODE: with to(address, octets of UDP).
+	ip netns exec "$1" /usr/bin/python3 -c "
+import socket, struct
+exec(open('packets.py').read())
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+def to(source, destination, udp):
+    s.sendto(struct.pack('>BBHHHBBH4s4s', 69, 0, 20 + len(udp), 1, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(destination)) + udp, (destination, 0))
+def datagram(n):
+    return struct.pack('>HHHH', $port, $port, 8 + n, 0) + bytes(n)
+$2"
+}
+raw "$mid" "
+for _ in range(5): to('192.0.2.9', '192.0.2.1', datagram(100))
+for n in (0, 1, 15): to('192.0.2.2', '192.0.2.1', datagram(n))
+for _ in range(3): to('192.0.2.2', '192.0.2.1', FROM[2])
+for _ in range(2): to('192.0.2.2', '192.0.2.1', FROM[1])
+to('192.0.2.2', '192.0.2.1', FROM[2][:-1] + b'x')"
+within 5 refusals 1 b "replayed" 4 || true
+ctl 1 status >status.out
+grep -q '^stranger 192.0.2.9 refused 5: ' status.out || fail "strangers: $(cat status.out)"
+grep -q '^peer b refused 3: packet too short' status.out || fail "short datagrams: $(cat status.out)"
+grep -qE '^peer b refused [34]: replayed' status.out || fail "packets that came again: $(cat status.out)"
+grep -q '^peer b refused 2: reflected' status.out || fail "this end's own packets: $(cat status.out)"
+! grep '^peer c refused' status.out | grep -qv 'inside is' || fail "it was not peer c: $(cat status.out)"
+ip -n "$ns2" addr add 10.9.3.77/32 dev lo
+in2 ping -q -c 9 -i 0.02 -W 0.1 -I 10.9.3.77 10.9.1.1 >>ping.out 2>&1 && fail "an address of another peer's network was let in"
+(($(ctl 1 status | sed -n 's/^peer b refused \([0-9]*\): inside is a network of another peer/\1/p') >= 9)) || fail "another peer's address: $(ctl 1 status)"
+in1 ping -q -c 2 -i 0.02 -W 0.1 10.9.77.1 >>ping.out 2>&1 && fail "a ping to nowhere"
+(($(ctl 1 stats | sed -n 's/^dropped \([0-9]*\): no peer has a route.*/\1/p') >= 2)) || fail "no route: $(ctl 1 stats)"
+pings 10.9.2.1 || fail "no ping after foreign datagrams"
 ok
 
 kill "$tcpdump_pid"
@@ -254,49 +373,143 @@ wait "$tcpdump_pid" || fail "tcpdump: $(cat tcpdump.err)"
 grep -qaF "$secret" got || fail "the file lacks the known text"
 ok
 
+# A restart with the keys that were saved; then a stranger's key, and another size.
 stop 2
-grep -q '^refused 3: replayed' gw2.out || fail "packets that came again: $(cat gw2.out)"
-pings 1 && fail "ping without a peer"
-start 2 2
-pings 5 || fail "no ping after a restart: $(cat ping.out)"
+pings 10.9.2.1 1 && fail "ping without a peer"
+start 2 gw2.conf
+pings 10.9.2.1 || fail "no ping after a restart: $(cat ping.out)"
+ctl 2 stop >/dev/null
+wait "${pids[2]}" || fail "the command stop: $?"
+[[ ! -e gw2.sock ]] || fail "the socket stays"
+grep -q "^peer a address 192.0.2.1 " gw2.out || fail "no figures at the end: $(cat gw2.out)"
+rm zone2.der
+"${gw[@]}" make-key "zone red 0000001" zone2.der
+start 2 gw2.conf
+pings 10.9.2.1 1 && fail "a stranger's packet was taken"
+refusals 2 a "no key for" "[1-9][0-9]*" || fail "no refusals counted: $(ctl 2 status)"
 stop 2
-# The ID of the other end: the host's locks refuse it. On another host it would start.
-status=0
-timeout 10 ip netns exec "$ns2" "${gw[@]}" --key key2.der --id 1 --local 192.0.2.2 --peer 192.0.2.1 --lock-dir "$PWD/locks" \
-	>again.out 2>again.err || status=$?
-if ((status != 1)) || ! grep -q "in use by another sender of this host" again.err; then
-	fail "a second gateway of one ID: $status, $(cat again.err)"
-fi
-start 2 1 --lock-dir none
-pings 1 && fail "an end's own ID was taken"
+done_ok 1 save blue zone zone2.der
+sed 's/^group blue/& aead aes-256-gcm/' gw2.conf >gw2b.conf
+start 2 gw2b.conf
+pings 10.9.2.1 1 && fail "a packet under a key of another size was taken"
+refusals 2 a "authentication failed" "[1-9][0-9]*" || fail "no refusals counted: $(ctl 2 status)"
 stop 2
+stop 3
+(($(grep -c '^sealed ' gw1.out) > 1)) || fail "stats 1 printed nothing: $(cat gw1.out)"
 stop 1
-grep -q "^refused [1-9][0-9]*: reflected" gw1.out || fail "no reflected packets counted: $(tail gw1.out)"
-(($(grep -c '^sealed ' gw1.out) > 1)) || fail "-v printed nothing: $(cat gw1.out)"
-# How many of the transfer's packets TCP acknowledges at a time is up to it.
-(($(count 1 sealed) > 100 && $(count 1 opened) > 10000 && $(count 1 refused) > 0)) || fail "statistics: $(tail gw1.out)"
 ok
 
-# Another key, and another key size: nothing passes.
-rm key2.der
-"${gw[@]}" --make-key key2.der
-start 1 1
-start 2 2
-pings 1 && fail "a stranger's packet was taken"
+# works WHAT: a ping, and a file, in the tunnel between 1 and 2.
+works() {
+	pings 10.9.2.1 5 || fail "$1: no ping: $(cat gw1.err gw2.err; ctl 1 status; ctl 2 status)"
+	in1 curl -sf -o got http://10.9.2.1:8000/part || fail "$1: curl: status $?"
+	cmp -s got www/part || fail "$1: the file arrived changed"
+	quiet 1
+	quiet 2
+	ok
+}
+
+start 1 psp1.conf
+start 2 psp2.conf
+works psp
+# A new device key at 1, and a new key for 2 to send with.
+cp -p psp1b.key new.key
+done_ok 1 key mine 1 new.key
+done_ok 1 use mine 1
+sed -i 's/^key.*/key mine 1 new.key/' psp1.conf
+[[ $("${gw[@]}" grant psp1.conf mine new-a.key) =~ ^SPI\ 21474[0-9]*$ ]] || fail "an SPI of the other device key"
+done_ok 2 send-key a new-a.key
+done_ok 1 drop mine 0
+[[ $(ctl 1 keys) == "mine slot 1 in use" ]] || fail "keys of psp: $(ctl 1 keys)"
+works "psp with its next key"
+stop 1
 stop 2
-grep -q '^refused [1-9][0-9]*: no key for' gw2.out || fail "no refusals counted: $(cat gw2.out)"
-cp key1.der key2.der
-start 2 2 --aead 256
-pings 1 && fail "a packet under a key of another size was taken"
+
+for side in 1 2; do
+	cat >"tss$side.conf" <<-END
+		group job profile tss sdi 0x5d1 state counters$side
+		key job 0 tss.key
+		local 192.0.2.$side
+		peer other address 192.0.2.$((3 - side)) group job
+		control gw$side.sock
+		lock-dir locks
+		stats 0
+	END
+	start "$side" "tss$side.conf"
+done
+works tss
+for side in 1 2; do done_ok "$side" key job 1 tss1.key; done
+for side in 2 1; do
+	done_ok "$side" use job 1
+	pings 10.9.2.1 || fail "tss: no ping while keys change"
+done
+for side in 1 2; do done_ok "$side" epoch job 3; done
+[[ $(ctl 1 keys) == $'job slot 0\njob slot 1 in use\njob epoch 3' ]] || fail "keys of tss: $(ctl 1 keys)"
+works "tss with its next key and epoch"
+stop 1
+start 1 tss1.conf
 stop 2
-grep -q '^refused [1-9][0-9]*: authentication failed' gw2.out || fail "no refusals counted: $(cat gw2.out)"
+start 2 tss2.conf
+works "tss, started again under the same key"
+stop 1
+stop 2
+
+for side in 1 2; do
+	out=$side$((3 - side)) in=$((3 - side))$side
+	cat >"sa$side.conf" <<-END
+		group out profile eesp spi 0x10$out
+		key out 0 sa$out.key
+		group in profile eesp spi 0x10$in
+		key in 0 sa$in.key
+		group out2 profile eesp spi 0x20$out
+		group in2 profile eesp spi 0x20$in
+		local 192.0.2.$side
+		peer other address 192.0.2.$((3 - side)) send out receive in
+		control gw$side.sock
+		lock-dir locks
+		stats 0
+	END
+	start "$side" "sa$side.conf"
+done
+works eesp
+# The next SA of each direction: known to who opens before anybody seals with it.
+for side in 1 2; do
+	done_ok "$side" key in2 0 "sa$((3 - side))${side}b.key"
+	done_ok "$side" key out2 0 "sa$side$((3 - side))b.key"
+done
+for side in 1 2; do
+	done_ok "$side" send other out2
+	pings 10.9.2.1 || fail "eesp: no ping while SAs change"
+done
+for side in 1 2; do done_ok "$side" drop in 0; done
+works "eesp with the next SAs"
+stop 1
+stop 2
+
+# Over IPv6, on another port, with addresses in the keys' context.
+for side in 1 2; do
+	cat >"six$side.conf" <<-END
+		group blue v long-id-src-dst id 0x100000000$side aead aes-256-gcm combiner xor
+		root-key blue zone zone.der
+		local 2001:db8::$side udp-port 4500
+		tun eesp0 mtu 1300
+		peer other address 2001:db8::$((3 - side)) group blue
+		control gw$side.sock
+		lock-dir locks
+		stats 0
+	END
+	start "$side" "six$side.conf"
+done
+works "stateless over IPv6"
+pings fd09::2 || fail "IPv6 in IPv6"
 
 # The device goes away: an error, not a loop.
-in1 ip link del eesp0
+ip -n "$ns1" link del eesp0
 status=0
-wait "$pid1" || status=$?
+wait "${pids[1]}" || status=$?
 ((status == 1)) || fail "device gone: status $status"
-grep -q '^tap_gw: tunnel device: ' gw1.err || fail "device gone: $(cat gw1.err)"
+grep -q '^tap_gw: tunnel device ' gw1.err || fail "device gone: $(cat gw1.err)"
 ok
+stop 2
 
 echo "tap_gw: $checks checks"
