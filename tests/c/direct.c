@@ -435,7 +435,7 @@ static void as_the_engine(void)
 				}
 	printf("     of %llu packets %llu were sealed and %llu opened by the engine\n", (unsigned long long)all, (unsigned long long)sealed_there,
 	       (unsigned long long)opened_there);
-	CHECK(duplicates > 10);
+	CHECK(duplicates >= (emulated() ? 1 : 10)); /* of a few hundred bursts, or some thousands */
 	if (possible)
 		CHECK(sealed_there < all / 10 && opened_there < all / 10);
 	else

@@ -16,7 +16,6 @@ enum { PART = 8, MOST = 4096, REGISTERS = 32 * 64 };
 static struct { const char *name; uint8_t octets[PART]; } wanted[MOST];
 static size_t parts;
 static uint8_t saved[REGISTERS] __attribute__((aligned(64)));
-static int wide; /* 0: SSE or arm64; 1: AVX; 2: AVX-512 */
 static const char *covered[MOST];
 static size_t covers;
 
@@ -26,6 +25,7 @@ static size_t covers;
 #define ZMM(n) "vmovdqu64 %%zmm" #n ", " #n "*64(%0)\n"
 #define YMM(n) "vmovdqu %%ymm" #n ", " #n "*64(%0)\n"
 #define XMM(n) "movdqu %%xmm" #n ", " #n "*64(%0)\n"
+static int wide; /* 0: SSE; 1: AVX; 2: AVX-512 */
 static inline __attribute__((always_inline)) void save(void)
 {
 	if (wide == 2)
