@@ -1043,10 +1043,16 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 static inline void flow_hash(const uint64_t seed[8], uint64_t no_addr, struct lane *l, const struct eesp_shape *s)
 {
 	uint64_t addr = no_addr;
-	if (s->flow_len != 0) {
-		struct eesp_flow f;
-		flow_of(&f, l);
-		addr = times_mix(f.addr[0] ^ seed[4], f.addr[1] ^ seed[5]) ^ times_mix(f.addr[2] ^ seed[6], f.addr[3] ^ seed[7]);
+	if (s->flow_len != 0) { /* 4, 16 or 32 */
+		const uint8_t *from = flow_addr(l, s);
+		uint64_t x[4] = { 0 };
+		if (s->flow_len == 4)
+			memcpy(x, from, 4);
+		else
+			memcpy(x, from, 16);
+		if (s->flow_len == 32)
+			memcpy(x + 2, from + 16, 16);
+		addr = times_mix(x[0] ^ seed[4], x[1] ^ seed[5]) ^ times_mix(x[2] ^ seed[6], x[3] ^ seed[7]);
 	}
 	l->hash = times_mix(l->p->id ^ seed[2] ^ l->pattern->hash, l->who ^ seed[3] ^ addr);
 }
@@ -1152,8 +1158,8 @@ static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const str
 #define SEVERAL UINT64_MAX
 #define BECOMING (UINT64_MAX - 1)
 
-/* Begin and End of replay.Table. */
-static NOINLINE int windows_begin_slowly(struct eesp_windows *t, uint64_t number)
+/* Begin and End of replay.Sole. */
+static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number)
 {
 	for (;;) {
 		uint64_t o = __atomic_load_n(&t->owner, __ATOMIC_SEQ_CST);
@@ -1177,7 +1183,7 @@ static NOINLINE int windows_begin_slowly(struct eesp_windows *t, uint64_t number
 	}
 }
 
-static inline int windows_begin(struct eesp_windows *t, uint64_t number)
+static inline int sole_begin(struct eesp_sole *t, uint64_t number)
 {
 	uint64_t o = __atomic_load_n(&t->owner, __ATOMIC_RELAXED);
 	if (o == SEVERAL)
@@ -1188,10 +1194,10 @@ static inline int windows_begin(struct eesp_windows *t, uint64_t number)
 			return 1;
 		__atomic_exchange_n(&t->busy, 0, __ATOMIC_SEQ_CST);
 	}
-	return windows_begin_slowly(t, number);
+	return sole_begin_slowly(t, number);
 }
 
-static inline void windows_end(struct eesp_windows *t, int alone)
+static inline void sole_end(struct eesp_sole *t, int alone)
 {
 	if (alone)
 		__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
@@ -1272,9 +1278,9 @@ static const eesp_status time_statuses[] = {
 
 /* Commits an authentic packet; of a lane, window is the first word of its slice here, and
  * seq the word that it is to have. */
-static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, const struct lane *l, struct times_pass *pass)
+static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, const struct lane *l, struct times_pass *pass, int alone)
 {
-	enum times_verdict v = times_commit(w->times, pass, (uint64_t *)l->window, l->word, l->seq, l->p->tsc);
+	enum times_verdict v = times_commit(w->times, pass, (uint64_t *)l->window, l->word, l->seq, l->p->tsc, alone);
 	if (LIKELY(v == TIME_FRESH))
 		return 1;
 	refused(l->p, time_statuses[v], w, l->pattern);
@@ -1641,7 +1647,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					continue;
 				}
 			}
-			if (times != NULL ? commit_time(w, l, pass) : windows == NULL || commit(way, w, l, alone)) {
+			if (times != NULL ? commit_time(w, l, pass, alone) : windows == NULL || commit(way, w, l, alone)) {
 				opened++;
 				lately++;
 				p->status = EESP_OK;
@@ -1693,22 +1699,21 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 		const struct eesp_open_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
 		struct times_pass pass;
+		struct eesp_sole *sole = w == NULL ? NULL : w->windows != NULL ? &w->windows->sole : w->times != NULL ? &w->times->sole : NULL;
+		int alone = sole != NULL && sole_begin(sole, room->number);
 		if (UNLIKELY(w == NULL || (w->times != NULL && !times_begin(w->times, times_clock(TICK_BITS), &pass)))) {
+			sole_end(sole, alone);
 			leave(room, epoch);
 			return good + go_open(way, pkts + at, n - at, 0);
 		}
-		int alone = 0;
-		if (w->windows != NULL)
-			alone = windows_begin(w->windows, room->number);
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
 			good += opener(w)(way, w, pkts + at, some, alone, &pass, &stray);
 			at += some;
 		}
-		if (w->windows != NULL)
-			windows_end(w->windows, alone);
 		if (w->times != NULL)
 			times_end(w->times, &pass);
+		sole_end(sole, alone);
 		leave(room, epoch);
 		if (stray == some)
 			good += go_open(way, pkts + at - some, some, 0);

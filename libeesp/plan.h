@@ -65,12 +65,17 @@ struct eesp_pattern {
 	uint64_t padding2;
 };
 
+/* replay.Sole. */
+struct eesp_sole {
+	uint64_t owner, padding[7], busy, padding2[7];
+};
+
 struct eesp_windows {
 	const uint32_t *index;
 	uint8_t *windows;
 	uint64_t mask, stride, width, n, recip, shift, seed[8], no_addr;
 	uint8_t padding[56];
-	uint64_t owner, padding2[7], busy, padding3[7];
+	struct eesp_sole sole;
 	uint64_t duplicate, old, full;
 };
 
@@ -82,6 +87,7 @@ struct eesp_times {
 	uint8_t padding[56];
 	uint64_t floor, limit, most, due, behind;
 	uint8_t padding2[24];
+	struct eesp_sole sole;
 	uint64_t duplicate, stale, ahead, full;
 	uint8_t padding3[32];
 };

@@ -58,7 +58,7 @@ static inline int times_begin(struct eesp_times *t, uint64_t now, struct times_p
 		f = __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST);
 	}
 	p->floor = f > to ? f : to;
-	p->top = times_later(f, t->span);
+	p->top = times_later(f, t->span - t->slice);
 	if (early < p->top)
 		p->top = early;
 	p->limit = __atomic_load_n(&t->limit, __ATOMIC_SEQ_CST);
@@ -151,17 +151,25 @@ static __attribute__((noinline)) enum times_verdict times_walk(const struct eesp
 	return TIME_FULL;
 }
 
-/* The same, in its first line mostly. */
-static inline enum times_verdict times_insert(const struct eesp_times *t, uint64_t *first, uint64_t *at, uint64_t word)
+/* The same, in its first line mostly. alone: no other thread is at work on the table, and
+ * none was ever. */
+static inline enum times_verdict times_insert(const struct eesp_times *t, uint64_t *first, uint64_t *at, uint64_t word, int alone)
 {
 	unsigned stops = times_stops(at, word);
 	if (__builtin_expect(stops != 0 && word >> TIMES_CYCLE != 0, 1)) {
 		uint64_t *w = at + __builtin_ctz(stops), old = __atomic_load_n(w, __ATOMIC_SEQ_CST);
 		if (old == word)
 			return TIME_DUPLICATE;
-		if (__builtin_expect((old == 0 || (int16_t)((old >> TIMES_CYCLE) - (word >> TIMES_CYCLE)) < 0) &&
-					     __atomic_compare_exchange_n(w, &old, word, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST), 1))
-			return TIME_FRESH;
+		/* Never used, or of an older cycle: which of both cannot be guessed. */
+		uint64_t ours = (((old >> TIMES_CYCLE) - (word >> TIMES_CYCLE)) & 0x8000) | (old == 0);
+		if (__builtin_expect(ours != 0, 1)) {
+			if (alone) {
+				__atomic_store_n(w, word, __ATOMIC_RELAXED);
+				return TIME_FRESH;
+			}
+			if (__builtin_expect(__atomic_compare_exchange_n(w, &old, word, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST), 1))
+				return TIME_FRESH;
+		}
 	}
 	return times_walk(t, first, at, word);
 }
@@ -173,9 +181,9 @@ static __attribute__((noinline)) void times_count(struct eesp_times *t, enum tim
 
 /* Takes note of a packet that was authenticated, and whose time passed. What is
  * not TIME_FRESH must not be delivered. */
-static inline enum times_verdict times_commit(struct eesp_times *t, struct times_pass *p, uint64_t *first, uint64_t *at, uint64_t word, uint64_t time)
+static inline enum times_verdict times_commit(struct eesp_times *t, struct times_pass *p, uint64_t *first, uint64_t *at, uint64_t word, uint64_t time, int alone)
 {
-	enum times_verdict v = times_insert(t, first, at, word);
+	enum times_verdict v = times_insert(t, first, at, word, alone);
 	/* Read after the word was written: whoever gives its place up has raised the
 	 * floor before. */
 	if (__builtin_expect(v == TIME_FRESH && time < __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST), 0))

@@ -375,8 +375,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 		r.Windows.tidy(r.Groups)
 	}
 	if r.Times != nil {
-		r.Times.begin(w)
-		defer r.Times.end(w)
+		defer r.Times.end(w, r.Times.begin(w))
 	}
 	good := 0
 	for at := 0; at < len(pkts); {

@@ -104,22 +104,29 @@ func (r *Times) ahead(now uint64) error {
 	return nil
 }
 
-func (r *Times) begin(w *Worker) {
+func (r *Times) begin(w *Worker) (sole bool) {
+	sole = r.table.Sole.Begin(w.number)
 	now := clock()
 	reset := false
 	if w.pass, reset = r.table.Begin(now); reset && r.table.BeginReset() {
 		keys.Retire(func() { r.table.EndReset(clock()) })
 	}
 	if r.mark == nil || !r.mu.TryLock() {
-		return
+		return sole
 	}
 	defer r.mu.Unlock()
 	if now >= r.marked-r.early-markAhead/2 && r.ahead(now) == nil {
 		w.pass, _ = r.table.Begin(now)
 	}
+	return sole
 }
 
-func (r *Times) end(w *Worker) { r.table.End(&w.pass) }
+func (r *Times) end(w *Worker, sole bool) {
+	r.table.End(&w.pass)
+	if sole {
+		r.table.Sole.End()
+	}
+}
 
 var timeVerdicts = [...]status.Code{fresh.Fresh: status.OK, fresh.Duplicate: status.ErrReplay, fresh.Stale: status.ErrStale,
 	fresh.Early: status.ErrEarly, fresh.Full: status.ErrFull, fresh.Unmarked: status.ErrState}

@@ -128,6 +128,7 @@ type View struct {
 	behind atomic.Int64  // since when the clock is behind the floor; 0: it is not
 
 	_                               [24]byte
+	Sole                            replay.Sole // for whoever calls Begin, before, and after End
 	duplicate, stale, earlier, full atomic.Uint64
 	_                               [32]byte
 }
@@ -137,6 +138,7 @@ const (
 	WordsAt     = unsafe.Offsetof(View{}.words)
 	FloorAt     = unsafe.Offsetof(View{}.floor)
 	BehindAt    = unsafe.Offsetof(View{}.behind)
+	SoleAt      = unsafe.Offsetof(View{}.Sole)
 	DuplicateAt = unsafe.Offsetof(View{}.duplicate)
 )
 

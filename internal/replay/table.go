@@ -9,7 +9,6 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"unsafe"
 
 	"libeesp/internal/status"
@@ -107,19 +106,16 @@ type View struct {
 	ring
 	Seeds
 
-	_     [56]byte // what is above is read by all, and never written
-	owner atomic.Uint64
-	_     [56]byte
-	busy  atomic.Uint64 // the owner is at work
-	_     [56]byte
+	_ [56]byte // what is above is read by all, and never written
+	Sole
 
 	duplicate, old, full atomic.Uint64
 }
 
 // Where in a View things are, and in a window.
 const (
-	OwnerAt     = unsafe.Offsetof(View{}.owner)
-	BusyAt      = unsafe.Offsetof(View{}.busy)
+	SoleAt      = unsafe.Offsetof(View{}.Sole)
+	BusyAt      = unsafe.Offsetof(Sole{}.busy)
 	DuplicateAt = unsafe.Offsetof(View{}.duplicate)
 	WordsAt     = wordsAt
 )
@@ -248,46 +244,6 @@ func (t *Table) countSlow(v Verdict) {
 func (t *Table) window(entry uint32) *window {
 	return (*window)(unsafe.Pointer(&t.memory[uint64(t.windows-t.first)+uint64(entry&numberMask-1)*t.stride]))
 }
-
-// Owners other than those who are numbers.
-const (
-	several  = ^uint64(0)     // several
-	becoming = ^uint64(0) - 1 // several, once busy is 0
-)
-
-// Begin is for whoever is about to Check and Commit, with a number of its own,
-// neither 0 nor one of the greatest two, and tells whether it is the only one
-// that ever did. Then what it changes need not be done by atomic operations until
-// it calls End. The first other one to come waits for End, once in the table's
-// life. Without Begin, Check and Commit must be all that is called.
-func (t *Table) Begin(who uint64) bool {
-	for {
-		switch o := t.owner.Load(); o {
-		case several:
-			return false
-		case 0, who:
-			if o == 0 && !t.owner.CompareAndSwap(0, who) {
-				continue
-			}
-			t.busy.Store(1)
-			if t.owner.Load() == who {
-				return true
-			}
-			t.busy.Store(0)
-		case becoming:
-			if t.busy.Load() == 0 {
-				t.owner.CompareAndSwap(becoming, several)
-				return false
-			}
-			syscall.Nanosleep(&syscall.Timespec{Nsec: 10_000}, nil) // whoever it is may need this CPU
-		default:
-			t.owner.CompareAndSwap(o, becoming)
-		}
-	}
-}
-
-// End ends what Begin began, for the one whom it told that it is the only one.
-func (t *Table) End() { t.busy.Store(0) }
 
 // probe returns k's window, or nil and where the chain ends.
 func (t *Table) probe(k *octets, h uint64) (*window, uint32) {

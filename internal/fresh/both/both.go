@@ -1,11 +1,12 @@
 //go:build cgo && (amd64 || arm64)
 
 // Package both is for the test that what C does with times of packets
-// (libeesp/times.h) is what package fresh does. Nothing else uses it.
+// (libeesp/times.h) is what package fresh does. Nothing else uses it. The headers are
+// links, so that Go sees when they change.
 package both
 
 /*
-#cgo CFLAGS: -O2 -I${SRCDIR}/../../../libeesp
+#cgo CFLAGS: -O2
 #include "times.h"
 
 #define T ((struct eesp_times *)t) // a number, for cgo looks at all that is behind a pointer
@@ -17,10 +18,10 @@ static int check(uintptr_t t, struct times_pass *p, uint64_t time)
 	return times_may(p, time) ? TIME_FRESH : times_refused(T, p, time);
 }
 
-static int commit(uintptr_t t, struct times_pass *p, uint64_t flow, uint64_t tsc, uint64_t time)
+static int commit(uintptr_t t, struct times_pass *p, uint64_t flow, uint64_t tsc, uint64_t time, int alone)
 {
 	uint64_t word, *at = times_place(T, p, flow, tsc, time, &word);
-	return times_commit(T, p, p->first, at, word, time);
+	return times_commit(T, p, p->first, at, word, time, alone);
 }
 
 static void end(uintptr_t t, struct times_pass *p) { times_end(T, p); }
@@ -29,7 +30,7 @@ static void burst(uintptr_t t, struct times_pass *p, const uint64_t *flow, const
 {
 	for (size_t i = 0; i < n; i++)
 		if ((verdict[i] = (uint8_t)check(t, p, tsc[i])) == TIME_FRESH)
-			verdict[i] = (uint8_t)commit(t, p, flow[i], tsc[i], tsc[i]);
+			verdict[i] = (uint8_t)commit(t, p, flow[i], tsc[i], tsc[i], 0);
 	end(t, p);
 }
 */
@@ -63,10 +64,14 @@ func (p *Pass) Check(t *fresh.Table, time uint64) fresh.Verdict {
 	return fresh.Verdict(C.check(at(t), &p.p, C.uint64_t(time)))
 }
 
-// Commit is fresh.Table.Commit; flow is the key's Hash.
-func (p *Pass) Commit(t *fresh.Table, flow, tsc, time uint64) fresh.Verdict {
+// Commit is fresh.Table.Commit; flow is the key's Hash. alone: nobody else uses the table.
+func (p *Pass) Commit(t *fresh.Table, flow, tsc, time uint64, alone bool) fresh.Verdict {
+	sole := C.int(0)
+	if alone {
+		sole = 1
+	}
 	defer runtime.KeepAlive(t)
-	return fresh.Verdict(C.commit(at(t), &p.p, C.uint64_t(flow), C.uint64_t(tsc), C.uint64_t(time)))
+	return fresh.Verdict(C.commit(at(t), &p.p, C.uint64_t(flow), C.uint64_t(tsc), C.uint64_t(time), sole))
 }
 
 // End is fresh.Table.End.

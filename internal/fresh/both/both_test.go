@@ -128,7 +128,7 @@ func TestSame(t *testing.T) {
 				var vb fresh.Verdict
 				if y.isC {
 					if vb = y.c.Check(b, k[1]); vb == fresh.Fresh {
-						vb = y.c.Commit(b, b.Hash(id), k[1], k[1])
+						vb = y.c.Commit(b, b.Hash(id), k[1], k[1], seed%2 == 0)
 					}
 					verdicts[vb]++
 				} else if vb = b.Check(&y.b, k[1]); vb == fresh.Fresh {

@@ -1,0 +1,1 @@
+../../../libeesp/times.h
