@@ -501,7 +501,7 @@ func TestReceiverOfManyGroups(t *testing.T) {
 func TestReflection(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s := newSender(t, g, SenderConfig{})
-	own := s.id
+	own := s.ID()
 	p := sealed(t, s, plain([]byte("x")))
 	wantStatus(t, newReceiver(t, ReceiverConfig{OwnIDs: []uint64{1 << 40, own, 0}}, g), whole(p), ErrReflected)
 	wantOpen(t, newReceiver(t, ReceiverConfig{OwnIDs: []uint64{own + 1, own - 1}}, g), whole(p), []byte("x"))

@@ -323,7 +323,7 @@ func (x *differential) seal(t *testing.T, s *modelSender) {
 			d[i].Headroom--
 		}
 	}
-	x.w.Seal(&s.s, d)
+	x.w.Seal(s.Engine(), d)
 	for i, p := range pkts {
 		d := &d[i]
 		if d.Dst == nil && d.Headroom < uint32(p.header) {

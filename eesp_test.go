@@ -147,7 +147,7 @@ func eespSeal(t *testing.T, w *burst.Worker, s *Sender, seq uint64, payload []by
 		case elsewhere, onTheSpot:
 			d[1].DstSize--
 		}
-		w.Seal(&s.s, d)
+		w.Seal(s.Engine(), d)
 		if d[0].Status != OK || d[1].Status != ErrRoom && d[1].Status != ErrExhausted {
 			t.Fatalf("way %d: %v %v", way, d[0].Status, d[1].Status)
 		}
@@ -726,7 +726,7 @@ func eespSealBurst(t *testing.T, x *rand.Rand, w *burst.Worker, a *eespSA) []*ee
 			d[j].Tailroom--
 		}
 	}
-	w.Seal(&s.s, d)
+	w.Seal(s.Engine(), d)
 	var good []*eespDrawn
 	for j, p := range pkts {
 		d, h := &d[j], s.HeaderLen()

@@ -50,5 +50,9 @@ const (
 	ErrStale       = status.ErrStale       // older than packets may be, or its time has passed meanwhile
 	ErrEarly       = status.ErrEarly       // further ahead of the clock than packets may be
 	ErrFull        = status.ErrFull        // no place for one more packet of its time
+	ErrFenced      = status.ErrFenced      // another machine has the IDs of this one: nothing is sealed
+	ErrOutOfTouch  = status.ErrOutOfTouch  // nothing was heard of the group's servers for too long to seal
+	ErrAgent       = status.ErrAgent       // no agent to follow, or it refuses
+	ErrTimeout     = status.ErrTimeout     // what was waited for has not come about
 	// statuses: end
 )

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"libeesp/internal/asm"
 	"libeesp/internal/counter"
@@ -191,10 +192,11 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 
 // Group is a trust group: root keys, each a ring of previous, current and next.
 type Group struct {
-	g      *keys.Group
-	be     *backend
-	closed atomic.Bool
-	made   int64 // ns since 1970
+	g       *keys.Group
+	be      *backend
+	closed  atomic.Bool
+	made    int64     // ns since 1970
+	follows *follower // an agent; nil: the host has the keys in hand
 
 	bindings bindings
 }
@@ -255,6 +257,9 @@ func NewGroup(c GroupConfig) (*Group, error) {
 // receiver made of it are closed too.
 func (g *Group) Close() {
 	if g != nil && g.g != nil && !g.closed.Swap(true) {
+		if g.follows != nil {
+			g.follows.close()
+		}
 		g.g.Release()
 	}
 }
@@ -270,9 +275,20 @@ func (g *Group) usable() error {
 	return nil
 }
 
+// own is nil if the host has the group's keys in hand.
+func (g *Group) own() error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	if g.follows != nil {
+		return fmt.Errorf("%w: the group follows an agent, which has its keys in hand", status.ErrUnsupported)
+	}
+	return nil
+}
+
 // change does something to a group's keys.
 func (g *Group) change(f func(g *keys.Group) error) error {
-	if err := g.usable(); err != nil {
+	if err := g.own(); err != nil {
 		return err
 	}
 	return g.changed(f(g.g))
@@ -310,8 +326,44 @@ func (g *Group) GenerateRootKey(l Level, id []byte) error {
 	return g.set(l, k, err)
 }
 
+// SetRing puts a whole ring at a level: those generations that are not 0, in the
+// order previous, current, next; there must be a current one. A ring may have no
+// next key, which no DER form has. A step of a rotation that several hosts make
+// together is one such call, and none takes more than one: Wait says when it is
+// done. On the wire a generation is its lowest octet. What is below floor, or below
+// the ring's lowest generation, is ErrRootKey under this ID from then on, in the
+// whole process: a key that is put back would open old packets again. Replay windows
+// of keys that stay go on.
+func (g *Group) SetRing(l Level, id []byte, generation [3]uint64, value *[3][RootKeyLen]byte, floor uint64) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	if value == nil {
+		return fmt.Errorf("%w: no values of the root key", status.ErrArgument)
+	}
+	k, err := keys.NewRing(id, generation, value, floor)
+	return g.set(l, k, err)
+}
+
+// Wait waits until all bursts have ended that began before, in all threads of the
+// process: none of them uses keys that are not in force any more, and those are
+// wiped. ErrTimeout: one goes on.
+func (g *Group) Wait(timeout time.Duration) error {
+	if err := g.usable(); err != nil {
+		return err
+	}
+	if !keys.Wait(timeout) {
+		return fmt.Errorf("%w: a burst that began before has not ended", status.ErrTimeout)
+	}
+	return nil
+}
+
 func (g *Group) set(l Level, k *keys.RootKey, err error) error {
 	if err != nil {
+		return err
+	}
+	if err := g.own(); err != nil {
+		k.Free()
 		return err
 	}
 	if err := g.g.Set(int(l), k); err != nil {
@@ -405,7 +457,7 @@ func (g *Group) AllocSPI(first uint32) (uint32, error) {
 // drop packets that are more than EpochAge behind. It is that of the key in use;
 // a new key begins in epoch 0, and in each epoch counters begin at 0.
 func (g *Group) SetEpoch(epoch uint16) error {
-	if err := g.usable(); err != nil {
+	if err := g.own(); err != nil {
 		return err
 	}
 	return g.g.SetEpoch(epoch)
@@ -481,6 +533,7 @@ type RootKeyInfo struct {
 	ID          []byte
 	Index       [3]uint64 // previous, current, next
 	HasPrevious bool      // false: the previous key is the current one
+	HasNext     bool      // false: there is none, and its index is the current one's
 }
 
 // RootKeyInfo tells the public part of a level's root key.
@@ -490,7 +543,7 @@ func (g *Group) RootKeyInfo(l Level) (RootKeyInfo, error) {
 		return i, err
 	}
 	err := g.g.With(int(l), func(k *keys.RootKey) error {
-		i = RootKeyInfo{append([]byte(nil), k.ID...), k.Index, k.HasPre()}
+		i = RootKeyInfo{append([]byte(nil), k.ID...), k.Index, k.HasPre(), !k.NoNext}
 		return nil
 	})
 	return i, err

@@ -121,18 +121,18 @@ func ownCounters(s *Sender, epoch uint16, start uint64) {
 // in the next one, as the clock's do.
 func leaveEpoch(s *Sender, n uint64) {
 	field := func(name string) unsafe.Pointer {
-		return reflect.ValueOf(s.s.Counter).Elem().FieldByName(name).Addr().UnsafePointer()
+		return reflect.ValueOf(s.now.Load().s.Counter).Elem().FieldByName(name).Addr().UnsafePointer()
 	}
 	*(*uint64)(field("end")) += n
 	(*atomic.Uint64)(field("limit")).Add(n)
 }
 
 func setCounters(s *Sender, c counter.Config) {
-	s.s.Counter.Release()
-	s.s.Counter = must(counter.New(c))
-	if s.anew != nil {
-		s.anew.close()
-		s.anew.own = s.s.Counter
+	s.now.Load().s.Counter.Release()
+	s.now.Load().s.Counter = must(counter.New(c))
+	if s.now.Load().anew != nil {
+		s.now.Load().anew.close()
+		s.now.Load().anew.own = s.now.Load().s.Counter
 	}
 }
 

@@ -189,7 +189,7 @@ func TestKeysAreInLockedMemory(t *testing.T) {
 						return q.Status
 					}
 				}
-				return g.DeriveKeys([]Context{{ID: sender.id, V: VIDSrc, Addr: Addr{Src: v4.As16()}}}, out)
+				return g.DeriveKeys([]Context{{ID: sender.ID(), V: VIDSrc, Addr: Addr{Src: v4.As16()}}}, out)
 			})
 			s.remember("data key", unsafe.Pointer(&out[0]), len(out))
 			for _, what := range s.found(t) {

@@ -350,7 +350,7 @@ func TestStateFileFollowsRotation(t *testing.T) {
 	c.ID = freshID() // in place of another process: this one knows the ID's counters
 	_, err = NewSender(h, c)
 	wantErr(t, err, ErrState)
-	c.ID = s.id
+	c.ID = s.ID()
 	s = must(NewSender(h, c))
 	p := []Packet{plain(nil)}
 	if s.Seal(p) != 1 || p[0].TSC <= last {

@@ -121,7 +121,7 @@ func TestProxy(t *testing.T) {
 							}
 							continue
 						}
-						if p.Status != OK || p.ID != x.in.id {
+						if p.Status != OK || p.ID != x.in.ID() {
 							t.Fatalf("packet %d: %v, ID %d", i, p.Status, p.ID)
 						}
 						q := whole(p.Out)
@@ -156,7 +156,7 @@ func TestProxyRefusals(t *testing.T) {
 		{"one octet too little", ErrRoom, func(x *proxySides, p *Packet) { p.Buf, p.Off = p.Buf[1:], p.Off-1 }},
 		{"destination", ErrRoom, func(x *proxySides, p *Packet) { p.Dst = make([]byte, x.out.HeaderLen()+50+ICVLen-1) }},
 		{"destination without room for a payload", ErrRoom, func(x *proxySides, p *Packet) { p.Dst = make([]byte, 8) }},
-		{"exhausted", ErrExhausted, func(x *proxySides, p *Packet) { ownCounters(x.out, 0, 1<<48-1); x.out.s.Counter.Take(1) }},
+		{"exhausted", ErrExhausted, func(x *proxySides, p *Packet) { ownCounters(x.out, 0, 1<<48-1); x.out.now.Load().s.Counter.Take(1) }},
 		{"no key", ErrNoKey, func(x *proxySides, p *Packet) { x.out.g.RemoveRootKey(User); x.out.g.RemoveRootKey(Zone) }},
 		{"wrong ICV", ErrAuth, func(x *proxySides, p *Packet) { p.Buf[len(p.Buf)-1] ^= 1 }},
 		{"version", ErrVersion, func(x *proxySides, p *Packet) { p.Buf[p.Off] |= 0x10 }},

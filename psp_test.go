@@ -202,7 +202,7 @@ func TestPSPVectorsSeal(t *testing.T) {
 				ownCounters(s, uint16(v.IV>>48), v.IV&(1<<48-1))
 				d := profile.Desc{Headroom: uint32(h), Tailroom: ICVLen, COffset: v.COffset, NextHeader: v.NextHeader}
 				mem := lay(random, &d, text, way, -h, h+len(text)+ICVLen)
-				one(func(p []profile.Desc) int { return w.Seal(&s.s, p) }, &d)
+				one(func(p []profile.Desc) int { return w.Seal(s.Engine(), p) }, &d)
 				if d.Status != OK || d.ID != uint64(v.SPI) || d.TSC != v.IV {
 					t.Fatalf("%s, way %d: %v, SPI %#x, IV %#x", v.Name, way, d.Status, d.ID, d.TSC)
 				}
@@ -575,7 +575,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 					texts[i] = some(k)
 					mem[i] = lay(x, &d[i], texts[i], way, -h, h+k+ICVLen)
 				}
-				w.Seal(&s.s, d)
+				w.Seal(s.Engine(), d)
 				for i := range d {
 					d := &d[i]
 					if d.Status != OK || d.ID != uint64(spi) || d.TSC != iv+uint64(i) {
@@ -714,7 +714,7 @@ func TestPSPLongest(t *testing.T) {
 		for version := range uint8(4) {
 			s := newSender(t, g, SenderConfig{V: version, ID: freshID() | 1<<31, Extra: stream("vc", 8)})
 			b := sealed(t, s, plain(text))
-			wantOctets(t, "packet", b[len(b)-ICVLen:], pspSeal(pspKeys, version, uint32(s.id), binary.BigEndian.Uint64(b[8:]), 0, stream("vc", 8), 0, text)[len(b)-ICVLen:])
+			wantOctets(t, "packet", b[len(b)-ICVLen:], pspSeal(pspKeys, version, uint32(s.ID()), binary.BigEndian.Uint64(b[8:]), 0, stream("vc", 8), 0, text)[len(b)-ICVLen:])
 			wantOpen(t, r, whole(b), text)
 			b[1000] ^= 1
 			wantStatus(t, r, whole(b), ErrAuth)
@@ -1098,7 +1098,7 @@ func TestPSPReplay(t *testing.T) {
 func TestPSPReflected(t *testing.T) {
 	g := pspGroup(t, pspEvery, pspKeys[0], pspKeys[1])
 	own, other := newSender(t, g, SenderConfig{V: 1}), newSender(t, g, SenderConfig{V: 1})
-	r := newReceiver(t, ReceiverConfig{OwnIDs: []uint64{own.id, 7 << 31}}, g)
+	r := newReceiver(t, ReceiverConfig{OwnIDs: []uint64{own.ID(), 7 << 31}}, g)
 	for range 2 { // the second time after packets that are alike
 		var pkts []Packet
 		for i := range 80 {
@@ -1136,7 +1136,7 @@ func TestPSPProxy(t *testing.T) {
 			if to.Forward(q) != 1 {
 				t.Fatal(q[0].Status)
 			}
-			wantOctets(t, "packet", q[0].Out, pspSeal(pspKeys, version, uint32(s.id), binary.BigEndian.Uint64(q[0].Out[8:]), 0, stream("vc", 8), p.COffset, text))
+			wantOctets(t, "packet", q[0].Out, pspSeal(pspKeys, version, uint32(s.ID()), binary.BigEndian.Uint64(q[0].Out[8:]), 0, stream("vc", 8), p.COffset, text))
 			q = []Packet{whole(q[0].Out)}
 			if n%2 == 0 {
 				q[0].Dst = make([]byte, 24+n+ICVLen)

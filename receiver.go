@@ -3,6 +3,7 @@ package eesp
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,6 +71,10 @@ type Receiver struct {
 	r      burst.Receiver
 	groups []*Group
 	closed atomic.Bool
+
+	mu     sync.Mutex // of the IDs
+	own    *profile.OwnIDs
+	ownIDs []uint64
 }
 
 // usable reports whether it has been made, and not been closed.
@@ -89,6 +94,11 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	}
 	r := &Receiver{}
 	r.r.Backend = groups[0].be
+	for _, g := range groups {
+		if g.follows != nil {
+			g.follows.windows(&c)
+		}
+	}
 	var params []*keys.Params
 	for _, g := range groups {
 		params = append(params, g.g.Params())
@@ -119,6 +129,11 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 		}
 		r.groups = append(r.groups, g)
 		r.r.Groups = append(r.r.Groups, g.g)
+	}
+	for _, g := range groups {
+		if g.follows != nil {
+			g.follows.addReceiver(r)
+		}
 	}
 	return r, nil
 }
@@ -169,8 +184,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	case byTime && c.Heir != nil && (!c.Heir.usable() || c.Heir.r.Times == nil || c.MarkPath != ""):
 		return fmt.Errorf("%w: heir: of a receiver with replay protection by time, whose mark it has", status.ErrArgument)
 	}
-	ids := slices.Clone(c.OwnIDs)
-	slices.Sort(ids)
+	r.own, r.ownIDs = profile.NewOwnIDs(c.OwnIDs), slices.Clone(c.OwnIDs)
 	n := uint8(0)
 	if k != nil {
 		n = k.Profile
@@ -182,7 +196,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 		return err
 	}
 	for _, p := range params { // all must suit; one serves them
-		o, err := pr.Opening(p, &profile.ReceiverConfig{OwnIDs: ids, TryPrevious: c.TryPrevious, Replay: c.ReplayWindow != 0 || byTime, EngineBits: c.EngineBits, Key: k})
+		o, err := pr.Opening(p, &profile.ReceiverConfig{Own: r.own, TryPrevious: c.TryPrevious, Replay: c.ReplayWindow != 0 || byTime, EngineBits: c.EngineBits, Key: k})
 		if err != nil {
 			return err
 		}
@@ -205,15 +219,51 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	return err
 }
 
+// SetOwnIDs puts others in the place of ReceiverConfig.OwnIDs from the next burst
+// on. IDs that agents give to this process's senders come on top by themselves.
+func (r *Receiver) SetOwnIDs(ids ...uint64) error {
+	if !r.usable() {
+		return fmt.Errorf("%w: the receiver is closed", status.ErrArgument)
+	}
+	if len(ids) != 0 && len(r.groups) != 0 && ProfileID(r.groups[0].g.Params().Profile) == ProfileTSS && r.groups[0].g.Params().Mode == TSSServer {
+		return fmt.Errorf("%w: own IDs in server mode: the direction is in each packet", status.ErrArgument)
+	}
+	r.mu.Lock()
+	r.ownIDs = slices.Clone(ids)
+	r.mu.Unlock()
+	r.refreshOwn()
+	return nil
+}
+
+// refreshOwn puts the IDs in force that there are now.
+func (r *Receiver) refreshOwn() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := slices.Clone(r.ownIDs)
+	for _, g := range r.groups {
+		if g.follows != nil {
+			ids = append(ids, g.follows.given()...)
+		}
+	}
+	r.own.Set(ids)
+	r.r.Replan()
+}
+
 // Close frees the receiver. Packets of a closed receiver are ErrArgument.
 func (r *Receiver) Close() {
 	if r == nil || r.closed.Swap(true) {
 		return
 	}
-	for _, g := range r.groups {
+	r.mu.Lock()
+	groups := r.groups
+	r.groups = nil
+	r.mu.Unlock()
+	for _, g := range groups {
+		if g.follows != nil {
+			g.follows.dropReceiver(r)
+		}
 		g.g.Release()
 	}
-	r.groups = nil
 	r.r.Held.Free()
 	r.r.Windows.Close()
 	r.r.Times.Close()
@@ -238,7 +288,7 @@ func (r *Receiver) Stats() Stats {
 	if r == nil {
 		return Stats{Packets: map[Status]uint64{}}
 	}
-	return stats(&r.r.Stats)
+	return stats(r.r.Stats.Read())
 }
 
 // ReplayStats is what a receiver's replay protection counts.
@@ -294,5 +344,10 @@ func (p *Proxy) Forward(pkts []Packet) int {
 	if p == nil || !p.r.usable() || !p.s.usable() {
 		return refuse(pkts)
 	}
-	return each(pkts, p.s.needs|ofProxy, func(w *burst.Worker, d []profile.Desc) int { return w.Proxy(&p.r.r, &p.s.s, d) })
+	return each(pkts, p.s.needs|ofProxy, func(w *burst.Worker, d []profile.Desc) int {
+		if n := p.s.Engine(); n != nil {
+			return w.Proxy(&p.r.r, n, d)
+		}
+		return p.s.NoID(d)
+	})
 }

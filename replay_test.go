@@ -779,7 +779,7 @@ func TestReplayWithoutRoom(t *testing.T) {
 func TestReplayAndReflection(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	own, other := newSender(t, g, SenderConfig{}), newSender(t, g, SenderConfig{})
-	r := newReceiver(t, ReceiverConfig{ReplayWindow: 64, OwnIDs: []uint64{own.id}}, g)
+	r := newReceiver(t, ReceiverConfig{ReplayWindow: 64, OwnIDs: []uint64{own.ID()}}, g)
 	mine, row := sealedRow(t, own, 1)[0], sealedRow(t, other, 1)[0]
 	wantStatus(t, r, whole(mine), ErrReflected)
 	wantReplayStats(t, r, ReplayStats{})

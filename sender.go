@@ -3,12 +3,14 @@ package eesp
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
 	"libeesp/internal/counter"
+	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
@@ -70,16 +72,31 @@ const TimeLead = 2 * time.Millisecond
 
 // Sender seals packets under one ID and owns its counters.
 type Sender struct {
-	s      burst.Sender
+	now    atomic.Pointer[sending] // nil: the agent that its group follows has given no ID yet
+	made   bool
 	g      *Group
-	anew   *renewed // tss, of a group; Counter holds the ID's place
-	id     uint64
 	needs  addresses // of packets
+	idless burst.Stats
 	closed atomic.Bool
+
+	mu      sync.Mutex // of changes of the ID
+	config  SenderConfig
+	past    []*sending  // under IDs of before
+	changed atomic.Bool // the ID has, before now did
+	cell    *uintptr    // see Plan
+	direct  uintptr
+}
+
+// sending is a sender under one ID.
+type sending struct {
+	s    burst.Sender
+	g    *Group
+	anew *renewed // tss, of a group; Counter holds the ID's place
+	id   uint64
 }
 
 // usable reports whether it has been made, and not been closed.
-func (s *Sender) usable() bool { return s != nil && s.s.Sealing != nil && !s.closed.Load() }
+func (s *Sender) usable() bool { return s != nil && s.made && !s.closed.Load() }
 
 // NewSender makes a sender of a group.
 func NewSender(g *Group, c SenderConfig) (*Sender, error) {
@@ -89,10 +106,26 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	if c.Time || c.TimeLate {
 		return nil, fmt.Errorf("%w: time: the group says whether counters are times", status.ErrArgument)
 	}
-	s := &Sender{g: g}
+	s := &Sender{g: g, made: true}
 	if ProfileID(g.g.Params().Profile) == ProfileStateless {
 		s.needs = addresses(c.V &^ VLongID)
 	}
+	c.Extra = slices.Clone(c.Extra)
+	if g.follows != nil {
+		return g.follows.newSender(s, c)
+	}
+	s.config = c
+	n, err := g.sending(c)
+	if err != nil {
+		return nil, err
+	}
+	s.now.Store(n)
+	return s, nil
+}
+
+// sending makes what seals under the ID of c.
+func (g *Group) sending(c SenderConfig) (*sending, error) {
+	s := &sending{g: g}
 	s.s.Backend, s.s.Group = g.be, g.g
 	var err error
 	if s.s.Sealing, err = c.sealing(g.g.Params(), nil); err != nil {
@@ -154,7 +187,7 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sender{}
+	s := &sending{}
 	s.s.Backend = be
 	if s.s.Sealing, err = c.sealing(nil, k); err != nil {
 		return nil, err
@@ -176,7 +209,12 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if x, is := s.s.Sealing.(profile.Shared); is {
 		name += x.KeySpace()
 	}
-	return s.finish(name, &c, held(f))
+	if s, err = s.finish(name, &c, held(f)); err != nil {
+		return nil, err
+	}
+	r := &Sender{made: true}
+	r.now.Store(s)
+	return r, nil
 }
 
 // epochStart is when the clock mode's default epoch of that number began: the
@@ -210,7 +248,7 @@ type held [16]byte
 func (k held) InUse() ([16]byte, bool) { return k, true }
 func (k held) All() [][16]byte         { return [][16]byte{k} }
 
-func (s *Sender) finish(key string, c *SenderConfig, k counter.Keys) (*Sender, error) {
+func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending, error) {
 	s.id = c.ID
 	first := uint64(0)
 	if n, is := s.s.Sealing.(profile.Numbered); is {
@@ -255,7 +293,7 @@ func (s *Sender) finish(key string, c *SenderConfig, k counter.Keys) (*Sender, e
 
 // inDomain is finish where the epoch is the group's, or the data key's, and not
 // the clock's.
-func (s *Sender) inDomain(key string, c counter.Config, d profile.Domain, k counter.Keys) (_ *Sender, err error) {
+func (s *sending) inDomain(key string, c counter.Config, d profile.Domain, k counter.Keys) (_ *sending, err error) {
 	c.Limit = d.CounterLimit()
 	if s.g == nil {
 		byOrigin(&c)
@@ -275,27 +313,106 @@ func (s *Sender) inDomain(key string, c counter.Config, d profile.Domain, k coun
 	return s, nil
 }
 
-func (s *Sender) release() {
+func (s *sending) release() {
 	if s.g != nil {
 		s.g.g.Release()
 	}
 	s.s.Held.Free()
 }
 
-// Close frees the sender. The counters that it used stay used. Packets of a
-// closed sender are ErrArgument.
-func (s *Sender) Close() {
-	if s == nil || s.s.Sealing == nil || s.closed.Swap(true) {
-		return
+// SetID has a group's sender send under another ID, in the same direction, from
+// the next burst on; statistics go on. What was used under the ID before stays
+// used. A sender of a group that follows an agent has its ID from there.
+func (s *Sender) SetID(id uint64) error {
+	switch {
+	case !s.usable():
+		return fmt.Errorf("%w: the sender is closed", status.ErrArgument)
+	case s.g == nil:
+		return fmt.Errorf("%w: the ID comes with the data key", status.ErrUnsupported)
+	case s.g.follows != nil:
+		return fmt.Errorf("%w: the agent gives IDs in this group", status.ErrUnsupported)
 	}
+	return s.setID(id)
+}
+
+func (s *Sender) setID(id uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return fmt.Errorf("%w: the sender is closed", status.ErrArgument)
+	}
+	old := s.now.Load()
+	if old != nil && old.id == id {
+		return nil
+	}
+	c := s.config
+	c.ID = id
+	n, err := s.g.sending(c)
+	if err != nil {
+		return err
+	}
+	s.config = c
+	if old != nil {
+		s.changed.Store(true)
+	}
+	s.now.Store(n)
+	if old != nil {
+		s.past = append(s.past, old)
+		old.s.Unplan()
+		keys.Retire(old.closeCounters) // when no burst takes from them
+		old.closeGroup()
+	}
+	n.plan(s.cell, s.direct)
+	return nil
+}
+
+func (s *sending) closeCounters() {
 	if s.anew != nil {
 		s.anew.close()
 	}
+	s.s.Counter.Release()
+}
+
+func (s *sending) closeGroup() {
 	if s.g != nil && s.s.Counter.Reserved() {
 		s.g.bindings.remove(s.s.Counter)
 	}
-	s.s.Counter.Release()
 	s.release()
+}
+
+// Close frees the sender. The counters that it used stay used. Packets of a
+// closed sender are ErrArgument.
+func (s *Sender) Close() {
+	if s == nil || !s.made || s.closed.Swap(true) {
+		return
+	}
+	if s.g != nil && s.g.follows != nil {
+		s.g.follows.dropSender(s)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.now.Load(); n != nil {
+		n.s.Unplan()
+		n.closeCounters()
+		n.closeGroup()
+	}
+}
+
+// Plan is for this module's C library: it has plans be published in cell, whose
+// kernels are at direct.
+func (s *Sender) Plan(cell *uintptr, direct uintptr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cell, s.direct = cell, direct
+	if n := s.now.Load(); n != nil {
+		n.plan(cell, direct)
+	}
+}
+
+func (s *sending) plan(cell *uintptr, direct uintptr) {
+	if cell != nil {
+		s.s.Plan(cell, direct)
+	}
 }
 
 // Seal seals a burst and returns how many packets have status OK. A packet
@@ -304,13 +421,20 @@ func (s *Sender) Seal(pkts []Packet) int {
 	if !s.usable() {
 		return refuse(pkts)
 	}
-	return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&s.s, d) })
+	n := s.now.Load()
+	if n == nil {
+		return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return s.NoID(d) })
+	}
+	return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&n.s, d) })
 }
+
+// NoID refuses packets for want of an ID.
+func (s *Sender) NoID(d []profile.Desc) int { return s.idless.Refuse(d, status.ErrNoKey) }
 
 // HeaderLen is the length of the header that the sender writes at present, in
 // octets; 0 if it has no key.
 func (s *Sender) HeaderLen() int {
-	if !s.usable() {
+	if !s.usable() || s.now.Load() == nil {
 		return 0
 	}
 	w, err := getWorker()
@@ -318,23 +442,32 @@ func (s *Sender) HeaderLen() int {
 		return 0
 	}
 	defer putWorker(w)
-	return w.w.HeaderLen(&s.s)
+	return w.w.HeaderLen(s.Engine())
+}
+
+// ID is the one that the sender sends with; 0 if the agent has given none yet.
+func (s *Sender) ID() uint64 {
+	if !s.usable() || s.now.Load() == nil {
+		return 0
+	}
+	return s.now.Load().id
 }
 
 // NextTSC is Epoch(16) | Counter(48) of the next packet, if nothing else is
 // sent first; 0 of a sender that is closed.
 func (s *Sender) NextTSC() uint64 {
-	if !s.usable() {
+	if !s.usable() || s.now.Load() == nil {
 		return 0
 	}
-	if s.anew == nil {
-		return s.s.Counter.Peek()
+	n := s.now.Load()
+	if n.anew == nil {
+		return n.s.Counter.Peek()
 	}
 	snap := s.g.g.Snapshot()
 	if !snap.Slot[snap.Current].Present {
 		return 0
 	}
-	o, code := s.anew.Of(snap)
+	o, code := n.anew.Of(snap)
 	if code != OK {
 		return 0
 	}
@@ -347,8 +480,7 @@ type Stats struct {
 	Packets map[Status]uint64 // by status, where not zero
 }
 
-func stats(s *burst.Stats) Stats {
-	octets, by := s.Read()
+func stats(octets uint64, by [status.Count]uint64) Stats {
 	r := Stats{Octets: octets, Packets: map[Status]uint64{}}
 	for i, n := range by {
 		if n != 0 {
@@ -363,8 +495,51 @@ func (s *Sender) Stats() Stats {
 	if s == nil {
 		return Stats{Packets: map[Status]uint64{}}
 	}
-	return stats(&s.s.Stats)
+	return stats(s.Counts())
 }
 
-// Engine is for this module's C library.
-func (s *Sender) Engine() *burst.Sender { return &s.s }
+// Counts is Stats for this module's C library: octets, and packets by status.
+func (s *Sender) Counts() (octets uint64, by [status.Count]uint64) {
+	s.mu.Lock()
+	all := []*burst.Stats{&s.idless}
+	for _, n := range append(slices.Clone(s.past), s.now.Load()) {
+		if n != nil {
+			all = append(all, &n.s.Stats)
+		}
+	}
+	s.mu.Unlock()
+	for _, x := range all {
+		o, b := x.Read()
+		octets += o
+		for i := range by {
+			by[i] += b[i]
+		}
+	}
+	return octets, by
+}
+
+// SealTaken is for this module's C library: it seals packets that plans have
+// taken counters for, unless those were of another ID.
+func (s *Sender) SealTaken(w *burst.Worker, d []profile.Desc, first uint64) int {
+	e := s.Engine()
+	if s.changed.Load() { // looked at after the engine: then that one is not the plan's perhaps
+		return w.Seal(e, d)
+	}
+	return w.SealTaken(e, d, first)
+}
+
+// Backend is for this module's C library.
+func (s *Sender) Backend() *kernel.Backend {
+	if e := s.Engine(); e != nil {
+		return e.Backend
+	}
+	return s.g.be
+}
+
+// Engine is for this module's C library; nil: there is no ID yet.
+func (s *Sender) Engine() *burst.Sender {
+	if n := s.now.Load(); n != nil {
+		return &n.s
+	}
+	return nil
+}

@@ -73,7 +73,7 @@ func TestOpenStatuses(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s := newSender(t, g, SenderConfig{Options: true})
 	own := newSender(t, g, SenderConfig{})
-	r := newReceiver(t, ReceiverConfig{OwnIDs: []uint64{own.id}}, g)
+	r := newReceiver(t, ReceiverConfig{OwnIDs: []uint64{own.ID()}}, g)
 	b := sealed(t, s, plain(text))
 	h := s.HeaderLen()
 	changed := func(at int, to byte) func() Packet {

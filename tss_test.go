@@ -1338,7 +1338,7 @@ func BenchmarkTSS(b *testing.B) {
 			d[i] = profile.Desc{Data: unsafe.Pointer(&buf[i*room+64]), Len: size, Headroom: 64, Tailroom: 64, Flags: flags}
 		}
 		kerneltest.Fastest(b, x.name+"/seal", n, func() {
-			if w.Seal(&s.s, d[:]) != n {
+			if w.Seal(s.Engine(), d[:]) != n {
 				b.Fatal(d[0].Status)
 			}
 		})

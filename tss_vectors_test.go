@@ -165,7 +165,7 @@ func tssSender(t testing.TB, g *Group, k *DataKey, c SenderConfig, epoch uint16,
 func tssCounters(s *Sender, epoch uint16, counts uint64) counter.Config {
 	c := counter.Config{Mode: CounterExplicit, FixedEpoch: true, Epoch: epoch}
 	c.Start = counts
-	if has, bit := s.s.Sealing.(profile.Directed).Direction(); has {
+	if has, bit := s.now.Load().s.Sealing.(profile.Directed).Direction(); has {
 		c.Direction = counter.TopClear + counter.Direction(bit)
 		c.Start &= 1<<47 - 1
 	}
@@ -290,7 +290,7 @@ func (s *Sender) sealLike(t *testing.T, v *tssVector, payload []byte) {
 	last := slices.Concat(payload[cut:], make([]byte, ICVLen))
 	d := tssChain(v.IPv6, len(v.Lead)+h, first[len(v.Lead)+h:], last[:len(payload)-cut])
 	d[0].Tailroom = ICVLen
-	if w.Seal(&s.s, d) != 1 {
+	if w.Seal(s.Engine(), d) != 1 {
 		t.Fatalf("chained: %v", d[0].Status)
 	}
 	wantOctets(t, "chained packet", append(first[len(v.Lead):], last...), v.Packet)

@@ -70,7 +70,12 @@ func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int { return w.SealUDP(&s.s, &e, d) }), nil
+	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int {
+		if n := s.Engine(); n != nil {
+			return w.SealUDP(n, &e, d)
+		}
+		return s.NoID(d)
+	}), nil
 }
 
 // OpenUDP opens what is in IP packets that carry UDP datagrams for the

@@ -237,7 +237,7 @@ func TestUDPBursts(t *testing.T) {
 							in = append(in, q)
 							continue
 						}
-						if p.Status != OK || p.ID != s.id || p.TSC != before+uint64(good) {
+						if p.Status != OK || p.ID != s.ID() || p.TSC != before+uint64(good) {
 							t.Fatalf("packet %d: %v, TSC %d", i, p.Status, p.TSC)
 						}
 						good++
@@ -285,7 +285,7 @@ func TestUDPBursts(t *testing.T) {
 							if q.Status != ErrEncap {
 								t.Fatalf("packet %d: %v", i, q.Status)
 							}
-						} else if ip := inner(i); q.Status != OK || !bytes.Equal(q.Out, ip) || q.TSC != pkts[i].TSC || q.ID != s.id {
+						} else if ip := inner(i); q.Status != OK || !bytes.Equal(q.Out, ip) || q.TSC != pkts[i].TSC || q.ID != s.ID() {
 							t.Fatalf("packet %d: %v\n%x, want\n%x", i, q.Status, q.Out, ip)
 						} else {
 							octets += uint64(len(ip))

@@ -136,53 +136,57 @@ extern "C" {
 /* The outcome of a call or of one packet. New codes are added at the end. */
 typedef enum eesp_status {
 	/* statuses: begin */
-	EESP_OK = 0,                /* success */
-	EESP_ERR_ARGUMENT = -1,     /* NULL, out of range, or contradictory */
-	EESP_ERR_AUTH = -2,         /* the ICV is wrong: forged or damaged packet */
-	EESP_ERR_REPLAY = -3,       /* seen before, or older than the replay window */
-	EESP_ERR_NO_KEY = -4,       /* no key here for the packet: root key, slot, SDI or SPI */
-	EESP_ERR_SHORT = -5,        /* the packet ends before its header or ICV does */
-	EESP_ERR_VERSION = -6,      /* header field Version */
-	EESP_ERR_V = -7,            /* header field V */
-	EESP_ERR_RESERVED = -8,     /* header field Reserve, or a reserved bit, is not zero */
-	EESP_ERR_HEADER_LEN = -9,   /* header field HL (psp: Hdr Ext Len; eesp: Opt Len) */
-	EESP_ERR_OFFSET = -10,      /* an offset (COffset, IOffset, crypt offset) out of range */
-	EESP_ERR_OPTION = -11,      /* option unknown, repeated, out of order, malformed */
-	EESP_ERR_ROOM = -12,        /* headroom, tailroom or destination too small */
-	EESP_ERR_TOO_LONG = -13,    /* longer than EESP_MAX_LEN */
-	EESP_ERR_OVERLAP = -14,     /* source and destination overlap in part */
-	EESP_ERR_EXHAUSTED = -15,   /* no counter left in this epoch */
-	EESP_ERR_CLOCK = -16,       /* wall clock stepped back, or slower than the sender */
-	EESP_ERR_STATE = -17,       /* counter state file cannot be used */
-	EESP_ERR_REFLECTED = -18,   /* packet carries an ID that this end sends with */
-	EESP_ERR_CONTEXT = -19,     /* packet is not of this data key's context */
-	EESP_ERR_FORKED = -20,      /* called in a forked child */
-	EESP_ERR_SELF_TEST = -21,   /* a known-answer test failed */
-	EESP_ERR_BACKEND = -22,     /* backend unknown, or this CPU lacks it */
-	EESP_ERR_MEMORY = -23,      /* memory cannot be allocated or locked */
-	EESP_ERR_ROOT_KEY = -24,    /* root key not valid */
-	EESP_ERR_EXISTS = -25,      /* there is one already */
-	EESP_ERR_NOT_FOUND = -26,   /* there is none */
-	EESP_ERR_UNSUPPORTED = -27, /* not offered by this profile or version */
-	EESP_ERR_INTERNAL = -28,    /* a bug in the library; nothing was output */
-	EESP_ERR_SEGMENTS = -29,    /* segments of a chained packet do not fit the rules */
-	EESP_ERR_EPOCH = -30,       /* tss: epoch further behind the group's than epoch_age */
-	EESP_ERR_SESSION = -31,     /* eesp: no Sub SA of this SA has that Session ID */
-	EESP_ERR_SEQUENCE = -32,    /* eesp: sequence number 0 */
-	EESP_ERR_PAYLOAD = -33,     /* eesp: authentic, but Payload Info Header or padding is malformed */
-	EESP_ERR_WINDOWS = -34,     /* no replay window is left for a packet of a new context */
-	EESP_ERR_ENCAP = -35,       /* outer IP or UDP header is not as expected */
-	EESP_ERR_DUMMY = -36,       /* eesp: authentic, but a dummy packet (Next Header 59): discarded */
-	EESP_ERR_LATCHED = -37,     /* tss: the group drops packets: too many were not authentic */
-	EESP_ERR_STALE = -38,       /* older than packets may be, or its time has passed meanwhile */
-	EESP_ERR_EARLY = -39,       /* further ahead of the clock than packets may be */
-	EESP_ERR_FULL = -40         /* no place for one more packet of its time */
+	EESP_OK = 0,                 /* success */
+	EESP_ERR_ARGUMENT = -1,      /* NULL, out of range, or contradictory */
+	EESP_ERR_AUTH = -2,          /* the ICV is wrong: forged or damaged packet */
+	EESP_ERR_REPLAY = -3,        /* seen before, or older than the replay window */
+	EESP_ERR_NO_KEY = -4,        /* no key here for the packet: root key, slot, SDI or SPI */
+	EESP_ERR_SHORT = -5,         /* the packet ends before its header or ICV does */
+	EESP_ERR_VERSION = -6,       /* header field Version */
+	EESP_ERR_V = -7,             /* header field V */
+	EESP_ERR_RESERVED = -8,      /* header field Reserve, or a reserved bit, is not zero */
+	EESP_ERR_HEADER_LEN = -9,    /* header field HL (psp: Hdr Ext Len; eesp: Opt Len) */
+	EESP_ERR_OFFSET = -10,       /* an offset (COffset, IOffset, crypt offset) out of range */
+	EESP_ERR_OPTION = -11,       /* option unknown, repeated, out of order, malformed */
+	EESP_ERR_ROOM = -12,         /* headroom, tailroom or destination too small */
+	EESP_ERR_TOO_LONG = -13,     /* longer than EESP_MAX_LEN */
+	EESP_ERR_OVERLAP = -14,      /* source and destination overlap in part */
+	EESP_ERR_EXHAUSTED = -15,    /* no counter left in this epoch */
+	EESP_ERR_CLOCK = -16,        /* wall clock stepped back, or slower than the sender */
+	EESP_ERR_STATE = -17,        /* counter state file cannot be used */
+	EESP_ERR_REFLECTED = -18,    /* packet carries an ID that this end sends with */
+	EESP_ERR_CONTEXT = -19,      /* packet is not of this data key's context */
+	EESP_ERR_FORKED = -20,       /* called in a forked child */
+	EESP_ERR_SELF_TEST = -21,    /* a known-answer test failed */
+	EESP_ERR_BACKEND = -22,      /* backend unknown, or this CPU lacks it */
+	EESP_ERR_MEMORY = -23,       /* memory cannot be allocated or locked */
+	EESP_ERR_ROOT_KEY = -24,     /* root key not valid */
+	EESP_ERR_EXISTS = -25,       /* there is one already */
+	EESP_ERR_NOT_FOUND = -26,    /* there is none */
+	EESP_ERR_UNSUPPORTED = -27,  /* not offered by this profile or version */
+	EESP_ERR_INTERNAL = -28,     /* a bug in the library; nothing was output */
+	EESP_ERR_SEGMENTS = -29,     /* segments of a chained packet do not fit the rules */
+	EESP_ERR_EPOCH = -30,        /* tss: epoch further behind the group's than epoch_age */
+	EESP_ERR_SESSION = -31,      /* eesp: no Sub SA of this SA has that Session ID */
+	EESP_ERR_SEQUENCE = -32,     /* eesp: sequence number 0 */
+	EESP_ERR_PAYLOAD = -33,      /* eesp: authentic, but Payload Info Header or padding is malformed */
+	EESP_ERR_WINDOWS = -34,      /* no replay window is left for a packet of a new context */
+	EESP_ERR_ENCAP = -35,        /* outer IP or UDP header is not as expected */
+	EESP_ERR_DUMMY = -36,        /* eesp: authentic, but a dummy packet (Next Header 59): discarded */
+	EESP_ERR_LATCHED = -37,      /* tss: the group drops packets: too many were not authentic */
+	EESP_ERR_STALE = -38,        /* older than packets may be, or its time has passed meanwhile */
+	EESP_ERR_EARLY = -39,        /* further ahead of the clock than packets may be */
+	EESP_ERR_FULL = -40,         /* no place for one more packet of its time */
+	EESP_ERR_FENCED = -41,       /* another machine has the IDs of this one: nothing is sealed */
+	EESP_ERR_OUT_OF_TOUCH = -42, /* nothing was heard of the group's servers for too long to seal */
+	EESP_ERR_AGENT = -43,        /* no agent to follow, or it refuses */
+	EESP_ERR_TIMEOUT = -44       /* what was waited for has not come about */
 	/* statuses: end */
 } eesp_status;
 
 /* One more than the number of error codes of this version. */
 /* status count: begin */
-#define EESP_STATUS_COUNT 41
+#define EESP_STATUS_COUNT 45
 /* status count: end */
 
 /* A short English sentence for a status; never NULL, static, thread-safe. */
@@ -438,6 +442,31 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_root_key(eesp_group *group, 
 							     size_t id_len, const uint64_t index[3],
 							     const uint8_t value[3][EESP_ROOT_KEY_LEN]);
 
+/*
+ * Puts a whole ring at a level, in place of one that is there: those keys whose
+ * generation is not 0, in the order previous, current, next (since 1.1). There must
+ * be a current one; a ring may have no previous and no next key. That is how a
+ * rotation goes that many hosts make together, each step when all have made the one
+ * before: (n, n, -) becomes (-, n, n+1), then (n, n+1, -), then (-, n+1, -); and
+ * eesp_group_wait says when a step is done. On the wire a generation is its lowest
+ * octet, in which the ring's must differ. EESP_ERR_ROOT_KEY: a generation below
+ * floor, or below the lowest one that this ID's rings had in this process, in
+ * whichever group: what was dropped never comes back, for old packets would open
+ * again. Replay windows of keys that stay go on. Without a next key,
+ * eesp_group_rotate is EESP_ERR_NOT_FOUND and the ring has no DER form
+ * (EESP_ERR_UNSUPPORTED).
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_ring(eesp_group *group, int level, const uint8_t *id, size_t id_len,
+							 const uint64_t generation[3],
+							 const uint8_t value[3][EESP_ROOT_KEY_LEN], uint64_t floor);
+
+/*
+ * Waits until every burst has ended that began before this call, in all threads
+ * (since 1.1). Then none uses keys that were in force before the last change, and
+ * those are wiped. EESP_ERR_TIMEOUT: after timeout_ms one still goes on.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_wait(const eesp_group *group, uint32_t timeout_ms);
+
 /* The same with random values and indices 1, 1, 2 (no previous key). */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_generate_root_key(eesp_group *group, int level, const uint8_t *id,
 								  size_t id_len);
@@ -469,7 +498,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_remove_root_key(eesp_group *grou
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_default_levels(eesp_group *group, unsigned levels);
 
 typedef struct eesp_root_key_info {
-	uint64_t index[3]; /* previous, current, next */
+	uint64_t index[3]; /* previous, current, next; the current one's again: there is no next key */
 	uint8_t id[EESP_MAX_ROOT_KEY_ID];
 	uint32_t id_len;
 	uint32_t has_previous; /* 0: the previous key is the current one */
@@ -862,6 +891,18 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_with_key(const eesp_data_ke
 /* Frees a sender. The counters that it used stay used. */
 EESP_API void eesp_sender_free(eesp_sender *sender);
 
+/*
+ * Has a group's sender send under another ID, in the same direction and with the
+ * other settings that it was made with (since 1.1). Bursts that are under way may
+ * end with the one before; its counters stay used. Statistics go on. Errors are
+ * those of eesp_sender_new; EESP_ERR_UNSUPPORTED: with a data key, or in a group
+ * that follows an agent, which gives the IDs.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_sender_set_id(eesp_sender *sender, uint64_t id);
+
+/* The ID that the sender sends under; 0: the agent has given none yet (since 1.1). */
+EESP_API uint64_t eesp_sender_id(const eesp_sender *sender);
+
 /* Octets of the header that the sender writes at present, 0 if it has no key:
  * the headroom that sealing needs; tss: behind EESP_TSS_LEAD_x octets more.
  * Tailroom is EESP_ICV_LEN; eesp: up to EESP_MAX_PADDING more. */
@@ -875,7 +916,8 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
  * packet that fails does not keep others from being sealed. Every packet's
  * out fields are written. Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG,
  * OVERLAP, EXHAUSTED, CLOCK, STATE, SEGMENTS, MEMORY (chained packets, and a thread's first of eesp with HKDF),
- * CONTEXT (tss, with a data key: another source address), ROOT_KEY (eesp: the
+ * CONTEXT (tss, with a data key: another source address), FENCED and OUT_OF_TOUCH (a
+ * group that follows an agent), ROOT_KEY (eesp: the
  * root key was sent with under another SPI), FORKED, UNSUPPORTED (from a signal
  * handler), INTERNAL. sender or pkts NULL: 0, nothing written.
  */
@@ -977,6 +1019,10 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new_with_key(const eesp_data_
 
 EESP_API void eesp_receiver_free(eesp_receiver *receiver);
 
+/* Puts other IDs in the place of the configuration's own_ids (since 1.1). IDs that
+ * agents gave to senders of the receiver's groups come on top by themselves. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_set_own_ids(eesp_receiver *receiver, const uint64_t *ids, size_t n);
+
 /*
  * Opens n packets, in order; any n. Returns how many have status EESP_OK.
  * Statuses: all that name a header field (VERSION, V, RESERVED, HEADER_LEN,
@@ -1075,6 +1121,90 @@ EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, ee
  * outer IP header, which is not authenticated.
  */
 EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
+
+/* ---- Following an agent --------------------------------------------------- */
+
+/*
+ * Groups whose keys somebody else has in hand (since 1.1). On hosts of a cluster an
+ * agent (eespd agent; docs/control.md) holds the keys, and brings each step of their
+ * rotation. One call gives a group that has its parameters, keys and IDs from there:
+ *
+ *     eesp_group *group;
+ *     eesp_group_follow("net", NULL, &group);
+ *     eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;   // no ID: the agent gives it
+ *     eesp_sender_new(group, &sc, &sender);
+ *     eesp_receiver_new(&group, 1, NULL, &receiver);
+ *     eesp_follow_wait(group, 10000);                    // or begin, and see NO_KEY
+ *
+ * What is different in such a group:
+ *   - A thread of the library does the work, with calls that block, and sleeps
+ *     otherwise. It connects again when the agent was away, or the host has closed
+ *     its descriptor. Bursts know nothing of it.
+ *   - Without a key nothing is sealed: packets are EESP_ERR_NO_KEY, never sent as
+ *     they are. They are EESP_ERR_OUT_OF_TOUCH when neither agent nor servers were
+ *     heard of for as long as the group allows, and EESP_ERR_FENCED while another
+ *     machine has this one's IDs; both end by themselves. Opening goes on.
+ *   - Senders: id must be 0, and so must be all about counters and lock_dir. Each
+ *     has an ID that was never used before, and another one after having been fenced.
+ *     stateless: Master Key Options are always sent, and how long IDs are is the
+ *     group's; v says what of addresses is in the context. tss: v is EESP_V_TSS_SSI
+ *     (also for 0) or EESP_V_TSS_SSI_IPV6.
+ *   - Receivers refuse what the group's senders of this process have sealed, and have
+ *     the group's replay windows unless they ask for others.
+ *   - Functions that change keys are EESP_ERR_UNSUPPORTED.
+ *   - eesp_group_free ends it: keys are dropped, for senders and receivers of
+ *     the group too. Free those before.
+ */
+#define EESP_AGENT_SOCKET "/run/eespd/agent/agent.sock"
+
+/* Return as soon as the group's parameters are known: keys may come later. */
+#define EESP_FOLLOW_WITHOUT_KEYS 0x1
+
+typedef struct eesp_follow_config {
+	uint32_t struct_size;
+	uint32_t flags;          /* EESP_FOLLOW_x */
+	const char *socket_path; /* NULL = EESP_AGENT_SOCKET */
+	uint32_t timeout_ms;     /* that eesp_group_follow waits; 0 = 10,000 */
+	uint32_t agent_uid;      /* a user that the agent may run as, besides root and this process's own; 0 = none */
+	uint64_t reserved[3];
+} eesp_follow_config;
+#define EESP_FOLLOW_CONFIG_INIT { sizeof(eesp_follow_config), 0, NULL, 0, 0, { 0, 0, 0 } }
+
+/*
+ * Makes a group that follows an agent, and waits until it has keys. config NULL:
+ * all defaults. EESP_ERR_AGENT: there is none, or it refuses this user;
+ * EESP_ERR_NOT_FOUND: it knows no such group; EESP_ERR_NO_KEY: it has no keys of it
+ * yet; EESP_ERR_UNSUPPORTED: a profile other than stateless and tss.
+ * eesp_last_error says more.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow(const char *name, const eesp_follow_config *config,
+						       eesp_group **group);
+
+/*
+ * Waits until the group's senders can seal: there are keys, the agent allows it,
+ * and each sender has an ID. After timeout_ms it returns why not: EESP_ERR_NO_KEY,
+ * _OUT_OF_TOUCH or _FENCED.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_follow_wait(const eesp_group *group, uint32_t timeout_ms);
+
+typedef struct eesp_follow_info {
+	uint64_t generation[EESP_LEVEL_COUNT][3]; /* by level: previous, current, next; 0: there is none */
+	uint64_t states;         /* that the agent asked for and that are in force, so far */
+	uint64_t refused;        /* that are not */
+	uint64_t fenced;         /* how often this machine was */
+	uint64_t ids;            /* how many IDs the agent has given */
+	int32_t sealing;         /* EESP_OK, or what packets are refused with */
+	uint32_t connected;      /* 1: the agent is there */
+	uint32_t replay_window;  /* that receivers have if they do not ask */
+	uint32_t replay_contexts;
+	uint32_t mtu;            /* a hint; 0: none */
+	uint32_t v;              /* stateless: EESP_V_ID or EESP_V_LONG_ID, which senders have */
+	char problem[128];       /* the last one, in words; "": none */
+	uint64_t reserved[4];
+} eesp_follow_info;
+
+/* Tells what is known of a group that follows an agent. */
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow_info(const eesp_group *group, eesp_follow_info *info);
 
 /* ---- Counters of what happened ------------------------------------------ */
 
@@ -1231,6 +1361,8 @@ EESP_ASSERT_(sizeof(eesp_replay_stats) == 64);
 EESP_ASSERT_(sizeof(eesp_domain_stats) == 128);
 EESP_ASSERT_(sizeof(eesp_usage) == 64);
 EESP_ASSERT_(sizeof(eesp_udp) == 64);
+EESP_ASSERT_(sizeof(eesp_follow_config) == 48);
+EESP_ASSERT_(sizeof(eesp_follow_info) == 288);
 EESP_ASSERT_(offsetof(eesp_pkt, next_header) == 62);
 EESP_ASSERT_(sizeof(eesp_job) == 64);
 EESP_ASSERT_(offsetof(eesp_job, nonce) == 48);

@@ -224,6 +224,10 @@ var (
 	_ = same[C.EESP_ERR_STALE-int(status.ErrStale)]
 	_ = same[C.EESP_ERR_EARLY-int(status.ErrEarly)]
 	_ = same[C.EESP_ERR_FULL-int(status.ErrFull)]
+	_ = same[C.EESP_ERR_FENCED-int(status.ErrFenced)]
+	_ = same[C.EESP_ERR_OUT_OF_TOUCH-int(status.ErrOutOfTouch)]
+	_ = same[C.EESP_ERR_AGENT-int(status.ErrAgent)]
+	_ = same[C.EESP_ERR_TIMEOUT-int(status.ErrTimeout)]
 	// statuses: end
 	_ = same[C.EESP_STATUS_COUNT-int(status.Count)]
 

@@ -27,6 +27,7 @@ import (
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
 	"libeesp/internal/stack"
+	"libeesp/internal/status"
 )
 
 func main() {}
@@ -327,6 +328,88 @@ func eespGoGroupSetKey(slot C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, 
 	})
 }
 
+//export eespGoGroupSetRing
+func eespGoGroupSetRing(slot C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, generation *C.uint64_t, value *C.uint8_t, floor C.uint64_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		return g.SetRing(eesp.Level(level), octets(id, n), *(*[3]uint64)(unsafe.Pointer(generation)), (*[3][eesp.RootKeyLen]byte)(unsafe.Pointer(value)), uint64(floor))
+	})
+}
+
+//export eespGoGroupWait
+func eespGoGroupWait(slot C.uint64_t, ms C.uint32_t, sealing C.int, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		d := time.Duration(ms) * time.Millisecond
+		if sealing != 0 {
+			return g.WaitSealing(d)
+		}
+		return g.Wait(d)
+	})
+}
+
+// followers are what threads that follow run.
+var followers table[func()]
+
+//export eespGoFollowRun
+func eespGoFollowRun(number C.uint64_t) {
+	defer func() { recover() }()
+	stack.Ensure()
+	if run := followers.drop(number); run != nil {
+		(*run)()
+	}
+}
+
+//export eespGoGroupFollow
+func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, slot *C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	f := eesp.FollowConfig{Timeout: time.Duration(c.timeout_ms) * time.Millisecond, WithoutKeys: c.flags&C.EESP_FOLLOW_WITHOUT_KEYS != 0, AgentUID: uint32(c.agent_uid)}
+	if c.socket_path != nil {
+		f.Socket = C.GoString(c.socket_path)
+	}
+	g, err := eesp.FollowGroupOn(C.GoString(name), f, func(run func()) error {
+		procs.attach()
+		ended := func() {
+			defer procs.detach()
+			run()
+		}
+		n := followers.put(&ended)
+		if C.start_follower(C.uint64_t(n)) != 0 {
+			followers.drop(C.uint64_t(n))
+			procs.detach()
+			return fmt.Errorf("%w: a thread to follow on", eesp.ErrMemory)
+		}
+		return nil
+	})
+	if err != nil {
+		return report(err, text)
+	}
+	*slot = C.uint64_t(groups.put(g))
+	return C.EESP_OK
+}
+
+//export eespGoGroupFollowInfo
+func eespGoGroupFollowInfo(slot C.uint64_t, out *C.eesp_follow_info, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		i, err := g.FollowInfo()
+		if err != nil {
+			return err
+		}
+		*out = C.eesp_follow_info{states: C.uint64_t(i.States), refused: C.uint64_t(i.Refused), fenced: C.uint64_t(i.Fenced), ids: C.uint64_t(len(i.IDs)),
+			sealing: C.int32_t(i.Sealing), replay_window: C.uint32_t(i.ReplayWindow), replay_contexts: C.uint32_t(i.ReplayContexts),
+			mtu: C.uint32_t(i.MTU), v: C.uint32_t(i.V)}
+		if i.Connected {
+			out.connected = 1
+		}
+		for l := range i.Generations {
+			for k, n := range i.Generations[l] {
+				out.generation[l][k] = C.uint64_t(n)
+			}
+		}
+		p := unsafe.Slice((*byte)(unsafe.Pointer(&out.problem)), len(out.problem))
+		copy(p[:len(p)-1], i.Problem)
+		return nil
+	})
+}
+
 //export eespGoGroupGenerate
 func eespGoGroupGenerate(slot C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error {
@@ -545,7 +628,6 @@ func eespGoSenderNewKey(key *C.eesp_data_key, c *C.eesp_sender_config, out *C.ui
 func eespGoSenderFree(slot C.uint64_t) {
 	defer func() { recover() }()
 	if s := senders.drop(slot); s != nil {
-		s.Engine().Unplan()
 		s.Close()
 	}
 }
@@ -562,8 +644,8 @@ func planned(o interface {
 //export eespGoSenderPlan
 func eespGoSenderPlan(slot C.uint64_t, cell *unsafe.Pointer) {
 	defer func() { recover() }()
-	e := senders.get(slot).Engine()
-	planned(e, e.Backend, cell)
+	s := senders.get(slot)
+	planned(s, s.Backend(), cell)
 }
 
 //export eespGoReceiverPlan
@@ -577,7 +659,7 @@ func eespGoReceiverPlan(slot C.uint64_t, cell *unsafe.Pointer) {
 func eespGoSenderHeaderLen(worker, slot C.uint64_t) (n C.uint32_t) {
 	defer func() { recover() }()
 	s := senders.get(slot)
-	if s == nil {
+	if s == nil || s.Engine() == nil {
 		return 0
 	}
 	return C.uint32_t(workers.get(worker).HeaderLen(s.Engine()))
@@ -591,8 +673,39 @@ func eespGoSenderNext(slot C.uint64_t) C.uint64_t {
 	return 0
 }
 
-func fillStats(out *C.eesp_stats, s *burst.Stats) {
-	octets, by := s.Read()
+//export eespGoSenderID
+func eespGoSenderID(slot C.uint64_t) C.uint64_t {
+	if s := senders.get(slot); s != nil {
+		return C.uint64_t(s.ID())
+	}
+	return 0
+}
+
+//export eespGoSenderSetID
+func eespGoSenderSetID(slot, id C.uint64_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	s := senders.get(slot)
+	if s == nil {
+		return report(errHandle, text)
+	}
+	return report(s.SetID(uint64(id)), text)
+}
+
+//export eespGoReceiverSetOwnIDs
+func eespGoReceiverSetOwnIDs(slot C.uint64_t, ids *C.uint64_t, n C.size_t, text *C.char) (st C.int) {
+	defer guard(text, &st)
+	r := receivers.get(slot)
+	if r == nil {
+		return report(errHandle, text)
+	}
+	var l []uint64
+	for _, id := range unsafe.Slice(ids, n) {
+		l = append(l, uint64(id))
+	}
+	return report(r.SetOwnIDs(l...), text)
+}
+
+func fillStats(out *C.eesp_stats, octets uint64, by [status.Count]uint64) {
 	*out = C.eesp_stats{octets: C.uint64_t(octets)}
 	for i, n := range by {
 		out.packets[i] = C.uint64_t(n)
@@ -606,7 +719,8 @@ func eespGoSenderStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C.i
 	if s == nil {
 		return report(errHandle, text)
 	}
-	fillStats(out, &s.Engine().Stats)
+	o, by := s.Counts()
+	fillStats(out, o, by)
 	return C.EESP_OK
 }
 
@@ -671,7 +785,8 @@ func eespGoReceiverStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C
 	if r == nil {
 		return report(errHandle, text)
 	}
-	fillStats(out, &r.Engine().Stats)
+	o, by := r.Engine().Stats.Read()
+	fillStats(out, o, by)
 	return C.EESP_OK
 }
 
@@ -734,14 +849,18 @@ func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 	if s == nil {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker).Seal(s.Engine(), d))
+	e := s.Engine()
+	if e == nil {
+		return C.size_t(s.NoID(d))
+	}
+	return C.size_t(workers.get(worker).Seal(e, d))
 }
 
 //export eespGoSealTaken
 func eespGoSealTaken(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t, first C.uint64_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
-	return C.size_t(workers.get(worker).SealTaken(senders.get(slot).Engine(), d, uint64(first)))
+	return C.size_t(senders.get(slot).SealTaken(workers.get(worker), d, uint64(first)))
 }
 
 //export eespGoOpenBurst
@@ -783,7 +902,11 @@ func eespGoUDPSealBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt
 	if s == nil || e.Check(true) != eesp.OK {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker).SealUDP(s.Engine(), &e, d))
+	n_ := s.Engine()
+	if n_ == nil {
+		return C.size_t(s.NoID(d))
+	}
+	return C.size_t(workers.get(worker).SealUDP(n_, &e, d))
 }
 
 //export eespGoUDPOpenBurst
@@ -805,7 +928,11 @@ func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (go
 	if p == nil {
 		return failed(d, eesp.ErrArgument)
 	}
-	return C.size_t(workers.get(worker).Proxy(p.r.Engine(), p.s.Engine(), d))
+	e := p.s.Engine()
+	if e == nil {
+		return C.size_t(p.s.NoID(d))
+	}
+	return C.size_t(workers.get(worker).Proxy(p.r.Engine(), e, d))
 }
 
 func keyLen(aead C.uint32_t) int { return 16 << aead }

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE /* secure_getenv */
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -245,6 +246,10 @@ EESP_API const char *eesp_strerror(int status)
 		"older than packets may be",
 		"ahead of the clock",
 		"no place left for packets of that time",
+		"fenced: another machine has these IDs",
+		"out of touch for too long to seal",
+		"agent not there, or it refuses",
+		"not in time",
 		/* statuses: end */
 	};
 	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";
@@ -357,6 +362,94 @@ EESP_API eesp_status eesp_group_set_root_key(eesp_group *group, int level, const
 	return st != EESP_OK ? st
 			     : (eesp_status)eespGoGroupSetKey(group->slot, level, (uint8_t *)id, id_len, (uint64_t *)index,
 							      (uint8_t *)value, tls.error);
+}
+
+EESP_API eesp_status eesp_group_set_ring(eesp_group *group, int level, const uint8_t *id, size_t id_len, const uint64_t generation[3],
+					 const uint8_t value[3][EESP_ROOT_KEY_LEN], uint64_t floor)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (id == NULL || generation == NULL || value == NULL || id_len > 65536)
+		return argument("id, generation or value: NULL or too long");
+	eesp_status st = ready();
+	return st != EESP_OK ? st
+			     : (eesp_status)eespGoGroupSetRing(group->slot, level, (uint8_t *)id, id_len, (uint64_t *)generation,
+							       (uint8_t *)value, floor, tls.error);
+}
+
+EESP_API eesp_status eesp_group_wait(const eesp_group *group, uint32_t timeout_ms)
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupWait(group->slot, timeout_ms, 0, tls.error);
+}
+
+/* ---- Following ---- */
+
+/* The thread that follows: run is Go's. All signals but those of its own faults
+ * are other threads'. */
+static void *follow(void *run)
+{
+	eespGoFollowRun((uint64_t)(uintptr_t)run);
+	return NULL;
+}
+
+int start_follower(uint64_t run)
+{
+	pthread_t t;
+	pthread_attr_t a;
+	sigset_t every, mask;
+	if (pthread_attr_init(&a) != 0)
+		return -1;
+	pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
+	sigfillset(&every);
+	pthread_sigmask(SIG_SETMASK, &every, &mask);
+	int failed = pthread_create(&t, &a, follow, (void *)(uintptr_t)run);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	pthread_attr_destroy(&a);
+	return failed;
+}
+
+EESP_API eesp_status eesp_group_follow(const char *name, const eesp_follow_config *config, eesp_group **group)
+{
+	eesp_follow_config c;
+	uint64_t slot = 0;
+	eesp_status st = versioned(&c, sizeof c, sizeof c, config);
+	if (st != EESP_OK)
+		return st;
+	if (name == NULL || group == NULL)
+		return argument("name or group: NULL");
+	if (!all_zero(c.reserved, sizeof c.reserved))
+		return argument("eesp_follow_config.reserved is not zero");
+	if ((c.flags & ~(uint32_t)EESP_FOLLOW_WITHOUT_KEYS) != 0)
+		return argument("eesp_follow_config.flags: unknown flag");
+	if ((st = ready()) != EESP_OK)
+		return st;
+	st = (eesp_status)eespGoGroupFollow((char *)name, &c, &slot, tls.error);
+	if (st != EESP_OK)
+		return st;
+	eesp_group *g = handle(KIND_GROUP, slot);
+	if (g == NULL) {
+		eespGoGroupFree(slot);
+		return fail(EESP_ERR_MEMORY, "out of memory");
+	}
+	*group = g;
+	return EESP_OK;
+}
+
+EESP_API eesp_status eesp_follow_wait(const eesp_group *group, uint32_t timeout_ms)
+{
+	CHECK(group, KIND_GROUP, "group");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupWait(group->slot, timeout_ms, 1, tls.error);
+}
+
+EESP_API eesp_status eesp_group_follow_info(const eesp_group *group, eesp_follow_info *info)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (info == NULL)
+		return argument("info: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupFollowInfo(group->slot, info, tls.error);
 }
 
 EESP_API eesp_status eesp_group_generate_root_key(eesp_group *group, int level, const uint8_t *id, size_t id_len)
@@ -611,6 +704,20 @@ EESP_API void eesp_sender_free(eesp_sender *sender)
 	free(sender);
 }
 
+EESP_API eesp_status eesp_sender_set_id(eesp_sender *sender, uint64_t id)
+{
+	CHECK(sender, KIND_SENDER, "sender");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoSenderSetID(sender->slot, id, tls.error);
+}
+
+EESP_API uint64_t eesp_sender_id(const eesp_sender *sender)
+{
+	if (sender == NULL || sender->kind != KIND_SENDER || unusable())
+		return 0;
+	return eespGoSenderID(sender->slot);
+}
+
 EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender)
 {
 	if (sender == NULL || sender->kind != KIND_SENDER || worker() != EESP_OK)
@@ -712,6 +819,15 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver)
 	eespGoReceiverFree(receiver->slot);
 	receiver->kind = 0;
 	free(receiver);
+}
+
+EESP_API eesp_status eesp_receiver_set_own_ids(eesp_receiver *receiver, const uint64_t *ids, size_t n)
+{
+	CHECK(receiver, KIND_RECEIVER, "receiver");
+	if (n != 0 && (ids == NULL || n > 1u << 20))
+		return argument("ids: NULL or too many");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoReceiverSetOwnIDs(receiver->slot, (uint64_t *)ids, n, tls.error);
 }
 
 EESP_API eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_stats *stats)

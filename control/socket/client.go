@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"libeesp/control/record"
+	"libeesp/internal/link"
 )
 
 // Client is a program's end, in Go, for programs of this module and for tests.
@@ -34,11 +35,11 @@ func Dial(path, program string, apply func(State) error) (*Client, error) {
 		return nil, err
 	}
 	h := Put(put64(put16(put16(nil, 1, Major), 2, Minor), 3, 0), 4, []byte("go"))
-	if err := WriteFrame(c, Frame{Type: Hello, Flags: MustKnow, Fields: Put(h, 5, []byte(program))}); err != nil {
+	if err := WriteFrame(c, Frame{Type: link.Hello, Flags: link.MustKnow, Fields: Put(h, 5, []byte(program))}); err != nil {
 		return nil, err
 	}
 	f, err := ReadFrame(c)
-	if err != nil || f.Type != Welcome {
+	if err != nil || f.Type != link.Welcome {
 		c.Close()
 		return nil, fmt.Errorf("agent: %v", errors.Join(err, ErrFrame))
 	}
@@ -47,7 +48,7 @@ func Dial(path, program string, apply func(State) error) (*Client, error) {
 
 // Follow asks for a group.
 func (c *Client) Follow(group string) error {
-	return c.write(Frame{Type: Follow, Fields: Put(nil, 1, []byte(group))})
+	return c.write(Frame{Type: link.Follow, Fields: Put(nil, 1, []byte(group))})
 }
 
 func (c *Client) write(f Frame) error {
@@ -68,7 +69,7 @@ func (c *Client) Run() error {
 			return err
 		}
 		switch f.Type {
-		case StateFrame:
+		case link.StateFrame:
 			st, err := ParseState(f.Fields)
 			clear(f.Fields)
 			if err != nil {
@@ -82,20 +83,20 @@ func (c *Client) Run() error {
 			} else {
 				b = Put(b, 3, []byte{0})
 			}
-			if err := c.write(Frame{Type: Done, Fields: b}); err != nil {
+			if err := c.write(Frame{Type: link.Done, Fields: b}); err != nil {
 				return err
 			}
-		case IDs:
+		case link.IDs:
 			var l []uint64
 			for v := m[2]; len(v) >= 8; v = v[8:] {
 				l = append(l, binary.BigEndian.Uint64(v))
 			}
 			c.ids <- idsOrErr{l, nil}
-		case Error:
+		case link.Error:
 			c.mu.Lock()
 			c.Refused = string(m[2])
 			c.mu.Unlock()
-			if get16(m[1]) == ErrCodeIDs {
+			if get16(m[1]) == link.ErrCodeIDs {
 				c.ids <- idsOrErr{nil, errors.New(string(m[2]))}
 			}
 		}
@@ -107,7 +108,7 @@ var errNoAnswer = errors.New("no answer")
 
 // NeedIDs asks for IDs for senders.
 func (c *Client) NeedIDs(group record.ID, n int) ([]uint64, error) {
-	if err := c.write(Frame{Type: NeedIDs, Fields: put16(Put(nil, 1, group[:]), 2, uint16(n))}); err != nil {
+	if err := c.write(Frame{Type: link.NeedIDs, Fields: put16(Put(nil, 1, group[:]), 2, uint16(n))}); err != nil {
 		return nil, err
 	}
 	r := <-c.ids
@@ -120,7 +121,7 @@ func (c *Client) Usage(u Usage) error {
 	for _, x := range []uint64{u.Gen, u.Derived, u.Sealed, u.Opened, u.Refused} {
 		v = binary.BigEndian.AppendUint64(v, x)
 	}
-	return c.write(Frame{Type: UsageFrame, Fields: Put(Put(nil, 1, u.Ring[:]), 2, v)})
+	return c.write(Frame{Type: link.UsageFrame, Fields: Put(Put(nil, 1, u.Ring[:]), 2, v)})
 }
 
 // Close ends the connection.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"libeesp/control/record"
+	"libeesp/internal/link"
 )
 
 // Policy says which users may follow which groups. Root may follow all.
@@ -238,17 +239,17 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 		return err
 	}
 	h, err := Fields(f.Fields)
-	if err != nil || f.Type != Hello {
+	if err != nil || f.Type != link.Hello {
 		return errors.Join(ErrFrame, err)
 	}
 	if v := get16(h[1]); v != Major {
-		p.error(ErrCodeVersion, fmt.Sprintf("protocol %d: this agent speaks %d.%d", v, Major, Minor), "")
+		p.error(link.ErrCodeVersion, fmt.Sprintf("protocol %d: this agent speaks %d.%d", v, Major, Minor), "")
 		return fmt.Errorf("protocol %d", v)
 	}
 	p.name = fmt.Sprintf("%s[%d]", h[5], p.pid)
 	c.SetReadDeadline(time.Time{})
 	w := put64(put16(put16(nil, 1, Major), 2, Minor), 3, 0)
-	if err := p.write(Frame{Type: Welcome, Fields: Put(Put(w, 4, s.Cluster[:]), 5, []byte(s.Member))}); err != nil {
+	if err := p.write(Frame{Type: link.Welcome, Fields: Put(Put(w, 4, s.Cluster[:]), 5, []byte(s.Member))}); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -307,7 +308,7 @@ func (p *plane) write(f Frame) error {
 
 func (p *plane) error(code uint16, text, group string) {
 	b := Put(put16(nil, 1, code), 2, []byte(text))
-	p.write(Frame{Type: Error, Fields: Put(b, 3, []byte(group))})
+	p.write(Frame{Type: link.Error, Fields: Put(b, 3, []byte(group))})
 }
 
 func (s *Server) receive(p *plane, f Frame) error {
@@ -318,11 +319,11 @@ func (s *Server) receive(p *plane, f Frame) error {
 	var group record.ID
 	copy(group[:], m[1])
 	switch f.Type {
-	case Follow:
+	case link.Follow:
 		name := string(m[1])
 		if !s.Policy.May(p.uid, p.gid, name) || len(p.groups) >= 64 {
 			s.Log.Warn("data plane refused", "program", p.name, "uid", p.uid, "group", name)
-			p.error(ErrCodePolicy, fmt.Sprintf("user %d may not follow group %s: see the agent's policy", p.uid, name), name)
+			p.error(link.ErrCodePolicy, fmt.Sprintf("user %d may not follow group %s: see the agent's policy", p.uid, name), name)
 			return nil
 		}
 		s.mu.Lock()
@@ -331,10 +332,10 @@ func (s *Server) receive(p *plane, f Frame) error {
 		s.wake()
 		s.mu.Unlock()
 		if !known {
-			p.error(ErrCodeUnknown, "no group "+name+" yet", name)
+			p.error(link.ErrCodeUnknown, "no group "+name+" yet", name)
 		}
 		s.send(p, name)
-	case Done:
+	case link.Done:
 		s.mu.Lock()
 		for name, fl := range p.groups {
 			if st := s.states[name]; st != nil && st.Group.ID == group && get64(m[2]) == fl.sent && len(m[3]) == 1 {
@@ -346,9 +347,9 @@ func (s *Server) receive(p *plane, f Frame) error {
 		for name := range p.groups {
 			s.send(p, name) // what changed while it worked
 		}
-	case NeedIDs:
+	case link.NeedIDs:
 		return s.giveIDs(p, group, int(get16(m[2])))
-	case UsageFrame:
+	case link.UsageFrame:
 		if s.Usage == nil || len(m[1]) != 16 || len(m[2]) != 40 {
 			return nil
 		}
@@ -358,7 +359,7 @@ func (s *Server) receive(p *plane, f Frame) error {
 		}
 		s.Usage(p.pid, u)
 	default:
-		if f.Flags&MustKnow != 0 {
+		if f.Flags&link.MustKnow != 0 {
 			return fmt.Errorf("%w: type %d", ErrFrame, f.Type)
 		}
 	}
@@ -392,21 +393,21 @@ func (s *Server) giveIDs(p *plane, group record.ID, n int) error {
 	}
 	if !ok {
 		s.Log.Warn("data plane asks for too many IDs", "program", p.name, "group", g.Name)
-		p.error(ErrCodeIDs, "too many IDs in too short a time: 16, then one in 10 s", g.Name)
+		p.error(link.ErrCodeIDs, "too many IDs in too short a time: 16, then one in 10 s", g.Name)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	ids, err := s.IDs(ctx, g, n)
 	if err != nil {
-		p.error(ErrCodeIDs, err.Error(), g.Name)
+		p.error(link.ErrCodeIDs, err.Error(), g.Name)
 		return nil
 	}
 	var v []byte
 	for _, id := range ids {
 		v = binary.BigEndian.AppendUint64(v, id)
 	}
-	return p.write(Frame{Type: IDs, Fields: Put(Put(nil, 1, group[:]), 2, v)})
+	return p.write(Frame{Type: link.IDs, Fields: Put(Put(nil, 1, group[:]), 2, v)})
 }
 
 // send gives a program the newest state, if it has answered the one before.
@@ -420,7 +421,7 @@ func (s *Server) send(p *plane, name string) {
 	f.sent, f.since = st.Seq, time.Now()
 	b := st.Marshal()
 	s.mu.Unlock()
-	if err := p.write(Frame{Type: StateFrame, Flags: MustKnow, Fields: b}); err != nil {
+	if err := p.write(Frame{Type: link.StateFrame, Flags: link.MustKnow, Fields: b}); err != nil {
 		s.Log.Warn("data plane does not read", "program", p.name, "err", err)
 	}
 	clear(b)

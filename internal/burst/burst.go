@@ -111,6 +111,10 @@ func (w *Worker) beginHeader(s *Sender) (status.Code, *keys.Snapshot) {
 		snap = s.Group.Snapshot()
 	}
 	w.sealing = s.Sealing
+	if snap != nil && snap.Sealing != status.OK {
+		w.hdr.Forget()
+		return snap.Sealing, snap
+	}
 	c := s.Sealing.Begin(&w.hdr, snap)
 	if c == status.OK && w.hdr.Root != nil {
 		c = w.makeCache() // before anything is written to a packet

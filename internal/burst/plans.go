@@ -109,6 +109,10 @@ func (s *Sender) replan() {
 	} else {
 		area = uintptr(unsafe.Pointer(s.Held.area))
 	}
+	if snap != nil && snap.Sealing != status.OK { // the engine says why not
+		p.publish(0, nil)
+		return
+	}
 	to := profile.PlanSeal(s.Backend, s.Sealing, snap, area)
 	if to == nil {
 		p.publish(0, nil)
@@ -162,6 +166,9 @@ func (r *Receiver) Unplan() {
 	}
 	r.plans.unplan()
 }
+
+// Replan makes the plans anew after something else than keys changed.
+func (r *Receiver) Replan() { r.replan() }
 
 func (r *Receiver) replan() {
 	p := &r.plans

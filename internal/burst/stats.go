@@ -107,6 +107,13 @@ func (r *Receiver) domain(p *profile.Desc) *keys.Params {
 	return r.Groups[0].Params()
 }
 
+// Refuse ends packets that were to be sealed, and counts them.
+func (s *Stats) Refuse(pkts []profile.Desc, c status.Code) int {
+	refuseAll(pkts, c)
+	s.add(pkts)
+	return 0
+}
+
 // words is where packets are counted, by status, and octets.
 func (s *Stats) words() (by, octets uintptr) {
 	return uintptr(unsafe.Pointer(&s.by)), uintptr(unsafe.Pointer(&s.octets))

@@ -455,9 +455,9 @@ func TestReceiversKeepApart(t *testing.T) {
 	}{
 		"try previous":            {profile.ReceiverConfig{TryPrevious: true}, true, status.OK},
 		"do not try previous":     {profile.ReceiverConfig{}, true, status.ErrAuth},
-		"own ID":                  {profile.ReceiverConfig{OwnIDs: []uint64{1}}, false, status.ErrReflected},
-		"not this ID":             {profile.ReceiverConfig{OwnIDs: []uint64{2}}, false, status.OK},
-		"previous, and own ID":    {profile.ReceiverConfig{OwnIDs: []uint64{1}, TryPrevious: true}, true, status.ErrReflected},
+		"own ID":                  {profile.ReceiverConfig{Own: profile.NewOwnIDs([]uint64{1})}, false, status.ErrReflected},
+		"not this ID":             {profile.ReceiverConfig{Own: profile.NewOwnIDs([]uint64{2})}, false, status.OK},
+		"previous, and own ID":    {profile.ReceiverConfig{Own: profile.NewOwnIDs([]uint64{1}), TryPrevious: true}, true, status.ErrReflected},
 		"nothing that is special": {profile.ReceiverConfig{}, false, status.OK},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -490,7 +490,7 @@ func TestReceiversKeepApart(t *testing.T) {
 // Reflected packets are found among any number of others that look like them.
 func TestReflectedAmongMany(t *testing.T) {
 	x := newRig(t, 16, 80, 1)
-	x.r.Opening = opening(profile.ReceiverConfig{OwnIDs: []uint64{1}, TryPrevious: true})
+	x.r.Opening = opening(profile.ReceiverConfig{Own: profile.NewOwnIDs([]uint64{1}), TryPrevious: true})
 	far := &Sender{Backend: x.s.Backend, Group: x.s.Group, Counter: x.s.Counter, Sealing: sealing(1, 2, true)}
 	const own = 70 // from here on
 	for range 2 {

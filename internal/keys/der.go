@@ -19,9 +19,12 @@ const ValueLen = 32
 // order previous, current, next. The values live in locked memory. A RootKey
 // does not change; rotation makes a new one.
 type RootKey struct {
-	ID    []byte
-	Index [3]uint64
-	Value *[3][ValueLen]byte
+	ID     []byte
+	Index  [3]uint64
+	Value  *[3][ValueLen]byte
+	NoNext bool   // there is no next key; Index repeats the current one's
+	whole  bool   // of NewRing: indices are generations, for which there is a floor
+	floor  uint64 // of NewRing
 }
 
 func badKey(f string, a ...any) error {
@@ -39,18 +42,18 @@ func (k *RootKey) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.String()) }
 
 // NewRootKey copies its arguments.
 func NewRootKey(id []byte, index [3]uint64, value *[3][ValueLen]byte) (*RootKey, error) {
-	return makeRootKey(id, index, func(v *[3][ValueLen]byte) error {
+	return makeRootKey(id, index, false, func(v *[3][ValueLen]byte) error {
 		*v = *value
 		return nil
 	})
 }
 
-func makeRootKey(id []byte, index [3]uint64, fill func(*[3][ValueLen]byte) error) (*RootKey, error) {
+func makeRootKey(id []byte, index [3]uint64, noNext bool, fill func(*[3][ValueLen]byte) error) (*RootKey, error) {
 	v, err := secmem.New[[3][ValueLen]byte]()
 	if err != nil {
 		return nil, err
 	}
-	k := &RootKey{append([]byte(nil), id...), index, v}
+	k := &RootKey{ID: append([]byte(nil), id...), Index: index, Value: v, NoNext: noNext}
 	if err = fill(v); err == nil {
 		err = k.check()
 	}
@@ -63,7 +66,7 @@ func makeRootKey(id []byte, index [3]uint64, fill func(*[3][ValueLen]byte) error
 
 // GenerateRootKey makes a ring of random values with indices 1, 1, 2.
 func GenerateRootKey(id []byte) (*RootKey, error) {
-	return makeRootKey(id, [3]uint64{1, 1, 2}, func(v *[3][ValueLen]byte) error {
+	return makeRootKey(id, [3]uint64{1, 1, 2}, false, func(v *[3][ValueLen]byte) error {
 		if err := random(v[1][:]); err != nil {
 			return err
 		}
@@ -82,7 +85,7 @@ func (k *RootKey) check() error {
 		}
 	}
 	low := [3]byte{byte(k.Index[0]), byte(k.Index[1]), byte(k.Index[2])}
-	if low[0] == low[2] || low[1] == low[2] || low[0] == low[1] && k.HasPre() {
+	if !k.NoNext && (low[0] == low[2] || low[1] == low[2]) || low[0] == low[1] && k.HasPre() {
 		return badKey("root_keys_index %d: must differ modulo 256", k.Index)
 	}
 	return nil
@@ -184,7 +187,7 @@ func ParseRootKey(der []byte) (*RootKey, error) {
 	if !seq.Empty() {
 		return nil, badKey("%d octets after root_keys_value", len(seq))
 	}
-	return makeRootKey(id, index, func(v *[3][ValueLen]byte) error {
+	return makeRootKey(id, index, false, func(v *[3][ValueLen]byte) error {
 		for i := range v {
 			copy(v[i][:], value[i])
 		}
@@ -198,6 +201,9 @@ const DERLen = 256
 // MarshalDER writes the root key to dst, which the caller wipes after use, and
 // returns the octets written. dst must have room for DERLen octets.
 func (k *RootKey) MarshalDER(dst []byte) (int, error) {
+	if k.NoNext {
+		return 0, fmt.Errorf("%w: a ring without a next key has no DER form", status.ErrUnsupported)
+	}
 	// A builder on a fixed buffer makes no copies elsewhere.
 	b := cryptobyte.NewFixedBuilder(dst[:0:len(dst)])
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -222,7 +228,10 @@ func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 
 // Rotated returns the ring after a rotation; value nil asks for a random one.
 func (k *RootKey) Rotated(index uint64, value *[ValueLen]byte) (*RootKey, error) {
-	return makeRootKey(k.ID, [3]uint64{k.Index[1], k.Index[2], index}, func(v *[3][ValueLen]byte) error {
+	if k.NoNext {
+		return nil, fmt.Errorf("%w: there is no next key to rotate to: publish a whole ring", status.ErrNotFound)
+	}
+	return makeRootKey(k.ID, [3]uint64{k.Index[1], k.Index[2], index}, false, func(v *[3][ValueLen]byte) error {
 		copy(v[:], k.Value[1:]) // an assignment of two would go by way of the stack
 		if value == nil {
 			return random(v[2][:])

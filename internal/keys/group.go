@@ -38,6 +38,7 @@ func Select(zone, user, task int) int { return zone | user<<2 | task<<4 }
 type Level struct {
 	Present bool
 	HasPre  bool
+	HasNext bool
 	IDLen   uint8
 	Index   [3]uint8 // low octets, in the order pre, current, next
 	ID      [wire.MaxRootKeyID]byte
@@ -56,7 +57,7 @@ func (l *Level) Match(index uint8, id []byte) int {
 	switch index { // current first: a ring without pre carries it twice
 	case l.Index[1]:
 		return Current
-	case l.Index[2]:
+	case l.Index[2]: // the current one's if there is no next key
 		return Next
 	case l.Index[0]:
 		return Pre
@@ -72,8 +73,9 @@ type masters [64]kernel.Master
 type Snapshot struct {
 	*Params
 	Level    [wire.Levels]Level
-	Default  uint8  // bit l: level l belongs to packets without options
-	Sequence uint64 // differs between snapshots of one group
+	Default  uint8       // bit l: level l belongs to packets without options
+	Sequence uint64      // differs between snapshots of one group
+	Sealing  status.Code // not OK: nothing is sealed, and this is why
 	valid    uint64
 	m        *masters
 	names    *[64][16]byte // of the masters
@@ -141,6 +143,7 @@ type Group struct {
 	mu       sync.Mutex
 	rings    [wire.Levels]*RootKey
 	defaults uint8
+	sealing  status.Code
 	sequence uint64
 	users    int
 	closed   bool
@@ -385,10 +388,15 @@ func (g *Group) With(level int, f func(*RootKey) error) error {
 // On error nothing has changed.
 func (g *Group) publish(rings [wire.Levels]*RootKey, defaults uint8) error {
 	g.sequence++
-	s := &Snapshot{Params: &g.params, Default: defaults, Sequence: g.sequence}
+	s := &Snapshot{Params: &g.params, Default: defaults, Sequence: g.sequence, Sealing: g.sealing}
 	any := false
 	for l, k := range rings {
 		if k != nil {
+			if k != g.rings[l] {
+				if err := AboveFloor(k.ID, k.lowest()); err != nil {
+					return err
+				}
+			}
 			any = true
 			s.Level[l].fill(l, k)
 		}
@@ -405,6 +413,11 @@ func (g *Group) publish(rings [wire.Levels]*RootKey, defaults uint8) error {
 		}
 	}
 	ended := g.count(s, &rings)
+	for l, k := range rings {
+		if k != nil && k != g.rings[l] && k.whole {
+			RaiseFloor(k.ID, k.floor)
+		}
+	}
 	g.rings, g.defaults = rings, defaults
 	g.swap(s, ended...)
 	return nil
@@ -412,7 +425,7 @@ func (g *Group) publish(rings [wire.Levels]*RootKey, defaults uint8) error {
 
 func (l *Level) fill(level int, k *RootKey) {
 	l.Present = true
-	l.HasPre = k.HasPre()
+	l.HasPre, l.HasNext = k.HasPre(), !k.NoNext
 	l.IDLen = uint8(copy(l.ID[:], k.ID))
 	for i, x := range k.Index {
 		l.Index[i] = uint8(x)
@@ -474,7 +487,7 @@ func sameGeneration(sel int) bool {
 
 func (s *Snapshot) has(sel int) bool {
 	for l := range s.Level {
-		if g := sel >> (2 * l) & 3; g != 0 && !s.Level[l].Present {
+		if g := sel >> (2 * l) & 3; g != 0 && !s.Level[l].Present || g == Next && !s.Level[l].HasNext {
 			return false
 		}
 	}

@@ -255,7 +255,7 @@ func (g *Group) change(slot int, f func(s *Snapshot)) error {
 func (g *Group) nextSlots() (s, old *Snapshot, err error) {
 	old = g.snap.Load()
 	g.sequence++
-	s = &Snapshot{Params: &g.params, Sequence: g.sequence, Slot: old.Slot, Current: old.Current}
+	s = &Snapshot{Params: &g.params, Sequence: g.sequence, Sealing: g.sealing, Slot: old.Slot, Current: old.Current}
 	if s.slots, err = secmem.New[slotKeys](); err != nil {
 		return nil, nil, err
 	}

@@ -243,6 +243,8 @@ func (g *Group) Used(level, generation int) (c Counts, index uint64, err error) 
 		return c, 0, fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
 	case generation == Pre-1 && !k.HasPre():
 		return c, 0, fmt.Errorf("%w: no previous root key at level %d", status.ErrNotFound, level)
+	case generation == Next-1 && k.NoNext:
+		return c, 0, fmt.Errorf("%w: no next root key at level %d", status.ErrNotFound, level)
 	}
 	g.usesMu.Lock()
 	defer g.usesMu.Unlock()

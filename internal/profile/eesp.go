@@ -231,7 +231,7 @@ func (eesp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 }
 
 func (eesp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
-	o := &eespOpening{ownIDs: c.OwnIDs, replay: c.Replay, held: heldOf(c.Key)}
+	o := &eespOpening{own: c.Own, replay: c.Replay, held: heldOf(c.Key)}
 	if c.Key != nil {
 		p = eespOf(c.Key)
 		o.sa, o.session = p, uint16(c.Key.ID)
@@ -374,7 +374,7 @@ func (s *eespSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ke
 // eespOpening says what a receiver accepts.
 type eespOpening struct {
 	bareOpening
-	ownIDs  []uint64
+	own     *OwnIDs
 	replay  bool
 	sa      *keys.Params // of the held key
 	session uint16
@@ -434,7 +434,7 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 	if o.replay {
 		l.Flow, l.Seq = replay.Key{Master: name, ID: uint64(h.Session)}, h.Seq
 	}
-	return reflected(o.ownIDs, p.ID)
+	return reflected(o.own.List(), p.ID)
 }
 
 // Opened takes the padding off, and looks at what a tunnel holds.

@@ -97,7 +97,7 @@ func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uin
 // planOpen is for PlanOpen: packets with such options as senders here write.
 func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0, 0}))
-	to.Split, to.Own = plan.Split{Mask: ^uint64(0)}, o.ownIDs
+	to.Split, to.Own = plan.Split{Mask: ^uint64(0)}, o.own.List()
 	to.Screens(wire.EESPBase+8+kernel.TagSize, 0, wire.EESPFirst)
 	if o.sa != nil {
 		p := &plan.Pattern{Area: area}

@@ -33,7 +33,7 @@ const pspExtensions = 2
 // reserved, and S and D may be anything.
 func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0, 0xff, wire.PSPMaxOffset, 0x3f}))
-	to.Split, to.Own = splitPlan(o.engineBits, ^uint64(0)), o.ownIDs
+	to.Split, to.Own = splitPlan(o.engineBits, ^uint64(0)), o.own.List()
 	to.Screens(wire.PSPBase+kernel.TagSize, wire.PSPVersionAt, wire.PSPVersion)
 	to.Lead[FlagExtension] = 0
 	to.Second[0] = int8(status.ErrHeaderLen)

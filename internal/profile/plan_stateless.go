@@ -74,7 +74,7 @@ var statelessVs = [...]uint8{0, 1, 2, wire.VLongID, wire.VLongID | 1, wire.VLong
 // planOpen is for PlanOpen.
 func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(^uint32(0))
-	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.ownIDs
+	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
 	to.Screens(wire.StatelessMinHeader+kernel.TagSize, 0, wire.StatelessFirst)
 	for b := range to.Second {
 		to.Second[b] = int8(wire.StatelessSecond(byte(b)))

@@ -18,7 +18,7 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, _ uintp
 		return nil
 	}
 	to := plan.NewOpen(^uint32(0))
-	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.ownIDs
+	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
 	to.Screens(wire.TSSMinHeader+kernel.TagSize, 0, wire.TSSFirst)
 	to.Lead = [4]uint8{0: wire.TSSLead4, FlagIPv6: wire.TSSLead6, 2: plan.None, 3: plan.None}
 	to.NameMask = binary.NativeEndian.Uint32([]byte{1, 0xff, 0xff, 0xff}) // AN, SDI
@@ -52,7 +52,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	k := tssKDF(slot, six)
 	p := &plan.Pattern{KeyLen: k.KeyLen, Mask: k.Mask, Kind: uint16(an)<<8 | uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name)), Usage: counts(to, slot.Usage)}
 	n := wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(p.Value[:]), sp, an, snap.Domain, 0)
-	if tssClear(snap.Params, uint32(n)) != 0 || !sp && slices.Contains(o.ownIDs, 0) {
+	if tssClear(snap.Params, uint32(n)) != 0 || !sp && slices.Contains(o.own.List(), 0) {
 		return
 	}
 	binary.BigEndian.PutUint16(p.Value[n-8:], slot.Epoch)

@@ -6,6 +6,8 @@ package profile
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"unsafe"
 
 	"libeesp/internal/hkdf"
@@ -394,9 +396,34 @@ type SenderConfig struct {
 	EngineBits uint8 // of the counter
 }
 
+// OwnIDs are the IDs that a receiver's end sends with. They may change at any time.
+type OwnIDs struct{ sorted atomic.Pointer[[]uint64] }
+
+// NewOwnIDs makes such a list.
+func NewOwnIDs(ids []uint64) *OwnIDs {
+	o := new(OwnIDs)
+	o.Set(ids)
+	return o
+}
+
+// Set puts others in force.
+func (o *OwnIDs) Set(ids []uint64) {
+	l := slices.Clone(ids)
+	slices.Sort(l)
+	o.sorted.Store(&l)
+}
+
+// List is the IDs in rising order, which do not change.
+func (o *OwnIDs) List() []uint64 {
+	if o == nil {
+		return nil
+	}
+	return *o.sorted.Load()
+}
+
 // ReceiverConfig is what a receiver accepts.
 type ReceiverConfig struct {
-	OwnIDs      []uint64 // sorted; packets that carry one are reflections
+	Own         *OwnIDs // packets that carry one are reflections; nil: there are none
 	TryPrevious bool
 	Replay      bool     // tell Flow, Seq and Time
 	EngineBits  uint8    // of senders' counters

@@ -116,7 +116,7 @@ func (psp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	if c.TryPrevious {
 		return nil, errNoLevels
 	}
-	o := &pspOpening{ownIDs: c.OwnIDs, replay: c.Replay, engineBits: c.EngineBits}
+	o := &pspOpening{own: c.Own, replay: c.Replay, engineBits: c.EngineBits}
 	if c.Key != nil {
 		o.held, o.version, o.spi = true, c.Key.V, uint32(c.Key.ID)
 	}
@@ -217,7 +217,7 @@ func pspText(version uint8, offset, covered, n uint32) (inner, clear uint32) {
 // pspOpening says what a receiver accepts.
 type pspOpening struct {
 	bareOpening
-	ownIDs     []uint64
+	own        *OwnIDs
 	replay     bool
 	engineBits uint8
 	held       bool
@@ -276,7 +276,7 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	if o.replay {
 		o.flow(l, &name, h.Version)
 	}
-	return reflected(o.ownIDs, uint64(h.SPI))
+	return reflected(o.own.List(), uint64(h.SPI))
 }
 
 // flow says whose counter a packet has, whose Desc is complete.
@@ -310,7 +310,7 @@ func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Des
 		}
 		b := (*[wire.PSPBase]byte)(p.Data)
 		spi := uint64(binary.BigEndian.Uint32(b[4:]))
-		if (b[4]^s.msg[8])>>7 != 0 || wire.PSPReserved(uint32(spi)) || reflected(o.ownIDs, spi) != status.OK {
+		if (b[4]^s.msg[8])>>7 != 0 || wire.PSPReserved(uint32(spi)) || reflected(o.own.List(), spi) != status.OK {
 			break // of the other device key, or refused
 		}
 		*(*[12]byte)(j.Nonce[:]) = [12]byte(b[4:])

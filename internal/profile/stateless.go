@@ -145,7 +145,7 @@ func (stateless) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 }
 
 func (stateless) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
-	o := &statelessOpening{ownIDs: c.OwnIDs, tryPrevious: c.TryPrevious, replay: c.Replay, engineBits: c.EngineBits, held: heldOf(c.Key)}
+	o := &statelessOpening{own: c.Own, tryPrevious: c.TryPrevious, replay: c.Replay, engineBits: c.EngineBits, held: heldOf(c.Key)}
 	if c.Key != nil {
 		o.v, o.id, o.addr = c.Key.V, c.Key.ID, c.Key.Addr
 	}
@@ -258,7 +258,7 @@ func (s *statelessSealing) Fit(h *Header, l *Lane) status.Code {
 // statelessOpening says what a receiver accepts.
 type statelessOpening struct {
 	bareOpening
-	ownIDs      []uint64
+	own         *OwnIDs
 	tryPrevious bool
 	replay      bool
 	engineBits  uint8
@@ -318,7 +318,7 @@ func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, s
 	if o.replay {
 		o.flow(l, &master, h.V)
 	}
-	return reflected(o.ownIDs, h.ID)
+	return reflected(o.own.List(), h.ID)
 }
 
 // flow says whose counter a packet has, whose Desc is complete.
@@ -366,7 +366,7 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts
 			id >>= 32
 			salt = uint32(id)
 		}
-		if reflected(o.ownIDs, id) != status.OK {
+		if reflected(o.own.List(), id) != status.OK {
 			break
 		}
 		tsc := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(p.Data, s.n-8))[:])

@@ -497,7 +497,7 @@ func (s *tssSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ker
 }
 
 func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
-	o := &tssOpening{ownIDs: c.OwnIDs, replay: c.Replay, engineBits: c.EngineBits, held: tssHeldOf(c.Key)}
+	o := &tssOpening{own: c.Own, replay: c.Replay, engineBits: c.EngineBits, held: tssHeldOf(c.Key)}
 	if c.TryPrevious {
 		return nil, fmt.Errorf("%w: try previous: packets of tss say which key they use", status.ErrArgument)
 	}
@@ -506,7 +506,7 @@ func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 		o.client = o.sa.Mode == keys.TSSServer
 		p = o.sa
 	}
-	if p.Mode == keys.TSSServer && len(c.OwnIDs) != 0 {
+	if p.Mode == keys.TSSServer && len(c.Own.List()) != 0 {
 		return nil, fmt.Errorf("%w: own IDs: in server mode both ends have one SSI", status.ErrArgument)
 	}
 	return o, nil
@@ -515,7 +515,7 @@ func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 // tssOpening says what a receiver accepts.
 type tssOpening struct {
 	bareOpening
-	ownIDs     []uint64
+	own        *OwnIDs
 	replay     bool
 	engineBits uint8
 	client     bool // holds a data key of server mode
@@ -612,7 +612,7 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 		o.flow(l, &name, an, v, lead, server && !d.TSS.NoDirection)
 	}
 	if h.SP && !server {
-		return reflected(o.ownIDs, uint64(h.SSI))
+		return reflected(o.own.List(), uint64(h.SSI))
 	}
 	return status.OK
 }
@@ -673,7 +673,7 @@ func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Des
 		switch {
 		case sp:
 			ssi := unsafe.Add(p.Data, 4)
-			if id = binary.BigEndian.Uint32((*[4]byte)(ssi)[:]); !server && reflected(o.ownIDs, uint64(id)) != status.OK {
+			if id = binary.BigEndian.Uint32((*[4]byte)(ssi)[:]); !server && reflected(o.own.List(), uint64(id)) != status.OK {
 				return n, sorted
 			}
 			if salt = id; !v6 {

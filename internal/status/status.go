@@ -49,12 +49,16 @@ const (
 	ErrStale       Code = -38 // older than packets may be, or its time has passed meanwhile
 	ErrEarly       Code = -39 // further ahead of the clock than packets may be
 	ErrFull        Code = -40 // no place for one more packet of its time
+	ErrFenced      Code = -41 // another machine has the IDs of this one: nothing is sealed
+	ErrOutOfTouch  Code = -42 // nothing was heard of the group's servers for too long to seal
+	ErrAgent       Code = -43 // no agent to follow, or it refuses
+	ErrTimeout     Code = -44 // what was waited for has not come about
 	// statuses: end
 )
 
 // status count: begin
 // Count is one more than the number of error codes.
-const Count = 41
+const Count = 45
 
 // status count: end
 
@@ -101,6 +105,10 @@ var text = [Count]string{
 	"older than packets may be",
 	"ahead of the clock",
 	"no place left for packets of that time",
+	"fenced: another machine has these IDs",
+	"out of touch for too long to seal",
+	"agent not there, or it refuses",
+	"not in time",
 	// texts: end
 }
 

@@ -65,6 +65,10 @@ class Status(enum.IntEnum):
     STALE = -38
     EARLY = -39
     FULL = -40
+    FENCED = -41
+    OUT_OF_TOUCH = -42
+    AGENT = -43
+    TIMEOUT = -44
     # statuses: end
 
     def describe(self) -> str:

@@ -159,6 +159,10 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.STALE: ReplayError,
     Status.EARLY: ReplayError,
     Status.FULL: NoWindowError,
+    Status.FENCED: FencedError,
+    Status.OUT_OF_TOUCH: OutOfTouchError,
+    Status.AGENT: AgentError,
+    Status.TIMEOUT: TimeoutError,
     # statuses: end
 }
 

@@ -1,0 +1,292 @@
+// Package link is what an agent and data planes say to each other on a Unix
+// socket: the agent's end is in control/socket, the library's in its follow.go.
+//
+// A frame is
+//
+//	length u32 | type u16 | flags u16 | fields
+//
+// big-endian; length counts the fields, at most 64 KiB; flag 1: who does not
+// know the type must end the connection. A field is number u16, length u16,
+// value; numbers rise. Unknown fields are skipped.
+//
+//	1 HELLO    to agent    1 major u16, 2 minor u16, 3 features u64, 4 library, 5 program, 6 instance u64
+//	2 WELCOME  to program  1 major u16, 2 minor u16, 3 features u64, 4 cluster 16, 5 member
+//	3 FOLLOW   to agent    1 group's name
+//	4 STATE    to program  the whole desired state of a group; below
+//	5 DONE     to agent    1 group 16, 2 sequence u64, 3 code u8 (0: done), 4 reason
+//	6 NEED_IDS to agent    1 group 16, 2 count u16
+//	7 IDS      to program  1 group 16, 2 IDs u64 each
+//	8 USAGE    to agent    1 ring 16, 2 generation u64, derived, sealed, opened, refused u64 each
+//	9 ERROR    to program  1 code u16, 2 text, 3 group's name
+//
+// STATE: 1 values, 288 octets, always first, so that they lie at a fixed offset:
+// three levels of previous, current, next, 32 octets each, zero where there is
+// none; 2 group 16; 3 name; 4 sequence u64; 5 parameters, 28 octets; 6 rings, 72
+// octets each; 7 seal u8; 8 max_stale u32, seconds. The agent sends one STATE of a group and then waits
+// for DONE; what changes meanwhile is in the next one, which is whole again. A
+// program that has installed a STATE answers DONE when, for its rings: a next
+// generation can be opened; a new current one is sealed with, and no burst that
+// began before is running; a generation that is missing was wiped. Connections of
+// one process with the same instance take each other's place; several instances
+// stand side by side.
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Version of the protocol. A program of the major version before is served.
+const (
+	Major = 1
+	Minor = 0
+)
+
+// Types of frames.
+const (
+	Hello = 1 + iota
+	Welcome
+	Follow
+	StateFrame
+	Done
+	NeedIDs
+	IDs
+	UsageFrame
+	Error
+)
+
+// Codes of an ERROR.
+const (
+	ErrCodePolicy  = 1 + iota // this user may not follow the group
+	ErrCodeUnknown            // no such group, or not yet: it stays asked for
+	ErrCodeVersion
+	ErrCodeIDs // too many IDs in too short a time
+)
+
+const (
+	maxFrame  = 64 << 10
+	headerLen = 8
+	// MustKnow is the flag of frames that may not be skipped.
+	MustKnow = 1
+)
+
+// What a program may do with a group's current keys.
+const (
+	SealNo     = iota // no key, or not yet the server's word
+	SealYes           //
+	SealStale         // out of touch for too long
+	SealFenced        // another session of this identity is live: make senders with new IDs
+)
+
+// ErrFrame is a frame that cannot be read.
+var ErrFrame = errors.New("malformed frame")
+
+// Frame is one frame.
+type Frame struct {
+	Type, Flags uint16
+	Fields      []byte
+}
+
+// WriteFrame writes a frame.
+func WriteFrame(w io.Writer, f Frame) error {
+	if len(f.Fields) > maxFrame {
+		return fmt.Errorf("%w: %d octets", ErrFrame, len(f.Fields))
+	}
+	b := make([]byte, headerLen, headerLen+len(f.Fields))
+	binary.BigEndian.PutUint32(b, uint32(len(f.Fields)))
+	binary.BigEndian.PutUint16(b[4:], f.Type)
+	binary.BigEndian.PutUint16(b[6:], f.Flags)
+	b = append(b, f.Fields...)
+	_, err := w.Write(b)
+	clear(b)
+	return err
+}
+
+// ReadFrame reads a frame.
+func ReadFrame(r io.Reader) (f Frame, err error) {
+	var h [headerLen]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return f, err
+	}
+	n := binary.BigEndian.Uint32(h[:])
+	if n > maxFrame {
+		return f, fmt.Errorf("%w: %d octets", ErrFrame, n)
+	}
+	f.Type, f.Flags, f.Fields = binary.BigEndian.Uint16(h[4:]), binary.BigEndian.Uint16(h[6:]), make([]byte, n)
+	_, err = io.ReadFull(r, f.Fields)
+	return f, err
+}
+
+// Put appends a field.
+func Put(b []byte, num uint16, v []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, num)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(v)))
+	return append(b, v...)
+}
+
+// Put16 appends a field of two octets.
+func Put16(b []byte, num uint16, v uint16) []byte {
+	return Put(b, num, binary.BigEndian.AppendUint16(nil, v))
+}
+
+// Put64 appends one of eight.
+func Put64(b []byte, num uint16, v uint64) []byte {
+	return Put(b, num, binary.BigEndian.AppendUint64(nil, v))
+}
+
+// Fields splits a frame's fields.
+func Fields(b []byte) (map[uint16][]byte, error) {
+	m := map[uint16][]byte{}
+	last := -1
+	for len(b) > 0 {
+		if len(b) < 4 {
+			return nil, ErrFrame
+		}
+		num, n := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
+		if int(num) <= last || len(b) < 4+n {
+			return nil, fmt.Errorf("%w: field %d", ErrFrame, num)
+		}
+		m[num], b, last = b[4:4+n], b[4+n:], int(num)
+	}
+	return m, nil
+}
+
+// Get64 reads a field of eight octets; 0 if it is another.
+func Get64(b []byte) uint64 {
+	if len(b) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b)
+}
+
+// Get16 reads one of two.
+func Get16(b []byte) uint16 {
+	if len(b) != 2 {
+		return 0
+	}
+	return binary.BigEndian.Uint16(b)
+}
+
+// ID is a name of 16 octets.
+type ID = [16]byte
+
+// Levels is how many levels of root keys there are.
+const Levels = 3
+
+// Values are the keys of a state: by level, previous, current and next; zero where
+// there is none.
+type Values [Levels][3][32]byte
+
+// Ring is the public part of a ring.
+type Ring struct {
+	ID           ID
+	Class, State uint8
+	Term         uint32
+	Step, Floor  uint64
+	Gens         [3]uint64 // previous, current, next; 0: there is none
+}
+
+// Params are a group's parameters.
+type Params struct {
+	Profile, AEAD, Combiner, V, Mode, CounterMode, EngineBits uint8
+	Domain, Window, Contexts                                  uint32
+	MTU                                                       uint16
+}
+
+// State is a group's desired state, without values.
+type State struct {
+	Group ID
+	Name  string
+	Seq   uint64
+	Params
+	Rings [Levels]*Ring
+	Seal  uint8
+	// MaxStale is for how many seconds a program may seal that lost its agent; 0:
+	// for ever.
+	MaxStale uint32
+}
+
+// Octets of a state's fields.
+const (
+	ValuesLen = Levels * 3 * 32
+	// ValuesAt is where values lie in a STATE's fields.
+	ValuesAt  = 4
+	paramsLen = 28
+	ringLen   = 72
+)
+
+// Marshal writes the fields of a STATE.
+func (s *State) Marshal(values *Values) []byte {
+	b := make([]byte, 0, 1024)
+	b = binary.BigEndian.AppendUint16(b, 1)
+	b = binary.BigEndian.AppendUint16(b, ValuesLen)
+	for l := range values {
+		for i := range values[l] {
+			b = append(b, values[l][i][:]...)
+		}
+	}
+	var rings []byte
+	for l, r := range s.Rings {
+		if r == nil {
+			continue
+		}
+		rings = append(rings, byte(l), r.Class, r.State, 0)
+		rings = append(rings, r.ID[:]...)
+		rings = binary.BigEndian.AppendUint32(rings, r.Term)
+		rings = binary.BigEndian.AppendUint64(rings, r.Step)
+		rings = binary.BigEndian.AppendUint64(rings, r.Floor)
+		for _, g := range r.Gens {
+			rings = binary.BigEndian.AppendUint64(rings, g)
+		}
+		rings = append(rings, make([]byte, 8)...)
+	}
+	p := []byte{s.Profile, s.AEAD, s.Combiner, s.V, s.Mode, s.CounterMode, s.EngineBits, 1}
+	p = binary.BigEndian.AppendUint32(p, s.Domain)
+	p = binary.BigEndian.AppendUint32(p, s.Window)
+	p = binary.BigEndian.AppendUint32(p, s.Contexts)
+	p = binary.BigEndian.AppendUint16(p, s.MTU)
+	p = append(p, make([]byte, 6)...)
+	b = Put(b, 2, s.Group[:])
+	b = Put(b, 3, []byte(s.Name))
+	b = Put64(b, 4, s.Seq)
+	b = Put(b, 5, p)
+	b = Put(b, 6, rings)
+	b = Put(b, 7, []byte{s.Seal})
+	return Put(b, 8, binary.BigEndian.AppendUint32(nil, s.MaxStale))
+}
+
+// ParseState reads what Marshal wrote, but for the values: those are the
+// ValuesLen octets at ValuesAt, and need not be there.
+func ParseState(b []byte) (s State, err error) {
+	if len(b) < ValuesAt+ValuesLen {
+		return s, fmt.Errorf("%w: state", ErrFrame)
+	}
+	f, err := Fields(b)
+	if err != nil {
+		return s, err
+	}
+	p, rings := f[5], f[6]
+	if len(f[1]) != ValuesLen || binary.BigEndian.Uint16(b) != 1 || len(f[2]) != 16 || len(f[4]) != 8 || len(p) < paramsLen || len(rings)%ringLen != 0 || len(f[7]) != 1 {
+		return s, fmt.Errorf("%w: state", ErrFrame)
+	}
+	s.Group, s.Name, s.Seq, s.Seal = ID(f[2]), string(f[3]), Get64(f[4]), f[7][0]
+	if len(f[8]) == 4 { // newer than the rest
+		s.MaxStale = binary.BigEndian.Uint32(f[8])
+	}
+	s.Profile, s.AEAD, s.Combiner, s.V, s.Mode, s.CounterMode, s.EngineBits = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
+	s.Domain, s.Window, s.Contexts, s.MTU = binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint32(p[12:]), binary.BigEndian.Uint32(p[16:]), binary.BigEndian.Uint16(p[20:])
+	for ; len(rings) > 0; rings = rings[ringLen:] {
+		l := rings[0]
+		if l >= Levels || s.Rings[l] != nil {
+			return s, fmt.Errorf("%w: level %d", ErrFrame, l)
+		}
+		r := &Ring{ID: ID(rings[4:]), Class: rings[1], State: rings[2], Term: binary.BigEndian.Uint32(rings[20:]), Step: binary.BigEndian.Uint64(rings[24:]), Floor: binary.BigEndian.Uint64(rings[32:])}
+		for i := range r.Gens {
+			r.Gens[i] = binary.BigEndian.Uint64(rings[40+8*i:])
+		}
+		s.Rings[l] = r
+	}
+	return s, nil
+}
