@@ -358,6 +358,7 @@ func (s *Sender) setID(id uint64) error {
 	s.now.Store(n)
 	if old != nil {
 		s.past = append(s.past, old)
+		old.s.Replace(&n.s)
 		old.s.Unplan()
 		keys.Retire(old.closeCounters) // when no burst takes from them
 		old.closeGroup()

@@ -1,6 +1,7 @@
 package burst
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"libeesp/internal/counter"
@@ -55,6 +56,20 @@ type Sender struct {
 	Renew func(snap *keys.Snapshot) (*counter.Owner, status.Code)
 
 	plans sealPlans
+	next  atomic.Pointer[Sender]
+}
+
+// Replace has bursts that begin from now on seal with another sender in place of
+// this one, under another ID.
+func (s *Sender) Replace(with *Sender) { s.next.Store(with) }
+
+// latest is the sender to seal with; it is asked within the burst, so that the one
+// before is done with when the bursts are that had begun.
+func (s *Sender) latest() *Sender {
+	for n := s.next.Load(); n != nil; n = s.next.Load() {
+		s = n
+	}
+	return s
 }
 
 // Receiver is what the engine needs to know of a receiver.
@@ -74,7 +89,7 @@ type Receiver struct {
 func (w *Worker) Seal(s *Sender, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
-	return w.seal(s, pkts)
+	return w.seal(s.latest(), pkts)
 }
 
 // Open opens a burst and returns how many packets were.
@@ -673,7 +688,7 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 func (w *Worker) HeaderLen(s *Sender) int {
 	w.enter()
 	defer w.leave()
-	if c, _ := w.beginHeader(s); c != status.OK {
+	if c, _ := w.beginHeader(s.latest()); c != status.OK {
 		return 0
 	}
 	return w.hdr.Len()

@@ -210,10 +210,12 @@ func (r *Receiver) replan() {
 func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first uint64) (good int) {
 	w.enter()
 	defer w.leave()
+	was := s
+	s = s.latest()
 	switch c := w.begin(s); {
 	case c != status.OK:
 		refuseAll(pkts, c)
-	case s.Renew != nil: // other keys may be in force by now, whose counters are others
+	case s.Renew != nil || s != was: // other keys or another ID may be in force by now, whose counters are others
 		good = w.sealBegun(s, pkts)
 	default:
 		good = w.sealNumbered(s, pkts, first)

@@ -14,7 +14,7 @@ import (
 func (w *Worker) Proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
-	return w.chunks(pkts, func(pkts []profile.Desc) int { return w.proxy(r, s, pkts) })
+	return w.chunks(pkts, func(pkts []profile.Desc) int { return w.proxy(r, s.latest(), pkts) })
 }
 
 func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {

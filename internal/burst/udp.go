@@ -49,7 +49,7 @@ const (
 func (w *Worker) SealUDP(s *Sender, u *UDP, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
-	return w.chunks(pkts, func(pkts []profile.Desc) int { return w.sealUDP(s, u, pkts) })
+	return w.chunks(pkts, func(pkts []profile.Desc) int { return w.sealUDP(s.latest(), u, pkts) })
 }
 
 // OpenUDP opens what is in UDP datagrams, which IP packets are in.
