@@ -557,7 +557,6 @@ func (a *Agent) seal(l *level, g *group) uint8 {
 	if a.revoked {
 		return socket.SealNo
 	}
-	stale := time.Duration(0)
 	for lv, id := range g.rec.Rings {
 		if id.IsZero() {
 			continue
@@ -570,22 +569,31 @@ func (a *Agent) seal(l *level, g *group) uint8 {
 		if gl.member.State != record.MemberActive {
 			return socket.SealNo
 		}
-		if m := time.Duration(gl.rings[id].rec.Policy.MaxStale) * time.Second; m != 0 && (stale == 0 || m < stale) {
-			stale = m
-		}
 	}
 	if !a.fresh && !g.rec.OfflineStart {
 		return socket.SealNo
 	}
-	if a.slept || stale != 0 && bootTime()-a.heard > stale {
+	if stale := time.Duration(a.maxStale(g)) * time.Second; a.slept || stale != 0 && bootTime()-a.heard > stale {
 		return socket.SealStale
 	}
 	return socket.SealYes
 }
 
+// maxStale is for how many seconds a group may seal that hears nothing; 0: for ever.
+func (a *Agent) maxStale(g *group) (least uint32) {
+	for lv, id := range g.rec.Rings {
+		if gl := a.levels[record.Level(lv)]; gl != nil && gl.rings[id] != nil {
+			if m := gl.rings[id].rec.Policy.MaxStale; m != 0 && (least == 0 || m < least) {
+				least = m
+			}
+		}
+	}
+	return least
+}
+
 // publish makes a group's state the desired one. a.mu is held.
 func (a *Agent) publish(l *level, g *group) {
-	st := socket.State{Group: g.rec, Seal: a.seal(l, g)}
+	st := socket.State{Group: g.rec, Seal: a.seal(l, g), MaxStale: a.maxStale(g)}
 	for lv, id := range g.rec.Rings {
 		if id.IsZero() {
 			continue
@@ -623,7 +631,10 @@ func bootTime() time.Duration { return clock(unix.CLOCK_BOOTTIME) }
 // the start, a ConnectionID is random with the top bit set.
 func (a *Agent) ids(ctx context.Context, g *record.Group, n int) (out []uint64, err error) {
 	kind := record.KindDevice
-	if g.V == 1 {
+	switch {
+	case g.Profile == 2: // tss
+		kind = record.KindSSI
+	case g.V == 1:
 		kind = record.KindConnection
 	}
 	for deadline := time.Now().Add(8 * time.Second); ; {
@@ -637,7 +648,11 @@ func (a *Agent) ids(ctx context.Context, g *record.Group, n int) (out []uint64, 
 			if kind == record.KindConnection {
 				width, most = 32, 1<<32-1
 			}
-			out = append(out, b<<width|num)
+			id := b<<width | num
+			if kind == record.KindSSI {
+				id |= 0xF0000000 // no source address is one
+			}
+			out = append(out, id)
 			if a.next[kind] = num + 1; num == most {
 				a.blocks[kind], a.next[kind] = a.blocks[kind][1:], 0
 			}

@@ -75,7 +75,12 @@ func Prepare(r *record.Ring, reason string, now int64) (record.Ring, Effect, err
 	n := begin(r)
 	cur := r.Of(record.Current)
 	n.State, n.Last, n.Since, n.Reason = record.Prepared, r.Last+1, now, reason
-	if (n.Last-cur)%256 == 0 { // on the wire they would be one
+	// On the wire they must not be one: it has the lowest octet, of tss the lowest bit.
+	wire := uint64(256)
+	if r.Class == record.ClassTSS {
+		wire = 2
+	}
+	if (n.Last-cur)%wire == 0 {
 		n.Last++
 	}
 	n.Gens = append(n.Gens, record.Generation{Gen: n.Last, Role: record.Next})

@@ -58,12 +58,14 @@ type State struct {
 	Rings [record.Levels]*Ring
 	Seal  uint8
 	Seq   uint64
+	// MaxStale is for how many seconds a program may seal that lost its agent.
+	MaxStale uint32
 }
 
 // Marshal writes the fields of a STATE.
 func (s *State) Marshal() []byte {
 	g := &s.Group
-	l := link.State{Group: g.ID, Name: g.Name, Seq: s.Seq, Seal: s.Seal, Params: link.Params{Profile: g.Profile, AEAD: g.AEAD, Combiner: g.Combiner, V: g.V, Mode: g.Mode,
+	l := link.State{Group: g.ID, Name: g.Name, Seq: s.Seq, Seal: s.Seal, MaxStale: s.MaxStale, Params: link.Params{Profile: g.Profile, AEAD: g.AEAD, Combiner: g.Combiner, V: g.V, Mode: g.Mode,
 		CounterMode: g.CounterMode, EngineBits: g.EngineBits, Domain: g.Domain, Window: g.Window, Contexts: g.Contexts, MTU: g.MTU}}
 	var values link.Values
 	defer clear(values[:])
@@ -88,7 +90,7 @@ func ParseState(b []byte) (s State, err error) {
 		return s, err
 	}
 	g := &s.Group
-	s.Seq, s.Seal = l.Seq, l.Seal
+	s.Seq, s.Seal, s.MaxStale = l.Seq, l.Seal, l.MaxStale
 	g.ID, g.Name = l.Group, l.Name
 	g.Profile, g.AEAD, g.Combiner, g.V, g.Mode, g.CounterMode, g.EngineBits = l.Profile, l.AEAD, l.Combiner, l.V, l.Mode, l.CounterMode, l.EngineBits
 	g.Domain, g.Window, g.Contexts, g.MTU = l.Domain, l.Window, l.Contexts, l.MTU

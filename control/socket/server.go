@@ -132,6 +132,7 @@ type plane struct {
 	pid      int
 	uid, gid uint32
 	name     string
+	instance uint64 // of the program; its connections take each other's place
 	pidfd    int
 	conn     net.Conn // nil: detached
 	wmu      sync.Mutex
@@ -246,7 +247,7 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 		p.error(link.ErrCodeVersion, fmt.Sprintf("protocol %d: this agent speaks %d.%d", v, Major, Minor), "")
 		return fmt.Errorf("protocol %d", v)
 	}
-	p.name = fmt.Sprintf("%s[%d]", h[5], p.pid)
+	p.name, p.instance = fmt.Sprintf("%s[%d]", h[5], p.pid), get64(h[6])
 	c.SetReadDeadline(time.Time{})
 	w := put64(put16(put16(nil, 1, Major), 2, Minor), 3, 0)
 	if err := p.write(Frame{Type: link.Welcome, Fields: Put(Put(w, 4, s.Cluster[:]), 5, []byte(s.Member))}); err != nil {
@@ -255,7 +256,7 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 	s.mu.Lock()
 	// A program that comes again takes its former place.
 	for o := range s.planes {
-		if o.pid == p.pid && o.conn == nil {
+		if o.pid == p.pid && o.instance == p.instance && (o.conn == nil || p.instance != 0) {
 			s.drop(o)
 		}
 	}
