@@ -54,6 +54,10 @@ type FollowInfo struct {
 	ReplayWindow   uint32                 // what receivers have if they do not say
 	ReplayContexts uint32
 	MTU            uint16 // a hint; 0: none
+	Profile        ProfileID
+	AEAD           AEAD
+	Domain         uint32 // tss
+	Mode           uint8  // tss
 	Problem        string // the last one, in words; "": none
 }
 
@@ -87,6 +91,7 @@ type follower struct {
 	barred    []*Sender // of them, those whose ID another machine may have
 	asked     int       // IDs
 	askAfter  time.Time
+	reported  time.Time // usage; the thread's
 	receivers []*Receiver
 }
 
@@ -707,11 +712,46 @@ func (f *follower) look() {
 			f.without = append(f.without, s)
 		}
 	}
+	report := f.connected && g != nil && time.Since(f.reported) >= usageEvery
+	st := f.state
 	f.mu.Unlock()
 	if stale {
 		g.g.SetSealing(status.ErrOutOfTouch)
 	}
 	f.ask()
+	if report {
+		f.reported = time.Now()
+		f.report(g.g, &st)
+	}
+}
+
+// usageEvery is how often what was done with keys is reported.
+var usageEvery = 5 * time.Second
+
+// report tells the agent what was done with each key that is in force.
+func (f *follower) report(g *keys.Group, st *link.State) {
+	for l, r := range st.Rings {
+		if r == nil {
+			continue
+		}
+		for i, n := range r.Gens {
+			at, gen := l, i
+			if g.Params().Slots != 0 {
+				at, gen = int(n&1), keys.Current-1
+			}
+			c, _, err := g.Used(at, gen)
+			if n == 0 || err != nil {
+				continue
+			}
+			var v []byte
+			for _, x := range []uint64{n, c.Derived, c.Sealed, c.Opened, 0} {
+				v = binary.BigEndian.AppendUint64(v, x)
+			}
+			if f.send(link.UsageFrame, 0, link.Put(link.Put(nil, 1, r.ID[:]), 2, v)) != nil {
+				return
+			}
+		}
+	}
 }
 
 // ask asks for the IDs that senders wait for, once, and when nothing is sealed
@@ -869,7 +909,8 @@ func (g *Group) FollowInfo() (i FollowInfo, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i = FollowInfo{Connected: f.connected, Sealing: f.inForce(), States: f.states, Refused: f.refused, Fenced: f.fenced, IDs: slices.Clone(f.ids),
-		ReplayWindow: f.state.Window, ReplayContexts: f.state.Contexts, MTU: f.state.MTU, Problem: f.problem}
+		ReplayWindow: f.state.Window, ReplayContexts: f.state.Contexts, MTU: f.state.MTU, Problem: f.problem,
+		Profile: ProfileID(f.state.Profile), AEAD: AEAD(f.state.AEAD), Domain: f.state.Domain, Mode: f.state.Mode}
 	if f.state.V == 1 {
 		i.V = VLongID
 	}

@@ -29,6 +29,7 @@ type fakeAgent struct {
 	instance []uint64
 	nextID   uint64
 	noIDs    bool
+	usage    [5]uint64   // generation, derived, sealed, opened, refused: as reported last
 	answers  chan string // "" or the reason, of DONE
 }
 
@@ -97,6 +98,12 @@ func (a *fakeAgent) serve(c net.Conn) {
 			a.mu.Lock()
 			if link.Get64(m[2]) == a.state.Seq {
 				a.answers <- string(m[4])
+			}
+			a.mu.Unlock()
+		case link.UsageFrame:
+			a.mu.Lock()
+			for i := range a.usage {
+				a.usage[i] = binary.BigEndian.Uint64(m[2][8*i:])
 			}
 			a.mu.Unlock()
 		case link.NeedIDs:
@@ -177,6 +184,8 @@ func eventually(t testing.TB, what string, f func() bool) {
 }
 
 func TestFollow(t *testing.T) {
+	defer func(d time.Duration) { usageEvery = d }(usageEvery)
+	usageEvery = 10 * time.Millisecond
 	a := newFakeAgent(t, link.Params{V: 1, Window: 128, Contexts: 32})
 	a.set(0, 4, 0, "")
 	g := must(FollowGroup("net", FollowConfig{Socket: a.path}))
@@ -289,6 +298,16 @@ func TestFollow(t *testing.T) {
 			t.Errorf("seal %d: does not open", x.seal)
 		}
 	}
+	// What was done with the key is reported.
+	for range 3 {
+		sealOne(s)
+	}
+	u := must(g.Usage(Zone, Current))
+	eventually(t, "usage", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.usage == [5]uint64{5, u.Derived, u.Sealed, u.Opened, 0} && u.Sealed >= 3 && u.Opened >= 3
+	})
 	was := s.ID()
 	a.change(func(s *link.State) { s.Seal = link.SealFenced })
 	a.set(0, 5, 0, "")

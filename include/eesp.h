@@ -1199,6 +1199,10 @@ typedef struct eesp_follow_info {
 	uint32_t replay_contexts;
 	uint32_t mtu;            /* a hint; 0: none */
 	uint32_t v;              /* stateless: EESP_V_ID or EESP_V_LONG_ID, which senders have */
+	uint32_t profile;        /* eesp_profile, and so on: as in an eesp_group_config */
+	uint32_t aead;
+	uint32_t domain;
+	uint32_t mode;
 	char problem[128];       /* the last one, in words; "": none */
 	uint64_t reserved[4];
 } eesp_follow_info;
@@ -1362,7 +1366,7 @@ EESP_ASSERT_(sizeof(eesp_domain_stats) == 128);
 EESP_ASSERT_(sizeof(eesp_usage) == 64);
 EESP_ASSERT_(sizeof(eesp_udp) == 64);
 EESP_ASSERT_(sizeof(eesp_follow_config) == 48);
-EESP_ASSERT_(sizeof(eesp_follow_info) == 288);
+EESP_ASSERT_(sizeof(eesp_follow_info) == 304);
 EESP_ASSERT_(offsetof(eesp_pkt, next_header) == 62);
 EESP_ASSERT_(sizeof(eesp_job) == 64);
 EESP_ASSERT_(offsetof(eesp_job, nonce) == 48);

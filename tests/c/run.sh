@@ -53,7 +53,7 @@ for std in c++11 c++17; do
 	good "header.c as $std"
 done
 
-for test in arguments backend datakey fork guard host kernels memory nonce reentry replay restart roundtrip shared signals steady threads udp; do
+for test in arguments backend datakey follow fork guard host kernels memory nonce reentry replay restart roundtrip shared signals steady threads udp; do
 	compile $test "${link[@]}"
 	run $test "${runner[@]}" "$work/$test"
 done

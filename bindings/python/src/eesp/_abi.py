@@ -12,6 +12,7 @@ import sys
 from ctypes import (
     POINTER,
     Structure,
+    c_char,
     c_char_p,
     c_int,
     c_int32,
@@ -50,7 +51,7 @@ MAX_FLOW_ID = 64
 PSP_MAX_EXTENSION = 112
 TSS_LEAD_IPV4 = 12
 TSS_LEAD_IPV6 = 36
-STATUS_COUNT = 41
+STATUS_COUNT = 45
 REPLAY_WINDOWS = 0
 REPLAY_TIME = 1
 LEVEL_COUNT = 3
@@ -63,6 +64,7 @@ GROUP_TIME = 0x20
 GROUP_TIME_LATE = 0x40
 GROUP_NO_DIRECTION_BIT = 0x10
 DRAFT_DEFAULT = 0
+FOLLOW_WITHOUT_KEYS = 0x1
 DRAFT_02 = 2
 DRAFT_03 = 3
 UDP_ECN = 0x1
@@ -286,6 +288,39 @@ class Usage(Structure):
     ]
 
 
+class FollowConfig(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("socket_path", c_char_p),
+        ("timeout_ms", c_uint32),
+        ("agent_uid", c_uint32),
+        ("reserved", c_uint64 * 3),
+    ]
+
+
+class FollowInfo(Structure):
+    _fields_ = [
+        ("generation", c_uint64 * 3 * LEVEL_COUNT),
+        ("states", c_uint64),
+        ("refused", c_uint64),
+        ("fenced", c_uint64),
+        ("ids", c_uint64),
+        ("sealing", c_int32),
+        ("connected", c_uint32),
+        ("replay_window", c_uint32),
+        ("replay_contexts", c_uint32),
+        ("mtu", c_uint32),
+        ("v", c_uint32),
+        ("profile", c_uint32),
+        ("aead", c_uint32),
+        ("domain", c_uint32),
+        ("mode", c_uint32),
+        ("problem", c_char * 128),
+        ("reserved", c_uint64 * 4),
+    ]
+
+
 class Job(Structure):
     _fields_ = [
         ("aad", c_void_p),
@@ -316,6 +351,8 @@ STRUCTURES: dict[str, type[Structure]] = {
     "eesp_replay_stats": ReplayStats,
     "eesp_domain_stats": DomainStats,
     "eesp_usage": Usage,
+    "eesp_follow_config": FollowConfig,
+    "eesp_follow_info": FollowInfo,
     "eesp_job": Job,
 }
 
@@ -338,6 +375,14 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "eesp_group_free": (None, [_P]),
     "eesp_group_set_root_key_der": (c_int, [_P, c_int, _P, _N]),
     "eesp_group_set_root_key": (c_int, [_P, c_int, _P, _N, _P, _P]),
+    "eesp_group_set_ring": (c_int, [_P, c_int, _P, _N, _P, _P, c_uint64]),
+    "eesp_group_wait": (c_int, [_P, c_uint32]),
+    "eesp_group_follow": (c_int, [c_char_p, _P, _P]),
+    "eesp_follow_wait": (c_int, [_P, c_uint32]),
+    "eesp_group_follow_info": (c_int, [_P, _P]),
+    "eesp_sender_set_id": (c_int, [_P, c_uint64]),
+    "eesp_sender_id": (c_uint64, [_P]),
+    "eesp_receiver_set_own_ids": (c_int, [_P, _P, _N]),
     "eesp_group_generate_root_key": (c_int, [_P, c_int, _P, _N]),
     "eesp_group_get_root_key_der": (c_int, [_P, c_int, _P, _P]),
     "eesp_group_rotate": (c_int, [_P, c_int, c_uint64, _P]),

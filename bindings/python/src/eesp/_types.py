@@ -314,6 +314,23 @@ class RootKeyInfo:
 
 
 @dataclass(frozen=True)
+class FollowInfo:
+    """What is known of a group that follows an agent."""
+
+    connected: bool
+    sealing: Status  # OK, or what packets are refused with
+    generations: dict[Level, tuple[int, int, int]]  # previous, current, next; 0: there is none
+    states: int  # that are in force, so far
+    refused: int  # that are not
+    fenced: int  # how often this machine was
+    ids: int  # how many IDs the agent has given
+    replay_window: int  # that receivers have if they do not ask
+    replay_contexts: int
+    mtu: int  # a hint; 0: none
+    problem: str  # the last one; "": none
+
+
+@dataclass(frozen=True)
 class Clock:
     """Counters follow the wall clock; epochs too, unless one is given with its start (ns since 1970).
 

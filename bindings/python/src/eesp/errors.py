@@ -117,6 +117,22 @@ class LatchedError(EespError):
     """tss: the group drops packets, since too many were not authentic."""
 
 
+class FencedError(EespError):
+    """Another machine has the IDs of this one: nothing is sealed until the agent gives others."""
+
+
+class OutOfTouchError(EespError):
+    """Neither agent nor servers were heard of for as long as the group allows: nothing is sealed."""
+
+
+class AgentError(EespError):
+    """There is no agent to follow, or it refuses."""
+
+
+class DeadlineError(EespError):
+    """What was waited for has not come about in time."""
+
+
 CLASSES: dict[Status, type[EespError]] = {
     # statuses: begin
     Status.ARGUMENT: ArgumentError,
@@ -162,7 +178,7 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.FENCED: FencedError,
     Status.OUT_OF_TOUCH: OutOfTouchError,
     Status.AGENT: AgentError,
-    Status.TIMEOUT: TimeoutError,
+    Status.TIMEOUT: DeadlineError,
     # statuses: end
 }
 

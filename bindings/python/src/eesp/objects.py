@@ -23,6 +23,7 @@ from ._types import (
     Counter,
     Encap,
     Explicit,
+    FollowInfo,
     Generation,
     Level,
     Levels,
@@ -152,6 +153,12 @@ def _addr(src: Address | None, dst: Address | None, v: object = None) -> _abi.Ad
     return _abi.Addr.from_buffer_copy(b"".join(bytes(16) if a is None else address(a) for a in (src, dst)))
 
 
+def _milliseconds(seconds: float) -> int:
+    if not 0 <= seconds < 1 << 22:
+        raise ValueError("a timeout is 0 or more seconds, at most some weeks")
+    return round(seconds * 1000)
+
+
 def _named(v: object) -> str:
     return f"v={v.name}" if isinstance(v, (V, TssV)) else ""
 
@@ -207,6 +214,7 @@ class TrustGroup(_Object):
         direction_bit: bool = True,
     ) -> None:
         self.profile, self.combiner, self.domain, self.mode = Profile(profile), Combiner(combiner), domain, mode
+        self._long: V | None = None  # of a group that follows an agent: how long IDs are
         if aead is None:
             aead = Aead.AES_256_GCM if self.profile is Profile.TSS else Aead.AES_128_GCM
         self.aead = Aead(aead)
@@ -273,6 +281,96 @@ class TrustGroup(_Object):
                     _LIB.eesp_group_set_root_key, level, bytes(id), len(id), byref(indices), address_of(octets)
                 )
             )
+
+    def set_ring(
+        self, level: Level, id: bytes, generation: Sequence[int], value: Sequence[Buffer | None], floor: int = 0
+    ) -> None:
+        """Puts a whole ring at a level: those keys whose generation is not 0, as previous, current, next.
+
+        A ring may have no previous and no next key (value None). Generations below floor, or below the lowest one that
+        this ID's rings had in this process, are refused. A step of a rotation that several hosts make together is done
+        when wait() returns.
+        """
+        if len(generation) != 3 or len(value) != 3:
+            raise ValueError("three generations and three values are needed: previous, current, next")
+        generations = (ctypes.c_uint64 * 3)(*(_unsigned(i, 64, "generation") for i in generation))
+        with Secret(3 * _abi.ROOT_KEY_LEN) as values:
+            octets = values.view()
+            for i, key in enumerate(value):
+                if (key is None) != (generation[i] == 0):
+                    raise ValueError("a value is None where the generation is 0, and only there")
+                if key is not None:
+                    view = octets_of(key, "value")
+                    if len(view) != _abi.ROOT_KEY_LEN:
+                        raise ValueError(f"a value has {_abi.ROOT_KEY_LEN} octets")
+                    octets[i * _abi.ROOT_KEY_LEN : (i + 1) * _abi.ROOT_KEY_LEN] = view
+            at = address_of(octets)
+            check(
+                self._call(
+                    _LIB.eesp_group_set_ring, level, bytes(id), len(id), byref(generations), at, _unsigned(floor, 64, "floor")
+                )
+            )
+
+    def wait(self, timeout: float) -> None:
+        """Waits until all bursts have ended that began before: none uses keys that are not in force any more."""
+        check(self._call(_LIB.eesp_group_wait, _milliseconds(timeout)))
+
+    @classmethod
+    def follow(
+        cls,
+        name: str,
+        *,
+        socket: str | os.PathLike[str] | None = None,
+        timeout: float = 10.0,
+        keys: bool = True,
+        agent_uid: int = 0,
+    ) -> TrustGroup:
+        """A group whose parameters, keys and IDs come from an agent (eespd agent), and change as it says.
+
+        timeout: seconds to wait for the group and, unless keys is False, for its keys. agent_uid: a user that the agent
+        may run as, besides root and this one. Senders of the group take no id, counter or lock_dir, and send options.
+        """
+        config = _abi.FollowConfig(
+            struct_size=ctypes.sizeof(_abi.FollowConfig),
+            flags=0 if keys else _abi.FOLLOW_WITHOUT_KEYS,
+            socket_path=None if socket is None else _path(socket),
+            timeout_ms=max(_milliseconds(timeout), 1),
+            agent_uid=_unsigned(agent_uid, 32, "agent_uid"),
+        )
+        group = cls.__new__(cls)
+        called = name.encode()
+        group._make("eesp_group_free", lambda made: _LIB.eesp_group_follow(called, byref(config), made))
+        info = group._follow_info()
+        group.profile, group.aead, group.combiner, group.domain = Profile(info.profile), Aead(info.aead), Combiner.HKDF, info.domain
+        group.mode = TssMode(info.mode) if group.profile is Profile.TSS else None
+        group._long = V(info.v)
+        return group
+
+    def _follow_info(self) -> _abi.FollowInfo:
+        info = _abi.FollowInfo()
+        check(self._call(_LIB.eesp_group_follow_info, byref(info)))
+        return info
+
+    def wait_sealing(self, timeout: float) -> None:
+        """Waits until the senders of a group that follows an agent can seal; raises why they cannot."""
+        check(self._call(_LIB.eesp_follow_wait, _milliseconds(timeout)))
+
+    def follow_info(self) -> FollowInfo:
+        """What is known of a group that follows an agent."""
+        i = self._follow_info()
+        return FollowInfo(
+            bool(i.connected),
+            Status(i.sealing),
+            {level: (g[0], g[1], g[2]) for level, g in zip(Level, i.generation) if any(g)},
+            i.states,
+            i.refused,
+            i.fenced,
+            i.ids,
+            i.replay_window,
+            i.replay_contexts,
+            i.mtu,
+            i.problem.decode(errors="backslashreplace"),
+        )
 
     def generate_root_key(self, level: Level, id: bytes) -> None:
         """The same with random values and indices 1, 1, 2 (no previous key)."""
@@ -672,6 +770,8 @@ class Sender(_Object):
     ) -> None:
         self.profile = group.profile
         if not isinstance(group, DataKey):
+            if group._long is not None and v is None and group.profile is Profile.TSS:
+                v = TssV.SSI
             number = v_number(group.profile, group.aead, v)
         else:
             number = 0 if v is None else int(v)
@@ -712,13 +812,26 @@ class Sender(_Object):
             config.lock_dir = _path(lock_dir)
         if isinstance(group, DataKey):
             raw = group._raw
-            self.id, self.v = group.id, group.v
+            self._id, self.v = group.id, group.v
             self._make("eesp_sender_free", lambda made: _LIB.eesp_sender_new_with_key(byref(raw), byref(config), made))
         else:
             handle = group._open()
-            self.id, self.v = id, v_member(self.profile, number)
+            if group._long is not None and self.profile is Profile.STATELESS:
+                number = number & ~int(V.LONG_ID) | int(group._long)
+            self._id, self.v = id, v_member(self.profile, number)
             self._make("eesp_sender_free", lambda made: _LIB.eesp_sender_new(handle.pointer, byref(config), made))
         del content
+
+    @property
+    def id(self) -> int:
+        """The ID that is sent under; 0: the agent that the group follows has given none yet."""
+        if self._handle is not None:
+            self._id = int(self._call(_LIB.eesp_sender_id)) or self._id
+        return self._id
+
+    def set_id(self, id: int) -> None:
+        """Sends under another ID from the next burst on. A group that follows an agent has its IDs from there."""
+        check(self._call(_LIB.eesp_sender_set_id, _unsigned(id, 64, "id")))
 
     @property
     def header_len(self) -> int:
@@ -1141,6 +1254,12 @@ class Receiver(_Object):
     def stats(self) -> Stats:
         """What it has opened so far."""
         return _stats(self, _LIB.eesp_receiver_stats)
+
+    def set_own_ids(self, ids: Iterable[int]) -> None:
+        """Puts other IDs in the place of own_ids; those that agents give to the groups' senders come on top."""
+        each = [_unsigned(i, 64, "own_ids") for i in ids]
+        array = (ctypes.c_uint64 * len(each))(*each)
+        check(self._call(_LIB.eesp_receiver_set_own_ids, byref(array), len(each)))
 
     def replay_stats(self) -> ReplayStats:
         """What its replay protection counts."""
