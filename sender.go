@@ -448,7 +448,7 @@ func (s *Sender) HeaderLen() int {
 
 // ID is the one that the sender sends with; 0 if the agent has given none yet.
 func (s *Sender) ID() uint64 {
-	if !s.usable() || s.now.Load() == nil {
+	if s == nil || s.now.Load() == nil {
 		return 0
 	}
 	return s.now.Load().id
