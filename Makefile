@@ -34,7 +34,7 @@ test: deps-test ## all tests; about a quarter of an hour on two cores
 
 test-long: deps-test ## what takes too long for make test: every case of arm64, long runs, the cluster, dissectors, packages
 	EESP_TEST_LONG=1 $(GO) test -timeout 60m ./...
-	@$(MAKE) --no-print-directory check-lint test-arm64 SHORT=
+	@$(MAKE) --no-print-directory check-lint test-arm64 test-ports SHORT= FULL=1
 	@$(MAKE) --no-print-directory test-cluster test-wireshark test-deb
 
 install: ## into PREFIX (/usr/local), under DESTDIR

@@ -8,20 +8,24 @@ test-race:
 
 # The Go tests of another architecture: GOARCH, emulator, what go test is told.
 go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GO) test -exec "$(2)" $(3)
+comma := ,
 ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
 
 # On a CPU with all, one without SHA-3, and one without AES, of which QEMU has none: there the library only believes so.
-# Kernels are tested like in short mode; `make test-arm64 SHORT=` takes all their cases, and ten minutes.
+# What these differ in is kernels, so all tests run on the first, and on the others those of kernels and vectors; FULL=1: all on each.
+# Kernels are tested like in short mode; SHORT= takes all their cases. make test-long sets both.
 SHORT ?= -short
+FULL  ?=
+some-on = EESP_TEST_REQUIRE=$(1)vectors $(call go-emulated,arm64,$(2),$(SHORT) $(if $(FULL),./...,./internal/asm/... ./internal/generic))
 test-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
 	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...)
 	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-run Vectors .)
-	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...)
+	$(call some-on,armv8$(comma),qemu-aarch64-static -cpu neoverse-n1)
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
 	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
-	GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-short ./...)
+	GODEBUG=cpu.aes=off $(call some-on,,qemu-aarch64-static -cpu max)
 	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports test-c test-example
 # What the kernels execute, for docs/arm64.md; minutes.
 count-arm64:
@@ -52,7 +56,7 @@ test-ports:
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-run Vectors .)
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short ./internal/...)
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-run Vectors .)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short ./internal/...)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short $(if $(FULL),./internal/...,./internal/asm ./internal/generic ./internal/hkdf ./internal/wire))
 	@$(call bits32)
 
 # All else runs with the backend that is chosen here; with the others, this.
