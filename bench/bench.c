@@ -305,29 +305,35 @@ static void cross_packets(struct plan *p, const enum work *works, size_t nworks,
 					}
 }
 
-/* By number of flows, with windows and without. */
-static void cross_flows(struct plan *p, const size_t *flows, size_t nflows, unsigned profiles)
+/* By number of flows: with windows, with times, and without. */
+static void cross_flows(struct plan *p, const size_t *flows, size_t nflows, size_t burst, unsigned threads, unsigned profiles)
 {
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
 		for (size_t f = 0; f < nflows; f++)
-			for (int careful = 0; careful < 2; careful++) {
+			for (int how = 0; how < 4; how++) { /* bare, and careful with each enum replay */
 				struct config c;
-				if (!(profiles >> profile & 1) || (flows[f] > 32768 && (careful || profile)))
+				if (!(profiles >> profile & 1) || (profile && (flows[f] > 32768 || how > 1))) /* their flows are senders */
+					continue;
+				if (threads > 1 && how == 1) /* a thread that is stopped lags by more than a window, for all have one sender's counter */
 					continue;
 				memset(&c, 0, sizeof c);
 				c.work = PACKET_OPEN;
 				c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
 				c.size = 64;
-				c.burst = 32;
-				c.threads = 1;
+				c.burst = burst;
+				c.threads = threads;
 				c.profile = profile;
-				c.careful = careful;
+				c.careful = how != 0;
+				c.replay = how == 0 ? WINDOWS : (enum replay)(how - 1);
 				c.flows = flows[f];
 				add(p, c);
 			}
 }
 
-enum mode { QUICK, NORMAL, FULL, SMOKE };
+enum mode { QUICK, NORMAL, FULL, SMOKE, FLOWS };
+
+#define NUMBERS_OF_FLOWS 1, 32, 1024, 4096, 32768, 1000000
+
 
 static struct plan make_plan(enum mode mode, const char *only)
 {
@@ -353,12 +359,12 @@ static struct plan make_plan(enum mode mode, const char *only)
 		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, two);
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64, 256, 1420, IMIX), LIST(size_t, 1, 8, 32, 256), 1);
 		cross_packets(&p, LIST(enum work, PACKET_OPEN), LIST(size_t, 64), LIST(size_t, 32), two);
-		cross_flows(&p, LIST(size_t, 1, 32, 1024, 4096, 32768), 0xb); /* all but tss */
+		cross_flows(&p, LIST(size_t, NUMBERS_OF_FLOWS), 32, 1, 0xb); /* all but tss */
 		break;
 	case FULL:
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), 1);
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), two);
-		cross_flows(&p, LIST(size_t, 1, 32, 1024, 4096, 32768), 0xf);
+		cross_flows(&p, LIST(size_t, NUMBERS_OF_FLOWS), 32, 1, 0xf);
 		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT, ZIPF, 1);
 		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT, ZIPF, two);
 		break;
@@ -367,7 +373,13 @@ static struct plan make_plan(enum mode mode, const char *only)
 		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, 64), LIST(size_t, 1, 8), EQUAL, ZIPF, two);
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64, 1420, IMIX), LIST(size_t, 32), 1);
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64), LIST(size_t, 1), two);
-		cross_flows(&p, LIST(size_t, 1, 100), 0xf);
+		cross_flows(&p, LIST(size_t, 1, 100), 32, 1, 0xf);
+		cross_flows(&p, LIST(size_t, 100), 1, two, 1);
+		break;
+	case FLOWS:
+		cross_flows(&p, LIST(size_t, NUMBERS_OF_FLOWS), 32, 1, 1);
+		cross_flows(&p, LIST(size_t, 32, 4096), 1, 1, 1);
+		cross_flows(&p, LIST(size_t, NUMBERS_OF_FLOWS), 32, two, 1);
 		break;
 	}
 	return p;
@@ -393,7 +405,7 @@ static struct plan compare_plan(void)
 	cross(&p, LIST(enum work, REKEY_SEAL, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, 64), LIST(size_t, 1), DISTINCT, DISTINCT, 1);
 	cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64), LIST(size_t, 1, 8, 32), 1);
 	cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 1420), LIST(size_t, 32), 1);
-	cross_flows(&p, LIST(size_t, 32, 4096), 0xb);
+	cross_flows(&p, LIST(size_t, 32, 4096), 32, 1, 0xb);
 	return p;
 }
 
@@ -524,12 +536,13 @@ static int compare(char **libdirs, const char *backend, unsigned rounds, double 
 
 static void usage(FILE *f)
 {
-	fputs("usage: bench [--quick | --full | --smoke] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
+	fputs("usage: bench [--quick | --full | --smoke | --flows] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
 	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
 	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--rounds N]\n"
 	      "  --quick    the headline, in less than a minute\n"
 	      "  --full     every combination\n"
 	      "  --smoke    a little of everything, too short to be meant as a measurement\n"
+	      "  --flows    opening by number of flows alone\n"
 	      "  --tails    also the times of single calls, which the default and full runs include\n"
 	      "  --out      where results.json, bench.txt (for benchstat) and tables.md go\n"
 	      "  --gopeer   the program that is Go's crypto/cipher\n"
@@ -542,10 +555,11 @@ static void usage(FILE *f)
 
 int main(int argc, char **argv)
 {
-	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
+	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
 	       OPT_PEER, OPT_WORK, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
 	static const struct option options[] = {
 		{ "quick", 0, NULL, OPT_QUICK },       { "full", 0, NULL, OPT_FULL },	    { "smoke", 0, NULL, OPT_SMOKE },
+		{ "flows", 0, NULL, OPT_FLOWS },
 		{ "out", 1, NULL, OPT_OUT },	       { "gopeer", 1, NULL, OPT_GOPEER },   { "backend", 1, NULL, OPT_BACKEND },
 		{ "work", 1, NULL, OPT_WORK },	       { "peer", 1, NULL, OPT_PEER },
 		{ "rounds", 1, NULL, OPT_ROUNDS },     { "tails", 0, NULL, OPT_TAILS },	    { "compare", 0, NULL, OPT_COMPARE },
@@ -567,6 +581,9 @@ int main(int argc, char **argv)
 			break;
 		case OPT_SMOKE:
 			mode = SMOKE;
+			break;
+		case OPT_FLOWS:
+			mode = FLOWS;
 			break;
 		case OPT_OUT:
 			out = optarg;

@@ -23,6 +23,8 @@ enum contexts { DISTINCT, EQUAL, ZIPF, CONTEXTS };
 #define MAX_ROUNDS 101
 #define MAX_THREADS 64
 
+enum replay { WINDOWS, TIMES, NO_REPLAY };
+
 struct config {
 	enum work work;
 	unsigned aead; /* EESP_AEAD_x */
@@ -33,6 +35,7 @@ struct config {
 	/* Of the packet works: */
 	unsigned profile; /* EESP_PROFILE_x */
 	bool careful;	  /* replay windows, own IDs, a second group, options: what SECURITY.md advises */
+	enum replay replay; /* careful: by windows, by time, or not at all, for comparison */
 	size_t flows;	  /* opening: packets come from flows drawn at random out of so many; 0: as contexts says */
 };
 

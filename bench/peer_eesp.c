@@ -122,7 +122,8 @@ size_t eesp_peers(struct peer *out, size_t room, const char *only)
 				[PACKET_SEAL] = "eesp_seal_burst, to another buffer; stateless: V = 1 (one more KDF block than "
 						"rekey-seal), equal contexts V = 0; careful: with options",
 				[PACKET_OPEN] = "eesp_open_burst, to another buffer; stateless: V = 0, a sender for each context (by "
-						"flows: V = 1, an address each); careful: options, windows, own IDs, two groups",
+						"flows: V = 1, an address each); careful: options, windows, own IDs, two groups; "
+						"time: times in place of windows; no-replay: neither",
 				[PROXY] = "eesp_proxy_burst, to another buffer; in V = 0, out V = 1, equal contexts V = 0; careful: as "
 					  "packet-open and packet-seal",
 			},

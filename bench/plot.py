@@ -165,6 +165,9 @@ def careful_chart(results, machine, path):
            f"{machine['cpu']}; bursts of 32, one thread, medians; careful: replay windows, own IDs, two groups, options", path)
 
 
+FLOW_LABELS = {"careful": "careful, replay windows", "time": "careful, replay protection by time", "no-replay": "careful, no replay protection", "bare": "bare"}
+
+
 def flows_chart(results, machine, path):
     lines = {}
     for r in results:
@@ -177,7 +180,7 @@ def flows_chart(results, machine, path):
     figure, axes = plt.subplots(figsize=(11, 6.2))
     for (profile, config), points in lines.items():
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colors[profile], marker="o", markersize=5,
-                  linestyle="-" if config == "careful" else ":", linewidth=2.2, label=f"{profile}, {config}")
+                  linestyle={"careful": "-", "time": "--", "no-replay": "-."}.get(config, ":"), linewidth=2.2, label=f"{profile}, {FLOW_LABELS[config]}")
     axes.set_xscale("log")
     flows = sorted({p[0] for points in lines.values() for p in points})
     axes.set_xticks(flows, [f"{n:,}" for n in flows])

@@ -36,7 +36,7 @@ static size_t value_of(const struct config *c, enum dimension d)
 
 static bool same_but(const struct config *a, const struct config *b, enum dimension d)
 {
-	return a->work == b->work && a->aead == b->aead && a->profile == b->profile && a->careful == b->careful &&
+	return a->work == b->work && a->aead == b->aead && a->profile == b->profile && a->careful == b->careful && a->replay == b->replay &&
 	       (d == BY_SIZE || a->size == b->size) && (d == BY_FLOWS || a->flows == b->flows) &&
 	       (d == BY_BURST || a->burst == b->burst) && (d == BY_CONTEXTS || a->contexts == b->contexts) &&
 	       (d == BY_THREADS || a->threads == b->threads);
@@ -235,7 +235,7 @@ static const struct result *one(const struct report *r, enum work work, unsigned
 {
 	for (size_t i = 0; i < r->count; i++) {
 		const struct config *c = &r->results[i].c;
-		if (c->work == work && c->aead == aead && c->profile == profile && c->careful == careful && c->contexts == contexts &&
+		if (c->work == work && c->aead == aead && c->profile == profile && c->careful == careful && c->replay == WINDOWS && c->contexts == contexts &&
 		    c->size == size && c->burst == burst && c->threads == 1 && !c->flows && !strcmp(r->results[i].peer->name, "libeesp"))
 			return &r->results[i];
 	}

@@ -31,7 +31,7 @@ const char *profile_name(unsigned profile)
 
 const char *config_name(const struct config *c)
 {
-	return c->careful ? "careful" : "bare";
+	return !c->careful ? "bare" : c->replay == TIMES ? "time" : c->replay == NO_REPLAY ? "no-replay" : "careful";
 }
 
 double now_ns(void)

@@ -37,6 +37,7 @@ kinds = {(r["work"], r["profile"], r["config"], r["flows"]) for r in data["resul
 for profile in ("stateless", "psp", "tss", "eesp"):
     for config in ("bare", "careful"):
         assert {("packet-seal", profile, config, 0), ("packet-open", profile, config, 0), ("packet-open", profile, config, 100)} <= kinds
+assert {("packet-open", "stateless", "time", 100), ("packet-open", "stateless", "no-replay", 100)} <= kinds
 ours = {(r["work"], r["aead"]) for r in data["results"] if r["peer"] == "libeesp"}
 assert {w for w, _ in ours} == works and len(ours) == 14, ours
 for peer in ("openssl", "go"):
