@@ -36,3 +36,10 @@ bench-compare:
 	@$(MAKE) --no-print-directory -s -C $(BUILD)/base-src BUILD=build all
 	@mv $(BUILD)/base-src/build $(BUILD)/base && rm -rf $(BUILD)/base-src
 	$(BUILD)/bin/bench --compare $(BUILD)/base $(BUILD) $(BENCH_FLAGS)
+
+# tap_gw beside wireguard-go, in namespaces on this machine. Needs root, and Go's modules the first time.
+bench-gateway:
+	@scripts/deps.sh $(DEPS_BUILD) iperf3 iproute2 iputils-ping wireguard-tools python3 python3-matplotlib
+	@$(MAKE) --no-print-directory $(BUILD)/bin/tap_gw
+	cd bench/wireguard && $(GO) build $(GOFLAGS_BUILD) -o $(abspath $(BUILD))/bin/wireguard-go golang.zx2c4.com/wireguard
+	$(PYTHON) bench/gateway.py $(BUILD)/bin/tap_gw $(BUILD)/bin/wireguard-go $(BENCH_OUT) --chart $(BENCH_OUT)/gateway.svg $(BENCH_FLAGS)

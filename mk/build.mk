@@ -72,9 +72,9 @@ $(BUILD)/bin/segments_test: tests/tap/segments.c $(wildcard examples/tap/segment
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=gnu11 -O2 -g $(WARN) -o $@ $(filter %.c,$^)
 
-$(BUILD)/bin/eesp_gw: $(wildcard examples/dpdk/*.[ch]) $(BUILD)/stage.done
+$(BUILD)/bin/eesp_gw: $(wildcard examples/dpdk/*.[ch] examples/common/*.[ch]) $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
-	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) -Iexamples/common \
 	  -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp libdpdk) -Wl,-rpath,$(STAGE)/lib
 
 $(BUILD)/bin/bench: $(filter-out bench/peer_boringssl.c,$(wildcard bench/*.c)) $(wildcard bench/*.h) $(BUILD)/stage.done

@@ -538,4 +538,6 @@ void gw_read(struct gw *g, const char *path)
 		die("%s: %s", path, strerror(errno));
 	fclose(f);
 	check_whole(g);
+	if (g->check != NULL)
+		g->check(g);
 }

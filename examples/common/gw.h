@@ -107,7 +107,8 @@ struct gw_statement {
 struct gw {
 	const char *path;
 	const struct gw_statement *statements; /* the program's own; a nameless one ends them */
-	void *program;                         /* what these read into */
+	void (*check)(struct gw *g);           /* what of these only the whole file tells; NULL: nothing */
+	void *program;                         /* what they read into */
 	struct gw_group groups[GW_MAX_GROUPS];
 	struct gw_peer peers[GW_MAX_PEERS];
 	struct gw_end *ends[GW_MAX_ENDS];

@@ -18,15 +18,12 @@
 #define _GNU_SOURCE /* CPU sets */
 #include "eesp_gw.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <sys/stat.h>
 #include <rte_eal.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,30 +33,12 @@
 #define MBUFS_PER_QUEUE 4096
 #define MBUF_CACHE 256
 
-static const char usage[] =
-	"usage: eesp_gw [EAL OPTION]... -- CONFIG   run\n"
-	"       eesp_gw check CONFIG               say whether a configuration is right\n"
-	"       eesp_gw make-key KEY_ID FILE       write a new root key; KEY_ID: 16 to 32 characters\n"
-	"       eesp_gw ctl SOCKET COMMAND...      stats; keys; stop;\n"
-	"                                          rotate GROUP LEVEL INDEX FILE, with 32 octets in FILE;\n"
-	"                                          save GROUP LEVEL FILE, to start from after rotations\n";
-
-void die(const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	fputs("eesp_gw: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
-	va_end(args);
-	exit(1);
-}
-
 /* ---- Ports ------------------------------------------------------------------ */
 
-static void prepare_outer(struct port *p)
+/* What is in front of packets to a peer. */
+static void prepare_outer(const struct gw_peer *peer, const struct port *p, uint8_t outer[OUTER_LEN])
 {
-	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)p->outer;
+	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)outer;
 	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(eth + 1);
 	struct rte_udp_hdr *udp = (struct rte_udp_hdr *)(ip + 1);
 	eth->dst_addr = p->next_hop;
@@ -70,13 +49,11 @@ static void prepare_outer(struct port *p)
 	ip->time_to_live = 64;
 	ip->next_proto_id = IPPROTO_UDP;
 	ip->src_addr = p->address;
-	ip->dst_addr = p->peer;
-	udp->src_port = udp->dst_port = rte_cpu_to_be_16(EESP_UDP_PORT);
-	eesp_addr_from_ipv4(p->addr.src, &p->address);
-	eesp_addr_from_ipv4(p->addr.dst, &p->peer);
+	memcpy(&ip->dst_addr, peer->address + 12, sizeof ip->dst_addr);
+	udp->src_port = udp->dst_port = rte_cpu_to_be_16(p->end.udp_port);
 }
 
-static void start_port(const struct config *c, struct port *p, uint16_t queues)
+static void start_port(struct gw *g, struct port *p, uint16_t queues)
 {
 	struct rte_eth_dev_info info;
 	struct rte_eth_conf conf = { 0 };
@@ -84,13 +61,13 @@ static void start_port(const struct config *c, struct port *p, uint16_t queues)
 #define TRY(what)                                                                                                     \
 	do {                                                                                                          \
 		if ((error = (what)) != 0)                                                                            \
-			config_fail(c, p->line, "device %s: %s: %s", p->device, #what, rte_strerror(-error));         \
+			gw_fail(g, p->end.line, "device %s: %s: %s", p->device, #what, rte_strerror(-error));         \
 	} while (0)
 	if (rte_eth_dev_get_port_by_name(p->device, &p->port_id) != 0)
-		config_fail(c, p->line, "there is no device %s; was it given to EAL (-a, --vdev)?", p->device);
+		gw_fail(g, p->end.line, "there is no device %s; was it given to EAL (-a, --vdev)?", p->device);
 	TRY(rte_eth_dev_info_get(p->port_id, &info));
 	if (queues > info.max_rx_queues || queues > info.max_tx_queues)
-		config_fail(c, p->line, "device %s has not the %u queues that as many lcores need", p->device, queues);
+		gw_fail(g, p->end.line, "device %s has not the %u queues that as many lcores need", p->device, queues);
 	if (queues > 1 && info.flow_type_rss_offloads != 0) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf =
@@ -100,10 +77,10 @@ static void start_port(const struct config *c, struct port *p, uint16_t queues)
 	conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
 	conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	p->multi_segs = conf.txmode.offloads != 0;
-	p->pool = rte_pktmbuf_pool_create(p->name, queues * MBUFS_PER_QUEUE - 1u, MBUF_CACHE, 0,
+	p->pool = rte_pktmbuf_pool_create(p->end.name, queues * MBUFS_PER_QUEUE - 1u, MBUF_CACHE, 0,
 					  (uint16_t)(RTE_PKTMBUF_HEADROOM + p->mbuf_data), SOCKET_ID_ANY);
 	if (p->pool == NULL)
-		config_fail(c, p->line, "no memory for mbufs: %s", rte_strerror(rte_errno));
+		gw_fail(g, p->end.line, "no memory for mbufs: %s", rte_strerror(rte_errno));
 	uint16_t rx = RX_DESCRIPTORS, tx = TX_DESCRIPTORS;
 	TRY(rte_eth_dev_configure(p->port_id, queues, queues, &conf));
 	TRY(rte_eth_dev_adjust_nb_rx_tx_desc(p->port_id, &rx, &tx));
@@ -120,7 +97,10 @@ static void start_port(const struct config *c, struct port *p, uint16_t queues)
 	else
 		TRY(rte_eth_macaddr_get(p->port_id, &p->mac));
 #undef TRY
-	prepare_outer(p);
+	struct config *c = g->program;
+	for (size_t i = 0; i < g->peer_count; i++)
+		if (g->peers[i].end == &p->end)
+			prepare_outer(&g->peers[i], p, c->outer[i]);
 }
 
 /* ---- Running ------------------------------------------------------------------ */
@@ -128,7 +108,7 @@ static void start_port(const struct config *c, struct port *p, uint16_t queues)
 static void on_signal(int number)
 {
 	(void)number;
-	atomic_store(&stop, true);
+	atomic_store(&gw_stop, true);
 }
 
 static void catch_signals(void)
@@ -157,22 +137,23 @@ static pthread_t start_control(struct control *control, const cpu_set_t *all)
 	return thread;
 }
 
-static void run(struct config *c, const cpu_set_t *cpus)
+static void run(struct gw *g, const cpu_set_t *cpus)
 {
-	struct worker *workers[MAX_WORKERS];
-	struct control control = { .config = c, .workers = workers };
+	struct config *c = g->program;
+	struct worker *workers[GW_MAX_WORKERS];
+	struct control control = { .gw = g, .workers = workers };
 	unsigned lcore, count = rte_lcore_count();
-	if (count > MAX_WORKERS)
-		die("more than %d lcores", MAX_WORKERS);
-	control_init(&control);
+	if (count > GW_MAX_WORKERS)
+		die("more than %d lcores", GW_MAX_WORKERS);
+	control.listener = gw_control_open(g);
 	for (size_t i = 0; i < c->port_count; i++)
-		start_port(c, &c->ports[i], (uint16_t)count);
-	receivers_init(c);
+		start_port(g, &c->ports[i], (uint16_t)count);
+	gw_open(g, count);
 	RTE_LCORE_FOREACH(lcore) {
 		struct worker *w = rte_zmalloc("worker", sizeof *w, RTE_CACHE_LINE_SIZE);
 		if (w == NULL)
 			die("no memory for a worker");
-		worker_init(w, c, lcore, (uint16_t)control.worker_count);
+		worker_init(w, g, lcore, (uint16_t)control.worker_count);
 		workers[control.worker_count++] = w;
 	}
 	catch_signals();
@@ -191,7 +172,7 @@ static void run(struct config *c, const cpu_set_t *cpus)
 		worker_free(workers[i]);
 		rte_free(workers[i]);
 	}
-	receivers_free(c);
+	gw_close(g);
 	for (size_t i = 0; i < c->port_count; i++) {
 		rte_eth_dev_stop(c->ports[i].port_id);
 		rte_eth_dev_close(c->ports[i].port_id);
@@ -199,64 +180,32 @@ static void run(struct config *c, const cpu_set_t *cpus)
 	puts("eesp_gw: stopped");
 }
 
-static void free_groups(struct config *c)
-{
-	for (size_t i = 0; i < c->group_count; i++)
-		eesp_group_free(c->groups[i].handle);
-}
-
-/* ---- The other commands ---------------------------------------------------------- */
-
-static void make_key(const char *id, const char *path)
-{
-	uint8_t der[MAX_ROOT_KEY_DER];
-	size_t len = sizeof der;
-	eesp_group *g = NULL;
-	eesp_status status = eesp_group_new(NULL, &g);
-	if (status == EESP_OK)
-		status = eesp_group_generate_root_key(g, EESP_LEVEL_ZONE, (const uint8_t *)id, strlen(id));
-	if (status == EESP_OK)
-		status = eesp_group_get_root_key_der(g, EESP_LEVEL_ZONE, der, &len);
-	eesp_group_free(g);
-	if (status != EESP_OK)
-		die("%s: %s (%s)", id, eesp_strerror(status), eesp_last_error());
-	int written = write_secret(path, der, len, false), error = errno;
-	explicit_bzero(der, sizeof der);
-	if (written != 0)
-		die("%s: %s", path, strerror(error));
-}
-
 int main(int argc, char **argv)
 {
-	static struct config config;
+	static struct gw g;
+	static struct config config = { .keep_warm = true };
 	int split = 1;
-	if (argc == 3 && strcmp(argv[1], "check") == 0) {
-		config_read(&config, argv[2]);
-		free_groups(&config);
-		return 0;
-	}
-	if (argc == 4 && strcmp(argv[1], "make-key") == 0) {
-		make_key(argv[2], argv[3]);
-		return 0;
-	}
-	if (argc >= 4 && strcmp(argv[1], "ctl") == 0)
-		return control_client(argv[2], argv + 3, argc - 3);
+	gw_program = "eesp_gw";
+	g.statements = statements;
+	g.check = config_check;
+	g.program = &config;
+	int done = gw_tools(&g, argc, argv);
+	if (done >= 0)
+		return done;
 	while (split < argc && strcmp(argv[split], "--") != 0)
 		split++;
 	if (split + 2 != argc) {
-		fputs(usage, stderr);
-		return 2;
+		FILE *to = argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr;
+		fputs("usage: eesp_gw [EAL OPTION]... -- CONFIG   run\n", to);
+		gw_print_tools(to);
+		return to == stdout ? 0 : 2;
 	}
 	/* Before EAL pins this thread: the library's threads get its CPU mask. */
 	cpu_set_t cpus;
 	pthread_getaffinity_np(pthread_self(), sizeof cpus, &cpus);
-	config_read(&config, argv[split + 1]);
-	/* IDs are locked there: a second gateway with one of them would repeat our nonces. */
-	if (config.lock_dir[0] != '\0' && mkdir(config.lock_dir, 0700) != 0 && errno != EEXIST)
-		die("lock-dir %s: %s", config.lock_dir, strerror(errno));
+	gw_read(&g, argv[split + 1]);
 	if (rte_eal_init(split + 1, argv) < 0)
 		die("EAL: %s", rte_strerror(rte_errno));
-	run(&config, &cpus);
-	free_groups(&config);
+	run(&g, &cpus);
 	return rte_eal_cleanup() != 0;
 }

@@ -5,6 +5,7 @@
 
 #include <eesp.h>
 #include <eesp_mbuf.h>
+#include <gw.h>
 #include <rte_ethdev.h>
 #include <rte_ether.h>
 #include <rte_ip.h>
@@ -14,79 +15,48 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MAX_PORTS 8
-#define MAX_GROUPS 8
-#define MAX_WORKERS 64
-#define MAX_NAME 32
-#define MAX_PATH 1024
+#define MAX_PORTS GW_MAX_ENDS
 #define BURST EESP_MBUF_BURST
-#define REPLAY_WINDOW 4096 /* if the configuration does not say */
 
 /* In front of a Security Header. */
 #define OUTER_LEN (RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv4_hdr) + sizeof(struct rte_udp_hdr))
 #define MIN_MBUF_DATA 256 /* the first mbuf has all headers */
 
-__attribute__((format(printf, 1, 2), noreturn)) void die(const char *format, ...);
-
 /* ---- Configuration (config.c) ------------------------------------------- */
 
-struct group {
-	char name[MAX_NAME];
-	eesp_group *handle;
-	unsigned line;
-};
-
 /*
- * An Ethernet port. One with a peer faces the network: outer packets between
- * address and peer, sealed under id. One without faces hosts, in clear.
+ * An Ethernet port. One that faces the network has peers, whose packets are in
+ * outer packets between its address and theirs; one that faces hosts has none.
  */
 struct port {
-	char name[MAX_NAME], device[RTE_ETH_NAME_MAX_LEN];
-	unsigned line;
+	struct gw_end end; /* name, line, address; facing hosts: not joined to the configuration */
+	char device[RTE_ETH_NAME_MAX_LEN];
 	struct rte_ether_addr next_hop, mac;
-	bool has_mac, has_id;
-	rte_be32_t address, peer; /* 0: none */
-	struct group *group;
-	uint64_t id;
-	uint8_t v;
-	uint32_t replay_window; /* packets; 0: none */
-	eesp_receiver *receiver; /* of all workers */
+	bool has_mac, network;
+	rte_be32_t address;
 	uint32_t mbuf_data;
 	uint16_t mtu; /* 0: the device's */
 	struct port *other; /* where its packets go */
+	bool proxy;         /* both face the network: */
+	struct gw_peer *peer; /* and each has one peer */
 	/* From DPDK. */
 	uint16_t port_id;
 	bool multi_segs;
 	struct rte_mempool *pool;
-	uint8_t outer[OUTER_LEN]; /* headers but for lengths and checksum */
-	eesp_addr addr;           /* address to peer */
 };
 
+/* What is this program's own of a configuration. */
 struct config {
-	const char *path;
-	struct group groups[MAX_GROUPS];
 	struct port ports[MAX_PORTS];
-	size_t group_count, port_count;
-	char control[108]; /* path of the control socket; "" = none */
-	char lock_dir[MAX_PATH]; /* where IDs are locked against other processes; "" = nowhere */
-	unsigned stats;    /* seconds between statistics on standard output; 0 = never */
+	size_t port_count;
+	uint8_t outer[GW_MAX_PEERS][OUTER_LEN]; /* headers but for lengths and checksum, by peer */
 	unsigned idle_sleep; /* us */
 	bool keep_warm;
 };
 
-/* Reads a configuration, and makes its groups. Ends the program where it is wrong. */
-void config_read(struct config *c, const char *path);
-__attribute__((format(printf, 3, 4), noreturn)) void config_fail(const struct config *c, unsigned line,
-								 const char *format, ...);
-struct group *config_group(struct config *c, const char *name);
-/* Number of a level, -1 if there is none of that name. */
-int level_number(const char *name);
-const char *level_name(int level);
-/* Reads a small file; returns its length, -1 with errno set. What is in it is secret. */
-int read_secret(const char *path, uint8_t *to, size_t size);
-/* Makes a file that only its owner may read; one that is there is replaced whole, or is an error. -1 with errno set. */
-int write_secret(const char *path, const uint8_t *from, size_t len, bool replace);
-#define MAX_ROOT_KEY_DER 256
+extern const struct gw_statement statements[];
+/* Checks what only the whole file tells. Ends the program where it is wrong. */
+void config_check(struct gw *g);
 
 /* ---- Workers (worker.c) -------------------------------------------------- */
 
@@ -99,31 +69,34 @@ enum drop {
 	DROP_SEGMENTS,  /* more than EESP_MBUF_SEGS */
 	DROP_NO_MBUF,
 	DROP_TX_FULL,
+	DROP_NO_PEER,   /* no peer has a route to there, or the outer address */
+	DROP_FOREIGN,   /* inside is a network of another peer */
 	DROP_OFFLOAD,   /* checksums or segments left to a device, that cannot be made here */
 	DROP_COUNT
 };
 extern const char *const drop_names[DROP_COUNT];
 
-/* Written by one worker, read by the control thread. */
+/* Written by one worker, read by the control thread (gw_count). */
 typedef _Atomic uint64_t counter;
 
 /* One direction as one worker has it: packets that come in at a port. */
 struct lane {
 	const struct port *from, *to;
-	eesp_receiver *receiver; /* if from faces the network: the port's */
-	eesp_sender *sender;     /* if to does */
-	eesp_proxy *proxy;       /* if both do */
+	eesp_proxy *proxy;       /* if both face the network, unless out of order (proxied_by) */
+	eesp_sender *proxied_by; /* what it seals with; made anew when the peer's sender is another */
 	counter rx, tx, bursts, chained;
 	counter cycles;  /* rx to tx of bursts that had packets */
 	counter library; /* of these, in the library */
 	counter wakes, wake_cycles; /* bursts of one packet after idle time: these, and cycles in the library */
-	counter drops[DROP_COUNT];
+	counter drops[DROP_COUNT], refused[EESP_STATUS_COUNT];
 };
 
 struct worker {
 	unsigned lcore;
 	uint16_t queue; /* of every port */
+	struct gw *gw;
 	const struct config *config;
+	struct gw_counts counts[GW_MAX_PEERS];
 	size_t lane_count;
 	struct lane lanes[MAX_PORTS];
 	uint64_t last_call, last_burst; /* of the library, TSC */
@@ -133,13 +106,7 @@ struct worker {
 	eesp_mbuf_burst burst;
 };
 
-extern atomic_bool stop;
-
-/* Makes the ports' receivers, which workers share. */
-void receivers_init(struct config *c);
-void receivers_free(struct config *c);
-/* Makes a worker's senders and proxies. */
-void worker_init(struct worker *w, const struct config *c, unsigned lcore, uint16_t queue);
+void worker_init(struct worker *w, struct gw *g, unsigned lcore, uint16_t queue);
 void worker_free(struct worker *w);
 /* The loop of an lcore; ends when stop is set. arg: the lcore's worker. */
 int worker_run(void *arg);
@@ -147,17 +114,13 @@ int worker_run(void *arg);
 /* ---- Control (control.c) ------------------------------------------------- */
 
 struct control {
-	struct config *config;
+	struct gw *gw;
 	struct worker *const *workers;
 	size_t worker_count;
 	int listener; /* -1: none */
 };
 
-/* Makes the control socket, if one is configured. */
-void control_init(struct control *k);
-/* Serves it and prints statistics until stop is set. arg: a struct control. */
+/* Serves the control socket and prints statistics until gw_stop is set. arg: a struct control. */
 void *control_run(void *arg);
-/* The client: sends a command, prints the answer. Returns the exit status. */
-int control_client(const char *path, char *const *words, int count);
 
 #endif

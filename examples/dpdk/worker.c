@@ -16,21 +16,16 @@ const char *const drop_names[DROP_COUNT] = {
 	[DROP_NOT_OURS] = "not for this gateway",   [DROP_MALFORMED] = "malformed",
 	[DROP_INNER] = "no IP packet inside",       [DROP_TOO_LONG] = "longer than the MTU",
 	[DROP_SEGMENTS] = "too many segments",      [DROP_NO_MBUF] = "out of mbufs",
-	[DROP_TX_FULL] = "transmit queue full",	       [DROP_OFFLOAD] = "checksums or segments that were left to a device",
+	[DROP_TX_FULL] = "transmit queue full",
+	[DROP_NO_PEER] = "no peer there",	    [DROP_FOREIGN] = "inside is a network of another peer",
+	[DROP_OFFLOAD] = "checksums or segments that were left to a device",
 };
 
-atomic_bool stop;
-
-/* Only the worker writes: no atomic addition is needed. */
-static void count(counter *c, uint64_t n)
-{
-	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
-}
 
 static void discard(struct lane *l, struct rte_mbuf *m, enum drop why)
 {
 	rte_pktmbuf_free(m);
-	count(&l->drops[why], 1);
+	gw_count(&l->drops[why], 1);
 }
 
 /* ---- Headers ---------------------------------------------------------------- */
@@ -45,11 +40,17 @@ static void put_ethernet(struct rte_mbuf *m, const struct port *to)
 	eth->ether_type = rte_cpu_to_be_16(type);
 }
 
+/* The peer whose packet p is. Its out_addr is in it. */
+static struct gw_peer *peer_of(const eesp_pkt *p)
+{
+	return (struct gw_peer *)((uintptr_t)p->out_addr - offsetof(struct gw_peer, addr));
+}
+
 /* Puts Ethernet, IP and UDP in front of a Security Header. */
-static void put_outer(struct rte_mbuf *m, const struct port *to)
+static void put_outer(struct rte_mbuf *m, const struct worker *w, const struct gw_peer *to)
 {
 	uint8_t *outer = (uint8_t *)rte_pktmbuf_prepend(m, OUTER_LEN);
-	memcpy(outer, to->outer, OUTER_LEN);
+	memcpy(outer, w->config->outer[to->index], OUTER_LEN);
 	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(outer + RTE_ETHER_HDR_LEN);
 	struct rte_udp_hdr *udp = (struct rte_udp_hdr *)(ip + 1);
 	uint32_t len = rte_pktmbuf_pkt_len(m) - RTE_ETHER_HDR_LEN;
@@ -122,8 +123,8 @@ static bool strip_ethernet(struct lane *l, struct rte_mbuf *m)
 	return true;
 }
 
-/* From a frame of the network to the Security Header in it. */
-static bool strip_outer(struct lane *l, struct rte_mbuf *m, eesp_addr *addr)
+/* From a frame of the network to the Security Header in it, and whose it is. NULL: it was dropped. */
+static struct gw_peer *strip_outer(struct worker *w, struct lane *l, struct rte_mbuf *m, eesp_addr *addr)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(eth + 1);
@@ -131,20 +132,61 @@ static bool strip_outer(struct lane *l, struct rte_mbuf *m, eesp_addr *addr)
 	if (rte_pktmbuf_data_len(m) < OUTER_LEN || eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4) ||
 	    ip->version_ihl != RTE_IPV4_VHL_DEF || ip->next_proto_id != IPPROTO_UDP ||
 	    (ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0 ||
-	    ip->dst_addr != l->from->address || udp->dst_port != rte_cpu_to_be_16(EESP_UDP_PORT)) {
+	    ip->dst_addr != l->from->address || udp->dst_port != rte_cpu_to_be_16(l->from->end.udp_port)) {
 		discard(l, m, DROP_NOT_OURS);
-		return false;
+		return NULL;
 	}
 	uint32_t len = rte_be_to_cpu_16(udp->dgram_len);
 	if (len < sizeof *udp || rte_be_to_cpu_16(ip->total_length) != sizeof *ip + len ||
 	    OUTER_LEN - sizeof *udp + len > rte_pktmbuf_pkt_len(m)) {
 		discard(l, m, DROP_MALFORMED);
-		return false;
+		return NULL;
 	}
 	eesp_addr_from_ipv4(addr->src, &ip->src_addr);
 	eesp_addr_from_ipv4(addr->dst, &ip->dst_addr);
-	rte_pktmbuf_adj(m, OUTER_LEN);
+	struct gw_peer *p = gw_peer_at(w->gw, &l->from->end, addr->src);
+	if (p == NULL) {
+		gw_stranger(w->gw, addr->src, 1);
+		discard(l, m, DROP_NO_PEER);
+		return NULL;
+	}
+	uint16_t source_port = rte_be_to_cpu_16(udp->src_port);
+	uint8_t *header = (uint8_t *)rte_pktmbuf_adj(m, OUTER_LEN);
+	if (l->from->end.profile == EESP_PROFILE_TSS)
+		gw_put_lead(header, addr, source_port, l->from->end.udp_port);
 	eesp_mbuf_cut(m, len - (uint32_t)sizeof *udp);
+	return p;
+}
+
+/* The peer that a packet from a host is for; NULL: none, and it was dropped. */
+static struct gw_peer *route(struct worker *w, struct lane *l, struct rte_mbuf *m)
+{
+	uint8_t source[16], destination[16];
+	gw_ip(rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_data_len(m), source, destination);
+	struct gw_peer *p = gw_route(w->gw, &l->to->end, destination);
+	if (p == NULL)
+		discard(l, m, DROP_NO_PEER);
+	return p;
+}
+
+/* Adds a packet that is to be sealed for a peer. false: it was dropped. */
+static bool add_to_seal(struct worker *w, struct lane *l, struct rte_mbuf *m, struct gw_peer *p)
+{
+	if (!eesp_mbuf_tailroom(m, EESP_MBUF_TAIL, l->from->pool)) {
+		discard(l, m, DROP_NO_MBUF);
+		return false;
+	}
+	if (eesp_mbuf_add(&w->burst, m, OUTER_LEN, &p->addr) != EESP_OK) {
+		discard(l, m, DROP_SEGMENTS);
+		return false;
+	}
+	eesp_pkt *k = &w->burst.pkts[w->burst.count - 1];
+	uint8_t *ip = rte_pktmbuf_mtod(m, uint8_t *);
+	k->out_addr = &p->addr;
+	if (p->end->profile == EESP_PROFILE_PSP)
+		k->next_header = ip[0] >> 4 == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+	else if (p->end->profile == EESP_PROFILE_TSS)
+		gw_put_lead(ip - eesp_sender_header_len(p->sender[w->queue]), &p->addr, p->end->udp_port, p->end->udp_port);
 	return true;
 }
 
@@ -155,7 +197,6 @@ static void classify(struct worker *w, struct lane *l, uint16_t n)
 	eesp_mbuf_begin(&w->burst);
 	for (uint16_t i = 0; i < n; i++) {
 		struct rte_mbuf *m = w->mbufs[i];
-		eesp_addr addr = l->to->addr;
 		chained += m->nb_segs != 1;
 		if (rte_pktmbuf_data_len(m) < RTE_ETHER_HDR_LEN) {
 			discard(l, m, DROP_MALFORMED);
@@ -167,19 +208,28 @@ static void classify(struct worker *w, struct lane *l, uint16_t n)
 			discard(l, m, DROP_NOT_OURS);
 			continue;
 		}
-		if (l->receiver != NULL ? !strip_outer(l, m, &addr) : !strip_ethernet(l, m))
+		if (!l->from->network && !strip_ethernet(l, m))
 			continue;
-		if (l->sender != NULL && l->receiver == NULL && !eesp_mbuf_tailroom(m, EESP_MBUF_TAIL, l->from->pool)) {
-			discard(l, m, DROP_NO_MBUF);
+		struct gw_peer *p = NULL;
+		eesp_addr addr = { { 0 }, { 0 } };
+		if (l->from->network || l->to->network) {
+			p = l->from->network ? strip_outer(w, l, m, &addr) : route(w, l, m);
+			if (p == NULL)
+				continue;
+		}
+		if (!l->from->network && l->to->network) {
+			add_to_seal(w, l, m, p);
 			continue;
 		}
 		if (eesp_mbuf_add(&w->burst, m, OUTER_LEN, &addr) != EESP_OK) {
 			discard(l, m, DROP_SEGMENTS);
 			continue;
 		}
-		w->burst.pkts[w->burst.count - 1].out_addr = &l->to->addr;
+		/* A proxy's are of the one peer there is, and sealed for the one that there is on the other side. */
+		if (p != NULL)
+			w->burst.pkts[w->burst.count - 1].out_addr = l->to->proxy ? &l->to->peer->addr : &p->addr;
 	}
-	count(&l->chained, chained);
+	gw_count(&l->chained, chained);
 }
 
 /* ---- The library's part --------------------------------------------------- */
@@ -188,48 +238,66 @@ static void classify(struct worker *w, struct lane *l, uint16_t n)
 static void account(struct worker *w, struct lane *l, uint64_t before)
 {
 	uint64_t now = rte_rdtsc();
-	count(&l->library, now - before);
+	gw_count(&l->library, now - before);
 	if (w->burst.count == 1 && before - w->last_burst > w->cold) {
-		count(&l->wakes, 1);
-		count(&l->wake_cycles, now - before);
+		gw_count(&l->wakes, 1);
+		gw_count(&l->wake_cycles, now - before);
 	}
 	w->last_burst = w->last_call = now;
 }
 
-/* Opens, seals: what is left of the burst went well; the library has counted the rest. */
+/* What became of the burst, by peer. one: whose packets they all are, or NULL. */
+static void count_results(struct worker *w, struct lane *l, struct gw_peer *one, bool sealed)
+{
+	for (uint16_t i = 0; i < w->burst.count; i++) {
+		const eesp_pkt *p = &w->burst.pkts[i];
+		struct gw_counts *c = &w->counts[(one != NULL ? one : peer_of(p))->index];
+		if (p->status != EESP_OK) {
+			gw_count(&c->refused[-p->status], 1);
+			gw_count(&l->refused[-p->status], 1);
+			continue;
+		}
+		gw_count(sealed ? &c->sealed : &c->opened, 1);
+		gw_count(sealed ? &c->sealed_octets : &c->opened_octets, p->out_len);
+	}
+}
+
+/* Opens, seals: what is left of the burst went well. */
 static void open_packets(struct worker *w, struct lane *l)
 {
 	uint64_t before = rte_rdtsc();
-	eesp_open_burst(l->receiver, w->burst.pkts, w->burst.count);
+	eesp_open_burst(l->from->end.receiver, w->burst.pkts, w->burst.count);
 	account(w, l, before);
+	count_results(w, l, l->from->proxy ? l->from->peer : NULL, false);
 	eesp_mbuf_free_rest(&w->burst, eesp_mbuf_take(&w->burst, eesp_mbuf_opened));
 }
 
+/* Packets for one sender, one behind the other, are a call. */
 static void seal_packets(struct worker *w, struct lane *l)
 {
 	uint64_t before = rte_rdtsc();
-	eesp_seal_burst(l->sender, w->burst.pkts, w->burst.count);
+	eesp_pkt *p = w->burst.pkts;
+	for (uint16_t at = 0, n; at < w->burst.count; at = (uint16_t)(at + n)) {
+		eesp_sender *sender = peer_of(&p[at])->sender[w->queue];
+		for (n = 1; at + n < w->burst.count && peer_of(&p[at + n])->sender[w->queue] == sender; n++)
+			;
+		eesp_seal_burst(sender, &p[at], n);
+	}
 	account(w, l, before);
+	count_results(w, l, NULL, true);
 	eesp_mbuf_free_rest(&w->burst, eesp_mbuf_take(&w->burst, eesp_mbuf_sealed));
 }
 
-/* What eesp_proxy_burst does, for bursts with chained packets, which it does not take. */
-static void proxy_chained(struct worker *w, struct lane *l)
+/* What eesp_proxy_burst does, for bursts that it does not take: chained packets, and tss, whose lead has the ports in it. */
+static void open_and_seal(struct worker *w, struct lane *l)
 {
 	open_packets(w, l);
 	uint16_t opened = w->burst.count;
 	eesp_mbuf_begin(&w->burst); /* it grows behind where it is read */
 	for (uint16_t i = 0; i < opened; i++) {
 		const eesp_pkt p = w->burst.pkts[i];
-		struct rte_mbuf *m = eesp_mbuf_of(&p);
-		if (!eesp_mbuf_tailroom(m, EESP_MBUF_TAIL, l->from->pool)) {
-			discard(l, m, DROP_NO_MBUF);
+		if (!add_to_seal(w, l, eesp_mbuf_of(&p), l->to->peer))
 			continue;
-		}
-		if (eesp_mbuf_add(&w->burst, m, OUTER_LEN, &l->to->addr) != EESP_OK) {
-			discard(l, m, DROP_SEGMENTS);
-			continue;
-		}
 		eesp_pkt *q = &w->burst.pkts[w->burst.count - 1];
 		q->coffset = p.coffset;
 		q->ioffset = p.ioffset;
@@ -237,40 +305,72 @@ static void proxy_chained(struct worker *w, struct lane *l)
 	seal_packets(w, l);
 }
 
+/* The proxy, with the sender that the peer has now. */
+static eesp_proxy *proxy_of(struct worker *w, struct lane *l)
+{
+	eesp_sender *sender = l->to->peer->sender[w->queue];
+	if (sender != l->proxied_by) {
+		eesp_proxy_free(l->proxy);
+		l->proxy = NULL;
+		if (eesp_proxy_new(l->from->end.receiver, sender, &l->proxy) == EESP_OK)
+			l->proxied_by = sender;
+	}
+	return l->proxy;
+}
+
 static void proxy_packets(struct worker *w, struct lane *l)
 {
+	bool plain = l->to->end.profile != EESP_PROFILE_TSS;
 	for (uint16_t i = 0; i < w->burst.count; i++)
-		if (w->burst.pkts[i].iov_count != 0) {
-			proxy_chained(w, l);
-			return;
-		}
+		plain &= w->burst.pkts[i].iov_count == 0;
+	eesp_proxy *proxy = plain ? proxy_of(w, l) : NULL;
+	if (proxy == NULL) {
+		open_and_seal(w, l);
+		return;
+	}
 	uint64_t before = rte_rdtsc();
-	eesp_proxy_burst(l->proxy, w->burst.pkts, w->burst.count);
+	eesp_proxy_burst(proxy, w->burst.pkts, w->burst.count);
 	account(w, l, before);
+	count_results(w, l, l->from->peer, false);
 	eesp_mbuf_free_rest(&w->burst, eesp_mbuf_take(&w->burst, eesp_mbuf_proxied));
+	count_results(w, l, l->to->peer, true);
 }
 
 /* ---- What goes out ---------------------------------------------------------- */
+
+/* Whether what was opened is an IP packet, and of its peer's networks. */
+static bool is_inner(struct lane *l, struct rte_mbuf *m, const eesp_pkt *p)
+{
+	uint8_t source[16], destination[16];
+	/* What ioffset leaves out is not authenticated. */
+	if (p->ioffset != 0 || gw_ip(rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_data_len(m), source, destination) != rte_pktmbuf_pkt_len(m)) {
+		discard(l, m, DROP_INNER);
+		return false;
+	}
+	if (!gw_is_inside(peer_of(p), source)) {
+		discard(l, m, DROP_FOREIGN);
+		return false;
+	}
+	return true;
+}
 
 /* Turns the burst's packets into frames, those that can be sent, in w->mbufs. */
 static uint16_t make_frames(struct worker *w, struct lane *l)
 {
 	const struct port *to = l->to;
-	uint32_t outer = l->sender != NULL ? (uint32_t)OUTER_LEN - RTE_ETHER_HDR_LEN : 0;
+	uint32_t outer = to->network ? (uint32_t)OUTER_LEN - RTE_ETHER_HDR_LEN : 0;
 	uint16_t good = 0;
 	for (uint16_t i = 0; i < w->burst.count; i++) {
-		struct rte_mbuf *m = eesp_mbuf_of(&w->burst.pkts[i]);
-		/* What ioffset leaves out is not authenticated. */
-		if (l->sender == NULL && (w->burst.pkts[i].ioffset != 0 || ip_len(m) != rte_pktmbuf_pkt_len(m))) {
-			discard(l, m, DROP_INNER);
+		const eesp_pkt *p = &w->burst.pkts[i];
+		struct rte_mbuf *m = eesp_mbuf_of(p);
+		if (l->from->network && !to->network && !is_inner(l, m, p))
 			continue;
-		}
 		if (rte_pktmbuf_pkt_len(m) + outer > to->mtu) {
 			discard(l, m, DROP_TOO_LONG);
 			continue;
 		}
-		if (l->sender != NULL)
-			put_outer(m, to);
+		if (to->network)
+			put_outer(m, w, peer_of(p));
 		else
 			put_ethernet(m, to);
 		if (!to->multi_segs && rte_pktmbuf_linearize(m) != 0) {
@@ -285,7 +385,7 @@ static uint16_t make_frames(struct worker *w, struct lane *l)
 static void send_frames(struct worker *w, struct lane *l, uint16_t n)
 {
 	uint16_t sent = rte_eth_tx_burst(l->to->port_id, w->queue, w->mbufs, n);
-	count(&l->tx, sent);
+	gw_count(&l->tx, sent);
 	for (uint16_t i = sent; i < n; i++)
 		discard(l, w->mbufs[i], DROP_TX_FULL);
 }
@@ -299,91 +399,48 @@ static uint16_t run_lane(struct worker *w, struct lane *l)
 		return 0;
 	classify(w, l, received);
 	if (w->burst.count != 0) {
-		if (l->proxy != NULL)
+		if (l->from->proxy)
 			proxy_packets(w, l);
-		else if (l->receiver != NULL)
+		else if (l->from->network)
 			open_packets(w, l);
-		else if (l->sender != NULL)
+		else if (l->to->network)
 			seal_packets(w, l);
 		send_frames(w, l, make_frames(w, l));
 	}
-	count(&l->rx, received);
-	count(&l->bursts, 1);
-	count(&l->cycles, rte_rdtsc() - before);
+	gw_count(&l->rx, received);
+	gw_count(&l->bursts, 1);
+	gw_count(&l->cycles, rte_rdtsc() - before);
 	return received;
 }
 
 /* ---- The worker --------------------------------------------------------------- */
 
-static void check(const struct config *c, unsigned line, eesp_status status)
+void worker_init(struct worker *w, struct gw *g, unsigned lcore, uint16_t queue)
 {
-	if (status != EESP_OK)
-		config_fail(c, line, "%s (%s)", eesp_strerror(status), eesp_last_error());
-}
-
-static void open_sender(struct lane *l, const struct config *c)
-{
-	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
-	sc.flags = EESP_SENDER_OPTIONS; /* root keys rotate */
-	sc.id = l->to->id;
-	sc.v = l->to->v;
-	sc.lock_dir = c->lock_dir[0] != '\0' ? c->lock_dir : NULL;
-	check(c, l->to->line, eesp_sender_new(l->to->group->handle, &sc, &l->sender));
-	/* What a proxy takes off makes more room than that. */
-	uint32_t room = RTE_PKTMBUF_HEADROOM + RTE_ETHER_HDR_LEN;
-	if (l->receiver == NULL && eesp_sender_header_len(l->sender) + OUTER_LEN > room)
-		config_fail(c, l->to->line, "the Security Header has %u octets; mbufs have room for %zu",
-			    eesp_sender_header_len(l->sender), room - OUTER_LEN);
-}
-
-/* One for all workers: a packet that comes again may come to another queue. */
-void receivers_init(struct config *c)
-{
-	uint64_t own[MAX_PORTS];
-	for (size_t i = 0; i < c->port_count; i++) {
-		struct port *p = &c->ports[i];
-		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
-		if (p->peer == 0)
-			continue;
-		for (size_t j = 0; j < c->port_count; j++)
-			if (c->ports[j].peer != 0 && c->ports[j].group == p->group)
-				own[rc.own_id_count++] = c->ports[j].id;
-		rc.own_ids = own;
-		rc.replay_window = p->replay_window;
-		check(c, p->line, eesp_receiver_new(&p->group->handle, 1, &rc, &p->receiver));
-	}
-}
-
-void receivers_free(struct config *c)
-{
-	for (size_t i = 0; i < c->port_count; i++)
-		eesp_receiver_free(c->ports[i].receiver);
-}
-
-void worker_init(struct worker *w, const struct config *c, unsigned lcore, uint16_t queue)
-{
-	w->config = c;
+	const struct config *c = w->config = g->program;
+	w->gw = g;
 	w->lcore = lcore;
 	w->queue = queue;
 	w->cold = COLD_US * rte_get_tsc_hz() / 1000000;
+	g->counts[g->worker_count++] = &w->counts;
 	for (size_t i = 0; i < c->port_count; i++) {
 		struct lane *l = &w->lanes[w->lane_count++];
 		l->from = &c->ports[i];
 		l->to = l->from->other;
-		l->receiver = l->from->receiver;
-		if (l->to->peer != 0)
-			open_sender(l, c);
-		if (l->receiver != NULL && l->sender != NULL)
-			check(c, l->from->line, eesp_proxy_new(l->receiver, l->sender, &l->proxy));
+		if (l->from->network || !l->to->network)
+			continue;
+		/* What a proxy takes off makes more room than that. */
+		const uint32_t room = RTE_PKTMBUF_HEADROOM + RTE_ETHER_HDR_LEN, overhead = gw_overhead(g, &l->to->end);
+		if (overhead + OUTER_LEN > room + EESP_ICV_LEN + EESP_MAX_PADDING)
+			gw_fail(g, l->to->end.line, "headers and trailer have %u octets; mbufs have room for %zu", overhead,
+				room - OUTER_LEN);
 	}
 }
 
 void worker_free(struct worker *w)
 {
-	for (size_t i = 0; i < w->lane_count; i++) {
+	for (size_t i = 0; i < w->lane_count; i++)
 		eesp_proxy_free(w->lanes[i].proxy);
-		eesp_sender_free(w->lanes[i].sender);
-	}
 }
 
 int worker_run(void *arg)
@@ -396,7 +453,7 @@ int worker_run(void *arg)
 		die("lcore %u: %s (%s)", w->lcore, eesp_strerror(status), eesp_last_error());
 	if (w->config->idle_sleep != 0)
 		prctl(PR_SET_TIMERSLACK, 1); /* ns; the default, 50 us, is longer than the sleep */
-	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+	while (!atomic_load_explicit(&gw_stop, memory_order_relaxed)) {
 		uint16_t frames = 0;
 		for (size_t i = 0; i < w->lane_count; i++)
 			frames += run_lane(w, &w->lanes[i]);

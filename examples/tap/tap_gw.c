@@ -49,7 +49,7 @@
 #define MAX_DATAGRAMS 128 /* in one message */
 #define MAX_GSO_OCTETS 65000
 #define MAX_GSO_DATAGRAMS 64
-#define SOCKET_BUFFER (16 << 20)
+#define SOCKET_BUFFER (64 << 20) /* what TCP has under way at most; less would be lost while this thread waits for a CPU */
 /* What sealing may need in front of a packet. */
 #define ROOM (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6)
 #define TAIL (EESP_MAX_PADDING + EESP_ICV_LEN)
@@ -572,6 +572,12 @@ static const struct gw_statement statements[] = {
 	{ 0 },
 };
 
+static void check_whole(struct gw *g)
+{
+	if (g->end_count == 0 || g->peer_count == 0)
+		gw_fail(g, 1, "there is no %s", g->end_count == 0 ? "local" : "peer");
+}
+
 static void print_stats(const struct gw *g, FILE *to)
 {
 	const struct tap *t = g->program;
@@ -682,6 +688,7 @@ int main(int argc, char **argv)
 	static struct tap t = { .name = "eesp0" };
 	gw_program = "tap_gw";
 	g.statements = statements;
+	g.check = check_whole;
 	g.program = &t;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	int done = gw_tools(&g, argc, argv);
@@ -699,8 +706,6 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	gw_read(&g, argv[1]);
-	if (g.end_count == 0 || g.peer_count == 0)
-		gw_fail(&g, 1, "there is no %s", g.end_count == 0 ? "local" : "peer");
 	/* No handler ever interrupts a burst, whose registers it would save: signals are read, not caught. */
 	sigset_t ending;
 	sigemptyset(&ending);

@@ -5,7 +5,7 @@
 #   host A            middle: gateways on DPDK                   host B
 #   a0 --- plain A [gateway A] wire --- wire [gateway B] plain B --- b0
 #
-# and then with an edge proxy between the gateways, and with TAP devices.
+# and then with an edge proxy between the gateways, in the other profiles, and with TAP devices.
 set -euo pipefail
 export LC_ALL=C PYTHONDONTWRITEBYTECODE=1
 
@@ -141,7 +141,10 @@ quiet() {
 	local name stats
 	for name; do
 		stats=$(ctl "$name" stats) || return 1
-		if grep dropped <<<"$stats" | grep -vE 'not for this gateway|queue full'; then return 1; fi
+		if grep dropped <<<"$stats" | grep -vE 'not for this gateway|queue full'; then
+			ctl "$name" status | tr '\n' ';'
+			return 1
+		fi
 	done
 }
 # show_cycles NAME LANE
@@ -159,10 +162,11 @@ common() { printf 'control %s.sock\nidle-sleep 20\nstats 1\n' "$1"; }
 blue_id="zone blue 000001" red_id="zone red 0000001"
 gateway_conf() { # NAME GROUP HOST_ADDRESS HOST_MAC WIRE_MAC ADDRESS PEER ID [EXTRA]
 	cat <<-END
-		group $2
+		group $2 id $8 v id-src-dst
 		root-key ${2%% *} zone ${2%% *}.der
 		port hosts device ${9:-net_af_packet0} address $3 next-hop $4 ${10:-}
-		port net device ${11:-net_af_packet1} address $6 next-hop $5 peer $7 group ${2%% *} id $8 v id-src-dst ${12:-}
+		port net device ${11:-net_af_packet1} address $6 next-hop $5 ${12:-}
+		peer other address $7 group ${2%% *}
 		tunnel hosts net
 		$(common "$1")
 	END
@@ -265,7 +269,7 @@ show_cycles B 'net>hosts'
 
 rotate() { # INDEX GATEWAY...
 	local name
-	head -c 32 /dev/urandom >"value$1"
+	(umask 077 && head -c 32 /dev/urandom >"value$1")
 	for name in "${@:2}"; do
 		[[ $(ctl "$name" rotate blue zone "$1" "value$1") == ok ]] || return 1
 		sleep 0.3
@@ -322,7 +326,7 @@ check "packets of another version" counted B 'net>hosts' 'header: unsupported Ve
 check "packets whose Reserve is not zero" counted B 'net>hosts' 'header: Reserve' 7
 check "packets that are short or empty" counted B 'net>hosts' 'packet too short' 14
 check "packets whose lengths contradict each other" counted B 'net>hosts' malformed 7
-inject to-B.pcap 192.0.2.1 gb1 "$(mac 0a:01)" 192.0.2.1 unchanged\*7
+inject to-B.pcap 192.0.2.1 gb1 "$(mac 0a:01)" 192.0.2.1/192.0.2.2 unchanged\*7
 check "gateway A's own packets, sent back to it" counted A 'net>hosts' 'reflected' 7
 inject to-B.pcap 192.0.2.1 ga1 "$(mac 0b:01)" 192.0.2.2 mutated\*10000
 on "$A" "$python" "$here/inject.py" plain.pcap 10.1.0.1 a0 "$(mac 0a:00)" 10.2.0.1 mutated\*10000
@@ -336,7 +340,7 @@ check "and counted" counted A 'hosts>net' 'longer than the MTU' 3
 
 answers() { [[ $(ctl "${@:2}" 2>&1) == "error: "*"$1"* ]]; }
 check "wrong commands are refused" eval "
-	answers 'the commands are' A no-such-command &&
+	answers 'is no command' A no-such-command &&
 	answers 'usage: rotate' A rotate blue zone 5 &&
 	answers 'no group' A rotate green zone 5 value3 &&
 	answers 'is none of zone' A rotate blue town 5 value3 &&
@@ -355,7 +359,7 @@ refused() { # TEXT LINE_EDIT...: A.conf with an edit (sed) is refused with this 
 }
 check "wrong configurations: the error names the line" eval "
 	'$gw' check A.conf &&
-	refused '5: .tunel. is not known' 's/^tunnel/tunel/' &&
+	refused '6: .tunel. is not known' 's/^tunnel/tunel/' &&
 	refused '2: no-such.der: No such file' 's/blue.der/no-such.der/' &&
 	refused '2: no group .green. above' 's/key blue/key green/' &&
 	refused '2: .town. is none of zone' 's/zone/town/' &&
@@ -364,15 +368,18 @@ check "wrong configurations: the error names the line" eval "
 	refused '3: next-hop: .* is not a MAC' 's/02:00:00:00:01:01/02:00/' &&
 	refused '3: a port needs device' 's/device net_af_packet0//' &&
 	refused '4: address: .192.0.2. is not' 's/192.0.2.1 /192.0.2 /' &&
-	refused '4: .v. has no value' 's/ id-src-dst//' &&
-	refused '4: .peer. twice' 's/ peer/ peer 192.0.2.3&/' &&
-	refused '4: a port to the network needs' 's/id 0x101//' &&
-	refused '4: replay-window: .63. is neither' 's/id-src-dst/& replay-window 63/' &&
-	refused '4: replay-window: .65537. is not' 's/id-src-dst/& replay-window 65537/' &&
-	refused '5: no port .lan. above' 's/^tunnel hosts/tunnel lan/' &&
-	refused '5: a proxy is between' 's/^tunnel/proxy/' &&
-	refused '3: port .hosts. is not connected' '/^tunnel/d' &&
-	refused '7: idle-sleep: .-1. is not a number' 's/^idle-sleep.*/idle-sleep -1/' &&
+	refused '4: address: .::1. is not an IPv4' 's/192.0.2.1 /::1 /' &&
+	refused '1: .v. has no value' 's/ id-src-dst//' &&
+	refused '4: .address. twice' 's/^port net/& address 192.0.2.3/' &&
+	refused '5: a peer needs address' 's/ address 192.0.2.2//' &&
+	refused '1: replay-window: .63. is neither' 's/id-src-dst/& replay-window 63/' &&
+	refused '1: replay-window: .65537. is not' 's/id-src-dst/& replay-window 65537/' &&
+	refused '6: no port .lan. above' 's/^tunnel hosts/tunnel lan/' &&
+	refused '5: peer .other.: which port' 's/^tunnel/proxy/' &&
+	refused '5: peer .other.: which port' '/^tunnel/d' &&
+	refused '3: port .hosts. is not connected' '/^tunnel/d; /^peer/d' &&
+	refused '4: port .net. has no peer' '/^peer/d' &&
+	refused '8: idle-sleep: .-1. is not a number' 's/^idle-sleep.*/idle-sleep -1/' &&
 	refused '1: group .blue. has no root key' '/^root-key/d'"
 ctl A stop >/dev/null
 stops A
@@ -383,12 +390,14 @@ stop_all B
 echo "== host A - gateway C [blue] edge [red] gateway D - host B"
 proxy_conf() { # NAME WEST_MAC EAST_MAC [EXTRA]
 	cat <<-END
-		group blue
+		group blue id 0x109 v id-src-dst
 		root-key blue zone blue.der
-		group red aead aes-256-gcm combiner xor
+		group red aead aes-256-gcm combiner xor id 0x209 v long-id-src
 		root-key red zone red.der
-		port west device $4 address 192.0.2.9 next-hop $2 peer 192.0.2.1 group blue id 0x109 v id-src-dst
-		port east device $5 address 198.51.100.9 next-hop $3 peer 198.51.100.2 group red id 0x209 v long-id-src
+		port west device $4 address 192.0.2.9 next-hop $2
+		port east device $5 address 198.51.100.9 next-hop $3
+		peer c address 192.0.2.1 group blue port west
+		peer d address 198.51.100.2 group red port east
 		proxy west east
 		$(common "$1")
 	END
@@ -411,8 +420,74 @@ check "no packet was dropped for its key or ICV" quiet C D edge
 end_captures
 check "west of the proxy: domain blue only, no plaintext" clean --key-id "$blue_id" --ids 0x101,0x109 to-C.pcap to-west.pcap
 check "east of the proxy: domain red only, no plaintext" clean --key-id "$red_id" --ids 0x202,0x209 to-D.pcap to-east.pcap
-inject to-east.pcap 198.51.100.2 ga2 "$(mac 0e:01)" 192.0.2.9 unchanged\*7
+inject to-B.pcap 192.0.2.1 ga2 "$(mac 0e:01)" 192.0.2.9/192.0.2.77 unchanged\*7
+check "packets from an address that is no peer's" counted edge 'west>east' 'no peer there' 7
+check "and whose it is" eval "ctl edge status | grep -qx 'stranger 192.0.2.77 refused 7: no peer has that address'"
+inject to-east.pcap 198.51.100.2 ga2 "$(mac 0e:01)" 192.0.2.9/192.0.2.1 unchanged\*7
 check "packets of domain red are none of domain blue" counted edge 'west>east' 'no key for' 7
+stop_all C D edge
+
+# ---- The other profiles, and a proxy from one to another
+
+for key in psp-A psp-B tss sa-AB sa-BA; do "$gw" make-secret "$key.key"; done
+# other_conf NAME KIND OTHER HOST_ADDRESS HOST_MAC WIRE_MAC ADDRESS PEER
+other_conf() {
+	case $2 in
+	psp) printf 'group g profile psp spi-file %s.spi\nkey g 0 psp-%s.key\n' "$1" "$1" ;;
+	tss) printf 'group g profile tss sdi 0x5d1 state %s.counters\nkey g 0 tss.key\n' "$1" ;;
+	eesp)
+		local pair out
+		for pair in "$1$3" "$3$1"; do
+			out=$([[ $pair == "$1$3" ]] && echo out || echo g)
+			printf 'group %s profile eesp spi 0x%d\nkey %s 0 sa-%s.key\n' "$out" "$([[ $pair == AB ]] && echo 1001 || echo 1002)" "$out" "$pair"
+		done
+		;;
+	esac
+	cat <<-END
+		port hosts device net_af_packet0 address $4 next-hop $5
+		port net device net_af_packet1 address $7 next-hop $6
+		tunnel hosts net
+		peer other address $8 $([[ $2 == tss ]] && echo group g || echo receive g) $([[ $2 == psp ]] && echo send-key "to-$3.key") $([[ $2 == eesp ]] && echo send out)
+		$(common "$1")
+	END
+}
+for kind in psp tss eesp; do
+	echo "== host A - gateway A - gateway B - host B, profile $kind"
+	other_conf A $kind B 10.1.0.254 "$(mac 01:01)" "$(mac 0b:01)" 192.0.2.1 192.0.2.2 >A.conf
+	other_conf B $kind A 10.2.0.254 "$(mac 02:01)" "$(mac 0a:01)" 192.0.2.2 192.0.2.1 >B.conf
+	if [[ $kind == psp ]]; then
+		"$gw" grant A.conf g to-A.key >/dev/null
+		"$gw" grant B.conf g to-B.key >/dev/null
+	fi
+	start_A
+	start_B
+	check "ping, as long as the MTU allows" pings 1372
+	check "HTTP" fetch
+	check "no packet was dropped for its key or ICV" quiet A B
+	check "gateway A knows its keys" eval "ctl A keys | grep -qx 'g slot 0 in use'"
+	stop_all A B
+done
+echo "== host A - gateway C [stateless] edge [tss] gateway D - host B"
+gateway_conf C blue 10.1.0.254 "$(mac 01:01)" "$(mac 0e:01)" 192.0.2.1 192.0.2.9 0x101 >C.conf
+other_conf D tss E 10.2.0.254 "$(mac 02:01)" "$(mac 0e:02)" 198.51.100.2 198.51.100.9 >D.conf
+cat >edge.conf <<END
+group blue id 0x109 v id-src-dst
+root-key blue zone blue.der
+group g profile tss sdi 0x5d1 state edge.counters
+key g 0 tss.key
+port west device net_af_packet0 address 192.0.2.9 next-hop $(mac 0a:02)
+port east device net_af_packet1 address 198.51.100.9 next-hop $(mac 0b:02)
+peer c address 192.0.2.1 group blue port west
+peer d address 198.51.100.2 group g port east
+proxy west east
+$(common edge)
+END
+start C 0 "$(af_packet 0 ga0)" "$(af_packet 1 ga2)"
+start D 1 "$(af_packet 0 gb0)" "$(af_packet 1 gb2)"
+start edge 0 "$(af_packet 0 pw)" "$(af_packet 1 pe)"
+check "ping" pings 1372
+check "HTTP" fetch
+check "no packet was dropped for its key or ICV" quiet C D edge
 stop_all C D edge
 
 # ---- TAP devices, with mbufs so short that packets come in chains

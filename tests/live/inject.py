@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Sends wrong packets on an interface, made of the last right one in a capture from an address.
 
-usage: inject.py CAPTURE SOURCE_ADDRESS INTERFACE TO_MAC TO_ADDRESS WHAT...
+usage: inject.py CAPTURE SOURCE_ADDRESS INTERFACE TO_MAC TO_ADDRESS[/FROM_ADDRESS] WHAT...
 WHAT is FUNCTION*COUNT, a function of those below that wrong packets are made with.
 """
 import random
@@ -74,10 +74,11 @@ def unchanged(f):
 
 def main():
     capture, source, interface, mac, address, *wrongs = sys.argv[1:]
-    source, address = socket.inet_aton(source), socket.inet_aton(address)
+    ends = [socket.inet_aton(a) for a in [*address.split('/'), source]]
+    source = ends[-1]
     frame = [f for f in frames(open(capture, 'rb').read())
              if f[26:30] == source and len(f) == 14 + int.from_bytes(f[16:18], 'big')][-1]  # kept whole
-    frame = bytes.fromhex(mac.replace(':', '')) + frame[6:30] + address + frame[34:]
+    frame = bytes.fromhex(mac.replace(':', '')) + frame[6:26] + ends[1] + ends[0] + frame[34:]
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
         s.bind((interface, 0))
         for wrong in wrongs:
