@@ -521,12 +521,12 @@ func (s *Sender) Counts() (octets uint64, by [status.Count]uint64) {
 
 // SealTaken is for this module's C library: it seals packets that plans have
 // taken counters for, unless those were of another ID.
-func (s *Sender) SealTaken(w *burst.Worker, d []profile.Desc, first uint64) int {
+func (s *Sender) SealTaken(w *burst.Worker, d []profile.Desc, first, serial uint64) int {
 	e := s.Engine()
 	if s.changed.Load() { // looked at after the engine: then that one is not the plan's perhaps
 		return w.Seal(e, d)
 	}
-	return w.SealTaken(e, d, first)
+	return w.SealTaken(e, d, first, serial)
 }
 
 // Backend is for this module's C library.

@@ -608,9 +608,9 @@ static inline void derive_and_run(const struct eesp_room *room, const struct ees
 
 /* Takes packets out of a burst that the plan does not cover, has the engine take
  * them, and puts them back. */
-typedef size_t engine(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first);
+typedef size_t engine(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial);
 
-static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, int numbered, engine *go)
+static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial, int numbered, engine *go)
 {
 	eesp_pkt apart[CHUNK];
 	uint8_t from[CHUNK] = { 0 };
@@ -618,7 +618,7 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 	for (size_t i = 0; i < n; i++)
 		if (pkts[i].status == STRAY) {
 			if (k > 0 && numbered && from[k - 1] + 1u != i) { /* counters follow one another */
-				good += go(way, apart, k, first + from[0]);
+				good += go(way, apart, k, first + from[0], serial);
 				for (size_t x = 0; x < k; x++)
 					pkts[from[x]] = apart[x];
 				k = 0;
@@ -626,7 +626,7 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 			from[k] = (uint8_t)i;
 			apart[k++] = pkts[i];
 		}
-	good += go(way, apart, k, first + from[0]);
+	good += go(way, apart, k, first + from[0], serial);
 	for (size_t x = 0; x < k; x++)
 		pkts[from[x]] = apart[x];
 	return good;
@@ -646,17 +646,17 @@ static inline void used(uint64_t *usage, int what, size_t packets, const uint8_t
 
 /* ---- Sealing ---- */
 
-static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
+static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
-	(void)first;
 	*way->crossed += n;
 	return eespGoSealBurst(way->worker, way->slot, pkts, n);
 }
 
-static size_t go_seal_taken(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
+/* serial: whose counters were taken. */
+static size_t go_seal_taken(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial)
 {
 	*way->crossed += n;
-	return eespGoSealTaken(way->worker, way->slot, pkts, n, first);
+	return eespGoSealTaken(way->worker, way->slot, pkts, n, first, serial);
 }
 
 /* The length of an IP packet, as its header has it, or 0: wire.IPLen, and the
@@ -769,7 +769,7 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts,
 								 size_t n, uint64_t first, size_t *stray, const int bare)
 {
-	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at, 0 };
+	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at, bare ? 0 : w->mask };
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
 	uint32_t header = w->n, lead = bare ? 0 : w->lead;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
@@ -802,9 +802,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 			for (size_t b = 0; b < len; b += 16)
 				store16(to + b, load16(msg + b));
 			for (uint32_t c = 0; c < w->copies; c++) {
-				const uint8_t *from = w->copy[c].desc ? (const uint8_t *)&p->addr : sorted[i].aad + lead;
-				store16(to + w->copy[c].to, load16(from + w->copy[c].from));
+				const uint8_t *from = (w->copy[c].of == OF_DESC ? (const uint8_t *)&p->addr : sorted[i].aad + lead) + w->copy[c].from;
+				if (w->copy[c].of == FOUR_OF_PACKET)
+					memcpy(to + w->copy[c].to, from, 4);
+				else
+					store16(to + w->copy[c].to, load16(from));
 			}
+			if (!bare && w->rekey_mask != 0)
+				put32(to + w->rekey_at, (uint32_t)(((tsc + lane[o.from[i]] * w->counter.step) & w->rekey_mask) >> w->rekey_bits));
 		}
 		if (m >= FEW_KEYS && !w->fixed)
 			u = few_keys(room->msgs, stride, len, m, slot);
@@ -832,6 +837,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		put64(j->nonce + 4, mine ^ nonce_tail);
 		j->key = w->key;
 		p->out_len = header + j->len + ICV;
+		if (!bare && w->from_lead)
+			add_salt(j->nonce, j->aad);
 		if (!bare && UNLIKELY(w->wrap != UNWRAP_BARE)) {
 			uint32_t text = j->len;
 			if (w->salt != NULL)
@@ -851,6 +858,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 	}
 	derive_and_run(room, w->direct, &k, u, slot, 1, sorted, m);
 	used(w->usage, USAGE_SEALED, m, k.master, u);
+	if (!bare && w->tally != NULL)
+		__atomic_fetch_add(&w->tally[TALLY_SEALED], m, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->by, m, __ATOMIC_RELAXED);
 	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
 	return m;
@@ -871,34 +880,38 @@ size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
 	const struct eesp_room *room = way->room;
 	size_t good = 0, at = 0;
-	uint64_t first = 0;
+	uint64_t first = 0, serial = 0;
 	while (at < n) {
 		uint64_t epoch = enter(room);
 		const struct eesp_seal_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
-		if (UNLIKELY(w == NULL || (at == 0 && !take(w, n, &first)))) { /* a burst's counters follow one another */
+		/* A burst's counters follow one another; of other keys they may be others. */
+		if (UNLIKELY(w == NULL || (at == 0 ? !take(w, n, &first) : w->serial != serial))) {
 			leave(room, epoch);
-			return good + (at == 0 ? go_seal(way, pkts, n, 0) : go_seal_taken(way, pkts + at, n - at, first + at));
+			return good + (at == 0 ? go_seal(way, pkts, n) : go_seal_taken(way, pkts + at, n - at, first + at, serial));
 		}
+		serial = w->serial;
 		do {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			good += (w->wrap == UNWRAP_BARE && w->lead == 0 ? seal_bare : seal_any)(room, w, pkts + at, some, first + at, &stray);
+			const struct eesp_seal_plan *x = w->other != NULL && pkts[at].flags == w->other->flags ? w->other : w;
+			good += (x->wrap == UNWRAP_BARE && x->lead == 0 ? seal_bare : seal_any)(room, x, pkts + at, some, first + at, &stray);
 			at += some;
 		} while (stray == 0 && at < n);
 		leave(room, epoch);
 		if (UNLIKELY(stray == some))
-			good += go_seal_taken(way, pkts + at - some, some, first + at - some);
+			good += go_seal_taken(way, pkts + at - some, some, first + at - some, serial);
 		else if (UNLIKELY(stray != 0))
-			good += strays(way, pkts + at - some, some, first + at - some, 1, go_seal_taken);
+			good += strays(way, pkts + at - some, some, first + at - some, serial, 1, go_seal_taken);
 	}
 	return good;
 }
 
 /* ---- Opening ---- */
 
-static size_t go_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first)
+static size_t go_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial)
 {
 	(void)first;
+	(void)serial;
 	*way->crossed += n;
 	return eespGoOpenBurst(way->worker, way->slot, pkts, n);
 }
@@ -1295,7 +1308,7 @@ static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 	for (uint32_t b = 1; b < pt->blocks; b++)
 		store16(to + 16 * b, load16(pt->msg[b]));
 	for (uint32_t c = 0; c < s->copies; c++) {
-		const uint8_t *from = s->copy[c].desc ? (const uint8_t *)&l->p->addr : l->p->data;
+		const uint8_t *from = s->copy[c].of == OF_DESC ? (const uint8_t *)&l->p->addr : l->p->data;
 		store16(to + s->copy[c].to, load16(from + s->copy[c].from));
 	}
 	if (s->rekey_mask != 0)
@@ -1704,7 +1717,7 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 		if (UNLIKELY(w == NULL || (w->times != NULL && !times_begin(w->times, times_clock(TICK_BITS), &pass)))) {
 			sole_end(sole, alone);
 			leave(room, epoch);
-			return good + go_open(way, pkts + at, n - at, 0);
+			return good + go_open(way, pkts + at, n - at, 0, 0);
 		}
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
@@ -1716,9 +1729,9 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 		sole_end(sole, alone);
 		leave(room, epoch);
 		if (stray == some)
-			good += go_open(way, pkts + at - some, some, 0);
+			good += go_open(way, pkts + at - some, some, 0, 0);
 		else if (stray != 0)
-			good += strays(way, pkts + at - some, some, 0, 0, go_open);
+			good += strays(way, pkts + at - some, some, 0, 0, 0, go_open);
 	}
 	return good;
 }

@@ -857,10 +857,10 @@ func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 }
 
 //export eespGoSealTaken
-func eespGoSealTaken(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t, first C.uint64_t) (good C.size_t) {
+func eespGoSealTaken(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t, first, serial C.uint64_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
-	return C.size_t(senders.get(slot).SealTaken(workers.get(worker), d, uint64(first)))
+	return C.size_t(senders.get(slot).SealTaken(workers.get(worker), d, uint64(first), uint64(serial)))
 }
 
 //export eespGoOpenBurst

@@ -11,13 +11,13 @@
 
 struct eesp_direct;
 
-#define TALLY_OPENED 1 /* keys.Opened */
+enum { TALLY_SEALED, TALLY_OPENED }; /* keys.Sealed, keys.Opened */
 enum { USAGE_SEALED, USAGE_OPENED, USAGE_EXTRA }; /* keys.UsageWords */
 #define FLAGS_FACTOR 0x85EBCA6Bu /* plan.AddShape */
 
 struct eesp_copy {
 	int16_t from;
-	uint8_t desc, to;
+	uint8_t of, to;
 };
 
 struct eesp_split {
@@ -40,6 +40,8 @@ struct eesp_shape {
 	uint8_t padding[4];
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
 };
+
+enum { OF_PACKET, OF_DESC, FOUR_OF_PACKET }; /* plan.CopyOf */
 
 /* plan.Unwrap. */
 enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
@@ -141,11 +143,14 @@ struct eesp_seal_plan {
 	uint64_t *usage;
 	uint64_t id;
 	const uint8_t *salt;
+	const struct eesp_seal_plan *other;
+	uint64_t *tally;
+	uint64_t serial, rekey_mask;
 	struct eesp_counter counter;
 	uint16_t n, lead, flags, tsc_at;
 	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, counter_at, key;
 	struct eesp_copy copy[2];
-	uint8_t inner, pad_mask, pad_at, again_at, wrap, padding2[3];
+	uint8_t inner, pad_mask, pad_at, again_at, wrap, mask, rekey_at, rekey_bits, from_lead, padding2[7];
 	uint8_t nonce[16], msg[3][16], header[PLAN_HEADER];
 };
 

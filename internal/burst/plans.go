@@ -113,22 +113,26 @@ func (s *Sender) replan() {
 		p.publish(0, nil)
 		return
 	}
-	to := profile.PlanSeal(s.Backend, s.Sealing, snap, area)
-	if to == nil {
-		p.publish(0, nil)
-		return
-	}
 	o := s.Counter
 	if s.Renew != nil {
-		var c status.Code
-		if o, c = s.Renew(snap); c != status.OK {
+		c := status.ErrNoKey
+		if snap.Slot[snap.Current].Present {
+			o, c = s.Renew(snap)
+		}
+		if c != status.OK {
 			p.publish(0, nil)
 			return
 		}
 	}
+	to := profile.PlanSeal(s.Backend, s.Sealing, snap, area, o.Epoch())
+	if to == nil {
+		p.publish(0, nil)
+		return
+	}
 	next, limit, m := o.Words()
-	to.Direct, to.Next, to.Limit, to.Counter = p.direct, uintptr(next), uintptr(limit), m
-	to.By, to.Octets = s.Stats.words()
+	by, octets := s.Stats.words()
+	to.Keep(o)
+	to.Counted(p.direct, uintptr(next), uintptr(limit), by, octets, m, o.Serial())
 	to.Publish()
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
 }
@@ -206,16 +210,15 @@ func (r *Receiver) replan() {
 }
 
 // SealTaken seals packets that C has taken counters for, the first of which is
-// first, and returns how many were.
-func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first uint64) (good int) {
+// first, from the owner of that serial, and returns how many were.
+func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first, serial uint64) (good int) {
 	w.enter()
 	defer w.leave()
-	was := s
 	s = s.latest()
 	switch c := w.begin(s); {
 	case c != status.OK:
 		refuseAll(pkts, c)
-	case s.Renew != nil || s != was: // other keys or another ID may be in force by now, whose counters are others
+	case w.counter.Serial() != serial: // of other keys, or another ID, counters are others
 		good = w.sealBegun(s, pkts)
 	default:
 		good = w.sealNumbered(s, pkts, first)

@@ -138,6 +138,8 @@ type Owner struct {
 	lead  uint64 // ticks
 	freed atomic.Bool
 
+	serial uint64
+
 	mu    sync.Mutex
 	cfg   Config
 	end   uint64 // exclusive; the space ends here
@@ -150,6 +152,8 @@ type Owner struct {
 	start uint64      // first value that could be given out
 	gone  atomic.Bool // the one value that no limit can be above, see spare
 }
+
+var serials atomic.Uint64 // given to owners so far
 
 // wall is the clock; tests replace it.
 var wall = func() int64 { return time.Now().UnixNano() }
@@ -248,7 +252,7 @@ func New(c Config) (*Owner, error) {
 
 // newOwner makes the owner of a name; c was checked.
 func newOwner(name string, c Config, keys Keys) (o *Owner, err error) {
-	o = &Owner{cfg: c, m: newMap(&c), refs: 1, timed: c.Timed}
+	o = &Owner{cfg: c, m: newMap(&c), refs: 1, serial: serials.Add(1), timed: c.Timed}
 	if c.LockDir != "" {
 		if o.locks, err = lockID(name, &c, keys); err != nil {
 			return nil, err
@@ -550,6 +554,12 @@ func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
 
 // Peek returns Epoch || Counter of the next packet, if no one else sends.
 func (o *Owner) Peek() uint64 { return o.TSC(o.next.Load()) }
+
+// Serial is no other owner's.
+func (o *Owner) Serial() uint64 { return o.serial }
+
+// Epoch is the one that counters stay in, if they do.
+func (o *Owner) Epoch() uint16 { return o.cfg.Epoch }
 
 // Now is the wall clock, ns since 1970.
 func Now() int64 { return wall() }

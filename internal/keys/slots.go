@@ -23,9 +23,10 @@ type Slot struct {
 	Master  *kernel.Master
 	Raw     *[RawLen]byte // and what is behind it the salt, if there is one
 	Root    *hkdf.Expander
-	Epoch   uint16 // tss: in which it is used
-	Subs    *Subs  // of keys derived from this one, for profiles that keep them
-	Usage   *Usage
+	Epoch   uint16        // tss: in which it is used
+	Subs    *Subs         // of keys derived from this one, for profiles that keep them
+	Usage   *Usage        // of keys that are derived for packets, or kept
+	Kept    *Usage        // of those that a plan keeps, where they are mostly derived
 	claimed *atomic.Int32 // outcome of Claim, which does not change
 }
 
@@ -155,7 +156,7 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 		return err
 	}
 	n := &s.Slot[slot]
-	*n = Slot{Present: true, Subs: new(Subs), Usage: p.newUsage(), claimed: new(atomic.Int32)}
+	*n = Slot{Present: true, Subs: new(Subs), Usage: p.newUsage(), Kept: new(Usage), claimed: new(atomic.Int32)}
 	w, err := secmem.New[struct {
 		key     [32]byte
 		named   kernel.Master
@@ -205,7 +206,7 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 	}
 	switch o := &old.Slot[slot]; {
 	case o.Present && o.Name == n.Name: // the same key goes on
-		n.Epoch, n.Usage = o.Epoch, o.Usage
+		n.Epoch, n.Usage, n.Kept = o.Epoch, o.Usage, o.Kept
 	case !old.Slot[0].Present && !old.Slot[1].Present: // set before there was a key
 		n.Epoch = old.Slot[old.Current].Epoch
 	}

@@ -232,7 +232,9 @@ func (g *Group) Used(level, generation int) (c Counts, index uint64, err error) 
 		if !k.Present {
 			return c, 0, fmt.Errorf("%w: no key in slot %d", status.ErrNotFound, level)
 		}
-		return k.Usage.read(), 0, nil
+		c = k.Usage.read()
+		c.add(k.Kept.read())
+		return c, 0, nil
 	}
 	if err := g.checkLevel(level); err != nil {
 		return c, 0, err

@@ -40,12 +40,23 @@ func (p Pick) Copy(to, from, n int) Pick {
 }
 
 // Copy is for 16 octets of a KDF input that are in the packet (from counts from
-// its header) or in the descriptor (from counts from its addresses).
+// its header) or in the descriptor (from counts from its addresses), or for 4 in
+// a packet that is to be sealed.
 type Copy struct {
 	From int16
-	Desc uint8
+	Of   CopyOf
 	To   uint8
 }
+
+// CopyOf says what a Copy copies.
+type CopyOf uint8
+
+// What is copied.
+const (
+	OfPacket CopyOf = iota
+	OfDesc
+	FourOfPacket
+)
 
 // Split takes the engine's number out of a counter: what is left counts the
 // packets of one engine.
@@ -223,7 +234,10 @@ type batch struct {
 }
 
 // keep is what a plan's addresses are in.
-type keep struct{ pin runtime.Pinner }
+type keep struct {
+	pin  runtime.Pinner
+	also []func()
+}
 
 const (
 	shapeBits   = 10 // of ShapeOf
@@ -388,8 +402,16 @@ func (o *Open) EachPattern(f func(p *Pattern)) {
 // Keep has something that C writes to stay where it is until Free.
 func (k *keep) Keep(p any) { k.pin.Pin(p) }
 
+// Also has f be called by Free.
+func (k *keep) Also(f func()) { k.also = append(k.also, f) }
+
 // Free ends the plan's use.
-func (k *keep) Free() { k.pin.Unpin() }
+func (k *keep) Free() {
+	k.pin.Unpin()
+	for _, f := range k.also {
+		f()
+	}
+}
 
 func hold[T any](pin *runtime.Pinner, s []T) uintptr {
 	pin.Pin(&s[0])
@@ -406,6 +428,10 @@ type Seal struct {
 	Usage       uintptr
 	ID          uint64  // for the descriptor
 	Salt        uintptr // what is added to the nonce's first four octets; 0: nothing
+	Other       uintptr // plan for packets with other Flags; 0: none
+	Tally       uintptr // counts besides the sender's; 0: there are none
+	Serial      uint64  // of who gives out counters
+	RekeyMask   uint64  // of a counter: what is in the KDF input; 0: nothing
 	Counter     Counter
 	N           uint16 // octets of the header, up to the payload
 	Lead        uint16
@@ -425,12 +451,19 @@ type Seal struct {
 	PadAt       uint8  // None: nowhere
 	AgainAt     uint8  // where the counter is once more; None: nowhere
 	Wrap        Unwrap // what payloads must be
-	_           [3]uint8
+	Mask        uint8  // octets behind a key that are added to the nonce
+	RekeyAt     uint8  // in the KDF input
+	RekeyBits   uint8  // by how many a counter is shifted
+	FromLead    uint8  // the nonce begins with the lead's first four octets
+	_           [7]uint8
 	Nonce       [16]byte // the counter goes to its octets 4 to 11
 	Msg         [3][16]byte
 	Header      [MaxHeader]byte
 
+	Epoch uint16 // of counters that stay in one
+
 	keep
+	other *Seal
 }
 
 // KDF sets how keys are derived, but for what of.
@@ -446,6 +479,23 @@ func (p *Pattern) KDF(msg *[48]byte, blocks, counter uint8) {
 	p.Blocks, p.Counter = blocks, counter
 	for i := range p.Msg {
 		copy(p.Msg[i][:], msg[16*i:])
+	}
+}
+
+// Others has packets with other flags be as a second plan says, which ends with
+// this one.
+func (s *Seal) Others(o *Seal) {
+	s.other = o
+	s.Also(o.Free)
+}
+
+// Counted is where counters come from and packets are counted.
+func (s *Seal) Counted(direct, next, limit, by, octets uintptr, c Counter, serial uint64) {
+	s.Direct, s.Next, s.Limit, s.By, s.Octets, s.Counter, s.Serial = direct, next, limit, by, octets, c, serial
+	if o := s.other; o != nil {
+		o.Counted(direct, next, limit, by, octets, c, serial)
+		o.Publish()
+		s.Other = uintptr(unsafe.Pointer(o))
 	}
 }
 

@@ -36,7 +36,7 @@ func (s *statelessSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area
 
 // statelessCopies are the addresses in a KDF input.
 func statelessCopies(v uint8) (n uint8, c [2]plan.Copy) {
-	return v & wire.VAddrMask, [2]plan.Copy{{From: 0, Desc: 1, To: 14}, {From: 16, Desc: 1, To: 30}}
+	return v & wire.VAddrMask, [2]plan.Copy{{From: 0, Of: plan.OfDesc, To: 14}, {From: 16, Of: plan.OfDesc, To: 30}}
 }
 
 // statelessShape is the form of headers with this V and options of so many

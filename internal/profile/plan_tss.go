@@ -8,19 +8,123 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
+	"libeesp/internal/secmem"
 	"libeesp/internal/wire"
 )
 
+// planSeal is for PlanSeal. A key that is the same for all packets is derived here.
+// Direct mode, and whatever leaves something in clear, are the engine's.
+func (s *tssSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
+	var h Header
+	if s.Begin(&h, snap) != 0 || h.Raw != nil || tssClear(s.Params, uint32(h.n)) != 0 || s.held != nil && !h.Plain {
+		return false
+	}
+	if !s.planFamily(be, &h, snap, to.Epoch, to) {
+		return false
+	}
+	if h.Mixed {
+		h.Turn()
+		other := newSeal(area)
+		if !s.planFamily(be, &h, snap, to.Epoch, other) {
+			other.Free()
+			return false
+		}
+		to.Others(other)
+	}
+	return true
+}
+
+// planFamily fills in what packets are like over IPv4, or over IPv6.
+func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapshot, epoch uint16, to *plan.Seal) bool {
+	six, server := h.Flags == FlagIPv6, s.Mode == keys.TSSServer
+	to.ID, to.N, to.TSCAt, to.Lead, to.Flags = h.id, uint16(h.n), uint16(h.n-8), uint16(h.Lead), h.Flags
+	to.Header, to.KeyLen = h.b, h.KeyLen
+	if s.v == TSSAddr {
+		to.FromLead = 1
+	} else {
+		binary.BigEndian.PutUint32(to.Nonce[:], h.salt)
+	}
+	if s.held != nil {
+		s.held.add((*[12]byte)(to.Nonce[:]))
+		return true
+	}
+	to.Keep(s.State)
+	to.Tally = s.State.Tally()
+	// Who is in the context: the SSI, or an address.
+	who, at := unsafe.Pointer(&h.b[4]), plan.Copy{To: 10}
+	var none [16]byte
+	if s.v != TSSSSI || six {
+		who = unsafe.Pointer(&none)
+		to.Copies, at.From = 1, -int16(h.Lead)
+		switch {
+		case six && server:
+			at.From += 16
+		case server:
+			at.From += 4
+		}
+	}
+	var msg [MaxBlocks * 16]byte
+	tssMsg(unsafe.Pointer(&msg), server, six, uint64(epoch)<<48, 0, who)
+	if h.Fixed {
+		area, mask, err := expanded(be, &h.KDF, &msg)
+		if err != nil {
+			return false
+		}
+		to.Also(func() { secmem.Delete(area) })
+		to.Area = uintptr(unsafe.Pointer(area))
+		for i, x := range mask {
+			to.Nonce[i] ^= x
+		}
+		snap.Slot[snap.Current].Kept.Derived(1)
+		to.Usage = counts(to, snap.Slot[snap.Current].Kept)
+		return true
+	}
+	to.RekeyMask, to.RekeyBits, to.RekeyAt, to.EpochAt = s.RekeyMask, s.RekeyShift, 6, 4
+	if six {
+		to.RekeyAt, to.EpochAt, at.To = 10, 8, 14
+	} else if to.Copies != 0 {
+		at.Of = plan.FourOfPacket
+	}
+	to.Copy[0], to.Mask = at, h.Mask
+	to.KDF(&msg, h.Blocks, h.KDF.Counter)
+	to.Master, to.Sub = h.KDF.addresses()
+	to.Usage = counts(to, h.Usage)
+	return true
+}
+
 // planOpen is for PlanOpen: packets in a key's epoch. Those of others, and domains
 // that latch or leave something in clear, are the engine's.
-func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, _ uintptr) *plan.Open {
-	if o.held != nil {
-		return nil
-	}
+func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
 	to.Screens(wire.TSSMinHeader+kernel.TagSize, 0, wire.TSSFirst)
 	to.Lead = [4]uint8{0: wire.TSSLead4, FlagIPv6: wire.TSSLead6, 2: plan.None, 3: plan.None}
+	if k := o.held; k != nil {
+		if k.v != TSSSSI { // the address would have to be the key's
+			return nil
+		}
+		p := &plan.Pattern{KeyLen: tssKeyLen, Kind: uint16(k.an)<<8 | uint16(k.v), Area: area}
+		copy(p.Nonce[:], k.mask[:])
+		n := wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(p.Value[:]), true, k.an, k.sdi, k.ssi)
+		if tssClear(o.sa, uint32(n)) != 0 {
+			return nil
+		}
+		binary.BigEndian.PutUint16(p.Value[n-8:], k.epoch)
+		s := tssShape(n)
+		for i := 4; i < 8; i++ {
+			s.Mask[i] = 0xff
+		}
+		s.IDMask = ^uint64(0)
+		if o.client && !o.sa.TSS.NoDirection {
+			p.Value[n-6], s.Mask[n-6] = tssToClient>>40, tssToClient>>40
+			to.Split.Mask &^= tssToClient
+		}
+		s.Word = binary.NativeEndian.Uint32(p.Value[:])
+		if i, ok := to.AddShape(s); ok {
+			to.Add(i, p)
+		}
+		return to
+	}
 	to.NameMask = binary.NativeEndian.Uint32([]byte{1, 0xff, 0xff, 0xff}) // AN, SDI
 	seen := map[uint32]bool{}
 	for _, snap := range snaps {
@@ -62,13 +166,8 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	tssMsg(unsafe.Pointer(&msg), server, six, 0, 0, unsafe.Pointer(&none))
 	p.KDF(&msg, k.Blocks, k.Counter)
 	p.Tally = snap.State.Tally()
-	s := &plan.Shape{
-		N: uint16(n), Lead: wire.TSSLead4, NextAt: plan.None, IDAt: 4, IDShift: 32, IDNever: 1, ProbeAt: 0,
-		TSCAt: int16(n - 8), TailAt: int16(n - 16), TSCNever: ^uint64(0), EpochMask: 1<<16 - 1,
-		SourceAt: 0, MsgSource: plan.NoPick.Copy(10, 4, 4), MsgTail: plan.NoPick.Copy(4, 8, 2),
-		NonceSource: plan.NoPick.Copy(0, 4, 4), NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
-		RekeyMask: snap.RekeyMask, RekeyBits: snap.RekeyShift, RekeyAt: 6,
-	}
+	s := tssShape(n)
+	s.RekeyMask, s.RekeyBits, s.RekeyAt = snap.RekeyMask, snap.RekeyShift, 6
 	if sp {
 		s.IDMask = ^uint64(0)
 	}
@@ -87,10 +186,6 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 		s.MsgSource, s.NonceSource = plan.NoPick.Copy(10, 0, 4), plan.NoPick.Copy(0, 0, 4)
 		s.FlowAt, s.FlowLen = -wire.TSSLead4, 4
 	}
-	for i := range 4 {
-		s.Mask[i] = 0xff
-	}
-	s.Mask[n-8], s.Mask[n-7] = 0xff, 0xff
 	if server && !snap.TSS.NoDirection {
 		s.Mask[n-6] = 0x80 // none of those that go to clients
 	}
@@ -98,4 +193,19 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	if i, ok := to.AddShape(s); ok {
 		to.Add(i, p)
 	}
+}
+
+// tssShape is the form of headers of n octets over IPv4 whose epoch is known.
+func tssShape(n int) *plan.Shape {
+	s := &plan.Shape{
+		N: uint16(n), Lead: wire.TSSLead4, NextAt: plan.None, IDAt: 4, IDShift: 32, IDNever: 1, ProbeAt: 0,
+		TSCAt: int16(n - 8), TailAt: int16(n - 16), TSCNever: ^uint64(0), EpochMask: 1<<16 - 1,
+		SourceAt: 0, MsgSource: plan.NoPick.Copy(10, 4, 4), MsgTail: plan.NoPick.Copy(4, 8, 2),
+		NonceSource: plan.NoPick.Copy(0, 4, 4), NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
+	}
+	for i := range 4 {
+		s.Mask[i] = 0xff
+	}
+	s.Mask[n-8], s.Mask[n-7] = 0xff, 0xff
+	return s
 }

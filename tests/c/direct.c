@@ -44,6 +44,7 @@ static struct {
 	size_t group_count;
 	int each;  /* keys are derived for packets */
 	int alike; /* and packets that are alike go together in the engine */
+	int kept;  /* a plan has the sender's only key */
 } form = { .tail = EESP_ICV_LEN };
 
 /* Has all packets of a side be the engine's, until keys change. */
@@ -107,6 +108,7 @@ static void new_sides(eesp_group *const *groups, size_t n, uint8_t v, uint32_t f
 	form.groups = groups;
 	form.group_count = n;
 	form.each = form.alike = 1;
+	form.kept = 0;
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config c = explicit_config(v);
 		c.flags = flags;
@@ -233,7 +235,8 @@ static void same_results(size_t n)
 		SAME(a->out == NULL, b->out == NULL);
 		SAME(a->coffset, b->coffset);
 		SAME(a->ioffset, b->ioffset);
-		SAME(a->next_header, b->next_header);
+		if (a->status != EESP_ERR_REPLAY) /* eesp: it may be found out before or after that is decrypted */
+			SAME(a->next_header, b->next_header);
 		SAME(a->tsc, b->tsc);
 		CHECK((a->id == side[0].id && b->id == side[1].id) || a->id == b->id || a->id - side[0].id == b->id - side[1].id ||
 		      (a->id ^ side[0].id) == (b->id ^ side[1].id));
@@ -289,7 +292,7 @@ static void same_usage(const eesp_usage used[2], const struct burst *b)
 	SAME(used[0].sealed, used[1].sealed);
 	SAME(used[0].opened, used[1].opened);
 	CHECK(form.group_count == 0 || (used[0].sealed + used[0].opened) % (side[0].good ? side[0].good : UINT64_MAX) == 0);
-	if (ordinary(b) && form.alike)
+	if (ordinary(b) && form.alike && !(form.kept && used[0].sealed))
 		SAME(used[0].derived, used[1].derived);
 }
 
@@ -463,6 +466,10 @@ static const struct other others[] = {
 	{ .name = "tss", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 7 }, .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV4 },
 	{ .name = "tss, IPv6, rekeying", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 8, .rekey_mask = 0xffffff0, .rekey_shift = 4 },
 	  .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
+	{ .name = "tss, rekeying", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 9, .rekey_mask = 0xfc, .rekey_shift = 2 },
+	  .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV4 },
+	{ .name = "tss, IPv6", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 10 }, .v = EESP_V_TSS_SSI_IPV6, .lead = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
+	{ .name = "tss, data key", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 11 }, .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV4, .held = 1 },
 	{ .name = "eesp, data key", .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 510, .aead = 1 }, .held = 1 },
 };
 
@@ -479,6 +486,7 @@ static void other_sides(const struct other *o, eesp_group *const *groups)
 	form.groups = groups;
 	form.group_count = !o->held;
 	form.each = o->g.profile != EESP_PROFILE_EESP;
+	form.kept = o->g.profile == EESP_PROFILE_TSS && !o->ipv6 && !o->g.rekey_mask;
 	form.alike = o->g.profile == EESP_PROFILE_TSS; /* psp: headers begin with what follows */
 	eesp_receiver *r[2];
 	for (int i = 0; i < 2; i++) {
@@ -532,7 +540,7 @@ static void others_as_the_engine(void)
 		secret[0] = (uint8_t)k;
 		WORKS(eesp_group_set_key(g, 0, secret, o->g.profile != EESP_PROFILE_EESP || o->g.mode == 1 || o->g.mode == 4 ? 32 : o->g.mode == 2 ? 48 : 64));
 		other_sides(o, &g);
-		uint64_t before = opened_there, packets = 0;
+		uint64_t before = opened_there, sealed_before = sealed_there, packets = 0;
 		for (int round = 0; round < (emulated() ? 5 : 150); round++) {
 			struct burst b = any_burst();
 			sealed_there += seal_both(&b);
@@ -552,6 +560,8 @@ static void others_as_the_engine(void)
 		SAME(u.sealed, o->held ? 0 : out[0].packets[0] + out[1].packets[0]);
 		SAME(u.opened, o->held ? 0 : in[0].packets[0] + in[1].packets[0]);
 		CHECK(form.each || u.derived == (o->held ? 0 : 2)); /* a Sub SA each */
+		if (possible && !o->held && !o->ip && o->g.profile != EESP_PROFILE_EESP)
+			CHECK(sealed_there - sealed_before < packets / 10);
 		/* Where the payload would begin in front of its destination, the engine opens it. */
 		CHECK(!possible || opened_there - before < (o->g.profile == EESP_PROFILE_EESP ? packets / 2 : packets / 10));
 		all += packets;
