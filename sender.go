@@ -79,12 +79,11 @@ type Sender struct {
 	idless burst.Stats
 	closed atomic.Bool
 
-	mu      sync.Mutex // of changes of the ID
-	config  SenderConfig
-	past    []*sending  // under IDs of before
-	changed atomic.Bool // the ID has, before now did
-	cell    *uintptr    // see Plan
-	direct  uintptr
+	mu     sync.Mutex // of changes of the ID
+	config SenderConfig
+	past   []*sending // under IDs of before
+	cell   *uintptr   // see Plan
+	direct uintptr
 }
 
 // sending is a sender under one ID.
@@ -352,9 +351,6 @@ func (s *Sender) setID(id uint64) error {
 		return err
 	}
 	s.config = c
-	if old != nil {
-		s.changed.Store(true)
-	}
 	s.now.Store(n)
 	if old != nil {
 		s.past = append(s.past, old)
@@ -520,13 +516,9 @@ func (s *Sender) Counts() (octets uint64, by [status.Count]uint64) {
 }
 
 // SealTaken is for this module's C library: it seals packets that plans have
-// taken counters for, unless those were of another ID.
+// taken counters for, from the owner of that serial.
 func (s *Sender) SealTaken(w *burst.Worker, d []profile.Desc, first, serial uint64) int {
-	e := s.Engine()
-	if s.changed.Load() { // looked at after the engine: then that one is not the plan's perhaps
-		return w.Seal(e, d)
-	}
-	return w.SealTaken(e, d, first, serial)
+	return w.SealTaken(s.Engine(), d, first, serial)
 }
 
 // Backend is for this module's C library.
