@@ -29,14 +29,16 @@ type Times struct {
 const markAhead = uint64(1 << fresh.TickBits)
 
 // steady is a clock that nobody sets, and that goes on while the machine sleeps.
-func steady() int64 {
-	const boottime = 7
-	var t syscall.Timespec
-	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, boottime, uintptr(unsafe.Pointer(&t)), 0)
-	return t.Nano()
-}
-
-func clock() uint64 { return fresh.Ticks(counter.Now()) }
+// Tests replace both.
+var (
+	clock  = func() uint64 { return fresh.Ticks(counter.Now()) }
+	steady = func() int64 {
+		const boottime = 7
+		var t syscall.Timespec
+		syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, boottime, uintptr(unsafe.Pointer(&t)), 0)
+		return t.Nano()
+	}
+)
 
 // NewTimes makes a table, with a mark in a file if there is a path.
 func NewTimes(c fresh.Config, path string) (*Times, error) {
