@@ -1633,6 +1633,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		if (m >= FEW_KEYS && k.master != NULL)
 			u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
 		derive_and_run(room, w->direct, &k, u, slot, 0, sorted, m);
+		/* Windows and tables take them as they came: where a counter skips, what came before would be too old. */
+		for (size_t i = 0; sorted != jobs && i < m; i++)
+			jobs[o.from[i]].ok = sorted[i].ok;
+		sorted = jobs;
+		o.from = as_they_are;
 		if (u != m) /* packets are counted with a key each */
 			used(pt->usage, USAGE_OPENED, 0, pt->master, u - m);
 	}

@@ -112,6 +112,39 @@ static void order(void)
 	eesp_sender_free(s);
 }
 
+/* One burst, whose counters skip more than a window is wide, and whose longer packets come first. */
+static void skipping(void)
+{
+	enum { HALF = 8, LONG = 100, SHORT = 40 };
+	eesp_sender *s = new_sender(group, EESP_V_ID, EESP_SENDER_OPTIONS);
+	eesp_receiver *r = new_replay_receiver(group, 64, 0);
+	/* Again and again, so that bursts are opened without a crossing too. */
+	for (int round = 0; round < 8; round++) {
+		eesp_pkt p[2 * HALF];
+		seal_row(s, HALF);
+		for (size_t i = 0; i < HALF; i++)
+			p[i] = copy_of(i, copies[i]);
+		seal_row(s, N);
+		seal_row(s, N);
+		for (size_t i = 0; i < HALF; i++) {
+			row[i] = packet(rooms[i] + EESP_MAX_HEADER, SHORT, EESP_MAX_HEADER, EESP_ICV_LEN);
+			fill(row[i].data, i, SHORT);
+		}
+		SAME(eesp_seal_burst(s, row, HALF), HALF);
+		for (size_t i = 0; i < HALF; i++)
+			p[HALF + i] = copy_of(i, copies[HALF + i]);
+		SAME(eesp_open_burst(r, p, 2 * HALF), 2 * HALF);
+		for (size_t i = 0; i < 2 * HALF; i++) {
+			SAME(p[i].status, EESP_OK);
+			SAME(p[i].out_len, i < HALF ? LONG : SHORT);
+			CHECK(filled(p[i].out, i % HALF, p[i].out_len));
+		}
+	}
+	SAME(replay_stats(r).old, 0);
+	eesp_receiver_free(r);
+	eesp_sender_free(s);
+}
+
 /* Packets in segments, each in memory of its own. */
 static void chained(void)
 {
@@ -496,6 +529,7 @@ int main(void)
 	group = new_group(EESP_AEAD_AES_128_GCM, EESP_LEVELS_ZONE);
 	TEST(duplicates);
 	TEST(order);
+	TEST(skipping);
 	TEST(chained);
 	TEST(no_room);
 	TEST(data_key_and_engines);
