@@ -15,53 +15,49 @@ import (
 
 // Layout of scratch memory.
 const (
-	nX    = 0          // blocks to hash, octets reversed
-	nEJ0  = nX + 10*16 // E(J0)
-	nPart = nEJ0 + 16  // an end of fewer than 16 octets
-	nRaw  = nPart + 16 // H as AES has it
-	nJob  = nRaw + 16  // stands for the job before the first
-	nSink = nJob + 64  // its tag
-	nRows = nSink + 16 // fresh keys: round keys and powers, twice
+	soloBlocksAt = 0                    // blocks to hash, octets reversed
+	soloEJ0At    = soloBlocksAt + 10*16 // E(J0)
+	soloPartAt   = soloEJ0At + 16       // an end of fewer than 16 octets
+	soloRawHAt   = soloPartAt + 16      // H as AES has it
+	soloNoJobAt  = soloRawHAt + 16      // stands for the job before the first
+	soloNoTagAt  = soloNoJobAt + 64     // its tag
+	soloRowsAt   = soloNoTagAt + 16     // fresh keys: round keys and powers, twice
 )
 
 const (
-	heldPowers  = 8 // of an expanded key
-	freshPowers = 4 // of a raw key; packets of up to 64 octets take two
+	expandedPowers = 8 // of an expanded key
+	rawPowers      = 4 // of a raw key; packets of up to 64 octets take two
 )
 
 // Registers.
 const (
-	nC   = v(0) // key stream: to 3 or 7
-	nKey = v(8) // round key
-	nCtr = v(15)
+	soloStream   = v(0) // key stream: to 3 or 7
+	soloRoundKey = v(8) // round key
+	soloCounter  = v(15)
 
 	// A packet's start: six states, the next key in the making, and the
 	// hasher of the packet before.
-	nH    = v(0)
-	nJ    = v(1)
-	nF    = v(2) // to 5: key stream
-	nA    = v(6)
-	nB    = v(7)
-	nT    = v(8) // to 9
-	nHash = v(10)
+	soloH             = v(0)
+	soloJ0            = v(1)
+	soloFirst         = v(2) // to 5: key stream
+	soloNextKey       = v(6)
+	soloNextOddKey    = v(7)
+	soloKeyTemp       = v(8) // to 9
+	soloPendingHasher = v(10)
 )
 
 var (
-	nJobs    = reg.RDI
-	nKeys    = reg.RSI // keys, or rows
-	nScratch = reg.RDX
-	nN       = reg.RCX
-	nSrc     = reg.R8
-	nDst     = reg.R9
-	nLeft    = reg.R10
-	nTo      = reg.R11 // where the next block to hash goes
-	nBefore  = reg.R12 // the job whose tag is pending
-	nArea    = reg.R13 // the key's rows
-	nOther   = reg.R14 // those of the packet before
-	nG       = reg.RAX
-	nG2      = reg.RBX
-	nCount   = nG2 // the last counter block's last octet
-	nG3      = reg.R15
+	soloSrc        = reg.R8
+	soloDst        = reg.R9
+	soloLeft       = reg.R10
+	soloSlot       = reg.R11 // where the next block to hash goes
+	soloPendingJob = reg.R12 // the job whose tag is pending
+	soloRows       = reg.R13 // the key's rows
+	soloOtherRows  = reg.R14 // those of the packet before
+	soloTemp       = reg.RAX
+	soloTemp2      = reg.RBX
+	soloCount      = soloTemp2 // the last counter block's last octet
+	soloTemp3      = reg.R15
 )
 
 // constants1 names the read-only data.
@@ -123,7 +119,7 @@ func (k keyRows) fold(i int) Mem  { return at(k.base, k.disp+(k.folds+i-1)*k.str
 
 // areaRows is a lane of a group that Expand wrote.
 func areaRows(base reg.GPPhysical, lane int) keyRows {
-	return keyRows{base, 16 * lane, row, 16, 16 + heldPowers, heldPowers}
+	return keyRows{base, 16 * lane, row, 16, 16 + expandedPowers, expandedPowers}
 }
 
 // hasher1 is GHASH with products after Karatsuba.
@@ -196,11 +192,7 @@ func (h *hasher1) put(s *stream, k keyRows, i int) {
 // powers makes powers of H, from H as AES has it in h.acc.
 func (h *hasher1) powers(s *stream, k keyRows) {
 	s.do(func() { shufb(h.c.bswap, h.acc, h.acc) })
-	s.do(func() { VPSHUFD(Imm(0xd3), h.acc.r(), h.t.r()) })
-	s.do(func() { VPSRAD(Imm(31), h.t.r(), h.t.r()) })
-	s.do(func() { VPADDQ(h.acc.r(), h.acc.r(), h.acc.r()) })
-	s.do(func() { VPAND(h.c.carry, h.t.r(), h.t.r()) })
-	s.do(func() { xor(h.t.r(), h.acc, h.acc) })
+	timesX(s, h.acc, h.t, h.c.carry)
 	h.put(s, k, 1)
 	for i := 2; i <= k.most; i++ {
 		if i == 2 {
@@ -225,7 +217,7 @@ func (h *hasher1) slots(s *stream, k keyRows, from, to int, with bool) {
 	for from < to {
 		n := (to-from-1)%k.most + 1
 		for i := range n {
-			m := at(nScratch, nX+16*(from+i))
+			m := at(scratchPtr, soloBlocksAt+16*(from+i))
 			if i == 0 && with {
 				s.do(func() { xor(m, h.acc, h.x) })
 				h.upper(s)
@@ -361,25 +353,25 @@ func (k *kernel1) octetsFrom(p, n, t reg.GPPhysical, field int, d v, label strin
 	JMP(LabelRef(label + "loaded"))
 	Label(label + "few")
 	zero(d)
-	store(d, at(nScratch, nPart))
-	LEAQ(at(nScratch, nPart), t)
+	store(d, at(scratchPtr, soloPartAt))
+	LEAQ(at(scratchPtr, soloPartAt), t)
 	for _, size := range []int{8, 4, 2, 1} {
 		skip := fmt.Sprint(label, "few", size)
 		TESTB(Imm(uint64(size)), n.As8())
 		JEQ(LabelRef(skip))
 		switch size {
 		case 8:
-			MOVQ(at(p, 0), nG3)
-			MOVQ(nG3, at(t, 0))
+			MOVQ(at(p, 0), soloTemp3)
+			MOVQ(soloTemp3, at(t, 0))
 		case 4:
-			MOVL(at(p, 0), nG3.As32())
-			MOVL(nG3.As32(), at(t, 0))
+			MOVL(at(p, 0), soloTemp3.As32())
+			MOVL(soloTemp3.As32(), at(t, 0))
 		case 2:
-			MOVW(at(p, 0), nG3.As16())
-			MOVW(nG3.As16(), at(t, 0))
+			MOVW(at(p, 0), soloTemp3.As16())
+			MOVW(soloTemp3.As16(), at(t, 0))
 		case 1:
-			MOVB(at(p, 0), nG3.As8())
-			MOVB(nG3.As8(), at(t, 0))
+			MOVB(at(p, 0), soloTemp3.As8())
+			MOVB(soloTemp3.As8(), at(t, 0))
 		}
 		if size > 1 {
 			ADDQ(num(size), p)
@@ -387,7 +379,7 @@ func (k *kernel1) octetsFrom(p, n, t reg.GPPhysical, field int, d v, label strin
 		}
 		Label(skip)
 	}
-	load(at(nScratch, nPart), d)
+	load(at(scratchPtr, soloPartAt), d)
 	Label(label + "loaded")
 }
 
@@ -420,7 +412,7 @@ func octetsTo(s v, p, n reg.GPPhysical, label string) {
 func (k *kernel1) text(c v, n int, to Mem) stream {
 	var s stream
 	for i := range n {
-		x, src, dst, slot := c+v(i), at(nSrc, 16*i), at(nDst, 16*i), plus(to, 16*i)
+		x, src, dst, slot := c+v(i), at(soloSrc, 16*i), at(soloDst, 16*i), plus(to, 16*i)
 		if k.sealing {
 			s.do(func() { xor(src, x, x) })
 			s.do(func() { store(x, dst) })
@@ -437,17 +429,17 @@ func (k *kernel1) text(c v, n int, to Mem) stream {
 	return s
 }
 
-// tail takes nLeft octets with key stream in c.., of up to n blocks, and
-// moves nTo on.
+// tail takes soloLeft octets with key stream in c.., of up to n blocks, and
+// moves soloSlot on.
 func (k *kernel1) tail(label string, c v, n int) {
 	for i := range n {
-		CMPQ(nLeft, num(16))
+		CMPQ(soloLeft, num(16))
 		JLT(LabelRef(fmt.Sprint(label, "end", i)))
-		emit(k.text(c+v(i), 1, at(nTo, 0)))
-		ADDQ(num(16), nSrc)
-		ADDQ(num(16), nDst)
-		ADDQ(num(16), nTo)
-		SUBQ(num(16), nLeft)
+		emit(k.text(c+v(i), 1, at(soloSlot, 0)))
+		ADDQ(num(16), soloSrc)
+		ADDQ(num(16), soloDst)
+		ADDQ(num(16), soloSlot)
+		SUBQ(num(16), soloLeft)
 	}
 	JMP(LabelRef(label + "tailed"))
 	for i := 1; i < n; i++ {
@@ -458,30 +450,30 @@ func (k *kernel1) tail(label string, c v, n int) {
 		}
 	}
 	Label(label + "end0")
-	TESTQ(nLeft, nLeft)
+	TESTQ(soloLeft, soloLeft)
 	JEQ(LabelRef(label + "tailed"))
 	x, t := k.h.x, k.h.t
-	k.octetsFrom(nSrc, nLeft, nG, jobLen, x, label)
+	k.octetsFrom(soloSrc, soloLeft, soloTemp, jobLen, x, label)
 	if k.sealing {
 		xor(c.r(), x, x)
-		LEAQ(plus(k.c.mask, 16), nG)
-		SUBQ(nLeft, nG)
-		VPAND(at(nG, 0), x.r(), x.r())
+		LEAQ(plus(k.c.mask, 16), soloTemp)
+		SUBQ(soloLeft, soloTemp)
+		VPAND(at(soloTemp, 0), x.r(), x.r())
 	} else {
 		xor(x.r(), c, c)
 	}
 	shufb(k.c.bswap, x, t)
-	store(t, at(nTo, 0))
+	store(t, at(soloSlot, 0))
 	if k.sealing {
-		octetsTo(x, nDst, nLeft, label)
+		octetsTo(x, soloDst, soloLeft, label)
 	} else {
-		octetsTo(c, nDst, nLeft, label)
+		octetsTo(c, soloDst, soloLeft, label)
 	}
-	ADDQ(num(16), nTo)
+	ADDQ(num(16), soloSlot)
 	Label(label + "tailed")
 }
 
-func (k *kernel1) job(field int) Mem { return at(nJobs, field) }
+func (k *kernel1) job(field int) Mem { return at(jobsPtr, field) }
 
 // aad hashes AAD of any length into h.acc, two blocks at a time.
 func (k *kernel1) aad(label string) {
@@ -494,33 +486,33 @@ func (k *kernel1) aad(label string) {
 	block := func(m Mem, i int) {
 		load(m, h.x)
 		shufb(k.c.bswap, h.x, h.x)
-		store(h.x, at(nScratch, nX+16*i))
+		store(h.x, at(scratchPtr, soloBlocksAt+16*i))
 	}
 	zero(h.acc)
-	MOVL(k.job(jobAADLen), nLeft.As32())
-	MOVQ(k.job(jobAAD), nSrc)
+	MOVL(k.job(jobAADLen), soloLeft.As32())
+	MOVQ(k.job(jobAAD), soloSrc)
 	Label(label + "aadtwo")
-	CMPQ(nLeft, num(32))
+	CMPQ(soloLeft, num(32))
 	JLT(LabelRef(label + "aadone"))
-	block(at(nSrc, 0), 0)
-	block(at(nSrc, 16), 1)
+	block(at(soloSrc, 0), 0)
+	block(at(soloSrc, 16), 1)
 	hash(2)
-	ADDQ(num(32), nSrc)
-	SUBQ(num(32), nLeft)
+	ADDQ(num(32), soloSrc)
+	SUBQ(num(32), soloLeft)
 	JMP(LabelRef(label + "aadtwo"))
 	Label(label + "aadone")
-	CMPQ(nLeft, num(16))
+	CMPQ(soloLeft, num(16))
 	JLT(LabelRef(label + "aadpart"))
-	block(at(nSrc, 0), 0)
+	block(at(soloSrc, 0), 0)
 	hash(1)
-	ADDQ(num(16), nSrc)
-	SUBQ(num(16), nLeft)
+	ADDQ(num(16), soloSrc)
+	SUBQ(num(16), soloLeft)
 	Label(label + "aadpart")
-	TESTQ(nLeft, nLeft)
+	TESTQ(soloLeft, soloLeft)
 	JEQ(LabelRef(label + "aaddone"))
-	k.octetsFrom(nSrc, nLeft, nG, jobAADLen, h.x, label+"aad")
+	k.octetsFrom(soloSrc, soloLeft, soloTemp, jobAADLen, h.x, label+"aad")
 	shufb(k.c.bswap, h.x, h.x)
-	store(h.x, at(nScratch, nX))
+	store(h.x, at(scratchPtr, soloBlocksAt))
 	hash(1)
 	Label(label + "aaddone")
 }
@@ -537,17 +529,17 @@ func (k *kernel1) lengths(d v, to Mem) {
 func (k *kernel1) tag(job reg.GPPhysical) {
 	h := k.h
 	shufb(k.c.bswap, h.acc, h.acc)
-	xor(at(nScratch, nEJ0), h.acc, h.acc)
-	MOVQ(at(job, jobTag), nG)
+	xor(at(scratchPtr, soloEJ0At), h.acc, h.acc)
+	MOVQ(at(job, jobTag), soloTemp)
 	if k.sealing {
-		store(h.acc, at(nG, 0))
+		store(h.acc, at(soloTemp, 0))
 		return
 	}
-	xor(at(nG, 0), h.acc, h.acc)
-	XORL(nG2.As32(), nG2.As32())
+	xor(at(soloTemp, 0), h.acc, h.acc)
+	XORL(soloTemp2.As32(), soloTemp2.As32())
 	VPTEST(h.acc.x(), h.acc.x())
-	SETEQ(nG2.As8())
-	MOVL(nG2.As32(), at(job, jobOK))
+	SETEQ(soloTemp2.As8())
+	MOVL(soloTemp2.As32(), at(job, jobOK))
 }
 
 // inMemory stands for a register that there is not.
@@ -574,38 +566,38 @@ func (k *kernel1) rounds(s *stream, through, x v, n int) {
 	}
 }
 
-// counters makes the next n counter blocks in x.., and nCtr the last of them.
+// counters makes the next n counter blocks in x.., and soloCounter the last of them.
 // Adding to the last octet will do, unless it overflows. With a label that is
-// looked after: nCount has that octet as well.
+// looked after: soloCount has that octet as well.
 func (k *kernel1) counters(label string, x v, n int) {
 	if label != "" {
-		ADDB(Imm(uint64(n)), nCount.As8())
+		ADDB(Imm(uint64(n)), soloCount.As8())
 		JCS(LabelRef(label + "carry"))
 	}
 	for i := range n {
-		addd(plus(k.c.first, 16*i), nCtr, x+v(i))
+		addd(plus(k.c.first, 16*i), soloCounter, x+v(i))
 	}
-	addd(plus(k.c.first, 16*(n-1)), nCtr, nCtr)
+	addd(plus(k.c.first, 16*(n-1)), soloCounter, soloCounter)
 	if label == "" {
 		return
 	}
 	Label(label + "counted")
 	k.later = append(k.later, func() {
 		Label(label + "carry")
-		shufb(k.c.bswap, nCtr, nCtr)
+		shufb(k.c.bswap, soloCounter, soloCounter)
 		for i := range n {
-			addd(plus(k.c.counts, 16*i), nCtr, x+v(i))
+			addd(plus(k.c.counts, 16*i), soloCounter, x+v(i))
 			shufb(k.c.bswap, x+v(i), x+v(i))
 		}
-		addd(plus(k.c.counts, 16*(n-1)), nCtr, nCtr)
-		shufb(k.c.bswap, nCtr, nCtr)
+		addd(plus(k.c.counts, 16*(n-1)), soloCounter, soloCounter)
+		shufb(k.c.bswap, soloCounter, soloCounter)
 		JMP(LabelRef(label + "counted"))
 	})
 }
 
 // keyStream makes n blocks of key stream of counter blocks in x.. .
 func (k *kernel1) keyStream(x v, n int) (s stream) {
-	k.rounds(&s, nKey, x, n)
+	k.rounds(&s, soloRoundKey, x, n)
 	return s
 }
 
@@ -615,36 +607,23 @@ func align() { Instruction(&ir.Instruction{Opcode: "PCALIGN", Operands: []Op{Imm
 
 // wipe1 zeroes n octets of scratch memory.
 func wipe1(n int) {
-	XORL(nG3.As32(), nG3.As32()) // octets of text went through it
+	XORL(soloTemp3.As32(), soloTemp3.As32()) // octets of text went through it
 	zero(0)
 	for i := 0; i < n; i += 16 {
-		store(0, at(nScratch, i))
+		store(0, at(scratchPtr, i))
 	}
 	wipeRegisters()
 }
 
-func baseName(sealing bool, rest string) string {
-	if sealing {
-		return "seal" + rest
-	}
-	return "open" + rest
-}
-
-// address sets nArea to the rows of the job's key.
+// address sets soloRows to the rows of the job's key.
 func (k *kernel1) address() {
-	MOVQ(nJobs, nArea)
-	SUBQ(Param2("jobs"), nArea)
-	SHRQ(Imm(6), nArea) // jobSize
-	MOVL(k.job(jobKey), nG.As32())
+	MOVQ(jobsPtr, soloRows)
+	SUBQ(Param2("jobs"), soloRows)
+	SHRQ(Imm(6), soloRows) // jobSize
+	MOVL(k.job(jobKey), soloTemp.As32())
 	CMPQ(Param2("held"), Imm(0))
-	CMOVQNE(nG, nArea)
-	MOVQ(nArea, nG)
-	ANDQ(Imm(3), nG)
-	SHRQ(Imm(2), nArea)
-	SHLQ(Imm(7), nArea) // groupSize/16
-	ADDQ(nG, nArea)
-	SHLQ(Imm(4), nArea)
-	ADDQ(nKeys, nArea)
+	CMOVQNE(soloTemp, soloRows)
+	rowsOf(soloRows, soloTemp)
 }
 
 // cryptKernel1 writes a kernel. Side by side run the key schedule of the next
@@ -653,44 +632,44 @@ func (k *kernel1) address() {
 // alike: the last block to hash is the lengths', before it comes up to 64 octets
 // of text, and what is missing in front of that is zeros. An unusual AAD and
 // text further in front are hashed already, and their hash is in the first block.
-func cryptKernel1(c *constants1, keyLen int, fresh, sealing bool) {
+func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 	k := &kernel1{c: c, keyLen: keyLen, sealing: sealing}
-	base, hold := "Long", areaRows(nArea, 0)
+	base, hold := "Long", areaRows(soloRows, 0)
 	size := 0
-	if fresh {
+	if raw {
 		n := rounds(keyLen) + 1
-		base, hold = "Fresh", keyRows{nArea, 0, 16, n, n + freshPowers, freshPowers}
-		size = 16 * (n + 2*freshPowers)
+		base, hold = "Fresh", keyRows{soloRows, 0, 16, n, n + rawPowers, rawPowers}
+		size = 16 * (n + 2*rawPowers)
 	}
 	k.keys = hold
 	before := hold // when the key before is no longer needed, the one after
-	before.base = nOther
+	before.base = soloOtherRows
 	// Packets of up to 64 octets.
 	hold2, before2 := hold, before
-	if fresh {
+	if raw {
 		hold2.most, before2.most = 2, 2
 	}
 	fn := name(baseName(sealing, base), keyLen)
-	if fresh {
+	if raw {
 		function(fn, "func(keys, jobs *byte, n int, scratch *byte)",
 			fn+" takes n packets, in order of length.")
 	} else {
 		function(fn, "func(keys, jobs *byte, n, held int, scratch *byte)",
 			fn+" takes n packets, in order of length; held: jobs name their keys, else key i is job i's.")
 	}
-	Load(Param("keys"), nKeys)
-	Load(Param("jobs"), nJobs)
-	Load(Param("n"), nN)
-	Load(Param("scratch"), nScratch)
+	Load(Param("keys"), keysPtr)
+	Load(Param("jobs"), jobsPtr)
+	Load(Param("n"), packets)
+	Load(Param("scratch"), scratchPtr)
 
 	// Blocks to hash: two of AAD, four of text, the lengths.
 	const text, lengths = 2, 6
-	pending, current := newHasher1(c, nHash), newHasher1(c, nKey+1)
-	slot := func(i int) Mem { return at(nScratch, nX+16*i) }
+	pending, current := newHasher1(c, soloPendingHasher), newHasher1(c, soloRoundKey+1)
+	slot := func(i int) Mem { return at(scratchPtr, soloBlocksAt+16*i) }
 	// hash makes the powers that are needed, for a raw key, and hashes.
 	hash := func(s *stream, h *hasher1, keys keyRows, from, to int) {
-		if fresh {
-			s.do(func() { load(at(nScratch, nRaw), h.acc) })
+		if raw {
+			s.do(func() { load(at(scratchPtr, soloRawHAt), h.acc) })
 			h.powers(s, keys)
 		}
 		h.slots(s, keys, from, to, false)
@@ -704,92 +683,92 @@ func cryptKernel1(c *constants1, keyLen int, fresh, sealing bool) {
 		return s
 	}
 	schedule := func() stream {
-		load(at(nKeys, 0), nA)
+		load(at(keysPtr, 0), soloNextKey)
 		if keyLen == 32 {
-			load(at(nKeys, 16), nB)
+			load(at(keysPtr, 16), soloNextOddKey)
 		}
-		return schedule1(c, keyLen, nA, nB, nT, nT+1, func(s *stream, r int, key v) {
+		return schedule1(c, keyLen, soloNextKey, soloNextOddKey, soloKeyTemp, soloKeyTemp+1, func(s *stream, r int, key v) {
 			s.do(func() { store(key, before.round(r)) })
 		})
 	}
 	// head starts a packet and ends the one before.
 	head := func(hash stream) {
-		load(k.job(jobNonce), nH)
-		VPAND(c.nonce, nH.r(), nH.r())
+		load(k.job(jobNonce), soloH)
+		VPAND(c.nonce, soloH.r(), soloH.r())
 		for i := range 5 {
-			addd(plus(c.first, 16*i), nH, nJ+v(i))
+			addd(plus(c.first, 16*i), soloH, soloJ0+v(i))
 		}
-		if !fresh {
+		if !raw {
 			k.address()
 			var s stream
-			k.rounds(&s, nB, nJ, 5)
+			k.rounds(&s, soloNextOddKey, soloJ0, 5)
 			emit(s, hash)
 		} else {
 			// The last packet's schedule runs again, for none.
-			LEAQ(at(nKeys, keyLen), nG)
-			CMPQ(nN, num(1))
-			CMOVQGT(nG, nKeys)
+			LEAQ(at(keysPtr, keyLen), soloTemp)
+			CMPQ(packets, num(1))
+			CMOVQGT(soloTemp, keysPtr)
 			var s stream
 			if keyLen == 16 {
-				k.rounds(&s, nB, nH, 6)
+				k.rounds(&s, soloNextOddKey, soloH, 6)
 			} else {
-				k.rounds(&s, inMemory, nH, 6)
+				k.rounds(&s, inMemory, soloH, 6)
 			}
-			zero(nH)
+			zero(soloH)
 			emit(s, schedule(), hash)
-			store(nH, at(nScratch, nRaw))
+			store(soloH, at(scratchPtr, soloRawHAt))
 		}
 		k.h = pending
-		k.tag(nBefore)
+		k.tag(soloPendingJob)
 		k.h = current
-		MOVQ(nJobs, nBefore)
-		store(nJ, at(nScratch, nEJ0))
-		MOVL(k.job(jobLen), nLeft.As32())
-		MOVQ(k.job(jobSrc), nSrc)
-		MOVQ(k.job(jobDst), nDst)
+		MOVQ(jobsPtr, soloPendingJob)
+		store(soloJ0, at(scratchPtr, soloEJ0At))
+		MOVL(k.job(jobLen), soloLeft.As32())
+		MOVQ(k.job(jobSrc), soloSrc)
+		MOVQ(k.job(jobDst), soloDst)
 	}
-	// ending takes the last 64 octets, or fewer, and sets nTo to the first block.
+	// ending takes the last 64 octets, or fewer, and sets soloSlot to the first block.
 	ending := func(label string) {
 		k.lengths(k.h.x, slot(lengths))
-		CMPQ(nLeft, num(64))
+		CMPQ(soloLeft, num(64))
 		JNE(LabelRef(label + "ragged"))
-		emit(k.text(nF, 4, slot(text)))
-		LEAQ(slot(text), nTo)
+		emit(k.text(soloFirst, 4, slot(text)))
+		LEAQ(slot(text), soloSlot)
 		JMP(LabelRef(label + "placed"))
 		Label(label + "ragged")
 		zero(k.h.x)
 		for i := range lengths {
 			store(k.h.x, slot(i))
 		}
-		LEAQ(at(nLeft, 15), nG)
-		SHRQ(Imm(4), nG)
-		SHLQ(Imm(4), nG)
-		LEAQ(slot(lengths), nTo)
-		SUBQ(nG, nTo)
-		MOVQ(nTo, nG2)
-		k.tail(label, nF, 4)
-		MOVQ(nG2, nTo)
+		LEAQ(at(soloLeft, 15), soloTemp)
+		SHRQ(Imm(4), soloTemp)
+		SHLQ(Imm(4), soloTemp)
+		LEAQ(slot(lengths), soloSlot)
+		SUBQ(soloTemp, soloSlot)
+		MOVQ(soloSlot, soloTemp2)
+		k.tail(label, soloFirst, 4)
+		MOVQ(soloTemp2, soloSlot)
 		Label(label + "placed")
 	}
-	// aad puts AAD in front of nTo; of other lengths than usual, its hash
+	// aad puts AAD in front of soloSlot; of other lengths than usual, its hash
 	// into the first block of text.
 	aad := func(label string) {
-		MOVL(k.job(jobAADLen), nLeft.As32())
-		CMPQ(nLeft, num(16))
+		MOVL(k.job(jobAADLen), soloLeft.As32())
+		CMPQ(soloLeft, num(16))
 		JLE(LabelRef(label + "odd"))
-		CMPQ(nLeft, num(32))
+		CMPQ(soloLeft, num(32))
 		JG(LabelRef(label + "odd"))
 		x, y := k.h.x, k.h.t
-		MOVQ(k.job(jobAAD), nSrc)
-		LEAQ(plus(c.shift, 32), nG)
-		SUBQ(nLeft, nG)
-		load(at(nSrc, 0), x)
-		load(Mem{Base: nSrc, Index: nLeft, Scale: 1, Disp: -16}, y)
+		MOVQ(k.job(jobAAD), soloSrc)
+		LEAQ(plus(c.shift, 32), soloTemp)
+		SUBQ(soloLeft, soloTemp)
+		load(at(soloSrc, 0), x)
+		load(Mem{Base: soloSrc, Index: soloLeft, Scale: 1, Disp: -16}, y)
 		shufb(c.bswap, x, x)
-		shufb(at(nG, 0), y, y)
+		shufb(at(soloTemp, 0), y, y)
 		shufb(c.bswap, y, y)
-		store(x, at(nTo, -32))
-		store(y, at(nTo, -16))
+		store(x, at(soloSlot, -32))
+		store(y, at(soloSlot, -16))
 		JMP(LabelRef(label + "before"))
 		Label(label + "odd")
 		var s stream
@@ -799,35 +778,35 @@ func cryptKernel1(c *constants1, keyLen int, fresh, sealing bool) {
 		zero(k.h.x)
 		store(k.h.x, slot(0))
 		store(k.h.x, slot(1))
-		xor(at(nTo, 0), k.h.acc, k.h.acc)
-		store(k.h.acc, at(nTo, 0))
+		xor(at(soloSlot, 0), k.h.acc, k.h.acc)
+		store(k.h.acc, at(soloSlot, 0))
 		Label(label + "before")
 	}
 	next := func() {
-		if fresh {
-			XCHGQ(nArea, nOther)
+		if raw {
+			XCHGQ(soloRows, soloOtherRows)
 		} else {
-			MOVQ(nArea, nOther)
+			MOVQ(soloRows, soloOtherRows)
 		}
-		ADDQ(num(jobSize), nJobs)
-		DECQ(nN)
+		ADDQ(num(jobSize), jobsPtr)
+		DECQ(packets)
 	}
 
 	// The first packet has none before it: hash whatever is there for a job
 	// that does not exist.
 	nobody := func() {
-		LEAQ(at(nScratch, nSink), nG)
-		MOVQ(nG, at(nScratch, nJob+jobTag))
-		LEAQ(at(nScratch, nJob), nBefore)
+		LEAQ(at(scratchPtr, soloNoTagAt), soloTemp)
+		MOVQ(soloTemp, at(scratchPtr, soloNoJobAt+jobTag))
+		LEAQ(at(scratchPtr, soloNoJobAt), soloPendingJob)
 	}
 	nobody()
-	if fresh {
-		LEAQ(at(nScratch, nRows), nOther)
+	if raw {
+		LEAQ(at(scratchPtr, soloRowsAt), soloOtherRows)
 		emit(schedule())
-		MOVQ(nOther, nArea)
-		ADDQ(num(size), nOther)
+		MOVQ(soloOtherRows, soloRows)
+		ADDQ(num(size), soloOtherRows)
 	} else {
-		MOVQ(nKeys, nOther)
+		MOVQ(keysPtr, soloOtherRows)
 	}
 	CMPL(k.job(jobLen), num(64))
 	JHI(LabelRef("longer"))
@@ -844,26 +823,26 @@ func cryptKernel1(c *constants1, keyLen int, fresh, sealing bool) {
 	Label("shortest")
 	emit(hashShort())
 	k.h = pending
-	k.tag(nBefore)
-	TESTQ(nN, nN)
+	k.tag(soloPendingJob)
+	TESTQ(packets, packets)
 	JEQ(LabelRef("done"))
 	nobody()
 
 	align()
 	Label("longer")
 	head(hashLonger())
-	emit(k.text(nF, 4, slot(text)))
-	LEAQ(slot(text), nTo)
-	ADDQ(num(64), nDst)
+	emit(k.text(soloFirst, 4, slot(text)))
+	LEAQ(slot(text), soloSlot)
+	ADDQ(num(64), soloDst)
 	aad("longer")
-	MOVL(k.job(jobLen), nLeft.As32())
-	MOVQ(k.job(jobSrc), nSrc)
-	ADDQ(num(64), nSrc)
-	SUBQ(num(64), nLeft)
+	MOVL(k.job(jobLen), soloLeft.As32())
+	MOVQ(k.job(jobSrc), soloSrc)
+	ADDQ(num(64), soloSrc)
+	SUBQ(num(64), soloLeft)
 	// J0 and four blocks are behind.
-	load(k.job(jobNonce), nCtr)
-	VPAND(c.nonce, nCtr.r(), nCtr.r())
-	addd(plus(c.first, 16*4), nCtr, nCtr)
+	load(k.job(jobNonce), soloCounter)
+	VPAND(c.nonce, soloCounter.r(), soloCounter.r())
+	addd(plus(c.first, 16*4), soloCounter, soloCounter)
 	first := func() (s stream) {
 		hash(&s, k.h, k.keys, 0, lengths)
 		return s
@@ -874,58 +853,58 @@ func cryptKernel1(c *constants1, keyLen int, fresh, sealing bool) {
 	}
 	// Packets with raw keys are too short for 256 blocks.
 	carry := func(label string) string {
-		if fresh {
+		if raw {
 			return ""
 		}
 		return label
 	}
 	take := func(x v, n int) {
 		emit(k.text(x, n, slot(text)))
-		ADDQ(num(16*n), nSrc)
-		ADDQ(num(16*n), nDst)
-		SUBQ(num(16*n), nLeft)
+		ADDQ(num(16*n), soloSrc)
+		ADDQ(num(16*n), soloDst)
+		SUBQ(num(16*n), soloLeft)
 	}
-	CMPQ(nLeft, num(64))
+	CMPQ(soloLeft, num(64))
 	JLE(LabelRef("first4"))
-	k.counters("", nC, 8)
-	MOVL(U32(1+4+8), nCount.As32())
-	emit(k.keyStream(nC, 8), first())
+	k.counters("", soloStream, 8)
+	MOVL(U32(1+4+8), soloCount.As32())
+	emit(k.keyStream(soloStream, 8), first())
 	align()
 	Label("wide")
-	CMPQ(nLeft, num(128))
+	CMPQ(soloLeft, num(128))
 	JLE(LabelRef("narrow"))
-	take(nC, 8)
-	CMPQ(nLeft, num(64))
+	take(soloStream, 8)
+	CMPQ(soloLeft, num(64))
 	JLE(LabelRef("last4"))
-	k.counters(carry("wide"), nC, 8)
-	emit(k.keyStream(nC, 8), more(8))
+	k.counters(carry("wide"), soloStream, 8)
+	emit(k.keyStream(soloStream, 8), more(8))
 	JMP(LabelRef("wide"))
 	Label("narrow")
-	take(nC, 4)
+	take(soloStream, 4)
 	for i := range v(4) {
-		move(nC+4+i, nF+i)
+		move(soloStream+4+i, soloFirst+i)
 	}
 	emit(more(4))
 	JMP(LabelRef("last"))
 	Label("first4")
-	k.counters("", nF, 4)
-	emit(k.keyStream(nF, 4), first())
+	k.counters("", soloFirst, 4)
+	emit(k.keyStream(soloFirst, 4), first())
 	JMP(LabelRef("last"))
 	Label("last4")
-	k.counters(carry("last"), nF, 4)
-	emit(k.keyStream(nF, 4), more(8))
+	k.counters(carry("last"), soloFirst, 4)
+	emit(k.keyStream(soloFirst, 4), more(8))
 	Label("last")
 	ending("last")
-	xor(at(nTo, 0), k.h.acc, k.h.acc)
-	store(k.h.acc, at(nTo, 0))
+	xor(at(soloSlot, 0), k.h.acc, k.h.acc)
+	store(k.h.acc, at(soloSlot, 0))
 	next()
 	JNE(LabelRef("longer"))
 	emit(hashLonger())
 	k.h = pending
-	k.tag(nBefore)
+	k.tag(soloPendingJob)
 
 	Label("done")
-	wipe1(nRows + 2*size)
+	wipe1(soloRowsAt + 2*size)
 	RET()
 	for _, f := range k.later {
 		f()
@@ -941,8 +920,8 @@ func aesni() {
 		expandKernel1(c, keyLen)
 		powersKernel1(c, keyLen)
 		for _, sealing := range []bool{true, false} {
-			for _, fresh := range []bool{true, false} {
-				cryptKernel1(c, keyLen, fresh, sealing)
+			for _, raw := range []bool{true, false} {
+				cryptKernel1(c, keyLen, raw, sealing)
 			}
 		}
 	}

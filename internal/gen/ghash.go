@@ -5,10 +5,38 @@ import (
 	. "github.com/mmcloughlin/avo/operand"
 )
 
-// GHASH works on blocks with their octets reversed and on powers of H that are
-// multiplied by x, so that a product needs no shift (as in Intel's white paper
-// on PCLMULQDQ). A product is summed up in three parts, lo, mi and hi, and
-// reduced once for several blocks.
+// GHASH of the blocks X1 to Xn (AAD, text, lengths) is
+//
+//	X1*H^n + X2*H^(n-1) + ... + Xn*H
+//
+// It is computed k blocks (columns, where each lane is a packet) at a time, from the
+// sum S so far, with one reduction:
+//
+//	S = (S + X1)*H^k + X2*H^(k-1) + ... + Xk*H
+//
+// Octets of blocks are reversed when they are loaded. Bit i of a register then is
+// the coefficient of x^i modulo the reversed polynomial
+//
+//	P = x^128 + p*x^64 + 1,   p = x^63 + x^62 + x^57 (0xc200000000000000)
+//
+// and a product in GHASH's sense is a*b*x^-127. With a = a1*x^64 + a0, b likewise,
+// each of a1, a0, b1, b0 half a register,
+//
+//	a*b = hi*x^128 + mi*x^64 + lo,   hi = a1*b1, mi = a1*b0 + a0*b1, lo = a0*b0
+//
+// which are four multiplications; after Karatsuba three, since mi is
+// (a1+a0)*(b1+b0) + hi + lo. In a square, mi is zero. Products are added up in these
+// three parts. To reduce a sum, let
+//
+//	fold(c) = swap(c) + c0*p,   swap(c1*x^64 + c0) = c0*x^64 + c1
+//
+// c is fold(c)*x^64 modulo P (multiply out), so that
+//
+//	hi*x^128 + mi*x^64 + lo = (hi + fold(mi + fold(lo)))*x^128   modulo P
+//
+// This bracket is what reduce makes: a*b*x^-128. One x is too few, so powers of H are
+// kept times x, which makes them right as factors of blocks and of each other: see
+// timesX. GHASH's 1, times x, is x^128 modulo P: the constant poly.
 type hasher struct {
 	lo, mi, hi v
 	t          [4]v // two are in use here
@@ -50,7 +78,7 @@ func (h *hasher) four(s *stream, x []v, m [4]Op) {
 	h.add(s, x[0], m[0], false)
 }
 
-// reduce puts the sum modulo GHASH's polynomial into d.
+// reduce puts the sum modulo P into d: hi + fold(mi + fold(lo)).
 func (h *hasher) reduce(s *stream, d v) {
 	s.do(func() { clmul(0x01, h.lo.r(), h.poly, h.t[0]) })
 	s.do(func() { VPSHUFD(Imm(0x4e), h.lo.r(), h.lo.r()) })
@@ -69,7 +97,7 @@ func (h *hasher) mul(s *stream, x v, m Op, d v) {
 	h.reduce(s, d)
 }
 
-// square is d = x*x, for which the middle part is zero.
+// square is d = x*x: mi is zero.
 func (h *hasher) square(s *stream, x v, d v) {
 	s.do(func() { clmul(0x00, x.r(), x, h.lo) })
 	s.do(func() { clmul(0x11, x.r(), x, h.hi) })
@@ -85,15 +113,27 @@ func (h *hasher) square(s *stream, x v, d v) {
 }
 
 // timesX turns a reversed block into its product with x: what a power of H
-// has to be. carry is the constant of that name in a register.
-func timesX(s *stream, h, t, carry v) {
+// has to be. Where bit 127 is set, x^128 is taken out again; in the same go the
+// bit that the shift of each half loses at its end is carried over: both are in
+// the constant carry, masked by the sign of the words that bits 63 and 127 end.
+func timesX(s *stream, h, t v, carry Op) {
 	s.do(func() { VPSHUFD(Imm(0xd3), h.r(), t.r()) })
 	s.do(func() { VPSRAD(Imm(31), t.r(), t.r()) })
 	s.do(func() { VPADDQ(h.r(), h.r(), h.r()) })
 	if avx512() {
-		s.do(func() { VPTERNLOGQ(Imm(0x78), carry.r(), t.r(), h.r()) })
+		s.do(func() { VPTERNLOGQ(Imm(0x78), carry, t.r(), h.r()) })
 		return
 	}
-	s.do(func() { VPAND(carry.r(), t.r(), t.r()) })
+	s.do(func() { VPAND(carry, t.r(), t.r()) })
 	s.do(func() { xor(t.r(), h, h) })
+}
+
+// foldLanes adds the lanes of sum up in its first, and clears the others.
+func foldLanes(sum, t v) {
+	if lanes == 4 {
+		VEXTRACTI64X4(Imm(1), sum.r(), t.y())
+		VPXOR(t.y(), sum.y(), sum.y())
+	}
+	VEXTRACTI128(Imm(1), sum.y(), t.x())
+	VPXOR(t.x(), sum.x(), sum.x())
 }

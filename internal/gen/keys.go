@@ -34,10 +34,10 @@ func deriveKernel(c *constants) {
 	Load(Param("master"), rk)
 	Load(Param("sub"), sub)
 	const key, subkey = v(14), v(15)
-	spread(at(sub, 0), subkey)
+	broadcast(at(sub, 0), subkey)
 	encrypt := func(k int) {
 		for r := 0; r <= 14; r++ {
-			spread(at(rk, 16*r), key)
+			broadcast(at(rk, 16*r), key)
 			for i := v(0); i < v(k); i++ {
 				switch r {
 				case 0:
@@ -204,7 +204,7 @@ func deriveLong(out, msgs, n, blocks, rk, step reg.GPPhysical, key, subkey v) {
 	}
 	Label("longinner")
 	for r := 0; r <= 14; r++ {
-		spread(at(rk, 16*r), key)
+		broadcast(at(rk, 16*r), key)
 		for i := range count {
 			switch r {
 			case 0:
@@ -241,8 +241,65 @@ func nextKey(k, from v, mask, rcon Op, t1, t2 v) stream {
 	return s
 }
 
-// spreadWord loads a 32-bit word into every word.
-func spreadWord(m Mem, d v) { VPBROADCASTD(m, d.r()) }
+// schedule512 is the key schedule of raw keys, in lanes that AES-128 or AES-256
+// fills alike. Operands of shuffles may be registers or memory.
+type schedule512 struct {
+	keyLen           int
+	key, oddKey      v // the round keys in the making; AES-128 has only the first, oddKey is a temporary
+	t, u             v
+	rot, even, zeros Op // constants rotword, evenwords and zeros
+}
+
+// stream makes the round keys, and calls each when one is there.
+//
+// Two round keys of AES-128 are made at a time, with fewer shuffles than twice
+// nextKey. Let y move words up by one, and s and t be the substituted words, in
+// all columns: the first is k(1+y)(1+yy) + s, the second is k(1+yy) + s in words
+// 0 and 2 + t.
+func (x *schedule512) stream(c *constants, each func(s *stream, r int, key v)) stream {
+	var s stream
+	a, b, t, u := x.key, x.oddKey, x.t, x.u
+	each(&s, 0, a)
+	if x.keyLen == 16 {
+		for r := 1; r <= 10; r += 2 {
+			s.do(func() { shufb(x.rot, a, t) })
+			s.do(func() { slldq(8, a, u) })
+			s.do(func() { aesLast(c.rconRow(r-1), t) })
+			s.do(func() { xor(u.r(), a, b) })
+			s.do(func() { slldq(4, b, a) })
+			s.do(func() { xor3(b, t, a) })
+			s.do(func() { VPTERNLOGQ(Imm(0x78), x.even, t.r(), b.r()) })
+			each(&s, r, a)
+			s.do(func() { shufb(x.rot, a, t) })
+			s.do(func() { aesLast(c.rconRow(r), t) })
+			s.do(func() { xor(t.r(), b, a) })
+			each(&s, r+1, a)
+		}
+		return s
+	}
+	each(&s, 1, b)
+	for r := 2; r <= 14; r++ {
+		next, from, rcon := a, b, Op(c.rconRow(r/2-1))
+		if r%2 == 1 {
+			next, from, rcon = b, a, x.zeros
+		}
+		if r%2 == 0 {
+			s.do(func() { shufb(x.rot, from, t) })
+		} else {
+			s.do(func() { VPSHUFD(Imm(0xff), from.r(), t.r()) })
+		}
+		s.do(func() { slldq(4, next, u) })
+		s.do(func() { aesLast(rcon, t) })
+		s.do(func() { xor(u.r(), next, next) })
+		s.do(func() { slldq(8, next, u) })
+		s.do(func() { xor3(t, u, next) })
+		each(&s, r, next)
+	}
+	return s
+}
+
+// broadcastWord loads a 32-bit word into every word.
+func broadcastWord(m Mem, d v) { VPBROADCASTD(m, d.r()) }
 
 // loadKeys loads the keys of a group of vectors: for keys of 16 octets one
 // register each, for 32 two. part: only n (a register) keys are there; then
@@ -293,8 +350,8 @@ func expandKernel512(c *constants, keyLen int) {
 	Load(Param("keys"), keys)
 	Load(Param("n"), n)
 	const rot, last, none, rc = v(31), v(30), v(29), v(28)
-	spread(c.rot, rot)
-	spread(c.last, last)
+	broadcast(c.rot, rot)
+	broadcast(c.last, last)
 	zero(none)
 	// Registers of group g: key a (and b), two temporaries.
 	a := func(g int) v { return v(4 * g) }
@@ -310,7 +367,7 @@ func expandKernel512(c *constants, keyLen int) {
 		put(0, a)
 		if keyLen == 16 {
 			for r := 1; r <= 10; r++ {
-				spreadWord(plus(c.rcon, 4*(r-1)), rc)
+				broadcastWord(plus(c.rcon, 4*(r-1)), rc)
 				var ss []stream
 				for g := range groups {
 					ss = append(ss, nextKey(a(g), a(g), rot.r(), rc.r(), t(g), u(g)))
@@ -331,7 +388,7 @@ func expandKernel512(c *constants, keyLen int) {
 				}
 			}
 			if r%2 == 0 {
-				spreadWord(plus(c.rcon, 4*(r/2-1)), rc)
+				broadcastWord(plus(c.rcon, 4*(r/2-1)), rc)
 			}
 			emit(ss...)
 			if r%2 == 0 {
@@ -375,30 +432,37 @@ func expandKernel512(c *constants, keyLen int) {
 	RET()
 }
 
-// findKey leaves in gA where the rows of a packet's key begin: the one that its
-// job names if keys are held, else that of its index. It uses gE.
-func findKey(index, rows reg.GPPhysical, label string) {
-	MOVQ(index, gA)
+// findKey leaves in tempA where the rows of a packet's key begin: the one that its
+// job names if the caller says so, else that of its index. It uses tempE.
+func findKey(label string) {
+	MOVQ(longIndex, tempA)
 	CMPQ(Param2("held"), Imm(0))
 	JEQ(LabelRef(label + "mine"))
-	MOVL(job(0, jobKey), gA.As32())
+	MOVL(job(0, jobKey), tempA.As32())
 	Label(label + "mine")
-	MOVQ(gA, gE)
-	ANDQ(Imm(3), gE)
-	SHRQ(Imm(2), gA)
-	SHLQ(Imm(7), gA)
-	ADDQ(gE, gA)
-	SHLQ(Imm(4), gA)
-	ADDQ(rows, gA)
+	rowsOf(tempA, tempE)
+}
+
+// rowsOf turns the number of an expanded key into the address of its rows:
+//
+//	keysPtr + number/4*groupSize + number%4*16
+func rowsOf(number, t reg.GPPhysical) {
+	MOVQ(number, t)
+	ANDQ(Imm(3), t)
+	SHRQ(Imm(2), number)
+	SHLQ(Imm(7), number) // groupSize/16
+	ADDQ(t, number)
+	SHLQ(Imm(4), number)
+	ADDQ(keysPtr, number)
 }
 
 // allRound is round r of AES with one key on many states, of which fresh is
 // the one that holds nothing before round 0.
-func allRound(keyLen, r int, key v, states []v, fresh v) stream {
+func allRound(keyLen, r int, key v, states []v, raw v) stream {
 	var s stream
 	for _, x := range states {
 		switch {
-		case r == 0 && x == fresh:
+		case r == 0 && x == raw:
 			s.do(func() { move(key, x) })
 		case r == 0:
 			s.do(func() { xor(key.r(), x, x) })

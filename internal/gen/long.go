@@ -15,39 +15,58 @@ import (
 
 // Layout of scratch memory for long packets.
 const (
-	longKeys  = 0                 // round keys that find no register, in all lanes
-	longEach  = 16 * row          // H^16, H^12, H^8, H^4, each in all lanes
-	longPower = longEach + 4*row  // H^16 to H, then zeros
-	longNext  = longPower + 20*16 // counters 0 to 15, less those of the window's first
-	longSize  = longNext + 4*row
+	longKeysAt   = 0                    // round keys that find no register, in all lanes
+	longEachAt   = 16 * row             // H^16, H^12, H^8, H^4, each in all lanes
+	longPowersAt = longEachAt + 4*row   // H^16 to H, then zeros
+	longNextAt   = longPowersAt + 20*16 // counters 0 to 15, less those of the window's first
+	longSize     = longNextAt + 4*row
 )
 
 const (
-	lC     = v(0) // to 3: the key stream
-	lX     = v(4) // to 7: ciphertext to hash
-	lAcc   = v(8)
-	lLo    = v(9)
-	lMi    = v(10)
-	lHi    = v(11)
-	lT     = v(12) // to 14
-	lAAD   = v(15) // AAD of the first window; then the lengths, in all lanes
-	lCtr   = v(16)
-	lBswap = v(17)
-	lPoly  = v(18)
-	lBase  = v(19)
-	lEJ0   = v(20)
-	lKey   = v(21) // to 31: eleven round keys
+	longStream    = v(0) // to 3: the key stream
+	longPending   = v(4) // to 7: ciphertext to hash
+	longSum       = v(8)
+	longLo        = v(9)
+	longMid       = v(10)
+	longHi        = v(11)
+	longTemp      = v(12) // to 14
+	longAAD       = v(15) // AAD of the first window; then the lengths, in all lanes
+	longCounter   = v(16)
+	longReverse   = v(17)
+	longPoly      = v(18)
+	longBase      = v(19)
+	longEJ0       = v(20)
+	longRoundKeys = v(21) // to 31: eleven round keys
 )
 
 const keysInRegisters = 11
 
-// remnant is what is left of a packet when the next one begins.
-type remnant string
+// A packet's end is pending until the next packet begins: its hash runs beside that
+// one's first window.
+//
+//	    begin(noBlocks)
+//	          |
+//	          v     first window       windows of 16 blocks
+//	+-----> packet ------------> loop ----+   |
+//	|         |                   ^       |   | AES of one beside text and hash of
+//	|         |                   +-------+   | the one before
+//	|         | (one window only)   |
+//	|         v                     v
+//	|        end: 1 to 15 blocks, or 16, are pending, with the lengths
+//	|         |
+//	|         v
+//	+--- begin(someBlocks or allBlocks) if there is another packet, else done
+//
+// GHASH runs in lanes of their own until the end:
+//
+//	S = (S + X0)*H^16 + X1*H^12 + X2*H^8 + X3*H^4        in each lane, Xi a vector
+//	S = (S + X0)*[H^16..H^13] + ... + X3*[H^4..H^1]      then all lanes together
+type pendingBlocks string
 
 const (
-	none remnant = "norest"
-	some remnant = "rest"     // up to 15 blocks
-	full remnant = "fullrest" // 16 blocks
+	noBlocks   pendingBlocks = "norest"
+	someBlocks pendingBlocks = "rest"     // 1 to 15, or none; the lengths are the block behind them
+	allBlocks  pendingBlocks = "fullrest" // 16, and the lengths by themselves
 )
 
 type long512 struct {
@@ -57,63 +76,64 @@ type long512 struct {
 	h       hasher
 }
 
+// longFunction begins a kernel for long packets.
+func longFunction(keyLen int, sealing bool) {
+	fn := name(baseName(sealing, "Long"), keyLen)
+	function(fn, "func(rows, jobs *byte, n int, held int, scratch *byte)",
+		fn+" takes n packets one at a time; held: jobs name their keys, else key i is job i's.")
+	Load(Param("rows"), keysPtr)
+	Load(Param("jobs"), jobsPtr)
+	Load(Param("n"), packets)
+	Load(Param("scratch"), scratchPtr)
+}
+
 func longKernel512(c *constants, keyLen int, sealing bool) {
 	k := &long512{c: c, keyLen: keyLen, sealing: sealing}
-	k.h = hasher{lo: lLo, mi: lMi, hi: lHi, t: [4]v{lT, lT + 1}, poly: lPoly}
-	base := "openLong"
-	if sealing {
-		base = "sealLong"
-	}
-	function(name(base, keyLen), "func(rows, jobs *byte, n int, held int, scratch *byte)",
-		name(base, keyLen)+" takes n packets one at a time; held: jobs name their keys, else key i is job i's.")
-	rows, jobs, n, scratch := reg.RSI, gJobs, gN, gScratch
-	Load(Param("rows"), rows)
-	Load(Param("jobs"), jobs)
-	Load(Param("n"), n)
-	Load(Param("scratch"), scratch)
-	setLaneMasks(gA)
-	MOVQ(U32(64), g64)
-	MOVQ(I32(-1), reg.R11)
-	spread(c.bswap, lBswap)
-	spread(c.poly, lPoly)
+	k.h = hasher{lo: longLo, mi: longMid, hi: longHi, t: [4]v{longTemp, longTemp + 1}, poly: longPoly}
+	longFunction(keyLen, sealing)
+	setLaneMasks(tempA)
+	MOVQ(U32(64), sixtyFour)
+	MOVQ(I32(-1), allOnes)
+	broadcast(c.bswap, longReverse)
+	broadcast(c.poly, longPoly)
 	for i := range 4 {
-		load(plus(c.counts, i*row), lT)
-		store(lT, at(scratch, longNext+i*row))
+		load(plus(c.counts, i*row), longTemp)
+		store(longTemp, at(scratchPtr, longNextAt+i*row))
 	}
-	index, src, dst, left := gOff, gB, gC, gMax
-	XORL(index.As32(), index.As32())
-	zero(lT)
-	store(lT, at(scratch, longPower+16*16))
+	src, dst, left := tempB, tempC, longLeft
+	XORL(longIndex.As32(), longIndex.As32())
+	zero(longTemp)
+	store(longTemp, at(scratchPtr, longPowersAt+16*16))
 
-	k.begin(index, rows, none)
+	k.begin(noBlocks)
 
 	Label("packet")
 	k.powers()
 	// AAD: of up to two blocks it goes into the first window, of more it is
 	// hashed beforehand.
-	zero(lAcc)
-	zero(lAAD)
+	zero(longSum)
+	zero(longAAD)
 	MOVL(job(0, jobAADLen), left.As32())
 	MOVQ(job(0, jobAAD), src)
 	CMPQ(left, num(32))
 	JG(LabelRef("aad"))
-	BZHIQ(left, reg.R11, gE)
-	KMOVD(gE.As32(), reg.K4)
+	BZHIQ(left, allOnes, tempE)
+	KMOVD(tempE.As32(), reg.K4)
 	CMPQ(left, num(16))
 	JLE(LabelRef("aadone"))
-	VMOVDQU8_Z(at(src, 0), reg.K4, lAAD.y())
+	VMOVDQU8_Z(at(src, 0), reg.K4, longAAD.y())
 	JMP(LabelRef("aaddone"))
 	Label("aadone")
 	TESTQ(left, left)
 	JEQ(LabelRef("aaddone"))
-	VMOVDQU8_Z(at(src, 0), reg.K4, lT.x())
-	VINSERTI32X4(Imm(1), lT.x(), lAAD.r(), lAAD.r())
+	VMOVDQU8_Z(at(src, 0), reg.K4, longTemp.x())
+	VINSERTI32X4(Imm(1), longTemp.x(), longAAD.r(), longAAD.r())
 	JMP(LabelRef("aaddone"))
 	Label("aad")
-	k.longAAD(src)
+	k.hashAAD(src)
 	TESTQ(left, left)
 	JG(LabelRef("aad"))
-	VSHUFI64X2(Imm(0x45), lAcc.r(), lAcc.r(), lAcc.r()) // to where the text begins
+	VSHUFI64X2(Imm(0x45), longSum.r(), longSum.r(), longSum.r()) // to where the text begins
 	Label("aaddone")
 
 	MOVQ(job(0, jobSrc), src)
@@ -124,35 +144,35 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	window := func(p int, first bool, vectors int) {
 		k.moveStream()
 		k.nextCounters()
-		emit(k.rounds(vectors), append(k.text(src, dst, first), k.sixteen(scratch, p)...))
+		emit(k.rounds(vectors), append(k.text(src, dst, first), k.sixteen(scratchPtr, p)...))
 	}
 	// The end's first part, with one window or more behind it.
 	end := func(first bool) {
 		apart := fmt.Sprintf("apart%t", first)
 		// What is left ends the lanes' sums, with the lengths behind it, if
 		// that is one block at least for each, and no more than there are powers.
-		LEAQ(at(left, -33), gA)
-		CMPQ(gA, num(240-33))
+		LEAQ(at(left, -33), tempA)
+		CMPQ(tempA, num(240-33))
 		JHI(LabelRef(apart))
 		if !first {
 			CMPQ(left, num(192))
 			JLE(LabelRef("less"))
 		}
-		window(longEach, first, 4)
+		window(longEachAt, first, 4)
 		JMP(LabelRef("rest"))
 		if !first {
 			Label("less")
 			CMPQ(left, num(128))
 			JLE(LabelRef("least"))
-			window(longEach, first, 3)
+			window(longEachAt, first, 3)
 			JMP(LabelRef("rest"))
 			Label("least")
-			window(longEach, first, 2)
+			window(longEachAt, first, 2)
 			JMP(LabelRef("rest"))
 		}
 		// Or the sixteen blocks before it do.
 		Label(apart)
-		window(longPower, first, 4)
+		window(longPowersAt, first, 4)
 		k.fold()
 		CMPQ(left, num(240))
 		JLE(LabelRef("rest"))
@@ -160,12 +180,12 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	}
 	CMPQ(left, num(256))
 	JLE(LabelRef("onlyone"))
-	window(longEach, true, 4)
+	window(longEachAt, true, 4)
 	SUBQ(num(256), left)
 	Label("loop")
 	CMPQ(left, num(256))
 	JLE(LabelRef("looped"))
-	window(longEach, false, 4)
+	window(longEachAt, false, 4)
 	SUBQ(num(256), left)
 	JMP(LabelRef("loop"))
 	Label("looped")
@@ -173,51 +193,51 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	Label("onlyone")
 	end(true)
 
-	for _, r := range []remnant{some, full} {
+	for _, r := range []pendingBlocks{someBlocks, allBlocks} {
 		Label(string(r))
 		k.place(r)
-		ADDQ(num(jobSize), jobs)
-		INCQ(index)
-		CMPQ(index, n)
+		ADDQ(num(jobSize), jobsPtr)
+		INCQ(longIndex)
+		CMPQ(longIndex, packets)
 		JGE(LabelRef(string(r) + "drain"))
-		k.begin(index, rows, r)
+		k.begin(r)
 		JMP(LabelRef("packet"))
 		Label(string(r) + "drain")
 		k.moveStream()
-		emit(k.rest(r))
+		emit(k.finish(r))
 		JMP(LabelRef("done"))
 	}
 	Label("done")
-	zero(lT)
+	zero(longTemp)
 	for i := 0; i < longSize; i += 64 {
-		store(lT, at(scratch, i))
+		store(longTemp, at(scratchPtr, i))
 	}
 	wipeRegisters()
 	RET()
 }
 
 // begin loads a packet's round keys and makes its first window's key stream,
-// beside what is left of the packet before.
-func (k *long512) begin(index, rows reg.GPPhysical, r remnant) {
-	findKey(index, rows, string(r))
+// beside the pending end of the packet before.
+func (k *long512) begin(r pendingBlocks) {
+	findKey(string(r))
 	for r := 0; r <= rounds(k.keyLen); r++ {
 		if r < keysInRegisters {
-			spread(at(gA, r*row), lKey+v(r))
+			broadcast(at(tempA, r*row), longRoundKeys+v(r))
 		} else {
-			spread(at(gA, r*row), lT)
-			storeA(lT, at(gScratch, longKeys+r*row))
+			broadcast(at(tempA, r*row), longTemp)
+			storeA(longTemp, at(scratchPtr, longKeysAt+r*row))
 		}
 	}
 	// The block with counter 0, octets reversed: the counter is its low word.
-	VMOVDQU(at(gJobs, jobNonce), lT.x())
-	VPAND(k.c.nonce, lT.x(), lT.x())
-	VPSHUFB(lBswap.x(), lT.x(), lT.x())
-	VSHUFI64X2(Imm(0), lT.r(), lT.r(), lCtr.r())
+	VMOVDQU(at(jobsPtr, jobNonce), longTemp.x())
+	VPAND(k.c.nonce, longTemp.x(), longTemp.x())
+	VPSHUFB(longReverse.x(), longTemp.x(), longTemp.x())
+	VSHUFI64X2(Imm(0), longTemp.r(), longTemp.r(), longCounter.r())
 	k.moveStream()
 	k.nextCounters()
 	var hash stream
-	if r != none {
-		hash = k.rest(r)
+	if r != noBlocks {
+		hash = k.finish(r)
 	}
 	emit(k.rounds(4), hash)
 }
@@ -225,106 +245,106 @@ func (k *long512) begin(index, rows reg.GPPhysical, r remnant) {
 // moveStream moves key stream out of the way of the next window's.
 func (k *long512) moveStream() {
 	for i := v(0); i < 4; i++ {
-		move(lC+i, lX+i)
+		move(longStream+i, longPending+i)
 	}
 }
 
-// powers brings those of the key at gA to where they are used.
+// powers brings those of the key at tempA to where they are used.
 func (k *long512) powers() {
 	for i := range 4 {
-		spread(at(gA, rowPower+(16-4*i)*row), lT)
-		storeA(lT, at(gScratch, longEach+i*row))
+		broadcast(at(tempA, rowPower+(16-4*i)*row), longTemp)
+		storeA(longTemp, at(scratchPtr, longEachAt+i*row))
 	}
 	for i := range 4 {
 		p := rowPower + (16-4*i)*row
-		d := lT + v(i%3)
-		gather([]Mem{at(gA, p), at(gA, p-row), at(gA, p-2*row), at(gA, p-3*row)}, d)
-		store(d, at(gScratch, longPower+i*row))
+		d := longTemp + v(i%3)
+		gather([]Mem{at(tempA, p), at(tempA, p-row), at(tempA, p-2*row), at(tempA, p-3*row)}, d)
+		store(d, at(scratchPtr, longPowersAt+i*row))
 	}
 }
 
-// place prepares for rest: gD is the octets that are left, gMax.
-func (k *long512) place(r remnant) {
-	MOVQ(gMax, gD)
-	if r == full {
+// place prepares for finish: tempD is the octets that are left, longLeft.
+func (k *long512) place(r pendingBlocks) {
+	MOVQ(longLeft, tempD)
+	if r == allBlocks {
 		return
 	}
 	// H^n first, for n blocks. Where the lengths go: two bits of a mask, one for
 	// each half of a block.
-	LEAQ(at(gD, 15), gPower)
-	SHRQ(Imm(4), gPower)
-	MOVL(U32(3), gE.As32())
-	LEAQ(Mem{Base: gPower, Index: gPower, Scale: 1}, gMax)
-	SHLXQ(gMax, gE, gMax)
-	INCQ(gPower)
-	SHLQ(Imm(4), gPower)
-	NEGQ(gPower)
-	ADDQ(gScratch, gPower)
+	LEAQ(at(tempD, 15), tailPowers)
+	SHRQ(Imm(4), tailPowers)
+	MOVL(U32(3), tempE.As32())
+	LEAQ(Mem{Base: tailPowers, Index: tailPowers, Scale: 1}, longLeft)
+	SHLXQ(longLeft, tempE, longLeft)
+	INCQ(tailPowers)
+	SHLQ(Imm(4), tailPowers)
+	NEGQ(tailPowers)
+	ADDQ(scratchPtr, tailPowers)
 }
 
-// rest ends a packet, whose job is the one before gJobs: gD octets of text, of
-// which key stream is in lX, the lengths behind them, and then the tag.
-func (k *long512) rest(r remnant) stream {
+// finish ends a packet, whose job is the one before jobsPtr: tempD octets of text, of
+// which key stream is in longPending, the lengths behind them, and then the tag.
+func (k *long512) finish(r pendingBlocks) stream {
 	var s stream
-	src, dst := gB, gC
-	s.do(func() { VMOVDQU(at(gJobs, jobAADLen-jobSize), lT.x()) })
-	s.do(func() { VPSHUFB(k.c.lens, lT.x(), lT.x()) })
-	s.do(func() { VPSLLQ(Imm(3), lT.x(), lT.x()) })
-	s.do(func() { VSHUFI64X2(Imm(0), lT.r(), lT.r(), lAAD.r()) })
-	// masked takes the octets of one vector that there are, gD or all 64.
+	src, dst := tempB, tempC
+	s.do(func() { VMOVDQU(at(jobsPtr, jobAADLen-jobSize), longTemp.x()) })
+	s.do(func() { VPSHUFB(k.c.lens, longTemp.x(), longTemp.x()) })
+	s.do(func() { VPSLLQ(Imm(3), longTemp.x(), longTemp.x()) })
+	s.do(func() { VSHUFI64X2(Imm(0), longTemp.r(), longTemp.r(), longAAD.r()) })
+	// masked takes the octets of one vector that there are, tempD or all 64.
 	masked := func(x v, m int) {
 		s.do(func() {
-			BZHIQ(gD, reg.R11, gE)
-			KMOVQ(gE, reg.K4)
+			BZHIQ(tempD, allOnes, tempE)
+			KMOVQ(tempE, reg.K4)
 		})
-		s.do(func() { VMOVDQU8_Z(at(src, m), reg.K4, lT.r()) })
-		s.do(func() { xor(lT.r(), x, x) })
+		s.do(func() { VMOVDQU8_Z(at(src, m), reg.K4, longTemp.r()) })
+		s.do(func() { xor(longTemp.r(), x, x) })
 		if k.sealing {
 			s.do(func() { VMOVDQU8_Z(x.r(), reg.K4, x.r()) })
 			s.do(func() { VMOVDQU8(x.r(), reg.K4, at(dst, m)) })
-			s.do(func() { shufb(lBswap.r(), x, x) })
+			s.do(func() { shufb(longReverse.r(), x, x) })
 		} else {
 			s.do(func() { VMOVDQU8(x.r(), reg.K4, at(dst, m)) })
-			s.do(func() { shufb(lBswap.r(), lT, x) })
+			s.do(func() { shufb(longReverse.r(), longTemp, x) })
 		}
 	}
-	if r == full {
+	if r == allBlocks {
 		for i := range 3 {
-			k.vector(&s, lX+v(i), src, dst, i*64)
+			k.vector(&s, longPending+v(i), src, dst, i*64)
 		}
-		s.do(func() { SUBQ(num(192), gD) })
-		masked(lX+3, 192)
-		s = append(s, k.sixteen(gScratch, longPower)...)
+		s.do(func() { SUBQ(num(192), tempD) })
+		masked(longPending+3, 192)
+		s = append(s, k.sixteen(scratchPtr, longPowersAt)...)
 		s.do(k.fold)
-		s.do(func() { VPXORQ(lAAD.x(), lAcc.x(), lAcc.x()) })
-		k.h.mul(&s, lAcc, at(gScratch, longPower+15*16), lAcc)
+		s.do(func() { VPXORQ(longAAD.x(), longSum.x(), longSum.x()) })
+		k.h.mul(&s, longSum, at(scratchPtr, longPowersAt+15*16), longSum)
 	} else {
 		for i := v(0); i < 4; i++ {
-			masked(lX+i, 0)
-			s.do(func() { KMOVB(gMax.As32(), reg.K5) })
-			s.do(func() { VMOVDQA64(lAAD.r(), reg.K5, (lX + i).r()) })
+			masked(longPending+i, 0)
+			s.do(func() { KMOVB(longLeft.As32(), reg.K5) })
+			s.do(func() { VMOVDQA64(longAAD.r(), reg.K5, (longPending + i).r()) })
 			if i == 3 {
 				break
 			}
 			// Pointers stay where there is text.
 			s.do(func() {
-				XORL(gE.As32(), gE.As32())
-				CMPQ(gD, g64)
-				CMOVQGT(g64, gE)
-				ADDQ(gE, src)
-				ADDQ(gE, dst)
-				XORL(gE.As32(), gE.As32())
-				SUBQ(g64, gD)
-				CMOVQLT(gE, gD)
-				SHRQ(Imm(8), gMax)
+				XORL(tempE.As32(), tempE.As32())
+				CMPQ(tempD, sixtyFour)
+				CMOVQGT(sixtyFour, tempE)
+				ADDQ(tempE, src)
+				ADDQ(tempE, dst)
+				XORL(tempE.As32(), tempE.As32())
+				SUBQ(sixtyFour, tempD)
+				CMOVQLT(tempE, tempD)
+				SHRQ(Imm(8), longLeft)
 			})
 		}
-		s = append(s, k.sixteen(gPower, longPower+256)...)
+		s = append(s, k.sixteen(tailPowers, longPowersAt+256)...)
 		s.do(k.fold)
 	}
-	s.do(func() { VPSHUFB(lBswap.x(), lAcc.x(), lAcc.x()) })
-	s.do(func() { VPXORQ(lEJ0.x(), lAcc.x(), lAcc.x()) })
-	s.do(func() { oneTag(lAcc, k.sealing, -jobSize, gD) })
+	s.do(func() { VPSHUFB(longReverse.x(), longSum.x(), longSum.x()) })
+	s.do(func() { VPXORQ(longEJ0.x(), longSum.x(), longSum.x()) })
+	s.do(func() { oneTag(longSum, k.sealing, -jobSize, tempD) })
 	return s
 }
 
@@ -336,15 +356,15 @@ func (k *long512) rounds(vectors int) (s stream) {
 	last := rounds(k.keyLen)
 	for t := 1; t <= last+later*(vectors-1); t++ {
 		for i := range vectors {
-			r, x := t-later*i, lC+v(i)
+			r, x := t-later*i, longStream+v(i)
 			if r < 1 || r > last {
 				continue
 			}
 			var key Op
 			if r < keysInRegisters {
-				key = (lKey + v(r)).r()
+				key = (longRoundKeys + v(r)).r()
 			} else {
-				key = at(gScratch, longKeys+r*row)
+				key = at(scratchPtr, longKeysAt+r*row)
 			}
 			if r == last {
 				s.do(func() { aesLast(key, x) })
@@ -360,39 +380,39 @@ func (k *long512) rounds(vectors int) (s stream) {
 // The window's first counter is a multiple of 16, so that others differ from it
 // in the last octet only.
 func (k *long512) nextCounters() {
-	shufb(lBswap.r(), lCtr, lBase)
-	addd(k.c.sixteens, lCtr, lCtr)
-	xor(lKey.r(), lBase, lBase)
+	shufb(longReverse.r(), longCounter, longBase)
+	addd(k.c.sixteens, longCounter, longCounter)
+	xor(longRoundKeys.r(), longBase, longBase)
 	for i := v(0); i < 4; i++ {
-		xor(at(gScratch, longNext+int(i)*row), lBase, lC+i)
+		xor(at(scratchPtr, longNextAt+int(i)*row), longBase, longStream+i)
 	}
 }
 
-// text takes a window's octets, whose key stream is in lX, and leaves the
+// text takes a window's octets, whose key stream is in longPending, and leaves the
 // ciphertext there, reversed. In the first window they begin in the third
-// lane; AAD is in the lanes before, of lAAD, and key stream of a block E(J0).
+// lane; AAD is in the lanes before, of longAAD, and key stream of a block E(J0).
 func (k *long512) text(src, dst reg.GPPhysical, first bool) stream {
 	var s stream
 	from := 0
 	if first {
 		from = 1
-		s.do(func() { VEXTRACTI32X4(Imm(1), lX.r(), lEJ0.x()) })
+		s.do(func() { VEXTRACTI32X4(Imm(1), longPending.r(), longEJ0.x()) })
 		// Two blocks, in the register's upper half.
-		s.do(func() { VEXTRACTI64X4(Imm(1), lX.r(), lT.y()) })
+		s.do(func() { VEXTRACTI64X4(Imm(1), longPending.r(), longTemp.y()) })
 		if k.sealing {
-			s.do(func() { VPXOR(at(src, 0), lT.y(), lT.y()) })
-			s.do(func() { VMOVDQU(lT.y(), at(dst, 0)) })
+			s.do(func() { VPXOR(at(src, 0), longTemp.y(), longTemp.y()) })
+			s.do(func() { VMOVDQU(longTemp.y(), at(dst, 0)) })
 		} else {
-			s.do(func() { VMOVDQU(at(src, 0), (lT + 1).y()) })
-			s.do(func() { VPXOR((lT + 1).y(), lT.y(), lT.y()) })
-			s.do(func() { VMOVDQU(lT.y(), at(dst, 0)) })
-			s.do(func() { move(lT+1, lT) })
+			s.do(func() { VMOVDQU(at(src, 0), (longTemp + 1).y()) })
+			s.do(func() { VPXOR((longTemp + 1).y(), longTemp.y(), longTemp.y()) })
+			s.do(func() { VMOVDQU(longTemp.y(), at(dst, 0)) })
+			s.do(func() { move(longTemp+1, longTemp) })
 		}
-		s.do(func() { VINSERTI64X4(Imm(1), lT.y(), lAAD.r(), lX.r()) })
-		s.do(func() { shufb(lBswap.r(), lX, lX) })
+		s.do(func() { VINSERTI64X4(Imm(1), longTemp.y(), longAAD.r(), longPending.r()) })
+		s.do(func() { shufb(longReverse.r(), longPending, longPending) })
 	}
 	for i := from; i < 4; i++ {
-		k.vector(&s, lX+v(i), src, dst, i*64-32*from)
+		k.vector(&s, longPending+v(i), src, dst, i*64-32*from)
 	}
 	s.do(func() { ADDQ(num(256-32*from), src) })
 	s.do(func() { ADDQ(num(256-32*from), dst) })
@@ -406,87 +426,82 @@ func (k *long512) vector(s *stream, x v, src, dst reg.GPPhysical, m int) {
 		s.do(func() { store(x, at(dst, m)) })
 	} else {
 		// What is hashed is what was decrypted: memory is read once.
-		s.do(func() { load(at(src, m), lT) })
-		s.do(func() { xor(lT.r(), x, x) })
+		s.do(func() { load(at(src, m), longTemp) })
+		s.do(func() { xor(longTemp.r(), x, x) })
 		s.do(func() { store(x, at(dst, m)) })
-		s.do(func() { shufb(lBswap.r(), lT, x) })
+		s.do(func() { shufb(longReverse.r(), longTemp, x) })
 		return
 	}
-	s.do(func() { shufb(lBswap.r(), x, x) })
+	s.do(func() { shufb(longReverse.r(), x, x) })
 }
 
-// sixteen hashes lX with the powers at a place: with those in longEach the lanes
-// keep sums of their own, from longPower on the sums of all lanes belong together.
+// sixteen hashes longPending with the powers at a place: with those in longEachAt the lanes
+// keep sums of their own, from longPowersAt on the sums of all lanes belong together.
 func (k *long512) sixteen(base reg.GPPhysical, p int) stream {
 	var s stream
-	s.do(func() { xor(lAcc.r(), lX, lX) })
-	k.h.four(&s, []v{lX, lX + 1, lX + 2, lX + 3}, [4]Op{at(base, p), at(base, p+64), at(base, p+128), at(base, p+192)})
-	k.h.reduce(&s, lAcc)
+	s.do(func() { xor(longSum.r(), longPending, longPending) })
+	k.h.four(&s, []v{longPending, longPending + 1, longPending + 2, longPending + 3}, [4]Op{at(base, p), at(base, p+64), at(base, p+128), at(base, p+192)})
+	k.h.reduce(&s, longSum)
 	return s
 }
 
-// fold adds the lanes of lAcc up in its first, and clears the others.
-func (k *long512) fold() {
-	VEXTRACTI64X4(Imm(1), lAcc.r(), lT.y())
-	VPXOR(lT.y(), lAcc.y(), lAcc.y())
-	VEXTRACTI128(Imm(1), lAcc.y(), lT.x())
-	VPXOR(lT.x(), lAcc.x(), lAcc.x())
-}
+// fold adds the lanes of the sum up in its first, and clears the others.
+func (k *long512) fold() { foldLanes(longSum, longTemp) }
 
-// longAAD hashes up to 256 octets of AAD, zero-padded to whole blocks, with the
-// powers that belong to them. It moves src on and sets gMax to the octets left.
-func (k *long512) longAAD(src reg.GPPhysical) {
+// hashAAD hashes up to 256 octets of AAD, zero-padded to whole blocks, with the
+// powers that belong to them. It moves src on and sets longLeft to the octets left.
+func (k *long512) hashAAD(src reg.GPPhysical) {
 	// Octets of this piece, at most 256.
-	MOVQ(gMax, gA)
-	MOVQ(U32(256), gD)
-	CMPQ(gA, gD)
-	CMOVQGT(gD, gA)
-	SUBQ(gA, gMax)
+	MOVQ(longLeft, tempA)
+	MOVQ(U32(256), tempD)
+	CMPQ(tempA, tempD)
+	CMOVQGT(tempD, tempA)
+	SUBQ(tempA, longLeft)
 	// The powers for its blocks: H^blocks first.
-	LEAQ(at(gA, 15), gPower)
-	ANDQ(I32(-16), gPower)
-	NEGQ(gPower)
-	ADDQ(gScratch, gPower)
+	LEAQ(at(tempA, 15), tailPowers)
+	ANDQ(I32(-16), tailPowers)
+	NEGQ(tailPowers)
+	ADDQ(scratchPtr, tailPowers)
 	for i := v(0); i < 4; i++ {
-		// gA octets are left of the piece; mask those of this vector.
-		MOVQ(gA, gD)
-		CMPQ(gD, g64)
-		CMOVQGT(g64, gD)
-		BZHIQ(gD, reg.R11, gE)
-		KMOVQ(gE, reg.K4)
-		x := lX + i
+		// tempA octets are left of the piece; mask those of this vector.
+		MOVQ(tempA, tempD)
+		CMPQ(tempD, sixtyFour)
+		CMOVQGT(sixtyFour, tempD)
+		BZHIQ(tempD, allOnes, tempE)
+		KMOVQ(tempE, reg.K4)
+		x := longPending + i
 		VMOVDQU8_Z(at(src, 0), reg.K4, x.r())
-		ADDQ(gD, src)
-		shufb(lBswap.r(), x, x)
+		ADDQ(tempD, src)
+		shufb(longReverse.r(), x, x)
 		if i == 0 {
-			xor(lAcc.r(), x, x)
+			xor(longSum.r(), x, x)
 		}
 		var s stream
-		k.h.add(&s, x, at(gPower, longPower+256+int(i)*64), i == 0)
+		k.h.add(&s, x, at(tailPowers, longPowersAt+256+int(i)*64), i == 0)
 		emit(s)
-		SUBQ(gD, gA)
+		SUBQ(tempD, tempA)
 		if i < 3 {
 			JEQ(LabelRef("aadreduce"))
 		}
 	}
 	Label("aadreduce")
 	var s stream
-	k.h.reduce(&s, lAcc)
+	k.h.reduce(&s, longSum)
 	emit(s)
 	k.fold()
 }
 
-// oneTag writes the tag of the packet whose job is at an offset from gJobs, or
+// oneTag writes the tag of the packet whose job is at an offset from jobsPtr, or
 // compares it.
 func oneTag(tag v, sealing bool, job int, t reg.GPPhysical) {
-	MOVQ(at(gJobs, job+jobTag), t)
+	MOVQ(at(jobsPtr, job+jobTag), t)
 	if sealing {
 		VMOVDQU(tag.x(), at(t, 0))
 		return
 	}
 	VPXOR(at(t, 0), tag.x(), tag.x())
-	XORL(gE.As32(), gE.As32())
+	XORL(tempE.As32(), tempE.As32())
 	VPTEST(tag.x(), tag.x())
-	SETEQ(gE.As8())
-	MOVL(gE.As32(), at(gJobs, job+jobOK))
+	SETEQ(tempE.As8())
+	MOVL(tempE.As32(), at(jobsPtr, job+jobOK))
 }

@@ -14,27 +14,27 @@ import (
 
 // Layout of scratch memory for long packets.
 const (
-	wideKeys   = 0               // round keys, in both lanes
-	widePower  = 16 * 32         // H^16 to H, then zeros
-	wideMiddle = widePower + 288 // the same of their middles
-	wideStream = wideMiddle + 288
-	widePiece  = wideStream + 256 // 32 octets: what is not a whole vector
-	wideEJ0    = widePiece + 32
-	wideSum    = wideEJ0 + 32
-	wideText   = wideSum + 32 // 16 blocks of ciphertext
-	wideSize   = wideText + 256
+	wideKeysAt    = 0                  // round keys, in both lanes
+	widePowersAt  = 16 * 32            // H^16 to H, then zeros
+	wideMiddlesAt = widePowersAt + 288 // the same of their middles
+	wideStreamAt  = wideMiddlesAt + 288
+	widePieceAt   = wideStreamAt + 256 // 32 octets: what is not a whole vector
+	wideEJ0At     = widePieceAt + 32
+	wideSumAt     = wideEJ0At + 32
+	wideTextAt    = wideSumAt + 32 // 16 blocks of ciphertext
+	wideSize      = wideTextAt + 256
 )
 
 const (
-	wC    = v(0) // to 7: the key stream
-	wLo   = v(8)
-	wMi   = v(9)
-	wAcc  = v(10) // one block; the upper lane is zero
-	wX    = v(11)
-	wT    = v(12)
-	wKey  = v(13)
-	wBase = v(14) // a counter block whose number is a multiple of 16, plus round key 0
-	wNext = v(15) // the number of the one after, little-endian
+	wideStream = v(0) // to 7: the key stream
+	wideLo     = v(8)
+	wideMid    = v(9)
+	wideSum    = v(10) // one block; the upper lane is zero
+	wideBlocks = v(11)
+	wideTemp   = v(12)
+	wideKey    = v(13)
+	wideBase   = v(14) // a counter block whose number is a multiple of 16, plus round key 0
+	wideNext   = v(15) // the number of the one after, little-endian
 )
 
 type long256 struct {
@@ -46,51 +46,41 @@ type long256 struct {
 
 func longKernel256(c *constants256, keyLen int, sealing bool) {
 	k := &long256{c: c, keyLen: keyLen, sealing: sealing}
-	k.h = karatsuba{lo: wLo, mi: wMi, hi: wAcc, t: wT, poly: c.poly}
-	base := "openLong"
-	if sealing {
-		base = "sealLong"
-	}
-	function(name(base, keyLen), "func(rows, jobs *byte, n int, held int, scratch *byte)",
-		name(base, keyLen)+" takes n packets one at a time; held: jobs name their keys, else key i is job i's.")
-	rows, jobs, n, scratch := reg.RSI, gJobs, gN, gScratch
-	Load(Param("rows"), rows)
-	Load(Param("jobs"), jobs)
-	Load(Param("n"), n)
-	Load(Param("scratch"), scratch)
-	index, src, dst, left := gOff, gB, gC, gMax
-	XORL(index.As32(), index.As32())
-	zero(wT)
-	storeA(wT, at(scratch, widePower+256))
-	storeA(wT, at(scratch, wideMiddle+256))
+	k.h = karatsuba{lo: wideLo, mi: wideMid, hi: wideSum, t: wideTemp, poly: c.poly}
+	longFunction(keyLen, sealing)
+	src, dst, left := tempB, tempC, longLeft
+	XORL(longIndex.As32(), longIndex.As32())
+	zero(wideTemp)
+	storeA(wideTemp, at(scratchPtr, widePowersAt+256))
+	storeA(wideTemp, at(scratchPtr, wideMiddlesAt+256))
 
 	Label("packet")
-	findKey(index, rows, "")
+	findKey("")
 	for r := range rounds(keyLen) + 1 {
-		d := wC + v(r%8)
-		spread(at(gA, r*row), d)
-		storeA(d, at(scratch, wideKeys+r*32))
+		d := wideStream + v(r%8)
+		broadcast(at(tempA, r*row), d)
+		storeA(d, at(scratchPtr, wideKeysAt+r*32))
 	}
 	for i := range 8 {
 		p := rowPower + (16-2*i)*row
-		d := wC + v(i)
-		gather2(at(gA, p), at(gA, p-row), d)
-		storeA(d, at(scratch, widePower+i*32))
+		d := wideStream + v(i)
+		gather2(at(tempA, p), at(tempA, p-row), d)
+		storeA(d, at(scratchPtr, widePowersAt+i*32))
 		var s stream
-		middle(&s, d, wT)
+		middle(&s, d, wideTemp)
 		emit(s)
-		storeA(wT, at(scratch, wideMiddle+i*32))
+		storeA(wideTemp, at(scratchPtr, wideMiddlesAt+i*32))
 	}
 	// E(J0), and the counters' start.
-	spread(at(jobs, jobNonce), wBase)
-	VPAND(c.nonce, wBase.r(), wBase.r())
-	VPADDD(c.one, wBase.x(), wX.x())
-	emit(k.rounds([]v{wX}, 0))
-	storeA(wX, at(scratch, wideEJ0))
-	shufb(c.bswap, wBase, wNext)
-	xor(at(scratch, wideKeys), wBase, wBase)
+	broadcast(at(jobsPtr, jobNonce), wideBase)
+	VPAND(c.nonce, wideBase.r(), wideBase.r())
+	VPADDD(c.one, wideBase.x(), wideBlocks.x())
+	emit(k.rounds([]v{wideBlocks}, 0))
+	storeA(wideBlocks, at(scratchPtr, wideEJ0At))
+	shufb(c.bswap, wideBase, wideNext)
+	xor(at(scratchPtr, wideKeysAt), wideBase, wideBase)
 
-	zero(wAcc)
+	zero(wideSum)
 	MOVL(job(0, jobAADLen), left.As32())
 	MOVQ(job(0, jobAAD), src)
 	Label("aad")
@@ -131,25 +121,25 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 	k.tail(src, dst, "text")
 
 	Label("lengths")
-	VMOVDQU(at(jobs, jobAADLen), wX.x())
-	VPSHUFB(c.lens, wX.x(), wX.x())
-	VPSLLQ(Imm(3), wX.x(), wX.x())
-	xor(wAcc.r(), wX, wX)
+	VMOVDQU(at(jobsPtr, jobAADLen), wideBlocks.x())
+	VPSHUFB(c.lens, wideBlocks.x(), wideBlocks.x())
+	VPSLLQ(Imm(3), wideBlocks.x(), wideBlocks.x())
+	xor(wideSum.r(), wideBlocks, wideBlocks)
 	{
 		var s stream
-		k.h.mul(&s, wX, at(scratch, widePower+15*16), at(scratch, wideMiddle+15*16))
+		k.h.mul(&s, wideBlocks, at(scratchPtr, widePowersAt+15*16), at(scratchPtr, wideMiddlesAt+15*16))
 		emit(s)
 	}
-	VPSHUFB(k.c.bswap, wAcc.x(), wAcc.x())
-	VPXOR(at(scratch, wideEJ0), wAcc.x(), wAcc.x())
-	oneTag(wAcc, sealing, 0, gA)
-	ADDQ(num(jobSize), jobs)
-	INCQ(index)
-	CMPQ(index, n)
+	VPSHUFB(k.c.bswap, wideSum.x(), wideSum.x())
+	VPXOR(at(scratchPtr, wideEJ0At), wideSum.x(), wideSum.x())
+	oneTag(wideSum, sealing, 0, tempA)
+	ADDQ(num(jobSize), jobsPtr)
+	INCQ(longIndex)
+	CMPQ(longIndex, packets)
 	JLT(LabelRef("packet"))
-	zero(wT)
+	zero(wideTemp)
 	for i := 0; i < wideSize; i += 32 {
-		storeA(wT, at(scratch, i))
+		storeA(wideTemp, at(scratchPtr, i))
 	}
 	wipeRegisters()
 	RET()
@@ -157,7 +147,7 @@ func longKernel256(c *constants256, keyLen int, sealing bool) {
 
 // columns are the registers of key stream.
 func (k *long256) columns() []v {
-	return []v{wC, wC + 1, wC + 2, wC + 3, wC + 4, wC + 5, wC + 6, wC + 7}
+	return []v{wideStream, wideStream + 1, wideStream + 2, wideStream + 3, wideStream + 4, wideStream + 5, wideStream + 6, wideStream + 7}
 }
 
 // rounds are those of AES from one on.
@@ -165,15 +155,15 @@ func (k *long256) rounds(states []v, from int) stream {
 	var s stream
 	last := rounds(k.keyLen)
 	for r := from; r <= last; r++ {
-		s.do(func() { loadA(at(gScratch, wideKeys+r*32), wKey) })
+		s.do(func() { loadA(at(scratchPtr, wideKeysAt+r*32), wideKey) })
 		for _, x := range states {
 			switch r {
 			case 0:
-				s.do(func() { xor(wKey.r(), x, x) })
+				s.do(func() { xor(wideKey.r(), x, x) })
 			case last:
-				s.do(func() { aesLast(wKey.r(), x) })
+				s.do(func() { aesLast(wideKey.r(), x) })
 			default:
-				s.do(func() { aes(wKey.r(), x) })
+				s.do(func() { aes(wideKey.r(), x) })
 			}
 		}
 	}
@@ -181,114 +171,111 @@ func (k *long256) rounds(states []v, from int) stream {
 }
 
 // nextCounters makes 16 counter blocks, from one whose number is 2 modulo 16,
-// and adds round key 0. So blocks differ from wBase in four bits only, and the
-// last two from the wBase that follows.
+// and adds round key 0. So blocks differ from wideBase in four bits only, and the
+// last two from the wideBase that follows.
 func (k *long256) nextCounters() stream {
 	var s stream
 	for i := range v(7) {
-		s.do(func() { xor(plus(k.c.count, 32*int(i+1)), wBase, wC+i) })
+		s.do(func() { xor(plus(k.c.count, 32*int(i+1)), wideBase, wideStream+i) })
 	}
-	s.do(func() { addd(k.c.sixteen, wNext, wNext) })
-	s.do(func() { shufb(k.c.bswap, wNext, wBase) })
-	s.do(func() { xor(at(gScratch, wideKeys), wBase, wBase) })
-	s.do(func() { xor(k.c.count, wBase, wC+7) })
+	s.do(func() { addd(k.c.sixteen, wideNext, wideNext) })
+	s.do(func() { shufb(k.c.bswap, wideNext, wideBase) })
+	s.do(func() { xor(at(scratchPtr, wideKeysAt), wideBase, wideBase) })
+	s.do(func() { xor(k.c.count, wideBase, wideStream+7) })
 	return s
 }
 
 // iteration takes 256 octets of text, with hash beside.
 func (k *long256) iteration(hash stream) {
-	src, dst := gB, gC
+	src, dst := tempB, tempC
 	var text stream
 	for i := range v(8) {
 		m := int(i) * 32
-		kept := at(gScratch, wideText+m)
+		kept := at(scratchPtr, wideTextAt+m)
 		if k.sealing {
-			text.do(func() { xor(at(src, m), wC+i, wC+i) })
-			text.do(func() { storeA(wC+i, kept) })
+			text.do(func() { xor(at(src, m), wideStream+i, wideStream+i) })
+			text.do(func() { storeA(wideStream+i, kept) })
 		} else {
-			text.do(func() { xor(kept, wC+i, wC+i) })
+			text.do(func() { xor(kept, wideStream+i, wideStream+i) })
 		}
-		text.do(func() { store(wC+i, at(dst, m)) })
+		text.do(func() { store(wideStream+i, at(dst, m)) })
 	}
 	emitAround(append(k.nextCounters(), k.rounds(k.columns(), 1)...), text, hash)
 	ADDQ(num(256), src)
 	ADDQ(num(256), dst)
-	SUBQ(num(256), gMax)
+	SUBQ(num(256), longLeft)
 }
 
 // sixteen hashes 256 octets: those that were sealed before, or those to open.
 func (k *long256) sixteen() stream {
 	var s stream
-	s.do(func() { storeA(wAcc, at(gScratch, wideSum)) })
+	s.do(func() { storeA(wideSum, at(scratchPtr, wideSumAt)) })
 	for _, i := range []int{1, 2, 3, 4, 5, 6, 7, 0} { // the sum so far is needed last
-		kept := at(gScratch, wideText+i*32)
+		kept := at(scratchPtr, wideTextAt+i*32)
 		if k.sealing {
-			s.do(func() { loadA(kept, wX) })
+			s.do(func() { loadA(kept, wideBlocks) })
 		} else {
-			s.do(func() { load(at(gB, i*32), wX) })
-			s.do(func() { storeA(wX, kept) })
+			s.do(func() { load(at(tempB, i*32), wideBlocks) })
+			s.do(func() { storeA(wideBlocks, kept) })
 		}
-		s.do(func() { shufb(k.c.bswap, wX, wX) })
+		s.do(func() { shufb(k.c.bswap, wideBlocks, wideBlocks) })
 		if i == 0 {
-			s.do(func() { xor(at(gScratch, wideSum), wX, wX) })
+			s.do(func() { xor(at(scratchPtr, wideSumAt), wideBlocks, wideBlocks) })
 		}
-		k.h.add(&s, wX, at(gScratch, widePower+i*32), at(gScratch, wideMiddle+i*32), i == 1)
+		k.h.add(&s, wideBlocks, at(scratchPtr, widePowersAt+i*32), at(scratchPtr, wideMiddlesAt+i*32), i == 1)
 	}
 	k.h.reduce(&s)
 	s.do(k.fold)
 	return s
 }
 
-// fold adds the lanes up in the first, and clears the other.
-func (k *long256) fold() {
-	VEXTRACTI128(Imm(1), wAcc.y(), wT.x())
-	VPXOR(wT.x(), wAcc.x(), wAcc.x())
-}
+// fold adds the lanes of the sum up in its first, and clears the other.
+func (k *long256) fold() { foldLanes(wideSum, wideTemp) }
 
 // tail takes up to 256 octets, zero-padded to whole blocks, with the powers
-// that belong to them. It moves src on and sets gMax to the octets left. With
-// dst, key stream is in wC.
+// that belong to them. It moves src on and sets longLeft to the octets left. With
+// dst, key stream is in wideStream.
 func (k *long256) tail(src, dst reg.GPPhysical, label string) {
 	// Octets of this piece, at most 256; from H^blocks on are its powers.
-	piece, ks, power := gA, reg.R11, reg.R8
-	MOVQ(gMax, piece)
-	MOVQ(U32(256), gD)
-	CMPQ(piece, gD)
-	CMOVQGT(gD, piece)
-	SUBQ(piece, gMax)
+	piece, ks, power := tempA, reg.R11, reg.R8
+	MOVQ(longLeft, piece)
+	MOVQ(U32(256), tempD)
+	CMPQ(piece, tempD)
+	CMOVQGT(tempD, piece)
+	SUBQ(piece, longLeft)
 	LEAQ(at(piece, 15), power)
 	ANDQ(I32(-16), power)
 	NEGQ(power)
-	ADDQ(gScratch, power)
+	ADDQ(scratchPtr, power)
 	if dst != nil {
 		for i := range v(8) {
-			storeA(wC+i, at(gScratch, wideStream+int(i)*32))
+			storeA(wideStream+i, at(scratchPtr, wideStreamAt+int(i)*32))
 		}
-		MOVQ(gScratch, ks)
+		MOVQ(scratchPtr, ks)
 	}
-	sum := wC // goes into the first block
-	move(wAcc, sum)
-	zero(wLo)
-	zero(wMi)
-	zero(wAcc)
+	sum := wideStream // goes into the first block
+	move(wideSum, sum)
+	zero(wideLo)
+	zero(wideMid)
+	zero(wideSum)
 	hash := func() {
-		shufb(k.c.bswap, wX, wX)
-		xor(sum.r(), wX, wX)
+		shufb(k.c.bswap, wideBlocks, wideBlocks)
+		xor(sum.r(), wideBlocks, wideBlocks)
 		var s stream
-		load(at(power, widePower+256), wC+1)
-		load(at(power, wideMiddle+256), wC+2)
-		k.h.add(&s, wX, (wC + 1).r(), (wC + 2).r(), false)
+		load(at(power, widePowersAt+256), wideStream+1)
+		load(at(power, wideMiddlesAt+256), wideStream+2)
+		k.h.add(&s, wideBlocks, (wideStream + 1).r(), (wideStream + 2).r(), false)
 		emit(s)
 	}
 	Label(label + "vector")
 	CMPQ(piece, num(32))
 	JLT(LabelRef(label + "part"))
-	load(at(src, 0), wX)
+	load(at(src, 0), wideBlocks)
 	if dst != nil {
-		xor(at(ks, wideStream), wX, wC+1)
-		store(wC+1, at(dst, 0))
+		xor(at(ks, wideStreamAt), wideBlocks, wideStream+1)
+		store(wideStream+1, at(dst, 0))
 		if k.sealing {
-			move(wC+1, wX)
+			move(wideStream+1, wideBlocks)
 		}
 		ADDQ(num(32), ks)
 		ADDQ(num(32), dst)
@@ -303,25 +290,25 @@ func (k *long256) tail(src, dst reg.GPPhysical, label string) {
 	Label(label + "part")
 	TESTQ(piece, piece)
 	JEQ(LabelRef(label + "reduce"))
-	zero(wX)
-	storeA(wX, at(gScratch, widePiece))
-	LEAQ(at(gScratch, widePiece), gD)
+	zero(wideBlocks)
+	storeA(wideBlocks, at(scratchPtr, widePieceAt))
+	LEAQ(at(scratchPtr, widePieceAt), tempD)
 	half := reg.R10
-	copySmall(src, gD, piece, gE, half, wX, wT, label+"in")
+	copySmall(src, tempD, piece, tempE, half, wideBlocks, wideTemp, label+"in")
 	ADDQ(piece, src)
-	loadA(at(gD, 0), wX)
+	loadA(at(tempD, 0), wideBlocks)
 	if dst != nil {
 		// Key stream behind the end would leave its trace there.
-		LEAQ(k.c.mask, gE)
-		SUBQ(piece, gE)
-		load(at(ks, wideStream), wC+1)
-		VPAND(at(gE, 64), (wC + 1).r(), (wC + 1).r())
-		xor(wX.r(), wC+1, wC+1)
-		storeA(wC+1, at(gD, 0))
+		LEAQ(k.c.mask, tempE)
+		SUBQ(piece, tempE)
+		load(at(ks, wideStreamAt), wideStream+1)
+		VPAND(at(tempE, 64), (wideStream + 1).r(), (wideStream + 1).r())
+		xor(wideBlocks.r(), wideStream+1, wideStream+1)
+		storeA(wideStream+1, at(tempD, 0))
 		if k.sealing {
-			move(wC+1, wX)
+			move(wideStream+1, wideBlocks)
 		}
-		copySmall(gD, dst, piece, gE, half, wC+1, wT, label+"out")
+		copySmall(tempD, dst, piece, tempE, half, wideStream+1, wideTemp, label+"out")
 	}
 	hash()
 	Label(label + "reduce")

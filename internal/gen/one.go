@@ -28,32 +28,32 @@ import (
 // is where the sum begins.
 
 // Scratch memory: round keys, if there is more than one window.
-const oneKeys = 0
+const oneKeysAt = 0
 
 // Registers.
 const (
-	oKey   = v(0) // the round key in the making
-	oKeyB  = v(1)
-	oT     = v(2) // and 3: temporaries of the key schedule
-	oS     = v(4) // lane 0: H; lane 1: E(J0)
-	oC     = v(5) // to 8: key stream
-	oLo    = v(9)
-	oMi    = v(10)
-	oHi    = v(11)
-	oU     = v(12) // and 13
-	oAcc   = v(14)
-	oP     = v(15) // to 18: H^16 to H^13, ..., H^4 to H
-	oX     = v(19) // to 22: blocks to hash
-	oBswap = v(23)
-	oPoly  = v(24)
-	oEJ0   = v(25)
-	oCtr   = v(26) // counters of the next vector, octets reversed
-	oRot   = v(27)
-	oEven  = v(28)
-	oD     = v(29)
-	oAAD   = v(30)
-	oFour  = v(31)
-	oEach  = v(0) // to 3: H^16, H^12, H^8, H^4, each in all lanes
+	oneKey       = v(0) // the round key in the making
+	oneOddKey    = v(1)
+	oneKeyTemp   = v(2) // and 3: temporaries of the key schedule
+	oneStart     = v(4) // lane 0: H; lane 1: E(J0)
+	oneStream    = v(5) // to 8: key stream
+	oneLo        = v(9)
+	oneMid       = v(10)
+	oneHi        = v(11)
+	oneHashTemp  = v(12) // and 13
+	oneSum       = v(14)
+	onePowers    = v(15) // to 18: H^16 to H^13, ..., H^4 to H
+	onePending   = v(19) // to 22: blocks to hash
+	oneReverse   = v(23)
+	onePoly      = v(24)
+	oneEJ0       = v(25)
+	oneCounter   = v(26) // counters of the next vector, octets reversed
+	oneRot       = v(27)
+	oneEvenWords = v(28)
+	oneTemp      = v(29)
+	oneAAD       = v(30)
+	oneFour      = v(31)
+	oneEach      = v(0) // to 3: H^16, H^12, H^8, H^4, each in all lanes
 )
 
 type one512 struct {
@@ -65,95 +65,97 @@ type one512 struct {
 
 func oneKernel512(c *constants, keyLen int, sealing bool) {
 	k := &one512{c: c, keyLen: keyLen, sealing: sealing}
-	k.h = hasher{lo: oLo, mi: oMi, hi: oHi, t: [4]v{oU, oU + 1}, poly: oPoly}
+	k.h = hasher{lo: oneLo, mi: oneMid, hi: oneHi, t: [4]v{oneHashTemp, oneHashTemp + 1}, poly: onePoly}
 	fn := name(baseName(sealing, "One"), keyLen)
 	function(fn, "func(keys, jobs *byte, n int, scratch, master, sub *byte)",
 		fn+" takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.")
-	Load(Param("keys"), gKeys)
-	Load(Param("jobs"), gJobs)
-	Load(Param("n"), gN)
-	Load(Param("scratch"), gScratch)
-	length, pad, ones, windows, src, dst := gMax, reg.R8, reg.R10, reg.R11, gB, gC
-	spread(c.bswap, oBswap)
-	spread(c.poly, oPoly)
-	load(c.fours, oFour)
-	MOVQ(I32(-1), ones)
+	Load(Param("keys"), keysPtr)
+	Load(Param("jobs"), jobsPtr)
+	Load(Param("n"), packets)
+	Load(Param("scratch"), scratchPtr)
+	length, pad, src, dst := reg.R9, reg.R8, tempB, tempC
+	broadcast(c.bswap, oneReverse)
+	broadcast(c.poly, onePoly)
+	load(c.fours, oneFour)
+	MOVQ(I32(-1), oneAllOnes)
 	for _, m := range []struct {
 		bits uint32
 		k    reg.OpmaskPhysical
 	}{{0x1111, reg.K1}, {0x0C, reg.K2}} {
-		MOVL(U32(m.bits), gA.As32())
-		KMOVW(gA.As32(), m.k)
+		MOVL(U32(m.bits), tempA.As32())
+		KMOVW(tempA.As32(), m.k)
 	}
 	Label("packet")
-	spread(c.rot, oRot) // these two are lost where there are windows
-	spread(c.even, oEven)
+	broadcast(c.rot, oneRot) // these two are lost where there are windows
+	broadcast(c.even, oneEvenWords)
 	k.keys()
 	// Blocks of AAD, and of all.
-	MOVL(job(0, jobAADLen), gA.As32())
+	MOVL(job(0, jobAADLen), tempA.As32())
 	MOVL(job(0, jobLen), length.As32())
-	BZHIQ(gA, ones, gD)
-	KMOVD(gD.As32(), reg.K3)
-	MOVQ(job(0, jobAAD), gE)
-	VMOVDQU8_Z(at(gE, 0), reg.K3, oAAD.y())
-	ADDQ(num(15), gA)
-	SHRQ(Imm(4), gA)
-	LEAQ(at(length, 15), gE)
-	SHRQ(Imm(4), gE)
-	LEAQ(Mem{Base: gA, Index: gE, Scale: 1, Disp: 1}, gD)
-	CMPQ(gD, num(8))
+	BZHIQ(tempA, oneAllOnes, tempD)
+	KMOVD(tempD.As32(), reg.K3)
+	MOVQ(job(0, jobAAD), tempE)
+	VMOVDQU8_Z(at(tempE, 0), reg.K3, oneAAD.y())
+	ADDQ(num(15), tempA)
+	SHRQ(Imm(4), tempA)
+	LEAQ(at(length, 15), tempE)
+	SHRQ(Imm(4), tempE)
+	LEAQ(Mem{Base: tempA, Index: tempE, Scale: 1, Disp: 1}, tempD)
+	CMPQ(tempD, num(8))
 	JG(LabelRef("windows"))
 
 	// Up to 8 blocks.
 	MOVL(U32(8), pad.As32())
-	SUBQ(gD, pad)
+	SUBQ(tempD, pad)
 	k.prepare(2, length, pad, src, dst, false)
-	emit(k.schedule([]v{oS, oC + 2, oC + 3}, nil))
+	emit(k.schedule([]v{oneStart, oneStream + 2, oneStream + 3}, nil))
 	k.firstText(2, src, dst)
 	{
 		var s stream
 		k.h1(&s)
 		k.upToFour(&s)
 		// The first four blocks, times H^4, go into the others.
-		s.do(func() { VSHUFI64X2(Imm(0), (oP + 3).r(), (oP + 3).r(), oD.r()) })
+		s.do(func() { VSHUFI64X2(Imm(0), (onePowers + 3).r(), (onePowers + 3).r(), oneTemp.r()) })
 		s = append(s, k.lengths()...)
-		k.h.mul(&s, oX+2, oD.r(), oAcc)
-		s.do(func() { xor(oAcc.r(), oX+3, oX+3) })
-		k.h.mul(&s, oX+3, (oP + 3).r(), oAcc)
+		k.h.mul(&s, onePending+2, oneTemp.r(), oneSum)
+		s.do(func() { xor(oneSum.r(), onePending+3, onePending+3) })
+		k.h.mul(&s, onePending+3, (onePowers + 3).r(), oneSum)
 		emit(s)
 	}
 	JMP(LabelRef("tag"))
 
 	// More: windows of 16 blocks.
 	Label("windows")
-	LEAQ(at(gD, 15), windows)
-	SHRQ(Imm(4), windows)
-	MOVQ(gD, pad)
+	LEAQ(at(tempD, 15), oneWindows)
+	SHRQ(Imm(4), oneWindows)
+	MOVQ(tempD, pad)
 	NEGQ(pad)
 	ANDQ(Imm(15), pad)
 	// Two blocks of AAD that begin with a window's last lane: without the window.
-	LEAQ(Mem{Base: pad, Index: gA, Scale: 1}, gE)
-	CMPQ(gE, num(17))
+	LEAQ(Mem{Base: pad, Index: tempA, Scale: 1}, tempE)
+	CMPQ(tempE, num(17))
 	JNE(LabelRef("inside"))
 	SUBQ(num(16), pad)
-	DECQ(windows)
+	DECQ(oneWindows)
 	Label("inside")
 	k.prepare(4, length, pad, src, dst, true)
-	emit(k.schedule([]v{oS, oC, oC + 1, oC + 2, oC + 3}, func(s *stream, r int, key v) {
-		s.do(func() { storeA(key, at(gScratch, oneKeys+r*row)) })
+	emit(k.schedule([]v{oneStart, oneStream, oneStream + 1, oneStream + 2, oneStream + 3}, func(s *stream, r int, key v) {
+		s.do(func() { storeA(key, at(scratchPtr, oneKeysAt+r*row)) })
 	}))
 	k.firstText(4, src, dst)
 	{
 		var s stream
 		k.h1(&s)
-		k.h.mul(&s, oAcc, oP.r(), oAcc) // what is in front of the window; H is in oP
+		k.h.mul(&s, oneSum, onePowers.r(), oneSum) // what is in front of the window; H is in onePowers
 		k.upToFour(&s)
-		each := func(i int) { s.do(func() { VSHUFI64X2(Imm(0), (oP + v(i)).r(), (oP + v(i)).r(), (oEach + v(i)).r()) }) }
+		each := func(i int) {
+			s.do(func() { VSHUFI64X2(Imm(0), (onePowers + v(i)).r(), (onePowers + v(i)).r(), (oneEach + v(i)).r()) })
+		}
 		each(3)
-		k.h.mul(&s, oP+3, (oEach + 3).r(), oP+2)
+		k.h.mul(&s, onePowers+3, (oneEach + 3).r(), onePowers+2)
 		each(2)
-		k.h.mul(&s, oP+3, (oEach + 2).r(), oP+1)
-		k.h.mul(&s, oP+2, (oEach + 2).r(), oP)
+		k.h.mul(&s, onePowers+3, (oneEach + 2).r(), onePowers+1)
+		k.h.mul(&s, onePowers+2, (oneEach + 2).r(), onePowers)
 		each(1)
 		each(0)
 		emit(s)
@@ -161,45 +163,45 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	ADDQ(num(256), src)
 	ADDQ(num(256), dst)
 	Label("window")
-	DECQ(windows)
+	DECQ(oneWindows)
 	JEQ(LabelRef("last"))
 	var aess, hash stream
 	for i := range v(4) {
-		aess.do(func() { shufb(oBswap.r(), oCtr, oC+i) })
-		aess.do(func() { addd(oFour.r(), oCtr, oCtr) })
-		aess.do(func() { xor(at(gScratch, oneKeys), oC+i, oC+i) })
+		aess.do(func() { shufb(oneReverse.r(), oneCounter, oneStream+i) })
+		aess.do(func() { addd(oneFour.r(), oneCounter, oneCounter) })
+		aess.do(func() { xor(at(scratchPtr, oneKeysAt), oneStream+i, oneStream+i) })
 	}
 	for r := 1; r <= rounds(keyLen); r++ {
 		for i := range v(4) {
 			if r < rounds(keyLen) {
-				aess.do(func() { aes(at(gScratch, oneKeys+r*row), oC+i) })
+				aess.do(func() { aes(at(scratchPtr, oneKeysAt+r*row), oneStream+i) })
 			} else {
-				aess.do(func() { aesLast(at(gScratch, oneKeys+r*row), oC+i) })
+				aess.do(func() { aesLast(at(scratchPtr, oneKeysAt+r*row), oneStream+i) })
 			}
 		}
 	}
-	k.sum(&hash, oEach)
+	k.sum(&hash, oneEach)
 	emit(aess, hash)
 	// The last octets of the last window are not text.
-	MOVQ(ones, gD)
-	CMPQ(windows, num(1))
-	CMOVQEQ(gA, gD)
-	KMOVQ(gD, byteMask[3])
+	MOVQ(oneAllOnes, tempD)
+	CMPQ(oneWindows, num(1))
+	CMOVQEQ(tempA, tempD)
+	KMOVQ(tempD, byteMask[3])
 	for i := range v(4) {
-		m, x, from, to := byteMask[i], oX+i, at(src, int(i)*64), at(dst, int(i)*64)
+		m, x, from, to := byteMask[i], onePending+i, at(src, int(i)*64), at(dst, int(i)*64)
 		var s stream
 		if i == 3 {
-			k.masked(&s, oC+i, x, m, from, to)
+			k.masked(&s, oneStream+i, x, m, from, to)
 		} else if sealing {
-			xor(from, oC+i, x)
+			xor(from, oneStream+i, x)
 			store(x, to)
 		} else {
 			load(from, x)
-			xor(x.r(), oC+i, oC+i)
-			store(oC+i, to)
+			xor(x.r(), oneStream+i, oneStream+i)
+			store(oneStream+i, to)
 		}
 		emit(s)
-		shufb(oBswap.r(), x, x)
+		shufb(oneReverse.r(), x, x)
 	}
 	ADDQ(num(256), src)
 	ADDQ(num(256), dst)
@@ -207,25 +209,22 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	Label("last")
 	{
 		s := k.lengths()
-		k.sum(&s, oP)
+		k.sum(&s, onePowers)
 		emit(s)
 	}
-	zero(oT)
+	zero(oneKeyTemp)
 	for r := range rounds(keyLen) + 1 {
-		storeA(oT, at(gScratch, oneKeys+r*row))
+		storeA(oneKeyTemp, at(scratchPtr, oneKeysAt+r*row))
 	}
 
 	Label("tag")
-	VEXTRACTI64X4(Imm(1), oAcc.r(), oU.y())
-	VPXOR(oU.y(), oAcc.y(), oAcc.y())
-	VEXTRACTI128(Imm(1), oAcc.y(), oU.x())
-	VPXOR(oU.x(), oAcc.x(), oAcc.x())
-	VPSHUFB(oBswap.x(), oAcc.x(), oAcc.x())
-	VPXORQ(oEJ0.x(), oAcc.x(), oAcc.x())
-	oneTag(oAcc, sealing, 0, gD)
-	ADDQ(num(jobSize), gJobs)
-	ADDQ(num(keyLen), gKeys)
-	DECQ(gN)
+	foldLanes(oneSum, oneHashTemp)
+	VPSHUFB(oneReverse.x(), oneSum.x(), oneSum.x())
+	VPXORQ(oneEJ0.x(), oneSum.x(), oneSum.x())
+	oneTag(oneSum, sealing, 0, tempD)
+	ADDQ(num(jobSize), jobsPtr)
+	ADDQ(num(keyLen), keysPtr)
+	DECQ(packets)
 	JNE(LabelRef("packet"))
 	wipeRegisters()
 	RET()
@@ -233,29 +232,29 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 
 // keys loads a packet's key, or derives it.
 func (k *one512) keys() {
-	halves := []v{oKey, oKeyB}[:k.keyLen/16]
-	MOVQ(Param2("master"), gD)
-	TESTQ(gD, gD)
+	halves := []v{oneKey, oneOddKey}[:k.keyLen/16]
+	MOVQ(Param2("master"), tempD)
+	TESTQ(tempD, tempD)
 	JNE(LabelRef("derive"))
 	for i, x := range halves {
-		spread(at(gKeys, 16*i), x)
+		broadcast(at(keysPtr, 16*i), x)
 	}
 	JMP(LabelRef("keyed"))
 	Label("derive")
-	MOVQ(Param2("sub"), gE)
+	MOVQ(Param2("sub"), tempE)
 	for i, x := range halves {
-		VMOVDQU(at(gKeys, 16*i), x.x())
-		VPXOR(at(gE, 0), x.x(), x.x())
+		VMOVDQU(at(keysPtr, 16*i), x.x())
+		VPXOR(at(tempE, 0), x.x(), x.x())
 	}
 	for r := range 15 {
 		for _, x := range halves {
 			switch r {
 			case 0:
-				VPXOR(at(gD, 0), x.x(), x.x())
+				VPXOR(at(tempD, 0), x.x(), x.x())
 			case 14:
-				VAESENCLAST(at(gD, 16*r), x.x(), x.x())
+				VAESENCLAST(at(tempD, 16*r), x.x(), x.x())
 			default:
-				VAESENC(at(gD, 16*r), x.x(), x.x())
+				VAESENC(at(tempD, 16*r), x.x(), x.x())
 			}
 		}
 	}
@@ -266,73 +265,73 @@ func (k *one512) keys() {
 }
 
 // prepare makes the counter blocks and masks of the first window, of so many
-// vectors, which gets to the right in byteMask and in oC to oC+3; gA is the AAD's
+// vectors, which gets to the right in byteMask and in oneStream to oneStream+3; tempA is the AAD's
 // number of blocks and then the mask of the last vector's text. What is
-// in front of the window goes to oAcc.
+// in front of the window goes to oneSum.
 func (k *one512) prepare(vectors int, length, pad, src, dst reg.GPPhysical, front bool) {
 	from := 4 - vectors
-	z := gE // lanes in front of the text
-	LEAQ(Mem{Base: pad, Index: gA, Scale: 1}, z)
+	z := tempE // lanes in front of the text
+	LEAQ(Mem{Base: pad, Index: tempA, Scale: 1}, z)
 	// The AAD's place: words of 64 bits from 2*pad on.
-	LEAQ(Mem{Base: pad, Index: pad, Scale: 1}, gD)
-	VPBROADCASTQ(gD, oD.r())
-	ADDQ(gA, gA)
-	VPBROADCASTQ(gA, oU.r())
-	shufb(oBswap.r(), oAAD, oAAD)
+	LEAQ(Mem{Base: pad, Index: pad, Scale: 1}, tempD)
+	VPBROADCASTQ(tempD, oneTemp.r())
+	ADDQ(tempA, tempA)
+	VPBROADCASTQ(tempA, oneHashTemp.r())
+	shufb(oneReverse.r(), oneAAD, oneAAD)
 	for i := from; i < 4; i++ {
-		x := oX + v(i)
+		x := onePending + v(i)
 		load(plus(k.c.words, 64*(i-from)), x)
-		VPSUBQ(oD.r(), x.r(), x.r())
-		VPCMPUQ(Imm(1), oU.r(), x.r(), reg.K3) // less
-		VPERMQ_Z(oAAD.r(), x.r(), reg.K3, x.r())
+		VPSUBQ(oneTemp.r(), x.r(), x.r())
+		VPCMPUQ(Imm(1), oneHashTemp.r(), x.r(), reg.K3) // less
+		VPERMQ_Z(oneAAD.r(), x.r(), reg.K3, x.r())
 	}
 	if front {
 		// pad is -1, or nothing is there.
-		VPXORQ(oAcc.r(), oAcc.r(), oAcc.r())
-		MOVQ(pad, gA)
-		SARQ(Imm(63), gA)
-		ANDL(Imm(3), gA.As32())
-		KMOVB(gA.As32(), reg.K3)
-		VMOVDQA64_Z(oAAD.r(), reg.K3, oAcc.r())
+		VPXORQ(oneSum.r(), oneSum.r(), oneSum.r())
+		MOVQ(pad, tempA)
+		SARQ(Imm(63), tempA)
+		ANDL(Imm(3), tempA.As32())
+		KMOVB(tempA.As32(), reg.K3)
+		VMOVDQA64_Z(oneAAD.r(), reg.K3, oneSum.r())
 	}
 	// Counters: the text's first is 2.
-	MOVL(U32(2), gA.As32())
-	SUBL(z.As32(), gA.As32())
-	VPBROADCASTD_Z(gA.As32(), reg.K1, oD.r())
-	spread(job(0, jobNonce), oT)
-	spread(k.c.nonce, oU)
-	VPANDQ(oU.r(), oT.r(), oT.r())
-	spread(k.c.one, oU)
-	addd(oU.r(), oT, oU)
-	VMOVDQA64_Z(oU.r(), reg.K2, oS.r())
-	shufb(oBswap.r(), oT, oT)
-	addd(oD.r(), oT, oCtr)
-	addd(k.c.lanes, oCtr, oCtr)
+	MOVL(U32(2), tempA.As32())
+	SUBL(z.As32(), tempA.As32())
+	VPBROADCASTD_Z(tempA.As32(), reg.K1, oneTemp.r())
+	broadcast(job(0, jobNonce), oneKeyTemp)
+	broadcast(k.c.nonce, oneHashTemp)
+	VPANDQ(oneHashTemp.r(), oneKeyTemp.r(), oneKeyTemp.r())
+	broadcast(k.c.one, oneHashTemp)
+	addd(oneHashTemp.r(), oneKeyTemp, oneHashTemp)
+	VMOVDQA64_Z(oneHashTemp.r(), reg.K2, oneStart.r())
+	shufb(oneReverse.r(), oneKeyTemp, oneKeyTemp)
+	addd(oneTemp.r(), oneKeyTemp, oneCounter)
+	addd(k.c.lanes, oneCounter, oneCounter)
 	for i := from; i < 4; i++ {
-		shufb(oBswap.r(), oCtr, oC+v(i))
-		addd(oFour.r(), oCtr, oCtr)
+		shufb(oneReverse.r(), oneCounter, oneStream+v(i))
+		addd(oneFour.r(), oneCounter, oneCounter)
 	}
 	// Masks of the text: without what is in front; the last one without what is
 	// behind it, if this is the last window.
-	LEAQ(k.c.edge, gD)
+	LEAQ(k.c.edge, tempD)
 	ADDQ(z, z)
-	SUBQ(z, gD)
+	SUBQ(z, tempD)
 	for i := from; i < 4; i++ {
-		KMOVQ(at(gD, 32+8*(i-from)), byteMask[i])
+		KMOVQ(at(tempD, 32+8*(i-from)), byteMask[i])
 	}
-	MOVQ(length, gA)
-	NEGQ(gA)
-	ANDQ(Imm(15), gA)
-	NEGQ(gA)
-	ADDQ(Imm(48), gA)
-	BZHIQ(gA, reg.R10, gA)
+	MOVQ(length, tempA)
+	NEGQ(tempA)
+	ANDQ(Imm(15), tempA)
+	NEGQ(tempA)
+	ADDQ(Imm(48), tempA)
+	BZHIQ(tempA, oneAllOnes, tempA)
 	if vectors == 4 {
-		MOVQ(reg.R10, gD)
-		CMPQ(reg.R11, num(1))
-		CMOVQEQ(gA, gD)
-		KMOVQ(gD, reg.K3)
+		MOVQ(oneAllOnes, tempD)
+		CMPQ(oneWindows, num(1))
+		CMOVQEQ(tempA, tempD)
+		KMOVQ(tempD, reg.K3)
 	} else {
-		KMOVQ(gA, reg.K3)
+		KMOVQ(tempA, reg.K3)
 	}
 	KANDQ(reg.K3, byteMask[3], byteMask[3])
 	SHLQ(Imm(3), z)
@@ -342,92 +341,47 @@ func (k *one512) prepare(vectors int, length, pad, src, dst reg.GPPhysical, fron
 	SUBQ(z, dst)
 }
 
-// schedule runs the key schedule beside AES of states, of which oS begins as a
+// schedule runs the key schedule beside AES of states, of which oneStart begins as a
 // block to encrypt like the others; keep is told of each round key.
 func (k *one512) schedule(states []v, keep func(s *stream, r int, key v)) stream {
-	var s stream
-	a, b, t, u := oKey, oKeyB, oT, oT+1
-	use := func(r int, key v) {
+	x := schedule512{keyLen: k.keyLen, key: oneKey, oddKey: oneOddKey, t: oneKeyTemp, u: oneKeyTemp + 1,
+		rot: oneRot.r(), even: oneEvenWords.r(), zeros: k.c.zeros}
+	return x.stream(k.c, func(s *stream, r int, key v) {
 		if keep != nil {
-			keep(&s, r, key)
+			keep(s, r, key)
 		}
-		s = append(s, allRound(k.keyLen, r, key, states, -1)...)
-	}
-	use(0, a)
-	if k.keyLen == 16 {
-		// As in short512.schedule: two round keys at a time.
-		for r := 1; r <= 10; r += 2 {
-			s.do(func() { shufb(oRot.r(), a, t) })
-			s.do(func() { slldq(8, a, u) })
-			s.do(func() { aesLast(k.c.rconRow(r-1), t) })
-			s.do(func() { xor(u.r(), a, b) })
-			s.do(func() { slldq(4, b, a) })
-			s.do(func() { xor3(b, t, a) })
-			s.do(func() { VPTERNLOGQ(Imm(0x78), oEven.r(), t.r(), b.r()) })
-			use(r, a)
-			s.do(func() { shufb(oRot.r(), a, t) })
-			s.do(func() { aesLast(k.c.rconRow(r), t) })
-			s.do(func() { xor(t.r(), b, a) })
-			use(r+1, a)
-		}
-		return s
-	}
-	use(1, b)
-	for r := 2; r <= 14; r++ {
-		x, from := a, b
-		if r%2 == 1 {
-			x, from = b, a
-		}
-		if r%2 == 0 {
-			s.do(func() { shufb(oRot.r(), from, t) })
-		} else {
-			s.do(func() { VPSHUFD(Imm(0xff), from.r(), t.r()) })
-		}
-		s.do(func() { slldq(4, x, u) })
-		if r%2 == 0 {
-			s.do(func() { aesLast(k.c.rconRow(r/2-1), t) })
-		} else {
-			s.do(func() { aesLast(k.c.zeros, t) })
-		}
-		s.do(func() { xor(u.r(), x, x) })
-		s.do(func() { slldq(8, x, u) })
-		s.do(func() { xor3(t, u, x) })
-		use(r, x)
-	}
-	return s
+		*s = append(*s, allRound(k.keyLen, r, key, states, -1)...)
+	})
 }
 
-// h1 puts H in all lanes of oP, and E(J0) in oEJ0.
+// h1 puts H in all lanes of onePowers, and E(J0) in oneEJ0.
 func (k *one512) h1(s *stream) {
-	s.do(func() { VEXTRACTI32X4(Imm(1), oS.r(), oEJ0.x()) })
-	s.do(func() { VSHUFI64X2(Imm(0), oS.r(), oS.r(), oP.r()) })
-	s.do(func() { shufb(oBswap.r(), oP, oP) })
-	s.do(func() { VPSHUFD(Imm(0xd3), oP.r(), oD.r()) })
-	s.do(func() { VPSRAD(Imm(31), oD.r(), oD.r()) })
-	s.do(func() { VPADDQ(oP.r(), oP.r(), oP.r()) })
-	s.do(func() { VPTERNLOGQ(Imm(0x78), k.c.carryRow, oD.r(), oP.r()) })
+	s.do(func() { VEXTRACTI32X4(Imm(1), oneStart.r(), oneEJ0.x()) })
+	s.do(func() { VSHUFI64X2(Imm(0), oneStart.r(), oneStart.r(), onePowers.r()) })
+	s.do(func() { shufb(oneReverse.r(), onePowers, onePowers) })
+	timesX(s, onePowers, oneTemp, k.c.carryRow)
 }
 
-// upToFour makes [H^4, H^3, H^2, H] in oP+3, of H in oP: that is
+// upToFour makes [H^4, H^3, H^2, H] in onePowers+3, of H in onePowers: that is
 // [H^2, H, H^2, H] times [H^2, H^2, 1, 1].
 func (k *one512) upToFour(s *stream) {
-	k.h.square(s, oP, oD)
-	s.do(func() { move(oP, oP+3) })
-	s.do(func() { move(oPoly, oP+2) }) // 1 (as x, see timesX)
+	k.h.square(s, onePowers, oneTemp)
+	s.do(func() { move(onePowers, onePowers+3) })
+	s.do(func() { move(onePoly, onePowers+2) }) // 1 (as x, see timesX)
 	s.do(func() {
-		MOVL(U32(0x33), gD.As32())
-		KMOVB(gD.As32(), reg.K3)
+		MOVL(U32(0x33), tempD.As32())
+		KMOVB(tempD.As32(), reg.K3)
 	})
-	s.do(func() { VMOVDQA64(oD.r(), reg.K3, (oP + 3).r()) })
+	s.do(func() { VMOVDQA64(oneTemp.r(), reg.K3, (onePowers + 3).r()) })
 	s.do(func() {
-		MOVL(U32(0x0F), gD.As32())
-		KMOVB(gD.As32(), reg.K3)
+		MOVL(U32(0x0F), tempD.As32())
+		KMOVB(tempD.As32(), reg.K3)
 	})
-	s.do(func() { VMOVDQA64(oD.r(), reg.K3, (oP + 2).r()) })
-	k.h.mul(s, oP+3, (oP + 2).r(), oP+3)
+	s.do(func() { VMOVDQA64(oneTemp.r(), reg.K3, (onePowers + 2).r()) })
+	k.h.mul(s, onePowers+3, (onePowers + 2).r(), onePowers+3)
 }
 
-// firstText takes the text of the first window; AAD is in oX already. Vectors in
+// firstText takes the text of the first window; AAD is in onePending already. Vectors in
 // front of the text are left out: where there is no memory, CPUs take long to find
 // out that they are to touch none of it.
 func (k *one512) firstText(vectors int, src, dst reg.GPPhysical) {
@@ -436,14 +390,14 @@ func (k *one512) firstText(vectors int, src, dst reg.GPPhysical) {
 		none := fmt.Sprintf("none%dof%d", i, vectors)
 		KTESTQ(byteMask[i], byteMask[i])
 		JEQ(LabelRef(none))
-		m, ks := (i-4+vectors)*64, oC+v(i)
+		m, ks := (i-4+vectors)*64, oneStream+v(i)
 		t := ks
 		if !k.sealing {
-			t = oAAD
+			t = oneAAD
 		}
 		k.masked(&s, ks, t, byteMask[i], at(src, m), at(dst, m))
-		s.do(func() { shufb(oBswap.r(), t, t) })
-		s.do(func() { xor(t.r(), oX+v(i), oX+v(i)) })
+		s.do(func() { shufb(oneReverse.r(), t, t) })
+		s.do(func() { xor(t.r(), onePending+v(i), onePending+v(i)) })
 		emit(s)
 		Label(none)
 	}
@@ -453,8 +407,8 @@ func (k *one512) firstText(vectors int, src, dst reg.GPPhysical) {
 // ks, and leaves the ciphertext in x.
 func (k *one512) masked(s *stream, ks, x v, m reg.OpmaskPhysical, from, to Mem) {
 	if k.sealing {
-		s.do(func() { VMOVDQU8_Z(from, m, oRot.r()) })
-		s.do(func() { VPXORQ(oRot.r(), ks.r(), x.r()) })
+		s.do(func() { VMOVDQU8_Z(from, m, oneRot.r()) })
+		s.do(func() { VPXORQ(oneRot.r(), ks.r(), x.r()) })
 		s.do(func() { VMOVDQU8_Z(x.r(), m, x.r()) })
 		s.do(func() { VMOVDQU8(x.r(), m, to) })
 		return
@@ -467,16 +421,16 @@ func (k *one512) masked(s *stream, ks, x v, m reg.OpmaskPhysical, from, to Mem) 
 // lengths puts those into the last lane.
 func (k *one512) lengths() stream {
 	var s stream
-	s.do(func() { VMOVQ(job(0, jobAADLen), oEven.x()) })
-	s.do(func() { VPSHUFB(k.c.lens, oEven.x(), oEven.x()) })
-	s.do(func() { VPSLLQ(Imm(3), oEven.x(), oEven.x()) })
-	s.do(func() { VINSERTI32X4(Imm(3), oEven.x(), (oX + 3).r(), (oX + 3).r()) })
+	s.do(func() { VMOVQ(job(0, jobAADLen), oneEvenWords.x()) })
+	s.do(func() { VPSHUFB(k.c.lens, oneEvenWords.x(), oneEvenWords.x()) })
+	s.do(func() { VPSLLQ(Imm(3), oneEvenWords.x(), oneEvenWords.x()) })
+	s.do(func() { VINSERTI32X4(Imm(3), oneEvenWords.x(), (onePending + 3).r(), (onePending + 3).r()) })
 	return s
 }
 
 // sum hashes a window with powers from p on.
 func (k *one512) sum(s *stream, p v) {
-	s.do(func() { xor(oAcc.r(), oX, oX) })
-	k.h.four(s, []v{oX, oX + 1, oX + 2, oX + 3}, [4]Op{p.r(), (p + 1).r(), (p + 2).r(), (p + 3).r()})
-	k.h.reduce(s, oAcc)
+	s.do(func() { xor(oneSum.r(), onePending, onePending) })
+	k.h.four(s, []v{onePending, onePending + 1, onePending + 2, onePending + 3}, [4]Op{p.r(), (p + 1).r(), (p + 2).r(), (p + 3).r()})
+	k.h.reduce(s, oneSum)
 }

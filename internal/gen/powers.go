@@ -14,9 +14,9 @@ func powersKernel512(c *constants, keyLen int) {
 	Load(Param("area"), area)
 	Load(Param("n"), n)
 	const poly, carry, bswap = v(31), v(30), v(29)
-	spread(c.poly, poly)
-	spread(c.carry, carry)
-	spread(c.bswap, bswap)
+	broadcast(c.poly, poly)
+	broadcast(c.carry, carry)
+	broadcast(c.bswap, bswap)
 	// One power after another would wait for each product; these two sums
 	// share nothing, so that products run side by side.
 	h := [2]hasher{
@@ -39,7 +39,7 @@ func powersKernel512(c *constants, keyLen int) {
 	}
 	shufb(bswap.r(), p(1), p(1))
 	var s stream
-	timesX(&s, p(1), 16, carry)
+	timesX(&s, p(1), 16, carry.r())
 	s.do(put(1, p(1)))
 	h[0].square(&s, p(1), p(2))
 	s.do(put(2, p(2)))

@@ -21,26 +21,47 @@ const (
 
 // A short kernel works through groups of four packets and their chunks in a
 // pipeline: whenever AES runs for one chunk (or for a new group, with its key
-// schedule, H and E(J0)), what is left to hash of the chunk before runs beside
-// it, which may be the end of the group before. What is left is one of:
-type rest int
+// schedule, H and E(J0)), the hash of the chunk before runs beside it, which may be
+// the end of the group before. What of that is not hashed yet is pending.
+//
+//	                     +------------ begin(pending) <------+
+//	                     v                                   | another group
+//	begin(nothing) --> text ---> pending is set ---> the group ends ---> drain(pending)
+//	                               ^     |                     the last one
+//	                               |     | the group goes on
+//	                               |     v
+//	                        chunkdone <-- moreText(pending)
+//
+//	state      takes                                      pending is then
+//	text       AAD and a group's first chunk (AAD of      whole chunk: first; tail: firstTail
+//	           more than two blocks is hashed at once,
+//	           and chunkdone does the rest)
+//	chunkdone  another chunk                              whole chunk: chunk; tail: chunkTail
+//	uneven     either of them's chunks that are neither,  nothing, or lengths if the group ends
+//	           and hashes them at once
+//
+// A chunk is whole if it is so in all lanes; a tail if it is the last one of
+// all lanes and has as many blocks in each; else it is uneven. Names are those of what
+// is pending, and (text, chunkdone, uneven) of labels. There is code for each arrow
+// into moreText, begin and drain, since the pending hash is woven into it.
+type pending int
 
 const (
-	nothing   rest = iota
-	lengths        // the lengths, then the tag
-	chunk          // a chunk
-	first          // the same; powers and AAD of up to two blocks are still to do
-	chunkTail      // as chunk, but less than 64 octets, as many blocks in all lanes
-	firstTail
+	pendingNothing   pending = iota
+	pendingLengths           // only the lengths, which end a group as the tag does
+	pendingChunk             // a whole chunk
+	pendingFirst             // a group's first one; before it, the powers of H and AAD of up to two blocks
+	pendingChunkTail         // less than 64 octets, as many blocks in all lanes
+	pendingFirstTail         // the same of a group's first chunk
 )
 
 // tail is r where not all lanes fill the chunk.
-func (r rest) tail() rest { return r - chunk + chunkTail }
+func (r pending) tail() pending { return r - pendingChunk + pendingChunkTail }
 
 // isTail undoes tail.
-func (r rest) isTail() (rest, bool) {
-	if r >= chunkTail {
-		return r - chunkTail + chunk, true
+func (r pending) isTail() (pending, bool) {
+	if r >= pendingChunkTail {
+		return r - pendingChunkTail + pendingChunk, true
 	}
 	return r, false
 }
@@ -48,7 +69,7 @@ func (r rest) isTail() (rest, bool) {
 type short512 struct {
 	c       *constants
 	keyLen  int
-	fresh   bool // keys are raw; else in groups of rows
+	raw     bool // keys are raw; else in groups of rows
 	sealing bool
 
 	h hasher
@@ -57,57 +78,26 @@ type short512 struct {
 
 // Registers of the short kernels.
 const (
-	sH     = v(0)
-	sJ     = v(1)
-	sC     = v(2) // to 5: key stream in the making, a register for each column
-	sKey   = v(6) // the round key in the making
-	sKeyB  = v(7)
-	sT     = v(8)  // and 9: temporaries of the key schedule
-	sRcon  = v(10) //
-	sX     = v(11) // to 14: key stream of the chunk before, then what to hash of it
-	sA     = v(15) // and 16: AAD to hash
-	sP     = v(17) // to 20: H to H^4
-	sAcc   = v(21)
-	sEJ0   = v(22)
-	sText  = v(23)
-	sLo    = v(24)
-	sMi    = v(25)
-	sHi    = v(26)
-	sU     = v(27) // and 28: temporaries of hashing
-	sPlain = v(29)
-	sPoly  = v(30)
-	sBswap = v(31)
+	shortH        = v(0)
+	shortJ0       = v(1)
+	shortStream   = v(2) // to 5: key stream in the making, a register for each column
+	shortKey      = v(6) // the round key in the making
+	shortOddKey   = v(7)
+	shortKeyTemp  = v(8)  // and 9: temporaries of the key schedule
+	shortPending  = v(11) // to 14: key stream of the chunk before, then what to hash of it
+	shortAAD      = v(15) // and 16: AAD to hash
+	shortPowers   = v(17) // to 20: H to H^4
+	shortSum      = v(21)
+	shortEJ0      = v(22)
+	shortTemp     = v(23)
+	shortLo       = v(24)
+	shortMid      = v(25)
+	shortHi       = v(26)
+	shortHashTemp = v(27) // and 28: temporaries of hashing
+	shortText     = v(29)
+	shortPoly     = v(30)
+	shortReverse  = v(31)
 )
-
-var (
-	gJobs    = reg.RDI
-	gKeys    = reg.RSI
-	gScratch = reg.RDX
-	gN       = reg.RCX
-	gOff     = reg.RBX // offset of the chunk
-	gRows    = reg.R8  // round keys of the group
-	gMax     = reg.R9  // octets of its longest packet
-	g64      = reg.R10 // long kernels only
-	gPower   = reg.R8  // long kernels only: longPower+256 from there is the power that the first block in lX has
-	gPOff    = reg.R10 // offset of the chunk before
-	gPend    = reg.R11 // jobs that chunk belongs to
-	gA       = reg.RAX
-	gB       = reg.R12
-	gC       = reg.R13
-	gD       = reg.R14
-	gE       = reg.R15
-)
-
-func job(lane, field int) Mem { return at(gJobs, lane*jobSize+field) }
-
-// jobs is the same field of four jobs.
-func jobs(base reg.GPPhysical, field int) []Mem {
-	var m []Mem
-	for i := range 4 {
-		m = append(m, at(base, i*jobSize+field))
-	}
-	return m
-}
 
 var byteMask = []reg.OpmaskPhysical{reg.K4, reg.K5, reg.K6, reg.K7}
 
@@ -126,69 +116,65 @@ const (
 )
 
 // shortFunction begins a kernel for short packets.
-func shortFunction(keyLen int, fresh, sealing bool) {
-	base := "open"
-	if sealing {
-		base = "seal"
+func shortFunction(keyLen int, raw, sealing bool) {
+	kind := "Held"
+	if raw {
+		kind = "Fresh"
 	}
-	if fresh {
-		base += "Fresh"
-	} else {
-		base += "Held"
-	}
-	function(name(base, keyLen), "func(keys, jobs *byte, n int, scratch *byte)",
-		name(base, keyLen)+" takes n short packets, in order of length.")
-	Load(Param("keys"), gKeys)
-	Load(Param("jobs"), gJobs)
-	Load(Param("n"), gN)
-	Load(Param("scratch"), gScratch)
+	fn := name(baseName(sealing, kind), keyLen)
+	function(fn, "func(keys, jobs *byte, n int, scratch *byte)",
+		fn+" takes n short packets, in order of length.")
+	Load(Param("keys"), keysPtr)
+	Load(Param("jobs"), jobsPtr)
+	Load(Param("n"), packets)
+	Load(Param("scratch"), scratchPtr)
 }
 
-func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
-	k := &short512{c: c, keyLen: keyLen, fresh: fresh, sealing: sealing}
-	k.h = hasher{lo: sLo, mi: sMi, hi: sHi, t: [4]v{sU, sU + 1}, poly: sPoly}
-	shortFunction(keyLen, fresh, sealing)
-	setLaneMasks(gA)
-	spread(c.bswap, sBswap)
-	spread(c.poly, sPoly)
+func shortKernel512(c *constants, keyLen int, raw, sealing bool) {
+	k := &short512{c: c, keyLen: keyLen, raw: raw, sealing: sealing}
+	k.h = hasher{lo: shortLo, mi: shortMid, hi: shortHi, t: [4]v{shortHashTemp, shortHashTemp + 1}, poly: shortPoly}
+	shortFunction(keyLen, raw, sealing)
+	setLaneMasks(tempA)
+	broadcast(c.bswap, shortReverse)
+	broadcast(c.poly, shortPoly)
 	for _, x := range []struct {
 		m   Mem
 		row int
 	}{{c.carry, rowCarry}, {c.lens, rowLens}, {c.one, rowOne}, {c.rot, rowRot}, {c.even, rowEvenWords}} {
-		spread(x.m, sU)
-		storeA(sU, at(gScratch, x.row))
+		broadcast(x.m, shortHashTemp)
+		storeA(shortHashTemp, at(scratchPtr, x.row))
 	}
 	for i, r := range []int{rowEven, rowOdd} {
-		load(plus(c.pick, i*64), sU)
-		storeA(sU, at(gScratch, r))
+		load(plus(c.pick, i*64), shortHashTemp)
+		storeA(shortHashTemp, at(scratchPtr, r))
 	}
-	zero(sU)
-	storeA(sU, at(gScratch, rowZero))
-	if fresh {
-		LEAQ(at(gScratch, scratchRows), gRows)
+	zero(shortHashTemp)
+	storeA(shortHashTemp, at(scratchPtr, rowZero))
+	if raw {
+		LEAQ(at(scratchPtr, scratchRows), roundKeys)
 	} else {
-		storeA(sU, at(gScratch, scratchRows)) // no keys collected there yet
+		storeA(shortHashTemp, at(scratchPtr, scratchRows)) // no keys collected there yet
 	}
 
 	// The first group.
-	k.begin(nothing)
+	k.begin(pendingNothing)
 
 	Label("text")
 	k.firstText()
-	for _, r := range []rest{first, chunk, nothing} {
-		// The group goes on: another chunk, beside what is left of this one.
+	for _, r := range []pending{pendingFirst, pendingChunk, pendingNothing} {
+		// The group goes on: another chunk, beside the pending hash of this one.
 		Label(labels[r] + "more")
 		k.moreText(r)
 	}
 	k.chunkDone()
 	for _, r := range ends {
-		// The group ends: the next one begins beside what is left of it.
+		// The group ends: the next one begins beside its pending hash.
 		Label(labels[r] + "next")
-		if fresh {
-			ADDQ(num(4*keyLen), gKeys)
+		if raw {
+			ADDQ(num(4*keyLen), keysPtr)
 		}
-		ADDQ(num(4*jobSize), gJobs)
-		SUBQ(num(4), gN)
+		ADDQ(num(4*jobSize), jobsPtr)
+		SUBQ(num(4), packets)
 		JLE(LabelRef(labels[r] + "drain"))
 		k.begin(r)
 		JMP(LabelRef("text"))
@@ -204,14 +190,14 @@ func shortKernel512(c *constants, keyLen int, fresh, sealing bool) {
 	RET()
 }
 
-var labels = map[rest]string{nothing: "nothing", lengths: "lengths", chunk: "chunk", first: "first", chunkTail: "chunktail", firstTail: "firsttail"}
+var labels = map[pending]string{pendingNothing: "nothing", pendingLengths: "lengths", pendingChunk: "chunk", pendingFirst: "first", pendingChunkTail: "chunktail", pendingFirstTail: "firsttail"}
 
 // ends is what may be left at the end of a group.
-var ends = []rest{lengths, chunk, first, chunkTail, firstTail}
+var ends = []pending{pendingLengths, pendingChunk, pendingFirst, pendingChunkTail, pendingFirstTail}
 
-// drain is what is left of the last group: a whole chunk is taken as a tail is.
+// drain hashes what is pending of the last group: a whole chunk is taken as a tail is.
 func (k *short512) drain() {
-	for _, r := range []rest{firstTail, chunkTail, lengths} {
+	for _, r := range []pending{pendingFirstTail, pendingChunkTail, pendingLengths} {
 		if whole, tail := r.isTail(); tail {
 			Label(labels[whole] + "drain")
 		}
@@ -223,174 +209,116 @@ func (k *short512) drain() {
 }
 
 // begin starts a group: keys, H, E(J0) and the first four columns, beside the
-// hashing of what is left of the group before.
-func (k *short512) begin(r rest) {
+// pending hash of the group before.
+func (k *short512) begin(r pending) {
 	l := labels[r]
-	CMPQ(gN, num(4))
+	CMPQ(packets, num(4))
 	JGE(LabelRef(l + "four"))
-	MOVQ(U32(uint32(r)), gOff)
+	MOVQ(U32(uint32(r)), chunkAt)
 	JMP(LabelRef("part"))
 	Label(l + "four")
-	if k.fresh {
-		loadKeys512(gKeys, k.keyLen, sKey, sKeyB, sT, false)
+	if k.raw {
+		loadKeys512(keysPtr, k.keyLen, shortKey, shortOddKey, shortKeyTemp, false)
 	}
 	Label(l + "keyed")
-	MOVL(job(3, jobLen), gMax.As32())
-	XORL(gOff.As32(), gOff.As32())
+	MOVL(job(3, jobLen), longest.As32())
+	XORL(chunkAt.As32(), chunkAt.As32())
 	k.counters()
 	var aes stream
-	if k.fresh {
+	if k.raw {
 		aes = k.schedule()
 	} else {
 		k.collect(l)
-		aes = k.aesRounds([]v{sJ, sC, sC + 1, sC + 2, sC + 3})
+		aes = k.aesRounds([]v{shortJ0, shortStream, shortStream + 1, shortStream + 2, shortStream + 3})
 	}
 	k.emit(aes, r, true)
 }
 
-// emit writes AES beside what is left of the chunk before.
-func (k *short512) emit(aes stream, r rest, end bool) {
+// emit writes AES beside the pending hash.
+func (k *short512) emit(aes stream, r pending, end bool) {
 	emit(aes, k.hash(r, end))
 }
 
-// counters makes the first counter blocks, in sJ and sC, and moves the key
+// counters makes the first counter blocks, in shortJ0 and shortStream, and moves the key
 // stream of the chunk before out of the way.
 func (k *short512) counters() {
 	k.moveColumns()
-	gather(jobs(gJobs, jobNonce), sH)
-	spread(k.c.nonce, sT)
-	loadA(at(gScratch, rowOne), sT+1)
-	VPANDQ(sT.r(), sH.r(), sH.r())
-	addd((sT + 1).r(), sH, sJ)
-	addd((sT + 1).r(), sJ, sC)
-	addd((sT + 1).r(), sC, sC+1)
-	addd((sT + 1).r(), sC+1, sC+2)
-	addd((sT + 1).r(), sC+2, sC+3)
-	storeA(sC+3, at(gScratch, scratchCtr))
+	gather(jobs(jobsPtr, jobNonce), shortH)
+	broadcast(k.c.nonce, shortKeyTemp)
+	loadA(at(scratchPtr, rowOne), shortKeyTemp+1)
+	VPANDQ(shortKeyTemp.r(), shortH.r(), shortH.r())
+	addd((shortKeyTemp + 1).r(), shortH, shortJ0)
+	addd((shortKeyTemp + 1).r(), shortJ0, shortStream)
+	addd((shortKeyTemp + 1).r(), shortStream, shortStream+1)
+	addd((shortKeyTemp + 1).r(), shortStream+1, shortStream+2)
+	addd((shortKeyTemp + 1).r(), shortStream+2, shortStream+3)
+	storeA(shortStream+3, at(scratchPtr, scratchCtr))
 }
 
 func (k *short512) moveColumns() {
 	for i := v(0); i < 4; i++ {
-		move(sC+i, sX+i)
+		move(shortStream+i, shortPending+i)
 	}
 }
 
 func (k *short512) nextCounters() {
 	k.moveColumns()
-	loadA(at(gScratch, rowOne), sT)
-	addd(at(gScratch, scratchCtr), sT, sC)
-	addd(sT.r(), sC, sC+1)
-	addd(sT.r(), sC+1, sC+2)
-	addd(sT.r(), sC+2, sC+3)
-	storeA(sC+3, at(gScratch, scratchCtr))
+	loadA(at(scratchPtr, rowOne), shortKeyTemp)
+	addd(at(scratchPtr, scratchCtr), shortKeyTemp, shortStream)
+	addd(shortKeyTemp.r(), shortStream, shortStream+1)
+	addd(shortKeyTemp.r(), shortStream+1, shortStream+2)
+	addd(shortKeyTemp.r(), shortStream+2, shortStream+3)
+	storeA(shortStream+3, at(scratchPtr, scratchCtr))
 }
 
 // schedule runs the key schedule beside six streams of AES, and stores the
 // round keys for further chunks.
 func (k *short512) schedule() stream {
-	var s stream
-	states := []v{sH, sJ, sC, sC + 1, sC + 2, sC + 3}
-	a, b := sKey, sKeyB
-	use := func(r int, key v) {
-		s.do(func() { storeA(key, at(gRows, r*row)) })
-		s = append(s, allRound(k.keyLen, r, key, states, sH)...)
-	}
-	// step makes the next round key out of k, from being the one before.
-	step := func(k, from v, rcon Op, rotate bool) {
-		t, u := sT, sT+1
-		if rotate {
-			s.do(func() { shufb(at(gScratch, rowRot), from, t) })
-		} else {
-			s.do(func() { VPSHUFD(Imm(0xff), from.r(), t.r()) })
-		}
-		s.do(func() { slldq(4, k, u) })
-		s.do(func() { aesLast(rcon, t) })
-		s.do(func() { xor(u.r(), k, k) })
-		s.do(func() { slldq(8, k, u) })
-		s.do(func() { xor3(t, u, k) })
-	}
-	// two makes two round keys of AES-128, with fewer shuffles than two steps.
-	// Let y move words up by one, and s and t be the substituted words, in all
-	// columns: the first is k(1+y)(1+yy) + s, the second k(1+yy) + s in words 0
-	// and 2 + t.
-	two := func(r int) {
-		t, u := sT, sT+1
-		s.do(func() { shufb(at(gScratch, rowRot), a, t) })
-		s.do(func() { slldq(8, a, u) })
-		s.do(func() { aesLast(k.c.rconRow(r-1), t) })
-		s.do(func() { xor(u.r(), a, b) })
-		s.do(func() { slldq(4, b, a) })
-		s.do(func() { xor3(b, t, a) })
-		s.do(func() { VPTERNLOGQ(Imm(0x78), at(gScratch, rowEvenWords), t.r(), b.r()) })
-		use(r, a)
-		s.do(func() { shufb(at(gScratch, rowRot), a, t) })
-		s.do(func() { aesLast(k.c.rconRow(r), t) })
-		s.do(func() { xor(t.r(), b, a) })
-		use(r+1, a)
-	}
-	use(0, a)
-	if k.keyLen == 16 {
-		for r := 1; r <= 10; r += 2 {
-			two(r)
-		}
-		return s
-	}
-	use(1, b)
-	for r := 2; r <= 14; r++ {
-		if r%2 == 0 {
-			step(a, b, k.c.rconRow(r/2-1), true)
-			use(r, a)
-		} else {
-			step(b, a, at(gScratch, rowZero), false)
-			use(r, b)
-		}
-	}
-	return s
+	states := []v{shortH, shortJ0, shortStream, shortStream + 1, shortStream + 2, shortStream + 3}
+	x := schedule512{keyLen: k.keyLen, key: shortKey, oddKey: shortOddKey, t: shortKeyTemp, u: shortKeyTemp + 1,
+		rot: at(scratchPtr, rowRot), even: at(scratchPtr, rowEvenWords), zeros: at(scratchPtr, rowZero)}
+	return x.stream(k.c, func(s *stream, r int, key v) {
+		s.do(func() { storeA(key, at(roundKeys, r*row)) })
+		*s = append(*s, allRound(k.keyLen, r, key, states, shortH)...)
+	})
 }
 
 // collect finds the four keys. Where they are one group, in order, it is used
 // as it is; else their rows are gathered into scratch memory, unless they are
 // there from the group before.
 func (k *short512) collect(l string) {
-	g := []reg.GPPhysical{gA, gB, gC, gD}
+	g := []reg.GPPhysical{tempA, tempB, tempC, tempD}
 	for i := range g {
 		MOVL(job(i, jobKey), g[i].As32())
 	}
-	// address of key i: (i/4)*groupSize + (i%4)*16
 	for _, g := range g {
-		MOVQ(g, gE)
-		ANDQ(Imm(3), gE)
-		SHRQ(Imm(2), g)
-		SHLQ(Imm(7), g) // groupSize/16
-		ADDQ(gE, g)
-		SHLQ(Imm(4), g)
-		ADDQ(gKeys, g)
+		rowsOf(g, tempE)
 	}
-	MOVQ(gA, gRows)
+	MOVQ(tempA, roundKeys)
 	for i := 1; i < 4; i++ {
-		LEAQ(at(gA, 16*i), gE)
-		CMPQ(gE, g[i])
+		LEAQ(at(tempA, 16*i), tempE)
+		CMPQ(tempE, g[i])
 		JNE(LabelRef(l + "collect"))
 	}
 	JMP(LabelRef(l + "collected"))
 	Label(l + "collect")
-	LEAQ(at(gScratch, scratchRows), gRows)
+	LEAQ(at(scratchPtr, scratchRows), roundKeys)
 	// What is there: the addresses are in a row of their own.
 	const have = rowHave
 	for i := range g {
-		CMPQ(g[i], at(gScratch, have+8*i))
+		CMPQ(g[i], at(scratchPtr, have+8*i))
 		JNE(LabelRef(l + "gather"))
 	}
 	JMP(LabelRef(l + "collected"))
 	Label(l + "gather")
 	for i := range g {
-		MOVQ(g[i], at(gScratch, have+8*i))
+		MOVQ(g[i], at(scratchPtr, have+8*i))
 	}
 	rowsOf := func(from, to int) {
 		for r := from; r <= to; r++ {
-			d := []v{sH, sKey, sKeyB, sT}[r%4]
-			gather([]Mem{at(gA, r*row), at(gB, r*row), at(gC, r*row), at(gD, r*row)}, d)
-			storeA(d, at(gRows, r*row))
+			d := []v{shortH, shortKey, shortOddKey, shortKeyTemp}[r%4]
+			gather([]Mem{at(tempA, r*row), at(tempB, r*row), at(tempC, r*row), at(tempD, r*row)}, d)
+			storeA(d, at(roundKeys, r*row))
 		}
 	}
 	rowsOf(0, rounds(k.keyLen))
@@ -398,12 +326,12 @@ func (k *short512) collect(l string) {
 	Label(l + "collected")
 }
 
-// aesRounds is AES with the keys at gRows.
+// aesRounds is AES with the keys at roundKeys.
 func (k *short512) aesRounds(states []v) stream {
 	var s stream
 	for r := 0; r <= rounds(k.keyLen); r++ {
-		kr := []v{sKey, sKeyB}[r%2]
-		s.do(func() { loadA(at(gRows, r*row), kr) })
+		kr := []v{shortKey, shortOddKey}[r%2]
+		s.do(func() { loadA(at(roundKeys, r*row), kr) })
 		for _, x := range states {
 			key := kr.r()
 			switch r {
@@ -422,33 +350,30 @@ func (k *short512) aesRounds(states []v) stream {
 // powers makes H times x and its powers of a fresh key.
 func (k *short512) powers() stream {
 	var s stream
-	if !k.fresh {
+	if !k.raw {
 		return s
 	}
-	s.do(func() { VPSHUFD(Imm(0xd3), sP.r(), sU.r()) })
-	s.do(func() { VPSRAD(Imm(31), sU.r(), sU.r()) })
-	s.do(func() { VPADDQ(sP.r(), sP.r(), sP.r()) })
-	s.do(func() { VPTERNLOGQ(Imm(0x78), at(gScratch, rowCarry), sU.r(), sP.r()) })
-	k.h.square(&s, sP, sP+1)
-	k.h.mul(&s, sP+1, sP.r(), sP+2)
-	k.h.square(&s, sP+1, sP+3)
+	timesX(&s, shortPowers, shortHashTemp, at(scratchPtr, rowCarry))
+	k.h.square(&s, shortPowers, shortPowers+1)
+	k.h.mul(&s, shortPowers+1, shortPowers.r(), shortPowers+2)
+	k.h.square(&s, shortPowers+1, shortPowers+3)
 	return s
 }
 
-// columns hashes columns, and what there is in sAcc unless start.
+// columns hashes columns, and what there is in shortSum unless start.
 func (k *short512) columns(x []v, start bool) stream {
 	var s stream
 	if !start {
-		s.do(func() { xor(sAcc.r(), x[0], x[0]) })
+		s.do(func() { xor(shortSum.r(), x[0], x[0]) })
 	}
 	if len(x) == 4 {
-		k.h.four(&s, x, [4]Op{(sP + 3).r(), (sP + 2).r(), (sP + 1).r(), sP.r()})
+		k.h.four(&s, x, [4]Op{(shortPowers + 3).r(), (shortPowers + 2).r(), (shortPowers + 1).r(), shortPowers.r()})
 	} else {
 		for c := range x {
-			k.h.add(&s, x[c], (sP + v(len(x)-1-c)).r(), c == 0)
+			k.h.add(&s, x[c], (shortPowers + v(len(x)-1-c)).r(), c == 0)
 		}
 	}
-	k.h.reduce(&s, sAcc)
+	k.h.reduce(&s, shortSum)
 	return s
 }
 
@@ -456,9 +381,9 @@ func (k *short512) columns(x []v, start bool) stream {
 func (k *short512) aadColumns() stream {
 	var s stream
 	for c := range 4 {
-		k.h.add(&s, sP+v(3-c), at(gScratch, rowAAD+c*row), c == 0)
+		k.h.add(&s, shortPowers+v(3-c), at(scratchPtr, rowAAD+c*row), c == 0)
 	}
-	k.h.reduce(&s, sAcc)
+	k.h.reduce(&s, shortSum)
 	return s
 }
 
@@ -468,38 +393,38 @@ func (k *short512) tailColumns() stream {
 	var s stream
 	base := scratchPower + 4*row
 	for i := 1; i <= 4; i++ {
-		s.do(func() { storeA(sP+v(i-1), at(gScratch, base+i*row)) })
+		s.do(func() { storeA(shortPowers+v(i-1), at(scratchPtr, base+i*row)) })
 	}
-	s.do(func() { MOVL(at(gPend, jobLen), gD.As32()) })
-	s.do(func() { SUBQ(gPOff, gD) })
-	s.do(func() { ADDQ(num(15), gD) })
-	s.do(func() { SHRQ(Imm(4), gD) })
-	s.do(func() { SHLQ(Imm(6), gD) })
-	s.do(func() { ADDQ(gScratch, gD) })
-	s.do(func() { xor(sAcc.r(), k.x[0], k.x[0]) })
+	s.do(func() { MOVL(at(pendingJobs, jobLen), tempD.As32()) })
+	s.do(func() { SUBQ(pendingAt, tempD) })
+	s.do(func() { ADDQ(num(15), tempD) })
+	s.do(func() { SHRQ(Imm(4), tempD) })
+	s.do(func() { SHLQ(Imm(6), tempD) })
+	s.do(func() { ADDQ(scratchPtr, tempD) })
+	s.do(func() { xor(shortSum.r(), k.x[0], k.x[0]) })
 	for c, x := range k.x {
-		k.h.add(&s, x, at(gD, base-c*row), c == 0)
+		k.h.add(&s, x, at(tempD, base-c*row), c == 0)
 	}
-	k.h.reduce(&s, sAcc)
+	k.h.reduce(&s, shortSum)
 	return s
 }
 
-// hash is what is left of the chunk before; end: with it the group ends.
-func (k *short512) hash(r rest, end bool) stream {
+// hash hashes what is pending; end: with it the group ends.
+func (k *short512) hash(r pending, end bool) stream {
 	var s stream
 	whole, tail := r.isTail()
 	switch whole {
-	case first:
-		s = append(s, beside(k.text(tail), append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))...)
-	case chunk:
+	case pendingFirst:
+		s = append(s, beside(k.text(tail), append(k.powers(), k.columns([]v{shortAAD, shortAAD + 1}, true)...))...)
+	case pendingChunk:
 		s = append(s, k.text(tail)...)
 	}
 	if tail {
 		s = append(s, k.tailColumns()...)
-	} else if r >= chunk {
+	} else if r >= pendingChunk {
 		s = append(s, k.columns(k.x[:], false)...)
 	}
-	if r == nothing || !end {
+	if r == pendingNothing || !end {
 		return s
 	}
 	return append(s, k.tags()...)
@@ -508,37 +433,37 @@ func (k *short512) hash(r rest, end bool) stream {
 // tags hashes the lengths and writes or compares the tags of a group.
 func (k *short512) tags() stream {
 	var s stream
-	s.do(func() { gather(jobs(gPend, jobAADLen), sX) })
-	s.do(func() { shufb(at(gScratch, rowLens), sX, sX) })
-	s.do(func() { VPSLLQ(Imm(3), sX.r(), sX.r()) })
-	s = append(s, k.columns([]v{sX}, false)...)
-	s.do(func() { shufb(sBswap.r(), sAcc, sAcc) })
-	g := []reg.GPPhysical{gA, gB, gC, gD}
+	s.do(func() { gather(jobs(pendingJobs, jobAADLen), shortPending) })
+	s.do(func() { shufb(at(scratchPtr, rowLens), shortPending, shortPending) })
+	s.do(func() { VPSLLQ(Imm(3), shortPending.r(), shortPending.r()) })
+	s = append(s, k.columns([]v{shortPending}, false)...)
+	s.do(func() { shufb(shortReverse.r(), shortSum, shortSum) })
+	g := []reg.GPPhysical{tempA, tempB, tempC, tempD}
 	for i := range 4 {
-		s.do(func() { MOVQ(at(gPend, i*jobSize+jobTag), g[i]) })
+		s.do(func() { MOVQ(at(pendingJobs, i*jobSize+jobTag), g[i]) })
 	}
-	s.do(func() { xor(sEJ0.r(), sAcc, sAcc) })
+	s.do(func() { xor(shortEJ0.r(), shortSum, shortSum) })
 	if k.sealing {
-		s.do(func() { VMOVDQU32(sAcc.x(), at(g[0], 0)) })
+		s.do(func() { VMOVDQU32(shortSum.x(), at(g[0], 0)) })
 		for i := 1; i < 4; i++ {
-			s.do(func() { VEXTRACTI32X4(Imm(uint64(i)), sAcc.r(), at(g[i], 0)) })
+			s.do(func() { VEXTRACTI32X4(Imm(uint64(i)), shortSum.r(), at(g[i], 0)) })
 		}
 		return s
 	}
-	s.do(func() { gather([]Mem{at(g[0], 0), at(g[1], 0), at(g[2], 0), at(g[3], 0)}, sX) })
-	s.do(func() { VPCMPEQQ(sX.r(), sAcc.r(), reg.K4) })
-	s.do(func() { KMOVB(reg.K4, gA.As32()) })
-	s.do(func() { MOVL(gA.As32(), gB.As32()) })
-	s.do(func() { SHRL(Imm(1), gB.As32()) })
-	s.do(func() { ANDL(gB.As32(), gA.As32()) }) // bit 2i: both halves of lane i are right
+	s.do(func() { gather([]Mem{at(g[0], 0), at(g[1], 0), at(g[2], 0), at(g[3], 0)}, shortPending) })
+	s.do(func() { VPCMPEQQ(shortPending.r(), shortSum.r(), reg.K4) })
+	s.do(func() { KMOVB(reg.K4, tempA.As32()) })
+	s.do(func() { MOVL(tempA.As32(), tempB.As32()) })
+	s.do(func() { SHRL(Imm(1), tempB.As32()) })
+	s.do(func() { ANDL(tempB.As32(), tempA.As32()) }) // bit 2i: both halves of lane i are right
 	for i := range 4 {
 		s.do(func() {
-			MOVL(gA.As32(), gB.As32())
+			MOVL(tempA.As32(), tempB.As32())
 			if i > 0 {
-				SHRL(Imm(uint64(2*i)), gB.As32())
+				SHRL(Imm(uint64(2*i)), tempB.As32())
 			}
-			ANDL(Imm(1), gB.As32())
-			MOVL(gB.As32(), at(gPend, i*jobSize+jobOK))
+			ANDL(Imm(1), tempB.As32())
+			MOVL(tempB.As32(), at(pendingJobs, i*jobSize+jobOK))
 		})
 	}
 	return s
@@ -546,7 +471,7 @@ func (k *short512) tags() stream {
 
 // turn is a 4 by 4 transposition of lanes: lane i of all becomes register i. The
 // registers move: it returns where they are, and which is now the spare one.
-func turn(s *stream, a [4]v, t v) (d [4]v, spare v) {
+func transpose(s *stream, a [4]v, t v) (d [4]v, spare v) {
 	shuf := func(imm int, hi, lo, d v) { s.do(func() { VSHUFI64X2(Imm(uint64(imm)), hi.r(), lo.r(), d.r()) }) }
 	shuf(0x44, a[1], a[0], t)
 	shuf(0xee, a[1], a[0], a[0])
@@ -559,11 +484,11 @@ func turn(s *stream, a [4]v, t v) (d [4]v, spare v) {
 	return [4]v{a[3], t, a[1], a[0]}, a[2]
 }
 
-// turnReversed is turn, and reverses the octets of each lane.
-func turnReversed(s *stream, a [4]v, t, u v) (d [4]v) {
+// transposeReversed is turn, and reverses the octets of each lane.
+func transposeReversed(s *stream, a [4]v, t, u v) (d [4]v) {
 	shuf := func(imm int, hi, lo, d v) { s.do(func() { VSHUFI64X2(Imm(uint64(imm)), hi.r(), lo.r(), d.r()) }) }
 	pick := func(lanes int, hi, lo, d v) {
-		s.do(func() { loadA(at(gScratch, lanes), d) })
+		s.do(func() { loadA(at(scratchPtr, lanes), d) })
 		s.do(func() { VPERMI2B(hi.r(), lo.r(), d.r()) })
 	}
 	shuf(0x44, a[1], a[0], t)
@@ -577,33 +502,35 @@ func turnReversed(s *stream, a [4]v, t, u v) (d [4]v) {
 	return [4]v{a[3], u, t, a[1]}
 }
 
-func four(first v) [4]v { return [4]v{first, first + 1, first + 2, first + 3} }
+func four(pendingFirst v) [4]v {
+	return [4]v{pendingFirst, pendingFirst + 1, pendingFirst + 2, pendingFirst + 3}
+}
 
 // spare are registers that hold nothing while AAD is handled.
-var spare = [4]v{sLo, sMi, sHi, sU}
+var spare = [4]v{shortLo, shortMid, shortHi, shortHashTemp}
 
-// left sets g to how many of a lane's octets lie in the chunk at gOff, 0..64.
+// left sets g to how many of a lane's octets lie in the chunk at chunkAt, 0..64.
 // z is zero.
 func (k *short512) left(lane, field int, g reg.GPPhysical, z reg.GPPhysical) {
 	MOVL(job(lane, field), g.As32())
-	SUBQ(gOff, g)
+	SUBQ(chunkAt, g)
 	CMOVQLT(z, g)
 	CMPQ(g, num(64))
 	CMOVQGT(k.c.bits64(), g)
 }
 
 // laneLoad loads a lane's octets of the chunk, zeros behind its end, and sets
-// its mask register; gA is how many there are.
+// its mask register; tempA is how many there are.
 func (k *short512) laneLoad(lane, pointer, length int, d v) {
-	XORL(gE.As32(), gE.As32())
-	k.left(lane, length, gA, gE)
-	BZHIQ(gA, k.c.bits, gB)
-	KMOVQ(gB, byteMask[lane])
-	MOVQ(job(lane, pointer), gC)
-	ADDQ(gOff, gC)
-	TESTQ(gA, gA)
-	CMOVQEQ(gScratch, gC) // no octet: nor an address outside of the buffer
-	VMOVDQU8_Z(at(gC, 0), byteMask[lane], d.r())
+	XORL(tempE.As32(), tempE.As32())
+	k.left(lane, length, tempA, tempE)
+	BZHIQ(tempA, k.c.bits, tempB)
+	KMOVQ(tempB, byteMask[lane])
+	MOVQ(job(lane, pointer), tempC)
+	ADDQ(chunkAt, tempC)
+	TESTQ(tempA, tempA)
+	CMOVQEQ(scratchPtr, tempC) // no octet: nor an address outside of the buffer
+	VMOVDQU8_Z(at(tempC, 0), byteMask[lane], d.r())
 }
 
 // unequal hashes columns of which lane i has as many as its length says;
@@ -612,114 +539,114 @@ func (k *short512) unequal(x [4]v, length int) {
 	// rows of powers: 1 (as x, see timesX), H, .. H^4; in front four rows for
 	// columns behind the end, which are zero.
 	base := scratchPower + 4*row
-	storeA(sPoly, at(gScratch, base))
+	storeA(shortPoly, at(scratchPtr, base))
 	for i := 1; i <= 4; i++ {
-		storeA(sP+v(i-1), at(gScratch, base+i*row))
+		storeA(shortPowers+v(i-1), at(scratchPtr, base+i*row))
 	}
-	g := []reg.GPPhysical{gA, gB, gC, gD}
-	XORL(gE.As32(), gE.As32())
+	g := []reg.GPPhysical{tempA, tempB, tempC, tempD}
+	XORL(tempE.As32(), tempE.As32())
 	for i := range 4 {
-		k.left(i, length, g[i], gE)
+		k.left(i, length, g[i], tempE)
 		ADDQ(Imm(15), g[i])
 		SHRQ(Imm(4), g[i])
 		SHLQ(Imm(6), g[i])
-		ADDQ(gScratch, g[i])
+		ADDQ(scratchPtr, g[i])
 	}
 	var s stream
-	s.do(func() { xor(sAcc.r(), x[0], x[0]) })
+	s.do(func() { xor(shortSum.r(), x[0], x[0]) })
 	for c := range 4 {
-		m := sT
+		m := shortKeyTemp
 		s.do(func() {
 			gather([]Mem{at(g[0], base-c*row), at(g[1], base-c*row+16), at(g[2], base-c*row+32), at(g[3], base-c*row+48)}, m)
 		})
 		k.h.add(&s, x[c], m.r(), c == 0)
 	}
-	k.h.reduce(&s, sAcc)
+	k.h.reduce(&s, shortSum)
 	emit(s)
 }
 
 // firstText takes a group's AAD and first chunk.
 func (k *short512) firstText() {
-	move(sJ, sEJ0)
-	if k.fresh {
-		shufb(sBswap.r(), sH, sP)
+	move(shortJ0, shortEJ0)
+	if k.raw {
+		shufb(shortReverse.r(), shortH, shortPowers)
 	} else {
 		for i := v(0); i < 4; i++ {
-			loadA(at(gRows, rowPower+int(i+1)*row), sP+i)
+			loadA(at(roundKeys, rowPower+int(i+1)*row), shortPowers+i)
 		}
 	}
 	// AAD. Headers of one burst mostly have one length, of up to two blocks.
-	MOVL(job(0, jobAADLen), gA.As32())
+	MOVL(job(0, jobAADLen), tempA.As32())
 	for i := 1; i < 4; i++ {
-		CMPL(gA.As32(), job(i, jobAADLen))
+		CMPL(tempA.As32(), job(i, jobAADLen))
 		JNE(LabelRef("aadslow"))
 	}
-	CMPQ(gA, Imm(32))
+	CMPQ(tempA, Imm(32))
 	JG(LabelRef("aadmore"))
-	BZHIQ(gA, k.c.bits, gB)
-	KMOVD(gB.As32(), reg.K4)
-	XORL(gE.As32(), gE.As32())
+	BZHIQ(tempA, k.c.bits, tempB)
+	KMOVD(tempB.As32(), reg.K4)
+	XORL(tempE.As32(), tempE.As32())
 	for i := range 4 {
-		MOVQ(job(i, jobAAD), gC)
-		TESTQ(gA, gA)
-		CMOVQEQ(gScratch, gC)
-		VMOVDQU8_Z(at(gC, 0), reg.K4, (spare[i]).y())
+		MOVQ(job(i, jobAAD), tempC)
+		TESTQ(tempA, tempA)
+		CMOVQEQ(scratchPtr, tempC)
+		VMOVDQU8_Z(at(tempC, 0), reg.K4, (spare[i]).y())
 	}
 	VINSERTI64X4(Imm(1), spare[1].y(), spare[0].r(), spare[0].r())
 	VINSERTI64X4(Imm(1), spare[3].y(), spare[2].r(), spare[2].r())
-	VSHUFI64X2(Imm(0x88), spare[2].r(), spare[0].r(), sA.r())
-	VSHUFI64X2(Imm(0xdd), spare[2].r(), spare[0].r(), (sA + 1).r())
-	CMPQ(gA, Imm(16))
+	VSHUFI64X2(Imm(0x88), spare[2].r(), spare[0].r(), shortAAD.r())
+	VSHUFI64X2(Imm(0xdd), spare[2].r(), spare[0].r(), (shortAAD + 1).r())
+	CMPQ(tempA, Imm(16))
 	JG(LabelRef("aadtwo"))
-	move(sA, sA+1) // one block (or none) is the last of two, the other zero
-	zero(sA)
+	move(shortAAD, shortAAD+1) // one block (or none) is the last of two, the other zero
+	zero(shortAAD)
 	Label("aadtwo")
-	shufb(sBswap.r(), sA, sA)
-	shufb(sBswap.r(), sA+1, sA+1)
+	shufb(shortReverse.r(), shortAAD, shortAAD)
+	shufb(shortReverse.r(), shortAAD+1, shortAAD+1)
 	whole("firstragged")
-	k.goOn(first)
-	k.ifTail("firstragged", first)
-	emit(append(k.powers(), k.columns([]v{sA, sA + 1}, true)...))
+	k.goOn(pendingFirst)
+	k.ifTail("firstragged", pendingFirst)
+	emit(append(k.powers(), k.columns([]v{shortAAD, shortAAD + 1}, true)...))
 	JMP(LabelRef("uneven"))
 
 	Label("aadmore")
 	// Three or four blocks: columns in scratch memory, three after one of zeros.
-	CMPQ(gA, num(64))
+	CMPQ(tempA, num(64))
 	JG(LabelRef("aadslow"))
-	BZHIQ(gA, k.c.bits, gB)
-	KMOVQ(gB, reg.K4)
+	BZHIQ(tempA, k.c.bits, tempB)
+	KMOVQ(tempB, reg.K4)
 	for i := range 4 {
-		MOVQ(job(i, jobAAD), gC)
-		VMOVDQU8_Z(at(gC, 0), reg.K4, (sX + v(i)).r())
+		MOVQ(job(i, jobAAD), tempC)
+		VMOVDQU8_Z(at(tempC, 0), reg.K4, (shortPending + v(i)).r())
 	}
-	zero(sA)
-	storeA(sA, at(gScratch, rowAAD))
-	MOVQ(gScratch, gE)
-	LEAQ(at(gScratch, row), gD)
-	CMPQ(gA, num(48))
-	CMOVQLE(gD, gE)
-	for c, x := range k.toColumns(four(sX), sText, sPlain) {
-		storeA(x, at(gE, rowAAD+c*row))
+	zero(shortAAD)
+	storeA(shortAAD, at(scratchPtr, rowAAD))
+	MOVQ(scratchPtr, tempE)
+	LEAQ(at(scratchPtr, row), tempD)
+	CMPQ(tempA, num(48))
+	CMOVQLE(tempD, tempE)
+	for c, x := range k.toColumns(four(shortPending), shortTemp, shortText) {
+		storeA(x, at(tempE, rowAAD+c*row))
 	}
 	emit(append(k.powers(), k.aadColumns()...))
 	JMP(LabelRef("chunkdone"))
 
 	Label("aadslow")
 	// Any lengths: chunk by chunk.
-	zero(sAcc)
+	zero(shortSum)
 	emit(k.powers())
 	Label("aadchunk")
 	for i := range 4 {
-		k.laneLoad(i, jobAAD, jobAADLen, sX+v(i))
+		k.laneLoad(i, jobAAD, jobAADLen, shortPending+v(i))
 	}
-	k.unequal(k.toColumns(four(sX), sText, sPlain), jobAADLen)
-	ADDQ(num(64), gOff)
+	k.unequal(k.toColumns(four(shortPending), shortTemp, shortText), jobAADLen)
+	ADDQ(num(64), chunkAt)
 	for i := range 4 {
-		MOVL(job(i, jobAADLen), gA.As32())
-		CMPQ(gA, gOff)
+		MOVL(job(i, jobAADLen), tempA.As32())
+		CMPQ(tempA, chunkAt)
 		JGT(LabelRef("aadchunk"))
 	}
-	XORL(gOff.As32(), gOff.As32())
+	XORL(chunkAt.As32(), chunkAt.As32())
 	JMP(LabelRef("chunkdone"))
 }
 
@@ -727,8 +654,8 @@ func (k *short512) firstText() {
 func (k *short512) chunkDone() {
 	Label("chunkdone")
 	whole("ragged")
-	k.goOn(chunk)
-	k.ifTail("ragged", chunk)
+	k.goOn(pendingChunk)
+	k.ifTail("ragged", pendingChunk)
 	Label("uneven")
 	k.raggedText()
 }
@@ -736,41 +663,41 @@ func (k *short512) chunkDone() {
 // toColumns turns packets' octets into columns to hash.
 func (k *short512) toColumns(x [4]v, t, u v) [4]v {
 	var s stream
-	x = turnReversed(&s, x, t, u)
+	x = transposeReversed(&s, x, t, u)
 	emit(s)
 	return x
 }
 
 // goOn continues after a chunk of which r is left.
-func (k *short512) goOn(r rest) {
-	MOVQ(gJobs, gPend)
-	MOVQ(gOff, gPOff)
-	ADDQ(num(64), gOff)
-	CMPQ(gOff, gMax)
+func (k *short512) goOn(r pending) {
+	MOVQ(jobsPtr, pendingJobs)
+	MOVQ(chunkAt, pendingAt)
+	ADDQ(num(64), chunkAt)
+	CMPQ(chunkAt, longest)
 	JLT(LabelRef(labels[r] + "more"))
-	if r == nothing {
-		r = lengths
+	if r == pendingNothing {
+		r = pendingLengths
 	}
 	JMP(LabelRef(labels[r] + "next"))
 }
 
 // ifTail goes on with a tail of r if the chunk is the last for all lanes, with
 // the same number of blocks.
-func (k *short512) ifTail(label string, r rest) {
+func (k *short512) ifTail(label string, r pending) {
 	Label(label)
-	MOVL(job(0, jobLen), gA.As32())
-	SUBQ(gOff, gA)
+	MOVL(job(0, jobLen), tempA.As32())
+	SUBQ(chunkAt, tempA)
 	JLE(LabelRef(label + "unlike"))
-	ADDQ(num(15), gA)
-	SHRQ(Imm(4), gA)
-	MOVQ(gMax, gB)
-	SUBQ(gOff, gB)
-	ADDQ(num(15), gB)
-	SHRQ(Imm(4), gB)
-	CMPQ(gA, gB)
+	ADDQ(num(15), tempA)
+	SHRQ(Imm(4), tempA)
+	MOVQ(longest, tempB)
+	SUBQ(chunkAt, tempB)
+	ADDQ(num(15), tempB)
+	SHRQ(Imm(4), tempB)
+	CMPQ(tempA, tempB)
 	JNE(LabelRef(label + "unlike"))
-	MOVQ(gJobs, gPend)
-	MOVQ(gOff, gPOff)
+	MOVQ(jobsPtr, pendingJobs)
+	MOVQ(chunkAt, pendingAt)
 	JMP(LabelRef(labels[r.tail()] + "next"))
 	Label(label + "unlike")
 }
@@ -778,37 +705,37 @@ func (k *short512) ifTail(label string, r rest) {
 // raggedText takes a chunk that not all lanes fill, and hashes it at once.
 func (k *short512) raggedText() {
 	k.unequal(k.partText(), jobLen)
-	MOVQ(gJobs, gPend)
-	ADDQ(num(64), gOff)
-	CMPQ(gOff, gMax)
+	MOVQ(jobsPtr, pendingJobs)
+	ADDQ(num(64), chunkAt)
+	CMPQ(chunkAt, longest)
 	JGE(LabelRef("lengthsnext"))
 	JMP(LabelRef("nothingmore"))
 }
 
-// moreText runs AES for the next chunk beside what is left of the last one.
-func (k *short512) moreText(r rest) {
+// moreText runs AES for the next chunk beside the pending hash.
+func (k *short512) moreText(r pending) {
 	k.nextCounters()
-	k.emit(k.aesRounds([]v{sC, sC + 1, sC + 2, sC + 3}), r, false)
+	k.emit(k.aesRounds([]v{shortStream, shortStream + 1, shortStream + 2, shortStream + 3}), r, false)
 	JMP(LabelRef("chunkdone"))
 }
 
-// text turns the key stream of a whole chunk in sX.. into what to hash, in k.x,
+// text turns the key stream of a whole chunk in shortPending.. into what to hash, in k.x,
 // and writes the result.
 func (k *short512) text(tail bool) stream {
 	var s stream
-	c := sPlain
-	x, t := turn(&s, four(sX), sText)
+	c := shortText
+	x, t := transpose(&s, four(shortPending), shortTemp)
 	for i := range 4 {
 		ks := x[i]
-		s.do(func() { MOVQ(at(gPend, i*jobSize+jobSrc), gA) })
-		s.do(func() { MOVQ(at(gPend, i*jobSize+jobDst), gE) })
-		src, dst := Mem{Base: gA, Index: gPOff, Scale: 1}, Mem{Base: gE, Index: gPOff, Scale: 1}
+		s.do(func() { MOVQ(at(pendingJobs, i*jobSize+jobSrc), tempA) })
+		s.do(func() { MOVQ(at(pendingJobs, i*jobSize+jobDst), tempE) })
+		src, dst := Mem{Base: tempA, Index: pendingAt, Scale: 1}, Mem{Base: tempE, Index: pendingAt, Scale: 1}
 		mask := byteMask[i]
 		if tail {
-			s.do(func() { MOVL(at(gPend, i*jobSize+jobLen), gB.As32()) })
-			s.do(func() { SUBQ(gPOff, gB) })
-			s.do(func() { BZHIQ(gB, k.c.bits, gB) })
-			s.do(func() { KMOVQ(gB, mask) })
+			s.do(func() { MOVL(at(pendingJobs, i*jobSize+jobLen), tempB.As32()) })
+			s.do(func() { SUBQ(pendingAt, tempB) })
+			s.do(func() { BZHIQ(tempB, k.c.bits, tempB) })
+			s.do(func() { KMOVQ(tempB, mask) })
 			c := c
 			s.do(func() { VMOVDQU8_Z(src, mask, c.r()) })
 			s.do(func() { xor(c.r(), ks, ks) })
@@ -829,102 +756,102 @@ func (k *short512) text(tail bool) stream {
 			x[i], c = c, ks
 		}
 	}
-	k.x = turnReversed(&s, x, t, c)
+	k.x = transposeReversed(&s, x, t, c)
 	return s
 }
 
 // partText is text where not all lanes fill the chunk: with masks, at once, the
-// key stream being in sC. It returns what to hash.
+// key stream being in shortStream. It returns what to hash.
 func (k *short512) partText() [4]v {
 	var s stream
-	ks, _ := turn(&s, four(sC), sText)
+	ks, _ := transpose(&s, four(shortStream), shortTemp)
 	emit(s)
 	for i := range 4 {
-		x, ks := sX+v(i), ks[i]
+		x, ks := shortPending+v(i), ks[i]
 		k.laneLoad(i, jobSrc, jobLen, x)
-		MOVQ(job(i, jobDst), gC)
-		ADDQ(gOff, gC)
-		TESTQ(gA, gA)
-		CMOVQEQ(gScratch, gC)
+		MOVQ(job(i, jobDst), tempC)
+		ADDQ(chunkAt, tempC)
+		TESTQ(tempA, tempA)
+		CMOVQEQ(scratchPtr, tempC)
 		xor(x.r(), ks, ks)
 		if k.sealing {
 			VMOVDQU8_Z(ks.r(), byteMask[i], x.r())
 		}
-		VMOVDQU8(ks.r(), byteMask[i], at(gC, 0))
+		VMOVDQU8(ks.r(), byteMask[i], at(tempC, 0))
 	}
-	return k.toColumns(four(sX), sText, sPlain)
+	return k.toColumns(four(shortPending), shortTemp, shortText)
 }
 
-// whole jumps to label unless all four lanes fill the chunk at gOff.
+// whole jumps to label unless all four lanes fill the chunk at chunkAt.
 func whole(label string) {
-	LEAQ(at(gOff, 64), gA)
+	LEAQ(at(chunkAt, 64), tempA)
 	for i := range 4 {
-		MOVL(job(i, jobLen), gB.As32())
-		CMPQ(gB, gA)
+		MOVL(job(i, jobLen), tempB.As32())
+		CMPQ(tempB, tempA)
 		JLT(LabelRef(label))
 	}
 }
 
 // part sets up a group of fewer than four packets: lanes without one repeat
-// the last, and write into the sink. gOff says what is left of the group
+// the last, and write into the sink. chunkAt says what is pending of the group
 // before.
 func (k *short512) part() {
 	Label("part")
-	if k.fresh {
-		keyMasks(gN, k.keyLen, gA, gB)
-		loadKeys512(gKeys, k.keyLen, sKey, sKeyB, sT, true)
+	if k.raw {
+		keyMasks(packets, k.keyLen, tempA, tempB)
+		loadKeys512(keysPtr, k.keyLen, shortKey, shortOddKey, shortKeyTemp, true)
 	}
 	copyJob := func(from, to reg.GPPhysical) {
-		load(at(from, 0), sH)
-		store(sH, at(to, 0))
+		load(at(from, 0), shortH)
+		store(shortH, at(to, 0))
 	}
-	LEAQ(at(gScratch, scratchJobs), gA)
-	MOVQ(gN, gB)
-	MOVQ(gJobs, gC)
+	LEAQ(at(scratchPtr, scratchJobs), tempA)
+	MOVQ(packets, tempB)
+	MOVQ(jobsPtr, tempC)
 	Label("copy")
-	copyJob(gC, gA)
-	ADDQ(num(jobSize), gA)
-	ADDQ(num(jobSize), gC)
-	DECQ(gB)
+	copyJob(tempC, tempA)
+	ADDQ(num(jobSize), tempA)
+	ADDQ(num(jobSize), tempC)
+	DECQ(tempB)
 	JNZ(LabelRef("copy"))
-	SUBQ(num(jobSize), gC)
-	LEAQ(at(gScratch, scratchJobs+4*jobSize), gD)
-	LEAQ(at(gScratch, scratchSink), gE)
+	SUBQ(num(jobSize), tempC)
+	LEAQ(at(scratchPtr, scratchJobs+4*jobSize), tempD)
+	LEAQ(at(scratchPtr, scratchSink), tempE)
 	Label("fill")
-	copyJob(gC, gA)
-	MOVQ(gE, at(gA, jobDst))
+	copyJob(tempC, tempA)
+	MOVQ(tempE, at(tempA, jobDst))
 	if k.sealing {
-		MOVQ(gE, at(gA, jobTag))
+		MOVQ(tempE, at(tempA, jobTag))
 	}
-	ADDQ(num(jobSize), gA)
-	CMPQ(gA, gD)
+	ADDQ(num(jobSize), tempA)
+	CMPQ(tempA, tempD)
 	JLT(LabelRef("fill"))
-	LEAQ(at(gScratch, scratchJobs), gJobs)
+	LEAQ(at(scratchPtr, scratchJobs), jobsPtr)
 	for _, r := range ends {
-		CMPQ(gOff, num(int(r)))
+		CMPQ(chunkAt, num(int(r)))
 		JEQ(LabelRef(labels[r] + "keyed"))
 	}
-	JMP(LabelRef(labels[nothing] + "keyed"))
+	JMP(LabelRef(labels[pendingNothing] + "keyed"))
 }
 
 // outcome copies what became of a group of fewer than four from the copy that
-// was worked on; gN is how many were too few, negated.
+// was worked on; packets is how many were too few, negated.
 func (k *short512) outcome() {
-	TESTQ(gN, gN)
+	TESTQ(packets, packets)
 	JEQ(LabelRef("told"))
-	ADDQ(num(4), gN)
-	MOVQ(Param2("jobs"), gA)
-	MOVQ(Param2("n"), gB)
-	SUBQ(gN, gB)
-	SHLQ(Imm(6), gB)
-	ADDQ(gB, gA)
-	LEAQ(at(gScratch, scratchJobs), gB)
+	ADDQ(num(4), packets)
+	MOVQ(Param2("jobs"), tempA)
+	MOVQ(Param2("n"), tempB)
+	SUBQ(packets, tempB)
+	SHLQ(Imm(6), tempB)
+	ADDQ(tempB, tempA)
+	LEAQ(at(scratchPtr, scratchJobs), tempB)
 	Label("outcome")
-	MOVL(at(gB, jobOK), gC.As32())
-	MOVL(gC.As32(), at(gA, jobOK))
-	ADDQ(num(jobSize), gA)
-	ADDQ(num(jobSize), gB)
-	DECQ(gN)
+	MOVL(at(tempB, jobOK), tempC.As32())
+	MOVL(tempC.As32(), at(tempA, jobOK))
+	ADDQ(num(jobSize), tempA)
+	ADDQ(num(jobSize), tempB)
+	DECQ(packets)
 	JNZ(LabelRef("outcome"))
 	Label("told")
 }
@@ -940,23 +867,23 @@ func Param2(name string) Mem {
 
 // wipe zeroes what the kernel left in scratch memory, but for jobs and sink.
 func (k *short512) wipe() {
-	zero(sT)
+	zero(shortKeyTemp)
 	for i := range 5 {
-		storeA(sT, at(gScratch, scratchPower+(4+i)*row))
+		storeA(shortKeyTemp, at(scratchPtr, scratchPower+(4+i)*row))
 	}
 	for _, r := range []int{rowCarry, rowLens, rowOne, rowRot, rowEven, rowOdd, rowEvenWords, scratchCtr} {
-		storeA(sT, at(gScratch, r))
+		storeA(shortKeyTemp, at(scratchPtr, r))
 	}
 	for r := range 5 {
-		storeA(sT, at(gScratch, rowAAD+r*row))
+		storeA(shortKeyTemp, at(scratchPtr, rowAAD+r*row))
 	}
 	for r := range rounds(k.keyLen) + 1 {
-		storeA(sT, at(gScratch, scratchRows+r*row))
+		storeA(shortKeyTemp, at(scratchPtr, scratchRows+r*row))
 	}
-	if !k.fresh {
+	if !k.raw {
 		for r := 16; r < 20; r++ {
-			storeA(sT, at(gScratch, scratchRows+r*row))
+			storeA(shortKeyTemp, at(scratchPtr, scratchRows+r*row))
 		}
-		storeA(sT, at(gScratch, rowHave))
+		storeA(shortKeyTemp, at(scratchPtr, rowHave))
 	}
 }

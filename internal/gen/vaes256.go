@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -16,8 +18,8 @@ func vaes256() {
 		powersKernel256(&c, keyLen)
 		for _, sealing := range []bool{true, false} {
 			longKernel256(&c, keyLen, sealing)
-			for _, fresh := range []bool{true, false} {
-				shortKernel256(&c, keyLen, fresh, sealing)
+			for _, raw := range []bool{true, false} {
+				shortKernel256(&c, keyLen, raw, sealing)
 			}
 		}
 	}
@@ -166,15 +168,6 @@ func emitAround(aes, text, hash stream) {
 }
 
 const hashTail = 8
-
-// timesX is the function of that name with its constant in memory.
-func (c *constants256) timesX(s *stream, h, t v) {
-	s.do(func() { VPSHUFD(Imm(0xd3), h.r(), t.r()) })
-	s.do(func() { VPSRAD(Imm(31), t.r(), t.r()) })
-	s.do(func() { VPADDQ(h.r(), h.r(), h.r()) })
-	s.do(func() { VPAND(c.carry, t.r(), t.r()) })
-	s.do(func() { xor(t.r(), h, h) })
-}
 
 // roundKey makes round key r, r > 0, of a schedule in a and b, or only says
 // where it is if it was there from the start.
@@ -330,7 +323,7 @@ func powersKernel256(c *constants256, keyLen int) {
 	aesLast(at(area, rounds(keyLen)*row), h1)
 	shufb(c.bswap, h1, h1)
 	var s stream
-	c.timesX(&s, h1, x)
+	timesX(&s, h1, x, c.carry)
 	s.do(func() { storeA(h1, power(1)) })
 	middle(&s, h1, mid)
 	emit(s)
@@ -366,38 +359,21 @@ func powersKernel256(c *constants256, keyLen int) {
 func copySmall(from, to, n, t, half reg.GPPhysical, x, y v, label string) {
 	last := func(p reg.GPPhysical, size int) Mem { return Mem{Base: p, Disp: -size, Index: n, Scale: 1} }
 	done := LabelRef(label + "done")
-	CMPQ(n, num(32))
-	JLT(LabelRef(label + "31"))
-	VMOVDQU(at(from, 0), x.y())
-	VMOVDQU(last(from, 32), y.y())
-	VMOVDQU(x.y(), at(to, 0))
-	VMOVDQU(y.y(), last(to, 32))
-	JMP(done)
-	Label(label + "31")
-	CMPQ(n, num(16))
-	JLT(LabelRef(label + "15"))
-	VMOVDQU(at(from, 0), x.x())
-	VMOVDQU(last(from, 16), y.x())
-	VMOVDQU(x.x(), at(to, 0))
-	VMOVDQU(y.x(), last(to, 16))
-	JMP(done)
-	Label(label + "15")
-	CMPQ(n, num(8))
-	JLT(LabelRef(label + "7"))
-	VMOVQ(at(from, 0), x.x())
-	VMOVQ(last(from, 8), y.x())
-	VMOVQ(x.x(), at(to, 0))
-	VMOVQ(y.x(), last(to, 8))
-	JMP(done)
-	Label(label + "7")
-	CMPQ(n, num(4))
-	JLT(LabelRef(label + "3"))
-	VMOVD(at(from, 0), x.x())
-	VMOVD(last(from, 4), y.x())
-	VMOVD(x.x(), at(to, 0))
-	VMOVD(y.x(), last(to, 4))
-	JMP(done)
-	Label(label + "3")
+	for _, way := range []struct {
+		size int
+		move func(from, to Op)
+		x, y reg.VecPhysical
+	}{{32, VMOVDQU, x.y(), y.y()}, {16, VMOVDQU, x.x(), y.x()}, {8, VMOVQ, x.x(), y.x()}, {4, VMOVD, x.x(), y.x()}} {
+		smaller := fmt.Sprint(label, way.size-1)
+		CMPQ(n, num(way.size))
+		JLT(LabelRef(smaller))
+		way.move(at(from, 0), way.x)
+		way.move(last(from, way.size), way.y)
+		way.move(way.x, at(to, 0))
+		way.move(way.y, last(to, way.size))
+		JMP(done)
+		Label(smaller)
+	}
 	TESTQ(n, n)
 	JEQ(done)
 	MOVQ(n, half)

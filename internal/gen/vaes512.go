@@ -11,8 +11,8 @@ func vaes512() {
 		for _, sealing := range []bool{true, false} {
 			longKernel512(&c, keyLen, sealing)
 			oneKernel512(&c, keyLen, sealing)
-			for _, fresh := range []bool{true, false} {
-				shortKernel512(&c, keyLen, fresh, sealing)
+			for _, raw := range []bool{true, false} {
+				shortKernel512(&c, keyLen, raw, sealing)
 			}
 		}
 	}

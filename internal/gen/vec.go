@@ -128,7 +128,7 @@ func move(s, d v) {
 }
 
 // spread loads a block into every lane.
-func spread(m Mem, d v) {
+func broadcast(m Mem, d v) {
 	switch lanes {
 	case 4:
 		VBROADCASTI32X4(m, d.r())
@@ -312,6 +312,14 @@ const (
 	jobAADLen, jobLen, jobKey, jobOK, jobNonce = 32, 36, 40, 44, 48
 	jobSize                                    = 64
 )
+
+// baseName is the first part of the names of functions that seal or open.
+func baseName(sealing bool, kind string) string {
+	if sealing {
+		return "seal" + kind
+	}
+	return "open" + kind
+}
 
 func name(base string, keyLen int) string { return fmt.Sprintf("%s%d", base, keyLen*8) }
 

@@ -20,38 +20,38 @@ type longKernel struct {
 
 // Vector registers.
 const (
-	lState = v(0)  // to 7
-	lKey   = v(8)  // to 11: round keys as they come
-	lText  = v(12) // to 19, when the hasher has no use for them
-	lQueue = v(20) // to 27: blocks to hash
-	lPoly  = v(28)
-	lOne   = v(29) // 1 in a counter's last octet
-	lBase  = v(30) // the next group's first counter block
-	lAcc   = v(31)
+	longState   = v(0)  // to 7
+	longKey     = v(8)  // to 11: round keys as they come
+	longText    = v(12) // to 19, when the hasher has no use for them
+	longPending = v(20) // to 27: blocks to hash
+	longPoly    = v(28)
+	longOne     = v(29) // 1 in a counter's last octet
+	longBase    = v(30) // the next group's first counter block
+	longSum     = v(31)
 )
 
 // General registers.
 const (
-	lRows   = x(0) // the key
-	lJob    = x(1)
-	lN      = x(2)
-	lHeld   = x(3)
-	lSrc    = x(4)
-	lDst    = x(5)
-	lLeft   = x(6) // octets of text
-	lCount  = x(7)
-	lPower  = x(8)
-	lFold   = x(9)
-	lEnd    = x(10)
-	lAAD    = x(11)
-	lMore   = x(12) // octets of AAD
-	lG      = x(13) // to 15: temporary
-	lMask0  = x(19) // E(J0)
-	lMask1  = x(20)
-	lArea   = x(21)
-	lIndex  = x(22)
-	lLength = x(23)
-	lG4     = x(24)
+	longRows    = x(0) // the key
+	longJob     = x(1)
+	longPackets = x(2)
+	longHeld    = x(3)
+	longSrc     = x(4)
+	longDst     = x(5)
+	longLeft    = x(6) // octets of text
+	longCount   = x(7)
+	longPower   = x(8)
+	longFold    = x(9)
+	longEnd     = x(10)
+	longAAD     = x(11)
+	longAADLeft = x(12) // octets of AAD
+	longTemp    = x(13) // to 15: temporary
+	longEJ0     = x(19) // E(J0)
+	longEJ0High = x(20)
+	longArea    = x(21)
+	longIndex   = x(22)
+	longLength  = x(23)
+	longTemp4   = x(24)
 )
 
 func long(keyLen int, sealing bool, o variant) {
@@ -62,17 +62,17 @@ func long(keyLen int, sealing bool, o variant) {
 	f := begin(name(what, keyLen, o),
 		doc+" n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.",
 		"area *byte", "jobs *byte", "n int", "held int", "powers int")
-	k := &longKernel{f, o, keyLen, sealing, hasher{o: o, lo: 12, mid: 13, hi: 14, t: 15, poly: lPoly, acc: lAcc},
-		walk{lPower, lFold, lEnd, lLength, lG4}}
-	k.arg("area", lArea)
-	k.arg("jobs", lJob)
-	k.arg("n", lN)
-	k.arg("held", lHeld)
-	k.arg("powers", lLength)
-	k.op("LSL $4, %v", lLength)
-	k.op("MOVD ZR, %v", lIndex)
-	k.op("VMOVQ $0x87, $0x87, V%d", int(lPoly))
-	k.op("VMOVQ $0, $0x0100000000000000, V%d", int(lOne))
+	k := &longKernel{f, o, keyLen, sealing, hasher{o: o, lo: 12, mid: 13, hi: 14, t: 15, poly: longPoly, acc: longSum},
+		walk{longPower, longFold, longEnd, longLength, longTemp4}}
+	k.arg("area", longArea)
+	k.arg("jobs", longJob)
+	k.arg("n", longPackets)
+	k.arg("held", longHeld)
+	k.arg("powers", longLength)
+	k.op("LSL $4, %v", longLength)
+	k.op("MOVD ZR, %v", longIndex)
+	k.op("VMOVQ $0x87, $0x87, V%d", int(longPoly))
+	k.op("VMOVQ $0, $0x0100000000000000, V%d", int(longOne))
 
 	k.at("packet")
 	k.begin()
@@ -81,86 +81,86 @@ func long(keyLen int, sealing bool, o variant) {
 
 	k.op("PCALIGN $16")
 	k.at("group")
-	k.op("CMP $128, %v", lLeft)
+	k.op("CMP $128, %v", longLeft)
 	k.op("BLT end")
-	k.emit(k.encrypt(8, false), k.h.queue(lRows, lQueue))
+	k.emit(k.encrypt(8, false), k.h.queue(longRows, longPending))
 	k.text(8)
 	k.op("B group")
 
 	// Up to 127 octets are left, and eight blocks wait.
 	k.at("end")
-	k.op("CBZ %v, hash", lLeft)
-	k.op("CMP $64, %v", lLeft)
+	k.op("CBZ %v, hash", longLeft)
+	k.op("CMP $64, %v", longLeft)
 	k.op("BGT end8")
-	k.emit(k.encrypt(4, false), k.h.queue(lRows, lQueue))
+	k.emit(k.encrypt(4, false), k.h.queue(longRows, longPending))
 	k.op("B ended")
 	k.at("end8")
-	k.emit(k.encrypt(8, false), k.h.queue(lRows, lQueue))
+	k.emit(k.encrypt(8, false), k.h.queue(longRows, longPending))
 	k.op("B ended")
 	k.at("hash")
-	k.emit(k.h.queue(lRows, lQueue))
+	k.emit(k.h.queue(longRows, longPending))
 	k.at("ended")
-	k.op("ADD $31, %v, %v", lLeft, lG) // blocks, and one for the lengths
-	k.op("LSR $4, %v", lG)
-	k.w.start(f, lG)
+	k.op("ADD $31, %v, %v", longLeft, longTemp) // blocks, and one for the lengths
+	k.op("LSR $4, %v", longTemp)
+	k.w.start(f, longTemp)
 	k.h.clear(&k.lines)
 
 	k.at("tail")
 	k.tail()
 	k.tag()
-	k.op("ADD $%d, %v", jobBytes, lJob)
-	k.op("ADD $1, %v", lIndex)
-	k.op("SUBS $1, %v", lN)
+	k.op("ADD $%d, %v", jobBytes, longJob)
+	k.op("ADD $1, %v", longIndex)
+	k.op("SUBS $1, %v", longPackets)
 	k.op("BNE packet")
-	k.leave(lG, lG+1, lG+2, lMask0, lMask1)
+	k.leave(longTemp, longTemp+1, longTemp+2, longEJ0, longEJ0High)
 }
 
 // begin finds out about a packet.
 func (k *longKernel) begin() {
-	k.op("MOVWU %d(%v), %v", jobKey, lJob, lG)
-	k.op("CMP $0, %v", lHeld)
-	k.op("CSEL NE, %v, %v, %v", lG, lIndex, lG)
-	k.op("LSL $3, %v, %v", lG, lG+1) // slotBytes is 7<<6
-	k.op("SUB %v, %v", lG, lG+1)
-	k.op("ADD %v<<6, %v, %v", lG+1, lArea, lRows)
-	k.op("ADD $%d, %v, %v", powersEnd, lRows, lEnd)
-	k.op("MOVD %d(%v), %v", jobAAD, lJob, lAAD)
-	k.op("MOVD %d(%v), %v", jobSrc, lJob, lSrc)
-	k.op("MOVD %d(%v), %v", jobDst, lJob, lDst)
-	k.op("MOVWU %d(%v), %v", jobAADLen, lJob, lMore)
-	k.op("MOVWU %d(%v), %v", jobLen, lJob, lLeft)
-	k.lines.load(lBase, lJob, jobNonce)
-	k.op("VMOV ZR, %s", lBase.lane("S", 3))
-	k.op("MOVD ZR, %v", lCount)
+	k.op("MOVWU %d(%v), %v", jobKey, longJob, longTemp)
+	k.op("CMP $0, %v", longHeld)
+	k.op("CSEL NE, %v, %v, %v", longTemp, longIndex, longTemp)
+	k.op("LSL $3, %v, %v", longTemp, longTemp+1) // slotBytes is 7<<6
+	k.op("SUB %v, %v", longTemp, longTemp+1)
+	k.op("ADD %v<<6, %v, %v", longTemp+1, longArea, longRows)
+	k.op("ADD $%d, %v, %v", powersEnd, longRows, longEnd)
+	k.op("MOVD %d(%v), %v", jobAAD, longJob, longAAD)
+	k.op("MOVD %d(%v), %v", jobSrc, longJob, longSrc)
+	k.op("MOVD %d(%v), %v", jobDst, longJob, longDst)
+	k.op("MOVWU %d(%v), %v", jobAADLen, longJob, longAADLeft)
+	k.op("MOVWU %d(%v), %v", jobLen, longJob, longLeft)
+	k.lines.load(longBase, longJob, jobNonce)
+	k.op("VMOV ZR, %s", longBase.lane("S", 3))
+	k.op("MOVD ZR, %v", longCount)
 }
 
 // aad hashes the AAD. A text that ends with the first group goes with it, as if
 // it were one with the AAD and the lengths.
 func (k *longKernel) aad() {
-	k.op("ADD $15, %v, %v", lMore, lG)
-	k.op("LSR $4, %v", lG)
-	k.op("ADD $31, %v, %v", lLeft, lG+1)
-	k.op("ADD %v>>4, %v, %v", lG+1, lG, lG+1)
-	k.op("CMP $96, %v", lLeft)
-	k.op("CSEL LT, %v, %v, %v", lG+1, lG, lG)
-	k.w.start(k.function, lG)
-	k.lines.zero(lAcc)
+	k.op("ADD $15, %v, %v", longAADLeft, longTemp)
+	k.op("LSR $4, %v", longTemp)
+	k.op("ADD $31, %v, %v", longLeft, longTemp+1)
+	k.op("ADD %v>>4, %v, %v", longTemp+1, longTemp, longTemp+1)
+	k.op("CMP $96, %v", longLeft)
+	k.op("CSEL LT, %v, %v, %v", longTemp+1, longTemp, longTemp)
+	k.w.start(k.function, longTemp)
+	k.lines.zero(longSum)
 	k.h.clear(&k.lines)
-	k.op("CBZ %v, aad_done", lMore)
+	k.op("CBZ %v, aad_done", longAADLeft)
 	k.at("aad")
-	k.op("CMP $16, %v", lMore)
+	k.op("CMP $16, %v", longAADLeft)
 	k.op("BLT aad_part")
-	k.op("FMOVQ.P 16(%v), %s", lAAD, lQueue.f())
-	k.op("SUB $16, %v", lMore)
+	k.op("FMOVQ.P 16(%v), %s", longAAD, longPending.f())
+	k.op("SUB $16, %v", longAADLeft)
 	k.at("aad_block")
-	k.lines.rbit(lQueue, lQueue)
-	k.w.block(k.function, &k.h, lQueue)
+	k.lines.rbit(longPending, longPending)
+	k.w.block(k.function, &k.h, longPending)
 	k.w.check(k.function, &k.h)
-	k.op("CBNZ %v, aad", lMore)
+	k.op("CBNZ %v, aad", longAADLeft)
 	k.op("B aad_done")
 	k.at("aad_part")
-	k.loadPart(lQueue, lAAD, lMore, lG, lG+1, lG+2, lG4)
-	k.op("MOVD ZR, %v", lMore)
+	k.loadPart(longPending, longAAD, longAADLeft, longTemp, longTemp+1, longTemp+2, longTemp4)
+	k.op("MOVD ZR, %v", longAADLeft)
 	k.op("B aad_block")
 	k.at("aad_done")
 }
@@ -170,37 +170,37 @@ func (k *longKernel) aad() {
 // counter on, and state 7 is that of E(J0).
 func (k *longKernel) encrypt(n int, first bool) (s stream) {
 	var states []v
-	at := lBase
+	at := longBase
 	count := func(d v) {
-		s.add32(d, at, lOne)
+		s.add32(d, at, longOne)
 		at = d
 		states = append(states, d)
 	}
 	if first {
-		count(lState + 7)
+		count(longState + 7)
 	} else {
-		s.move(lState, lBase)
-		at = lState
-		states = append(states, lState)
+		s.move(longState, longBase)
+		at = longState
+		states = append(states, longState)
 	}
 	for len(states) < n {
-		d := lState + v(len(states))
+		d := longState + v(len(states))
 		if first {
 			d--
 		}
 		count(d)
 	}
 	// By GPR: the lower octets of the counter may all change.
-	s.op("ADD $8, %v", lCount)
-	s.op("REVW %v, %v", lCount, lG)
-	s.op("VMOV %v, %s", lG, lBase.lane("S", 3))
+	s.op("ADD $8, %v", longCount)
+	s.op("REVW %v, %v", longCount, longTemp)
+	s.op("VMOV %v, %s", longTemp, longBase.lane("S", 3))
 	nr := rounds(k.keyLen)
 	load := func(r int) {
-		d := lKey + v(r%4)
+		d := longKey + v(r%4)
 		if r < nr {
-			s.load2(d, d+1, lRows, 16*r)
+			s.load2(d, d+1, longRows, 16*r)
 		} else if r == nr {
-			s.load(d, lRows, 16*r)
+			s.load(d, longRows, 16*r)
 		}
 	}
 	load(0)
@@ -210,9 +210,9 @@ func (k *longKernel) encrypt(n int, first bool) (s stream) {
 		}
 		for _, x := range states {
 			if r < nr-1 {
-				s.aes(lKey+v(r%4), x)
+				s.aes(longKey+v(r%4), x)
 			} else {
-				s.aesLast(lKey+v(r%4), x)
+				s.aesLast(longKey+v(r%4), x)
 			}
 		}
 	}
@@ -220,7 +220,7 @@ func (k *longKernel) encrypt(n int, first bool) (s stream) {
 }
 
 // last is where the last round key is.
-func (k *longKernel) last() v { return lKey + v(rounds(k.keyLen)%4) }
+func (k *longKernel) last() v { return longKey + v(rounds(k.keyLen)%4) }
 
 // crypt makes d of a block of text a and the key stream's state.
 func (k *longKernel) crypt(s *stream, d, a, state v) { s.xor3(k.o, d, a, k.last(), state) }
@@ -229,52 +229,52 @@ func (k *longKernel) crypt(s *stream, d, a, state v) { s.xor3(k.o, d, a, k.last(
 // ciphertext waiting, at the queue's end.
 func (k *longKernel) text(n int) {
 	s := &k.lines
-	q := lQueue + v(8-n)
+	q := longPending + v(8-n)
 	for i := v(0); i < v(n); i += 2 {
-		s.load2(lText+i, lText+i+1, lSrc, 16*int(i))
+		s.load2(longText+i, longText+i+1, longSrc, 16*int(i))
 	}
-	k.op("ADD $%d, %v", 16*n, lSrc)
+	k.op("ADD $%d, %v", 16*n, longSrc)
 	for i := v(0); i < v(n); i += 2 {
 		for j := i; j < i+2; j++ {
 			if k.sealing {
-				k.crypt(s, q+j, lText+j, lState+j)
+				k.crypt(s, q+j, longText+j, longState+j)
 			} else {
-				k.crypt(s, lState+j, lText+j, lState+j)
+				k.crypt(s, longState+j, longText+j, longState+j)
 			}
 		}
 		if k.sealing {
-			s.store2(q+i, q+i+1, lDst, 16*int(i))
+			s.store2(q+i, q+i+1, longDst, 16*int(i))
 		} else {
-			s.store2(lState+i, lState+i+1, lDst, 16*int(i))
+			s.store2(longState+i, longState+i+1, longDst, 16*int(i))
 		}
 		for j := i; j < i+2; j++ {
 			if k.sealing {
 				s.rbit(q+j, q+j)
 			} else {
-				s.rbit(q+j, lText+j)
+				s.rbit(q+j, longText+j)
 			}
 		}
 	}
-	s.xor(q, q, lAcc)
-	for i := lQueue; i < q; i++ {
+	s.xor(q, q, longSum)
+	for i := longPending; i < q; i++ {
 		s.zero(i)
 	}
-	k.op("ADD $%d, %v", 16*n, lDst)
-	k.op("SUB $%d, %v", 16*n, lLeft)
+	k.op("ADD $%d, %v", 16*n, longDst)
+	k.op("SUB $%d, %v", 16*n, longLeft)
 }
 
 // first is the first group: E(J0), and up to six blocks of text.
 func (k *longKernel) first() {
 	mask := func() {
-		k.lines.xor(lState+7, lState+7, k.last())
-		k.op("VMOV %s, %v", (lState+7).lane("D", 0), lMask0)
-		k.op("VMOV %s, %v", (lState+7).lane("D", 1), lMask1)
+		k.lines.xor(longState+7, longState+7, k.last())
+		k.op("VMOV %s, %v", (longState+7).lane("D", 0), longEJ0)
+		k.op("VMOV %s, %v", (longState+7).lane("D", 1), longEJ0High)
 	}
-	k.op("CMP $64, %v", lLeft)
+	k.op("CMP $64, %v", longLeft)
 	k.op("BLE first5")
 	k.emit(k.encrypt(7, true))
 	mask()
-	k.op("CMP $96, %v", lLeft)
+	k.op("CMP $96, %v", longLeft)
 	k.op("BLT tail")
 	k.text(6)
 	k.op("B group")
@@ -286,26 +286,26 @@ func (k *longKernel) first() {
 
 // tail is the last text, up to 127 octets, whose key stream is there.
 func (k *longKernel) tail() {
-	in, out, q := lQueue, lQueue+1, lQueue+2
+	in, out, q := longPending, longPending+1, longPending+2
 	for i := range v(8) {
 		whole := fmt.Sprintf("whole_%d", i)
 		if i < 7 {
-			k.op("CMP $16, %v", lLeft)
+			k.op("CMP $16, %v", longLeft)
 			k.op("BGE %s", whole)
 		}
-		k.op("CBZ %v, lengths", lLeft)
+		k.op("CBZ %v, lengths", longLeft)
 		if i > 0 {
-			k.lines.move(lState, lState+i)
+			k.lines.move(longState, longState+i)
 		}
 		if i == 7 {
 			break
 		}
 		k.op("B part")
 		k.at(whole)
-		k.op("FMOVQ.P 16(%v), %s", lSrc, in.f())
-		k.crypt(&k.lines, out, in, lState+i)
-		k.op("FMOVQ.P %s, 16(%v)", out.f(), lDst)
-		k.op("SUB $16, %v", lLeft)
+		k.op("FMOVQ.P 16(%v), %s", longSrc, in.f())
+		k.crypt(&k.lines, out, in, longState+i)
+		k.op("FMOVQ.P %s, 16(%v)", out.f(), longDst)
+		k.op("SUB $16, %v", longLeft)
 		if k.sealing {
 			k.lines.rbit(q, out)
 		} else {
@@ -320,31 +320,31 @@ func (k *longKernel) tail() {
 		}
 	}
 	k.at("part")
-	k.loadPart(in, lSrc, lLeft, lG, lG+1, lG+2, lG4)
-	k.crypt(&k.lines, out, in, lState)
+	k.loadPart(in, longSrc, longLeft, longTemp, longTemp+1, longTemp+2, longTemp4)
+	k.crypt(&k.lines, out, in, longState)
 	if k.sealing {
-		k.keep(in, out, lLeft, lG)
+		k.keep(in, out, longLeft, longTemp)
 	}
 	k.lines.rbit(q, in)
-	k.storePart(out, lDst, lLeft, lG, lG+1)
+	k.storePart(out, longDst, longLeft, longTemp, longTemp+1)
 	k.w.block(k.function, &k.h, q)
 	k.at("lengths")
 }
 
 // tag hashes the lengths; then the ICV is there.
 func (k *longKernel) tag() {
-	q, t := lQueue, lQueue+1
-	k.lines.lengths(q, lJob, 0)
+	q, t := longPending, longPending+1
+	k.lines.lengths(q, longJob, 0)
 	k.w.block(k.function, &k.h, q)
 	k.h.reduce(&k.lines)
-	k.lines.rbit(lAcc, lAcc)
-	k.op("FMOVD %v, %s", lMask0, t.f())
-	k.op("VMOV %v, %s", lMask1, t.lane("D", 1))
-	k.lines.xor(t, t, lAcc)
-	k.op("MOVD %d(%v), %v", jobTag, lJob, lG)
+	k.lines.rbit(longSum, longSum)
+	k.op("FMOVD %v, %s", longEJ0, t.f())
+	k.op("VMOV %v, %s", longEJ0High, t.lane("D", 1))
+	k.lines.xor(t, t, longSum)
+	k.op("MOVD %d(%v), %v", jobTag, longJob, longTemp)
 	if k.sealing {
-		k.lines.store(t, lG, 0)
+		k.lines.store(t, longTemp, 0)
 		return
 	}
-	k.lines.compare(t, q, lG, lG+1, lJob, 0)
+	k.lines.compare(t, q, longTemp, longTemp+1, longJob, 0)
 }

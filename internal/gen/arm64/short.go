@@ -21,31 +21,31 @@ type shortKernel struct {
 
 // Vector registers.
 const (
-	sState = v(0)  // to 7: two a lane
-	sKey   = v(8)  // to 15: two round keys a lane
-	sQueue = v(16) // to 23: two blocks a lane to hash; the first has the lane's sum in it
-	sText  = v(24) // to 31, when the hasher has no use for them
+	shortState   = v(0)  // to 7: two a lane
+	shortKey     = v(8)  // to 15: two round keys a lane
+	shortPending = v(16) // to 23: two blocks a lane to hash; the first has the lane's sum in it
+	shortText    = v(24) // to 31, when the hasher has no use for them
 )
 
 // General registers.
 const (
-	sRows    = x(0)  // to 3
-	sSrc     = x(4)  // to 7; the rows of the packets before, while these end
-	sDst     = x(8)  // to 11
-	sJobs    = x(12) // of these four packets
-	sN       = x(13)
-	sScratch = x(14) // 64 octets: E(J0)
-	sSteps   = x(15)
-	sCount   = x(16)
-	sConst   = x(17)
-	sArea    = x(19)
-	sNext    = x(20) // rows of the next key, if jobs do not name theirs
-	sHeld    = x(21)
-	sG       = x(22) // to 25: temporary
-	sG5      = x(26)
+	shortRows    = x(0)  // to 3
+	shortSrc     = x(4)  // to 7; the rows of the packets before, while these end
+	shortDst     = x(8)  // to 11
+	shortJobs    = x(12) // of these four packets
+	shortPackets = x(13)
+	shortScratch = x(14) // 64 octets: E(J0)
+	shortSteps   = x(15)
+	shortCount   = x(16)
+	shortConst   = x(17)
+	shortArea    = x(19)
+	shortNext    = x(20) // rows of the next key, if jobs do not name theirs
+	shortHeld    = x(21)
+	shortTemp    = x(22) // to 25: temporary
+	shortTemp5   = x(26)
 )
 
-// What is at sConst.
+// What is at shortConst.
 const (
 	polyAt = 0
 	oneAt  = 16 // 1 in a counter's last octet
@@ -72,14 +72,14 @@ func short(keyLen int, sealing bool, o variant) {
 	f := begin(name(what, keyLen, o),
 		doc+" n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.",
 		"area *byte", "jobs *byte", "n int", "held int", "scratch *byte")
-	k := &shortKernel{f, o, keyLen, sealing, hasher{o: o, lo: sText, mid: sText + 1, hi: sText + 2, t: sText + 3, poly: sText + 5, polyFrom: sConst}}
-	k.arg("area", sArea)
-	k.arg("jobs", sJobs)
-	k.arg("n", sN)
-	k.arg("held", sHeld)
-	k.arg("scratch", sScratch)
-	k.op("MOVD $short<>(SB), %v", sConst)
-	k.op("MOVD %v, %v", sArea, sNext)
+	k := &shortKernel{f, o, keyLen, sealing, hasher{o: o, lo: shortText, mid: shortText + 1, hi: shortText + 2, t: shortText + 3, poly: shortText + 5, polyFrom: shortConst}}
+	k.arg("area", shortArea)
+	k.arg("jobs", shortJobs)
+	k.arg("n", shortPackets)
+	k.arg("held", shortHeld)
+	k.arg("scratch", shortScratch)
+	k.op("MOVD $short<>(SB), %v", shortConst)
+	k.op("MOVD %v, %v", shortArea, shortNext)
 	k.rows()
 	k.emit(k.masks())
 	k.keepMasks()
@@ -87,37 +87,37 @@ func short(keyLen int, sealing bool, o variant) {
 
 	k.at("four")
 	for l := range x(4) {
-		k.op("MOVD %v, %v", sRows+l, sSrc+l)
+		k.op("MOVD %v, %v", shortRows+l, shortSrc+l)
 	}
 	k.rows()
-	k.emit(k.masks(), k.finish(sSrc))
+	k.emit(k.masks(), k.finish(shortSrc))
 	k.keepMasks()
 	k.at("start")
 	for l := range 4 {
 		k.aad(l)
 	}
 	for l := range 4 {
-		k.op("MOVD %d(%v), %v", jobBytes*l+jobSrc, sJobs, sSrc+x(l))
-		k.op("MOVD %d(%v), %v", jobBytes*l+jobDst, sJobs, sDst+x(l))
+		k.op("MOVD %d(%v), %v", jobBytes*l+jobSrc, shortJobs, shortSrc+x(l))
+		k.op("MOVD %d(%v), %v", jobBytes*l+jobDst, shortJobs, shortDst+x(l))
 	}
-	k.op("MOVWU %d(%v), %v", jobLen, sJobs, sSteps)
-	k.op("ADD $31, %v", sSteps)
-	k.op("LSR $5, %v", sSteps)
-	k.op("MOVD $2, %v", sCount)
-	k.op("CBZ %v, ended", sSteps)
+	k.op("MOVWU %d(%v), %v", jobLen, shortJobs, shortSteps)
+	k.op("ADD $31, %v", shortSteps)
+	k.op("LSR $5, %v", shortSteps)
+	k.op("MOVD $2, %v", shortCount)
+	k.op("CBZ %v, ended", shortSteps)
 
 	k.op("PCALIGN $16")
 	k.at("step")
-	k.emit(k.encrypt(), k.hash(sRows))
-	k.op("SUB $1, %v", sSteps)
-	k.op("CBNZ %v, full", sSteps)
+	k.emit(k.encrypt(), k.hash(shortRows))
+	k.op("SUB $1, %v", shortSteps)
+	k.op("CBNZ %v, full", shortSteps)
 	// The first packet's is the shortest last step.
-	k.op("MOVWU %d(%v), %v", jobLen, sJobs, sG)
-	k.op("TST $31, %v", sG)
+	k.op("MOVWU %d(%v), %v", jobLen, shortJobs, shortTemp)
+	k.op("TST $31, %v", shortTemp)
 	k.op("BNE part")
 	k.at("full")
 	k.text()
-	k.op("CBNZ %v, step", sSteps)
+	k.op("CBNZ %v, step", shortSteps)
 	k.op("B ended")
 	k.at("part")
 	for l := range 4 {
@@ -125,15 +125,15 @@ func short(keyLen int, sealing bool, o variant) {
 	}
 
 	k.at("ended")
-	k.op("ADD $%d, %v", 4*jobBytes, sJobs)
-	k.op("ADD $%d, %v", 4*slotBytes, sNext)
-	k.op("SUBS $4, %v", sN)
+	k.op("ADD $%d, %v", 4*jobBytes, shortJobs)
+	k.op("ADD $%d, %v", 4*slotBytes, shortNext)
+	k.op("SUBS $4, %v", shortPackets)
 	k.op("BNE four")
-	k.emit(k.finish(sRows))
+	k.emit(k.finish(shortRows))
 	k.lines.zero(0)
-	k.lines.store2(0, 0, sScratch, 0)
-	k.lines.store2(0, 0, sScratch, 32)
-	k.leave(sG, sG+1, sG+2, sG+3, sG5)
+	k.lines.store2(0, 0, shortScratch, 0)
+	k.lines.store2(0, 0, shortScratch, 32)
+	k.leave(shortTemp, shortTemp+1, shortTemp+2, shortTemp+3, shortTemp5)
 	for l := range 4 {
 		k.manyAAD(l)
 	}
@@ -142,13 +142,13 @@ func short(keyLen int, sealing bool, o variant) {
 // rows finds the four packets' keys.
 func (k *shortKernel) rows() {
 	for l := range 4 {
-		k.op("MOVWU %d(%v), %v", jobBytes*l+jobKey, sJobs, sG)
-		k.op("LSL $3, %v, %v", sG, sG+1) // slotBytes is 7<<6
-		k.op("SUB %v, %v", sG, sG+1)
-		k.op("ADD %v<<6, %v, %v", sG+1, sArea, sG+1)
-		k.op("ADD $%d, %v, %v", l*slotBytes, sNext, sG)
-		k.op("CMP $0, %v", sHeld)
-		k.op("CSEL NE, %v, %v, %v", sG+1, sG, sRows+x(l))
+		k.op("MOVWU %d(%v), %v", jobBytes*l+jobKey, shortJobs, shortTemp)
+		k.op("LSL $3, %v, %v", shortTemp, shortTemp+1) // slotBytes is 7<<6
+		k.op("SUB %v, %v", shortTemp, shortTemp+1)
+		k.op("ADD %v<<6, %v, %v", shortTemp+1, shortArea, shortTemp+1)
+		k.op("ADD $%d, %v, %v", l*slotBytes, shortNext, shortTemp)
+		k.op("CMP $0, %v", shortHeld)
+		k.op("CSEL NE, %v, %v, %v", shortTemp+1, shortTemp, shortRows+x(l))
 	}
 }
 
@@ -158,9 +158,9 @@ func (k *shortKernel) cipher(s *stream, n v) {
 	nr := rounds(k.keyLen)
 	load := func(r int, l v) {
 		if r < nr {
-			s.load2(sKey+2*l, sKey+2*l+1, sRows+x(l), 16*r)
+			s.load2(shortKey+2*l, shortKey+2*l+1, shortRows+x(l), 16*r)
 		} else {
-			s.load(sKey+2*l, sRows+x(l), 16*r)
+			s.load(shortKey+2*l, shortRows+x(l), 16*r)
 		}
 	}
 	for l := range v(4) {
@@ -168,12 +168,12 @@ func (k *shortKernel) cipher(s *stream, n v) {
 	}
 	for r := range nr {
 		for l := range v(4) {
-			key := sKey + 2*l + v(r%2)
+			key := shortKey + 2*l + v(r%2)
 			for i := range n {
 				if r < nr-1 {
-					s.aes(key, sState+n*l+i)
+					s.aes(key, shortState+n*l+i)
 				} else {
-					s.aesLast(key, sState+n*l+i)
+					s.aesLast(key, shortState+n*l+i)
 				}
 			}
 			if r%2 == 1 {
@@ -185,10 +185,10 @@ func (k *shortKernel) cipher(s *stream, n v) {
 
 // masks makes E(J0), but for the last round key, in states 0 to 3.
 func (k *shortKernel) masks() (s stream) {
-	s.op("MOVD $0x01000000, %v", sG5)
+	s.op("MOVD $0x01000000, %v", shortTemp5)
 	for l := range v(4) {
-		s.load(sState+l, sJobs, jobBytes*int(l)+jobNonce)
-		s.op("VMOV %v, %s", sG5, (sState+l).lane("S", 3))
+		s.load(shortState+l, shortJobs, jobBytes*int(l)+jobNonce)
+		s.op("VMOV %v, %s", shortTemp5, (shortState+l).lane("S", 3))
 	}
 	k.cipher(&s, 1)
 	return s
@@ -196,21 +196,21 @@ func (k *shortKernel) masks() (s stream) {
 
 func (k *shortKernel) keepMasks() {
 	for l := range v(4) {
-		k.lines.xor(sState+l, sState+l, sKey+2*l)
-		k.lines.store(sState+l, sScratch, 16*int(l))
+		k.lines.xor(shortState+l, shortState+l, shortKey+2*l)
+		k.lines.store(shortState+l, shortScratch, 16*int(l))
 	}
 }
 
 // encrypt makes the key stream of a step, but for the last round key.
 func (k *shortKernel) encrypt() (s stream) {
-	one := sKey + 7
-	s.load(one, sConst, oneAt)
-	s.op("REVW %v, %v", sCount, sG5)
-	s.op("ADD $2, %v", sCount)
+	one := shortKey + 7
+	s.load(one, shortConst, oneAt)
+	s.op("REVW %v, %v", shortCount, shortTemp5)
+	s.op("ADD $2, %v", shortCount)
 	for l := range v(4) {
-		s.load(sState+2*l, sJobs, jobBytes*int(l)+jobNonce)
-		s.op("VMOV %v, %s", sG5, (sState+2*l).lane("S", 3))
-		s.add32(sState+2*l+1, sState+2*l, one)
+		s.load(shortState+2*l, shortJobs, jobBytes*int(l)+jobNonce)
+		s.op("VMOV %v, %s", shortTemp5, (shortState+2*l).lane("S", 3))
+		s.add32(shortState+2*l+1, shortState+2*l, one)
 	}
 	k.cipher(&s, 2)
 	return s
@@ -225,7 +225,7 @@ func (k *shortKernel) hash(rows x) (s stream) {
 }
 
 func (k *shortKernel) hashLane(s *stream, rows x, l v) {
-	q := sQueue + 2*l
+	q := shortPending + 2*l
 	k.h.acc = q
 	k.h.pair(s, rows+x(l), q, q+1, 2, true)
 	k.h.reduce(s)
@@ -238,11 +238,11 @@ func (k *shortKernel) finish(rows x) (s stream) {
 		k.hashLane(&s, rows, l)
 	}
 	for l := range v(4) {
-		q, job := sQueue+2*l, jobBytes*(int(l)-4)
+		q, job := shortPending+2*l, jobBytes*(int(l)-4)
 		h := &k.h
 		h.acc = q
 		p, fold, t, b, rows := h.t, h.t+1, h.t+2, q+1, rows+x(l)
-		s.lengths(b, sJobs, job)
+		s.lengths(b, shortJobs, job)
 		s.load(p, rows, powersEnd-16)
 		s.op("FMOVD %d(%v), %s", foldsEnd-8, rows, fold.f())
 		s.xor(b, b, q)
@@ -252,14 +252,14 @@ func (k *shortKernel) finish(rows x) (s stream) {
 		s.pmull2(h.hi, b, p)
 		s.pmull(h.mid, t, fold)
 		h.reduce(&s)
-		s.load(b, sScratch, 16*int(l))
+		s.load(b, shortScratch, 16*int(l))
 		s.rbit(q, q)
 		s.xor(q, q, b)
-		s.op("MOVD %d(%v), %v", job+jobTag, sJobs, sG)
+		s.op("MOVD %d(%v), %v", job+jobTag, shortJobs, shortTemp)
 		if k.sealing {
-			s.store(q, sG, 0)
+			s.store(q, shortTemp, 0)
 		} else {
-			s.compare(q, b, sG, sG+1, sJobs, job)
+			s.compare(q, b, shortTemp, shortTemp+1, shortJobs, job)
 		}
 	}
 	return s
@@ -268,12 +268,12 @@ func (k *shortKernel) finish(rows x) (s stream) {
 // aad puts a lane's AAD in wait, up to 32 octets of it, and hashes what is
 // before that.
 func (k *shortKernel) aad(l int) {
-	q, t, u := sQueue+2*v(l), sText, sText+1
-	from, n := sG, sG+1
+	q, t, u := shortPending+2*v(l), shortText, shortText+1
+	from, n := shortTemp, shortTemp+1
 	label := func(what string) string { return fmt.Sprintf("aad%d_%s", l, what) }
 	s := &k.lines
-	k.op("MOVD %d(%v), %v", jobBytes*l+jobAAD, sJobs, from)
-	k.op("MOVWU %d(%v), %v", jobBytes*l+jobAADLen, sJobs, n)
+	k.op("MOVD %d(%v), %v", jobBytes*l+jobAAD, shortJobs, from)
+	k.op("MOVWU %d(%v), %v", jobBytes*l+jobAADLen, shortJobs, n)
 	s.zero(q)
 	k.op("CMP $32, %v", n)
 	k.op("BGT %s", label("many"))
@@ -283,7 +283,7 @@ func (k *shortKernel) aad(l int) {
 	k.op("BEQ %s", label("whole"))
 	s.zero(q + 1)
 	k.op("CBZ %v, %s", n, label("done"))
-	k.loadPart(q+1, from, n, sG+2, sG+3, sG5, sCount)
+	k.loadPart(q+1, from, n, shortTemp+2, shortTemp+3, shortTemp5, shortCount)
 	k.op("B %s", label("one"))
 	k.at(label("whole"))
 	s.load(q+1, from, 0)
@@ -307,45 +307,45 @@ func (k *shortKernel) end(d, idx v, p, n x) {
 	s := &k.lines
 	k.op("ADD %v, %v", n, p)
 	k.op("FMOVQ -16(%v), %s", p, d.f())
-	k.op("MOVD $32, %v", sG+2)
-	k.op("SUB %v, %v", n, sG+2)
-	k.op("ADD %v, %v", sConst, sG+2)
-	s.load(idx, sG+2, upAt)
+	k.op("MOVD $32, %v", shortTemp+2)
+	k.op("SUB %v, %v", n, shortTemp+2)
+	k.op("ADD %v, %v", shortConst, shortTemp+2)
+	s.load(idx, shortTemp+2, upAt)
 	s.tbl(d, d, idx)
 }
 
 // manyAAD hashes AAD until 1 to 32 octets are left.
 func (k *shortKernel) manyAAD(l int) {
-	q, t := sQueue+2*v(l), sText
+	q, t := shortPending+2*v(l), shortText
 	many := fmt.Sprintf("aad%d_many", l)
 	s := &k.lines
 	k.at(many)
-	k.op("FLDPQ.P 32(%v), (%s, %s)", sG, t.f(), (q + 1).f())
+	k.op("FLDPQ.P 32(%v), (%s, %s)", shortTemp, t.f(), (q + 1).f())
 	s.rbit(t, t)
 	s.xor(q, q, t)
 	s.rbit(q+1, q+1)
-	k.hashLane(s, sRows, v(l))
-	k.op("SUB $32, %v", sG+1)
-	k.op("CMP $32, %v", sG+1)
+	k.hashLane(s, shortRows, v(l))
+	k.op("SUB $32, %v", shortTemp+1)
+	k.op("CMP $32, %v", shortTemp+1)
 	k.op("BGT %s", many)
 	k.op("B aad%d_last", l)
 }
 
 // crypt makes d of a block of text a and the key stream's state, in lane l.
-func (k *shortKernel) crypt(d, a, state v, l int) { k.lines.xor3(k.o, d, a, sKey+2*v(l), state) }
+func (k *shortKernel) crypt(d, a, state v, l int) { k.lines.xor3(k.o, d, a, shortKey+2*v(l), state) }
 
 // text encrypts or decrypts a whole step.
 func (k *shortKernel) text() {
 	s := &k.lines
 	for l := range 4 {
-		t := sText + 2*v(l)
-		k.op("FLDPQ.P 32(%v), (%s, %s)", sSrc+x(l), t.f(), (t + 1).f())
+		t := shortText + 2*v(l)
+		k.op("FLDPQ.P 32(%v), (%s, %s)", shortSrc+x(l), t.f(), (t + 1).f())
 	}
 	for l := range 4 {
-		t, a, q := sText+2*v(l), sState+2*v(l), sQueue+2*v(l)
+		t, a, q := shortText+2*v(l), shortState+2*v(l), shortPending+2*v(l)
 		k.crypt(a, t, a, l)
 		k.crypt(a+1, t+1, a+1, l)
-		k.op("FSTPQ.P (%s, %s), 32(%v)", a.f(), (a + 1).f(), sDst+x(l))
+		k.op("FSTPQ.P (%s, %s), 32(%v)", a.f(), (a + 1).f(), shortDst+x(l))
 		c := t
 		if k.sealing {
 			c = a
@@ -358,11 +358,11 @@ func (k *shortKernel) text() {
 
 // part is a lane's last step of 1 to 32 octets.
 func (k *shortKernel) part(l int) {
-	t, a, q := sText, sState+2*v(l), sQueue+2*v(l)
-	src, dst, n := sSrc+x(l), sDst+x(l), sG+1
+	t, a, q := shortText, shortState+2*v(l), shortPending+2*v(l)
+	src, dst, n := shortSrc+x(l), shortDst+x(l), shortTemp+1
 	label := func(what string) string { return fmt.Sprintf("part%d_%s", l, what) }
 	s := &k.lines
-	k.op("MOVWU %d(%v), %v", jobBytes*l+jobLen, sJobs, n)
+	k.op("MOVWU %d(%v), %v", jobBytes*l+jobLen, shortJobs, n)
 	k.op("SUB $1, %v", n)
 	k.op("AND $31, %v", n)
 	k.op("ADD $1, %v", n)
@@ -375,8 +375,8 @@ func (k *shortKernel) part(l int) {
 	k.end(t+1, up, src, n)
 	k.crypt(a, t, a, l)
 	k.crypt(a+1, t+1, a+1, l)
-	k.op("ADD %v, %v, %v", sConst, n, sG+2)
-	k.op("FMOVQ %d(%v), %s", upAt-16, sG+2, (t + 3).f())
+	k.op("ADD %v, %v, %v", shortConst, n, shortTemp+2)
+	k.op("FMOVQ %d(%v), %s", upAt-16, shortTemp+2, (t + 3).f())
 	k.op("VTBL %s, [%s, %s], %s", (t + 3).b(), a.b(), (a + 1).b(), (t + 3).b())
 	s.store(a, dst, 0)
 	k.op("ADD %v, %v", n, dst)
@@ -401,12 +401,12 @@ func (k *shortKernel) part(l int) {
 	}
 	k.op("B %s", label("hash"))
 	k.at(label("few"))
-	k.loadPart(t, src, n, sG+2, sG+3, sG5, sCount)
+	k.loadPart(t, src, n, shortTemp+2, shortTemp+3, shortTemp5, shortCount)
 	k.crypt(a, t, a, l)
 	if k.sealing {
-		k.keep(t, a, n, sG)
+		k.keep(t, a, n, shortTemp)
 	}
-	k.storePart(a, dst, n, sG+2, sG+3)
+	k.storePart(a, dst, n, shortTemp+2, shortTemp+3)
 	k.at(label("hash"))
 	s.rbit(t, t)
 	s.xor(q+1, q, t)
