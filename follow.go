@@ -1,7 +1,6 @@
 package eesp
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -129,7 +128,7 @@ func FollowGroupOn(name string, c FollowConfig, start func(run func()) error) (*
 		return nil, err
 	}
 	var b [8]byte
-	if _, err := rand.Read(b[:]); err != nil {
+	if err := keys.Random(b[:]); err != nil {
 		return nil, err
 	}
 	f := &follower{name: name, config: c, instance: binary.BigEndian.Uint64(b[:]), values: values, fd: -1, lost: bootTime(), sealing: status.ErrNoKey}

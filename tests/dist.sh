@@ -89,7 +89,7 @@ archive() {
 	! grep -rlF -e "$root" -e "${dist%/*}" "$dir" || fail "$name says where it was made"
 	readelf -h "$dir/lib/libeesp.so" | grep -q "Machine:.*$machine" || fail "$name is for another machine"
 	for f in eesp.h LICENSE CHANGELOG.md SECURITY.md README.md eesp.3; do
-		cmp "$(find "$root/include" "$root/docs" "$root" -maxdepth 1 -name "$f" | head -n 1)" "$(find "$dir" -name "$f")" || fail "$name: $f"
+		cmp "$(find "$root/include" "$root" "$root/docs" -maxdepth 1 -name "$f" | head -n 1)" "$(find "$dir" -name "$f")" || fail "$name: $f"
 	done
 	ok "$name: $(wc -l <"$work/expected") files and directories"
 

@@ -67,11 +67,11 @@ func makeRootKey(id []byte, index [3]uint64, noNext bool, fill func(*[3][ValueLe
 // GenerateRootKey makes a ring of random values with indices 1, 1, 2.
 func GenerateRootKey(id []byte) (*RootKey, error) {
 	return makeRootKey(id, [3]uint64{1, 1, 2}, false, func(v *[3][ValueLen]byte) error {
-		if err := random(v[1][:]); err != nil {
+		if err := Random(v[1][:]); err != nil {
 			return err
 		}
 		v[0] = v[1]
-		return random(v[2][:])
+		return Random(v[2][:])
 	})
 }
 
@@ -234,7 +234,7 @@ func (k *RootKey) Rotated(index uint64, value *[ValueLen]byte) (*RootKey, error)
 	return makeRootKey(k.ID, [3]uint64{k.Index[1], k.Index[2], index}, false, func(v *[3][ValueLen]byte) error {
 		copy(v[:], k.Value[1:]) // an assignment of two would go by way of the stack
 		if value == nil {
-			return random(v[2][:])
+			return Random(v[2][:])
 		}
 		v[2] = *value
 		return nil

@@ -8,9 +8,9 @@ import (
 	"libeesp/internal/status"
 )
 
-// random fills b. crypto/rand would start a timer for its first call, and that
+// Random fills b with random octets. crypto/rand would start a timer for its first call, and that
 // the runtime's poller, which keeps descriptors: a C program may close them.
-func random(b []byte) error {
+func Random(b []byte) error {
 	for len(b) != 0 {
 		n, err := unix.Getrandom(b, 0)
 		if err == unix.EINTR {

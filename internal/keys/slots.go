@@ -130,7 +130,7 @@ func (g *Group) RotateKey(key []byte) (int, error) {
 		}
 		defer secmem.Delete(k)
 		key = k[:g.params.Kind.KeyLen()]
-		if err := random(key); err != nil {
+		if err := Random(key); err != nil {
 			return 0, err
 		}
 	}
