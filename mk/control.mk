@@ -13,10 +13,10 @@ $(CONTROL) &: $(shell find control -name '*.go') control/go.mod
 	cd control && CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o $(abspath $(BUILD))/bin/ ./cmd/...
 
 # Three hosts as network namespaces, under traffic. Needs root.
-demo-cluster: $(CONTROL)
-	@scripts/deps.sh $(DEPS_BUILD) iproute2 python3
+demo-cluster: $(CONTROL) $(BUILD)/bin/tap_gw
+	@scripts/deps.sh $(DEPS_BUILD) iproute2 iputils-ping curl iperf3 python3
 	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster
 # All of the control plane's tests, minutes: a thousand rotations under load, emergencies, more of the model, the demonstration.
-test-cluster: test-control $(CONTROL)
+test-cluster: test-control $(CONTROL) $(BUILD)/bin/tap_gw
 	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 $(GO) test -timeout 60m ./...
 	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster --json

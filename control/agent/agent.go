@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/hpke"
@@ -90,6 +91,7 @@ type level struct {
 	entries  map[uint64]record.Hash // of heads seen, by serial
 	member   record.Member
 	memRaw   []byte
+	memUnder []byte // the delegation by which it was verified
 	rings    map[record.ID]*ring
 	groups   map[record.ID]*group
 	// What came since the last Sync.
@@ -272,6 +274,12 @@ func (a *Agent) load() error {
 // take verifies one record and puts it where Sync finds it. For a ring it
 // returns it.
 func (a *Agent) take(raw []byte) (*ring, error) {
+	// Pushes repeat what seldom changes; what was verified need not be again.
+	for _, l := range a.levels {
+		if l.delegRaw != nil && bytes.Equal(raw, l.delegRaw) || l.memRaw != nil && bytes.Equal(raw, l.memRaw) && bytes.Equal(l.memUnder, l.delegRaw) {
+			return nil, nil
+		}
+	}
 	verify := func(l *level, b record.Body, role uint8) error {
 		if l == nil || l.delegRaw == nil {
 			return errors.New("a record of a level without delegation")
@@ -339,7 +347,7 @@ func (a *Agent) take(raw []byte) (*ring, error) {
 		if err := verify(l, &m, record.RoleAdmit); err != nil {
 			return nil, err
 		}
-		l.member, l.memRaw = m, raw
+		l.member, l.memRaw, l.memUnder = m, raw, l.delegRaw
 	case record.TypeGroup:
 		g := &group{raw: raw}
 		if err := record.Decode(raw, &g.rec); err != nil {

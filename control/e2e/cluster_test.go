@@ -209,7 +209,7 @@ func (c *cluster) join(name string, auto bool) *host {
 		c.t.Fatalf("join %s: %s", name, resp.Status)
 	}
 	p, _ := pem.Decode([]byte(a.Cert))
-	h := &host{c: c, name: name, dir: c.t.TempDir(), key: key, cert: must(x509.ParseCertificate(p.Bytes))}
+	h := &host{c: c, name: name, dir: c.hostDir(), key: key, cert: must(x509.ParseCertificate(p.Bytes))}
 	// Where systemd-creds works it is slow; a plain key is enough here.
 	if err := os.WriteFile(filepath.Join(h.dir, "cache.key"), make([]byte, 32), 0o600); err != nil {
 		c.t.Fatal(err)
@@ -399,4 +399,14 @@ func (c *cluster) rotate(q server.RotateRequest) {
 	if _, err := c.servers[0].Rotate(c.t.Context(), "test", q); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// hostDir is where a host keeps its cache: in memory, for many hosts have a disk
+// each and here they have one.
+func (c *cluster) hostDir() string {
+	if d, err := os.MkdirTemp("/dev/shm", "eesp-host-"); err == nil {
+		c.t.Cleanup(func() { os.RemoveAll(d) })
+		return d
+	}
+	return c.t.TempDir()
 }

@@ -164,7 +164,13 @@ func (s *Server) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		timer.Reset(s.pass(ctx))
+		again := s.pass(ctx)
+		// Acknowledgements of many come one by one, and a pass looks at all of them.
+		select {
+		case <-ctx.Done():
+		case <-time.After(passLeast):
+		}
+		timer.Reset(max(again-passLeast, 0))
 	}
 	s.mu.Lock()
 	for _, st := range s.streams {
@@ -173,6 +179,9 @@ func (s *Server) Run(ctx context.Context) {
 	s.mu.Unlock()
 	wg.Wait()
 }
+
+// passLeast lies between two passes.
+const passLeast = 10 * time.Millisecond
 
 func (s *Server) wake() {
 	select {

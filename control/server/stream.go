@@ -115,6 +115,10 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	for {
 		select {
 		case b := <-st.out:
+			// What is there goes out together: a push is several records.
+			for n := len(st.out); n > 0 && len(b) < 64<<10; n-- {
+				b = append(slices.Clip(b), <-st.out...)
+			}
 			if !write(b) {
 				st.bye(record.ByeLater, 1, "cannot write")
 			}

@@ -35,7 +35,7 @@ static const struct gw_choice vs[] = {
 	{ 0 }
 };
 /* A source of keys that is not a file has its name here, and is begun where groups are made (read_group). */
-static const struct gw_choice sources[] = { { "file", GW_KEYS_FILE }, { 0 } };
+static const struct gw_choice sources[] = { { "file", GW_KEYS_FILE }, { "agent", GW_KEYS_AGENT }, { 0 } };
 const struct gw_choice gw_yes_no[] = { { "no", 0 }, { "yes", 1 }, { 0 } };
 
 /* ---- Errors ------------------------------------------------------------------- */
@@ -187,6 +187,13 @@ static struct gw_group *known_group(const struct gw_line *l, const char *name)
 	return g;
 }
 
+static void read_window(const struct gw_line *l, struct gw_group *g, const char *key, const char *value)
+{
+	g->replay_window = (uint32_t)gw_number(l, key, value, 0, 65536);
+	if (g->replay_window != 0 && g->replay_window < 64)
+		gw_fail_line(l, "%s: '%s' is neither 0 nor 64 and more", key, value);
+}
+
 /* What groups of a profile have, besides what all have. */
 static bool read_special(struct gw_line *l, struct gw_group *g, const char *key, const char *value)
 {
@@ -206,6 +213,35 @@ static bool read_special(struct gw_line *l, struct gw_group *g, const char *key,
 	return true;
 }
 
+/* group NAME keys agent [socket PATH] [replay-window N] [v V]: the name is the cluster's. */
+static void follow_group(struct gw_line *l, struct gw_group *g)
+{
+	eesp_follow_config c = EESP_FOLLOW_CONFIG_INIT;
+	eesp_follow_info info;
+	char socket[GW_MAX_PATH];
+	const char *key, *value;
+	g->keys = GW_KEYS_AGENT;
+	g->engine_bits = 0; /* each worker has an ID of its own */
+	g->has_id = true;
+	c.flags = EESP_FOLLOW_WITHOUT_KEYS;
+	for (int at = 2; gw_pair(l, &at, &key, &value);)
+		if (strcmp(key, "socket") == 0) {
+			copy_path(l, key, socket, value);
+			c.socket_path = socket;
+		} else if (strcmp(key, "v") == 0) {
+			g->v = (uint8_t)gw_choose(l, vs, key, value);
+		} else if (strcmp(key, "replay-window") == 0) {
+			read_window(l, g, key, value);
+		} else if (strcmp(key, "keys") != 0) {
+			gw_fail_line(l, "a group with keys of an agent has no '%s': it comes from there", key);
+		}
+	gw_check(l->gw, l->number, eesp_group_follow(g->name, &c, &g->handle));
+	gw_check(l->gw, l->number, eesp_group_follow_info(g->handle, &info));
+	g->config.profile = info.profile;
+	g->config.aead = info.aead;
+	g->config.domain = info.domain;
+}
+
 /* group NAME [profile P] [KEY VALUE]... */
 static void read_group(struct gw_line *l)
 {
@@ -219,9 +255,14 @@ static void read_group(struct gw_line *l)
 	*g = (struct gw_group){ .line = l->number, .config = EESP_GROUP_CONFIG_INIT, .replay_window = GW_REPLAY_WINDOW,
 				.engine_bits = GW_ENGINE_BITS };
 	gw_copy(l, "group", g->name, sizeof g->name, l->word[1]);
-	for (int at = 2; gw_pair(l, &at, &key, &value);)
+	for (int at = 2; gw_pair(l, &at, &key, &value);) {
 		if (strcmp(key, "profile") == 0)
 			g->config.profile = gw_choose(l, profiles, key, value);
+		if (strcmp(key, "keys") == 0 && gw_choose(l, sources, key, value) == GW_KEYS_AGENT) {
+			follow_group(l, g);
+			return;
+		}
+	}
 	const uint32_t profile = g->config.profile;
 	if (profile == EESP_PROFILE_TSS) {
 		g->config.aead = EESP_AEAD_AES_256_GCM;
@@ -238,9 +279,7 @@ static void read_group(struct gw_line *l)
 			g->id = gw_number(l, key, value, 0, UINT64_MAX);
 			g->has_id = true;
 		} else if (strcmp(key, "replay-window") == 0) {
-			g->replay_window = (uint32_t)gw_number(l, key, value, 0, 65536);
-			if (g->replay_window != 0 && g->replay_window < 64)
-				gw_fail_line(l, "%s: '%s' is neither 0 nor 64 and more", key, value);
+			read_window(l, g, key, value);
 		} else if (strcmp(key, "engine-bits") == 0 && profile != EESP_PROFILE_EESP) {
 			g->engine_bits = (uint8_t)gw_number(l, key, value, 0, 6);
 		} else if (strcmp(key, "state") == 0) {
@@ -493,7 +532,7 @@ static void check_whole(struct gw *g)
 				group->id = group->id << 8 | e->address[n];
 			group->has_id = true;
 		}
-		if (group != NULL && group->config.profile == EESP_PROFILE_TSS && group->state[0] == '\0')
+		if (group != NULL && group->config.profile == EESP_PROFILE_TSS && group->keys == GW_KEYS_FILE && group->state[0] == '\0')
 			gw_fail(g, group->line, "group '%s' needs state: counters of tss begin with each key, and are kept there",
 				group->name);
 	}

@@ -15,6 +15,10 @@ static void set_up(const struct gw *g, const struct gw_group *group, const struc
 {
 	*c = (eesp_sender_config)EESP_SENDER_CONFIG_INIT;
 	/* A second gateway with this ID would repeat our nonces. */
+	if (like->keys == GW_KEYS_AGENT) { /* which sees to all but this */
+		c->v = like->v;
+		return;
+	}
 	c->lock_dir = g->lock_dir[0] != '\0' ? g->lock_dir : NULL;
 	c->engine_bits = like->engine_bits;
 	c->engine = (uint32_t)worker;
@@ -36,7 +40,7 @@ static void set_up(const struct gw *g, const struct gw_group *group, const struc
 /* Of more workers than engines, some share one. */
 static size_t engine_of(const struct gw_group *group, size_t worker)
 {
-	return group->config.profile == EESP_PROFILE_EESP ? worker : worker % ((size_t)1 << group->engine_bits);
+	return group->config.profile == EESP_PROFILE_EESP || group->keys == GW_KEYS_AGENT ? worker : worker % ((size_t)1 << group->engine_bits);
 }
 
 static eesp_status group_senders(const struct gw *g, struct gw_group *group)
@@ -142,7 +146,7 @@ static void open_end(struct gw *g, struct gw_end *e)
 		c.engine_bits = group->engine_bits;
 		line = group->line;
 		c.replay_window = group->replay_window > c.replay_window ? group->replay_window : c.replay_window;
-		if (sends)
+		if (sends && group->keys == GW_KEYS_FILE)
 			own[c.own_id_count++] = group->id;
 	}
 	if (count != 0)
@@ -164,6 +168,10 @@ void gw_open(struct gw *g, size_t workers)
 	}
 	for (size_t i = 0; i < g->end_count; i++)
 		open_end(g, g->ends[i]);
+	for (size_t i = 0; i < g->group_count; i++)
+		if (g->groups[i].keys == GW_KEYS_AGENT && g->groups[i].sender[0] != NULL &&
+		    eesp_follow_wait(g->groups[i].handle, 10000) != EESP_OK)
+			fprintf(stderr, "%s: group '%s' seals nothing yet: %s\n", gw_program, g->groups[i].name, eesp_last_error());
 }
 
 void gw_close(struct gw *g)
@@ -193,6 +201,8 @@ uint32_t gw_overhead(const struct gw *g, const struct gw_end *e)
 	uint32_t most = 0;
 	for (size_t i = 0; i < g->peer_count; i++) {
 		uint32_t n = g->peers[i].end == e ? eesp_sender_header_len(g->peers[i].sender[0]) : 0;
+		if (n == 0 && g->peers[i].end == e && g->peers[i].receive->keys == GW_KEYS_AGENT)
+			n = EESP_MAX_HEADER; /* no key has come yet */
 		most = n > most ? n : most;
 	}
 	return most + EESP_ICV_LEN + (e->profile == EESP_PROFILE_EESP ? EESP_MAX_PADDING : 0);

@@ -38,7 +38,10 @@ __attribute__((format(printf, 1, 2), noreturn)) void die(const char *format, ...
 /* ---- Configuration (config.c) -------------------------------------------------- */
 
 /* Where a group's keys come from. */
-enum gw_keys { GW_KEYS_FILE }; /* root-key and key statements, and commands */
+enum gw_keys {
+	GW_KEYS_FILE, /* root-key and key statements, and commands */
+	GW_KEYS_AGENT /* the agent of this host: parameters, keys and IDs */
+};
 
 struct gw_group {
 	char name[GW_MAX_NAME];

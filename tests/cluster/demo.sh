@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Three hosts as network namespaces, each with a server, an agent and a gateway
 # that sends all the while: ten rotations, an emergency, a host killed and back,
-# the store's leader killed, a host added, and one revoked. Needs root.
+# the store's leader killed, a host added, and one revoked. Between two of them there
+# is a tunnel of the TUN gateway besides, with ping, HTTP and iperf3 in it. Needs root.
 #
 #   tests/cluster/demo.sh BIN WORK [--json]
 # (Called through traps and until_true.)
@@ -57,6 +58,29 @@ start() {
 server() { start server "$1" "$bin/eespd" server --dir "$work/cluster/$1"; }
 agent() { start agent "$1" "$bin/eespd" agent --dir "$work/agent-$1" --socket "$run/$1/agent.sock" "${@:2}"; }
 gateway() { start gw "$1" "$bin/eesp-demo" --socket "$run/$1/agent.sock" --tag "$2" --listen "${ip[$1]}:4500" --peers "$3" --pps 400 --start "$run/start"; }
+# tunnel HOST NUMBER PEER NUMBER: a TUN gateway whose keys are the agent's.
+tunnel() {
+	printf '%s\n' "group net keys agent socket $run/$1/agent.sock" "local ${ip[$1]}" "tun t0" "lock-dir none" "stats 0" \
+		"peer $3 address ${ip[$3]} group net routes 10.78.0.$4/32" >"$work/tunnel.$1.conf"
+	start tunnel "$1" "$bin/tap_gw" "$work/tunnel.$1.conf"
+	until_true 20 "the tunnel's device at $1" ip -n "${ns[$1]}" link show t0
+	ip -n "${ns[$1]}" addr add "10.78.0.$2/24" dev t0
+	ip -n "${ns[$1]}" link set t0 up
+}
+inside() { local h=$1; shift; ip netns exec "${ns[$h]}" "$@"; }
+# fetches: gets a file through the tunnel again and again, and notes how often, and what went wrong.
+fetches() {
+	local n=0
+	while [ ! -e "$run/stop" ]; do
+		if inside a curl -sf --max-time 20 -o "$work/fetched" "http://10.78.0.3:8000/file" 2>>"$work/fetch.log" && cmp -s "$work/www/file" "$work/fetched"; then
+			n=$((n + 1))
+		else
+			echo "fetch $n" >>"$work/fetch.failed"
+		fi
+		echo $n >"$work/fetch.count"
+		sleep 0.2
+	done
+}
 ctl() { local h=$1; shift; "$bin/eespctl" --socket "$run/$h.admin" "$@"; }
 
 # until SECONDS WHAT COMMAND...
@@ -97,7 +121,7 @@ for h in "${hosts[@]}"; do
 	server "$h"
 done
 for h in "${hosts[@]}"; do until_true 60 "server $h" ctl "$h" status; done
-ctl a group create net --path-delay 500ms --absent-after 3s --period 0s >/dev/null
+ctl a group create net --path-delay 500ms --absent-after 5s --period 0s >/dev/null
 ctl a rotate net --watch --timeout 20s >/dev/null # nobody is there yet: it is through at once
 
 say "Three hosts join by an invite, and are admitted"
@@ -113,8 +137,27 @@ for h in "${hosts[@]}"; do until_true 20 "$h has keys" has_keys "$h"; done
 touch "$run/start" # all can open: what is sent from now on is counted
 for h in "${hosts[@]}"; do until_true 20 "$h sends" sends "$h"; done
 
+say "A tunnel between a and c: ping, and a file over HTTP, all the while"
+tunnel a 1 c 3
+tunnel c 3 a 1
+mkdir "$work/www"
+head -c 300000 /dev/urandom >"$work/www/file"
+start http c python3 -m http.server -b 10.78.0.3 -d "$work/www" 8000
+until_true 20 "HTTP through the tunnel" inside a curl -sf --max-time 2 -o "$work/first" http://10.78.0.3:8000/file
+start ping a ping -n -i 0.05 10.78.0.3
+fetches &
+pid[fetches]=$!
+
 say "Ten rotations by hand, under traffic"
 for _ in $(seq 10); do ctl a rotate net --watch --timeout 60s >>"$work/rotate.out"; done
+if command -v iperf3 >/dev/null; then
+	start iperf c iperf3 -s -1
+	until_true 10 "iperf3" inside a iperf3 -c 10.78.0.3 -t 3 --json --logfile "$work/iperf.json" &
+	rate=$!
+	ctl a rotate net --watch --timeout 60s >>"$work/rotate.out"
+	wait $rate || fail "iperf3"
+	say "iperf3 through the tunnel, and a rotation meanwhile: $(field 'round(d["end"]["sum_received"]["bits_per_second"]/1e6)' <"$work/iperf.json") Mbit/s"
+fi
 say "An emergency: short deadlines, and a new KEK"
 ctl b rotate net --emergency --watch --timeout 60s --reason "demonstration" >>"$work/rotate.out"
 
@@ -148,6 +191,17 @@ before=$(stats a "d['opened'].get('4',0)")
 sleep 1
 [ "$(stats a "d['opened'].get('4',0)")" -eq "$before" ] || fail "packets of d still open"
 wait "${pid[agent.d]}" && fail "d's agent goes on" || [ $? -eq 77 ] || fail "d's agent ended otherwise than revoked"
+
+touch "$run/stop"
+wait "${pid[fetches]}" || true
+kill -INT "${pid[ping.a]}"
+wait "${pid[ping.a]}" || true
+pings=$(grep 'packets transmitted' "$work/ping.a.out") || pings="no summary"
+say "ping: $pings; HTTP: $(cat "$work/fetch.count") times the same file"
+case $pings in *" 0% packet loss"*) ;; *) fail "ping lost packets" ;; esac
+[ ! -e "$work/fetch.failed" ] || fail "HTTP failed: $(cat "$work/fetch.failed")"
+[ "$(cat "$work/fetch.count")" -gt 5 ] || fail "HTTP: too few"
+for h in a c; do kill -TERM "${pid[tunnel.$h]}"; done
 
 say "All stop; what was sent between a and c, which were there all the while, is counted"
 for h in a c; do kill -TERM "${pid[gw.$h]}"; done

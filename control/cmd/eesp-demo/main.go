@@ -59,6 +59,8 @@ func run() error {
 		}
 		to = append(to, a)
 	}
+	show := make(chan os.Signal, 1)
+	signal.Notify(show, syscall.SIGUSR1) // before there is a group: it takes as long as the host's agent does
 	g, err := demo.Follow(*sock, *group, uint32(*tag), func(b []byte) {
 		for _, a := range to {
 			c.WriteToUDP(b, a)
@@ -79,8 +81,6 @@ func run() error {
 			}
 		}
 	}()
-	show := make(chan os.Signal, 1)
-	signal.Notify(show, syscall.SIGUSR1)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	const burst = 5
