@@ -74,8 +74,10 @@ func (s *Server) TLSConfig() *tls.Config {
 			_, err := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(s.CA.Cert), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, CurrentTime: s.Now()})
 			var inv x509.CertificateInvalidError
 			if errors.As(err, &inv) && inv.Reason == x509.Expired {
-				t := s.Now().Add(-pki.RenewGrace)
-				if _, e := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(s.CA.Cert), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, CurrentTime: t}); e == nil {
+				// Was it good at its end, and is that not too long ago?
+				end := c.PeerCertificates[0].NotAfter
+				_, e := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(s.CA.Cert), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, CurrentTime: end})
+				if late := s.Now().Sub(end); e == nil && late >= 0 && late <= pki.RenewGrace {
 					return nil // serveRenew
 				}
 				return fmt.Errorf("certificate is of %v to %v, this clock says %v", c.PeerCertificates[0].NotBefore, c.PeerCertificates[0].NotAfter, s.Now())

@@ -81,6 +81,9 @@ type Level struct {
 	keks    map[record.ID]kekAt
 	broken  string        // why nothing is written
 	changed chan struct{} // closed at each change
+
+	verifiedMu sync.Mutex
+	verified   map[verified]bool
 }
 
 type kekAt struct {
@@ -228,9 +231,35 @@ func applyTo[T any, P interface {
 
 func (l *Level) by(role uint8) func([]byte, record.Body) error {
 	return func(b []byte, r record.Body) error {
-		_, err := l.deleg.rec.VerifyBy(b, r, l.cluster, role)
+		return l.verify(b, r, role)
+	}
+}
+
+// verified are records whose signature was found right, by a delegation and for a
+// role: after a gap all of the store is read again, most of which is as it was.
+type verified struct {
+	record, deleg record.Hash
+	role          uint8
+}
+
+func (l *Level) verify(b []byte, r record.Body, role uint8) error {
+	k := verified{record.HashOf(b), l.deleg.hash, role}
+	l.verifiedMu.Lock()
+	known := l.verified[k]
+	l.verifiedMu.Unlock()
+	if known {
+		return record.Decode(b, r)
+	}
+	if _, err := l.deleg.rec.VerifyBy(b, r, l.cluster, role); err != nil {
 		return err
 	}
+	l.verifiedMu.Lock()
+	defer l.verifiedMu.Unlock()
+	if l.verified == nil || len(l.verified) >= 1<<17 {
+		l.verified = map[verified]bool{}
+	}
+	l.verified[k] = true
+	return nil
 }
 
 func (l *Level) applyOne(k string, kv store.KV) error {
@@ -316,7 +345,7 @@ func (l *Level) entry(raw []byte) (*entry, error) {
 	e := &entry{raw: raw, hash: record.HashOf(raw)}
 	// An entry may be by an instance that a later delegation left out: then its
 	// hash stands in the chain that newer ones sign.
-	if _, err := l.deleg.rec.VerifyBy(raw, &e.Head, l.cluster, record.RoleRotate); err != nil {
+	if err := l.verify(raw, &e.Head, record.RoleRotate); err != nil {
 		if e2 := record.Decode(raw, &e.Head); e2 != nil {
 			return nil, e2
 		}

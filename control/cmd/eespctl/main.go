@@ -560,14 +560,28 @@ func freezeCommand(ctx context.Context, c *client, args []string) error {
 	if len(args) == 0 {
 		return usageError("freeze REASON")
 	}
-	return c.call(ctx, "POST", "freeze", server.NameRequest{Reason: strings.Join(args, " ")}, nil)
+	return freeze(ctx, c, strings.Join(args, " "))
 }
 
 func thawCommand(ctx context.Context, c *client, args []string) error {
 	if len(args) != 0 {
 		return usageError("thaw takes no words")
 	}
-	return c.call(ctx, "POST", "freeze", server.NameRequest{}, nil)
+	return freeze(ctx, c, "")
+}
+
+func freeze(ctx context.Context, c *client, reason string) error {
+	if err := c.call(ctx, "POST", "freeze", server.NameRequest{Reason: reason}, nil); err != nil {
+		return err
+	}
+	c.show(map[string]string{"frozen": reason}, func(w io.Writer) {
+		if reason != "" {
+			fmt.Fprintln(w, "no rotation begins until eespctl thaw; emergencies do")
+		} else {
+			fmt.Fprintln(w, "rotations begin again")
+		}
+	})
+	return nil
 }
 
 func statusCommand(ctx context.Context, c *client, args []string) error {

@@ -1,0 +1,394 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"libeesp/control/agent"
+	"libeesp/control/pki"
+	"libeesp/control/server"
+	"libeesp/control/setup"
+	"libeesp/control/store/mem"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestMain(m *testing.M) {
+	os.Setenv("EESP_PASSPHRASE", "for tests")
+	os.Exit(m.Run())
+}
+
+// place is a cluster of one server, made by eespctl init, on a store in memory.
+type place struct {
+	t    *testing.T
+	dir  string
+	addr string
+	sock string
+	st   *mem.Store
+	stop func()
+}
+
+func newPlace(t *testing.T) *place {
+	t.Parallel()
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	p := &place{t: t, dir: filepath.Join(t.TempDir(), "c"), addr: l.Addr().String(), st: mem.New()}
+	l.Close()
+	p.sock = filepath.Join(must(os.MkdirTemp("", "eesp")), "a")
+	t.Cleanup(func() { os.RemoveAll(filepath.Dir(p.sock)) })
+	p.json(0, "init", "--dir", p.dir, "--server", "s="+p.addr)
+	p.start(false)
+	return p
+}
+
+// start starts the server; await: with an empty store, for a restore.
+func (p *place) start(await bool) {
+	p.t.Helper()
+	c, _, err := setup.LoadServer(filepath.Join(p.dir, "s"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	c.Store, c.Log = p.st, slog.New(slog.DiscardHandler)
+	s := server.New(c)
+	ctx, cancel := context.WithCancel(context.Background())
+	if !await {
+		if err := s.Begin(ctx); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	l := must(net.Listen("tcp", p.addr))
+	hs := &http.Server{Handler: s.Secure(), TLSConfig: s.TLSConfig(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	go hs.ServeTLS(l, "", "")
+	os.Remove(p.sock)
+	al := must(net.Listen("unix", p.sock))
+	as := &http.Server{Handler: s.LocalHandler()}
+	go as.Serve(al)
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	var once sync.Once
+	p.stop = func() {
+		once.Do(func() {
+			cancel()
+			<-done
+			hs.Close()
+			as.Close()
+		})
+	}
+	p.t.Cleanup(p.stop)
+}
+
+// run runs a command as main does; want is its exit status.
+func (p *place) run(want int, args ...string) (out string, err error) {
+	p.t.Helper()
+	var b bytes.Buffer
+	err = run(p.t.Context(), append([]string{"--socket", p.sock}, args...), &b)
+	code := 0
+	var e exit
+	if errors.As(err, &e) {
+		code = e.code
+	} else if err != nil {
+		code = exitFailed
+	}
+	if code != want {
+		p.t.Fatalf("eespctl %s: exit status %d, not %d: %v\n%s", strings.Join(args, " "), code, want, err, b.String())
+	}
+	return b.String(), err
+}
+
+// json runs a command with --json, whose output is to be JSON and nothing else.
+func (p *place) json(want int, args ...string) (v any) {
+	p.t.Helper()
+	out, _ := p.run(want, append([]string{"--json"}, args...)...)
+	d := json.NewDecoder(strings.NewReader(out))
+	if err := d.Decode(&v); err != nil || d.More() {
+		p.t.Fatalf("eespctl --json %s: %q: %v", strings.Join(args, " "), out, err)
+	}
+	return v
+}
+
+// at picks what is at a path of keys and numbers.
+func at(v any, path ...any) any {
+	for _, k := range path {
+		switch k := k.(type) {
+		case string:
+			m, _ := v.(map[string]any)
+			v = m[k]
+		case int:
+			l, _ := v.([]any)
+			if k >= len(l) {
+				return nil
+			}
+			v = l[k]
+		}
+	}
+	return v
+}
+
+func (p *place) eventually(what string, f func() bool) {
+	p.t.Helper()
+	for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.t.Fatal("never: ", what)
+		}
+	}
+}
+
+// host joins, and runs an agent until the test's end; err has what ended it.
+func (p *place) host(name string, change func(*agent.Config)) (dir string, err chan error) {
+	p.t.Helper()
+	dir = filepath.Join(p.t.TempDir(), name)
+	invite := at(p.json(0, "invite"), "invite").(string)
+	if _, _, err := setup.Join(p.t.Context(), dir, invite, name); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cache.key"), make([]byte, 32), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	c := must(setup.LoadAgent(dir))
+	if change != nil {
+		change(&c)
+	}
+	a := must(agent.New(c))
+	ctx, cancel := context.WithCancel(context.Background())
+	err = make(chan error, 1)
+	ended := make(chan struct{})
+	go func() { defer close(ended); err <- a.Run(ctx) }()
+	p.t.Cleanup(func() { cancel(); <-ended })
+	return dir, err
+}
+
+func (p *place) ring() any { return at(p.json(0, "status"), "levels", 0, "rings", 0) }
+
+// Every command, with --json, and what it changes.
+func TestCommands(t *testing.T) {
+	p := newPlace(t)
+	if v := at(p.json(0, "group", "create", "net", "--path-delay", "10ms", "--min-interval", "0s"), "group"); v == nil {
+		t.Error("no group")
+	}
+	_, ended := p.host("a", nil)
+	p.host("b", nil)
+	if v := at(p.json(0, "members"), 0, "state"); v != "invited" {
+		t.Errorf("a host that joined is %v", v)
+	}
+	if v, _ := at(p.json(0, "admit", "--all"), "admitted").(map[string]any); len(v) != 2 {
+		t.Errorf("admitted: %v", v)
+	}
+	p.eventually("both in the barrier", func() bool { return at(p.ring(), "barrier") == 2.0 })
+	p.json(0, "rotate", "net", "--watch", "--timeout", "30s")
+	if g := at(p.ring(), "current"); g != 2.0 {
+		t.Errorf("generation %v after a rotation", g)
+	}
+	p.json(0, "rotate", "net", "--emergency", "--watch", "--timeout", "30s", "--reason", "test")
+	p.json(0, "freeze", "a holiday")
+	if v := at(p.json(0, "status"), "frozen"); v != "a holiday" {
+		t.Errorf("frozen: %v", v)
+	}
+	p.json(0, "thaw")
+	p.json(0, "revoke", "a", "--reason", "test")
+	if err := <-ended; !errors.Is(err, agent.ErrRevoked) {
+		t.Errorf("the revoked host's agent: %v", err)
+	}
+	p.eventually("rotated without it", func() bool { r := p.ring(); return at(r, "current") == 4.0 && at(r, "state") == "steady" })
+	if v := at(p.json(0, "audit", "verify"), "ok"); v != true {
+		t.Errorf("audit: %v", v)
+	}
+	log := p.json(0, "audit").([]any)
+	var changes []string
+	for _, e := range log {
+		changes = append(changes, fmt.Sprint(at(e, "change")))
+	}
+	for _, want := range []string{"genesis", "create", "admit", "prepare", "activate", "retire", "revoke"} {
+		if !strings.Contains(strings.Join(changes, " "), want) {
+			t.Errorf("no %s in the log: %v", want, changes)
+		}
+	}
+	last := at(log[len(log)-1], "hash").(string)
+	p.json(0, "audit", "verify", "--head", last)
+	if _, err := p.run(exitFailed, "audit", "verify", "--head", strings.Repeat("0", 64)); !strings.Contains(err.Error(), "cut off") {
+		t.Error(err)
+	}
+}
+
+// What is typed wrongly is said, with what to do.
+func TestWrongArguments(t *testing.T) {
+	p := newPlace(t)
+	p.run(0, "group", "create", "net")
+	for _, x := range []struct {
+		args string
+		code int
+		text string
+	}{
+		{"", exitUsage, "no command"},
+		{"nonsense", exitUsage, "no command \"nonsense\""},
+		{"--nonsense status", exitUsage, "nonsense"},
+		{"status extra", exitUsage, "status takes no words"},
+		{"members extra", exitUsage, "members takes no words"},
+		{"thaw extra", exitUsage, "thaw takes no words"},
+		{"freeze", exitUsage, "freeze REASON"},
+		{"admit", exitUsage, "admit NAME"},
+		{"admit nobody", exitFailed, "nobody"},
+		{"revoke", exitUsage, "revoke NAME"},
+		{"revoke nobody", exitFailed, "nobody"},
+		{"exclude nobody", exitFailed, "nobody"},
+		{"abort", exitUsage, "abort NAME"},
+		{"abort net", exitFailed, "ABORT in state steady"},
+		{"rotate nonsense", exitFailed, "nonsense"},
+		{"rotate net --hard", exitUsage, "--emergency"},
+		{"rotate net other", exitUsage, "rotate [RING]"},
+		{"rotate net --timeout x", exitUsage, "invalid value"},
+		{"group", exitUsage, "group create NAME"},
+		{"group create net", exitFailed, "net"},
+		{"group create x --profile eesp", exitUsage, "stateless or tss"},
+		{"group create x --aead rot13", exitUsage, "aes-128-gcm"},
+		{"group create x --id-octets 5", exitUsage, "4 or 8"},
+		{"group create x --level moon", exitFailed, "moon"},
+		{"invite extra", exitUsage, "invite takes no words"},
+		{"invite --uses many", exitUsage, "invalid value"},
+		{"audit nonsense", exitUsage, "audit [verify]"},
+		{"backup", exitUsage, "backup FILE"},
+		{"restore", exitUsage, "restore --roots DIR"},
+		{"restore --roots /nowhere", exitFailed, "/nowhere has no root"},
+		{"agent --status /nowhere", exitFailed, "no agent at /nowhere"},
+		{"init", exitUsage, "init [--dir DIR]"},
+		{"init --server x", exitUsage, "NAME=HOST:PORT"},
+		{"init --server a=h:1 --level moon", exitUsage, "moon"},
+		{"--server h:1 status", exitUsage, "--cert"},
+	} {
+		_, err := p.run(x.code, strings.Fields(x.args)...)
+		if err == nil || !strings.Contains(err.Error(), x.text) {
+			t.Errorf("eespctl %s: %v", x.args, err)
+		}
+	}
+	p.sock += "x"
+	if _, err := p.run(exitFailed, "status"); !strings.Contains(err.Error(), "no server at") {
+		t.Error(err)
+	}
+}
+
+// A backup comes back into an empty store by the roots' word, and not without; a
+// store that was set back behind a server's back is not written to until the roots
+// say so.
+func TestBackupRestore(t *testing.T) {
+	p := newPlace(t)
+	p.run(0, "group", "create", "net", "--path-delay", "10ms")
+	p.host("a", nil)
+	p.run(0, "admit", "--all")
+	p.eventually("in the barrier", func() bool { return at(p.ring(), "barrier") == 1.0 })
+	file := filepath.Join(t.TempDir(), "backup")
+	if v := at(p.json(0, "backup", file), "octets"); v == nil || v == 0.0 {
+		t.Errorf("backup of %v octets", v)
+	}
+	if b, st := must(os.ReadFile(file)), must(os.Stat(file)); bytes.Contains(b, []byte("zone/")) || st.Mode().Perm() != 0o600 {
+		t.Errorf("the backup lies open: mode %v", st.Mode())
+	}
+	old := p.st.Snapshot()
+	p.run(0, "rotate", "net", "--watch", "--timeout", "30s")
+	roots := filepath.Join(p.dir, "roots")
+
+	// Set back behind its back: read-only, until the roots say that it is right.
+	p.stop()
+	p.st.Restore(old)
+	p.start(true)
+	p.eventually("read-only", func() bool {
+		out, err := p.runAny("status")
+		return exitOf(err) == exitReadOnly && strings.Contains(out, "READ-ONLY")
+	})
+	if _, err := p.run(exitReadOnly, "rotate", "net"); err == nil {
+		t.Error("rotated in a store that was set back")
+	}
+	if _, err := p.run(exitFailed, "restore", "--roots", roots, "--root-passphrase-file", "/dev/null"); err == nil {
+		t.Error("restored by a wrong passphrase")
+	}
+	if v := at(p.json(0, "restore", "--roots", roots), "zone"); v != 2.0 {
+		t.Errorf("term %v", v)
+	}
+	p.eventually("a fresh key above all that there was", func() bool { g, _ := at(p.ring(), "current").(float64); return g >= 17 })
+	p.eventually("the host has it", func() bool {
+		w, _ := at(p.ring(), "waiting").([]any)
+		return len(w) == 0 && at(p.ring(), "barrier") == 1.0
+	})
+
+	// A backup over a store that is in use is refused; into an empty one it goes.
+	if _, err := p.run(exitFailed, "restore", "--roots", roots, file); !strings.Contains(err.Error(), "empty") {
+		t.Errorf("over a store in use: %v", err)
+	}
+	p.stop()
+	p.st = mem.New()
+	p.start(true)
+	if _, err := p.run(exitFailed, "restore", "--roots", roots, "--passphrase-file", "/dev/null", file); err == nil {
+		t.Error("opened with another passphrase")
+	}
+	// The backup is of term 1, as its delegation is: the term after it.
+	p.json(0, "restore", "--roots", roots, file)
+	p.eventually("goes on", func() bool {
+		out, _ := p.runAny("status")
+		return strings.Contains(out, "net") && !strings.Contains(out, "READ-ONLY")
+	})
+	p.json(0, "audit", "verify")
+}
+
+func exitOf(err error) int {
+	var e exit
+	if errors.As(err, &e) {
+		return e.code
+	}
+	if err != nil {
+		return exitFailed
+	}
+	return 0
+}
+
+func (p *place) runAny(args ...string) (string, error) {
+	var b bytes.Buffer
+	err := run(p.t.Context(), append([]string{"--socket", p.sock}, args...), &b)
+	return b.String(), err
+}
+
+// A certificate is renewed before it ends, and after, within the grace, as long as
+// the roster has the host's key.
+func TestRenewal(t *testing.T) {
+	p := newPlace(t)
+	p.run(0, "group", "create", "net", "--path-delay", "10ms")
+	ca := &pki.CA{Cert: must(pki.ReadCert(filepath.Join(p.dir, "s", "ca.crt"))), Key: must(pki.ReadKey(filepath.Join(p.dir, "s", "ca.key")))}
+	with := func(life time.Duration) func(*agent.Config) {
+		return func(c *agent.Config) {
+			c.Cert = must(ca.Issue(c.Key.Public().(ed25519.PublicKey), c.Cluster, pki.Member, c.Name, life, time.Now()))
+			if err := pki.WriteCert(filepath.Join(c.Dir, "agent.crt"), c.Cert); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := func(dir string) time.Duration {
+		c, err := pki.ReadCert(filepath.Join(dir, "agent.crt"))
+		if err != nil {
+			return 0
+		}
+		return time.Until(c.NotAfter)
+	}
+	soon, _ := p.host("soon", with(time.Minute))
+	expired, _ := p.host("expired", with(-time.Minute))
+	late, _ := p.host("late", with(-pki.RenewGrace-time.Minute))
+	p.run(0, "admit", "soon", "expired", "late")
+	p.eventually("renewed", func() bool { return left(soon) > time.Hour && left(expired) > time.Hour })
+	p.eventually("both in the barrier", func() bool { return at(p.ring(), "barrier") == 2.0 })
+	if d := left(late); d > 0 {
+		t.Errorf("a certificate that expired too long ago was renewed, for %v", d)
+	}
+}
