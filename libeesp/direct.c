@@ -1542,6 +1542,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			p->tsc = tsc;
 			p->coffset = p->ioffset = 0;
 			p->next_header = hdr[next_at] & next_mask;
+			if (!bare && s->ages) { /* serial numbers: tssOld */
+				uint16_t behind = (uint16_t)(pt->epoch - (tsc >> 48));
+				if (UNLIKELY(behind < 0x8000 && behind > pt->age)) {
+					refused(p, EESP_ERR_EPOCH, w, pt);
+					failed++;
+					continue;
+				}
+			}
 			if (UNLIKELY(own != NULL) && is_own(w, id)) {
 				refused(p, EESP_ERR_REFLECTED, w, pt);
 				failed++;

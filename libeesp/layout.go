@@ -157,6 +157,8 @@ var (
 	_ = same[C.USAGE_OPENED*8-unsafe.Offsetof(gu.Opened)]
 	_ = same[C.USAGE_EXTRA*8-unsafe.Offsetof(gu.Extra)]
 	_ = same[unsafe.Offsetof(ct.tally)-unsafe.Offsetof(gt.Tally)]
+	_ = same[unsafe.Offsetof(ct.age)-unsafe.Offsetof(gt.Age)]
+	_ = same[unsafe.Offsetof(ch.ages)-unsafe.Offsetof(gh.Ages)]
 	_ = same[C.SUB_MASK-keys.SubMask]
 	_ = same[unsafe.Sizeof(cw)-unsafe.Sizeof(gw)]
 	_ = same[unsafe.Offsetof(cw.sole)-replay.SoleAt]

@@ -35,7 +35,7 @@ struct eesp_shape {
 	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask, id_need, id_never;
 	uint64_t tsc_never;
 	int16_t tail_at;
-	uint8_t inner, unwrap, padding1[4];
+	uint8_t inner, unwrap, ages, padding1[3];
 	struct eesp_copy copy[2];
 	uint8_t padding[4];
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
@@ -64,7 +64,8 @@ struct eesp_pattern {
 	const uint32_t *subs;
 	uint64_t sub_count;
 	uint64_t *tally;
-	uint64_t padding2;
+	uint16_t epoch, age;
+	uint32_t padding2;
 };
 
 /* replay.Sole. */

@@ -109,7 +109,8 @@ type Shape struct {
 	TailAt    int16  // the 16 octets of which the nonce's last ones are taken, mostly TSCAt - 8
 	Inner     uint8  // octets between the header and the payload that are encrypted with it
 	Unwrap    Unwrap
-	_         [4]uint8
+	Ages      uint8 // epochs get too old
+	_         [3]uint8
 	Copy      [2]Copy
 	_         [4]uint8
 
@@ -141,7 +142,9 @@ type Pattern struct {
 	Subs        uintptr  // keys.Subs: by ID, 1 + the place in Area of the key; 0: Area has one key
 	SubCount    uint64
 	Tally       uintptr // counts besides the receiver's; 0: there are none
-	_           uint64
+	Epoch       uint16  // of shapes with Ages: the key's, and how far behind it a packet's may be
+	Age         uint16
+	_           uint32
 }
 
 // Open is a receiver's plan.

@@ -92,8 +92,8 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 	return true
 }
 
-// planOpen is for PlanOpen: packets in a key's epoch. Those of others, and domains
-// that latch or leave something in clear, are the engine's.
+// planOpen is for PlanOpen. Domains that latch or leave something in clear are the
+// engine's.
 func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
@@ -159,7 +159,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	if tssClear(snap.Params, uint32(n)) != 0 || !sp && slices.Contains(o.own.List(), 0) {
 		return
 	}
-	binary.BigEndian.PutUint16(p.Value[n-8:], slot.Epoch)
+	p.Epoch, p.Age = slot.Epoch, snap.TSS.EpochAge
 	p.Master, p.Sub = k.addresses()
 	var none [16]byte
 	var msg [MaxBlocks * 16]byte
@@ -168,6 +168,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	p.Tally = snap.State.Tally()
 	s := tssShape(n)
 	s.RekeyMask, s.RekeyBits, s.RekeyAt = snap.RekeyMask, snap.RekeyShift, 6
+	s.Ages, s.Mask[n-8], s.Mask[n-7] = 1, 0, 0 // any epoch that is not too old
 	if sp {
 		s.IDMask = ^uint64(0)
 	}
