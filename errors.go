@@ -54,5 +54,6 @@ const (
 	ErrOutOfTouch  = status.ErrOutOfTouch  // nothing was heard of the group's servers for too long to seal
 	ErrAgent       = status.ErrAgent       // no agent to follow, or it refuses
 	ErrTimeout     = status.ErrTimeout     // what was waited for has not come about
+	ErrFlooded     = status.ErrFlooded     // eesp: of a Sub SA that is new here, while too many of such are forged: not looked at
 	// statuses: end
 )

@@ -186,13 +186,14 @@ typedef enum eesp_status {
 	EESP_ERR_FENCED = -41,       /* another machine has the IDs of this one: nothing is sealed */
 	EESP_ERR_OUT_OF_TOUCH = -42, /* nothing was heard of the group's servers for too long to seal */
 	EESP_ERR_AGENT = -43,        /* no agent to follow, or it refuses */
-	EESP_ERR_TIMEOUT = -44       /* what was waited for has not come about */
+	EESP_ERR_TIMEOUT = -44,      /* what was waited for has not come about */
+	EESP_ERR_FLOODED = -45       /* eesp: of a Sub SA that is new here, while too many of such are forged: not looked at */
 	/* statuses: end */
 } eesp_status;
 
 /* One more than the number of error codes of this version. */
 /* status count: begin */
-#define EESP_STATUS_COUNT 45
+#define EESP_STATUS_COUNT 46
 /* status count: end */
 
 /*
@@ -663,7 +664,7 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver);
  * Threads: any; no lock. Writes: all out fields of each packet, and its result.
  * receiver or pkts NULL: returns 0 and writes nothing.
  * Statuses: VERSION, V, RESERVED, HEADER_LEN, OFFSET, OPTION (header fields);
- * SESSION, SEQUENCE, PAYLOAD, DUMMY (eesp); EPOCH, LATCHED (tss); AUTH, NO_KEY,
+ * SESSION, SEQUENCE, PAYLOAD, DUMMY, FLOODED (eesp); EPOCH, LATCHED (tss); AUTH, NO_KEY,
  * SHORT, REFLECTED, CONTEXT, REPLAY, WINDOWS; STALE, EARLY, FULL, STATE (time);
  * ROOM, OVERLAP, TOO_LONG, ARGUMENT, SEGMENTS, MEMORY (chained packets), FORKED,
  * UNSUPPORTED (from a signal handler; tss: direct mode over IPv6 without SSI),

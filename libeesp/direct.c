@@ -378,6 +378,7 @@ int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v,
 
 /* ---- Packets ---- */
 
+#define MOST_STRANGE 256 /* mostStrange of internal/burst */
 #define STRAY 1 /* a packet that the plan does not cover, until the engine has it */
 
 static inline uint64_t get64(const uint8_t *p)
@@ -971,6 +972,20 @@ static inline void count_away(const struct eesp_open_plan *w, const struct away 
 		__atomic_fetch_add(&w->by[-a->status], a->n, __ATOMIC_RELAXED);
 }
 
+static inline void turn_away(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, struct away *a)
+{
+	p->status = st;
+	p->out = NULL;
+	p->out_len = 0;
+	if (UNLIKELY(a->status != st)) {
+		count_away(w, a);
+		a->status = st;
+		a->n = 0;
+	}
+	a->n++;
+	a->all++;
+}
+
 /* Counts a packet for the domain that it says it is of. */
 static NOINLINE void count_in_domain(const struct eesp_open_plan *w, const eesp_pkt *p)
 {
@@ -1016,19 +1031,42 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
 			if ((name & s->name_mask) == s->names[i])
 				return;
 	}
-	p->status = st;
-	p->out = NULL;
-	p->out_len = 0;
 	p->id = p->tsc = 0;
+	turn_away(w, p, st, a);
 	if (s->n_domains != 0)
 		count_in_domain(w, p);
-	if (UNLIKELY(a->status != st)) {
-		count_away(w, a);
-		a->status = st;
-		a->n = 0;
+}
+
+/* How many packets of keys that are new here the engine may look at yet, in this
+ * burst. */
+struct strangers {
+	int known;
+	uint64_t left, last; /* the last one's ID */
+};
+
+/* Whether the engine is to look at a packet whose key is not here yet. Internal/burst's
+ * strangers says why, and counts what comes of it. */
+static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_pattern *pt, uint64_t id, struct strangers *s)
+{
+	if (__atomic_load_n(&pt->subs[pt->sub_count], __ATOMIC_RELAXED) != 0) /* no key is kept any more */
+		return 1;
+	if (!s->known) {
+		struct timespec t;
+		clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+		uint64_t ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+		uint64_t had = MOST_STRANGE + (ns >> 18) + (__atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) >> 8);
+		uint64_t spent = __atomic_load_n(w->spent, __ATOMIC_RELAXED);
+		s->left = had <= spent ? 0 : had - spent < MOST_STRANGE ? had - spent : MOST_STRANGE;
+		s->last = UINT64_MAX;
+		s->known = 1;
 	}
-	a->n++;
-	a->all++;
+	if (s->last == id)
+		return 1;
+	if (s->left == 0)
+		return 0;
+	s->left--;
+	s->last = id;
+	return 1;
 }
 
 /* -- Windows: internal/replay says why this is right. -- */
@@ -1464,6 +1502,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	uint8_t *msg = room->msgs;
 	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
 	struct away away = { 0, 0, 0 };
+	struct strangers strangers = { 0, 0, 0 };
 	struct order o;
 
 	o.from = as_they_are;
@@ -1517,15 +1556,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				guess = pt;
 			}
 
-			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
-			const uint32_t text = len - header - ICV;
-			if (LIKELY(dst == NULL || dst == src + inner)) {
-				dst = src;
-			} else { /* behind all of it, or as far in front */
-				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - lead);
-				if (inner != 0 || p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text)
-					goto another;
-			}
 			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + tsc_at);
 			uint32_t key = 0;
 			if (s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
@@ -1534,9 +1564,26 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (pt->subs == NULL) {
 					if (memcmp(&p->addr, pt->addr, s->flow_len) != 0)
 						goto another;
-				} else if (id >= pt->sub_count || (key = __atomic_load_n(&pt->subs[id], __ATOMIC_ACQUIRE)) == 0) {
-					goto another; /* a key that is not derived yet */
+				} else if (id >= pt->sub_count) {
+					goto another;
+				} else if ((key = __atomic_load_n(&pt->subs[id], __ATOMIC_ACQUIRE)) == 0) {
+					if (new_here(w, pt, id, &strangers) || (own != NULL && is_own(w, id)))
+						goto another;
+					p->id = id;
+					p->tsc = tsc;
+					p->coffset = p->ioffset = p->next_header = 0;
+					turn_away(w, p, EESP_ERR_FLOODED, &away);
+					continue;
 				}
+			}
+			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
+			const uint32_t text = len - header - ICV;
+			if (LIKELY(dst == NULL || dst == src + inner)) {
+				dst = src;
+			} else { /* behind all of it, or as far in front */
+				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - lead);
+				if (inner != 0 || p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text)
+					goto another;
 			}
 			p->id = id;
 			p->tsc = tsc;

@@ -129,6 +129,7 @@ var (
 	_ = same[unsafe.Offsetof(co.split)-unsafe.Offsetof(go_.Split)]
 	_ = same[unsafe.Offsetof(co.split.shift)-unsafe.Offsetof(go_.Split.Shift)]
 	_ = same[unsafe.Offsetof(co.bucket_shift)-unsafe.Offsetof(go_.BucketShift)]
+	_ = same[unsafe.Offsetof(co.spent)-unsafe.Offsetof(go_.Spent)]
 	_ = same[unsafe.Offsetof(co.screen)-unsafe.Offsetof(go_.Screen)]
 	_ = same[unsafe.Sizeof(co.screen)-unsafe.Sizeof(go_.Screen)]
 	_ = same[unsafe.Offsetof(co.screen.names)-unsafe.Offsetof(go_.Screen.Names)]
@@ -234,6 +235,7 @@ var (
 	_ = same[C.EESP_ERR_OUT_OF_TOUCH-int(status.ErrOutOfTouch)]
 	_ = same[C.EESP_ERR_AGENT-int(status.ErrAgent)]
 	_ = same[C.EESP_ERR_TIMEOUT-int(status.ErrTimeout)]
+	_ = same[C.EESP_ERR_FLOODED-int(status.ErrFlooded)]
 	// statuses: end
 	_ = same[C.EESP_STATUS_COUNT-int(status.Count)]
 

@@ -117,6 +117,7 @@ struct eesp_open_plan {
 	uint32_t word_mask, word_factor, bucket_shift;
 	uint8_t bare, extras, held, padding[1];
 	struct eesp_times *times;
+	const uint64_t *spent; /* on keys that are new here: burst's strangers */
 	struct eesp_screen {
 		int8_t first[256], second[256];
 		uint8_t more[256];

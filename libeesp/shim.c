@@ -250,6 +250,7 @@ EESP_API const char *eesp_strerror(int status)
 		"out of touch for too long to seal",
 		"agent not there, or it refuses",
 		"not in time",
+		"packet of a new Sub SA, while many such are forged",
 		/* statuses: end */
 	};
 	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";

@@ -82,7 +82,8 @@ type Receiver struct {
 	Times   *Times
 	Stats   Stats
 
-	plans openPlans
+	plans     openPlans
+	strangers strangers
 }
 
 // Seal seals a burst and returns how many packets were.
@@ -396,6 +397,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	if r.Times != nil {
 		defer r.Times.end(w, r.Times.begin(w))
 	}
+	w.strange, w.lastStrange, w.failures = -1, ^uint64(0), 0
 	good := 0
 	for at := 0; at < len(pkts); {
 		alone := false
@@ -413,6 +415,9 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 		took, opened := w.openChunk(r, pkts[at:], snaps, alone)
 		at += took
 		good += opened
+	}
+	if w.failures != 0 {
+		r.failed(w.failures)
 	}
 	return good
 }
@@ -585,6 +590,9 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 	c = r.Opening.Parse(l, &w.jobs[w.n], &w.ctx[w.n], n, snaps)
 	if c == status.OK {
 		c = w.check(r, l)
+	}
+	if c == status.OK {
+		c = w.meet(r, l, at, &w.ctx[w.n].KDF, (*[2]byte)(w.ctx[w.n].Msg[:]))
 	}
 	if c != status.OK {
 		return c, false

@@ -2,9 +2,11 @@ package burst
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 	"unsafe"
 
 	"libeesp/internal/asm"
@@ -165,4 +167,86 @@ func (x *rig) eespIsWiped(t *testing.T, caches bool) {
 	if n := x.cached(); n != 0 {
 		t.Fatalf("%d keys are cached after their root key was removed", n)
 	}
+}
+
+// Of a flood of packets that each name a Sub SA of its own, few cost a derivation, and
+// no key of them is kept; known Sub SAs' packets all open meanwhile, and a new one's
+// get in. Without forged ones, no Sub SA is too many.
+func TestStrangers(t *testing.T) {
+	eachBackend(t, func(t *testing.T) {
+		for _, mode := range []uint8{1, 4} {
+			x := newEESP(t, mode, 16, 32)
+			subs := x.s.Group.Snapshot().Slot[0].Subs
+			_, _, kept := subs.View(x.r.Backend, wire.EESPMaxSubSAs)
+			if mode == 4 && !kept { // to derive a key is part of opening
+				continue
+			}
+			p, _ := profile.Of(3)
+			send := func(id int) { // a burst of one Sub SA
+				x.plainEESP()
+				var err error
+				if x.s.Sealing, err = p.Sealing(x.s.Group.Params(), &profile.SenderConfig{ID: uint64(id)}); err != nil {
+					t.Fatal(err)
+				}
+				if n := x.w.Seal(x.s, x.pkts); n != len(x.pkts) {
+					t.Fatalf("sealed %d: %v", n, x.pkts[0].Status)
+				}
+				for i := range x.pkts {
+					hdr := x.w.hdr.Len()
+					x.pkts[i] = profile.Desc{Data: unsafe.Pointer(&x.bufs[i][64-hdr]), Len: uint32(hdr + x.payload + kernel.TagSize)}
+				}
+			}
+			forge := func(i, id int) { binary.BigEndian.PutUint16(x.bufs[i][64-x.w.hdr.Len()+wire.EESPSession:], uint16(id)) }
+			for id := range 2000 {
+				send(id)
+				if n := x.w.Open(x.r, x.pkts); n != len(x.pkts) {
+					t.Fatalf("Sub SA %d: opened %d: %v", id, n, x.pkts[0].Status)
+				}
+				if has, _ := subs.Has(id); has != kept {
+					t.Fatalf("Sub SA %d: its key is kept: %v", id, has)
+				}
+			}
+			start, forged, looked := time.Now(), 0, 0
+			for burst := range 1000 {
+				send(1999)
+				for i := 0; i < len(x.pkts); i += 2 {
+					forge(i, 10000+forged)
+					forged++
+				}
+				if n := x.w.Open(x.r, x.pkts); n != len(x.pkts)/2 {
+					t.Fatalf("burst %d: opened %d", burst, n)
+				}
+				for i := range x.pkts {
+					switch c := x.pkts[i].Status; {
+					case c == status.ErrAuth && i%2 == 0:
+						looked++
+					case i%2 == 0 && c != status.ErrFlooded || i%2 != 0 && c != status.OK:
+						t.Fatalf("burst %d, packet %d: %v", burst, i, c)
+					}
+				}
+			}
+			// However slow this machine is: what time brings is in the bound.
+			most := mostStrange + forged/256 + int(time.Since(start)>>18) + 2
+			if looked < 256 || looked > most {
+				t.Errorf("of %d forged packets the keys of %d were derived, not 256 to %d", forged, looked, most)
+			}
+			for id := 10000; id < 10000+forged; id++ {
+				if has, _ := subs.Has(id); has {
+					t.Fatalf("the key of forged Session ID %d is kept", id)
+				}
+			}
+			for opened, burst := 0, 0; opened == 0; burst++ { // one new Sub SA in a flood
+				send(5000)
+				for i := range x.pkts {
+					if i != burst%len(x.pkts) {
+						forge(i, 10000+forged%50000)
+						forged++
+					}
+				}
+				if opened = x.w.Open(x.r, x.pkts); burst == 100000 {
+					t.Fatal("a new Sub SA did not get in")
+				}
+			}
+		}
+	})
 }

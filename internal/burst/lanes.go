@@ -31,14 +31,14 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 		return status.OK
 	}
 	order = w.byLength(n, order)
-	area, mode := unsafe.Pointer(&w.sec.keys), kernel.Once
+	area, mode, u := unsafe.Pointer(&w.sec.keys), kernel.Once, 0
 	if held != nil {
 		area, mode = unsafe.Pointer(held.area), kernel.Many
 		for i := range n {
 			w.jobs[at(order, i)].Key = 0
 		}
 	} else {
-		u, masked, code := 0, false, status.OK
+		masked, code := false, status.OK
 		switch dir {
 		case open:
 			u, masked, code = w.openKeys(be, n, order)
@@ -75,6 +75,9 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 		}
 	}
 	w.crypt(be, area, n, order, keyLen, mode, dir)
+	if dir == open && held == nil {
+		w.met(be, n, u, order)
+	}
 	return status.OK
 }
 
@@ -353,14 +356,7 @@ func (w *Worker) openKeys(be *kernel.Backend, n int, order []uint8) (u int, mask
 	for _, x := range w.uniq[:u] {
 		masked = masked || w.ctx[x].Mask != 0
 	}
-	code = w.derive(be, u)
-	for s, x := range w.uniq[:u] {
-		if c := &w.ctx[x]; c.Subs != nil && code == status.OK {
-			k := int(c.KeyLen)
-			c.Subs.Put(be, int(w.lanes[x].Pkt.ID), w.sec.keys[s*k:][:k], w.sec.masks[s][:c.Mask])
-		}
-	}
-	return u, masked, code
+	return u, masked, w.derive(be, u)
 }
 
 // derive computes the data keys of slots 0..u-1, all of one length, and their

@@ -206,6 +206,7 @@ func (r *Receiver) replan() {
 	to.Direct = p.direct
 	to.By, to.Octets = r.Stats.words()
 	to.TallyOf = uintptr(unsafe.Pointer(&inDomain))
+	to.Spent = uintptr(unsafe.Pointer(&r.strangers.spent))
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
 }
 

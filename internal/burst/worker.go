@@ -49,30 +49,33 @@ type Worker struct {
 
 	used struct{ keys, derived, area, linear, masks int } // to be wiped
 
-	n       int // lanes in use
-	lanes   [kernel.Chunk]profile.Lane
-	place   [kernel.Chunk]place
-	ctx     [kernel.Chunk]profile.Context
-	jobs    [kernel.Chunk]kernel.Job // of the lanes
-	moved   [kernel.Chunk]kernel.Job // in order of length
-	order   [kernel.Chunk]uint8
-	special []uint8             // lanes of packets that are not plain
-	sorted  bool                // jobs so far are in order of length
-	longest uint32              // length of the last of them
-	uniq    [kernel.Chunk]uint8 // lane that slot i's key is derived for
-	slot    [kernel.Chunk]uint8 // key slot of lane i
-	aad     [kernel.Chunk][profile.MaxAAD]byte
-	hdr     profile.Header
-	counter *counter.Owner       // of the burst that is being sealed
-	sealing profile.Sealing      // whose hdr is
-	shape   profile.Shape        // of packets to open
-	front   [kernel.Chunk]uint32 // octets in front of a payload that a proxy seals
-	snaps   [MaxGroups]*keys.Snapshot
-	tmp     [kernel.Chunk]profile.Desc // a proxy's sealing side
-	orig    [kernel.Chunk]*profile.Desc
-	room    runtime.Pinner
-	outer   [kernel.Chunk]outer // IP and UDP headers of packets that are in tmp
-	idle    struct {            // KeepWarm's packet
+	n           int // lanes in use
+	lanes       [kernel.Chunk]profile.Lane
+	place       [kernel.Chunk]place
+	ctx         [kernel.Chunk]profile.Context
+	jobs        [kernel.Chunk]kernel.Job // of the lanes
+	moved       [kernel.Chunk]kernel.Job // in order of length
+	order       [kernel.Chunk]uint8
+	special     []uint8             // lanes of packets that are not plain
+	sorted      bool                // jobs so far are in order of length
+	longest     uint32              // length of the last of them
+	uniq        [kernel.Chunk]uint8 // lane that slot i's key is derived for
+	slot        [kernel.Chunk]uint8 // key slot of lane i
+	aad         [kernel.Chunk][profile.MaxAAD]byte
+	hdr         profile.Header
+	counter     *counter.Owner       // of the burst that is being sealed
+	sealing     profile.Sealing      // whose hdr is
+	shape       profile.Shape        // of packets to open
+	strange     int                  // derivations for strangers that the burst has left, -1: not known yet
+	lastStrange uint64               // the last of them
+	failures    int                  // how many of them came to nothing
+	front       [kernel.Chunk]uint32 // octets in front of a payload that a proxy seals
+	snaps       [MaxGroups]*keys.Snapshot
+	tmp         [kernel.Chunk]profile.Desc // a proxy's sealing side
+	orig        [kernel.Chunk]*profile.Desc
+	room        runtime.Pinner
+	outer       [kernel.Chunk]outer // IP and UDP headers of packets that are in tmp
+	idle        struct {            // KeepWarm's packet
 		pkt [1]profile.Desc
 		buf [256]byte
 	}
@@ -86,6 +89,9 @@ type place struct {
 	copy  unsafe.Pointer // of the ciphertext, for a second try
 	chain bool           // all of it is in linear memory; scatter at the end
 	aside bool           // opened in linear memory; the payload goes to Dst at the end
+
+	strange bool // see strangers
+	mayKeep bool // the key, if the packet is authentic
 }
 
 var workers atomic.Uint64 // made so far

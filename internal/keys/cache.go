@@ -137,6 +137,18 @@ func (c *Cache) Fetch(dst unsafe.Pointer, e *hkdf.Expander, info uint16, n int) 
 	x.serial.Store(serial)
 }
 
+// Has reports whether Fetch finds a key.
+func (c *Cache) Has(e *hkdf.Expander, info uint16, n int) bool {
+	serial := e.Serial()
+	set := &c.room[setOf(serial, info)]
+	for i := range set {
+		if x := &set[i]; x.serial.Load() == serial && x.info == info && int(x.n) == n {
+			return true
+		}
+	}
+	return false
+}
+
 // Keep is for a key that was fetched and is of a genuine packet.
 func (c *Cache) Keep(e *hkdf.Expander, info uint16, n int) {
 	serial := e.Serial()

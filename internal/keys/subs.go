@@ -19,7 +19,7 @@ type Subs struct {
 	full  atomic.Bool // no more memory is to be had
 	mu    sync.Mutex
 	be    *kernel.Backend // whose Expand made them
-	at    []uint32        // by number: 1 + the key's place; 0: it is not here
+	at    []uint32        // by number: 1 + the key's place; 0: it is not here. Behind them: full, for C
 	n     int
 	room  *secmem.Region
 	one   *struct {
@@ -64,7 +64,7 @@ func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 		} else {
 			s.one = secret
 		}
-		s.room, s.be, s.at = room, be, make([]uint32, most)
+		s.room, s.be, s.at = room, be, make([]uint32, most+1)[:most]
 		s.pin.Pin(&s.at[0])
 		s.ready.Store(true)
 	}
@@ -79,8 +79,18 @@ func SubGroup(base uintptr, place uint32) (area, mask uintptr, key uint8) {
 	return area, area + SubMask + uintptr(at%4*subLane), uint8(at % 4)
 }
 
+// Has reports whether the key of a number is here. kept: it could be, since keys are
+// kept, and there is room.
+func (s *Subs) Has(number int) (has, kept bool) {
+	if !s.ready.Load() {
+		return false, false
+	}
+	return number < len(s.at) && atomic.LoadUint32(&s.at[number]) != 0, !s.full.Load()
+}
+
 // Put keeps the key of a number, if there is room, and what is added to its
-// nonces.
+// nonces: one that an authentic packet came with. Forged ones bring as many as they
+// like.
 func (s *Subs) Put(be *kernel.Backend, number int, key, mask []byte) {
 	if !s.ready.Load() || s.full.Load() || s.be != be {
 		return
@@ -112,6 +122,7 @@ func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) e
 	b, err := s.room.Grow(group + subGroup)
 	if err != nil {
 		s.full.Store(true)
+		atomic.StoreUint32(&s.at[:len(s.at)+1][len(s.at)], 1)
 		return 0
 	}
 	defer secmem.Wipe(s.one.key[:])

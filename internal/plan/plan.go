@@ -171,6 +171,7 @@ type Open struct {
 	held        uint8 // some keys are in areas
 	_           uint8
 	Times       uintptr // fresh.View; 0: there is none
+	Spent       uintptr // on keys that are new here: burst's strangers
 
 	Screen
 

@@ -120,6 +120,12 @@ func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area 
 		if !ok {
 			continue
 		}
+		if slot.Raw != nil { // it is not derived
+			k, _ := eespKDF(snap)
+			if slot.Subs.Find(be, 0, int(k.KeyLen), func(out []byte) error { return eespDerive(&k, 0, out) }) == 0 {
+				continue
+			}
+		}
 		p := &plan.Pattern{Area: base, Subs: at, SubCount: uint64(snap.EESP.SubSAs), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name)), Usage: counts(to, slot.Usage)}
 		o.planSA(to, snap.Params, p, 0)
 	}

@@ -53,12 +53,13 @@ const (
 	ErrOutOfTouch  Code = -42 // nothing was heard of the group's servers for too long to seal
 	ErrAgent       Code = -43 // no agent to follow, or it refuses
 	ErrTimeout     Code = -44 // what was waited for has not come about
+	ErrFlooded     Code = -45 // eesp: of a Sub SA that is new here, while too many of such are forged: not looked at
 	// statuses: end
 )
 
 // status count: begin
 // Count is one more than the number of error codes.
-const Count = 45
+const Count = 46
 
 // status count: end
 
@@ -109,6 +110,7 @@ var text = [Count]string{
 	"out of touch for too long to seal",
 	"agent not there, or it refuses",
 	"not in time",
+	"packet of a new Sub SA, while many such are forged",
 	// texts: end
 }
 

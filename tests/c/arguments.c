@@ -590,7 +590,7 @@ static void status_texts(void)
 	static const int unknown[] = { 1, 2, -EESP_STATUS_COUNT, -EESP_STATUS_COUNT - 1, INT32_MAX, INT32_MIN };
 	for (size_t i = 0; i < COUNT(unknown); i++)
 		CHECK(strcmp(eesp_strerror(unknown[i]), "unknown status") == 0);
-	SAME(EESP_ERR_FULL, 1 - EESP_STATUS_COUNT);
+	SAME(EESP_ERR_FLOODED, 1 - EESP_STATUS_COUNT);
 }
 
 static void *another_thread(void *arg)

@@ -586,11 +586,11 @@ static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
 		for (uint32_t i = 0; i < p.len; i++)
 			b[i] = (uint8_t)any(256);
 		break;
-	case 5: b[any(4)] ^= (uint8_t)(1u << any(8)); break;
-	case 6: b[4 + any(12)] ^= 0x80; b[any(4)] = (uint8_t)any(256); break; /* no neighbour's counter: which of the two is first would matter */
+	case 5: b[any(4)] ^= (uint8_t)(1u << any(8)); break; /* few of a new Session ID: of those, either way may have enough */
+	case 6: b[4 + any(12)] ^= 0x80; b[any(2)] = (uint8_t)any(256); break; /* no neighbour's counter: which of the two is first would matter */
 	case 7: p.len = any(p.len + 1); break;
-	case 8: b[any(4)] ^= (uint8_t)(1u << any(8)); p.flags = (uint16_t)any(5); break;
-	case 9: b[any(4)] ^= (uint8_t)(1u << any(8)); p.headroom = any(lead + 1); break;
+	case 8: b[any(2)] ^= (uint8_t)(1u << any(8)); p.flags = (uint16_t)any(5); break;
+	case 9: b[any(2)] ^= (uint8_t)(1u << any(8)); p.headroom = any(lead + 1); break;
 	case 10: b[0] ^= 0x40; p.reserved = any(2) == 0; p.data = any(2) ? p.data : NULL; break;
 	case 11: b[any(p.len)] ^= 0x80; break;
 	}
@@ -785,6 +785,87 @@ static void noise(void)
 		for (size_t i = 0; i < kinds[k].groups; i++)
 			eesp_group_free(g[i]);
 	}
+}
+
+/* Of a flood of Session IDs that nobody sends with, the engine looks at few; packets of those that
+ * somebody does all open, and who is new gets in. */
+static void flood(void)
+{
+	static uint8_t secret[32] = { 99 }, at[32][ROOM];
+	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+	eesp_group *g;
+	eesp_sender *s[2];
+	eesp_receiver *r;
+	struct timespec start, now;
+	c.profile = EESP_PROFILE_EESP;
+	c.mode = EESP_SSKDF_HKDF_SHA2_256;
+	c.domain = 0x2000;
+	WORKS(eesp_group_new(&c, &g));
+	WORKS(eesp_group_set_key(g, 0, secret, sizeof secret));
+	for (uint64_t i = 0; i < 2; i++) {
+		sc.id = 10 + i;
+		sc.counter_mode = EESP_COUNTER_EXPLICIT;
+		WORKS(eesp_sender_new(g, &sc, &s[i]));
+	}
+	WORKS(eesp_receiver_new(&g, 1, NULL, &r));
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	uint64_t before = 0, forged = 0, looked = 0;
+	int in = 0;
+	const int bursts = emulated() ? 100 : 3000;
+	for (int burst = 0; burst < bursts || !in; burst++) {
+		eesp_pkt p[32], q[32];
+		CHECK(burst < 1000000);
+		for (size_t i = 0; i < 32; i++) {
+			uint8_t *data = at[i] + EESP_MAX_HEADER;
+			p[i] = packet(data, 60, EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+			payload(data, i, 60);
+		}
+		SAME(eesp_seal_burst(s[0], p, 31), 31);
+		SAME(eesp_seal_burst(s[1], p + 31, 1), 1); /* the new one, from half of the time on */
+		for (size_t i = 0; i < 32; i++) {
+			uint8_t *h = p[i].out;
+			q[i] = packet(h, p[i].out_len, 0, 0);
+			if (burst > 0 && (i == 31 ? burst < bursts / 2 : i % 2)) {
+				uint32_t id = 100 + any(60000);
+				h[2] = (uint8_t)(id >> 8);
+				h[3] = (uint8_t)id;
+				forged++;
+			} else if (i == 31 && burst == 0) {
+				h[0] = 0;
+			}
+		}
+		eesp_open_burst(r, q, 32);
+		for (size_t i = 0; i < 32; i++) {
+			if (burst == 0 && i == 31) {
+				SAME(q[i].status, EESP_ERR_VERSION);
+			} else if (i == 31 && burst >= bursts / 2) {
+				CHECK(q[i].status == EESP_OK || (!in && q[i].status == EESP_ERR_FLOODED));
+				in |= q[i].status == EESP_OK;
+			} else if (burst == 0 || i % 2 == 0) {
+				SAME(q[i].status, EESP_OK);
+				CHECK(is_payload(q[i].out, i, 60));
+			} else {
+				CHECK(q[i].status == EESP_ERR_FLOODED || q[i].status == EESP_ERR_AUTH);
+				CHECK(q[i].out == NULL && q[i].id == ((uint64_t)((uint8_t *)p[i].out)[2] << 8 | ((uint8_t *)p[i].out)[3]));
+				looked += q[i].status == EESP_ERR_AUTH;
+			}
+		}
+		if (burst == 0)
+			before = direct_crossed();
+	}
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	uint64_t ns = (uint64_t)(now.tv_sec - start.tv_sec) * 1000000000 + (uint64_t)now.tv_nsec - (uint64_t)start.tv_nsec;
+	uint64_t most = 256 + forged / 256 + (ns >> 18) + 64; /* and what the coarse clock brings at a time */
+	printf("     of %llu packets of Session IDs that nobody sends with %llu were looked at\n", (unsigned long long)forged, (unsigned long long)looked);
+	if (!possible) /* some of a thread's 512 keys may be forged ones */
+		most += forged / 50;
+	CHECK(looked <= most && (looked >= 256 || forged < 4096));
+	CHECK(!possible || direct_crossed() - before <= most + 64);
+	eesp_receiver_free(r);
+	eesp_sender_free(s[0]);
+	eesp_sender_free(s[1]);
+	eesp_group_free(g);
 }
 
 /* Where the address is what tells senders apart, there is one sender for all: what it
@@ -1452,6 +1533,7 @@ int main(void)
 	TEST(as_the_engine);
 	TEST(others_as_the_engine);
 	TEST(noise);
+	TEST(flood);
 	TEST(tss_addresses);
 	TEST(tss_renews);
 	TEST(tss_server);

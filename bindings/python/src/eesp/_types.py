@@ -69,6 +69,7 @@ class Status(enum.IntEnum):
     OUT_OF_TOUCH = -42
     AGENT = -43
     TIMEOUT = -44
+    FLOODED = -45
     # statuses: end
 
     def describe(self) -> str:

@@ -179,6 +179,7 @@ CLASSES: dict[Status, type[EespError]] = {
     Status.OUT_OF_TOUCH: OutOfTouchError,
     Status.AGENT: AgentError,
     Status.TIMEOUT: DeadlineError,
+    Status.FLOODED: NoKeyError,
     # statuses: end
 }
 
