@@ -99,6 +99,10 @@ refused "1: a group of profile psp has no 'combiner'" 's/stateless/psp combiner 
 refused "1: a group of profile eesp is an SA, and needs its spi" 's/stateless/eesp/'
 refused "1: keys: 'nowhere' is none of file" 's/^group blue/& keys nowhere/'
 refused "1: replay-window: '63' is neither 0 nor 64" 's/^group blue/& replay-window 63/'
+refused "1: replay: 'clock' is none of windows, time, off" 's/^group blue/& replay clock/'
+refused "1: a group of profile stateless has no 'max-rate'" 's/^group blue/& max-rate 5/'
+refused "1: a group of profile stateless has no 'replay-window'" 's/^group blue/& replay time replay-window 64/'
+refused "1: replay: counters of profile tss are no times" 's/stateless/tss replay time/'
 refused "1: 'aead' twice" 's/^group.*/& aead aes-256-gcm/'
 refused "1: group 'blue' has no root key" '/^root-key/d'
 refused "2: no group 'red' above" 's/key blue/key red/'
@@ -408,6 +412,24 @@ works() {
 	quiet 2
 	ok
 }
+
+# By time: what is sent in the first moments is refused, and nothing else. A copy is, too.
+cp -p zone.der zone2.der
+for side in 1 2; do
+	sed "s/^group blue.*/& replay time max-age 5000 max-rate 100000 mark gw$side.mark/" "gw$side.conf" >"time$side.conf"
+	start "$side" "time$side.conf"
+done
+within 5 pings 10.9.2.1 1 || fail "by time: no ping: $(cat gw1.err gw2.err; ctl 1 status; ctl 2 status)"
+pings 10.9.2.1 5 || fail "by time: a ping was lost: $(ctl 1 status; ctl 2 status)"
+in1 curl -sf -o got http://10.9.2.1:8000/part || fail "by time: curl: status $?"
+cmp -s got www/part || fail "by time: the file arrived changed"
+for side in 1 2; do
+	! ctl "$side" status | grep refused | grep -v 'inside is a network of another peer\|older than packets may be' ||
+		fail "by time: gateway $side refused packets: $(ctl "$side" status)"
+	stop "$side"
+	[[ -s gw$side.mark ]] || fail "by time: no mark"
+done
+ok
 
 start 1 psp1.conf
 start 2 psp2.conf

@@ -34,6 +34,7 @@ static const struct gw_choice vs[] = {
 	{ "long-id-src-dst", EESP_V_LONG_ID_SRC_DST },
 	{ 0 }
 };
+static const struct gw_choice replays[] = { { "windows", GW_REPLAY_WINDOWS }, { "time", GW_REPLAY_TIME }, { "off", GW_REPLAY_OFF }, { 0 } };
 /* A source of keys that is not a file has its name here, and is begun where groups are made (read_group). */
 static const struct gw_choice sources[] = { { "file", GW_KEYS_FILE }, { "agent", GW_KEYS_AGENT }, { 0 } };
 const struct gw_choice gw_yes_no[] = { { "no", 0 }, { "yes", 1 }, { 0 } };
@@ -194,6 +195,24 @@ static void read_window(const struct gw_line *l, struct gw_group *g, const char 
 		gw_fail_line(l, "%s: '%s' is neither 0 nor 64 and more", key, value);
 }
 
+/* Replay protection by time, which the two profiles have whose counters may be times. */
+static bool read_time(struct gw_line *l, struct gw_group *g, const char *key, const char *value)
+{
+	if (g->replay != GW_REPLAY_TIME)
+		return false;
+	if (strcmp(key, "max-age") == 0)
+		g->max_age_us = 1000 * (uint32_t)gw_number(l, key, value, 1, 10000);
+	else if (strcmp(key, "max-early") == 0)
+		g->max_early_us = 1000 * (uint32_t)gw_number(l, key, value, 1, 10000);
+	else if (strcmp(key, "max-rate") == 0)
+		g->max_rate = gw_number(l, key, value, 1, 1000000000);
+	else if (strcmp(key, "mark") == 0)
+		copy_path(l, key, g->mark, value);
+	else
+		return false;
+	return true;
+}
+
 /* What groups of a profile have, besides what all have. */
 static bool read_special(struct gw_line *l, struct gw_group *g, const char *key, const char *value)
 {
@@ -262,6 +281,8 @@ static void read_group(struct gw_line *l)
 			follow_group(l, g);
 			return;
 		}
+		if (strcmp(key, "replay") == 0)
+			g->replay = (enum gw_replay)gw_choose(l, replays, key, value);
 	}
 	const uint32_t profile = g->config.profile;
 	if (profile == EESP_PROFILE_TSS) {
@@ -270,7 +291,7 @@ static void read_group(struct gw_line *l)
 	}
 	bool has_spi = false;
 	for (int at = 2; gw_pair(l, &at, &key, &value);) {
-		if (strcmp(key, "profile") == 0)
+		if (strcmp(key, "profile") == 0 || strcmp(key, "replay") == 0)
 			continue;
 		has_spi |= strcmp(key, "spi") == 0;
 		if (strcmp(key, "aead") == 0) {
@@ -278,7 +299,7 @@ static void read_group(struct gw_line *l)
 		} else if (strcmp(key, "id") == 0) {
 			g->id = gw_number(l, key, value, 0, UINT64_MAX);
 			g->has_id = true;
-		} else if (strcmp(key, "replay-window") == 0) {
+		} else if (strcmp(key, "replay-window") == 0 && g->replay == GW_REPLAY_WINDOWS) {
 			read_window(l, g, key, value);
 		} else if (strcmp(key, "engine-bits") == 0 && profile != EESP_PROFILE_EESP) {
 			g->engine_bits = (uint8_t)gw_number(l, key, value, 0, 6);
@@ -286,7 +307,7 @@ static void read_group(struct gw_line *l)
 			copy_path(l, key, g->state, value);
 		} else if (strcmp(key, "keys") == 0) {
 			g->keys = (enum gw_keys)gw_choose(l, sources, key, value);
-		} else if (!read_special(l, g, key, value)) {
+		} else if (!read_special(l, g, key, value) && !read_time(l, g, key, value)) {
 			gw_fail_line(l, "a group of profile %s has no '%s'", gw_profile_name(profile), key);
 		}
 	}
@@ -298,6 +319,13 @@ static void read_group(struct gw_line *l)
 		g->config.encap = EESP_ENCAP_TUNNEL;
 		if (!has_spi)
 			gw_fail_line(l, "a group of profile eesp is an SA, and needs its spi");
+	}
+	if (g->replay != GW_REPLAY_WINDOWS)
+		g->replay_window = 0;
+	if (g->replay == GW_REPLAY_TIME) {
+		if (profile != EESP_PROFILE_STATELESS && profile != EESP_PROFILE_PSP)
+			gw_fail_line(l, "replay: counters of profile %s are no times", gw_profile_name(profile));
+		g->config.flags |= EESP_GROUP_TIME;
 	}
 	eesp_status status = eesp_group_new(&g->config, &g->handle);
 	gw_check(gw, l->number, status);

@@ -22,8 +22,10 @@ static void set_up(const struct gw *g, const struct gw_group *group, const struc
 	c->lock_dir = g->lock_dir[0] != '\0' ? g->lock_dir : NULL;
 	c->engine_bits = like->engine_bits;
 	c->engine = (uint32_t)worker;
-	if (group == NULL)
+	if (group == NULL) {
+		c->flags = like->replay == GW_REPLAY_TIME ? EESP_SENDER_TIME : 0;
 		return;
+	}
 	c->id = group->id + (group->config.profile == EESP_PROFILE_EESP ? worker : 0);
 	c->v = group->v;
 	if (group->config.profile == EESP_PROFILE_EESP)
@@ -140,10 +142,19 @@ static void open_end(struct gw *g, struct gw_end *e)
 			continue;
 		if (group->config.profile == EESP_PROFILE_PSP && count != 0)
 			gw_fail(g, group->line, "a port has one group of profile psp: nothing in its packets tells them apart");
-		if (count != 0 && c.engine_bits != group->engine_bits)
+		if (count != 0 && (c.replay_mode == EESP_REPLAY_TIME) != (group->replay == GW_REPLAY_TIME))
+			gw_fail(g, group->line, "groups '%s' and the one before have not the same replay", group->name);
+		if (group->replay == GW_REPLAY_TIME && count == 0) { /* one table, as the first group wants it */
+			c.replay_mode = EESP_REPLAY_TIME;
+			c.max_age_us = group->max_age_us;
+			c.max_early_us = group->max_early_us;
+			c.max_rate = group->max_rate;
+			c.mark_path = group->mark[0] != '\0' ? group->mark : NULL;
+		}
+		if (count != 0 && c.replay_mode != EESP_REPLAY_TIME && c.engine_bits != group->engine_bits)
 			gw_fail(g, group->line, "groups '%s' and the one before have not the same engine-bits", group->name);
 		groups[count++] = group->handle;
-		c.engine_bits = group->engine_bits;
+		c.engine_bits = group->replay == GW_REPLAY_TIME ? 0 : group->engine_bits;
 		line = group->line;
 		c.replay_window = group->replay_window > c.replay_window ? group->replay_window : c.replay_window;
 		if (sends && group->keys == GW_KEYS_FILE)

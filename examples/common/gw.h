@@ -43,6 +43,9 @@ enum gw_keys {
 	GW_KEYS_AGENT /* the agent of this host: parameters, keys and IDs */
 };
 
+/* By what packets are told that came before. */
+enum gw_replay { GW_REPLAY_WINDOWS, GW_REPLAY_TIME, GW_REPLAY_OFF };
+
 struct gw_group {
 	char name[GW_MAX_NAME];
 	unsigned line;
@@ -53,7 +56,11 @@ struct gw_group {
 	unsigned slot;          /* that senders use */
 	uint64_t id;            /* what this end sends under */
 	uint8_t v;
+	enum gw_replay replay;
 	uint32_t replay_window; /* packets; 0: none */
+	uint32_t max_age_us, max_early_us; /* time; 0: the library's */
+	uint64_t max_rate;
+	char mark[GW_MAX_PATH]; /* time: of what was opened; "" = the clock is relied on */
 	char state[GW_MAX_PATH]; /* counters are kept there; "" = by the clock */
 	char spi_file[GW_MAX_PATH]; /* psp: the last SPI that was given out */
 	uint8_t engine_bits;    /* workers count apart from each other, this many bits of them; eesp: Session IDs of their own */
