@@ -97,7 +97,7 @@ refused "1: profile: 'ipsec' is none of stateless, psp, tss, eesp" 's/stateless/
 refused "1: a group of profile stateless has no 'sdi'" 's/^group blue/& sdi 7/'
 refused "1: a group of profile psp has no 'combiner'" 's/stateless/psp combiner xor/'
 refused "1: a group of profile eesp is an SA, and needs its spi" 's/stateless/eesp/'
-refused "1: keys: 'nowhere' is none of file" 's/^group blue/& keys nowhere/'
+refused "1: keys: 'nowhere' is none of file, agent" 's/^group blue/& keys nowhere/'
 refused "1: replay-window: '63' is neither 0 nor 64" 's/^group blue/& replay-window 63/'
 refused "1: replay: 'clock' is none of windows, time, off" 's/^group blue/& replay clock/'
 refused "1: a group of profile stateless has no 'max-rate'" 's/^group blue/& max-rate 5/'
@@ -310,7 +310,7 @@ answers "its keys are at levels" key blue 0 psp1.key
 answers "no peer 'x'" send-key x to-b.key
 answers "this is no data key of profile stateless" send-key b to-b.key
 [[ $(ctl 1 keys) == "blue zone previous 2 current 3 next 4" ]] || fail "keys: $(ctl 1 keys)"
-ctl 1 help | grep -qx 'rotate GROUP LEVEL INDEX FILE' || fail "help: $(ctl 1 help)"
+[[ $(ctl 1 help) == *$'\nrotate GROUP LEVEL INDEX FILE\n'* ]] || fail "help: $(ctl 1 help)"
 ok
 
 # A second gateway: of the same socket, and of the same ID.
