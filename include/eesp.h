@@ -1591,7 +1591,8 @@ EESP_API size_t eesp_keyset_open(const eesp_keyset *set, eesp_job *jobs, size_t 
  *     are children forked before loading.
  *
  * Resources
- *   - The library keeps no descriptor but a state file's, so a program may close
+ *   - The library keeps no descriptor but a state file's, and a socket of each
+ *     group that follows an agent (made anew if it is gone), so a program may close
  *     those that it did not open. It takes threads at load, and for callers in
  *     eesp_thread_init. docs/dataplane.md has them, limits and system calls.
  *   - Keys are in memory that is locked (mlock), left out of core dumps, absent in
