@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"libeesp"
 	"libeesp/control/demo"
 	"libeesp/control/record"
 	"libeesp/control/server"
@@ -97,4 +99,74 @@ func TestTraffic(t *testing.T) {
 		t.Errorf("%d sent, %d opened, %d lost, %d late", sent, opened, lost.Load(), late.Load())
 	}
 	t.Logf("%d rotations, %d packets, %d lost, %d held up for longer than the path delay", rotations, sent, lost.Load(), late.Load())
+}
+
+// tss: the library follows, SSIs are no source address and no two are one, keys take
+// turns in two slots, also after an abort, and each packet opens.
+func TestTSS(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	if _, err := c.servers[0].CreateGroup(t.Context(), "test", server.GroupRequest{Name: "job", Profile: 2, AEAD: 1, Domain: 0x123, Policy: &quick}); err != nil {
+		t.Fatal(err)
+	}
+	third := c.join("c", true).up()
+	type end struct {
+		g *eesp.Group
+		s *eesp.Sender
+		r *eesp.Receiver
+	}
+	var ends [2]end
+	for i, h := range []*host{c.join("a", true).up(), c.join("b", true).up()} {
+		g, err := eesp.FollowGroup("job", eesp.FollowConfig{Socket: h.sock, Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := end{g, must(eesp.NewSender(g, eesp.SenderConfig{})), must(eesp.NewReceiver(eesp.ReceiverConfig{}, g))}
+		if err := g.WaitSealing(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { e.s.Close(); e.r.Close(); e.g.Close() }()
+		ends[i] = e
+	}
+	if a, b := ends[0].s.ID(), ends[1].s.ID(); a == b || a>>28 != 0xF || b>>28 != 0xF {
+		t.Errorf("SSIs %#x and %#x", a, b)
+	}
+	both := func(step string, gen uint64) {
+		t.Helper()
+		for i, e := range ends {
+			c.eventually(step+": generation", func() bool { return must(e.g.FollowInfo()).Generations[0][1] == gen })
+			b := make([]byte, 256)
+			p := []eesp.Packet{{Buf: b, Off: 128, Len: 64}}
+			e.s.Seal(p)
+			q := []eesp.Packet{{Buf: b, Off: 128 - e.s.HeaderLen(), Len: len(p[0].Out)}}
+			ends[1-i].r.Open(q)
+			if p[0].Status != eesp.OK || q[0].Status != eesp.OK || q[0].ID != e.s.ID() {
+				t.Fatalf("%s, end %d: sealed %v, opened %v", step, i, p[0].Status, q[0].Status)
+			}
+		}
+	}
+	steady := func(gen uint64) {
+		t.Helper()
+		c.eventually(fmt.Sprint("steady ", gen), func() bool {
+			r := c.ring(0, "job")
+			return r.State == "steady" && r.Current == gen && r.Barrier == 3 && len(r.Waiting) == 0
+		})
+	}
+	steady(1)
+	both("at the beginning", 1)
+	c.rotate(server.RotateRequest{Ring: "job"})
+	steady(2)
+	both("after a rotation", 2)
+	third.stop() // holds the next one up
+	c.rotate(server.RotateRequest{Ring: "job"})
+	c.eventually("prepared", func() bool { return c.ring(0, "job").State == "prepared" })
+	both("prepared", 2)
+	if _, err := c.servers[0].Abort(t.Context(), "test", server.NameRequest{Name: "job"}); err != nil {
+		t.Fatal(err)
+	}
+	third.up()
+	steady(2)
+	c.rotate(server.RotateRequest{Ring: "job"})
+	steady(5) // 3 is burnt, and 4 would have the slot of 2
+	both("after an abort", 5)
 }
