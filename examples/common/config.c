@@ -45,6 +45,7 @@ void die(const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
+	flockfile(stderr); /* for good: of threads that fail at once, the first one speaks and exits */
 	fprintf(stderr, "%s: ", gw_program);
 	vfprintf(stderr, format, args);
 	fputc('\n', stderr);
