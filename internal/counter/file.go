@@ -13,10 +13,12 @@ import (
 	"libeesp/internal/status"
 )
 
-// A mark file: two records of 64 octets, written alternately, so that a crash
-// in the middle of a write leaves the other one whole. Each:
+// A mark file: one record of 64 octets, twice. Both are written, one after the
+// other, before a counter below the mark is used. So whichever of them is not whole,
+// by a crash in the middle of a write or by damage, the other one has all counters
+// that were used. The record:
 //
-//	"EESPCTR2", number of the write(8),
+//	"EESPCTR3", number of the write(8),
 //	epoch(2), engine bits(1), direction(1), engine(4), mark(8),
 //	ID(8, hashed), key(16, its name), CRC-32 of all that(4), 0(4)
 //
@@ -30,6 +32,9 @@ type markFile struct {
 	fd      int // -1: none
 	keys    Keys
 	newest  markRecord
+	number  uint64           // of the last write that was begun
+	slots   [2][markLen]byte // what the file holds, where it is known
+	known   [2]bool
 	lastErr error
 }
 
@@ -43,8 +48,8 @@ type markRecord struct {
 }
 
 const (
-	markMagic = "EESPCTR2"
-	oldMagic  = "EESPCTR1"
+	markMagic = "EESPCTR3"
+	oldMagic  = "EESPCTR" // and 1: no word of whose it is; 2: records in turn
 	markLen   = 64
 )
 
@@ -73,9 +78,6 @@ func (r *markRecord) parse(b []byte) bool {
 	copy(r.key[:], b[40:])
 	return true
 }
-
-// at is where a record lies.
-func (r *markRecord) at() int64 { return int64(r.number&1) * markLen }
 
 // pwrite and fsync are replaced by tests.
 var (
@@ -154,8 +156,10 @@ func (m *markFile) create(r markRecord) error {
 	defer syscall.Unlink(path)
 	defer syscall.Close(fd)
 	r.number = 1
-	if err := writeRecord(fd, &r); err != nil {
-		return err
+	for i := range int64(2) {
+		if err := writeRecord(fd, r.octets(), i*markLen); err != nil {
+			return err
+		}
 	}
 	if err := syscall.Link(path, m.path); err != nil {
 		return err
@@ -170,8 +174,8 @@ func (m *markFile) adopt(b []byte, mine *markRecord) (mark uint64, err error) {
 		return 0, errors.New("empty: it cannot tell which counters were used")
 	case len(b) > 2*markLen:
 		return 0, errors.New("not a counter file")
-	case strings.HasPrefix(string(b), oldMagic):
-		return 0, errors.New("written before files noted whose they are: take a new file and a later epoch")
+	case strings.HasPrefix(string(b), oldMagic+"1"), strings.HasPrefix(string(b), oldMagic+"2"):
+		return 0, errors.New("written before files had this format: take a new file and a later epoch")
 	}
 	found := false
 	for at := 0; at < len(b); at += markLen {
@@ -189,10 +193,12 @@ func (m *markFile) adopt(b []byte, mine *markRecord) (mark uint64, err error) {
 		case r.epoch == mine.epoch:
 			mark = max(mark, r.mark)
 		}
+		m.slots[at/markLen], m.known[at/markLen] = r.octets(), true
 		if !found || r.number > m.newest.number {
 			m.newest, found = r, true
 		}
 	}
+	m.number = m.newest.number
 	if !found {
 		return 0, errors.New("no intact record: cannot tell which counters were used")
 	}
@@ -271,9 +277,10 @@ func (m *markFile) check() error {
 	if err != nil {
 		return err
 	}
-	want := m.newest.octets()
-	if at := int(m.newest.at()); len(b) < at+markLen || string(b[at:at+markLen]) != string(want[:]) {
-		return errors.New("changed by somebody else while in use")
+	for i, want := range m.slots {
+		if at := i * markLen; m.known[i] && (len(b) < at+markLen || string(b[at:at+markLen]) != string(want[:])) {
+			return errors.New("changed by somebody else while in use")
+		}
 	}
 	return nil
 }
@@ -284,15 +291,24 @@ func (m *markFile) write(epoch uint16, mark uint64) error {
 		return m.lastErr
 	}
 	r := m.newest
-	r.number++
-	r.epoch, r.mark = epoch, mark
+	m.number++
+	r.number, r.epoch, r.mark = m.number, epoch, mark
 	if m.keys != nil {
 		if key, ok := m.keys.InUse(); ok {
 			r.key = key
 		}
 	}
-	if m.lastErr = writeRecord(m.fd, &r); m.lastErr != nil {
-		return m.lastErr
+	// The one that is not whole first, if there is one: the other stays meanwhile.
+	first := 0
+	if m.known[0] && !m.known[1] {
+		first = 1
+	}
+	for _, i := range [2]int{first, 1 - first} {
+		m.known[i] = false
+		if m.lastErr = writeRecord(m.fd, r.octets(), int64(i)*markLen); m.lastErr != nil {
+			return m.lastErr
+		}
+		m.slots[i], m.known[i] = r.octets(), true
 	}
 	m.newest = r
 	return nil
@@ -307,15 +323,14 @@ func (m *markFile) bound() bool {
 	return !ok || key == m.newest.key
 }
 
-func writeRecord(fd int, r *markRecord) error {
+func writeRecord(fd int, b [markLen]byte, at int64) error {
 	// A write beyond RLIMIT_FSIZE would end the host by a signal.
 	var limit syscall.Rlimit
 	const fsize = 1 // RLIMIT_FSIZE
 	if syscall.Getrlimit(fsize, &limit) == nil && limit.Cur < 2*markLen {
 		return fmt.Errorf("RLIMIT_FSIZE is %d octets: %w", limit.Cur, syscall.EFBIG)
 	}
-	b := r.octets()
-	n, err := pwrite(fd, b[:], r.at())
+	n, err := pwrite(fd, b[:], at)
 	if err == nil && n != len(b) {
 		err = syscall.ENOSPC
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,16 @@ func record(n uint64, epoch uint16, engineBits uint8, engine uint32, mark uint64
 	return b[:]
 }
 
+// slots are the records of a file.
+func slots(t *testing.T, path string) (s [2][]byte) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil || b != nil && len(b) != 2*markLen {
+		t.Fatal(err, len(b))
+	}
+	return [2][]byte{b[:markLen], b[markLen:]}
+}
+
 // testID is what stands for the empty name.
 var testID = func() []byte { h := sha256.Sum256([]byte("eesp state ")); return h[:8] }()
 
@@ -62,24 +73,12 @@ func reserved(path string) Config {
 func TestReservedRestartsAtTheMark(t *testing.T) {
 	path := markPath(t)
 	below := uint64(0) // all counters below were used or may have been
-	newest := make([]byte, markLen)
 	check := func() {
 		t.Helper()
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// A write that is torn must not cost the record that is in force.
-		if !bytes.Contains(b, newest) && newest[0] != 0 {
-			t.Fatal("the newest record was overwritten")
-		}
-		for ; len(b) >= markLen; b = b[markLen:] {
-			if bytes.Compare(b[8:16], newest[8:16]) > 0 {
-				newest = b[:markLen]
+		for _, r := range slots(t, path) {
+			if mark := binary.BigEndian.Uint64(r[24:]); mark < below {
+				t.Fatalf("mark %d, but counters below %d were given out", mark, below)
 			}
-		}
-		if mark := binary.BigEndian.Uint64(newest[24:]); mark < below {
-			t.Fatalf("mark %d, but counters below %d were given out", mark, below)
 		}
 	}
 	for range 20 {
@@ -178,9 +177,9 @@ func TestMarkFileRead(t *testing.T) {
 				return
 			}
 			wantTake(t, o, 3, 5<<48+x.mark, 3, status.OK)
-			// The record that was in force is still there, whole.
-			if b, _ := os.ReadFile(path); x.content != nil && !bytes.Contains(b, newestOf(x.content)) {
-				t.Fatalf("the only good record was overwritten: %x", b)
+			// Both records are whole now.
+			if b, _ := os.ReadFile(path); len(b) != 2*markLen || !bytes.Equal(b[:markLen], b[markLen:]) {
+				t.Fatalf("the file holds %x", b)
 			}
 		})
 	}
@@ -296,14 +295,79 @@ func FuzzMarkFile(f *testing.F) {
 	})
 }
 
-func newestOf(content [][]byte) (newest []byte) {
-	for _, b := range content {
-		var r, best markRecord
-		if r.parse(b) && (newest == nil || best.parse(newest) && r.number > best.number) {
-			newest = b
+// A crash in the middle of a write, wherever it is, and one record that is damaged at any
+// time later, do not bring a counter back; of two, one is enough to be refused.
+func TestMarkFileDamage(t *testing.T) {
+	path, after := markPath(t), filepath.Join(t.TempDir(), "after")
+	used := uint64(0)
+	var now []byte
+	begins := func(what string, b []byte) {
+		t.Helper()
+		if err := os.WriteFile(after, b, 0o600); err != nil {
+			t.Fatal(err)
 		}
+		o, err := New(reserved(after))
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if first, n, c := o.Take(1); n != 1 || c != status.OK || first-5<<48 < used {
+			t.Fatalf("%s: begins at %#x, counters below %#x were used", what, first, used)
+		}
+		o.close()
 	}
-	return newest
+	old, oldSync := pwrite, fsync
+	defer func() { pwrite, fsync = old, oldSync }()
+	fsync = func(int) error { return nil } // nothing crashes here
+	writing := false
+	spy := func(fd int, b []byte, at int64) (int, error) {
+		if !writing {
+			writing = true
+			for cut := 0; cut <= len(b); cut += 4 { // what came before it, and some of it; or it first
+				x, y := bytes.Clone(now), bytes.Clone(now)
+				copy(x[at:], b[:cut])
+				copy(y[int(at)+cut:], b[cut:])
+				begins(fmt.Sprint("torn at ", cut), x)
+				begins(fmt.Sprint("torn the other way at ", cut), y)
+				clear(x[int(at)+cut : int(at)+len(b)])
+				begins(fmt.Sprint("torn with zeros from ", cut), x)
+			}
+			writing = false
+			copy(now[at:], b)
+		}
+		return old(fd, b, at)
+	}
+	for range 3 {
+		pwrite = old
+		o := testOwner(t, reserved(path))
+		s := slots(t, path)
+		now = append(bytes.Clone(s[0]), s[1]...)
+		for range 3 {
+			pwrite = spy
+			first, n, c := o.Take(70)
+			pwrite = old
+			if n != 70 || c != status.OK {
+				t.Fatal(n, c)
+			}
+			used = first - 5<<48 + 70
+			for i, r := range slots(t, path) {
+				for at := 0; at < 60; at += 3 { // behind them is nothing
+					x := bytes.Clone(now)
+					x[i*markLen+at] ^= 1 << (at % 8)
+					begins(fmt.Sprintf("octet %d of record %d", at, i), x)
+				}
+				x := bytes.Clone(now)
+				clear(x[i*markLen:][:len(r)])
+				begins(fmt.Sprint("no record ", i), x)
+			}
+		}
+		o.close()
+	}
+	x := bytes.Clone(now)
+	x[30] ^= 1
+	x[markLen+30] ^= 1
+	os.WriteFile(after, x, 0o600)
+	_, err := New(reserved(after))
+	wantErr(t, err, status.ErrState, "no intact record")
 }
 
 func bound(t testing.TB, name string, c Config, keys Keys) *Owner {

@@ -165,7 +165,6 @@ VALUE(EESP_ERR_OUT_OF_TOUCH, -42);
 VALUE(EESP_ERR_AGENT, -43);
 VALUE(EESP_ERR_TIMEOUT, -44);
 VALUE(EESP_ERR_FLOODED, -45);
-VALUE(EESP_ERR_FLOODED, -45);
 
 /* What a user writes to begin with. */
 int main(void)
