@@ -170,7 +170,8 @@ static NOINLINE void by_length(eesp_job *to, const eesp_job *jobs, size_t n, uin
 {
 	typedef int32_t four __attribute__((vector_size(16)));
 	union { four v[CHUNK / 4]; int32_t x[CHUNK]; } key, place;
-	memset(&place, 0, sizeof place);
+	for (size_t v = 0; v < CHUNK / 4; v++)
+		place.v[v] = (four){ 0 };
 	for (size_t i = 0; i < CHUNK; i++)
 		key.x[i] = i < n ? (int32_t)(jobs[i].len << 5 | i) : 0;
 	for (size_t i = 0; i < n; i++) {
@@ -427,6 +428,14 @@ static inline uint32_t word32(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
 
 static inline void store16(void *p, v16 v) { memcpy(p, &v, 16); }
 
+/* Copies whole blocks. For lengths that it does not know, gcc uses string
+ * instructions, which take as long as some packets' keys. */
+static inline void blocks(uint8_t *to, const uint8_t *from, size_t n)
+{
+	for (size_t i = 0; i < n; i += 16)
+		store16(to + i, load16(from + i));
+}
+
 /* Octet i of the result is octet how[i] of v, or 0 where how[i] is NONE. Every
  * processor that has kernels has this instruction. */
 #if defined(__x86_64__)
@@ -534,7 +543,7 @@ static inline void second_inputs(const struct eesp_room *room, const struct kdf_
 	for (size_t i = 0; per > 1 && i < u; i++) {
 		uint8_t *m = room->msgs + i * per * len;
 		for (size_t x = 1; x < per; x++) {
-			memcpy(m + x * len, m, len);
+			blocks(m + x * len, m, len);
 			m[x * len + k->counter] = (uint8_t)(x + 1);
 		}
 	}
@@ -568,7 +577,7 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 			add_salt(jobs[i].nonce + x, mask + x);
 	}
 	for (size_t i = 0; i < u; i++)
-		memmove(keys + i * k->key_len, keys + i * size, k->key_len);
+		blocks(keys + i * k->key_len, keys + i * size, k->key_len); /* not in front of where it comes from */
 	explicit_bzero(keys + u * k->key_len, u * (size - k->key_len));
 }
 
@@ -602,7 +611,7 @@ static inline void derive_and_run(const struct eesp_room *room, const struct ees
 		return;
 	}
 	for (size_t i = u; i < n; i++) /* a copy for each */
-		memcpy(room->keys + i * k->key_len, room->keys, k->key_len);
+		blocks(room->keys + i * k->key_len, room->keys, k->key_len);
 	run(room, d, aead, ONCE, seal, room->keys, jobs, n);
 	explicit_bzero(room->keys, n * k->key_len);
 }
@@ -728,7 +737,7 @@ static NOINLINE void wrap(const struct eesp_seal_plan *w, eesp_job *j, uint32_t 
 		memcpy(body, j->src, len);
 		j->src = body;
 	}
-	memset(body + len, 0, pad);
+	memset(body + len, 0, EESP_MAX_PADDING); /* more than there are: the ICV comes there */
 	j->aad_len -= w->inner;
 	j->src = j->dst = body - w->inner;
 	j->tag = body + len + pad;
@@ -1086,8 +1095,12 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 	f->who[1] = l->pattern->name[1];
 	f->who[2] = l->p->id;
 	f->who[3] = l->who;
+	const uint8_t *from = flow_addr(l, s);
 	memset(f->addr, 0, sizeof f->addr);
-	memcpy(f->addr, flow_addr(l, s), s->flow_len);
+	if (s->flow_len == 4)
+		memcpy(f->addr, from, 4);
+	else
+		blocks((uint8_t *)f->addr, from, s->flow_len);
 }
 
 /* replay.Seeds.Hash. */
@@ -1427,7 +1440,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const str
 					sorted[which[x]] = theirs[x];
 			}
 			for (size_t x = 0; x < u; x++)
-				memcpy(room->keys + which[x] * key_len, room->halves + x * key_len, key_len);
+				blocks(room->keys + which[x] * key_len, room->halves + x * key_len, key_len);
 			explicit_bzero(room->halves, u * key_len);
 		}
 		run(room, d, key_len == 32, ONCE, 0, room->keys, sorted, m);
