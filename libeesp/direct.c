@@ -751,7 +751,7 @@ static inline uint64_t tsc_of(const struct eesp_counter *c, uint64_t linear)
 
 /* Takes n counters that follow one another within an epoch: Take of
  * internal/counter, but where more have to be asked for. */
-static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first)
+static inline int take_below(const struct eesp_seal_plan *w, size_t n, uint64_t *first)
 {
 	const struct eesp_counter *c = &w->counter;
 	uint64_t at, begin, end, now = 0, top = UINT64_MAX;
@@ -773,6 +773,55 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 	} while (!__atomic_compare_exchange_n(w->next, &at, end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
 	*first = begin;
 	return 1;
+}
+
+/* Moves the limit of counters that follow the clock: look of internal/counter,
+ * which says why all of this only rises. It returns 0 where it is Go's to say what
+ * is wrong. */
+static NOINLINE int look(const struct eesp_seal_plan *w, size_t n)
+{
+	const struct eesp_counter *c = &w->counter;
+	int64_t last = __atomic_load_n(c->last, __ATOMIC_SEQ_CST), t, since;
+	uint64_t now, at, top, limit, was, ahead;
+	struct timespec ts;
+	if (clock_gettime(CLOCK_REALTIME, &ts) != 0)
+		return 0;
+	t = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	if (t < last || t < c->start)
+		return 0;
+	since = t - last;
+	while (last < t && !__atomic_compare_exchange_n(c->last, &last, t, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+	uint64_t sec = (uint64_t)(t - c->start) / 1000000000, frac = (uint64_t)(t - c->start) % 1000000000;
+	now = c->base + (sec << c->rate) + (frac << c->rate) / 1000000000;
+	if (sec >> (64 - c->rate) != 0 || now < c->base)
+		return 0;
+	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
+	while (at < now && !__atomic_compare_exchange_n(w->next, &at, now < c->end ? now : c->end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
+	top = now + (UINT64_C(1) << c->rate);
+	if (top >= c->end || top < now)
+		top = c->end;
+	ahead = 2 * __atomic_load_n(c->ahead, __ATOMIC_RELAXED) + n;
+	ahead = since >= IDLE_NS ? 0 : ahead < LOOK_EVERY ? ahead : LOOK_EVERY;
+	__atomic_store_n(c->ahead, ahead, __ATOMIC_RELAXED);
+	was = __atomic_load_n(w->limit, __ATOMIC_SEQ_CST);
+	limit = (at > was ? at : was) + n + ahead;
+	if (limit > top || limit <= at)
+		limit = top;
+	do {
+		if (was == 0) /* closed */
+			return 0;
+	} while (was < limit && !__atomic_compare_exchange_n(w->limit, &was, limit, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+	return at + n <= limit && at + n > at;
+}
+
+static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first)
+{
+	if (LIKELY(take_below(w, n, first)))
+		return 1;
+	return w->counter.last != NULL && look(w, n) && take_below(w, n, first);
 }
 
 /* Seals up to CHUNK packets; the others are marked as strays, and counted. */

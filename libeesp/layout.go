@@ -10,6 +10,7 @@ import (
 
 	eesp "libeesp"
 	"libeesp/internal/burst"
+	"libeesp/internal/counter"
 	"libeesp/internal/fresh"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
@@ -120,6 +121,9 @@ var (
 	_ = same[unsafe.Offsetof(cs.usage)-unsafe.Offsetof(gs.Usage)]
 	_ = same[unsafe.Offsetof(cs.counter)-unsafe.Offsetof(gs.Counter)]
 	_ = same[unsafe.Offsetof(cs.counter.low)-unsafe.Offsetof(gs.Counter.Low)]
+	_ = same[unsafe.Offsetof(cs.counter.start)-unsafe.Offsetof(gs.Counter.Start)]
+	_ = same[C.LOOK_EVERY-counter.LookEvery]
+	_ = same[C.IDLE_NS-counter.Idle]
 	_ = same[unsafe.Offsetof(cs.tsc_at)-unsafe.Offsetof(gs.TSCAt)]
 	_ = same[unsafe.Offsetof(cs.copies)-unsafe.Offsetof(gs.Copies)]
 	_ = same[unsafe.Offsetof(cs.copy)-unsafe.Offsetof(gs.Copy)]

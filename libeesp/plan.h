@@ -132,10 +132,16 @@ struct eesp_open_plan {
 	} screen;
 };
 
+#define LOOK_EVERY 4096 /* counter.LookEvery */
+#define IDLE_NS 1000000000 /* counter.Idle */
+
 struct eesp_counter {
 	uint64_t engine, step;
 	uint8_t shift, low, rate, padding[5];
 	uint64_t lead; /* not 0: counters are times */
+	int64_t *last;
+	uint64_t *ahead, base, end;
+	int64_t start;
 };
 
 struct eesp_seal_plan {

@@ -42,10 +42,10 @@ const (
 	// counters a second.
 	MaxTimedBits = 10
 
-	// lookEvery bounds the packets sent between two looks at the clock.
-	lookEvery = 1 << 12
-	// idle is how long after the last look a sender counts as one that lags.
-	idle = int64(time.Second)
+	// LookEvery bounds the packets sent between two looks at the clock.
+	LookEvery = 1 << 12
+	// Idle is how long after the last look a sender counts as one that lags.
+	Idle = int64(time.Second)
 )
 
 // Direction is the top bit of a counter, where packets say by it which way they
@@ -131,8 +131,10 @@ func (m Map) Step() uint64 { return 1 << (m.Low & 63) }
 // goroutine.
 type Owner struct {
 	next  atomic.Uint64
-	limit atomic.Uint64 // exclusive; beyond it more has to be asked for
-	_     [48]byte
+	limit atomic.Uint64 // exclusive; beyond it more has to be asked for; 0: closed
+	last  atomic.Int64  // newest wall-clock reading, ns
+	ahead atomic.Uint64 // counters that may be given out without a look at the clock
+	_     [32]byte
 	m     Map
 	timed bool
 	lead  uint64 // ticks
@@ -143,8 +145,6 @@ type Owner struct {
 	mu    sync.Mutex
 	cfg   Config
 	end   uint64 // exclusive; the space ends here
-	last  int64  // newest wall-clock reading, ns
-	ahead uint64 // counters that may be given out without a look at the clock
 	file  *markFile
 	locks []*lock
 	place place // see Share
@@ -347,8 +347,8 @@ func (o *Owner) begin(name string, keys Keys) error {
 		if c.Timed {
 			return o.beginTimed()
 		}
-		o.last = wall()
-		t, err := o.ticks(o.last)
+		o.last.Store(wall())
+		t, err := o.ticks(o.last.Load())
 		if err != nil {
 			return err
 		}
@@ -454,12 +454,15 @@ func (o *Owner) extend(n int) status.Code {
 // look reads the clock, moves next up to it if it lags, and the limit to at
 // most one second ahead of it.
 func (o *Owner) look(n int) status.Code {
+	last := o.last.Load() // before the clock: C looks at it, too, and takes no lock
 	t := wall()
-	if t < o.last {
+	if t < last {
 		return status.ErrClock
 	}
-	since := t - o.last
-	o.last = t
+	since := t - last
+	for last < t && !o.last.CompareAndSwap(last, t) {
+		last = o.last.Load()
+	}
 	ticks, err := o.ticks(t)
 	if err != nil {
 		return status.ErrClock
@@ -475,15 +478,17 @@ func (o *Owner) look(n int) status.Code {
 	}
 	// Not too far ahead: a clock that steps back should be seen soon, and a
 	// sender that is slow should not lag for long.
-	if o.ahead = min(2*o.ahead+uint64(n), lookEvery); since >= idle {
-		o.ahead = 0
+	ahead := min(2*o.ahead.Load()+uint64(n), LookEvery)
+	if since >= Idle {
+		ahead = 0
 	}
+	o.ahead.Store(ahead)
 	limit := top
-	if want := max(at, o.limit.Load()) + uint64(n) + o.ahead; want < top && want > at {
+	if want := max(at, o.limit.Load()) + uint64(n) + ahead; want < top && want > at {
 		limit = want
 	}
-	if limit > o.limit.Load() {
-		o.limit.Store(limit)
+	for was := o.limit.Load(); was < limit && !o.limit.CompareAndSwap(was, limit); {
+		was = o.limit.Load()
 	}
 	if at+uint64(n) > limit || at+uint64(n) < at {
 		return code
@@ -546,8 +551,14 @@ func (o *Owner) Map() Map { return o.m }
 // limit are, and Map as data.
 func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
 	m = plan.Counter{Engine: o.m.Fixed, Step: o.m.Step(), Shift: uint8(o.m.Shift), Low: uint8(o.m.Low)}
-	if o.timed {
+	switch {
+	case o.timed:
 		m.Rate, m.Lead = o.cfg.RateLog2, o.lead
+	case o.cfg.Mode == Clock:
+		m.Rate, m.Last, m.Ahead, m.Base, m.End = o.cfg.RateLog2, uintptr(unsafe.Pointer(&o.last)), uintptr(unsafe.Pointer(&o.ahead)), o.base(), o.end
+		if o.cfg.FixedEpoch {
+			m.Start = o.cfg.EpochStart.UnixNano()
+		}
 	}
 	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), m
 }

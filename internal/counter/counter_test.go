@@ -290,7 +290,7 @@ func TestClockLimit(t *testing.T) {
 	wantTake(t, p, 1, 0, 0, status.ErrClock)
 }
 
-// A clock that steps back is seen after lookEvery packets at the latest.
+// A clock that steps back is seen after LookEvery packets at the latest.
 func TestClockStepsBack(t *testing.T) {
 	c := setClock(t, 1_700_000_000*second)
 	o := testOwner(t, Config{})
@@ -300,8 +300,8 @@ func TestClockStepsBack(t *testing.T) {
 		t.Fatal(n, code)
 	}
 	c.ns -= 10 * second
-	_, n, code = o.Take(3 * lookEvery)
-	if n > 2*lookEvery || code != status.ErrClock {
+	_, n, code = o.Take(3 * LookEvery)
+	if n > 2*LookEvery || code != status.ErrClock {
 		t.Fatalf("%d counters after a step back, %v", n, code)
 	}
 	_, n, code = o.Take(1)
@@ -667,13 +667,13 @@ func TestLaggingSender(t *testing.T) {
 			t.Fatalf("day %d: epoch %d, the clock's is %d", day, o.Peek()>>48, epoch)
 		}
 	}
-	// After a busy time as well: no more than lookEvery packets lag.
+	// After a busy time as well: no more than LookEvery packets lag.
 	for range 1000 {
 		c.ns += 100_000
 		o.Take(64)
 	}
 	c.ns += 100 * 86400 * second
-	for range lookEvery/32 + 1 {
+	for range LookEvery/32 + 1 {
 		o.Take(32)
 	}
 	if epoch := uint64(c.ns/second) >> 20; o.Peek()>>48 != epoch {

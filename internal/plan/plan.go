@@ -512,7 +512,11 @@ type Counter struct {
 	Step   uint64 // from one packet's to the next
 	Shift  uint8  // bits of a linear value below the epoch
 	Low    uint8  // by how many these are shifted
-	Rate   uint8  // where linear values are times: 2^Rate a second, since 1970
+	Rate   uint8  // where linear values are times, or follow the clock: 2^Rate a second
 	_      [5]uint8
 	Lead   uint64 // how far ahead of the clock they may be; 0: they are no times
+
+	Last, Ahead uintptr // where they follow the clock: of counter.Owner; 0: they do not
+	Base, End   uint64  // the value at Start, and the end of the space
+	Start       int64   // ns since 1970
 }
