@@ -508,7 +508,7 @@ typedef struct eesp_sender_config {
 	uint32_t reserved2;
 	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970, the same at every start */
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
-	uint64_t reserve_run;    /* RESERVED: counters claimed at a time; 0 = 2^24 */
+	uint64_t reserve_run;    /* RESERVED: counters claimed at a time, when half of the run before is left; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
 	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets, and other extension fields; eesp, draft -02: Flow Identifier; NULL = none */
 	uint32_t extra_len;      /* octets at extra; psp: a multiple of 8, at most EESP_PSP_MAX_EXTENSION */

@@ -134,11 +134,13 @@ type Owner struct {
 	limit atomic.Uint64 // exclusive; beyond it more has to be asked for; 0: closed
 	last  atomic.Int64  // newest wall-clock reading, ns
 	ahead atomic.Uint64 // counters that may be given out without a look at the clock
-	_     [32]byte
+	soft  atomic.Uint64 // reserved mode: beyond it more is asked for beside bursts; not above limit
+	_     [24]byte
 	m     Map
 	timed bool
 	lead  uint64 // ticks
 	freed atomic.Bool
+	asked atomic.Bool // more, beside bursts
 
 	serial uint64
 
@@ -398,6 +400,9 @@ func (o *Owner) Take(n int) (uint64, int, status.Code) {
 		at := o.next.Load()
 		if end := at + uint64(n); end <= o.limit.Load() && end >= at {
 			if o.next.CompareAndSwap(at, end) {
+				if o.cfg.Path != "" && end > o.soft.Load() {
+					o.askAhead()
+				}
 				return at, n, status.OK
 			}
 			continue
@@ -518,11 +523,32 @@ func (o *Owner) claim(at uint64, n int) status.Code {
 			return status.ErrState
 		}
 		o.limit.Store(top)
+		o.soft.Store(max(limit, top-min(top, o.cfg.Run/2)))
 	}
 	if end := at + uint64(n); end > top || end < at {
 		return status.ErrExhausted
 	}
 	return status.OK
+}
+
+// askAhead has the next run be claimed while bursts go on with what is left of
+// this one. A burst that comes to its end before waits for the file.
+func (o *Owner) askAhead() {
+	if !o.asked.CompareAndSwap(false, true) {
+		return
+	}
+	// Ask no more until there is an answer; what was lowered meanwhile stays low.
+	if soft, limit := o.soft.Load(), o.limit.Load(); soft != 0 {
+		o.soft.CompareAndSwap(soft, limit)
+	}
+	go func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		defer o.asked.Store(false)
+		if !o.freed.Load() && o.cfg.Mode == Reserved {
+			o.claim(o.next.Load(), 0) // if that fails, so does the one that waits, which says so
+		}
+	}()
 }
 
 // Rebind has the state file name the key that is in use now. If that fails, no
@@ -534,6 +560,7 @@ func (o *Owner) Rebind() {
 		return
 	}
 	if o.file.write(o.cfg.Epoch, o.limit.Load()-o.base()) != nil {
+		o.soft.Store(0)
 		o.limit.Store(min(o.limit.Load(), o.next.Load()))
 	}
 }
@@ -551,7 +578,10 @@ func (o *Owner) Map() Map { return o.m }
 // limit are, and Map as data.
 func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
 	m = plan.Counter{Engine: o.m.Fixed, Step: o.m.Step(), Shift: uint8(o.m.Shift), Low: uint8(o.m.Low)}
+	limit = unsafe.Pointer(&o.limit)
 	switch {
+	case o.cfg.Mode == Reserved:
+		limit = unsafe.Pointer(&o.soft)
 	case o.timed:
 		m.Rate, m.Lead = o.cfg.RateLog2, o.lead
 	case o.cfg.Mode == Clock:
@@ -560,7 +590,7 @@ func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
 			m.Start = o.cfg.EpochStart.UnixNano()
 		}
 	}
-	return unsafe.Pointer(&o.next), unsafe.Pointer(&o.limit), m
+	return unsafe.Pointer(&o.next), limit, m
 }
 
 // Peek returns Epoch || Counter of the next packet, if no one else sends.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -859,4 +860,55 @@ func TestTimed(t *testing.T) {
 		_, err := New(x.c)
 		wantErr(t, err, status.ErrArgument, x.part)
 	}
+}
+
+// While half a run is left, the next one is claimed beside those who take: they
+// never wait for the file. A closed owner gives out nothing, whoever asked.
+func TestReservedAhead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mark")
+	const run = 1000
+	o, err := New(Config{Mode: Reserved, Path: path, Run: run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := uint64(0)
+	for range 20 {
+		limit := o.limit.Load()
+		for o.next.Load() <= o.soft.Load() {
+			first, n, code := o.Take(10)
+			if n != 10 || code != status.OK || last != 0 && first != last+10 {
+				t.Fatal(first, last, n, code)
+			}
+			last = first
+		}
+		if left := limit - o.next.Load(); left < run/2-20 {
+			t.Fatalf("asked with %d left", left)
+		}
+		for n := 0; o.limit.Load() == limit; n++ {
+			if n > 10000 {
+				t.Fatal("nothing was claimed")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if soft, limit := o.soft.Load(), o.limit.Load(); soft > limit || limit-soft != run/2 {
+			t.Fatal(soft, limit)
+		}
+	}
+	o.askAhead()
+	o.close()
+	if _, n, code := o.Take(1); n != 0 || code != status.ErrExhausted || o.soft.Load() != 0 {
+		t.Fatal(n, code, o.soft.Load())
+	}
+	o.askAhead()
+	if o.soft.Load() != 0 {
+		t.Fatal("a closed owner may be taken from")
+	}
+	again, err := New(Config{Mode: Reserved, Path: path, Run: run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, _, _ := again.Take(1); first <= last {
+		t.Fatal(first, last)
+	}
+	again.close()
 }

@@ -298,6 +298,7 @@ func (o *Owner) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.freed.Store(true)
+	o.soft.Store(0)
 	o.limit.Store(0) // whoever still holds it gets no counter
 	o.gone.Store(true)
 	if o.file != nil {
