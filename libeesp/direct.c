@@ -84,6 +84,15 @@ static inline int group_pays(const struct eesp_direct *d, const eesp_job *jobs, 
 	return longest <= d->group_limit && 4 * longest * d->group_octet <= 100 * sum;
 }
 
+/* Whether kernels that take packets in pairs leave the last one over. */
+static inline int last_alone(const eesp_job *jobs, size_t n)
+{
+	size_t i = 0;
+	while (i + 1 < n)
+		i += jobs[i].len + jobs[i].len / 8 + 128 >= jobs[i + 1].len ? 2 : 1;
+	return i + 1 == n;
+}
+
 /* How many of n jobs go to one kernel together, and whether to a short one. */
 static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jobs, size_t n, int mode, int *lanes)
 {
@@ -93,6 +102,8 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 	if (!d->groups) {
 		for (run = n; run > 0 && jobs[run - 1].len > limit; run--)
 			;
+		if (run > 0 && jobs[run - 1].len > d->alone[mode] && last_alone(jobs, run))
+			run--;
 		*lanes = run > 0;
 		return run > 0 ? run : n;
 	}
@@ -146,13 +157,13 @@ static void run(const struct eesp_room *room, const struct eesp_direct *d, int a
 	uintptr_t kernel = mode == ONCE ? d->fresh[aead][seal] : d->held[aead][seal];
 	for (size_t at = 0; at < n;) {
 		int lanes;
-		if (n - at == 1 && mode == ONCE && single(d, jobs + at)) {
-			call0(d->one[aead][seal], keys + at * (16u << aead), jobs + at, 1, (uintptr_t)room->scratch, NULL, NULL);
-			return;
-		}
-		size_t some = next_kernel(d, jobs + at, n - at, mode, &lanes);
 		const uint8_t *k = mode == ONCE ? keys + at * (16u << aead) : keys;
-		if (lanes && kernel != 0) {
+		size_t some = next_kernel(d, jobs + at, n - at, mode, &lanes);
+		if (some == 1 && mode == ONCE && single(d, jobs + at)) {
+			call0(d->one[aead][seal], k, jobs + at, 1, (uintptr_t)room->scratch, NULL, NULL);
+		} else if (some <= 2 && jobs[at + some - 1].len <= d->pair_limit[mode] && d->pair[mode][aead][seal] != 0) {
+			call0(d->pair[mode][aead][seal], k, jobs + at, some, (uintptr_t)room->scratch, NULL, NULL);
+		} else if (lanes && kernel != 0) {
 			call0(kernel, k, jobs + at, some, (uintptr_t)room->scratch, NULL, NULL);
 			if (d->groups && some % 4 != 0)
 				explicit_bzero(room->scratch + d->litter_at, d->litter + jobs[at + some - 1].len);

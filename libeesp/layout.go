@@ -112,6 +112,8 @@ var (
 	_ = same[unsafe.Offsetof(cd.long_at)-unsafe.Offsetof(gd.LongAt)]
 	_ = same[unsafe.Offsetof(cd.one)-unsafe.Offsetof(gd.One)]
 	_ = same[unsafe.Offsetof(cd.one_aad)-unsafe.Offsetof(gd.OneAAD)]
+	_ = same[unsafe.Offsetof(cd.pair)-unsafe.Offsetof(gd.Pair)]
+	_ = same[unsafe.Offsetof(cd.alone)-unsafe.Offsetof(gd.Alone)]
 	_ = same[unsafe.Offsetof(cd.litter)-unsafe.Offsetof(gd.Litter)]
 
 	_ = same[unsafe.Sizeof(cr)-unsafe.Sizeof(gr)]

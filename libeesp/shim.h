@@ -14,6 +14,8 @@ struct eesp_direct {
 	uint32_t rows_at, at_once, key_bytes, long_at;
 	uintptr_t one[2][2];
 	uint32_t one_limit, one_aad;
+	uintptr_t pair[2][2][2];
+	uint32_t pair_limit[2], alone[2];
 };
 
 /* What a thread has for direct.c: burst.Room. Locked memory of keys, of halves

@@ -100,6 +100,13 @@ type Direct struct {
 	// messages of one block for each 16 octets of key.
 	One              [2][2]uintptr
 	OneLimit, OneAAD uint32
+	// Pair, by mode, length of key and direction, has Fresh's arguments and is for
+	// groups of two packets, or one that is not One's, of up to PairLimit octets; 0: none.
+	Pair      [2][2][2]uintptr
+	PairLimit [2]uint32
+	// Without Groups, by mode: a packet that Fresh and Held would find no second one
+	// for is theirs up to so many octets.
+	Alone [2]uint32
 }
 
 // Backend is one implementation of the kernels.

@@ -184,6 +184,9 @@ func (r *rig) direct(t *testing.T, keyLen int, mode kernel.Mode, area, keys unsa
 		if mode == kernel.Once && d.OneLimit != 0 {
 			r.clean(t, "one", d.One[size][seal], [6]uintptr{uintptr(area), first, n, uintptr(scratch)})
 		}
+		if pair := d.Pair[mode][size][seal]; pair != 0 && jobs[len(jobs)-1].Len <= d.PairLimit[mode] {
+			r.clean(t, "pair", pair, [6]uintptr{uintptr(area), first, n, uintptr(scratch)})
+		}
 		if mode == kernel.Many && jobs[0].Len >= d.LongLeast {
 			r.clean(t, "long", d.Long[size][seal], [6]uintptr{uintptr(area), first, n, 1, uintptr(unsafe.Add(scratch, d.LongAt))})
 		}

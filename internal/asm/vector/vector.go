@@ -54,6 +54,10 @@ type Kernels struct {
 	// octets of AAD and less than OneLimit of text. nil: there is none, and OneLimit is 0.
 	One [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte)
 
+	// Pairs are the kernels of a backend with narrower vectors, for one packet or two:
+	// expanded keys look the same to both. nil: there are none, and PairLimit is 0.
+	Pairs *Kernels
+
 	// Groups says that short kernels take groups of four packets, and time as
 	// if all were as long as the longest. They may write up to sinkBytes where
 	// packets are missing.
@@ -68,6 +72,13 @@ type Tuning struct {
 	// Longest packets, in octets, that go to the short kernels: with raw keys and
 	// with expanded ones; and from which on none go to One.
 	FreshLimit, HeldLimit, OneLimit uint32
+	// Up to so many octets, with raw keys and with expanded ones, two packets of about
+	// the same length that are no part of a larger group go to Pairs, or one if it is not One's.
+	PairLimit [2]uint32
+	// Of kernels without groups, which take packets in pairs: the longest packet
+	// that goes there without another beside it, with a raw key and with an
+	// expanded one.
+	Alone [2]uint32
 	// What an octet of such a group costs, in hundredths of what one costs the
 	// long kernels, and how many octets cost what these need to begin a packet:
 	// of raw keys and of expanded ones.
@@ -123,6 +134,7 @@ func (k *Kernels) direct() *kernel.Direct {
 		Held:     [2][2]uintptr{{a[13], a[14]}, {a[15], a[16]}},
 		Limit:    [2]uint32{k.FreshLimit, k.HeldLimit},
 		Begin:    k.Begin,
+		Alone:    k.Alone,
 		LitterAt: jobsAt, Litter: jobsBytes + kernel.TagSize,
 		GroupOctet: k.GroupOctet, GroupLimit: sinkBytes, LongLeast: longLeast,
 		RowsAt: rowsAt, AtOnce: atOnce, KeyBytes: GroupBytes / 4, LongAt: longAt,
@@ -132,6 +144,10 @@ func (k *Kernels) direct() *kernel.Direct {
 	}
 	if k.OneLimit != 0 {
 		d.One, d.OneLimit, d.OneAAD = [2][2]uintptr{{a[17], a[18]}, {a[19], a[20]}}, k.OneLimit, oneAAD
+	}
+	if k.Pairs != nil {
+		pairs := k.Pairs.direct()
+		d.Pair, d.PairLimit = [2][2][2]uintptr{pairs.Fresh, pairs.Held}, k.PairLimit
 	}
 	return d
 }
@@ -144,13 +160,17 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 		short, limit = k.Held[size][dir], k.HeldLimit
 	}
 	for at := 0; at < n; {
-		if mode == kernel.Once && n-at == 1 && k.single(&jobs[at]) {
-			k.One[size][dir]((*byte)(keysOf(area, at, keyLen, mode)), (*byte)(unsafe.Pointer(&jobs[at])), 1, (*byte)(scratch), nil, nil)
-			return
-		}
-		some, lanes := k.next(jobs[at:], limit, k.Begin[mode])
 		keys := keysOf(area, at, keyLen, mode)
-		if lanes {
+		some, lanes := k.next(jobs[at:], limit, mode)
+		if mode == kernel.Once && some == 1 && k.single(&jobs[at]) {
+			k.One[size][dir]((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), 1, (*byte)(scratch), nil, nil)
+		} else if k.Pairs != nil && some <= 2 && jobs[at+some-1].Len <= k.PairLimit[mode] {
+			pair := k.Pairs.Fresh[size][dir]
+			if mode == kernel.Many {
+				pair = k.Pairs.Held[size][dir]
+			}
+			pair((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), some, (*byte)(scratch))
+		} else if lanes {
 			short((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), some, (*byte)(scratch))
 			if some&3 != 0 && k.Groups {
 				clear(unsafe.Slice((*byte)(unsafe.Add(scratch, jobsAt)), jobsBytes+kernel.TagSize+int(jobs[at+some-1].Len)))
@@ -175,10 +195,14 @@ func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointe
 
 // next says how many of the jobs in front go to one kernel together, and
 // whether that is the short one.
-func (k *Kernels) next(jobs []kernel.Job, limit, begin uint32) (n int, short bool) {
+func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int, short bool) {
 	n = len(jobs)
+	begin := k.Begin[mode]
 	if !k.Groups {
 		for n > 0 && jobs[n-1].Len > limit {
+			n--
+		}
+		if n > 0 && jobs[n-1].Len > k.Alone[mode] && lastAlone(jobs[:n]) {
 			n--
 		}
 		if n == 0 {
@@ -212,6 +236,19 @@ func (k *Kernels) next(jobs []kernel.Job, limit, begin uint32) (n int, short boo
 		}
 	}
 	return run, false
+}
+
+// lastAlone reports whether kernels that take packets in pairs, where the lengths of
+// two allow it (see short256.go of internal/gen), leave the last one over.
+func lastAlone(jobs []kernel.Job) bool {
+	i := 0
+	for i+1 < len(jobs) {
+		if a := jobs[i].Len; a+a/8+128 >= jobs[i+1].Len {
+			i++
+		}
+		i++
+	}
+	return i == len(jobs)-1
 }
 
 // even reports whether packets of these lengths, the first no longer than the
