@@ -19,5 +19,6 @@ demo-cluster: $(CONTROL) $(BUILD)/bin/tap_gw
 # All of the control plane's tests, minutes: a thousand rotations under load, emergencies, more of the model, the demonstration.
 test-cluster: test-control $(CONTROL) $(BUILD)/bin/tap_gw
 	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 $(GO) test -timeout 60m ./...
+	if command -v promtool >/dev/null; then promtool check rules packaging/eespd.rules.yml; else echo "     alert rules: not checked, promtool is not installed"; fi
 	tests/cluster/endpoints.sh $(BUILD)/bin $(BUILD)/endpoints
 	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster --json
