@@ -23,8 +23,8 @@ func Backend() (string, error) {
 	return b.Name, nil
 }
 
-// SelectBackend puts a backend in force for objects made from now on; "auto"
-// is the fastest. One that this machine cannot run is ErrBackend.
+// SelectBackend selects the backend of objects made from now on; "auto" is the
+// fastest. ErrBackend: this machine cannot run it.
 func SelectBackend(name string) error {
 	_, err := asm.Select(name)
 	return err

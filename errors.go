@@ -35,7 +35,7 @@ const (
 	ErrMemory      = status.ErrMemory      // memory cannot be allocated or locked
 	ErrRootKey     = status.ErrRootKey     // root key not valid
 	ErrExists      = status.ErrExists      // there is one already
-	ErrNotFound    = status.ErrNotFound    // there is none
+	ErrNotFound    = status.ErrNotFound    // there is none: root key, key, group
 	ErrUnsupported = status.ErrUnsupported // not offered by this profile or version
 	ErrInternal    = status.ErrInternal    // a bug in the library; nothing was output
 	ErrSegments    = status.ErrSegments    // segments of a chained packet do not fit the rules
@@ -47,13 +47,13 @@ const (
 	ErrEncap       = status.ErrEncap       // outer IP or UDP header is not as expected
 	ErrDummy       = status.ErrDummy       // eesp: authentic, but a dummy packet (Next Header 59): discarded
 	ErrLatched     = status.ErrLatched     // tss: the group drops packets: too many were not authentic
-	ErrStale       = status.ErrStale       // older than packets may be, or its time has passed meanwhile
-	ErrEarly       = status.ErrEarly       // further ahead of the clock than packets may be
-	ErrFull        = status.ErrFull        // no place for one more packet of its time
-	ErrFenced      = status.ErrFenced      // another machine has the IDs of this one: nothing is sealed
-	ErrOutOfTouch  = status.ErrOutOfTouch  // nothing was heard of the group's servers for too long to seal
+	ErrStale       = status.ErrStale       // time: older than max_age_us
+	ErrEarly       = status.ErrEarly       // time: further ahead of the clock than max_early_us
+	ErrFull        = status.ErrFull        // time: more packets than max_rate
+	ErrFenced      = status.ErrFenced      // another machine has this one's IDs: nothing is sealed
+	ErrOutOfTouch  = status.ErrOutOfTouch  // agent or servers were silent for too long: nothing is sealed
 	ErrAgent       = status.ErrAgent       // no agent to follow, or it refuses
-	ErrTimeout     = status.ErrTimeout     // what was waited for has not come about
-	ErrFlooded     = status.ErrFlooded     // eesp: of a Sub SA that is new here, while too many of such are forged: not looked at
+	ErrTimeout     = status.ErrTimeout     // not done within the timeout
+	ErrFlooded     = status.ErrFlooded     // eesp: not checked: a new Sub SA, while too many such packets are forged
 	// statuses: end
 )

@@ -24,7 +24,7 @@ import (
 // block. It keeps one descriptor, which it does not use without having looked that
 // it is still its own: a host may close it, and use the number for something else.
 
-// AgentSocket is where an agent's socket is, if nobody says otherwise.
+// AgentSocket is the path of an agent's socket by default.
 const AgentSocket = "/run/eespd/agent/agent.sock"
 
 // FollowConfig says how to follow an agent. The zero value is the host's agent.
@@ -32,7 +32,7 @@ type FollowConfig struct {
 	Socket string // "" = AgentSocket
 	// Timeout is for how long FollowGroup waits; 0 = 10 s.
 	Timeout time.Duration
-	// WithoutKeys has FollowGroup return as soon as the group's parameters are
+	// WithoutKeys lets FollowGroup return as soon as the group's parameters are
 	// known: until keys have come, packets are ErrNoKey.
 	WithoutKeys bool
 	// AgentUID is a user that the agent may run as, besides root and this
@@ -94,14 +94,13 @@ type follower struct {
 	receivers []*Receiver
 }
 
-// FollowGroup makes a group whose parameters, keys and IDs come from an agent and
-// change as the agent says. It waits until the group has keys. Senders of the group
-// have their ID from the agent (SenderConfig.ID must be 0), as well as how counters
-// are kept, and send Master Key Options; until the ID has come, packets are
-// ErrNoKey. Receivers refuse the IDs of the group's senders as their own, and have
-// its replay windows if they do not ask for others. Keys are the agent's: functions
-// that set them are ErrUnsupported. Closing the group ends it all, for its senders
-// and receivers too.
+// FollowGroup makes a group whose parameters, keys and IDs come from an agent,
+// and waits until it has keys. The agent gives senders their IDs and counters
+// (SenderConfig.ID must be 0), and they send Master Key Options; until the ID
+// has come, packets are ErrNoKey. Receivers refuse the IDs of the group's
+// senders, and have its replay windows if they do not ask for others. Functions
+// that set keys are ErrUnsupported. Closing the group ends following, also for
+// its senders and receivers.
 func FollowGroup(name string, c FollowConfig) (*Group, error) {
 	return FollowGroupOn(name, c, func(run func()) error { go run(); return nil })
 }
@@ -899,7 +898,7 @@ func (g *Group) following() (*follower, error) {
 	return g.follows, nil
 }
 
-// FollowInfo tells what is known of a group that follows an agent.
+// FollowInfo returns what is known of a group that follows an agent.
 func (g *Group) FollowInfo() (i FollowInfo, err error) {
 	f, err := g.following()
 	if err != nil {

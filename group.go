@@ -117,14 +117,14 @@ type GroupConfig struct {
 	EpochAge uint16
 	// CounterLimit ends sending in tss: counters are below it; 0 = 2^48.
 	CounterLimit uint64
-	// AuthFailureLimit has receivers of tss drop all packets of the group
-	// (ErrLatched) after so many that were not authentic, until ResetLatch; 0 =
-	// never.
+	// AuthFailureLimit lets receivers of tss drop all packets of the group
+	// (ErrLatched) after this many that were not authentic, until ResetLatch; 0
+	// = never.
 	AuthFailureLimit uint32
-	// NoDirectionBit is for peers in server mode of tss that do not know that the
-	// counter's top bit says which way packets go. Both ends then seal with one
-	// key and count from 0 on: nonces repeat, and give authentication and
-	// plaintext away, unless the ends' counters are kept apart in another way.
+	// NoDirectionBit is for peers in server mode of tss that do not know that
+	// the counter's top bit tells a packet's direction. Both ends then seal with
+	// one key and count from 0: nonces repeat, which exposes plaintext and the
+	// authentication key, unless something else keeps the ends' counters apart.
 	NoDirectionBit bool
 
 	NoSequence bool   // eesp: packets have no sequence number
@@ -136,11 +136,12 @@ type GroupConfig struct {
 	Draft      uint8  // eesp: 2 or 3, of draft-ietf-ipsecme-eesp; 0 = 3
 	Encap      uint8  // eesp, -03: EncapX; Optimized is the same as EncapTunnel there
 
-	// Time: counters are the times at which packets are sealed, so that receivers
-	// can refuse what is old without a window for each sender (ReplayTime). All
-	// senders of the group have it. TimeLate: some of them may have sent without it
-	// before; new ones wait for a second first. stateless and psp: sequence numbers
-	// (eesp) are no times, and the epochs of tss are not the clock's.
+	// Time: counters are the times at which packets are sealed, so receivers can
+	// refuse old packets without a window for each sender (ReplayTime). All
+	// senders of the group have it. TimeLate: some of them may have sent without
+	// it before; making a sender then takes a second. For stateless and psp
+	// only: sequence numbers (eesp) are no times, and epochs of tss do not
+	// follow the clock.
 	Time, TimeLate bool
 }
 
@@ -253,8 +254,8 @@ func NewGroup(c GroupConfig) (*Group, error) {
 	return &Group{g: g, be: be, made: counter.Now()}, nil
 }
 
-// Close gives the group up. Its keys are wiped when the last sender and
-// receiver made of it are closed too.
+// Close frees the group. Its keys are wiped when its last sender and receiver
+// are closed too.
 func (g *Group) Close() {
 	if g != nil && g.g != nil && !g.closed.Swap(true) {
 		if g.follows != nil {
@@ -294,8 +295,8 @@ func (g *Group) change(f func(g *keys.Group) error) error {
 	return g.changed(f(g.g))
 }
 
-// SetRootKeyDER puts a root key at a level from its DER form (RootKeyStruct of
-// the draft), in place of one that is there.
+// SetRootKeyDER sets a level's root key from its DER form (RootKeyStruct of the
+// draft), in place of any that is there.
 func (g *Group) SetRootKeyDER(l Level, der []byte) error {
 	if err := g.usable(); err != nil {
 		return err
@@ -304,8 +305,8 @@ func (g *Group) SetRootKeyDER(l Level, der []byte) error {
 	return g.set(l, k, err)
 }
 
-// SetRootKey puts a root key at a level; index and value are in the order
-// previous, current, next. A ring without previous key repeats the current one.
+// SetRootKey sets a level's root key; index and value are in the order previous,
+// current, next. A ring without a previous key repeats the current one.
 func (g *Group) SetRootKey(l Level, id []byte, index [3]uint64, value *[3][RootKeyLen]byte) error {
 	if err := g.usable(); err != nil {
 		return err
@@ -317,7 +318,7 @@ func (g *Group) SetRootKey(l Level, id []byte, index [3]uint64, value *[3][RootK
 	return g.set(l, k, err)
 }
 
-// GenerateRootKey puts a random root key at a level, with indices 1, 1, 2.
+// GenerateRootKey sets a random root key, with indices 1, 1, 2.
 func (g *Group) GenerateRootKey(l Level, id []byte) error {
 	if err := g.usable(); err != nil {
 		return err
@@ -326,14 +327,13 @@ func (g *Group) GenerateRootKey(l Level, id []byte) error {
 	return g.set(l, k, err)
 }
 
-// SetRing puts a whole ring at a level: those generations that are not 0, in the
-// order previous, current, next; there must be a current one. A ring may have no
-// next key, which no DER form has. A step of a rotation that several hosts make
-// together is one such call, and none takes more than one: Wait says when it is
-// done. On the wire a generation is its lowest octet. What is below floor, or below
-// the ring's lowest generation, is ErrRootKey under this ID from then on, in the
-// whole process: a key that is put back would open old packets again. Replay windows
-// of keys that stay go on.
+// SetRing sets a whole ring of a level: the generations that are not 0, in the
+// order previous, current, next. There must be a current one. A ring without a
+// next key has no DER form. Hosts that rotate together make each step with one
+// call, and Wait tells when it is done. On the wire a generation is its lowest
+// octet. Generations below floor, or below the ring's lowest one, are ErrRootKey
+// under this ID from then on, in the whole process: if a key came back, old
+// packets would open again. Replay windows of keys that stay go on.
 func (g *Group) SetRing(l Level, id []byte, generation [3]uint64, value *[3][RootKeyLen]byte, floor uint64) error {
 	if err := g.usable(); err != nil {
 		return err
@@ -345,9 +345,9 @@ func (g *Group) SetRing(l Level, id []byte, generation [3]uint64, value *[3][Roo
 	return g.set(l, k, err)
 }
 
-// Wait waits until all bursts have ended that began before, in all threads of the
-// process: none of them uses keys that are not in force any more, and those are
-// wiped. ErrTimeout: one goes on.
+// Wait waits until every burst has ended that began before this call, in all
+// threads of the process. No burst then uses keys from before the last change,
+// and those are wiped. ErrTimeout: one still runs.
 func (g *Group) Wait(timeout time.Duration) error {
 	if err := g.usable(); err != nil {
 		return err
@@ -398,38 +398,38 @@ func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
 	return n, err
 }
 
-// Rotate gives a level a new next key; next becomes current, current becomes
-// previous, and previous is wiped when the last burst that may use it has
-// ended. A nil value asks for a random one.
+// Rotate sets a level's new next key; next becomes current, current becomes
+// previous, and previous is wiped when the last burst that may use it has ended.
+// value nil: a random one.
 func (g *Group) Rotate(l Level, index uint64, value *[RootKeyLen]byte) error {
 	return g.change(func(g *keys.Group) error { return g.Rotate(int(l), index, value) })
 }
 
-// RemoveRootKey takes a level's root key away.
+// RemoveRootKey removes a level's root key.
 func (g *Group) RemoveRootKey(l Level) error {
 	return g.change(func(g *keys.Group) error { return g.Remove(int(l)) })
 }
 
-// SetDefaultLevels says which levels packets without Master Key Options use.
+// SetDefaultLevels sets the levels of packets without Master Key Options.
 func (g *Group) SetDefaultLevels(s Levels) error {
 	return g.change(func(g *keys.Group) error { return g.SetDefault(uint8(s)) })
 }
 
-// SetKey puts a key into a slot of a group whose profile has no root keys at
-// levels, in place of one that is there: a device key (psp, slots 0 and 1), the
-// key of an association number (tss, 0 and 1), the root key of an SA (eesp, 0).
-// The first key is the one that senders use.
+// SetKey sets a slot's key, in place of any that is there, in profiles without
+// root keys at levels: a device key (psp, slots 0 and 1), the key of an
+// association number (tss, 0 and 1), the root key of an SA (eesp, 0). Senders
+// use the first key that is set.
 func (g *Group) SetKey(slot int, key []byte) error {
 	return g.change(func(g *keys.Group) error { return g.SetKey(slot, key) })
 }
 
-// UseKey has senders use the key of a slot.
+// UseKey selects the slot that senders use.
 func (g *Group) UseKey(slot int) error {
 	return g.change(func(g *keys.Group) error { return g.UseKey(slot) })
 }
 
-// RotateKey puts a key, nil: a random one, into the slot that senders do not
-// use, and has them use it from now on. It returns the slot.
+// RotateKey sets the key (nil: a random one) of the slot that senders do not
+// use, and selects that slot. It returns the slot.
 func (g *Group) RotateKey(key []byte) (slot int, err error) {
 	err = g.change(func(g *keys.Group) error {
 		slot, err = g.RotateKey(key)
@@ -438,14 +438,14 @@ func (g *Group) RotateKey(key []byte) (slot int, err error) {
 	return slot, err
 }
 
-// RemoveKey takes the key out of a slot.
+// RemoveKey removes the key of a slot.
 func (g *Group) RemoveKey(slot int) error {
 	return g.change(func(g *keys.Group) error { return g.RemoveKey(slot) })
 }
 
-// AllocSPI gives out an SPI to a peer of profile psp, each once for the device
-// key in use, which is its top bit, in rising order from first on. Who restarts
-// with the same device keys passes one more than the last SPI.
+// AllocSPI allocates an SPI for a peer of profile psp: each once for the device
+// key in use, which is its top bit, in rising order, beginning with first. After
+// a restart with the same device keys, pass the last SPI + 1.
 func (g *Group) AllocSPI(first uint32) (uint32, error) {
 	if err := g.usable(); err != nil {
 		return 0, err
@@ -453,9 +453,9 @@ func (g *Group) AllocSPI(first uint32) (uint32, error) {
 	return g.g.AllocSPI(first)
 }
 
-// SetEpoch has the group be in an epoch (tss): senders seal in it, and receivers
-// drop packets that are more than EpochAge behind. It is that of the key in use;
-// a new key begins in epoch 0, and in each epoch counters begin at 0.
+// SetEpoch sets the group's epoch (tss). Senders seal in it, and receivers drop
+// packets that are more than EpochAge behind it. It is the epoch of the key in
+// use: a new key begins in epoch 0, and in each epoch counters begin at 0.
 func (g *Group) SetEpoch(epoch uint16) error {
 	if err := g.own(); err != nil {
 		return err
@@ -463,7 +463,7 @@ func (g *Group) SetEpoch(epoch uint16) error {
 	return g.g.SetEpoch(epoch)
 }
 
-// ResetLatch has packets opened again after too many that were not authentic
+// ResetLatch lets receivers open packets again after too many were not authentic
 // (AuthFailureLimit).
 func (g *Group) ResetLatch() error {
 	if err := g.usable(); err != nil {
@@ -487,7 +487,7 @@ type DomainStats struct {
 	Epoch          uint16 // of the key in use
 }
 
-// DomainStats tells what became of the group's packets.
+// DomainStats returns what the group has counted.
 func (g *Group) DomainStats() (s DomainStats, err error) {
 	if err := g.usable(); err != nil {
 		return s, err
@@ -511,8 +511,8 @@ type Usage struct {
 	Index          uint64 // of a root key
 }
 
-// Usage tells what was done with a level's root key, or, generation Current, with
-// the key in the slot level.
+// Usage returns what was done with a level's root key; with generation Current,
+// of the key in the slot level.
 func (g *Group) Usage(level Level, generation Generation) (u Usage, err error) {
 	if err := g.usable(); err != nil {
 		return u, err
@@ -536,7 +536,7 @@ type RootKeyInfo struct {
 	HasNext     bool      // false: there is none, and its index is the current one's
 }
 
-// RootKeyInfo tells the public part of a level's root key.
+// RootKeyInfo returns the public part of a level's root key.
 func (g *Group) RootKeyInfo(l Level) (RootKeyInfo, error) {
 	var i RootKeyInfo
 	if err := g.usable(); err != nil {
@@ -567,12 +567,12 @@ type Context = profile.KeyContext
 // address is ::ffff:a.b.c.d (netip.Addr.As16).
 type Addr = profile.Addr
 
-// DataKey is the key of one context, for those who must not hold root keys.
-// It is secret.
+// DataKey is the key of one context, for an end that must not hold root keys. It
+// is secret.
 type DataKey = profile.DataKey
 
-// KeyLen is the length of what DeriveKeys writes for a context, in octets: the
-// data key, and behind it what the profile adds to nonces (tss 12, eesp 4).
+// KeyLen is the number of octets that DeriveKeys writes for a context: the data
+// key, and the octets that the profile adds to nonces (tss 12, eesp 4).
 func (g *Group) KeyLen() int {
 	if g.usable() != nil {
 		return 0

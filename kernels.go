@@ -139,14 +139,14 @@ func (f *KDF) crypt(aead AEAD, contexts []KDFContext, jobs []Job, sealing bool) 
 	})
 }
 
-// KeySet is a number of data keys, expanded, in locked memory.
+// KeySet is a set of data keys, expanded, in locked memory.
 type KeySet struct {
 	k atomic.Pointer[burst.Keyset]
 	n int
 }
 
-// NewKeySet expands keys that stand one behind the other: 16 octets each with
-// AES128GCM, 32 with AES256GCM.
+// NewKeySet expands keys, one behind the other: 16 octets each with AES128GCM,
+// 32 with AES256GCM.
 func NewKeySet(aead AEAD, keys []byte) (*KeySet, error) {
 	keyLen, err := keyLenOf(aead)
 	if err != nil {

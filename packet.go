@@ -57,11 +57,12 @@ type Packet struct {
 	// carry one (psp, eesp in the full format): sealing reads it, opening sets it.
 	NextHeader uint8
 
-	// IPv6: the octets in front of a tss header are IPv6's 36, not IPv4's 12.
+	// IPv6: the prefix in front of a tss header has the 36 octets of IPv6, not
+	// the 12 of IPv4.
 	IPv6 bool
 
-	// Extension leaves what a psp header has behind its IV (a VC, other fields) in
-	// front of the payload, and COffset counts from there. Opening reads it.
+	// Extension leaves a psp header's octets behind the IV (a VC, other fields)
+	// in front of the payload; COffset counts from there. Opening reads it.
 	Extension bool
 
 	// Addresses of the context, where V asks for them. A proxy opens with
@@ -69,7 +70,7 @@ type Packet struct {
 	SrcIP, DstIP   netip.Addr
 	OutSrc, OutDst netip.Addr
 
-	// What became of the packet: Out is a part of Buf or Dst, ID and TSC
+	// The outcome: Out is a part of Buf or Dst, ID and TSC
 	// (Epoch(16) | Counter(48)) are those in its header.
 	Status Status
 	Out    []byte

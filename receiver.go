@@ -21,9 +21,9 @@ type ReceiverConfig struct {
 	// OwnIDs are the IDs that this end sends with; packets that carry one are
 	// reflections and refused.
 	OwnIDs []uint64
-	// TryPrevious has packets without Master Key Options tried with the
-	// previous root keys as well if they fail. It doubles what a forged packet
-	// costs; better have senders send options.
+	// TryPrevious retries packets without Master Key Options that failed with
+	// the previous root keys. A forged packet then costs twice as much; prefer
+	// options.
 	TryPrevious bool
 
 	// ReplayWindow is the width of replay windows in packets, 64 to 65,536; 0:
@@ -46,18 +46,18 @@ type ReceiverConfig struct {
 	Replay           ReplayMode
 	MaxAge, MaxEarly time.Duration
 	MaxRate          uint64
-	// MarkPath is a file that holds a mark above all that was accepted: then the
-	// clock need not have been right since the last start.
+	// MarkPath is a file with a mark above all that was accepted: with it, the
+	// clock may have been wrong since the last start.
 	MarkPath string
-	// ClockTrusted: take the clock as it is, although nothing says that it is
-	// synchronised.
+	// ClockTrusted: use the clock although the kernel does not say that it is
+	// synchronized.
 	ClockTrusted bool
-	// Heir has the receiver take over the table of another one of ReplayTime, which
-	// may go on beside it: of a packet that both are shown, one has it.
+	// Heir: the receiver takes over the table of this one, which has ReplayTime
+	// and may go on beside it: each packet opens in one of them.
 	Heir *Receiver
 }
 
-// ReplayMode is how packets that came before are told.
+// ReplayMode is how repeated packets are recognized.
 type ReplayMode uint8
 
 // The replay modes.
@@ -80,8 +80,8 @@ type Receiver struct {
 // usable reports whether it has been made, and not been closed.
 func (r *Receiver) usable() bool { return r != nil && r.r.Opening != nil && !r.closed.Load() }
 
-// NewReceiver makes a receiver. A packet with Master Key Options belongs to
-// the first group that has all root keys that they name, one without to the
+// NewReceiver makes a receiver. A packet with Master Key Options belongs to the
+// first group that has all the root keys they name; one without belongs to the
 // first group.
 func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	if len(groups) == 0 || len(groups) > MaxGroups {
@@ -138,8 +138,8 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	return r, nil
 }
 
-// NewReceiverWithKey makes a receiver that holds one data key and opens the
-// packets of its context only; others are ErrContext.
+// NewReceiverWithKey makes a receiver that holds only a data key. Packets of
+// other contexts are ErrContext.
 func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 	if k == nil {
 		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
@@ -219,8 +219,8 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	return err
 }
 
-// SetOwnIDs puts others in the place of ReceiverConfig.OwnIDs from the next burst
-// on. IDs that agents give to this process's senders come on top by themselves.
+// SetOwnIDs replaces ReceiverConfig.OwnIDs from the next burst on. IDs that
+// agents give to this process's senders are refused in any case.
 func (r *Receiver) SetOwnIDs(ids ...uint64) error {
 	if !r.usable() {
 		return fmt.Errorf("%w: the receiver is closed", status.ErrArgument)
@@ -272,10 +272,9 @@ func (r *Receiver) Close() {
 // clockSynchronised is replaced by tests.
 var clockSynchronised = burst.ClockSynchronised
 
-// Open opens a burst and returns how many packets have status OK. Where the
-// ICV is wrong (ErrAuth), zeros are left where plaintext would have been; so
-// are they where anything else was found out after decryption, such as another
-// copy in the same burst.
+// Open opens a burst and returns how many packets have status OK. Where the ICV
+// is wrong (ErrAuth), or a packet is refused after decryption, such as a second
+// copy in the burst, zeros replace the plaintext.
 func (r *Receiver) Open(pkts []Packet) int {
 	if !r.usable() {
 		return refuse(pkts)
@@ -283,7 +282,7 @@ func (r *Receiver) Open(pkts []Packet) int {
 	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int { return w.Open(&r.r, d) })
 }
 
-// Stats tells what became of the receiver's packets.
+// Stats returns what the receiver has counted.
 func (r *Receiver) Stats() Stats {
 	if r == nil {
 		return Stats{Packets: map[Status]uint64{}}
@@ -303,8 +302,8 @@ type ReplayStats struct {
 	Memory uint64 // of the table, octets
 }
 
-// ReplayStats tells what became of packets because of their counters; all is
-// zero without replay protection.
+// ReplayStats returns what replay protection has counted; all is zero without
+// it.
 func (r *Receiver) ReplayStats() (s ReplayStats) {
 	if !r.usable() {
 		return s
@@ -338,8 +337,8 @@ type Proxy struct {
 // one, all packets are ErrArgument.
 func NewProxy(r *Receiver, s *Sender) *Proxy { return &Proxy{r, s} }
 
-// Forward opens a burst and seals what was good, and returns how much. In
-// place, the old header and ICV make room for the new ones.
+// Forward opens a burst, seals the packets that opened, and returns how many
+// were sealed. In place, the new header takes the space of the old one.
 func (p *Proxy) Forward(pkts []Packet) int {
 	if p == nil || !p.r.usable() || !p.s.usable() {
 		return refuse(pkts)

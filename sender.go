@@ -33,15 +33,15 @@ type SenderConfig struct {
 	V       uint8
 	Levels  Levels // 0 = the group's default
 	Options bool   // send Master Key Options; set it where root keys rotate
-	// Extra is, in psp, what is behind the header's IV: the VC, 8 octets, and
-	// other extension fields, a multiple of 8 octets in all, at most 112; in
-	// eesp the Flow Identifier.
+	// Extra: psp: the VC, 8 octets, and other extension fields behind the
+	// header's IV, a multiple of 8 octets in all, at most 112; eesp: the Flow
+	// Identifier.
 	Extra []byte
-	// NoVC has Extra hold other extension fields only (psp).
+	// NoVC: Extra has other extension fields only (psp).
 	NoVC bool
-	// OffsetFromIV has packets' COffset count from the end of the IV, as in the
-	// header, and not from the payload (psp): below the length of Extra, the rest
-	// of it is encrypted.
+	// OffsetFromIV: packets' COffset counts from the end of the IV, as in the
+	// header, and not from the payload (psp). What of Extra it does not reach is
+	// encrypted.
 	OffsetFromIV bool
 
 	Counter    CounterMode
@@ -50,19 +50,20 @@ type SenderConfig struct {
 	RateLog2   uint8 // clock: ticks a second; 0 = 28 - EngineBits
 	FixedEpoch bool  // implied unless Counter is CounterClock
 	Epoch      uint16
-	// EpochStart is when the fixed epoch began (clock). It and RateLog2 belong to
-	// the epoch: whoever sends in it under this ID, at every start, has the same.
+	// EpochStart is when the fixed epoch began (clock). It and RateLog2 belong
+	// to the epoch: they are the same for every sender under this ID, at every
+	// start.
 	EpochStart time.Time
 	Start      uint64 // explicit: first counter; eesp: 0 is taken for 1
 	ReserveRun uint64 // reserved: counters claimed at a time; 0 = 2^24
 	StatePath  string // reserved: the file
-	// Time, of a sender that holds a data key: counters are times, as the group's
-	// are that the key is of. TimeLate: as GroupConfig has it. Of a group's sender
-	// the group says so.
+	// Time: counters are times, as in the group that the data key is of (for
+	// senders with a data key; others follow their group). TimeLate: as in
+	// GroupConfig.
 	Time, TimeLate bool
-	// LockDir is a directory in which files are locked that stand for the ID,
-	// engine and keys, as these are now: another sender of the host that has them
-	// is refused. "" = not.
+	// LockDir is a directory with files that are locked for the ID, the engine
+	// and the present keys: another sender of the host that has them is refused.
+	// "" = no lock.
 	LockDir string
 }
 
@@ -165,9 +166,9 @@ func (c *SenderConfig) sealing(p *keys.Params, k *DataKey) (profile.Sealing, err
 	return pr.Sealing(p, c.profile(k))
 }
 
-// NewSenderWithKey makes a sender that holds one data key. ID, V, Levels and
-// Options come with the key and must be zero in c; so does the epoch, but for
-// psp and eesp, whose keys do not depend on it.
+// NewSenderWithKey makes a sender that holds only a data key. The key brings ID,
+// V, Levels and Options, which must be zero in c, and the epoch; psp and eesp
+// take the epoch from c, because their keys do not depend on it.
 func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if k == nil {
 		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
@@ -319,9 +320,9 @@ func (s *sending) release() {
 	s.s.Held.Free()
 }
 
-// SetID has a group's sender send under another ID, in the same direction, from
-// the next burst on; statistics go on. What was used under the ID before stays
-// used. A sender of a group that follows an agent has its ID from there.
+// SetID changes the ID of a group's sender from the next burst on. Direction,
+// settings and statistics stay; counters of the old ID stay used. Senders of a
+// group that follows an agent get their ID from it.
 func (s *Sender) SetID(id uint64) error {
 	switch {
 	case !s.usable():
@@ -377,8 +378,8 @@ func (s *sending) closeGroup() {
 	s.release()
 }
 
-// Close frees the sender. The counters that it used stay used. Packets of a
-// closed sender are ErrArgument.
+// Close frees the sender. Its counters stay used. Packets of a closed sender are
+// ErrArgument.
 func (s *Sender) Close() {
 	if s == nil || !s.made || s.closed.Swap(true) {
 		return
@@ -425,10 +426,10 @@ func (s *Sender) Seal(pkts []Packet) int {
 	return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&n.s, d) })
 }
 
-// NoID refuses packets for want of an ID.
+// NoID refuses packets because the sender has no ID yet.
 func (s *Sender) NoID(d []profile.Desc) int { return s.idless.Refuse(d, status.ErrNoKey) }
 
-// HeaderLen is the length of the header that the sender writes at present, in
+// HeaderLen returns the length of the header that the sender writes now, in
 // octets; 0 if it has no key.
 func (s *Sender) HeaderLen() int {
 	if !s.usable() || s.now.Load() == nil {
@@ -442,7 +443,7 @@ func (s *Sender) HeaderLen() int {
 	return w.w.HeaderLen(s.Engine())
 }
 
-// ID is the one that the sender sends with; 0 if the agent has given none yet.
+// ID returns the sender's ID; 0 if the agent has given none yet.
 func (s *Sender) ID() uint64 {
 	if s == nil || s.now.Load() == nil {
 		return 0
@@ -450,8 +451,8 @@ func (s *Sender) ID() uint64 {
 	return s.now.Load().id
 }
 
-// NextTSC is Epoch(16) | Counter(48) of the next packet, if nothing else is
-// sent first; 0 of a sender that is closed.
+// NextTSC returns Epoch(16) | Counter(48) of the next packet, if nothing is sent
+// before; 0 for a closed sender.
 func (s *Sender) NextTSC() uint64 {
 	if !s.usable() || s.now.Load() == nil {
 		return 0
@@ -487,7 +488,7 @@ func stats(octets uint64, by [status.Count]uint64) Stats {
 	return r
 }
 
-// Stats tells what became of the sender's packets.
+// Stats returns what the sender has counted.
 func (s *Sender) Stats() Stats {
 	if s == nil {
 		return Stats{Packets: map[Status]uint64{}}

@@ -30,16 +30,15 @@ type UDP struct {
 	TTL      uint8 // 0 = 64
 	TOS      uint8
 
-	// Of a tunnel. ECN has the outer header get the inner one's Explicit
-	// Congestion Notification, and on opening the inner one what happened to it
-	// under way (RFC 6040): a packet that met congestion and cannot say so is
-	// ErrEncap. DSCP has the outer header get the inner one's DSCP, DSCPBack, on
-	// opening, the inner one the outer's (RFC 2983). Who is under way can change
-	// what comes back: nothing authenticates outer headers.
+	// Of a tunnel. ECN copies Explicit Congestion Notification both ways (RFC
+	// 6040): a packet that met congestion and cannot carry that is ErrEncap.
+	// DSCP copies the inner DSCP to the outer header; DSCPBack copies the outer
+	// one back on opening (RFC 2983). Nothing authenticates outer headers:
+	// anyone on the path can change what comes back.
 	ECN, DSCP, DSCPBack bool
 
-	// Checksum6 has datagrams over IPv6 that are sealed carry a UDP checksum.
-	// Plain sockets and NICs drop those without, and the ICV does not need one.
+	// Checksum6: sealed datagrams over IPv6 carry a UDP checksum. Ordinary
+	// sockets and NICs drop those without one; the ICV does not need it.
 	Checksum6 bool
 }
 
@@ -58,13 +57,13 @@ func (u *UDP) engine(usable, sealing bool) (e burst.UDP, err error) {
 	return e, nil
 }
 
-// SealUDP seals IP packets, puts IP and UDP headers in front of them, and
-// returns how many have status OK. Where addresses enter the context, they are
-// those of the outer header. The IP packet ends where its header says.
-// IPv4 headers get the checksum that they need, UDP headers none (RFC 6935)
-// unless Checksum6 asks for it; jumbograms and BIG TCP packets, which do not say
-// how long they are, are ErrTooLong, fragments and IPv6 extension headers are ErrUnsupported in transport mode.
-// An error means that u is not valid, and that nothing was done.
+// SealUDP seals IP packets into UDP datagrams and returns how many have status
+// OK. Where V asks for addresses, those of the outer header are used. The IP
+// packet ends where its length field says. IPv4 headers get a checksum, UDP
+// headers none (RFC 6935) unless Checksum6 is set. Jumbograms and BIG TCP
+// packets, which do not tell their length, are ErrTooLong; in transport mode
+// fragments and IPv6 extension headers are ErrUnsupported. An error means that u
+// is not valid and nothing was done.
 func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 	e, err := u.engine(s.usable(), true)
 	if err != nil {
@@ -78,9 +77,9 @@ func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 	}), nil
 }
 
-// OpenUDP opens what is in IP packets that carry UDP datagrams for the
-// destination port, and returns how many have status OK: Out is the inner IP
-// packet. Others are ErrEncap, such as fragments and wrong IPv4 checksums.
+// OpenUDP opens IP packets with UDP datagrams for the destination port, and
+// returns how many have status OK. Out is the inner IP packet. Other packets,
+// such as fragments or those with a wrong IPv4 checksum, are ErrEncap.
 func (r *Receiver) OpenUDP(u *UDP, pkts []Packet) (int, error) {
 	e, err := u.engine(r.usable(), false)
 	if err != nil {

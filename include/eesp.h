@@ -168,7 +168,7 @@ typedef enum eesp_status {
 	EESP_ERR_MEMORY = -23,       /* memory cannot be allocated or locked */
 	EESP_ERR_ROOT_KEY = -24,     /* root key not valid */
 	EESP_ERR_EXISTS = -25,       /* there is one already */
-	EESP_ERR_NOT_FOUND = -26,    /* there is none */
+	EESP_ERR_NOT_FOUND = -26,    /* there is none: root key, key, group */
 	EESP_ERR_UNSUPPORTED = -27,  /* not offered by this profile or version */
 	EESP_ERR_INTERNAL = -28,     /* a bug in the library; nothing was output */
 	EESP_ERR_SEGMENTS = -29,     /* segments of a chained packet do not fit the rules */
@@ -180,14 +180,14 @@ typedef enum eesp_status {
 	EESP_ERR_ENCAP = -35,        /* outer IP or UDP header is not as expected */
 	EESP_ERR_DUMMY = -36,        /* eesp: authentic, but a dummy packet (Next Header 59): discarded */
 	EESP_ERR_LATCHED = -37,      /* tss: the group drops packets: too many were not authentic */
-	EESP_ERR_STALE = -38,        /* older than packets may be, or its time has passed meanwhile */
-	EESP_ERR_EARLY = -39,        /* further ahead of the clock than packets may be */
-	EESP_ERR_FULL = -40,         /* no place for one more packet of its time */
-	EESP_ERR_FENCED = -41,       /* another machine has the IDs of this one: nothing is sealed */
-	EESP_ERR_OUT_OF_TOUCH = -42, /* nothing was heard of the group's servers for too long to seal */
+	EESP_ERR_STALE = -38,        /* time: older than max_age_us */
+	EESP_ERR_EARLY = -39,        /* time: further ahead of the clock than max_early_us */
+	EESP_ERR_FULL = -40,         /* time: more packets than max_rate */
+	EESP_ERR_FENCED = -41,       /* another machine has this one's IDs: nothing is sealed */
+	EESP_ERR_OUT_OF_TOUCH = -42, /* agent or servers were silent for too long: nothing is sealed */
 	EESP_ERR_AGENT = -43,        /* no agent to follow, or it refuses */
-	EESP_ERR_TIMEOUT = -44,      /* what was waited for has not come about */
-	EESP_ERR_FLOODED = -45       /* eesp: of a Sub SA that is new here, while too many of such are forged: not looked at */
+	EESP_ERR_TIMEOUT = -44,      /* not done within the timeout */
+	EESP_ERR_FLOODED = -45       /* eesp: not checked: a new Sub SA, while too many such packets are forged */
 	/* statuses: end */
 } eesp_status;
 

@@ -248,9 +248,9 @@ EESP_API const char *eesp_strerror(int status)
 		"no place left for packets of that time",
 		"fenced: another machine has these IDs",
 		"out of touch for too long to seal",
-		"agent not there, or it refuses",
-		"not in time",
-		"packet of a new Sub SA, while many such are forged",
+		"no agent, or the agent refuses",
+		"timed out",
+		"new Sub SA, while many such packets are forged",
 		/* statuses: end */
 	};
 	return status <= 0 && status > -EESP_STATUS_COUNT ? text[-status] : "unknown status";

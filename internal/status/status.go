@@ -34,7 +34,7 @@ const (
 	ErrMemory      Code = -23 // memory cannot be allocated or locked
 	ErrRootKey     Code = -24 // root key not valid
 	ErrExists      Code = -25 // there is one already
-	ErrNotFound    Code = -26 // there is none
+	ErrNotFound    Code = -26 // there is none: root key, key, group
 	ErrUnsupported Code = -27 // not offered by this profile or version
 	ErrInternal    Code = -28 // a bug in the library; nothing was output
 	ErrSegments    Code = -29 // segments of a chained packet do not fit the rules
@@ -46,14 +46,14 @@ const (
 	ErrEncap       Code = -35 // outer IP or UDP header is not as expected
 	ErrDummy       Code = -36 // eesp: authentic, but a dummy packet (Next Header 59): discarded
 	ErrLatched     Code = -37 // tss: the group drops packets: too many were not authentic
-	ErrStale       Code = -38 // older than packets may be, or its time has passed meanwhile
-	ErrEarly       Code = -39 // further ahead of the clock than packets may be
-	ErrFull        Code = -40 // no place for one more packet of its time
-	ErrFenced      Code = -41 // another machine has the IDs of this one: nothing is sealed
-	ErrOutOfTouch  Code = -42 // nothing was heard of the group's servers for too long to seal
+	ErrStale       Code = -38 // time: older than max_age_us
+	ErrEarly       Code = -39 // time: further ahead of the clock than max_early_us
+	ErrFull        Code = -40 // time: more packets than max_rate
+	ErrFenced      Code = -41 // another machine has this one's IDs: nothing is sealed
+	ErrOutOfTouch  Code = -42 // agent or servers were silent for too long: nothing is sealed
 	ErrAgent       Code = -43 // no agent to follow, or it refuses
-	ErrTimeout     Code = -44 // what was waited for has not come about
-	ErrFlooded     Code = -45 // eesp: of a Sub SA that is new here, while too many of such are forged: not looked at
+	ErrTimeout     Code = -44 // not done within the timeout
+	ErrFlooded     Code = -45 // eesp: not checked: a new Sub SA, while too many such packets are forged
 	// statuses: end
 )
 
@@ -108,9 +108,9 @@ var text = [Count]string{
 	"no place left for packets of that time",
 	"fenced: another machine has these IDs",
 	"out of touch for too long to seal",
-	"agent not there, or it refuses",
-	"not in time",
-	"packet of a new Sub SA, while many such are forged",
+	"no agent, or the agent refuses",
+	"timed out",
+	"new Sub SA, while many such packets are forged",
 	// texts: end
 }
 
