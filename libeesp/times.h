@@ -58,7 +58,7 @@ static inline int times_begin(struct eesp_times *t, uint64_t now, struct times_p
 		f = __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST);
 	}
 	p->floor = f > to ? f : to;
-	p->top = times_later(f, t->span - t->slice);
+	p->top = times_later(f, t->span);
 	if (early < p->top)
 		p->top = early;
 	p->limit = __atomic_load_n(&t->limit, __ATOMIC_SEQ_CST);
