@@ -244,6 +244,31 @@ func TestTSSCounterLimit(t *testing.T) {
 	}
 }
 
+// A data key takes its domain's limit with it.
+func TestTSSDataKeyCounterLimit(t *testing.T) {
+	for limit, want := range map[uint64]int{3: 3, 0: 5, 1 << 48: 5} {
+		g := newTSS(t, GroupConfig{Mode: TSSCluster, CounterLimit: limit}, tssKey(fmt.Sprint("limit of a data key ", limit)))
+		k := must(g.ExportDataKey(Context{ID: tssSSI(), V: VTSSSSI}, false))
+		s := must(NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit}))
+		defer s.Close()
+		r := must(NewReceiverWithKey(k, ReceiverConfig{}))
+		defer r.Close()
+		pkts := make([]Packet, 5)
+		for i := range pkts {
+			pkts[i] = tssPlain(tssUp4, 16, nil)
+		}
+		if n := s.Seal(pkts); n != want || want < 5 && pkts[3].Status != ErrExhausted {
+			t.Fatalf("limit %d: sealed %d: %v", limit, n, pkts[4].Status)
+		}
+		if k.OptionsLen == 20 {
+			k.Options[12] = 1 // 2^56 and more
+			if _, err := NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit}); !errors.Is(err, ErrArgument) {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // Several senders of one SSI seal while keys and epochs change under them: no
 // nonce twice under one key, which would make the same packet twice.
 func TestTSSRenewalUnderLoad(t *testing.T) {

@@ -1204,7 +1204,7 @@ typedef struct eesp_data_key {
 	uint8_t params[2];   /* what the holder has to know of the group: as exported */
 	eesp_addr addr;
 	uint8_t key[32];
-	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header; tss, eesp: added to nonces */
+	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header; tss, eesp: added to nonces; tss: then the counter limit, if not 2^48 */
 	uint32_t domain;     /* tss: SDI; eesp: SPI */
 } eesp_data_key;
 

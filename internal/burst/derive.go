@@ -108,7 +108,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 	*d = n
 	copy(d.Key[:], w.sec.keys[:c.KeyLen])
 	if c.Mask != 0 {
-		d.OptionsLen = c.Mask
+		d.OptionsLen = max(n.OptionsLen, c.Mask)
 		copy(d.Options[:], w.sec.masks[0][:c.Mask])
 	}
 	return nil

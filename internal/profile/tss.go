@@ -42,6 +42,7 @@ func tssV(sp, six bool) uint8 {
 const (
 	tssKeyLen   = 32
 	tssMaskLen  = 12
+	tssLimitLen = 8  // of a data key whose domain has a counter limit
 	tssAge      = 16 // epochs that packets may be behind, if a domain does not say
 	tssToClient = 1 << 47
 	// Crypt offsets that no header is longer than, and that units of 4 octets
@@ -260,6 +261,10 @@ func (tss) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) sta
 	if c := s.TSS.CryptOffset; c != 0 {
 		d.Params[1] = uint8((c-tssMinOffset)/4 + 1)
 	}
+	if l := s.TSS.CounterLimit; l != 0 && l < 1<<48 { // behind the mask
+		binary.BigEndian.PutUint64(d.Options[tssMaskLen:], l)
+		d.OptionsLen = tssMaskLen + tssLimitLen
+	}
 	return status.OK
 }
 
@@ -273,11 +278,23 @@ func tssOf(d *DataKey) *keys.Params {
 	if n := uint16(d.Params[1]); n != 0 {
 		p.TSS.CryptOffset = tssMinOffset + 4*(n-1)
 	}
+	if d.OptionsLen > tssMaskLen {
+		p.TSS.CounterLimit = binary.BigEndian.Uint64(d.Options[tssMaskLen:])
+	}
 	return p
 }
 
 func (tss) Check(d *DataKey) status.Code {
-	if d.KeyLen != tssKeyLen || d.OptionsLen != tssMaskLen || d.Domain>>24 != 0 ||
+	switch l := binary.BigEndian.Uint64(d.Options[tssMaskLen:]); d.OptionsLen {
+	case tssMaskLen:
+	case tssMaskLen + tssLimitLen:
+		if l == 0 || l >= 1<<48 {
+			return status.ErrArgument
+		}
+	default:
+		return status.ErrArgument
+	}
+	if d.KeyLen != tssKeyLen || d.Domain>>24 != 0 ||
 		d.Params[0]&^(tssParamAN|tssParamServer|tssParamOneWay) != 0 || d.Params[0]&(tssParamServer|tssParamOneWay) == tssParamOneWay {
 		return status.ErrArgument
 	}
@@ -362,7 +379,7 @@ func (s *tssSealing) KeySpace() string {
 	return ""
 }
 
-// CounterLimit is the domain's. Who holds a data key is not told.
+// CounterLimit is the domain's.
 func (s *tssSealing) CounterLimit() uint64 { return s.TSS.CounterLimit }
 
 // Epochs: an epoch is in each key.
