@@ -235,6 +235,7 @@ tun eesp0 queues 2
 peer b address 192.0.2.2 group blue routes 10.9.2.0/24,fd09::2
 peer c address 192.0.2.3 group blue routes 10.9.3.0/24
 control gw1.sock
+metrics gw1.metrics
 lock-dir locks
 stats 1
 END
@@ -329,6 +330,8 @@ grep -q 'gw1.sock: another gateway is running' again.err || fail "a second gatew
 ((status == 1)) || fail "a second gateway: status $status"
 status=0
 sed 's/gw1.sock/again.sock/' gw1.conf >again.conf
+fails 1 'gw1.metrics: another gateway is running' again.conf
+sed -i '/^metrics/d' again.conf
 timeout 10 ip netns exec "$ns1" "${gw[@]}" again.conf >again.out 2>again.err || status=$?
 grep -q 'in use by another sender of this host' again.err || fail "a second gateway of one ID: $status, $(cat again.err)"
 ((status == 1)) || fail "a second gateway of one ID: status $status"
@@ -377,6 +380,18 @@ in2 ping -q -c 9 -i 0.02 -W 0.1 -I 10.9.3.77 10.9.1.1 >>ping.out 2>&1 && fail "a
 in1 ping -q -c 2 -i 0.02 -W 0.1 10.9.77.1 >>ping.out 2>&1 && fail "a ping to nowhere"
 (($(ctl 1 stats | sed -n 's/^dropped \([0-9]*\): no peer has a route.*/\1/p') >= 2)) || fail "no route: $(ctl 1 stats)"
 pings 10.9.2.1 || fail "no ping after foreign datagrams"
+ok
+
+# The same over HTTP, for those who collect metrics.
+curl -sf --unix-socket gw1.metrics http://gateway/metrics >metrics.out || fail "metrics: curl: $?"
+metric() { sed -n "s/^eesp_gateway_$1 //p" metrics.out; }
+[[ $(tail -n 1 metrics.out) == "# EOF" && $(metric 'strangers_total{address="192.0.2.9"}') == 5 ]] || fail "metrics: $(cat metrics.out)"
+(($(metric 'packets_total{peer="b",what="opened"}') > 10000)) || fail "metrics: $(cat metrics.out)"
+[[ $(metric 'refused_total{peer="b",address="192.0.2.2",status="-5",reason="packet too short"}') == 3 ]] || fail "metrics: $(cat metrics.out)"
+[[ $(metric 'key_index{group="blue",key="zone",generation="current"}') == 3 ]] || fail "metrics: $(cat metrics.out)"
+(($(metric 'key_usage{group="blue",key="zone",generation="current",what="opened"}') > 0)) || fail "metrics: $(cat metrics.out)"
+[[ $(curl -s --unix-socket gw1.metrics http://gateway/other) == "GET /metrics is what there is" ]] || fail "another path"
+[[ $(ctl 1 metrics | grep -c '^# TYPE ') == "$(grep -c '^# TYPE ' metrics.out)" ]] || fail "the command metrics"
 ok
 
 kill "$tcpdump_pid"

@@ -456,6 +456,11 @@ static void read_control(struct gw_line *l)
 	gw_copy(l, "control", l->gw->control, sizeof l->gw->control, l->word[1]);
 }
 
+static void read_metrics(struct gw_line *l)
+{
+	gw_copy(l, "metrics", l->gw->metrics, sizeof l->gw->metrics, l->word[1]);
+}
+
 static void read_lock_dir(struct gw_line *l)
 {
 	char *to = l->gw->lock_dir;
@@ -474,6 +479,7 @@ static const struct gw_statement common[] = {
 	{ "peer", 2, GW_MAX_WORDS, false, read_peer, "NAME KEY VALUE..." },
 	{ "control", 2, 2, true, read_control, "SOCKET" },
 	{ "lock-dir", 2, 2, true, read_lock_dir, "DIRECTORY|none" },
+	{ "metrics", 2, 2, true, read_metrics, "SOCKET|PORT" },
 	{ "stats", 2, 2, true, read_stats, "SECONDS" },
 	{ 0 },
 };

@@ -249,6 +249,8 @@ static void send_group(struct gw_command *c)
 		finish(c, gw_send_group(c->gw, p, g, why), why);
 }
 
+static void show_metrics(struct gw_command *c) { gw_metrics(c->gw, c->answer); }
+
 static void stop_gateway(struct gw_command *c)
 {
 	atomic_store(&gw_stop, true);
@@ -270,6 +272,7 @@ static const struct gw_verb common[] = {
 	{ "epoch", 3, 3, set_epoch, " GROUP EPOCH" },
 	{ "send-key", 3, 3, send_key, " PEER FILE" },
 	{ "send", 3, 3, send_group, " PEER GROUP" },
+	{ "metrics", 1, 1, show_metrics, "" },
 	{ "stop", 1, 1, stop_gateway, "" },
 	{ "help", 1, 1, help, "" },
 	{ 0 },

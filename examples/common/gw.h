@@ -125,6 +125,8 @@ struct gw {
 	size_t group_count, peer_count, end_count;
 	char control[108]; /* path of the control socket; "" = none */
 	char lock_dir[GW_MAX_PATH];
+	char metrics[108]; /* path of a socket, or a port of 127.0.0.1; "" = none */
+	void (*metrics_of_program)(struct gw *g, FILE *to); /* its own; NULL: none */
 	unsigned stats; /* seconds between statistics on standard output; 0 = never */
 	/* Senders that were replaced; freed at the end, since bursts may be under way with them. */
 	size_t senders; /* of each peer: workers */
@@ -270,5 +272,17 @@ struct gw_sums {
 	uint64_t sealed, sealed_octets, opened, opened_octets, refused[EESP_STATUS_COUNT];
 };
 void gw_sum(const struct gw *g, const struct gw_peer *p, struct gw_sums *s);
+
+/* ---- Metrics (metrics.c) ---------------------------------------------------------------------- */
+
+/* Makes the socket on which they are served, if one is configured. Returns it, or -1. */
+int gw_metrics_open(struct gw *g);
+/* Answers one client. */
+void gw_metrics_serve(struct gw *g, int listener);
+void gw_metrics_close(struct gw *g, int listener);
+/* Writes all of them. */
+void gw_metrics(struct gw *g, FILE *to);
+/* Begins one: for metrics_of_program. A counter's lines have _total behind its name. */
+void gw_metric(FILE *to, const char *name, const char *type, const char *help);
 
 #endif

@@ -4,7 +4,9 @@
 
 #include <poll.h>
 #include <rte_cycles.h>
+#include <rte_telemetry.h>
 #include <stdio.h>
+#include <string.h>
 
 /* All workers' counters of one lane. */
 struct sums {
@@ -123,23 +125,104 @@ static void show_stats(struct gw_command *c)
 	}
 }
 
+/* The lanes' counters. Cycles by packets, and packets by bursts, are what to look at. */
+static void own_metrics(struct gw *g, FILE *to)
+{
+	static struct sums s[MAX_PORTS]; /* of the one thread that answers */
+	const struct control *k = the_control;
+	const struct config *c = g->program;
+	for (size_t i = 0; i < c->port_count; i++)
+		sum_lane(k, i, &s[i]);
+	const struct {
+		const char *name, *help;
+		size_t at;
+	} rows[] = {
+		{ "eesp_gateway_lane_received", "Frames that came in, by direction.", offsetof(struct sums, rx) },
+		{ "eesp_gateway_lane_sent", "Frames that went out.", offsetof(struct sums, tx) },
+		{ "eesp_gateway_lane_bursts", "Bursts that had frames.", offsetof(struct sums, bursts) },
+		{ "eesp_gateway_lane_chained", "Packets in chains of mbufs.", offsetof(struct sums, chained) },
+		{ "eesp_gateway_lane_cycles", "CPU cycles of these bursts.", offsetof(struct sums, cycles) },
+		{ "eesp_gateway_lane_library_cycles", "Of these, in the library.", offsetof(struct sums, library) },
+	};
+	for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
+		gw_metric(to, rows[r].name, "counter", rows[r].help);
+		for (size_t i = 0; i < c->port_count; i++) {
+			uint64_t n;
+			memcpy(&n, (const char *)&s[i] + rows[r].at, sizeof n);
+			fprintf(to, "%s_total{lane=\"", rows[r].name);
+			print_lane_name(to, k, i);
+			fprintf(to, "\"} %llu\n", (unsigned long long)n);
+		}
+	}
+	gw_metric(to, "eesp_gateway_dropped", "counter", "Packets that the gateway itself dropped, by reason.");
+	for (size_t i = 0; i < c->port_count; i++)
+		for (int d = 0; d < DROP_COUNT; d++) {
+			fputs("eesp_gateway_dropped_total{lane=\"", to);
+			print_lane_name(to, k, i);
+			fprintf(to, "\",reason=\"%s\"} %llu\n", drop_names[d], (unsigned long long)s[i].drops[d]);
+		}
+}
+
+/* ---- DPDK's telemetry: /eesp/peers, and /eesp/peer,NAME -------------------------- */
+
+static int telemetry_peers(const char *command, const char *parameter, struct rte_tel_data *d)
+{
+	const struct gw *g = the_control->gw;
+	(void)command, (void)parameter;
+	rte_tel_data_start_array(d, RTE_TEL_STRING_VAL);
+	for (size_t i = 0; i < g->peer_count; i++)
+		rte_tel_data_add_array_string(d, g->peers[i].name);
+	return 0;
+}
+
+static int telemetry_peer(const char *command, const char *parameter, struct rte_tel_data *d)
+{
+	struct gw *g = the_control->gw;
+	const struct gw_peer *p = parameter != NULL ? gw_find_peer(g, parameter) : NULL;
+	struct gw_sums s;
+	(void)command;
+	if (p == NULL)
+		return -1;
+	gw_sum(g, p, &s);
+	rte_tel_data_start_dict(d);
+	rte_tel_data_add_dict_u64(d, "sealed", s.sealed);
+	rte_tel_data_add_dict_u64(d, "sealed_octets", s.sealed_octets);
+	rte_tel_data_add_dict_u64(d, "opened", s.opened);
+	rte_tel_data_add_dict_u64(d, "opened_octets", s.opened_octets);
+	for (int n = 1; n < EESP_STATUS_COUNT; n++)
+		if (s.refused[n] != 0) {
+			char name[16];
+			snprintf(name, sizeof name, "refused_%d", n);
+			rte_tel_data_add_dict_u64(d, name, s.refused[n]);
+		}
+	return 0;
+}
+
 static const struct gw_verb verbs[] = { { "stats", 1, 1, show_stats, "" }, { 0 } };
 
 void *control_run(void *arg)
 {
 	const struct control *k = the_control = arg;
 	struct sums last[MAX_PORTS] = { 0 };
-	struct pollfd p = { .fd = k->listener, .events = POLLIN };
+	struct pollfd fds[] = { { k->listener, POLLIN, 0 }, { k->metrics, POLLIN, 0 } };
 	uint64_t hz = rte_get_tsc_hz(), interval = hz * k->gw->stats, since = rte_rdtsc();
+	k->gw->metrics_of_program = own_metrics;
+	rte_telemetry_register_cmd("/eesp/peers", telemetry_peers, "Names of the peers. No parameters.");
+	rte_telemetry_register_cmd("/eesp/peer", telemetry_peer, "Counters of a peer; refused_N: by status -N. Parameter: its name.");
 	while (!atomic_load(&gw_stop)) {
-		if (poll(&p, 1, 50) > 0) /* so long does stopping take, too */
-			gw_control_serve(k->gw, k->listener, verbs);
+		if (poll(fds, 2, 50) > 0) { /* so long does stopping take, too */
+			if (fds[0].revents != 0)
+				gw_control_serve(k->gw, k->listener, verbs);
+			if (fds[1].revents != 0)
+				gw_metrics_serve(k->gw, k->metrics);
+		}
 		uint64_t now = rte_rdtsc();
 		if (interval != 0 && now - since >= interval) {
 			print_interval(k, last, (double)(now - since) / (double)hz);
 			since = now;
 		}
 	}
+	gw_metrics_close(k->gw, k->metrics);
 	gw_control_close(k->gw, k->listener);
 	return NULL;
 }

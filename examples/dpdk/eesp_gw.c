@@ -146,6 +146,7 @@ static void run(struct gw *g, const cpu_set_t *cpus)
 	if (count > GW_MAX_WORKERS)
 		die("more than %d lcores", GW_MAX_WORKERS);
 	control.listener = gw_control_open(g);
+	control.metrics = gw_metrics_open(g);
 	for (size_t i = 0; i < c->port_count; i++)
 		start_port(g, &c->ports[i], (uint16_t)count);
 	gw_open(g, count);

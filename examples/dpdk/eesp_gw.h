@@ -117,7 +117,7 @@ struct control {
 	struct gw *gw;
 	struct worker *const *workers;
 	size_t worker_count;
-	int listener; /* -1: none */
+	int listener, metrics; /* -1: none */
 };
 
 /* Serves the control socket and prints statistics until gw_stop is set. arg: a struct control. */

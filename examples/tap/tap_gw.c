@@ -603,6 +603,23 @@ static void print_stats(const struct gw *g, FILE *to)
 	fputc('\n', to);
 }
 
+static void own_metrics(struct gw *g, FILE *to)
+{
+	const struct tap *t = g->program;
+	uint64_t bursts = 0, n;
+	for (size_t i = 0; i < g->worker_count; i++)
+		bursts += atomic_load(&t->workers[i]->bursts);
+	gw_metric(to, "eesp_gateway_bursts", "counter", "Times that packets were taken from the device or the socket; packets by bursts is how full they are.");
+	fprintf(to, "eesp_gateway_bursts_total %llu\n", (unsigned long long)bursts);
+	gw_metric(to, "eesp_gateway_dropped", "counter", "Packets that the gateway itself dropped, by reason.");
+	for (int d = 0; d < DROP_COUNT; d++) {
+		n = 0;
+		for (size_t i = 0; i < g->worker_count; i++)
+			n += atomic_load(&t->workers[i]->drops[d]);
+		fprintf(to, "eesp_gateway_dropped_total{reason=\"%s\"} %llu\n", drop_names[d], (unsigned long long)n);
+	}
+}
+
 static void show_stats(struct gw_command *c) { print_stats(c->gw, c->answer); }
 
 static const struct gw_verb verbs[] = { { "stats", 1, 1, show_stats, "" }, { 0 } };
@@ -631,17 +648,19 @@ static void start(struct gw *g, struct tap *t)
 			die("no thread: %s", strerror(errno));
 }
 
-static void serve(struct gw *g, int listener, int signals)
+static void serve(struct gw *g, int listener, int metrics, int signals)
 {
-	struct pollfd fds[] = { { listener, POLLIN, 0 }, { signals, POLLIN, 0 } };
+	struct pollfd fds[] = { { listener, POLLIN, 0 }, { signals, POLLIN, 0 }, { metrics, POLLIN, 0 } };
 	const int second = 1000;
 	time_t last = time(NULL);
 	while (!atomic_load(&gw_stop)) {
-		int n = poll(fds, 2, g->stats != 0 ? second : -1);
+		int n = poll(fds, 3, g->stats != 0 ? second : -1);
 		if (n > 0 && fds[1].revents != 0)
 			break;
 		if (n > 0 && fds[0].revents != 0)
 			gw_control_serve(g, listener, verbs);
+		if (n > 0 && fds[2].revents != 0)
+			gw_metrics_serve(g, metrics);
 		if (g->stats != 0 && time(NULL) - last >= (time_t)g->stats) {
 			print_stats(g, stdout);
 			last = time(NULL);
@@ -689,6 +708,7 @@ int main(int argc, char **argv)
 	gw_program = "tap_gw";
 	g.statements = statements;
 	g.check = check_whole;
+	g.metrics_of_program = own_metrics;
 	g.program = &t;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	int done = gw_tools(&g, argc, argv);
@@ -714,10 +734,12 @@ int main(int argc, char **argv)
 	sigaddset(&ending, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &ending, NULL);
 	sigdelset(&ending, SIGHUP);
-	int signals = signalfd(-1, &ending, SFD_CLOEXEC), listener = gw_control_open(&g);
+	int signals = signalfd(-1, &ending, SFD_CLOEXEC), listener = gw_control_open(&g),
+	    metrics = gw_metrics_open(&g);
 	start(&g, &t);
 	printf("ready, backend %s, %u queues\n", eesp_backend_name(), t.queues);
-	serve(&g, listener, signals);
+	serve(&g, listener, metrics, signals);
+	gw_metrics_close(&g, metrics);
 	gw_control_close(&g, listener);
 	stop(&g, &t);
 	return 0;

@@ -21,6 +21,7 @@ from operator import or_
 from typing import Any, TypeVar
 
 from . import bench
+from . import top as top_view
 from ._abi import DRAFT_DEFAULT, MAX_LEN, PSP_UDP_PORT, TSS_UDP_PORT, UDP_PORT
 from ._types import (
     Aead,
@@ -647,6 +648,14 @@ def command_selftest(args: argparse.Namespace) -> int:
     return 0
 
 
+def command_top(args: argparse.Namespace) -> int:
+    """Shows what a gateway does: peers, rates, and refusals by reason."""
+    try:
+        return top_view.watch(args.where, args.interval, args.once)
+    except KeyboardInterrupt:
+        return 0
+
+
 def command_bench(args: argparse.Namespace) -> int:
     """Measures packets a second by burst size."""
 
@@ -783,6 +792,10 @@ def parser() -> argparse.ArgumentParser:
     keygen.add_argument("--aead", choices=[a.name for a in Aead], help="eesp with --sskdf NONE: so does this")
     add("backends", command_backends)
     add("selftest", command_selftest)
+    viewing = add("top", command_top)
+    viewing.add_argument("where", metavar="SOCKET|PORT|HOST:PORT", help="what the gateway's metrics statement says")
+    viewing.add_argument("--interval", type=duration, default=1, help="seconds between two looks (%(default)s)")
+    viewing.add_argument("--once", action="store_true", help="print it once, and end")
     measuring = add("bench", command_bench)
     measuring.add_argument("--bursts", type=burst_size, nargs="+", default=list(bench.BURSTS))
     measuring.add_argument("--size", type=packet_size, default=64, help="octets of a payload (%(default)s)")
