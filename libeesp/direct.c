@@ -1655,7 +1655,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				dst = src;
 			} else { /* behind all of it, or as far in front */
 				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - lead);
-				if (inner != 0 || p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text)
+				/* (what is encrypted in front of a payload has to have room there, too) */
+				if (p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text)
 					goto another;
 			}
 			p->id = id;
@@ -1791,6 +1792,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					refused(p, st, w, l->pattern);
 					memset(sorted[i].dst, 0, sorted[i].len);
 					continue;
+				}
+				if (p->dst != NULL && out != p->dst) {
+					memmove(p->dst, out, len);
+					out = p->dst;
 				}
 			}
 			if (times != NULL ? commit_time(w, l, pass, alone) : windows == NULL || commit(way, w, l, alone)) {
