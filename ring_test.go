@@ -187,9 +187,15 @@ func TestGroupWait(t *testing.T) {
 // IDs change while bursts go on: no counter of an ID comes twice, each packet has
 // one of the IDs, and none is lost from the statistics.
 func TestSetID(t *testing.T) {
+	for name, mode := range map[string]CounterMode{"explicit": CounterExplicit, "clock": CounterClock} {
+		t.Run(name, func(t *testing.T) { setIDs(t, mode) })
+	}
+}
+
+func setIDs(t *testing.T, mode CounterMode) {
 	g := ringGroup(t, "set id", 0, 1, 0)
 	base := uint64(0x72000000) + uint64(usedIDs.Add(16))
-	s := must(NewSender(g, SenderConfig{ID: base, Options: true, Counter: CounterExplicit}))
+	s := must(NewSender(g, SenderConfig{ID: base, Options: true, Counter: mode}))
 	r := must(NewReceiver(ReceiverConfig{ReplayWindow: 65536, ReplayContexts: 64, OwnIDs: []uint64{1}}, g))
 	defer r.Close()
 	var stop atomic.Bool
