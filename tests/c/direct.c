@@ -1595,6 +1595,117 @@ static void by_the_clock(void)
 	eesp_group_free(g);
 }
 
+/* SAs of different formats in one burst: each packet is read as its SA has it. */
+static void formats_together(void)
+{
+	static const uint32_t flags[] = { 0, EESP_GROUP_OPTIMIZED, EESP_GROUP_IV | EESP_GROUP_ALIGN8 };
+	static uint8_t secret[32] = { 8, 0, 1 }, room[COUNT(flags) * 10][ROOM];
+	eesp_group *g[COUNT(flags)];
+	eesp_sender *s[COUNT(flags)];
+	eesp_receiver *r;
+	eesp_pkt q[COUNT(room)];
+	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+	for (size_t k = 0; k < COUNT(flags); k++) {
+		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+		c.profile = EESP_PROFILE_EESP;
+		c.mode = EESP_SSKDF_HKDF_SHA2_256;
+		c.domain = 700 + (uint32_t)k;
+		c.flags = flags[k];
+		c.aead = k & 1;
+		secret[1] = (uint8_t)k;
+		WORKS(eesp_group_new(&c, &g[k]));
+		WORKS(eesp_group_set_key(g[k], 0, secret, 32));
+		sc.id = 3;
+		sc.counter_mode = EESP_COUNTER_EXPLICIT;
+		WORKS(eesp_sender_new(g[k], &sc, &s[k]));
+	}
+	rc.replay_window = 64;
+	WORKS(eesp_receiver_new(g, COUNT(flags), &rc, &r));
+	form.ip = 1;
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < COUNT(room); i++) {
+			eesp_pkt p = packet(room[i] + EESP_MAX_HEADER, 71 + (uint32_t)i % 5, EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+			p.next_header = 4;
+			payload(p.data, i, p.len);
+			eesp_seal_burst(s[i % COUNT(flags)], &p, 1);
+			SAME(p.status, EESP_OK);
+			q[i] = sealed(&p);
+		}
+		uint64_t before = direct_crossed();
+		SAME(eesp_open_burst(r, q, COUNT(room)), COUNT(room));
+		/* The plan has one of the formats that begin alike: the others' packets are the engine's. */
+		CHECK(!possible || round == 0 || direct_crossed() - before <= 2 * COUNT(room) / 3);
+		for (size_t i = 0; i < COUNT(room); i++) {
+			SAME(q[i].out_len, 71 + i % 5);
+			SAME(q[i].next_header, 4);
+			CHECK(is_payload(q[i].out, i, q[i].out_len));
+		}
+	}
+	form.ip = 0;
+	for (size_t k = 0; k < COUNT(flags); k++) {
+		eesp_sender_free(s[k]);
+		eesp_group_free(g[k]);
+	}
+	eesp_receiver_free(r);
+}
+
+/* A second thread comes to a receiver while the first one opens: of two copies of each packet one opens. */
+static struct {
+	eesp_receiver *receiver;
+	eesp_pkt from[64];
+	atomic_int begun;
+	atomic_size_t opened;
+} race;
+
+static void *second(void *arg)
+{
+	static uint8_t room[2][64][256];
+	size_t me = (uintptr_t)arg, n = COUNT(race.from);
+	eesp_pkt q[64];
+	for (size_t i = 0; i < n; i++) {
+		memcpy(room[me][i], race.from[i].out, race.from[i].out_len);
+		q[i] = packet(room[me][i], race.from[i].out_len, 0, 0);
+	}
+	if (me == 1)
+		while (!race.begun)
+			sched_yield();
+	for (size_t at = 0; at < n; at += 4) {
+		race.opened += eesp_open_burst(race.receiver, q + at, 4);
+		race.begun = 1;
+	}
+	for (size_t i = 0; i < n; i++)
+		CHECK(q[i].status == EESP_OK ? filled(q[i].out, i, 64) : q[i].status == EESP_ERR_REPLAY);
+	return NULL;
+}
+
+static void second_comes(void)
+{
+	eesp_group *g = new_group(0, 1);
+	eesp_sender *s = new_sender(g, EESP_V_ID, 0);
+	for (int round = 0; round < (emulated() ? 3 : 60); round++) {
+		pthread_t t[2];
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		rc.replay_window = 128;
+		WORKS(eesp_receiver_new(&g, 1, &rc, &race.receiver));
+		for (size_t i = 0; i < COUNT(race.from); i++) {
+			race.from[i] = packet(side[0].room[i % MOST] + (i / MOST) * 512 + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+			fill(race.from[i].data, i, 64);
+		}
+		SAME(eesp_seal_burst(s, race.from, COUNT(race.from)), COUNT(race.from));
+		race.begun = 0;
+		race.opened = 0;
+		for (uintptr_t k = 0; k < 2; k++)
+			CHECK(pthread_create(&t[k], NULL, second, (void *)k) == 0);
+		for (int k = 0; k < 2; k++)
+			CHECK(pthread_join(t[k], NULL) == 0);
+		SAME(race.opened, COUNT(race.from));
+		eesp_receiver_free(race.receiver);
+	}
+	eesp_sender_free(s);
+	eesp_group_free(g);
+}
+
 int main(void)
 {
 	const char *backend = eesp_backend_name();
@@ -1621,5 +1732,7 @@ int main(void)
 	TEST(threads_end);
 	TEST(rotation_beside);
 	TEST(by_the_clock);
+	TEST(formats_together);
+	TEST(second_comes);
 	return 0;
 }
