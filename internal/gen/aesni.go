@@ -40,9 +40,8 @@ const (
 	soloH             = v(0)
 	soloJ0            = v(1)
 	soloFirst         = v(2) // to 5: key stream
-	soloNextKey       = v(6)
+	soloNextKey       = v(6) // to 9: with its odd round key and two temporaries
 	soloNextOddKey    = v(7)
-	soloKeyTemp       = v(8) // to 9
 	soloPendingHasher = v(10)
 )
 
@@ -682,44 +681,61 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 		pending.slots(&s, before, text, lengths+1, false)
 		return s
 	}
-	schedule := func() stream {
-		load(at(keysPtr, 0), soloNextKey)
+	// schedule runs that of the next key in four registers.
+	schedule := func(key v, each func(s *stream, r int, key v)) stream {
+		load(at(keysPtr, 0), key)
 		if keyLen == 32 {
-			load(at(keysPtr, 16), soloNextOddKey)
+			load(at(keysPtr, 16), key+1)
 		}
-		return schedule1(c, keyLen, soloNextKey, soloNextOddKey, soloKeyTemp, soloKeyTemp+1, func(s *stream, r int, key v) {
-			s.do(func() { store(key, before.round(r)) })
-		})
+		return schedule1(c, keyLen, key, key+1, key+2, key+3, each)
+	}
+	keep := func(s *stream, r int, key v) { s.do(func() { store(key, before.round(r)) }) }
+	// nextKey moves on to the next packet's; the last one's schedule runs again, for none.
+	nextKey := func() {
+		LEAQ(at(keysPtr, keyLen), soloTemp)
+		CMPQ(packets, num(1))
+		CMOVQGT(soloTemp, keysPtr)
 	}
 	// head starts a packet and ends the one before.
-	head := func(hash stream) {
+	head := func(hash stream, first bool) {
 		load(k.job(jobNonce), soloH)
 		VPAND(c.nonce, soloH.r(), soloH.r())
 		for i := range 5 {
 			addd(plus(c.first, 16*i), soloH, soloJ0+v(i))
 		}
-		if !raw {
+		var s stream
+		switch {
+		case !raw:
 			k.address()
-			var s stream
 			k.rounds(&s, soloNextOddKey, soloJ0, 5)
 			emit(s, hash)
-		} else {
-			// The last packet's schedule runs again, for none.
-			LEAQ(at(keysPtr, keyLen), soloTemp)
-			CMPQ(packets, num(1))
-			CMOVQGT(soloTemp, keysPtr)
-			var s stream
+		case first:
+			// Its round keys are used as they are made.
+			zero(soloH)
+			states := []v{soloH, soloJ0, soloFirst, soloFirst + 1, soloFirst + 2, soloFirst + 3}
+			s = schedule(soloNextKey, func(s *stream, r int, key v) {
+				s.do(func() { store(key, k.keys.round(r)) })
+				*s = append(*s, allRound(keyLen, r, key, states, -1)...)
+			})
+			nextKey()
+			emit(s, schedule(soloPendingHasher, keep))
+		default:
+			nextKey()
 			if keyLen == 16 {
 				k.rounds(&s, soloNextOddKey, soloH, 6)
 			} else {
 				k.rounds(&s, inMemory, soloH, 6)
 			}
 			zero(soloH)
-			emit(s, schedule(), hash)
+			emit(s, schedule(soloNextKey, keep), hash)
+		}
+		if raw {
 			store(soloH, at(scratchPtr, soloRawHAt))
 		}
-		k.h = pending
-		k.tag(soloPendingJob)
+		if !first {
+			k.h = pending
+			k.tag(soloPendingJob)
+		}
 		k.h = current
 		MOVQ(jobsPtr, soloPendingJob)
 		store(soloJ0, at(scratchPtr, soloEJ0At))
@@ -792,28 +808,20 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 		DECQ(packets)
 	}
 
-	// The first packet has none before it: hash whatever is there for a job
-	// that does not exist.
-	nobody := func() {
-		LEAQ(at(scratchPtr, soloNoTagAt), soloTemp)
-		MOVQ(soloTemp, at(scratchPtr, soloNoJobAt+jobTag))
-		LEAQ(at(scratchPtr, soloNoJobAt), soloPendingJob)
-	}
-	nobody()
+	// The first packet has none before it.
 	if raw {
-		LEAQ(at(scratchPtr, soloRowsAt), soloOtherRows)
-		emit(schedule())
-		MOVQ(soloOtherRows, soloRows)
-		ADDQ(num(size), soloOtherRows)
-	} else {
-		MOVQ(keysPtr, soloOtherRows)
+		LEAQ(at(scratchPtr, soloRowsAt), soloRows)
+		LEAQ(at(soloRows, size), soloOtherRows)
 	}
+	head(nil, true)
 	CMPL(k.job(jobLen), num(64))
-	JHI(LabelRef("longer"))
+	JLS(LabelRef("begun"))
+	JMP(LabelRef("longerbegun"))
 
 	align()
 	Label("short")
-	head(hashShort())
+	head(hashShort(), false)
+	Label("begun")
 	ending("short")
 	aad("short")
 	next()
@@ -826,11 +834,15 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 	k.tag(soloPendingJob)
 	TESTQ(packets, packets)
 	JEQ(LabelRef("done"))
-	nobody()
+	// Nothing is pending: hash whatever is there for a job that does not exist.
+	LEAQ(at(scratchPtr, soloNoTagAt), soloTemp)
+	MOVQ(soloTemp, at(scratchPtr, soloNoJobAt+jobTag))
+	LEAQ(at(scratchPtr, soloNoJobAt), soloPendingJob)
 
 	align()
 	Label("longer")
-	head(hashLonger())
+	head(hashLonger(), false)
+	Label("longerbegun")
 	emit(k.text(soloFirst, 4, slot(text)))
 	LEAQ(slot(text), soloSlot)
 	ADDQ(num(64), soloDst)

@@ -456,13 +456,13 @@ func rowsOf(number, t reg.GPPhysical) {
 	ADDQ(keysPtr, number)
 }
 
-// allRound is round r of AES with one key on many states, of which fresh is
+// allRound is round r of AES with one key on many states, of which empty is
 // the one that holds nothing before round 0.
-func allRound(keyLen, r int, key v, states []v, raw v) stream {
+func allRound(keyLen, r int, key v, states []v, empty v) stream {
 	var s stream
 	for _, x := range states {
 		switch {
-		case r == 0 && x == raw:
+		case r == 0 && x == empty:
 			s.do(func() { move(key, x) })
 		case r == 0:
 			s.do(func() { xor(key.r(), x, x) })

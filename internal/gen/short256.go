@@ -206,6 +206,11 @@ func (k *short256) rawKeys() {
 // started is for when a pair's AES and the hash of the pair before are done.
 func (k *short256) started() {
 	k.tags()
+	k.begun()
+}
+
+// begun puts a pair into the queue's place.
+func (k *short256) begun() {
 	MOVQ(jobsPtr, at(scratchPtr, pairPendingJobsAt))
 	MOVQ(secondJob, at(scratchPtr, pairPendingJobsAt+8))
 	storeA(pairEJ0, at(scratchPtr, pairEJ0At))
@@ -859,22 +864,16 @@ func queue(column int) Mem { return at(scratchPtr, pairQueueAt+32*column) }
 // tiny takes tiny packets from the front of the burst.
 func (k *short256) tiny() {
 	XORL(chunkAt.As32(), chunkAt.As32())
+	// The first pair has nothing to hash beside it, which takes longer than its AES.
+	k.tinyPair("first")
+	emit(k.schedule(false))
+	k.begun()
+	JMP(LabelRef("tinybegun"))
 	Label("tinypair")
-	MOVQ(jobsPtr, secondJob)
-	CMPQ(packets, num(1))
-	JLT(LabelRef("tinyend"))
-	JEQ(LabelRef("tinysingle"))
-	ADDQ(num(jobSize), secondJob)
-	k.orNotTiny()
-	k.loadKeys()
-	JMP(LabelRef("tinytwo"))
-	Label("tinysingle")
-	k.orNotTiny()
-	k.loadKey()
-	Label("tinytwo")
-	k.counters()
+	k.tinyPair("tiny")
 	emit(k.schedule(false), k.queued())
 	k.started()
+	Label("tinybegun")
 	storeA(pairH, at(scratchPtr, pairHAt))
 	k.enqueue()
 	k.next()
@@ -891,6 +890,24 @@ func (k *short256) tiny() {
 	MOVQ(tempD, at(scratchPtr, pairPendingJobsAt))
 	MOVQ(tempD, at(scratchPtr, pairPendingJobsAt+8))
 	Label("nottiny")
+}
+
+// tinyPair loads the keys of the next pair, or of one packet for both lanes, and
+// makes counters.
+func (k *short256) tinyPair(label string) {
+	MOVQ(jobsPtr, secondJob)
+	CMPQ(packets, num(1))
+	JLT(LabelRef("tinyend"))
+	JEQ(LabelRef(label + "single"))
+	ADDQ(num(jobSize), secondJob)
+	k.orNotTiny()
+	k.loadKeys()
+	JMP(LabelRef(label + "two"))
+	Label(label + "single")
+	k.orNotTiny()
+	k.loadKey()
+	Label(label + "two")
+	k.counters()
 }
 
 // orNotTiny ends the tiny packets unless both lanes are such.
