@@ -78,6 +78,47 @@ func (h *hasher) four(s *stream, x []v, m [4]Op) {
 	h.add(s, x[0], m[0], false)
 }
 
+// fourKaratsuba is four with three multiplications a column. mid are the sums of
+// the powers' halves, in each half of a lane. x is lost.
+func (h *hasher) fourKaratsuba(s *stream, x []v, m, mid [4]Op) {
+	t, u := h.t[0], h.t[1]
+	half := func(i int, d v) {
+		from := d
+		if d == x[i] {
+			from = t
+		}
+		s.do(func() { VPSHUFD(Imm(0x4e), x[i].r(), from.r()) })
+		s.do(func() { xor(x[i].r(), from, d) })
+	}
+	// Columns 1 and 2 first, then 3 and 0, which waits for the sum so far.
+	s.do(func() { clmul(0x00, m[1], x[1], h.lo) })
+	s.do(func() { clmul(0x11, m[1], x[1], h.hi) })
+	half(1, x[1])
+	s.do(func() { clmul(0x00, mid[1], x[1], h.mi) })
+	add := func(i, j int) {
+		s.do(func() { clmul(0x00, m[i], x[i], t) })
+		s.do(func() { clmul(0x00, m[j], x[j], u) })
+		s.do(func() { xor3(t, u, h.lo) })
+		s.do(func() { clmul(0x11, m[i], x[i], t) })
+		s.do(func() { clmul(0x11, m[j], x[j], u) })
+		s.do(func() { xor3(t, u, h.hi) })
+		half(i, t)
+		s.do(func() { clmul(0x00, mid[i], t, t) })
+		half(j, u)
+		s.do(func() { clmul(0x00, mid[j], u, u) })
+		s.do(func() { xor3(t, u, h.mi) })
+	}
+	add(2, 3)
+	s.do(func() { clmul(0x00, m[0], x[0], t) })
+	s.do(func() { xor(t.r(), h.lo, h.lo) })
+	s.do(func() { clmul(0x11, m[0], x[0], u) })
+	s.do(func() { xor(u.r(), h.hi, h.hi) })
+	half(0, x[0])
+	s.do(func() { clmul(0x00, mid[0], x[0], t) })
+	s.do(func() { xor3(h.lo, h.hi, h.mi) })
+	s.do(func() { xor(t.r(), h.mi, h.mi) })
+}
+
 // reduce puts the sum modulo P into d: hi + fold(mi + fold(lo)).
 func (h *hasher) reduce(s *stream, d v) {
 	s.do(func() { clmul(0x01, h.lo.r(), h.poly, h.t[0]) })

@@ -19,7 +19,8 @@ const (
 	longEachAt   = 16 * row             // H^16, H^12, H^8, H^4, each in all lanes
 	longPowersAt = longEachAt + 4*row   // H^16 to H, then zeros
 	longNextAt   = longPowersAt + 20*16 // counters 0 to 15, less those of the window's first
-	longSize     = longNextAt + 4*row
+	longMidAt    = longNextAt + 4*row   // the sums of halves of the powers in longEachAt
+	longSize     = longMidAt + 4*row
 )
 
 const (
@@ -254,6 +255,9 @@ func (k *long512) powers() {
 	for i := range 4 {
 		broadcast(at(tempA, rowPower+(16-4*i)*row), longTemp)
 		storeA(longTemp, at(scratchPtr, longEachAt+i*row))
+		VPSHUFD(Imm(0x4e), longTemp.r(), (longTemp + 1).r())
+		xor(longTemp.r(), longTemp+1, longTemp+1)
+		storeA(longTemp+1, at(scratchPtr, longMidAt+i*row))
 	}
 	for i := range 4 {
 		p := rowPower + (16-4*i)*row
@@ -440,7 +444,14 @@ func (k *long512) vector(s *stream, x v, src, dst reg.GPPhysical, m int) {
 func (k *long512) sixteen(base reg.GPPhysical, p int) stream {
 	var s stream
 	s.do(func() { xor(longSum.r(), longPending, longPending) })
-	k.h.four(&s, []v{longPending, longPending + 1, longPending + 2, longPending + 3}, [4]Op{at(base, p), at(base, p+64), at(base, p+128), at(base, p+192)})
+	x := []v{longPending, longPending + 1, longPending + 2, longPending + 3}
+	m := [4]Op{at(base, p), at(base, p+64), at(base, p+128), at(base, p+192)}
+	if p == longEachAt {
+		const mid = longMidAt
+		k.h.fourKaratsuba(&s, x, m, [4]Op{at(base, mid), at(base, mid+64), at(base, mid+128), at(base, mid+192)})
+	} else {
+		k.h.four(&s, x, m)
+	}
 	k.h.reduce(&s, longSum)
 	return s
 }
