@@ -7,7 +7,8 @@ import "bytes"
 const columns = 120
 
 // Lines joins neighbouring instructions. Labels, directives, comments and data
-// keep lines of their own.
+// keep lines of their own. One that names a parameter is not behind another kind of
+// instruction: go vet takes a line's first for the one that reads it.
 func Lines(text []byte) []byte {
 	var out, line bytes.Buffer
 	flush := func() {
@@ -27,7 +28,7 @@ func Lines(text []byte) []byte {
 		}
 		l = bytes.Join(bytes.Fields(l), []byte(" "))
 		if line.Len() > 0 {
-			if line.Len()+len(l) > columns {
+			if line.Len()+len(l) > columns || bytes.Contains(l, []byte("(FP)")) && !bytes.Equal(mnemonic(l), mnemonic(line.Bytes())) {
 				flush()
 			} else {
 				line.WriteString("; ")
@@ -37,4 +38,9 @@ func Lines(text []byte) []byte {
 	}
 	flush()
 	return out.Bytes()
+}
+
+func mnemonic(l []byte) []byte {
+	first, _, _ := bytes.Cut(l, []byte(" "))
+	return first
 }
