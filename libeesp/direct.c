@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Straight to the kernels. They need nothing of Go, and a call from here costs
- * a few nanoseconds where a crossing costs fifty, and none of the waits that
- * Go's runtime has for a thread that comes back after a pause.
+ * The fast path. Kernels need nothing of Go: a call from here costs a few
+ * nanoseconds, a cgo call fifty, and more after a pause, when the Go runtime has
+ * to get the thread back.
  *
- * Packets go through the executor below. It knows no profile: what is to be done
- * is in the object's plan (internal/plan). A packet that the plan does not cover
- * is the engine's, it alone.
+ * Packets go through the executor below. It knows no profile: it follows the
+ * object's plan (internal/plan). A packet that the plan does not cover goes to the
+ * engine, by itself.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@
 #include "times.h"
 
 #define ICV 16
-#define NOINLINE __attribute__((noinline)) /* what is rare stays out of the way of the rest */
+#define NOINLINE __attribute__((noinline)) /* cold: kept out of the hot code */
 #define FEW_KEYS 8 /* as in internal/burst: from so many packets a key on, it is expanded once */
 
 #if defined(__x86_64__)

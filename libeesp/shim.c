@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The C ABI: checks what C can check (NULL, handles, structures, forked child)
- * and makes one crossing into Go, or none for what direct.c takes.
+ * and makes one cgo call, or none for what the fast path (direct.c) takes.
  */
 #define _GNU_SOURCE /* secure_getenv */
 #include <pthread.h>

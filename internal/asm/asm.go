@@ -67,8 +67,8 @@ func wanted(secure bool) string {
 	return os.Getenv("EESP_BACKEND")
 }
 
-// secure says whether the process has more rights than who started it: then the
-// environment is not to be trusted.
+// secure reports whether the process has more rights than the user that started
+// it. The environment is not to be trusted then.
 func secure() bool {
 	const atSecure = 23
 	auxv, err := unix.Auxv()

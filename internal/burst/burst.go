@@ -195,7 +195,7 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 			w.hdr.Turn()
 			per = w.hdr.MsgLen() * w.hdr.Per()
 		}
-		// A row of plain packets first, then one that is not.
+		// A run of simple packets first, then one that is not.
 		row := 0
 		if w.hdr.Plain {
 			row = w.plainRow(pkts[took:min(len(pkts), took+kernel.Chunk-n)], n, h)
@@ -238,9 +238,9 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	return n, took
 }
 
-// plainRow takes packets of the common kind as jobs from n on, until one that
-// is not: in place or elsewhere, all of it encrypted, with room for a header of
-// h octets.
+// plainRow makes jobs from n on of a run of simple packets: in place or
+// elsewhere, all of it encrypted, with space for a header of h octets. It stops
+// at the first other packet.
 func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
 	jobs := w.jobs[n : n+len(pkts)]
 	sorted, last, lead, flags := true, w.longest, w.hdr.Lead, w.hdr.Flags
@@ -422,8 +422,8 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	return good
 }
 
-// openAlike opens packets of the shape that is known, until one has another;
-// it returns how many it took, and how many of them are good.
+// openAlike opens packets that match the known pattern and stops at the first
+// other one. It returns how many it took, and how many of them are good.
 func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 	keyLen := int(w.shape.KeyLen)
 	room := w.shape.MsgLen() * w.shape.Per()
@@ -518,7 +518,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 		good += w.openAgain(r)
 	}
 	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
-		r.Opening.Learn(&w.shape, &w.lanes[last], &w.ctx[last]) // only genuine packets teach
+		r.Opening.Learn(&w.shape, &w.lanes[last], &w.ctx[last]) // learn only from authenticated packets
 	}
 	return took, good
 }

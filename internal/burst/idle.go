@@ -53,9 +53,8 @@ func NewIdle(be *kernel.Backend) (*Idle, error) {
 	}, nil
 }
 
-// KeepWarm seals a packet of the worker's own and opens it, so that code, tables
-// and predicted branches of a packet's way stay where they are fast while none
-// come.
+// KeepWarm seals and opens a dummy packet of the worker's, to keep code, tables
+// and branch predictors warm while the thread has no packets.
 func (w *Worker) KeepWarm(i *Idle) {
 	const size, room = 64, 64
 	p, buf := w.idle.pkt[:], &w.idle.buf

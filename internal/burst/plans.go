@@ -12,15 +12,16 @@ import (
 	"libeesp/internal/status"
 )
 
-// Room is what of a worker C uses: locked memory, the announcement that keeps
-// keys from being wiped (see keys.Reader), and the worker's number.
+// Room is the part of a worker that C uses: locked scratch memory, the
+// announcement that keeps keys from being wiped (see keys.Reader), and the
+// worker's number.
 type Room struct {
 	Keys, Halves, Area, Scratch, Msgs unsafe.Pointer
 	Active, Epoch, Waiting            unsafe.Pointer
 	Number                            uint64
 }
 
-// Room is C's part of the worker.
+// Room returns C's part of the worker.
 func (w *Worker) Room() Room {
 	w.room.Unpin()
 	w.room.Pin(w.reader)

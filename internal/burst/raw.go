@@ -56,7 +56,7 @@ func (k *KDF) Memory() (master, counted unsafe.Pointer) {
 // Free wipes the key once no burst uses it.
 func (k *KDF) Free() { keys.Retire(func() { secmem.Delete(k.m) }) }
 
-// Keyset is a row of expanded data keys in locked memory.
+// Keyset is a set of expanded data keys in locked memory.
 type Keyset struct {
 	be     *kernel.Backend
 	keyLen int

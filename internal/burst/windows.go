@@ -51,7 +51,7 @@ func (r *Windows) end(sole bool) {
 	}
 }
 
-// view is what C works with.
+// view returns the part that C works with.
 func (r *Windows) view() *replay.View {
 	if r == nil {
 		return nil

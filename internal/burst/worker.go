@@ -1,5 +1,5 @@
-// Package burst is the engine: a burst of packets in, lanes of work out, the
-// kernels called for many packets at a time, statuses back. It knows no header
+// Package burst is the engine. It takes a burst of packets, prepares jobs, calls
+// kernels for many packets at a time, and returns statuses. It knows no header
 // format (package profile does) and no cipher (the kernels do).
 package burst
 

@@ -1,6 +1,6 @@
-// Package counter owns nonce counters: it gives out runs of (Epoch, Counter)
-// values and never gives one twice, neither to two threads, nor after a crash,
-// nor when the space runs out. See formats.md, section 1.5.
+// Package counter owns nonce counters. It gives out runs of (Epoch, Counter)
+// values, and no value twice: not to two threads, not after a crash, and not
+// when the space runs out. See formats.md, section 1.5.
 package counter
 
 import (
@@ -14,7 +14,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// Mode is the way in which a restarted sender keeps off counters already used.
+// Mode is how a restarted sender avoids counters that were used.
 type Mode uint8
 
 // The modes.

@@ -47,9 +47,10 @@ func scoped(name string) bool { return strings.Contains(name, "@") }
 // every is the ID that stands for all IDs that begin alike, at the end of its name.
 const every = "*"
 
-// rival reports whether two senders whose names differ may have one key and one
-// nonce: of one ID, one has a group's keys and the other a data key; of two
-// where one stands for the other, that, or both have one data key.
+// rival reports whether two senders with different names may have one key and
+// one nonce. There are three cases: they have one ID, and one has a group's keys
+// and the other a data key; one name covers the other, and at least one has a
+// group's keys; one covers the other, and both have the same data key.
 func rival(a, b string) bool {
 	a, aKey := idOf(a)
 	b, bKey := idOf(b)
@@ -299,7 +300,7 @@ func (o *Owner) close() {
 	defer o.mu.Unlock()
 	o.freed.Store(true)
 	o.soft.Store(0)
-	o.limit.Store(0) // whoever still holds it gets no counter
+	o.limit.Store(0) // senders that still hold it get no counter
 	o.gone.Store(true)
 	if o.file != nil {
 		o.file.close()

@@ -1,7 +1,7 @@
-// Package fresh tells packets that were received before by their time: counters
-// are times, what is old is refused without knowing its sender, and what came
-// within the age that is allowed, whoever sent it, is in one table. What is
-// called once per packet takes no lock and allocates nothing.
+// Package fresh is replay protection by time. Counters are times: packets that
+// are too old are refused without knowing their sender, and one table has the
+// packets since then, of all senders. Functions that are called once per packet
+// take no lock and allocate nothing.
 package fresh
 
 import (

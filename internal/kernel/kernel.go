@@ -1,13 +1,13 @@
-// Package kernel is the shape that every backend has: the few functions that
-// touch keys in bulk, each working on many packets at a time, and the records
-// they take. It holds no code that computes anything.
+// Package kernel is the interface of a backend: the few functions that touch
+// keys in bulk, each for many packets at a time, and the records they take. It
+// computes nothing.
 //
 // A burst goes through Derive (KDF blocks under one master key), then Seal or
-// Open; data keys that serve several packets go through Expand (round keys and
-// hash keys) between them.
-// All pointers handed to kernels stay valid for the call; no kernel keeps one,
-// allocates, blocks, or reads or writes an octet outside what it was given. None
-// returns with secrets in vector registers, or on the stack below its caller.
+// Open. Data keys that serve several packets go through Expand (round keys and
+// hash keys) between them. All pointers handed to kernels stay valid for the
+// call. No kernel keeps one, allocates, blocks, or reads or writes an octet
+// outside what it was given. None returns with secrets in vector registers, or
+// on the stack below its caller.
 package kernel
 
 import "unsafe"
@@ -66,10 +66,10 @@ type Job struct {
 	Reserved uint32 // 60: kernels do not look at it
 }
 
-// Direct is where callers that are not Go find kernels, which then cost no
-// crossing: functions of the assembler's calling convention (arguments on the
-// stack, no register preserved but the stack pointer) that need neither a
-// goroutine nor its stack. C knows the layout.
+// Direct lists kernel entry points for callers outside Go, which need no cgo
+// call: functions of the assembler's calling convention (arguments on the stack,
+// no register preserved but the stack pointer) that need neither a goroutine nor
+// its stack. C knows the layout.
 type Direct struct {
 	Derive uintptr // out, msgs, n, blocks, master, sub
 	// By length of key: expanding n keys to rows, and H's powers behind them:
@@ -84,11 +84,12 @@ type Direct struct {
 	// By mode: the longest packets of Fresh and Held, in octets, and how long one
 	// is that takes Long as much time as beginning a packet does.
 	Limit, Begin [2]uint32
-	// Groups: Fresh and Held take packets in groups of four, and as much time as
-	// if all were as long as the longest: GroupOctet hundredths of what an octet
-	// takes Long. After a call whose last group is not whole, and may have no
-	// packet longer than GroupLimit, wipe Litter octets and the longest packet's
-	// length at LitterAt in scratch. Packets below LongLeast are not Long's.
+	// Groups: Fresh and Held take packets in groups of four. A group takes as
+	// much time as if all were as long as its longest: GroupOctet hundredths of
+	// what an octet takes Long. A call may end with a partial group if no packet
+	// is longer than GroupLimit; after it, zero Litter octets, and as many as
+	// the longest packet has, at LitterAt in scratch. Packets below LongLeast
+	// must not go to Long.
 	Groups, GroupOctet, GroupLimit, LongLeast uint32
 	LitterAt, Litter                          uint32
 	// Where in scratch an area for AtOnce keys is, of KeyBytes each, and where

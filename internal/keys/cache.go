@@ -30,16 +30,16 @@ const (
 type Cache struct {
 	scratch  *hkdf.Scratch
 	room     *cacheRoom
-	kept     [cacheSets]uint8 // way whose key a genuine packet had last: the other one gives way
+	kept     [cacheSets]uint8 // the way whose key an authentic packet had last; the other one is replaced
 	derived  uint64           // keys that were not there
 	visitors atomic.Int64     // calls of Forget at work in room, or gone
 }
 
 type cacheRoom [cacheSets][cacheWays]cacheEntry
 
-// cacheEntry fills a cache line. Only the owner writes info and n; key belongs
-// to who holds the entry busy, else to the owner as long as serial is that of
-// an expander that lives.
+// cacheEntry fills a cache line. Only the owner writes info and n. key is owned
+// by the goroutine that set serial to busy, otherwise by the owner while serial
+// names a live expander.
 type cacheEntry struct {
 	serial atomic.Uint64 // of the expander; or empty, or busy
 	info   uint16
@@ -149,7 +149,7 @@ func (c *Cache) Has(e *hkdf.Expander, info uint16, n int) bool {
 	return false
 }
 
-// Keep is for a key that was fetched and is of a genuine packet.
+// Keep marks a fetched key as that of an authentic packet.
 func (c *Cache) Keep(e *hkdf.Expander, info uint16, n int) {
 	serial := e.Serial()
 	at := setOf(serial, info)

@@ -31,14 +31,14 @@ type Subs struct {
 	closed bool
 }
 
-// A key's place is a lane of a group of four, in rows of 64 octets; the row that
+// A key's place is a lane of a group of four, in vectors of 64 octets; the row that
 // kernels leave alone has what is added to nonces. Only backends that C can call
 // have keys here, and all of these have this form.
 const (
 	subLane  = 16
 	subRow   = 64
 	subGroup = 32 * subRow
-	SubMask  = 15 * subRow // where in a group the row is
+	SubMask  = 15 * subRow // where in a group the vector is
 )
 
 // View is where numbers' places and the keys are, for at most most numbers, and

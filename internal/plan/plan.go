@@ -1,12 +1,12 @@
-// Package plan is what profiles decide about ordinary packets, as plain data:
-// how a sender's packets are written, and how those look that a receiver may
-// open. The executor (libeesp/direct.c) does what a plan says and knows no
-// profile; it takes a packet if the plan covers it, and leaves all others to the
-// engine. Layouts are shared with C (libeesp/plan.h).
+// Package plan holds a profile's decisions about ordinary packets, as plain
+// data: how a sender's packets are written, and what packets a receiver may open
+// look like. The executor (libeesp/direct.c) follows a plan and knows no
+// profile. It takes the packets that the plan covers and leaves all others to
+// the engine. C shares the layouts (libeesp/plan.h).
 //
-// A plan belongs to one sender or receiver, and is made anew when its keys
-// change. It does not change once it is published. Its pointers are addresses:
-// of locked memory, or of what is pinned for as long as the plan may be used.
+// A plan belongs to one sender or receiver. A new one is made when keys change;
+// a published plan does not change. Its pointers are addresses of locked memory,
+// or of memory that is pinned while the plan may be used.
 package plan
 
 import (
@@ -78,7 +78,7 @@ const (
 	Only                 // an IP packet, and padding
 )
 
-// Shape is a form that headers have.
+// Shape is a form of headers: where fields are, and what is compared.
 type Shape struct {
 	Word      uint32 // the first four octets, as far as Open.WordMask says; AddShape adds flags
 	Flags     uint32 // of the descriptor, and zeros for octets that follow them
@@ -119,7 +119,8 @@ type Shape struct {
 	NonceSource, NonceMore, NonceTail Pick
 }
 
-// Pattern is a header of a shape that names one key.
+// Pattern is what headers of a Shape equal under its mask, and the key that they
+// name.
 type Pattern struct {
 	Value       [MaxHeader]byte
 	Msg         [3][16]byte // KDF input, zero where the packet's octets go

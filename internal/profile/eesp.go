@@ -467,10 +467,10 @@ func (o *eespOpening) Opened(l *Lane, payload unsafe.Pointer) status.Code {
 	return status.OK
 }
 
-// Learn: packets of one burst are of many Sub SAs, or few go the long way.
+// Learn never records a pattern: bursts mix Sub SAs.
 func (o *eespOpening) Learn(s *Shape, l *Lane, c *Context) { s.of = nil }
 
-// Match takes none.
+// Match matches no packets: there is no pattern.
 func (o *eespOpening) Match(*Shape, []kernel.Job, []Lane, []Desc, unsafe.Pointer, int) (n int, sorted bool) {
 	return 0, true
 }

@@ -67,12 +67,12 @@ type IOV struct {
 }
 
 // Lane is one packet on its way through the engine: what the profile found in
-// its header and the engine needs beside the kernels' job. A packet is
+// its header, and what the engine needs beside the kernels' job. A packet is
 //
-//	lead | header | payload | padding | ICV
+//	prefix | header | payload | padding | ICV
 //
-// where the text, which is authenticated and but for some octets in front
-// encrypted, is the last Inner octets of the header, payload and padding.
+// The text is the last Inner octets of the header, payload and padding. It is
+// authenticated, and encrypted but for some octets in front.
 type Lane struct {
 	Pkt    *Desc
 	Hdr    unsafe.Pointer // first octet of the header
@@ -173,7 +173,7 @@ type Header struct {
 	Inner   uint32
 	Tail    uint32 // most octets behind the payload
 	Flags   uint16 // that plain packets have
-	Plain   bool   // packets may go in rows: nothing about them but length and address differs
+	Plain   bool   // packets are simple: they differ in length and address only
 	Next    bool   // headers say which protocol the payload is of, and it may be any
 	Dummies bool   // packets of no next header are dummies
 	Fixed   bool   // the key-derivation input is the same for all packets of an epoch
@@ -308,19 +308,21 @@ type Opening interface {
 	// Opened looks at what an authentic packet holds: it takes Len down to the
 	// payload.
 	Opened(l *Lane, payload unsafe.Pointer) status.Code
-	// Learn takes the shape of a packet that was parsed, if others can have it.
+	// Learn records the pattern of a packet that was parsed, if others can have
+	// it.
 	Learn(s *Shape, l *Lane, c *Context)
 	// Match turns packets into jobs, and writes their KDF inputs, room octets
-	// apart, until one has another shape, is not plain, or would be refused:
-	// Parse is for that one. Of lanes, it fills in Flow and Seq if Replay asks
-	// for them. It returns how many it took, and whether they are in order of
-	// length.
+	// apart. It stops at a packet that does not match the pattern, is not
+	// simple, or would be refused: Parse is for that one. Of lanes, it fills in
+	// Flow and Seq if Replay asks for them. It returns how many packets it took,
+	// and whether they are in order of length.
 	Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool)
 	// Retries reports whether Parse may set Retry.
 	Retries() bool
 }
 
-// Shape is what packets of one burst mostly have in common.
+// Shape is the pattern that most packets of one burst have in common: their
+// first octets, options and keys.
 type Shape struct {
 	KDF
 	of    Opening // nil: there is none
@@ -336,10 +338,10 @@ type Shape struct {
 	msg   [MaxBlocks * 16]byte
 }
 
-// Failed is told of a packet of the shape that is not authentic.
+// Failed counts a packet that matched the pattern and is not authentic.
 func (s *Shape) Failed() { failed(s.group) }
 
-// Failed is told of a packet that was parsed and is not authentic.
+// Failed counts a packet that was parsed and is not authentic.
 func (l *Lane) Failed() { failed(l.Group) }
 
 func failed(group *keys.Snapshot) {

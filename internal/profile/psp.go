@@ -286,7 +286,7 @@ func (o *pspOpening) flow(l *Lane, name *[16]byte, version uint8) {
 	l.Time = l.Pkt.TSC
 }
 
-// Learn takes the shape of a packet that was parsed, if others can have it:
+// Learn records the pattern of a packet that was parsed, if others can have it:
 // the first four octets, and the device key.
 func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
@@ -299,7 +299,7 @@ func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = o
 }
 
-// Match turns packets of a known shape into jobs.
+// Match turns packets that match the known pattern into jobs.
 func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	sorted = true
 	last := uint32(0)

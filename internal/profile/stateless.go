@@ -336,7 +336,7 @@ func (o *statelessOpening) flow(l *Lane, name *[16]byte, v uint8) {
 	l.Time = p.TSC
 }
 
-// Learn takes the shape of a packet that was parsed, if others can have it.
+// Learn records the pattern of a packet that was parsed, if others can have it.
 func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
 	if o.held != nil || l.Clear != 0 || l.Retry {
@@ -351,7 +351,7 @@ func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = o
 }
 
-// Match turns packets of a known shape into jobs.
+// Match turns packets that match the known pattern into jobs.
 func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	sorted = true
 	last := uint32(0)

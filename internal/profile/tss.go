@@ -204,7 +204,7 @@ func (tss) KeyOctets(p *keys.Params) int {
 	return tssKeyLen + tssMaskLen
 }
 
-// tssWho checks what says whose a context is.
+// tssWho validates V, SSI and source address.
 func tssWho(v uint8, id uint64, a *Addr) status.Code {
 	switch {
 	case v > TSSSSI6:
@@ -651,7 +651,7 @@ func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Poin
 	l.Seq, l.Flow.Engine = split(count, o.engineBits)
 }
 
-// Learn takes the shape of a packet that was parsed, if others can have it:
+// Learn records the pattern of a packet that was parsed, if others can have it:
 // those of its epoch.
 func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = nil
@@ -665,7 +665,7 @@ func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
 	s.of = o
 }
 
-// Match turns packets of a known shape into jobs.
+// Match turns packets that match the known pattern into jobs.
 func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	epoch := binary.BigEndian.Uint16(s.opts[:])
 	if s.group.State.Latched() {

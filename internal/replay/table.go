@@ -1,6 +1,6 @@
-// Package replay tells packets that were received before: a sliding window for
-// each context, as in RFC 6479, shared by all threads of a receiver. What is
-// called once per packet takes no lock and allocates nothing.
+// Package replay is replay protection by windows: a sliding window for each
+// context, as in RFC 6479, shared by all threads of a receiver. Functions that
+// are called once per packet take no lock and allocate nothing.
 package replay
 
 import (

@@ -1,6 +1,6 @@
 // Package secmem is memory for keys: locked against swapping, left out of core
-// dumps, gone in forked children, guarded by unmapped pages, wiped when freed.
-// It is for set-up, not for the hot path: a mutex guards it.
+// dumps, absent in forked children, guarded by unmapped pages, wiped when freed.
+// A mutex guards it: it is for set-up, not for the hot path.
 package secmem
 
 import (

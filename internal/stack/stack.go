@@ -1,6 +1,6 @@
 //go:build amd64 || arm64
 
-// Package stack makes room on a goroutine's stack.
+// Package stack reserves space on a goroutine's stack.
 package stack
 
 // Room is how many octets Ensure leaves below its caller.

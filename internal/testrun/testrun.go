@@ -1,8 +1,8 @@
 // Package testrun is what tests know of the machine that runs them.
 //
 // Environment: EESP_RUNNER is the command that runs programs of another
-// architecture, an emulator with its options. Whoever sets it gives go test the
-// same command as -exec.
+// architecture, an emulator with its options. Give go test the same command as
+// -exec.
 package testrun
 
 import (

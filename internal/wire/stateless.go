@@ -1,5 +1,5 @@
-// Package wire turns header octets into fields and back, one file per
-// profile. It knows no keys and no cryptography, and believes nothing it reads.
+// Package wire turns header octets into fields and back, one file per profile.
+// It knows no keys and no cryptography, and trusts nothing it reads.
 package wire
 
 import (
@@ -228,7 +228,7 @@ func Nonce(n *[12]byte, salt uint32, tsc uint64) {
 // StatelessNonce is the nonce of a packet with these fields.
 func StatelessNonce(n *[12]byte, v uint8, id, tsc uint64) { Nonce(n, StatelessSalt(v, id), tsc) }
 
-// ValidOptions reports whether o is a row of Master Key Options and nothing else.
+// ValidOptions reports whether o is a list of Master Key Options and nothing else.
 func ValidOptions(o []byte) bool {
 	var h Stateless
 	if h.parseOptions(o) != status.OK {

@@ -1,5 +1,5 @@
-// Package vector makes backends of assembly kernels that all have the same
-// shape: which of them takes which packets of a call is decided here.
+// Package vector makes backends of assembly kernels with a common interface. It
+// decides which of them takes which packets of a call.
 package vector
 
 import (
@@ -23,8 +23,8 @@ const (
 	Seal
 )
 
-// GroupBytes is the room of four expanded keys: 15 round keys, an unused row,
-// and H to H^16, each row of 64 octets with one key a lane.
+// GroupBytes is the size of four expanded keys: 15 round keys, 64 unused octets,
+// and H to H^16. Each of these is a vector of 64 octets with one key in each lane.
 const GroupBytes = 32 * 64
 
 // Scratch memory: short kernels use what is in front, long ones what is
