@@ -41,13 +41,15 @@ ok "a program built with pkg-config runs"
 there eesp selftest >"$work/log" || fail "eesp selftest"
 there sh -c 'cd /tmp && mkdir out && eesp-pcap-tunnel debs/mixed.pcap out' | grep -q 'all equal to the originals' || fail "eesp-pcap-tunnel"
 there eesp-tap-gw --help | grep -q '^usage: ' || fail "eesp-tap-gw"
+there eespd --help >"$work/log" 2>&1 || fail "eespd"
+there eespctl --help >"$work/log" 2>&1 || fail "eespctl"
 there eesp-gw check /usr/share/doc/eesp-tools/examples/gateway.conf >"$work/log" 2>&1 || grep -q 'gateway.conf' "$work/log" || fail "eesp-gw check"
 for page in man3/eesp.3 man3/eesp_seal_burst.3 man1/eesp-tap-gw.1 man1/eesp-gw.1 man1/eesp.1; do
 	grep -q "/usr/share/man/$page.gz$" <(there dpkg -L libeesp-dev eesp-tools python3-eesp) || fail "no manual page $page"
 done
 ok "tools, the Python package and manual pages"
 
-quiet apt-get purge -y libeesp1 libeesp1-dbg libeesp-dev eesp-tools python3-eesp
+quiet apt-get purge -y libeesp1 libeesp1-dbg libeesp-dev eesp-tools eesp-control python3-eesp
 quiet apt-get autoremove --purge -y
 there find / -xdev -not -path '/var/*' -not -path '/tmp/*' | sort >"$work/after"
 left=$(comm -13 "$work/before" "$work/after" | grep eesp || true)
