@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -1351,5 +1352,35 @@ func BenchmarkTSS(b *testing.B) {
 				b.Fatal(d[0].Status)
 			}
 		})
+	}
+}
+
+// Plans that cover no packet keep nothing of what they looked at: the runtime ends
+// a process that leaves memory pinned.
+func TestPlanOfNothing(t *testing.T) {
+	g, err := NewGroup(GroupConfig{Profile: ProfileTSS, AEAD: AES256GCM, CryptOffset: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.SetKey(0, make([]byte, 32)); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		r, err := NewReceiver(ReceiverConfig{}, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cell := new(uintptr)
+		r.Engine().Plan(cell, 1)
+		if *cell != 0 {
+			t.Fatal("there is a plan for packets that begin in clear")
+		}
+		r.Engine().Unplan()
+		r.Close()
+	}
+	for range 3 {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
 	}
 }

@@ -200,7 +200,12 @@ func (r *Receiver) replan() {
 		to.Times = uintptr(unsafe.Pointer(&r.Times.table.View))
 		to.EachPattern(func(p *plan.Pattern) { p.Hash = r.Times.table.HashName(p.Name[0], p.Name[1]) })
 	}
-	if to == nil || !to.Finish() {
+	if to == nil {
+		p.publish(0, nil)
+		return
+	}
+	if !to.Finish() {
+		to.Free() // of what it has kept already
 		p.publish(0, nil)
 		return
 	}

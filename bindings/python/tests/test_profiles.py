@@ -7,6 +7,7 @@ import json
 import multiprocessing
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
@@ -52,9 +53,9 @@ def in_order(
 
 
 def alone(function: Callable[[], None]) -> None:
-    """Runs it in a process of its own, where no counters have been used."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        pool.apply(function)
+    """Runs it in a process of its own, where no counters have been used. One that dies is an error, not a wait."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(function).result()
 
 
 def explicit(tsc: int, bits: int = 48) -> eesp.Explicit:
