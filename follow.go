@@ -87,6 +87,7 @@ type follower struct {
 	ids       []uint64
 	senders   []*Sender
 	without   []*Sender // wait for an ID
+	giving    bool      // IDs are on their way to senders that are not in without any more
 	barred    []*Sender // of them, those whose ID another machine may have
 	asked     int       // IDs
 	askAfter  time.Time
@@ -774,7 +775,7 @@ func (f *follower) ask() {
 // take gives IDs to senders that wait for one. Receivers know them first.
 func (f *follower) take(ids []uint64) {
 	f.mu.Lock()
-	f.asked = 0
+	f.asked, f.giving = 0, true
 	f.ids = append(f.ids, ids...)
 	receivers := slices.Clone(f.receivers)
 	f.mu.Unlock()
@@ -808,6 +809,9 @@ func (f *follower) take(ids []uint64) {
 	if g != nil {
 		g.g.SetSealing(in)
 	}
+	f.mu.Lock()
+	f.giving = false
+	f.mu.Unlock()
 	f.ask()
 }
 
@@ -930,9 +934,9 @@ func (g *Group) WaitSealing(timeout time.Duration) error {
 	}
 	for end, wait := time.Now().Add(timeout), time.Millisecond; ; wait = min(2*wait, 10*time.Millisecond) {
 		f.mu.Lock()
-		c, keyed, n, problem := f.inForce(), f.hasKeys(), len(f.without), f.problem
+		c, keyed, n, giving, problem := f.inForce(), f.hasKeys(), len(f.without), f.giving, f.problem
 		f.mu.Unlock()
-		if c == status.OK && keyed && n == 0 {
+		if c == status.OK && keyed && n == 0 && !giving {
 			return nil
 		}
 		if time.Now().After(end) {

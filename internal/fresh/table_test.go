@@ -420,6 +420,9 @@ func TestResetBesideThreads(t *testing.T) {
 			}
 		})
 	}
+	for end := time.Now().Add(10 * time.Second); fresh.Load() == 0 && time.Now().Before(end); { // a reset refuses what is of now
+		time.Sleep(10 * time.Microsecond)
+	}
 	for range 20 {
 		if table.BeginReset() {
 			bursts.Lock()
