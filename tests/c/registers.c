@@ -334,6 +334,44 @@ static void slots(uint32_t profile)
 static void psp(void) { slots(EESP_PROFILE_PSP); }
 static void tss(void) { slots(EESP_PROFILE_TSS); }
 static void eesp(void) { slots(EESP_PROFILE_EESP); }
+/* A ring put whole, and IDs that change: then keys are others, and windows of them. */
+static void rings(void)
+{
+	static const uint64_t generation[3] = { 0, 7, 8 }, own[1] = { 0x7001 };
+	eesp_group *g;
+	eesp_sender *s;
+	eesp_receiver *r;
+	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+	sc.id = 0x7000;
+	sc.flags = EESP_SENDER_OPTIONS;
+	rc.replay_window = 128;
+	rc.own_ids = own;
+	rc.own_id_count = 1;
+	WORKS(eesp_group_new(NULL, &g));
+	GOOD(eesp_group_set_ring, g, EESP_LEVEL_ZONE, (const uint8_t *)"zone of the ring", 16, generation, RING(p->value), 7);
+	WORKS(eesp_sender_new(g, &sc, &s));
+	WORKS(eesp_receiver_new(&g, 1, &rc, &r));
+	bursts(s, r);
+	GOOD(eesp_sender_set_id, s, 0x7002);
+	ANY(eesp_sender_id, s);
+	GOOD(eesp_receiver_set_own_ids, r, own, 1);
+	bursts(s, r);
+	GOOD(eesp_group_wait, g, 1000);
+	/* No agent is here: keys of one come to a thread of the library, not to who calls. */
+	eesp_group *followed;
+	eesp_follow_config fc = EESP_FOLLOW_CONFIG_INIT;
+	eesp_follow_info info;
+	fc.socket_path = "no-agent.sock";
+	fc.timeout_ms = 1;
+	ANY(eesp_group_follow, "net", &fc, &followed);
+	ANY(eesp_follow_wait, g, 1);
+	ANY(eesp_group_follow_info, g, &info);
+	eesp_receiver_free(r);
+	eesp_sender_free(s);
+	eesp_group_free(g);
+}
+
 static void stateless_128(void) { groups(EESP_AEAD_AES_128_GCM); }
 static void stateless_256(void) { groups(EESP_AEAD_AES_256_GCM); }
 
@@ -383,6 +421,7 @@ int main(int argc, char **argv)
 	TEST(library);
 	TEST(stateless_128);
 	TEST(stateless_256);
+	TEST(rings);
 	TEST(psp);
 	TEST(tss);
 	TEST(eesp);
