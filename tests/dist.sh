@@ -88,8 +88,8 @@ archive() {
 	[ "$(tar --numeric-owner -tvzf "$dist/$name.tar.gz" | awk '{print $2}' | sort -u)" = 0/0 ] || fail "$name has owners"
 	! grep -rlF -e "$root" -e "${dist%/*}" "$dir" || fail "$name says where it was made"
 	readelf -h "$dir/lib/libeesp.so" | grep -q "Machine:.*$machine" || fail "$name is for another machine"
-	for f in eesp.h LICENSE CHANGELOG.md SECURITY.md README.md eesp.3; do
-		cmp "$(find "$root/include" "$root" "$root/docs" -maxdepth 1 -name "$f" | head -n 1)" "$(find "$dir" -name "$f")" || fail "$name: $f"
+	for f in include/eesp.h LICENSE CHANGELOG.md SECURITY.md README.md docs/eesp.3; do
+		cmp "$root/$f" "$(find "$dir" -name "${f##*/}")" || fail "$name: $f"
 	done
 	ok "$name: $(wc -l <"$work/expected") files and directories"
 

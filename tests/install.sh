@@ -126,7 +126,7 @@ for page in "$dest"/usr/share/man/man3/eesp_*.3; do
 done
 man -P cat -l "$dest/usr/share/man/man3/eesp_open_burst.3" >"$work/page" 2>/dev/null ||
 	mandoc -T ascii "$dest/usr/share/man/man3/eesp_open_burst.3" >"$work/page"
-grep -q 'Opens n packets, in order' "$work/page" || fail "the page of eesp_open_burst"
+grep -q 'Opens n packets in order' "$work/page" || fail "the page of eesp_open_burst"
 ok "a manual page for each function"
 
 quiet_make uninstall DESTDIR="$dest" PREFIX=/usr
