@@ -103,6 +103,12 @@ func parts(all []status) []part {
 		{"errors.go", "statuses", func(s status) string {
 			return fmt.Sprintf("\t%[1]s = status.%[1]s // %[2]s", s.golang(), s.what)
 		}},
+		{"bindings/python/src/eesp/_abi.py", "status count", func(s status) string {
+			if s != last {
+				return ""
+			}
+			return fmt.Sprintf("STATUS_COUNT = %d", len(all))
+		}},
 		{"bindings/python/src/eesp/_types.py", "statuses", func(s status) string { return fmt.Sprintf("    %s = %d", s.name, s.number) }},
 		{"bindings/python/src/eesp/errors.py", "statuses", func(s status) string {
 			if s.number == 0 {

@@ -370,7 +370,9 @@ def test_eesp_accepted_and_refused() -> None:
         assert (parse_eesp(v, packet).flow_id or b"").hex() == v["flow_id"], v["name"]
         if v["full"]:
             assert opened.next_header == v["next_header"], v["name"]
-    for v in vectors_of("eesp")["refused"]:
+    for n, v in enumerate(vectors_of("eesp")["refused"]):
+        if n % 100 == 0:  # a receiver derives keys for 256 unknown Session IDs at once, and then few
+            made.cache_clear()
         packet = bytes.fromhex(v["packet"])
         receiver = receiver_of(v)
         refused(v, lambda: receiver.open_one(packet))
