@@ -890,6 +890,9 @@ func TestReservedAhead(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
+		for o.asked.Load() { // else the next one is not asked for before another Take
+			time.Sleep(10 * time.Microsecond)
+		}
 		if soft, limit := o.soft.Load(), o.limit.Load(); soft > limit || limit-soft != run/2 {
 			t.Fatal(soft, limit)
 		}
