@@ -261,9 +261,12 @@ static atomic_ullong sealed_ok, behind, lost;
 static eesp_sender *shared_sender;
 static eesp_receiver *shared_receiver;
 
-static void *traffic(void *unused)
+static atomic_ullong begun[2]; /* packets, by thread */
+
+static void *traffic(void *thread)
 {
 	while (!stop) {
+		(*(atomic_ullong *)thread)++;
 		int st = one_packet(shared_sender, shared_receiver);
 		if (st == EESP_OK)
 			sealed_ok++;
@@ -272,7 +275,15 @@ static void *traffic(void *unused)
 		else
 			lost++;
 	}
-	return unused;
+	return NULL;
+}
+
+/* Waits until what was sealed before has been opened: the path's delay. */
+static void path_delay(void)
+{
+	for (int i = 0; i < 2; i++)
+		for (unsigned long long was = begun[i]; begun[i] == was;)
+			nap();
 }
 
 static void run_traffic(eesp_sender *s, eesp_receiver *r, pthread_t t[2])
@@ -282,7 +293,7 @@ static void run_traffic(eesp_sender *s, eesp_receiver *r, pthread_t t[2])
 	shared_sender = s;
 	shared_receiver = r;
 	for (int i = 0; i < 2; i++)
-		CHECK(pthread_create(&t[i], NULL, traffic, NULL) == 0);
+		CHECK(pthread_create(&t[i], NULL, traffic, &begun[i]) == 0);
 }
 
 static void end_traffic(pthread_t t[2])
@@ -368,6 +379,7 @@ static void follow_agent(void)
 		ring(EESP_OK, peer, 0, n, n + 1, 0);
 		step(0, n, n + 1, 1, 0);
 		step(n, n + 1, 0, 1, 0); /* done: nothing is sealed with n any more */
+		path_delay();
 		ring(EESP_OK, peer, 0, n + 1, 0, 0);
 		step(0, n + 1, 0, 1, 0);
 	}
