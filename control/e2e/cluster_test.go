@@ -140,7 +140,11 @@ func (c *cluster) start(i int, on ...store.Store) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
+	// An agent that dials the address meanwhile may have got the port for its own end.
 	l, err := net.Listen("tcp", addr)
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); l, err = net.Listen("tcp", addr) {
+		time.Sleep(time.Millisecond)
+	}
 	if err != nil {
 		c.t.Fatal(err)
 	}

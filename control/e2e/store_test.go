@@ -59,10 +59,12 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 			select {
 			case <-kill:
 				k++
-				asking.Lock()
-				c.servers[0].stop()
-				c.start(0)
-				asking.Unlock()
+				func() {
+					asking.Lock()
+					defer asking.Unlock() // also if it cannot start
+					c.servers[0].stop()
+					c.start(0)
+				}()
 			case <-stop:
 				killed <- k
 				return
