@@ -18,7 +18,7 @@ $(BUILD)/libeesp.a: $(GOSRC)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
 	$(write-overlay)
 	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-archive -ldflags "-buildid= $(RUNTIME)" -o $(BUILD)/archive/all.a ./libeesp
-	@mkdir $(BUILD)/archive/x && printf '.text\n.balign 16\n.skip 16\n' | $(CC) -c -x assembler -o $(BUILD)/archive/x/before -
+	@mkdir $(BUILD)/archive/x && printf '.text\n.balign 16\n.skip 16\n.section .note.GNU-stack,"",%%progbits\n' | $(CC) -c -x assembler -o $(BUILD)/archive/x/before -
 	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o x/before go.o $$(ls *.o | grep -v '^go\.o$$') && $(OBJCOPY) --strip-debug --wildcard --keep-global-symbol='eesp_*' eesp.o
 	@rm -f $@
 	$(AR) rcsD $@ $(BUILD)/archive/eesp.o

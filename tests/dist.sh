@@ -103,6 +103,7 @@ archive() {
 	"$cc" -std=c11 -O2 -Wall -Wextra -Werror -static -o "$at/static" "$root/examples/c/minimal.c" "${static[@]}"
 	[ "$("$@" "$at/static")" = "$says" ] || fail "$name: the static program says something else"
 	! readelf -d "$at/static" | grep -q NEEDED || fail "$name: the static program is not static"
+	readelf -lW "$at/static" | grep GNU_STACK | grep -q ' RW ' || fail "$name: the static program's stack is executable"
 	ok "$name: pkg-config --define-prefix, and --static"
 
 	if ! { cmake -S "$work/cmake" -B "$at/build" -DCMAKE_PREFIX_PATH="$dir" -DCMAKE_C_COMPILER="$cc" -DCMAKE_SYSTEM_NAME=Linux \
