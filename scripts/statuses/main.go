@@ -72,6 +72,15 @@ func parts(all []status) []part {
 	for _, s := range all {
 		widest = max(widest, len(s.c()+" = ,")+len(strconv.Itoa(s.number)))
 	}
+	// One line for all of them: how many there are.
+	count := func(format string) func(s status) string {
+		return func(s status) string {
+			if s != last {
+				return ""
+			}
+			return fmt.Sprintf(format, len(all))
+		}
+	}
 	return []part{
 		{"include/eesp.h", "statuses", func(s status) string {
 			code := fmt.Sprintf("%s = %d,", s.c(), s.number)
@@ -80,18 +89,8 @@ func parts(all []status) []part {
 			}
 			return fmt.Sprintf("\t%-*s /* %s */", widest, code, s.what)
 		}},
-		{"include/eesp.h", "status count", func(s status) string {
-			if s != last {
-				return ""
-			}
-			return fmt.Sprintf("#define EESP_STATUS_COUNT %d", len(all))
-		}},
-		{"internal/status/status.go", "status count", func(s status) string {
-			if s != last {
-				return ""
-			}
-			return fmt.Sprintf("// Count is one more than the number of error codes.\nconst Count = %d\n", len(all))
-		}},
+		{"include/eesp.h", "status count", count("#define EESP_STATUS_COUNT %d")},
+		{"internal/status/status.go", "status count", count("// Count is one more than the number of error codes.\nconst Count = %d\n")},
 		{"libeesp/shim.c", "statuses", func(s status) string { return fmt.Sprintf("\t\t%q,", s.text) }},
 		{"libeesp/layout.go", "statuses", func(s status) string {
 			return fmt.Sprintf("\t_ = same[C.%s-int(status.%s)]", s.c(), s.golang())
@@ -103,12 +102,7 @@ func parts(all []status) []part {
 		{"errors.go", "statuses", func(s status) string {
 			return fmt.Sprintf("\t%[1]s = status.%[1]s // %[2]s", s.golang(), s.what)
 		}},
-		{"bindings/python/src/eesp/_abi.py", "status count", func(s status) string {
-			if s != last {
-				return ""
-			}
-			return fmt.Sprintf("STATUS_COUNT = %d", len(all))
-		}},
+		{"bindings/python/src/eesp/_abi.py", "status count", count("STATUS_COUNT = %d")},
 		{"bindings/python/src/eesp/_types.py", "statuses", func(s status) string { return fmt.Sprintf("    %s = %d", s.name, s.number) }},
 		{"bindings/python/src/eesp/errors.py", "statuses", func(s status) string {
 			if s.number == 0 {
