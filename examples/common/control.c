@@ -181,34 +181,45 @@ static void save(struct gw_command *c)
 	explicit_bzero(der, sizeof der);
 }
 
+/* A group with slots, and the slot that a command names; NULL: it is refused. */
+static struct gw_group *the_slot(struct gw_command *c, unsigned *slot)
+{
+	unsigned long long number;
+	struct gw_group *g = the_group(c, true);
+	if (g == NULL || !the_number(c, c->word[2], "a slot", 1, &number))
+		return NULL;
+	*slot = (unsigned)number;
+	return g;
+}
+
 static void set_key(struct gw_command *c)
 {
-	unsigned long long slot;
+	unsigned slot;
 	char why[GW_MAX_PATH];
-	struct gw_group *g = the_group(c, true);
-	if (g != NULL && the_number(c, c->word[2], "a slot", 1, &slot))
-		finish(c, gw_load_key(g, (unsigned)slot, c->word[3], why), why);
+	struct gw_group *g = the_slot(c, &slot);
+	if (g != NULL)
+		finish(c, gw_load_key(g, slot, c->word[3], why), why);
 }
 
 static void use_key(struct gw_command *c)
 {
-	unsigned long long slot;
-	struct gw_group *g = the_group(c, true);
-	if (g == NULL || !the_number(c, c->word[2], "a slot", 1, &slot))
+	unsigned slot;
+	struct gw_group *g = the_slot(c, &slot);
+	if (g == NULL)
 		return;
-	eesp_status status = eesp_group_use_key(g->handle, (unsigned)slot);
+	eesp_status status = eesp_group_use_key(g->handle, slot);
 	if (status == EESP_OK)
-		g->slot = (unsigned)slot;
+		g->slot = slot;
 	finish_status(c, status);
 }
 
 static void drop_key(struct gw_command *c)
 {
-	unsigned long long slot;
-	struct gw_group *g = the_group(c, true);
-	if (g == NULL || !the_number(c, c->word[2], "a slot", 1, &slot))
+	unsigned slot;
+	struct gw_group *g = the_slot(c, &slot);
+	if (g == NULL)
 		return;
-	eesp_status status = eesp_group_remove_key(g->handle, (unsigned)slot);
+	eesp_status status = eesp_group_remove_key(g->handle, slot);
 	if (status == EESP_OK)
 		g->has_slot[slot] = false;
 	finish_status(c, status);
@@ -341,57 +352,74 @@ static int connect_to(const char *path)
 	return fd;
 }
 
-int gw_control_open(struct gw *g)
+int gw_listen(const char *what, const char *path)
 {
-	const char *path = g->control;
 	struct sockaddr_un a;
 	struct stat st;
-	if (path[0] == '\0')
-		return -1;
 	if (connect_to(path) >= 0)
-		die("%s: another gateway is running", path);
+		die("%s%s: another gateway is running", what, path);
 	if (errno == ECONNREFUSED && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
 		unlink(path); /* of one that was killed */
 	set_address(&a, path);
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mode_t mask = umask(077);
 	if (listener < 0 || bind(listener, (struct sockaddr *)&a, sizeof a) != 0 || listen(listener, 4) != 0)
-		die("%s: %s", path, strerror(errno));
+		die("%s%s: %s", what, path, strerror(errno));
 	umask(mask);
 	return listener;
 }
 
-void gw_control_serve(struct gw *g, int listener, const struct gw_verb *verbs)
+int gw_accept(int listener)
 {
-	char line[MAX_COMMAND];
+	const struct timeval patience = { .tv_sec = 1 };
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0) {
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+	}
+	return fd;
+}
+
+bool gw_request(int fd, char *to, size_t size, const char *end)
+{
 	size_t len = 0;
 	ssize_t n;
-	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	to[0] = '\0';
+	while (len < size - 1 && strstr(to, end) == NULL && (n = read(fd, to + len, size - 1 - len)) > 0) {
+		len += (size_t)n;
+		to[len] = '\0';
+	}
+	return strstr(to, end) != NULL;
+}
+
+void gw_answer(int fd, char *text, size_t len)
+{
+	ssize_t n;
+	for (size_t at = 0; at < len && (n = send(fd, text + at, len - at, MSG_NOSIGNAL)) > 0;)
+		at += (size_t)n;
+	free(text);
+	close(fd);
+}
+
+int gw_control_open(struct gw *g) { return g->control[0] == '\0' ? -1 : gw_listen("", g->control); }
+
+void gw_control_serve(struct gw *g, int listener, const struct gw_verb *verbs)
+{
+	char line[MAX_COMMAND], *answer = NULL;
+	size_t answer_len = 0;
+	int fd = gw_accept(listener);
 	if (fd < 0)
 		return;
-	const struct timeval patience = { .tv_sec = 1 };
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-	while (len < sizeof line - 1 && (n = read(fd, line + len, sizeof line - 1 - len)) > 0) {
-		len += (size_t)n;
-		if (memchr(line, '\n', len) != NULL)
-			break;
-	}
-	line[len] = '\0';
-	char *answer = NULL;
-	size_t answer_len = 0;
+	const bool whole = gw_request(fd, line, sizeof line, "\n");
 	struct gw_command c = { .gw = g, .answer = open_memstream(&answer, &answer_len) };
 	if (c.answer != NULL) {
-		if (strchr(line, '\n') != NULL)
+		if (whole)
 			run_command(&c, line, verbs);
 		else
 			gw_refuse(&c, "a command ends with a newline and has at most %d characters", MAX_COMMAND - 2);
 		fclose(c.answer);
-		for (size_t at = 0; at < answer_len && (n = send(fd, answer + at, answer_len - at, MSG_NOSIGNAL)) > 0;)
-			at += (size_t)n;
-		free(answer);
 	}
-	close(fd);
+	gw_answer(fd, answer, answer_len);
 }
 
 void gw_control_close(struct gw *g, int listener)

@@ -258,6 +258,15 @@ __attribute__((format(printf, 2, 3))) void gw_refuse(struct gw_command *c, const
 
 extern atomic_bool gw_stop;
 
+/* A socket on which a gateway answers, at a path; of what, for messages: "" or "metrics: ". Ends the program if another one answers there. */
+int gw_listen(const char *what, const char *path);
+/* Takes a connection, which may keep the gateway waiting for a second. -1: there is none. */
+int gw_accept(int listener);
+/* Reads what ends with end, and puts a zero behind it. false: that did not come, or not within size - 1 octets. */
+bool gw_request(int fd, char *to, size_t size, const char *end);
+/* Sends what was allocated, frees it, and ends the connection. */
+void gw_answer(int fd, char *text, size_t len);
+
 /* Makes the control socket, if one is configured: another gateway that has it ends the program. Returns it, or -1. */
 int gw_control_open(struct gw *g);
 /* Answers one client. verbs: the program's own; a nameless one ends them. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a gateway counts, as OpenMetrics: over HTTP on a Unix socket or a port, and as a command. */
-#define _GNU_SOURCE /* accept4 */
 #include "gw.h"
 
 #include <arpa/inet.h>
@@ -8,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define N(n) ((unsigned long long)(n))
@@ -143,7 +139,6 @@ void gw_metrics(struct gw *g, FILE *to)
 
 int gw_metrics_open(struct gw *g)
 {
-	struct sockaddr_un local = { .sun_family = AF_UNIX };
 	struct sockaddr_in port = { .sin_family = AF_INET };
 	const int on = 1;
 	char *end;
@@ -151,47 +146,28 @@ int gw_metrics_open(struct gw *g)
 		return -1;
 	/* A number alone is a port of this host's, for whoever is on it. */
 	unsigned long number = strtoul(g->metrics, &end, 10);
-	const bool tcp = *end == '\0' && g->metrics[0] != '\0';
-	if (tcp && (number == 0 || number > 65535))
+	if (*end != '\0')
+		return gw_listen("metrics: ", g->metrics);
+	if (number == 0 || number > 65535)
 		die("metrics: %s is not a port", g->metrics);
-	int listener = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	port.sin_port = htons((uint16_t)number);
 	port.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	strcpy(local.sun_path, g->metrics); /* as long as it may be */
-	struct stat st;
-	if (!tcp && listener >= 0 && lstat(g->metrics, &st) == 0 && S_ISSOCK(st.st_mode)) {
-		if (connect(listener, (struct sockaddr *)&local, sizeof local) == 0)
-			die("metrics: %s: another gateway is running", g->metrics);
-		unlink(g->metrics); /* of one that was killed */
-	}
-	if (tcp && listener >= 0)
+	if (listener >= 0)
 		setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	mode_t mask = umask(077);
-	if (listener < 0 ||
-	    bind(listener, tcp ? (struct sockaddr *)&port : (struct sockaddr *)&local, tcp ? sizeof port : sizeof local) != 0 ||
-	    listen(listener, 4) != 0)
+	if (listener < 0 || bind(listener, (struct sockaddr *)&port, sizeof port) != 0 || listen(listener, 4) != 0)
 		die("metrics: %s: %s", g->metrics, strerror(errno));
-	umask(mask);
 	return listener;
 }
 
 void gw_metrics_serve(struct gw *g, int listener)
 {
 	char request[2048], *answer = NULL;
-	size_t len = 0, answer_len = 0;
-	ssize_t n;
-	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	size_t answer_len = 0;
+	int fd = gw_accept(listener);
 	if (fd < 0)
 		return;
-	const struct timeval patience = { .tv_sec = 1 };
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-	request[0] = '\0';
-	while (len < sizeof request - 1 && strstr(request, "\r\n\r\n") == NULL &&
-	       (n = read(fd, request + len, sizeof request - 1 - len)) > 0) {
-		len += (size_t)n;
-		request[len] = '\0';
-	}
+	gw_request(fd, request, sizeof request, "\r\n\r\n");
 	const bool good = strncmp(request, "GET /metrics ", 13) == 0;
 	FILE *to = open_memstream(&answer, &answer_len);
 	if (to != NULL) {
@@ -202,11 +178,8 @@ void gw_metrics_serve(struct gw *g, int listener)
 		else
 			fputs("GET /metrics is what there is\n", to);
 		fclose(to);
-		for (size_t at = 0; at < answer_len && (n = send(fd, answer + at, answer_len - at, MSG_NOSIGNAL)) > 0;)
-			at += (size_t)n;
-		free(answer);
 	}
-	close(fd);
+	gw_answer(fd, answer, answer_len);
 }
 
 void gw_metrics_close(struct gw *g, int listener)
