@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"libeesp/internal/keys"
+	"libeesp/internal/ktime"
 	"libeesp/internal/link"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
@@ -153,20 +154,11 @@ func FollowGroupOn(name string, c FollowConfig, start func(run func()) error) (*
 			g.Close()
 			return nil, err
 		}
-		nap(wait)
+		ktime.Nap(wait)
 	}
 }
 
-func nap(d time.Duration) {
-	t := unix.NsecToTimespec(int64(d)) // in the kernel: the library's runtime waits for nothing
-	unix.Nanosleep(&t, nil)
-}
-
-func bootTime() time.Duration {
-	var t unix.Timespec
-	unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
-	return time.Duration(t.Nano())
-}
+func bootTime() time.Duration { return time.Duration(ktime.Clock(unix.CLOCK_BOOTTIME)) }
 
 // arrived returns the group when what FollowGroup waits for is there.
 func (f *follower) arrived() (*Group, error) {
@@ -215,7 +207,7 @@ func (f *follower) close() {
 	}
 	f.mu.Unlock()
 	for end := time.Now().Add(2 * time.Second); !f.ended.Load() && time.Now().Before(end); {
-		nap(time.Millisecond)
+		ktime.Nap(time.Millisecond)
 	}
 }
 
@@ -249,7 +241,7 @@ func (f *follower) run() {
 			wait = 50 * time.Millisecond
 		}
 		for end := time.Now().Add(wait); time.Now().Before(end) && !f.stop.Load(); {
-			nap(20 * time.Millisecond)
+			ktime.Nap(20 * time.Millisecond)
 		}
 		wait = min(2*wait, 2*time.Second)
 		f.look()
@@ -948,6 +940,6 @@ func (g *Group) WaitSealing(timeout time.Duration) error {
 			}
 			return fmt.Errorf("%w: %d senders wait for an ID: %s", status.ErrNoKey, n, problem)
 		}
-		nap(wait)
+		ktime.Nap(wait)
 	}
 }

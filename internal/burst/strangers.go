@@ -3,11 +3,12 @@ package burst
 import (
 	"encoding/binary"
 	"sync/atomic"
-	"syscall"
 	"time"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"libeesp/internal/kernel"
+	"libeesp/internal/ktime"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
 )
@@ -28,12 +29,7 @@ const mostStrange = 256
 // it began.
 var (
 	began   = time.Now()
-	beganAt = func() time.Duration {
-		const monotonic = 1
-		var t syscall.Timespec
-		syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, monotonic, uintptr(unsafe.Pointer(&t)), 0)
-		return time.Duration(t.Nano())
-	}()
+	beganAt = time.Duration(ktime.Clock(unix.CLOCK_MONOTONIC))
 )
 
 // had is how many came into a receiver's store so far.

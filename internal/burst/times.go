@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"libeesp/internal/counter"
 	"libeesp/internal/fresh"
 	"libeesp/internal/keys"
+	"libeesp/internal/ktime"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
 )
@@ -32,12 +34,7 @@ const markAhead = uint64(1 << fresh.TickBits)
 // Tests replace both.
 var (
 	clock  = func() uint64 { return fresh.Ticks(counter.Now()) }
-	steady = func() int64 {
-		const boottime = 7
-		var t syscall.Timespec
-		syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, boottime, uintptr(unsafe.Pointer(&t)), 0)
-		return t.Nano()
-	}
+	steady = func() int64 { return ktime.Clock(unix.CLOCK_BOOTTIME) }
 )
 
 // NewTimes makes a table, with a mark in a file if there is a path.

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"libeesp/internal/ktime"
 	"libeesp/internal/plan"
 	"libeesp/internal/status"
 )
@@ -366,7 +367,7 @@ func (o *Owner) begin(name string, keys Keys) error {
 		o.limit.Store(start)
 		// Let some ticks pass, so that the first bursts find counters: a
 		// sender may not use more than have passed since it started.
-		nap(min(2*time.Millisecond, time.Duration(1<<40>>c.RateLog2)))
+		ktime.Nap(min(2*time.Millisecond, time.Duration(1<<40>>c.RateLog2)))
 	}
 	return nil
 }
@@ -608,7 +609,7 @@ func Now() int64 { return wall() }
 // beginTimed waits until all counters that an earlier sender may have had are
 // times that have passed, in place of starting ahead of the clock.
 func (o *Owner) beginTimed() error {
-	nap(o.cfg.Wait)
+	ktime.Nap(o.cfg.Wait)
 	t, err := o.ticks(wall())
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
-	"time"
 
 	"libeesp/internal/status"
 )
@@ -157,10 +156,4 @@ func lockID(name string, c *Config, keys Keys) (all []*lock, err error) {
 		}
 	}
 	return all, nil
-}
-
-// nap waits without the runtime's timers, which would open descriptors.
-func nap(d time.Duration) {
-	t := syscall.NsecToTimespec(int64(d))
-	syscall.Nanosleep(&t, nil)
 }

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"libeesp/internal/ktime"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -151,8 +151,7 @@ func Wait(timeout time.Duration) bool {
 		if time.Now().After(end) {
 			return false
 		}
-		t := syscall.NsecToTimespec(int64(nap)) // in the kernel: the library keeps no timers
-		syscall.Nanosleep(&t, nil)
+		ktime.Nap(nap)
 	}
 	return true
 }
