@@ -24,8 +24,8 @@ import (
 //	sum = (sum + X0)*H^16 + X1*H^12 + X2*H^8 + X3*H^4            in each lane
 //	sum = (sum + X0)*[H^16..H^13] + ... + X3*[H^4..H^1]          then all lanes together
 //
-// Of AAD that begins one block in front of the first window, that block, times H,
-// is where the sum begins.
+// A first window without text is left out: AAD then begins up to three blocks in
+// front of the next one, and their hash is where the sum begins.
 
 // Scratch memory: round keys, if there is more than one window.
 const oneKeysAt = 0
@@ -68,7 +68,7 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	k.h = hasher{lo: oneLo, mi: oneMid, hi: oneHi, t: [4]v{oneHashTemp, oneHashTemp + 1}, poly: onePoly}
 	fn := name(baseName(sealing, "One"), keyLen)
 	function(fn, "func(keys, jobs *byte, n int, scratch, master, sub *byte)",
-		fn+" takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.")
+		fn+" takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.")
 	Load(Param("keys"), keysPtr)
 	Load(Param("jobs"), jobsPtr)
 	Load(Param("n"), packets)
@@ -93,9 +93,9 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	MOVL(job(0, jobAADLen), tempA.As32())
 	MOVL(job(0, jobLen), length.As32())
 	BZHIQ(tempA, oneAllOnes, tempD)
-	KMOVD(tempD.As32(), reg.K3)
+	KMOVQ(tempD, reg.K3)
 	MOVQ(job(0, jobAAD), tempE)
-	VMOVDQU8_Z(at(tempE, 0), reg.K3, oneAAD.y())
+	VMOVDQU8_Z(at(tempE, 0), reg.K3, oneAAD.r())
 	ADDQ(num(15), tempA)
 	SHRQ(Imm(4), tempA)
 	LEAQ(at(length, 15), tempE)
@@ -131,10 +131,10 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	MOVQ(tempD, pad)
 	NEGQ(pad)
 	ANDQ(Imm(15), pad)
-	// Two blocks of AAD that begin with a window's last lane: without the window.
+	// AAD that begins in a window and ends in the next: without the first.
 	LEAQ(Mem{Base: pad, Index: tempA, Scale: 1}, tempE)
-	CMPQ(tempE, num(17))
-	JNE(LabelRef("inside"))
+	CMPQ(tempE, num(16))
+	JLE(LabelRef("inside"))
 	SUBQ(num(16), pad)
 	DECQ(oneWindows)
 	Label("inside")
@@ -146,8 +146,10 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	{
 		var s stream
 		k.h1(&s)
-		k.h.mul(&s, oneSum, onePowers.r(), oneSum) // what is in front of the window; H is in onePowers
 		k.upToFour(&s)
+		// What is in front of the window, its last block times H.
+		k.h.mul(&s, oneSum, (onePowers + 3).r(), oneSum)
+		s.do(func() { foldLanes(oneSum, oneHashTemp) })
 		each := func(i int) {
 			s.do(func() { VSHUFI64X2(Imm(0), (onePowers + v(i)).r(), (onePowers + v(i)).r(), (oneEach + v(i)).r()) })
 		}
@@ -278,21 +280,18 @@ func (k *one512) prepare(vectors int, length, pad, src, dst reg.GPPhysical, fron
 	ADDQ(tempA, tempA)
 	VPBROADCASTQ(tempA, oneHashTemp.r())
 	shufb(oneReverse.r(), oneAAD, oneAAD)
-	for i := from; i < 4; i++ {
-		x := onePending + v(i)
-		load(plus(k.c.words, 64*(i-from)), x)
+	place := func(x v) {
 		VPSUBQ(oneTemp.r(), x.r(), x.r())
 		VPCMPUQ(Imm(1), oneHashTemp.r(), x.r(), reg.K3) // less
 		VPERMQ_Z(oneAAD.r(), x.r(), reg.K3, x.r())
 	}
-	if front {
-		// pad is -1, or nothing is there.
-		VPXORQ(oneSum.r(), oneSum.r(), oneSum.r())
-		MOVQ(pad, tempA)
-		SARQ(Imm(63), tempA)
-		ANDL(Imm(3), tempA.As32())
-		KMOVB(tempA.As32(), reg.K3)
-		VMOVDQA64_Z(oneAAD.r(), reg.K3, oneSum.r())
+	for i := from; i < 4; i++ {
+		load(plus(k.c.words, 64*(i-from)), onePending+v(i))
+		place(onePending + v(i))
+	}
+	if front { // where pad is negative
+		load(plus(k.c.words, -64), oneSum)
+		place(oneSum)
 	}
 	// Counters: the text's first is 2.
 	MOVL(U32(2), tempA.As32())

@@ -275,10 +275,11 @@ func makeConstants() constants {
 	}
 	c.lanes = lanesOf("lanes", 0, 1, 2, 3)
 	c.fours = lanesOf("fours", 4, 4, 4, 4)
-	c.words = GLOBL("words", rodata)
-	for i := range 32 {
-		DATA(8*i, U64(uint64(i)))
+	c.words = GLOBL("words", rodata) // -8 to -1, and from plus(64) on 0 to 31
+	for i := range 40 {
+		DATA(8*i, U64(uint64(i-8)))
 	}
+	c.words = plus(c.words, 64)
 	c.edge = GLOBL("edge", rodata) // from octet 32-n on: 8*n bits that are clear, then others
 	for i := range 8 {
 		DATA(8*i, U64(-uint64(i/4)))

@@ -34,7 +34,7 @@ const (
 	jobsBytes = 4 * 64
 	sinkBytes = 1024
 	longLeast = 256 // long kernels take no shorter packets
-	oneAAD    = 32  // nor those for single packets longer AAD
+	oneAAD    = 64  // nor those for single packets longer AAD
 	rowsAt    = 4544
 	atOnce    = 16 // keys of long packets expanded at a time
 	longAt    = rowsAt + atOnce/4*GroupBytes
