@@ -8,9 +8,9 @@ import "C"
 import (
 	"unsafe"
 
-	eesp "libeesp"
 	"libeesp/internal/burst"
 	"libeesp/internal/counter"
+	"libeesp/internal/eesp"
 	"libeesp/internal/fresh"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"

@@ -20,9 +20,9 @@ import (
 	"time"
 	"unsafe"
 
-	eesp "libeesp"
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
+	"libeesp/internal/eesp"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
@@ -119,7 +119,7 @@ func report(err error, text *C.char) C.int {
 	if err == nil {
 		return C.EESP_OK
 	}
-	s := eesp.ErrInternal
+	s := status.ErrInternal
 	errors.As(err, &s)
 	// The status is returned: the text is what is not in it, if there is any.
 	what, more := strings.CutPrefix(err.Error(), s.Error()+": ")
@@ -135,13 +135,13 @@ func report(err error, text *C.char) C.int {
 // guard keeps a panic from crossing into C.
 func guard(text *C.char, st *C.int) {
 	if p := recover(); p != nil {
-		*st = report(fmt.Errorf("%w: %v", eesp.ErrInternal, p), text)
+		*st = report(fmt.Errorf("%w: %v", status.ErrInternal, p), text)
 	}
 }
 
 func octets(p *C.uint8_t, n C.size_t) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p)), n) }
 
-var errHandle = fmt.Errorf("%w: handle was freed", eesp.ErrArgument)
+var errHandle = fmt.Errorf("%w: handle was freed", status.ErrArgument)
 
 var (
 	readyMu sync.Mutex
@@ -277,7 +277,7 @@ func eespGoSweep() {
 func eespGoGroupNew(c *C.eesp_group_config, slot *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	if c.aead > 255 || c.combiner > 255 {
-		return report(fmt.Errorf("%w: aead %d, combiner %d", eesp.ErrArgument, c.aead, c.combiner), text)
+		return report(fmt.Errorf("%w: aead %d, combiner %d", status.ErrArgument, c.aead, c.combiner), text)
 	}
 	g, err := eesp.NewGroup(eesp.GroupConfig{
 		Profile: eesp.ProfileID(c.profile), AEAD: eesp.AEAD(c.aead), Combiner: eesp.Combiner(c.combiner),
@@ -375,7 +375,7 @@ func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, slot *C.uint64_t, 
 		if C.start_follower(C.uint64_t(n)) != 0 {
 			followers.drop(C.uint64_t(n))
 			procs.detach()
-			return fmt.Errorf("%w: a thread to follow on", eesp.ErrMemory)
+			return fmt.Errorf("%w: a thread to follow on", status.ErrMemory)
 		}
 		return nil
 	})
@@ -425,7 +425,7 @@ func eespGoGroupGetDER(slot C.uint64_t, level C.int, der *C.uint8_t, n *C.size_t
 			room = octets(der, min(*n, 4096)) // the longest is shorter
 		}
 		k, err := g.WriteRootKeyDER(room, eesp.Level(level))
-		if err == nil || errors.Is(err, eesp.ErrRoom) {
+		if err == nil || errors.Is(err, status.ErrRoom) {
 			*n = C.size_t(k)
 		}
 		return err
@@ -448,7 +448,7 @@ func eespGoGroupRemove(slot C.uint64_t, level C.int, text *C.char) C.int {
 func eespGoGroupDefault(slot C.uint64_t, levels C.uint, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error {
 		if levels > 255 {
-			return fmt.Errorf("%w: levels %#x", eesp.ErrArgument, levels)
+			return fmt.Errorf("%w: levels %#x", status.ErrArgument, levels)
 		}
 		return g.SetDefaultLevels(eesp.Levels(levels))
 	})
@@ -556,7 +556,7 @@ func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys
 	return withGroup(slot, text, func(g *eesp.Group) error {
 		k, be := g.Engine()
 		if uint64(keysLen) != uint64(n)*uint64(g.KeyLen()) {
-			return fmt.Errorf("%w: keys_len is not n times %d", eesp.ErrArgument, g.KeyLen())
+			return fmt.Errorf("%w: keys_len is not n times %d", status.ErrArgument, g.KeyLen())
 		}
 		return workers.get(worker).Derive(be, k, unsafe.Slice((*profile.KeyContext)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
 	})
@@ -826,7 +826,7 @@ func descs(pkts *C.eesp_pkt, n C.size_t) []profile.Desc {
 }
 
 // failed marks a whole burst.
-func failed(d []profile.Desc, c eesp.Status) C.size_t {
+func failed(d []profile.Desc, c status.Code) C.size_t {
 	for i := range d {
 		d[i].Status, d[i].Out, d[i].OutLen, d[i].ID, d[i].TSC = c, 0, 0, 0, 0
 	}
@@ -837,7 +837,7 @@ func failed(d []profile.Desc, c eesp.Status) C.size_t {
 func caught(worker C.uint64_t, d []profile.Desc, good *C.size_t) {
 	if p := recover(); p != nil {
 		workers.get(worker).Scrub()
-		*good = failed(d, eesp.ErrInternal)
+		*good = failed(d, status.ErrInternal)
 	}
 }
 
@@ -847,7 +847,7 @@ func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 	defer caught(worker, d, &good)
 	s := senders.get(slot)
 	if s == nil {
-		return failed(d, eesp.ErrArgument)
+		return failed(d, status.ErrArgument)
 	}
 	e := s.Engine()
 	if e == nil {
@@ -869,7 +869,7 @@ func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 	defer caught(worker, d, &good)
 	r := receivers.get(slot)
 	if r == nil {
-		return failed(d, eesp.ErrArgument)
+		return failed(d, status.ErrArgument)
 	}
 	return C.size_t(workers.get(worker).Open(r.Engine(), d))
 }
@@ -899,8 +899,8 @@ func eespGoUDPSealBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
 	s, e := senders.get(slot), outside(u)
-	if s == nil || e.Check(true) != eesp.OK {
-		return failed(d, eesp.ErrArgument)
+	if s == nil || e.Check(true) != status.OK {
+		return failed(d, status.ErrArgument)
 	}
 	n_ := s.Engine()
 	if n_ == nil {
@@ -914,8 +914,8 @@ func eespGoUDPOpenBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
 	r, e := receivers.get(slot), outside(u)
-	if r == nil || e.Check(false) != eesp.OK {
-		return failed(d, eesp.ErrArgument)
+	if r == nil || e.Check(false) != status.OK {
+		return failed(d, status.ErrArgument)
 	}
 	return C.size_t(workers.get(worker).OpenUDP(r.Engine(), &e, d))
 }
@@ -926,7 +926,7 @@ func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (go
 	defer caught(worker, d, &good)
 	p := proxies.get(slot)
 	if p == nil {
-		return failed(d, eesp.ErrArgument)
+		return failed(d, status.ErrArgument)
 	}
 	e := p.s.Engine()
 	if e == nil {
@@ -1037,7 +1037,7 @@ func noneGood(worker C.uint64_t, jobs []kernel.Job, text *C.char, good *C.size_t
 		for i := range jobs {
 			jobs[i].OK = 0
 		}
-		*good = outcome(0, fmt.Errorf("%w: %v", eesp.ErrInternal, p), text)
+		*good = outcome(0, fmt.Errorf("%w: %v", status.ErrInternal, p), text)
 	}
 }
 

@@ -474,7 +474,7 @@ type KeyContext struct {
 	V          uint8
 	Levels     uint8 // bit l: level l; 0 = the group's default
 	Generation uint8 // 0 current, 1 previous, 2 next
-	_          [3]uint8
+	Reserved   [3]uint8
 	Addr       Addr
 }
 

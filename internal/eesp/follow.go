@@ -1,0 +1,945 @@
+package eesp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"libeesp/internal/keys"
+	"libeesp/internal/ktime"
+	"libeesp/internal/link"
+	"libeesp/internal/secmem"
+	"libeesp/internal/status"
+	"libeesp/internal/wire"
+)
+
+// Following an agent: the group's parameters, keys and IDs come from its Unix
+// socket (docs/control.md). One thread for each group does the work with calls that
+// block. It keeps one descriptor, which it does not use without having looked that
+// it is still its own: a host may close it, and use the number for something else.
+
+// AgentSocket is the path of an agent's socket by default.
+const AgentSocket = "/run/eespd/agent/agent.sock"
+
+// FollowConfig says how to follow an agent. The zero value is the host's agent.
+type FollowConfig struct {
+	Socket string // "" = AgentSocket
+	// Timeout is for how long FollowGroup waits; 0 = 10 s.
+	Timeout time.Duration
+	// WithoutKeys lets FollowGroup return as soon as the group's parameters are
+	// known: until keys have come, packets are ErrNoKey.
+	WithoutKeys bool
+	// AgentUID is a user that the agent may run as, besides root and this
+	// process's own; 0 = none.
+	AgentUID uint32
+}
+
+// FollowInfo is what is known of a group that follows an agent.
+type FollowInfo struct {
+	Connected      bool
+	Sealing        status.Code            // OK, or what packets are refused with: ErrNoKey, ErrOutOfTouch, ErrFenced
+	Generations    [link.Levels][3]uint64 // by level: previous, current, next; 0: there is none
+	States         uint64                 // that were installed
+	Refused        uint64                 // that were not
+	Fenced         uint64                 // how often another machine had this one's IDs
+	IDs            []uint64               // that the agent gave, for this group, since the start
+	V              uint8                  // stateless: VID or VLongID; senders add what the context has of addresses
+	ReplayWindow   uint32                 // what receivers have if they do not say
+	ReplayContexts uint32
+	MTU            uint16 // a hint; 0: none
+	Profile        ProfileID
+	AEAD           AEAD
+	Domain         uint32 // tss
+	Mode           uint8  // tss
+	Problem        string // the last one, in words; "": none
+}
+
+// follower is a group's side of the agent's socket.
+type follower struct {
+	name     string
+	config   FollowConfig
+	instance uint64
+	stop     atomic.Bool
+	ended    atomic.Bool
+	values   *link.Values // locked
+	write    sync.Mutex
+
+	mu        sync.Mutex
+	fd        int // -1: not connected
+	inode     uint64
+	connected bool // and greeted
+	final     error
+	problem   string
+	g         *Group
+	state     link.State // the newest that was installed
+	sealing   status.Code
+	slots     [2]uint64     // tss: generations
+	lost      time.Duration // boot time at which the connection was
+	states    uint64
+	refused   uint64
+	fenced    uint64
+	ids       []uint64
+	senders   []*Sender
+	without   []*Sender // wait for an ID
+	giving    bool      // IDs are on their way to senders that are not in without any more
+	barred    []*Sender // of them, those whose ID another machine may have
+	asked     int       // IDs
+	askAfter  time.Time
+	reported  time.Time // usage; the thread's
+	receivers []*Receiver
+}
+
+// FollowGroup makes a group whose parameters, keys and IDs come from an agent,
+// and waits until it has keys. The agent gives senders their IDs and counters
+// (SenderConfig.ID must be 0), and they send Master Key Options; until the ID
+// has come, packets are ErrNoKey. Receivers refuse the IDs of the group's
+// senders, and have its replay windows if they do not ask for others. Functions
+// that set keys are ErrUnsupported. Closing the group ends following, also for
+// its senders and receivers.
+func FollowGroup(name string, c FollowConfig) (*Group, error) {
+	return FollowGroupOn(name, c, func(run func()) error { go run(); return nil })
+}
+
+// FollowGroupOn is FollowGroup for this module's C library, which has a thread for
+// run.
+func FollowGroupOn(name string, c FollowConfig, start func(run func()) error) (*Group, error) {
+	switch {
+	case name == "" || len(name) > 64:
+		return nil, fmt.Errorf("%w: a group's name of %d octets, not 1 to 64", status.ErrArgument, len(name))
+	case len(c.Socket) > 107:
+		return nil, fmt.Errorf("%w: the socket's path has %d octets, more than 107", status.ErrArgument, len(c.Socket))
+	case c.Timeout < 0:
+		return nil, fmt.Errorf("%w: timeout", status.ErrArgument)
+	}
+	if c.Socket == "" {
+		c.Socket = AgentSocket
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 10 * time.Second
+	}
+	values, err := secmem.New[link.Values]()
+	if err != nil {
+		return nil, err
+	}
+	var b [8]byte
+	if err := keys.Random(b[:]); err != nil {
+		return nil, err
+	}
+	f := &follower{name: name, config: c, instance: binary.BigEndian.Uint64(b[:]), values: values, fd: -1, lost: bootTime(), sealing: status.ErrNoKey}
+	if err := start(f.run); err != nil {
+		secmem.Delete(values)
+		return nil, err
+	}
+	end := time.Now().Add(c.Timeout)
+	for wait := time.Millisecond; ; wait = min(2*wait, 10*time.Millisecond) {
+		g, err := f.arrived()
+		if g != nil {
+			return g, nil
+		}
+		if err == nil && time.Now().After(end) {
+			err = f.missing()
+		}
+		if err != nil {
+			f.close()
+			f.mu.Lock()
+			g = f.g
+			f.mu.Unlock()
+			g.Close()
+			return nil, err
+		}
+		ktime.Nap(wait)
+	}
+}
+
+func bootTime() time.Duration { return time.Duration(ktime.Clock(unix.CLOCK_BOOTTIME)) }
+
+// arrived returns the group when what FollowGroup waits for is there.
+func (f *follower) arrived() (*Group, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.final != nil {
+		return nil, f.final
+	}
+	if f.g != nil && (f.config.WithoutKeys || f.hasKeys()) {
+		return f.g, nil
+	}
+	return nil, nil
+}
+
+// hasKeys: f.mu is held.
+func (f *follower) hasKeys() bool {
+	for _, r := range f.state.Rings {
+		if r != nil && r.Gens[1] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// missing says what has not come in time.
+func (f *follower) missing() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.g != nil:
+		return fmt.Errorf("%w: group %s has no key yet", status.ErrNoKey, f.name)
+	case f.connected && f.problem != "":
+		return fmt.Errorf("%w: %s", status.ErrNotFound, f.problem)
+	case f.connected:
+		return fmt.Errorf("%w: the agent does not know a group %s", status.ErrNotFound, f.name)
+	}
+	return fmt.Errorf("%w: %s: %s", status.ErrAgent, f.config.Socket, f.problem)
+}
+
+// close ends it, and drops the keys.
+func (f *follower) close() {
+	f.stop.Store(true)
+	f.mu.Lock()
+	if f.fd >= 0 && f.owns(f.fd) {
+		unix.Shutdown(f.fd, unix.SHUT_RDWR)
+	}
+	f.mu.Unlock()
+	for end := time.Now().Add(2 * time.Second); !f.ended.Load() && time.Now().Before(end); {
+		ktime.Nap(time.Millisecond)
+	}
+}
+
+// run is the thread.
+func (f *follower) run() {
+	defer f.ended.Store(true)
+	defer func() {
+		clear(f.values[:])
+		secmem.Delete(f.values)
+	}()
+	for wait := 50 * time.Millisecond; !f.stop.Load(); {
+		began := time.Now()
+		err := f.session()
+		f.mu.Lock()
+		was := f.connected
+		f.connected = false
+		if f.fd >= 0 {
+			if f.owns(f.fd) {
+				unix.Close(f.fd)
+			}
+			f.fd = -1
+		}
+		if err != nil && !f.stop.Load() {
+			f.problem = err.Error()
+		}
+		if was {
+			f.lost = bootTime()
+		}
+		f.mu.Unlock()
+		if time.Since(began) > 5*time.Second || was {
+			wait = 50 * time.Millisecond
+		}
+		for end := time.Now().Add(wait); time.Now().Before(end) && !f.stop.Load(); {
+			ktime.Nap(20 * time.Millisecond)
+		}
+		wait = min(2*wait, 2*time.Second)
+		f.look()
+	}
+	f.mu.Lock()
+	g := f.g
+	f.mu.Unlock()
+	if g != nil {
+		f.drop(g.g)
+	}
+}
+
+func (f *follower) drop(g *keys.Group) {
+	g.SetSealing(status.ErrNoKey)
+	if g.Params().Slots == 0 {
+		g.Publish([wire.Levels]*keys.RootKey{}, status.ErrNoKey)
+		return
+	}
+	for i := range g.Params().Slots {
+		g.RemoveKey(i)
+	}
+}
+
+// owns says whether a descriptor is the socket that was made. f.mu is held.
+func (f *follower) owns(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK && st.Ino == f.inode
+}
+
+// descriptor returns the connection's, or an error if it is not there any more.
+func (f *follower) descriptor() (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.stop.Load():
+		return -1, errors.New("closed")
+	case f.fd < 0:
+		return -1, errors.New("not connected")
+	case !f.owns(f.fd):
+		f.fd = -1 // it is somebody else's now
+		return -1, errors.New("the host has closed the connection's descriptor")
+	}
+	return f.fd, nil
+}
+
+const (
+	// recvTimeout is how often a thread that waits looks at what else is due.
+	recvTimeout = 250 * time.Millisecond
+	frameTime   = 10 * time.Second // that a frame may take to arrive
+	burstTime   = 4 * time.Second  // that bursts may take to end: an agent waits for 5
+)
+
+// session connects, and works until the connection ends.
+func (f *follower) session() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	f.mu.Lock()
+	f.fd, f.inode = fd, st.Ino
+	f.mu.Unlock()
+	for _, o := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		t := unix.NsecToTimeval(int64(recvTimeout))
+		if o == unix.SO_SNDTIMEO {
+			t = unix.NsecToTimeval(int64(5 * time.Second))
+		}
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, o, &t); err != nil {
+			return err
+		}
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: f.config.Socket}); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return fmt.Errorf("who the agent is: %w", err)
+	}
+	if u := cred.Uid; u != 0 && u != uint32(os.Geteuid()) && (f.config.AgentUID == 0 || u != f.config.AgentUID) {
+		return fmt.Errorf("user %d has the socket, who is not to be trusted with keys", u)
+	}
+	h := link.Put64(link.Put16(link.Put16(nil, 1, link.Major), 2, link.Minor), 3, 0)
+	h = link.Put(link.Put(h, 4, []byte("libeesp 1.1")), 5, []byte(programName()))
+	if err := f.send(link.Hello, link.MustKnow, link.Put64(h, 6, f.instance)); err != nil {
+		return err
+	}
+	typ, body, err := f.receive(false)
+	if err != nil {
+		return err
+	}
+	m, err := link.Fields(body)
+	switch {
+	case err != nil:
+		return err
+	case typ == link.Error:
+		return fmt.Errorf("the agent says: %s", m[2])
+	case typ != link.Welcome || link.Get16(m[1]) != link.Major:
+		return fmt.Errorf("the agent speaks another protocol")
+	}
+	f.mu.Lock()
+	f.connected, f.asked, f.askAfter, f.problem = true, 0, time.Time{}, ""
+	f.mu.Unlock()
+	if err := f.send(link.Follow, 0, link.Put(nil, 1, []byte(f.name))); err != nil {
+		return err
+	}
+	for {
+		f.look()
+		typ, body, err := f.receive(true)
+		if err != nil {
+			return err
+		}
+		if err := f.frame(typ, body); err != nil {
+			return err
+		}
+	}
+}
+
+func programName() string {
+	b, _ := os.ReadFile("/proc/self/comm")
+	return string(slices.DeleteFunc(b, func(c byte) bool { return c < ' ' }))
+}
+
+// send writes a frame.
+func (f *follower) send(typ, flags uint16, fields []byte) error {
+	f.write.Lock()
+	defer f.write.Unlock()
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 8+len(fields)), uint32(len(fields)))
+	b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, typ), flags)
+	for b = append(b, fields...); len(b) > 0; {
+		fd, err := f.descriptor()
+		if err != nil {
+			return err
+		}
+		n, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_NOSIGNAL)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("send: %w", err)
+		default:
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// receive reads a frame; a state's values go into locked memory, and nowhere else.
+func (f *follower) receive(idle bool) (typ uint16, body []byte, err error) {
+	var h [8]byte
+	if err := f.read(h[:], idle); err != nil {
+		return 0, nil, err
+	}
+	n, typ := binary.BigEndian.Uint32(h[:]), binary.BigEndian.Uint16(h[4:])
+	if n > 64<<10 {
+		return 0, nil, fmt.Errorf("%w: %d octets", link.ErrFrame, n)
+	}
+	body = make([]byte, n)
+	rest := body
+	if typ == link.StateFrame {
+		if n < link.ValuesAt+link.ValuesLen {
+			return 0, nil, fmt.Errorf("%w: state", link.ErrFrame)
+		}
+		if err := f.read(body[:link.ValuesAt], false); err != nil {
+			return 0, nil, err
+		}
+		for l := range f.values {
+			for i := range f.values[l] {
+				if err := f.read(f.values[l][i][:], false); err != nil {
+					return 0, nil, err
+				}
+			}
+		}
+		rest = body[link.ValuesAt+link.ValuesLen:]
+	}
+	return typ, body, f.read(rest, false)
+}
+
+// read fills b. Between frames (idle) it looks now and then at what else is due.
+func (f *follower) read(b []byte, idle bool) error {
+	end := time.Now().Add(frameTime)
+	for len(b) > 0 {
+		fd, err := f.descriptor()
+		if err != nil {
+			return err
+		}
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN && idle:
+			f.look()
+			end = time.Now().Add(frameTime)
+		case err == unix.EAGAIN:
+			if time.Now().After(end) {
+				return errors.New("a frame of the agent's does not end")
+			}
+		case err != nil:
+			return fmt.Errorf("receive: %w", err)
+		case n == 0:
+			return errors.New("the agent has ended the connection")
+		default:
+			b, idle = b[n:], false
+		}
+	}
+	return nil
+}
+
+// frame takes one frame of the agent's.
+func (f *follower) frame(typ uint16, body []byte) error {
+	if typ == link.StateFrame {
+		defer clear(f.values[:])
+		st, err := link.ParseState(body)
+		if err != nil {
+			return err
+		}
+		answer := link.Put64(link.Put(nil, 1, st.Group[:]), 2, st.Seq)
+		if err := f.apply(&st); err != nil {
+			f.mu.Lock()
+			f.refused++
+			f.problem = err.Error()
+			f.mu.Unlock()
+			answer = link.Put(link.Put(answer, 3, []byte{1}), 4, []byte(err.Error()))
+		} else {
+			answer = link.Put(answer, 3, []byte{0})
+		}
+		return f.send(link.Done, 0, answer)
+	}
+	m, err := link.Fields(body)
+	if err != nil {
+		return err
+	}
+	switch typ {
+	case link.IDs:
+		var ids []uint64
+		for v := m[2]; len(v) >= 8; v = v[8:] {
+			ids = append(ids, binary.BigEndian.Uint64(v))
+		}
+		f.take(ids)
+	case link.Error:
+		f.mu.Lock()
+		f.problem = string(m[2])
+		switch link.Get16(m[1]) {
+		case link.ErrCodePolicy, link.ErrCodeVersion:
+			if f.g == nil {
+				f.final = fmt.Errorf("%w: %s", status.ErrAgent, f.problem)
+			}
+		case link.ErrCodeIDs:
+			f.asked, f.askAfter = 0, time.Now().Add(2*time.Second)
+		}
+		f.mu.Unlock()
+	}
+	return nil
+}
+
+// apply installs a state: when it returns nil, what it asks for is so.
+func (f *follower) apply(st *link.State) (err error) {
+	f.mu.Lock()
+	g := f.g
+	f.mu.Unlock()
+	if g == nil {
+		if g, err = f.makeGroup(st); err != nil {
+			f.mu.Lock()
+			f.final = err
+			f.mu.Unlock()
+			return err
+		}
+		defer func() {
+			if err != nil {
+				g.g.Release()
+			}
+		}()
+	} else {
+		a, b := st.Params, f.state.Params
+		a.Window, a.Contexts, a.MTU = b.Window, b.Contexts, b.MTU // what may change
+		if st.Group != f.state.Group || a != b {
+			return fmt.Errorf("this is another group: follow it anew")
+		}
+	}
+	sealing := map[uint8]status.Code{link.SealYes: status.OK, link.SealStale: status.ErrOutOfTouch, link.SealFenced: status.ErrFenced}[st.Seal]
+	if st.Seal != link.SealYes && sealing == status.OK {
+		sealing = status.ErrNoKey
+	}
+	f.mu.Lock()
+	if sealing == status.ErrFenced && f.sealing != status.ErrFenced {
+		// Another machine may have these IDs: nothing is sealed under them any more.
+		f.fenced++
+		f.without, f.barred = slices.Clone(f.senders), nil
+		for _, s := range f.senders {
+			if s.now.Load() != nil {
+				f.barred = append(f.barred, s)
+			}
+		}
+	}
+	f.sealing = sealing
+	in := f.inForce()
+	f.mu.Unlock()
+	if in != status.OK {
+		if err := g.g.SetSealing(in); err != nil {
+			return err
+		}
+	}
+	if g.g.Params().Slots == 0 {
+		err = f.installRings(g.g, st, in)
+	} else {
+		err = f.installSlots(g.g, st, in)
+	}
+	if err != nil {
+		return err
+	}
+	if !keys.Wait(burstTime) {
+		return errors.New("a burst that began before does not end")
+	}
+	f.mu.Lock()
+	f.state, f.g = *st, g
+	f.states++
+	f.mu.Unlock()
+	f.ask()
+	return nil
+}
+
+// inForce is what packets are refused with: also while senders that were fenced
+// wait for other IDs. f.mu is held.
+func (f *follower) inForce() status.Code {
+	if f.sealing == status.OK && len(f.barred) != 0 {
+		return status.ErrFenced
+	}
+	return f.sealing
+}
+
+func (f *follower) makeGroup(st *link.State) (*Group, error) {
+	p := ProfileID(st.Profile)
+	if p != ProfileStateless && p != ProfileTSS || st.Combiner != 0 || st.EngineBits != 0 {
+		return nil, fmt.Errorf("%w: a group of profile %d, combiner %d: this library follows stateless and tss", status.ErrUnsupported, st.Profile, st.Combiner)
+	}
+	c := GroupConfig{Profile: p, AEAD: AEAD(st.AEAD)}
+	if p == ProfileTSS {
+		c.Domain, c.Mode = st.Domain, st.Mode
+	}
+	g, err := NewGroup(c)
+	if err != nil {
+		return nil, fmt.Errorf("%w: group %s as the agent has it: %v", status.ErrUnsupported, f.name, err)
+	}
+	g.follows = f
+	return g, nil
+}
+
+func (f *follower) installRings(g *keys.Group, st *link.State, sealing status.Code) error {
+	var rings [wire.Levels]*keys.RootKey
+	free := func() {
+		for _, k := range rings {
+			if k != nil {
+				k.Free()
+			}
+		}
+	}
+	for l, r := range st.Rings {
+		if r == nil || r.Gens[1] == 0 {
+			continue
+		}
+		k, err := keys.NewRing(r.ID[:], r.Gens, &f.values[l], r.Floor)
+		if err != nil {
+			free()
+			return err
+		}
+		rings[l] = k
+	}
+	if err := g.Publish(rings, sealing); err != nil {
+		free()
+		return err
+	}
+	return nil
+}
+
+// installSlots: a generation's slot is its lowest bit. Senders go over as the
+// first of all, and no key is removed that they still use.
+func (f *follower) installSlots(g *keys.Group, st *link.State, sealing status.Code) error {
+	var r *link.Ring
+	level := 0
+	for l, x := range st.Rings {
+		if x != nil {
+			r, level = x, l
+		}
+	}
+	if r == nil || r.Gens[1] == 0 {
+		for i, have := range f.slots {
+			if have != 0 {
+				if err := g.RemoveKey(i); err != nil {
+					return err
+				}
+				f.slots[i] = 0
+			}
+		}
+		return g.SetSealing(sealing)
+	}
+	var other, at uint64
+	for i, n := range r.Gens {
+		switch {
+		case n != 0 && n < r.Floor:
+			return fmt.Errorf("generation %d is below the floor %d", n, r.Floor)
+		case i == 1 || n == 0:
+		case other != 0 || n&1 == r.Gens[1]&1:
+			return fmt.Errorf("generations %d do not fit in two slots", r.Gens)
+		default:
+			other, at = n, uint64(i)
+		}
+	}
+	c, lowest := r.Gens[1], r.Gens[1]
+	if other != 0 {
+		lowest = min(c, other)
+	}
+	if err := keys.AboveFloor(r.ID[:], lowest); err != nil {
+		return err
+	}
+	set := func(n uint64, value *[32]byte) error {
+		if f.slots[n&1] == n {
+			return nil
+		}
+		if err := g.SetKey(int(n&1), value[:]); err != nil {
+			return err
+		}
+		f.slots[n&1] = n
+		return nil
+	}
+	if err := set(c, &f.values[level][1]); err != nil {
+		return err
+	}
+	if err := g.UseKey(int(c & 1)); err != nil {
+		return err
+	}
+	switch {
+	case other != 0:
+		if err := set(other, &f.values[level][at]); err != nil {
+			return err
+		}
+	case f.slots[1-c&1] != 0:
+		if err := g.RemoveKey(int(1 - c&1)); err != nil {
+			return err
+		}
+		f.slots[1-c&1] = 0
+	}
+	keys.RaiseFloor(r.ID[:], max(r.Floor, lowest))
+	return g.SetSealing(sealing)
+}
+
+// spent is a counter from which on a sender goes over to another ID.
+const spent = 1 << 47
+
+// look does what is due from time to time.
+func (f *follower) look() {
+	f.mu.Lock()
+	g, stale := f.g, false
+	if g != nil && !f.connected && f.state.MaxStale != 0 && f.sealing == status.OK && bootTime()-f.lost > time.Duration(f.state.MaxStale)*time.Second {
+		f.sealing, stale = status.ErrOutOfTouch, true
+	}
+	for _, s := range f.senders {
+		if s.NextTSC()&(1<<48-1) >= spent && !slices.Contains(f.without, s) {
+			f.without = append(f.without, s)
+		}
+	}
+	report := f.connected && g != nil && time.Since(f.reported) >= usageEvery
+	st := f.state
+	f.mu.Unlock()
+	if stale {
+		g.g.SetSealing(status.ErrOutOfTouch)
+	}
+	f.ask()
+	if report {
+		f.reported = time.Now()
+		f.report(g.g, &st)
+	}
+}
+
+// usageEvery is how often what was done with keys is reported.
+var usageEvery = 5 * time.Second
+
+// report tells the agent what was done with each key that is in force.
+func (f *follower) report(g *keys.Group, st *link.State) {
+	for l, r := range st.Rings {
+		if r == nil {
+			continue
+		}
+		for i, n := range r.Gens {
+			at, gen := l, i
+			if g.Params().Slots != 0 {
+				at, gen = int(n&1), keys.Current-1
+			}
+			c, _, err := g.Used(at, gen)
+			if n == 0 || err != nil {
+				continue
+			}
+			var v []byte
+			for _, x := range []uint64{n, c.Derived, c.Sealed, c.Opened, 0} {
+				v = binary.BigEndian.AppendUint64(v, x)
+			}
+			if f.send(link.UsageFrame, 0, link.Put(link.Put(nil, 1, r.ID[:]), 2, v)) != nil {
+				return
+			}
+		}
+	}
+}
+
+// ask asks for the IDs that senders wait for, once, and when nothing is sealed
+// under one that another machine has.
+func (f *follower) ask() {
+	f.mu.Lock()
+	n := min(len(f.without), 16)
+	if n == 0 || f.asked != 0 || !f.connected || f.g == nil || f.sealing != status.OK || time.Now().Before(f.askAfter) {
+		f.mu.Unlock()
+		return
+	}
+	f.asked = n
+	id := f.state.Group
+	f.mu.Unlock()
+	if err := f.send(link.NeedIDs, 0, link.Put16(link.Put(nil, 1, id[:]), 2, uint16(n))); err != nil {
+		f.mu.Lock()
+		f.asked = 0
+		f.mu.Unlock()
+	}
+}
+
+// take gives IDs to senders that wait for one. Receivers know them first.
+func (f *follower) take(ids []uint64) {
+	f.mu.Lock()
+	f.asked, f.giving = 0, true
+	f.ids = append(f.ids, ids...)
+	receivers := slices.Clone(f.receivers)
+	f.mu.Unlock()
+	for _, r := range receivers {
+		r.refreshOwn()
+	}
+	for _, id := range ids {
+		f.mu.Lock()
+		var s *Sender
+		if len(f.without) > 0 {
+			s, f.without = f.without[0], f.without[1:]
+		}
+		f.mu.Unlock()
+		if s == nil {
+			break
+		}
+		if err := s.setID(id); err != nil && !s.closed.Load() {
+			f.mu.Lock()
+			f.problem, f.askAfter = fmt.Sprintf("ID %#x: %v", id, err), time.Now().Add(2*time.Second)
+			f.without = append(f.without, s)
+			f.mu.Unlock()
+			continue
+		}
+		f.mu.Lock()
+		f.barred = slices.DeleteFunc(f.barred, func(x *Sender) bool { return x == s })
+		f.mu.Unlock()
+	}
+	f.mu.Lock()
+	g, in := f.g, f.inForce()
+	f.mu.Unlock()
+	if g != nil {
+		g.g.SetSealing(in)
+	}
+	f.mu.Lock()
+	f.giving = false
+	f.mu.Unlock()
+	f.ask()
+}
+
+// newSender makes a sender that has its ID from the agent.
+func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
+	switch {
+	case c.ID != 0:
+		return nil, fmt.Errorf("%w: ID: the agent gives it", status.ErrArgument)
+	case c.Counter != CounterClock || c.EngineBits != 0 || c.RateLog2 != 0 || c.FixedEpoch || c.StatePath != "" || c.LockDir != "":
+		return nil, fmt.Errorf("%w: counters of a sender whose ID was never used before begin at 0: no settings, file or lock", status.ErrArgument)
+	}
+	f.mu.Lock()
+	st := f.state
+	f.mu.Unlock()
+	switch ProfileID(s.g.g.Params().Profile) {
+	case ProfileStateless:
+		c.V &^= VLongID
+		if st.V == 1 {
+			c.V |= VLongID
+		}
+		c.Options = true
+	case ProfileTSS:
+		if c.V == VTSSAddr {
+			c.V = VTSSSSI
+		}
+		if c.V != VTSSSSI && c.V != VTSSSSIIPv6 {
+			return nil, fmt.Errorf("%w: V %#x: senders of a group that is followed have an SSI", status.ErrArgument, c.V)
+		}
+	}
+	c.Counter = CounterExplicit
+	if _, err := c.sealing(s.g.g.Params(), nil); err != nil {
+		return nil, err
+	}
+	s.config = c
+	f.mu.Lock()
+	f.senders, f.without = append(f.senders, s), append(f.without, s)
+	f.mu.Unlock()
+	f.ask()
+	return s, nil
+}
+
+func (f *follower) dropSender(s *Sender) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	is := func(x *Sender) bool { return x == s }
+	f.senders, f.without, f.barred = slices.DeleteFunc(f.senders, is), slices.DeleteFunc(f.without, is), slices.DeleteFunc(f.barred, is)
+}
+
+// given are the IDs that this group's senders have or had.
+func (f *follower) given() []uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ProfileID(f.state.Profile) == ProfileTSS && f.state.Mode == TSSServer {
+		return nil // both ends have one
+	}
+	return slices.Clone(f.ids)
+}
+
+// windows fills in replay windows of a receiver that does not ask for others.
+func (f *follower) windows(c *ReceiverConfig) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.Replay == ReplayWindows && c.ReplayWindow == 0 && c.ReplayContexts == 0 && f.state.Window != 0 {
+		c.ReplayWindow, c.ReplayContexts = f.state.Window, f.state.Contexts
+	}
+}
+
+func (f *follower) addReceiver(r *Receiver) {
+	f.mu.Lock()
+	f.receivers = append(f.receivers, r)
+	f.mu.Unlock()
+	r.refreshOwn()
+}
+
+func (f *follower) dropReceiver(r *Receiver) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.receivers = slices.DeleteFunc(f.receivers, func(x *Receiver) bool { return x == r })
+}
+
+func (g *Group) following() (*follower, error) {
+	if err := g.usable(); err != nil {
+		return nil, err
+	}
+	if g.follows == nil {
+		return nil, fmt.Errorf("%w: the group follows no agent", status.ErrArgument)
+	}
+	return g.follows, nil
+}
+
+// FollowInfo returns what is known of a group that follows an agent.
+func (g *Group) FollowInfo() (i FollowInfo, err error) {
+	f, err := g.following()
+	if err != nil {
+		return i, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i = FollowInfo{Connected: f.connected, Sealing: f.inForce(), States: f.states, Refused: f.refused, Fenced: f.fenced, IDs: slices.Clone(f.ids),
+		ReplayWindow: f.state.Window, ReplayContexts: f.state.Contexts, MTU: f.state.MTU, Problem: f.problem,
+		Profile: ProfileID(f.state.Profile), AEAD: AEAD(f.state.AEAD), Domain: f.state.Domain, Mode: f.state.Mode}
+	if f.state.V == 1 {
+		i.V = VLongID
+	}
+	for l, r := range f.state.Rings {
+		if r != nil {
+			i.Generations[l] = r.Gens
+		}
+	}
+	return i, nil
+}
+
+// WaitSealing waits until the senders of a group that follows an agent can seal:
+// there are keys, the agent allows it, and each sender has an ID. After timeout it
+// returns why not.
+func (g *Group) WaitSealing(timeout time.Duration) error {
+	f, err := g.following()
+	if err != nil {
+		return err
+	}
+	for end, wait := time.Now().Add(timeout), time.Millisecond; ; wait = min(2*wait, 10*time.Millisecond) {
+		f.mu.Lock()
+		c, keyed, n, giving, problem := f.inForce(), f.hasKeys(), len(f.without), f.giving, f.problem
+		f.mu.Unlock()
+		if c == status.OK && keyed && n == 0 && !giving {
+			return nil
+		}
+		if time.Now().After(end) {
+			switch {
+			case c != status.OK:
+				return fmt.Errorf("%w: %s", c, problem)
+			case !keyed:
+				return fmt.Errorf("%w: group %s has no key yet", status.ErrNoKey, f.name)
+			}
+			return fmt.Errorf("%w: %d senders wait for an ID: %s", status.ErrNoKey, n, problem)
+		}
+		ktime.Nap(wait)
+	}
+}

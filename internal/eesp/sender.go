@@ -1,0 +1,539 @@
+package eesp
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"libeesp/internal/asm"
+	"libeesp/internal/burst"
+	"libeesp/internal/counter"
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+)
+
+// CounterMode is how counters are kept from repeating after a restart.
+type CounterMode = counter.Mode
+
+// The counter modes; see enum eesp_counter_mode in include/eesp.h.
+const (
+	CounterClock    = counter.Clock
+	CounterReserved = counter.Reserved
+	CounterExplicit = counter.Explicit
+)
+
+// SenderConfig describes a sender. The zero value: 4-octet ID 0, the group's
+// default levels, no options, counters by the clock.
+type SenderConfig struct {
+	ID      uint64 // names this sender and this direction
+	V       uint8
+	Levels  Levels // 0 = the group's default
+	Options bool   // send Master Key Options; set it where root keys rotate
+	// Extra: psp: the VC, 8 octets, and other extension fields behind the
+	// header's IV, a multiple of 8 octets in all, at most 112; eesp: the Flow
+	// Identifier.
+	Extra []byte
+	// NoVC: Extra has other extension fields only (psp).
+	NoVC bool
+	// OffsetFromIV: packets' COffset counts from the end of the IV, as in the
+	// header, and not from the payload (psp). What of Extra it does not reach is
+	// encrypted.
+	OffsetFromIV bool
+
+	Counter    CounterMode
+	EngineBits uint8 // lowest bits of Counter that tell engines of one ID apart
+	Engine     uint32
+	RateLog2   uint8 // clock: ticks a second; 0 = 28 - EngineBits
+	FixedEpoch bool  // implied unless Counter is CounterClock
+	Epoch      uint16
+	// EpochStart is when the fixed epoch began (clock). It and RateLog2 belong
+	// to the epoch: they are the same for every sender under this ID, at every
+	// start.
+	EpochStart time.Time
+	Start      uint64 // explicit: first counter; eesp: 0 is taken for 1
+	ReserveRun uint64 // reserved: counters claimed at a time; 0 = 2^24
+	StatePath  string // reserved: the file
+	// Time: counters are times, as in the group that the data key is of (for
+	// senders with a data key; others follow their group). TimeLate: as in
+	// GroupConfig.
+	Time, TimeLate bool
+	// LockDir is a directory with files that are locked for the ID, the engine
+	// and the present keys: another sender of the host that has them is refused.
+	// "" = no lock.
+	LockDir string
+}
+
+// TimeLead is how far a sender's counters may be ahead of its clock, where they
+// are times.
+const TimeLead = 2 * time.Millisecond
+
+// Sender seals packets under one ID and owns its counters.
+type Sender struct {
+	now    atomic.Pointer[sending] // nil: the agent that its group follows has given no ID yet
+	made   bool
+	g      *Group
+	needs  addresses // of packets
+	idless burst.Stats
+	closed atomic.Bool
+
+	mu     sync.Mutex // of changes of the ID
+	config SenderConfig
+	past   []*sending // under IDs of before
+	cell   *uintptr   // see Plan
+	direct uintptr
+}
+
+// sending is a sender under one ID.
+type sending struct {
+	s    burst.Sender
+	g    *Group
+	anew *renewed // tss, of a group; Counter holds the ID's place
+	id   uint64
+}
+
+// usable reports whether it has been made, and not been closed.
+func (s *Sender) usable() bool { return s != nil && s.made && !s.closed.Load() }
+
+// NewSender makes a sender of a group.
+func NewSender(g *Group, c SenderConfig) (*Sender, error) {
+	if err := g.usable(); err != nil {
+		return nil, err
+	}
+	if c.Time || c.TimeLate {
+		return nil, fmt.Errorf("%w: time: the group says whether counters are times", status.ErrArgument)
+	}
+	s := &Sender{g: g, made: true}
+	if ProfileID(g.g.Params().Profile) == ProfileStateless {
+		s.needs = addresses(c.V &^ VLongID)
+	}
+	c.Extra = slices.Clone(c.Extra)
+	if g.follows != nil {
+		return g.follows.newSender(s, c)
+	}
+	s.config = c
+	n, err := g.sending(c)
+	if err != nil {
+		return nil, err
+	}
+	s.now.Store(n)
+	return s, nil
+}
+
+// sending makes what seals under the ID of c.
+func (g *Group) sending(c SenderConfig) (*sending, error) {
+	s := &sending{g: g}
+	s.s.Backend, s.s.Group = g.be, g.g
+	var err error
+	if s.s.Sealing, err = c.sealing(g.g.Params(), nil); err != nil {
+		return nil, err
+	}
+	if err := g.g.Retain(); err != nil {
+		return nil, err
+	}
+	c.Time, c.TimeLate = g.g.Params().Timed, g.g.Params().TimedLate
+	levels := uint8(c.Levels)
+	slot := -1
+	if g.g.Params().SPIs { // its top bit says which
+		slot = int(c.ID >> 31 & 1)
+	}
+	return s.finish("", &c, ofGroup{g.g, levels, slot})
+}
+
+func (c *SenderConfig) profile(k *DataKey) *profile.SenderConfig {
+	return &profile.SenderConfig{V: c.V, ID: c.ID, Levels: uint8(c.Levels), Options: c.Options, Extra: slices.Clone(c.Extra),
+		NoVC: c.NoVC, FromIV: c.OffsetFromIV, Key: k, EngineBits: c.EngineBits}
+}
+
+// sealing makes the Sealing of a group with these parameters, or of k.
+func (c *SenderConfig) sealing(p *keys.Params, k *DataKey) (profile.Sealing, error) {
+	n := uint8(0)
+	if k != nil {
+		n = k.Profile
+	} else {
+		n = p.Profile
+	}
+	pr, err := profile.Of(n)
+	if err != nil {
+		return nil, err
+	}
+	if (c.NoVC || c.OffsetFromIV) && ProfileID(n) != ProfilePSP {
+		return nil, fmt.Errorf("%w: only psp has a VC and a crypt offset that counts from the IV", status.ErrArgument)
+	}
+	return pr.Sealing(p, c.profile(k))
+}
+
+// NewSenderWithKey makes a sender that holds only a data key. The key brings ID,
+// V, Levels and Options, which must be zero in c, and the epoch; psp and eesp
+// take the epoch from c, because their keys do not depend on it.
+func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
+	if k == nil {
+		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
+	}
+	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options {
+		return nil, fmt.Errorf("%w: ID, V, levels and options come with the data key", status.ErrArgument)
+	}
+	if err := burst.Check(k); err != nil {
+		return nil, err
+	}
+	be, err := asm.Selected()
+	if err != nil {
+		return nil, err
+	}
+	f, err := burst.Fingerprint(k.Key[:k.KeyLen])
+	if err != nil {
+		return nil, err
+	}
+	s := &sending{}
+	s.s.Backend = be
+	if s.s.Sealing, err = c.sealing(nil, k); err != nil {
+		return nil, err
+	}
+	if s.s.Sealing.Epochs() {
+		if c.Epoch != 0 {
+			return nil, fmt.Errorf("%w: the epoch comes with the data key", status.ErrArgument)
+		}
+		c.FixedEpoch, c.Epoch = true, k.Epoch
+		if c.Counter == CounterClock && c.EpochStart.IsZero() && ProfileID(k.Profile) != ProfileTSS {
+			c.EpochStart = epochStart(k.Epoch, time.Now())
+		}
+	}
+	if s.s.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
+		return nil, err
+	}
+	c.ID, c.V = k.ID, k.V
+	name := fmt.Sprintf("#%x", f)
+	if x, is := s.s.Sealing.(profile.Shared); is {
+		name += x.KeySpace()
+	}
+	if s, err = s.finish(name, &c, held(f)); err != nil {
+		return nil, err
+	}
+	r := &Sender{made: true}
+	r.now.Store(s)
+	return r, nil
+}
+
+// epochStart is when the clock mode's default epoch of that number began: the
+// last time not after now.
+func epochStart(epoch uint16, now time.Time) time.Time {
+	e := now.Unix() >> 20
+	e -= int64(uint16(e) - epoch)
+	return time.Unix(e<<20, 0)
+}
+
+// ofGroup are the keys that a group's sender seals with.
+type ofGroup struct {
+	g      *keys.Group
+	levels uint8
+	slot   int
+}
+
+func (k ofGroup) InUse() (name [16]byte, ok bool) {
+	name, ok, _ = k.g.Names(k.levels, k.slot)
+	return name, ok
+}
+
+func (k ofGroup) All() [][16]byte {
+	_, _, all := k.g.Names(k.levels, k.slot)
+	return all
+}
+
+// held is the key of a sender that holds one.
+type held [16]byte
+
+func (k held) InUse() ([16]byte, bool) { return k, true }
+func (k held) All() [][16]byte         { return [][16]byte{k} }
+
+func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending, error) {
+	s.id = c.ID
+	first := uint64(0)
+	if n, is := s.s.Sealing.(profile.Numbered); is {
+		first = n.First()
+	}
+	way := counter.NoDirection
+	if d, is := s.s.Sealing.(profile.Directed); is {
+		if has, bit := d.Direction(); has {
+			way = counter.TopClear + counter.Direction(bit)
+		}
+	}
+	timed, lead, wait := c.Time || c.TimeLate, time.Duration(0), time.Duration(0)
+	if timed {
+		_, numbered := s.s.Sealing.(profile.Numbered)
+		if _, domain := s.s.Sealing.(profile.Domain); numbered || domain {
+			s.release()
+			return nil, fmt.Errorf("%w: time: counters of this profile are no times", status.ErrArgument)
+		}
+		if lead, wait = TimeLead, TimeLead; c.TimeLate {
+			wait = time.Second + TimeLead
+		}
+	}
+	config := counter.Config{
+		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, Direction: way, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
+		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
+		LockDir: c.LockDir, Timed: timed, Lead: lead, Wait: wait,
+	}
+	if d, is := s.s.Sealing.(profile.Domain); is {
+		return s.inDomain(key, config, d, k)
+	}
+	o, err := counter.Share(s.s.Sealing.Space()+key, config, k)
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	s.s.Counter = o
+	if s.g != nil && o.Reserved() {
+		s.g.bindings.add(o)
+	}
+	return s, nil
+}
+
+// inDomain is finish where the epoch is the group's, or the data key's, and not
+// the clock's.
+func (s *sending) inDomain(key string, c counter.Config, d profile.Domain, k counter.Keys) (_ *sending, err error) {
+	c.Limit = d.CounterLimit()
+	if s.g == nil {
+		byOrigin(&c)
+		s.s.Counter, err = counter.Share(s.s.Sealing.Space()+key, c, k)
+	} else if s.anew, s.s.Counter, err = newRenewed(s.s.Sealing, c); err == nil {
+		s.s.Renew = s.anew.Of
+		if snap := s.g.g.Snapshot(); snap.Slot[snap.Current].Present {
+			if _, err = s.anew.renew(snap); err != nil {
+				s.s.Counter.Release()
+			}
+		}
+	}
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *sending) release() {
+	if s.g != nil {
+		s.g.g.Release()
+	}
+	s.s.Held.Free()
+}
+
+// SetID changes the ID of a group's sender from the next burst on. Direction,
+// settings and statistics stay; counters of the old ID stay used. Senders of a
+// group that follows an agent get their ID from it.
+func (s *Sender) SetID(id uint64) error {
+	switch {
+	case !s.usable():
+		return fmt.Errorf("%w: the sender is closed", status.ErrArgument)
+	case s.g == nil:
+		return fmt.Errorf("%w: the ID comes with the data key", status.ErrUnsupported)
+	case s.g.follows != nil:
+		return fmt.Errorf("%w: the agent gives IDs in this group", status.ErrUnsupported)
+	}
+	return s.setID(id)
+}
+
+func (s *Sender) setID(id uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return fmt.Errorf("%w: the sender is closed", status.ErrArgument)
+	}
+	old := s.now.Load()
+	if old != nil && old.id == id {
+		return nil
+	}
+	c := s.config
+	c.ID = id
+	n, err := s.g.sending(c)
+	if err != nil {
+		return err
+	}
+	s.config = c
+	s.now.Store(n)
+	if old != nil {
+		s.past = append(s.past, old)
+		old.s.Replace(&n.s)
+		old.s.Unplan()
+		keys.Retire(old.closeCounters) // when no burst takes from them
+		old.closeGroup()
+	}
+	n.plan(s.cell, s.direct)
+	return nil
+}
+
+func (s *sending) closeCounters() {
+	if s.anew != nil {
+		s.anew.close()
+	}
+	s.s.Counter.Release()
+}
+
+func (s *sending) closeGroup() {
+	if s.g != nil && s.s.Counter.Reserved() {
+		s.g.bindings.remove(s.s.Counter)
+	}
+	s.release()
+}
+
+// Close frees the sender. Its counters stay used. Packets of a closed sender are
+// ErrArgument.
+func (s *Sender) Close() {
+	if s == nil || !s.made || s.closed.Swap(true) {
+		return
+	}
+	if s.g != nil && s.g.follows != nil {
+		s.g.follows.dropSender(s)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.now.Load(); n != nil {
+		n.s.Unplan()
+		n.closeCounters()
+		n.closeGroup()
+	}
+}
+
+// Plan is for this module's C library: it has plans be published in cell, whose
+// kernels are at direct.
+func (s *Sender) Plan(cell *uintptr, direct uintptr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cell, s.direct = cell, direct
+	if n := s.now.Load(); n != nil {
+		n.plan(cell, direct)
+	}
+}
+
+func (s *sending) plan(cell *uintptr, direct uintptr) {
+	if cell != nil {
+		s.s.Plan(cell, direct)
+	}
+}
+
+// Seal seals a burst and returns how many packets have status OK. A packet
+// without the addresses that V asks for is ErrArgument.
+func (s *Sender) Seal(pkts []Packet) int {
+	if !s.usable() {
+		return refuse(pkts)
+	}
+	n := s.now.Load()
+	if n == nil {
+		return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return s.NoID(d) })
+	}
+	return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&n.s, d) })
+}
+
+// NoID refuses packets because the sender has no ID yet.
+func (s *Sender) NoID(d []profile.Desc) int { return s.idless.Refuse(d, status.ErrNoKey) }
+
+// HeaderLen returns the length of the header that the sender writes now, in
+// octets; 0 if it has no key.
+func (s *Sender) HeaderLen() int {
+	if !s.usable() || s.now.Load() == nil {
+		return 0
+	}
+	w, err := getWorker()
+	if err != nil {
+		return 0
+	}
+	defer putWorker(w)
+	return w.w.HeaderLen(s.Engine())
+}
+
+// ID returns the sender's ID; 0 if the agent has given none yet.
+func (s *Sender) ID() uint64 {
+	if s == nil || s.now.Load() == nil {
+		return 0
+	}
+	return s.now.Load().id
+}
+
+// NextTSC returns Epoch(16) | Counter(48) of the next packet, if nothing is sent
+// before; 0 for a closed sender.
+func (s *Sender) NextTSC() uint64 {
+	if !s.usable() || s.now.Load() == nil {
+		return 0
+	}
+	n := s.now.Load()
+	if n.anew == nil {
+		return n.s.Counter.Peek()
+	}
+	snap := s.g.g.Snapshot()
+	if !snap.Slot[snap.Current].Present {
+		return 0
+	}
+	o, code := n.anew.Of(snap)
+	if code != status.OK {
+		return 0
+	}
+	return o.Peek()
+}
+
+// Stats are counts since the object was made.
+type Stats struct {
+	Octets  uint64                 // of all results
+	Packets map[status.Code]uint64 // by status, where not zero
+}
+
+func stats(octets uint64, by [status.Count]uint64) Stats {
+	r := Stats{Octets: octets, Packets: map[status.Code]uint64{}}
+	for i, n := range by {
+		if n != 0 {
+			r.Packets[-status.Code(i)] = n
+		}
+	}
+	return r
+}
+
+// Stats returns what the sender has counted.
+func (s *Sender) Stats() Stats {
+	if s == nil {
+		return Stats{Packets: map[status.Code]uint64{}}
+	}
+	return stats(s.Counts())
+}
+
+// Counts is Stats for this module's C library: octets, and packets by status.
+func (s *Sender) Counts() (octets uint64, by [status.Count]uint64) {
+	s.mu.Lock()
+	all := []*burst.Stats{&s.idless}
+	for _, n := range append(slices.Clone(s.past), s.now.Load()) {
+		if n != nil {
+			all = append(all, &n.s.Stats)
+		}
+	}
+	s.mu.Unlock()
+	for _, x := range all {
+		o, b := x.Read()
+		octets += o
+		for i := range by {
+			by[i] += b[i]
+		}
+	}
+	return octets, by
+}
+
+// SealTaken is for this module's C library: it seals packets that plans have
+// taken counters for, from the owner of that serial.
+func (s *Sender) SealTaken(w *burst.Worker, d []profile.Desc, first, serial uint64) int {
+	return w.SealTaken(s.Engine(), d, first, serial)
+}
+
+// Backend is for this module's C library.
+func (s *Sender) Backend() *kernel.Backend {
+	if e := s.Engine(); e != nil {
+		return e.Backend
+	}
+	return s.g.be
+}
+
+// Engine is for this module's C library; nil: there is no ID yet.
+func (s *Sender) Engine() *burst.Sender {
+	if n := s.now.Load(); n != nil {
+		return &n.s
+	}
+	return nil
+}
