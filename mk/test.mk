@@ -20,7 +20,7 @@ some-on = EESP_TEST_REQUIRE=$(1)vectors $(call go-emulated,arm64,$(2),$(SHORT) $
 test-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
 	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...)
-	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-run Vectors .)
+	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-run Vectors ./internal/eesp)
 	$(call some-on,armv8$(comma),qemu-aarch64-static -cpu neoverse-n1)
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
@@ -46,16 +46,16 @@ define bits32
 	  export GOARCH=arm EESP_RUNNER=qemu-arm-static; \
 	  echo "this kernel runs no programs of 386, arm is emulated: TestLocked and TestSeesFaults with 32 bits" >>$${EESP_SKIPPED:-/dev/null}; \
 	  echo "GOARCH=arm $(GO) test -exec qemu-arm-static"; \
-	  $(GO) test -exec qemu-arm-static -run Vectors .; \
+	  $(GO) test -exec qemu-arm-static -run Vectors ./internal/eesp; \
 	  $(GO) test -exec qemu-arm-static -short -skip 'TestLocked|TestSeesFaults' ./internal/...; \
 	fi
 endef
 # The generic code where octets have another order, where the compiler is another, and where pointers have 32 bits.
 test-ports:
 	@scripts/deps.sh $(DEPS_ARM64)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-run Vectors .)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-run Vectors ./internal/eesp)
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short ./internal/...)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-run Vectors .)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-run Vectors ./internal/eesp)
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short $(if $(FULL),./internal/...,./internal/asm ./internal/generic ./internal/hkdf ./internal/wire))
 	@$(call bits32)
 
@@ -63,7 +63,7 @@ test-ports:
 test-backends: stage
 	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2); do \
 	  echo "EESP_BACKEND=$$b"; \
-	  EESP_BACKEND=$$b $(GO) test -short . ./internal/burst; \
+	  EESP_BACKEND=$$b $(GO) test -short ./internal/eesp ./internal/burst; \
 	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests | tail -n 1; \
 	done
 

@@ -25,40 +25,32 @@ import (
 // block. It keeps one descriptor, which it does not use without having looked that
 // it is still its own: a host may close it, and use the number for something else.
 
-// AgentSocket is the path of an agent's socket by default.
 const AgentSocket = "/run/eespd/agent/agent.sock"
 
-// FollowConfig says how to follow an agent. The zero value is the host's agent.
 type FollowConfig struct {
-	Socket string // "" = AgentSocket
-	// Timeout is for how long FollowGroup waits; 0 = 10 s.
-	Timeout time.Duration
-	// WithoutKeys lets FollowGroup return as soon as the group's parameters are
-	// known: until keys have come, packets are ErrNoKey.
+	Socket      string
+	Timeout     time.Duration
 	WithoutKeys bool
-	// AgentUID is a user that the agent may run as, besides root and this
-	// process's own; 0 = none.
-	AgentUID uint32
+	AgentUID    uint32
 }
 
-// FollowInfo is what is known of a group that follows an agent.
 type FollowInfo struct {
 	Connected      bool
-	Sealing        status.Code            // OK, or what packets are refused with: ErrNoKey, ErrOutOfTouch, ErrFenced
-	Generations    [link.Levels][3]uint64 // by level: previous, current, next; 0: there is none
-	States         uint64                 // that were installed
-	Refused        uint64                 // that were not
-	Fenced         uint64                 // how often another machine had this one's IDs
-	IDs            []uint64               // that the agent gave, for this group, since the start
-	V              uint8                  // stateless: VID or VLongID; senders add what the context has of addresses
-	ReplayWindow   uint32                 // what receivers have if they do not say
+	Sealing        status.Code
+	Generations    [link.Levels][3]uint64
+	States         uint64
+	Refused        uint64
+	Fenced         uint64
+	IDs            []uint64
+	V              uint8
+	ReplayWindow   uint32
 	ReplayContexts uint32
-	MTU            uint16 // a hint; 0: none
+	MTU            uint16
 	Profile        ProfileID
 	AEAD           AEAD
-	Domain         uint32 // tss
-	Mode           uint8  // tss
-	Problem        string // the last one, in words; "": none
+	Domain         uint32
+	Mode           uint8
+	Problem        string
 }
 
 // follower is a group's side of the agent's socket.
@@ -96,13 +88,6 @@ type follower struct {
 	receivers []*Receiver
 }
 
-// FollowGroup makes a group whose parameters, keys and IDs come from an agent,
-// and waits until it has keys. The agent gives senders their IDs and counters
-// (SenderConfig.ID must be 0), and they send Master Key Options; until the ID
-// has come, packets are ErrNoKey. Receivers refuse the IDs of the group's
-// senders, and have its replay windows if they do not ask for others. Functions
-// that set keys are ErrUnsupported. Closing the group ends following, also for
-// its senders and receivers.
 func FollowGroup(name string, c FollowConfig) (*Group, error) {
 	return FollowGroupOn(name, c, func(run func()) error { go run(); return nil })
 }
@@ -230,7 +215,7 @@ func (f *follower) run() {
 			}
 			f.fd = -1
 		}
-		if err != nil && !f.stop.Load() {
+		if !f.stop.Load() {
 			f.problem = err.Error()
 		}
 		if was {
@@ -894,7 +879,6 @@ func (g *Group) following() (*follower, error) {
 	return g.follows, nil
 }
 
-// FollowInfo returns what is known of a group that follows an agent.
 func (g *Group) FollowInfo() (i FollowInfo, err error) {
 	f, err := g.following()
 	if err != nil {
@@ -916,9 +900,6 @@ func (g *Group) FollowInfo() (i FollowInfo, err error) {
 	return i, nil
 }
 
-// WaitSealing waits until the senders of a group that follows an agent can seal:
-// there are keys, the agent allows it, and each sender has an ID. After timeout it
-// returns why not.
 func (g *Group) WaitSealing(timeout time.Duration) error {
 	f, err := g.following()
 	if err != nil {

@@ -15,34 +15,25 @@ import (
 // rule that one key never seals two messages with one nonce is then the
 // caller's to keep.
 
-// MaxKeySet is the most keys of a KeySet.
 const MaxKeySet = burst.MaxKeyset
 
-// Job is one message to seal or open with AES-GCM. Dst may be Src, which works
-// in place; else the two must not overlap, and AAD and Tag overlap neither.
 type Job struct {
 	Nonce [12]byte
-	AAD   []byte // at most MaxLen octets
-	Src   []byte // at most MaxLen octets
-	Dst   []byte // receives len(Src) octets: at least that long
-	Tag   []byte // ICVLen octets; sealing writes it, opening reads it
-	Key   int    // which key of a KeySet; with a KDF: 0
+	AAD   []byte
+	Src   []byte
+	Dst   []byte
+	Tag   []byte
+	Key   int
 
-	// OK is set by opening: whether the tag is right. Where it is not, Dst is zeroed.
 	OK bool
 }
 
-// KDFContext is the input of a key-derivation function; octet 0 is replaced by
-// its counter.
 type KDFContext = [16]byte
 
-// KDF is AES-256-CMAC in counter mode (NIST SP 800-108) under one key, which
-// derives a data key for each message.
 type KDF struct {
 	k atomic.Pointer[burst.KDF]
 }
 
-// NewKDF expands a key into locked memory.
 func NewKDF(key *[32]byte) (*KDF, error) {
 	if key == nil {
 		return nil, fmt.Errorf("%w: no key", status.ErrArgument)
@@ -60,7 +51,6 @@ func NewKDF(key *[32]byte) (*KDF, error) {
 	return f, nil
 }
 
-// Close wipes the key.
 func (f *KDF) Close() {
 	if f == nil {
 		return
@@ -70,8 +60,6 @@ func (f *KDF) Close() {
 	}
 }
 
-// Derive writes the data keys of contexts, one behind the other: 16 octets each
-// with AES128GCM, 32 with AES256GCM. keys must be exactly that long.
 func (f *KDF) Derive(aead AEAD, contexts []KDFContext, keys []byte) error {
 	k, keyLen, err := f.ready(aead)
 	if err != nil {
@@ -92,15 +80,11 @@ func (f *KDF) Derive(aead AEAD, contexts []KDFContext, keys []byte) error {
 	return nil
 }
 
-// Seal derives a key for each job from the context of the same number, and
-// seals it. Nothing is sealed if an argument is wrong.
 func (f *KDF) Seal(aead AEAD, contexts []KDFContext, jobs []Job) error {
 	_, err := f.crypt(aead, contexts, jobs, true)
 	return err
 }
 
-// Open derives a key for each job from the context of the same number, and
-// opens it. It returns how many are good; see Job.OK.
 func (f *KDF) Open(aead AEAD, contexts []KDFContext, jobs []Job) (int, error) {
 	return f.crypt(aead, contexts, jobs, false)
 }
@@ -140,14 +124,11 @@ func (f *KDF) crypt(aead AEAD, contexts []KDFContext, jobs []Job, sealing bool) 
 	})
 }
 
-// KeySet is a set of data keys, expanded, in locked memory.
 type KeySet struct {
 	k atomic.Pointer[burst.Keyset]
 	n int
 }
 
-// NewKeySet expands keys, one behind the other: 16 octets each with AES128GCM,
-// 32 with AES256GCM.
 func NewKeySet(aead AEAD, keys []byte) (*KeySet, error) {
 	keyLen, err := keyLenOf(aead)
 	if err != nil {
@@ -166,7 +147,6 @@ func NewKeySet(aead AEAD, keys []byte) (*KeySet, error) {
 	return s, nil
 }
 
-// Close wipes the keys.
 func (s *KeySet) Close() {
 	if s == nil {
 		return
@@ -176,15 +156,11 @@ func (s *KeySet) Close() {
 	}
 }
 
-// Seal seals each job with the key that it names. Nothing is sealed if an
-// argument is wrong.
 func (s *KeySet) Seal(jobs []Job) error {
 	_, err := s.crypt(jobs, true)
 	return err
 }
 
-// Open opens each job with the key that it names. It returns how many are good;
-// see Job.OK.
 func (s *KeySet) Open(jobs []Job) (int, error) { return s.crypt(jobs, false) }
 
 func (s *KeySet) crypt(jobs []Job, sealing bool) (int, error) {

@@ -9,28 +9,22 @@ import (
 	"libeesp/internal/status"
 )
 
-// Sizes in octets.
 const (
-	ICVLen    = 16              // behind the payload
-	MaxHeader = 128             // longest Security Header
-	MaxLen    = profile.MaxLen  // longest payload
-	MaxGroups = burst.MaxGroups // groups of one receiver
+	ICVLen    = 16
+	MaxHeader = 128
+	MaxLen    = profile.MaxLen
+	MaxGroups = burst.MaxGroups
 )
 
-// V, the header field that says what the data key's context is made of.
 const (
-	VID           = 0x0 // 4-octet DeviceID
-	VIDSrc        = 0x1 // and the source address
-	VIDSrcDst     = 0x2 // and the destination address
-	VLongID       = 0x8 // 8-octet ConnectionID
+	VID           = 0x0
+	VIDSrc        = 0x1
+	VIDSrcDst     = 0x2
+	VLongID       = 0x8
 	VLongIDSrc    = 0x9
 	VLongIDSrcDst = 0xA
 )
 
-// V in profile tss: no SSI in the header, and an IPv4 source address in the
-// context; an SSI, the ID; no SSI, and an IPv6 address; an SSI in the header,
-// and an IPv6 address in the context. A group's sender with VTSSSSI seals
-// packets of either family, each with the context of its own.
 const (
 	VTSSAddr     = profile.TSSAddr
 	VTSSSSI      = profile.TSSSSI
@@ -38,41 +32,24 @@ const (
 	VTSSSSIIPv6  = profile.TSSSSI6
 )
 
-// Packet is one packet of a burst: what to seal or open is Buf[Off:Off+Len],
-// and where Dst is nil, the rest of Buf is head- and tailroom for the result.
-// Buffers of different packets must not overlap.
 type Packet struct {
 	Buf []byte
 	Off int
 	Len int
 
-	// Dst, if not nil, receives the result; it must not overlap Buf.
 	Dst []byte
 
-	// COffset and IOffset are in units of 4 octets of the payload: from
-	// 4*COffset on it is encrypted, from 4*IOffset on authenticated. Sealing
-	// reads them, opening sets them.
 	COffset, IOffset uint8
 
-	// NextHeader is the IP protocol number of the payload, in profiles that
-	// carry one (psp, eesp in the full format): sealing reads it, opening sets it.
 	NextHeader uint8
 
-	// IPv6: the prefix in front of a tss header has the 36 octets of IPv6, not
-	// the 12 of IPv4.
 	IPv6 bool
 
-	// Extension leaves a psp header's octets behind the IV (a VC, other fields)
-	// in front of the payload; COffset counts from there. Opening reads it.
 	Extension bool
 
-	// Addresses of the context, where V asks for them. A proxy opens with
-	// these and seals with OutSrc, OutDst where they are valid.
 	SrcIP, DstIP   netip.Addr
 	OutSrc, OutDst netip.Addr
 
-	// The outcome: Out is a part of Buf or Dst, ID and TSC
-	// (Epoch(16) | Counter(48)) are those in its header.
 	Status status.Code
 	Out    []byte
 	ID     uint64

@@ -16,57 +16,29 @@ import (
 	"libeesp/internal/status"
 )
 
-// ReceiverConfig describes a receiver.
 type ReceiverConfig struct {
-	// OwnIDs are the IDs that this end sends with; packets that carry one are
-	// reflections and refused.
-	OwnIDs []uint64
-	// TryPrevious retries packets without Master Key Options that failed with
-	// the previous root keys. A forged packet then costs twice as much; prefer
-	// options.
+	OwnIDs      []uint64
 	TryPrevious bool
 
-	// ReplayWindow is the width of replay windows in packets, 64 to 65,536; 0:
-	// packets that come twice are opened twice. There is a window for each key,
-	// ID and epoch that authentic packets came with (eesp: for each Sub SA), at
-	// most ReplayContexts of them (0 = 4096), in memory that is set aside at
-	// once. A packet that would need one more is ErrWindows; windows are given
-	// up when their key is gone.
 	ReplayWindow   uint32
 	ReplayContexts uint32
-	// EngineBits are those of the senders: each engine counts for itself.
-	EngineBits uint8
+	EngineBits     uint8
 
-	// Replay is by what packets are told that came before. ReplayTime takes no
-	// window: packets older than MaxAge, or further ahead of the clock than
-	// MaxEarly, are refused by their counters, which are times (GroupConfig.Time),
-	// and what came within these is in one table for all senders, with room for
-	// MaxRate packets a second. 0: 100 ms, 25 ms, a million. After a start nothing
-	// is opened for MaxEarly.
 	Replay           ReplayMode
 	MaxAge, MaxEarly time.Duration
 	MaxRate          uint64
-	// MarkPath is a file with a mark above all that was accepted: with it, the
-	// clock may have been wrong since the last start.
-	MarkPath string
-	// ClockTrusted: use the clock although the kernel does not say that it is
-	// synchronized.
-	ClockTrusted bool
-	// Heir: the receiver takes over the table of this one, which has ReplayTime
-	// and may go on beside it: each packet opens in one of them.
-	Heir *Receiver
+	MarkPath         string
+	ClockTrusted     bool
+	Heir             *Receiver
 }
 
-// ReplayMode is how repeated packets are recognized.
 type ReplayMode uint8
 
-// The replay modes.
 const (
-	ReplayWindows ReplayMode = iota // by ReplayWindow, if it is not 0
+	ReplayWindows ReplayMode = iota
 	ReplayTime
 )
 
-// Receiver opens packets of one or more groups.
 type Receiver struct {
 	r      burst.Receiver
 	groups []*Group
@@ -80,9 +52,6 @@ type Receiver struct {
 // usable reports whether it has been made, and not been closed.
 func (r *Receiver) usable() bool { return r != nil && r.r.Opening != nil && !r.closed.Load() }
 
-// NewReceiver makes a receiver. A packet with Master Key Options belongs to the
-// first group that has all the root keys they name; one without belongs to the
-// first group.
 func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	if len(groups) == 0 || len(groups) > MaxGroups {
 		return nil, fmt.Errorf("%w: %d groups, not 1 to %d", status.ErrArgument, len(groups), MaxGroups)
@@ -138,8 +107,6 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	return r, nil
 }
 
-// NewReceiverWithKey makes a receiver that holds only a data key. Packets of
-// other contexts are ErrContext.
 func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 	if k == nil {
 		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
@@ -219,8 +186,6 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	return err
 }
 
-// SetOwnIDs replaces ReceiverConfig.OwnIDs from the next burst on. IDs that
-// agents give to this process's senders are refused in any case.
 func (r *Receiver) SetOwnIDs(ids ...uint64) error {
 	if !r.usable() {
 		return fmt.Errorf("%w: the receiver is closed", status.ErrArgument)
@@ -249,7 +214,6 @@ func (r *Receiver) refreshOwn() {
 	r.r.Replan()
 }
 
-// Close frees the receiver. Packets of a closed receiver are ErrArgument.
 func (r *Receiver) Close() {
 	if r == nil || r.closed.Swap(true) {
 		return
@@ -272,9 +236,6 @@ func (r *Receiver) Close() {
 // clockSynchronised is replaced by tests.
 var clockSynchronised = burst.ClockSynchronised
 
-// Open opens a burst and returns how many packets have status OK. Where the ICV
-// is wrong (ErrAuth), or a packet is refused after decryption, such as a second
-// copy in the burst, zeros replace the plaintext.
 func (r *Receiver) Open(pkts []Packet) int {
 	if !r.usable() {
 		return refuse(pkts)
@@ -282,7 +243,6 @@ func (r *Receiver) Open(pkts []Packet) int {
 	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int { return w.Open(&r.r, d) })
 }
 
-// Stats returns what the receiver has counted.
 func (r *Receiver) Stats() Stats {
 	if r == nil {
 		return Stats{Packets: map[status.Code]uint64{}}
@@ -290,20 +250,15 @@ func (r *Receiver) Stats() Stats {
 	return stats(r.r.Stats.Read())
 }
 
-// ReplayStats is what a receiver's replay protection counts.
 type ReplayStats struct {
-	Windows, Most           int    // in use, and the most there may be
-	Duplicates, Old, NoRoom uint64 // packets refused: seen before, older than the window, no window left
-	Made, GivenUp           uint64 // windows
-	// ReplayTime: Duplicates, Old (stale), NoRoom (no place for one more packet of
-	// its time), and:
-	Early  uint64 // packets refused: ahead of the clock
-	Resets uint64 // of the table, since the clock had been ahead
-	Memory uint64 // of the table, octets
+	Windows, Most           int
+	Duplicates, Old, NoRoom uint64
+	Made, GivenUp           uint64
+	Early                   uint64
+	Resets                  uint64
+	Memory                  uint64
 }
 
-// ReplayStats returns what replay protection has counted; all is zero without
-// it.
 func (r *Receiver) ReplayStats() (s ReplayStats) {
 	if !r.usable() {
 		return s
@@ -325,20 +280,13 @@ func (r *Receiver) ReplayStats() (s ReplayStats) {
 // Engine is for this module's C library.
 func (r *Receiver) Engine() *burst.Receiver { return &r.r }
 
-// Proxy joins two trust domains: it opens with a receiver and seals with a
-// sender.
 type Proxy struct {
 	r *Receiver
 	s *Sender
 }
 
-// NewProxy makes a proxy of a receiver and a sender, which stay the caller's
-// to close, after the proxy's last use: without one of them, or with a closed
-// one, all packets are ErrArgument.
 func NewProxy(r *Receiver, s *Sender) *Proxy { return &Proxy{r, s} }
 
-// Forward opens a burst, seals the packets that opened, and returns how many
-// were sealed. In place, the new header takes the space of the old one.
 func (p *Proxy) Forward(pkts []Packet) int {
 	if p == nil || !p.r.usable() || !p.s.usable() {
 		return refuse(pkts)

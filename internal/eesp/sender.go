@@ -16,62 +16,39 @@ import (
 	"libeesp/internal/status"
 )
 
-// CounterMode is how counters are kept from repeating after a restart.
 type CounterMode = counter.Mode
 
-// The counter modes; see enum eesp_counter_mode in include/eesp.h.
 const (
 	CounterClock    = counter.Clock
 	CounterReserved = counter.Reserved
 	CounterExplicit = counter.Explicit
 )
 
-// SenderConfig describes a sender. The zero value: 4-octet ID 0, the group's
-// default levels, no options, counters by the clock.
 type SenderConfig struct {
-	ID      uint64 // names this sender and this direction
-	V       uint8
-	Levels  Levels // 0 = the group's default
-	Options bool   // send Master Key Options; set it where root keys rotate
-	// Extra: psp: the VC, 8 octets, and other extension fields behind the
-	// header's IV, a multiple of 8 octets in all, at most 112; eesp: the Flow
-	// Identifier.
-	Extra []byte
-	// NoVC: Extra has other extension fields only (psp).
-	NoVC bool
-	// OffsetFromIV: packets' COffset counts from the end of the IV, as in the
-	// header, and not from the payload (psp). What of Extra it does not reach is
-	// encrypted.
+	ID           uint64
+	V            uint8
+	Levels       Levels
+	Options      bool
+	Extra        []byte
+	NoVC         bool
 	OffsetFromIV bool
 
-	Counter    CounterMode
-	EngineBits uint8 // lowest bits of Counter that tell engines of one ID apart
-	Engine     uint32
-	RateLog2   uint8 // clock: ticks a second; 0 = 28 - EngineBits
-	FixedEpoch bool  // implied unless Counter is CounterClock
-	Epoch      uint16
-	// EpochStart is when the fixed epoch began (clock). It and RateLog2 belong
-	// to the epoch: they are the same for every sender under this ID, at every
-	// start.
-	EpochStart time.Time
-	Start      uint64 // explicit: first counter; eesp: 0 is taken for 1
-	ReserveRun uint64 // reserved: counters claimed at a time; 0 = 2^24
-	StatePath  string // reserved: the file
-	// Time: counters are times, as in the group that the data key is of (for
-	// senders with a data key; others follow their group). TimeLate: as in
-	// GroupConfig.
+	Counter        CounterMode
+	EngineBits     uint8
+	Engine         uint32
+	RateLog2       uint8
+	FixedEpoch     bool
+	Epoch          uint16
+	EpochStart     time.Time
+	Start          uint64
+	ReserveRun     uint64
+	StatePath      string
 	Time, TimeLate bool
-	// LockDir is a directory with files that are locked for the ID, the engine
-	// and the present keys: another sender of the host that has them is refused.
-	// "" = no lock.
-	LockDir string
+	LockDir        string
 }
 
-// TimeLead is how far a sender's counters may be ahead of its clock, where they
-// are times.
 const TimeLead = 2 * time.Millisecond
 
-// Sender seals packets under one ID and owns its counters.
 type Sender struct {
 	now    atomic.Pointer[sending] // nil: the agent that its group follows has given no ID yet
 	made   bool
@@ -98,7 +75,6 @@ type sending struct {
 // usable reports whether it has been made, and not been closed.
 func (s *Sender) usable() bool { return s != nil && s.made && !s.closed.Load() }
 
-// NewSender makes a sender of a group.
 func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	if err := g.usable(); err != nil {
 		return nil, err
@@ -166,9 +142,6 @@ func (c *SenderConfig) sealing(p *keys.Params, k *DataKey) (profile.Sealing, err
 	return pr.Sealing(p, c.profile(k))
 }
 
-// NewSenderWithKey makes a sender that holds only a data key. The key brings ID,
-// V, Levels and Options, which must be zero in c, and the epoch; psp and eesp
-// take the epoch from c, because their keys do not depend on it.
 func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if k == nil {
 		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
@@ -320,9 +293,6 @@ func (s *sending) release() {
 	s.s.Held.Free()
 }
 
-// SetID changes the ID of a group's sender from the next burst on. Direction,
-// settings and statistics stay; counters of the old ID stay used. Senders of a
-// group that follows an agent get their ID from it.
 func (s *Sender) SetID(id uint64) error {
 	switch {
 	case !s.usable():
@@ -378,8 +348,6 @@ func (s *sending) closeGroup() {
 	s.release()
 }
 
-// Close frees the sender. Its counters stay used. Packets of a closed sender are
-// ErrArgument.
 func (s *Sender) Close() {
 	if s == nil || !s.made || s.closed.Swap(true) {
 		return
@@ -413,8 +381,6 @@ func (s *sending) plan(cell *uintptr, direct uintptr) {
 	}
 }
 
-// Seal seals a burst and returns how many packets have status OK. A packet
-// without the addresses that V asks for is ErrArgument.
 func (s *Sender) Seal(pkts []Packet) int {
 	if !s.usable() {
 		return refuse(pkts)
@@ -429,8 +395,6 @@ func (s *Sender) Seal(pkts []Packet) int {
 // NoID refuses packets because the sender has no ID yet.
 func (s *Sender) NoID(d []profile.Desc) int { return s.idless.Refuse(d, status.ErrNoKey) }
 
-// HeaderLen returns the length of the header that the sender writes now, in
-// octets; 0 if it has no key.
 func (s *Sender) HeaderLen() int {
 	if !s.usable() || s.now.Load() == nil {
 		return 0
@@ -443,7 +407,6 @@ func (s *Sender) HeaderLen() int {
 	return w.w.HeaderLen(s.Engine())
 }
 
-// ID returns the sender's ID; 0 if the agent has given none yet.
 func (s *Sender) ID() uint64 {
 	if s == nil || s.now.Load() == nil {
 		return 0
@@ -451,8 +414,6 @@ func (s *Sender) ID() uint64 {
 	return s.now.Load().id
 }
 
-// NextTSC returns Epoch(16) | Counter(48) of the next packet, if nothing is sent
-// before; 0 for a closed sender.
 func (s *Sender) NextTSC() uint64 {
 	if !s.usable() || s.now.Load() == nil {
 		return 0
@@ -472,10 +433,9 @@ func (s *Sender) NextTSC() uint64 {
 	return o.Peek()
 }
 
-// Stats are counts since the object was made.
 type Stats struct {
-	Octets  uint64                 // of all results
-	Packets map[status.Code]uint64 // by status, where not zero
+	Octets  uint64
+	Packets map[status.Code]uint64
 }
 
 func stats(octets uint64, by [status.Count]uint64) Stats {
@@ -488,7 +448,6 @@ func stats(octets uint64, by [status.Count]uint64) Stats {
 	return r
 }
 
-// Stats returns what the sender has counted.
 func (s *Sender) Stats() Stats {
 	if s == nil {
 		return Stats{Packets: map[status.Code]uint64{}}

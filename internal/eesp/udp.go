@@ -10,35 +10,22 @@ import (
 	"libeesp/internal/wire"
 )
 
-// UDP ports of formats that have one.
 const (
 	PSPPort = wire.PSPPort
 	TSSPort = wire.TSSPort
 )
 
-// UDP says how packets travel in UDP datagrams.
 type UDP struct {
-	// Transport: behind the packet's own IP header, in formats that carry the
-	// protocol of the payload (psp, eesp in the full format). Else in a tunnel:
-	// the IP packet as a whole behind new headers.
 	Transport bool
-	DPort     uint16 // destination port
-	SPort     uint16 // source port; 0: one of 49152 to 65535, by the packet's flow
+	DPort     uint16
+	SPort     uint16
 
-	// Of a tunnel that is sealed. Addresses are both IPv4 or both IPv6.
 	Src, Dst netip.Addr
-	TTL      uint8 // 0 = 64
+	TTL      uint8
 	TOS      uint8
 
-	// Of a tunnel. ECN copies Explicit Congestion Notification both ways (RFC
-	// 6040): a packet that met congestion and cannot carry that is ErrEncap.
-	// DSCP copies the inner DSCP to the outer header; DSCPBack copies the outer
-	// one back on opening (RFC 2983). Nothing authenticates outer headers:
-	// anyone on the path can change what comes back.
 	ECN, DSCP, DSCPBack bool
 
-	// Checksum6: sealed datagrams over IPv6 carry a UDP checksum. Ordinary
-	// sockets and NICs drop those without one; the ICV does not need it.
 	Checksum6 bool
 }
 
@@ -57,13 +44,6 @@ func (u *UDP) engine(usable, sealing bool) (e burst.UDP, err error) {
 	return e, nil
 }
 
-// SealUDP seals IP packets into UDP datagrams and returns how many have status
-// OK. Where V asks for addresses, those of the outer header are used. The IP
-// packet ends where its length field says. IPv4 headers get a checksum, UDP
-// headers none (RFC 6935) unless Checksum6 is set. Jumbograms and BIG TCP
-// packets, which do not tell their length, are ErrTooLong; in transport mode
-// fragments and IPv6 extension headers are ErrUnsupported. An error means that u
-// is not valid and nothing was done.
 func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 	e, err := u.engine(s.usable(), true)
 	if err != nil {
@@ -77,9 +57,6 @@ func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 	}), nil
 }
 
-// OpenUDP opens IP packets with UDP datagrams for the destination port, and
-// returns how many have status OK. Out is the inner IP packet. Other packets,
-// such as fragments or those with a wrong IPv4 checksum, are ErrEncap.
 func (r *Receiver) OpenUDP(u *UDP, pkts []Packet) (int, error) {
 	e, err := u.engine(r.usable(), false)
 	if err != nil {

@@ -1,0 +1,7 @@
+// Package eesp is the implementation of the root package and of the C library:
+// groups, senders, receivers, proxies, and following an agent.
+//
+// The root package has the same functions and types, and calls these. What has no
+// comment here has it there. What is exported only here is for the C library,
+// which hands bursts to the engine (internal/burst) with workers of its own.
+package eesp
