@@ -208,23 +208,6 @@ func (w *Worker) contexts(keyLen int, from unsafe.Pointer, n int, order []uint8)
 	}
 }
 
-// inOrder returns nil if jobs are in order of length, else that order.
-func (w *Worker) inOrder(jobs []kernel.Job) []uint8 {
-	sorted := true
-	for i := 1; i < len(jobs); i++ {
-		sorted = sorted && jobs[i].Len >= jobs[i-1].Len
-	}
-	if sorted {
-		return nil
-	}
-	order := w.order[:len(jobs)]
-	for i := range order {
-		order[i] = uint8(i)
-	}
-	sortByLength(order, jobs)
-	return order
-}
-
 // cryptRaw runs a caller's jobs, in an order or as they are, and zeroes what
 // did not verify.
 func (w *Worker) cryptRaw(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Job, order []uint8, keyLen int, mode kernel.Mode, sealing bool) int {

@@ -10,76 +10,9 @@ import (
 	"libeesp/internal/status"
 )
 
-type direction int
-
-const (
-	seal  direction = iota
-	open            // with contexts in ctx
-	alike           // opening, with KDF inputs of one form in msgs, as in sealing
-)
-
 // fewKeys is how many packets a key must serve on average for expanding it
 // once to be faster than running its schedule beside each packet.
 const fewKeys = 8
-
-// run takes n jobs, all of one key length, through derivation, expansion and
-// the cipher. order picks lanes; nil: lanes 0 to n-1. held is the expanded data
-// key of a sender or receiver without master key, else nil. It returns an error
-// if keys cannot be had; then no job was touched.
-func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint8, dir direction) status.Code {
-	if n == 0 {
-		return status.OK
-	}
-	order = w.byLength(n, order)
-	area, mode, u := unsafe.Pointer(&w.sec.keys), kernel.Once, 0
-	if held != nil {
-		area, mode = unsafe.Pointer(held.area), kernel.Many
-		for i := range n {
-			w.jobs[at(order, i)].Key = 0
-		}
-	} else {
-		masked, code := false, status.OK
-		switch dir {
-		case open:
-			u, masked, code = w.openKeys(be, n, order)
-		case alike:
-			u, masked, code = w.keysAlike(be, n, &w.shape.KDF, false)
-		default:
-			u, masked, code = w.sealKeys(be, n)
-		}
-		if code != status.OK {
-			return code
-		}
-		if masked {
-			w.mask(n, u, order, dir)
-		}
-		switch {
-		case u*fewKeys <= n: // expand each once
-			area, mode = unsafe.Pointer(&w.sec.area), kernel.Many
-			w.used.area = max(w.used.area, (u+3)&^3*be.KeyBytes)
-			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, unsafe.Pointer(&w.sec.scratch))
-			for i := range n {
-				x := at(order, i)
-				w.jobs[x].Key = uint32(w.slot[x])
-			}
-		case u < n || dir != open && order != nil: // a copy for each job
-			area = unsafe.Pointer(&w.sec.derived)
-			w.used.derived = max(w.used.derived, n*keyLen)
-			for i := range n {
-				k := at(order, i)
-				if u < n {
-					k = int(w.slot[k])
-				}
-				copy(w.sec.derived[i*keyLen:][:keyLen], w.sec.keys[k*keyLen:])
-			}
-		}
-	}
-	w.crypt(be, area, n, order, keyLen, mode, dir)
-	if dir == open && held == nil {
-		w.met(be, n, u, order)
-	}
-	return status.OK
-}
 
 // mask adds their keys' masks to the nonces of n jobs.
 func (w *Worker) mask(n, u int, order []uint8, dir direction) {
@@ -95,100 +28,6 @@ func (w *Worker) mask(n, u int, order []uint8, dir direction) {
 		*(*uint64)(unsafe.Pointer(nonce)) ^= *(*uint64)(unsafe.Pointer(m))
 		*(*uint32)(unsafe.Pointer(&nonce[8])) ^= *(*uint32)(unsafe.Pointer(&m[8]))
 	}
-}
-
-// byLength returns the order of non-decreasing length in which kernels want
-// jobs, nil if they are in it already.
-func (w *Worker) byLength(n int, order []uint8) []uint8 {
-	if order == nil {
-		if w.sorted {
-			return nil
-		}
-		order = w.order[:n]
-		for x := range order {
-			order[x] = uint8(x)
-		}
-	}
-	sortByLength(order, w.jobs[:])
-	return order
-}
-
-// sortByLength sorts indices of jobs. Bursts are short, and of few lengths:
-// then they are counted.
-func sortByLength(order []uint8, jobs []kernel.Job) {
-	var lens [8]uint32
-	var count, at [8]uint8
-	var class, out [kernel.Chunk]uint8
-	d := 0
-	for i, x := range order {
-		n, k := jobs[x].Len, 0
-		for k < d && lens[k] != n {
-			k++
-		}
-		if k == d {
-			if d == len(lens) {
-				insertByLength(order, jobs)
-				return
-			}
-			lens[d] = n
-			d++
-		}
-		class[i] = uint8(k)
-		count[k]++
-	}
-	for k, n := range lens[:d] {
-		for o, m := range lens[:d] {
-			if m < n {
-				at[k] += count[o]
-			}
-		}
-	}
-	for i, x := range order {
-		k := class[i] & 7
-		out[at[k]&(kernel.Chunk-1)] = x
-		at[k]++
-	}
-	copy(order, out[:])
-}
-
-// insertByLength is sortByLength for many lengths.
-func insertByLength(order []uint8, jobs []kernel.Job) {
-	for i := 1; i < len(order); i++ {
-		x := order[i]
-		n, j := jobs[x].Len, i
-		for j > 0 && jobs[order[j-1]].Len > n {
-			order[j] = order[j-1]
-			j--
-		}
-		order[j] = x
-	}
-}
-
-// crypt runs the cipher kernel over jobs in their order.
-func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, n int, order []uint8, keyLen int, mode kernel.Mode, dir direction) {
-	first := &w.jobs[0]
-	for i, x := range order {
-		w.moved[i] = w.jobs[x]
-	}
-	if order != nil {
-		first = &w.moved[0]
-	}
-	if dir == seal {
-		be.Seal(area, first, n, keyLen, mode, unsafe.Pointer(&w.sec.scratch))
-		return
-	}
-	be.Open(area, first, n, keyLen, mode, unsafe.Pointer(&w.sec.scratch))
-	for i, x := range order {
-		w.jobs[x].OK = w.moved[i].OK
-	}
-}
-
-// at returns the lane of job i.
-func at(order []uint8, i int) int {
-	if order == nil {
-		return i
-	}
-	return int(order[i])
 }
 
 // distinct finds out whether n lanes have so few contexts that expanding each
@@ -446,28 +285,4 @@ func (w *Worker) message(at int, c *profile.Context) {
 
 func (w *Worker) kdf(be *kernel.Backend, out unsafe.Pointer, n int, k *profile.KDF) {
 	be.Derive(out, unsafe.Pointer(&w.sec.msgs), n, int(k.Blocks), k.Master, k.Sub(), unsafe.Pointer(&w.sec.scratch))
-}
-
-// job fills in lane x's kernel job, but for the nonce.
-func (w *Worker) job(x int) {
-	l, p, j := &w.lanes[x], &w.place[x], &w.jobs[x]
-	// Where nothing is encrypted, no pointer to behind a buffer may stay.
-	j.Src, j.Dst, j.Tag, j.OK = p.tag, p.tag, p.tag, 0
-	if j.Len = l.Inner + l.Len + l.Pad - l.Clear; j.Len != 0 {
-		skip := int(l.Clear) - int(l.Inner)
-		j.Src, j.Dst = unsafe.Add(p.src, skip), unsafe.Add(p.body, skip)
-	}
-	w.sorted, w.longest = w.sorted && j.Len >= w.longest, j.Len
-	// Header and clear octets lie side by side: in the packet that is opened, in
-	// the one that sealing writes.
-	front := l.Lead + l.HdrLen - l.Inner
-	j.AAD = unsafe.Add(l.Hdr, -int(l.Lead))
-	if l.Skip == 0 {
-		j.AADLen = front + l.Clear
-		return
-	}
-	a := &w.aad[x]
-	n := copy(a[:], octets(j.AAD, front))
-	n += copy(a[n:], octets(add(l.Hdr, l.HdrLen+l.Skip), l.Clear-l.Skip))
-	j.AAD, j.AADLen = unsafe.Pointer(a), uint32(n)
 }

@@ -1,0 +1,334 @@
+package burst
+
+import (
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+)
+
+// Open opens a burst and returns how many packets were.
+func (w *Worker) Open(r *Receiver, pkts []profile.Desc) int {
+	w.enter()
+	defer w.leave()
+	return w.open(r, pkts)
+}
+
+func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
+	good := w.openUncounted(r, pkts)
+	r.count(pkts)
+	return good
+}
+
+// openUncounted opens a burst and leaves it to the caller to count.
+func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
+	snaps := w.snaps[:len(r.Groups)]
+	for i, g := range r.Groups {
+		if s := g.Snapshot(); snaps[i] != s {
+			snaps[i] = s
+			w.shape.Forget()
+		}
+	}
+	if r.Windows != nil {
+		defer r.Windows.end(r.Windows.begin(w))
+		r.Windows.tidy(r.Groups)
+	}
+	if r.Times != nil {
+		defer r.Times.end(w, r.Times.begin(w))
+	}
+	w.strange, w.lastStrange, w.failures = -1, ^uint64(0), 0
+	good := 0
+	for at := 0; at < len(pkts); {
+		alone := false
+		if w.shape.Is(r.Opening) {
+			took, opened := w.openAlike(r, pkts[at:])
+			at += took
+			good += opened
+			if at == len(pkts) {
+				break
+			}
+			// A stray packet among many that are alike shall not slow those
+			// that follow it.
+			alone = took >= kernel.Chunk/2
+		}
+		took, opened := w.openChunk(r, pkts[at:], snaps, alone)
+		at += took
+		good += opened
+	}
+	if w.failures != 0 {
+		r.failed(w.failures)
+	}
+	return good
+}
+
+// openAlike opens packets that match the known pattern and stops at the first
+// other one. It returns how many it took, and how many of them are good.
+func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
+	keyLen := int(w.shape.KeyLen)
+	room := w.shape.MsgLen() * w.shape.Per()
+	for took < len(pkts) {
+		row := pkts[took:min(len(pkts), took+kernel.Chunk)]
+		n, sorted := r.Opening.Match(&w.shape, w.jobs[:], w.lanes[:], row, unsafe.Pointer(&w.sec.msgs), room)
+		if r.Windows != nil {
+			n = r.Windows.fresh(w.lanes[:n])
+		}
+		if r.Times != nil {
+			n = r.Times.may(w, w.lanes[:n])
+		}
+		if n == 0 {
+			break
+		}
+		w.sorted = sorted
+		if c := w.run(r.Backend, n, keyLen, nil, nil, alike); c != status.OK {
+			for x := range n {
+				fail(&row[x], c)
+			}
+			took += n
+			break
+		}
+		before := good
+		for x := range n {
+			p, j := &row[x], &w.jobs[x]
+			if j.OK != 1 {
+				clear(octets(j.Dst, j.Len))
+				fail(p, status.ErrAuth)
+				w.shape.Failed()
+				continue
+			}
+			if c := w.commit(r, &w.lanes[x]); c != status.OK {
+				clear(octets(j.Dst, j.Len))
+				fail(p, c)
+				continue
+			}
+			good++
+			p.Status, p.Out, p.OutLen = status.OK, uintptr(j.Dst), j.Len
+		}
+		w.shape.Usage.Opened(good - before)
+		took += n
+		if n < len(row) {
+			break
+		}
+	}
+	return took, good
+}
+
+// openChunk opens as many packets as fit in a chunk (alone: until one has the
+// known shape); it returns how many are done with, and how many are good.
+func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot, alone bool) (took, good int) {
+	w.n, w.linearN = 0, 0
+	w.sorted, w.longest = true, 0
+	retry := false
+	var lens [2]int // lanes with 16- and 32-octet keys
+	for took < len(pkts) && w.n < kernel.Chunk {
+		p := &pkts[took]
+		if alone && took > 0 && w.shape.Begins(p) {
+			break
+		}
+		l, at := &w.lanes[w.n], &w.place[w.n]
+		l.Pkt = p
+		c, full := w.placeOpen(r, l, at, snaps)
+		if full {
+			break
+		}
+		took++
+		if c != status.OK {
+			fail(p, c)
+			continue
+		}
+		w.job(w.n)
+		retry = retry || l.Retry
+		lens[l.KeyLen>>5&1]++
+		w.n++
+	}
+	if w.n == 0 {
+		return took, 0
+	}
+	if lens[0] == w.n || lens[1] == w.n {
+		c := w.run(r.Backend, w.n, int(w.lanes[0].KeyLen), r.Held, nil, open)
+		for x := range w.n {
+			good += w.opened(r, x, c)
+		}
+	} else {
+		for k := range lens {
+			good += w.openSome(r, func(l *profile.Lane) bool { return int(l.KeyLen) == 16<<k }, 16<<k)
+		}
+	}
+	if retry {
+		good += w.openAgain(r)
+	}
+	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
+		r.Opening.Learn(&w.shape, &w.lanes[last], &w.ctx[last]) // learn only from authenticated packets
+	}
+	return took, good
+}
+
+// openSome opens the lanes that which picks, all with keys of one length.
+func (w *Worker) openSome(r *Receiver, which func(l *profile.Lane) bool, keyLen int) int {
+	order := w.order[:0]
+	for x := range w.n {
+		if which(&w.lanes[x]) {
+			order = append(order, uint8(x))
+		}
+	}
+	c := w.run(r.Backend, len(order), keyLen, r.Held, order, open)
+	good := 0
+	for _, x := range order {
+		good += w.opened(r, int(x), c)
+	}
+	return good
+}
+
+// openAgain tries the previous key for lanes that failed and have one.
+func (w *Worker) openAgain(r *Receiver) int {
+	for x := range w.lanes[:w.n] {
+		if l := &w.lanes[x]; l.Retry && l.Pkt.Status == status.ErrAuth {
+			w.ctx[x].Master, w.ctx[x].Usage, w.place[x].src = l.Prev, l.Used, w.place[x].copy
+			l.Flow.Master = l.Prev.ID
+			w.job(x)
+		} else {
+			l.Retry = false
+		}
+	}
+	good := 0
+	for k := range 2 {
+		good += w.openSome(r, func(l *profile.Lane) bool { return l.Retry && int(l.KeyLen) == 16<<k }, 16<<k)
+	}
+	return good
+}
+
+// placeOpen parses a packet and decides where its parts are.
+func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*keys.Snapshot) (c status.Code, full bool) {
+	p := l.Pkt
+	p.ID, p.TSC = 0, 0
+	at.chain, at.aside = false, false
+	n := p.Len
+	var err error
+	if l.Lead, c = r.Opening.Lead(p); c != status.OK {
+		return c, false
+	}
+	if p.Reserved != 0 {
+		return status.ErrArgument, false
+	}
+	if p.Headroom < l.Lead {
+		return status.ErrRoom, false
+	}
+	if p.IOVCount != 0 {
+		c, full, n = w.gatherOpen(l, at, r.Opening.Retries())
+		if c != status.OK || full {
+			return c, full
+		}
+	} else {
+		switch {
+		case p.Data == nil:
+			return status.ErrArgument, false
+		case n > profile.MaxLen+4096:
+			return status.ErrTooLong, false
+		}
+		l.Hdr = p.Data
+	}
+	c = r.Opening.Parse(l, &w.jobs[w.n], &w.ctx[w.n], n, snaps)
+	if c == status.OK {
+		c = w.check(r, l)
+	}
+	if c == status.OK {
+		c = w.meet(r, l, at, &w.ctx[w.n].KDF, (*[2]byte)(w.ctx[w.n].Msg[:]))
+	}
+	if c != status.OK {
+		return c, false
+	}
+	if at.chain {
+		if seg := segments(p)[0].Len; uintptr(l.HdrLen) > seg {
+			return status.ErrSegments, false
+		}
+	}
+	at.src = add(l.Hdr, l.HdrLen)
+	at.body = at.src
+	at.tag = add(at.src, l.Len)
+	if p.Dst != nil && !at.chain {
+		if p.DstSize < l.Len {
+			return status.ErrRoom, false
+		}
+		if p.Dst != at.src {
+			if overlap(unsafe.Add(p.Data, -int(l.Lead)), l.Lead+n, p.Dst, l.Len) {
+				return status.ErrOverlap, false
+			}
+			at.body = p.Dst
+		}
+		if l.Inner != 0 && at.body != at.src {
+			// What is decrypted begins in front of the payload, where Dst has no room.
+			b, err := w.reserve(int(l.Inner + l.Len))
+			if err != nil {
+				return status.ErrMemory, false
+			}
+			if b == nil {
+				return status.OK, true
+			}
+			at.body, at.aside = add(b, l.Inner), true
+		}
+	}
+	if l.Retry {
+		// Kernels may decrypt as they go; the second try needs the ciphertext.
+		if !at.chain {
+			if at.copy, err = w.reserve(int(l.Len) + 1); err != nil {
+				return status.ErrMemory, false
+			}
+			if at.copy == nil {
+				return status.OK, true
+			}
+		}
+		copy(octets(at.copy, l.Len), octets(at.src, l.Len))
+	}
+	return status.OK, false
+}
+
+// opened reports the outcome of a packet that went through the cipher, 1 if
+// it is good. code is why it did not.
+func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
+	l, at := &w.lanes[x], &w.place[x]
+	p := l.Pkt
+	if code != status.OK {
+		fail(p, code)
+		return 0
+	}
+	text := octets(unsafe.Add(at.body, -int(l.Inner)), l.Inner+l.Len)
+	whole := l.Len
+	if w.jobs[x].OK != 1 {
+		code = status.ErrAuth
+		l.Failed()
+	} else {
+		c := &w.ctx[x]
+		w.keep(&c.KDF, (*[2]byte)(c.Msg[:]))
+		if at.body != at.src && l.Clear != 0 {
+			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Clear))
+		}
+		code = r.Opening.Opened(l, at.body)
+		// Also where there is nothing to deliver: the packet came.
+		if c := w.commit(r, l); c != status.OK {
+			code = c
+		}
+	}
+	if code != status.OK {
+		clear(text[l.Clear:])
+	}
+	switch {
+	case at.chain:
+		w.scatterOpen(l, at, whole)
+	case at.aside && code == status.OK:
+		copy(octets(p.Dst, l.Len), octets(at.body, l.Len))
+		at.body = p.Dst
+	case at.aside: // zeros where it would be
+		clear(octets(p.Dst, whole)[max(l.Clear, l.Inner)-l.Inner:])
+	}
+	if code != status.OK {
+		fail(p, code)
+		return 0
+	}
+	w.ctx[x].Usage.Opened(1)
+	p.Status, p.OutLen = status.OK, l.Len
+	if !at.chain {
+		p.Out = uintptr(at.body)
+	}
+	return 1
+}

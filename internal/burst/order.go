@@ -1,0 +1,97 @@
+package burst
+
+import (
+	"libeesp/internal/kernel"
+)
+
+// byLength returns the order of non-decreasing length in which kernels want
+// jobs, nil if they are in it already.
+func (w *Worker) byLength(n int, order []uint8) []uint8 {
+	if order == nil {
+		if w.sorted {
+			return nil
+		}
+		order = w.order[:n]
+		for x := range order {
+			order[x] = uint8(x)
+		}
+	}
+	sortByLength(order, w.jobs[:])
+	return order
+}
+
+// sortByLength sorts indices of jobs. Bursts are short, and of few lengths:
+// then they are counted.
+func sortByLength(order []uint8, jobs []kernel.Job) {
+	var lens [8]uint32
+	var count, at [8]uint8
+	var class, out [kernel.Chunk]uint8
+	d := 0
+	for i, x := range order {
+		n, k := jobs[x].Len, 0
+		for k < d && lens[k] != n {
+			k++
+		}
+		if k == d {
+			if d == len(lens) {
+				insertByLength(order, jobs)
+				return
+			}
+			lens[d] = n
+			d++
+		}
+		class[i] = uint8(k)
+		count[k]++
+	}
+	for k, n := range lens[:d] {
+		for o, m := range lens[:d] {
+			if m < n {
+				at[k] += count[o]
+			}
+		}
+	}
+	for i, x := range order {
+		k := class[i] & 7
+		out[at[k]&(kernel.Chunk-1)] = x
+		at[k]++
+	}
+	copy(order, out[:])
+}
+
+// insertByLength is sortByLength for many lengths.
+func insertByLength(order []uint8, jobs []kernel.Job) {
+	for i := 1; i < len(order); i++ {
+		x := order[i]
+		n, j := jobs[x].Len, i
+		for j > 0 && jobs[order[j-1]].Len > n {
+			order[j] = order[j-1]
+			j--
+		}
+		order[j] = x
+	}
+}
+
+// at returns the lane of job i.
+func at(order []uint8, i int) int {
+	if order == nil {
+		return i
+	}
+	return int(order[i])
+}
+
+// inOrder returns nil if jobs are in order of length, else that order.
+func (w *Worker) inOrder(jobs []kernel.Job) []uint8 {
+	sorted := true
+	for i := 1; i < len(jobs); i++ {
+		sorted = sorted && jobs[i].Len >= jobs[i-1].Len
+	}
+	if sorted {
+		return nil
+	}
+	order := w.order[:len(jobs)]
+	for i := range order {
+		order[i] = uint8(i)
+	}
+	sortByLength(order, jobs)
+	return order
+}

@@ -1,0 +1,286 @@
+package burst
+
+import (
+	"unsafe"
+
+	"libeesp/internal/counter"
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/profile"
+	"libeesp/internal/status"
+)
+
+// Seal seals a burst and returns how many packets were.
+func (w *Worker) Seal(s *Sender, pkts []profile.Desc) int {
+	w.enter()
+	defer w.leave()
+	return w.seal(s.latest(), pkts)
+}
+
+// HeaderLen is the length of the header that a sender writes at present.
+func (w *Worker) HeaderLen(s *Sender) int {
+	w.enter()
+	defer w.leave()
+	if c, _ := w.beginHeader(s.latest()); c != status.OK {
+		return 0
+	}
+	return w.hdr.Len()
+}
+
+// begin makes hdr what the sender's packets begin with, and counter the owner of
+// what they are numbered with.
+func (w *Worker) begin(s *Sender) status.Code {
+	c, snap := w.beginHeader(s)
+	if w.counter = s.Counter; c == status.OK && s.Renew != nil {
+		w.counter, c = s.Renew(snap)
+	}
+	return c
+}
+
+func (w *Worker) beginHeader(s *Sender) (status.Code, *keys.Snapshot) {
+	var snap *keys.Snapshot
+	if s.Group != nil {
+		snap = s.Group.Snapshot()
+	}
+	w.sealing = s.Sealing
+	if snap != nil && snap.Sealing != status.OK {
+		w.hdr.Forget()
+		return snap.Sealing, snap
+	}
+	c := s.Sealing.Begin(&w.hdr, snap)
+	if c == status.OK && w.hdr.Root != nil {
+		c = w.makeCache() // before anything is written to a packet
+	}
+	if c != status.OK {
+		w.hdr.Forget()
+	}
+	return c, snap
+}
+
+func (w *Worker) seal(s *Sender, pkts []profile.Desc) (good int) {
+	if c := w.begin(s); c != status.OK {
+		refuseAll(pkts, c)
+	} else {
+		good = w.sealBegun(s, pkts)
+	}
+	s.count(pkts)
+	return good
+}
+
+// sealBegun seals a burst with the header that begin made, and counts nothing.
+func (w *Worker) sealBegun(s *Sender, pkts []profile.Desc) int {
+	if len(pkts) == 0 {
+		return 0
+	}
+	first, have, why := w.counter.Take(len(pkts))
+	for i := range pkts[have:] {
+		refuse(&pkts[have+i], why)
+	}
+	return w.sealNumbered(s, pkts[:have], first)
+}
+
+// sealNumbered seals packets whose counters were taken.
+func (w *Worker) sealNumbered(s *Sender, pkts []profile.Desc, first uint64) (good int) {
+	tscs := w.counter.Map()
+	for at := 0; at < len(pkts); {
+		n, took := w.sealChunk(s, pkts[at:], first+uint64(at), tscs)
+		at += took
+		good += n
+	}
+	return good
+}
+
+// sealChunk seals as many packets as fit in a chunk; it returns how many were
+// sealed, and how many are done with. first is the counter of the first one.
+func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs counter.Map) (n, took int) {
+	h := uint32(w.hdr.Len())
+	w.special, w.linearN = w.special[:0], 0
+	w.sorted, w.longest = true, 0
+	per := w.hdr.MsgLen() * w.hdr.Per()
+	for took < len(pkts) && n < kernel.Chunk {
+		if w.hdr.Other(pkts[took].Flags) { // keys are derived in another way
+			if n != 0 {
+				break
+			}
+			w.hdr.Turn()
+			per = w.hdr.MsgLen() * w.hdr.Per()
+		}
+		// A run of simple packets first, then one that is not.
+		row := 0
+		if w.hdr.Plain {
+			row = w.plainRow(pkts[took:min(len(pkts), took+kernel.Chunk-n)], n, h)
+		}
+		if row > 0 {
+			w.fill(n, pkts[took:took+row], first+uint64(took), tscs, per)
+			n, took = n+row, took+row
+			continue
+		}
+		p := &pkts[took]
+		c, full := w.sealSpecial(p, n)
+		if full {
+			break
+		}
+		if c != status.OK {
+			refuse(p, c)
+			took++
+			continue
+		}
+		w.fill(n, pkts[took:took+1], first+uint64(took), tscs, per)
+		w.job(n)
+		n, took = n+1, took+1
+	}
+	if n == 0 {
+		return 0, took
+	}
+	if c := w.run(s.Backend, n, int(w.hdr.KeyLen), s.Held, nil, seal); c != status.OK {
+		// No key could be had: nothing was encrypted, and no header may stay.
+		for i := range pkts[:took] {
+			if p := &pkts[i]; p.Status == status.OK {
+				refuse(p, c)
+			}
+		}
+		return 0, took
+	}
+	w.hdr.Usage.Sealed(n)
+	for _, x := range w.special {
+		w.sealed(&w.lanes[x], &w.place[x])
+	}
+	return n, took
+}
+
+// plainRow makes jobs from n on of a run of simple packets: in place or
+// elsewhere, all of it encrypted, with space for a header of h octets. It stops
+// at the first other packet.
+func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
+	jobs := w.jobs[n : n+len(pkts)]
+	sorted, last, lead, flags := true, w.longest, w.hdr.Lead, w.hdr.Flags
+	i := 0
+	for ; i < len(pkts) && i < len(jobs); i++ {
+		p, j := &pkts[i], &jobs[i]
+		if p.COffset|p.IOffset|p.Reserved != 0 || p.IOVCount != 0 || p.Flags != flags || p.Data == nil || p.Len > profile.MaxLen {
+			break
+		}
+		hdr, body := p.Dst, p.Data
+		size := h + p.Len + kernel.TagSize
+		if hdr == nil {
+			if p.Headroom < h+lead || p.Tailroom < kernel.TagSize {
+				break
+			}
+			hdr = unsafe.Add(p.Data, -int(h))
+		} else {
+			if p.DstSize < size+lead {
+				break
+			}
+			hdr = add(hdr, lead)
+			body = add(hdr, h)
+			if body != p.Data && overlap(p.Data, p.Len, hdr, size) {
+				break
+			}
+		}
+		j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(hdr, -int(lead)), p.Data, body, add(body, p.Len)
+		j.AADLen, j.Len = h+lead, p.Len
+		p.Status, p.Out, p.OutLen = status.OK, uintptr(hdr), size
+		sorted = sorted && p.Len >= last
+		last = p.Len
+	}
+	w.sorted, w.longest = w.sorted && sorted, last
+	return i
+}
+
+// fill writes headers, nonces and KDF inputs of packets that are jobs from n
+// on; per is the room of a packet's inputs.
+func (w *Worker) fill(n int, pkts []profile.Desc, linear uint64, tscs counter.Map, per int) {
+	jobs := w.jobs[n : n+len(pkts)]
+	tsc, step := tscs.TSC(linear), tscs.Step()
+	if tscs.TSC(linear+uint64(len(pkts)-1)) == tsc+uint64(len(pkts)-1)*step {
+		w.sealing.Fill(&w.hdr, jobs, pkts, tsc, step)
+	} else { // the epoch changes in between, and there is a direction
+		for i := range pkts {
+			w.sealing.Fill(&w.hdr, jobs[i:i+1], pkts[i:i+1], tscs.TSC(linear+uint64(i)), step)
+		}
+	}
+	if !w.hdr.Fixed {
+		w.sealing.Messages(&w.hdr, unsafe.Pointer(&w.sec.msgs[n*per]), per, jobs, pkts)
+	}
+}
+
+// sealSpecial takes a packet that is not plain as lane x.
+func (w *Worker) sealSpecial(p *profile.Desc, x int) (c status.Code, full bool) {
+	l, at := &w.lanes[x], &w.place[x]
+	l.Pkt = p
+	if c, full = w.placeSeal(l, at); full || c != status.OK {
+		return c, full
+	}
+	if at.src != at.body {
+		switch {
+		case l.Inner+l.Pad != 0: // the text must lie in one piece
+			copy(octets(at.body, l.Len), octets(at.src, l.Len))
+			at.src = at.body
+		case l.Clear != 0:
+			copy(octets(at.body, l.Clear), octets(at.src, l.Clear))
+		}
+	}
+	if l.Pad != 0 {
+		clear(octets(add(at.body, l.Len), l.Pad))
+	}
+	p.Status = status.OK
+	w.jobs[x].AAD = unsafe.Add(l.Hdr, -int(l.Lead))
+	w.special = append(w.special, uint8(x))
+	return status.OK, false
+}
+
+// placeSeal checks a packet to be sealed and decides where its parts go. full
+// asks for a new chunk.
+func (w *Worker) placeSeal(l *profile.Lane, at *place) (c status.Code, full bool) {
+	p := l.Pkt
+	h := uint32(w.hdr.Len())
+	l.HdrLen, l.Inner, l.Len = h, w.hdr.Inner, p.Len
+	at.chain = false
+	if p.Reserved != 0 {
+		return status.ErrArgument, false
+	}
+	if p.IOVCount != 0 {
+		return w.gatherSeal(l, at)
+	}
+	switch {
+	case p.Data == nil && (p.Len != 0 || p.Dst == nil):
+		return status.ErrArgument, false
+	case p.Len > profile.MaxLen:
+		return status.ErrTooLong, false
+	}
+	if c := w.sealing.Fit(&w.hdr, l); c != status.OK {
+		return c, false
+	}
+	at.src = p.Data
+	tail := l.Pad + kernel.TagSize
+	if p.Dst == nil {
+		if p.Headroom < h+l.Lead || p.Tailroom < tail {
+			return status.ErrRoom, false
+		}
+		l.Hdr, at.body = unsafe.Add(p.Data, -int(h)), p.Data
+	} else {
+		total := l.Lead + h + p.Len + tail
+		if p.DstSize < total {
+			return status.ErrRoom, false
+		}
+		l.Hdr = add(p.Dst, l.Lead)
+		at.body = add(l.Hdr, h)
+		if at.src != at.body && overlap(p.Data, p.Len, p.Dst, total) {
+			return status.ErrOverlap, false
+		}
+	}
+	at.tag = add(at.body, p.Len+l.Pad)
+	return w.sealing.Look(l, at.src), false
+}
+
+// sealed reports a sealed packet.
+func (w *Worker) sealed(l *profile.Lane, at *place) {
+	p := l.Pkt
+	p.Status = status.OK
+	p.OutLen = l.HdrLen + l.Len + l.Pad + kernel.TagSize
+	if at.chain {
+		w.scatterSeal(l, at)
+		return
+	}
+	p.Out = uintptr(l.Hdr)
+}
