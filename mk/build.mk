@@ -4,7 +4,7 @@ $(SO): $(GOSRC) libeesp/libeesp.map
 	@mkdir -p $(BUILD)
 	@rm -f $(SO)
 	$(write-overlay)
-	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-shared -ldflags "-buildid= $(RUNTIME) -extldflags '$(LINK)'" -o $(SO) ./libeesp
+	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-shared -ldflags "$(GOLINK) $(RUNTIME) -extldflags '$(LINK)'" -o $(SO) ./libeesp
 	@rm -f $(BUILD)/libeesp.so.$(VERSION).h $(BUILD)/libeesp.so.$(VERSION:.=_).h $(BUILD)/libeesp.so.1.0.h
 	ln -sf libeesp.so.$(VERSION) $(BUILD)/libeesp.so.$(MAJOR)
 	ln -sf libeesp.so.$(MAJOR) $(BUILD)/libeesp.so
@@ -17,7 +17,7 @@ $(SO): $(GOSRC) libeesp/libeesp.map
 $(BUILD)/libeesp.a: $(GOSRC)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
 	$(write-overlay)
-	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-archive -ldflags "-buildid= $(RUNTIME)" -o $(BUILD)/archive/all.a ./libeesp
+	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-archive -ldflags "$(GOLINK) $(RUNTIME)" -o $(BUILD)/archive/all.a ./libeesp
 	@mkdir $(BUILD)/archive/x && printf '.text\n.balign 16\n.skip 16\n.section .note.GNU-stack,"",%%progbits\n' | $(CC) -c -x assembler -o $(BUILD)/archive/x/before -
 	cd $(BUILD)/archive && $(AR) x all.a && $(LD) -r -d -o eesp.o x/before go.o $$(ls *.o | grep -v '^go\.o$$') && $(OBJCOPY) --strip-debug --wildcard --keep-global-symbol='eesp_*' eesp.o
 	@rm -f $@

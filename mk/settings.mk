@@ -42,6 +42,8 @@ LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libee
 # which the host might close. gcshrinkstackoff: stacks keep the room that signal handlers need (process.go).
 # (-buildid=: Go's own build ID depends on where the sources are, the linker's does not.)
 RUNTIME := -X runtime.godebugDefault=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0,gcshrinkstackoff=1
+# Functions in Go begin at every 16th octet, not every 32nd; kernels say themselves where they begin.
+GOLINK  := -buildid= -funcalign=16
 # Files of Go's that others take the place of. Go refuses that beneath its module cache, where it keeps toolchains that
 # it fetched by itself: then by way of a link.
 OVERLAY := $(BUILD)/overlay.json

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -188,7 +189,7 @@ func (f *follower) close() {
 	f.stop.Store(true)
 	f.mu.Lock()
 	if f.fd >= 0 && f.owns(f.fd) {
-		unix.Shutdown(f.fd, unix.SHUT_RDWR)
+		syscall.Shutdown(f.fd, syscall.SHUT_RDWR)
 	}
 	f.mu.Unlock()
 	for end := time.Now().Add(2 * time.Second); !f.ended.Load() && time.Now().Before(end); {
@@ -211,7 +212,7 @@ func (f *follower) run() {
 		f.connected = false
 		if f.fd >= 0 {
 			if f.owns(f.fd) {
-				unix.Close(f.fd)
+				syscall.Close(f.fd)
 			}
 			f.fd = -1
 		}
@@ -252,8 +253,8 @@ func (f *follower) drop(g *keys.Group) {
 
 // owns says whether a descriptor is the socket that was made. f.mu is held.
 func (f *follower) owns(fd int) bool {
-	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK && st.Ino == f.inode
+	var st syscall.Stat_t
+	return syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFSOCK && st.Ino == f.inode
 }
 
 // descriptor returns the connection's, or an error if it is not there any more.
@@ -281,31 +282,31 @@ const (
 
 // session connects, and works until the connection ends.
 func (f *follower) session() error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		syscall.Close(fd)
 		return err
 	}
 	f.mu.Lock()
 	f.fd, f.inode = fd, st.Ino
 	f.mu.Unlock()
-	for _, o := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
-		t := unix.NsecToTimeval(int64(recvTimeout))
-		if o == unix.SO_SNDTIMEO {
-			t = unix.NsecToTimeval(int64(5 * time.Second))
+	for _, o := range []int{syscall.SO_RCVTIMEO, syscall.SO_SNDTIMEO} {
+		t := syscall.NsecToTimeval(int64(recvTimeout))
+		if o == syscall.SO_SNDTIMEO {
+			t = syscall.NsecToTimeval(int64(5 * time.Second))
 		}
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, o, &t); err != nil {
+		if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, o, &t); err != nil {
 			return err
 		}
 	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: f.config.Socket}); err != nil {
+	if err := syscall.Connect(fd, &syscall.SockaddrUnix{Name: f.config.Socket}); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	cred, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	if err != nil {
 		return fmt.Errorf("who the agent is: %w", err)
 	}
@@ -364,9 +365,9 @@ func (f *follower) send(typ, flags uint16, fields []byte) error {
 		if err != nil {
 			return err
 		}
-		n, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_NOSIGNAL)
+		n, err := syscall.SendmsgN(fd, b, nil, nil, syscall.MSG_NOSIGNAL)
 		switch {
-		case err == unix.EINTR:
+		case err == syscall.EINTR:
 		case err != nil:
 			return fmt.Errorf("send: %w", err)
 		default:
@@ -415,13 +416,13 @@ func (f *follower) read(b []byte, idle bool) error {
 		if err != nil {
 			return err
 		}
-		n, _, err := unix.Recvfrom(fd, b, 0)
+		n, err := syscall.Read(fd, b)
 		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN && idle:
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN && idle:
 			f.look()
 			end = time.Now().Add(frameTime)
-		case err == unix.EAGAIN:
+		case err == syscall.EAGAIN:
 			if time.Now().After(end) {
 				return errors.New("a frame of the agent's does not end")
 			}

@@ -20,6 +20,7 @@ func function(name, signature, doc string) {
 	TEXT(name, attr.NOSPLIT, signature)
 	Pragma("noescape")
 	Doc(doc)
+	align() // the linker packs other functions closer
 }
 
 // deriveKernel writes AES-256-CMAC of many messages under one key.

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"bytes"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"runtime"
@@ -14,6 +15,7 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
+	"libeesp/internal/wire"
 )
 
 func newRing(t testing.TB, seed byte) *RootKey {
@@ -310,4 +312,64 @@ func TestRootKeyErrors(t *testing.T) {
 	says(changed(32, 2), "root_keys_value is not a SEQUENCE")
 	says(changed(34, 2), "element 0 of root_keys_value is not an OCTET STRING")
 	says(changed(35, 0x1F), "element 0 of root_keys_value has 31 octets, not 32")
+}
+
+// With any octet another one, a root key is read if and only if encoding/asn1 reads one.
+func TestRootKeyOctets(t *testing.T) {
+	k := newRing(t, 5)
+	defer k.Free()
+	var b [DERLen]byte
+	n, err := k.MarshalDER(b[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	type ring struct {
+		ID    []byte
+		Index []int64
+		Value [][]byte
+	}
+	good := func(der []byte) bool {
+		var r ring
+		rest, err := asn1.Unmarshal(der, &r)
+		if err != nil || len(rest) != 0 || len(r.ID) < wire.MinRootKeyID || len(r.ID) > wire.MaxRootKeyID || len(r.Index) != 3 || len(r.Value) != 3 {
+			return false
+		}
+		low := map[byte]bool{}
+		for i := range 3 {
+			if r.Index[i] < 0 || len(r.Value[i]) != ValueLen {
+				return false
+			}
+			low[byte(r.Index[i])] = true
+		}
+		return len(low) == 3
+	}
+	reads := func(der []byte) {
+		r, err := ParseRootKey(der)
+		if (err == nil) != good(der) {
+			t.Errorf("%x: %v", der, err)
+		}
+		if r != nil {
+			r.Free()
+		}
+	}
+	reads(b[:n])
+	for at := range n {
+		was := b[at]
+		for _, x := range []byte{was ^ 1, was ^ 2, was ^ 4, was ^ 8, was ^ 16, was ^ 32, was ^ 64, was ^ 128, 0, 0x7F, 0x80, 0x81, 0x82, 0xFF} {
+			b[at] = x
+			reads(b[:n])
+		}
+		b[at] = was
+	}
+	// Lengths in more octets than they take, and integers.
+	for _, x := range [][2]string{{"\x04\x10", "\x04\x81\x10"}, {"\x30\x09", "\x30\x81\x09"}, {"\x30\x81", "\x30\x82\x00"}, {"\x02\x01", "\x02\x02\x00"}} {
+		der := bytes.Replace(bytes.Clone(b[:n]), []byte(x[0]), []byte(x[1]), 1)
+		if x[0][0] != 0x30 || x[0][1] != 0x81 {
+			der[2] += byte(len(x[1]) - len(x[0]))
+		}
+		if x[0][0] == 2 {
+			der[bytes.Index(der, []byte("\x30\x09"))+1]++
+		}
+		reads(der)
+	}
 }

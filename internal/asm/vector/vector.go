@@ -3,10 +3,7 @@
 package vector
 
 import (
-	"fmt"
 	"unsafe"
-
-	"github.com/klauspost/cpuid/v2"
 
 	"libeesp/internal/kernel"
 )
@@ -84,19 +81,6 @@ type Tuning struct {
 	// of raw keys and of expanded ones.
 	GroupOctet uint32
 	Begin      [2]uint32
-}
-
-// CPU is what a Tuning is for, here.
-func CPU() string { return fmt.Sprintf("%s family %d", cpuid.CPU.VendorString, cpuid.CPU.Family) }
-
-// Tuned is the tuning for this CPU, or the first.
-func Tuned(t []Tuning) Tuning {
-	for i := range t {
-		if t[i].CPU == CPU() {
-			return t[i]
-		}
-	}
-	return t[0]
 }
 
 // Backend makes a backend.

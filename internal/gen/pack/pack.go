@@ -1,10 +1,11 @@
-// Package pack writes assembly with several instructions on a line: what is
-// generated is not read line by line, and a debugger's tables are half as long.
+// Package pack writes assembly with many instructions on a line: what is
+// generated is not read line by line, and the tables of lines that the library has
+// are shorter.
 package pack
 
 import "bytes"
 
-const columns = 120
+const columns = 400
 
 // Lines joins neighbouring instructions. Labels, directives, comments and data
 // keep lines of their own. One that names a parameter is not behind another kind of
