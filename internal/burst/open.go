@@ -43,7 +43,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	for at := 0; at < len(pkts); {
 		alone := false
 		if w.shape.Is(r.Opening) {
-			took, opened := w.openAlike(r, pkts[at:])
+			took, opened := w.openAlike(r, pkts[at:], snaps)
 			at += took
 			good += opened
 			if at == len(pkts) {
@@ -63,41 +63,44 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	return good
 }
 
-// openAlike opens packets that match the known pattern and stops at the first
-// other one. It returns how many it took, and how many of them are good.
-func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
+// openAlike opens packets that match the known pattern, ends those between them
+// that are none of the receiver's, and stops at the first other one. It returns how
+// many it took, and how many of them are good.
+func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (took, good int) {
 	keyLen := int(w.shape.KeyLen)
-	room := w.shape.MsgLen() * w.shape.Per()
 	for took < len(pkts) {
-		row := pkts[took:min(len(pkts), took+kernel.Chunk)]
-		n, sorted := r.Opening.Match(&w.shape, w.jobs[:], w.lanes[:], row, unsafe.Pointer(&w.sec.msgs), room)
+		row := pkts[took:]
+		n, done, more := w.gatherAlike(r, row, snaps)
+		may := n
 		if r.Windows != nil {
-			n = r.Windows.fresh(w.lanes[:n])
+			may = r.Windows.fresh(w.lanes[:n])
 		}
 		if r.Times != nil {
-			n = r.Times.may(w, w.lanes[:n])
+			may = r.Times.may(w, w.lanes[:n])
 		}
+		if may != n {
+			n, done, more = may, int(w.from[may]), false
+		}
+		took += done
 		if n == 0 {
 			break
 		}
-		w.sorted = sorted
 		if c := w.run(r.Backend, n, keyLen, nil, nil, alike); c != status.OK {
-			for x := range n {
+			for _, x := range w.from[:n] {
 				fail(&row[x], c)
 			}
-			took += n
 			break
 		}
 		before := good
-		for x := range n {
-			p, j := &row[x], &w.jobs[x]
+		for i, x := range w.from[:n] {
+			p, j := &row[x], &w.jobs[i]
 			if j.OK != 1 {
 				clear(octets(j.Dst, j.Len))
 				fail(p, status.ErrAuth)
 				w.shape.Failed()
 				continue
 			}
-			if c := w.commit(r, &w.lanes[x]); c != status.OK {
+			if c := w.commit(r, &w.lanes[i]); c != status.OK {
 				clear(octets(j.Dst, j.Len))
 				fail(p, c)
 				continue
@@ -106,12 +109,54 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc) (took, good int) {
 			p.Status, p.Out, p.OutLen = status.OK, uintptr(j.Dst), j.Len
 		}
 		w.shape.Usage.Opened(good - before)
-		took += n
-		if n < len(row) {
+		if !more {
 			break
 		}
 	}
 	return took, good
+}
+
+// gatherAlike makes packets that match the known pattern jobs, up to a chunk of
+// them; from says which packets they are. done are those that it took or ended;
+// more says that the next one may be alike, too.
+func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (n, done int, more bool) {
+	room := w.shape.MsgLen() * w.shape.Per()
+	w.sorted, w.longest = true, 0
+	for done < len(pkts) && n < kernel.Chunk {
+		row := pkts[done:min(len(pkts), done+kernel.Chunk-n)]
+		k, sorted := r.Opening.Match(&w.shape, w.jobs[n:], w.lanes[n:], row, unsafe.Pointer(&w.sec.msgs[n*room]), room)
+		for x := range k {
+			w.from[n+x] = int32(done + x)
+		}
+		if k != 0 {
+			w.sorted = w.sorted && sorted && w.jobs[n].Len >= w.longest
+			n, done = n+k, done+k
+			w.longest = w.jobs[n-1].Len
+		}
+		if k < len(row) {
+			if !w.ended(r, &pkts[done], snaps) {
+				return n, done, false
+			}
+			done++
+		}
+	}
+	return n, done, true
+}
+
+// ended reports whether a packet is none of the receiver's, as its header shows, and
+// if so ends it.
+func (w *Worker) ended(r *Receiver, p *profile.Desc, snaps []*keys.Snapshot) bool {
+	const x = kernel.Chunk - 1 // no job yet
+	l := &w.lanes[x]
+	c := w.begins(r, l, p)
+	if c == status.OK && p.IOVCount == 0 {
+		c = r.Opening.Parse(l, &w.jobs[x], &w.ctx[x], p.Len, snaps)
+	}
+	if c == status.OK {
+		return false
+	}
+	fail(p, c)
+	return true
 }
 
 // openChunk opens as many packets as fit in a chunk (alone: until one has the
@@ -198,35 +243,42 @@ func (w *Worker) openAgain(r *Receiver) int {
 	return good
 }
 
+// begins makes a packet a lane's, if its descriptor is right.
+func (w *Worker) begins(r *Receiver, l *profile.Lane, p *profile.Desc) (c status.Code) {
+	l.Pkt = p
+	p.ID, p.TSC = 0, 0
+	if l.Lead, c = r.Opening.Lead(p); c != status.OK {
+		return c
+	}
+	switch {
+	case p.Reserved != 0:
+		return status.ErrArgument
+	case p.Headroom < l.Lead:
+		return status.ErrRoom
+	case p.IOVCount != 0:
+	case p.Data == nil:
+		return status.ErrArgument
+	case p.Len > profile.MaxLen+4096:
+		return status.ErrTooLong
+	}
+	l.Hdr = p.Data
+	return status.OK
+}
+
 // placeOpen parses a packet and decides where its parts are.
 func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*keys.Snapshot) (c status.Code, full bool) {
 	p := l.Pkt
-	p.ID, p.TSC = 0, 0
 	at.chain, at.aside = false, false
 	n := p.Len
 	var err error
-	if l.Lead, c = r.Opening.Lead(p); c != status.OK {
+	if c = w.begins(r, l, p); c != status.OK {
 		return c, false
-	}
-	if p.Reserved != 0 {
-		return status.ErrArgument, false
-	}
-	if p.Headroom < l.Lead {
-		return status.ErrRoom, false
 	}
 	if p.IOVCount != 0 {
 		c, full, n = w.gatherOpen(l, at, r.Opening.Retries())
 		if c != status.OK || full {
 			return c, full
 		}
-	} else {
-		switch {
-		case p.Data == nil:
-			return status.ErrArgument, false
-		case n > profile.MaxLen+4096:
-			return status.ErrTooLong, false
-		}
-		l.Hdr = p.Data
 	}
 	c = r.Opening.Parse(l, &w.jobs[w.n], &w.ctx[w.n], n, snaps)
 	if c == status.OK {

@@ -56,6 +56,7 @@ type Worker struct {
 	jobs        [kernel.Chunk]kernel.Job // of the lanes
 	moved       [kernel.Chunk]kernel.Job // in order of length
 	order       [kernel.Chunk]uint8
+	from        [kernel.Chunk]int32 // see gatherAlike
 	special     []uint8             // lanes of packets that are not plain
 	sorted      bool                // jobs so far are in order of length
 	longest     uint32              // length of the last of them

@@ -507,3 +507,50 @@ func TestReflectedAmongMany(t *testing.T) {
 		}
 	}
 }
+
+// Packets that are none of the receiver's leave those between them one run: the
+// kernels get as many at a time as without them.
+func TestStraysEndNoRun(t *testing.T) {
+	x := newRig(t, 16, 50, 1)
+	var jobs []int
+	be := *x.r.Backend
+	be.Open = func(area unsafe.Pointer, first *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
+		jobs = append(jobs, n)
+		x.s.Backend.Open(area, first, n, keyLen, mode, scratch)
+	}
+	x.r.Backend = &be
+	x.r.Opening = opening(profile.ReceiverConfig{Own: profile.NewOwnIDs([]uint64{7})})
+	strays := map[int]struct {
+		spoil func(p *profile.Desc, b []byte)
+		want  status.Code
+	}{
+		0:  {func(p *profile.Desc, b []byte) { b[0] |= 0x70 }, status.ErrVersion},
+		1:  {func(p *profile.Desc, b []byte) { b[2] = 0x10 }, status.ErrReserved},
+		9:  {func(p *profile.Desc, b []byte) { p.Len = 5 }, status.ErrShort},
+		20: {func(p *profile.Desc, b []byte) { p.Data = nil }, status.ErrArgument},
+		21: {func(p *profile.Desc, b []byte) { p.Len = 1 << 30 }, status.ErrTooLong},
+		31: {func(p *profile.Desc, b []byte) { b[7] = 7 }, status.ErrReflected},
+		32: {func(p *profile.Desc, b []byte) { p.Flags = 4 }, status.ErrArgument},
+		49: {func(p *profile.Desc, b []byte) { b[0] |= 0xf }, status.ErrShort},
+	}
+	for round := range 2 {
+		x.seal(t)
+		x.turn()
+		for i, s := range strays {
+			if round != 0 {
+				p := &x.pkts[i]
+				s.spoil(p, x.bufs[i][uintptr(p.Data)-uintptr(unsafe.Pointer(&x.bufs[i][0])):])
+			}
+		}
+		jobs = nil
+		x.w.Open(x.r, x.pkts)
+	}
+	for i, p := range x.pkts {
+		if want := strays[i].want; p.Status != want || want == status.OK && p.OutLen != uint32(x.payload) {
+			t.Errorf("packet %d: %v, want %v", i, p.Status, want)
+		}
+	}
+	if !reflect.DeepEqual(jobs, []int{kernel.Chunk, len(x.pkts) - len(strays) - kernel.Chunk}) {
+		t.Errorf("runs of %d jobs", jobs)
+	}
+}
