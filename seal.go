@@ -42,7 +42,8 @@ type SenderConfig struct {
 	Epoch      uint16
 	// EpochStart is when the fixed epoch began (clock). It and RateLog2 belong
 	// to the epoch: they are the same for every sender under this ID, at every
-	// start.
+	// start, and EpochStart is never "now". Others are refused within a process,
+	// and where LockDir remembers them; elsewhere they repeat nonces.
 	EpochStart time.Time
 	Start      uint64 // explicit: first counter; eesp: 0 is taken for 1
 	ReserveRun uint64 // reserved: counters claimed at a time; 0 = 2^24
@@ -52,8 +53,9 @@ type SenderConfig struct {
 	// GroupConfig.
 	Time, TimeLate bool
 	// LockDir is a directory with files that are locked for the ID, the engine
-	// and the present keys: another sender of the host that has them is refused.
-	// "" = no lock.
+	// and the group's keys: another sender of the host that has them is refused, and
+	// this one's packets are ErrExists if another has locked a new key first. It
+	// also remembers start and rate of fixed epochs. "" = no lock.
 	LockDir string
 }
 

@@ -434,7 +434,7 @@ typedef struct eesp_pkt {
 	uint16_t flags;        /* in  EESP_PKT_x */
 	uint8_t next_header;   /* seal: in, open: out. psp, eesp: IP protocol of the payload */
 	uint8_t reserved;      /* in  must be 0 */
-	eesp_addr addr;        /* in  addresses, if V asks for them (zeros are an address too) */
+	eesp_addr addr;        /* in  addresses, if V asks for them: fill them in, zeros are an address too */
 	uint64_t id;           /* out DeviceID or ConnectionID; SPI, SSI, Session ID */
 	uint64_t tsc;          /* out Epoch(16) | Counter(48); IV, sequence number */
 	const eesp_addr *out_addr; /* in  proxy: addresses for sealing; NULL = addr */
@@ -490,8 +490,12 @@ typedef enum eesp_counter_mode {
  * library, has a sender of the same ID, engine and key that names the same
  * directory. Put it on tmpfs (/run/eesp) and let no other user write there.
  * Files in it are locked without keeping a descriptor. A process gives them up
- * however it ends; forked children do not have them. The key is the one that the
- * group holds when the sender is made; there must be one (else EESP_ERR_NO_KEY).
+ * however it ends; forked children do not have them. The lock is for the keys of
+ * the group: there must be one when the sender is made (else EESP_ERR_NO_KEY),
+ * and it follows them through rotations. Packets are EESP_ERR_EXISTS once another
+ * process has locked the ID under a new key. In CLOCK mode with a fixed epoch the
+ * directory also remembers when the epoch began and how fast it counts, in a file
+ * for each ID: a start with other values is EESP_ERR_EXISTS.
  */
 typedef struct eesp_sender_config {
 	uint32_t struct_size;
@@ -525,7 +529,8 @@ typedef struct eesp_sender_config {
  * Errors: EXISTS (this process has a sender of the same ID with other counter
  * settings, or has used the counters asked for, or has a sender that may come to
  * the same key and nonces: with a data key of that ID, or in tss, one mode,
- * without SSI beside one with SSI; or lock_dir is locked), CLOCK, STATE, NO_KEY
+ * without SSI beside one with SSI; or lock_dir is locked, or remembers another
+ * start or rate of the epoch), CLOCK, STATE, NO_KEY
  * (RESERVED, lock_dir), ARGUMENT, V, UNSUPPORTED. Different engines may live
  * side by side. Since 1.0.
  */
@@ -553,7 +558,8 @@ EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender);
  * sender or pkts NULL: returns 0 and writes nothing.
  * Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG, OVERLAP, EXHAUSTED, CLOCK,
  * STATE, SEGMENTS, MEMORY (chained packets; eesp with HKDF: a thread's first),
- * CONTEXT (tss, data key: another source address), FENCED and OUT_OF_TOUCH
+ * CONTEXT (tss, data key: another source address), EXISTS (lock_dir: another
+ * process has the ID under a new key), FENCED and OUT_OF_TOUCH
  * (groups that follow an agent), ROOT_KEY (eesp: the root key was used under
  * another SPI), FORKED, UNSUPPORTED (from a signal handler), INTERNAL. Since 1.0.
  */
@@ -1056,7 +1062,9 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
  *             rate_log2 + engine_bits, and epoch_start_ns, belong to a fixed
  *             epoch. They must be THE SAME at every start under that ID, key and
  *             epoch; epoch_start_ns is never "now". A start with another rate or
- *             start repeats counters, which is noticed within a process only.
+ *             start repeats counters. That is refused within a process, and with
+ *             lock_dir within a host until the directory is emptied (on tmpfs,
+ *             when the host boots).
  *             Without a fixed epoch a later start with other engine_bits lies
  *             above what was used. So does one with another rate, until the same
  *             instant (56 years later at half the rate).

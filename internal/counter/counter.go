@@ -4,6 +4,7 @@
 package counter
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -143,14 +144,16 @@ type Owner struct {
 	freed atomic.Bool
 	asked atomic.Bool // more, beside bursts
 
+	stopped atomic.Int32 // a status: no more counters are given out, see Rebind
+
 	serial uint64
 
 	mu    sync.Mutex
 	cfg   Config
 	end   uint64 // exclusive; the space ends here
 	file  *markFile
-	locks []*lock
-	place place // see Share
+	locks *idLocks // nil: there are none
+	place place    // see Share
 	refs  int
 	start uint64      // first value that could be given out
 	gone  atomic.Bool // the one value that no limit can be above, see spare
@@ -257,7 +260,8 @@ func New(c Config) (*Owner, error) {
 func newOwner(name string, c Config, keys Keys) (o *Owner, err error) {
 	o = &Owner{cfg: c, m: newMap(&c), refs: 1, serial: serials.Add(1), timed: c.Timed}
 	if c.LockDir != "" {
-		if o.locks, err = lockID(name, &c, keys); err != nil {
+		o.locks = &idLocks{dir: c.LockDir, name: name, cfg: &o.cfg, keys: keys}
+		if _, err := o.locks.follow(); err != nil {
 			return nil, err
 		}
 	}
@@ -409,7 +413,7 @@ func (o *Owner) Take(n int) (uint64, int, status.Code) {
 			continue
 		}
 		if code := o.extend(n); code != status.OK {
-			return o.takeRest(n, code)
+			return o.takeRest(n, o.why(code))
 		}
 	}
 }
@@ -447,6 +451,9 @@ func (o *Owner) extend(n int) status.Code {
 	at := o.next.Load()
 	if o.limit.Load() >= at+uint64(n) && at+uint64(n) >= at {
 		return status.OK // another thread did
+	}
+	if code := o.why(status.OK); code != status.OK {
+		return code
 	}
 	switch o.cfg.Mode {
 	case Clock:
@@ -546,28 +553,61 @@ func (o *Owner) askAhead() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		defer o.asked.Store(false)
-		if !o.freed.Load() && o.cfg.Mode == Reserved {
+		if !o.freed.Load() && o.why(status.OK) == status.OK && o.cfg.Mode == Reserved {
 			o.claim(o.next.Load(), 0) // if that fails, so does the one that waits, which says so
 		}
 	}()
 }
 
-// Rebind has the state file name the key that is in use now. If that fails, no
-// more counters are given out until a write succeeds.
-func (o *Owner) Rebind() {
+// Rebind has the state file name the key that is in use now, and the locks be those
+// of the keys that may be; done gives the locks of others up, which is for when no
+// burst uses those keys any more. If the file cannot be written, no more counters
+// are given out until a write succeeds; if another process has the ID under a new
+// key, none are any more.
+func (o *Owner) Rebind() (done func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	done = func() {}
+	if o.freed.Load() {
+		return done
+	}
+	if o.locks != nil {
+		gone, err := o.locks.follow()
+		if err != nil {
+			code := status.ErrState
+			errors.As(err, &code)
+			o.stop(code)
+		}
+		done = func() { release(gone) }
+	}
 	if o.file == nil || o.cfg.Mode != Reserved || o.file.bound() {
-		return
+		return done
 	}
 	if o.file.write(o.cfg.Epoch, o.limit.Load()-o.base()) != nil {
 		o.soft.Store(0)
 		o.limit.Store(min(o.limit.Load(), o.next.Load()))
 	}
+	return done
 }
 
-// Reserved reports whether a state file goes with the owner.
-func (o *Owner) Reserved() bool { return o.cfg.Path != "" }
+// stop has no more counters be given out; mu is held.
+func (o *Owner) stop(why status.Code) {
+	o.stopped.Store(int32(why))
+	o.soft.Store(0)
+	o.limit.Store(0)
+	o.gone.Store(true)
+}
+
+// why is the code that says why there are no counters: code, if it did not stop.
+func (o *Owner) why(code status.Code) status.Code {
+	if s := status.Code(o.stopped.Load()); s != status.OK {
+		return s
+	}
+	return code
+}
+
+// Rebinds reports whether keys that change matter: to a state file, or to locks.
+func (o *Owner) Rebinds() bool { return o.cfg.Path != "" || o.cfg.LockDir != "" }
 
 // TSC makes the header's Epoch || Counter of a linear value.
 func (o *Owner) TSC(linear uint64) uint64 { return o.m.TSC(linear) }
@@ -636,7 +676,7 @@ func (o *Owner) takeTimed(n int) (uint64, int, status.Code) {
 				code = status.ErrExhausted
 			}
 			if first >= top {
-				return 0, 0, code
+				return 0, 0, o.why(code)
 			}
 			k = top - first
 		}

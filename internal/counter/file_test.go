@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"libeesp/internal/status"
 )
@@ -621,3 +623,166 @@ func TestLockID(t *testing.T) {
 }
 
 func descriptors(t *testing.T) int { return len(must(os.ReadDir("/proc/self/fd"))) }
+
+// keysOf are keys that change.
+type keysOf struct{ testKeys }
+
+// Where a lock directory remembers it, a fixed epoch has one start and one rate at
+// every start: others are refused, whatever the order and whoever asks.
+func TestBoundEpoch(t *testing.T) {
+	dir := t.TempDir()
+	start := time.Unix(1_700_000_000, 0)
+	config := func(epoch uint16, begin time.Time, rate, bits uint8, engine uint32) Config {
+		return Config{Mode: Clock, FixedEpoch: true, Epoch: epoch, EpochStart: begin, RateLog2: rate, EngineBits: bits, Engine: engine, LockDir: dir}
+	}
+	has := func(id string, c Config, keys testKeys, want string) {
+		t.Helper()
+		if err := c.check(); err != nil {
+			t.Fatal(err)
+		}
+		o, err := newOwner(id, c, keys) // as another process would: nothing is shared but files
+		if want != "" {
+			wantErr(t, err, status.ErrExists, want)
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.close()
+	}
+	const again = "counters would come again"
+	has("a", config(5, start, 20, 0, 0), testKeys{1, 2}, "")
+	for range 2 { // also after one that was refused
+		has("a", config(5, start.Add(1), 20, 0, 0), testKeys{1}, again)
+		has("a", config(5, time.Now(), 20, 0, 0), testKeys{1}, again)
+		has("a", config(5, start.Add(-time.Hour), 20, 0, 0), testKeys{1}, again)
+		has("a", config(5, start, 19, 0, 0), testKeys{1}, again)
+		has("a", config(5, start, 21, 0, 0), testKeys{2}, again)
+		has("a", config(5, start, 20, 1, 0), testKeys{1}, again)
+		has("a#data", config(5, start.Add(1), 20, 0, 0), testKeys{1}, again)
+	}
+	has("a", config(5, start, 20, 0, 0), testKeys{1}, "")
+	has("a", config(5, start, 18, 2, 3), testKeys{1}, "") // 2^20 of all engines together
+	has("a", config(6, start.Add(1), 19, 0, 0), testKeys{1}, "")
+	has("a", config(5, start.Add(1), 19, 0, 0), testKeys{3}, "")
+	has("b", config(5, start.Add(1), 19, 0, 0), testKeys{1}, "")
+	has("a", config(6, start, 19, 0, 0), testKeys{1}, again)
+	has("a", config(5, start, 19, 0, 0), testKeys{4, 3}, again)
+	// Epochs that follow from the time since 1970, and other modes, need none.
+	has("c", Config{Mode: Clock, LockDir: dir}, testKeys{1}, "")
+	has("c", Config{Mode: Explicit, LockDir: dir}, testKeys{1}, "")
+	files, err := filepath.Glob(dir + "/*.epochs")
+	if err != nil || len(files) != 2 { // of a and b
+		t.Fatal(files, err)
+	}
+	// As many as there may be, in one file.
+	for epoch := range uint16(300) {
+		was, err := bindEpoch(dir+"/many", boundEpoch{epoch: epoch, start: int64(epoch)})
+		if err != nil || was.start != int64(epoch) {
+			t.Fatal(epoch, was, err)
+		}
+	}
+	for epoch := range uint16(300) {
+		if was, err := bindEpoch(dir+"/many", boundEpoch{epoch: epoch, start: -1}); err != nil || was.start != int64(epoch) {
+			t.Fatal(epoch, was, err)
+		}
+	}
+	// At the same time, one is the first.
+	first := make(chan int64)
+	for i := range int64(8) {
+		go func() {
+			was, err := bindEpoch(dir+"/race", boundEpoch{start: i + 1})
+			if err != nil {
+				t.Error(err)
+			}
+			first <- was.start
+		}()
+	}
+	won := <-first
+	for range 7 {
+		if x := <-first; x != won || x == 0 {
+			t.Fatal(x, won)
+		}
+	}
+	// What cannot be read, or others may write, is an error.
+	path := dir + "/many"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := slices.Clone(b)
+	bad[26] ^= 1
+	for _, damaged := range [][]byte{b[:len(b)-1], append(slices.Clone(b), 0), bad} {
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bindEpoch(path, boundEpoch{epoch: 999}); err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(path, 0o622); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bindEpoch(path, boundEpoch{}); err == nil || !strings.Contains(err.Error(), "lets others write it") {
+		t.Fatal(err)
+	}
+}
+
+// Locks go with keys: a new key is locked when it comes, one that is gone is given
+// up, and where another process has the ID under it already, nothing is sealed any
+// more.
+func TestLocksFollowKeys(t *testing.T) {
+	for _, c := range []Config{{Mode: Explicit}, {Mode: Clock}, {Mode: Reserved}, {Mode: Clock, Timed: true, Lead: time.Millisecond}} {
+		c.LockDir = t.TempDir()
+		if c.Mode == Reserved {
+			c.Path = c.LockDir + "/mark"
+		}
+		if err := c.check(); err != nil {
+			t.Fatal(err)
+		}
+		k := &keysOf{testKeys{1, 2}}
+		o, err := newOwner("a", c, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := Config{Mode: Explicit, LockDir: c.LockDir}
+		refused := func(key byte) {
+			t.Helper()
+			_, err := newOwner("a", other, testKeys{key})
+			wantErr(t, err, status.ErrExists, "in use by another sender of this host")
+		}
+		k.testKeys = testKeys{2, 3}
+		done := o.Rebind()
+		refused(1) // bursts may use it still
+		done()
+		refused(2)
+		refused(3)
+		x, err := newOwner("a", other, testKeys{1, 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.testKeys = testKeys{}
+		o.Rebind()()
+		refused(2)
+		k.testKeys = testKeys{2}
+		o.Rebind()()
+		if _, n, code := o.Take(3); n != 3 || code != status.OK {
+			t.Fatal(c.Mode, n, code)
+		}
+		k.testKeys = testKeys{2, 4}
+		o.Rebind()()
+		for range 3 {
+			if _, n, code := o.Take(3); n != 0 || code != status.ErrExists {
+				t.Fatal(c.Mode, n, code)
+			}
+			o.Rebind()()
+		}
+		refused(2)
+		x.close()
+		o.close()
+		if x, err = newOwner("a", other, testKeys{1, 2, 3, 4}); err != nil {
+			t.Fatal(err)
+		}
+		x.close()
+	}
+}

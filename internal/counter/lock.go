@@ -2,8 +2,10 @@ package counter
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"syscall"
 
@@ -114,46 +116,232 @@ func (l *lock) release() {
 	l.mapping = nil
 }
 
-// lockID locks an ID and engine for each key that may be in use, so that no
-// other process of the host can send with it. A file stands for each part of the
-// counter space: its own is locked alone, those that it lies in are shared.
-func lockID(name string, c *Config, keys Keys) (all []*lock, err error) {
-	if strings.IndexByte(c.LockDir, 0) >= 0 {
+// idLocks are an owner's locks in a directory: of its ID and engine, for each key
+// that may be in use, so that no other process of the host can send with them.
+type idLocks struct {
+	dir, name string
+	cfg       *Config
+	keys      Keys
+	held      map[[16]byte][]*lock
+}
+
+// follow locks the ID for the keys that may be in use now, and returns the locks
+// of those that are gone. If it fails, nothing has changed.
+func (l *idLocks) follow() (gone []*lock, err error) {
+	if strings.IndexByte(l.dir, 0) >= 0 {
 		return nil, bad("lock directory: a zero octet in its name")
 	}
-	if keys == nil || len(keys.All()) == 0 {
+	var all [][16]byte
+	if l.keys != nil {
+		all = l.keys.All()
+	}
+	if len(all) == 0 {
+		if len(l.held) != 0 { // they were removed, and may come back
+			return nil, nil
+		}
 		return nil, fmt.Errorf("%w: to lock the ID: the group has no key to seal with yet", status.ErrNoKey)
 	}
-	space, _, _ := strings.Cut(name, "#")
-	p := part{c.Direction, c.EngineBits, c.Engine}
-	for _, key := range keys.All() {
-		h := sha256.New()
-		fmt.Fprintf(h, "eesp lock %s\x00%d\x00", space, c.Direction)
-		h.Write(key[:])
-		base := fmt.Sprintf("%s/eesp-%x", c.LockDir, h.Sum(nil)[:16])
-		for n := range p.bits + 1 {
-			path, how := base, syscall.LOCK_SH
-			if n > 0 {
-				path = fmt.Sprintf("%s-%d-%d", base, n, p.shorter(n).engine)
-			}
-			if n == p.bits {
-				how = syscall.LOCK_EX
-			}
-			l, err := lockFile(path, syscall.O_RDONLY|syscall.O_CREAT, how)
-			if err != nil {
-				for _, l := range all {
-					l.release()
+	now := map[[16]byte][]*lock{}
+	for _, key := range all {
+		if have, is := l.held[key]; is {
+			now[key] = have
+			continue
+		}
+		locks, err := l.lock(key)
+		if err == nil {
+			now[key] = locks
+			err = l.bind(key)
+		}
+		if err != nil {
+			for key, locks := range now {
+				if _, is := l.held[key]; !is {
+					release(locks)
 				}
-				if errors.Is(err, errInUse) {
-					return nil, fmt.Errorf("%w: this ID and key are in use by another sender of this host (%s)", status.ErrExists, path)
-				}
-				return nil, fmt.Errorf("%w: lock %s: %v", status.ErrState, path, err)
 			}
-			if how == syscall.LOCK_EX {
-				l.path = path
-			}
-			all = append(all, l)
+			return nil, err
 		}
 	}
+	for key, locks := range l.held {
+		if _, is := now[key]; !is {
+			gone = append(gone, locks...)
+		}
+	}
+	l.held = now
+	return gone, nil
+}
+
+func release(locks []*lock) {
+	for _, l := range locks {
+		l.release()
+	}
+}
+
+func (l *idLocks) release() {
+	if l != nil {
+		for _, locks := range l.held {
+			release(locks)
+		}
+		l.held = nil
+	}
+}
+
+// lock locks the ID and engine for one key. A file stands for each part of the
+// counter space: its own is locked alone, those that it lies in are shared.
+func (l *idLocks) lock(key [16]byte) (all []*lock, err error) {
+	c := l.cfg
+	space, _, _ := strings.Cut(l.name, "#")
+	p := part{c.Direction, c.EngineBits, c.Engine}
+	h := sha256.New()
+	fmt.Fprintf(h, "eesp lock %s\x00%d\x00", space, c.Direction)
+	h.Write(key[:])
+	base := fmt.Sprintf("%s/eesp-%x", l.dir, h.Sum(nil)[:16])
+	for n := range p.bits + 1 {
+		path, how := base, syscall.LOCK_SH
+		if n > 0 {
+			path = fmt.Sprintf("%s-%d-%d", base, n, p.shorter(n).engine)
+		}
+		if n == p.bits {
+			how = syscall.LOCK_EX
+		}
+		x, err := lockFile(path, syscall.O_RDONLY|syscall.O_CREAT, how)
+		if err != nil {
+			release(all)
+			if errors.Is(err, errInUse) {
+				return nil, fmt.Errorf("%w: this ID and key are in use by another sender of this host (%s)", status.ErrExists, path)
+			}
+			return nil, fmt.Errorf("%w: lock %s: %v", status.ErrState, path, err)
+		}
+		if how == syscall.LOCK_EX {
+			x.path = path
+		}
+		all = append(all, x)
+	}
 	return all, nil
+}
+
+// A boundEpoch says how counters of a fixed epoch follow the clock, which must be
+// the same at every start. It is remembered in a file for each ID, beside the
+// locks, as long as the directory is. Records of 64 octets are added at the end,
+// and of two for one key and epoch the first one counts:
+//
+//	"EESPEPO1", key(16, hashed), epoch(2), log2 of counters a second(1), 0(5),
+//	start(8, ns since 1970), CRC-32 of all that(4), 0(20)
+type boundEpoch struct {
+	key   [16]byte
+	epoch uint16
+	rate  uint8 // of all engines together
+	start int64
+}
+
+const (
+	boundMagic = "EESPEPO1"
+	boundLen   = 64
+)
+
+func (b *boundEpoch) octets() (r [boundLen]byte) {
+	copy(r[:], boundMagic)
+	copy(r[8:], b.key[:])
+	binary.BigEndian.PutUint16(r[24:], b.epoch)
+	r[26] = b.rate
+	binary.BigEndian.PutUint64(r[32:], uint64(b.start))
+	binary.BigEndian.PutUint32(r[40:], crc32.ChecksumIEEE(r[:40]))
+	return r
+}
+
+func (b *boundEpoch) parse(r []byte) bool {
+	if string(r[:8]) != boundMagic || crc32.ChecksumIEEE(r[:40]) != binary.BigEndian.Uint32(r[40:]) {
+		return false
+	}
+	copy(b.key[:], r[8:])
+	b.epoch, b.rate = binary.BigEndian.Uint16(r[24:]), r[26]
+	b.start = int64(binary.BigEndian.Uint64(r[32:]))
+	return true
+}
+
+// bind remembers how counters follow the clock, or refuses what is other than it
+// was at an earlier start.
+func (l *idLocks) bind(key [16]byte) error {
+	c := l.cfg
+	if c.Mode != Clock || !c.FixedEpoch || c.Timed { // else they follow from the time since 1970 alone
+		return nil
+	}
+	space, _ := idOf(l.name)
+	name := fmt.Sprintf("eesp epochs %s\x00%d", space, c.Direction)
+	mine := boundEpoch{epoch: c.Epoch, rate: c.RateLog2 + c.EngineBits, start: c.EpochStart.UnixNano()}
+	hash := sha256.Sum256([]byte(name))
+	path := fmt.Sprintf("%s/eesp-%x.epochs", l.dir, hash[:16])
+	hash = sha256.Sum256(append([]byte(name+"\x00"), key[:]...))
+	copy(mine.key[:], hash[:])
+	was, err := bindEpoch(path, mine)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %s: %v", status.ErrState, path, err)
+	case was != mine:
+		return fmt.Errorf("%w: epoch %d of this ID and key began at %d ns since 1970 and has 2^%d counters a second on this host, not %d ns and 2^%d: counters would come again (%s)",
+			status.ErrExists, was.epoch, was.start, was.rate, mine.start, mine.rate, path)
+	}
+	return nil
+}
+
+// bindEpoch returns what a file says of a key and epoch, mine if it is the first.
+func bindEpoch(path string, mine boundEpoch) (was boundEpoch, err error) {
+	fd, err := openFile(path, syscall.O_RDWR|syscall.O_APPEND|syscall.O_CREAT, 0o600)
+	if err != nil {
+		return was, err
+	}
+	defer syscall.Close(fd)
+	var s syscall.Stat_t
+	if err := syscall.Fstat(fd, &s); err != nil {
+		return was, err
+	}
+	if err := ours(&s); err != nil {
+		return was, err
+	}
+	for wrote := false; ; wrote = true {
+		found, err := findEpoch(fd, &mine, &was)
+		if err != nil || found {
+			return was, err
+		}
+		if wrote {
+			return was, errReplaced
+		}
+		// One write, behind what others have written meanwhile.
+		b := mine.octets()
+		n, err := syscall.Write(fd, b[:])
+		if err == nil && n != len(b) {
+			err = syscall.ENOSPC
+		}
+		if err == nil {
+			err = fsync(fd)
+		}
+		if err != nil {
+			return was, err
+		}
+	}
+}
+
+// findEpoch looks for the first record of a key and epoch.
+func findEpoch(fd int, mine, was *boundEpoch) (found bool, err error) {
+	var b [32 * boundLen]byte
+	for at := int64(0); ; {
+		n, err := syscall.Pread(fd, b[:], at)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return false, err
+		}
+		if n < boundLen {
+			return false, errors.New("damaged: cannot tell when epochs began")
+		}
+		for i := 0; i+boundLen <= n; i += boundLen {
+			if !was.parse(b[i:]) {
+				return false, errors.New("damaged: cannot tell when epochs began")
+			}
+			if was.key == mine.key && was.epoch == mine.epoch {
+				return true, nil
+			}
+			at += boundLen
+		}
+	}
 }

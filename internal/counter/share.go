@@ -305,9 +305,6 @@ func (o *Owner) close() {
 	if o.file != nil {
 		o.file.close()
 	}
-	for _, l := range o.locks {
-		l.release()
-	}
-	o.locks = nil
+	o.locks.release()
 	o.cfg.Mode = Explicit
 }

@@ -164,7 +164,8 @@ type Group struct {
 	bindings bindings
 }
 
-// bindings are the state files of a group's senders, which name the key in use.
+// bindings are the state files of a group's senders, which name the key in use, and
+// their locks, which go with keys.
 type bindings struct {
 	mu  sync.Mutex
 	all map[*counter.Owner]int // how many senders
@@ -187,13 +188,13 @@ func (b *bindings) remove(o *counter.Owner) {
 	}
 }
 
-// changed has the files name the keys that are in use now, if err is nil.
+// changed has files and locks be those of the keys that are in use now, if err is nil.
 func (g *Group) changed(err error) error {
 	if err == nil {
 		g.bindings.mu.Lock()
 		defer g.bindings.mu.Unlock()
 		for o := range g.bindings.all {
-			o.Rebind()
+			keys.Retire(o.Rebind())
 		}
 	}
 	return err

@@ -258,7 +258,7 @@ func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending,
 		return nil, err
 	}
 	s.s.Counter = o
-	if s.g != nil && o.Reserved() {
+	if s.g != nil && o.Rebinds() {
 		s.g.bindings.add(o)
 	}
 	return s, nil
@@ -342,7 +342,7 @@ func (s *sending) closeCounters() {
 }
 
 func (s *sending) closeGroup() {
-	if s.g != nil && s.s.Counter.Reserved() {
+	if s.g != nil && s.s.Counter.Rebinds() {
 		s.g.bindings.remove(s.s.Counter)
 	}
 	s.release()

@@ -263,19 +263,33 @@ static void state_file(void)
 /* One process of a host has an ID. A child stands for another one: it begins anew. */
 static char locks[] = "./locks-XXXXXX";
 
-static eesp_status locked(uint64_t id, eesp_sender **s)
+/* begin: of a fixed epoch, seconds; 0: epochs by the clock. */
+static eesp_status locked(eesp_group *g, uint64_t id, int64_t begin, unsigned rate, eesp_sender **s)
 {
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 	c.id = id;
 	c.lock_dir = locks;
-	return eesp_sender_new(group, &c, s);
+	if (begin != 0) {
+		c.flags = EESP_SENDER_FIXED_EPOCH;
+		c.epoch = 5;
+		c.epoch_start_ns = begin * 1000000000;
+		c.rate_log2 = (uint8_t)rate;
+	}
+	return eesp_sender_new(g, &c, s);
 }
 
-static int other_process(const char *id)
+static void rotate_again(eesp_group *g, uint8_t i)
+{
+	uint8_t value[EESP_ROOT_KEY_LEN] = { 100, i };
+	WORKS(eesp_group_rotate(g, EESP_LEVEL_ZONE, 13u + i, value));
+}
+
+/* What another process gets, whose group has rotated so many times. */
+static eesp_status other_process(const char *id, const char *rotations, const char *begin, const char *rate)
 {
 	pid_t pid;
 	int status;
-	char *argv[] = { "nonce", locks, (char *)id, NULL };
+	char *argv[] = { "nonce", locks, (char *)id, (char *)rotations, (char *)begin, (char *)rate, NULL };
 	CHECK(posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ) == 0);
 	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
 	return -WEXITSTATUS(status);
@@ -284,20 +298,21 @@ static int other_process(const char *id)
 static int as_other_process(char **argv)
 {
 	eesp_sender *s;
-	group = new_group(0, EESP_LEVELS_ZONE);
+	eesp_group *g = new_group(0, EESP_LEVELS_ZONE);
 	strcpy(locks, argv[1]);
-	return -locked(strtoull(argv[2], NULL, 0), &s); /* and ends without eesp_sender_free */
+	for (int i = 0; i < atoi(argv[3]); i++)
+		rotate_again(g, (uint8_t)i);
+	return -locked(g, strtoull(argv[2], NULL, 0), atoll(argv[4]), (unsigned)atoi(argv[5]), &s); /* and ends without eesp_sender_free */
 }
 
 static void one_process(void)
 {
 	eesp_sender *s;
-	CHECK(mkdtemp(locks));
-	WORKS(locked(601, &s));
-	SAME(other_process("601"), EESP_ERR_EXISTS);
-	SAME(other_process("602"), EESP_OK);
+	WORKS(locked(group, 601, 0, 0, &s));
+	SAME(other_process("601", "0", "0", "0"), EESP_ERR_EXISTS);
+	SAME(other_process("602", "0", "0", "0"), EESP_OK);
 	SAME(syscall(SYS_close_range, 3u, ~0u, 0u), 0); /* a host that closes all it did not open */
-	SAME(other_process("601"), EESP_ERR_EXISTS);
+	SAME(other_process("601", "0", "0", "0"), EESP_ERR_EXISTS);
 	pid_t child = fork();
 	if (child == 0) {
 		pause();
@@ -305,26 +320,103 @@ static void one_process(void)
 	}
 	seal_some(s, 3);
 	eesp_sender_free(s);
-	SAME(other_process("601"), EESP_OK);
-	SAME(other_process("601"), EESP_OK); /* the first one is gone, the child is not */
+	SAME(other_process("601", "0", "0", "0"), EESP_OK);
+	SAME(other_process("601", "0", "0", "0"), EESP_OK); /* the first one is gone, the child is not */
 	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
-	char file[300];
-	snprintf(file, sizeof file, "rm -r %s", locks);
-	CHECK(system(file) == 0);
+}
+
+/* Locks go with the keys of the group. */
+static void one_process_rotates(void)
+{
+	eesp_group *g = new_group(0, EESP_LEVELS_ZONE);
+	eesp_sender *s, *t;
+	WORKS(locked(g, 603, 0, 0, &s));
+	for (uint8_t i = 0; i < 4; i++)
+		rotate_again(g, i);
+	SAME(other_process("603", "4", "0", "0"), EESP_ERR_EXISTS); /* none of its keys were there at the start */
+	SAME(other_process("603", "0", "0", "0"), EESP_OK);	      /* all of its are gone */
+	seal_some(s, 3);
+	eesp_sender_free(s);
+
+	/* Another process may have the ID with keys that come to this one later. */
+	WORKS(locked(g, 604, 0, 0, &t));
+	char *argv[] = { "nonce", locks, "604", "9", "0", "0", "wait", NULL };
+	int pipes[2];
+	pid_t pid;
+	char ready;
+	posix_spawn_file_actions_t to;
+	CHECK(pipe(pipes) == 0 && posix_spawn_file_actions_init(&to) == 0 && posix_spawn_file_actions_adddup2(&to, pipes[1], 1) == 0);
+	CHECK(posix_spawn(&pid, "/proc/self/exe", &to, NULL, argv, environ) == 0);
+	posix_spawn_file_actions_destroy(&to);
+	CHECK(read(pipes[0], &ready, 1) == 1);
+	close(pipes[0]);
+	close(pipes[1]);
+	for (uint8_t i = 4; i < 9; i++) {
+		if (i < 6) /* its next key is not the other's yet */
+			seal_some(t, 40);
+		rotate_again(g, i);
+	}
+	eesp_pkt p[40];
+	static uint8_t room[40][EESP_MAX_SEALED_LEN(8)];
+	for (int again = 0; again < 2; again++) {
+		for (int i = 0; i < 40; i++)
+			p[i] = packet(room[i] + EESP_MAX_HEADER, 8, EESP_MAX_HEADER, EESP_ICV_LEN);
+		SAME(eesp_seal_burst(t, p, 40), 0);
+		for (int i = 0; i < 40; i++)
+			SAME(p[i].status, EESP_ERR_EXISTS);
+	}
+	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+	eesp_sender_free(t);
+	WORKS(locked(g, 604, 0, 0, &t));
+	seal_some(t, 3);
+	eesp_sender_free(t);
+	eesp_group_free(g);
+}
+
+/* A fixed epoch has one start and rate, at every start of any process. */
+static void one_epoch(void)
+{
+	eesp_sender *s = NULL;
+	struct timespec now;
+	char begin[32];
+	clock_gettime(CLOCK_REALTIME, &now);
+	snprintf(begin, sizeof begin, "%lld", (long long)now.tv_sec);
+	SAME(other_process("605", "0", "1790000000", "24"), EESP_OK);
+	SAME(other_process("605", "0", "1790000000", "24"), EESP_OK);
+	SAME(other_process("605", "0", begin, "24"), EESP_ERR_EXISTS); /* "now" */
+	SAME(other_process("605", "0", "1790000000", "23"), EESP_ERR_EXISTS);
+	SAME(other_process("606", "0", begin, "23"), EESP_OK);
+	GIVES(EESP_ERR_EXISTS, locked(group, 605, now.tv_sec, 24, &s));
+	CHECK(s == NULL && strstr(eesp_last_error(), "counters would come again"));
+	WORKS(locked(group, 605, 1790000000, 24, &s));
+	seal_some(s, 3);
+	eesp_sender_free(s);
 }
 
 int main(int argc, char **argv)
 {
-	if (argc == 3)
+	if (argc == 6)
 		return as_other_process(argv);
+	if (argc == 7) {
+		int st = as_other_process(argv);
+		CHECK(st == 0 && write(1, "r", 1) == 1);
+		pause();
+	}
 	group = new_group(0, EESP_LEVELS_ZONE);
 	TEST(shared_counters);
 	TEST(engines);
 	TEST(exhausted);
 	TEST(by_the_clock);
 	TEST(state_file);
-	if (!emulated())
+	if (!emulated()) {
+		char file[300];
+		CHECK(mkdtemp(locks));
 		TEST(one_process);
+		TEST(one_process_rotates);
+		TEST(one_epoch);
+		snprintf(file, sizeof file, "rm -r %s", locks);
+		CHECK(system(file) == 0);
+	}
 	TEST(shared_whatever_order);
 	eesp_group_free(group);
 	return 0;

@@ -747,7 +747,8 @@ class Sender(_Object):
     bits of the counter. extra: psp, the VC of 8 octets and other extension fields, a multiple of 8 octets in all (no_vc:
     other fields only); eesp, draft -02, a Flow Identifier. offset_from_iv: psp, coffset of packets counts from the end of
     the IV, as in the header, so that 0 encrypts extra, and 1 all of it but 4 octets. lock_dir: a directory where the ID is
-    locked; another process of the host that has it and names the same directory gets ExistsError. time: with a DataKey
+    locked; another process of the host that has it and names the same directory gets ExistsError, and so does a start of a
+    fixed epoch with another start or rate than that of before. time: with a DataKey
     of a group whose counters are times (TrustGroup's time); a group's sender follows its group.
     """
 
