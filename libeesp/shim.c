@@ -917,11 +917,6 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 
 #define WAY(object) (&(struct eesp_way){ &tls.room, tls.worker, (object)->slot, (void *const *)&(object)->plan, &tls.crossed })
 
-/* For this library's tests, which link it with its inner names. */
-uint64_t direct_crossed(void) { return tls.crossed; }
-void **direct_seal_plan(eesp_sender *sender) { return &sender->plan; }
-void **direct_open_plan(eesp_receiver *receiver) { return &receiver->plan; }
-
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {
 	BURST(sender, KIND_SENDER, direct_seal(WAY(sender), pkts, n));

@@ -76,9 +76,4 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n);
 /* Starts a thread that runs what eespGoFollowRun has under a number. */
 int start_follower(uint64_t run);
 
-/* For tests: packets of this thread that Go took, and where plans are. */
-uint64_t direct_crossed(void);
-void **direct_seal_plan(eesp_sender *sender);
-void **direct_open_plan(eesp_receiver *receiver);
-
 #endif

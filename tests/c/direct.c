@@ -11,7 +11,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#include "../../libeesp/shim.h"
+#include "inside.h"
 
 enum { MOST = 40, LONGEST = 4200, ROOM = EESP_MAX_SEALED_LEN(LONGEST), PAD = 64 };
 

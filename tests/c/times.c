@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "../../libeesp/shim.h"
+#include "inside.h"
 
 enum { MANY = 32, LEN = 40, ROOM = EESP_MAX_SEALED_LEN(LEN), SECOND = 1 << 28, SLICES = 32, LINE = 8 };
 
