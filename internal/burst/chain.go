@@ -5,6 +5,7 @@ import (
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/profile"
+	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 )
 
@@ -13,6 +14,53 @@ import (
 // Segments are as long afterwards as before: sealing puts the header into the
 // headroom of the first and the ICV into the tailroom of the last; opening
 // leaves the payload where it was, between the header and the ICV.
+
+// linear is that memory, locked; it grows when chained packets come.
+type linear struct {
+	octets []byte
+	n      int // in use by this chunk
+	used   int // by this burst, to be wiped
+}
+
+const minLinear = 256 << 10
+
+// reserve returns n octets, or nil if this chunk has no room for them; then the
+// chunk ends here, and the next one has.
+func (m *linear) reserve(n int) (unsafe.Pointer, error) {
+	n = (n + 63) &^ 63
+	if m.n+n > len(m.octets) {
+		if m.n != 0 {
+			return nil, nil
+		}
+		b, err := secmem.Alloc(max(minLinear, n))
+		if err != nil {
+			return nil, err
+		}
+		m.free()
+		m.octets = b
+	}
+	p := unsafe.Pointer(&m.octets[m.n])
+	m.n += n
+	m.used = max(m.used, m.n)
+	return p, nil
+}
+
+// again gives all of it to the next chunk.
+func (m *linear) again() { m.n = 0 }
+
+func (m *linear) wipe() {
+	if m.used != 0 {
+		secmem.Wipe(m.octets[:m.used])
+		m.used, m.n = 0, 0
+	}
+}
+
+func (m *linear) free() {
+	if m.octets != nil {
+		secmem.Free(m.octets)
+		*m = linear{}
+	}
+}
 
 func segments(p *profile.Desc) []profile.IOV {
 	return unsafe.Slice((*profile.IOV)(p.IOV), p.IOVCount)

@@ -53,6 +53,12 @@ func NewIdle(be *kernel.Backend) (*Idle, error) {
 	}, nil
 }
 
+// idle is KeepWarm's packet.
+type idle struct {
+	pkt [1]profile.Desc
+	buf [256]byte
+}
+
 // KeepWarm seals and opens a dummy packet of the worker's, to keep code, tables
 // and branch predictors warm while the thread has no packets.
 func (w *Worker) KeepWarm(i *Idle) {

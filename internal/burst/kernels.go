@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/kernel"
+	"libeesp/internal/profile"
 	"libeesp/internal/status"
 )
 
@@ -14,6 +15,12 @@ const (
 	open            // with contexts in ctx
 	alike           // opening, with KDF inputs of one form in msgs, as in sealing
 )
+
+// cipher is what only the calls of kernels need.
+type cipher struct {
+	moved [kernel.Chunk]kernel.Job // jobs in the order of the call
+	aad   [kernel.Chunk][profile.MaxAAD]byte
+}
 
 // run takes n jobs, all of one key length, through derivation, expansion and
 // the cipher. order picks lanes; nil: lanes 0 to n-1. held is the expanded data
@@ -67,29 +74,29 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 			}
 		}
 	}
-	w.crypt(be, area, n, order, keyLen, mode, dir)
+	w.crypt(be, area, w.jobs[:], n, order, keyLen, mode, dir == seal)
 	if dir == open && held == nil {
 		w.met(be, n, u, order)
 	}
 	return status.OK
 }
 
-// crypt runs the cipher kernel over jobs in their order.
-func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, n int, order []uint8, keyLen int, mode kernel.Mode, dir direction) {
-	first := &w.jobs[0]
+// crypt runs the cipher kernel over n jobs in an order; nil: as they are.
+func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Job, n int, order []uint8, keyLen int, mode kernel.Mode, sealing bool) {
+	first := &jobs[0]
 	for i, x := range order {
-		w.moved[i] = w.jobs[x]
+		w.moved[i] = jobs[x]
 	}
 	if order != nil {
 		first = &w.moved[0]
 	}
-	if dir == seal {
+	if sealing {
 		be.Seal(area, first, n, keyLen, mode, unsafe.Pointer(&w.sec.scratch))
 		return
 	}
 	be.Open(area, first, n, keyLen, mode, unsafe.Pointer(&w.sec.scratch))
 	for i, x := range order {
-		w.jobs[x].OK = w.moved[i].OK
+		jobs[x].OK = w.moved[i].OK
 	}
 }
 
@@ -102,7 +109,7 @@ func (w *Worker) job(x int) {
 		skip := int(l.Clear) - int(l.Inner)
 		j.Src, j.Dst = unsafe.Add(p.src, skip), unsafe.Add(p.body, skip)
 	}
-	w.sorted, w.longest = w.sorted && j.Len >= w.longest, j.Len
+	w.ordering.next(j.Len)
 	// Header and clear octets lie side by side: in the packet that is opened, in
 	// the one that sealing writes.
 	front := l.Lead + l.HdrLen - l.Inner

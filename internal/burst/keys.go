@@ -14,6 +14,20 @@ import (
 // once to be faster than running its schedule beside each packet.
 const fewKeys = 8
 
+// keying is which keys a chunk needs.
+type keying struct {
+	uniq  [kernel.Chunk]uint8 // lane that slot i's key is derived for
+	slot  [kernel.Chunk]uint8 // key slot of lane i
+	cache *keys.Cache         // made for the first HKDF key
+}
+
+func (k *keying) free() {
+	if k.cache != nil {
+		k.cache.Close()
+		k.cache = nil
+	}
+}
+
 // mask adds their keys' masks to the nonces of n jobs.
 func (w *Worker) mask(n, u int, order []uint8, dir direction) {
 	for i := range n {

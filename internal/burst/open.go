@@ -9,6 +9,13 @@ import (
 	"libeesp/internal/status"
 )
 
+// openSide is what opening needs from burst to burst.
+type openSide struct {
+	shape profile.Shape // of packets
+	snaps [MaxGroups]*keys.Snapshot
+	from  [kernel.Chunk]int32 // see gatherAlike
+}
+
 // Open opens a burst and returns how many packets were.
 func (w *Worker) Open(r *Receiver, pkts []profile.Desc) int {
 	w.enter()
@@ -38,7 +45,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	if r.Times != nil {
 		defer r.Times.end(w, r.Times.begin(w))
 	}
-	w.strange, w.lastStrange, w.failures = -1, ^uint64(0), 0
+	w.newcomers.begin()
 	good := 0
 	for at := 0; at < len(pkts); {
 		alone := false
@@ -57,9 +64,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 		at += took
 		good += opened
 	}
-	if w.failures != 0 {
-		r.failed(w.failures)
-	}
+	w.newcomers.end(r)
 	return good
 }
 
@@ -121,7 +126,7 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 // more says that the next one may be alike, too.
 func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (n, done int, more bool) {
 	room := w.shape.MsgLen() * w.shape.Per()
-	w.sorted, w.longest = true, 0
+	w.ordering.begin()
 	for done < len(pkts) && n < kernel.Chunk {
 		row := pkts[done:min(len(pkts), done+kernel.Chunk-n)]
 		k, sorted := r.Opening.Match(&w.shape, w.jobs[n:], w.lanes[n:], row, unsafe.Pointer(&w.sec.msgs[n*room]), room)
@@ -129,9 +134,8 @@ func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Sna
 			w.from[n+x] = int32(done + x)
 		}
 		if k != 0 {
-			w.sorted = w.sorted && sorted && w.jobs[n].Len >= w.longest
+			w.ordering.run(sorted && w.jobs[n].Len >= w.last, w.jobs[n+k-1].Len)
 			n, done = n+k, done+k
-			w.longest = w.jobs[n-1].Len
 		}
 		if k < len(row) {
 			if !w.ended(r, &pkts[done], snaps) {
@@ -162,8 +166,9 @@ func (w *Worker) ended(r *Receiver, p *profile.Desc, snaps []*keys.Snapshot) boo
 // openChunk opens as many packets as fit in a chunk (alone: until one has the
 // known shape); it returns how many are done with, and how many are good.
 func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot, alone bool) (took, good int) {
-	w.n, w.linearN = 0, 0
-	w.sorted, w.longest = true, 0
+	w.n = 0
+	w.linear.again()
+	w.ordering.begin()
 	retry := false
 	var lens [2]int // lanes with 16- and 32-octet keys
 	for took < len(pkts) && w.n < kernel.Chunk {

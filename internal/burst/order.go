@@ -1,8 +1,22 @@
 package burst
 
-import (
-	"libeesp/internal/kernel"
-)
+import "libeesp/internal/kernel"
+
+// ordering knows whether the jobs of a chunk are in order of length, and holds
+// the order if they are not.
+type ordering struct {
+	order  [kernel.Chunk]uint8
+	sorted bool   // jobs so far are
+	last   uint32 // length of the last of them
+}
+
+func (o *ordering) begin() { o.sorted, o.last = true, 0 }
+
+// next is the length of one more job, run that of the last one of some more,
+// which are in order by themselves or not.
+func (o *ordering) next(n uint32) { o.run(n >= o.last, n) }
+
+func (o *ordering) run(sorted bool, last uint32) { o.sorted, o.last = o.sorted && sorted, last }
 
 // byLength returns the order of non-decreasing length in which kernels want
 // jobs, nil if they are in it already.

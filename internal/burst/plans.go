@@ -23,8 +23,8 @@ type Room struct {
 
 // Room returns C's part of the worker.
 func (w *Worker) Room() Room {
-	w.room.Unpin()
-	w.room.Pin(w.reader)
+	w.pinned.Unpin()
+	w.pinned.Pin(w.reader)
 	s := w.sec
 	r := Room{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number}
 	r.Active, r.Epoch, r.Waiting = w.reader.Words()

@@ -9,6 +9,15 @@ import (
 	"libeesp/internal/wire"
 )
 
+// aside are packets on their way from one side of a proxy to the other, or
+// without their outer headers.
+type aside struct {
+	tmp   [kernel.Chunk]profile.Desc
+	orig  [kernel.Chunk]*profile.Desc
+	outer [kernel.Chunk]outer  // IP and UDP headers
+	front [kernel.Chunk]uint32 // octets in front of a payload that a proxy seals
+}
+
 // Proxy opens a burst with r and seals what was good with s, in one go.
 // In place, the room of the old header and ICV is reused.
 func (w *Worker) Proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {

@@ -211,21 +211,9 @@ func (w *Worker) contexts(keyLen int, from unsafe.Pointer, n int, order []uint8)
 // cryptRaw runs a caller's jobs, in an order or as they are, and zeroes what
 // did not verify.
 func (w *Worker) cryptRaw(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Job, order []uint8, keyLen int, mode kernel.Mode, sealing bool) int {
-	first, n := &jobs[0], len(jobs)
-	if order != nil {
-		for i, x := range order {
-			w.moved[i] = jobs[x]
-		}
-		first = &w.moved[0]
-	}
-	scratch := unsafe.Pointer(&w.sec.scratch)
+	w.crypt(be, area, jobs, len(jobs), order, keyLen, mode, sealing)
 	if sealing {
-		be.Seal(area, first, n, keyLen, mode, scratch)
-		return n
-	}
-	be.Open(area, first, n, keyLen, mode, scratch)
-	for i, x := range order {
-		jobs[x].OK = w.moved[i].OK
+		return len(jobs)
 	}
 	good := 0
 	for i := range jobs {

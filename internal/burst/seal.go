@@ -10,6 +10,14 @@ import (
 	"libeesp/internal/status"
 )
 
+// sealSide is what sealing needs from burst to burst.
+type sealSide struct {
+	hdr     profile.Header
+	sealing profile.Sealing // whose hdr is
+	counter *counter.Owner  // of the burst
+	special []uint8         // lanes of packets that are not simple
+}
+
 // Seal seals a burst and returns how many packets were.
 func (w *Worker) Seal(s *Sender, pkts []profile.Desc) int {
 	w.enter()
@@ -94,8 +102,9 @@ func (w *Worker) sealNumbered(s *Sender, pkts []profile.Desc, first uint64) (goo
 // sealed, and how many are done with. first is the counter of the first one.
 func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs counter.Map) (n, took int) {
 	h := uint32(w.hdr.Len())
-	w.special, w.linearN = w.special[:0], 0
-	w.sorted, w.longest = true, 0
+	w.special = w.special[:0]
+	w.linear.again()
+	w.ordering.begin()
 	per := w.hdr.MsgLen() * w.hdr.Per()
 	for took < len(pkts) && n < kernel.Chunk {
 		if w.hdr.Other(pkts[took].Flags) { // keys are derived in another way
@@ -153,7 +162,7 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 // at the first other packet.
 func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
 	jobs := w.jobs[n : n+len(pkts)]
-	sorted, last, lead, flags := true, w.longest, w.hdr.Lead, w.hdr.Flags
+	sorted, last, lead, flags := true, w.last, w.hdr.Lead, w.hdr.Flags
 	i := 0
 	for ; i < len(pkts) && i < len(jobs); i++ {
 		p, j := &pkts[i], &jobs[i]
@@ -183,7 +192,7 @@ func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
 		sorted = sorted && p.Len >= last
 		last = p.Len
 	}
-	w.sorted, w.longest = w.sorted && sorted, last
+	w.ordering.run(sorted, last)
 	return i
 }
 

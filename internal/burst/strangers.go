@@ -55,6 +55,21 @@ func (r *Receiver) failed(n int) {
 	}
 }
 
+// newcomers is what a burst has left of the store.
+type newcomers struct {
+	allowed  int    // derivations; -1: not known yet
+	newest   uint64 // ID that the last one was for
+	failures int    // how many came to nothing
+}
+
+func (n *newcomers) begin() { n.allowed, n.newest, n.failures = -1, ^uint64(0), 0 }
+
+func (n *newcomers) end(r *Receiver) {
+	if n.failures != 0 {
+		r.failed(n.failures)
+	}
+}
+
 // meet decides about a packet whose key may be new here; mayKeep: once it is
 // authentic, the key is to be kept.
 func (w *Worker) meet(r *Receiver, l *profile.Lane, at *place, k *profile.KDF, info *[2]byte) status.Code {
@@ -70,15 +85,15 @@ func (w *Worker) meet(r *Receiver, l *profile.Lane, at *place, k *profile.KDF, i
 	if !kept && (k.Root == nil || w.cache != nil && w.cache.Has(k.Root, binary.BigEndian.Uint16(info[:]), int(k.KeyLen)+int(k.Mask))) {
 		return status.OK // it is derived for each packet; or at hand
 	}
-	if w.strange < 0 {
-		w.strange = r.left()
+	if w.allowed < 0 {
+		w.allowed = r.left()
 	}
-	if w.strange == 0 && w.lastStrange != l.Pkt.ID {
+	if w.allowed == 0 && w.newest != l.Pkt.ID {
 		return status.ErrFlooded
 	}
-	if w.lastStrange != l.Pkt.ID { // most probably the others of its burst have its key, too
-		w.strange--
-		w.lastStrange = l.Pkt.ID
+	if w.newest != l.Pkt.ID { // most probably the others of its burst have its key, too
+		w.allowed--
+		w.newest = l.Pkt.ID
 	}
 	at.strange = true
 	return status.OK
@@ -100,7 +115,7 @@ func (w *Worker) met(be *kernel.Backend, n, u int, order []uint8) {
 		case !ok && p.strange:
 			w.failures++
 		case ok && p.strange:
-			w.strange++ // it was none
+			w.allowed++ // it was none
 			fallthrough
 		case ok && p.mayKeep:
 			k := int(c.KeyLen)

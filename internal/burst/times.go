@@ -103,6 +103,9 @@ func (r *Times) ahead(now uint64) error {
 	return nil
 }
 
+// timing is a burst's view of the table.
+type timing struct{ pass fresh.Pass }
+
 func (r *Times) begin(w *Worker) (sole bool) {
 	sole = r.table.Sole.Begin(w.number)
 	now := clock()

@@ -155,7 +155,7 @@ func (x *rig) wantClean(t *testing.T, when string) {
 			t.Fatalf("%s: %s holds %x...", when, f.Name, bytes.TrimLeft(b, "\x00")[:8])
 		}
 	}
-	if len(bytes.Trim(x.w.linear, "\x00")) != 0 {
+	if len(bytes.Trim(x.w.linear.octets, "\x00")) != 0 {
 		t.Fatalf("%s: something is left in the memory of chained packets", when)
 	}
 	if keys.Waiting() != 0 {
