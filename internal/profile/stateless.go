@@ -3,7 +3,6 @@ package profile
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"unsafe"
 
 	"libeesp/internal/kernel"
@@ -47,10 +46,6 @@ func StatelessMsg(m *[MaxBlocks * 16]byte, v uint8, id uint64, epoch uint16, a *
 	}
 	binary.BigEndian.PutUint16(m[14:], keyBits)
 	return 1
-}
-
-func cmacKDF(s *keys.Snapshot, sel, blocks int) KDF {
-	return KDF{Master: s.Master(sel), Usage: s.Usage(sel), Blocks: uint8(blocks), KeyLen: uint8(s.KeyLen), Counter: CounterAt}
 }
 
 func statelessLevels(k *KeyContext, s *keys.Snapshot) uint8 {
@@ -110,20 +105,6 @@ func (stateless) Check(k *DataKey) status.Code {
 		return status.ErrOption
 	}
 	return status.OK
-}
-
-// heldKey is a data key with its context, for those who hold no master key.
-type heldKey struct {
-	keyLen  int
-	epoch   uint16
-	options []byte // Master Key Options that go into the header
-}
-
-func heldOf(k *DataKey) *heldKey {
-	if k == nil {
-		return nil
-	}
-	return &heldKey{int(k.KeyLen), k.Epoch, slices.Clone(k.Options[:k.OptionsLen])}
 }
 
 func (stateless) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
@@ -393,15 +374,6 @@ func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts
 		n++
 	}
 	return n, sorted
-}
-
-func reflected(own []uint64, id uint64) status.Code {
-	if len(own) != 0 {
-		if _, is := slices.BinarySearch(own, id); is {
-			return status.ErrReflected
-		}
-	}
-	return status.OK
 }
 
 // sameAddr reports whether the packet's addresses are those of the held key, as

@@ -1,0 +1,63 @@
+package profile
+
+import (
+	"unsafe"
+
+	"libeesp/internal/kernel"
+	"libeesp/internal/keys"
+	"libeesp/internal/wire"
+)
+
+// Shape is the pattern that most packets of one burst have in common: their
+// first octets, options and keys.
+type Shape struct {
+	KDF
+	of    Opening // nil: there is none
+	word  [4]byte // the first octets
+	n     uint32  // octets of the header
+	at    uint32  // where the options begin
+	long  bool
+	flags uint16
+	lead  uint32
+	name  [16]byte // of the key, in Flow
+	group *keys.Snapshot
+	opts  [wire.Levels*wire.MaxOption + 8]byte
+	msg   [MaxBlocks * 16]byte
+}
+
+// Failed counts a packet that matched the pattern and is not authentic.
+func (s *Shape) Failed() { failed(s.group) }
+
+// Is reports whether there is a shape that packets of o have.
+func (s *Shape) Is(o Opening) bool { return s.of == o && o != nil }
+
+// MsgLen is the length of a packet's KDF input in octets.
+func (s *Shape) MsgLen() int { return int(s.Blocks) * 16 }
+
+// Begins reports whether a packet begins like those of the shape.
+func (s *Shape) Begins(p *Desc) bool {
+	return p.IOVCount == 0 && p.Data != nil && p.Len >= 4 && *(*[4]byte)(p.Data) == s.word
+}
+
+// Forget drops the shape.
+func (s *Shape) Forget() { *s = Shape{} }
+
+// job turns a packet that begins as the shape's do into a job, but for the
+// nonce, if it is plain and would not be refused.
+func (s *Shape) job(p *Desc, j *kernel.Job) bool {
+	const icv = kernel.TagSize
+	if p.IOVCount != 0 || p.Flags^s.flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen ||
+		p.Headroom < s.lead || *(*uint32)(p.Data) != *(*uint32)(unsafe.Pointer(&s.word)) {
+		return false
+	}
+	text := p.Len - s.n - icv
+	src := unsafe.Add(p.Data, s.n)
+	j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(p.Data, -int(s.lead)), src, src, unsafe.Add(src, text)
+	j.AADLen, j.Len, j.OK = s.lead+s.n, text, 0
+	if p.Dst == nil || p.Dst == src {
+		return true
+	}
+	j.Dst = p.Dst
+	d := uintptr(p.Dst) - uintptr(j.AAD) // behind all of it, or as far in front
+	return p.DstSize >= text && d >= uintptr(s.lead+p.Len) && -d >= uintptr(text)
+}
