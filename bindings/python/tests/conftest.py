@@ -62,10 +62,15 @@ def group() -> Iterator[eesp.TrustGroup]:
         yield made
 
 
-@pytest.fixture
-def fresh_id() -> int:
+def new_id() -> int:
     """An ID that no other test sends under."""
     return next(_ids)
+
+
+@pytest.fixture
+def fresh_id() -> int:
+    """The same, for a test that needs one."""
+    return new_id()
 
 
 @pytest.fixture

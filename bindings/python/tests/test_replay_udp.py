@@ -153,6 +153,32 @@ def test_transport(profile: eesp.Profile) -> None:
         assert sender.seal_udp([fragment], udp).failures() == {0: eesp.Status.UNSUPPORTED}
 
 
+@pytest.mark.parametrize("mode", eesp.UdpMode)
+@pytest.mark.parametrize("ends", [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")])
+def test_udp_in_place(mode: eesp.UdpMode, ends: tuple[str, str]) -> None:
+    """The same as elsewhere, but where the packets are."""
+    udp = eesp.Udp(mode, src=ends[0], dst=ends[1], sport=5555)
+    packets = [p for p in capture() if mode is eesp.UdpMode.TUNNEL or p[0] == 0x45 and p[6:8] in (b"@\0", b"\0\0")][:40]
+    slot = 2048
+    buffer = bytearray(slot * len(packets))
+    for i, packet in enumerate(packets):
+        buffer[i * slot + 256 : i * slot + 256 + len(packet)] = packet
+    places = eesp.Packets(buffer, range(256, len(buffer), slot), map(len, packets))
+    with group_of(eesp.Profile.PSP) as group, sender_of(group) as sender, eesp.Receiver(group) as receiver:
+        sealed = sender.seal_udp_in_place(places, udp)
+        sealed.raise_for_status()
+        front = 8 + (0 if mode is eesp.UdpMode.TRANSPORT else 40 if ":" in ends[0] else 20)
+        assert [at % slot for at in sealed.offsets] == [256 - sender.header_len - front] * len(packets)
+        assert [bytes(p)[20:] for p in receiver.open_udp(sealed, udp)] == [p[20:] for p in packets]
+        opened = receiver.open_udp_in_place(sealed, udp)
+        assert opened.ok and [bytes(p)[20:] for p in opened] == [p[20:] for p in packets]
+        near = eesp.Packets(buffer, [sender.header_len + front - 1], [40])
+        with pytest.raises(ValueError, match="headroom"):
+            sender.seal_udp_in_place(near, udp)
+        with pytest.raises(ValueError, match="read-only"):
+            receiver.open_udp_in_place(eesp.Packets(bytes(buffer), [0], [60]), udp)
+
+
 def test_what_udp_refuses() -> None:
     with group_of(eesp.Profile.TSS) as group, sender_of(group) as sender:
         udp = eesp.Udp(src="192.0.2.1", dst="192.0.2.2")

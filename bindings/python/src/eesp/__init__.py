@@ -93,7 +93,7 @@ from .errors import (
 from .header import EespHeader, Header, MasterKeyOption, PspHeader, TssHeader
 from .library import backend, backends, library_path, library_version, select_backend, self_test, thread_init
 from .objects import DataKey, Proxy, Receiver, Sender, TrustGroup, derive_keys
-from .packets import Addresses, Families, Leads, Packets, PacketsLike, Result
+from .packets import Addresses, ChainedResult, Chains, Families, Leads, Packets, PacketsLike, Result
 from .secret import Keys, Secret
 
 __all__ = [
@@ -119,6 +119,8 @@ __all__ = [
     "AuthenticationError",
     "BackendError",
     "Buffer",
+    "ChainedResult",
+    "Chains",
     "Clock",
     "Combiner",
     "Context",

@@ -50,6 +50,8 @@ from .errors import AuthenticationError, check, check_not_forked
 from .header import Header
 from .packets import (
     Addresses,
+    ChainedResult,
+    Chains,
     Families,
     Fronts,
     Leads,
@@ -64,6 +66,7 @@ from .packets import (
     octets_of,
     place_results,
     run_burst,
+    run_chains,
     run_one,
 )
 from .secret import Keys, Secret
@@ -730,6 +733,18 @@ def _udp(udp: Udp) -> _abi.Udp:
     )
 
 
+def _outer(udp: Udp) -> int:
+    """Octets that IP and UDP put in front."""
+    tunnel = _IPV4 if address(udp.src).startswith(bytes(10) + b"\xff\xff") else _IPV6
+    return _UDP + (tunnel if udp.mode == UdpMode.TUNNEL else 0)
+
+
+def _with_udp(function: Any, udp: Udp) -> Callable[..., int]:
+    """A function for bursts in UDP, as run_burst calls those that are not."""
+    raw = _udp(udp)
+    return lambda handle, pkts, n: int(function(handle, byref(raw), pkts, n))
+
+
 def _path(path: str | os.PathLike[str]) -> bytes:
     octets = os.fsencode(path)
     if b"\0" in octets:
@@ -959,25 +974,75 @@ class Sender(_Object):
         kind. They need headroom too.
         """
         _needs_addresses(self.v, addresses)
-        header = self.header_len
-        fronts = self._fronts(leads, ipv6, len(payloads))
-        rooms: int | list[int] = (header or _abi.MAX_HEADER) if headroom is None else headroom
-        if fronts is not None and isinstance(rooms, int):
-            needed = [(header or _abi.MAX_HEADER) + size for size in fronts.sizes]
-            if headroom is None:
-                rooms = needed
-            elif headroom < max(needed, default=0):
-                raise ValueError(f"headroom: a lead and a header have {max(needed)} octets")
-        room = self.tail_len if tailroom is None else tailroom
+        fronts, rooms, room = self._rooms(len(payloads), headroom, tailroom, leads, ipv6)
         check_rooms(payloads, rooms, room)
-        if fronts is not None and header:
-            fronts.write(
-                payloads._buffer, (at - header - size for at, size in zip(payloads._offsets, fronts.sizes))
-            )
+        self._write_leads(fronts, payloads)
         return self._call(
             run_burst,
             _LIB.eesp_seal_burst,
             payloads,
+            headroom=rooms,
+            tailroom=room,
+            coffset=coffset,
+            ioffset=ioffset,
+            next_header=next_header,
+            flags=None if fronts is None else fronts.flags,
+            addresses=addresses,
+        )
+
+    def _rooms(
+        self, count: int, headroom: int | None, tailroom: int | None, leads: Leads | None, ipv6: Families
+    ) -> tuple[Fronts | None, int | list[int], int]:
+        """Leads, headroom and tailroom of packets that are sealed where they are."""
+        header = self.header_len or _abi.MAX_HEADER
+        fronts = self._fronts(leads, ipv6, count)
+        rooms: int | list[int] = header if headroom is None else headroom
+        if fronts is not None:
+            needed = [header + size for size in fronts.sizes]
+            if headroom is None:
+                rooms = needed
+            elif headroom < max(needed, default=0):
+                raise ValueError(f"headroom: a lead and a header have {max(needed)} octets")
+        return fronts, rooms, self.tail_len if tailroom is None else tailroom
+
+    def _write_leads(self, fronts: Fronts | None, payloads: Packets) -> None:
+        header = self.header_len
+        if fronts is not None and header:
+            fronts.write(
+                payloads._buffer, (at - header - size for at, size in zip(payloads._offsets, fronts.sizes))
+            )
+
+    def seal_chains(
+        self,
+        payloads: Chains,
+        *,
+        headroom: int | None = None,
+        tailroom: int | None = None,
+        coffset: Offsets = 0,
+        ioffset: Offsets = 0,
+        next_header: Offsets = 0,
+        addresses: Addresses | None = None,
+        leads: Leads | None = None,
+        ipv6: Families = False,
+    ) -> ChainedResult:
+        """Seals payloads of several segments where they are: header in front of the first one, ICV behind the last.
+
+        Segments in between are as long afterwards as before. Rooms and leads: as for seal_in_place.
+        """
+        _needs_addresses(self.v, addresses)
+        fronts, rooms, room = self._rooms(len(payloads), headroom, tailroom, leads, ipv6)
+        count = len(payloads)
+        check_rooms(
+            payloads.segments,
+            payloads._edge([rooms] * count if isinstance(rooms, int) else rooms, False),
+            payloads._edge([room] * count, True),
+        )
+        self._write_leads(fronts, payloads._starts())
+        return self._call(
+            run_chains,
+            _LIB.eesp_seal_burst,
+            payloads,
+            sealed=True,
             headroom=rooms,
             tailroom=room,
             coffset=coffset,
@@ -1026,17 +1091,39 @@ class Sender(_Object):
 
         Where v asks for addresses, they are those of the outer header.
         """
-        source, raw = as_packets(packets), _udp(udp)
-        tunnel = _IPV4 if address(udp.src).startswith(bytes(10) + b"\xff\xff") else _IPV6
-        outer = _UDP + (tunnel if udp.mode == UdpMode.TUNNEL else 0)
+        source = as_packets(packets)
         return self._call(
             run_burst,
-            lambda handle, pkts, n: _LIB.eesp_udp_seal_burst(handle, byref(raw), pkts, n),
+            _with_udp(_LIB.eesp_udp_seal_burst, udp),
             source,
-            out=place_results(source, out, self._extra() + outer),
+            out=place_results(source, out, self._extra() + _outer(udp)),
             coffset=coffset,
             ioffset=ioffset,
             moved=True,
+        )
+
+    def seal_udp_in_place(
+        self,
+        packets: Packets,
+        udp: Udp,
+        *,
+        headroom: int | None = None,
+        tailroom: int | None = None,
+        coffset: Offsets = 0,
+        ioffset: Offsets = 0,
+    ) -> Result:
+        """Seals IP packets where they are. Rooms, if not given: header_len and IP and UDP in front, tail_len behind."""
+        rooms = (self.header_len or _abi.MAX_HEADER) + _outer(udp) if headroom is None else headroom
+        room = self.tail_len if tailroom is None else tailroom
+        check_rooms(packets, rooms, room)
+        return self._call(
+            run_burst,
+            _with_udp(_LIB.eesp_udp_seal_burst, udp),
+            packets,
+            headroom=rooms,
+            tailroom=room,
+            coffset=coffset,
+            ioffset=ioffset,
         )
 
     def stats(self) -> Stats:
@@ -1200,8 +1287,7 @@ class Receiver(_Object):
                 run_burst, _LIB.eesp_open_burst, packets, flags=flags, addresses=addresses, tells_next=tells_next
             )
         fronts = fronts_of(None, ipv6, len(packets))
-        # What could not be sealed is empty, and has no lead.
-        rooms = [size if length else 0 for size, length in zip(fronts.sizes, packets._lengths)]
+        rooms = _lead_rooms(fronts, packets)
         check_rooms(packets, rooms, 0)
         return self._call(
             run_burst,
@@ -1210,6 +1296,37 @@ class Receiver(_Object):
             headroom=rooms,
             flags=fronts.flags,
             addresses=addresses,
+        )
+
+    def open_chains(
+        self,
+        packets: Chains,
+        *,
+        addresses: Addresses | None = None,
+        ipv6: Families = False,
+        extension: bool = False,
+    ) -> ChainedResult:
+        """Opens packets of several segments where they are; the whole header lies in the first segment.
+
+        Segments that are header or ICV alone have no part in the result, or an empty one. Leads: as for open_in_place.
+        """
+        flags = self._extension() * len(packets) if extension else None
+        rooms = [0] * len(packets)
+        if self.profile is Profile.TSS:
+            fronts = fronts_of(None, ipv6, len(packets))
+            rooms, flags = _lead_rooms(fronts, packets._starts()), fronts.flags
+        else:
+            _no_fronts(self.profile, None, ipv6)
+        check_rooms(packets.segments, packets._edge(rooms, False), 0)
+        return self._call(
+            run_chains,
+            _LIB.eesp_open_burst,
+            packets,
+            sealed=False,
+            headroom=rooms,
+            flags=flags,
+            addresses=addresses,
+            tells_next=self.profile in _TELL_NEXT,
         )
 
     def open_one(
@@ -1242,13 +1359,23 @@ class Receiver(_Object):
 
     def open_udp(self, packets: PacketsLike, udp: Udp, out: Buffer | Packets | None = None) -> Result:
         """Opens IP packets that are UDP datagrams to udp.dport, as seal_udp makes them, into a new buffer or yours."""
-        source, raw = as_packets(packets), _udp(udp)
+        source = as_packets(packets)
         return self._call(
             run_burst,
-            lambda handle, pkts, n: _LIB.eesp_udp_open_burst(handle, byref(raw), pkts, n),
+            _with_udp(_LIB.eesp_udp_open_burst, udp),
             source,
             out=place_results(source, out, -_UDP - _SHORTEST - _abi.ICV_LEN),
             moved=True,
+            tells_next=self.profile in _TELL_NEXT,
+        )
+
+    def open_udp_in_place(self, packets: Packets, udp: Udp) -> Result:
+        """Opens IP packets that are UDP datagrams where they are."""
+        check_rooms(packets, 0, 0)
+        return self._call(
+            run_burst,
+            _with_udp(_LIB.eesp_udp_open_burst, udp),
+            packets,
             tells_next=self.profile in _TELL_NEXT,
         )
 
@@ -1271,6 +1398,11 @@ class Receiver(_Object):
     def __repr__(self) -> str:
         kind = "" if self.profile is Profile.STATELESS else f" {self.profile.name}"
         return f"<Receiver{kind}{' closed' if self.closed else ''}>"
+
+
+def _lead_rooms(fronts: Fronts, packets: Packets) -> list[int]:
+    """What lies in front of packets; one that could not be sealed is empty, and has no lead."""
+    return [size if length else 0 for size, length in zip(fronts.sizes, packets._lengths)]
 
 
 def _behind_leads(

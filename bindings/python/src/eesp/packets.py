@@ -21,6 +21,7 @@ from .errors import error_of
 from .secret import Secret
 
 _PKT = ctypes.sizeof(_abi.Pkt)
+_MAX_SEGMENTS = 0xFFFF
 _CHUNK = 4096  # packets of one call: as many as have their descriptors (512 KiB) in the second-level cache
 
 
@@ -229,14 +230,10 @@ def _is_flat(buffers: object) -> bool:
         return False
 
 
-class Result(Packets):
-    """The packets that a burst made, with a status for each. One that failed is empty.
+class _Outcome:
+    """What a burst tells of each packet."""
 
-    status, ids, tscs, coffsets, ioffsets and next_headers are arrays with an entry for each packet; NumPy takes them
-    without a copy. All but status of a packet that was opened are authentic only if its status is OK.
-    """
-
-    __slots__ = ("good", "status", "ids", "tscs", "coffsets", "ioffsets", "next_headers")
+    __slots__ = ()
 
     good: int
     status: array.array[int]
@@ -249,7 +246,7 @@ class Result(Packets):
     @property
     def ok(self) -> bool:
         """Whether all packets are good."""
-        return self.good == len(self)
+        return self.good == len(self.status)
 
     def failures(self) -> dict[int, Status]:
         """The packets that failed, and why."""
@@ -259,9 +256,10 @@ class Result(Packets):
 
     def raise_for_status(self) -> None:
         """Raises the first packet's error, if there is one."""
+        count = len(self.status)
         for i, status in enumerate(self.status):
             if status:
-                raise error_of(status, f"packet {i} of {len(self)}" if len(self) > 1 else "")
+                raise error_of(status, f"packet {i} of {count}" if count > 1 else "")
 
     def epoch(self, index: int) -> int:
         """A packet's Epoch."""
@@ -272,7 +270,119 @@ class Result(Packets):
         return self.tscs[index] & (1 << 48) - 1
 
     def __repr__(self) -> str:
-        return f"<Result of {len(self)} packets, {self.good} good>"
+        return f"<{type(self).__name__} of {len(self.status)} packets, {self.good} good>"
+
+
+class Result(_Outcome, Packets):
+    """The packets that a burst made, with a status for each. One that failed is empty.
+
+    status, ids, tscs, coffsets, ioffsets and next_headers are arrays with an entry for each packet; NumPy takes them
+    without a copy. All but status of a packet that was opened are authentic only if its status is OK.
+    """
+
+    __slots__ = ("good", "status", "ids", "tscs", "coffsets", "ioffsets", "next_headers")
+
+
+class Chains(Sequence[list[memoryview]]):
+    """Packets of several segments: packet i is the next counts[i] of the segments, one behind the other.
+
+    As drivers hand them over (DPDK: a chain of mbufs). seal_chains and open_chains work on them where they are.
+    """
+
+    __slots__ = ("_segments", "_firsts")
+
+    def __init__(self, segments: Packets, counts: Iterable[int]) -> None:
+        numbers = _numbers(counts, "counts")
+        if any(not 1 <= n <= _MAX_SEGMENTS for n in numbers):
+            raise ValueError(f"counts: a packet has from 1 to {_MAX_SEGMENTS} segments")
+        if sum(numbers) != len(segments):
+            raise ValueError(f"counts: {sum(numbers)} segments, but there are {len(segments)}")
+        self._segments = segments
+        self._firsts = list(accumulate(numbers, initial=0))
+
+    @property
+    def segments(self) -> Packets:
+        """All segments, in order."""
+        return self._segments
+
+    @property
+    def counts(self) -> list[int]:
+        """How many of them each packet has."""
+        return [end - first for first, end in zip(self._firsts, self._firsts[1:])]
+
+    def __len__(self) -> int:
+        return len(self._firsts) - 1
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> list[memoryview]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[list[memoryview]]: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> list[memoryview] | list[list[memoryview]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        return self._segments[self._firsts[i] : self._firsts[i + 1]]
+
+    def joined(self) -> list[bytes]:
+        """Each packet's octets in one piece, copied."""
+        return [b"".join(packet) for packet in self]
+
+    def __repr__(self) -> str:
+        return f"<Chains: {len(self)} packets of {len(self._segments)} segments>"
+
+    def _edge(self, rooms: Sequence[int], last: bool) -> list[int]:
+        """A room for each segment: that of its packet if it is the first one, or the last; else none."""
+        made = [0] * len(self._segments)
+        for at, room in zip(self._firsts[1:] if last else self._firsts, rooms):
+            made[at - last] = room
+        return made
+
+    def _starts(self) -> Packets:
+        """The first segments alone."""
+        firsts = self._firsts[:-1]
+        made = Packets.__new__(Packets)
+        offsets, lengths = self._segments._offsets, self._segments._lengths
+        made._set(
+            self._segments._buffer,
+            self._segments._base,
+            array.array("Q", [offsets[i] for i in firsts]),
+            array.array("Q", [lengths[i] for i in firsts]),
+        )
+        return made
+
+    def _spread(self, outs: Iterable[int], sizes: Iterable[int], sealed: bool) -> tuple[Packets, list[int]]:
+        """Where results are, size octets from address out on; sealed: they have grown at both ends."""
+        source, base = self._segments, self._segments._base
+        offsets, lengths, firsts = array.array("Q"), array.array("Q"), [0]
+        for first, end, out, size in zip(self._firsts, self._firsts[1:], outs, sizes):
+            found, left = False, size
+            for i in range(first, end) if out else ():
+                start, stop, last = source._offsets[i], source._offsets[i] + source._lengths[i], i + 1 == end
+                if not found:
+                    at = out - base
+                    # A segment that is all header has no part in what was opened.
+                    if not sealed and not (start <= at < stop or (at == stop and not left)):
+                        continue
+                    found, start = True, at
+                n = left if last else min(left, stop - start)
+                offsets.append(start)
+                lengths.append(n)
+                left -= n
+            if not found:
+                offsets.append(source._offsets[first])
+                lengths.append(0)
+            firsts.append(len(offsets))
+        made = Packets.__new__(Packets)
+        made._set(source._buffer, base, offsets, lengths)
+        return made, firsts
+
+
+class ChainedResult(_Outcome, Chains):
+    """Chains that a burst made, with what Result has. A packet that failed is one empty segment."""
+
+    __slots__ = ("good", "status", "ids", "tscs", "coffsets", "ioffsets", "next_headers")
 
 
 PacketsLike = Union[Packets, Sequence[Buffer]]
@@ -371,7 +481,7 @@ def fronts_of(leads: Leads | None, ipv6: Families, count: int) -> Fronts:
 class _Arena:
     """Descriptors of a chunk, and a view of them for each width of field.
 
-    iov, iov_count, flags, next_header and addresses are zero between calls.
+    iov, flags, next_header and addresses are zero between calls.
     """
 
     __slots__ = ("base", "u64", "u32", "u8")
@@ -386,9 +496,9 @@ class _Arena:
 _free_arenas: list[_Arena] = []
 
 # Fields as indices of their columns.
-_DATA, _LEN, _TAIL, _DST, _DST_SIZE, _OUT, _ADDR, _ID, _TSC, _OUT_ADDR = (
+_DATA, _LEN, _TAIL, _IOV, _DST, _DST_SIZE, _OUT, _ADDR, _ID, _TSC, _OUT_ADDR = (
     getattr(_abi.Pkt, name).offset // 8
-    for name in ("data", "len", "tailroom", "dst", "dst_size", "out", "addr", "id", "tsc", "out_addr")
+    for name in ("data", "len", "tailroom", "iov", "dst", "dst_size", "out", "addr", "id", "tsc", "out_addr")
 )
 _STATUS, _OUT_LEN = (getattr(_abi.Pkt, name).offset // 4 for name in ("status", "out_len"))
 _COFFSET, _IOFFSET, _NEXT = (getattr(_abi.Pkt, name).offset for name in ("coffset", "ioffset", "next_header"))
@@ -417,10 +527,12 @@ def run_burst(
     out_addresses: Addresses | None = None,
     moved: bool = False,
     tells_next: bool = False,
+    chains: Chains | None = None,
 ) -> Result:
     """Calls a burst function, once for every CHUNK packets. out: a place for each result; without it, in place.
 
-    moved: results need not begin where their places do. tells_next: the function writes next_header.
+    moved: results need not begin where their places do. tells_next: the function writes next_header. chains: source is
+    their first segments; the result's packets begin where they should, but are as long as all their segments.
     """
     count = len(source)
     lengths = source._lengths
@@ -436,6 +548,14 @@ def run_burst(
         tails = array.array("Q", [tailroom | c << 32 | i << 40 for c, i in zip(*columns)])
     protocols = _octet_column(next_header, count, "next_header")
     zeros = _constant(0, count)
+    rare: list[tuple[int, array.array[int]]] = []
+    if chains is not None:
+        # eesp_iov: where a segment is, and how long.
+        every = chains._segments
+        segments = array.array("Q", [n for pair in zip(every._addresses(), every._lengths) for n in pair])
+        table, _ = segments.buffer_info()
+        rare.append((_IOV, array.array("Q", [table + 16 * first for first in chains._firsts[:-1]])))
+        tails = array.array("Q", [tail | n << 48 for tail, n in zip(tails, chains.counts)])
     inputs = [
         (_DATA, source._addresses()),
         (_LEN, lengths),
@@ -443,13 +563,12 @@ def run_burst(
         (_DST, zeros if out is None else out._addresses()),
         (_DST_SIZE, zeros if out is None else out._lengths),
     ]
-    rare: list[tuple[int, array.array[int]]] = []
     if addresses is not None:
         words = array.array("Q", _pack_addresses(addresses, count))
         if len(words) == 4:
-            rare = [(_ADDR + i, _constant(word, count)) for i, word in enumerate(words)]
+            rare += [(_ADDR + i, _constant(word, count)) for i, word in enumerate(words)]
         else:
-            rare = [(_ADDR + i, words[i::4]) for i in range(4)]
+            rare += [(_ADDR + i, words[i::4]) for i in range(4)]
     if out_addresses is not None:
         outer = memoryview(_pack_addresses(out_addresses, count))
         at, step = address_of(outer), 0 if len(outer) == 32 else 32
@@ -503,6 +622,19 @@ def run_burst(
     else:
         result._set(out._buffer, out._base, out._offsets, array.array("Q", sizes))
     return result
+
+
+def run_chains(
+    handle: int, function: Callable[..., int], chains: Chains, *, sealed: bool, **how: Any
+) -> ChainedResult:
+    """run_burst for chained packets."""
+    flat = run_burst(handle, function, chains._starts(), chains=chains, **how)
+    made = ChainedResult.__new__(ChainedResult)
+    outs = [0 if status else flat._base + at for at, status in zip(flat._offsets, flat.status)]
+    made._segments, made._firsts = chains._spread(outs, flat._lengths, sealed)
+    for name in Result.__slots__:
+        setattr(made, name, getattr(flat, name))
+    return made
 
 
 _ONE = struct.Struct("=QIIIBBHQQIiQIHBB32sQQQQ")  # eesp_pkt
@@ -579,17 +711,20 @@ def place_results(source: Packets, out: Buffer | Packets | None, extra: int) -> 
     return places
 
 
-def check_rooms(packets: Packets, headroom: int | Sequence[int], tailroom: int) -> None:
+def check_rooms(packets: Packets, headroom: int | Sequence[int], tailroom: int | Sequence[int]) -> None:
     """In-place work: the buffer is writable, and no packet's rooms reach another packet or its rooms."""
     if packets._buffer.readonly:
         raise ValueError("the packets are read-only")
     rooms = [headroom] * len(packets) if isinstance(headroom, int) else headroom
-    if any(not 0 <= room <= 0xFFFFFFFF for room in (*rooms, tailroom)):
+    tails = [tailroom] * len(packets) if isinstance(tailroom, int) else tailroom
+    if any(not 0 <= room <= 0xFFFFFFFF for room in (*rooms, *tails)):
         raise ValueError("headroom or tailroom is out of range")
-    free = 0
-    for start, length, room in sorted(zip(packets._offsets, packets._lengths, rooms)):
+    free = tail = 0
+    # Where several are empty at one place, headroom is in front of it and tailroom behind.
+    order = sorted(zip(packets._offsets, packets._lengths, rooms, tails), key=lambda p: (p[0], p[1], -p[2], p[3]))
+    for start, length, room, tail in order:
         if start < free + room:
             raise ValueError(f"the packet at offset {start} has no headroom of {room} octets of its own")
-        free = start + length + tailroom
+        free = start + length + tail
     if free > len(packets._buffer):
-        raise ValueError(f"the last packet has no tailroom of {tailroom} octets")
+        raise ValueError(f"the last packet has no tailroom of {tail} octets")
