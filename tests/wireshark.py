@@ -159,12 +159,32 @@ def shown() -> str:
     return f"docs/wireshark.md shows {len(pictures)} packets as tshark prints them"
 
 
+def more_ports() -> str:
+    """Ports beside the default, and IPsec's as Wireshark has it where they are not named."""
+    found = json.loads((ROOT / "testdata/vectors/stateless.json").read_text())["seal"]
+    packet, port = bytes.fromhex(found[0]["packet"]), ports()["stateless"]
+    for preference, known_at in (
+        ([], [port]),
+        ([f"eespudp.port:{port},4500"], [port, 4500]),
+        (["eespudp.port:4500"], [4500]),
+        ([f"eespudp.port:4499-4501,{port}"], [4499, 4500, port]),
+    ):
+        for number in (port, 4499, 4500):
+            path = WORK / "port.pcap"
+            capture(path, [packet], number)
+            (line,) = read(path, ["frame.protocols"], preference)
+            assert line[0].endswith(":eespse") == (number in known_at), (preference, number, line)
+            assert number != 4500 or number in known_at or "udpencap" in line[0], line
+    return "eespudp.port takes ports beside the default, and leaves 4500 to IPsec if it is not named"
+
+
 def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     lua = (ROOT / "wireshark/eesp.lua").read_text()
     for name, port in sorted(ports().items(), key=lambda item: list(PROFILES).index(item[0])):
         assert re.search(rf"\b{port}\b", lua), f"wireshark/eesp.lua does not name port {port} of {name}"
         print("wireshark:", check(name, port), flush=True)
+    print("wireshark:", more_ports())
     print("wireshark:", shown())
 
 

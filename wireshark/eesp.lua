@@ -342,7 +342,7 @@ end
 -- stateless and eesp have no port of their own. Their first bits differ, unless a
 -- packet is damaged.
 local either = Proto("eespudp", "EESP in UDP")
-either.prefs.port = Pref.uint("UDP port", 63377, "Of profiles stateless and eesp, in place of what else is there")
+either.prefs.port = Pref.range("UDP ports", "63377", "Of profiles stateless and eesp, in place of what else is there: 63377,4500", 65535)
 either.prefs.profile = Pref.enum("Profile", 0, "What packets to that port are",
 	{ { 1, "by their first bit", 0 }, { 2, "stateless", 1 }, { 3, "eesp", 2 } }, false)
 function either.dissector(tvb, pinfo, root)
@@ -352,12 +352,20 @@ function either.dissector(tvb, pinfo, root)
 	return se.dissector(tvb, pinfo, root)
 end
 
-local udp, port = DissectorTable.get("udp.port"), nil
+local udp, ports, before = DissectorTable.get("udp.port"), nil, {}
 function either.init()
-	if port ~= either.prefs.port then
-		if port then udp:remove(port, either) end
-		port = either.prefs.port
-		udp:add(port, either)
+	if ports == either.prefs.port then return end
+	ports = either.prefs.port
+	for number, was in pairs(before) do -- 4500, say, is IPsec's again
+		udp:remove(number, either)
+		if was then udp:add(number, was) end
+	end
+	before = {}
+	for first, last in ports:gmatch("(%d+)%-?(%d*)") do
+		for number = tonumber(first), tonumber(last) or tonumber(first) do
+			before[number] = udp:get_dissector(number) or false
+			udp:add(number, either)
+		end
 	end
 end
 udp:add(1000, psp)
