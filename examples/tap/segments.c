@@ -253,6 +253,22 @@ bool run_add(struct run *r, uint8_t *ip, uint32_t len)
 	return true;
 }
 
+uint32_t flow_hash(const uint8_t *ip, uint32_t len)
+{
+	const bool v6 = ip[0] >> 4 == 6, whole = v6 || (get16(ip + 6) & 0x3fff) == 0;
+	const uint8_t protocol = ip[v6 ? 6 : 9];
+	const uint32_t l4 = v6 ? IP6_LEN : (ip[0] & 15u) * 4;
+	uint32_t h = protocol;
+	/* Sums do not depend on the order of source and destination. */
+	for (uint32_t i = 0; i < (v6 ? 32 : 8); i += 4)
+		h += get32(ip + (v6 ? 8 : 12) + i) * 0x9e3779b1u;
+	if (whole && (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) && len >= l4 + 4)
+		h += (uint32_t)(get16(ip + l4) + get16(ip + l4 + 2)) * 0x85ebca6bu;
+	h ^= h >> 15;
+	h *= 0x2c1b3c6du;
+	return h >> 12;
+}
+
 int run_end(struct run *r)
 {
 	const int elements = 1 + (int)r->count;

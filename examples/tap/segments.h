@@ -65,6 +65,11 @@ struct run {
 
 /* Adds a packet of len octets, which must stay until the run was written. false: it belongs to another run. */
 bool run_add(struct run *r, uint8_t *ip, uint32_t len);
+/*
+ * Of a packet's flow, the same for both directions; what the kernel takes for one flow
+ * is one here (addresses, and ports of TCP and UDP but where there are fragments).
+ */
+uint32_t flow_hash(const uint8_t *ip, uint32_t len);
 /* Puts the run into iov, whose number of elements it returns; the run is empty afterwards. */
 int run_end(struct run *r);
 

@@ -284,12 +284,20 @@ static uint32_t datagram_len(struct mmsghdr *m)
 	return m->msg_len;
 }
 
+/*
+ * To the queue of the flow, not to the thread's own: the kernel gives a flow's packets
+ * to the queue where those of the other direction were written last. With each thread
+ * writing to its own, two gateways could pass a flow from queue to queue at every
+ * round trip, and its packets, which each queue sends by another port, would overtake
+ * each other.
+ */
 static void write_run(struct worker *w)
 {
 	const uint64_t packets = w->run.count;
 	if (packets != 0) {
+		const int tun = w->tap->workers[flow_hash(w->run.first, w->run.total) % w->tap->queues]->tun;
 		const int elements = run_end(&w->run);
-		if (writev(w->tun, w->run.iov, elements) < 0)
+		if (writev(tun, w->run.iov, elements) < 0)
 			drop(w, DROP_NOT_DELIVERED, packets);
 	}
 }

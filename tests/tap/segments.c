@@ -184,6 +184,33 @@ int main(void)
 		CHECK(run_add(&r, a, 140));
 		CHECK(run_add(&r, b, 140) == (fault == 0));
 	}
+	/* A flow is one both ways, in whole packets and in fragments; flows are spread. */
+	unsigned spread[2] = { 0 };
+	for (int v6 = 0; v6 < 2; v6++)
+		for (int tcp = 0; tcp < 2; tcp++)
+			for (nth = 0; nth < 200; nth++) {
+				const uint32_t l4 = v6 ? 40 : 20, at = v6 ? 8 : 12, half = v6 ? 16 : 4, len = l4 + 20;
+				uint8_t *a = slots[0], *b = slots[1];
+				make(a, v6, tcp, 0, 100);
+				for (uint32_t i = 0; i < 4; i++)
+					a[l4 + i] = (uint8_t)next();
+				memcpy(b, a, len);
+				memcpy(b + at, a + at + half, half);
+				memcpy(b + at + half, a + at, half);
+				memcpy(b + l4, a + l4 + 2, 2);
+				memcpy(b + l4 + 2, a + l4, 2);
+				const uint32_t h = flow_hash(a, len);
+				CHECK(flow_hash(b, len) == h);
+				spread[h % 2]++;
+				b[l4 + 1] ^= 1; /* another port */
+				CHECK(flow_hash(b, len) != h);
+				CHECK(flow_hash(a, l4) == flow_hash(b, l4)); /* too short for ports */
+				if (!v6) {
+					a[6] = 0x20, b[6] = 0, b[7] = 9; /* the first fragment and a later one */
+					CHECK(flow_hash(a, len) == flow_hash(b, len) && flow_hash(a, len) == flow_hash(a, l4));
+				}
+			}
+	CHECK(spread[0] > 300 && spread[1] > 300);
 	/* Malformed: sizes that contradict each other. */
 	struct cut c;
 	struct virtio_net_hdr h = { .flags = 1, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 100, .csum_start = 20, .csum_offset = 16 };
