@@ -47,7 +47,9 @@ there eesp-gw check /usr/share/doc/eesp-tools/examples/gateway.conf >"$work/log"
 for page in man3/eesp.3 man3/eesp_seal_burst.3 man1/eesp-tap-gw.1 man1/eesp-gw.1 man1/eesp.1; do
 	grep -q "/usr/share/man/$page.gz$" <(there dpkg -L libeesp-dev eesp-tools python3-eesp) || fail "no manual page $page"
 done
-ok "tools, the Python package and manual pages"
+# Where Wireshark looks, as `tshark -G folders` says.
+there dpkg -L eesp-tools | grep -qE '^/usr/lib/[^/]*-linux-gnu[^/]*/wireshark/plugins/eesp.lua$' || fail "no dissectors"
+ok "tools, the Python package, dissectors and manual pages"
 
 quiet apt-get purge -y libeesp1 libeesp1-dbg libeesp-dev eesp-tools eesp-control python3-eesp
 quiet apt-get autoremove --purge -y
