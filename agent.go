@@ -34,7 +34,8 @@ type FollowInfo struct {
 	V              uint8        // stateless: VID or VLongID; senders add what the context has of addresses
 	ReplayWindow   uint32       // what receivers have if they do not say
 	ReplayContexts uint32
-	MTU            uint16 // a hint; 0: none
+	Replay         ReplayMode // ReplayTime: counters are times, and what receivers have if they do not say
+	MTU            uint16     // a hint; 0: none
 	Profile        ProfileID
 	AEAD           AEAD
 	Domain         uint32 // tss

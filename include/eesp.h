@@ -1375,8 +1375,9 @@ EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp
  *     stateless: Master Key Options are always sent; the group decides the length of
  *     IDs, and v the addresses in the context. tss: v is EESP_V_TSS_SSI (also for 0)
  *     or EESP_V_TSS_SSI_IPV6.
- *   - Receivers refuse packets that this process sealed in the group. They have the
- *     group's replay windows unless they ask for others.
+ *   - Receivers refuse packets that this process sealed in the group. Unless they ask
+ *     for windows, they have the group's replay protection: its windows, or by time
+ *     if its counters are times (replay_mode below).
  *   - Functions that change keys are EESP_ERR_UNSUPPORTED.
  *   - eesp_group_free ends following and drops the keys, for senders and receivers
  *     too. Free those before.
@@ -1432,7 +1433,9 @@ typedef struct eesp_follow_info {
 	uint32_t domain;
 	uint32_t mode;
 	char problem[128];       /* the last problem, in words; "": none */
-	uint64_t reserved[4];
+	uint32_t replay_mode;    /* eesp_replay_mode of receivers that do not ask for windows; time: counters are times */
+	uint32_t reserved1;
+	uint64_t reserved[3];
 } eesp_follow_info;
 
 /*

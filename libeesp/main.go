@@ -395,7 +395,8 @@ func eespGoGroupFollowInfo(slot C.uint64_t, out *C.eesp_follow_info, text *C.cha
 		}
 		*out = C.eesp_follow_info{states: C.uint64_t(i.States), refused: C.uint64_t(i.Refused), fenced: C.uint64_t(i.Fenced), ids: C.uint64_t(len(i.IDs)),
 			sealing: C.int32_t(i.Sealing), replay_window: C.uint32_t(i.ReplayWindow), replay_contexts: C.uint32_t(i.ReplayContexts),
-			mtu: C.uint32_t(i.MTU), v: C.uint32_t(i.V), profile: C.uint32_t(i.Profile), aead: C.uint32_t(i.AEAD), domain: C.uint32_t(i.Domain), mode: C.uint32_t(i.Mode)}
+			mtu: C.uint32_t(i.MTU), v: C.uint32_t(i.V), profile: C.uint32_t(i.Profile), aead: C.uint32_t(i.AEAD), domain: C.uint32_t(i.Domain), mode: C.uint32_t(i.Mode),
+			replay_mode: C.uint32_t(i.Replay)}
 		if i.Connected {
 			out.connected = 1
 		}

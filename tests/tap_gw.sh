@@ -99,6 +99,25 @@ refused "1: a group of profile psp has no 'combiner'" 's/stateless/psp combiner 
 refused "1: a group of profile eesp is an SA, and needs its spi" 's/stateless/eesp/'
 refused "1: keys: 'nowhere' is none of file, agent" 's/^group blue/& keys nowhere/'
 refused "1: a group with keys of an agent has no 'profile': it comes from there" 's/^group blue/& keys agent/'
+# How a group of an agent's is protected is the agent's to say; one that is played says it.
+for kind in times plain; do
+	/usr/bin/python3 "$root/bindings/python/tests/agent.py" "$PWD/$kind.sock" $kind &
+	agents+=($!)
+	until [ -S "$kind.sock" ]; do sleep 0.05; done
+done
+agent() { printf 's/^group.*/group net keys agent socket %s.sock %s/; s/group blue/group net/; /^root-key/d' "$1" "${*:2}"; }
+for good in "times" "times max-age 50 max-rate 5000" "times replay time mark blue.mark" "times replay windows replay-window 64" "plain" "plain replay-window 64"; do
+	# shellcheck disable=SC2086
+	sed "$(agent $good)" good.conf >agent.conf
+	"${gw[@]}" check agent.conf || fail "refused: keys of an agent, $good"
+done
+refused "1: a group with replay time has no 'replay-window'" "$(agent times replay-window 64)"
+refused "1: a group with replay windows has no 'max-age'" "$(agent times replay windows max-age 50)"
+refused "1: a group with replay windows has no 'max-age'" "$(agent plain max-age 50)"
+refused "1: replay: counters of the cluster's group are no times" "$(agent plain replay time)"
+refused "1: replay: a group with keys of an agent has windows, or time" "$(agent times replay off)"
+kill "${agents[@]}"
+wait "${agents[@]}" 2>/dev/null || true
 refused "1: replay-window: '63' is neither 0 nor 64" 's/^group blue/& replay-window 63/'
 refused "1: replay: 'clock' is none of windows, time, off" 's/^group blue/& replay clock/'
 refused "1: a group of profile stateless has no 'max-rate'" 's/^group blue/& max-rate 5/'

@@ -633,7 +633,7 @@ type Group struct {
 	V            uint8 // 0: DeviceID, 1: ConnectionID
 	Domain       uint32
 	Mode         uint8
-	CounterMode  uint8
+	CounterMode  uint8 // 0: from 0 under IDs that were never used before, 1: times (stateless)
 	EngineBits   uint8 // 0
 	Window       uint32
 	Contexts     uint32
@@ -666,7 +666,7 @@ func (r *Group) fields(c *codec) {
 	c.u64(crit|19, &r.Since)
 }
 func (r *Group) check() error {
-	if r.ID.IsZero() || r.Rings == [Levels]ID{} || r.Combiner != 0 || r.EngineBits != 0 || r.AEAD > 1 || r.V > 1 {
+	if r.ID.IsZero() || r.Rings == [Levels]ID{} || r.Combiner != 0 || r.EngineBits != 0 || r.AEAD > 1 || r.V > 1 || r.CounterMode > 1 || r.CounterMode == 1 && r.Profile != 0 {
 		return fmt.Errorf("%w: group", ErrMalformed)
 	}
 	return nil

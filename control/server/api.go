@@ -319,6 +319,7 @@ type (
 		Mode     uint8          `json:"mode"`
 		Window   uint32         `json:"window"`
 		Contexts uint32         `json:"contexts"`
+		Replay   string         `json:"replay"` // "windows", also if not given, or "time"
 		NoStart  bool           `json:"no_offline_start"`
 		Policy   *record.Policy `json:"policy"`
 	}
@@ -466,6 +467,10 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	if q.Profile == 2 && len(q.Levels) != 1 {
 		return nil, bad("a group of profile tss has one ring: name one level")
 	}
+	times := map[string]uint8{"": 0, "windows": 0, "time": 1}
+	if _, known := times[q.Replay]; !known || q.Profile != 0 && times[q.Replay] == 1 {
+		return nil, bad("replay %q: windows or, for groups of profile stateless, time", q.Replay)
+	}
 	if q.Window == 0 {
 		q.Window = 1024
 	}
@@ -476,7 +481,7 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	if q.Policy != nil {
 		p = *q.Policy
 	}
-	g := record.Group{ID: randomID(), Name: q.Name, Profile: q.Profile, AEAD: q.AEAD, V: q.V, Domain: q.Domain, Mode: q.Mode, Window: q.Window, Contexts: q.Contexts, OfflineStart: !q.NoStart}
+	g := record.Group{ID: randomID(), Name: q.Name, Profile: q.Profile, AEAD: q.AEAD, V: q.V, Domain: q.Domain, Mode: q.Mode, Window: q.Window, Contexts: q.Contexts, CounterMode: times[q.Replay], OfflineStart: !q.NoStart}
 	var owner *Level
 	class := record.ClassLevel
 	if q.Profile == 2 {

@@ -233,7 +233,11 @@ static bool read_special(struct gw_line *l, struct gw_group *g, const char *key,
 	return true;
 }
 
-/* group NAME keys agent [socket PATH] [replay-window N] [v V]: the name is the cluster's. */
+/*
+ * group NAME keys agent [socket PATH] [v V] [replay windows|time] [replay-window N]
+ * [max-age N] ...: the name is the cluster's. Replay protection is by time if the
+ * cluster's group has counters that are times, since all senders of it do.
+ */
 static void follow_group(struct gw_line *l, struct gw_group *g)
 {
 	eesp_follow_config c = EESP_FOLLOW_CONFIG_INIT;
@@ -244,19 +248,33 @@ static void follow_group(struct gw_line *l, struct gw_group *g)
 	g->engine_bits = 0; /* each worker has an ID of its own */
 	g->has_id = true;
 	c.flags = EESP_FOLLOW_WITHOUT_KEYS;
+	const char *replay = NULL;
 	for (int at = 2; gw_pair(l, &at, &key, &value);)
 		if (strcmp(key, "socket") == 0) {
 			copy_path(l, key, socket, value);
 			c.socket_path = socket;
 		} else if (strcmp(key, "v") == 0) {
 			g->v = (uint8_t)gw_choose(l, vs, key, value);
-		} else if (strcmp(key, "replay-window") == 0) {
-			read_window(l, g, key, value);
-		} else if (strcmp(key, "keys") != 0) {
+		} else if (strcmp(key, "replay") == 0) {
+			replay = value;
+			if (gw_choose(l, replays, key, value) == GW_REPLAY_OFF)
+				gw_fail_line(l, "replay: a group with keys of an agent has windows, or time");
+		} else if (strcmp(key, "keys") != 0 && strncmp(key, "max-", 4) != 0 && strcmp(key, "mark") != 0 && strcmp(key, "replay-window") != 0) {
 			gw_fail_line(l, "a group with keys of an agent has no '%s': it comes from there", key);
 		}
 	gw_check(l->gw, l->number, eesp_group_follow(g->name, &c, &g->handle));
 	gw_check(l->gw, l->number, eesp_group_follow_info(g->handle, &info));
+	const bool times = info.replay_mode == EESP_REPLAY_TIME;
+	g->replay = replay == NULL ? (times ? GW_REPLAY_TIME : GW_REPLAY_WINDOWS) : (enum gw_replay)gw_choose(l, replays, "replay", replay);
+	if (g->replay == GW_REPLAY_TIME && !times)
+		gw_fail_line(l, "replay: counters of the cluster's group are no times");
+	if (g->replay == GW_REPLAY_TIME)
+		g->replay_window = 0;
+	for (int at = 2; gw_pair(l, &at, &key, &value);)
+		if (strcmp(key, "replay-window") == 0 && g->replay == GW_REPLAY_WINDOWS)
+			read_window(l, g, key, value);
+		else if ((strcmp(key, "replay-window") == 0 || strncmp(key, "ma", 2) == 0) && !read_time(l, g, key, value))
+			gw_fail_line(l, "a group with replay %s has no '%s'", g->replay == GW_REPLAY_TIME ? "time" : "windows", key);
 	g->config.profile = info.profile;
 	g->config.aead = info.aead;
 	g->config.domain = info.domain;

@@ -46,6 +46,7 @@ type FollowInfo struct {
 	V              uint8
 	ReplayWindow   uint32
 	ReplayContexts uint32
+	Replay         ReplayMode
 	MTU            uint16
 	Profile        ProfileID
 	AEAD           AEAD
@@ -561,10 +562,10 @@ func (f *follower) inForce() status.Code {
 
 func (f *follower) makeGroup(st *link.State) (*Group, error) {
 	p := ProfileID(st.Profile)
-	if p != ProfileStateless && p != ProfileTSS || st.Combiner != 0 || st.EngineBits != 0 {
-		return nil, fmt.Errorf("%w: a group of profile %d, combiner %d: this library follows stateless and tss", status.ErrUnsupported, st.Profile, st.Combiner)
+	if p != ProfileStateless && p != ProfileTSS || st.Combiner != 0 || st.EngineBits != 0 || st.CounterMode > link.CountersTimes {
+		return nil, fmt.Errorf("%w: a group of profile %d, combiner %d, counter mode %d: this library follows stateless and tss", status.ErrUnsupported, st.Profile, st.Combiner, st.CounterMode)
 	}
-	c := GroupConfig{Profile: p, AEAD: AEAD(st.AEAD)}
+	c := GroupConfig{Profile: p, AEAD: AEAD(st.AEAD), Time: st.CounterMode == link.CountersTimes}
 	if p == ProfileTSS {
 		c.Domain, c.Mode = st.Domain, st.Mode
 	}
@@ -685,7 +686,7 @@ func (f *follower) look() {
 		f.sealing, stale = status.ErrOutOfTouch, true
 	}
 	for _, s := range f.senders {
-		if s.NextTSC()&(1<<48-1) >= spent && !slices.Contains(f.without, s) {
+		if f.state.CounterMode != link.CountersTimes && s.NextTSC()&(1<<48-1) >= spent && !slices.Contains(f.without, s) {
 			f.without = append(f.without, s)
 		}
 	}
@@ -799,7 +800,7 @@ func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 	case c.ID != 0:
 		return nil, fmt.Errorf("%w: ID: the agent gives it", status.ErrArgument)
 	case c.Counter != CounterClock || c.EngineBits != 0 || c.RateLog2 != 0 || c.FixedEpoch || c.StatePath != "" || c.LockDir != "":
-		return nil, fmt.Errorf("%w: counters of a sender whose ID was never used before begin at 0: no settings, file or lock", status.ErrArgument)
+		return nil, fmt.Errorf("%w: counters of a sender whose ID was never used before begin at 0, or are times if the group's are: no settings, file or lock", status.ErrArgument)
 	}
 	f.mu.Lock()
 	st := f.state
@@ -819,7 +820,9 @@ func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 			return nil, fmt.Errorf("%w: V %#x: senders of a group that is followed have an SSI", status.ErrArgument, c.V)
 		}
 	}
-	c.Counter = CounterExplicit
+	if st.CounterMode != link.CountersTimes {
+		c.Counter = CounterExplicit
+	}
 	if _, err := c.sealing(s.g.g.Params(), nil); err != nil {
 		return nil, err
 	}
@@ -848,11 +851,15 @@ func (f *follower) given() []uint64 {
 	return slices.Clone(f.ids)
 }
 
-// windows fills in replay windows of a receiver that does not ask for others.
-func (f *follower) windows(c *ReceiverConfig) {
+// replay fills in the replay protection of a receiver that does not ask for another.
+func (f *follower) replay(c *ReceiverConfig) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c.Replay == ReplayWindows && c.ReplayWindow == 0 && c.ReplayContexts == 0 && f.state.Window != 0 {
+	switch {
+	case c.Replay != ReplayWindows || c.ReplayWindow != 0 || c.ReplayContexts != 0:
+	case f.state.CounterMode == link.CountersTimes:
+		c.Replay = ReplayTime
+	case f.state.Window != 0:
 		c.ReplayWindow, c.ReplayContexts = f.state.Window, f.state.Contexts
 	}
 }
@@ -892,6 +899,9 @@ func (g *Group) FollowInfo() (i FollowInfo, err error) {
 		Profile: ProfileID(f.state.Profile), AEAD: AEAD(f.state.AEAD), Domain: f.state.Domain, Mode: f.state.Mode}
 	if f.state.V == 1 {
 		i.V = VLongID
+	}
+	if f.state.CounterMode == link.CountersTimes {
+		i.Replay = ReplayTime
 	}
 	for l, r := range f.state.Rings {
 		if r != nil {

@@ -387,6 +387,58 @@ func TestFollowRefused(t *testing.T) {
 	}
 }
 
+// A group whose counters are times: senders have them, and receivers go by them
+// unless they ask for windows.
+func TestFollowTimes(t *testing.T) {
+	a := newFakeAgent(t, link.Params{CounterMode: link.CountersTimes, Window: 128, Contexts: 32})
+	a.set(0, 4, 0, "")
+	g := must(FollowGroup("net", FollowConfig{Socket: a.path}))
+	defer g.Close()
+	a.wait("")
+	s := must(NewSender(g, SenderConfig{}))
+	defer s.Close()
+	if err := g.WaitSealing(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if i := must(g.FollowInfo()); i.Replay != ReplayTime || i.ReplayWindow != 128 {
+		t.Errorf("%+v", i)
+	}
+	if behind := time.Since(time.Unix(0, int64(float64(s.NextTSC())/(1<<28)*1e9))); behind < -time.Second || behind > time.Second {
+		t.Errorf("counters are %v behind the clock", behind)
+	}
+	// Half of all times have the bit from which on other counters are spent.
+	for range 3 {
+		time.Sleep(10 * time.Millisecond)
+		if i := must(g.FollowInfo()); len(i.IDs) != 1 {
+			t.Fatalf("IDs %x", i.IDs)
+		}
+	}
+	byTime := must(NewReceiver(ReceiverConfig{ClockTrusted: true, MaxAge: 10 * time.Second, MaxRate: 1000}, g))
+	defer byTime.Close()
+	windows := must(NewReceiver(ReceiverConfig{ReplayWindow: 64}, g))
+	defer windows.Close()
+	peer := a.other(0, 4, 5) // whose counters are no times, but far from now
+	for _, x := range []struct {
+		r    *Receiver
+		want status.Code
+	}{{byTime, status.ErrStale}, {windows, status.OK}} {
+		o := must(NewSender(peer, SenderConfig{ID: 0x74000000 + uint64(usedIDs.Add(1)), Options: true, Counter: CounterExplicit, Start: 1}))
+		p, c := sealOne(o)
+		if c != status.OK {
+			t.Fatal(c)
+		}
+		if c := openOne(x.r, p); c != x.want {
+			t.Errorf("counter 1 of epoch 0: %v, want %v", c, x.want)
+		}
+		o.Close()
+	}
+	b := newFakeAgent(t, link.Params{CounterMode: link.CountersTimes + 1})
+	b.set(0, 4, 0, "?")
+	if _, err := FollowGroup("net", FollowConfig{Socket: b.path, Timeout: 5 * time.Second}); !errors.Is(err, status.ErrUnsupported) {
+		t.Errorf("counter mode 2: %v", err)
+	}
+}
+
 // tss: two slots, which a generation's lowest bit picks.
 func TestFollowTSS(t *testing.T) {
 	a := newFakeAgent(t, link.Params{Profile: 2, AEAD: 1, Domain: 0x123})

@@ -65,7 +65,7 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	r.r.Backend = groups[0].be
 	for _, g := range groups {
 		if g.follows != nil {
-			g.follows.windows(&c)
+			g.follows.replay(&c)
 		}
 	}
 	var params []*keys.Params

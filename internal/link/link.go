@@ -188,6 +188,12 @@ type Ring struct {
 	Gens         [3]uint64 // previous, current, next; 0: there is none
 }
 
+// How counters of a group's senders go (Params.CounterMode).
+const (
+	CountersFromZero = 0 // under IDs that were never used before
+	CountersTimes    = 1 // they are times, as receivers with replay protection by time need
+)
+
 // Params are a group's parameters.
 type Params struct {
 	Profile, AEAD, Combiner, V, Mode, CounterMode, EngineBits uint8

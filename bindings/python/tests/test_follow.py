@@ -4,22 +4,16 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 import eesp
+from agent import Agent, value
 from eesp import Level, Status
 
 ID = b"ring for python."
-
-
-def value(generation: int) -> bytes:
-    return bytes((generation * 7 + i) % 256 for i in range(32))
 
 
 def group_of(id: bytes, *generations: int) -> eesp.TrustGroup:
@@ -52,62 +46,6 @@ def test_rings() -> None:
         assert receiver.open(sender.seal([b"x"])).status[0] == Status.REFLECTED
         receiver.set_own_ids([])
         assert receiver.open(sender.seal([b"x"])).good == 1
-
-
-class Agent:
-    """An agent's end: frames as internal/link describes them."""
-
-    def __init__(self, path: Path) -> None:
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen()
-        self.ring, self.sequence, self.seal, self.next_id = os.urandom(16), 0, 1, 0x78000000
-        self.generations = [0, 5, 0]
-        self.done: dict[int, int] = {}
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self) -> None:
-        while True:
-            try:
-                self.link, _ = self.listener.accept()
-            except OSError:
-                return
-            while len(head := self.link.recv(8, socket.MSG_WAITALL)) == 8:
-                size, kind, _ = struct.unpack(">IHH", head)
-                body = self.link.recv(size, socket.MSG_WAITALL) if size else b""
-                fields = {}
-                while body:
-                    number, n = struct.unpack_from(">HH", body)
-                    fields[number], body = body[4 : 4 + n], body[4 + n :]
-                if kind == 1:
-                    self.send(2, {1: struct.pack(">H", 1)})
-                elif kind == 3:
-                    self.state()
-                elif kind == 5:
-                    self.done[int.from_bytes(fields[2], "big")] = fields[3][0]
-                elif kind == 6:
-                    self.next_id += 1
-                    self.send(7, {1: fields[1], 2: struct.pack(">Q", self.next_id)})
-
-    def send(self, kind: int, fields: dict[int, bytes]) -> None:
-        body = b"".join(struct.pack(">HH", number, len(v)) + v for number, v in sorted(fields.items()))
-        self.link.sendall(struct.pack(">IHH", len(body), kind, 1) + body)
-
-    def state(self) -> int:
-        self.sequence += 1
-        values = b"".join(value(g) if g else bytes(32) for g in self.generations) + bytes(192)
-        rings = bytes(4) + self.ring + bytes(12) + struct.pack(">Q", 0) + struct.pack(">3Q", *self.generations) + bytes(8)
-        sequence = struct.pack(">Q", self.sequence)
-        self.send(4, {1: values, 2: bytes(16), 3: b"net", 4: sequence, 5: bytes(28), 6: rings, 7: bytes([self.seal])})
-        return self.sequence
-
-    def step(self, *generations: int, seal: int = 1) -> int:
-        self.generations, self.seal = list(generations), seal
-        number = self.state()
-        end = time.monotonic() + 20
-        while number not in self.done and time.monotonic() < end:
-            time.sleep(0.002)
-        return self.done[number]
 
 
 def test_follow(tmp_path: Path) -> None:
@@ -146,3 +84,31 @@ def test_follow(tmp_path: Path) -> None:
             eesp.Sender(group, id=5)
         receiver.close()
         sender.close()
+
+
+def test_a_group_whose_counters_are_times(tmp_path: Path) -> None:
+    """The group says so, and receivers that do not ask for windows go by it."""
+    path = tmp_path / "agent.sock"
+    agent = Agent(path, times=True)
+    with eesp.TrustGroup.follow("net", socket=path) as group:
+        assert group.follow_info().replay == "time"
+        sender = eesp.Sender(group)
+        group.wait_sealing(20)
+        with group_of(agent.ring, 0, 5, 6) as plain:
+            packet = sender.seal([b"when"])
+            assert abs(packet.tscs[0] / 2**28 - time.time()) < 1
+            assert eesp.Receiver(plain, replay_window=64).open(packet).good == 1
+        receiver = eesp.Receiver(group, clock_trusted=True, max_age=10, max_rate=1000)
+        strict = eesp.Receiver(group, clock_trusted=True, max_age=0.05)
+        time.sleep(0.05)  # they open nothing for 25 ms
+        with eesp.TrustGroup(time=True) as other:
+            other.set_ring(Level.ZONE, agent.ring, (0, 5, 6), (None, value(5), value(6)))
+            peer = eesp.Sender(other, id=0x79000001, options=True)
+            packet = peer.seal([b"once"])
+            assert receiver.open(packet).failures() == {} and receiver.open(packet).failures() == {0: Status.REPLAY}
+            time.sleep(0.1)
+            assert strict.open(packet).failures() == {0: Status.STALE}
+        with eesp.Receiver(group, replay_window=64) as windows:
+            assert windows.open(packet).good == 1 and windows.replay_stats().windows == 1
+        for one in (sender, receiver, strict, peer):
+            one.close()

@@ -366,6 +366,7 @@ func groupCommand(ctx context.Context, c *client, args []string) error {
 		fs.DurationVar(&interval, "min-interval", time.Hour, "at least so long between rotations that no operator asked for")
 		fs.Uint64Var(&p.MaxUsage, "max-usage", 0, "keys derived that start a rotation; 0: none")
 		fs.BoolVar(&q.NoStart, "no-offline-start", false, "hosts that start seal only when a server has answered")
+		fs.StringVar(&q.Replay, "replay", "windows", "protection that receivers have: windows or, where all hosts' clocks are right to some milliseconds, time; it stays so")
 		fs.UintVar(&window, "window", 1024, "width of replay windows")
 		fs.UintVar(&contexts, "contexts", 4096, "replay windows of a receiver")
 		fs.UintVar(&domain, "domain", 0, "tss: SDI")

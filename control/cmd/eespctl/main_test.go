@@ -259,6 +259,8 @@ func TestWrongArguments(t *testing.T) {
 		{"group create x --aead rot13", exitUsage, "aes-128-gcm"},
 		{"group create x --id-octets 5", exitUsage, "4 or 8"},
 		{"group create x --level moon", exitFailed, "moon"},
+		{"group create x --replay soon", exitFailed, "windows or"},
+		{"group create x --profile tss --level zone --replay time", exitFailed, "profile stateless"},
 		{"invite extra", exitUsage, "invite takes no words"},
 		{"invite --uses many", exitUsage, "invalid value"},
 		{"audit nonsense", exitUsage, "audit [verify]"},

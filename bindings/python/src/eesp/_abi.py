@@ -319,7 +319,9 @@ class FollowInfo(Structure):
         ("domain", c_uint32),
         ("mode", c_uint32),
         ("problem", c_char * 128),
-        ("reserved", c_uint64 * 4),
+        ("replay_mode", c_uint32),
+        ("reserved1", c_uint32),
+        ("reserved", c_uint64 * 3),
     ]
 
 

@@ -8,7 +8,7 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Union
 
 from . import _abi
 
@@ -329,6 +329,7 @@ class FollowInfo:
     replay_contexts: int
     mtu: int  # a hint; 0: none
     problem: str  # the last one; "": none
+    replay: Literal["windows", "time"]  # "time": counters are times, and what receivers have if they do not ask
 
 
 @dataclass(frozen=True)

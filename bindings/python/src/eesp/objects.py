@@ -373,6 +373,7 @@ class TrustGroup(_Object):
             i.replay_contexts,
             i.mtu,
             i.problem.decode(errors="backslashreplace"),
+            "time" if i.replay_mode == _abi.REPLAY_TIME else "windows",
         )
 
     def generate_root_key(self, level: Level, id: bytes) -> None:
