@@ -20,6 +20,10 @@
 #define NOINLINE __attribute__((noinline)) /* cold: kept out of the hot code */
 #define FEW_KEYS 8 /* as in internal/burst: from so many packets a key on, it is expanded once */
 
+#ifdef WIDE
+#include <immintrin.h>
+#endif
+
 #if defined(__x86_64__)
 /* Calls a function of the Go assembler's convention with six words on the
  * stack; it preserves nothing but the stack pointer. */
@@ -40,6 +44,7 @@ __asm__(".text\n.p2align 4\n.type call0,@function\ncall0:\n"
 static void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g) { abort(); }
 #endif
 
+#ifndef WIDE
 static int counters_clear(const uint8_t *contexts, size_t n)
 {
 	uint8_t any = 0;
@@ -64,6 +69,7 @@ static void derive_some(const struct eesp_room *room, const struct eesp_kdf_view
 	}
 	explicit_bzero(h, n * 32);
 }
+#endif
 
 /* ---- Which kernel takes which packets: internal/asm/vector ---- */
 
@@ -221,6 +227,7 @@ static inline eesp_job *ordered(struct order *o, eesp_job *jobs, size_t n)
 	return o->moved;
 }
 
+#ifndef WIDE
 /* ---- Kernels without packets ---- */
 
 /* Whether the caller's jobs are as they should be (checkJobs of internal/burst),
@@ -388,6 +395,8 @@ int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v,
 	return 1;
 }
 
+#endif /* WIDE */
+
 /* ---- Packets ---- */
 
 #define MOST_STRANGE 256 /* mostStrange of internal/burst */
@@ -451,7 +460,11 @@ static inline void blocks(uint8_t *to, const uint8_t *from, size_t n)
  * processor that has kernels has this instruction. */
 #if defined(__x86_64__)
 typedef char c16 __attribute__((vector_size(16)));
+#ifdef WIDE /* where all is */
+#define EXECUTOR
+#else
 #define EXECUTOR __attribute__((target("ssse3")))
+#endif
 static inline EXECUTOR v16 pick(v16 v, v16 how) { return (v16)__builtin_ia32_pshufb128((c16)v, (c16)how); }
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -470,7 +483,9 @@ static inline v16 pick(v16 v, v16 how)
 
 static inline int any16(v16 v)
 {
-#if defined(__x86_64__)
+#ifdef WIDE
+	return !_mm_testz_si128((__m128i)v, (__m128i)v);
+#elif defined(__x86_64__)
 	return __builtin_ia32_pmovmskb128((c16)(v == 0)) != 0xffff;
 #else
 	uint64_t x[2];
@@ -484,6 +499,7 @@ static inline int overlap(const void *a, uintptr_t an, const void *b, uintptr_t 
 	return (uintptr_t)a < (uintptr_t)b + bn && (uintptr_t)b < (uintptr_t)a + an;
 }
 
+#ifndef WIDE
 /* Keys that are in force now stay until leave: keys.Reader's Enter and Leave. */
 static inline uint64_t enter(const struct eesp_room *room)
 {
@@ -498,6 +514,7 @@ static inline void leave(const struct eesp_room *room, uint64_t epoch)
 	if (UNLIKELY(epoch != __atomic_load_n(room->epoch, __ATOMIC_SEQ_CST) && __atomic_load_n(room->waiting, __ATOMIC_SEQ_CST) != 0))
 		eespGoSweep();
 }
+#endif
 
 /* How keys are derived, or where the key is: of a sender's plan, or a pattern. */
 struct kdf_plan {
@@ -627,6 +644,7 @@ static inline void derive_and_run(const struct eesp_room *room, const struct ees
 	explicit_bzero(room->keys, n * k->key_len);
 }
 
+#ifndef WIDE
 /* Takes packets out of a burst that the plan does not cover, has the engine take
  * them, and puts them back. */
 typedef size_t engine(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial);
@@ -652,6 +670,7 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 		pkts[from[x]] = apart[x];
 	return good;
 }
+#endif
 
 /* Counts what is done with a key. Mostly packets have a data key each: then there
  * is nothing to say of these (keys.UsageWords). */
@@ -667,6 +686,7 @@ static inline void used(uint64_t *usage, int what, size_t packets, const uint8_t
 
 /* ---- Sealing ---- */
 
+#ifndef WIDE
 static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
 	*way->crossed += n;
@@ -679,6 +699,7 @@ static size_t go_seal_taken(const struct eesp_way *way, eesp_pkt *pkts, size_t n
 	*way->crossed += n;
 	return eespGoSealTaken(way->worker, way->slot, pkts, n, first, serial);
 }
+#endif
 
 /* The length of an IP packet, as its header has it, or 0: wire.IPLen, and the
  * protocol that it is: wire.IPProto. */
@@ -760,6 +781,7 @@ static inline uint64_t tsc_of(const struct eesp_counter *c, uint64_t linear)
 	return linear >> c->shift << 48 | c->engine | (linear & ((UINT64_C(1) << c->shift) - 1)) << c->low;
 }
 
+#ifndef WIDE
 /* Takes n counters that follow one another within an epoch: Take of
  * internal/counter, but where more have to be asked for. */
 static inline int take_below(const struct eesp_seal_plan *w, size_t n, uint64_t *first)
@@ -834,6 +856,7 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 		return 1;
 	return w->counter.last != NULL && look(w, n) && take_below(w, n, first);
 }
+#endif
 
 /* Seals up to CHUNK packets; the others are marked as strays, and counted. */
 static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts,
@@ -946,6 +969,18 @@ static EXECUTOR NOINLINE size_t seal_any(const struct eesp_room *room, const str
 	return seal_some(room, w, pkts, n, first, stray, 0);
 }
 
+#ifndef WIDE
+static const struct eesp_ways narrow_ways;
+
+static inline const struct eesp_ways *ways(int wide)
+{
+#if defined(__x86_64__)
+	if (LIKELY(wide))
+		return &wide_ways;
+#endif
+	return &narrow_ways;
+}
+
 size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
 	const struct eesp_room *room = way->room;
@@ -964,7 +999,7 @@ size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 		do {
 			some = n - at < CHUNK ? n - at : CHUNK;
 			const struct eesp_seal_plan *x = w->other != NULL && pkts[at].flags == w->other->flags ? w->other : w;
-			good += (x->wrap == UNWRAP_BARE && x->lead == 0 ? seal_bare : seal_any)(room, x, pkts + at, some, first + at, &stray);
+			good += ways(x->direct->wide != 0)->seal[x->wrap == UNWRAP_BARE && x->lead == 0](room, x, pkts + at, some, first + at, &stray);
 			at += some;
 		} while (stray == 0 && at < n);
 		leave(room, epoch);
@@ -975,9 +1010,11 @@ size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 	}
 	return good;
 }
+#endif
 
 /* ---- Opening ---- */
 
+#ifndef WIDE
 static size_t go_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial)
 {
 	(void)first;
@@ -985,22 +1022,24 @@ static size_t go_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint
 	*way->crossed += n;
 	return eespGoOpenBurst(way->worker, way->slot, pkts, n);
 }
+#endif
 
-/* A packet on its way through open_round. */
+/* A packet on its way through open_some. */
 struct lane {
 	eesp_pkt *p;
 	const struct eesp_pattern *pattern;
-	const struct eesp_shape *shape;
 	uint8_t *window; /* NULL: there is none yet */
 	uint64_t *word;	 /* the one that seq is in */
-	uint64_t seq, hash, who; /* who: Epoch, Kind and Engine */
+	uint64_t seq, hash, id, who; /* who: Epoch, Kind and Engine */
 };
 
 /* Whether an ID is one of the receiver's own. */
 static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 {
-	uint64_t at = id * UINT64_C(0x9E3779B97F4A7C15) >> 32;
-	for (;; at++) {
+	uint64_t at = id * UINT64_C(0x9E3779B97F4A7C15);
+	if (LIKELY((w->own_some >> (at >> 58) & 1) == 0))
+		return 0;
+	for (at >>= 32;; at++) {
 		uint64_t x = w->own_ids[at & w->own_mask];
 		if (LIKELY(x == w->own_free))
 			return 0;
@@ -1150,10 +1189,10 @@ static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_s
 
 static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 {
-	const struct eesp_shape *s = l->shape;
+	const struct eesp_shape *s = l->pattern->form;
 	f->who[0] = l->pattern->name[0];
 	f->who[1] = l->pattern->name[1];
-	f->who[2] = l->p->id;
+	f->who[2] = l->id;
 	f->who[3] = l->who;
 	const uint8_t *from = flow_addr(l, s);
 	memset(f->addr, 0, sizeof f->addr);
@@ -1178,7 +1217,7 @@ static inline void flow_hash(const uint64_t seed[8], uint64_t no_addr, struct la
 			memcpy(x + 2, from + 16, 16);
 		addr = times_mix(x[0] ^ seed[4], x[1] ^ seed[5]) ^ times_mix(x[2] ^ seed[6], x[3] ^ seed[7]);
 	}
-	l->hash = times_mix(l->p->id ^ seed[2] ^ l->pattern->hash, l->who ^ seed[3] ^ addr);
+	l->hash = times_mix(l->id ^ seed[2] ^ l->pattern->hash, l->who ^ seed[3] ^ addr);
 }
 
 static inline uint8_t *window_at(const struct eesp_windows *t, uint32_t entry)
@@ -1195,10 +1234,9 @@ static inline uint64_t *window_word(const struct eesp_windows *t, uint8_t *w, ui
 /* Whether a window is that of a packet. */
 static inline int window_is(const struct eesp_windows *t, const uint8_t *w, const struct lane *l)
 {
-	const uint64_t *who = (const uint64_t *)w;
-	if (((who[0] ^ l->pattern->name[0]) | (who[1] ^ l->pattern->name[1]) | (who[2] ^ l->p->id) | (who[3] ^ l->who)) != 0)
+	if (any16((load16(w) ^ load16(l->pattern->name)) | (load16(w + 16) ^ load16(&l->id))))
 		return 0;
-	if (l->shape->flow_len == 0) /* as for all of this Kind */
+	if (l->pattern->form->flow_len == 0) /* as for all of this Kind */
 		return 1;
 	struct eesp_flow f;
 	flow_of(&f, l);
@@ -1282,6 +1320,7 @@ static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const str
 #define SEVERAL UINT64_MAX
 #define BECOMING (UINT64_MAX - 1)
 
+#ifndef WIDE
 /* Begin and End of replay.Sole. */
 static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number)
 {
@@ -1326,6 +1365,7 @@ static inline void sole_end(struct eesp_sole *t, int alone)
 	if (alone)
 		__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
 }
+#endif
 
 /* Looks for the windows of n lanes, all at a time, so that what is not in a
  * cache comes beside one another; jobs and lanes of packets that are not new are
@@ -1335,16 +1375,16 @@ static inline size_t check_windows(const struct eesp_open_plan *w, struct lane *
 	struct eesp_windows *t = w->windows;
 	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride, .n = t->n, .recip = t->recip, .shift = t->shift };
 	size_t m = 0;
-	for (size_t i = 0; i < n; i++) {
-		struct lane *l = &lanes[i];
+	for (struct lane *l = lanes, *const end = lanes + n; l < end; l++) {
 		uint32_t e = __atomic_load_n(&c.index[l->hash & c.mask], __ATOMIC_ACQUIRE);
-		l->window = NULL;
-		if (LIKELY(e != 0 && e != HIDDEN)) { /* most probably it is this one */
-			l->window = window_at(&c, e);
-			l->word = window_word(&c, l->window, l->seq);
-			__builtin_prefetch(l->window, 1);
+		uint8_t *window = NULL;
+		if (LIKELY(e - 1 < HIDDEN - 1)) { /* most probably it is this one */
+			window = window_at(&c, e);
+			l->word = window_word(&c, window, l->seq);
+			__builtin_prefetch(window, 1);
 			__builtin_prefetch(l->word, 1);
 		}
+		l->window = window;
 	}
 	for (size_t i = 0; i < n; i++) {
 		struct lane *l = &lanes[i];
@@ -1370,7 +1410,7 @@ static inline size_t check_windows(const struct eesp_open_plan *w, struct lane *
 }
 
 /* Commits an authentic packet, whose window may have to be made. */
-static inline int commit(const struct eesp_way *way, const struct eesp_open_plan *w, struct lane *l, int alone)
+static NOINLINE int commit_slowly(const struct eesp_way *way, const struct eesp_open_plan *w, struct lane *l, int alone)
 {
 	struct eesp_windows *t = w->windows;
 	if (UNLIKELY(l->window == NULL)) {
@@ -1390,10 +1430,22 @@ static inline int commit(const struct eesp_way *way, const struct eesp_open_plan
 	return 0;
 }
 
+/* The same; mostly packets are newer than those before, and no other thread uses the windows. */
+static inline int commit(const struct eesp_way *way, const struct eesp_open_plan *w, struct lane *l, int alone)
+{
+	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq;
+	if (UNLIKELY(!alone || l->window == NULL || seq <= __atomic_load_n(top, __ATOMIC_RELAXED)))
+		return commit_slowly(way, w, l, alone);
+	uint64_t x = __atomic_load_n(l->word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
+	__atomic_store_n(top, seq, __ATOMIC_RELAXED);
+	__atomic_store_n(l->word, ((x ^ y) >> 16 == 0 ? x : y) | UINT64_C(1) << (seq & 15), __ATOMIC_RELAXED);
+	return 1;
+}
+
 /* -- Times: times.h. -- */
 
 #define TICK_BITS 28 /* fresh.TickBits */
-enum { WINDOWS = 1, TIMES };
+enum { OWN = 1, WINDOWS, TIMES }; /* what a plan has; the latter two may have own IDs, too */
 
 static const eesp_status time_statuses[] = {
 	[TIME_DUPLICATE] = EESP_ERR_REPLAY, [TIME_STALE] = EESP_ERR_STALE,     [TIME_EARLY] = EESP_ERR_EARLY,
@@ -1415,9 +1467,9 @@ static inline __attribute__((always_inline)) int commit_time(const struct eesp_o
 static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 {
 	const struct eesp_pattern *pt = l->pattern;
-	const struct eesp_shape *s = l->shape;
+	const struct eesp_shape *s = pt->form;
 	for (uint32_t b = 1; b < pt->blocks; b++)
-		store16(to + 16 * b, load16(pt->msg[b]));
+		store16(to + 16 * b, load16(pt->more[b - 1]));
 	for (uint32_t c = 0; c < s->copies; c++) {
 		const uint8_t *from = s->copy[c].of == OF_DESC ? (const uint8_t *)&l->p->addr : l->p->data;
 		store16(to + s->copy[c].to, load16(from + s->copy[c].from));
@@ -1429,9 +1481,9 @@ static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 /* Writes a packet's KDF input. */
 static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 {
-	const struct eesp_shape *s = l->shape;
+	const struct eesp_shape *s = l->pattern->form;
 	const uint8_t *hdr = l->p->data;
-	store16(to, load16(l->pattern->msg[0]) ^ pick(load16(hdr + s->source_at), load16(s->msg_source)) ^
+	store16(to, load16(l->pattern->msg) ^ pick(load16(hdr + s->source_at), load16(s->msg_source)) ^
 			    pick(load16(hdr + s->tail_at), load16(s->msg_tail)));
 	if (!s->simple)
 		input_rest(to, l);
@@ -1547,13 +1599,26 @@ static inline const struct eesp_shape *shape_of(const struct eesp_open_plan *w, 
 	return k != 0 && w->shapes[k - 1].word == word ? &w->shapes[k - 1] : NULL;
 }
 
-/* Whether a header, of which front is the first 16 octets, equals a pattern of its shape. */
-static inline int equals(const uint8_t *hdr, v16 front, const struct eesp_pattern *pt, const struct eesp_shape *s, v16 mask, size_t n)
+/* Whether a header equals a pattern of its shape, from an octet on. */
+static inline int equals(const uint8_t *hdr, const struct eesp_pattern *pt, const struct eesp_shape *s, size_t from)
 {
-	v16 d = (front ^ load16(pt->value)) & mask;
-	for (size_t c = 16; c < n; c += 16)
+	v16 d = { 0 };
+	for (size_t c = from; c < 16u * s->chunks; c += 16)
 		d |= (load16(hdr + c) ^ load16(pt->value + c)) & load16(s->mask + c);
 	return !any16(d);
+}
+
+/* The pattern of its shape that a header equals, or NULL. */
+static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_shape *s, const uint8_t *hdr)
+{
+	const uint64_t probe = ((raw64(hdr + s->probe_at) & s->probe_mask) ^ s->word) * UINT64_C(0x9E3779B97F4A7C15);
+	for (uint32_t at = w->bucket[probe >> w->bucket_shift]; at != 0;) {
+		const struct eesp_pattern *pt = (const struct eesp_pattern *)((const uint8_t *)w->patterns + at);
+		if (pt->form == s && equals(hdr, pt, s, 0))
+			return pt;
+		at = pt->next;
+	}
+	return NULL;
 }
 
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
@@ -1562,23 +1627,25 @@ static inline int equals(const uint8_t *hdr, v16 front, const struct eesp_patter
 static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras)
 {
 	const struct eesp_room *room = way->room;
-	struct eesp_windows *const windows = extras == WINDOWS ? w->windows : NULL;
-	struct eesp_times *const times = extras == TIMES ? w->times : NULL;
-	const uint64_t *const own = extras ? w->own_ids : NULL;
+	struct eesp_windows *const windows = w->windows;
+	struct eesp_times *const times = w->times;
 	const int held = bare ? 0 : w->held != 0;
 	const uint32_t word_mask = w->word_mask;
-	size_t m, opened = 0, failed = 0, stride = 0;
+	size_t m, failed = 0, stride = 0;
 	uint64_t octets = 0;
-	uint32_t mixed = 0, batch = UINT32_MAX, disorder = 0, last = 0;
-	eesp_job jobs[CHUNK], *sorted = jobs, *j = jobs;
-	struct lane lanes[CHUNK], *l = lanes;
+	uint32_t mixed = 0, batch = UINT32_MAX, differ = 0, last = 0; /* differ: lengths, somewhere */
+	struct {
+		eesp_job jobs[CHUNK];
+		struct lane lanes[CHUNK];
+	} x;
+	eesp_job *sorted = x.jobs, *j = x.jobs;
 	uint8_t *msg = room->msgs;
 	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
 	struct away away = { 0, 0, 0 };
 	struct strangers strangers = { 0, 0, 0 };
 	struct order o;
 
-	o.from = as_they_are;
+#pragma GCC unroll 4
 	for (size_t i = 1; i < n; i++) /* so that headers which are in no cache come together */
 		__builtin_prefetch(pkts[i].data);
 	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
@@ -1588,48 +1655,78 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			continue;
 		}
 		/* For as long as packets have this shape. */
-		const uint32_t word = s->word, header = s->n, lead = bare ? 0 : s->lead, least = header + (bare ? 0 : s->inner) + ICV, flags = s->flags;
-		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, probe_at = (size_t)s->probe_at;
+		const uint32_t word = s->word, header = s->n, lead = bare ? 0 : s->lead, inner = bare ? 0 : s->inner, least = header + inner + ICV, flags = s->flags;
+		const uint8_t simple = s->simple;
+#ifdef WIDE
+		const __m512i compared = _mm512_loadu_si512(s->wide.compared), taken = _mm512_loadu_si512(s->wide.pick), kept = _mm512_loadu_si512(s->wide.kept);
+		const __mmask64 load = s->wide.load, front = s->wide.front, picked = s->wide.picked;
+		const intptr_t front_at = s->wide.at;
+		const int odd = s->wide.odd != 0;
+#else
+		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, tail_at = (size_t)s->tail_at;
 		const size_t next_at = s->next_at & 0x7f;
-		const uint8_t next_mask = s->next_at == NONE ? 0 : 0xff, id_shift = s->id_shift, simple = s->simple;
-		const uint64_t id_mask = bare ? UINT64_MAX : s->id_mask, probe_mask = s->probe_mask;
+		const uint8_t next_mask = s->next_at == NONE ? 0 : 0xff, id_shift = s->id_shift;
+		const uint64_t id_mask = bare ? UINT64_MAX : s->id_mask;
 		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail), nonce_source = load16(s->nonce_source),
-			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail), mask0 = load16(s->mask);
+			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail);
+#endif
 		guess = w->patterns;
-		const size_t compared = 16u * s->chunks, tail_at = (size_t)s->tail_at;
-		const uint32_t inner = bare ? 0 : s->inner;
+		if (j == x.jobs)
+			last = p->len - header - ICV;
 		do {
 			const uint8_t *hdr = p->data;
-			const struct eesp_pattern *pt;
-			uint32_t x, f, len = p->len; /* f: flags, next_header, reserved */
-			if (UNLIKELY(hdr == NULL || len < least || len > EESP_MAX_LEN))
+			const struct eesp_pattern *pt = guess;
+			const uint32_t len = p->len;
+			uint32_t f; /* flags, next_header, reserved */
+			if (UNLIKELY(hdr == NULL || len - least > EESP_MAX_LEN - least))
 				break;
-			memcpy(&x, hdr, 4);
 			memcpy(&f, &p->flags, 4);
-			if (UNLIKELY((x & word_mask) + (f & word32(0xff, 0xff, 0, 0)) * FLAGS_FACTOR != word)) {
-				if (shape_of(w, p) == NULL)
-					goto another;
-				break;
-			}
-			if (UNLIKELY(p->iov_count != 0 || (f & word32(0xff, 0xff, 0, 0xff)) != flags || p->headroom < lead))
-				goto another;
-
-			const v16 front = load16(hdr), source = load16(hdr + source_at), tail = load16(hdr + tail_at);
-			pt = guess;
-			if (UNLIKELY(!equals(hdr, front, pt, s, mask0, compared))) { /* not the key of the packet before */
-				const uint64_t probe = ((raw64(hdr + probe_at) & probe_mask) ^ word) * UINT64_C(0x9E3779B97F4A7C15);
-				uint32_t at = w->bucket[probe >> w->bucket_shift];
-				for (;; at = pt->next) {
-					if (UNLIKELY(at == 0))
+#ifdef WIDE
+			const __m512i h = _mm512_maskz_loadu_epi8(load, hdr);
+			const int same_ = _mm512_test_epi8_mask(_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)), compared) == 0 && (!odd || equals(hdr, pt, s, 64));
+#else
+			const int same_ = equals(hdr, pt, s, 0);
+#endif
+			const uint32_t unlike = ((f & word32(0xff, 0xff, 0, 0xff)) ^ flags) | p->iov_count;
+			if (UNLIKELY(unlike != 0 || p->headroom < lead) || UNLIKELY(!same_)) {
+				uint32_t begin;
+				memcpy(&begin, hdr, 4);
+				if ((begin & word_mask) + (f & word32(0xff, 0xff, 0, 0)) * FLAGS_FACTOR != word) {
+					if (shape_of(w, p) == NULL)
 						goto another;
-					pt = (const struct eesp_pattern *)((const uint8_t *)w->patterns + at);
-					if (pt->shape == (uint16_t)(s - w->shapes) && equals(hdr, front, pt, s, mask0, compared))
-						break;
+					break;
 				}
+				if (unlike != 0 || p->headroom < lead)
+					goto another;
+				pt = pattern_of(w, s, hdr); /* not the key of the packet before */
+				if (UNLIKELY(pt == NULL))
+					goto another;
 				guess = pt;
+				if (j == x.jobs) {
+					const struct kdf_plan k = kdf_of(pt);
+					stride = stride_of(&k);
+					batch = pt->batch;
+				} else if (pt->batch != batch) {
+					mixed = 1;
+				}
 			}
-
+#ifdef WIDE
+			__m512i got = _mm512_maskz_loadu_epi8(front, hdr + front_at);
+			if (UNLIKELY(odd)) {
+				const __m512i more = _mm512_maskz_loadu_epi8(s->wide.behind, hdr + front_at + 64), first = got;
+				got = _mm512_maskz_permutex2var_epi8(picked, first, taken, more);
+				got = _mm512_xor_si512(got, _mm512_maskz_permutex2var_epi8(s->wide.again, first, _mm512_loadu_si512(s->wide.pick2), more));
+			} else {
+				got = _mm512_maskz_permutexvar_epi8(picked, taken, got);
+			}
+			/* (got & kept) ^ what the pattern has: nonce, KDF input, ID and TSC, and the rest */
+			got = _mm512_ternarylogic_epi64(got, kept, _mm512_loadu_si512(pt->nonce), 0x6a);
+			const __m128i numbers = _mm512_extracti32x4_epi32(got, 2), rest = _mm512_extracti32x4_epi32(got, 3);
+			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers), tsc = (uint64_t)_mm_extract_epi64(numbers, 1);
+#else
+			const v16 source = load16(hdr + source_at), tail = load16(hdr + tail_at);
 			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + tsc_at);
+#endif
 			uint32_t key = 0;
 			if (s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
 				goto another;
@@ -1640,7 +1737,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				} else if (id >= pt->sub_count) {
 					goto another;
 				} else if ((key = __atomic_load_n(&pt->subs[id], __ATOMIC_ACQUIRE)) == 0) {
-					if (new_here(w, pt, id, &strangers) || (own != NULL && is_own(w, id)))
+					if (new_here(w, pt, id, &strangers) || (extras && is_own(w, id)))
 						goto another;
 					p->id = id;
 					p->tsc = tsc;
@@ -1656,13 +1753,18 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			} else { /* behind all of it, or as far in front */
 				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - lead);
 				/* (what is encrypted in front of a payload has to have room there, too) */
-				if (p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text)
+				if (UNLIKELY(p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text))
 					goto another;
 			}
+			p->coffset = p->ioffset = 0;
+#ifdef WIDE
+			_mm_storeu_si128((__m128i *)&p->id, numbers); /* and tsc */
+			p->next_header = (uint8_t)_mm_extract_epi8(rest, 8);
+#else
 			p->id = id;
 			p->tsc = tsc;
-			p->coffset = p->ioffset = 0;
 			p->next_header = hdr[next_at] & next_mask;
+#endif
 			if (!bare && s->ages) { /* serial numbers: tssOld */
 				uint16_t behind = (uint16_t)(pt->epoch - (tsc >> 48));
 				if (UNLIKELY(behind < 0x8000 && behind > pt->age)) {
@@ -1671,16 +1773,17 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					continue;
 				}
 			}
-			if (UNLIKELY(own != NULL) && is_own(w, id)) {
+			if (extras && UNLIKELY(is_own(w, id))) {
 				refused(p, EESP_ERR_REFLECTED, w, pt);
 				failed++;
 				continue;
 			}
-			if (times != NULL && UNLIKELY(!times_may(pass, tsc))) {
+			if (extras == TIMES && UNLIKELY(!times_may(pass, tsc))) {
 				refused(p, time_statuses[times_refused(times, pass, tsc)], w, pt);
 				failed++;
 				continue;
 			}
+			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs); /* the job's: both are of one size */
 			j->aad = hdr - lead;
 			j->src = src;
 			j->dst = dst;
@@ -1689,44 +1792,44 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			j->len = text;
 			j->ok = 0;
 			j->key = 0;
+#ifdef WIDE
+			store16(j->nonce, (v16)_mm512_castsi512_si128(got));
+			store16(msg, (v16)_mm512_extracti32x4_epi32(got, 1)); /* most probably that is its place */
+#else
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
+			store16(msg, load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail));
+#endif
 			if (held && key != 0) {
 				j->key = --key;
 				add_salt(j->nonce, pt->area + key / 4 * SUB_GROUP + SUB_MASK + key % 4 * SUB_LANE);
 			}
 			l->p = p;
 			l->pattern = pt;
-			l->shape = s;
-			if (windows != NULL) {
+			if (extras == WINDOWS || extras == TIMES) {
+				l->id = id;
+#ifdef WIDE
+				l->who = (uint64_t)_mm_cvtsi128_si64(rest);
+#else
+				l->who = (tsc >> 48 & s->epoch_mask) | pt->kind | (extras == TIMES ? 0 : (tsc & w->split.engine_mask) << 32);
+#endif
+			}
+			if (extras == WINDOWS) {
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
-				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16 | (tsc & w->split.engine_mask) << 32;
 				flow_hash(windows->seed, windows->no_addr, l, s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
 			}
-			if (times != NULL) {
-				l->who = (tsc >> 48 & s->epoch_mask) | (uint64_t)pt->kind << 16;
+			if (extras == TIMES) {
 				flow_hash(times->seed, times->no_addr, l, s);
 				l->word = times_place(times, pass, l->hash, tsc, tsc, &l->seq);
 				l->window = (uint8_t *)pass->first;
 				__builtin_prefetch(l->word, 1);
 			}
-			if (UNLIKELY(pt->batch != batch)) {
-				const struct kdf_plan k = kdf_of(pt);
-				mixed = l != lanes;
-				if (!mixed) {
-					stride = stride_of(&k);
-					batch = pt->batch;
-				}
-			}
-			/* Most probably that is its place. */
-			store16(msg, load16(pt->msg[0]) ^ pick(source, msg_source) ^ pick(tail, msg_tail));
 			if (!simple)
 				input_rest(msg, l);
 			msg += stride;
-			disorder |= text - last; /* its top bit */
+			differ |= text ^ last;
 			last = text;
 			j++;
-			l++;
 			continue;
 		another:
 			screened(w, p, &away);
@@ -1734,63 +1837,63 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		if (p < end && shape_of(w, p) == s) /* too short for it, or too long */
 			screened(w, p++, &away);
 	}
-	m = (size_t)(l - lanes);
+	m = (size_t)(j - x.jobs);
 	*stray = n - m - failed - away.all;
 	count_away(w, &away);
-	if (windows != NULL) {
-		size_t left = check_windows(w, lanes, jobs, m);
-		if (left != m) /* inputs have moved */
-			disorder = UINT32_MAX;
+	int moved = 0; /* inputs are where packets were that were taken out */
+	if (extras == WINDOWS) {
+		size_t left = check_windows(w, x.lanes, x.jobs, m);
+		moved = left != m;
 		m = left;
 	}
 	if (m == 0)
 		return 0;
 	if (UNLIKELY(mixed)) {
-		open_mixed(room, w, lanes, jobs, m);
+		open_mixed(room, w, x.lanes, x.jobs, m);
 	} else {
-		const struct eesp_pattern *pt = lanes[0].pattern;
+		const struct eesp_pattern *pt = x.lanes[0].pattern;
 		const struct kdf_plan k = kdf_of(pt);
 		uint8_t slot[CHUNK] = { 0 };
 		size_t u = m;
-		if (UNLIKELY(disorder >> 31)) {
-			sorted = ordered(&o, jobs, m);
-			for (size_t i = 0; k.master != NULL && i < m; i++) {
-				l = &lanes[o.from[i]];
-				input(room->msgs + i * stride, l);
-			}
-		}
+		o.from = as_they_are;
+		if (UNLIKELY(differ != 0))
+			sorted = ordered(&o, x.jobs, m);
+		if (UNLIKELY(moved || sorted != x.jobs))
+			for (size_t i = 0; k.master != NULL && i < m; i++)
+				input(room->msgs + i * stride, &x.lanes[o.from[i]]);
 		if (m >= FEW_KEYS && k.master != NULL)
 			u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
 		derive_and_run(room, w->direct, &k, u, slot, 0, sorted, m);
-		/* Windows and tables take them as they came: where a counter skips, what came before would be too old. */
-		for (size_t i = 0; sorted != jobs && i < m; i++)
-			jobs[o.from[i]].ok = sorted[i].ok;
-		sorted = jobs;
-		o.from = as_they_are;
+		for (size_t i = 0; sorted != x.jobs && i < m; i++)
+			x.jobs[o.from[i]].ok = sorted[i].ok;
 		if (u != m) /* packets are counted with a key each */
 			used(pt->usage, USAGE_OPENED, 0, pt->master, u - m);
 	}
-	const struct eesp_pattern *counted = lanes[o.from[0]].pattern;
-	size_t lately = 0, from = 0; /* packets opened with its key; from: the first of its packets */
+	/* As they came: where a counter skips, windows would find what came before too old. */
+	const struct eesp_pattern *counted = x.lanes[0].pattern;
+	size_t opened = 0, lost = 0, from = 0; /* lost: of those that came with its key, the first of which is from */
 	for (size_t i = 0; i < m; i++) {
-		l = &lanes[o.from[i]];
+		struct lane *l = &x.lanes[i];
+		j = &x.jobs[i];
 		eesp_pkt *p = l->p;
 		if (UNLIKELY(l->pattern != counted)) {
-			opened_with(counted, lately, i - from);
+			opened_with(counted, i - from - lost, i - from);
+			opened += i - from - lost;
 			counted = l->pattern;
 			from = i;
-			lately = 0;
+			lost = 0;
 		}
-		if (UNLIKELY(sorted[i].ok != 1)) {
+		if (UNLIKELY(j->ok != 1)) {
 			refused(p, EESP_ERR_AUTH, w, l->pattern);
 		} else {
-			uint32_t len = sorted[i].len;
-			uint8_t *out = sorted[i].dst;
-			if (!bare && UNLIKELY(l->shape->unwrap != UNWRAP_BARE)) {
-				eesp_status st = unwrap(l->shape->unwrap, p, &out, &len);
+			uint32_t len = j->len;
+			uint8_t *out = j->dst;
+			if (!bare && UNLIKELY(l->pattern->form->unwrap != UNWRAP_BARE)) {
+				eesp_status st = unwrap(l->pattern->form->unwrap, p, &out, &len);
 				if (UNLIKELY(st != EESP_OK)) {
 					refused(p, st, w, l->pattern);
-					memset(sorted[i].dst, 0, sorted[i].len);
+					memset(j->dst, 0, j->len);
+					lost++;
 					continue;
 				}
 				if (p->dst != NULL && out != p->dst) {
@@ -1798,9 +1901,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					out = p->dst;
 				}
 			}
-			if (times != NULL ? commit_time(w, l, pass, alone) : windows == NULL || commit(way, w, l, alone)) {
-				opened++;
-				lately++;
+			if (extras == TIMES ? commit_time(w, l, pass, alone) : extras != WINDOWS || commit(way, w, l, alone)) {
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;
@@ -1808,9 +1909,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				continue;
 			}
 		}
-		memset(sorted[i].dst, 0, sorted[i].len);
+		memset(j->dst, 0, j->len);
+		lost++;
 	}
-	opened_with(counted, lately, m - from);
+	opened_with(counted, m - from - lost, m - from);
+	opened += m - from - lost;
 	if (opened != 0) {
 		__atomic_fetch_add(w->by, opened, __ATOMIC_RELAXED);
 		__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
@@ -1818,27 +1921,32 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	return opened;
 }
 
-/* The same for formats that are plain, without windows and own IDs, or with them, and for
- * others: what cannot be is not asked for each packet. */
+/* The same for formats that are plain, and others, each with what the plan has:
+ * what cannot be is not asked for each packet. */
 #define OPEN(name, bare, extras)                                                                                                       \
 	static EXECUTOR NOINLINE size_t name(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
 					     struct times_pass *pass, size_t *stray)                                                       \
 	{                                                                                                                              \
 		return open_some(way, w, pkts, n, alone, pass, stray, bare, extras);                                                   \
 	}
-OPEN(open_bare, 1, 0)
-OPEN(open_careful, 1, WINDOWS)
-OPEN(open_any, 0, WINDOWS)
-OPEN(open_timed, 1, TIMES)
-OPEN(open_any_timed, 0, TIMES)
+OPEN(bare, 1, 0)
+OPEN(bare_own, 1, OWN)
+OPEN(bare_windows, 1, WINDOWS)
+OPEN(bare_times, 1, TIMES)
+OPEN(any_own, 0, OWN)
+OPEN(any_windows, 0, WINDOWS)
+OPEN(any_times, 0, TIMES)
 
-typedef size_t open_way(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray);
+#define WAYS { { seal_any, seal_bare }, { { any_own, any_own, any_windows, any_times }, { bare, bare_own, bare_windows, bare_times } } }
+
+#ifdef WIDE
+const struct eesp_ways wide_ways = WAYS;
+#else
+static const struct eesp_ways narrow_ways = WAYS;
 
 static inline open_way *opener(const struct eesp_open_plan *w)
 {
-	if (w->times != NULL)
-		return w->bare ? open_timed : open_any_timed;
-	return !w->bare ? open_any : w->extras ? open_careful : open_bare;
+	return ways(w->wide)->open[w->bare][w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0];
 }
 
 size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
@@ -1873,3 +1981,4 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 	}
 	return good;
 }
+#endif /* WIDE */

@@ -39,6 +39,11 @@ struct eesp_shape {
 	struct eesp_copy copy[2];
 	uint8_t padding[4];
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
+	struct eesp_wide {
+		uint64_t load, front, behind, picked, again, odd;
+		int64_t at;
+		uint8_t compared[64], pick[64], pick2[64], kept[64];
+	} wide;
 };
 
 enum { OF_PACKET, OF_DESC, FOUR_OF_PACKET }; /* plan.CopyOf */
@@ -51,15 +56,18 @@ enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
 enum { SUB_LANE = 16, SUB_GROUP = 2048, SUB_MASK = 15 * 64 };
 
 struct eesp_pattern {
-	uint8_t value[PLAN_HEADER], msg[3][16], nonce[16];
+	uint8_t value[PLAN_HEADER], nonce[16], msg[16], nothing[16];
+	uint64_t kind, nothing2; /* kind: as in a lane's who */
+	uint8_t more[2][16];
 	const uint8_t *master, *sub, *area;
 	uint64_t name[2], hash;
 	uint64_t *usage;
 	uint32_t next;
-	uint16_t kind, batch;
+	uint16_t batch;
 	uint8_t blocks, key_len;
 	uint16_t shape;
-	uint8_t counter, mask, padding[2];
+	uint8_t counter, mask, padding[4];
+	const struct eesp_shape *form;
 	uint8_t addr[32];
 	const uint32_t *subs;
 	uint64_t sub_count;
@@ -112,10 +120,10 @@ struct eesp_open_plan {
 	uint64_t *by;
 	const uint8_t *tally_of;
 	uint64_t *octets;
-	uint64_t own_mask, own_free;
+	uint64_t own_mask, own_free, own_some;
 	struct eesp_split split;
 	uint32_t word_mask, word_factor, bucket_shift;
-	uint8_t bare, extras, held, padding[1];
+	uint8_t bare, extras, held, wide;
 	struct eesp_times *times;
 	const uint64_t *spent; /* on keys that are new here: burst's strangers */
 	struct eesp_screen {

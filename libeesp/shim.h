@@ -16,6 +16,7 @@ struct eesp_direct {
 	uint32_t one_limit, one_aad;
 	uintptr_t pair[2][2][2];
 	uint32_t pair_limit[2], alone[2];
+	uint64_t wide;
 };
 
 /* What a thread has for direct.c: burst.Room. Locked memory of keys, of halves
@@ -72,6 +73,18 @@ struct eesp_way {
 /* Bursts of any size; they return how many packets are good. */
 size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n);
 size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n);
+
+/* What up to CHUNK packets are done by, for each kind of plan. direct.c says which
+ * those are. With WIDE defined it makes wide_ways, for plans that may be followed
+ * with vectors of 64 octets. */
+struct times_pass;
+typedef size_t seal_way(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray);
+typedef size_t open_way(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray);
+struct eesp_ways {
+	seal_way *seal[2];
+	open_way *open[2][4];
+};
+extern const struct eesp_ways wide_ways;
 
 /* Starts a thread that runs what eespGoFollowRun has under a number. */
 int start_follower(uint64_t run);

@@ -204,6 +204,9 @@ func (r *Receiver) replan() {
 		p.publish(0, nil)
 		return
 	}
+	if d := r.Backend.Direct; d != nil {
+		to.Wide = uint8(d.Wide)
+	}
 	if !to.Finish() {
 		to.Free() // of what it has kept already
 		p.publish(0, nil)

@@ -108,6 +108,9 @@ type Direct struct {
 	// Without Groups, by mode: a packet that Fresh and Held would find no second one
 	// for is theirs up to so many octets.
 	Alone [2]uint32
+	// The processor has what the executor of plans needs to take 64 octets at a time:
+	// AVX-512 with VBMI, and BMI2.
+	Wide uint64
 }
 
 // Backend is one implementation of the kernels.

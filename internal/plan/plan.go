@@ -117,28 +117,46 @@ type Shape struct {
 	Mask                              [MaxHeader]byte // what is compared
 	MsgSource, MsgTail                Pick
 	NonceSource, NonceMore, NonceTail Pick
+
+	wide
+}
+
+// wide says the same for processors with vectors of 64 octets: all that is taken
+// out of a header is picked at once (widen).
+type wide struct {
+	load          uint64   // octets of the header that are compared, but for those behind the first 64
+	front, behind uint64   // of 64 octets from at on, and of the next 64: those that are read
+	picked, again uint64   // octets of pick and pick2 that are something
+	odd           uint64   // there is more than load and front, or something is picked twice
+	at            int64    // from the header on, 0 or less
+	compared      [64]byte // Mask
+	pick, pick2   [64]byte // of front and behind: a nonce, a KDF input, ID and TSC, Who, and what follows the header
+	kept          [64]byte // of what is picked
 }
 
 // Pattern is what headers of a Shape equal under its mask, and the key that they
 // name.
 type Pattern struct {
 	Value       [MaxHeader]byte
-	Msg         [3][16]byte // KDF input, zero where the packet's octets go
-	Nonce       [16]byte    // what is added to what the packet gives
+	Nonce, msg  [16]byte // what is added to what the packet gives; KDF input, zero where the packet's octets go
+	_           [18]byte
+	Kind        uint16 // with the zeros around it, what is added to a replay.Key's Epoch, Kind and Engine
+	_           [12]byte
+	more        [2][16]byte // further blocks of the KDF input
 	Master, Sub uintptr     // of CMAC; 0: Area has the key
 	Area        uintptr
 	Name        [2]uint64 // of the key, for windows
 	Hash        uint64    // of Name, for windows
 	Usage       uintptr   // where the key counts: keys.UsageWords; 0: nowhere
 	Next        uint32    // pattern to try when this is not it, as in Open.Bucket
-	Kind        uint16
-	Batch       uint16 // the same for patterns whose keys are derived alike
+	Batch       uint16    // the same for patterns whose keys are derived alike
 	Blocks      uint8
 	KeyLen      uint8
 	Shape       uint16
 	Counter     uint8 // place in the KDF input of the number of the output block
 	Mask        uint8 // octets behind a key that are added to the nonce
-	_           [2]uint8
+	_           [4]uint8
+	form        uintptr  // the Shape
 	Addr        [32]byte // of a held key, which descriptors must have
 	Subs        uintptr  // keys.Subs: by ID, 1 + the place in Area of the key; 0: Area has one key
 	SubCount    uint64
@@ -162,15 +180,16 @@ type Open struct {
 	Octets   uintptr
 	OwnMask  uint64
 	OwnFree  uint64 // what free places of OwnIDs hold: no own ID
+	ownSome  uint64 // bits, by a hash: IDs without theirs are not own ones
 	Split    Split
 
 	WordMask    uint32
 	WordFactor  uint32
 	BucketShift uint32
-	bare        uint8 // texts are payloads, with nothing in front of headers, and no key is in an area
-	extras      uint8 // there are windows or own IDs
-	held        uint8 // some keys are in areas
-	_           uint8
+	bare        uint8   // texts are payloads, with nothing in front of headers, and no key is in an area
+	extras      uint8   // there are windows or own IDs
+	held        uint8   // some keys are in areas
+	Wide        uint8   // kernel.Direct's, if all shapes can be taken so
 	Times       uintptr // fresh.View; 0: there is none
 	Spent       uintptr // on keys that are new here: burst's strangers
 
@@ -350,6 +369,7 @@ func (o *Open) Finish() bool {
 			o.own[i] = o.OwnFree
 		}
 		for id := range is {
+			o.ownSome |= 1 << (id * bucketFactor >> 58)
 			at := id * bucketFactor >> 32 & o.OwnMask
 			for o.own[at] != o.OwnFree {
 				at = (at + 1) & o.OwnMask
@@ -376,7 +396,16 @@ func (o *Open) Finish() bool {
 	if o.nDomains = uint64(len(o.domains)); o.nDomains != 0 {
 		o.Domains = hold(&o.pin, o.domains)
 	}
+	for i := range o.shapes {
+		if !o.shapes[i].widen(o) {
+			o.Wide = 0
+		}
+	}
 	o.Shapes, o.Patterns = hold(&o.pin, o.shapes), hold(&o.pin, o.patterns)
+	for i := range o.patterns[1:] {
+		p := &o.patterns[i+1]
+		p.form = o.Shapes + uintptr(p.Shape)*unsafe.Sizeof(Shape{})
+	}
 	o.ShapeOf, o.Bucket = hold(&o.pin, o.shapeOf), hold(&o.pin, o.bucket)
 	o.batches = nil
 	o.pin.Pin(o)
@@ -393,6 +422,103 @@ func (o *Open) index(factor uint32) bool {
 			return false
 		}
 		*at = uint8(i + 1)
+	}
+	return true
+}
+
+// widen fills in wide, and reports whether that says all that the shape says.
+func (s *Shape) widen(o *Open) bool {
+	var word [4]byte
+	binary.NativeEndian.PutUint32(word[:], o.WordMask)
+	for i, b := range word { // what equals a pattern has its shape's Word
+		if s.Mask[i]&b != b {
+			return false
+		}
+	}
+	// Octet i of what is picked is that of the header at from[i][0], or from[i][1]
+	// added to it.
+	const none = -1 << 15
+	var from [64][2]int
+	for i := range from {
+		from[i] = [2]int{none, none}
+	}
+	put := func(i, at int) {
+		k := 0
+		if from[i][0] != none {
+			k = 1
+		}
+		from[i][k], s.kept[i] = at, 0xff
+	}
+	for i := range 16 {
+		for _, p := range []struct {
+			to, of int
+			how    *Pick
+		}{{0, int(s.SourceAt), &s.NonceSource}, {0, int(s.SourceAt), &s.NonceMore}, {0, int(s.TailAt), &s.NonceTail},
+			{16, int(s.SourceAt), &s.MsgSource}, {16, int(s.TailAt), &s.MsgTail}} {
+			if x := p.how[i]; x != None {
+				put(p.to+i, p.of+int(x))
+			}
+		}
+	}
+	keep := func(i int, mask uint64) {
+		for b := range 8 {
+			if s.kept[i+b] != 0 {
+				s.kept[i+b] = byte(mask >> (8 * b))
+			}
+		}
+	}
+	for b := range 8 - int(s.IDShift)/8 {
+		put(32+b, int(s.IDAt)+7-int(s.IDShift)/8-b)
+	}
+	keep(32, s.IDMask)
+	for b := range 8 {
+		put(40+b, int(s.TSCAt)+7-b)
+	}
+	engine := o.Split.EngineMask
+	if o.Times != 0 {
+		engine = 0
+	}
+	for b := range 2 {
+		put(48+b, int(s.TSCAt)+1-b)
+	}
+	for b := range 4 {
+		put(52+b, int(s.TSCAt)+7-b)
+	}
+	keep(48, s.EpochMask&0xffff|engine<<32)
+	if s.NextAt != None {
+		put(56, int(s.NextAt))
+	}
+	least, most := 0, int(s.N)
+	for _, f := range from {
+		for _, at := range f {
+			if at != none {
+				least = min(least, at)
+			}
+		}
+	}
+	if s.IDShift%8 != 0 || most-least > 128 || -least > int(s.Lead) || engine>>32 != 0 {
+		return false
+	}
+	low := func(n int) uint64 { // 0 to 64 bits
+		if n <= 0 {
+			return 0
+		}
+		return ^uint64(0) >> (64 - min(n, 64))
+	}
+	s.at, s.load, s.front, s.behind = int64(least), low(most), low(most-least), low(most-least-64)
+	for i, f := range from {
+		if f[0] != none {
+			s.pick[i] = byte(f[0] - least)
+			s.picked |= 1 << i
+		}
+		if f[1] != none {
+			s.pick2[i] = byte(f[1] - least)
+			s.again |= 1 << i
+		}
+	}
+	copy(s.compared[:], s.Mask[:])
+	if s.behind|s.again != 0 || most > 64 {
+		s.odd = 1
 	}
 	return true
 }
@@ -482,8 +608,9 @@ func (s *Seal) KDF(msg *[48]byte, blocks, counter uint8) {
 // KDF sets how keys are derived, but for what of.
 func (p *Pattern) KDF(msg *[48]byte, blocks, counter uint8) {
 	p.Blocks, p.Counter = blocks, counter
-	for i := range p.Msg {
-		copy(p.Msg[i][:], msg[16*i:])
+	copy(p.msg[:], msg[:])
+	for i := range p.more {
+		copy(p.more[i][:], msg[16*(i+1):])
 	}
 }
 

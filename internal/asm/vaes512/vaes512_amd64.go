@@ -21,6 +21,7 @@ var kernels = vector.Kernels{
 	One:       [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte){{openOne128, sealOne128}, {openOne256, sealOne256}},
 	Pairs:     vaes256.Kernels(),
 	Groups:    true,
+	Wide:      true,
 	Tuning:    vector.Tuned(Tunings),
 }
 

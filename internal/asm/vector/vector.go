@@ -60,6 +60,8 @@ type Kernels struct {
 	// packets are missing.
 	Groups bool
 
+	Wide bool // see kernel.Direct
+
 	Tuning
 }
 
@@ -125,6 +127,9 @@ func (k *Kernels) direct() *kernel.Direct {
 	}
 	if k.Groups {
 		d.Groups = 1
+	}
+	if k.Wide {
+		d.Wide = 1
 	}
 	if k.OneLimit != 0 {
 		d.One, d.OneLimit, d.OneAAD = [2][2]uintptr{{a[17], a[18]}, {a[19], a[20]}}, k.OneLimit, oneAAD
