@@ -330,7 +330,7 @@ static void cross_flows(struct plan *p, const size_t *flows, size_t nflows, size
 			}
 }
 
-enum mode { QUICK, NORMAL, FULL, SMOKE, FLOWS };
+enum mode { QUICK, NORMAL, FULL, SMOKE, FLOWS, KERNELS };
 
 #define NUMBERS_OF_FLOWS 1, 32, 1024, 4096, 32768, 1000000
 
@@ -375,6 +375,10 @@ static struct plan make_plan(enum mode mode, const char *only)
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64), LIST(size_t, 1), two);
 		cross_flows(&p, LIST(size_t, 1, 100), 32, 1, 0xf);
 		cross_flows(&p, LIST(size_t, 100), 1, two, 1);
+		break;
+	case KERNELS:
+		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN, CACHED_SEAL), 2, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN), 2, LIST(size_t, 64, 256, 1420), LIST(size_t, 1, 8), DISTINCT, DISTINCT, 1);
 		break;
 	case FLOWS:
 		cross_flows(&p, LIST(size_t, NUMBERS_OF_FLOWS), 32, 1, 1);
@@ -536,13 +540,14 @@ static int compare(char **libdirs, const char *backend, unsigned rounds, double 
 
 static void usage(FILE *f)
 {
-	fputs("usage: bench [--quick | --full | --smoke | --flows] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
+	fputs("usage: bench [--quick | --full | --smoke | --flows | --kernels] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
 	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
 	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--rounds N]\n"
 	      "  --quick    the headline, in less than a minute\n"
 	      "  --full     every combination\n"
 	      "  --smoke    a little of everything, too short to be meant as a measurement\n"
 	      "  --flows    opening by number of flows alone\n"
+	      "  --kernels  keys and GCM beside peers alone, in bursts of 1, 8 and 32\n"
 	      "  --tails    also the times of single calls, which the default and full runs include\n"
 	      "  --out      where results.json, bench.txt (for benchstat) and tables.md go\n"
 	      "  --gopeer   the program that is Go's crypto/cipher\n"
@@ -555,11 +560,11 @@ static void usage(FILE *f)
 
 int main(int argc, char **argv)
 {
-	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
+	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_KERNELS, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
 	       OPT_PEER, OPT_WORK, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
 	static const struct option options[] = {
 		{ "quick", 0, NULL, OPT_QUICK },       { "full", 0, NULL, OPT_FULL },	    { "smoke", 0, NULL, OPT_SMOKE },
-		{ "flows", 0, NULL, OPT_FLOWS },
+		{ "flows", 0, NULL, OPT_FLOWS },       { "kernels", 0, NULL, OPT_KERNELS },
 		{ "out", 1, NULL, OPT_OUT },	       { "gopeer", 1, NULL, OPT_GOPEER },   { "backend", 1, NULL, OPT_BACKEND },
 		{ "work", 1, NULL, OPT_WORK },	       { "peer", 1, NULL, OPT_PEER },
 		{ "rounds", 1, NULL, OPT_ROUNDS },     { "tails", 0, NULL, OPT_TAILS },	    { "compare", 0, NULL, OPT_COMPARE },
@@ -584,6 +589,9 @@ int main(int argc, char **argv)
 			break;
 		case OPT_FLOWS:
 			mode = FLOWS;
+			break;
+		case OPT_KERNELS:
+			mode = KERNELS;
 			break;
 		case OPT_OUT:
 			out = optarg;
@@ -665,7 +673,7 @@ int main(int argc, char **argv)
 	if (isatty(2))
 		fputs("\r\033[K", stderr);
 	go_stop();
-	if (tails || (mode != QUICK && !only))
+	if (tails || (mode != QUICK && mode != KERNELS && !only))
 		run_tails(&r, peers, n, mode == SMOKE ? 0.02 : 1);
 	report_tables(&r, stdout);
 	if (out) {
