@@ -37,10 +37,11 @@ const (
 	longPoly      = v(18)
 	longBase      = v(19)
 	longEJ0       = v(20)
-	longRoundKeys = v(21) // to 31: eleven round keys
+	longRoundKeys = v(21) // to 31: eleven round keys, or to 29: nine
 )
 
-const keysInRegisters = 11
+// Key stream of sealing kernels, while it waits for its turn.
+var longReady = [4]v{14, 15, 30, 31}
 
 // A packet's end is pending until the next packet begins: its hash runs beside that
 // one's first window.
@@ -51,7 +52,8 @@ const keysInRegisters = 11
 //	+-----> packet ------------> loop ----+   |
 //	|         |                   ^       |   | AES of one beside text and hash of
 //	|         |                   +-------+   | the one before
-//	|         | (one window only)   |
+//	|         | (one window only)   |  (of long packets that are sealed, the hash is of two
+//	|         |                     |  windows before: see overtake)
 //	|         v                     v
 //	|        end: 1 to 15 blocks, or 16, are pending, with the lengths
 //	|         |
@@ -183,6 +185,10 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	JLE(LabelRef("onlyone"))
 	window(longEachAt, true, 4)
 	SUBQ(num(256), left)
+	if sealing {
+		k.overtake(src, dst, left)
+	}
+	align()
 	Label("loop")
 	CMPQ(left, num(256))
 	JLE(LabelRef("looped"))
@@ -217,12 +223,49 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	RET()
 }
 
+// overtake is the loop of a packet that is sealed. What is hashed there is the ciphertext of the window
+// before, in place of this one's, which waits for AES: that would keep multiplications
+// waiting in the CPU's queues, where the next window's AES should be. An opened one is there from the start.
+func (k *long512) overtake(src, dst, left reg.GPPhysical) {
+	CMPQ(left, num(600))
+	JLE(LabelRef("loop"))
+	k.moveStream()
+	k.nextCounters()
+	emit(k.rounds(4), k.text(src, dst, false))
+	SUBQ(num(256), left)
+	align()
+	Label("overtake")
+	for i := range v(4) {
+		move(longStream+i, longReady[i])
+	}
+	k.nextCounters()
+	hash := k.sixteen(scratchPtr, longEachAt)
+	for i := range v(4) {
+		k.vector(&hash, longReady[i], longPending+i, src, dst, int(i)*64)
+	}
+	k.moveOn(&hash, src, dst, 256)
+	emit(k.rounds(4), hash)
+	SUBQ(num(256), left)
+	CMPQ(left, num(256))
+	JG(LabelRef("overtake"))
+	emit(k.sixteen(scratchPtr, longEachAt))
+	JMP(LabelRef("looped"))
+}
+
+// keysInRegisters is how many round keys have one.
+func (k *long512) keysInRegisters() int {
+	if k.sealing {
+		return 9
+	}
+	return 11
+}
+
 // begin loads a packet's round keys and makes its first window's key stream,
 // beside the pending end of the packet before.
 func (k *long512) begin(r pendingBlocks) {
 	findKey(string(r))
 	for r := 0; r <= rounds(k.keyLen); r++ {
-		if r < keysInRegisters {
+		if r < k.keysInRegisters() {
 			broadcast(at(tempA, r*row), longRoundKeys+v(r))
 		} else {
 			broadcast(at(tempA, r*row), longTemp)
@@ -314,7 +357,7 @@ func (k *long512) finish(r pendingBlocks) stream {
 	}
 	if r == allBlocks {
 		for i := range 3 {
-			k.vector(&s, longPending+v(i), src, dst, i*64)
+			k.vector(&s, longPending+v(i), longPending+v(i), src, dst, i*64)
 		}
 		s.do(func() { SUBQ(num(192), tempD) })
 		masked(longPending+3, 192)
@@ -365,7 +408,7 @@ func (k *long512) rounds(vectors int) (s stream) {
 				continue
 			}
 			var key Op
-			if r < keysInRegisters {
+			if r < k.keysInRegisters() {
 				key = (longRoundKeys + v(r)).r()
 			} else {
 				key = at(scratchPtr, longKeysAt+r*row)
@@ -416,27 +459,31 @@ func (k *long512) text(src, dst reg.GPPhysical, first bool) stream {
 		s.do(func() { shufb(longReverse.r(), longPending, longPending) })
 	}
 	for i := from; i < 4; i++ {
-		k.vector(&s, longPending+v(i), src, dst, i*64-32*from)
+		k.vector(&s, longPending+v(i), longPending+v(i), src, dst, i*64-32*from)
 	}
-	s.do(func() { ADDQ(num(256-32*from), src) })
-	s.do(func() { ADDQ(num(256-32*from), dst) })
+	k.moveOn(&s, src, dst, 256-32*from)
 	return s
 }
 
-// vector is text for one vector, in all of which there are octets.
-func (k *long512) vector(s *stream, x v, src, dst reg.GPPhysical, m int) {
+func (k *long512) moveOn(s *stream, src, dst reg.GPPhysical, n int) {
+	s.do(func() { ADDQ(num(n), src) })
+	s.do(func() { ADDQ(num(n), dst) })
+}
+
+// vector is text for one vector, in all of which there are octets, with key stream ks;
+// the ciphertext goes to x, reversed.
+func (k *long512) vector(s *stream, ks, x v, src, dst reg.GPPhysical, m int) {
 	if k.sealing {
-		s.do(func() { xor(at(src, m), x, x) })
-		s.do(func() { store(x, at(dst, m)) })
-	} else {
-		// What is hashed is what was decrypted: memory is read once.
-		s.do(func() { load(at(src, m), longTemp) })
-		s.do(func() { xor(longTemp.r(), x, x) })
-		s.do(func() { store(x, at(dst, m)) })
-		s.do(func() { shufb(longReverse.r(), longTemp, x) })
+		s.do(func() { xor(at(src, m), ks, ks) })
+		s.do(func() { store(ks, at(dst, m)) })
+		s.do(func() { shufb(longReverse.r(), ks, x) })
 		return
 	}
-	s.do(func() { shufb(longReverse.r(), x, x) })
+	// What is hashed is what was decrypted: memory is read once.
+	s.do(func() { load(at(src, m), longTemp) })
+	s.do(func() { xor(longTemp.r(), ks, ks) })
+	s.do(func() { store(ks, at(dst, m)) })
+	s.do(func() { shufb(longReverse.r(), longTemp, x) })
 }
 
 // sixteen hashes longPending with the powers at a place: with those in longEachAt the lanes
