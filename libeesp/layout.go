@@ -116,6 +116,7 @@ var (
 	_ = same[unsafe.Offsetof(cd.alone)-unsafe.Offsetof(gd.Alone)]
 	_ = same[unsafe.Offsetof(cd.litter)-unsafe.Offsetof(gd.Litter)]
 	_ = same[unsafe.Offsetof(cd.wide)-unsafe.Offsetof(gd.Wide)]
+	_ = same[unsafe.Offsetof(cd.brief)-unsafe.Offsetof(gd.Brief)]
 
 	_ = same[unsafe.Sizeof(cr)-unsafe.Sizeof(gr)]
 	_ = same[unsafe.Offsetof(cr.msgs)-unsafe.Offsetof(gr.Msgs)]
@@ -171,6 +172,7 @@ var (
 	_ = same[unsafe.Offsetof(ct.age)-unsafe.Offsetof(gt.Age)]
 	_ = same[unsafe.Offsetof(ch.ages)-unsafe.Offsetof(gh.Ages)]
 	_ = same[C.SUB_MASK-keys.SubMask]
+	_ = same[C.SUB_LANE-keys.SubLane]
 	_ = same[unsafe.Sizeof(cw)-unsafe.Sizeof(gw)]
 	_ = same[unsafe.Offsetof(cw.sole)-replay.SoleAt]
 	_ = same[unsafe.Offsetof(cw.sole.busy)-replay.BusyAt]

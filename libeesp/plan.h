@@ -53,7 +53,12 @@ enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
 
 /* keys.Subs: keys in groups of four, in rows; and the row that has what is added
  * to nonces. */
-enum { SUB_LANE = 16, SUB_GROUP = 2048, SUB_MASK = 15 * 64 };
+enum { SUB_GROUP = 2048 };
+#if defined(__aarch64__)
+enum { SUB_LANE = SUB_GROUP / 4, SUB_MASK = SUB_LANE - 16 };
+#else
+enum { SUB_LANE = 16, SUB_MASK = 15 * 64 };
+#endif
 
 struct eesp_pattern {
 	uint8_t value[PLAN_HEADER], nonce[16], msg[16], nothing[16];

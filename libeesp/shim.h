@@ -17,6 +17,9 @@ struct eesp_direct {
 	uintptr_t pair[2][2][2];
 	uint32_t pair_limit[2], alone[2];
 	uint64_t wide;
+	uintptr_t fewer[2];
+	uint32_t all_powers, padding;
+	uintptr_t brief[2][2][2];
 };
 
 /* What a thread has for direct.c: burst.Room. Locked memory of keys, of halves

@@ -111,6 +111,16 @@ type Direct struct {
 	// The processor has what the executor of plans needs to take 64 octets at a time:
 	// AVX-512 with VBMI, and BMI2.
 	Wide uint64
+	// armv8 has no Fresh: raw keys are expanded at RowsAt. Its Held is for groups of
+	// four of as many times 32 octets: area, jobs, n, whether mode is Many, scratch at
+	// LongAt. Long has the number of H's powers that are there, 4 or 8, in place of
+	// scratch. In mode Once they are still to be made: up to H^2 for Held and H^4 for
+	// Long, by Fewer; but for packets of AllPowers octets and more by Powers. Groups of
+	// 33 to 64 octets are Brief's, by mode, length of key and direction: area, jobs, n.
+	Fewer     [2]uintptr
+	AllPowers uint32
+	_         uint32
+	Brief     [2][2][2]uintptr
 }
 
 // Backend is one implementation of the kernels.

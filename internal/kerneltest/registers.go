@@ -173,6 +173,10 @@ func (r *rig) direct(t *testing.T, keyLen int, mode kernel.Mode, area, keys unsa
 	t.Helper()
 	d, size, n := r.be.Direct, keyLen>>5, uintptr(len(jobs))
 	first := uintptr(unsafe.Pointer(&jobs[0]))
+	if d.AllPowers != 0 {
+		r.slots4(t, size, mode, area, keys, jobs, scratch)
+		return
+	}
 	for seal := range 2 {
 		short := d.Held[size][seal]
 		if mode == kernel.Once {
@@ -196,6 +200,33 @@ func (r *rig) direct(t *testing.T, keyLen int, mode kernel.Mode, area, keys unsa
 		r.clean(t, "expand", d.Expand[size], [6]uintptr{uintptr(area), uintptr(keys), n})
 		r.clean(t, "powers", d.Powers[size], [6]uintptr{uintptr(area), n})
 	}
+}
+
+// slots4 is direct for kernels that take expanded keys only.
+func (r *rig) slots4(t *testing.T, size int, mode kernel.Mode, area, keys unsafe.Pointer, jobs []kernel.Job, scratch unsafe.Pointer) {
+	t.Helper()
+	if mode != kernel.Many {
+		return
+	}
+	d, n := r.be.Direct, uintptr(len(jobs))
+	r.clean(t, "expand", d.Expand[size], [6]uintptr{uintptr(area), uintptr(keys), n})
+	for _, powers := range []uintptr{d.Fewer[0], d.Fewer[1], d.Powers[size]} {
+		r.clean(t, "powers", powers, [6]uintptr{uintptr(area), n})
+	}
+	for seal := range 2 {
+		four := []kernel.Job{jobs[0], jobs[0], jobs[0], jobs[0]}
+		if four[0].Len <= d.Limit[mode] {
+			r.clean(t, "short", d.Held[size][seal], [6]uintptr{uintptr(area), uintptr(unsafe.Pointer(&four[0])), 4, 1, uintptr(unsafe.Add(scratch, d.LongAt))})
+		}
+		for mode := range 2 {
+			if four[0].Len > 32 && four[0].Len <= 64 {
+				r.clean(t, "brief", d.Brief[mode][size][seal], [6]uintptr{uintptr(area), uintptr(unsafe.Pointer(&four[0])), 4})
+			}
+		}
+		r.clean(t, "long", d.Long[size][seal], [6]uintptr{uintptr(area), uintptr(unsafe.Pointer(&jobs[0])), n, 1, 8})
+		runtime.KeepAlive(four)
+	}
+	runtime.KeepAlive(jobs)
 }
 
 func (r *rig) clean(t *testing.T, what string, f uintptr, args [6]uintptr) {

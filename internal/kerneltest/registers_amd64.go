@@ -2,11 +2,6 @@ package kerneltest
 
 import "golang.org/x/sys/cpu"
 
-// callThen calls a kernel as C does and reads the vector registers behind it.
-//
-//go:noescape
-func callThen(f uintptr, args *[6]uintptr, wide int, to *registers)
-
 // registerWidth is how wide vector registers are here, in octets.
 func registerWidth() int {
 	switch {

@@ -1,8 +1,27 @@
 #include "textflag.h"
 
+// func callThen(f uintptr, args *[6]uintptr, wide int, to *registers)
+TEXT ·callThen(SB), NOSPLIT, $56-32
+	MOVD args+8(FP), R0
+	LDP  0(R0), (R1, R2)
+	STP  (R1, R2), 8(RSP)
+	LDP  16(R0), (R1, R2)
+	STP  (R1, R2), 24(RSP)
+	LDP  32(R0), (R1, R2)
+	STP  (R1, R2), 40(RSP)
+	MOVD f+0(FP), R0
+	BL   (R0)
+	MOVD to+24(FP), R0
+	BL   save<>(SB)
+	RET
+
 // func readRegisters(wide int, to *registers)
 TEXT ·readRegisters(SB), NOSPLIT, $0-16
 	MOVD to+8(FP), R0
+	B    save<>(SB)
+
+// R0 says where the registers go.
+TEXT save<>(SB), NOSPLIT, $0-0
 	FMOVQ F0, 0(R0)
 	FMOVQ F1, 64(R0)
 	FMOVQ F2, 128(R0)

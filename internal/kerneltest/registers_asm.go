@@ -2,6 +2,11 @@
 
 package kerneltest
 
+// callThen calls a kernel as C does and reads the vector registers behind it.
+//
+//go:noescape
+func callThen(f uintptr, args *[6]uintptr, wide int, to *registers)
+
 // readRegisters reads the vector registers, of so many octets each.
 //
 //go:noescape

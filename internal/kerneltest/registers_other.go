@@ -2,6 +2,4 @@
 
 package kerneltest
 
-func callThen(f uintptr, args *[6]uintptr, wide int, to *registers) { panic("no direct kernels here") }
-
 func registerWidth() int { return 16 }

@@ -31,15 +31,10 @@ type Subs struct {
 	closed bool
 }
 
-// A key's place is a lane of a group of four, in vectors of 64 octets; the row that
-// kernels leave alone has what is added to nonces. Only backends that C can call
-// have keys here, and all of these have this form.
-const (
-	subLane  = 16
-	subRow   = 64
-	subGroup = 32 * subRow
-	SubMask  = 15 * subRow // where in a group the vector is
-)
+// Keys' places are in groups of four. Where kernels leave something alone, there is
+// what is added to nonces. Only backends that C can call have keys here, and those
+// of an architecture have the same form (subs_form.go, subs_form_arm64.go).
+const subGroup = 2048
 
 // View is where numbers' places and the keys are, for at most most numbers, and
 // has keys be kept from now on. It is not ok if they are another backend's.
@@ -76,7 +71,7 @@ func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 func SubGroup(base uintptr, place uint32) (area, mask uintptr, key uint8) {
 	at := place - 1
 	area = base + uintptr(at/4*subGroup)
-	return area, area + SubMask + uintptr(at%4*subLane), uint8(at % 4)
+	return area, area + SubMask + uintptr(at%4*SubLane), uint8(at % 4)
 }
 
 // Has reports whether the key of a number is here. kept: it could be, since keys are
@@ -130,9 +125,9 @@ func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) e
 		return 0
 	}
 	be.Expand(unsafe.Pointer(&s.one.area), unsafe.Pointer(&s.one.key), 1, keyLen, unsafe.Pointer(&s.one.scratch))
-	to := b[group+s.n%4*subLane:]
+	to := b[group+s.n%4*SubLane:]
 	for row := 0; row < subGroup; row += subRow {
-		copy(to[row:row+subLane], s.one.area[row:])
+		copy(to[row:row+SubLane], s.one.area[row:])
 	}
 	copy(to[SubMask:SubMask+4], s.one.key[keyLen:])
 	secmem.Wipe(s.one.area[:])

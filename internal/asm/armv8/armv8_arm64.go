@@ -11,9 +11,9 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// slotBytes is the room of an expanded key: 15 round keys, H^8 to H, and the
-// powers' folds.
-const slotBytes = 448
+// slotBytes is the room of an expanded key: 15 round keys, H^8 to H, the powers'
+// folds, what the brief kernels multiply by, and 48 octets that kernels leave alone.
+const slotBytes = 512
 
 // Scratch memory: atOnce keys of mode Once are expanded there at a time, so that
 // with the packets they stay in a first-level cache. Powers of H are made for
@@ -40,24 +40,36 @@ const midLength = 96
 // kernels are the assembly functions of a variant, by length of key and
 // direction (open, seal).
 type kernels struct {
-	expand [2]func(area, keys *byte, n int)
-	powers [3]func(area *byte, n int) // up to H^2, H^4, H^8
-	long   [2][2]func(area, jobs *byte, n, held, powers int)
-	short  [2][2]func(area, jobs *byte, n, held int, scratch *byte)
+	addresses func(to *uintptr)
+	expand    [2]func(area, keys *byte, n int)
+	powers    [3]func(area *byte, n int) // up to H^2, H^4, H^8
+	long      [2][2]func(area, jobs *byte, n, held, powers int)
+	short     [2][2]func(area, jobs *byte, n, held int, scratch *byte)
+	brief     [2][2][2]func(area, jobs *byte, n int) // by mode first
 }
 
 var (
 	plain = kernels{
-		expand: [2]func(area, keys *byte, n int){expand128, expand256},
-		powers: [3]func(area *byte, n int){powers2, powers4, powers8},
-		long:   [2][2]func(area, jobs *byte, n, held, powers int){{openLong128, sealLong128}, {openLong256, sealLong256}},
-		short:  [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128, sealShort128}, {openShort256, sealShort256}},
+		addresses: addresses,
+		expand:    [2]func(area, keys *byte, n int){expand128, expand256},
+		powers:    [3]func(area *byte, n int){powers2, powers4, powers8},
+		long:      [2][2]func(area, jobs *byte, n, held, powers int){{openLong128, sealLong128}, {openLong256, sealLong256}},
+		short:     [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128, sealShort128}, {openShort256, sealShort256}},
+		brief: [2][2][2]func(area, jobs *byte, n int){
+			{{openBrief128, sealBrief128}, {openBrief256, sealBrief256}},
+			{{openBriefHeld128, sealBriefHeld128}, {openBriefHeld256, sealBriefHeld256}},
+		},
 	}
 	eor3 = kernels{
-		expand: [2]func(area, keys *byte, n int){expand128EOR3, expand256EOR3},
-		powers: [3]func(area *byte, n int){powers2EOR3, powers4EOR3, powers8EOR3},
-		long:   [2][2]func(area, jobs *byte, n, held, powers int){{openLong128EOR3, sealLong128EOR3}, {openLong256EOR3, sealLong256EOR3}},
-		short:  [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128EOR3, sealShort128EOR3}, {openShort256EOR3, sealShort256EOR3}},
+		addresses: addressesEOR3,
+		expand:    [2]func(area, keys *byte, n int){expand128EOR3, expand256EOR3},
+		powers:    [3]func(area *byte, n int){powers2EOR3, powers4EOR3, powers8EOR3},
+		long:      [2][2]func(area, jobs *byte, n, held, powers int){{openLong128EOR3, sealLong128EOR3}, {openLong256EOR3, sealLong256EOR3}},
+		short:     [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128EOR3, sealShort128EOR3}, {openShort256EOR3, sealShort256EOR3}},
+		brief: [2][2][2]func(area, jobs *byte, n int){
+			{{openBrief128EOR3, sealBrief128EOR3}, {openBrief256EOR3, sealBrief256EOR3}},
+			{{openBriefHeld128EOR3, sealBriefHeld128EOR3}, {openBriefHeld256EOR3, sealBriefHeld256EOR3}},
+		},
 	}
 )
 
@@ -94,17 +106,38 @@ func (k *kernels) backend() kernel.Backend {
 	}
 }
 
-// crypt seals or opens a call's jobs.
+// direct is the kernels for C, which shares packets out as crypt does (libeesp/arm64.h).
+func (k *kernels) direct() *kernel.Direct {
+	var a [22]uintptr
+	k.addresses(&a[0])
+	return &kernel.Direct{
+		Derive:    a[0],
+		Expand:    [2]uintptr{a[1], a[2]},
+		Fewer:     [2]uintptr{a[3], a[4]},
+		Powers:    [2]uintptr{a[5], a[5]},
+		Held:      [2][2]uintptr{{a[6], a[7]}, {a[8], a[9]}},
+		Long:      [2][2]uintptr{{a[10], a[11]}, {a[12], a[13]}},
+		Brief:     [2][2][2]uintptr{{{a[14], a[15]}, {a[16], a[17]}}, {{a[18], a[19]}, {a[20], a[21]}}},
+		Limit:     [2]uint32{freshLimit, heldLimit},
+		AllPowers: midLength,
+		AtOnce:    atOnce, KeyBytes: slotBytes, LongAt: masksAt,
+	}
+}
+
+// crypt seals or opens a call's jobs; run of libeesp/arm64.h does the same.
 func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, direction int) {
 	size := keyLen >> 5
-	short, long := k.short[size][direction], k.long[size][direction]
+	short, long, brief := k.short[size][direction], k.long[size][direction], k.brief[mode][size][direction]
 	masks := (*byte)(unsafe.Add(scratch, masksAt))
 	if mode == kernel.Many {
 		for len(jobs) > 0 {
-			n, lanes := next(jobs, heldLimit)
-			if lanes {
+			n, kind := next(jobs, heldLimit)
+			switch kind {
+			case isBrief:
+				brief((*byte)(area), first(jobs), n)
+			case isShort:
 				short((*byte)(area), first(jobs), n, 1, masks)
-			} else {
+			default:
 				long((*byte)(area), first(jobs), n, 1, 8)
 			}
 			jobs = jobs[n:]
@@ -116,9 +149,11 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 		some := jobs[at:min(at+atOnce, len(jobs))]
 		k.expand[size]((*byte)(scratch), (*byte)(unsafe.Add(area, at*keyLen)), len(some))
 		for slot := scratch; len(some) > 0; {
-			n, lanes := next(some, freshLimit)
+			n, kind := next(some, freshLimit)
 			switch {
-			case lanes:
+			case kind == isBrief:
+				brief((*byte)(slot), first(some), n)
+			case kind == isShort:
 				k.powers[0]((*byte)(slot), n)
 				short((*byte)(slot), first(some), n, 0, masks)
 			case some[n-1].Len < midLength:
@@ -137,20 +172,34 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 
 func first(jobs []kernel.Job) *byte { return (*byte)(unsafe.Pointer(&jobs[0])) }
 
-// next says how many of the jobs in front go to one kernel together, and
-// whether that is the short one: groups of four with equally many steps of 32
-// octets.
-func next(jobs []kernel.Job, limit uint32) (n int, short bool) {
-	group := func(i int) bool {
-		return i+4 <= len(jobs) && jobs[i+3].Len <= limit && (jobs[i].Len+31)/32 == (jobs[i+3].Len+31)/32
+// Which kernels take packets: brief and short ones take groups of four with equally many
+// steps of 32 octets, brief ones those with two.
+const (
+	isLong = iota
+	isShort
+	isBrief
+)
+
+// next says how many of the jobs in front go to one kernel together, and which.
+func next(jobs []kernel.Job, limit uint32) (n, kind int) {
+	of := func(i int) int {
+		if i+4 > len(jobs) || jobs[i+3].Len > limit {
+			return isLong
+		}
+		switch least, most := (jobs[i].Len+31)/32, (jobs[i+3].Len+31)/32; {
+		case least != most:
+			return isLong
+		case least == 2:
+			return isBrief
+		}
+		return isShort
 	}
-	for group(n) {
-		n += 4
+	if kind = of(0); kind != isLong {
+		for n = 4; of(n) == kind; n += 4 {
+		}
+		return n, kind
 	}
-	if n > 0 {
-		return n, true
+	for n = 1; n < len(jobs) && of(n) == isLong; n++ {
 	}
-	for n = 1; n < len(jobs) && !group(n); n++ {
-	}
-	return n, false
+	return n, isLong
 }

@@ -41,15 +41,16 @@ func TestNext(t *testing.T) {
 		}
 		slices.SortFunc(jobs, func(a, b kernel.Job) int { return int(a.Len) - int(b.Len) })
 		for rest := jobs; len(rest) > 0; {
-			n, short := next(rest, limit)
+			n, kind := next(rest, limit)
 			if n < 1 || n > len(rest) {
 				t.Fatalf("%d of %d jobs", n, len(rest))
 			}
-			if short && n%4 != 0 {
+			if kind != isLong && n%4 != 0 {
 				t.Fatalf("%d jobs in fours", n)
 			}
-			for i := 0; short && i < n; i++ {
-				if rest[i].Len > limit || (rest[i].Len+31)/32 != (rest[i&^3].Len+31)/32 {
+			for i := 0; kind != isLong && i < n; i++ {
+				steps := (rest[i].Len + 31) / 32
+				if rest[i].Len > limit || steps != (rest[i&^3].Len+31)/32 || (steps == 2) != (kind == isBrief) {
 					t.Fatalf("job %d of %d octets beside one of %d", i, rest[i].Len, rest[i&^3].Len)
 				}
 			}

@@ -37,6 +37,16 @@ func sealLong128(area *byte, jobs *byte, n int, held int, powers int)
 //go:noescape
 func sealShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
 
+// sealBrief128 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+//
+//go:noescape
+func sealBrief128(area *byte, jobs *byte, n int)
+
+// sealBriefHeld128 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+//
+//go:noescape
+func sealBriefHeld128(area *byte, jobs *byte, n int)
+
 // openLong128 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
@@ -46,6 +56,16 @@ func openLong128(area *byte, jobs *byte, n int, held int, powers int)
 //
 //go:noescape
 func openShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
+
+// openBrief128 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+//
+//go:noescape
+func openBrief128(area *byte, jobs *byte, n int)
+
+// openBriefHeld128 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+//
+//go:noescape
+func openBriefHeld128(area *byte, jobs *byte, n int)
 
 // expand256 writes round keys and H of n keys, and of as many more as make it a multiple of four.
 //
@@ -62,6 +82,16 @@ func sealLong256(area *byte, jobs *byte, n int, held int, powers int)
 //go:noescape
 func sealShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
 
+// sealBrief256 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+//
+//go:noescape
+func sealBrief256(area *byte, jobs *byte, n int)
+
+// sealBriefHeld256 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+//
+//go:noescape
+func sealBriefHeld256(area *byte, jobs *byte, n int)
+
 // openLong256 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
@@ -71,6 +101,21 @@ func openLong256(area *byte, jobs *byte, n int, held int, powers int)
 //
 //go:noescape
 func openShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
+
+// openBrief256 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+//
+//go:noescape
+func openBrief256(area *byte, jobs *byte, n int)
+
+// openBriefHeld256 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+//
+//go:noescape
+func openBriefHeld256(area *byte, jobs *byte, n int)
+
+// addresses writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones.
+//
+//go:noescape
+func addresses(to *uintptr)
 
 // powers2EOR3 writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.
 //
@@ -102,6 +147,16 @@ func sealLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
 //go:noescape
 func sealShort128EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
 
+// sealBrief128EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+//
+//go:noescape
+func sealBrief128EOR3(area *byte, jobs *byte, n int)
+
+// sealBriefHeld128EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+//
+//go:noescape
+func sealBriefHeld128EOR3(area *byte, jobs *byte, n int)
+
 // openLong128EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
@@ -111,6 +166,16 @@ func openLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
 //
 //go:noescape
 func openShort128EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
+
+// openBrief128EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+//
+//go:noescape
+func openBrief128EOR3(area *byte, jobs *byte, n int)
+
+// openBriefHeld128EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+//
+//go:noescape
+func openBriefHeld128EOR3(area *byte, jobs *byte, n int)
 
 // expand256EOR3 writes round keys and H of n keys, and of as many more as make it a multiple of four.
 //
@@ -127,6 +192,16 @@ func sealLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)
 //go:noescape
 func sealShort256EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
 
+// sealBrief256EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+//
+//go:noescape
+func sealBrief256EOR3(area *byte, jobs *byte, n int)
+
+// sealBriefHeld256EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+//
+//go:noescape
+func sealBriefHeld256EOR3(area *byte, jobs *byte, n int)
+
 // openLong256EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
@@ -136,3 +211,18 @@ func openLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)
 //
 //go:noescape
 func openShort256EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
+
+// openBrief256EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+//
+//go:noescape
+func openBrief256EOR3(area *byte, jobs *byte, n int)
+
+// openBriefHeld256EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+//
+//go:noescape
+func openBriefHeld256EOR3(area *byte, jobs *byte, n int)
+
+// addressesEOR3 writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones.
+//
+//go:noescape
+func addressesEOR3(to *uintptr)

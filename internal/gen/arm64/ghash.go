@@ -20,7 +20,7 @@ type hasher struct {
 // to H, then each power's fold, the sum of its halves, in the same order. So
 // the powers for n blocks begin n rows before an end.
 const (
-	slotBytes  = 448
+	slotBytes  = 512 // of which the last 16 octets are not the kernels'
 	mostPowers = 8
 	powersAt   = 15 * 16
 	powersEnd  = powersAt + mostPowers*16

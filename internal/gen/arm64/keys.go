@@ -3,13 +3,14 @@ package main
 import "fmt"
 
 // derive computes n AES-256-CMACs, eight side by side, with all round keys of
-// the master in registers.
+// the master in registers. To the last block, the subkey and the first round key are
+// added as one.
 func derive() {
 	const (
 		states = v(0) // to 7
 		texts  = v(8) // to 15
 		keys   = v(16)
-		sub    = v(31)
+		last   = v(31)
 
 		out, msgs, n, blocks, master, left, t, stride = x(0), x(1), x(2), x(3), x(4), x(5), x(6), x(7)
 		lane                                          = x(8) // to 15: where each message is
@@ -23,12 +24,47 @@ func derive() {
 	f.arg("master", master)
 	f.arg("subkey", t)
 	s := &f.lines
-	s.load(sub, t, 0)
+	s.load(last, t, 0)
 	for r := v(0); r < 14; r += 2 {
 		s.load2(keys+r, keys+r+1, master, int(16*r))
 	}
 	s.load(keys+14, master, 16*14)
+	s.xor(last, last, keys)
 	f.op("LSL $4, %v, %v", blocks, stride)
+	rounds := func(first v) {
+		for r := v(0); r < 14; r++ {
+			for i := range v(8) {
+				switch {
+				case r == 0:
+					s.aes(first, states+i)
+				case r < 13:
+					s.aes(keys+r, states+i)
+				default:
+					s.aesLast(keys+r, states+i)
+				}
+			}
+		}
+		for i := range v(8) {
+			s.xor(states+i, states+i, keys+14)
+		}
+	}
+	f.op("CMP $1, %v", blocks)
+	f.op("BNE eight")
+	f.at("single") // messages of one block
+	f.op("CMP $8, %v", n)
+	f.op("BLT eight")
+	for i := v(0); i < 8; i += 2 {
+		s.load2(states+i, states+i+1, msgs, int(16*i))
+	}
+	f.op("ADD $128, %v", msgs)
+	rounds(last)
+	for i := v(0); i < 8; i += 2 {
+		s.store2(states+i, states+i+1, out, int(16*i))
+	}
+	f.op("ADD $128, %v", out)
+	f.op("SUBS $8, %v", n)
+	f.op("BNE single")
+	f.op("B done")
 
 	f.at("eight")
 	// Messages that are not there are the last one again.
@@ -46,35 +82,20 @@ func derive() {
 	f.op("SUBS $1, %v", left)
 	f.op("BEQ last")
 
-	rounds := func() {
-		for r := v(0); r < 14; r++ {
-			for i := range v(8) {
-				if r < 13 {
-					s.aes(keys+r, states+i)
-				} else {
-					s.aesLast(keys+r, states+i)
-				}
-			}
-		}
-		for i := range v(8) {
-			s.xor(states+i, states+i, keys+14)
-		}
-	}
 	f.at("block")
 	for i := range v(8) {
 		f.op("FMOVQ.P 16(%v), %s", lane+x(i), (texts + i).f())
 		s.xor(states+i, states+i, texts+i)
 	}
-	rounds()
+	rounds(keys)
 	f.op("SUBS $1, %v", left)
 	f.op("BNE block")
 	f.at("last")
 	for i := range v(8) {
 		s.load(texts+i, lane+x(i), 0)
-		s.xor(texts+i, texts+i, sub)
 		s.xor(states+i, states+i, texts+i)
 	}
-	rounds()
+	rounds(last)
 	f.op("CMP $8, %v", n)
 	f.op("BLT few")
 	for i := v(0); i < 8; i += 2 {
@@ -101,18 +122,103 @@ type schedule struct {
 	keyLen int
 	w      v // to w+3, or w+7
 	h      v // to h+3: E(0) in the making, one key each
-	t      v // to t+4: temporary; shared: with the other four keys
-	shared bool
-	turn   v // indices that undo AESE's ShiftRows, and rotate
+	t      v // to t+4: temporary, as all that follow shared with the other four keys
+	zero   v
+	turn   v // indices that do ahead what undoes AESE's ShiftRows, and rotate
 	stay   v // the former only
+	odd    v // to odd+3, if not 0: odd round keys, which are stored with the next ones
 	slots  x
-	at     int // of the first key's slot
+	at     int  // of the first key's slot
+	middle x    // in the middle of the four slots: all of them are within reach of pairs
+	second bool // the other four keys come first
+}
+
+// begin loads keys, each from an address of its own, or all in one piece: they are
+// the first round key, or the first two, with which E(0) begins.
+func (k schedule) begin(s *stream, keys []x, at int) {
+	for i := range 4 {
+		h, p, at := k.h+v(i), keys[0], at+i*k.keyLen
+		if len(keys) == 4 {
+			p, at = keys[i], 0
+		}
+		switch {
+		case k.keyLen == 32:
+			s.load2(h, k.w+4+v(i), p, at)
+		case len(keys) == 4:
+			s.load(h, p, at)
+		case i%2 == 0:
+			s.load2(h, h+1, p, at)
+		}
+	}
+	k.turnWords(s, k.w, k.h)
+}
+
+// turnWords makes words of four keys, or keys of four words: words may take the place of
+// what they are of.
+func (k schedule) turnWords(s *stream, to, from v) {
+	t0, t1, t2, t3 := k.t, k.t+1, k.t+2, k.t+3
+	s.trn1s(t0, from, from+1)
+	s.trn2s(t1, from, from+1)
+	s.trn1s(t2, from+2, from+3)
+	s.trn2s(t3, from+2, from+3)
+	s.trn1d(to, t0, t2)
+	s.trn2d(to+2, t0, t2)
+	s.trn1d(to+1, t1, t3)
+	s.trn2d(to+3, t1, t3)
+}
+
+// first stores what begin has loaded, and runs those rounds of E(0).
+func (k schedule) first(s *stream) {
+	for i := range v(4) {
+		h := k.h + i
+		if k.keyLen == 16 {
+			s.store(h, k.slots, k.at+int(i)*slotBytes)
+			s.aes(k.zero, h)
+			continue
+		}
+		s.store2(h, k.w+4+i, k.middle, (int(i)-2)*slotBytes)
+		s.aes(k.zero, h)
+		s.aes(k.w+4+i, h)
+	}
+	if k.keyLen == 32 {
+		k.turnWords(s, k.w+4, k.w+4)
+	}
 }
 
 // row makes round key r of each key out of the words, stores it, and runs that
 // round of E(0).
 func (k schedule) row(s *stream, r int) {
 	w := k.w + v(4*r%(k.keyLen/4))
+	keys := k.t + 4
+	if k.odd != 0 && r%2 == 1 {
+		keys = k.odd
+	}
+	last := rounds(k.keyLen)
+	use := func(i v, key v) {
+		h := k.h + i
+		switch {
+		case k.odd == 0:
+			s.store(key, k.slots, k.at+int(i)*slotBytes+16*r)
+		case r%2 == 0:
+			s.store2(k.odd+i, key, k.middle, (int(i)-2)*slotBytes+16*(r-1))
+		}
+		switch {
+		case r < last-1:
+			s.aes(key, h)
+		case r == last-1:
+			s.aesLast(key, h)
+		default:
+			s.xor(h, h, key)
+		}
+	}
+	if keys == k.odd {
+		k.turnWords(s, keys, w)
+		for i := range v(4) {
+			use(i, keys+i)
+		}
+		return
+	}
+	// With one register more than turnWords has.
 	t0, t1, t2, t3, u := k.t, k.t+1, k.t+2, k.t+3, k.t+4
 	s.trn1s(t0, w, w+1)
 	s.trn2s(t1, w, w+1)
@@ -123,28 +229,21 @@ func (k schedule) row(s *stream, r int) {
 	s.trn1d(t2, t1, t3)
 	s.trn2d(t1, t1, t3)
 	for i, key := range []v{u, t2, t0, t1} {
-		h := k.h + v(i)
-		s.store(key, k.slots, k.at+i*slotBytes+16*r)
-		switch last := rounds(k.keyLen); {
-		case r < last-1:
-			s.aes(key, h)
-		case r == last-1:
-			s.aesLast(key, h)
-		default:
-			s.xor(h, h, key)
-		}
+		use(v(i), key)
 	}
 }
 
 // next replaces words to..to+3 by the schedule's next ones. AESE with a zero
-// key is SubWord of four keys but for ShiftRows.
+// key is SubWord of four keys but for ShiftRows. The constant is in a register that the
+// other four keys' next finds it in, which follows.
 func (k schedule) next(s *stream, o variant, to, from, idx v, rcon int) {
 	t, c := k.t, k.t+1
-	s.zero(t)
-	s.aesLast(from, t)
-	s.tbl(t, t, idx)
+	s.tbl(t, from, idx)
+	s.aesLast(k.zero, t)
 	if rcon >= 0 {
-		s.load(c, rconTable, 16*rcon)
+		if !k.second {
+			s.load(c, rconTable, 16*rcon)
+		}
 		s.xor3(o, to, t, c, to)
 	} else {
 		s.xor(to, to, t)
@@ -154,48 +253,23 @@ func (k schedule) next(s *stream, o variant, to, from, idx v, rcon int) {
 	}
 }
 
-func (k schedule) begin(s *stream, keys []x) {
-	for half := range k.keyLen / 16 {
-		w := k.w + v(4*half)
-		for i, p := range keys {
-			s.load(k.h+v(i), p, 16*half)
-		}
-		a, b, c, d := k.h, k.h+1, k.h+2, k.h+3
-		t0, t1, t2, t3 := k.t, k.t+1, k.t+2, k.t+3
-		s.trn1s(t0, a, b)
-		s.trn2s(t1, a, b)
-		s.trn1s(t2, c, d)
-		s.trn2s(t3, c, d)
-		s.trn1d(w, t0, t2)
-		s.trn2d(w+2, t0, t2)
-		s.trn1d(w+1, t1, t3)
-		s.trn2d(w+3, t1, t3)
-	}
-	for i := range v(4) {
-		s.zero(k.h + i)
-	}
-}
-
-// all is the whole schedule, and H.
+// all is the whole schedule, and H. An element of the stream is all that uses the
+// temporary registers.
 func (k schedule) all(s *stream, o variant) {
-	row := func(r int) {
+	step := func(f func(s *stream)) {
 		var u stream
-		k.row(&u, r)
-		s.join(u, k.shared)
+		f(&u)
+		s.join(u, true)
 	}
-	next := func(to, from, idx v, rcon int) {
-		var u stream
-		k.next(&u, o, to, from, idx, rcon)
-		s.join(u, k.shared)
-	}
-	row(0)
+	row := func(r int) { step(func(s *stream) { k.row(s, r) }) }
+	next := func(to, from, idx v, rcon int) { step(func(s *stream) { k.next(s, o, to, from, idx, rcon) }) }
+	step(k.first)
 	if k.keyLen == 16 {
 		for r := 1; r <= 10; r++ {
 			next(k.w, k.w+3, k.turn, r-1)
 			row(r)
 		}
 	} else {
-		row(1)
 		for r := 2; r <= 14; r++ {
 			if r%2 == 0 {
 				next(k.w, k.w+7, k.turn, r/2-1)
@@ -205,11 +279,23 @@ func (k schedule) all(s *stream, o variant) {
 			row(r)
 		}
 	}
+	// What brief.go multiplies by, and powers begin with. No words are needed any more.
+	poly, m, t := k.w, k.w+1, k.w+2
+	s.load(poly, rconTable, polyBehind)
 	for i := range v(4) {
-		s.rbit(k.h+i, k.h+i)
-		s.store(k.h+i, k.slots, k.at+int(i)*slotBytes+powersEnd-16)
+		h := k.h + i
+		s.rbit(h, h)
+		s.pmull2(m, h, poly)
+		s.halves(t, h, h)
+		s.trn1d(h, h, m)
+		s.trn2d(m, k.zero, m)
+		s.xor(t, t, m)
+		s.store2(h, t, k.middle, (int(i)-2)*slotBytes+factorsAt)
 	}
 }
+
+// polyBehind is where the polynomial is behind the table.
+const polyBehind = 160
 
 const rconTable = x(9)
 
@@ -217,6 +303,7 @@ const rconTable = x(9)
 func expand(keyLen int, o variant) {
 	const (
 		area, keys, n, t = x(0), x(1), x(2), x(3)
+		middle           = x(4)  // and 5
 		lane             = x(10) // to 13: where four keys are
 	)
 	f := begin(name("expand", keyLen, o), "writes round keys and H of n keys, and of as many more as make it a multiple of four.",
@@ -227,14 +314,17 @@ func expand(keyLen int, o variant) {
 	f.op("MOVD $rcon<>(SB), %v", rconTable)
 	f.constant(30, "turn", t)
 	f.constant(31, "stay", t)
+	f.lines.zero(29)
 	words := v(keyLen / 4)
 	group := func(i int) schedule {
-		k := schedule{keyLen: keyLen, w: words * v(i), h: 16 + 4*v(i), t: 24, shared: true, turn: 30, stay: 31, slots: area, at: 4 * i * slotBytes}
-		if keyLen == 16 { // registers to spare, so that temporaries need not be shared
-			k.t, k.h, k.shared = 20+5*v(i), 12+4*v(i), false
+		k := schedule{keyLen: keyLen, w: words * v(i), h: 16 + 4*v(i), t: 24, zero: 29, turn: 30, stay: 31, slots: area, at: 4 * i * slotBytes, middle: middle + x(i)}
+		if keyLen == 16 { // registers to spare
+			k.odd = 8 + 4*v(i)
 		}
 		return k
 	}
+	f.op("ADD $%d, %v, %v", 2*slotBytes, area, middle)
+	f.op("ADD $%d, %v, %v", 6*slotBytes, area, middle+1)
 	// Keys that are not there are the last one again.
 	find := func(n x) (lanes []x) {
 		f.op("MOVD %v, %v", keys, lane)
@@ -251,19 +341,31 @@ func expand(keyLen int, o variant) {
 	f.op("CMP $4, %v", n)
 	f.op("BLE four")
 	a, b := group(0), group(1)
+	b.second = true
 	var s, u stream
-	a.begin(&f.lines, find(n))
+	f.op("CMP $8, %v", n)
+	f.op("BLT uneven")
+	a.begin(&f.lines, []x{keys}, 0)
+	b.begin(&f.lines, []x{keys}, 4*keyLen)
+	f.op("ADD $%d, %v", 8*keyLen, keys)
 	f.op("SUB $4, %v", n)
-	b.begin(&f.lines, find(n))
+	f.op("B ready")
+	f.at("uneven")
+	a.begin(&f.lines, find(n), 0)
+	f.op("SUB $4, %v", n)
+	b.begin(&f.lines, find(n), 0)
+	f.at("ready")
 	a.all(&s, o)
 	b.all(&u, o)
 	f.emit(s, u)
 	f.op("ADD $%d, %v", 8*slotBytes, area)
+	f.op("ADD $%d, %v", 8*slotBytes, middle)
+	f.op("ADD $%d, %v", 8*slotBytes, middle+1)
 	f.op("SUBS $4, %v", n)
 	f.op("BGT eight")
 	f.op("B done")
 	f.at("four")
-	a.begin(&f.lines, find(n))
+	a.begin(&f.lines, find(n), 0)
 	a.all(&f.lines, o)
 	f.at("done")
 	f.leave()
@@ -272,7 +374,7 @@ func expand(keyLen int, o variant) {
 // powers writes the powers of H up to a given one, and their folds, of four
 // keys at a time.
 func powers(most int, o variant) {
-	const area, n = x(0), x(1)
+	const area, n, middle = x(0), x(1), x(2)
 	f := begin(fmt.Sprintf("powers%d%s", most, o.suffix()), "writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.",
 		"area *byte", "n int")
 	f.arg("area", area)
@@ -280,13 +382,16 @@ func powers(most int, o variant) {
 	const poly = v(31)
 	f.op("VMOVQ $0x87, $0x87, V%d", int(poly))
 	f.at("four")
+	f.op("ADD $%d, %v, %v", 2*slotBytes, area, middle)
 	var ss []stream
 	for i := range 4 {
 		at := i * slotBytes
 		r := 7 * v(i)
 		one, fold, acc, lo, mid, hi, t := r, r+1, r+2, r+3, r+4, r+5, r+6
 		var s stream
-		s.load(one, area, at+powersEnd-16)
+		s.load2(one, t, middle, at-2*slotBytes+factorsAt)
+		s.trn1d(one, one, t)
+		s.store(one, area, at+powersEnd-16)
 		if most > 2 {
 			s.halves(fold, one, one)
 			s.xor(fold, fold, one)

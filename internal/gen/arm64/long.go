@@ -120,9 +120,7 @@ func (k *longKernel) begin() {
 	k.op("MOVWU %d(%v), %v", jobKey, longJob, longTemp)
 	k.op("CMP $0, %v", longHeld)
 	k.op("CSEL NE, %v, %v, %v", longTemp, longIndex, longTemp)
-	k.op("LSL $3, %v, %v", longTemp, longTemp+1) // slotBytes is 7<<6
-	k.op("SUB %v, %v", longTemp, longTemp+1)
-	k.op("ADD %v<<6, %v, %v", longTemp+1, longArea, longRows)
+	k.op("ADD %v<<9, %v, %v", longTemp, longArea, longRows) // slotBytes is 1<<9
 	k.op("ADD $%d, %v, %v", powersEnd, longRows, longEnd)
 	k.op("MOVD %d(%v), %v", jobAAD, longJob, longAAD)
 	k.op("MOVD %d(%v), %v", jobSrc, longJob, longSrc)

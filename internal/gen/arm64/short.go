@@ -143,9 +143,7 @@ func short(keyLen int, sealing bool, o variant) {
 func (k *shortKernel) rows() {
 	for l := range 4 {
 		k.op("MOVWU %d(%v), %v", jobBytes*l+jobKey, shortJobs, shortTemp)
-		k.op("LSL $3, %v, %v", shortTemp, shortTemp+1) // slotBytes is 7<<6
-		k.op("SUB %v, %v", shortTemp, shortTemp+1)
-		k.op("ADD %v<<6, %v, %v", shortTemp+1, shortArea, shortTemp+1)
+		k.op("ADD %v<<9, %v, %v", shortTemp, shortArea, shortTemp+1) // slotBytes is 1<<9
 		k.op("ADD $%d, %v, %v", l*slotBytes, shortNext, shortTemp)
 		k.op("CMP $0, %v", shortHeld)
 		k.op("CSEL NE, %v, %v, %v", shortTemp+1, shortTemp, shortRows+x(l))
