@@ -28,7 +28,7 @@ test: deps-test ## all tests; about a quarter of an hour on two cores
 	@$(MAKE) --no-print-directory test-control
 	@$(MAKE) --no-print-directory test-arm64 test-ports
 	@$(MAKE) --no-print-directory test-reference
-	@$(MAKE) --no-print-directory check-exports test-c test-backends test-install test-dist test-abi test-example test-docs test-readme test-bench test-python demo-live
+	@$(MAKE) --no-print-directory check-exports check-kernels test-c test-backends test-install test-dist test-abi test-example test-docs test-readme test-bench test-python demo-live
 	@tests/skipped.sh $(EESP_SKIPPED)
 	@echo "make test: all of it passed"
 

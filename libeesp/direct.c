@@ -40,6 +40,8 @@ __asm__(".text\n.p2align 4\n.type call0,@function\ncall0:\n"
 	"lea -40(%rbp),%rsp\n"
 	"pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\n.cfi_def_cfa %rsp,8\n"
 	"ret\n.cfi_endproc\n.size call0,.-call0\n");
+#elif defined(__aarch64__)
+#include "arm64.h"
 #else
 static void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g) { abort(); }
 #endif
@@ -72,6 +74,11 @@ static void derive_some(const struct eesp_room *room, const struct eesp_kdf_view
 #endif
 
 /* ---- Which kernel takes which packets: internal/asm/vector ---- */
+
+/* Whether a job may go to the kernel for single ones. */
+static inline int single(const struct eesp_direct *d, const eesp_job *j) { return j->len < d->one_limit && j->aad_len <= d->one_aad; }
+
+#if !defined(__aarch64__) /* arm64.h has what follows for armv8 */
 
 enum { ONCE, MANY }; /* kernel.Mode */
 
@@ -152,9 +159,6 @@ static NOINLINE void run_long(const struct eesp_room *room, const struct eesp_di
 	explicit_bzero(rows, ((n < d->at_once ? n : d->at_once) + 3) / 4 * 4 * d->key_bytes);
 }
 
-/* Whether a job may go to the kernel for single ones. */
-static inline int single(const struct eesp_direct *d, const eesp_job *j) { return j->len < d->one_limit && j->aad_len <= d->one_aad; }
-
 /* Runs up to CHUNK jobs, in order of length, of which keys are raw, in that order
  * too, or in an area. */
 static void run(const struct eesp_room *room, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
@@ -179,6 +183,8 @@ static void run(const struct eesp_room *room, const struct eesp_direct *d, int a
 		at += some;
 	}
 }
+
+#endif
 
 /* Puts up to CHUNK jobs in order of length, to another place: job k is then the
  * one that was from[k]. Which length comes next in a burst cannot be guessed, so

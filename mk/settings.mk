@@ -26,6 +26,7 @@ AR      := $(CROSS)ar
 LD      := $(CROSS)ld
 NM      := $(CROSS)nm
 OBJCOPY := $(CROSS)objcopy
+OBJDUMP := $(CROSS)objdump
 READELF := $(CROSS)readelf
 PYTHON  ?= /usr/bin/python3
 BUILD   := build

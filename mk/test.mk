@@ -1,5 +1,5 @@
 # The parts of `make test`, and tests beside it.
-.PHONY: test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports test-c test-install test-dist \
+.PHONY: test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
 test-go:
 	EESP_TEST_REQUIRE=vectors $(GO) test ./...
@@ -26,7 +26,7 @@ test-arm64:
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
 	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
 	GODEBUG=cpu.aes=off $(call some-on,,qemu-aarch64-static -cpu max)
-	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports test-c test-example
+	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c test-example
 # What the kernels execute, for docs/arm64.md; minutes.
 count-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64) llvm-22
@@ -92,6 +92,10 @@ check-exports: stage
 	@$(READELF) -d $(SO) | grep -q 'SONAME.*\[libeesp.so.$(MAJOR)\]'
 	@test -z "$$($(NM) --extern-only --defined-only $(BUILD)/libeesp.a | awk 'NF==3 && $$3 !~ /^eesp_/ {print $$3}')" || { echo "libeesp.a has other global symbols"; exit 1; }
 	@echo "exports: $$(wc -l <$(BUILD)/exported) symbols, all of them eesp_*"
+
+# Kernels, as they are in the library, are what C may call.
+check-kernels: $(SO)
+	@scripts/check_kernels.sh $(NM) $(OBJDUMP) $(SO)
 
 test-c: stage
 	tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests

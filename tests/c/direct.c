@@ -1711,7 +1711,8 @@ int main(void)
 	const char *backend = eesp_backend_name();
 	CHECK(backend);
 	const char *direct = getenv("EESP_DIRECT");
-	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 || strcmp(backend, "aesni") == 0;
+	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 || strcmp(backend, "aesni") == 0 ||
+		   strcmp(backend, "armv8") == 0;
 	possible = possible && (direct == NULL || strcmp(direct, "0") != 0);
 	if (!possible)
 		printf("     backend %s has no kernels for C: all packets are the engine's\n", backend);

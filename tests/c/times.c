@@ -534,7 +534,8 @@ int main(void)
 {
 	const char *backend = eesp_backend_name();
 	CHECK(backend);
-	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 || strcmp(backend, "aesni") == 0;
+	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 || strcmp(backend, "aesni") == 0 ||
+		   strcmp(backend, "armv8") == 0;
 	const char *direct = getenv("EESP_DIRECT");
 	if (direct != NULL && strcmp(direct, "0") == 0)
 		possible = 0;

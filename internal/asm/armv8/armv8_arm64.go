@@ -89,6 +89,7 @@ func Supported() bool { return cpu.ARM64.HasAES && cpu.ARM64.HasPMULL }
 func (k *kernels) backend() kernel.Backend {
 	return kernel.Backend{
 		Name:     "armv8",
+		Direct:   k.direct(),
 		KeyBytes: slotBytes,
 		Derive: func(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]byte, scratch unsafe.Pointer) {
 			derive((*byte)(out), (*byte)(msgs), n, blocks, &m.RK[0][0], &sub[0])
