@@ -1,5 +1,5 @@
 # What is generated and committed, and how it is formatted.
-.PHONY: check-format check-lint check-generated generate-kernels generate-statuses
+.PHONY: screenshot check-format check-lint check-generated generate-kernels generate-statuses
 # The kernels, written by the programs in internal/gen: amd64's with avo, arm64's without.
 KERNELS := $(wildcard internal/asm/*/kernels_amd64.s)
 ARMV8   := internal/asm/armv8
@@ -40,6 +40,12 @@ check-lint:
 	$(BUILD)/bin/staticcheck ./...
 	cd internal/gen && $(abspath $(BUILD))/bin/staticcheck ./...
 	cd control && $(abspath $(BUILD))/bin/staticcheck ./...
+
+# The picture of docs/wireshark.md.
+screenshot: stage
+	@scripts/deps.sh wireshark xvfb xdotool imagemagick python3
+	$(PYTHON_HERE) /usr/bin/python3 scripts/screenshot/capture.py $(BUILD)/four-profiles.pcap
+	scripts/screenshot/screenshot.sh $(BUILD)/four-profiles.pcap $(BUILD)/screenshot docs/wireshark.png
 
 fmt:
 	gofmt -w $$(git ls-files '*.go')
