@@ -110,7 +110,7 @@ host "$B" b0 10.2.0.1 10.2.0.254
 # ---- Gateways
 
 cpus=$(nproc)
-eal=(--no-huge -m 96 --no-pci --no-shconf --no-telemetry --log-level error)
+eal=(--no-huge -m 96 --no-pci --no-shconf --log-level error)
 # start NAME CPUS EAL_OPTION...: runs NAME.conf, returns when it forwards.
 start() {
 	local name=$1 cpu=$2
@@ -335,6 +335,29 @@ on "$A" ip link set a0 mtu 1500
 check "sealed, it would be longer than the MTU: dropped" fails on "$A" ping -q -c 3 -i 0.02 -W 0.1 -s 1472 10.2.0.1
 on "$A" ip link set a0 mtu 1400
 check "and counted" counted A 'hosts>net' 'longer than the MTU' 3
+
+# ---- DPDK's telemetry
+
+telemetry() { "$python" "$here/telemetry.py" "dpdk/$prefix-A/dpdk_telemetry.v2" "$1"; }
+# Gateway A refused packets of its own, and what is longer than the MTU is no refusal of the library's.
+figures() {
+	local answer before after
+	sums() { ctl A status | sed -n 's/^peer other .* sealed \([0-9]*\) opened \([0-9]*\) .*/\1,\2/p'; }
+	before=$(sums)
+	answer=$(telemetry /eesp/peer,other) || return 1
+	after=$(sums)
+	echo "$answer"
+	"$python" -c 'import json, sys
+answer, before, after, reflected = map(json.loads, sys.argv[1:])
+for i, name in enumerate(("sealed", "opened")):
+    assert 1000 < before[i] <= answer[name] <= after[i], (before, answer, after)
+assert answer["refused_%d" % reflected] == 7, answer' "$answer" "[$before]" "[$after]" "$reflected"
+}
+reflected=$(sed -n 's/.*EESP_ERR_REFLECTED = -\([0-9]*\),.*/\1/p' "$here/../../include/eesp.h")
+check "telemetry names the commands" eval "telemetry / | grep -o '\"/eesp/peer\", \"/eesp/peers\"'"
+check "telemetry names the peers" test "$(telemetry /eesp/peers)" = '["other"]'
+check "telemetry has a peer's figures, as status does" figures
+check "and none of a peer that is not there" test "$(telemetry /eesp/peer,nobody) $(telemetry /eesp/peer)" = 'null null'
 
 # ---- Commands and configurations
 
