@@ -18,7 +18,9 @@ rm -rf "$work"
 mkdir -p "$work"
 work=$(realpath "$work")
 suite=$(sed -n 's,^VERSION_CODENAME=,,p' /etc/os-release)
-mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
+mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null |
+	sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p' | sed -n 1p) || true # of these files some are not there
+[ -n "$mirror" ] || fail "no mirror is named in /etc/apt"
 debootstrap --variant=minbase --include=gcc,libc6-dev,pkg-config,python3 "$suite" "$work/system" "$mirror" >"$work/debootstrap.log" 2>&1 || {
 	tail -n 5 "$work/debootstrap.log" >&2
 	fail "debootstrap"
