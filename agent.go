@@ -20,6 +20,9 @@ type FollowConfig struct {
 	// AgentUID is a user that the agent may run as, besides root and this
 	// process's own; 0 = none.
 	AgentUID uint32
+	// Clients: the agent may have this group make data keys for clients outside
+	// the cluster (Group.Clients).
+	Clients bool
 }
 
 // FollowInfo is what is known of a group that follows an agent.
@@ -64,3 +67,25 @@ func (g *Group) FollowInfo() (FollowInfo, error) {
 // there are keys, the agent allows it, and each sender has an ID. After timeout it
 // returns why not.
 func (g *Group) WaitSealing(timeout time.Duration) error { return g.of().WaitSealing(timeout) }
+
+// Client is a client outside the cluster that has a pair of this group's data keys.
+type Client struct {
+	Name     string        // as its certificate says
+	Up, Down uint64        // IDs (psp: SPIs): of its packets, and of those to it
+	Lease    time.Duration // that is left
+}
+
+// Clients lists the clients that have data keys of a group that follows an agent
+// (FollowConfig.Clients), by their IDs.
+func (g *Group) Clients() ([]Client, error) {
+	l, err := g.of().Clients()
+	out := make([]Client, len(l))
+	for i, c := range l {
+		out[i] = Client(c)
+	}
+	return out, err
+}
+
+// ClientSender returns the sender to a client, by its Down; once. Its key does not
+// change with the group's. When the lease ends, packets are ErrNoKey.
+func (g *Group) ClientSender(down uint64) (*Sender, error) { return sender(g.of().ClientSender(down)) }

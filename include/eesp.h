@@ -1379,6 +1379,8 @@ EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp
  *     for windows, they have the group's replay protection: its windows, or by time
  *     if its counters are times (replay_mode below).
  *   - Functions that change keys are EESP_ERR_UNSUPPORTED.
+ *   - psp: device keys are made in this process and never leave it. Peers are
+ *     clients (eesp_follow_clients), also those in the cluster.
  *   - eesp_group_free ends following and drops the keys, for senders and receivers
  *     too. Free those before.
  */
@@ -1386,6 +1388,8 @@ EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp
 
 /* Return as soon as the group's parameters are known. Keys may come later. */
 #define EESP_FOLLOW_WITHOUT_KEYS 0x1
+/* The agent may have this group make data keys for clients outside the cluster. */
+#define EESP_FOLLOW_CLIENTS 0x2
 
 typedef struct eesp_follow_config {
 	uint32_t struct_size;
@@ -1402,7 +1406,7 @@ typedef struct eesp_follow_config {
  * all defaults.
  * Threads: any; blocks up to timeout_ms. Writes: *group. Errors: AGENT (none
  * there, or it refuses this user), NOT_FOUND (the agent does not know the group),
- * NO_KEY (it has no keys of the group yet), UNSUPPORTED (profiles psp, eesp).
+ * NO_KEY (it has no keys of the group yet), UNSUPPORTED (profile eesp).
  * Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow(const char *name, const eesp_follow_config *config,
@@ -1443,6 +1447,35 @@ typedef struct eesp_follow_info {
  * Threads: any. Writes: *info. Errors: ARGUMENT (the group follows none). Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow_info(const eesp_group *group, eesp_follow_info *info);
+
+/* A client outside the cluster that has a pair of the group's data keys. */
+typedef struct eesp_follow_client {
+	uint64_t up;         /* the ID of its packets; psp: SPI */
+	uint64_t down;       /* of packets to it */
+	uint32_t lease_ms;   /* that is left */
+	uint32_t reserved;
+	char name[64];       /* as its certificate says */
+} eesp_follow_client;
+
+/*
+ * Lists the clients that have data keys of a group that follows an agent with
+ * EESP_FOLLOW_CLIENTS, in the order of down. *n: how many fit; then how many there
+ * are. The group's receivers open their packets like all others; a pair lasts for
+ * as long as the agent renews its lease.
+ * Threads: any. Writes: clients, *n. Errors: ARGUMENT (the group follows none),
+ * ROOM (there are more than fit; those that fit are written). Since 1.1.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_follow_clients(const eesp_group *group, eesp_follow_client *clients, size_t *n);
+
+/*
+ * Makes the sender to a client, once for each. Its key stays as it is while the
+ * group's rotate. When the lease ends, and when the group may not seal, its packets
+ * are EESP_ERR_NO_KEY for ever.
+ * Threads: any. Writes: *sender. Errors: NOT_FOUND (no client has this down now),
+ * EXISTS (the sender was made), ARGUMENT (the group follows none). Since 1.1.
+ */
+EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_to_client(const eesp_group *group, uint64_t down,
+							       eesp_sender **sender);
 
 /* ---- Backends -------------------------------------------------------------- */
 
@@ -1644,6 +1677,7 @@ EESP_ASSERT_(sizeof(eesp_usage) == 64);
 EESP_ASSERT_(sizeof(eesp_udp) == 64);
 EESP_ASSERT_(sizeof(eesp_follow_config) == 48);
 EESP_ASSERT_(sizeof(eesp_follow_info) == 304);
+EESP_ASSERT_(sizeof(eesp_follow_client) == 88);
 EESP_ASSERT_(offsetof(eesp_pkt, next_header) == 62);
 EESP_ASSERT_(sizeof(eesp_job) == 64);
 EESP_ASSERT_(offsetof(eesp_job, nonce) == 48);

@@ -361,7 +361,8 @@ func eespGoFollowRun(number C.uint64_t) {
 //export eespGoGroupFollow
 func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, slot *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	f := eesp.FollowConfig{Timeout: time.Duration(c.timeout_ms) * time.Millisecond, WithoutKeys: c.flags&C.EESP_FOLLOW_WITHOUT_KEYS != 0, AgentUID: uint32(c.agent_uid)}
+	f := eesp.FollowConfig{Timeout: time.Duration(c.timeout_ms) * time.Millisecond, WithoutKeys: c.flags&C.EESP_FOLLOW_WITHOUT_KEYS != 0, AgentUID: uint32(c.agent_uid),
+		Clients: c.flags&C.EESP_FOLLOW_CLIENTS != 0}
 	if c.socket_path != nil {
 		f.Socket = C.GoString(c.socket_path)
 	}
@@ -407,6 +408,28 @@ func eespGoGroupFollowInfo(slot C.uint64_t, out *C.eesp_follow_info, text *C.cha
 		}
 		p := unsafe.Slice((*byte)(unsafe.Pointer(&out.problem)), len(out.problem))
 		copy(p[:len(p)-1], i.Problem)
+		return nil
+	})
+}
+
+//export eespGoFollowClients
+func eespGoFollowClients(slot C.uint64_t, out *C.eesp_follow_client, n *C.size_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		l, err := g.Clients()
+		if err != nil {
+			return err
+		}
+		room := int(*n)
+		*n = C.size_t(len(l))
+		for i, c := range l[:min(room, len(l))] {
+			x := (*C.eesp_follow_client)(unsafe.Add(unsafe.Pointer(out), i*C.sizeof_eesp_follow_client))
+			*x = C.eesp_follow_client{up: C.uint64_t(c.Up), down: C.uint64_t(c.Down), lease_ms: C.uint32_t(c.Lease.Milliseconds())}
+			name := unsafe.Slice((*byte)(unsafe.Pointer(&x.name)), len(x.name))
+			copy(name[:len(name)-1], c.Name)
+		}
+		if len(l) > room {
+			return fmt.Errorf("%w: there are %d clients", status.ErrRoom, len(l))
+		}
 		return nil
 	})
 }
@@ -602,6 +625,18 @@ func senderConfig(c *C.eesp_sender_config) eesp.SenderConfig {
 func eespGoSenderNew(slot C.uint64_t, c *C.eesp_sender_config, out *C.uint64_t, text *C.char) C.int {
 	return withGroup(slot, text, func(g *eesp.Group) error {
 		s, err := eesp.NewSender(g, senderConfig(c))
+		if err != nil {
+			return err
+		}
+		*out = C.uint64_t(senders.put(s))
+		return nil
+	})
+}
+
+//export eespGoSenderNewToClient
+func eespGoSenderNewToClient(slot, down C.uint64_t, out *C.uint64_t, text *C.char) C.int {
+	return withGroup(slot, text, func(g *eesp.Group) error {
+		s, err := g.ClientSender(uint64(down))
 		if err != nil {
 			return err
 		}

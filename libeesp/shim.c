@@ -421,7 +421,7 @@ EESP_API eesp_status eesp_group_follow(const char *name, const eesp_follow_confi
 		return argument("name or group: NULL");
 	if (!all_zero(c.reserved, sizeof c.reserved))
 		return argument("eesp_follow_config.reserved is not zero");
-	if ((c.flags & ~(uint32_t)EESP_FOLLOW_WITHOUT_KEYS) != 0)
+	if ((c.flags & ~(uint32_t)(EESP_FOLLOW_WITHOUT_KEYS | EESP_FOLLOW_CLIENTS)) != 0)
 		return argument("eesp_follow_config.flags: unknown flag");
 	if ((st = ready()) != EESP_OK)
 		return st;
@@ -451,6 +451,15 @@ EESP_API eesp_status eesp_group_follow_info(const eesp_group *group, eesp_follow
 		return argument("info: NULL");
 	eesp_status st = ready();
 	return st != EESP_OK ? st : (eesp_status)eespGoGroupFollowInfo(group->slot, info, tls.error);
+}
+
+EESP_API eesp_status eesp_follow_clients(const eesp_group *group, eesp_follow_client *clients, size_t *n)
+{
+	CHECK(group, KIND_GROUP, "group");
+	if (n == NULL || (clients == NULL && *n != 0))
+		return argument("clients or n: NULL");
+	eesp_status st = ready();
+	return st != EESP_OK ? st : (eesp_status)eespGoFollowClients(group->slot, clients, n, tls.error);
 }
 
 EESP_API eesp_status eesp_group_generate_root_key(eesp_group *group, int level, const uint8_t *id, size_t id_len)
@@ -693,6 +702,18 @@ EESP_API eesp_status eesp_sender_new_with_key(const eesp_data_key *key, const ee
 	st = sender_config(&c, config);
 	if (st == EESP_OK)
 		st = (eesp_status)eespGoSenderNewKey((eesp_data_key *)key, &c, &slot, tls.error);
+	return st != EESP_OK ? st : new_sender(slot, sender);
+}
+
+EESP_API eesp_status eesp_sender_new_to_client(const eesp_group *group, uint64_t down, eesp_sender **sender)
+{
+	uint64_t slot = 0;
+	CHECK(group, KIND_GROUP, "group");
+	if (sender == NULL)
+		return argument("sender: NULL");
+	eesp_status st = ready();
+	if (st == EESP_OK)
+		st = (eesp_status)eespGoSenderNewToClient(group->slot, down, &slot, tls.error);
 	return st != EESP_OK ? st : new_sender(slot, sender);
 }
 

@@ -264,6 +264,13 @@ func (o *Owner) meets(at place) error {
 	return nil
 }
 
+// Retain makes one more user of an owner that has one.
+func (o *Owner) Retain() {
+	sharedMu.Lock()
+	defer sharedMu.Unlock()
+	o.refs++
+}
+
 // Release gives the owner back; the last user closes it.
 func (o *Owner) Release() {
 	sharedMu.Lock()

@@ -33,6 +33,7 @@ type FollowConfig struct {
 	Timeout     time.Duration
 	WithoutKeys bool
 	AgentUID    uint32
+	Clients     bool
 }
 
 type FollowInfo struct {
@@ -88,6 +89,8 @@ type follower struct {
 	askAfter  time.Time
 	reported  time.Time // usage; the thread's
 	receivers []*Receiver
+	clients   map[uint64]*client // by the ID that is sealed with to them
+	turned    time.Duration      // psp: boot time of the newest device key
 }
 
 func FollowGroup(name string, c FollowConfig) (*Group, error) {
@@ -162,6 +165,9 @@ func (f *follower) arrived() (*Group, error) {
 
 // hasKeys: f.mu is held.
 func (f *follower) hasKeys() bool {
+	if f.g != nil && f.g.g.Params().SPIs {
+		return true // made here
+	}
 	for _, r := range f.state.Rings {
 		if r != nil && r.Gens[1] != 0 {
 			return true
@@ -236,6 +242,7 @@ func (f *follower) run() {
 	f.mu.Lock()
 	g := f.g
 	f.mu.Unlock()
+	f.endClients(func(*client) bool { return true })
 	if g != nil {
 		f.drop(g.g)
 	}
@@ -335,7 +342,11 @@ func (f *follower) session() error {
 	f.mu.Lock()
 	f.connected, f.asked, f.askAfter, f.problem = true, 0, time.Time{}, ""
 	f.mu.Unlock()
-	if err := f.send(link.Follow, 0, link.Put(nil, 1, []byte(f.name))); err != nil {
+	ask := link.Put(nil, 1, []byte(f.name))
+	if f.config.Clients {
+		ask = link.Put16(ask, 2, link.FollowClients)
+	}
+	if err := f.send(link.Follow, 0, ask); err != nil {
 		return err
 	}
 	for {
@@ -357,11 +368,17 @@ func programName() string {
 
 // send writes a frame.
 func (f *follower) send(typ, flags uint16, fields []byte) error {
+	return f.sendIn(make([]byte, 8+len(fields)), typ, flags, fields)
+}
+
+// sendIn is send by way of b, which has 8 octets more than the fields.
+func (f *follower) sendIn(b []byte, typ, flags uint16, fields []byte) error {
 	f.write.Lock()
 	defer f.write.Unlock()
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 8+len(fields)), uint32(len(fields)))
-	b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, typ), flags)
-	for b = append(b, fields...); len(b) > 0; {
+	binary.BigEndian.PutUint32(b, uint32(len(fields)))
+	binary.BigEndian.PutUint16(b[4:], typ)
+	binary.BigEndian.PutUint16(b[6:], flags)
+	for copy(b[8:], fields); len(b) > 0; {
 		fd, err := f.descriptor()
 		if err != nil {
 			return err
@@ -469,6 +486,8 @@ func (f *follower) frame(typ uint16, body []byte) error {
 			ids = append(ids, binary.BigEndian.Uint64(v))
 		}
 		f.take(ids)
+	case link.Grant:
+		return f.grant(m)
 	case link.Error:
 		f.mu.Lock()
 		f.problem = string(m[2])
@@ -527,14 +546,20 @@ func (f *follower) apply(st *link.State) (err error) {
 	f.sealing = sealing
 	in := f.inForce()
 	f.mu.Unlock()
+	if sealing != status.OK { // also what another machine may have
+		f.endClients(func(*client) bool { return true })
+	}
 	if in != status.OK {
 		if err := g.g.SetSealing(in); err != nil {
 			return err
 		}
 	}
-	if g.g.Params().Slots == 0 {
+	switch {
+	case g.g.Params().SPIs:
+		err = g.g.SetSealing(in)
+	case g.g.Params().Slots == 0:
 		err = f.installRings(g.g, st, in)
-	} else {
+	default:
 		err = f.installSlots(g.g, st, in)
 	}
 	if err != nil {
@@ -562,8 +587,8 @@ func (f *follower) inForce() status.Code {
 
 func (f *follower) makeGroup(st *link.State) (*Group, error) {
 	p := ProfileID(st.Profile)
-	if p != ProfileStateless && p != ProfileTSS || st.Combiner != 0 || st.EngineBits != 0 || st.CounterMode > link.CountersTimes {
-		return nil, fmt.Errorf("%w: a group of profile %d, combiner %d, counter mode %d: this library follows stateless and tss", status.ErrUnsupported, st.Profile, st.Combiner, st.CounterMode)
+	if p > ProfileTSS || st.Combiner != 0 || st.EngineBits != 0 || st.CounterMode > link.CountersTimes {
+		return nil, fmt.Errorf("%w: a group of profile %d, combiner %d, counter mode %d: this library follows stateless, psp and tss", status.ErrUnsupported, st.Profile, st.Combiner, st.CounterMode)
 	}
 	c := GroupConfig{Profile: p, AEAD: AEAD(st.AEAD), Time: st.CounterMode == link.CountersTimes}
 	if p == ProfileTSS {
@@ -573,6 +598,16 @@ func (f *follower) makeGroup(st *link.State) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: group %s as the agent has it: %v", status.ErrUnsupported, f.name, err)
 	}
+	for range g.g.Params().Slots { // psp: device keys are this process's alone
+		if p != ProfilePSP {
+			break
+		}
+		if _, err := g.g.RotateKey(nil); err != nil {
+			g.g.Release()
+			return nil, err
+		}
+	}
+	f.turned = bootTime()
 	g.follows = f
 	return g, nil
 }
@@ -696,6 +731,11 @@ func (f *follower) look() {
 	if stale {
 		g.g.SetSealing(status.ErrOutOfTouch)
 	}
+	now := bootTime()
+	f.endClients(func(c *client) bool { return stale || now >= c.until })
+	if g != nil {
+		f.turn(g, now)
+	}
 	f.ask()
 	if report {
 		f.reported = time.Now()
@@ -797,6 +837,8 @@ func (f *follower) take(ids []uint64) {
 // newSender makes a sender that has its ID from the agent.
 func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 	switch {
+	case s.g.g.Params().SPIs:
+		return nil, fmt.Errorf("%w: psp: a group that is followed seals to its clients (Group.ClientSender)", status.ErrUnsupported)
 	case c.ID != 0:
 		return nil, fmt.Errorf("%w: ID: the agent gives it", status.ErrArgument)
 	case c.Counter != CounterClock || c.EngineBits != 0 || c.RateLog2 != 0 || c.FixedEpoch || c.StatePath != "" || c.LockDir != "":

@@ -32,10 +32,11 @@ type fakeAgent struct {
 	noIDs    bool
 	usage    [5]uint64   // generation, derived, sealed, opened, refused: as reported last
 	answers  chan string // "" or the reason, of DONE
+	granted  chan map[uint16][]byte
 }
 
 func newFakeAgent(t testing.TB, params link.Params) *fakeAgent {
-	a := &fakeAgent{t: t, path: filepath.Join(t.TempDir(), "agent.sock"), answers: make(chan string, 64), nextID: uint64(0x73000000 + usedIDs.Add(64))}
+	a := &fakeAgent{t: t, path: filepath.Join(t.TempDir(), "agent.sock"), answers: make(chan string, 64), granted: make(chan map[uint16][]byte, 8), nextID: uint64(0x73000000 + usedIDs.Add(64))}
 	a.state = link.State{Name: "net", Params: params, Seal: link.SealYes}
 	rand.Read(a.state.Group[:])
 	a.change(func(s *link.State) { s.Rings[0] = &link.Ring{Class: 1, State: 1, Term: 1} })
@@ -107,6 +108,8 @@ func (a *fakeAgent) serve(c net.Conn) {
 				a.usage[i] = binary.BigEndian.Uint64(m[2][8*i:])
 			}
 			a.mu.Unlock()
+		case link.Granted:
+			a.granted <- m
 		case link.NeedIDs:
 			a.mu.Lock()
 			n, no := link.Get16(m[2]), a.noIDs
@@ -381,9 +384,9 @@ func TestFollowRefused(t *testing.T) {
 	}
 	s.Close()
 	g.Close()
-	a.change(func(s *link.State) { s.Profile = 1 })
+	a.change(func(s *link.State) { s.Profile = 3 })
 	if _, err := FollowGroup("net", short); !errors.Is(err, status.ErrUnsupported) {
-		t.Errorf("psp: %v", err)
+		t.Errorf("eesp: %v", err)
 	}
 }
 

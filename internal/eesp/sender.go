@@ -322,6 +322,13 @@ func (s *Sender) setID(id uint64) error {
 		return err
 	}
 	s.config = c
+	s.replace(n)
+	return nil
+}
+
+// replace has bursts that begin from now on seal with n. s.mu is held.
+func (s *Sender) replace(n *sending) {
+	old := s.now.Load()
 	s.now.Store(n)
 	if old != nil {
 		s.past = append(s.past, old)
@@ -331,7 +338,6 @@ func (s *Sender) setID(id uint64) error {
 		old.closeGroup()
 	}
 	n.plan(s.cell, s.direct)
-	return nil
 }
 
 func (s *sending) closeCounters() {

@@ -11,13 +11,15 @@
 //
 //	1 HELLO    to agent    1 major u16, 2 minor u16, 3 features u64, 4 library, 5 program, 6 instance u64
 //	2 WELCOME  to program  1 major u16, 2 minor u16, 3 features u64, 4 cluster 16, 5 member
-//	3 FOLLOW   to agent    1 group's name
+//	3 FOLLOW   to agent    1 group's name, 2 flags u16 (1: gives keys to clients)
 //	4 STATE    to program  the whole desired state of a group; below
 //	5 DONE     to agent    1 group 16, 2 sequence u64, 3 code u8 (0: done), 4 reason
 //	6 NEED_IDS to agent    1 group 16, 2 count u16
 //	7 IDS      to program  1 group 16, 2 IDs u64 each
 //	8 USAGE    to agent    1 ring 16, 2 generation u64, derived, sealed, opened, refused u64 each
 //	9 ERROR    to program  1 code u16, 2 text, 3 group's name
+//	10 GRANT   to program  1 group 16, 2 request u64, 3 up u64, 4 down u64, 5 lease u64, ms, 6 client's name, 7 flags u16
+//	11 GRANTED to agent    1 group 16, 2 request u64, 3 code u8 (0: done), 4 reason, 5 up, 6 down: data keys, 7 generations u64 by level
 //
 // STATE: 1 values, 288 octets, always first, so that they lie at a fixed offset:
 // three levels of previous, current, next, 32 octets each, zero where there is
@@ -29,6 +31,13 @@
 // began before is running; a generation that is missing was wiped. Connections of
 // one process with the same instance take each other's place; several instances
 // stand side by side.
+//
+// GRANT asks a program that gives keys to clients for a pair of data keys, of the
+// IDs up and down (psp: SPIs without their top bit, which the program adds). It
+// seals to the client under down until the lease ends. Flag 1: the pair is there,
+// and its lease begins anew; the answer has no keys. Flag 2: the lease ends now;
+// there is no answer. A data key is id u64, epoch u16, V, profile, parameters u16,
+// octets of key and of Master Key Options u8 each, and those.
 package link
 
 import (
@@ -55,6 +64,17 @@ const (
 	IDs
 	UsageFrame
 	Error
+	Grant
+	Granted
+)
+
+// FollowClients is the flag of a FOLLOW by a program that gives keys to clients.
+const FollowClients = 1
+
+// Flags of a GRANT.
+const (
+	GrantRenew = 1 << iota
+	GrantEnd
 )
 
 // Codes of an ERROR.
@@ -295,4 +315,35 @@ func ParseState(b []byte) (s State, err error) {
 		s.Rings[l] = r
 	}
 	return s, nil
+}
+
+// DataKey is the key of one context, on its way to a client.
+type DataKey struct {
+	ID         uint64
+	Epoch      uint16
+	V, Profile uint8
+	Params     [2]uint8
+	Key        []byte
+	Options    []byte // Master Key Options
+}
+
+// Size is how many octets Append appends.
+func (k *DataKey) Size() int { return 16 + len(k.Key) + len(k.Options) }
+
+// Append writes a data key.
+func (k *DataKey) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, k.ID)
+	b = binary.BigEndian.AppendUint16(b, k.Epoch)
+	b = append(b, k.V, k.Profile, k.Params[0], k.Params[1], byte(len(k.Key)), byte(len(k.Options)))
+	return append(append(b, k.Key...), k.Options...)
+}
+
+// ParseDataKey reads what Append wrote. Its octets are b's.
+func ParseDataKey(b []byte) (k DataKey, err error) {
+	if len(b) < 16 || len(b) != 16+int(b[14])+int(b[15]) {
+		return k, fmt.Errorf("%w: data key", ErrFrame)
+	}
+	k = DataKey{ID: binary.BigEndian.Uint64(b), Epoch: binary.BigEndian.Uint16(b[8:]), V: b[10], Profile: b[11], Params: [2]uint8(b[12:14])}
+	k.Key, k.Options = b[16:16+int(b[14])], b[16+int(b[14]):]
+	return k, nil
 }

@@ -36,6 +36,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint8_t state_seal = 1;
 static uint64_t gens[3], sequence, floor_, done, next_id = 0x75000000;
 static uint8_t last_code;
+static uint8_t key_up[256], key_down[256]; /* as a client gets them */
+static int granted = -1;
 static atomic_int follows;
 
 static void put(uint8_t **p, uint64_t x, int octets)
@@ -131,6 +133,15 @@ static void *connection(void *arg)
 			for (int i = 0; i < 8; i++)
 				done = done << 8 | s[i];
 			last_code = *field(b, n, 3);
+			break;
+		}
+		case 11: { /* GRANTED */
+			const uint8_t *up = field(b, n, 5), *down = field(b, n, 6);
+			granted = *field(b, n, 3);
+			if (up != NULL) {
+				memcpy(key_up, up, sizeof key_up < (size_t)(b + n - up) ? sizeof key_up : (size_t)(b + n - up));
+				memcpy(key_down, down, sizeof key_down < (size_t)(b + n - down) ? sizeof key_down : (size_t)(b + n - down));
+			}
 			break;
 		}
 		case 6: /* NEED_IDS: one */
@@ -410,6 +421,113 @@ static void follow_agent(void)
 	eesp_group_free(g);
 }
 
+/* The agent asks for a pair of keys for a client, or changes its lease. */
+static int grant(uint64_t up, uint64_t down, uint64_t ms, unsigned flags)
+{
+	uint8_t b[256], *p = b;
+	put(&p, 1, 2), put(&p, 16, 2), memset(p, 0x44, 16), p += 16;
+	put(&p, 2, 2), put(&p, 8, 2), put(&p, down, 8);
+	put(&p, 3, 2), put(&p, 8, 2), put(&p, up, 8);
+	put(&p, 4, 2), put(&p, 8, 2), put(&p, down, 8);
+	put(&p, 5, 2), put(&p, 8, 2), put(&p, ms, 8);
+	put(&p, 6, 2), put(&p, 6, 2), memcpy(p, "laptop", 6), p += 6;
+	put(&p, 7, 2), put(&p, 2, 2), put(&p, flags, 2);
+	pthread_mutex_lock(&lock);
+	granted = -1;
+	frame(link_fd, 10, b, (size_t)(p - b));
+	pthread_mutex_unlock(&lock);
+	for (int i = 0; i < 20000; i++) {
+		pthread_mutex_lock(&lock);
+		int is = granted;
+		pthread_mutex_unlock(&lock);
+		if (is >= 0)
+			return is;
+		nap();
+	}
+	return -1;
+}
+
+static eesp_data_key data_key(const uint8_t *b)
+{
+	eesp_data_key k;
+	memset(&k, 0, sizeof k);
+	for (int i = 0; i < 8; i++)
+		k.id = k.id << 8 | b[i];
+	k.v = b[10];
+	k.profile = b[11];
+	k.key_len = b[14];
+	k.options_len = b[15];
+	memcpy(k.key, b + 16, k.key_len);
+	memcpy(k.options, b + 16 + k.key_len, k.options_len);
+	return k;
+}
+
+static void clients(void)
+{
+	pthread_mutex_lock(&lock);
+	gens[0] = gens[2] = 0, gens[1] = 30, state_seal = 1;
+	pthread_mutex_unlock(&lock);
+	eesp_group *g = followed(EESP_FOLLOW_CLIENTS);
+	eesp_receiver *r = NULL, *cr = NULL;
+	eesp_sender *s = NULL, *cs = NULL;
+	WORKS(eesp_receiver_new(&g, 1, NULL, &r));
+	eesp_follow_client c[2];
+	size_t n = 2;
+	WORKS(eesp_follow_clients(g, c, &n));
+	SAME(n, 0);
+	SAME(grant(0x79000001, 0x79000002, 3600000, 0), 0);
+	n = 0;
+	GIVES(EESP_ERR_ROOM, eesp_follow_clients(g, NULL, &n));
+	SAME(n, 1);
+	n = 2;
+	WORKS(eesp_follow_clients(g, c, &n));
+	CHECK(n == 1 && c[0].up == 0x79000001 && c[0].down == 0x79000002 && c[0].lease_ms > 3500000 && strcmp(c[0].name, "laptop") == 0);
+	GIVES(EESP_ERR_NOT_FOUND, eesp_sender_new_to_client(g, 0x79000001, &s));
+	WORKS(eesp_sender_new_to_client(g, c[0].down, &s));
+	GIVES(EESP_ERR_EXISTS, eesp_sender_new_to_client(g, c[0].down, &cs));
+	eesp_data_key k = data_key(key_up);
+	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+	sc.counter_mode = EESP_COUNTER_EXPLICIT;
+	WORKS(eesp_sender_new_with_key(&k, &sc, &cs));
+	k = data_key(key_down);
+	WORKS(eesp_receiver_new_with_key(&k, NULL, &cr));
+	for (uint64_t m = 30; m < 33; m++) {
+		WORKS(one_packet(cs, r));
+		WORKS(one_packet(s, cr));
+		step(0, m, m + 1, 1, 0);
+		step(m, m + 1, 0, 1, 0);
+		WORKS(one_packet(s, cr)); /* with the key that it has */
+		if (m == 30)
+			WORKS(one_packet(cs, r)); /* which the group's previous one still opens */
+		step(0, m + 1, 0, 1, 0);
+		if (m == 30) /* an agent does not go on so while a lease lasts */
+			GIVES(EESP_ERR_NO_KEY, one_packet(cs, r));
+		eesp_sender_free(s);
+		eesp_sender_free(cs);
+		eesp_receiver_free(cr);
+		uint64_t up = 0x79000001 + 2 * (m - 29);
+		SAME(grant(up, up + 1, 3600000, 0), 0);
+		WORKS(eesp_sender_new_to_client(g, up + 1, &s));
+		k = data_key(key_up);
+		WORKS(eesp_sender_new_with_key(&k, &sc, &cs));
+		k = data_key(key_down);
+		WORKS(eesp_receiver_new_with_key(&k, NULL, &cr));
+	}
+	SAME(grant(0, 0x79000002 + 6, 1, 1), 0); /* the lease ends */
+	eesp_status st = EESP_OK;
+	for (int i = 0; i < 20000 && st == EESP_OK; i++) {
+		nap();
+		st = one_packet(s, cr);
+	}
+	SAME(st, EESP_ERR_NO_KEY);
+	GIVES(EESP_ERR_NO_KEY, one_packet(s, cr));
+	eesp_sender_free(s);
+	eesp_sender_free(cs);
+	eesp_receiver_free(cr);
+	eesp_receiver_free(r);
+	eesp_group_free(g);
+}
+
 /* A host closes descriptors that it has not opened, and uses the numbers. */
 static void descriptor_closed(void)
 {
@@ -464,5 +582,6 @@ int main(void)
 	TEST(no_agent);
 	TEST(follow_agent);
 	TEST(descriptor_closed);
+	TEST(clients);
 	return 0;
 }

@@ -367,6 +367,10 @@ static void rings(void)
 	ANY(eesp_group_follow, "net", &fc, &followed);
 	ANY(eesp_follow_wait, g, 1);
 	ANY(eesp_group_follow_info, g, &info);
+	size_t clients = 0;
+	eesp_sender *to;
+	ANY(eesp_follow_clients, g, NULL, &clients);
+	ANY(eesp_sender_new_to_client, g, 5, &to);
 	eesp_receiver_free(r);
 	eesp_sender_free(s);
 	eesp_group_free(g);

@@ -28,6 +28,7 @@ class Agent:
         self.ring, self.sequence, self.seal, self.next_id = os.urandom(16), 0, 1, 0x78000000
         self.generations = [0, 5, 0]
         self.done: dict[int, int] = {}
+        self.granted: dict[int, bytes] = {}
         threading.Thread(target=self.run, daemon=True).start()
 
     def run(self) -> None:
@@ -49,6 +50,8 @@ class Agent:
                     self.state()
                 elif kind == 5:
                     self.done[int.from_bytes(fields[2], "big")] = fields[3][0]
+                elif kind == 11:
+                    self.granted = fields
                 elif kind == 6:
                     self.next_id += 1
                     self.send(7, {1: fields[1], 2: struct.pack(">Q", self.next_id)})

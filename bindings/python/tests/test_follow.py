@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from pathlib import Path
 
@@ -46,6 +47,34 @@ def test_rings() -> None:
         assert receiver.open(sender.seal([b"x"])).status[0] == Status.REFLECTED
         receiver.set_own_ids([])
         assert receiver.open(sender.seal([b"x"])).good == 1
+
+
+def test_clients(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "agent.sock")
+    with eesp.TrustGroup.follow("net", socket=tmp_path / "agent.sock", clients=True) as group:
+        receiver = eesp.Receiver(group)
+        assert group.clients() == []
+        numbers = {2: 1, 3: 0x76000001, 4: 0x76000002, 5: 3600000}
+        fields = {n: struct.pack(">Q", x) for n, x in numbers.items()}
+        agent.send(10, {1: bytes(16), 6: b"laptop", 7: bytes(2), **fields})
+        end = time.monotonic() + 20
+        while not agent.granted and time.monotonic() < end:
+            time.sleep(0.002)
+        assert agent.granted[3] == b"\0"
+        (client,) = group.clients()
+        assert (client.name, client.up, client.down) == ("laptop", 0x76000001, 0x76000002) and 3500 < client.lease <= 3600
+        sender = group.client_sender(client)
+        assert sender.id == client.down
+        with pytest.raises(eesp.ExistsError):
+            group.client_sender(client)
+        assert sender.seal([b"to it"]).good == 1
+        assert receiver.open(sender.seal([b"to it"])).status[0] == Status.REFLECTED
+        agent.send(10, {1: bytes(16), 6: b"laptop", 7: b"\0\2", **fields})
+        while group.clients() and time.monotonic() < end:
+            time.sleep(0.002)
+        assert sender.seal([b"to it"]).status[0] == Status.NO_KEY
+        sender.close()
+        receiver.close()
 
 
 def test_follow(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ GROUP_TIME_LATE = 0x40
 GROUP_NO_DIRECTION_BIT = 0x10
 DRAFT_DEFAULT = 0
 FOLLOW_WITHOUT_KEYS = 0x1
+FOLLOW_CLIENTS = 0x2
 DRAFT_02 = 2
 DRAFT_03 = 3
 UDP_ECN = 0x1
@@ -325,6 +326,16 @@ class FollowInfo(Structure):
     ]
 
 
+class FollowClient(Structure):
+    _fields_ = [
+        ("up", c_uint64),
+        ("down", c_uint64),
+        ("lease_ms", c_uint32),
+        ("reserved", c_uint32),
+        ("name", c_char * 64),
+    ]
+
+
 class Job(Structure):
     _fields_ = [
         ("aad", c_void_p),
@@ -357,6 +368,7 @@ STRUCTURES: dict[str, type[Structure]] = {
     "eesp_usage": Usage,
     "eesp_follow_config": FollowConfig,
     "eesp_follow_info": FollowInfo,
+    "eesp_follow_client": FollowClient,
     "eesp_job": Job,
 }
 
@@ -384,6 +396,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "eesp_group_follow": (c_int, [c_char_p, _P, _P]),
     "eesp_follow_wait": (c_int, [_P, c_uint32]),
     "eesp_group_follow_info": (c_int, [_P, _P]),
+    "eesp_follow_clients": (c_int, [_P, _P, _P]),
+    "eesp_sender_new_to_client": (c_int, [_P, c_uint64, _P]),
     "eesp_sender_set_id": (c_int, [_P, c_uint64]),
     "eesp_sender_id": (c_uint64, [_P]),
     "eesp_receiver_set_own_ids": (c_int, [_P, _P, _N]),

@@ -333,6 +333,16 @@ class FollowInfo:
 
 
 @dataclass(frozen=True)
+class Client:
+    """A client outside the cluster that has a pair of a followed group's data keys."""
+
+    name: str  # as its certificate says
+    up: int  # the ID of its packets; psp: SPI
+    down: int  # of packets to it
+    lease: float  # seconds that are left
+
+
+@dataclass(frozen=True)
 class Clock:
     """Counters follow the wall clock; epochs too, unless one is given with its start (ns since 1970).
 

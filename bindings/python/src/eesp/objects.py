@@ -16,6 +16,7 @@ from ._types import (
     Aead,
     AnyV,
     Buffer,
+    Client,
     Clock,
     Combiner,
     Context,
@@ -327,15 +328,17 @@ class TrustGroup(_Object):
         timeout: float = 10.0,
         keys: bool = True,
         agent_uid: int = 0,
+        clients: bool = False,
     ) -> TrustGroup:
         """A group whose parameters, keys and IDs come from an agent (eespd agent), and change as it says.
 
         timeout: seconds to wait for the group and, unless keys is False, for its keys. agent_uid: a user that the agent
         may run as, besides root and this one. Senders of the group take no id, counter or lock_dir, and send options.
+        clients: the agent may have this group make data keys for clients outside the cluster (see clients()).
         """
         config = _abi.FollowConfig(
             struct_size=ctypes.sizeof(_abi.FollowConfig),
-            flags=0 if keys else _abi.FOLLOW_WITHOUT_KEYS,
+            flags=(0 if keys else _abi.FOLLOW_WITHOUT_KEYS) | (_abi.FOLLOW_CLIENTS if clients else 0),
             socket_path=None if socket is None else _path(socket),
             timeout_ms=max(_milliseconds(timeout), 1),
             agent_uid=_unsigned(agent_uid, 32, "agent_uid"),
@@ -357,6 +360,31 @@ class TrustGroup(_Object):
     def wait_sealing(self, timeout: float) -> None:
         """Waits until the senders of a group that follows an agent can seal; raises why they cannot."""
         check(self._call(_LIB.eesp_follow_wait, _milliseconds(timeout)))
+
+    def clients(self) -> list[Client]:
+        """The clients outside the cluster that have data keys of a group that follows an agent."""
+        room = 64
+        while True:
+            found, n = (_abi.FollowClient * room)(), ctypes.c_size_t(room)
+            status = self._call(_LIB.eesp_follow_clients, found, byref(n))
+            if status == Status.ROOM:
+                room = n.value + 64
+                continue
+            check(status)
+            return [Client(c.name.decode(errors="backslashreplace"), c.up, c.down, c.lease_ms / 1000) for c in found[: n.value]]
+
+    def client_sender(self, client: Client) -> Sender:
+        """The sender to a client; once for each. Its packets are refused (NO_KEY) when the lease has ended."""
+        sender = Sender.__new__(Sender)
+        handle = self._open()
+        sender.profile, sender._id, sender.v = self.profile, client.down, v_member(self.profile, self._client_v())
+        sender._make("eesp_sender_free", lambda made: _LIB.eesp_sender_new_to_client(handle.pointer, client.down, made))
+        return sender
+
+    def _client_v(self) -> int:
+        if self.profile is Profile.STATELESS:
+            return int(self._long or V.ID)
+        return v_number(self.profile, self.aead, None)
 
     def follow_info(self) -> FollowInfo:
         """What is known of a group that follows an agent."""
