@@ -1,5 +1,5 @@
 # The control plane, a module of its own (control/README.md).
-.PHONY: test-cluster test-control test-control-fuzz
+.PHONY: test-clients test-cluster test-control test-control-fuzz
 test-control:
 	@scripts/deps.sh $(DEPS_CONTROL)
 	cd control && CGO_ENABLED=1 $(GO) test -race -short ./...
@@ -16,8 +16,12 @@ $(CONTROL) &: $(shell find control -name '*.go') control/go.mod
 demo-cluster: $(CONTROL) $(BUILD)/bin/tap_gw
 	@scripts/deps.sh $(DEPS_BUILD) iproute2 iputils-ping curl iperf3 python3
 	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster
+# Clients outside the cluster, in C and Python.
+test-clients: $(CONTROL) $(BUILD)/bin/answerer $(BUILD)/bin/grant_client
+	@scripts/deps.sh $(DEPS_BUILD) libssl-dev python3
+	EESP_LIBRARY=$(abspath $(SO)) PYTHONPATH=bindings/python/src tests/cluster/clients.sh $(BUILD)/bin $(BUILD)/clients
 # All of the control plane's tests, minutes: a thousand rotations under load, emergencies, more of the model, the demonstration.
-test-cluster: test-control $(CONTROL) $(BUILD)/bin/tap_gw
+test-cluster: test-control test-clients $(CONTROL) $(BUILD)/bin/tap_gw
 	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 $(GO) test -timeout 60m ./...
 	if command -v promtool >/dev/null; then promtool check rules packaging/eespd.rules.yml; else echo "     alert rules: not checked, promtool is not installed"; fi
 	tests/cluster/endpoints.sh $(BUILD)/bin $(BUILD)/endpoints

@@ -52,7 +52,9 @@ type Config struct {
 	// Dialer, for tests and for namespaces; nil: the network.
 	Client func(*tls.Config) *http.Client
 	Silent time.Duration // see socket.Server
-	Renew  func(ctx context.Context, a *Agent) error
+	// PolicyFile is read anew for each client that asks; "": Policy.
+	PolicyFile string
+	Renew      func(ctx context.Context, a *Agent) error
 }
 
 // Agent is a member's agent.
@@ -80,7 +82,7 @@ type Agent struct {
 	lastErr string
 	send    chan []byte
 	usage   map[int]map[string]socket.Usage
-	bits    uint64 // offline ConnectionIDs given out
+	leases  leases
 }
 
 type level struct {
@@ -147,6 +149,7 @@ func New(c Config) (*Agent, error) {
 	if a.key, err = cacheKey(c.Dir, func(w string) { c.Log.Warn(w) }); err != nil {
 		return nil, err
 	}
+	a.beganWithLeases()
 	a.Planes = socket.Server{Cluster: c.Cluster, Member: c.Name, Policy: c.Policy, Log: c.Log, IDs: a.ids, Usage: a.used, Silent: c.Silent}
 	if err := a.load(); err != nil {
 		c.Log.Error("the cache is not used", "err", err)
@@ -487,8 +490,12 @@ func (a *Agent) check(old, r *ring) (record.Code, error) {
 		if g.Gen < old.rec.Floor {
 			return record.CodeFloor, fmt.Errorf("generation %d is below the floor %d", g.Gen, old.rec.Floor)
 		}
-		if o := old.rec.Find(g.Gen); o != nil && o.Fingerprint != g.Fingerprint {
+		o := old.rec.Find(g.Gen)
+		if o != nil && o.Fingerprint != g.Fingerprint {
 			return record.CodeFingerprint, fmt.Errorf("generation %d has another value", g.Gen)
+		}
+		if o != nil && g.TSSEpoch < o.TSSEpoch {
+			return record.CodeFloor, fmt.Errorf("the epoch of generation %d falls from %d to %d", g.Gen, o.TSSEpoch, g.TSSEpoch)
 		}
 	}
 	if r.rec.Floor < old.rec.Floor {
@@ -553,6 +560,17 @@ func (a *Agent) install(ctx context.Context, l *level, r *ring) {
 		a.nack(l, r, fail.Code, fail.Error())
 		return
 	}
+	if left := a.leased(r); left > 0 {
+		a.nack(l, r, record.CodeLease, "clients have leases on the generation before")
+		time.AfterFunc(left, func() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if l.rings[r.rec.ID] == r && r.nacked != "" && ctx.Err() == nil {
+				a.install(ctx, l, r)
+			}
+		})
+		return
+	}
 	r.nacked, r.acked = "", r.rec.Step
 	a.sendAck(l, r, record.CodeNone, "")
 }
@@ -563,6 +581,9 @@ func (a *Agent) seal(l *level, g *group) uint8 {
 		return socket.SealFenced
 	}
 	if a.revoked {
+		return socket.SealNo
+	}
+	if g.rec.Profile == record.ProfilePSP && l.member.State != record.MemberActive {
 		return socket.SealNo
 	}
 	for lv, id := range g.rec.Rings {
@@ -589,6 +610,9 @@ func (a *Agent) seal(l *level, g *group) uint8 {
 
 // maxStale is for how many seconds a group may seal that hears nothing; 0: for ever.
 func (a *Agent) maxStale(g *group) (least uint32) {
+	if g.rec.Profile == record.ProfilePSP { // no ring says
+		return record.DefaultPolicy.MaxStale
+	}
 	for lv, id := range g.rec.Rings {
 		if gl := a.levels[record.Level(lv)]; gl != nil && gl.rings[id] != nil {
 			if m := gl.rings[id].rec.Policy.MaxStale; m != 0 && (least == 0 || m < least) {
@@ -614,6 +638,9 @@ func (a *Agent) publish(l *level, g *group) {
 		x := &socket.Ring{ID: id, Class: r.rec.Class, State: r.rec.State, Term: r.rec.Term, Step: r.rec.Step, Floor: r.rec.Floor}
 		for i, gen := range r.rec.Gens {
 			x.Gens = append(x.Gens, socket.Gen{Gen: gen.Gen, Role: gen.Role, Value: r.values[i]})
+			if gen.Role == record.Current {
+				x.Epoch = gen.TSSEpoch
+			}
 		}
 		st.Rings[lv] = x
 	}
@@ -637,14 +664,21 @@ func bootTime() time.Duration { return clock(unix.CLOCK_BOOTTIME) }
 
 // ids gives out IDs of the session's blocks, each once. Without a server, since
 // the start, a ConnectionID is random with the top bit set.
-func (a *Agent) ids(ctx context.Context, g *record.Group, n int) (out []uint64, err error) {
+func (a *Agent) ids(ctx context.Context, g *record.Group, n int) ([]uint64, error) {
 	kind := record.KindDevice
 	switch {
+	case g.Profile == record.ProfilePSP:
+		return nil, errors.New("SPIs are for clients")
 	case g.Profile == 2: // tss
 		kind = record.KindSSI
 	case g.V == 1:
 		kind = record.KindConnection
 	}
+	return a.numbers(ctx, kind, n)
+}
+
+// numbers are those of a kind.
+func (a *Agent) numbers(ctx context.Context, kind record.IDKind, n int) (out []uint64, err error) {
 	for deadline := time.Now().Add(8 * time.Second); ; {
 		a.mu.Lock()
 		for len(out) < n && len(a.blocks[kind]) > 0 {
@@ -653,8 +687,11 @@ func (a *Agent) ids(ctx context.Context, g *record.Group, n int) (out []uint64, 
 				num = 1
 			}
 			width, most := 8, uint64(255)
-			if kind == record.KindConnection {
+			switch kind {
+			case record.KindConnection, record.KindClient:
 				width, most = 32, 1<<32-1
+			case record.KindSPI:
+				width, most = 11, 1<<11-1
 			}
 			id := b<<width | num
 			if kind == record.KindSSI {
@@ -677,7 +714,11 @@ func (a *Agent) ids(ctx context.Context, g *record.Group, n int) (out []uint64, 
 		}
 		a.mu.Unlock()
 		if !online {
-			if kind != record.KindConnection {
+			switch kind {
+			case record.KindConnection:
+			case record.KindClient, record.KindSPI:
+				return nil, errors.New("no server answers, and clients' IDs come from one")
+			default:
 				return nil, errors.New("no server answers, and IDs of 4 octets come from one: this group opens only")
 			}
 			for len(out) < n {
@@ -842,6 +883,7 @@ func (a *Agent) watchClock(ctx context.Context) {
 			}
 		}
 		last = slept
+		a.expire()
 		for _, l := range a.levels {
 			for id, g := range l.groups {
 				if s := a.seal(l, g); s != was[id] {

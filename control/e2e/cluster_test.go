@@ -192,6 +192,8 @@ type host struct {
 	sock  string
 	plane *plane
 	err   chan error
+	// nil: one that lets all follow, and has no clients.
+	policy *socket.Policy
 }
 
 // join makes a member by an invite.
@@ -232,8 +234,12 @@ func (h *host) up() *host {
 	for lv, r := range h.c.roots {
 		roots[lv] = r.Public().(ed25519.PublicKey)
 	}
+	p := socket.Policy{DetachGrace: 30}
+	if h.policy != nil {
+		p = *h.policy
+	}
 	a, err := agent.New(agent.Config{Cluster: h.c.id, Name: h.name, Dir: h.dir, Servers: addrs, Roots: roots, CA: h.c.ca.Cert, Cert: h.cert, Key: h.key,
-		Log: slog.New(slog.NewTextHandler(h.c.log, nil)).With("agent", h.name), Silent: 500 * time.Millisecond, Policy: socket.Policy{DetachGrace: 30}})
+		Log: slog.New(slog.NewTextHandler(h.c.log, nil)).With("agent", h.name), Silent: 500 * time.Millisecond, Policy: p})
 	if err != nil {
 		h.c.t.Fatal(err)
 	}

@@ -166,7 +166,26 @@ func TestTSS(t *testing.T) {
 	}
 	third.up()
 	steady(2)
+	// Epochs are the group's: a host that comes back begins in the one of the others.
+	for range 2 {
+		if _, err := c.servers[0].Epoch(t.Context(), "test", server.NameRequest{Name: "job", Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		steady(2)
+		both("in another epoch", 2)
+	}
+	for i, e := range ends {
+		if tsc := e.s.NextTSC(); tsc>>48 != 2 || tsc&(1<<48-1) != 1 {
+			t.Errorf("end %d: after two epochs, and a packet in the last: TSC %#x", i, tsc)
+		}
+	}
 	c.rotate(server.RotateRequest{Ring: "job"})
 	steady(5) // 3 is burnt, and 4 would have the slot of 2
 	both("after an abort", 5)
+	if tsc := ends[0].s.NextTSC(); tsc != 1 {
+		t.Errorf("with another key, which begins in epoch 0: TSC %#x", tsc)
+	}
+	if _, err := c.servers[0].Epoch(t.Context(), "test", server.NameRequest{Name: "net"}); err == nil {
+		t.Error("an epoch of no ring")
+	}
 }

@@ -29,6 +29,7 @@ const (
 	Server = "server"
 	Member = "member"
 	Admin  = "admin"
+	Client = "client" // outside the cluster: gets data keys of granters
 )
 
 // Lifetimes.
@@ -37,6 +38,7 @@ const (
 	ServerLife = 365 * 24 * time.Hour
 	MemberLife = 30 * 24 * time.Hour
 	AdminLife  = 365 * 24 * time.Hour
+	ClientLife = 90 * 24 * time.Hour
 	// RenewGrace: with a certificate that expired no longer ago, a member whose
 	// key is still on the roster may renew it.
 	RenewGrace = 7 * 24 * time.Hour
@@ -99,7 +101,7 @@ func NewCA(cluster record.ID, now time.Time) (*CA, error) {
 func (ca *CA) Issue(pub ed25519.PublicKey, cluster record.ID, role, name string, life time.Duration, now time.Time, hosts ...string) (*x509.Certificate, error) {
 	t := &x509.Certificate{SerialNumber: serial(), Subject: pkix.Name{CommonName: role + " " + name}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(life),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{URI(cluster, role, name)}}
-	if role == Server {
+	if role == Server || role == Member { // a member may be a granter
 		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
 	for _, h := range hosts {

@@ -173,7 +173,8 @@ func samples(t *testing.T) (v vectors, bodies map[string]Body) {
 	v.InviteText = txt
 	key := seed("data key")
 	plain("client grant", &ClientGrant{Group: id("group"), Up: ClientSide{Connection: 1 << 32, Epoch: 9, V: 1, Options: true, Key: key[:16]}, Down: ClientSide{Connection: 2 << 32, V: 1, Options: true, Key: key[16:], SPI: 77},
-		Lease: 600, RenewAfter: 300, Generations: []Generation{{Gen: 2, Role: Current, Fingerprint: FingerprintOf(id("ring"), 2, &values[1])}}})
+		Lease: 600, RenewAfter: 300, Generations: []Generation{{Gen: 2, Role: Current, Fingerprint: FingerprintOf(id("ring"), 2, &values[1])}}, MasterKeys: []byte{0xE0, 0x02}})
+	plain("client grant psp", &ClientGrant{Group: id("group"), Up: ClientSide{V: 1, Key: key[:], SPI: 0x80000801}, Down: ClientSide{V: 1, Key: key[:], SPI: 0x80000802}, Lease: 600, RenewAfter: 300, Profile: ProfilePSP})
 	plain("cache", &Cache{Ring: id("ring"), KEKEpoch: 1, KEKStep: 1, KEK: kek0, Values: values[1:2], Floor: 2, Term: 1, Acked: 4, Entry: prev})
 	signed("hello", &Hello{Member: id("member"), Session: id("session"), Boot: id("boot"), Nonce: id("nonce"), Key: sessHPKE.PublicKey().Bytes(), Heads: []Known{{Zone, 1, 6, prev}}, Agent: "1.0", Library: "1.1"}, memberKey)
 	plain("welcome", &Welcome{Member: id("member"), Session: id("session"), Server: inst.ID, Number: 7, Blocks: []Block{{KindConnection, 6}}, Beat: 60})

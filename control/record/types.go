@@ -167,6 +167,8 @@ const (
 	ChangeRevoke
 	ChangeRestore
 	ChangeEmergency // what runs is brought to its end, and a rotation with a new KEK follows
+	ChangeGranter   // a member may give data keys to clients, or may not any more
+	ChangeEpoch     // tss: the key in use goes into its next epoch
 	changes
 )
 
@@ -174,7 +176,7 @@ func (k Change) String() string {
 	if k == 0 || k >= changes {
 		return fmt.Sprintf("change(%d)", uint8(k))
 	}
-	return [...]string{"genesis", "delegate", "group", "invite", "admit", "create", "prepare", "activate", "abort", "retire", "destroyed", "exclude", "rejoin", "revoke", "restore", "emergency"}[k-1]
+	return [...]string{"genesis", "delegate", "group", "invite", "admit", "create", "prepare", "activate", "abort", "retire", "destroyed", "exclude", "rejoin", "revoke", "restore", "emergency", "granter", "epoch"}[k-1]
 }
 
 // Changed names a record that an entry put, by its hash.
@@ -572,6 +574,7 @@ const (
 	KindConnection                   // ConnectionID: 0 | block 31 | number 32
 	KindClient                       // ConnectionIDs for clients
 	KindSSI                          // 0xF0000000 + block 20 | number 8
+	KindSPI                          // SPIs without their top bit: block 20 | number 11
 	Kinds
 )
 
@@ -666,11 +669,14 @@ func (r *Group) fields(c *codec) {
 	c.u64(crit|19, &r.Since)
 }
 func (r *Group) check() error {
-	if r.ID.IsZero() || r.Rings == [Levels]ID{} || r.Combiner != 0 || r.EngineBits != 0 || r.AEAD > 1 || r.V > 1 || r.CounterMode > 1 || r.CounterMode == 1 && r.Profile != 0 {
+	if r.ID.IsZero() || (r.Rings == [Levels]ID{}) != (r.Profile == ProfilePSP) || r.Combiner != 0 || r.EngineBits != 0 || r.AEAD > 1 || r.V > 1 || r.CounterMode > 1 || r.CounterMode == 1 && r.Profile != 0 {
 		return fmt.Errorf("%w: group", ErrMalformed)
 	}
 	return nil
 }
+
+// ProfilePSP is the profile of groups without a ring: device keys are receivers' own.
+const ProfilePSP = 1
 
 // SameIdentity says whether two records are of one group: all that never
 // changes is equal.
@@ -735,6 +741,7 @@ const (
 	CodeSilent
 	CodeStale
 	CodeDetached
+	CodeLease // clients have leases on a generation that goes
 	codes
 )
 
@@ -742,7 +749,7 @@ func (c Code) String() string {
 	if c >= codes {
 		return fmt.Sprintf("code(%d)", uint8(c))
 	}
-	return [...]string{"ok", "unsupported", "signature", "chain", "fingerprint", "floor", "sealed", "cache", "data plane", "silent", "stale", "detached"}[c]
+	return [...]string{"ok", "unsupported", "signature", "chain", "fingerprint", "floor", "sealed", "cache", "data plane", "silent", "stale", "detached", "lease"}[c]
 }
 
 // Ack (C10): a member acknowledges a step, or says why not.
@@ -860,6 +867,8 @@ type ClientGrant struct {
 	Lease       uint32 // seconds
 	RenewAfter  uint32
 	Generations []Generation // one a level
+	Profile     uint8
+	MasterKeys  []byte // Master Key Options of both directions' packets
 }
 
 // Type is TypeClientGrant.
@@ -889,6 +898,8 @@ func (r *ClientGrant) fields(c *codec) {
 		c.u8(crit|2, (*uint8)(&v.Role))
 		c.fixed(crit|3, v.Fingerprint[:])
 	})
+	c.opt().u8(crit|7, &r.Profile)
+	c.opt().bytes(crit|8, &r.MasterKeys, 1, 255)
 }
 
 // Cache (C14) is what an agent keeps of one ring. It is secret; a cache file is

@@ -122,6 +122,28 @@ func Abort(r *record.Ring, reason string) (record.Ring, Effect, error) {
 	return n, Effect{Change: record.ChangeAbort, Old: burnt, New: n.Gens[0].Gen}, nil
 }
 
+// Epoch has the key of a ring of tss go into its next epoch. All of the barrier have
+// acknowledged the step before, so nobody is further than one epoch behind, of the 16
+// that receivers take.
+func Epoch(r *record.Ring, need, ready Set, reason string) (record.Ring, Effect, error) {
+	if r.Class != record.ClassTSS {
+		return *r, Effect{}, guard("ring %s is of no group of tss: epochs are senders' own", r.Name)
+	}
+	if r.State != record.Steady {
+		return *r, Effect{}, guard("EPOCH in state %v", r.State)
+	}
+	if l := need.Minus(ready); len(l) > 0 {
+		return *r, Effect{}, guard("%d members have not acknowledged the step before", len(l))
+	}
+	n := begin(r)
+	if n.Gens[0].TSSEpoch == 1<<16-1 {
+		return *r, Effect{}, guard("the key's last epoch: rotate")
+	}
+	n.Gens[0].TSSEpoch++
+	n.Reason = reason
+	return n, Effect{Change: record.ChangeEpoch, Old: n.Gens[0].Gen, New: n.Gens[0].Gen}, nil
+}
+
 // Delay is how long RETIRE waits after the last member was ready.
 func Delay(r *record.Ring) time.Duration {
 	d := time.Duration(r.Policy.PathDelay) * time.Millisecond

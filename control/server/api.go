@@ -337,6 +337,26 @@ type (
 	}
 )
 
+type (
+	// GranterRequest lets a member give data keys to clients, or not any more.
+	GranterRequest struct {
+		Name string `json:"name"`
+		Off  bool   `json:"off"`
+	}
+	// ClientRequest asks for a client's certificate.
+	ClientRequest struct {
+		Name string `json:"name"`
+		CSR  []byte `json:"csr"` // DER
+	}
+	// ClientAnswer is it, and the CA's, by which the client knows granters.
+	ClientAnswer struct {
+		Cert    string `json:"cert"` // PEM
+		CA      string `json:"ca"`
+		Cluster string `json:"cluster"`
+		Key     string `json:"key"` // its hash, which granters' policies name
+	}
+)
+
 func handle[Q any](mux *http.ServeMux, pattern string, f func(context.Context, string, Q) (any, error)) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		var q Q
@@ -364,6 +384,9 @@ func (s *Server) admin() http.Handler {
 	handle(mux, "POST /v1/admin/abort", s.Abort)
 	handle(mux, "POST /v1/admin/revoke", s.Revoke)
 	handle(mux, "POST /v1/admin/exclude", s.Exclude)
+	handle(mux, "POST /v1/admin/granter", s.Granter)
+	handle(mux, "POST /v1/admin/client", s.Client)
+	handle(mux, "POST /v1/admin/epoch", s.Epoch)
 	handle(mux, "POST /v1/admin/freeze", func(_ context.Context, _ string, q NameRequest) (any, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -458,8 +481,16 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	if !memberName.MatchString(q.Name) {
 		return nil, bad("a group's name has letters, digits, '.', '_' and '-'")
 	}
-	if q.Profile != 0 && q.Profile != 2 {
-		return nil, bad("profile %d: groups are of profile stateless (0) or tss (2)", q.Profile)
+	if q.Profile > 2 {
+		return nil, bad("profile %d: groups are of profile stateless (0), psp (1) or tss (2)", q.Profile)
+	}
+	if q.Profile == record.ProfilePSP && len(q.Levels) == 0 {
+		s.each(func(l *Level) error {
+			if len(q.Levels) == 0 {
+				q.Levels = []string{l.Level.String()}
+			}
+			return nil
+		})
 	}
 	if len(q.Levels) == 0 {
 		s.each(func(l *Level) error { q.Levels = append(q.Levels, l.Level.String()); return nil })
@@ -470,6 +501,9 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	times := map[string]uint8{"": 0, "windows": 0, "time": 1}
 	if _, known := times[q.Replay]; !known || q.Profile != 0 && times[q.Replay] == 1 {
 		return nil, bad("replay %q: windows or, for groups of profile stateless, time", q.Replay)
+	}
+	if q.Profile == record.ProfilePSP && len(q.Levels) != 1 {
+		return nil, bad("a group of profile psp has no ring, and one level that it belongs to: name one")
 	}
 	if q.Window == 0 {
 		q.Window = 1024
@@ -496,7 +530,9 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 		if l == nil {
 			return nil, bad("this cluster has no level %s", name)
 		}
-		g.Rings[lv] = randomID()
+		if q.Profile != record.ProfilePSP {
+			g.Rings[lv] = randomID()
+		}
 		if owner == nil {
 			owner = l
 		}
@@ -510,6 +546,17 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 		if err := s.createRing(ctx, l, by, g.Rings[lv], class, q.Name, p, nil); err != nil {
 			return nil, err
 		}
+	}
+	if q.Profile == record.ProfilePSP {
+		_, err := owner.commit(ctx, func() (*change, error) {
+			for _, o := range owner.groups {
+				if o.rec.Name == q.Name {
+					return nil, fmt.Errorf("%w: a group named %s", ErrExists, q.Name)
+				}
+			}
+			return &change{head: record.Head{Change: record.ChangeGroup, Who: by, Reason: q.Name}, groups: []*record.Group{&g}}, nil
+		})
+		return map[string]any{"group": g.ID.String(), "rings": g.Rings}, err
 	}
 	if err := s.createRing(ctx, owner, by, g.Rings[owner.Level], class, q.Name, p, &g); err != nil {
 		return nil, err
@@ -671,6 +718,83 @@ func (s *Server) Exclude(ctx context.Context, by string, q NameRequest) (any, er
 		err = fmt.Errorf("%w: no active member %s", ErrNotFound, q.Name)
 	}
 	return map[string]string{"excluded": q.Name}, err
+}
+
+// Granter lets a member give data keys to clients, at all levels, or takes that away.
+func (s *Server) Granter(ctx context.Context, by string, q GranterRequest) (any, error) {
+	found := false
+	err := s.each(func(l *Level) error {
+		_, err := l.commit(ctx, func() (*change, error) {
+			for _, x := range l.members {
+				if x.rec.Name != q.Name || x.rec.State == record.Revoked {
+					continue
+				}
+				if found = true; x.rec.Granter == !q.Off {
+					return nil, errNothing
+				}
+				m := x.rec
+				m.Granter = !q.Off
+				reason := q.Name
+				if q.Off {
+					reason += ": not any more"
+				}
+				return &change{head: record.Head{Change: record.ChangeGranter, Who: by, Reason: reason}, members: []*record.Member{&m}}, nil
+			}
+			return nil, errNothing
+		})
+		return err
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: no member %s", ErrNotFound, q.Name)
+	}
+	return map[string]any{"member": q.Name, "granter": !q.Off}, err
+}
+
+// Client makes a client's certificate. What a client may have is each granter's
+// policy, which names its key: the certificate alone gets it nothing.
+func (s *Server) Client(_ context.Context, by string, q ClientRequest) (any, error) {
+	csr, err := x509.ParseCertificateRequest(q.CSR)
+	if err != nil || csr.CheckSignature() != nil {
+		return nil, bad("certificate request")
+	}
+	pub, ok := csr.PublicKey.(ed25519.PublicKey)
+	if !ok || !memberName.MatchString(q.Name) {
+		return nil, bad("an Ed25519 key and a name of letters, digits, '.', '_' and '-' are needed")
+	}
+	c, err := s.CA.Issue(pub, s.Cluster, pki.Client, q.Name, pki.ClientLife, s.Now())
+	if err != nil {
+		return nil, err
+	}
+	key := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	s.Log.Info("client's certificate", "client", q.Name, "key", fmt.Sprintf("%x", key[:8]), "by", by)
+	return ClientAnswer{pemCert(c), pemCert(s.CA.Cert), s.Cluster.String(), fmt.Sprintf("%x", key)}, nil
+}
+
+// Epoch has a ring of tss go into the next epoch of its key: after hosts left or
+// came back. Counters begin at 0, and packets of long ago are refused.
+func (s *Server) Epoch(ctx context.Context, by string, q NameRequest) (any, error) {
+	epochs := map[string]uint16{}
+	return map[string]any{"epochs": epochs}, s.ringsNamed(q.Name, func(l *Level, id record.ID) error {
+		s.mu.Lock()
+		l.mu.Lock()
+		r := l.rings[id]
+		wd, step := s.world(l, r, s.watch(l, r)), r.rec.Step
+		l.mu.Unlock()
+		s.mu.Unlock()
+		_, err := l.commit(ctx, func() (*change, error) {
+			r := l.rings[id]
+			if r.rec.Step != step {
+				return nil, fmt.Errorf("%w: the ring has moved on", rotation.ErrGuard)
+			}
+			n, e, err := rotation.Epoch(&r.rec, wd.Need, wd.Ready, q.Reason)
+			if err != nil {
+				return nil, err
+			}
+			epochs[r.rec.Name] = n.Gens[0].TSSEpoch
+			return &change{head: record.Head{Change: e.Change, Who: by, Reason: q.Reason}, rings: []ringChange{{n, e}}}, nil
+		})
+		return err
+	})
 }
 
 // AuditAnswer is a level's log, as it is signed.

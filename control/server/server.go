@@ -601,6 +601,7 @@ const (
 	maxDevice  = 1 << 24
 	maxConn    = 1 << 31
 	maxSSI     = 1 << 20
+	maxSPI     = 1 << 20
 )
 
 // alloc gives out blocks of IDs that were never given out before. What a failed
@@ -621,7 +622,7 @@ func (s *Server) alloc(ctx context.Context, kind record.IDKind, n int) (bs []rec
 }
 
 func (s *Server) draw(ctx context.Context, kind record.IDKind) error {
-	limit := map[record.IDKind]uint64{record.KindDevice: maxDevice, record.KindConnection: maxConn, record.KindClient: maxConn, record.KindSSI: maxSSI}[kind]
+	limit := map[record.IDKind]uint64{record.KindDevice: maxDevice, record.KindConnection: maxConn, record.KindClient: maxConn, record.KindSSI: maxSSI, record.KindSPI: maxSPI}[kind]
 	// Clients' and members' connections share numbers.
 	key := fmt.Sprintf("alloc/%d", kind)
 	if kind == record.KindClient {
@@ -666,7 +667,7 @@ func (s *Server) jumpAllocators(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blocks = map[record.IDKind][]uint32{}
-	for kind, jump := range map[record.IDKind]uint64{record.KindDevice: blockJump >> 4, record.KindConnection: blockJump, record.KindSSI: ssiJump} {
+	for kind, jump := range map[record.IDKind]uint64{record.KindDevice: blockJump >> 4, record.KindConnection: blockJump, record.KindSSI: ssiJump, record.KindSPI: ssiJump} {
 		key := fmt.Sprintf("alloc/%d", kind)
 		kv, err := s.Store.Get(ctx, key)
 		if err != nil {

@@ -76,6 +76,7 @@ type MemberStatus struct {
 	Name      string  `json:"name"`
 	State     string  `json:"state"`
 	Key       string  `json:"key"`
+	Granter   bool    `json:"granter,omitempty"`
 	Connected bool    `json:"connected"`
 	Session   string  `json:"session,omitempty"`
 	Agent     string  `json:"agent,omitempty"`
@@ -142,7 +143,7 @@ func (s *Server) MembersStatus() []MemberStatus {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for id, m := range l.members {
-			ms := MemberStatus{ID: id.String(), Level: l.Level.String(), Number: m.rec.Number, Name: m.rec.Name, State: m.rec.State.String(), Key: hex.EncodeToString(m.rec.SPKI[:8]), Reason: m.rec.Reason}
+			ms := MemberStatus{ID: id.String(), Level: l.Level.String(), Number: m.rec.Number, Name: m.rec.Name, State: m.rec.State.String(), Key: hex.EncodeToString(m.rec.SPKI[:8]), Granter: m.rec.Granter, Reason: m.rec.Reason}
 			if st := s.streams[id]; st != nil {
 				ms.Connected, ms.Session, ms.Agent, ms.Since = true, st.hello.Session.String(), st.hello.Agent, time.Since(st.began).Seconds()
 			}

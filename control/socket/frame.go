@@ -50,6 +50,7 @@ type Ring struct {
 	Step  uint64
 	Floor uint64
 	Gens  []Gen
+	Epoch uint16 // tss: of the current key
 }
 
 // State is a group's desired state.
@@ -73,7 +74,7 @@ func (s *State) Marshal() []byte {
 		if r == nil {
 			continue
 		}
-		x := &link.Ring{ID: r.ID, Class: uint8(r.Class), State: uint8(r.State), Term: r.Term, Step: r.Step, Floor: r.Floor}
+		x := &link.Ring{ID: r.ID, Class: uint8(r.Class), State: uint8(r.State), Term: r.Term, Step: r.Step, Floor: r.Floor, Epoch: r.Epoch}
 		for i := range r.Gens {
 			gen := &r.Gens[i]
 			x.Gens[gen.Role-1], values[lv][gen.Role-1] = gen.Gen, gen.Value
@@ -98,7 +99,7 @@ func ParseState(b []byte) (s State, err error) {
 		if r == nil {
 			continue
 		}
-		x := &Ring{ID: r.ID, Class: record.Class(r.Class), State: record.State(r.State), Term: r.Term, Step: r.Step, Floor: r.Floor}
+		x := &Ring{ID: r.ID, Class: record.Class(r.Class), State: record.State(r.State), Term: r.Term, Step: r.Step, Floor: r.Floor, Epoch: r.Epoch}
 		for i, n := range r.Gens {
 			if n != 0 {
 				gen := Gen{Gen: n, Role: record.Role(i + 1)}

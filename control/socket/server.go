@@ -25,6 +25,10 @@ import (
 // Policy says which users may follow which groups. Root may follow all.
 type Policy struct {
 	Rules []Rule `json:"rules"`
+	// Clients outside the cluster that this host gives data keys to, if it is a granter.
+	Clients []ClientRule `json:"clients,omitempty"`
+	// ClientLease is for how many seconds a client has them; 0: 300; at most 600.
+	ClientLease int `json:"client_lease,omitempty"`
 	// A program that closed its socket and lives on holds a step up for so many
 	// seconds; then the member acknowledges without it. Negative: for ever.
 	DetachGrace int `json:"detach_grace"`
@@ -35,6 +39,17 @@ type Rule struct {
 	User   string   `json:"user,omitempty"`
 	Group  string   `json:"group,omitempty"`
 	Follow []string `json:"follow"`
+}
+
+// ClientRule lets a client have data keys of groups. Its key is the hash that
+// eespctl grant client prints: what the CA alone says lets nobody in.
+type ClientRule struct {
+	Name   string   `json:"name"`
+	Key    string   `json:"key"`
+	Groups []string `json:"groups"`
+	// Minute is how many pairs it may have a minute, and Live at once; 0: 60 and 256.
+	Minute int `json:"minute,omitempty"`
+	Live   int `json:"live,omitempty"`
 }
 
 // ReadPolicy reads a policy; without a file, only root may follow.
@@ -113,7 +128,8 @@ type Server struct {
 	seq    uint64
 	moved  chan struct{} // closed when a program answered, came or went
 	bucket map[string]*bucket
-	closed bool
+	asked  map[uint64]chan granted
+	number uint64 // of the last one asked for
 }
 
 // bucket limits the IDs of one program: each is a replay window at all receivers.
@@ -135,6 +151,7 @@ type plane struct {
 	instance uint64 // of the program; its connections take each other's place
 	pidfd    int
 	conn     net.Conn // nil: detached
+	ended    chan struct{}
 	wmu      sync.Mutex
 	detached time.Time
 	groups   map[string]*following
@@ -142,6 +159,7 @@ type plane struct {
 }
 
 type following struct {
+	clients    bool // it gives keys to clients
 	sent, done uint64
 	code       uint8
 	reason     string
@@ -233,7 +251,7 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 	if err != nil {
 		return err
 	}
-	p := &plane{pid: int(cred.Pid), uid: cred.Uid, gid: cred.Gid, pidfd: pidfd, conn: c, groups: map[string]*following{}, usage: map[string]Usage{}}
+	p := &plane{pid: int(cred.Pid), uid: cred.Uid, gid: cred.Gid, pidfd: pidfd, conn: c, ended: make(chan struct{}), groups: map[string]*following{}, usage: map[string]Usage{}}
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	f, err := ReadFrame(c)
 	if err != nil {
@@ -267,6 +285,7 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		p.conn, p.detached = nil, time.Now()
+		close(p.ended)
 		if !p.alive() || len(p.groups) == 0 {
 			s.drop(p)
 		} else {
@@ -328,7 +347,7 @@ func (s *Server) receive(p *plane, f Frame) error {
 			return nil
 		}
 		s.mu.Lock()
-		p.groups[name] = &following{}
+		p.groups[name] = &following{clients: get16(m[2])&link.FollowClients != 0}
 		known := s.states[name] != nil
 		s.wake()
 		s.mu.Unlock()
@@ -359,6 +378,8 @@ func (s *Server) receive(p *plane, f Frame) error {
 			*x = binary.BigEndian.Uint64(m[2][8*i:])
 		}
 		s.Usage(p.pid, u)
+	case link.Granted:
+		return s.granted(m)
 	default:
 		if f.Flags&link.MustKnow != 0 {
 			return fmt.Errorf("%w: type %d", ErrFrame, f.Type)

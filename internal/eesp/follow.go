@@ -692,8 +692,20 @@ func (f *follower) installSlots(g *keys.Group, st *link.State, sealing status.Co
 	if err := set(c, &f.values[level][1]); err != nil {
 		return err
 	}
+	if s := g.Snapshot(); r.Epoch != 0 && s.Current != int(c&1) {
+		g.SetSealing(status.ErrNoKey) // until it is in its epoch
+	}
 	if err := g.UseKey(int(c & 1)); err != nil {
 		return err
+	}
+	// Counters begin anew with an epoch, so that none may come again.
+	switch have := g.Epoch(); {
+	case r.Epoch < have:
+		return fmt.Errorf("the epoch falls from %d to %d", have, r.Epoch)
+	case r.Epoch > have:
+		if err := g.SetEpoch(r.Epoch); err != nil {
+			return err
+		}
 	}
 	switch {
 	case other != 0:

@@ -504,6 +504,22 @@ func TestFollowTSS(t *testing.T) {
 			t.Errorf("%v: sealed with the key of slot %d", x.gens, got)
 		}
 	}
-	a.set(0, 5, 7, "do not fit in two slots")
+	// The key's epoch is the ring's. Counters begin at 0, and it never falls.
+	a.change(func(s *link.State) { s.Rings[0].Epoch = 3 })
+	a.set(0, 5, 0, "")
+	if tsc := s.NextTSC(); tsc != 3<<48 || an() != 1 {
+		t.Errorf("in epoch 3: TSC %#x", tsc)
+	}
+	if b := must(p.DomainStats()); b.LateEpoch != 0 {
+		t.Errorf("%+v", b)
+	}
+	a.change(func(s *link.State) { s.Rings[0].Epoch = 2 })
+	a.set(0, 5, 0, "the epoch falls from 3 to 2")
+	a.change(func(s *link.State) { s.Rings[0].Epoch = 0 })
+	a.set(5, 6, 0, "") // another key begins in epoch 0
+	if tsc := s.NextTSC(); tsc != 0 {
+		t.Errorf("with another key: TSC %#x", tsc)
+	}
+	a.set(0, 6, 8, "do not fit in two slots")
 	a.set(0, 4, 0, "below the floor 5")
 }

@@ -206,6 +206,7 @@ type Ring struct {
 	Term         uint32
 	Step, Floor  uint64
 	Gens         [3]uint64 // previous, current, next; 0: there is none
+	Epoch        uint16    // tss: of current
 }
 
 // How counters of a group's senders go (Params.CounterMode).
@@ -266,7 +267,8 @@ func (s *State) Marshal(values *Values) []byte {
 		for _, g := range r.Gens {
 			rings = binary.BigEndian.AppendUint64(rings, g)
 		}
-		rings = append(rings, make([]byte, 8)...)
+		rings = binary.BigEndian.AppendUint16(rings, r.Epoch)
+		rings = append(rings, make([]byte, 6)...)
 	}
 	p := []byte{s.Profile, s.AEAD, s.Combiner, s.V, s.Mode, s.CounterMode, s.EngineBits, 1}
 	p = binary.BigEndian.AppendUint32(p, s.Domain)
@@ -312,6 +314,7 @@ func ParseState(b []byte) (s State, err error) {
 		for i := range r.Gens {
 			r.Gens[i] = binary.BigEndian.Uint64(rings[40+8*i:])
 		}
+		r.Epoch = binary.BigEndian.Uint16(rings[64:])
 		s.Rings[l] = r
 	}
 	return s, nil

@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -43,6 +45,9 @@ const usage = `usage: eespctl [--socket PATH | --server HOST:PORT --cert FILE --
   members   the roster
   revoke    take a host's keys away: NAME
   exclude   stop waiting for a host: NAME
+  grant     clients outside the cluster: grant host NAME [--off] makes a host a granter,
+            grant client NAME --out DIR makes a client's key and certificate
+  epoch     tss: the key in use goes into its next epoch: RING
   audit     the log; audit verify checks it
   backup    write the store to a file, under a passphrase
   restore   bring a backup back, by the roots' word
@@ -186,7 +191,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	cmd, rest := fs.Arg(0), fs.Args()[1:]
 	commands := map[string]func(context.Context, *client, []string) error{
 		"init": initCommand, "invite": inviteCommand, "admit": admitCommand, "group": groupCommand, "rotate": rotateCommand, "abort": named("abort", true),
-		"freeze": freezeCommand, "thaw": thawCommand, "status": statusCommand, "members": membersCommand, "revoke": named("revoke", true), "exclude": named("exclude", true),
+		"freeze": freezeCommand, "thaw": thawCommand, "status": statusCommand, "members": membersCommand, "revoke": named("revoke", true), "exclude": named("exclude", true), "grant": grantCommand, "epoch": epochCommand,
 		"audit": auditCommand, "backup": backupCommand, "restore": restoreCommand, "agent": agentCommand,
 		"help": func(_ context.Context, c *client, _ []string) error { fmt.Fprint(c.out, usage); return nil },
 	}
@@ -356,7 +361,7 @@ func groupCommand(ctx context.Context, c *client, args []string) error {
 	var window, contexts, domain, mode, octets uint
 	var delay, stale, absent, period, interval time.Duration
 	words, err := flags("group create", args, func(fs *flag.FlagSet) {
-		fs.StringVar(&profile, "profile", "stateless", "stateless or tss")
+		fs.StringVar(&profile, "profile", "stateless", "stateless, psp or tss")
 		fs.StringVar(&aead, "aead", "aes-256-gcm", "aes-128-gcm or aes-256-gcm")
 		fs.Var(&levels, "level", "a level that the group has a ring at (default: all of the cluster)")
 		fs.DurationVar(&delay, "path-delay", 30*time.Second, "how long packets may be under way")
@@ -385,8 +390,8 @@ func groupCommand(ctx context.Context, c *client, args []string) error {
 	}
 	q.Name, q.Levels = words[1], levels
 	var ok bool
-	if q.Profile, ok = map[string]uint8{"stateless": 0, "tss": 2}[profile]; !ok {
-		return usageError("--profile %q: stateless or tss", profile)
+	if q.Profile, ok = map[string]uint8{"stateless": 0, "psp": record.ProfilePSP, "tss": 2}[profile]; !ok {
+		return usageError("--profile %q: stateless, psp or tss", profile)
 	}
 	if q.AEAD, ok = map[string]uint8{"aes-128-gcm": 0, "aes-256-gcm": 1}[aead]; !ok {
 		return usageError("--aead %q: aes-128-gcm or aes-256-gcm", aead)
@@ -557,6 +562,85 @@ func named(path string, reason bool) func(context.Context, *client, []string) er
 	}
 }
 
+// grantCommand makes a host a granter, or a client.
+func grantCommand(ctx context.Context, c *client, args []string) error {
+	off, out := false, ""
+	words, err := flags("grant", args, func(fs *flag.FlagSet) {
+		fs.BoolVar(&off, "off", false, "with host: not any more")
+		fs.StringVar(&out, "out", "", "with client: where its key and certificates are written")
+	})
+	if err != nil {
+		return err
+	}
+	if len(words) == 2 && words[0] == "host" && out == "" {
+		var a map[string]any
+		if err := c.call(ctx, "POST", "granter", server.GranterRequest{Name: words[1], Off: off}, &a); err != nil {
+			return err
+		}
+		c.show(a, func(w io.Writer) {
+			if off {
+				fmt.Fprintf(w, "%s gives no keys to clients any more; leases that it gave run to their end\n", words[1])
+			} else {
+				fmt.Fprintf(w, "%s may give keys to the clients in its policy.json (eespd agent --grants HOST:PORT)\n", words[1])
+			}
+		})
+		return nil
+	}
+	if len(words) != 2 || words[0] != "client" || out == "" || off {
+		return usageError("grant host NAME [--off], or grant client NAME --out DIR")
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return err
+	}
+	var a server.ClientAnswer
+	if err := c.call(ctx, "POST", "client", server.ClientRequest{Name: words[1], CSR: csr}, &a); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(out, 0o700); err != nil {
+		return err
+	}
+	if err := errors.Join(pki.WriteKey(filepath.Join(out, "client.key"), key), pki.WriteFile(filepath.Join(out, "client.crt"), []byte(a.Cert), 0o644),
+		pki.WriteFile(filepath.Join(out, "ca.crt"), []byte(a.CA), 0o644)); err != nil {
+		return err
+	}
+	rule := map[string]any{"name": words[1], "key": a.Key, "groups": []string{"GROUP"}}
+	c.show(map[string]any{"client": words[1], "key": a.Key, "cluster": a.Cluster, "rule": rule}, func(w io.Writer) {
+		b, _ := json.Marshal(rule)
+		fmt.Fprintf(w, "%s\tthe client's key and certificate, and the CA's\n", out)
+		fmt.Fprintf(w, "\nfor \"clients\" in the granter's policy.json, with the groups that it may have:\n%s\n", b)
+	})
+	return nil
+}
+
+func epochCommand(ctx context.Context, c *client, args []string) error {
+	q := server.NameRequest{}
+	words, err := flags("epoch", args, func(fs *flag.FlagSet) { fs.StringVar(&q.Reason, "reason", "", "for the log") })
+	if err != nil {
+		return err
+	}
+	if len(words) != 1 {
+		return usageError("epoch RING [--reason TEXT]")
+	}
+	q.Name = words[0]
+	var a struct {
+		Epochs map[string]uint16 `json:"epochs"`
+	}
+	if err := c.call(ctx, "POST", "epoch", q, &a); err != nil {
+		return err
+	}
+	c.show(a, func(w io.Writer) {
+		for r, n := range a.Epochs {
+			fmt.Fprintf(w, "%s\tepoch %d\n", r, n)
+		}
+	})
+	return nil
+}
+
 func freezeCommand(ctx context.Context, c *client, args []string) error {
 	if len(args) == 0 {
 		return usageError("freeze REASON")
@@ -648,13 +732,13 @@ func membersCommand(ctx context.Context, c *client, args []string) error {
 		return err
 	}
 	c.show(ms, func(w io.Writer) {
-		fmt.Fprintln(w, "LEVEL\tNAME\tSTATE\tKEY\tCONNECTED\tREASON")
+		fmt.Fprintln(w, "LEVEL\tNAME\tSTATE\tKEY\tCONNECTED\tGRANTER\tREASON")
 		for _, m := range ms {
 			conn := "-"
 			if m.Connected {
 				conn = (time.Duration(m.Since) * time.Second).String()
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", m.Level, m.Name, m.State, m.Key, conn, m.Reason)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%v\t%s\n", m.Level, m.Name, m.State, m.Key, conn, m.Granter, m.Reason)
 		}
 	})
 	return nil

@@ -32,8 +32,8 @@ import (
 )
 
 const usage = `usage: eespd server [--dir DIR] [--endpoints URL,...] [--await-restore]
-       eespd agent  [--dir DIR] [--socket PATH] [--join INVITE [--name NAME]]
-       eespd dev    [--dir DIR]
+       eespd agent  [--dir DIR] [--socket PATH] [--join INVITE [--name NAME]] [--grants HOST:PORT]
+       eespd dev    [--dir DIR] [--grants HOST:PORT]
 
 server  keeps keys and carries rotations on; eespctl init makes its directory
 agent   brings a host's keys from a server to its data planes
@@ -247,6 +247,7 @@ func agentCommand(ctx context.Context, args []string) error {
 	host, _ := os.Hostname()
 	name := fs.String("name", host, "the member's name, with --join")
 	only := fs.Bool("join-only", false, "with --join: end when joined")
+	grants := fs.String("grants", "", "HOST:PORT for clients outside the cluster, if this host is a granter")
 	fs.Parse(args)
 	if fs.NArg() > 0 {
 		return fmt.Errorf("agent: unexpected argument %q", fs.Arg(0))
@@ -274,10 +275,10 @@ func agentCommand(ctx context.Context, args []string) error {
 			return nil
 		}
 	}
-	return runAgent(ctx, *dir, *sock, log)
+	return runAgent(ctx, *dir, *sock, *grants, log)
 }
 
-func runAgent(ctx context.Context, dir, sock string, log *slog.Logger) error {
+func runAgent(ctx context.Context, dir, sock, grants string, log *slog.Logger) error {
 	harden(log)
 	if err := lock(dir); err != nil {
 		return err
@@ -287,7 +288,8 @@ func runAgent(ctx context.Context, dir, sock string, log *slog.Logger) error {
 		return err
 	}
 	c.Log = log
-	if c.Policy, err = socket.ReadPolicy(filepath.Join(dir, "policy.json")); err != nil {
+	c.PolicyFile = filepath.Join(dir, "policy.json")
+	if c.Policy, err = socket.ReadPolicy(c.PolicyFile); err != nil {
 		return err
 	}
 	a, err := agent.New(c)
@@ -315,6 +317,15 @@ func runAgent(ctx context.Context, dir, sock string, log *slog.Logger) error {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(a.Status())
 	}))
+	if grants != "" {
+		gl, err := net.Listen("tcp", grants)
+		if err != nil {
+			return err
+		}
+		hs := &http.Server{Handler: a.GrantHandler(), TLSConfig: a.GrantTLS(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+		defer hs.Close()
+		go hs.ServeTLS(gl, "", "")
+	}
 	notify("READY=1")
 	return a.Run(ctx)
 }
@@ -323,6 +334,7 @@ func devCommand(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("eespd dev", flag.ExitOnError)
 	dir := fs.String("dir", filepath.Join(os.TempDir(), "eesp-dev"), "where all of it lies; it is made anew each time")
 	port := fs.Int("port", 7443, "of the server, on 127.0.0.1")
+	grants := fs.String("grants", "", "HOST:PORT for clients outside; see eespctl grant")
 	fs.Parse(args)
 	log := logger()
 	if err := os.RemoveAll(*dir); err != nil {
@@ -358,5 +370,5 @@ func devCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Printf("group:  dev\nsocket: %s/agent.sock\ntry:    eespctl --socket %s/admin.sock status\n", *dir, *dir)
-	return runAgent(ctx, adir, filepath.Join(*dir, "agent.sock"), log)
+	return runAgent(ctx, adir, filepath.Join(*dir, "agent.sock"), *grants, log)
 }
