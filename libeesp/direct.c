@@ -1073,82 +1073,115 @@ static inline void opened_with(const struct eesp_pattern *pt, size_t opened, siz
 		__atomic_fetch_add(&pt->tally[TALLY_OPENED], opened, __ATOMIC_RELAXED);
 }
 
-/* Packets of a burst that were turned away for one reason. */
+/* Packets of a burst that were turned away, for few reasons, and whose they said that they
+ * are. Threads share what is counted: it is written once, when all of them are known. */
 struct away {
 	size_t all;
-	uint64_t n;
-	eesp_status status;
+	uint32_t kinds;
+	struct turned {
+		eesp_status status;
+		uint32_t n;
+		const struct eesp_domain *domain;
+	} of[4], *last;
 };
 
-static inline void count_away(const struct eesp_open_plan *w, const struct away *a)
+static NOINLINE void count_away(const struct eesp_open_plan *w, struct away *a)
 {
-	if (a->n != 0)
-		__atomic_fetch_add(&w->by[-a->status], a->n, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < a->kinds; i++) {
+		const struct turned *t = &a->of[i];
+		__atomic_fetch_add(&w->by[-t->status], t->n, __ATOMIC_RELAXED);
+		if (t->domain != NULL && w->tally_of[-t->status] != 0)
+			__atomic_fetch_add(&t->domain->tally[w->tally_of[-t->status]], t->n, __ATOMIC_RELAXED);
+	}
+	a->kinds = 0;
 }
 
-static inline void turn_away(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, struct away *a)
+static NOINLINE struct turned *turned(const struct eesp_open_plan *w, struct away *a, eesp_status st, const struct eesp_domain *domain)
+{
+	for (size_t i = 0; i < a->kinds; i++)
+		if (a->of[i].status == st && a->of[i].domain == domain)
+			return &a->of[i];
+	if (a->kinds == sizeof a->of / sizeof a->of[0])
+		count_away(w, a);
+	a->of[a->kinds] = (struct turned){ st, 0, domain };
+	return &a->of[a->kinds++];
+}
+
+static inline void turn_away(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, const struct eesp_domain *domain, struct away *a)
 {
 	p->status = st;
 	p->out = NULL;
 	p->out_len = 0;
-	if (UNLIKELY(a->status != st)) {
-		count_away(w, a);
-		a->status = st;
-		a->n = 0;
-	}
-	a->n++;
+	if (UNLIKELY(a->kinds == 0 || a->last->status != st || a->last->domain != domain))
+		a->last = turned(w, a, st, domain);
+	a->last->n++;
 	a->all++;
 }
 
-/* Counts a packet for the domain that it says it is of. */
-static NOINLINE void count_in_domain(const struct eesp_open_plan *w, const eesp_pkt *p)
+/* The domain that a packet says it is of, the first if it is of none; NULL: there are none. */
+static inline const struct eesp_domain *domain_of(const struct eesp_open_plan *w, const eesp_pkt *p)
 {
 	const struct eesp_domain *d = w->screen.domains;
-	uint32_t number = 0;
-	if (p->len >= 4)
-		memcpy(&number, p->data, 4);
+	uint32_t number;
+	if (w->screen.n_domains == 0 || p->len < 4)
+		return d;
+	memcpy(&number, p->data, 4);
 	number = __builtin_bswap32(number) & 0xffffff;
-	for (size_t i = 0; i < w->screen.n_domains && p->len >= 4; i++)
-		if (w->screen.domains[i].number == number) {
-			d = &w->screen.domains[i];
-			break;
-		}
-	if (w->tally_of[-p->status] != 0)
-		__atomic_fetch_add(&d->tally[w->tally_of[-p->status]], 1, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < w->screen.n_domains; i++)
+		if (d[i].number == number)
+			return &d[i];
+	return d;
+}
+
+/* What a packet gets whose first octets show that it is none of the receiver's; EESP_OK:
+ * they do not. */
+static inline eesp_status screen(const struct eesp_screen *s, const eesp_pkt *p)
+{
+	const uint8_t *b = p->data;
+	uint32_t name, n, at;
+	if (p->len < s->least)
+		return EESP_ERR_SHORT;
+	if (LIKELY(s->first[b[s->first_at]] != 0))
+		return s->first[b[s->first_at]];
+	if (s->second[b[1]] != 0)
+		return s->second[b[1]];
+	if (p->len < s->least + 8u * s->more[b[1]])
+		return EESP_ERR_SHORT;
+	if ((b[2] & s->zero) != 0)
+		return EESP_ERR_RESERVED;
+	if ((at = s->third_at[b[1]]) != 0) {
+		n = 8 * (1 + (b[0] & 15u));
+		if (n < at + 8)
+			return EESP_ERR_HEADER_LEN;
+		if (p->len < n + ICV)
+			return EESP_ERR_SHORT;
+		if (n > at + 8 && s->third[b[at]] != 0)
+			return s->third[b[at]];
+	}
+	if (s->name_mask == 0)
+		return EESP_OK;
+	memcpy(&name, b + s->name_at, 4);
+	for (size_t i = 0; i < s->n_names; i++)
+		if ((name & s->name_mask) == s->names[i])
+			return EESP_OK;
+	return EESP_ERR_NO_KEY;
 }
 
 /* Takes a packet that the plan does not cover: most probably it is none of the
- * receiver's, as its first octets show, or else the engine's. */
+ * receiver's, or else the engine's. */
 static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struct away *a)
 {
 	const struct eesp_screen *s = &w->screen;
-	eesp_status st = EESP_ERR_NO_KEY;
+	eesp_status st;
 	p->status = STRAY;
 	if (p->flags > 3 || s->lead[p->flags] == NONE || p->headroom < s->lead[p->flags] || p->reserved != 0 || p->iov_count != 0 ||
 	    p->data == NULL || p->len > EESP_MAX_LEN)
 		return;
-	const uint8_t *b = p->data;
-	if (p->len < s->least) {
-		st = EESP_ERR_SHORT;
-	} else if (s->first[b[s->first_at]] != 0) {
-		st = s->first[b[s->first_at]];
-	} else if (s->second[b[1]] != 0) {
-		st = s->second[b[1]];
-	} else if (p->len < s->least + 8u * s->more[b[1]]) {
-		st = EESP_ERR_SHORT;
-	} else {
-		uint32_t name;
-		if (s->name_mask == 0)
-			return;
-		memcpy(&name, b + s->name_at, 4);
-		for (size_t i = 0; i < s->n_names; i++)
-			if ((name & s->name_mask) == s->names[i])
-				return;
-	}
+	st = screen(s, p);
+	if (st == EESP_OK)
+		return;
 	p->id = p->tsc = 0;
-	turn_away(w, p, st, a);
-	if (s->n_domains != 0)
-		count_in_domain(w, p);
+	turn_away(w, p, st, domain_of(w, p), a);
 }
 
 /* How many packets of keys that are new here the engine may look at yet, in this
@@ -1630,7 +1663,7 @@ static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan 
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
  * strays, and counted. Of a packet, nothing is read that is not in front of its
  * header's end or in the ICV, which is behind it. */
-static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras)
+static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras, const int loose)
 {
 	const struct eesp_room *room = way->room;
 	struct eesp_windows *const windows = w->windows;
@@ -1647,21 +1680,27 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	eesp_job *sorted = x.jobs, *j = x.jobs;
 	uint8_t *msg = room->msgs;
 	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
-	struct away away = { 0, 0, 0 };
+	struct away away;
+	int32_t clears[loose ? CHUNK : 1]; /* by packet */
 	struct strangers strangers = { 0, 0, 0 };
 	struct order o;
 
+	away.all = away.kinds = 0;
 #pragma GCC unroll 4
 	for (size_t i = 1; i < n; i++) /* so that headers which are in no cache come together */
 		__builtin_prefetch(pkts[i].data);
 	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
-		const struct eesp_shape *const s = shape_of(w, p);
+		const struct eesp_shape *const s = loose && p->status != STRAY ? NULL : shape_of(w, p);
 		if (UNLIKELY(s == NULL)) {
-			screened(w, p++, &away);
+			if (!loose)
+				screened(w, p, &away);
+			p++;
 			continue;
 		}
 		/* For as long as packets have this shape. */
-		const uint32_t word = s->word, header = s->n, lead = bare ? 0 : s->lead, inner = bare ? 0 : s->inner, least = header + inner + ICV, flags = s->flags;
+		const uint32_t word = s->word, lead = bare ? 0 : s->lead, inner = bare ? 0 : s->inner, least = s->n + inner + ICV, flags = s->flags;
+		uint32_t header = s->n;
+		int32_t clear = 0; /* octets of a payload, or less 0 those of an extension that are encrypted with it */
 		const uint8_t simple = s->simple;
 #ifdef WIDE
 		const __m512i compared = _mm512_loadu_si512(s->wide.compared), taken = _mm512_loadu_si512(s->wide.pick), kept = _mm512_loadu_si512(s->wide.kept);
@@ -1684,7 +1723,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const struct eesp_pattern *pt = guess;
 			const uint32_t len = p->len;
 			uint32_t f; /* flags, next_header, reserved */
-			if (UNLIKELY(hdr == NULL || len - least > EESP_MAX_LEN - least))
+			if (UNLIKELY(hdr == NULL || len - least > EESP_MAX_LEN - least || (loose && p->status != STRAY)))
 				break;
 			memcpy(&f, &p->flags, 4);
 #ifdef WIDE
@@ -1705,17 +1744,37 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (unlike != 0 || p->headroom < lead)
 					goto another;
 				pt = pattern_of(w, s, hdr); /* not the key of the packet before */
-				if (UNLIKELY(pt == NULL))
+				if (UNLIKELY(pt == NULL) && !loose)
 					goto another;
-				guess = pt;
-				if (j == x.jobs) {
-					const struct kdf_plan k = kdf_of(pt);
-					stride = stride_of(&k);
-					batch = pt->batch;
-				} else if (pt->batch != batch) {
-					mixed = 1;
+				if (loose && pt == NULL) {
+					guess = w->patterns;
+				} else {
+					guess = pt;
+					if (j == x.jobs) {
+						const struct kdf_plan k = kdf_of(pt);
+						stride = stride_of(&k);
+						batch = pt->batch;
+					} else if (pt->batch != batch) {
+						mixed = 1;
+					}
 				}
 			}
+#ifndef WIDE
+			if (loose) {
+				uint32_t more = hdr[s->more_at], begin = s->n + 4u * (hdr[s->clear_at] & s->clear_mask);
+				header = s->n + 8 * (more - 1);
+				eesp_status st = more < s->least_more ? EESP_ERR_HEADER_LEN : len < header + ICV ? EESP_ERR_SHORT
+						 : len < begin + ICV			    ? EESP_ERR_OFFSET : EESP_OK;
+				if (st != EESP_OK) {
+					p->id = p->tsc = 0;
+					turn_away(w, p, st, NULL, &away);
+					continue;
+				}
+				clear = (int32_t)(s->all_clear ? len - ICV : begin) - (int32_t)header;
+				if (pt == NULL)
+					goto missing;
+			}
+#endif
 #ifdef WIDE
 			__m512i got = _mm512_maskz_loadu_epi8(front, hdr + front_at);
 			if (UNLIKELY(odd)) {
@@ -1734,8 +1793,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + tsc_at);
 #endif
 			uint32_t key = 0;
-			if (s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
+			if (s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never)) {
+#ifndef WIDE
+				if (loose && tsc != s->tsc_never)
+					goto missing;
+#endif
 				goto another;
+			}
 			if (held && pt->area != NULL) {
 				if (pt->subs == NULL) {
 					if (memcmp(&p->addr, pt->addr, s->flow_len) != 0)
@@ -1748,21 +1812,25 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					p->id = id;
 					p->tsc = tsc;
 					p->coffset = p->ioffset = p->next_header = 0;
-					turn_away(w, p, EESP_ERR_FLOODED, &away);
+					turn_away(w, p, EESP_ERR_FLOODED, NULL, &away);
 					continue;
 				}
 			}
 			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
-			const uint32_t text = len - header - ICV;
+			const uint32_t text = len - header - ICV - (uint32_t)clear;
 			if (LIKELY(dst == NULL || dst == src + inner)) {
-				dst = src;
+				dst = src + clear;
 			} else { /* behind all of it, or as far in front */
 				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - lead);
 				/* (what is encrypted in front of a payload has to have room there, too) */
-				if (UNLIKELY(p->dst_size < text || gap < (uintptr_t)lead + len || -gap < text))
+				const uint32_t size = clear > 0 ? text + (uint32_t)clear : text;
+				if (UNLIKELY(p->dst_size < size || gap < (uintptr_t)lead + len || -gap < size))
 					goto another;
+				if (loose && clear > 0)
+					dst += clear;
 			}
-			p->coffset = p->ioffset = 0;
+			p->coffset = loose && !s->all_clear && clear > 0 ? (uint8_t)(clear / 4) : 0;
+			p->ioffset = 0;
 #ifdef WIDE
 			_mm_storeu_si128((__m128i *)&p->id, numbers); /* and tsc */
 			p->next_header = (uint8_t)_mm_extract_epi8(rest, 8);
@@ -1791,12 +1859,17 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs); /* the job's: both are of one size */
 			j->aad = hdr - lead;
-			j->src = src;
+			j->src = src + clear;
 			j->dst = dst;
-			j->tag = src + text;
-			j->aad_len = header + lead;
+			j->tag = src + clear + text;
+			j->aad_len = header + lead + (uint32_t)clear;
 			j->len = text;
 			j->ok = 0;
+			if (loose) {
+				clears[p - pkts] = clear;
+				if (text == 0) /* no pointer to behind a buffer */
+					j->src = j->dst = j->tag;
+			}
 			j->key = 0;
 #ifdef WIDE
 			store16(j->nonce, (v16)_mm512_castsi512_si128(got));
@@ -1837,23 +1910,38 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			last = text;
 			j++;
 			continue;
+#ifndef WIDE
+		missing:
+			p->id = get64(hdr + id_at) >> id_shift & id_mask;
+			p->tsc = get64(hdr + tsc_at);
+			p->coffset = s->all_clear || clear < 0 ? 0 : (uint8_t)(clear / 4);
+			p->ioffset = 0;
+			p->next_header = hdr[next_at] & next_mask;
+			turn_away(w, p, s->missing, NULL, &away);
+			continue;
+#endif
 		another:
-			screened(w, p, &away);
+			if (!loose)
+				screened(w, p, &away);
 		} while (++p < end);
-		if (p < end && shape_of(w, p) == s) /* too short for it, or too long */
-			screened(w, p++, &away);
+		if (p < end && !(loose && p->status != STRAY) && shape_of(w, p) == s) { /* too short for it, or too long */
+			if (!loose)
+				screened(w, p, &away);
+			p++;
+		}
 	}
 	m = (size_t)(j - x.jobs);
-	*stray = n - m - failed - away.all;
-	count_away(w, &away);
+	*stray = (loose ? *stray : n) - m - failed - away.all;
 	int moved = 0; /* inputs are where packets were that were taken out */
 	if (extras == WINDOWS) {
 		size_t left = check_windows(w, x.lanes, x.jobs, m);
 		moved = left != m;
 		m = left;
 	}
-	if (m == 0)
+	if (m == 0) {
+		count_away(w, &away);
 		return 0;
+	}
 	if (UNLIKELY(mixed)) {
 		open_mixed(room, w, x.lanes, x.jobs, m);
 	} else {
@@ -1908,6 +1996,17 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				}
 			}
 			if (extras == TIMES ? commit_time(w, l, pass, alone) : extras != WINDOWS || commit(way, w, l, alone)) {
+				if (loose) {
+					const int32_t clear = clears[p - pkts];
+					const uint8_t *payload = (const uint8_t *)j->aad + j->aad_len - clear;
+					uint8_t *text = out;
+					out = p->dst != NULL ? p->dst : (void *)(uintptr_t)payload;
+					len += (uint32_t)clear;
+					if (out != payload && clear > 0)
+						memcpy(out, payload, (size_t)clear);
+					else if (out != payload)
+						memmove(out, text - clear, len);
+				}
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;
@@ -1920,6 +2019,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	}
 	opened_with(counted, m - from - lost, m - from);
 	opened += m - from - lost;
+	if (away.kinds != 0)
+		count_away(w, &away);
 	if (opened != 0) {
 		__atomic_fetch_add(w->by, opened, __ATOMIC_RELAXED);
 		__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
@@ -1929,19 +2030,19 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 
 /* The same for formats that are plain, and others, each with what the plan has:
  * what cannot be is not asked for each packet. */
-#define OPEN(name, bare, extras)                                                                                                       \
+#define OPEN(name, bare, extras, loose)                                                                                                \
 	static EXECUTOR NOINLINE size_t name(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
 					     struct times_pass *pass, size_t *stray)                                                       \
 	{                                                                                                                              \
-		return open_some(way, w, pkts, n, alone, pass, stray, bare, extras);                                                   \
+		return open_some(way, w, pkts, n, alone, pass, stray, bare, extras, loose);                                            \
 	}
-OPEN(bare, 1, 0)
-OPEN(bare_own, 1, OWN)
-OPEN(bare_windows, 1, WINDOWS)
-OPEN(bare_times, 1, TIMES)
-OPEN(any_own, 0, OWN)
-OPEN(any_windows, 0, WINDOWS)
-OPEN(any_times, 0, TIMES)
+OPEN(bare, 1, 0, 0)
+OPEN(bare_own, 1, OWN, 0)
+OPEN(bare_windows, 1, WINDOWS, 0)
+OPEN(bare_times, 1, TIMES, 0)
+OPEN(any_own, 0, OWN, 0)
+OPEN(any_windows, 0, WINDOWS, 0)
+OPEN(any_times, 0, TIMES, 0)
 
 #define WAYS { { seal_any, seal_bare }, { { any_own, any_own, any_windows, any_times }, { bare, bare_own, bare_windows, bare_times } } }
 
@@ -1950,10 +2051,14 @@ const struct eesp_ways wide_ways = WAYS;
 #else
 static const struct eesp_ways narrow_ways = WAYS;
 
-static inline open_way *opener(const struct eesp_open_plan *w)
-{
-	return ways(w->wide)->open[w->bare][w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0];
-}
+/* The same for loose plans. */
+OPEN(loose_own, 0, OWN, 1)
+OPEN(loose_windows, 0, WINDOWS, 1)
+OPEN(loose_times, 0, TIMES, 1)
+static open_way *const loose_ways[] = { loose_own, loose_own, loose_windows, loose_times };
+
+static inline size_t extras_of(const struct eesp_open_plan *w) { return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0; }
+static inline open_way *opener(const struct eesp_open_plan *w) { return ways(w->wide)->open[w->bare][extras_of(w)]; }
 
 size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 {
@@ -1974,6 +2079,8 @@ size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
 			good += opener(w)(way, w, pkts + at, some, alone, &pass, &stray);
+			if (UNLIKELY(stray != 0) && w->loose != NULL)
+				good += loose_ways[extras_of(w)](way, w->loose, pkts + at, some, alone, &pass, &stray);
 			at += some;
 		}
 		if (w->times != NULL)

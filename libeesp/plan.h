@@ -35,9 +35,11 @@ struct eesp_shape {
 	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask, id_need, id_never;
 	uint64_t tsc_never;
 	int16_t tail_at;
-	uint8_t inner, unwrap, ages, padding1[3];
+	uint8_t inner, unwrap, ages, least_more;
+	int8_t missing;
+	uint8_t padding1;
 	struct eesp_copy copy[2];
-	uint8_t padding[4];
+	uint8_t more_at, clear_at, clear_mask, all_clear;
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
 	struct eesp_wide {
 		uint64_t load, front, behind, picked, again, odd;
@@ -131,10 +133,14 @@ struct eesp_open_plan {
 	uint8_t bare, extras, held, wide;
 	struct eesp_times *times;
 	const uint64_t *spent; /* on keys that are new here: burst's strangers */
+	const struct eesp_open_plan *loose;
 	struct eesp_screen {
 		int8_t first[256], second[256];
 		uint8_t more[256];
+		int8_t third[256];
+		uint8_t third_at[256];
 		uint8_t lead[4];
+		uint32_t zero;
 		uint32_t least, first_at, name_at, name_mask;
 		uint64_t n_names, n_domains;
 		const uint32_t *names;

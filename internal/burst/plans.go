@@ -192,30 +192,34 @@ func (r *Receiver) replan() {
 		area = uintptr(unsafe.Pointer(r.Held.area))
 	}
 	to := profile.PlanOpen(r.Backend, r.Opening, snaps, area)
-	if v := r.Windows.view(); v != nil && to != nil {
-		to.Windows = uintptr(unsafe.Pointer(v))
-		to.EachPattern(func(p *plan.Pattern) { p.Hash = r.Windows.table.HashName(p.Name[0], p.Name[1]) })
-	}
-	if r.Times != nil && to != nil {
-		to.Times = uintptr(unsafe.Pointer(&r.Times.table.View))
-		to.EachPattern(func(p *plan.Pattern) { p.Hash = r.Times.table.HashName(p.Name[0], p.Name[1]) })
-	}
 	if to == nil {
 		p.publish(0, nil)
 		return
 	}
-	if d := r.Backend.Direct; d != nil {
-		to.Wide = uint8(d.Wide)
+	for x := to; x != nil; x = x.Loose {
+		if d := r.Backend.Direct; d != nil {
+			x.Wide = uint8(d.Wide)
+		}
+		hash := func(name0, name1 uint64) uint64 { return 0 }
+		if v := r.Windows.view(); v != nil {
+			x.Windows = uintptr(unsafe.Pointer(v))
+			hash = r.Windows.table.HashName
+		}
+		if r.Times != nil {
+			x.Times = uintptr(unsafe.Pointer(&r.Times.table.View))
+			hash = r.Times.table.HashName
+		}
+		x.EachPattern(func(p *plan.Pattern) { p.Hash = hash(p.Name[0], p.Name[1]) })
+		x.Direct = p.direct
+		x.By, x.Octets = r.Stats.words()
+		x.TallyOf = uintptr(unsafe.Pointer(&inDomain))
+		x.Spent = uintptr(unsafe.Pointer(&r.strangers.spent))
 	}
 	if !to.Finish() {
 		to.Free() // of what it has kept already
 		p.publish(0, nil)
 		return
 	}
-	to.Direct = p.direct
-	to.By, to.Octets = r.Stats.words()
-	to.TallyOf = uintptr(unsafe.Pointer(&inDomain))
-	to.Spent = uintptr(unsafe.Pointer(&r.strangers.spent))
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
 }
 

@@ -110,9 +110,18 @@ type Shape struct {
 	Inner     uint8  // octets between the header and the payload that are encrypted with it
 	Unwrap    Unwrap
 	Ages      uint8 // epochs get too old
-	_         [3]uint8
+	LeastMore uint8 // at MoreAt
+	Missing   int8  // of a Loose plan: the status of packets for which there is no pattern, or that have the number of none
+	_         uint8
 	Copy      [2]Copy
-	_         [4]uint8
+
+	// Of a Loose plan: where headers say how many times 8 octets (and 8 more) they are
+	// longer than N, and how many times 4 octets behind N encryption begins; of some
+	// shapes nothing is encrypted.
+	MoreAt    uint8
+	ClearAt   uint8
+	ClearMask uint8
+	AllClear  uint8
 
 	Mask                              [MaxHeader]byte // what is compared
 	MsgSource, MsgTail                Pick
@@ -192,8 +201,13 @@ type Open struct {
 	Wide        uint8   // kernel.Direct's, if all shapes can be taken so
 	Times       uintptr // fresh.View; 0: there is none
 	Spent       uintptr // on keys that are new here: burst's strangers
+	loose       uintptr
 
 	Screen
+
+	// Loose is a plan for packets that this one does not cover, with headers of any
+	// length, and payloads of which some is in clear; nil: there is none.
+	Loose *Open
 
 	Own []uint64 // own IDs: packets with one are reflections
 
@@ -215,7 +229,10 @@ type Screen struct {
 	First    [256]int8  // by the octet at FirstAt: what a packet gets, a status; 0: it passes
 	Second   [256]int8  // the same, after it, by the octet of the header that has number 1
 	More     [256]uint8 // by that octet, too: how many times 8 octets more than Least there must be
+	Third    [256]int8  // the same, by the octet at ThirdAt, where headers have one there
+	ThirdAt  [256]uint8 // by the octet with number 1; 0: it passes
 	Lead     [4]uint8   // by the descriptor's flags: octets that are in front; None: it passes
+	Zero     uint32     // bits of the octet that has number 2, which are reserved
 	Least    uint32     // octets of the shortest packet
 	FirstAt  uint32
 	NameAt   uint32 // four octets that say which key a packet is for
@@ -339,7 +356,11 @@ func (s *Shape) probe(header []byte) uint64 {
 
 // Finish makes the plan ready, and reports whether it covers any packet.
 func (o *Open) Finish() bool {
-	if len(o.patterns) == 1 {
+	if l := o.Loose; l != nil && l.Finish() {
+		o.loose = uintptr(unsafe.Pointer(l))
+		o.Also(l.Free)
+	}
+	if len(o.patterns) == 1 && o.loose == 0 {
 		return false
 	}
 	o.shapeOf = make([]uint8, 1<<shapeBits)
@@ -395,6 +416,9 @@ func (o *Open) Finish() bool {
 	}
 	if o.nDomains = uint64(len(o.domains)); o.nDomains != 0 {
 		o.Domains = hold(&o.pin, o.domains)
+	}
+	if len(o.shapes) == 0 { // there is an address, and no way to it
+		o.shapes = make([]Shape, 1)
 	}
 	for i := range o.shapes {
 		if !o.shapes[i].widen(o) {

@@ -40,41 +40,80 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 	for b := range to.More[1:] {
 		to.More[1+b] = uint8(b * wire.PSPUnit / 8)
 	}
-	for version := range uint8(wire.PSPGMAC) {
-		if o.held && version != o.version || !o.held && snaps[0].Versions>>version&1 == 0 {
+	loose := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0, 0, 0, wire.PSPVersionBits}))
+	loose.Split, loose.Own = to.Split, to.Own
+	to.Loose = loose
+	for version := range uint8(wire.PSPVersions) {
+		missing := status.ErrNoKey
+		if o.held {
+			missing = status.ErrContext
+		} else if snaps[0].Versions>>version&1 == 0 {
+			missing = status.ErrVersion
+		}
+		for vc := range 2 {
+			var p plan.Pattern
+			n := wire.PSPTemplate(&p.Value, version, 0, vc != 0, nil)
+			loose.AddShape(o.looseShape(&p, n, version, uint8(1+vc), missing))
+		}
+		if o.held && version != o.version || missing == status.ErrVersion {
 			continue
 		}
-		for ext := range pspExtensions + 1 {
-			for vc := range min(ext, 1) + 1 {
-				for slot := range uint32(2) {
-					p := &plan.Pattern{Kind: uint16(version), KeyLen: uint8(pspKeyLen(version)), Area: area}
-					spi := slot << 31
-					if o.held {
-						if spi = o.spi; slot != 0 {
-							continue
-						}
-					} else {
-						k := &snaps[0].Slot[slot]
-						if !k.Present {
-							continue
-						}
-						var c Context
-						pspKey(&c.Msg, &c.KDF, k, version, 0)
-						p.KDF(&c.Msg, c.Blocks, c.KDF.Counter)
-						p.Master, p.Sub = c.KDF.addresses()
-						p.Usage = counts(to, k.Usage)
-						p.Name = *(*[2]uint64)(unsafe.Pointer(&k.Name))
-					}
+		for slot := range uint32(2) {
+			key := plan.Pattern{Kind: uint16(version), KeyLen: uint8(pspKeyLen(version)), Area: area}
+			spi := slot << 31
+			if o.held {
+				if spi = o.spi; slot != 0 {
+					continue
+				}
+			} else {
+				k := &snaps[0].Slot[slot]
+				if !k.Present {
+					continue
+				}
+				var c Context
+				pspKey(&c.Msg, &c.KDF, k, version, 0)
+				key.KDF(&c.Msg, c.Blocks, c.KDF.Counter)
+				key.Master, key.Sub = c.KDF.addresses()
+				key.Usage = counts(to, k.Usage)
+				key.Name = *(*[2]uint64)(unsafe.Pointer(&k.Name))
+			}
+			for vc := range 2 {
+				p := key
+				n := wire.PSPTemplate(&p.Value, version, spi, vc != 0, nil)
+				if i, ok := loose.AddShape(o.looseShape(&p, n, version, uint8(1+vc), missing)); ok {
+					loose.Add(i, &p)
+				}
+			}
+			if version >= wire.PSPGMAC {
+				continue
+			}
+			for ext := range pspExtensions + 1 {
+				for vc := range min(ext, 1) + 1 {
+					p := key
 					n := wire.PSPTemplate(&p.Value, version, spi, vc != 0, make([]byte, ext*wire.PSPUnit))
 					p.Value[2] = uint8(ext * wire.PSPUnit / 4) // nothing of the payload is in clear
-					if i, ok := to.AddShape(o.shape(p, n)); ok {
-						to.Add(i, p)
+					if i, ok := to.AddShape(o.shape(&p, n)); ok {
+						to.Add(i, &p)
 					}
 				}
 			}
 		}
 	}
 	return to
+}
+
+// looseShape is the form of headers with whatever extension, of payloads with
+// whatever crypt offset.
+func (o *pspOpening) looseShape(p *plan.Pattern, n int, version, least uint8, missing status.Code) *plan.Shape {
+	s := o.shape(p, n)
+	s.Mask[1], s.Mask[2], s.Mask[3] = 0, 0, wire.PSPVersionBits
+	s.LeastMore, s.Missing = least, int8(missing)
+	s.Word = binary.NativeEndian.Uint32(p.Value[:]) & binary.NativeEndian.Uint32(s.Mask[:])
+	s.MoreAt, s.ClearAt, s.ClearMask = wire.PSPLenAt, 2, wire.PSPMaxOffset
+	if version >= wire.PSPGMAC {
+		s.AllClear = 1
+	}
+	return s
 }
 
 // shape is the form of headers that begin as a pattern does.

@@ -76,8 +76,11 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
 	to.Screens(wire.StatelessMinHeader+kernel.TagSize, 0, wire.StatelessFirst)
+	to.Zero = 0xf0
 	for b := range to.Second {
 		to.Second[b] = int8(wire.StatelessSecond(byte(b)))
+		to.ThirdAt[b] = uint8(4 + wire.IDLen(uint8(b)>>4))
+		to.Third[b] = int8(wire.StatelessOption(byte(b)))
 	}
 	if o.held != nil {
 		p := &plan.Pattern{Area: area, KeyLen: uint8(o.held.keyLen), Kind: uint16(o.v)}

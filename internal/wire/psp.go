@@ -28,6 +28,8 @@ const (
 
 	// PSPVersionAt is the octet that has the version.
 	PSPVersionAt = 3
+	// PSPVersionBits are those of it that version and VC are in, and the one that is set.
+	PSPVersionBits = 0x3f
 	// PSPLenAt is the octet that has the header's length, less one unit.
 	PSPLenAt = 1
 

@@ -76,6 +76,14 @@ func StatelessSecond(b byte) status.Code {
 	return status.OK
 }
 
+// StatelessOption is what the first octet of options says: that they are none.
+func StatelessOption(b byte) status.Code {
+	if b == optPad1 || b == optPadN || b >= optMasterKey && b < optMasterKey+Levels {
+		return status.OK
+	}
+	return status.ErrOption
+}
+
 // Parse reads the header at the start of b, which is the packet up to and
 // including its ICV of icv octets. Checks come in a fixed order: length of the
 // fixed part, Version, V, Reserve, HL, options, offsets.
