@@ -252,14 +252,14 @@ static inline int good_form(const eesp_job *j, uint32_t keys)
 
 /* All backends that C can call have AVX. */
 #if defined(__x86_64__)
-#define VECTORS __attribute__((target("avx"), noinline))
+#define VECTORS_OF __attribute__((target("avx")))
 #else
-#define VECTORS NOINLINE
+#define VECTORS_OF
 #endif
 
 /* Fields lie side by side, and so they are looked at. contexts, if there are any,
  * begin with 0. */
-static VECTORS enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys, const uint8_t *contexts)
+static inline __attribute__((always_inline)) VECTORS_OF enum form form_with(const eesp_job *jobs, size_t n, uint32_t keys, const uint8_t *contexts)
 {
 	typedef uint32_t four __attribute__((vector_size(16)));
 	typedef int32_t masks __attribute__((vector_size(16)));
@@ -268,6 +268,7 @@ static VECTORS enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys, 
 	four lens, last = { 0 }, nonce, nonces = { 0 }, context, begins = { 0 };
 	masks bad = { 0 }, disorder = { 0 };
 	two in, out, wrong = { 0 };
+#pragma GCC unroll 4
 	for (size_t i = 0; i < n; i++) {
 		const uint8_t *j = (const uint8_t *)&jobs[i];
 		memcpy(&in, j, 16);	  /* aad, src */
@@ -288,6 +289,14 @@ static VECTORS enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys, 
 	if ((wrong[0] | wrong[1]) != 0 || (bad[0] | bad[1] | bad[2]) != 0 || nonces[3] != 0 || (begins[0] & 0xff) != 0)
 		return BAD;
 	return disorder[1] ? UNORDERED : ORDERED;
+}
+
+static NOINLINE VECTORS_OF enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys) { return form_with(jobs, n, keys, NULL); }
+
+/* contexts are not NULL. */
+static NOINLINE VECTORS_OF enum form form_with_contexts(const eesp_job *jobs, size_t n, const uint8_t *contexts)
+{
+	return form_with(jobs, n, 1, contexts);
 }
 
 /* Runs jobs in order of length, up to CHUNK, with raw keys of their contexts or
@@ -345,11 +354,13 @@ static inline size_t run_jobs(const struct eesp_room *room, const struct eesp_di
 	if (seal)
 		return n;
 	size_t good = 0;
-	for (size_t i = 0; i < n; i++) {
+#pragma GCC unroll 8
+	for (size_t i = 0; i < n; i++)
 		good += jobs[i].ok;
-		if (UNLIKELY(!jobs[i].ok))
-			memset(jobs[i].dst, 0, jobs[i].len);
-	}
+	if (UNLIKELY(good != n))
+		for (size_t i = 0; i < n; i++)
+			if (!jobs[i].ok)
+				memset(jobs[i].dst, 0, jobs[i].len);
 	return good;
 }
 
@@ -385,7 +396,7 @@ int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, ui
 			memset(jobs->dst, 0, jobs->len);
 		return 1;
 	}
-	enum form form = form_of(jobs, n, 1, contexts);
+	enum form form = form_with_contexts(jobs, n, contexts);
 	if (form == BAD)
 		return 0;
 	*good = rekey(room, v, (int)aead, contexts, jobs, n, form, seal);
@@ -394,7 +405,7 @@ int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, ui
 
 int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good)
 {
-	enum form form = v->direct != NULL ? form_of(jobs, n, v->n, NULL) : BAD;
+	enum form form = v->direct != NULL ? form_of(jobs, n, v->n) : BAD;
 	if (form == BAD)
 		return 0;
 	*good = run_jobs(room, v->direct, NULL, (int)v->aead, NULL, v->area, jobs, n, form, seal);

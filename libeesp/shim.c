@@ -1056,6 +1056,7 @@ static int jobs_ready(const void *object, uint32_t kind, uint32_t expected, eesp
 		return 0;
 	}
 	if (open && jobs != NULL)
+#pragma GCC unroll 8
 		for (size_t i = 0; i < n; i++)
 			jobs[i].ok = 0;
 	if (object == NULL || kind != expected || (n != 0 && jobs == NULL)) {
