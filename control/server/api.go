@@ -407,7 +407,11 @@ func (s *Server) admin() http.Handler {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		reply(w, map[string]any{"delegation": l.deleg.raw, "cluster": s.Cluster.String(), "read_only": l.broken}, nil)
+		root := l.root
+		if l.replaced {
+			root = l.before
+		}
+		reply(w, map[string]any{"delegation": l.deleg.raw, "cluster": s.Cluster.String(), "read_only": l.broken, "root": root, "new_root": l.root}, nil)
 	})
 	return mux
 }

@@ -61,26 +61,28 @@ type Level struct {
 	Level   record.Level
 	cluster record.ID
 	root    ed25519.PublicKey
+	before  ed25519.PublicKey // the root that this one stands in place of; nil: none
 	keys    Keys
 	st      store.Store
 	state   string // local file: what was published last
 	now     func() time.Time
 
-	writing sync.Mutex // one transaction at a time from here
-	mu      sync.Mutex
-	deleg   item[record.Delegation]
-	log     map[uint64]*entry
-	head    *entry
-	headMod int64
-	seen    int64 // newest revision of all that was applied
-	rings   map[record.ID]*item[record.Ring]
-	members map[record.ID]*item[record.Member]
-	groups  map[record.ID]*item[record.Group]
-	escrows map[record.ID]*item[record.Escrow]
-	ready   map[string]*item[record.Ready] // by key
-	keks    map[record.ID]kekAt
-	broken  string        // why nothing is written
-	changed chan struct{} // closed at each change
+	writing  sync.Mutex // one transaction at a time from here
+	mu       sync.Mutex
+	deleg    item[record.Delegation]
+	log      map[uint64]*entry
+	head     *entry
+	headMod  int64
+	seen     int64 // newest revision of all that was applied
+	rings    map[record.ID]*item[record.Ring]
+	members  map[record.ID]*item[record.Member]
+	groups   map[record.ID]*item[record.Group]
+	escrows  map[record.ID]*item[record.Escrow]
+	ready    map[string]*item[record.Ready] // by key
+	keks     map[record.ID]kekAt
+	broken   string        // why nothing is written
+	replaced bool          // the delegation is by the root of before
+	changed  chan struct{} // closed at each change
 
 	verifiedMu sync.Mutex
 	verified   map[verified]bool
@@ -270,8 +272,15 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 			return nil
 		}
 		it := item[record.Delegation]{raw: kv.Value, hash: record.HashOf(kv.Value), mod: kv.Mod}
+		l.replaced = false
 		if err := record.Verify(kv.Value, &it.rec, l.cluster, l.root); err != nil {
-			return err
+			if l.before == nil || record.Verify(kv.Value, &it.rec, l.cluster, l.before) != nil {
+				return err
+			}
+			l.replaced = true
+		}
+		if l.deleg.rec.Term != 0 && it.rec.Term > l.deleg.rec.Term {
+			l.broken = "" // the root's word
 		}
 		if it.rec.Level != l.Level || it.rec.Serial < l.deleg.rec.Serial || it.rec.Term < l.deleg.rec.Term {
 			return errors.New("an older delegation")
@@ -454,6 +463,8 @@ func (l *Level) checkLocal() {
 	switch {
 	case err != nil:
 		l.breakOff(err.Error())
+	case l.replaced:
+		l.breakOff("the root was replaced, and the store's delegation is by the one before: begin a new term (eespctl restore --roots)")
 	case v.serial == 0:
 	case l.head == nil:
 		l.breakOff("the store is empty, and this instance has written to it: restore it (eespctl restore)")

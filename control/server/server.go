@@ -39,6 +39,7 @@ type Config struct {
 // LevelConfig is a level's root and this instance's keys.
 type LevelConfig struct {
 	Root       ed25519.PublicKey
+	Before     ed25519.PublicKey // the root that Root stands in place of; nil: none
 	Keys       Keys
 	Delegation []byte // for the first entry
 }
@@ -99,6 +100,7 @@ func New(c Config) *Server {
 	for lv, lc := range c.Levels {
 		s.ID = lc.Keys.ID
 		s.levels[lv] = OpenLevel(lv, c.Cluster, lc.Root, lc.Keys, c.Store, fmt.Sprintf("%s/published-%v", c.Dir, lv), c.Now)
+		s.levels[lv].before = lc.Before
 	}
 	s.metrics = newMetrics(s)
 	return s
@@ -154,6 +156,7 @@ func (s *Server) Run(ctx context.Context) {
 		})
 	}
 	wg.Go(func() { s.watchSessions(ctx) })
+	wg.Go(func() { s.keepCopies(ctx) })
 	timer := time.NewTimer(0)
 	for ctx.Err() == nil {
 		select {

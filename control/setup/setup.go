@@ -36,6 +36,7 @@ type ServerFile struct {
 	Metrics string            `json:"metrics,omitempty"`
 	Admin   string            `json:"admin_socket"`
 	Roots   map[string][]byte `json:"roots"`
+	Before  map[string][]byte `json:"roots_before,omitempty"` // that eespctl trust replace replaced
 	// etcd: embedded, alone or with the other servers; or Endpoints.
 	Peer      string   `json:"etcd_peer,omitempty"`
 	Peers     string   `json:"etcd_peers,omitempty"`
@@ -235,7 +236,7 @@ func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
 		if err != nil {
 			return c, f, err
 		}
-		lc := server.LevelConfig{Root: root, Keys: server.Keys{Sign: ed25519.NewKeyFromSeed(k[16:48]), HPKE: hk}}
+		lc := server.LevelConfig{Root: root, Before: f.Before[name], Keys: server.Keys{Sign: ed25519.NewKeyFromSeed(k[16:48]), HPKE: hk}}
 		copy(lc.Keys.ID[:], k)
 		clear(k)
 		if lc.Delegation, err = os.ReadFile(filepath.Join(dir, "delegation-"+name+".rec")); err != nil {
@@ -443,6 +444,85 @@ func Root(file string, pass []byte) (ed25519.PrivateKey, error) {
 		return nil, fmt.Errorf("%s: no root key", file)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// NewRoot makes a level's root: its key under a passphrase, and the public one.
+func NewRoot(dir string, lv record.Level, pass []byte) (ed25519.PublicKey, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "root-"+lv.String()+".key")
+	if _, err := os.Stat(file); err == nil {
+		return nil, fmt.Errorf("%s is there already", file)
+	}
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	if err := SealFile(file, "root key", key.Seed(), pass); err != nil {
+		return nil, err
+	}
+	return pub, pki.WriteFile(filepath.Join(dir, "root-"+lv.String()+".pub"), []byte(base64.StdEncoding.EncodeToString(pub)+"\n"), 0o644)
+}
+
+// ReadRoot reads the public key that NewRoot wrote.
+func ReadRoot(file string) (ed25519.PublicKey, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	k, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(b)))
+	if err != nil || len(k) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("%s: no root's public key", file)
+	}
+	return k, nil
+}
+
+// RootFingerprint is what people compare.
+func RootFingerprint(pub ed25519.PublicKey) string { return fmt.Sprintf("%x", sha256.Sum256(pub)) }
+
+// Roots are those that a server's or a host's directory pins.
+func Roots(dir string) (map[string][]byte, error) {
+	for _, name := range []string{"server.json", "agent.json"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		var f struct {
+			Roots map[string][]byte `json:"roots"`
+		}
+		if err == nil {
+			err = json.Unmarshal(b, &f)
+		}
+		return f.Roots, err
+	}
+	return nil, fmt.Errorf("%s has no server.json and no agent.json", dir)
+}
+
+// ReplaceRoot pins another root of a level in a server's or a host's directory.
+func ReplaceRoot(dir string, lv record.Level, pub ed25519.PublicKey) error {
+	name := lv.String()
+	if _, err := os.Stat(filepath.Join(dir, "server.json")); err == nil {
+		return EditServer(dir, func(f *ServerFile) {
+			if f.Before == nil {
+				f.Before = map[string][]byte{}
+			}
+			if !bytes.Equal(f.Roots[name], pub) {
+				f.Before[name], f.Roots[name] = f.Roots[name], pub
+			}
+		})
+	}
+	file := filepath.Join(dir, "agent.json")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var f AgentFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	f.Roots[name] = pub
+	return writeJSON(file, f)
 }
 
 // EditServer changes a server's server.json.

@@ -51,6 +51,8 @@ const usage = `usage: eespctl [--socket PATH | --server HOST:PORT --cert FILE --
   audit     the log; audit verify checks it
   backup    write the store to a file, under a passphrase
   restore   bring a backup back, by the roots' word
+  rebuild   begin anew from an instance's copies, where store and backup are lost
+  trust     show the roots that a directory pins; make new ones; pin another
   agent     what this host's agent knows
 
 Exit status: 0 done; 1 failed; 2 wrong usage; 3 a rotation still waits; 4 the server does not write.
@@ -192,7 +194,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	commands := map[string]func(context.Context, *client, []string) error{
 		"init": initCommand, "invite": inviteCommand, "admit": admitCommand, "group": groupCommand, "rotate": rotateCommand, "abort": named("abort", true),
 		"freeze": freezeCommand, "thaw": thawCommand, "status": statusCommand, "members": membersCommand, "revoke": named("revoke", true), "exclude": named("exclude", true), "grant": grantCommand, "epoch": epochCommand,
-		"audit": auditCommand, "backup": backupCommand, "restore": restoreCommand, "agent": agentCommand,
+		"audit": auditCommand, "backup": backupCommand, "restore": restoreCommand, "rebuild": rebuildCommand, "trust": trustCommand, "agent": agentCommand,
 		"help": func(_ context.Context, c *client, _ []string) error { fmt.Fprint(c.out, usage); return nil },
 	}
 	f := commands[cmd]
@@ -836,8 +838,9 @@ func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 		if i > 0 && (h.Prev != prevHash || h.Serial != prev.Serial+1 || h.Term < prev.Term) {
 			return nil, fmt.Errorf("entry %d.%d does not follow %d.%d", h.Term, h.Serial, prev.Term, prev.Serial)
 		}
-		if i == 0 && h.Serial != 1 {
-			return nil, fmt.Errorf("the log begins with entry %d", h.Serial)
+		// Rebuilt: what was before was lost, and the roots' word follows.
+		if lost := i == 1 && prev.Serial != 1 && h.Change != record.ChangeRestore; lost || len(a.Entries) == 1 && h.Serial != 1 {
+			return nil, fmt.Errorf("the log begins with entry %d", rowsFrom(rows, h.Serial))
 		}
 		prev, prevHash = h, record.HashOf(raw)
 		r := auditRow{Level: a.Level, Term: h.Term, Serial: h.Serial, Hash: prevHash.String(), Change: h.Change.String(), Who: h.Who, Instance: in.Name, Old: h.Old, New: h.New, Step: h.Step, Time: time.Unix(h.Wall, 0).UTC().Format(time.RFC3339), Reason: h.Reason}
@@ -847,6 +850,13 @@ func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+func rowsFrom(rows []auditRow, other uint64) uint64 {
+	if len(rows) > 0 {
+		return rows[0].Serial
+	}
+	return other
 }
 
 func backupCommand(ctx context.Context, c *client, args []string) error {
@@ -907,6 +917,11 @@ func restoreCommand(ctx context.Context, c *client, args []string) error {
 			return err
 		}
 	}
+	return newTerm(ctx, c, roots, rootPass, last)
+}
+
+// newTerm has the roots begin a new term of their levels.
+func newTerm(ctx context.Context, c *client, roots, rootPass string, last uint64) error {
 	rp, err := setup.Passphrase(rootPass, "passphrase of the roots")
 	if err != nil {
 		return err
@@ -924,6 +939,8 @@ func restoreCommand(ctx context.Context, c *client, args []string) error {
 		var a struct {
 			Delegation []byte `json:"delegation"`
 			Cluster    string `json:"cluster"`
+			Root       []byte `json:"root"`     // that the delegation is by
+			NewRoot    []byte `json:"new_root"` // another one, if it was replaced
 		}
 		if err := c.call(ctx, "GET", "delegation?level="+lv.String(), nil, &a); err != nil {
 			return err
@@ -933,7 +950,11 @@ func restoreCommand(ctx context.Context, c *client, args []string) error {
 		fmt.Sscanf(a.Cluster, "%x", &b)
 		copy(id[:], b)
 		var d record.Delegation
-		if err := record.Verify(a.Delegation, &d, id, root.Public().(ed25519.PublicKey)); err != nil {
+		by := root.Public().(ed25519.PublicKey)
+		if !bytes.Equal(a.Root, a.NewRoot) && bytes.Equal(a.NewRoot, by) {
+			by = a.Root // its instances go on under the root in its place
+		}
+		if err := record.Verify(a.Delegation, &d, id, by); err != nil {
 			return fmt.Errorf("level %v: the server's delegation is not by this root: %w", lv, err)
 		}
 		d.Term++
@@ -956,6 +977,108 @@ func restoreCommand(ctx context.Context, c *client, args []string) error {
 		}
 	})
 	return nil
+}
+
+// rebuildCommand is restore from the copies that an instance keeps.
+func rebuildCommand(ctx context.Context, c *client, args []string) error {
+	dir, rootPass, roots := "", "", ""
+	last := uint64(0)
+	words, err := flags("rebuild", args, func(fs *flag.FlagSet) {
+		fs.StringVar(&dir, "from-instance", "", "a server's directory")
+		fs.StringVar(&rootPass, "root-passphrase-file", "", "the roots' passphrase")
+		fs.StringVar(&roots, "roots", "", "the folder of the roots")
+		fs.Uint64Var(&last, "last-generation", 0, "the highest generation that any host reports (eespctl agent)")
+	})
+	if err != nil {
+		return err
+	}
+	if len(words) > 0 || roots == "" || dir == "" {
+		return usageError("rebuild --from-instance DIR --roots DIR; the server waits for it with an empty store: eespd server --await-restore")
+	}
+	rows, err := server.ReadCopies(dir)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("%s has no copies (records-LEVEL.json)", dir)
+	}
+	if err := c.call(ctx, "POST", "import", rows, nil); err != nil {
+		return err
+	}
+	return newTerm(ctx, c, roots, rootPass, last)
+}
+
+// trustCommand is about roots: which are pinned, new ones, and others in their place.
+func trustCommand(_ context.Context, c *client, args []string) error {
+	dir, pass, out, root, fingerprint, level := "", "", "", "", "", "zone"
+	words, err := flags("trust", args, func(fs *flag.FlagSet) {
+		fs.StringVar(&dir, "dir", "", "a server's or a host's directory")
+		fs.StringVar(&level, "level", "zone", "zone, user or task")
+		fs.StringVar(&out, "out", "", "with new: where the root is written")
+		fs.StringVar(&pass, "passphrase-file", "", "with new: the root's passphrase")
+		fs.StringVar(&root, "root", "", "with replace: root-LEVEL.pub")
+		fs.StringVar(&fingerprint, "fingerprint", "", "with replace: as trust new printed it, compared by hand")
+	})
+	if err != nil {
+		return err
+	}
+	lv, err := record.ParseLevel(level)
+	if err != nil {
+		return usageError("%v", err)
+	}
+	how := ""
+	if len(words) == 1 {
+		how = words[0]
+	}
+	switch {
+	case how == "show" && dir != "":
+		roots, err := setup.Roots(dir)
+		if err != nil {
+			return err
+		}
+		shown := map[string]string{}
+		for l, k := range roots {
+			shown[l] = setup.RootFingerprint(k)
+		}
+		c.show(shown, func(w io.Writer) {
+			for l, f := range shown {
+				fmt.Fprintf(w, "%s\t%s\n", l, f)
+			}
+		})
+		return nil
+	case how == "new" && out != "":
+		p, err := setup.Passphrase(pass, "passphrase of the new root")
+		if err != nil {
+			return err
+		}
+		pub, err := setup.NewRoot(out, lv, p)
+		if err != nil {
+			return err
+		}
+		c.show(map[string]string{"level": level, "fingerprint": setup.RootFingerprint(pub)}, func(w io.Writer) {
+			fmt.Fprintf(w, "%s/root-%s.key\tunder the passphrase: take it off this machine\n", out, level)
+			fmt.Fprintf(w, "%s/root-%s.pub\tfor trust replace, on all servers and hosts\n", out, level)
+			fmt.Fprintf(w, "fingerprint %s\n", setup.RootFingerprint(pub))
+		})
+		return nil
+	case how == "replace" && dir != "" && root != "" && fingerprint != "":
+		pub, err := setup.ReadRoot(root)
+		if err != nil {
+			return err
+		}
+		if f := setup.RootFingerprint(pub); f != strings.ToLower(fingerprint) {
+			return fmt.Errorf("%s has the fingerprint %s, not that one: nothing is replaced", root, f)
+		}
+		if err := setup.ReplaceRoot(dir, lv, pub); err != nil {
+			return err
+		}
+		c.show(map[string]string{"level": level, "dir": dir, "fingerprint": setup.RootFingerprint(pub)}, func(w io.Writer) {
+			fmt.Fprintf(w, "%s pins the new root of level %s; start its program again\n", dir, level)
+			fmt.Fprintln(w, "when all servers and hosts have it: eespctl restore --roots DIR, with the new root")
+		})
+		return nil
+	}
+	return usageError("trust show --dir DIR, trust new --out DIR, or trust replace --dir DIR --root FILE --fingerprint HEX; [--level LEVEL]")
 }
 
 func agentCommand(ctx context.Context, c *client, args []string) error {

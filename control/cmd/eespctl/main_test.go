@@ -44,6 +44,7 @@ type place struct {
 	sock string
 	st   *mem.Store
 	stop func()
+	ends map[string]func() // of hosts' agents, by directory
 }
 
 func newPlace(t *testing.T) *place {
@@ -161,6 +162,12 @@ func (p *place) host(name string, change func(*agent.Config)) (dir string, err c
 	if err := os.WriteFile(filepath.Join(dir, "cache.key"), make([]byte, 32), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
+	return dir, p.runHost(dir, change)
+}
+
+// runHost runs an agent; endHost ends it.
+func (p *place) runHost(dir string, change func(*agent.Config)) (err chan error) {
+	p.t.Helper()
 	c := must(setup.LoadAgent(dir))
 	if change != nil {
 		change(&c)
@@ -170,9 +177,15 @@ func (p *place) host(name string, change func(*agent.Config)) (dir string, err c
 	err = make(chan error, 1)
 	ended := make(chan struct{})
 	go func() { defer close(ended); err <- a.Run(ctx) }()
-	p.t.Cleanup(func() { cancel(); <-ended })
-	return dir, err
+	if p.ends == nil {
+		p.ends = map[string]func(){}
+	}
+	p.ends[dir] = func() { cancel(); <-ended }
+	p.t.Cleanup(p.ends[dir])
+	return err
 }
+
+func (p *place) endHost(dir string) { p.ends[dir]() }
 
 func (p *place) ring() any { return at(p.json(0, "status"), "levels", 0, "rings", 0) }
 
@@ -201,11 +214,35 @@ func TestCommands(t *testing.T) {
 		t.Errorf("frozen: %v", v)
 	}
 	p.json(0, "thaw")
+	p.json(0, "grant", "host", "b")
+	if v := at(p.json(0, "members"), 1, "granter"); v != true {
+		t.Errorf("granter: %v", v)
+	}
+	out := filepath.Join(t.TempDir(), "laptop")
+	if v := p.json(0, "grant", "client", "laptop", "--out", out); at(v, "rule", "key") != at(v, "key") || must(os.Stat(filepath.Join(out, "client.key"))).Mode().Perm() != 0o600 {
+		t.Errorf("client: %v", v)
+	}
+	p.json(0, "grant", "host", "b", "--off")
+	p.run(exitFailed, "epoch", "net")
+	p.json(0, "group", "create", "job", "--profile", "tss", "--path-delay", "10ms")
+	p.eventually("both have the other ring", func() bool {
+		r := at(p.json(0, "status"), "levels", 0, "rings", 0)
+		w, _ := at(r, "waiting").([]any)
+		return at(r, "name") == "job" && at(r, "barrier") == 2.0 && len(w) == 0
+	})
+	if v := at(p.json(0, "epoch", "job", "--reason", "test"), "epochs", "job"); v != 1.0 {
+		t.Errorf("epoch: %v", v)
+	}
+	p.json(0, "exclude", "b", "--reason", "test")
+	p.eventually("back", func() bool { return at(p.ring(), "barrier") == 2.0 })
 	p.json(0, "revoke", "a", "--reason", "test")
 	if err := <-ended; !errors.Is(err, agent.ErrRevoked) {
 		t.Errorf("the revoked host's agent: %v", err)
 	}
-	p.eventually("rotated without it", func() bool { r := p.ring(); return at(r, "current") == 4.0 && at(r, "state") == "steady" })
+	p.eventually("rotated without it", func() bool {
+		r := at(p.json(0, "status"), "levels", 0, "rings", 1)
+		return at(r, "name") == "net" && at(r, "current") == 4.0 && at(r, "state") == "steady"
+	})
 	if v := at(p.json(0, "audit", "verify"), "ok"); v != true {
 		t.Errorf("audit: %v", v)
 	}
@@ -273,6 +310,10 @@ func TestWrongArguments(t *testing.T) {
 		{"backup", exitUsage, "backup FILE"},
 		{"restore", exitUsage, "restore --roots DIR"},
 		{"restore --roots /nowhere", exitFailed, "/nowhere has no root"},
+		{"rebuild", exitUsage, "rebuild --from-instance DIR"},
+		{"trust", exitUsage, "trust show --dir DIR"},
+		{"trust show --dir /nowhere", exitFailed, "no server.json"},
+		{"trust new --out /tmp --level moon", exitUsage, "moon"},
 		{"agent --status /nowhere", exitFailed, "no agent at /nowhere"},
 		{"init", exitUsage, "init [--dir DIR]"},
 		{"init --server x", exitUsage, "NAME=HOST:PORT"},
@@ -349,6 +390,98 @@ func TestBackupRestore(t *testing.T) {
 		out, _ := p.runAny("status")
 		return strings.Contains(out, "net") && !strings.Contains(out, "READ-ONLY")
 	})
+	p.json(0, "audit", "verify")
+}
+
+// Store and backup are lost: an instance's copies and the roots are enough.
+func TestRebuild(t *testing.T) {
+	p := newPlace(t)
+	p.run(0, "group", "create", "net", "--path-delay", "10ms")
+	p.host("a", nil)
+	p.run(0, "admit", "--all")
+	p.eventually("in the barrier", func() bool { return at(p.ring(), "barrier") == 1.0 })
+	p.run(0, "rotate", "net", "--watch", "--timeout", "30s")
+	dir, roots := filepath.Join(p.dir, "s"), filepath.Join(p.dir, "roots")
+	head := func() any { return at(p.json(0, "status"), "levels", 0, "serial") }
+	p.eventually("a copy", func() bool {
+		rows, err := server.ReadCopies(dir)
+		for _, r := range rows {
+			if strings.HasSuffix(r.Key, fmt.Sprintf("log/%020.0f", head())) {
+				return err == nil
+			}
+		}
+		return false
+	})
+	before := p.st.Snapshot()
+	p.stop()
+	p.st = mem.New()
+	p.start(true)
+	if _, err := p.run(exitFailed, "rebuild", "--from-instance", t.TempDir(), "--roots", roots); !strings.Contains(err.Error(), "no copies") {
+		t.Error(err)
+	}
+	if v := at(p.json(0, "rebuild", "--from-instance", dir, "--roots", roots), "zone"); v != 2.0 {
+		t.Errorf("term %v", v)
+	}
+	p.eventually("a fresh key above all that there was", func() bool { g, _ := at(p.ring(), "current").(float64); return g >= 18 })
+	p.eventually("the host has it", func() bool {
+		w, _ := at(p.ring(), "waiting").([]any)
+		return len(w) == 0 && at(p.ring(), "barrier") == 1.0
+	})
+	p.json(0, "audit", "verify")
+	p.json(0, "rotate", "net", "--watch", "--timeout", "30s")
+	// IDs go on behind those that were given out.
+	for _, k := range []string{"alloc/1", "alloc/2"} {
+		was, is := before[k].Value, p.st.Snapshot()[k].Value
+		if len(was) != 8 || string(is) <= string(was) {
+			t.Errorf("%s: %x, was %x", k, is, was)
+		}
+	}
+}
+
+// A root is lost, or not to be trusted any more: another is pinned by hand, with its
+// fingerprint, and begins a new term.
+func TestTrust(t *testing.T) {
+	p := newPlace(t)
+	p.run(0, "group", "create", "net", "--path-delay", "10ms")
+	dir, _ := p.host("a", nil)
+	p.run(0, "admit", "--all")
+	p.eventually("in the barrier", func() bool { return at(p.ring(), "barrier") == 1.0 })
+	server, out := filepath.Join(p.dir, "s"), filepath.Join(t.TempDir(), "new")
+	was := at(p.json(0, "trust", "show", "--dir", server), "zone")
+	f := at(p.json(0, "trust", "new", "--out", out), "fingerprint").(string)
+	pub := filepath.Join(out, "root-zone.pub")
+	if _, err := p.run(exitFailed, "trust", "replace", "--dir", server, "--root", pub, "--fingerprint", was.(string)); !strings.Contains(err.Error(), "nothing is replaced") {
+		t.Error(err)
+	}
+	p.stop()
+	p.json(0, "trust", "replace", "--dir", server, "--root", pub, "--fingerprint", f)
+	if is := at(p.json(0, "trust", "show", "--dir", server), "zone"); is != f || was == f {
+		t.Errorf("pinned: %v, was %v, new %v", is, was, f)
+	}
+	p.start(false)
+	p.eventually("read-only", func() bool {
+		out, err := p.runAny("status")
+		return exitOf(err) == exitReadOnly && strings.Contains(out, "root was replaced")
+	})
+	if _, err := p.run(exitFailed, "restore", "--roots", filepath.Join(p.dir, "roots")); err == nil {
+		t.Error("the old root begins a new term")
+	}
+	if v := at(p.json(0, "restore", "--roots", out), "zone"); v != 2.0 {
+		t.Errorf("term %v", v)
+	}
+	// The host that pins the old root takes nothing; with the new one it goes on.
+	time.Sleep(100 * time.Millisecond)
+	if w, _ := at(p.ring(), "waiting").([]any); len(w) != 1 {
+		t.Error("a host that pins the old root acknowledges")
+	}
+	p.endHost(dir)
+	p.json(0, "trust", "replace", "--dir", dir, "--root", pub, "--fingerprint", f)
+	p.runHost(dir, nil)
+	p.eventually("the host has the new key", func() bool {
+		w, _ := at(p.ring(), "waiting").([]any)
+		return len(w) == 0 && at(p.ring(), "barrier") == 1.0
+	})
+	p.json(0, "rotate", "net", "--watch", "--timeout", "30s")
 	p.json(0, "audit", "verify")
 }
 

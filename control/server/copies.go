@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"libeesp/control/pki"
+	"libeesp/control/record"
+)
+
+// An instance keeps a copy of its levels' newest records, as they are in the store:
+// rings sealed, and their KEKs sealed to instances. If the store is lost for ever and
+// there is no backup, eespctl rebuild begins anew from it, by the roots' word.
+
+// CopyFile is where an instance keeps a level's newest records.
+func CopyFile(dir string, lv record.Level) string {
+	return filepath.Join(dir, "records-"+lv.String()+".json")
+}
+
+// copyEvery lies between two copies of a level that changes.
+const copyEvery = time.Second
+
+func (s *Server) keepCopies(ctx context.Context) {
+	last := map[record.Level]record.Hash{}
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(copyEvery):
+		}
+		s.each(func(l *Level) error {
+			if err := s.copyLevel(ctx, l, last); err != nil && ctx.Err() == nil {
+				s.Log.Warn("no copy of the newest records", "level", l.Level, "err", err)
+			}
+			return nil
+		})
+	}
+}
+
+// copyLevel writes a level's copy if its head is another.
+func (s *Server) copyLevel(ctx context.Context, l *Level, last map[record.Level]record.Hash) error {
+	l.mu.Lock()
+	if l.head == nil || l.broken != "" || last[l.Level] == l.head.hash {
+		l.mu.Unlock()
+		return nil
+	}
+	hash := l.head.hash
+	p := l.prefix()
+	rows := []BackupRow{{p + "delegation", l.deleg.raw}, {p + "head", l.head.raw}, {logKey(p, l.head.Serial), l.head.raw}}
+	for id, x := range l.rings {
+		rows = append(rows, BackupRow{p + "ring/" + id.String(), x.raw})
+	}
+	for id, x := range l.members {
+		rows = append(rows, BackupRow{p + "member/" + id.String(), x.raw})
+	}
+	for id, x := range l.groups {
+		rows = append(rows, BackupRow{p + "group/" + id.String(), x.raw})
+	}
+	for id, x := range l.escrows {
+		rows = append(rows, BackupRow{p + "escrow/" + id.String(), x.raw})
+	}
+	l.mu.Unlock()
+	alloc, _, err := s.Store.List(ctx, "alloc/")
+	if err != nil {
+		return err
+	}
+	for _, kv := range alloc {
+		rows = append(rows, BackupRow{kv.Key, kv.Value})
+	}
+	b, err := json.Marshal(rows)
+	if err == nil {
+		err = pki.WriteFile(CopyFile(s.Dir, l.Level), b, 0o600)
+	}
+	if err == nil {
+		last[l.Level] = hash
+	}
+	return err
+}
+
+// ReadCopies reads an instance's copies of all levels. Numbers that were given out are
+// the largest of all copies'.
+func ReadCopies(dir string) (rows []BackupRow, err error) {
+	alloc := map[string][]byte{}
+	for lv := record.Zone; lv < record.Levels; lv++ {
+		b, err := os.ReadFile(CopyFile(dir, lv))
+		if os.IsNotExist(err) {
+			continue
+		}
+		var l []BackupRow
+		if err == nil {
+			err = json.Unmarshal(b, &l)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range l {
+			if !strings.HasPrefix(r.Key, "alloc/") {
+				rows = append(rows, r)
+			} else if string(r.Value) > string(alloc[r.Key]) { // eight octets, big-endian
+				alloc[r.Key] = r.Value
+			}
+		}
+	}
+	for k, v := range alloc {
+		rows = append(rows, BackupRow{k, v})
+	}
+	return rows, nil
+}
