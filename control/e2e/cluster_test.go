@@ -45,6 +45,7 @@ type cluster struct {
 	keys    []map[record.Level]server.Keys
 	servers []*node
 	log     *logBuffer
+	now     func() time.Time // servers' clock; nil: the machine's
 }
 
 type node struct {
@@ -130,6 +131,7 @@ func (c *cluster) start(i int, on ...store.Store) {
 	pub, key := must2(ed25519.GenerateKey(rand.Reader))
 	cfg := server.Config{Cluster: c.id, Name: fmt.Sprint("s", i), CA: c.ca, Key: key, Cert: must(c.ca.Issue(pub, c.id, pki.Server, fmt.Sprint("s", i), time.Hour, time.Now(), "127.0.0.1")),
 		Levels: map[record.Level]server.LevelConfig{}, Store: c.st, Dir: n.dir, Log: slog.New(slog.NewTextHandler(c.log, nil)).With("server", i)}
+	cfg.Now = c.now
 	if len(on) > 0 {
 		cfg.Store = on[0]
 	}

@@ -80,7 +80,11 @@ func (s *Server) TLSConfig() *tls.Config {
 				if late := s.Now().Sub(end); e == nil && late >= 0 && late <= pki.RenewGrace {
 					return nil // serveRenew
 				}
-				return fmt.Errorf("certificate is of %v to %v, this clock says %v", c.PeerCertificates[0].NotBefore, c.PeerCertificates[0].NotAfter, s.Now())
+				err := fmt.Errorf("certificate is of %v to %v, this clock says %v", c.PeerCertificates[0].NotBefore, c.PeerCertificates[0].NotAfter, s.Now())
+				if e == nil { // it is ours: whose clock is wrong?
+					s.Log.Warn("refused", "who", c.PeerCertificates[0].Subject.CommonName, "err", err)
+				}
+				return err
 			}
 			return err
 		}}

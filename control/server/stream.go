@@ -501,6 +501,9 @@ func (l *Level) grant(st *stream, nonce, ring record.ID) ([]byte, error) {
 	if l.head == nil {
 		return nil, errors.New("no head")
 	}
+	if l.broken != "" {
+		return nil, fmt.Errorf("%w: %s", ErrReadOnly, l.broken)
+	}
 	g := &record.Grant{Level: l.Level, Ring: ring, Member: st.member, Session: st.hello.Session, Nonce: nonce, Term: l.head.Term, Serial: l.head.Serial, Head: l.head.hash, Instance: l.keys.ID}
 	if !ring.IsZero() {
 		r, m := l.rings[ring], l.members[st.member]
@@ -578,6 +581,9 @@ func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]
 	}
 	if m.rec.State == record.Revoked {
 		return nil, known, record.Revoked
+	}
+	if l.broken != "" { // it may be behind, or not ours
+		return nil, known, m.rec.State
 	}
 	head = l.head.known()
 	if head == known && !all {

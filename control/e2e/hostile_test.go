@@ -1,0 +1,363 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"libeesp"
+	"libeesp/control/agent"
+	"libeesp/control/pki"
+	"libeesp/control/record"
+	"libeesp/control/server"
+)
+
+// speak opens a stream as a host's machine would, with a session of its own, and
+// returns the server's last word; within, what it does with other records.
+func (h *host) speak(session record.ID, resumes bool, within func(raw []byte)) record.Bye {
+	h.c.t.Helper()
+	hk := must(record.NewHPKEKey())
+	hello := &record.Hello{Session: session, Boot: randID(), Nonce: randID(), Key: hk.PublicKey().Bytes(), Agent: "test", Resumes: resumes}
+	return h.say(must(record.Sign(hello, h.c.id, h.key)), within)
+}
+
+func (h *host) say(hello []byte, within func(raw []byte)) (bye record.Bye) {
+	h.c.t.Helper()
+	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(h.c.ca.Cert), Certificates: []tls.Certificate{pki.TLS(h.cert, h.key)}, NextProtos: []string{"h2"}}
+	c := agent.HTTPClient(t)
+	defer c.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(h.c.t.Context(), 20*time.Second)
+	defer cancel()
+	r, w := io.Pipe()
+	defer w.Close()
+	go w.Write(hello)
+	resp, err := c.Do(must(http.NewRequestWithContext(ctx, "POST", "https://"+h.c.servers[0].addr+"/v1/stream", r)))
+	if err != nil {
+		h.c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for {
+		raw, err := server.ReadRecord(resp.Body)
+		if err != nil {
+			h.c.t.Fatalf("the stream ended without a last word: %v", err)
+		}
+		if record.TypeOf(raw) == record.TypeBye {
+			if err := record.Decode(raw, &bye); err != nil {
+				h.c.t.Fatal(err)
+			}
+			return bye
+		}
+		if within != nil {
+			within(raw)
+		}
+	}
+}
+
+func (p *plane) seal() uint8 { p.mu.Lock(); defer p.mu.Unlock(); return p.st.Seal }
+
+// A machine that was cloned while it ran: one session on two streams. Both are fenced,
+// and the original goes on under another session and other IDs.
+func TestClone(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	a := c.join("a", true).up()
+	p := a.follow("net")
+	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	was := a.agent.Status().Session
+	ids := must(p.c.NeedIDs(p.st.Group.ID, 2))
+	var session record.ID
+	hex.Decode(session[:], []byte(was))
+	if bye := a.speak(session, true, nil); bye.Code != record.ByeCloned {
+		t.Fatalf("the clone is told %d: %s", bye.Code, bye.Reason)
+	}
+	c.eventually("the original is fenced, and goes on", func() bool {
+		p.mu.Lock()
+		fenced := slices.ContainsFunc(p.history, func(s string) bool { return strings.HasSuffix(s, "seal=3") })
+		p.mu.Unlock()
+		return fenced && p.seal() == 1 && a.agent.Status().Session != was
+	})
+	for _, id := range must(p.c.NeedIDs(p.st.Group.ID, 2)) {
+		if slices.Contains(ids, id) || id>>32 == ids[0]>>32 {
+			t.Errorf("ID %#x is of the block that the clone may have", id)
+		}
+	}
+}
+
+// A revoked host says again what it said when it was none: its last session's hello.
+func TestRevokedReplays(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	a, b := c.join("a", true).up(), c.join("b", true)
+	pa := a.follow("net")
+	c.eventually("seals", func() bool { return pa.seals(record.Zone) == 1 })
+	hk := must(record.NewHPKEKey())
+	hello := must(record.Sign(&record.Hello{Session: randID(), Boot: randID(), Nonce: randID(), Key: hk.PublicKey().Bytes(), Agent: "test"}, c.id, b.key))
+	got := map[record.Type]int{}
+	ended := make(chan record.Bye, 1)
+	go func() { ended <- b.say(hello, func(raw []byte) { got[record.TypeOf(raw)]++ }) }()
+	c.eventually("it is there", func() bool { return c.member("b").Connected })
+	if _, err := c.servers[0].Revoke(t.Context(), "test", server.NameRequest{Name: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	if bye := <-ended; bye.Code != record.ByeRevoked || got[record.TypeRing] == 0 {
+		t.Errorf("revoked: told %d, after %v", bye.Code, got)
+	}
+	if bye := b.say(hello, func(raw []byte) { t.Errorf("it got a record of type %d", record.TypeOf(raw)) }); bye.Code != record.ByeRevoked {
+		t.Errorf("the same again: told %d: %s", bye.Code, bye.Reason)
+	}
+}
+
+// The CA makes a certificate with a member's name, for another key: the roster has
+// the member's key, so that nobody is let in.
+func TestCANamesMember(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	a := c.join("a", true).up()
+	p := a.follow("net")
+	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	pub, key := must2(ed25519.GenerateKey(rand.Reader))
+	forged := &host{c: c, name: "a", key: key, cert: must(c.ca.Issue(pub, c.id, pki.Member, "a", time.Hour, time.Now()))}
+	if bye := forged.speak(randID(), false, func(raw []byte) { t.Errorf("it got a record of type %d", record.TypeOf(raw)) }); bye.Code != record.ByeRefused || bye.Reason != "not on the roster" {
+		t.Errorf("told %d: %s", bye.Code, bye.Reason)
+	}
+	if m := c.member("a"); !m.Connected {
+		t.Error("the member was fenced by it")
+	}
+}
+
+// A host without a cache, and a store that was set back: it is told nothing, for
+// there is no checkpoint, until the roots' word.
+func TestFreshAgentOldStore(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	a, fresh := c.join("a", true).up(), c.join("fresh", true)
+	p := a.follow("net")
+	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	old := c.st.Snapshot()
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("rotated", func() bool { return p.seals(record.Zone) == 2 && c.ring(0, "net").State == "steady" })
+	c.st.Restore(old)
+	c.eventually("read-only", func() bool { return c.servers[0].Status().Levels[0].ReadOnly != "" })
+	fresh.up()
+	pf := fresh.follow("net")
+	c.eventually("it is connected", func() bool { return fresh.agent.Status().Online })
+	time.Sleep(300 * time.Millisecond)
+	if o := pf.opens(record.Zone); len(o) != 0 || pf.seals(record.Zone) != 0 {
+		t.Errorf("it opens %v", o)
+	}
+	d := must(record.Sign(&record.Delegation{Level: record.Zone, Serial: 2, Term: 2, Instances: c.instances(record.Zone), MinReader: 1}, c.id, c.roots[record.Zone]))
+	if err := c.servers[0].RaiseTerm(t.Context(), record.Zone, "test", server.TermRequest{Level: "zone", Delegation: d, Last: 2}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("by the roots' word", func() bool { return pf.seals(record.Zone) == 18 && p.seals(record.Zone) == 18 })
+}
+
+// Whoever sends recorded packets again while the old key is still open does not delay
+// RETIRE, which waits for members and not for silence.
+func TestReplayedWhileDraining(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	p := quick
+	p.PathDelay = 300
+	c.group("net", p)
+	var gs [2]*eesp.Group
+	for i, name := range []string{"a", "b"} {
+		g, err := eesp.FollowGroup("net", eesp.FollowConfig{Socket: c.join(name, true).up().sock, Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		gs[i] = g
+	}
+	s, r := must(eesp.NewSender(gs[0], eesp.SenderConfig{})), must(eesp.NewReceiver(eesp.ReceiverConfig{}, gs[1]))
+	defer func() { s.Close(); r.Close() }()
+	if err := gs[0].WaitSealing(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 256)
+	q := []eesp.Packet{{Buf: b, Off: 128, Len: 64}}
+	if s.Seal(q); q[0].Status != eesp.OK {
+		t.Fatal(q[0].Status)
+	}
+	old := bytes.Clone(q[0].Out)
+	seen := map[eesp.Status]int{}
+	replay := func() eesp.Status {
+		x := []eesp.Packet{{Buf: bytes.Clone(old), Len: len(old)}}
+		r.Open(x)
+		seen[x[0].Status]++
+		return x[0].Status
+	}
+	replay()
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("rotated, with packets of before all the while", func() bool {
+		replay()
+		x := c.ring(0, "net")
+		return x.State == "steady" && x.Current == 2 && len(x.Waiting) == 0
+	})
+	if st := replay(); st != eesp.ErrNoKey || seen[eesp.ErrReplay] == 0 {
+		t.Errorf("behind it: %v; seen %v", st, seen)
+	}
+}
+
+// The cache cannot be written: the host says no, and nothing changes there. When it can
+// again, the host goes on.
+func TestCacheFails(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	a := c.join("a", true)
+	// A disk of its own, if this process may make one; else its directory is taken away.
+	full, room := func() { mustNot(os.Rename(a.dir, a.dir+".away")) }, func() { mustNot(os.Rename(a.dir+".away", a.dir)) }
+	if dir := t.TempDir(); exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "none", dir).Run() == nil {
+		t.Cleanup(func() { exec.Command("umount", dir).Run() })
+		mustNot(os.CopyFS(filepath.Join(dir, "a"), os.DirFS(a.dir)))
+		a.dir = filepath.Join(dir, "a")
+		full = func() {
+			f := must(os.Create(filepath.Join(dir, "filler")))
+			defer f.Close()
+			for n := 1 << 12; n > 0; n /= 2 { // to the last octet
+				for _, err := f.Write(make([]byte, n)); err == nil; _, err = f.Write(make([]byte, n)) {
+				}
+			}
+		}
+		room = func() { os.Remove(filepath.Join(dir, "filler")) }
+	}
+	a.up()
+	p := a.follow("net")
+	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	full()
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("held up by the cache", func() bool {
+		r := c.ring(0, "net")
+		return r.State == "prepared" && len(r.Waiting) == 1 && strings.Contains(r.Waiting[0].Why, "cache: ")
+	})
+	if o := p.opens(record.Zone); !slices.Equal(o, []uint64{1}) {
+		t.Errorf("its program has what is in no cache: %v", o)
+	}
+	room()
+	if _, err := c.servers[0].Abort(t.Context(), "test", server.NameRequest{Name: "net"}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("all know", func() bool { r := c.ring(0, "net"); return r.State == "steady" && len(r.Waiting) == 0 })
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("goes on", func() bool { return p.seals(record.Zone) == 3 })
+}
+
+// A cache that was set back, and no server: the host seals with an old key if its group
+// allows a start without one, and with none if not. Then it catches up.
+func TestCacheSetBack(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	if _, err := c.servers[0].CreateGroup(t.Context(), "test", server.GroupRequest{Name: "careful", V: 1, NoStart: true, Policy: &quick}); err != nil {
+		t.Fatal(err)
+	}
+	a := c.join("a", true).up()
+	p, q := a.follow("net"), a.follow("careful")
+	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 && q.seals(record.Zone) == 1 })
+	a.stop() // all is in the cache
+	file := filepath.Join(a.dir, "cache")
+	old := must(os.ReadFile(file))
+	a.up()
+	p, q = a.follow("net"), a.follow("careful")
+	c.eventually("back", func() bool { return c.member("a").Connected && q.seals(record.Zone) == 1 })
+	c.rotate(server.RotateRequest{})
+	c.eventually("rotated", func() bool { return p.seals(record.Zone) == 2 && q.seals(record.Zone) == 2 })
+	a.stop()
+	c.servers[0].stop()
+	mustNot(os.WriteFile(file, old, 0o600))
+	a.up()
+	p, q = a.follow("net"), a.follow("careful")
+	c.eventually("the old key", func() bool { return p.seals(record.Zone) == 1 && slices.Equal(q.opens(record.Zone), []uint64{1}) })
+	if q.seals(record.Zone) != 0 {
+		t.Error("it seals without a server's word")
+	}
+	c.start(0)
+	c.eventually("caught up", func() bool { return p.seals(record.Zone) == 2 && q.seals(record.Zone) == 2 })
+}
+
+// All hosts and the server cold at once: all come up, and rotate.
+func TestAllCold(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	var hosts []*host
+	for i := range 8 {
+		hosts = append(hosts, c.join(fmt.Sprint("h", i), true).up())
+	}
+	all := func(n uint64) func() bool {
+		return func() bool {
+			r := c.ring(0, "net")
+			return r.State == "steady" && r.Current == n && r.Barrier == len(hosts) && len(r.Waiting) == 0
+		}
+	}
+	c.eventually("all in the barrier", all(1))
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("prepared or behind", func() bool { return c.ring(0, "net").State != "steady" || all(2)() })
+	for _, h := range hosts {
+		h.stop()
+	}
+	c.servers[0].stop()
+	var ps []*plane
+	for _, h := range hosts { // the hosts first: nobody answers them
+		h.up()
+		ps = append(ps, h.follow("net"))
+	}
+	c.eventually("keys from caches", func() bool {
+		return !slices.ContainsFunc(ps, func(p *plane) bool { return len(p.opens(record.Zone)) == 0 })
+	})
+	c.start(0)
+	c.within(40*time.Second, "all up, and the rotation ended", func() bool {
+		if r := c.ring(0, "net"); r.State == "steady" && r.Current == 1 {
+			c.rotate(server.RotateRequest{Ring: "net"})
+		}
+		return all(2)()
+	})
+}
+
+// A server whose clock is a year off takes no host in, and says both clocks; what runs
+// goes on, and no step is done by that clock.
+func TestClockOff(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	a := c.join("a", true).up()
+	p := a.follow("net")
+	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c.servers[0].stop()
+	c.now = func() time.Time { return time.Now().Add(365 * 24 * time.Hour) }
+	c.start(0)
+	c.eventually("refused, with both clocks", func() bool { return c.log.has("this clock says " + fmt.Sprint(time.Now().Year()+1)) })
+	if p.seals(record.Zone) != 1 || c.member("a").Connected {
+		t.Error("the host has stopped, or was let in")
+	}
+	c.servers[0].stop()
+	c.now = nil
+	c.start(0)
+	c.within(40*time.Second, "back", func() bool { return c.member("a").Connected })
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("rotated", func() bool { return p.seals(record.Zone) == 2 })
+}
+
+func mustNot(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
