@@ -26,6 +26,10 @@ func addressesKernel(kinds ...string) {
 		}
 	}
 	for _, kind := range kinds {
+		if kind == "" { // there are none
+			at += 4
+			continue
+		}
 		for _, keyLen := range []int{16, 32} {
 			put(name("open"+kind, keyLen))
 			put(name("seal"+kind, keyLen))

@@ -625,6 +625,98 @@ func (k *kernel1) address() {
 	rowsOf(soloRows, soloTemp)
 }
 
+// Blocks to hash: two of AAD, four of text, the lengths.
+const slotText, slotLengths = 2, 6
+
+func slot(i int) Mem { return at(scratchPtr, soloBlocksAt+16*i) }
+
+// ending takes the last 64 octets, or fewer, and sets soloSlot to the first block.
+func (k *kernel1) ending(label string) {
+	k.lengths(k.h.x, slot(slotLengths))
+	CMPQ(soloLeft, num(64))
+	JNE(LabelRef(label + "ragged"))
+	emit(k.text(soloFirst, 4, slot(slotText)))
+	LEAQ(slot(slotText), soloSlot)
+	JMP(LabelRef(label + "placed"))
+	Label(label + "ragged")
+	zero(k.h.x)
+	for i := range slotLengths {
+		store(k.h.x, slot(i))
+	}
+	LEAQ(at(soloLeft, 15), soloTemp)
+	SHRQ(Imm(4), soloTemp)
+	SHLQ(Imm(4), soloTemp)
+	LEAQ(slot(slotLengths), soloSlot)
+	SUBQ(soloTemp, soloSlot)
+	MOVQ(soloSlot, soloTemp2)
+	k.tail(label, soloFirst, 4)
+	MOVQ(soloTemp2, soloSlot)
+	Label(label + "placed")
+}
+
+// behind takes what is behind a packet's first 64 octets, of which there is some; first
+// hashes these and the AAD. Blocks of the end are left to be hashed, the sum added to the first.
+func (k *kernel1) behind(raw bool, first func() stream) {
+	MOVL(k.job(jobLen), soloLeft.As32())
+	MOVQ(k.job(jobSrc), soloSrc)
+	ADDQ(num(64), soloSrc)
+	SUBQ(num(64), soloLeft)
+	// J0 and four blocks are behind.
+	load(k.job(jobNonce), soloCounter)
+	VPAND(k.c.nonce, soloCounter.r(), soloCounter.r())
+	addd(plus(k.c.first, 16*4), soloCounter, soloCounter)
+	more := func(n int) (s stream) {
+		k.h.slots(&s, k.keys, slotText, slotText+n, true)
+		return s
+	}
+	// Packets with raw keys are too short for 256 blocks.
+	carry := func(label string) string {
+		if raw {
+			return ""
+		}
+		return label
+	}
+	take := func(x v, n int) {
+		emit(k.text(x, n, slot(slotText)))
+		ADDQ(num(16*n), soloSrc)
+		ADDQ(num(16*n), soloDst)
+		SUBQ(num(16*n), soloLeft)
+	}
+	CMPQ(soloLeft, num(64))
+	JLE(LabelRef("first4"))
+	k.counters("", soloStream, 8)
+	MOVL(U32(1+4+8), soloCount.As32())
+	emit(k.keyStream(soloStream, 8), first())
+	align()
+	Label("wide")
+	CMPQ(soloLeft, num(128))
+	JLE(LabelRef("narrow"))
+	take(soloStream, 8)
+	CMPQ(soloLeft, num(64))
+	JLE(LabelRef("last4"))
+	k.counters(carry("wide"), soloStream, 8)
+	emit(k.keyStream(soloStream, 8), more(8))
+	JMP(LabelRef("wide"))
+	Label("narrow")
+	take(soloStream, 4)
+	for i := range v(4) {
+		move(soloStream+4+i, soloFirst+i)
+	}
+	emit(more(4))
+	JMP(LabelRef("last"))
+	Label("first4")
+	k.counters("", soloFirst, 4)
+	emit(k.keyStream(soloFirst, 4), first())
+	JMP(LabelRef("last"))
+	Label("last4")
+	k.counters(carry("last"), soloFirst, 4)
+	emit(k.keyStream(soloFirst, 4), more(8))
+	Label("last")
+	k.ending("last")
+	xor(at(soloSlot, 0), k.h.acc, k.h.acc)
+	store(k.h.acc, at(soloSlot, 0))
+}
+
 // cryptKernel1 writes a kernel. Side by side run the key schedule of the next
 // packet (where keys are raw), AES of this one (H, E(J0) and the first 64 octets
 // of key stream) and the end of GHASH of the one before. There all packets look
@@ -661,10 +753,7 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 	Load(Param("n"), packets)
 	Load(Param("scratch"), scratchPtr)
 
-	// Blocks to hash: two of AAD, four of text, the lengths.
-	const text, lengths = 2, 6
 	pending, current := newHasher1(c, soloPendingHasher), newHasher1(c, soloRoundKey+1)
-	slot := func(i int) Mem { return at(scratchPtr, soloBlocksAt+16*i) }
 	// hash makes the powers that are needed, for a raw key, and hashes.
 	hash := func(s *stream, h *hasher1, keys keyRows, from, to int) {
 		if raw {
@@ -674,11 +763,11 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 		h.slots(s, keys, from, to, false)
 	}
 	hashShort := func() (s stream) {
-		hash(&s, pending, before2, 0, lengths+1)
+		hash(&s, pending, before2, 0, slotLengths+1)
 		return s
 	}
 	hashLonger := func() (s stream) {
-		pending.slots(&s, before, text, lengths+1, false)
+		pending.slots(&s, before, slotText, slotLengths+1, false)
 		return s
 	}
 	// schedule runs that of the next key in four registers.
@@ -743,29 +832,6 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 		MOVQ(k.job(jobSrc), soloSrc)
 		MOVQ(k.job(jobDst), soloDst)
 	}
-	// ending takes the last 64 octets, or fewer, and sets soloSlot to the first block.
-	ending := func(label string) {
-		k.lengths(k.h.x, slot(lengths))
-		CMPQ(soloLeft, num(64))
-		JNE(LabelRef(label + "ragged"))
-		emit(k.text(soloFirst, 4, slot(text)))
-		LEAQ(slot(text), soloSlot)
-		JMP(LabelRef(label + "placed"))
-		Label(label + "ragged")
-		zero(k.h.x)
-		for i := range lengths {
-			store(k.h.x, slot(i))
-		}
-		LEAQ(at(soloLeft, 15), soloTemp)
-		SHRQ(Imm(4), soloTemp)
-		SHLQ(Imm(4), soloTemp)
-		LEAQ(slot(lengths), soloSlot)
-		SUBQ(soloTemp, soloSlot)
-		MOVQ(soloSlot, soloTemp2)
-		k.tail(label, soloFirst, 4)
-		MOVQ(soloTemp2, soloSlot)
-		Label(label + "placed")
-	}
 	// aad puts AAD in front of soloSlot; of other lengths than usual, its hash
 	// into the first block of text.
 	aad := func(label string) {
@@ -822,7 +888,7 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 	Label("short")
 	head(hashShort(), false)
 	Label("begun")
-	ending("short")
+	k.ending("short")
 	aad("short")
 	next()
 	JEQ(LabelRef("shortest"))
@@ -843,72 +909,14 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 	Label("longer")
 	head(hashLonger(), false)
 	Label("longerbegun")
-	emit(k.text(soloFirst, 4, slot(text)))
-	LEAQ(slot(text), soloSlot)
+	emit(k.text(soloFirst, 4, slot(slotText)))
+	LEAQ(slot(slotText), soloSlot)
 	ADDQ(num(64), soloDst)
 	aad("longer")
-	MOVL(k.job(jobLen), soloLeft.As32())
-	MOVQ(k.job(jobSrc), soloSrc)
-	ADDQ(num(64), soloSrc)
-	SUBQ(num(64), soloLeft)
-	// J0 and four blocks are behind.
-	load(k.job(jobNonce), soloCounter)
-	VPAND(c.nonce, soloCounter.r(), soloCounter.r())
-	addd(plus(c.first, 16*4), soloCounter, soloCounter)
-	first := func() (s stream) {
-		hash(&s, k.h, k.keys, 0, lengths)
+	k.behind(raw, func() (s stream) {
+		hash(&s, k.h, k.keys, 0, slotLengths)
 		return s
-	}
-	more := func(n int) (s stream) {
-		k.h.slots(&s, k.keys, text, text+n, true)
-		return s
-	}
-	// Packets with raw keys are too short for 256 blocks.
-	carry := func(label string) string {
-		if raw {
-			return ""
-		}
-		return label
-	}
-	take := func(x v, n int) {
-		emit(k.text(x, n, slot(text)))
-		ADDQ(num(16*n), soloSrc)
-		ADDQ(num(16*n), soloDst)
-		SUBQ(num(16*n), soloLeft)
-	}
-	CMPQ(soloLeft, num(64))
-	JLE(LabelRef("first4"))
-	k.counters("", soloStream, 8)
-	MOVL(U32(1+4+8), soloCount.As32())
-	emit(k.keyStream(soloStream, 8), first())
-	align()
-	Label("wide")
-	CMPQ(soloLeft, num(128))
-	JLE(LabelRef("narrow"))
-	take(soloStream, 8)
-	CMPQ(soloLeft, num(64))
-	JLE(LabelRef("last4"))
-	k.counters(carry("wide"), soloStream, 8)
-	emit(k.keyStream(soloStream, 8), more(8))
-	JMP(LabelRef("wide"))
-	Label("narrow")
-	take(soloStream, 4)
-	for i := range v(4) {
-		move(soloStream+4+i, soloFirst+i)
-	}
-	emit(more(4))
-	JMP(LabelRef("last"))
-	Label("first4")
-	k.counters("", soloFirst, 4)
-	emit(k.keyStream(soloFirst, 4), first())
-	JMP(LabelRef("last"))
-	Label("last4")
-	k.counters(carry("last"), soloFirst, 4)
-	emit(k.keyStream(soloFirst, 4), more(8))
-	Label("last")
-	ending("last")
-	xor(at(soloSlot, 0), k.h.acc, k.h.acc)
-	store(k.h.acc, at(soloSlot, 0))
+	})
 	next()
 	JNE(LabelRef("longer"))
 	emit(hashLonger())
@@ -926,12 +934,13 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 func aesni() {
 	lanes = 1
 	c := makeConstants1()
-	addressesKernel("Long", "Fresh")
+	addressesKernel("Long", "Fresh", "", "One")
 	deriveKernel(nil)
 	for _, keyLen := range []int{16, 32} {
 		expandKernel1(c, keyLen)
 		powersKernel1(c, keyLen)
 		for _, sealing := range []bool{true, false} {
+			oneKernel1(c, keyLen, sealing)
 			for _, raw := range []bool{true, false} {
 				cryptKernel1(c, keyLen, raw, sealing)
 			}

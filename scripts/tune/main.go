@@ -181,9 +181,13 @@ func measure(k *vector.Kernels, be *kernel.Backend) vector.Tuning {
 		}
 	} else {
 		short.Alone, long.Alone = [2]uint32{always, always}, [2]uint32{}
+		short.OneLimit, long.OneLimit = never, never
 		for i, mode := range of {
 			t.Alone[i] = b.crossover(64, with(short, mode, 1), with(long, mode, 1))
 		}
+		one, none := t, t
+		one.OneLimit, none.OneLimit = always, never
+		t.OneLimit = min(b.crossover(64, with(one, kernel.Once, 1), with(none, kernel.Once, 1)), uint32(most))
 	}
 	k.Tuning = was
 	return t

@@ -18,12 +18,17 @@ var kernels = vector.Kernels{
 	Fresh:     [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
 	Held:      [2][2]func(area, jobs *byte, n int, scratch *byte){{held(openLong128), held(sealLong128)}, {held(openLong256), held(sealLong256)}},
 	Long:      [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
-	Tuning:    vector.Tuning{FreshLimit: 1024, HeldLimit: 0, Alone: [2]uint32{1024, 0}},
+	One:       [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte){{openOne128, sealOne128}, {openOne256, sealOne256}},
+	OneAAD:    32,
+	Tuning:    vector.Tuning{FreshLimit: 1024, OneLimit: 1025, HeldLimit: 0, Alone: [2]uint32{1024, 0}},
 }
 
 func held(long func(area, jobs *byte, n int, held int, scratch *byte)) func(area, jobs *byte, n int, scratch *byte) {
 	return func(area, jobs *byte, n int, scratch *byte) { long(area, jobs, n, 1, scratch) }
 }
+
+// Kernels are those that vaes256 has single packets from.
+func Kernels() *vector.Kernels { return &kernels }
 
 // Backend is this package.
 var Backend = kernels.Backend("aesni")

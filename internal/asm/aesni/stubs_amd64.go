@@ -22,6 +22,11 @@ func expand128(area *byte, keys *byte, n int)
 //go:noescape
 func powers128(area *byte, n int)
 
+// sealOne128 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+//
+//go:noescape
+func sealOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
+
 // sealFresh128 takes n packets, in order of length.
 //
 //go:noescape
@@ -31,6 +36,11 @@ func sealFresh128(keys *byte, jobs *byte, n int, scratch *byte)
 //
 //go:noescape
 func sealLong128(keys *byte, jobs *byte, n int, held int, scratch *byte)
+
+// openOne128 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+//
+//go:noescape
+func openOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
 // openFresh128 takes n packets, in order of length.
 //
@@ -52,6 +62,11 @@ func expand256(area *byte, keys *byte, n int)
 //go:noescape
 func powers256(area *byte, n int)
 
+// sealOne256 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+//
+//go:noescape
+func sealOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
+
 // sealFresh256 takes n packets, in order of length.
 //
 //go:noescape
@@ -61,6 +76,11 @@ func sealFresh256(keys *byte, jobs *byte, n int, scratch *byte)
 //
 //go:noescape
 func sealLong256(keys *byte, jobs *byte, n int, held int, scratch *byte)
+
+// openOne256 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+//
+//go:noescape
+func openOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
 // openFresh256 takes n packets, in order of length.
 //

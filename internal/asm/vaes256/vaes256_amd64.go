@@ -5,6 +5,7 @@ package vaes256
 import (
 	"golang.org/x/sys/cpu"
 
+	"libeesp/internal/asm/aesni"
 	"libeesp/internal/asm/vector"
 	"libeesp/internal/x86"
 )
@@ -17,6 +18,9 @@ var kernels = vector.Kernels{
 	Fresh:     [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
 	Held:      [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
 	Long:      [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
+	One:       aesni.Kernels().One,
+	OneAAD:    aesni.Kernels().OneAAD,
+	Ones:      aesni.Kernels().Addresses,
 	Tuning:    vector.Tuned(Tunings),
 }
 

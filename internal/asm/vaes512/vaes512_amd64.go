@@ -19,6 +19,7 @@ var kernels = vector.Kernels{
 	Held:      [2][2]func(area, jobs *byte, n int, scratch *byte){{openHeld128, sealHeld128}, {openHeld256, sealHeld256}},
 	Long:      [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
 	One:       [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte){{openOne128, sealOne128}, {openOne256, sealOne256}},
+	OneAAD:    64,
 	Pairs:     vaes256.Kernels(),
 	Groups:    true,
 	Wide:      true,

@@ -31,7 +31,6 @@ const (
 	jobsBytes = 4 * 64
 	sinkBytes = 1024
 	longLeast = 256 // long kernels take no shorter packets
-	oneAAD    = 64  // nor those for single packets longer AAD
 	rowsAt    = 4544
 	atOnce    = 16 // keys of long packets expanded at a time
 	longAt    = rowsAt + atOnce/4*GroupBytes
@@ -47,9 +46,12 @@ type Kernels struct {
 	Held      [2][2]func(area, jobs *byte, n int, scratch *byte)
 	Long      [2][2]func(area, jobs *byte, n int, held int, scratch *byte)
 
-	// One is for few packets with raw keys, one after the other: of up to oneAAD
+	// One is for few packets with raw keys, one after the other: of up to OneAAD
 	// octets of AAD and less than OneLimit of text. nil: there is none, and OneLimit is 0.
-	One [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte)
+	One    [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte)
+	OneAAD uint32
+	// Ones are addresses, among which those of One are, if it is another backend's.
+	Ones func(to *uintptr)
 
 	// Pairs are the kernels of a backend with narrower vectors, for one packet or two:
 	// expanded keys look the same to both. nil: there are none, and PairLimit is 0.
@@ -132,7 +134,10 @@ func (k *Kernels) direct() *kernel.Direct {
 		d.Wide = 1
 	}
 	if k.OneLimit != 0 {
-		d.One, d.OneLimit, d.OneAAD = [2][2]uintptr{{a[17], a[18]}, {a[19], a[20]}}, k.OneLimit, oneAAD
+		if k.Ones != nil {
+			k.Ones(&a[0])
+		}
+		d.One, d.OneLimit, d.OneAAD = [2][2]uintptr{{a[17], a[18]}, {a[19], a[20]}}, k.OneLimit, k.OneAAD
 	}
 	if k.Pairs != nil {
 		pairs := k.Pairs.direct()
@@ -172,7 +177,7 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 }
 
 // single reports whether a packet may go to One.
-func (k *Kernels) single(j *kernel.Job) bool { return j.Len < k.OneLimit && j.AADLen <= oneAAD }
+func (k *Kernels) single(j *kernel.Job) bool { return j.Len < k.OneLimit && j.AADLen <= k.OneAAD }
 
 // keysOf is the area of the jobs from at on.
 func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointer {
