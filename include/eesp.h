@@ -1054,8 +1054,10 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
  *             down. A clock that steps back is EESP_ERR_CLOCK until it has caught
  *             up. The clock must be right when a sender is made: a machine that
  *             boots in the same second of 1970 every time repeats its counters.
- *             A sender that sends little skips counters to stay with the clock,
- *             within some bursts, at most 4096 packets. Epochs follow the clock
+ *             A sender whose counters are a minute behind the clock skips up to
+ *             it, within a burst, at most 4096 packets later. (Replay windows are
+ *             wide in counters: packets from before that come after it are
+ *             EESP_ERR_REPLAY.) Epochs follow the clock
  *             too, 2^20 s each, counted from 1970, unless EESP_SENDER_FIXED_EPOCH
  *             is set; then the sender stops with EESP_ERR_EXHAUSTED at the
  *             epoch's end.

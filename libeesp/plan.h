@@ -153,6 +153,7 @@ struct eesp_open_plan {
 
 #define LOOK_EVERY 4096 /* counter.LookEvery */
 #define IDLE_NS 1000000000 /* counter.Idle */
+#define LAG_S 60 /* counter.Lag */
 
 struct eesp_counter {
 	uint64_t engine, step;

@@ -48,6 +48,10 @@ const (
 	LookEvery = 1 << 12
 	// Idle is how long after the last look a sender counts as one that lags.
 	Idle = int64(time.Second)
+	// Lag is by how many seconds counters may be behind the clock. Those of most
+	// senders always are; each time they move up to it, packets that other threads
+	// have under way become too old for replay windows.
+	Lag = 60
 )
 
 // Direction is the top bit of a counter, where packets say by it which way they
@@ -482,7 +486,9 @@ func (o *Owner) look(n int) status.Code {
 	}
 	// So epochs follow the clock, however few packets there are. What was given
 	// out lies below, and stays below where a restart begins.
-	o.raise(min(ticks, o.end))
+	if at := o.next.Load(); ticks > at && ticks-at > Lag<<o.cfg.RateLog2 {
+		o.raise(min(ticks, o.end))
+	}
 	at := o.next.Load()
 	top := ticks + 1<<o.cfg.RateLog2
 	code := status.ErrClock

@@ -686,6 +686,33 @@ func TestLaggingSender(t *testing.T) {
 	}
 }
 
+// Counters that are behind the clock by less than Lag skip none: packets of several
+// threads stay close together.
+func TestSkipsAreRare(t *testing.T) {
+	c := setClock(t, 1_795_991_044*second)
+	for _, k := range []Config{{}, {EngineBits: 8}, {RateLog2: 20}, {FixedEpoch: true, EpochStart: time.Unix(1_795_900_000, 0)}} {
+		o := testOwner(t, k)
+		start, skips, last := c.ns, 0, o.next.Load()-1
+		for c.ns < start+600*second {
+			c.ns += 10_000_000
+			first, n, code := o.Take(32)
+			if n != 32 || code != status.OK {
+				t.Fatalf("%+v: %d, %v", k, n, code)
+			}
+			if first != last+1 {
+				skips++
+			}
+			last = first + 31
+			if now, _ := o.ticks(c.ns); now > last && now-last > (Lag+45)<<o.cfg.RateLog2 { // and 4096 packets
+				t.Fatalf("%+v: %d behind", k, now-last)
+			}
+		}
+		if skips < 5 || skips > 10 {
+			t.Errorf("%+v: %d skips in ten minutes", k, skips)
+		}
+	}
+}
+
 // Names that sealed once take some 16 octets each, off the heap, and none is
 // forgotten.
 func TestManyNames(t *testing.T) {

@@ -151,6 +151,11 @@ static void by_the_clock(void)
 	uint64_t second = (uint64_t)before >> 20 << 20 | (first & 0xffffffffffff) >> 28;
 	CHECK(second >= (uint64_t)before && second <= (uint64_t)after);
 	CHECK(eesp_sender_next_tsc(s) == first + 1);
+	/* A second behind the clock, it skips nothing: windows of other threads' packets go on. */
+	struct timespec some = { 1, 100000000 };
+	nanosleep(&some, NULL);
+	for (uint64_t next = first + 1; next < first + 6400; next += 64)
+		CHECK(seal_some(s, 64) == next);
 	eesp_sender_free(s);
 	/* Made again, it starts above. */
 	WORKS(eesp_sender_new(group, &c, &s));
