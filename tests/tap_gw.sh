@@ -69,7 +69,8 @@ ok
 fails 2 "usage: tap_gw CONFIG"
 fails 2 "usage: tap_gw CONFIG" --no-such-option
 fails 2 "usage: tap_gw CONFIG" a b
-fails 2 "usage: tap_gw CONFIG" check a b
+fails 2 "tap_gw check: wrong number of words; usage:" check a b
+fails 2 "tap_gw ctl: wrong number of words; usage:" ctl
 fails 1 "none.conf: No such file" none.conf
 fails 1 "no.sock: No such file" ctl no.sock status
 [[ $("${gw[@]}" --help) == "usage: tap_gw "* ]] || fail "--help"

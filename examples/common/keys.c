@@ -174,6 +174,16 @@ static void grant(struct gw *g, const char *config, const char *name, const char
 	close(lock);
 }
 
+/* Whether a word is one of the commands, and no configuration. */
+static bool is_tool(const char *word)
+{
+	static const char *const names[] = { "check", "make-key", "make-secret", "grant", "ctl" };
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcmp(word, names[i]) == 0)
+			return true;
+	return false;
+}
+
 int gw_tools(struct gw *g, int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
@@ -187,7 +197,11 @@ int gw_tools(struct gw *g, int argc, char **argv)
 		grant(g, argv[2], argv[3], argv[4]);
 	else if (strcmp(name, "ctl") == 0 && argc >= 4)
 		return gw_control_client(argv[2], argv + 3, argc - 3);
-	else
+	else if (is_tool(name)) {
+		fprintf(stderr, "%s %s: wrong number of words; usage:\n", gw_program, name);
+		gw_print_tools(stderr);
+		return 2;
+	} else
 		return -1;
 	for (size_t i = 0; i < g->group_count; i++)
 		eesp_group_free(g->groups[i].handle);

@@ -40,12 +40,17 @@ def parse(text: str) -> list[Sample]:
 def fetch(where: str, timeout: float = 2) -> list[Sample]:
     """The metrics of the gateway that serves them at a Unix socket's path, a port of this host, or HOST:PORT."""
     host, _, port = where.rpartition(":")
-    if port.isdigit() and "/" not in where:
-        connection = socket.create_connection((host or "127.0.0.1", int(port)), timeout)
-    else:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(timeout)
-        connection.connect(where)
+    try:
+        if port.isdigit() and "/" not in where:
+            if not 0 < int(port) < 1 << 16:
+                raise ValueError(f"{port} is no port")
+            connection = socket.create_connection((host or "127.0.0.1", int(port)), timeout)
+        else:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(timeout)
+            connection.connect(where)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), where) from None
     with connection:
         connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
