@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -99,6 +100,73 @@ func TestTraffic(t *testing.T) {
 		t.Errorf("%d sent, %d opened, %d lost, %d late", sent, opened, lost.Load(), late.Load())
 	}
 	t.Logf("%d rotations, %d packets, %d lost, %d held up for longer than the path delay", rotations, sent, lost.Load(), late.Load())
+}
+
+// A group that was made with replay protection by time: senders' counters are times,
+// receivers go by them without being asked to, and a rotation changes nothing of that.
+func TestTimes(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	create := func(q server.GroupRequest) error {
+		q.Policy = &quick
+		_, err := c.servers[0].CreateGroup(t.Context(), "test", q)
+		return err
+	}
+	if err := create(server.GroupRequest{Name: "no", Profile: 2, Replay: "time"}); err == nil {
+		t.Error("tss, whose counters are no times")
+	}
+	if err := create(server.GroupRequest{Name: "timed", Replay: "time"}); err != nil {
+		t.Fatal(err)
+	}
+	type end struct {
+		s *eesp.Sender
+		r *eesp.Receiver
+	}
+	var ends [2]end
+	for i, h := range []*host{c.join("a", true).up(), c.join("b", true).up()} {
+		g, err := eesp.FollowGroup("timed", eesp.FollowConfig{Socket: h.sock, Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if must(g.FollowInfo()).Replay != eesp.ReplayTime {
+			t.Error("the agent does not say so")
+		}
+		e := end{must(eesp.NewSender(g, eesp.SenderConfig{})), must(eesp.NewReceiver(eesp.ReceiverConfig{ClockTrusted: true, MaxAge: 10 * time.Second, MaxRate: 1000}, g))}
+		if err := g.WaitSealing(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { e.s.Close(); e.r.Close(); g.Close() }()
+		ends[i] = e
+	}
+	time.Sleep(50 * time.Millisecond) // receivers open nothing for 25 ms
+	both := func(step string) {
+		t.Helper()
+		for i, e := range ends {
+			b := make([]byte, 256)
+			p := []eesp.Packet{{Buf: b, Off: 128, Len: 64}}
+			if e.s.Seal(p); p[0].Status != eesp.OK {
+				t.Fatalf("%s, end %d: %v", step, i, p[0].Status)
+			}
+			if d := time.Since(time.Unix(0, int64(float64(p[0].TSC)/(1<<28)*1e9))); d < -time.Second || d > 10*time.Second {
+				t.Errorf("%s, end %d: sealed %v ago", step, i, d)
+			}
+			again := slices.Clone(b)
+			for n, buf := range [][]byte{b, again} {
+				q := []eesp.Packet{{Buf: buf, Off: 128 - e.s.HeaderLen(), Len: len(p[0].Out)}}
+				ends[1-i].r.Open(q)
+				if want := []eesp.Status{eesp.OK, eesp.ErrReplay}[n]; q[0].Status != want {
+					t.Errorf("%s, end %d, time %d: %v, not %v", step, i, n, q[0].Status, want)
+				}
+			}
+		}
+	}
+	both("at the beginning")
+	c.rotate(server.RotateRequest{Ring: "timed"})
+	c.eventually("steady", func() bool {
+		r := c.ring(0, "timed")
+		return r.State == "steady" && r.Current == 2 && len(r.Waiting) == 0
+	})
+	both("after a rotation")
 }
 
 // tss: the library follows, SSIs are no source address and no two are one, keys take
