@@ -356,6 +356,46 @@ func TestClockOff(t *testing.T) {
 	c.eventually("rotated", func() bool { return p.seals(record.Zone) == 2 })
 }
 
+// Watches break all the while, also in the middle of a rotation: servers list again,
+// compare, and go on. Two rotations that are asked for at once are two passes, or one.
+func TestWatchesBreak(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, record.Zone)
+	c.group("net", quick)
+	a, b := c.join("a", true).up(), c.join("b", true).up()
+	pa, pb := a.follow("net"), b.follow("net")
+	c.eventually("both seal", func() bool { return pa.seals(record.Zone) == 1 && pb.seals(record.Zone) == 1 })
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(3 * time.Millisecond):
+				c.st.Break()
+			}
+		}
+	}()
+	for n := uint64(2); n <= 4; n++ {
+		c.rotate(server.RotateRequest{Ring: "net"})
+		if _, err := c.servers[1].Rotate(t.Context(), "test", server.RotateRequest{Ring: "net"}); err != nil {
+			t.Fatal(err)
+		}
+		// What is asked for while one runs joins it.
+		c.eventually("rotated", func() bool {
+			return pa.seals(record.Zone) >= n && pb.seals(record.Zone) >= n && c.ring(0, "net").State == "steady" && c.ring(1, "net").State == "steady"
+		})
+	}
+	c.eventually("at rest", func() bool {
+		r := c.ring(0, "net")
+		return r.State == "steady" && len(r.Waiting) == 0 && pa.seals(record.Zone) == r.Current && pb.seals(record.Zone) == r.Current
+	})
+	if r := c.ring(0, "net"); r.Current > 7 || pa.value(record.Zone, r.Current) != pb.value(record.Zone, r.Current) {
+		t.Errorf("generation %d after three rotations that were asked for twice", r.Current)
+	}
+}
+
 func mustNot(err error) {
 	if err != nil {
 		panic(err)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -44,6 +45,18 @@ func TestManyAgents(t *testing.T) {
 	}
 	t.Logf("%d agents: a rotation took %v (CPU %v, of all agents and the server) and %d writes", n, time.Since(began).Round(time.Millisecond),
 		(cpuTime() - cpu).Round(time.Millisecond), c.st.Commits()-before)
+	t.Logf("all of them and the server in %s of memory", resident())
+}
+
+// resident is how much memory the process has.
+func resident() string {
+	b, _ := os.ReadFile("/proc/self/status")
+	for l := range strings.Lines(string(b)) {
+		if s, ok := strings.CutPrefix(l, "VmRSS:"); ok {
+			return strings.TrimSpace(s)
+		}
+	}
+	return "unknown"
 }
 
 // cpuTime is what the process has used: how long things take depends on who else

@@ -39,11 +39,12 @@ var (
 	descGen     = desc("ring_generation", "Current generation of a ring.", "level", "ring")
 	descWaiting = desc("ring_waiting_members", "Members that a ring's step waits for.", "level", "ring")
 	descStep    = desc("ring_step_seconds", "How long this server has seen a ring in its step.", "level", "ring")
+	descUsage   = desc("ring_usage_ratio", "Keys derived with a ring's current generation, of the limit that starts a rotation.", "level", "ring")
 	descAge     = desc("ring_rotation_age_seconds", "Since a ring's last rotation began.", "level", "ring")
 )
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSerial, descBroken, descMembers, descStreams, descState, descGen, descWaiting, descStep, descAge} {
+	for _, d := range []*prometheus.Desc{descSerial, descBroken, descMembers, descStreams, descState, descGen, descWaiting, descStep, descUsage, descAge} {
 		ch <- d
 	}
 }
@@ -75,6 +76,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(descGen, float64(r.Current), l.Level, r.Name)
 			gauge(descWaiting, float64(len(r.Waiting)), l.Level, r.Name)
 			gauge(descStep, r.InStep, l.Level, r.Name)
+			gauge(descUsage, r.UsageOf, l.Level, r.Name)
 			gauge(descAge, float64(c.s.Now().Unix()-r.Since), l.Level, r.Name)
 		}
 	}

@@ -50,7 +50,8 @@ type RingStatus struct {
 	Why       string          `json:"why,omitempty"`
 	Reason    string          `json:"reason,omitempty"`
 	Usage     uint64          `json:"keys_derived"`
-	Destroyed bool            `json:"destroyed"` // every host has said that the generation before is wiped
+	UsageOf   float64         `json:"usage_of_limit,omitempty"` // keys derived, of max_usage
+	Destroyed bool            `json:"destroyed"`                // every host has said that the generation before is wiped
 	Policy    record.Policy   `json:"policy"`
 }
 
@@ -107,6 +108,9 @@ func (s *Server) Status() Status {
 			rs := RingStatus{ID: id.String(), Name: r.rec.Name, State: r.rec.State.String(), Step: r.rec.Step, Current: r.rec.Of(record.Current), Previous: r.rec.Of(record.Previous), Next: r.rec.Of(record.Next),
 				Last: r.rec.Last, KEKEpoch: r.rec.KEKEpoch, Emergency: r.rec.Flags&(record.RingEmergency|record.RingAgain) != 0, Since: r.rec.Since, InStep: time.Since(w.since).Seconds(),
 				Barrier: wd.Need.Len(), Waiting: []WaitingStatus{}, Why: w.plan.Why, Reason: r.rec.Reason, Usage: wd.Usage, Destroyed: wd.Destroyed, Policy: r.rec.Policy}
+			if most := r.rec.Policy.MaxUsage; most != 0 {
+				rs.UsageOf = float64(wd.Usage) / float64(most)
+			}
 			for _, n := range wd.Need.Minus(wd.Ready) {
 				m := byNumber[n]
 				if m == nil {

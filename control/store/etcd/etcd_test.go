@@ -62,6 +62,19 @@ func TestEmbedded(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("watched %v, not %v", got, want)
 	}
+	// Events behind a compaction are lost: the watch ends, and who watches lists again.
+	if _, err := s.c.Compact(ctx, second); err != nil {
+		t.Fatal(err)
+	}
+	gap := s.Watch(ctx, "l/", first-1)
+	select {
+	case evs, ok := <-gap:
+		if ok {
+			t.Errorf("a watch from before a compaction brings %v", evs)
+		}
+	case <-ctx.Done():
+		t.Error("a watch from before a compaction waits for ever")
+	}
 	id := s.Identity()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
