@@ -447,6 +447,8 @@ static inline uint64_t raw64(const void *p)
 
 typedef uint8_t v16 __attribute__((vector_size(16)));
 
+typedef uint64_t two64 __attribute__((vector_size(16)));
+
 static inline v16 load16(const void *p)
 {
 	v16 v;
@@ -533,6 +535,27 @@ static inline void leave(const struct eesp_room *room, uint64_t epoch)
 }
 #endif
 
+/* Adds n octets, behind which x is 0, to whole blocks, from an octet on. */
+static inline EXECUTOR void add_at(uint8_t *to, size_t at, v16 x, size_t n)
+{
+	static const uint8_t slide[48] = {
+		NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, 0, 1, 2, 3, 4, 5, 6, 7,
+		8, 9, 10, 11, 12, 13, 14, 15, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
+	};
+	const uint8_t *how = slide + 16 - at % 16;
+	to += at & ~(size_t)15;
+	store16(to, load16(to) ^ pick(x, load16(how)));
+	if (at % 16 + n > 16)
+		store16(to + 16, load16(to + 16) ^ pick(x, load16(how + 16)));
+}
+
+/* Adds the part of a counter that a key is good for. */
+static inline EXECUTOR void rekeyed(uint8_t *to, size_t at, uint64_t tsc, uint64_t mask, unsigned bits)
+{
+	typedef uint32_t four __attribute__((vector_size(16)));
+	add_at(to, at, (v16)(four){ __builtin_bswap32((uint32_t)((tsc & mask) >> bits)) }, 4);
+}
+
 /* How keys are derived, or where the key is: of a sender's plan, or a pattern. */
 struct kdf_plan {
 	const uint8_t *master, *sub, *area;
@@ -581,17 +604,31 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 	return u;
 }
 
-/* Makes the second inputs of u keys that take two out of their first ones, in msgs. */
+/* An octet at a place of a block, zeros else. */
+static inline v16 octet_at(uint8_t octet, size_t at)
+{
+	static const uint8_t there[31] = { [15] = 0xff };
+	const v16 all = { octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet };
+	return load16(there + 15 - at) & all;
+}
+
+/* Makes the other inputs of u keys that take two or three out of their first ones,
+ * in msgs. All is written as it is read: in whole blocks. */
 static inline void second_inputs(const struct eesp_room *room, const struct kdf_plan *k, size_t u)
 {
 	size_t len = (size_t)k->blocks * 16, per = inputs(k);
-	for (size_t i = 0; per > 1 && i < u; i++) {
-		uint8_t *m = room->msgs + i * per * len;
-		for (size_t x = 1; x < per; x++) {
-			blocks(m + x * len, m, len);
-			m[x * len + k->counter] = (uint8_t)(x + 1);
+	if (per == 1)
+		return;
+	const v16 second = octet_at(1 ^ 2, k->counter & 15), third = octet_at(1 ^ 3, k->counter & 15);
+	const size_t there = k->counter & ~(size_t)15;
+	uint8_t *m = room->msgs;
+	for (size_t i = 0; i < u; i++, m += per * len)
+		for (size_t b = 0; b < len; b += 16) {
+			const v16 x = load16(m + b);
+			store16(m + len + b, b == there ? x ^ second : x);
+			if (per > 2)
+				store16(m + 2 * len + b, b == there ? x ^ third : x);
 		}
-	}
 }
 
 /* Derives u keys to "to" from inputs in msgs, each with room for as many as it takes. */
@@ -615,15 +652,20 @@ static inline void add_salt(uint8_t *nonce, const uint8_t *salt)
  * other, and what is added to the nonces of jobs; slot: which is whose, NULL: in order. */
 static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *slot, eesp_job *jobs, size_t n)
 {
-	size_t size = inputs(k) * 16;
-	for (size_t i = 0; i < n; i++) {
-		const uint8_t *mask = keys + (slot != NULL ? slot[i] : i) * size + k->key_len;
-		for (size_t x = 0; x < 12; x += 4) /* masks that are derived with keys have 12 octets */
-			add_salt(jobs[i].nonce + x, mask + x);
+	static const uint8_t twelve[16] = { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 }; /* so many octets masks have that are derived with keys */
+	const size_t size = inputs(k) * 16, key_len = k->key_len;
+	const v16 some = load16(twelve);
+	const uint8_t *masks = keys + key_len;
+	for (size_t i = 0; i < n; i++) /* and reserved, which is 0 */
+		store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (slot != NULL ? slot[i] : i) * size) & some));
+	uint8_t *to = keys, *from = keys; /* to is not in front of where it comes from */
+	for (size_t i = 0; i < u; i++, to += key_len, from += size) {
+		const v16 a = load16(from), b = load16(from + 16);
+		store16(to, a);
+		if (key_len == 32)
+			store16(to + 16, b);
 	}
-	for (size_t i = 0; i < u; i++)
-		blocks(keys + i * k->key_len, keys + i * size, k->key_len); /* not in front of where it comes from */
-	explicit_bzero(keys + u * k->key_len, u * (size - k->key_len));
+	explicit_bzero(keys + u * key_len, u * (size - key_len));
 }
 
 /* Derives u keys from inputs in msgs and runs the jobs: few keys are expanded
@@ -636,9 +678,9 @@ static inline void derive_and_run(const struct eesp_room *room, const struct ees
 		run(room, d, aead, MANY, seal, k->area, jobs, n);
 		return;
 	}
-	if (n == 1 && k->blocks == 1 && k->mask == 0 && single(d, jobs)) {
+	if (n == 1 && single(d, jobs) && (k->blocks <= d->one_blocks || (k->blocks == 1 && k->mask == 0))) {
 		second_inputs(room, k, 1);
-		call0(d->one[aead][seal], room->msgs, jobs, 1, (uintptr_t)room->scratch, k->master, k->sub);
+		call0(d->one[aead][seal], room->msgs, jobs, k->blocks | (k->mask != 0 ? 4u : 0), (uintptr_t)room->scratch, k->master, k->sub);
 		return;
 	}
 	derive_keys(room, d, k, u, room->keys);
@@ -689,16 +731,50 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 }
 #endif
 
+/* The thread's own share of counts, or NULL. */
+static inline struct eesp_share *share_of(struct eesp_share *all, uint64_t number)
+{
+	struct eesp_share *s = &all[number % SHARES];
+	uint64_t owner = __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
+	if (LIKELY(owner == number))
+		return s;
+	return owner == 0 && __atomic_compare_exchange_n(&s->owner, &owner, number, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ? s : NULL;
+}
+
+/* Adds to a count; who reads it has what was counted before, too. */
+static inline void count(struct eesp_share *mine, int i, uint64_t *shared, uint64_t n)
+{
+	if (LIKELY(mine != NULL))
+		__atomic_store_n(&mine->n[i], mine->n[i] + n, __ATOMIC_RELEASE);
+	else
+		__atomic_fetch_add(shared, n, __ATOMIC_RELEASE);
+}
+
 /* Counts what is done with a key. Mostly packets have a data key each: then there
  * is nothing to say of these (keys.UsageWords). */
-static inline void used(uint64_t *usage, int what, size_t packets, const uint8_t *master, size_t derived)
+static inline void used(uint64_t *usage, uint64_t number, int what, size_t packets, const uint8_t *master, size_t derived)
 {
 	if (usage == NULL)
 		return;
+	struct eesp_share *mine = share_of((struct eesp_share *)(usage + USAGE_SHARES), number);
 	if (packets != 0)
-		__atomic_fetch_add(&usage[what], packets, __ATOMIC_RELAXED);
+		count(mine, what, &usage[what], packets);
 	if (master != NULL && derived != packets)
-		__atomic_fetch_add(&usage[USAGE_EXTRA], derived - packets, __ATOMIC_RELEASE);
+		count(mine, USAGE_EXTRA, &usage[USAGE_EXTRA], derived - packets);
+}
+
+static inline void tallied(uint64_t *tally, uint64_t number, int what, size_t packets)
+{
+	if (tally != NULL && packets != 0)
+		count(share_of((struct eesp_share *)(tally + TALLY_SHARES), number), what, &tally[what], packets);
+}
+
+/* Counts packets that are good, and their octets. */
+static inline void counted(struct eesp_share *shares, uint64_t number, uint64_t *by, uint64_t *all_octets, uint64_t packets, uint64_t octets)
+{
+	struct eesp_share *mine = share_of(shares, number);
+	count(mine, 0, by, packets);
+	count(mine, 1, all_octets, octets);
 }
 
 /* ---- Sealing ---- */
@@ -900,32 +976,47 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 	sorted = ordered(&o, jobs, m);
 	u = w->fixed ? 1 : m;
 	if (k.master != NULL) {
-		uint8_t msg[48];
+		/* Written in whole blocks, as they are read: for a single packet at once. */
+		typedef uint32_t four __attribute__((vector_size(16)));
+		uint8_t msg[64];
 		memcpy(msg, w->msg, 48);
-		if (w->epoch_at != NONE) {
-			msg[w->epoch_at] = (uint8_t)(tsc >> 56);
-			msg[w->epoch_at + 1] = (uint8_t)(tsc >> 48);
-		}
+		if (w->epoch_at != NONE)
+			add_at(msg, w->epoch_at, (v16)(four){ __builtin_bswap16((uint16_t)(tsc >> 48)) }, 2);
+#ifdef WIDE
+		const __m512i base = _mm512_loadu_si512(msg), taken = _mm512_loadu_si512(w->pick);
+		const __mmask64 picked = w->picked;
+		size_t begin = 0;
+		if (LIKELY(!w->of_packet && (bare || w->rekey_mask == 0)))
+			for (uint8_t *to = room->msgs; begin < u; begin++, to += stride) { /* what is too much is written over, or behind all */
+				const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)&pkts[lane[o.from[begin]]].addr));
+				_mm512_storeu_si512(to, _mm512_xor_si512(base, _mm512_maskz_permutexvar_epi8(picked, taken, from)));
+			}
+		for (size_t i = begin; i < u; i++) {
+#else
 		for (size_t i = 0; i < u; i++) {
+#endif
 			uint8_t *to = room->msgs + i * stride;
 			const eesp_pkt *p = &pkts[lane[o.from[i]]];
 			for (size_t b = 0; b < len; b += 16)
 				store16(to + b, load16(msg + b));
 			for (uint32_t c = 0; c < w->copies; c++) {
 				const uint8_t *from = (w->copy[c].of == OF_DESC ? (const uint8_t *)&p->addr : sorted[i].aad + lead) + w->copy[c].from;
-				if (w->copy[c].of == FOUR_OF_PACKET)
-					memcpy(to + w->copy[c].to, from, 4);
-				else
-					store16(to + w->copy[c].to, load16(from));
+				if (w->copy[c].of == FOUR_OF_PACKET) {
+					uint32_t x;
+					memcpy(&x, from, 4);
+					add_at(to, w->copy[c].to, (v16)(four){ x }, 4);
+				} else {
+					add_at(to, w->copy[c].to, load16(from), 16);
+				}
 			}
 			if (!bare && w->rekey_mask != 0)
-				put32(to + w->rekey_at, (uint32_t)(((tsc + lane[o.from[i]] * w->counter.step) & w->rekey_mask) >> w->rekey_bits));
+				rekeyed(to, w->rekey_at, tsc + lane[o.from[i]] * w->counter.step, w->rekey_mask, w->rekey_bits);
 		}
 		if (m >= FEW_KEYS && !w->fixed)
 			u = few_keys(room->msgs, stride, len, m, slot);
 	}
-	const v16 last = load16(w->header + (header >= 16 ? header - 16 : 0)), nonce = load16(w->nonce);
-	const uint64_t id = w->id, step = w->counter.step, nonce_tail = get64(w->nonce + 4);
+	const v16 last = load16(w->header + (header >= 16 ? header - 16 : 0));
+	const uint64_t id = w->id, step = w->counter.step, nonce = raw64(w->nonce), nonce_tail = raw64(w->nonce + 8);
 	const size_t tsc_at = w->tsc_at, next_at = w->next_at;
 	for (size_t i = 0; i < m; i++) {
 		size_t at = lane[o.from[i]];
@@ -943,8 +1034,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		put64(hdr + tsc_at, mine);
 		if (next_at != NONE)
 			hdr[next_at] = p->next_header;
-		store16(j->nonce, nonce);
-		put64(j->nonce + 4, mine ^ nonce_tail);
+		const uint64_t swapped = __builtin_bswap64(mine);
+		const two64 numbered = { nonce ^ swapped << 32, nonce_tail ^ swapped >> 32 };
+		store16(j->nonce, (v16)numbered);
 		j->key = w->key;
 		p->out_len = header + j->len + ICV;
 		if (!bare && w->from_lead)
@@ -967,11 +1059,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		octets += p->out_len;
 	}
 	derive_and_run(room, w->direct, &k, u, slot, 1, sorted, m);
-	used(w->usage, USAGE_SEALED, m, k.master, u);
-	if (!bare && w->tally != NULL)
-		__atomic_fetch_add(&w->tally[TALLY_SEALED], m, __ATOMIC_RELAXED);
-	__atomic_fetch_add(w->by, m, __ATOMIC_RELAXED);
-	__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
+	used(w->usage, room->number, USAGE_SEALED, m, k.master, u);
+	if (!bare)
+		tallied(w->tally, room->number, TALLY_SEALED, m);
+	counted(w->shares, room->number, w->by, w->octets, m, octets);
 	return m;
 }
 
@@ -1077,11 +1168,10 @@ static NOINLINE void refused(eesp_pkt *p, eesp_status st, const struct eesp_open
 
 /* Counts packets that were opened with a pattern's key, of so many that went
  * through the cipher. */
-static inline void opened_with(const struct eesp_pattern *pt, size_t opened, size_t all)
+static inline void opened_with(const struct eesp_pattern *pt, uint64_t number, size_t opened, size_t all)
 {
-	used(pt->usage, USAGE_OPENED, opened, pt->master, all);
-	if (pt->tally != NULL && opened != 0)
-		__atomic_fetch_add(&pt->tally[TALLY_OPENED], opened, __ATOMIC_RELAXED);
+	used(pt->usage, number, USAGE_OPENED, opened, pt->master, all);
+	tallied(pt->tally, number, TALLY_OPENED, opened);
 }
 
 /* Packets of a burst that were turned away, for few reasons, and whose they said that they
@@ -1513,7 +1603,7 @@ static inline __attribute__((always_inline)) int commit_time(const struct eesp_o
 	return 0;
 }
 
-/* Writes the rest of a KDF input that is more than one block, or has part of the counter. */
+/* Writes the rest of a KDF input that is more than one block. */
 static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 {
 	const struct eesp_pattern *pt = l->pattern;
@@ -1525,7 +1615,15 @@ static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 		store16(to + s->copy[c].to, load16(from + s->copy[c].from));
 	}
 	if (s->rekey_mask != 0)
-		put32(to + s->rekey_at, (uint32_t)((l->p->tsc & s->rekey_mask) >> s->rekey_bits));
+		rekeyed(to, s->rekey_at, l->p->tsc, s->rekey_mask, s->rekey_bits);
+}
+
+/* The same where nothing but a counter's part is to be added. to has room for two. */
+static inline EXECUTOR void input_second(uint8_t *to, const struct eesp_pattern *pt, const struct eesp_shape *s, uint64_t tsc)
+{
+	store16(to + 16, load16(pt->more[0]));
+	if (s->rekey_mask != 0)
+		rekeyed(to, s->rekey_at, tsc, s->rekey_mask, s->rekey_bits);
 }
 
 /* Writes a packet's KDF input. */
@@ -1535,8 +1633,10 @@ static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 	const uint8_t *hdr = l->p->data;
 	store16(to, load16(l->pattern->msg) ^ pick(load16(hdr + s->source_at), load16(s->msg_source)) ^
 			    pick(load16(hdr + s->tail_at), load16(s->msg_tail)));
-	if (!s->simple)
+	if (s->simple == 0)
 		input_rest(to, l);
+	else if (s->simple == 2)
+		input_second(to, l->pattern, s, l->p->tsc);
 }
 
 /* Decrypts jobs whose keys come of different master keys, or are of different
@@ -1914,8 +2014,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				l->window = (uint8_t *)pass->first;
 				__builtin_prefetch(l->word, 1);
 			}
-			if (!simple)
-				input_rest(msg, l);
+			if (UNLIKELY(simple != 1)) {
+				if (simple == 2)
+					input_second(msg, pt, s, tsc);
+				else
+					input_rest(msg, l);
+			}
 			msg += stride;
 			differ |= text ^ last;
 			last = text;
@@ -1972,19 +2076,19 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		for (size_t i = 0; sorted != x.jobs && i < m; i++)
 			x.jobs[o.from[i]].ok = sorted[i].ok;
 		if (u != m) /* packets are counted with a key each */
-			used(pt->usage, USAGE_OPENED, 0, pt->master, u - m);
+			used(pt->usage, room->number, USAGE_OPENED, 0, pt->master, u - m);
 	}
 	/* As they came: where a counter skips, windows would find what came before too old. */
-	const struct eesp_pattern *counted = x.lanes[0].pattern;
+	const struct eesp_pattern *key_of = x.lanes[0].pattern;
 	size_t opened = 0, lost = 0, from = 0; /* lost: of those that came with its key, the first of which is from */
 	for (size_t i = 0; i < m; i++) {
 		struct lane *l = &x.lanes[i];
 		j = &x.jobs[i];
 		eesp_pkt *p = l->p;
-		if (UNLIKELY(l->pattern != counted)) {
-			opened_with(counted, i - from - lost, i - from);
+		if (UNLIKELY(l->pattern != key_of)) {
+			opened_with(key_of, room->number, i - from - lost, i - from);
 			opened += i - from - lost;
-			counted = l->pattern;
+			key_of = l->pattern;
 			from = i;
 			lost = 0;
 		}
@@ -2028,14 +2132,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		memset(j->dst, 0, j->len);
 		lost++;
 	}
-	opened_with(counted, m - from - lost, m - from);
+	opened_with(key_of, room->number, m - from - lost, m - from);
 	opened += m - from - lost;
 	if (away.kinds != 0)
 		count_away(w, &away);
-	if (opened != 0) {
-		__atomic_fetch_add(w->by, opened, __ATOMIC_RELAXED);
-		__atomic_fetch_add(w->octets, octets, __ATOMIC_RELAXED);
-	}
+	if (opened != 0)
+		counted(w->shares, room->number, w->by, w->octets, opened, octets);
 	return opened;
 }
 

@@ -13,6 +13,13 @@ struct eesp_direct;
 
 enum { TALLY_SEALED, TALLY_OPENED }; /* keys.Sealed, keys.Opened */
 enum { USAGE_SEALED, USAGE_OPENED, USAGE_EXTRA }; /* keys.UsageWords */
+
+/* keys.Shares, and where those of a usage and a tally are, in words. */
+enum { SHARES = 4, USAGE_SHARES = 11, TALLY_SHARES = 17 };
+struct eesp_share {
+	uint64_t owner, n[3], padding[12];
+};
+
 #define FLAGS_FACTOR 0x85EBCA6Bu /* plan.AddShape */
 
 struct eesp_copy {
@@ -134,6 +141,7 @@ struct eesp_open_plan {
 	struct eesp_times *times;
 	const uint64_t *spent; /* on keys that are new here: burst's strangers */
 	const struct eesp_open_plan *loose;
+	struct eesp_share *shares;
 	struct eesp_screen {
 		int8_t first[256], second[256];
 		uint8_t more[256];
@@ -173,13 +181,17 @@ struct eesp_seal_plan {
 	const uint8_t *salt;
 	const struct eesp_seal_plan *other;
 	uint64_t *tally;
-	uint64_t serial, rekey_mask;
+	uint64_t serial;
+	struct eesp_share *shares;
+	uint64_t rekey_mask;
 	struct eesp_counter counter;
 	uint16_t n, lead, flags, tsc_at;
 	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, counter_at, key;
 	struct eesp_copy copy[2];
 	uint8_t inner, pad_mask, pad_at, again_at, wrap, mask, rekey_at, rekey_bits, from_lead, padding2[7];
 	uint8_t nonce[16], msg[3][16], header[PLAN_HEADER];
+	uint64_t of_packet, picked;
+	uint8_t pick[64];
 };
 
 #endif

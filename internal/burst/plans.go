@@ -131,9 +131,9 @@ func (s *Sender) replan() {
 		return
 	}
 	next, limit, m := o.Words()
-	by, octets := s.Stats.words()
+	by, octets, shares := s.Stats.words()
 	to.Keep(o)
-	to.Counted(p.direct, uintptr(next), uintptr(limit), by, octets, m, o.Serial())
+	to.Counted(p.direct, uintptr(next), uintptr(limit), by, octets, shares, m, o.Serial())
 	to.Publish()
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
 }
@@ -211,7 +211,7 @@ func (r *Receiver) replan() {
 		}
 		x.EachPattern(func(p *plan.Pattern) { p.Hash = hash(p.Name[0], p.Name[1]) })
 		x.Direct = p.direct
-		x.By, x.Octets = r.Stats.words()
+		x.By, x.Octets, x.Shares = r.Stats.words()
 		x.TallyOf = uintptr(unsafe.Pointer(&inDomain))
 		x.Spent = uintptr(unsafe.Pointer(&r.strangers.spent))
 	}

@@ -14,6 +14,7 @@ import (
 type Stats struct {
 	octets atomic.Uint64
 	by     [status.Count]atomic.Uint64
+	shares keys.Shares // of by[0], and of octets
 }
 
 // add counts a burst: octets of output, and packets by status.
@@ -114,9 +115,9 @@ func (s *Stats) Refuse(pkts []profile.Desc, c status.Code) int {
 	return 0
 }
 
-// words is where packets are counted, by status, and octets.
-func (s *Stats) words() (by, octets uintptr) {
-	return uintptr(unsafe.Pointer(&s.by)), uintptr(unsafe.Pointer(&s.octets))
+// words is where packets are counted, by status, and octets, and threads' shares of both.
+func (s *Stats) words() (by, octets, shares uintptr) {
+	return uintptr(unsafe.Pointer(&s.by)), uintptr(unsafe.Pointer(&s.octets)), s.shares.Address()
 }
 
 // Read returns the octets output and the packets by status (negated).
@@ -124,5 +125,6 @@ func (s *Stats) Read() (octets uint64, by [status.Count]uint64) {
 	for i := range by {
 		by[i] = s.by[i].Load()
 	}
-	return s.octets.Load(), by
+	by[0] += s.shares.Sum(0)
+	return s.octets.Load() + s.shares.Sum(1), by
 }

@@ -68,7 +68,7 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	k.h = hasher{lo: oneLo, mi: oneMid, hi: oneHi, t: [4]v{oneHashTemp, oneHashTemp + 1}, poly: onePoly}
 	fn := name(baseName(sealing, "One"), keyLen)
 	function(fn, "func(keys, jobs *byte, n int, scratch, master, sub *byte)",
-		fn+" takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.")
+		fn+" takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.")
 	Load(Param("keys"), keysPtr)
 	Load(Param("jobs"), jobsPtr)
 	Load(Param("n"), packets)
@@ -244,12 +244,39 @@ func (k *one512) keys() {
 	JMP(LabelRef("keyed"))
 	Label("derive")
 	MOVQ(Param2("sub"), tempE)
-	for i, x := range halves {
-		VMOVDQU(at(keysPtr, 16*i), x.x())
+	// The messages, all at once; instead of one that is not there, the first.
+	blocks, mask := oneWindows, oneKeyTemp
+	states := append(halves[:len(halves):len(halves)], mask)
+	MOVL(packets.As32(), blocks.As32())
+	ANDL(Imm(3), blocks.As32())
+	MOVL(blocks.As32(), tempB.As32())
+	SHLQ(Imm(4), tempB)
+	MOVQ(tempB, tempA)
+	if len(halves) == 2 {
+		ADDQ(tempB, tempA)
+	}
+	XORL(tempC.As32(), tempC.As32())
+	TESTL(U32(4), packets.As32())
+	CMOVQNE(tempA, tempC)
+	messages := []Mem{at(keysPtr, 0), {Base: keysPtr, Index: tempB, Scale: 1}, {Base: keysPtr, Index: tempC, Scale: 1}}
+	if len(halves) == 1 {
+		messages = []Mem{messages[0], messages[2]}
+	}
+	for _, x := range states {
+		VPXOR(x.x(), x.x(), x.x())
+	}
+	Label("block")
+	for i, x := range states {
+		VPXOR(messages[i], x.x(), x.x())
+	}
+	DECL(blocks.As32())
+	JNE(LabelRef("more"))
+	for _, x := range states {
 		VPXOR(at(tempE, 0), x.x(), x.x())
 	}
+	Label("more")
 	for r := range 15 {
-		for _, x := range halves {
+		for _, x := range states {
 			switch r {
 			case 0:
 				VPXOR(at(tempD, 0), x.x(), x.x())
@@ -260,6 +287,16 @@ func (k *one512) keys() {
 			}
 		}
 	}
+	ADDQ(num(16), keysPtr)
+	TESTL(blocks.As32(), blocks.As32())
+	JNE(LabelRef("block"))
+	TESTL(U32(4), packets.As32())
+	MOVL(U32(1), packets.As32())
+	JEQ(LabelRef("unmasked"))
+	VPAND(k.c.nonce, mask.x(), mask.x())
+	VPXOR(job(0, jobNonce), mask.x(), mask.x())
+	VMOVDQU(mask.x(), job(0, jobNonce))
+	Label("unmasked")
 	for _, x := range halves {
 		VSHUFI64X2(Imm(0), x.r(), x.r(), x.r())
 	}

@@ -111,6 +111,9 @@ type Direct struct {
 	// The processor has what the executor of plans needs to take 64 octets at a time:
 	// AVX-512 with VBMI, and BMI2.
 	Wide uint64
+	// One derives a key from messages of up to so many blocks, and what is added to
+	// the nonce (see the generator); 0: of one block, and nothing else.
+	OneBlocks uint64
 	// armv8 has no Fresh: raw keys are expanded at RowsAt. Its Held is for groups of
 	// four of as many times 32 octets: area, jobs, n, whether mode is Many, scratch at
 	// LongAt. Long has the number of H's powers that are there, 4 or 8, in place of

@@ -70,6 +70,7 @@ func Run(t *testing.T, be *kernel.Backend) {
 		{"Lengths", s.lengths},
 		{"EqualLengths", s.equalLengths},
 		{"Singles", s.singles},
+		{"Derived", s.derived},
 		{"Alignments", s.alignments},
 		{"AAD", s.aad},
 		{"Slots", s.slots},

@@ -28,6 +28,7 @@ type DomainState struct {
 	most     uint64 // 0: no latch
 	failures atomic.Uint64
 	counts   [DomainCounts]atomic.Uint64
+	shares   Shares // of Sealed and Opened
 }
 
 // NewDomainState makes one that latches after so many failures; 0: never.
@@ -51,6 +52,8 @@ func (d *DomainState) Read() (counts [DomainCounts]uint64, failures uint64) {
 	for i := range counts {
 		counts[i] = d.counts[i].Load()
 	}
+	counts[Sealed] += d.shares.Sum(Sealed)
+	counts[Opened] += d.shares.Sum(Opened)
 	return counts, d.failures.Load()
 }
 

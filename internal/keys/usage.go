@@ -22,7 +22,10 @@ type Usage struct {
 // UsageWords are counts. A packet has mostly one data key of its own, so that
 // Extra, by how much data keys are more than packets, rarely changes where they
 // are derived for packets. Where they are not it is their number.
-type UsageWords struct{ Sealed, Opened, Extra atomic.Uint64 }
+type UsageWords struct {
+	Sealed, Opened, Extra atomic.Uint64
+	Shares                // in the same order
+}
 
 // use is what was done with one root key by masters that are gone, and the
 // others.
@@ -99,8 +102,8 @@ func (u *Usage) DerivedOnce(number int) {
 }
 
 func (u *Usage) read() Counts {
-	c := Counts{Derived: u.n.Extra.Load()}
-	c.Sealed, c.Opened = u.n.Sealed.Load(), u.n.Opened.Load()
+	c := Counts{Derived: u.n.Extra.Load() + u.n.Sum(2)}
+	c.Sealed, c.Opened = u.n.Sealed.Load()+u.n.Sum(0), u.n.Opened.Load()+u.n.Sum(1)
 	if u.each {
 		c.Derived += c.Sealed + c.Opened
 	}

@@ -90,7 +90,7 @@ type Shape struct {
 	FlowLen   uint8 // octets of address that tell windows apart: 0, 4, 16, 32
 	FlowDesc  uint8 // they are in the descriptor
 	NextAt    uint8 // where the header says what follows; None: nowhere
-	simple    uint8 // KDF inputs are one block, of which all that varies is picked
+	simple    uint8 // 1: KDF inputs are one block, of which all that varies is picked; 2: what varies is picked or RekeyMask's, and there may be a second block
 	numbers   uint8 // some ID or counter is no packet's
 	IDAt      int16
 	SourceAt  int16 // 16 octets that nonce and KDF input take from
@@ -202,6 +202,7 @@ type Open struct {
 	Times       uintptr // fresh.View; 0: there is none
 	Spent       uintptr // on keys that are new here: burst's strangers
 	loose       uintptr
+	Shares      uintptr // of By's first count and Octets: keys.Shares
 
 	Screen
 
@@ -340,7 +341,11 @@ func (o *Open) Add(shape int, p *Pattern) {
 	}
 	p.Batch, p.Shape = o.batches[b], uint16(shape)
 	s.simple = 0
-	if p.Blocks <= 1 && s.Copies == 0 && s.RekeyMask == 0 {
+	switch {
+	case s.Copies != 0 || p.Blocks > 2:
+	case p.Blocks == 2 || s.RekeyMask != 0:
+		s.simple = 2
+	default:
 		s.simple = 1
 	}
 	o.patterns = append(o.patterns, *p)
@@ -586,6 +591,7 @@ type Seal struct {
 	Other       uintptr // plan for packets with other Flags; 0: none
 	Tally       uintptr // counts besides the sender's; 0: there are none
 	Serial      uint64  // of who gives out counters
+	Shares      uintptr // of the first packets' counts: keys.Shares
 	RekeyMask   uint64  // of a counter: what is in the KDF input; 0: nothing
 	Counter     Counter
 	N           uint16 // octets of the header, up to the payload
@@ -614,6 +620,12 @@ type Seal struct {
 	Nonce       [16]byte // the counter goes to its octets 4 to 11
 	Msg         [3][16]byte
 	Header      [MaxHeader]byte
+
+	// For processors with vectors of 64 octets: octets of Msg are those of the
+	// descriptor's addresses where picked has a bit, unless some are the packet's.
+	ofPacket uint64
+	picked   uint64
+	pick     [64]byte
 
 	Epoch uint16 // of counters that stay in one
 
@@ -646,17 +658,40 @@ func (s *Seal) Others(o *Seal) {
 }
 
 // Counted is where counters come from and packets are counted.
-func (s *Seal) Counted(direct, next, limit, by, octets uintptr, c Counter, serial uint64) {
-	s.Direct, s.Next, s.Limit, s.By, s.Octets, s.Counter, s.Serial = direct, next, limit, by, octets, c, serial
+func (s *Seal) Counted(direct, next, limit, by, octets, shares uintptr, c Counter, serial uint64) {
+	s.Direct, s.Next, s.Limit, s.By, s.Octets, s.Shares, s.Counter, s.Serial = direct, next, limit, by, octets, shares, c, serial
 	if o := s.other; o != nil {
-		o.Counted(direct, next, limit, by, octets, c, serial)
+		o.Counted(direct, next, limit, by, octets, shares, c, serial)
 		o.Publish()
 		s.Other = uintptr(unsafe.Pointer(o))
 	}
 }
 
 // Publish makes the plan ready.
-func (s *Seal) Publish() { s.pin.Pin(s) }
+func (s *Seal) Publish() {
+	// What comes there is added.
+	msg := unsafe.Slice(&s.Msg[0][0], len(s.Msg)*16)
+	if s.EpochAt != None {
+		clear(msg[s.EpochAt:][:2])
+	}
+	for _, c := range s.Copy[:s.Copies] {
+		n := 16
+		if c.Of == FourOfPacket {
+			n = 4
+		}
+		if c.Of != OfDesc {
+			s.ofPacket = 1
+		}
+		for i := range n {
+			s.pick[int(c.To)+i], s.picked = byte(int(c.From)+i), s.picked|1<<(int(c.To)+i)
+		}
+		clear(msg[c.To:][:n])
+	}
+	if s.RekeyMask != 0 {
+		clear(msg[s.RekeyAt:][:4])
+	}
+	s.pin.Pin(s)
+}
 
 // Counter is how linear values become Epoch and Counter: counter.Map.
 type Counter struct {

@@ -27,7 +27,7 @@ func powers128(area *byte, n int)
 //go:noescape
 func sealLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
 
-// sealOne128 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+// sealOne128 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
 //
 //go:noescape
 func sealOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
@@ -47,7 +47,7 @@ func sealHeld128(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func openLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
 
-// openOne128 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+// openOne128 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
 //
 //go:noescape
 func openOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
@@ -77,7 +77,7 @@ func powers256(area *byte, n int)
 //go:noescape
 func sealLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
 
-// sealOne256 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+// sealOne256 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
 //
 //go:noescape
 func sealOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
@@ -97,7 +97,7 @@ func sealHeld256(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func openLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
 
-// openOne256 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+// openOne256 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
 //
 //go:noescape
 func openOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)

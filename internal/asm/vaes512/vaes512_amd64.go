@@ -23,6 +23,7 @@ var kernels = vector.Kernels{
 	Pairs:     vaes256.Kernels(),
 	Groups:    true,
 	Wide:      true,
+	OneBlocks: 3,
 	Tuning:    vector.Tuned(Tunings),
 }
 

@@ -62,7 +62,8 @@ type Kernels struct {
 	// packets are missing.
 	Groups bool
 
-	Wide bool // see kernel.Direct
+	Wide      bool   // see kernel.Direct
+	OneBlocks uint64 // the same
 
 	Tuning
 }
@@ -138,6 +139,7 @@ func (k *Kernels) direct() *kernel.Direct {
 			k.Ones(&a[0])
 		}
 		d.One, d.OneLimit, d.OneAAD = [2][2]uintptr{{a[17], a[18]}, {a[19], a[20]}}, k.OneLimit, k.OneAAD
+		d.OneBlocks = k.OneBlocks
 	}
 	if k.Pairs != nil {
 		pairs := k.Pairs.direct()
