@@ -1054,11 +1054,11 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
  *             down. A clock that steps back is EESP_ERR_CLOCK until it has caught
  *             up. The clock must be right when a sender is made: a machine that
  *             boots in the same second of 1970 every time repeats its counters.
- *             A sender whose counters are a minute behind the clock skips up to
- *             it, within a burst, at most 4096 packets later. (Replay windows are
- *             wide in counters: packets from before that come after it are
- *             EESP_ERR_REPLAY.) Epochs follow the clock
- *             too, 2^20 s each, counted from 1970, unless EESP_SENDER_FIXED_EPOCH
+ *             A sender whose counters are a minute behind the clock, or in the
+ *             epoch before, skips up to it, at most 4096 packets later. Replay
+ *             windows are wide in counters: packets from before that come after
+ *             the first one behind the gap are EESP_ERR_REPLAY. Epochs follow the
+ *             clock, 2^20 s each, counted from 1970, unless EESP_SENDER_FIXED_EPOCH
  *             is set; then the sender stops with EESP_ERR_EXHAUSTED at the
  *             epoch's end.
  *             rate_log2 + engine_bits, and epoch_start_ns, belong to a fixed

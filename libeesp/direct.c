@@ -923,7 +923,7 @@ static NOINLINE int look(const struct eesp_seal_plan *w, size_t n)
 	if (sec >> (64 - c->rate) != 0 || now < c->base)
 		return 0;
 	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
-	while (at < now && now - at > (uint64_t)LAG_S << c->rate && !__atomic_compare_exchange_n(w->next, &at, now < c->end ? now : c->end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	while (at < now && (now - at > (uint64_t)LAG_S << c->rate || at >> c->shift != now >> c->shift) && !__atomic_compare_exchange_n(w->next, &at, now < c->end ? now : c->end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
 	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
 	top = now + (UINT64_C(1) << c->rate);

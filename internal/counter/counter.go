@@ -48,9 +48,9 @@ const (
 	LookEvery = 1 << 12
 	// Idle is how long after the last look a sender counts as one that lags.
 	Idle = int64(time.Second)
-	// Lag is by how many seconds counters may be behind the clock. Those of most
-	// senders always are; each time they move up to it, packets that other threads
-	// have under way become too old for replay windows.
+	// Lag is by how many seconds counters may be behind the clock, in its epoch. Those
+	// of most senders always are; each time they move up to it, packets that other
+	// threads have under way become too old for replay windows.
 	Lag = 60
 )
 
@@ -486,7 +486,7 @@ func (o *Owner) look(n int) status.Code {
 	}
 	// So epochs follow the clock, however few packets there are. What was given
 	// out lies below, and stays below where a restart begins.
-	if at := o.next.Load(); ticks > at && ticks-at > Lag<<o.cfg.RateLog2 {
+	if at := o.next.Load(); ticks > at && (ticks-at > Lag<<o.cfg.RateLog2 || ticks>>o.m.Shift != at>>o.m.Shift) {
 		o.raise(min(ticks, o.end))
 	}
 	at := o.next.Load()

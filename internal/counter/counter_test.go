@@ -713,6 +713,19 @@ func TestSkipsAreRare(t *testing.T) {
 	}
 }
 
+// A new epoch is not waited for.
+func TestEpochOfTheClock(t *testing.T) {
+	c := setClock(t, (1712<<20-20)*second)
+	o := testOwner(t, Config{})
+	for range 300 {
+		c.ns += 100_000_000
+		first, n, code := o.Take(32)
+		if epoch := uint64(c.ns/second) >> 20; n != 32 || code != status.OK || o.TSC(first)>>48 < epoch-1 || c.ns > (1712<<20+5)*second && o.TSC(first)>>48 != epoch {
+			t.Fatalf("%d, %v: epoch %d at %d", n, code, o.TSC(first)>>48, c.ns)
+		}
+	}
+}
+
 // Names that sealed once take some 16 octets each, off the heap, and none is
 // forgotten.
 func TestManyNames(t *testing.T) {
