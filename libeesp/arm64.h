@@ -50,24 +50,24 @@ enum { ONCE, MANY }; /* kernel.Mode */
 enum kind { LONG, SHORT, BRIEF }; /* of kernels */
 
 /* Which kernels take the four jobs in front of n, in order of length. */
-static inline enum kind kind_of(const eesp_job *j, size_t n, uint32_t limit)
+static inline enum kind kind_of(const eesp_job *j, size_t n, uint32_t limit, int brief)
 {
 	if (n < 4 || j[3].len > limit || (j[0].len + 31) / 32 != (j[3].len + 31) / 32)
 		return LONG;
-	return (j[0].len + 31) / 32 == 2 ? BRIEF : SHORT;
+	return brief && (j[0].len + 31) / 32 == 2 ? BRIEF : SHORT;
 }
 
 /* How many of n jobs go to one kernel together, and to which. */
-static inline size_t next_kernel(const eesp_job *jobs, size_t n, uint32_t limit, enum kind *kind)
+static inline size_t next_kernel(const eesp_job *jobs, size_t n, uint32_t limit, int brief, enum kind *kind)
 {
 	size_t run;
-	*kind = kind_of(jobs, n, limit);
+	*kind = kind_of(jobs, n, limit, brief);
 	if (*kind != LONG) {
-		for (run = 4; kind_of(jobs + run, n - run, limit) == *kind; run += 4)
+		for (run = 4; kind_of(jobs + run, n - run, limit, brief) == *kind; run += 4)
 			;
 		return run;
 	}
-	for (run = 1; run < n && kind_of(jobs + run, n - run, limit) == LONG; run++)
+	for (run = 1; run < n && kind_of(jobs + run, n - run, limit, brief) == LONG; run++)
 		;
 	return run;
 }
@@ -80,7 +80,7 @@ static inline void run_area(const struct eesp_direct *d, int aead, int mode, int
 	for (size_t at = 0, some; at < n; at += some) {
 		eesp_job *j = jobs + at;
 		enum kind kind;
-		some = next_kernel(j, n - at, d->limit[mode], &kind);
+		some = next_kernel(j, n - at, d->limit[mode], d->brief[mode][aead][seal] != 0, &kind);
 		if (kind == BRIEF) {
 			call0(d->brief[mode][aead][seal], area, j, some, 0, NULL, NULL);
 		} else if (kind == SHORT) {

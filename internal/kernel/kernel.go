@@ -119,7 +119,7 @@ type Direct struct {
 	// LongAt. Long has the number of H's powers that are there, 4 or 8, in place of
 	// scratch. In mode Once they are still to be made: up to H^2 for Held and H^4 for
 	// Long, by Fewer; but for packets of AllPowers octets and more by Powers. Groups of
-	// 33 to 64 octets are Brief's, by mode, length of key and direction: area, jobs, n.
+	// 33 to 64 octets are Brief's, by mode, length of key and direction: area, jobs, n; 0: there is none.
 	Fewer     [2]uintptr
 	AllPowers uint32
 	_         uint32

@@ -40,14 +40,58 @@ static void how_wide(void)
 	wide = __builtin_cpu_supports("avx512f") ? 2 : __builtin_cpu_supports("avx") ? 1 : 0;
 }
 static void put(const uint8_t *p) { __asm__ volatile("movdqu (%0), %%xmm5" ::"r"(p) : "xmm5"); }
+#define EACH(f) f(rbx) f(rbp) f(r12) f(r13) f(r14) f(r15)
+#define PUSH(r) "push %" #r "\n"
+#define SET(r) "mov $0x5a5a" ", %" #r "\n"
+#define SEE(r) "xor %ecx, %ecx\ncmp $0x5a5a, %" #r "\nsetne %cl\nadd %rcx, %rax\n"
+__asm__(".text\n.p2align 4\n.type keeps,@function\nkeeps:\n" EACH(PUSH) "sub $8, %rsp\n"
+	"mov %rdi, %rax\nmov %rsi, %rdi\nmov %rdx, %rsi\nmov %rcx, %rdx\n" EACH(SET) "call *%rax\nxor %eax, %eax\n" EACH(SEE)
+	"add $8, %rsp\npop %r15\npop %r14\npop %r13\npop %r12\npop %rbp\npop %rbx\nret\n.size keeps,.-keeps\n");
 #elif defined(__aarch64__)
 #define V(n) "str q" #n ", [%0, #" #n "*16]\n"
 static inline __attribute__((always_inline)) void save(void) { __asm__ volatile(ALL(V) MORE(V)::"r"(saved) : "memory"); }
 static void how_wide(void) {}
 static void put(const uint8_t *p) { __asm__ volatile("ldr q5, [%0]" ::"r"(p) : "v5"); }
+__asm__(".text\n.p2align 4\n.type keeps,%function\nkeeps:\n"
+	"stp x29, x30, [sp, #-176]!\nmov x29, sp\n"
+	"stp x19, x20, [sp, #16]\n"
+	"stp x21, x22, [sp, #32]\n"
+	"stp x23, x24, [sp, #48]\n"
+	"stp x25, x26, [sp, #64]\n"
+	"stp x27, x28, [sp, #80]\n"
+	"stp d8, d9, [sp, #96]\n"
+	"stp d10, d11, [sp, #112]\n"
+	"stp d12, d13, [sp, #128]\n"
+	"stp d14, d15, [sp, #144]\n"
+	"mov x9, x0\nmov x0, x1\nmov x1, x2\nmov x2, x3\n"
+#define SET(n, m) "mov x" #n ", #0x5a" #n "\nfmov d" #m ", x" #n "\n"
+	SET(19, 8) SET(20, 9) SET(21, 10) SET(22, 11) SET(23, 12) SET(24, 13) SET(25, 14) SET(26, 15)
+	"mov x27, #0x5a27\nmov x28, #0x5a28\n"
+	"blr x9\n"
+	"mov x0, #0\n"
+#define SEE(n) "mov x9, #0x5a" #n "\ncmp x" #n ", x9\ncinc x0, x0, ne\n"
+#define SEE_D(n, m) "mov x9, #0x5a" #n "\nfmov x10, d" #m "\ncmp x10, x9\ncinc x0, x0, ne\n"
+	SEE(19) SEE(20) SEE(21) SEE(22) SEE(23) SEE(24) SEE(25) SEE(26) SEE(27) SEE(28)
+	SEE_D(19, 8) SEE_D(20, 9) SEE_D(21, 10) SEE_D(22, 11) SEE_D(23, 12) SEE_D(24, 13) SEE_D(25, 14) SEE_D(26, 15)
+	"mov x9, sp\ncmp x29, x9\ncinc x0, x0, ne\n"
+	"ldp x19, x20, [sp, #16]\n"
+	"ldp x21, x22, [sp, #32]\n"
+	"ldp x23, x24, [sp, #48]\n"
+	"ldp x25, x26, [sp, #64]\n"
+	"ldp x27, x28, [sp, #80]\n"
+	"ldp d8, d9, [sp, #96]\n"
+	"ldp d10, d11, [sp, #112]\n"
+	"ldp d12, d13, [sp, #128]\n"
+	"ldp d14, d15, [sp, #144]\n"
+	"ldp x29, x30, [sp], #176\nret\n.size keeps,.-keeps\n");
 #else
 #error "how are this architecture's vector registers saved?"
 #endif
+
+/* Calls f(a, b, c) with values in the registers that f is to preserve, and returns how
+ * many have others behind it. */
+typedef size_t called(void *a, void *b, size_t c);
+size_t keeps(called *f, void *a, void *b, size_t c);
 
 static void remember(const char *name, const uint8_t *secret, size_t n)
 {
@@ -412,6 +456,56 @@ static void kernels(void)
 	NONE(eesp_kdf_free, kdf);
 }
 
+/* Functions that did not preserve what they must, to see that it is found. */
+static size_t spoils(void *a, void *b, size_t c)
+{
+	(void)a;
+	(void)b;
+#if defined(__x86_64__)
+	if (c == 0)
+		__asm__ volatile("inc %%rbx\ninc %%r15" ::: "memory");
+#else
+	if (c == 0)
+		__asm__ volatile("add x19, x19, #1\nadd x28, x28, #1\nfmov d8, xzr\nfmov d15, xzr" ::: "memory");
+#endif
+	return c;
+}
+
+static size_t seals(void *a, void *b, size_t n) { return eesp_seal_burst(a, b, n); }
+static size_t opens(void *a, void *b, size_t n) { return eesp_open_burst(a, b, n); }
+
+/* Kernels take other registers than what calls them knows of. */
+static void preserved(void)
+{
+	static uint8_t buffer[MANY][4096];
+	static const uint32_t lens[] = { 10, 64, 300, 2000 };
+	static const size_t sizes[] = { 1, 2, 4, 32, MANY };
+	eesp_group *g = new_group(EESP_AEAD_AES_128_GCM, EESP_LEVELS_ZONE);
+	CHECK(keeps(spoils, NULL, NULL, 0) >= 2);
+	SAME(keeps(spoils, NULL, NULL, 1), 0);
+	eesp_sender *sealing = new_sender(g, 0, 0);
+	eesp_receiver *opening = new_receiver(g);
+	for (size_t l = 0; l < COUNT(lens); l++)
+		for (size_t k = 0; k < COUNT(sizes); k++) {
+			memset(pkts, 0, sizeof pkts);
+			for (size_t i = 0; i < sizes[k]; i++) {
+				pkts[i] = packet(buffer[i] + 512, lens[l], 512, 256);
+				fill(pkts[i].data, i, lens[l]);
+			}
+			SAME(keeps(seals, sealing, pkts, sizes[k]), 0);
+			for (size_t i = 0; i < sizes[k]; i++) {
+				SAME(pkts[i].status, EESP_OK);
+				pkts[i] = sealed(&pkts[i]);
+			}
+			SAME(keeps(opens, opening, pkts, sizes[k]), 0);
+			for (size_t i = 0; i < sizes[k]; i++)
+				SAME(pkts[i].status, EESP_OK);
+		}
+	eesp_sender_free(sealing);
+	eesp_receiver_free(opening);
+	eesp_group_free(g);
+}
+
 int main(int argc, char **argv)
 {
 	how_wide();
@@ -422,6 +516,7 @@ int main(int argc, char **argv)
 	remember("key of a slot", p->slot, sizeof p->slot);
 	remember("key of an eesp_kdf", p->kdf, sizeof p->kdf);
 	TEST(finds_what_is_there);
+	TEST(preserved);
 	TEST(library);
 	TEST(stateless_128);
 	TEST(stateless_256);

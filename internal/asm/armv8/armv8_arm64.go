@@ -45,7 +45,7 @@ type kernels struct {
 	powers    [3]func(area *byte, n int) // up to H^2, H^4, H^8
 	long      [2][2]func(area, jobs *byte, n, held, powers int)
 	short     [2][2]func(area, jobs *byte, n, held int, scratch *byte)
-	brief     [2][2][2]func(area, jobs *byte, n int) // by mode first
+	brief     [2][2][2]func(area, jobs *byte, n int) // by mode first; nil: none
 }
 
 var (
@@ -57,7 +57,6 @@ var (
 		short:     [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128, sealShort128}, {openShort256, sealShort256}},
 		brief: [2][2][2]func(area, jobs *byte, n int){
 			{{openBrief128, sealBrief128}, {openBrief256, sealBrief256}},
-			{{openBriefHeld128, sealBriefHeld128}, {openBriefHeld256, sealBriefHeld256}},
 		},
 	}
 	eor3 = kernels{
@@ -118,7 +117,7 @@ func (k *kernels) direct() *kernel.Direct {
 		Powers:    [2]uintptr{a[5], a[5]},
 		Held:      [2][2]uintptr{{a[6], a[7]}, {a[8], a[9]}},
 		Long:      [2][2]uintptr{{a[10], a[11]}, {a[12], a[13]}},
-		Brief:     [2][2][2]uintptr{{{a[14], a[15]}, {a[16], a[17]}}, {{a[18], a[19]}, {a[20], a[21]}}},
+		Brief:     [2][2][2]uintptr{{{a[14], a[15]}, {a[16], a[17]}}, {{a[18], a[19]}, {a[20], a[21]}}}, // or 0
 		Limit:     [2]uint32{freshLimit, heldLimit},
 		AllPowers: midLength,
 		AtOnce:    atOnce, KeyBytes: slotBytes, LongAt: masksAt,
@@ -132,7 +131,7 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 	masks := (*byte)(unsafe.Add(scratch, masksAt))
 	if mode == kernel.Many {
 		for len(jobs) > 0 {
-			n, kind := next(jobs, heldLimit)
+			n, kind := next(jobs, heldLimit, brief != nil)
 			switch kind {
 			case isBrief:
 				brief((*byte)(area), first(jobs), n)
@@ -150,7 +149,7 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 		some := jobs[at:min(at+atOnce, len(jobs))]
 		k.expand[size]((*byte)(scratch), (*byte)(unsafe.Add(area, at*keyLen)), len(some))
 		for slot := scratch; len(some) > 0; {
-			n, kind := next(some, freshLimit)
+			n, kind := next(some, freshLimit, brief != nil)
 			switch {
 			case kind == isBrief:
 				brief((*byte)(slot), first(some), n)
@@ -174,7 +173,7 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 func first(jobs []kernel.Job) *byte { return (*byte)(unsafe.Pointer(&jobs[0])) }
 
 // Which kernels take packets: brief and short ones take groups of four with equally many
-// steps of 32 octets, brief ones those with two.
+// steps of 32 octets, brief ones, where there are any, those with two.
 const (
 	isLong = iota
 	isShort
@@ -182,7 +181,7 @@ const (
 )
 
 // next says how many of the jobs in front go to one kernel together, and which.
-func next(jobs []kernel.Job, limit uint32) (n, kind int) {
+func next(jobs []kernel.Job, limit uint32, brief bool) (n, kind int) {
 	of := func(i int) int {
 		if i+4 > len(jobs) || jobs[i+3].Len > limit {
 			return isLong
@@ -190,7 +189,7 @@ func next(jobs []kernel.Job, limit uint32) (n, kind int) {
 		switch least, most := (jobs[i].Len+31)/32, (jobs[i+3].Len+31)/32; {
 		case least != most:
 			return isLong
-		case least == 2:
+		case brief && least == 2:
 			return isBrief
 		}
 		return isShort

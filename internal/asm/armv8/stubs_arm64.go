@@ -42,11 +42,6 @@ func sealShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
 //go:noescape
 func sealBrief128(area *byte, jobs *byte, n int)
 
-// sealBriefHeld128 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
-//
-//go:noescape
-func sealBriefHeld128(area *byte, jobs *byte, n int)
-
 // openLong128 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
@@ -61,11 +56,6 @@ func openShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
 //
 //go:noescape
 func openBrief128(area *byte, jobs *byte, n int)
-
-// openBriefHeld128 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
-//
-//go:noescape
-func openBriefHeld128(area *byte, jobs *byte, n int)
 
 // expand256 writes round keys and H of n keys, and of as many more as make it a multiple of four.
 //
@@ -87,11 +77,6 @@ func sealShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
 //go:noescape
 func sealBrief256(area *byte, jobs *byte, n int)
 
-// sealBriefHeld256 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
-//
-//go:noescape
-func sealBriefHeld256(area *byte, jobs *byte, n int)
-
 // openLong256 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
@@ -107,12 +92,7 @@ func openShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
 //go:noescape
 func openBrief256(area *byte, jobs *byte, n int)
 
-// openBriefHeld256 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
-//
-//go:noescape
-func openBriefHeld256(area *byte, jobs *byte, n int)
-
-// addresses writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones.
+// addresses writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones if there are any.
 //
 //go:noescape
 func addresses(to *uintptr)
@@ -222,7 +202,7 @@ func openBrief256EOR3(area *byte, jobs *byte, n int)
 //go:noescape
 func openBriefHeld256EOR3(area *byte, jobs *byte, n int)
 
-// addressesEOR3 writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones.
+// addressesEOR3 writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones if there are any.
 //
 //go:noescape
 func addressesEOR3(to *uintptr)

@@ -6,7 +6,7 @@ import "fmt"
 func addresses(o variant) {
 	const to, t = x(0), x(1)
 	f := begin("addresses"+o.suffix(),
-		"writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones.",
+		"writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones if there are any.",
 		"to *uintptr")
 	f.arg("to", to)
 	at := 0
@@ -22,7 +22,11 @@ func addresses(o variant) {
 	for _, most := range []int{2, 4, 8} {
 		put(fmt.Sprintf("powers%d%s", most, o.suffix()))
 	}
-	for _, kind := range []string{"Short", "Long", "Brief", "BriefHeld"} {
+	kinds := []string{"Short", "Long", "Brief"}
+	if o.eor3 {
+		kinds = append(kinds, "BriefHeld")
+	}
+	for _, kind := range kinds {
 		for _, keyLen := range []int{16, 32} {
 			put(name("open"+kind, keyLen, o))
 			put(name("seal"+kind, keyLen, o))
