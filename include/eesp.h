@@ -99,9 +99,9 @@
  *   - A thread's first call sets up its scratch memory. That takes some 100 us
  *     and is the only allocation for a thread. eesp_thread_init does it ahead.
  *   - Bursts take no lock and allocate nothing.
- *   - On amd64 with an assembly backend, ordinary bursts of any size run in C
- *     and assembly. They do not enter the Go runtime. docs/dataplane.md ("The
- *     silence problem") lists what does, and arm64 always does. Such a cgo call
+ *   - With an assembly backend, ordinary bursts of any size run in C and
+ *     assembly. They do not enter the Go runtime. docs/dataplane.md ("The
+ *     silence problem") lists what does. Such a cgo call
  *     costs some 50 ns; the first one after 200 us without any costs 10 to
  *     50 us. A polling loop avoids that with eesp_thread_keep_warm.
  *
