@@ -31,7 +31,7 @@ func newEESP(t *testing.T, mode uint8, keyLen, n int) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	params := keys.Params{Profile: 3, KeyLen: keyLen, Mode: mode, Domain: 1, EESP: wire.EESPShape{Seq: true, Full: true}, Align: 4}
+	params := keys.Params{Profile: 3, KeyLen: keyLen, Mode: mode, Domain: 1, EESP: wire.EESPFormat{Seq: true, Full: true}, Align: 4}
 	p, err := profile.Of(3)
 	if err != nil {
 		t.Fatal(err)

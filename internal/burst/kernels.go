@@ -43,7 +43,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 		case open:
 			u, masked, code = w.openKeys(be, n, order)
 		case alike:
-			u, masked, code = w.keysAlike(be, n, &w.shape.KDF, false)
+			u, masked, code = w.keysAlike(be, n, &w.pattern.KDF, false)
 		default:
 			u, masked, code = w.sealKeys(be, n)
 		}

@@ -11,9 +11,9 @@ import (
 
 // openSide is what opening needs from burst to burst.
 type openSide struct {
-	shape profile.Shape // of packets
-	snaps [MaxGroups]*keys.Snapshot
-	from  [kernel.Chunk]int32 // see gatherAlike
+	pattern profile.Pattern // of packets
+	snaps   [MaxGroups]*keys.Snapshot
+	from    [kernel.Chunk]int32 // see gatherAlike
 }
 
 // Open opens a burst and returns how many packets were.
@@ -35,7 +35,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	for i, g := range r.Groups {
 		if s := g.Snapshot(); snaps[i] != s {
 			snaps[i] = s
-			w.shape.Forget()
+			w.pattern.Forget()
 		}
 	}
 	if r.Windows != nil {
@@ -49,7 +49,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	good := 0
 	for at := 0; at < len(pkts); {
 		alone := false
-		if w.shape.Is(r.Opening) {
+		if w.pattern.Is(r.Opening) {
 			took, opened := w.openAlike(r, pkts[at:], snaps)
 			at += took
 			good += opened
@@ -72,7 +72,7 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 // that are none of the receiver's, and stops at the first other one. It returns how
 // many it took, and how many of them are good.
 func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (took, good int) {
-	keyLen := int(w.shape.KeyLen)
+	keyLen := int(w.pattern.KeyLen)
 	for took < len(pkts) {
 		row := pkts[took:]
 		n, done, more := w.gatherAlike(r, row, snaps)
@@ -102,7 +102,7 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 			if j.OK != 1 {
 				clear(octets(j.Dst, j.Len))
 				fail(p, status.ErrAuth)
-				w.shape.Failed()
+				w.pattern.Failed()
 				continue
 			}
 			if c := w.commit(r, &w.lanes[i]); c != status.OK {
@@ -113,7 +113,7 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 			good++
 			p.Status, p.Out, p.OutLen = status.OK, uintptr(j.Dst), j.Len
 		}
-		w.shape.Usage.Opened(good - before)
+		w.pattern.Usage.Opened(good - before)
 		if !more {
 			break
 		}
@@ -125,11 +125,11 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 // them; from says which packets they are. done are those that it took or ended;
 // more says that the next one may be alike, too.
 func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (n, done int, more bool) {
-	room := w.shape.MsgLen() * w.shape.Per()
+	room := w.pattern.MsgLen() * w.pattern.Per()
 	w.ordering.begin()
 	for done < len(pkts) && n < kernel.Chunk {
 		row := pkts[done:min(len(pkts), done+kernel.Chunk-n)]
-		k, sorted := r.Opening.Match(&w.shape, w.jobs[n:], w.lanes[n:], row, unsafe.Pointer(&w.sec.msgs[n*room]), room)
+		k, sorted := r.Opening.Match(&w.pattern, w.jobs[n:], w.lanes[n:], row, unsafe.Pointer(&w.sec.msgs[n*room]), room)
 		for x := range k {
 			w.from[n+x] = int32(done + x)
 		}
@@ -164,7 +164,7 @@ func (w *Worker) ended(r *Receiver, p *profile.Desc, snaps []*keys.Snapshot) boo
 }
 
 // openChunk opens as many packets as fit in a chunk (alone: until one has the
-// known shape); it returns how many are done with, and how many are good.
+// known pattern); it returns how many are done with, and how many are good.
 func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot, alone bool) (took, good int) {
 	w.n = 0
 	w.linear.again()
@@ -173,7 +173,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 	var lens [2]int // lanes with 16- and 32-octet keys
 	for took < len(pkts) && w.n < kernel.Chunk {
 		p := &pkts[took]
-		if alone && took > 0 && w.shape.Begins(p) {
+		if alone && took > 0 && w.pattern.Begins(p) {
 			break
 		}
 		l, at := &w.lanes[w.n], &w.place[w.n]
@@ -209,7 +209,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 		good += w.openAgain(r)
 	}
 	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
-		r.Opening.Learn(&w.shape, &w.lanes[last], &w.ctx[last]) // learn only from authenticated packets
+		r.Opening.Learn(&w.pattern, &w.lanes[last], &w.ctx[last]) // learn only from authenticated packets
 	}
 	return took, good
 }

@@ -128,7 +128,7 @@ func (w *Worker) Scrub() {
 	*w.sec = secrets{}
 	secmem.Wipe(w.linear.octets)
 	w.hdr.Forget()
-	w.shape.Forget()
+	w.pattern.Forget()
 }
 
 func add(p unsafe.Pointer, n uint32) unsafe.Pointer { return unsafe.Add(p, uintptr(n)) }

@@ -164,7 +164,7 @@ func eespSeal(t *testing.T, w *burst.Worker, s *Sender, seq uint64, payload []by
 // of it is in clear, and the payload, with padding.
 type eespPlaces struct{ text, clear, payload, end int }
 
-func eespParse(b []byte, s wire.EESPShape) (p eespPlaces, h wire.EESP, ok bool) {
+func eespParse(b []byte, s wire.EESPFormat) (p eespPlaces, h wire.EESP, ok bool) {
 	if s.SubSAs == 0 {
 		s.SubSAs = 1 << 16
 	}
@@ -173,8 +173,8 @@ func eespParse(b []byte, s wire.EESPShape) (p eespPlaces, h wire.EESP, ok bool) 
 	return p, h, ok
 }
 
-func (c *GroupConfig) shape() wire.EESPShape {
-	s := wire.EESPShape{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs, Flow: c.Draft == 2}
+func (c *GroupConfig) format() wire.EESPFormat {
+	s := wire.EESPFormat{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs, Flow: c.Draft == 2}
 	if c.Encap == EncapTunnel {
 		s.Tunnel, s.Full = true, c.MaxCOffset != 0
 	}
@@ -218,7 +218,7 @@ func eespOpened(t *testing.T, l *laid, d *profile.Desc, at eespPlaces, want stat
 
 // eespOpen opens a packet in every way, in one burst with forged ones where it
 // is good.
-func eespOpen(t *testing.T, w *burst.Worker, r *Receiver, s wire.EESPShape, b []byte, want status.Code, payload []byte) (first profile.Desc) {
+func eespOpen(t *testing.T, w *burst.Worker, r *Receiver, s wire.EESPFormat, b []byte, want status.Code, payload []byte) (first profile.Desc) {
 	t.Helper()
 	x := eespRand(b)
 	at, _, ok := eespParse(b, s)
@@ -271,7 +271,7 @@ func (v *eespVector) run(t *testing.T, w *burst.Worker) (made int) {
 	v.checkKeys(t, g)
 	key := must(g.ExportDataKey(Context{ID: uint64(v.Session)}, false))
 	c := v.config()
-	shape := c.shape()
+	format := c.format()
 
 	coffset := v.COffset - 1
 	if v.COffset == 0 {
@@ -291,7 +291,7 @@ func (v *eespVector) run(t *testing.T, w *burst.Worker) (made int) {
 			s := f()
 			defer s.Close()
 			ownCounters(s, 0, 1)
-			if n := len(v.Packet) - ICVLen - len(v.Text) + shape.InfoLen(); s.HeaderLen() != n {
+			if n := len(v.Packet) - ICVLen - len(v.Text) + format.InfoLen(); s.HeaderLen() != n {
 				t.Fatalf("header length %d, want %d", s.HeaderLen(), n)
 			}
 			eespSeal(t, w, s, v.Sequence, payload, coffset, v.NextHeader, v.Packet)
@@ -305,7 +305,7 @@ func (v *eespVector) run(t *testing.T, w *burst.Worker) (made int) {
 	}
 	for _, r := range []*Receiver{newReceiver(t, ReceiverConfig{}, g), must(NewReceiverWithKey(key, ReceiverConfig{}))} {
 		defer r.Close()
-		d := eespOpen(t, w, r, shape, v.Packet, status.OK, payload)
+		d := eespOpen(t, w, r, format, v.Packet, status.OK, payload)
 		if d.ID != uint64(v.Session) || d.TSC != v.Sequence || d.COffset != coffset || d.IOffset != 0 || d.NextHeader != v.nextHeader(payload) {
 			t.Fatalf("ID %d TSC %d COffset %d IOffset %d next header %d", d.ID, d.TSC, d.COffset, d.IOffset, d.NextHeader)
 		}
@@ -371,7 +371,7 @@ func TestEESPVectorsAccepted(t *testing.T) {
 			t.Run(v.Name, func(t *testing.T) {
 				c := v.config()
 				r := newReceiver(t, ReceiverConfig{}, eespGroup(t, c, v.Root))
-				d := eespOpen(t, w, r, c.shape(), v.Packet, status.OK, v.Payload)
+				d := eespOpen(t, w, r, c.format(), v.Packet, status.OK, v.Payload)
 				if d.ID != uint64(v.Session) || d.TSC != v.Sequence || d.COffset != max(v.COffset, 1)-1 || d.NextHeader != v.nextHeader(v.Payload) {
 					t.Fatalf("ID %d TSC %d COffset %d next header %d", d.ID, d.TSC, d.COffset, d.NextHeader)
 				}
@@ -403,7 +403,7 @@ func TestEESPVectorsRefused(t *testing.T) {
 				if want == status.OK {
 					t.Fatalf("reason %q", v.Reason)
 				}
-				eespOpen(t, w, newReceiver(t, ReceiverConfig{}, g), c.shape(), v.Packet, want, nil)
+				eespOpen(t, w, newReceiver(t, ReceiverConfig{}, g), c.format(), v.Packet, want, nil)
 			})
 		}
 		for reason := range eespReasons {
@@ -590,7 +590,7 @@ func ipPacket(version, n int) []byte {
 // for each another one that holds the Sub SA's data key.
 type eespSA struct {
 	c      GroupConfig
-	shape  wire.EESPShape
+	format wire.EESPFormat
 	g      *Group
 	s, own []*Sender
 	ids    []uint16
@@ -615,7 +615,7 @@ func newEESPSA(t *testing.T, x *rand.Rand, spi uint32) *eespSA {
 	if x.IntN(5) == 0 {
 		a.c.Mode = SSKDFNone
 	}
-	a.shape = a.c.shape()
+	a.format = a.c.format()
 	a.g = eespGroup(t, a.c, stream(fmt.Sprint("root", spi), map[uint8]int{1: 32, 2: 48, 3: 64, 4: 32, SSKDFNone: 20 + 16*int(a.c.AEAD)}[a.c.Mode]))
 	for range 1 + x.IntN(5) {
 		id := uint16(x.IntN(1 << 16))
@@ -655,7 +655,7 @@ func (a *eespSA) draw(x *rand.Rand) *eespDrawn {
 		n = 130<<10 + x.IntN(70<<10)
 	}
 	p := &eespDrawn{a: a, next: uint8(x.Uint32N(59))} // 59 would be a dummy
-	if a.c.Optimized || a.shape.Tunnel {
+	if a.c.Optimized || a.format.Tunnel {
 		p.next = uint8(4 + x.IntN(2)*37)
 		if p.next == 4 {
 			p.payload = ipPacket(4, 20+n%60000)
@@ -671,7 +671,7 @@ func (a *eespSA) draw(x *rand.Rand) *eespDrawn {
 	return p
 }
 
-// Bursts of packets of all shapes and sizes, in all places, of many Sub SAs of
+// Bursts of packets of all formats and sizes, in all places, of many Sub SAs of
 // several SAs, good ones and others: they are what each alone is with its data
 // key, and all that is wrong has its own status.
 func TestEESPBursts(t *testing.T) {
@@ -719,7 +719,7 @@ func eespSealBurst(t *testing.T, x *rand.Rand, w *burst.Worker, a *eespSA) []*ee
 	pkts, mem, d := make([]*eespDrawn, n), make([]*laid, n), make([]profile.Desc, n)
 	for j := range pkts {
 		p := a.draw(x)
-		h, inner := s.HeaderLen(), a.shape.InfoLen()
+		h, inner := s.HeaderLen(), a.format.InfoLen()
 		tail := -(inner+len(p.payload))&3 + ICVLen
 		d[j] = profile.Desc{Headroom: uint32(h), Tailroom: uint32(tail), COffset: p.coffset, NextHeader: p.next, ID: 7, TSC: 7}
 		pkts[j], mem[j] = p, lay(x, &d[j], p.payload, x.IntN(ways), -h, h+len(p.payload)+tail)
@@ -731,7 +731,7 @@ func eespSealBurst(t *testing.T, x *rand.Rand, w *burst.Worker, a *eespSA) []*ee
 	var good []*eespDrawn
 	for j, p := range pkts {
 		d, h := &d[j], s.HeaderLen()
-		tail := -(a.shape.InfoLen()+len(p.payload))&3 + ICVLen
+		tail := -(a.format.InfoLen()+len(p.payload))&3 + ICVLen
 		if d.Dst == nil && int(d.Tailroom) < tail {
 			if d.Status != status.ErrRoom || d.ID != 0 || d.TSC != 0 {
 				t.Fatalf("packet %d: %v", j, d.Status)
@@ -758,7 +758,7 @@ func eespOpenBurst(t *testing.T, x *rand.Rand, w *burst.Worker, r *Receiver, ref
 	d, mem, want, at := make([]profile.Desc, len(pkts)), make([]*laid, len(pkts)), make([]status.Code, len(pkts)), make([]eespPlaces, len(pkts))
 	for i, p := range pkts {
 		b := bytes.Clone(p.b)
-		at[i], _, _ = eespParse(b, p.a.shape)
+		at[i], _, _ = eespParse(b, p.a.format)
 		change := -1
 		if x.IntN(3) == 0 {
 			change = x.IntN(8)
@@ -925,7 +925,7 @@ func TestEESPDataKey(t *testing.T) {
 			for name, change := range map[string]func(k *DataKey){
 				"ID": func(k *DataKey) { k.ID = 1 << 16 }, "epoch": func(k *DataKey) { k.Epoch = 1 }, "V": func(k *DataKey) { k.V = 1 },
 				"salt": func(k *DataKey) { k.OptionsLen = 3 }, "address": func(k *DataKey) { k.Addr.Dst[0] = 1 }, "key": func(k *DataKey) { k.KeyLen = 24 },
-				"flags": func(k *DataKey) { k.Params[0] |= 0x10 }, "shape": func(k *DataKey) { k.Params[0] &^= 3 }, "offset": func(k *DataKey) { k.Params[1] = 64 },
+				"flags": func(k *DataKey) { k.Params[0] |= 0x10 }, "kind of packet": func(k *DataKey) { k.Params[0] &^= 3 }, "offset": func(k *DataKey) { k.Params[1] = 64 },
 				"format": func(k *DataKey) { k.Params[0] = k.Params[0]&^0xC0 | 0x80 },
 			} {
 				k := *key

@@ -117,7 +117,7 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 		Timed: c.Time || c.TimeLate, TimedLate: c.TimeLate}
 	p.TSS = keys.TSSParams{CryptOffset: c.CryptOffset, EpochAge: c.EpochAge, CounterLimit: c.CounterLimit,
 		AuthFailures: c.AuthFailureLimit, NoDirection: c.NoDirectionBit}
-	sa := wire.EESPShape{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs}
+	sa := wire.EESPFormat{Seq: !c.NoSequence, IV: c.IV, Full: !c.Optimized, MaxCOffset: c.MaxCOffset, SubSAs: c.SubSAs}
 	p.EESP, p.Align = sa, 4
 	if c.Align8 {
 		p.Align = 8

@@ -744,7 +744,7 @@ func TestPSPRows(t *testing.T) {
 						pkts[i].Buf[4] ^= 0x80 // the other key's
 					}
 				}
-				for range 2 { // a shape is known the second time
+				for range 2 { // the pattern is known the second time
 					good := r.Open(pkts)
 					for i, p := range pkts {
 						if want := i != bad; want != (p.Status == status.OK) || want && (!bytes.Equal(p.Out, text[:i%51]) || p.NextHeader != 6 || p.ID != uint64(spi+uint32(i)%5|uint32(i)/41<<31) || p.TSC != uint64(i)) {

@@ -444,7 +444,7 @@ func TestTSSLatch(t *testing.T) {
 			return pkts[n-1].Status
 		}
 		for round := range 3 {
-			burst(good, 40) // packets of a known shape fail, too
+			burst(good, 40) // packets of a known pattern fail, too
 			for i := range limit - 1 {
 				if c := burst(bad, 1); c != status.ErrAuth {
 					t.Fatal(i, c)
@@ -940,7 +940,7 @@ func TestTSSLeadOverlaps(t *testing.T) {
 	r := newReceiver(t, ReceiverConfig{}, g)
 	payload := []byte("8 octets")
 	for _, lead := range [][]byte{tssUp4, tssUp6} {
-		for range 3 { // parsed, then of a known shape
+		for range 3 { // parsed, then of a known pattern
 			for at := range len(lead) {
 				p := tssWhole(lead, sealed(t, s, tssPlain(lead, s.HeaderLen(), payload)))
 				p.Buf, p.Off = append(make([]byte, 8), p.Buf...), p.Off+8

@@ -6,15 +6,15 @@ import "libeesp/internal/wire"
 // profile says which of them it reads.
 type Params struct {
 	Profile    uint8
-	KeyLen     int            // of AEAD keys, octets
-	Domain     uint32         // tss: SDI; eesp: SPI
-	Mode       uint8          // tss: TSSx; eesp: SSKDF
-	Draft      uint8          // eesp: 2 or 3
-	Encap      uint8          // eesp: EncapX
-	Versions   uint8          // psp: bit v: version v is in use
-	EESP       wire.EESPShape // eesp
-	Align      int            // eesp: 4 or 8, where the payload begins
-	RekeyMask  uint64         // tss: of the 48-bit counter
+	KeyLen     int             // of AEAD keys, octets
+	Domain     uint32          // tss: SDI; eesp: SPI
+	Mode       uint8           // tss: TSSx; eesp: SSKDF
+	Draft      uint8           // eesp: 2 or 3
+	Encap      uint8           // eesp: EncapX
+	Versions   uint8           // psp: bit v: version v is in use
+	EESP       wire.EESPFormat // eesp
+	Align      int             // eesp: 4 or 8, where the payload begins
+	RekeyMask  uint64          // tss: of the 48-bit counter
 	RekeyShift uint8
 	TSS        TSSParams
 	Combiner   Combiner // stateless

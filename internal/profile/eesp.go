@@ -99,7 +99,7 @@ func eespEncap(p *keys.Params) error {
 	return nil
 }
 
-func eespShape(s *wire.EESPShape) error {
+func eespShape(s *wire.EESPFormat) error {
 	switch {
 	case s.Valid():
 		return nil
@@ -181,7 +181,7 @@ func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) st
 func eespOf(d *DataKey) *keys.Params {
 	p := &keys.Params{Domain: d.Domain, KeyLen: int(d.KeyLen), Align: 4}
 	f := d.Params[0]
-	p.EESP = wire.EESPShape{Seq: f&eespSeq != 0, IV: f&eespIV != 0, Full: f&eespFull != 0, Flow: f&eespDraft3 == 0, Tunnel: f&eespTunnel != 0,
+	p.EESP = wire.EESPFormat{Seq: f&eespSeq != 0, IV: f&eespIV != 0, Full: f&eespFull != 0, Flow: f&eespDraft3 == 0, Tunnel: f&eespTunnel != 0,
 		MaxCOffset: d.Params[1], SubSAs: wire.EESPMaxSubSAs}
 	if f&eespAlign8 != 0 {
 		p.Align = 8
@@ -218,7 +218,7 @@ func (eesp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	case c.EngineBits != 0:
 		return nil, fmt.Errorf("%w: profile eesp has no engine bits: sequence numbers rise; give each engine a Sub SA", status.ErrArgument)
 	}
-	s := &eespSealing{session: uint16(id), spi: p.Domain, shape: p.EESP, held: heldOf(c.Key)}
+	s := &eespSealing{session: uint16(id), spi: p.Domain, format: p.EESP, held: heldOf(c.Key)}
 	var b [wire.EESPMaxHeader]byte
 	at, code := wire.EESPTemplate(&b, &p.EESP, s.session, p.Domain, c.Extra, p.Align)
 	if code != status.OK {
@@ -255,7 +255,7 @@ type eespSealing struct {
 	bare
 	session uint16
 	spi     uint32
-	shape   wire.EESPShape
+	format  wire.EESPFormat
 	held    *heldKey
 	b       [MaxHeader]byte // but for sequence number, IV, CryptOffset and info header
 	n       int
@@ -290,8 +290,8 @@ func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		}
 		eespMsg(&h.msg, &h.KDF, s.session)
 	}
-	h.Inner, h.Tail = uint32(s.shape.InfoLen()), MaxTail
-	h.Plain, h.Fixed, h.Next = false, true, s.shape.Full && !s.shape.Tunnel
+	h.Inner, h.Tail = uint32(s.format.InfoLen()), MaxTail
+	h.Plain, h.Fixed, h.Next = false, true, s.format.Full && !s.format.Tunnel
 	h.Dummies = true
 	h.b, h.n, h.at, h.id = s.b, s.n, s.at, uint64(s.session)
 	return h.ready(s, snap)
@@ -304,7 +304,7 @@ func (s *eespSealing) Fit(h *Header, l *Lane) status.Code {
 		return status.ErrArgument
 	}
 	field := s.field(p)
-	if p.IOffset != 0 || field > uint32(s.shape.MaxCOffset) || uint32(p.COffset)*4 > l.Len {
+	if p.IOffset != 0 || field > uint32(s.format.MaxCOffset) || uint32(p.COffset)*4 > l.Len {
 		return status.ErrOffset
 	}
 	l.Lead, l.Skip = 0, 0
@@ -327,8 +327,8 @@ func (s *eespSealing) field(p *Desc) uint32 {
 // behind it; in a tunnel's full format also the Next Header that goes with it, or
 // that of a dummy packet.
 func (s *eespSealing) Look(l *Lane, payload unsafe.Pointer) status.Code {
-	full := s.shape.Full
-	if full && (!s.shape.Tunnel || l.Pkt.NextHeader == wire.ProtoNone) {
+	full := s.format.Full
+	if full && (!s.format.Tunnel || l.Pkt.NextHeader == wire.ProtoNone) {
 		return status.OK
 	}
 	b := unsafe.Slice((*byte)(payload), l.Len)
@@ -340,7 +340,7 @@ func (s *eespSealing) Look(l *Lane, payload unsafe.Pointer) status.Code {
 
 // Fill writes the headers of packets that follow one another.
 func (s *eespSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
-	full, offset, both := s.shape.Full, s.shape.MaxCOffset != 0, s.shape.Seq && s.shape.IV
+	full, offset, both := s.format.Full, s.format.MaxCOffset != 0, s.format.Seq && s.format.IV
 	head := h.n - int(h.Inner)
 	for i := range jobs {
 		j, p := &jobs[i], &pkts[i]
@@ -468,9 +468,9 @@ func (o *eespOpening) Opened(l *Lane, payload unsafe.Pointer) status.Code {
 }
 
 // Learn never records a pattern: bursts mix Sub SAs.
-func (o *eespOpening) Learn(s *Shape, l *Lane, c *Context) { s.of = nil }
+func (o *eespOpening) Learn(s *Pattern, l *Lane, c *Context) { s.of = nil }
 
 // Match matches no packets: there is no pattern.
-func (o *eespOpening) Match(*Shape, []kernel.Job, []Lane, []Desc, unsafe.Pointer, int) (n int, sorted bool) {
+func (o *eespOpening) Match(*Pattern, []kernel.Job, []Lane, []Desc, unsafe.Pointer, int) (n int, sorted bool) {
 	return 0, true
 }

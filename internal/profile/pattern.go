@@ -8,9 +8,9 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Shape is the pattern that most packets of one burst have in common: their
+// Pattern is the pattern that most packets of one burst have in common: their
 // first octets, options and keys.
-type Shape struct {
+type Pattern struct {
 	KDF
 	of    Opening // nil: there is none
 	word  [4]byte // the first octets
@@ -26,25 +26,25 @@ type Shape struct {
 }
 
 // Failed counts a packet that matched the pattern and is not authentic.
-func (s *Shape) Failed() { failed(s.group) }
+func (s *Pattern) Failed() { failed(s.group) }
 
-// Is reports whether there is a shape that packets of o have.
-func (s *Shape) Is(o Opening) bool { return s.of == o && o != nil }
+// Is reports whether packets of o have a known pattern.
+func (s *Pattern) Is(o Opening) bool { return s.of == o && o != nil }
 
 // MsgLen is the length of a packet's KDF input in octets.
-func (s *Shape) MsgLen() int { return int(s.Blocks) * 16 }
+func (s *Pattern) MsgLen() int { return int(s.Blocks) * 16 }
 
-// Begins reports whether a packet begins like those of the shape.
-func (s *Shape) Begins(p *Desc) bool {
+// Begins reports whether a packet begins like those of the pattern.
+func (s *Pattern) Begins(p *Desc) bool {
 	return p.IOVCount == 0 && p.Data != nil && p.Len >= 4 && *(*[4]byte)(p.Data) == s.word
 }
 
-// Forget drops the shape.
-func (s *Shape) Forget() { *s = Shape{} }
+// Forget drops the pattern.
+func (s *Pattern) Forget() { *s = Pattern{} }
 
-// job turns a packet that begins as the shape's do into a job, but for the
-// nonce, if it is plain and would not be refused.
-func (s *Shape) job(p *Desc, j *kernel.Job) bool {
+// job turns a packet that begins as the pattern's do into a job, but for the
+// nonce, if it is simple and would not be refused.
+func (s *Pattern) job(p *Desc, j *kernel.Job) bool {
 	const icv = kernel.TagSize
 	if p.IOVCount != 0 || p.Flags^s.flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen ||
 		p.Headroom < s.lead || *(*uint32)(p.Data) != *(*uint32)(unsafe.Pointer(&s.word)) {

@@ -14,7 +14,7 @@ import (
 )
 
 // eespUnwrap is what the texts of an SA are.
-func eespUnwrap(s *wire.EESPShape) plan.Unwrap {
+func eespUnwrap(s *wire.EESPFormat) plan.Unwrap {
 	switch {
 	case !s.Full:
 		return plan.Only
@@ -62,13 +62,13 @@ func eespDerive(k *KDF, session uint16, out []byte) error {
 // planSeal is for PlanSeal. A sender's key is one of the slot's derived ones.
 func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
-	if s.Begin(&h, snap) != 0 || !s.shape.Seq { // without sequence number, the counter is the IV: the engine's
+	if s.Begin(&h, snap) != 0 || !s.format.Seq { // without sequence number, the counter is the IV: the engine's
 		return false
 	}
 	to.ID, to.N, to.TSCAt, to.Fixed = uint64(s.session), uint16(s.n), uint16(s.at), 1
 	to.Header, to.KeyLen = s.b, h.KeyLen
-	to.Inner, to.PadMask, to.Wrap = uint8(h.Inner), 3, eespUnwrap(&s.shape)
-	if s.shape.IV {
+	to.Inner, to.PadMask, to.Wrap = uint8(h.Inner), 3, eespUnwrap(&s.format)
+	if s.format.IV {
 		to.AgainAt = uint8(s.at + 8)
 	}
 	if h.Inner != 0 {

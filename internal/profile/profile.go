@@ -98,13 +98,13 @@ type Opening interface {
 	Opened(l *Lane, payload unsafe.Pointer) status.Code
 	// Learn records the pattern of a packet that was parsed, if others can have
 	// it.
-	Learn(s *Shape, l *Lane, c *Context)
+	Learn(s *Pattern, l *Lane, c *Context)
 	// Match turns packets into jobs, and writes their KDF inputs, room octets
 	// apart. It stops at a packet that does not match the pattern, is not
 	// simple, or would be refused: Parse is for that one. Of lanes, it fills in
 	// Flow and Seq if Replay asks for them. It returns how many packets it took,
 	// and whether they are in order of length.
-	Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool)
+	Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool)
 	// Retries reports whether Parse may set Retry.
 	Retries() bool
 }

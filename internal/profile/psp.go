@@ -288,7 +288,7 @@ func (o *pspOpening) flow(l *Lane, name *[16]byte, version uint8) {
 
 // Learn records the pattern of a packet that was parsed, if others can have it:
 // the first four octets, and the device key.
-func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
+func (o *pspOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = nil
 	gmac := c.Msg[6] >= '0'+wire.PSPGMAC // of an empty payload nothing is in clear
 	if o.held || gmac || l.Inner|l.Clear != 0 {
@@ -300,7 +300,7 @@ func (o *pspOpening) Learn(s *Shape, l *Lane, c *Context) {
 }
 
 // Match turns packets that match the known pattern into jobs.
-func (o *pspOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+func (o *pspOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	sorted = true
 	last := uint32(0)
 	for n < len(pkts) && n < len(jobs) {

@@ -318,7 +318,7 @@ func (o *statelessOpening) flow(l *Lane, name *[16]byte, v uint8) {
 }
 
 // Learn records the pattern of a packet that was parsed, if others can have it.
-func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
+func (o *statelessOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = nil
 	if o.held != nil || l.Clear != 0 || l.Retry {
 		return
@@ -333,7 +333,7 @@ func (o *statelessOpening) Learn(s *Shape, l *Lane, c *Context) {
 }
 
 // Match turns packets that match the known pattern into jobs.
-func (o *statelessOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+func (o *statelessOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	sorted = true
 	last := uint32(0)
 	for n < len(pkts) && n < len(jobs) {

@@ -653,7 +653,7 @@ func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Poin
 
 // Learn records the pattern of a packet that was parsed, if others can have it:
 // those of its epoch.
-func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
+func (o *tssOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = nil
 	if o.held != nil || l.Clear != 0 {
 		return
@@ -666,7 +666,7 @@ func (o *tssOpening) Learn(s *Shape, l *Lane, c *Context) {
 }
 
 // Match turns packets that match the known pattern into jobs.
-func (o *tssOpening) Match(s *Shape, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
+func (o *tssOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	epoch := binary.BigEndian.Uint16(s.opts[:])
 	if s.group.State.Latched() {
 		return 0, true

@@ -37,8 +37,8 @@ const (
 	eespOptPrivate = 224 // and above
 )
 
-// EESPShape says what the headers of one SA look like.
-type EESPShape struct {
+// EESPFormat says what the headers of one SA look like.
+type EESPFormat struct {
 	Seq        bool   // a sequence number is there
 	IV         bool   // an explicit IV is there
 	Full       bool   // a Payload Info Header is there
@@ -48,14 +48,14 @@ type EESPShape struct {
 	SubSAs     uint32 // Session IDs are below this
 }
 
-// Valid reports whether there can be an SA of this shape.
-func (s *EESPShape) Valid() bool {
+// Valid reports whether there can be an SA of this format.
+func (s *EESPFormat) Valid() bool {
 	return (s.Seq || s.IV) && s.SubSAs >= 1 && s.SubSAs <= EESPMaxSubSAs &&
 		s.MaxCOffset <= EESPMaxCOffset && (s.Full || s.MaxCOffset == 0)
 }
 
 // PeerLen is the length of the peer header.
-func (s *EESPShape) PeerLen() int {
+func (s *EESPFormat) PeerLen() int {
 	n := 0
 	if s.Seq {
 		n = 8
@@ -67,7 +67,7 @@ func (s *EESPShape) PeerLen() int {
 }
 
 // InfoLen is the length of the Payload Info Header, 0 in the optimized format.
-func (s *EESPShape) InfoLen() int {
+func (s *EESPFormat) InfoLen() int {
 	if s.Full {
 		return EESPInfoLen
 	}
@@ -112,10 +112,10 @@ func EESPSPI(b []byte, icv int) (spi uint32, c status.Code) {
 }
 
 // Parse reads the header at the start of b, which is the packet up to and
-// including its ICV of icv octets, by the shape of the SA that the SPI names.
+// including its ICV of icv octets, by the format of the SA that the SPI names.
 // Checks come in a fixed order: those of EESPSPI, the shortest length of this
-// shape, Opt Len, length, options, Session ID, crypt offset, sequence number.
-func (h *EESP) Parse(b []byte, s *EESPShape, icv int) (c status.Code) {
+// format, Opt Len, length, options, Session ID, crypt offset, sequence number.
+func (h *EESP) Parse(b []byte, s *EESPFormat, icv int) (c status.Code) {
 	if h.SPI, c = EESPSPI(b, icv); c != status.OK {
 		return c
 	}
@@ -207,11 +207,11 @@ func eespOptions(b []byte, flow bool) (coffset int, ok bool) {
 
 // EESPTemplate writes a header that is complete but for the peer header and
 // the value of CryptOffset, and returns where the peer header begins. There is
-// a Crypt Offset option where the shape allows one, then a Flow Identifier
+// a Crypt Offset option where the format allows one, then a Flow Identifier
 // option where flow has any octets, which it must not have without s.Flow. Padding brings the payload, which is
 // behind the Payload Info Header, to a multiple of align, 4 or 8.
-// A shape that is not valid, or more options than fit, is ErrArgument.
-func EESPTemplate(b *[EESPMaxHeader]byte, s *EESPShape, session uint16, spi uint32, flow []byte, align int) (int, status.Code) {
+// A format that is not valid, or more options than fit, is ErrArgument.
+func EESPTemplate(b *[EESPMaxHeader]byte, s *EESPFormat, session uint16, spi uint32, flow []byte, align int) (int, status.Code) {
 	if !s.Valid() || uint32(session) >= s.SubSAs || align != 4 && align != 8 || len(flow) != 0 && !s.Flow {
 		return 0, status.ErrArgument
 	}

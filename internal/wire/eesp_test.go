@@ -9,12 +9,12 @@ import (
 	"libeesp/internal/status"
 )
 
-// shapes are all that an SA can have, with 3 Sub SAs; Flow Identifiers are those
+// formats are all that an SA can have, with 3 Sub SAs; Flow Identifiers are those
 // of draft -02.
-func shapes() (all []EESPShape) {
+func formats() (all []EESPFormat) {
 	for i := range 16 {
 		for _, most := range []uint8{0, 1, 63} {
-			s := EESPShape{Seq: i&1 != 0, IV: i&2 != 0, Full: i&4 != 0, MaxCOffset: most, SubSAs: 3, Flow: i&8 == 0}
+			s := EESPFormat{Seq: i&1 != 0, IV: i&2 != 0, Full: i&4 != 0, MaxCOffset: most, SubSAs: 3, Flow: i&8 == 0}
 			if s.Valid() {
 				all = append(all, s)
 			}
@@ -24,7 +24,7 @@ func shapes() (all []EESPShape) {
 }
 
 // write is the header of these fields.
-func (h *EESP) write(t testing.TB, s *EESPShape, flow []byte, align int) []byte {
+func (h *EESP) write(t testing.TB, s *EESPFormat, flow []byte, align int) []byte {
 	t.Helper()
 	var b [EESPMaxHeader]byte
 	at, c := EESPTemplate(&b, s, h.Session, h.SPI, flow, align)
@@ -44,11 +44,11 @@ func (h *EESP) write(t testing.TB, s *EESPShape, flow []byte, align int) []byte 
 	return b[:n]
 }
 
-func TestEESPShape(t *testing.T) {
-	if n := len(shapes()); n != 2*(3*3+3) {
-		t.Fatalf("%d shapes", n)
+func TestEESPFormat(t *testing.T) {
+	if n := len(formats()); n != 2*(3*3+3) {
+		t.Fatalf("%d formats", n)
 	}
-	for s, ok := range map[EESPShape]bool{
+	for s, ok := range map[EESPFormat]bool{
 		{Seq: true, SubSAs: 1}:                               true,
 		{IV: true, SubSAs: 65536}:                            true,
 		{Seq: true, SubSAs: 1, Full: true, MaxCOffset: 63}:   true,
@@ -69,11 +69,11 @@ func TestEESPShape(t *testing.T) {
 }
 
 func TestEESPLayout(t *testing.T) {
-	seq, both := EESPShape{Seq: true, SubSAs: 1, Flow: true}, EESPShape{Seq: true, IV: true, SubSAs: 1 << 16}
-	full := EESPShape{IV: true, Full: true, SubSAs: 5, Flow: true}
-	crypt := EESPShape{Seq: true, IV: true, Full: true, MaxCOffset: 63, SubSAs: 1, Flow: true}
+	seq, both := EESPFormat{Seq: true, SubSAs: 1, Flow: true}, EESPFormat{Seq: true, IV: true, SubSAs: 1 << 16}
+	full := EESPFormat{IV: true, Full: true, SubSAs: 5, Flow: true}
+	crypt := EESPFormat{Seq: true, IV: true, Full: true, MaxCOffset: 63, SubSAs: 1, Flow: true}
 	for _, x := range []struct {
-		s     *EESPShape
+		s     *EESPFormat
 		flow  string
 		align int
 		h     EESP
@@ -103,9 +103,9 @@ func TestEESPLayout(t *testing.T) {
 	}
 }
 
-// Every shape, every length of a Flow Identifier.
+// Every format, every length of a Flow Identifier.
 func TestEESPRoundTrip(t *testing.T) {
-	for _, s := range shapes() {
+	for _, s := range formats() {
 		for _, align := range []int{4, 8} {
 			fits := 0
 			for n := range 256 {
@@ -142,7 +142,7 @@ func TestEESPRoundTrip(t *testing.T) {
 				if c := got.Parse(p[:len(p)-1], &s, icv); c != want {
 					t.Fatalf("%+v cut: %v", h, c)
 				}
-				if c := got.Parse(p, &EESPShape{Seq: s.Seq, IV: s.IV, Full: s.Full, MaxCOffset: s.MaxCOffset, SubSAs: 2, Flow: s.Flow}, icv); c != status.ErrSession {
+				if c := got.Parse(p, &EESPFormat{Seq: s.Seq, IV: s.IV, Full: s.Full, MaxCOffset: s.MaxCOffset, SubSAs: 2, Flow: s.Flow}, icv); c != status.ErrSession {
 					t.Fatal(c)
 				}
 			}
@@ -155,7 +155,7 @@ func TestEESPRoundTrip(t *testing.T) {
 		}
 	}
 	var b [EESPMaxHeader]byte
-	s, h := EESPShape{Seq: true, IV: true, Full: true, MaxCOffset: 4, SubSAs: 3, Flow: true}, EESP{}
+	s, h := EESPFormat{Seq: true, IV: true, Full: true, MaxCOffset: 4, SubSAs: 3, Flow: true}, EESP{}
 	flow := make([]byte, 9)
 	noAlloc(t, func() { h.Parse(b[:], &s, icv); EESPTemplate(&b, &s, 1, 2, flow, 8) })
 	for _, align := range []int{0, 2, 16, -8} {
@@ -169,27 +169,27 @@ func TestEESPRoundTrip(t *testing.T) {
 }
 
 func TestEESPRefused(t *testing.T) {
-	seq := EESPShape{Seq: true, SubSAs: 2}
-	full := EESPShape{Seq: true, IV: true, Full: true, SubSAs: 1 << 16}
-	crypt := EESPShape{Seq: true, Full: true, MaxCOffset: 3, SubSAs: 1, Flow: true}
+	seq := EESPFormat{Seq: true, SubSAs: 2}
+	full := EESPFormat{Seq: true, IV: true, Full: true, SubSAs: 1 << 16}
+	crypt := EESPFormat{Seq: true, Full: true, MaxCOffset: 3, SubSAs: 1, Flow: true}
 	new3 := crypt // draft -03
 	new3.Flow = false
 	base := add(octets("80000001 00000007 0000000000000001"), icv)
 	wide := add(octets("80000001 00000007 0000000000000001 0000000000000001 00000600"), icv)
-	// options makes a packet of crypt's shape with 12 octets behind the peer header.
+	// options makes a packet of crypt's format with 12 octets behind the peer header.
 	options := func(o string) []byte {
 		x := octets(o)
 		return add(slices.Concat([]byte{0x80, byte(len(x)), 0, 0, 0, 0, 0, 7}, x, octets("0000000000000001")), 12+icv)
 	}
 	for name, x := range map[string]struct {
-		s   *EESPShape
+		s   *EESPFormat
 		b   []byte
 		spi status.Code
 		c   status.Code
 	}{
 		"empty":                        {&seq, nil, status.ErrShort, status.ErrShort},
 		"short before version":         {&seq, with(base, 0, 0)[:31], status.ErrShort, status.ErrShort},
-		"short for its shape":          {&full, base, status.OK, status.ErrShort},
+		"short for its format":         {&full, base, status.OK, status.ErrShort},
 		"Payload Info Header cut":      {&full, wide[:43], status.OK, status.ErrShort},
 		"short before Opt Len":         {&full, with(wide, 1, 3)[:43], status.OK, status.ErrShort},
 		"ESP":                          {&seq, with(base, 0, 0), status.ErrVersion, status.ErrVersion},
@@ -222,13 +222,13 @@ func TestEESPRefused(t *testing.T) {
 		"Payload Offset too high":      {&crypt, options("02021800"), status.OK, status.ErrOffset},
 		"CryptOffset above maximum":    {&crypt, options("02021440"), status.OK, status.ErrOffset},
 		"CryptOffset behind the end":   {&crypt, options("02021430")[:20+11+icv], status.OK, status.ErrOffset},
-		"Crypt Offset not negotiated":  {&EESPShape{Seq: true, Full: true, SubSAs: 1}, options("02021400"), status.OK, status.ErrOffset},
-		"Crypt Offset, optimized":      {&EESPShape{Seq: true, MaxCOffset: 3, SubSAs: 1}, options("02021400"), status.OK, status.ErrOffset},
+		"Crypt Offset not negotiated":  {&EESPFormat{Seq: true, Full: true, SubSAs: 1}, options("02021400"), status.OK, status.ErrOffset},
+		"Crypt Offset, optimized":      {&EESPFormat{Seq: true, MaxCOffset: 3, SubSAs: 1}, options("02021400"), status.OK, status.ErrOffset},
 		"offset before sequence":       {&crypt, with(options("02021000"), 19, 0), status.OK, status.ErrOffset},
 		"sequence 0":                   {&seq, with(base, 15, 0), status.OK, status.ErrSequence},
 		"good":                         {&seq, base, status.OK, status.OK},
 		"good, full":                   {&full, wide, status.OK, status.OK},
-		"good, IV 0":                   {&EESPShape{IV: true, SubSAs: 2}, with(base, 15, 0), status.OK, status.OK},
+		"good, IV 0":                   {&EESPFormat{IV: true, SubSAs: 2}, with(base, 15, 0), status.OK, status.OK},
 		"good, without Crypt Offset":   {&crypt, options(""), status.OK, status.OK},
 		"good, CryptOffset 3":          {&crypt, options("02021430"), status.OK, status.OK},
 		"good, R and F":                {&crypt, options("0202143f"), status.OK, status.OK},
@@ -251,7 +251,7 @@ func TestEESPRefused(t *testing.T) {
 func TestEESPPayloadOffsetTooFar(t *testing.T) {
 	p := add(append(octets("80fc0000 00000007 02020000 01f6"), make([]byte, 246)...), 8+4+icv)
 	p[267] = 1
-	s := EESPShape{Seq: true, Full: true, MaxCOffset: 3, SubSAs: 1}
+	s := EESPFormat{Seq: true, Full: true, MaxCOffset: 3, SubSAs: 1}
 	for v := range 64 {
 		p[10] = byte(v << 2)
 		if c := new(EESP).Parse(p, &s, icv); c != status.ErrOffset {
@@ -321,7 +321,7 @@ func TestIPLen(t *testing.T) {
 // FuzzEESP: a header whose options are those of EESPTemplate is written again
 // as it was. Shape and flow come from the octets in front of the packet.
 func FuzzEESP(f *testing.F) {
-	for i, s := range shapes() {
+	for i, s := range formats() {
 		h := EESP{Session: uint16(i % 3), SPI: uint32(i), Seq: 5, IV: 5}
 		flow := make([]byte, i)
 		if !s.Flow {
@@ -333,7 +333,7 @@ func FuzzEESP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which byte, wide bool, flow, b []byte) {
 		b = b[:len(b):len(b)]
 		before := bytes.Clone(b)
-		all := shapes()
+		all := formats()
 		s := all[int(which)%len(all)]
 		align := 4
 		if wide {
