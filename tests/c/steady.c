@@ -4,7 +4,9 @@
 
 #include <malloc.h>
 
-enum { BURST = 64, KIB_OF_SLACK = 4096 };
+/* A thread that the runtime starts meanwhile takes some of the heap; a block of malloc's (32 octets) that is lost each
+ * time would take more: in 3600 rounds of bursts 115 KB, in 900 rounds of objects 28 KB. */
+enum { BURST = 64, KIB_OF_SLACK = 4096, HEAP_SLACK = 16 << 10 };
 
 static void bursts(void)
 {
@@ -31,7 +33,7 @@ static void bursts(void)
 	}
 	CHECK(proc_status("VmRSS") < rss + KIB_OF_SLACK);
 	SAME(proc_status("VmLck"), locked);
-	CHECK(mallinfo2().uordblks < heap + 4096);
+	CHECK(mallinfo2().uordblks < heap + HEAP_SLACK);
 	free_kit(&k);
 }
 
@@ -66,7 +68,7 @@ static void objects(void)
 		}
 	}
 	CHECK(proc_status("VmLck") <= locked + 256);
-	CHECK(mallinfo2().uordblks < heap + 4096);
+	CHECK(mallinfo2().uordblks < heap + HEAP_SLACK);
 }
 
 int main(void)
