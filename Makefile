@@ -19,22 +19,19 @@ run: deps ## the example: tunnels a capture and compares what comes out
 	$(BUILD)/bin/pcap_tunnel testdata/captures/mixed.pcap $(BUILD)/run
 
 test: export EESP_SKIPPED := $(abspath $(BUILD))/skipped
-test: deps-test ## all tests; about a quarter of an hour on two cores
+test: deps-test ## all tests; some minutes on two cores
 	@mkdir -p $(BUILD) && : >$(EESP_SKIPPED)
 	@$(MAKE) --no-print-directory check-format check-generated stage
-	@$(MAKE) --no-print-directory test-go
-	@$(MAKE) --no-print-directory test-race
-	@$(MAKE) --no-print-directory test-fuzz
-	@$(MAKE) --no-print-directory test-control
-	@$(MAKE) --no-print-directory test-arm64 test-ports
-	@$(MAKE) --no-print-directory test-reference
-	@$(MAKE) --no-print-directory check-exports check-kernels test-c test-backends test-install test-dist test-abi test-example test-docs test-readme test-bench test-python demo-live
+	@tests/parts.sh $(TEST_JOBS) $(BUILD)/test $(TEST_PARTS)
 	@tests/skipped.sh $(EESP_SKIPPED)
+	@echo "left to make test-long: every test on arm64, on its CPUs without SHA-3 or AES and on riscv64, and of the C library's with each"
+	@echo "  backend, long runs, races in kernels, a cluster, Wireshark's dissectors, Debian packages"
 	@echo "make test: all of it passed"
 
 test-long: deps-test ## what takes too long for make test: every case of arm64, long runs, the cluster, dissectors, packages
 	EESP_TEST_LONG=1 $(GO) test -timeout 60m ./...
-	@$(MAKE) --no-print-directory check-lint test-arm64 test-ports SHORT= FULL=1
+	@$(MAKE) --no-print-directory check-lint test-arm64 test-ports test-race test-control test-backends test-dist SHORT= FULL=1
+	@$(MAKE) --no-print-directory test-fuzz FUZZTIME=100000x
 	@$(MAKE) --no-print-directory test-cluster test-wireshark test-deb
 
 install: ## into PREFIX (/usr/local), under DESTDIR

@@ -1,32 +1,41 @@
 # The parts of `make test`, and tests beside it.
 .PHONY: test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
+# In the order of which they begin: what takes long first. "a:b": after b; "alone": with nothing beside it.
+TEST_PARTS := test-arm64 test-control test-go test-race test-ports test-dist:test-arm64 test-c test-backends:test-c test-python \
+	test-install test-fuzz test-bench test-example check-exports check-kernels test-abi test-docs test-readme test-reference demo-live:alone
+# How many of them at a time.
+TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+
 test-go:
 	EESP_TEST_REQUIRE=vectors $(GO) test ./...
+# Where threads meet. Kernels and codecs have none; they are slow when races are looked for.
 test-race:
-	CGO_ENABLED=1 $(GO) test -race -short ./...
+	CGO_ENABLED=1 $(GO) test -race -short $(if $(FULL),./...,. $(addprefix ./internal/,eesp burst counter fresh/... keys replay secmem))
 
 # The Go tests of another architecture: GOARCH, emulator, what go test is told.
 go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GO) test -exec "$(2)" $(3)
-comma := ,
 ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
+# What the engine's tests are about on another machine: what goes into packets and comes out. The rest is about
+# threads, files and arguments, which are the same everywhere.
+DATA := -run 'Vectors|LikeTheModel|RoundTrip|Bursts|Authenticated|StayInside|StaysIn|DataKey|Kernels|ProxyBetween|Drafts|UDPRandom|UDPWith|Order|Longest|Checksum|Allocat'
 
-# On a CPU with all, one without SHA-3, and one without AES, of which QEMU has none: there the library only believes so.
-# What these differ in is kernels, so all tests run on the first, and on the others those of kernels and vectors; FULL=1: all on each.
-# Kernels are tested like in short mode; SHORT= takes all their cases. make test-long sets both.
+# make test: kernels in short mode on a CPU with all, where the tests of package armv8 also take the variant for
+# CPUs without SHA-3. FULL=1 (make test-long): every test on a CPU with all, one without SHA-3, and one without AES, of
+# which QEMU has none: there the library only believes so.
 SHORT ?= -short
 FULL  ?=
-some-on = EESP_TEST_REQUIRE=$(1)vectors $(call go-emulated,arm64,$(2),$(SHORT) $(if $(FULL),./...,./internal/asm/... ./internal/generic))
 test-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
-	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...)
-	EESP_TEST_REQUIRE=armv8,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,-run Vectors ./internal/eesp)
-	$(call some-on,armv8$(comma),qemu-aarch64-static -cpu neoverse-n1)
+	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) $(if $(FULL),./...,$(DATA) . ./internal/eesp))
+	$(if $(FULL),,EESP_TEST_REQUIRE=armv8$(comma)eor3 $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) $(addprefix ./internal/,asm/... generic burst counter fresh keys replay secmem wire)))
+	$(if $(FULL),EESP_TEST_REQUIRE=armv8$(comma)vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...))
+	$(if $(FULL),GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...))
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
 	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
-	GODEBUG=cpu.aes=off $(call some-on,,qemu-aarch64-static -cpu max)
-	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c test-example
+	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c test-example CTESTS=$(if $(FULL),,kernels)
+comma := ,
 # What the kernels execute, for docs/arm64.md; minutes.
 count-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64) llvm-22
@@ -36,46 +45,49 @@ count-arm64:
 backends-arm64 = b=$$(GOARCH=arm64 CGO_ENABLED=0 $(GO) run -exec "qemu-aarch64-static -cpu $(1)" ./scripts/backends | xargs) && \
 	test "$$b" = "$(2)" && echo "backends on $(1) $$GODEBUG: $$b" || { echo "backends on $(1) $$GODEBUG: $$b, not $(2)"; exit 1; }
 
-# 386 needs a kernel that runs its programs (QEMU runs none of Go's); without, arm has pointers of 32 bits as well, but
+# The generic code where octets have another order, where the compiler is another (FULL=1), and where pointers have 32
+# bits. 386 needs a kernel that runs its programs (QEMU runs none of Go's); without, arm has pointers of 32 bits as well, but
 # an emulator's mappings are not those that two of the tests look at.
+PORTABLE := $(addprefix ./internal/,asm burst counter generic hkdf keys wire $(if $(FULL),fresh/... replay secmem kerneltest))
 define bits32
 	set -e; export CGO_ENABLED=0 EESP_TEST_REQUIRE=vectors; \
 	if GOARCH=386 $(GO) run ./scripts/backends >/dev/null 2>&1; then \
-	  echo "GOARCH=386 $(GO) test -short . ./internal/..."; GOARCH=386 $(GO) test -short . ./internal/...; \
+	  export GOARCH=386; echo "GOARCH=386 $(GO) test"; \
+	  $(GO) test -short ./internal/...; \
 	else \
 	  export GOARCH=arm EESP_RUNNER=qemu-arm-static; \
 	  echo "this kernel runs no programs of 386, arm is emulated: TestLocked and TestSeesFaults with 32 bits" >>$${EESP_SKIPPED:-/dev/null}; \
 	  echo "GOARCH=arm $(GO) test -exec qemu-arm-static"; \
-	  $(GO) test -exec qemu-arm-static -run Vectors ./internal/eesp; \
-	  $(GO) test -exec qemu-arm-static -short -skip 'TestLocked|TestSeesFaults' ./internal/...; \
+	  $(GO) test -exec qemu-arm-static $(SHORT) -run Vectors ./internal/eesp; \
+	  $(GO) test -exec qemu-arm-static -short -skip 'TestLocked|TestSeesFaults' $(PORTABLE) ./internal/replay ./internal/fresh; \
 	fi
 endef
-# The generic code where octets have another order, where the compiler is another, and where pointers have 32 bits.
 test-ports:
 	@scripts/deps.sh $(DEPS_ARM64)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-run Vectors ./internal/eesp)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short ./internal/...)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-run Vectors ./internal/eesp)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short $(if $(FULL),./internal/...,./internal/asm ./internal/generic ./internal/hkdf ./internal/wire))
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,$(SHORT) -run Vectors ./internal/eesp)
+	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short $(PORTABLE))
+	$(if $(FULL),EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-run Vectors ./internal/eesp))
+	$(if $(FULL),EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short $(PORTABLE)))
 	@$(call bits32)
 
-# All else runs with the backend that is chosen here; with the others, this.
+# The Go tests take each backend by themselves, where it matters; all else runs with the one that is chosen here. With the
+# others, what depends on kernels.
 test-backends: stage
 	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2); do \
 	  echo "EESP_BACKEND=$$b"; \
-	  EESP_BACKEND=$$b $(GO) test -short ./internal/eesp ./internal/burst; \
-	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests | tail -n 1; \
+	  $(if $(FULL),EESP_BACKEND=$$b $(GO) test -short ./internal/eesp ./internal/burst;) \
+	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests $(if $(FULL),,kernels) | tail -n 1; \
 	done
 
 # By count: at the end of a time, Go 1.26 fails now and then without a failing input (golang/go#75804).
-FUZZTIME ?= 10000x
+FUZZTIME ?= 5000x
 test-fuzz: MODULE := .
 test-fuzz test-control-fuzz:
 	@set -e; mkdir -p $(BUILD); cd $(MODULE); for f in $$(grep -rl --include='*_test.go' $(if $(filter .,$(MODULE)),--exclude-dir=control) '^func Fuzz' . | sort); do \
 	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
 	    echo "fuzz $$t $(FUZZTIME)"; \
-	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./$$(dirname $$f) >$(abspath $(BUILD))/fuzz.log 2>&1 || { cat $(abspath $(BUILD))/fuzz.log; exit 1; }; \
-	    tail -n 1 $(abspath $(BUILD))/fuzz.log; \
+	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./$$(dirname $$f) >$(abspath $(BUILD))/$@.log 2>&1 || { cat $(abspath $(BUILD))/$@.log; exit 1; }; \
+	    tail -n 1 $(abspath $(BUILD))/$@.log; \
 	  done; done
 
 test-reference:
@@ -97,15 +109,16 @@ check-exports: stage
 check-kernels: $(SO)
 	@scripts/check_kernels.sh $(NM) $(OBJDUMP) $(SO)
 
+# CTESTS=kernels: those programs whose results depend on kernels.
 test-c: stage
-	tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests
+	tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests $(CTESTS)
 
 test-install: all
 	tests/install.sh "$(CC)" $(BUILD)/install-test
 
 # The archives as users have them, and made once more elsewhere.
 test-dist: dist
-	tests/dist.sh $(DIST) $(BUILD)/dist-test
+	tests/dist.sh $(DIST) $(BUILD)/dist-test $(if $(FULL),dist,archive)
 
 # Types, and all tests with the wheel in a fresh environment; only the test tools are Debian's.
 test-python: wheel
@@ -124,7 +137,7 @@ abi-update: $(SO)
 test-example: $(BUILD)/bin/pcap_tunnel $(BUILD)/bin/minimal $(BUILD)/bin/tap_gw $(BUILD)/bin/segments_test
 	tests/example.sh $(BUILD)/bin $(BUILD)/example-test
 	$$EESP_RUNNER $(BUILD)/bin/segments_test
-	tests/tap_gw.sh $(BUILD)/bin $(BUILD)/tap-test
+	$(if $(CROSS),$(if $(FULL),tests/tap_gw.sh $(BUILD)/bin $(BUILD)/tap-test),tests/tap_gw.sh $(BUILD)/bin $(BUILD)/tap-test)
 	@if test -n "$(CROSS)"; then echo "eesp_mbuf.h: not tested for another architecture, whose DPDK is not there"; \
 	elif pkg-config --exists libdpdk; then \
 	  $(MAKE) --no-print-directory $(BUILD)/bin/mbuf_test && $(BUILD)/bin/mbuf_test; \

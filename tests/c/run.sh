@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Tests of the C ABI against an installation: run.sh CC CXX STAGE WORKDIR
+# Tests of the C ABI against an installation: run.sh CC CXX STAGE WORKDIR [kernels]
 # Compiles every program here through pkg-config, runs it, and counts. For
 # another architecture EESP_RUNNER is the emulator's command, and GOARCH is set.
+# kernels: only what depends on kernels; programs that WORKDIR has are not compiled again.
 set -euo pipefail
-cc=$1 cxx=$2 stage=$(realpath "$3") work=$4
+cc=$1 cxx=$2 stage=$(realpath "$3") work=$4 only=${5:-}
+[[ $only == kernels || -z $only ]] || { echo "run.sh: no kind of tests $only" >&2; exit 2; }
 here=$(dirname "$(realpath "$0")")
 mkdir -p "$work"
 work=$(realpath "$work")
@@ -39,28 +41,55 @@ good() {
 	passed=$((passed + 1))
 }
 
-compile() { "$cc" -std=c11 -O1 -g "${warn[@]}" "${cflags[@]}" -o "$work/$1" "$here/$1.c" "${@:2}"; }
+# kept PROGRAM SOURCE...: it is newer than what it is made of.
+kept() {
+	[[ $only && -e $work/$1 ]] || return 1
+	local program=$1 from
+	shift
+	for from in "$here/test.h" "$stage/lib/libeesp.so.1" "$@"; do [[ $work/$program -nt $from ]] || return 1; done
+}
+compile() { kept "$1" "$here/$1.c" || "$cc" -std=c11 -O1 -g "${warn[@]}" "${cflags[@]}" -o "$work/$1" "$here/$1.c" "${@:2}"; }
 
-# The header alone, in every language that it is for.
-"$cc" -std=c99 "${warn[@]}" "${cflags[@]}" -fsyntax-only -x c "$stage/include/eesp.h"
-good "eesp.h as C99"
-compile header "${link[@]}"
-"${runner[@]}" "$work/header"
-good "header.c as C11"
-for std in c++11 c++17; do
-	"$cxx" -std=$std "${warn[@]}" "${cflags[@]}" -o "$work/header-$std" -x c++ "$here/header.c" -x none "${link[@]}"
-	"${runner[@]}" "$work/header-$std"
-	good "header.c as $std"
-done
+programs=(guard kernels memory nonce replay roundtrip steady udp)
+if [[ -z $only ]]; then
+	# The header alone, in every language that it is for.
+	"$cc" -std=c99 "${warn[@]}" "${cflags[@]}" -fsyntax-only -x c "$stage/include/eesp.h"
+	good "eesp.h as C99"
+	compile header "${link[@]}"
+	"${runner[@]}" "$work/header"
+	good "header.c as C11"
+	for std in c++11 c++17; do
+		"$cxx" -std=$std "${warn[@]}" "${cflags[@]}" -o "$work/header-$std" -x c++ "$here/header.c" -x none "${link[@]}"
+		"${runner[@]}" "$work/header-$std"
+		good "header.c as $std"
+	done
+	programs+=(arguments backend datakey follow fork host reentry restart shared signals threads)
+fi
 
-for test in arguments backend datakey follow fork guard host kernels memory nonce reentry replay restart roundtrip shared signals steady threads udp; do
-	compile $test "${link[@]}"
-	run $test "${runner[@]}" "$work/$test"
+for test in "${programs[@]}"; do
+	compile "$test" "${link[@]}"
+	run "$test" "${runner[@]}" "$work/$test"
 done
 
 compile registers "${link[@]}"
 mapfile -t exported < <(sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' "$here/../../libeesp/libeesp.map")
 run registers "${runner[@]}" "$work/registers" "${exported[@]}"
+
+# With the library's inner names, of which an installation has none, and inside.c's functions.
+root=$(cd "$here/../.." && pwd)
+mkdir -p inner
+{ cat "$root/libeesp/shim.c" && sed "s|^#include \"|&$root/tests/c/|" "$root/tests/c/inside.c"; } >inner/shim.c
+printf '{"Replace": {"%s": "%s"}}\n' "$root/libeesp/shim.c" "$work/inner/shim.c" >inner/overlay.json
+kept inner/eesp.a "$root/libeesp/shim.c" "$here/inside.c" "$root/libeesp/direct.c" || (cd "$root" && CC=$cc CGO_ENABLED=1 "${GO:-go}" build -trimpath -buildvcs=false -overlay "$work/inner/overlay.json" -buildmode=c-archive -o "$work/inner/eesp.a" ./libeesp)
+for test in direct times; do
+	compile $test "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
+	run $test "${runner[@]}" "$work/$test"
+done
+
+if [[ $only ]]; then
+	echo "$passed passed, 0 failed"
+	exit 0
+fi
 
 compile loading
 run loading "${runner[@]}" "$work/loading" "$stage/lib/libeesp.so.1"
@@ -109,17 +138,6 @@ run roundtrip-archive "${runner[@]}" "$work/roundtrip"
 compile fork -static "${static[@]}"
 echo "     linked with -static"
 run fork-static "${runner[@]}" "$work/fork"
-
-# With the library's inner names, of which an installation has none, and inside.c's functions.
-root=$(cd "$here/../.." && pwd)
-mkdir -p inner
-{ cat "$root/libeesp/shim.c" && sed "s|^#include \"|&$root/tests/c/|" "$root/tests/c/inside.c"; } >inner/shim.c
-printf '{"Replace": {"%s": "%s"}}\n' "$root/libeesp/shim.c" "$work/inner/shim.c" >inner/overlay.json
-(cd "$root" && CC=$cc CGO_ENABLED=1 "${GO:-go}" build -trimpath -buildvcs=false -overlay "$work/inner/overlay.json" -buildmode=c-archive -o "$work/inner/eesp.a" ./libeesp)
-for test in direct times; do
-	compile $test "-Wl,--whole-archive" "$work/inner/eesp.a" "-Wl,--no-whole-archive" -lpthread
-	run $test "${runner[@]}" "$work/$test"
-done
 
 # The archive beside another one with a Go runtime of its own.
 mkdir -p other
