@@ -334,7 +334,6 @@ enum mode { QUICK, NORMAL, FULL, SMOKE, FLOWS, KERNELS };
 
 #define NUMBERS_OF_FLOWS 1, 32, 1024, 4096, 32768, 1000000
 
-
 static struct plan make_plan(enum mode mode, const char *only)
 {
 	struct plan p = { .only = only };

@@ -1774,7 +1774,8 @@ static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan 
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
  * strays, and counted. Of a packet, nothing is read that is not in front of its
  * header's end or in the ICV, which is behind it. */
-static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras, const int loose)
+static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n,
+	int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras, const int loose)
 {
 	const struct eesp_room *room = way->room;
 	struct eesp_windows *const windows = w->windows;

@@ -17,7 +17,7 @@
 /* A handle: which table the object is in, and where. The magic number catches
  * handles of another kind, and most of those that were freed. */
 enum { KIND_GROUP = 0x65735047, KIND_SENDER = 0x65735053, KIND_RECEIVER = 0x65735052, KIND_PROXY = 0x65735058,
-       KIND_KDF = 0x6573504b, KIND_KEYSET = 0x65735059 };
+	KIND_KDF = 0x6573504b, KIND_KEYSET = 0x65735059 };
 
 struct eesp_group { uint32_t kind; uint64_t slot; };
 /* plan: set by Go, whenever keys change; NULL: all packets are Go's. */
@@ -658,7 +658,8 @@ static eesp_status sender_config(eesp_sender_config *c, const eesp_sender_config
 		return argument("eesp_sender_config: a reserved field is not zero");
 	if (c->extra_len > 65536 || (c->extra == NULL) != (c->extra_len == 0))
 		return argument("eesp_sender_config.extra: NULL goes with extra_len 0; or too long");
-	if ((c->flags & ~(uint32_t)(EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH | EESP_SENDER_TIME | EESP_SENDER_TIME_LATE | EESP_SENDER_NO_VC | EESP_SENDER_OFFSET_FROM_IV)) != 0)
+	if ((c->flags & ~(uint32_t)(EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH | EESP_SENDER_TIME |
+				      EESP_SENDER_TIME_LATE | EESP_SENDER_NO_VC | EESP_SENDER_OFFSET_FROM_IV)) != 0)
 		return argument("eesp_sender_config.flags: unknown flag");
 	return ready();
 }

@@ -3,7 +3,7 @@
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
 # In the order of which they begin: what takes long first. "a:b": after b; "alone": with nothing beside it.
 TEST_PARTS := test-arm64 test-control test-go test-race test-ports test-dist:test-arm64 test-c test-backends:test-c test-python \
-	test-install test-fuzz test-bench test-example check-exports check-kernels test-abi test-docs test-readme test-reference demo-live:alone
+	test-install test-fuzz check-lint test-bench test-example check-exports check-kernels test-abi test-docs test-readme test-reference demo-live:alone
 # How many of them at a time.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 

@@ -21,7 +21,6 @@ const char *const drop_names[DROP_COUNT] = {
 	[DROP_OFFLOAD] = "checksums or segments that were left to a device",
 };
 
-
 static void discard(struct lane *l, struct rte_mbuf *m, enum drop why)
 {
 	rte_pktmbuf_free(m);

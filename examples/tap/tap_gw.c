@@ -118,7 +118,6 @@ static void drop(struct worker *w, enum drop why, uint64_t n) { gw_count(&w->dro
 
 static uint8_t *slot(const struct worker *w, size_t i) { return w->slots + i * w->tap->slot; }
 
-
 /* Seals what is in the batch; runs of packets for one sender are a call, of at most CALL packets. */
 static void seal_batch(struct worker *w)
 {

@@ -338,7 +338,10 @@ static void to_open(struct side *x, const struct burst *b)
 		}
 		switch (b->forged[i]) {
 		case 12: o[0] ^= 1; break;
-		case 13: case 15: case 16: if (i && !b->forged[i - 1] && x->p[i - 1].dst == NULL) q.data = x->room[i], q.len = x->p[i - 1].len, q.dst = NULL, memcpy(q.data, x->p[i - 1].data, q.len); break; /* another copy, of one that the plan covers: strays come last */
+		case 13: case 15: case 16: /* another copy, of one that the plan covers: strays come last */
+			if (i && !b->forged[i - 1] && x->p[i - 1].dst == NULL)
+				q.data = x->room[i], q.len = x->p[i - 1].len, q.dst = NULL, memcpy(q.data, x->p[i - 1].data, q.len);
+			break;
 		case 14: q.coffset = 0; o[4] = o[5] = o[6] = 0, o[7] = 78; break; /* one's own, if IDs have four octets */
 		case 1: o[1] ^= 0x10; break;
 		case 2: o[4] ^= 1; break;
