@@ -39,6 +39,7 @@ uninstall: ## what install put there
 bench: ## the benchmark beside its peers, minutes; results and charts in bench/out
 bench-quick: ## its headline, in less than one minute
 bench-gateway: ## the TUN gateway beside wireguard-go, through iperf3 and ping; root
+figures: ## writes what FROM (bench/out: the outputs of one or more runs) says into README.md and docs/performance.md
 bench-compare: ## this library beside that of revision BASE
 generate: ## writes the kernels and what names statuses
 tune: ## measures where kernels cross over on this CPU
@@ -52,6 +53,6 @@ wheel: ## the Python package
 clean: ## removes what was built
 	rm -rf $(BUILD) bench/out
 
-.PHONY: help all run test test-long install uninstall bench bench-quick bench-gateway bench-compare generate tune fmt control demo-cluster dist deb wheel clean
+.PHONY: help all run test test-long install uninstall bench bench-quick bench-gateway bench-compare figures generate tune fmt control demo-cluster dist deb wheel clean
 
 include mk/build.mk mk/bench.mk mk/package.mk mk/generate.mk mk/control.mk mk/test.mk

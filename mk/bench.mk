@@ -26,6 +26,11 @@ bench-dpdk:
 	@$(MAKE) --no-print-directory $(BUILD)/bin/dpdk_bench
 	$(BUILD)/bin/dpdk_bench --out $(BENCH_OUT)
 
+# Tables and charts of the documents, from the outputs of runs: make figures FROM="out1 out2 out3".
+FROM ?= $(BENCH_OUT)
+figures:
+	$(PYTHON) bench/figures.py $(FROM)
+
 # The library of revision BASE and the one here, in alternating rounds.
 bench-compare:
 	@test -n "$(BASE)" || { echo "usage: make bench-compare BASE=revision"; exit 2; }
