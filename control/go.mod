@@ -12,6 +12,7 @@ require (
 	golang.org/x/sys v0.50.0
 )
 
+require github.com/klauspost/cpuid/v2 v2.3.0 // indirect
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -97,7 +97,7 @@ ok "no file names DESTDIR"
 # Small, and debuggers find the symbols.
 installed=$dest/usr/lib/libeesp.so.$version
 size=$(stat -c %s "$installed")
-[ "$size" -le 4600000 ] || fail "the library has $size octets"
+[ "$size" -le 4900000 ] || fail "the library has $size octets"
 ! readelf -SW "$installed" | grep -q '\.symtab\|\.debug_' || fail "the library is not stripped"
 readelf -p .gnu_debuglink "$installed" | grep -q "libeesp.so.$version.debug" || fail "the library does not say where its symbols are"
 [ "$(readelf -n "$installed" | grep 'Build ID')" = "$(readelf -n "$dest/usr/lib/.debug/libeesp.so.$version.debug" | grep 'Build ID')" ] ||

@@ -4,6 +4,9 @@ import (
 	"crypto/subtle"
 	"fmt"
 
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
@@ -93,64 +96,42 @@ func (k *RootKey) HasPre() bool {
 	return k.Index[0] != k.Index[1] || subtle.ConstantTimeCompare(k.Value[0][:], k.Value[1][:]) != 1
 }
 
-// Tags of DER elements.
-const (
-	tagInteger  = 0x02
-	tagOctets   = 0x04
-	tagSequence = 0x30
-)
-
 // element takes one DER element off in, or says why there is none.
-func element(in *[]byte, tag byte, what string) (content []byte, err error) {
+func element(in *cryptobyte.String, tag asn1.Tag, what string) (content cryptobyte.String, err error) {
 	all := *in
+	if in.ReadASN1(&content, tag) {
+		return content, nil
+	}
+	kind := map[asn1.Tag]string{asn1.SEQUENCE: "a SEQUENCE", asn1.INTEGER: "an INTEGER", asn1.OCTET_STRING: "an OCTET STRING"}[tag]
 	if len(all) == 0 {
 		return nil, badKey("%s is missing", what)
 	}
-	if all[0] != tag {
-		kind := map[byte]string{tagSequence: "a SEQUENCE", tagInteger: "an INTEGER", tagOctets: "an OCTET STRING"}[tag]
+	if all[0] != byte(tag) {
 		return nil, badKey("%s is not %s", what, kind)
 	}
-	// Tag, length, content. A length of 0x81 to 0x84 says in how many octets it follows, no more than it takes.
-	size, head, least := uint64(0), 2, uint64(0)
+	// Tag, length, content. A length of 0x80 and more says in how many octets it follows.
+	size, head := uint64(0), 2
 	if len(all) >= head {
 		size = uint64(all[1])
-	}
-	if size > 0x80 && size <= 0x80+4 {
-		head += int(size) - 0x80
-		least, size = max(0x80, uint64(1)<<(8*(head-3))), 0
-		for _, b := range all[2:min(head, len(all))] {
-			size = size<<8 | uint64(b)
+		if size > 0x80 && size <= 0x80+4 {
+			head, size = head+int(size)-0x80, 0
+			for _, b := range all[2:min(head, len(all))] {
+				size = size<<8 | uint64(b)
+			}
 		}
 	}
 	switch {
 	case len(all) < head:
 		return nil, badKey("%s is cut short: it ends in its length", what)
-	case head == 2 && size >= 0x80:
-		return nil, badKey("the length of %s is not in DER", what)
-	case size > uint64(len(all)-head):
+	case all[1] != 0x80 && all[1] <= 0x84 && size > uint64(len(all)-head):
 		return nil, badKey("%s is cut short: there are %d of %d octets", what, len(all), uint64(head)+size)
-	case size < least:
-		return nil, badKey("the length of %s is not in DER", what)
 	}
-	end := head + int(size)
-	*in = all[end:]
-	return all[head:end], nil
-}
-
-// unsigned63 reads an INTEGER of 0 to 2^63-1.
-func unsigned63(b []byte) (x uint64, ok bool) {
-	if len(b) == 0 || len(b) > 8 || b[0] >= 0x80 || len(b) > 1 && b[0] == 0 && b[1] < 0x80 {
-		return 0, false
-	}
-	for _, o := range b {
-		x = x<<8 | uint64(o)
-	}
-	return x, true
+	return nil, badKey("the length of %s is not in DER", what)
 }
 
 // three takes a SEQUENCE of three elements off in; read takes the i-th, under its name.
-func three(in *[]byte, what string, read func(s *[]byte, i int, what string) error) error {
-	s, err := element(in, tagSequence, what)
+func three(in *cryptobyte.String, what string, read func(s *cryptobyte.String, i int, what string) error) error {
+	s, err := element(in, asn1.SEQUENCE, what)
 	if err != nil {
 		return err
 	}
@@ -159,7 +140,7 @@ func three(in *[]byte, what string, read func(s *[]byte, i int, what string) err
 			return err
 		}
 	}
-	if len(s) != 0 {
+	if !s.Empty() {
 		return badKey("%s has more than 3 elements", what)
 	}
 	return nil
@@ -167,43 +148,43 @@ func three(in *[]byte, what string, read func(s *[]byte, i int, what string) err
 
 // ParseRootKey reads a RootKeyStruct (section 1.2).
 func ParseRootKey(der []byte) (*RootKey, error) {
-	in := der
-	seq, err := element(&in, tagSequence, "RootKeyStruct")
+	in := cryptobyte.String(der)
+	seq, err := element(&in, asn1.SEQUENCE, "RootKeyStruct")
 	if err != nil {
 		return nil, err
 	}
-	if len(in) != 0 {
+	if !in.Empty() {
 		return nil, badKey("%d octets after RootKeyStruct", len(in))
 	}
-	id, err := element(&seq, tagOctets, "root_key_id")
+	id, err := element(&seq, asn1.OCTET_STRING, "root_key_id")
 	if err != nil {
 		return nil, err
 	}
 	var index [3]uint64
-	if err := three(&seq, "root_keys_index", func(s *[]byte, i int, what string) error {
-		b, err := element(s, tagInteger, what)
-		if err != nil {
+	if err := three(&seq, "root_keys_index", func(s *cryptobyte.String, i int, what string) error {
+		one := *s
+		if _, err := element(s, asn1.INTEGER, what); err != nil {
 			return err
 		}
-		x, ok := unsigned63(b)
-		if !ok {
+		var x int64
+		if !one.ReadASN1Integer(&x) || x < 0 {
 			return badKey("%s is not an INTEGER of 0 to 2^63-1", what)
 		}
-		index[i] = x
+		index[i] = uint64(x)
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	var value [3][]byte
-	if err := three(&seq, "root_keys_value", func(s *[]byte, i int, what string) (err error) {
-		if value[i], err = element(s, tagOctets, what); err == nil && len(value[i]) != ValueLen {
+	var value [3]cryptobyte.String
+	if err := three(&seq, "root_keys_value", func(s *cryptobyte.String, i int, what string) (err error) {
+		if value[i], err = element(s, asn1.OCTET_STRING, what); err == nil && len(value[i]) != ValueLen {
 			return badKey("%s has %d octets, not %d", what, len(value[i]), ValueLen)
 		}
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	if len(seq) != 0 {
+	if !seq.Empty() {
 		return nil, badKey("%d octets after root_keys_value", len(seq))
 	}
 	return makeRootKey(id, index, false, func(v *[3][ValueLen]byte) error {
@@ -223,50 +204,26 @@ func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 	if k.NoNext {
 		return 0, fmt.Errorf("%w: a ring without a next key has no DER form", status.ErrUnsupported)
 	}
-	// Lengths first, so that nothing is moved or copied.
-	ints, values := 0, len(k.Value)*(2+ValueLen)
-	for _, x := range k.Index {
-		ints += 2 + octets63(x)
+	// A builder on a fixed buffer makes no copies elsewhere.
+	b := cryptobyte.NewFixedBuilder(dst[:0:len(dst)])
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1OctetString(k.ID)
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			for _, x := range k.Index {
+				b.AddASN1Uint64(x)
+			}
+		})
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			for i := range k.Value {
+				b.AddASN1OctetString(k.Value[i][:])
+			}
+		})
+	})
+	out, err := b.Bytes()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %v", status.ErrRoom, err)
 	}
-	all := 2 + len(k.ID) + 2 + ints + 2 + values
-	need := 2 + all
-	if all >= 0x80 {
-		need++
-	}
-	if need > len(dst) {
-		return 0, fmt.Errorf("%w: %d octets, of which %d are needed", status.ErrRoom, len(dst), need)
-	}
-	b := header(header(dst[:0], tagSequence, all), tagOctets, len(k.ID))
-	b = header(append(b, k.ID...), tagSequence, ints)
-	for _, x := range k.Index {
-		n := octets63(x)
-		b = header(b, tagInteger, n)
-		for n--; n >= 0; n-- {
-			b = append(b, byte(x>>(8*n)))
-		}
-	}
-	b = header(b, tagSequence, values)
-	for i := range k.Value {
-		b = append(header(b, tagOctets, ValueLen), k.Value[i][:]...)
-	}
-	return len(b), nil
-}
-
-// header appends tag and length; nothing here has more than 255 octets.
-func header(b []byte, tag byte, n int) []byte {
-	if n >= 0x80 {
-		return append(b, tag, 0x81, byte(n))
-	}
-	return append(b, tag, byte(n))
-}
-
-// octets63 is how many octets an INTEGER takes: its top bit is the sign.
-func octets63(x uint64) int {
-	n := 1
-	for x>>(8*n-1) != 0 {
-		n++
-	}
-	return n
+	return len(out), nil
 }
 
 // Rotated returns the ring after a rotation; value nil asks for a random one.

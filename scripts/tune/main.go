@@ -15,6 +15,8 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/klauspost/cpuid/v2"
+
 	"libeesp/internal/asm/vaes256"
 	"libeesp/internal/asm/vaes512"
 	"libeesp/internal/asm/vector"
@@ -214,7 +216,7 @@ func write(root, name string, all []vector.Tuning, t vector.Tuning) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s on %s: %+v\n", name, t.CPU, t)
+	fmt.Printf("%s on %s (%s): %+v\n", name, cpuid.CPU.BrandName, t.CPU, t)
 }
 
 func main() {

@@ -3,11 +3,11 @@
 package vaes256
 
 import (
+	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/cpu"
 
 	"libeesp/internal/asm/aesni"
 	"libeesp/internal/asm/vector"
-	"libeesp/internal/x86"
 )
 
 var kernels = vector.Kernels{
@@ -32,6 +32,6 @@ var Backend = kernels.Backend("vaes256")
 
 // Supported reports whether CPU and operating system have what it needs.
 func Supported() bool {
-	x := &cpu.X86
-	return x.HasAVX2 && x.HasBMI2 && x.HasAES && x86.HasVAES && x86.HasVPCLMULQDQ
+	x := &cpu.X86 // knows VAES only together with AVX-512
+	return x.HasAVX2 && x.HasBMI2 && x.HasAES && cpuid.CPU.Supports(cpuid.VAES, cpuid.VPCLMULQDQ)
 }

@@ -3,11 +3,11 @@
 package vaes512
 
 import (
+	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/cpu"
 
 	"libeesp/internal/asm/vaes256"
 	"libeesp/internal/asm/vector"
-	"libeesp/internal/x86"
 )
 
 var kernels = vector.Kernels{
@@ -43,10 +43,10 @@ func Supported() bool {
 // vectors of 512 bits: Intel's Ice Lake and Tiger Lake families. Others with
 // VAES, AMD's and Intel's later ones, do not.
 func Slow() bool {
-	if x86.Vendor != "GenuineIntel" || x86.Family != 6 {
+	if cpuid.CPU.VendorID != cpuid.Intel || cpuid.CPU.Family != 6 {
 		return false
 	}
-	switch x86.Model {
+	switch cpuid.CPU.Model {
 	case 0x6a, 0x6c, 0x7d, 0x7e, 0x9d, 0x8c, 0x8d:
 		return true
 	}

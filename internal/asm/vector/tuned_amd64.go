@@ -3,11 +3,11 @@ package vector
 import (
 	"strconv"
 
-	"libeesp/internal/x86"
+	"github.com/klauspost/cpuid/v2"
 )
 
 // CPU is what a Tuning is for, here.
-func CPU() string { return x86.Vendor + " family " + strconv.Itoa(int(x86.Family)) }
+func CPU() string { return cpuid.CPU.VendorString + " family " + strconv.Itoa(cpuid.CPU.Family) }
 
 // Tuned is the tuning for this CPU, or the first.
 func Tuned(t []Tuning) Tuning {
