@@ -452,7 +452,7 @@ static void threads(void)
 	*direct_open_plan(shared.receiver[1]) = NULL;
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
-		sc.id = 88;
+		sc.id = 88; /* below those of as_the_engine */
 		sc.engine_bits = 2;
 		sc.engine = 1;
 		WORKS(eesp_sender_new(shared.group, &sc, &shared.sender[i]));
@@ -506,7 +506,7 @@ static void pace(void)
 	for (int way = 0; way < 2; way++) {
 		eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 		eesp_sender *s;
-		c.id = 900 + (unsigned)way;
+		c.id = 0x40000000 + (unsigned)way; /* as_the_engine counts up from 100, with times to come */
 		c.engine_bits = 10; /* 524 values in 2 ms */
 		WORKS(eesp_sender_new(g, &c, &s));
 		if (way)
