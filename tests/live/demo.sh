@@ -179,7 +179,7 @@ start_B() { start B 1 "$(af_packet 0 gb0)" "$(af_packet 1 gb1)"; }
 # ---- Traffic
 
 marker="known plaintext of the demo"
-awk -v m="$marker" 'BEGIN { for (i = 0; i < 160000; i++) printf "%s %08d\n", m, i }' >file
+awk -v m="$marker" 'BEGIN { for (i = 0; i < 400000; i++) printf "%s %08d\n", m, i }' >file
 sum=$(sha256sum <file)
 spawn "$B" "$python" -m http.server --bind 10.2.0.1 8000 >http.log 2>&1
 spawn "$B" iperf3 -s -B 10.2.0.1 >iperf3.log 2>&1
@@ -276,7 +276,7 @@ rotate() { # INDEX GATEWAY...
 	done
 }
 # A transfer comes in gusts; the pings make sure that each key seals something.
-fetch --limit-rate 800K >fetch.out &
+fetch --limit-rate 2M >fetch.out &
 fetching=$!
 on "$A" ping -q -i 0.02 -c 200 -W 2 10.2.0.1 >ping.out &
 pinging=$!
@@ -293,7 +293,7 @@ check "gateway A saves its root keys" test "$(ctl A save blue zone blue.der)" = 
 
 # ---- A crash
 
-fetch --limit-rate 2M >fetch.out &
+fetch --limit-rate 5M >fetch.out &
 fetching=$!
 sleep 0.7
 kill -KILL "${gateways[B]}"
