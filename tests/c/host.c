@@ -212,7 +212,8 @@ static void set_up_again_and_again(void)
 	struct kit k = new_kit(0, EESP_V_ID);
 	for (uint64_t i = 13; i < 20000; i++)
 		WORKS(eesp_group_rotate(k.group, EESP_LEVEL_ZONE, i, NULL));
-	CHECK(proc_status("VmHWM") < 28 << 10);
+	/* It is 18 MiB when nothing else runs; how soon the collector gets a CPU depends on the load. */
+	CHECK(proc_status("VmHWM") < 64 << 10);
 	free_kit(&k);
 }
 
