@@ -669,7 +669,7 @@ func (a *Agent) ids(ctx context.Context, g *record.Group, n int) ([]uint64, erro
 	switch {
 	case g.Profile == record.ProfilePSP:
 		return nil, errors.New("SPIs are for clients")
-	case g.Profile == 2: // tss
+	case g.Profile == record.ProfileTSS:
 		kind = record.KindSSI
 	case g.V == 1:
 		kind = record.KindConnection

@@ -141,13 +141,7 @@ func (a *Agent) GrantTLS() *tls.Config {
 			return &c, nil
 		},
 		VerifyConnection: func(c tls.ConnectionState) error {
-			if _, err := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(a.CA), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
-				return err
-			}
-			h, err := pki.HolderOf(c.PeerCertificates[0], a.Cluster)
-			if err == nil && h.Role != pki.Client {
-				err = errors.New("not a client's certificate")
-			}
+			_, err := pki.Check(c.PeerCertificates[0], a.CA, a.Cluster, x509.ExtKeyUsageClientAuth, pki.Client)
 			return err
 		}}
 }
@@ -253,17 +247,8 @@ func (a *Agent) Grant(ctx context.Context, h pki.Holder, q GrantRequest) ([]byte
 	a.expire()
 	g, err := a.granter(q.Group)
 	var old *lease
-	mine := 0
-	total := 0
 	for _, x := range a.leases.all {
-		if x.group == q.Group {
-			total++
-		}
-		if x.client != h.Name {
-			continue
-		}
-		mine++
-		if x.group == q.Group && q.Renew != 0 && x.up == q.Renew && !x.cut && g != nil && a.newest(x, g) {
+		if x.client == h.Name && x.group == q.Group && q.Renew != 0 && x.up == q.Renew && !x.cut && g != nil && a.newest(x, g) {
 			old = x
 		}
 	}
@@ -281,6 +266,15 @@ func (a *Agent) Grant(ctx context.Context, h pki.Holder, q GrantRequest) ([]byte
 	}
 	now := bootTime()
 	a.mu.Lock()
+	mine, total := 0, 0
+	for _, x := range a.leases.all {
+		if x.client == h.Name {
+			mine++
+		}
+		if x.group == q.Group {
+			total++
+		}
+	}
 	if a.leases.asked == nil {
 		a.leases.asked = map[string][]time.Duration{}
 	}

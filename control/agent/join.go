@@ -19,13 +19,7 @@ func JoinTLS(inv *record.Invite) *tls.Config {
 				if record.Hash(sha256.Sum256(x.Raw)) != inv.CA {
 					continue
 				}
-				if _, err := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(x), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
-					return err
-				}
-				h, err := pki.HolderOf(c.PeerCertificates[0], inv.Cluster)
-				if err == nil && h.Role != pki.Server {
-					err = errors.New("not a server's certificate")
-				}
+				_, err := pki.Check(c.PeerCertificates[0], x, inv.Cluster, x509.ExtKeyUsageServerAuth, pki.Server)
 				return err
 			}
 			return errors.New("the server's certificate is not by the CA that the invite pins")

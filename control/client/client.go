@@ -35,12 +35,9 @@ type Config struct {
 func Grant(ctx context.Context, c Config, group string, renew uint64) (*record.ClientGrant, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pki.TLS(c.Cert, c.Key)}, InsecureSkipVerify: true, NextProtos: []string{"h2"}, // below, by the name in the cluster
 		VerifyConnection: func(s tls.ConnectionState) error {
-			if _, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(c.CA), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
-				return err
-			}
-			h, err := pki.HolderOf(s.PeerCertificates[0], c.Cluster)
-			if err == nil && (h.Role != pki.Member || h.Name != c.Granter) {
-				err = fmt.Errorf("%s %s is not the granter %s", h.Role, h.Name, c.Granter)
+			h, err := pki.Check(s.PeerCertificates[0], c.CA, c.Cluster, x509.ExtKeyUsageServerAuth, pki.Member)
+			if err == nil && h.Name != c.Granter {
+				err = fmt.Errorf("%s is not the granter %s", h.Name, c.Granter)
 			}
 			return err
 		}}

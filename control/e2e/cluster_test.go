@@ -81,6 +81,22 @@ func must[T any](v T, err error) T {
 
 func randID() (id record.ID) { rand.Read(id[:]); return id }
 
+// sealing is a cluster of one server and a group "net", and a host of it, "a", that seals.
+func sealing(t *testing.T) (c *cluster, a *host, p *plane) {
+	t.Helper()
+	c = newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	a = c.join("a", true).up()
+	p = a.follow("net")
+	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	return c, a, p
+}
+
+// secondTerm is the root's word that a second term begins.
+func (c *cluster) secondTerm() []byte {
+	return must(record.Sign(&record.Delegation{Level: record.Zone, Serial: 2, Term: 2, Instances: c.instances(record.Zone), MinReader: 1}, c.id, c.roots[record.Zone]))
+}
+
 func newCluster(t *testing.T, servers int, levels ...record.Level) *cluster {
 	t.Helper()
 	c := &cluster{t: t, id: randID(), st: mem.New(), roots: map[record.Level]ed25519.PrivateKey{}, deleg: map[record.Level][]byte{}, log: &logBuffer{}}

@@ -78,11 +78,7 @@ func TestRotations(t *testing.T) {
 // answers, the rotation goes on.
 func TestHeldUp(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, _, p := sealing(t)
 	p.set(func() { p.hang = true })
 	c.rotate(server.RotateRequest{Ring: "net"})
 	c.eventually("status names it", func() bool {
@@ -195,11 +191,7 @@ func TestEmergency(t *testing.T) {
 // server answers; offline IDs are random with the top bit set.
 func TestOfflineStart(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, a, p := sealing(t)
 	v := p.value(record.Zone, 1)
 	a.stop()
 	c.servers[0].stop()
@@ -224,11 +216,7 @@ func TestOfflineStart(t *testing.T) {
 // Two machines with one identity: the older is fenced, and its programs are told.
 func TestFenced(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, a, p := sealing(t)
 	twin := *a
 	twin.dir = t.TempDir()
 	twin.up()

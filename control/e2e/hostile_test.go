@@ -72,11 +72,7 @@ func (p *plane) seal() uint8 { p.mu.Lock(); defer p.mu.Unlock(); return p.st.Sea
 // and the original goes on under another session and other IDs.
 func TestClone(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, a, p := sealing(t)
 	was := a.agent.Status().Session
 	ids := must(p.c.NeedIDs(p.st.Group.ID, 2))
 	var session record.ID
@@ -126,11 +122,7 @@ func TestRevokedReplays(t *testing.T) {
 // the member's key, so that nobody is let in.
 func TestCANamesMember(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, _, _ := sealing(t)
 	pub, key := must2(ed25519.GenerateKey(rand.Reader))
 	forged := &host{c: c, name: "a", key: key, cert: must(c.ca.Issue(pub, c.id, pki.Member, "a", time.Hour, time.Now()))}
 	if bye := forged.speak(randID(), false, func(raw []byte) { t.Errorf("it got a record of type %d", record.TypeOf(raw)) }); bye.Code != record.ByeRefused || bye.Reason != "not on the roster" {
@@ -162,7 +154,7 @@ func TestFreshAgentOldStore(t *testing.T) {
 	if o := pf.opens(record.Zone); len(o) != 0 || pf.seals(record.Zone) != 0 {
 		t.Errorf("it opens %v", o)
 	}
-	d := must(record.Sign(&record.Delegation{Level: record.Zone, Serial: 2, Term: 2, Instances: c.instances(record.Zone), MinReader: 1}, c.id, c.roots[record.Zone]))
+	d := c.secondTerm()
 	if err := c.servers[0].RaiseTerm(t.Context(), record.Zone, "test", server.TermRequest{Level: "zone", Delegation: d, Last: 2}); err != nil {
 		t.Fatal(err)
 	}
@@ -336,11 +328,7 @@ func TestAllCold(t *testing.T) {
 // goes on, and no step is done by that clock.
 func TestClockOff(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, _, p := sealing(t)
 	c.servers[0].stop()
 	c.now = func() time.Time { return time.Now().Add(365 * 24 * time.Hour) }
 	c.start(0)

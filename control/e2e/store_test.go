@@ -129,11 +129,7 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 // A store that is set back is not written to, until the roots say so.
 func TestStoreSetBack(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, _, p := sealing(t)
 	old := c.st.Snapshot()
 	c.rotate(server.RotateRequest{Ring: "net"})
 	c.eventually("rotated", func() bool {
@@ -178,11 +174,7 @@ func (c *cluster) instances(lv record.Level) (l []record.Instance) {
 // A backup brought into an empty store.
 func TestBackup(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, _, p := sealing(t)
 	var rows []server.BackupRow
 	for k, v := range c.st.Snapshot() {
 		rows = append(rows, server.BackupRow{Key: k, Value: v.Value})
@@ -199,7 +191,7 @@ func TestBackup(t *testing.T) {
 	if err := c.servers[0].Import(t.Context(), rows); err != nil {
 		t.Fatal(err)
 	}
-	d := must(record.Sign(&record.Delegation{Level: record.Zone, Serial: 2, Term: 2, Instances: c.instances(record.Zone), MinReader: 1}, c.id, c.roots[record.Zone]))
+	d := c.secondTerm()
 	if err := c.servers[0].RaiseTerm(t.Context(), record.Zone, "test", server.TermRequest{Level: "zone", Delegation: d}); err != nil {
 		t.Fatal(err)
 	}
@@ -275,11 +267,7 @@ func TestTwoServers(t *testing.T) {
 // one is refused by the other, and nothing of it is taken.
 func TestFork(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, record.Zone)
-	c.group("net", quick)
-	a := c.join("a", true).up()
-	p := a.follow("net")
-	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	c, a, p := sealing(t)
 	a.stop()
 	// The other half's history: same instance's keys, another machine's memory.
 	fork := mem.New()

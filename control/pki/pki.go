@@ -67,6 +67,17 @@ func HolderOf(c *x509.Certificate, cluster record.ID) (h Holder, err error) {
 	return h, errors.New("the certificate is not one of this cluster")
 }
 
+// Check verifies a certificate by the CA, for one use, and that its holder has a role.
+func Check(c, ca *x509.Certificate, cluster record.ID, use x509.ExtKeyUsage, role string) (h Holder, err error) {
+	if _, err := c.Verify(x509.VerifyOptions{Roots: Pool(ca), KeyUsages: []x509.ExtKeyUsage{use}}); err != nil {
+		return h, err
+	}
+	if h, err = HolderOf(c, cluster); err == nil && h.Role != role {
+		err = fmt.Errorf("not a %s's certificate", role)
+	}
+	return h, err
+}
+
 // CA signs certificates.
 type CA struct {
 	Cert *x509.Certificate

@@ -675,8 +675,11 @@ func (r *Group) check() error {
 	return nil
 }
 
-// ProfilePSP is the profile of groups without a ring: device keys are receivers' own.
-const ProfilePSP = 1
+// Profiles, as the library numbers them. Groups of psp have no ring: device keys are receivers' own.
+const (
+	ProfilePSP = 1 + iota
+	ProfileTSS
+)
 
 // SameIdentity says whether two records are of one group: all that never
 // changes is equal.

@@ -192,15 +192,24 @@ func (s *Server) serveJoin(w http.ResponseWriter, r *http.Request) {
 	reply(w, a, err)
 }
 
-// join puts a member on the rosters. It has no rights before it is admitted.
-func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err error) {
-	csr, err := x509.ParseCertificateRequest(q.CSR)
+// requested is the key of a certificate request for a name.
+func requested(raw []byte, name string) (ed25519.PublicKey, error) {
+	csr, err := x509.ParseCertificateRequest(raw)
 	if err != nil || csr.CheckSignature() != nil {
-		return a, bad("certificate request")
+		return nil, bad("certificate request")
 	}
 	pub, ok := csr.PublicKey.(ed25519.PublicKey)
-	if !ok || !memberName.MatchString(q.Name) {
-		return a, bad("an Ed25519 key and a name of letters, digits, '.', '_' and '-' are needed")
+	if !ok || !memberName.MatchString(name) {
+		return nil, bad("an Ed25519 key and a name of letters, digits, '.', '_' and '-' are needed")
+	}
+	return pub, nil
+}
+
+// join puts a member on the rosters. It has no rights before it is admitted.
+func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err error) {
+	pub, err := requested(q.CSR, q.Name)
+	if err != nil {
+		return a, err
 	}
 	secret, err := base64.RawURLEncoding.DecodeString(q.Secret)
 	if err != nil || len(secret) != 16 {
@@ -489,21 +498,16 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	if !memberName.MatchString(q.Name) {
 		return nil, bad("a group's name has letters, digits, '.', '_' and '-'")
 	}
-	if q.Profile > 2 {
+	if q.Profile > record.ProfileTSS {
 		return nil, bad("profile %d: groups are of profile stateless (0), psp (1) or tss (2)", q.Profile)
-	}
-	if q.Profile == record.ProfilePSP && len(q.Levels) == 0 {
-		s.each(func(l *Level) error {
-			if len(q.Levels) == 0 {
-				q.Levels = []string{l.Level.String()}
-			}
-			return nil
-		})
 	}
 	if len(q.Levels) == 0 {
 		s.each(func(l *Level) error { q.Levels = append(q.Levels, l.Level.String()); return nil })
+		if q.Profile == record.ProfilePSP { // it has no ring, and belongs to one level
+			q.Levels = q.Levels[:1]
+		}
 	}
-	if q.Profile == 2 && len(q.Levels) != 1 {
+	if q.Profile == record.ProfileTSS && len(q.Levels) != 1 {
 		return nil, bad("a group of profile tss has one ring: name one level")
 	}
 	times := map[string]uint8{"": 0, "windows": 0, "time": 1}
@@ -526,7 +530,7 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	g := record.Group{ID: randomID(), Name: q.Name, Profile: q.Profile, AEAD: q.AEAD, V: q.V, Domain: q.Domain, Mode: q.Mode, Window: q.Window, Contexts: q.Contexts, CounterMode: times[q.Replay], OfflineStart: !q.NoStart}
 	var owner *Level
 	class := record.ClassLevel
-	if q.Profile == 2 {
+	if q.Profile == record.ProfileTSS {
 		class = record.ClassTSS
 	}
 	for _, name := range q.Levels {
@@ -707,20 +711,12 @@ func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, err
 
 // Exclude takes members out of the barrier that have not acknowledged.
 func (s *Server) Exclude(ctx context.Context, by string, q NameRequest) (any, error) {
-	found := false
-	err := s.each(func(l *Level) error {
-		e, err := l.commit(ctx, func() (*change, error) {
-			for _, x := range l.members {
-				if x.rec.Name == q.Name && x.rec.State == record.MemberActive {
-					m := x.rec
-					m.State, m.Reason = record.Absent, "by hand: "+q.Reason
-					return &change{head: record.Head{Change: record.ChangeExclude, Who: by, Reason: q.Name + ": " + q.Reason}, members: []*record.Member{&m}}, nil
-				}
-			}
-			return nil, errNothing
-		})
-		found = found || e != nil
-		return err
+	found, err := s.changeMember(ctx, q.Name, func(m *record.Member) (*record.Head, bool) {
+		if m.State != record.MemberActive {
+			return nil, false
+		}
+		m.State, m.Reason = record.Absent, "by hand: "+q.Reason
+		return &record.Head{Change: record.ChangeExclude, Who: by, Reason: q.Name + ": " + q.Reason}, true
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("%w: no active member %s", ErrNotFound, q.Name)
@@ -728,29 +724,48 @@ func (s *Server) Exclude(ctx context.Context, by string, q NameRequest) (any, er
 	return map[string]string{"excluded": q.Name}, err
 }
 
-// Granter lets a member give data keys to clients, at all levels, or takes that away.
-func (s *Server) Granter(ctx context.Context, by string, q GranterRequest) (any, error) {
-	found := false
-	err := s.each(func(l *Level) error {
+// changeMember changes a member at each level: f returns what the log says of it, nil for
+// nothing to change, and whether it is the one that is meant.
+func (s *Server) changeMember(ctx context.Context, name string, f func(*record.Member) (*record.Head, bool)) (found bool, err error) {
+	err = s.each(func(l *Level) error {
 		_, err := l.commit(ctx, func() (*change, error) {
 			for _, x := range l.members {
-				if x.rec.Name != q.Name || x.rec.State == record.Revoked {
+				m := x.rec
+				if m.Name != name {
 					continue
 				}
-				if found = true; x.rec.Granter == !q.Off {
+				h, is := f(&m)
+				if !is {
+					continue
+				}
+				found = true
+				if h == nil {
 					return nil, errNothing
 				}
-				m := x.rec
-				m.Granter = !q.Off
-				reason := q.Name
-				if q.Off {
-					reason += ": not any more"
-				}
-				return &change{head: record.Head{Change: record.ChangeGranter, Who: by, Reason: reason}, members: []*record.Member{&m}}, nil
+				return &change{head: *h, members: []*record.Member{&m}}, nil
 			}
 			return nil, errNothing
 		})
 		return err
+	})
+	return found, err
+}
+
+// Granter lets a member give data keys to clients, at all levels, or takes that away.
+func (s *Server) Granter(ctx context.Context, by string, q GranterRequest) (any, error) {
+	reason := q.Name
+	if q.Off {
+		reason += ": not any more"
+	}
+	found, err := s.changeMember(ctx, q.Name, func(m *record.Member) (*record.Head, bool) {
+		if m.State == record.Revoked {
+			return nil, false
+		}
+		if m.Granter == !q.Off {
+			return nil, true
+		}
+		m.Granter = !q.Off
+		return &record.Head{Change: record.ChangeGranter, Who: by, Reason: reason}, true
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("%w: no member %s", ErrNotFound, q.Name)
@@ -761,13 +776,9 @@ func (s *Server) Granter(ctx context.Context, by string, q GranterRequest) (any,
 // Client makes a client's certificate. What a client may have is each granter's
 // policy, which names its key: the certificate alone gets it nothing.
 func (s *Server) Client(_ context.Context, by string, q ClientRequest) (any, error) {
-	csr, err := x509.ParseCertificateRequest(q.CSR)
-	if err != nil || csr.CheckSignature() != nil {
-		return nil, bad("certificate request")
-	}
-	pub, ok := csr.PublicKey.(ed25519.PublicKey)
-	if !ok || !memberName.MatchString(q.Name) {
-		return nil, bad("an Ed25519 key and a name of letters, digits, '.', '_' and '-' are needed")
+	pub, err := requested(q.CSR, q.Name)
+	if err != nil {
+		return nil, err
 	}
 	c, err := s.CA.Issue(pub, s.Cluster, pki.Client, q.Name, pki.ClientLife, s.Now())
 	if err != nil {

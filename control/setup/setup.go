@@ -133,7 +133,7 @@ func Init(o InitOptions) (cluster record.ID, err error) {
 		if delegs[lv], err = record.Sign(d, cluster, root); err != nil {
 			return cluster, err
 		}
-		if err := SealFile(filepath.Join(roots, "root-"+lv.String()+".key"), "root key", root.Seed(), o.Pass); err != nil {
+		if err := SealFile(RootFile(roots, lv), "root key", root.Seed(), o.Pass); err != nil {
 			return cluster, err
 		}
 		f.Roots[lv.String()] = rootPub
@@ -434,6 +434,11 @@ func renew(ctx context.Context, a *agent.Agent) error {
 	return nil
 }
 
+// RootFile is where a level's root key is, in the folder of the roots.
+func RootFile(roots string, lv record.Level) string {
+	return filepath.Join(roots, "root-"+lv.String()+".key")
+}
+
 // Root opens a level's root key.
 func Root(file string, pass []byte) (ed25519.PrivateKey, error) {
 	seed, err := OpenFile(file, "root key", pass)
@@ -451,7 +456,7 @@ func NewRoot(dir string, lv record.Level, pass []byte) (ed25519.PublicKey, error
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, "root-"+lv.String()+".key")
+	file := RootFile(dir, lv)
 	if _, err := os.Stat(file); err == nil {
 		return nil, fmt.Errorf("%s is there already", file)
 	}
@@ -512,30 +517,23 @@ func ReplaceRoot(dir string, lv record.Level, pub ed25519.PublicKey) error {
 			}
 		})
 	}
-	file := filepath.Join(dir, "agent.json")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	var f AgentFile
-	if err := json.Unmarshal(b, &f); err != nil {
-		return err
-	}
-	f.Roots[name] = pub
-	return writeJSON(file, f)
+	return editJSON(filepath.Join(dir, "agent.json"), func(f *AgentFile) { f.Roots[name] = pub })
 }
 
 // EditServer changes a server's server.json.
 func EditServer(dir string, f func(*ServerFile)) error {
-	file := filepath.Join(dir, "server.json")
+	return editJSON(filepath.Join(dir, "server.json"), f)
+}
+
+func editJSON[T any](file string, f func(*T)) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	var s ServerFile
-	if err := json.Unmarshal(b, &s); err != nil {
+	var x T
+	if err := json.Unmarshal(b, &x); err != nil {
 		return err
 	}
-	f(&s)
-	return writeJSON(file, s)
+	f(&x)
+	return writeJSON(file, x)
 }

@@ -829,6 +829,7 @@ func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 	}
 	var prev record.Head
 	var prevHash record.Hash
+	first := uint64(0)
 	for i, raw := range a.Entries {
 		var h record.Head
 		in, err := d.VerifyBy(raw, &h, cluster, record.RoleRotate)
@@ -838,9 +839,12 @@ func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 		if i > 0 && (h.Prev != prevHash || h.Serial != prev.Serial+1 || h.Term < prev.Term) {
 			return nil, fmt.Errorf("entry %d.%d does not follow %d.%d", h.Term, h.Serial, prev.Term, prev.Serial)
 		}
+		if i == 0 {
+			first = h.Serial
+		}
 		// Rebuilt: what was before was lost, and the roots' word follows.
-		if lost := i == 1 && prev.Serial != 1 && h.Change != record.ChangeRestore; lost || len(a.Entries) == 1 && h.Serial != 1 {
-			return nil, fmt.Errorf("the log begins with entry %d", rowsFrom(rows, h.Serial))
+		if first != 1 && (len(a.Entries) == 1 || i == 1 && h.Change != record.ChangeRestore) {
+			return nil, fmt.Errorf("the log begins with entry %d", first)
 		}
 		prev, prevHash = h, record.HashOf(raw)
 		r := auditRow{Level: a.Level, Term: h.Term, Serial: h.Serial, Hash: prevHash.String(), Change: h.Change.String(), Who: h.Who, Instance: in.Name, Old: h.Old, New: h.New, Step: h.Step, Time: time.Unix(h.Wall, 0).UTC().Format(time.RFC3339), Reason: h.Reason}
@@ -850,13 +854,6 @@ func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 		rows = append(rows, r)
 	}
 	return rows, nil
-}
-
-func rowsFrom(rows []auditRow, other uint64) uint64 {
-	if len(rows) > 0 {
-		return rows[0].Serial
-	}
-	return other
 }
 
 func backupCommand(ctx context.Context, c *client, args []string) error {
@@ -886,18 +883,16 @@ func backupCommand(ctx context.Context, c *client, args []string) error {
 }
 
 func restoreCommand(ctx context.Context, c *client, args []string) error {
-	pass, rootPass, roots := "", "", ""
-	last := uint64(0)
+	pass := ""
+	var w rootsWord
 	words, err := flags("restore", args, func(fs *flag.FlagSet) {
 		fs.StringVar(&pass, "passphrase-file", "", "the backup's passphrase")
-		fs.StringVar(&rootPass, "root-passphrase-file", "", "the roots' passphrase")
-		fs.StringVar(&roots, "roots", "", "the folder of the roots")
-		fs.Uint64Var(&last, "last-generation", 0, "the highest generation that any host reports (eespctl agent)")
+		w.flags(fs)
 	})
 	if err != nil {
 		return err
 	}
-	if len(words) > 1 || roots == "" {
+	if len(words) > 1 || w.roots == "" {
 		return usageError("restore --roots DIR [FILE]; without FILE the store stays as it is, and the roots say that it is right")
 	}
 	if len(words) == 1 {
@@ -917,18 +912,30 @@ func restoreCommand(ctx context.Context, c *client, args []string) error {
 			return err
 		}
 	}
-	return newTerm(ctx, c, roots, rootPass, last)
+	return w.newTerm(ctx, c)
+}
+
+// rootsWord is what the roots' word needs: where they are, and how far hosts have come.
+type rootsWord struct {
+	roots, passFile string
+	last            uint64
+}
+
+func (w *rootsWord) flags(fs *flag.FlagSet) {
+	fs.StringVar(&w.passFile, "root-passphrase-file", "", "the roots' passphrase")
+	fs.StringVar(&w.roots, "roots", "", "the folder of the roots")
+	fs.Uint64Var(&w.last, "last-generation", 0, "the highest generation that any host reports (eespctl agent)")
 }
 
 // newTerm has the roots begin a new term of their levels.
-func newTerm(ctx context.Context, c *client, roots, rootPass string, last uint64) error {
-	rp, err := setup.Passphrase(rootPass, "passphrase of the roots")
+func (w *rootsWord) newTerm(ctx context.Context, c *client) error {
+	rp, err := setup.Passphrase(w.passFile, "passphrase of the roots")
 	if err != nil {
 		return err
 	}
 	done := map[string]uint32{}
 	for lv := record.Zone; lv < record.Levels; lv++ {
-		file := filepath.Join(roots, "root-"+lv.String()+".key")
+		file := setup.RootFile(w.roots, lv)
 		if _, err := os.Stat(file); err != nil {
 			continue
 		}
@@ -951,8 +958,8 @@ func newTerm(ctx context.Context, c *client, roots, rootPass string, last uint64
 		copy(id[:], b)
 		var d record.Delegation
 		by := root.Public().(ed25519.PublicKey)
-		if !bytes.Equal(a.Root, a.NewRoot) && bytes.Equal(a.NewRoot, by) {
-			by = a.Root // its instances go on under the root in its place
+		if bytes.Equal(a.NewRoot, by) {
+			by = a.Root // the same, or the one that it stands in place of: its instances go on
 		}
 		if err := record.Verify(a.Delegation, &d, id, by); err != nil {
 			return fmt.Errorf("level %v: the server's delegation is not by this root: %w", lv, err)
@@ -963,13 +970,13 @@ func newTerm(ctx context.Context, c *client, roots, rootPass string, last uint64
 		if err != nil {
 			return err
 		}
-		if err := c.call(ctx, "POST", "term", server.TermRequest{Level: lv.String(), Delegation: raw, Last: last}, nil); err != nil {
+		if err := c.call(ctx, "POST", "term", server.TermRequest{Level: lv.String(), Delegation: raw, Last: w.last}, nil); err != nil {
 			return fmt.Errorf("level %v: %w", lv, err)
 		}
 		done[lv.String()] = d.Term
 	}
 	if len(done) == 0 {
-		return fmt.Errorf("%s has no root", roots)
+		return fmt.Errorf("%s has no root", w.roots)
 	}
 	c.show(done, func(w io.Writer) {
 		for l, t := range done {
@@ -981,18 +988,16 @@ func newTerm(ctx context.Context, c *client, roots, rootPass string, last uint64
 
 // rebuildCommand is restore from the copies that an instance keeps.
 func rebuildCommand(ctx context.Context, c *client, args []string) error {
-	dir, rootPass, roots := "", "", ""
-	last := uint64(0)
+	dir := ""
+	var w rootsWord
 	words, err := flags("rebuild", args, func(fs *flag.FlagSet) {
 		fs.StringVar(&dir, "from-instance", "", "a server's directory")
-		fs.StringVar(&rootPass, "root-passphrase-file", "", "the roots' passphrase")
-		fs.StringVar(&roots, "roots", "", "the folder of the roots")
-		fs.Uint64Var(&last, "last-generation", 0, "the highest generation that any host reports (eespctl agent)")
+		w.flags(fs)
 	})
 	if err != nil {
 		return err
 	}
-	if len(words) > 0 || roots == "" || dir == "" {
+	if len(words) > 0 || w.roots == "" || dir == "" {
 		return usageError("rebuild --from-instance DIR --roots DIR; the server waits for it with an empty store: eespd server --await-restore")
 	}
 	rows, err := server.ReadCopies(dir)
@@ -1005,7 +1010,7 @@ func rebuildCommand(ctx context.Context, c *client, args []string) error {
 	if err := c.call(ctx, "POST", "import", rows, nil); err != nil {
 		return err
 	}
-	return newTerm(ctx, c, roots, rootPass, last)
+	return w.newTerm(ctx, c)
 }
 
 // trustCommand is about roots: which are pinned, new ones, and others in their place.
