@@ -17,6 +17,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"libeesp/bench/heap"
 )
 
 // The works, numbered as in bench.h.
@@ -158,18 +160,6 @@ func readSets(r io.Reader) []*set {
 	return sets
 }
 
-// warm makes garbage until the heap has its size, or for a tenth of a second: fresh keys are garbage, and as long as each new page
-// of it costs a fault, that costs more than the work.
-func warm(s *set) {
-	var before, now runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for begin := time.Now(); time.Since(begin) < 100*time.Millisecond && now.NumGC < before.NumGC+20; runtime.ReadMemStats(&now) {
-		for range 100 {
-			s.pass()
-		}
-	}
-}
-
 // round runs all sets side by side and returns the time that took.
 func round(sets []*set, passes uint32) time.Duration {
 	var ready, done sync.WaitGroup
@@ -215,7 +205,7 @@ func main() {
 			sets = nil
 			runtime.GC()
 			sets = readSets(r)
-			warm(sets[0])
+			heap.Grow(sets[0].pass, 100*time.Millisecond)
 		case 'O': // one pass, and show the output
 			sets[0].pass()
 			if sets[0].Work == derive {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	eesp "libeesp"
+	"libeesp/bench/heap"
 )
 
 const (
@@ -167,18 +168,6 @@ func (w *work) openStandard() {
 	}
 }
 
-// warm makes garbage until the heap has its size: crypto/cipher's keys are garbage, and as long as each new page of
-// it costs a fault, that costs ten times what the key does.
-func (w *work) warm() {
-	var before, now runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for now = before; now.NumGC < before.NumGC+20; runtime.ReadMemStats(&now) {
-		for range 100 {
-			w.sealStandard()
-		}
-	}
-}
-
 // verify compares: both seal to the same octets, and open what was sealed.
 func (w *work) verify() {
 	w.seal()
@@ -257,7 +246,7 @@ func main() {
 			w := newWork(a.aead, a.keyLen, size)
 			w.verify()
 			if !*smoke {
-				w.warm()
+				heap.Grow(w.sealStandard, 10*time.Second)
 			}
 			m := medians(rounds, target, w.sealStandard, w.seal, w.openStandard, w.open)
 			w.verify()
