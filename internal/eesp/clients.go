@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -95,7 +96,7 @@ func (f *follower) newClient(g *Group, st *link.State, body []byte, c Client) ([
 		c.Up, c.Down = c.Up|bit, c.Down|bit
 	}
 	for i, id := range []uint64{c.Up, c.Down} {
-		if err := g.export(k, f.context(g, st, id)); err != nil {
+		if err := g.export(k, f.context(g, st, id), g.g.Params().Slots == 0); err != nil {
 			return nil, err
 		}
 		x := link.DataKey{ID: k.ID, Epoch: k.Epoch, V: k.V, Profile: k.Profile, Params: k.Params, Key: k.Key[:k.KeyLen], Options: k.Options[:k.OptionsLen]}
@@ -137,28 +138,14 @@ func (f *follower) newClient(g *Group, st *link.State, body []byte, c Client) ([
 
 // context is what a client's data keys depend on.
 func (f *follower) context(g *Group, st *link.State, id uint64) Context {
-	if p := g.g.Params(); p.SPIs {
-		v := uint8(0)
-		for p.Versions>>v&1 == 0 {
-			v++
-		}
-		return Context{ID: id, V: v}
+	if p := g.g.Params(); p.SPIs { // the lowest version
+		return Context{ID: id, V: uint8(bits.TrailingZeros8(p.Versions))}
 	}
 	c := Context{ID: id}
 	if st.V == 1 {
 		c.V = VLongID
 	}
 	return c
-}
-
-// export is ExportDataKey into locked memory.
-func (g *Group) export(k *DataKey, c Context) error {
-	w, err := getWorker()
-	if err != nil {
-		return err
-	}
-	defer putWorker(w)
-	return w.w.Export(g.be, g.g, &c, g.g.Params().Slots == 0, k)
 }
 
 // appendKey appends a field of a data key, without a copy elsewhere.

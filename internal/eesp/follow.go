@@ -598,13 +598,12 @@ func (f *follower) makeGroup(st *link.State) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: group %s as the agent has it: %v", status.ErrUnsupported, f.name, err)
 	}
-	for range g.g.Params().Slots { // psp: device keys are this process's alone
-		if p != ProfilePSP {
-			break
-		}
-		if _, err := g.g.RotateKey(nil); err != nil {
-			g.g.Release()
-			return nil, err
+	if p == ProfilePSP { // device keys are this process's alone
+		for range g.g.Params().Slots {
+			if _, err := g.g.RotateKey(nil); err != nil {
+				g.g.Release()
+				return nil, err
+			}
 		}
 	}
 	f.turned = bootTime()

@@ -502,13 +502,17 @@ func (g *Group) ExportDataKey(c Context, options bool) (*DataKey, error) {
 	if err := g.usable(); err != nil {
 		return nil, err
 	}
+	k := new(DataKey)
+	return k, g.export(k, c, options)
+}
+
+func (g *Group) export(k *DataKey, c Context, options bool) error {
 	w, err := getWorker()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer putWorker(w)
-	k := new(DataKey)
-	return k, w.w.Export(g.be, g.g, &c, options, k)
+	return w.w.Export(g.be, g.g, &c, options, k)
 }
 
 // Engine is for this module's C library.
