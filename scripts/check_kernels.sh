@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Kernels, which C calls on any thread and stack, need nothing of Go: check_kernels.sh NM OBJDUMP LIBRARY
 # Refuses, in each of them, calls, jumps out of it, system calls, other threads' state (thread-local storage,
 # control registers), a stack pointer that moves, and on arm64 the goroutine's register and the platform's.
 set -euo pipefail
 nm=$1 objdump=$2 library=$3
 
-# violations ARCHITECTURE <LISTING: prints what is refused in a listing of objdump's.
+# violations ARCHITECTURE <LISTING: prints what is refused in a listing of objdump's, and at the end how many kernels it has.
 violations() {
 	awk -v arch="$1" '
 	/^[0-9a-f]+ <.*>:$/ {
@@ -30,7 +31,7 @@ violations() {
 		if (bad)
 			print name ": " text
 	}
-	END { print seen + 0 > "/dev/stderr" }'
+	END { print seen + 0 }'
 }
 
 # It finds what it is to find, one by one, and nothing in what is right.
@@ -38,7 +39,7 @@ finds() {
 	local arch=$1 line
 	while IFS= read -r line; do
 		printf '0000 <x/internal/asm/%s.f.abi0>:\n 10:\t%s\n' "$([ "$arch" = amd64 ] && echo aesni || echo armv8)" "$line"
-	done | violations "$arch" 2>/dev/null | wc -l
+	done | violations "$arch" | sed '$d' | wc -l
 }
 declare -A wrong right
 wrong[amd64]=$'call 10 <x>\nsyscall\nmov %fs:0x0,%rax\nmov %rax,%rsp\nsub $0x8,%rsp\njmp *%rax\njmp 20 <other>\njne 20 <other+0x4>\nud2\nstd\nldmxcsr (%rax)\npush %rax'
@@ -59,9 +60,8 @@ case $("$objdump" -f "$library") in
 	;;
 esac
 read -r first last < <("$nm" -n "$library" | awk '$3 ~ /\/internal\/asm\/(aesni|vaes256|vaes512|armv8)\./ { if (!a) a = $1; found = 1; next } found { z = $1; found = 0 } END { print "0x" a, "0x" z }')
-found=$("$objdump" -d --no-show-raw-insn --start-address="$first" --stop-address="$last" "$library" | violations $arch 2>"${TMPDIR:-/tmp}/kernels.$$")
-seen=$(cat "${TMPDIR:-/tmp}/kernels.$$")
-rm -f "${TMPDIR:-/tmp}/kernels.$$"
+found=$("$objdump" -d --no-show-raw-insn --start-address="$first" --stop-address="$last" "$library" | violations $arch)
+seen=$(tail -n 1 <<<"$found") found=$(sed '$d' <<<"$found")
 [ -z "$found" ] || { echo "$found" | head -20; echo "these kernels cannot be called without a goroutine"; exit 1; }
 [ "$seen" -ge $least ] || { echo "only $seen kernels found in $library"; exit 1; }
 echo "kernels: $seen functions for $arch need nothing of Go"
