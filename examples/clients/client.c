@@ -18,18 +18,18 @@ static double now(void)
 }
 
 struct pair {
-	struct grant grant;
+	uint64_t id; /* of packets up */
 	eesp_sender *up;
 	eesp_receiver *down;
 	double renew, end;
 };
 
-static int use(struct pair *p, struct grant *g, double asked)
+static int use(struct pair *p, const struct grant *g, double asked)
 {
 	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
 	/* The ID was never used before, so counters begin at 0: of a pair there is one sender. */
 	sc.counter_mode = EESP_COUNTER_EXPLICIT;
-	if (p->up == NULL || g->up.id != p->grant.up.id) {
+	if (p->up == NULL || g->up.id != p->id) {
 		eesp_sender_free(p->up);
 		eesp_receiver_free(p->down);
 		p->up = NULL;
@@ -40,12 +40,9 @@ static int use(struct pair *p, struct grant *g, double asked)
 		}
 		printf("a pair of keys: up %#llx, down %#llx, for %u s\n", (unsigned long long)g->up.id, (unsigned long long)g->down.id, g->lease);
 	}
-	p->grant = *g;
+	p->id = g->up.id;
 	p->renew = asked + g->renew_after;
 	p->end = asked + g->lease;
-	eesp_data_key_wipe(&p->grant.up); /* sender and receiver have them */
-	eesp_data_key_wipe(&p->grant.down);
-	p->grant.up.id = g->up.id;
 	return 0;
 }
 
@@ -54,12 +51,12 @@ static int get(struct pair *p, const struct grant_from *from, const char *group)
 	struct grant g;
 	char error[256];
 	double asked = now(); /* the lease counts from here */
-	if (grant_get(from, group, p->up != NULL ? p->grant.up.id : 0, &g, error) != 0) {
+	if (grant_get(from, group, p->up != NULL ? p->id : 0, &g, error) != 0) {
 		fprintf(stderr, "client: %s\n", error);
 		return -1;
 	}
 	int r = use(p, &g, asked);
-	eesp_data_key_wipe(&g.up);
+	eesp_data_key_wipe(&g.up); /* sender and receiver have them */
 	eesp_data_key_wipe(&g.down);
 	return r;
 }

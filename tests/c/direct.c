@@ -600,6 +600,19 @@ static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
 	return p;
 }
 
+/* What two ways say of a packet is the same, but for where the result lies. */
+static void same_outcome(const eesp_pkt *a, const eesp_pkt *b)
+{
+	SAME(a->status, b->status);
+	SAME(a->out_len, b->out_len);
+	SAME(a->out == NULL, b->out == NULL);
+	SAME(a->id, b->id);
+	SAME(a->tsc, b->tsc);
+	SAME(a->coffset, b->coffset);
+	SAME(a->ioffset, b->ioffset);
+	SAME(a->next_header, b->next_header);
+}
+
 /* Receivers see the same noise beside the same good packets: each packet gets the same, and all is
  * counted alike. */
 static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2], uint32_t lead, uint16_t flags, int domains)
@@ -654,14 +667,7 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 		SAME(done[0], done[1]);
 		for (size_t i = 0; i < count; i++) {
 			const eesp_pkt *a = &p[0][i], *b = &p[1][i];
-			SAME(a->status, b->status);
-			SAME(a->out_len, b->out_len);
-			SAME(a->out == NULL, b->out == NULL);
-			SAME(a->id, b->id);
-			SAME(a->tsc, b->tsc);
-			SAME(a->coffset, b->coffset);
-			SAME(a->ioffset, b->ioffset);
-			SAME(a->next_header, b->next_header);
+			same_outcome(a, b);
 			CHECK(a->status != EESP_OK || memcmp(a->out, b->out, a->out_len) == 0);
 		}
 		all += count;
@@ -878,14 +884,7 @@ static void psp_in_any_form(void)
 				SAME(done, eesp_open_burst(r[1], q[1], 32));
 				for (size_t i = 0; i < 32; i++) {
 					const eesp_pkt *a = &q[0][i], *b = &q[1][i];
-					SAME(a->status, b->status);
-					SAME(a->out_len, b->out_len);
-					SAME(a->out == NULL, b->out == NULL);
-					SAME(a->id, b->id);
-					SAME(a->tsc, b->tsc);
-					SAME(a->coffset, b->coffset);
-					SAME(a->ioffset, b->ioffset);
-					SAME(a->next_header, b->next_header);
+					same_outcome(a, b);
 					if (a->status == EESP_OK) {
 						CHECK(a->out == (a->dst != NULL ? a->dst : room[0][i] + ((uint8_t *)b->out - room[1][i])));
 						CHECK(memcmp(a->out, b->out, a->out_len) == 0);
