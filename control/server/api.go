@@ -952,35 +952,32 @@ func (s *Server) raiseTerm(ctx context.Context, l *Level, by string, q TermReque
 	if err := record.Verify(q.Delegation, &d, s.Cluster, l.root); err != nil {
 		return fmt.Errorf("%w: the delegation is not by this level's root: %v", errBad, err)
 	}
-	l.mu.Lock()
-	if d.Level != l.Level || d.Term <= l.deleg.rec.Term || d.Serial <= l.deleg.rec.Serial {
-		l.mu.Unlock()
-		return bad("the delegation's term and serial must be higher than %d and %d", l.deleg.rec.Term, l.deleg.rec.Serial)
+	check := func() error {
+		if d.Level != l.Level || d.Term <= l.deleg.rec.Term || d.Serial <= l.deleg.rec.Serial {
+			return bad("the delegation's term and serial must be higher than %d and %d", l.deleg.rec.Term, l.deleg.rec.Serial)
+		}
+		return nil
 	}
-	was := l.broken
-	l.broken = ""
-	old := l.deleg
-	l.deleg.rec.Term = d.Term
+	l.mu.Lock()
+	err := check()
 	l.mu.Unlock()
-	if err := s.jumpAllocators(ctx); err != nil {
-		l.mu.Lock()
-		l.broken, l.deleg = was, old
-		l.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	_, err := l.commit(ctx, func() (*change, error) {
-		c := &change{head: record.Head{Change: record.ChangeRestore, Who: by, Reason: was}, deleg: q.Delegation}
+	if err := s.jumpAllocators(ctx); err != nil {
+		return err
+	}
+	_, err = l.commitIn(ctx, d.Term, func() (*change, error) {
+		if err := check(); err != nil { // another server may have been faster
+			return nil, err
+		}
+		c := &change{head: record.Head{Change: record.ChangeRestore, Who: by, Reason: l.broken}, deleg: q.Delegation}
 		for _, r := range l.rings {
 			n, e := rotation.Restore(&r.rec, max(r.rec.Last, q.Last)+generationJump)
 			c.rings = append(c.rings, ringChange{n, e})
 		}
 		return c, nil
 	})
-	if err != nil {
-		l.mu.Lock()
-		l.broken, l.deleg = was, old
-		l.mu.Unlock()
-	}
 	s.wake()
 	return err
 }

@@ -137,9 +137,12 @@ func (l *Level) sync(ctx context.Context) (rev int64, err error) {
 	defer l.mu.Unlock()
 	l.log, l.rings, l.members, l.groups, l.escrows, l.ready = map[uint64]*entry{}, map[record.ID]*item[record.Ring]{}, map[record.ID]*item[record.Member]{},
 		map[record.ID]*item[record.Group]{}, map[record.ID]*item[record.Escrow]{}, map[string]*item[record.Ready]{}
-	seen := l.head
+	seen, term := l.head, l.deleg.rec.Term
 	l.deleg, l.head, l.headMod = item[record.Delegation]{}, nil, 0
 	err = l.apply(kvs)
+	if err == nil && term != 0 && l.deleg.rec.Term > term {
+		l.broken = "" // the root's word, that came between two lists
+	}
 	if err == nil && seen != nil && (l.head == nil || older(&l.head.Head, &seen.Head)) {
 		err = errors.New("the store was set back behind what this server has read in it")
 	}
@@ -501,10 +504,16 @@ var errNothing = errors.New("nothing to do")
 // commit makes a transaction of what build returns, which is called again if
 // another server was faster. Nothing of it is used before it is committed.
 func (l *Level) commit(ctx context.Context, build func() (*change, error)) (*entry, error) {
+	return l.commitIn(ctx, 0, build)
+}
+
+// commitIn is commit in a term that the root's delegation begins, which writes also
+// to a store that is read-only for all others; 0 is the term that is there.
+func (l *Level) commitIn(ctx context.Context, term uint32, build func() (*change, error)) (*entry, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	for try := 0; ; try++ {
-		e, err := l.tryCommit(ctx, build)
+		e, err := l.tryCommit(ctx, term, build)
 		if errors.Is(err, errNothing) {
 			return nil, nil
 		}
@@ -517,11 +526,12 @@ func (l *Level) commit(ctx context.Context, build func() (*change, error)) (*ent
 	}
 }
 
-func (l *Level) tryCommit(ctx context.Context, build func() (*change, error)) (*entry, error) {
+func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*change, error)) (*entry, error) {
 	l.mu.Lock()
-	if l.broken != "" {
+	was := l.broken
+	if was != "" && term == 0 {
 		l.mu.Unlock()
-		return nil, fmt.Errorf("%w: %s", ErrReadOnly, l.broken)
+		return nil, fmt.Errorf("%w: %s", ErrReadOnly, was)
 	}
 	c, err := build()
 	if err != nil {
@@ -529,7 +539,7 @@ func (l *Level) tryCommit(ctx context.Context, build func() (*change, error)) (*
 		return nil, err
 	}
 	h := &c.head
-	h.Level, h.Instance, h.Wall, h.Term, h.Serial = l.Level, l.keys.ID, l.now().Unix(), l.deleg.rec.Term, 1
+	h.Level, h.Instance, h.Wall, h.Term, h.Serial = l.Level, l.keys.ID, l.now().Unix(), max(l.deleg.rec.Term, term), 1
 	identity, local0 := l.st.Identity(), local{}
 	if l.head != nil {
 		h.Prev, h.Serial = l.head.hash, l.head.Serial+1
@@ -664,6 +674,9 @@ func (l *Level) tryCommit(ctx context.Context, build func() (*change, error)) (*
 			l.breakOff(err.Error())
 			return nil, err
 		}
+	}
+	if term != 0 && l.broken == was {
+		l.broken = ""
 	}
 	for id, k := range newKEKs {
 		if r := l.rings[id]; r != nil && r.rec.KEKEpoch == k.epoch && r.rec.KEKStep == k.step {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -626,36 +627,38 @@ func (s *Server) alloc(ctx context.Context, kind record.IDKind, n int) (bs []rec
 
 func (s *Server) draw(ctx context.Context, kind record.IDKind) error {
 	limit := map[record.IDKind]uint64{record.KindDevice: maxDevice, record.KindConnection: maxConn, record.KindClient: maxConn, record.KindSSI: maxSSI, record.KindSPI: maxSPI}[kind]
-	// Clients' and members' connections share numbers.
-	key := fmt.Sprintf("alloc/%d", kind)
-	if kind == record.KindClient {
-		key = fmt.Sprintf("alloc/%d", record.KindConnection)
+	counter := kind
+	if kind == record.KindClient { // clients' and members' connections share numbers
+		counter = record.KindConnection
 	}
+	next, err := s.advance(ctx, counter, blockBatch, limit)
+	for b := next; err == nil && b < next+blockBatch; b++ {
+		s.blocks[kind] = append(s.blocks[kind], uint32(b))
+	}
+	return err
+}
+
+// advance moves a counter of blocks on by a number of them, and returns the first.
+func (s *Server) advance(ctx context.Context, kind record.IDKind, by, limit uint64) (uint64, error) {
+	key := fmt.Sprintf("alloc/%d", kind)
 	for range 16 {
 		kv, err := s.Store.Get(ctx, key)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		next := uint64(1) // block 0 is for IDs that people write down
 		if len(kv.Value) == 8 {
 			next = binary.BigEndian.Uint64(kv.Value)
 		}
-		if next+blockBatch > limit {
-			return fmt.Errorf("IDs of kind %d are used up", kind)
+		if next+by > limit {
+			return 0, fmt.Errorf("IDs of kind %d are used up", kind)
 		}
-		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: binary.BigEndian.AppendUint64(nil, next+blockBatch)}}})
-		if errors.Is(err, store.ErrConflict) {
-			continue
+		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: binary.BigEndian.AppendUint64(nil, next+by)}}})
+		if !errors.Is(err, store.ErrConflict) {
+			return next, err
 		}
-		if err != nil {
-			return err
-		}
-		for b := next; b < next+blockBatch; b++ {
-			s.blocks[kind] = append(s.blocks[kind], uint32(b))
-		}
-		return nil
 	}
-	return fmt.Errorf("IDs of kind %d: %w", kind, store.ErrConflict)
+	return 0, fmt.Errorf("IDs of kind %d: %w", kind, store.ErrConflict)
 }
 
 func randomID() (id record.ID) {
@@ -671,16 +674,7 @@ func (s *Server) jumpAllocators(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.blocks = map[record.IDKind][]uint32{}
 	for kind, jump := range map[record.IDKind]uint64{record.KindDevice: blockJump >> 4, record.KindConnection: blockJump, record.KindSSI: ssiJump, record.KindSPI: ssiJump} {
-		key := fmt.Sprintf("alloc/%d", kind)
-		kv, err := s.Store.Get(ctx, key)
-		if err != nil {
-			return err
-		}
-		next := uint64(1)
-		if len(kv.Value) == 8 {
-			next = binary.BigEndian.Uint64(kv.Value)
-		}
-		if _, err := s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: binary.BigEndian.AppendUint64(nil, next+jump)}}}); err != nil {
+		if _, err := s.advance(ctx, kind, jump, math.MaxUint64>>1); err != nil {
 			return err
 		}
 	}
