@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	mrand "math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -55,6 +56,8 @@ type Config struct {
 	// PolicyFile is read anew for each client that asks; "": Policy.
 	PolicyFile string
 	Renew      func(ctx context.Context, a *Agent) error
+	// Learned keeps where the servers are; they say so themselves.
+	Learned func(servers []string) error
 }
 
 // Agent is a member's agent.
@@ -67,7 +70,9 @@ type Agent struct {
 	key     []byte // of the cache
 
 	mu      sync.Mutex
+	servers []string // where they are
 	resumes bool
+	loading bool
 	levels  map[record.Level]*level
 	blocks  map[record.IDKind][]uint32
 	next    map[record.IDKind]uint64 // number inside the first block
@@ -132,7 +137,7 @@ func New(c Config) (*Agent, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{Config: c, levels: map[record.Level]*level{}, blocks: map[record.IDKind][]uint32{}, next: map[record.IDKind]uint64{}, usage: map[int]map[string]socket.Usage{}}
+	a := &Agent{Config: c, servers: slices.Clone(c.Servers), levels: map[record.Level]*level{}, blocks: map[record.IDKind][]uint32{}, next: map[record.IDKind]uint64{}, usage: map[int]map[string]socket.Usage{}}
 	for lv := range c.Roots {
 		a.levels[lv] = newLevel()
 	}
@@ -222,6 +227,8 @@ func (a *Agent) load() error {
 		return err
 	}
 	defer clear(b)
+	a.loading = true
+	defer func() { a.loading = false }()
 	var lastRing *ring
 	for len(b) > 0 {
 		n, err := record.Size(b)
@@ -288,6 +295,11 @@ func (a *Agent) take(raw []byte) (*ring, error) {
 			return errors.New("a record of a level without delegation")
 		}
 		_, err := l.deleg.VerifyBy(raw, b, a.Cluster, role)
+		if err != nil && a.loading {
+			// What is cached was verified, and is this host's own word; an instance may have
+			// left since that signed it.
+			err = record.Decode(raw, b)
+		}
 		return err
 	}
 	switch record.TypeOf(raw) {
@@ -793,8 +805,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	go a.watchClock(ctx)
 	go a.keepCert(ctx)
 	wait := time.Second
-	for n := mrand.IntN(max(len(a.Servers), 1)); ctx.Err() == nil; n++ {
-		addr := a.Servers[n%len(a.Servers)]
+	for n := mrand.IntN(1 << 16); ctx.Err() == nil; n++ {
+		servers := a.Addresses()
+		if len(servers) == 0 {
+			return errors.New("no server is known")
+		}
+		addr := servers[n%len(servers)]
 		began := time.Now()
 		bye, err := a.stream(ctx, addr)
 		a.mu.Lock()
@@ -1100,6 +1116,10 @@ func (a *Agent) receive(ctx context.Context, addr string, raw []byte, nonces map
 		if w.Beat > 0 {
 			beat.Reset(time.Duration(w.Beat) * time.Second)
 		}
+		a.learn(w.Servers)
+		if a.online {
+			break // it said only where servers are
+		}
 		a.online, a.server, a.resumes, a.lastErr = true, addr, true, ""
 		a.fenced = false
 		a.Log.Info("connected", "server", addr, "session", a.session)
@@ -1170,6 +1190,34 @@ func (a *Agent) receive(ctx context.Context, addr string, raw []byte, nonces map
 		return err
 	}
 	return nil
+}
+
+// Addresses are where the servers are, as far as this host knows.
+func (a *Agent) Addresses() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.servers)
+}
+
+// learn takes over where a server says that all of them are. A wrong word costs a host its
+// servers and nothing else: it believes signatures. a.mu is held.
+func (a *Agent) learn(said []record.Server) {
+	var l []string
+	for _, s := range said {
+		if _, _, err := net.SplitHostPort(s.Addr); err == nil {
+			l = append(l, s.Addr)
+		}
+	}
+	if len(l) == 0 || slices.Equal(l, a.servers) {
+		return
+	}
+	a.servers = l
+	a.Log.Info("servers", "at", l)
+	if a.Learned != nil {
+		if err := a.Learned(slices.Clone(l)); err != nil {
+			a.Log.Error("where the servers are is not kept", "err", err)
+		}
+	}
 }
 
 func (a *Agent) askCheckpoint(nonces map[record.ID]bool) {
@@ -1252,6 +1300,7 @@ type Status struct {
 	Member   string        `json:"member"`
 	Session  string        `json:"session"`
 	Server   string        `json:"server,omitempty"`
+	Servers  []string      `json:"servers"` // where they are
 	Online   bool          `json:"online"`
 	Fenced   bool          `json:"fenced,omitempty"`
 	Revoked  bool          `json:"revoked,omitempty"`
@@ -1292,7 +1341,7 @@ type RingStatus struct {
 func (a *Agent) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := Status{Cluster: a.Cluster.String(), Member: a.Name, Session: a.session.String(), Server: a.server, Online: a.online, Fenced: a.fenced, Revoked: a.revoked,
+	s := Status{Cluster: a.Cluster.String(), Member: a.Name, Session: a.session.String(), Server: a.server, Servers: slices.Clone(a.servers), Online: a.online, Fenced: a.fenced, Revoked: a.revoked,
 		Heard: (bootTime() - a.heard).Seconds(), Error: a.lastErr, Groups: []GroupStatus{}, Programs: a.Planes.Programs()}
 	for lv, l := range a.levels {
 		s.Heads = append(s.Heads, HeadStatus{lv.String(), l.head.Term, l.head.Serial, l.head.Hash.String()})

@@ -167,7 +167,7 @@ func (c *cluster) start(i int, on ...store.Store) {
 		c.t.Fatal(err)
 	}
 	n.addr = l.Addr().String()
-	cfg.Addrs = []string{n.addr}
+	cfg.Addr, cfg.Addrs = n.addr, []string{n.addr}
 	n.Server = server.New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := n.Begin(ctx); err != nil && c.t.Context().Err() == nil {

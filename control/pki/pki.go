@@ -107,6 +107,10 @@ func NewCA(cluster record.ID, now time.Time) (*CA, error) {
 	return &CA{c, key}, err
 }
 
+// StoreName is a name that only servers' certificates have: by it their stores know each other,
+// for the CA also signs hosts' certificates.
+const StoreName = "server.eesp.internal"
+
 // Issue signs a certificate for a public key. hosts are names and addresses
 // that a server is reached by.
 func (ca *CA) Issue(pub ed25519.PublicKey, cluster record.ID, role, name string, life time.Duration, now time.Time, hosts ...string) (*x509.Certificate, error) {
@@ -114,6 +118,9 @@ func (ca *CA) Issue(pub ed25519.PublicKey, cluster record.ID, role, name string,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{URI(cluster, role, name)}}
 	if role == Server || role == Member { // a member may be a granter
 		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+	}
+	if role == Server {
+		t.DNSNames = append(t.DNSNames, StoreName)
 	}
 	for _, h := range hosts {
 		if ip := net.ParseIP(h); ip != nil {

@@ -991,7 +991,11 @@ type Welcome struct {
 	Number  uint32
 	Blocks  []Block
 	Beat    uint16 // seconds between the agent's pings
+	Servers []Server
 }
+
+// Server is where one is.
+type Server struct{ Addr string }
 
 // Type is TypeWelcome.
 func (*Welcome) Type() Type { return TypeWelcome }
@@ -1003,6 +1007,8 @@ func (r *Welcome) fields(c *codec) {
 	c.opt()
 	list(c, crit|5, &r.Blocks, 64, func(c *codec, v *Block) { v.fields(c) })
 	c.u16(crit|6, &r.Beat)
+	c.opt()
+	list(c, 7, &r.Servers, 64, func(c *codec, v *Server) { c.str(crit|1, &v.Addr, 262) })
 }
 
 // Sync ends what a server pushes of a level: the records sent since the last

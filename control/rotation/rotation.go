@@ -19,6 +19,10 @@ const (
 // KEKRotations is how many rotations a KEK serves before a new one is drawn.
 const KEKRotations = 30
 
+// KEKDue in a ring's count of rotations: somebody may have the KEK who must not, so that a
+// rotation with a new one is due.
+const KEKDue = 1 << 16
+
 // Deadlines of an emergency. Members that are not ready by then are excluded.
 const (
 	EmergencyPrepared = 15 * time.Second
@@ -193,6 +197,16 @@ func Urge(r *record.Ring, hard bool, reason string) record.Ring {
 	return n
 }
 
+// Again is a ring's record put once more, for it is to have another signature. newKEK: the next
+// rotation draws a new KEK, and begins as soon as it may.
+func Again(r *record.Ring, newKEK bool) record.Ring {
+	n := begin(r)
+	if newKEK {
+		n.KEKSince = KEKDue
+	}
+	return n
+}
+
 // World is what a server knows beside the ring's record.
 type World struct {
 	Need, Ready Set
@@ -265,6 +279,9 @@ func Next(r *record.Ring, w World) Plan {
 		switch period := int64(r.Policy.Period); {
 		case w.Asked != "":
 			p.Do, p.Reason = record.ChangePrepare, w.Asked
+			return p
+		case r.KEKSince >= KEKDue && w.Freeze == "":
+			p.Do, p.Reason = record.ChangePrepare, "a new KEK is due"
 			return p
 		case period != 0 && since >= period:
 			why = "period"

@@ -273,7 +273,7 @@ func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err err
 	if err != nil {
 		return a, err
 	}
-	a = JoinAnswer{Cert: pemCert(cert), CA: pemCert(s.CA.Cert), Member: id.String(), Servers: s.Addrs, Admitted: inv.Auto, Roots: make([][]byte, record.Levels)}
+	a = JoinAnswer{Cert: pemCert(cert), CA: pemCert(s.CA.Cert), Member: id.String(), Servers: s.known(ctx), Admitted: inv.Auto, Roots: make([][]byte, record.Levels)}
 	for lv, lc := range s.Levels {
 		a.Roots[lv] = lc.Root
 	}
@@ -304,7 +304,7 @@ func (s *Server) serveRenew(w http.ResponseWriter, r *http.Request) {
 		reply(w, nil, err)
 		return
 	}
-	reply(w, JoinAnswer{Cert: pemCert(n), CA: pemCert(s.CA.Cert), Servers: s.Addrs}, nil)
+	reply(w, JoinAnswer{Cert: pemCert(n), CA: pemCert(s.CA.Cert), Servers: s.known(r.Context())}, nil)
 }
 
 // Requests of operators.
@@ -400,6 +400,8 @@ func (s *Server) admin() http.Handler {
 	handle(mux, "POST /v1/admin/granter", s.Granter)
 	handle(mux, "POST /v1/admin/client", s.Client)
 	handle(mux, "POST /v1/admin/epoch", s.Epoch)
+	handle(mux, "POST /v1/admin/delegate", s.Delegate)
+	handle(mux, "POST /v1/admin/store", s.StoreMember)
 	handle(mux, "POST /v1/admin/freeze", func(_ context.Context, _ string, q NameRequest) (any, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -443,7 +445,7 @@ func (s *Server) Invite(ctx context.Context, _ string, q InviteRequest) (any, er
 	if _, err := path.Match(q.Name, ""); err != nil || q.Uses < 1 || q.Uses > 65535 || q.Minutes < 1 {
 		return nil, bad("name, uses or minutes")
 	}
-	inv := record.Invite{Cluster: s.Cluster, CA: s.CA.Hash(), Servers: s.Addrs, Secret: randomID(), Uses: uint16(q.Uses), Name: q.Name}
+	inv := record.Invite{Cluster: s.Cluster, CA: s.CA.Hash(), Servers: s.known(ctx), Secret: randomID(), Uses: uint16(q.Uses), Name: q.Name}
 	for lv, lc := range s.Levels {
 		inv.Roots[lv] = record.HashOf(lc.Root)
 	}
@@ -632,7 +634,10 @@ func (s *Server) Rotate(ctx context.Context, by string, q RotateRequest) (any, e
 		}
 		if q.Emergency || q.Hard {
 			e, err := l.commit(ctx, func() (*change, error) {
-				r := l.rings[id]
+				r, err := l.ring(id)
+				if err != nil {
+					return nil, err
+				}
 				n := rotation.Urge(&r.rec, q.Hard, q.Reason)
 				began[r.rec.Name] = n.Step
 				return &change{head: record.Head{Change: record.ChangeEmergency, Who: by, Reason: q.Reason}, rings: []ringChange{{n, rotation.Effect{Change: record.ChangeEmergency, New: n.Of(record.Current)}}}}, nil
@@ -642,13 +647,18 @@ func (s *Server) Rotate(ctx context.Context, by string, q RotateRequest) (any, e
 		}
 		s.mu.Lock()
 		l.mu.Lock()
-		r := l.rings[id]
-		began[r.rec.Name] = r.rec.Step
-		if r.rec.State == record.Steady {
-			s.watch(l, r).asked = q.Reason
+		r, err := l.ring(id)
+		if err == nil {
+			began[r.rec.Name] = r.rec.Step
+			if r.rec.State == record.Steady {
+				s.watch(l, r).asked = q.Reason
+			}
 		}
 		l.mu.Unlock()
 		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
 		s.wake()
 		return nil
 	})
@@ -659,7 +669,11 @@ func (s *Server) Rotate(ctx context.Context, by string, q RotateRequest) (any, e
 func (s *Server) Abort(ctx context.Context, by string, q NameRequest) (any, error) {
 	return map[string]string{"aborted": q.Name}, s.ringsNamed(q.Name, func(l *Level, id record.ID) error {
 		_, err := l.commit(ctx, func() (*change, error) {
-			n, e, err := rotation.Abort(&l.rings[id].rec, q.Reason)
+			r, err := l.ring(id)
+			if err != nil {
+				return nil, err
+			}
+			n, e, err := rotation.Abort(&r.rec, q.Reason)
 			if err != nil {
 				return nil, err
 			}
@@ -796,12 +810,22 @@ func (s *Server) Epoch(ctx context.Context, by string, q NameRequest) (any, erro
 	return map[string]any{"epochs": epochs}, s.ringsNamed(q.Name, func(l *Level, id record.ID) error {
 		s.mu.Lock()
 		l.mu.Lock()
-		r := l.rings[id]
-		wd, step := s.world(l, r, s.watch(l, r)), r.rec.Step
+		r, err := l.ring(id)
+		var wd rotation.World
+		var step uint64
+		if err == nil {
+			wd, step = s.world(l, r, s.watch(l, r)), r.rec.Step
+		}
 		l.mu.Unlock()
 		s.mu.Unlock()
-		_, err := l.commit(ctx, func() (*change, error) {
-			r := l.rings[id]
+		if err != nil {
+			return err
+		}
+		_, err = l.commit(ctx, func() (*change, error) {
+			r, err := l.ring(id)
+			if err != nil {
+				return nil, err
+			}
 			if r.rec.Step != step {
 				return nil, fmt.Errorf("%w: the ring has moved on", rotation.ErrGuard)
 			}

@@ -82,6 +82,7 @@ type Level struct {
 	keks     map[record.ID]kekAt
 	broken   string        // why nothing is written
 	replaced bool          // the delegation is by the root of before
+	removed  bool          // the delegation does not name this instance any more
 	changed  chan struct{} // closed at each change
 
 	verifiedMu sync.Mutex
@@ -289,6 +290,9 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 			return errors.New("an older delegation")
 		}
 		l.deleg = it
+		if l.removed = !slices.ContainsFunc(it.rec.Instances, func(in record.Instance) bool { return in.ID == l.keys.ID }); l.removed {
+			l.breakOff(fmt.Sprintf("delegation %d does not name this server: it was removed", it.rec.Serial))
+		}
 	case "head":
 		if kv.Mod <= l.headMod {
 			return nil
@@ -488,6 +492,7 @@ type change struct {
 	members []*record.Member
 	groups  []*record.Group
 	deleg   []byte
+	escrows []*record.Escrow
 	more    []store.KV   // records that are not part of the chain
 	cond    []store.Cond // beside the head's
 	del     []string
@@ -622,6 +627,13 @@ func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*chang
 		}
 		h.Ring, h.Old, h.New, h.Step = r.ID, e.Old, e.New, r.Step
 	}
+	for _, x := range c.escrows {
+		raw, err := record.Sign(x, l.cluster, l.keys.Sign)
+		if err != nil {
+			return fail(err)
+		}
+		put("escrow", x.Ring, record.TypeEscrow, raw)
+	}
 	raw, err := record.Sign(h, l.cluster, l.keys.Sign)
 	if err != nil {
 		return fail(err)
@@ -685,6 +697,16 @@ func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*chang
 	}
 	l.notify()
 	return e, nil
+}
+
+// ring returns a ring, which may be gone since its name was read: a store is read again after
+// each gap. l.mu is held.
+func (l *Level) ring(id record.ID) (*item[record.Ring], error) {
+	r := l.rings[id]
+	if r == nil || l.head == nil {
+		return nil, fmt.Errorf("%w: ring %v is not there any more", ErrNotFound, id)
+	}
+	return r, nil
 }
 
 // kek returns the KEK of a ring as it is in the store.

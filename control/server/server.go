@@ -26,7 +26,8 @@ import (
 type Config struct {
 	Cluster record.ID
 	Name    string
-	Addrs   []string // that agents reach the servers by
+	Addrs   []string // that agents reach the servers by, as long as these have not said so themselves
+	Addr    string   // of them, this one's
 	CA      *pki.CA
 	Cert    *x509.Certificate
 	Key     ed25519.PrivateKey
@@ -61,6 +62,9 @@ type Server struct {
 	beat    time.Time // of the presence written last
 	shown   string    // its set
 	kick    chan struct{}
+	servers []string // where they are
+	at      map[record.ID]string
+	moved   chan struct{} // closed when that changes
 	metrics *metrics
 }
 
@@ -97,7 +101,7 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{Config: c, levels: map[record.Level]*Level{}, streams: map[record.ID]*stream{}, rings: map[record.ID]*ringWatch{}, absent: map[record.ID]time.Time{},
-		others: map[string]*heard{}, blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1)}
+		others: map[string]*heard{}, blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1), servers: c.Addrs, moved: make(chan struct{})}
 	for lv, lc := range c.Levels {
 		s.ID = lc.Keys.ID
 		s.levels[lv] = OpenLevel(lv, c.Cluster, lc.Root, lc.Keys, c.Store, fmt.Sprintf("%s/published-%v", c.Dir, lv), c.Now)
@@ -158,6 +162,8 @@ func (s *Server) Run(ctx context.Context) {
 	}
 	wg.Go(func() { s.watchSessions(ctx) })
 	wg.Go(func() { s.keepCopies(ctx) })
+	wg.Go(func() { s.announce(ctx) })
+	wg.Go(func() { s.watchServers(ctx) })
 	timer := time.NewTimer(0)
 	for ctx.Err() == nil {
 		select {

@@ -16,6 +16,15 @@ type Status struct {
 	Streams int           `json:"streams"`
 	Frozen  string        `json:"frozen,omitempty"`
 	Levels  []LevelStatus `json:"levels"`
+	// Servers are those that the levels' delegations name.
+	Servers []ServerStatus `json:"servers"`
+}
+
+// ServerStatus is a server's.
+type ServerStatus struct {
+	Name   string   `json:"name"`
+	Addr   string   `json:"addr,omitempty"` // that it said
+	Levels []string `json:"levels"`
 }
 
 // LevelStatus is one level's.
@@ -89,13 +98,21 @@ type MemberStatus struct {
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Status{Cluster: s.Cluster.String(), Server: s.Name, Streams: len(s.streams), Frozen: s.freeze}
+	out := Status{Cluster: s.Cluster.String(), Server: s.Name, Streams: len(s.streams), Frozen: s.freeze, Servers: []ServerStatus{}}
 	s.each(func(l *Level) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		ls := LevelStatus{Level: l.Level.String(), ReadOnly: l.broken, Members: map[string]int{}, Rings: []RingStatus{}, Groups: []GroupStatus{}}
 		if l.head != nil {
 			ls.Term, ls.Serial, ls.Head = l.head.Term, l.head.Serial, l.head.hash.String()
+		}
+		for _, in := range l.deleg.rec.Instances {
+			i := slices.IndexFunc(out.Servers, func(x ServerStatus) bool { return x.Name == in.Name })
+			if i < 0 {
+				i = len(out.Servers)
+				out.Servers = append(out.Servers, ServerStatus{Name: in.Name, Addr: s.at[in.ID]})
+			}
+			out.Servers[i].Levels = append(out.Servers[i].Levels, l.Level.String())
 		}
 		byNumber := map[uint32]*record.Member{}
 		for _, m := range l.members {

@@ -197,6 +197,10 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 	if err := record.Verify(raw, &st.hello, s.Cluster, st.pub); err != nil {
 		return err
 	}
+	if s.removed() {
+		st.bye(record.ByeLater, 1, "this server was removed from the cluster")
+		return errRefused
+	}
 	id, number, state := s.find(h.SPKI)
 	refuse := func(code uint8, retry uint16, why string) error {
 		st.bye(code, retry, why)
@@ -247,9 +251,29 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 	s.streams[id] = st
 	delete(s.absent, id)
 	s.mu.Unlock()
-	st.send(record.Encode(&record.Welcome{Member: id, Session: st.hello.Session, Server: s.ID, Number: number, Blocks: blocks, Beat: uint16(beat / time.Second)}))
-	pushed := make(chan struct{})
-	go func() { defer close(pushed); s.push(ctx, st) }()
+	welcome := func(blocks []record.Block, at []string) {
+		w := &record.Welcome{Member: id, Session: st.hello.Session, Server: s.ID, Number: number, Blocks: blocks, Beat: uint16(beat / time.Second)}
+		for _, a := range at {
+			w.Servers = append(w.Servers, record.Server{Addr: a})
+		}
+		st.send(record.Encode(w))
+	}
+	at, moved := s.where()
+	welcome(blocks, at)
+	go s.push(ctx, st)
+	go func() {
+		for {
+			select {
+			case <-moved:
+				at, moved = s.where()
+				welcome(nil, at)
+			case <-st.done:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	for {
 		raw, err := s.read(ctx, st, body)
 		if err != nil {
@@ -525,6 +549,17 @@ func (l *Level) grant(st *stream, nonce, ring record.ID) ([]byte, error) {
 	return record.Sign(g, l.cluster, l.keys.Sign)
 }
 
+// removed says whether another server stands in place of this one, at a level at least.
+func (s *Server) removed() (is bool) {
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		is = is || l.removed
+		return nil
+	})
+	return is
+}
+
 // push sends a stream what its agent lacks, now and at every change.
 func (s *Server) push(ctx context.Context, st *stream) {
 	sent := map[record.Level]record.Known{}
@@ -534,6 +569,10 @@ func (s *Server) push(ctx context.Context, st *stream) {
 	}
 	for {
 		var cases []<-chan struct{}
+		if s.removed() {
+			st.bye(record.ByeLater, 1, "this server was removed from the cluster")
+			return
+		}
 		s.each(func(l *Level) error {
 			cases = append(cases, l.Changed())
 			recs, head, state := l.lacks(st.member, sent[l.Level], !first[l.Level])
@@ -608,7 +647,7 @@ func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]
 			rings = append(rings, r.raw)
 		}
 	}
-	if k := known.Serial; known.Term == head.Term && k < head.Serial && head.Serial-k <= 64 {
+	if k := known.Serial; known.Term == head.Term && k < head.Serial && head.Serial-k <= 64 && l.signedSince(k) {
 		for n := k + 1; n <= head.Serial; n++ {
 			addEntry(n)
 		}
@@ -628,6 +667,17 @@ func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]
 		}
 	}
 	return recs, head, m.rec.State
+}
+
+// signedSince says whether an agent can verify all entries behind one. If an instance has left
+// that signed some, a checkpoint bridges the gap.
+func (l *Level) signedSince(serial uint64) bool {
+	for n := serial + 1; n <= l.head.Serial; n++ {
+		if e := l.log[n]; e != nil && l.verify(e.raw, new(record.Head), record.RoleRotate) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // serial order of names, for lists.

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,8 @@ type ServerFile struct {
 	Cluster string            `json:"cluster"`
 	Name    string            `json:"name"`
 	Listen  string            `json:"listen"`
-	Addrs   []string          `json:"servers"` // all servers' addresses
+	Addr    string            `json:"addr,omitempty"` // that agents and the other servers reach this one by
+	Addrs   []string          `json:"servers"`        // all servers' addresses
 	Metrics string            `json:"metrics,omitempty"`
 	Admin   string            `json:"admin_socket"`
 	Roots   map[string][]byte `json:"roots"`
@@ -40,6 +42,7 @@ type ServerFile struct {
 	// etcd: embedded, alone or with the other servers; or Endpoints.
 	Peer      string   `json:"etcd_peer,omitempty"`
 	Peers     string   `json:"etcd_peers,omitempty"`
+	Joins     bool     `json:"etcd_joins,omitempty"` // the others were there before, and added this one
 	Endpoints []string `json:"etcd_endpoints,omitempty"`
 	Prefix    string   `json:"etcd_prefix,omitempty"`
 	EtcdCA    string   `json:"etcd_ca,omitempty"`
@@ -113,21 +116,11 @@ func Init(o InitOptions) (cluster record.ID, err error) {
 		}
 		d := &record.Delegation{Level: lv, Serial: 1, Term: 1, MinReader: 1}
 		for i, s := range o.Servers {
-			pub, sk, err := ed25519.GenerateKey(rand.Reader)
+			keys, in, err := newInstance(insts[i].id, s.Name, allRoles)
 			if err != nil {
 				return cluster, err
 			}
-			hk, err := record.NewHPKEKey()
-			if err != nil {
-				return cluster, err
-			}
-			hb, err := hk.Bytes()
-			if err != nil {
-				return cluster, err
-			}
-			insts[i].keys[lv] = append(append(append([]byte(nil), insts[i].id[:]...), sk.Seed()...), hb...)
-			in := record.Instance{ID: insts[i].id, Name: s.Name, HPKE: hk.PublicKey().Bytes(), Roles: record.RoleRotate | record.RoleAdmit | record.RoleAllocate}
-			copy(in.Sign[:], pub)
+			insts[i].keys[lv] = keys
 			d.Instances = append(d.Instances, in)
 		}
 		if delegs[lv], err = record.Sign(d, cluster, root); err != nil {
@@ -148,44 +141,16 @@ func Init(o InitOptions) (cluster record.ID, err error) {
 		peers = append(peers, s.Name+"=https://"+net.JoinHostPort(host, o.EtcdPort))
 	}
 	for i, s := range o.Servers {
-		dir := filepath.Join(o.Dir, s.Name)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return cluster, err
-		}
-		host, port, _ := net.SplitHostPort(s.Addr)
 		g := f
-		g.Name, g.Listen, g.Metrics = s.Name, net.JoinHostPort("", port), "127.0.0.1:9743"
 		if len(o.Servers) > 1 {
 			_, g.Peer, _ = strings.Cut(peers[i], "=")
 			g.Peers = strings.Join(peers, ",")
 		}
-		if err := writeJSON(filepath.Join(dir, "server.json"), g); err != nil {
+		if err := writeServer(filepath.Join(o.Dir, s.Name), g, s, ca, cluster); err != nil {
 			return cluster, err
 		}
-		pub, key, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			return cluster, err
-		}
-		cert, err := ca.Issue(pub, cluster, pki.Server, s.Name, pki.ServerLife, time.Now(), host)
-		if err != nil {
-			return cluster, err
-		}
-		apub, akey, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			return cluster, err
-		}
-		acert, err := ca.Issue(apub, cluster, pki.Admin, "operator@"+s.Name, pki.AdminLife, time.Now())
-		if err != nil {
-			return cluster, err
-		}
-		if err := errors.Join(pki.WriteCert(filepath.Join(dir, "ca.crt"), ca.Cert), pki.WriteKey(filepath.Join(dir, "ca.key"), ca.Key),
-			pki.WriteCert(filepath.Join(dir, "server.crt"), cert), pki.WriteKey(filepath.Join(dir, "server.key"), key),
-			pki.WriteCert(filepath.Join(dir, "admin.crt"), acert), pki.WriteKey(filepath.Join(dir, "admin.key"), akey)); err != nil {
-			return cluster, err
-		}
-		for lv, k := range insts[i].keys {
-			if err := errors.Join(pki.WriteFile(filepath.Join(dir, "instance-"+lv.String()+".key"), k, 0o600),
-				pki.WriteFile(filepath.Join(dir, "delegation-"+lv.String()+".rec"), delegs[lv], 0o644)); err != nil {
+		for lv := range insts[i].keys {
+			if err := errors.Join(writeInstance(filepath.Join(o.Dir, s.Name), lv, insts[i].keys[lv]), writeDelegation(filepath.Join(o.Dir, s.Name), lv, delegs[lv])); err != nil {
 				return cluster, err
 			}
 		}
@@ -193,18 +158,161 @@ func Init(o InitOptions) (cluster record.ID, err error) {
 	return cluster, nil
 }
 
-// LoadServer reads a server's directory.
-func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
+// writeServer makes a server's directory, but for its instances' keys.
+func writeServer(dir string, f ServerFile, s InitServer, ca *pki.CA, cluster record.ID) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return fmt.Errorf("%s: host:port is needed: %v", s.Addr, err)
+	}
+	f.Name, f.Addr, f.Listen, f.Metrics = s.Name, s.Addr, net.JoinHostPort("", port), "127.0.0.1:9743"
+	if err := writeJSON(filepath.Join(dir, "server.json"), f); err != nil {
+		return err
+	}
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	cert, err := ca.Issue(pub, cluster, pki.Server, s.Name, pki.ServerLife, time.Now(), host)
+	if err != nil {
+		return err
+	}
+	apub, akey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	acert, err := ca.Issue(apub, cluster, pki.Admin, "operator@"+s.Name, pki.AdminLife, time.Now())
+	if err != nil {
+		return err
+	}
+	return errors.Join(pki.WriteCert(filepath.Join(dir, "ca.crt"), ca.Cert), pki.WriteKey(filepath.Join(dir, "ca.key"), ca.Key),
+		pki.WriteCert(filepath.Join(dir, "server.crt"), cert), pki.WriteKey(filepath.Join(dir, "server.key"), key),
+		pki.WriteCert(filepath.Join(dir, "admin.crt"), acert), pki.WriteKey(filepath.Join(dir, "admin.key"), akey))
+}
+
+func writeInstance(dir string, lv record.Level, keys []byte) error {
+	return pki.WriteFile(filepath.Join(dir, "instance-"+lv.String()+".key"), keys, 0o600)
+}
+
+func writeDelegation(dir string, lv record.Level, raw []byte) error {
+	return pki.WriteFile(filepath.Join(dir, "delegation-"+lv.String()+".rec"), raw, 0o644)
+}
+
+// newInstance makes an instance's keys at a level, as its file has them, and what a delegation says of it.
+func newInstance(id record.ID, name string, roles uint8) (keys []byte, in record.Instance, err error) {
+	pub, sk, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, in, err
+	}
+	hk, err := record.NewHPKEKey()
+	if err != nil {
+		return nil, in, err
+	}
+	hb, err := hk.Bytes()
+	if err != nil {
+		return nil, in, err
+	}
+	in = record.Instance{ID: id, Name: name, HPKE: hk.PublicKey().Bytes(), Roles: roles}
+	copy(in.Sign[:], pub)
+	return slices.Concat(id[:], sk.Seed(), hb), in, nil
+}
+
+const allRoles = record.RoleRotate | record.RoleAdmit | record.RoleAllocate
+
+// AddedServer is a server's directory that AddServer made; the roots have not named it yet.
+type AddedServer struct {
+	Dir       string
+	Peer      string // of its store; "": etcd is not embedded
+	Instances map[record.Level]record.Instance
+}
+
+// OwnPeer makes the store of a server that is alone one that others can reach: from its next start
+// on it listens at peer. "": it is so already, or etcd is not embedded.
+func OwnPeer(dir, port string) (peer string, err error) {
+	f, err := readServerFile(dir)
+	if err != nil || f.Peer != "" || len(f.Endpoints) > 0 {
+		return "", err
+	}
+	addr := f.Addr
+	if addr == "" && len(f.Addrs) > 0 {
+		addr = f.Addrs[0]
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("%s/server.json: addr: %w", dir, err)
+	}
+	return "https://" + net.JoinHostPort(host, port), nil
+}
+
+// AddServer makes the directory of another server from that of one which runs.
+func AddServer(from, out string, s InitServer, port string) (a AddedServer, err error) {
+	c, f, err := LoadServer(from)
+	if err != nil {
+		return a, err
+	}
+	a = AddedServer{Dir: filepath.Join(out, s.Name), Instances: map[record.Level]record.Instance{}}
+	if _, err := os.Stat(a.Dir); err == nil {
+		return a, fmt.Errorf("%s is there already", a.Dir)
+	}
+	host, _, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return a, fmt.Errorf("%s: host:port is needed: %v", s.Addr, err)
+	}
+	f.Addrs, f.Admin, f.Before = append(f.Addrs, s.Addr), "/run/eespd/admin.sock", nil
+	if f.Peer, f.Peers, f.Joins = "", "", false; len(f.Endpoints) == 0 {
+		a.Peer = "https://" + net.JoinHostPort(host, port)
+		f.Peer, f.Joins = a.Peer, true
+	}
+	if err := writeServer(a.Dir, f, s, c.CA, c.Cluster); err != nil {
+		return a, err
+	}
+	var id record.ID
+	rand.Read(id[:])
+	for lv := range c.Levels {
+		keys, in, err := newInstance(id, s.Name, allRoles)
+		if err == nil {
+			err = writeInstance(a.Dir, lv, keys)
+		}
+		if err != nil {
+			return a, err
+		}
+		a.Instances[lv] = in
+	}
+	return a, nil
+}
+
+// Finish writes what only the cluster could say: the delegation that names the server, and
+// the machines of the store.
+func (a *AddedServer) Finish(delegations map[record.Level][]byte, peers string) error {
+	for lv, raw := range delegations {
+		if err := writeDelegation(a.Dir, lv, raw); err != nil {
+			return err
+		}
+	}
+	return EditServer(a.Dir, func(f *ServerFile) { f.Peers = peers })
+}
+
+func readServerFile(dir string) (f ServerFile, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, "server.json"))
 	if err != nil {
-		return c, f, fmt.Errorf("%w (eespctl init makes it)", err)
+		return f, fmt.Errorf("%w (eespctl init makes it)", err)
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		return c, f, fmt.Errorf("%s/server.json: %w", dir, err)
+		return f, fmt.Errorf("%s/server.json: %w", dir, err)
 	}
-	c = server.Config{Name: f.Name, Addrs: f.Addrs, Dir: dir, Levels: map[record.Level]server.LevelConfig{}}
+	return f, nil
+}
+
+// LoadServer reads a server's directory.
+func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
+	if f, err = readServerFile(dir); err != nil {
+		return c, f, err
+	}
+	c = server.Config{Name: f.Name, Addr: f.Addr, Addrs: f.Addrs, Dir: dir, Levels: map[record.Level]server.LevelConfig{}}
 	if c.Cluster, err = parseID(f.Cluster); err != nil {
 		return c, f, err
 	}
@@ -378,6 +486,9 @@ func LoadAgent(dir string) (c agent.Config, err error) {
 		return c, err
 	}
 	c = agent.Config{Name: f.Name, Dir: dir, Servers: f.Servers, Roots: map[record.Level]ed25519.PublicKey{}, Renew: renew}
+	c.Learned = func(servers []string) error {
+		return editJSON(filepath.Join(dir, "agent.json"), func(f *AgentFile) { f.Servers = servers })
+	}
 	if c.Cluster, err = parseID(f.Cluster); err != nil {
 		return c, err
 	}
@@ -411,7 +522,7 @@ func renew(ctx context.Context, a *agent.Agent) error {
 	defer c.CloseIdleConnections()
 	var ans server.JoinAnswer
 	var err error
-	for _, addr := range a.Servers {
+	for _, addr := range a.Addresses() {
 		if err = post(ctx, c, "https://"+addr+"/v1/renew", []byte("{}"), &ans); err == nil {
 			break
 		}

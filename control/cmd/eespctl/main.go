@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -48,6 +49,8 @@ const usage = `usage: eespctl [--socket PATH | --server HOST:PORT --cert FILE --
   grant     clients outside the cluster: grant host NAME [--off] makes a host a granter,
             grant client NAME --out DIR makes a client's key and certificate
   epoch     tss: the key in use goes into its next epoch: RING
+  server    the servers: server list; server add NAME=HOST:PORT --roots DIR --out DIR, and
+            server remove NAME --roots DIR, on a server that runs
   audit     the log; audit verify checks it
   backup    write the store to a file, under a passphrase
   restore   bring a backup back, by the roots' word
@@ -194,7 +197,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	commands := map[string]func(context.Context, *client, []string) error{
 		"init": initCommand, "invite": inviteCommand, "admit": admitCommand, "group": groupCommand, "rotate": rotateCommand, "abort": named("abort", true),
 		"freeze": freezeCommand, "thaw": thawCommand, "status": statusCommand, "members": membersCommand, "revoke": named("revoke", true), "exclude": named("exclude", true), "grant": grantCommand, "epoch": epochCommand,
-		"audit": auditCommand, "backup": backupCommand, "restore": restoreCommand, "rebuild": rebuildCommand, "trust": trustCommand, "agent": agentCommand,
+		"audit": auditCommand, "backup": backupCommand, "restore": restoreCommand, "rebuild": rebuildCommand, "trust": trustCommand, "server": serverCommand, "agent": agentCommand,
 		"help": func(_ context.Context, c *client, _ []string) error { fmt.Fprint(c.out, usage); return nil },
 	}
 	f := commands[cmd]
@@ -834,7 +837,13 @@ func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 		var h record.Head
 		in, err := d.VerifyBy(raw, &h, cluster, record.RoleRotate)
 		if err != nil {
-			return nil, fmt.Errorf("entry %d: %w", i+1, err)
+			// By an instance that was removed since: the entry behind it has its hash, and so on up to
+			// one that is by an instance.
+			var next record.Head
+			if i+1 == len(a.Entries) || record.Decode(raw, &h) != nil || record.Decode(a.Entries[i+1], &next) != nil || next.Prev != record.HashOf(raw) {
+				return nil, fmt.Errorf("entry %d: %w", i+1, err)
+			}
+			in = &record.Instance{Name: "removed since"}
 		}
 		if i > 0 && (h.Prev != prevHash || h.Serial != prev.Serial+1 || h.Term < prev.Term) {
 			return nil, fmt.Errorf("entry %d.%d does not follow %d.%d", h.Term, h.Serial, prev.Term, prev.Serial)
@@ -927,13 +936,14 @@ func (w *rootsWord) flags(fs *flag.FlagSet) {
 	fs.Uint64Var(&w.last, "last-generation", 0, "the highest generation that any host reports (eespctl agent)")
 }
 
-// newTerm has the roots begin a new term of their levels.
-func (w *rootsWord) newTerm(ctx context.Context, c *client) error {
+// each visits the levels whose root is there, with the delegation in force, which f changes and
+// has signed.
+func (w *rootsWord) each(ctx context.Context, c *client, f func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error) error {
 	rp, err := setup.Passphrase(w.passFile, "passphrase of the roots")
 	if err != nil {
 		return err
 	}
-	done := map[string]uint32{}
+	n := 0
 	for lv := record.Zone; lv < record.Levels; lv++ {
 		file := setup.RootFile(w.roots, lv)
 		if _, err := os.Stat(file); err != nil {
@@ -964,19 +974,34 @@ func (w *rootsWord) newTerm(ctx context.Context, c *client) error {
 		if err := record.Verify(a.Delegation, &d, id, by); err != nil {
 			return fmt.Errorf("level %v: the server's delegation is not by this root: %w", lv, err)
 		}
+		if err := f(lv, &d, func() ([]byte, error) { return record.Sign(&d, id, root) }); err != nil {
+			return fmt.Errorf("level %v: %w", lv, err)
+		}
+		n++
+	}
+	if n == 0 {
+		return fmt.Errorf("%s has no root", w.roots)
+	}
+	return nil
+}
+
+// newTerm has the roots begin a new term of their levels.
+func (w *rootsWord) newTerm(ctx context.Context, c *client) error {
+	done := map[string]uint32{}
+	if err := w.each(ctx, c, func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error {
 		d.Term++
 		d.Serial++
-		raw, err := record.Sign(&d, id, root)
+		raw, err := sign()
 		if err != nil {
 			return err
 		}
 		if err := c.call(ctx, "POST", "term", server.TermRequest{Level: lv.String(), Delegation: raw, Last: w.last}, nil); err != nil {
-			return fmt.Errorf("level %v: %w", lv, err)
+			return err
 		}
 		done[lv.String()] = d.Term
-	}
-	if len(done) == 0 {
-		return fmt.Errorf("%s has no root", w.roots)
+		return nil
+	}); err != nil {
+		return err
 	}
 	c.show(done, func(w io.Writer) {
 		for l, t := range done {
@@ -1084,6 +1109,157 @@ func trustCommand(_ context.Context, c *client, args []string) error {
 		return nil
 	}
 	return usageError("trust show --dir DIR, trust new --out DIR, or trust replace --dir DIR --root FILE --fingerprint HEX; [--level LEVEL]")
+}
+
+// serverCommand lists servers, adds one, and removes one.
+func serverCommand(ctx context.Context, c *client, args []string) error {
+	dir, out, port, emergency := "", "", "", false
+	var w rootsWord
+	words, err := flags("server", args, func(fs *flag.FlagSet) {
+		fs.StringVar(&dir, "dir", "/var/lib/eespd/server", "with add: the directory of the server that is asked")
+		fs.StringVar(&out, "out", "", "with add: where the new server's directory is made")
+		fs.StringVar(&port, "etcd-port", "7480", "with add: by which the servers' stores reach each other")
+		fs.BoolVar(&emergency, "emergency", false, "with remove: its keys may be in wrong hands; rings rotate by an emergency's deadlines")
+		w.flags(fs)
+	})
+	if err != nil {
+		return err
+	}
+	how := ""
+	if len(words) > 0 {
+		how = words[0]
+	}
+	switch {
+	case how == "list" && len(words) == 1:
+		var s server.Status
+		if err := c.call(ctx, "GET", "status", nil, &s); err != nil {
+			return err
+		}
+		c.show(s.Servers, func(w io.Writer) {
+			fmt.Fprintln(w, "SERVER\tADDRESS\tLEVELS")
+			for _, x := range s.Servers {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", x.Name, x.Addr, strings.Join(x.Levels, ", "))
+			}
+		})
+		return nil
+	case how == "add" && len(words) == 2 && w.roots != "" && out != "":
+		name, addr, ok := strings.Cut(words[1], "=")
+		if !ok {
+			return usageError("server add %q: NAME=HOST:PORT is needed", words[1])
+		}
+		return addServer(ctx, c, &w, dir, out, port, setup.InitServer{Name: name, Addr: addr})
+	case how == "remove" && len(words) == 2 && w.roots != "":
+		return removeServer(ctx, c, &w, words[1], emergency)
+	}
+	return usageError("server list, server add NAME=HOST:PORT --roots DIR --out DIR, or server remove NAME --roots DIR [--emergency]")
+}
+
+func addServer(ctx context.Context, c *client, w *rootsWord, dir, out, port string, s setup.InitServer) error {
+	own, err := setup.OwnPeer(dir, port)
+	if err != nil {
+		return err
+	}
+	if own != "" {
+		if err := c.call(ctx, "POST", "store", server.StoreRequest{Op: "move", Peer: own}, nil); err != nil {
+			return err
+		}
+		if err := setup.EditServer(dir, func(f *setup.ServerFile) { f.Peer, f.Peers = own, f.Name+"="+own }); err != nil {
+			return err
+		}
+		return exit{exitWaiting, fmt.Errorf("this server was alone: its store listens at %s from its next start on. Start it again (systemctl restart eespd-server), then give this command again", own)}
+	}
+	var st server.Status
+	if err := c.call(ctx, "GET", "status", nil, &st); err != nil {
+		return err
+	}
+	for _, x := range st.Servers {
+		if x.Name == s.Name {
+			return fmt.Errorf("there is a server named %s; eespctl server remove takes it off", s.Name)
+		}
+	}
+	a, err := setup.AddServer(dir, out, s, port)
+	if err != nil {
+		return err
+	}
+	undo := true
+	defer func() {
+		if undo { // nothing names it yet
+			os.RemoveAll(a.Dir)
+		}
+	}()
+	var q struct {
+		Cluster string `json:"cluster"`
+	}
+	if err := c.call(ctx, "POST", "store", server.StoreRequest{Op: "add", Name: s.Name, Peer: a.Peer}, &q); err != nil {
+		return err
+	}
+	delegations := map[record.Level][]byte{}
+	if err := w.each(ctx, c, func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error {
+		in, ok := a.Instances[lv]
+		if !ok {
+			return nil // of another server
+		}
+		d.Serial++
+		d.Instances = append(d.Instances, in)
+		raw, err := sign()
+		if err != nil {
+			return err
+		}
+		if err := c.call(ctx, "POST", "delegate", server.DelegateRequest{Level: lv.String(), Delegation: raw}, nil); err != nil {
+			return err
+		}
+		undo, delegations[lv] = false, raw
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := a.Finish(delegations, q.Cluster); err != nil {
+		return err
+	}
+	if len(delegations) != len(a.Instances) {
+		return fmt.Errorf("%s has not the roots of all levels: %s serves %d of %d; give the command again with the others", w.roots, s.Name, len(delegations), len(a.Instances))
+	}
+	c.show(map[string]any{"server": s.Name, "dir": a.Dir}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s\tof server %s: copy it to /var/lib/eespd/server there, readable by root only\n", a.Dir, s.Name)
+		fmt.Fprintf(w, "then, there:\tsystemctl enable --now eespd-server; hosts hear of it by themselves\n")
+	})
+	return nil
+}
+
+func removeServer(ctx context.Context, c *client, w *rootsWord, name string, emergency bool) error {
+	levels := []string{}
+	if err := w.each(ctx, c, func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error {
+		n := len(d.Instances)
+		d.Serial++
+		d.Instances = slices.DeleteFunc(d.Instances, func(in record.Instance) bool { return in.Name == name })
+		switch len(d.Instances) {
+		case n:
+			return nil
+		case 0:
+			return fmt.Errorf("%s is the only server", name)
+		}
+		raw, err := sign()
+		if err != nil {
+			return err
+		}
+		levels = append(levels, lv.String())
+		return c.call(ctx, "POST", "delegate", server.DelegateRequest{Level: lv.String(), Delegation: raw, Emergency: emergency}, nil)
+	}); err != nil {
+		return err
+	}
+	// Also if it was taken off before: this may be the second try.
+	if err := c.call(ctx, "POST", "store", server.StoreRequest{Op: "remove", Name: name}, nil); err != nil {
+		return err
+	}
+	c.show(map[string]any{"removed": name, "levels": levels}, func(w io.Writer) {
+		if len(levels) == 0 {
+			fmt.Fprintf(w, "no level's delegation named %s\n", name)
+			return
+		}
+		fmt.Fprintf(w, "%s\tremoved at %s: it can sign nothing and open no new KEK; the rings rotate to keys that it never had\n", name, strings.Join(levels, ", "))
+		fmt.Fprintf(w, "then, there:\tsystemctl disable --now eespd-server, and erase /var/lib/eespd/server\n")
+	})
+	return nil
 }
 
 func agentCommand(ctx context.Context, c *client, args []string) error {

@@ -128,7 +128,7 @@ func openStore(ctx context.Context, dir string, f *setup.ServerFile, endpoints s
 		f.Endpoints = splitComma(endpoints)
 	}
 	if len(f.Endpoints) == 0 {
-		return etcd.Embed(ctx, etcd.Embedded{Dir: filepath.Join(dir, "etcd"), Name: f.Name, Peer: f.Peer, Cluster: f.Peers,
+		return etcd.Embed(ctx, etcd.Embedded{Dir: filepath.Join(dir, "etcd"), Name: f.Name, Peer: f.Peer, Cluster: f.Peers, Joins: f.Joins,
 			TLS: etcd.Files{Cert: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"), CA: filepath.Join(dir, "ca.crt")}})
 	}
 	var t *tls.Config

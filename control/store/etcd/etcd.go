@@ -11,14 +11,18 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
 	"go.uber.org/zap"
 
+	"libeesp/control/pki"
 	"libeesp/control/store"
 )
 
@@ -28,6 +32,7 @@ type Store struct {
 	e      *embed.Etcd
 	prefix string
 	id     uint64
+	closed chan struct{}
 }
 
 // Embedded says how to run etcd in this process.
@@ -36,6 +41,7 @@ type Embedded struct {
 	Name    string
 	Peer    string // URL that this one's peers reach it by; "" if it is alone
 	Cluster string // name=URL,...: all members; "" if it is alone
+	Joins   bool   // the others are there already, and have added this one
 	TLS     Files  // for peers
 	Quota   int64  // octets; 0: 2 GiB
 	Timeout time.Duration
@@ -71,6 +77,13 @@ func Embed(ctx context.Context, o Embedded) (*Store, error) {
 		c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*u}, []url.URL{*u}
 		c.InitialCluster = o.Cluster
 		c.PeerTLSInfo = transport.TLSInfo{CertFile: o.TLS.Cert, KeyFile: o.TLS.Key, TrustedCAFile: o.TLS.CA, ClientCertAuth: true}
+		// The CA also signs hosts' certificates, which are not to get at the store.
+		if own, err := pki.ReadCert(o.TLS.Cert); err == nil && own.VerifyHostname(pki.StoreName) == nil {
+			c.PeerTLSInfo.AllowedHostnames = []string{pki.StoreName}
+		}
+		if o.Joins {
+			c.ClusterState = embed.ClusterStateFlagExisting
+		}
 	}
 	c.InitialClusterToken = "eesp"
 	c.QuotaBackendBytes = o.Quota
@@ -99,7 +112,110 @@ func Embed(ctx context.Context, o Embedded) (*Store, error) {
 		e.Close()
 		return nil, errors.New("etcd: no quorum: are the other servers up?")
 	}
-	return &Store{c: v3client.New(e.Server), e: e, prefix: "/eesp/", id: uint64(e.Server.Cluster().ID())}, nil
+	// One that was added learns first what the others have, and then gets a vote.
+	for end := time.Now().Add(timeout); e.Server.IsLearner(); {
+		select {
+		case err := <-e.Err():
+			e.Close()
+			return nil, fmt.Errorf("etcd: %w", err)
+		case <-ctx.Done():
+			e.Close()
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(end) {
+			e.Close()
+			return nil, errors.New("etcd: this server was added and has no vote yet: are the other servers up?")
+		}
+	}
+	s := &Store{c: v3client.New(e.Server), e: e, prefix: "/eesp/", id: uint64(e.Server.Cluster().ID()), closed: make(chan struct{})}
+	if o.Peer != "" {
+		go s.promote()
+	}
+	return s, nil
+}
+
+// promote gives a vote to a machine that was added, as soon as it has what the others have.
+func (s *Store) promote() {
+	for {
+		select {
+		case <-s.closed:
+			return
+		case <-time.After(time.Second):
+		}
+		for _, m := range s.e.Server.Cluster().Members() {
+			if m.IsLearner && m.Name != "" { // it has begun
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				s.c.MemberPromote(ctx, uint64(m.ID)) // refused until it is
+				cancel()
+			}
+		}
+	}
+}
+
+// AddMember lets another machine in; see server.Members.
+func (s *Store) AddMember(ctx context.Context, name, peer string) (string, error) {
+	if s.e == nil {
+		return "", nil
+	}
+	l, err := s.c.MemberList(ctx)
+	if err != nil {
+		return "", err
+	}
+	all, there := name+"="+peer, false
+	for _, m := range l.Members {
+		for _, u := range m.PeerURLs {
+			switch {
+			case u == peer:
+				there = true // asked for twice
+			case m.Name == name:
+				return "", fmt.Errorf("etcd: a member named %s at %s", name, u)
+			case !strings.HasPrefix(u, "https://"):
+				return "", fmt.Errorf("etcd: server %s has no address for the others yet", m.Name)
+			default:
+				all += "," + m.Name + "=" + u
+			}
+		}
+	}
+	for end := time.Now().Add(20 * time.Second); !there; {
+		// It is refused as long as the others have not seen each other for some seconds.
+		if _, err = s.c.MemberAddAsLearner(ctx, []string{peer}); !errors.Is(err, etcderrors.ErrUnhealthy) && !errors.Is(err, rpctypes.ErrUnhealthy) || time.Now().After(end) {
+			break
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+	return all, err
+}
+
+// RemoveMember takes a machine off.
+func (s *Store) RemoveMember(ctx context.Context, name string) error {
+	if s.e == nil {
+		return nil
+	}
+	l, err := s.c.MemberList(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range l.Members {
+		if m.Name == name {
+			_, err := s.c.MemberRemove(ctx, m.ID)
+			return err
+		}
+	}
+	return nil
+}
+
+// MoveMember names the URL by which the others reach this machine, from its next start on.
+func (s *Store) MoveMember(ctx context.Context, peer string) error {
+	if s.e == nil {
+		return nil
+	}
+	_, err := s.c.MemberUpdate(ctx, uint64(s.e.Server.MemberID()), []string{peer})
+	return err
 }
 
 // Dial uses a cluster that is there.
@@ -230,6 +346,7 @@ func (s *Store) Close() error {
 		err = nil
 	}
 	if s.e != nil {
+		close(s.closed)
 		s.e.Close()
 	}
 	return err

@@ -1,0 +1,439 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"libeesp/control/record"
+	"libeesp/control/rotation"
+	"libeesp/control/store"
+)
+
+// A server is added to a cluster, or removed from it, by the root's word: another
+// delegation of the same term. KEKs are sealed to the instances that it names.
+
+// DelegateRequest is a level's new delegation.
+type DelegateRequest struct {
+	Level      string `json:"level"`
+	Delegation []byte `json:"delegation"`
+	Emergency  bool   `json:"emergency"` // with an instance less: its rings rotate with an emergency's deadlines
+}
+
+// escrowsPerEntry and ringsPerEntry keep transactions below etcd's 1.5 MiB: an escrow has
+// 1.2 KB for each instance.
+const (
+	escrowsPerEntry = 32
+	ringsPerEntry   = 16
+)
+
+// errAgain: what a delegation would leave without a signature has to be signed again first.
+var errAgain = errors.New("records are still signed by an instance that leaves")
+
+// Delegate puts a delegation in force. Records that an instance signed which it does not
+// name any more are signed again by this one, and the rings get new KEKs and keys, for
+// who left may have had them.
+func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (any, error) {
+	lv, err := record.ParseLevel(q.Level)
+	l := s.levels[lv]
+	if err != nil || l == nil {
+		return nil, bad("no such level")
+	}
+	var d record.Delegation
+	if err := record.Verify(q.Delegation, &d, s.Cluster, l.root); err != nil {
+		return nil, fmt.Errorf("%w: the delegation is not by this level's root: %v", errBad, err)
+	}
+	added, left, err := l.differ(&d)
+	if err != nil {
+		return nil, err
+	}
+	var what []string
+	for _, n := range added {
+		what = append(what, "added "+n)
+	}
+	for _, n := range left {
+		what = append(what, "removed "+n)
+	}
+	reason := strings.Join(what, ", ")
+	for again := true; again; {
+		for len(left) > 0 {
+			e, err := l.commit(ctx, func() (*change, error) { return l.signAgain(&d, by, reason) })
+			if err != nil {
+				return nil, err
+			}
+			if e == nil {
+				break
+			}
+		}
+		_, err := l.commit(ctx, func() (*change, error) {
+			if _, _, err := l.differLocked(&d); err != nil { // another server was faster
+				return nil, err
+			}
+			if c, err := l.signAgain(&d, by, reason); !errors.Is(err, errNothing) {
+				if err == nil && c != nil {
+					err = errAgain
+				}
+				return nil, err
+			}
+			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: reason}, deleg: q.Delegation}
+			return c, l.escrowsFor(c, d.Instances, sealedTo(d.Instances))
+		})
+		if again = errors.Is(err, errAgain); err != nil && !again {
+			return nil, err
+		}
+	}
+	// Those that did not fit.
+	for {
+		e, err := l.commit(ctx, func() (*change, error) {
+			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: "KEKs for these instances: " + reason}}
+			if err := l.escrowsFor(c, l.deleg.rec.Instances, sealedTo(l.deleg.rec.Instances)); err != nil {
+				return nil, err
+			}
+			if len(c.escrows) == 0 {
+				return nil, errNothing
+			}
+			return c, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			break
+		}
+	}
+	if len(left) > 0 {
+		// Who left knew the KEKs: each ring's next rotation draws another.
+		if err := s.rekey(ctx, l, by, reason, q.Emergency); err != nil {
+			return nil, err
+		}
+	}
+	s.Log.Warn("delegation", "level", l.Level, "serial", d.Serial, "change", reason, "by", by)
+	s.wake()
+	return map[string]any{"level": q.Level, "serial": d.Serial, "added": append([]string{}, added...), "removed": append([]string{}, left...)}, nil
+}
+
+// differ says which instances a delegation adds and leaves out, and refuses one that
+// cannot follow the one in force.
+func (l *Level) differ(d *record.Delegation) (added, left []string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.differLocked(d)
+}
+
+func (l *Level) differLocked(d *record.Delegation) (added, left []string, err error) {
+	old := &l.deleg.rec
+	if l.head == nil {
+		return nil, nil, fmt.Errorf("%w: level %v has no log yet", rotation.ErrGuard, l.Level)
+	}
+	if d.Level != l.Level || d.Term != old.Term || d.Serial != old.Serial+1 {
+		return nil, nil, fmt.Errorf("%w: the delegation in force is %d of term %d, which %d of term %d does not follow", rotation.ErrGuard, old.Serial, old.Term, d.Serial, d.Term)
+	}
+	has := func(in []record.Instance, x record.Instance) bool {
+		return slices.ContainsFunc(in, func(o record.Instance) bool {
+			return o.ID == x.ID && o.Sign == x.Sign && slices.Equal(o.HPKE, x.HPKE) && o.Roles&x.Roles == x.Roles
+		})
+	}
+	for _, x := range d.Instances {
+		if !has(old.Instances, x) {
+			added = append(added, x.Name)
+		}
+	}
+	for _, x := range old.Instances {
+		if !has(d.Instances, x) {
+			if x.ID == l.keys.ID {
+				return nil, nil, fmt.Errorf("%w: server %s cannot take itself off: ask another server", rotation.ErrGuard, x.Name)
+			}
+			left = append(left, x.Name)
+		}
+	}
+	return added, left, nil
+}
+
+// signAgain makes the next transaction of records that a delegation's instances did not
+// sign. l.mu is held.
+func (l *Level) signAgain(d *record.Delegation, by, reason string) (*change, error) {
+	signed := func(raw []byte, r record.Body, role uint8) bool {
+		_, err := d.VerifyBy(raw, r, l.cluster, role)
+		return err == nil
+	}
+	c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: "signed again: " + reason}}
+	for _, m := range l.members {
+		if len(c.members) < perEntry && !signed(m.raw, new(record.Member), record.RoleAdmit) {
+			x := m.rec
+			c.members = append(c.members, &x)
+		}
+	}
+	if len(c.members) > 0 {
+		return c, nil
+	}
+	for _, g := range l.groups {
+		if len(c.groups) < perEntry && !signed(g.raw, new(record.Group), record.RoleRotate) {
+			x := g.rec
+			c.groups = append(c.groups, &x)
+		}
+	}
+	if len(c.groups) > 0 {
+		return c, nil
+	}
+	for _, r := range l.rings {
+		var entry []byte
+		if e := l.log[r.rec.Serial]; e != nil {
+			entry = e.raw
+		}
+		if len(c.rings) < ringsPerEntry && (!signed(r.raw, new(record.Ring), record.RoleRotate) || !signed(entry, new(record.Head), record.RoleRotate)) {
+			n := rotation.Again(&r.rec, false)
+			c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: record.ChangeDelegate, New: n.Of(record.Current)}})
+		}
+	}
+	if len(c.rings) > 0 {
+		return c, nil
+	}
+	if err := l.escrowsFor(c, d.Instances, func(e *item[record.Escrow]) bool { return signed(e.raw, new(record.Escrow), record.RoleRotate) }); err != nil {
+		return nil, err
+	}
+	if len(c.escrows) == 0 {
+		return nil, errNothing
+	}
+	return c, nil
+}
+
+// sealedTo says whether an escrow is for just these instances.
+func sealedTo(to []record.Instance) func(*item[record.Escrow]) bool {
+	return func(e *item[record.Escrow]) bool {
+		return len(e.rec.Keys) == len(to) && !slices.ContainsFunc(to, func(in record.Instance) bool {
+			return !slices.ContainsFunc(e.rec.Keys, func(k record.EscrowKey) bool { return k.Instance == in.ID })
+		})
+	}
+}
+
+// escrowsFor adds escrows to these instances to a change, of rings whose escrow is not good
+// any more, as many as an entry has. l.mu is held.
+func (l *Level) escrowsFor(c *change, to []record.Instance, good func(*item[record.Escrow]) bool) error {
+	for id, r := range l.rings {
+		if len(c.escrows) == escrowsPerEntry {
+			return nil
+		}
+		if o := l.escrows[id]; o != nil && o.rec.Epoch == r.rec.KEKEpoch && o.rec.Step == r.rec.KEKStep && good(o) {
+			continue
+		}
+		k, err := l.kek(id)
+		if err != nil {
+			return err
+		}
+		e := &record.Escrow{Ring: id, Epoch: k.epoch, Step: k.step}
+		if err := e.SealTo(l.cluster, &k.kek, to); err != nil {
+			return err
+		}
+		c.escrows = append(c.escrows, e)
+	}
+	return nil
+}
+
+// rekey has all rings of a level rotate to keys under new KEKs.
+func (s *Server) rekey(ctx context.Context, l *Level, by, reason string, emergency bool) error {
+	l.mu.Lock()
+	ids := make([]record.ID, 0, len(l.rings))
+	for id := range l.rings {
+		ids = append(ids, id)
+	}
+	l.mu.Unlock()
+	for part := range slices.Chunk(ids, ringsPerEntry) {
+		if _, err := l.commit(ctx, func() (*change, error) {
+			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: "new KEKs: " + reason}}
+			if emergency {
+				c.head.Change = record.ChangeEmergency
+			}
+			for _, id := range part {
+				r, err := l.ring(id)
+				if err != nil {
+					return nil, err
+				}
+				n := rotation.Again(&r.rec, true)
+				if emergency {
+					n = rotation.Urge(&r.rec, false, reason)
+				}
+				c.rings = append(c.rings, ringChange{n, rotation.Effect{Change: c.head.Change, New: n.Of(record.Current)}})
+			}
+			return c, nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// announced is what a server says of itself in the store, for who joins.
+type announced struct {
+	Name string `json:"name"`
+	Addr string `json:"addr"`
+}
+
+func announceKey(id record.ID) string { return "server/" + id.String() }
+
+// announce says where this server is.
+func (s *Server) announce(ctx context.Context) {
+	if s.Addr == "" {
+		return
+	}
+	b, err := json.Marshal(announced{s.Name, s.Addr})
+	for wait := time.Second; err == nil && ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+		kv, e := s.Store.Get(ctx, announceKey(s.ID))
+		if e == nil && string(kv.Value) != string(b) {
+			_, e = s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: announceKey(s.ID), Value: b}}})
+		}
+		if e == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// watchServers keeps where the servers are, and has streams tell their agents when that changes.
+func (s *Server) watchServers(ctx context.Context) {
+	var delegations record.Hash
+	for ctx.Err() == nil {
+		_, rev, err := s.Store.List(ctx, "server/ ") // only the revision is wanted
+		if err == nil {
+			events := s.Store.Watch(ctx, "server/", rev)
+			for open := true; open && ctx.Err() == nil; {
+				s.findServers(ctx)
+				for again := false; !again; { // a delegation may name others
+					select {
+					case _, open = <-events:
+						again = true
+					case <-time.After(time.Second):
+						now := s.delegations()
+						again, delegations = now != delegations, now
+					case <-ctx.Done():
+						again = true
+					}
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// delegations is a hash of those in force.
+func (s *Server) delegations() record.Hash {
+	var b []byte
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		b = append(b, l.deleg.hash[:]...)
+		return nil
+	})
+	return record.HashOf(b)
+}
+
+func (s *Server) findServers(ctx context.Context) {
+	now, at := s.addresses(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = at
+	if !slices.Equal(now, s.servers) {
+		s.servers = now
+		close(s.moved)
+		s.moved = make(chan struct{})
+	}
+}
+
+// where is what findServers found, and a channel that is closed when it finds another thing.
+func (s *Server) where() ([]string, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.servers, s.moved
+}
+
+// addresses are where agents reach the servers of this store: what these said, and as long as
+// one has not, what this one's file says; at has what each said.
+func (s *Server) addresses(ctx context.Context) (addrs []string, at map[record.ID]string) {
+	named := map[string]record.ID{}
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, in := range l.deleg.rec.Instances {
+			named[announceKey(in.ID)] = in.ID
+		}
+		return nil
+	})
+	kvs, _, err := s.Store.List(ctx, "server/")
+	at = map[record.ID]string{}
+	var out []announced
+	for _, kv := range kvs {
+		var a announced
+		id, is := named[kv.Key]
+		if is && json.Unmarshal(kv.Value, &a) == nil && a.Addr != "" {
+			out = append(out, a)
+			at[id] = a.Addr
+		}
+	}
+	if err != nil || len(out) == 0 {
+		return s.Addrs, at
+	}
+	slices.SortFunc(out, func(a, b announced) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Addr, b.Addr))
+	})
+	for _, a := range out {
+		addrs = append(addrs, a.Addr)
+	}
+	if len(out) < len(named) {
+		for _, a := range s.Addrs {
+			if !slices.Contains(addrs, a) {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	return addrs, at
+}
+
+// Members is a store whose machines can be changed: etcd that is embedded in the servers.
+type Members interface {
+	// AddMember lets a machine in, as one that learns first and has no vote. It returns all
+	// of them, as name=URL,..., for it to begin with.
+	AddMember(ctx context.Context, name, peer string) (cluster string, err error)
+	// RemoveMember takes a machine off.
+	RemoveMember(ctx context.Context, name string) error
+	// MoveMember names the URL by which others reach this machine from now on.
+	MoveMember(ctx context.Context, peer string) error
+}
+
+// StoreRequest changes the machines of the embedded store.
+type StoreRequest struct {
+	Op   string `json:"op"` // add, remove, move
+	Name string `json:"name"`
+	Peer string `json:"peer"` // URL
+}
+
+// StoreMember is the operator's call of Members.
+func (s *Server) StoreMember(ctx context.Context, by string, q StoreRequest) (any, error) {
+	m, ok := s.Store.(Members)
+	if !ok {
+		return map[string]string{"cluster": ""}, nil // an etcd that is not ours has its own tools
+	}
+	s.Log.Warn("store", "op", q.Op, "name", q.Name, "peer", q.Peer, "by", by)
+	switch q.Op {
+	case "add":
+		c, err := m.AddMember(ctx, q.Name, q.Peer)
+		return map[string]string{"cluster": c}, err
+	case "remove":
+		return map[string]string{"cluster": ""}, m.RemoveMember(ctx, q.Name)
+	case "move":
+		return map[string]string{"cluster": ""}, m.MoveMember(ctx, q.Peer)
+	}
+	return nil, bad("op %q: add, remove or move", q.Op)
+}
+
+// known are where the servers are, read anew.
+func (s *Server) known(ctx context.Context) []string { l, _ := s.addresses(ctx); return l }
