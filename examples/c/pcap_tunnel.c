@@ -1153,10 +1153,6 @@ int main(int argc, char **argv)
 	for (; read_packet(&input, &original); total++)
 		octets += original.len;
 	const bool faults = input.malformed != 0 || input.ended;
-	if (total == 0 && faults)
-		return 1;
-	if (total == 0)
-		die("%s: no IP packet in it", arg.input);
 	printf("input      %s: %zu packets, %llu octets; ", arg.input, total, octets);
 	printf("left out: %zu frames without IP, %zu cut or too long", input.not_ip, input.unusable);
 	if (input.malformed != 0)
@@ -1165,7 +1161,7 @@ int main(int argc, char **argv)
 
 	/* One gateway is the first to rotate, the second time the other. */
 	struct tunnel t = { .aead = arg.aead, .transport = arg.transport };
-	if (arg.transport && (t.left_out = calloc(total, sizeof *t.left_out)) == NULL)
+	if (arg.transport && (t.left_out = calloc(total + 1, sizeof *t.left_out)) == NULL)
 		die("%s", strerror(errno));
 	const size_t sixth = total / 6;
 	t.sending = (struct gateway){ .rotate_at = { sixth * 2, sixth * 5 } };

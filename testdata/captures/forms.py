@@ -134,9 +134,12 @@ def forms() -> dict[str, dict[str, Any]]:
         ("jumbogram", ip6(hop_by_hop + bytes(70_000), 0, 0), jumbo),
         ("length-19", ip4(UDP, 19), "frame 1: IPv4 total length 19"),
         ("ihl-4", ip4(UDP, first=0x44), "frame 1: IPv4 header length 16"),
+        ("ihl-0", ip4(UDP, first=0x40), "frame 1: IPv4 header length 0"),
         ("ihl-15", ip4(bytes(30), first=0x4F), "frame 1: IPv4 header length 60"),
+        ("length-1", ip4(UDP, 1), "frame 1: IPv4 total length 1"),
     ):
         add(name, pcap(101, [packet, P4]), both[:1], malformed=1, fault=fault)
+        add(f"{name}-only", pcap(101, [packet]), [], malformed=1, fault=fault)
     add("version", pcap(1, [ether(P6, kind=TYPES[4]), ether(bytes(40), kind=TYPES[6]), ether(P4)]), both[:1], malformed=2,
         fault="frame 2: IP version 0 in a frame of IPv6")
     add("jumbogram-cut", pcap(101, [(ip6(b"", 0, 0), 70_040), P4]), both[:1], malformed=1, fault=jumbo)
@@ -146,6 +149,11 @@ def forms() -> dict[str, dict[str, Any]]:
     add("options", pcap(101, [options]), [(US, options)])
     add("padded", pcap(1, [ether(P4) + bytes(18)]), both[:1])
     add("cut", pcap(1, [(ether(P4)[:-1], len(ether(P4))), ether(P6)[:50], (ether(P4), 1500), (ether(P6), 20)]), both, cut=2)
+    # Headers that are not all there, and what is one octet long.
+    heads = [P4[:n] for n in (1, 2, 9, 19, 20)] + [P6[:n] for n in (1, 5, 39, 40)]
+    add("cut-headers", pcap(101, [*heads, P4]), both[:1], cut=len(heads))
+    shortest = [ip4(b""), ip6(b"", 59), ip6(bytes(8), 59), ip6(bytes([17, 0, 1, 4, 0, 0, 0, 0]) + UDP, 0)]
+    add("shortest", pcap(101, shortest), [(US, packet) for packet in shortest])
     add("others", pcap(1, [ether(b"\x45", kind=b"\x08\x06"), ether(P4, kind=b"\x88\x64"), ether(P4)]), both[:1], not_ip=2)
 
     # Files that are damaged: what is in front of that counts.

@@ -510,6 +510,7 @@ def plain(value: object) -> bool:
         lambda s: b"".join(s),
         lambda s: list(s),
         lambda s: [*s],
+        lambda s: bytes(reversed(s))[::-1],
         lambda s: b"%b" % s,
         lambda s: bytes(s),
         lambda s: "%s %r" % (s, s),

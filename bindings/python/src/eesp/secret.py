@@ -30,6 +30,7 @@ class Secret:
     __slots__ = ("_octets", "__weakref__")
     __hash__: ClassVar[None]  # type: ignore[assignment]
     __iter__ = None  # nor an accident with list() or bytes.join()
+    __reversed__ = None
     __contains__ = None
 
     def __init__(self, octets: Buffer | int = 0) -> None:
