@@ -117,6 +117,7 @@ refused "1: a group with replay windows has no 'max-age'" "$(agent times replay 
 refused "1: a group with replay windows has no 'max-age'" "$(agent plain max-age 50)"
 refused "1: replay: counters of the cluster's group are no times" "$(agent plain replay time)"
 refused "1: replay: a group with keys of an agent has windows, or time" "$(agent times replay off)"
+refused "1: replay-window: a group with keys of an agent has windows, or time" "$(agent plain replay-window 0)"
 kill "${agents[@]}"
 wait "${agents[@]}" 2>/dev/null || true
 refused "1: replay-window: '63' is neither 0 nor 64" 's/^group blue/& replay-window 63/'
@@ -456,6 +457,22 @@ works() {
 	quiet 2
 	ok
 }
+
+# Who follows an agent has the group's windows: how many, and how wide; or those that it asks for.
+for kind in windows plain; do
+	rm -f "$kind.sock"
+	/usr/bin/python3 "$root/bindings/python/tests/agent.py" "$PWD/$kind.sock" $kind &
+	children+=($!)
+	within 5 test -S "$kind.sock" || fail "no agent"
+done
+for want in "windows:512 window 2048" "windows replay-window 64:512 window 64" "plain:4096 window 4096"; do
+	{ sed 's/^group blue.*/group net keys agent socket '"${want%%:*}"'/; s/socket \([a-z]*\)/&.sock/; s/group blue/group net/; /^root-key/d' gw3.conf; } >agent3.conf
+	start 3 agent3.conf
+	ctl 3 status | sed -n 's/^end .* windows 0 of \(.*\) duplicates.*/\1/p' >windows.out
+	[[ $(cat windows.out) == "${want#*:}" ]] || fail "windows of an agent's group, $want: $(ctl 3 status)"
+	stop 3
+done
+ok
 
 # By time: what is sent in the first moments is refused, and nothing else. A copy is, too.
 cp -p zone.der zone2.der

@@ -236,7 +236,8 @@ static bool read_special(struct gw_line *l, struct gw_group *g, const char *key,
 /*
  * group NAME keys agent [socket PATH] [v V] [replay windows|time] [replay-window N]
  * [max-age N] ...: the name is the cluster's. Replay protection is by time if the
- * cluster's group has counters that are times, since all senders of it do.
+ * cluster's group has counters that are times, since all senders of it do; else by
+ * windows as wide, and as many, as the group's.
  */
 static void follow_group(struct gw_line *l, struct gw_group *g)
 {
@@ -268,13 +269,19 @@ static void follow_group(struct gw_line *l, struct gw_group *g)
 	g->replay = replay == NULL ? (times ? GW_REPLAY_TIME : GW_REPLAY_WINDOWS) : (enum gw_replay)gw_choose(l, replays, "replay", replay);
 	if (g->replay == GW_REPLAY_TIME && !times)
 		gw_fail_line(l, "replay: counters of the cluster's group are no times");
-	if (g->replay == GW_REPLAY_TIME)
+	if (g->replay == GW_REPLAY_TIME) {
 		g->replay_window = 0;
+	} else if (info.replay_window != 0) {
+		g->replay_window = info.replay_window;
+		g->replay_contexts = info.replay_contexts;
+	}
 	for (int at = 2; gw_pair(l, &at, &key, &value);)
 		if (strcmp(key, "replay-window") == 0 && g->replay == GW_REPLAY_WINDOWS)
 			read_window(l, g, key, value);
 		else if ((strcmp(key, "replay-window") == 0 || strncmp(key, "ma", 2) == 0) && !read_time(l, g, key, value))
 			gw_fail_line(l, "a group with replay %s has no '%s'", g->replay == GW_REPLAY_TIME ? "time" : "windows", key);
+	if (g->replay == GW_REPLAY_WINDOWS && g->replay_window == 0)
+		gw_fail_line(l, "replay-window: a group with keys of an agent has windows, or time");
 	g->config.profile = info.profile;
 	g->config.aead = info.aead;
 	g->config.domain = info.domain;

@@ -64,8 +64,8 @@ void gw_show_status(struct gw_command *c)
 		fprintf(c->answer, "end %s address %s port %u profile %s", e->name, gw_text(e->address, text), e->udp_port,
 			gw_profile_name(e->profile));
 		if (e->receiver != NULL && eesp_receiver_replay_stats(e->receiver, &replay) == EESP_OK)
-			fprintf(c->answer, " windows %llu of %llu duplicates %llu old %llu no-room %llu", N(replay.windows),
-				N(replay.most), N(replay.duplicates), N(replay.old), N(replay.no_room));
+			fprintf(c->answer, " windows %llu of %llu window %u duplicates %llu old %llu no-room %llu", N(replay.windows),
+				N(replay.most), e->replay_window, N(replay.duplicates), N(replay.old), N(replay.no_room));
 		fputc('\n', c->answer);
 	}
 	for (size_t i = 0; i < g->peer_count; i++) {

@@ -157,9 +157,13 @@ static void open_end(struct gw *g, struct gw_end *e)
 		c.engine_bits = group->replay == GW_REPLAY_TIME ? 0 : group->engine_bits;
 		line = group->line;
 		c.replay_window = group->replay_window > c.replay_window ? group->replay_window : c.replay_window;
+		c.replay_contexts = group->replay_contexts > c.replay_contexts ? group->replay_contexts : c.replay_contexts;
 		if (sends && group->keys == GW_KEYS_FILE)
 			own[c.own_id_count++] = group->id;
 	}
+	if (c.replay_window == 0)
+		c.replay_contexts = 0;
+	e->replay_window = c.replay_window;
 	if (count != 0)
 		gw_check(g, line, eesp_receiver_new(groups, count, &c, &e->receiver));
 }

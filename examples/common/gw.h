@@ -58,6 +58,7 @@ struct gw_group {
 	uint8_t v;
 	enum gw_replay replay;
 	uint32_t replay_window; /* packets; 0: none */
+	uint32_t replay_contexts; /* most windows; 0: the library's */
 	uint32_t max_age_us, max_early_us; /* time; 0: the library's */
 	uint64_t max_rate;
 	char mark[GW_MAX_PATH]; /* time: of what was opened; "" = the clock is relied on */
@@ -101,6 +102,7 @@ struct gw_end {
 	uint8_t address[16];   /* this end's */
 	uint16_t udp_port;     /* 0: as the profile says */
 	uint32_t profile;      /* of all its peers */
+	uint32_t replay_window; /* that its receiver has */
 	eesp_receiver *receiver; /* of all threads: a packet that comes again may come to another */
 };
 

@@ -2,6 +2,7 @@ package eesp
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -146,7 +147,7 @@ func TestUsageOfSlots(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			g := must(NewGroup(f.g))
 			defer g.Close()
-			key := stream("usage of "+f.name, f.key)
+			key := stream(fmt.Sprintf("usage of %s, %d", f.name, freshID()), f.key) // counters of a key are used once in a process
 			wantError(t, second(g.Usage(0, Current)), status.ErrNotFound)
 			must0(t, g.SetKey(0, key))
 			c := SenderConfig{ID: freshID(), Counter: CounterExplicit}

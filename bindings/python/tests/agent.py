@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""An agent that is played, for tests of those that follow one: agent.py SOCKET [times]"""
+"""An agent that is played, for tests of those that follow one: agent.py SOCKET [times|windows]"""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def value(generation: int) -> bytes:
 
 
 class Agent:
-    """An agent's end: frames as internal/link describes them. times: counters of the group are times."""
+    """An agent's end: frames as internal/link describes them. times: counters of the group are times; windows: how wide
+    receivers' replay windows are, and how many."""
 
-    def __init__(self, path: Path, times: bool = False) -> None:
-        self.times = times
+    def __init__(self, path: Path, times: bool = False, windows: tuple[int, int] = (0, 0)) -> None:
+        self.times, self.windows = times, windows
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
@@ -65,7 +66,8 @@ class Agent:
         values = b"".join(value(g) if g else bytes(32) for g in self.generations) + bytes(192)
         rings = bytes(4) + self.ring + bytes(12) + struct.pack(">Q", 0) + struct.pack(">3Q", *self.generations) + bytes(8)
         sequence = struct.pack(">Q", self.sequence)
-        self.send(4, {1: values, 2: bytes(16), 3: b"net", 4: sequence, 5: bytes(5) + bytes([self.times]) + bytes(22), 6: rings, 7: bytes([self.seal])})
+        parameters = bytes(5) + bytes([self.times]) + bytes(6) + struct.pack(">2I", *self.windows) + bytes(8)
+        self.send(4, {1: values, 2: bytes(16), 3: b"net", 4: sequence, 5: parameters, 6: rings, 7: bytes([self.seal])})
         return self.sequence
 
     def step(self, *generations: int, seal: int = 1) -> int:
@@ -78,5 +80,5 @@ class Agent:
 
 
 if __name__ == "__main__":
-    Agent(Path(sys.argv[1]), "times" in sys.argv[2:])
+    Agent(Path(sys.argv[1]), "times" in sys.argv[2:], (2048, 512) if "windows" in sys.argv[2:] else (0, 0))
     threading.Event().wait()
