@@ -45,7 +45,7 @@ __asm__(".text\n.p2align 4\n.type call0,%function\ncall0:\n"
 	"add sp, sp, #224\n.cfi_def_cfa_offset 0\n"
 	"ret\n.cfi_endproc\n.size call0,.-call0\n");
 
-enum { ONCE, MANY }; /* kernel.Mode */
+enum { ONE_SHOT, SHARED }; /* kernel.Mode */
 
 enum kind { LONG, SHORT, BRIEF }; /* of kernels */
 
@@ -72,7 +72,7 @@ static inline size_t next_kernel(const eesp_job *jobs, size_t n, uint32_t limit,
 	return run;
 }
 
-/* Runs jobs of which keys are in an area: where jobs name them, or, of mode ONCE,
+/* Runs jobs of which keys are in an area: where jobs name them, or, of mode ONE_SHOT,
  * one after the other, with round keys and H. */
 static inline void run_area(const struct eesp_direct *d, int aead, int mode, int seal, uint8_t *area, eesp_job *jobs, size_t n,
 			    const uint8_t *scratch)
@@ -84,27 +84,27 @@ static inline void run_area(const struct eesp_direct *d, int aead, int mode, int
 		if (kind == BRIEF) {
 			call0(d->brief[mode][aead][seal], area, j, some, 0, NULL, NULL);
 		} else if (kind == SHORT) {
-			if (mode == ONCE)
+			if (mode == ONE_SHOT)
 				call0(d->fewer[0], area, (const void *)some, 0, 0, NULL, NULL);
-			call0(d->held[aead][seal], area, j, some, (uintptr_t)mode, scratch, NULL);
+			call0(d->expanded[aead][seal], area, j, some, (uintptr_t)mode, scratch, NULL);
 		} else {
-			int all = mode == MANY || j[some - 1].len >= d->all_powers;
-			if (mode == ONCE)
+			int all = mode == SHARED || j[some - 1].len >= d->all_powers;
+			if (mode == ONE_SHOT)
 				call0(all ? d->powers[aead] : d->fewer[1], area, (const void *)some, 0, 0, NULL, NULL);
 			call0(d->long_[aead][seal], area, j, some, (uintptr_t)mode, (const void *)(uintptr_t)(all ? 8 : 4), NULL);
 		}
-		if (mode == ONCE)
+		if (mode == ONE_SHOT)
 			area += some * d->key_bytes;
 	}
 }
 
 /* Runs up to CHUNK jobs, in order of length, of which keys are raw, in that order
  * too, or in an area. */
-static void run(const struct eesp_room *room, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys, eesp_job *jobs,
+static void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys, eesp_job *jobs,
 		size_t n)
 {
-	uint8_t *rows = room->scratch + d->rows_at, *scratch = room->scratch + d->long_at;
-	if (mode == MANY) {
+	uint8_t *rows = view->scratch + d->rows_at, *scratch = view->scratch + d->long_at;
+	if (mode == SHARED) {
 		run_area(d, aead, mode, seal, (uint8_t *)(uintptr_t)keys, jobs, n, scratch);
 		return;
 	}

@@ -56,13 +56,13 @@ static int counters_clear(const uint8_t *contexts, size_t n)
 }
 
 /* Derives the keys of up to CHUNK contexts, the first octet of which is 0. */
-static void derive_some(const struct eesp_room *room, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys)
+static void derive_some(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys)
 {
 	if (aead == EESP_AEAD_AES_128_GCM) {
 		call0(v->direct->derive, keys, contexts, n, 1, v->master, v->counted);
 		return;
 	}
-	uint8_t *h = room->halves;
+	uint8_t *h = view->halves;
 	for (size_t half = 0; half < 2; half++)
 		call0(v->direct->derive, h + half * n * 16, contexts, n, 1, v->master, v->counted + half * 16);
 	for (size_t i = 0; i < n; i++) {
@@ -80,21 +80,21 @@ static inline int single(const struct eesp_direct *d, const eesp_job *j) { retur
 
 #if !defined(__aarch64__) /* arm64.h has what follows for armv8 */
 
-enum { ONCE, MANY }; /* kernel.Mode */
+enum { ONE_SHOT, SHARED }; /* kernel.Mode */
 
 /* Whether packets of these lengths, the first no longer than the second, do well
  * side by side. */
 static inline int even(uint32_t a, uint32_t b) { return b - a <= 64 + a / 8; }
 
 /* Whether n packets, fewer than four, are better off as a group than one by one. */
-static inline int group_pays(const struct eesp_direct *d, const eesp_job *jobs, size_t n, uint32_t begin)
+static inline int quad_pays(const struct eesp_direct *d, const eesp_job *jobs, size_t n, uint32_t begin)
 {
 	uint32_t longest = jobs[n - 1].len, sum = 0;
 	if (jobs[0].len < d->long_least)
 		return 1;
 	for (size_t i = 0; i < n; i++)
 		sum += jobs[i].len + begin;
-	return longest <= d->group_limit && 4 * longest * d->group_octet <= 100 * sum;
+	return longest <= d->partial_max && 4 * longest * d->quad_octet <= 100 * sum;
 }
 
 /* Whether kernels that take packets in pairs leave the last one over. */
@@ -110,9 +110,9 @@ static inline int last_alone(const eesp_job *jobs, size_t n)
 static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jobs, size_t n, int mode, int *lanes)
 {
 	uint32_t limit = d->limit[mode];
-	size_t run = 0, rest;
+	size_t run = 0, end;
 	*lanes = 1;
-	if (!d->groups) {
+	if (!d->quads) {
 		for (run = n; run > 0 && jobs[run - 1].len > limit; run--)
 			;
 		if (run > 0 && jobs[run - 1].len > d->alone[mode] && last_alone(jobs, run))
@@ -121,18 +121,18 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 		return run > 0 ? run : n;
 	}
 	if (LIKELY(jobs[n - 1].len <= limit && even(jobs[0].len, jobs[n - 1].len) &&
-		   (n % 4 == 0 || (n < 4 && group_pays(d, jobs, n, d->begin[mode])))))
+		   (n % 4 == 0 || (n < 4 && quad_pays(d, jobs, n, d->begin[mode])))))
 		return n;
 	while (run + 4 <= n && jobs[run + 3].len <= limit && even(jobs[run].len, jobs[run + 3].len))
 		run += 4;
-	for (rest = run; rest < n && rest < run + 3 && even(jobs[run].len, jobs[rest].len); rest++)
+	for (end = run; end < n && end < run + 3 && even(jobs[run].len, jobs[end].len); end++)
 		;
-	if (rest > run && jobs[rest - 1].len <= limit && group_pays(d, jobs + run, rest - run, d->begin[mode]))
-		run = rest;
+	if (end > run && jobs[end - 1].len <= limit && quad_pays(d, jobs + run, end - run, d->begin[mode]))
+		run = end;
 	if (run > 0)
 		return run;
 	*lanes = 0;
-	for (run = rest > 1 ? rest : 1; run < n; run++) {
+	for (run = end > 1 ? end : 1; run < n; run++) {
 		const eesp_job *g = jobs + run;
 		if (g->len <= limit && n - run >= 4 && g[3].len <= limit && even(g->len, g[3].len))
 			break;
@@ -141,12 +141,12 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 }
 
 /* Runs jobs one by one, of which keys are raw or in an area. */
-static NOINLINE void run_long(const struct eesp_room *room, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
+static NOINLINE void run_long(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
 		     eesp_job *jobs, size_t n)
 {
-	uint8_t *rows = room->scratch + d->rows_at, *scratch = room->scratch + d->long_at;
+	uint8_t *rows = view->scratch + d->rows_at, *scratch = view->scratch + d->long_at;
 	uintptr_t kernel = d->long_[aead][seal];
-	if (mode == MANY) {
+	if (mode == SHARED) {
 		call0(kernel, keys, jobs, n, 1, scratch, NULL);
 		return;
 	}
@@ -161,24 +161,24 @@ static NOINLINE void run_long(const struct eesp_room *room, const struct eesp_di
 
 /* Runs up to CHUNK jobs, in order of length, of which keys are raw, in that order
  * too, or in an area. */
-static void run(const struct eesp_room *room, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
+static void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
 		eesp_job *jobs, size_t n)
 {
-	uintptr_t kernel = mode == ONCE ? d->fresh[aead][seal] : d->held[aead][seal];
+	uintptr_t kernel = mode == ONE_SHOT ? d->raw[aead][seal] : d->expanded[aead][seal];
 	for (size_t at = 0; at < n;) {
 		int lanes;
-		const uint8_t *k = mode == ONCE ? keys + at * (16u << aead) : keys;
+		const uint8_t *k = mode == ONE_SHOT ? keys + at * (16u << aead) : keys;
 		size_t some = next_kernel(d, jobs + at, n - at, mode, &lanes);
-		if (some == 1 && mode == ONCE && single(d, jobs + at)) {
-			call0(d->one[aead][seal], k, jobs + at, 1, (uintptr_t)room->scratch, NULL, NULL);
+		if (some == 1 && mode == ONE_SHOT && single(d, jobs + at)) {
+			call0(d->one[aead][seal], k, jobs + at, 1, (uintptr_t)view->scratch, NULL, NULL);
 		} else if (some <= 2 && jobs[at + some - 1].len <= d->pair_limit[mode] && d->pair[mode][aead][seal] != 0) {
-			call0(d->pair[mode][aead][seal], k, jobs + at, some, (uintptr_t)room->scratch, NULL, NULL);
+			call0(d->pair[mode][aead][seal], k, jobs + at, some, (uintptr_t)view->scratch, NULL, NULL);
 		} else if (lanes && kernel != 0) {
-			call0(kernel, k, jobs + at, some, (uintptr_t)room->scratch, NULL, NULL);
-			if (d->groups && some % 4 != 0)
-				explicit_bzero(room->scratch + d->litter_at, d->litter + jobs[at + some - 1].len);
+			call0(kernel, k, jobs + at, some, (uintptr_t)view->scratch, NULL, NULL);
+			if (d->quads && some % 4 != 0)
+				explicit_bzero(view->scratch + d->residue_at, d->residue_len + jobs[at + some - 1].len);
 		} else {
-			run_long(room, d, aead, mode, seal, k, jobs + at, some);
+			run_long(view, d, aead, mode, seal, k, jobs + at, some);
 		}
 		at += some;
 	}
@@ -301,20 +301,20 @@ static NOINLINE VECTORS_OF enum form form_with_contexts(const eesp_job *jobs, si
 
 /* Runs jobs in order of length, up to CHUNK, with raw keys of their contexts or
  * with those that they name. */
-static inline void run_ordered(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
+static inline void run_ordered(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
 			       const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, int seal)
 {
 	if (kdf == NULL) {
-		run(room, d, aead, MANY, seal, area, jobs, n);
+		run(view, d, aead, SHARED, seal, area, jobs, n);
 		return;
 	}
-	derive_some(room, kdf, (uint32_t)aead, contexts, n, room->keys);
-	run(room, d, aead, ONCE, seal, room->keys, jobs, n);
-	explicit_bzero(room->keys, n * (16u << aead));
+	derive_some(view, kdf, (uint32_t)aead, contexts, n, view->keys);
+	run(view, d, aead, ONE_SHOT, seal, view->keys, jobs, n);
+	explicit_bzero(view->keys, n * (16u << aead));
 }
 
 /* A single job, all in one kernel. */
-static inline void rekey_one(const struct eesp_room *room, const struct eesp_kdf_view *v, int aead, const uint8_t *context, eesp_job *job,
+static inline void rekey_one(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, int aead, const uint8_t *context, eesp_job *job,
 			     int seal)
 {
 	typedef uint8_t block __attribute__((vector_size(16)));
@@ -322,32 +322,32 @@ static inline void rekey_one(const struct eesp_room *room, const struct eesp_kdf
 	memcpy(&m.b[0], context, 16);
 	/* counted has the counters in it: 1, which the second's makes 2. */
 	m.b[1] = m.b[0] ^ (block){ 1 ^ 2 };
-	call0(v->direct->one[aead][seal], &m, job, 1, (uintptr_t)room->scratch, v->master, v->counted);
+	call0(v->direct->one[aead][seal], &m, job, 1, (uintptr_t)view->scratch, v->master, v->counted);
 }
 
-static NOINLINE void run_others(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
+static NOINLINE void run_others(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
 				const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, int seal)
 {
 	eesp_job moved[CHUNK];
 	uint8_t from[CHUNK];
 	by_length(moved, jobs, n, from);
 	for (size_t i = 0; kdf != NULL && i < n; i++)
-		memcpy(room->msgs + i * EESP_KDF_CONTEXT_LEN, contexts + from[i] * EESP_KDF_CONTEXT_LEN, EESP_KDF_CONTEXT_LEN);
-	run_ordered(room, d, kdf, aead, room->msgs, area, moved, n, seal);
+		memcpy(view->msgs + i * EESP_KDF_CONTEXT_LEN, contexts + from[i] * EESP_KDF_CONTEXT_LEN, EESP_KDF_CONTEXT_LEN);
+	run_ordered(view, d, kdf, aead, view->msgs, area, moved, n, seal);
 	for (size_t i = 0; !seal && i < n; i++)
 		jobs[from[i]].ok = moved[i].ok;
 }
 
 /* Runs the caller's jobs, any number, and returns how many are good. */
-static inline size_t run_jobs(const struct eesp_room *room, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
+static inline size_t run_jobs(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
 			      const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, enum form form, int seal)
 {
 	for (size_t at = 0, some; at < n; at += some) {
 		some = n - at < CHUNK ? n - at : CHUNK;
 		if (LIKELY(form == ORDERED))
-			run_ordered(room, d, kdf, aead, contexts, area, jobs + at, some, seal);
+			run_ordered(view, d, kdf, aead, contexts, area, jobs + at, some, seal);
 		else
-			run_others(room, d, kdf, aead, contexts, area, jobs + at, some, seal);
+			run_others(view, d, kdf, aead, contexts, area, jobs + at, some, seal);
 		if (kdf != NULL)
 			contexts += some * EESP_KDF_CONTEXT_LEN;
 	}
@@ -364,24 +364,24 @@ static inline size_t run_jobs(const struct eesp_room *room, const struct eesp_di
 	return good;
 }
 
-int direct_derive(const struct eesp_room *room, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n,
+int direct_derive(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n,
 		  uint8_t *keys)
 {
 	if (v->direct == NULL || !counters_clear(contexts, n))
 		return 0;
 	for (size_t at = 0; at < n; at += CHUNK)
-		derive_some(room, v, aead, contexts + at * EESP_KDF_CONTEXT_LEN, n - at < CHUNK ? n - at : CHUNK,
+		derive_some(view, v, aead, contexts + at * EESP_KDF_CONTEXT_LEN, n - at < CHUNK ? n - at : CHUNK,
 			    keys + at * (aead == EESP_AEAD_AES_128_GCM ? 16 : 32));
 	return 1;
 }
 
-static NOINLINE size_t rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, int aead, const uint8_t *contexts, eesp_job *jobs,
+static NOINLINE size_t rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, int aead, const uint8_t *contexts, eesp_job *jobs,
 			     size_t n, enum form form, int seal)
 {
-	return run_jobs(room, v->direct, v, aead, contexts, NULL, jobs, n, form, seal);
+	return run_jobs(view, v->direct, v, aead, contexts, NULL, jobs, n, form, seal);
 }
 
-int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
+int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
 		 eesp_job *jobs, size_t n, int seal, size_t *good)
 {
 	const struct eesp_direct *d = v->direct;
@@ -390,7 +390,7 @@ int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, ui
 	if (n == 1 && single(d, jobs)) {
 		if (!good_form(jobs, 1) || contexts[0] != 0)
 			return 0;
-		rekey_one(room, v, (int)aead, contexts, jobs, seal);
+		rekey_one(view, v, (int)aead, contexts, jobs, seal);
 		*good = seal || jobs->ok;
 		if (UNLIKELY(!*good))
 			memset(jobs->dst, 0, jobs->len);
@@ -399,16 +399,16 @@ int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, ui
 	enum form form = form_with_contexts(jobs, n, contexts);
 	if (form == BAD)
 		return 0;
-	*good = rekey(room, v, (int)aead, contexts, jobs, n, form, seal);
+	*good = rekey(view, v, (int)aead, contexts, jobs, n, form, seal);
 	return 1;
 }
 
-int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good)
+int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good)
 {
 	enum form form = v->direct != NULL ? form_of(jobs, n, v->n) : BAD;
 	if (form == BAD)
 		return 0;
-	*good = run_jobs(room, v->direct, NULL, (int)v->aead, NULL, v->area, jobs, n, form, seal);
+	*good = run_jobs(view, v->direct, NULL, (int)v->aead, NULL, v->area, jobs, n, form, seal);
 	return 1;
 }
 
@@ -520,17 +520,17 @@ static inline int overlap(const void *a, uintptr_t an, const void *b, uintptr_t 
 
 #ifndef WIDE
 /* Keys that are in force now stay until leave: keys.Reader's Enter and Leave. */
-static inline uint64_t enter(const struct eesp_room *room)
+static inline uint64_t enter(const struct eesp_worker_view *view)
 {
-	uint64_t epoch = __atomic_load_n(room->epoch, __ATOMIC_SEQ_CST);
-	__atomic_exchange_n(room->active, epoch, __ATOMIC_SEQ_CST);
+	uint64_t epoch = __atomic_load_n(view->epoch, __ATOMIC_SEQ_CST);
+	__atomic_exchange_n(view->active, epoch, __ATOMIC_SEQ_CST);
 	return epoch;
 }
 
-static inline void leave(const struct eesp_room *room, uint64_t epoch)
+static inline void leave(const struct eesp_worker_view *view, uint64_t epoch)
 {
-	__atomic_exchange_n(room->active, 0, __ATOMIC_SEQ_CST);
-	if (UNLIKELY(epoch != __atomic_load_n(room->epoch, __ATOMIC_SEQ_CST) && __atomic_load_n(room->waiting, __ATOMIC_SEQ_CST) != 0))
+	__atomic_exchange_n(view->active, 0, __ATOMIC_SEQ_CST);
+	if (UNLIKELY(epoch != __atomic_load_n(view->epoch, __ATOMIC_SEQ_CST) && __atomic_load_n(view->waiting, __ATOMIC_SEQ_CST) != 0))
 		eespGoSweep();
 }
 #endif
@@ -581,9 +581,9 @@ static inline int same(const uint8_t *a, const uint8_t *b, size_t len)
 }
 
 /* Which of few keys is whose: packet k has that of the KDF input that is now the
- * slot[k]th. Returns how many there are, or n if there are so many that each
+ * index[k]th. Returns how many there are, or n if there are so many that each
  * packet had better bring its own. */
-static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8_t slot[CHUNK])
+static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8_t index[CHUNK])
 {
 	uint8_t first[CHUNK / FEW_KEYS];
 	size_t u = 0;
@@ -597,7 +597,7 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 				return n;
 			first[u++] = (uint8_t)i;
 		}
-		slot[i] = (uint8_t)k;
+		index[i] = (uint8_t)k;
 	}
 	for (size_t k = 1; k < u; k++) /* first[k] >= k */
 		memmove(msgs + k * stride, msgs + first[k] * stride, len);
@@ -614,14 +614,14 @@ static inline v16 octet_at(uint8_t octet, size_t at)
 
 /* Makes the other inputs of u keys that take two or three out of their first ones,
  * in msgs. All is written as it is read: in whole blocks. */
-static inline void second_inputs(const struct eesp_room *room, const struct kdf_plan *k, size_t u)
+static inline void second_inputs(const struct eesp_worker_view *view, const struct kdf_plan *k, size_t u)
 {
 	size_t len = (size_t)k->blocks * 16, per = inputs(k);
 	if (per == 1)
 		return;
 	const v16 second = octet_at(1 ^ 2, k->counter & 15), third = octet_at(1 ^ 3, k->counter & 15);
 	const size_t there = k->counter & ~(size_t)15;
-	uint8_t *m = room->msgs;
+	uint8_t *m = view->msgs;
 	for (size_t i = 0; i < u; i++, m += per * len)
 		for (size_t b = 0; b < len; b += 16) {
 			const v16 x = load16(m + b);
@@ -632,10 +632,10 @@ static inline void second_inputs(const struct eesp_room *room, const struct kdf_
 }
 
 /* Derives u keys to "to" from inputs in msgs, each with room for as many as it takes. */
-static inline void derive_keys(const struct eesp_room *room, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
+static inline void derive_keys(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
 {
-	second_inputs(room, k, u);
-	call0(d->derive, to, room->msgs, u * inputs(k), k->blocks, k->master, k->sub);
+	second_inputs(view, k, u);
+	call0(d->derive, to, view->msgs, u * inputs(k), k->blocks, k->master, k->sub);
 }
 
 /* Adds what goes with a key to four octets of a nonce. */
@@ -649,15 +649,15 @@ static inline void add_salt(uint8_t *nonce, const uint8_t *salt)
 }
 
 /* Takes u outputs of derivation in keys apart: keys, one directly behind the
- * other, and what is added to the nonces of jobs; slot: which is whose, NULL: in order. */
-static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *slot, eesp_job *jobs, size_t n)
+ * other, and what is added to the nonces of jobs; index: which is whose, NULL: in order. */
+static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *index, eesp_job *jobs, size_t n)
 {
 	static const uint8_t twelve[16] = { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 }; /* so many octets masks have that are derived with keys */
 	const size_t size = inputs(k) * 16, key_len = k->key_len;
 	const v16 some = load16(twelve);
 	const uint8_t *masks = keys + key_len;
 	for (size_t i = 0; i < n; i++) /* and reserved, which is 0 */
-		store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (slot != NULL ? slot[i] : i) * size) & some));
+		store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * size) & some));
 	uint8_t *to = keys, *from = keys; /* to is not in front of where it comes from */
 	for (size_t i = 0; i < u; i++, to += key_len, from += size) {
 		const v16 a = load16(from), b = load16(from + 16);
@@ -669,46 +669,46 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 }
 
 /* Derives u keys from inputs in msgs and runs the jobs: few keys are expanded
- * once each. With a held key, there are no inputs. */
-static inline void derive_and_run(const struct eesp_room *room, const struct eesp_direct *d, const struct kdf_plan *k, size_t u,
-				  const uint8_t slot[CHUNK], int seal, eesp_job *jobs, size_t n)
+ * once each. With a expanded key, there are no inputs. */
+static inline void derive_and_run(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u,
+				  const uint8_t index[CHUNK], int seal, eesp_job *jobs, size_t n)
 {
 	int aead = k->key_len == 32;
 	if (k->master == NULL) { /* jobs say which key of the area is theirs */
-		run(room, d, aead, MANY, seal, k->area, jobs, n);
+		run(view, d, aead, SHARED, seal, k->area, jobs, n);
 		return;
 	}
 	if (n == 1 && single(d, jobs) && (k->blocks <= d->one_blocks || (k->blocks == 1 && k->mask == 0))) {
-		second_inputs(room, k, 1);
-		call0(d->one[aead][seal], room->msgs, jobs, k->blocks | (k->mask != 0 ? 4u : 0), (uintptr_t)room->scratch, k->master, k->sub);
+		second_inputs(view, k, 1);
+		call0(d->one[aead][seal], view->msgs, jobs, k->blocks | (k->mask != 0 ? 4u : 0), (uintptr_t)view->scratch, k->master, k->sub);
 		return;
 	}
-	derive_keys(room, d, k, u, room->keys);
+	derive_keys(view, d, k, u, view->keys);
 	if (UNLIKELY(k->mask != 0))
-		part(k, room->keys, u, u < n ? slot : NULL, jobs, n);
+		part(k, view->keys, u, u < n ? index : NULL, jobs, n);
 	if (u * FEW_KEYS <= n) {
 		size_t octets = (u + 3) / 4 * 4 * d->key_bytes;
-		call0(d->expand[aead], room->area, room->keys, u, 0, NULL, NULL);
-		call0(d->powers[aead], room->area, (const void *)u, 0, 0, NULL, NULL);
-		explicit_bzero(room->keys, u * k->key_len);
+		call0(d->expand[aead], view->area, view->keys, u, 0, NULL, NULL);
+		call0(d->powers[aead], view->area, (const void *)u, 0, 0, NULL, NULL);
+		explicit_bzero(view->keys, u * k->key_len);
 		for (size_t i = 0; i < n; i++)
-			jobs[i].key = slot[i];
-		run(room, d, aead, MANY, seal, room->area, jobs, n);
-		explicit_bzero(room->area, octets);
+			jobs[i].key = index[i];
+		run(view, d, aead, SHARED, seal, view->area, jobs, n);
+		explicit_bzero(view->area, octets);
 		return;
 	}
 	for (size_t i = u; i < n; i++) /* a copy for each */
-		blocks(room->keys + i * k->key_len, room->keys, k->key_len);
-	run(room, d, aead, ONCE, seal, room->keys, jobs, n);
-	explicit_bzero(room->keys, n * k->key_len);
+		blocks(view->keys + i * k->key_len, view->keys, k->key_len);
+	run(view, d, aead, ONE_SHOT, seal, view->keys, jobs, n);
+	explicit_bzero(view->keys, n * k->key_len);
 }
 
 #ifndef WIDE
 /* Takes packets out of a burst that the plan does not cover, has the engine take
  * them, and puts them back. */
-typedef size_t engine(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial);
+typedef size_t go_burst(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial);
 
-static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial, int numbered, engine *go)
+static NOINLINE size_t strays(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial, int numbered, go_burst *go)
 {
 	eesp_pkt apart[CHUNK];
 	uint8_t from[CHUNK] = { 0 };
@@ -716,7 +716,7 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 	for (size_t i = 0; i < n; i++)
 		if (pkts[i].status == STRAY) {
 			if (k > 0 && numbered && from[k - 1] + 1u != i) { /* counters follow one another */
-				good += go(way, apart, k, first + from[0], serial);
+				good += go(fp, apart, k, first + from[0], serial);
 				for (size_t x = 0; x < k; x++)
 					pkts[from[x]] = apart[x];
 				k = 0;
@@ -724,7 +724,7 @@ static NOINLINE size_t strays(const struct eesp_way *way, eesp_pkt *pkts, size_t
 			from[k] = (uint8_t)i;
 			apart[k++] = pkts[i];
 		}
-	good += go(way, apart, k, first + from[0], serial);
+	good += go(fp, apart, k, first + from[0], serial);
 	for (size_t x = 0; x < k; x++)
 		pkts[from[x]] = apart[x];
 	return good;
@@ -780,17 +780,17 @@ static inline void counted(struct eesp_share *shares, uint64_t number, uint64_t 
 /* ---- Sealing ---- */
 
 #ifndef WIDE
-static size_t go_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
+static size_t go_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 {
-	*way->crossed += n;
-	return eespGoSealBurst(way->worker, way->slot, pkts, n);
+	*fp->cgo_packets += n;
+	return eespGoSealBurst(fp->worker, fp->object, pkts, n);
 }
 
 /* serial: whose counters were taken. */
-static size_t go_seal_taken(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial)
+static size_t go_seal_taken(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial)
 {
-	*way->crossed += n;
-	return eespGoSealTaken(way->worker, way->slot, pkts, n, first, serial);
+	*fp->cgo_packets += n;
+	return eespGoSealTaken(fp->worker, fp->object, pkts, n, first, serial);
 }
 #endif
 
@@ -823,29 +823,29 @@ static inline int wraps(const struct eesp_seal_plan *w, const eesp_pkt *p)
 
 static inline uint32_t padding(const struct eesp_seal_plan *w, uint32_t len) { return -(w->inner + len) & w->pad_mask; }
 
-/* Makes a packet to be sealed a job, if it is plain: plainRow of internal/burst. */
-static inline int plain(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j, const int bare)
+/* Makes a packet to be sealed a job, if it is simple: simpleRun of internal/burst. */
+static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j, const int bare)
 {
 	uint8_t *hdr, *body;
-	uint32_t header = w->n, lead = bare ? 0 : w->lead, tail = (bare ? 0 : padding(w, p->len)) + ICV, size = header + p->len + tail;
+	uint32_t header = w->n, prefix = bare ? 0 : w->prefix, tail = (bare ? 0 : padding(w, p->len)) + ICV, size = header + p->len + tail;
 	if ((p->coffset | p->ioffset | p->reserved) != 0 || p->iov_count != 0 || p->flags != w->flags || p->data == NULL ||
 	    p->len > EESP_MAX_LEN)
 		return 0;
 	if (p->dst == NULL) {
-		if (p->headroom < header + lead || p->tailroom < tail)
+		if (p->headroom < header + prefix || p->tailroom < tail)
 			return 0;
 		body = p->data;
 		hdr = body - header;
 	} else {
-		if (p->dst_size < size + lead)
+		if (p->dst_size < size + prefix)
 			return 0;
-		hdr = (uint8_t *)p->dst + lead;
+		hdr = (uint8_t *)p->dst + prefix;
 		body = hdr + header;
-		if (body != p->data && overlap(p->data, p->len, hdr - lead, size + lead))
+		if (body != p->data && overlap(p->data, p->len, hdr - prefix, size + prefix))
 			return 0;
 	}
-	j->aad = hdr - lead;
-	j->aad_len = header + lead;
+	j->aad = hdr - prefix;
+	j->aad_len = header + prefix;
 	j->src = p->data;
 	j->dst = body;
 	j->tag = body + p->len;
@@ -881,11 +881,11 @@ static inline int take_below(const struct eesp_seal_plan *w, size_t n, uint64_t 
 {
 	const struct eesp_counter *c = &w->counter;
 	uint64_t at, begin, end, now = 0, top = UINT64_MAX;
-	if (c->lead != 0) { /* counters are times: no earlier than the clock */
+	if (c->time_lead != 0) { /* counters are times: no earlier than the clock */
 		now = times_clock(c->rate);
 		if (UNLIKELY(now == 0))
 			return 0;
-		top = now + c->lead;
+		top = now + c->time_lead;
 	}
 	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
 	do {
@@ -952,20 +952,20 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 #endif
 
 /* Seals up to CHUNK packets; the others are marked as strays, and counted. */
-static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts,
+static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts,
 								 size_t n, uint64_t first, size_t *stray, const int bare)
 {
 	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at, bare ? 0 : w->mask };
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
-	uint32_t header = w->n, lead = bare ? 0 : w->lead;
+	uint32_t header = w->n, prefix = bare ? 0 : w->prefix;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
 	eesp_job jobs[CHUNK], *sorted;
-	uint8_t slot[CHUNK] = { 0 }, lane[CHUNK];
+	uint8_t index[CHUNK] = { 0 }, lane[CHUNK];
 	struct order o;
 
 	for (size_t i = 0; i < n; i++) {
 		lane[m] = (uint8_t)i;
-		if (LIKELY(plain(&pkts[i], w, &jobs[m], bare)))
+		if (LIKELY(simple_job(&pkts[i], w, &jobs[m], bare)))
 			m++;
 		else
 			pkts[i].status = STRAY;
@@ -987,7 +987,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		const __mmask64 picked = w->picked;
 		size_t begin = 0;
 		if (LIKELY(!w->of_packet && (bare || w->rekey_mask == 0)))
-			for (uint8_t *to = room->msgs; begin < u; begin++, to += stride) { /* what is too much is written over, or behind all */
+			for (uint8_t *to = view->msgs; begin < u; begin++, to += stride) { /* what is too much is written over, or behind all */
 				const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)&pkts[lane[o.from[begin]]].addr));
 				_mm512_storeu_si512(to, _mm512_xor_si512(base, _mm512_maskz_permutexvar_epi8(picked, taken, from)));
 			}
@@ -995,13 +995,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 #else
 		for (size_t i = 0; i < u; i++) {
 #endif
-			uint8_t *to = room->msgs + i * stride;
+			uint8_t *to = view->msgs + i * stride;
 			const eesp_pkt *p = &pkts[lane[o.from[i]]];
 			for (size_t b = 0; b < len; b += 16)
 				store16(to + b, load16(msg + b));
 			for (uint32_t c = 0; c < w->copies; c++) {
-				const uint8_t *from = (w->copy[c].of == OF_DESC ? (const uint8_t *)&p->addr : sorted[i].aad + lead) + w->copy[c].from;
-				if (w->copy[c].of == FOUR_OF_PACKET) {
+				const uint8_t *from = (w->copy[c].what == COPY_DESC ? (const uint8_t *)&p->addr : sorted[i].aad + prefix) + w->copy[c].from;
+				if (w->copy[c].what == COPY_PACKET_4) {
 					uint32_t x;
 					memcpy(&x, from, 4);
 					add_at(to, w->copy[c].to, (v16)(four){ x }, 4);
@@ -1013,7 +1013,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 				rekeyed(to, w->rekey_at, tsc + lane[o.from[i]] * w->counter.step, w->rekey_mask, w->rekey_bits);
 		}
 		if (m >= FEW_KEYS && !w->fixed)
-			u = few_keys(room->msgs, stride, len, m, slot);
+			u = few_keys(view->msgs, stride, len, m, index);
 	}
 	const v16 last = load16(w->header + (header >= 16 ? header - 16 : 0));
 	const uint64_t id = w->id, step = w->counter.step, nonce = raw64(w->nonce), nonce_tail = raw64(w->nonce + 8);
@@ -1023,7 +1023,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		eesp_pkt *p = &pkts[at];
 		eesp_job *j = &sorted[i];
 		uint64_t mine = tsc + at * step;
-		uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad + lead;
+		uint8_t *hdr = (uint8_t *)(uintptr_t)j->aad + prefix;
 		if (LIKELY(header >= 16)) {
 			for (uint32_t x = 0; x + 16 < header; x += 16)
 				store16(hdr + x, load16(w->header + x));
@@ -1039,7 +1039,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		store16(j->nonce, (v16)numbered);
 		j->key = w->key;
 		p->out_len = header + j->len + ICV;
-		if (!bare && w->from_lead)
+		if (!bare && w->from_prefix)
 			add_salt(j->nonce, j->aad);
 		if (!bare && UNLIKELY(w->wrap != UNWRAP_BARE)) {
 			uint32_t text = j->len;
@@ -1058,63 +1058,63 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		p->tsc = mine;
 		octets += p->out_len;
 	}
-	derive_and_run(room, w->direct, &k, u, slot, 1, sorted, m);
-	used(w->usage, room->number, USAGE_SEALED, m, k.master, u);
+	derive_and_run(view, w->direct, &k, u, index, 1, sorted, m);
+	used(w->usage, view->number, USAGE_SEALED, m, k.master, u);
 	if (!bare)
-		tallied(w->tally, room->number, TALLY_SEALED, m);
-	counted(w->shares, room->number, w->by, w->octets, m, octets);
+		tallied(w->tally, view->number, TALLY_SEALED, m);
+	counted(w->shares, view->number, w->by, w->octets, m, octets);
 	return m;
 }
 
 /* The same where payloads are texts and nothing is in front of headers, and else. */
-static EXECUTOR NOINLINE size_t seal_bare(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
+static EXECUTOR NOINLINE size_t seal_bare(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
 {
-	return seal_some(room, w, pkts, n, first, stray, 1);
+	return seal_some(view, w, pkts, n, first, stray, 1);
 }
 
-static EXECUTOR NOINLINE size_t seal_any(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
+static EXECUTOR NOINLINE size_t seal_any(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
 {
-	return seal_some(room, w, pkts, n, first, stray, 0);
+	return seal_some(view, w, pkts, n, first, stray, 0);
 }
 
 #ifndef WIDE
-static const struct eesp_ways narrow_ways;
+static const struct eesp_executors narrow_executors;
 
-static inline const struct eesp_ways *ways(int wide)
+static inline const struct eesp_executors *executors(int wide)
 {
 #if defined(__x86_64__)
 	if (LIKELY(wide))
-		return &wide_ways;
+		return &wide_executors;
 #endif
-	return &narrow_ways;
+	return &narrow_executors;
 }
 
-size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
+size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 {
-	const struct eesp_room *room = way->room;
+	const struct eesp_worker_view *view = fp->view;
 	size_t good = 0, at = 0;
 	uint64_t first = 0, serial = 0;
 	while (at < n) {
-		uint64_t epoch = enter(room);
-		const struct eesp_seal_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
+		uint64_t epoch = enter(view);
+		const struct eesp_seal_plan *w = __atomic_load_n(fp->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
 		/* A burst's counters follow one another; of other keys they may be others. */
 		if (UNLIKELY(w == NULL || (at == 0 ? !take(w, n, &first) : w->serial != serial))) {
-			leave(room, epoch);
-			return good + (at == 0 ? go_seal(way, pkts, n) : go_seal_taken(way, pkts + at, n - at, first + at, serial));
+			leave(view, epoch);
+			return good + (at == 0 ? go_seal(fp, pkts, n) : go_seal_taken(fp, pkts + at, n - at, first + at, serial));
 		}
 		serial = w->serial;
 		do {
 			some = n - at < CHUNK ? n - at : CHUNK;
 			const struct eesp_seal_plan *x = w->other != NULL && pkts[at].flags == w->other->flags ? w->other : w;
-			good += ways(x->direct->wide != 0)->seal[x->wrap == UNWRAP_BARE && x->lead == 0](room, x, pkts + at, some, first + at, &stray);
+			good += executors(x->direct->wide != 0)->seal[x->wrap == UNWRAP_BARE && x->prefix == 0](view, x, pkts + at, some, first + at, &stray);
 			at += some;
 		} while (stray == 0 && at < n);
-		leave(room, epoch);
+		leave(view, epoch);
 		if (UNLIKELY(stray == some))
-			good += go_seal_taken(way, pkts + at - some, some, first + at - some, serial);
+			good += go_seal_taken(fp, pkts + at - some, some, first + at - some, serial);
 		else if (UNLIKELY(stray != 0))
-			good += strays(way, pkts + at - some, some, first + at - some, serial, 1, go_seal_taken);
+			good += strays(fp, pkts + at - some, some, first + at - some, serial, 1, go_seal_taken);
 	}
 	return good;
 }
@@ -1123,12 +1123,12 @@ size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
 /* ---- Opening ---- */
 
 #ifndef WIDE
-static size_t go_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial)
+static size_t go_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial)
 {
 	(void)first;
 	(void)serial;
-	*way->crossed += n;
-	return eespGoOpenBurst(way->worker, way->slot, pkts, n);
+	*fp->cgo_packets += n;
+	return eespGoOpenBurst(fp->worker, fp->object, pkts, n);
 }
 #endif
 
@@ -1156,7 +1156,7 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 	}
 }
 
-static NOINLINE void refused(eesp_pkt *p, eesp_status st, const struct eesp_open_plan *w, const struct eesp_pattern *pt)
+static NOINLINE void refuse_known(eesp_pkt *p, eesp_status st, const struct eesp_open_plan *w, const struct eesp_pattern *pt)
 {
 	p->status = st;
 	p->out = NULL;
@@ -1174,22 +1174,22 @@ static inline void opened_with(const struct eesp_pattern *pt, uint64_t number, s
 	tallied(pt->tally, number, TALLY_OPENED, opened);
 }
 
-/* Packets of a burst that were turned away, for few reasons, and whose they said that they
- * are. Threads share what is counted: it is written once, when all of them are known. */
-struct away {
+/* Packets of a burst that were refused, for a few reasons, and the domains that they
+ * named. Threads share what is counted: it is written once, when all of them are known. */
+struct refusals {
 	size_t all;
 	uint32_t kinds;
-	struct turned {
+	struct refusal {
 		eesp_status status;
 		uint32_t n;
 		const struct eesp_domain *domain;
 	} of[4], *last;
 };
 
-static NOINLINE void count_away(const struct eesp_open_plan *w, struct away *a)
+static NOINLINE void count_refused(const struct eesp_open_plan *w, struct refusals *a)
 {
 	for (size_t i = 0; i < a->kinds; i++) {
-		const struct turned *t = &a->of[i];
+		const struct refusal *t = &a->of[i];
 		__atomic_fetch_add(&w->by[-t->status], t->n, __ATOMIC_RELAXED);
 		if (t->domain != NULL && w->tally_of[-t->status] != 0)
 			__atomic_fetch_add(&t->domain->tally[w->tally_of[-t->status]], t->n, __ATOMIC_RELAXED);
@@ -1197,24 +1197,24 @@ static NOINLINE void count_away(const struct eesp_open_plan *w, struct away *a)
 	a->kinds = 0;
 }
 
-static NOINLINE struct turned *turned(const struct eesp_open_plan *w, struct away *a, eesp_status st, const struct eesp_domain *domain)
+static NOINLINE struct refusal *refusal_of(const struct eesp_open_plan *w, struct refusals *a, eesp_status st, const struct eesp_domain *domain)
 {
 	for (size_t i = 0; i < a->kinds; i++)
 		if (a->of[i].status == st && a->of[i].domain == domain)
 			return &a->of[i];
 	if (a->kinds == sizeof a->of / sizeof a->of[0])
-		count_away(w, a);
-	a->of[a->kinds] = (struct turned){ st, 0, domain };
+		count_refused(w, a);
+	a->of[a->kinds] = (struct refusal){ st, 0, domain };
 	return &a->of[a->kinds++];
 }
 
-static inline void turn_away(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, const struct eesp_domain *domain, struct away *a)
+static inline void refuse(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, const struct eesp_domain *domain, struct refusals *a)
 {
 	p->status = st;
 	p->out = NULL;
 	p->out_len = 0;
 	if (UNLIKELY(a->kinds == 0 || a->last->status != st || a->last->domain != domain))
-		a->last = turned(w, a, st, domain);
+		a->last = refusal_of(w, a, st, domain);
 	a->last->n++;
 	a->all++;
 }
@@ -1270,19 +1270,19 @@ static inline eesp_status screen(const struct eesp_screen *s, const eesp_pkt *p)
 
 /* Takes a packet that the plan does not cover: most probably it is none of the
  * receiver's, or else the engine's. */
-static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struct away *a)
+static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struct refusals *a)
 {
 	const struct eesp_screen *s = &w->screen;
 	eesp_status st;
 	p->status = STRAY;
-	if (p->flags > 3 || s->lead[p->flags] == NONE || p->headroom < s->lead[p->flags] || p->reserved != 0 || p->iov_count != 0 ||
+	if (p->flags > 3 || s->prefix[p->flags] == NONE || p->headroom < s->prefix[p->flags] || p->reserved != 0 || p->iov_count != 0 ||
 	    p->data == NULL || p->len > EESP_MAX_LEN)
 		return;
 	st = screen(s, p);
 	if (st == EESP_OK)
 		return;
 	p->id = p->tsc = 0;
-	turn_away(w, p, st, domain_of(w, p), a);
+	refuse(w, p, st, domain_of(w, p), a);
 }
 
 /* How many packets of keys that are new here the engine may look at yet, in this
@@ -1322,14 +1322,14 @@ static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_p
 enum { NUMBER_BITS = 23, WINDOW_WORDS = 40 };
 #define HIDDEN UINT32_MAX
 
-static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_shape *s)
+static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_layout *s)
 {
 	return (s->flow_desc ? (const uint8_t *)&l->p->addr : (const uint8_t *)l->p->data) + s->flow_at;
 }
 
 static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 {
-	const struct eesp_shape *s = l->pattern->form;
+	const struct eesp_layout *s = l->pattern->form;
 	f->who[0] = l->pattern->name[0];
 	f->who[1] = l->pattern->name[1];
 	f->who[2] = l->id;
@@ -1343,7 +1343,7 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 }
 
 /* replay.Seeds.Hash. */
-static inline void flow_hash(const uint64_t seed[8], uint64_t no_addr, struct lane *l, const struct eesp_shape *s)
+static inline void flow_hash(const uint64_t seed[8], uint64_t no_addr, struct lane *l, const struct eesp_layout *s)
 {
 	uint64_t addr = no_addr;
 	if (s->flow_len != 0) { /* 4, 16 or 32 */
@@ -1454,7 +1454,7 @@ static inline enum verdict commit_shared(const struct eesp_windows *t, const str
 static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const struct lane *l, const struct eesp_open_plan *w)
 {
 	__atomic_fetch_add(v == OLD ? &t->old : &t->duplicate, 1, __ATOMIC_RELAXED);
-	refused(l->p, EESP_ERR_REPLAY, w, l->pattern);
+	refuse_known(l->p, EESP_ERR_REPLAY, w, l->pattern);
 }
 
 #define SEVERAL UINT64_MAX
@@ -1550,15 +1550,15 @@ static inline size_t check_windows(const struct eesp_open_plan *w, struct lane *
 }
 
 /* Commits an authentic packet, whose window may have to be made. */
-static NOINLINE int commit_slowly(const struct eesp_way *way, const struct eesp_open_plan *w, struct lane *l, int alone)
+static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone)
 {
 	struct eesp_windows *t = w->windows;
 	if (UNLIKELY(l->window == NULL)) {
 		struct eesp_flow f;
 		flow_of(&f, l);
-		l->window = (uint8_t *)eespGoWindow(way->slot, &f);
+		l->window = (uint8_t *)eespGoWindow(fp->object, &f);
 		if (l->window == NULL) {
-			refused(l->p, EESP_ERR_WINDOWS, w, l->pattern);
+			refuse_known(l->p, EESP_ERR_WINDOWS, w, l->pattern);
 			return 0;
 		}
 		l->word = window_word(t, l->window, l->seq);
@@ -1571,11 +1571,11 @@ static NOINLINE int commit_slowly(const struct eesp_way *way, const struct eesp_
 }
 
 /* The same; mostly packets are newer than those before, and no other thread uses the windows. */
-static inline int commit(const struct eesp_way *way, const struct eesp_open_plan *w, struct lane *l, int alone)
+static inline int commit(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone)
 {
 	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq;
 	if (UNLIKELY(!alone || l->window == NULL || seq <= __atomic_load_n(top, __ATOMIC_RELAXED)))
-		return commit_slowly(way, w, l, alone);
+		return commit_slowly(fp, w, l, alone);
 	uint64_t x = __atomic_load_n(l->word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
 	__atomic_store_n(top, seq, __ATOMIC_RELAXED);
 	__atomic_store_n(l->word, ((x ^ y) >> 16 == 0 ? x : y) | UINT64_C(1) << (seq & 15), __ATOMIC_RELAXED);
@@ -1599,19 +1599,19 @@ static inline __attribute__((always_inline)) int commit_time(const struct eesp_o
 	enum times_verdict v = times_commit(w->times, pass, (uint64_t *)l->window, l->word, l->seq, l->p->tsc, alone);
 	if (LIKELY(v == TIME_FRESH))
 		return 1;
-	refused(l->p, time_statuses[v], w, l->pattern);
+	refuse_known(l->p, time_statuses[v], w, l->pattern);
 	return 0;
 }
 
 /* Writes the rest of a KDF input that is more than one block. */
-static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
+static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 {
 	const struct eesp_pattern *pt = l->pattern;
-	const struct eesp_shape *s = pt->form;
+	const struct eesp_layout *s = pt->form;
 	for (uint32_t b = 1; b < pt->blocks; b++)
 		store16(to + 16 * b, load16(pt->more[b - 1]));
 	for (uint32_t c = 0; c < s->copies; c++) {
-		const uint8_t *from = s->copy[c].of == OF_DESC ? (const uint8_t *)&l->p->addr : l->p->data;
+		const uint8_t *from = s->copy[c].what == COPY_DESC ? (const uint8_t *)&l->p->addr : l->p->data;
 		store16(to + s->copy[c].to, load16(from + s->copy[c].from));
 	}
 	if (s->rekey_mask != 0)
@@ -1619,7 +1619,7 @@ static NOINLINE void input_rest(uint8_t *to, const struct lane *l)
 }
 
 /* The same where nothing but a counter's part is to be added. to has room for two. */
-static inline EXECUTOR void input_second(uint8_t *to, const struct eesp_pattern *pt, const struct eesp_shape *s, uint64_t tsc)
+static inline EXECUTOR void input_second(uint8_t *to, const struct eesp_pattern *pt, const struct eesp_layout *s, uint64_t tsc)
 {
 	store16(to + 16, load16(pt->more[0]));
 	if (s->rekey_mask != 0)
@@ -1629,38 +1629,38 @@ static inline EXECUTOR void input_second(uint8_t *to, const struct eesp_pattern 
 /* Writes a packet's KDF input. */
 static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 {
-	const struct eesp_shape *s = l->pattern->form;
+	const struct eesp_layout *s = l->pattern->form;
 	const uint8_t *hdr = l->p->data;
 	store16(to, load16(l->pattern->msg) ^ pick(load16(hdr + s->source_at), load16(s->msg_source)) ^
 			    pick(load16(hdr + s->tail_at), load16(s->msg_tail)));
 	if (s->simple == 0)
-		input_rest(to, l);
+		input_more(to, l);
 	else if (s->simple == 2)
 		input_second(to, l->pattern, s, l->p->tsc);
 }
 
 /* Decrypts jobs whose keys come of different master keys, or are of different
  * lengths: keys of one kind together, then all of a length. */
-static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
+static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
 {
 	const struct eesp_direct *d = w->direct;
-	uint8_t held[CHUNK] = { 0 };
+	uint8_t done[CHUNK] = { 0 };
 	for (size_t i = 0; i < n; i++) { /* keys that are expanded, area by area */
 		const struct eesp_pattern *pt = lanes[i].pattern;
 		eesp_job some[CHUNK], *sorted;
 		uint8_t from[CHUNK];
 		size_t m = 0;
 		struct order o;
-		if (pt->area == NULL || held[i])
+		if (pt->area == NULL || done[i])
 			continue;
 		for (size_t x = i; x < n; x++)
 			if (lanes[x].pattern->batch == pt->batch) {
 				some[m] = jobs[x];
 				from[m++] = (uint8_t)x;
-				held[x] = 1;
+				done[x] = 1;
 			}
 		sorted = ordered(&o, some, m);
-		run(room, d, pt->key_len == 32, MANY, 0, pt->area, sorted, m);
+		run(view, d, pt->key_len == 32, SHARED, 0, pt->area, sorted, m);
 		for (size_t x = 0; x < m; x++)
 			jobs[from[o.from[x]]].ok = sorted[x].ok;
 	}
@@ -1670,7 +1670,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const str
 		size_t m = 0;
 		struct order o;
 		for (size_t i = 0; i < n; i++)
-			if (lanes[i].pattern->key_len == key_len && !held[i]) {
+			if (lanes[i].pattern->key_len == key_len && !done[i]) {
 				some[m] = jobs[i];
 				from[m++] = (uint8_t)i;
 			}
@@ -1688,25 +1688,25 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_room *room, const str
 				const struct lane *l = &lanes[from[o.from[x]]];
 				if (l->pattern->batch != pt->batch)
 					continue;
-				input(room->msgs + u * stride_of(&k), l);
+				input(view->msgs + u * stride_of(&k), l);
 				which[u++] = (uint8_t)x;
 				done[x] = 1;
 			}
-			derive_keys(room, d, &k, u, room->halves);
+			derive_keys(view, d, &k, u, view->halves);
 			if (k.mask != 0) {
 				eesp_job theirs[CHUNK];
 				for (size_t x = 0; x < u; x++)
 					theirs[x] = sorted[which[x]];
-				part(&k, room->halves, u, NULL, theirs, u);
+				part(&k, view->halves, u, NULL, theirs, u);
 				for (size_t x = 0; x < u; x++)
 					sorted[which[x]] = theirs[x];
 			}
 			for (size_t x = 0; x < u; x++)
-				blocks(room->keys + which[x] * key_len, room->halves + x * key_len, key_len);
-			explicit_bzero(room->halves, u * key_len);
+				blocks(view->keys + which[x] * key_len, view->halves + x * key_len, key_len);
+			explicit_bzero(view->halves, u * key_len);
 		}
-		run(room, d, key_len == 32, ONCE, 0, room->keys, sorted, m);
-		explicit_bzero(room->keys, m * key_len);
+		run(view, d, key_len == 32, ONE_SHOT, 0, view->keys, sorted, m);
+		explicit_bzero(view->keys, m * key_len);
 		for (size_t i = 0; i < m; i++)
 			jobs[from[o.from[i]]].ok = sorted[i].ok;
 	}
@@ -1738,28 +1738,28 @@ static eesp_status unwrap(uint8_t how, eesp_pkt *p, uint8_t **text, uint32_t *le
 }
 
 /* The form of a packet's header, or NULL. */
-static inline const struct eesp_shape *shape_of(const struct eesp_open_plan *w, const eesp_pkt *p)
+static inline const struct eesp_layout *layout_by_word(const struct eesp_open_plan *w, const eesp_pkt *p)
 {
 	uint32_t word, k;
 	if (p->data == NULL || p->len < 4 + ICV)
 		return NULL;
 	memcpy(&word, p->data, 4);
 	word = (word & w->word_mask) + p->flags * FLAGS_FACTOR;
-	k = w->shape_of[word * w->word_factor >> 22];
-	return k != 0 && w->shapes[k - 1].word == word ? &w->shapes[k - 1] : NULL;
+	k = w->layout_by_word[word * w->word_factor >> 22];
+	return k != 0 && w->layouts[k - 1].word == word ? &w->layouts[k - 1] : NULL;
 }
 
-/* Whether a header equals a pattern of its shape, from an octet on. */
-static inline int equals(const uint8_t *hdr, const struct eesp_pattern *pt, const struct eesp_shape *s, size_t from)
+/* Whether a header equals a pattern of its layout, from an octet on. */
+static inline int equals(const uint8_t *hdr, const struct eesp_pattern *pt, const struct eesp_layout *s, size_t from)
 {
 	v16 d = { 0 };
-	for (size_t c = from; c < 16u * s->chunks; c += 16)
+	for (size_t c = from; c < 16u * s->vectors; c += 16)
 		d |= (load16(hdr + c) ^ load16(pt->value + c)) & load16(s->mask + c);
 	return !any16(d);
 }
 
-/* The pattern of its shape that a header equals, or NULL. */
-static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_shape *s, const uint8_t *hdr)
+/* The pattern of its layout that a header equals, or NULL. */
+static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_layout *s, const uint8_t *hdr)
 {
 	const uint64_t probe = ((raw64(hdr + s->probe_at) & s->probe_mask) ^ s->word) * UINT64_C(0x9E3779B97F4A7C15);
 	for (uint32_t at = w->bucket[probe >> w->bucket_shift]; at != 0;) {
@@ -1774,13 +1774,13 @@ static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan 
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
  * strays, and counted. Of a packet, nothing is read that is not in front of its
  * header's end or in the ICV, which is behind it. */
-static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n,
+static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n,
 	int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras, const int loose)
 {
-	const struct eesp_room *room = way->room;
+	const struct eesp_worker_view *view = fp->view;
 	struct eesp_windows *const windows = w->windows;
 	struct eesp_times *const times = w->times;
-	const int held = bare ? 0 : w->held != 0;
+	const int expanded = bare ? 0 : w->expanded != 0;
 	const uint32_t word_mask = w->word_mask;
 	size_t m, failed = 0, stride = 0;
 	uint64_t octets = 0;
@@ -1790,27 +1790,27 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		struct lane lanes[CHUNK];
 	} x;
 	eesp_job *sorted = x.jobs, *j = x.jobs;
-	uint8_t *msg = room->msgs;
+	uint8_t *msg = view->msgs;
 	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
-	struct away away;
+	struct refusals refusals;
 	int32_t clears[loose ? CHUNK : 1]; /* by packet */
 	struct strangers strangers = { 0, 0, 0 };
 	struct order o;
 
-	away.all = away.kinds = 0;
+	refusals.all = refusals.kinds = 0;
 #pragma GCC unroll 4
 	for (size_t i = 1; i < n; i++) /* so that headers which are in no cache come together */
 		__builtin_prefetch(pkts[i].data);
 	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
-		const struct eesp_shape *const s = loose && p->status != STRAY ? NULL : shape_of(w, p);
+		const struct eesp_layout *const s = loose && p->status != STRAY ? NULL : layout_by_word(w, p);
 		if (UNLIKELY(s == NULL)) {
 			if (!loose)
-				screened(w, p, &away);
+				screened(w, p, &refusals);
 			p++;
 			continue;
 		}
-		/* For as long as packets have this shape. */
-		const uint32_t word = s->word, lead = bare ? 0 : s->lead, inner = bare ? 0 : s->inner, least = s->n + inner + ICV, flags = s->flags;
+		/* For as long as packets have this layout. */
+		const uint32_t word = s->word, prefix = bare ? 0 : s->prefix, inner = bare ? 0 : s->inner, least = s->n + inner + ICV, flags = s->flags;
 		uint32_t header = s->n;
 		int32_t clear = 0; /* octets of a payload, or less 0 those of an extension that are encrypted with it */
 		const uint8_t simple = s->simple;
@@ -1845,15 +1845,15 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const int same_ = equals(hdr, pt, s, 0);
 #endif
 			const uint32_t unlike = ((f & word32(0xff, 0xff, 0, 0xff)) ^ flags) | p->iov_count;
-			if (UNLIKELY(unlike != 0 || p->headroom < lead) || UNLIKELY(!same_)) {
+			if (UNLIKELY(unlike != 0 || p->headroom < prefix) || UNLIKELY(!same_)) {
 				uint32_t begin;
 				memcpy(&begin, hdr, 4);
 				if ((begin & word_mask) + (f & word32(0xff, 0xff, 0, 0)) * FLAGS_FACTOR != word) {
-					if (shape_of(w, p) == NULL)
+					if (layout_by_word(w, p) == NULL)
 						goto another;
 					break;
 				}
-				if (unlike != 0 || p->headroom < lead)
+				if (unlike != 0 || p->headroom < prefix)
 					goto another;
 				pt = pattern_of(w, s, hdr); /* not the key of the packet before */
 				if (UNLIKELY(pt == NULL) && !loose)
@@ -1879,7 +1879,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 						 : len < begin + ICV			    ? EESP_ERR_OFFSET : EESP_OK;
 				if (st != EESP_OK) {
 					p->id = p->tsc = 0;
-					turn_away(w, p, st, NULL, &away);
+					refuse(w, p, st, NULL, &refusals);
 					continue;
 				}
 				clear = (int32_t)(s->all_clear ? len - ICV : begin) - (int32_t)header;
@@ -1898,7 +1898,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			/* (got & kept) ^ what the pattern has: nonce, KDF input, ID and TSC, and the rest */
 			got = _mm512_ternarylogic_epi64(got, kept, _mm512_loadu_si512(pt->nonce), 0x6a);
-			const __m128i numbers = _mm512_extracti32x4_epi32(got, 2), rest = _mm512_extracti32x4_epi32(got, 3);
+			const __m128i numbers = _mm512_extracti32x4_epi32(got, 2), more = _mm512_extracti32x4_epi32(got, 3);
 			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers), tsc = (uint64_t)_mm_extract_epi64(numbers, 1);
 #else
 			const v16 source = load16(hdr + source_at), tail = load16(hdr + tail_at);
@@ -1912,7 +1912,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 				goto another;
 			}
-			if (held && pt->area != NULL) {
+			if (expanded && pt->area != NULL) {
 				if (pt->subs == NULL) {
 					if (memcmp(&p->addr, pt->addr, s->flow_len) != 0)
 						goto another;
@@ -1924,7 +1924,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					p->id = id;
 					p->tsc = tsc;
 					p->coffset = p->ioffset = p->next_header = 0;
-					turn_away(w, p, EESP_ERR_FLOODED, NULL, &away);
+					refuse(w, p, EESP_ERR_FLOODED, NULL, &refusals);
 					continue;
 				}
 			}
@@ -1933,10 +1933,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (LIKELY(dst == NULL || dst == src + inner)) {
 				dst = src + clear;
 			} else { /* behind all of it, or as far in front */
-				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - lead);
+				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - prefix);
 				/* (what is encrypted in front of a payload has to have room there, too) */
 				const uint32_t size = clear > 0 ? text + (uint32_t)clear : text;
-				if (UNLIKELY(p->dst_size < size || gap < (uintptr_t)lead + len || -gap < size))
+				if (UNLIKELY(p->dst_size < size || gap < (uintptr_t)prefix + len || -gap < size))
 					goto another;
 				if (loose && clear > 0)
 					dst += clear;
@@ -1945,7 +1945,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			p->ioffset = 0;
 #ifdef WIDE
 			_mm_storeu_si128((__m128i *)&p->id, numbers); /* and tsc */
-			p->next_header = (uint8_t)_mm_extract_epi8(rest, 8);
+			p->next_header = (uint8_t)_mm_extract_epi8(more, 8);
 #else
 			p->id = id;
 			p->tsc = tsc;
@@ -1954,27 +1954,27 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (!bare && s->ages) { /* serial numbers: tssOld */
 				uint16_t behind = (uint16_t)(pt->epoch - (tsc >> 48));
 				if (UNLIKELY(behind < 0x8000 && behind > pt->age)) {
-					refused(p, EESP_ERR_EPOCH, w, pt);
+					refuse_known(p, EESP_ERR_EPOCH, w, pt);
 					failed++;
 					continue;
 				}
 			}
 			if (extras && UNLIKELY(is_own(w, id))) {
-				refused(p, EESP_ERR_REFLECTED, w, pt);
+				refuse_known(p, EESP_ERR_REFLECTED, w, pt);
 				failed++;
 				continue;
 			}
 			if (extras == TIMES && UNLIKELY(!times_may(pass, tsc))) {
-				refused(p, time_statuses[times_refused(times, pass, tsc)], w, pt);
+				refuse_known(p, time_statuses[times_refused(times, pass, tsc)], w, pt);
 				failed++;
 				continue;
 			}
 			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs); /* the job's: both are of one size */
-			j->aad = hdr - lead;
+			j->aad = hdr - prefix;
 			j->src = src + clear;
 			j->dst = dst;
 			j->tag = src + clear + text;
-			j->aad_len = header + lead + (uint32_t)clear;
+			j->aad_len = header + prefix + (uint32_t)clear;
 			j->len = text;
 			j->ok = 0;
 			if (loose) {
@@ -1990,16 +1990,16 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
 			store16(msg, load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail));
 #endif
-			if (held && key != 0) {
+			if (expanded && key != 0) {
 				j->key = --key;
-				add_salt(j->nonce, pt->area + key / 4 * SUB_GROUP + SUB_MASK + key % 4 * SUB_LANE);
+				add_salt(j->nonce, pt->area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE);
 			}
 			l->p = p;
 			l->pattern = pt;
 			if (extras == WINDOWS || extras == TIMES) {
 				l->id = id;
 #ifdef WIDE
-				l->who = (uint64_t)_mm_cvtsi128_si64(rest);
+				l->who = (uint64_t)_mm_cvtsi128_si64(more);
 #else
 				l->who = (tsc >> 48 & s->epoch_mask) | pt->kind | (extras == TIMES ? 0 : (tsc & w->split.engine_mask) << 32);
 #endif
@@ -2019,7 +2019,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (simple == 2)
 					input_second(msg, pt, s, tsc);
 				else
-					input_rest(msg, l);
+					input_more(msg, l);
 			}
 			msg += stride;
 			differ |= text ^ last;
@@ -2033,21 +2033,21 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			p->coffset = s->all_clear || clear < 0 ? 0 : (uint8_t)(clear / 4);
 			p->ioffset = 0;
 			p->next_header = hdr[next_at] & next_mask;
-			turn_away(w, p, s->missing, NULL, &away);
+			refuse(w, p, s->missing, NULL, &refusals);
 			continue;
 #endif
 		another:
 			if (!loose)
-				screened(w, p, &away);
+				screened(w, p, &refusals);
 		} while (++p < end);
-		if (p < end && !(loose && p->status != STRAY) && shape_of(w, p) == s) { /* too short for it, or too long */
+		if (p < end && !(loose && p->status != STRAY) && layout_by_word(w, p) == s) { /* too short for it, or too long */
 			if (!loose)
-				screened(w, p, &away);
+				screened(w, p, &refusals);
 			p++;
 		}
 	}
 	m = (size_t)(j - x.jobs);
-	*stray = (loose ? *stray : n) - m - failed - away.all;
+	*stray = (loose ? *stray : n) - m - failed - refusals.all;
 	int moved = 0; /* inputs are where packets were that were taken out */
 	if (extras == WINDOWS) {
 		size_t left = check_windows(w, x.lanes, x.jobs, m);
@@ -2055,29 +2055,29 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		m = left;
 	}
 	if (m == 0) {
-		count_away(w, &away);
+		count_refused(w, &refusals);
 		return 0;
 	}
 	if (UNLIKELY(mixed)) {
-		open_mixed(room, w, x.lanes, x.jobs, m);
+		open_mixed(view, w, x.lanes, x.jobs, m);
 	} else {
 		const struct eesp_pattern *pt = x.lanes[0].pattern;
 		const struct kdf_plan k = kdf_of(pt);
-		uint8_t slot[CHUNK] = { 0 };
+		uint8_t index[CHUNK] = { 0 };
 		size_t u = m;
 		o.from = as_they_are;
 		if (UNLIKELY(differ != 0))
 			sorted = ordered(&o, x.jobs, m);
 		if (UNLIKELY(moved || sorted != x.jobs))
 			for (size_t i = 0; k.master != NULL && i < m; i++)
-				input(room->msgs + i * stride, &x.lanes[o.from[i]]);
+				input(view->msgs + i * stride, &x.lanes[o.from[i]]);
 		if (m >= FEW_KEYS && k.master != NULL)
-			u = few_keys(room->msgs, stride, (size_t)k.blocks * 16, m, slot);
-		derive_and_run(room, w->direct, &k, u, slot, 0, sorted, m);
+			u = few_keys(view->msgs, stride, (size_t)k.blocks * 16, m, index);
+		derive_and_run(view, w->direct, &k, u, index, 0, sorted, m);
 		for (size_t i = 0; sorted != x.jobs && i < m; i++)
 			x.jobs[o.from[i]].ok = sorted[i].ok;
 		if (u != m) /* packets are counted with a key each */
-			used(pt->usage, room->number, USAGE_OPENED, 0, pt->master, u - m);
+			used(pt->usage, view->number, USAGE_OPENED, 0, pt->master, u - m);
 	}
 	/* As they came: where a counter skips, windows would find what came before too old. */
 	const struct eesp_pattern *key_of = x.lanes[0].pattern;
@@ -2087,21 +2087,21 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		j = &x.jobs[i];
 		eesp_pkt *p = l->p;
 		if (UNLIKELY(l->pattern != key_of)) {
-			opened_with(key_of, room->number, i - from - lost, i - from);
+			opened_with(key_of, view->number, i - from - lost, i - from);
 			opened += i - from - lost;
 			key_of = l->pattern;
 			from = i;
 			lost = 0;
 		}
 		if (UNLIKELY(j->ok != 1)) {
-			refused(p, EESP_ERR_AUTH, w, l->pattern);
+			refuse_known(p, EESP_ERR_AUTH, w, l->pattern);
 		} else {
 			uint32_t len = j->len;
 			uint8_t *out = j->dst;
 			if (!bare && UNLIKELY(l->pattern->form->unwrap != UNWRAP_BARE)) {
 				eesp_status st = unwrap(l->pattern->form->unwrap, p, &out, &len);
 				if (UNLIKELY(st != EESP_OK)) {
-					refused(p, st, w, l->pattern);
+					refuse_known(p, st, w, l->pattern);
 					memset(j->dst, 0, j->len);
 					lost++;
 					continue;
@@ -2111,7 +2111,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					out = p->dst;
 				}
 			}
-			if (extras == TIMES ? commit_time(w, l, pass, alone) : extras != WINDOWS || commit(way, w, l, alone)) {
+			if (extras == TIMES ? commit_time(w, l, pass, alone) : extras != WINDOWS || commit(fp, w, l, alone)) {
 				if (loose) {
 					const int32_t clear = clears[p - pkts];
 					const uint8_t *payload = (const uint8_t *)j->aad + j->aad_len - clear;
@@ -2133,22 +2133,22 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		memset(j->dst, 0, j->len);
 		lost++;
 	}
-	opened_with(key_of, room->number, m - from - lost, m - from);
+	opened_with(key_of, view->number, m - from - lost, m - from);
 	opened += m - from - lost;
-	if (away.kinds != 0)
-		count_away(w, &away);
+	if (refusals.kinds != 0)
+		count_refused(w, &refusals);
 	if (opened != 0)
-		counted(w->shares, room->number, w->by, w->octets, opened, octets);
+		counted(w->shares, view->number, w->by, w->octets, opened, octets);
 	return opened;
 }
 
-/* The same for formats that are plain, and others, each with what the plan has:
+/* The same for formats that are simple, and others, each with what the plan has:
  * what cannot be is not asked for each packet. */
 #define OPEN(name, bare, extras, loose)                                                                                                \
-	static EXECUTOR NOINLINE size_t name(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
+	static EXECUTOR NOINLINE size_t name(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
 					     struct times_pass *pass, size_t *stray)                                                       \
 	{                                                                                                                              \
-		return open_some(way, w, pkts, n, alone, pass, stray, bare, extras, loose);                                            \
+		return open_some(fp, w, pkts, n, alone, pass, stray, bare, extras, loose);                                            \
 	}
 OPEN(bare, 1, 0, 0)
 OPEN(bare_own, 1, OWN, 0)
@@ -2161,50 +2161,50 @@ OPEN(any_times, 0, TIMES, 0)
 #define WAYS { { seal_any, seal_bare }, { { any_own, any_own, any_windows, any_times }, { bare, bare_own, bare_windows, bare_times } } }
 
 #ifdef WIDE
-const struct eesp_ways wide_ways = WAYS;
+const struct eesp_executors wide_executors = WAYS;
 #else
-static const struct eesp_ways narrow_ways = WAYS;
+static const struct eesp_executors narrow_executors = WAYS;
 
 /* The same for loose plans. */
 OPEN(loose_own, 0, OWN, 1)
 OPEN(loose_windows, 0, WINDOWS, 1)
 OPEN(loose_times, 0, TIMES, 1)
-static open_way *const loose_ways[] = { loose_own, loose_own, loose_windows, loose_times };
+static open_executor *const loose_executors[] = { loose_own, loose_own, loose_windows, loose_times };
 
 static inline size_t extras_of(const struct eesp_open_plan *w) { return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0; }
-static inline open_way *opener(const struct eesp_open_plan *w) { return ways(w->wide)->open[w->bare][extras_of(w)]; }
+static inline open_executor *opener(const struct eesp_open_plan *w) { return executors(w->wide)->open[w->bare][extras_of(w)]; }
 
-size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n)
+size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 {
-	const struct eesp_room *room = way->room;
+	const struct eesp_worker_view *view = fp->view;
 	size_t good = 0, at = 0;
 	while (at < n) {
-		uint64_t epoch = enter(room);
-		const struct eesp_open_plan *w = __atomic_load_n(way->plan, __ATOMIC_SEQ_CST);
+		uint64_t epoch = enter(view);
+		const struct eesp_open_plan *w = __atomic_load_n(fp->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
 		struct times_pass pass;
 		struct eesp_sole *sole = w == NULL ? NULL : w->windows != NULL ? &w->windows->sole : w->times != NULL ? &w->times->sole : NULL;
-		int alone = sole != NULL && sole_begin(sole, room->number);
+		int alone = sole != NULL && sole_begin(sole, view->number);
 		if (UNLIKELY(w == NULL || (w->times != NULL && !times_begin(w->times, times_clock(TICK_BITS), &pass)))) {
 			sole_end(sole, alone);
-			leave(room, epoch);
-			return good + go_open(way, pkts + at, n - at, 0, 0);
+			leave(view, epoch);
+			return good + go_open(fp, pkts + at, n - at, 0, 0);
 		}
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			good += opener(w)(way, w, pkts + at, some, alone, &pass, &stray);
+			good += opener(w)(fp, w, pkts + at, some, alone, &pass, &stray);
 			if (UNLIKELY(stray != 0) && w->loose != NULL)
-				good += loose_ways[extras_of(w)](way, w->loose, pkts + at, some, alone, &pass, &stray);
+				good += loose_executors[extras_of(w)](fp, w->loose, pkts + at, some, alone, &pass, &stray);
 			at += some;
 		}
 		if (w->times != NULL)
 			times_end(w->times, &pass);
 		sole_end(sole, alone);
-		leave(room, epoch);
+		leave(view, epoch);
 		if (stray == some)
-			good += go_open(way, pkts + at - some, some, 0, 0);
+			good += go_open(fp, pkts + at - some, some, 0, 0);
 		else if (stray != 0)
-			good += strays(way, pkts + at - some, some, 0, 0, 0, go_open);
+			good += strays(fp, pkts + at - some, some, 0, 0, 0, go_open);
 	}
 	return good;
 }

@@ -37,14 +37,14 @@ var (
 	gj  kernel.Job
 	cd  C.struct_eesp_direct
 	gd  kernel.Direct
-	cr  C.struct_eesp_room
-	gr  burst.Room
+	cr  C.struct_eesp_worker_view
+	gr  burst.WorkerView
 	cs  C.struct_eesp_seal_plan
 	gs  plan.Seal
 	co  C.struct_eesp_open_plan
 	go_ plan.Open
-	ch  C.struct_eesp_shape
-	gh  plan.Shape
+	ch  C.struct_eesp_layout
+	gh  plan.Layout
 	ct  C.struct_eesp_pattern
 	gt  plan.Pattern
 	cw  C.struct_eesp_windows
@@ -104,7 +104,7 @@ var (
 	_ = same[unsafe.Offsetof(ck.domain)-unsafe.Offsetof(gk.Domain)]
 
 	_ = same[unsafe.Sizeof(cd)-unsafe.Sizeof(gd)]
-	_ = same[unsafe.Offsetof(cd.held)-unsafe.Offsetof(gd.Held)]
+	_ = same[unsafe.Offsetof(cd.expanded)-unsafe.Offsetof(gd.Expanded)]
 	_ = same[unsafe.Offsetof(cd.long_)-unsafe.Offsetof(gd.Long)]
 	_ = same[unsafe.Offsetof(cd.begin)-unsafe.Offsetof(gd.Begin)]
 	_ = same[unsafe.Offsetof(cd.long_least)-unsafe.Offsetof(gd.LongLeast)]
@@ -114,7 +114,7 @@ var (
 	_ = same[unsafe.Offsetof(cd.one_aad)-unsafe.Offsetof(gd.OneAAD)]
 	_ = same[unsafe.Offsetof(cd.pair)-unsafe.Offsetof(gd.Pair)]
 	_ = same[unsafe.Offsetof(cd.alone)-unsafe.Offsetof(gd.Alone)]
-	_ = same[unsafe.Offsetof(cd.litter)-unsafe.Offsetof(gd.Litter)]
+	_ = same[unsafe.Offsetof(cd.residue_len)-unsafe.Offsetof(gd.ResidueLen)]
 	_ = same[unsafe.Offsetof(cd.one_blocks)-unsafe.Offsetof(gd.OneBlocks)]
 	_ = same[unsafe.Offsetof(cd.brief)-unsafe.Offsetof(gd.Brief)]
 
@@ -161,11 +161,11 @@ var (
 	_ = same[unsafe.Offsetof(ch.inner)-unsafe.Offsetof(gh.Inner)]
 	_ = same[unsafe.Offsetof(cs.pad_mask)-unsafe.Offsetof(gs.PadMask)]
 	_ = same[C.UNWRAP_ONLY-plan.Only]
-	_ = same[C.FOUR_OF_PACKET-plan.FourOfPacket]
+	_ = same[C.COPY_PACKET_4-plan.CopyPacket4]
 	_ = same[C.TALLY_SEALED-keys.Sealed]
 	_ = same[C.TALLY_OPENED-keys.Opened]
 	_ = same[unsafe.Offsetof(cs.rekey_mask)-unsafe.Offsetof(gs.RekeyMask)]
-	_ = same[unsafe.Offsetof(cs.from_lead)-unsafe.Offsetof(gs.FromLead)]
+	_ = same[unsafe.Offsetof(cs.from_prefix)-unsafe.Offsetof(gs.FromPrefix)]
 	_ = same[C.USAGE_OPENED*8-unsafe.Offsetof(gu.Opened)]
 	_ = same[C.USAGE_EXTRA*8-unsafe.Offsetof(gu.Extra)]
 	_ = same[C.USAGE_SHARES*8-keys.UsageShares]
@@ -190,7 +190,7 @@ var (
 	_ = same[unsafe.Offsetof(cy.sole)-fresh.SoleAt]
 	_ = same[unsafe.Offsetof(cy.duplicate)-fresh.DuplicateAt]
 	_ = same[unsafe.Offsetof(co.times)-unsafe.Offsetof(go_.Times)]
-	_ = same[unsafe.Offsetof(cs.counter.lead)-unsafe.Offsetof(gs.Counter.Lead)]
+	_ = same[unsafe.Offsetof(cs.counter.time_lead)-unsafe.Offsetof(gs.Counter.TimeLead)]
 	_ = same[unsafe.Sizeof(cf)-unsafe.Sizeof(gf)]
 
 	_ = same[unsafe.Sizeof(cj)-unsafe.Sizeof(gj)]
@@ -289,8 +289,8 @@ var (
 	_ = same[C.EESP_PSP_MAX_EXTENSION-wire.PSPMaxExtension]
 	_ = same[C.EESP_MAX_FLOW_ID-profile.MaxFlow]
 	_ = same[C.EESP_MAX_PADDING+C.EESP_ICV_LEN-profile.MaxTail]
-	_ = same[C.EESP_TSS_LEAD_IPV4-wire.TSSLead4]
-	_ = same[C.EESP_TSS_LEAD_IPV6-wire.TSSLead6]
+	_ = same[C.EESP_TSS_LEAD_IPV4-wire.TSSPrefix4]
+	_ = same[C.EESP_TSS_LEAD_IPV6-wire.TSSPrefix6]
 	_ = same[C.EESP_PSP_UDP_PORT-wire.PSPPort]
 	_ = same[C.EESP_TSS_UDP_PORT-wire.TSSPort]
 )

@@ -36,12 +36,12 @@ func main() {}
 // A number is a place, and above its 32 bits how many objects have been there:
 // no object gets that of another one, and none is 0.
 type table[T any] struct {
-	mu    sync.Mutex
-	slots atomic.Pointer[[]slot[T]]
-	free  []uint64 // next numbers of places that are free
+	mu     sync.Mutex
+	places atomic.Pointer[[]place[T]]
+	free   []uint64 // next numbers of places that are free
 }
 
-type slot[T any] struct {
+type place[T any] struct {
 	number atomic.Uint64
 	v      atomic.Pointer[T]
 }
@@ -54,18 +54,18 @@ func (t *table[T]) put(v *T) uint64 {
 	}
 	n := t.free[len(t.free)-1]
 	t.free = t.free[:len(t.free)-1]
-	s := &(*t.slots.Load())[uint32(n)]
+	s := &(*t.places.Load())[uint32(n)]
 	s.number.Store(n)
 	s.v.Store(v)
 	return n
 }
 
 func (t *table[T]) grow() {
-	var old []slot[T]
-	if p := t.slots.Load(); p != nil {
+	var old []place[T]
+	if p := t.places.Load(); p != nil {
 		old = *p
 	}
-	grown := make([]slot[T], max(16, 2*len(old)))
+	grown := make([]place[T], max(16, 2*len(old)))
 	for i := range old {
 		grown[i].number.Store(old[i].number.Load())
 		grown[i].v.Store(old[i].v.Load())
@@ -73,11 +73,11 @@ func (t *table[T]) grow() {
 	for i := len(grown) - 1; i >= len(old); i-- {
 		t.free = append(t.free, 1<<32|uint64(i))
 	}
-	t.slots.Store(&grown)
+	t.places.Store(&grown)
 }
 
 func (t *table[T]) get(n C.uint64_t) *T {
-	p := t.slots.Load()
+	p := t.places.Load()
 	if p == nil || uint64(uint32(n)) >= uint64(len(*p)) {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (t *table[T]) drop(n C.uint64_t) *T {
 	defer t.mu.Unlock()
 	v := t.get(n)
 	if v != nil {
-		(*t.slots.Load())[uint32(n)].v.Store(nil)
+		(*t.places.Load())[uint32(n)].v.Store(nil)
 		t.free = append(t.free, uint64(n)+1<<32)
 	}
 	return v
@@ -132,7 +132,7 @@ func report(err error, text *C.char) C.int {
 	return C.int(s)
 }
 
-// guard keeps a panic from crossing into C.
+// guard keeps a panic from cgo call into C.
 func guard(text *C.char, st *C.int) {
 	if p := recover(); p != nil {
 		*st = report(fmt.Errorf("%w: %v", status.ErrInternal, p), text)
@@ -224,7 +224,7 @@ func eespGoSelfTest(text *C.char) (st C.int) {
 	return report(eesp.SelfTest(), text)
 }
 
-// idle keeps the way of a packet warm, from the crossing to the kernels.
+// idle keeps the way of a packet warm, from the cgo call to the kernels.
 var idle = sync.OnceValue(func() *burst.Idle {
 	be, err := asm.Selected()
 	if err != nil {
@@ -246,7 +246,7 @@ func eespGoKeepWarm(worker C.uint64_t) {
 }
 
 //export eespGoThreadAttach
-func eespGoThreadAttach(worker *C.uint64_t, room *C.struct_eesp_room, text *C.char) (st C.int) {
+func eespGoThreadAttach(worker *C.uint64_t, view *C.struct_eesp_worker_view, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	w, err := takeWorker()
 	if err != nil {
@@ -254,7 +254,7 @@ func eespGoThreadAttach(worker *C.uint64_t, room *C.struct_eesp_room, text *C.ch
 	}
 	procs.attach()
 	*worker = C.uint64_t(workers.put(w))
-	*(*burst.Room)(unsafe.Pointer(room)) = w.Room()
+	*(*burst.WorkerView)(unsafe.Pointer(view)) = w.View()
 	return C.EESP_OK
 }
 
@@ -274,7 +274,7 @@ func eespGoSweep() {
 }
 
 //export eespGoGroupNew
-func eespGoGroupNew(c *C.eesp_group_config, slot *C.uint64_t, text *C.char) (st C.int) {
+func eespGoGroupNew(c *C.eesp_group_config, object *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	if c.aead > 255 || c.combiner > 255 {
 		return report(fmt.Errorf("%w: aead %d, combiner %d", status.ErrArgument, c.aead, c.combiner), text)
@@ -293,22 +293,22 @@ func eespGoGroupNew(c *C.eesp_group_config, slot *C.uint64_t, text *C.char) (st 
 	if err != nil {
 		return report(err, text)
 	}
-	*slot = C.uint64_t(groups.put(g))
+	*object = C.uint64_t(groups.put(g))
 	return C.EESP_OK
 }
 
 //export eespGoGroupFree
-func eespGoGroupFree(slot C.uint64_t) {
+func eespGoGroupFree(object C.uint64_t) {
 	defer func() { recover() }()
-	if g := groups.drop(slot); g != nil {
+	if g := groups.drop(object); g != nil {
 		g.Close()
 	}
 }
 
-// withGroup runs f on the group in a slot.
-func withGroup(slot C.uint64_t, text *C.char, f func(g *eesp.Group) error) (st C.int) {
+// withGroup runs f on the group in a object.
+func withGroup(object C.uint64_t, text *C.char, f func(g *eesp.Group) error) (st C.int) {
 	defer guard(text, &st)
-	g := groups.get(slot)
+	g := groups.get(object)
 	if g == nil {
 		return report(errHandle, text)
 	}
@@ -316,28 +316,28 @@ func withGroup(slot C.uint64_t, text *C.char, f func(g *eesp.Group) error) (st C
 }
 
 //export eespGoGroupSetDER
-func eespGoGroupSetDER(slot C.uint64_t, level C.int, der *C.uint8_t, n C.size_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error { return g.SetRootKeyDER(eesp.Level(level), octets(der, n)) })
+func eespGoGroupSetDER(object C.uint64_t, level C.int, der *C.uint8_t, n C.size_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error { return g.SetRootKeyDER(eesp.Level(level), octets(der, n)) })
 }
 
 //export eespGoGroupSetKey
-func eespGoGroupSetKey(slot C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, index *C.uint64_t, value *C.uint8_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupSetKey(object C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, index *C.uint64_t, value *C.uint8_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		return g.SetRootKey(eesp.Level(level), octets(id, n), *(*[3]uint64)(unsafe.Pointer(index)),
 			(*[3][eesp.RootKeyLen]byte)(unsafe.Pointer(value)))
 	})
 }
 
 //export eespGoGroupSetRing
-func eespGoGroupSetRing(slot C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, generation *C.uint64_t, value *C.uint8_t, floor C.uint64_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupSetRing(object C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, generation *C.uint64_t, value *C.uint8_t, floor C.uint64_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		return g.SetRing(eesp.Level(level), octets(id, n), *(*[3]uint64)(unsafe.Pointer(generation)), (*[3][eesp.RootKeyLen]byte)(unsafe.Pointer(value)), uint64(floor))
 	})
 }
 
 //export eespGoGroupWait
-func eespGoGroupWait(slot C.uint64_t, ms C.uint32_t, sealing C.int, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupWait(object C.uint64_t, ms C.uint32_t, sealing C.int, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		d := time.Duration(ms) * time.Millisecond
 		if sealing != 0 {
 			return g.WaitSealing(d)
@@ -359,7 +359,7 @@ func eespGoFollowRun(number C.uint64_t) {
 }
 
 //export eespGoGroupFollow
-func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, slot *C.uint64_t, text *C.char) (st C.int) {
+func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, object *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	f := eesp.FollowConfig{Timeout: time.Duration(c.timeout_ms) * time.Millisecond, WithoutKeys: c.flags&C.EESP_FOLLOW_WITHOUT_KEYS != 0, AgentUID: uint32(c.agent_uid),
 		Clients: c.flags&C.EESP_FOLLOW_CLIENTS != 0}
@@ -383,13 +383,13 @@ func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, slot *C.uint64_t, 
 	if err != nil {
 		return report(err, text)
 	}
-	*slot = C.uint64_t(groups.put(g))
+	*object = C.uint64_t(groups.put(g))
 	return C.EESP_OK
 }
 
 //export eespGoGroupFollowInfo
-func eespGoGroupFollowInfo(slot C.uint64_t, out *C.eesp_follow_info, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupFollowInfo(object C.uint64_t, out *C.eesp_follow_info, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		i, err := g.FollowInfo()
 		if err != nil {
 			return err
@@ -413,21 +413,21 @@ func eespGoGroupFollowInfo(slot C.uint64_t, out *C.eesp_follow_info, text *C.cha
 }
 
 //export eespGoFollowClients
-func eespGoFollowClients(slot C.uint64_t, out *C.eesp_follow_client, n *C.size_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoFollowClients(object C.uint64_t, out *C.eesp_follow_client, n *C.size_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		l, err := g.Clients()
 		if err != nil {
 			return err
 		}
-		room := int(*n)
+		size := int(*n)
 		*n = C.size_t(len(l))
-		for i, c := range l[:min(room, len(l))] {
+		for i, c := range l[:min(size, len(l))] {
 			x := (*C.eesp_follow_client)(unsafe.Add(unsafe.Pointer(out), i*C.sizeof_eesp_follow_client))
 			*x = C.eesp_follow_client{up: C.uint64_t(c.Up), down: C.uint64_t(c.Down), lease_ms: C.uint32_t(c.Lease.Milliseconds())}
 			name := unsafe.Slice((*byte)(unsafe.Pointer(&x.name)), len(x.name))
 			copy(name[:len(name)-1], c.Name)
 		}
-		if len(l) > room {
+		if len(l) > size {
 			return fmt.Errorf("%w: there are %d clients", status.ErrRoom, len(l))
 		}
 		return nil
@@ -435,20 +435,20 @@ func eespGoFollowClients(slot C.uint64_t, out *C.eesp_follow_client, n *C.size_t
 }
 
 //export eespGoGroupGenerate
-func eespGoGroupGenerate(slot C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupGenerate(object C.uint64_t, level C.int, id *C.uint8_t, n C.size_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		return g.GenerateRootKey(eesp.Level(level), octets(id, n))
 	})
 }
 
 //export eespGoGroupGetDER
-func eespGoGroupGetDER(slot C.uint64_t, level C.int, der *C.uint8_t, n *C.size_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
-		var room []byte
+func eespGoGroupGetDER(object C.uint64_t, level C.int, der *C.uint8_t, n *C.size_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
+		var buf []byte
 		if der != nil {
-			room = octets(der, min(*n, 4096)) // the longest is shorter
+			buf = octets(der, min(*n, 4096)) // the longest is shorter
 		}
-		k, err := g.WriteRootKeyDER(room, eesp.Level(level))
+		k, err := g.WriteRootKeyDER(buf, eesp.Level(level))
 		if err == nil || errors.Is(err, status.ErrRoom) {
 			*n = C.size_t(k)
 		}
@@ -457,20 +457,20 @@ func eespGoGroupGetDER(slot C.uint64_t, level C.int, der *C.uint8_t, n *C.size_t
 }
 
 //export eespGoGroupRotate
-func eespGoGroupRotate(slot C.uint64_t, level C.int, index C.uint64_t, value *C.uint8_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupRotate(object C.uint64_t, level C.int, index C.uint64_t, value *C.uint8_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		return g.Rotate(eesp.Level(level), uint64(index), (*[eesp.RootKeyLen]byte)(unsafe.Pointer(value)))
 	})
 }
 
 //export eespGoGroupRemove
-func eespGoGroupRemove(slot C.uint64_t, level C.int, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error { return g.RemoveRootKey(eesp.Level(level)) })
+func eespGoGroupRemove(object C.uint64_t, level C.int, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error { return g.RemoveRootKey(eesp.Level(level)) })
 }
 
 //export eespGoGroupDefault
-func eespGoGroupDefault(slot C.uint64_t, levels C.uint, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupDefault(object C.uint64_t, levels C.uint, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		if levels > 255 {
 			return fmt.Errorf("%w: levels %#x", status.ErrArgument, levels)
 		}
@@ -479,8 +479,8 @@ func eespGoGroupDefault(slot C.uint64_t, levels C.uint, text *C.char) C.int {
 }
 
 //export eespGoGroupInfo
-func eespGoGroupInfo(slot C.uint64_t, level C.int, info *C.eesp_root_key_info, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupInfo(object C.uint64_t, level C.int, info *C.eesp_root_key_info, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		i, err := g.RootKeyInfo(eesp.Level(level))
 		if err != nil {
 			return err
@@ -498,18 +498,18 @@ func eespGoGroupInfo(slot C.uint64_t, level C.int, info *C.eesp_root_key_info, t
 }
 
 //export eespGoGroupSetSlot
-func eespGoGroupSetSlot(slot C.uint64_t, n C.uint, key *C.uint8_t, size C.size_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error { return g.SetKey(int(n), octets(key, size)) })
+func eespGoGroupSetSlot(object C.uint64_t, n C.uint, key *C.uint8_t, size C.size_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error { return g.SetKey(int(n), octets(key, size)) })
 }
 
 //export eespGoGroupUseSlot
-func eespGoGroupUseSlot(slot C.uint64_t, n C.uint, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error { return g.UseKey(int(n)) })
+func eespGoGroupUseSlot(object C.uint64_t, n C.uint, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error { return g.UseKey(int(n)) })
 }
 
 //export eespGoGroupRotateSlot
-func eespGoGroupRotateSlot(slot C.uint64_t, key *C.uint8_t, size C.size_t, n *C.uint, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupRotateSlot(object C.uint64_t, key *C.uint8_t, size C.size_t, n *C.uint, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		var k []byte
 		if key != nil {
 			k = octets(key, size)
@@ -521,23 +521,23 @@ func eespGoGroupRotateSlot(slot C.uint64_t, key *C.uint8_t, size C.size_t, n *C.
 }
 
 //export eespGoGroupRemoveSlot
-func eespGoGroupRemoveSlot(slot C.uint64_t, n C.uint, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error { return g.RemoveKey(int(n)) })
+func eespGoGroupRemoveSlot(object C.uint64_t, n C.uint, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error { return g.RemoveKey(int(n)) })
 }
 
 //export eespGoGroupSetEpoch
-func eespGoGroupSetEpoch(slot C.uint64_t, epoch C.uint16_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error { return g.SetEpoch(uint16(epoch)) })
+func eespGoGroupSetEpoch(object C.uint64_t, epoch C.uint16_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error { return g.SetEpoch(uint16(epoch)) })
 }
 
 //export eespGoGroupResetLatch
-func eespGoGroupResetLatch(slot C.uint64_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error { return g.ResetLatch() })
+func eespGoGroupResetLatch(object C.uint64_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error { return g.ResetLatch() })
 }
 
 //export eespGoGroupDomainStats
-func eespGoGroupDomainStats(slot C.uint64_t, out *C.eesp_domain_stats, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupDomainStats(object C.uint64_t, out *C.eesp_domain_stats, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		s, err := g.DomainStats()
 		if err != nil {
 			return err
@@ -554,8 +554,8 @@ func eespGoGroupDomainStats(slot C.uint64_t, out *C.eesp_domain_stats, text *C.c
 }
 
 //export eespGoGroupUsage
-func eespGoGroupUsage(slot C.uint64_t, level C.int, generation C.uint, out *C.eesp_usage, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupUsage(object C.uint64_t, level C.int, generation C.uint, out *C.eesp_usage, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		u, err := g.Usage(eesp.Level(level), eesp.Generation(min(generation, 255)))
 		if err == nil {
 			*out = C.eesp_usage{derived: C.uint64_t(u.Derived), sealed: C.uint64_t(u.Sealed), opened: C.uint64_t(u.Opened), index: C.uint64_t(u.Index)}
@@ -565,8 +565,8 @@ func eespGoGroupUsage(slot C.uint64_t, level C.int, generation C.uint, out *C.ee
 }
 
 //export eespGoGroupAllocSPI
-func eespGoGroupAllocSPI(slot C.uint64_t, first C.uint32_t, spi *C.uint32_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoGroupAllocSPI(object C.uint64_t, first C.uint32_t, spi *C.uint32_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		n, err := g.AllocSPI(uint32(first))
 		if err == nil {
 			*spi = C.uint32_t(n)
@@ -576,9 +576,9 @@ func eespGoGroupAllocSPI(slot C.uint64_t, first C.uint32_t, spi *C.uint32_t, tex
 }
 
 //export eespGoDerive
-func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys *C.uint8_t, keysLen C.size_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
-		k, be := g.Engine()
+func eespGoDerive(worker, object C.uint64_t, ctx *C.eesp_context, n C.size_t, keys *C.uint8_t, keysLen C.size_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
+		k, be := g.Internals()
 		if uint64(keysLen) != uint64(n)*uint64(g.KeyLen()) {
 			return fmt.Errorf("%w: keys_len is not n times %d", status.ErrArgument, g.KeyLen())
 		}
@@ -587,9 +587,9 @@ func eespGoDerive(worker, slot C.uint64_t, ctx *C.eesp_context, n C.size_t, keys
 }
 
 //export eespGoExport
-func eespGoExport(worker, slot C.uint64_t, ctx *C.eesp_context, options C.int, key *C.eesp_data_key, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
-		k, be := g.Engine()
+func eespGoExport(worker, object C.uint64_t, ctx *C.eesp_context, options C.int, key *C.eesp_data_key, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
+		k, be := g.Internals()
 		return workers.get(worker).Export(be, k, (*profile.KeyContext)(unsafe.Pointer(ctx)), options != 0, (*profile.DataKey)(unsafe.Pointer(key)))
 	})
 }
@@ -622,8 +622,8 @@ func senderConfig(c *C.eesp_sender_config) eesp.SenderConfig {
 }
 
 //export eespGoSenderNew
-func eespGoSenderNew(slot C.uint64_t, c *C.eesp_sender_config, out *C.uint64_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoSenderNew(object C.uint64_t, c *C.eesp_sender_config, out *C.uint64_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		s, err := eesp.NewSender(g, senderConfig(c))
 		if err != nil {
 			return err
@@ -634,8 +634,8 @@ func eespGoSenderNew(slot C.uint64_t, c *C.eesp_sender_config, out *C.uint64_t, 
 }
 
 //export eespGoSenderNewToClient
-func eespGoSenderNewToClient(slot, down C.uint64_t, out *C.uint64_t, text *C.char) C.int {
-	return withGroup(slot, text, func(g *eesp.Group) error {
+func eespGoSenderNewToClient(object, down C.uint64_t, out *C.uint64_t, text *C.char) C.int {
+	return withGroup(object, text, func(g *eesp.Group) error {
 		s, err := g.ClientSender(uint64(down))
 		if err != nil {
 			return err
@@ -661,9 +661,9 @@ func eespGoSenderNewKey(key *C.eesp_data_key, c *C.eesp_sender_config, out *C.ui
 }
 
 //export eespGoSenderFree
-func eespGoSenderFree(slot C.uint64_t) {
+func eespGoSenderFree(object C.uint64_t) {
 	defer func() { recover() }()
-	if s := senders.drop(slot); s != nil {
+	if s := senders.drop(object); s != nil {
 		s.Close()
 	}
 }
@@ -678,49 +678,49 @@ func planned(o interface {
 }
 
 //export eespGoSenderPlan
-func eespGoSenderPlan(slot C.uint64_t, cell *unsafe.Pointer) {
+func eespGoSenderPlan(object C.uint64_t, cell *unsafe.Pointer) {
 	defer func() { recover() }()
-	s := senders.get(slot)
+	s := senders.get(object)
 	planned(s, s.Backend(), cell)
 }
 
 //export eespGoReceiverPlan
-func eespGoReceiverPlan(slot C.uint64_t, cell *unsafe.Pointer) {
+func eespGoReceiverPlan(object C.uint64_t, cell *unsafe.Pointer) {
 	defer func() { recover() }()
-	e := receivers.get(slot).Engine()
+	e := receivers.get(object).Burst()
 	planned(e, e.Backend, cell)
 }
 
 //export eespGoSenderHeaderLen
-func eespGoSenderHeaderLen(worker, slot C.uint64_t) (n C.uint32_t) {
+func eespGoSenderHeaderLen(worker, object C.uint64_t) (n C.uint32_t) {
 	defer func() { recover() }()
-	s := senders.get(slot)
-	if s == nil || s.Engine() == nil {
+	s := senders.get(object)
+	if s == nil || s.Burst() == nil {
 		return 0
 	}
-	return C.uint32_t(workers.get(worker).HeaderLen(s.Engine()))
+	return C.uint32_t(workers.get(worker).HeaderLen(s.Burst()))
 }
 
 //export eespGoSenderNext
-func eespGoSenderNext(slot C.uint64_t) C.uint64_t {
-	if s := senders.get(slot); s != nil {
+func eespGoSenderNext(object C.uint64_t) C.uint64_t {
+	if s := senders.get(object); s != nil {
 		return C.uint64_t(s.NextTSC())
 	}
 	return 0
 }
 
 //export eespGoSenderID
-func eespGoSenderID(slot C.uint64_t) C.uint64_t {
-	if s := senders.get(slot); s != nil {
+func eespGoSenderID(object C.uint64_t) C.uint64_t {
+	if s := senders.get(object); s != nil {
 		return C.uint64_t(s.ID())
 	}
 	return 0
 }
 
 //export eespGoSenderSetID
-func eespGoSenderSetID(slot, id C.uint64_t, text *C.char) (st C.int) {
+func eespGoSenderSetID(object, id C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	s := senders.get(slot)
+	s := senders.get(object)
 	if s == nil {
 		return report(errHandle, text)
 	}
@@ -728,9 +728,9 @@ func eespGoSenderSetID(slot, id C.uint64_t, text *C.char) (st C.int) {
 }
 
 //export eespGoReceiverSetOwnIDs
-func eespGoReceiverSetOwnIDs(slot C.uint64_t, ids *C.uint64_t, n C.size_t, text *C.char) (st C.int) {
+func eespGoReceiverSetOwnIDs(object C.uint64_t, ids *C.uint64_t, n C.size_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	r := receivers.get(slot)
+	r := receivers.get(object)
 	if r == nil {
 		return report(errHandle, text)
 	}
@@ -749,9 +749,9 @@ func fillStats(out *C.eesp_stats, octets uint64, by [status.Count]uint64) {
 }
 
 //export eespGoSenderStats
-func eespGoSenderStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C.int) {
+func eespGoSenderStats(object C.uint64_t, out *C.eesp_stats, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	s := senders.get(slot)
+	s := senders.get(object)
 	if s == nil {
 		return report(errHandle, text)
 	}
@@ -776,11 +776,11 @@ func receiverConfig(c *C.eesp_receiver_config, heir C.uint64_t) eesp.ReceiverCon
 }
 
 //export eespGoReceiverNew
-func eespGoReceiverNew(slots *C.uint64_t, n C.size_t, c *C.eesp_receiver_config, heir C.uint64_t, out *C.uint64_t, text *C.char) (st C.int) {
+func eespGoReceiverNew(objects *C.uint64_t, n C.size_t, c *C.eesp_receiver_config, heir C.uint64_t, out *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	var gs []*eesp.Group
-	for _, slot := range unsafe.Slice(slots, n) {
-		g := groups.get(slot)
+	for _, object := range unsafe.Slice(objects, n) {
+		g := groups.get(object)
 		if g == nil {
 			return report(errHandle, text)
 		}
@@ -806,30 +806,30 @@ func eespGoReceiverNewKey(key *C.eesp_data_key, c *C.eesp_receiver_config, heir 
 }
 
 //export eespGoReceiverFree
-func eespGoReceiverFree(slot C.uint64_t) {
+func eespGoReceiverFree(object C.uint64_t) {
 	defer func() { recover() }()
-	if r := receivers.drop(slot); r != nil {
-		r.Engine().Unplan()
+	if r := receivers.drop(object); r != nil {
+		r.Burst().Unplan()
 		r.Close()
 	}
 }
 
 //export eespGoReceiverStats
-func eespGoReceiverStats(slot C.uint64_t, out *C.eesp_stats, text *C.char) (st C.int) {
+func eespGoReceiverStats(object C.uint64_t, out *C.eesp_stats, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	r := receivers.get(slot)
+	r := receivers.get(object)
 	if r == nil {
 		return report(errHandle, text)
 	}
-	o, by := r.Engine().Stats.Read()
+	o, by := r.Burst().Stats.Read()
 	fillStats(out, o, by)
 	return C.EESP_OK
 }
 
 //export eespGoReceiverReplayStats
-func eespGoReceiverReplayStats(slot C.uint64_t, out *C.eesp_replay_stats, text *C.char) (st C.int) {
+func eespGoReceiverReplayStats(object C.uint64_t, out *C.eesp_replay_stats, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	r := receivers.get(slot)
+	r := receivers.get(object)
 	if r == nil {
 		return report(errHandle, text)
 	}
@@ -852,9 +852,9 @@ func eespGoProxyNew(r, s C.uint64_t, out *C.uint64_t, text *C.char) (st C.int) {
 }
 
 //export eespGoProxyFree
-func eespGoProxyFree(slot C.uint64_t) {
+func eespGoProxyFree(object C.uint64_t) {
 	defer func() { recover() }()
-	proxies.drop(slot)
+	proxies.drop(object)
 }
 
 func descs(pkts *C.eesp_pkt, n C.size_t) []profile.Desc {
@@ -878,14 +878,14 @@ func caught(worker C.uint64_t, d []profile.Desc, good *C.size_t) {
 }
 
 //export eespGoSealBurst
-func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoSealBurst(worker, object C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
-	s := senders.get(slot)
+	s := senders.get(object)
 	if s == nil {
 		return failed(d, status.ErrArgument)
 	}
-	e := s.Engine()
+	e := s.Burst()
 	if e == nil {
 		return C.size_t(s.NoID(d))
 	}
@@ -893,27 +893,27 @@ func eespGoSealBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (goo
 }
 
 //export eespGoSealTaken
-func eespGoSealTaken(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t, first, serial C.uint64_t) (good C.size_t) {
+func eespGoSealTaken(worker, object C.uint64_t, pkts *C.eesp_pkt, n C.size_t, first, serial C.uint64_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
-	return C.size_t(senders.get(slot).SealTaken(workers.get(worker), d, uint64(first), uint64(serial)))
+	return C.size_t(senders.get(object).SealTaken(workers.get(worker), d, uint64(first), uint64(serial)))
 }
 
 //export eespGoOpenBurst
-func eespGoOpenBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoOpenBurst(worker, object C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
-	r := receivers.get(slot)
+	r := receivers.get(object)
 	if r == nil {
 		return failed(d, status.ErrArgument)
 	}
-	return C.size_t(workers.get(worker).Open(r.Engine(), d))
+	return C.size_t(workers.get(worker).Open(r.Burst(), d))
 }
 
 //export eespGoWindow
-func eespGoWindow(slot C.uint64_t, flow *C.struct_eesp_flow) (window C.uintptr_t) {
+func eespGoWindow(object C.uint64_t, flow *C.struct_eesp_flow) (window C.uintptr_t) {
 	defer func() { recover() }()
-	return C.uintptr_t(receivers.get(slot).Engine().Window(unsafe.Pointer(flow)))
+	return C.uintptr_t(receivers.get(object).Burst().Window(unsafe.Pointer(flow)))
 }
 
 // outside is the engine's view of struct eesp_udp.
@@ -931,14 +931,14 @@ func outside(u *C.eesp_udp) (e burst.UDP) {
 }
 
 //export eespGoUDPSealBurst
-func eespGoUDPSealBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoUDPSealBurst(worker, object C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
-	s, e := senders.get(slot), outside(u)
+	s, e := senders.get(object), outside(u)
 	if s == nil || e.Check(true) != status.OK {
 		return failed(d, status.ErrArgument)
 	}
-	n_ := s.Engine()
+	n_ := s.Burst()
 	if n_ == nil {
 		return C.size_t(s.NoID(d))
 	}
@@ -946,29 +946,29 @@ func eespGoUDPSealBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt
 }
 
 //export eespGoUDPOpenBurst
-func eespGoUDPOpenBurst(worker, slot C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoUDPOpenBurst(worker, object C.uint64_t, u *C.eesp_udp, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
-	r, e := receivers.get(slot), outside(u)
+	r, e := receivers.get(object), outside(u)
 	if r == nil || e.Check(false) != status.OK {
 		return failed(d, status.ErrArgument)
 	}
-	return C.size_t(workers.get(worker).OpenUDP(r.Engine(), &e, d))
+	return C.size_t(workers.get(worker).OpenUDP(r.Burst(), &e, d))
 }
 
 //export eespGoProxyBurst
-func eespGoProxyBurst(worker, slot C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
+func eespGoProxyBurst(worker, object C.uint64_t, pkts *C.eesp_pkt, n C.size_t) (good C.size_t) {
 	d := descs(pkts, n)
 	defer caught(worker, d, &good)
-	p := proxies.get(slot)
+	p := proxies.get(object)
 	if p == nil {
 		return failed(d, status.ErrArgument)
 	}
-	e := p.s.Engine()
+	e := p.s.Burst()
 	if e == nil {
 		return C.size_t(p.s.NoID(d))
 	}
-	return C.size_t(workers.get(worker).Proxy(p.r.Engine(), e, d))
+	return C.size_t(workers.get(worker).Proxy(p.r.Burst(), e, d))
 }
 
 func keyLen(aead C.uint32_t) int { return 16 << aead }
@@ -1012,17 +1012,17 @@ func eespGoKDFNew(key *C.uint8_t, out *C.uint64_t, view *C.struct_eesp_kdf_view,
 }
 
 //export eespGoKDFFree
-func eespGoKDFFree(slot C.uint64_t) {
+func eespGoKDFFree(object C.uint64_t) {
 	defer func() { recover() }()
-	if k := kdfs.drop(slot); k != nil {
+	if k := kdfs.drop(object); k != nil {
 		k.Free()
 	}
 }
 
 //export eespGoKDFDerive
-func eespGoKDFDerive(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, n C.size_t, keys *C.uint8_t, keysLen C.size_t, text *C.char) (st C.int) {
+func eespGoKDFDerive(worker, object C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, n C.size_t, keys *C.uint8_t, keysLen C.size_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
-	k := kdfs.get(slot)
+	k := kdfs.get(object)
 	if k == nil {
 		return report(errHandle, text)
 	}
@@ -1047,9 +1047,9 @@ func eespGoKeysetNew(aead C.uint32_t, keys *C.uint8_t, n C.size_t, out *C.uint64
 }
 
 //export eespGoKeysetFree
-func eespGoKeysetFree(slot C.uint64_t) {
+func eespGoKeysetFree(object C.uint64_t) {
 	defer func() { recover() }()
-	if k := keysets.drop(slot); k != nil {
+	if k := keysets.drop(object); k != nil {
 		k.Free()
 	}
 }
@@ -1078,9 +1078,9 @@ func noneGood(worker C.uint64_t, jobs []kernel.Job, text *C.char, good *C.size_t
 }
 
 //export eespGoRekey
-func eespGoRekey(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, first *C.eesp_job, n C.size_t, sealing C.int, text *C.char) (good C.size_t) {
+func eespGoRekey(worker, object C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, first *C.eesp_job, n C.size_t, sealing C.int, text *C.char) (good C.size_t) {
 	defer noneGood(worker, jobs(first, n), text, &good)
-	k := kdfs.get(slot)
+	k := kdfs.get(object)
 	if k == nil {
 		return outcome(0, errHandle, text)
 	}
@@ -1089,9 +1089,9 @@ func eespGoRekey(worker, slot C.uint64_t, aead C.uint32_t, contexts *C.uint8_t, 
 }
 
 //export eespGoKeyed
-func eespGoKeyed(worker, slot C.uint64_t, first *C.eesp_job, n C.size_t, sealing C.int, text *C.char) (good C.size_t) {
+func eespGoKeyed(worker, object C.uint64_t, first *C.eesp_job, n C.size_t, sealing C.int, text *C.char) (good C.size_t) {
 	defer noneGood(worker, jobs(first, n), text, &good)
-	k := keysets.get(slot)
+	k := keysets.get(object)
 	if k == nil {
 		return outcome(0, errHandle, text)
 	}

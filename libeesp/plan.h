@@ -20,11 +20,11 @@ struct eesp_share {
 	uint64_t owner, n[3], padding[12];
 };
 
-#define FLAGS_FACTOR 0x85EBCA6Bu /* plan.AddShape */
+#define FLAGS_FACTOR 0x85EBCA6Bu /* plan.AddLayout */
 
 struct eesp_copy {
 	int16_t from;
-	uint8_t of, to;
+	uint8_t what, to;
 };
 
 struct eesp_split {
@@ -32,11 +32,11 @@ struct eesp_split {
 	uint8_t shift, padding[7];
 };
 
-struct eesp_shape {
+struct eesp_layout {
 	uint32_t word;
 	uint32_t flags;
-	uint16_t n, lead;
-	uint8_t chunks, copies, id_shift, flow_len, flow_desc, next_at, simple, numbers;
+	uint16_t n, prefix;
+	uint8_t vectors, copies, id_shift, flow_len, flow_desc, next_at, simple, numbers;
 	int16_t id_at, source_at, tsc_at, probe_at, flow_at;
 	uint8_t rekey_at, rekey_bits;
 	uint64_t id_mask, probe_mask, rekey_mask, epoch_mask, id_need, id_never;
@@ -55,16 +55,16 @@ struct eesp_shape {
 	} wide;
 };
 
-enum { OF_PACKET, OF_DESC, FOUR_OF_PACKET }; /* plan.CopyOf */
+enum { COPY_PACKET, COPY_DESC, COPY_PACKET_4 }; /* plan.CopySource */
 
 /* plan.Unwrap. */
 enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
 
-/* keys.Subs: keys in groups of four, in rows; and the row that has what is added
+/* keys.Subs: keys in quads, in rows of vectors; and the row that has what is added
  * to nonces. */
-enum { SUB_GROUP = 2048 };
+enum { SUB_QUAD = 2048 };
 #if defined(__aarch64__)
-enum { SUB_LANE = SUB_GROUP / 4, SUB_MASK = SUB_LANE - 16 };
+enum { SUB_LANE = SUB_QUAD / 4, SUB_MASK = SUB_LANE - 16 };
 #else
 enum { SUB_LANE = 16, SUB_MASK = 15 * 64 };
 #endif
@@ -79,9 +79,9 @@ struct eesp_pattern {
 	uint32_t next;
 	uint16_t batch;
 	uint8_t blocks, key_len;
-	uint16_t shape;
+	uint16_t layout;
 	uint8_t counter, mask, padding[4];
-	const struct eesp_shape *form;
+	const struct eesp_layout *form;
 	uint8_t addr[32];
 	const uint32_t *subs;
 	uint64_t sub_count;
@@ -125,9 +125,9 @@ struct eesp_flow {
 
 struct eesp_open_plan {
 	const struct eesp_direct *direct;
-	const struct eesp_shape *shapes;
+	const struct eesp_layout *layouts;
 	const struct eesp_pattern *patterns;
-	const uint8_t *shape_of;
+	const uint8_t *layout_by_word;
 	const uint32_t *bucket;
 	const uint64_t *own_ids;
 	struct eesp_windows *windows;
@@ -137,7 +137,7 @@ struct eesp_open_plan {
 	uint64_t own_mask, own_free, own_some;
 	struct eesp_split split;
 	uint32_t word_mask, word_factor, bucket_shift;
-	uint8_t bare, extras, held, wide;
+	uint8_t bare, extras, expanded, wide;
 	struct eesp_times *times;
 	const uint64_t *spent; /* on keys that are new here: burst's strangers */
 	const struct eesp_open_plan *loose;
@@ -147,7 +147,7 @@ struct eesp_open_plan {
 		uint8_t more[256];
 		int8_t third[256];
 		uint8_t third_at[256];
-		uint8_t lead[4];
+		uint8_t prefix[4];
 		uint32_t zero;
 		uint32_t least, first_at, name_at, name_mask;
 		uint64_t n_names, n_domains;
@@ -166,7 +166,7 @@ struct eesp_open_plan {
 struct eesp_counter {
 	uint64_t engine, step;
 	uint8_t shift, low, rate, padding[5];
-	uint64_t lead; /* not 0: counters are times */
+	uint64_t time_lead; /* not 0: counters are times */
 	int64_t *last;
 	uint64_t *ahead, base, end;
 	int64_t start;
@@ -185,10 +185,10 @@ struct eesp_seal_plan {
 	struct eesp_share *shares;
 	uint64_t rekey_mask;
 	struct eesp_counter counter;
-	uint16_t n, lead, flags, tsc_at;
+	uint16_t n, prefix, flags, tsc_at;
 	uint8_t next_at, blocks, key_len, fixed, epoch_at, copies, counter_at, key;
 	struct eesp_copy copy[2];
-	uint8_t inner, pad_mask, pad_at, again_at, wrap, mask, rekey_at, rekey_bits, from_lead, padding2[7];
+	uint8_t inner, pad_mask, pad_at, again_at, wrap, mask, rekey_at, rekey_bits, from_prefix, padding2[7];
 	uint8_t nonce[16], msg[3][16], header[PLAN_HEADER];
 	uint64_t of_packet, picked;
 	uint8_t pick[64];

@@ -115,7 +115,7 @@ func takeWorker() (*burst.Worker, error) {
 }
 
 func giveWorker(w *burst.Worker) {
-	w.Rest()
+	w.Detach()
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
 	if len(pool.idle) < mostIdle {

@@ -19,13 +19,13 @@
 enum { KIND_GROUP = 0x65735047, KIND_SENDER = 0x65735053, KIND_RECEIVER = 0x65735052, KIND_PROXY = 0x65735058,
 	KIND_KDF = 0x6573504b, KIND_KEYSET = 0x65735059 };
 
-struct eesp_group { uint32_t kind; uint64_t slot; };
+struct eesp_group { uint32_t kind; uint64_t object; };
 /* plan: set by Go, whenever keys change; NULL: all packets are Go's. */
-struct eesp_sender { uint32_t kind; uint64_t slot; void *plan; };
-struct eesp_receiver { uint32_t kind; uint64_t slot; void *plan; };
-struct eesp_proxy { uint32_t kind; uint64_t slot; };
-struct eesp_kdf { uint32_t kind; uint64_t slot; };
-struct eesp_keyset { uint32_t kind; uint64_t slot; };
+struct eesp_sender { uint32_t kind; uint64_t object; void *plan; };
+struct eesp_receiver { uint32_t kind; uint64_t object; void *plan; };
+struct eesp_proxy { uint32_t kind; uint64_t object; };
+struct eesp_kdf { uint32_t kind; uint64_t object; };
+struct eesp_keyset { uint32_t kind; uint64_t object; };
 
 /* What lies behind those that direct.c works with. */
 struct kdf { struct eesp_kdf handle; struct eesp_kdf_view view; };
@@ -37,8 +37,8 @@ struct keyset { struct eesp_keyset handle; struct eesp_keyset_view view; };
 static __thread struct {
 	uint64_t worker;
 	int busy;
-	struct eesp_room room;
-	uint64_t crossed; /* packets that Go took */
+	struct eesp_worker_view view;
+	uint64_t cgo_packets; /* packets that Go took */
 	char error[EESP_ERROR_TEXT];
 } tls;
 
@@ -127,7 +127,7 @@ static eesp_status attach(void)
 	if (!have_key)
 		return fail(EESP_ERR_MEMORY, "no thread-specific key left");
 	uint64_t worker = 0;
-	st = (eesp_status)eespGoThreadAttach(&worker, &tls.room, tls.error);
+	st = (eesp_status)eespGoThreadAttach(&worker, &tls.view, tls.error);
 	if (st == EESP_OK && pthread_setspecific(thread_key, &tls) != 0) {
 		eespGoThreadDetach(worker);
 		st = fail(EESP_ERR_MEMORY, "thread-specific data");
@@ -188,13 +188,13 @@ static eesp_status versioned(void *to, size_t size, size_t least, const void *fr
 			return argument(what ": NULL or not a valid handle");  \
 	} while (0)
 
-static void *handle(uint32_t kind, uint64_t slot)
+static void *handle(uint32_t kind, uint64_t object)
 {
 	/* All kinds begin the same. */
 	union { struct eesp_group g; struct eesp_sender o; struct kdf k; struct keyset s; } *any = calloc(1, sizeof *any);
 	if (any) {
 		any->g.kind = kind;
-		any->g.slot = slot;
+		any->g.object = object;
 	}
 	return any;
 }
@@ -306,7 +306,7 @@ EESP_API void eesp_thread_keep_warm(void)
 EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group **group)
 {
 	eesp_group_config c;
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	eesp_status st = versioned(&c, sizeof c, offsetof(eesp_group_config, draft), config);
 	if (st != EESP_OK)
 		return st;
@@ -323,12 +323,12 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 		return argument("eesp_group_config.flags: unknown flag");
 	if ((st = ready()) != EESP_OK)
 		return st;
-	st = (eesp_status)eespGoGroupNew(&c, &slot, tls.error);
+	st = (eesp_status)eespGoGroupNew(&c, &object, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_group *g = handle(KIND_GROUP, slot);
+	eesp_group *g = handle(KIND_GROUP, object);
 	if (g == NULL) {
-		eespGoGroupFree(slot);
+		eespGoGroupFree(object);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
 	*group = g;
@@ -339,7 +339,7 @@ EESP_API void eesp_group_free(eesp_group *group)
 {
 	if (group == NULL || group->kind != KIND_GROUP || unusable())
 		return;
-	eespGoGroupFree(group->slot);
+	eespGoGroupFree(group->object);
 	group->kind = 0;
 	free(group);
 }
@@ -350,7 +350,7 @@ EESP_API eesp_status eesp_group_set_root_key_der(eesp_group *group, int level, c
 	if (der == NULL || len > 65536)
 		return argument("der: NULL or too long");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetDER(group->slot, level, (uint8_t *)der, len, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetDER(group->object, level, (uint8_t *)der, len, tls.error);
 }
 
 EESP_API eesp_status eesp_group_set_root_key(eesp_group *group, int level, const uint8_t *id, size_t id_len,
@@ -361,7 +361,7 @@ EESP_API eesp_status eesp_group_set_root_key(eesp_group *group, int level, const
 		return argument("id, index or value: NULL or too long");
 	eesp_status st = ready();
 	return st != EESP_OK ? st
-			     : (eesp_status)eespGoGroupSetKey(group->slot, level, (uint8_t *)id, id_len, (uint64_t *)index,
+			     : (eesp_status)eespGoGroupSetKey(group->object, level, (uint8_t *)id, id_len, (uint64_t *)index,
 							      (uint8_t *)value, tls.error);
 }
 
@@ -373,7 +373,7 @@ EESP_API eesp_status eesp_group_set_ring(eesp_group *group, int level, const uin
 		return argument("id, generation or value: NULL or too long");
 	eesp_status st = ready();
 	return st != EESP_OK ? st
-			     : (eesp_status)eespGoGroupSetRing(group->slot, level, (uint8_t *)id, id_len, (uint64_t *)generation,
+			     : (eesp_status)eespGoGroupSetRing(group->object, level, (uint8_t *)id, id_len, (uint64_t *)generation,
 							       (uint8_t *)value, floor, tls.error);
 }
 
@@ -381,7 +381,7 @@ EESP_API eesp_status eesp_group_wait(const eesp_group *group, uint32_t timeout_m
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupWait(group->slot, timeout_ms, 0, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupWait(group->object, timeout_ms, 0, tls.error);
 }
 
 /* ---- Following ---- */
@@ -413,7 +413,7 @@ int start_follower(uint64_t run)
 EESP_API eesp_status eesp_group_follow(const char *name, const eesp_follow_config *config, eesp_group **group)
 {
 	eesp_follow_config c;
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	eesp_status st = versioned(&c, sizeof c, sizeof c, config);
 	if (st != EESP_OK)
 		return st;
@@ -425,12 +425,12 @@ EESP_API eesp_status eesp_group_follow(const char *name, const eesp_follow_confi
 		return argument("eesp_follow_config.flags: unknown flag");
 	if ((st = ready()) != EESP_OK)
 		return st;
-	st = (eesp_status)eespGoGroupFollow((char *)name, &c, &slot, tls.error);
+	st = (eesp_status)eespGoGroupFollow((char *)name, &c, &object, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_group *g = handle(KIND_GROUP, slot);
+	eesp_group *g = handle(KIND_GROUP, object);
 	if (g == NULL) {
-		eespGoGroupFree(slot);
+		eespGoGroupFree(object);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
 	*group = g;
@@ -441,7 +441,7 @@ EESP_API eesp_status eesp_follow_wait(const eesp_group *group, uint32_t timeout_
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupWait(group->slot, timeout_ms, 1, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupWait(group->object, timeout_ms, 1, tls.error);
 }
 
 EESP_API eesp_status eesp_group_follow_info(const eesp_group *group, eesp_follow_info *info)
@@ -450,7 +450,7 @@ EESP_API eesp_status eesp_group_follow_info(const eesp_group *group, eesp_follow
 	if (info == NULL)
 		return argument("info: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupFollowInfo(group->slot, info, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupFollowInfo(group->object, info, tls.error);
 }
 
 EESP_API eesp_status eesp_follow_clients(const eesp_group *group, eesp_follow_client *clients, size_t *n)
@@ -459,7 +459,7 @@ EESP_API eesp_status eesp_follow_clients(const eesp_group *group, eesp_follow_cl
 	if (n == NULL || (clients == NULL && *n != 0))
 		return argument("clients or n: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoFollowClients(group->slot, clients, n, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoFollowClients(group->object, clients, n, tls.error);
 }
 
 EESP_API eesp_status eesp_group_generate_root_key(eesp_group *group, int level, const uint8_t *id, size_t id_len)
@@ -468,7 +468,7 @@ EESP_API eesp_status eesp_group_generate_root_key(eesp_group *group, int level, 
 	if (id == NULL || id_len > 65536)
 		return argument("id: NULL or too long");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupGenerate(group->slot, level, (uint8_t *)id, id_len, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupGenerate(group->object, level, (uint8_t *)id, id_len, tls.error);
 }
 
 EESP_API eesp_status eesp_group_get_root_key_der(const eesp_group *group, int level, uint8_t *der, size_t *len)
@@ -477,28 +477,28 @@ EESP_API eesp_status eesp_group_get_root_key_der(const eesp_group *group, int le
 	if (len == NULL)
 		return argument("len: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupGetDER(group->slot, level, der, len, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupGetDER(group->object, level, der, len, tls.error);
 }
 
 EESP_API eesp_status eesp_group_rotate(eesp_group *group, int level, uint64_t index, const uint8_t value[EESP_ROOT_KEY_LEN])
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupRotate(group->slot, level, index, (uint8_t *)value, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupRotate(group->object, level, index, (uint8_t *)value, tls.error);
 }
 
 EESP_API eesp_status eesp_group_remove_root_key(eesp_group *group, int level)
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupRemove(group->slot, level, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupRemove(group->object, level, tls.error);
 }
 
 EESP_API eesp_status eesp_group_set_default_levels(eesp_group *group, unsigned levels)
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupDefault(group->slot, levels, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupDefault(group->object, levels, tls.error);
 }
 
 EESP_API eesp_status eesp_group_get_root_key_info(const eesp_group *group, int level, eesp_root_key_info *info)
@@ -507,7 +507,7 @@ EESP_API eesp_status eesp_group_get_root_key_info(const eesp_group *group, int l
 	if (info == NULL)
 		return argument("info: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupInfo(group->slot, level, info, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupInfo(group->object, level, info, tls.error);
 }
 
 EESP_API eesp_status eesp_group_set_key(eesp_group *group, unsigned slot, const uint8_t *key, size_t key_len)
@@ -516,14 +516,14 @@ EESP_API eesp_status eesp_group_set_key(eesp_group *group, unsigned slot, const 
 	if (key == NULL || key_len > 64)
 		return argument("key: NULL or too long");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetSlot(group->slot, slot, (uint8_t *)key, key_len, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetSlot(group->object, slot, (uint8_t *)key, key_len, tls.error);
 }
 
 EESP_API eesp_status eesp_group_use_key(eesp_group *group, unsigned slot)
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupUseSlot(group->slot, slot, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupUseSlot(group->object, slot, tls.error);
 }
 
 EESP_API eesp_status eesp_group_rotate_key(eesp_group *group, const uint8_t *key, size_t key_len, unsigned *slot)
@@ -534,7 +534,7 @@ EESP_API eesp_status eesp_group_rotate_key(eesp_group *group, const uint8_t *key
 		return argument("key: NULL goes with key_len 0; or too long");
 	eesp_status st = ready();
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoGroupRotateSlot(group->slot, (uint8_t *)key, key_len, &which, tls.error);
+		st = (eesp_status)eespGoGroupRotateSlot(group->object, (uint8_t *)key, key_len, &which, tls.error);
 	if (st == EESP_OK && slot != NULL)
 		*slot = which;
 	return st;
@@ -544,21 +544,21 @@ EESP_API eesp_status eesp_group_remove_key(eesp_group *group, unsigned slot)
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupRemoveSlot(group->slot, slot, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupRemoveSlot(group->object, slot, tls.error);
 }
 
 EESP_API eesp_status eesp_group_set_epoch(eesp_group *group, uint16_t epoch)
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetEpoch(group->slot, epoch, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetEpoch(group->object, epoch, tls.error);
 }
 
 EESP_API eesp_status eesp_group_reset_latch(eesp_group *group)
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupResetLatch(group->slot, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupResetLatch(group->object, tls.error);
 }
 
 EESP_API eesp_status eesp_group_domain_stats(const eesp_group *group, eesp_domain_stats *stats)
@@ -567,7 +567,7 @@ EESP_API eesp_status eesp_group_domain_stats(const eesp_group *group, eesp_domai
 	if (stats == NULL)
 		return argument("stats: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupDomainStats(group->slot, stats, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupDomainStats(group->object, stats, tls.error);
 }
 
 EESP_API eesp_status eesp_group_usage(const eesp_group *group, int level, unsigned generation, eesp_usage *usage)
@@ -576,7 +576,7 @@ EESP_API eesp_status eesp_group_usage(const eesp_group *group, int level, unsign
 	if (usage == NULL)
 		return argument("usage: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupUsage(group->slot, level, generation, usage, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupUsage(group->object, level, generation, usage, tls.error);
 }
 
 EESP_API eesp_status eesp_group_alloc_spi(eesp_group *group, uint32_t first, uint32_t *spi)
@@ -585,7 +585,7 @@ EESP_API eesp_status eesp_group_alloc_spi(eesp_group *group, uint32_t first, uin
 	if (spi == NULL)
 		return argument("spi: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupAllocSPI(group->slot, first, spi, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoGroupAllocSPI(group->object, first, spi, tls.error);
 }
 
 /* ---- Data keys ---- */
@@ -612,7 +612,7 @@ EESP_API eesp_status eesp_derive_keys(const eesp_group *group, const eesp_contex
 	if (st != EESP_OK || n == 0)
 		return st;
 	tls.busy = 1;
-	st = (eesp_status)eespGoDerive(tls.worker, group->slot, (eesp_context *)contexts, n, keys, keys_len, tls.error);
+	st = (eesp_status)eespGoDerive(tls.worker, group->object, (eesp_context *)contexts, n, keys, keys_len, tls.error);
 	tls.busy = 0;
 	return st;
 }
@@ -629,7 +629,7 @@ EESP_API eesp_status eesp_data_key_export(const eesp_group *group, const eesp_co
 	if (st != EESP_OK)
 		return st;
 	tls.busy = 1;
-	st = (eesp_status)eespGoExport(tls.worker, group->slot, (eesp_context *)context, with_options != 0, key, tls.error);
+	st = (eesp_status)eespGoExport(tls.worker, group->object, (eesp_context *)context, with_options != 0, key, tls.error);
 	tls.busy = 0;
 	return st;
 }
@@ -664,15 +664,15 @@ static eesp_status sender_config(eesp_sender_config *c, const eesp_sender_config
 	return ready();
 }
 
-static eesp_status new_sender(uint64_t slot, eesp_sender **sender)
+static eesp_status new_sender(uint64_t object, eesp_sender **sender)
 {
-	eesp_sender *s = handle(KIND_SENDER, slot);
+	eesp_sender *s = handle(KIND_SENDER, object);
 	if (s == NULL) {
-		eespGoSenderFree(slot);
+		eespGoSenderFree(object);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
 	if (may_be_direct())
-		eespGoSenderPlan(slot, &s->plan);
+		eespGoSenderPlan(object, &s->plan);
 	*sender = s;
 	return EESP_OK;
 }
@@ -680,21 +680,21 @@ static eesp_status new_sender(uint64_t slot, eesp_sender **sender)
 EESP_API eesp_status eesp_sender_new(eesp_group *group, const eesp_sender_config *config, eesp_sender **sender)
 {
 	eesp_sender_config c;
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	CHECK(group, KIND_GROUP, "group");
 	if (config == NULL || sender == NULL)
 		return argument("config or sender: NULL");
 	eesp_status st = sender_config(&c, config);
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoSenderNew(group->slot, &c, &slot, tls.error);
-	return st != EESP_OK ? st : new_sender(slot, sender);
+		st = (eesp_status)eespGoSenderNew(group->object, &c, &object, tls.error);
+	return st != EESP_OK ? st : new_sender(object, sender);
 }
 
 EESP_API eesp_status eesp_sender_new_with_key(const eesp_data_key *key, const eesp_sender_config *config,
 					      eesp_sender **sender)
 {
 	eesp_sender_config c;
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	eesp_status st = check_key(key);
 	if (st != EESP_OK)
 		return st;
@@ -702,27 +702,27 @@ EESP_API eesp_status eesp_sender_new_with_key(const eesp_data_key *key, const ee
 		return argument("sender: NULL");
 	st = sender_config(&c, config);
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoSenderNewKey((eesp_data_key *)key, &c, &slot, tls.error);
-	return st != EESP_OK ? st : new_sender(slot, sender);
+		st = (eesp_status)eespGoSenderNewKey((eesp_data_key *)key, &c, &object, tls.error);
+	return st != EESP_OK ? st : new_sender(object, sender);
 }
 
 EESP_API eesp_status eesp_sender_new_to_client(const eesp_group *group, uint64_t down, eesp_sender **sender)
 {
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	CHECK(group, KIND_GROUP, "group");
 	if (sender == NULL)
 		return argument("sender: NULL");
 	eesp_status st = ready();
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoSenderNewToClient(group->slot, down, &slot, tls.error);
-	return st != EESP_OK ? st : new_sender(slot, sender);
+		st = (eesp_status)eespGoSenderNewToClient(group->object, down, &object, tls.error);
+	return st != EESP_OK ? st : new_sender(object, sender);
 }
 
 EESP_API void eesp_sender_free(eesp_sender *sender)
 {
 	if (sender == NULL || sender->kind != KIND_SENDER || unusable())
 		return;
-	eespGoSenderFree(sender->slot);
+	eespGoSenderFree(sender->object);
 	sender->kind = 0;
 	free(sender);
 }
@@ -731,14 +731,14 @@ EESP_API eesp_status eesp_sender_set_id(eesp_sender *sender, uint64_t id)
 {
 	CHECK(sender, KIND_SENDER, "sender");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoSenderSetID(sender->slot, id, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoSenderSetID(sender->object, id, tls.error);
 }
 
 EESP_API uint64_t eesp_sender_id(const eesp_sender *sender)
 {
 	if (sender == NULL || sender->kind != KIND_SENDER || unusable())
 		return 0;
-	return eespGoSenderID(sender->slot);
+	return eespGoSenderID(sender->object);
 }
 
 EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender)
@@ -746,7 +746,7 @@ EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender)
 	if (sender == NULL || sender->kind != KIND_SENDER || worker() != EESP_OK)
 		return 0;
 	tls.busy = 1;
-	uint32_t len = eespGoSenderHeaderLen(tls.worker, sender->slot);
+	uint32_t len = eespGoSenderHeaderLen(tls.worker, sender->object);
 	tls.busy = 0;
 	return len;
 }
@@ -755,7 +755,7 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender)
 {
 	if (sender == NULL || sender->kind != KIND_SENDER || unusable())
 		return 0;
-	return eespGoSenderNext(sender->slot);
+	return eespGoSenderNext(sender->object);
 }
 
 EESP_API eesp_status eesp_sender_stats(const eesp_sender *sender, eesp_stats *stats)
@@ -764,7 +764,7 @@ EESP_API eesp_status eesp_sender_stats(const eesp_sender *sender, eesp_stats *st
 	if (stats == NULL)
 		return argument("stats: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoSenderStats(sender->slot, stats, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoSenderStats(sender->object, stats, tls.error);
 }
 
 /* ---- Receivers ---- */
@@ -785,17 +785,17 @@ static eesp_status receiver_config(eesp_receiver_config *c, const eesp_receiver_
 	return ready();
 }
 
-static uint64_t heir_of(const eesp_receiver_config *c) { return c->heir_of != NULL ? c->heir_of->slot : 0; }
+static uint64_t heir_of(const eesp_receiver_config *c) { return c->heir_of != NULL ? c->heir_of->object : 0; }
 
-static eesp_status new_receiver(uint64_t slot, eesp_receiver **receiver)
+static eesp_status new_receiver(uint64_t object, eesp_receiver **receiver)
 {
-	eesp_receiver *r = handle(KIND_RECEIVER, slot);
+	eesp_receiver *r = handle(KIND_RECEIVER, object);
 	if (r == NULL) {
-		eespGoReceiverFree(slot);
+		eespGoReceiverFree(object);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
 	if (may_be_direct())
-		eespGoReceiverPlan(slot, &r->plan);
+		eespGoReceiverPlan(object, &r->plan);
 	*receiver = r;
 	return EESP_OK;
 }
@@ -804,26 +804,26 @@ EESP_API eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_c
 				       eesp_receiver **receiver)
 {
 	eesp_receiver_config c;
-	uint64_t slots[EESP_MAX_GROUPS], slot = 0;
+	uint64_t objects[EESP_MAX_GROUPS], object = 0;
 	if (groups == NULL || receiver == NULL)
 		return argument("groups or receiver: NULL");
 	if (group_count == 0 || group_count > EESP_MAX_GROUPS)
 		return argument("group_count: not 1 to EESP_MAX_GROUPS");
 	for (size_t i = 0; i < group_count; i++) {
 		CHECK(groups[i], KIND_GROUP, "groups");
-		slots[i] = groups[i]->slot;
+		objects[i] = groups[i]->object;
 	}
 	eesp_status st = receiver_config(&c, config);
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoReceiverNew(slots, group_count, &c, heir_of(&c), &slot, tls.error);
-	return st != EESP_OK ? st : new_receiver(slot, receiver);
+		st = (eesp_status)eespGoReceiverNew(objects, group_count, &c, heir_of(&c), &object, tls.error);
+	return st != EESP_OK ? st : new_receiver(object, receiver);
 }
 
 EESP_API eesp_status eesp_receiver_new_with_key(const eesp_data_key *key, const eesp_receiver_config *config,
 						eesp_receiver **receiver)
 {
 	eesp_receiver_config c;
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	eesp_status st = check_key(key);
 	if (st != EESP_OK)
 		return st;
@@ -831,15 +831,15 @@ EESP_API eesp_status eesp_receiver_new_with_key(const eesp_data_key *key, const 
 		return argument("receiver: NULL");
 	st = receiver_config(&c, config);
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoReceiverNewKey((eesp_data_key *)key, &c, heir_of(&c), &slot, tls.error);
-	return st != EESP_OK ? st : new_receiver(slot, receiver);
+		st = (eesp_status)eespGoReceiverNewKey((eesp_data_key *)key, &c, heir_of(&c), &object, tls.error);
+	return st != EESP_OK ? st : new_receiver(object, receiver);
 }
 
 EESP_API void eesp_receiver_free(eesp_receiver *receiver)
 {
 	if (receiver == NULL || receiver->kind != KIND_RECEIVER || unusable())
 		return;
-	eespGoReceiverFree(receiver->slot);
+	eespGoReceiverFree(receiver->object);
 	receiver->kind = 0;
 	free(receiver);
 }
@@ -850,7 +850,7 @@ EESP_API eesp_status eesp_receiver_set_own_ids(eesp_receiver *receiver, const ui
 	if (n != 0 && (ids == NULL || n > 1u << 20))
 		return argument("ids: NULL or too many");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoReceiverSetOwnIDs(receiver->slot, (uint64_t *)ids, n, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoReceiverSetOwnIDs(receiver->object, (uint64_t *)ids, n, tls.error);
 }
 
 EESP_API eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_stats *stats)
@@ -859,7 +859,7 @@ EESP_API eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_sta
 	if (stats == NULL)
 		return argument("stats: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoReceiverStats(receiver->slot, stats, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoReceiverStats(receiver->object, stats, tls.error);
 }
 
 EESP_API eesp_status eesp_receiver_replay_stats(const eesp_receiver *receiver, eesp_replay_stats *stats)
@@ -868,26 +868,26 @@ EESP_API eesp_status eesp_receiver_replay_stats(const eesp_receiver *receiver, e
 	if (stats == NULL)
 		return argument("stats: NULL");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoReceiverReplayStats(receiver->slot, stats, tls.error);
+	return st != EESP_OK ? st : (eesp_status)eespGoReceiverReplayStats(receiver->object, stats, tls.error);
 }
 
 /* ---- Proxies ---- */
 
 EESP_API eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender, eesp_proxy **proxy)
 {
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	CHECK(receiver, KIND_RECEIVER, "receiver");
 	CHECK(sender, KIND_SENDER, "sender");
 	if (proxy == NULL)
 		return argument("proxy: NULL");
 	eesp_status st = ready();
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoProxyNew(receiver->slot, sender->slot, &slot, tls.error);
+		st = (eesp_status)eespGoProxyNew(receiver->object, sender->object, &object, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_proxy *p = handle(KIND_PROXY, slot);
+	eesp_proxy *p = handle(KIND_PROXY, object);
 	if (p == NULL) {
-		eespGoProxyFree(slot);
+		eespGoProxyFree(object);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
 	*proxy = p;
@@ -898,7 +898,7 @@ EESP_API void eesp_proxy_free(eesp_proxy *proxy)
 {
 	if (proxy == NULL || proxy->kind != KIND_PROXY || unusable())
 		return;
-	eespGoProxyFree(proxy->slot);
+	eespGoProxyFree(proxy->object);
 	proxy->kind = 0;
 	free(proxy);
 }
@@ -937,16 +937,16 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		return good_;                                                  \
 	} while (0)
 
-#define WAY(object) (&(struct eesp_way){ &tls.room, tls.worker, (object)->slot, (void *const *)&(object)->plan, &tls.crossed })
+#define FAST_PATH(x) (&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets })
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {
-	BURST(sender, KIND_SENDER, direct_seal(WAY(sender), pkts, n));
+	BURST(sender, KIND_SENDER, direct_seal(FAST_PATH(sender), pkts, n));
 }
 
 EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t n)
 {
-	BURST(receiver, KIND_RECEIVER, direct_open(WAY(receiver), pkts, n));
+	BURST(receiver, KIND_RECEIVER, direct_open(FAST_PATH(receiver), pkts, n));
 }
 
 /* udp as this library has it, or NULL and all packets are refused. Bursts have
@@ -961,31 +961,31 @@ static const eesp_udp *udp_config(eesp_udp *u, const eesp_udp *udp, eesp_pkt *pk
 	return NULL;
 }
 
-static size_t udp_seal(uint64_t worker_, uint64_t slot, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+static size_t udp_seal(uint64_t worker_, uint64_t object, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
 	eesp_udp u;
-	return udp_config(&u, udp, pkts, n) ? eespGoUDPSealBurst(worker_, slot, &u, pkts, n) : 0;
+	return udp_config(&u, udp, pkts, n) ? eespGoUDPSealBurst(worker_, object, &u, pkts, n) : 0;
 }
 
-static size_t udp_open(uint64_t worker_, uint64_t slot, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+static size_t udp_open(uint64_t worker_, uint64_t object, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
 	eesp_udp u;
-	return udp_config(&u, udp, pkts, n) ? eespGoUDPOpenBurst(worker_, slot, &u, pkts, n) : 0;
+	return udp_config(&u, udp, pkts, n) ? eespGoUDPOpenBurst(worker_, object, &u, pkts, n) : 0;
 }
 
 EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
-	BURST(sender, KIND_SENDER, udp_seal(tls.worker, sender->slot, udp, pkts, n));
+	BURST(sender, KIND_SENDER, udp_seal(tls.worker, sender->object, udp, pkts, n));
 }
 
 EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
-	BURST(receiver, KIND_RECEIVER, udp_open(tls.worker, receiver->slot, udp, pkts, n));
+	BURST(receiver, KIND_RECEIVER, udp_open(tls.worker, receiver->object, udp, pkts, n));
 }
 
 EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 {
-	BURST(proxy, KIND_PROXY, eespGoProxyBurst(tls.worker, proxy->slot, pkts, n));
+	BURST(proxy, KIND_PROXY, eespGoProxyBurst(tls.worker, proxy->object, pkts, n));
 }
 
 /* ---- Kernels without packets ---- */
@@ -997,18 +997,18 @@ static eesp_status check_aead(uint32_t aead)
 
 EESP_API eesp_status eesp_kdf_new(const uint8_t key[32], eesp_kdf **kdf)
 {
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	struct eesp_kdf_view view;
 	if (key == NULL || kdf == NULL)
 		return argument("key or kdf: NULL");
 	eesp_status st = ready();
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoKDFNew((uint8_t *)key, &slot, &view, tls.error);
+		st = (eesp_status)eespGoKDFNew((uint8_t *)key, &object, &view, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_kdf *k = handle(KIND_KDF, slot);
+	eesp_kdf *k = handle(KIND_KDF, object);
 	if (k == NULL) {
-		eespGoKDFFree(slot);
+		eespGoKDFFree(object);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
 	*VIEW(kdf, k) = view;
@@ -1020,7 +1020,7 @@ EESP_API void eesp_kdf_free(eesp_kdf *kdf)
 {
 	if (kdf == NULL || kdf->kind != KIND_KDF || unusable())
 		return;
-	eespGoKDFFree(kdf->slot);
+	eespGoKDFFree(kdf->object);
 	kdf->kind = 0;
 	free(kdf);
 }
@@ -1040,8 +1040,8 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 	if (st != EESP_OK || n == 0)
 		return st;
 	tls.busy = 1;
-	if (!direct_derive(&tls.room, VIEW(kdf, kdf), aead, contexts, n, keys))
-		st = (eesp_status)eespGoKDFDerive(tls.worker, kdf->slot, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
+	if (!direct_derive(&tls.view, VIEW(kdf, kdf), aead, contexts, n, keys))
+		st = (eesp_status)eespGoKDFDerive(tls.worker, kdf->object, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
 	else
 		clear_registers();
 	tls.busy = 0;
@@ -1077,8 +1077,8 @@ static size_t kdf_burst(const eesp_kdf *kdf, uint32_t aead, const uint8_t *conte
 	}
 	size_t good;
 	tls.busy = 1;
-	if (!direct_rekey(&tls.room, VIEW(kdf, kdf), aead, contexts, jobs, n, seal, &good))
-		good = eespGoRekey(tls.worker, kdf->slot, aead, (uint8_t *)contexts, jobs, n, seal, tls.error);
+	if (!direct_rekey(&tls.view, VIEW(kdf, kdf), aead, contexts, jobs, n, seal, &good))
+		good = eespGoRekey(tls.worker, kdf->object, aead, (uint8_t *)contexts, jobs, n, seal, tls.error);
 	else
 		clear_registers();
 	tls.busy = 0;
@@ -1101,8 +1101,8 @@ static size_t keyset_burst(const eesp_keyset *set, eesp_job *jobs, size_t n, int
 		return 0;
 	size_t good;
 	tls.busy = 1;
-	if (!direct_keyed(&tls.room, VIEW(keyset, set), jobs, n, seal, &good))
-		good = eespGoKeyed(tls.worker, set->slot, jobs, n, seal, tls.error);
+	if (!direct_keyed(&tls.view, VIEW(keyset, set), jobs, n, seal, &good))
+		good = eespGoKeyed(tls.worker, set->object, jobs, n, seal, tls.error);
 	else
 		clear_registers();
 	tls.busy = 0;
@@ -1111,7 +1111,7 @@ static size_t keyset_burst(const eesp_keyset *set, eesp_job *jobs, size_t n, int
 
 EESP_API eesp_status eesp_keyset_new(uint32_t aead, const uint8_t *keys, size_t n, eesp_keyset **set)
 {
-	uint64_t slot = 0;
+	uint64_t object = 0;
 	struct eesp_keyset_view view;
 	if (keys == NULL || set == NULL)
 		return argument("keys or set: NULL");
@@ -1121,12 +1121,12 @@ EESP_API eesp_status eesp_keyset_new(uint32_t aead, const uint8_t *keys, size_t 
 	if (st == EESP_OK)
 		st = ready();
 	if (st == EESP_OK)
-		st = (eesp_status)eespGoKeysetNew(aead, (uint8_t *)keys, n, &slot, &view, tls.error);
+		st = (eesp_status)eespGoKeysetNew(aead, (uint8_t *)keys, n, &object, &view, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_keyset *k = handle(KIND_KEYSET, slot);
+	eesp_keyset *k = handle(KIND_KEYSET, object);
 	if (k == NULL) {
-		eespGoKeysetFree(slot);
+		eespGoKeysetFree(object);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
 	*VIEW(keyset, k) = view;
@@ -1138,7 +1138,7 @@ EESP_API void eesp_keyset_free(eesp_keyset *set)
 {
 	if (set == NULL || set->kind != KIND_KEYSET || unusable())
 		return;
-	eespGoKeysetFree(set->slot);
+	eespGoKeysetFree(set->object);
 	set->kind = 0;
 	free(set);
 }

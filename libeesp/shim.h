@@ -7,10 +7,10 @@
 
 #define EESP_ERROR_TEXT 256 /* octets of a thread's last error */
 
-/* Kernels that C calls without a crossing: kernel.Direct. */
+/* Kernels that C calls itself: kernel.Direct. */
 struct eesp_direct {
-	uintptr_t derive, expand[2], powers[2], fresh[2][2], held[2][2], long_[2][2];
-	uint32_t limit[2], begin[2], groups, group_octet, group_limit, long_least, litter_at, litter;
+	uintptr_t derive, expand[2], powers[2], raw[2][2], expanded[2][2], long_[2][2];
+	uint32_t limit[2], begin[2], quads, quad_octet, partial_max, long_least, residue_at, residue_len;
 	uint32_t rows_at, at_once, key_bytes, long_at;
 	uintptr_t one[2][2];
 	uint32_t one_limit, one_aad;
@@ -22,10 +22,10 @@ struct eesp_direct {
 	uintptr_t brief[2][2][2];
 };
 
-/* What a thread has for direct.c: burst.Room. Locked memory of keys, of halves
+/* What a thread has for direct.c: burst.WorkerView. Locked memory of keys, of halves
  * of keys, of few expanded keys, for kernels, and of KDF inputs; and the words by which Go knows that
  * keys are in use. */
-struct eesp_room {
+struct eesp_worker_view {
 	uint8_t *keys, *halves, *area, *scratch, *msgs;
 	uint64_t *active;
 	const uint64_t *epoch, *waiting;
@@ -56,38 +56,38 @@ int can_have_threads(int n);
 #define CHUNK 32 /* most jobs of a kernel call */
 
 /*
- * direct.c: the common cases without a crossing. Each returns 0, and has done
+ * direct.c: the fast path: common cases that need no cgo call. Each returns 0, and has done
  * nothing, if the case is Go's, which does the same and more.
  */
-int direct_derive(const struct eesp_room *room, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n,
+int direct_derive(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n,
 		  uint8_t *keys);
-int direct_rekey(const struct eesp_room *room, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
+int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
 		 eesp_job *jobs, size_t n, int seal, size_t *good);
-int direct_keyed(const struct eesp_room *room, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good);
+int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good);
 
-/* Who takes bursts, and packets that are not ordinary: the thread's room and
+/* Who takes bursts, and packets that are not ordinary: the thread's memory and
  * worker, the object's number, and the cell where its plan is. */
-struct eesp_way {
-	const struct eesp_room *room;
-	uint64_t worker, slot;
+struct eesp_fast_path {
+	const struct eesp_worker_view *view;
+	uint64_t worker, object;
 	void *const *plan;
-	uint64_t *crossed; /* packets that Go took */
+	uint64_t *cgo_packets; /* packets that Go took */
 };
 /* Bursts of any size; they return how many packets are good. */
-size_t direct_seal(const struct eesp_way *way, eesp_pkt *pkts, size_t n);
-size_t direct_open(const struct eesp_way *way, eesp_pkt *pkts, size_t n);
+size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
+size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
 
 /* What up to CHUNK packets are done by, for each kind of plan. direct.c says which
- * those are. With WIDE defined it makes wide_ways, for plans that may be followed
+ * those are. With WIDE defined it makes wide_executors, for plans that may be followed
  * with vectors of 64 octets. */
 struct times_pass;
-typedef size_t seal_way(const struct eesp_room *room, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray);
-typedef size_t open_way(const struct eesp_way *way, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray);
-struct eesp_ways {
-	seal_way *seal[2];
-	open_way *open[2][4];
+typedef size_t seal_executor(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray);
+typedef size_t open_executor(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray);
+struct eesp_executors {
+	seal_executor *seal[2];
+	open_executor *open[2][4];
 };
-extern const struct eesp_ways wide_ways;
+extern const struct eesp_executors wide_executors;
 
 /* Starts a thread that runs what eespGoFollowRun has under a number. */
 int start_follower(uint64_t run);

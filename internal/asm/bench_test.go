@@ -52,13 +52,13 @@ func BenchmarkKernels(b *testing.B) {
 				rekey := func(crypt func(unsafe.Pointer, *kernel.Job, int, int, kernel.Mode, unsafe.Pointer)) func() {
 					return func() {
 						be.Derive(keys, unsafe.Pointer(&m.msgs), n*keyLen/16, 1, &m.master, &m.master.K1, scratch)
-						crypt(keys, &jobs[0], n, keyLen, kernel.Once, scratch)
+						crypt(keys, &jobs[0], n, keyLen, kernel.OneShot, scratch)
 					}
 				}
 				run("rekey-seal", rekey(be.Seal))
 				run("rekey-open", rekey(be.Open))
 				be.Expand(area, keys, n, keyLen, scratch)
-				run("cached-seal", func() { be.Seal(area, &jobs[0], n, keyLen, kernel.Many, scratch) })
+				run("cached-seal", func() { be.Seal(area, &jobs[0], n, keyLen, kernel.Shared, scratch) })
 			}
 		}
 	}

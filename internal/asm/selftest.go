@@ -75,12 +75,12 @@ func SelfTest(b *kernel.Backend) error {
 		key, text, tag string
 	}{{katKey, kat128, kat128Tag}, {katKey + katKey, kat256, kat256Tag}} {
 		key, text, tag := unhex(c.key), unhex(c.text), unhex(c.tag)
-		for _, mode := range []kernel.Mode{kernel.Once, kernel.Many} {
+		for _, mode := range []kernel.Mode{kernel.OneShot, kernel.Shared} {
 			for i := range n {
 				copy(m.keys[i*len(key):], key)
 			}
 			area := unsafe.Pointer(&m.keys)
-			if mode == kernel.Many {
+			if mode == kernel.Shared {
 				area = unsafe.Pointer(&m.area)
 				b.Expand(area, unsafe.Pointer(&m.keys), n, len(key), scratch)
 			}

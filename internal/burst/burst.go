@@ -12,13 +12,13 @@ import (
 	"libeesp/internal/status"
 )
 
-// Held is an expanded data key in locked memory, made for one backend.
-type Held struct {
+// ExpandedKey is a data key with its round keys and powers of H in locked memory, made for one backend.
+type ExpandedKey struct {
 	area *[4 * kernel.MaxKeyBytes]byte
 }
 
 // NewHeld expands a data key.
-func NewHeld(be *kernel.Backend, key []byte) (*Held, error) {
+func ExpandKey(be *kernel.Backend, key []byte) (*ExpandedKey, error) {
 	a, err := secmem.New[[4 * kernel.MaxKeyBytes]byte]()
 	if err != nil {
 		return nil, err
@@ -31,11 +31,11 @@ func NewHeld(be *kernel.Backend, key []byte) (*Held, error) {
 	defer secmem.Delete(s)
 	copy(s.keys[:], key)
 	be.Expand(unsafe.Pointer(a), unsafe.Pointer(&s.keys), 1, len(key), unsafe.Pointer(&s.scratch))
-	return &Held{a}, nil
+	return &ExpandedKey{a}, nil
 }
 
 // Free wipes the key once no burst uses it.
-func (h *Held) Free() {
+func (h *ExpandedKey) Free() {
 	if h != nil {
 		keys.Retire(func() { secmem.Delete(h.area) })
 	}
@@ -43,12 +43,12 @@ func (h *Held) Free() {
 
 // Sender is what the engine needs to know of a sender.
 type Sender struct {
-	Backend *kernel.Backend
-	Group   *keys.Group // nil: Held
-	Held    *Held
-	Sealing profile.Sealing
-	Counter *counter.Owner
-	Stats   Stats
+	Backend  *kernel.Backend
+	Group    *keys.Group // nil: Expanded
+	Expanded *ExpandedKey
+	Sealing  profile.Sealing
+	Counter  *counter.Owner
+	Stats    Stats
 
 	// Renew, if there is one, returns the owner of counters for the keys of a
 	// snapshot, in formats whose counters begin anew with keys; Counter's are not
@@ -74,13 +74,13 @@ func (s *Sender) latest() *Sender {
 
 // Receiver is what the engine needs to know of a receiver.
 type Receiver struct {
-	Backend *kernel.Backend
-	Groups  []*keys.Group // none: Held
-	Held    *Held
-	Opening profile.Opening
-	Windows *Windows // nil, and Times too: no replay protection
-	Times   *Times
-	Stats   Stats
+	Backend  *kernel.Backend
+	Groups   []*keys.Group // none: Expanded
+	Expanded *ExpandedKey
+	Opening  profile.Opening
+	Windows  *Windows // nil, and Times too: no replay protection
+	Times    *Times
+	Stats    Stats
 
 	plans     openPlans
 	strangers strangers

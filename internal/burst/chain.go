@@ -118,21 +118,21 @@ func (w *Worker) gatherSeal(l *profile.Lane, at *place) (c status.Code, full boo
 	if c := w.sealing.Fit(&w.hdr, l); c != status.OK {
 		return c, false
 	}
-	if p.Headroom < l.Lead+l.HdrLen || p.Tailroom < l.Pad+kernel.TagSize {
+	if p.Headroom < l.Prefix+l.HdrLen || p.Tailroom < l.Pad+kernel.TagSize {
 		return status.ErrRoom, false
 	}
-	b, err := w.reserve(int(l.Lead + l.HdrLen + n + l.Pad + kernel.TagSize))
+	b, err := w.reserve(int(l.Prefix + l.HdrLen + n + l.Pad + kernel.TagSize))
 	if err != nil {
 		return status.ErrMemory, false
 	}
 	if b == nil {
 		return status.OK, true
 	}
-	l.Hdr = add(b, l.Lead)
+	l.Hdr = add(b, l.Prefix)
 	at.src = add(l.Hdr, l.HdrLen)
 	at.body, at.tag = at.src, add(at.src, n+l.Pad)
 	at.chain = true
-	copy(octets(b, l.Lead), octets(unsafe.Add(segments(p)[0].Base, -int(l.Lead+l.HdrLen)), l.Lead))
+	copy(octets(b, l.Prefix), octets(unsafe.Add(segments(p)[0].Base, -int(l.Prefix+l.HdrLen)), l.Prefix))
 	gather(at.src, p)
 	return w.sealing.Look(l, at.src), false
 }
@@ -159,7 +159,7 @@ func (w *Worker) gatherOpen(l *profile.Lane, at *place, twice bool) (c status.Co
 	if n == 0 {
 		return status.ErrShort, false, 0
 	}
-	room := int(l.Lead + n)
+	room := int(l.Prefix + n)
 	if twice { // and the ciphertext once more, in the same chunk whatever its length
 		room += int(n) + 1
 	}
@@ -170,8 +170,8 @@ func (w *Worker) gatherOpen(l *profile.Lane, at *place, twice bool) (c status.Co
 	if b == nil {
 		return status.OK, true, 0
 	}
-	l.Hdr = add(b, l.Lead)
-	copy(octets(b, l.Lead), octets(unsafe.Add(segments(p)[0].Base, -int(l.Lead)), l.Lead))
+	l.Hdr = add(b, l.Prefix)
+	copy(octets(b, l.Prefix), octets(unsafe.Add(segments(p)[0].Base, -int(l.Prefix)), l.Prefix))
 	gather(l.Hdr, p)
 	if twice {
 		at.copy = add(l.Hdr, n)

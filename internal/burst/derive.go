@@ -19,7 +19,7 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.Ke
 	w.enter()
 	defer w.leave()
 	s := g.Snapshot()
-	pr, err := profile.Of(s.Profile)
+	pr, err := profile.ByNumber(s.Profile)
 	size := pr.KeyOctets(s.Params)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 	w.enter()
 	defer w.leave()
 	s := g.Snapshot()
-	pr, err := profile.Of(s.Profile)
+	pr, err := profile.ByNumber(s.Profile)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 
 // Check reports whether a data key from outside is well formed.
 func Check(d *profile.DataKey) error {
-	pr, err := profile.Of(d.Profile)
+	pr, err := profile.ByNumber(d.Profile)
 	code := status.ErrArgument
 	if err == nil && (d.KeyLen == 16 || d.KeyLen == 32) && int(d.OptionsLen) <= len(d.Options) {
 		code = pr.Check(d)

@@ -32,7 +32,7 @@ func newEESP(t *testing.T, mode uint8, keyLen, n int) *rig {
 	}
 	t.Cleanup(w.Close)
 	params := keys.Params{Profile: 3, KeyLen: keyLen, Mode: mode, Domain: 1, EESP: wire.EESPFormat{Seq: true, Full: true}, Align: 4}
-	p, err := profile.Of(3)
+	p, err := profile.ByNumber(3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,10 +79,10 @@ func (x *rig) plainEESP() {
 
 // cached counts entries of the worker's cache that hold anything of a key.
 func (x *rig) cached() (n int) {
-	room := reflect.ValueOf(x.w.cache).Elem().FieldByName("room").Elem()
-	for i := range room.Len() {
-		for j := range room.Index(i).Len() {
-			if !room.Index(i).Index(j).FieldByName("key").IsZero() {
+	entries := reflect.ValueOf(x.w.cache).Elem().FieldByName("entries").Elem()
+	for i := range entries.Len() {
+		for j := range entries.Index(i).Len() {
+			if !entries.Index(i).Index(j).FieldByName("key").IsZero() {
 				n++
 			}
 		}
@@ -134,7 +134,7 @@ func (x *rig) eespIsWiped(t *testing.T, caches bool) {
 		}
 		x.wantClean(t, "after open "+way)
 	}
-	p, err := profile.Of(3)
+	p, err := profile.ByNumber(3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestStrangers(t *testing.T) {
 			if mode == 4 && !kept { // to derive a key is part of opening
 				continue
 			}
-			p, _ := profile.Of(3)
+			p, _ := profile.ByNumber(3)
 			send := func(id int) { // a burst of one Sub SA
 				x.plainEESP()
 				var err error

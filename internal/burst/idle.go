@@ -17,7 +17,7 @@ type Idle struct {
 
 // NewIdle makes what KeepWarm needs.
 func NewIdle(be *kernel.Backend) (*Idle, error) {
-	p, err := profile.Of(0)
+	p, err := profile.ByNumber(0)
 	if err != nil {
 		return nil, err
 	}

@@ -26,14 +26,14 @@ type cipher struct {
 // the cipher. order picks lanes; nil: lanes 0 to n-1. held is the expanded data
 // key of a sender or receiver without master key, else nil. It returns an error
 // if keys cannot be had; then no job was touched.
-func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint8, dir direction) status.Code {
+func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *ExpandedKey, order []uint8, dir direction) status.Code {
 	if n == 0 {
 		return status.OK
 	}
 	order = w.byLength(n, order)
-	area, mode, u := unsafe.Pointer(&w.sec.keys), kernel.Once, 0
+	area, mode, u := unsafe.Pointer(&w.sec.keys), kernel.OneShot, 0
 	if held != nil {
-		area, mode = unsafe.Pointer(held.area), kernel.Many
+		area, mode = unsafe.Pointer(held.area), kernel.Shared
 		for i := range n {
 			w.jobs[at(order, i)].Key = 0
 		}
@@ -55,7 +55,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *Held, order []uint
 		}
 		switch {
 		case u*fewKeys <= n: // expand each once
-			area, mode = unsafe.Pointer(&w.sec.area), kernel.Many
+			area, mode = unsafe.Pointer(&w.sec.area), kernel.Shared
 			w.used.area = max(w.used.area, (u+3)&^3*be.KeyBytes)
 			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, unsafe.Pointer(&w.sec.scratch))
 			for i := range n {
@@ -112,8 +112,8 @@ func (w *Worker) job(x int) {
 	w.ordering.next(j.Len)
 	// Header and clear octets lie side by side: in the packet that is opened, in
 	// the one that sealing writes.
-	front := l.Lead + l.HdrLen - l.Inner
-	j.AAD = unsafe.Add(l.Hdr, -int(l.Lead))
+	front := l.Prefix + l.HdrLen - l.Inner
+	j.AAD = unsafe.Add(l.Hdr, -int(l.Prefix))
 	if l.Skip == 0 {
 		j.AADLen = front + l.Clear
 		return

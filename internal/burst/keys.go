@@ -237,12 +237,12 @@ func (w *Worker) derive(be *kernel.Backend, u int) status.Code {
 	}
 	var done [kernel.Chunk]bool
 	for {
-		var lead *profile.Context
+		var first *profile.Context
 		var slots [kernel.Chunk]uint8
 		k := 0
 		for s, x := range w.uniq[:u] {
 			c := &w.ctx[x]
-			if done[s] || lead != nil && c.KDF != lead.KDF {
+			if done[s] || first != nil && c.KDF != first.KDF {
 				continue
 			}
 			done[s] = true
@@ -255,24 +255,24 @@ func (w *Worker) derive(be *kernel.Backend, u int) status.Code {
 				}
 				continue
 			}
-			if lead == nil {
-				lead = c
+			if first == nil {
+				first = c
 			}
 			w.message(k, c)
 			slots[k] = uint8(s)
 			k++
 		}
-		if lead == nil {
+		if first == nil {
 			w.count(u)
 			return status.OK
 		}
-		size := lead.Per() * 16
+		size := first.Per() * 16
 		w.used.derived = max(w.used.derived, k*size)
-		w.kdf(be, unsafe.Pointer(&w.sec.derived), k*lead.Per(), &lead.KDF)
+		w.kdf(be, unsafe.Pointer(&w.sec.derived), k*first.Per(), &first.KDF)
 		for i, s := range slots[:k] {
 			out := w.sec.derived[i*size:][:size]
 			copy(w.sec.keys[int(s)*keyLen:][:keyLen], out)
-			w.putMask(int(s), out[keyLen:keyLen+int(lead.Mask)])
+			w.putMask(int(s), out[keyLen:keyLen+int(first.Mask)])
 		}
 	}
 }

@@ -74,8 +74,8 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (took, good int) {
 	keyLen := int(w.pattern.KeyLen)
 	for took < len(pkts) {
-		row := pkts[took:]
-		n, done, more := w.gatherAlike(r, row, snaps)
+		run := pkts[took:]
+		n, done, more := w.gatherAlike(r, run, snaps)
 		may := n
 		if r.Windows != nil {
 			may = r.Windows.fresh(w.lanes[:n])
@@ -92,13 +92,13 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 		}
 		if c := w.run(r.Backend, n, keyLen, nil, nil, alike); c != status.OK {
 			for _, x := range w.from[:n] {
-				fail(&row[x], c)
+				fail(&run[x], c)
 			}
 			break
 		}
 		before := good
 		for i, x := range w.from[:n] {
-			p, j := &row[x], &w.jobs[i]
+			p, j := &run[x], &w.jobs[i]
 			if j.OK != 1 {
 				clear(octets(j.Dst, j.Len))
 				fail(p, status.ErrAuth)
@@ -128,8 +128,8 @@ func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Sna
 	room := w.pattern.MsgLen() * w.pattern.Per()
 	w.ordering.begin()
 	for done < len(pkts) && n < kernel.Chunk {
-		row := pkts[done:min(len(pkts), done+kernel.Chunk-n)]
-		k, sorted := r.Opening.Match(&w.pattern, w.jobs[n:], w.lanes[n:], row, unsafe.Pointer(&w.sec.msgs[n*room]), room)
+		run := pkts[done:min(len(pkts), done+kernel.Chunk-n)]
+		k, sorted := r.Opening.Match(&w.pattern, w.jobs[n:], w.lanes[n:], run, unsafe.Pointer(&w.sec.msgs[n*room]), room)
 		for x := range k {
 			w.from[n+x] = int32(done + x)
 		}
@@ -137,7 +137,7 @@ func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Sna
 			w.ordering.run(sorted && w.jobs[n].Len >= w.last, w.jobs[n+k-1].Len)
 			n, done = n+k, done+k
 		}
-		if k < len(row) {
+		if k < len(run) {
 			if !w.ended(r, &pkts[done], snaps) {
 				return n, done, false
 			}
@@ -196,7 +196,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 		return took, 0
 	}
 	if lens[0] == w.n || lens[1] == w.n {
-		c := w.run(r.Backend, w.n, int(w.lanes[0].KeyLen), r.Held, nil, open)
+		c := w.run(r.Backend, w.n, int(w.lanes[0].KeyLen), r.Expanded, nil, open)
 		for x := range w.n {
 			good += w.opened(r, x, c)
 		}
@@ -222,7 +222,7 @@ func (w *Worker) openSome(r *Receiver, which func(l *profile.Lane) bool, keyLen 
 			order = append(order, uint8(x))
 		}
 	}
-	c := w.run(r.Backend, len(order), keyLen, r.Held, order, open)
+	c := w.run(r.Backend, len(order), keyLen, r.Expanded, order, open)
 	good := 0
 	for _, x := range order {
 		good += w.opened(r, int(x), c)
@@ -252,13 +252,13 @@ func (w *Worker) openAgain(r *Receiver) int {
 func (w *Worker) begins(r *Receiver, l *profile.Lane, p *profile.Desc) (c status.Code) {
 	l.Pkt = p
 	p.ID, p.TSC = 0, 0
-	if l.Lead, c = r.Opening.Lead(p); c != status.OK {
+	if l.Prefix, c = r.Opening.Prefix(p); c != status.OK {
 		return c
 	}
 	switch {
 	case p.Reserved != 0:
 		return status.ErrArgument
-	case p.Headroom < l.Lead:
+	case p.Headroom < l.Prefix:
 		return status.ErrRoom
 	case p.IOVCount != 0:
 	case p.Data == nil:
@@ -308,7 +308,7 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 			return status.ErrRoom, false
 		}
 		if p.Dst != at.src {
-			if overlap(unsafe.Add(p.Data, -int(l.Lead)), l.Lead+n, p.Dst, l.Len) {
+			if overlap(unsafe.Add(p.Data, -int(l.Prefix)), l.Prefix+n, p.Dst, l.Len) {
 				return status.ErrOverlap, false
 			}
 			at.body = p.Dst

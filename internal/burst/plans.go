@@ -12,21 +12,21 @@ import (
 	"libeesp/internal/status"
 )
 
-// Room is the part of a worker that C uses: locked scratch memory, the
+// WorkerView is the part of a worker that C uses: locked scratch memory, the
 // announcement that keeps keys from being wiped (see keys.Reader), and the
 // worker's number.
-type Room struct {
+type WorkerView struct {
 	Keys, Halves, Area, Scratch, Msgs unsafe.Pointer
 	Active, Epoch, Waiting            unsafe.Pointer
 	Number                            uint64
 }
 
-// Room returns C's part of the worker.
-func (w *Worker) Room() Room {
+// View returns C's part of the worker.
+func (w *Worker) View() WorkerView {
 	w.pinned.Unpin()
 	w.pinned.Pin(w.reader)
 	s := w.sec
-	r := Room{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number}
+	r := WorkerView{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number}
 	r.Active, r.Epoch, r.Waiting = w.reader.Words()
 	return r
 }
@@ -108,7 +108,7 @@ func (s *Sender) replan() {
 	if s.Group != nil {
 		snap = s.Group.Snapshot()
 	} else {
-		area = uintptr(unsafe.Pointer(s.Held.area))
+		area = uintptr(unsafe.Pointer(s.Expanded.area))
 	}
 	if snap != nil && snap.Sealing != status.OK { // the engine says why not
 		p.publish(0, nil)
@@ -189,7 +189,7 @@ func (r *Receiver) replan() {
 	}
 	area := uintptr(0)
 	if len(r.Groups) == 0 {
-		area = uintptr(unsafe.Pointer(r.Held.area))
+		area = uintptr(unsafe.Pointer(r.Expanded.area))
 	}
 	to := profile.PlanOpen(r.Backend, r.Opening, snaps, area)
 	if to == nil {

@@ -40,8 +40,8 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 		p, t := &pkts[i], &w.tmp[i]
 		*t = *p
 		w.front[i] = front
-		if w.hdr.Lead != 0 {
-			_, n, _ := s.Sealing.LeadFor(outAddr(p))
+		if w.hdr.Prefix != 0 {
+			_, n, _ := s.Sealing.PrefixFor(outAddr(p))
 			w.front[i] += uint32(n)
 		}
 		switch need := w.front[i] + tail; {
@@ -74,7 +74,7 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 		v.Len = t.OutLen
 		if p.Dst == nil {
 			// Sealing needs no more than that; sums must not wrap.
-			const most = profile.MaxHeader + wire.TSSLead6 + profile.MaxTail
+			const most = profile.MaxHeader + wire.TSSPrefix6 + profile.MaxTail
 			v.Headroom = uint32(t.Out-uintptr(p.Data)) + min(p.Headroom, most)
 			v.Tailroom = uint32(uintptr(p.Data)+uintptr(p.Len)-t.Out) - t.OutLen + min(p.Tailroom, most)
 			v.Data = add(p.Data, uint32(t.Out-uintptr(p.Data)))
@@ -87,9 +87,9 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 			a := (*profile.Addr)(p.OutAddr)
 			v.Src, v.DstIP = a.Src, a.Dst
 		}
-		if w.hdr.Lead != 0 && v.Headroom >= w.front[i] {
-			lead, k, flags := s.Sealing.LeadFor(outAddr(p))
-			copy(octets(unsafe.Add(v.Data, -int(w.front[i])), uint32(k)), lead[:k])
+		if w.hdr.Prefix != 0 && v.Headroom >= w.front[i] {
+			prefix, k, flags := s.Sealing.PrefixFor(outAddr(p))
+			copy(octets(unsafe.Add(v.Data, -int(w.front[i])), uint32(k)), prefix[:k])
 			v.Flags = flags
 		}
 		*u = v

@@ -128,7 +128,7 @@ func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kerne
 		n, order := len(some), w.inOrder(some)
 		w.used.keys = max(w.used.keys, n*keyLen)
 		w.deriveRaw(k, unsafe.Pointer(&w.sec.keys), keyLen, unsafe.Add(contexts, at*16), n, order)
-		good += w.cryptRaw(k.be, unsafe.Pointer(&w.sec.keys), some, order, keyLen, kernel.Once, sealing)
+		good += w.cryptRaw(k.be, unsafe.Pointer(&w.sec.keys), some, order, keyLen, kernel.OneShot, sealing)
 	}
 	return good, nil
 }
@@ -152,7 +152,7 @@ func (w *Worker) Keyed(k *Keyset, jobs []kernel.Job, sealing bool) (int, error) 
 	defer w.leave()
 	for len(jobs) > 0 {
 		n := min(len(jobs), kernel.Chunk)
-		good += w.cryptRaw(k.be, unsafe.Pointer(&k.area[0]), jobs[:n], w.inOrder(jobs[:n]), k.keyLen, kernel.Many, sealing)
+		good += w.cryptRaw(k.be, unsafe.Pointer(&k.area[0]), jobs[:n], w.inOrder(jobs[:n]), k.keyLen, kernel.Shared, sealing)
 		jobs = jobs[n:]
 	}
 	return good, nil

@@ -111,17 +111,17 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 			if n != 0 {
 				break
 			}
-			w.hdr.Turn()
+			w.hdr.SwitchFamily()
 			per = w.hdr.MsgLen() * w.hdr.Per()
 		}
 		// A run of simple packets first, then one that is not.
-		row := 0
-		if w.hdr.Plain {
-			row = w.plainRow(pkts[took:min(len(pkts), took+kernel.Chunk-n)], n, h)
+		run := 0
+		if w.hdr.Simple {
+			run = w.simpleRun(pkts[took:min(len(pkts), took+kernel.Chunk-n)], n, h)
 		}
-		if row > 0 {
-			w.fill(n, pkts[took:took+row], first+uint64(took), tscs, per)
-			n, took = n+row, took+row
+		if run > 0 {
+			w.fill(n, pkts[took:took+run], first+uint64(took), tscs, per)
+			n, took = n+run, took+run
 			continue
 		}
 		p := &pkts[took]
@@ -141,7 +141,7 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	if n == 0 {
 		return 0, took
 	}
-	if c := w.run(s.Backend, n, int(w.hdr.KeyLen), s.Held, nil, seal); c != status.OK {
+	if c := w.run(s.Backend, n, int(w.hdr.KeyLen), s.Expanded, nil, seal); c != status.OK {
 		// No key could be had: nothing was encrypted, and no header may stay.
 		for i := range pkts[:took] {
 			if p := &pkts[i]; p.Status == status.OK {
@@ -157,12 +157,12 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	return n, took
 }
 
-// plainRow makes jobs from n on of a run of simple packets: in place or
+// simpleRun makes jobs from n on of a run of simple packets: in place or
 // elsewhere, all of it encrypted, with space for a header of h octets. It stops
 // at the first other packet.
-func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
+func (w *Worker) simpleRun(pkts []profile.Desc, n int, h uint32) int {
 	jobs := w.jobs[n : n+len(pkts)]
-	sorted, last, lead, flags := true, w.last, w.hdr.Lead, w.hdr.Flags
+	sorted, last, prefix, flags := true, w.last, w.hdr.Prefix, w.hdr.Flags
 	i := 0
 	for ; i < len(pkts) && i < len(jobs); i++ {
 		p, j := &pkts[i], &jobs[i]
@@ -172,22 +172,22 @@ func (w *Worker) plainRow(pkts []profile.Desc, n int, h uint32) int {
 		hdr, body := p.Dst, p.Data
 		size := h + p.Len + kernel.TagSize
 		if hdr == nil {
-			if p.Headroom < h+lead || p.Tailroom < kernel.TagSize {
+			if p.Headroom < h+prefix || p.Tailroom < kernel.TagSize {
 				break
 			}
 			hdr = unsafe.Add(p.Data, -int(h))
 		} else {
-			if p.DstSize < size+lead {
+			if p.DstSize < size+prefix {
 				break
 			}
-			hdr = add(hdr, lead)
+			hdr = add(hdr, prefix)
 			body = add(hdr, h)
 			if body != p.Data && overlap(p.Data, p.Len, hdr, size) {
 				break
 			}
 		}
-		j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(hdr, -int(lead)), p.Data, body, add(body, p.Len)
-		j.AADLen, j.Len = h+lead, p.Len
+		j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(hdr, -int(prefix)), p.Data, body, add(body, p.Len)
+		j.AADLen, j.Len = h+prefix, p.Len
 		p.Status, p.Out, p.OutLen = status.OK, uintptr(hdr), size
 		sorted = sorted && p.Len >= last
 		last = p.Len
@@ -213,7 +213,7 @@ func (w *Worker) fill(n int, pkts []profile.Desc, linear uint64, tscs counter.Ma
 	}
 }
 
-// sealSpecial takes a packet that is not plain as lane x.
+// sealSpecial takes a packet that is not simple as lane x.
 func (w *Worker) sealSpecial(p *profile.Desc, x int) (c status.Code, full bool) {
 	l, at := &w.lanes[x], &w.place[x]
 	l.Pkt = p
@@ -233,7 +233,7 @@ func (w *Worker) sealSpecial(p *profile.Desc, x int) (c status.Code, full bool) 
 		clear(octets(add(at.body, l.Len), l.Pad))
 	}
 	p.Status = status.OK
-	w.jobs[x].AAD = unsafe.Add(l.Hdr, -int(l.Lead))
+	w.jobs[x].AAD = unsafe.Add(l.Hdr, -int(l.Prefix))
 	w.special = append(w.special, uint8(x))
 	return status.OK, false
 }
@@ -263,16 +263,16 @@ func (w *Worker) placeSeal(l *profile.Lane, at *place) (c status.Code, full bool
 	at.src = p.Data
 	tail := l.Pad + kernel.TagSize
 	if p.Dst == nil {
-		if p.Headroom < h+l.Lead || p.Tailroom < tail {
+		if p.Headroom < h+l.Prefix || p.Tailroom < tail {
 			return status.ErrRoom, false
 		}
 		l.Hdr, at.body = unsafe.Add(p.Data, -int(h)), p.Data
 	} else {
-		total := l.Lead + h + p.Len + tail
+		total := l.Prefix + h + p.Len + tail
 		if p.DstSize < total {
 			return status.ErrRoom, false
 		}
-		l.Hdr = add(p.Dst, l.Lead)
+		l.Hdr = add(p.Dst, l.Prefix)
 		at.body = add(l.Hdr, h)
 		if at.src != at.body && overlap(p.Data, p.Len, p.Dst, total) {
 			return status.ErrOverlap, false

@@ -153,7 +153,7 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 // sealed header.
 func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c status.Code) {
 	switch {
-	case w.hdr.Lead != 0, u.Transport && !w.hdr.Next:
+	case w.hdr.Prefix != 0, u.Transport && !w.hdr.Next:
 		return 0, status.ErrUnsupported
 	case t.IOVCount != 0:
 		return 0, status.ErrSegments
@@ -211,10 +211,10 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 		o.n = 0
 		c := status.OK
 		at, size := 0, 0
-		switch lead, bad := r.Opening.Lead(p); {
+		switch prefix, bad := r.Opening.Prefix(p); {
 		case bad != status.OK:
 			c = bad
-		case lead != 0, p.Flags&profile.FlagExtension != 0: // the payload is to be an IP packet
+		case prefix != 0, p.Flags&profile.FlagExtension != 0: // the payload is to be an IP packet
 			c = status.ErrUnsupported
 		case t.IOVCount != 0:
 			c = status.ErrSegments

@@ -93,7 +93,7 @@ func (w *Worker) Close() {
 
 // Rest wipes what a worker keeps from burst to burst, for another thread to go on
 // with the rest of it.
-func (w *Worker) Rest() {
+func (w *Worker) Detach() {
 	w.pinned.Unpin()
 	w.Scrub()
 	w.linear.free()

@@ -29,7 +29,7 @@ type rig struct {
 
 // sealing and opening are those of profile stateless.
 func sealing(v uint8, id uint64, options bool) profile.Sealing {
-	p, _ := profile.Of(0)
+	p, _ := profile.ByNumber(0)
 	s, err := p.Sealing(&keys.Params{}, &profile.SenderConfig{V: v, ID: id, Options: options})
 	if err != nil {
 		panic(err)
@@ -38,7 +38,7 @@ func sealing(v uint8, id uint64, options bool) profile.Sealing {
 }
 
 func opening(c profile.ReceiverConfig) profile.Opening {
-	p, _ := profile.Of(0)
+	p, _ := profile.ByNumber(0)
 	o, err := p.Opening(&keys.Params{}, &c)
 	if err != nil {
 		panic(err)

@@ -417,13 +417,13 @@ func (o *Owner) Take(n int) (uint64, int, status.Code) {
 			continue
 		}
 		if code := o.extend(n); code != status.OK {
-			return o.takeRest(n, o.why(code))
+			return o.takeLast(n, o.why(code))
 		}
 	}
 }
 
 // takeRest claims what is left below the limit.
-func (o *Owner) takeRest(n int, code status.Code) (uint64, int, status.Code) {
+func (o *Owner) takeLast(n int, code status.Code) (uint64, int, status.Code) {
 	for {
 		at, limit := o.next.Load(), o.limit.Load()
 		if at >= limit {
@@ -630,7 +630,7 @@ func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
 	case o.cfg.Mode == Reserved:
 		limit = unsafe.Pointer(&o.soft)
 	case o.timed:
-		m.Rate, m.Lead = o.cfg.RateLog2, o.lead
+		m.Rate, m.TimeLead = o.cfg.RateLog2, o.lead
 	case o.cfg.Mode == Clock:
 		m.Rate, m.Last, m.Ahead, m.Base, m.End = o.cfg.RateLog2, uintptr(unsafe.Pointer(&o.last)), uintptr(unsafe.Pointer(&o.ahead)), o.base(), o.end
 		if o.cfg.FixedEpoch {

@@ -745,7 +745,7 @@ func TestManyNames(t *testing.T) {
 	slots, used, most := 0, 0, 0
 	for i := range m.shards {
 		s := &m.shards[i]
-		slots, used, most = slots+len(s.slots), used+s.used, max(most, s.used*8-len(s.slots)*7)
+		slots, used, most = slots+len(s.records), used+s.used, max(most, s.used*8-len(s.records)*7)
 		if s.promised != 0 {
 			t.Fatal("a promise is left")
 		}

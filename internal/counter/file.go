@@ -33,7 +33,7 @@ type markFile struct {
 	keys    Keys
 	newest  markRecord
 	number  uint64           // of the last write that was begun
-	slots   [2][markLen]byte // what the file holds, where it is known
+	records [2][markLen]byte // what the file holds, where it is known
 	known   [2]bool
 	lastErr error
 }
@@ -193,7 +193,7 @@ func (m *markFile) adopt(b []byte, mine *markRecord) (mark uint64, err error) {
 		case r.epoch == mine.epoch:
 			mark = max(mark, r.mark)
 		}
-		m.slots[at/markLen], m.known[at/markLen] = r.octets(), true
+		m.records[at/markLen], m.known[at/markLen] = r.octets(), true
 		if !found || r.number > m.newest.number {
 			m.newest, found = r, true
 		}
@@ -277,7 +277,7 @@ func (m *markFile) check() error {
 	if err != nil {
 		return err
 	}
-	for i, want := range m.slots {
+	for i, want := range m.records {
 		if at := i * markLen; m.known[i] && (len(b) < at+markLen || string(b[at:at+markLen]) != string(want[:])) {
 			return errors.New("changed by somebody else while in use")
 		}
@@ -308,7 +308,7 @@ func (m *markFile) write(epoch uint16, mark uint64) error {
 		if m.lastErr = writeRecord(m.fd, r.octets(), int64(i)*markLen); m.lastErr != nil {
 			return m.lastErr
 		}
-		m.slots[i], m.known[i] = r.octets(), true
+		m.records[i], m.known[i] = r.octets(), true
 	}
 	m.newest = r
 	return nil

@@ -21,11 +21,11 @@ type marks struct {
 }
 
 const (
-	shards     = 64 // each grows by itself: moving one stalls nobody for long
-	slotsBegin = 4096 / 16
+	shards       = 64 // each grows by itself: moving one stalls nobody for long
+	recordsBegin = 4096 / 16
 )
 
-type slot struct {
+type entry struct {
 	name uint64 // 0: free; the lowest bit is hasParts
 	mark uint64 // one more than the last Epoch || Counter given out
 }
@@ -35,7 +35,7 @@ type slot struct {
 const hasParts = 1
 
 type shard struct {
-	slots    []slot
+	records  []entry
 	used     int
 	promised int
 }
@@ -58,17 +58,17 @@ func (m *marks) name(kind byte, p part, names ...string) uint64 {
 func (m *marks) of(name uint64) *shard { return &m.shards[name>>(64-6)] }
 
 // find returns the slot of a name, or the free one where it would be.
-func (s *shard) find(name uint64) *slot {
-	if len(s.slots) == 0 {
+func (s *shard) find(name uint64) *entry {
+	if len(s.records) == 0 {
 		return nil
 	}
-	at, _ := mathbits.Mul64(name<<6, uint64(len(s.slots)))
+	at, _ := mathbits.Mul64(name<<6, uint64(len(s.records)))
 	for {
-		x := &s.slots[at]
+		x := &s.records[at]
 		if x.name == 0 || x.name&^hasParts == name {
 			return x
 		}
-		if at++; at == uint64(len(s.slots)) {
+		if at++; at == uint64(len(s.records)) {
 			at = 0
 		}
 	}
@@ -77,8 +77,8 @@ func (s *shard) find(name uint64) *slot {
 // promise makes sure that put will have room for one more name.
 func (m *marks) promise(name uint64) error {
 	s := m.of(name)
-	if n := len(s.slots); (s.used+s.promised+1)*8 > n*7 {
-		if err := s.grow(max(slotsBegin, n+(n/4+slotsBegin-1)/slotsBegin*slotsBegin)); err != nil {
+	if n := len(s.records); (s.used+s.promised+1)*8 > n*7 {
+		if err := s.grow(max(recordsBegin, n+(n/4+recordsBegin-1)/recordsBegin*recordsBegin)); err != nil {
 			return err
 		}
 	}
@@ -87,19 +87,19 @@ func (m *marks) promise(name uint64) error {
 }
 
 func (s *shard) grow(n int) error {
-	b, err := syscall.Mmap(-1, 0, n*int(unsafe.Sizeof(slot{})), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	b, err := syscall.Mmap(-1, 0, n*int(unsafe.Sizeof(entry{})), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {
 		return fmt.Errorf("%w: to remember which counters were used: %v", status.ErrMemory, err)
 	}
-	old := s.slots
-	s.slots = unsafe.Slice((*slot)(unsafe.Pointer(&b[0])), n)
+	old := s.records
+	s.records = unsafe.Slice((*entry)(unsafe.Pointer(&b[0])), n)
 	for i := range old {
 		if old[i].name != 0 {
 			*s.find(old[i].name &^ hasParts) = old[i]
 		}
 	}
 	if len(old) != 0 {
-		syscall.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&old[0])), len(old)*int(unsafe.Sizeof(slot{}))))
+		syscall.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&old[0])), len(old)*int(unsafe.Sizeof(entry{}))))
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func BenchmarkEngine(b *testing.B) {
 			}
 			name := fmt.Sprintf("distinct=%v/size=%d", distinct, size)
 			kerneltest.Fastest(b, "seal/"+name, n, func() {
-				if w.Seal(s.Engine(), d[:]) != n {
+				if w.Seal(s.Burst(), d[:]) != n {
 					b.Fatal(d[0].Status)
 				}
 			})
@@ -61,7 +61,7 @@ func BenchmarkEngine(b *testing.B) {
 				*p = profile.Desc{Data: unsafe.Pointer(&buf[i*room+64-s.HeaderLen()]), Len: p.OutLen, Src: p.Src, Dst: unsafe.Pointer(&out[i*size]), DstSize: uint32(size)}
 			}
 			kerneltest.Fastest(b, "open/"+name, n, func() {
-				if w.Open(r.Engine(), d[:]) != n {
+				if w.Open(r.Burst(), d[:]) != n {
 					b.Fatal(d[0].Status)
 				}
 			})
@@ -92,7 +92,7 @@ func BenchmarkEESP(b *testing.B) {
 			k := 0
 			for name, step := range map[string]int{"hit": 0, "miss": 1} {
 				kerneltest.Fastest(b, fmt.Sprintf("open/sskdf=%d/%s/size=%d", mode, name, size), n, func() {
-					if w.Open(r.Engine(), d[k][:]) != n {
+					if w.Open(r.Burst(), d[k][:]) != n {
 						b.Fatal(d[k][0].Status)
 					}
 					k = (k + step) % bursts
@@ -139,7 +139,7 @@ func BenchmarkReplay(b *testing.B) {
 						for i := range d {
 							d[i] = profile.Desc{Data: unsafe.Pointer(&pkts[at+i].Buf[0]), Len: uint32(room), Dst: unsafe.Pointer(&out[0]), DstSize: size}
 						}
-						if w.Open(r.Engine(), d[:]) != n {
+						if w.Open(r.Burst(), d[:]) != n {
 							b.Fatal(d[0].Status)
 						}
 					}

@@ -199,8 +199,8 @@ func (f *follower) endClients(which func(*client) bool) {
 
 // turn gives a group of psp another device key when the one in use is old, and no
 // lease is on the one that it replaces.
-func (f *follower) turn(g *Group, now time.Duration) {
-	if !g.g.Params().SPIs || now-f.turned < deviceKeyLife {
+func (f *follower) renewDeviceKey(g *Group, now time.Duration) {
+	if !g.g.Params().SPIs || now-f.renewedKey < deviceKeyLife {
 		return
 	}
 	replaced := uint64(1-g.g.Snapshot().Current) << 31
@@ -213,7 +213,7 @@ func (f *follower) turn(g *Group, now time.Duration) {
 	}
 	f.mu.Unlock()
 	if _, err := g.g.RotateKey(nil); err == nil {
-		f.turned = now
+		f.renewedKey = now
 	}
 }
 

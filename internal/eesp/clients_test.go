@@ -130,12 +130,12 @@ func TestFollowClients(t *testing.T) {
 				t.Errorf("a sender without a client: %v", err)
 			}
 			turned := func() bool { return g.g.Snapshot().Current != int(down>>31) }
-			g.follows.turn(g, bootTime()+2*deviceKeyLife) // the other slot, on which there is none
+			g.follows.renewDeviceKey(g, bootTime()+2*deviceKeyLife) // the other slot, on which there is none
 			if !turned() {
 				t.Error("the device key is not replaced")
 			}
 			both("after a new device key")
-			g.follows.turn(g, bootTime()+5*deviceKeyLife) // this one's
+			g.follows.renewDeviceKey(g, bootTime()+5*deviceKeyLife) // this one's
 			if !turned() {
 				t.Error("a device key was replaced that a lease is on")
 			}

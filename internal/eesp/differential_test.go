@@ -324,7 +324,7 @@ func (x *differential) seal(t *testing.T, s *modelSender) {
 			d[i].Headroom--
 		}
 	}
-	x.w.Seal(s.Engine(), d)
+	x.w.Seal(s.Burst(), d)
 	for i, p := range pkts {
 		d := &d[i]
 		if d.Dst == nil && d.Headroom < uint32(p.header) {

@@ -148,7 +148,7 @@ func eespSeal(t *testing.T, w *burst.Worker, s *Sender, seq uint64, payload []by
 		case elsewhere, onTheSpot:
 			d[1].DstSize--
 		}
-		w.Seal(s.Engine(), d)
+		w.Seal(s.Burst(), d)
 		if d[0].Status != status.OK || d[1].Status != status.ErrRoom && d[1].Status != status.ErrExhausted {
 			t.Fatalf("way %d: %v %v", way, d[0].Status, d[1].Status)
 		}
@@ -334,7 +334,7 @@ func (v *eespVector) checkKeys(t *testing.T, g *Group) {
 	wantOctets(t, "exported key", k.Key[:k.KeyLen], v.DataKey)
 	wantOctets(t, "salt", k.Mask(), v.Mask)
 	var x profile.Context
-	if code := must(profile.Of(uint8(ProfileEESP))).Resolve(g.g.Snapshot(), &c, &x); code != status.OK {
+	if code := must(profile.ByNumber(uint8(ProfileEESP))).Resolve(g.g.Snapshot(), &c, &x); code != status.OK {
 		t.Fatal(code)
 	}
 	if v.SSKDF == 0 {
@@ -727,7 +727,7 @@ func eespSealBurst(t *testing.T, x *rand.Rand, w *burst.Worker, a *eespSA) []*ee
 			d[j].Tailroom--
 		}
 	}
-	w.Seal(s.Engine(), d)
+	w.Seal(s.Burst(), d)
 	var good []*eespDrawn
 	for j, p := range pkts {
 		d, h := &d[j], s.HeaderLen()

@@ -66,31 +66,31 @@ type follower struct {
 	values   *link.Values // locked
 	write    sync.Mutex
 
-	mu        sync.Mutex
-	fd        int // -1: not connected
-	inode     uint64
-	connected bool // and greeted
-	final     error
-	problem   string
-	g         *Group
-	state     link.State // the newest that was installed
-	sealing   status.Code
-	slots     [2]uint64     // tss: generations
-	lost      time.Duration // boot time at which the connection was
-	states    uint64
-	refused   uint64
-	fenced    uint64
-	ids       []uint64
-	senders   []*Sender
-	without   []*Sender // wait for an ID
-	giving    bool      // IDs are on their way to senders that are not in without any more
-	barred    []*Sender // of them, those whose ID another machine may have
-	asked     int       // IDs
-	askAfter  time.Time
-	reported  time.Time // usage; the thread's
-	receivers []*Receiver
-	clients   map[uint64]*client // by the ID that is sealed with to them
-	turned    time.Duration      // psp: boot time of the newest device key
+	mu         sync.Mutex
+	fd         int // -1: not connected
+	inode      uint64
+	connected  bool // and greeted
+	final      error
+	problem    string
+	g          *Group
+	state      link.State // the newest that was installed
+	sealing    status.Code
+	slots      [2]uint64     // tss: generations
+	lost       time.Duration // boot time at which the connection was
+	states     uint64
+	refused    uint64
+	fenced     uint64
+	ids        []uint64
+	senders    []*Sender
+	without    []*Sender // wait for an ID
+	giving     bool      // IDs are on their way to senders that are not in without any more
+	barred     []*Sender // of them, those whose ID another machine may have
+	asked      int       // IDs
+	askAfter   time.Time
+	reported   time.Time // usage; the thread's
+	receivers  []*Receiver
+	clients    map[uint64]*client // by the ID that is sealed with to them
+	renewedKey time.Duration      // psp: boot time of the newest device key
 }
 
 func FollowGroup(name string, c FollowConfig) (*Group, error) {
@@ -606,7 +606,7 @@ func (f *follower) makeGroup(st *link.State) (*Group, error) {
 			}
 		}
 	}
-	f.turned = bootTime()
+	f.renewedKey = bootTime()
 	g.follows = f
 	return g, nil
 }
@@ -745,7 +745,7 @@ func (f *follower) look() {
 	now := bootTime()
 	f.endClients(func(c *client) bool { return stale || now >= c.until })
 	if g != nil {
-		f.turn(g, now)
+		f.renewDeviceKey(g, now)
 	}
 	f.ask()
 	if report {

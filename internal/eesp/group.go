@@ -147,7 +147,7 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 			return p, fmt.Errorf("%w: %s: this profile does not read it", status.ErrArgument, f.name)
 		}
 	}
-	pr, err := profile.Of(p.Profile)
+	pr, err := profile.ByNumber(p.Profile)
 	if err != nil {
 		return p, err
 	}
@@ -478,7 +478,7 @@ func (g *Group) KeyLen() int {
 	if g.usable() != nil {
 		return 0
 	}
-	p, err := profile.Of(g.g.Params().Profile)
+	p, err := profile.ByNumber(g.g.Params().Profile)
 	if err != nil {
 		return 0
 	}
@@ -516,4 +516,4 @@ func (g *Group) export(k *DataKey, c Context, options bool) error {
 }
 
 // Engine is for this module's C library.
-func (g *Group) Engine() (*keys.Group, *backend) { return g.g, g.be }
+func (g *Group) Internals() (*keys.Group, *backend) { return g.g, g.be }

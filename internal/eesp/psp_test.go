@@ -203,7 +203,7 @@ func TestPSPVectorsSeal(t *testing.T) {
 				ownCounters(s, uint16(v.IV>>48), v.IV&(1<<48-1))
 				d := profile.Desc{Headroom: uint32(h), Tailroom: ICVLen, COffset: v.COffset, NextHeader: v.NextHeader}
 				mem := lay(random, &d, text, way, -h, h+len(text)+ICVLen)
-				one(func(p []profile.Desc) int { return w.Seal(s.Engine(), p) }, &d)
+				one(func(p []profile.Desc) int { return w.Seal(s.Burst(), p) }, &d)
 				if d.Status != status.OK || d.ID != uint64(v.SPI) || d.TSC != v.IV {
 					t.Fatalf("%s, way %d: %v, SPI %#x, IV %#x", v.Name, way, d.Status, d.ID, d.TSC)
 				}
@@ -576,7 +576,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 					texts[i] = some(k)
 					mem[i] = lay(x, &d[i], texts[i], way, -h, h+k+ICVLen)
 				}
-				w.Seal(s.Engine(), d)
+				w.Seal(s.Burst(), d)
 				for i := range d {
 					d := &d[i]
 					if d.Status != status.OK || d.ID != uint64(spi) || d.TSC != iv+uint64(i) {

@@ -123,7 +123,7 @@ func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 	if err := r.configure(&c, k, nil); err != nil {
 		return nil, err
 	}
-	if r.r.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
+	if r.r.Expanded, err = burst.ExpandKey(be, k.Key[:k.KeyLen]); err != nil {
 		r.Close()
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	} else {
 		n = params[0].Profile
 	}
-	pr, err := profile.Of(n)
+	pr, err := profile.ByNumber(n)
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (r *Receiver) Close() {
 		}
 		g.g.Release()
 	}
-	r.r.Held.Free()
+	r.r.Expanded.Free()
 	r.r.Windows.Close()
 	r.r.Times.Close()
 }
@@ -278,7 +278,7 @@ func (r *Receiver) ReplayStats() (s ReplayStats) {
 }
 
 // Engine is for this module's C library.
-func (r *Receiver) Engine() *burst.Receiver { return &r.r }
+func (r *Receiver) Burst() *burst.Receiver { return &r.r }
 
 type Proxy struct {
 	r *Receiver
@@ -292,7 +292,7 @@ func (p *Proxy) Forward(pkts []Packet) int {
 		return refuse(pkts)
 	}
 	return each(pkts, p.s.needs|ofProxy, func(w *burst.Worker, d []profile.Desc) int {
-		if n := p.s.Engine(); n != nil {
+		if n := p.s.Burst(); n != nil {
 			return w.Proxy(&p.r.r, n, d)
 		}
 		return p.s.NoID(d)

@@ -93,7 +93,7 @@ func newRenewed(s profile.Sealing, c counter.Config) (r *renewed, place *counter
 
 // Of returns the owner for the keys of a snapshot. That of the burst before
 // takes no lock.
-func (r *renewed) Of(snap *keys.Snapshot) (*counter.Owner, status.Code) {
+func (r *renewed) Owner(snap *keys.Snapshot) (*counter.Owner, status.Code) {
 	if r.own != nil {
 		return r.own, status.OK
 	}

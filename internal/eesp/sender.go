@@ -132,7 +132,7 @@ func (c *SenderConfig) sealing(p *keys.Params, k *DataKey) (profile.Sealing, err
 	} else {
 		n = p.Profile
 	}
-	pr, err := profile.Of(n)
+	pr, err := profile.ByNumber(n)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 			c.EpochStart = epochStart(k.Epoch, time.Now())
 		}
 	}
-	if s.s.Held, err = burst.NewHeld(be, k.Key[:k.KeyLen]); err != nil {
+	if s.s.Expanded, err = burst.ExpandKey(be, k.Key[:k.KeyLen]); err != nil {
 		return nil, err
 	}
 	c.ID, c.V = k.ID, k.V
@@ -272,7 +272,7 @@ func (s *sending) inDomain(key string, c counter.Config, d profile.Domain, k cou
 		byOrigin(&c)
 		s.s.Counter, err = counter.Share(s.s.Sealing.Space()+key, c, k)
 	} else if s.anew, s.s.Counter, err = newRenewed(s.s.Sealing, c); err == nil {
-		s.s.Renew = s.anew.Of
+		s.s.Renew = s.anew.Owner
 		if snap := s.g.g.Snapshot(); snap.Slot[snap.Current].Present {
 			if _, err = s.anew.renew(snap); err != nil {
 				s.s.Counter.Release()
@@ -290,7 +290,7 @@ func (s *sending) release() {
 	if s.g != nil {
 		s.g.g.Release()
 	}
-	s.s.Held.Free()
+	s.s.Expanded.Free()
 }
 
 func (s *Sender) SetID(id uint64) error {
@@ -410,7 +410,7 @@ func (s *Sender) HeaderLen() int {
 		return 0
 	}
 	defer putWorker(w)
-	return w.w.HeaderLen(s.Engine())
+	return w.w.HeaderLen(s.Burst())
 }
 
 func (s *Sender) ID() uint64 {
@@ -432,7 +432,7 @@ func (s *Sender) NextTSC() uint64 {
 	if !snap.Slot[snap.Current].Present {
 		return 0
 	}
-	o, code := n.anew.Of(snap)
+	o, code := n.anew.Owner(snap)
 	if code != status.OK {
 		return 0
 	}
@@ -484,19 +484,19 @@ func (s *Sender) Counts() (octets uint64, by [status.Count]uint64) {
 // SealTaken is for this module's C library: it seals packets that plans have
 // taken counters for, from the owner of that serial.
 func (s *Sender) SealTaken(w *burst.Worker, d []profile.Desc, first, serial uint64) int {
-	return w.SealTaken(s.Engine(), d, first, serial)
+	return w.SealTaken(s.Burst(), d, first, serial)
 }
 
 // Backend is for this module's C library.
 func (s *Sender) Backend() *kernel.Backend {
-	if e := s.Engine(); e != nil {
+	if e := s.Burst(); e != nil {
 		return e.Backend
 	}
 	return s.g.be
 }
 
 // Engine is for this module's C library; nil: there is no ID yet.
-func (s *Sender) Engine() *burst.Sender {
+func (s *Sender) Burst() *burst.Sender {
 	if n := s.now.Load(); n != nil {
 		return &n.s
 	}

@@ -1340,7 +1340,7 @@ func BenchmarkTSS(b *testing.B) {
 			d[i] = profile.Desc{Data: unsafe.Pointer(&buf[i*room+64]), Len: size, Headroom: 64, Tailroom: 64, Flags: flags}
 		}
 		kerneltest.Fastest(b, x.name+"/seal", n, func() {
-			if w.Seal(s.Engine(), d[:]) != n {
+			if w.Seal(s.Burst(), d[:]) != n {
 				b.Fatal(d[0].Status)
 			}
 		})
@@ -1373,11 +1373,11 @@ func TestPlanOfNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		cell := new(uintptr)
-		r.Engine().Plan(cell, 1)
+		r.Burst().Plan(cell, 1)
 		if *cell != 0 {
 			t.Fatal("there is a plan for packets that begin in clear")
 		}
-		r.Engine().Unplan()
+		r.Burst().Unplan()
 		r.Close()
 	}
 	for range 3 {

@@ -291,7 +291,7 @@ func (s *Sender) sealLike(t *testing.T, v *tssVector, payload []byte) {
 	last := slices.Concat(payload[cut:], make([]byte, ICVLen))
 	d := tssChain(v.IPv6, len(v.Lead)+h, first[len(v.Lead)+h:], last[:len(payload)-cut])
 	d[0].Tailroom = ICVLen
-	if w.Seal(s.Engine(), d) != 1 {
+	if w.Seal(s.Burst(), d) != 1 {
 		t.Fatalf("chained: %v", d[0].Status)
 	}
 	wantOctets(t, "chained packet", append(first[len(v.Lead):], last...), v.Packet)

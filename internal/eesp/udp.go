@@ -29,7 +29,7 @@ type UDP struct {
 	Checksum6 bool
 }
 
-func (u *UDP) engine(usable, sealing bool) (e burst.UDP, err error) {
+func (u *UDP) burst(usable, sealing bool) (e burst.UDP, err error) {
 	if u == nil || !usable {
 		return e, fmt.Errorf("%w: closed, or nil", status.ErrArgument)
 	}
@@ -45,12 +45,12 @@ func (u *UDP) engine(usable, sealing bool) (e burst.UDP, err error) {
 }
 
 func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
-	e, err := u.engine(s.usable(), true)
+	e, err := u.burst(s.usable(), true)
 	if err != nil {
 		return 0, err
 	}
 	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int {
-		if n := s.Engine(); n != nil {
+		if n := s.Burst(); n != nil {
 			return w.SealUDP(n, &e, d)
 		}
 		return s.NoID(d)
@@ -58,7 +58,7 @@ func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 }
 
 func (r *Receiver) OpenUDP(u *UDP, pkts []Packet) (int, error) {
-	e, err := u.engine(r.usable(), false)
+	e, err := u.burst(r.usable(), false)
 	if err != nil {
 		return 0, err
 	}

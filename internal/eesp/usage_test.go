@@ -163,7 +163,7 @@ func TestUsageOfSlots(t *testing.T) {
 			defer r.Close()
 			lead := 0
 			if f.g.Profile == ProfileTSS {
-				lead = wire.TSSLead4
+				lead = wire.TSSPrefix4
 			}
 			for range 2 {
 				pkts := row(5)

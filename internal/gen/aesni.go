@@ -21,7 +21,7 @@ const (
 	soloRawHAt   = soloPartAt + 16      // H as AES has it
 	soloNoJobAt  = soloRawHAt + 16      // stands for the job before the first
 	soloNoTagAt  = soloNoJobAt + 64     // its tag
-	soloRowsAt   = soloNoTagAt + 16     // fresh keys: round keys and powers, twice
+	soloRowsAt   = soloNoTagAt + 16     // raw keys: round keys and powers, twice
 )
 
 const (
@@ -620,7 +620,7 @@ func (k *kernel1) address() {
 	SUBQ(Param2("jobs"), soloRows)
 	SHRQ(Imm(6), soloRows) // jobSize
 	MOVL(k.job(jobKey), soloTemp.As32())
-	CMPQ(Param2("held"), Imm(0))
+	CMPQ(Param2("shared"), Imm(0))
 	CMOVQNE(soloTemp, soloRows)
 	rowsOf(soloRows, soloTemp)
 }
@@ -729,7 +729,7 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 	size := 0
 	if raw {
 		n := rounds(keyLen) + 1
-		base, hold = "Fresh", keyRows{soloRows, 0, 16, n, n + rawPowers, rawPowers}
+		base, hold = "Raw", keyRows{soloRows, 0, 16, n, n + rawPowers, rawPowers}
 		size = 16 * (n + 2*rawPowers)
 	}
 	k.keys = hold
@@ -745,8 +745,8 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 		function(fn, "func(keys, jobs *byte, n int, scratch *byte)",
 			fn+" takes n packets, in order of length.")
 	} else {
-		function(fn, "func(keys, jobs *byte, n, held int, scratch *byte)",
-			fn+" takes n packets, in order of length; held: jobs name their keys, else key i is job i's.")
+		function(fn, "func(keys, jobs *byte, n, shared int, scratch *byte)",
+			fn+" takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.")
 	}
 	Load(Param("keys"), keysPtr)
 	Load(Param("jobs"), jobsPtr)
@@ -934,7 +934,7 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 func aesni() {
 	lanes = 1
 	c := makeConstants1()
-	addressesKernel("Long", "Fresh", "", "One")
+	addressesKernel("Long", "Raw", "", "One")
 	deriveKernel(nil)
 	for _, keyLen := range []int{16, 32} {
 		expandKernel1(c, keyLen)

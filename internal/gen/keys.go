@@ -437,7 +437,7 @@ func expandKernel512(c *constants, keyLen int) {
 // job names if the caller says so, else that of its index. It uses tempE.
 func findKey(label string) {
 	MOVQ(longIndex, tempA)
-	CMPQ(Param2("held"), Imm(0))
+	CMPQ(Param2("shared"), Imm(0))
 	JEQ(LabelRef(label + "mine"))
 	MOVL(job(0, jobKey), tempA.As32())
 	Label(label + "mine")

@@ -82,8 +82,8 @@ type long512 struct {
 // longFunction begins a kernel for long packets.
 func longFunction(keyLen int, sealing bool) {
 	fn := name(baseName(sealing, "Long"), keyLen)
-	function(fn, "func(rows, jobs *byte, n int, held int, scratch *byte)",
-		fn+" takes n packets one at a time; held: jobs name their keys, else key i is job i's.")
+	function(fn, "func(rows, jobs *byte, n int, shared int, scratch *byte)",
+		fn+" takes n packets one at a time; shared: jobs name their keys, else key i is job i's.")
 	Load(Param("rows"), keysPtr)
 	Load(Param("jobs"), jobsPtr)
 	Load(Param("n"), packets)

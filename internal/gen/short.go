@@ -117,9 +117,9 @@ const (
 
 // shortFunction begins a kernel for short packets.
 func shortFunction(keyLen int, raw, sealing bool) {
-	kind := "Held"
+	kind := "Expanded"
 	if raw {
-		kind = "Fresh"
+		kind = "Raw"
 	}
 	fn := name(baseName(sealing, kind), keyLen)
 	function(fn, "func(keys, jobs *byte, n int, scratch *byte)",

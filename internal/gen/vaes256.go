@@ -11,7 +11,7 @@ import (
 func vaes256() {
 	lanes = 2
 	c := makeConstants256()
-	addressesKernel("Long", "Fresh", "Held")
+	addressesKernel("Long", "Raw", "Expanded")
 	deriveKernel(nil)
 	for _, keyLen := range []int{16, 32} {
 		expandKernel256(&c, keyLen)

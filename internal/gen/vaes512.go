@@ -3,7 +3,7 @@ package main
 func vaes512() {
 	lanes = 4
 	c := makeConstants()
-	addressesKernel("Long", "Fresh", "Held", "One")
+	addressesKernel("Long", "Raw", "Expanded", "One")
 	deriveKernel(&c)
 	for _, keyLen := range []int{16, 32} {
 		expandKernel512(&c, keyLen)

@@ -28,7 +28,7 @@ type work struct {
 	words [atOnce][60]uint32
 	mask  [kernel.Chunk][16]byte // E(J0)
 	sum   [kernel.Chunk]element  // GHASH, of what has gone through the cipher
-	once  [kernel.Chunk]key      // of mode Once
+	once  [kernel.Chunk]key      // of mode OneShot
 }
 
 // batch is CTR blocks of any jobs, which go through the cipher by fours. It
@@ -108,7 +108,7 @@ func touch(*[stackBytes]byte) {}
 
 func octets(p unsafe.Pointer, n int) []byte { return unsafe.Slice((*byte)(p), n) }
 
-func slot(area unsafe.Pointer, i int) *key {
+func keyAt(area unsafe.Pointer, i int) *key {
 	return (*key)(unsafe.Add(area, i*int(unsafe.Sizeof(key{}))))
 }
 
@@ -239,7 +239,7 @@ func (w *work) expand(area, keys unsafe.Pointer, n, keyLen int) {
 				}
 				w.k[r].pack(&w.block)
 				for b := range lanes {
-					k := slot(area, i+j+b)
+					k := keyAt(area, i+j+b)
 					for p, v := range w.k[r][:] {
 						k.rk[r][p] = uint16(v >> (16 * b))
 					}
@@ -249,7 +249,7 @@ func (w *work) expand(area, keys unsafe.Pointer, n, keyLen int) {
 			w.q.encrypt(w.k[:rounds+1])
 			w.q.unpack(&w.block)
 			for b := range lanes {
-				slot(area, i+j+b).h = read(w.block[16*b:])
+				keyAt(area, i+j+b).h = read(w.block[16*b:])
 			}
 		}
 	}
@@ -334,13 +334,13 @@ func (w *batch) of(i int, j *kernel.Job) *key {
 	if w.area == nil {
 		return &w.once[i]
 	}
-	return slot(w.area, int(j.Key))
+	return keyAt(w.area, int(j.Key))
 }
 
-// begin sets a batch up; keys of mode Once are expanded here.
+// begin sets a batch up; keys of mode OneShot are expanded here.
 func begin(area unsafe.Pointer, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, open bool) batch {
 	w := batch{work: (*work)(scratch), rounds: keyLen/4 + 6, area: area, open: open}
-	if mode == kernel.Once {
+	if mode == kernel.OneShot {
 		w.expand(unsafe.Pointer(&w.once), area, n, keyLen)
 		w.area = nil
 	}

@@ -41,12 +41,12 @@ type Master struct {
 type Mode int
 
 const (
-	// Once: the area is the keys themselves, one directly behind the other,
+	// OneShot: the area is the keys themselves, one directly behind the other,
 	// and job i is the only one that uses key i.
-	Once Mode = iota
-	// Many: the area is what Expand wrote; Job.Key names the slot. A slot may
+	OneShot Mode = iota
+	// Shared: the area is what Expand wrote; Job.Key names the slot. A slot may
 	// serve any number of jobs and calls, which only read it.
-	Many
+	Shared
 )
 
 // Job is one packet of a Seal or Open call. Assembly knows its offsets.
@@ -59,7 +59,7 @@ type Job struct {
 	Tag    unsafe.Pointer // 24: TagSize octets: written by Seal, read by Open
 	AADLen uint32         // 32: octets
 	Len    uint32         // 36: octets
-	Key    uint32         // 40: key slot (mode Many)
+	Key    uint32         // 40: key slot (mode Shared)
 	OK     uint32         // 44: set by Open: 1 when the tag is right, else 0
 	Nonce  [12]byte       // 48
 
@@ -76,36 +76,36 @@ type Direct struct {
 	// area, keys, n; area, n.
 	Expand, Powers [2]uintptr
 	// By length of key (16, 32 octets) and direction (open, seal): keys or area,
-	// jobs, n, scratch. Fresh is for mode Once, Held for Many; 0: there is none.
-	Fresh, Held [2][2]uintptr
-	// For other packets: area, jobs, n, whether mode is Many, scratch. If it is
+	// jobs, n, scratch. Raw is for mode OneShot, Expanded for Shared; 0: there is none.
+	Raw, Expanded [2][2]uintptr
+	// For other packets: area, jobs, n, whether mode is Shared, scratch. If it is
 	// not, the area is what Expand and Powers made of the jobs' keys.
 	Long [2][2]uintptr
-	// By mode: the longest packets of Fresh and Held, in octets, and how long one
+	// By mode: the longest packets of Raw and Expanded, in octets, and how long one
 	// is that takes Long as much time as beginning a packet does.
 	Limit, Begin [2]uint32
-	// Groups: Fresh and Held take packets in groups of four. A group takes as
-	// much time as if all were as long as its longest: GroupOctet hundredths of
+	// Groups: Raw and Expanded take packets in groups of four. A group takes as
+	// much time as if all were as long as its longest: QuadOctet hundredths of
 	// what an octet takes Long. A call may end with a partial group if no packet
-	// is longer than GroupLimit; after it, zero Litter octets, and as many as
-	// the longest packet has, at LitterAt in scratch. Packets below LongLeast
+	// is longer than PartialMax; after it, zero ResidueLen octets, and as many as
+	// the longest packet has, at ResidueAt in scratch. Packets below LongLeast
 	// must not go to Long.
-	Groups, GroupOctet, GroupLimit, LongLeast uint32
-	LitterAt, Litter                          uint32
+	Quads, QuadOctet, PartialMax, LongLeast uint32
+	ResidueAt, ResidueLen                   uint32
 	// Where in scratch an area for AtOnce keys is, of KeyBytes each, and where
 	// Long's scratch begins.
 	RowsAt, AtOnce, KeyBytes, LongAt uint32
-	// One, like Fresh, is for few packets that make no group, one after the other:
+	// One, like Raw, is for few packets that make no group, one after the other:
 	// of up to OneAAD octets of AAD and less than OneLimit of text; 0: there is none. Behind
-	// Fresh's arguments are master and sub, or null: of them keys are derived, from
+	// Raw's arguments are master and sub, or null: of them keys are derived, from
 	// messages of one block for each 16 octets of key.
 	One              [2][2]uintptr
 	OneLimit, OneAAD uint32
-	// Pair, by mode, length of key and direction, has Fresh's arguments and is for
+	// Pair, by mode, length of key and direction, has Raw's arguments and is for
 	// groups of two packets, or one that is not One's, of up to PairLimit octets; 0: none.
 	Pair      [2][2][2]uintptr
 	PairLimit [2]uint32
-	// Without Groups, by mode: a packet that Fresh and Held would find no second one
+	// Without Groups, by mode: a packet that Raw and Expanded would find no second one
 	// for is theirs up to so many octets.
 	Alone [2]uint32
 	// The processor has what the executor of plans needs to take 64 octets at a time:
@@ -114,10 +114,10 @@ type Direct struct {
 	// One derives a key from messages of up to so many blocks, and what is added to
 	// the nonce (see the generator); 0: of one block, and nothing else.
 	OneBlocks uint64
-	// armv8 has no Fresh: raw keys are expanded at RowsAt. Its Held is for groups of
-	// four of as many times 32 octets: area, jobs, n, whether mode is Many, scratch at
+	// armv8 has no Raw: raw keys are expanded at RowsAt. Its Expanded is for groups of
+	// four of as many times 32 octets: area, jobs, n, whether mode is Shared, scratch at
 	// LongAt. Long has the number of H's powers that are there, 4 or 8, in place of
-	// scratch. In mode Once they are still to be made: up to H^2 for Held and H^4 for
+	// scratch. In mode OneShot they are still to be made: up to H^2 for Expanded and H^4 for
 	// Long, by Fewer; but for packets of AllPowers octets and more by Powers. Groups of
 	// 33 to 64 octets are Brief's, by mode, length of key and direction: area, jobs, n; 0: there is none.
 	Fewer     [2]uintptr
@@ -145,7 +145,7 @@ type Backend struct {
 	// when blocks is 1.
 	Derive func(out, msgs unsafe.Pointer, n, blocks int, m *Master, sub *[16]byte, scratch unsafe.Pointer)
 
-	// Expand fills area's slots 0..n-1, for mode Many, from n keys of keyLen
+	// Expand fills area's slots 0..n-1, for mode Shared, from n keys of keyLen
 	// octets, one directly behind the other.
 	Expand func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer)
 

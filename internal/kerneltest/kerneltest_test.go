@@ -130,7 +130,7 @@ func TestSeesFaults(t *testing.T) {
 				*at(j.Tag, 15) ^= 1
 			}
 		})},
-		{"Seal writes the area in mode Many", "the area was written", func(b *kernel.Backend) {
+		{"Seal writes the area in mode Shared", "the area was written", func(b *kernel.Backend) {
 			f := b.Seal
 			b.Seal = func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
 				f(area, jobs, n, keyLen, mode, scratch)

@@ -107,7 +107,7 @@ func (s *suite) leavesNothing(t *testing.T) {
 			}
 			look("Seal", func() { r.be.Seal(area, &jobs[0], len(jobs), keyLen, mode, scratch) })
 			look("Open", func() { r.be.Open(area, &jobs[0], len(jobs), keyLen, mode, scratch) })
-			if mode == kernel.Many {
+			if mode == kernel.Shared {
 				look("Expand", func() { r.be.Expand(area, keys, len(jobs), keyLen, scratch) })
 			}
 			if r.be.Direct != nil {
@@ -178,25 +178,25 @@ func (r *rig) direct(t *testing.T, keyLen int, mode kernel.Mode, area, keys unsa
 		return
 	}
 	for seal := range 2 {
-		short := d.Held[size][seal]
-		if mode == kernel.Once {
-			short = d.Fresh[size][seal]
+		short := d.Expanded[size][seal]
+		if mode == kernel.OneShot {
+			short = d.Raw[size][seal]
 		}
-		if jobs[len(jobs)-1].Len <= d.Limit[mode] && short != 0 && (d.Groups == 0 || n%4 == 0 || jobs[len(jobs)-1].Len <= d.GroupLimit) {
+		if jobs[len(jobs)-1].Len <= d.Limit[mode] && short != 0 && (d.Quads == 0 || n%4 == 0 || jobs[len(jobs)-1].Len <= d.PartialMax) {
 			r.clean(t, "short", short, [6]uintptr{uintptr(area), first, n, uintptr(scratch)})
 		}
-		if mode == kernel.Once && d.OneLimit != 0 {
+		if mode == kernel.OneShot && d.OneLimit != 0 {
 			r.clean(t, "one", d.One[size][seal], [6]uintptr{uintptr(area), first, n, uintptr(scratch)})
 		}
 		if pair := d.Pair[mode][size][seal]; pair != 0 && jobs[len(jobs)-1].Len <= d.PairLimit[mode] {
 			r.clean(t, "pair", pair, [6]uintptr{uintptr(area), first, n, uintptr(scratch)})
 		}
-		if mode == kernel.Many && jobs[0].Len >= d.LongLeast {
+		if mode == kernel.Shared && jobs[0].Len >= d.LongLeast {
 			r.clean(t, "long", d.Long[size][seal], [6]uintptr{uintptr(area), first, n, 1, uintptr(unsafe.Add(scratch, d.LongAt))})
 		}
 	}
 	runtime.KeepAlive(jobs)
-	if mode == kernel.Many {
+	if mode == kernel.Shared {
 		r.clean(t, "expand", d.Expand[size], [6]uintptr{uintptr(area), uintptr(keys), n})
 		r.clean(t, "powers", d.Powers[size], [6]uintptr{uintptr(area), n})
 	}
@@ -205,7 +205,7 @@ func (r *rig) direct(t *testing.T, keyLen int, mode kernel.Mode, area, keys unsa
 // slots4 is direct for kernels that take expanded keys only.
 func (r *rig) slots4(t *testing.T, size int, mode kernel.Mode, area, keys unsafe.Pointer, jobs []kernel.Job, scratch unsafe.Pointer) {
 	t.Helper()
-	if mode != kernel.Many {
+	if mode != kernel.Shared {
 		return
 	}
 	d, n := r.be.Direct, uintptr(len(jobs))
@@ -216,7 +216,7 @@ func (r *rig) slots4(t *testing.T, size int, mode kernel.Mode, area, keys unsafe
 	for seal := range 2 {
 		four := []kernel.Job{jobs[0], jobs[0], jobs[0], jobs[0]}
 		if four[0].Len <= d.Limit[mode] {
-			r.clean(t, "short", d.Held[size][seal], [6]uintptr{uintptr(area), uintptr(unsafe.Pointer(&four[0])), 4, 1, uintptr(unsafe.Add(scratch, d.LongAt))})
+			r.clean(t, "short", d.Expanded[size][seal], [6]uintptr{uintptr(area), uintptr(unsafe.Pointer(&four[0])), 4, 1, uintptr(unsafe.Add(scratch, d.LongAt))})
 		}
 		for mode := range 2 {
 			if four[0].Len > 32 && four[0].Len <= 64 && d.Brief[mode][size][seal] != 0 {

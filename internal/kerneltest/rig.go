@@ -55,7 +55,7 @@ func (p part) String() string {
 }
 
 type packet struct {
-	key       int // slot; mode Once: ignored
+	key       int // slot; mode OneShot: ignored
 	nonce     [12]byte
 	aad, text []byte
 	layout    layout
@@ -73,13 +73,13 @@ type packet struct {
 type burst struct {
 	keyLen  int
 	mode    kernel.Mode
-	keys    [][32]byte // mode Once: of packets[i], after they are in order
+	keys    [][32]byte // mode OneShot: of packets[i], after they are in order
 	packets []packet
 	edge    where // for area, keys and jobs
 }
 
 func (b *burst) slot(i int) int {
-	if b.mode == kernel.Once {
+	if b.mode == kernel.OneShot {
 		return i
 	}
 	return b.packets[i].key
@@ -226,13 +226,13 @@ func (r *rig) newMaster(key *[32]byte) *kernel.Master {
 	return m
 }
 
-// expand makes the area: in mode Many it runs Expand, in mode Once the keys
+// expand makes the area: in mode Shared it runs Expand, in mode OneShot the keys
 // are it. forge says that the keys which forgers use are meant.
 func (r *rig) expand(b *burst, forge bool) error {
 	n := len(b.keys)
 	keys := r.keys.aligned(n*b.keyLen, b.edge)
 	r.slots = keys
-	if b.mode == kernel.Many {
+	if b.mode == kernel.Shared {
 		r.slots = r.area.aligned((n+3)&^3*r.be.KeyBytes, b.edge)
 	}
 	keys.fence()
@@ -248,7 +248,7 @@ func (r *rig) expand(b *burst, forge bool) error {
 			}
 		}
 	}
-	if b.mode == kernel.Once {
+	if b.mode == kernel.OneShot {
 		return nil
 	}
 	r.saved = append(r.saved[:0], keys.bytes()...)
@@ -379,9 +379,9 @@ func (r *rig) run(name string, f cryptKernel, b *burst) ([]kernel.Job, error) {
 
 func (b *burst) failed(name string, i int, format string, a ...any) error {
 	p := &b.packets[i]
-	mode := "Once"
-	if b.mode == kernel.Many {
-		mode = "Many"
+	mode := "OneShot"
+	if b.mode == kernel.Shared {
+		mode = "Shared"
 	}
 	return fmt.Errorf("%s, AES-%d, mode %s, n %d, edge %v, job %d (slot %d, Len %d, AADLen %d; %v; forged %v bit %d): %s",
 		name, b.keyLen*8, mode, len(b.packets), b.edge, i, b.slot(i), len(p.text), len(p.aad), p.layout, p.forged, p.bit,
@@ -482,10 +482,10 @@ func (r *rig) roundTrip(b *burst) error {
 	return r.reopen(b)
 }
 
-// reopen opens what crypto/cipher sealed, with forgers at work. Mode Once has
-// the keys expanded anew for each call; Many uses what is there.
+// reopen opens what crypto/cipher sealed, with forgers at work. Mode OneShot has
+// the keys expanded anew for each call; Shared uses what is there.
 func (r *rig) reopen(b *burst) error {
-	stale := b.mode == kernel.Once || slices.ContainsFunc(b.packets, func(p packet) bool { return p.forged == keyPart })
+	stale := b.mode == kernel.OneShot || slices.ContainsFunc(b.packets, func(p packet) bool { return p.forged == keyPart })
 	if stale {
 		if err := r.expand(b, true); err != nil {
 			return err

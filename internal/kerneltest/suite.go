@@ -32,7 +32,7 @@ func AllRequired() []string {
 
 var (
 	keyLens = []int{16, 32}
-	modes   = []kernel.Mode{kernel.Once, kernel.Many}
+	modes   = []kernel.Mode{kernel.OneShot, kernel.Shared}
 )
 
 // suite is one backend under test.
@@ -383,7 +383,7 @@ func (s *suite) slots(t *testing.T) {
 	src := newSource(t, maxText)
 	for _, keyLen := range keyLens {
 		for slots := 1; slots <= kernel.Chunk; slots++ {
-			b := &burst{keyLen: keyLen, mode: kernel.Many, edge: src.place()}
+			b := &burst{keyLen: keyLen, mode: kernel.Shared, edge: src.place()}
 			for range slots {
 				b.keys = append(b.keys, src.key())
 			}
@@ -439,7 +439,7 @@ func (s *suite) forgeries(t *testing.T) {
 					if err := b.reference(); err != nil {
 						t.Fatal(err)
 					}
-					if mode == kernel.Many {
+					if mode == kernel.Shared {
 						if err := s.rig.expand(b, false); err != nil {
 							t.Fatal(err)
 						}
@@ -488,7 +488,7 @@ func (s *suite) longPackets(t *testing.T) {
 	}
 	src := newSource(t, most)
 	each(func(keyLen int, mode kernel.Mode) {
-		if s.quick && mode == kernel.Many {
+		if s.quick && mode == kernel.Shared {
 			return
 		}
 		ps := []packet{src.packet(most-src.IntN(300), 20)}
@@ -545,7 +545,7 @@ func (s *source) random(most int) *burst {
 		ps = append(ps, s.packet(text, aad))
 	}
 	b := s.burst(keyLens[s.IntN(2)], modes[s.IntN(2)], ps)
-	if b.mode == kernel.Many && s.IntN(2) == 0 { // shared slots
+	if b.mode == kernel.Shared && s.IntN(2) == 0 { // shared slots
 		slots := 1 + s.IntN(n)
 		for i := range ps {
 			ps[i].key = s.IntN(slots)

@@ -29,13 +29,13 @@ const (
 // goroutine at a time uses it, while Forget may come from any.
 type Cache struct {
 	scratch  *hkdf.Scratch
-	room     *cacheRoom
+	entries  *cacheTable
 	kept     [cacheSets]uint8 // the way whose key an authentic packet had last; the other one is replaced
 	derived  uint64           // keys that were not there
 	visitors atomic.Int64     // calls of Forget at work in room, or gone
 }
 
-type cacheRoom [cacheSets][cacheWays]cacheEntry
+type cacheTable [cacheSets][cacheWays]cacheEntry
 
 // cacheEntry fills a cache line. Only the owner writes info and n. key is owned
 // by the goroutine that set serial to busy, otherwise by the owner while serial
@@ -59,12 +59,12 @@ func NewCache() (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	room, err := secmem.New[cacheRoom]()
+	room, err := secmem.New[cacheTable]()
 	if err != nil {
 		scratch.Free()
 		return nil, err
 	}
-	c := &Cache{scratch: scratch, room: room}
+	c := &Cache{scratch: scratch, entries: room}
 	c.register()
 	return c, nil
 }
@@ -97,9 +97,9 @@ func (c *Cache) unregister() {
 // Close wipes the cache and gives its memory back.
 func (c *Cache) Close() {
 	c.unregister()
-	secmem.Delete(c.room)
+	secmem.Delete(c.entries)
 	c.scratch.Free()
-	c.room = nil
+	c.entries = nil
 }
 
 // Fetch has n octets at dst, at most MaxCached, of what e expands info to, which
@@ -110,7 +110,7 @@ func (c *Cache) Close() {
 func (c *Cache) Fetch(dst unsafe.Pointer, e *hkdf.Expander, info uint16, n int) {
 	out, serial := unsafe.Slice((*byte)(dst), n), e.Serial()
 	at := setOf(serial, info)
-	set := &c.room[at]
+	set := &c.entries[at]
 	for i := range set {
 		if x := &set[i]; x.serial.Load() == serial && x.info == info && int(x.n) == n {
 			copy(out, x.key[:n])
@@ -140,7 +140,7 @@ func (c *Cache) Fetch(dst unsafe.Pointer, e *hkdf.Expander, info uint16, n int) 
 // Has reports whether Fetch finds a key.
 func (c *Cache) Has(e *hkdf.Expander, info uint16, n int) bool {
 	serial := e.Serial()
-	set := &c.room[setOf(serial, info)]
+	set := &c.entries[setOf(serial, info)]
 	for i := range set {
 		if x := &set[i]; x.serial.Load() == serial && x.info == info && int(x.n) == n {
 			return true
@@ -153,8 +153,8 @@ func (c *Cache) Has(e *hkdf.Expander, info uint16, n int) bool {
 func (c *Cache) Keep(e *hkdf.Expander, info uint16, n int) {
 	serial := e.Serial()
 	at := setOf(serial, info)
-	for i := range c.room[at] {
-		if x := &c.room[at][i]; x.serial.Load() == serial && x.info == info && int(x.n) == n {
+	for i := range c.entries[at] {
+		if x := &c.entries[at][i]; x.serial.Load() == serial && x.info == info && int(x.n) == n {
 			c.kept[at] = uint8(i)
 		}
 	}
@@ -177,9 +177,9 @@ func Forget(serial uint64) {
 }
 
 func (c *Cache) forget(serial uint64) {
-	for i := range c.room {
-		for j := range c.room[i] {
-			x := &c.room[i][j]
+	for i := range c.entries {
+		for j := range c.entries[i] {
+			x := &c.entries[i][j]
 			if x.serial.Load() == serial && x.serial.CompareAndSwap(serial, busy) {
 				secmem.Wipe(x.key[:])
 				x.serial.Store(empty)

@@ -61,7 +61,7 @@ func (c *Cache) fetch(t *testing.T, e *hkdf.Expander, seed byte, info uint16, n 
 	}
 }
 
-func (r *cacheRoom) holds(key []byte) bool {
+func (r *cacheTable) holds(key []byte) bool {
 	return bytes.Contains(unsafe.Slice((*byte)(unsafe.Pointer(r)), unsafe.Sizeof(*r)), key)
 }
 
@@ -108,11 +108,11 @@ func TestCacheEviction(t *testing.T) {
 	c.fetch(t, e, 3, y, 36, true)
 	c.fetch(t, e, 3, x, 36, false)
 	c.Keep(e, x, 36)
-	if !c.room.holds(derivedKey(t, 3, y, 36)) {
+	if !c.entries.holds(derivedKey(t, 3, y, 36)) {
 		t.Fatal("this test does not find what is there")
 	}
 	c.fetch(t, e, 3, z, 20, true) // for y
-	if c.room.holds(derivedKey(t, 3, y, 36)[20:]) {
+	if c.entries.holds(derivedKey(t, 3, y, 36)[20:]) {
 		t.Fatal("the end of a longer key is left")
 	}
 	c.fetch(t, e, 3, x, 36, false)
@@ -167,7 +167,7 @@ func TestForget(t *testing.T) {
 	Forget(1 << 40) // nobody's
 	each(func(c *Cache, seed byte, info uint16) {
 		key := derivedKey(t, seed, info, 36)
-		if there := c.room.holds(key[:16]) || c.room.holds(key[16:32]); there == (seed == 1) {
+		if there := c.entries.holds(key[:16]) || c.entries.holds(key[16:32]); there == (seed == 1) {
 			t.Fatalf("key %d of expander %d is in the cache: %v", info, seed, there)
 		}
 	})
@@ -177,9 +177,9 @@ func TestForget(t *testing.T) {
 		x.Free()
 	}
 	for _, c := range []*Cache{c, other} {
-		for i := range c.room {
-			for j := range c.room[i] {
-				if x := &c.room[i][j]; x.serial.Load() != empty || x.key != [MaxCached]byte{} {
+		for i := range c.entries {
+			for j := range c.entries[i] {
+				if x := &c.entries[i][j]; x.serial.Load() != empty || x.key != [MaxCached]byte{} {
 					t.Fatalf("entry %d, %d: serial %#x, key %x", i, j, x.serial.Load(), x.key)
 				}
 			}
@@ -195,9 +195,9 @@ func TestFetchBesideForget(t *testing.T) {
 	c.fetch(t, e, 3, 0, 36, true)
 	c.fetch(t, e, 3, cacheSets, 36, true)
 	at := func() *[cacheWays]cacheEntry {
-		for i := range c.room {
-			if c.room[i][0].serial.Load() != empty {
-				return &c.room[i]
+		for i := range c.entries {
+			if c.entries[i][0].serial.Load() != empty {
+				return &c.entries[i]
 			}
 		}
 		panic("empty")
@@ -216,7 +216,7 @@ func TestFetchBesideForget(t *testing.T) {
 func TestCacheClose(t *testing.T) {
 	_, before := secmem.Stats()
 	known := len(allCaches())
-	keep, err := secmem.New[cacheRoom]() // keeps the arena
+	keep, err := secmem.New[cacheTable]() // keeps the arena
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestCacheClose(t *testing.T) {
 	if len(allCaches()) != known+1 {
 		t.Fatalf("%d caches, %d before", len(allCaches()), known)
 	}
-	room := c.room
+	room := c.entries
 	c.visitors.Add(1) // as Forget does
 	done := make(chan bool)
 	go func() {
@@ -262,9 +262,9 @@ func TestCacheClose(t *testing.T) {
 
 // onHeap has the entries where the race detector sees them.
 func (c *Cache) onHeap(t *testing.T) {
-	locked := c.room
-	c.room = new(cacheRoom)
-	t.Cleanup(func() { c.room = locked }) // before Close
+	locked := c.entries
+	c.entries = new(cacheTable)
+	t.Cleanup(func() { c.entries = locked }) // before Close
 }
 
 // The owner puts new keys into the places of those that are being forgotten,
@@ -300,9 +300,9 @@ func TestForgetWhatIsReplaced(t *testing.T) {
 			}
 		}
 		<-done
-		for i := range c.room {
-			for j := range c.room[i] {
-				x := &c.room[i][j]
+		for i := range c.entries {
+			for j := range c.entries[i] {
+				x := &c.entries[i][j]
 				if s := x.serial.Load(); s != empty && (s != live.Serial() || !bytes.Equal(x.key[:36], want[x.info])) ||
 					s == empty && x.key != [MaxCached]byte{} {
 					t.Fatalf("serial %#x, key %d: %x", s, x.info, x.key)
@@ -383,9 +383,9 @@ func TestForgetAtTheSameTime(t *testing.T) {
 	others.Wait()
 	last, left := current.Load(), 0
 	for _, c := range allCaches() {
-		for i := range c.room {
-			for j := range c.room[i] {
-				switch x := &c.room[i][j]; x.serial.Load() {
+		for i := range c.entries {
+			for j := range c.entries[i] {
+				switch x := &c.entries[i][j]; x.serial.Load() {
 				case steady.Serial(), last.Serial():
 					left++
 				case empty:

@@ -125,7 +125,7 @@ func (s *Snapshot) HasPre(levels uint8) bool {
 
 // Of returns the selection in which every level of a bit set has the given
 // generation.
-func Of(levels uint8, generation int) int {
+func Selection(levels uint8, generation int) int {
 	sel := 0
 	for l := 0; l < wire.Levels; l++ {
 		if levels>>l&1 != 0 {

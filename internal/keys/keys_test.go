@@ -157,7 +157,7 @@ func TestMasters(t *testing.T) {
 			seen[*m] = sel
 		}
 	}
-	if s.Default != 3 || Of(3, Next) != Select(Next, Next, 0) {
+	if s.Default != 3 || Selection(3, Next) != Select(Next, Next, 0) {
 		t.Fatal(s.Default)
 	}
 }

@@ -42,7 +42,7 @@ func (g *Group) Names(levels uint8, slot int) (inUse [16]byte, ok bool, all [][1
 		if !slices.Contains(all, s.names[sel]) { // a ring without previous key repeats the current one
 			all = append(all, s.names[sel])
 		}
-		if sel == Of(levels, Current) {
+		if sel == Selection(levels, Current) {
 			inUse, ok = s.names[sel], true
 		}
 	}

@@ -15,14 +15,14 @@ import (
 // many packets. All threads share them, and read without a lock. They take up
 // memory as keys come: 512 octets each.
 type Subs struct {
-	ready atomic.Bool
-	full  atomic.Bool // no more memory is to be had
-	mu    sync.Mutex
-	be    *kernel.Backend // whose Expand made them
-	at    []uint32        // by number: 1 + the key's place; 0: it is not here. Behind them: full, for C
-	n     int
-	room  *secmem.Region
-	one   *struct {
+	ready  atomic.Bool
+	full   atomic.Bool // no more memory is to be had
+	mu     sync.Mutex
+	be     *kernel.Backend // whose Expand made them
+	at     []uint32        // by number: 1 + the key's place; 0: it is not here. Behind them: full, for C
+	n      int
+	memory *secmem.Region
+	one    *struct {
 		area    [4 * kernel.MaxKeyBytes]byte
 		scratch [kernel.ScratchBytes]byte
 		key     [64]byte
@@ -34,18 +34,18 @@ type Subs struct {
 // Keys' places are in groups of four. Where kernels leave something alone, there is
 // what is added to nonces. Only backends that C can call have keys here, and those
 // of an architecture have the same form (subs_form.go, subs_form_arm64.go).
-const subGroup = 2048
+const subQuad = 2048
 
 // View is where numbers' places and the keys are, for at most most numbers, and
 // has keys be kept from now on. It is not ok if they are another backend's.
 func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || be.Direct == nil || 4*be.KeyBytes != subGroup || s.be != nil && (s.be != be || len(s.at) < most) {
+	if s.closed || be.Direct == nil || 4*be.KeyBytes != subQuad || s.be != nil && (s.be != be || len(s.at) < most) {
 		return 0, 0, false
 	}
 	if s.be == nil {
-		room, err := secmem.Reserve((most + 3) / 4 * subGroup)
+		room, err := secmem.Reserve((most + 3) / 4 * subQuad)
 		if err != nil {
 			return 0, 0, false
 		}
@@ -59,18 +59,18 @@ func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 		} else {
 			s.one = secret
 		}
-		s.room, s.be, s.at = room, be, make([]uint32, most+1)[:most]
+		s.memory, s.be, s.at = room, be, make([]uint32, most+1)[:most]
 		s.pin.Pin(&s.at[0])
 		s.ready.Store(true)
 	}
-	return uintptr(unsafe.Pointer(&s.at[0])), uintptr(unsafe.Pointer(s.room.Addr())), true
+	return uintptr(unsafe.Pointer(&s.at[0])), uintptr(unsafe.Pointer(s.memory.Addr())), true
 }
 
 // SubGroup is where the key of a place is: an area, its place in it, and what is
 // added to nonces.
-func SubGroup(base uintptr, place uint32) (area, mask uintptr, key uint8) {
+func SubKey(base uintptr, place uint32) (area, mask uintptr, key uint8) {
 	at := place - 1
-	area = base + uintptr(at/4*subGroup)
+	area = base + uintptr(at/4*subQuad)
 	return area, area + SubMask + uintptr(at%4*SubLane), uint8(at % 4)
 }
 
@@ -113,8 +113,8 @@ func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) e
 	if e := s.at[number]; e != 0 {
 		return e
 	}
-	group := s.n / 4 * subGroup
-	b, err := s.room.Grow(group + subGroup)
+	group := s.n / 4 * subQuad
+	b, err := s.memory.Grow(group + subQuad)
 	if err != nil {
 		s.full.Store(true)
 		atomic.StoreUint32(&s.at[:len(s.at)+1][len(s.at)], 1)
@@ -126,7 +126,7 @@ func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) e
 	}
 	be.Expand(unsafe.Pointer(&s.one.area), unsafe.Pointer(&s.one.key), 1, keyLen, unsafe.Pointer(&s.one.scratch))
 	to := b[group+s.n%4*SubLane:]
-	for row := 0; row < subGroup; row += subRow {
+	for row := 0; row < subQuad; row += subNonceRow {
 		copy(to[row:row+SubLane], s.one.area[row:])
 	}
 	copy(to[SubMask:SubMask+4], s.one.key[keyLen:])
@@ -142,7 +142,7 @@ func (s *Subs) free() {
 	defer s.mu.Unlock()
 	s.closed = true
 	if s.ready.Swap(false) {
-		s.room.Free()
+		s.memory.Free()
 		secmem.Delete(s.one)
 		s.pin.Unpin()
 	}

@@ -4,7 +4,7 @@ package keys
 
 // A place is a lane in vectors of 64 octets.
 const (
-	SubLane = 16
-	subRow  = 64
-	SubMask = 15 * subRow // the vector that kernels leave alone
+	SubLane     = 16
+	subNonceRow = 64
+	SubMask     = 15 * subNonceRow // the vector that kernels leave alone
 )

@@ -44,18 +44,18 @@ func (p Pick) Copy(to, from, n int) Pick {
 // a packet that is to be sealed.
 type Copy struct {
 	From int16
-	Of   CopyOf
+	What CopySource
 	To   uint8
 }
 
 // CopyOf says what a Copy copies.
-type CopyOf uint8
+type CopySource uint8
 
 // What is copied.
 const (
-	OfPacket CopyOf = iota
-	OfDesc
-	FourOfPacket
+	CopyPacket CopySource = iota
+	CopyDesc
+	CopyPacket4
 )
 
 // Split takes the engine's number out of a counter: what is left counts the
@@ -78,13 +78,13 @@ const (
 	Only                 // an IP packet, and padding
 )
 
-// Shape is a form of headers: where fields are, and what is compared.
-type Shape struct {
-	Word      uint32 // the first four octets, as far as Open.WordMask says; AddShape adds flags
+// Layout is a form of headers: where fields are, and what is compared.
+type Layout struct {
+	Word      uint32 // the first four octets, as far as Open.WordMask says; AddLayout adds flags
 	Flags     uint32 // of the descriptor, and zeros for octets that follow them
 	N         uint16 // octets of the header
-	Lead      uint16 // octets in front of it that are authenticated
-	Chunks    uint8  // 16-octet pieces of the header that are compared
+	Prefix    uint16 // octets in front of it that are authenticated
+	Vectors   uint8  // 16-octet pieces of the header that are compared
 	Copies    uint8
 	IDShift   uint8
 	FlowLen   uint8 // octets of address that tell windows apart: 0, 4, 16, 32
@@ -117,7 +117,7 @@ type Shape struct {
 
 	// Of a Loose plan: where headers say how many times 8 octets (and 8 more) they are
 	// longer than N, and how many times 4 octets behind N encryption begins; of some
-	// shapes nothing is encrypted.
+	// layouts nothing is encrypted.
 	MoreAt    uint8
 	ClearAt   uint8
 	ClearMask uint8
@@ -143,7 +143,7 @@ type wide struct {
 	kept          [64]byte // of what is picked
 }
 
-// Pattern is what headers of a Shape equal under its mask, and the key that they
+// Pattern is what headers of a Layout equal under its mask, and the key that they
 // name.
 type Pattern struct {
 	Value       [MaxHeader]byte
@@ -161,36 +161,36 @@ type Pattern struct {
 	Batch       uint16    // the same for patterns whose keys are derived alike
 	Blocks      uint8
 	KeyLen      uint8
-	Shape       uint16
+	Layout      uint16
 	Counter     uint8 // place in the KDF input of the number of the output block
 	Mask        uint8 // octets behind a key that are added to the nonce
 	_           [4]uint8
-	form        uintptr  // the Shape
-	Addr        [32]byte // of a held key, which descriptors must have
+	form        uintptr  // the Layout
+	Addr        [32]byte // of a expanded key, which descriptors must have
 	Subs        uintptr  // keys.Subs: by ID, 1 + the place in Area of the key; 0: Area has one key
 	SubCount    uint64
 	Tally       uintptr // counts besides the receiver's; 0: there are none
-	Epoch       uint16  // of shapes with Ages: the key's, and how far behind it a packet's may be
+	Epoch       uint16  // of layouts with Ages: the key's, and how far behind it a packet's may be
 	Age         uint16
 	_           uint32
 }
 
 // Open is a receiver's plan.
 type Open struct {
-	Direct   uintptr // kernels
-	Shapes   uintptr
-	Patterns uintptr
-	ShapeOf  uintptr // by a hash of the first word: 1 + number of the shape; 0: none
-	Bucket   uintptr // by a hash of word and probe: where in Patterns the first one to try is; 0: none
-	OwnIDs   uintptr // a hash table; 0: there are none
-	Windows  uintptr // replay.Table; 0: there are none
-	By       uintptr // statistics: packets by status
-	TallyOf  uintptr // by status: which of a Tally's counts, 0: none
-	Octets   uintptr
-	OwnMask  uint64
-	OwnFree  uint64 // what free places of OwnIDs hold: no own ID
-	ownSome  uint64 // bits, by a hash: IDs without theirs are not own ones
-	Split    Split
+	Direct       uintptr // kernels
+	Layouts      uintptr
+	Patterns     uintptr
+	LayoutByWord uintptr // by a hash of the first word: 1 + number of the layout; 0: none
+	Bucket       uintptr // by a hash of word and probe: where in Patterns the first one to try is; 0: none
+	OwnIDs       uintptr // a hash table; 0: there are none
+	Windows      uintptr // replay.Table; 0: there are none
+	By           uintptr // statistics: packets by status
+	TallyOf      uintptr // by status: which of a Tally's counts, 0: none
+	Octets       uintptr
+	OwnMask      uint64
+	OwnFree      uint64 // what free places of OwnIDs hold: no own ID
+	ownSome      uint64 // bits, by a hash: IDs without theirs are not own ones
+	Split        Split
 
 	WordMask    uint32
 	WordFactor  uint32
@@ -198,7 +198,7 @@ type Open struct {
 	bare        uint8   // texts are payloads, with nothing in front of headers, and no key is in an area
 	extras      uint8   // there are windows or own IDs
 	held        uint8   // some keys are in areas
-	Wide        uint8   // kernel.Direct's, if all shapes can be taken so
+	Wide        uint8   // kernel.Direct's, if all layouts can be taken so
 	Times       uintptr // fresh.View; 0: there is none
 	Spent       uintptr // on keys that are new here: burst's strangers
 	loose       uintptr
@@ -213,14 +213,14 @@ type Open struct {
 	Own []uint64 // own IDs: packets with one are reflections
 
 	keep
-	keyNames []uint32
-	domains  []Domain
-	shapes   []Shape
-	patterns []Pattern
-	shapeOf  []uint8
-	bucket   []uint32
-	own      []uint64
-	batches  map[batch]uint16
+	keyNames     []uint32
+	domains      []Domain
+	layouts      []Layout
+	patterns     []Pattern
+	layoutByWord []uint8
+	bucket       []uint32
+	own          []uint64
+	batches      map[batch]uint16
 }
 
 // Screen says which packets are none of the receiver's, as their first octets
@@ -232,7 +232,7 @@ type Screen struct {
 	More     [256]uint8 // by that octet, too: how many times 8 octets more than Least there must be
 	Third    [256]int8  // the same, by the octet at ThirdAt, where headers have one there
 	ThirdAt  [256]uint8 // by the octet with number 1; 0: it passes
-	Lead     [4]uint8   // by the descriptor's flags: octets that are in front; None: it passes
+	Prefix   [4]uint8   // by the descriptor's flags: octets that are in front; None: it passes
 	Zero     uint32     // bits of the octet that has number 2, which are reserved
 	Least    uint32     // octets of the shortest packet
 	FirstAt  uint32
@@ -259,7 +259,7 @@ func (o *Open) Screens(least, at int, first func(byte) status.Code) {
 	for b := range o.First {
 		o.First[b] = int8(first(byte(b)))
 	}
-	o.Lead = [4]uint8{0, None, None, None}
+	o.Prefix = [4]uint8{0, None, None, None}
 }
 
 // AddName adds the name of a key, as far as NameMask says, as it lies in memory.
@@ -282,8 +282,8 @@ type keep struct {
 }
 
 const (
-	shapeBits   = 10 // of ShapeOf
-	maxShapes   = 128
+	layoutBits  = 10 // of LayoutByWord
+	maxLayouts  = 128
 	maxPatterns = 4096
 )
 
@@ -297,33 +297,33 @@ func NewOpen(wordMask uint32) *Open {
 }
 
 // flagsFactor has headers that are alike, but for the descriptor's flags, be of
-// different shapes.
+// different layouts.
 const flagsFactor = 0x85EBCA6B
 
-// AddShape adds a shape and returns its number, or false if there is no room, or
+// AddLayout adds a layout and returns its number, or false if there is no room, or
 // another one that begins alike.
-func (o *Open) AddShape(s *Shape) (int, bool) {
-	s.Chunks = uint8((s.N + 15) / 16)
+func (o *Open) AddLayout(s *Layout) (int, bool) {
+	s.Vectors = uint8((s.N + 15) / 16)
 	s.Word += s.Flags & (1<<16 - 1) * flagsFactor
 	if s.numbers = 1; s.IDNeed == 0 && s.IDNever != 0 && s.TSCNever == ^uint64(0) {
 		s.numbers = 0
 	}
-	for i := range o.shapes {
-		if x := o.shapes[i]; x.Word == s.Word {
+	for i := range o.layouts {
+		if x := o.layouts[i]; x.Word == s.Word {
 			x.simple = s.simple
 			return i, x == *s
 		}
 	}
-	if len(o.shapes) == maxShapes {
+	if len(o.layouts) == maxLayouts {
 		return 0, false
 	}
-	o.shapes = append(o.shapes, *s)
-	return len(o.shapes) - 1, true
+	o.layouts = append(o.layouts, *s)
+	return len(o.layouts) - 1, true
 }
 
 // Add adds a pattern, unless an earlier one takes the same packets.
-func (o *Open) Add(shape int, p *Pattern) {
-	s := &o.shapes[shape]
+func (o *Open) Add(layout int, p *Pattern) {
+	s := &o.layouts[layout]
 	for i := range p.Value {
 		p.Value[i] &= s.Mask[i]
 	}
@@ -331,7 +331,7 @@ func (o *Open) Add(shape int, p *Pattern) {
 		return
 	}
 	for i := 1; i < len(o.patterns); i++ {
-		if q := &o.patterns[i]; int(q.Shape) == shape && q.Value == p.Value {
+		if q := &o.patterns[i]; int(q.Layout) == layout && q.Value == p.Value {
 			return
 		}
 	}
@@ -339,7 +339,7 @@ func (o *Open) Add(shape int, p *Pattern) {
 	if _, ok := o.batches[b]; !ok {
 		o.batches[b] = uint16(len(o.batches))
 	}
-	p.Batch, p.Shape = o.batches[b], uint16(shape)
+	p.Batch, p.Layout = o.batches[b], uint16(layout)
 	s.simple = 0
 	switch {
 	case s.Copies != 0 || p.Blocks > 2:
@@ -354,7 +354,7 @@ func (o *Open) Add(shape int, p *Pattern) {
 // bucketFactor and wordShare spread probes.
 const bucketFactor = 0x9E3779B97F4A7C15
 
-func (s *Shape) probe(header []byte) uint64 {
+func (s *Layout) probe(header []byte) uint64 {
 	x := binary.NativeEndian.Uint64(header[s.ProbeAt:]) & s.ProbeMask
 	return (x ^ uint64(s.Word)) * bucketFactor
 }
@@ -368,7 +368,7 @@ func (o *Open) Finish() bool {
 	if len(o.patterns) == 1 && o.loose == 0 {
 		return false
 	}
-	o.shapeOf = make([]uint8, 1<<shapeBits)
+	o.layoutByWord = make([]uint8, 1<<layoutBits)
 	factor := uint32(0x9E3779B1)
 	for !o.index(factor) {
 		factor += 0x6D2B79F6 // even: it stays odd
@@ -378,7 +378,7 @@ func (o *Open) Finish() bool {
 	o.bucket = make([]uint32, 1<<(64-o.BucketShift))
 	for i := len(o.patterns) - 1; i > 0; i-- {
 		p := &o.patterns[i]
-		at := &o.bucket[o.shapes[p.Shape].probe(p.Value[:])>>o.BucketShift]
+		at := &o.bucket[o.layouts[p.Layout].probe(p.Value[:])>>o.BucketShift]
 		p.Next, *at = *at, uint32(uintptr(i)*unsafe.Sizeof(*p))
 	}
 	if own := o.Own; len(own) != 0 {
@@ -407,9 +407,9 @@ func (o *Open) Finish() bool {
 	o.bare = 1
 	for i := range o.patterns[1:] {
 		p := &o.patterns[i+1]
-		if s := &o.shapes[p.Shape]; p.Area != 0 {
+		if s := &o.layouts[p.Layout]; p.Area != 0 {
 			o.held, o.bare = 1, 0
-		} else if s.Inner != 0 || s.Unwrap != Bare || s.Lead != 0 || s.IDMask != ^uint64(0) {
+		} else if s.Inner != 0 || s.Unwrap != Bare || s.Prefix != 0 || s.IDMask != ^uint64(0) {
 			o.bare = 0
 		}
 	}
@@ -422,31 +422,31 @@ func (o *Open) Finish() bool {
 	if o.nDomains = uint64(len(o.domains)); o.nDomains != 0 {
 		o.Domains = hold(&o.pin, o.domains)
 	}
-	if len(o.shapes) == 0 { // there is an address, and no way to it
-		o.shapes = make([]Shape, 1)
+	if len(o.layouts) == 0 { // there is an address, and no way to it
+		o.layouts = make([]Layout, 1)
 	}
-	for i := range o.shapes {
-		if !o.shapes[i].widen(o) {
+	for i := range o.layouts {
+		if !o.layouts[i].widen(o) {
 			o.Wide = 0
 		}
 	}
-	o.Shapes, o.Patterns = hold(&o.pin, o.shapes), hold(&o.pin, o.patterns)
+	o.Layouts, o.Patterns = hold(&o.pin, o.layouts), hold(&o.pin, o.patterns)
 	for i := range o.patterns[1:] {
 		p := &o.patterns[i+1]
-		p.form = o.Shapes + uintptr(p.Shape)*unsafe.Sizeof(Shape{})
+		p.form = o.Layouts + uintptr(p.Layout)*unsafe.Sizeof(Layout{})
 	}
-	o.ShapeOf, o.Bucket = hold(&o.pin, o.shapeOf), hold(&o.pin, o.bucket)
+	o.LayoutByWord, o.Bucket = hold(&o.pin, o.layoutByWord), hold(&o.pin, o.bucket)
 	o.batches = nil
 	o.pin.Pin(o)
 	return true
 }
 
-// index puts the shapes where the hash of their words says, if it is a place
+// index puts the layouts where the hash of their words says, if it is a place
 // for each.
 func (o *Open) index(factor uint32) bool {
-	clear(o.shapeOf)
-	for i := range o.shapes {
-		at := &o.shapeOf[o.shapes[i].Word*factor>>(32-shapeBits)]
+	clear(o.layoutByWord)
+	for i := range o.layouts {
+		at := &o.layoutByWord[o.layouts[i].Word*factor>>(32-layoutBits)]
 		if *at != 0 {
 			return false
 		}
@@ -455,11 +455,11 @@ func (o *Open) index(factor uint32) bool {
 	return true
 }
 
-// widen fills in wide, and reports whether that says all that the shape says.
-func (s *Shape) widen(o *Open) bool {
+// widen fills in wide, and reports whether that says all that the layout says.
+func (s *Layout) widen(o *Open) bool {
 	var word [4]byte
 	binary.NativeEndian.PutUint32(word[:], o.WordMask)
-	for i, b := range word { // what equals a pattern has its shape's Word
+	for i, b := range word { // what equals a pattern has its layout's Word
 		if s.Mask[i]&b != b {
 			return false
 		}
@@ -525,7 +525,7 @@ func (s *Shape) widen(o *Open) bool {
 			}
 		}
 	}
-	if s.IDShift%8 != 0 || most-least > 128 || -least > int(s.Lead) || engine>>32 != 0 {
+	if s.IDShift%8 != 0 || most-least > 128 || -least > int(s.Prefix) || engine>>32 != 0 {
 		return false
 	}
 	low := func(n int) uint64 { // 0 to 64 bits
@@ -595,7 +595,7 @@ type Seal struct {
 	RekeyMask   uint64  // of a counter: what is in the KDF input; 0: nothing
 	Counter     Counter
 	N           uint16 // octets of the header, up to the payload
-	Lead        uint16
+	Prefix      uint16
 	Flags       uint16
 	TSCAt       uint16
 	NextAt      uint8 // None: nowhere
@@ -615,7 +615,7 @@ type Seal struct {
 	Mask        uint8  // octets behind a key that are added to the nonce
 	RekeyAt     uint8  // in the KDF input
 	RekeyBits   uint8  // by how many a counter is shifted
-	FromLead    uint8  // the nonce begins with the lead's first four octets
+	FromPrefix  uint8  // the nonce begins with the prefix's first four octets
 	_           [7]uint8
 	Nonce       [16]byte // the counter goes to its octets 4 to 11
 	Msg         [3][16]byte
@@ -676,10 +676,10 @@ func (s *Seal) Publish() {
 	}
 	for _, c := range s.Copy[:s.Copies] {
 		n := 16
-		if c.Of == FourOfPacket {
+		if c.What == CopyPacket4 {
 			n = 4
 		}
-		if c.Of != OfDesc {
+		if c.What != CopyDesc {
 			s.ofPacket = 1
 		}
 		for i := range n {
@@ -695,13 +695,13 @@ func (s *Seal) Publish() {
 
 // Counter is how linear values become Epoch and Counter: counter.Map.
 type Counter struct {
-	Engine uint64 // in its place
-	Step   uint64 // from one packet's to the next
-	Shift  uint8  // bits of a linear value below the epoch
-	Low    uint8  // by how many these are shifted
-	Rate   uint8  // where linear values are times, or follow the clock: 2^Rate a second
-	_      [5]uint8
-	Lead   uint64 // how far ahead of the clock they may be; 0: they are no times
+	Engine   uint64 // in its place
+	Step     uint64 // from one packet's to the next
+	Shift    uint8  // bits of a linear value below the epoch
+	Low      uint8  // by how many these are shifted
+	Rate     uint8  // where linear values are times, or follow the clock: 2^Rate a second
+	_        [5]uint8
+	TimeLead uint64 // how far ahead of the clock they may be; 0: they are no times
 
 	Last, Ahead uintptr // where they follow the clock: of counter.Owner; 0: they do not
 	Base, End   uint64  // the value at Start, and the end of the space

@@ -65,28 +65,28 @@ type IOV struct {
 // The text is the last Inner octets of the header, payload and padding. It is
 // authenticated, and encrypted but for some octets in front.
 type Lane struct {
-	Pkt    *Desc
-	Hdr    unsafe.Pointer // first octet of the header
-	Lead   uint32         // octets in front of the header that are authenticated
-	HdrLen uint32         // octets in front of the payload
-	Inner  uint32
-	Len    uint32 // payload octets; when opening, until Opened: with padding
-	Pad    uint32 // octets of padding, when sealing
-	Clear  uint32 // octets of the text in front that are not encrypted
-	Skip   uint32 // of these, octets in front that are not authenticated
-	KeyLen uint8  // octets of the data key
-	Retry  bool   // no Master Key Option, and Prev may be tried if the key fails
-	Tunnel bool   // eesp: the payload is to be an IP packet
-	Prev   *kernel.Master
-	Used   *keys.Usage    // of Prev
-	Group  *keys.Snapshot // tss: that Parse found the key in
-	Flow   replay.Key     // whose counter Seq is, if Opening's Replay asks for it
-	Seq    uint64
-	Time   uint64 // when it was sealed, if counters are times: 2^-28 s since 1970
+	Pkt      *Desc
+	Hdr      unsafe.Pointer // first octet of the header
+	Prefix   uint32         // octets in front of the header that are authenticated
+	HdrLen   uint32         // octets in front of the payload
+	Inner    uint32
+	Len      uint32 // payload octets; when opening, until Opened: with padding
+	Pad      uint32 // octets of padding, when sealing
+	Clear    uint32 // octets of the text in front that are not encrypted
+	Skip     uint32 // of these, octets in front that are not authenticated
+	KeyLen   uint8  // octets of the data key
+	Retry    bool   // no Master Key Option, and Prev may be tried if the key fails
+	Tunnel   bool   // eesp: the payload is to be an IP packet
+	Prev     *kernel.Master
+	Used     *keys.Usage    // of Prev
+	Snapshot *keys.Snapshot // tss: that Parse found the key in
+	Flow     replay.Key     // whose counter Seq is, if Opening's Replay asks for it
+	Seq      uint64
+	Time     uint64 // when it was sealed, if counters are times: 2^-28 s since 1970
 }
 
 // Failed counts a packet that was parsed and is not authentic.
-func (l *Lane) Failed() { failed(l.Group) }
+func (l *Lane) Failed() { failed(l.Snapshot) }
 
 func failed(group *keys.Snapshot) {
 	if group != nil {

@@ -63,7 +63,7 @@ func (eesp) Prepare(p *keys.Params) error {
 	if p.EESP.SubSAs == 0 {
 		p.EESP.SubSAs = wire.EESPMaxSubSAs
 	}
-	if err := eespShape(&p.EESP); err != nil {
+	if err := eespLayout(&p.EESP); err != nil {
 		return err
 	}
 	return eespEncap(p)
@@ -99,7 +99,7 @@ func eespEncap(p *keys.Params) error {
 	return nil
 }
 
-func eespShape(s *wire.EESPFormat) error {
+func eespLayout(s *wire.EESPFormat) error {
 	switch {
 	case s.Valid():
 		return nil
@@ -291,7 +291,7 @@ func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		eespMsg(&h.msg, &h.KDF, s.session)
 	}
 	h.Inner, h.Tail = uint32(s.format.InfoLen()), MaxTail
-	h.Plain, h.Fixed, h.Next = false, true, s.format.Full && !s.format.Tunnel
+	h.Simple, h.Fixed, h.Next = false, true, s.format.Full && !s.format.Tunnel
 	h.Dummies = true
 	h.b, h.n, h.at, h.id = s.b, s.n, s.at, uint64(s.session)
 	return h.ready(s, snap)
@@ -307,7 +307,7 @@ func (s *eespSealing) Fit(h *Header, l *Lane) status.Code {
 	if p.IOffset != 0 || field > uint32(s.format.MaxCOffset) || uint32(p.COffset)*4 > l.Len {
 		return status.ErrOffset
 	}
-	l.Lead, l.Skip = 0, 0
+	l.Prefix, l.Skip = 0, 0
 	l.Pad, l.Clear = eespPad(h.Inner+l.Len), field*4
 	return status.OK
 }
@@ -376,7 +376,7 @@ type eespOpening struct {
 	bareOpening
 	own     *OwnIDs
 	replay  bool
-	sa      *keys.Params // of the held key
+	sa      *keys.Params // of the expanded key
 	session uint16
 	salt    uint32
 	held    *heldKey
@@ -424,7 +424,7 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 	l.HdrLen = uint32(h.Len) + l.Inner
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Clear, l.Skip, l.Pad = uint32(h.COffset)*4, 0, 0
-	l.KeyLen, l.Retry, l.Group, l.Tunnel = uint8(sa.KeyLen), false, nil, sa.EESP.Tunnel
+	l.KeyLen, l.Retry, l.Snapshot, l.Tunnel = uint8(sa.KeyLen), false, nil, sa.EESP.Tunnel
 	p := l.Pkt
 	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.Session), h.IV, max(h.COffset, 1)-1, 0, 0
 	if sa.EESP.Seq {

@@ -26,11 +26,11 @@ const MaxAAD = wire.StatelessMaxHeader + 255*4
 // as sender and snapshot are the same. Begin sets all of it.
 type Header struct {
 	KDF
-	Lead    uint32 // of packets with Flags
+	Prefix  uint32 // of packets with Flags
 	Inner   uint32
 	Tail    uint32 // most octets behind the payload
-	Flags   uint16 // that plain packets have
-	Plain   bool   // packets are simple: they differ in length and address only
+	Flags   uint16 // that simple packets have
+	Simple  bool   // packets are simple: they differ in length and address only
 	Next    bool   // headers say which protocol the payload is of, and it may be any
 	Dummies bool   // packets of no next header are dummies
 	Fixed   bool   // the key-derivation input is the same for all packets of an epoch
@@ -49,7 +49,7 @@ type Header struct {
 // Len is the header's length in octets.
 func (h *Header) Len() int { return h.n }
 
-// MsgLen is the length of a packet's KDF input in octets, 0 for a held key.
+// MsgLen is the length of a packet's KDF input in octets, 0 for a expanded key.
 func (h *Header) MsgLen() int { return int(h.Blocks) * 16 }
 
 // Is reports whether h is what s.Begin would make of snap.
@@ -60,7 +60,7 @@ func (h *Header) Is(s Sealing, snap *keys.Snapshot) bool { return h.of == s && h
 func (h *Header) Other(flags uint16) bool { return h.Mixed && h.Flags^flags == FlagIPv6 }
 
 // Turn makes h the header of packets of the other IP family.
-func (h *Header) Turn() { h.of.(interface{ turn(h *Header) }).turn(h) }
+func (h *Header) SwitchFamily() { h.of.(interface{ switchFamily(h *Header) }).switchFamily(h) }
 
 // Forget makes h nobody's.
 func (h *Header) Forget() { h.of, h.snap = nil, nil }
@@ -75,7 +75,7 @@ func (h *Header) write(to unsafe.Pointer) {
 	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
 }
 
-func (h *Header) begin() { *h = Header{Tail: kernel.TagSize, Plain: true} }
+func (h *Header) begin() { *h = Header{Tail: kernel.TagSize, Simple: true} }
 
 func (h *Header) ready(s Sealing, snap *keys.Snapshot) status.Code {
 	h.of, h.snap = s, snap

@@ -35,8 +35,8 @@ func (k *KDF) Sub() *[16]byte {
 	return &k.Master.K1
 }
 
-// Held reports whether the engine has the key already.
-func (k *KDF) Held() bool { return k.Master == nil && k.Root == nil && k.Raw == nil }
+// Expanded reports whether the key was expanded before.
+func (k *KDF) Expanded() bool { return k.Master == nil && k.Root == nil && k.Raw == nil }
 
 // Derived counts the data key of a KDF input.
 func (k *KDF) Derived(msg *[16]byte) {

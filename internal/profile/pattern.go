@@ -12,21 +12,21 @@ import (
 // first octets, options and keys.
 type Pattern struct {
 	KDF
-	of    Opening // nil: there is none
-	word  [4]byte // the first octets
-	n     uint32  // octets of the header
-	at    uint32  // where the options begin
-	long  bool
-	flags uint16
-	lead  uint32
-	name  [16]byte // of the key, in Flow
-	group *keys.Snapshot
-	opts  [wire.Levels*wire.MaxOption + 8]byte
-	msg   [MaxBlocks * 16]byte
+	of     Opening // nil: there is none
+	word   [4]byte // the first octets
+	n      uint32  // octets of the header
+	at     uint32  // where the options begin
+	long   bool
+	flags  uint16
+	prefix uint32
+	name   [16]byte // of the key, in Flow
+	snap   *keys.Snapshot
+	opts   [wire.Levels*wire.MaxOption + 8]byte
+	msg    [MaxBlocks * 16]byte
 }
 
 // Failed counts a packet that matched the pattern and is not authentic.
-func (s *Pattern) Failed() { failed(s.group) }
+func (s *Pattern) Failed() { failed(s.snap) }
 
 // Is reports whether packets of o have a known pattern.
 func (s *Pattern) Is(o Opening) bool { return s.of == o && o != nil }
@@ -47,17 +47,17 @@ func (s *Pattern) Forget() { *s = Pattern{} }
 func (s *Pattern) job(p *Desc, j *kernel.Job) bool {
 	const icv = kernel.TagSize
 	if p.IOVCount != 0 || p.Flags^s.flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen ||
-		p.Headroom < s.lead || *(*uint32)(p.Data) != *(*uint32)(unsafe.Pointer(&s.word)) {
+		p.Headroom < s.prefix || *(*uint32)(p.Data) != *(*uint32)(unsafe.Pointer(&s.word)) {
 		return false
 	}
 	text := p.Len - s.n - icv
 	src := unsafe.Add(p.Data, s.n)
-	j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(p.Data, -int(s.lead)), src, src, unsafe.Add(src, text)
-	j.AADLen, j.Len, j.OK = s.lead+s.n, text, 0
+	j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(p.Data, -int(s.prefix)), src, src, unsafe.Add(src, text)
+	j.AADLen, j.Len, j.OK = s.prefix+s.n, text, 0
 	if p.Dst == nil || p.Dst == src {
 		return true
 	}
 	j.Dst = p.Dst
 	d := uintptr(p.Dst) - uintptr(j.AAD) // behind all of it, or as far in front
-	return p.DstSize >= text && d >= uintptr(s.lead+p.Len) && -d >= uintptr(text)
+	return p.DstSize >= text && d >= uintptr(s.prefix+p.Len) && -d >= uintptr(text)
 }

@@ -88,7 +88,7 @@ func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uin
 		return false
 	}
 	h.Usage.DerivedOnce(int(s.session))
-	to.Area, to.Salt, to.Key = keys.SubGroup(base, place)
+	to.Area, to.Salt, to.Key = keys.SubKey(base, place)
 	to.Master, to.Sub = 0, 0
 	to.Usage = counts(to, h.Usage)
 	return true
@@ -143,7 +143,7 @@ func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, se
 			continue
 		}
 		copy(p.Value[:], b[:])
-		s := &plan.Shape{
+		s := &plan.Layout{
 			N: uint16(n), NextAt: plan.None, IDAt: 2, IDShift: 48, IDMask: ^uint64(0), IDNever: 1, ProbeAt: 0,
 			TSCAt: int16(at), TailAt: int16(n - 16), TSCNever: ^uint64(0), Inner: uint8(e.InfoLen()), Unwrap: eespUnwrap(e),
 			MsgSource: plan.NoPick, MsgTail: plan.NoPick,
@@ -157,10 +157,10 @@ func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, se
 				s.Mask[i] = 0xff
 			}
 		}
-		// SAs of one form of header, but of different texts, would have one shape.
+		// SAs of one form of header, but of different texts, would have one layout.
 		s.Word = binary.NativeEndian.Uint32(p.Value[:]) & binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0, 0})
 		s.ProbeMask = binary.NativeEndian.Uint64([]byte{0xff, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff})
-		if i, ok := to.AddShape(s); ok {
+		if i, ok := to.AddLayout(s); ok {
 			q := *p
 			to.Add(i, &q)
 		}

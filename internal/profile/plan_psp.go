@@ -14,7 +14,7 @@ import (
 // planSeal is for PlanSeal.
 func (s *pspSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
-	if s.Begin(&h, snap) != 0 || !h.Plain {
+	if s.Begin(&h, snap) != 0 || !h.Simple {
 		return false
 	}
 	to.ID, to.N, to.TSCAt, to.NextAt = uint64(s.spi), uint16(s.n), 8, 0
@@ -35,7 +35,7 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0, 0xff, wire.PSPMaxOffset, 0x3f}))
 	to.Split, to.Own = splitPlan(o.engineBits, ^uint64(0)), o.own.List()
 	to.Screens(wire.PSPBase+kernel.TagSize, wire.PSPVersionAt, wire.PSPVersion)
-	to.Lead[FlagExtension] = 0
+	to.Prefix[FlagExtension] = 0
 	to.Second[0] = int8(status.ErrHeaderLen)
 	for b := range to.More[1:] {
 		to.More[1+b] = uint8(b * wire.PSPUnit / 8)
@@ -53,7 +53,7 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 		for vc := range 2 {
 			var p plan.Pattern
 			n := wire.PSPTemplate(&p.Value, version, 0, vc != 0, nil)
-			loose.AddShape(o.looseShape(&p, n, version, uint8(1+vc), missing))
+			loose.AddLayout(o.looseLayout(&p, n, version, uint8(1+vc), missing))
 		}
 		if o.held && version != o.version || missing == status.ErrVersion {
 			continue
@@ -80,7 +80,7 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 			for vc := range 2 {
 				p := key
 				n := wire.PSPTemplate(&p.Value, version, spi, vc != 0, nil)
-				if i, ok := loose.AddShape(o.looseShape(&p, n, version, uint8(1+vc), missing)); ok {
+				if i, ok := loose.AddLayout(o.looseLayout(&p, n, version, uint8(1+vc), missing)); ok {
 					loose.Add(i, &p)
 				}
 			}
@@ -92,7 +92,7 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 					p := key
 					n := wire.PSPTemplate(&p.Value, version, spi, vc != 0, make([]byte, ext*wire.PSPUnit))
 					p.Value[2] = uint8(ext * wire.PSPUnit / 4) // nothing of the payload is in clear
-					if i, ok := to.AddShape(o.shape(&p, n)); ok {
+					if i, ok := to.AddLayout(o.layout(&p, n)); ok {
 						to.Add(i, &p)
 					}
 				}
@@ -104,8 +104,8 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 
 // looseShape is the form of headers with whatever extension, of payloads with
 // whatever crypt offset.
-func (o *pspOpening) looseShape(p *plan.Pattern, n int, version, least uint8, missing status.Code) *plan.Shape {
-	s := o.shape(p, n)
+func (o *pspOpening) looseLayout(p *plan.Pattern, n int, version, least uint8, missing status.Code) *plan.Layout {
+	s := o.layout(p, n)
 	s.Mask[1], s.Mask[2], s.Mask[3] = 0, 0, wire.PSPVersionBits
 	s.LeastMore, s.Missing = least, int8(missing)
 	s.Word = binary.NativeEndian.Uint32(p.Value[:]) & binary.NativeEndian.Uint32(s.Mask[:])
@@ -116,9 +116,9 @@ func (o *pspOpening) looseShape(p *plan.Pattern, n int, version, least uint8, mi
 	return s
 }
 
-// shape is the form of headers that begin as a pattern does.
-func (o *pspOpening) shape(p *plan.Pattern, n int) *plan.Shape {
-	s := &plan.Shape{
+// layout is the form of headers that begin as a pattern does.
+func (o *pspOpening) layout(p *plan.Pattern, n int) *plan.Layout {
+	s := &plan.Layout{
 		N: uint16(n), NextAt: 0, IDAt: 4, IDShift: 32, IDMask: ^uint64(0), TSCAt: 8, TailAt: 0, TSCNever: ^uint64(0), ProbeAt: 0,
 		IDNeed: 1<<31 - 1, IDNever: 0,
 		MsgSource: plan.NoPick.Copy(8, 4, 4), MsgTail: plan.NoPick,

@@ -36,14 +36,14 @@ func (s *statelessSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area
 
 // statelessCopies are the addresses in a KDF input.
 func statelessCopies(v uint8) (n uint8, c [2]plan.Copy) {
-	return v & wire.VAddrMask, [2]plan.Copy{{From: 0, Of: plan.OfDesc, To: 14}, {From: 16, Of: plan.OfDesc, To: 30}}
+	return v & wire.VAddrMask, [2]plan.Copy{{From: 0, What: plan.CopyDesc, To: 14}, {From: 16, What: plan.CopyDesc, To: 30}}
 }
 
 // statelessShape is the form of headers with this V and options of so many
 // octets.
-func statelessShape(v uint8, n int) *plan.Shape {
+func statelessLayout(v uint8, n int) *plan.Layout {
 	at := 4 + wire.IDLen(v)
-	s := &plan.Shape{
+	s := &plan.Layout{
 		N: uint16(n), NextAt: plan.None, IDAt: 4, IDMask: ^uint64(0), IDNever: 1, TSCAt: int16(n - 8), TailAt: int16(n - 16), TSCNever: ^uint64(0), SourceAt: 0,
 		ProbeAt: int16(at), EpochMask: 1<<16 - 1, FlowDesc: 1, FlowLen: 16 * (v & wire.VAddrMask),
 		MsgSource: plan.NoPick.Copy(8, 4, 4), MsgTail: plan.NoPick.Copy(12, 8, 2),
@@ -86,14 +86,14 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 		p := &plan.Pattern{Area: area, KeyLen: uint8(o.held.keyLen), Kind: uint16(o.v)}
 		n := wire.Template(&p.Value, o.v, o.id, o.held.options)
 		binary.BigEndian.PutUint16(p.Value[n-8:], o.held.epoch)
-		s := statelessShape(o.v, n)
+		s := statelessLayout(o.v, n)
 		for i := range n - 6 {
 			s.Mask[i] = 0xff
 		}
 		s.Word = binary.NativeEndian.Uint32(p.Value[:])
 		copy(p.Addr[:], o.addr.Src[:])
 		copy(p.Addr[16:], o.addr.Dst[:])
-		if i, ok := to.AddShape(s); ok {
+		if i, ok := to.AddLayout(s); ok {
 			to.Add(i, p)
 		}
 		return to
@@ -101,7 +101,7 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 	// Without options first, for plans have a limit.
 	for g, snap := range snaps {
 		if g == 0 && snap.Default != 0 && (!o.tryPrevious || !snap.HasPre(snap.Default)) {
-			o.planKey(to, snap, keys.Of(snap.Default, keys.Current), nil)
+			o.planKey(to, snap, keys.Selection(snap.Default, keys.Current), nil)
 		}
 	}
 	for _, snap := range snaps { // the first that has a key is the one: see find
@@ -140,9 +140,9 @@ func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel int, 
 		p := &plan.Pattern{KeyLen: k.KeyLen, Kind: uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&name)), Usage: usage}
 		p.Master, p.Sub = k.addresses()
 		p.KDF(&msg, k.Blocks, k.Counter)
-		s := statelessShape(v, wire.Template(&p.Value, v, 0, options))
+		s := statelessLayout(v, wire.Template(&p.Value, v, 0, options))
 		s.Word = binary.NativeEndian.Uint32(p.Value[:])
-		if i, ok := to.AddShape(s); ok {
+		if i, ok := to.AddLayout(s); ok {
 			to.Add(i, p)
 		}
 	}

@@ -16,14 +16,14 @@ import (
 // Direct mode, and whatever leaves something in clear, are the engine's.
 func (s *tssSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
-	if s.Begin(&h, snap) != 0 || h.Raw != nil || tssClear(s.Params, uint32(h.n)) != 0 || s.held != nil && !h.Plain {
+	if s.Begin(&h, snap) != 0 || h.Raw != nil || tssClear(s.Params, uint32(h.n)) != 0 || s.held != nil && !h.Simple {
 		return false
 	}
 	if !s.planFamily(be, &h, snap, to.Epoch, to) {
 		return false
 	}
 	if h.Mixed {
-		h.Turn()
+		h.SwitchFamily()
 		other := newSeal(area)
 		if !s.planFamily(be, &h, snap, to.Epoch, other) {
 			other.Free()
@@ -37,10 +37,10 @@ func (s *tssSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uint
 // planFamily fills in what packets are like over IPv4, or over IPv6.
 func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapshot, epoch uint16, to *plan.Seal) bool {
 	six, server := h.Flags == FlagIPv6, s.Mode == keys.TSSServer
-	to.ID, to.N, to.TSCAt, to.Lead, to.Flags = h.id, uint16(h.n), uint16(h.n-8), uint16(h.Lead), h.Flags
+	to.ID, to.N, to.TSCAt, to.Prefix, to.Flags = h.id, uint16(h.n), uint16(h.n-8), uint16(h.Prefix), h.Flags
 	to.Header, to.KeyLen = h.b, h.KeyLen
 	if s.v == TSSAddr {
-		to.FromLead = 1
+		to.FromPrefix = 1
 	} else {
 		binary.BigEndian.PutUint32(to.Nonce[:], h.salt)
 	}
@@ -55,7 +55,7 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 	var none [16]byte
 	if s.v != TSSSSI || six {
 		who = unsafe.Pointer(&none)
-		to.Copies, at.From = 1, -int16(h.Lead)
+		to.Copies, at.From = 1, -int16(h.Prefix)
 		switch {
 		case six && server:
 			at.From += 16
@@ -83,7 +83,7 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 	if six {
 		to.RekeyAt, to.EpochAt, at.To = 10, 8, 14
 	} else if to.Copies != 0 {
-		at.Of = plan.FourOfPacket
+		at.What = plan.CopyPacket4
 	}
 	to.Copy[0], to.Mask = at, h.Mask
 	to.KDF(&msg, h.Blocks, h.KDF.Counter)
@@ -98,7 +98,7 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
 	to.Screens(wire.TSSMinHeader+kernel.TagSize, 0, wire.TSSFirst)
-	to.Lead = [4]uint8{0: wire.TSSLead4, FlagIPv6: wire.TSSLead6, 2: plan.None, 3: plan.None}
+	to.Prefix = [4]uint8{0: wire.TSSPrefix4, FlagIPv6: wire.TSSPrefix6, 2: plan.None, 3: plan.None}
 	if k := o.held; k != nil {
 		if k.v != TSSSSI { // the address would have to be the key's
 			return nil
@@ -110,7 +110,7 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 			return nil
 		}
 		binary.BigEndian.PutUint16(p.Value[n-8:], k.epoch)
-		s := tssShape(n)
+		s := tssLayout(n)
 		for i := 4; i < 8; i++ {
 			s.Mask[i] = 0xff
 		}
@@ -120,7 +120,7 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 			to.Split.Mask &^= tssToClient
 		}
 		s.Word = binary.NativeEndian.Uint32(p.Value[:])
-		if i, ok := to.AddShape(s); ok {
+		if i, ok := to.AddLayout(s); ok {
 			to.Add(i, p)
 		}
 		return to
@@ -166,40 +166,40 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	tssMsg(unsafe.Pointer(&msg), server, six, 0, 0, unsafe.Pointer(&none))
 	p.KDF(&msg, k.Blocks, k.Counter)
 	p.Tally = snap.State.Tally()
-	s := tssShape(n)
+	s := tssLayout(n)
 	s.RekeyMask, s.RekeyBits, s.RekeyAt = snap.RekeyMask, snap.RekeyShift, 6
 	s.Ages, s.Mask[n-8], s.Mask[n-7] = 1, 0, 0 // any epoch that is not too old
 	if sp {
 		s.IDMask = ^uint64(0)
 	}
 	if six {
-		s.Flags, s.Lead = FlagIPv6, wire.TSSLead6
+		s.Flags, s.Prefix = FlagIPv6, wire.TSSPrefix6
 		s.MsgSource, s.MsgTail = plan.NoPick, plan.NoPick.Copy(8, 8, 2)
-		s.Copies, s.Copy[0] = 1, plan.Copy{From: -wire.TSSLead6, To: 14}
+		s.Copies, s.Copy[0] = 1, plan.Copy{From: -wire.TSSPrefix6, To: 14}
 		s.RekeyAt = 10
-		s.FlowAt, s.FlowLen = -wire.TSSLead6, 16
+		s.FlowAt, s.FlowLen = -wire.TSSPrefix6, 16
 		if !sp {
 			s.NonceSource = plan.NoPick
 			binary.BigEndian.PutUint32(p.Nonce[:], snap.Domain)
 		}
 	} else if !sp {
-		s.SourceAt = -wire.TSSLead4
+		s.SourceAt = -wire.TSSPrefix4
 		s.MsgSource, s.NonceSource = plan.NoPick.Copy(10, 0, 4), plan.NoPick.Copy(0, 0, 4)
-		s.FlowAt, s.FlowLen = -wire.TSSLead4, 4
+		s.FlowAt, s.FlowLen = -wire.TSSPrefix4, 4
 	}
 	if server && !snap.TSS.NoDirection {
 		s.Mask[n-6] = 0x80 // none of those that go to clients
 	}
 	s.Word = binary.NativeEndian.Uint32(p.Value[:])
-	if i, ok := to.AddShape(s); ok {
+	if i, ok := to.AddLayout(s); ok {
 		to.Add(i, p)
 	}
 }
 
 // tssShape is the form of headers of n octets over IPv4 whose epoch is known.
-func tssShape(n int) *plan.Shape {
-	s := &plan.Shape{
-		N: uint16(n), Lead: wire.TSSLead4, NextAt: plan.None, IDAt: 4, IDShift: 32, IDNever: 1, ProbeAt: 0,
+func tssLayout(n int) *plan.Layout {
+	s := &plan.Layout{
+		N: uint16(n), Prefix: wire.TSSPrefix4, NextAt: plan.None, IDAt: 4, IDShift: 32, IDNever: 1, ProbeAt: 0,
 		TSCAt: int16(n - 8), TailAt: int16(n - 16), TSCNever: ^uint64(0), EpochMask: 1<<16 - 1,
 		SourceAt: 0, MsgSource: plan.NoPick.Copy(10, 4, 4), MsgTail: plan.NoPick.Copy(4, 8, 2),
 		NonceSource: plan.NoPick.Copy(0, 4, 4), NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),

@@ -17,15 +17,15 @@ import (
 type Sealing interface {
 	// Begin prepares the headers of a burst. snap is nil for a held data key.
 	Begin(h *Header, snap *keys.Snapshot) status.Code
-	// Fit decides about a packet that is not plain: l has Pkt and Len; Lead,
+	// Fit decides about a packet that is not simple: l has Pkt and Len; Prefix,
 	// Pad, Clear and Skip are set.
 	Fit(h *Header, l *Lane) status.Code
-	// Look sees the payload of a packet where Header.Plain is false, before
+	// Look sees the payload of a packet where Header.Simple is false, before
 	// anything is written.
 	Look(l *Lane, payload unsafe.Pointer) status.Code
 	// Fill writes the headers of packets that follow one another, the first
 	// with tsc, the next with tsc+1, and nonces. The jobs' AAD begins with the
-	// lead; what is in front of the payload follows.
+	// prefix; what is in front of the payload follows.
 	Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64)
 	// Messages writes the KDF inputs of packets that Fill was called for, room
 	// octets apart. pkts may be nil where Header.Fixed is true.
@@ -35,8 +35,8 @@ type Sealing interface {
 	Space() string
 	// Epochs reports whether a data key is good for one epoch only.
 	Epochs() bool
-	// LeadFor is the lead of a packet that a proxy makes, from its addresses.
-	LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16)
+	// LeadFor is the prefix of a packet that a proxy makes, from its addresses.
+	PrefixFor(a *Addr) (prefix [wire.TSSPrefix6]byte, n int, flags uint16)
 }
 
 // Numbered is a Sealing whose packets have no counter below First.
@@ -66,7 +66,7 @@ type Directed interface {
 // front of their headers, and any payload.
 type bare struct{}
 
-func (bare) LeadFor(*Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) { return }
+func (bare) PrefixFor(*Addr) (prefix [wire.TSSPrefix6]byte, n int, flags uint16) { return }
 
 func (bare) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
 
@@ -74,7 +74,7 @@ func (bare) Look(*Lane, unsafe.Pointer) status.Code { return status.OK }
 // packet is of, and have no padding.
 type bareOpening struct{}
 
-func (bareOpening) Lead(p *Desc) (uint32, status.Code) {
+func (bareOpening) Prefix(p *Desc) (uint32, status.Code) {
 	if p.Flags != 0 {
 		return 0, status.ErrArgument
 	}
@@ -87,8 +87,8 @@ func (bareOpening) Retries() bool { return false }
 
 // Opening is how a receiver reads packets. It does not change.
 type Opening interface {
-	// Lead is how many octets in front of a packet belong to it.
-	Lead(p *Desc) (n uint32, c status.Code)
+	// Prefix is how many octets in front of a packet belong to it.
+	Prefix(p *Desc) (n uint32, c status.Code)
 	// Parse reads the header of a packet of n octets at l.Hdr, and what follows
 	// from it: the nonce and the context. snaps are the receiver's groups in
 	// order.
@@ -160,7 +160,7 @@ var profiles = [...]Profile{0: stateless{}, 1: psp{}, 2: tss{}, 3: eesp{}}
 var errNoLevels = fmt.Errorf("%w: this profile has no root keys at levels: no levels, options, or previous keys", status.ErrArgument)
 
 // Of returns the profile of that number.
-func Of(n uint8) (Profile, error) {
+func ByNumber(n uint8) (Profile, error) {
 	if int(n) >= len(profiles) || profiles[n] == nil {
 		return nil, fmt.Errorf("%w: profile %d", status.ErrArgument, n)
 	}

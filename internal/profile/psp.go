@@ -103,7 +103,7 @@ func (psp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	if v >= wire.PSPGMAC {
 		return s, nil
 	}
-	// Where packets say how much of the extension is encrypted, none is plain.
+	// Where packets say how much of the extension is encrypted, none is simple.
 	if c.FromIV {
 		s.covered = uint32(len(c.Extra))
 	} else {
@@ -154,7 +154,7 @@ func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		}
 		pspKey(&h.msg, &h.KDF, slot, s.version, s.spi)
 	}
-	h.Fixed, h.Next, h.Plain = true, true, s.version < wire.PSPGMAC && s.covered == 0
+	h.Fixed, h.Next, h.Simple = true, true, s.version < wire.PSPGMAC && s.covered == 0
 	h.n = copy(h.b[:], s.b[:s.n])
 	return h.ready(s, snap)
 }
@@ -186,7 +186,7 @@ func (s *pspSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ker
 	}
 }
 
-// Fit decides about a packet that is not plain.
+// Fit decides about a packet that is not simple.
 func (s *pspSealing) Fit(h *Header, l *Lane) status.Code {
 	p := l.Pkt
 	gmac := s.version >= wire.PSPGMAC
@@ -196,7 +196,7 @@ func (s *pspSealing) Fit(h *Header, l *Lane) status.Code {
 	if p.Flags != 0 {
 		return status.ErrArgument
 	}
-	l.Lead, l.Pad, l.Skip = 0, 0, 0
+	l.Prefix, l.Pad, l.Skip = 0, 0, 0
 	l.Inner, l.Clear = pspText(s.version, uint32(p.COffset)*4, s.covered, l.Len)
 	return status.OK
 }
@@ -221,13 +221,13 @@ type pspOpening struct {
 	replay     bool
 	engineBits uint8
 	held       bool
-	version    uint8 // of the held key
+	version    uint8 // of the expanded key
 	spi        uint32
 }
 
-// Lead is none. With FlagExtension, what the header has behind its base is part
+// Prefix is none. With FlagExtension, what the header has behind its base is part
 // of the payload.
-func (o *pspOpening) Lead(p *Desc) (uint32, status.Code) {
+func (o *pspOpening) Prefix(p *Desc) (uint32, status.Code) {
 	if p.Flags&^FlagExtension != 0 {
 		return 0, status.ErrArgument
 	}
@@ -248,7 +248,7 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	}
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Inner, l.Clear = pspText(h.Version, uint32(h.Offset)*4, l.HdrLen-wire.PSPBase, l.Len)
-	l.Skip, l.Pad, l.Group, l.Retry = 0, 0, nil, false
+	l.Skip, l.Pad, l.Snapshot, l.Retry = 0, 0, nil, false
 	l.KeyLen = uint8(pspKeyLen(h.Version))
 	p.COffset = 0
 	if h.Version < wire.PSPGMAC {
@@ -294,8 +294,8 @@ func (o *pspOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	if o.held || gmac || l.Inner|l.Clear != 0 {
 		return
 	}
-	s.n, s.word, s.flags, s.lead = l.HdrLen, *(*[4]byte)(l.Hdr), l.Pkt.Flags, 0
-	s.msg, s.KDF, s.name, s.group = c.Msg, c.KDF, l.Flow.Master, nil
+	s.n, s.word, s.flags, s.prefix = l.HdrLen, *(*[4]byte)(l.Hdr), l.Pkt.Flags, 0
+	s.msg, s.KDF, s.name, s.snap = c.Msg, c.KDF, l.Flow.Master, nil
 	s.of = o
 }
 

@@ -64,7 +64,7 @@ func (stateless) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Cod
 		return status.ErrArgument
 	}
 	g := [3]int{keys.Current, keys.Pre, keys.Next}[k.Generation]
-	sel := keys.Of(levels, g)
+	sel := keys.Selection(levels, g)
 	if levels == 0 || s.Master(sel) == nil {
 		return status.ErrNoKey
 	}
@@ -166,7 +166,7 @@ func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		if levels == 0 {
 			levels = snap.Default
 		}
-		sel := keys.Of(levels, keys.Current)
+		sel := keys.Selection(levels, keys.Current)
 		if levels == 0 || snap.Master(sel) == nil || !s.options && levels != snap.Default {
 			return status.ErrNoKey
 		}
@@ -222,7 +222,7 @@ func (s *statelessSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs
 	}
 }
 
-// Fit decides about a packet that is not plain.
+// Fit decides about a packet that is not simple.
 func (s *statelessSealing) Fit(h *Header, l *Lane) status.Code {
 	p := l.Pkt
 	if p.IOffset > p.COffset || p.IOffset > 15 || uint32(p.COffset)*4 > l.Len {
@@ -231,7 +231,7 @@ func (s *statelessSealing) Fit(h *Header, l *Lane) status.Code {
 	if p.Flags != 0 {
 		return status.ErrArgument
 	}
-	l.Lead, l.Pad = 0, 0
+	l.Prefix, l.Pad = 0, 0
 	l.Clear, l.Skip = uint32(p.COffset)*4, uint32(p.IOffset)*4
 	return status.OK
 }
@@ -243,7 +243,7 @@ type statelessOpening struct {
 	tryPrevious bool
 	replay      bool
 	engineBits  uint8
-	v           uint8 // of the held key
+	v           uint8 // of the expanded key
 	id          uint64
 	addr        Addr
 	held        *heldKey
@@ -261,7 +261,7 @@ func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, s
 	l.HdrLen = uint32(h.Len)
 	l.Len = n - l.HdrLen - kernel.TagSize
 	l.Clear, l.Skip = uint32(h.COffset)*4, uint32(h.IOffset)*4
-	l.Inner, l.Pad, l.Group = 0, 0, nil
+	l.Inner, l.Pad, l.Snapshot = 0, 0, nil
 	p := l.Pkt
 	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = h.ID, h.TSC, h.COffset, h.IOffset, 0
 	wire.StatelessNonce(&j.Nonce, h.V, h.ID, h.TSC)
@@ -278,9 +278,9 @@ func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, s
 		var snap *keys.Snapshot
 		sel := 0
 		if h.Present == 0 {
-			snap, sel = snaps[0], keys.Of(snaps[0].Default, keys.Current)
+			snap, sel = snaps[0], keys.Selection(snaps[0].Default, keys.Current)
 			if o.tryPrevious {
-				pre := keys.Of(snap.Default, keys.Pre)
+				pre := keys.Selection(snap.Default, keys.Pre)
 				l.Prev = snap.Master(pre)
 				if l.Retry = l.Prev != nil && snap.HasPre(snap.Default); l.Retry {
 					l.Used = snap.Usage(pre)
@@ -328,7 +328,7 @@ func (o *statelessOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.n, s.at, s.long = l.HdrLen, uint32(4+wire.IDLen(v)), v&wire.VLongID != 0
 	copy(s.word[:], b)
 	copy(s.opts[:], b[s.at:s.n-8])
-	s.msg, s.KDF, s.name, s.group = c.Msg, c.KDF, l.Flow.Master, nil
+	s.msg, s.KDF, s.name, s.snap = c.Msg, c.KDF, l.Flow.Master, nil
 	s.of = o
 }
 
@@ -376,7 +376,7 @@ func (o *statelessOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pk
 	return n, sorted
 }
 
-// sameAddr reports whether the packet's addresses are those of the held key, as
+// sameAddr reports whether the packet's addresses are those of the expanded key, as
 // far as V asks for them. The ICV does not tell: they are in the key only, which
 // is the same whatever the network says that they are.
 func (o *statelessOpening) sameAddr(p *Desc) bool {
@@ -384,7 +384,7 @@ func (o *statelessOpening) sameAddr(p *Desc) bool {
 	return (n < 1 || p.Src == o.addr.Src) && (n < 2 || p.DstIP == o.addr.Dst)
 }
 
-// sameOptions reports whether the packet's options are those of the held key,
+// sameOptions reports whether the packet's options are those of the expanded key,
 // octet by octet (there is one canonical encoding).
 func (o *statelessOpening) sameOptions(l *Lane, h *wire.Stateless) bool {
 	var b [wire.Levels * wire.MaxOption]byte

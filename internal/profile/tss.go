@@ -124,26 +124,26 @@ func tssRekey(p *keys.Params, tsc uint64) uint32 {
 	return uint32(tsc & p.RekeyMask >> (p.RekeyShift & 63))
 }
 
-// tssLead is how long the lead of a packet with these flags is.
-func tssLead(flags uint16) (n uint32, c status.Code) {
+// tssLead is how long the prefix of a packet with these flags is.
+func tssPrefix(flags uint16) (n uint32, c status.Code) {
 	switch flags {
 	case 0:
-		return wire.TSSLead4, status.OK
+		return wire.TSSPrefix4, status.OK
 	case FlagIPv6:
-		return wire.TSSLead6, status.OK
+		return wire.TSSPrefix6, status.OK
 	}
 	return 0, status.ErrArgument
 }
 
-// tssAddr is the place of an address in a lead.
-func tssAddr(lead unsafe.Pointer, v6, destination bool) unsafe.Pointer {
+// tssAddr is the place of an address in a prefix.
+func tssAddr(prefix unsafe.Pointer, v6, destination bool) unsafe.Pointer {
 	switch {
 	case !destination:
-		return lead
+		return prefix
 	case v6:
-		return unsafe.Add(lead, 16)
+		return unsafe.Add(prefix, 16)
 	}
-	return unsafe.Add(lead, 4)
+	return unsafe.Add(prefix, 4)
 }
 
 // tssSame reports whether the address at a is the one of a descriptor.
@@ -397,15 +397,15 @@ func (s *tssSealing) Direction() (is bool, bit uint8) {
 	return true, 1
 }
 
-func (s *tssSealing) LeadFor(a *Addr) (lead [wire.TSSLead6]byte, n int, flags uint16) {
+func (s *tssSealing) PrefixFor(a *Addr) (prefix [wire.TSSPrefix6]byte, n int, flags uint16) {
 	if wire.Mapped(&a.Src) && wire.Mapped(&a.Dst) {
-		copy(lead[:4], a.Src[12:])
-		copy(lead[4:8], a.Dst[12:])
-		return lead, wire.TSSLead4, 0
+		copy(prefix[:4], a.Src[12:])
+		copy(prefix[4:8], a.Dst[12:])
+		return prefix, wire.TSSPrefix4, 0
 	}
-	copy(lead[:16], a.Src[:])
-	copy(lead[16:32], a.Dst[:])
-	return lead, wire.TSSLead6, FlagIPv6
+	copy(prefix[:16], a.Src[:])
+	copy(prefix[16:32], a.Dst[:])
+	return prefix, wire.TSSPrefix6, FlagIPv6
 }
 
 // Begin prepares the headers of a burst.
@@ -417,7 +417,7 @@ func (s *tssSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	an, six := 0, tssIs6(s.v)
 	if s.held != nil {
 		an, h.KeyLen = int(s.held.an), tssKeyLen
-		h.Plain = s.v == TSSSSI // else Look sees each
+		h.Simple = s.v == TSSSSI // else Look sees each
 	} else {
 		an = snap.Current
 		slot := &snap.Slot[an]
@@ -428,7 +428,7 @@ func (s *tssSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 		h.Mixed = s.v == TSSSSI
 	}
 	h.n = wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(h.b[:]), tssHasSSI(s.v), uint8(an), s.Domain, uint32(s.id))
-	h.Plain = h.Plain && tssClear(s.Params, uint32(h.n)) == 0
+	h.Simple = h.Simple && tssClear(s.Params, uint32(h.n)) == 0
 	h.id, h.salt = s.id, uint32(s.id)
 	if s.v == TSSAddr6 {
 		h.salt = s.Domain
@@ -448,19 +448,19 @@ func (s *tssSealing) family(h *Header, six bool) {
 	} else if h.Mask != 0 {
 		h.Blocks = 2
 	}
-	h.Lead, _ = tssLead(h.Flags)
+	h.Prefix, _ = tssPrefix(h.Flags)
 	h.Fixed = h.Mask == 0 || s.v == TSSSSI && !six && s.RekeyMask == 0
 }
 
-func (s *tssSealing) turn(h *Header) { s.family(h, h.Flags == 0) }
+func (s *tssSealing) switchFamily(h *Header) { s.family(h, h.Flags == 0) }
 
-// Fit decides about a packet that is not plain.
+// Fit decides about a packet that is not simple.
 func (s *tssSealing) Fit(h *Header, l *Lane) (c status.Code) {
 	p := l.Pkt
 	if p.Flags != h.Flags {
 		return status.ErrArgument
 	}
-	l.Lead, l.Pad, l.Skip, l.Clear = h.Lead, 0, 0, tssClear(s.Params, uint32(h.n))
+	l.Prefix, l.Pad, l.Skip, l.Clear = h.Prefix, 0, 0, tssClear(s.Params, uint32(h.n))
 	if p.IOffset != 0 || p.COffset != 0 && uint32(p.COffset)*4 != l.Clear || l.Clear > l.Len {
 		return status.ErrOffset
 	}
@@ -469,7 +469,7 @@ func (s *tssSealing) Fit(h *Header, l *Lane) (c status.Code) {
 
 // Look keeps who holds a data key from sealing what no one could open.
 func (s *tssSealing) Look(l *Lane, _ unsafe.Pointer) status.Code {
-	if k := s.held; k != nil && k.v != TSSSSI && !tssSame(unsafe.Add(l.Hdr, -int(l.Lead)), tssIs6(k.v), &k.addr) {
+	if k := s.held; k != nil && k.v != TSSSSI && !tssSame(unsafe.Add(l.Hdr, -int(l.Prefix)), tssIs6(k.v), &k.addr) {
 		return status.ErrContext
 	}
 	return status.OK
@@ -480,7 +480,7 @@ func (s *tssSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step u
 	salt, n := h.salt, uintptr(h.n)
 	for i := range jobs {
 		j, p := &jobs[i], &pkts[i]
-		to := unsafe.Add(j.AAD, h.Lead)
+		to := unsafe.Add(j.AAD, h.Prefix)
 		*(*[8]byte)(to) = *(*[8]byte)(h.b[:])
 		binary.BigEndian.PutUint64((*[8]byte)(unsafe.Add(to, n-8))[:], tsc)
 		if s.v == TSSAddr {
@@ -537,11 +537,11 @@ type tssOpening struct {
 	engineBits uint8
 	client     bool // holds a data key of server mode
 	held       *tssHeld
-	sa         *keys.Params // of the held key
+	sa         *keys.Params // of the expanded key
 }
 
-// Lead is both addresses and the entropy field.
-func (o *tssOpening) Lead(p *Desc) (uint32, status.Code) { return tssLead(p.Flags) }
+// Prefix is both addresses and the entropy field.
+func (o *tssOpening) Prefix(p *Desc) (uint32, status.Code) { return tssPrefix(p.Flags) }
 
 // slot finds the key of a packet.
 func tssSlot(snaps []*keys.Snapshot, sdi uint32, an uint8) (*keys.Snapshot, *keys.Slot) {
@@ -562,15 +562,15 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	}
 	k, d := o.held, o.sa
 	var slot *keys.Slot
-	if l.Group = nil; k != nil {
+	if l.Snapshot = nil; k != nil {
 		if sdi != k.sdi || an != k.an {
 			return status.ErrContext
 		}
 	} else {
-		if l.Group, slot = tssSlot(snaps, sdi, an); slot == nil {
+		if l.Snapshot, slot = tssSlot(snaps, sdi, an); slot == nil {
 			return status.ErrNoKey
 		}
-		if d = l.Group.Params; d.State.Latched() {
+		if d = l.Snapshot.Params; d.State.Latched() {
 			return status.ErrLatched
 		}
 	}
@@ -584,14 +584,14 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	l.KeyLen, l.Retry = tssKeyLen, false
 	p := l.Pkt
 	p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(h.SSI), h.TSC, uint8(l.Clear/4), 0, 0
-	lead, six := unsafe.Add(l.Hdr, -int(l.Lead)), l.Lead == wire.TSSLead6
+	prefix, six := unsafe.Add(l.Hdr, -int(l.Prefix)), l.Prefix == wire.TSSPrefix6
 	v, who, salt := tssV(h.SP, six), unsafe.Add(l.Hdr, 4), h.SSI
 	if v != TSSSSI {
-		who = tssAddr(lead, six, o.client)
+		who = tssAddr(prefix, six, o.client)
 	}
 	switch v {
 	case TSSAddr:
-		salt = binary.BigEndian.Uint32((*[4]byte)(lead)[:])
+		salt = binary.BigEndian.Uint32((*[4]byte)(prefix)[:])
 	case TSSAddr6:
 		salt = h.SDI
 	}
@@ -626,7 +626,7 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 		}
 	}
 	if o.replay {
-		o.flow(l, &name, an, v, lead, server && !d.TSS.NoDirection)
+		o.flow(l, &name, an, v, prefix, server && !d.TSS.NoDirection)
 	}
 	if h.SP && !server {
 		return reflected(o.own.List(), uint64(h.SSI))
@@ -635,15 +635,15 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 }
 
 // flow says whose counter a packet has, whose Desc is complete.
-func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, lead unsafe.Pointer, directed bool) {
+func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, prefix unsafe.Pointer, directed bool) {
 	p := l.Pkt
 	count := p.TSC & (1<<48 - 1)
 	l.Flow = replay.Key{Master: *name, ID: p.ID, Epoch: uint16(p.TSC >> 48), Kind: uint16(an)<<8 | uint16(v)}
 	switch v {
 	case TSSAddr:
-		copy(l.Flow.Addr[:], (*[4]byte)(lead)[:])
+		copy(l.Flow.Addr[:], (*[4]byte)(prefix)[:])
 	case TSSAddr6, TSSSSI6:
-		copy(l.Flow.Addr[:], (*[16]byte)(lead)[:])
+		copy(l.Flow.Addr[:], (*[16]byte)(prefix)[:])
 	}
 	if directed { // the direction is not part of the number
 		count &^= tssToClient
@@ -658,7 +658,7 @@ func (o *tssOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	if o.held != nil || l.Clear != 0 {
 		return
 	}
-	s.group, s.flags, s.lead, s.n = l.Group, l.Pkt.Flags, l.Lead, l.HdrLen
+	s.snap, s.flags, s.prefix, s.n = l.Snapshot, l.Pkt.Flags, l.Prefix, l.HdrLen
 	s.word = *(*[4]byte)(l.Hdr)
 	copy(s.opts[:2], unsafe.Slice((*byte)(unsafe.Add(l.Hdr, l.HdrLen-8)), 2))
 	s.KDF, s.name = c.KDF, l.Flow.Master
@@ -668,11 +668,11 @@ func (o *tssOpening) Learn(s *Pattern, l *Lane, c *Context) {
 // Match turns packets that match the known pattern into jobs.
 func (o *tssOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	epoch := binary.BigEndian.Uint16(s.opts[:])
-	if s.group.State.Latched() {
+	if s.snap.State.Latched() {
 		return 0, true
 	}
-	sp, v6, server := s.n == wire.TSSMaxHeader, s.lead == wire.TSSLead6, s.group.Mode == keys.TSSServer
-	directed := server && !s.group.TSS.NoDirection
+	sp, v6, server := s.n == wire.TSSMaxHeader, s.prefix == wire.TSSPrefix6, s.snap.Mode == keys.TSSServer
+	directed := server && !s.snap.TSS.NoDirection
 	v := tssV(sp, v6)
 	sdi := binary.BigEndian.Uint32(s.word[:]) & (1<<24 - 1)
 	sorted = true
@@ -702,7 +702,7 @@ func (o *tssOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []D
 		wire.Nonce(&j.Nonce, salt, tsc)
 		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = uint64(id), tsc, 0, 0, 0
 		if s.Raw == nil {
-			tssMsg(msgs, server, v6, tsc, tssRekey(s.group.Params, tsc), who)
+			tssMsg(msgs, server, v6, tsc, tssRekey(s.snap.Params, tsc), who)
 		} else {
 			*(*[16]byte)(msgs) = [16]byte{}
 		}

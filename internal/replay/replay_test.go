@@ -181,7 +181,7 @@ func TestSlot(t *testing.T) {
 			}
 			// And at the multiples, where it would go wrong first.
 			for _, b := range []uint64{b, b - b%r.n, max(b-b%r.n, 1) - 1} {
-				if s := r.slot(b); s != b%r.n {
+				if s := r.wordAt(b); s != b%r.n {
 					t.Fatalf("%d mod %d: %d", b, r.n, s)
 				}
 			}

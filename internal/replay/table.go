@@ -127,7 +127,7 @@ const (
 
 	line      = 64
 	addrBytes = 32
-	chunk     = 4096 // places of the index that Sweep looks at before it lets others in
+	sweepStep = 4096 // places of the index that Sweep looks at before it lets others in
 )
 
 func bad(f string, a ...any) error {
@@ -394,8 +394,8 @@ func (t *Table) unlink(alive func(master *[16]byte) bool) (first, last, count ui
 	}
 	// Entries move down, to p at the least, or from the index's beginning to
 	// its end: none escapes.
-	for p := uint32(0); p <= uint32(t.mask); p += chunk {
-		part(p, min(p+chunk, uint32(t.mask)+1))
+	for p := uint32(0); p <= uint32(t.mask); p += sweepStep {
+		part(p, min(p+sweepStep, uint32(t.mask)+1))
 	}
 	t.givenUp.Add(uint64(count))
 	return first, last, count

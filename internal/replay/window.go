@@ -96,7 +96,7 @@ func newRing(width uint64) ring {
 }
 
 // slot is block modulo n, for blocks below 2^60.
-func (r *ring) slot(block uint64) uint64 {
+func (r *ring) wordAt(block uint64) uint64 {
 	q, _ := bits.Mul64(block, r.recip)
 	return block - q>>r.shift*r.n
 }
@@ -122,7 +122,7 @@ func (w *window) check(r *ring, seq uint64) Verdict {
 		return Old
 	}
 	block := seq >> blockLog2
-	x := w.word(r.slot(block)).Load()
+	x := w.word(r.wordAt(block)).Load()
 	if x>>tagShift == block<<tagShift>>tagShift && x>>(seq%blockBits)&1 != 0 {
 		return Duplicate
 	}
@@ -139,7 +139,7 @@ func (w *window) commit(r *ring, seq uint64) Verdict {
 	}
 	block := seq >> blockLog2
 	bit := uint64(1) << (seq % blockBits)
-	word := w.word(r.slot(block))
+	word := w.word(r.wordAt(block))
 	for {
 		x := word.Load() // before top
 		if w.top.Load()-seq >= r.width {

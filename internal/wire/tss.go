@@ -14,8 +14,8 @@ const (
 
 	// TSSLead4 and TSSLead6 are the octets in front of the header that are
 	// authenticated with it: both addresses and the entropy field.
-	TSSLead4 = 12
-	TSSLead6 = 36
+	TSSPrefix4 = 12
+	TSSPrefix6 = 36
 
 	// TSSPort is the UDP destination port.
 	TSSPort = 4793

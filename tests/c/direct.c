@@ -299,23 +299,23 @@ static void same_usage(const eesp_usage used[2], const struct burst *b)
 /* Seals a burst on both sides and compares; returns how many packets were the engine's on the first. */
 static uint64_t seal_both(const struct burst *b)
 {
-	uint64_t crossed = 0;
+	uint64_t by_cgo = 0;
 	eesp_usage used[2];
 	for (int i = 0; i < 2; i++) {
 		struct side *x = &side[i];
 		used[i] = usage_now();
 		to_seal(x, b, eesp_sender_header_len(x->sender));
-		uint64_t before = direct_crossed();
+		uint64_t before = direct_cgo_packets();
 		x->good = eesp_seal_burst(x->sender, x->p, b->n);
 		if (i == 0)
-			crossed = direct_crossed() - before;
+			by_cgo = direct_cgo_packets() - before;
 		else
-			SAME(direct_crossed() - before, b->n);
+			SAME(direct_cgo_packets() - before, b->n);
 		used[i] = usage_since(&used[i]);
 	}
 	same_results(b->n);
 	same_usage(used, b);
-	return crossed;
+	return by_cgo;
 }
 
 /* Turns the burst's sealed packets into ones to open, some of them forged. */
@@ -361,18 +361,18 @@ static void to_open(struct side *x, const struct burst *b)
 
 static uint64_t open_both(const struct burst *b)
 {
-	uint64_t crossed = 0;
+	uint64_t by_cgo = 0;
 	eesp_usage used[2];
 	for (int i = 0; i < 2; i++) {
 		struct side *x = &side[i];
 		used[i] = usage_now();
 		to_open(x, b);
-		uint64_t before = direct_crossed();
+		uint64_t before = direct_cgo_packets();
 		x->good = eesp_open_burst(side[1 - i].receiver, x->p, b->n); /* what one way has sealed, the other one opens */
 		if (i == 1)
-			crossed = direct_crossed() - before;
+			by_cgo = direct_cgo_packets() - before;
 		else
-			SAME(direct_crossed() - before, b->n);
+			SAME(direct_cgo_packets() - before, b->n);
 		used[i] = usage_since(&used[i]);
 	}
 	same_results(b->n);
@@ -390,7 +390,7 @@ static uint64_t open_both(const struct burst *b)
 		SAME(p->out_len, b->len[i]);
 		CHECK(is_payload(p->out, i, b->len[i]) && is_payload(q->out, i, b->len[i]));
 	}
-	return crossed;
+	return by_cgo;
 }
 
 /* Nothing but a packet's own room was written, and an unauthentic packet's destination holds no text. */
@@ -618,7 +618,7 @@ static void same_outcome(const eesp_pkt *a, const eesp_pkt *b)
 static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2], uint32_t lead, uint16_t flags, int domains)
 {
 	static uint8_t at[MOST][ROOM], room[2][MOST][ROOM];
-	uint64_t all = 0, crossed = 0;
+	uint64_t all = 0, by_cgo = 0;
 	for (int round = 0; round < (emulated() ? 10 : 150); round++) {
 		eesp_pkt good[MOST], p[2][MOST];
 		size_t count = 1 + any(MOST), done[2];
@@ -654,10 +654,10 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 				WORKS(eesp_group_domain_stats(groups[g], &counts[k][g]));
 			if (k == 2)
 				break;
-			uint64_t before = direct_crossed();
+			uint64_t before = direct_cgo_packets();
 			done[k] = eesp_open_burst(r[k], p[k], count);
 			if (k == 0)
-				crossed += direct_crossed() - before;
+				by_cgo += direct_cgo_packets() - before;
 		}
 		for (size_t g = 0; g < n && domains; g++)
 			for (size_t i = 0; i < sizeof counts[0][0] / 8; i++) {
@@ -676,7 +676,7 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 	for (int k = 0; k < 2; k++)
 		WORKS(eesp_receiver_stats(r[k], &in[k]));
 	CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
-	CHECK(!possible || crossed < all / 2);
+	CHECK(!possible || by_cgo < all / 2);
 }
 
 /* Half of a burst is nobody's, and has what it deserves without a call into the engine. */
@@ -723,9 +723,9 @@ static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint
 		}
 		eesp_stats before, after;
 		WORKS(eesp_receiver_stats(r, &before));
-		uint64_t crossed = direct_crossed();
+		uint64_t by_cgo = direct_cgo_packets();
 		SAME(eesp_open_burst(r, q, 32), good);
-		CHECK(!possible || *direct_open_plan(r) == NULL || round == 0 || direct_crossed() == crossed); /* the first makes a key of eesp */
+		CHECK(!possible || *direct_open_plan(r) == NULL || round == 0 || direct_cgo_packets() == by_cgo); /* the first makes a key of eesp */
 		WORKS(eesp_receiver_stats(r, &after));
 		for (size_t i = 0; i < 32; i++) {
 			SAME(q[i].status, want[i]);
@@ -803,7 +803,7 @@ static void psp_in_any_form(void)
 	static uint8_t at[32][ROOM], room[2][32][ROOM], to[2][32][PAD + ROOM + PAD];
 	static const uint32_t extra_lens[] = { 0, 8, 16, 24, 48, 112 };
 	static const uint8_t extra[112] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
-	uint64_t all = 0, crossed = 0, good = 0;
+	uint64_t all = 0, by_cgo = 0, good = 0;
 	uint32_t id = 0x5000;
 	for (uint32_t version = 0; version < 4; version++)
 		for (uint32_t form = 0; form < 4 * COUNT(extra_lens); form++) {
@@ -878,9 +878,9 @@ static void psp_in_any_form(void)
 						}
 					}
 				}
-				uint64_t before = direct_crossed();
+				uint64_t before = direct_cgo_packets();
 				size_t done = eesp_open_burst(r[0], q[0], 32);
-				crossed += direct_crossed() - before;
+				by_cgo += direct_cgo_packets() - before;
 				SAME(done, eesp_open_burst(r[1], q[1], 32));
 				for (size_t i = 0; i < 32; i++) {
 					const eesp_pkt *a = &q[0][i], *b = &q[1][i];
@@ -904,8 +904,8 @@ static void psp_in_any_form(void)
 			eesp_sender_free(s);
 			eesp_group_free(g);
 		}
-	printf("     of %llu packets of psp %llu opened, %llu were the engine's\n", (unsigned long long)all, (unsigned long long)good, (unsigned long long)crossed);
-	CHECK(good > all / 2 && (!possible || crossed < all / 5));
+	printf("     of %llu packets of psp %llu opened, %llu were the engine's\n", (unsigned long long)all, (unsigned long long)good, (unsigned long long)by_cgo);
+	CHECK(good > all / 2 && (!possible || by_cgo < all / 5));
 }
 
 /* Of a flood of Session IDs that nobody sends with, the engine looks at few; packets of those that
@@ -973,7 +973,7 @@ static void flood(void)
 			}
 		}
 		if (burst == 0)
-			before = direct_crossed();
+			before = direct_cgo_packets();
 	}
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	uint64_t ns = (uint64_t)(now.tv_sec - start.tv_sec) * 1000000000 + (uint64_t)now.tv_nsec - (uint64_t)start.tv_nsec;
@@ -982,7 +982,7 @@ static void flood(void)
 	if (!possible) /* some of a thread's 512 keys may be forged ones */
 		most += forged / 50;
 	CHECK(looked <= most && (looked >= 256 || forged < 4096));
-	CHECK(!possible || direct_crossed() - before <= most + 64);
+	CHECK(!possible || direct_cgo_packets() - before <= most + 64);
 	eesp_receiver_free(r);
 	eesp_sender_free(s[0]);
 	eesp_sender_free(s[1]);
@@ -1028,11 +1028,11 @@ static void tss_addresses(void)
 				memset(data - header - lead, (int)(i % 3) + 1, lead);
 				fill(data, i, len);
 			}
-			uint64_t sealing = direct_crossed();
+			uint64_t sealing = direct_cgo_packets();
 			SAME(eesp_seal_burst(s, p, COUNT(p)), COUNT(p));
-			CHECK(!possible || direct_crossed() == sealing);
+			CHECK(!possible || direct_cgo_packets() == sealing);
 			for (int k = 0; k < 2; k++) {
-				uint64_t before = direct_crossed();
+				uint64_t before = direct_cgo_packets();
 				for (size_t i = 0; i < COUNT(p); i++) {
 					memcpy(copy[i], (uint8_t *)p[i].out - lead, lead + p[i].out_len);
 					q[i] = packet(copy[i] + lead, p[i].out_len, lead, 0);
@@ -1046,7 +1046,7 @@ static void tss_addresses(void)
 					SAME(q[i].tsc, p[i].tsc);
 					CHECK(round == 7 || filled(q[i].out, i, p[i].len));
 				}
-				CHECK(k == 1 || !possible || direct_crossed() == before);
+				CHECK(k == 1 || !possible || direct_cgo_packets() == before);
 			}
 		}
 		for (int k = 0; k < 2; k++)
@@ -1059,7 +1059,7 @@ static void tss_addresses(void)
 /* Seals n packets, and returns how many of them were the engine's. */
 static uint64_t seal_row(eesp_sender *s, eesp_pkt *p, size_t n, uint32_t lead, uint16_t flags)
 {
-	uint64_t before = direct_crossed();
+	uint64_t before = direct_cgo_packets();
 	for (size_t i = 0; i < n; i++) {
 		uint8_t *data = side[0].room[i] + PAD + EESP_MAX_HEADER;
 		p[i] = packet(data, 64, EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
@@ -1071,7 +1071,7 @@ static uint64_t seal_row(eesp_sender *s, eesp_pkt *p, size_t n, uint32_t lead, u
 	size_t good = eesp_seal_burst(s, p, n);
 	SAME(p[0].status, EESP_OK);
 	SAME(good, n);
-	return direct_crossed() - before;
+	return direct_cgo_packets() - before;
 }
 
 static void open_row(eesp_receiver *r, const eesp_pkt *p, size_t n, uint32_t lead)
@@ -1233,7 +1233,7 @@ static void to_the_letter(void)
 			c.flags = v & 1 ? EESP_SENDER_OPTIONS : 0;
 			WORKS(eesp_sender_new(g, &c, &s));
 			for (size_t n = 1; n < 12; n++) {
-				uint64_t before = direct_crossed();
+				uint64_t before = direct_cgo_packets();
 				struct burst b;
 				memset(&b, 0, sizeof b);
 				b.n = n;
@@ -1245,7 +1245,7 @@ static void to_the_letter(void)
 				to_seal(&side[0], &b, header);
 				SAME(eesp_seal_burst(s, side[0].p, n), n);
 				if (possible)
-					SAME(direct_crossed(), before);
+					SAME(direct_cgo_packets(), before);
 				for (size_t i = 0; i < n; i++) {
 					SAME(side[0].p[i].tsc, (UINT64_C(3) << 48) + next++);
 					SAME(side[0].p[i].id, c.id);
@@ -1333,7 +1333,7 @@ static void epochs_meet(void)
 			c.engine = bits ? 11 : 0;
 			WORKS(eesp_sender_new(g, &c, &s));
 			for (int round = 0; round < 4; round++) {
-				uint64_t before = direct_crossed();
+				uint64_t before = direct_cgo_packets();
 				const struct eesp_seal_plan *w = *direct_seal_plan(s);
 				for (size_t i = 0; i < COUNT(p); i++) {
 					p[i] = packet(side[0].room[i] + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
@@ -1345,7 +1345,7 @@ static void epochs_meet(void)
 					*w->next = *w->limit - 1000 - 3;
 				}
 				SAME(eesp_seal_burst(s, p, COUNT(p)), COUNT(p));
-				SAME(direct_crossed() - before, possible && round != 2 ? 0 : COUNT(p));
+				SAME(direct_cgo_packets() - before, possible && round != 2 ? 0 : COUNT(p));
 				if (possible && round == 2)
 					SAME((p[5].tsc >> 48) - (p[0].tsc >> 48), 1);
 				for (size_t i = 0; i < COUNT(p); i++) {
@@ -1448,7 +1448,7 @@ static void objects_in_turn(void)
 	eesp_sender_config c[OBJECTS];
 	eesp_sender *s[OBJECTS];
 	eesp_receiver *r[OBJECTS];
-	uint64_t next[OBJECTS] = { 0 }, before = direct_crossed();
+	uint64_t next[OBJECTS] = { 0 }, before = direct_cgo_packets();
 	uint8_t room[ROOM];
 	eesp_pkt p, q;
 	for (int i = 0; i < OBJECTS; i++) {
@@ -1468,7 +1468,7 @@ static void objects_in_turn(void)
 		if (any(50) == 0)
 			WORKS(eesp_group_rotate(g[i], __builtin_ctz(1 + i), 13 + (uint64_t)round, NULL));
 	}
-	CHECK(!possible || direct_crossed() == before);
+	CHECK(!possible || direct_cgo_packets() == before);
 	for (int i = 0; i < OBJECTS; i++) {
 		eesp_sender_free(s[i]);
 		eesp_receiver_free(r[i]);
@@ -1561,7 +1561,7 @@ static struct {
 	eesp_sender *sender;
 	eesp_receiver *receiver;
 	atomic_int stop, rotations;
-	atomic_ullong packets, crossed;
+	atomic_ullong packets, by_cgo;
 	atomic_ullong rounds[4]; /* of each thread */
 } shared;
 
@@ -1574,7 +1574,7 @@ static void *rotating(void *arg)
 	size_t me = (size_t)(uintptr_t)arg;
 	uint64_t *tscs = tscs_of[me];
 	uint8_t room[4][ROOM];
-	uint64_t before = direct_crossed();
+	uint64_t before = direct_cgo_packets();
 	for (size_t i = 0; !shared.stop;) {
 		if (i >= ROUNDS * ((size_t)shared.rotations + 1)) {
 			sched_yield();
@@ -1598,7 +1598,7 @@ static void *rotating(void *arg)
 		shared.packets += 2 * n;
 		shared.rounds[me] = ++i;
 	}
-	shared.crossed += direct_crossed() - before;
+	shared.by_cgo += direct_cgo_packets() - before;
 	return NULL;
 }
 
@@ -1634,8 +1634,8 @@ static void rotation_beside(void)
 	qsort(all, n, sizeof *all, by_value);
 	for (size_t i = 1; i < n; i++)
 		CHECK(all[i] != all[i - 1]);
-	printf("     of %llu packets %llu were the engine's\n", shared.packets, shared.crossed);
-	CHECK(!possible || shared.crossed < shared.packets / 2);
+	printf("     of %llu packets %llu were the engine's\n", shared.packets, shared.by_cgo);
+	CHECK(!possible || shared.by_cgo < shared.packets / 2);
 	eesp_sender_free(shared.sender);
 	eesp_receiver_free(shared.receiver);
 	eesp_group_free(shared.group);
@@ -1648,7 +1648,7 @@ static uint64_t clock_tscs[2][200 * 64];
 
 static void *seals_by_clock(void *arg)
 {
-	uint64_t *to = clock_tscs[(uintptr_t)arg], before = direct_crossed();
+	uint64_t *to = clock_tscs[(uintptr_t)arg], before = direct_cgo_packets();
 	static uint8_t room[2][64][ROOM];
 	for (int round = 0; round < 200; round++) {
 		eesp_pkt p[64];
@@ -1660,7 +1660,7 @@ static void *seals_by_clock(void *arg)
 			*to++ = p[i].tsc;
 		}
 	}
-	CHECK(!possible || direct_crossed() == before);
+	CHECK(!possible || direct_cgo_packets() == before);
 	return NULL;
 }
 
@@ -1753,10 +1753,10 @@ static void formats_together(void)
 			SAME(p.status, EESP_OK);
 			q[i] = sealed(&p);
 		}
-		uint64_t before = direct_crossed();
+		uint64_t before = direct_cgo_packets();
 		SAME(eesp_open_burst(r, q, COUNT(room)), COUNT(room));
 		/* The plan has one of the formats that begin alike: the others' packets are the engine's. */
-		CHECK(!possible || round == 0 || direct_crossed() - before <= 2 * COUNT(room) / 3);
+		CHECK(!possible || round == 0 || direct_cgo_packets() - before <= 2 * COUNT(room) / 3);
 		for (size_t i = 0; i < COUNT(room); i++) {
 			SAME(q[i].out_len, 71 + i % 5);
 			SAME(q[i].next_header, 4);

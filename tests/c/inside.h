@@ -4,7 +4,7 @@
 /* The library from the inside, for tests that link it with its inner names. */
 #include "../../libeesp/shim.h"
 
-uint64_t direct_crossed(void); /* packets of this thread that Go took */
+uint64_t direct_cgo_packets(void); /* packets of this thread that Go took */
 /* Where plans are. */
 void **direct_seal_plan(eesp_sender *sender);
 void **direct_open_plan(eesp_receiver *receiver);

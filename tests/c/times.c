@@ -207,7 +207,7 @@ static uint64_t time_of(const struct kind *k, const struct eesp_times *t)
 
 static void as_the_engine(void)
 {
-	uint64_t counts[COUNT(kinds)] = { 0 }, crossed = 0, all = 0, replays = 0;
+	uint64_t counts[COUNT(kinds)] = { 0 }, by_cgo = 0, all = 0, replays = 0;
 	for (const struct form *f = forms; f < forms + COUNT(forms); f++) {
 		eesp_group *plain = group_of(f, 0), *timed = group_of(f, 1);
 		if (f->held) {
@@ -257,12 +257,12 @@ static void as_the_engine(void)
 				for (size_t k = 0; k < n; k++)
 					if (forged[k])
 						x->room[k][x->p[k].len - 1] ^= 1;
-				uint64_t before = direct_crossed();
+				uint64_t before = direct_cgo_packets();
 				eesp_pkt q[MANY];
 				memcpy(q, x->p, sizeof q);
 				eesp_open_burst(x->receiver, q, n);
 				if (i == 0)
-					crossed += direct_crossed() - before;
+					by_cgo += direct_cgo_packets() - before;
 				int seen[MANY] = { 0 };
 				for (size_t k = 0; k < n; k++) {
 					const struct kind *kind = &kinds[which[k]];
@@ -306,11 +306,11 @@ static void as_the_engine(void)
 		eesp_group_free(plain);
 		eesp_group_free(timed);
 	}
-	printf("     %llu packets, each twice on both sides; %llu were the engine's on the first one\n", (unsigned long long)all, (unsigned long long)crossed);
+	printf("     %llu packets, each twice on both sides; %llu were the engine's on the first one\n", (unsigned long long)all, (unsigned long long)by_cgo);
 	for (size_t i = 0; i < COUNT(kinds); i++)
 		CHECK(counts[i] > 0);
 	CHECK(replays > 0);
-	SAME(crossed, 0);
+	SAME(by_cgo, 0);
 }
 
 /* What is due now and then is Go's, and only that. */
@@ -325,10 +325,10 @@ static void what_is_due(void)
 #define OPEN(time, want, went)                                                                   \
 	do {                                                                                     \
 		eesp_pkt p = packet(room, seal_at(f, plain, time, 1, room), 0, 0);               \
-		uint64_t before = direct_crossed();                                              \
+		uint64_t before = direct_cgo_packets();                                              \
 		eesp_open_burst(side[0].receiver, &p, 1);                                        \
 		SAME(p.status, want);                                                            \
-		SAME(direct_crossed() - before, went);                                           \
+		SAME(direct_cgo_packets() - before, went);                                           \
 	} while (0)
 	OPEN(now(), EESP_OK, 0);
 	t->due = 1; /* the sweep */
@@ -459,10 +459,10 @@ static void threads(void)
 	}
 	*direct_seal_plan(shared.sender[1]) = NULL;
 	usleep(6000); /* the receivers open nothing for 5 ms */
-	uint64_t before = direct_crossed();
+	uint64_t before = direct_cgo_packets();
 	seals((void *)0); /* this thread's count */
 	if (possible)
-		SAME(direct_crossed() - before, 0);
+		SAME(direct_cgo_packets() - before, 0);
 	for (size_t i = 0; i < THREADS; i++)
 		CHECK(pthread_create(&t[i], NULL, seals, (void *)(uintptr_t)i) == 0);
 	for (size_t i = 0; i < THREADS; i++)

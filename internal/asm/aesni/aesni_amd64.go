@@ -15,15 +15,15 @@ var kernels = vector.Kernels{
 	Derive:    derive,
 	Expand:    [2]func(area, keys *byte, n int){expand128, expand256},
 	Powers:    [2]func(area *byte, n int){powers128, powers256},
-	Fresh:     [2][2]func(keys, jobs *byte, n int, scratch *byte){{openFresh128, sealFresh128}, {openFresh256, sealFresh256}},
-	Held:      [2][2]func(area, jobs *byte, n int, scratch *byte){{held(openLong128), held(sealLong128)}, {held(openLong256), held(sealLong256)}},
-	Long:      [2][2]func(area, jobs *byte, n int, held int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
+	Raw:       [2][2]func(keys, jobs *byte, n int, scratch *byte){{openRaw128, sealRaw128}, {openRaw256, sealRaw256}},
+	Expanded:  [2][2]func(area, jobs *byte, n int, scratch *byte){{shared(openLong128), shared(sealLong128)}, {shared(openLong256), shared(sealLong256)}},
+	Long:      [2][2]func(area, jobs *byte, n int, shared int, scratch *byte){{openLong128, sealLong128}, {openLong256, sealLong256}},
 	One:       [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte){{openOne128, sealOne128}, {openOne256, sealOne256}},
 	OneAAD:    32,
-	Tuning:    vector.Tuning{FreshLimit: 1024, OneLimit: 1025, HeldLimit: 0, Alone: [2]uint32{1024, 0}},
+	Tuning:    vector.Tuning{RawLimit: 1024, OneLimit: 1025, ExpandedLimit: 0, Alone: [2]uint32{1024, 0}},
 }
 
-func held(long func(area, jobs *byte, n int, held int, scratch *byte)) func(area, jobs *byte, n int, scratch *byte) {
+func shared(long func(area, jobs *byte, n int, shared int, scratch *byte)) func(area, jobs *byte, n int, scratch *byte) {
 	return func(area, jobs *byte, n int, scratch *byte) { long(area, jobs, n, 1, scratch) }
 }
 

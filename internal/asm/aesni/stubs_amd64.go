@@ -27,30 +27,30 @@ func powers128(area *byte, n int)
 //go:noescape
 func sealOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// sealFresh128 takes n packets, in order of length.
+// sealRaw128 takes n packets, in order of length.
 //
 //go:noescape
-func sealFresh128(keys *byte, jobs *byte, n int, scratch *byte)
+func sealRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// sealLong128 takes n packets, in order of length; held: jobs name their keys, else key i is job i's.
+// sealLong128 takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealLong128(keys *byte, jobs *byte, n int, held int, scratch *byte)
+func sealLong128(keys *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // openOne128 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
 //
 //go:noescape
 func openOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// openFresh128 takes n packets, in order of length.
+// openRaw128 takes n packets, in order of length.
 //
 //go:noescape
-func openFresh128(keys *byte, jobs *byte, n int, scratch *byte)
+func openRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong128 takes n packets, in order of length; held: jobs name their keys, else key i is job i's.
+// openLong128 takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openLong128(keys *byte, jobs *byte, n int, held int, scratch *byte)
+func openLong128(keys *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // expand256 writes the round keys of n keys, four to a group.
 //
@@ -67,27 +67,27 @@ func powers256(area *byte, n int)
 //go:noescape
 func sealOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// sealFresh256 takes n packets, in order of length.
+// sealRaw256 takes n packets, in order of length.
 //
 //go:noescape
-func sealFresh256(keys *byte, jobs *byte, n int, scratch *byte)
+func sealRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// sealLong256 takes n packets, in order of length; held: jobs name their keys, else key i is job i's.
+// sealLong256 takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealLong256(keys *byte, jobs *byte, n int, held int, scratch *byte)
+func sealLong256(keys *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // openOne256 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
 //
 //go:noescape
 func openOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// openFresh256 takes n packets, in order of length.
+// openRaw256 takes n packets, in order of length.
 //
 //go:noescape
-func openFresh256(keys *byte, jobs *byte, n int, scratch *byte)
+func openRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong256 takes n packets, in order of length; held: jobs name their keys, else key i is job i's.
+// openLong256 takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openLong256(keys *byte, jobs *byte, n int, held int, scratch *byte)
+func openLong256(keys *byte, jobs *byte, n int, shared int, scratch *byte)

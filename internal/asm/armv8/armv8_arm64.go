@@ -13,21 +13,21 @@ import (
 
 // slotBytes is the room of an expanded key: 15 round keys, H^8 to H, the powers'
 // folds, what the brief kernels multiply by, and 48 octets that kernels leave alone.
-const slotBytes = 512
+const keyBytes = 512
 
-// Scratch memory: atOnce keys of mode Once are expanded there at a time, so that
+// Scratch memory: atOnce keys of mode OneShot are expanded there at a time, so that
 // with the packets they stay in a first-level cache. Powers of H are made for
 // four keys, perhaps of three slots that nobody uses. Behind them is what the
 // short kernels need.
 const (
 	atOnce     = 16
-	masksAt    = (atOnce + 3) * slotBytes
+	masksAt    = (atOnce + 3) * keyBytes
 	masksBytes = 64
 )
 
 var _ [kernel.ScratchBytes - masksAt - masksBytes]byte
 
-// Longest packets, in octets, that go to the short kernels: fresh keys have
+// Longest packets, in octets, that go to the short kernels: raw keys have
 // fewer powers of H there, which have to be made first.
 const (
 	freshLimit = 768
@@ -43,8 +43,8 @@ type kernels struct {
 	addresses func(to *uintptr)
 	expand    [2]func(area, keys *byte, n int)
 	powers    [3]func(area *byte, n int) // up to H^2, H^4, H^8
-	long      [2][2]func(area, jobs *byte, n, held, powers int)
-	short     [2][2]func(area, jobs *byte, n, held int, scratch *byte)
+	long      [2][2]func(area, jobs *byte, n, shared, powers int)
+	short     [2][2]func(area, jobs *byte, n, shared int, scratch *byte)
 	brief     [2][2][2]func(area, jobs *byte, n int) // by mode first; nil: none
 }
 
@@ -53,8 +53,8 @@ var (
 		addresses: addresses,
 		expand:    [2]func(area, keys *byte, n int){expand128, expand256},
 		powers:    [3]func(area *byte, n int){powers2, powers4, powers8},
-		long:      [2][2]func(area, jobs *byte, n, held, powers int){{openLong128, sealLong128}, {openLong256, sealLong256}},
-		short:     [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128, sealShort128}, {openShort256, sealShort256}},
+		long:      [2][2]func(area, jobs *byte, n, shared, powers int){{openLong128, sealLong128}, {openLong256, sealLong256}},
+		short:     [2][2]func(area, jobs *byte, n, shared int, scratch *byte){{openShort128, sealShort128}, {openShort256, sealShort256}},
 		brief: [2][2][2]func(area, jobs *byte, n int){
 			{{openBrief128, sealBrief128}, {openBrief256, sealBrief256}},
 		},
@@ -63,11 +63,11 @@ var (
 		addresses: addressesEOR3,
 		expand:    [2]func(area, keys *byte, n int){expand128EOR3, expand256EOR3},
 		powers:    [3]func(area *byte, n int){powers2EOR3, powers4EOR3, powers8EOR3},
-		long:      [2][2]func(area, jobs *byte, n, held, powers int){{openLong128EOR3, sealLong128EOR3}, {openLong256EOR3, sealLong256EOR3}},
-		short:     [2][2]func(area, jobs *byte, n, held int, scratch *byte){{openShort128EOR3, sealShort128EOR3}, {openShort256EOR3, sealShort256EOR3}},
+		long:      [2][2]func(area, jobs *byte, n, shared, powers int){{openLong128EOR3, sealLong128EOR3}, {openLong256EOR3, sealLong256EOR3}},
+		short:     [2][2]func(area, jobs *byte, n, shared int, scratch *byte){{openShort128EOR3, sealShort128EOR3}, {openShort256EOR3, sealShort256EOR3}},
 		brief: [2][2][2]func(area, jobs *byte, n int){
 			{{openBrief128EOR3, sealBrief128EOR3}, {openBrief256EOR3, sealBrief256EOR3}},
-			{{openBriefHeld128EOR3, sealBriefHeld128EOR3}, {openBriefHeld256EOR3, sealBriefHeld256EOR3}},
+			{{openBriefExpanded128EOR3, sealBriefExpanded128EOR3}, {openBriefExpanded256EOR3, sealBriefExpanded256EOR3}},
 		},
 	}
 )
@@ -89,7 +89,7 @@ func (k *kernels) backend() kernel.Backend {
 	return kernel.Backend{
 		Name:     "armv8",
 		Direct:   k.direct(),
-		KeyBytes: slotBytes,
+		KeyBytes: keyBytes,
 		Derive: func(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]byte, scratch unsafe.Pointer) {
 			derive((*byte)(out), (*byte)(msgs), n, blocks, &m.RK[0][0], &sub[0])
 		},
@@ -115,12 +115,12 @@ func (k *kernels) direct() *kernel.Direct {
 		Expand:    [2]uintptr{a[1], a[2]},
 		Fewer:     [2]uintptr{a[3], a[4]},
 		Powers:    [2]uintptr{a[5], a[5]},
-		Held:      [2][2]uintptr{{a[6], a[7]}, {a[8], a[9]}},
+		Expanded:  [2][2]uintptr{{a[6], a[7]}, {a[8], a[9]}},
 		Long:      [2][2]uintptr{{a[10], a[11]}, {a[12], a[13]}},
 		Brief:     [2][2][2]uintptr{{{a[14], a[15]}, {a[16], a[17]}}, {{a[18], a[19]}, {a[20], a[21]}}}, // or 0
 		Limit:     [2]uint32{freshLimit, heldLimit},
 		AllPowers: midLength,
-		AtOnce:    atOnce, KeyBytes: slotBytes, LongAt: masksAt,
+		AtOnce:    atOnce, KeyBytes: keyBytes, LongAt: masksAt,
 	}
 }
 
@@ -129,7 +129,7 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 	size := keyLen >> 5
 	short, long, brief := k.short[size][direction], k.long[size][direction], k.brief[mode][size][direction]
 	masks := (*byte)(unsafe.Add(scratch, masksAt))
-	if mode == kernel.Many {
+	if mode == kernel.Shared {
 		for len(jobs) > 0 {
 			n, kind := next(jobs, heldLimit, brief != nil)
 			switch kind {
@@ -144,7 +144,7 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 		}
 		return
 	}
-	used := (min(len(jobs), atOnce) + 3) * slotBytes
+	used := (min(len(jobs), atOnce) + 3) * keyBytes
 	for at := 0; at < len(jobs); at += atOnce {
 		some := jobs[at:min(at+atOnce, len(jobs))]
 		k.expand[size]((*byte)(scratch), (*byte)(unsafe.Add(area, at*keyLen)), len(some))
@@ -164,7 +164,7 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 				long((*byte)(slot), first(some), n, 0, 8)
 			}
 			some = some[n:]
-			slot = unsafe.Add(slot, n*slotBytes)
+			slot = unsafe.Add(slot, n*keyBytes)
 		}
 	}
 	clear(unsafe.Slice((*byte)(scratch), used))

@@ -27,30 +27,30 @@ func powers8(area *byte, n int)
 //go:noescape
 func expand128(area *byte, keys *byte, n int)
 
-// sealLong128 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// sealLong128 seals n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
-func sealLong128(area *byte, jobs *byte, n int, held int, powers int)
+func sealLong128(area *byte, jobs *byte, n int, shared int, powers int)
 
-// sealShort128 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+// sealShort128 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
+func sealShort128(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // sealBrief128 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
 //
 //go:noescape
 func sealBrief128(area *byte, jobs *byte, n int)
 
-// openLong128 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// openLong128 opens n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
-func openLong128(area *byte, jobs *byte, n int, held int, powers int)
+func openLong128(area *byte, jobs *byte, n int, shared int, powers int)
 
-// openShort128 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+// openShort128 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openShort128(area *byte, jobs *byte, n int, held int, scratch *byte)
+func openShort128(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // openBrief128 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
 //
@@ -62,37 +62,37 @@ func openBrief128(area *byte, jobs *byte, n int)
 //go:noescape
 func expand256(area *byte, keys *byte, n int)
 
-// sealLong256 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// sealLong256 seals n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
-func sealLong256(area *byte, jobs *byte, n int, held int, powers int)
+func sealLong256(area *byte, jobs *byte, n int, shared int, powers int)
 
-// sealShort256 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+// sealShort256 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
+func sealShort256(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // sealBrief256 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
 //
 //go:noescape
 func sealBrief256(area *byte, jobs *byte, n int)
 
-// openLong256 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// openLong256 opens n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
-func openLong256(area *byte, jobs *byte, n int, held int, powers int)
+func openLong256(area *byte, jobs *byte, n int, shared int, powers int)
 
-// openShort256 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+// openShort256 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openShort256(area *byte, jobs *byte, n int, held int, scratch *byte)
+func openShort256(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // openBrief256 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
 //
 //go:noescape
 func openBrief256(area *byte, jobs *byte, n int)
 
-// addresses writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones if there are any.
+// addresses writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with raw keys, with expanded ones if there are any.
 //
 //go:noescape
 func addresses(to *uintptr)
@@ -117,92 +117,92 @@ func powers8EOR3(area *byte, n int)
 //go:noescape
 func expand128EOR3(area *byte, keys *byte, n int)
 
-// sealLong128EOR3 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// sealLong128EOR3 seals n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
-func sealLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
+func sealLong128EOR3(area *byte, jobs *byte, n int, shared int, powers int)
 
-// sealShort128EOR3 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+// sealShort128EOR3 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealShort128EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
+func sealShort128EOR3(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // sealBrief128EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
 //
 //go:noescape
 func sealBrief128EOR3(area *byte, jobs *byte, n int)
 
-// sealBriefHeld128EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+// sealBriefExpanded128EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
 //
 //go:noescape
-func sealBriefHeld128EOR3(area *byte, jobs *byte, n int)
+func sealBriefExpanded128EOR3(area *byte, jobs *byte, n int)
 
-// openLong128EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// openLong128EOR3 opens n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
-func openLong128EOR3(area *byte, jobs *byte, n int, held int, powers int)
+func openLong128EOR3(area *byte, jobs *byte, n int, shared int, powers int)
 
-// openShort128EOR3 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+// openShort128EOR3 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openShort128EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
+func openShort128EOR3(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // openBrief128EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
 //
 //go:noescape
 func openBrief128EOR3(area *byte, jobs *byte, n int)
 
-// openBriefHeld128EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+// openBriefExpanded128EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
 //
 //go:noescape
-func openBriefHeld128EOR3(area *byte, jobs *byte, n int)
+func openBriefExpanded128EOR3(area *byte, jobs *byte, n int)
 
 // expand256EOR3 writes round keys and H of n keys, and of as many more as make it a multiple of four.
 //
 //go:noescape
 func expand256EOR3(area *byte, keys *byte, n int)
 
-// sealLong256EOR3 seals n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// sealLong256EOR3 seals n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
-func sealLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)
+func sealLong256EOR3(area *byte, jobs *byte, n int, shared int, powers int)
 
-// sealShort256EOR3 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+// sealShort256EOR3 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealShort256EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
+func sealShort256EOR3(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // sealBrief256EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
 //
 //go:noescape
 func sealBrief256EOR3(area *byte, jobs *byte, n int)
 
-// sealBriefHeld256EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+// sealBriefExpanded256EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
 //
 //go:noescape
-func sealBriefHeld256EOR3(area *byte, jobs *byte, n int)
+func sealBriefExpanded256EOR3(area *byte, jobs *byte, n int)
 
-// openLong256EOR3 opens n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// openLong256EOR3 opens n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
-func openLong256EOR3(area *byte, jobs *byte, n int, held int, powers int)
+func openLong256EOR3(area *byte, jobs *byte, n int, shared int, powers int)
 
-// openShort256EOR3 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.
+// openShort256EOR3 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openShort256EOR3(area *byte, jobs *byte, n int, held int, scratch *byte)
+func openShort256EOR3(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // openBrief256EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
 //
 //go:noescape
 func openBrief256EOR3(area *byte, jobs *byte, n int)
 
-// openBriefHeld256EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+// openBriefExpanded256EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
 //
 //go:noescape
-func openBriefHeld256EOR3(area *byte, jobs *byte, n int)
+func openBriefExpanded256EOR3(area *byte, jobs *byte, n int)
 
-// addressesEOR3 writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones if there are any.
+// addressesEOR3 writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with raw keys, with expanded ones if there are any.
 //
 //go:noescape
 func addressesEOR3(to *uintptr)

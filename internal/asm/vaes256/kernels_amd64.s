@@ -208,8 +208,8 @@ GLOBL mask<>(SB), RODATA|NOPTR, $128
 TEXT ·addresses(SB), NOSPLIT, $0-8
 	PCALIGN $0x40
 	MOVQ to+0(FP), DI; LEAQ ·derive+0(SB), AX; MOVQ AX, (DI); LEAQ ·expand128+0(SB), AX; MOVQ AX, 8(DI); LEAQ ·expand256+0(SB), AX; MOVQ AX, 16(DI); LEAQ ·powers128+0(SB), AX; MOVQ AX, 24(DI); LEAQ ·powers256+0(SB), AX; MOVQ AX, 32(DI); LEAQ ·openLong128+0(SB), AX; MOVQ AX, 40(DI); LEAQ ·sealLong128+0(SB), AX; MOVQ AX, 48(DI); LEAQ ·openLong256+0(SB), AX; MOVQ AX, 56(DI)
-	LEAQ ·sealLong256+0(SB), AX; MOVQ AX, 64(DI); LEAQ ·openFresh128+0(SB), AX; MOVQ AX, 72(DI); LEAQ ·sealFresh128+0(SB), AX; MOVQ AX, 80(DI); LEAQ ·openFresh256+0(SB), AX; MOVQ AX, 88(DI); LEAQ ·sealFresh256+0(SB), AX; MOVQ AX, 96(DI); LEAQ ·openHeld128+0(SB), AX; MOVQ AX, 104(DI); LEAQ ·sealHeld128+0(SB), AX; MOVQ AX, 112(DI); LEAQ ·openHeld256+0(SB), AX; MOVQ AX, 120(DI)
-	LEAQ ·sealHeld256+0(SB), AX; MOVQ AX, 128(DI); RET
+	LEAQ ·sealLong256+0(SB), AX; MOVQ AX, 64(DI); LEAQ ·openRaw128+0(SB), AX; MOVQ AX, 72(DI); LEAQ ·sealRaw128+0(SB), AX; MOVQ AX, 80(DI); LEAQ ·openRaw256+0(SB), AX; MOVQ AX, 88(DI); LEAQ ·sealRaw256+0(SB), AX; MOVQ AX, 96(DI); LEAQ ·openExpanded128+0(SB), AX; MOVQ AX, 104(DI); LEAQ ·sealExpanded128+0(SB), AX; MOVQ AX, 112(DI); LEAQ ·openExpanded256+0(SB), AX; MOVQ AX, 120(DI)
+	LEAQ ·sealExpanded256+0(SB), AX; MOVQ AX, 128(DI); RET
 
 // func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)
 // Requires: AES, AVX, AVX2, CMOV, VAES
@@ -359,7 +359,7 @@ pair:
 done:
 	VZEROALL; RET
 
-// func sealLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
+// func sealLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 // Requires: AVX, AVX2, CMOV, VAES, VPCLMULQDQ
 TEXT ·sealLong128(SB), NOSPLIT, $0-40
 	PCALIGN $0x40
@@ -367,7 +367,7 @@ TEXT ·sealLong128(SB), NOSPLIT, $0-40
 
 packet:
 	MOVQ BX, AX
-	CMPQ held+24(FP), $0x00; JEQ mine; MOVL 40(DI), AX
+	CMPQ shared+24(FP), $0x00; JEQ mine; MOVL 40(DI), AX
 
 mine:
 	MOVQ AX, R15; ANDQ $0x03, R15; SHRQ $0x02, AX; SHLQ $0x07, AX; ADDQ R15, AX; SHLQ $0x04, AX; ADDQ SI, AX; VBROADCASTI128 (AX), Y0; VMOVDQA Y0, (DX); VBROADCASTI128 64(AX), Y1; VMOVDQA Y1, 32(DX); VBROADCASTI128 128(AX), Y2; VMOVDQA Y2, 64(DX); VBROADCASTI128 192(AX), Y3; VMOVDQA Y3, 96(DX); VBROADCASTI128 256(AX), Y4; VMOVDQA Y4, 128(DX); VBROADCASTI128 320(AX), Y5; VMOVDQA Y5, 160(DX)
@@ -514,9 +514,9 @@ lengths:
 	VMOVDQA Y12, 768(DX); VMOVDQA Y12, 800(DX); VMOVDQA Y12, 832(DX); VMOVDQA Y12, 864(DX); VMOVDQA Y12, 896(DX); VMOVDQA Y12, 928(DX); VMOVDQA Y12, 960(DX); VMOVDQA Y12, 992(DX); VMOVDQA Y12, 1024(DX); VMOVDQA Y12, 1056(DX); VMOVDQA Y12, 1088(DX); VMOVDQA Y12, 1120(DX); VMOVDQA Y12, 1152(DX); VMOVDQA Y12, 1184(DX); VMOVDQA Y12, 1216(DX); VMOVDQA Y12, 1248(DX); VMOVDQA Y12, 1280(DX)
 	VMOVDQA Y12, 1312(DX); VMOVDQA Y12, 1344(DX); VMOVDQA Y12, 1376(DX); VMOVDQA Y12, 1408(DX); VMOVDQA Y12, 1440(DX); VMOVDQA Y12, 1472(DX); VMOVDQA Y12, 1504(DX); VMOVDQA Y12, 1536(DX); VMOVDQA Y12, 1568(DX); VMOVDQA Y12, 1600(DX); VMOVDQA Y12, 1632(DX); VMOVDQA Y12, 1664(DX); VZEROALL; RET
 
-// func sealFresh128(keys *byte, jobs *byte, n int, scratch *byte)
+// func sealRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 // Requires: AVX, AVX2, BMI2, CMOV, VAES, VPCLMULQDQ
-TEXT ·sealFresh128(SB), NOSPLIT, $0-32
+TEXT ·sealRaw128(SB), NOSPLIT, $0-32
 	PCALIGN $0x40
 	MOVQ keys+0(FP), SI; MOVQ jobs+8(FP), DI; MOVQ n+16(FP), CX; MOVQ scratch+24(FP), DX; XORL R8, R8; VMOVDQU poly<>+0(SB), Y11; VMOVDQA Y11, 2176(DX); LEAQ 3008(DX), AX; LEAQ 3072(DX), R12; MOVQ R12, 24(AX); MOVQ AX, 2976(DX); MOVQ AX, 2984(DX); XORL BX, BX; MOVQ DI, R10; CMPQ CX, $0x01; JLT tinyend; JEQ firstsingle; ADDQ $0x40, R10; CMPL 36(R10), $0x40; JHI tinyend; CMPL 32(DI), $0x20; JHI tinyend
 	CMPL 32(R10), $0x20; JHI tinyend; VMOVDQU (SI), Y5; JMP firsttwo
@@ -965,9 +965,9 @@ done:
 wiped:
 	VZEROALL; RET
 
-// func sealHeld128(keys *byte, jobs *byte, n int, scratch *byte)
+// func sealExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 // Requires: AVX, AVX2, BMI2, CMOV, VAES, VPCLMULQDQ
-TEXT ·sealHeld128(SB), NOSPLIT, $0-32
+TEXT ·sealExpanded128(SB), NOSPLIT, $0-32
 	PCALIGN $0x40
 	MOVQ keys+0(FP), SI; MOVQ jobs+8(FP), DI; MOVQ n+16(FP), CX; MOVQ scratch+24(FP), DX; XORL R8, R8; VMOVDQU poly<>+0(SB), Y11; VMOVDQA Y11, 2176(DX); LEAQ 3008(DX), AX; LEAQ 3072(DX), R12; MOVQ R12, 24(AX); MOVQ AX, 2976(DX); MOVQ AX, 2984(DX)
 
@@ -1227,7 +1227,7 @@ done:
 wiped:
 	VZEROALL; RET
 
-// func openLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
+// func openLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 // Requires: AVX, AVX2, CMOV, VAES, VPCLMULQDQ
 TEXT ·openLong128(SB), NOSPLIT, $0-40
 	PCALIGN $0x40
@@ -1235,7 +1235,7 @@ TEXT ·openLong128(SB), NOSPLIT, $0-40
 
 packet:
 	MOVQ BX, AX
-	CMPQ held+24(FP), $0x00; JEQ mine; MOVL 40(DI), AX
+	CMPQ shared+24(FP), $0x00; JEQ mine; MOVL 40(DI), AX
 
 mine:
 	MOVQ AX, R15; ANDQ $0x03, R15; SHRQ $0x02, AX; SHLQ $0x07, AX; ADDQ R15, AX; SHLQ $0x04, AX; ADDQ SI, AX; VBROADCASTI128 (AX), Y0; VMOVDQA Y0, (DX); VBROADCASTI128 64(AX), Y1; VMOVDQA Y1, 32(DX); VBROADCASTI128 128(AX), Y2; VMOVDQA Y2, 64(DX); VBROADCASTI128 192(AX), Y3; VMOVDQA Y3, 96(DX); VBROADCASTI128 256(AX), Y4; VMOVDQA Y4, 128(DX); VBROADCASTI128 320(AX), Y5; VMOVDQA Y5, 160(DX)
@@ -1349,9 +1349,9 @@ lengths:
 	VMOVDQA Y12, 672(DX); VMOVDQA Y12, 704(DX); VMOVDQA Y12, 736(DX); VMOVDQA Y12, 768(DX); VMOVDQA Y12, 800(DX); VMOVDQA Y12, 832(DX); VMOVDQA Y12, 864(DX); VMOVDQA Y12, 896(DX); VMOVDQA Y12, 928(DX); VMOVDQA Y12, 960(DX); VMOVDQA Y12, 992(DX); VMOVDQA Y12, 1024(DX); VMOVDQA Y12, 1056(DX); VMOVDQA Y12, 1088(DX); VMOVDQA Y12, 1120(DX); VMOVDQA Y12, 1152(DX); VMOVDQA Y12, 1184(DX); VMOVDQA Y12, 1216(DX)
 	VMOVDQA Y12, 1248(DX); VMOVDQA Y12, 1280(DX); VMOVDQA Y12, 1312(DX); VMOVDQA Y12, 1344(DX); VMOVDQA Y12, 1376(DX); VMOVDQA Y12, 1408(DX); VMOVDQA Y12, 1440(DX); VMOVDQA Y12, 1472(DX); VMOVDQA Y12, 1504(DX); VMOVDQA Y12, 1536(DX); VMOVDQA Y12, 1568(DX); VMOVDQA Y12, 1600(DX); VMOVDQA Y12, 1632(DX); VMOVDQA Y12, 1664(DX); VZEROALL; RET
 
-// func openFresh128(keys *byte, jobs *byte, n int, scratch *byte)
+// func openRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 // Requires: AVX, AVX2, BMI2, CMOV, VAES, VPCLMULQDQ
-TEXT ·openFresh128(SB), NOSPLIT, $0-32
+TEXT ·openRaw128(SB), NOSPLIT, $0-32
 	PCALIGN $0x40
 	MOVQ keys+0(FP), SI; MOVQ jobs+8(FP), DI; MOVQ n+16(FP), CX; MOVQ scratch+24(FP), DX; XORL R8, R8; VMOVDQU poly<>+0(SB), Y11; VMOVDQA Y11, 2176(DX); LEAQ 3008(DX), AX; LEAQ 3072(DX), R12; MOVQ R12, 24(AX); MOVQ AX, 2976(DX); MOVQ AX, 2984(DX); XORL BX, BX; MOVQ DI, R10; CMPQ CX, $0x01; JLT tinyend; JEQ firstsingle; ADDQ $0x40, R10; CMPL 36(R10), $0x40; JHI tinyend; CMPL 32(DI), $0x20; JHI tinyend
 	CMPL 32(R10), $0x20; JHI tinyend; VMOVDQU (SI), Y5; JMP firsttwo
@@ -1782,9 +1782,9 @@ done:
 wiped:
 	VZEROALL; RET
 
-// func openHeld128(keys *byte, jobs *byte, n int, scratch *byte)
+// func openExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 // Requires: AVX, AVX2, BMI2, CMOV, VAES, VPCLMULQDQ
-TEXT ·openHeld128(SB), NOSPLIT, $0-32
+TEXT ·openExpanded128(SB), NOSPLIT, $0-32
 	PCALIGN $0x40
 	MOVQ keys+0(FP), SI; MOVQ jobs+8(FP), DI; MOVQ n+16(FP), CX; MOVQ scratch+24(FP), DX; XORL R8, R8; VMOVDQU poly<>+0(SB), Y11; VMOVDQA Y11, 2176(DX); LEAQ 3008(DX), AX; LEAQ 3072(DX), R12; MOVQ R12, 24(AX); MOVQ AX, 2976(DX); MOVQ AX, 2984(DX)
 
@@ -2123,7 +2123,7 @@ pair:
 done:
 	VZEROALL; RET
 
-// func sealLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
+// func sealLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 // Requires: AVX, AVX2, CMOV, VAES, VPCLMULQDQ
 TEXT ·sealLong256(SB), NOSPLIT, $0-40
 	PCALIGN $0x40
@@ -2131,7 +2131,7 @@ TEXT ·sealLong256(SB), NOSPLIT, $0-40
 
 packet:
 	MOVQ BX, AX
-	CMPQ held+24(FP), $0x00; JEQ mine; MOVL 40(DI), AX
+	CMPQ shared+24(FP), $0x00; JEQ mine; MOVL 40(DI), AX
 
 mine:
 	MOVQ AX, R15; ANDQ $0x03, R15; SHRQ $0x02, AX; SHLQ $0x07, AX; ADDQ R15, AX; SHLQ $0x04, AX; ADDQ SI, AX; VBROADCASTI128 (AX), Y0; VMOVDQA Y0, (DX); VBROADCASTI128 64(AX), Y1; VMOVDQA Y1, 32(DX); VBROADCASTI128 128(AX), Y2; VMOVDQA Y2, 64(DX); VBROADCASTI128 192(AX), Y3; VMOVDQA Y3, 96(DX); VBROADCASTI128 256(AX), Y4; VMOVDQA Y4, 128(DX); VBROADCASTI128 320(AX), Y5; VMOVDQA Y5, 160(DX)
@@ -2287,9 +2287,9 @@ lengths:
 	VMOVDQA Y12, 768(DX); VMOVDQA Y12, 800(DX); VMOVDQA Y12, 832(DX); VMOVDQA Y12, 864(DX); VMOVDQA Y12, 896(DX); VMOVDQA Y12, 928(DX); VMOVDQA Y12, 960(DX); VMOVDQA Y12, 992(DX); VMOVDQA Y12, 1024(DX); VMOVDQA Y12, 1056(DX); VMOVDQA Y12, 1088(DX); VMOVDQA Y12, 1120(DX); VMOVDQA Y12, 1152(DX); VMOVDQA Y12, 1184(DX); VMOVDQA Y12, 1216(DX); VMOVDQA Y12, 1248(DX); VMOVDQA Y12, 1280(DX)
 	VMOVDQA Y12, 1312(DX); VMOVDQA Y12, 1344(DX); VMOVDQA Y12, 1376(DX); VMOVDQA Y12, 1408(DX); VMOVDQA Y12, 1440(DX); VMOVDQA Y12, 1472(DX); VMOVDQA Y12, 1504(DX); VMOVDQA Y12, 1536(DX); VMOVDQA Y12, 1568(DX); VMOVDQA Y12, 1600(DX); VMOVDQA Y12, 1632(DX); VMOVDQA Y12, 1664(DX); VZEROALL; RET
 
-// func sealFresh256(keys *byte, jobs *byte, n int, scratch *byte)
+// func sealRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 // Requires: AVX, AVX2, BMI2, CMOV, VAES, VPCLMULQDQ
-TEXT ·sealFresh256(SB), NOSPLIT, $0-32
+TEXT ·sealRaw256(SB), NOSPLIT, $0-32
 	PCALIGN $0x40
 	MOVQ keys+0(FP), SI; MOVQ jobs+8(FP), DI; MOVQ n+16(FP), CX; MOVQ scratch+24(FP), DX; XORL R8, R8; VMOVDQU poly<>+0(SB), Y11; VMOVDQA Y11, 2176(DX); LEAQ 3008(DX), AX; LEAQ 3072(DX), R12; MOVQ R12, 24(AX); MOVQ AX, 2976(DX); MOVQ AX, 2984(DX); XORL BX, BX; MOVQ DI, R10; CMPQ CX, $0x01; JLT tinyend; JEQ firstsingle; ADDQ $0x40, R10; CMPL 36(R10), $0x40; JHI tinyend; CMPL 32(DI), $0x20; JHI tinyend
 	CMPL 32(R10), $0x20; JHI tinyend; VMOVDQU (SI), Y7; VMOVDQU 32(SI), Y6; VPERM2I128 $0x20, Y6, Y7, Y5; VPERM2I128 $0x31, Y6, Y7, Y6; JMP firsttwo
@@ -2756,9 +2756,9 @@ done:
 wiped:
 	VZEROALL; RET
 
-// func sealHeld256(keys *byte, jobs *byte, n int, scratch *byte)
+// func sealExpanded256(keys *byte, jobs *byte, n int, scratch *byte)
 // Requires: AVX, AVX2, BMI2, CMOV, VAES, VPCLMULQDQ
-TEXT ·sealHeld256(SB), NOSPLIT, $0-32
+TEXT ·sealExpanded256(SB), NOSPLIT, $0-32
 	PCALIGN $0x40
 	MOVQ keys+0(FP), SI; MOVQ jobs+8(FP), DI; MOVQ n+16(FP), CX; MOVQ scratch+24(FP), DX; XORL R8, R8; VMOVDQU poly<>+0(SB), Y11; VMOVDQA Y11, 2176(DX); LEAQ 3008(DX), AX; LEAQ 3072(DX), R12; MOVQ R12, 24(AX); MOVQ AX, 2976(DX); MOVQ AX, 2984(DX)
 
@@ -3029,7 +3029,7 @@ done:
 wiped:
 	VZEROALL; RET
 
-// func openLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
+// func openLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 // Requires: AVX, AVX2, CMOV, VAES, VPCLMULQDQ
 TEXT ·openLong256(SB), NOSPLIT, $0-40
 	PCALIGN $0x40
@@ -3037,7 +3037,7 @@ TEXT ·openLong256(SB), NOSPLIT, $0-40
 
 packet:
 	MOVQ BX, AX
-	CMPQ held+24(FP), $0x00; JEQ mine; MOVL 40(DI), AX
+	CMPQ shared+24(FP), $0x00; JEQ mine; MOVL 40(DI), AX
 
 mine:
 	MOVQ AX, R15; ANDQ $0x03, R15; SHRQ $0x02, AX; SHLQ $0x07, AX; ADDQ R15, AX; SHLQ $0x04, AX; ADDQ SI, AX; VBROADCASTI128 (AX), Y0; VMOVDQA Y0, (DX); VBROADCASTI128 64(AX), Y1; VMOVDQA Y1, 32(DX); VBROADCASTI128 128(AX), Y2; VMOVDQA Y2, 64(DX); VBROADCASTI128 192(AX), Y3; VMOVDQA Y3, 96(DX); VBROADCASTI128 256(AX), Y4; VMOVDQA Y4, 128(DX); VBROADCASTI128 320(AX), Y5; VMOVDQA Y5, 160(DX)
@@ -3156,9 +3156,9 @@ lengths:
 	VMOVDQA Y12, 672(DX); VMOVDQA Y12, 704(DX); VMOVDQA Y12, 736(DX); VMOVDQA Y12, 768(DX); VMOVDQA Y12, 800(DX); VMOVDQA Y12, 832(DX); VMOVDQA Y12, 864(DX); VMOVDQA Y12, 896(DX); VMOVDQA Y12, 928(DX); VMOVDQA Y12, 960(DX); VMOVDQA Y12, 992(DX); VMOVDQA Y12, 1024(DX); VMOVDQA Y12, 1056(DX); VMOVDQA Y12, 1088(DX); VMOVDQA Y12, 1120(DX); VMOVDQA Y12, 1152(DX); VMOVDQA Y12, 1184(DX); VMOVDQA Y12, 1216(DX)
 	VMOVDQA Y12, 1248(DX); VMOVDQA Y12, 1280(DX); VMOVDQA Y12, 1312(DX); VMOVDQA Y12, 1344(DX); VMOVDQA Y12, 1376(DX); VMOVDQA Y12, 1408(DX); VMOVDQA Y12, 1440(DX); VMOVDQA Y12, 1472(DX); VMOVDQA Y12, 1504(DX); VMOVDQA Y12, 1536(DX); VMOVDQA Y12, 1568(DX); VMOVDQA Y12, 1600(DX); VMOVDQA Y12, 1632(DX); VMOVDQA Y12, 1664(DX); VZEROALL; RET
 
-// func openFresh256(keys *byte, jobs *byte, n int, scratch *byte)
+// func openRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 // Requires: AVX, AVX2, BMI2, CMOV, VAES, VPCLMULQDQ
-TEXT ·openFresh256(SB), NOSPLIT, $0-32
+TEXT ·openRaw256(SB), NOSPLIT, $0-32
 	PCALIGN $0x40
 	MOVQ keys+0(FP), SI; MOVQ jobs+8(FP), DI; MOVQ n+16(FP), CX; MOVQ scratch+24(FP), DX; XORL R8, R8; VMOVDQU poly<>+0(SB), Y11; VMOVDQA Y11, 2176(DX); LEAQ 3008(DX), AX; LEAQ 3072(DX), R12; MOVQ R12, 24(AX); MOVQ AX, 2976(DX); MOVQ AX, 2984(DX); XORL BX, BX; MOVQ DI, R10; CMPQ CX, $0x01; JLT tinyend; JEQ firstsingle; ADDQ $0x40, R10; CMPL 36(R10), $0x40; JHI tinyend; CMPL 32(DI), $0x20; JHI tinyend
 	CMPL 32(R10), $0x20; JHI tinyend; VMOVDQU (SI), Y7; VMOVDQU 32(SI), Y6; VPERM2I128 $0x20, Y6, Y7, Y5; VPERM2I128 $0x31, Y6, Y7, Y6; JMP firsttwo
@@ -3604,9 +3604,9 @@ done:
 wiped:
 	VZEROALL; RET
 
-// func openHeld256(keys *byte, jobs *byte, n int, scratch *byte)
+// func openExpanded256(keys *byte, jobs *byte, n int, scratch *byte)
 // Requires: AVX, AVX2, BMI2, CMOV, VAES, VPCLMULQDQ
-TEXT ·openHeld256(SB), NOSPLIT, $0-32
+TEXT ·openExpanded256(SB), NOSPLIT, $0-32
 	PCALIGN $0x40
 	MOVQ keys+0(FP), SI; MOVQ jobs+8(FP), DI; MOVQ n+16(FP), CX; MOVQ scratch+24(FP), DX; XORL R8, R8; VMOVDQU poly<>+0(SB), Y11; VMOVDQA Y11, 2176(DX); LEAQ 3008(DX), AX; LEAQ 3072(DX), R12; MOVQ R12, 24(AX); MOVQ AX, 2976(DX); MOVQ AX, 2984(DX)
 

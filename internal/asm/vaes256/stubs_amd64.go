@@ -22,35 +22,35 @@ func expand128(area *byte, keys *byte, n int)
 //go:noescape
 func powers128(area *byte, n int)
 
-// sealLong128 takes n packets one at a time; held: jobs name their keys, else key i is job i's.
+// sealLong128 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
+func sealLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// sealFresh128 takes n short packets, in order of length.
+// sealRaw128 takes n short packets, in order of length.
 //
 //go:noescape
-func sealFresh128(keys *byte, jobs *byte, n int, scratch *byte)
+func sealRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// sealHeld128 takes n short packets, in order of length.
+// sealExpanded128 takes n short packets, in order of length.
 //
 //go:noescape
-func sealHeld128(keys *byte, jobs *byte, n int, scratch *byte)
+func sealExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong128 takes n packets one at a time; held: jobs name their keys, else key i is job i's.
+// openLong128 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
+func openLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openFresh128 takes n short packets, in order of length.
+// openRaw128 takes n short packets, in order of length.
 //
 //go:noescape
-func openFresh128(keys *byte, jobs *byte, n int, scratch *byte)
+func openRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openHeld128 takes n short packets, in order of length.
+// openExpanded128 takes n short packets, in order of length.
 //
 //go:noescape
-func openHeld128(keys *byte, jobs *byte, n int, scratch *byte)
+func openExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
 // expand256 writes the round keys of n keys, four to a group.
 //
@@ -62,32 +62,32 @@ func expand256(area *byte, keys *byte, n int)
 //go:noescape
 func powers256(area *byte, n int)
 
-// sealLong256 takes n packets one at a time; held: jobs name their keys, else key i is job i's.
+// sealLong256 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
+func sealLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// sealFresh256 takes n short packets, in order of length.
+// sealRaw256 takes n short packets, in order of length.
 //
 //go:noescape
-func sealFresh256(keys *byte, jobs *byte, n int, scratch *byte)
+func sealRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// sealHeld256 takes n short packets, in order of length.
+// sealExpanded256 takes n short packets, in order of length.
 //
 //go:noescape
-func sealHeld256(keys *byte, jobs *byte, n int, scratch *byte)
+func sealExpanded256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong256 takes n packets one at a time; held: jobs name their keys, else key i is job i's.
+// openLong256 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
+func openLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openFresh256 takes n short packets, in order of length.
+// openRaw256 takes n short packets, in order of length.
 //
 //go:noescape
-func openFresh256(keys *byte, jobs *byte, n int, scratch *byte)
+func openRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openHeld256 takes n short packets, in order of length.
+// openExpanded256 takes n short packets, in order of length.
 //
 //go:noescape
-func openHeld256(keys *byte, jobs *byte, n int, scratch *byte)
+func openExpanded256(keys *byte, jobs *byte, n int, scratch *byte)

@@ -22,45 +22,45 @@ func expand128(area *byte, keys *byte, n int)
 //go:noescape
 func powers128(area *byte, n int)
 
-// sealLong128 takes n packets one at a time; held: jobs name their keys, else key i is job i's.
+// sealLong128 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
+func sealLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // sealOne128 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
 //
 //go:noescape
 func sealOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// sealFresh128 takes n short packets, in order of length.
+// sealRaw128 takes n short packets, in order of length.
 //
 //go:noescape
-func sealFresh128(keys *byte, jobs *byte, n int, scratch *byte)
+func sealRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// sealHeld128 takes n short packets, in order of length.
+// sealExpanded128 takes n short packets, in order of length.
 //
 //go:noescape
-func sealHeld128(keys *byte, jobs *byte, n int, scratch *byte)
+func sealExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong128 takes n packets one at a time; held: jobs name their keys, else key i is job i's.
+// openLong128 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openLong128(rows *byte, jobs *byte, n int, held int, scratch *byte)
+func openLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // openOne128 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
 //
 //go:noescape
 func openOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// openFresh128 takes n short packets, in order of length.
+// openRaw128 takes n short packets, in order of length.
 //
 //go:noescape
-func openFresh128(keys *byte, jobs *byte, n int, scratch *byte)
+func openRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openHeld128 takes n short packets, in order of length.
+// openExpanded128 takes n short packets, in order of length.
 //
 //go:noescape
-func openHeld128(keys *byte, jobs *byte, n int, scratch *byte)
+func openExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
 // expand writes the round keys of n keys, four to a group.
 //
@@ -72,42 +72,42 @@ func expand256(area *byte, keys *byte, n int)
 //go:noescape
 func powers256(area *byte, n int)
 
-// sealLong256 takes n packets one at a time; held: jobs name their keys, else key i is job i's.
+// sealLong256 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func sealLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
+func sealLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // sealOne256 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
 //
 //go:noescape
 func sealOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// sealFresh256 takes n short packets, in order of length.
+// sealRaw256 takes n short packets, in order of length.
 //
 //go:noescape
-func sealFresh256(keys *byte, jobs *byte, n int, scratch *byte)
+func sealRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// sealHeld256 takes n short packets, in order of length.
+// sealExpanded256 takes n short packets, in order of length.
 //
 //go:noescape
-func sealHeld256(keys *byte, jobs *byte, n int, scratch *byte)
+func sealExpanded256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong256 takes n packets one at a time; held: jobs name their keys, else key i is job i's.
+// openLong256 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
 //
 //go:noescape
-func openLong256(rows *byte, jobs *byte, n int, held int, scratch *byte)
+func openLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
 // openOne256 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
 //
 //go:noescape
 func openOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// openFresh256 takes n short packets, in order of length.
+// openRaw256 takes n short packets, in order of length.
 //
 //go:noescape
-func openFresh256(keys *byte, jobs *byte, n int, scratch *byte)
+func openRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openHeld256 takes n short packets, in order of length.
+// openExpanded256 takes n short packets, in order of length.
 //
 //go:noescape
-func openHeld256(keys *byte, jobs *byte, n int, scratch *byte)
+func openExpanded256(keys *byte, jobs *byte, n int, scratch *byte)

@@ -22,7 +22,7 @@ const (
 
 // GroupBytes is the size of four expanded keys: 15 round keys, 64 unused octets,
 // and H to H^16. Each of these is a vector of 64 octets with one key in each lane.
-const GroupBytes = 32 * 64
+const QuadBytes = 32 * 64
 
 // Scratch memory: short kernels use what is in front, long ones what is
 // behind; expanded keys of long packets lie between.
@@ -33,18 +33,18 @@ const (
 	longLeast = 256 // long kernels take no shorter packets
 	rowsAt    = 4544
 	atOnce    = 16 // keys of long packets expanded at a time
-	longAt    = rowsAt + atOnce/4*GroupBytes
+	longAt    = rowsAt + atOnce/4*QuadBytes
 )
 
 // Kernels are the assembly functions of a backend.
 type Kernels struct {
-	Addresses func(to *uintptr) // of Derive, Expand, Powers, Long, Fresh, Held, One
+	Addresses func(to *uintptr) // of Derive, Expand, Powers, Long, Raw, Expanded, One
 	Derive    func(out, msgs *byte, n, blocks int, master, sub *byte)
 	Expand    [2]func(area, keys *byte, n int) // round keys
 	Powers    [2]func(area *byte, n int)       // H and its powers, behind round keys
-	Fresh     [2][2]func(keys, jobs *byte, n int, scratch *byte)
-	Held      [2][2]func(area, jobs *byte, n int, scratch *byte)
-	Long      [2][2]func(area, jobs *byte, n int, held int, scratch *byte)
+	Raw       [2][2]func(keys, jobs *byte, n int, scratch *byte)
+	Expanded  [2][2]func(area, jobs *byte, n int, scratch *byte)
+	Long      [2][2]func(area, jobs *byte, n int, shared int, scratch *byte)
 
 	// One is for few packets with raw keys, one after the other: of up to OneAAD
 	// octets of AAD and less than OneLimit of text. nil: there is none, and OneLimit is 0.
@@ -60,7 +60,7 @@ type Kernels struct {
 	// Groups says that short kernels take groups of four packets, and time as
 	// if all were as long as the longest. They may write up to sinkBytes where
 	// packets are missing.
-	Groups bool
+	Quads bool
 
 	Wide      bool   // see kernel.Direct
 	OneBlocks uint64 // the same
@@ -73,7 +73,7 @@ type Tuning struct {
 	CPU string // vendor and family
 	// Longest packets, in octets, that go to the short kernels: with raw keys and
 	// with expanded ones; and from which on none go to One.
-	FreshLimit, HeldLimit, OneLimit uint32
+	RawLimit, ExpandedLimit, OneLimit uint32
 	// Up to so many octets, with raw keys and with expanded ones, two packets of about
 	// the same length that are no part of a larger group go to Pairs, or one if it is not One's.
 	PairLimit [2]uint32
@@ -84,8 +84,8 @@ type Tuning struct {
 	// What an octet of such a group costs, in hundredths of what one costs the
 	// long kernels, and how many octets cost what these need to begin a packet:
 	// of raw keys and of expanded ones.
-	GroupOctet uint32
-	Begin      [2]uint32
+	QuadOctet uint32
+	Begin     [2]uint32
 }
 
 // Backend makes a backend.
@@ -93,7 +93,7 @@ func (k *Kernels) Backend(name string) kernel.Backend {
 	return kernel.Backend{
 		Name:     name,
 		Direct:   k.direct(),
-		KeyBytes: GroupBytes / 4,
+		KeyBytes: QuadBytes / 4,
 		Derive: func(out, msgs unsafe.Pointer, n, blocks int, m *kernel.Master, sub *[16]byte, scratch unsafe.Pointer) {
 			k.Derive((*byte)(out), (*byte)(msgs), n, blocks, &m.RK[0][0], &sub[0])
 		},
@@ -115,21 +115,21 @@ func (k *Kernels) direct() *kernel.Direct {
 	var a [21]uintptr
 	k.Addresses(&a[0])
 	d := &kernel.Direct{
-		Derive:   a[0],
-		Expand:   [2]uintptr{a[1], a[2]},
-		Powers:   [2]uintptr{a[3], a[4]},
-		Long:     [2][2]uintptr{{a[5], a[6]}, {a[7], a[8]}},
-		Fresh:    [2][2]uintptr{{a[9], a[10]}, {a[11], a[12]}},
-		Held:     [2][2]uintptr{{a[13], a[14]}, {a[15], a[16]}},
-		Limit:    [2]uint32{k.FreshLimit, k.HeldLimit},
-		Begin:    k.Begin,
-		Alone:    k.Alone,
-		LitterAt: jobsAt, Litter: jobsBytes + kernel.TagSize,
-		GroupOctet: k.GroupOctet, GroupLimit: sinkBytes, LongLeast: longLeast,
-		RowsAt: rowsAt, AtOnce: atOnce, KeyBytes: GroupBytes / 4, LongAt: longAt,
+		Derive:    a[0],
+		Expand:    [2]uintptr{a[1], a[2]},
+		Powers:    [2]uintptr{a[3], a[4]},
+		Long:      [2][2]uintptr{{a[5], a[6]}, {a[7], a[8]}},
+		Raw:       [2][2]uintptr{{a[9], a[10]}, {a[11], a[12]}},
+		Expanded:  [2][2]uintptr{{a[13], a[14]}, {a[15], a[16]}},
+		Limit:     [2]uint32{k.RawLimit, k.ExpandedLimit},
+		Begin:     k.Begin,
+		Alone:     k.Alone,
+		ResidueAt: jobsAt, ResidueLen: jobsBytes + kernel.TagSize,
+		QuadOctet: k.QuadOctet, PartialMax: sinkBytes, LongLeast: longLeast,
+		RowsAt: rowsAt, AtOnce: atOnce, KeyBytes: QuadBytes / 4, LongAt: longAt,
 	}
-	if k.Groups {
-		d.Groups = 1
+	if k.Quads {
+		d.Quads = 1
 	}
 	if k.Wide {
 		d.Wide = 1
@@ -143,7 +143,7 @@ func (k *Kernels) direct() *kernel.Direct {
 	}
 	if k.Pairs != nil {
 		pairs := k.Pairs.direct()
-		d.Pair, d.PairLimit = [2][2][2]uintptr{pairs.Fresh, pairs.Held}, k.PairLimit
+		d.Pair, d.PairLimit = [2][2][2]uintptr{pairs.Raw, pairs.Expanded}, k.PairLimit
 	}
 	return d
 }
@@ -151,24 +151,24 @@ func (k *Kernels) direct() *kernel.Direct {
 func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, dir int) {
 	jobs := unsafe.Slice(first, n)
 	size := keyLen >> 5
-	short, limit := k.Fresh[size][dir], k.FreshLimit
-	if mode == kernel.Many {
-		short, limit = k.Held[size][dir], k.HeldLimit
+	short, limit := k.Raw[size][dir], k.RawLimit
+	if mode == kernel.Shared {
+		short, limit = k.Expanded[size][dir], k.ExpandedLimit
 	}
 	for at := 0; at < n; {
 		keys := keysOf(area, at, keyLen, mode)
 		some, lanes := k.next(jobs[at:], limit, mode)
-		if mode == kernel.Once && some == 1 && k.single(&jobs[at]) {
+		if mode == kernel.OneShot && some == 1 && k.single(&jobs[at]) {
 			k.One[size][dir]((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), 1, (*byte)(scratch), nil, nil)
 		} else if k.Pairs != nil && some <= 2 && jobs[at+some-1].Len <= k.PairLimit[mode] {
-			pair := k.Pairs.Fresh[size][dir]
-			if mode == kernel.Many {
-				pair = k.Pairs.Held[size][dir]
+			pair := k.Pairs.Raw[size][dir]
+			if mode == kernel.Shared {
+				pair = k.Pairs.Expanded[size][dir]
 			}
 			pair((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), some, (*byte)(scratch))
 		} else if lanes {
 			short((*byte)(keys), (*byte)(unsafe.Pointer(&jobs[at])), some, (*byte)(scratch))
-			if some&3 != 0 && k.Groups {
+			if some&3 != 0 && k.Quads {
 				clear(unsafe.Slice((*byte)(unsafe.Add(scratch, jobsAt)), jobsBytes+kernel.TagSize+int(jobs[at+some-1].Len)))
 			}
 		} else {
@@ -183,7 +183,7 @@ func (k *Kernels) single(j *kernel.Job) bool { return j.Len < k.OneLimit && j.AA
 
 // keysOf is the area of the jobs from at on.
 func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointer {
-	if mode == kernel.Many {
+	if mode == kernel.Shared {
 		return area
 	}
 	return unsafe.Add(area, at*keyLen)
@@ -194,7 +194,7 @@ func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointe
 func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int, short bool) {
 	n = len(jobs)
 	begin := k.Begin[mode]
-	if !k.Groups {
+	if !k.Quads {
 		for n > 0 && jobs[n-1].Len > limit {
 			n--
 		}
@@ -219,7 +219,7 @@ func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int
 	for rest < n && rest < run+3 && even(jobs[run].Len, jobs[rest].Len) {
 		rest++
 	}
-	if rest > run && k.groupPays(jobs[run:rest], begin) && jobs[rest-1].Len <= limit {
+	if rest > run && k.quadPays(jobs[run:rest], begin) && jobs[rest-1].Len <= limit {
 		run = rest
 	}
 	if run > 0 {
@@ -254,7 +254,7 @@ func even(a, b uint32) bool { return b-a <= 64+a/8 }
 
 // groupPays reports whether a group of fewer than four is better off in the
 // short kernels, which take as long as for four, than one by one.
-func (k *Kernels) groupPays(jobs []kernel.Job, begin uint32) bool {
+func (k *Kernels) quadPays(jobs []kernel.Job, begin uint32) bool {
 	longest := jobs[len(jobs)-1].Len
 	if jobs[0].Len < longLeast {
 		return true
@@ -263,14 +263,14 @@ func (k *Kernels) groupPays(jobs []kernel.Job, begin uint32) bool {
 	for i := range jobs {
 		sum += jobs[i].Len + begin
 	}
-	return 4*longest*k.GroupOctet <= 100*sum && longest <= sinkBytes
+	return 4*longest*k.QuadOctet <= 100*sum && longest <= sinkBytes
 }
 
 // long runs jobs through the long kernels.
 func (k *Kernels) long(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, dir int) {
 	n, size := len(jobs), keyLen>>5
 	room := (*byte)(unsafe.Add(scratch, longAt))
-	if mode == kernel.Many {
+	if mode == kernel.Shared {
 		k.Long[size][dir]((*byte)(area), (*byte)(unsafe.Pointer(&jobs[0])), n, 1, room)
 		return
 	}
@@ -281,5 +281,5 @@ func (k *Kernels) long(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode 
 		k.Powers[size](rows, some)
 		k.Long[size][dir](rows, (*byte)(unsafe.Pointer(&jobs[at])), some, 0, room)
 	}
-	clear(unsafe.Slice(rows, (min(n, atOnce)+3)/4*GroupBytes))
+	clear(unsafe.Slice(rows, (min(n, atOnce)+3)/4*QuadBytes))
 }

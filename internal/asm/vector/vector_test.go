@@ -36,7 +36,7 @@ func record(t Tuning, groups, pairs bool) *recorded {
 		}
 		return f
 	}
-	r.k = Kernels{Groups: groups, Tuning: t, Fresh: fill("raw"), Held: fill("expanded")}
+	r.k = Kernels{Quads: groups, Tuning: t, Raw: fill("raw"), Expanded: fill("expanded")}
 	for i := range 4 {
 		r.k.Long[i/2][i%2] = func(_, jobs *byte, n, _ int, _ *byte) { r.take("long", jobs, n) }
 		r.k.One[i/2][i%2] = func(_, jobs *byte, n int, _, _, _ *byte) { r.take("one", jobs, n) }
@@ -46,7 +46,7 @@ func record(t Tuning, groups, pairs bool) *recorded {
 		r.k.Powers[i] = func(_ *byte, _ int) {}
 	}
 	if pairs {
-		r.k.Pairs = &Kernels{Fresh: fill("pair"), Held: fill("pair")}
+		r.k.Pairs = &Kernels{Raw: fill("pair"), Expanded: fill("pair")}
 	}
 	return r
 }
@@ -63,8 +63,8 @@ func (r *recorded) run(mode kernel.Mode, lengths []uint32) string {
 }
 
 var (
-	wide   = Tuning{FreshLimit: 2560, HeldLimit: 880, OneLimit: 8800, PairLimit: [2]uint32{880, 192}, GroupOctet: 123, Begin: [2]uint32{724, 373}}
-	narrow = Tuning{FreshLimit: 3504, HeldLimit: 2352, Alone: [2]uint32{672, 64}}
+	wide   = Tuning{RawLimit: 2560, ExpandedLimit: 880, OneLimit: 8800, PairLimit: [2]uint32{880, 192}, QuadOctet: 123, Begin: [2]uint32{724, 373}}
+	narrow = Tuning{RawLimit: 3504, ExpandedLimit: 2352, Alone: [2]uint32{672, 64}}
 )
 
 func TestWhichKernel(t *testing.T) {
@@ -75,27 +75,27 @@ func TestWhichKernel(t *testing.T) {
 		lengths []uint32
 		want    string
 	}{
-		{groups, kernel.Once, []uint32{64}, "one1"},
-		{groups, kernel.Once, []uint32{8800}, "long1"},
-		{groups, kernel.Once, []uint32{880, 880}, "pair2"},
-		{groups, kernel.Once, []uint32{881, 881}, "long2"},
-		{groups, kernel.Once, []uint32{64, 1420}, "one1 one1"},
-		{groups, kernel.Once, []uint32{64, 64, 64}, "raw3"},
-		{groups, kernel.Once, []uint32{64, 64, 64, 64}, "raw4"},
-		{groups, kernel.Many, []uint32{192}, "pair1"},
-		{groups, kernel.Many, []uint32{128, 192}, "pair2"},
-		{groups, kernel.Many, []uint32{64, 192}, "pair1 pair1"},
-		{groups, kernel.Many, []uint32{64, 64, 64}, "expanded3"},
-		{groups, kernel.Many, []uint32{4000, 4000}, "long2"},
-		{pairs, kernel.Once, []uint32{672}, "raw1"},
-		{pairs, kernel.Once, []uint32{673}, "long1"},
-		{pairs, kernel.Once, []uint32{1420, 1420}, "raw2"},
-		{pairs, kernel.Once, []uint32{1420, 1420, 1420}, "raw2 long1"},
-		{pairs, kernel.Once, []uint32{64, 1420, 1420}, "raw3"}, // 64 is by itself
-		{pairs, kernel.Once, []uint32{64, 64, 1420}, "raw2 long1"},
-		{pairs, kernel.Once, []uint32{1420, 1420, 4000}, "raw2 long1"},
-		{pairs, kernel.Many, []uint32{65}, "long1"},
-		{pairs, kernel.Many, []uint32{64}, "expanded1"},
+		{groups, kernel.OneShot, []uint32{64}, "one1"},
+		{groups, kernel.OneShot, []uint32{8800}, "long1"},
+		{groups, kernel.OneShot, []uint32{880, 880}, "pair2"},
+		{groups, kernel.OneShot, []uint32{881, 881}, "long2"},
+		{groups, kernel.OneShot, []uint32{64, 1420}, "one1 one1"},
+		{groups, kernel.OneShot, []uint32{64, 64, 64}, "raw3"},
+		{groups, kernel.OneShot, []uint32{64, 64, 64, 64}, "raw4"},
+		{groups, kernel.Shared, []uint32{192}, "pair1"},
+		{groups, kernel.Shared, []uint32{128, 192}, "pair2"},
+		{groups, kernel.Shared, []uint32{64, 192}, "pair1 pair1"},
+		{groups, kernel.Shared, []uint32{64, 64, 64}, "expanded3"},
+		{groups, kernel.Shared, []uint32{4000, 4000}, "long2"},
+		{pairs, kernel.OneShot, []uint32{672}, "raw1"},
+		{pairs, kernel.OneShot, []uint32{673}, "long1"},
+		{pairs, kernel.OneShot, []uint32{1420, 1420}, "raw2"},
+		{pairs, kernel.OneShot, []uint32{1420, 1420, 1420}, "raw2 long1"},
+		{pairs, kernel.OneShot, []uint32{64, 1420, 1420}, "raw3"}, // 64 is by itself
+		{pairs, kernel.OneShot, []uint32{64, 64, 1420}, "raw2 long1"},
+		{pairs, kernel.OneShot, []uint32{1420, 1420, 4000}, "raw2 long1"},
+		{pairs, kernel.Shared, []uint32{65}, "long1"},
+		{pairs, kernel.Shared, []uint32{64}, "expanded1"},
 	} {
 		if got := c.r.run(c.mode, c.lengths); got != c.want {
 			t.Errorf("mode %d, lengths %d: %s, want %s", c.mode, c.lengths, got, c.want)

@@ -6,7 +6,7 @@ import "fmt"
 func addresses(o variant) {
 	const to, t = x(0), x(1)
 	f := begin("addresses"+o.suffix(),
-		"writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with fresh keys, with held ones if there are any.",
+		"writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with raw keys, with expanded ones if there are any.",
 		"to *uintptr")
 	f.arg("to", to)
 	at := 0
@@ -24,7 +24,7 @@ func addresses(o variant) {
 	}
 	kinds := []string{"Short", "Long", "Brief"}
 	if o.eor3 {
-		kinds = append(kinds, "BriefHeld")
+		kinds = append(kinds, "BriefExpanded")
 	}
 	for _, kind := range kinds {
 		for _, keyLen := range []int{16, 32} {

@@ -18,9 +18,9 @@ import "fmt"
 // another.
 type briefKernel struct {
 	*function
-	o             variant
-	keyLen        int
-	sealing, held bool
+	o               variant
+	keyLen          int
+	sealing, shared bool
 }
 
 const factorsAt = foldsEnd // 32 octets
@@ -46,24 +46,24 @@ const (
 	briefDst     = x(8) // to 11
 	briefJobs    = x(12)
 	briefPackets = x(13)
-	briefArea    = x(14) // mode Once: of these four packets
+	briefArea    = x(14) // mode OneShot: of these four packets
 	briefTemp    = x(15) // and 16
 	briefConst   = x(17)
 	briefLens    = x(19) // to 22: octets of AAD, and of text in the upper half
 	briefTag     = x(23) // to 26; temporary before
 )
 
-func brief(keyLen int, sealing, held bool, o variant) {
+func brief(keyLen int, sealing, shared bool, o variant) {
 	what, doc, whose := "open", "opens", "key i is job i's, and has no power of H but the first."
 	if sealing {
 		what, doc = "seal", "seals"
 	}
 	kind := "Brief"
-	if held {
-		kind, whose = "BriefHeld", "jobs name their keys."
+	if shared {
+		kind, whose = "BriefExpanded", "jobs name their keys."
 	}
 	f := begin(name(what+kind, keyLen, o), doc+" n packets of 33 to 64 octets, a multiple of four, four by four; "+whose, "area *byte", "jobs *byte", "n int")
-	k := &briefKernel{f, o, keyLen, sealing, held}
+	k := &briefKernel{f, o, keyLen, sealing, shared}
 	k.arg("area", briefArea)
 	k.arg("jobs", briefJobs)
 	k.arg("n", briefPackets)
@@ -78,7 +78,7 @@ func brief(keyLen int, sealing, held bool, o variant) {
 		k.emit(k.hash(l), k.hash(l+1))
 	}
 	k.op("ADD $%d, %v", 4*jobBytes, briefJobs)
-	if !held {
+	if !shared {
 		k.op("ADD $%d, %v", 4*slotBytes, briefArea)
 	}
 	k.op("SUBS $4, %v", briefPackets)
@@ -92,14 +92,14 @@ func brief(keyLen int, sealing, held bool, o variant) {
 
 // row is where a lane's key is, from an offset on.
 func (k *briefKernel) row(l, at int) (x, int) {
-	if k.held {
+	if k.shared {
 		return briefRows + x(l), at
 	}
 	return briefRows + x(l/2), l%2*slotBytes + at // within reach of pairs of registers
 }
 
 func (k *briefKernel) rows() {
-	if !k.held {
+	if !k.shared {
 		k.op("MOVD %v, %v", briefArea, briefRows)
 		k.op("ADD $%d, %v, %v", 2*slotBytes, briefArea, briefRows+1)
 		return

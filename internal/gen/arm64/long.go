@@ -35,7 +35,7 @@ const (
 	longRows    = x(0) // the key
 	longJob     = x(1)
 	longPackets = x(2)
-	longHeld    = x(3)
+	longShared  = x(3)
 	longSrc     = x(4)
 	longDst     = x(5)
 	longLeft    = x(6) // octets of text
@@ -60,14 +60,14 @@ func long(keyLen int, sealing bool, o variant) {
 		what, doc = "sealLong", "seals"
 	}
 	f := begin(name(what, keyLen, o),
-		doc+" n packets, one by one. held: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.",
-		"area *byte", "jobs *byte", "n int", "held int", "powers int")
+		doc+" n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.",
+		"area *byte", "jobs *byte", "n int", "shared int", "powers int")
 	k := &longKernel{f, o, keyLen, sealing, hasher{o: o, lo: 12, mid: 13, hi: 14, t: 15, poly: longPoly, acc: longSum},
 		walk{longPower, longFold, longEnd, longLength, longTemp4}}
 	k.arg("area", longArea)
 	k.arg("jobs", longJob)
 	k.arg("n", longPackets)
-	k.arg("held", longHeld)
+	k.arg("shared", longShared)
 	k.arg("powers", longLength)
 	k.op("LSL $4, %v", longLength)
 	k.op("MOVD ZR, %v", longIndex)
@@ -118,7 +118,7 @@ func long(keyLen int, sealing bool, o variant) {
 // begin finds out about a packet.
 func (k *longKernel) begin() {
 	k.op("MOVWU %d(%v), %v", jobKey, longJob, longTemp)
-	k.op("CMP $0, %v", longHeld)
+	k.op("CMP $0, %v", longShared)
 	k.op("CSEL NE, %v, %v, %v", longTemp, longIndex, longTemp)
 	k.op("ADD %v<<9, %v, %v", longTemp, longArea, longRows) // slotBytes is 1<<9
 	k.op("ADD $%d, %v, %v", powersEnd, longRows, longEnd)

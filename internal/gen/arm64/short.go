@@ -40,7 +40,7 @@ const (
 	shortConst   = x(17)
 	shortArea    = x(19)
 	shortNext    = x(20) // rows of the next key, if jobs do not name theirs
-	shortHeld    = x(21)
+	shortShared  = x(21)
 	shortTemp    = x(22) // to 25: temporary
 	shortTemp5   = x(26)
 )
@@ -70,13 +70,13 @@ func short(keyLen int, sealing bool, o variant) {
 		what, doc = "sealShort", "seals"
 	}
 	f := begin(name(what, keyLen, o),
-		doc+" n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. held: jobs name their keys, else key i is job i's.",
-		"area *byte", "jobs *byte", "n int", "held int", "scratch *byte")
+		doc+" n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.",
+		"area *byte", "jobs *byte", "n int", "shared int", "scratch *byte")
 	k := &shortKernel{f, o, keyLen, sealing, hasher{o: o, lo: shortText, mid: shortText + 1, hi: shortText + 2, t: shortText + 3, poly: shortText + 5, polyFrom: shortConst}}
 	k.arg("area", shortArea)
 	k.arg("jobs", shortJobs)
 	k.arg("n", shortPackets)
-	k.arg("held", shortHeld)
+	k.arg("shared", shortShared)
 	k.arg("scratch", shortScratch)
 	k.op("MOVD $short<>(SB), %v", shortConst)
 	k.op("MOVD %v, %v", shortArea, shortNext)
@@ -145,7 +145,7 @@ func (k *shortKernel) rows() {
 		k.op("MOVWU %d(%v), %v", jobBytes*l+jobKey, shortJobs, shortTemp)
 		k.op("ADD %v<<9, %v, %v", shortTemp, shortArea, shortTemp+1) // slotBytes is 1<<9
 		k.op("ADD $%d, %v, %v", l*slotBytes, shortNext, shortTemp)
-		k.op("CMP $0, %v", shortHeld)
+		k.op("CMP $0, %v", shortShared)
 		k.op("CSEL NE, %v, %v, %v", shortTemp+1, shortTemp, shortRows+x(l))
 	}
 }
