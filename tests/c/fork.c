@@ -110,7 +110,7 @@ static void child_thread_may_end(void)
 	fflush(stdout);
 	pid_t pid = fork();
 	if (pid == 0) {
-		alarm(20);
+		alarm(120);
 		pthread_exit(NULL);
 	}
 	ends_well(pid);
@@ -121,7 +121,7 @@ static void child_may_exit(void)
 	fflush(stdout);
 	pid_t pid = fork();
 	if (pid == 0) {
-		alarm(20);
+		alarm(120);
 		exit(0); /* not _exit: with all handlers and destructors */
 	}
 	ends_well(pid);
@@ -171,7 +171,7 @@ static void unnoticed_child_is_refused(void)
 		fflush(stdout);
 		pid_t pid = how ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : _Fork();
 		if (pid == 0) {
-			alarm(20);
+			alarm(120);
 			every_function();
 			_exit(0);
 		}

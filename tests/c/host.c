@@ -224,7 +224,7 @@ static void set_up_again_and_again(void)
 	} while (0)
 #define ONE(f)                                                                 \
 	if (argc == 2 && strcmp(argv[1], #f) == 0) {                           \
-		alarm(60);                                                     \
+		alarm(120);                                                     \
 		f();                                                           \
 		return 0;                                                      \
 	}

@@ -316,7 +316,7 @@ static inline void in_child(void (*f)(void))
 	fflush(stdout);
 	pid_t pid = fork();
 	if (pid == 0) {
-		alarm(20);
+		alarm(120);
 		f();
 		_exit(0);
 	}
