@@ -2,16 +2,16 @@
 .PHONY: test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
 # In the order of which they begin: what takes long first. "a:b": after b; "alone": with nothing beside it.
-TEST_PARTS := test-arm64 test-control test-go test-race test-ports test-dist:test-arm64 test-c test-backends:test-c test-python \
+TEST_PARTS := check-format check-generated test-arm64 test-control test-go test-race test-ports test-dist:test-arm64 test-c test-backends:test-c test-python \
 	test-install test-fuzz check-lint test-bench test-example check-exports check-kernels test-abi test-docs test-readme test-reference demo-live:alone
 # How many of them at a time.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
 test-go:
 	EESP_TEST_REQUIRE=vectors $(GO) test ./...
-# Where threads meet. Kernels and codecs have none; they are slow when races are looked for.
+# Where threads meet. Kernels, codecs and vectors have none; they are slow when races are looked for.
 test-race:
-	CGO_ENABLED=1 $(GO) test -race -short $(if $(FULL),./...,. $(addprefix ./internal/,eesp burst counter fresh/... keys replay secmem))
+	CGO_ENABLED=1 $(GO) test -race -short $(if $(FULL),./...,-skip 'Vectors|LikeTheModel' . $(addprefix ./internal/,eesp burst counter fresh/... keys replay secmem))
 
 # The Go tests of another architecture: GOARCH, emulator, what go test is told.
 go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GO) test -exec "$(2)" $(3)
@@ -21,14 +21,16 @@ ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-g
 DATA := -run 'Vectors|LikeTheModel|RoundTrip|Bursts|Authenticated|StayInside|StaysIn|DataKey|Kernels|ProxyBetween|Drafts|UDPRandom|UDPWith|Order|Longest|Checksum|Allocat'
 
 # make test: kernels in short mode on a CPU with all, where the tests of package armv8 also take the variant for
-# CPUs without SHA-3. FULL=1 (make test-long): every test on a CPU with all, one without SHA-3, and one without AES, of
+# CPUs without SHA-3, and what is theirs to wipe. The generic kernels and the packages that know no architecture are
+# emulated by test-ports, and with FULL=1 here. FULL=1 (make test-long): every test on a CPU with all, one without SHA-3, and one without AES, of
 # which QEMU has none: there the library only believes so.
 SHORT ?= -short
 FULL  ?=
 test-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
 	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) $(if $(FULL),./...,$(DATA) . ./internal/eesp))
-	$(if $(FULL),,EESP_TEST_REQUIRE=armv8$(comma)eor3 $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) $(addprefix ./internal/,asm/... generic burst counter fresh keys replay secmem wire)))
+	$(if $(FULL),,EESP_TEST_PACKETS=5000 EESP_TEST_REQUIRE=armv8$(comma)eor3 $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) -skip TestBackends/generic ./internal/asm/... ./internal/secmem))
+	$(if $(FULL),,$(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) -run 'Wiped|WipesToo|LongChain|StraysEndNoRun' ./internal/burst))
 	$(if $(FULL),EESP_TEST_REQUIRE=armv8$(comma)vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...))
 	$(if $(FULL),GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...))
 	@$(call backends-arm64,max,armv8 generic)
@@ -49,6 +51,9 @@ backends-arm64 = b=$$(GOARCH=arm64 CGO_ENABLED=0 $(GO) run -exec "qemu-aarch64-s
 # bits. 386 needs a kernel that runs its programs (QEMU runs none of Go's); without, arm has pointers of 32 bits as well, but
 # an emulator's mappings are not those that two of the tests look at.
 PORTABLE := $(addprefix ./internal/,asm generic hkdf keys wire $(if $(FULL),burst counter fresh/... replay secmem kerneltest))
+# Where threads meet is no other there than on amd64, and takes an emulator long: FULL=1.
+THREADS := AtTheSameTime|AtOnce|Beside|Threads|UnderTraffic|Churn|ReadersAndWriter|Revived|LateRetirement|TestOnce|TestFirst|FoundWhileMoving|NeverTwice|Sleepers|TestModel|WhateverBefalls|NeverShare
+PORTABLE_FLAGS := $(SHORT) $(if $(FULL),,-skip '$(THREADS)')
 define bits32
 	set -e; export CGO_ENABLED=0 EESP_TEST_REQUIRE=vectors; \
 	if GOARCH=386 $(GO) run ./scripts/backends >/dev/null 2>&1; then \
@@ -59,15 +64,15 @@ define bits32
 	  echo "this kernel runs no programs of 386, arm is emulated: TestLocked and TestSeesFaults with 32 bits" >>$${EESP_SKIPPED:-/dev/null}; \
 	  echo "GOARCH=arm $(GO) test -exec qemu-arm-static"; \
 	  $(if $(FULL),$(GO) test -exec qemu-arm-static -run Vectors ./internal/eesp;) \
-	  $(GO) test -exec qemu-arm-static -short -skip 'TestLocked|TestSeesFaults' $(addprefix ./internal/,burst counter fresh generic keys replay secmem wire); \
+	  $(GO) test -exec qemu-arm-static -short -skip 'TestLocked|TestSeesFaults$(if $(FULL),,|$(THREADS))' $(addprefix ./internal/,burst counter fresh generic keys replay secmem wire); \
 	fi
 endef
 test-ports:
 	@scripts/deps.sh $(DEPS_ARM64)
 	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,$(SHORT) -run Vectors ./internal/eesp)
-	EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,-short $(PORTABLE))
+	$(if $(FULL),,EESP_TEST_PACKETS=1000) EESP_TEST_REQUIRE=vectors $(call go-emulated,s390x,qemu-s390x-static,$(PORTABLE_FLAGS) $(PORTABLE))
 	$(if $(FULL),EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-run Vectors ./internal/eesp))
-	$(if $(FULL),EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,-short $(PORTABLE)))
+	$(if $(FULL),EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,$(PORTABLE_FLAGS) $(PORTABLE)))
 	@$(call bits32)
 
 # The Go tests take each backend by themselves, where it matters; all else runs with the one that is chosen here. With the
@@ -83,11 +88,12 @@ test-backends: stage
 FUZZTIME ?= 5000x
 test-fuzz: MODULE := .
 test-fuzz test-control-fuzz:
-	@set -e; mkdir -p $(BUILD); cd $(MODULE); for f in $$(grep -rl --include='*_test.go' $(if $(filter .,$(MODULE)),--exclude-dir=control) '^func Fuzz' . | sort); do \
-	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
+	@set -e; mkdir -p $(BUILD)/fuzz; cd $(MODULE); for d in $$(grep -rl --include='*_test.go' $(if $(filter .,$(MODULE)),--exclude-dir=control) '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+	  p=$(abspath $(BUILD))/fuzz/$$(basename $$d); $(GO) test -c -fuzz '^Fuzz' -o $$p ./$$d; \
+	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$d/*_test.go); do \
 	    echo "fuzz $$t $(FUZZTIME)"; \
-	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./$$(dirname $$f) >$(abspath $(BUILD))/$@.log 2>&1 || { cat $(abspath $(BUILD))/$@.log; exit 1; }; \
-	    tail -n 1 $(abspath $(BUILD))/$@.log; \
+	    (cd $$d && $$p -test.run '^$$' -test.fuzz "^$$t\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1x -test.fuzzcachedir $$p.cache) >$$p.log 2>&1 || { cat $$p.log; exit 1; }; \
+	    tail -n 2 $$p.log | head -n 1; \
 	  done; done
 
 test-reference:

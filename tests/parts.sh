@@ -3,6 +3,8 @@
 # Runs parts of make test side by side. usage: parts.sh JOBS LOGDIR PART...
 # A part is a target of make, in the order of which to begin; TARGET:OTHER begins when OTHER has
 # ended, and TARGET:alone when all before it have. What a part says comes in one piece when it ends.
+# The first part that fails ends the others, unless make was told to keep going (make -k): then all of
+# them run, and those that failed are listed at the end.
 set -uo pipefail
 (($# > 2)) || { echo "usage: parts.sh JOBS LOGDIR PART..." >&2; exit 2; }
 jobs=$1 logs=$2
@@ -10,7 +12,9 @@ shift 2
 mkdir -p "$logs"
 waiting=("$@")
 declare -A running=() ended=() # by target: the process; 1
-failed=
+failed=()
+keep= # make gives its flags of one letter first, in one word
+[[ ! ${MAKEFLAGS:-} =~ ^[[:alpha:]]*k ]] || keep=1
 
 stop() { for pid in "${running[@]}"; do kill -- "-$pid" 2>/dev/null; done; }
 trap 'stop; exit 1' INT TERM
@@ -57,11 +61,11 @@ while ((${#waiting[@]} + ${#running[@]})); do
 		ended[$target]=1
 		echo "== $target: $(<"$logs/$target.time")"
 		cat "$logs/$target.log"
-		((status == 0)) || failed=$target
+		((status == 0)) || { failed+=("$target") && echo "FAIL $target"; }
 	done
-	if [[ $failed ]]; then
-		echo "FAIL $failed"
+	if ((${#failed[@]})) && [[ ! $keep ]]; then
 		stop
 		exit 1
 	fi
 done
+((${#failed[@]} == 0)) || { echo "${#failed[@]} of the parts failed: ${failed[*]} (what they said: $logs/PART.log)" && exit 1; }

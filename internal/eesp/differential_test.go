@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"unsafe"
@@ -435,8 +436,10 @@ func (x *differential) open(t *testing.T, which int, packets []*modelPacket) {
 // Random bursts of every shape, through keys of several generations, are octet
 // for octet what the model says.
 func TestLikeTheModel(t *testing.T) {
-	runs := uint64(20)
-	if testing.Short() {
+	runs := uint64(8)
+	if os.Getenv("EESP_TEST_LONG") != "" {
+		runs = 50
+	} else if testing.Short() {
 		runs = 5
 	}
 	pool := stream("differential", 1<<20)

@@ -4,7 +4,7 @@
 //
 // Environment: EESP_TEST_REQUIRE is a comma-separated list of backends (and
 // "vectors", and "eor3" for armv8's variant) which a test may not skip; EESP_TEST_PACKETS is the number of
-// packets in random bursts; EESP_TEST_SEED makes other random bursts.
+// packets in random bursts, EESP_TEST_LONG has five times as many of them; EESP_TEST_SEED makes other random bursts.
 package kerneltest
 
 import (
@@ -49,12 +49,18 @@ func Run(t *testing.T, be *kernel.Backend) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &suite{rig: r, quick: testing.Short(), slow: be.Name == generic.Backend.Name, packets: 1_000_000}
-	if s.slow {
-		s.packets = 100_000
+	long := os.Getenv("EESP_TEST_LONG") != ""
+	s := &suite{rig: r, quick: testing.Short(), slow: be.Name == generic.Backend.Name, packets: 200_000}
+	switch {
+	case long:
+		s.packets = 1_000_000
+	case s.quick:
+		s.packets = 50_000
 	}
-	if s.quick {
-		s.packets /= 20
+	// The generic kernels are one loop for all lengths, and take a minute for all cases.
+	s.quick = s.quick || s.slow && !long
+	if s.slow {
+		s.packets /= 10
 	}
 	if v := os.Getenv("EESP_TEST_PACKETS"); v != "" {
 		if s.packets, err = strconv.Atoi(v); err != nil {
