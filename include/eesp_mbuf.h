@@ -69,7 +69,7 @@ static inline struct rte_mbuf *eesp_mbuf_of(const eesp_pkt *p)
 /*
  * Describes the packet in m, whose data begins with what the library is to work
  * on: a payload, a Security Header, or for UDP an IP packet. reserve: octets of
- * headroom that shall be left, for headers of yours. iov: iov_room of them, which
+ * headroom that shall be left, for your headers. iov: iov_room of them, which
  * must stay as long as p is used; only chained packets need any. What else the
  * library is told (coffset, next_header, addr) is zero: set it after this.
  * EESP_ERR_SEGMENTS: more segments than iov_room. EESP_ERR_UNSUPPORTED: m or one

@@ -417,7 +417,7 @@ int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_v
 /* ---- Packets ---- */
 
 #define MOST_STRANGE 256 /* mostStrange of internal/burst */
-#define STRAY 1 /* a packet that the plan does not cover, until the engine has it */
+#define STRAY 1 /* a packet that the plan does not cover, until the general path has it */
 
 static inline uint64_t get64(const uint8_t *p)
 {
@@ -704,7 +704,7 @@ static inline void derive_and_run(const struct eesp_worker_view *view, const str
 }
 
 #ifndef WIDE
-/* Takes packets out of a burst that the plan does not cover, has the engine take
+/* Takes packets out of a burst that the plan does not cover, hands them to the general path
  * them, and puts them back. */
 typedef size_t go_burst(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial);
 
@@ -1269,7 +1269,7 @@ static inline eesp_status screen(const struct eesp_screen *s, const eesp_pkt *p)
 }
 
 /* Takes a packet that the plan does not cover: most probably it is none of the
- * receiver's, or else the engine's. */
+ * receiver's, or else Go's. */
 static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struct refusals *a)
 {
 	const struct eesp_screen *s = &w->screen;
@@ -1285,14 +1285,14 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
 	refuse(w, p, st, domain_of(w, p), a);
 }
 
-/* How many packets of keys that are new here the engine may look at yet, in this
+/* How many packets of keys that are new here Go may look at yet, in this
  * burst. */
 struct strangers {
 	int known;
 	uint64_t left, last; /* the last one's ID */
 };
 
-/* Whether the engine is to look at a packet whose key is not here yet. Internal/burst's
+/* Whether Go is to look at a packet whose key is not here yet. Internal/burst's
  * strangers says why, and counts what comes of it. */
 static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_pattern *pt, uint64_t id, struct strangers *s)
 {

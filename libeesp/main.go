@@ -224,7 +224,7 @@ func eespGoSelfTest(text *C.char) (st C.int) {
 	return report(eesp.SelfTest(), text)
 }
 
-// idle keeps the way of a packet warm, from the cgo call to the kernels.
+// idle keeps the code path of a packet warm, from the cgo call to the kernels.
 var idle = sync.OnceValue(func() *burst.Idle {
 	be, err := asm.Selected()
 	if err != nil {
@@ -916,7 +916,7 @@ func eespGoWindow(object C.uint64_t, flow *C.struct_eesp_flow) (window C.uintptr
 	return C.uintptr_t(receivers.get(object).Burst().Window(unsafe.Pointer(flow)))
 }
 
-// outside is the engine's view of struct eesp_udp.
+// outside is struct eesp_udp as internal/burst sees it.
 func outside(u *C.eesp_udp) (e burst.UDP) {
 	e.Transport = u.mode == C.EESP_UDP_TRANSPORT
 	a := (*eesp.Addr)(unsafe.Pointer(&u.addr))

@@ -10,7 +10,7 @@
 #include <time.h>
 
 #define KEEP_WARM_US 25 /* the library asks for at most 50 */
-#define COLD_US 200     /* after so long without a call the way into the library is cold */
+#define COLD_US 200     /* after so long without a call the library's code path is cold */
 
 const char *const drop_names[DROP_COUNT] = {
 	[DROP_NOT_OURS] = "not for this gateway",   [DROP_MALFORMED] = "malformed",

@@ -41,7 +41,7 @@ func (h *ExpandedKey) Free() {
 	}
 }
 
-// Sender is what the engine needs to know of a sender.
+// Sender is what bursts need to know of a sender.
 type Sender struct {
 	Backend  *kernel.Backend
 	Group    *keys.Group // nil: Expanded
@@ -72,7 +72,7 @@ func (s *Sender) latest() *Sender {
 	return s
 }
 
-// Receiver is what the engine needs to know of a receiver.
+// Receiver is what bursts need to know of a receiver.
 type Receiver struct {
 	Backend  *kernel.Backend
 	Groups   []*keys.Group // none: Expanded

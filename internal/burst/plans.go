@@ -110,7 +110,7 @@ func (s *Sender) replan() {
 	} else {
 		area = uintptr(unsafe.Pointer(s.Expanded.area))
 	}
-	if snap != nil && snap.Sealing != status.OK { // the engine says why not
+	if snap != nil && snap.Sealing != status.OK { // the general path says why not
 		p.publish(0, nil)
 		return
 	}

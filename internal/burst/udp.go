@@ -30,7 +30,7 @@ func (u *UDP) Check(sealing bool) status.Code {
 	return status.OK
 }
 
-// outer is what is kept of a packet while it goes through the engine.
+// outer is what is kept of a packet while its inner one is sealed or opened.
 type outer struct {
 	hdr   [60]byte // the IP header, in transport mode
 	n     uint8    // its length

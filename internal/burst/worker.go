@@ -1,4 +1,4 @@
-// Package burst is the engine. It takes a burst of packets, prepares jobs, calls
+// Package burst is the general path. It takes a burst of packets, prepares jobs, calls
 // kernels for many packets at a time, and returns statuses. It knows no header
 // format (package profile does) and no cipher (the kernels do).
 package burst

@@ -3,5 +3,5 @@
 //
 // The root package has the same functions and types, and calls these. What has no
 // comment here has it there. What is exported only here is for the C library,
-// which hands bursts to the engine (internal/burst) with workers of its own.
+// which hands bursts to internal/burst with workers of its own.
 package eesp

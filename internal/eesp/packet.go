@@ -117,7 +117,7 @@ func (p *Packet) lack(needs addresses) bool {
 	return needs&(needSrc|needDst) != 0 && !src.IsValid() || needs&needDst != 0 && !dst.IsValid()
 }
 
-// fill makes the engine's descriptor of a packet. One whose slices do not fit,
+// fill makes a descriptor for internal/burst of a packet. One whose slices do not fit,
 // or that has not the addresses that it needs, gets flags, which the engine
 // refuses as an argument error.
 func fill(d *profile.Desc, a *Addr, p *Packet, needs addresses) {

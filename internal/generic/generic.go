@@ -53,7 +53,7 @@ type ctrBlock struct {
 	sum      *element
 }
 
-// Both must fit where the engine puts them.
+// Both must fit where internal/burst puts them.
 var (
 	_ [kernel.ScratchBytes - unsafe.Sizeof(work{})]byte
 	_ [kernel.MaxKeyBytes - unsafe.Sizeof(key{})]byte

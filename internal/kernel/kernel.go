@@ -153,7 +153,7 @@ type Backend struct {
 	Seal func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
 
 	// Open decrypts n jobs and sets OK. What Dst holds where OK is 0 is
-	// unspecified (the engine zeroes it). Somebody else may write Src
+	// unspecified (the caller zeroes it). Somebody else may write Src
 	// meanwhile: each octet is read once, so that what is decrypted is what
 	// was authenticated. Nor does Seal read again what it wrote to Dst.
 	Open func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)

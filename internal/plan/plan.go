@@ -2,7 +2,7 @@
 // data: how a sender's packets are written, and what packets a receiver may open
 // look like. The executor (libeesp/direct.c) follows a plan and knows no
 // profile. It takes the packets that the plan covers and leaves all others to
-// the engine. C shares the layouts (libeesp/plan.h).
+// the general path. C shares the layouts (libeesp/plan.h).
 //
 // A plan belongs to one sender or receiver. A new one is made when keys change;
 // a published plan does not change. Its pointers are addresses of locked memory,
@@ -245,7 +245,7 @@ type Screen struct {
 }
 
 // Domain is a number of 24 bits that packets begin with, behind one octet, and
-// where their statuses are counted, for whom such are.
+// where their statuses are counted, if there are counts for it.
 type Domain struct {
 	Number uint32
 	_      uint32
@@ -650,7 +650,7 @@ func (p *Pattern) KDF(msg *[48]byte, blocks, counter uint8) {
 	}
 }
 
-// Others has packets with other flags be as a second plan says, which ends with
+// Others names the second plan, for packets with other flags, which ends with
 // this one.
 func (s *Seal) Others(o *Seal) {
 	s.other = o

@@ -57,8 +57,8 @@ type IOV struct {
 	Len  uintptr
 }
 
-// Lane is one packet on its way through the engine: what the profile found in
-// its header, and what the engine needs beside the kernels' job. A packet is
+// Lane is one packet on the general path: what the profile found in
+// its header, and what the path needs beside the kernels' job. A packet is
 //
 //	prefix | header | payload | padding | ICV
 //

@@ -15,7 +15,7 @@ type KDF struct {
 	Root    *hkdf.Expander     // of HKDF, or
 	Subs    *keys.Subs         // keeps the keys that come of it, if not nil
 	Usage   *keys.Usage        // counts; nil: nothing is derived
-	Raw     *[keys.RawLen]byte // the data key itself, and behind it the mask; none: the engine holds it already
+	Raw     *[keys.RawLen]byte // the data key itself, and behind it the mask; nil: it is expanded already
 	Blocks  uint8              // of the message
 	KeyLen  uint8              // octets of key
 	Mask    uint8              // octets behind the key that are added to the nonce: 0, 4 or 12

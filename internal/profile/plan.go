@@ -12,7 +12,7 @@ import (
 
 // planned is what a Sealing or Opening has whose ordinary packets a plan can
 // describe. For a expanded key, area is where it is, and there are no snapshots.
-// A plan that does not cover a packet leaves it to the engine, so that none has
+// A plan that does not cover a packet leaves it to the general path, so that none has
 // to be complete, or to be there at all.
 type plannedSealing interface {
 	// planSeal fills in a plan, and reports whether there is one.

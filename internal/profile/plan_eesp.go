@@ -62,7 +62,7 @@ func eespDerive(k *KDF, session uint16, out []byte) error {
 // planSeal is for PlanSeal. A sender's key is one of the slot's derived ones.
 func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
-	if s.Begin(&h, snap) != 0 || !s.format.Seq { // without sequence number, the counter is the IV: the engine's
+	if s.Begin(&h, snap) != 0 || !s.format.Seq { // without sequence number, the counter is the IV: the general path
 		return false
 	}
 	to.ID, to.N, to.TSCAt, to.Fixed = uint64(s.session), uint16(s.n), uint16(s.at), 1

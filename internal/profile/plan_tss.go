@@ -13,7 +13,7 @@ import (
 )
 
 // planSeal is for PlanSeal. A key that is the same for all packets is derived here.
-// Direct mode, and whatever leaves something in clear, are the engine's.
+// Direct mode, and what leaves something in clear, take the general path.
 func (s *tssSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
 	if s.Begin(&h, snap) != 0 || h.Raw != nil || tssClear(s.Params, uint32(h.n)) != 0 || s.held != nil && !h.Simple {

@@ -1,4 +1,4 @@
-// Package profile turns header fields into what the engine works on: which
+// Package profile turns header fields into what internal/burst works on: which
 // key, which key-derivation input, which nonce, and where the authenticated and
 // the encrypted octets are. One file per profile.
 package profile

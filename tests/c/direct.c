@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Packets that the library takes without a crossing into Go (libeesp/direct.c):
- * what comes of them is what the engine makes of the same packets. The program
+ * Packets that the library takes without a cgo call (libeesp/direct.c):
+ * what comes of them is what the general path makes of the same packets. The program
  * is linked with the library's inner names: it asks how many packets were the
  * engine's, and takes an object's plan away, so that all are.
  */
@@ -24,7 +24,7 @@ static uint32_t any(uint32_t below)
 	return (uint32_t)(((uint64_t)seed * below) >> 32);
 }
 
-/* Two of a kind: packets go directly through one, and through the engine in the other. */
+/* Two of a kind: packets go directly through one, and through Go in the other. */
 static struct side {
 	eesp_sender *sender;
 	eesp_receiver *receiver;
@@ -43,11 +43,11 @@ static struct {
 	eesp_group *const *groups; /* whose keys count */
 	size_t group_count;
 	int each;  /* keys are derived for packets */
-	int alike; /* and packets that are alike go together in the engine */
+	int alike; /* and packets that are alike go together in Go */
 	int kept;  /* a plan has the sender's only key */
 } form = { .tail = EESP_ICV_LEN };
 
-/* Has all packets of a side be the engine's, until keys change. */
+/* Has all packets of a side be Go's, until keys change. */
 static void engine_only(struct side *x)
 {
 	*direct_seal_plan(x->sender) = NULL;
@@ -296,7 +296,7 @@ static void same_usage(const eesp_usage used[2], const struct burst *b)
 		SAME(used[0].derived, used[1].derived);
 }
 
-/* Seals a burst on both sides and compares; returns how many packets were the engine's on the first. */
+/* Seals a burst on both sides and compares; returns how many packets were Go's on the first. */
 static uint64_t seal_both(const struct burst *b)
 {
 	uint64_t by_cgo = 0;
@@ -439,7 +439,7 @@ static void as_the_engine(void)
 					eesp_group_free(g[0]);
 					eesp_group_free(g[1]);
 				}
-	printf("     of %llu packets %llu were sealed and %llu opened by the engine\n", (unsigned long long)all, (unsigned long long)sealed_there,
+	printf("     of %llu packets %llu were sealed and %llu opened by Go\n", (unsigned long long)all, (unsigned long long)sealed_there,
 	       (unsigned long long)opened_there);
 	CHECK(duplicates >= (emulated() ? 1 : 10)); /* of a few hundred bursts, or some thousands */
 	if (possible)
@@ -521,7 +521,7 @@ static void other_sides(const struct other *o, eesp_group *const *groups)
 	engine_only(&side[1]);
 }
 
-/* The same for the other profiles: what C seals, the engine opens, and the other way round. */
+/* The same for the other profiles: what C seals, Go opens, and the other way round. */
 static void others_as_the_engine(void)
 {
 	uint64_t all = 0, sealed_there = 0, opened_there = 0;
@@ -565,13 +565,13 @@ static void others_as_the_engine(void)
 		CHECK(form.each || u.derived == (o->held ? 0 : 2)); /* a Sub SA each */
 		if (possible && !o->held && !o->ip && o->g.profile != EESP_PROFILE_EESP)
 			CHECK(sealed_there - sealed_before < packets / 10);
-		/* Where the payload would begin in front of its destination, the engine opens it. */
+		/* Where the payload would begin in front of its destination, Go opens it. */
 		CHECK(!possible || opened_there - before < (o->g.profile == EESP_PROFILE_EESP ? packets / 2 : packets / 10));
 		all += packets;
 		free_sides();
 		eesp_group_free(g);
 	}
-	printf("     of %llu packets %llu were sealed and %llu opened by the engine\n", (unsigned long long)all, (unsigned long long)sealed_there,
+	printf("     of %llu packets %llu were sealed and %llu opened by Go\n", (unsigned long long)all, (unsigned long long)sealed_there,
 	       (unsigned long long)opened_there);
 }
 
@@ -679,7 +679,7 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 	CHECK(!possible || by_cgo < all / 2);
 }
 
-/* Half of a burst is nobody's, and has what it deserves without a call into the engine. */
+/* Half of a burst is nobody's, and has what it deserves without a call into Go. */
 static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint32_t lead, uint16_t flags)
 {
 	static uint8_t at[MOST][ROOM];
@@ -796,8 +796,8 @@ static void noise(void)
 	}
 }
 
-/* Packets of psp with whatever version, extension and crypt offset: C and the engine make the
- * same of them, and C needs the engine for few. */
+/* Packets of psp with whatever version, extension and crypt offset: C and Go make the
+ * same of them, and C needs Go for few. */
 static void psp_in_any_form(void)
 {
 	static uint8_t at[32][ROOM], room[2][32][ROOM], to[2][32][PAD + ROOM + PAD];
@@ -904,11 +904,11 @@ static void psp_in_any_form(void)
 			eesp_sender_free(s);
 			eesp_group_free(g);
 		}
-	printf("     of %llu packets of psp %llu opened, %llu were the engine's\n", (unsigned long long)all, (unsigned long long)good, (unsigned long long)by_cgo);
+	printf("     of %llu packets of psp %llu opened, %llu were Go's\n", (unsigned long long)all, (unsigned long long)good, (unsigned long long)by_cgo);
 	CHECK(good > all / 2 && (!possible || by_cgo < all / 5));
 }
 
-/* Of a flood of Session IDs that nobody sends with, the engine looks at few; packets of those that
+/* Of a flood of Session IDs that nobody sends with, Go looks at few; packets of those that
  * somebody does all open, and who is new gets in. */
 static void flood(void)
 {
@@ -1056,7 +1056,7 @@ static void tss_addresses(void)
 	}
 }
 
-/* Seals n packets, and returns how many of them were the engine's. */
+/* Seals n packets, and returns how many of them were Go's. */
 static uint64_t seal_row(eesp_sender *s, eesp_pkt *p, size_t n, uint32_t lead, uint16_t flags)
 {
 	uint64_t before = direct_cgo_packets();
@@ -1634,14 +1634,14 @@ static void rotation_beside(void)
 	qsort(all, n, sizeof *all, by_value);
 	for (size_t i = 1; i < n; i++)
 		CHECK(all[i] != all[i - 1]);
-	printf("     of %llu packets %llu were the engine's\n", shared.packets, shared.by_cgo);
+	printf("     of %llu packets %llu were Go's\n", shared.packets, shared.by_cgo);
 	CHECK(!possible || shared.by_cgo < shared.packets / 2);
 	eesp_sender_free(shared.sender);
 	eesp_receiver_free(shared.receiver);
 	eesp_group_free(shared.group);
 }
 
-/* Senders by the clock read it without the engine, by two threads too: counters rise, none is given
+/* Senders by the clock read it without Go, by two threads too: counters rise, none is given
  * twice, and they are not far ahead of the time. One that is too fast is told. */
 static eesp_sender *by_clock;
 static uint64_t clock_tscs[2][200 * 64];
@@ -1755,7 +1755,7 @@ static void formats_together(void)
 		}
 		uint64_t before = direct_cgo_packets();
 		SAME(eesp_open_burst(r, q, COUNT(room)), COUNT(room));
-		/* The plan has one of the formats that begin alike: the others' packets are the engine's. */
+		/* The plan has one of the formats that begin alike: the others' packets are Go's. */
 		CHECK(!possible || round == 0 || direct_cgo_packets() - before <= 2 * COUNT(room) / 3);
 		for (size_t i = 0; i < COUNT(room); i++) {
 			SAME(q[i].out_len, 71 + i % 5);
@@ -1836,7 +1836,7 @@ int main(void)
 		   strcmp(backend, "armv8") == 0;
 	possible = possible && (direct == NULL || strcmp(direct, "0") != 0);
 	if (!possible)
-		printf("     backend %s has no kernels for C: all packets are the engine's\n", backend);
+		printf("     backend %s has no kernels for C: all packets are Go's\n", backend);
 	TEST(to_the_letter);
 	TEST(as_the_engine);
 	TEST(others_as_the_engine);

@@ -237,7 +237,7 @@ static void use_keys(void)
 }
 
 /* What packets are sealed and opened with is gone when a burst has ended, also
- * from locked memory: in turns with others, which the engine takes, and one burst
+ * from locked memory: in turns with others, which Go takes, and one burst
  * after the other, which go to the kernels without it. */
 static void after_bursts(void)
 {

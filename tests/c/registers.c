@@ -219,7 +219,7 @@ static void take_over(size_t n)
 	}
 }
 
-/* Bursts of one, of a few, and of more than go without a crossing. */
+/* Bursts of one, of a few, and of more than go without a cgo call. */
 static void bursts(eesp_sender *s, eesp_receiver *r)
 {
 	static const size_t sizes[] = { 1, 1, 1, 3, 16, 32, MANY };

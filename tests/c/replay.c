@@ -118,7 +118,7 @@ static void skipping(void)
 	enum { HALF = 8, LONG = 100, SHORT = 40 };
 	eesp_sender *s = new_sender(group, EESP_V_ID, EESP_SENDER_OPTIONS);
 	eesp_receiver *r = new_replay_receiver(group, 64, 0);
-	/* Again and again, so that bursts are opened without a crossing too. */
+	/* Again and again, so that bursts are opened without a cgo call too. */
 	for (int round = 0; round < 8; round++) {
 		eesp_pkt p[2 * HALF];
 		seal_row(s, HALF);

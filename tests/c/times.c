@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Replay protection by time without a crossing into Go (libeesp/times.h): what
- * comes of packets is what the engine makes of them, on tables alike and on one
+ * comes of packets is what Go makes of them, on tables alike and on one
  * that both share. Linked with the library's inner names, as direct.c is.
  */
 #include "test.h"
@@ -77,7 +77,7 @@ static struct eesp_times *times_of(eesp_receiver *r)
 	return w != NULL ? w->times : NULL;
 }
 
-/* Two receivers, of which the second is the engine's alone, and what their tables begin with. */
+/* Two receivers, of which the second is Go's alone, and what their tables begin with. */
 static struct side {
 	eesp_receiver *receiver;
 	struct eesp_times *times;
@@ -306,7 +306,7 @@ static void as_the_engine(void)
 		eesp_group_free(plain);
 		eesp_group_free(timed);
 	}
-	printf("     %llu packets, each twice on both sides; %llu were the engine's on the first one\n", (unsigned long long)all, (unsigned long long)by_cgo);
+	printf("     %llu packets, each twice on both sides; %llu were Go's on the first one\n", (unsigned long long)all, (unsigned long long)by_cgo);
 	for (size_t i = 0; i < COUNT(kinds); i++)
 		CHECK(counts[i] > 0);
 	CHECK(replays > 0);
@@ -434,9 +434,9 @@ static int less(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Two threads seal through C and two through the engine, with the counter of one
+/* Two threads seal through C and two through Go, with the counter of one
  * sender: each counter once, and it is the time. Then two threads open
- * them all through C and two through the engine, on one table: each packet opens once. */
+ * them all through C and two through Go, on one table: each packet opens once. */
 static void threads(void)
 {
 	pthread_t t[THREADS];
@@ -543,7 +543,7 @@ int main(void)
 		TEST(as_the_engine);
 		TEST(what_is_due);
 	} else {
-		printf("     backend %s has no kernels for C, or may not: all packets are the engine's\n", backend);
+		printf("     backend %s has no kernels for C, or may not: all packets are Go's\n", backend);
 	}
 	TEST(threads);
 	TEST(pace);

@@ -375,7 +375,7 @@ def command_derive(args: argparse.Namespace) -> int:
 
 
 def no_tss(args: argparse.Namespace) -> None:
-    """seal and open: the octets in front of a tss header have no place in a capture of theirs."""
+    """seal and open: the octets in front of a tss header have no place in its captures."""
     if args.profile == "tss":
         raise Failure("packets of profile tss are not put into UDP: see derive and inspect, and the Python API")
 

@@ -936,7 +936,7 @@ class Sender(_Object):
         leads: Leads | None = None,
         ipv6: Families = False,
     ) -> Result:
-        """Seals payloads into a buffer of yours, side by side, or into the places that Packets name.
+        """Seals payloads into your buffer, side by side, or into the places that Packets name.
 
         tss: leads are put at the beginning of places; not given, they are there already, and ipv6 says of which kind.
         """
@@ -1267,7 +1267,7 @@ class Receiver(_Object):
         ipv6: Families = False,
         extension: bool = False,
     ) -> Result:
-        """Opens packets into a buffer of yours, side by side, or into the places that Packets name."""
+        """Opens packets into your buffer, side by side, or into the places that Packets name."""
         return self._open_burst(packets, out, addresses, leads, ipv6, extension)
 
     def _open_burst(
