@@ -1156,14 +1156,27 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 	}
 }
 
-static NOINLINE void refuse_known(eesp_pkt *p, eesp_status st, const struct eesp_open_plan *w, const struct eesp_pattern *pt)
+/* Counts packets that were not opened. Of EESP_ERR_FLOODED threads have no shares: new_here
+ * reads how many there were. */
+static void count_failed(const struct eesp_open_plan *w, uint64_t number, eesp_status st, uint64_t *tally, uint64_t n)
+{
+	const int what = w->tally_of[-st];
+	if (LIKELY(st != EESP_ERR_FLOODED && share_of(w->shares, number) != NULL)) {
+		uint64_t *mine = w->refused + number % SHARES * REFUSED_WORDS - st;
+		__atomic_store_n(mine, *mine + n, __ATOMIC_RELEASE);
+	} else {
+		__atomic_fetch_add(&w->by[-st], n, __ATOMIC_RELEASE);
+	}
+	if (tally != NULL && what != 0)
+		count(share_of((struct eesp_share *)(tally + TALLY_SHARES), number), what, &tally[what], n);
+}
+
+static NOINLINE void refuse_known(eesp_pkt *p, eesp_status st, const struct eesp_open_plan *w, uint64_t number, const struct eesp_pattern *pt)
 {
 	p->status = st;
 	p->out = NULL;
 	p->out_len = 0;
-	__atomic_fetch_add(&w->by[-st], 1, __ATOMIC_RELAXED);
-	if (pt->tally != NULL && w->tally_of[-st] != 0)
-		__atomic_fetch_add(&pt->tally[w->tally_of[-st]], 1, __ATOMIC_RELAXED);
+	count_failed(w, number, st, pt->tally, 1);
 }
 
 /* Counts packets that were opened with a pattern's key, of so many that went
@@ -1178,6 +1191,7 @@ static inline void opened_with(const struct eesp_pattern *pt, uint64_t number, s
  * named. Threads share what is counted: it is written once, when all of them are known. */
 struct refusals {
 	size_t all;
+	uint64_t number; /* the thread's */
 	uint32_t kinds;
 	struct refusal {
 		eesp_status status;
@@ -1190,9 +1204,7 @@ static NOINLINE void count_refused(const struct eesp_open_plan *w, struct refusa
 {
 	for (size_t i = 0; i < a->kinds; i++) {
 		const struct refusal *t = &a->of[i];
-		__atomic_fetch_add(&w->by[-t->status], t->n, __ATOMIC_RELAXED);
-		if (t->domain != NULL && w->tally_of[-t->status] != 0)
-			__atomic_fetch_add(&t->domain->tally[w->tally_of[-t->status]], t->n, __ATOMIC_RELAXED);
+		count_failed(w, a->number, t->status, t->domain != NULL ? t->domain->tally : NULL, t->n);
 	}
 	a->kinds = 0;
 }
@@ -1451,10 +1463,10 @@ static inline enum verdict commit_shared(const struct eesp_windows *t, const str
 }
 
 /* Counts a packet that is not new, and says what it is. */
-static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const struct lane *l, const struct eesp_open_plan *w)
+static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const struct lane *l, const struct eesp_open_plan *w, uint64_t number)
 {
 	__atomic_fetch_add(v == OLD ? &t->old : &t->duplicate, 1, __ATOMIC_RELAXED);
-	refuse_known(l->p, EESP_ERR_REPLAY, w, l->pattern);
+	refuse_known(l->p, EESP_ERR_REPLAY, w, number, l->pattern);
 }
 
 #define SEVERAL UINT64_MAX
@@ -1510,7 +1522,7 @@ static inline void sole_end(struct eesp_sole *t, int alone)
 /* Looks for the windows of n lanes, all at a time, so that what is not in a
  * cache comes beside one another; jobs and lanes of packets that are not new are
  * taken out. Returns how many are left. */
-static inline size_t check_windows(const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
+static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs, size_t n)
 {
 	struct eesp_windows *t = w->windows;
 	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride, .n = t->n, .recip = t->recip, .shift = t->shift };
@@ -1536,7 +1548,7 @@ static inline size_t check_windows(const struct eesp_open_plan *w, struct lane *
 		if (LIKELY(l->window != NULL)) {
 			enum verdict v = window_check(t, l);
 			if (UNLIKELY(v != FRESH)) {
-				not_fresh(t, v, l, w);
+				not_fresh(t, v, l, w, number);
 				continue;
 			}
 		}
@@ -1558,7 +1570,7 @@ static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct 
 		flow_of(&f, l);
 		l->window = (uint8_t *)eespGoWindow(fp->object, &f);
 		if (l->window == NULL) {
-			refuse_known(l->p, EESP_ERR_WINDOWS, w, l->pattern);
+			refuse_known(l->p, EESP_ERR_WINDOWS, w, fp->view->number, l->pattern);
 			return 0;
 		}
 		l->word = window_word(t, l->window, l->seq);
@@ -1566,7 +1578,7 @@ static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct 
 	enum verdict v = alone ? commit_alone(t, l) : commit_shared(t, l);
 	if (LIKELY(v == FRESH))
 		return 1;
-	not_fresh(t, v, l, w);
+	not_fresh(t, v, l, w, fp->view->number);
 	return 0;
 }
 
@@ -1594,12 +1606,12 @@ static const eesp_status time_statuses[] = {
 
 /* Commits an authentic packet; of a lane, window is the first word of its slice here, and
  * seq the word that it is to have. */
-static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, const struct lane *l, struct times_pass *pass, int alone)
+static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, uint64_t number, const struct lane *l, struct times_pass *pass, int alone)
 {
 	enum times_verdict v = times_commit(w->times, pass, (uint64_t *)l->window, l->word, l->seq, l->p->tsc, alone);
 	if (LIKELY(v == TIME_FRESH))
 		return 1;
-	refuse_known(l->p, time_statuses[v], w, l->pattern);
+	refuse_known(l->p, time_statuses[v], w, number, l->pattern);
 	return 0;
 }
 
@@ -1798,9 +1810,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	struct order o;
 
 	refusals.all = refusals.kinds = 0;
+	refusals.number = view->number;
 #pragma GCC unroll 4
-	for (size_t i = 1; i < n; i++) /* so that headers which are in no cache come together */
+	for (size_t i = 1; i < n; i++) { /* so that headers which are in no cache come together (after locked operations, which wait for them) */
 		__builtin_prefetch(pkts[i].data);
+		__builtin_prefetch((const void *)((uintptr_t)pkts[i].data + 24)); /* where most end */
+	}
 	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
 		const struct eesp_layout *const s = loose && p->status != STRAY ? NULL : layout_by_word(w, p);
 		if (UNLIKELY(s == NULL)) {
@@ -1847,6 +1862,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint32_t unlike = ((f & word32(0xff, 0xff, 0, 0xff)) ^ flags) | p->iov_count;
 			if (UNLIKELY(unlike != 0 || p->headroom < prefix) || UNLIKELY(!same_)) {
 				uint32_t begin;
+				if (!loose && unlike == 0 && p->headroom >= prefix) { /* most of what is none of the receiver's */
+					const eesp_status st = w->screen.first[hdr[w->screen.first_at]];
+					if (LIKELY(st != EESP_OK)) {
+						p->id = p->tsc = 0;
+						refuse(w, p, st, w->screen.n_domains < 2 ? w->screen.domains : domain_of(w, p), &refusals);
+						continue;
+					}
+				}
 				memcpy(&begin, hdr, 4);
 				if ((begin & word_mask) + (f & word32(0xff, 0xff, 0, 0)) * FLAGS_FACTOR != word) {
 					if (layout_by_word(w, p) == NULL)
@@ -1954,18 +1977,18 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (!bare && s->ages) { /* serial numbers: tssOld */
 				uint16_t behind = (uint16_t)(pt->epoch - (tsc >> 48));
 				if (UNLIKELY(behind < 0x8000 && behind > pt->age)) {
-					refuse_known(p, EESP_ERR_EPOCH, w, pt);
+					refuse_known(p, EESP_ERR_EPOCH, w, view->number, pt);
 					failed++;
 					continue;
 				}
 			}
 			if (extras && UNLIKELY(is_own(w, id))) {
-				refuse_known(p, EESP_ERR_REFLECTED, w, pt);
+				refuse_known(p, EESP_ERR_REFLECTED, w, view->number, pt);
 				failed++;
 				continue;
 			}
 			if (extras == TIMES && UNLIKELY(!times_may(pass, tsc))) {
-				refuse_known(p, time_statuses[times_refused(times, pass, tsc)], w, pt);
+				refuse_known(p, time_statuses[times_refused(times, pass, tsc)], w, view->number, pt);
 				failed++;
 				continue;
 			}
@@ -2050,7 +2073,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	*stray = (loose ? *stray : n) - m - failed - refusals.all;
 	int moved = 0; /* inputs are where packets were that were taken out */
 	if (extras == WINDOWS) {
-		size_t left = check_windows(w, x.lanes, x.jobs, m);
+		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m);
 		moved = left != m;
 		m = left;
 	}
@@ -2094,14 +2117,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			lost = 0;
 		}
 		if (UNLIKELY(j->ok != 1)) {
-			refuse_known(p, EESP_ERR_AUTH, w, l->pattern);
+			refuse_known(p, EESP_ERR_AUTH, w, view->number, l->pattern);
 		} else {
 			uint32_t len = j->len;
 			uint8_t *out = j->dst;
 			if (!bare && UNLIKELY(l->pattern->form->unwrap != UNWRAP_BARE)) {
 				eesp_status st = unwrap(l->pattern->form->unwrap, p, &out, &len);
 				if (UNLIKELY(st != EESP_OK)) {
-					refuse_known(p, st, w, l->pattern);
+					refuse_known(p, st, w, view->number, l->pattern);
 					memset(j->dst, 0, j->len);
 					lost++;
 					continue;
@@ -2111,7 +2134,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					out = p->dst;
 				}
 			}
-			if (extras == TIMES ? commit_time(w, l, pass, alone) : extras != WINDOWS || commit(fp, w, l, alone)) {
+			if (extras == TIMES ? commit_time(w, view->number, l, pass, alone) : extras != WINDOWS || commit(fp, w, l, alone)) {
 				if (loose) {
 					const int32_t clear = clears[p - pkts];
 					const uint8_t *payload = (const uint8_t *)j->aad + j->aad_len - clear;

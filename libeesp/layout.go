@@ -174,6 +174,8 @@ var (
 	_ = same[unsafe.Sizeof(C.struct_eesp_share{})-keys.ShareSize]
 	_ = same[unsafe.Offsetof(cs.shares)-unsafe.Offsetof(gs.Shares)]
 	_ = same[unsafe.Offsetof(co.shares)-unsafe.Offsetof(go_.Shares)]
+	_ = same[unsafe.Offsetof(co.refused)-unsafe.Offsetof(go_.Refused)]
+	_ = same[C.REFUSED_WORDS-burst.RefusedWords]
 	_ = same[unsafe.Offsetof(ct.tally)-unsafe.Offsetof(gt.Tally)]
 	_ = same[unsafe.Offsetof(ct.age)-unsafe.Offsetof(gt.Age)]
 	_ = same[unsafe.Offsetof(ch.ages)-unsafe.Offsetof(gh.Ages)]

@@ -821,7 +821,7 @@ func eespGoReceiverStats(object C.uint64_t, out *C.eesp_stats, text *C.char) (st
 	if r == nil {
 		return report(errHandle, text)
 	}
-	o, by := r.Burst().Stats.Read()
+	o, by := r.Burst().ReadStats()
 	fillStats(out, o, by)
 	return C.EESP_OK
 }

@@ -15,9 +15,9 @@ enum { TALLY_SEALED, TALLY_OPENED }; /* keys.Sealed, keys.Opened */
 enum { USAGE_SEALED, USAGE_OPENED, USAGE_EXTRA }; /* keys.UsageWords */
 
 /* keys.Shares, and where those of a usage and a tally are, in words. */
-enum { SHARES = 4, USAGE_SHARES = 11, TALLY_SHARES = 17 };
+enum { SHARES = 4, USAGE_SHARES = 11, TALLY_SHARES = 17, REFUSED_WORDS = 64 };
 struct eesp_share {
-	uint64_t owner, n[3], padding[12];
+	uint64_t owner, n[9], padding[6];
 };
 
 #define FLAGS_FACTOR 0x85EBCA6Bu /* plan.AddLayout */
@@ -142,6 +142,7 @@ struct eesp_open_plan {
 	const uint64_t *spent; /* on keys that are new here: burst's strangers */
 	const struct eesp_open_plan *loose;
 	struct eesp_share *shares;
+	uint64_t *refused; /* REFUSED_WORDS for each share */
 	struct eesp_screen {
 		int8_t first[256], second[256];
 		uint8_t more[256];

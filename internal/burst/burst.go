@@ -84,6 +84,7 @@ type Receiver struct {
 
 	plans     openPlans
 	strangers strangers
+	refused   refusals
 }
 
 // refuse ends a packet that was to be sealed: no header has its ID and TSC.

@@ -212,6 +212,7 @@ func (r *Receiver) replan() {
 		x.EachPattern(func(p *plan.Pattern) { p.Hash = hash(p.Name[0], p.Name[1]) })
 		x.Direct = p.direct
 		x.By, x.Octets, x.Shares = r.Stats.words()
+		x.Refused = uintptr(unsafe.Pointer(&r.refused))
 		x.TallyOf = uintptr(unsafe.Pointer(&inDomain))
 		x.Spent = uintptr(unsafe.Pointer(&r.strangers.spent))
 	}

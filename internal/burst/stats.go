@@ -115,6 +115,25 @@ func (s *Stats) Refuse(pkts []profile.Desc, c status.Code) int {
 	return 0
 }
 
+// refusals are threads' shares of what a receiver counts by status, where packets
+// are not opened: those of keys.Shares, each its own cache lines. Of ErrFlooded nobody
+// has one: bursts ask how many there were.
+type refusals [keys.ShareCount][RefusedWords]atomic.Uint64
+
+// RefusedWords is how many each has room for.
+const RefusedWords = 64
+
+// ReadStats is for Stats.
+func (r *Receiver) ReadStats() (octets uint64, by [status.Count]uint64) {
+	octets, by = r.Stats.Read()
+	for i := range r.refused {
+		for k := range by {
+			by[k] += r.refused[i][k].Load()
+		}
+	}
+	return octets, by
+}
+
 // words is where packets are counted, by status, and octets, and threads' shares of both.
 func (s *Stats) words() (by, octets, shares uintptr) {
 	return uintptr(unsafe.Pointer(&s.by)), uintptr(unsafe.Pointer(&s.octets)), s.shares.Address()

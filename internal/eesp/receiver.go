@@ -247,7 +247,7 @@ func (r *Receiver) Stats() Stats {
 	if r == nil {
 		return Stats{Packets: map[status.Code]uint64{}}
 	}
-	return stats(r.r.Stats.Read())
+	return stats(r.r.ReadStats())
 }
 
 type ReplayStats struct {

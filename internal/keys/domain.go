@@ -28,7 +28,7 @@ type DomainState struct {
 	most     uint64 // 0: no latch
 	failures atomic.Uint64
 	counts   [DomainCounts]atomic.Uint64
-	shares   Shares // of Sealed and Opened
+	shares   Shares
 }
 
 // NewDomainState makes one that latches after so many failures; 0: never.
@@ -50,10 +50,8 @@ func (d *DomainState) Add(what int, n uint64) { d.counts[what].Add(n) }
 // Read returns the counts, and the failures since the latch was reset.
 func (d *DomainState) Read() (counts [DomainCounts]uint64, failures uint64) {
 	for i := range counts {
-		counts[i] = d.counts[i].Load()
+		counts[i] = d.counts[i].Load() + d.shares.Sum(i)
 	}
-	counts[Sealed] += d.shares.Sum(Sealed)
-	counts[Opened] += d.shares.Sum(Opened)
 	return counts, d.failures.Load()
 }
 

@@ -15,8 +15,8 @@ type Shares struct {
 
 type share struct {
 	owner atomic.Uint64 // a worker's number, 0: nobody yet
-	n     [3]atomic.Uint64
-	_     [96]byte
+	n     [9]atomic.Uint64
+	_     [48]byte
 }
 
 // Sum is what all of them have of one count.

@@ -203,6 +203,7 @@ type Open struct {
 	Spent       uintptr // on keys that are new here: burst's strangers
 	loose       uintptr
 	Shares      uintptr // of By's first count and Octets: keys.Shares
+	Refused     uintptr // and of its others: burst's refusals
 
 	Screen
 
