@@ -15,9 +15,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,6 +46,7 @@ type cluster struct {
 	servers []*node
 	log     *logBuffer
 	now     func() time.Time // servers' clock; nil: the machine's
+	limits  server.Limits
 }
 
 type node struct {
@@ -147,7 +148,7 @@ func (c *cluster) start(i int, on ...store.Store) {
 	pub, key := must2(ed25519.GenerateKey(rand.Reader))
 	cfg := server.Config{Cluster: c.id, Name: fmt.Sprint("s", i), CA: c.ca, Key: key, Cert: must(c.ca.Issue(pub, c.id, pki.Server, fmt.Sprint("s", i), time.Hour, time.Now(), "127.0.0.1")),
 		Levels: map[record.Level]server.LevelConfig{}, Store: c.st, Dir: n.dir, Log: slog.New(slog.NewTextHandler(c.log, nil)).With("server", i)}
-	cfg.Now = c.now
+	cfg.Now, cfg.Limits = c.now, c.limits
 	if len(on) > 0 {
 		cfg.Store = on[0]
 	}
@@ -173,8 +174,8 @@ func (c *cluster) start(i int, on ...store.Store) {
 	if err := n.Begin(ctx); err != nil && c.t.Context().Err() == nil {
 		c.log.Write([]byte("begin: " + err.Error() + "\n"))
 	}
-	hs := &http.Server{Handler: n.Secure(), TLSConfig: n.TLSConfig(), ErrorLog: slog.NewLogLogger(slog.NewTextHandler(c.log, nil), slog.LevelDebug)}
-	go hs.ServeTLS(l, "", "")
+	hs := n.HTTP()
+	go hs.ServeTLS(n.Listener(l), "", "")
 	done := make(chan struct{})
 	go func() { defer close(done); n.Run(ctx) }()
 	var once sync.Once
@@ -210,6 +211,8 @@ type host struct {
 	sock  string
 	plane *plane
 	err   chan error
+	at    int       // the server that speak speaks to
+	out   io.Writer // what it says there
 	// nil: one that lets all follow, and has no clients.
 	policy *socket.Policy
 }

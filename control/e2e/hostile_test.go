@@ -44,7 +44,8 @@ func (h *host) say(hello []byte, within func(raw []byte)) (bye record.Bye) {
 	r, w := io.Pipe()
 	defer w.Close()
 	go w.Write(hello)
-	resp, err := c.Do(must(http.NewRequestWithContext(ctx, "POST", "https://"+h.c.servers[0].addr+"/v1/stream", r)))
+	h.out = w
+	resp, err := c.Do(must(http.NewRequestWithContext(ctx, "POST", "https://"+h.c.servers[h.at].addr+"/v1/stream", r)))
 	if err != nil {
 		h.c.t.Fatal(err)
 	}
@@ -63,6 +64,13 @@ func (h *host) say(hello []byte, within func(raw []byte)) (bye record.Bye) {
 		if within != nil {
 			within(raw)
 		}
+	}
+}
+
+// answer does what an agent does when its server asks whether it is there.
+func (h *host) answer(raw []byte) {
+	if record.TypeOf(raw) == record.TypePing {
+		h.out.Write(must(record.Encode(&record.Ping{Nonce: randID()})))
 	}
 }
 
@@ -91,6 +99,90 @@ func TestClone(t *testing.T) {
 			t.Errorf("ID %#x is of the block that the clone may have", id)
 		}
 	}
+}
+
+// The clone comes to another server than its original: the store tells each of the other. Both
+// are fenced, and operators see it. One session that goes from server to server is no clone.
+func TestCloneAtTwoServers(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, record.Zone)
+	c.group("net", quick)
+	a := c.join("a", true).up()
+	p := a.follow("net")
+	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
+	was, ids := a.agent.Status().Session, must(p.c.NeedIDs(p.st.Group.ID, 2))
+	var session record.ID
+	hex.Decode(session[:], []byte(was))
+	at := func() int {
+		return slices.IndexFunc(c.servers, func(n *node) bool { return n.addr == a.agent.Status().Server })
+	}
+	// It moves, and takes its session along.
+	from := at()
+	c.servers[from].stop()
+	c.eventually("at the other server", func() bool { s := a.agent.Status(); return s.Online && at() == 1-from })
+	c.start(from)
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("rotated", func() bool { return p.seals(record.Zone) == 2 })
+	if a.agent.Status().Session != was || c.log.has("cloned") || c.log.has("fenced") {
+		t.Fatal("a host that moved was fenced")
+	}
+	clone := *a
+	clone.at = from
+	// The clone answers when it is asked, as an agent does.
+	if bye := clone.speak(session, true, clone.answer); bye.Code != record.ByeCloned {
+		t.Fatalf("the clone is told %d: %s", bye.Code, bye.Reason)
+	}
+	c.eventually("the original is fenced, and goes on", func() bool {
+		p.mu.Lock()
+		fenced := slices.ContainsFunc(p.history, func(s string) bool { return strings.HasSuffix(s, "seal=3") })
+		p.mu.Unlock()
+		return fenced && p.seal() == 1 && a.agent.Status().Session != was
+	})
+	for _, id := range must(p.c.NeedIDs(p.st.Group.ID, 2)) {
+		if slices.Contains(ids, id) || id>>32 == ids[0]>>32 {
+			t.Errorf("ID %#x is of the block that the clone may have", id)
+		}
+	}
+	seen := 0
+	for _, n := range c.servers {
+		for _, m := range n.MembersStatus() {
+			if m.Name == "a" && strings.HasPrefix(m.Incident, "cloned at ") {
+				seen++
+			}
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d servers show it", seen)
+	}
+}
+
+// Two sessions of one identity that begin at once, at one server and at two: one is left.
+func TestTwoBeginAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, record.Zone)
+	a := c.join("a", true)
+	ended := make(chan record.Bye, 8)
+	for i := range 8 {
+		h := *a
+		h.at = i % 2
+		go func() { ended <- h.speak(randID(), false, nil) }()
+	}
+	for range 7 {
+		select {
+		case bye := <-ended:
+			if bye.Code != record.ByeFenced {
+				t.Errorf("told %d: %s", bye.Code, bye.Reason)
+			}
+		case <-time.After(15 * time.Second):
+			t.Fatal("two streams of one identity")
+		}
+	}
+	if n := c.servers[0].Status().Streams + c.servers[1].Status().Streams; n != 1 {
+		t.Errorf("%d streams are left", n)
+	}
+	c.servers[0].stop()
+	c.servers[1].stop()
+	<-ended
 }
 
 // A revoked host says again what it said when it was none: its last session's hello.

@@ -1,16 +1,25 @@
 package e2e
 
 import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"libeesp/control/agent"
+	"libeesp/control/pki"
 	"libeesp/control/record"
 	"libeesp/control/server"
+	"libeesp/control/store"
+	"libeesp/control/store/mem"
 )
 
 // Many agents in one process: EESP_TEST_AGENTS=1000 for as many.
@@ -46,6 +55,101 @@ func TestManyAgents(t *testing.T) {
 	t.Logf("%d agents: a rotation took %v (CPU %v, of all agents and the server) and %d writes", n, time.Since(began).Round(time.Millisecond),
 		(cpuTime() - cpu).Round(time.Millisecond), c.st.Commits()-before)
 	t.Logf("all of them and the server in %s of memory", resident())
+}
+
+// All hosts come back at once, to a server that takes few at a time: some are told to come later,
+// it never does more at once, and all come. Who comes all the time is told so too, and does not
+// hold the others up.
+func TestShed(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	const n = 12
+	var hosts []*host
+	for i := range n {
+		hosts = append(hosts, c.join("h"+strconv.Itoa(i), true))
+	}
+	gone := c.join("gone", true)
+	c.limits = server.Limits{Beginning: 1, Waiting: 2, Retry: 1}
+	// The store waits until they have met.
+	var begins, most atomic.Int32
+	slow := &slowStore{Store: c.st, at: func() {
+		most.Store(max(most.Load(), begins.Add(1)))
+		for end := time.Now().Add(20 * time.Second); !c.log.has("too many hosts begin at once") && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		begins.Add(-1)
+	}}
+	c.servers[0].stop()
+	c.start(0, slow)
+	// Some go away while they wait for the store.
+	for range 4 {
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			gone.begins(ctx)
+		}()
+	}
+	for _, h := range hosts {
+		h.up()
+	}
+	c.within(2*time.Minute, "all are there", func() bool { return c.servers[0].Status().Streams == n })
+	if most.Load() != 1 {
+		t.Errorf("%d sessions began at once", most.Load())
+	}
+	if !c.log.has("too many hosts begin at once") {
+		t.Error("nobody was told to come later")
+	}
+	if testing.Verbose() {
+		t.Logf("%d hosts, of which at most %d begin at once", n, most.Load())
+	}
+	// One that comes again and again.
+	h := *c.join("often", true)
+	told := 0
+	for range 40 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if bye, err := h.begins(ctx); err == nil && bye.Code == record.ByeLater && bye.Reason == "sessions of this host begin too often" {
+			told++
+		}
+		cancel()
+	}
+	if told < 5 {
+		t.Errorf("of 40 sessions at once %d were too many", told)
+	}
+}
+
+type slowStore struct {
+	*mem.Store
+	at func()
+}
+
+func (s *slowStore) Commit(ctx context.Context, t store.Txn) (int64, error) {
+	if len(t.Put) == 1 && strings.HasPrefix(t.Put[0].Key, "session/") {
+		s.at()
+	}
+	return s.Store.Commit(ctx, t)
+}
+
+// begins begins a session, and leaves as soon as it is welcome.
+func (h *host) begins(ctx context.Context) (bye record.Bye, err error) {
+	hk := must(record.NewHPKEKey())
+	hello := must(record.Sign(&record.Hello{Session: randID(), Boot: randID(), Nonce: randID(), Key: hk.PublicKey().Bytes(), Agent: "test"}, h.c.id, h.key))
+	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(h.c.ca.Cert), Certificates: []tls.Certificate{pki.TLS(h.cert, h.key)}, NextProtos: []string{"h2"}}
+	c := agent.HTTPClient(t)
+	defer c.CloseIdleConnections()
+	r, w := io.Pipe()
+	defer w.Close()
+	go w.Write(hello)
+	resp, err := c.Do(must(http.NewRequestWithContext(ctx, "POST", "https://"+h.c.servers[0].addr+"/v1/stream", r)))
+	if err != nil {
+		return bye, err
+	}
+	defer resp.Body.Close()
+	raw, err := server.ReadRecord(resp.Body)
+	if err == nil && record.TypeOf(raw) == record.TypeBye {
+		err = record.Decode(raw, &bye)
+	}
+	return bye, err
 }
 
 // resident is how much memory the process has.

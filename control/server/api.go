@@ -30,8 +30,8 @@ import (
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/stream", s.serveStream)
-	mux.HandleFunc("POST /v1/join", s.serveJoin)
-	mux.HandleFunc("POST /v1/renew", s.serveRenew)
+	mux.HandleFunc("POST /v1/join", s.paced(s.serveJoin))
+	mux.HandleFunc("POST /v1/renew", s.paced(s.serveRenew))
 	admin := s.admin()
 	mux.HandleFunc("/v1/admin/", func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {

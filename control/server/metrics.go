@@ -9,8 +9,8 @@ import (
 // metrics are what operators watch. They have no fingerprints, IDs or
 // addresses, and no member's name.
 type metrics struct {
-	reg                   *prometheus.Registry
-	fenced, forks, grants prometheus.Counter
+	reg                         *prometheus.Registry
+	fenced, forks, grants, shed prometheus.Counter
 }
 
 func newMetrics(s *Server) *metrics {
@@ -18,8 +18,8 @@ func newMetrics(s *Server) *metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "eespd_" + name, Help: help})
 	}
 	m := &metrics{reg: prometheus.NewRegistry(), fenced: c("sessions_fenced_total", "Sessions ended because another of their identity was live."),
-		forks: c("forks_seen_total", "Members that know another chain than this server."), grants: c("kek_grants_total", "Keys of rings handed to sessions.")}
-	m.reg.MustRegister(m.fenced, m.forks, m.grants, collector{s})
+		forks: c("forks_seen_total", "Members that know another chain than this server."), grants: c("kek_grants_total", "Keys of rings handed to sessions."), shed: c("shed_total", "Hosts that were told to come later.")}
+	m.reg.MustRegister(m.fenced, m.forks, m.grants, m.shed, collector{s})
 	return m
 }
 

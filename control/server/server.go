@@ -14,7 +14,10 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"libeesp/control/pki"
 	"libeesp/control/record"
@@ -36,6 +39,7 @@ type Config struct {
 	Dir     string // local files
 	Log     *slog.Logger
 	Now     func() time.Time
+	Limits  Limits
 }
 
 // LevelConfig is a level's root and this instance's keys.
@@ -66,6 +70,14 @@ type Server struct {
 	at      map[record.ID]string
 	moved   chan struct{} // closed when that changes
 	metrics *metrics
+
+	newest    map[record.ID]sessionAt // by member
+	incidents map[record.ID]string    // fenced and cloned, for operators
+	entering  map[record.Hash]int     // streams without a hello yet, by the certificate's key
+	often     map[record.ID]*rate.Limiter
+	places    chan struct{} // of streams that begin
+	queued    atomic.Int32  // that wait for one
+	joins     *rate.Limiter
 }
 
 // heard is what was heard of another server's record, and when it changed.
@@ -102,6 +114,9 @@ func New(c Config) *Server {
 	}
 	s := &Server{Config: c, levels: map[record.Level]*Level{}, streams: map[record.ID]*stream{}, rings: map[record.ID]*ringWatch{}, absent: map[record.ID]time.Time{},
 		others: map[string]*heard{}, blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1), servers: c.Addrs, moved: make(chan struct{})}
+	s.Limits.fill()
+	s.newest, s.incidents, s.entering, s.often = map[record.ID]sessionAt{}, map[record.ID]string{}, map[record.Hash]int{}, map[record.ID]*rate.Limiter{}
+	s.places, s.joins = make(chan struct{}, s.Limits.Beginning), rate.NewLimiter(s.Limits.Joins, int(10*s.Limits.Joins))
 	for lv, lc := range c.Levels {
 		s.ID = lc.Keys.ID
 		s.levels[lv] = OpenLevel(lv, c.Cluster, lc.Root, lc.Keys, c.Store, fmt.Sprintf("%s/published-%v", c.Dir, lv), c.Now)

@@ -92,6 +92,8 @@ type MemberStatus struct {
 	Agent     string  `json:"agent,omitempty"`
 	Since     float64 `json:"connected_seconds,omitempty"`
 	Reason    string  `json:"reason,omitempty"`
+	// Incident is that another machine had its identity, as far as this server saw it.
+	Incident string `json:"incident,omitempty"`
 }
 
 // Status gathers what there is.
@@ -164,7 +166,7 @@ func (s *Server) MembersStatus() []MemberStatus {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for id, m := range l.members {
-			ms := MemberStatus{ID: id.String(), Level: l.Level.String(), Number: m.rec.Number, Name: m.rec.Name, State: m.rec.State.String(), Key: hex.EncodeToString(m.rec.SPKI[:8]), Granter: m.rec.Granter, Reason: m.rec.Reason}
+			ms := MemberStatus{ID: id.String(), Level: l.Level.String(), Number: m.rec.Number, Name: m.rec.Name, State: m.rec.State.String(), Key: hex.EncodeToString(m.rec.SPKI[:8]), Granter: m.rec.Granter, Reason: m.rec.Reason, Incident: s.incidents[id]}
 			if st := s.streams[id]; st != nil {
 				ms.Connected, ms.Session, ms.Agent, ms.Since = true, st.hello.Session.String(), st.hello.Agent, time.Since(st.began).Seconds()
 			}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"libeesp/control/pki"
 	"libeesp/control/record"
 	"libeesp/control/store"
@@ -36,6 +38,10 @@ type stream struct {
 	alive  chan struct{} // something came in
 	since  time.Time
 	began  time.Time
+	mod    int64 // the store's revision of its session's record
+	blocks []record.Block
+	pace   *rate.Limiter // of its records
+	ids    *rate.Limiter // of blocks of IDs
 }
 
 // bye ends a stream with a last word.
@@ -90,13 +96,29 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not a member's certificate", http.StatusForbidden)
 		return
 	}
+	// Who has not said hello yet takes a place, of which a host has few.
+	if !s.enter(h.SPKI) {
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "this host begins too many streams at once", http.StatusTooManyRequests)
+		return
+	}
+	var left sync.Once
+	leave := func() { left.Do(func() { s.leave(h.SPKI) }) }
+	defer leave()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	w.WriteHeader(http.StatusOK)
 	w.(http.Flusher).Flush()
-	st := &stream{s: s, name: h.Name, pub: pub, out: make(chan []byte, 256), done: make(chan struct{}), alive: make(chan struct{}, 1), since: time.Now()}
+	st := &stream{s: s, name: h.Name, pub: pub, out: make(chan []byte, 256), done: make(chan struct{}), alive: make(chan struct{}, 1), since: time.Now(),
+		pace: rate.NewLimiter(s.Limits.Records, int(5*s.Limits.Records)), ids: rate.NewLimiter(s.Limits.Blocks, 64)}
+	late := time.AfterFunc(helloTime, func() { st.bye(record.ByeLater, s.Limits.Retry, "no hello in time") })
+	defer late.Stop()
+	greeted := func() {
+		late.Stop()
+		leave()
+	}
 	go func() {
-		err := s.open(ctx, st, h, r.Body)
+		err := s.open(ctx, st, h, r.Body, greeted)
 		if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
 			s.Log.Info("stream ended", "member", h.Name, "err", err)
 		}
@@ -189,7 +211,7 @@ func rankState(s record.MemberState) int {
 	return slices.Index([]record.MemberState{record.Revoked, record.Invited, record.Absent, record.MemberActive}, s)
 }
 
-func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Reader) error {
+func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Reader, greeted func()) error {
 	raw, err := ReadRecord(body)
 	if err != nil {
 		return err
@@ -230,27 +252,10 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 			return refuse(record.ByeRefused, 60, fmt.Sprintf("you know another entry %d than this server: fork", k.Serial))
 		}
 	}
-	if err := s.takeOver(ctx, st); err != nil {
+	if err := s.begin(ctx, st, refuse); err != nil {
 		return err
 	}
-	var blocks []record.Block
-	if !st.hello.Resumes {
-		for _, k := range []record.IDKind{record.KindDevice, record.KindConnection} {
-			b, err := s.alloc(ctx, k, 1)
-			if err != nil {
-				return refuse(record.ByeLater, 2, err.Error())
-			}
-			blocks = append(blocks, b...)
-		}
-		if err := s.putSession(ctx, st, blocks); err != nil {
-			return refuse(record.ByeLater, 1, err.Error())
-		}
-	}
-	s.mu.Lock()
-	st.began = time.Now()
-	s.streams[id] = st
-	delete(s.absent, id)
-	s.mu.Unlock()
+	greeted()
 	welcome := func(blocks []record.Block, at []string) {
 		w := &record.Welcome{Member: id, Session: st.hello.Session, Server: s.ID, Number: number, Blocks: blocks, Beat: uint16(beat / time.Second)}
 		for _, a := range at {
@@ -259,7 +264,7 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 		st.send(record.Encode(w))
 	}
 	at, moved := s.where()
-	welcome(blocks, at)
+	welcome(st.blocks, at)
 	go s.push(ctx, st)
 	go func() {
 		for {
@@ -275,6 +280,10 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 		}
 	}()
 	for {
+		// Who says more than this is read more slowly.
+		if err := st.pace.Wait(ctx); err != nil {
+			return err
+		}
 		raw, err := s.read(ctx, st, body)
 		if err != nil {
 			return err
@@ -304,76 +313,186 @@ func (s *Server) read(_ context.Context, st *stream, body io.Reader) ([]byte, er
 	return raw, err
 }
 
+// begin makes a stream its member's: no other is, here or at another server, when it returns.
+func (s *Server) begin(ctx context.Context, st *stream, refuse func(uint8, uint16, string) error) error {
+	end, retry, why := s.mayBegin(ctx, st.member)
+	if why != "" {
+		s.metrics.shed.Inc()
+		return refuse(record.ByeLater, retry, why)
+	}
+	defer end()
+	if !st.hello.Resumes {
+		for _, k := range []record.IDKind{record.KindDevice, record.KindConnection} {
+			b, err := s.alloc(ctx, k, 1)
+			if err != nil {
+				return refuse(record.ByeLater, 2, err.Error())
+			}
+			st.blocks = append(st.blocks, b...)
+		}
+	}
+	if err := s.putSession(ctx, st); err != nil {
+		return refuse(record.ByeLater, 1, err.Error())
+	}
+	// What is found is looked at again when it becomes this one's place: two may begin at once.
+	for {
+		s.mu.Lock()
+		if n := s.newest[st.member]; n.mod > st.mod && n.session != st.hello.Session {
+			s.mu.Unlock()
+			return refuse(record.ByeFenced, 0, "a newer session of this identity is live")
+		}
+		old := s.streams[st.member]
+		select {
+		case <-st.done: // it went away meanwhile, and close has been here
+			s.mu.Unlock()
+			return errRefused
+		default:
+		}
+		if old == nil {
+			st.began = time.Now()
+			s.streams[st.member] = st
+			delete(s.absent, st.member)
+			s.mu.Unlock()
+			return nil
+		}
+		s.mu.Unlock()
+		if err := s.takeOver(ctx, st, old); err != nil {
+			return err
+		}
+	}
+}
+
 // takeOver deals with another live stream of the same identity. Another session
 // of it is fenced, for two machines must not send with one name. The same
 // session comes again after its connection broke; if the older stream still
 // answers, the machine was cloned, and both begin anew.
-func (s *Server) takeOver(ctx context.Context, st *stream) error {
-	s.mu.Lock()
-	old := s.streams[st.member]
-	s.mu.Unlock()
-	if old == nil {
-		return nil
-	}
+func (s *Server) takeOver(ctx context.Context, st, old *stream) error {
 	if old.hello.Session != st.hello.Session {
-		s.Log.Warn("fenced: a newer session of the same identity", "member", st.name)
-		s.metrics.fenced.Inc()
-		old.bye(record.ByeFenced, 0, "a newer session of this identity is live")
-		s.close(old)
+		s.fence(old, record.ByeFenced, "a newer session of this identity is live")
 		return nil
 	}
-	select {
-	case <-old.alive:
-	default:
-	}
-	old.send(record.Encode(&record.Ping{Nonce: randomID()}))
-	select {
-	case <-old.alive:
-		s.Log.Warn("cloned: one session on two machines", "member", st.name)
-		s.metrics.fenced.Inc()
-		old.bye(record.ByeCloned, 0, "this session has two streams")
+	if s.answers(ctx, old) {
+		s.fence(old, record.ByeCloned, "this session has two streams")
 		st.bye(record.ByeCloned, 0, "this session has two streams")
 		return fmt.Errorf("%w: cloned", errRefused)
-	case <-old.done:
-	case <-time.After(2 * time.Second):
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	old.bye(record.ByeLater, 1, "taken over")
 	s.close(old)
-	return nil
+	return ctx.Err()
 }
 
-func (s *Server) putSession(ctx context.Context, st *stream, blocks []record.Block) error {
-	raw, err := record.Encode(&record.Session{Member: st.member, Session: st.hello.Session, Boot: st.hello.Boot, Key: record.HashOf(st.hello.Key), Blocks: blocks,
-		Agent: st.hello.Agent, Library: st.hello.Library, Features: st.hello.Features, Server: s.ID, Wall: s.Now().Unix()})
-	if err != nil {
-		return err
+// fence ends a stream whose identity another machine has too, and keeps it for operators.
+func (s *Server) fence(st *stream, code uint8, why string) {
+	what := "fenced"
+	if code == record.ByeCloned {
+		what = "cloned"
 	}
+	s.Log.Warn(what+": "+why, "member", st.name, "session", st.hello.Session)
+	s.metrics.fenced.Inc()
+	s.mu.Lock()
+	s.incidents[st.member] = fmt.Sprintf("%s at %s: %s", what, s.Now().UTC().Format(time.RFC3339), why)
+	s.mu.Unlock()
+	st.bye(code, 0, why)
+	s.close(st)
+}
+
+// answers says whether the other end of a stream is there. It is asked twice: what was on its way
+// when its connection broke is no answer.
+func (s *Server) answers(ctx context.Context, st *stream) bool {
+	for range 2 {
+		select {
+		case <-st.alive:
+		default:
+		}
+		st.send(record.Encode(&record.Ping{Nonce: randomID()}))
+		select {
+		case <-st.alive:
+		case <-st.done:
+			return false
+		case <-time.After(2 * time.Second):
+			return false
+		case <-ctx.Done():
+			return false
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return true
+}
+
+// sessionAt is where a member's newest session began, or went on.
+type sessionAt struct {
+	session, server record.ID
+	mod             int64
+}
+
+// putSession has the store say where a session is, so that another server that has a stream of
+// this identity hears of it. One that goes on where it was is known already.
+func (s *Server) putSession(ctx context.Context, st *stream) error {
 	dir := "session/" + st.member.String() + "/"
 	olds, _, err := s.Store.List(ctx, dir)
 	if err != nil {
 		return err
 	}
-	t := store.Txn{Put: []store.KV{{Key: dir + st.hello.Session.String(), Value: raw}}}
+	r := record.Session{Member: st.member, Session: st.hello.Session, Boot: st.hello.Boot, Key: record.HashOf(st.hello.Key), Blocks: st.blocks,
+		Agent: st.hello.Agent, Library: st.hello.Library, Features: st.hello.Features, Wall: s.Now().Unix()}
+	key := dir + st.hello.Session.String()
+	t := store.Txn{}
+	for _, o := range olds {
+		var was record.Session
+		if o.Key != key || !st.hello.Resumes || record.Decode(o.Value, &was) != nil {
+			continue
+		}
+		if was.Server == s.ID {
+			s.mu.Lock()
+			st.mod = o.Mod
+			s.mu.Unlock()
+			return nil
+		}
+		r.Blocks, t.If = was.Blocks, []store.Cond{{Key: key, Mod: o.Mod}}
+	}
+	r.Server = s.ID
+	raw, err := record.Encode(&r)
+	if err != nil {
+		return err
+	}
+	t.Put = []store.KV{{Key: key, Value: raw}}
 	slices.SortFunc(olds, func(a, b store.KV) int { return int(b.Mod - a.Mod) })
 	for i, o := range olds {
-		if i >= 4 && len(t.Del) < 64 {
+		if i >= 4 && len(t.Del) < 64 && o.Key != key {
 			t.Del = append(t.Del, o.Key)
 		}
 	}
-	_, err = s.Store.Commit(ctx, t)
-	return err
+	rev, err := s.Store.Commit(ctx, t)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.mod = rev
+	s.heardOf(st.member, sessionAt{st.hello.Session, s.ID, rev})
+	return nil
 }
 
-// watchSessions fences streams here whose identity began a session elsewhere.
+// heardOf keeps the newest session of a member. s.mu is held.
+func (s *Server) heardOf(member record.ID, at sessionAt) {
+	if s.newest[member].mod < at.mod {
+		s.newest[member] = at
+	}
+}
+
+// watchSessions fences streams here whose identity has a session elsewhere. Behind a gap it
+// reads all there is: what was missed may be one.
 func (s *Server) watchSessions(ctx context.Context) {
+	from := "session/ " // nothing has this name: at first only the revision is wanted, for nobody is here yet
 	for ctx.Err() == nil {
-		_, rev, err := s.Store.List(ctx, "session/ ") // nothing has this name: only the revision is wanted
+		kvs, rev, err := s.Store.List(ctx, from)
 		if err == nil {
+			from = "session/"
+			for _, e := range kvs {
+				s.sessionBegan(ctx, e)
+			}
 			for evs := range s.Store.Watch(ctx, "session/", rev) {
 				for _, e := range evs {
-					s.sessionBegan(e)
+					s.sessionBegan(ctx, e)
 				}
 			}
 		}
@@ -384,19 +503,38 @@ func (s *Server) watchSessions(ctx context.Context) {
 	}
 }
 
-func (s *Server) sessionBegan(e store.KV) {
+func (s *Server) sessionBegan(ctx context.Context, e store.KV) {
 	var r record.Session
-	if e.Mod == 0 || record.Decode(e.Value, &r) != nil || r.Server == s.ID {
+	if e.Mod == 0 || record.Decode(e.Value, &r) != nil {
 		return
 	}
 	s.mu.Lock()
+	s.heardOf(r.Member, sessionAt{r.Session, r.Server, e.Mod})
 	st := s.streams[r.Member]
-	s.mu.Unlock()
-	if st != nil && st.hello.Session != r.Session {
-		s.Log.Warn("fenced: a newer session of the same identity at another server", "member", st.name)
-		s.metrics.fenced.Inc()
-		st.bye(record.ByeFenced, 0, "a newer session of this identity is live")
+	if st == nil || r.Server == s.ID || e.Mod <= st.mod {
+		s.mu.Unlock()
+		return
 	}
+	s.mu.Unlock()
+	if st.hello.Session != r.Session {
+		s.fence(st, record.ByeFenced, "a newer session of this identity is live at another server")
+		return
+	}
+	// It went on at another server: its connection to this one broke, or there are two of it.
+	go func() {
+		if !s.answers(ctx, st) {
+			st.bye(record.ByeLater, 1, "it went on at another server")
+			s.close(st)
+			return
+		}
+		s.fence(st, record.ByeCloned, "this session has a stream to another server")
+		// The other one is to look whether it has an answer too.
+		told := &stream{member: st.member, hello: st.hello}
+		told.hello.Resumes = true
+		if err := s.putSession(ctx, told); err != nil && ctx.Err() == nil {
+			s.Log.Warn("the other server was not told of a clone", "member", st.name, "err", err)
+		}
+	}()
 }
 
 // receive takes one record of an agent.
@@ -444,7 +582,11 @@ func (s *Server) receive(ctx context.Context, st *stream, raw []byte) error {
 		if err := record.Decode(raw, &q); err != nil {
 			return err
 		}
-		bs, err := s.alloc(ctx, q.Kind, min(int(q.Count), 16))
+		n := min(int(q.Count), 16)
+		if !st.ids.AllowN(time.Now(), n) {
+			return nil // it asks again
+		}
+		bs, err := s.alloc(ctx, q.Kind, n)
 		if err != nil {
 			s.Log.Warn("IDs", "err", err)
 			return nil

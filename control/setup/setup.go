@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -411,11 +412,22 @@ func Join(ctx context.Context, dir, invite, name string) (fingerprint string, ad
 	defer c.CloseIdleConnections()
 	var a server.JoinAnswer
 	err = errors.New("the invite names no server")
-	for _, addr := range inv.Servers {
-		if err = post(ctx, c, "https://"+addr+"/v1/join", q, &a); err == nil {
+	for try := range 20 {
+		for _, addr := range inv.Servers {
+			if err = post(ctx, c, "https://"+addr+"/v1/join", q, &a); err == nil {
+				break
+			}
+			err = fmt.Errorf("%s: %w", addr, err)
+		}
+		if !errors.Is(err, errLater) {
 			break
 		}
-		err = fmt.Errorf("%s: %w", addr, err)
+		// Many hosts come at once: each again by chance.
+		select {
+		case <-ctx.Done():
+			return "", false, ctx.Err()
+		case <-time.After(time.Duration(mrand.Int64N(int64(min(5*(try+1), 60)) * int64(time.Second)))):
+		}
 	}
 	if err != nil {
 		return "", false, err
@@ -449,6 +461,8 @@ func writePEM(file, text string) error {
 	return pki.WriteCert(file, c)
 }
 
+var errLater = errors.New("later")
+
 func post(ctx context.Context, c *http.Client, url string, q []byte, v any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(q))
 	if err != nil {
@@ -462,6 +476,9 @@ func post(ctx context.Context, c *http.Client, url string, q []byte, v any) erro
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode == http.StatusTooManyRequests {
+		return fmt.Errorf("%w: %s", errLater, bytes.TrimSpace(b))
 	}
 	if resp.StatusCode != http.StatusOK {
 		var e struct {

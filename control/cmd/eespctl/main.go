@@ -743,7 +743,11 @@ func membersCommand(ctx context.Context, c *client, args []string) error {
 			if m.Connected {
 				conn = (time.Duration(m.Since) * time.Second).String()
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%v\t%s\n", m.Level, m.Name, m.State, m.Key, conn, m.Granter, m.Reason)
+			why := m.Reason
+			if m.Incident != "" {
+				why = strings.TrimPrefix(why+"; "+m.Incident, "; ")
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%v\t%s\n", m.Level, m.Name, m.State, m.Key, conn, m.Granter, why)
 		}
 	})
 	return nil

@@ -195,8 +195,8 @@ func startServer(ctx context.Context, dir, endpoints string, await bool, log *sl
 		st.Close()
 		return nil, err
 	}
-	hs := &http.Server{Handler: s.Secure(), TLSConfig: s.TLSConfig(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	go hs.ServeTLS(l, "", "")
+	hs := s.HTTP()
+	go hs.ServeTLS(s.Listener(l), "", "")
 	if err := os.MkdirAll(filepath.Dir(f.Admin), 0o700); err != nil {
 		return nil, err
 	}
