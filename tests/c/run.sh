@@ -96,7 +96,7 @@ run loading "${runner[@]}" "$work/loading" "$stage/lib/libeesp.so.1"
 
 # Under a filter of the system calls that the documents list. Emulators make calls of their own.
 if [ -z "${EESP_RUNNER:-}" ]; then
-	for list in load:AT_LOAD later:LATER state:STATE; do
+	for list in load:AT_LOAD later:LATER state:STATE time:TIME; do
 		read -ra calls < <(sed -n "s/^    ${list%:*}: //p" "$here/../../docs/dataplane.md")
 		for call in "${calls[@]}"; do
 			printf '#ifdef SYS_%s\n{ %s, SYS_%s },\n#endif\n' "$call" "${list#*:}" "$call"

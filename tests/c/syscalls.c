@@ -16,7 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-enum { AT_LOAD = 1, LATER = 2, STATE = 4, TEST_ITSELF = 8 };
+enum { AT_LOAD = 1, LATER = 2, STATE = 4, TIME = 8, TEST_ITSELF = 16 };
 
 static const struct { int when; long number; } listed[] = {
 #include "syscalls.h"
@@ -180,27 +180,142 @@ static void listed_is_enough_later(void)
 	use();
 }
 
-static void with_a_state_file(void)
+/* A sender whose counters are in a file of that name; its ID is locked if there is a directory for that. */
+static int of_a_file(const char *name, const char *locks, eesp_sender **s)
 {
-	char name[64];
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
-	snprintf(name, sizeof name, "state.%d", (int)getpid());
-	load();
-	set_up();
-	only(LATER | STATE);
 	c.id = 9;
 	c.counter_mode = EESP_COUNTER_RESERVED;
 	c.flags = EESP_SENDER_OPTIONS;
 	c.state_path = name;
 	c.reserve_run = 32;
+	c.lock_dir = locks;
+	return F(eesp_sender_new)(k.g, &c, s);
+}
+
+static void with_a_state_file(void)
+{
+	char name[64];
+	snprintf(name, sizeof name, "state.%d", (int)getpid());
+	load();
+	set_up();
+	only(LATER | STATE);
 	eesp_sender *s;
 	for (int i = 0; i < 2; i++) {
-		OK(F(eesp_sender_new)(k.g, &c, &s));
+		OK(of_a_file(name, NULL, &s));
 		for (int x = 0; x < 100; x++)
 			packets(s);
 		F(eesp_sender_free)(s);
 	}
 }
+
+/* The epoch is fixed: its start is kept in the directory, too. */
+static void with_a_lock_directory(void)
+{
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	eesp_sender *s, *second = NULL;
+	char name[] = "locks.XXXXXX";
+	struct timespec t;
+	load();
+	set_up();
+	CHECK(mkdtemp(name) != NULL && clock_gettime(CLOCK_REALTIME, &t) == 0);
+	only(LATER | STATE);
+	c.id = 10;
+	c.flags = EESP_SENDER_OPTIONS | EESP_SENDER_FIXED_EPOCH;
+	c.epoch = 1;
+	c.epoch_start_ns = (int64_t)t.tv_sec * 1000000000 - 100;
+	c.engine_bits = 1;
+	c.lock_dir = name;
+	for (int i = 0; i < 2; i++) {
+		OK(F(eesp_sender_new)(k.g, &c, &s));
+		packets(s);
+		F(eesp_sender_free)(s);
+		c.epoch_start_ns++;
+		SAME(F(eesp_sender_new)(k.g, &c, &second), EESP_ERR_EXISTS);
+		c.epoch_start_ns--;
+	}
+}
+
+/* Each call that files need is refused in turn: a status, and nothing sealed above what was written. */
+static void files_refused(void)
+{
+	for (size_t i = 0; i < COUNT(listed); i++) {
+		if (!(listed[i].when & STATE))
+			continue;
+		fflush(stdout);
+		pid_t pid = fork();
+		if (pid == 0) {
+			char name[] = "files.XXXXXX", path[64];
+			eesp_sender *s = NULL;
+			alarm(300);
+			CHECK(mkdtemp(name) != NULL);
+			snprintf(path, sizeof path, "%s/state", name);
+			load();
+			set_up();
+			packets(k.s);
+			if (listed[i].number == SYS_write) /* the test says by it what is wrong */
+				_exit(0);
+			without(listed[i].number);
+			int st = of_a_file(path, name, &s);
+			if (st != EESP_OK) {
+				SAME(st, EESP_ERR_STATE);
+				CHECK(s == NULL && strlen(F(eesp_last_error)()) > 4);
+			}
+			packets(k.s);
+			if (st == EESP_OK)
+				packets(s);
+			_exit(0);
+		}
+		ends_well(pid);
+	}
+}
+
+/* Nobody says whether the clock is right: there is no receiver, unless it is trusted. */
+static void by_time(int when, uint32_t flags, int want)
+{
+	eesp_group_config gc = EESP_GROUP_CONFIG_INIT;
+	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
+	eesp_group *g;
+	eesp_sender *s;
+	eesp_receiver *r;
+	char mark[64];
+	uint8_t room[EESP_MAX_SEALED_LEN(64)];
+	snprintf(mark, sizeof mark, "mark.%d", (int)getpid());
+	load();
+	if (when)
+		only(LATER | STATE | when);
+	else
+		without(SYS_adjtimex);
+	gc.flags = EESP_GROUP_TIME;
+	OK(F(eesp_group_new)(&gc, &g));
+	OK(F(eesp_group_generate_root_key)(g, EESP_LEVEL_ZONE, root_id, 32));
+	c.id = 11;
+	c.flags = EESP_SENDER_OPTIONS;
+	OK(F(eesp_sender_new)(g, &c, &s));
+	rc.replay_mode = EESP_REPLAY_TIME;
+	rc.flags = flags;
+	rc.mark_path = when ? mark : NULL;
+	SAME(F(eesp_receiver_new)(&g, 1, &rc, &r), want);
+	if (want != EESP_OK)
+		return;
+	eesp_pkt q = { .status = EESP_ERR_STALE };
+	for (int i = 0; i < 1000 && q.status == EESP_ERR_STALE; i++) { /* sent in its first moments */
+		struct timespec ms = { 0, 1000000 };
+		nanosleep(&ms, NULL);
+		eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+		SAME(F(eesp_seal_burst)(s, &p, 1), 1);
+		q = sealed(&p);
+		F(eesp_open_burst)(r, &q, 1);
+	}
+	SAME(q.status, EESP_OK);
+	F(eesp_receiver_free)(r);
+	F(eesp_sender_free)(s);
+	F(eesp_group_free)(g);
+}
+static void listed_is_enough_by_time(void) { by_time(TIME, EESP_RECEIVER_CLOCK_TRUSTED, EESP_OK); }
+static void nobody_says_what_time_it_is(void) { by_time(0, 0, EESP_ERR_CLOCK); }
+static void nobody_need_say_it(void) { by_time(0, EESP_RECEIVER_CLOCK_TRUSTED, EESP_OK); }
 
 /* The listed ones are needed, then: the filter does refuse. */
 static void filter_refuses(void)
@@ -300,6 +415,11 @@ int main(int argc, char **argv)
 	ALONE(listed_is_enough_to_load);
 	ALONE(listed_is_enough_later);
 	ALONE(with_a_state_file);
+	ALONE(with_a_lock_directory);
+	ALONE(files_refused);
+	ALONE(listed_is_enough_by_time);
+	ALONE(nobody_says_what_time_it_is);
+	ALONE(nobody_need_say_it);
 	ALONE(no_locked_memory);
 	ALONE(no_random_numbers);
 	ALONE(no_threads);
