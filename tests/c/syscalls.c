@@ -247,7 +247,7 @@ static void files_refused(void)
 		if (pid == 0) {
 			char name[] = "files.XXXXXX", path[64];
 			eesp_sender *s = NULL;
-			alarm(300);
+			alarm(120);
 			CHECK(mkdtemp(name) != NULL);
 			snprintf(path, sizeof path, "%s/state", name);
 			load();
