@@ -670,11 +670,13 @@ func (o *Owner) beginTimed() error {
 // sender that has been idle must not send what is old.
 func (o *Owner) takeTimed(n int) (uint64, int, status.Code) {
 	for {
+		// Before the clock: what others take while this thread does not run lies ahead
+		// of a time that was read before.
+		at, end := o.next.Load(), o.limit.Load() // 0 when it is closed
 		t, err := o.ticks(wall())
 		if err != nil {
 			return 0, 0, status.ErrClock
 		}
-		at, end := o.next.Load(), o.limit.Load() // 0 when it is closed
 		first, k, code := max(at, t), uint64(n), status.OK
 		if top := min(t+o.lead, end); first+k > top || first+k < first {
 			code = status.ErrClock // faster than its rate, or the clock was set back

@@ -840,6 +840,34 @@ func share(t *testing.T, name string, c Config) *Owner {
 	return o
 }
 
+// A thread that is stopped behind a look at the clock is not told that the clock is
+// behind counters which others took meanwhile, in time or not.
+func TestStoppedAtTheClock(t *testing.T) {
+	for _, timed := range []Config{{Timed: true, Lead: 2 * time.Millisecond}, {}} {
+		c := setClock(t, 1_796_000_000*second)
+		o := testOwner(t, timed)
+		read, others := wall, 0
+		wall = func() (ns int64) {
+			ns = read()
+			if others++; others == 1 {
+				c.ns += 4 * second
+				if timed.Timed {
+					now, _ := o.ticks(c.ns)
+					wantTake(t, o, 5, now, 5, status.OK)
+				} else { // as C does
+					o.limit.Store(o.limit.Load() + 4<<DefaultRateLog2)
+					o.next.Store(o.limit.Load() - 100)
+				}
+			}
+			return ns
+		}
+		if _, n, code := o.Take(7); n != 7 || code != status.OK {
+			t.Errorf("timed %v: %d, %v", timed.Timed, n, code)
+		}
+		wall = read
+	}
+}
+
 // Where counters are times: never before the time of Take, never more than the lead
 // after it, and none twice, whatever the clock does.
 func TestTimed(t *testing.T) {
