@@ -952,6 +952,9 @@ func HTTPClient(t *tls.Config) *http.Client {
 func (a *Agent) stream(ctx context.Context, addr string) (bye record.Bye, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := a.tunnelled(ctx, addr); err != nil {
+		return bye, err
+	}
 	a.mu.Lock()
 	hello := &record.Hello{Session: a.session, Boot: a.boot, Key: a.hpke.PublicKey().Bytes(), Agent: Version, Resumes: a.resumes}
 	rand.Read(hello.Nonce[:])
@@ -1044,6 +1047,9 @@ func (a *Agent) stream(ctx context.Context, addr string) (bye record.Bye, err er
 		case <-ctx.Done():
 			return bye, ctx.Err()
 		case <-beat.C:
+			if err := a.tunnelled(ctx, addr); err != nil { // the route may have come since
+				return bye, err
+			}
 			a.mu.Lock()
 			p := &record.Ping{}
 			rand.Read(p.Nonce[:])

@@ -32,6 +32,10 @@ type Policy struct {
 	// A program that closed its socket and lives on holds a step up for so many
 	// seconds; then the member acknowledges without it. Negative: for ever.
 	DetachGrace int `json:"detach_grace"`
+	// Tunnels are devices, or patterns of their names, that this host's keys are for: no server is
+	// used whose route is one of them. Those of gateways are found without, where the agent may
+	// look into their processes.
+	Tunnels []string `json:"tunnels,omitempty"`
 }
 
 // Rule lets a user or a group of users follow groups; "*" is all.
