@@ -88,6 +88,11 @@ type Agent struct {
 	send    chan []byte
 	usage   map[int]map[string]socket.Usage
 	leases  leases
+
+	hinted    time.Time // when a program's hint was last acted on
+	hintAfter time.Duration
+	hints     uint64
+	ask       chan struct{} // a checkpoint is wanted now
 }
 
 type level struct {
@@ -137,7 +142,7 @@ func New(c Config) (*Agent, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{Config: c, servers: slices.Clone(c.Servers), levels: map[record.Level]*level{}, blocks: map[record.IDKind][]uint32{}, next: map[record.IDKind]uint64{}, usage: map[int]map[string]socket.Usage{}}
+	a := &Agent{Config: c, servers: slices.Clone(c.Servers), levels: map[record.Level]*level{}, blocks: map[record.IDKind][]uint32{}, next: map[record.IDKind]uint64{}, usage: map[int]map[string]socket.Usage{}, ask: make(chan struct{}, 1)}
 	for lv := range c.Roots {
 		a.levels[lv] = newLevel()
 	}
@@ -155,7 +160,7 @@ func New(c Config) (*Agent, error) {
 		return nil, err
 	}
 	a.beganWithLeases()
-	a.Planes = socket.Server{Cluster: c.Cluster, Member: c.Name, Policy: c.Policy, Log: c.Log, IDs: a.ids, Usage: a.used, Silent: c.Silent}
+	a.Planes = socket.Server{Cluster: c.Cluster, Member: c.Name, Policy: c.Policy, Log: c.Log, IDs: a.ids, Usage: a.used, Hint: a.hint, Silent: c.Silent}
 	if err := a.load(); err != nil {
 		c.Log.Error("the cache is not used", "err", err)
 		for lv := range c.Roots {
@@ -761,6 +766,28 @@ func (a *Agent) used(pid int, u socket.Usage) {
 	a.usage[pid][fmt.Sprintf("%s %d", u.Ring, u.Gen)] = u
 }
 
+// hintEvery is how often at most hints of all programs have the agent ask a server.
+const hintEvery = 10 * time.Second
+
+// hint is a program's word that packets name a key which it has not. The server is asked for a
+// checkpoint, for which it reads the store's head, and sends what is newer; without a server the
+// next one is tried at once. Anybody can forge such packets, so that it is seldom and not at one
+// time on all hosts.
+func (a *Agent) hint() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if time.Since(a.hinted) < a.hintAfter {
+		return
+	}
+	a.hinted, a.hintAfter = time.Now(), hintEvery+time.Duration(mrand.Int64N(int64(hintEvery/4)))
+	a.hints++
+	a.Log.Info("packets name a key that has not come: asking")
+	select {
+	case a.ask <- struct{}{}:
+	default:
+	}
+}
+
 func (a *Agent) sendUsage() {
 	sums := map[record.ID]map[uint64]*record.GenUsage{}
 	for _, m := range a.usage {
@@ -855,6 +882,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		// Full jitter, so that all hosts at once are no storm.
 		select {
 		case <-ctx.Done():
+		case <-a.ask:
 		case <-time.After(time.Duration(mrand.Int64N(int64(wait)) + int64(50*time.Millisecond))):
 		}
 		wait = min(2*wait, time.Minute)
@@ -1046,6 +1074,10 @@ func (a *Agent) stream(ctx context.Context, addr string) (bye record.Bye, err er
 		select {
 		case <-ctx.Done():
 			return bye, ctx.Err()
+		case <-a.ask:
+			a.mu.Lock()
+			a.askCheckpoint(nonces)
+			a.mu.Unlock()
 		case <-beat.C:
 			if err := a.tunnelled(ctx, addr); err != nil { // the route may have come since
 				return bye, err
@@ -1314,6 +1346,7 @@ type Status struct {
 	Error    string        `json:"error,omitempty"`
 	Groups   []GroupStatus `json:"groups"`
 	Programs []string      `json:"programs"`
+	Hints    uint64        `json:"hints,omitempty"` // times that packets named a key that had not come, and a server was asked
 	Heads    []HeadStatus  `json:"heads"`
 }
 
@@ -1348,7 +1381,7 @@ func (a *Agent) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := Status{Cluster: a.Cluster.String(), Member: a.Name, Session: a.session.String(), Server: a.server, Servers: slices.Clone(a.servers), Online: a.online, Fenced: a.fenced, Revoked: a.revoked,
-		Heard: (bootTime() - a.heard).Seconds(), Error: a.lastErr, Groups: []GroupStatus{}, Programs: a.Planes.Programs()}
+		Heard: (bootTime() - a.heard).Seconds(), Error: a.lastErr, Groups: []GroupStatus{}, Programs: a.Planes.Programs(), Hints: a.hints}
 	for lv, l := range a.levels {
 		s.Heads = append(s.Heads, HeadStatus{lv.String(), l.head.Term, l.head.Serial, l.head.Hash.String()})
 		for _, g := range l.groups {

@@ -212,6 +212,7 @@ type host struct {
 	plane *plane
 	err   chan error
 	at    int       // the server that speak speaks to
+	only  bool      // the agent knows this server alone
 	out   io.Writer // what it says there
 	// nil: one that lets all follow, and has no clients.
 	policy *socket.Policy
@@ -248,8 +249,10 @@ func (c *cluster) join(name string, auto bool) *host {
 func (h *host) up() *host {
 	h.c.t.Helper()
 	var addrs []string
-	for _, s := range h.c.servers {
-		addrs = append(addrs, s.addr)
+	for i, s := range h.c.servers {
+		if !h.only || i == h.at {
+			addrs = append(addrs, s.addr)
+		}
 	}
 	roots := map[record.Level]ed25519.PublicKey{}
 	for lv, r := range h.c.roots {

@@ -23,6 +23,8 @@ import (
 	"libeesp/control/pki"
 	"libeesp/control/record"
 	"libeesp/control/server"
+	"libeesp/control/store"
+	"libeesp/control/store/mem"
 )
 
 // speak opens a stream as a host's machine would, with a session of its own, and
@@ -183,6 +185,89 @@ func TestTwoBeginAtOnce(t *testing.T) {
 	c.servers[0].stop()
 	c.servers[1].stop()
 	<-ended
+}
+
+// deaf is a store whose changes a server does not hear of.
+type deaf struct{ *mem.Store }
+
+func (deaf) Watch(ctx context.Context, _ string, _ int64) <-chan []store.KV {
+	ch := make(chan []store.KV)
+	context.AfterFunc(ctx, func() { close(ch) })
+	return ch
+}
+
+// A host whose server does not hear of changes, and that is not waited for, sees packets of a key
+// that has not come: it has its server look at once. Packets that are forged have it ask no more
+// often.
+func TestHint(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, record.Zone)
+	c.group("net", quick)
+	var gs [2]*eesp.Group
+	hosts := []*host{c.join("a", true), c.join("b", true)}
+	c.servers[1].stop()
+	c.start(1, deaf{c.st})
+	for i, h := range hosts {
+		h.at = i
+		h.only = true
+		var err error
+		if gs[i], err = eesp.FollowGroup("net", eesp.FollowConfig{Socket: h.up().sock, Timeout: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		defer gs[i].Close()
+	}
+	s, r := must(eesp.NewSender(gs[0], eesp.SenderConfig{})), must(eesp.NewReceiver(eesp.ReceiverConfig{}, gs[1]))
+	defer func() { s.Close(); r.Close() }()
+	if err := gs[0].WaitSealing(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	packet := func() []byte {
+		q := []eesp.Packet{{Buf: make([]byte, 256), Off: 128, Len: 64}}
+		if s.Seal(q); q[0].Status != eesp.OK {
+			t.Fatal(q[0].Status)
+		}
+		return q[0].Out
+	}
+	open := func(b []byte) eesp.Status {
+		x := []eesp.Packet{{Buf: bytes.Clone(b), Len: len(b)}}
+		r.Open(x)
+		return x[0].Status
+	}
+	c.eventually("opens", func() bool { return open(packet()) == eesp.OK })
+	hints := func() uint64 { return hosts[1].agent.Status().Hints }
+	if n := hints(); n != 0 {
+		t.Errorf("%d hints, and nothing is missing", n)
+	}
+	c.eventually("b is waited for", func() bool { return c.member("b").State == "active" })
+	if _, err := c.servers[0].Exclude(t.Context(), "test", server.NameRequest{Name: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("a goes over without b", func() bool { r := c.ring(0, "net"); return r.State == "steady" && r.Current == 2 })
+	if st := open(packet()); st != eesp.ErrNoKey {
+		t.Fatalf("b has the key, or another thing is wrong: %v", st)
+	}
+	c.eventually("b has the key, after one hint", func() bool { return open(packet()) == eesp.OK })
+	if n := hints(); n != 1 {
+		t.Errorf("%d hints", n)
+	}
+	// Forged: indices that are ahead, as fast as this machine makes them.
+	b := packet()
+	at := bytes.Index(b, must(hex.DecodeString(c.ring(0, "net").ID))) - 2 // an option: type, length, index, padding, root key ID
+	if at < 0 {
+		t.Fatalf("no option in % x", b)
+	}
+	began, sent := time.Now(), 0
+	for end := began.Add(1500 * time.Millisecond); time.Now().Before(end); sent++ {
+		f := bytes.Clone(b)
+		f[at] += byte(1 + sent%100)
+		if st := open(f); st != eesp.ErrNoKey {
+			t.Fatalf("forged: %v", st)
+		}
+	}
+	if n, most := hints(), 1+uint64(time.Since(began)/(10*time.Second))+1; n > most {
+		t.Errorf("%d forged packets had %d hints made", sent, n)
+	}
 }
 
 // A revoked host says again what it said when it was none: its last session's hello.

@@ -123,6 +123,7 @@ type Server struct {
 	Policy  Policy
 	IDs     IDSource
 	Usage   func(pid int, u Usage)
+	Hint    func() // packets name a key that has not come
 	Log     *slog.Logger
 	Silent  time.Duration // a program that does not answer for so long is reported; 0: 5 s
 
@@ -384,6 +385,16 @@ func (s *Server) receive(p *plane, f Frame) error {
 		s.Usage(p.pid, u)
 	case link.Granted:
 		return s.granted(m)
+	case link.Hint:
+		s.mu.Lock()
+		follows := false
+		for name := range p.groups {
+			follows = follows || s.states[name] != nil && s.states[name].Group.ID == group
+		}
+		s.mu.Unlock()
+		if follows && s.Hint != nil {
+			s.Hint()
+		}
 	default:
 		if f.Flags&link.MustKnow != 0 {
 			return fmt.Errorf("%w: type %d", ErrFrame, f.Type)

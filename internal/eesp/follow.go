@@ -91,6 +91,8 @@ type follower struct {
 	receivers  []*Receiver
 	clients    map[uint64]*client // by the ID that is sealed with to them
 	renewedKey time.Duration      // psp: boot time of the newest device key
+	ahead      atomic.Uint32      // levels of which packets name keys that have not come; see keys.Params
+	hintAfter  time.Time          // the thread's
 }
 
 func FollowGroup(name string, c FollowConfig) (*Group, error) {
@@ -595,6 +597,9 @@ func (f *follower) makeGroup(st *link.State) (*Group, error) {
 		c.Domain, c.Mode = st.Domain, st.Mode
 	}
 	g, err := NewGroup(c)
+	if err == nil {
+		g.g.Params().Ahead = &f.ahead
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: group %s as the agent has it: %v", status.ErrUnsupported, f.name, err)
 	}
@@ -748,10 +753,33 @@ func (f *follower) look() {
 		f.renewDeviceKey(g, now)
 	}
 	f.ask()
+	f.hint()
 	if report {
 		f.reported = time.Now()
 		f.report(g.g, &st)
 	}
+}
+
+// hintEvery is how often at most an agent is told that packets name keys which have not come.
+const hintEvery = 10 * time.Second
+
+// hint has the agent ask at once whether a key is there that packets name and the group has not:
+// once in hintEvery and a bit, for anybody can send such packets.
+func (f *follower) hint() {
+	if f.ahead.Load() == 0 || time.Now().Before(f.hintAfter) {
+		return
+	}
+	f.mu.Lock()
+	id, connected := f.state.Group, f.connected
+	f.mu.Unlock()
+	levels := f.ahead.Swap(0)
+	if !connected {
+		return
+	}
+	var b [1]byte
+	keys.Random(b[:])
+	f.hintAfter = time.Now().Add(hintEvery + time.Duration(b[0])*10*time.Millisecond)
+	f.send(link.Hint, 0, link.Put(link.Put(nil, 1, id[:]), 2, []byte{byte(levels)}))
 }
 
 // usageEvery is how often what was done with keys is reported.

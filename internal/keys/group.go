@@ -65,6 +65,18 @@ func (l *Level) Match(index uint8, id []byte) int {
 	return 0
 }
 
+// Beyond says whether an index is ahead of the newest key of the ring that an option names.
+func (l *Level) Beyond(index uint8, id []byte) bool {
+	if !l.Present || len(id) != int(l.IDLen) || string(id) != string(l.ID[:l.IDLen]) {
+		return false
+	}
+	newest := l.Index[1]
+	if l.HasNext {
+		newest = l.Index[2]
+	}
+	return int8(index-newest) > 0
+}
+
 // masters is every master key of a snapshot, by Select's index.
 type masters [64]kernel.Master
 

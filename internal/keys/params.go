@@ -1,10 +1,19 @@
 package keys
 
-import "libeesp/internal/wire"
+import (
+	"sync/atomic"
+
+	"libeesp/internal/wire"
+)
 
 // Params are what all packets of a group have in common besides its keys; a
 // profile says which of them it reads.
 type Params struct {
+	// Ahead, if there is one, gets a bit for each level whose root key ID a packet names with an
+	// index that is ahead of the ring's: a key may have come that this group has not yet. Anybody
+	// can send such a packet.
+	Ahead *atomic.Uint32
+
 	Profile    uint8
 	KeyLen     int             // of AEAD keys, octets
 	Domain     uint32          // tss: SDI; eesp: SPI

@@ -20,6 +20,7 @@
 //	9 ERROR    to program  1 code u16, 2 text, 3 group's name
 //	10 GRANT   to program  1 group 16, 2 request u64, 3 up u64, 4 down u64, 5 lease u64, ms, 6 client's name, 7 flags u16
 //	11 GRANTED to agent    1 group 16, 2 request u64, 3 code u8 (0: done), 4 reason, 5 up, 6 down: data keys, 7 generations u64 by level
+//	12 HINT    to agent    1 group 16, 2 levels u8: packets name keys of these that have not come
 //
 // STATE: 1 values, 288 octets, always first, so that they lie at a fixed offset:
 // three levels of previous, current, next, 32 octets each, zero where there is
@@ -66,6 +67,7 @@ const (
 	Error
 	Grant
 	Granted
+	Hint
 )
 
 // FollowClients is the flag of a FOLLOW by a program that gives keys to clients.

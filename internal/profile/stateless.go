@@ -417,5 +417,24 @@ next:
 			return s, sel
 		}
 	}
+	for _, s := range snaps {
+		if s.Ahead != nil {
+			noteAhead(h, s)
+		}
+	}
 	return nil, 0
+}
+
+// noteAhead notes that a packet names a key which a group's rings do not have yet, for who follows
+// an agent to ask. It writes only what is not noted already: noise costs a read.
+func noteAhead(h *wire.Stateless, s *keys.Snapshot) {
+	bits := uint32(0)
+	for l := range s.Level {
+		if h.Present>>l&1 != 0 && s.Level[l].Beyond(h.Index[l], h.RootID[l]) {
+			bits |= 1 << l
+		}
+	}
+	if bits&^s.Ahead.Load() != 0 {
+		s.Ahead.Or(bits)
+	}
 }
