@@ -934,7 +934,7 @@ func TestTSSProxy(t *testing.T) {
 }
 
 // The lead is read while a packet is opened: the payload must not go there.
-func TestTSSLeadOverlaps(t *testing.T) {
+func TestTSSPrefixOverlaps(t *testing.T) {
 	g := newTSS(t, GroupConfig{}, tssKey("overlap"))
 	s := tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: tssSSI()}, 1, 1)
 	r := newReceiver(t, ReceiverConfig{}, g)
