@@ -1,4 +1,4 @@
-# The control plane, a module of its own (control/README.md).
+# The control plane, a module of its own (docs/control-packages.md).
 .PHONY: test-clients test-cluster test-control test-control-fuzz
 # etcd is compiled once, for go vet and this; where races are looked for in it as well, minutes more (FULL=1).
 test-control:
