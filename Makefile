@@ -25,7 +25,7 @@ test: deps-test ## all tests, eight minutes on two cores; make -k test goes on a
 	@tests/parts.sh $(TEST_JOBS) $(BUILD)/test $(TEST_PARTS)
 	@tests/skipped.sh $(EESP_SKIPPED)
 	@echo "left to make test-long: every test on arm64, on its CPUs without SHA-3 or AES and on riscv64, and of the C library's with each"
-	@echo "  backend, long runs, races in kernels, a cluster, Wireshark's dissectors, Debian packages"
+	@echo "  backend, long runs, whole models, races in kernels, archives made twice, a cluster, Wireshark's dissectors, Debian packages"
 	@echo "make test: all of it passed"
 
 test-long: deps-test ## what takes too long for make test: every case of arm64, long runs, the cluster, dissectors, packages

@@ -376,7 +376,7 @@ func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, object *C.uint64_t
 		if C.start_follower(C.uint64_t(n)) != 0 {
 			followers.drop(C.uint64_t(n))
 			procs.detach()
-			return fmt.Errorf("%w: a thread to follow on", status.ErrMemory)
+			return fmt.Errorf("%w: no thread to follow the agent on", status.ErrMemory)
 		}
 		return nil
 	})

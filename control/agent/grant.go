@@ -237,7 +237,7 @@ func (a *Agent) granter(name string) (*record.Group, error) {
 	return nil, refused("no group %s", name)
 }
 
-// Grant gives a client a pair, or has its lease begin anew.
+// Grant gives a client a pair, or renews its lease.
 func (a *Agent) Grant(ctx context.Context, h pki.Holder, q GrantRequest) ([]byte, error) {
 	rule, span, err := a.rule(h, q.Group)
 	if err != nil {

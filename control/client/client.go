@@ -20,7 +20,7 @@ import (
 	"libeesp/control/record"
 )
 
-// Config is who a client is, and who its granter.
+// Config has the identities of a client and of its granter.
 type Config struct {
 	Cluster record.ID
 	CA      *x509.Certificate

@@ -107,7 +107,7 @@ func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (an
 		}
 	}
 	if len(left) > 0 {
-		// Who left knew the KEKs: each ring's next rotation draws another.
+		// The servers that left knew the KEKs: each ring's next rotation draws another.
 		if err := s.rekey(ctx, l, by, reason, q.Emergency); err != nil {
 			return nil, err
 		}

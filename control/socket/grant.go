@@ -43,7 +43,7 @@ type granted struct {
 // ErrNoMaker: no program of this host gives keys of the group to clients.
 var ErrNoMaker = errors.New("no program here gives keys of the group to clients (EESP_FOLLOW_CLIENTS)")
 
-// Grant has a program make a pair.
+// Grant asks a program to make a pair.
 func (s *Server) Grant(ctx context.Context, group string, up, down uint64, lease time.Duration, client string) (Pair, error) {
 	s.mu.Lock()
 	s.init()
@@ -62,7 +62,7 @@ func (s *Server) Grant(ctx context.Context, group string, up, down uint64, lease
 	return s.grant(ctx, l[0], group, up, down, lease, client, 0)
 }
 
-// Renew has a lease begin anew.
+// Renew renews a lease.
 func (s *Server) Renew(ctx context.Context, m Maker, group string, down uint64, lease time.Duration) error {
 	if m.Gone() {
 		return ErrNoMaker

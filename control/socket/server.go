@@ -200,7 +200,7 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Who may do what is the policy's matter, by the kernel's word for who asks.
+	// The policy decides what a peer may do; the kernel says which user the peer is.
 	return l, os.Chmod(path, 0o666)
 }
 

@@ -783,7 +783,7 @@ static void tss_set_up(struct tunnel *t)
 		check(eesp_group_set_key(g, 0, t->keys.value[0], EESP_ROOT_KEY_LEN), "current key");
 		check(eesp_group_set_key(g, 1, t->keys.value[1], EESP_ROOT_KEY_LEN), "next key");
 	}
-	/* Under each key counters begin at 0: these keys are new. Who keeps keys over a restart takes EESP_COUNTER_RESERVED. */
+	/* Under each key counters begin at 0: these keys are new. With keys that outlive a restart, use EESP_COUNTER_RESERVED. */
 	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_TSS_SSI, 0, EESP_COUNTER_EXPLICIT);
 	new_receiver(t, 1);
 }

@@ -11,7 +11,7 @@ struct grant {
 	unsigned renew_after;
 };
 
-/* Who the client is, and who its granter: files of eespctl grant client. */
+/* The client's and its granter's identity: files of eespctl grant client. */
 struct grant_from {
 	const char *dir;         /* client.key, client.crt, ca.crt */
 	const char *addr;        /* HOST:PORT of eespd agent --grants */

@@ -298,7 +298,7 @@ uint32_t gw_put_lead(uint8_t *header, const eesp_addr *addr, uint16_t source_por
 
 void gw_stranger(struct gw *g, const uint8_t address[16], uint64_t packets)
 {
-	/* Whoever floods us must not make workers wait for each other. */
+	/* A flood must not make workers wait for each other. */
 	if (pthread_mutex_trylock(&g->strangers.lock) != 0) {
 		atomic_fetch_add_explicit(&g->strangers.others, packets, memory_order_relaxed);
 		return;

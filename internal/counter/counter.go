@@ -545,7 +545,7 @@ func (o *Owner) claim(at uint64, n int) status.Code {
 	return status.OK
 }
 
-// askAhead has the next run be claimed while bursts go on with what is left of
+// askAhead claims the next run in the background, while bursts use up what is left of
 // this one. A burst that comes to its end before waits for the file.
 func (o *Owner) askAhead() {
 	if !o.asked.CompareAndSwap(false, true) {
@@ -565,7 +565,7 @@ func (o *Owner) askAhead() {
 	}()
 }
 
-// Rebind has the state file name the key that is in use now, and the locks be those
+// Rebind writes the key that is in use now to the state file, and moves the locks to those
 // of the keys that may be; done gives the locks of others up, which is for when no
 // burst uses those keys any more. If the file cannot be written, no more counters
 // are given out until a write succeeds; if another process has the ID under a new

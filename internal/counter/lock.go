@@ -87,7 +87,7 @@ func lockOpen(path string, fd, how int) (l *lock, again bool, err error) {
 	}
 	l = &lock{}
 	l.dev, l.ino = id(&s)
-	// Who had the lock before may have removed the file.
+	// The process that had the lock before may have removed the file.
 	if err := syscall.Lstat(path, &now); err == syscall.ENOENT {
 		return nil, true, nil
 	} else if err != nil {

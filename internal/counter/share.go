@@ -298,7 +298,7 @@ func (o *Owner) Release() {
 	if next := o.next.Load(); next != o.start { // what was never given out is not used
 		mark = o.TSC(next-1) + 1
 	}
-	// Whose a data key is stays known.
+	// The owner of a data key stays known.
 	notes(o.place.name, func(s set) { used.note(s, o.place.part, mark, mark != 0 || key != "") })
 }
 

@@ -318,10 +318,10 @@ func (f *follower) session() error {
 	}
 	cred, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	if err != nil {
-		return fmt.Errorf("who the agent is: %w", err)
+		return fmt.Errorf("cannot tell which user the agent is: %w", err)
 	}
 	if u := cred.Uid; u != 0 && u != uint32(os.Geteuid()) && (f.config.AgentUID == 0 || u != f.config.AgentUID) {
-		return fmt.Errorf("user %d has the socket, who is not to be trusted with keys", u)
+		return fmt.Errorf("the socket belongs to user %d, which is not trusted with keys", u)
 	}
 	h := link.Put64(link.Put16(link.Put16(nil, 1, link.Major), 2, link.Minor), 3, 0)
 	h = link.Put(link.Put(h, 4, []byte("libeesp 1.1")), 5, []byte(programName()))
@@ -444,7 +444,7 @@ func (f *follower) read(b []byte, idle bool) error {
 			end = time.Now().Add(frameTime)
 		case err == syscall.EAGAIN:
 			if time.Now().After(end) {
-				return errors.New("a frame of the agent's does not end")
+				return errors.New("the agent sent an incomplete frame")
 			}
 		case err != nil:
 			return fmt.Errorf("receive: %w", err)

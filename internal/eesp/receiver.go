@@ -84,7 +84,7 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 		}
 		if !p.Timed {
 			r.Close()
-			return nil, fmt.Errorf("%w: replay protection by time: counters of group %d are no times", status.ErrArgument, i)
+			return nil, fmt.Errorf("%w: replay protection by time: counters of group %d are not times", status.ErrArgument, i)
 		}
 		if now := counter.Now(); c.MarkPath == "" && now < groups[i].made {
 			r.Close()
@@ -147,7 +147,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	case byTime && (c.ReplayWindow != 0 || c.EngineBits != 0):
 		return fmt.Errorf("%w: replay protection by time has no windows, and need not know of engines", status.ErrArgument)
 	case byTime && k != nil && k.Profile != uint8(ProfileStateless) && k.Profile != uint8(ProfilePSP):
-		return fmt.Errorf("%w: replay protection by time: counters of this profile are no times", status.ErrArgument)
+		return fmt.Errorf("%w: replay protection by time: counters of this profile are not times", status.ErrArgument)
 	case byTime && c.Heir != nil && (!c.Heir.usable() || c.Heir.r.Times == nil || c.MarkPath != ""):
 		return fmt.Errorf("%w: heir: of a receiver with replay protection by time, whose mark it has", status.ErrArgument)
 	}

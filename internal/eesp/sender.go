@@ -238,7 +238,7 @@ func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending,
 		_, numbered := s.s.Sealing.(profile.Numbered)
 		if _, domain := s.s.Sealing.(profile.Domain); numbered || domain {
 			s.release()
-			return nil, fmt.Errorf("%w: time: counters of this profile are no times", status.ErrArgument)
+			return nil, fmt.Errorf("%w: time: counters of this profile are not times", status.ErrArgument)
 		}
 		if lead, wait = TimeLead, TimeLead; c.TimeLate {
 			wait = time.Second + TimeLead

@@ -469,7 +469,7 @@ func (k *short512) tags() stream {
 	return s
 }
 
-// turn is a 4 by 4 transposition of lanes: lane i of all becomes register i. The
+// transpose is a 4 by 4 transposition of lanes: lane i of all becomes register i. The
 // registers move: it returns where they are, and which is now the spare one.
 func transpose(s *stream, a [4]v, t v) (d [4]v, spare v) {
 	shuf := func(imm int, hi, lo, d v) { s.do(func() { VSHUFI64X2(Imm(uint64(imm)), hi.r(), lo.r(), d.r()) }) }
@@ -484,7 +484,7 @@ func transpose(s *stream, a [4]v, t v) (d [4]v, spare v) {
 	return [4]v{a[3], t, a[1], a[0]}, a[2]
 }
 
-// transposeReversed is turn, and reverses the octets of each lane.
+// transposeReversed is transpose, and reverses the octets of each lane.
 func transposeReversed(s *stream, a [4]v, t, u v) (d [4]v) {
 	shuf := func(imm int, hi, lo, d v) { s.do(func() { VSHUFI64X2(Imm(uint64(imm)), hi.r(), lo.r(), d.r()) }) }
 	pick := func(lanes int, hi, lo, d v) {

@@ -127,7 +127,7 @@ func move(s, d v) {
 	}
 }
 
-// spread loads a block into every lane.
+// broadcast loads a block into every lane.
 func broadcast(m Mem, d v) {
 	switch lanes {
 	case 4:

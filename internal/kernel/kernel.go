@@ -135,7 +135,7 @@ type Backend struct {
 	Name   string
 	Direct *Direct // nil: only Go can call it
 
-	// KeyBytes is the room that one key slot takes in an area; an area for n
+	// KeyBytes is the size of one key in an area; an area for n
 	// keys has n rounded up to a multiple of 4 times KeyBytes octets.
 	KeyBytes int
 

@@ -215,7 +215,7 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 	return nil
 }
 
-// UseKey has senders use the key of a slot.
+// UseKey selects the slot that senders use.
 func (g *Group) UseKey(slot int) error {
 	return g.change(slot, func(s *Snapshot) { s.Current = slot })
 }

@@ -37,7 +37,7 @@ type Subs struct {
 const subQuad = 2048
 
 // View is where numbers' places and the keys are, for at most most numbers, and
-// has keys be kept from now on. It is not ok if they are another backend's.
+// keeps keys from now on. It is not ok if they are another backend's.
 func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

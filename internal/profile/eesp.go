@@ -157,7 +157,7 @@ func (eesp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 }
 
 func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code {
-	// Who holds the key may send with it: see Begin.
+	// A holder of the key may send with it: see Begin.
 	if !s.Claim(0) {
 		return status.ErrRootKey
 	}

@@ -50,7 +50,7 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 	}
 	to.Keep(s.State)
 	to.Tally = s.State.Tally()
-	// Who is in the context: the SSI, or an address.
+	// The sender in the context: the SSI, or an address.
 	who, at := unsafe.Pointer(&h.b[4]), plan.Copy{To: 10}
 	var none [16]byte
 	if s.v != TSSSSI || six {

@@ -467,7 +467,7 @@ func (s *tssSealing) Fit(h *Header, l *Lane) (c status.Code) {
 	return status.OK
 }
 
-// Look keeps who holds a data key from sealing what no one could open.
+// Look refuses a packet of a data key's holder that nobody could open.
 func (s *tssSealing) Look(l *Lane, _ unsafe.Pointer) status.Code {
 	if k := s.held; k != nil && k.v != TSSSSI && !tssSame(unsafe.Add(l.Hdr, -int(l.Prefix)), tssIs6(k.v), &k.addr) {
 		return status.ErrContext

@@ -989,7 +989,7 @@ func (w *rootsWord) each(ctx context.Context, c *client, f func(lv record.Level,
 	return nil
 }
 
-// newTerm has the roots begin a new term of their levels.
+// newTerm begins a new term of the roots' levels.
 func (w *rootsWord) newTerm(ctx context.Context, c *client) error {
 	done := map[string]uint32{}
 	if err := w.each(ctx, c, func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error {

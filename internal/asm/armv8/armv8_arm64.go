@@ -11,7 +11,7 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// slotBytes is the room of an expanded key: 15 round keys, H^8 to H, the powers'
+// keyBytes is the size of an expanded key: 15 round keys, H^8 to H, the powers'
 // folds, what the brief kernels multiply by, and 48 octets that kernels leave alone.
 const keyBytes = 512
 
