@@ -417,6 +417,7 @@ int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_v
 /* ---- Packets ---- */
 
 #define MOST_STRANGE 256 /* mostStrange of internal/burst */
+#define REFUSED_EACH 1024 /* refusedEach, too */
 #define STRAY 1 /* a packet that the plan does not cover, until the general path has it */
 
 static inline uint64_t get64(const uint8_t *p)
@@ -1156,14 +1157,16 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 	}
 }
 
-/* Counts packets that were not opened. Of EESP_ERR_FLOODED threads have no shares: new_here
- * reads how many there were. */
+/* Counts packets that were not opened. How many were flooded new_here reads in each burst, so
+ * that threads which have shares say it once for every REFUSED_EACH only. */
 static void count_failed(const struct eesp_open_plan *w, uint64_t number, eesp_status st, uint64_t *tally, uint64_t n)
 {
 	const int what = w->tally_of[-st];
-	if (LIKELY(st != EESP_ERR_FLOODED && share_of(w->shares, number) != NULL)) {
-		uint64_t *mine = w->refused + number % SHARES * REFUSED_WORDS - st;
-		__atomic_store_n(mine, *mine + n, __ATOMIC_RELEASE);
+	if (LIKELY(share_of(w->shares, number) != NULL)) {
+		uint64_t *mine = w->refused + number % SHARES * REFUSED_WORDS - st, was = *mine;
+		__atomic_store_n(mine, was + n, __ATOMIC_RELEASE);
+		if (UNLIKELY(st == EESP_ERR_FLOODED && (was + n) / REFUSED_EACH != was / REFUSED_EACH))
+			__atomic_fetch_add(&w->strangers->refused, (was + n) / REFUSED_EACH - was / REFUSED_EACH, __ATOMIC_RELAXED);
 	} else {
 		__atomic_fetch_add(&w->by[-st], n, __ATOMIC_RELEASE);
 	}
@@ -1302,6 +1305,7 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
 struct strangers {
 	int known;
 	uint64_t left, last; /* the last one's ID */
+	const struct eesp_pattern *none; /* of whose keys it may look at no other */
 };
 
 /* Whether Go is to look at a packet whose key is not here yet. Internal/burst's
@@ -1314,16 +1318,19 @@ static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_p
 		struct timespec t;
 		clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
 		uint64_t ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-		uint64_t had = MOST_STRANGE + (ns >> 18) + (__atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) >> 8);
-		uint64_t spent = __atomic_load_n(w->spent, __ATOMIC_RELAXED);
+		uint64_t had = MOST_STRANGE + (ns >> 18) + __atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) / REFUSED_EACH +
+			       __atomic_load_n(&w->strangers->refused, __ATOMIC_RELAXED);
+		uint64_t spent = __atomic_load_n(&w->strangers->spent, __ATOMIC_RELAXED);
 		s->left = had <= spent ? 0 : had - spent < MOST_STRANGE ? had - spent : MOST_STRANGE;
 		s->last = UINT64_MAX;
 		s->known = 1;
 	}
 	if (s->last == id)
 		return 1;
-	if (s->left == 0)
+	if (s->left == 0) {
+		s->none = pt;
 		return 0;
+	}
 	s->left--;
 	s->last = id;
 	return 1;
@@ -1806,7 +1813,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
 	struct refusals refusals;
 	int32_t clears[loose ? CHUNK : 1]; /* by packet */
-	struct strangers strangers = { 0, 0, 0 };
+	struct strangers strangers = { 0, 0, 0, NULL };
 	struct order o;
 
 	refusals.all = refusals.kinds = 0;
@@ -1942,7 +1949,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				} else if (id >= pt->sub_count) {
 					goto another;
 				} else if ((key = __atomic_load_n(&pt->subs[id], __ATOMIC_ACQUIRE)) == 0) {
-					if (new_here(w, pt, id, &strangers) || (extras && is_own(w, id)))
+					if (((strangers.none != pt || strangers.last == id) && new_here(w, pt, id, &strangers)) || (extras && is_own(w, id)))
 						goto another;
 					p->id = id;
 					p->tsc = tsc;

@@ -138,7 +138,7 @@ var (
 	_ = same[unsafe.Offsetof(co.split.shift)-unsafe.Offsetof(go_.Split.Shift)]
 	_ = same[unsafe.Offsetof(co.bucket_shift)-unsafe.Offsetof(go_.BucketShift)]
 	_ = same[unsafe.Offsetof(co.wide)-unsafe.Offsetof(go_.Wide)]
-	_ = same[unsafe.Offsetof(co.spent)-unsafe.Offsetof(go_.Spent)]
+	_ = same[unsafe.Offsetof(co.strangers)-unsafe.Offsetof(go_.Strangers)]
 	_ = same[unsafe.Offsetof(co.screen)-unsafe.Offsetof(go_.Screen)]
 	_ = same[unsafe.Sizeof(co.screen)-unsafe.Sizeof(go_.Screen)]
 	_ = same[unsafe.Offsetof(co.screen.names)-unsafe.Offsetof(go_.Screen.Names)]

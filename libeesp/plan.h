@@ -123,6 +123,11 @@ struct eesp_flow {
 	uint64_t addr[4];
 };
 
+/* burst.strangers. */
+struct eesp_strangers {
+	uint64_t spent, refused;
+};
+
 struct eesp_open_plan {
 	const struct eesp_direct *direct;
 	const struct eesp_layout *layouts;
@@ -139,7 +144,7 @@ struct eesp_open_plan {
 	uint32_t word_mask, word_factor, bucket_shift;
 	uint8_t bare, extras, expanded, wide;
 	struct eesp_times *times;
-	const uint64_t *spent; /* on keys that are new here: burst's strangers */
+	struct eesp_strangers *strangers;
 	const struct eesp_open_plan *loose;
 	struct eesp_share *shares;
 	uint64_t *refused; /* REFUSED_WORDS for each share */

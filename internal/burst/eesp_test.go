@@ -226,7 +226,7 @@ func TestStrangers(t *testing.T) {
 				}
 			}
 			// However slow this machine is: what time brings is in the bound.
-			most := mostStrange + forged/256 + int(time.Since(start)>>18) + 2
+			most := mostStrange + forged/refusedEach + int(time.Since(start)>>18) + 2
 			if looked < 256 || looked > most {
 				t.Errorf("of %d forged packets the keys of %d were derived, not 256 to %d", forged, looked, most)
 			}

@@ -214,7 +214,7 @@ func (r *Receiver) replan() {
 		x.By, x.Octets, x.Shares = r.Stats.words()
 		x.Refused = uintptr(unsafe.Pointer(&r.refused))
 		x.TallyOf = uintptr(unsafe.Pointer(&inDomain))
-		x.Spent = uintptr(unsafe.Pointer(&r.strangers.spent))
+		x.Strangers = uintptr(unsafe.Pointer(&r.strangers))
 	}
 	if !to.Finish() {
 		to.Free() // of what it has kept already

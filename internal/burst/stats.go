@@ -116,8 +116,7 @@ func (s *Stats) Refuse(pkts []profile.Desc, c status.Code) int {
 }
 
 // refusals are threads' shares of what a receiver counts by status, where packets
-// are not opened: those of keys.Shares, each its own cache lines. Of ErrFlooded nobody
-// has one: bursts ask how many there were.
+// are not opened: those of keys.Shares, each its own cache lines.
 type refusals [keys.ShareCount][RefusedWords]atomic.Uint64
 
 // RefusedWords is how many each has room for.

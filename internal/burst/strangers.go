@@ -18,12 +18,18 @@ import (
 // packets, and whoever forges packets names a new one with each. Derivations that
 // end with an authentic packet are free. Each of the others takes one of a store
 // that holds mostStrange, and fills up by one in 2^18 ns (about four a millisecond)
-// and with each 256 packets that were refused since it was empty: so many of a
+// and with each refusedEach packets that were refused since it was empty: so many of a
 // flood are looked at all the same, and a Sub SA that is new gets in. C has the
 // same rule (libeesp/direct.c).
-type strangers struct{ spent atomic.Uint64 }
+type strangers struct {
+	spent   atomic.Uint64
+	refused atomic.Uint64 // by threads that count for themselves: each refusedEach
+}
 
-const mostStrange = 256
+const (
+	mostStrange = 256
+	refusedEach = 1024
+)
 
 // The clock is CLOCK_MONOTONIC, as C's: Go's, which takes no system call, and where
 // it began.
@@ -34,7 +40,7 @@ var (
 
 // had is how many came into a receiver's store so far.
 func (r *Receiver) had() uint64 {
-	return mostStrange + uint64(beganAt+time.Since(began))>>18 + r.Stats.by[-status.ErrFlooded].Load()>>8
+	return mostStrange + uint64(beganAt+time.Since(began))>>18 + r.Stats.by[-status.ErrFlooded].Load()/refusedEach + r.strangers.refused.Load()
 }
 
 // left is how many derivations may fail now.

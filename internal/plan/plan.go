@@ -200,7 +200,7 @@ type Open struct {
 	held        uint8   // some keys are in areas
 	Wide        uint8   // kernel.Direct's, if all layouts can be taken so
 	Times       uintptr // fresh.View; 0: there is none
-	Spent       uintptr // on keys that are new here: burst's strangers
+	Strangers   uintptr // burst's
 	loose       uintptr
 	Shares      uintptr // of By's first count and Octets: keys.Shares
 	Refused     uintptr // and of its others: burst's refusals

@@ -977,7 +977,7 @@ static void flood(void)
 	}
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	uint64_t ns = (uint64_t)(now.tv_sec - start.tv_sec) * 1000000000 + (uint64_t)now.tv_nsec - (uint64_t)start.tv_nsec;
-	uint64_t most = 256 + forged / 256 + (ns >> 18) + 64; /* and what the coarse clock brings at a time */
+	uint64_t most = 256 + forged / 1024 + (ns >> 18) + 64; /* and what the coarse clock brings at a time */
 	printf("     of %llu packets of Session IDs that nobody sends with %llu were looked at\n", (unsigned long long)forged, (unsigned long long)looked);
 	if (!possible) /* some of a thread's 512 keys may be forged ones */
 		most += forged / 50;
