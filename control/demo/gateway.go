@@ -108,6 +108,12 @@ func (g *Gateway) Receive(b []byte) bool {
 	return true
 }
 
+// Sealing says whether packets are sealed now: then all hosts wait for this one, which can also open.
+func (g *Gateway) Sealing() bool {
+	info, err := g.group.FollowInfo()
+	return err == nil && info.Sealing == eesp.OK
+}
+
 // Stats counts.
 func (g *Gateway) Stats() Stats {
 	info, _ := g.group.FollowInfo()

@@ -270,6 +270,22 @@ func TestTwoServers(t *testing.T) {
 	if n := c.st.Commits() - before; n > 25 {
 		t.Errorf("%d writes for one rotation", n)
 	}
+	// No rotation begins: at no server, and after a restart.
+	if _, err := c.servers[0].Freeze(t.Context(), "test", server.NameRequest{Reason: "a fair"}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("both are frozen", func() bool {
+		return c.servers[0].Status().Frozen == "a fair" && c.servers[1].Status().Frozen == "a fair"
+	})
+	c.servers[1].stop()
+	c.start(1)
+	if f := c.servers[1].Status().Frozen; f != "a fair" {
+		t.Errorf("after a restart: %q", f)
+	}
+	if _, err := c.servers[1].Freeze(t.Context(), "test", server.NameRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("thawed", func() bool { return c.servers[0].Status().Frozen == "" })
 	c.servers[1].stop()
 	c.rotate(server.RotateRequest{Ring: "net"})
 	c.eventually("rotated by one server", all(3))

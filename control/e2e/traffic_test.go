@@ -65,6 +65,8 @@ func TestTraffic(t *testing.T) {
 		gs[i] = g
 		defer g.Close()
 	}
+	// What is sent before the other one has keys is not opened.
+	c.eventually("both seal", func() bool { return gs[0].Sealing() && gs[1].Sealing() })
 	c.eventually("both send", func() bool { return gs[0].Burst(1) == 1 && gs[1].Burst(1) == 1 })
 	stop := make(chan struct{})
 	var load sync.WaitGroup

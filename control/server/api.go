@@ -402,13 +402,7 @@ func (s *Server) admin() http.Handler {
 	handle(mux, "POST /v1/admin/epoch", s.Epoch)
 	handle(mux, "POST /v1/admin/delegate", s.Delegate)
 	handle(mux, "POST /v1/admin/store", s.StoreMember)
-	handle(mux, "POST /v1/admin/freeze", func(_ context.Context, _ string, q NameRequest) (any, error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.freeze = q.Reason
-		s.wake()
-		return map[string]string{"frozen": q.Reason}, nil
-	})
+	handle(mux, "POST /v1/admin/freeze", s.Freeze)
 	mux.HandleFunc("GET /v1/admin/audit", s.serveAudit)
 	mux.HandleFunc("GET /v1/admin/backup", s.serveBackup)
 	mux.HandleFunc("POST /v1/admin/term", s.serveTerm)

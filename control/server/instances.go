@@ -339,14 +339,37 @@ func (s *Server) delegations() record.Hash {
 
 func (s *Server) findServers(ctx context.Context) {
 	now, at := s.addresses(ctx)
+	frozen, err := s.Store.Get(ctx, freezeKey)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at = at
+	if was := s.freeze; err == nil && was != string(frozen.Value) {
+		s.freeze = string(frozen.Value)
+		s.Log.Info("freeze", "reason", s.freeze)
+		s.wake()
+	}
 	if !slices.Equal(now, s.servers) {
 		s.servers = now
 		close(s.moved)
 		s.moved = make(chan struct{})
 	}
+}
+
+// freezeKey has why no rotation may begin, for all servers and over their restarts.
+const freezeKey = "server/freeze"
+
+// Freeze lets no rotation begin but an emergency's; no reason: they begin again.
+func (s *Server) Freeze(ctx context.Context, by string, q NameRequest) (any, error) {
+	t := store.Txn{Put: []store.KV{{Key: freezeKey, Value: []byte(q.Reason)}}}
+	if q.Reason == "" {
+		t = store.Txn{Del: []string{freezeKey}}
+	}
+	if _, err := s.Store.Commit(ctx, t); err != nil {
+		return nil, err
+	}
+	s.Log.Warn("freeze", "reason", q.Reason, "by", by)
+	s.findServers(ctx)
+	return map[string]string{"frozen": q.Reason}, nil
 }
 
 // where is what findServers found, and a channel that is closed when it finds another thing.

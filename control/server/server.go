@@ -143,6 +143,7 @@ func (s *Server) each(f func(*Level) error) error {
 
 // Begin loads the levels, and writes the first entry of those that have none.
 func (s *Server) Begin(ctx context.Context) error {
+	s.findServers(ctx) // also whether rotations are frozen
 	return s.each(func(l *Level) error {
 		if _, err := l.Sync(ctx); err != nil {
 			return fmt.Errorf("level %v: %w", l.Level, err)
