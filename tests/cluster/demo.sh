@@ -168,6 +168,7 @@ say "An emergency: short deadlines, and a new KEK"
 ctl b rotate net --emergency --watch --timeout 60s --reason "demonstration" >>"$work/rotate.out"
 
 say "Host b is killed; a rotation goes on without it"
+disown "${pid[gw.b]}" "${pid[agent.b]}" # the shell has nothing to say of it
 kill -9 "${pid[gw.b]}" "${pid[agent.b]}"
 ctl a rotate net --watch --timeout 60s >>"$work/rotate.out"
 [ "$(members a absent)" -eq 1 ] || fail "b is not absent"
@@ -178,6 +179,7 @@ until_true 20 "a opens b's packets again" opens a 2
 say "Host b is back"
 
 say "Server a, and the store's member in it, is killed; b and c go on"
+disown "${pid[server.a]}"
 kill -9 "${pid[server.a]}"
 until_true 60 "a rotation without server a" ctl b rotate net --watch --timeout 50s
 server a

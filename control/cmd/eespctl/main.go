@@ -683,7 +683,7 @@ func statusCommand(ctx context.Context, c *client, args []string) error {
 		return err
 	}
 	c.show(s, func(w io.Writer) {
-		fmt.Fprintf(w, "cluster %s, server %s, %d agents connected\n", s.Cluster, s.Server, s.Streams)
+		fmt.Fprintf(w, "cluster %s, server %s, %d agents connected to it\n", s.Cluster, s.Server, s.Streams)
 		if s.Frozen != "" {
 			fmt.Fprintf(w, "FROZEN: %s\n", s.Frozen)
 		}
