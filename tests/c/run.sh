@@ -50,7 +50,7 @@ kept() {
 }
 compile() { kept "$1" "$here/$1.c" || "$cc" -std=c11 -O1 -g "${warn[@]}" "${cflags[@]}" -o "$work/$1" "$here/$1.c" "${@:2}"; }
 
-programs=(guard kernels memory nonce replay roundtrip steady udp)
+programs=(guard kernels memory nonce quiet replay roundtrip steady udp)
 if [[ -z $only ]]; then
 	# The header alone, in every language that it is for.
 	"$cc" -std=c99 "${warn[@]}" "${cflags[@]}" -fsyntax-only -x c "$stage/include/eesp.h"

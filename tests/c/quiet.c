@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a thread does while bursts take the fast path: no allocation, no lock (this
+ * program has malloc and the like, and locks, of its own, which count), and no system
+ * call (the kernel ends a program whose thread makes one in strict mode). Without the
+ * fast path there is nothing to be shown.
+ */
+#define _GNU_SOURCE
+#include "test.h"
+
+#include <dlfcn.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+static _Thread_local int watched;
+static _Thread_local unsigned allocations, locks;
+
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+extern void __libc_free(void *);
+
+void *malloc(size_t n) { return allocations += watched, __libc_malloc(n); }
+void *calloc(size_t n, size_t size) { return allocations += watched, __libc_calloc(n, size); }
+void *realloc(void *p, size_t n) { return allocations += watched, __libc_realloc(p, n); }
+void *aligned_alloc(size_t align, size_t n) { return allocations += watched, __libc_memalign(align, n); }
+void free(void *p) { allocations += watched, __libc_free(p); }
+
+#define LOCK(name, type)                                                       \
+	static int (*other_##name)(type *);                                    \
+	int name(type *x)                                                      \
+	{                                                                      \
+		locks += watched;                                              \
+		if (!other_##name)                                             \
+			*(void **)&other_##name = dlsym(RTLD_NEXT, #name);     \
+		return other_##name(x);                                        \
+	}
+LOCK(pthread_mutex_lock, pthread_mutex_t)
+LOCK(pthread_mutex_trylock, pthread_mutex_t)
+LOCK(pthread_rwlock_rdlock, pthread_rwlock_t)
+LOCK(pthread_rwlock_wrlock, pthread_rwlock_t)
+LOCK(pthread_spin_lock, pthread_spinlock_t)
+
+enum { MOST = 256, TEXT = 200, PREFIX = EESP_TSS_LEAD_IPV4 };
+
+/* A profile as careful users have it: windows, own IDs, a second group. */
+struct profile {
+	unsigned number;
+	eesp_group *g[2];
+	eesp_sender *s;
+	eesp_receiver *r;
+};
+
+static struct profile new_profile(unsigned number, int strict)
+{
+	static const uint64_t own[] = { 70, 71 };
+	struct profile x = { .number = number };
+	uint8_t key[32];
+	for (uint32_t i = 0; i < 2; i++) {
+		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+		c.profile = number;
+		if (number == EESP_PROFILE_TSS || number == EESP_PROFILE_EESP)
+			c.domain = 0x010200 + i;
+		if (number == EESP_PROFILE_TSS)
+			c.aead = EESP_AEAD_AES_256_GCM;
+		if (number == EESP_PROFILE_EESP)
+			c.mode = EESP_SSKDF_HKDF_SHA2_256;
+		if (number == EESP_PROFILE_PSP && i == 1)
+			break;
+		WORKS(eesp_group_new(&c, &x.g[i]));
+		memset(key, (int)(0x30 + i), sizeof key);
+		if (number == EESP_PROFILE_STATELESS)
+			set_root_key(x.g[i], i ? EESP_LEVEL_USER : EESP_LEVEL_ZONE);
+		else
+			WORKS(eesp_group_set_key(x.g[i], 0, key, sizeof key));
+	}
+	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+	sc.id = 40 + number + 4 * (unsigned)strict; /* of its own: a process uses counters once */
+	sc.counter_mode = EESP_COUNTER_EXPLICIT;
+	if (number == EESP_PROFILE_TSS)
+		sc.v = EESP_V_TSS_SSI;
+	WORKS(eesp_sender_new(x.g[0], &sc, &x.s));
+	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+	rc.replay_window = 1024;
+	rc.own_ids = own;
+	rc.own_id_count = COUNT(own);
+	WORKS(eesp_receiver_new(x.g, x.g[1] ? 2 : 1, &rc, &x.r));
+	return x;
+}
+
+/* Seals and opens n packets, a few of which were changed or are nothing; returns whether all is as it should be. */
+static int burst(struct profile *x, size_t n)
+{
+	static uint8_t room[MOST][EESP_MAX_SEALED_LEN(TEXT) + PREFIX];
+	static eesp_pkt p[MOST], q[MOST];
+	for (size_t i = 0; i < n; i++) {
+		p[i] = packet(room[i] + PREFIX + EESP_MAX_HEADER, TEXT - (uint32_t)(i % 3), PREFIX + EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+		fill(p[i].data, i, p[i].len);
+		p[i].next_header = 17;
+	}
+	if (eesp_seal_burst(x->s, p, n) != n)
+		return 0;
+	size_t wrong = 0;
+	for (size_t i = 0; i < n; i++) {
+		q[i] = packet(p[i].out, p[i].out_len, x->number == EESP_PROFILE_TSS ? PREFIX : 0, 0);
+		if (i % 32 == 7)
+			((uint8_t *)q[i].data)[q[i].len - 1] ^= 1;
+		else if (i % 32 == 20)
+			q[i].len = 3;
+		else
+			continue;
+		wrong++;
+	}
+	if (eesp_open_burst(x->r, q, n) != n - wrong)
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		int want = i % 32 == 7 ? EESP_ERR_AUTH : i % 32 == 20 ? EESP_ERR_SHORT : EESP_OK;
+		if (q[i].status != want || (!want && (q[i].out_len != p[i].len || !filled(q[i].out, i, p[i].len))))
+			return 0;
+	}
+	return 1;
+}
+
+static const size_t sizes[] = { 1, 2, 8, 31, 32, 33, MOST };
+
+static int bursts(struct profile *x, int rounds)
+{
+	int good = 1;
+	for (int i = 0; i < rounds; i++)
+		for (size_t k = 0; k < COUNT(sizes); k++)
+			good &= burst(x, sizes[k]);
+	return good;
+}
+
+struct seen {
+	struct profile *x;
+	int strict, good;
+	unsigned allocations, locks;
+};
+
+static void *watch(void *arg)
+{
+	struct seen *s = arg;
+	s->good = bursts(s->x, 2); /* the thread is attached, the flow has its window */
+	watched = 1;
+	if (s->strict && prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0)
+		s->good = 0;
+	s->good &= bursts(s->x, 50);
+	watched = 0;
+	s->allocations = allocations;
+	s->locks = locks;
+	if (s->strict)
+		syscall(SYS_exit, 0); /* of this thread; nothing else is allowed any more */
+	return NULL;
+}
+
+static int fast; /* C has kernels here, and calls them */
+
+static void with(int strict)
+{
+	for (unsigned number = 0; number < 4; number++) {
+		struct profile x = new_profile(number, strict);
+		struct seen s = { .x = &x, .strict = strict };
+		pthread_t t;
+		CHECK(pthread_create(&t, NULL, watch, &s) == 0);
+		CHECK(pthread_join(t, NULL) == 0);
+		CHECK(s.good);
+		SAME(s.allocations, 0);
+		SAME(s.locks, 0);
+		eesp_receiver_free(x.r);
+		eesp_sender_free(x.s);
+		for (int i = 0; i < 2; i++)
+			eesp_group_free(x.g[i]);
+	}
+}
+
+static void no_allocation_no_lock(void) { with(0); }
+static void no_system_call(void)
+{
+	if (!fast || emulated()) {
+		printf("     no_system_call: not here\n");
+		return;
+	}
+	alarm(60); /* a thread that was ended inside the library may leave others waiting */
+	with(1);
+	alarm(0);
+}
+
+/* What is counted is there to be counted. */
+static void counts(void)
+{
+	pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
+	void *volatile block;
+	watched = 1;
+	block = malloc(1);
+	free(block);
+	pthread_mutex_lock(&m);
+	watched = 0;
+	pthread_mutex_unlock(&m);
+	SAME(allocations, 2);
+	SAME(locks, 1);
+	eesp_kdf *kdf; /* of the library's, too */
+	uint8_t key[32] = { 1 };
+	unsigned before = locks;
+	watched = 1;
+	WORKS(eesp_kdf_new(key, &kdf));
+	eesp_kdf_free(kdf);
+	watched = 0;
+	CHECK(allocations > 2 || locks > before);
+}
+
+int main(void)
+{
+	const char *direct = getenv("EESP_DIRECT");
+	fast = strcmp(eesp_backend_name(), "generic") != 0 && (!direct || strcmp(direct, "0") != 0);
+	TEST(counts);
+	TEST(no_allocation_no_lock);
+	TEST(no_system_call);
+	return 0;
+}
