@@ -33,6 +33,7 @@ check-format:
 	cd internal/gen && $(GO) vet ./...
 	cd control && $(GO) vet ./...
 	shellcheck $$(git ls-files '*.sh') .ci/run
+	@! git grep -nE '[^|]\| *grep -[a-zA-Z]*q' -- '*.sh' mk/test.mk || { echo "grep -q ends before it has read all, and pipefail calls what writes to it failed: >/dev/null"; exit 1; }
 	@scripts/check_c.sh $$(git ls-files '*.c' '*.h')
 
 # Staticcheck, of the version that internal/gen/go.mod names; a second where it has what it found before. Where it has not, etcd

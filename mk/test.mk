@@ -107,7 +107,7 @@ check-exports: stage
 	@grep -v '^ \*' include/eesp.h | tr '\n' ' ' | grep -oE 'EESP_API [^;(]*\(' | grep -oE 'eesp_[a-z0-9_]+\($$' | tr -d '(' | sort >$(BUILD)/declared
 	diff $(BUILD)/listed $(BUILD)/exported
 	diff $(BUILD)/listed $(BUILD)/declared
-	@$(READELF) -d $(SO) | grep -q 'SONAME.*\[libeesp.so.$(MAJOR)\]'
+	@$(READELF) -d $(SO) | grep 'SONAME.*\[libeesp.so.$(MAJOR)\]' >/dev/null
 	@test -z "$$($(NM) --extern-only --defined-only $(BUILD)/libeesp.a | awk 'NF==3 && $$3 !~ /^eesp_/ {print $$3}')" || { echo "libeesp.a has other global symbols"; exit 1; }
 	@echo "exports: $$(wc -l <$(BUILD)/exported) symbols, all of them eesp_*"
 

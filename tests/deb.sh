@@ -41,8 +41,8 @@ there sh -c 'gcc -Wall -Wextra -Wpedantic -Werror /tmp/debs/minimal.c $(pkg-conf
 	grep -q 'opened: thirty-two octets' || fail "a program built with pkg-config"
 ok "a program built with pkg-config runs"
 there eesp selftest >"$work/log" || fail "eesp selftest"
-there sh -c 'cd /tmp && mkdir out && eesp-pcap-tunnel debs/mixed.pcap out' | grep -q 'all equal to the originals' || fail "eesp-pcap-tunnel"
-there eesp-tap-gw --help | grep -q '^usage: ' || fail "eesp-tap-gw"
+there sh -c 'cd /tmp && mkdir out && eesp-pcap-tunnel debs/mixed.pcap out' | grep 'all equal to the originals' >/dev/null || fail "eesp-pcap-tunnel"
+there eesp-tap-gw --help | grep '^usage: ' >/dev/null || fail "eesp-tap-gw"
 there eespd --help >"$work/log" 2>&1 || fail "eespd"
 there eespctl --help >"$work/log" 2>&1 || fail "eespctl"
 there eesp-gw check /usr/share/doc/eesp-tools/examples/gateway.conf >"$work/log" 2>&1 || grep -q 'gateway.conf' "$work/log" || fail "eesp-gw check"
@@ -50,7 +50,7 @@ for page in man3/eesp.3 man3/eesp_seal_burst.3 man1/eesp-tap-gw.1 man1/eesp-gw.1
 	grep -q "/usr/share/man/$page.gz$" <(there dpkg -L libeesp-dev eesp-tools python3-eesp) || fail "no manual page $page"
 done
 # Where Wireshark looks, as `tshark -G folders` says.
-there dpkg -L eesp-tools | grep -qE '^/usr/lib/[^/]*-linux-gnu[^/]*/wireshark/plugins/eesp.lua$' || fail "no dissectors"
+there dpkg -L eesp-tools | grep -E '^/usr/lib/[^/]*-linux-gnu[^/]*/wireshark/plugins/eesp.lua$' >/dev/null || fail "no dissectors"
 ok "tools, the Python package, dissectors and manual pages"
 
 quiet apt-get purge -y libeesp1 libeesp1-dbg libeesp-dev eesp-tools eesp-control python3-eesp

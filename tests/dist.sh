@@ -88,7 +88,7 @@ archive() {
 	[ -z "$(find "$dir" ! -newermt "@$((epoch - 1))" -o -newermt "@$epoch")" ] || fail "$name has other times than $epoch"
 	[ "$(tar --numeric-owner -tvzf "$dist/$name.tar.gz" | awk '{print $2}' | sort -u)" = 0/0 ] || fail "$name has owners"
 	! grep -rlF -e "$root" -e "${dist%/*}" "$dir" || fail "$name says where it was made"
-	readelf -h "$dir/lib/libeesp.so" | grep -q "Machine:.*$machine" || fail "$name is for another machine"
+	readelf -h "$dir/lib/libeesp.so" | grep "Machine:.*$machine" >/dev/null || fail "$name is for another machine"
 	for f in include/eesp.h LICENSE CHANGELOG.md SECURITY.md README.md docs/eesp.3; do
 		cmp "$root/$f" "$(find "$dir" -name "${f##*/}")" || fail "$name: $f"
 	done
@@ -99,12 +99,12 @@ archive() {
 	read -ra use < <(pc --cflags --libs)
 	"$cc" -std=c11 -O2 -Wall -Wextra -Werror -o "$at/user" "$root/examples/c/minimal.c" "${use[@]}"
 	[ "$(LD_LIBRARY_PATH=$dir/lib "$@" "$at/user")" = "$says" ] || fail "$name: the program says something else"
-	readelf -d "$at/user" | grep -q "NEEDED.*\[libeesp.so.$major\]" || fail "$name: the program is not linked with the library"
+	readelf -d "$at/user" | grep "NEEDED.*\[libeesp.so.$major\]" >/dev/null || fail "$name: the program is not linked with the library"
 	read -ra static < <(pc --static --cflags --libs)
 	"$cc" -std=c11 -O2 -Wall -Wextra -Werror -static -o "$at/static" "$root/examples/c/minimal.c" "${static[@]}"
 	[ "$("$@" "$at/static")" = "$says" ] || fail "$name: the static program says something else"
-	! readelf -d "$at/static" | grep -q NEEDED || fail "$name: the static program is not static"
-	readelf -lW "$at/static" | grep GNU_STACK | grep -q ' RW ' || fail "$name: the static program's stack is executable"
+	! readelf -d "$at/static" | grep NEEDED >/dev/null || fail "$name: the static program is not static"
+	readelf -lW "$at/static" | grep GNU_STACK | grep ' RW ' >/dev/null || fail "$name: the static program's stack is executable"
 	ok "$name: pkg-config --define-prefix, and --static"
 
 	if ! { cmake -S "$work/cmake" -B "$at/build" -DCMAKE_PREFIX_PATH="$dir" -DCMAKE_C_COMPILER="$cc" -DCMAKE_SYSTEM_NAME=Linux \

@@ -98,8 +98,8 @@ ok "no file names DESTDIR"
 installed=$dest/usr/lib/libeesp.so.$version
 size=$(stat -c %s "$installed")
 [ "$size" -le 4900000 ] || fail "the library has $size octets"
-! readelf -SW "$installed" | grep -q '\.symtab\|\.debug_' || fail "the library is not stripped"
-readelf -p .gnu_debuglink "$installed" | grep -q "libeesp.so.$version.debug" || fail "the library does not say where its symbols are"
+! readelf -SW "$installed" | grep '\.symtab\|\.debug_' >/dev/null || fail "the library is not stripped"
+readelf -p .gnu_debuglink "$installed" | grep "libeesp.so.$version.debug" >/dev/null || fail "the library does not say where its symbols are"
 [ "$(readelf -n "$installed" | grep 'Build ID')" = "$(readelf -n "$dest/usr/lib/.debug/libeesp.so.$version.debug" | grep 'Build ID')" ] ||
 	fail "the symbols are of another library"
 nm "$dest/usr/lib/.debug/libeesp.so.$version.debug" | grep ' eesp_seal_burst$' >/dev/null || fail "there are no symbols"
@@ -109,7 +109,7 @@ soname=$(readelf -d "$dest/usr/lib/libeesp.so.$version" | sed -n 's/.*SONAME.*\[
 [ "$soname" = "libeesp.so.$major" ] || fail "soname $soname"
 needed=$(readelf -d "$dest/usr/lib/libeesp.so.$version" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -v '^libc\.so\|^ld-linux\|^libpthread' || true)
 [ -z "$needed" ] || fail "the library needs $needed"
-readelf -lW "$dest/usr/lib/libeesp.so.$version" | grep -q 'GNU_STACK.* RW ' || fail "executable stack"
+readelf -lW "$dest/usr/lib/libeesp.so.$version" | grep 'GNU_STACK.* RW ' >/dev/null || fail "executable stack"
 ok "soname, dependencies, stack"
 
 pc() { PKG_CONFIG_PATH=$dest/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$dest pkg-config "$@" eesp; }
@@ -117,7 +117,7 @@ pc() { PKG_CONFIG_PATH=$dest/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$dest pkg-
 read -ra use < <(pc --cflags --libs)
 "$cc" "${flags[@]}" -I"$dest/usr/include" -L"$dest/usr/lib" -o "$work/user" "$work/user.c" "${use[@]}"
 LD_LIBRARY_PATH=$dest/usr/lib says_version "$work/user"
-readelf -d "$work/user" | grep -q "NEEDED.*\[libeesp.so.$major\]" || fail "the program does not need libeesp.so.$major"
+readelf -d "$work/user" | grep "NEEDED.*\[libeesp.so.$major\]" >/dev/null || fail "the program does not need libeesp.so.$major"
 ok "a program built in a sysroot runs"
 
 # A page for each function, which says what the header says.
@@ -177,8 +177,8 @@ with_cmake() { # PREFIX
 	fi
 	says_version "$work/cmake/build/shared"
 	says_version "$work/cmake/build/static"
-	readelf -d "$work/cmake/build/shared" | grep -q "NEEDED.*\[libeesp.so.$major\]" || fail "eesp::eesp is not the shared library"
-	! readelf -d "$work/cmake/build/static" | grep -q libeesp || fail "eesp::static is not the archive"
+	readelf -d "$work/cmake/build/shared" | grep "NEEDED.*\[libeesp.so.$major\]" >/dev/null || fail "eesp::eesp is not the shared library"
+	! readelf -d "$work/cmake/build/static" | grep libeesp >/dev/null || fail "eesp::static is not the archive"
 }
 with_cmake "$prefix"
 ok "CMake finds the targets eesp::eesp and eesp::static"

@@ -244,7 +244,7 @@ ctl() { "${gw[@]}" ctl "gw$1.sock" "${@:2}"; }
 done_ok() { [[ $(ctl "$@") == ok ]] || fail "$*: $(ctl "$@")"; }
 pings() { in1 ping -q -c "${2:-3}" -i 0.02 -W 1 "$1" >>ping.out 2>&1; }
 # refusals SIDE PEER TEXT NUMBER: so many packets of that peer were refused for that.
-refusals() { ctl "$1" status | grep -q "^peer $2 refused $4: .*$3"; }
+refusals() { ctl "$1" status | grep "^peer $2 refused $4: .*$3" >/dev/null; }
 # The hosts' own IPv6 messages, of link-local addresses, are in no peer's network.
 quiet() { ! ctl "$1" status | grep refused | grep -v 'inside is a network of another peer' || fail "gateway $1 refused packets: $(ctl "$1" status)"; }
 
@@ -285,7 +285,7 @@ for to in 10.9.2.1 10.9.3.1 fd09::2; do
 	pings "$to" 10 || fail "no ping to $to: $(cat ping.out gw?.err)"
 done
 in1 ping -q -c 1 -W 1 -M "do" -s 1388 10.9.2.1 >>ping.out || fail "no ping of the MTU's size: $(cat ping.out)"
-ctl 1 status | grep -q '^peer b address 192.0.2.2 send blue receive blue sealed [1-9][0-9]* opened [1-9]' || fail "status: $(ctl 1 status)"
+ctl 1 status | grep '^peer b address 192.0.2.2 send blue receive blue sealed [1-9][0-9]* opened [1-9]' >/dev/null || fail "status: $(ctl 1 status)"
 ok
 
 secret='plaintext that nobody on the wire may see'
@@ -394,7 +394,7 @@ grep -q '^stranger 192.0.2.9 refused 5: ' status.out || fail "strangers: $(cat s
 grep -q '^peer b refused 3: packet too short' status.out || fail "short datagrams: $(cat status.out)"
 grep -qE '^peer b refused [34]: replayed' status.out || fail "packets that came again: $(cat status.out)"
 grep -q '^peer b refused 2: reflected' status.out || fail "this end's own packets: $(cat status.out)"
-! grep '^peer c refused' status.out | grep -qv 'inside is' || fail "it was not peer c: $(cat status.out)"
+! grep '^peer c refused' status.out | grep -v 'inside is' >/dev/null || fail "it was not peer c: $(cat status.out)"
 ip -n "$ns2" addr add 10.9.3.77/32 dev lo
 in2 ping -q -c 9 -i 0.02 -W 0.1 -I 10.9.3.77 10.9.1.1 >>ping.out 2>&1 && fail "an address of another peer's network was let in"
 (($(ctl 1 status | sed -n 's/^peer b refused \([0-9]*\): inside is a network of another peer/\1/p') >= 9)) || fail "another peer's address: $(ctl 1 status)"
@@ -405,6 +405,26 @@ ok
 
 # The same over HTTP, for those who collect metrics.
 curl -sf --unix-socket gw1.metrics http://gateway/metrics >metrics.out || fail "metrics: curl: $?"
+/usr/bin/python3 - metrics.out <<'PY' || fail "no OpenMetrics: $(cat metrics.out)"
+import re, sys
+lines = open(sys.argv[1], encoding='utf-8').read().split('\n')
+assert lines[-2:] == ['# EOF', ''], lines[-2:]
+seen, kind, label = set(), {}, r'[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"'
+for line in lines[:-2]:
+    if line.startswith('# '):
+        _, what, name, text = line.split(' ', 3)
+        if what == 'TYPE':
+            assert name not in kind and text in ('counter', 'gauge'), line
+            kind[name] = text
+        else:
+            assert what == 'HELP' and name == list(kind)[-1] and text, line
+        continue
+    name = list(kind)[-1] + ('_total' if list(kind.values())[-1] == 'counter' else '')
+    assert re.fullmatch(name + r'(\{' + label + '(,' + label + r')*\})? -?[0-9]+(\.[0-9]+)?', line), line
+    assert line.rsplit(' ', 1)[0] not in seen, line
+    seen.add(line.rsplit(' ', 1)[0])
+assert len(seen) > 20
+PY
 metric() { sed -n "s/^eesp_gateway_$1 //p" metrics.out; }
 [[ $(tail -n 1 metrics.out) == "# EOF" && $(metric 'strangers_total{address="192.0.2.9"}') == 5 ]] || fail "metrics: $(cat metrics.out)"
 (($(metric 'packets_total{peer="b",what="opened"}') > 10000)) || fail "metrics: $(cat metrics.out)"

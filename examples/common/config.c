@@ -116,6 +116,20 @@ void gw_copy(const struct gw_line *l, const char *key, char *to, size_t size, co
 		gw_fail_line(l, "%s: '%s' is longer than %zu characters", key, word, size - 1);
 }
 
+void gw_copy_name(const struct gw_line *l, const char *key, char to[GW_MAX_NAME], const char *word)
+{
+	gw_copy(l, key, to, GW_MAX_NAME, word);
+	for (const unsigned char *p = (const unsigned char *)to; *p != '\0'; p++) {
+		int more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : *p >= 0xe0 && *p < 0xf0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : -1;
+		bool bad = more < 0 || *p <= ' ' || *p == 0x7f || *p == '"' || *p == '\\' || (*p == 0xe0 && p[1] < 0xa0) ||
+			   (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f);
+		for (; !bad && more > 0; more--)
+			bad = *++p >> 6 != 2;
+		if (bad)
+			gw_fail_line(l, "%s: names are of UTF-8's visible characters, without quotation marks and backslashes", key);
+	}
+}
+
 /* A path, relative to the configuration's directory. */
 static void copy_path(const struct gw_line *l, const char *key, char to[GW_MAX_PATH], const char *word)
 {
@@ -299,7 +313,7 @@ static void read_group(struct gw_line *l)
 	struct gw_group *g = &gw->groups[gw->group_count++];
 	*g = (struct gw_group){ .line = l->number, .config = EESP_GROUP_CONFIG_INIT, .replay_window = GW_REPLAY_WINDOW,
 				.engine_bits = GW_ENGINE_BITS };
-	gw_copy(l, "group", g->name, sizeof g->name, l->word[1]);
+	gw_copy_name(l, "group", g->name, l->word[1]);
 	for (int at = 2; gw_pair(l, &at, &key, &value);) {
 		if (strcmp(key, "profile") == 0)
 			g->config.profile = gw_choose(l, profiles, key, value);
@@ -424,7 +438,7 @@ static void read_peer(struct gw_line *l)
 		gw_fail_line(l, "peer '%s' twice", l->word[1]);
 	struct gw_peer *p = &g->peers[g->peer_count];
 	*p = (struct gw_peer){ .line = l->number, .index = (unsigned)g->peer_count };
-	gw_copy(l, "peer", p->name, sizeof p->name, l->word[1]);
+	gw_copy_name(l, "peer", p->name, l->word[1]);
 	bool has_address = false;
 	for (int at = 2; gw_pair(l, &at, &key, &value);) {
 		if (strcmp(key, "address") == 0) {

@@ -176,6 +176,8 @@ bool gw_pair(const struct gw_line *l, int *at, const char **key, const char **va
 uint64_t gw_number(const struct gw_line *l, const char *key, const char *word, uint64_t min, uint64_t max);
 unsigned gw_choose(const struct gw_line *l, const struct gw_choice *from, const char *key, const char *name);
 void gw_copy(const struct gw_line *l, const char *key, char *to, size_t size, const char *word);
+/* A name as metrics and telemetry can have it: it stands between quotation marks there. */
+void gw_copy_name(const struct gw_line *l, const char *key, char to[GW_MAX_NAME], const char *word);
 void gw_address(const struct gw_line *l, const char *key, const char *word, uint8_t address[16]);
 /* Joins a way to the network to the configuration. */
 void gw_add_end(const struct gw_line *l, struct gw_end *e);

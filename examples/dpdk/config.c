@@ -34,7 +34,7 @@ static void read_port(struct gw_line *l)
 	struct port *p = &c->ports[c->port_count++];
 	bool has_next_hop = false;
 	*p = (struct port){ .end = { .line = l->number }, .mbuf_data = RTE_MBUF_DEFAULT_DATAROOM };
-	gw_copy(l, "port", p->end.name, sizeof p->end.name, l->word[1]);
+	gw_copy_name(l, "port", p->end.name, l->word[1]);
 	for (int at = 2; gw_pair(l, &at, &key, &value);) {
 		if (strcmp(key, "device") == 0) {
 			gw_copy(l, key, p->device, sizeof p->device, value);

@@ -128,8 +128,8 @@ dump=${pids[-1]}
 
 for i in $(seq 50); do     # until every server answers
     if [[ -s $tmp/mixed.pcap ]] \
-        && sv ss -Hltn | grep -q ':5201' && sv ss -Hltn | grep -q ":80 " \
-        && sv ss -Hlun | grep -q ":53 " && sv ss -Hlun | grep -q ':7007'; then break; fi
+        && sv ss -Hltn | grep ':5201' >/dev/null && sv ss -Hltn | grep ":80 " >/dev/null \
+        && sv ss -Hlun | grep ":53 " >/dev/null && sv ss -Hlun | grep ':7007' >/dev/null; then break; fi
     [[ $i -lt 50 ]] || { cat "$tmp/log" >&2; echo "servers did not start" >&2; exit 1; }
     sleep 0.2
 done

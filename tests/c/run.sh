@@ -129,7 +129,7 @@ run threads-unpinned taskset -c "$cpu" "${runner[@]}" "$work/threads" unpin
 # Linked statically, the library alone and the program as a whole.
 read -ra static < <(pkg-config --static --libs eesp)
 compile roundtrip "-Wl,-Bstatic" "${libs[@]}" "-Wl,-Bdynamic" -lpthread
-if readelf -d "$work/roundtrip" | grep -q libeesp; then
+if readelf -d "$work/roundtrip" | grep libeesp >/dev/null; then
 	echo "FAIL roundtrip is not linked with libeesp.a"
 	exit 1
 fi
