@@ -236,7 +236,9 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 	case record.Invited:
 		return refuse(record.ByeRefused, 2, "not admitted yet: eespctl admit "+h.Name)
 	}
-	st.member = id
+	s.mu.Lock()
+	st.member = id // close may look at it already
+	s.mu.Unlock()
 	for _, k := range st.hello.Heads {
 		l := s.levels[k.Level]
 		if l == nil {
