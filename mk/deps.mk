@@ -7,7 +7,7 @@ DEPS_PEERS := libssl-dev $(if $(filter x86_64,$(shell uname -m)),libipsec-mb-dev
 DEPS_LIVE  := $(DEPS_BUILD) libdpdk-dev dpdk iperf3 iproute2 ethtool iputils-ping curl tcpdump python3
 DEPS_WHEEL := $(DEPS_BUILD) python3 python3-build python3-setuptools python3-wheel
 DEPS_PYTHON := $(DEPS_WHEEL) python3-venv mypy python3-pytest python3-hypothesis python3-numpy python3-cryptography python3-matplotlib python3-scapy
-DEPS_CONTROL := $(DEPS_BUILD) spin python3 python3-cryptography
+DEPS_CONTROL := $(DEPS_BUILD) spin python3 python3-cryptography util-linux iproute2
 DEPS_BENCH := $(DEPS_BUILD) $(DEPS_PEERS) python3 python3-matplotlib python3-cryptography
 
 # Other architectures, under emulation.
