@@ -282,7 +282,7 @@ static void follow_group(struct gw_line *l, struct gw_group *g)
 	const bool times = info.replay_mode == EESP_REPLAY_TIME;
 	g->replay = replay == NULL ? (times ? GW_REPLAY_TIME : GW_REPLAY_WINDOWS) : (enum gw_replay)gw_choose(l, replays, "replay", replay);
 	if (g->replay == GW_REPLAY_TIME && !times)
-		gw_fail_line(l, "replay: counters of the cluster's group are no times");
+		gw_fail_line(l, "replay: counters of the cluster's group are not times");
 	if (g->replay == GW_REPLAY_TIME) {
 		g->replay_window = 0;
 	} else if (info.replay_window != 0) {
@@ -364,7 +364,7 @@ static void read_group(struct gw_line *l)
 		g->replay_window = 0;
 	if (g->replay == GW_REPLAY_TIME) {
 		if (profile != EESP_PROFILE_STATELESS && profile != EESP_PROFILE_PSP)
-			gw_fail_line(l, "replay: counters of profile %s are no times", gw_profile_name(profile));
+			gw_fail_line(l, "replay: counters of profile %s are not times", gw_profile_name(profile));
 		g->config.flags |= EESP_GROUP_TIME;
 	}
 	eesp_status status = eesp_group_new(&g->config, &g->handle);
