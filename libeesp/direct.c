@@ -653,7 +653,7 @@ static inline void add_salt(uint8_t *nonce, const uint8_t *salt)
  * other, and what is added to the nonces of jobs; index: which is whose, NULL: in order. */
 static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *index, eesp_job *jobs, size_t n)
 {
-	static const uint8_t twelve[16] = { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 }; /* so many octets masks have that are derived with keys */
+	static const uint8_t twelve[16] = { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 }; /* octets of a mask */
 	const size_t size = inputs(k) * 16, key_len = k->key_len;
 	const v16 some = load16(twelve);
 	const uint8_t *masks = keys + key_len;
@@ -924,7 +924,8 @@ static NOINLINE int look(const struct eesp_seal_plan *w, size_t n)
 	if (sec >> (64 - c->rate) != 0 || now < c->base)
 		return 0;
 	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
-	while (at < now && (now - at > (uint64_t)LAG_S << c->rate || at >> c->shift != now >> c->shift) && !__atomic_compare_exchange_n(w->next, &at, now < c->end ? now : c->end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	while (at < now && (now - at > (uint64_t)LAG_S << c->rate || at >> c->shift != now >> c->shift) &&
+	       !__atomic_compare_exchange_n(w->next, &at, now < c->end ? now : c->end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
 	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
 	top = now + (UINT64_C(1) << c->rate);
@@ -1068,12 +1069,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 }
 
 /* The same where payloads are texts and nothing is in front of headers, and else. */
-static EXECUTOR NOINLINE size_t seal_bare(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
+static EXECUTOR NOINLINE size_t seal_bare(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n,
+					  uint64_t first, size_t *stray)
 {
 	return seal_some(view, w, pkts, n, first, stray, 1);
 }
 
-static EXECUTOR NOINLINE size_t seal_any(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
+static EXECUTOR NOINLINE size_t seal_any(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n,
+					 uint64_t first, size_t *stray)
 {
 	return seal_some(view, w, pkts, n, first, stray, 0);
 }
@@ -1532,7 +1535,8 @@ static inline void sole_end(struct eesp_sole *t, int alone)
 static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs, size_t n)
 {
 	struct eesp_windows *t = w->windows;
-	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride, .n = t->n, .recip = t->recip, .shift = t->shift };
+	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride,
+					.n = t->n, .recip = t->recip, .shift = t->shift };
 	size_t m = 0;
 	for (struct lane *l = lanes, *const end = lanes + n; l < end; l++) {
 		uint32_t e = __atomic_load_n(&c.index[l->hash & c.mask], __ATOMIC_ACQUIRE);
@@ -1613,7 +1617,8 @@ static const eesp_status time_statuses[] = {
 
 /* Commits an authentic packet; of a lane, window is the first word of its slice here, and
  * seq the word that it is to have. */
-static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, uint64_t number, const struct lane *l, struct times_pass *pass, int alone)
+static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, uint64_t number, const struct lane *l,
+								struct times_pass *pass, int alone)
 {
 	enum times_verdict v = times_commit(w->times, pass, (uint64_t *)l->window, l->word, l->seq, l->p->tsc, alone);
 	if (LIKELY(v == TIME_FRESH))
@@ -1793,7 +1798,8 @@ static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan 
 /* Opens up to CHUNK packets; those that the plan does not cover are marked as
  * strays, and counted. Of a packet, nothing is read that is not in front of its
  * header's end or in the ICV, which is behind it. */
-static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n,
+static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_fast_path *fp, const struct eesp_open_plan *w,
+									  eesp_pkt *pkts, size_t n,
 	int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras, const int loose)
 {
 	const struct eesp_worker_view *view = fp->view;
@@ -1837,7 +1843,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		int32_t clear = 0; /* octets of a payload, or less 0 those of an extension that are encrypted with it */
 		const uint8_t simple = s->simple;
 #ifdef WIDE
-		const __m512i compared = _mm512_loadu_si512(s->wide.compared), taken = _mm512_loadu_si512(s->wide.pick), kept = _mm512_loadu_si512(s->wide.kept);
+		const __m512i compared = _mm512_loadu_si512(s->wide.compared), taken = _mm512_loadu_si512(s->wide.pick),
+			      kept = _mm512_loadu_si512(s->wide.kept);
 		const __mmask64 load = s->wide.load, front = s->wide.front, picked = s->wide.picked;
 		const intptr_t front_at = s->wide.at;
 		const int odd = s->wide.odd != 0;
@@ -1862,7 +1869,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			memcpy(&f, &p->flags, 4);
 #ifdef WIDE
 			const __m512i h = _mm512_maskz_loadu_epi8(load, hdr);
-			const int same_ = _mm512_test_epi8_mask(_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)), compared) == 0 && (!odd || equals(hdr, pt, s, 64));
+			const int same_ = _mm512_test_epi8_mask(_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)), compared) == 0 &&
+					  (!odd || equals(hdr, pt, s, 64));
 #else
 			const int same_ = equals(hdr, pt, s, 0);
 #endif

@@ -318,7 +318,8 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 		c.draft = EESP_DRAFT_02; /* what there was when the program was built */
 	if (c.profile > EESP_PROFILE_EESP)
 		return fail(EESP_ERR_UNSUPPORTED, "eesp_group_config.profile: unknown");
-	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8 | EESP_GROUP_TIME | EESP_GROUP_NO_DIRECTION_BIT |
+	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8 |
+				      EESP_GROUP_TIME | EESP_GROUP_NO_DIRECTION_BIT |
 				     EESP_GROUP_TIME_LATE)) != 0)
 		return argument("eesp_group_config.flags: unknown flag");
 	if ((st = ready()) != EESP_OK)

@@ -82,7 +82,8 @@ size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
  * with vectors of 64 octets. */
 struct times_pass;
 typedef size_t seal_executor(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray);
-typedef size_t open_executor(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, size_t *stray);
+typedef size_t open_executor(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone,
+			     struct times_pass *pass, size_t *stray);
 struct eesp_executors {
 	seal_executor *seal[2];
 	open_executor *open[2][4];

@@ -181,7 +181,8 @@ static __attribute__((noinline)) void times_count(struct eesp_times *t, enum tim
 
 /* Takes note of a packet that was authenticated, and whose time passed. What is
  * not TIME_FRESH must not be delivered. */
-static inline enum times_verdict times_commit(struct eesp_times *t, struct times_pass *p, uint64_t *first, uint64_t *at, uint64_t word, uint64_t time, int alone)
+static inline enum times_verdict times_commit(struct eesp_times *t, struct times_pass *p, uint64_t *first, uint64_t *at, uint64_t word,
+						uint64_t time, int alone)
 {
 	enum times_verdict v = times_insert(t, first, at, word, alone);
 	/* Read after the word was written: whoever gives its place up has raised the

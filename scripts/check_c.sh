@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The format of C here, as far as a program can tell. usage: check_c.sh FILE...
-# Tabs of 8 indent, and spaces only behind them; no line is wider than 220; a space stands behind if, for, while and
+# Tabs of 8 indent, and spaces only behind them; no line is wider than 160; a space stands behind if, for, while and
 # switch; a function's brace has a line of its own, else stands behind its brace; no white space at ends of lines, no
 # two empty lines in a row, one newline at the end.
 # clang-format is not used: it breaks tables, macros and the few one-line functions apart, which are easier to read as
@@ -9,7 +9,7 @@
 set -euo pipefail
 (($#)) || { echo "usage: check_c.sh FILE..." >&2; exit 2; }
 found=$(for f; do
-	expand -t8 "$f" | awk -v f="$f" 'length($0) > 220 { print f ":" NR ": " length($0) " columns" }'
+	expand -t8 "$f" | awk -v f="$f" 'length($0) > 160 { print f ":" NR ": " length($0) " columns" }'
 	[[ -z $(tail -c1 "$f") ]] || echo "$f: no newline at its end"
 	awk -v f="$f" '
 		function bad(what) { print f ":" FNR ": " what }

@@ -247,7 +247,8 @@ static void packets(int chained)
 					eesp_pkt q = packet(data, whole, 0, 0);
 					q.addr = p.addr;
 					/* Segments: the header and an octet, the rest. */
-					eesp_iov iov[2] = { { data, whole - len - EESP_ICV_LEN + 1 }, { data + whole - len - EESP_ICV_LEN + 1, len + EESP_ICV_LEN - 1 } };
+					eesp_iov iov[2] = { { data, whole - len - EESP_ICV_LEN + 1 },
+							    { data + whole - len - EESP_ICV_LEN + 1, len + EESP_ICV_LEN - 1 } };
 					if (chained) {
 						q.data = NULL;
 						q.len = 0;
