@@ -100,6 +100,9 @@ func newSender(t testing.TB, g *Group, c SenderConfig) *Sender {
 	t.Helper()
 	if c.ID == 0 {
 		c.ID = freshID()
+		if ProfileID(g.g.Params().Profile) == ProfileEESP { // of 16 bits, after many runs too
+			c.ID &= 0xffff
+		}
 	}
 	if c.Counter == CounterClock {
 		c.Counter = CounterExplicit
