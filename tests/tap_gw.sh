@@ -115,7 +115,7 @@ done
 refused "1: a group with replay time has no 'replay-window'" "$(agent times replay-window 64)"
 refused "1: a group with replay windows has no 'max-age'" "$(agent times replay windows max-age 50)"
 refused "1: a group with replay windows has no 'max-age'" "$(agent plain max-age 50)"
-refused "1: replay: counters of the cluster's group are no times" "$(agent plain replay time)"
+refused "1: replay: counters of the cluster's group are not times" "$(agent plain replay time)"
 refused "1: replay: a group with keys of an agent has windows, or time" "$(agent times replay off)"
 refused "1: replay-window: a group with keys of an agent has windows, or time" "$(agent plain replay-window 0)"
 kill "${agents[@]}"
@@ -124,7 +124,7 @@ refused "1: replay-window: '63' is neither 0 nor 64" 's/^group blue/& replay-win
 refused "1: replay: 'clock' is none of windows, time, off" 's/^group blue/& replay clock/'
 refused "1: a group of profile stateless has no 'max-rate'" 's/^group blue/& max-rate 5/'
 refused "1: a group of profile stateless has no 'replay-window'" 's/^group blue/& replay time replay-window 64/'
-refused "1: replay: counters of profile tss are no times" 's/stateless/tss replay time/'
+refused "1: replay: counters of profile tss are not times" 's/stateless/tss replay time/'
 refused "1: 'aead' twice" 's/^group.*/& aead aes-256-gcm/'
 refused "1: group 'blue' has no root key" '/^root-key/d'
 refused "2: no group 'red' above" 's/key blue/key red/'
