@@ -197,24 +197,28 @@ func (f *follower) endClients(which func(*client) bool) {
 	}
 }
 
-// turn gives a group of psp another device key when the one in use is old, and no
-// lease is on the one that it replaces.
+// renewDeviceKey gives a group of psp another device key when the one in use is old,
+// and no lease is on the one that it replaces.
 func (f *follower) renewDeviceKey(g *Group, now time.Duration) {
-	if !g.g.Params().SPIs || now-f.renewedKey < deviceKeyLife {
+	if !g.g.Params().SPIs || !f.deviceKeyIsDue(uint64(1-g.g.Snapshot().Current)<<31, now) {
 		return
 	}
-	replaced := uint64(1-g.g.Snapshot().Current) << 31
+	if _, err := g.g.RotateKey(nil); err == nil {
+		f.mu.Lock()
+		f.renewedKey = now
+		f.mu.Unlock()
+	}
+}
+
+func (f *follower) deviceKeyIsDue(replaced uint64, now time.Duration) bool {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, c := range f.clients {
 		if c.Down&(1<<31) == replaced {
-			f.mu.Unlock()
-			return
+			return false
 		}
 	}
-	f.mu.Unlock()
-	if _, err := g.g.RotateKey(nil); err == nil {
-		f.renewedKey = now
-	}
+	return now-f.renewedKey >= deviceKeyLife
 }
 
 func (g *Group) Clients() ([]Client, error) {
