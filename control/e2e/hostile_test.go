@@ -78,11 +78,28 @@ func (h *host) answer(raw []byte) {
 
 func (p *plane) seal() uint8 { p.mu.Lock(); defer p.mu.Unlock(); return p.st.Seal }
 
+// fenced waits until a host whose session was cloned is fenced and goes on under another
+// session, with IDs of no block that the clone may have.
+func (h *host) fenced(p *plane, was string, ids []uint64) {
+	h.c.t.Helper()
+	h.c.eventually("the original is fenced, and goes on", func() bool {
+		p.mu.Lock()
+		fenced := slices.ContainsFunc(p.history, func(s string) bool { return strings.HasSuffix(s, "seal=3") })
+		p.mu.Unlock()
+		return fenced && p.seal() == 1 && h.agent.Status().Session != was
+	})
+	for _, id := range must(p.c.NeedIDs(p.st.Group.ID, 2)) {
+		if slices.Contains(ids, id) || id>>32 == ids[0]>>32 {
+			h.c.t.Errorf("ID %#x is of the block that the clone may have", id)
+		}
+	}
+}
+
 // A machine that was cloned while it ran: one session on two streams. Both are fenced,
 // and the original goes on under another session and other IDs.
 func TestClone(t *testing.T) {
 	t.Parallel()
-	c, a, p := sealing(t)
+	_, a, p := sealing(t)
 	was := a.agent.Status().Session
 	ids := must(p.c.NeedIDs(p.st.Group.ID, 2))
 	var session record.ID
@@ -90,17 +107,7 @@ func TestClone(t *testing.T) {
 	if bye := a.speak(session, true, nil); bye.Code != record.ByeCloned {
 		t.Fatalf("the clone is told %d: %s", bye.Code, bye.Reason)
 	}
-	c.eventually("the original is fenced, and goes on", func() bool {
-		p.mu.Lock()
-		fenced := slices.ContainsFunc(p.history, func(s string) bool { return strings.HasSuffix(s, "seal=3") })
-		p.mu.Unlock()
-		return fenced && p.seal() == 1 && a.agent.Status().Session != was
-	})
-	for _, id := range must(p.c.NeedIDs(p.st.Group.ID, 2)) {
-		if slices.Contains(ids, id) || id>>32 == ids[0]>>32 {
-			t.Errorf("ID %#x is of the block that the clone may have", id)
-		}
-	}
+	a.fenced(p, was, ids)
 }
 
 // The clone comes to another server than its original: the store tells each of the other. Both
@@ -134,17 +141,7 @@ func TestCloneAtTwoServers(t *testing.T) {
 	if bye := clone.speak(session, true, clone.answer); bye.Code != record.ByeCloned {
 		t.Fatalf("the clone is told %d: %s", bye.Code, bye.Reason)
 	}
-	c.eventually("the original is fenced, and goes on", func() bool {
-		p.mu.Lock()
-		fenced := slices.ContainsFunc(p.history, func(s string) bool { return strings.HasSuffix(s, "seal=3") })
-		p.mu.Unlock()
-		return fenced && p.seal() == 1 && a.agent.Status().Session != was
-	})
-	for _, id := range must(p.c.NeedIDs(p.st.Group.ID, 2)) {
-		if slices.Contains(ids, id) || id>>32 == ids[0]>>32 {
-			t.Errorf("ID %#x is of the block that the clone may have", id)
-		}
-	}
+	a.fenced(p, was, ids)
 	seen := 0
 	for _, n := range c.servers {
 		for _, m := range n.MembersStatus() {

@@ -945,10 +945,8 @@ func (s *Server) serveTerm(w http.ResponseWriter, r *http.Request) {
 	err := body(r, &q)
 	if err == nil {
 		var lv record.Level
-		if lv, err = record.ParseLevel(q.Level); err == nil && s.levels[lv] != nil {
-			err = s.raiseTerm(r.Context(), s.levels[lv], who(r), q)
-		} else if err == nil {
-			err = bad("no such level")
+		if lv, err = record.ParseLevel(q.Level); err == nil {
+			err = s.RaiseTerm(r.Context(), lv, who(r), q)
 		}
 	}
 	reply(w, map[string]string{"level": q.Level}, err)
@@ -962,13 +960,13 @@ const (
 	ssiJump        = 1 << 12
 )
 
-// raiseTerm begins a higher term, by the root's delegation: the way back after a
+// RaiseTerm begins a higher term, by the root's delegation: the way back after a
 // restore. Allocators jump, and every ring begins with a generation above all
 // that may have been used: what a backup holds may be below members' floors.
-func (s *Server) raiseTerm(ctx context.Context, l *Level, by string, q TermRequest) error {
-	var d record.Delegation
-	if err := record.Verify(q.Delegation, &d, s.Cluster, l.root); err != nil {
-		return fmt.Errorf("%w: the delegation is not by this level's root: %v", errBad, err)
+func (s *Server) RaiseTerm(ctx context.Context, lv record.Level, by string, q TermRequest) error {
+	l, d, err := s.delegation(lv, q.Delegation)
+	if err != nil {
+		return err
 	}
 	check := func() error {
 		if d.Level != l.Level || d.Term <= l.deleg.rec.Term || d.Serial <= l.deleg.rec.Serial {
@@ -977,7 +975,7 @@ func (s *Server) raiseTerm(ctx context.Context, l *Level, by string, q TermReque
 		return nil
 	}
 	l.mu.Lock()
-	err := check()
+	err = check()
 	l.mu.Unlock()
 	if err != nil {
 		return err
@@ -998,13 +996,4 @@ func (s *Server) raiseTerm(ctx context.Context, l *Level, by string, q TermReque
 	})
 	s.wake()
 	return err
-}
-
-// RaiseTerm begins a new term of a level.
-func (s *Server) RaiseTerm(ctx context.Context, lv record.Level, by string, q TermRequest) error {
-	l := s.levels[lv]
-	if l == nil {
-		return bad("no such level")
-	}
-	return s.raiseTerm(ctx, l, by, q)
 }

@@ -40,13 +40,12 @@ var errAgain = errors.New("records are still signed by an instance that leaves")
 // who left may have had them.
 func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (any, error) {
 	lv, err := record.ParseLevel(q.Level)
-	l := s.levels[lv]
-	if err != nil || l == nil {
+	if err != nil {
 		return nil, bad("no such level")
 	}
-	var d record.Delegation
-	if err := record.Verify(q.Delegation, &d, s.Cluster, l.root); err != nil {
-		return nil, fmt.Errorf("%w: the delegation is not by this level's root: %v", errBad, err)
+	l, d, err := s.delegation(lv, q.Delegation)
+	if err != nil {
+		return nil, err
 	}
 	added, left, err := l.differ(&d)
 	if err != nil {
@@ -115,6 +114,17 @@ func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (an
 	s.Log.Warn("delegation", "level", l.Level, "serial", d.Serial, "change", reason, "by", by)
 	s.wake()
 	return map[string]any{"level": q.Level, "serial": d.Serial, "added": append([]string{}, added...), "removed": append([]string{}, left...)}, nil
+}
+
+// delegation is one that a level's root signed, and the level.
+func (s *Server) delegation(lv record.Level, raw []byte) (l *Level, d record.Delegation, err error) {
+	if l = s.levels[lv]; l == nil {
+		return nil, d, bad("no such level")
+	}
+	if err := record.Verify(raw, &d, s.Cluster, l.root); err != nil {
+		return nil, d, fmt.Errorf("%w: the delegation is not by this level's root: %v", errBad, err)
+	}
+	return l, d, nil
 }
 
 // differ says which instances a delegation adds and leaves out, and refuses one that

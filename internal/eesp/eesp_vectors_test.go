@@ -68,14 +68,7 @@ func (v *eespVector) config() GroupConfig {
 }
 
 func (v *eespVector) payload(t *testing.T) []byte {
-	p := []byte(v.Payload)
-	if len(v.PayloadSeed) != 0 {
-		p = stream(string(v.PayloadSeed), v.PayloadLen)
-	}
-	if len(p) != v.PayloadLen {
-		t.Fatalf("payload has %d octets, not %d", len(p), v.PayloadLen)
-	}
-	return p
+	return vectorPayload(t, v.Payload, v.PayloadSeed, v.PayloadLen)
 }
 
 // nextHeader is what opening tells.

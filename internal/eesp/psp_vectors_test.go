@@ -46,7 +46,7 @@ func loadPSP(t *testing.T) *pspVectors {
 }
 
 func (v *pspVector) payload(t *testing.T) []byte {
-	return (&sealVector{PayloadLen: v.PayloadLen, Payload: v.Payload, PayloadSeed: v.PayloadSeed}).payload(t)
+	return vectorPayload(t, v.Payload, v.PayloadSeed, v.PayloadLen)
 }
 
 func (v *pspVector) keys() [2][]byte { return [2][]byte{v.DeviceKeys[0], v.DeviceKeys[1]} }

@@ -181,15 +181,20 @@ func wantOctets(t *testing.T, what string, got, want []byte) {
 	}
 }
 
-func (v *sealVector) payload(t *testing.T) []byte {
-	p := []byte(v.Payload)
-	if len(v.PayloadSeed) != 0 {
-		p = stream(string(v.PayloadSeed), v.PayloadLen)
+// vectorPayload is what a vector names: octets, or n of a seed's stream.
+func vectorPayload(t *testing.T, p, seed octets, n int) []byte {
+	t.Helper()
+	if len(seed) != 0 {
+		p = stream(string(seed), n)
 	}
-	if len(p) != v.PayloadLen {
-		t.Fatalf("payload has %d octets, not %d", len(p), v.PayloadLen)
+	if len(p) != n {
+		t.Fatalf("payload has %d octets, not %d", len(p), n)
 	}
 	return p
+}
+
+func (v *sealVector) payload(t *testing.T) []byte {
+	return vectorPayload(t, v.Payload, v.PayloadSeed, v.PayloadLen)
 }
 
 func (v *sealVector) context() Context {

@@ -186,10 +186,7 @@ func TestTSSVectorsSeal(t *testing.T) {
 }
 
 func (v *tssVector) seal(t *testing.T) {
-	payload := []byte(v.Payload)
-	if len(v.PayloadSeed) != 0 {
-		payload = stream(string(v.PayloadSeed), v.PayloadLen)
-	}
+	payload := vectorPayload(t, v.Payload, v.PayloadSeed, v.PayloadLen)
 	g := v.group(t)
 	c := v.context()
 	c.ID |= v.Rekey << 32

@@ -100,32 +100,27 @@ func Embed(ctx context.Context, o Embedded) (*Store, error) {
 	if timeout == 0 {
 		timeout = 2 * time.Minute
 	}
+	fail := func(err error) (*Store, error) { e.Close(); return nil, err }
 	select {
 	case <-e.Server.ReadyNotify():
 	case err := <-e.Err():
-		e.Close()
-		return nil, fmt.Errorf("etcd: %w", err)
+		return fail(fmt.Errorf("etcd: %w", err))
 	case <-ctx.Done():
-		e.Close()
-		return nil, ctx.Err()
+		return fail(ctx.Err())
 	case <-time.After(timeout):
-		e.Close()
-		return nil, errors.New("etcd: no quorum: are the other servers up?")
+		return fail(errors.New("etcd: no quorum: are the other servers up?"))
 	}
 	// One that was added learns first what the others have, and then gets a vote.
 	for end := time.Now().Add(timeout); e.Server.IsLearner(); {
 		select {
 		case err := <-e.Err():
-			e.Close()
-			return nil, fmt.Errorf("etcd: %w", err)
+			return fail(fmt.Errorf("etcd: %w", err))
 		case <-ctx.Done():
-			e.Close()
-			return nil, ctx.Err()
+			return fail(ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 		if time.Now().After(end) {
-			e.Close()
-			return nil, errors.New("etcd: this server was added and has no vote yet: are the other servers up?")
+			return fail(errors.New("etcd: this server was added and has no vote yet: are the other servers up?"))
 		}
 	}
 	s := &Store{c: v3client.New(e.Server), e: e, prefix: "/eesp/", id: uint64(e.Server.Cluster().ID()), closed: make(chan struct{})}
