@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -31,26 +32,10 @@ type Limits struct {
 var DefaultLimits = Limits{Streams: 50_000, Beginning: 64, Waiting: 256, Enter: 4, Retry: 10, Often: 2 * time.Second, Records: 200, Blocks: 1, Joins: 100}
 
 func (l *Limits) fill() {
-	set := func(p *int, d int) {
-		if *p == 0 {
-			*p = d
-		}
-	}
-	set(&l.Streams, DefaultLimits.Streams)
-	set(&l.Beginning, DefaultLimits.Beginning)
-	set(&l.Waiting, DefaultLimits.Waiting)
-	set(&l.Enter, DefaultLimits.Enter)
-	if l.Retry == 0 {
-		l.Retry = DefaultLimits.Retry
-	}
-	if l.Often == 0 {
-		l.Often = DefaultLimits.Often
-	}
-	for p, d := range map[*rate.Limit]rate.Limit{&l.Records: DefaultLimits.Records, &l.Blocks: DefaultLimits.Blocks, &l.Joins: DefaultLimits.Joins} {
-		if *p == 0 {
-			*p = d
-		}
-	}
+	d := &DefaultLimits
+	l.Streams, l.Beginning, l.Waiting, l.Enter = cmp.Or(l.Streams, d.Streams), cmp.Or(l.Beginning, d.Beginning), cmp.Or(l.Waiting, d.Waiting), cmp.Or(l.Enter, d.Enter)
+	l.Retry, l.Often = cmp.Or(l.Retry, d.Retry), cmp.Or(l.Often, d.Often)
+	l.Records, l.Blocks, l.Joins = cmp.Or(l.Records, d.Records), cmp.Or(l.Blocks, d.Blocks), cmp.Or(l.Joins, d.Joins)
 }
 
 const (
