@@ -12,7 +12,7 @@
  *   Part 3  advanced: rotation in steps, data keys, proxies, UDP, following an
  *           agent, backends, kernels without packets, the library in a process
  *
- *     // A group: all who share the root key. Both ends load the same DER file.
+ *     // A group: all ends that share the root key. They load the same DER file.
  *     eesp_group *group;
  *     eesp_group_new(NULL, &group);
  *     eesp_group_set_root_key_der(group, EESP_LEVEL_ZONE, der, der_len);
@@ -24,7 +24,7 @@
  *     sc.flags = EESP_SENDER_OPTIONS;      // packets name their root key
  *     eesp_sender_new(group, &sc, &sender);
  *
- *     // A receiver with replay protection. It refuses packets with our own ID.
+ *     // A receiver with replay protection. It refuses packets that have our ID.
  *     eesp_receiver *receiver;
  *     eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
  *     rc.replay_window = 1024;
@@ -63,51 +63,54 @@
  *   stateless  draft-xia-ipsecme-eesp-stateless-encryption-02
  *   psp        Google PSP
  *   tss        Ultra Ethernet Transport Security Sublayer
- *   eesp       EESP version 0, draft-ietf-ipsecme-eesp-03, or -02 if asked for
+ *   eesp       EESP version 0, draft-ietf-ipsecme-eesp-03, or -02 if selected
  * docs/profiles.md says what the fields below mean in each of them.
  *
  * Conventions. They hold for every function unless its comment says otherwise.
- *   - Each comment ends with a contract: the threads that may call, what is
- *     written, the errors, and the version that added the function.
+ *   - Each comment ends with a contract: which threads may call the function,
+ *     what it writes, its errors, and the version that added it.
  *   - Threads: any thread may call any function at any time, also on one
  *     object. The exception is _free: no other call on the object may be
  *     running, and none may follow.
  *   - Writes: on error, no output is written and nothing has changed.
  *   - Errors: functions that can fail return an eesp_status, EESP_OK (0) or a
- *     negative code. eesp_strerror() names it; eesp_last_error() has details.
- *     Contracts leave out the prefix EESP_ERR_, and these, which are common:
+ *     negative code. eesp_strerror() describes it; eesp_last_error() has
+ *     details. Contracts leave out the prefix EESP_ERR_, and these common
+ *     errors:
  *       ARGUMENT     NULL or a wrong handle, a value out of range
  *       MEMORY       memory cannot be allocated or locked
  *       FORKED       called in a forked child
  *       UNSUPPORTED  called from a signal handler, or in a second copy of the
  *                    library in one process
- *       BACKEND, SELF_TEST  at first use: the backend is missing or failed
+ *       BACKEND, SELF_TEST  at first use: the backend is missing or failed its
+ *                           test
  *       INTERNAL     a bug in the library
- *   - Input is copied. The library keeps no pointer to the caller's memory, and
- *     reads it during the call only.
- *   - const means that the function does not change what the pointer points to.
+ *   - Input is copied. The library reads the caller's memory only during the
+ *     call and keeps no pointer to it.
+ *   - const means that the function does not change the object.
  *   - NULL in place of an object is EESP_ERR_ARGUMENT. _free ignores NULL.
  *   - Structures that begin with struct_size are initialized with their _INIT
  *     macro. Reserved fields must be zero. A newer library accepts the older,
  *     shorter structure.
  *   - Integers are in host byte order. Addresses are 16 octets; an IPv4 address
  *     is ::ffff:a.b.c.d (eesp_addr_from_ipv4 makes one).
- *   - The library reads and writes only the buffers that it is given, to the
- *     octet. They need no alignment.
+ *   - The library reads and writes nothing outside the buffers that it is
+ *     given, not even by an octet. Buffers need no alignment.
  *
  * Threads and time
  *   - A thread's first call sets up its scratch memory. That takes some 100 us
- *     and is the only allocation for a thread. eesp_thread_init does it ahead.
+ *     and is the only allocation for a thread. eesp_thread_init does it in
+ *     advance.
  *   - Bursts take no lock and allocate nothing.
  *   - With an assembly backend, ordinary bursts of any size run in C and
- *     assembly. They do not enter the Go runtime. docs/dataplane.md ("The
- *     silence problem") lists what does. Such a cgo call
- *     costs some 50 ns; the first one after 200 us without any costs 10 to
- *     50 us. A polling loop avoids that with eesp_thread_keep_warm.
+ *     assembly and do not enter the Go runtime. docs/dataplane.md ("The silence
+ *     problem") lists the bursts that do. Such a cgo call costs some 50 ns; the
+ *     first one after 200 us without any costs 10 to 50 us. A polling loop
+ *     avoids that with eesp_thread_keep_warm.
  *
  * Nonces
- *   Two packets with the same key and nonce give the authentication key away.
- *   The library therefore counts nonces itself. See eesp_counter_mode.
+ *   Two packets with the same key and nonce reveal the authentication key. The
+ *   library therefore counts nonces itself. See eesp_counter_mode.
  */
 #ifndef EESP_H
 #define EESP_H
@@ -122,7 +125,7 @@ extern "C" {
 #define EESP_VERSION_MAJOR 1
 #define EESP_VERSION_MINOR 0
 #define EESP_VERSION_PATCH 0
-/* 0xMMmmpp00 of the header. eesp_version() is that of the library. */
+/* Version of the header, 0xMMmmpp00. eesp_version() is that of the library. */
 #define EESP_VERSION ((uint32_t)(EESP_VERSION_MAJOR << 24 | EESP_VERSION_MINOR << 16 | EESP_VERSION_PATCH << 8))
 
 #if defined(__GNUC__)
@@ -203,16 +206,16 @@ typedef enum eesp_status {
 EESP_API const char *eesp_strerror(int status);
 
 /*
- * Returns the details of this thread's last error, in words ("engine 9 does not
+ * Returns the details of this thread's last error as text ("engine 9 does not
  * fit in 2 engine bits"), without the status. "" before the first error. The
  * text is valid until the thread's next failing call. Bursts do not set it:
- * packets carry statuses.
+ * their packets have statuses.
  * Threads: any; each has its own text. Writes: nothing. Errors: none. Since 1.0.
  */
 EESP_API const char *eesp_last_error(void);
 
 /*
- * Return the library's version, as EESP_VERSION and as "1.0.0".
+ * Return the library's version, in the form of EESP_VERSION and as "1.0.0".
  * Threads: any. Writes: nothing. Errors: none. Since 1.0.
  */
 EESP_API uint32_t eesp_version(void);
@@ -229,33 +232,34 @@ EESP_API const char *eesp_version_string(void);
 #define EESP_MAX_ROOT_KEY_ID 32
 #define EESP_ROOT_KEY_LEN 32
 #define EESP_MAX_OPTIONS 108   /* octets of three Master Key Options */
-#define EESP_UDP_PORT 63377    /* stateless, eesp. Our choice: IANA assigns none from 49152 on */
+#define EESP_UDP_PORT 63377    /* stateless, eesp. Our choice: IANA assigns no ports from 49152 on */
 #define EESP_PSP_UDP_PORT 1000
 #define EESP_TSS_UDP_PORT 4793
-#define EESP_MAX_PADDING 3     /* most octets that sealing puts behind the payload */
+#define EESP_MAX_PADDING 3     /* most octets of padding that sealing adds */
 #define EESP_MAX_FLOW_ID 64    /* octets of an eesp Flow Identifier, draft -02 */
 #define EESP_PSP_MAX_EXTENSION 112 /* octets of a psp sender's extra; receivers take any */
 #define EESP_TSS_LEAD_IPV4 12  /* tss: octets of the prefix in front of the header */
 #define EESP_TSS_LEAD_IPV6 36
 
-/* Space that a sealed payload of len octets needs at most: header, payload,
- * padding, ICV. tss: the prefix comes on top. */
+/* The most space that a sealed payload of len octets needs: header, payload,
+ * padding, ICV. tss needs the prefix in addition. */
 #define EESP_MAX_SEALED_LEN(len) ((len) + EESP_MAX_HEADER + EESP_MAX_PADDING + EESP_ICV_LEN)
 
 /* ---- Threads ------------------------------------------------------------- */
 
 /*
  * Sets up the calling thread for bursts, so that its first burst does not have
- * to. The thread's end frees it. Optional.
+ * to. It is undone when the thread ends. Optional.
  * Threads: any. Writes: nothing. Errors: the common ones. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_thread_init(void);
 
 /*
  * Keeps the code path of packets warm: seals and opens a dummy packet under an
- * internal key. Statistics do not count it. Call it every 20 to 50 us from
- * polling loops that have no packets; it takes some 0.5 us. The first call of a
- * process makes the key: some 100 us, and up to 256 KiB of locked memory.
+ * internal key. Statistics do not count it. Call it every 20 to 50 us in a
+ * polling loop while no packets arrive; it takes some 0.5 us. The first call in
+ * a process makes the key, which takes some 100 us and up to 256 KiB of locked
+ * memory.
  * Threads: any. Writes: nothing. Errors: none; on failure it does nothing. Since 1.0.
  */
 EESP_API void eesp_thread_keep_warm(void);
@@ -263,9 +267,10 @@ EESP_API void eesp_thread_keep_warm(void);
 /* ---- Trust groups ------------------------------------------------------- */
 
 /*
- * A trust group: all who share keys. Profile stateless has root keys at up to
- * three levels (zone, user, task), each a ring of previous, current and next
- * key. The other profiles have one or two keys in slots (Part 2).
+ * A trust group: all ends that share keys. In profile stateless it has root
+ * keys at up to three levels (zone, user, task), each a ring of previous,
+ * current and next key. In the other profiles it has one or two keys in slots
+ * (Part 2).
  */
 typedef struct eesp_group eesp_group;
 
@@ -288,33 +293,33 @@ typedef enum eesp_aead {
 typedef struct eesp_group_config {
 	uint32_t struct_size;
 	uint32_t profile;    /* eesp_profile */
-	uint32_t aead;       /* eesp_aead; tss: must be EESP_AEAD_AES_256_GCM */
+	uint32_t aead;       /* eesp_aead; tss: EESP_AEAD_AES_256_GCM only */
 	uint32_t combiner;   /* stateless: eesp_combiner */
 	uint32_t domain;     /* tss: SDI, 24 bits; eesp: SPI */
 	uint32_t sub_sas;    /* eesp: Session IDs are below this; 0 = 65,536 */
 	uint64_t rekey_mask; /* tss: (counter & rekey_mask) >> rekey_shift is in the context */
 	uint8_t rekey_shift;
 	uint8_t mode;        /* tss: EESP_TSS_x; eesp: EESP_SSKDF_x */
-	uint8_t versions;    /* psp: bit v set: version v is in use; 0 = the GCM version whose keys are as long as aead says */
-	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none; else the format is the full one */
-	uint32_t flags;      /* EESP_GROUP_x: of eesp and tss; EESP_GROUP_TIME and _LATE: of stateless and psp */
+	uint8_t versions;    /* psp: bit v set: version v is allowed; 0 = the GCM version with aead's key length */
+	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none; with another value the format is the full one */
+	uint32_t flags;      /* EESP_GROUP_x */
 	uint64_t reserved[1];
 	uint8_t draft;       /* eesp: EESP_DRAFT_x (since 1.1) */
 	uint8_t encap;       /* eesp: EESP_ENCAP_x (since 1.1) */
 	/* tss (all since 1.1): */
-	uint16_t crypt_offset; /* octets in clear, counted from the header's first: a multiple of 4, 16 to 1032; 0 = the header */
-	uint16_t epoch_age;  /* epochs that a packet may be behind the group's, below 32,768; 0 = 16 */
+	uint16_t crypt_offset; /* octets in clear, counted from the start of the header: a multiple of 4, 16 to 1032; 0 = the header only */
+	uint16_t epoch_age;  /* how far a packet's epoch may be behind the group's, below 32,768; 0 = 16 */
 	uint8_t reserved2[2];
-	uint32_t auth_failure_limit; /* receivers drop all packets after this many that were not authentic; 0 = never */
+	uint32_t auth_failure_limit; /* after this many packets that were not authentic, receivers drop all; 0 = never */
 	uint32_t reserved3;
-	uint64_t counter_limit; /* counters stay below it, then EESP_ERR_EXHAUSTED; 0 = 2^48 */
+	uint64_t counter_limit; /* counters stay below it; then packets are EESP_ERR_EXHAUSTED; 0 = 2^48 */
 } eesp_group_config;
 #define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, 0, { 0 }, 0, 0, 0 }
 
 /*
  * Makes a group without keys. config NULL: all defaults, profile stateless.
  * Threads: any. Writes: *group. Errors: ARGUMENT (also a field of another
- * profile), UNSUPPORTED (profile unknown). Since 1.0.
+ * profile is set), UNSUPPORTED (profile unknown). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_new(const eesp_group_config *config, eesp_group **group);
 
@@ -342,8 +347,8 @@ EESP_API void eesp_group_free(eesp_group *group);
  *     SEQUENCE (SIZE(3)) OF INTEGER,        -- root_keys_index
  *     SEQUENCE (SIZE(3)) OF OCTET STRING }  -- root_keys_value, 32 octets each
  * in the order previous, current, next. A ring without a previous key repeats
- * the current one there, index and value. The indices must differ modulo 256.
- * A level that is new joins the default levels.
+ * the current one there, index and value. Other indices must differ modulo 256.
+ * A new level is added to the default levels.
  * Threads: any; bursts go on. Writes: nothing. Errors: ROOT_KEY (eesp_last_error
  * names the field), UNSUPPORTED (other profiles; groups that follow an agent).
  * Since 1.0.
@@ -363,9 +368,9 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_generate_root_key(eesp_group *gr
  * Rotates a level: value becomes next, next becomes current, current becomes
  * previous, and previous is wiped. value NULL: a random one. index must differ
  * modulo 256 from those of the two keys that stay. A burst uses the keys that
- * were in force when it began. Packets on their way open before and after if
- * they carry Master Key Options (EESP_SENDER_OPTIONS). Without options only the
- * current key is tried.
+ * the group had when the burst began. Packets with Master Key Options
+ * (EESP_SENDER_OPTIONS) open whether sender or receiver rotates first. Without
+ * options only the current key is tried.
  * Threads: any; bursts go on. Writes: nothing. Errors: NOT_FOUND (no root key at
  * the level, or no next one), ROOT_KEY, UNSUPPORTED (other profiles; groups that
  * follow an agent). Since 1.0.
@@ -387,35 +392,38 @@ typedef struct eesp_iov {
 } eesp_iov;
 
 /*
- * One packet of a burst. Start from zeros. The library reads fields marked "in"
- * and leaves them as they are. It writes fields marked "out" of every packet.
+ * One packet of a burst. Zero it first. The library reads fields marked "in"
+ * and does not change them. It writes fields marked "out" of every packet.
  *
  * Sealing turns the payload into Security Header || payload || ICV. The first
  * 4*coffset octets of the payload stay in clear; the rest is encrypted. The ICV
  * covers the header and the payload from 4*ioffset on. Opening reverses it.
  *
  * A packet is placed in one of three ways:
- *   in place   dst NULL, iov_count 0. The header goes into the headroom, the
- *              octets in front of data; the ICV goes into the tailroom, behind
+ *   in place   dst NULL, iov_count 0. The header is written into the headroom,
+ *              in front of data, and the ICV into the tailroom, behind
  *              data+len. Opening leaves the payload where it is.
- *   elsewhere  dst, dst_size. The result goes there. Source and destination
- *              must not overlap, unless the payload stays where it is.
+ *   elsewhere  dst, dst_size. The result is written there. Source and
+ *              destination must not overlap, unless the payload stays where it
+ *              is.
  *   chained    iov, iov_count. The payload is all segments together, in place.
  *              data is ignored, dst is NULL, len is written. Headroom belongs to
  *              the first segment, tailroom to the last one. Segments keep their
- *              lengths and must not overlap. Opening: the whole header lies in
- *              the first segment; out is in a later one if nothing follows it.
+ *              lengths and must not overlap. Opening: the whole header must be
+ *              in the first segment; if the payload begins in a later segment,
+ *              so does out.
  *
- * On error out_len is 0 and out is NULL. After failed sealing nothing else was
- * written, and id and tsc are 0. After failed opening nothing was written
- * either, unless the packet was decrypted: then zeros replace its plaintext.
- * That is so with AUTH, PAYLOAD and DUMMY; in eesp_udp_open_burst with ENCAP and
- * UNSUPPORTED; and with REPLAY and WINDOWS if a packet that came at the same
- * time, or earlier in the burst, is the reason.
+ * On error out_len is 0 and out is NULL. When sealing fails, nothing else is
+ * written, and id and tsc are 0. When opening fails, nothing is written either,
+ * unless the packet was decrypted: then zeros replace its plaintext. This
+ * happens with AUTH, PAYLOAD and DUMMY; in eesp_udp_open_burst with ENCAP and
+ * UNSUPPORTED; and with REPLAY and WINDOWS if the reason is a packet opened at
+ * the same time or earlier in the burst.
  *
- * eesp: sealing puts up to EESP_MAX_PADDING octets behind the payload, which
- * need space too. Opening takes up to 255 octets of padding and does not count
- * them in out_len. The Payload Info Header is part of the header.
+ * eesp: sealing adds up to EESP_MAX_PADDING octets of padding behind the
+ * payload, which need space too. Opening accepts up to 255 octets of padding
+ * and does not count them in out_len. The Payload Info Header is part of the
+ * header.
  */
 typedef struct eesp_pkt {
 	void *data;            /* in  seal: payload; open: Security Header */
@@ -434,7 +442,7 @@ typedef struct eesp_pkt {
 	uint16_t flags;        /* in  EESP_PKT_x */
 	uint8_t next_header;   /* seal: in, open: out. psp, eesp: IP protocol of the payload */
 	uint8_t reserved;      /* in  must be 0 */
-	eesp_addr addr;        /* in  addresses, if V asks for them: fill them in, zeros are an address too */
+	eesp_addr addr;        /* in  addresses, if V asks for them; zeros count as an address */
 	uint64_t id;           /* out DeviceID or ConnectionID; SPI, SSI, Session ID */
 	uint64_t tsc;          /* out Epoch(16) | Counter(48); IV, sequence number */
 	const eesp_addr *out_addr; /* in  proxy: addresses for sealing; NULL = addr */
@@ -451,11 +459,12 @@ typedef struct eesp_sender eesp_sender;
  * the conditions in full; read them before you choose.
  *   CLOCK     The default. Counters follow the wall clock. The clock must be
  *             right when a sender is made, and must not be set back by more than
- *             the time that the sender was down.
+ *             the sender's downtime.
  *   RESERVED  A small file holds a mark above all counters in use. Needs no clock.
- *   EXPLICIT  The caller says where to start, and answers for it.
- * No mode protects a machine that is cloned or restored from a snapshot, or (but
- * for RESERVED) two processes that send under one ID and engine.
+ *   EXPLICIT  The caller chooses the first counter and must make sure that no
+ *             counter repeats.
+ * No mode protects a machine that is cloned or restored from a snapshot. Only
+ * RESERVED protects two processes that send under one ID and engine.
  */
 typedef enum eesp_counter_mode {
 	EESP_COUNTER_CLOCK = 0,
@@ -463,10 +472,10 @@ typedef enum eesp_counter_mode {
 	EESP_COUNTER_EXPLICIT = 2
 } eesp_counter_mode;
 
-/* Send Master Key Options, which tell receivers the root keys in use. Set this
- * in every group whose root keys rotate. */
+/* Send Master Key Options, which name the root keys in use. Set this in every
+ * group whose root keys rotate. */
 #define EESP_SENDER_OPTIONS 0x1
-/* Use the epoch of the configuration (implied unless the mode is CLOCK). */
+/* Use the epoch in the configuration (implied unless the mode is CLOCK). */
 #define EESP_SENDER_FIXED_EPOCH 0x2
 /* With a data key: counters are times, as in the key's group (EESP_GROUP_TIME or
  * _TIME_LATE). A group's sender follows its group. */
@@ -474,28 +483,28 @@ typedef enum eesp_counter_mode {
 #define EESP_SENDER_TIME_LATE 0x20
 
 /*
- * id names one sender and one direction. The two ends of a connection must not
- * send under one ID, unless V brings the source address into the key, or they
- * are different engines.
+ * id belongs to one sender and one direction. The two ends of a connection must
+ * not send under the same ID, unless V puts the source address into the key or
+ * the ends are different engines.
  *
- * Engines: engine_bits split the counter space of one ID among 2^engine_bits
- * senders that do not know of each other (the NICs of a pool), each with its own
- * number. The number is the lowest bits of the counter, so all engines' counters
- * rise together. Senders of one process with the same ID and engine share one
- * counter, also in different groups. tss: in server mode the counter's top bit
- * tells the direction, which leaves at most 15 engine bits.
+ * Engines: engine_bits divide the counters of one ID among 2^engine_bits senders
+ * that work independently (the NICs of a pool). Each has its own number, which
+ * is in the lowest bits of the counter, so the counters of all engines rise
+ * together. Senders of one process with the same ID and engine share one
+ * counter, even in different groups. tss: in server mode the counter's top bit
+ * is the direction, which leaves at most 15 engine bits.
  *
- * lock_dir: a directory in which the ID is locked. The sender is refused with
- * EESP_ERR_EXISTS if another process of the host, or another copy of the
- * library, has a sender of the same ID, engine and key that names the same
- * directory. Put it on tmpfs (/run/eesp) and let no other user write there.
- * Files in it are locked without keeping a descriptor. A process gives them up
- * however it ends; forked children do not have them. The lock is for the keys of
- * the group: there must be one when the sender is made (else EESP_ERR_NO_KEY),
- * and it follows them through rotations. Packets are EESP_ERR_EXISTS once another
- * process has locked the ID under a new key. In CLOCK mode with a fixed epoch the
- * directory also remembers when the epoch began and how fast it counts, in a file
- * for each ID: a start with other values is EESP_ERR_EXISTS.
+ * lock_dir: a directory for locks on IDs. The sender is refused with
+ * EESP_ERR_EXISTS if another process of the host, or another copy of the library,
+ * has a sender with the same ID, engine, key and lock_dir. Put the directory on
+ * tmpfs (/run/eesp) and let no other user write to it. The library locks files in
+ * it without keeping a descriptor. The locks end when the process ends, in
+ * whatever way; forked children do not inherit them. A lock covers the group's
+ * keys. The group must have a key when the sender is made (else EESP_ERR_NO_KEY);
+ * the lock then follows the keys through rotations. If another process locks the
+ * ID under a new key first, packets are EESP_ERR_EXISTS. In CLOCK mode with a
+ * fixed epoch, a file for each ID also records the epoch's start and rate: a
+ * sender with other values is EESP_ERR_EXISTS.
  */
 typedef struct eesp_sender_config {
 	uint32_t struct_size;
@@ -506,33 +515,33 @@ typedef struct eesp_sender_config {
 	uint8_t counter_mode;  /* eesp_counter_mode */
 	uint8_t engine_bits;   /* 0..16; the counter's lowest bits */
 	uint32_t engine;       /* number of this engine, below 2^engine_bits */
-	uint8_t rate_log2;     /* CLOCK: 2^this ticks, so packets, a second; 0 = 28 - engine_bits */
+	uint8_t rate_log2;     /* CLOCK: 2^rate_log2 ticks a second, which limits the packets a second; 0 = 28 - engine_bits */
 	uint8_t reserved1;
-	uint16_t epoch;        /* with a fixed epoch; tss: 0 = the group's, else the sender stays in it */
+	uint16_t epoch;        /* the fixed epoch; tss: 0 = the group's, else the sender stays in this one */
 	uint32_t reserved2;
 	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970, the same at every start */
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
-	uint64_t reserve_run;    /* RESERVED: counters claimed at a time, when half of the run before is left; 0 = 2^24 */
+	uint64_t reserve_run;    /* RESERVED: how many counters to reserve at a time, when half of the last reservation is left; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
 	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets, and other extension fields; eesp, draft -02: Flow Identifier; NULL = none */
 	uint32_t extra_len;      /* octets at extra; psp: a multiple of 8, at most EESP_PSP_MAX_EXTENSION */
 	uint32_t reserved3;
-	const char *lock_dir;    /* a directory where the ID is locked, see above; NULL = not locked */
+	const char *lock_dir;    /* directory for locks on IDs, see above; NULL = no lock */
 	uint64_t reserved[1];
 } eesp_sender_config;
 #define EESP_SENDER_CONFIG_INIT { sizeof(eesp_sender_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL, { 0 } }
 
 /*
- * Makes a sender of a group. The group's keys may come later: until then packets
- * are EESP_ERR_NO_KEY.
+ * Makes a sender of a group. The group's keys may be set later: until then
+ * packets are EESP_ERR_NO_KEY.
  * Threads: any. Writes: *sender.
  * Errors: EXISTS (this process has a sender of the same ID with other counter
- * settings, or has used the counters asked for, or has a sender that may come to
- * the same key and nonces: with a data key of that ID, or in tss, one mode,
- * without SSI beside one with SSI; or lock_dir is locked, or remembers another
- * start or rate of the epoch), CLOCK, STATE, NO_KEY
- * (RESERVED, lock_dir), ARGUMENT, V, UNSUPPORTED. Different engines may live
- * side by side. Since 1.0.
+ * settings; or it has used these counters before; or it has a sender that could
+ * use the same key and nonces, which is one with a data key of this ID or, for
+ * tss in one mode, one with an SSI beside one without; or another process has
+ * locked the ID in lock_dir; or lock_dir records another start or rate of the
+ * epoch), CLOCK, STATE, NO_KEY (RESERVED, lock_dir), ARGUMENT, V, UNSUPPORTED.
+ * Senders of one ID with different engines are allowed. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new(eesp_group *group, const eesp_sender_config *config,
 						     eesp_sender **sender);
@@ -544,9 +553,10 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new(eesp_group *group, const ee
 EESP_API void eesp_sender_free(eesp_sender *sender);
 
 /*
- * Returns the octets of the header that the sender writes now: the headroom that
- * sealing needs. 0: it has no key. tss: EESP_TSS_LEAD_x octets come on top.
- * Tailroom is EESP_ICV_LEN; eesp: up to EESP_MAX_PADDING more.
+ * Returns the length of the header that the sender writes now, in octets: the
+ * headroom that sealing needs. 0: the sender has no key. tss needs
+ * EESP_TSS_LEAD_x octets more. The tailroom needed is EESP_ICV_LEN; eesp: up to
+ * EESP_MAX_PADDING more.
  * Threads: any. Writes: nothing. Errors: none. Since 1.0.
  */
 EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender);
@@ -559,9 +569,9 @@ EESP_API uint32_t eesp_sender_header_len(const eesp_sender *sender);
  * Statuses: ARGUMENT, NO_KEY, OFFSET, ROOM, TOO_LONG, OVERLAP, EXHAUSTED, CLOCK,
  * STATE, SEGMENTS, MEMORY (chained packets; eesp with HKDF: a thread's first),
  * CONTEXT (tss, data key: another source address), EXISTS (lock_dir: another
- * process has the ID under a new key), FENCED and OUT_OF_TOUCH
- * (groups that follow an agent), ROOT_KEY (eesp: the root key was used under
- * another SPI), FORKED, UNSUPPORTED (from a signal handler), INTERNAL. Since 1.0.
+ * process has locked the ID under a new key), FENCED and OUT_OF_TOUCH (groups
+ * that follow an agent), ROOT_KEY (eesp: the root key was used under another
+ * SPI), FORKED, UNSUPPORTED (from a signal handler), INTERNAL. Since 1.0.
  */
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n);
 
@@ -572,12 +582,12 @@ typedef struct eesp_receiver eesp_receiver;
 
 /*
  * If a packet without Master Key Options fails, retry it with the previous root
- * keys of all default levels. That does not help where levels rotate at
- * different times, and a forged packet costs twice as much. Prefer options.
+ * keys of all default levels. This does not help if levels rotate at different
+ * times, and it doubles the cost of a forged packet. Prefer options.
  */
 #define EESP_RECEIVER_TRY_PREVIOUS 0x1
-/* EESP_REPLAY_TIME: trust the clock although the kernel (adjtimex) does not say
- * that it is synchronized. */
+/* EESP_REPLAY_TIME: trust the clock even if the kernel (adjtimex) does not
+ * report it as synchronized. */
 #define EESP_RECEIVER_CLOCK_TRUSTED 0x2
 
 /* How repeated packets are recognized. */
@@ -589,46 +599,53 @@ typedef enum eesp_replay_mode {
 /*
  * Replay protection by windows (RFC 6479): a packet is EESP_ERR_REPLAY if its
  * counter was seen before, or is further behind the highest one than the window
- * is wide. Each key, ID and epoch (eesp: Sub SA; where V says so, address) has a
- * window of its own, made by its first authentic packet. Windows are checked
- * before decryption and moved after it: a forged packet leaves no trace.
+ * is wide. Each context has a window of its own: each key, ID and epoch, and
+ * each address if V asks for addresses (eesp: each Sub SA). Its first authentic
+ * packet makes the window. Windows are checked before decryption and moved after
+ * it, so a forged packet changes nothing.
  *   Memory     replay_contexts windows of some replay_window / 2 + 100 octets
- *              each: set aside at the start, and taken as windows are made.
+ *              each. The address space is reserved at the start; memory is used
+ *              as windows are made.
  *   All used   Packets of further contexts are EESP_ERR_WINDOWS. A window is
- *              given up only when its key is gone, and serves another context
- *              after the first burst that follows. (A key that is put back
- *              finds none: its old packets open once more.)
- *   Threads    They may share a receiver: each packet opens in one of them.
+ *              freed only when its key is gone. It can serve another context
+ *              after the next burst. (If the same key is set again, its windows
+ *              are lost: its old packets open once more.)
+ *   Threads    Several threads may share a receiver: a packet opens in only one
+ *              of them.
  *
  * Replay protection by time (replay_mode; groups with EESP_GROUP_TIME): a packet
  * opens if its counter, which is a time, is at most max_age_us old and at most
- * max_early_us ahead of the clock, and if it did not open before (else
+ * max_early_us ahead of the clock, and if the packet did not open before (else
  * EESP_ERR_REPLAY). One table serves all senders. It holds the packets of the
- * last max_age_us + max_early_us, 16 octets each at max_rate: 21 MiB for
- * 10 million a second and the default times. Packets above max_rate are
- * EESP_ERR_FULL, from whatever sender. Only authentic packets enter the table.
+ * last max_age_us + max_early_us, 16 octets each at max_rate: 21 MiB for 10
+ * million a second and the default times. Packets above max_rate are
+ * EESP_ERR_FULL, whichever sender they are from. Only authentic packets enter
+ * the table.
  *   Clocks     max_age_us must cover the path, queues and the error of the
  *              clocks; max_early_us the error of the clocks and 2 ms. The wall
- *              clock is read once a burst. EESP_ERR_CLOCK: it is not
+ *              clock is read once a burst. EESP_ERR_CLOCK: the clock is not
  *              synchronized, and neither mark_path nor
  *              EESP_RECEIVER_CLOCK_TRUSTED is set.
  *   Restart    A new receiver opens nothing for max_early_us. If the clock was
- *              not set back, no packet opens that an earlier receiver opened. If
- *              that is not certain, name a mark: a file, written twice a second;
- *              packets below it (after a crash: a second's) do not open.
- *              EESP_ERR_STATE: it cannot be written.
+ *              not set back, it opens no packet that an earlier receiver opened.
+ *              If the clock may be set back, set mark_path: a file that is
+ *              written twice a second. Packets with times below the mark do not
+ *              open; after a crash that is a second of packets. EESP_ERR_STATE:
+ *              the file cannot be written.
  *   Reload     heir_of: the new receiver takes over the table of the old one,
- *              which must have the same limits. Free either first. Two receivers
- *              with tables of their own each open a packet once.
- *   Set back   After a clock that was ahead is right again, all packets are
- *              EESP_ERR_STALE for a second. Then packets above all that was
- *              opened open again. If packets from the future were opened
- *              meanwhile, rotate keys and make a new receiver.
+ *              which must have the same limits. They may be freed in either
+ *              order. Two receivers with separate tables each open a packet
+ *              once.
+ *   Set back   When a clock that was ahead is set right, all packets are
+ *              EESP_ERR_STALE for a second. After that, packets open if their
+ *              times are above those of all packets opened before. If packets
+ *              from the future were opened meanwhile, rotate keys and make a
+ *              new receiver.
  */
 typedef struct eesp_receiver_config {
 	uint32_t struct_size;
 	uint32_t flags;          /* EESP_RECEIVER_x */
-	const uint64_t *own_ids; /* IDs that this end sends with: refused (reflection); none in tss server mode */
+	const uint64_t *own_ids; /* IDs that this end sends with; packets with them are EESP_ERR_REFLECTED; none in tss server mode */
 	size_t own_id_count;
 	uint32_t replay_window;  /* packets, 64 to 65,536; 0 = no replay protection */
 	uint32_t replay_contexts; /* most windows; 0 = 4096 */
@@ -637,19 +654,19 @@ typedef struct eesp_receiver_config {
 	uint8_t reserved1[6];
 	uint32_t max_age_us;     /* time: older packets are EESP_ERR_STALE; 0 = 100,000 */
 	uint32_t max_early_us;   /* time: packets further ahead are EESP_ERR_EARLY; 0 = 25,000 */
-	uint64_t max_rate;       /* time: packets a second that the table has space for; 0 = 1,000,000 */
+	uint64_t max_rate;       /* time: packets a second for which the table has space; 0 = 1,000,000 */
 	const char *mark_path;   /* time: a file with a mark above all that was accepted; NULL = none */
-	const struct eesp_receiver *heir_of; /* time: whose table is taken over; NULL = a new one */
+	const struct eesp_receiver *heir_of; /* time: the receiver whose table is taken over; NULL = a new table */
 	uint64_t reserved[1];
 } eesp_receiver_config;
 #define EESP_RECEIVER_CONFIG_INIT { sizeof(eesp_receiver_config), 0, NULL, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, NULL, NULL, { 0 } }
 
 /*
  * Makes a receiver of one or more groups of one profile. config NULL: all
- * defaults, which means no replay protection. The packet's group is
- *   stateless  with Master Key Options: the first that has all root keys named;
- *              without: the first
- *   tss, eesp  the one whose domain the packet names
+ * defaults, so no replay protection. A packet's group is
+ *   stateless  with Master Key Options: the first that has all the root keys
+ *              that they name; without: the first
+ *   tss, eesp  the one whose domain is in the packet
  *   psp        the first
  * Threads: any. Writes: *receiver. Errors: ARGUMENT (also groups of different
  * profiles), CLOCK and STATE (time). Since 1.0.
@@ -683,32 +700,32 @@ EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t 
 #define EESP_STATS_LEN 62 /* with space for the statuses of later versions */
 
 typedef struct eesp_stats {
-	uint64_t octets;                     /* of all results */
+	uint64_t octets;                     /* in all results */
 	uint64_t packets[EESP_STATS_LEN];    /* by status: packets[-status] */
 	uint64_t reserved[1];
 } eesp_stats;
 
 /*
- * Read what an object has counted since it was made. Counts only grow. A proxy
- * counts in its receiver (opened) and its sender (sealed).
+ * Read an object's counts since it was made. Counts only grow. A proxy's
+ * packets count in its receiver (opened) and its sender (sealed).
  * Threads: any. Writes: *stats. Errors: the common ones. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_stats(const eesp_sender *sender, eesp_stats *stats);
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_stats *stats);
 
 typedef struct eesp_replay_stats {
-	uint64_t windows;    /* in use */
-	uint64_t most;       /* that there may be */
+	uint64_t windows;    /* windows in use */
+	uint64_t most;       /* limit of windows */
 	uint64_t duplicates; /* packets refused: seen before */
-	uint64_t old;        /* packets refused: further back than the window */
-	uint64_t no_room;    /* packets refused: no window left */
+	uint64_t old;        /* packets refused: older than the window; time: STALE */
+	uint64_t no_room;    /* packets refused: no window left; time: FULL */
 	uint64_t made;       /* windows made so far */
-	uint64_t given_up;   /* windows given up because their key was gone */
-	uint64_t early;      /* time: packets refused: ahead of the clock; old and no_room: STALE and FULL */
+	uint64_t given_up;   /* windows freed because their key was gone */
+	uint64_t early;      /* packets refused: ahead of the clock (time) */
 } eesp_replay_stats;
 
 /*
- * Reads what a receiver's replay protection counts; all zero without it.
+ * Reads the counts of a receiver's replay protection; all are zero without it.
  * Threads: any. Writes: *stats. Errors: the common ones. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_replay_stats(const eesp_receiver *receiver, eesp_replay_stats *stats);
@@ -759,16 +776,16 @@ static inline size_t eesp_partition(eesp_pkt *pkts, size_t n)
 /* How root keys of several levels become one master key. */
 typedef enum eesp_combiner {
 	EESP_COMBINER_HKDF = 0, /* HKDF-SHA-256 over values and names */
-	EESP_COMBINER_XOR = 1   /* the draft's example; refuses values that cancel */
+	EESP_COMBINER_XOR = 1   /* the draft's example; refuses values that cancel out */
 } eesp_combiner;
 
 /*
- * V: what a data key's context is made of (header field V). The ID is a 4-octet
- * DeviceID, or with _LONG an 8-octet ConnectionID.
+ * V, a field of the header, says what a data key's context consists of. The ID
+ * is a 4-octet DeviceID, or with _LONG an 8-octet ConnectionID.
  *   ID       the ID and the epoch
  *   SRC      also the source address
  *   SRC_DST  also both addresses
- * Addresses are not in the header: give them with each packet.
+ * Addresses are not in the header: set them in each packet (addr).
  */
 #define EESP_V_ID 0x0
 #define EESP_V_ID_SRC 0x1
@@ -780,15 +797,17 @@ typedef enum eesp_combiner {
 /*
  * stateless, psp: counters are the times at which packets are sealed, in units
  * of 2^-28 s since 1970. Receivers can then refuse old packets without a window
- * for each sender (EESP_REPLAY_TIME). All senders of the group follow the clock,
- * and so do its epochs; at most 10 engine bits. Making a sender takes 2 ms.
- * EESP_ERR_CLOCK: a packet would be more than 2 ms ahead of the clock (more than
- * 2^(28 - engine_bits) packets a second, or the clock was set back). The time is
- * that of the seal call: a packet ages in queues after it.
+ * for each sender (EESP_REPLAY_TIME). All senders and epochs of the group follow
+ * the clock. Senders have at most 10 engine bits. Making a sender takes 2 ms.
+ * EESP_ERR_CLOCK: a packet's time would be more than 2 ms ahead of the clock,
+ * because the sender seals more than 2^(28 - engine_bits) packets a second or
+ * the clock was set back. The time is that of the seal call: time in queues
+ * after it counts as age.
  */
 #define EESP_GROUP_TIME 0x20
-/* The same, in a group whose senders may have sent without it before, up to a
- * second ahead of the clock: making a sender takes a second. */
+/* The same, for a group whose senders may have sent without EESP_GROUP_TIME
+ * before, with counters up to a second ahead of the clock. Making a sender takes
+ * a second. */
 #define EESP_GROUP_TIME_LATE 0x40
 
 /*
@@ -804,17 +823,17 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_root_key(eesp_group *group, 
 
 /*
  * Writes a level's root key as DER, which is secret. *len is the size of der
- * before the call and the length written after it.
+ * before the call, and the length written after it.
  * Threads: any. Writes: der, *len. Errors: NOT_FOUND, ROOM (der is NULL or too
- * small: *len is the size that is needed), UNSUPPORTED (other profiles; groups
+ * small: *len becomes the size needed), UNSUPPORTED (other profiles; groups
  * that follow an agent; a ring without a next key). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_get_root_key_der(const eesp_group *group, int level, uint8_t *der,
 								 size_t *len);
 
 /*
- * Removes a level's root key. It is wiped when the last burst that began before
- * has ended.
+ * Removes a level's root key. It is wiped when all bursts that began before the
+ * call have ended.
  * Threads: any; bursts go on. Writes: nothing. Errors: NOT_FOUND, ROOT_KEY,
  * UNSUPPORTED (other profiles; groups that follow an agent). Since 1.0.
  */
@@ -833,10 +852,10 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_default_levels(eesp_group *g
 #define EESP_GENERATION_NEXT 2
 
 typedef struct eesp_root_key_info {
-	uint64_t index[3]; /* previous, current, next; without a next key: the current one's again */
+	uint64_t index[3]; /* previous, current, next; without a next key: the current key's index again */
 	uint8_t id[EESP_MAX_ROOT_KEY_ID];
 	uint32_t id_len;
-	uint32_t has_previous; /* 0: the previous key is the current one */
+	uint32_t has_previous; /* 0: there is no previous key; its index is the current key's */
 } eesp_root_key_info;
 
 /*
@@ -851,40 +870,41 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_get_root_key_info(const eesp_gro
 
 /*
  * These profiles have no levels; their keys are in slots:
- *   psp   0 and 1: device keys, which the SPI's top bit names
+ *   psp   0 and 1: device keys; the SPI's top bit is the slot
  *   tss   0 and 1: keys of an association number (AN)
  *   eesp  0: the root key of the SA, or its key (EESP_SSKDF_NONE)
- * Keys have 32 octets (eesp: the number that the mode says). Without a key
- * nothing is sealed or opened. EESP_ERR_UNSUPPORTED: slots in profile
- * stateless, and levels in these.
+ * Keys have 32 octets (eesp: the mode decides). Without a key nothing is sealed
+ * or opened. EESP_ERR_UNSUPPORTED: a call on slots in profile stateless, or on
+ * levels in these profiles.
  */
 
 /*
- * Sets a slot's key, in place of any that is there; that one is wiped when the
- * last burst that may use it has ended. Senders use the first key that is set.
+ * Sets a slot's key, in place of any that is there. The old key is wiped when
+ * the last burst that may use it has ended. Senders use the first key that is
+ * set, until another slot is selected.
  * Threads: any; bursts go on. Writes: nothing. Errors: ROOT_KEY (length; the
  * other slot holds this key), UNSUPPORTED. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_key(eesp_group *group, unsigned slot, const uint8_t *key,
 							size_t key_len);
 /*
- * Selects the slot that senders use (tss: AN; psp: the slot that SPIs are given
- * out for).
+ * Selects the slot that senders use (tss: the AN; psp: the slot for new SPIs).
  * Threads: any; bursts go on. Writes: nothing. Errors: NOT_FOUND (no key in the
  * slot), UNSUPPORTED. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_use_key(eesp_group *group, unsigned slot);
 /*
- * Sets the key of the slot that senders do not use, and selects that slot. If
- * the slot in use is empty, that one is set. key NULL and key_len 0: a random key.
- * Threads: any; bursts go on. Writes: *slot, which slot it was, if not NULL.
+ * Sets the key of the slot that senders do not use, and selects that slot. If the
+ * slot in use is empty, its key is set instead. key NULL and key_len 0: a random
+ * key.
+ * Threads: any; bursts go on. Writes: *slot, the slot that was set, if not NULL.
  * Errors: ARGUMENT (eesp has one slot), ROOT_KEY, UNSUPPORTED. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_rotate_key(eesp_group *group, const uint8_t *key, size_t key_len,
 							   unsigned *slot);
 /*
- * Removes a slot's key. Senders that use it have no key then: they do not change
- * to the other slot.
+ * Removes a slot's key. Senders that used it then have no key: they do not
+ * change to the other slot.
  * Threads: any; bursts go on. Writes: nothing. Errors: NOT_FOUND, UNSUPPORTED.
  * Since 1.0.
  */
@@ -901,27 +921,28 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_remove_key(eesp_group *group, un
 /* Sender: extra has no virtualization cookie, only other extension fields. The
  * header's V bit is 0. */
 #define EESP_SENDER_NO_VC 0x4
-/* Sender: a packet's coffset is the header's: it counts from the end of the IV,
- * through extra. What of extra it does not reach is encrypted: 0 hides a cookie,
- * 1 its second half. Without the flag, coffset counts from the payload. */
+/* Sender: coffset is the crypt offset of the header, which counts from the end
+ * of the IV, so through extra. The octets of extra behind it are encrypted: 0
+ * encrypts a whole cookie, 1 its second half. Without the flag, coffset counts
+ * from the start of the payload. */
 #define EESP_SENDER_OFFSET_FROM_IV 0x8
 
 /*
- * Packet, opening: the header's octets behind the IV (a cookie, other extension
- * fields) stay in front of the payload, decrypted where they were encrypted. out
- * begins with these 8 * (Hdr Ext Len - 1) octets, and coffset counts from there.
- * Without the flag, opening in place leaves them in front of out; with dst they
- * are lost. eesp_udp_open_burst: EESP_ERR_UNSUPPORTED.
+ * Packet, opening: keep the header's octets behind the IV (a cookie, other
+ * extension fields) in front of the payload, decrypted if they were encrypted.
+ * out begins with these 8 * (Hdr Ext Len - 1) octets, and coffset counts from
+ * there. Without the flag, opening in place leaves them in front of out, and
+ * opening to dst drops them. eesp_udp_open_burst: EESP_ERR_UNSUPPORTED.
  */
 #define EESP_PKT_EXTENSION 0x2
 
 /*
  * Allocates an SPI, to be given to a peer together with its data key
- * (eesp_data_key_export). Each SPI is given out once for a device key, in rising
+ * (eesp_data_key_export). Each SPI is allocated once for a device key, in rising
  * order of the low 31 bits, beginning with first. The top bit is the slot in use;
- * that of first is ignored. After a restart with the same device keys, pass the
- * last SPI + 1 as first; if its low 31 bits were all ones, rotate before. Two
- * peers with one SPI have one key.
+ * the top bit of first is ignored. After a restart with the same device keys,
+ * pass the last SPI + 1 as first; if the low 31 bits of the last SPI were all
+ * ones, rotate before. Two peers with the same SPI have the same key.
  * Threads: any. Writes: *spi. Errors: EXHAUSTED (rotate), NO_KEY, UNSUPPORTED
  * (other profiles). Since 1.0.
  */
@@ -929,20 +950,20 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uin
 
 /* ---- tss ------------------------------------------------------------------ */
 
-/* mode: who has which key. */
-#define EESP_TSS_CLUSTER 0 /* members derive keys from each other's SSI or address */
-#define EESP_TSS_SERVER 1  /* the server derives, from the client's; a client holds only its own key */
+/* mode: who holds which key. */
+#define EESP_TSS_CLUSTER 0 /* all members hold the group's key and derive a key from the sender's SSI or address */
+#define EESP_TSS_SERVER 1  /* the server derives a key from the client's SSI or address; a client holds only its own key */
 #define EESP_TSS_DIRECT 2  /* no derivation: all use the group's key itself */
 
 /*
- * v of tss: what the context has.
+ * v of tss: what the context contains.
  *   ADDR       no SSI in the header; the IPv4 address
  *   SSI        an SSI; the ID
  *   ADDR_IPV6  no SSI; the IPv6 address
  *   SSI_IPV6   an SSI, and the IPv6 address
- * A sender seals packets of one family. EESP_ERR_ARGUMENT: EESP_PKT_IPV6 does
- * not agree with it. A group's sender with EESP_V_TSS_SSI seals both families,
- * each packet in the context of its own.
+ * A sender seals packets of one address family. EESP_ERR_ARGUMENT:
+ * EESP_PKT_IPV6 is set for the other one. Only a group's sender with
+ * EESP_V_TSS_SSI seals both families, each packet in the context of its family.
  */
 #define EESP_V_TSS_ADDR 0
 #define EESP_V_TSS_SSI 1
@@ -950,53 +971,53 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uin
 #define EESP_V_TSS_SSI_IPV6 3 /* (since 1.1) */
 
 /*
- * Packet: the prefix has the 36 octets of IPv6 and not the 12 of IPv4. The
- * prefix is both addresses and the entropy field, EESP_TSS_LEAD_x octets right
- * in front of the header. It is authenticated and not part of the result. Put it
- * there before sealing: into the headroom, which counts it, or at dst (out is
- * behind it). Leave it there for opening, in the headroom. The library reads it;
- * only a proxy writes it, from out_addr.
+ * Packet: the prefix has 36 octets, for IPv6, instead of 12 for IPv4. The prefix
+ * is both addresses and the entropy field: EESP_TSS_LEAD_x octets right in front
+ * of the header. It is authenticated and is not part of the result. Before
+ * sealing, put it into the headroom, which must include it, or at dst (out is
+ * then behind it). For opening, leave it in the headroom. The library only reads
+ * it, except that a proxy writes it, from out_addr.
  */
 #define EESP_PKT_IPV6 0x1
 
 /*
- * Group, server mode: for peers that do not know that the counter's top bit
- * tells a packet's direction (since 1.1). Both ends then seal with one key and
- * count from 0: nonces repeat, which gives plaintext and the authentication key
- * away, and a packet opens at the end that sent it. Use it only where something
- * else keeps the ends' counters apart, such as start_counter.
+ * Group, server mode: for peers that do not use the counter's top bit as the
+ * direction (since 1.1). DANGER: both ends then seal with one key and count
+ * from 0. Nonces repeat, which reveals plaintext and the authentication key,
+ * and a packet opens at the end that sent it. Use it only if something else,
+ * such as start_counter, keeps the counters of the two ends apart.
  */
 #define EESP_GROUP_NO_DIRECTION_BIT 0x10
 
 /*
  * Sets the group's epoch, 0 by default. Senders seal in it. Receivers drop
- * packets that are more than epoch_age behind it. The key management moves it, at
- * all ends, when a member left or came again. The epoch is that of the key in
- * use: a new key begins in epoch 0, and counters begin anew with each key and
- * epoch. A data key is of one epoch.
+ * packets that are more than epoch_age behind it. Key management changes it at all
+ * ends when a member has left or come back. The epoch belongs to the key in use:
+ * a new key begins in epoch 0, and counters begin anew with each key and epoch. A
+ * data key is valid in one epoch.
  * Threads: any; bursts go on. Writes: nothing. Errors: UNSUPPORTED (other
  * profiles). Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_epoch(eesp_group *group, uint16_t epoch);
 
 /*
- * Lets receivers open the group's packets again after auth_failure_limit of them
- * were not authentic.
+ * Resets the latch. Receivers open the group's packets again, which they stopped
+ * doing after auth_failure_limit packets that were not authentic.
  * Threads: any. Writes: nothing. Errors: UNSUPPORTED (other profiles). Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_reset_latch(eesp_group *group);
 
-/* What a group counts: packets of all its senders and receivers. */
+/* Counts of a group: packets of all its senders and receivers. */
 typedef struct eesp_domain_stats {
 	uint64_t sealed;
 	uint64_t opened;
 	uint64_t auth_failures; /* wrong ICV */
 	uint64_t invalid;       /* refused for a header field, replayed, or dropped by the latch */
-	uint64_t unknown_sa;    /* no key of that SDI and AN */
+	uint64_t unknown_sa;    /* no key for the packet's SDI and AN */
 	uint64_t late_epoch;    /* EESP_ERR_EPOCH */
 	uint64_t exhausted;     /* not sealed: no counter left */
-	uint64_t wrong_ssi;     /* an SSI that this end sends with (own_ids), from elsewhere */
-	uint64_t clear;         /* not of this format, so perhaps in clear */
+	uint64_t wrong_ssi;     /* received with an SSI that this end sends with (own_ids) */
+	uint64_t clear;         /* not in this format, so perhaps in clear */
 	uint64_t failures;      /* wrong ICVs since the latch was reset; 0 without auth_failure_limit */
 	uint64_t latched;       /* 1: packets are dropped */
 	uint64_t epoch;         /* of the key in use */
@@ -1004,15 +1025,15 @@ typedef struct eesp_domain_stats {
 } eesp_domain_stats;
 
 /*
- * Reads what a group has counted. Packets whose header names no group of a
- * receiver count in its first group.
+ * Reads a group's counts. A packet whose header names none of a receiver's
+ * groups counts in the receiver's first group.
  * Threads: any. Writes: *stats. Errors: UNSUPPORTED (other profiles). Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *group, eesp_domain_stats *stats);
 
 /* ---- eesp ----------------------------------------------------------------- */
 
-/* mode: how keys of Sub SAs come from the root key. */
+/* mode: how the keys of Sub SAs are derived from the root key. */
 #define EESP_SSKDF_HKDF_SHA2_256 1 /* root key of 32 octets */
 #define EESP_SSKDF_HKDF_SHA2_384 2 /* 48 octets */
 #define EESP_SSKDF_HKDF_SHA2_512 3 /* 64 octets */
@@ -1022,12 +1043,12 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
 
 /* flags of a group. */
 #define EESP_GROUP_NO_SEQUENCE 0x1 /* no sequence number in packets: needs EESP_GROUP_IV */
-#define EESP_GROUP_IV 0x2          /* an explicit IV in packets; else the sequence number serves (RFC 8750) */
+#define EESP_GROUP_IV 0x2          /* an explicit IV in packets; else the sequence number is the IV (RFC 8750) */
 #define EESP_GROUP_OPTIMIZED 0x4   /* no Payload Info Header: payloads are IPv4 or IPv6 packets; -03: as EESP_ENCAP_TUNNEL */
 #define EESP_GROUP_ALIGN8 0x8      /* payloads begin at a multiple of 8 octets (IPv6), not of 4 */
 
-/* draft: which version of draft-ietf-ipsecme-eesp the group speaks (since 1.1).
- * Packets do not tell: both ends must have the same. */
+/* draft: the version of draft-ietf-ipsecme-eesp that the group uses (since
+ * 1.1). It is not in packets: both ends must set the same. */
 #define EESP_DRAFT_DEFAULT 0 /* -03; -02 for programs that were built with eesp.h of 1.0 */
 #define EESP_DRAFT_02 2      /* Flow Identifiers; flags choose the format */
 #define EESP_DRAFT_03 3
@@ -1035,7 +1056,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
 /* encap, draft -03: the SA's encapsulation mode, which decides the format.
  * -02: must be 0 (since 1.1). */
 #define EESP_ENCAP_TRANSPORT 0 /* full format */
-#define EESP_ENCAP_TUNNEL 1    /* payloads are IPv4 or IPv6 packets; optimized format, with a max_coffset the full one */
+#define EESP_ENCAP_TUNNEL 1    /* payloads are IPv4 or IPv6 packets; optimized format, or the full one if max_coffset is set */
 #define EESP_ENCAP_BEET 2      /* full format */
 #define EESP_ENCAP_IPTFS 3     /* full format; payloads are up to the caller */
 
@@ -1048,50 +1069,52 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
 /*
  * The conditions under which eesp_counter_mode keeps counters from repeating.
  *   CLOCK     Counters follow the wall clock at 2^rate_log2 ticks a second, one
- *             second ahead of it. A sender uses no more of them than time has
- *             passed. After a crash the next start lies above all that was used,
- *             if the clock was not set back by more than the time the sender was
- *             down. A clock that steps back is EESP_ERR_CLOCK until it has caught
- *             up. The clock must be right when a sender is made: a machine that
- *             boots in the same second of 1970 every time repeats its counters.
- *             A sender whose counters are a minute behind the clock, or in the
- *             epoch before, skips up to it, at most 4096 packets later. Replay
- *             windows are wide in counters: packets from before that come after
- *             the first one behind the gap are EESP_ERR_REPLAY. Epochs follow the
- *             clock, 2^20 s each, counted from 1970, unless EESP_SENDER_FIXED_EPOCH
- *             is set; then the sender stops with EESP_ERR_EXHAUSTED at the
- *             epoch's end.
+ *             second ahead of it. A sender uses no more counters than ticks have
+ *             passed. After a crash, a new sender starts above all counters used
+ *             before, if the clock was not set back by more than the sender's
+ *             downtime. After a step back of the clock, packets are EESP_ERR_CLOCK
+ *             until it has caught up. The clock must be right when a sender is
+ *             made: a machine that boots in the same second of 1970 every time
+ *             repeats its counters. A sender whose counters are a minute behind the
+ *             clock, or in the epoch before, skips ahead to it, at most 4096
+ *             packets later. A replay window covers a number of counters: after
+ *             such a skip, packets from before the skip that arrive late are
+ *             EESP_ERR_REPLAY. Epochs follow the clock, 2^20 s each, counted from
+ *             1970, unless EESP_SENDER_FIXED_EPOCH is set; then the sender stops
+ *             with EESP_ERR_EXHAUSTED at the epoch's end.
  *             rate_log2 + engine_bits, and epoch_start_ns, belong to a fixed
- *             epoch. They must be THE SAME at every start under that ID, key and
- *             epoch; epoch_start_ns is never "now". A start with another rate or
- *             start repeats counters. That is refused within a process, and with
- *             lock_dir within a host until the directory is emptied (on tmpfs,
- *             when the host boots).
- *             Without a fixed epoch a later start with other engine_bits lies
- *             above what was used. So does one with another rate, until the same
- *             instant (56 years later at half the rate).
+ *             epoch. They must be THE SAME for every sender of that ID, key and
+ *             epoch; epoch_start_ns is never "now". Another rate or start repeats
+ *             counters. That is refused within a process, and with lock_dir
+ *             within a host until the directory is emptied (on tmpfs, when the
+ *             host boots).
+ *             Without a fixed epoch, a later sender with other engine_bits starts
+ *             above all counters used before. So does one with another rate,
+ *             until the two rates give the same counter (56 years later at half
+ *             the rate).
  *   RESERVED  A small file holds a mark above all counters in use. It is written
- *             and synced before they are used. Counters are within the fixed
- *             epoch given: a later epoch begins at 0, an earlier one than the
- *             file's is refused. The file belongs to the ID, engine and key (its
- *             name, not its value), so the group's keys must be there before.
- *             EESP_ERR_STATE: it was swapped, emptied or cut, belongs to another
- *             user, or group or others may write it; and, for packets that need
- *             the next write, it was removed, replaced or changed while in use.
- *             It must stay reachable at its path (no chroot). One sender at a
- *             time has it, in whatever process; forked children do not have it.
- *             state_path.lock beside it is locked meanwhile.
- *   EXPLICIT  The caller says where to start. Counters that were used are refused
- *             within one process all the same.
- * tss: the epoch is the group's, not the clock's, and counters begin at 0 with
- * each key and epoch (EXPLICIT: at start_counter under the first key). RESERVED:
- * state_path is the prefix of file names, one file for each key and epoch. CLOCK:
- * the time since 2025 in units of 2^-18 s, unless rate_log2 and epoch_start_ns
- * say otherwise; it is for senders of few packets.
+ *             and synced before they are used. Counters are in the fixed epoch
+ *             of the configuration: a later epoch than the file's begins at 0,
+ *             an earlier one is refused. The file belongs to the ID, engine and
+ *             key (the key's name, not its value), so the group must have its
+ *             keys before the sender is made. EESP_ERR_STATE: the file was
+ *             swapped, emptied or truncated, belongs to another user, or is
+ *             writable by group or others; or it was removed, replaced or
+ *             changed while in use, for packets that need the next write. It
+ *             must stay reachable at its path (no chroot). Only one sender at a
+ *             time can use it, across all processes; forked children cannot.
+ *             Meanwhile the file state_path.lock beside it is locked.
+ *   EXPLICIT  The caller chooses the first counter. Even so, counters that were
+ *             used before in the same process are refused.
+ * tss: the epoch is the group's and does not follow the clock. Counters begin at
+ * 0 with each key and epoch (EXPLICIT: at start_counter under the first key).
+ * RESERVED: state_path is the beginning of file names, with one file for each key
+ * and epoch. CLOCK: the time since 2025 in units of 2^-18 s, unless rate_log2 and
+ * epoch_start_ns are set; it is for senders of few packets.
  */
 
 /*
- * Returns Epoch(16) | Counter(48) of the next packet, if nothing is sent before.
+ * Returns Epoch(16) | Counter(48) of the next packet that is sealed.
  * Threads: any. Writes: nothing. Errors: none. Since 1.0.
  */
 EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
@@ -1099,9 +1122,8 @@ EESP_API uint64_t eesp_sender_next_tsc(const eesp_sender *sender);
 /* ---- IDs that change ------------------------------------------------------- */
 
 /*
- * Changes the ID of a group's sender. Direction and other settings stay. Bursts
- * that are under way may end with the old ID; its counters stay used. Statistics
- * go on.
+ * Changes the ID of a group's sender. All other settings stay. Bursts in
+ * progress may end with the old ID; its counters stay used. Statistics continue.
  * Threads: any; bursts go on. Writes: nothing. Errors: as eesp_sender_new;
  * UNSUPPORTED (a sender with a data key; a group that follows an agent, which
  * gives the IDs). Since 1.1.
@@ -1115,8 +1137,8 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_sender_set_id(eesp_sender *sender, uin
 EESP_API uint64_t eesp_sender_id(const eesp_sender *sender);
 
 /*
- * Replaces the configuration's own_ids. IDs that agents gave to senders of the
- * receiver's groups are refused in any case.
+ * Replaces own_ids of the configuration. IDs that agents gave to senders of the
+ * receiver's groups are always refused too.
  * Threads: any; bursts go on. Writes: nothing. Errors: the common ones. Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_set_own_ids(eesp_receiver *receiver, const uint64_t *ids, size_t n);
@@ -1124,49 +1146,49 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_set_own_ids(eesp_receiver *re
 /* ---- Rotation in steps ----------------------------------------------------- */
 
 /*
- * Sets a whole ring of a level (stateless), in place of any that is there: the
- * keys whose generation is not 0, in the order previous, current, next. There
- * must be a current key; previous and next may be missing.
- * That is how many hosts rotate together, each step when all have made the one
- * before: (n, n, -) becomes (-, n, n+1), then (n, n+1, -), then (-, n+1, -).
- * eesp_group_wait tells when a step is done. On the wire a generation is its
- * lowest octet, in which those of a ring must differ. Replay windows of keys that
- * stay go on.
+ * Sets the whole ring of a level (stateless), in place of any that is there: the
+ * keys whose generation is not 0, in the order previous, current, next. A current
+ * key is required; previous and next are optional. With it many hosts rotate
+ * together. Each step begins when all hosts have done the one before: (-, n, -)
+ * becomes (-, n, n+1), then (n, n+1, -), then (-, n+1, -). eesp_group_wait tells
+ * when a step is done. On the wire a generation is its lowest octet, which must
+ * differ for the keys of a ring. Replay windows of keys that stay are kept.
  * Threads: any; bursts go on. Writes: nothing. Errors: ROOT_KEY (a generation
- * below floor, or below the lowest that rings of this ID had in this process, in
- * any group: a dropped key never comes back, or old packets would open again),
- * UNSUPPORTED (other profiles; groups that follow an agent). Without a next key,
- * eesp_group_rotate is NOT_FOUND and the ring has no DER form. Since 1.1.
+ * below floor, or below the lowest that a ring of this ID had in this process,
+ * in any group: a dropped key must not come back, or old packets would open
+ * again), UNSUPPORTED (other profiles; groups that follow an agent). Without a
+ * next key, eesp_group_rotate is NOT_FOUND and the ring has no DER form. Since
+ * 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_set_ring(eesp_group *group, int level, const uint8_t *id, size_t id_len,
 							 const uint64_t generation[3],
 							 const uint8_t value[3][EESP_ROOT_KEY_LEN], uint64_t floor);
 
 /*
- * Waits until every burst has ended that began before this call, in all threads.
- * No burst then uses keys from before the last change, and those are wiped.
+ * Waits until all bursts that began before this call have ended, in all threads.
+ * Then no burst uses keys from before the last change, and these keys are wiped.
  * Threads: any; blocks up to timeout_ms. Writes: nothing. Errors: TIMEOUT. Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_wait(const eesp_group *group, uint32_t timeout_ms);
 
-/* What was done with a key since it came to the group. */
+/* How a key was used since it was set in the group. */
 typedef struct eesp_usage {
-	/* Data keys derived from it. eesp: one for each Sub SA. Other profiles derive from
-	 * packets' contexts: a context that comes again counts again, also in packets that
-	 * were not authentic; packets of one context in a burst may share one. */
+	/* Data keys derived from it. eesp: one for each Sub SA. Other profiles derive one
+	 * from a packet's context: a repeated context counts again, even in packets that
+	 * were not authentic, but packets of one context in a burst may share one. */
 	uint64_t derived;
 	uint64_t sealed; /* packets */
 	uint64_t opened;
-	uint64_t index;  /* of a root key: whose counts these are while keys rotate */
+	uint64_t index;  /* of the root key that these counts belong to, since keys rotate */
 	uint64_t reserved[4];
 } eesp_usage;
 
 /*
- * Reads what was done with a key, for rotation by usage. Root keys: level and
+ * Reads how a key was used, for rotation by usage. Root keys: level and
  * EESP_GENERATION_x. Keys in slots: level is the slot, generation 0. Counts stay
- * with their key when the ring rotates. A key made of several levels' root keys
- * counts for each of them. Counts are of this group and process, and may lack
- * bursts that are under way.
+ * with their key when the ring rotates. The use of a master key of several
+ * levels counts for the root key of each level. Counts are those of this group
+ * in this process, and may lack bursts in progress.
  * Threads: any. Writes: *usage. Errors: NOT_FOUND (no such key). Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_usage(const eesp_group *group, int level, unsigned generation, eesp_usage *usage);
@@ -1174,12 +1196,13 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_usage(const eesp_group *group, i
 /* ---- Contexts and data keys --------------------------------------------- */
 
 /*
- * All that a data key depends on besides root keys.
+ * Everything besides root keys that a data key depends on.
  *   psp   id: SPI; v: version
- *   tss   id: SSI, and in the upper 32 bits what rekey_mask picks; epoch; v;
- *         generation: the slot; addr.src (but for EESP_V_TSS_SSI)
+ *   tss   id: SSI, and in the upper 32 bits the counter's bits that rekey_mask
+ *         selects; epoch; v; generation: the slot; addr.src (except with
+ *         EESP_V_TSS_SSI)
  *   eesp  id: Session ID
- * These profiles want all other fields to be zero.
+ * In these profiles all other fields must be zero.
  */
 typedef struct eesp_context {
 	uint64_t id;
@@ -1194,8 +1217,8 @@ typedef struct eesp_context {
 /*
  * Derives the data keys of n contexts, one behind the other: 16 octets each with
  * AES-128-GCM, 32 with AES-256-GCM. tss: 44 octets each (direct: 32), eesp: 20 or
- * 36, which end with the octets added to nonces. psp: only versions whose keys
- * are as long as aead says. The keys are secret.
+ * 36; the last 12 or 4 of them are combined with nonces. psp: only versions whose
+ * keys are as long as aead says. The keys are secret.
  * Threads: any. Writes: keys; on error of a context, zeros. Errors: ARGUMENT
  * (keys_len is not n times a key's length), NO_KEY and V (of the first context
  * that is wrong). Since 1.0.
@@ -1211,17 +1234,17 @@ typedef struct eesp_data_key {
 	uint8_t key_len;     /* 16 or 32 */
 	uint8_t options_len; /* octets of options */
 	uint8_t profile;     /* eesp_profile */
-	uint8_t params[2];   /* what the holder has to know of the group: as exported */
+	uint8_t params[2];   /* parameters of the group that the holder needs; leave them as exported */
 	eesp_addr addr;
 	uint8_t key[32];
-	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header; tss, eesp: added to nonces; tss: then the counter limit, if not 2^48 */
+	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header; tss, eesp: combined with nonces; tss: then the counter limit, if not 2^48 */
 	uint32_t domain;     /* tss: SDI; eesp: SPI */
 } eesp_data_key;
 
 /*
  * Derives the data key of a context. with_options 1: packets sealed with it carry
  * Master Key Options (recommended where root keys rotate; not in tss).
- * tss: for the client in server mode, or in cluster mode with rekey_mask 0. Without
+ * tss: for a client in server mode, or in cluster mode with rekey_mask 0. Without
  * an SSI, a holder of the key can only seal packets sent from its own address
  * (others are EESP_ERR_CONTEXT).
  * Threads: any. Writes: *key. Errors: NO_KEY, V, UNSUPPORTED (tss, other modes),
@@ -1237,11 +1260,11 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_data_key_export(const eesp_group *grou
 EESP_API void eesp_data_key_wipe(eesp_data_key *key);
 
 /*
- * Makes a sender that holds only a data key. The key brings id, v, levels, options
- * and the epoch, which is fixed: these must be zero in the configuration. CLOCK:
- * epoch_start_ns says when the epoch began; clock mode's default epoch E began at
- * E * 2^20 s plus a multiple of 2^36 s. psp, eesp: keys do not depend on the
- * epoch; it is the configuration's.
+ * Makes a sender that holds only a data key. The key contains id, v, levels,
+ * options and the epoch, which is fixed: these must be zero in the configuration.
+ * CLOCK: epoch_start_ns is when the epoch began; without a fixed epoch, epoch E
+ * begins at E * 2^20 s plus a multiple of 2^36 s. psp, eesp: keys do not depend on
+ * the epoch, which is set in the configuration.
  * Threads: any. Writes: *sender. Errors: as eesp_sender_new. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_with_key(const eesp_data_key *key,
@@ -1250,7 +1273,8 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_with_key(const eesp_data_ke
 
 /*
  * Makes a receiver that holds only a data key. Packets of other contexts are
- * EESP_ERR_CONTEXT, also those from other addresses where V asks for addresses.
+ * EESP_ERR_CONTEXT; if V asks for addresses, so are packets from other
+ * addresses.
  * Threads: any. Writes: *receiver. Errors: as eesp_receiver_new. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new_with_key(const eesp_data_key *key,
@@ -1265,11 +1289,11 @@ typedef struct eesp_proxy eesp_proxy;
 /*
  * Joins two trust domains: packets are opened with receiver and sealed with
  * sender. Both must live as long as the proxy. They may be of different profiles.
- * coffset, ioffset and next_header are kept as far as the second format has them;
- * EESP_ERR_OFFSET: it cannot leave the octets in clear. stateless and tss carry no
- * protocol: behind them next_header is 0. tss: the prefix of the new header is
- * written too, with out_addr's addresses and zeros for the entropy; it counts as
- * headroom.
+ * coffset, ioffset and next_header are kept if the sender's format has them;
+ * EESP_ERR_OFFSET: that format cannot leave these octets in clear. stateless and
+ * tss carry no protocol: next_header of packets opened from them is 0. A tss
+ * sender also writes the prefix in front of the new header, with out_addr's
+ * addresses and a zero entropy field; this needs headroom too.
  * Threads: any. Writes: *proxy. Errors: the common ones. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender, eesp_proxy **proxy);
@@ -1280,9 +1304,9 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_proxy_new(eesp_receiver *receiver, ees
 EESP_API void eesp_proxy_free(eesp_proxy *proxy);
 
 /*
- * Opens and seals n packets. In place, the new header takes the space of the old
+ * Opens and seals n packets. In place, the new header uses the space of the old
  * one: headroom is needed only for the difference. addr is for opening, out_addr
- * for sealing. id and tsc are those of the packet that came in. A packet that
+ * for sealing. id and tsc are those of the received packet. A packet that was
  * opened but could not be sealed is zeroed.
  * Threads: any; no lock. Writes: all out fields of each packet, and its result.
  * Statuses: those of eesp_open_burst and eesp_seal_burst; SEGMENTS (all chained
@@ -1298,10 +1322,10 @@ EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n);
  * For formats that carry the payload's protocol (psp, eesp in the full format). */
 #define EESP_UDP_TRANSPORT 1
 
-/* flags of an eesp_udp (since 1.1). What opening takes from the outer header is
- * not authenticated: nothing protects that header. */
+/* flags of an eesp_udp (since 1.1). Opening copies bits of the outer header
+ * without authentication: nothing protects that header. */
 #define EESP_UDP_ECN 0x1       /* tunnel: Explicit Congestion Notification is copied both ways, by RFC 6040 */
-#define EESP_UDP_DSCP 0x2      /* tunnel, sealing: the inner DSCP is copied to the outer header, in place of tos's */
+#define EESP_UDP_DSCP 0x2      /* tunnel, sealing: the inner DSCP is copied to the outer header, and tos's DSCP is ignored */
 #define EESP_UDP_DSCP_BACK 0x4 /* tunnel, opening: the outer DSCP is copied to the inner header (RFC 2983, uniform) */
 #define EESP_UDP_CHECKSUM6 0x8 /* sealing: a UDP checksum, over IPv6: ordinary sockets drop datagrams without one
 				  (UDP_NO_CHECK6_RX lets them in), and so do NICs */
@@ -1309,7 +1333,7 @@ EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n);
 typedef struct eesp_udp {
 	uint32_t struct_size;
 	uint16_t dst_port;   /* of the outer UDP header; opening: others are EESP_ERR_ENCAP */
-	uint16_t src_port;   /* sealing: 0 = one of 49152 to 65535, by the packet's flow */
+	uint16_t src_port;   /* sealing: 0 = one of 49152 to 65535, from a hash of the packet's flow */
 	uint8_t mode;        /* EESP_UDP_TUNNEL, EESP_UDP_TRANSPORT */
 	uint8_t ttl;         /* sealing, tunnel: 0 = 64 */
 	uint8_t tos;         /* sealing, tunnel: DSCP and ECN, unless flags copy them from the packet */
@@ -1322,11 +1346,11 @@ typedef struct eesp_udp {
 
 /*
  * Seals IP packets into UDP. data is an IP packet, which ends where its length
- * field says; the result is an IP packet with a UDP datagram in it. next_header
- * and addr are ignored: where V asks for addresses, those of the outer header are
- * used, here and in eesp_udp_open_burst. The IPv4 checksum is right; the UDP one
- * is 0 (RFC 6935, 6936) unless flags ask for it. Headroom beyond the sealed
- * header: 28 or 48 octets (tunnel), 8 (transport).
+ * field says. The result is an IP packet with a UDP datagram in it. next_header
+ * and addr are ignored: if V asks for addresses, those of the outer header are
+ * used, here and in eesp_udp_open_burst. The IPv4 checksum is filled in. The UDP
+ * checksum is 0 (RFC 6935, 6936) unless flags ask for it. Besides headroom for
+ * the Security Header, this needs 28 or 48 octets (tunnel) or 8 (transport).
  * Threads: any; no lock. Writes: all out fields of each packet, and its result.
  * Statuses: those of eesp_seal_burst; ARGUMENT (not a whole IP packet; udp is not
  * valid: all packets), UNSUPPORTED (tss; transport: a fragment, an IPv6 extension
@@ -1339,14 +1363,14 @@ EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, ee
 /*
  * Opens IP packets with a UDP datagram in them. The result is the inner IP packet.
  * Octets behind the end of the outer packet are ignored; in a tunnel, also those
- * behind the inner one's. In place, the result of transport mode begins with the
- * outer IP header, which is not authenticated.
+ * behind the end of the inner packet. In place, the result of transport mode
+ * begins with the outer IP header, which is not authenticated.
  * Threads: any; no lock. Writes: all out fields of each packet, and its result.
- * Statuses: those of eesp_open_burst; ENCAP (the outer packet is not whole, a
+ * Statuses: those of eesp_open_burst; ENCAP (the outer packet is incomplete, a
  * fragment, not UDP, for another port, or its IPv4 checksum is wrong; the inner
- * one is not an IP packet, does not tell its length, or, with EESP_UDP_ECN, met
- * congestion that it cannot carry), UNSUPPORTED (tss; transport: the format has no
- * protocol), SEGMENTS (chained). Since 1.0.
+ * packet is not an IP packet, has a length field of 0, or, with EESP_UDP_ECN, is
+ * not ECN-capable while the outer packet is marked), UNSUPPORTED (tss; transport:
+ * the format has no protocol), SEGMENTS (chained). Since 1.0.
  */
 EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n);
 
@@ -1365,32 +1389,34 @@ EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp
  *     eesp_follow_wait(group, 10000);                    // optional: else NO_KEY at first
  *
  * Such a group differs in this:
- *   - A thread of the library does the work, with blocking calls. It reconnects
- *     after the agent was away, or after the host has closed its descriptor. Bursts
- *     are not affected.
+ *   - A thread of the library talks to the agent, with blocking calls. It
+ *     reconnects after the agent was gone, or after the program closed the thread's
+ *     descriptor. Bursts are not affected.
  *   - Without a key nothing is sealed: packets are EESP_ERR_NO_KEY and never leave
- *     in clear. They are EESP_ERR_OUT_OF_TOUCH when agent or servers were silent for
- *     longer than the group allows, and EESP_ERR_FENCED while another machine has
- *     this one's IDs. Both end by themselves. Opening goes on.
- *   - Senders: id must be 0, and so must lock_dir and all settings of counters. Each
- *     sender gets an ID that was never used before, and a new one after fencing.
- *     stateless: Master Key Options are always sent; the group decides the length of
- *     IDs, and v the addresses in the context. tss: v is EESP_V_TSS_SSI (also for 0)
+ *     in clear. Sealing stops with EESP_ERR_OUT_OF_TOUCH when the agent or the
+ *     servers have been silent for longer than the group allows, and with
+ *     EESP_ERR_FENCED while another machine has this machine's IDs. It resumes by
+ *     itself. Opening continues meanwhile.
+ *   - Senders: id, lock_dir and all settings of counters must be 0. Each sender gets
+ *     an ID that was never used before, and a new one after fencing. stateless:
+ *     Master Key Options are always sent; the group sets the length of IDs, and v
+ *     only the addresses in the context. tss: v is EESP_V_TSS_SSI (0 means the same)
  *     or EESP_V_TSS_SSI_IPV6.
- *   - Receivers refuse packets that this process sealed in the group. Unless they ask
- *     for windows, they have the group's replay protection: its windows, or by time
- *     if its counters are times (replay_mode below).
+ *   - Receivers refuse packets that this process sealed in the group. Without replay
+ *     settings of their own they use the group's: its windows, or times if the
+ *     group's counters are times (replay_mode below).
  *   - Functions that change keys are EESP_ERR_UNSUPPORTED.
- *   - psp: device keys are made in this process and never leave it. Peers are
- *     clients (eesp_follow_clients), also those in the cluster.
- *   - eesp_group_free ends following and drops the keys, for senders and receivers
- *     too. Free those before.
+ *   - psp: device keys are made in this process and never leave it. All peers
+ *     are clients (eesp_follow_clients), even those in the cluster.
+ *   - eesp_group_free stops following and drops the keys, also for senders and
+ *     receivers. Free these first.
  */
 #define EESP_AGENT_SOCKET "/run/eespd/agent/agent.sock"
 
-/* Return as soon as the group's parameters are known. Keys may come later. */
+/* Return as soon as the group's parameters are known. Keys may arrive later. */
 #define EESP_FOLLOW_WITHOUT_KEYS 0x1
-/* The agent may have this group make data keys for clients outside the cluster. */
+/* Allow the agent to request data keys from this group for clients outside the
+ * cluster. */
 #define EESP_FOLLOW_CLIENTS 0x2
 
 typedef struct eesp_follow_config {
@@ -1398,7 +1424,7 @@ typedef struct eesp_follow_config {
 	uint32_t flags;          /* EESP_FOLLOW_x */
 	const char *socket_path; /* NULL = EESP_AGENT_SOCKET */
 	uint32_t timeout_ms;     /* longest wait of eesp_group_follow; 0 = 10,000 */
-	uint32_t agent_uid;      /* a user that the agent may run as, besides root and this process's own; 0 = none */
+	uint32_t agent_uid;      /* a user that the agent may run as, besides root and the user of this process; 0 = none */
 	uint64_t reserved[3];
 } eesp_follow_config;
 #define EESP_FOLLOW_CONFIG_INIT { sizeof(eesp_follow_config), 0, NULL, 0, 0, { 0, 0, 0 } }
@@ -1415,66 +1441,69 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow(const char *name, const e
 						       eesp_group **group);
 
 /*
- * Waits until the group's senders can seal: there are keys, the agent allows
+ * Waits until the group's senders can seal: keys are there, the agent allows
  * sealing, and each sender has an ID.
  * Threads: any; blocks up to timeout_ms. Writes: nothing. Errors: NO_KEY,
- * OUT_OF_TOUCH, FENCED: why it cannot seal after timeout_ms. Since 1.1.
+ * OUT_OF_TOUCH, FENCED: the reason why senders cannot seal after timeout_ms.
+ * Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_follow_wait(const eesp_group *group, uint32_t timeout_ms);
 
 typedef struct eesp_follow_info {
 	uint64_t generation[EESP_LEVEL_COUNT][3]; /* by level: previous, current, next; 0: there is none */
-	uint64_t states;         /* states of the agent that came into force so far */
-	uint64_t refused;        /* states that were refused */
+	uint64_t states;         /* states from the agent that were applied so far */
+	uint64_t refused;        /* states from the agent that were refused */
 	uint64_t fenced;         /* how often this machine was fenced */
-	uint64_t ids;            /* how many IDs the agent has given */
-	int32_t sealing;         /* EESP_OK, or the status that packets are refused with */
-	uint32_t connected;      /* 1: the agent is there */
-	uint32_t replay_window;  /* of receivers that do not ask for one */
+	uint64_t ids;            /* how many IDs the agent has assigned */
+	int32_t sealing;         /* EESP_OK, or the status with which packets are refused */
+	uint32_t connected;      /* 1: connected to the agent */
+	uint32_t replay_window;  /* of receivers without replay settings of their own */
 	uint32_t replay_contexts;
 	uint32_t mtu;            /* a hint; 0: none */
-	uint32_t v;              /* stateless: EESP_V_ID or EESP_V_LONG_ID, as senders have */
+	uint32_t v;              /* stateless: EESP_V_ID or EESP_V_LONG_ID, as in the group's senders */
 	uint32_t profile;        /* eesp_profile; this and the next: as in an eesp_group_config */
 	uint32_t aead;
 	uint32_t domain;
 	uint32_t mode;
-	char problem[128];       /* the last problem, in words; "": none */
-	uint32_t replay_mode;    /* eesp_replay_mode of receivers that do not ask for windows; time: counters are times */
+	char problem[128];       /* the last problem as text; "": none */
+	uint32_t replay_mode;    /* eesp_replay_mode of receivers without replay settings of their own; time: counters are times */
 	uint32_t reserved1;
 	uint64_t reserved[3];
 } eesp_follow_info;
 
 /*
- * Reads what is known of a group that follows an agent.
+ * Reads the state of a group that follows an agent.
  * Threads: any. Writes: *info. Errors: ARGUMENT (the group follows none). Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_follow_info(const eesp_group *group, eesp_follow_info *info);
 
 /* A client outside the cluster that has a pair of the group's data keys. */
 typedef struct eesp_follow_client {
-	uint64_t up;         /* the ID of its packets; psp: SPI */
-	uint64_t down;       /* of packets to it */
-	uint32_t lease_ms;   /* that is left */
+	uint64_t up;         /* the ID in packets from it; psp: SPI */
+	uint64_t down;       /* the ID in packets to it */
+	uint32_t lease_ms;   /* time left */
 	uint32_t reserved;
-	char name[64];       /* as its certificate says */
+	char name[64];       /* the name in its certificate */
 } eesp_follow_client;
 
 /*
  * Lists the clients that have data keys of a group that follows an agent with
- * EESP_FOLLOW_CLIENTS, in the order of down. *n: how many fit; then how many there
- * are. The group's receivers open their packets like all others; a pair lasts for
- * as long as the agent renews its lease.
+ * EESP_FOLLOW_CLIENTS, in the order of down. *n: before the call, how many fit;
+ * after it, how many there are. The group's receivers open packets of clients like
+ * all others. A client's pair of keys is valid for as long as the agent renews its
+ * lease.
  * Threads: any. Writes: clients, *n. Errors: ARGUMENT (the group follows none),
  * ROOM (there are more than fit; those that fit are written). Since 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_follow_clients(const eesp_group *group, eesp_follow_client *clients, size_t *n);
 
 /*
- * Makes the sender to a client, once for each. Its key stays as it is while the
- * group's rotate. When the lease ends, and when the group may not seal, its packets
- * are EESP_ERR_NO_KEY for ever.
+ * Makes the sender to a client. Each client has one. Its key does not change when
+ * the group's keys rotate. Once the lease has ended or the group was not allowed to
+ * seal, its packets are EESP_ERR_NO_KEY for ever.
  * Threads: any. Writes: *sender. Errors: NOT_FOUND (no client has this down now),
- * EXISTS (the sender was made), ARGUMENT (the group follows none). Since 1.1.
+ * EXISTS (the sender was made before), ARGUMENT (the group follows none). Since
+ * 1.1.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_to_client(const eesp_group *group, uint64_t down,
 							       eesp_sender **sender);
@@ -1483,21 +1512,21 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_to_client(const eesp_group 
 
 /*
  * A backend is an implementation of the cryptographic kernels. All compute the
- * same. The first use of the library chooses the fastest that CPU and operating
- * system support, or the one that the environment variable EESP_BACKEND names, and
+ * same. At first use, the library chooses the fastest one that CPU and operating
+ * system support, or the one named in the environment variable EESP_BACKEND, and
  * runs its known-answer test. If that backend is missing or fails, every
  * constructor returns EESP_ERR_BACKEND or EESP_ERR_SELF_TEST. There is no silent
  * fallback.
  */
 
 /*
- * Returns the name of the backend in force. NULL: none could be chosen.
+ * Returns the name of the backend in use. NULL: none could be chosen.
  * Threads: any. Writes: nothing. Errors: see eesp_last_error. Since 1.0.
  */
 EESP_API const char *eesp_backend_name(void);
 /*
- * Returns the name of the i-th backend, best first (but for CPUs that slow down
- * for 512-bit vectors). NULL: there are no more.
+ * Returns the name of the i-th backend, best first (except on CPUs that slow
+ * down for 512-bit vectors). NULL: there are no more.
  * Threads: any. Writes: nothing. Errors: none. Since 1.0.
  */
 EESP_API const char *eesp_backend_at(size_t i);
@@ -1507,8 +1536,8 @@ EESP_API const char *eesp_backend_at(size_t i);
  */
 EESP_API int eesp_backend_supported(const char *name);
 /*
- * Selects the backend of objects made from now on. Others keep theirs. name
- * "auto" or NULL: the fastest.
+ * Selects the backend of objects made from now on. Existing objects keep
+ * theirs. name "auto" or NULL: the fastest.
  * Threads: any. Writes: nothing. Errors: BACKEND, SELF_TEST. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_backend_select(const char *name);
@@ -1521,10 +1550,10 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_self_test(void);
 /* ---- Kernels without packets --------------------------------------------- */
 
 /*
- * The steps behind a burst, for other formats than the library's: derive many
- * keys, and seal or open many messages with AES-GCM, each with its own key. Keys,
- * nonces and AAD are the caller's. So is the rule that one key never seals two
- * messages with one nonce. Sort jobs by len for the best speed.
+ * The steps of a burst, for formats other than the library's: derive many keys,
+ * and seal or open many messages with AES-GCM, each with its own key. The caller
+ * provides keys, nonces and AAD, and must make sure that no key seals two
+ * messages with the same nonce. Sort jobs by len for the best speed.
  */
 
 /* A key of the key-derivation function, AES-256-CMAC, in locked memory. */
@@ -1546,7 +1575,7 @@ typedef struct eesp_job {
 	void *tag;        /* seal: out, open: in */
 	uint32_t aad_len; /* in  at most EESP_MAX_LEN */
 	uint32_t len;     /* in  at most EESP_MAX_LEN */
-	uint32_t key;     /* in  which key of the set; with a KDF: 0 */
+	uint32_t key;     /* in  index of the key in the set; with a KDF: 0 */
 	uint32_t ok;      /* open: out 1 if the tag is right, else 0, and dst is zeroed */
 	uint8_t nonce[12]; /* in */
 	uint8_t reserved[4];
@@ -1566,8 +1595,8 @@ EESP_API void eesp_kdf_free(eesp_kdf *kdf);
 /*
  * Derives the keys of n contexts, one behind the other (NIST SP 800-108, counter
  * mode). The first 16 octets of a key are the AES-256-CMAC of the context with its
- * first octet set to 1; the second 16 (EESP_AEAD_AES_256_GCM) with it set to 2.
- * Contexts that begin with 0 need not be copied, which is faster.
+ * first octet set to 1; the second 16 octets (EESP_AEAD_AES_256_GCM) are the same
+ * with 2. Contexts whose first octet is 0 are faster, since they are not copied.
  * Threads: any. Writes: keys. Errors: ARGUMENT (keys_len is not n times a key's
  * length). Since 1.0.
  */
@@ -1576,10 +1605,10 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32
 
 /*
  * Derive a key for each job from its context (job i: 16 octets from contexts +
- * 16*i), and seal or open the job with it. Return how many jobs are good: for seal
- * all n.
- * Threads: any; no lock. Writes: dst, tag and ok of the jobs. Errors: 0 is returned
- * and nothing done if an argument is wrong (eesp_last_error). Since 1.0.
+ * 16*i), and seal or open the job with it. Return how many jobs succeeded: for
+ * seal, all n.
+ * Threads: any; no lock. Writes: dst, tag and ok of the jobs. Errors: if an
+ * argument is wrong, they return 0 and do nothing (eesp_last_error). Since 1.0.
  */
 EESP_API size_t eesp_kdf_seal(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n);
 EESP_API size_t eesp_kdf_open(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n);
@@ -1596,8 +1625,8 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_keyset_new(uint32_t aead, const uint8_
 EESP_API void eesp_keyset_free(eesp_keyset *set);
 
 /*
- * Seal or open each job with its key of the set. Return how many jobs are good: for
- * seal all n.
+ * Seal or open each job with its key in the set. Return how many jobs succeeded:
+ * for seal, all n.
  * Threads: any; no lock. Writes: dst, tag and ok of the jobs. Errors: as
  * eesp_kdf_seal. Since 1.0.
  */
@@ -1611,41 +1640,46 @@ EESP_API size_t eesp_keyset_open(const eesp_keyset *set, eesp_job *jobs, size_t 
  *   - The library contains the Go runtime. Load it (link it, or dlopen) before
  *     pinning threads: its threads inherit the CPU mask of the loading thread.
  *     dlclose leaves it in place.
- *   - A second copy of the library in one process (linked in and loaded, or two
- *     files) would count from the start again. All its functions return
+ *   - A second copy of the library in one process (one linked and one loaded,
+ *     or two files) would repeat counters. All its functions return
  *     EESP_ERR_UNSUPPORTED.
  *   - glibc only. On musl, a shared library made by Go crashes at load.
- *   - Of Go's environment variables GOGC and GOMEMLIMIT have an effect, as they
- *     were when the process started; GODEBUG has none. In set-user-ID programs and
- *     the like no variable has, nor EESP_BACKEND.
+ *   - Of Go's environment variables, GOGC and GOMEMLIMIT have an effect, with the
+ *     values that they had when the process started; GODEBUG has none. In
+ *     set-user-ID programs and the like neither these nor EESP_BACKEND have an
+ *     effect.
  *
  * Signals
  *   - The library installs handlers for synchronous signals (SIGSEGV, SIGBUS,
- *     SIGFPE), with SA_ONSTACK. They pass on what is not the library's. Other
- *     handlers stay. Do not call the library in a handler. Its threads block all
- *     other signals, so those are delivered to the program's threads.
+ *     SIGFPE), with SA_ONSTACK. They pass signals of other code on to the
+ *     handlers that were there before. Handlers of other signals stay. Do not
+ *     call the library in a handler. Its threads block all other signals, so
+ *     those are delivered to the program's threads.
  *   - A calling thread gets an alternate signal stack of 32 KiB, unless it has
- *     one. A handler with SA_ONSTACK runs there. One without it that interrupts a
- *     call has at least 32 KiB (on amd64 and arm64).
- *   - The kernel saves vector registers on a handler's stack, and during a burst
- *     they hold keys. Block signals in calling threads if stacks may leak.
+ *     one. A handler with SA_ONSTACK runs there. A handler without it that
+ *     interrupts a call has at least 32 KiB of stack (on amd64 and arm64).
+ *   - The operating system saves vector registers on a handler's stack, and
+ *     during a burst they hold keys. Block signals in calling threads if stacks
+ *     may leak.
  *
  * Fork
  *   - A forked child must not use the library. Every function returns
  *     EESP_ERR_FORKED; bursts return 0 and set each status to it. daemon() forks
- *     too: programs that dlopen call it before. exec in the child is fine, and so
- *     are children forked before loading.
+ *     too: a program that uses dlopen must call it before. exec in the child is
+ *     allowed, and so are children forked before loading.
  *
  * Resources
- *   - The library keeps no descriptor but a state file's, and a socket of each
- *     group that follows an agent (made anew if it is gone), so a program may close
- *     those that it did not open. It takes threads at load, and for callers in
- *     eesp_thread_init. docs/dataplane.md has them, limits and system calls.
+ *   - The library keeps open only the descriptors of state files, and a socket for
+ *     each group that follows an agent (opened again if it was closed). A program
+ *     may therefore close all descriptors that it did not open. The library creates
+ *     threads when it is loaded and in eesp_thread_init. docs/dataplane.md lists
+ *     threads, limits and system calls.
  *   - Keys are in memory that is locked (mlock), left out of core dumps, absent in
- *     forked children, and wiped when freed. RLIMIT_MEMLOCK limits it. It is taken
- *     in blocks of at most 256 KiB: some 600 KiB for a process with one thread and
- *     one group; 256 KiB or more for each thread with chained packets. Memory that
- *     cannot be locked is EESP_ERR_MEMORY and never used unlocked.
+ *     forked children, and wiped when freed. RLIMIT_MEMLOCK limits it. It is
+ *     allocated in blocks of at most 256 KiB: some 600 KiB for a process with one
+ *     thread and one group; 256 KiB or more for each thread with chained packets.
+ *     If memory cannot be locked, the call fails with EESP_ERR_MEMORY. Keys are
+ *     never in unlocked memory.
  */
 
 /* ---- Layout ------------------------------------------------------------------ */

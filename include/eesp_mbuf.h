@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * eesp_mbuf.h - packets of libeesp in mbufs of DPDK
+ * eesp_mbuf.h - libeesp for packets in DPDK mbufs
  *
- * Header-only, for those who have DPDK; libeesp itself needs none. It describes
- * mbufs to the library, and takes what the library did over into them. Packets
- * stay in the mbufs in which they came, chained ones too; nothing is copied or
- * allocated, but for a tail that has no room (eesp_mbuf_tailroom).
+ * This file needs DPDK; libeesp itself does not. Its functions describe mbufs
+ * to the library as packets and update the mbufs with the results. Packets stay
+ * in their mbufs, chained ones too. Nothing is copied or allocated, except an
+ * mbuf for a tail that does not fit (eesp_mbuf_tailroom).
  *
  *     static eesp_mbuf_burst b;                   // one for each lcore
  *     uint16_t n = rte_eth_rx_burst(port, queue, mbufs, EESP_MBUF_BURST);
@@ -17,18 +17,18 @@
  *             eesp_mbuf_add(&b, mbufs[i], OUTER, &addr) != EESP_OK)
  *             rte_pktmbuf_free(mbufs[i]);
  *     }
- *     n = eesp_mbuf_seal(&b, sender);             // the good ones come first
+ *     n = eesp_mbuf_seal(&b, sender);             // sealed packets come first
  *     for (uint16_t i = 0; i < n; i++)
  *         put_outer(eesp_mbuf_of(&b.pkts[i]));    // data is the Security Header
- *     eesp_mbuf_free_rest(&b, n);                 // refused: the library has counted why
+ *     eesp_mbuf_free_rest(&b, n);                 // not sealed: statistics count why
  *
- * What an mbuf says about its packet (ol_flags, packet_type, tx_offload) is true
- * of the packet that it was. eesp_mbuf_sealed, _opened and _proxied, which the
- * bursts call, take it back. Chained packets are for seal and open; UDP and
- * proxies refuse them with EESP_ERR_SEGMENTS.
+ * The metadata of an mbuf (ol_flags, packet_type, tx_offload) describes the
+ * packet before sealing or opening. eesp_mbuf_sealed, _opened and _proxied,
+ * which the burst functions call, clear it. Only seal and open accept chained
+ * packets; UDP and proxies refuse them with EESP_ERR_SEGMENTS.
  *
- * All functions may be called by any thread, on mbufs and bursts of its own.
- * Since 1.1.
+ * Any thread may call all functions, on mbufs and bursts that no other thread
+ * uses. Since 1.1.
  */
 #ifndef EESP_MBUF_H
 #define EESP_MBUF_H
@@ -47,7 +47,8 @@
 extern "C" {
 #endif
 
-/* Packets of a burst, and segments of a packet, at most; define them before, if others are better. */
+/* The most packets of a burst and segments of a packet. To change them, define
+ * them before including this file. */
 #ifndef EESP_MBUF_BURST
 #define EESP_MBUF_BURST 32
 #endif
@@ -60,21 +61,22 @@ extern "C" {
 
 /* ---- One packet ----------------------------------------------------------- */
 
-/* The mbuf of a description. */
+/* Returns the mbuf of a packet. */
 static inline struct rte_mbuf *eesp_mbuf_of(const eesp_pkt *p)
 {
 	return (struct rte_mbuf *)p->user;
 }
 
 /*
- * Describes the packet in m, whose data begins with what the library is to work
- * on: a payload, a Security Header, or for UDP an IP packet. reserve: octets of
- * headroom that shall be left, for your headers. iov: iov_room of them, which
- * must stay as long as p is used; only chained packets need any. What else the
- * library is told (coffset, next_header, addr) is zero: set it after this.
- * EESP_ERR_SEGMENTS: more segments than iov_room. EESP_ERR_UNSUPPORTED: m or one
- * of its segments is somebody else's too (a clone, or a reference count above 1),
- * so that it must not be written to: copy it first (rte_pktmbuf_copy).
+ * Fills in p to describe the packet in m. The data of m must begin with the
+ * library's input: a payload, a Security Header, or for UDP an IP packet.
+ * reserve: octets of headroom to leave free for other headers. iov: space for
+ * iov_room segments, which must stay valid while p is used; only chained packets
+ * need it. All other input fields of p (coffset, next_header, addr) are zero: set
+ * them afterwards. EESP_ERR_SEGMENTS: more segments than iov_room.
+ * EESP_ERR_UNSUPPORTED: m or one of its segments is shared (a clone, or a
+ * reference count above 1) and must not be written to: copy it first
+ * (rte_pktmbuf_copy).
  */
 static inline eesp_status eesp_mbuf_to_pkt(struct rte_mbuf *m, uint32_t reserve, eesp_pkt *p, eesp_iov *iov,
 					   uint16_t iov_room)
@@ -104,8 +106,9 @@ static inline eesp_status eesp_mbuf_to_pkt(struct rte_mbuf *m, uint32_t reserve,
 	return EESP_OK;
 }
 
-/* Makes sure that n octets (at most an mbuf's) fit behind the packet: an mbuf of
- * pool is chained to it if they do not. false: there was none. */
+/* Makes sure that n octets (at most what an mbuf holds) fit behind the packet:
+ * if they do not, chains an mbuf from pool to it. false: pool was empty, or the
+ * chain too long. */
 static inline bool eesp_mbuf_tailroom(struct rte_mbuf *m, uint16_t n, struct rte_mempool *pool)
 {
 	struct rte_mbuf *more;
@@ -120,7 +123,8 @@ static inline bool eesp_mbuf_tailroom(struct rte_mbuf *m, uint16_t n, struct rte
 	return false;
 }
 
-/* Cuts a packet to its first len octets, which it has; segments behind are freed. */
+/* Cuts a packet to its first len octets; it must have that many. Frees segments
+ * behind them. */
 static inline void eesp_mbuf_cut(struct rte_mbuf *m, uint32_t len)
 {
 	struct rte_mbuf *s = m;
@@ -135,8 +139,8 @@ static inline void eesp_mbuf_cut(struct rte_mbuf *m, uint32_t len)
 	s->next = NULL;
 }
 
-/* Takes back what m said about a packet that is not in it any more. Flags that
- * are an application's own (dynamic ones) stay. */
+/* Clears the metadata of a packet that is no longer in m. The application's own
+ * (dynamic) flags stay. */
 static inline void eesp_mbuf_forget(struct rte_mbuf *m)
 {
 	m->ol_flags &= ~((RTE_MBUF_F_FIRST_FREE - 1) | RTE_MBUF_F_TX_OFFLOAD_MASK);
@@ -144,7 +148,7 @@ static inline void eesp_mbuf_forget(struct rte_mbuf *m)
 	m->tx_offload = 0;
 }
 
-/* p was sealed: m begins with its header, and ends with its ICV. */
+/* Updates m after p was sealed: m begins with the header and ends with the ICV. */
 static inline void eesp_mbuf_sealed(struct rte_mbuf *m, const eesp_pkt *p)
 {
 	uint32_t front = (uint32_t)(rte_pktmbuf_mtod(m, uint8_t *) - (uint8_t *)p->out);
@@ -156,10 +160,10 @@ static inline void eesp_mbuf_sealed(struct rte_mbuf *m, const eesp_pkt *p)
 	eesp_mbuf_forget(m);
 }
 
-/* p was opened: m is its payload. */
+/* Updates m after p was opened: m contains the payload. */
 static inline void eesp_mbuf_opened(struct rte_mbuf *m, const eesp_pkt *p)
 {
-	/* Where nothing of the first segment is payload, out is in a later one. */
+	/* If the first segment holds no payload, out is in a later one. */
 	uintptr_t front = (uintptr_t)p->out - rte_pktmbuf_mtod(m, uintptr_t);
 	if (front > m->data_len)
 		front = m->data_len;
@@ -168,7 +172,8 @@ static inline void eesp_mbuf_opened(struct rte_mbuf *m, const eesp_pkt *p)
 	eesp_mbuf_forget(m);
 }
 
-/* p, which is not chained, has its result anywhere in m: a proxy's, or one of UDP. */
+/* Updates m after a proxy or UDP call: p is not chained, and its result may be
+ * anywhere in m. */
 static inline void eesp_mbuf_proxied(struct rte_mbuf *m, const eesp_pkt *p)
 {
 	m->data_off = (uint16_t)((uint8_t *)p->out - (uint8_t *)m->buf_addr);
@@ -180,13 +185,13 @@ static inline void eesp_mbuf_proxied(struct rte_mbuf *m, const eesp_pkt *p)
 /* ---- Offloads --------------------------------------------------------------- */
 
 /*
- * m is an IP packet that is to be sealed: writes the checksums in it that its
- * flags leave to somebody else, a device that sends (RTE_MBUF_F_TX_x_CKSUM) or
- * one that received and did not need them (RTE_MBUF_F_RX_x_CKSUM_NONE, of virtio
- * and TAP): nobody else sees them before the other end does. Does nothing where
- * no flag asks. EESP_ERR_UNSUPPORTED: segments are to be cut (TSO, GSO), or the
- * packet is none that this can sum: a fragment, IPv6 extension headers, SCTP,
- * headers that are not in the first segment.
+ * Writes the checksums of an IP packet before it is sealed, if they were left to
+ * hardware: to the sending device (RTE_MBUF_F_TX_x_CKSUM), or by a receiving
+ * device that does not fill them in (RTE_MBUF_F_RX_x_CKSUM_NONE, from virtio and
+ * TAP). Once the packet is sealed, no device can see them. Does nothing if no
+ * flag is set. EESP_ERR_UNSUPPORTED: the packet is to be segmented (TSO, GSO),
+ * or this function cannot compute its checksum: a fragment, IPv6 extension
+ * headers, SCTP, headers that are not in the first segment.
  */
 static inline eesp_status eesp_mbuf_checksums(struct rte_mbuf *m)
 {
@@ -252,9 +257,10 @@ static inline eesp_status eesp_mbuf_checksums(struct rte_mbuf *m)
 }
 
 /*
- * m is a frame that is to be sent: l2_len octets of Ethernet, an IPv4 header of
- * l3_len, and UDP. Leaves the IPv4 checksum to the device, which must have
- * RTE_ETH_TX_OFFLOAD_IPV4_CKSUM on. The UDP one is 0, none.
+ * Leaves the IPv4 checksum of a frame to the sending device, which must have
+ * RTE_ETH_TX_OFFLOAD_IPV4_CKSUM enabled. The frame has l2_len octets of
+ * Ethernet, an IPv4 header of l3_len octets, and UDP. Its UDP checksum
+ * must be 0, which means none.
  */
 static inline void eesp_mbuf_offload_ipv4(struct rte_mbuf *m, uint16_t l2_len, uint16_t l3_len)
 {
@@ -266,7 +272,7 @@ static inline void eesp_mbuf_offload_ipv4(struct rte_mbuf *m, uint16_t l2_len, u
 
 /* ---- Bursts ------------------------------------------------------------------- */
 
-/* Descriptions of a burst; pkts[i].user is the mbuf. Large: not for the stack. */
+/* The packets of a burst; pkts[i].user is the mbuf. Too large for the stack. */
 typedef struct eesp_mbuf_burst {
 	uint16_t count;
 	eesp_pkt pkts[EESP_MBUF_BURST];
@@ -278,8 +284,8 @@ static inline void eesp_mbuf_begin(eesp_mbuf_burst *b)
 	b->count = 0;
 }
 
-/* Adds a packet, as eesp_mbuf_to_pkt describes it; addr NULL: none. EESP_ERR_ROOM:
- * the burst is full. On error the mbuf is still the caller's. */
+/* Adds a packet, with eesp_mbuf_to_pkt. addr NULL: no addresses. EESP_ERR_ROOM:
+ * the burst is full. On error the mbuf still belongs to the caller. */
 static inline eesp_status eesp_mbuf_add(eesp_mbuf_burst *b, struct rte_mbuf *m, uint32_t reserve, const eesp_addr *addr)
 {
 	eesp_pkt *p = &b->pkts[b->count];
@@ -295,8 +301,9 @@ static inline eesp_status eesp_mbuf_add(eesp_mbuf_burst *b, struct rte_mbuf *m, 
 	return EESP_OK;
 }
 
-/* Takes results over into mbufs, and moves the good packets to the front, in
- * their order; those that were refused are behind them with their statuses. */
+/* Updates the mbufs of packets with EESP_OK, and moves these packets to the
+ * front, in their order. Behind them are the refused packets with their
+ * statuses. Returns how many have EESP_OK. */
 static inline uint16_t eesp_mbuf_take(eesp_mbuf_burst *b, void (*take)(struct rte_mbuf *m, const eesp_pkt *p))
 {
 	uint16_t good = 0;
@@ -304,7 +311,7 @@ static inline uint16_t eesp_mbuf_take(eesp_mbuf_burst *b, void (*take)(struct rt
 		if (b->pkts[i].status != EESP_OK)
 			continue;
 		take(eesp_mbuf_of(&b->pkts[i]), &b->pkts[i]);
-		if (i != good) { /* the segments' descriptions have served */
+		if (i != good) { /* iovs are not needed any more */
 			eesp_pkt p = b->pkts[good];
 			b->pkts[good] = b->pkts[i];
 			b->pkts[i] = p;
@@ -314,7 +321,8 @@ static inline uint16_t eesp_mbuf_take(eesp_mbuf_burst *b, void (*take)(struct rt
 	return good;
 }
 
-/* Each returns how many packets are good: pkts[0] and on; the mbufs have them. */
+/* Process the burst. Each returns the number of packets with EESP_OK, which come
+ * first in pkts; their mbufs are updated. */
 static inline uint16_t eesp_mbuf_seal(eesp_mbuf_burst *b, eesp_sender *sender)
 {
 	eesp_seal_burst(sender, b->pkts, b->count);
@@ -345,7 +353,7 @@ static inline uint16_t eesp_mbuf_udp_open(eesp_mbuf_burst *b, eesp_receiver *rec
 	return eesp_mbuf_take(b, eesp_mbuf_proxied);
 }
 
-/* Frees the mbufs from the first one that is not good on, and ends the burst there. */
+/* Frees the mbufs behind the first good ones, and removes them from the burst. */
 static inline void eesp_mbuf_free_rest(eesp_mbuf_burst *b, uint16_t good)
 {
 	for (uint16_t i = good; i < b->count; i++)
