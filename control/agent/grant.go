@@ -56,7 +56,7 @@ type lease struct {
 }
 
 // leaseFile says that leases may live, also if the agent does not.
-func (a *Agent) leaseFile() string { return filepath.Join(a.Dir, "leases") }
+func (a *Agent) leaseFile() string { return filepath.Join(a.first().Dir, "leases") }
 
 func (a *Agent) beganWithLeases() {
 	if _, err := os.Stat(a.leaseFile()); err == nil {
@@ -137,11 +137,11 @@ func (a *Agent) GrantTLS() *tls.Config {
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			c := pki.TLS(a.Cert, a.Key)
+			c := pki.TLS(a.first().Cert, a.first().Key)
 			return &c, nil
 		},
 		VerifyConnection: func(c tls.ConnectionState) error {
-			_, err := pki.Check(c.PeerCertificates[0], a.CA, a.Cluster, x509.ExtKeyUsageClientAuth, pki.Client)
+			_, err := pki.Check(c.PeerCertificates[0], a.first().CA, a.first().Cluster, x509.ExtKeyUsageClientAuth, pki.Client)
 			return err
 		}}
 }
@@ -150,7 +150,7 @@ func (a *Agent) GrantTLS() *tls.Config {
 func (a *Agent) GrantHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/grant", func(w http.ResponseWriter, r *http.Request) {
-		h, err := pki.HolderOf(r.TLS.PeerCertificates[0], a.Cluster)
+		h, err := pki.HolderOf(r.TLS.PeerCertificates[0], a.first().Cluster)
 		var q GrantRequest
 		if err == nil {
 			err = json.NewDecoder(io.LimitReader(r.Body, 4096)).Decode(&q)
@@ -225,7 +225,7 @@ func (a *Agent) granter(name string) (*record.Group, error) {
 				}
 			}
 			if !l.member.Granter {
-				return nil, refused("this host is no granter at level %v", l.deleg.Level)
+				return nil, refused("this host is no granter at level %v", g.rec.Level)
 			}
 			if a.seal(l, g) != socket.SealYes {
 				return nil, fmt.Errorf("group %s: this host may not seal now", name)
@@ -305,7 +305,7 @@ func (a *Agent) Grant(ctx context.Context, h pki.Holder, q GrantRequest) ([]byte
 	case g.V == 1:
 		kind = record.KindClient
 	}
-	ids, err := a.numbers(ctx, kind, 2)
+	ids, err := a.numbers(ctx, g, kind, 2)
 	if err != nil {
 		return nil, err
 	}

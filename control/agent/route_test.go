@@ -85,7 +85,7 @@ func TestThroughTunnel(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "cache.key"), make([]byte, 32), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a, err := New(Config{Cluster: id, Name: "h", Dir: dir, Servers: []string{"10.98.0.2:7443"}, Roots: map[record.Level]ed25519.PublicKey{record.Zone: pub}, CA: ca.Cert, Cert: cert, Key: key})
+	a, err := New(Config{Memberships: []Membership{{Cluster: id, Name: "h", Dir: dir, Servers: []string{"10.98.0.2:7443"}, Roots: map[record.Level]ed25519.PublicKey{record.Zone: pub}, CA: ca.Cert, Cert: cert, Key: key}}})
 	if err != nil {
 		t.Fatal(err)
 	}

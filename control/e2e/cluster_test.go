@@ -216,6 +216,8 @@ type host struct {
 	out   io.Writer // what it says there
 	// nil: one that lets all follow, and has no clients.
 	policy *socket.Policy
+	groups []string // that have a ring at this controller; see agent.Membership
+	more   []*host  // what the host is at other controllers
 }
 
 // join makes a member by an invite.
@@ -245,25 +247,31 @@ func (c *cluster) join(name string, auto bool) *host {
 	return h
 }
 
+func (h *host) membership() agent.Membership {
+	m := agent.Membership{Cluster: h.c.id, Name: h.name, Dir: h.dir, Roots: map[record.Level]ed25519.PublicKey{}, CA: h.c.ca.Cert, Cert: h.cert, Key: h.key, Groups: h.groups}
+	for i, s := range h.c.servers {
+		if !h.only || i == h.at {
+			m.Servers = append(m.Servers, s.addr)
+		}
+	}
+	for lv, r := range h.c.roots {
+		m.Roots[lv] = r.Public().(ed25519.PublicKey)
+	}
+	return m
+}
+
 // up starts the host's agent.
 func (h *host) up() *host {
 	h.c.t.Helper()
-	var addrs []string
-	for i, s := range h.c.servers {
-		if !h.only || i == h.at {
-			addrs = append(addrs, s.addr)
-		}
-	}
-	roots := map[record.Level]ed25519.PublicKey{}
-	for lv, r := range h.c.roots {
-		roots[lv] = r.Public().(ed25519.PublicKey)
-	}
 	p := socket.Policy{DetachGrace: 30}
 	if h.policy != nil {
 		p = *h.policy
 	}
-	a, err := agent.New(agent.Config{Cluster: h.c.id, Name: h.name, Dir: h.dir, Servers: addrs, Roots: roots, CA: h.c.ca.Cert, Cert: h.cert, Key: h.key,
-		Log: slog.New(slog.NewTextHandler(h.c.log, nil)).With("agent", h.name), Silent: 500 * time.Millisecond, Policy: p})
+	ms := []agent.Membership{h.membership()}
+	for _, o := range h.more {
+		ms = append(ms, o.membership())
+	}
+	a, err := agent.New(agent.Config{Memberships: ms, Log: slog.New(slog.NewTextHandler(h.c.log, nil)).With("agent", h.name), Silent: 500 * time.Millisecond, Policy: p})
 	if err != nil {
 		h.c.t.Fatal(err)
 	}
@@ -343,6 +351,8 @@ func (p *plane) apply(s socket.State) error {
 }
 
 func (p *plane) set(f func()) { p.mu.Lock(); f(); p.mu.Unlock() }
+
+func (p *plane) group() record.ID { p.mu.Lock(); defer p.mu.Unlock(); return p.st.Group.ID }
 
 // opens and seals are what the program does with a level's ring.
 func (p *plane) opens(lv record.Level) (gens []uint64) {

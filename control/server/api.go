@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -321,20 +322,23 @@ type (
 		Names []string `json:"names"`
 		All   bool     `json:"all"`
 	}
-	// GroupRequest makes a group, with a ring at each level.
+	// GroupRequest makes a group, with a ring at each level; or rings alone, for a group of
+	// another controller.
 	GroupRequest struct {
-		Name     string         `json:"name"`
-		Levels   []string       `json:"levels"`
-		Profile  uint8          `json:"profile"`
-		AEAD     uint8          `json:"aead"`
-		V        uint8          `json:"v"`
-		Domain   uint32         `json:"domain"`
-		Mode     uint8          `json:"mode"`
-		Window   uint32         `json:"window"`
-		Contexts uint32         `json:"contexts"`
-		Replay   string         `json:"replay"` // "windows", also if not given, or "time"
-		NoStart  bool           `json:"no_offline_start"`
-		Policy   *record.Policy `json:"policy"`
+		Name   string   `json:"name"`
+		Levels []string `json:"levels"`
+		// Rings are those at levels of other controllers, by level.
+		Rings    map[string]string `json:"rings,omitempty"`
+		Profile  uint8             `json:"profile"`
+		AEAD     uint8             `json:"aead"`
+		V        uint8             `json:"v"`
+		Domain   uint32            `json:"domain"`
+		Mode     uint8             `json:"mode"`
+		Window   uint32            `json:"window"`
+		Contexts uint32            `json:"contexts"`
+		Replay   string            `json:"replay"` // "windows", also if not given, or "time"
+		NoStart  bool              `json:"no_offline_start"`
+		Policy   *record.Policy    `json:"policy"`
 	}
 	// RotateRequest rotates a ring; no name: all rings.
 	RotateRequest struct {
@@ -393,6 +397,7 @@ func (s *Server) admin() http.Handler {
 	handle(mux, "POST /v1/admin/invite", s.Invite)
 	handle(mux, "POST /v1/admin/admit", s.Admit)
 	handle(mux, "POST /v1/admin/group", s.CreateGroup)
+	handle(mux, "POST /v1/admin/ring", s.CreateRing)
 	handle(mux, "POST /v1/admin/rotate", s.Rotate)
 	handle(mux, "POST /v1/admin/abort", s.Abort)
 	handle(mux, "POST /v1/admin/revoke", s.Revoke)
@@ -523,6 +528,9 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	if q.Policy != nil {
 		p = *q.Policy
 	}
+	if err := s.unused(q.Name); err != nil {
+		return nil, err
+	}
 	g := record.Group{ID: randomID(), Name: q.Name, Profile: q.Profile, AEAD: q.AEAD, V: q.V, Domain: q.Domain, Mode: q.Mode, Window: q.Window, Contexts: q.Contexts, CounterMode: times[q.Replay], OfflineStart: !q.NoStart}
 	var owner *Level
 	class := record.ClassLevel
@@ -545,10 +553,33 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 			owner = l
 		}
 	}
+	if len(q.Rings) > 0 {
+		if q.Profile != 0 || q.V != 1 {
+			return nil, bad("a group with rings of several controllers is of profile stateless, and its IDs have 8 octets: hosts draw them")
+		}
+		lowest := slices.IndexFunc(g.Rings[:], func(id record.ID) bool { return !id.IsZero() })
+		owner = s.levels[record.Level(lowest)]
+	}
+	for name, text := range q.Rings {
+		lv, err := record.ParseLevel(name)
+		if err != nil {
+			return nil, bad("%v", err)
+		}
+		if s.levels[lv] != nil {
+			return nil, bad("level %s is this controller's own: its ring is made with the group", name)
+		}
+		if lv < owner.Level {
+			return nil, bad("a group is made at the controller of its lowest level, which is %s", name)
+		}
+		b, err := hex.DecodeString(text)
+		if err != nil || copy(g.Rings[lv][:], b) != len(g.Rings[lv]) || len(b) != len(g.Rings[lv]) || g.Rings[lv].IsZero() {
+			return nil, bad("ring %q: 32 hex digits are needed, as eespctl group ring at its controller prints them", text)
+		}
+	}
 	g.Level = owner.Level
 	for lv := range g.Rings {
 		l := s.levels[record.Level(lv)]
-		if g.Rings[lv].IsZero() || l == owner {
+		if g.Rings[lv].IsZero() || l == nil || l == owner {
 			continue
 		}
 		if err := s.createRing(ctx, l, by, g.Rings[lv], class, q.Name, p, nil); err != nil {
@@ -557,11 +588,6 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	}
 	if q.Profile == record.ProfilePSP {
 		_, err := owner.commit(ctx, func() (*change, error) {
-			for _, o := range owner.groups {
-				if o.rec.Name == q.Name {
-					return nil, fmt.Errorf("%w: a group named %s", ErrExists, q.Name)
-				}
-			}
 			return &change{head: record.Head{Change: record.ChangeGroup, Who: by, Reason: q.Name}, groups: []*record.Group{&g}}, nil
 		})
 		return map[string]any{"group": g.ID.String(), "rings": g.Rings}, err
@@ -570,6 +596,51 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 		return nil, err
 	}
 	return map[string]any{"group": g.ID.String(), "rings": g.Rings}, nil
+}
+
+// unused refuses a group's name that another has, at whatever level: programs follow by names.
+func (s *Server) unused(name string) error {
+	return s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, g := range l.groups {
+			if g.rec.Name == name {
+				return fmt.Errorf("%w: a group named %s", ErrExists, name)
+			}
+		}
+		return nil
+	})
+}
+
+// CreateRing makes a ring at each of its levels and no group: another controller's group names them.
+func (s *Server) CreateRing(ctx context.Context, by string, q GroupRequest) (any, error) {
+	if !memberName.MatchString(q.Name) {
+		return nil, bad("a ring's name has letters, digits, '.', '_' and '-'")
+	}
+	if len(q.Levels) == 0 {
+		s.each(func(l *Level) error { q.Levels = append(q.Levels, l.Level.String()); return nil })
+	}
+	p := record.DefaultPolicy
+	if q.Policy != nil {
+		p = *q.Policy
+	}
+	made := map[string]string{}
+	for _, name := range q.Levels {
+		lv, err := record.ParseLevel(name)
+		if err != nil {
+			return nil, bad("%v", err)
+		}
+		l := s.levels[lv]
+		if l == nil {
+			return nil, bad("this cluster has no level %s", name)
+		}
+		id := randomID()
+		if err := s.createRing(ctx, l, by, id, record.ClassLevel, q.Name, p, nil); err != nil {
+			return nil, err
+		}
+		made[name] = id.String()
+	}
+	return map[string]any{"rings": made}, nil
 }
 
 func (s *Server) createRing(ctx context.Context, l *Level, by string, id record.ID, class record.Class, name string, p record.Policy, g *record.Group) error {

@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -356,12 +357,68 @@ func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
 	return c, f, nil
 }
 
-// AgentFile is an agent's agent.json.
+// AgentFile is an agent's agent.json: what makes the host a member at one controller. That of a host's
+// first controller is in the agent's directory, those of others in folders of their own beneath it.
 type AgentFile struct {
 	Cluster string            `json:"cluster"`
 	Name    string            `json:"name"`
 	Servers []string          `json:"servers"`
 	Roots   map[string][]byte `json:"roots"`
+	Groups  []string          `json:"groups,omitempty"` // see agent.Membership
+}
+
+// memberships are the directories of an agent's controllers: its own, and those of others.
+func memberships(dir string) ([]string, error) {
+	l, err := filepath.Glob(filepath.Join(dir, "controllers", "*", "agent.json"))
+	for i := range l {
+		l[i] = filepath.Dir(l[i])
+	}
+	return append([]string{dir}, l...), err
+}
+
+// membership is where an invite's cluster has its place on this host; joined: it has it already.
+func membership(dir string, inv *record.Invite) (place string, joined bool, err error) {
+	dirs, err := memberships(dir)
+	if err != nil {
+		return "", false, err
+	}
+	var names []string
+	for lv := record.Zone; lv < record.Levels; lv++ {
+		if !inv.Roots[lv].IsZero() {
+			names = append(names, lv.String())
+		}
+	}
+	place = dir
+	for _, d := range dirs {
+		f, err := readAgentFile(d)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", false, err
+		}
+		if f.Cluster == inv.Cluster.String() {
+			return d, true, nil
+		}
+		for _, n := range names {
+			if f.Roots[n] != nil {
+				return "", false, fmt.Errorf("level %s has a controller on this host already, in %s: each level has one", n, d)
+			}
+		}
+		place = filepath.Join(dir, "controllers", strings.Join(names, "-"))
+	}
+	return place, false, nil
+}
+
+func readAgentFile(dir string) (f AgentFile, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, "agent.json"))
+	if err != nil {
+		return f, fmt.Errorf("%w (eespd agent --join INVITE makes it)", err)
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		return f, fmt.Errorf("%s/agent.json: %w", dir, err)
+	}
+	return f, nil
 }
 
 // identity is the agent's key, made once.
@@ -387,9 +444,26 @@ func Fingerprint(pub ed25519.PublicKey) string {
 	return fmt.Sprintf("%x", h[:8])
 }
 
-// Join makes this host a member by an invite. It says the fingerprint of its key.
-func Join(ctx context.Context, dir, invite, name string) (fingerprint string, admitted bool, err error) {
+// ErrJoined: the host is a member of the invite's cluster already.
+var ErrJoined = errors.New("a member already; the invite is not used")
+
+// Join makes this host a member by an invite. It says the fingerprint of its key. A second invite, of
+// another cluster with other levels, makes that one a further controller of this host. Groups are the
+// names or patterns of the groups that have a ring there.
+func Join(ctx context.Context, dir, invite, name string, groups ...string) (fingerprint string, admitted bool, err error) {
 	inv, err := record.ParseInvite(invite)
+	if err != nil {
+		return "", false, err
+	}
+	for _, g := range groups {
+		if _, err := path.Match(g, ""); err != nil {
+			return "", false, fmt.Errorf("groups: %q: %w", g, err)
+		}
+	}
+	dir, joined, err := membership(dir, inv)
+	if err == nil && joined {
+		err = ErrJoined
+	}
 	if err != nil {
 		return "", false, err
 	}
@@ -433,7 +507,7 @@ func Join(ctx context.Context, dir, invite, name string) (fingerprint string, ad
 		return "", false, err
 	}
 	// Roots are what the invite pins, whatever the server says.
-	f := AgentFile{Cluster: inv.Cluster.String(), Name: name, Servers: a.Servers, Roots: map[string][]byte{}}
+	f := AgentFile{Cluster: inv.Cluster.String(), Name: name, Servers: a.Servers, Roots: map[string][]byte{}, Groups: groups}
 	for lv := record.Zone; lv < record.Levels; lv++ {
 		if inv.Roots[lv].IsZero() {
 			continue
@@ -494,25 +568,41 @@ func post(ctx context.Context, c *http.Client, url string, q []byte, v any) erro
 
 // LoadAgent reads an agent's directory.
 func LoadAgent(dir string) (c agent.Config, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, "agent.json"))
+	dirs, err := memberships(dir)
 	if err != nil {
-		return c, fmt.Errorf("%w (eespd agent --join INVITE makes it)", err)
-	}
-	var f AgentFile
-	if err := json.Unmarshal(b, &f); err != nil {
 		return c, err
 	}
-	c = agent.Config{Name: f.Name, Dir: dir, Servers: f.Servers, Roots: map[record.Level]ed25519.PublicKey{}, Renew: renew}
+	for _, d := range dirs {
+		m, err := loadMembership(d)
+		if err != nil {
+			return c, err
+		}
+		c.Memberships = append(c.Memberships, m)
+	}
+	return c, nil
+}
+
+func loadMembership(dir string) (c agent.Membership, err error) {
+	f, err := readAgentFile(dir)
+	if err != nil {
+		return c, err
+	}
+	c = agent.Membership{Name: f.Name, Dir: dir, Servers: f.Servers, Roots: map[record.Level]ed25519.PublicKey{}, Groups: f.Groups, Renew: renew}
 	c.Learned = func(servers []string) error {
 		return editJSON(filepath.Join(dir, "agent.json"), func(f *AgentFile) { f.Servers = servers })
 	}
 	if c.Cluster, err = parseID(f.Cluster); err != nil {
 		return c, err
 	}
+	for _, g := range f.Groups {
+		if _, err := path.Match(g, ""); err != nil {
+			return c, fmt.Errorf("%s/agent.json: groups: %q: %w", dir, g, err)
+		}
+	}
 	for name, root := range f.Roots {
 		lv, err := record.ParseLevel(name)
 		if err != nil || len(root) != ed25519.PublicKeySize {
-			return c, fmt.Errorf("agent.json: root of %s", name)
+			return c, fmt.Errorf("%s/agent.json: root of %s", dir, name)
 		}
 		c.Roots[lv] = root
 	}
@@ -529,7 +619,7 @@ func LoadAgent(dir string) (c agent.Config, err error) {
 }
 
 // renew asks for a new certificate when a third of the old one's life is left.
-func renew(ctx context.Context, a *agent.Agent) error {
+func renew(ctx context.Context, a *agent.Controller) error {
 	life := a.Cert.NotAfter.Sub(a.Cert.NotBefore)
 	if time.Until(a.Cert.NotAfter) > life/3 {
 		return nil

@@ -490,30 +490,17 @@ func (s *Server) Set(st State) {
 	}
 }
 
-// Drop takes all states away: the member was revoked.
-func (s *Server) Drop() {
-	s.mu.Lock()
-	s.init()
-	var all []State
-	for _, st := range s.states {
-		x := *st
-		x.Rings, x.Seal = [record.Levels]*Ring{}, SealNo
-		all = append(all, x)
-	}
-	s.mu.Unlock()
-	for _, st := range all {
-		s.Set(st)
-	}
-}
-
-// Wait waits until all programs that follow the group have done the newest
-// state. It returns the first that says no or nothing.
+// Wait waits until all programs that follow the group have done the state that is the newest now,
+// or a newer one: who changes it again and again holds nobody up. It returns the first that says no
+// or nothing.
 func (s *Server) Wait(ctx context.Context, name string) *Failure {
 	deadline := time.Now().Add(s.Silent)
+	s.mu.Lock()
+	s.init()
+	st := s.states[name]
+	s.mu.Unlock()
 	for {
 		s.mu.Lock()
-		s.init()
-		st := s.states[name]
 		var fail *Failure
 		open := false
 		for p := range s.planes {
@@ -533,7 +520,7 @@ func (s *Server) Wait(ctx context.Context, name string) *Failure {
 					continue
 				}
 				open, fail = true, &Failure{record.CodeDetached, p.name, "closed its socket and lives on"}
-			case f.done != st.Seq:
+			case f.done < st.Seq:
 				open = true
 				if fail == nil {
 					fail = &Failure{record.CodeSilent, p.name, "does not answer"}

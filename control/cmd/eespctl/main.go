@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -37,7 +38,8 @@ const usage = `usage: eespctl [--socket PATH | --server HOST:PORT --cert FILE --
   init      make a cluster: roots, a CA, and a directory for each server
   invite    make an invite for hosts
   admit     let hosts that joined have keys
-  group     make a group: eespctl group create NAME
+  group     make a group: group create NAME; group ring NAME makes a ring alone, which a group of another
+            controller names: group create NAME --ring LEVEL=ID
   rotate    rotate keys: [RING] [--watch] [--emergency [--hard]]
   abort     drop a next generation that is not used yet: RING
   freeze    let no rotation begin: REASON; thaw ends it
@@ -360,15 +362,16 @@ func admitCommand(ctx context.Context, c *client, args []string) error {
 
 func groupCommand(ctx context.Context, c *client, args []string) error {
 	q := server.GroupRequest{}
-	var levels stringList
+	var levels, rings stringList
 	p := record.DefaultPolicy
 	profile, aead := "", ""
 	var window, contexts, domain, mode, octets uint
 	var delay, stale, absent, period, interval time.Duration
-	words, err := flags("group create", args, func(fs *flag.FlagSet) {
+	words, err := flags("group", args, func(fs *flag.FlagSet) {
 		fs.StringVar(&profile, "profile", "stateless", "stateless, psp or tss")
 		fs.StringVar(&aead, "aead", "aes-256-gcm", "aes-128-gcm or aes-256-gcm")
 		fs.Var(&levels, "level", "a level that the group has a ring at (default: all of the cluster)")
+		fs.Var(&rings, "ring", "LEVEL=ID of a ring at a level of another controller; once for each")
 		fs.DurationVar(&delay, "path-delay", 30*time.Second, "how long packets may be under way")
 		fs.DurationVar(&stale, "max-stale", 24*time.Hour, "without a server's word for so long, hosts stop sealing")
 		fs.DurationVar(&absent, "absent-after", 10*time.Minute, "without a stream for so long, a host is not waited for")
@@ -390,8 +393,18 @@ func groupCommand(ctx context.Context, c *client, args []string) error {
 		return usageError("--id-octets %d: 4 or 8", octets)
 	}
 	q.Window, q.Contexts, q.Domain, q.Mode, q.V = uint32(window), uint32(contexts), uint32(domain), uint8(mode), uint8(octets/8)
-	if len(words) != 2 || words[0] != "create" {
-		return usageError("group create NAME")
+	if len(words) != 2 || words[0] != "create" && words[0] != "ring" {
+		return usageError("group create NAME, or group ring NAME")
+	}
+	for _, x := range rings {
+		level, id, ok := strings.Cut(x, "=")
+		if !ok || words[0] == "ring" {
+			return usageError("--ring %q: LEVEL=ID, with group create", x)
+		}
+		if q.Rings == nil {
+			q.Rings = map[string]string{}
+		}
+		q.Rings[level] = id
 	}
 	q.Name, q.Levels = words[1], levels
 	var ok bool
@@ -404,6 +417,20 @@ func groupCommand(ctx context.Context, c *client, args []string) error {
 	p.PathDelay = uint32(delay / time.Millisecond)
 	p.MaxStale, p.AbsentAfter, p.Period, p.MinInterval = uint32(stale/time.Second), uint32(absent/time.Second), uint32(period/time.Second), uint32(interval/time.Second)
 	q.Policy = &p
+	if words[0] == "ring" {
+		var a struct {
+			Rings map[string]string `json:"rings"`
+		}
+		if err := c.call(ctx, "POST", "ring", q, &a); err != nil {
+			return err
+		}
+		c.show(a, func(w io.Writer) {
+			for level, id := range a.Rings {
+				fmt.Fprintf(w, "at the controller of the group's lowest level:\teespctl group create %s --ring %s=%s\n", q.Name, level, id)
+			}
+		})
+		return nil
+	}
 	var a map[string]any
 	if err := c.call(ctx, "POST", "group", q, &a); err != nil {
 		return err
@@ -1294,11 +1321,22 @@ func agentCommand(ctx context.Context, c *client, args []string) error {
 		return err
 	}
 	c.show(s, func(w io.Writer) {
-		state := "no server answers: " + s.Error
-		if s.Online {
-			state = "connected to " + s.Server
+		for _, k := range s.Controllers {
+			state := "no server answers: " + k.Error
+			switch {
+			case k.Revoked:
+				state = "revoked"
+			case k.Online:
+				state = "connected to " + k.Server
+			}
+			if len(s.Controllers) > 1 {
+				state = "controller of " + k.Levels + ": " + state
+			}
+			fmt.Fprintf(w, "%s: %s; heard %.0f s ago\n", k.Member, state, k.Heard)
+			for _, name := range slices.Sorted(maps.Keys(k.Refused)) {
+				fmt.Fprintf(w, "group %s is refused: %s\n", name, k.Refused[name])
+			}
 		}
-		fmt.Fprintf(w, "%s: %s; heard %.0f s ago\n", s.Member, state, s.Heard)
 		for _, g := range s.Groups {
 			for _, r := range g.Rings {
 				fmt.Fprintf(w, "%s\t%s\tgeneration %d\t%s\tseals: %s\t%s\n", g.Name, r.Level, r.Current, r.State, g.Seal, r.Why)

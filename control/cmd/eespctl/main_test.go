@@ -516,8 +516,9 @@ func TestRenewal(t *testing.T) {
 	ca := &pki.CA{Cert: must(pki.ReadCert(filepath.Join(p.dir, "s", "ca.crt"))), Key: must(pki.ReadKey(filepath.Join(p.dir, "s", "ca.key")))}
 	with := func(life time.Duration) func(*agent.Config) {
 		return func(c *agent.Config) {
-			c.Cert = must(ca.Issue(c.Key.Public().(ed25519.PublicKey), c.Cluster, pki.Member, c.Name, life, time.Now()))
-			if err := pki.WriteCert(filepath.Join(c.Dir, "agent.crt"), c.Cert); err != nil {
+			m := &c.Memberships[0]
+			m.Cert = must(ca.Issue(m.Key.Public().(ed25519.PublicKey), m.Cluster, pki.Member, m.Name, life, time.Now()))
+			if err := pki.WriteCert(filepath.Join(m.Dir, "agent.crt"), m.Cert); err != nil {
 				t.Fatal(err)
 			}
 		}

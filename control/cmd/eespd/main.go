@@ -32,7 +32,7 @@ import (
 )
 
 const usage = `usage: eespd server [--dir DIR] [--endpoints URL,...] [--await-restore]
-       eespd agent  [--dir DIR] [--socket PATH] [--join INVITE [--name NAME]] [--grants HOST:PORT]
+       eespd agent  [--dir DIR] [--socket PATH] [--join INVITE [--name NAME] [--groups NAME,...]] [--grants HOST:PORT]
        eespd dev    [--dir DIR] [--grants HOST:PORT]
 
 server  keeps keys and carries rotations on; eespctl init makes its directory
@@ -246,6 +246,7 @@ func agentCommand(ctx context.Context, args []string) error {
 	join := fs.String("join", "", "an invite: become a member first; - reads it from standard input")
 	host, _ := os.Hostname()
 	name := fs.String("name", host, "the member's name, with --join")
+	groups := fs.String("groups", "", "with --join, on a host with several controllers: the groups, or patterns of their names, that have a ring at this one's levels (default: all)")
 	only := fs.Bool("join-only", false, "with --join: end when joined")
 	grants := fs.String("grants", "", "HOST:PORT for clients outside the cluster, if this host is a granter")
 	fs.Parse(args)
@@ -259,13 +260,13 @@ func agentCommand(ctx context.Context, args []string) error {
 			fmt.Scanln(&line)
 			*join = line
 		}
-		if _, err := os.Stat(filepath.Join(*dir, "agent.json")); err == nil {
-			log.Info("a member already; the invite is not used")
-		} else {
-			fp, admitted, err := setup.Join(ctx, *dir, *join, *name)
-			if err != nil {
-				return err
-			}
+		fp, admitted, err := setup.Join(ctx, *dir, *join, *name, splitComma(*groups)...)
+		switch {
+		case errors.Is(err, setup.ErrJoined):
+			log.Info(err.Error())
+		case err != nil:
+			return err
+		default:
 			fmt.Printf("joined as %s, key %s\n", *name, fp)
 			if !admitted {
 				fmt.Println("an operator has to admit it now: eespctl admit " + *name)
