@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Captures, pcap and pcapng: the IP packets in them, and where sealed packets are in these.
 
-The rules are those of docs/python.md, "What is read of a capture"; examples/c/pcap_tunnel.c has the same.
+The rules are those of docs/python.md, "Which captures are read"; examples/c/pcap_tunnel.c has the same.
 """
 
 from __future__ import annotations
