@@ -2002,7 +2002,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				failed++;
 				continue;
 			}
-			if (extras == TIMES && UNLIKELY(!times_may(pass, tsc))) {
+			if (extras == TIMES && UNLIKELY(!times_may(pass, tsc)) && !times_passes(times, pass, fp->reading, TICK_BITS, tsc)) {
 				refuse_known(p, time_statuses[times_refused(times, pass, tsc)], w, view->number, pt);
 				failed++;
 				continue;
@@ -2223,7 +2223,7 @@ size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 		struct times_pass pass;
 		struct eesp_sole *sole = w == NULL ? NULL : w->windows != NULL ? &w->windows->sole : w->times != NULL ? &w->times->sole : NULL;
 		int alone = sole != NULL && sole_begin(sole, view->number);
-		if (UNLIKELY(w == NULL || (w->times != NULL && !times_begin(w->times, times_clock(TICK_BITS), &pass)))) {
+		if (UNLIKELY(w == NULL || (w->times != NULL && !times_start(w->times, fp->reading, TICK_BITS, &pass)))) {
 			sole_end(sole, alone);
 			leave(view, epoch);
 			return good + go_open(fp, pkts + at, n - at, 0, 0);

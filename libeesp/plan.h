@@ -117,6 +117,11 @@ struct eesp_times {
 	uint8_t padding3[32];
 };
 
+/* What the clock said last, in ticks, 0: nothing; and the CPU's counter just before. times.h */
+struct times_reading {
+	uint64_t cycles, now;
+};
+
 /* replay.Key. */
 struct eesp_flow {
 	uint64_t who[4]; /* name of the key, ID, and Epoch, Kind and Engine */

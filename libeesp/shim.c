@@ -39,6 +39,7 @@ static __thread struct {
 	int busy;
 	struct eesp_worker_view view;
 	uint64_t cgo_packets; /* packets that Go took */
+	struct times_reading reading;
 	char error[EESP_ERROR_TEXT];
 } tls;
 
@@ -938,7 +939,7 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		return good_;                                                  \
 	} while (0)
 
-#define FAST_PATH(x) (&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets })
+#define FAST_PATH(x) (&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets, &tls.reading })
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {

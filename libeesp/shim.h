@@ -72,6 +72,7 @@ struct eesp_fast_path {
 	uint64_t worker, object;
 	void *const *plan;
 	uint64_t *cgo_packets; /* packets that Go took */
+	struct times_reading *reading; /* the thread's */
 };
 /* Bursts of any size; they return how many packets are good. */
 size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);

@@ -10,6 +10,9 @@
 
 #include <string.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "plan.h"
 
@@ -24,6 +27,7 @@ enum times_verdict { TIME_FRESH, TIME_DUPLICATE, TIME_STALE, TIME_EARLY, TIME_FU
 /* What a burst goes by. */
 struct times_pass {
 	uint64_t floor, top, limit, last; /* last: no time above it passes */
+	uint64_t sure;			  /* nor below the floor; and from here on to last, whatever the clock says now */
 	uint64_t most;			  /* highest time that was accepted */
 	uint64_t base, cycle;		  /* of the slice that a packet was in: when it began, and its words' cycle */
 	uint64_t *first;		  /* its first word */
@@ -38,6 +42,62 @@ static inline uint64_t times_clock(unsigned rate)
 	return ((uint64_t)t.tv_sec << rate) + ((uint64_t)t.tv_nsec << rate) / 1000000000;
 }
 
+/*
+ * Reading the clock takes longer than all else that replay protection by time costs
+ * a single packet. So a thread goes by its last reading, while that is young by
+ * the CPU's counter, for times that pass at any reading since: those
+ * below the reading's top are below all later ones, and the floor has risen by less
+ * than TIMES_SLACK. For all others it reads the clock (times_passes). So it refuses
+ * and accepts as if it had read it each time. (Should the clock be set back meanwhile,
+ * that counts a moment later; no reading is one that the clock did not show.)
+ */
+#define TIMES_SLACK (UINT64_C(1) << 18) /* 1 ms: twice what may pass at 1 GHz, below which no such counter is */
+#if defined(__x86_64__)
+static inline uint64_t times_cycles(void) { return __builtin_ia32_rdtsc(); }
+static inline uint64_t times_young(void) { return UINT64_C(1) << 19; }
+/* Whether it runs at one speed, and on in sleep: invariant TSC. */
+static inline int times_steady(void)
+{
+	static int known; /* 1: no, 2: yes */
+	int k = __atomic_load_n(&known, __ATOMIC_RELAXED);
+	if (k == 0) {
+		unsigned a, b, c, d;
+		k = __get_cpuid(0x80000007, &a, &b, &c, &d) && (d >> 8 & 1) ? 2 : 1;
+		__atomic_store_n(&known, k, __ATOMIC_RELAXED);
+	}
+	return k == 2;
+}
+#elif defined(__aarch64__)
+static inline uint64_t times_cycles(void)
+{
+	uint64_t c;
+	__asm__ volatile("mrs %0, cntvct_el0" : "=r"(c));
+	return c;
+}
+static inline uint64_t times_young(void)
+{
+	uint64_t hz;
+	__asm__("mrs %0, cntfrq_el0" : "=r"(hz));
+	return hz >> 11; /* 0.5 ms */
+}
+static inline int times_steady(void) { return 1; }
+#else
+static inline uint64_t times_cycles(void) { return 0; }
+static inline uint64_t times_young(void) { return 0; }
+static inline int times_steady(void) { return 0; }
+#endif
+
+/* Reads the clock, and keeps what it said. The counter is read first: no reading is
+ * older than it says. */
+static __attribute__((noinline)) uint64_t times_read(struct times_reading *r, unsigned rate)
+{
+	r->cycles = times_cycles();
+	__asm__ volatile("" ::: "memory");
+	uint64_t now = times_clock(rate);
+	r->now = times_steady() ? now : 0;
+	return now;
+}
+
 static inline uint64_t times_later(uint64_t t, uint64_t by) { return t + by < t ? UINT64_MAX : t + by; }
 
 static inline uint64_t times_mix(uint64_t a, uint64_t b)
@@ -46,31 +106,56 @@ static inline uint64_t times_mix(uint64_t a, uint64_t b)
 	return (uint64_t)x ^ (uint64_t)(x >> 64);
 }
 
-/* Begins a burst at a time of the clock. It returns 0 where that is Go's: a part
- * of the sweep is due, or the mark; or the clock is behind the floor, or was. */
-static inline int times_begin(struct eesp_times *t, uint64_t now, struct times_pass *p)
+/* What passes at a time of the clock, which may have gone on by slack since. */
+static inline void times_look(struct eesp_times *t, uint64_t now, uint64_t slack, struct times_pass *p)
 {
 	uint64_t f = __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST), to = now > t->age ? now - t->age : 0, early = times_later(now, t->early);
-	if (__builtin_expect(early < f || now >= __atomic_load_n(&t->due, __ATOMIC_SEQ_CST) || __atomic_load_n(&t->behind, __ATOMIC_SEQ_CST) != 0, 0))
-		return 0;
 	if (__builtin_expect(to > f && to - f >= t->slice, 0)) {
 		__atomic_compare_exchange_n(&t->floor, &f, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 		f = __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST);
 	}
 	p->floor = f > to ? f : to;
+	p->sure = times_later(p->floor, slack);
 	p->top = times_later(f, t->span);
 	if (early < p->top)
 		p->top = early;
 	p->limit = __atomic_load_n(&t->limit, __ATOMIC_SEQ_CST);
 	p->last = p->top < p->limit ? p->top : p->limit - 1;
+}
+
+/* Begins a burst at a time of the clock. It returns 0 where that is Go's: a part
+ * of the sweep is due, or the mark; or the clock is behind the floor, or was. */
+static inline int times_begin(struct eesp_times *t, uint64_t now, uint64_t slack, struct times_pass *p)
+{
+	if (__builtin_expect(times_later(now, t->early) < __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST) ||
+				     now >= __atomic_load_n(&t->due, __ATOMIC_SEQ_CST) || __atomic_load_n(&t->behind, __ATOMIC_SEQ_CST) != 0, 0))
+		return 0;
+	times_look(t, now, slack, p);
 	p->most = 0;
 	p->base = p->cycle = 0; /* slice 0 is there */
 	p->first = t->words;
 	return 1;
 }
 
-/* Whether the time of a packet that is not authenticated yet passes. */
-static inline int times_may(const struct times_pass *p, uint64_t time) { return time >= p->floor && time <= p->last && p->limit != 0; }
+/* The same, at a reading that is young, or now. */
+static inline int times_start(struct eesp_times *t, struct times_reading *r, unsigned rate, struct times_pass *p)
+{
+	if (__builtin_expect(times_cycles() - r->cycles < times_young() && r->now != 0, 1))
+		return times_begin(t, r->now, TIMES_SLACK, p);
+	uint64_t now = times_read(r, rate);
+	return times_begin(t, now, 0, p);
+}
+
+/* Whether the time of a packet that is not authenticated yet passes, at any time since the reading. */
+static inline int times_may(const struct times_pass *p, uint64_t time) { return time >= p->sure && time <= p->last && p->limit != 0; }
+
+/* Whether it passes now: of what times_may does not let pass. */
+static __attribute__((noinline)) int times_passes(struct eesp_times *t, struct times_pass *p, struct times_reading *r, unsigned rate, uint64_t time)
+{
+	if (p->sure != p->floor)
+		times_look(t, times_read(r, rate), 0, p);
+	return times_may(p, time);
+}
 
 /* What it is if it does not; counted. */
 static __attribute__((noinline)) enum times_verdict times_refused(struct eesp_times *t, const struct times_pass *p, uint64_t time)

@@ -5,6 +5,7 @@
 #include "../../libeesp/shim.h"
 
 uint64_t direct_cgo_packets(void); /* packets of this thread that Go took */
+struct times_reading *direct_reading(void); /* this thread's */
 /* Where plans are. */
 void **direct_seal_plan(eesp_sender *sender);
 void **direct_open_plan(eesp_receiver *receiver);

@@ -363,6 +363,53 @@ static void what_is_due(void)
 	eesp_group_free(timed);
 }
 
+/* A thread goes by its last reading of the clock while that is young. What passes, and
+ * what does not, is what the clock says now. */
+static void reading(void)
+{
+	enum { MS = SECOND / 1000 };
+	const struct form *f = &forms[0];
+	eesp_group *plain = group_of(f, 0), *timed = group_of(f, 1);
+	struct times_reading *r = direct_reading();
+	uint8_t room[2][ROOM];
+	new_sides(f, timed);
+	struct eesp_times *t = side[0].times;
+	int kept = 0, passed = 0, old = 0;
+	for (size_t i = 0; i < 200; i++) {
+		/* 0: passes by any reading; 1: by the clock alone, 2: by the reading alone. */
+		for (int kind = 0; kind < 3; kind++) {
+			uint64_t before = now(), was, time = 0;
+			for (size_t k = 0; k < 2; k++) {
+				time = k == 0 || kind == 0 ? now() : kind == 1 ? now() + t->early - MS / 4 : now() - t->age - MS / 4;
+				uint32_t len = seal_at(f, plain, time, i, room[k]);
+				side[0].p[k] = packet(room[k], len, 0, 0);
+			}
+			t->floor = now() - t->age - t->slice / 2;
+			r->now = 0;
+			SAME(eesp_open_burst(side[0].receiver, side[0].p, 1), 1);
+			CHECK(r->now == 0 || r->now >= before);
+			if (r->now == 0) /* the CPU's counter is nothing to go by */
+				goto out;
+			was = kind == 0 ? r->now : kind == 1 ? time - t->early - 1 : time + t->age;
+			r->now = was;
+			eesp_open_burst(side[0].receiver, side[0].p + 1, 1);
+			SAME(side[0].p[1].status, kind == 2 ? EESP_ERR_STALE : EESP_OK);
+			kept += kind == 0 && r->now == was;
+			passed += kind == 1 && r->now > was;
+			old += kind == 2 && r->now > was;
+		}
+	}
+	CHECK(kept > 0 || emulated()); /* if the thread was not stopped each time */
+	SAME(passed, 200);
+	SAME(old, 200);
+out:
+	printf("     of 200 readings %d were used again, and the clock read in %d of 400 cases in which it matters\n", kept, passed + old);
+	for (int i = 0; i < 2; i++)
+		eesp_receiver_free(side[i].receiver);
+	eesp_group_free(plain);
+	eesp_group_free(timed);
+}
+
 /* ---- Threads ---- */
 
 enum { THREADS = 4, BURSTS = 60 };
@@ -542,6 +589,7 @@ int main(void)
 	if (possible) {
 		TEST(as_the_engine);
 		TEST(what_is_due);
+		TEST(reading);
 	} else {
 		printf("     backend %s has no kernels for C, or may not: all packets are Go's\n", backend);
 	}

@@ -11,7 +11,7 @@ package both
 
 #define T ((struct eesp_times *)t) // a number, for cgo looks at all that is behind a pointer
 
-static int begin(uintptr_t t, uint64_t now, struct times_pass *p) { return times_begin(T, now, p); }
+static int begin(uintptr_t t, uint64_t now, struct times_pass *p) { return times_begin(T, now, 0, p); }
 
 static int check(uintptr_t t, struct times_pass *p, uint64_t time)
 {
