@@ -28,5 +28,6 @@ test-cluster: test-control test-clients $(CONTROL) $(BUILD)/bin/tap_gw
 	@if p=$$(scripts/promtool.sh $(BUILD)/tools/promtool); then $$p check rules packaging/eespd.rules.yml packaging/eesp-gateway.rules.yml && $$p test rules packaging/eespd.rules.test.yml; \
 	else echo "     alert rules: not checked, for there is no promtool here and Debian's package cannot be had"; fi
 	tests/cluster/servers.sh $(BUILD)/bin $(BUILD)/servers
+	tests/cluster/controllers.sh $(BUILD)/bin $(BUILD)/controllers
 	tests/cluster/endpoints.sh $(BUILD)/bin $(BUILD)/endpoints
 	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster --json

@@ -3,7 +3,9 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -116,6 +118,74 @@ func TestShed(t *testing.T) {
 	if told < 5 {
 		t.Errorf("of 40 sessions at once %d were too many", told)
 	}
+}
+
+// Connections that show no certificate: an address has some places, and all of them together; who holds
+// one for long loses it. One with a certificate takes none, and comes in all the while.
+func TestArrivals(t *testing.T) {
+	t.Parallel()
+	c, a, p := sealing(t)
+	b := c.join("b", false)
+	c.servers[0].stop()
+	c.limits = server.Limits{Arrive: 6, Arrivals: 1e-3, Unproven: 8, Prove: 2 * time.Second}
+	c.start(0)
+	dial := func(from string) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+		x, err := d.Dial("tcp", c.servers[0].addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { x.Close() })
+		return x
+	}
+	closed := func(x net.Conn) bool {
+		x.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		_, err := x.Read(make([]byte, 1))
+		return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	count := func(xs []net.Conn) (n int) {
+		for _, x := range xs {
+			if closed(x) {
+				n++
+			}
+		}
+		return n
+	}
+	var one []net.Conn
+	for range 9 {
+		one = append(one, dial("127.0.0.2"))
+	}
+	began := time.Now()
+	c.eventually("three of nine are too many", func() bool { return count(one) >= 3 })
+	if n := count(one[:6]); n != 0 && time.Since(began) < time.Second {
+		t.Errorf("%d of the first six are closed", n)
+	}
+	// Others, and the first have held their places for longer.
+	var two []net.Conn
+	for range 6 {
+		two = append(two, dial("127.0.0.3"))
+	}
+	c.eventually("the four oldest go", func() bool { return count(one[:4]) == 4 })
+	if n := count(two); n != 0 && time.Since(began) < time.Second {
+		t.Errorf("%d of the newest are closed", n)
+	}
+	// The host comes from an address where all is as ever, and again and again from one that has no more
+	// than its six places.
+	c.eventually("the host is back", func() bool { return a.agent.Status().Online })
+	for i := range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if _, err := b.begins(ctx); err != nil {
+			t.Fatalf("connection %d with a certificate: %v", i, err)
+		}
+		cancel()
+	}
+	c.eventually("nobody holds one for long", func() bool { return count(one) == 9 && count(two) == 6 })
+	if x := dial("127.0.0.2"); !closed(x) {
+		c.eventually("its places do not come back so soon", func() bool { return closed(x) })
+	}
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("rotated", func() bool { return p.seals(record.Zone) == 2 })
 }
 
 type slowStore struct {

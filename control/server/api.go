@@ -104,6 +104,7 @@ func (s *Server) current(next http.Handler) http.Handler {
 				}
 			} else {
 				r.TLS.VerifiedChains = [][]*x509.Certificate{{c, s.CA.Cert}}
+				proved(r.Context())
 			}
 		}
 		next.ServeHTTP(w, r)

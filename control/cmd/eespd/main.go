@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
 
 	"libeesp/control/agent"
@@ -323,9 +324,9 @@ func runAgent(ctx context.Context, dir, sock, grants string, log *slog.Logger) e
 		if err != nil {
 			return err
 		}
-		hs := &http.Server{Handler: a.GrantHandler(), TLSConfig: a.GrantTLS(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+		hs := &http.Server{Handler: a.GrantHandler(), TLSConfig: a.GrantTLS(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 		defer hs.Close()
-		go hs.ServeTLS(gl, "", "")
+		go hs.ServeTLS(netutil.LimitListener(gl, 1024), "", "") // a client's connection is short
 	}
 	notify("READY=1")
 	return a.Run(ctx)

@@ -1,0 +1,45 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-3-Clause
+# What the tests of real servers and agents have in common; to be sourced, with BIN WORK.
+bin=$(realpath "$1")
+rm -rf "$2"
+mkdir -p "$2"
+cd "$2" || exit
+run=$(mktemp -d /tmp/eesp-XXXXXX) # paths of sockets are short
+declare -A pid
+# shellcheck disable=SC2317 # a trap's
+cleanup() {
+	exec 2>/dev/null
+	for p in "${pid[@]}"; do kill "$p" || true; done
+	wait
+	rm -rf "$run"
+}
+trap cleanup EXIT
+fail() {
+	echo "${0##*/}: $*" >&2
+	tail -n 5 ./*.log >&2
+	exit 1
+}
+until_true() {
+	local end=$((SECONDS + 60)) what=$1
+	shift
+	until "$@"; do
+		((SECONDS < end)) || fail "not in time: $what"
+		sleep 0.1
+	done
+}
+export EESP_PASSPHRASE="for a test"
+ctl() { "$bin/eespctl" --socket "$run/$1.sock" "${@:2}"; }
+up() { ctl "$1" status >/dev/null 2>&1; }
+start() {
+	sed -i "s|\"admin_socket\": .*|\"admin_socket\": \"$run/$1.sock\",|; s|\"metrics\": .*|\"metrics\": \"\",|" "$run/$1/server.json"
+	"$bin/eespd" server --dir "$run/$1" >>"$1.log" 2>&1 &
+	pid[$1]=$!
+	until_true "server $1 begins" up "$1"
+}
+stop() {
+	kill -TERM "${pid[$1]}"
+	wait "${pid[$1]}" || true
+	unset "pid[$1]"
+}
+host() { "$bin/eespctl" --json agent --status "$run/host/status.sock" 2>/dev/null || echo "{}"; }
