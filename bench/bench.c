@@ -541,29 +541,31 @@ static void usage(FILE *f)
 {
 	fputs("usage: bench [--quick | --full | --smoke | --flows | --kernels] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
 	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
+	      "       bench --on-top [--backend NAME] [--work NAME] [--rounds N]\n"
 	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--rounds N]\n"
 	      "  --quick    the headline, in less than a minute\n"
 	      "  --full     every combination\n"
 	      "  --smoke    a little of everything, too short to be meant as a measurement\n"
 	      "  --flows    opening by number of flows alone\n"
 	      "  --kernels  keys and GCM beside peers alone, in bursts of 1, 8 and 32\n"
+	      "  --on-top   what careful packets cost on top of their kernels, measured by turns\n"
 	      "  --tails    also the times of single calls, which the default and full runs include\n"
 	      "  --out      where results.json, bench.txt (for benchstat) and tables.md go\n"
 	      "  --gopeer   the program that is Go's crypto/cipher\n"
 	      "  --peer     a library built elsewhere, as bench/plugin.sh makes it (make bench BENCH_PEERS=...)\n"
 	      "  --backend  only this one of the library's backends\n"
 	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, packet-open, proxy\n"
-	      "  --rounds   rounds of each measurement, 3 to 101\n",
+	      "  --rounds   rounds of each measurement, 3 to 101; on top: to 10000\n",
 	      f);
 }
 
 int main(int argc, char **argv)
 {
-	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_KERNELS, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
+	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_KERNELS, OPT_ON_TOP, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
 	       OPT_PEER, OPT_WORK, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
 	static const struct option options[] = {
 		{ "quick", 0, NULL, OPT_QUICK },       { "full", 0, NULL, OPT_FULL },	    { "smoke", 0, NULL, OPT_SMOKE },
-		{ "flows", 0, NULL, OPT_FLOWS },       { "kernels", 0, NULL, OPT_KERNELS },
+		{ "flows", 0, NULL, OPT_FLOWS },       { "kernels", 0, NULL, OPT_KERNELS }, { "on-top", 0, NULL, OPT_ON_TOP },
 		{ "out", 1, NULL, OPT_OUT },	       { "gopeer", 1, NULL, OPT_GOPEER },   { "backend", 1, NULL, OPT_BACKEND },
 		{ "work", 1, NULL, OPT_WORK },	       { "peer", 1, NULL, OPT_PEER },
 		{ "rounds", 1, NULL, OPT_ROUNDS },     { "tails", 0, NULL, OPT_TAILS },	    { "compare", 0, NULL, OPT_COMPARE },
@@ -574,7 +576,7 @@ int main(int argc, char **argv)
 	const char *plugins[MAX_PEERS];
 	size_t nplugins = 0;
 	unsigned rounds = 0;
-	bool tails = false, comparing = false, serving = false;
+	bool tails = false, on_top = false, comparing = false, serving = false, counted = false;
 	for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		switch (o) {
 		case OPT_QUICK:
@@ -591,6 +593,9 @@ int main(int argc, char **argv)
 			break;
 		case OPT_KERNELS:
 			mode = KERNELS;
+			break;
+		case OPT_ON_TOP:
+			on_top = true;
 			break;
 		case OPT_OUT:
 			out = optarg;
@@ -611,8 +616,7 @@ int main(int argc, char **argv)
 			break;
 		case OPT_ROUNDS:
 			rounds = (unsigned)strtoul(optarg, NULL, 10);
-			if (rounds < 3 || rounds > MAX_ROUNDS)
-				die("--rounds: 3 to %d", MAX_ROUNDS);
+			counted = true;
 			break;
 		case OPT_TAILS:
 			tails = true;
@@ -635,6 +639,8 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
+	if (counted && (rounds < 3 || rounds > (on_top ? 10000 : MAX_ROUNDS)))
+		die("--rounds: 3 to %d", on_top ? 10000 : MAX_ROUNDS);
 	sched_getaffinity(0, sizeof process_cpus, &process_cpus);
 	if (!rounds)
 		rounds = mode == SMOKE ? 3 : mode == FULL ? 11 : 21;
@@ -649,6 +655,11 @@ int main(int argc, char **argv)
 	size_t n = eesp_peers(peers, MAX_PEERS, backend);
 	if (!n)
 		die("this machine cannot run backend %s", backend ? backend : "(any)");
+	if (on_top) {
+		pin(cpu_count() - 1);
+		run_on_top(stdout, &peers[0], only, counted ? rounds : 4000);
+		return 0;
+	}
 	n += ipsec_peers(peers + n, MAX_PEERS - n);
 	n += openssl_peers(peers + n, MAX_PEERS - n);
 	for (size_t i = 0; i < nplugins; i++)

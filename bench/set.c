@@ -146,7 +146,7 @@ static void reference_keys(struct set *s, const uint8_t *contexts)
 
 static size_t packets_of(const struct config *c)
 {
-	size_t least = renewed(c) ? RENEWED : 32;
+	size_t least = c->packets ? c->packets : renewed(c) ? RENEWED : 32;
 	if (c->size == IMIX) /* a multiple of 12, so that the mix is exact */
 		return c->burst <= 32 ? 96 : 3 * c->burst;
 	return c->burst <= least ? least : c->burst;
