@@ -541,7 +541,7 @@ static void usage(FILE *f)
 {
 	fputs("usage: bench [--quick | --full | --smoke | --flows | --kernels] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
 	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
-	      "       bench --on-top [--backend NAME] [--work NAME] [--rounds N]\n"
+	      "       bench --on-top [--backend NAME] [--profile NAME] [--work NAME] [--rounds N]\n"
 	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--rounds N]\n"
 	      "  --quick    the headline, in less than a minute\n"
 	      "  --full     every combination\n"
@@ -555,6 +555,7 @@ static void usage(FILE *f)
 	      "  --peer     a library built elsewhere, as bench/plugin.sh makes it (make bench BENCH_PEERS=...)\n"
 	      "  --backend  only this one of the library's backends\n"
 	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, packet-open, proxy\n"
+	      "  --profile  on top: only this profile\n"
 	      "  --rounds   rounds of each measurement, 3 to 101; on top: to 10000\n",
 	      f);
 }
@@ -562,17 +563,18 @@ static void usage(FILE *f)
 int main(int argc, char **argv)
 {
 	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_KERNELS, OPT_ON_TOP, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
-	       OPT_PEER, OPT_WORK, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
+	       OPT_PEER, OPT_WORK, OPT_PROFILE, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
 	static const struct option options[] = {
 		{ "quick", 0, NULL, OPT_QUICK },       { "full", 0, NULL, OPT_FULL },	    { "smoke", 0, NULL, OPT_SMOKE },
 		{ "flows", 0, NULL, OPT_FLOWS },       { "kernels", 0, NULL, OPT_KERNELS }, { "on-top", 0, NULL, OPT_ON_TOP },
+		{ "profile", 1, NULL, OPT_PROFILE },
 		{ "out", 1, NULL, OPT_OUT },	       { "gopeer", 1, NULL, OPT_GOPEER },   { "backend", 1, NULL, OPT_BACKEND },
 		{ "work", 1, NULL, OPT_WORK },	       { "peer", 1, NULL, OPT_PEER },
 		{ "rounds", 1, NULL, OPT_ROUNDS },     { "tails", 0, NULL, OPT_TAILS },	    { "compare", 0, NULL, OPT_COMPARE },
 		{ "serve", 0, NULL, OPT_SERVE },       { "help", 0, NULL, OPT_HELP },	    { NULL, 0, NULL, 0 },
 	};
 	enum mode mode = NORMAL;
-	const char *out = NULL, *gopeer = NULL, *backend = NULL, *only = NULL;
+	const char *out = NULL, *gopeer = NULL, *backend = NULL, *only = NULL, *profile = NULL;
 	const char *plugins[MAX_PEERS];
 	size_t nplugins = 0;
 	unsigned rounds = 0;
@@ -608,6 +610,9 @@ int main(int argc, char **argv)
 			break;
 		case OPT_WORK:
 			only = optarg;
+			break;
+		case OPT_PROFILE:
+			profile = optarg;
 			break;
 		case OPT_PEER:
 			if (nplugins == MAX_PEERS)
@@ -657,7 +662,7 @@ int main(int argc, char **argv)
 		die("this machine cannot run backend %s", backend ? backend : "(any)");
 	if (on_top) {
 		pin(cpu_count() - 1);
-		run_on_top(stdout, &peers[0], only, counted ? rounds : 4000);
+		run_on_top(stdout, &peers[0], profile, only, counted ? rounds : 4000);
 		return 0;
 	}
 	n += ipsec_peers(peers + n, MAX_PEERS - n);

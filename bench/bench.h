@@ -183,7 +183,7 @@ struct report {
 };
 void report_tables(const struct report *r, FILE *f);
 void report_write(const struct report *r, const char *dir);
-void run_on_top(FILE *f, const struct peer *p, const char *only, unsigned rounds);
+void run_on_top(FILE *f, const struct peer *p, const char *profile, const char *only, unsigned rounds);
 void run_tails(struct report *r, struct peer *peers, size_t n, double scale);
 void pin(unsigned cpu); /* the calling thread, to the cpu-th of the process */
 void unpin(void);

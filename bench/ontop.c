@@ -62,7 +62,7 @@ static void measure(FILE *f, const struct peer *p, struct config c, struct confi
 	set_free(t);
 }
 
-void run_on_top(FILE *f, const struct peer *p, const char *only, unsigned rounds)
+void run_on_top(FILE *f, const struct peer *p, const char *only, const char *work_only, unsigned rounds)
 {
 	static const struct {
 		size_t size, burst;
@@ -80,7 +80,7 @@ void run_on_top(FILE *f, const struct peer *p, const char *only, unsigned rounds
 				kernel.profile = 0;
 				kernel.careful = false;
 				kernel.work = profile == EESP_PROFILE_EESP ? CACHED_SEAL : work == PACKET_SEAL ? REKEY_SEAL : REKEY_OPEN;
-				if (!only || !strcmp(only, work_name(work)))
+				if ((!work_only || !strcmp(work_only, work_name(work))) && (!only || !strcmp(only, profile_name(profile))))
 					measure(f, p, c, kernel, rounds);
 			}
 }

@@ -120,6 +120,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	MOVQ(job(0, jobAAD), src)
 	CMPQ(left, num(32))
 	JG(LabelRef("aad"))
+	Label("aadlast")
 	BZHIQ(left, allOnes, tempE)
 	KMOVD(tempE.As32(), reg.K4)
 	CMPQ(left, num(16))
@@ -133,9 +134,27 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	VINSERTI32X4(Imm(1), longTemp.x(), longAAD.r(), longAAD.r())
 	JMP(LabelRef("aaddone"))
 	Label("aad")
+	// Of a few more, the first ones are hashed one by one, which needs no power
+	// that was written just now.
+	CMPQ(left, num(64))
+	JG(LabelRef("aadlong"))
+	broadcast(at(tempA, rowPower+row), longPending+1)
+	Label("aadblock")
+	VMOVDQU(at(src, 0), longPending.x())
+	shufb(longReverse.r(), longPending, longPending)
+	xor(longSum.r(), longPending, longPending)
+	var block stream
+	k.h.mul(&block, longPending, (longPending + 1).r(), longSum)
+	emit(block)
+	ADDQ(num(16), src)
+	SUBQ(num(16), left)
+	CMPQ(left, num(32))
+	JG(LabelRef("aadblock"))
+	JMP(LabelRef("aadlast"))
+	Label("aadlong")
 	k.hashAAD(src)
 	TESTQ(left, left)
-	JG(LabelRef("aad"))
+	JG(LabelRef("aadlong"))
 	VSHUFI64X2(Imm(0x45), longSum.r(), longSum.r(), longSum.r()) // to where the text begins
 	Label("aaddone")
 

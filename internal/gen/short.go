@@ -34,8 +34,8 @@ const (
 //
 //	state      takes                                      pending is then
 //	text       AAD and a group's first chunk (AAD of      whole chunk: first; tail: firstTail
-//	           more than two blocks is hashed at once,
-//	           and chunkdone does the rest)
+//	           more than four blocks is hashed at
+//	           once, and chunkdone does the rest)
 //	chunkdone  another chunk                              whole chunk: chunk; tail: chunkTail
 //	uneven     either of them's chunks that are neither,  nothing, or lengths if the group ends
 //	           and hashes them at once
@@ -50,7 +50,7 @@ const (
 	pendingNothing   pending = iota
 	pendingLengths           // only the lengths, which end a group as the tag does
 	pendingChunk             // a whole chunk
-	pendingFirst             // a group's first one; before it, the powers of H and AAD of up to two blocks
+	pendingFirst             // a group's first one; before it, the powers of H and AAD, of which two blocks are left
 	pendingChunkTail         // less than 64 octets, as many blocks in all lanes
 	pendingFirstTail         // the same of a group's first chunk
 )
@@ -111,7 +111,6 @@ const (
 	rowRot       = scratchConst + 5*row
 	rowEven      = 21 * row // octets of lanes 0 and 2 of two vectors, reversed
 	rowOdd       = 22 * row // of lanes 1 and 3
-	rowAAD       = 24 * row // to 28: columns of AAD
 	rowEvenWords = 23 * row // words 0 and 2
 )
 
@@ -377,16 +376,6 @@ func (k *short512) columns(x []v, start bool) stream {
 	return s
 }
 
-// aadColumns hashes the four columns of AAD in scratch memory.
-func (k *short512) aadColumns() stream {
-	var s stream
-	for c := range 4 {
-		k.h.add(&s, shortPowers+v(3-c), at(scratchPtr, rowAAD+c*row), c == 0)
-	}
-	k.h.reduce(&s, shortSum)
-	return s
-}
-
 // tailColumns is columns for a last chunk of one to four blocks, the same number
 // in all lanes: the powers are taken from memory, where they are found by it.
 func (k *short512) tailColumns() stream {
@@ -603,6 +592,7 @@ func (k *short512) firstText() {
 	Label("aadtwo")
 	shufb(shortReverse.r(), shortAAD, shortAAD)
 	shufb(shortReverse.r(), shortAAD+1, shortAAD+1)
+	Label("aadwhole")
 	whole("firstragged")
 	k.goOn(pendingFirst)
 	k.ifTail("firstragged", pendingFirst)
@@ -610,7 +600,7 @@ func (k *short512) firstText() {
 	JMP(LabelRef("uneven"))
 
 	Label("aadmore")
-	// Three or four blocks: columns in scratch memory, three after one of zeros.
+	// Three or four blocks: of the first ones the sum comes to the last two.
 	CMPQ(tempA, num(64))
 	JG(LabelRef("aadslow"))
 	BZHIQ(tempA, k.c.bits, tempB)
@@ -619,17 +609,25 @@ func (k *short512) firstText() {
 		MOVQ(job(i, jobAAD), tempC)
 		VMOVDQU8_Z(at(tempC, 0), reg.K4, (shortPending + v(i)).r())
 	}
-	zero(shortAAD)
-	storeA(shortAAD, at(scratchPtr, rowAAD))
-	MOVQ(scratchPtr, tempE)
-	LEAQ(at(scratchPtr, row), tempD)
-	CMPQ(tempA, num(48))
-	CMOVQLE(tempD, tempE)
-	for c, x := range k.toColumns(four(shortPending), shortTemp, shortText) {
-		storeA(x, at(tempE, rowAAD+c*row))
+	power := shortPowers
+	var first, second stream
+	if k.raw { // powers does so when it is its turn
+		power = shortKeyTemp
+		move(shortPowers, power)
+		timesX(&first, power, shortHashTemp, at(scratchPtr, rowCarry))
 	}
-	emit(append(k.powers(), k.aadColumns()...))
-	JMP(LabelRef("chunkdone"))
+	x := k.toColumns(four(shortPending), shortTemp, shortText)
+	k.h.mul(&first, x[0], power.r(), shortAAD)
+	emit(first)
+	xor(x[1].r(), shortAAD, shortAAD)
+	move(x[2], shortAAD+1)
+	CMPQ(tempA, num(48))
+	JLE(LabelRef("aadwhole"))
+	k.h.mul(&second, shortAAD, power.r(), shortAAD)
+	emit(second)
+	xor(x[2].r(), shortAAD, shortAAD)
+	move(x[3], shortAAD+1)
+	JMP(LabelRef("aadwhole"))
 
 	Label("aadslow")
 	// Any lengths: chunk by chunk.
@@ -873,9 +871,6 @@ func (k *short512) wipe() {
 	}
 	for _, r := range []int{rowCarry, rowLens, rowOne, rowRot, rowEven, rowOdd, rowEvenWords, scratchCtr} {
 		storeA(shortKeyTemp, at(scratchPtr, r))
-	}
-	for r := range 5 {
-		storeA(shortKeyTemp, at(scratchPtr, rowAAD+r*row))
 	}
 	for r := range rounds(k.keyLen) + 1 {
 		storeA(shortKeyTemp, at(scratchPtr, scratchRows+r*row))
