@@ -57,4 +57,5 @@ endef
 LIBRARY_GO = $$(test ! -e $(BUILD)/goroot || echo env GOROOT=$(abspath $(BUILD)/goroot)) $(GO) build $(GOFLAGS_BUILD) -overlay $(abspath $(OVERLAY))
 
 export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
-export GOFLAGS := $(GOFLAGS) -buildvcs=false
+# -trimpath: what one clone compiled is what another one needs, and the library what tests need.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false -trimpath
