@@ -29,7 +29,7 @@ test: deps-test ## all tests, some minutes on two cores; make -k test goes on af
 	@echo "make test: all of it passed"
 
 test-long: deps-test ## what takes too long for make test: every case of arm64, long runs, the cluster, dissectors, packages
-	EESP_TEST_LONG=1 $(GO) test -timeout 60m ./...
+	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
 	@$(MAKE) --no-print-directory check-lint test-arm64 test-ports test-race test-control test-backends test-dist SHORT= FULL=1
 	@$(MAKE) --no-print-directory test-fuzz FUZZTIME=100000x
 	@$(MAKE) --no-print-directory test-cluster test-wireshark test-deb

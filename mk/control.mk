@@ -3,8 +3,8 @@
 # etcd is compiled once, for go vet and this; where races are looked for in it as well, minutes more (FULL=1).
 test-control:
 	@scripts/deps.sh $(DEPS_CONTROL)
-	cd control && $(GO) test -short ./store/etcd
-	cd control && CGO_ENABLED=1 $(GO) test -race -short $(if $(FULL),./...,$$($(GO) list ./... | grep -v 'etcd$$'))
+	cd control && $(GOTEST) -short ./store/etcd
+	cd control && CGO_ENABLED=1 $(GOTEST) -race -short $(if $(FULL),./...,$$($(GO) list ./... | grep -v 'etcd$$'))
 	@$(MAKE) --no-print-directory test-control-fuzz
 test-control-fuzz: MODULE := control
 
@@ -24,7 +24,7 @@ test-clients: $(CONTROL) $(BUILD)/bin/answerer $(BUILD)/bin/grant_client
 	EESP_LIBRARY=$(abspath $(SO)) PYTHONPATH=bindings/python/src tests/cluster/clients.sh $(BUILD)/bin $(BUILD)/clients
 # All of the control plane's tests, minutes: a thousand rotations under load, emergencies, more of the model, the demonstration.
 test-cluster: test-control test-clients $(CONTROL) $(BUILD)/bin/tap_gw
-	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 $(GO) test -timeout 180m ./...
+	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 $(GOTEST) -timeout 180m ./...
 	@if p=$$(scripts/promtool.sh $(BUILD)/tools/promtool); then $$p check rules packaging/eespd.rules.yml packaging/eesp-gateway.rules.yml && $$p test rules packaging/eespd.rules.test.yml; \
 	else echo "     alert rules: not checked, for there is no promtool here and Debian's package cannot be had"; fi
 	tests/cluster/servers.sh $(BUILD)/bin $(BUILD)/servers

@@ -2,23 +2,25 @@
 .PHONY: test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
 # In the order of which they begin: what takes long first. "a:b": after b; "alone": with nothing beside it.
-TEST_PARTS := check-format check-generated test-arm64 test-control test-go test-race test-ports test-dist:test-arm64 test-c test-backends:test-c test-python \
-	test-install test-fuzz check-lint test-bench test-example check-exports check-kernels test-abi test-docs test-readme test-reference demo-live:alone
+TEST_PARTS := check-format check-generated test-arm64 demo-live test-control test-go test-race test-ports test-dist:test-arm64 test-c test-backends:test-c test-python \
+	test-install test-fuzz check-lint test-bench test-example check-exports check-kernels test-abi test-docs test-readme test-reference
 # How many of them at a time: one more than CPUs, for most wait now and then.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
 test-go:
-	EESP_TEST_REQUIRE=vectors $(GO) test ./...
-# Where threads meet. Kernels, codecs, vectors and long loops have none; they are slow when races are looked for.
+	EESP_TEST_REQUIRE=vectors $(GOTEST) ./...
+# What goes into packets and comes out: of the engine's tests, those for other machines. The rest is about threads, files and
+# arguments, which are the same everywhere, and is what races are looked for in.
+DATA  := Vectors|LikeTheModel|RoundTrip|Bursts|Authenticated|StayInside|StaysIn|DataKey|Kernels|ProxyBetween|Drafts|UDPRandom|UDPWith|Order|Longest|Checksum|Allocat
+# Long loops of one thread, which are slow when races are looked for or under an emulator.
+LOOPS := Strangers|LongChain|TestReuse|WholeWindow|TooLong|UDPGuarded
+# Where threads meet. Kernels and codecs have none.
 test-race:
-	CGO_ENABLED=1 $(GO) test -race -short $(if $(FULL),./...,-skip 'Vectors|LikeTheModel|TestModel|Strangers|LongChain|TestReuse|WholeWindow' . $(addprefix ./internal/,eesp burst counter fresh/... keys replay secmem))
+	CGO_ENABLED=1 $(GOTEST) -race -short $(if $(FULL),./...,-skip 'TestModel|$(LOOPS)|^Test[A-Z]*($(DATA))' . $(addprefix ./internal/,eesp burst counter fresh/... keys replay secmem))
 
 # The Go tests of another architecture: GOARCH, emulator, what go test is told.
-go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GO) test -exec "$(2)" $(3)
+go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GOTEST) -exec "$(2)" $(3)
 ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
-# What the engine's tests are about on another machine: what goes into packets and comes out. The rest is about
-# threads, files and arguments, which are the same everywhere.
-DATA := -run 'Vectors|LikeTheModel|RoundTrip|Bursts|Authenticated|StayInside|StaysIn|DataKey|Kernels|ProxyBetween|Drafts|UDPRandom|UDPWith|Order|Longest|Checksum|Allocat'
 
 # make test: kernels in short mode on a CPU with all, where the tests of package armv8 also take the variant for
 # CPUs without SHA-3, and what is theirs to wipe. The generic kernels and the packages that know no architecture are
@@ -28,11 +30,12 @@ SHORT ?= -short
 FULL  ?=
 test-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
-	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) $(if $(FULL),./...,$(DATA) . ./internal/eesp))
+	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) $(if $(FULL),./...,-run '$(DATA)' . ./internal/eesp))
 	$(if $(FULL),,EESP_TEST_PACKETS=5000 EESP_TEST_REQUIRE=armv8$(comma)eor3 $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) -skip TestBackends/generic ./internal/asm/... ./internal/secmem))
 	$(if $(FULL),,$(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) -run 'Wiped|WipesToo|LongChain|StraysEndNoRun' ./internal/burst))
 	$(if $(FULL),EESP_TEST_REQUIRE=armv8$(comma)vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...))
 	$(if $(FULL),GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...))
+	@mkdir -p $(BUILD)/arm64 && GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o $(BUILD)/arm64/backends ./scripts/backends
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
 	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
@@ -44,7 +47,7 @@ count-arm64:
 	@scripts/count_arm64.py $(BUILD)/count
 
 # What a CPU model can run, best first.
-backends-arm64 = b=$$(GOARCH=arm64 CGO_ENABLED=0 $(GO) run -exec "qemu-aarch64-static -cpu $(1)" ./scripts/backends | xargs) && \
+backends-arm64 = b=$$(qemu-aarch64-static -cpu $(1) $(BUILD)/arm64/backends | xargs) && \
 	test "$$b" = "$(2)" && echo "backends on $(1) $$GODEBUG: $$b" || { echo "backends on $(1) $$GODEBUG: $$b, not $(2)"; exit 1; }
 
 # The generic code where octets have another order, where the compiler is another (FULL=1), and where pointers have 32
@@ -57,14 +60,14 @@ PORTABLE_FLAGS := $(SHORT) $(if $(FULL),,-skip '$(THREADS)')
 define bits32
 	set -e; export CGO_ENABLED=0 EESP_TEST_REQUIRE=vectors; \
 	if GOARCH=386 $(GO) run ./scripts/backends >/dev/null 2>&1; then \
-	  export GOARCH=386; echo "GOARCH=386 $(GO) test"; \
-	  $(GO) test -short ./internal/...; \
+	  export GOARCH=386; echo "GOARCH=386 $(GOTEST)"; \
+	  $(GOTEST) -short ./internal/...; \
 	else \
 	  export GOARCH=arm EESP_RUNNER=qemu-arm-static; \
 	  echo "this kernel runs no programs of 386, arm is emulated: TestLocked and TestSeesFaults with 32 bits" >>$${EESP_SKIPPED:-/dev/null}; \
-	  echo "GOARCH=arm $(GO) test -exec qemu-arm-static"; \
-	  $(if $(FULL),$(GO) test -exec qemu-arm-static -run Vectors ./internal/eesp;) \
-	  $(GO) test -exec qemu-arm-static -short -skip 'TestLocked|TestSeesFaults$(if $(FULL),,|$(THREADS)|Strangers|LongChain|TestReuse|WholeWindow)' $(addprefix ./internal/,burst counter fresh generic keys replay secmem wire); \
+	  echo "GOARCH=arm $(GOTEST) -exec qemu-arm-static"; \
+	  $(if $(FULL),$(GOTEST) -exec qemu-arm-static -run Vectors ./internal/eesp;) \
+	  $(GOTEST) -exec qemu-arm-static -short -skip 'TestLocked|TestSeesFaults$(if $(FULL),,|$(THREADS)|$(LOOPS))' $(addprefix ./internal/,burst counter fresh generic keys replay secmem wire); \
 	fi
 endef
 test-ports:
@@ -80,7 +83,7 @@ test-ports:
 test-backends: stage
 	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2 $(if $(FULL),,| grep -v generic)); do \
 	  echo "EESP_BACKEND=$$b"; \
-	  $(if $(FULL),EESP_BACKEND=$$b $(GO) test -short ./internal/eesp ./internal/burst;) \
+	  $(if $(FULL),EESP_BACKEND=$$b $(GOTEST) -short ./internal/eesp ./internal/burst;) \
 	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests $(if $(FULL),,kernels) | tail -n 1; \
 	done
 
@@ -89,7 +92,7 @@ FUZZTIME ?= 5000x
 test-fuzz: MODULE := .
 test-fuzz test-control-fuzz:
 	@set -e; mkdir -p $(BUILD)/fuzz; cd $(MODULE); for d in $$(grep -rl --include='*_test.go' $(if $(filter .,$(MODULE)),--exclude-dir=control) '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
-	  p=$(abspath $(BUILD))/fuzz/$$(basename $$d); $(GO) test -c -fuzz '^Fuzz' -o $$p ./$$d; \
+	  p=$(abspath $(BUILD))/fuzz/$$(basename $$d); $(GOTEST) -c -fuzz '^Fuzz' -o $$p ./$$d; \
 	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$d/*_test.go); do \
 	    echo "fuzz $$t $(FUZZTIME)"; \
 	    (cd $$d && $$p -test.run '^$$' -test.fuzz "^$$t\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1x -test.fuzzcachedir $$p.cache) >$$p.log 2>&1 || { cat $$p.log; exit 1; }; \

@@ -22,6 +22,7 @@ import (
 	"libeesp/internal/profile"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 	"libeesp/internal/wire"
 )
 
@@ -422,10 +423,7 @@ func (a *eespSA) draw(x *rand.Rand) *eespDrawn {
 // several SAs, good ones and others: they are what each alone is with its data
 // key, and all that is wrong has its own status.
 func TestEESPBursts(t *testing.T) {
-	rounds := 40
-	if testing.Short() {
-		rounds = 6
-	}
+	rounds := testrun.Rounds(6, 12, 40)
 	eachBackend(t, func(t *testing.T) {
 		for seed := range uint64(3) {
 			x := rand.New(rand.NewPCG(seed, 3))
@@ -964,6 +962,7 @@ func TestEESPKeysAreInLockedMemory(t *testing.T) {
 		return
 	}
 	eachBackend(t, func(t *testing.T) {
+		where := secrets{}
 		for mode, n := range map[uint8]int{SSKDFSHA256: 32, SSKDFSHA384: 48, SSKDFSHA512: 64, SSKDFCMAC: 32, SSKDFNone: 36} {
 			g := must(NewGroup(GroupConfig{Profile: ProfileEESP, AEAD: AES256GCM, Mode: mode, Domain: freshSPI(), MaxCOffset: 9}))
 			defer g.Close()
@@ -1011,14 +1010,13 @@ func TestEESPKeysAreInLockedMemory(t *testing.T) {
 				}
 				return g.DeriveKeys([]Context{{ID: ids[0]}, {ID: ids[1]}, {ID: ids[2]}}, out)
 			})
-			where := secrets{}
-			where.remember("root key", unsafe.Pointer(&root[0]), n)
+			where.remember(fmt.Sprintf("mode %d: root key", mode), unsafe.Pointer(&root[0]), n)
 			for i := range 3 {
-				where.remember(fmt.Sprint("key of Sub SA ", i+1), unsafe.Pointer(&out[i*g.KeyLen()]), 32)
+				where.remember(fmt.Sprintf("mode %d: key of Sub SA %d", mode, i+1), unsafe.Pointer(&out[i*g.KeyLen()]), 32)
 			}
-			for _, what := range where.found(t) {
-				t.Errorf("mode %d: %s", mode, what)
-			}
+		}
+		for _, what := range where.found(t) {
+			t.Error(what)
 		}
 	})
 }

@@ -441,10 +441,7 @@ func killChild(mode string) {
 // A sender killed at any moment, and started again at once, never repeats an
 // (ID, Epoch, Counter) that it sent.
 func TestKill(t *testing.T) {
-	kills := 25
-	if testing.Short() {
-		kills = 6
-	}
+	kills := testrun.Rounds(6, 8, 25)
 	for _, mode := range []string{"clock", "reserved"} {
 		t.Run(mode, func(t *testing.T) {
 			state := filepath.Join(t.TempDir(), "mark")

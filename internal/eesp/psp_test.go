@@ -20,6 +20,7 @@ import (
 	"libeesp/internal/kerneltest"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 // pspKeys are the device keys of tests; the second is that of the known answers.
@@ -340,10 +341,7 @@ func TestPSPSealStatuses(t *testing.T) {
 
 // Random bursts of every shape are octet for octet what the model says.
 func TestPSPLikeTheModel(t *testing.T) {
-	runs := uint64(16)
-	if testing.Short() {
-		runs = 4
-	}
+	runs := uint64(testrun.Rounds(4, 6, 16))
 	pool := stream("differential", 1<<20)
 	w := must(burst.NewWorker())
 	defer w.Close()
@@ -624,7 +622,7 @@ func TestPSPRotationUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for i := range 100 {
+	for i := range testrun.Rounds(24, 48, 100) {
 		var err error
 		switch i % 4 {
 		case 0:

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 // format is a packet format to test a receiver's replay protection with.
@@ -309,10 +310,7 @@ func TestReplayWhileKeysRotate(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s := newSender(t, g, SenderConfig{Options: true, V: VIDSrc})
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 2048, ReplayContexts: 64}, g)
-	rotations := 60
-	if testing.Short() {
-		rotations = 15
-	}
+	rotations := testrun.Rounds(15, 60, 60)
 	for round := range uint64(rotations) {
 		row := sealedRow(t, s, each)
 		opened := make([]atomic.Int32, each)

@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 	"unsafe"
@@ -19,6 +18,7 @@ import (
 	"libeesp/internal/kerneltest"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 // A model of the library, made of crypto/hkdf, crypto/aes and crypto/cipher,
@@ -436,12 +436,7 @@ func (x *differential) open(t *testing.T, which int, packets []*modelPacket) {
 // Random bursts of every shape, through keys of several generations, are octet
 // for octet what the model says.
 func TestLikeTheModel(t *testing.T) {
-	runs := uint64(8)
-	if os.Getenv("EESP_TEST_LONG") != "" {
-		runs = 50
-	} else if testing.Short() {
-		runs = 5
-	}
+	runs := uint64(testrun.Rounds(3, 4, 50))
 	pool := stream("differential", 1<<20)
 	eachBackend(t, func(t *testing.T) {
 		for run := range runs {

@@ -10,6 +10,7 @@ import (
 	"libeesp/internal/keys"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 // wantWiped is for when all bursts have ended: the last one that may use a
@@ -24,7 +25,7 @@ func wantWiped(t *testing.T) {
 // Root keys are rotated, replaced and removed while bursts run: a packet opens,
 // or has no key any more, and never anything else.
 func TestRotationUnderLoad(t *testing.T) {
-	const rotations = 80
+	rotations := testrun.Rounds(24, 40, 80)
 	g := newGroup(t, "a", GroupConfig{}, Zone, User)
 	side := newGroup(t, "b", GroupConfig{AEAD: AES256GCM}, Zone)
 	r := newReceiver(t, ReceiverConfig{}, g, side)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 // tssNumbers seals n packets and returns the counter of the first, which the
@@ -282,10 +283,7 @@ func TestTSSRenewalUnderLoad(t *testing.T) {
 		seen = map[string]bool{}
 		done = make(chan bool)
 	)
-	rounds := 300
-	if testing.Short() {
-		rounds = 60
-	}
+	rounds := testrun.Rounds(60, 300, 300)
 	for range 3 {
 		s := must(NewSender(g, SenderConfig{V: VTSSSSI, ID: ssi, Counter: CounterExplicit}))
 		defer s.Close()

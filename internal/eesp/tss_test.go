@@ -19,6 +19,7 @@ import (
 	"libeesp/internal/kerneltest"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 var (
@@ -630,7 +631,7 @@ func TestTSSRotationUnderLoad(t *testing.T) {
 		})
 	}
 	// No burst sees two rotations: the key that it was sealed with would be gone.
-	for range 50 {
+	for range testrun.Rounds(15, 25, 50) {
 		must(g.RotateKey(nil))
 		for me := range rounds {
 			for before := rounds[me].Load(); rounds[me].Load() < before+2 && !t.Failed(); {

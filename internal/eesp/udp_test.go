@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 // inetSum is the Internet checksum of b, which the library computes otherwise.
@@ -425,10 +426,7 @@ func TestUDPRoom(t *testing.T) {
 // Packets against pages that cannot be touched, on either side.
 func TestUDPGuarded(t *testing.T) {
 	room := guarded(t, 8192)
-	rounds := 40
-	if testing.Short() {
-		rounds = 5
-	}
+	rounds := testrun.Rounds(5, 15, 40)
 	for _, f := range udpFormats {
 		for _, u := range []UDP{tunnel4, tunnel6, across} {
 			if u.Transport && !f.carries {

@@ -1,7 +1,6 @@
 package fresh
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -33,7 +32,7 @@ func TestModel(t *testing.T) {
 		t.Run(strings.ReplaceAll(x.options, "-D", ""), func(t *testing.T) {
 			// One that holds and one that does not, to see that the model checks; the others
 			// take a minute, and differ only if the model does.
-			if i != 0 && i != 3 && os.Getenv("EESP_TEST_LONG") == "" {
+			if i != 0 && i != 3 && !testrun.Long() {
 				t.Skip("some seconds: EESP_TEST_LONG")
 			}
 			t.Parallel()

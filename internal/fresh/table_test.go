@@ -3,7 +3,6 @@ package fresh
 import (
 	"errors"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 
 	"libeesp/internal/replay"
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 const (
@@ -114,10 +114,7 @@ func TestEarly(t *testing.T) {
 // Whatever clocks and senders do, and whichever packets come again: none is
 // accepted twice.
 func TestNeverTwice(t *testing.T) {
-	steps := 60_000
-	if testing.Short() {
-		steps = 15_000
-	}
+	steps := testrun.Rounds(15_000, 60_000, 60_000)
 	for seed := range uint64(6) {
 		x := rand.New(rand.NewPCG(seed, 1))
 		c := Config{MaxAge: time.Duration(1+x.IntN(50)) * time.Millisecond, MaxEarly: time.Duration(1+x.IntN(20)) * time.Millisecond, MaxRate: 1000}
@@ -501,7 +498,7 @@ func TestSweep(t *testing.T) {
 // genuine is refused. EESP_TEST_LONG: 10^8 packets of 10^6 flows.
 func TestMany(t *testing.T) {
 	packets, flows := 400_000, uint64(10_000)
-	if os.Getenv("EESP_TEST_LONG") != "" {
+	if testrun.Long() {
 		packets, flows = 100_000_000, 1_000_000
 	}
 	table := newTable(t, Config{MaxRate: 2e6}, start)

@@ -4,7 +4,7 @@
 //
 // Environment: EESP_TEST_REQUIRE is a comma-separated list of backends (and
 // "vectors", and "eor3" for armv8's variant) which a test may not skip; EESP_TEST_PACKETS is the number of
-// packets in random bursts, EESP_TEST_LONG has five times as many of them; EESP_TEST_SEED makes other random bursts.
+// packets in random bursts, EESP_TEST_LONG has twenty times as many of them; EESP_TEST_SEED makes other random bursts.
 package kerneltest
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"libeesp/internal/generic"
 	"libeesp/internal/kernel"
+	"libeesp/internal/testrun"
 )
 
 // Required reports whether a backend, or something else that a test may lack,
@@ -39,6 +40,7 @@ var (
 type suite struct {
 	rig     *rig
 	quick   bool // short tests: a sample of the cases
+	long    bool // all cases
 	slow    bool // the generic backend
 	packets int  // in random bursts
 }
@@ -49,16 +51,9 @@ func Run(t *testing.T, be *kernel.Backend) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	long := os.Getenv("EESP_TEST_LONG") != ""
-	s := &suite{rig: r, quick: testing.Short(), slow: be.Name == generic.Backend.Name, packets: 200_000}
-	switch {
-	case long:
-		s.packets = 1_000_000
-	case s.quick:
-		s.packets = 50_000
-	}
+	s := &suite{rig: r, quick: testing.Short(), long: testrun.Long(), slow: be.Name == generic.Backend.Name, packets: testrun.Rounds(20_000, 50_000, 1_000_000)}
 	// The generic kernels are one loop for all lengths, and take a minute for all cases.
-	s.quick = s.quick || s.slow && !long
+	s.quick = s.quick || s.slow && !s.long
 	if s.slow {
 		s.packets /= 10
 	}
@@ -270,8 +265,14 @@ func (s *suite) equalLengths(t *testing.T) {
 		for i := phase; i < len(all); i += step {
 			aad := src.IntN(41)
 			for _, n := range []int{1, 2 + src.IntN(7), 9 + src.IntN(24)} {
-				if n > 8 && (s.quick || s.slow) && i%8 != 0 {
-					continue
+				// All lanes: each length with one of the four, unless all cases are asked for.
+				if every := 4; n > 8 && !s.long {
+					if s.quick || s.slow {
+						every = 8
+					}
+					if (i+phase)%every != 0 {
+						continue
+					}
 				}
 				var ps []packet
 				for range n {
@@ -288,9 +289,7 @@ func (s *suite) equalLengths(t *testing.T) {
 func (s *suite) singles(t *testing.T) {
 	src := newSource(t, maxText)
 	step := 9 // all lengths in nine passes
-	if s.slow {
-		step = 11
-	} else if s.quick {
+	if s.quick {
 		step = 31
 	}
 	phase := 0
@@ -353,9 +352,9 @@ func (s *suite) aad(t *testing.T) {
 		texts = []int{0, 60, 300}
 	}
 	each(func(keyLen int, mode kernel.Mode) {
-		for _, text := range texts {
+		for i, text := range texts {
 			for kind := range 4 {
-				if kind > 1 && s.quick {
+				if s.quick && kind != i%2 { // at an edge
 					continue
 				}
 				for rest := lens; len(rest) > 0; { // lengths mixed
@@ -463,7 +462,11 @@ func (s *suite) forgeries(t *testing.T) {
 			if text > 100 || s.quick {
 				textStep = 61 // prime to 8 and 128
 			}
-			try(tagPart, 128, 1)
+			tagStep := 1
+			if s.quick {
+				tagStep = 5
+			}
+			try(tagPart, 128, tagStep)
 			try(textPart, 8*text, textStep)
 			try(aadPart, 8*20, 7)
 			try(noncePart, 96, 5)
@@ -596,7 +599,7 @@ func (s *suite) againstGeneric(t *testing.T) {
 		t.Fatal(err)
 	}
 	src := newSource(t, maxText)
-	for done := 0; done < min(s.packets, 10_000); {
+	for done := 0; done < min(s.packets/5, 10_000); {
 		b := src.random(kernel.Chunk)
 		b.order()
 		if err := b.reference(); err != nil {

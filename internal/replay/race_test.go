@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"libeesp/internal/testrun"
 )
 
 type shared struct {
@@ -52,10 +54,7 @@ func (r *Table) verify(t testing.TB) (entries int) {
 // window: each is Fresh for one of them, whoever makes the window.
 func TestOnce(t *testing.T) {
 	onHeap(t)
-	rounds := 30
-	if testing.Short() {
-		rounds = 8
-	}
+	rounds := testrun.Rounds(8, 30, 30)
 	for _, width := range []uint32{64, 1024} {
 		for round := range rounds {
 			const keys, threads = 7, 8
@@ -106,10 +105,7 @@ func TestOnce(t *testing.T) {
 // and what is the highest so far is Fresh for one.
 func TestOnceSliding(t *testing.T) {
 	onHeap(t)
-	length := 30000
-	if testing.Short() {
-		length = 8000
-	}
+	length := testrun.Rounds(8000, 30000, 30000)
 	for _, width := range []uint32{64, 128, 1024} {
 		const threads = 6
 		r := newTable(t, width, 2)
@@ -206,10 +202,7 @@ func TestFirst(t *testing.T) {
 
 // Who finds the last window taken, and by the same key, has it.
 func TestLastWindow(t *testing.T) {
-	rounds := 10000
-	if testing.Short() {
-		rounds = 2000
-	}
+	rounds := testrun.Rounds(2000, 10000, 10000)
 	const threads = 3
 	for _, give := range []bool{false, true} {
 		r := newTable(t, 64, 1)
@@ -334,10 +327,7 @@ func TestReuse(t *testing.T) {
 // Contexts come and go for long, in a table that is full at times: chains stay
 // whole, and the index has no more entries than windows.
 func TestChurn(t *testing.T) {
-	rounds := 400
-	if testing.Short() {
-		rounds = 60
-	}
+	rounds := testrun.Rounds(60, 400, 400)
 	for _, most := range []uint32{1, 2, 5, 64, 3000} {
 		r := newTable(t, 64, most)
 		live := map[byte]map[uint64]bool{}
@@ -471,10 +461,7 @@ func TestLateRetirement(t *testing.T) {
 // master key, and once exactly if the table was not full.
 func TestSweepUnderTraffic(t *testing.T) {
 	onHeap(t)
-	lives := 150
-	if testing.Short() {
-		lives = 40
-	}
+	lives := testrun.Rounds(40, 150, 150)
 	const threads, ids, seqs, width = 4, 12, 64, 64
 	for _, most := range []uint32{4 * ids, ids + 5} {
 		r := newTable(t, width, most)
@@ -583,10 +570,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 // table is full, and never gets a second one.
 func TestFoundWhileMoving(t *testing.T) {
 	onHeap(t)
-	rounds := 3000
-	if testing.Short() {
-		rounds = 500
-	}
+	rounds := testrun.Rounds(500, 3000, 3000)
 	const most = 32
 	r := newTable(t, 64, most)
 	for id := range uint64(most / 2) {

@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/status"
+	"libeesp/internal/testrun"
 )
 
 func newTable(t testing.TB, width, windows uint32) *Table {
@@ -193,10 +194,7 @@ var widths = []uint32{64, 128, 1024, 65536}
 
 // Walks at several places of the range, with steps of many sizes both ways.
 func TestWalk(t *testing.T) {
-	steps := 20000
-	if testing.Short() {
-		steps = 4000
-	}
+	steps := testrun.Rounds(4000, 20000, 20000)
 	for _, width := range widths {
 		r := newTable(t, width, 64)
 		for i, start := range []uint64{0, 1, 15, 16, uint64(width) - 1, uint64(width), 1 << 32, 1<<52 - 100, 1 << 63,

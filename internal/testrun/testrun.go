@@ -2,7 +2,7 @@
 //
 // Environment: EESP_RUNNER is the command that runs programs of another
 // architecture, an emulator with its options. Give go test the same command as
-// -exec.
+// -exec. EESP_TEST_LONG, if it is set, makes tests take all that they can.
 package testrun
 
 import (
@@ -11,7 +11,23 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"testing"
 )
+
+// Long reports whether EESP_TEST_LONG is set: make test-long sets it.
+func Long() bool { return os.Getenv("EESP_TEST_LONG") != "" }
+
+// Rounds is how many rounds a test takes: few in short mode, many where tests may
+// take long, usual in make test.
+func Rounds(few, usual, many int) int {
+	switch {
+	case testing.Short():
+		return few
+	case Long():
+		return many
+	}
+	return usual
+}
 
 func runner() []string { return strings.Fields(os.Getenv("EESP_RUNNER")) }
 

@@ -156,7 +156,7 @@ show_cycles() {
 dropped() { ctl "$1" stats | sed -n "s/^$2 dropped \([0-9]*\): $3.*/\1/p"; }
 
 # plain_port, wire_port: as gateway.conf explains them.
-common() { printf 'control %s.sock\nidle-sleep 20\nstats 1\n' "$1"; }
+common() { printf 'control %s.sock\nidle-sleep 200\nstats 1\n' "$1"; }
 "$gw" make-key "zone blue 000001" blue.der
 "$gw" make-key "zone red 0000001" red.der
 blue_id="zone blue 000001" red_id="zone red 0000001"

@@ -12,6 +12,7 @@ import (
 
 	"libeesp/internal/fresh"
 	"libeesp/internal/replay"
+	"libeesp/internal/testrun"
 )
 
 const (
@@ -56,10 +57,7 @@ func begin(a, b *fresh.Table, now uint64) (x burst, resetA, resetB bool) {
 // Whatever clocks do, and whichever packets come: C's verdicts, counts, floor and
 // words are Go's.
 func TestSame(t *testing.T) {
-	steps := 30_000
-	if testing.Short() {
-		steps = 12_000
-	}
+	steps := testrun.Rounds(12_000, 30_000, 30_000)
 	var verdicts [fresh.Unmarked + 1]int
 	crossed, bursts, late := 0, 0, 0
 	for seed := range uint64(6) {
