@@ -267,7 +267,7 @@ func withArrival(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// proved gives an address its place back: the connection has a certificate that is good.
+// proved gives an address its place back: the connection has a certificate that is good, or joined.
 func proved(ctx context.Context) {
 	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok && a.leave() {
 		a.g.mu.Lock()

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"libeesp/control/agent"
@@ -543,6 +544,9 @@ func post(ctx context.Context, c *http.Client, url string, q []byte, v any) erro
 		return err
 	}
 	resp, err := c.Do(r)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // the server takes no more of this address now
+		return fmt.Errorf("%w: %w", errLater, err)
+	}
 	if err != nil {
 		return err
 	}
