@@ -20,6 +20,7 @@ import (
 	"libeesp/control/pki"
 	"libeesp/control/record"
 	"libeesp/control/server"
+	"libeesp/control/setup"
 	"libeesp/control/store"
 	"libeesp/control/store/mem"
 )
@@ -117,6 +118,44 @@ func TestShed(t *testing.T) {
 	}
 	if told < 5 {
 		t.Errorf("of 40 sessions at once %d were too many", told)
+	}
+}
+
+// Many hosts join with one invite at once, at two servers: each has one use of it, and behind the last
+// there is none.
+func TestJoinAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, record.Zone)
+	v, err := c.servers[0].Invite(t.Context(), "test", server.InviteRequest{Uses: 12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	invite := v.(map[string]any)["invite"].(string)
+	inv := must(record.ParseInvite(invite))
+	var wg sync.WaitGroup
+	var joined, used atomic.Int32
+	for i := range 16 {
+		own := *inv
+		own.Servers = []string{c.servers[i%2].addr}
+		text := must(own.Text())
+		wg.Go(func() {
+			_, _, err := setup.Join(t.Context(), t.TempDir(), text, "h"+strconv.Itoa(i))
+			switch {
+			case err == nil:
+				joined.Add(1)
+			case strings.Contains(err.Error(), "the invite is used up"):
+				used.Add(1)
+			default:
+				t.Errorf("host %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if joined.Load() != 12 || used.Load() != 4 {
+		t.Errorf("%d joined, %d found it used up", joined.Load(), used.Load())
+	}
+	if n := len(c.servers[0].MembersStatus()); n != 12 {
+		t.Errorf("%d members", n)
 	}
 }
 

@@ -210,6 +210,34 @@ func requested(raw []byte, name string) (ed25519.PublicKey, error) {
 	return pub, nil
 }
 
+// useInvite takes one use of an invite, by transaction. Many hosts may come with the same at once.
+func (s *Server) useInvite(ctx context.Context, secret []byte, name string) (inv inviteRow, err error) {
+	s.inviting.Lock()
+	defer s.inviting.Unlock()
+	key := secretKey(secret)
+	for try := 0; ; try++ {
+		kv, err := s.Store.Get(ctx, key)
+		if err != nil {
+			return inv, err
+		}
+		if kv.Mod == 0 || json.Unmarshal(kv.Value, &inv) != nil || inv.Uses < 1 || s.Now().Unix() > inv.Expires {
+			return inv, fmt.Errorf("%w: the invite is used up, has expired, or is wrong: make another (eespctl invite)", ErrNotFound)
+		}
+		if ok, _ := path.Match(inv.Name, name); !ok {
+			return inv, bad("the invite is for %q", inv.Name)
+		}
+		inv.Uses--
+		left, _ := json.Marshal(inv)
+		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: left}}})
+		if err == nil {
+			return inv, nil
+		}
+		if !errors.Is(err, store.ErrConflict) || try == 16 { // another server's was faster
+			return inv, fmt.Errorf("invite: %w", err)
+		}
+	}
+}
+
 // join puts a member on the rosters. It has no rights before it is admitted.
 func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err error) {
 	pub, err := requested(q.CSR, q.Name)
@@ -220,23 +248,9 @@ func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err err
 	if err != nil || len(secret) != 16 {
 		return a, bad("invite")
 	}
-	// One use of the invite, by transaction.
-	key := secretKey(secret)
-	kv, err := s.Store.Get(ctx, key)
+	inv, err := s.useInvite(ctx, secret, q.Name)
 	if err != nil {
 		return a, err
-	}
-	var inv inviteRow
-	if kv.Mod == 0 || json.Unmarshal(kv.Value, &inv) != nil || inv.Uses < 1 || s.Now().Unix() > inv.Expires {
-		return a, fmt.Errorf("%w: the invite is used up, has expired, or is wrong: make another (eespctl invite)", ErrNotFound)
-	}
-	if ok, _ := path.Match(inv.Name, q.Name); !ok {
-		return a, bad("the invite is for %q", inv.Name)
-	}
-	inv.Uses--
-	left, _ := json.Marshal(inv)
-	if _, err := s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: left}}}); err != nil {
-		return a, fmt.Errorf("invite: %w", err)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {

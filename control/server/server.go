@@ -78,6 +78,7 @@ type Server struct {
 	places    chan struct{} // of streams that begin
 	queued    atomic.Int32  // that wait for one
 	joins     *rate.Limiter
+	inviting  sync.Mutex // one use of an invite at a time from here
 }
 
 // heard is what was heard of another server's record, and when it changed.

@@ -10,8 +10,8 @@ import (
 // profile says which of them it reads.
 type Params struct {
 	// Ahead, if there is one, gets a bit for each level whose root key ID a packet names with an
-	// index that is ahead of the ring's: a key may have come that this group has not yet. Anybody
-	// can send such a packet.
+	// index that is ahead of the ring's (tss: bit 0, for a key number that the domain has no key of):
+	// a key may have come that this group has not yet. Anybody can send such a packet.
 	Ahead *atomic.Uint32
 
 	Profile    uint8

@@ -132,14 +132,16 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 		for an := range snap.Slot {
 			slot := &snap.Slot[an]
 			name := snap.Domain<<1 | uint32(an)
-			if !slot.Present || seen[name] { // the first group that has the key is it: see tssSlot
+			// The first group that has the key is it: see tssSlot, which also wants to see packets of a key
+			// that may come yet.
+			if !slot.Present && snap.Ahead == nil || seen[name] {
 				continue
 			}
-			seen[name] = true
+			seen[name] = slot.Present
 			var word [4]byte
 			binary.BigEndian.PutUint32(word[:], uint32(an)<<24|snap.Domain)
 			to.AddName(binary.NativeEndian.Uint32(word[:]))
-			if slot.Raw != nil || snap.TSS.AuthFailures != 0 {
+			if !slot.Present || slot.Raw != nil || snap.TSS.AuthFailures != 0 {
 				continue
 			}
 			for v := uint8(TSSAddr); v <= TSSSSI6; v++ {

@@ -543,11 +543,17 @@ type tssOpening struct {
 // Prefix is both addresses and the entropy field.
 func (o *tssOpening) Prefix(p *Desc) (uint32, status.Code) { return tssPrefix(p.Flags) }
 
-// slot finds the key of a packet.
+// slot finds the key of a packet. That a domain has none at the number may mean that a key has not come
+// yet (keys.Params.Ahead); a newer one at a number that is taken does not open, as what is forged.
 func tssSlot(snaps []*keys.Snapshot, sdi uint32, an uint8) (*keys.Snapshot, *keys.Slot) {
 	for _, s := range snaps {
 		if slot := &s.Slot[an]; s.Domain == sdi && slot.Present {
 			return s, slot
+		}
+	}
+	for _, s := range snaps {
+		if s.Domain == sdi && s.Ahead != nil && s.Slot[an^1].Present && s.Ahead.Load() == 0 {
+			s.Ahead.Store(1)
 		}
 	}
 	return nil, nil
