@@ -12,6 +12,7 @@ import (
 	"libeesp/control/agent"
 	"libeesp/control/record"
 	"libeesp/control/server"
+	"libeesp/control/socket"
 )
 
 // apart is a zone's controller and a user level's, which share nothing, and hosts that have both: in
@@ -218,4 +219,27 @@ func TestRevokedAtOne(t *testing.T) {
 		t.Error("b goes on, and nobody has it")
 	}
 	zone.eventually("b has nothing", func() bool { return len(inner.opens(record.Zone)) == 0 })
+}
+
+// A client's keys of a group that two controllers share: it knows the granter by the first, both have to
+// let the host be one, and the host draws the pair's IDs.
+func TestControllersGrant(t *testing.T) {
+	t.Parallel()
+	zone, user, hs := apart(t, "g")
+	cl := zone.client("laptop")
+	hs[0].stop()
+	hs[0].policy = &socket.Policy{DetachGrace: 30, ClientLease: 60, Clients: []socket.ClientRule{ruleOf(cl, "net")}}
+	x := hs[0].up().grants("net")
+	e := zone.newEnd(x, cl, "net")
+	e.works(t, "at first")
+	if up, down := e.grant.Up.Connection, e.grant.Down.Connection; up>>63 != 1 || down>>63 != 1 || up == down {
+		t.Errorf("IDs %x and %x", up, down)
+	}
+	if _, err := user.servers[0].Granter(t.Context(), "test", server.GranterRequest{Name: "g", Off: true}); err != nil {
+		t.Fatal(err)
+	}
+	user.eventually("no granter any more", func() bool {
+		_, err := zone.ask(x, cl, "net", 0)
+		return err != nil && strings.Contains(err.Error(), "this host is no granter at level user")
+	})
 }

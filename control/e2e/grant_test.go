@@ -52,18 +52,25 @@ func (c *cluster) granter(group string, p socket.Policy) *granter {
 	c.t.Helper()
 	h := c.join("g", true)
 	h.policy = &p
-	h.up()
-	if _, err := c.servers[0].Granter(c.t.Context(), "test", server.GranterRequest{Name: "g"}); err != nil {
-		c.t.Fatal(err)
-	}
+	return h.up().grants(group)
+}
+
+// grants makes a host that runs a granter, at each of its controllers.
+func (h *host) grants(group string) *granter {
+	h.c.t.Helper()
 	x := &granter{host: h}
 	x.attach(group)
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	s := &http.Server{Handler: h.agent.GrantHandler(), TLSConfig: h.agent.GrantTLS(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	go s.ServeTLS(l, "", "")
-	c.t.Cleanup(func() { s.Close() })
+	h.c.t.Cleanup(func() { s.Close() })
 	x.addr = l.Addr().String()
-	c.eventually("a granter in the barrier", func() bool { m := c.member("g"); return m.State == "active" && m.Granter })
+	for _, o := range append([]*host{h}, h.more...) {
+		if _, err := o.c.servers[0].Granter(h.c.t.Context(), "test", server.GranterRequest{Name: h.name}); err != nil {
+			h.c.t.Fatal(err)
+		}
+		o.c.eventually("a granter in the barrier", func() bool { m := o.c.member(h.name); return m.State == "active" && m.Granter })
+	}
 	return x
 }
 

@@ -540,3 +540,40 @@ func TestRenewal(t *testing.T) {
 		t.Errorf("a certificate that expired too long ago was renewed, for %v", d)
 	}
 }
+
+// A ring for another controller's group, and a group that names one: what is printed and what is refused.
+func TestRings(t *testing.T) {
+	p := newPlace(t)
+	id, _ := at(p.json(0, "group", "ring", "net"), "rings", "zone").(string)
+	if out, _ := p.run(0, "group", "ring", "other"); len(id) != 32 || !strings.Contains(out, "eespctl group create other --ring zone=") {
+		t.Errorf("%q, %s", id, out)
+	}
+	user := strings.Repeat("ab", 16)
+	for _, x := range []struct {
+		want int
+		text string
+		args []string
+	}{
+		{2, "group create NAME, or group ring NAME", []string{"group", "ring"}},
+		{2, "LEVEL=ID", []string{"group", "create", "x", "--ring", "user"}},
+		{2, "LEVEL=ID", []string{"group", "ring", "x", "--ring", "user=" + user}},
+		{1, "level zone is this controller's own", []string{"group", "create", "x", "--ring", "zone=" + user}},
+		{1, "no level", []string{"group", "create", "x", "--ring", "house=" + user}},
+		{1, "32 hex digits", []string{"group", "create", "x", "--ring", "user=ab"}},
+		{1, "32 hex digits", []string{"group", "create", "x", "--ring", "user=" + strings.Repeat("0", 32)}},
+		{1, "8 octets", []string{"group", "create", "x", "--id-octets", "4", "--ring", "user=" + user}},
+		{1, "of profile stateless", []string{"group", "create", "x", "--profile", "tss", "--ring", "user=" + user}},
+		{1, "a ring named net", []string{"group", "ring", "net"}},
+		{1, "this cluster has no level user", []string{"group", "ring", "x", "--level", "user"}},
+	} {
+		if _, err := p.run(x.want, x.args...); err == nil || !strings.Contains(err.Error(), x.text) {
+			t.Errorf("%q: %v", x.args, err)
+		}
+	}
+	if v := at(p.json(0, "group", "create", "x", "--ring", "user="+user), "group"); v == nil {
+		t.Error("no group")
+	}
+	if _, err := p.run(1, "group", "create", "x", "--profile", "psp"); err == nil || !strings.Contains(err.Error(), "a group named x") {
+		t.Errorf("a name twice: %v", err)
+	}
+}
