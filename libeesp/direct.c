@@ -1544,8 +1544,8 @@ static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t numb
 		if (LIKELY(e - 1 < HIDDEN - 1)) { /* most probably it is this one */
 			window = window_at(&c, e);
 			l->word = window_word(&c, window, l->seq);
-			__builtin_prefetch(window, 1);
-			__builtin_prefetch(l->word, 1);
+			FETCH_TO_WRITE(window);
+			FETCH_TO_WRITE(l->word);
 		}
 		l->window = window;
 	}
@@ -2051,7 +2051,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				flow_hash(times->seed, times->no_addr, l, s);
 				l->word = times_place(times, pass, l->hash, tsc, tsc, &l->seq);
 				l->window = (uint8_t *)pass->first;
-				__builtin_prefetch(l->word, 1);
+				FETCH_TO_WRITE(l->word);
 			}
 			if (UNLIKELY(simple != 1)) {
 				if (simple == 2)
