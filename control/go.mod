@@ -15,8 +15,6 @@ require (
 	golang.org/x/time v0.15.0
 )
 
-require github.com/klauspost/cpuid/v2 v2.3.0 // indirect
-
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect

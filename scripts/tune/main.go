@@ -15,8 +15,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/klauspost/cpuid/v2"
-
 	"libeesp/internal/asm/vaes256"
 	"libeesp/internal/asm/vaes512"
 	"libeesp/internal/asm/vector"
@@ -216,7 +214,7 @@ func write(root, name string, all []vector.Tuning, t vector.Tuning) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s on %s (%s): %+v\n", name, cpuid.CPU.BrandName, t.CPU, t)
+	fmt.Printf("%s on %s (%s): %+v\n", name, vector.Name(), t.CPU, t)
 }
 
 func main() {

@@ -3,7 +3,6 @@
 package vaes256
 
 import (
-	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/cpu"
 
 	"libeesp/internal/asm/aesni"
@@ -33,5 +32,5 @@ var Backend = kernels.Backend("vaes256")
 // Supported reports whether CPU and operating system have what it needs.
 func Supported() bool {
 	x := &cpu.X86 // knows VAES only together with AVX-512
-	return x.HasAVX2 && x.HasBMI2 && x.HasAES && cpuid.CPU.Supports(cpuid.VAES, cpuid.VPCLMULQDQ)
+	return x.HasAVX2 && x.HasBMI2 && x.HasAES && vector.HasVAES()
 }

@@ -3,7 +3,6 @@
 package vaes512
 
 import (
-	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/cpu"
 
 	"libeesp/internal/asm/vaes256"
@@ -43,10 +42,11 @@ func Supported() bool {
 // vectors of 512 bits: Intel's Ice Lake and Tiger Lake families. Others with
 // VAES, AMD's and Intel's later ones, do not.
 func Slow() bool {
-	if cpuid.CPU.VendorID != cpuid.Intel || cpuid.CPU.Family != 6 {
+	family, model := vector.Model()
+	if vector.Vendor() != "GenuineIntel" || family != 6 {
 		return false
 	}
-	switch cpuid.CPU.Model {
+	switch model {
 	case 0x6a, 0x6c, 0x7d, 0x7e, 0x9d, 0x8c, 0x8d:
 		return true
 	}

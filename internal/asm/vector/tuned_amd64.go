@@ -1,13 +1,12 @@
 package vector
 
-import (
-	"strconv"
-
-	"github.com/klauspost/cpuid/v2"
-)
+import "strconv"
 
 // CPU is what a Tuning is for, here.
-func CPU() string { return cpuid.CPU.VendorString + " family " + strconv.Itoa(cpuid.CPU.Family) }
+func CPU() string {
+	family, _ := Model()
+	return Vendor() + " family " + strconv.Itoa(family)
+}
 
 // Tuned is the tuning for this CPU, or the first.
 func Tuned(t []Tuning) Tuning {
