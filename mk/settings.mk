@@ -53,7 +53,7 @@ OVERLAY := $(BUILD)/overlay.json
 define write-overlay
 @mkdir -p $(BUILD)
 @root=$$($(GO) env GOROOT); case $$root in "$$($(GO) env GOMODCACHE)"/*) ln -sfn "$$root" $(BUILD)/goroot; root=$(abspath $(BUILD)/goroot);; esac; \
-  printf '{"Replace": {"%s/src/runtime/netpoll_epoll.go": "%s/libeesp/netpoll.go.txt"}}\n' "$$root" "$(CURDIR)" >$(OVERLAY)
+  printf '{"Replace": {"%s/src/runtime/netpoll_epoll.go": "%s/libeesp/netpoll.go.txt"}}\n' "$$root" "$(CURDIR)" >$(OVERLAY).$$$$ && mv -f $(OVERLAY).$$$$ $(OVERLAY)
 endef
 # Go, to build the library.
 LIBRARY_GO = $$(test ! -e $(BUILD)/goroot || echo env GOROOT=$(abspath $(BUILD)/goroot)) $(GO) build $(GOFLAGS_BUILD) -overlay $(abspath $(OVERLAY))

@@ -31,31 +31,37 @@ static void remember(const char *name, const uint8_t *secret, size_t n)
 	}
 }
 
-/* How often a part of a secret is in b; where says where for the report. */
+enum { PAGE = 4096, CHUNK = 1 << 20 };
+
+static uint8_t begins[1 << 16]; /* whether a part begins with these two octets */
+
+static int is_part(size_t k, const uint8_t *p)
+{
+	for (size_t i = 0; i < PART; i++)
+		if ((p[i] ^ MASK) != wanted[k].octets[i])
+			return 0;
+	return only == NULL || strncmp(wanted[k].name, only, strlen(only)) == 0;
+}
+
+/* How often a part of a secret is in b; where says where for the report. Most pages are zero, which no part is. */
 static size_t search(const uint8_t *b, size_t n, const char *where)
 {
 	size_t found = 0;
-	for (size_t k = 0; k < parts; k++) {
-		const uint8_t first = wanted[k].octets[0] ^ MASK;
-		if (only != NULL && strncmp(wanted[k].name, only, strlen(only)) != 0)
+	for (size_t at = 0; at + PART <= n; at++) {
+		if (at % PAGE == 0 && at + PAGE <= n && b[at] == 0 && memcmp(b + at, b + at + 1, PAGE - 1) == 0)
+			at += PAGE - PART + 1;
+		if (at + PART > n || !begins[b[at] << 8 | b[at + 1]])
 			continue;
-		for (const uint8_t *p = b; p < b + n && (p = memchr(p, first, (size_t)(b + n - p))) != NULL; p++) {
-			size_t i = 1;
-			if (p + PART > b + n)
-				break;
-			while (i < PART && (p[i] ^ MASK) == wanted[k].octets[i])
-				i++;
-			if (i < PART)
+		for (size_t k = 0; k < parts; k++) {
+			if (!is_part(k, b + at))
 				continue;
 			found++;
 			if (!quiet)
-				printf("     %s at offset %#zx of %s", wanted[k].name, (size_t)(p - b), where);
+				printf("     %s at offset %#zx of %s", wanted[k].name, at, where);
 		}
 	}
 	return found;
 }
-
-enum { CHUNK = 1 << 20 };
 
 /* Copies of secrets in all memory that can be read, but for areas that are
  * locked and not dumped where those are allowed. */
@@ -69,6 +75,9 @@ static size_t copies(int allow_locked)
 	int mem = open("/proc/self/mem", O_RDONLY);
 	FILE *f = fopen("/proc/self/smaps", "r");
 	CHECK(mem >= 0 && f != NULL);
+	memset(begins, 0, sizeof begins);
+	for (size_t k = 0; k < parts; k++)
+		begins[(wanted[k].octets[0] ^ MASK) << 8 | (wanted[k].octets[1] ^ MASK)] = 1;
 	while (fgets(line, sizeof line, f)) {
 		char perms[8];
 		if (sscanf(line, "%lx-%lx %7s", &a, &b, perms) == 3 && strchr("r-", perms[0]) && strlen(perms) == 4) {
