@@ -120,7 +120,7 @@ refused "1: replay: a group with keys of an agent has windows, or time" "$(agent
 refused "1: replay-window: a group with keys of an agent has windows, or time" "$(agent plain replay-window 0)"
 kill "${agents[@]}"
 wait "${agents[@]}" 2>/dev/null || true
-refused "1: replay-window: '63' is neither 0 nor 64" 's/^group blue/& replay-window 63/'
+refused "1: replay-window: '63' is neither 0 nor at least 64" 's/^group blue/& replay-window 63/'
 refused "1: replay: 'clock' is none of windows, time, off" 's/^group blue/& replay clock/'
 refused "1: a group of profile stateless has no 'max-rate'" 's/^group blue/& max-rate 5/'
 refused "1: a group of profile stateless has no 'replay-window'" 's/^group blue/& replay time replay-window 64/'
@@ -128,7 +128,7 @@ refused "1: replay: counters of profile tss are not times" 's/stateless/tss repl
 refused "1: 'aead' twice" 's/^group.*/& aead aes-256-gcm/'
 refused "1: group 'blue' has no root key" '/^root-key/d'
 refused "2: no group 'red' above" 's/key blue/key red/'
-refused "2: 'town' is none of zone, user, task" 's/ zone / town /'
+refused "2: 'town' is not zone, user or task" 's/ zone / town /'
 refused "2: none.der: No such file" 's/zone.der/none.der/'
 refused "2: open.der: open to others" 's/zone.der/open.der/'
 refused "2: cut.der: invalid root key" 's/zone.der/cut.der/'
@@ -142,7 +142,7 @@ refused "5: routes: '33' is not a length" 's/\.0\/24/.0\/33/'
 refused "5: routes: '10.9.2' is not an IP address" 's/10.9.2.0/10.9.2/'
 refused "4: peer 'b': which port? There is not one only" '/^local/d'
 refused "5: peer 'b': no port x" 's/^peer.*/& port x/'
-refused "5: peer 'b': this end and it are not both IPv4" 's/address 127.0.0.2/address ::1/'
+refused "5: peer 'b': its address and this end's are not both IPv4" 's/address 127.0.0.2/address ::1/'
 refused "5: peer 'b' has this end's own address" 's/127.0.0.2/127.0.0.1/'
 refused "9: peer 'b' has the same address" '$a peer c address 127.0.0.2 group blue routes 10.1.0.0/16'
 refused "9: peer 'b' gets all packets already" -e 's/ routes.*//' -e '$a peer c address 127.0.0.3 group blue'
@@ -170,7 +170,7 @@ sed 's/psp1/psp2/g; s/192.0.2.1/X/; s/192.0.2.2/192.0.2.1/; s/X/192.0.2.2/; s/pe
 [[ $(cat psp1.spi) == 2 && $(stat -c %a to-a.key) == 600 ]] || fail "psp1.spi: $(cat psp1.spi)"
 fails 1 "to-a.key: File exists" grant psp1.conf mine to-a.key
 [[ $(cat psp1.spi) == 3 ]] || fail "the SPI of a key that was not written counts as given out"
-fails 1 "is no group of profile psp" grant good.conf blue k
+fails 1 "is not a group of profile psp" grant good.conf blue k
 echo x >psp1.spi
 fails 1 "psp1.spi: this is not the number of an SPI" grant psp1.conf mine k
 echo 3 >psp1.spi
@@ -329,10 +329,10 @@ ok
 
 # Wrong commands change nothing.
 answers() { [[ $(ctl 1 "${@:2}") == "error: "*"$1"* ]] || fail "${*:2}: $(ctl 1 "${@:2}")"; }
-answers "is no command" no-such
+answers "is not a command" no-such
 answers "usage: rotate" rotate blue zone 5
 answers "no group 'red'" rotate red zone 5 value4
-answers "is none of zone" rotate blue town 5 value4
+answers "is not zone" rotate blue town 5 value4
 answers "not an index" rotate blue zone 5x value4
 answers "No such file" rotate blue zone 5 none
 answers "does not have 32 octets" rotate blue zone 5 zone.der
@@ -505,7 +505,7 @@ pings 10.9.2.1 5 || fail "by time: a ping was lost: $(ctl 1 status; ctl 2 status
 in1 curl -sf -o got http://10.9.2.1:8000/part || fail "by time: curl: status $?"
 cmp -s got www/part || fail "by time: the file arrived changed"
 for side in 1 2; do
-	! ctl "$side" status | grep refused | grep -v 'inside is a network of another peer\|older than packets may be' ||
+	! ctl "$side" status | grep refused | grep -v 'inside is a network of another peer\|packet too old for the clock' ||
 		fail "by time: gateway $side refused packets: $(ctl "$side" status)"
 	stop "$side"
 	[[ -s gw$side.mark ]] || fail "by time: no mark"

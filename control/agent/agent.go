@@ -132,7 +132,7 @@ func (a *Agent) may(c *Controller, g *record.Group) error {
 	}
 	in := a.of(g)
 	if in[0] != c {
-		return fmt.Errorf("it has a ring at level %s, whose controller is another one: that one is to announce it", in[0].of())
+		return fmt.Errorf("it has a ring at level %s, which has another controller: that controller must announce it", in[0].of())
 	}
 	for _, k := range a.controllers {
 		switch is := slices.Contains(in, k); {

@@ -79,9 +79,9 @@ func TestMay(t *testing.T) {
 	}{
 		{nil, nil, zone, "net", "zu-", 1, ""},
 		{nil, nil, zone, "net", "zut", 1, ""},
-		{nil, nil, zone, "net", "-ut", 1, "it has a ring at level user, whose controller is another one"},
+		{nil, nil, zone, "net", "-ut", 1, "it has a ring at level user, which has another controller"},
 		{nil, nil, user, "net", "-ut", 1, ""},
-		{nil, nil, user, "net", "zu-", 1, "it has a ring at level zone,task, whose controller is another one"},
+		{nil, nil, user, "net", "zu-", 1, "it has a ring at level zone,task, which has another controller"},
 		{nil, nil, zone, "net", "zu-", 0, "they need 8 octets"},
 		// A ring is missing.
 		{nil, nil, zone, "net", "z--", 1, "it has no ring of the controller of user, and groups of this name have one"},

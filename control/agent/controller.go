@@ -641,9 +641,9 @@ func (c *Controller) numbers(ctx context.Context, kind record.IDKind, n int) (ou
 			switch kind {
 			case record.KindConnection:
 			case record.KindClient, record.KindSPI:
-				return nil, errors.New("no server answers, and clients' IDs come from one")
+				return nil, errors.New("no server answers, and clients' IDs come from servers")
 			default:
-				return nil, errors.New("no server answers, and IDs of 4 octets come from one: this group opens only")
+				return nil, errors.New("no server answers, and IDs of 4 octets come from servers: this group can only open")
 			}
 			return append(out, drawn(n-len(out))...), nil
 		}

@@ -28,7 +28,7 @@ func ParseInvite(s string) (*Invite, error) {
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil || len(b) < 4 {
-		return nil, fmt.Errorf("%w: the invite is not whole: copy all of the line", ErrMalformed)
+		return nil, fmt.Errorf("%w: the invite is incomplete: copy the whole line", ErrMalformed)
 	}
 	n := len(b) - 4
 	if h := sha256.Sum256(b[:n]); string(h[:4]) != string(b[n:]) {

@@ -33,7 +33,7 @@ const (
 )
 
 // errAgain: what a delegation would leave without a signature has to be signed again first.
-var errAgain = errors.New("records are still signed by an instance that leaves")
+var errAgain = errors.New("records are still signed by the server that is removed")
 
 // Delegate puts a delegation in force. Records that an instance signed which it does not
 // name any more are signed again by this one, and the rings get new KEKs and keys, for
@@ -156,7 +156,7 @@ func (l *Level) differLocked(d *record.Delegation) (added, left []string, err er
 	for _, x := range old.Instances {
 		if !has(d.Instances, x) {
 			if x.ID == l.keys.ID {
-				return nil, nil, fmt.Errorf("%w: server %s cannot take itself off: ask another server", rotation.ErrGuard, x.Name)
+				return nil, nil, fmt.Errorf("%w: server %s cannot remove itself: run the command on another server", rotation.ErrGuard, x.Name)
 			}
 			left = append(left, x.Name)
 		}

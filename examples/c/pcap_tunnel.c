@@ -1000,10 +1000,10 @@ static void open_capture(struct tunnel *t, const struct profile *f, struct burst
 			const uint32_t ip_header = p->ip[0] >> 4 == 4 ? (p->ip[0] & 0xfu) * 4 : IPV6_LEN;
 			const uint32_t front = ip_header + (f->port == 0 ? ENTROPY_LEN : UDP_LEN);
 			if (p->len < front + EESP_MIN_HEADER)
-				die("%s: packet %zu is none of the tunnel's", from->path, g->packets + i + 1);
+				die("%s: packet %zu is not one of the tunnel's", from->path, g->packets + i + 1);
 			if (f->port == 0) {
 				if (p->ip[0] != 0x45 || p->ip[9] != TSS_PROTOCOL)
-					die("%s: packet %zu is none of the tunnel's", from->path, g->packets + i + 1);
+					die("%s: packet %zu is not one of the tunnel's", from->path, g->packets + i + 1);
 				b->pkt[i] = (eesp_pkt){ .data = p->ip + front, .len = p->len - front, .headroom = front };
 			}
 			key[i] = f->key_of(p->ip + front);

@@ -143,7 +143,7 @@ int grant_get(const struct grant_from *from, const char *group, uint64_t renew, 
 	SSL *ssl = NULL;
 	if (ctx == NULL || !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) || !SSL_CTX_load_verify_locations(ctx, file[0], NULL) ||
 	    SSL_CTX_use_certificate_file(ctx, file[1], SSL_FILETYPE_PEM) != 1 || SSL_CTX_use_PrivateKey_file(ctx, file[2], SSL_FILETYPE_PEM) != 1) {
-		fail(error, from->dir, "client.key, client.crt and ca.crt are not there, or not right");
+		fail(error, from->dir, "client.key, client.crt or ca.crt is missing or wrong");
 	} else {
 		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 		bio = BIO_new_ssl_connect(ctx);

@@ -126,7 +126,7 @@ void gw_copy_name(const struct gw_line *l, const char *key, char to[GW_MAX_NAME]
 		for (; !bad && more > 0; more--)
 			bad = *++p >> 6 != 2;
 		if (bad)
-			gw_fail_line(l, "%s: names are of UTF-8's visible characters, without quotation marks and backslashes", key);
+			gw_fail_line(l, "%s: names consist of visible UTF-8 characters, without quotation marks and backslashes", key);
 	}
 }
 
@@ -207,7 +207,7 @@ static void read_window(const struct gw_line *l, struct gw_group *g, const char 
 {
 	g->replay_window = (uint32_t)gw_number(l, key, value, 0, 65536);
 	if (g->replay_window != 0 && g->replay_window < 64)
-		gw_fail_line(l, "%s: '%s' is neither 0 nor 64 and more", key, value);
+		gw_fail_line(l, "%s: '%s' is neither 0 nor at least 64", key, value);
 }
 
 /* Replay protection by time, which the two profiles have whose counters may be times. */
@@ -378,7 +378,7 @@ static void read_root_key(struct gw_line *l)
 	char path[GW_MAX_PATH], why[GW_MAX_PATH];
 	int level = gw_level(l->word[2]);
 	if (level < 0)
-		gw_fail_line(l, "'%s' is none of zone, user, task", l->word[2]);
+		gw_fail_line(l, "'%s' is not zone, user or task", l->word[2]);
 	copy_path(l, "root-key", path, l->word[3]);
 	if (!gw_load_root_key(g, level, path, why))
 		gw_fail_line(l, "%s", why);
@@ -465,7 +465,7 @@ static void read_peer(struct gw_line *l)
 	if (!has_address || p->receive == NULL || (send == NULL) == (p->send_key[0] == '\0'))
 		gw_fail_line(l, "a peer needs address, and group, or receive and one of send and send-key");
 	if (send != NULL && send->config.profile != p->receive->config.profile)
-		gw_fail_line(l, "groups '%s' and '%s' have not the same profile", send->name, p->receive->name);
+		gw_fail_line(l, "groups '%s' and '%s' do not have the same profile", send->name, p->receive->name);
 	if (send == p->receive && p->receive->config.profile == EESP_PROFILE_EESP)
 		gw_fail_line(l, "an SA has one direction: a peer of profile eesp needs send and receive");
 	g->peer_count++;
@@ -581,13 +581,13 @@ static void check_whole(struct gw *g)
 			gw_fail(g, p->line, "peer '%s': %s%s", p->name,
 				p->port[0] != '\0' ? "no port " : "which port? There is not one only", p->port);
 		if (is_ipv4(p->address) != is_ipv4(e->address))
-			gw_fail(g, p->line, "peer '%s': this end and it are not both IPv4 or IPv6", p->name);
+			gw_fail(g, p->line, "peer '%s': its address and this end's are not both IPv4 or both IPv6", p->name);
 		if (memcmp(p->address, e->address, 16) == 0)
 			gw_fail(g, p->line, "peer '%s' has this end's own address", p->name);
 		for (size_t j = 0; j < i; j++)
 			if (g->peers[j].end == e) {
 				if (g->peers[j].receive->config.profile != p->receive->config.profile)
-					gw_fail(g, p->line, "peers '%s' and '%s' of one port have not the same profile",
+					gw_fail(g, p->line, "peers '%s' and '%s' of one port do not have the same profile",
 						g->peers[j].name, p->name);
 				if (memcmp(g->peers[j].address, p->address, 16) == 0)
 					gw_fail(g, p->line, "peer '%s' has the same address", g->peers[j].name);

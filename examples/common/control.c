@@ -130,7 +130,7 @@ static bool the_level(struct gw_command *c, int *level)
 {
 	*level = gw_level(c->word[2]);
 	if (*level < 0)
-		gw_refuse(c, "'%s' is none of zone, user, task", c->word[2]);
+		gw_refuse(c, "'%s' is not zone, user or task", c->word[2]);
 	return *level >= 0;
 }
 
@@ -317,7 +317,7 @@ static void run_command(struct gw_command *c, char *line, const struct gw_verb *
 	if (v == NULL)
 		v = find_verb(own, name);
 	if (v == NULL) {
-		gw_refuse(c, "'%s' is no command; help says which there are", name);
+		gw_refuse(c, "'%s' is not a command; help lists the commands", name);
 		return;
 	}
 	if (c->count >= v->min && c->count <= v->max)

@@ -141,9 +141,9 @@ static void open_end(struct gw *g, struct gw_end *e)
 		if (e->profile != group->config.profile || !(receives || next_sa))
 			continue;
 		if (group->config.profile == EESP_PROFILE_PSP && count != 0)
-			gw_fail(g, group->line, "a port has one group of profile psp: nothing in its packets tells them apart");
+			gw_fail(g, group->line, "a port can have only one group of profile psp: packets do not name their group");
 		if (count != 0 && (c.replay_mode == EESP_REPLAY_TIME) != (group->replay == GW_REPLAY_TIME))
-			gw_fail(g, group->line, "groups '%s' and the one before have not the same replay", group->name);
+			gw_fail(g, group->line, "group '%s' and the one before do not have the same replay", group->name);
 		if (group->replay == GW_REPLAY_TIME && count == 0) { /* one table, as the first group wants it */
 			c.replay_mode = EESP_REPLAY_TIME;
 			c.max_age_us = group->max_age_us;
@@ -152,7 +152,7 @@ static void open_end(struct gw *g, struct gw_end *e)
 			c.mark_path = group->mark[0] != '\0' ? group->mark : NULL;
 		}
 		if (count != 0 && c.replay_mode != EESP_REPLAY_TIME && c.engine_bits != group->engine_bits)
-			gw_fail(g, group->line, "groups '%s' and the one before have not the same engine-bits", group->name);
+			gw_fail(g, group->line, "group '%s' and the one before do not have the same engine-bits", group->name);
 		groups[count++] = group->handle;
 		c.engine_bits = group->replay == GW_REPLAY_TIME ? 0 : group->engine_bits;
 		line = group->line;

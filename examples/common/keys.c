@@ -143,7 +143,7 @@ static void grant(struct gw *g, const char *config, const char *name, const char
 	gw_read(g, config);
 	struct gw_group *group = gw_find_group(g, name);
 	if (group == NULL || group->config.profile != EESP_PROFILE_PSP || group->spi_file[0] == '\0')
-		die("%s: '%s' is no group of profile psp with an spi-file", config, name);
+		die("%s: '%s' is not a group of profile psp with an spi-file", config, name);
 	char locked[GW_MAX_PATH + 8];
 	snprintf(locked, sizeof locked, "%s.lock", group->spi_file);
 	int lock = open(locked, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -97,7 +97,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 	}
 	n := profile.DataKey{ID: k.ID, Epoch: k.Epoch, V: k.V, KeyLen: c.KeyLen, Profile: s.Profile}
 	if code := pr.Export(s, k, options, &n); code == status.ErrUnsupported {
-		return fmt.Errorf("%w: a holder of this key needs the group's key: it is the group's own, or one of many that a rekey mask makes", code)
+		return fmt.Errorf("%w: this key cannot be exported: it is the group's own key, or changes with the rekey mask", code)
 	} else if code != status.OK {
 		return code
 	}

@@ -69,7 +69,7 @@ func NewTimes(c fresh.Config, path string) (*Times, error) {
 // Share is r for one more receiver, whose configuration is the same.
 func (r *Times) Share(c fresh.Config) (*Times, error) {
 	if !r.table.Is(c) {
-		return nil, fmt.Errorf("%w: the heir takes the table over as it is: max age, max early and max rate must be the same", status.ErrArgument)
+		return nil, fmt.Errorf("%w: the heir takes over the table: max age, max early and max rate must be the same", status.ErrArgument)
 	}
 	r.table.Share()
 	return r, nil

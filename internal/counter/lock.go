@@ -139,7 +139,7 @@ func (l *idLocks) follow() (gone []*lock, err error) {
 		if len(l.held) != 0 { // they were removed, and may come back
 			return nil, nil
 		}
-		return nil, fmt.Errorf("%w: to lock the ID: the group has no key to seal with yet", status.ErrNoKey)
+		return nil, fmt.Errorf("%w: cannot lock the ID: the group has no key to seal with yet", status.ErrNoKey)
 	}
 	now := map[[16]byte][]*lock{}
 	for _, key := range all {

@@ -155,7 +155,7 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 	id, key := idOf(name)
 	at := place{name, part{c.Direction, c.EngineBits, c.Engine}}
 	if was := keyIDs[key]; was != nil && was.id != id || key != "" && used.has(set{ofKey, key}) && !used.has(set{ofHolders, id}) {
-		return nil, fmt.Errorf("%w: this process has had this data key for another ID", status.ErrExists)
+		return nil, fmt.Errorf("%w: this process has used this data key with another ID", status.ErrExists)
 	}
 	for _, owners := range related(id) {
 		for other := range owners {
@@ -163,7 +163,7 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 				return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, other.bits)
 			}
 			if rival(other.name, name) && at.overlaps(other.part) {
-				return nil, fmt.Errorf("%w: a sender of this process may come to the same key and nonces: a group's and a data key's of one ID, or (tss) one with and one without SSI", status.ErrExists)
+				return nil, fmt.Errorf("%w: this process has a sender that could use the same key and nonces: of one ID, one with a group and one with a data key, or (tss) one with and one without SSI", status.ErrExists)
 			}
 		}
 	}

@@ -877,11 +877,11 @@ func (f *follower) take(ids []uint64) {
 func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 	switch {
 	case s.g.g.Params().SPIs:
-		return nil, fmt.Errorf("%w: psp: a group that is followed seals to its clients (Group.ClientSender)", status.ErrUnsupported)
+		return nil, fmt.Errorf("%w: psp: a group that follows an agent seals to its clients (Group.ClientSender)", status.ErrUnsupported)
 	case c.ID != 0:
 		return nil, fmt.Errorf("%w: ID: the agent gives it", status.ErrArgument)
 	case c.Counter != CounterClock || c.EngineBits != 0 || c.RateLog2 != 0 || c.FixedEpoch || c.StatePath != "" || c.LockDir != "":
-		return nil, fmt.Errorf("%w: counters of a sender whose ID was never used before begin at 0, or are times if the group's are: no settings, file or lock", status.ErrArgument)
+		return nil, fmt.Errorf("%w: senders of a group that follows an agent take no counter settings, state file or lock", status.ErrArgument)
 	}
 	f.mu.Lock()
 	st := f.state
@@ -898,7 +898,7 @@ func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 			c.V = VTSSSSI
 		}
 		if c.V != VTSSSSI && c.V != VTSSSSIIPv6 {
-			return nil, fmt.Errorf("%w: V %#x: senders of a group that is followed have an SSI", status.ErrArgument, c.V)
+			return nil, fmt.Errorf("%w: V %#x: senders of a group that follows an agent have an SSI", status.ErrArgument, c.V)
 		}
 	}
 	if st.CounterMode != link.CountersTimes {

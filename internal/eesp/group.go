@@ -242,7 +242,7 @@ func (g *Group) own() error {
 		return err
 	}
 	if g.follows != nil {
-		return fmt.Errorf("%w: the group follows an agent, which has its keys in hand", status.ErrUnsupported)
+		return fmt.Errorf("%w: the group follows an agent, which manages its keys", status.ErrUnsupported)
 	}
 	return nil
 }
@@ -332,7 +332,7 @@ func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
 			return err
 		}
 		if n > len(dst) {
-			return fmt.Errorf("%w: the root key takes %d octets", status.ErrRoom, n)
+			return fmt.Errorf("%w: the root key must have %d octets", status.ErrRoom, n)
 		}
 		copy(dst, b[:n])
 		return nil
@@ -413,7 +413,7 @@ func (g *Group) DomainStats() (s DomainStats, err error) {
 	}
 	d := g.g.Params().State
 	if d == nil {
-		return s, fmt.Errorf("%w: this profile has no domains that count", status.ErrUnsupported)
+		return s, fmt.Errorf("%w: this profile has no domain statistics", status.ErrUnsupported)
 	}
 	n, failures := d.Read()
 	return DomainStats{n[keys.Sealed], n[keys.Opened], n[keys.AuthFailures], n[keys.Invalid], n[keys.UnknownSA], n[keys.LateEpoch],

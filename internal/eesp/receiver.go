@@ -143,9 +143,9 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	case c.Replay > ReplayTime:
 		return fmt.Errorf("%w: replay mode %d", status.ErrArgument, c.Replay)
 	case !byTime && (c.MaxAge != 0 || c.MaxEarly != 0 || c.MaxRate != 0 || c.MarkPath != "" || c.ClockTrusted || c.Heir != nil):
-		return fmt.Errorf("%w: max age, max early, max rate, mark, clock and heir go with replay protection by time", status.ErrArgument)
+		return fmt.Errorf("%w: max age, max early, max rate, mark, clock and heir need replay protection by time", status.ErrArgument)
 	case byTime && (c.ReplayWindow != 0 || c.EngineBits != 0):
-		return fmt.Errorf("%w: replay protection by time has no windows, and need not know of engines", status.ErrArgument)
+		return fmt.Errorf("%w: replay protection by time takes no replay window and no engine bits", status.ErrArgument)
 	case byTime && k != nil && k.Profile != uint8(ProfileStateless) && k.Profile != uint8(ProfilePSP):
 		return fmt.Errorf("%w: replay protection by time: counters of this profile are not times", status.ErrArgument)
 	case byTime && c.Heir != nil && (!c.Heir.usable() || c.Heir.r.Times == nil || c.MarkPath != ""):
@@ -175,7 +175,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 		case c.Heir != nil:
 			r.r.Times, err = c.Heir.r.Times.Share(f)
 		case c.MarkPath == "" && !c.ClockTrusted && !clockSynchronised():
-			err = fmt.Errorf("%w: the machine's clock is not synchronised: wait until it is, keep a mark in a file, or say that it is to be trusted", status.ErrClock)
+			err = fmt.Errorf("%w: the machine's clock is not synchronised: wait until it is, set a mark file, or set the option to trust it", status.ErrClock)
 		default:
 			r.r.Times, err = burst.NewTimes(f, c.MarkPath)
 		}

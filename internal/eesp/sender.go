@@ -80,7 +80,7 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 		return nil, err
 	}
 	if c.Time || c.TimeLate {
-		return nil, fmt.Errorf("%w: time: the group says whether counters are times", status.ErrArgument)
+		return nil, fmt.Errorf("%w: time: the group decides whether counters are times", status.ErrArgument)
 	}
 	s := &Sender{g: g, made: true}
 	if ProfileID(g.g.Params().Profile) == ProfileStateless {

@@ -59,7 +59,7 @@ func (d *DomainState) Read() (counts [DomainCounts]uint64, failures uint64) {
 func (g *Group) ResetLatch() error {
 	d := g.params.State
 	if d == nil {
-		return fmt.Errorf("%w: this profile has no domains that latch", status.ErrUnsupported)
+		return fmt.Errorf("%w: this profile has no latch", status.ErrUnsupported)
 	}
 	d.failures.Store(0)
 	return nil

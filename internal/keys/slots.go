@@ -116,7 +116,7 @@ func (g *Group) SetKey(slot int, key []byte) error {
 // use, and has them use it. It returns the slot.
 func (g *Group) RotateKey(key []byte) (int, error) {
 	if g.params.Slots == 1 {
-		return 0, fmt.Errorf("%w: this profile has one key slot: a new key takes a new group", status.ErrArgument)
+		return 0, fmt.Errorf("%w: this profile has one key slot: a new key needs a new group", status.ErrArgument)
 	}
 	if err := g.checkSlot(1); err != nil {
 		return 0, err
@@ -278,7 +278,7 @@ func (g *Group) nextSlots() (s, old *Snapshot, err error) {
 // key that comes back into the group goes on where it was.
 func (g *Group) AllocSPI(first uint32) (uint32, error) {
 	if !g.params.SPIs {
-		return 0, fmt.Errorf("%w: this profile has no SPIs to give out", status.ErrUnsupported)
+		return 0, fmt.Errorf("%w: this profile has no SPIs to allocate", status.ErrUnsupported)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -75,7 +75,7 @@ func eespEncap(p *keys.Params) error {
 	switch p.Draft {
 	case 2:
 		if s.Flow = true; p.Encap != 0 {
-			return fmt.Errorf("%w: encapsulation mode %d: in draft -02 the format is asked for by itself", status.ErrArgument, p.Encap)
+			return fmt.Errorf("%w: encapsulation mode %d: draft -02 has no modes, its format is set separately", status.ErrArgument, p.Encap)
 		}
 		return nil
 	case 0:

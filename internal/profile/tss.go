@@ -184,7 +184,7 @@ func (tss) Prepare(p *keys.Params) error {
 	case t.CounterLimit > 1<<48:
 		return fmt.Errorf("%w: counter limit %#x: at most 2^48", status.ErrArgument, t.CounterLimit)
 	case t.NoDirection && p.Mode != keys.TSSServer:
-		return fmt.Errorf("%w: a direction bit, or none: in server mode only", status.ErrArgument)
+		return fmt.Errorf("%w: the setting of the direction bit is for server mode only", status.ErrArgument)
 	}
 	if t.EpochAge == 0 {
 		t.EpochAge = tssAge
@@ -516,7 +516,7 @@ func (s *tssSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ker
 func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	o := &tssOpening{own: c.Own, replay: c.Replay, engineBits: c.EngineBits, held: tssHeldOf(c.Key)}
 	if c.TryPrevious {
-		return nil, fmt.Errorf("%w: try previous: packets of tss say which key they use", status.ErrArgument)
+		return nil, fmt.Errorf("%w: try previous: packets of tss name their key", status.ErrArgument)
 	}
 	if c.Key != nil {
 		o.sa = tssOf(c.Key)

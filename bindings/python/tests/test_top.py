@@ -35,9 +35,9 @@ def test_rates_and_refusals() -> None:
 
 
 def test_what_is_no_metrics() -> None:
-    with pytest.raises(ValueError, match="no whole metrics"):
+    with pytest.raises(ValueError, match="metrics are incomplete"):
         parse("eesp 1\n")
-    with pytest.raises(ValueError, match="no line of metrics: eesp x"):
+    with pytest.raises(ValueError, match="not a line of metrics: eesp x"):
         parse("eesp x\n# EOF\n")
 
 
@@ -64,4 +64,4 @@ def test_over_a_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["top", str(tmp_path / "none")]) == 1
     assert f"No such file or directory: '{tmp_path}/none'" in capsys.readouterr().err
     assert main(["top", "99999"]) == 1
-    assert "99999 is no port" in capsys.readouterr().err
+    assert "99999 is not a port" in capsys.readouterr().err

@@ -472,7 +472,7 @@ func rotateCommand(ctx context.Context, c *client, args []string) error {
 	if !watch {
 		c.show(a, func(w io.Writer) {
 			for r := range a.Rings {
-				fmt.Fprintf(w, "%s\trotation asked for; eespctl status shows how it goes\n", r)
+				fmt.Fprintf(w, "%s\trotation requested; eespctl status shows its progress\n", r)
 			}
 		})
 		return nil
@@ -611,7 +611,7 @@ func grantCommand(ctx context.Context, c *client, args []string) error {
 		}
 		c.show(a, func(w io.Writer) {
 			if off {
-				fmt.Fprintf(w, "%s gives no keys to clients any more; leases that it gave run to their end\n", words[1])
+				fmt.Fprintf(w, "%s gives no keys to clients any more; its leases run until they end\n", words[1])
 			} else {
 				fmt.Fprintf(w, "%s may give keys to the clients in its policy.json (eespd agent --grants HOST:PORT)\n", words[1])
 			}
@@ -693,7 +693,7 @@ func freeze(ctx context.Context, c *client, reason string) error {
 	}
 	c.show(map[string]string{"frozen": reason}, func(w io.Writer) {
 		if reason != "" {
-			fmt.Fprintln(w, "no rotation begins until eespctl thaw; emergencies do")
+			fmt.Fprintln(w, "no rotation begins until eespctl thaw, except emergencies")
 		} else {
 			fmt.Fprintln(w, "rotations begin again")
 		}
@@ -830,7 +830,7 @@ func auditCommand(ctx context.Context, c *client, args []string) error {
 	}
 	if verify {
 		c.show(map[string]any{"entries": len(rows), "ok": true}, func(w io.Writer) {
-			fmt.Fprintf(w, "%d entries: signatures, chain and numbers are as they must be\n", len(rows))
+			fmt.Fprintf(w, "%d entries: signatures, chain and numbers are right\n", len(rows))
 		})
 		return nil
 	}
@@ -917,7 +917,7 @@ func backupCommand(ctx context.Context, c *client, args []string) error {
 		return err
 	}
 	c.show(map[string]any{"file": words[0], "octets": len(raw)}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\t%d octets; of no use without a server's instance keys, which it does not hold\n", words[0], len(raw))
+		fmt.Fprintf(w, "%s\t%d octets; useless without a server's instance keys, which are not in it\n", words[0], len(raw))
 	})
 	return nil
 }
@@ -1128,7 +1128,7 @@ func trustCommand(_ context.Context, c *client, args []string) error {
 			return err
 		}
 		if f := setup.RootFingerprint(pub); f != strings.ToLower(fingerprint) {
-			return fmt.Errorf("%s has the fingerprint %s, not that one: nothing is replaced", root, f)
+			return fmt.Errorf("%s has the fingerprint %s, not the given one: nothing is replaced", root, f)
 		}
 		if err := setup.ReplaceRoot(dir, lv, pub); err != nil {
 			return err
@@ -1205,7 +1205,7 @@ func addServer(ctx context.Context, c *client, w *rootsWord, dir, out, port stri
 	}
 	for _, x := range st.Servers {
 		if x.Name == s.Name {
-			return fmt.Errorf("there is a server named %s; eespctl server remove takes it off", s.Name)
+			return fmt.Errorf("there is a server named %s; eespctl server remove removes it", s.Name)
 		}
 	}
 	a, err := setup.AddServer(dir, out, s, port)
@@ -1248,7 +1248,7 @@ func addServer(ctx context.Context, c *client, w *rootsWord, dir, out, port stri
 		return err
 	}
 	if len(delegations) != len(a.Instances) {
-		return fmt.Errorf("%s has not the roots of all levels: %s serves %d of %d; give the command again with the others", w.roots, s.Name, len(delegations), len(a.Instances))
+		return fmt.Errorf("%s does not have the roots of all levels: %s serves %d of %d; give the command again with the others", w.roots, s.Name, len(delegations), len(a.Instances))
 	}
 	c.show(map[string]any{"server": s.Name, "dir": a.Dir}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s\tof server %s: copy it to /var/lib/eespd/server there, readable by root only\n", a.Dir, s.Name)

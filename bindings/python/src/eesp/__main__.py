@@ -377,7 +377,7 @@ def command_derive(args: argparse.Namespace) -> int:
 def no_tss(args: argparse.Namespace) -> None:
     """seal and open: the octets in front of a tss header have no place in its captures."""
     if args.profile == "tss":
-        raise Failure("packets of profile tss are not put into UDP: see derive and inspect, and the Python API")
+        raise Failure("profile tss has no UDP tunnel: see derive and inspect, and the Python API")
 
 
 def command_seal(args: argparse.Namespace) -> int:
@@ -386,7 +386,7 @@ def command_seal(args: argparse.Namespace) -> int:
     check_options(args)
     src, dst = (ipaddress.ip_address(a).packed for a in (args.src, args.dst))
     if len(src) != len(dst):
-        raise Failure("--src and --dst are not of one IP version")
+        raise Failure("--src and --dst must have the same IP version")
     udp, v = Udp(mode_of(args), src=src, dst=dst, dport=port_of(args)), v_of(args)
     options = args.profile == "stateless" and not args.no_options
     statuses: Tally[Status] = Tally()

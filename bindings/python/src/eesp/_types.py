@@ -281,7 +281,7 @@ def tss_lead(src: Address, dst: Address, entropy: bytes = bytes(4)) -> bytes:
         raise ValueError("entropy has 4 octets")
     short = [end.startswith(mapped) for end in ends]
     if short[0] != short[1]:
-        raise ValueError("src and dst are not of one IP version")
+        raise ValueError("src and dst must have the same IP version")
     return b"".join(end[12:] if short[0] else end for end in ends) + bytes(entropy)
 
 

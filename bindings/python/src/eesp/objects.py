@@ -602,7 +602,7 @@ class DataKey:
         if len(options) > _abi.MAX_OPTIONS or len(added) > _abi.MAX_OPTIONS:
             raise ValueError(f"options and salt have at most {_abi.MAX_OPTIONS} octets")
         if len(options) and profile != Profile.STATELESS or len(added) and profile == Profile.STATELESS:
-            raise ValueError("options are of profile stateless, a salt is of tss and eesp")
+            raise ValueError("options are for profile stateless, a salt is for tss and eesp")
         if len(params) != 2:
             raise ValueError("params has 2 octets")
         raw = _WipedKey(
@@ -630,7 +630,7 @@ class DataKey:
         raw = _WipedKey()
         ctypes.memmove(ctypes.addressof(raw), address_of(view), len(view))
         if raw.key_len not in (16, 32) or raw.options_len > _abi.MAX_OPTIONS:
-            raise ValueError("these octets are no data key")
+            raise ValueError("these octets are not a data key")
         v_member(Profile(raw.profile), raw.v)  # ValueError, if there is none
         return cls._of(raw)
 
@@ -733,7 +733,7 @@ def _stats(of: _Object, function: Callable[[int, Any], int]) -> Stats:
 
 def _no_fronts(profile: Profile, leads: object, ipv6: object) -> None:
     if leads is not None or ipv6 is not False:
-        raise ValueError(f"profile {profile.name.lower()} has no leads: leads and ipv6 are of tss")
+        raise ValueError(f"profile {profile.name.lower()} has no leads: leads and ipv6 are for tss")
 
 
 def _one_lead(profile: Profile, lead: Buffer | None) -> bytes:

@@ -468,7 +468,7 @@ def fronts_of(leads: Leads | None, ipv6: Families, count: int) -> Fronts:
             raise ValueError(f"ipv6: {len(kinds)} of them for {count} packets")
         return Fronts(None, [_LEAD_LENS[bool(kind)] for kind in kinds])
     if ipv6 is not False:
-        raise ValueError("leads say by their lengths whether they are IPv6's: ipv6 is for packets that have theirs")
+        raise ValueError("ipv6 is for packets that have their leads in front: given leads tell it by their length")
     if isinstance(leads, (bytes, bytearray, memoryview)):
         made = [lead_of(leads)] * count
     else:

@@ -25,14 +25,14 @@ class Sample:
 def parse(text: str) -> list[Sample]:
     """Reads OpenMetrics; ValueError if it is cut, or none."""
     if not text.endswith("# EOF\n"):
-        raise ValueError("these are no whole metrics")
+        raise ValueError("these metrics are incomplete")
     found = []
     for line in text.splitlines():
         if line.startswith("#"):
             continue
         match = _LINE.match(line)
         if match is None:
-            raise ValueError(f"this is no line of metrics: {line}")
+            raise ValueError(f"this is not a line of metrics: {line}")
         found.append(Sample(match[1], dict(_LABEL.findall(match[2] or "")), float(match[3])))
     return found
 
@@ -43,7 +43,7 @@ def fetch(where: str, timeout: float = 2) -> list[Sample]:
     try:
         if port.isdigit() and "/" not in where:
             if not 0 < int(port) < 1 << 16:
-                raise ValueError(f"{port} is no port")
+                raise ValueError(f"{port} is not a port")
             connection = socket.create_connection((host or "127.0.0.1", int(port)), timeout)
         else:
             connection = socket.socket(socket.AF_UNIX)
