@@ -8,6 +8,7 @@
  * object's plan (internal/plan). A packet that the plan does not cover goes to the
  * engine, by itself.
  */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -1197,6 +1198,7 @@ static inline void opened_with(const struct eesp_pattern *pt, uint64_t number, s
  * named. Threads share what is counted: it is written once, when all of them are known. */
 struct refusals {
 	size_t all;
+	size_t odd; /* those that sift does not know */
 	uint64_t number; /* the thread's */
 	uint32_t kinds;
 	struct refusal {
@@ -1286,6 +1288,29 @@ static inline eesp_status screen(const struct eesp_screen *s, const eesp_pkt *p)
 	return EESP_ERR_NO_KEY;
 }
 
+/* Refuses a packet whose first octet shows what it is. */
+static inline void refuse_noise(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, struct refusals *a)
+{
+	p->id = p->tsc = 0;
+	refuse(w, p, st, w->screen.n_domains < 2 ? w->screen.domains : domain_of(w, p), a);
+}
+
+/* Refuses a packet that Go would have to derive a key for. */
+static inline void refuse_flooded(const struct eesp_open_plan *w, eesp_pkt *p, uint64_t id, uint64_t tsc, struct refusals *a)
+{
+	p->id = id;
+	p->tsc = tsc;
+	p->coffset = p->ioffset = p->next_header = 0;
+	refuse(w, p, EESP_ERR_FLOODED, NULL, a);
+}
+
+/* Whether a packet has nothing that only Go knows, and what there must be in front of it. */
+static inline int ordinary(const struct eesp_screen *s, const eesp_pkt *p)
+{
+	return p->flags <= 3 && s->prefix[p->flags] != NONE && p->headroom >= s->prefix[p->flags] && p->reserved == 0 && p->iov_count == 0 &&
+	       p->data != NULL && p->len <= EESP_MAX_LEN;
+}
+
 /* Takes a packet that the plan does not cover: most probably it is none of the
  * receiver's, or else Go's. */
 static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struct refusals *a)
@@ -1293,15 +1318,19 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
 	const struct eesp_screen *s = &w->screen;
 	eesp_status st;
 	p->status = STRAY;
-	if (p->flags > 3 || s->prefix[p->flags] == NONE || p->headroom < s->prefix[p->flags] || p->reserved != 0 || p->iov_count != 0 ||
-	    p->data == NULL || p->len > EESP_MAX_LEN)
+	if (!ordinary(s, p))
 		return;
 	st = screen(s, p);
 	if (st == EESP_OK)
 		return;
 	p->id = p->tsc = 0;
+	a->odd++;
 	refuse(w, p, st, domain_of(w, p), a);
 }
+
+/* Whether a Sub SA's key is here. Forged packets name ever other ones: what says so is a bit
+ * each, in front of the places (keys.Subs), which all fit into the nearest cache. */
+static inline int sub_here(const uint32_t *subs, uint64_t id) { return __atomic_load_n(subs - 1 - id / 32, __ATOMIC_ACQUIRE) >> id % 32 & 1; }
 
 /* How many packets of keys that are new here Go may look at yet, in this
  * burst. */
@@ -1311,20 +1340,28 @@ struct strangers {
 	const struct eesp_pattern *none; /* of whose keys it may look at no other */
 };
 
+static uint64_t strangers_left(const struct eesp_open_plan *w)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	uint64_t ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+	uint64_t had = MOST_STRANGE + (ns >> 18) + __atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) / REFUSED_EACH +
+		       __atomic_load_n(&w->strangers->refused, __ATOMIC_RELAXED);
+	uint64_t spent = __atomic_load_n(&w->strangers->spent, __ATOMIC_RELAXED);
+	return had <= spent ? 0 : had - spent < MOST_STRANGE ? had - spent : MOST_STRANGE;
+}
+
+/* Whether no key of a Sub SA is kept any more: then each is derived for its packet. */
+static inline int subs_full(const struct eesp_pattern *pt) { return __atomic_load_n(&pt->subs[pt->sub_count], __ATOMIC_RELAXED) != 0; }
+
 /* Whether Go is to look at a packet whose key is not here yet. Internal/burst's
  * strangers says why, and counts what comes of it. */
 static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_pattern *pt, uint64_t id, struct strangers *s)
 {
-	if (__atomic_load_n(&pt->subs[pt->sub_count], __ATOMIC_RELAXED) != 0) /* no key is kept any more */
+	if (subs_full(pt))
 		return 1;
 	if (!s->known) {
-		struct timespec t;
-		clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-		uint64_t ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-		uint64_t had = MOST_STRANGE + (ns >> 18) + __atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) / REFUSED_EACH +
-			       __atomic_load_n(&w->strangers->refused, __ATOMIC_RELAXED);
-		uint64_t spent = __atomic_load_n(&w->strangers->spent, __ATOMIC_RELAXED);
-		s->left = had <= spent ? 0 : had - spent < MOST_STRANGE ? had - spent : MOST_STRANGE;
+		s->left = strangers_left(w);
 		s->last = UINT64_MAX;
 		s->known = 1;
 	}
@@ -1822,7 +1859,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	struct strangers strangers = { 0, 0, 0, NULL };
 	struct order o;
 
-	refusals.all = refusals.kinds = 0;
+	refusals.all = refusals.odd = refusals.kinds = 0;
 	refusals.number = view->number;
 #pragma GCC unroll 4
 	for (size_t i = 1; i < n; i++) { /* so that headers which are in no cache come together (after locked operations, which wait for them) */
@@ -1880,8 +1917,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (!loose && unlike == 0 && p->headroom >= prefix) { /* most of what is none of the receiver's */
 					const eesp_status st = w->screen.first[hdr[w->screen.first_at]];
 					if (LIKELY(st != EESP_OK)) {
-						p->id = p->tsc = 0;
-						refuse(w, p, st, w->screen.n_domains < 2 ? w->screen.domains : domain_of(w, p), &refusals);
+						refuse_noise(w, p, st, &refusals);
 						continue;
 					}
 				}
@@ -1959,10 +1995,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				} else if ((key = __atomic_load_n(&pt->subs[id], __ATOMIC_ACQUIRE)) == 0) {
 					if (((strangers.none != pt || strangers.last == id) && new_here(w, pt, id, &strangers)) || (extras && is_own(w, id)))
 						goto another;
-					p->id = id;
-					p->tsc = tsc;
-					p->coffset = p->ioffset = p->next_header = 0;
-					refuse(w, p, EESP_ERR_FLOODED, NULL, &refusals);
+					refuse_flooded(w, p, id, tsc, &refusals);
 					continue;
 				}
 			}
@@ -2086,6 +2119,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	}
 	m = (size_t)(j - x.jobs);
 	*stray = (loose ? *stray : n) - m - failed - refusals.all;
+	if (!loose)
+		*fp->flood = (uint32_t)(refusals.all - refusals.odd);
 	int moved = 0; /* inputs are where packets were that were taken out */
 	if (extras == WINDOWS) {
 		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m);
@@ -2212,6 +2247,96 @@ static open_executor *const loose_executors[] = { loose_own, loose_own, loose_wi
 static inline size_t extras_of(const struct eesp_open_plan *w) { return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0; }
 static inline open_executor *opener(const struct eesp_open_plan *w) { return executors(w->wide)->open[w->bare][extras_of(w)]; }
 
+/* The Sub SA that a header of a layout names. */
+static inline uint64_t id_of(const struct eesp_layout *s, const uint8_t *hdr) { return get64(hdr + s->id_at) >> s->id_shift & s->id_mask; }
+
+/* Refuses what a flood is made of, up to CHUNK packets: noise, and Sub SAs that Go may
+ * derive no key for now. It returns which packets are left. Whether a packet is forged cannot be
+ * predicted, and each wrong guess costs more than all else of refusing it: here nothing
+ * branches on it. What is refused, and how, is as in open_some. */
+static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, struct refusals *a)
+{
+	const struct eesp_screen *screen = &w->screen;
+	const struct eesp_pattern *pt = NULL; /* of the first packet that has Sub SAs: of others nothing is refused for theirs */
+	const struct eesp_layout *s = NULL;
+	const uint32_t all = n < 32 ? (UINT32_C(1) << n) - 1 : UINT32_MAX, flags = pkts[0].flags;
+	uint32_t noise = 0, strange = 0, least = screen->least;
+	if (flags > 3 || screen->prefix[flags] == NONE)
+		return all;
+	for (size_t i = 0; i < n; i++) /* of forged ones no more */
+		__builtin_prefetch(pkts[i].data);
+	for (size_t i = 0; w->expanded && i < n && pt == NULL; i++) {
+		s = layout_by_word(w, &pkts[i]);
+		if (s == NULL || pkts[i].flags != flags || pkts[i].len < (uint32_t)s->n + s->inner + ICV)
+			continue;
+		pt = pattern_of(w, s, pkts[i].data);
+		if (pt != NULL && (pt->area == NULL || pt->subs == NULL || subs_full(pt)))
+			pt = NULL;
+	}
+	if (pt != NULL && least < (uint32_t)s->n + s->inner + ICV)
+		least = (uint32_t)s->n + s->inner + ICV;
+	for (size_t i = 0; i < n; i++) {
+		const eesp_pkt *p = &pkts[i];
+		const uint8_t *b = p->data;
+		const uint32_t unlike = ((uint32_t)p->flags ^ flags) | p->reserved | p->iov_count;
+		if (UNLIKELY(unlike != 0 || b == NULL || p->headroom < screen->prefix[flags] || p->len - least > EESP_MAX_LEN - least))
+			continue;
+		noise |= (uint32_t)(screen->first[b[screen->first_at]] != EESP_OK) << i;
+		if (pt == NULL)
+			continue;
+		const uint64_t id = id_of(s, b), at = id < pt->sub_count ? id : 0;
+		const uint32_t is = equals(b, pt, s, 0) & (id < pt->sub_count) & !sub_here(pt->subs, at);
+		strange |= is << i;
+	}
+	strange &= ~noise;
+	if (strange != 0 && strangers_left(w) != 0) /* it is open_some's to say which */
+		strange = 0;
+	for (uint32_t left = noise; left != 0; left &= left - 1) {
+		eesp_pkt *p = &pkts[__builtin_ctz(left)];
+		refuse_noise(w, p, screen->first[((const uint8_t *)p->data)[screen->first_at]], a);
+	}
+	for (uint32_t left = strange; left != 0; left &= left - 1) {
+		eesp_pkt *p = &pkts[__builtin_ctz(left)];
+		const uint64_t id = id_of(s, p->data), tsc = get64((const uint8_t *)p->data + s->tsc_at);
+		if (UNLIKELY((s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never)) || (w->extras && is_own(w, id))))
+			strange &= ~(left & -left);
+		else
+			refuse_flooded(w, p, id, tsc, a);
+	}
+	return all & ~noise & ~strange;
+}
+
+/* Opens up to CHUNK packets of a flood: what sift leaves, side by side. */
+static NOINLINE size_t open_flood(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone,
+				  struct times_pass *pass, size_t *stray)
+{
+	eesp_pkt apart[CHUNK];
+	struct refusals a = { .number = fp->view->number };
+	const uint32_t kept = sift(w, pkts, n, &a);
+	size_t good = 0, m = 0;
+	count_refused(w, &a);
+	if (a.all == 0)
+		return opener(w)(fp, w, pkts, n, alone, pass, stray);
+	for (uint32_t left = kept; left != 0; left &= left - 1) {
+		const eesp_pkt *p = &pkts[__builtin_ctz(left)];
+		__builtin_prefetch((const void *)((uintptr_t)p->data + 64));
+		__builtin_prefetch((const void *)((uintptr_t)p->data + p->len - 1));
+		apart[m++] = *p;
+	}
+	*stray = *fp->flood = 0;
+	if (m != 0)
+		good = opener(w)(fp, w, apart, m, alone, pass, stray);
+	*fp->flood += (uint32_t)a.all;
+	m = 0;
+	for (uint32_t left = kept; left != 0; left &= left - 1) { /* but for what is the caller's */
+		eesp_pkt *p = &pkts[__builtin_ctz(left)];
+		memcpy(p, &apart[m], offsetof(eesp_pkt, addr));
+		p->id = apart[m].id;
+		p->tsc = apart[m++].tsc;
+	}
+	return good;
+}
+
 size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 {
 	const struct eesp_worker_view *view = fp->view;
@@ -2230,7 +2355,10 @@ size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 		}
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			good += opener(w)(fp, w, pkts + at, some, alone, &pass, &stray);
+			if (UNLIKELY(some >= FEW_KEYS && *fp->flood >= some / 4)) /* most probably a flood goes on */
+				good += open_flood(fp, w, pkts + at, some, alone, &pass, &stray);
+			else
+				good += opener(w)(fp, w, pkts + at, some, alone, &pass, &stray);
 			if (UNLIKELY(stray != 0) && w->loose != NULL)
 				good += loose_executors[extras_of(w)](fp, w->loose, pkts + at, some, alone, &pass, &stray);
 			at += some;

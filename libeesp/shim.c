@@ -40,6 +40,7 @@ static __thread struct {
 	struct eesp_worker_view view;
 	uint64_t cgo_packets; /* packets that Go took */
 	struct times_reading reading;
+	uint32_t flood;	      /* of fast paths */
 	char error[EESP_ERROR_TEXT];
 } tls;
 
@@ -939,7 +940,7 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		return good_;                                                  \
 	} while (0)
 
-#define FAST_PATH(x) (&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets, &tls.reading })
+#define FAST_PATH(x) (&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets, &tls.reading, &tls.flood })
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {

@@ -73,6 +73,7 @@ struct eesp_fast_path {
 	void *const *plan;
 	uint64_t *cgo_packets; /* packets that Go took */
 	struct times_reading *reading; /* the thread's */
+	uint32_t *flood; /* how many packets of the chunk before had to be refused, as a flood's are */
 };
 /* Bursts of any size; they return how many packets are good. */
 size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);

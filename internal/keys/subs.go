@@ -20,6 +20,7 @@ type Subs struct {
 	mu     sync.Mutex
 	be     *kernel.Backend // whose Expand made them
 	at     []uint32        // by number: 1 + the key's place; 0: it is not here. Behind them: full, for C
+	here   []uint32        // in front of at, from its end: a bit for each number whose key is here, for C
 	n      int
 	memory *secmem.Region
 	one    *struct {
@@ -59,8 +60,10 @@ func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 		} else {
 			s.one = secret
 		}
-		s.memory, s.be, s.at = room, be, make([]uint32, most+1)[:most]
-		s.pin.Pin(&s.at[0])
+		bits := (most + 31) / 32
+		all := make([]uint32, bits+most+1)
+		s.memory, s.be, s.here, s.at = room, be, all[:bits], all[bits:][:most]
+		s.pin.Pin(&all[0])
 		s.ready.Store(true)
 	}
 	return uintptr(unsafe.Pointer(&s.at[0])), uintptr(unsafe.Pointer(s.memory.Addr())), true
@@ -133,6 +136,7 @@ func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) e
 	secmem.Wipe(s.one.area[:])
 	s.n++
 	atomic.StoreUint32(&s.at[number], uint32(s.n))
+	atomic.OrUint32(&s.here[len(s.here)-1-number/32], 1<<(number%32))
 	return uint32(s.n)
 }
 

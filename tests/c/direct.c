@@ -669,6 +669,7 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 			const eesp_pkt *a = &p[0][i], *b = &p[1][i];
 			same_outcome(a, b);
 			CHECK(a->status != EESP_OK || memcmp(a->out, b->out, a->out_len) == 0);
+			CHECK(a->user == a && b->user == b);
 		}
 		all += count;
 	}
@@ -915,6 +916,8 @@ static void flood(void)
 	static uint8_t secret[32] = { 99 }, at[32][ROOM];
 	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
 	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+	static const uint64_t own[] = { 99 };
 	eesp_group *g;
 	eesp_sender *s[2];
 	eesp_receiver *r;
@@ -929,9 +932,11 @@ static void flood(void)
 		sc.counter_mode = EESP_COUNTER_EXPLICIT;
 		WORKS(eesp_sender_new(g, &sc, &s[i]));
 	}
-	WORKS(eesp_receiver_new(&g, 1, NULL, &r));
+	rc.own_ids = own; /* a packet of these has its own status in a flood, too */
+	rc.own_id_count = COUNT(own);
+	WORKS(eesp_receiver_new(&g, 1, &rc, &r));
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	uint64_t before = 0, forged = 0, looked = 0;
+	uint64_t before = 0, forged = 0, looked = 0, refused = 0, reflected = 0;
 	int in = 0;
 	const int bursts = emulated() ? 100 : 3000;
 	for (int burst = 0; burst < bursts || !in; burst++) {
@@ -949,17 +954,21 @@ static void flood(void)
 		for (size_t i = 0; i < 32; i++) {
 			uint8_t *h = p[i].out;
 			q[i] = packet(h, p[i].out_len, 0, 0);
+			q[i].user = &p[i];
 			if (burst > 0 && (i == new ? burst < bursts / 2 : i % 2)) {
-				uint32_t id = 100 + any(60000);
+				uint32_t id = any(64) ? 100 + any(60000) : (uint32_t)own[0];
 				h[2] = (uint8_t)(id >> 8);
 				h[3] = (uint8_t)id;
 				forged++;
+				q[i].coffset = q[i].ioffset = q[i].next_header = 9;
 			} else if (i == new && burst == 0) {
 				h[0] = 0;
 			}
 		}
-		eesp_open_burst(r, q, 32);
+		size_t opened = eesp_open_burst(r, q, 32);
 		for (size_t i = 0; i < 32; i++) {
+			CHECK(q[i].user == &p[i] && q[i].data == p[i].out);
+			opened -= q[i].status == EESP_OK;
 			if (burst == 0 && i == new) {
 				SAME(q[i].status, EESP_ERR_VERSION);
 			} else if (i == new && burst >= bursts / 2) {
@@ -969,11 +978,17 @@ static void flood(void)
 				SAME(q[i].status, EESP_OK);
 				CHECK(is_payload(q[i].out, i, 60));
 			} else {
-				CHECK(q[i].status == EESP_ERR_FLOODED || q[i].status == EESP_ERR_AUTH);
-				CHECK(q[i].out == NULL && q[i].id == ((uint64_t)((uint8_t *)p[i].out)[2] << 8 | ((uint8_t *)p[i].out)[3]));
+				const int mine = q[i].id == own[0];
+				CHECK(mine ? q[i].status == EESP_ERR_REFLECTED : q[i].status == EESP_ERR_FLOODED || q[i].status == EESP_ERR_AUTH);
+				CHECK(q[i].out == NULL && q[i].out_len == 0 && q[i].id == ((uint64_t)((uint8_t *)p[i].out)[2] << 8 | ((uint8_t *)p[i].out)[3]));
+				SAME(q[i].tsc, p[i].tsc);
+				CHECK(q[i].coffset == 0 && q[i].ioffset == 0 && q[i].next_header == 0);
 				looked += q[i].status == EESP_ERR_AUTH;
+				reflected += mine;
 			}
+			refused += q[i].status == EESP_ERR_FLOODED;
 		}
+		SAME(opened, 0);
 		if (burst == 0)
 			before = direct_cgo_packets();
 	}
@@ -984,7 +999,12 @@ static void flood(void)
 	if (!possible) /* some of a thread's 512 keys may be forged ones */
 		most += forged / 50;
 	CHECK(looked <= most && (looked >= 256 || forged < 4096));
-	CHECK(!possible || direct_cgo_packets() - before <= most + 64);
+	CHECK(!possible || direct_cgo_packets() - before <= most + reflected + 64);
+	eesp_stats counts;
+	WORKS(eesp_receiver_stats(r, &counts));
+	SAME(counts.packets[-EESP_ERR_FLOODED], refused);
+	SAME(counts.packets[-EESP_ERR_REFLECTED], reflected);
+	SAME(counts.packets[-EESP_ERR_AUTH], looked);
 	eesp_receiver_free(r);
 	eesp_sender_free(s[0]);
 	eesp_sender_free(s[1]);
