@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Replay protection by time, for direct.c: the rule that internal/fresh has for
- * Go, on the same table. docs/architecture.md, "Times", says why it is right;
+ * Go, on the same table. docs/times.md says why it is right;
  * internal/fresh/both compares the two. What is rare is left to Go: see
  * times_begin. Not installed.
  */

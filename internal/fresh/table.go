@@ -94,7 +94,7 @@ type Stats struct {
 // lives the slice was, and 48 bits of keyed hash. Words are taken in a fixed
 // order and given up by no one but by time: floor, below which nothing is
 // accepted, has passed a word's time before its slice begins anew. Why nothing
-// is accepted twice is in docs/architecture.md, and in rule.pml as a model.
+// is accepted twice is in docs/times.md, and in rule.pml as a model.
 type Table struct {
 	View
 	memory []uint64     // the words
