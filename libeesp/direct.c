@@ -537,13 +537,15 @@ static inline void leave(const struct eesp_worker_view *view, uint64_t epoch)
 }
 #endif
 
+/* Octets of a block moved behind so many, for pick, and what then comes in the next. */
+static const uint8_t slide[48] = {
+	NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, 0, 1, 2, 3, 4, 5, 6, 7,
+	8, 9, 10, 11, 12, 13, 14, 15, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
+};
+
 /* Adds n octets, behind which x is 0, to whole blocks, from an octet on. */
 static inline EXECUTOR void add_at(uint8_t *to, size_t at, v16 x, size_t n)
 {
-	static const uint8_t slide[48] = {
-		NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, 0, 1, 2, 3, 4, 5, 6, 7,
-		8, 9, 10, 11, 12, 13, 14, 15, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
-	};
 	const uint8_t *how = slide + 16 - at % 16;
 	to += at & ~(size_t)15;
 	store16(to, load16(to) ^ pick(x, load16(how)));
@@ -551,11 +553,16 @@ static inline EXECUTOR void add_at(uint8_t *to, size_t at, v16 x, size_t n)
 		store16(to + 16, load16(to + 16) ^ pick(x, load16(how + 16)));
 }
 
-/* Adds the part of a counter that a key is good for. */
-static inline EXECUTOR void rekeyed(uint8_t *to, size_t at, uint64_t tsc, uint64_t mask, unsigned bits)
+/* The part of a counter that a key is good for; and adds it. */
+static inline v16 rekey_of(uint64_t tsc, uint64_t mask, unsigned bits)
 {
 	typedef uint32_t four __attribute__((vector_size(16)));
-	add_at(to, at, (v16)(four){ __builtin_bswap32((uint32_t)((tsc & mask) >> bits)) }, 4);
+	return (v16)(four){ __builtin_bswap32((uint32_t)((tsc & mask) >> bits)) };
+}
+
+static inline EXECUTOR void rekeyed(uint8_t *to, size_t at, uint64_t tsc, uint64_t mask, unsigned bits)
+{
+	add_at(to, at, rekey_of(tsc, mask, bits), 4);
 }
 
 /* How keys are derived, or where the key is: of a sender's plan, or a pattern. */
@@ -624,6 +631,18 @@ static inline void second_inputs(const struct eesp_worker_view *view, const stru
 	const v16 second = octet_at(1 ^ 2, k->counter & 15), third = octet_at(1 ^ 3, k->counter & 15);
 	const size_t there = k->counter & ~(size_t)15;
 	uint8_t *m = view->msgs;
+	if (LIKELY(len == 32 && there == 0)) {
+		for (size_t i = 0; i < u; i++, m += per * 32) {
+			const v16 x = load16(m), y = load16(m + 16);
+			store16(m + 32, x ^ second);
+			store16(m + 48, y);
+			if (per > 2) {
+				store16(m + 64, x ^ third);
+				store16(m + 80, y);
+			}
+		}
+		return;
+	}
 	for (size_t i = 0; i < u; i++, m += per * len)
 		for (size_t b = 0; b < len; b += 16) {
 			const v16 x = load16(m + b);
@@ -658,14 +677,23 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 	const size_t size = inputs(k) * 16, key_len = k->key_len;
 	const v16 some = load16(twelve);
 	const uint8_t *masks = keys + key_len;
-	for (size_t i = 0; i < n; i++) /* and reserved, which is 0 */
-		store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * size) & some));
 	uint8_t *to = keys, *from = keys; /* to is not in front of where it comes from */
-	for (size_t i = 0; i < u; i++, to += key_len, from += size) {
-		const v16 a = load16(from), b = load16(from + 16);
-		store16(to, a);
-		if (key_len == 32)
+	if (LIKELY(index == NULL && key_len == 32)) {
+		for (size_t i = 0; i < n; i++, to += 32, from += size) {
+			const v16 a = load16(from), b = load16(from + 16);
+			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(from + 32) & some));
+			store16(to, a);
 			store16(to + 16, b);
+		}
+	} else {
+		for (size_t i = 0; i < n; i++) /* and reserved, which is 0 */
+			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * size) & some));
+		for (size_t i = 0; i < u; i++, to += key_len, from += size) {
+			const v16 a = load16(from), b = load16(from + 16);
+			store16(to, a);
+			if (key_len == 32)
+				store16(to + 16, b);
+		}
 	}
 	explicit_bzero(keys + u * key_len, u * (size - key_len));
 }
@@ -1879,6 +1907,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		uint32_t header = s->n;
 		int32_t clear = 0; /* octets of a payload, or less 0 those of an extension that are encrypted with it */
 		const uint8_t simple = s->simple;
+		const v16 rekey_to = load16(slide + 16 - s->rekey_at % 16);
 #ifdef WIDE
 		const __m512i compared = _mm512_loadu_si512(s->wide.compared), taken = _mm512_loadu_si512(s->wide.pick),
 			      kept = _mm512_loadu_si512(s->wide.kept);
@@ -2056,11 +2085,16 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			j->key = 0;
 #ifdef WIDE
 			store16(j->nonce, (v16)_mm512_castsi512_si128(got));
-			store16(msg, (v16)_mm512_extracti32x4_epi32(got, 1)); /* most probably that is its place */
+			v16 first = (v16)_mm512_extracti32x4_epi32(got, 1);
 #else
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
-			store16(msg, load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail));
+			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
+			if (simple == 2) { /* what follows is the same for all, but for a counter's part in the first block */
+				first ^= pick(rekey_of(tsc, s->rekey_mask, s->rekey_bits), rekey_to);
+				store16(msg + 16, load16(pt->more[0]));
+			}
+			store16(msg, first); /* most probably that is its place */
 			if (expanded && key != 0) {
 				j->key = --key;
 				add_salt(j->nonce, pt->area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE);
@@ -2086,12 +2120,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				l->window = (uint8_t *)pass->first;
 				FETCH_TO_WRITE(l->word);
 			}
-			if (UNLIKELY(simple != 1)) {
-				if (simple == 2)
-					input_second(msg, pt, s, tsc);
-				else
-					input_more(msg, l);
-			}
+			if (UNLIKELY(simple == 0))
+				input_more(msg, l);
 			msg += stride;
 			differ |= text ^ last;
 			last = text;

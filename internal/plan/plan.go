@@ -90,7 +90,7 @@ type Layout struct {
 	FlowLen   uint8 // octets of address that tell windows apart: 0, 4, 16, 32
 	FlowDesc  uint8 // they are in the descriptor
 	NextAt    uint8 // where the header says what follows; None: nowhere
-	simple    uint8 // 1: KDF inputs are one block, of which all that varies is picked; 2: what varies is picked or RekeyMask's, and there may be a second block
+	simple    uint8 // 1: KDF inputs are one block, of which all that varies is picked; 2: what varies is picked or RekeyMask's, in the first block, and there may be a second
 	numbers   uint8 // some ID or counter is no packet's
 	IDAt      int16
 	SourceAt  int16 // 16 octets that nonce and KDF input take from
@@ -343,7 +343,7 @@ func (o *Open) Add(layout int, p *Pattern) {
 	p.Batch, p.Layout = o.batches[b], uint16(layout)
 	s.simple = 0
 	switch {
-	case s.Copies != 0 || p.Blocks > 2:
+	case s.Copies != 0 || p.Blocks > 2 || s.RekeyMask != 0 && s.RekeyAt > 12: // not all that varies is in the first block
 	case p.Blocks == 2 || s.RekeyMask != 0:
 		s.simple = 2
 	default:
