@@ -16,10 +16,10 @@
 // keys in them, outside that memory: set GODEBUG=asyncpreemptoff=1 in the
 // environment to turn them off.
 //
-// An ID names one sender and one direction: two ends that send under one ID
-// repeat nonces. Receivers refuse repeated packets if ReplayWindow is set.
-// SECURITY.md has the conditions under which counters do not repeat after a
-// restart.
+// An ID belongs to one sender and one direction: two ends that send under one
+// ID repeat nonces. Receivers refuse repeated packets if ReplayWindow is set or
+// Replay is ReplayTime. SECURITY.md has the conditions under which counters do
+// not repeat after a restart.
 //
 // SelectBackend, or EESP_BACKEND in the environment, chooses an implementation
 // of the cryptographic kernels. The default is the fastest.

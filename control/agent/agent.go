@@ -1,5 +1,5 @@
-// Package agent is a member's end: it verifies what a server sends, keeps it,
-// gives it to data planes, and only then acknowledges it.
+// Package agent is a host's end: it verifies records from a server, stores
+// them, passes them to data planes, and only then acknowledges them.
 package agent
 
 import (

@@ -1,6 +1,6 @@
 // Package pki makes the certificates of a cluster: one CA, whose certificates
-// say by a URI what their holder is. They authenticate streams; what a member
-// may have is the roster's matter, and the CA alone admits nobody.
+// name the holder's role in a URI. They authenticate streams. The roster
+// decides what a member may have; a certificate alone admits nobody.
 package pki
 
 import (

@@ -1,7 +1,7 @@
-// Package rotation decides how a ring's rotation goes on: pure functions of a
-// ring's record, the roster's barrier and who is ready. It draws no keys, reads
-// no clock and talks to nobody, so that servers can be killed anywhere and any
-// of them goes on.
+// Package rotation decides the next step of a ring's rotation: pure functions
+// of a ring's record, the roster's barrier and the members that are ready. It
+// makes no keys, reads no clock and sends nothing, so a server can be killed at
+// any point and any other can continue.
 //
 // model/rotation.pml is the same machine for spin.
 package rotation

@@ -1,5 +1,5 @@
-// Package server is a controller instance: it keeps the levels' chains in a
-// store, carries rotations on, and serves agents' streams and operators.
+// Package server is a controller's server: it keeps the levels' chains in a
+// store, runs rotations, and serves agents' streams and operators.
 package server
 
 import (

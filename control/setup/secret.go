@@ -1,4 +1,4 @@
-// Package setup makes and reads what servers and agents keep on disk.
+// Package setup makes and reads the files of servers and agents.
 package setup
 
 import (

@@ -1,5 +1,5 @@
-// Package socket is the agent's end of what it and data planes say to each other on
-// a Unix socket. libeesp/internal/link has the frames.
+// Package socket is the agent's end of the protocol with data planes on a Unix
+// socket. Package libeesp/internal/link describes its frames.
 package socket
 
 import (

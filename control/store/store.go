@@ -1,6 +1,6 @@
-// Package store is what servers keep records in: keys with revisions,
-// transactions that compare revisions, lists and watches. Package etcd is the
-// real one; mem is for tests.
+// Package store is the interface of the servers' store of records: keys with
+// revisions, transactions that compare revisions, lists and watches. Package
+// etcd implements it; mem is for tests.
 package store
 
 import (

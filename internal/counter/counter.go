@@ -1,4 +1,4 @@
-// Package counter owns nonce counters. It gives out runs of (Epoch, Counter)
+// Package counter owns nonce counters. It allocates runs of (Epoch, Counter)
 // values, and no value twice: not to two threads, not after a crash, and not
 // when the space runs out. See formats.md, section 1.5.
 package counter

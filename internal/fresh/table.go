@@ -1,7 +1,7 @@
 // Package fresh is replay protection by time. Counters are times: packets that
-// are too old are refused without knowing their sender, and one table has the
-// packets since then, of all senders. Functions that are called once per packet
-// take no lock and allocate nothing.
+// are too old are refused whichever sender they are from, and one table has the
+// later packets of all senders. Functions that are called once per packet take
+// no lock and allocate nothing.
 package fresh
 
 import (

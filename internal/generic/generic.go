@@ -1,9 +1,9 @@
-// Package generic is the backend in plain Go that every machine runs and every
-// other backend is compared with. It is constant time by construction: AES is
-// bitsliced, GHASH uses integer multiplication, nothing looks anything up, and
-// no branch depends on a secret. (Multiplication takes the same time for all
-// operands on every 64-bit processor that Go supports.) The result does not
-// depend on byte order.
+// Package generic is the backend in portable Go: every machine can run it, and
+// every other backend is compared with it. It is constant time by construction:
+// AES is bitsliced, GHASH uses integer multiplication, there are no table
+// lookups, and no branch depends on a secret. (Multiplication takes the same
+// time for all operands on every 64-bit processor that Go supports.) The result
+// does not depend on byte order.
 package generic
 
 import (

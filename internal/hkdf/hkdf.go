@@ -1,7 +1,7 @@
 // Package hkdf is HKDF (RFC 5869) that leaves no copy of a key on the heap. The
 // standard library's crypto/hkdf does: the hash objects that it makes and drops
-// hold the padded key and the last input block until the collector runs, and
-// the library that this serves keeps the collector off.
+// hold the padded key and the last input block until the garbage collector
+// runs, which is rare in this library.
 package hkdf
 
 import (

@@ -1,6 +1,6 @@
-// Package kernel is the interface of a backend: the few functions that touch
-// keys in bulk, each for many packets at a time, and the records they take. It
-// computes nothing.
+// Package kernel is the interface of a backend: the few functions that process
+// keys, each for many packets at a time, and their arguments. It computes
+// nothing.
 //
 // A burst goes through Derive (KDF blocks under one master key), then Seal or
 // Open. Data keys that serve several packets go through Expand (round keys and

@@ -1,6 +1,7 @@
-// Package kerneltest is what every backend must pass. Results are compared
-// with crypto/aes and crypto/cipher and with the generic backend; all buffers
-// lie between pages that cannot be touched, or between octets that are watched.
+// Package kerneltest has the tests that every backend must pass. Results are
+// compared with crypto/aes and crypto/cipher and with the generic backend. All
+// buffers are between guard pages, or between octets that are checked
+// afterwards.
 //
 // Environment: EESP_TEST_REQUIRE is a comma-separated list of backends (and
 // "vectors", and "eor3" for armv8's variant) which a test may not skip; EESP_TEST_PACKETS is the number of

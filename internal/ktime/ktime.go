@@ -1,5 +1,5 @@
-// Package ktime reads the kernel's clocks and waits, without the runtime's timers:
-// these would start its poller, whose descriptors a C program may close.
+// Package ktime reads clocks and waits with system calls, without the runtime's
+// timers: these would start its poller, whose descriptors a C program may close.
 package ktime
 
 import (

@@ -1,5 +1,5 @@
-// Package link is what an agent and data planes say to each other on a Unix
-// socket: the agent's end is in control/socket, the library's in internal/eesp/follow.go.
+// Package link is the protocol between an agent and data planes on a Unix socket. The
+// agent's end is in control/socket, the library's in internal/eesp/follow.go.
 //
 // A frame is
 //

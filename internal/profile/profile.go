@@ -1,6 +1,6 @@
-// Package profile turns header fields into what internal/burst works on: which
-// key, which key-derivation input, which nonce, and where the authenticated and
-// the encrypted octets are. One file per profile.
+// Package profile turns header fields into input for internal/burst: the key,
+// the key-derivation input, the nonce, and the positions of the authenticated
+// and the encrypted octets. One file per profile.
 package profile
 
 import (

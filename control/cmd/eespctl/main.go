@@ -1,4 +1,4 @@
-// Command eespctl is what operators use: it talks to an eespd server on its
+// Command eespctl is the tool for operators: it talks to an eespd server on its
 // socket, or over the network with an operator's certificate.
 package main
 

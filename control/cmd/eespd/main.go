@@ -1,5 +1,5 @@
-// Command eespd brings keys to data planes: a controller's server, a host's
-// agent, and both on one machine for a try.
+// Command eespd distributes keys to data planes: it is a controller's server, a
+// host's agent, or for trials both on one machine.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package etcd is the store on etcd: embedded in the server, or a cluster that
-// is there already.
+// Package etcd is the store on etcd: embedded in the server, or an existing
+// cluster.
 package etcd
 
 import (

@@ -1,5 +1,5 @@
-// Package vector makes backends of assembly kernels with a common interface. It
-// decides which of them takes which packets of a call.
+// Package vector makes backends from assembly kernels with a common interface.
+// It decides which kernel processes which packets of a call.
 package vector
 
 import (

@@ -1,8 +1,8 @@
 //go:build cgo && (amd64 || arm64)
 
-// Package both is for the test that what C does with times of packets
-// (libeesp/times.h) is what package fresh does. Nothing else uses it. The headers are
-// links, so that Go sees when they change.
+// Package both is for a test that compares replay protection by time in C
+// (libeesp/times.h) with package fresh. Nothing else uses it. The headers are links,
+// so that Go sees when they change.
 package both
 
 /*
