@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -389,6 +390,38 @@ func TestFollowRefused(t *testing.T) {
 	a.change(func(s *link.State) { s.Profile = 3 })
 	if _, err := FollowGroup("net", short); !errors.Is(err, status.ErrUnsupported) {
 		t.Errorf("eesp: %v", err)
+	}
+}
+
+// A second cluster gives an ID that this process had in the first one. Its senders need not wait for
+// another, and no counter comes again: the keys may be the same.
+func TestFollowAnother(t *testing.T) {
+	first := newFakeAgent(t, link.Params{V: 1}).nextID
+	var seen []uint64
+	for range 3 {
+		a := newFakeAgent(t, link.Params{V: 1})
+		a.nextID = first
+		a.set(0, 4, 0, "")
+		g := must(FollowGroup("net", FollowConfig{Socket: a.path}))
+		defer g.Close()
+		a.wait("")
+		s := must(NewSender(g, SenderConfig{}))
+		if err := g.WaitSealing(20 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if s.ID() != first+1 {
+			t.Errorf("ID %#x, not %#x", s.ID(), first+1)
+		}
+		for range 2 {
+			seen = append(seen, s.NextTSC())
+			if _, c := sealOne(s); c != status.OK {
+				t.Fatal(c)
+			}
+		}
+		s.Close()
+	}
+	if want := []uint64{0, 1, 2, 3, 4, 5}; !slices.Equal(seen, want) {
+		t.Errorf("counters %d, want %d", seen, want)
 	}
 }
 

@@ -248,6 +248,8 @@ func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending,
 		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, Direction: way, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
 		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
 		LockDir: c.LockDir, Timed: timed, Lead: lead, Wait: wait,
+		// An ID that an agent gives may be one that this process had in another cluster: its counters go on.
+		Resume: c.Counter == CounterExplicit && s.g != nil && s.g.follows != nil,
 	}
 	if d, is := s.s.Sealing.(profile.Domain); is {
 		return s.inDomain(key, config, d, k)
