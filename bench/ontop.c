@@ -51,8 +51,9 @@ static void measure(FILE *f, const struct peer *p, struct config c, struct confi
 	qsort(top, rounds, sizeof *top, by_double);
 	qsort(one, rounds, sizeof *one, by_double);
 	qsort(both, rounds, sizeof *both, by_double);
-	fprintf(f, "| %-9s | %-11s | %-7s | %6zu | %5zu | %-11s | %8.1f | %8.1f | %+7.1f | %+5.1f %+5.1f |\n", profile_name(c.profile), work_name(c.work),
-		config_name(&c), c.size, c.burst, work_name(under.work), one[rounds / 2], both[rounds / 2], top[rounds / 2], top[rounds / 4], top[rounds * 3 / 4]);
+	fprintf(f, "| %-9s | %-11s | %-7s | %6zu | %5zu | %-11s | %8.1f | %8.1f | %+7.1f | %+5.1f %+5.1f |\n", profile_name(c.profile),
+		work_name(c.work), config_name(&c), c.size, c.burst, work_name(under.work), one[rounds / 2], both[rounds / 2], top[rounds / 2],
+		top[rounds / 4], top[rounds * 3 / 4]);
 	fflush(f);
 	if (x[1] != x[0])
 		p->close(x[1]);

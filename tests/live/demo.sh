@@ -363,10 +363,10 @@ check "and none of a peer that is not there" test "$(telemetry /eesp/peer,nobody
 
 answers() { [[ $(ctl "${@:2}" 2>&1) == "error: "*"$1"* ]]; }
 check "wrong commands are refused" eval "
-	answers 'is no command' A no-such-command &&
+	answers 'is not a command' A no-such-command &&
 	answers 'usage: rotate' A rotate blue zone 5 &&
 	answers 'no group' A rotate green zone 5 value3 &&
-	answers 'is none of zone' A rotate blue town 5 value3 &&
+	answers 'is not zone, user or task' A rotate blue town 5 value3 &&
 	answers 'not an index' A rotate blue zone 5x value3 &&
 	answers 'No such file' A rotate blue zone 5 no-such-file &&
 	answers 'does not have 32 octets' A rotate blue zone 5 blue.der &&
@@ -385,7 +385,7 @@ check "wrong configurations: the error names the line" eval "
 	refused '6: .tunel. is not known' 's/^tunnel/tunel/' &&
 	refused '2: no-such.der: No such file' 's/blue.der/no-such.der/' &&
 	refused '2: no group .green. above' 's/key blue/key green/' &&
-	refused '2: .town. is none of zone' 's/zone/town/' &&
+	refused '2: .town. is not zone, user or task' 's/zone/town/' &&
 	refused '2: value3: invalid root key' 's/blue.der/value3/' &&
 	refused '1: aead: .des. is none of aes-128-gcm, aes-256-gcm' 's/^group blue/& aead des/' &&
 	refused '3: next-hop: .* is not a MAC' 's/02:00:00:00:01:01/02:00/' &&
