@@ -7,7 +7,8 @@ usage: plot.py DIRECTORY
 For each work and key size measured over several sizes (burst 32, distinct
 contexts, one thread) it writes WORK-AEAD.svg and .png beside results.json;
 careful.svg, whole packets of each profile as careful and as bare users run
-them, beside the best peer's kernels; and flows.svg, opening by number of flows.
+them, beside the best peer's kernels, and opening by number of flows; and flows.svg,
+the latter alone.
 """
 import json
 import math
@@ -138,14 +139,18 @@ def plain(axes):
 
 
 def careful_chart(results, machine, path):
-    """Bars: each profile's packets, careful and bare, beside the best peer that seals or opens with fresh keys."""
+    """Bars: each profile's packets, careful and bare, beside the best peer that seals or opens with fresh keys.
+    Beside them, where it was measured, opening by number of flows."""
     def best(peers, work, **fields):
         found = [r["ns_median"] for r in results if r["work"] == work and (r["peer"] == "libeesp") != peers and r["size"] == 64
                  and r["burst"] == 32 and r["threads"] == 1 and all(r.get(k) == v for k, v in fields.items())]
         return min(found, default=None)
 
-    figure, both = plt.subplots(1, 2, figsize=(15, 6.2), sharey=True)
-    for axes, work, kernel in zip(both, ("packet-open", "packet-seal"), ("rekey-open", "rekey-seal")):
+    flows = by_flows(results)
+    columns = 3 if flows else 2
+    figure, panels = plt.subplots(1, columns, figsize=(7.5 * columns, 6.2))
+    panels[1].sharey(panels[0])
+    for axes, work, kernel in zip(panels, ("packet-open", "packet-seal"), ("rekey-open", "rekey-seal")):
         bars = []
         for profile in "stateless", "psp", "tss", "eesp":
             aead = "aes-256-gcm" if profile == "tss" else "aes-128-gcm"
@@ -161,6 +166,8 @@ def careful_chart(results, machine, path):
         axes.tick_params(axis="x", labelsize=8)
         axes.set_title(f"{work}, ns per packet of 64 octets (lower is better)", fontsize=10)
         plain(axes)
+    if flows:
+        draw_flows(panels[2], flows)
     finish(figure, "Whole packets, as careful users run them",
            f"{machine['cpu']}; bursts of 32, one thread, medians; careful: replay windows, own IDs, two groups, options", path)
 
@@ -168,16 +175,17 @@ def careful_chart(results, machine, path):
 FLOW_LABELS = {"careful": "careful, replay windows", "time": "careful, replay protection by time", "no-replay": "careful, no replay protection", "bare": "bare"}
 
 
-def flows_chart(results, machine, path):
+def by_flows(results):
+    """Lines of (flows, ns) by profile and configuration."""
     lines = {}
     for r in results:
         if r["work"] == "packet-open" and r.get("flows") and r["size"] == 64 and r["burst"] == 32 and r["threads"] == 1:
             lines.setdefault((r["profile"], r["config"]), []).append((r["flows"], r["ns_median"]))
-    lines = {k: sorted(v) for k, v in lines.items() if len(v) > 1}
-    if not lines:
-        return False
+    return {k: sorted(v) for k, v in lines.items() if len(v) > 1}
+
+
+def draw_flows(axes, lines):
     colors = {"stateless": BLUES[1], "psp": "#238b45", "tss": "#6a51a3", "eesp": "#d94801"}
-    figure, axes = plt.subplots(figsize=(11, 6.2))
     for (profile, config), points in lines.items():
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colors[profile], marker="o", markersize=5,
                   linestyle={"careful": "-", "time": "--", "no-replay": "-."}.get(config, ":"), linewidth=2.2, label=f"{profile}, {FLOW_LABELS[config]}")
@@ -187,9 +195,17 @@ def flows_chart(results, machine, path):
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.set_xlabel("flows, from which packets come at random")
-    axes.set_title("ns per packet of 64 octets (lower is better)", fontsize=10)
-    axes.legend(frameon=False)
+    axes.set_title("opening by number of flows, ns per packet of 64 octets", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
     plain(axes)
+
+
+def flows_chart(results, machine, path):
+    lines = by_flows(results)
+    if not lines:
+        return False
+    figure, axes = plt.subplots(figsize=(11, 6.2))
+    draw_flows(axes, lines)
     finish(figure, "Opening, by number of flows", f"{machine['cpu']}; bursts of 32, one thread, medians", path)
     return True
 
