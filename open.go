@@ -8,8 +8,8 @@ import (
 
 // ReceiverConfig describes a receiver.
 type ReceiverConfig struct {
-	// OwnIDs are the IDs that this end sends with; packets that carry one are
-	// reflections and refused.
+	// OwnIDs are the IDs that this end sends with. Packets with one of them are
+	// reflections: they are refused.
 	OwnIDs []uint64
 	// TryPrevious retries packets without Master Key Options that failed with
 	// the previous root keys. A forged packet then costs twice as much; prefer
@@ -17,33 +17,33 @@ type ReceiverConfig struct {
 	TryPrevious bool
 
 	// ReplayWindow is the width of replay windows in packets, 64 to 65,536; 0:
-	// packets that come twice are opened twice. There is a window for each key,
-	// ID and epoch that authentic packets came with (eesp: for each Sub SA), at
-	// most ReplayContexts of them (0 = 4096), in memory that is set aside at
-	// once. A packet that would need one more is ErrWindows; windows are given
-	// up when their key is gone.
+	// packets that come twice are opened twice. Each key, ID and epoch of
+	// authentic packets has a window (eesp: each Sub SA). There are at most
+	// ReplayContexts windows (0 = 4096); their memory is allocated when the
+	// receiver is made. A packet that would need one more is ErrWindows. Windows
+	// are given up when their key is gone.
 	ReplayWindow   uint32
 	ReplayContexts uint32
-	// EngineBits are those of the senders: each engine counts for itself.
+	// EngineBits are those of the senders: each engine has its own counters.
 	EngineBits uint8
 
-	// Replay is by what packets are told that came before. ReplayTime takes no
-	// window: packets older than MaxAge, or further ahead of the clock than
-	// MaxEarly, are refused by their counters, which are times (GroupConfig.Time),
-	// and what came within these is in one table for all senders, with room for
-	// MaxRate packets a second. 0: 100 ms, 25 ms, a million. After a start nothing
-	// is opened for MaxEarly.
+	// Replay selects how repeated packets are recognized. ReplayTime needs no
+	// windows. Counters are times (GroupConfig.Time): packets older than MaxAge, or
+	// further ahead of the clock than MaxEarly, are refused. Packets in between are
+	// remembered in one table for all senders, with room for MaxRate packets a
+	// second. The defaults are 100 ms, 25 ms and a million. After a start nothing is
+	// opened for MaxEarly.
 	Replay           ReplayMode
 	MaxAge, MaxEarly time.Duration
 	MaxRate          uint64
-	// MarkPath is a file with a mark above all that was accepted: with it, the
-	// clock may have been wrong since the last start.
+	// MarkPath is a file with a mark above the times of all accepted packets. With
+	// it, nothing opens twice even if the clock was set back since the last start.
 	MarkPath string
 	// ClockTrusted: use the clock although the kernel does not say that it is
 	// synchronized.
 	ClockTrusted bool
-	// Heir: the receiver takes over the table of this one, which has ReplayTime
-	// and may go on beside it: each packet opens in one of them.
+	// Heir is a receiver with ReplayTime whose table the new one shares. Both may
+	// go on: each packet opens in one of them.
 	Heir *Receiver
 }
 

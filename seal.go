@@ -6,7 +6,7 @@ import (
 	impl "libeesp/internal/eesp"
 )
 
-// CounterMode is how counters are kept from repeating after a restart.
+// CounterMode selects how counters are kept from repeating after a restart.
 type CounterMode = impl.CounterMode
 
 // The counter modes; see enum eesp_counter_mode in include/eesp.h.
