@@ -73,7 +73,7 @@ class Status(enum.IntEnum):
     # statuses: end
 
     def describe(self) -> str:
-        """What the library says about it, a short sentence."""
+        """The library's short text for it."""
         text: bytes = _abi.LIB.eesp_strerror(int(self))
         return text.decode()
 
@@ -287,7 +287,7 @@ def tss_lead(src: Address, dst: Address, entropy: bytes = bytes(4)) -> bytes:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a data key depends on besides the group's keys.
+    """What a data key depends on besides the group's keys.
 
     psp: id (SPI), v (not given: the version of the group's AEAD). tss: id (SSI; in the upper 32 bits what rekey_mask
     picks), epoch, v, generation (the slot), src without SSI. eesp: id (Session ID). src and dst are needed where v asks
@@ -316,7 +316,7 @@ class RootKeyInfo:
 
 @dataclass(frozen=True)
 class FollowInfo:
-    """What is known of a group that follows an agent."""
+    """Describes a group that follows an agent."""
 
     connected: bool
     sealing: Status  # OK, or what packets are refused with
@@ -369,7 +369,7 @@ class Reserved:
 
 @dataclass(frozen=True)
 class Explicit:
-    """The caller says where to start, and answers for it."""
+    """The caller chooses the first counter and must make sure that no counter repeats."""
 
     start: int
     epoch: int = 0
@@ -380,7 +380,7 @@ Counter = Union[Clock, Reserved, Explicit]
 
 @dataclass(frozen=True)
 class Opened:
-    """One packet that was opened, and what its header said."""
+    """One opened packet with the fields of its header."""
 
     payload: bytes
     id: int
@@ -440,7 +440,7 @@ class DomainStats:
 
 @dataclass(frozen=True)
 class Usage:
-    """What was done with a root key, or the key in a slot, since it came to the group."""
+    """Counts of what a root key, or the key in a slot, was used for since it came to the group."""
 
     derived: int  # how often a data key was derived from it; eesp: Sub SAs that had one
     sealed: int  # packets
@@ -450,7 +450,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class ReplayStats:
-    """What a receiver's replay protection counts; all zero without it."""
+    """Counts of a receiver's replay protection; all zero without it."""
 
     windows: int  # in use
     most: int  # that there may be
@@ -464,7 +464,7 @@ class ReplayStats:
 
 @dataclass(frozen=True)
 class Stats:
-    """What happened since an object was made."""
+    """Counts since an object was made."""
 
     octets: int
     packets: dict[Status, int] = field(default_factory=dict)

@@ -63,7 +63,7 @@ class EpochError(PacketError):
 
 
 class PayloadError(PacketError):
-    """The packet is authentic, but what is in it is malformed (profile eesp)."""
+    """The packet is authentic, but its content is malformed (profile eesp)."""
 
 
 class DummyError(PacketError):
@@ -130,7 +130,7 @@ class AgentError(EespError):
 
 
 class DeadlineError(EespError):
-    """What was waited for has not come about in time."""
+    """The wait ended before what was waited for."""
 
 
 CLASSES: dict[Status, type[EespError]] = {

@@ -179,16 +179,18 @@ def _opened(profile: Profile) -> int:
 
 
 class TrustGroup(_Object):
-    """The keys that the two ends have in common, and the packet format (profile).
+    """The keys that both ends share, and the packet format (profile).
 
     stateless: root keys at up to three levels, each a ring of previous, current and next key. Other profiles: keys in
-    slots. aead: AES-128-GCM if not given (tss has AES-256-GCM only). What belongs to another profile is refused:
+    slots. aead: AES-128-GCM by default (tss: AES-256-GCM only). Arguments of another profile are refused:
 
-    stateless: combiner. psp: versions (those in use; none: GCM's with keys as aead says). tss: domain (SDI), mode,
-    rekey_mask, rekey_shift, crypt_offset (octets in clear, from the header's first; 0: the header), epoch_age (epochs that
-    packets may be behind; 0: 16), counter_limit (0: 2^48), auth_failure_limit (receivers drop all after so many; 0: never),
-    direction_bit (server mode; False for peers that do not know it: both ends' nonces repeat). eesp: domain (SPI), mode, sequence, iv (what packets carry), optimized (no Payload Info
-    Header), align8, max_coffset, sub_sas (0: 65,536), draft (2 or 3; 3 if not given), encap (-03: decides the format).
+    stateless: combiner. psp: versions (those allowed; by default the GCM version with aead's key length).
+    tss: domain (SDI), mode, rekey_mask, rekey_shift, crypt_offset (octets in clear, counted from the start of the header;
+    0: the header only), epoch_age (how far a packet's epoch may be behind; 0: 16), counter_limit (0: 2^48),
+    auth_failure_limit (after this many packets that were not authentic, receivers drop all; 0: never), direction_bit
+    (server mode; False for peers without it: nonces of both ends then repeat).
+    eesp: domain (SPI), mode, sequence and iv (whether packets carry them), optimized (no Payload Info Header), align8,
+    max_coffset, sub_sas (0: 65,536), draft (2 or 3; 3 by default), encap (draft -03: decides the format).
     """
 
     def __init__(
@@ -264,7 +266,7 @@ class TrustGroup(_Object):
         self._make("eesp_group_free", lambda made: _LIB.eesp_group_new(byref(config), made))
 
     def set_root_key_der(self, level: Level, der: Buffer) -> None:
-        """Puts a root key, encoded as RootKeyStruct, at a level; one that is there is replaced."""
+        """Sets a level's root key from a RootKeyStruct; replaces the one that is there."""
         view = octets_of(der, "der")
         check(self._call(_LIB.eesp_group_set_root_key_der, level, address_of(view), len(view)))
 
@@ -289,11 +291,11 @@ class TrustGroup(_Object):
     def set_ring(
         self, level: Level, id: bytes, generation: Sequence[int], value: Sequence[Buffer | None], floor: int = 0
     ) -> None:
-        """Puts a whole ring at a level: those keys whose generation is not 0, as previous, current, next.
+        """Sets a whole ring at a level: previous, current and next key. Generation 0 means that there is no such key.
 
-        A ring may have no previous and no next key (value None). Generations below floor, or below the lowest one that
-        this ID's rings had in this process, are refused. A step of a rotation that several hosts make together is done
-        when wait() returns.
+        Previous and next key may be missing (value None). Generations below floor are refused, and so are those below
+        the lowest one that a ring of this ID had in this process. When several hosts rotate together, a host has done
+        its step when wait() returns.
         """
         if len(generation) != 3 or len(value) != 3:
             raise ValueError("three generations and three values are needed: previous, current, next")
@@ -316,7 +318,7 @@ class TrustGroup(_Object):
             )
 
     def wait(self, timeout: float) -> None:
-        """Waits until all bursts have ended that began before: none uses keys that are not in force any more."""
+        """Waits until all bursts that began before this call have ended. Then no burst uses keys that were replaced."""
         check(self._call(_LIB.eesp_group_wait, _milliseconds(timeout)))
 
     @classmethod
@@ -330,11 +332,11 @@ class TrustGroup(_Object):
         agent_uid: int = 0,
         clients: bool = False,
     ) -> TrustGroup:
-        """A group whose parameters, keys and IDs come from an agent (eespd agent), and change as it says.
+        """Makes a group whose parameters, keys and IDs come from an agent (eespd agent), which can change them.
 
-        timeout: seconds to wait for the group and, unless keys is False, for its keys. agent_uid: a user that the agent
-        may run as, besides root and this one. Senders of the group take no id, counter or lock_dir, and send options.
-        clients: the agent may have this group make data keys for clients outside the cluster (see clients()).
+        timeout: seconds to wait for the group and, unless keys is False, for its keys. agent_uid: another user that the
+        agent may run as, besides root and this process's user. Senders of the group take no id, counter or lock_dir, and
+        send options. clients: lets the agent ask this group for data keys of clients outside the cluster (see clients()).
         """
         config = _abi.FollowConfig(
             struct_size=ctypes.sizeof(_abi.FollowConfig),
@@ -358,7 +360,7 @@ class TrustGroup(_Object):
         return info
 
     def wait_sealing(self, timeout: float) -> None:
-        """Waits until the senders of a group that follows an agent can seal; raises why they cannot."""
+        """Waits until the senders of a group that follows an agent can seal; raises the reason if they cannot in time."""
         check(self._call(_LIB.eesp_follow_wait, _milliseconds(timeout)))
 
     def clients(self) -> list[Client]:
@@ -374,7 +376,7 @@ class TrustGroup(_Object):
             return [Client(c.name.decode(errors="backslashreplace"), c.up, c.down, c.lease_ms / 1000) for c in found[: n.value]]
 
     def client_sender(self, client: Client) -> Sender:
-        """The sender to a client; once for each. Its packets are refused (NO_KEY) when the lease has ended."""
+        """Returns the sender to a client. It can be called once for each. When the lease ends, packets are refused (NO_KEY)."""
         sender = Sender.__new__(Sender)
         handle = self._open()
         sender.profile, sender._id, sender.v = self.profile, client.down, v_member(self.profile, self._client_v())
@@ -387,7 +389,7 @@ class TrustGroup(_Object):
         return v_number(self.profile, self.aead, None)
 
     def follow_info(self) -> FollowInfo:
-        """What is known of a group that follows an agent."""
+        """Describes a group that follows an agent."""
         i = self._follow_info()
         return FollowInfo(
             bool(i.connected),
@@ -441,7 +443,7 @@ class TrustGroup(_Object):
         check(self._call(_LIB.eesp_group_remove_root_key, level))
 
     def set_default_levels(self, levels: Levels) -> None:
-        """Says which levels packets without Master Key Options use."""
+        """Sets the levels that packets without Master Key Options use."""
         check(self._call(_LIB.eesp_group_set_default_levels, _unsigned(levels, 32, "levels")))
 
     def set_key(self, slot: int, key: Buffer) -> None:
@@ -450,11 +452,11 @@ class TrustGroup(_Object):
         check(self._call(_LIB.eesp_group_set_key, _unsigned(slot, 32, "slot"), address_of(view), len(view)))
 
     def use_key(self, slot: int) -> None:
-        """Has senders use a slot's key; psp: SPIs are given out for it."""
+        """Lets senders use a slot's key; psp: alloc_spi gives SPIs of this key."""
         check(self._call(_LIB.eesp_group_use_key, _unsigned(slot, 32, "slot")))
 
     def rotate_key(self, key: Buffer | None = None) -> int:
-        """Puts a key (None: a random one) into the slot that senders do not use, and has them use it. Returns the slot."""
+        """Puts a key (None: a random one) into the slot that senders do not use, and switches them to it. Returns the slot."""
         view = None if key is None else octets_of(key, "key")
         at, size = (None, 0) if view is None else (address_of(view), len(view))
         slot = ctypes.c_uint()
@@ -462,15 +464,15 @@ class TrustGroup(_Object):
         return slot.value
 
     def remove_key(self, slot: int) -> None:
-        """Takes a slot's key away."""
+        """Removes a slot's key."""
         check(self._call(_LIB.eesp_group_remove_key, _unsigned(slot, 32, "slot")))
 
     def set_epoch(self, epoch: int) -> None:
-        """tss: puts the key in use into an epoch; a new key begins in 0. Packets further behind than epoch_age are refused."""
+        """tss: sets the epoch of the key in use. A new key begins in epoch 0. Packets more than epoch_age behind are refused."""
         check(self._call(_LIB.eesp_group_set_epoch, _unsigned(epoch, 16, "epoch")))
 
     def reset_latch(self) -> None:
-        """tss: has packets opened again after auth_failure_limit of them were not authentic."""
+        """tss: resets the latch: packets are opened again after auth_failure_limit of them were not authentic."""
         check(self._call(_LIB.eesp_group_reset_latch))
 
     def domain_stats(self) -> DomainStats:
@@ -493,15 +495,15 @@ class TrustGroup(_Object):
         )
 
     def usage(self, level: Level | int = 0, generation: Generation = Generation.CURRENT) -> Usage:
-        """What was done with a level's root key of that generation; other profiles than stateless: with the key in slot level."""
+        """Counts of what a level's root key of that generation was used for. Profiles with slots: level is the slot."""
         raw = _abi.Usage()
         check(self._call(_LIB.eesp_group_usage, level, generation, byref(raw)))
         return Usage(raw.derived, raw.sealed, raw.opened, raw.index)
 
     def alloc_spi(self, first: int = 1) -> int:
-        """psp: gives out an SPI, to be handed to a peer with its data key: each once, in rising order, from first on.
+        """psp: allocates an SPI, to be given to a peer with its data key. SPIs rise from first on; none is given twice.
 
-        Who restarts with the same device keys must pass more than the last one before.
+        After a restart with the same device keys, first must be above the last SPI that was given before.
         """
         spi = ctypes.c_uint32()
         check(self._call(_LIB.eesp_group_alloc_spi, _unsigned(first, 32, "first"), byref(spi)))
@@ -509,7 +511,7 @@ class TrustGroup(_Object):
 
     @property
     def derived_len(self) -> int:
-        """Octets of what derive_keys makes for a context: a data key, and what is added to nonces (tss 12, eesp 4)."""
+        """Octets that derive_keys makes for a context: the data key, and what is added to nonces (tss 12, eesp 4)."""
         if self.profile is Profile.TSS:
             return self.aead.key_len + (0 if self.mode is TssMode.DIRECT else 12)
         return self.aead.key_len + (4 if self.profile is Profile.EESP else 0)
@@ -535,9 +537,9 @@ class TrustGroup(_Object):
         check(self._call(_LIB.eesp_derive_keys, contexts, count, address_of(keys), len(keys)))
 
     def export_data_key(self, context: Context, *, options: bool | None = None) -> DataKey:
-        """One context's data key, to hand to an end that must not hold the group's keys.
+        """Derives one context's data key, for an end that must not hold the group's keys.
 
-        options: packets sealed with it carry Master Key Options; not given: yes in profile stateless, which has them.
+        options: packets sealed with it carry Master Key Options. By default they do in profile stateless.
         """
         wanted = self.profile is Profile.STATELESS if options is None else options
         raw = _WipedKey()
@@ -573,8 +575,8 @@ class _WipedKey(_abi.DataKey):
 class DataKey:
     """The data key of one context. Its octets are secret, and wiped with it.
 
-    Made by TrustGroup.export_data_key, from octets, or from its parts. salt: what is added to nonces (tss 12 octets,
-    eesp 4); domain: SDI or SPI; params: what the holder has to know of the group, as exported.
+    It comes from TrustGroup.export_data_key, from_octets, or its parts. salt: what is added to nonces (tss 12 octets,
+    eesp 4); domain: SDI or SPI; params: the exported parameters of the group.
     """
 
     __slots__ = ("_raw",)
@@ -623,7 +625,7 @@ class DataKey:
 
     @classmethod
     def from_octets(cls, octets: Buffer) -> DataKey:
-        """What to_octets made. Octets that make no sense are refused here, or when a sender or receiver is made."""
+        """Reads what to_octets made. Malformed octets are refused here, or when a sender or receiver is made."""
         view = octets_of(octets, "octets")
         if len(view) != ctypes.sizeof(_abi.DataKey):
             raise ValueError(f"a data key as a whole has {ctypes.sizeof(_abi.DataKey)} octets, not {len(view)}")
@@ -635,7 +637,7 @@ class DataKey:
         return cls._of(raw)
 
     def to_octets(self) -> Secret:
-        """All of it, to be handed on over a protected channel: the C API's eesp_data_key, numbers little-endian."""
+        """The whole key, to be sent over a protected channel: the C API's eesp_data_key, numbers little-endian."""
         made = Secret(ctypes.sizeof(_abi.DataKey))
         ctypes.memmove(address_of(made.view()), ctypes.addressof(self._raw), len(made))
         return made
@@ -663,7 +665,7 @@ class DataKey:
 
     @property
     def params(self) -> bytes:
-        """What its holder has to know of the group."""
+        """The parameters of the group that the holder needs."""
         return bytes(self._raw.params)
 
     @property
@@ -782,18 +784,21 @@ def _path(path: str | os.PathLike[str]) -> bytes:
 
 
 class Sender(_Object):
-    """Seals packets under one ID; owns that ID's counters.
+    """Seals packets under one ID and owns that ID's counters.
 
-    group: a TrustGroup, or a DataKey, which brings ID, V, options and (stateless, tss) epoch with it. id: DeviceID or
-    ConnectionID, SPI (psp), SSI (tss), Session ID (eesp). v: V.ID if not given; psp: the version, that of the group's
-    AEAD if not given; tss: needed. options: packets say which root keys were used; set it wherever root keys rotate.
-    engine_bits split the counter space among 2^engine_bits senders of one ID, each with its number, engine, in the lowest
-    bits of the counter. extra: psp, the VC of 8 octets and other extension fields, a multiple of 8 octets in all (no_vc:
-    other fields only); eesp, draft -02, a Flow Identifier. offset_from_iv: psp, coffset of packets counts from the end of
-    the IV, as in the header, so that 0 encrypts extra, and 1 all of it but 4 octets. lock_dir: a directory where the ID is
-    locked; another process of the host that has it and names the same directory gets ExistsError, and so does a start of a
-    fixed epoch with another start or rate than that of before. time: with a DataKey
-    of a group whose counters are times (TrustGroup's time); a group's sender follows its group.
+    group: a TrustGroup, or a DataKey, which brings ID, V, options and (stateless, tss) epoch with it.
+    id: DeviceID or ConnectionID, SPI (psp), SSI (tss), Session ID (eesp).
+    v: V.ID by default; psp: the version, by default that of the group's AEAD; tss: required.
+    options: packets name their root keys. Set it wherever root keys rotate.
+    engine_bits: divides the counters of one ID among 2^engine_bits senders. Each has its own number, engine, in the lowest
+    bits of the counter.
+    extra: psp, the VC of 8 octets and other extension fields, a multiple of 8 octets in all (no_vc: other fields only);
+    eesp, draft -02, a Flow Identifier.
+    offset_from_iv: psp, coffset of packets counts from the end of the IV, as in the header: 0 encrypts all of extra, 1 all
+    but 4 octets.
+    lock_dir: a directory in which the ID is locked. Another process of the host that uses the same directory gets
+    ExistsError for this ID, and so does a fixed epoch with another start or rate than before.
+    time: for a DataKey of a group whose counters are times (TrustGroup's time). A group's sender follows its group.
     """
 
     def __init__(
@@ -869,18 +874,18 @@ class Sender(_Object):
 
     @property
     def id(self) -> int:
-        """The ID that is sent under; 0: the agent that the group follows has given none yet."""
+        """The sender's ID; 0 if the group follows an agent that has given none yet."""
         if self._handle is not None:
             self._id = int(self._call(_LIB.eesp_sender_id)) or self._id
         return self._id
 
     def set_id(self, id: int) -> None:
-        """Sends under another ID from the next burst on. A group that follows an agent has its IDs from there."""
+        """Changes the ID from the next burst on. Groups that follow an agent get their IDs from it."""
         check(self._call(_LIB.eesp_sender_set_id, _unsigned(id, 64, "id")))
 
     @property
     def header_len(self) -> int:
-        """Octets of the header that is written at present, 0 without a key."""
+        """Octets of the header that is written now; 0 without a key."""
         found = int(self._call(_LIB.eesp_sender_header_len))
         if not found:
             check_not_forked()
@@ -896,14 +901,14 @@ class Sender(_Object):
 
     @property
     def tail_len(self) -> int:
-        """Octets that are put behind a payload at most: padding (eesp) and ICV."""
+        """The most octets that are written behind a payload: padding (eesp) and ICV."""
         return _abi.ICV_LEN + (_abi.MAX_PADDING if self.profile is Profile.EESP else 0)
 
     def _extra(self) -> int:
         return (self.header_len or _abi.MAX_HEADER) + self.tail_len
 
     def sealed_size(self, payloads: PacketsLike) -> int:
-        """The octets that seal_into needs for these payloads at present (tss: whatever their leads)."""
+        """The octets that seal_into needs for these payloads now (tss: with leads of either length)."""
         lead = _abi.TSS_LEAD_IPV6 if self.profile is Profile.TSS else 0
         return as_packets(payloads)._layout(self._extra() + lead)[2]
 
@@ -917,10 +922,10 @@ class Sender(_Object):
         addresses: Addresses | None = None,
         leads: Leads | None = None,
     ) -> Result:
-        """Seals payloads into a new buffer. All that is given besides: for all, or one for each packet.
+        """Seals payloads into a new buffer. Other arguments are one value for all packets, or one for each packet.
 
         coffset, ioffset: what stays in clear, in units of 4 octets. next_header: the payload's protocol (psp, eesp).
-        addresses: needed where v asks for them. leads: tss, which puts them in front of each packet in the new buffer.
+        addresses: required where v asks for them. leads: tss; they are copied in front of the packets in the new buffer.
         """
         return self._seal(payloads, None, coffset, ioffset, next_header, addresses, leads, False)
 
@@ -936,9 +941,10 @@ class Sender(_Object):
         leads: Leads | None = None,
         ipv6: Families = False,
     ) -> Result:
-        """Seals payloads into your buffer, side by side, or into the places that Packets name.
+        """Seals payloads into your buffer, one behind the other, or into the places that Packets name.
 
-        tss: leads are put at the beginning of places; not given, they are there already, and ipv6 says of which kind.
+        tss: leads are copied to the beginning of each place. Without leads, they must be there already, and ipv6 says
+        which kind they are.
         """
         return self._seal(payloads, out, coffset, ioffset, next_header, addresses, leads, ipv6)
 
@@ -997,10 +1003,10 @@ class Sender(_Object):
         leads: Leads | None = None,
         ipv6: Families = False,
     ) -> Result:
-        """Seals payloads where they are: header in front, ICV behind. Rooms: header_len and tail_len, if not given.
+        """Seals payloads in place: header in front, ICV behind. Headroom and tailroom: header_len and tail_len by default.
 
-        tss: leads are put in front of where headers will be; not given, they are there already, and ipv6 says of which
-        kind. They need headroom too.
+        tss: leads are copied in front of the headers and need headroom too. Without leads, they must be there already,
+        and ipv6 says which kind they are.
         """
         _needs_addresses(self.v, addresses)
         fronts, rooms, room = self._rooms(len(payloads), headroom, tailroom, leads, ipv6)
@@ -1091,7 +1097,7 @@ class Sender(_Object):
         addresses: Addresses | None = None,
         lead: Buffer | None = None,
     ) -> bytes:
-        """Seals one packet; raises if it cannot. lead: tss; it is not part of what is returned."""
+        """Seals one packet; raises on failure. lead: tss; the result does not include it."""
         _needs_addresses(self.v, addresses)
         front = _one_lead(self.profile, lead)
         made = self._call(
@@ -1116,7 +1122,7 @@ class Sender(_Object):
         coffset: Offsets = 0,
         ioffset: Offsets = 0,
     ) -> Result:
-        """Seals IP packets, and puts IP and UDP in front, into a new buffer or yours.
+        """Seals IP packets with IP and UDP headers in front, into a new buffer or yours.
 
         Where v asks for addresses, they are those of the outer header.
         """
@@ -1141,7 +1147,7 @@ class Sender(_Object):
         coffset: Offsets = 0,
         ioffset: Offsets = 0,
     ) -> Result:
-        """Seals IP packets where they are. Rooms, if not given: header_len and IP and UDP in front, tail_len behind."""
+        """Seals IP packets in place. Default headroom: header_len, IP and UDP header; default tailroom: tail_len."""
         rooms = (self.header_len or _abi.MAX_HEADER) + _outer(udp) if headroom is None else headroom
         room = self.tail_len if tailroom is None else tailroom
         check_rooms(packets, rooms, room)
@@ -1156,7 +1162,7 @@ class Sender(_Object):
         )
 
     def stats(self) -> Stats:
-        """What it has sealed so far."""
+        """Counts of what was sealed."""
         return _stats(self, _LIB.eesp_sender_stats)
 
     def __repr__(self) -> str:
@@ -1168,16 +1174,16 @@ class Sender(_Object):
 class Receiver(_Object):
     """Opens packets of one or more groups of one profile, or of one DataKey.
 
-    own_ids: IDs that this end sends with, refused on receipt. try_previous: packets without options are tried with the
-    previous root keys too, at double the cost of a forged packet. replay_window: packets seen before, or further back
-    than this (64 to 65,536), are refused; there are windows for replay_contexts (0: 4096) keys, IDs and epochs at most.
-    engine_bits: those of the senders, each engine of which has windows of its own.
+    own_ids: IDs that this end sends with; packets with one of them are refused. try_previous: packets without options are
+    also tried with the previous root keys; a forged packet then costs twice as much. replay_window: packets that were seen
+    before, or are further back than this (64 to 65,536), are refused. Each key, ID and epoch has a window, at most
+    replay_contexts of them (0: 4096). engine_bits: those of the senders; each engine has windows of its own.
 
-    replay="time": packets of groups whose counters are times are refused if they are older than max_age, further ahead
-    of the clock than max_early (seconds), or were opened before; room for max_rate packets a second, of all senders
-    together, in one table (0: 0.1 s, 0.025 s, a million). Nothing is opened for max_early after a start. mark: a file
-    with a mark above all that was opened; clock_trusted: take the clock as it is, synchronised or not; heir_of: a
-    receiver whose table this one takes over.
+    replay="time", for groups whose counters are times: packets are refused that are older than max_age, further ahead of
+    the clock than max_early (seconds), or were opened before. One table for all senders has room for max_rate packets a
+    second. Defaults: 0.1 s, 0.025 s, a million. After a start nothing is opened for max_early. mark: a file with a mark
+    above the times of all packets that were opened. clock_trusted: use the clock even if the kernel does not say that it
+    is synchronized. heir_of: a receiver whose table this one shares.
     """
 
     def __init__(
@@ -1267,7 +1273,7 @@ class Receiver(_Object):
         ipv6: Families = False,
         extension: bool = False,
     ) -> Result:
-        """Opens packets into your buffer, side by side, or into the places that Packets name."""
+        """Opens packets into your buffer, one behind the other, or into the places that Packets name."""
         return self._open_burst(packets, out, addresses, leads, ipv6, extension)
 
     def _open_burst(
@@ -1306,7 +1312,7 @@ class Receiver(_Object):
         ipv6: Families = False,
         extension: bool = False,
     ) -> Result:
-        """Opens packets where they are. tss: leads are in front of them, and ipv6 says of which kind."""
+        """Opens packets in place. tss: leads are in front of them, and ipv6 says which kind they are."""
         flags = self._extension() * len(packets) if extension else None
         if self.profile is not Profile.TSS:
             _no_fronts(self.profile, None, ipv6)
@@ -1366,7 +1372,7 @@ class Receiver(_Object):
         lead: Buffer | None = None,
         extension: bool = False,
     ) -> Opened:
-        """Opens one packet; raises AuthenticationError, HeaderError, ... if it is refused. lead: tss."""
+        """Opens one packet; raises AuthenticationError, HeaderError or another PacketError if it is refused. lead: tss."""
         front = _one_lead(self.profile, lead)
         try:
             payload, id, tsc, coffset, ioffset, next_header = self._call(
@@ -1399,7 +1405,7 @@ class Receiver(_Object):
         )
 
     def open_udp_in_place(self, packets: Packets, udp: Udp) -> Result:
-        """Opens IP packets that are UDP datagrams where they are."""
+        """Opens IP packets that are UDP datagrams, in place."""
         check_rooms(packets, 0, 0)
         return self._call(
             run_burst,
@@ -1409,17 +1415,17 @@ class Receiver(_Object):
         )
 
     def stats(self) -> Stats:
-        """What it has opened so far."""
+        """Counts of what was opened."""
         return _stats(self, _LIB.eesp_receiver_stats)
 
     def set_own_ids(self, ids: Iterable[int]) -> None:
-        """Puts other IDs in the place of own_ids; those that agents give to the groups' senders come on top."""
+        """Replaces own_ids. IDs that agents give to senders of this process are refused in any case."""
         each = [_unsigned(i, 64, "own_ids") for i in ids]
         array = (ctypes.c_uint64 * len(each))(*each)
         check(self._call(_LIB.eesp_receiver_set_own_ids, byref(array), len(each)))
 
     def replay_stats(self) -> ReplayStats:
-        """What its replay protection counts."""
+        """Counts of the replay protection."""
         raw = _abi.ReplayStats()
         check(self._call(_LIB.eesp_receiver_replay_stats, byref(raw)))
         return ReplayStats(raw.windows, raw.most, raw.duplicates, raw.old, raw.no_room, raw.made, raw.given_up, raw.early)
