@@ -24,7 +24,7 @@ test-clients: $(CONTROL) $(BUILD)/bin/answerer $(BUILD)/bin/grant_client
 	EESP_LIBRARY=$(abspath $(SO)) PYTHONPATH=bindings/python/src tests/cluster/clients.sh $(BUILD)/bin $(BUILD)/clients
 # All of the control plane's tests, minutes: a thousand rotations under load, emergencies, more of the model, the demonstration.
 test-cluster: test-control test-clients $(CONTROL) $(BUILD)/bin/tap_gw
-	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 $(GOTEST) -timeout 180m ./...
+	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 EESP_TEST_AGENTS=1000 $(GOTEST) -timeout 180m ./...
 	@if p=$$(scripts/promtool.sh $(BUILD)/tools/promtool); then $$p check rules packaging/eespd.rules.yml packaging/eesp-gateway.rules.yml && $$p test rules packaging/eespd.rules.test.yml; \
 	else echo "     alert rules: not checked, for there is no promtool here and Debian's package cannot be had"; fi
 	tests/cluster/servers.sh $(BUILD)/bin $(BUILD)/servers
