@@ -646,6 +646,15 @@ int main(int argc, char **argv)
 	}
 	if (counted && (rounds < 3 || rounds > (on_top ? 10000 : MAX_ROUNDS)))
 		die("--rounds: 3 to %d", on_top ? 10000 : MAX_ROUNDS);
+	bool known = profile == NULL;
+	for (unsigned i = EESP_PROFILE_STATELESS; !known && i <= EESP_PROFILE_EESP; i++)
+		known = !strcmp(profile, profile_name(i));
+	if (!known)
+		die("no such profile: %s", profile);
+	if (profile && !on_top)
+		die("--profile goes with --on-top");
+	if (on_top && only && strcmp(only, work_name(PACKET_SEAL)) && strcmp(only, work_name(PACKET_OPEN)))
+		die("--on-top measures packet-seal and packet-open, not %s", only);
 	sched_getaffinity(0, sizeof process_cpus, &process_cpus);
 	if (!rounds)
 		rounds = mode == SMOKE ? 3 : mode == FULL ? 11 : 21;

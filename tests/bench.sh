@@ -81,10 +81,14 @@ if bench/plugin.sh "$work" "$work" 2>/dev/null || "$bin/bench" --smoke --peer /e
 	echo "bench took for a library what is none"
 	exit 1
 fi
-if "$bin/bench" --no-such-option >/dev/null 2>&1 || "$bin/bench" --backend no-such >/dev/null 2>&1; then
-	echo "bench took wrong arguments"
-	exit 1
-fi
+for wrong in --no-such-option "--backend no-such" "--on-top --profile no-such" "--on-top --work derive" "--profile psp"; do
+	# shellcheck disable=SC2086
+	if "$bin/bench" $wrong >/dev/null 2>&1; then
+		echo "bench took wrong arguments: $wrong"
+		exit 1
+	fi
+done
+test "$("$bin/bench" --on-top --profile tss --work packet-open --rounds 3 | grep -c '^| tss  *| packet-open')" = 3
 if "$python" -c 'import matplotlib' 2>/dev/null; then
 	"$python" bench/plot.py "$work"
 	test -s "$work/rekey-seal-aes-128-gcm.svg"
