@@ -556,16 +556,12 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 		class = record.ClassTSS
 	}
 	for _, name := range q.Levels {
-		lv, err := record.ParseLevel(name)
+		l, err := s.levelNamed(name)
 		if err != nil {
-			return nil, bad("%v", err)
-		}
-		l := s.levels[lv]
-		if l == nil {
-			return nil, bad("this cluster has no level %s", name)
+			return nil, err
 		}
 		if q.Profile != record.ProfilePSP {
-			g.Rings[lv] = randomID()
+			g.Rings[l.Level] = randomID()
 		}
 		if owner == nil {
 			owner = l
@@ -630,6 +626,18 @@ func (s *Server) unused(name string) error {
 	})
 }
 
+// levelNamed is a level of this cluster by its name.
+func (s *Server) levelNamed(name string) (*Level, error) {
+	lv, err := record.ParseLevel(name)
+	if err != nil {
+		return nil, bad("%v", err)
+	}
+	if l := s.levels[lv]; l != nil {
+		return l, nil
+	}
+	return nil, bad("this cluster has no level %s", name)
+}
+
 // CreateRing makes a ring at each of its levels and no group: another controller's group names them.
 func (s *Server) CreateRing(ctx context.Context, by string, q GroupRequest) (any, error) {
 	if !memberName.MatchString(q.Name) {
@@ -644,13 +652,9 @@ func (s *Server) CreateRing(ctx context.Context, by string, q GroupRequest) (any
 	}
 	made := map[string]string{}
 	for _, name := range q.Levels {
-		lv, err := record.ParseLevel(name)
+		l, err := s.levelNamed(name)
 		if err != nil {
-			return nil, bad("%v", err)
-		}
-		l := s.levels[lv]
-		if l == nil {
-			return nil, bad("this cluster has no level %s", name)
+			return nil, err
 		}
 		id := randomID()
 		if err := s.createRing(ctx, l, by, id, record.ClassLevel, q.Name, p, nil); err != nil {

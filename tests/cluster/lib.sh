@@ -31,9 +31,10 @@ until_true() {
 export EESP_PASSPHRASE="for a test"
 ctl() { "$bin/eespctl" --socket "$run/$1.sock" "${@:2}"; }
 up() { ctl "$1" status >/dev/null 2>&1; }
+# start NAME [FLAG...]
 start() {
 	sed -i "s|\"admin_socket\": .*|\"admin_socket\": \"$run/$1.sock\",|; s|\"metrics\": .*|\"metrics\": \"\",|" "$run/$1/server.json"
-	"$bin/eespd" server --dir "$run/$1" >>"$1.log" 2>&1 &
+	"$bin/eespd" server --dir "$run/$1" "${@:2}" >>"$1.log" 2>&1 &
 	pid[$1]=$!
 	until_true "server $1 begins" up "$1"
 }
