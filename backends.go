@@ -10,12 +10,13 @@ func Backends() []string { return impl.Backends() }
 // BackendSupported reports whether this machine can run a backend.
 func BackendSupported(name string) bool { return impl.BackendSupported(name) }
 
-// Backend returns the name of the backend in force. The first use chooses: the
-// one that the environment variable EESP_BACKEND names, else the fastest.
+// Backend returns the name of the backend in force. It is chosen at the first
+// use: the one that the environment variable EESP_BACKEND names, else the
+// fastest. The error is ErrBackend or ErrSelfTest.
 func Backend() (string, error) { return impl.Backend() }
 
 // SelectBackend selects the backend of objects made from now on; "auto" is the
-// fastest. ErrBackend: this machine cannot run it.
+// fastest. It returns ErrBackend if the machine cannot run it.
 func SelectBackend(name string) error { return impl.SelectBackend(name) }
 
 // SelfTest runs the known-answer tests of every backend that this machine can

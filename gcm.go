@@ -6,33 +6,31 @@ import (
 	impl "libeesp/internal/eesp"
 )
 
-// The kernels without packets, for formats and keys of the caller's own: the
-// rule that one key never seals two messages with one nonce is then the
-// caller's to keep.
+// The kernels without packets, for the caller's own formats and keys. Here the
+// caller must see to it that no key seals two messages with one nonce.
 
-// MaxKeySet is the most keys of a KeySet.
+// MaxKeySet is the most keys that a KeySet can hold.
 const MaxKeySet = impl.MaxKeySet
 
-// Job is one message to seal or open with AES-GCM. Dst may be Src, which works
-// in place; else the two must not overlap, and AAD and Tag overlap neither.
+// Job is one message to seal or open with AES-GCM. Dst may equal Src, to work in
+// place; otherwise the two must not overlap. AAD and Tag overlap neither.
 type Job struct {
 	Nonce [12]byte
 	AAD   []byte // at most MaxLen octets
 	Src   []byte // at most MaxLen octets
-	Dst   []byte // receives len(Src) octets: at least that long
+	Dst   []byte // at least as long as Src: receives len(Src) octets
 	Tag   []byte // ICVLen octets; sealing writes it, opening reads it
-	Key   int    // which key of a KeySet; with a KDF: 0
+	Key   int    // number of the key in a KeySet; with a KDF: 0
 
-	// OK is set by opening: whether the tag is right. Where it is not, Dst is zeroed.
+	// OK is set by opening: whether the tag is right. If it is not, Dst is zeroed.
 	OK bool
 }
 
-func theirs(j []Job) []impl.Job {
+func implJobs(j []Job) []impl.Job {
 	return unsafe.Slice((*impl.Job)(unsafe.SliceData(j)), len(j))
 }
 
-// KDFContext is the input of a key-derivation function; octet 0 is replaced by
-// its counter.
+// KDFContext is the input of a KDF. Octet 0 is replaced by the KDF's counter.
 type KDFContext = [16]byte
 
 // KDF is AES-256-CMAC in counter mode (NIST SP 800-108) under one key, which
@@ -62,15 +60,15 @@ func (f *KDF) Derive(aead AEAD, contexts []KDFContext, keys []byte) error {
 }
 
 // Seal derives a key for each job from the context of the same number, and
-// seals it. Nothing is sealed if an argument is wrong.
+// seals the job with it. Nothing is sealed if an argument is wrong (ErrArgument).
 func (f *KDF) Seal(aead AEAD, contexts []KDFContext, jobs []Job) error {
-	return f.of().Seal(aead, contexts, theirs(jobs))
+	return f.of().Seal(aead, contexts, implJobs(jobs))
 }
 
-// Open derives a key for each job from the context of the same number, and
-// opens it. It returns how many are good; see Job.OK.
+// Open derives a key for each job from the context of the same number, opens the
+// job with it, and returns how many tags were right; see Job.OK.
 func (f *KDF) Open(aead AEAD, contexts []KDFContext, jobs []Job) (int, error) {
-	return f.of().Open(aead, contexts, theirs(jobs))
+	return f.of().Open(aead, contexts, implJobs(jobs))
 }
 
 // Close wipes the key.
@@ -97,12 +95,12 @@ func NewKeySet(aead AEAD, keys []byte) (*KeySet, error) {
 }
 
 // Seal seals each job with the key that it names. Nothing is sealed if an
-// argument is wrong.
-func (s *KeySet) Seal(jobs []Job) error { return s.of().Seal(theirs(jobs)) }
+// argument is wrong (ErrArgument).
+func (s *KeySet) Seal(jobs []Job) error { return s.of().Seal(implJobs(jobs)) }
 
-// Open opens each job with the key that it names. It returns how many are good;
-// see Job.OK.
-func (s *KeySet) Open(jobs []Job) (int, error) { return s.of().Open(theirs(jobs)) }
+// Open opens each job with the key that it names, and returns how many tags were
+// right; see Job.OK.
+func (s *KeySet) Open(jobs []Job) (int, error) { return s.of().Open(implJobs(jobs)) }
 
 // Close wipes the keys.
 func (s *KeySet) Close() { s.of().Close() }

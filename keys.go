@@ -69,7 +69,7 @@ const (
 	SSKDFSHA512 = impl.SSKDFSHA512
 	SSKDFCMAC   = impl.SSKDFCMAC // experimental
 
-	// SSKDFNone: no Sub SAs. The group's key is the SA's, and behind it 4 octets
+	// SSKDFNone: no Sub SAs. The group's key is the SA's key followed by 4 octets
 	// of salt, as key exchange gives them.
 	SSKDFNone = impl.SSKDFNone
 )
@@ -94,19 +94,21 @@ type GroupConfig struct {
 	Domain     uint32 // tss: SDI, 24 bits; eesp: SPI
 	Mode       uint8  // tss: TSSx; eesp: SSKDFx
 	Versions   uint8  // psp: bit v: version v is in use; 0 = the one of GCM with keys of AEAD
-	RekeyMask  uint64 // tss: of the 48-bit counter; what it picks, shifted, is in the context
+	RekeyMask  uint64 // tss: these bits of the 48-bit counter, shifted, are part of the context
 	RekeyShift uint8
 
 	// CryptOffset is where encryption starts in packets of tss, in octets from
-	// the header's first: a multiple of 4 from 16 to 1032; 0 = behind the header.
+	// the first octet of the header: a multiple of 4 from 16 to 1032; 0 = behind
+	// the header.
 	CryptOffset uint16
-	// EpochAge is how far behind the group's epoch packets of tss may be; 0 = 16.
+	// EpochAge is how far behind the group's epoch packets of tss may be, in
+	// epochs; 0 = 16.
 	EpochAge uint16
-	// CounterLimit ends sending in tss: counters are below it; 0 = 2^48.
+	// CounterLimit is above all counters of tss: further packets are not sealed
+	// (ErrExhausted); 0 = 2^48.
 	CounterLimit uint64
 	// AuthFailureLimit lets receivers of tss drop all packets of the group
-	// (ErrLatched) after this many that were not authentic, until ResetLatch; 0
-	// = never.
+	// (ErrLatched) after this many wrong ICVs, until ResetLatch; 0 = never.
 	AuthFailureLimit uint32
 	// NoDirectionBit is for peers in server mode of tss that do not know that
 	// the counter's top bit tells a packet's direction. Both ends then seal with
@@ -120,19 +122,20 @@ type GroupConfig struct {
 	Align8     bool   // eesp: payloads begin at a multiple of 8 octets
 	MaxCOffset uint8  // eesp: greatest CryptOffset, 0 to 63
 	SubSAs     uint32 // eesp: number of Session IDs; 0 = 65,536
-	Draft      uint8  // eesp: 2 or 3, of draft-ietf-ipsecme-eesp; 0 = 3
-	Encap      uint8  // eesp, -03: EncapX; Optimized is the same as EncapTunnel there
+	Draft      uint8  // eesp: version 2 or 3 of draft-ietf-ipsecme-eesp; 0 = 3
+	Encap      uint8  // eesp, draft -03: EncapX; Optimized is the same as EncapTunnel there
 
-	// Time: counters are the times at which packets are sealed, so receivers can
-	// refuse old packets without a window for each sender (ReplayTime). All
-	// senders of the group have it. TimeLate: some of them may have sent without
-	// it before; making a sender then takes a second. For stateless and psp
-	// only: sequence numbers (eesp) are no times, and epochs of tss do not
-	// follow the clock.
+	// Time says that counters are the times at which packets are sealed, so that
+	// receivers can refuse old packets without a window for each sender
+	// (ReplayTime). All senders of the group must have it. Set TimeLate if some of
+	// them may have sent without it before; making a sender then takes a second.
+	// For stateless and psp only: sequence numbers of eesp are no times, and epochs
+	// of tss do not follow the clock.
 	Time, TimeLate bool
 }
 
-// Group is a trust group: root keys, each a ring of previous, current and next.
+// Group is a trust group. It holds root keys, each a ring of a previous, a
+// current and a next key.
 type Group struct{ in *impl.Group }
 
 func (g *Group) of() *impl.Group {
@@ -172,29 +175,29 @@ func (g *Group) GenerateRootKey(l Level, id []byte) error { return g.of().Genera
 // SetRing sets a whole ring of a level: the generations that are not 0, in the
 // order previous, current, next. There must be a current one. A ring without a
 // next key has no DER form. Hosts that rotate together make each step with one
-// call, and Wait tells when it is done. On the wire a generation is its lowest
-// octet. Generations below floor, or below the ring's lowest one, are ErrRootKey
-// under this ID from then on, in the whole process: if a key came back, old
-// packets would open again. Replay windows of keys that stay go on.
+// call; Wait returns when the step is done. On the wire a generation is its
+// lowest octet. From then on, generations below floor or below the ring's lowest
+// one are ErrRootKey under this ID, in the whole process: if a key came back, old
+// packets would open again. Keys that stay keep their replay windows.
 func (g *Group) SetRing(l Level, id []byte, generation [3]uint64, value *[3][RootKeyLen]byte, floor uint64) error {
 	return g.of().SetRing(l, id, generation, value, floor)
 }
 
 // Wait waits until every burst has ended that began before this call, in all
-// threads of the process. No burst then uses keys from before the last change,
-// and those are wiped. ErrTimeout: one still runs.
+// threads of the process. Then no burst uses keys from before the last change,
+// and they are wiped. It returns ErrTimeout if such a burst still runs.
 func (g *Group) Wait(timeout time.Duration) error { return g.of().Wait(timeout) }
 
 // WriteRootKeyDER writes the DER form of a level's root key, which is secret,
-// to dst and returns its length; ErrRoom if it does not fit, with the length
-// that it needs.
+// to dst and returns its length. If it does not fit, the error is ErrRoom and n
+// is the length it needs.
 func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
 	return g.of().WriteRootKeyDER(dst, l)
 }
 
-// Rotate sets a level's new next key; next becomes current, current becomes
-// previous, and previous is wiped when the last burst that may use it has ended.
-// value nil: a random one.
+// Rotate sets a new next key of a level: value, or a random one if value is nil.
+// Next becomes current, current becomes previous, and previous is wiped when the
+// last burst that may use it has ended.
 func (g *Group) Rotate(l Level, index uint64, value *[RootKeyLen]byte) error {
 	return g.of().Rotate(l, index, value)
 }
@@ -205,25 +208,26 @@ func (g *Group) RemoveRootKey(l Level) error { return g.of().RemoveRootKey(l) }
 // SetDefaultLevels sets the levels of packets without Master Key Options.
 func (g *Group) SetDefaultLevels(s Levels) error { return g.of().SetDefaultLevels(s) }
 
-// SetKey sets a slot's key, in place of any that is there, in profiles without
-// root keys at levels: a device key (psp, slots 0 and 1), the key of an
-// association number (tss, 0 and 1), the root key of an SA (eesp, 0). Senders
-// use the first key that is set.
+// SetKey sets a slot's key, in place of any that is there, in profiles that have
+// slots instead of levels: a device key (psp, slots 0 and 1), the key of an
+// association number (tss, 0 and 1), the root key of an SA (eesp, 0). Senders use
+// the first key that was set, until UseKey or RotateKey.
 func (g *Group) SetKey(slot int, key []byte) error { return g.of().SetKey(slot, key) }
 
 // UseKey selects the slot that senders use.
 func (g *Group) UseKey(slot int) error { return g.of().UseKey(slot) }
 
-// RotateKey sets the key (nil: a random one) of the slot that senders do not
-// use, and selects that slot. It returns the slot.
+// RotateKey sets the key of the slot that senders do not use, selects that slot,
+// and returns it. A nil key means a random one.
 func (g *Group) RotateKey(key []byte) (slot int, err error) { return g.of().RotateKey(key) }
 
 // RemoveKey removes the key of a slot.
 func (g *Group) RemoveKey(slot int) error { return g.of().RemoveKey(slot) }
 
-// AllocSPI allocates an SPI for a peer of profile psp: each once for the device
-// key in use, which is its top bit, in rising order, beginning with first. After
-// a restart with the same device keys, pass the last SPI + 1.
+// AllocSPI allocates an SPI for a peer of profile psp. The top bit is the slot of
+// the device key in use; the other bits are allocated once for each key, in
+// rising order, beginning with first. After a restart with the same device keys,
+// pass the last SPI + 1. ErrExhausted: none is left for this key.
 func (g *Group) AllocSPI(first uint32) (uint32, error) { return g.of().AllocSPI(first) }
 
 // SetEpoch sets the group's epoch (tss). Senders seal in it, and receivers drop
@@ -235,13 +239,13 @@ func (g *Group) SetEpoch(epoch uint16) error { return g.of().SetEpoch(epoch) }
 // (AuthFailureLimit).
 func (g *Group) ResetLatch() error { return g.of().ResetLatch() }
 
-// DomainStats is what a group of profile tss counts, of all senders and receivers.
+// DomainStats is what all senders and receivers of a group of profile tss count.
 type DomainStats struct {
 	Sealed, Opened uint64 // packets
 	AuthFailures   uint64 // wrong ICV
-	Invalid        uint64 // refused for what the header says, replayed, or dropped by the latch
+	Invalid        uint64 // refused by its header, replayed, or dropped by the latch
 	UnknownSA      uint64 // no key of that SDI and AN
-	LateEpoch      uint64
+	LateEpoch      uint64 // further behind the epoch than EpochAge
 	Exhausted      uint64 // not sealed: no counter left
 	WrongSSI       uint64 // an SSI that this end sends with
 	Clear          uint64 // not of this format, so perhaps in clear
@@ -259,15 +263,15 @@ func (g *Group) DomainStats() (DomainStats, error) {
 // Usage is what was done with a key since it came to the group.
 type Usage struct {
 	// Derived is how often a data key was derived from it: mostly once for each
-	// packet, authentic or not; packets of a burst that have one context may share
-	// one. eesp: how many Sub SAs had one.
+	// packet, authentic or not. Packets of a burst with one context may share a
+	// derivation. In eesp it is how many Sub SAs had a key.
 	Derived        uint64
 	Sealed, Opened uint64 // packets
 	Index          uint64 // of a root key
 }
 
-// Usage returns what was done with a level's root key; with generation Current,
-// of the key in the slot level.
+// Usage returns what was done with a level's root key. In profiles with slots,
+// level is the slot and generation must be Current.
 func (g *Group) Usage(level Level, generation Generation) (Usage, error) {
 	u, err := g.of().Usage(level, generation)
 	return Usage(u), err
@@ -301,7 +305,7 @@ const (
 // address is ::ffff:a.b.c.d (netip.Addr.As16).
 type Addr = impl.Addr
 
-// Context is what a data key depends on besides root keys.
+// Context is what a data key depends on besides the group's keys.
 type Context struct {
 	ID         uint64
 	Epoch      uint16
@@ -312,8 +316,8 @@ type Context struct {
 	Addr       Addr // where V asks for addresses
 }
 
-// DataKey is the key of one context, for an end that must not hold root keys. It
-// is secret.
+// DataKey is the key of one context, for an end that must not hold the group's
+// keys. It is secret.
 type DataKey struct {
 	ID         uint64
 	Epoch      uint16
@@ -321,19 +325,19 @@ type DataKey struct {
 	KeyLen     uint8
 	OptionsLen uint8
 	Profile    uint8
-	Params     [2]uint8 // of the group, what the holder has to know
+	Params     [2]uint8 // parameters of the group that the holder needs
 	Addr       Addr
 	Key        [32]byte
-	Options    [108]byte // stateless: Master Key Options
+	Options    [108]byte // stateless: Master Key Options; others: what is added to nonces
 	Domain     uint32
 }
 
-// KeyLen is the number of octets that DeriveKeys writes for a context: the data
-// key, and the octets that the profile adds to nonces (tss 12, eesp 4).
+// KeyLen returns how many octets DeriveKeys writes for a context: the data key,
+// and the octets that the profile adds to nonces (tss 12, eesp 4).
 func (g *Group) KeyLen() int { return g.of().KeyLen() }
 
-// DeriveKeys writes the data keys of contexts to out, which has exactly
-// KeyLen octets for each. On error out is all zero.
+// DeriveKeys writes the data keys of contexts to out, which must have exactly
+// KeyLen octets for each. On an error out is all zero.
 func (g *Group) DeriveKeys(contexts []Context, out []byte) error {
 	return g.of().DeriveKeys(unsafe.Slice((*impl.Context)(unsafe.SliceData(contexts)), len(contexts)), out)
 }

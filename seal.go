@@ -16,46 +16,45 @@ const (
 	CounterExplicit CounterMode = impl.CounterExplicit
 )
 
-// SenderConfig describes a sender. The zero value: 4-octet ID 0, the group's
-// default levels, no options, counters by the clock.
+// SenderConfig describes a sender. The zero value has the 4-octet ID 0, the
+// group's default levels, no options, and counters that follow the clock.
 type SenderConfig struct {
 	ID      uint64 // names this sender and this direction
-	V       uint8
+	V       uint8  // what the data key depends on: VID and the others
 	Levels  Levels // 0 = the group's default
 	Options bool   // send Master Key Options; set it where root keys rotate
-	// Extra: psp: the VC, 8 octets, and other extension fields behind the
-	// header's IV, a multiple of 8 octets in all, at most 112; eesp: the Flow
-	// Identifier.
+	// Extra, in psp, is the VC (8 octets) and other extension fields behind the
+	// header's IV, a multiple of 8 octets in all, at most 112. In eesp it is the
+	// Flow Identifier.
 	Extra []byte
-	// NoVC: Extra has other extension fields only (psp).
+	// NoVC says that Extra has other extension fields only (psp).
 	NoVC bool
-	// OffsetFromIV: packets' COffset counts from the end of the IV, as in the
-	// header, and not from the payload (psp). What of Extra it does not reach is
+	// OffsetFromIV says that COffset counts from the end of the IV, as in the
+	// header, instead of from the payload (psp). The octets of Extra beyond it are
 	// encrypted.
 	OffsetFromIV bool
 
 	Counter    CounterMode
 	EngineBits uint8 // lowest bits of Counter that tell engines of one ID apart
 	Engine     uint32
-	RateLog2   uint8 // clock: ticks a second; 0 = 28 - EngineBits
+	RateLog2   uint8 // clock: 2^RateLog2 ticks a second; 0 = 28 - EngineBits (tss: 18 - EngineBits)
 	FixedEpoch bool  // implied unless Counter is CounterClock
 	Epoch      uint16
 	// EpochStart is when the fixed epoch began (clock). It and RateLog2 belong
-	// to the epoch: they are the same for every sender under this ID, at every
-	// start, and EpochStart is never "now". Others are refused within a process,
-	// and where LockDir remembers them; elsewhere they repeat nonces.
+	// to the epoch: all senders under this ID have the same, at every start, and
+	// EpochStart is never "now". With other values nonces repeat. They are refused
+	// within a process and, with LockDir, within a host.
 	EpochStart time.Time
 	Start      uint64 // explicit: first counter; eesp: 0 is taken for 1
 	ReserveRun uint64 // reserved: counters claimed at a time; 0 = 2^24
 	StatePath  string // reserved: the file
-	// Time: counters are times, as in the group that the data key is of (for
-	// senders with a data key; others follow their group). TimeLate: as in
-	// GroupConfig.
+	// Time and TimeLate are for senders with a data key, and as in GroupConfig.
+	// Other senders follow their group.
 	Time, TimeLate bool
-	// LockDir is a directory with files that are locked for the ID, the engine
-	// and the group's keys: another sender of the host that has them is refused, and
-	// this one's packets are ErrExists if another has locked a new key first. It
-	// also remembers start and rate of fixed epochs. "" = no lock.
+	// LockDir is a directory for locks on the ID, with this engine and the group's
+	// keys. The sender is refused (ErrExists) if another process of the host has
+	// them. Packets are ErrExists if another process locks the ID under a new key
+	// first. Files there also record start and rate of fixed epochs. "" = no lock.
 	LockDir string
 }
 
@@ -85,9 +84,9 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	return sender(impl.NewSender(g.of(), impl.SenderConfig(c)))
 }
 
-// NewSenderWithKey makes a sender that holds only a data key. The key brings ID,
-// V, Levels and Options, which must be zero in c, and the epoch; psp and eesp
-// take the epoch from c, because their keys do not depend on it.
+// NewSenderWithKey makes a sender that holds only a data key. ID, V, Levels,
+// Options and Epoch come from the key and must be zero in c. In psp and eesp
+// keys do not depend on the epoch, so there c has it.
 func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	return sender(impl.NewSenderWithKey((*impl.DataKey)(k), impl.SenderConfig(c)))
 }
@@ -100,16 +99,17 @@ func (s *Sender) Seal(pkts []Packet) int { return s.of().Seal(packets(pkts)) }
 // OK. Where V asks for addresses, those of the outer header are used. The IP
 // packet ends where its length field says. IPv4 headers get a checksum, UDP
 // headers none (RFC 6935) unless Checksum6 is set. Jumbograms and BIG TCP
-// packets, which do not tell their length, are ErrTooLong; in transport mode
-// fragments and IPv6 extension headers are ErrUnsupported. An error means that u
-// is not valid and nothing was done.
+// packets are ErrTooLong, because their length field is zero. In transport mode,
+// fragments and IPv6 extension headers are ErrUnsupported. SealUDP returns an
+// error, and does nothing, if u is not valid.
 func (s *Sender) SealUDP(u *UDP, pkts []Packet) (int, error) {
 	return s.of().SealUDP((*impl.UDP)(u), packets(pkts))
 }
 
 // SetID changes the ID of a group's sender from the next burst on. Direction,
-// settings and statistics stay; counters of the old ID stay used. Senders of a
-// group that follows an agent get their ID from it.
+// settings and statistics stay; counters of the old ID stay used. It returns
+// ErrUnsupported for senders with a data key, and in groups that follow an
+// agent, which gives the IDs.
 func (s *Sender) SetID(id uint64) error { return s.of().SetID(id) }
 
 // ID returns the sender's ID; 0 if the agent has given none yet.
