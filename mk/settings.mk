@@ -55,8 +55,8 @@ define write-overlay
 @root=$$($(GO) env GOROOT); case $$root in "$$($(GO) env GOMODCACHE)"/*) ln -sfn "$$root" $(BUILD)/goroot; root=$(abspath $(BUILD)/goroot);; esac; \
   printf '{"Replace": {"%s/src/runtime/netpoll_epoll.go": "%s/libeesp/netpoll.go.txt"}}\n' "$$root" "$(CURDIR)" >$(OVERLAY).$$$$ && mv -f $(OVERLAY).$$$$ $(OVERLAY)
 endef
-# Go, to build the library.
-LIBRARY_GO = $$(test ! -e $(BUILD)/goroot || echo env GOROOT=$(abspath $(BUILD)/goroot)) $(GO) build $(GOFLAGS_BUILD) -overlay $(abspath $(OVERLAY))
+# Go, to build the library. The tag leaves out what only the root package, for Go, has.
+LIBRARY_GO = $$(test ! -e $(BUILD)/goroot || echo env GOROOT=$(abspath $(BUILD)/goroot)) $(GO) build $(GOFLAGS_BUILD) -tags eesp_c -overlay $(abspath $(OVERLAY))
 
 export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
 # -trimpath: what one clone compiled is what another one needs, and the library what tests need.

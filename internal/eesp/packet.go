@@ -1,3 +1,5 @@
+//go:build !eesp_c
+
 package eesp
 
 import (
@@ -7,29 +9,6 @@ import (
 	"libeesp/internal/burst"
 	"libeesp/internal/profile"
 	"libeesp/internal/status"
-)
-
-const (
-	ICVLen    = 16
-	MaxHeader = 128
-	MaxLen    = profile.MaxLen
-	MaxGroups = burst.MaxGroups
-)
-
-const (
-	VID           = 0x0
-	VIDSrc        = 0x1
-	VIDSrcDst     = 0x2
-	VLongID       = 0x8
-	VLongIDSrc    = 0x9
-	VLongIDSrcDst = 0xA
-)
-
-const (
-	VTSSAddr     = profile.TSSAddr
-	VTSSSSI      = profile.TSSSSI
-	VTSSAddrIPv6 = profile.TSSAddr6
-	VTSSSSIIPv6  = profile.TSSSSI6
 )
 
 type Packet struct {
@@ -62,16 +41,6 @@ func as16(a netip.Addr) (b [16]byte) {
 	}
 	return b
 }
-
-// addresses says which a packet must have.
-type addresses uint8
-
-// The first two are as V has them.
-const (
-	needSrc addresses = VIDSrc
-	needDst addresses = VIDSrcDst
-	ofProxy addresses = 4 // those for sealing, where there are any
-)
 
 // refuse is for what has nothing to seal or open with.
 func refuse(pkts []Packet) int {
@@ -159,4 +128,34 @@ func take(p *Packet, d *profile.Desc) {
 	}
 	at := int(d.Out - uintptr(pointer(b)))
 	p.Out = b[at : at+int(d.OutLen)]
+}
+
+func (s *Sender) Seal(pkts []Packet) int {
+	if !s.usable() {
+		return refuse(pkts)
+	}
+	n := s.now.Load()
+	if n == nil {
+		return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return s.NoID(d) })
+	}
+	return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&n.s, d) })
+}
+
+func (r *Receiver) Open(pkts []Packet) int {
+	if !r.usable() {
+		return refuse(pkts)
+	}
+	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int { return w.Open(&r.r, d) })
+}
+
+func (p *Proxy) Forward(pkts []Packet) int {
+	if p == nil || !p.r.usable() || !p.s.usable() {
+		return refuse(pkts)
+	}
+	return each(pkts, p.s.needs|ofProxy, func(w *burst.Worker, d []profile.Desc) int {
+		if n := p.s.Burst(); n != nil {
+			return w.Proxy(&p.r.r, n, d)
+		}
+		return p.s.NoID(d)
+	})
 }

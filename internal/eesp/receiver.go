@@ -236,13 +236,6 @@ func (r *Receiver) Close() {
 // clockSynchronised is replaced by tests.
 var clockSynchronised = burst.ClockSynchronised
 
-func (r *Receiver) Open(pkts []Packet) int {
-	if !r.usable() {
-		return refuse(pkts)
-	}
-	return each(pkts, 0, func(w *burst.Worker, d []profile.Desc) int { return w.Open(&r.r, d) })
-}
-
 func (r *Receiver) Stats() Stats {
 	if r == nil {
 		return Stats{Packets: map[status.Code]uint64{}}
@@ -286,15 +279,3 @@ type Proxy struct {
 }
 
 func NewProxy(r *Receiver, s *Sender) *Proxy { return &Proxy{r, s} }
-
-func (p *Proxy) Forward(pkts []Packet) int {
-	if p == nil || !p.r.usable() || !p.s.usable() {
-		return refuse(pkts)
-	}
-	return each(pkts, p.s.needs|ofProxy, func(w *burst.Worker, d []profile.Desc) int {
-		if n := p.s.Burst(); n != nil {
-			return w.Proxy(&p.r.r, n, d)
-		}
-		return p.s.NoID(d)
-	})
-}

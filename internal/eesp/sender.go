@@ -389,17 +389,6 @@ func (s *sending) plan(cell *uintptr, direct uintptr) {
 	}
 }
 
-func (s *Sender) Seal(pkts []Packet) int {
-	if !s.usable() {
-		return refuse(pkts)
-	}
-	n := s.now.Load()
-	if n == nil {
-		return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return s.NoID(d) })
-	}
-	return each(pkts, s.needs, func(w *burst.Worker, d []profile.Desc) int { return w.Seal(&n.s, d) })
-}
-
 // NoID refuses packets because the sender has no ID yet.
 func (s *Sender) NoID(d []profile.Desc) int { return s.idless.Refuse(d, status.ErrNoKey) }
 

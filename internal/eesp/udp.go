@@ -1,3 +1,5 @@
+//go:build !eesp_c
+
 package eesp
 
 import (

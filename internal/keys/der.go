@@ -3,9 +3,7 @@ package keys
 import (
 	"crypto/subtle"
 	"fmt"
-
-	"golang.org/x/crypto/cryptobyte"
-	"golang.org/x/crypto/cryptobyte/asn1"
+	"math/bits"
 
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
@@ -96,17 +94,70 @@ func (k *RootKey) HasPre() bool {
 	return k.Index[0] != k.Index[1] || subtle.ConstantTimeCompare(k.Value[0][:], k.Value[1][:]) != 1
 }
 
+// Tags of DER. All are one octet.
+const (
+	derInteger  = 0x02
+	derOctets   = 0x04
+	derSequence = 0x30
+)
+
+// take takes one DER element off in, if there is one with this tag, whole, and its length is in
+// the one form that DER has for it (X.690, 10.1): as short as it can be.
+func take(in *[]byte, tag byte) (content []byte, ok bool) {
+	b := *in
+	if len(b) < 2 || b[0] != tag {
+		return nil, false
+	}
+	size, head := uint64(b[1]), 2
+	if size >= 0x80 {
+		head += int(size) - 0x80
+		if head == 2 || head > 2+4 || head > len(b) {
+			return nil, false
+		}
+		size = 0
+		for _, x := range b[2:head] {
+			size = size<<8 | uint64(x)
+		}
+		if size < 0x80 || b[2] == 0 {
+			return nil, false
+		}
+	}
+	if size > uint64(len(b)-head) {
+		return nil, false
+	}
+	end := head + int(size)
+	*in = b[end:]
+	return b[head:end], true
+}
+
+// number reads an INTEGER's content, if it is 0 to 2^63-1 in as few octets as DER has (X.690, 8.3.2).
+func number(b []byte) (x uint64, ok bool) {
+	if len(b) == 0 || len(b) > 8 || b[0] >= 0x80 || len(b) > 1 && b[0] == 0 && b[1] < 0x80 {
+		return 0, false
+	}
+	for _, o := range b {
+		x = x<<8 | uint64(o)
+	}
+	return x, true
+}
+
 // element takes one DER element off in, or says why there is none.
-func element(in *cryptobyte.String, tag asn1.Tag, what string) (content cryptobyte.String, err error) {
+func element(in *[]byte, tag byte, what string) (content []byte, err error) {
 	all := *in
-	if in.ReadASN1(&content, tag) {
+	if content, ok := take(in, tag); ok {
 		return content, nil
 	}
-	kind := map[asn1.Tag]string{asn1.SEQUENCE: "a SEQUENCE", asn1.INTEGER: "an INTEGER", asn1.OCTET_STRING: "an OCTET STRING"}[tag]
 	if len(all) == 0 {
 		return nil, badKey("%s is missing", what)
 	}
-	if all[0] != byte(tag) {
+	if all[0] != tag {
+		kind := "a SEQUENCE"
+		switch tag {
+		case derInteger:
+			kind = "an INTEGER"
+		case derOctets:
+			kind = "an OCTET STRING"
+		}
 		return nil, badKey("%s is not %s", what, kind)
 	}
 	// Tag, length, content. A length of 0x80 and more says in how many octets it follows.
@@ -130,8 +181,8 @@ func element(in *cryptobyte.String, tag asn1.Tag, what string) (content cryptoby
 }
 
 // three takes a SEQUENCE of three elements off in; read takes the i-th, under its name.
-func three(in *cryptobyte.String, what string, read func(s *cryptobyte.String, i int, what string) error) error {
-	s, err := element(in, asn1.SEQUENCE, what)
+func three(in *[]byte, what string, read func(s *[]byte, i int, what string) error) error {
+	s, err := element(in, derSequence, what)
 	if err != nil {
 		return err
 	}
@@ -140,7 +191,7 @@ func three(in *cryptobyte.String, what string, read func(s *cryptobyte.String, i
 			return err
 		}
 	}
-	if !s.Empty() {
+	if len(s) != 0 {
 		return badKey("%s has more than 3 elements", what)
 	}
 	return nil
@@ -148,43 +199,42 @@ func three(in *cryptobyte.String, what string, read func(s *cryptobyte.String, i
 
 // ParseRootKey reads a RootKeyStruct (section 1.2).
 func ParseRootKey(der []byte) (*RootKey, error) {
-	in := cryptobyte.String(der)
-	seq, err := element(&in, asn1.SEQUENCE, "RootKeyStruct")
+	in := der
+	seq, err := element(&in, derSequence, "RootKeyStruct")
 	if err != nil {
 		return nil, err
 	}
-	if !in.Empty() {
+	if len(in) != 0 {
 		return nil, badKey("%d octets after RootKeyStruct", len(in))
 	}
-	id, err := element(&seq, asn1.OCTET_STRING, "root_key_id")
+	id, err := element(&seq, derOctets, "root_key_id")
 	if err != nil {
 		return nil, err
 	}
 	var index [3]uint64
-	if err := three(&seq, "root_keys_index", func(s *cryptobyte.String, i int, what string) error {
-		one := *s
-		if _, err := element(s, asn1.INTEGER, what); err != nil {
+	if err := three(&seq, "root_keys_index", func(s *[]byte, i int, what string) error {
+		b, err := element(s, derInteger, what)
+		if err != nil {
 			return err
 		}
-		var x int64
-		if !one.ReadASN1Integer(&x) || x < 0 {
+		var ok bool
+		if index[i], ok = number(b); !ok {
 			return badKey("%s is not an INTEGER of 0 to 2^63-1", what)
 		}
-		index[i] = uint64(x)
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	var value [3]cryptobyte.String
-	if err := three(&seq, "root_keys_value", func(s *cryptobyte.String, i int, what string) (err error) {
-		if value[i], err = element(s, asn1.OCTET_STRING, what); err == nil && len(value[i]) != ValueLen {
+	var value [3][]byte
+	if err := three(&seq, "root_keys_value", func(s *[]byte, i int, what string) (err error) {
+		if value[i], err = element(s, derOctets, what); err == nil && len(value[i]) != ValueLen {
 			return badKey("%s has %d octets, not %d", what, len(value[i]), ValueLen)
 		}
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	if !seq.Empty() {
+	if len(seq) != 0 {
 		return nil, badKey("%d octets after root_keys_value", len(seq))
 	}
 	return makeRootKey(id, index, false, func(v *[3][ValueLen]byte) error {
@@ -204,26 +254,44 @@ func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 	if k.NoNext {
 		return 0, fmt.Errorf("%w: a ring without a next key has no DER form", status.ErrUnsupported)
 	}
-	// A builder on a fixed buffer makes no copies elsewhere.
-	b := cryptobyte.NewFixedBuilder(dst[:0:len(dst)])
-	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1OctetString(k.ID)
-		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			for _, x := range k.Index {
-				b.AddASN1Uint64(x)
-			}
-		})
-		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			for i := range k.Value {
-				b.AddASN1OctetString(k.Value[i][:])
-			}
-		})
-	})
-	out, err := b.Bytes()
-	if err != nil {
-		return 0, fmt.Errorf("%w: %v", status.ErrRoom, err)
+	ints, size := 0, len(k.Value)*(2+ValueLen)
+	for _, x := range k.Index {
+		ints += 2 + bits.Len64(x)/8 + 1 // a bit of 0 in front
 	}
-	return len(out), nil
+	total := derHead(len(k.ID)) + len(k.ID) + derHead(ints) + ints + derHead(size) + size
+	if n := derHead(total) + total; n > len(dst) {
+		return 0, fmt.Errorf("%w: %d octets, there are %d", status.ErrRoom, n, len(dst))
+	}
+	b := appendHead(dst[:0], derSequence, total)
+	b = append(appendHead(b, derOctets, len(k.ID)), k.ID...)
+	b = appendHead(b, derSequence, ints)
+	for _, x := range k.Index {
+		n := bits.Len64(x)/8 + 1
+		b = appendHead(b, derInteger, n)
+		for n--; n >= 0; n-- {
+			b = append(b, byte(x>>(8*n)))
+		}
+	}
+	b = appendHead(b, derSequence, size)
+	for i := range k.Value {
+		b = append(appendHead(b, derOctets, ValueLen), k.Value[i][:]...)
+	}
+	return len(b), nil
+}
+
+// derHead is how many octets tag and length have before content of n octets, fewer than 256.
+func derHead(n int) int {
+	if n < 0x80 {
+		return 2
+	}
+	return 3
+}
+
+func appendHead(b []byte, tag byte, n int) []byte {
+	if n < 0x80 {
+		return append(b, tag, byte(n))
+	}
+	return append(b, tag, 0x81, byte(n))
 }
 
 // Rotated returns the ring after a rotation; value nil asks for a random one.
