@@ -12,12 +12,12 @@ import (
 	"libeesp/internal/status"
 )
 
-// ExpandedKey is a data key with its round keys and powers of H in locked memory, made for one backend.
+// ExpandedKey is a data key in locked memory, expanded for one backend.
 type ExpandedKey struct {
 	area *[4 * kernel.MaxKeyBytes]byte
 }
 
-// NewHeld expands a data key.
+// ExpandKey expands a data key of 16 or 32 octets. The error is ErrMemory.
 func ExpandKey(be *kernel.Backend, key []byte) (*ExpandedKey, error) {
 	a, err := secmem.New[[4 * kernel.MaxKeyBytes]byte]()
 	if err != nil {
@@ -50,21 +50,21 @@ type Sender struct {
 	Counter  *counter.Owner
 	Stats    Stats
 
-	// Renew, if there is one, returns the owner of counters for the keys of a
-	// snapshot, in formats whose counters begin anew with keys; Counter's are not
-	// used then.
+	// Renew, if it is not nil, returns the owner of counters for the keys of a
+	// snapshot, in formats in which counters begin anew with each key. Counter is
+	// not used then.
 	Renew func(snap *keys.Snapshot) (*counter.Owner, status.Code)
 
 	plans sealPlans
 	next  atomic.Pointer[Sender]
 }
 
-// Replace has bursts that begin from now on seal with another sender in place of
+// Replace makes bursts that begin from now on seal with another sender in place of
 // this one, under another ID.
 func (s *Sender) Replace(with *Sender) { s.next.Store(with) }
 
-// latest is the sender to seal with; it is asked within the burst, so that the one
-// before is done with when the bursts are that had begun.
+// latest returns the sender to seal with. It is called within the burst: the old
+// sender may be freed when the bursts have ended that began before Replace.
 func (s *Sender) latest() *Sender {
 	for n := s.next.Load(); n != nil; n = s.next.Load() {
 		s = n
@@ -78,7 +78,7 @@ type Receiver struct {
 	Groups   []*keys.Group // none: Expanded
 	Expanded *ExpandedKey
 	Opening  profile.Opening
-	Windows  *Windows // nil, and Times too: no replay protection
+	Windows  *Windows // replay protection; at most one of these two is not nil
 	Times    *Times
 	Stats    Stats
 
@@ -87,7 +87,8 @@ type Receiver struct {
 	refused   refusals
 }
 
-// refuse ends a packet that was to be sealed: no header has its ID and TSC.
+// refuse ends a packet that was to be sealed, without ID and TSC: no header has
+// them.
 func refuse(p *profile.Desc, c status.Code) {
 	p.ID, p.TSC = 0, 0
 	fail(p, c)

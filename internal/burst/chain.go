@@ -9,13 +9,13 @@ import (
 	"libeesp/internal/status"
 )
 
-// Chained packets are gathered into linear memory, go through the kernels
-// there like any other packet, and are scattered back over their segments.
-// Segments are as long afterwards as before: sealing puts the header into the
-// headroom of the first and the ICV into the tailroom of the last; opening
-// leaves the payload where it was, between the header and the ICV.
+// Chained packets are gathered into linear memory, go through the kernels there
+// like all others, and are scattered back over their segments. The lengths of
+// segments do not change: sealing writes the header to the headroom of the first
+// segment and the ICV to the tailroom of the last; opening leaves the payload
+// where it was, between header and ICV.
 
-// linear is that memory, locked; it grows when chained packets come.
+// linear is locked memory for chained packets. It grows when they come.
 type linear struct {
 	octets []byte
 	n      int // in use by this chunk
@@ -24,8 +24,8 @@ type linear struct {
 
 const minLinear = 256 << 10
 
-// reserve returns n octets, or nil if this chunk has no room for them; then the
-// chunk ends here, and the next one has.
+// reserve returns n octets, or nil if this chunk has no room for them. Then the
+// chunk ends here: the next one has the room.
 func (m *linear) reserve(n int) (unsafe.Pointer, error) {
 	n = (n + 63) &^ 63
 	if m.n+n > len(m.octets) {
@@ -45,7 +45,7 @@ func (m *linear) reserve(n int) (unsafe.Pointer, error) {
 	return p, nil
 }
 
-// again gives all of it to the next chunk.
+// again makes all of it free for the next chunk.
 func (m *linear) again() { m.n = 0 }
 
 func (m *linear) wipe() {
@@ -160,7 +160,7 @@ func (w *Worker) gatherOpen(l *profile.Lane, at *place, twice bool) (c status.Co
 		return status.ErrShort, false, 0
 	}
 	room := int(l.Prefix + n)
-	if twice { // and the ciphertext once more, in the same chunk whatever its length
+	if twice { // for a copy of the ciphertext, too, which must be in the same chunk
 		room += int(n) + 1
 	}
 	b, err := w.reserve(room)
@@ -181,15 +181,15 @@ func (w *Worker) gatherOpen(l *profile.Lane, at *place, twice bool) (c status.Co
 	return status.OK, false, n
 }
 
-// scatterOpen puts back what was decrypted, or zeros; whole is the length of
-// payload and padding.
+// scatterOpen writes what was decrypted, or zeros, back to the segments. whole is
+// the length of payload and padding.
 func (w *Worker) scatterOpen(l *profile.Lane, at *place, whole uint32) {
 	p := l.Pkt
 	scatter(p, l.HdrLen-l.Inner+l.Clear, l.Inner+whole-l.Clear, unsafe.Add(at.body, int(l.Clear)-int(l.Inner)))
-	// The first octet of payload: that of a later segment where the header
+	// Out is the first octet of payload. It is in a later segment if the header
 	// fills the first one.
 	skip := uintptr(l.HdrLen)
-	p.Out = uintptr(segments(p)[0].Base) + skip // if it is empty
+	p.Out = uintptr(segments(p)[0].Base) + skip // for an empty payload
 	for _, s := range segments(p) {
 		if l.Len != 0 && skip < s.Len {
 			p.Out = uintptr(s.Base) + skip

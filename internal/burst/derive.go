@@ -5,7 +5,6 @@ import (
 	"unsafe"
 
 	"libeesp/internal/generic"
-
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
@@ -13,8 +12,8 @@ import (
 	"libeesp/internal/status"
 )
 
-// Derive writes the data keys of contexts, each with what is added to nonces
-// behind it, to out, one behind the other. On error out is all zero.
+// Derive writes the data keys of contexts to out, one behind the other, each
+// followed by what is added to nonces. On an error out is all zero.
 func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.KeyContext, out []byte) error {
 	w.enter()
 	defer w.leave()
@@ -60,8 +59,8 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.Ke
 	return nil
 }
 
-// refused is the error of a context that a profile does not resolve, nil if it
-// does.
+// refused returns the error of a context that the profile did not resolve, nil for
+// OK.
 func refused(k *profile.KeyContext, code status.Code) error {
 	switch code {
 	case status.OK:
@@ -77,8 +76,8 @@ func refused(k *profile.KeyContext, code status.Code) error {
 	return code
 }
 
-// Export derives the data key of a context; options: with the Master Key
-// Options that name the root keys it comes from.
+// Export derives the data key of a context. With options, the key carries the
+// Master Key Options that name its root keys.
 func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext, options bool, d *profile.DataKey) error {
 	w.enter()
 	defer w.leave()
@@ -114,7 +113,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 	return nil
 }
 
-// Check reports whether a data key from outside is well formed.
+// Check returns ErrArgument unless a data key that a caller passes is well formed.
 func Check(d *profile.DataKey) error {
 	pr, err := profile.ByNumber(d.Profile)
 	code := status.ErrArgument
@@ -127,9 +126,9 @@ func Check(d *profile.DataKey) error {
 	return nil
 }
 
-// Fingerprint tells data keys apart without giving them away: an AES-256
-// encryption, under the key (a short one twice), of a block that GCM never
-// encrypts, since its counter is 0.
+// Fingerprint returns a name of a data key, which does not reveal it: a block that
+// is encrypted with AES-256 under the key (one of 16 octets is repeated). GCM never
+// encrypts this block, since its counter is 0.
 func Fingerprint(key []byte) (out [16]byte, err error) {
 	m, err := secmem.New[struct {
 		kernel.Master

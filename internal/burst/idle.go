@@ -9,13 +9,13 @@ import (
 	"libeesp/internal/profile"
 )
 
-// Idle is a sender and a receiver of a random root key that no one else has.
+// Idle is a sender and a receiver with a random root key of their own.
 type Idle struct {
 	s Sender
 	r Receiver
 }
 
-// NewIdle makes what KeepWarm needs.
+// NewIdle makes the objects that KeepWarm uses.
 func NewIdle(be *kernel.Backend) (*Idle, error) {
 	p, err := profile.ByNumber(0)
 	if err != nil {
@@ -59,8 +59,8 @@ type idle struct {
 	buf [256]byte
 }
 
-// KeepWarm seals and opens a dummy packet of the worker's, to keep code, tables
-// and branch predictors warm while the thread has no packets.
+// KeepWarm seals and opens a dummy packet in the worker's memory, to keep code,
+// tables and branch predictors warm while the thread has no packets.
 func (w *Worker) KeepWarm(i *Idle) {
 	const size, room = 64, 64
 	p, buf := w.idle.pkt[:], &w.idle.buf

@@ -13,19 +13,19 @@ type direction int
 const (
 	seal  direction = iota
 	open            // with contexts in ctx
-	alike           // opening, with KDF inputs of one form in msgs, as in sealing
+	alike           // opening, with KDF inputs in msgs, as in sealing
 )
 
-// cipher is what only the calls of kernels need.
+// cipher is memory for calls of kernels.
 type cipher struct {
 	moved [kernel.Chunk]kernel.Job // jobs in the order of the call
 	aad   [kernel.Chunk][profile.MaxAAD]byte
 }
 
-// run takes n jobs, all of one key length, through derivation, expansion and
-// the cipher. order picks lanes; nil: lanes 0 to n-1. held is the expanded data
-// key of a sender or receiver without master key, else nil. It returns an error
-// if keys cannot be had; then no job was touched.
+// run derives and expands the keys of n jobs, all of one key length, and runs the
+// cipher. order lists the lanes; nil: lanes 0 to n-1. held is the data key of a
+// sender or receiver that holds one, else nil. On an error (ErrMemory) no job was
+// touched.
 func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *ExpandedKey, order []uint8, dir direction) status.Code {
 	if n == 0 {
 		return status.OK
@@ -54,7 +54,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *ExpandedKey, order
 			w.mask(n, u, order, dir)
 		}
 		switch {
-		case u*fewKeys <= n: // expand each once
+		case u*fewKeys <= n: // expand each key once
 			area, mode = unsafe.Pointer(&w.sec.area), kernel.Shared
 			w.used.area = max(w.used.area, (u+3)&^3*be.KeyBytes)
 			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, unsafe.Pointer(&w.sec.scratch))
@@ -81,7 +81,8 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *ExpandedKey, order
 	return status.OK
 }
 
-// crypt runs the cipher kernel over n jobs in an order; nil: as they are.
+// crypt runs the cipher kernel on n jobs, in the given order or, if it is nil, as
+// they are.
 func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Job, n int, order []uint8, keyLen int, mode kernel.Mode, sealing bool) {
 	first := &jobs[0]
 	for i, x := range order {
@@ -103,15 +104,16 @@ func (w *Worker) crypt(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Jo
 // job fills in lane x's kernel job, but for the nonce.
 func (w *Worker) job(x int) {
 	l, p, j := &w.lanes[x], &w.place[x], &w.jobs[x]
-	// Where nothing is encrypted, no pointer to behind a buffer may stay.
+	// Where nothing is encrypted, Src and Dst might point behind a buffer, into other
+	// memory that the collector then keeps.
 	j.Src, j.Dst, j.Tag, j.OK = p.tag, p.tag, p.tag, 0
 	if j.Len = l.Inner + l.Len + l.Pad - l.Clear; j.Len != 0 {
 		skip := int(l.Clear) - int(l.Inner)
 		j.Src, j.Dst = unsafe.Add(p.src, skip), unsafe.Add(p.body, skip)
 	}
 	w.ordering.next(j.Len)
-	// Header and clear octets lie side by side: in the packet that is opened, in
-	// the one that sealing writes.
+	// Header and clear octets lie side by side, in the packet that is opened and in
+	// the one that sealing writes. So AAD needs no copy unless octets are skipped.
 	front := l.Prefix + l.HdrLen - l.Inner
 	j.AAD = unsafe.Add(l.Hdr, -int(l.Prefix))
 	if l.Skip == 0 {

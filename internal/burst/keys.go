@@ -10,14 +10,14 @@ import (
 	"libeesp/internal/status"
 )
 
-// fewKeys is how many packets a key must serve on average for expanding it
-// once to be faster than running its schedule beside each packet.
+// fewKeys is from how many packets a key on it is faster to expand each key once
+// than to run the key schedule for each packet.
 const fewKeys = 8
 
-// keying is which keys a chunk needs.
+// keying says which keys a chunk needs. They are numbered: places in w.sec.keys.
 type keying struct {
-	uniq  [kernel.Chunk]uint8 // lane that slot i's key is derived for
-	slot  [kernel.Chunk]uint8 // key slot of lane i
+	uniq  [kernel.Chunk]uint8 // by key: a lane that has it
+	slot  [kernel.Chunk]uint8 // by lane: number of its key
 	cache *keys.Cache         // made for the first HKDF key
 }
 
@@ -28,7 +28,7 @@ func (k *keying) free() {
 	}
 }
 
-// mask adds their keys' masks to the nonces of n jobs.
+// mask adds the masks that were derived with keys to the nonces of n jobs.
 func (w *Worker) mask(n, u int, order []uint8, dir direction) {
 	for i := range n {
 		x := at(order, i)
@@ -44,10 +44,10 @@ func (w *Worker) mask(n, u int, order []uint8, dir direction) {
 	}
 }
 
-// distinct finds out whether n lanes have so few contexts that expanding each
-// once pays; if so it returns their number, slot[x] is that of lane x, and
-// uniq[k] a lane with the one of slot k. Else it returns n. Lane x's context is
-// words 64-bit words at base + x*stride. Contexts are public.
+// distinct returns how many different contexts n lanes have, if there are so few
+// that expanding each key once pays, and sets slot and uniq; otherwise it returns
+// n. Lane x's context is words 64-bit words at base + x*stride. Contexts are
+// public, so comparing them need not take constant time.
 func (w *Worker) distinct(n int, order []uint8, base unsafe.Pointer, stride, words int) int {
 	u := 0
 	for i := range n {
@@ -74,8 +74,8 @@ func (w *Worker) distinct(n int, order []uint8, base unsafe.Pointer, stride, wor
 	return u
 }
 
-// sealKeys derives the data keys of n jobs, which all have one form, in order
-// of their lanes, and returns how many different ones there are.
+// sealKeys derives the data keys of n jobs with the header's KDF, in order of
+// their lanes, and returns how many different ones there are.
 func (w *Worker) sealKeys(be *kernel.Backend, n int) (u int, masked bool, code status.Code) {
 	h := &w.hdr
 	room := h.MsgLen() * h.Per()
@@ -90,9 +90,10 @@ func (w *Worker) sealKeys(be *kernel.Backend, n int) (u int, masked bool, code s
 	return w.keysAlike(be, n, &h.KDF, same)
 }
 
-// keysAlike derives keys of one form from KDF inputs in msgs, with room for
-// as many as a key takes, in order of lanes; same: all are the first. It
-// returns how many different ones there are, and whether they have masks.
+// keysAlike derives the data keys of n jobs with one KDF from inputs in msgs, in
+// order of lanes; each has room for as many inputs as a key takes. same says that
+// all jobs have the first one's key. It returns how many different keys there are,
+// and whether they have masks.
 func (w *Worker) keysAlike(be *kernel.Backend, n int, kdf *profile.KDF, same bool) (u int, masked bool, code status.Code) {
 	per, m := kdf.Per(), int(kdf.Blocks)*16
 	u = n
@@ -137,7 +138,7 @@ func (w *Worker) keysAlike(be *kernel.Backend, n int, kdf *profile.KDF, same boo
 	return u, kdf.Mask != 0, status.OK
 }
 
-// part takes the u outputs of a KDF in keys apart, into keys and masks.
+// part splits the u outputs of a KDF in w.sec.keys into keys and masks.
 func (w *Worker) part(u int, kdf *profile.KDF) {
 	size, k := kdf.Per()*16, int(kdf.KeyLen)
 	w.used.masks = max(w.used.masks, u)
@@ -148,13 +149,13 @@ func (w *Worker) part(u int, kdf *profile.KDF) {
 	}
 }
 
-// putMask sets what is added to the nonces of slot s.
+// putMask sets what is added to nonces with key s.
 func (w *Worker) putMask(s int, m []byte) {
 	w.used.masks = max(w.used.masks, s+1)
 	clear(w.sec.masks[s][copy(w.sec.masks[s][:], m):])
 }
 
-// ready fills slot s with a key that needs no CMAC.
+// ready sets key s where no CMAC is needed: the key is raw, or HKDF's.
 func (w *Worker) ready(s int, kdf *profile.KDF, info *[2]byte) status.Code {
 	k := int(kdf.KeyLen)
 	w.used.keys = max(w.used.keys, (s+1)*k)
@@ -177,7 +178,7 @@ func (w *Worker) ready(s int, kdf *profile.KDF, info *[2]byte) status.Code {
 	return status.OK
 }
 
-// makeCache sees to it that there is a cache for HKDF's keys.
+// makeCache makes the cache for HKDF's keys, unless there is one.
 func (w *Worker) makeCache() status.Code {
 	if w.cache == nil {
 		c, err := keys.NewCache()
@@ -189,16 +190,17 @@ func (w *Worker) makeCache() status.Code {
 	return status.OK
 }
 
-// keep has a key stay in the cache: one that is sent with, or that a packet
-// opened with. Forged packets come by as many keys as they like.
+// keep marks a key that is sent with, or that opened a packet, so that it stays in
+// the cache. Keys of forged packets are not marked: there may be any number of
+// them.
 func (w *Worker) keep(kdf *profile.KDF, info *[2]byte) {
 	if kdf.Root != nil {
 		w.cache.Keep(kdf.Root, binary.BigEndian.Uint16(info[:]), int(kdf.KeyLen)+int(kdf.Mask))
 	}
 }
 
-// openKeys derives the data keys of jobs, which may have any contexts, and
-// returns how many. If there are as many as jobs, they are in their order.
+// openKeys derives the data keys of n jobs of any contexts, and returns how many
+// different ones there are. If there are n, they are in the order of the jobs.
 func (w *Worker) openKeys(be *kernel.Backend, n int, order []uint8) (u int, masked bool, code status.Code) {
 	u = w.distinct(n, order, unsafe.Pointer(&w.ctx), int(unsafe.Sizeof(w.ctx[0])), int(unsafe.Sizeof(w.ctx[0])/8))
 	if u == n {
@@ -212,10 +214,9 @@ func (w *Worker) openKeys(be *kernel.Backend, n int, order []uint8) (u int, mask
 	return u, masked, w.derive(be, u)
 }
 
-// derive computes the data keys of slots 0..u-1, all of one length, and their
-// masks. In the common case all come of one master key and messages of one
-// length, and are put where they belong; otherwise slots that do are taken
-// together.
+// derive derives keys 0 to u-1, all of one length, and their masks. Mostly all of
+// them have one KDF, whose outputs then are the keys; otherwise keys with the same
+// KDF are derived together and copied.
 func (w *Worker) derive(be *kernel.Backend, u int) status.Code {
 	first := &w.ctx[w.uniq[0]]
 	per, keyLen := first.Per(), int(first.KeyLen)
@@ -277,7 +278,7 @@ func (w *Worker) derive(be *kernel.Backend, u int) status.Code {
 	}
 }
 
-// count counts the data keys of slots 0..u-1.
+// count counts that keys 0 to u-1 were derived.
 func (w *Worker) count(u int) {
 	for _, x := range w.uniq[:u] {
 		w.ctx[x].Derived((*[16]byte)(w.ctx[x].Msg[:]))

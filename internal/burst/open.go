@@ -13,7 +13,7 @@ import (
 type openSide struct {
 	pattern profile.Pattern // of packets
 	snaps   [MaxGroups]*keys.Snapshot
-	from    [kernel.Chunk]int32 // see gatherAlike
+	from    [kernel.Chunk]int32 // by lane: number of its packet, see gatherAlike
 }
 
 // Open opens a burst and returns how many packets were.
@@ -29,7 +29,7 @@ func (w *Worker) open(r *Receiver, pkts []profile.Desc) int {
 	return good
 }
 
-// openUncounted opens a burst and leaves it to the caller to count.
+// openUncounted opens a burst; the caller counts it.
 func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	snaps := w.snaps[:len(r.Groups)]
 	for i, g := range r.Groups {
@@ -56,8 +56,8 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 			if at == len(pkts) {
 				break
 			}
-			// A stray packet among many that are alike shall not slow those
-			// that follow it.
+			// After a run of packets with the pattern, a packet without it is opened
+			// alone, so that those behind it can use the pattern again.
 			alone = took >= kernel.Chunk/2
 		}
 		took, opened := w.openChunk(r, pkts[at:], snaps, alone)
@@ -68,9 +68,9 @@ func (w *Worker) openUncounted(r *Receiver, pkts []profile.Desc) int {
 	return good
 }
 
-// openAlike opens packets that match the known pattern, ends those between them
-// that are none of the receiver's, and stops at the first other one. It returns how
-// many it took, and how many of them are good.
+// openAlike opens packets that match the known pattern, ends packets between them
+// that are not for this receiver, and stops at the first other one. It returns how
+// many packets it took, and how many of these were opened.
 func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (took, good int) {
 	keyLen := int(w.pattern.KeyLen)
 	for took < len(pkts) {
@@ -121,9 +121,9 @@ func (w *Worker) openAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 	return took, good
 }
 
-// gatherAlike makes packets that match the known pattern jobs, up to a chunk of
-// them; from says which packets they are. done are those that it took or ended;
-// more says that the next one may be alike, too.
+// gatherAlike makes jobs of up to a chunk of packets that match the known pattern;
+// from says which packets they are. done is how many packets it took or ended.
+// more says that the next one may match, too.
 func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot) (n, done int, more bool) {
 	room := w.pattern.MsgLen() * w.pattern.Per()
 	w.ordering.begin()
@@ -147,8 +147,8 @@ func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Sna
 	return n, done, true
 }
 
-// ended reports whether a packet is none of the receiver's, as its header shows, and
-// if so ends it.
+// ended reports whether the header shows that a packet is not for this receiver,
+// and if so ends the packet.
 func (w *Worker) ended(r *Receiver, p *profile.Desc, snaps []*keys.Snapshot) bool {
 	const x = kernel.Chunk - 1 // no job yet
 	l := &w.lanes[x]
@@ -163,8 +163,8 @@ func (w *Worker) ended(r *Receiver, p *profile.Desc, snaps []*keys.Snapshot) boo
 	return true
 }
 
-// openChunk opens as many packets as fit in a chunk (alone: until one has the
-// known pattern); it returns how many are done with, and how many are good.
+// openChunk opens as many packets as fit in a chunk; alone: only until one has the
+// known pattern. It returns how many it took, and how many of these were opened.
 func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snapshot, alone bool) (took, good int) {
 	w.n = 0
 	w.linear.again()
@@ -209,7 +209,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 		good += w.openAgain(r)
 	}
 	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
-		r.Opening.Learn(&w.pattern, &w.lanes[last], &w.ctx[last]) // learn only from authenticated packets
+		r.Opening.Learn(&w.pattern, &w.lanes[last], &w.ctx[last]) // only from authentic packets
 	}
 	return took, good
 }
@@ -248,7 +248,7 @@ func (w *Worker) openAgain(r *Receiver) int {
 	return good
 }
 
-// begins makes a packet a lane's, if its descriptor is right.
+// begins checks the descriptor of a packet and begins its lane.
 func (w *Worker) begins(r *Receiver, l *profile.Lane, p *profile.Desc) (c status.Code) {
 	l.Pkt = p
 	p.ID, p.TSC = 0, 0
@@ -314,7 +314,7 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 			at.body = p.Dst
 		}
 		if l.Inner != 0 && at.body != at.src {
-			// What is decrypted begins in front of the payload, where Dst has no room.
+			// The encrypted part begins in front of the payload, where Dst has no room.
 			b, err := w.reserve(int(l.Inner + l.Len))
 			if err != nil {
 				return status.ErrMemory, false
@@ -326,7 +326,8 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 		}
 	}
 	if l.Retry {
-		// Kernels may decrypt as they go; the second try needs the ciphertext.
+		// Kernels may decrypt in place before they know the tag; a second try needs
+		// the ciphertext.
 		if !at.chain {
 			if at.copy, err = w.reserve(int(l.Len) + 1); err != nil {
 				return status.ErrMemory, false
@@ -340,8 +341,9 @@ func (w *Worker) placeOpen(r *Receiver, l *profile.Lane, at *place, snaps []*key
 	return status.OK, false
 }
 
-// opened reports the outcome of a packet that went through the cipher, 1 if
-// it is good. code is why it did not.
+// opened completes a packet that went through the cipher, and returns 1 if it was
+// opened, else 0. If code is not OK, the packet did not reach the cipher, and code
+// is its status.
 func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 	l, at := &w.lanes[x], &w.place[x]
 	p := l.Pkt
@@ -361,7 +363,7 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 			copy(text, octets(unsafe.Add(at.src, -int(l.Inner)), l.Clear))
 		}
 		code = r.Opening.Opened(l, at.body)
-		// Also where there is nothing to deliver: the packet came.
+		// Also where nothing is delivered (a dummy packet): its number was used.
 		if c := w.commit(r, l); c != status.OK {
 			code = c
 		}
@@ -375,7 +377,7 @@ func (w *Worker) opened(r *Receiver, x int, code status.Code) int {
 	case at.aside && code == status.OK:
 		copy(octets(p.Dst, l.Len), octets(at.body, l.Len))
 		at.body = p.Dst
-	case at.aside: // zeros where it would be
+	case at.aside: // zeros in place of the payload
 		clear(octets(p.Dst, whole)[max(l.Clear, l.Inner)-l.Inner:])
 	}
 	if code != status.OK {

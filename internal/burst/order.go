@@ -2,24 +2,24 @@ package burst
 
 import "libeesp/internal/kernel"
 
-// ordering knows whether the jobs of a chunk are in order of length, and holds
-// the order if they are not.
+// ordering says whether the jobs of a chunk are in order of length, and holds that
+// order if they are not.
 type ordering struct {
 	order  [kernel.Chunk]uint8
-	sorted bool   // jobs so far are
-	last   uint32 // length of the last of them
+	sorted bool   // the jobs so far are in order
+	last   uint32 // length of the last one
 }
 
 func (o *ordering) begin() { o.sorted, o.last = true, 0 }
 
-// next is the length of one more job, run that of the last one of some more,
-// which are in order by themselves or not.
+// next takes note of one more job by its length, run of several jobs: whether they
+// are in order, behind the last one, and the length of their last one.
 func (o *ordering) next(n uint32) { o.run(n >= o.last, n) }
 
 func (o *ordering) run(sorted bool, last uint32) { o.sorted, o.last = o.sorted && sorted, last }
 
-// byLength returns the order of non-decreasing length in which kernels want
-// jobs, nil if they are in it already.
+// byLength returns the order of n jobs by length, in which kernels want them; nil:
+// they are in this order.
 func (w *Worker) byLength(n int, order []uint8) []uint8 {
 	if order == nil {
 		if w.sorted {
@@ -34,8 +34,8 @@ func (w *Worker) byLength(n int, order []uint8) []uint8 {
 	return order
 }
 
-// sortByLength sorts indices of jobs. Bursts are short, and of few lengths:
-// then they are counted.
+// sortByLength sorts indices of jobs by length. Mostly there are few lengths: then
+// it sorts by counting.
 func sortByLength(order []uint8, jobs []kernel.Job) {
 	var lens [8]uint32
 	var count, at [8]uint8
@@ -93,7 +93,7 @@ func at(order []uint8, i int) int {
 	return int(order[i])
 }
 
-// inOrder returns nil if jobs are in order of length, else that order.
+// inOrder returns nil if the caller's jobs are in order of length, else that order.
 func (w *Worker) inOrder(jobs []kernel.Job) []uint8 {
 	sorted := true
 	for i := 1; i < len(jobs); i++ {

@@ -21,7 +21,8 @@ type WorkerView struct {
 	Number                            uint64
 }
 
-// View returns C's part of the worker.
+// View returns the part of the worker that C uses. It stays pinned until the
+// worker is closed or detached.
 func (w *Worker) View() WorkerView {
 	w.pinned.Unpin()
 	w.pinned.Pin(w.reader)
@@ -31,20 +32,21 @@ func (w *Worker) View() WorkerView {
 	return r
 }
 
-// plans is what sender and receiver have in common: a cell of C's, through which
-// the executor finds the object's plan. Whenever keys of one of its groups
-// change, a new plan is made of all that are in force, and put there before the
-// old keys may be wiped: a burst that finds the old plan has announced itself
-// before. The old plan goes as the keys do.
+// plans is common to senders and receivers: a cell in C's memory, in which the
+// executor finds the object's plan. Whenever keys of one of the object's groups
+// change, a new plan is made from the keys in force, and stored in the cell before
+// the old keys may be wiped. A burst that still finds the old plan has announced
+// itself before that. The old plan is retired as the keys are.
 type plans struct {
 	mu     sync.Mutex
 	cell   *uintptr
 	direct uintptr
-	free   func() // of the plan that is published
+	free   func() // frees the plan in the cell
 	pin    runtime.Pinner
 }
 
-// publish puts a plan, 0: none, into the cell; mu is held.
+// publish stores a plan in the cell and retires the one before; 0: no plan. mu is
+// held.
 func (p *plans) publish(plan uintptr, free func()) {
 	old := p.free
 	p.free = free
@@ -54,7 +56,7 @@ func (p *plans) publish(plan uintptr, free func()) {
 	}
 }
 
-// unplan takes the plan away, and reports whether there was a cell.
+// unplan removes the plan and forgets the cell. It reports whether there was one.
 func (p *plans) unplan() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,8 +73,8 @@ type sealPlans struct{ plans }
 
 type openPlans struct{ plans }
 
-// Plan has the sender's plans be published in cell, whose kernels are at
-// direct, until Unplan.
+// Plan publishes the sender's plans in cell until Unplan. direct is the address of
+// the backend's kernel.Direct.
 func (s *Sender) Plan(cell *uintptr, direct uintptr) {
 	p := &s.plans
 	p.mu.Lock()
@@ -172,7 +174,8 @@ func (r *Receiver) Unplan() {
 	r.plans.unplan()
 }
 
-// Replan makes the plans anew after something else than keys changed.
+// Replan makes the plan anew after a change of something other than keys, such as
+// own IDs.
 func (r *Receiver) Replan() { r.replan() }
 
 func (r *Receiver) replan() {
@@ -182,7 +185,7 @@ func (r *Receiver) replan() {
 	if p.cell == nil {
 		return
 	}
-	// Another group's keys may change meanwhile: then that one calls next.
+	// Keys of another group may change meanwhile: then that group calls replan again.
 	var snaps []*keys.Snapshot
 	for _, g := range r.Groups {
 		snaps = append(snaps, g.Snapshot())
@@ -224,8 +227,8 @@ func (r *Receiver) replan() {
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
 }
 
-// SealTaken seals packets that C has taken counters for, the first of which is
-// first, from the owner of that serial, and returns how many were.
+// SealTaken seals packets whose counters C has taken, from first on, from the owner
+// with this serial. It returns how many were sealed.
 func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first, serial uint64) (good int) {
 	w.enter()
 	defer w.leave()
@@ -233,7 +236,7 @@ func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first, serial uint64)
 	switch c := w.begin(s); {
 	case c != status.OK:
 		refuseAll(pkts, c)
-	case w.counter.Serial() != serial: // of other keys, or another ID, counters are others
+	case w.counter.Serial() != serial: // keys or ID changed: those counters belong to another owner
 		good = w.sealBegun(s, pkts)
 	default:
 		good = w.sealNumbered(s, pkts, first)
@@ -242,9 +245,9 @@ func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first, serial uint64)
 	return good
 }
 
-// Window makes the window of a packet that C has opened, or finds it, and
-// returns its address, or 0 if there is no room for it. Windows of keys that were
-// wiped are given up, for those who come after C's burst.
+// Window finds or makes the window of a packet that C has opened, and returns its
+// address, or 0 if there is no room. It also frees windows of wiped keys; their
+// room is there after C's burst.
 func (r *Receiver) Window(k unsafe.Pointer) uintptr {
 	r.Windows.tidy(r.Groups)
 	return r.Windows.insert(k)

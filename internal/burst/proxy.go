@@ -9,8 +9,8 @@ import (
 	"libeesp/internal/wire"
 )
 
-// aside are packets on their way from one side of a proxy to the other, or
-// without their outer headers.
+// aside holds packets between the two sides of a proxy, or without their outer
+// headers.
 type aside struct {
 	tmp   [kernel.Chunk]profile.Desc
 	orig  [kernel.Chunk]*profile.Desc
@@ -18,8 +18,8 @@ type aside struct {
 	front [kernel.Chunk]uint32 // octets in front of a payload that a proxy seals
 }
 
-// Proxy opens a burst with r and seals what was good with s, in one go.
-// In place, the room of the old header and ICV is reused.
+// Proxy opens a burst with r, seals with s the packets that opened, and returns
+// how many were sealed. In place, the space of the old header and ICV is reused.
 func (w *Worker) Proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
@@ -27,15 +27,15 @@ func (w *Worker) Proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 }
 
 func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
-	// The header is made once: where it goes is decided here, and keys may change
-	// while packets are opened.
+	// The header is made once, before packets are opened: payloads must go where the
+	// header fits, and keys may change in between.
 	front, tail := uint32(0), uint32(kernel.TagSize)
 	begun := w.begin(s)
 	if begun == status.OK {
 		front, tail = uint32(w.hdr.Len()), w.hdr.Tail
 	}
-	// First side. With a destination, the payload goes to where the second
-	// side wants it: behind the room of the new header.
+	// The first side. With a destination, the payload goes behind the space of the
+	// new header, where the second side wants it.
 	for i := range pkts {
 		p, t := &pkts[i], &w.tmp[i]
 		*t = *p
@@ -60,7 +60,7 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 		p.ID, p.TSC = t.ID, t.TSC
 		p.COffset, p.IOffset, p.NextHeader = t.COffset, t.IOffset, t.NextHeader
 		if t.Status == status.OK && p.Dst != nil && p.DstSize < w.front[i]+tail {
-			t.Status = status.ErrRoom // an empty payload fits anywhere, its header does not
+			t.Status = status.ErrRoom // an empty payload fits, but its header does not
 		}
 		if t.Status != status.OK {
 			fail(p, t.Status)
@@ -69,11 +69,11 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 			}
 			continue
 		}
-		u := &w.tmp[n] // n <= i: u is p's or one that is done with
+		u := &w.tmp[n] // n <= i: it is p's, or that of a packet before, which is done
 		v := *t
 		v.Len = t.OutLen
 		if p.Dst == nil {
-			// Sealing needs no more than that; sums must not wrap.
+			// Sealing needs no more; larger values could make sums wrap.
 			const most = profile.MaxHeader + wire.TSSPrefix6 + profile.MaxTail
 			v.Headroom = uint32(t.Out-uintptr(p.Data)) + min(p.Headroom, most)
 			v.Tailroom = uint32(uintptr(p.Data)+uintptr(p.Len)-t.Out) - t.OutLen + min(p.Tailroom, most)

@@ -13,7 +13,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// The kernels without headers: for formats that are the caller's.
+// The kernels without headers, for the caller's own formats.
 
 // KDF is an expanded AES-256-CMAC key in locked memory.
 type KDF struct {
@@ -23,12 +23,12 @@ type KDF struct {
 
 type kdfKey struct {
 	kernel.Master
-	// K1 with the KDF's counter added, 1 and 2: for contexts whose first octet
-	// is 0, which so need not be copied to set it.
+	// K1 with the KDF's counter added, 1 and 2. With them, contexts whose first octet
+	// is 0 need no copy in which the counter is set.
 	counted [2][16]byte
 }
 
-// NewKDF expands a key.
+// NewKDF expands a key. The error is ErrMemory.
 func NewKDF(be *kernel.Backend, key *[32]byte) (*KDF, error) {
 	m, err := secmem.New[kdfKey]()
 	if err != nil {
@@ -48,7 +48,7 @@ func NewKDF(be *kernel.Backend, key *[32]byte) (*KDF, error) {
 	return &KDF{be, m}, nil
 }
 
-// Memory is where the key is: a kernel.Master, and the two blocks of counted.
+// Memory returns the addresses of the key (a kernel.Master) and of counted.
 func (k *KDF) Memory() (master, counted unsafe.Pointer) {
 	return unsafe.Pointer(&k.m.Master), unsafe.Pointer(&k.m.counted)
 }
@@ -64,10 +64,10 @@ type Keyset struct {
 	area   []byte
 }
 
-// MaxKeyset is the most keys of a set.
+// MaxKeyset is the most keys in a set.
 const MaxKeyset = 1 << 16
 
-// NewKeyset expands the keys, one directly behind the other.
+// NewKeyset expands the keys in data, one directly behind the other.
 func NewKeyset(be *kernel.Backend, keyLen int, data []byte) (*Keyset, error) {
 	n := len(data) / keyLen
 	if n == 0 || n > MaxKeyset || n*keyLen != len(data) {
@@ -91,13 +91,13 @@ func NewKeyset(be *kernel.Backend, keyLen int, data []byte) (*Keyset, error) {
 	return &Keyset{be, keyLen, n, area}, nil
 }
 
-// Memory is where the expanded keys are.
+// Memory returns the address of the expanded keys.
 func (k *Keyset) Memory() unsafe.Pointer { return unsafe.Pointer(&k.area[0]) }
 
 // Free wipes the keys once no burst uses them.
 func (k *Keyset) Free() { keys.Retire(func() { secmem.Free(k.area) }) }
 
-// checkJobs looks at what a caller filled in; slots is how many keys there are.
+// checkJobs checks what a caller filled in; slots is the number of keys.
 func checkJobs(jobs []kernel.Job, slots uint32) error {
 	for i := range jobs {
 		if j := &jobs[i]; !fits(j, slots) {
@@ -114,8 +114,8 @@ func fits(j *kernel.Job, slots uint32) bool {
 		(gap == 0 || gap >= uintptr(j.Len) && -gap >= uintptr(j.Len))
 }
 
-// Rekey derives a key for each job from its context of 16 octets, and seals
-// or opens it. It returns how many are good.
+// Rekey derives a key for each job from its context of 16 octets, and seals or
+// opens the job. It returns how many were sealed, or had the right tag.
 func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kernel.Job, sealing bool) (int, error) {
 	good := 0
 	if err := checkJobs(jobs, 1); err != nil {
@@ -133,7 +133,7 @@ func (w *Worker) Rekey(k *KDF, keyLen int, contexts unsafe.Pointer, jobs []kerne
 	return good, nil
 }
 
-// DeriveRaw derives the keys of contexts.
+// DeriveRaw writes the keys of n contexts to out, one behind the other.
 func (w *Worker) DeriveRaw(k *KDF, keyLen int, contexts unsafe.Pointer, n int, out []byte) {
 	w.enter()
 	defer w.leave()
@@ -142,7 +142,8 @@ func (w *Worker) DeriveRaw(k *KDF, keyLen int, contexts unsafe.Pointer, n int, o
 	}
 }
 
-// Keyed seals or opens jobs with the keys that they name.
+// Keyed seals or opens jobs with the keys that they name. It returns how many were
+// sealed, or had the right tag.
 func (w *Worker) Keyed(k *Keyset, jobs []kernel.Job, sealing bool) (int, error) {
 	good := 0
 	if err := checkJobs(jobs, uint32(k.n)); err != nil {
@@ -158,7 +159,8 @@ func (w *Worker) Keyed(k *Keyset, jobs []kernel.Job, sealing bool) (int, error) 
 	return good, nil
 }
 
-// deriveRaw derives the keys of n contexts, in an order or (nil) as they are.
+// deriveRaw derives the keys of n contexts, in the given order or, if it is nil, as
+// they are.
 func (w *Worker) deriveRaw(k *KDF, out unsafe.Pointer, keyLen int, contexts unsafe.Pointer, n int, order []uint8) {
 	scratch := unsafe.Pointer(&w.sec.scratch)
 	first := byte(0)
@@ -174,7 +176,7 @@ func (w *Worker) deriveRaw(k *KDF, out unsafe.Pointer, keyLen int, contexts unsa
 		k.be.Derive(out, contexts, n, 1, &k.m.Master, &k.m.counted[0], scratch)
 		return
 	}
-	// First halves of all keys, then second ones.
+	// The first halves of all keys, then the second ones.
 	w.used.derived = max(w.used.derived, n*32)
 	half := [2]unsafe.Pointer{unsafe.Pointer(&w.sec.derived), unsafe.Pointer(&w.sec.derived[n*16])}
 	for i, h := range half {
@@ -192,7 +194,8 @@ var (
 	counterOne  = binary.NativeEndian.Uint64([]byte{1, 0, 0, 0, 0, 0, 0, 0})
 )
 
-// contexts writes the KDF inputs of n contexts, in an order or (nil) as they are.
+// contexts writes the KDF inputs of n contexts to msgs, in the given order or, if
+// it is nil, as they are.
 func (w *Worker) contexts(keyLen int, from unsafe.Pointer, n int, order []uint8) {
 	per := keyLen / 16
 	to := unsafe.Pointer(&w.sec.msgs)
@@ -208,8 +211,8 @@ func (w *Worker) contexts(keyLen int, from unsafe.Pointer, n int, order []uint8)
 	}
 }
 
-// cryptRaw runs a caller's jobs, in an order or as they are, and zeroes what
-// did not verify.
+// cryptRaw runs a caller's jobs in an order (nil: as they are), zeroes plaintext
+// whose tag is wrong, and returns how many jobs are good.
 func (w *Worker) cryptRaw(be *kernel.Backend, area unsafe.Pointer, jobs []kernel.Job, order []uint8, keyLen int, mode kernel.Mode, sealing bool) int {
 	w.crypt(be, area, jobs, len(jobs), order, keyLen, mode, sealing)
 	if sealing {

@@ -5,8 +5,8 @@ import (
 	"libeesp/internal/status"
 )
 
-// check is for a packet that is not decrypted yet; commit for one that is
-// authentic. Both are OK where there is no replay protection.
+// check is called before a packet is decrypted, commit once it is authentic. Both
+// return OK where there is no replay protection.
 func (w *Worker) check(r *Receiver, l *profile.Lane) status.Code {
 	switch {
 	case r.Windows != nil:

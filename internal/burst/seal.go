@@ -13,19 +13,20 @@ import (
 // sealSide is what sealing needs from burst to burst.
 type sealSide struct {
 	hdr     profile.Header
-	sealing profile.Sealing // whose hdr is
-	counter *counter.Owner  // of the burst
+	sealing profile.Sealing // that made hdr
+	counter *counter.Owner  // of the burst's counters
 	special []uint8         // lanes of packets that are not simple
 }
 
-// Seal seals a burst and returns how many packets were.
+// Seal seals a burst and returns how many packets were sealed.
 func (w *Worker) Seal(s *Sender, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
 	return w.seal(s.latest(), pkts)
 }
 
-// HeaderLen is the length of the header that a sender writes at present.
+// HeaderLen returns the length of the header that a sender writes now, in octets;
+// 0: it has no key.
 func (w *Worker) HeaderLen(s *Sender) int {
 	w.enter()
 	defer w.leave()
@@ -35,8 +36,8 @@ func (w *Worker) HeaderLen(s *Sender) int {
 	return w.hdr.Len()
 }
 
-// begin makes hdr what the sender's packets begin with, and counter the owner of
-// what they are numbered with.
+// begin prepares hdr for the sender's packets, and sets the owner of their
+// counters.
 func (w *Worker) begin(s *Sender) status.Code {
 	c, snap := w.beginHeader(s)
 	if w.counter = s.Counter; c == status.OK && s.Renew != nil {
@@ -75,7 +76,7 @@ func (w *Worker) seal(s *Sender, pkts []profile.Desc) (good int) {
 	return good
 }
 
-// sealBegun seals a burst with the header that begin made, and counts nothing.
+// sealBegun seals a burst with the header that begin made. The caller counts it.
 func (w *Worker) sealBegun(s *Sender, pkts []profile.Desc) int {
 	if len(pkts) == 0 {
 		return 0
@@ -87,7 +88,7 @@ func (w *Worker) sealBegun(s *Sender, pkts []profile.Desc) int {
 	return w.sealNumbered(s, pkts[:have], first)
 }
 
-// sealNumbered seals packets whose counters were taken.
+// sealNumbered seals packets whose counters were taken, from first on.
 func (w *Worker) sealNumbered(s *Sender, pkts []profile.Desc, first uint64) (good int) {
 	tscs := w.counter.Map()
 	for at := 0; at < len(pkts); {
@@ -98,8 +99,8 @@ func (w *Worker) sealNumbered(s *Sender, pkts []profile.Desc, first uint64) (goo
 	return good
 }
 
-// sealChunk seals as many packets as fit in a chunk; it returns how many were
-// sealed, and how many are done with. first is the counter of the first one.
+// sealChunk seals as many packets as fit in a chunk, whose counters begin with
+// first. It returns how many were sealed, and how many it took.
 func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs counter.Map) (n, took int) {
 	h := uint32(w.hdr.Len())
 	w.special = w.special[:0]
@@ -107,7 +108,7 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	w.ordering.begin()
 	per := w.hdr.MsgLen() * w.hdr.Per()
 	for took < len(pkts) && n < kernel.Chunk {
-		if w.hdr.Other(pkts[took].Flags) { // keys are derived in another way
+		if w.hdr.Other(pkts[took].Flags) { // other IP family: keys are derived differently
 			if n != 0 {
 				break
 			}
@@ -142,7 +143,7 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 		return 0, took
 	}
 	if c := w.run(s.Backend, n, int(w.hdr.KeyLen), s.Expanded, nil, seal); c != status.OK {
-		// No key could be had: nothing was encrypted, and no header may stay.
+		// There were no keys: nothing was encrypted, and the headers are void.
 		for i := range pkts[:took] {
 			if p := &pkts[i]; p.Status == status.OK {
 				refuse(p, c)
@@ -157,9 +158,9 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	return n, took
 }
 
-// simpleRun makes jobs from n on of a run of simple packets: in place or
-// elsewhere, all of it encrypted, with space for a header of h octets. It stops
-// at the first other packet.
+// simpleRun makes jobs, from job n on, of a run of simple packets: one segment,
+// wholly encrypted, with space for a header of h octets. It stops at the first
+// other packet and returns the length of the run.
 func (w *Worker) simpleRun(pkts []profile.Desc, n int, h uint32) int {
 	jobs := w.jobs[n : n+len(pkts)]
 	sorted, last, prefix, flags := true, w.last, w.hdr.Prefix, w.hdr.Flags
@@ -196,14 +197,14 @@ func (w *Worker) simpleRun(pkts []profile.Desc, n int, h uint32) int {
 	return i
 }
 
-// fill writes headers, nonces and KDF inputs of packets that are jobs from n
-// on; per is the room of a packet's inputs.
+// fill writes headers, nonces and KDF inputs of packets that are jobs from n on.
+// per is the size of a packet's inputs in octets.
 func (w *Worker) fill(n int, pkts []profile.Desc, linear uint64, tscs counter.Map, per int) {
 	jobs := w.jobs[n : n+len(pkts)]
 	tsc, step := tscs.TSC(linear), tscs.Step()
 	if tscs.TSC(linear+uint64(len(pkts)-1)) == tsc+uint64(len(pkts)-1)*step {
 		w.sealing.Fill(&w.hdr, jobs, pkts, tsc, step)
-	} else { // the epoch changes in between, and there is a direction
+	} else { // the epoch changes within the run, and the direction bit lies in between
 		for i := range pkts {
 			w.sealing.Fill(&w.hdr, jobs[i:i+1], pkts[i:i+1], tscs.TSC(linear+uint64(i)), step)
 		}
@@ -222,7 +223,7 @@ func (w *Worker) sealSpecial(p *profile.Desc, x int) (c status.Code, full bool) 
 	}
 	if at.src != at.body {
 		switch {
-		case l.Inner+l.Pad != 0: // the text must lie in one piece
+		case l.Inner+l.Pad != 0: // what is encrypted must lie in one piece
 			copy(octets(at.body, l.Len), octets(at.src, l.Len))
 			at.src = at.body
 		case l.Clear != 0:
@@ -282,7 +283,7 @@ func (w *Worker) placeSeal(l *profile.Lane, at *place) (c status.Code, full bool
 	return w.sealing.Look(l, at.src), false
 }
 
-// sealed reports a sealed packet.
+// sealed completes a packet that is not simple and was sealed.
 func (w *Worker) sealed(l *profile.Lane, at *place) {
 	p := l.Pkt
 	p.Status = status.OK

@@ -10,7 +10,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// Stats counts what became of packets. Bursts add to it once each.
+// Stats counts packets by status, and octets. Each burst adds to it once.
 type Stats struct {
 	octets atomic.Uint64
 	by     [status.Count]atomic.Uint64
@@ -53,8 +53,8 @@ func (s *Sender) count(pkts []profile.Desc) {
 	d.Add(keys.Sealed, sealed)
 }
 
-// count counts a burst that was opened: each packet for the domain that it is
-// of, or says it is of, else for the first.
+// count counts a burst that was opened. With domains, a packet counts for the
+// domain that its header names, else for the first.
 func (r *Receiver) count(pkts []profile.Desc) {
 	r.Stats.add(pkts)
 	if len(r.Groups) == 0 || r.Groups[0].Params().State == nil {
@@ -67,7 +67,7 @@ func (r *Receiver) count(pkts []profile.Desc) {
 			d = r.domain(p)
 		}
 		what := inDomain[-p.Status]
-		if what == keys.WrongSSI && d.Mode == keys.TSSServer { // its direction is
+		if what == keys.WrongSSI && d.Mode == keys.TSSServer { // its direction is wrong, not its SSI
 			what = keys.Invalid
 		}
 		switch {
@@ -82,8 +82,8 @@ func (r *Receiver) count(pkts []profile.Desc) {
 	first.State.Add(keys.Opened, opened)
 }
 
-// inDomain is how a domain counts packets that were not opened; 0: not at all,
-// since that says something of the caller.
+// inDomain says how a domain counts packets that were not opened. With 0 it does
+// not: the status is about the call, not the packet.
 var inDomain = [status.Count]uint8{
 	-status.ErrAuth: keys.AuthFailures, -status.ErrNoKey: keys.UnknownSA, -status.ErrEpoch: keys.LateEpoch,
 	-status.ErrReflected: keys.WrongSSI, -status.ErrVersion: keys.Clear, -status.ErrShort: keys.Invalid,
@@ -91,7 +91,8 @@ var inDomain = [status.Count]uint8{
 	-status.ErrReplay: keys.Invalid, -status.ErrWindows: keys.Invalid, -status.ErrLatched: keys.Invalid,
 }
 
-// domain is the group that a packet's header names, else the first.
+// domain returns the parameters of the group that a packet's header names, else
+// those of the first.
 func (r *Receiver) domain(p *profile.Desc) *keys.Params {
 	at, n := p.Data, uintptr(p.Len)
 	if p.IOVCount != 0 && p.IOV != nil {
@@ -115,14 +116,15 @@ func (s *Stats) Refuse(pkts []profile.Desc, c status.Code) int {
 	return 0
 }
 
-// refusals are threads' shares of what a receiver counts by status, where packets
-// are not opened: those of keys.Shares, each its own cache lines.
+// refusals are shares of a receiver's counts of packets that were not opened, by
+// status. They belong to the threads that have keys.Shares, each in its own cache
+// lines.
 type refusals [keys.ShareCount][RefusedWords]atomic.Uint64
 
-// RefusedWords is how many each has room for.
+// RefusedWords is the number of counts of a share: room for all statuses.
 const RefusedWords = 64
 
-// ReadStats is for Stats.
+// ReadStats returns the octets of output and the packets by status (negated).
 func (r *Receiver) ReadStats() (octets uint64, by [status.Count]uint64) {
 	octets, by = r.Stats.Read()
 	for i := range r.refused {
@@ -133,12 +135,13 @@ func (r *Receiver) ReadStats() (octets uint64, by [status.Count]uint64) {
 	return octets, by
 }
 
-// words is where packets are counted, by status, and octets, and threads' shares of both.
+// words returns the addresses of the counts of packets by status, of octets, and of
+// the threads' shares of both.
 func (s *Stats) words() (by, octets, shares uintptr) {
 	return uintptr(unsafe.Pointer(&s.by)), uintptr(unsafe.Pointer(&s.octets)), s.shares.Address()
 }
 
-// Read returns the octets output and the packets by status (negated).
+// Read returns the octets of output and the packets by status (negated).
 func (s *Stats) Read() (octets uint64, by [status.Count]uint64) {
 	for i := range by {
 		by[i] = s.by[i].Load()

@@ -13,17 +13,16 @@ import (
 	"libeesp/internal/status"
 )
 
-// strangers bounds what packets cost that come with a key of their own which
-// nobody has seen yet (an eesp Sub SA's): to derive one costs more than to open many
-// packets, and whoever forges packets names a new one with each. Derivations that
-// end with an authentic packet are free. Each of the others takes one of a store
-// that holds mostStrange, and fills up by one in 2^18 ns (about four a millisecond)
-// and with each refusedEach packets that were refused since it was empty: so many of a
-// flood are looked at all the same, and a Sub SA that is new gets in. C has the
-// same rule (libeesp/direct.c).
+// strangers bounds what packets of unknown Sub SAs (eesp) cost. To derive a Sub SA's
+// key costs more than to open many packets, and a forger can name a new Sub SA in
+// each packet. So failed derivations are limited: each one takes a token. There are
+// at most mostStrange tokens; one comes every 2^18 ns (about four a millisecond), and
+// one for each refusedEach packets that were refused for lack of tokens. The latter
+// lets a new Sub SA in during a flood. A derivation that ends with an authentic packet
+// is free. C has the same rule (libeesp/direct.c).
 type strangers struct {
-	spent   atomic.Uint64
-	refused atomic.Uint64 // by threads that count for themselves: each refusedEach
+	spent   atomic.Uint64 // tokens
+	refused atomic.Uint64 // packets refused by threads with shares, in units of refusedEach
 }
 
 const (
@@ -31,19 +30,19 @@ const (
 	refusedEach = 1024
 )
 
-// The clock is CLOCK_MONOTONIC, as C's: Go's, which takes no system call, and where
-// it began.
+// The clock is CLOCK_MONOTONIC, as in C. It is read through Go's clock, which needs
+// no system call.
 var (
 	began   = time.Now()
 	beganAt = time.Duration(ktime.Clock(unix.CLOCK_MONOTONIC))
 )
 
-// had is how many came into a receiver's store so far.
+// had returns how many tokens a receiver was given so far.
 func (r *Receiver) had() uint64 {
 	return mostStrange + uint64(beganAt+time.Since(began))>>18 + r.Stats.by[-status.ErrFlooded].Load()/refusedEach + r.strangers.refused.Load()
 }
 
-// left is how many derivations may fail now.
+// left returns how many tokens there are.
 func (r *Receiver) left() int {
 	if had, spent := r.had(), r.strangers.spent.Load(); had > spent {
 		return int(min(had-spent, mostStrange))
@@ -51,7 +50,7 @@ func (r *Receiver) left() int {
 	return 0
 }
 
-// failed takes n from the store.
+// failed takes n tokens.
 func (r *Receiver) failed(n int) {
 	for had := r.had(); ; {
 		spent := r.strangers.spent.Load()
@@ -61,11 +60,11 @@ func (r *Receiver) failed(n int) {
 	}
 }
 
-// newcomers is what a burst has left of the store.
+// newcomers counts the derivations of a burst.
 type newcomers struct {
-	allowed  int    // derivations; -1: not known yet
-	newest   uint64 // ID that the last one was for
-	failures int    // how many came to nothing
+	allowed  int    // derivations that may still begin; -1: not known yet
+	newest   uint64 // ID of the last one
+	failures int    // how many had no authentic packet
 }
 
 func (n *newcomers) begin() { n.allowed, n.newest, n.failures = -1, ^uint64(0), 0 }
@@ -76,8 +75,9 @@ func (n *newcomers) end(r *Receiver) {
 	}
 }
 
-// meet decides about a packet whose key may be new here; mayKeep: once it is
-// authentic, the key is to be kept.
+// meet decides whether the key of a packet may be derived. It sets mayKeep if the
+// key is to be kept once the packet is authentic, and strange if the derivation
+// needs a token.
 func (w *Worker) meet(r *Receiver, l *profile.Lane, at *place, k *profile.KDF, info *[2]byte) status.Code {
 	at.mayKeep, at.strange = false, false
 	if k.Subs == nil || k.Raw != nil {
@@ -89,7 +89,7 @@ func (w *Worker) meet(r *Receiver, l *profile.Lane, at *place, k *profile.KDF, i
 	}
 	at.mayKeep = kept
 	if !kept && (k.Root == nil || w.cache != nil && w.cache.Has(k.Root, binary.BigEndian.Uint16(info[:]), int(k.KeyLen)+int(k.Mask))) {
-		return status.OK // it is derived for each packet; or at hand
+		return status.OK // CMAC keys are derived for each packet; this one is in the cache
 	}
 	if w.allowed < 0 {
 		w.allowed = r.left()
@@ -97,7 +97,7 @@ func (w *Worker) meet(r *Receiver, l *profile.Lane, at *place, k *profile.KDF, i
 	if w.allowed == 0 && w.newest != l.Pkt.ID {
 		return status.ErrFlooded
 	}
-	if w.newest != l.Pkt.ID { // most probably the others of its burst have its key, too
+	if w.newest != l.Pkt.ID { // packets of one ID that follow one another need one derivation
 		w.allowed--
 		w.newest = l.Pkt.ID
 	}
@@ -105,8 +105,8 @@ func (w *Worker) meet(r *Receiver, l *profile.Lane, at *place, k *profile.KDF, i
 	return status.OK
 }
 
-// met keeps those of u keys, in slots, that an authentic packet came with, and
-// counts those that none did.
+// met keeps those of the u keys that opened a packet, and counts those that did
+// not.
 func (w *Worker) met(be *kernel.Backend, n, u int, order []uint8) {
 	for s, x := range w.uniq[:u] {
 		if p := &w.place[x]; !p.mayKeep && !p.strange {
@@ -121,7 +121,7 @@ func (w *Worker) met(be *kernel.Backend, n, u int, order []uint8) {
 		case !ok && p.strange:
 			w.failures++
 		case ok && p.strange:
-			w.allowed++ // it was none
+			w.allowed++ // an authentic packet: the token stays
 			fallthrough
 		case ok && p.mayKeep:
 			k := int(c.KeyLen)

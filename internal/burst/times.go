@@ -15,8 +15,8 @@ import (
 	"libeesp/internal/status"
 )
 
-// Times is a receiver's replay protection by time: one table of what came
-// lately, whoever sent it.
+// Times is a receiver's replay protection by time: one table of recent packets of
+// all senders.
 type Times struct {
 	table *fresh.Table
 	early uint64
@@ -26,18 +26,18 @@ type Times struct {
 	marked uint64        // what is in the file
 }
 
-// markAhead is how far ahead of the clock a mark is written: so long nothing is
-// accepted after a crash.
+// markAhead is how far ahead of the clock a mark is written, in ticks: one second.
+// After a crash nothing is accepted for up to that long.
 const markAhead = uint64(1 << fresh.TickBits)
 
-// steady is a clock that nobody sets, and that goes on while the machine sleeps.
-// Tests replace both.
+// clock is the wall clock. steady is a clock that nobody sets, and that runs on
+// while the machine sleeps. Tests replace both.
 var (
 	clock  = func() uint64 { return fresh.Ticks(counter.Now()) }
 	steady = func() int64 { return ktime.Clock(unix.CLOCK_BOOTTIME) }
 )
 
-// NewTimes makes a table, with a mark in a file if there is a path.
+// NewTimes makes a table, with a mark file at path unless path is empty.
 func NewTimes(c fresh.Config, path string) (*Times, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func NewTimes(c fresh.Config, path string) (*Times, error) {
 	return r, nil
 }
 
-// Share is r for one more receiver, whose configuration is the same.
+// Share makes r serve one more receiver, which must have the same configuration.
 func (r *Times) Share(c fresh.Config) (*Times, error) {
 	if !r.table.Is(c) {
 		return nil, fmt.Errorf("%w: the heir takes over the table: max age, max early and max rate must be the same", status.ErrArgument)
@@ -75,21 +75,22 @@ func (r *Times) Share(c fresh.Config) (*Times, error) {
 	return r, nil
 }
 
-// Close gives the table up once no burst uses it.
+// Close ends one receiver's use. After the last one it frees the table once no
+// burst uses it.
 func (r *Times) Close() {
 	if r == nil || !r.table.Drop() {
 		return
 	}
 	keys.Retire(func() {
 		if r.mark != nil {
-			r.mark.Write(r.table.Most() + 1) // if it cannot be written: what is there is higher
+			r.mark.Write(r.table.Most() + 1) // if this fails, the higher mark stays, which is safe
 			r.mark.Close()
 		}
 		r.table.Free()
 	})
 }
 
-// Table is the table itself, to read what it counts.
+// Table returns the table, to read its counts.
 func (r *Times) Table() *fresh.Table { return r.table }
 
 // ahead writes a mark above all times that may be accepted from now on.
@@ -137,7 +138,7 @@ func (r *Times) check(w *Worker, l *profile.Lane) status.Code {
 	return timeVerdicts[r.table.Check(&w.pass, l.Time)]
 }
 
-// may is how many lanes in front are those of packets that check would let pass.
+// may returns how many lanes, from the first on, check would let pass.
 func (r *Times) may(w *Worker, lanes []profile.Lane) int {
 	for i := range lanes {
 		if !w.pass.May(lanes[i].Time) {
@@ -151,7 +152,7 @@ func (r *Times) commit(w *Worker, l *profile.Lane) status.Code {
 	return timeVerdicts[r.table.Commit(&w.pass, &l.Flow, l.Pkt.TSC, l.Time)]
 }
 
-// ClockSynchronised reports whether something keeps the machine's clock right.
+// ClockSynchronised reports whether the kernel says that the clock is synchronized.
 func ClockSynchronised() bool {
 	const timeError = 5
 	var t syscall.Timex

@@ -9,19 +9,19 @@ import (
 	"libeesp/internal/wire"
 )
 
-// UDP says what goes around sealed packets: struct eesp_udp without what C
-// needs. Addresses, TTL and TOS are a tunnel's.
+// UDP says how packets travel in UDP datagrams: struct eesp_udp. Addresses, TTL
+// and TOS are those of a tunnel.
 type UDP struct {
 	wire.UDPTunnel      // SPort 0: one for each flow
-	Transport      bool // behind the packet's own IP header
-	ECN            bool // tunnel: goes outward and comes back
-	DSCP           bool // tunnel, sealing: goes outward
-	DSCPBack       bool // tunnel, opening: comes back
+	Transport      bool // the UDP header goes behind the packet's own IP header
+	ECN            bool // tunnel: copied to the outer header and back
+	DSCP           bool // tunnel, sealing: copied to the outer header
+	DSCPBack       bool // tunnel, opening: copied back
 	Sum6           bool // sealing: UDP over IPv6 has a checksum
 }
 
-// Check reports whether packets can be sealed (else: opened) like this. A tunnel
-// is not from or to address zero, which is what a caller has who gives none.
+// Check returns ErrArgument unless packets can be sealed (or opened) like this. The
+// addresses of a tunnel must not be zero, which means that the caller set none.
 func (u *UDP) Check(sealing bool) status.Code {
 	none := [16]byte{}
 	if u.DPort == 0 || sealing && !u.Transport && (u.Len() == 0 || u.TTL == 0 || u.Src == none || u.Dst == none) {
@@ -30,13 +30,13 @@ func (u *UDP) Check(sealing bool) status.Code {
 	return status.OK
 }
 
-// outer is what is kept of a packet while its inner one is sealed or opened.
+// outer is what is kept of an outer packet while the inner one is sealed or opened.
 type outer struct {
 	hdr   [60]byte // the IP header, in transport mode
 	n     uint8    // its length
 	sport uint16
 	tos   uint8  // in a tunnel, of the outer header
-	most  uint32 // octets that the packet may have
+	most  uint32 // octets of the longest outer packet
 }
 
 const (
@@ -44,15 +44,16 @@ const (
 	maxIP  = 40 + 65535
 )
 
-// SealUDP seals IP packets and puts IP and UDP headers in front of them. Where
-// addresses enter the context, they are those of the outer header.
+// SealUDP seals IP packets and puts IP and UDP headers in front of them. It returns
+// how many were sealed. Addresses of contexts are those of the outer header.
 func (w *Worker) SealUDP(s *Sender, u *UDP, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
 	return w.chunks(pkts, func(pkts []profile.Desc) int { return w.sealUDP(s.latest(), u, pkts) })
 }
 
-// OpenUDP opens what is in UDP datagrams, which IP packets are in.
+// OpenUDP opens the packets in the UDP datagrams in IP packets, and returns how
+// many were opened.
 func (w *Worker) OpenUDP(r *Receiver, u *UDP, pkts []profile.Desc) int {
 	w.enter()
 	defer w.leave()
@@ -69,7 +70,7 @@ func (w *Worker) chunks(pkts []profile.Desc, f func([]profile.Desc) int) (good i
 }
 
 func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
-	// Results are counted as they end up: IP packets.
+	// Statistics count the resulting IP packets, outer headers included.
 	defer s.count(pkts)
 	if c := w.begin(s); c != status.OK {
 		refuseAll(pkts, c)
@@ -81,15 +82,15 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 		*t = *p
 		front, c := w.innerOf(u, t, o)
 		tail := min(p.Tailroom, maxUDP) + min(p.Len, maxIP) - uint32(o.n) - t.Len
-		// Pointers to behind the end of a buffer must not be, or the collector
-		// takes them for ones into what lies there.
+		// No pointer may point behind the end of a buffer: the collector would take it
+		// for one to the memory there.
 		switch {
 		case c != status.OK:
 		case front+uint32(w.hdr.Len())+t.Len+w.hdr.Tail > o.most:
 			c = status.ErrTooLong
 		case p.Dst != nil && p.DstSize <= front:
 			c = status.ErrRoom
-		// In place, the packet's own header gives way to the new one.
+		// In place, the new headers overwrite the packet's own one.
 		case p.Dst == nil && (p.Headroom < front-uint32(o.n) || tail < kernel.TagSize):
 			c = status.ErrRoom
 		}
@@ -122,7 +123,7 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 		if !u.Transport {
 			front = uint32(u.Len())
 		}
-		// The packet's place is in the caller's buffer or Dst.
+		// Out is in the caller's buffer or in Dst.
 		base := p.Dst
 		if base == nil {
 			base = p.Data
@@ -148,9 +149,9 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 	return good
 }
 
-// innerOf makes t what is to be sealed of an IP packet, but for Data, which its
-// header may be in front of, and returns how many octets go in front of the
-// sealed header.
+// innerOf prepares t, the descriptor of what is sealed of an IP packet, except for
+// Data: in transport mode the IP header, o.n octets, is still in front of it. It
+// returns how many octets go in front of the sealed header.
 func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c status.Code) {
 	switch {
 	case w.hdr.Prefix != 0, u.Transport && !w.hdr.Next:
@@ -194,7 +195,8 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 	return uint32(h) + wire.UDPHeader, status.OK
 }
 
-// most is the length of the longest packet: IPv6 does not count its header.
+// most returns the length of the longest IP packet. The length field of IPv6 does
+// not count the header.
 func most(six bool) uint32 {
 	if six {
 		return maxIP
@@ -268,7 +270,7 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 		c, size := status.OK, t.OutLen
 		if u.Transport {
 			if c = wire.Rewrite(o.hdr[:o.n], t.NextHeader, int(o.n)+int(t.OutLen)); t.NextHeader == 0 {
-				c = status.ErrUnsupported // the format does not carry it
+				c = status.ErrUnsupported // the format does not carry the protocol
 			}
 		} else {
 			b := octets(payload, t.OutLen)
@@ -278,7 +280,7 @@ func (w *Worker) openUDP(r *Receiver, u *UDP, pkts []profile.Desc) (good int) {
 			} else if (u.ECN || u.DSCPBack) && !wire.Back(b[:k], o.tos, u.ECN, u.DSCPBack) {
 				c = status.ErrEncap
 			}
-			size = uint32(k) // what is behind is another sender's padding
+			size = uint32(k) // octets behind the packet are padding of the other end
 		}
 		if c != status.OK {
 			clear(octets(payload, t.OutLen))

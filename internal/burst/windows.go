@@ -12,18 +12,18 @@ import (
 	"libeesp/internal/status"
 )
 
-// Windows is a receiver's replay protection: a window for each key, ID and
-// epoch that authentic packets came from. Windows are given up when their key is
-// gone, never before: a packet of a new context is refused when there is no
-// room for its window.
+// Windows is a receiver's replay protection by windows: one for each key, ID and
+// epoch of authentic packets. A window is freed when its key is wiped, never
+// before. A packet of a new context is refused when there is no room for its
+// window.
 type Windows struct {
 	table *replay.Table
 
-	seen atomic.Uint64 // how often keys had been wiped at the last look
+	seen atomic.Uint64 // how many snapshots of keys had been wiped at the last sweep
 	mu   sync.Mutex
 }
 
-// NewWindows makes windows of width packets, at most most of them.
+// NewWindows makes a table of at most most windows of width packets each.
 func NewWindows(width, most uint32) (*Windows, error) {
 	t, err := replay.New(replay.Config{Width: width, Windows: most})
 	if err != nil {
@@ -32,17 +32,18 @@ func NewWindows(width, most uint32) (*Windows, error) {
 	return &Windows{table: t}, nil
 }
 
-// Close gives the memory back once no burst uses it.
+// Close frees the memory once no burst uses it.
 func (r *Windows) Close() {
 	if r != nil {
 		keys.Retire(r.table.Close)
 	}
 }
 
-// Table is the windows themselves, to read what they count.
+// Table returns the table, to read its counts.
 func (r *Windows) Table() *replay.Table { return r.table }
 
-// begin is for a worker that is about to check and commit; it ends with end.
+// begin is called before a worker checks and commits, end after it. sole says that
+// no other worker has used the table.
 func (r *Windows) begin(w *Worker) (sole bool) { return r.table.Begin(w.number) }
 
 func (r *Windows) end(sole bool) {
@@ -66,8 +67,9 @@ func (r *Windows) insert(k unsafe.Pointer) uintptr {
 
 var verdicts = [...]status.Code{replay.Fresh: status.OK, replay.Duplicate: status.ErrReplay, replay.Old: status.ErrReplay, replay.Full: status.ErrWindows}
 
-// check is for a packet that is not decrypted yet. One that may be of either of
-// two keys has two windows, and is for commit to judge if it is new to one.
+// check is called before a packet is decrypted. A packet that may have either of two
+// keys (Retry) has two windows; it passes if it is new to one of them, and commit
+// decides.
 func (r *Windows) check(l *profile.Lane) status.Code {
 	if l.Retry {
 		other := l.Flow
@@ -79,8 +81,8 @@ func (r *Windows) check(l *profile.Lane) status.Code {
 	return verdicts[r.table.Check(&l.Flow, l.Seq)]
 }
 
-// fresh is how many lanes in front are those of packets that check would let
-// pass. What is behind is not counted as refused: check is to see it again.
+// fresh returns how many lanes, from the first on, check would let pass. It counts
+// no refusals: check does, when it sees the next lane.
 func (r *Windows) fresh(lanes []profile.Lane) int {
 	for i := range lanes {
 		if r.table.Look(&lanes[i].Flow, lanes[i].Seq) != replay.Fresh {
@@ -94,7 +96,7 @@ func (r *Windows) commit(l *profile.Lane) status.Code {
 	return verdicts[r.table.Commit(&l.Flow, l.Seq)]
 }
 
-// tidy gives up windows of keys that were wiped.
+// tidy frees windows of keys that were wiped.
 func (r *Windows) tidy(groups []*keys.Group) {
 	wiped := uint64(0)
 	for _, g := range groups {
@@ -105,7 +107,7 @@ func (r *Windows) tidy(groups []*keys.Group) {
 	}
 	defer r.mu.Unlock()
 	r.seen.Store(wiped)
-	alive := map[[16]byte]bool{} // few keys have many windows; one that dies now brings another sweep
+	alive := map[[16]byte]bool{} // remembers answers: there are few keys; one that is wiped meanwhile causes another sweep
 	r.table.Sweep(func(name *[16]byte) bool {
 		if !alive[*name] && slices.ContainsFunc(groups, func(g *keys.Group) bool { return g.Alive(name) }) {
 			alive[*name] = true

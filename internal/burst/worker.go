@@ -17,25 +17,25 @@ import (
 // MaxGroups is the most trust groups that a receiver may have.
 const MaxGroups = 64
 
-// secrets is what a worker holds in locked memory.
+// secrets is the locked memory of a worker.
 type secrets struct {
 	msgs    [kernel.Chunk * profile.MaxPer * profile.MaxBlocks * 16]byte
 	keys    [kernel.Chunk * profile.MaxPer * 16]byte
 	derived [kernel.Chunk * profile.MaxPer * 16]byte
-	masks   [kernel.Chunk][16]byte // of slots: what is added to their nonces
+	masks   [kernel.Chunk][16]byte // by key: what is added to nonces
 	area    [(kernel.Chunk/fewKeys + 3) &^ 3 * kernel.MaxKeyBytes]byte
 	scratch [kernel.ScratchBytes]byte
 }
 
-// Worker is the scratch of one thread: nothing is allocated while bursts run.
-// One goroutine at a time.
+// Worker is the scratch of one thread, so that bursts allocate nothing. One
+// goroutine at a time may use it.
 type Worker struct {
-	number uint64 // no other one ever has it
+	number uint64 // of this worker only, ever
 	reader *keys.Reader
 	sec    *secrets
-	used   struct{ keys, derived, area, masks int } // of sec, to be wiped
+	used   struct{ keys, derived, area, masks int } // parts of sec that leave wipes
 
-	// What the steps hand on, by lane.
+	// The packets of a chunk, by lane.
 	n     int // lanes in use
 	lanes [kernel.Chunk]profile.Lane
 	place [kernel.Chunk]place
@@ -60,12 +60,12 @@ type place struct {
 	src   unsafe.Pointer // payload to read
 	body  unsafe.Pointer // payload to write
 	tag   unsafe.Pointer
-	copy  unsafe.Pointer // of the ciphertext, for a second try
-	chain bool           // all of it is in linear memory; scatter at the end
-	aside bool           // opened in linear memory; the payload goes to Dst at the end
+	copy  unsafe.Pointer // copy of the ciphertext, for a second try
+	chain bool           // the packet is in linear memory and scattered at the end
+	aside bool           // opened in linear memory; the payload is copied to Dst at the end
 
-	strange bool // see strangers
-	mayKeep bool // the key, if the packet is authentic
+	strange bool // deriving its key takes a token of strangers
+	mayKeep bool // keep its key once the packet is authentic
 }
 
 var workers atomic.Uint64 // made so far
@@ -81,7 +81,7 @@ func NewWorker() (*Worker, error) {
 	return w, nil
 }
 
-// Close wipes the worker and gives its memory back.
+// Close wipes the worker and frees its memory.
 func (w *Worker) Close() {
 	w.pinned.Unpin()
 	w.reader.Close()
@@ -91,8 +91,8 @@ func (w *Worker) Close() {
 	w.keying.free()
 }
 
-// Rest wipes what a worker keeps from burst to burst, for another thread to go on
-// with the rest of it.
+// Detach wipes what a worker keeps from burst to burst, before another thread uses
+// the worker.
 func (w *Worker) Detach() {
 	w.pinned.Unpin()
 	w.Scrub()
@@ -103,8 +103,8 @@ func (w *Worker) Detach() {
 
 func (w *Worker) enter() { w.reader.Enter() }
 
-// leave wipes what the burst left in scratch, and says that it has ended.
-// Deferred, so that a panic leaves nothing behind either.
+// leave wipes what the burst wrote to scratch, and announces that it has ended. It is
+// deferred, so that this is done after a panic, too.
 func (w *Worker) leave() {
 	s := w.sec
 	secmem.Wipe(s.keys[:w.used.keys])
@@ -135,7 +135,7 @@ func add(p unsafe.Pointer, n uint32) unsafe.Pointer { return unsafe.Add(p, uintp
 
 func octets(p unsafe.Pointer, n uint32) []byte { return unsafe.Slice((*byte)(p), n) }
 
-// overlap reports whether two stretches of memory share an octet.
+// overlap reports whether two ranges of memory share an octet.
 func overlap(a unsafe.Pointer, an uint32, b unsafe.Pointer, bn uint32) bool {
 	return uintptr(a) < uintptr(b)+uintptr(bn) && uintptr(b) < uintptr(a)+uintptr(an)
 }

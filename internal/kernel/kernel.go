@@ -33,7 +33,7 @@ type Master struct {
 	RK [15][16]byte
 	K1 [16]byte
 	K2 [16]byte
-	ID [16]byte // tells keys apart and nothing about them: a fixed block, encrypted
+	ID [16]byte // name of the key, which does not reveal it: a fixed block, encrypted
 	_  [32]byte
 }
 
@@ -41,11 +41,11 @@ type Master struct {
 type Mode int
 
 const (
-	// OneShot: the area is the keys themselves, one directly behind the other,
-	// and job i is the only one that uses key i.
+	// OneShot: the area holds raw keys, one directly behind the other. Only job i
+	// uses key i.
 	OneShot Mode = iota
-	// Shared: the area is what Expand wrote; Job.Key names the slot. A slot may
-	// serve any number of jobs and calls, which only read it.
+	// Shared: the area holds the keys that Expand wrote; Job.Key is the number of
+	// the job's key. Any number of jobs and calls may use a key; they only read it.
 	Shared
 )
 
@@ -59,7 +59,7 @@ type Job struct {
 	Tag    unsafe.Pointer // 24: TagSize octets: written by Seal, read by Open
 	AADLen uint32         // 32: octets
 	Len    uint32         // 36: octets
-	Key    uint32         // 40: key slot (mode Shared)
+	Key    uint32         // 40: number of the key in the area (mode Shared)
 	OK     uint32         // 44: set by Open: 1 when the tag is right, else 0
 	Nonce  [12]byte       // 48
 
@@ -67,59 +67,62 @@ type Job struct {
 }
 
 // Direct lists kernel entry points for callers outside Go, which need no cgo
-// call: functions of the assembler's calling convention (arguments on the stack,
-// no register preserved but the stack pointer) that need neither a goroutine nor
-// its stack. C knows the layout.
+// call. They have the Go assembler's calling convention: arguments on the stack,
+// no register preserved but the stack pointer. They need neither a goroutine nor
+// its stack. Arrays are indexed by key length (0: 16 octets, 1: 32) and direction
+// (0: open, 1: seal), some by mode first. An entry of 0 means that there is no
+// such kernel. C knows the layout.
 type Direct struct {
 	Derive uintptr // out, msgs, n, blocks, master, sub
-	// By length of key: expanding n keys to rows, and H's powers behind them:
-	// area, keys, n; area, n.
+	// Expand(area, keys, n) writes the round keys of n keys to an area.
+	// Powers(area, n) writes the powers of H behind them.
 	Expand, Powers [2]uintptr
-	// By length of key (16, 32 octets) and direction (open, seal): keys or area,
-	// jobs, n, scratch. Raw is for mode OneShot, Expanded for Shared; 0: there is none.
+	// Raw is the short kernel for mode OneShot, Expanded the one for Shared: keys or
+	// area, jobs, n, scratch.
 	Raw, Expanded [2][2]uintptr
-	// For other packets: area, jobs, n, whether mode is Shared, scratch. If it is
-	// not, the area is what Expand and Powers made of the jobs' keys.
+	// Long is for other packets: area, jobs, n, whether mode is Shared, scratch. In
+	// mode OneShot the area is what Expand and Powers made of the jobs' keys.
 	Long [2][2]uintptr
-	// By mode: the longest packets of Raw and Expanded, in octets, and how long one
-	// is that takes Long as much time as beginning a packet does.
+	// Limit, by mode, is the longest packet of Raw and Expanded, in octets. Begin is
+	// the time that Long needs to begin a packet, in octets of its throughput.
 	Limit, Begin [2]uint32
-	// Groups: Raw and Expanded take packets in groups of four. A group takes as
-	// much time as if all were as long as its longest: QuadOctet hundredths of
-	// what an octet takes Long. A call may end with a partial group if no packet
-	// is longer than PartialMax; after it, zero ResidueLen octets, and as many as
-	// the longest packet has, at ResidueAt in scratch. Packets below LongLeast
-	// must not go to Long.
+	// Quads is not 0 if Raw and Expanded take packets in groups of four. A group
+	// takes as long as four of its longest packet would, at QuadOctet hundredths of
+	// Long's time for an octet. A call may end with a partial group if no packet is
+	// longer than PartialMax octets. After it the caller zeroes scratch from
+	// ResidueAt on: ResidueLen octets, and as many as the longest packet has. Packets
+	// shorter than LongLeast must not go to Long.
 	Quads, QuadOctet, PartialMax, LongLeast uint32
 	ResidueAt, ResidueLen                   uint32
-	// Where in scratch an area for AtOnce keys is, of KeyBytes each, and where
-	// Long's scratch begins.
+	// RowsAt is the place in scratch of an area for AtOnce keys of KeyBytes octets
+	// each. LongAt is where Long's scratch begins.
 	RowsAt, AtOnce, KeyBytes, LongAt uint32
-	// One, like Raw, is for few packets that make no group, one after the other:
-	// of up to OneAAD octets of AAD and less than OneLimit of text; 0: there is none. Behind
-	// Raw's arguments are master and sub, or null: of them keys are derived, from
-	// messages of one block for each 16 octets of key.
+	// One takes a few packets that make no group, one after the other. They have at
+	// most OneAAD octets of AAD and less than OneLimit to encrypt. It has Raw's
+	// arguments, then master and sub. If these are not null, it derives the keys
+	// first, from messages of one block for each 16 octets of key.
 	One              [2][2]uintptr
 	OneLimit, OneAAD uint32
-	// Pair, by mode, length of key and direction, has Raw's arguments and is for
-	// groups of two packets, or one that is not One's, of up to PairLimit octets; 0: none.
+	// Pair, by mode too, has Raw's arguments. It takes groups of two packets, or one
+	// that One does not take, of up to PairLimit octets.
 	Pair      [2][2][2]uintptr
 	PairLimit [2]uint32
-	// Without Groups, by mode: a packet that Raw and Expanded would find no second one
-	// for is theirs up to so many octets.
+	// Alone, by mode, is for kernels without Quads, which take packets in pairs: the
+	// longest packet, in octets, that they take by itself.
 	Alone [2]uint32
-	// The processor has what the executor of plans needs to take 64 octets at a time:
-	// AVX-512 with VBMI, and BMI2.
+	// Wide is 1 if the processor has what the executor of plans needs to take 64
+	// octets at a time: AVX-512 with VBMI, and BMI2.
 	Wide uint64
-	// One derives a key from messages of up to so many blocks, and what is added to
-	// the nonce (see the generator); 0: of one block, and nothing else.
+	// OneBlocks is the most blocks of a message from which One derives a key and
+	// what is added to the nonce (see the generator); 0: one block, and a key only.
 	OneBlocks uint64
-	// armv8 has no Raw: raw keys are expanded at RowsAt. Its Expanded is for groups of
-	// four of as many times 32 octets: area, jobs, n, whether mode is Shared, scratch at
-	// LongAt. Long has the number of H's powers that are there, 4 or 8, in place of
-	// scratch. In mode OneShot they are still to be made: up to H^2 for Expanded and H^4 for
-	// Long, by Fewer; but for packets of AllPowers octets and more by Powers. Groups of
-	// 33 to 64 octets are Brief's, by mode, length of key and direction: area, jobs, n; 0: there is none.
+	// armv8 has no Raw: the caller expands raw keys at RowsAt. Its Expanded takes
+	// groups of four packets whose lengths need equally many blocks of 32 octets:
+	// area, jobs, n, whether mode is Shared, scratch at LongAt. Its Long has, in place
+	// of scratch, the number of powers of H that are in the area, 4 or 8. In mode
+	// OneShot the caller makes them before: Fewer makes up to H^2 for Expanded and H^4
+	// for Long, and for packets of at least AllPowers octets Powers makes all. Brief,
+	// by mode too, takes groups of 33 to 64 octets: area, jobs, n.
 	Fewer     [2]uintptr
 	AllPowers uint32
 	_         uint32
@@ -135,26 +138,26 @@ type Backend struct {
 	Name   string
 	Direct *Direct // nil: only Go can call it
 
-	// KeyBytes is the size of one key in an area; an area for n
-	// keys has n rounded up to a multiple of 4 times KeyBytes octets.
+	// KeyBytes is the size of one key in an area, in octets. The area of n keys has
+	// room for n rounded up to a multiple of 4.
 	KeyBytes int
 
-	// Derive computes n AES-256-CMACs: msgs holds n messages of blocks whole
-	// 16-octet blocks each, already padded; sub (K1 or K2 of the master) goes
-	// into each last block; out receives 16 octets a message. out may be msgs
-	// when blocks is 1.
+	// Derive computes n AES-256-CMACs. msgs holds n messages of blocks 16-octet
+	// blocks each, already padded. sub (K1 or K2 of the master) is added to the
+	// last block of each. out receives 16 octets a message, and may be msgs when
+	// blocks is 1.
 	Derive func(out, msgs unsafe.Pointer, n, blocks int, m *Master, sub *[16]byte, scratch unsafe.Pointer)
 
-	// Expand fills area's slots 0..n-1, for mode Shared, from n keys of keyLen
-	// octets, one directly behind the other.
+	// Expand fills places 0 to n-1 of an area, for mode Shared, from n keys of
+	// keyLen octets, one directly behind the other.
 	Expand func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer)
 
 	// Seal encrypts and authenticates n jobs with AES-GCM.
 	Seal func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
 
-	// Open decrypts n jobs and sets OK. What Dst holds where OK is 0 is
-	// unspecified (the caller zeroes it). Somebody else may write Src
-	// meanwhile: each octet is read once, so that what is decrypted is what
-	// was authenticated. Nor does Seal read again what it wrote to Dst.
+	// Open decrypts n jobs and sets OK. Where OK is 0, the content of Dst is
+	// unspecified, and the caller zeroes it. Others may write to Src meanwhile:
+	// each octet is read once, so that what is decrypted is what was authenticated.
+	// For the same reason Seal does not read back what it wrote to Dst.
 	Open func(area unsafe.Pointer, jobs *Job, n, keyLen int, mode Mode, scratch unsafe.Pointer)
 }

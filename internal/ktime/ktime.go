@@ -8,15 +8,15 @@ import (
 	"unsafe"
 )
 
-// Clock is one of the kernel's clocks, in ns: unix.CLOCK_MONOTONIC or
-// CLOCK_BOOTTIME. It is a system call, of which the scheduler knows nothing.
+// Clock reads one of the kernel's clocks, in ns: unix.CLOCK_MONOTONIC or
+// CLOCK_BOOTTIME. The system call is raw: the scheduler is not told of it.
 func Clock(id uintptr) int64 {
 	var t syscall.Timespec
 	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, id, uintptr(unsafe.Pointer(&t)), 0)
 	return t.Nano()
 }
 
-// Nap waits in the kernel.
+// Nap sleeps in the kernel, and blocks the thread for d or until a signal.
 func Nap(d time.Duration) {
 	t := syscall.NsecToTimespec(int64(d))
 	syscall.Nanosleep(&t, nil)

@@ -25,13 +25,14 @@ const MaxHeader = 128
 // another vector, or zero where Pick[i] is None.
 type Pick [16]uint8
 
-// None is for octets that come from nowhere.
+// None in a Pick stands for a zero octet. As the place of a field it means that
+// there is no such field.
 const None = 0x80
 
 // NoPick picks nothing.
 var NoPick = Pick{None, None, None, None, None, None, None, None, None, None, None, None, None, None, None, None}
 
-// Copy has n octets at "to" be the n octets at from.
+// Copy returns p with n octets more: those at "to" come from those at from.
 func (p Pick) Copy(to, from, n int) Pick {
 	for i := range n {
 		p[to+i] = uint8(from + i)
@@ -39,85 +40,83 @@ func (p Pick) Copy(to, from, n int) Pick {
 	return p
 }
 
-// Copy is for 16 octets of a KDF input that are in the packet (from counts from
-// its header) or in the descriptor (from counts from its addresses), or for 4 in
-// a packet that is to be sealed.
+// Copy copies octets to place To of a KDF input.
 type Copy struct {
 	From int16
 	What CopySource
 	To   uint8
 }
 
-// CopyOf says what a Copy copies.
+// CopySource says what a Copy copies, and from where From counts.
 type CopySource uint8
 
-// What is copied.
+// The sources.
 const (
-	CopyPacket CopySource = iota
-	CopyDesc
-	CopyPacket4
+	CopyPacket  CopySource = iota // 16 octets of the packet; From counts from its header
+	CopyDesc                      // 16 octets of the descriptor; From counts from its addresses
+	CopyPacket4                   // 4 octets of a packet to be sealed; From counts from its header
 )
 
-// Split takes the engine's number out of a counter: what is left counts the
+// Split takes the engine's number out of a counter. The other bits count the
 // packets of one engine.
 type Split struct {
-	Mask       uint64 // of the number, before Shift
-	EngineMask uint64 // of the engine's number
+	Mask       uint64 // bits of the packet's number, before Shift
+	EngineMask uint64 // bits of the engine's number
 	Shift      uint8
 	_          [7]uint8
 }
 
-// Unwrap says how an authentic text becomes the payload.
+// Unwrap says how a decrypted body becomes the payload.
 type Unwrap uint8
 
-// What is in a text.
+// The forms of a body.
 const (
 	Bare   Unwrap = iota // the payload
-	Info                 // two zeros, what follows, and how much padding is behind it
-	InfoIP               // the same, and an IP packet
-	Only                 // an IP packet, and padding
+	Info                 // a Payload Info Header, the payload, padding
+	InfoIP               // the same, where the payload must be an IP packet
+	Only                 // an IP packet, padding
 )
 
 // Layout is a form of headers: where fields are, and what is compared.
 type Layout struct {
-	Word      uint32 // the first four octets, as far as Open.WordMask says; AddLayout adds flags
-	Flags     uint32 // of the descriptor, and zeros for octets that follow them
+	Word      uint32 // the first four octets, under Open.WordMask; AddLayout adds Flags
+	Flags     uint32 // of the descriptor, followed by zeros for the octets behind them
 	N         uint16 // octets of the header
-	Prefix    uint16 // octets in front of it that are authenticated
+	Prefix    uint16 // authenticated octets in front of the header
 	Vectors   uint8  // 16-octet pieces of the header that are compared
 	Copies    uint8
 	IDShift   uint8
 	FlowLen   uint8 // octets of address that tell windows apart: 0, 4, 16, 32
-	FlowDesc  uint8 // they are in the descriptor
-	NextAt    uint8 // where the header says what follows; None: nowhere
-	simple    uint8 // 1: KDF inputs are one block, of which all that varies is picked; 2: what varies is picked or RekeyMask's, in the first block, and there may be a second
-	numbers   uint8 // some ID or counter is no packet's
+	FlowDesc  uint8 // 1: these are in the descriptor
+	NextAt    uint8 // place of the payload's protocol; None: nowhere
+	simple    uint8 // how KDF inputs vary. 1: they are one block, of octets that Picks take; 2: so is the first block, but for RekeyMask's, and there may be a second; 0: in other ways
+	numbers   uint8 // 1: IDs or counters must be checked: some are in no packet
 	IDAt      int16
-	SourceAt  int16 // 16 octets that nonce and KDF input take from
+	SourceAt  int16 // place of the 16 octets that MsgSource, NonceSource and NonceMore take from
 	TSCAt     int16
 	ProbeAt   int16
 	FlowAt    int16
-	RekeyAt   uint8 // in the KDF input
-	RekeyBits uint8 // by how many a counter is shifted
+	RekeyAt   uint8 // place in the KDF input
+	RekeyBits uint8 // by how many bits a counter is shifted right
 	IDMask    uint64
 	ProbeMask uint64
-	RekeyMask uint64 // 0: there is none
-	EpochMask uint64 // of the epoch, where windows end with it
-	IDNeed    uint64 // of an ID: what is IDNever in no packet
+	RekeyMask uint64 // bits of the counter that are in the KDF input; 0: none
+	EpochMask uint64 // of the epoch, where each epoch has its own windows
+	IDNeed    uint64 // no packet has an ID with ID & IDNeed == IDNever
 	IDNever   uint64
-	TSCNever  uint64 // a number that no packet has, but for 0xffffffffffffffff
-	TailAt    int16  // the 16 octets of which the nonce's last ones are taken, mostly TSCAt - 8
-	Inner     uint8  // octets between the header and the payload that are encrypted with it
+	TSCNever  uint64 // no packet has this number; 0xffffffffffffffff: all are allowed
+	TailAt    int16  // place of the 16 octets that MsgTail and NonceTail take from, mostly TSCAt - 8
+	Inner     uint8  // encrypted octets between the header and the payload
 	Unwrap    Unwrap
-	Ages      uint8 // epochs get too old
-	LeastMore uint8 // at MoreAt
-	Missing   int8  // of a Loose plan: the status of packets for which there is no pattern, or that have the number of none
+	Ages      uint8 // 1: packets may be too old by their epoch: Pattern.Epoch and Age
+	LeastMore uint8 // the least value at MoreAt
+	Missing   int8  // of a Loose plan: the status of packets that no pattern fits, or whose number is in no packet
 	_         uint8
 	Copy      [2]Copy
 
-	// Of a Loose plan: where headers say how many times 8 octets (and 8 more) they are
-	// longer than N, and how many times 4 octets behind N encryption begins; of some
-	// layouts nothing is encrypted.
+	// Of a Loose plan. The octet at MoreAt, less 1, is by how many times 8 octets the
+	// header is longer than N. The one at ClearAt, under ClearMask, is how many times
+	// 4 octets behind N encryption begins. AllClear is 1 where nothing is encrypted.
 	MoreAt    uint8
 	ClearAt   uint8
 	ClearMask uint8
@@ -130,85 +129,85 @@ type Layout struct {
 	wide
 }
 
-// wide says the same for processors with vectors of 64 octets: all that is taken
-// out of a header is picked at once (widen).
+// wide is the Layout for processors with vectors of 64 octets, which take all
+// fields out of a header with one permutation (widen).
 type wide struct {
-	load          uint64   // octets of the header that are compared, but for those behind the first 64
-	front, behind uint64   // of 64 octets from at on, and of the next 64: those that are read
-	picked, again uint64   // octets of pick and pick2 that are something
-	odd           uint64   // there is more than load and front, or something is picked twice
+	load          uint64   // bit i: octet i of the header is read to compare it, of the first 64
+	front, behind uint64   // bit i: octet i of the 64 from at on, and of the next 64, is read
+	picked, again uint64   // bit i: octet i of pick, and of pick2, picks something
+	odd           uint64   // 1: load and front do not say all, or an octet is picked twice
 	at            int64    // from the header on, 0 or less
-	compared      [64]byte // Mask
-	pick, pick2   [64]byte // of front and behind: a nonce, a KDF input, ID and TSC, Who, and what follows the header
-	kept          [64]byte // of what is picked
+	compared      [64]byte // the first 64 octets of Mask
+	pick, pick2   [64]byte // places in front and behind of: nonce, KDF input, ID and TSC, who (libeesp/direct.c), the payload's protocol
+	kept          [64]byte // bits of these that are used
 }
 
-// Pattern is what headers of a Layout equal under its mask, and the key that they
-// name.
+// Pattern is a value that headers of a Layout have under its mask, and the key
+// that such headers name.
 type Pattern struct {
 	Value       [MaxHeader]byte
-	Nonce, msg  [16]byte // what is added to what the packet gives; KDF input, zero where the packet's octets go
+	Nonce, msg  [16]byte // nonce and KDF input, but for the packet's octets, which are added
 	_           [18]byte
-	Kind        uint16 // with the zeros around it, what is added to a replay.Key's Epoch, Kind and Engine
+	Kind        uint16 // added, with the zeros around it, to a replay.Key's Epoch, Kind and Engine
 	_           [12]byte
 	more        [2][16]byte // further blocks of the KDF input
 	Master, Sub uintptr     // of CMAC; 0: Area has the key
-	Area        uintptr
-	Name        [2]uint64 // of the key, for windows
-	Hash        uint64    // of Name, for windows
-	Usage       uintptr   // where the key counts: keys.UsageWords; 0: nowhere
-	Next        uint32    // pattern to try when this is not it, as in Open.Bucket
-	Batch       uint16    // the same for patterns whose keys are derived alike
-	Blocks      uint8
-	KeyLen      uint8
-	Layout      uint16
-	Counter     uint8 // place in the KDF input of the number of the output block
-	Mask        uint8 // octets behind a key that are added to the nonce
+	Area        uintptr     // of expanded keys
+	Name        [2]uint64   // of the key, for windows
+	Hash        uint64      // of Name, for windows
+	Usage       uintptr     // counts of the key: keys.UsageWords; 0: none
+	Next        uint32      // the next pattern of the bucket, as in Open.Bucket
+	Batch       uint16      // equal for patterns whose keys are derived together
+	Blocks      uint8       // of a KDF input
+	KeyLen      uint8       // octets of the data key
+	Layout      uint16      // number of the Layout
+	Counter     uint8       // place in the KDF input of the number of the output block
+	Mask        uint8       // octets behind a key that are added to the nonce
 	_           [4]uint8
-	form        uintptr  // the Layout
-	Addr        [32]byte // of a expanded key, which descriptors must have
-	Subs        uintptr  // keys.Subs: by ID, 1 + the place in Area of the key; 0: Area has one key
-	SubCount    uint64
-	Tally       uintptr // counts besides the receiver's; 0: there are none
-	Epoch       uint16  // of layouts with Ages: the key's, and how far behind it a packet's may be
-	Age         uint16
+	form        uintptr  // address of the Layout
+	Addr        [32]byte // of an expanded key: the addresses that descriptors must have
+	Subs        uintptr  // keys.Subs: by ID, 1 + the place of the key in Area; 0: Area has one key
+	SubCount    uint64   // IDs are below it
+	Tally       uintptr  // counts besides the receiver's; 0: none
+	Epoch       uint16   // of layouts with Ages: the key's epoch
+	Age         uint16   // and how many epochs behind it packets may be
 	_           uint32
 }
 
 // Open is a receiver's plan.
 type Open struct {
-	Direct       uintptr // kernels
+	Direct       uintptr // kernel.Direct
 	Layouts      uintptr
 	Patterns     uintptr
 	LayoutByWord uintptr // by a hash of the first word: 1 + number of the layout; 0: none
-	Bucket       uintptr // by a hash of word and probe: where in Patterns the first one to try is; 0: none
+	Bucket       uintptr // by a hash of word and probe: the first pattern, in octets from Patterns on; 0: none
 	OwnIDs       uintptr // a hash table; 0: there are none
-	Windows      uintptr // replay.Table; 0: there are none
+	Windows      uintptr // replay.View; 0: there is none
 	By           uintptr // statistics: packets by status
-	TallyOf      uintptr // by status: which of a Tally's counts, 0: none
-	Octets       uintptr
+	TallyOf      uintptr // by status: which count of a Tally it is; 0: none
+	Octets       uintptr // statistics: octets of output
 	OwnMask      uint64
 	OwnFree      uint64 // what free places of OwnIDs hold: no own ID
-	ownSome      uint64 // bits, by a hash: IDs without theirs are not own ones
+	ownSome      uint64 // a bit for each hash that an own ID has
 	Split        Split
 
 	WordMask    uint32
 	WordFactor  uint32
 	BucketShift uint32
-	bare        uint8   // texts are payloads, with nothing in front of headers, and no key is in an area
-	extras      uint8   // there are windows or own IDs
-	held        uint8   // some keys are in areas
-	Wide        uint8   // kernel.Direct's, if all layouts can be taken so
+	bare        uint8   // 1: bodies are payloads, headers have no prefix, and no key is in an area
+	extras      uint8   // 1: there are windows, times or own IDs
+	held        uint8   // 1: some keys are in areas
+	Wide        uint8   // kernel.Direct's, if all layouts have a wide form
 	Times       uintptr // fresh.View; 0: there is none
-	Strangers   uintptr // burst's
+	Strangers   uintptr // burst's strangers
 	loose       uintptr
-	Shares      uintptr // of By's first count and Octets: keys.Shares
-	Refused     uintptr // and of its others: burst's refusals
+	Shares      uintptr // keys.Shares of By's first count and of Octets
+	Refused     uintptr // burst's refusals: shares of By's other counts
 
 	Screen
 
-	// Loose is a plan for packets that this one does not cover, with headers of any
-	// length, and payloads of which some is in clear; nil: there is none.
+	// Loose is a plan for packets that this one does not cover: with headers of any
+	// length, and payloads partly in clear. nil: there is none.
 	Loose *Open
 
 	Own []uint64 // own IDs: packets with one are reflections
@@ -224,37 +223,37 @@ type Open struct {
 	batches      map[batch]uint16
 }
 
-// Screen says which packets are none of the receiver's, as their first octets
-// show: what floods in from anywhere shall cost little. A packet that passes is not
-// good yet.
+// Screen tells by the first octets which packets are not for this receiver, so
+// that a flood of noise costs little. A packet that passes may still be refused
+// later. Octets are numbered from 0.
 type Screen struct {
-	First    [256]int8  // by the octet at FirstAt: what a packet gets, a status; 0: it passes
-	Second   [256]int8  // the same, after it, by the octet of the header that has number 1
-	More     [256]uint8 // by that octet, too: how many times 8 octets more than Least there must be
-	Third    [256]int8  // the same, by the octet at ThirdAt, where headers have one there
-	ThirdAt  [256]uint8 // by the octet with number 1; 0: it passes
-	Prefix   [4]uint8   // by the descriptor's flags: octets that are in front; None: it passes
-	Zero     uint32     // bits of the octet that has number 2, which are reserved
-	Least    uint32     // octets of the shortest packet
+	First    [256]int8  // by the octet at FirstAt: the packet's status; 0: it passes
+	Second   [256]int8  // the same, then, by octet 1 of the header
+	More     [256]uint8 // by octet 1: how many times 8 octets longer than Least a packet must be
+	Third    [256]int8  // the same as Second, by the octet at ThirdAt, if the header reaches that far
+	ThirdAt  [256]uint8 // by octet 1; 0: it passes
+	Prefix   [4]uint8   // by the descriptor's flags: octets of the prefix; None: it passes
+	Zero     uint32     // reserved bits of octet 2
+	Least    uint32     // octets of the shortest packet, with ICV
 	FirstAt  uint32
-	NameAt   uint32 // four octets that say which key a packet is for
-	NameMask uint32 // of them, as they lie in memory; 0: they do not say it
-	names    uint64
-	nDomains uint64
-	Names    uintptr // those of the keys that are here
-	Domains  uintptr // whose packets are counted; the first has those that are of none
+	NameAt   uint32  // place of the four octets that name the key
+	NameMask uint32  // which bits of them do, in memory order; 0: none
+	names    uint64  // number of Names
+	nDomains uint64  // number of Domains
+	Names    uintptr // names of the keys that are here
+	Domains  uintptr // domains that count packets; the first counts those of no other domain, too
 }
 
-// Domain is a number of 24 bits that packets begin with, behind one octet, and
-// where their statuses are counted, if there are counts for it.
+// Domain is a number of 24 bits in octets 1 to 3 of packets, and the counts of
+// their statuses.
 type Domain struct {
 	Number uint32
 	_      uint32
-	Tally  uintptr
+	Tally  uintptr // 0: they are not counted
 }
 
-// Screens sets what packets must be like: how long at least, with ICV, and what the
-// octet at "at" may be.
+// Screens sets the length of the shortest packet, with ICV, and the statuses by
+// the octet at "at".
 func (o *Open) Screens(least, at int, first func(byte) status.Code) {
 	o.Least, o.FirstAt = uint32(least), uint32(at)
 	for b := range o.First {
@@ -263,7 +262,8 @@ func (o *Open) Screens(least, at int, first func(byte) status.Code) {
 	o.Prefix = [4]uint8{0, None, None, None}
 }
 
-// AddName adds the name of a key, as far as NameMask says, as it lies in memory.
+// AddName adds the name of a key, in memory order; bits outside NameMask do not
+// matter.
 func (o *Open) AddName(name uint32) { o.keyNames = append(o.keyNames, name&o.NameMask) }
 
 // AddDomain adds a domain.
@@ -276,7 +276,7 @@ type batch struct {
 	blocks, keyLen, mask uint8
 }
 
-// keep is what a plan's addresses are in.
+// keep holds the memory that a plan's addresses point to.
 type keep struct {
 	pin  runtime.Pinner
 	also []func()
@@ -288,21 +288,22 @@ const (
 	maxPatterns = 4096
 )
 
-// NewOpen begins a plan.
+// NewOpen begins a plan whose layouts are told apart by their first four octets
+// under wordMask.
 func NewOpen(wordMask uint32) *Open {
 	o := &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}}
-	for i := range o.patterns[0].Value { // no header equals the one that is none
+	for i := range o.patterns[0].Value { // pattern 0 stands for none: no header equals it
 		o.patterns[0].Value[i] = 0xff
 	}
 	return o
 }
 
-// flagsFactor has headers that are alike, but for the descriptor's flags, be of
-// different layouts.
+// flagsFactor spreads the descriptor's flags in Layout.Word, so that equal headers
+// with different flags have different layouts.
 const flagsFactor = 0x85EBCA6B
 
-// AddLayout adds a layout and returns its number, or false if there is no room, or
-// another one that begins alike.
+// AddLayout adds a layout and returns its number. It returns false if there are
+// too many layouts, or if another one has the same Word.
 func (o *Open) AddLayout(s *Layout) (int, bool) {
 	s.Vectors = uint8((s.N + 15) / 16)
 	s.Word += s.Flags & (1<<16 - 1) * flagsFactor
@@ -322,7 +323,8 @@ func (o *Open) AddLayout(s *Layout) (int, bool) {
 	return len(o.layouts) - 1, true
 }
 
-// Add adds a pattern, unless an earlier one takes the same packets.
+// Add adds a pattern, unless an earlier one takes the same packets or there are
+// too many.
 func (o *Open) Add(layout int, p *Pattern) {
 	s := &o.layouts[layout]
 	for i := range p.Value {
@@ -343,7 +345,7 @@ func (o *Open) Add(layout int, p *Pattern) {
 	p.Batch, p.Layout = o.batches[b], uint16(layout)
 	s.simple = 0
 	switch {
-	case s.Copies != 0 || p.Blocks > 2 || s.RekeyMask != 0 && s.RekeyAt > 12: // not all that varies is in the first block
+	case s.Copies != 0 || p.Blocks > 2 || s.RekeyMask != 0 && s.RekeyAt > 12: // a later block varies, too
 	case p.Blocks == 2 || s.RekeyMask != 0:
 		s.simple = 2
 	default:
@@ -352,7 +354,7 @@ func (o *Open) Add(layout int, p *Pattern) {
 	o.patterns = append(o.patterns, *p)
 }
 
-// bucketFactor and wordShare spread probes.
+// bucketFactor is the factor of multiplicative hashes.
 const bucketFactor = 0x9E3779B97F4A7C15
 
 func (s *Layout) probe(header []byte) uint64 {
@@ -360,7 +362,8 @@ func (s *Layout) probe(header []byte) uint64 {
 	return (x ^ uint64(s.Word)) * bucketFactor
 }
 
-// Finish makes the plan ready, and reports whether it covers any packet.
+// Finish builds the plan's tables and pins its memory. It reports whether the plan
+// covers any packet.
 func (o *Open) Finish() bool {
 	if l := o.Loose; l != nil && l.Finish() {
 		o.loose = uintptr(unsafe.Pointer(l))
@@ -423,7 +426,7 @@ func (o *Open) Finish() bool {
 	if o.nDomains = uint64(len(o.domains)); o.nDomains != 0 {
 		o.Domains = hold(&o.pin, o.domains)
 	}
-	if len(o.layouts) == 0 { // there is an address, and no way to it
+	if len(o.layouts) == 0 { // hold needs one; nothing leads to it
 		o.layouts = make([]Layout, 1)
 	}
 	for i := range o.layouts {
@@ -442,8 +445,8 @@ func (o *Open) Finish() bool {
 	return true
 }
 
-// index puts the layouts where the hash of their words says, if it is a place
-// for each.
+// index fills layoutByWord with this factor of the hash, and reports whether no
+// two layouts have one place.
 func (o *Open) index(factor uint32) bool {
 	clear(o.layoutByWord)
 	for i := range o.layouts {
@@ -456,17 +459,17 @@ func (o *Open) index(factor uint32) bool {
 	return true
 }
 
-// widen fills in wide, and reports whether that says all that the layout says.
+// widen fills in wide, and reports whether the layout has a wide form.
 func (s *Layout) widen(o *Open) bool {
 	var word [4]byte
 	binary.NativeEndian.PutUint32(word[:], o.WordMask)
-	for i, b := range word { // what equals a pattern has its layout's Word
+	for i, b := range word { // a header that equals a pattern must have its layout's Word
 		if s.Mask[i]&b != b {
 			return false
 		}
 	}
-	// Octet i of what is picked is that of the header at from[i][0], or from[i][1]
-	// added to it.
+	// Octet i of the result is the header's octet at from[i][0], plus (xor) the one
+	// at from[i][1].
 	const none = -1 << 15
 	var from [64][2]int
 	for i := range from {
@@ -560,10 +563,10 @@ func (o *Open) EachPattern(f func(p *Pattern)) {
 	}
 }
 
-// Keep has something that C writes to stay where it is until Free.
+// Keep pins memory that C writes to, until Free.
 func (k *keep) Keep(p any) { k.pin.Pin(p) }
 
-// Also has f be called by Free.
+// Also adds a function that Free calls.
 func (k *keep) Also(f func()) { k.also = append(k.also, f) }
 
 // Free ends the plan's use.
@@ -582,30 +585,30 @@ func hold[T any](pin *runtime.Pinner, s []T) uintptr {
 // Seal is a sender's plan.
 type Seal struct {
 	Direct      uintptr
-	Next, Limit uintptr // counters
+	Next, Limit uintptr // of the counters' owner: the next value, and the limit of values
 	By, Octets  uintptr // statistics
 	Master, Sub uintptr // of CMAC; 0: Area has the key
 	Area        uintptr
-	Usage       uintptr
+	Usage       uintptr // as in Pattern
 	ID          uint64  // for the descriptor
-	Salt        uintptr // what is added to the nonce's first four octets; 0: nothing
+	Salt        uintptr // four octets that are added to the nonce's first ones; 0: none
 	Other       uintptr // plan for packets with other Flags; 0: none
-	Tally       uintptr // counts besides the sender's; 0: there are none
-	Serial      uint64  // of who gives out counters
-	Shares      uintptr // of the first packets' counts: keys.Shares
-	RekeyMask   uint64  // of a counter: what is in the KDF input; 0: nothing
+	Tally       uintptr // counts besides the sender's; 0: none
+	Serial      uint64  // of the counters' owner
+	Shares      uintptr // keys.Shares of By's first count and of Octets
+	RekeyMask   uint64  // bits of the counter that are in the KDF input; 0: none
 	Counter     Counter
 	N           uint16 // octets of the header, up to the payload
-	Prefix      uint16
-	Flags       uint16
+	Prefix      uint16 // authenticated octets in front of the header
+	Flags       uint16 // of descriptors that this plan takes
 	TSCAt       uint16
-	NextAt      uint8 // None: nowhere
-	Blocks      uint8
-	KeyLen      uint8
-	Fixed       uint8 // nothing of the KDF input differs but the epoch
-	EpochAt     uint8 // in the KDF input; None: nowhere
+	NextAt      uint8 // place of the payload's protocol; None: nowhere
+	Blocks      uint8 // of a KDF input
+	KeyLen      uint8 // octets of the data key
+	Fixed       uint8 // 1: only the epoch varies in the KDF input
+	EpochAt     uint8 // place in the KDF input; None: nowhere
 	Copies      uint8
-	CounterAt   uint8 // in the KDF input: the number of the output block
+	CounterAt   uint8 // place in the KDF input of the number of the output block
 	Key         uint8 // place of the key in Area
 	Copy        [2]Copy
 	Inner       uint8  // octets of the header that are encrypted, its last ones
@@ -618,23 +621,24 @@ type Seal struct {
 	RekeyBits   uint8  // by how many a counter is shifted
 	FromPrefix  uint8  // the nonce begins with the prefix's first four octets
 	_           [7]uint8
-	Nonce       [16]byte // the counter goes to its octets 4 to 11
-	Msg         [3][16]byte
+	Nonce       [16]byte    // the counter is added to its octets 4 to 11
+	Msg         [3][16]byte // KDF input, but for the packet's octets, which are added
 	Header      [MaxHeader]byte
 
-	// For processors with vectors of 64 octets: octets of Msg are those of the
-	// descriptor's addresses where picked has a bit, unless some are the packet's.
+	// For processors with vectors of 64 octets: bit i of picked says that octet i of
+	// Msg is octet pick[i] of the descriptor's addresses. ofPacket is 1 if octets of
+	// the packet are needed, too.
 	ofPacket uint64
 	picked   uint64
 	pick     [64]byte
 
-	Epoch uint16 // of counters that stay in one
+	Epoch uint16 // the epoch of counters that stay in one
 
 	keep
 	other *Seal
 }
 
-// KDF sets how keys are derived, but for what of.
+// KDF sets the KDF input, its blocks, and the place of its counter.
 func (s *Seal) KDF(msg *[48]byte, blocks, counter uint8) {
 	s.Blocks, s.CounterAt = blocks, counter
 	for i := range s.Msg {
@@ -642,7 +646,7 @@ func (s *Seal) KDF(msg *[48]byte, blocks, counter uint8) {
 	}
 }
 
-// KDF sets how keys are derived, but for what of.
+// KDF sets the KDF input, its blocks, and the place of its counter.
 func (p *Pattern) KDF(msg *[48]byte, blocks, counter uint8) {
 	p.Blocks, p.Counter = blocks, counter
 	copy(p.msg[:], msg[:])
@@ -651,14 +655,14 @@ func (p *Pattern) KDF(msg *[48]byte, blocks, counter uint8) {
 	}
 }
 
-// Others names the second plan, for packets with other flags, which ends with
-// this one.
+// Others sets the plan for packets with other flags. It is freed with this one.
 func (s *Seal) Others(o *Seal) {
 	s.other = o
 	s.Also(o.Free)
 }
 
-// Counted is where counters come from and packets are counted.
+// Counted sets where counters come from and where packets are counted, for both
+// plans.
 func (s *Seal) Counted(direct, next, limit, by, octets, shares uintptr, c Counter, serial uint64) {
 	s.Direct, s.Next, s.Limit, s.By, s.Octets, s.Shares, s.Counter, s.Serial = direct, next, limit, by, octets, shares, c, serial
 	if o := s.other; o != nil {
@@ -668,9 +672,9 @@ func (s *Seal) Counted(direct, next, limit, by, octets, shares uintptr, c Counte
 	}
 }
 
-// Publish makes the plan ready.
+// Publish completes the plan and pins its memory.
 func (s *Seal) Publish() {
-	// What comes there is added.
+	// The executor adds octets, so these must be zero.
 	msg := unsafe.Slice(&s.Msg[0][0], len(s.Msg)*16)
 	if s.EpochAt != None {
 		clear(msg[s.EpochAt:][:2])
@@ -694,17 +698,18 @@ func (s *Seal) Publish() {
 	s.pin.Pin(s)
 }
 
-// Counter is how linear values become Epoch and Counter: counter.Map.
+// Counter says how linear values become Epoch and Counter (counter.Map), and how
+// they follow the clock.
 type Counter struct {
-	Engine   uint64 // in its place
-	Step     uint64 // from one packet's to the next
+	Engine   uint64 // direction and engine, in their places
+	Step     uint64 // from one packet's TSC to the next one's
 	Shift    uint8  // bits of a linear value below the epoch
-	Low      uint8  // by how many these are shifted
-	Rate     uint8  // where linear values are times, or follow the clock: 2^Rate a second
+	Low      uint8  // by how many bits they are shifted left
+	Rate     uint8  // of values that are times or follow the clock: 2^Rate a second
 	_        [5]uint8
-	TimeLead uint64 // how far ahead of the clock they may be; 0: they are no times
+	TimeLead uint64 // how far ahead of the clock times may be, in ticks; 0: values are no times
 
-	Last, Ahead uintptr // where they follow the clock: of counter.Owner; 0: they do not
+	Last, Ahead uintptr // fields of counter.Owner, for values that follow the clock; 0: they do not
 	Base, End   uint64  // the value at Start, and the end of the space
 	Start       int64   // ns since 1970
 }
