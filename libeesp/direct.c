@@ -1755,7 +1755,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 	}
 	for (uint32_t key_len = 16; key_len <= 32; key_len += 16) {
 		eesp_job some[CHUNK], *sorted;
-		uint8_t from[CHUNK], done[CHUNK] = { 0 };
+		uint8_t from[CHUNK], derived[CHUNK] = { 0 };
 		size_t m = 0;
 		struct order o;
 		for (size_t i = 0; i < n; i++)
@@ -1771,7 +1771,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 			const struct kdf_plan k = kdf_of(pt);
 			uint8_t which[CHUNK];
 			size_t u = 0;
-			if (done[i])
+			if (derived[i])
 				continue;
 			for (size_t x = i; x < m; x++) {
 				const struct lane *l = &lanes[from[o.from[x]]];
@@ -1779,7 +1779,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 					continue;
 				input(view->msgs + u * stride_of(&k), l);
 				which[u++] = (uint8_t)x;
-				done[x] = 1;
+				derived[x] = 1;
 			}
 			derive_keys(view, d, &k, u, view->halves);
 			if (k.mask != 0) {

@@ -1793,6 +1793,50 @@ static void formats_together(void)
 	eesp_receiver_free(r);
 }
 
+/* SAs of one format in one burst, each with its own keys, of two lengths: all open. */
+static void associations_together(void)
+{
+	enum { SAS = 3 };
+	static uint8_t room[32][ROOM];
+	eesp_group *g[SAS];
+	eesp_sender *s[SAS];
+	eesp_receiver *r;
+	for (uint32_t k = 0; k < SAS; k++) {
+		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+		uint8_t secret[32] = { 9, 1, (uint8_t)k };
+		c.profile = EESP_PROFILE_EESP;
+		c.mode = EESP_SSKDF_HKDF_SHA2_256;
+		c.domain = 710 + k;
+		c.aead = k == 2;
+		WORKS(eesp_group_new(&c, &g[k]));
+		WORKS(eesp_group_set_key(g[k], 0, secret, sizeof secret));
+		sc.id = 3;
+		sc.counter_mode = EESP_COUNTER_EXPLICIT;
+		WORKS(eesp_sender_new(g[k], &sc, &s[k]));
+	}
+	WORKS(eesp_receiver_new(g, SAS, NULL, &r));
+	for (int round = 0; round < 20; round++) {
+		eesp_pkt q[COUNT(room)];
+		uint64_t before = direct_cgo_packets();
+		for (size_t i = 0; i < COUNT(room); i++) {
+			eesp_pkt p = packet(room[i] + EESP_MAX_HEADER, 60 + any(3), EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+			fill(p.data, i, p.len);
+			SAME(eesp_seal_burst(s[any(SAS)], &p, 1), 1);
+			q[i] = sealed(&p);
+		}
+		SAME(eesp_open_burst(r, q, COUNT(room)), COUNT(room));
+		CHECK(!possible || round == 0 || direct_cgo_packets() == before);
+		for (size_t i = 0; i < COUNT(room); i++)
+			CHECK(filled(q[i].out, i, q[i].out_len));
+	}
+	for (size_t k = 0; k < SAS; k++) {
+		eesp_sender_free(s[k]);
+		eesp_group_free(g[k]);
+	}
+	eesp_receiver_free(r);
+}
+
 /* A second thread comes to a receiver while the first one opens: of two copies of each packet one opens. */
 static struct {
 	eesp_receiver *receiver;
@@ -1878,6 +1922,7 @@ int main(void)
 	TEST(rotation_beside);
 	TEST(by_the_clock);
 	TEST(formats_together);
+	TEST(associations_together);
 	TEST(second_comes);
 	return 0;
 }
