@@ -115,7 +115,7 @@ func (w *Worker) gatherSeal(l *profile.Lane, at *place) (c status.Code, full boo
 		return c, false
 	}
 	p.Len, l.Len = n, n
-	if c := w.sealing.Fit(&w.hdr, l); c != status.OK {
+	if c := w.fit(l); c != status.OK {
 		return c, false
 	}
 	if p.Headroom < l.Prefix+l.HdrLen || p.Tailroom < l.Pad+kernel.TagSize {
@@ -134,7 +134,7 @@ func (w *Worker) gatherSeal(l *profile.Lane, at *place) (c status.Code, full boo
 	at.chain = true
 	copy(octets(b, l.Prefix), octets(unsafe.Add(segments(p)[0].Base, -int(l.Prefix+l.HdrLen)), l.Prefix))
 	gather(at.src, p)
-	return w.sealing.Look(l, at.src), false
+	return w.look(l, at.src), false
 }
 
 func (w *Worker) scatterSeal(l *profile.Lane, at *place) {

@@ -41,8 +41,8 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.Ke
 				clear(all)
 				return fmt.Errorf("%w (context %d)", err, done+i)
 			}
-			w.uniq[i] = uint8(i)
 		}
+		w.ownKeys(n)
 		if code := w.derive(be, n); code != status.OK {
 			clear(all)
 			return code
@@ -100,7 +100,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 	} else if code != status.OK {
 		return code
 	}
-	w.uniq[0] = 0
+	w.ownKeys(1)
 	if code := w.derive(be, 1); code != status.OK {
 		return code
 	}

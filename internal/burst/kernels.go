@@ -43,7 +43,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *ExpandedKey, order
 		case open:
 			u, masked, code = w.openKeys(be, n, order)
 		case alike:
-			u, masked, code = w.keysAlike(be, n, &w.pattern.KDF, false)
+			u, masked, code = w.alikeKeys(be, n)
 		default:
 			u, masked, code = w.sealKeys(be, n)
 		}
@@ -60,7 +60,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *ExpandedKey, order
 			be.Expand(area, unsafe.Pointer(&w.sec.keys), u, keyLen, unsafe.Pointer(&w.sec.scratch))
 			for i := range n {
 				x := at(order, i)
-				w.jobs[x].Key = uint32(w.slot[x])
+				w.jobs[x].Key = uint32(w.slotOf(x))
 			}
 		case u < n || dir != open && order != nil: // a copy for each job
 			area = unsafe.Pointer(&w.sec.derived)
@@ -68,7 +68,7 @@ func (w *Worker) run(be *kernel.Backend, n, keyLen int, held *ExpandedKey, order
 			for i := range n {
 				k := at(order, i)
 				if u < n {
-					k = int(w.slot[k])
+					k = w.slotOf(k)
 				}
 				copy(w.sec.derived[i*keyLen:][:keyLen], w.sec.keys[k*keyLen:])
 			}

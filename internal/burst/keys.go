@@ -28,6 +28,24 @@ func (k *keying) free() {
 	}
 }
 
+// slotOf is the slot of a lane's key, where there are fewer keys than jobs.
+func (k *keying) slotOf(x int) int { return int(k.slot[x]) }
+
+// lanesOf is a lane for each of the keys in slots 0..u-1.
+func (k *keying) lanesOf(u int) []uint8 { return k.uniq[:u] }
+
+// ownKeys gives each of n lanes the slot of its number.
+func (k *keying) ownKeys(n int) {
+	for i := range k.uniq[:n] {
+		k.uniq[i] = uint8(i)
+	}
+}
+
+// cached reports whether a key that HKDF derives is at hand.
+func (k *keying) cached(kdf *profile.KDF, info *[2]byte) bool {
+	return k.cache != nil && k.cache.Has(kdf.Root, binary.BigEndian.Uint16(info[:]), int(kdf.KeyLen)+int(kdf.Mask))
+}
+
 // mask adds the masks that were derived with keys to the nonces of n jobs.
 func (w *Worker) mask(n, u int, order []uint8, dir direction) {
 	for i := range n {
@@ -72,22 +90,6 @@ func (w *Worker) distinct(n int, order []uint8, base unsafe.Pointer, stride, wor
 		w.slot[x] = uint8(k)
 	}
 	return u
-}
-
-// sealKeys derives the data keys of n jobs with the header's KDF, in order of
-// their lanes, and returns how many different ones there are.
-func (w *Worker) sealKeys(be *kernel.Backend, n int) (u int, masked bool, code status.Code) {
-	h := &w.hdr
-	room := h.MsgLen() * h.Per()
-	same := h.Fixed && w.jobs[0].Nonce[4] == w.jobs[n-1].Nonce[4] && w.jobs[0].Nonce[5] == w.jobs[n-1].Nonce[5] // one epoch
-	if h.Fixed {
-		k := n
-		if same {
-			k = 1
-		}
-		w.sealing.Messages(h, unsafe.Pointer(&w.sec.msgs), room, w.jobs[:k], nil)
-	}
-	return w.keysAlike(be, n, &h.KDF, same)
 }
 
 // keysAlike derives the data keys of n jobs with one KDF from inputs in msgs, in

@@ -16,6 +16,8 @@ type openSide struct {
 	from    [kernel.Chunk]int32 // by lane: number of its packet, see gatherAlike
 }
 
+func (o *openSide) forget() { o.pattern.Forget() }
+
 // Open opens a burst and returns how many packets were.
 func (w *Worker) Open(r *Receiver, pkts []profile.Desc) int {
 	w.enter()
@@ -134,7 +136,7 @@ func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Sna
 			w.from[n+x] = int32(done + x)
 		}
 		if k != 0 {
-			w.ordering.run(sorted && w.jobs[n].Len >= w.last, w.jobs[n+k-1].Len)
+			w.ordering.run(sorted && w.jobs[n].Len >= w.lastLen(), w.jobs[n+k-1].Len)
 			n, done = n+k, done+k
 		}
 		if k < len(run) {
@@ -145,6 +147,11 @@ func (w *Worker) gatherAlike(r *Receiver, pkts []profile.Desc, snaps []*keys.Sna
 		}
 	}
 	return n, done, true
+}
+
+// alikeKeys derives the data keys of n jobs that match the known pattern.
+func (w *Worker) alikeKeys(be *kernel.Backend, n int) (u int, masked bool, code status.Code) {
+	return w.keysAlike(be, n, &w.pattern.KDF, false)
 }
 
 // ended reports whether the header shows that a packet is not for this receiver,
@@ -216,7 +223,7 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 
 // openSome opens the lanes that which picks, all with keys of one length.
 func (w *Worker) openSome(r *Receiver, which func(l *profile.Lane) bool, keyLen int) int {
-	order := w.order[:0]
+	order := w.lanesToPick()
 	for x := range w.n {
 		if which(&w.lanes[x]) {
 			order = append(order, uint8(x))

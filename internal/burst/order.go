@@ -12,6 +12,11 @@ type ordering struct {
 
 func (o *ordering) begin() { o.sorted, o.last = true, 0 }
 
+func (o *ordering) lastLen() uint32 { return o.last }
+
+// lanesToPick is room for an order of some of the lanes.
+func (o *ordering) lanesToPick() []uint8 { return o.order[:0] }
+
 // next takes note of one more job by its length, run of several jobs: whether they
 // are in order, behind the last one, and the length of their last one.
 func (o *ordering) next(n uint32) { o.run(n >= o.last, n) }

@@ -227,24 +227,6 @@ func (r *Receiver) replan() {
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
 }
 
-// SealTaken seals packets whose counters C has taken, from first on, from the owner
-// with this serial. It returns how many were sealed.
-func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first, serial uint64) (good int) {
-	w.enter()
-	defer w.leave()
-	s = s.latest()
-	switch c := w.begin(s); {
-	case c != status.OK:
-		refuseAll(pkts, c)
-	case w.counter.Serial() != serial: // keys or ID changed: those counters belong to another owner
-		good = w.sealBegun(s, pkts)
-	default:
-		good = w.sealNumbered(s, pkts, first)
-	}
-	s.count(pkts)
-	return good
-}
-
 // Window finds or makes the window of a packet that C has opened, and returns its
 // address, or 0 if there is no room. It also frees windows of wiped keys; their
 // room is there after C's burst.

@@ -30,9 +30,9 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 	// The header is made once, before packets are opened: payloads must go where the
 	// header fits, and keys may change in between.
 	front, tail := uint32(0), uint32(kernel.TagSize)
-	begun := w.begin(s)
+	begun, hdr := w.begin(s), w.header()
 	if begun == status.OK {
-		front, tail = uint32(w.hdr.Len()), w.hdr.Tail
+		front, tail = uint32(hdr.Len()), hdr.Tail
 	}
 	// The first side. With a destination, the payload goes behind the space of the
 	// new header, where the second side wants it.
@@ -40,7 +40,7 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 		p, t := &pkts[i], &w.tmp[i]
 		*t = *p
 		w.front[i] = front
-		if w.hdr.Prefix != 0 {
+		if hdr.Prefix != 0 {
 			_, n, _ := s.Sealing.PrefixFor(outAddr(p))
 			w.front[i] += uint32(n)
 		}
@@ -87,7 +87,7 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 			a := (*profile.Addr)(p.OutAddr)
 			v.Src, v.DstIP = a.Src, a.Dst
 		}
-		if w.hdr.Prefix != 0 && v.Headroom >= w.front[i] {
+		if hdr.Prefix != 0 && v.Headroom >= w.front[i] {
 			prefix, k, flags := s.Sealing.PrefixFor(outAddr(p))
 			copy(octets(unsafe.Add(v.Data, -int(w.front[i])), uint32(k)), prefix[:k])
 			v.Flags = flags

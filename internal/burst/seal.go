@@ -18,6 +18,18 @@ type sealSide struct {
 	special []uint8         // lanes of packets that are not simple
 }
 
+// header is what begin or beginHeader made, for others to read.
+func (s *sealSide) header() *profile.Header { return &s.hdr }
+
+func (s *sealSide) forget() { s.hdr.Forget() }
+
+// fit and look are those of the profile, for a packet of this header.
+func (s *sealSide) fit(l *profile.Lane) status.Code { return s.sealing.Fit(&s.hdr, l) }
+
+func (s *sealSide) look(l *profile.Lane, src unsafe.Pointer) status.Code {
+	return s.sealing.Look(l, src)
+}
+
 // Seal seals a burst and returns how many packets were sealed.
 func (w *Worker) Seal(s *Sender, pkts []profile.Desc) int {
 	w.enter()
@@ -158,12 +170,46 @@ func (w *Worker) sealChunk(s *Sender, pkts []profile.Desc, first uint64, tscs co
 	return n, took
 }
 
+// SealTaken seals packets whose counters C has taken, from first on, from the owner
+// with this serial. It returns how many were sealed.
+func (w *Worker) SealTaken(s *Sender, pkts []profile.Desc, first, serial uint64) (good int) {
+	w.enter()
+	defer w.leave()
+	s = s.latest()
+	switch c := w.begin(s); {
+	case c != status.OK:
+		refuseAll(pkts, c)
+	case w.counter.Serial() != serial: // keys or ID changed: those counters belong to another owner
+		good = w.sealBegun(s, pkts)
+	default:
+		good = w.sealNumbered(s, pkts, first)
+	}
+	s.count(pkts)
+	return good
+}
+
+// sealKeys derives the data keys of n jobs with the header's KDF, in order of
+// their lanes, and returns how many different ones there are.
+func (w *Worker) sealKeys(be *kernel.Backend, n int) (u int, masked bool, code status.Code) {
+	h := &w.hdr
+	room := h.MsgLen() * h.Per()
+	same := h.Fixed && w.jobs[0].Nonce[4] == w.jobs[n-1].Nonce[4] && w.jobs[0].Nonce[5] == w.jobs[n-1].Nonce[5] // one epoch
+	if h.Fixed {
+		k := n
+		if same {
+			k = 1
+		}
+		w.sealing.Messages(h, unsafe.Pointer(&w.sec.msgs), room, w.jobs[:k], nil)
+	}
+	return w.keysAlike(be, n, &h.KDF, same)
+}
+
 // simpleRun makes jobs, from job n on, of a run of simple packets: one segment,
 // wholly encrypted, with space for a header of h octets. It stops at the first
 // other packet and returns the length of the run.
 func (w *Worker) simpleRun(pkts []profile.Desc, n int, h uint32) int {
 	jobs := w.jobs[n : n+len(pkts)]
-	sorted, last, prefix, flags := true, w.last, w.hdr.Prefix, w.hdr.Flags
+	sorted, last, prefix, flags := true, w.lastLen(), w.hdr.Prefix, w.hdr.Flags
 	i := 0
 	for ; i < len(pkts) && i < len(jobs); i++ {
 		p, j := &pkts[i], &jobs[i]
@@ -258,7 +304,7 @@ func (w *Worker) placeSeal(l *profile.Lane, at *place) (c status.Code, full bool
 	case p.Len > profile.MaxLen:
 		return status.ErrTooLong, false
 	}
-	if c := w.sealing.Fit(&w.hdr, l); c != status.OK {
+	if c := w.fit(l); c != status.OK {
 		return c, false
 	}
 	at.src = p.Data
@@ -280,7 +326,7 @@ func (w *Worker) placeSeal(l *profile.Lane, at *place) (c status.Code, full bool
 		}
 	}
 	at.tag = add(at.body, p.Len+l.Pad)
-	return w.sealing.Look(l, at.src), false
+	return w.look(l, at.src), false
 }
 
 // sealed completes a packet that is not simple and was sealed.

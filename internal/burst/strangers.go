@@ -1,7 +1,6 @@
 package burst
 
 import (
-	"encoding/binary"
 	"sync/atomic"
 	"time"
 
@@ -88,7 +87,7 @@ func (w *Worker) meet(r *Receiver, l *profile.Lane, at *place, k *profile.KDF, i
 		return status.OK
 	}
 	at.mayKeep = kept
-	if !kept && (k.Root == nil || w.cache != nil && w.cache.Has(k.Root, binary.BigEndian.Uint16(info[:]), int(k.KeyLen)+int(k.Mask))) {
+	if !kept && (k.Root == nil || w.cached(k, info)) {
 		return status.OK // CMAC keys are derived for each packet; this one is in the cache
 	}
 	if w.allowed < 0 {
@@ -108,14 +107,14 @@ func (w *Worker) meet(r *Receiver, l *profile.Lane, at *place, k *profile.KDF, i
 // met keeps those of the u keys that opened a packet, and counts those that did
 // not.
 func (w *Worker) met(be *kernel.Backend, n, u int, order []uint8) {
-	for s, x := range w.uniq[:u] {
+	for s, x := range w.lanesOf(u) {
 		if p := &w.place[x]; !p.mayKeep && !p.strange {
 			continue
 		}
 		ok := w.jobs[x].OK == 1
 		for i := range n {
 			y := at(order, i)
-			ok = ok || u < n && int(w.slot[y]) == s && w.jobs[y].OK == 1
+			ok = ok || u < n && w.slotOf(y) == s && w.jobs[y].OK == 1
 		}
 		switch c, p := &w.ctx[x], &w.place[x]; {
 		case !ok && p.strange:

@@ -76,17 +76,17 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 		refuseAll(pkts, c)
 		return 0
 	}
-	n := 0
+	n, hdr := 0, w.header()
 	for i := range pkts {
 		p, t, o := &pkts[i], &w.tmp[n], &w.outer[n]
 		*t = *p
-		front, c := w.innerOf(u, t, o)
+		front, c := innerOf(hdr, u, t, o)
 		tail := min(p.Tailroom, maxUDP) + min(p.Len, maxIP) - uint32(o.n) - t.Len
 		// No pointer may point behind the end of a buffer: the collector would take it
 		// for one to the memory there.
 		switch {
 		case c != status.OK:
-		case front+uint32(w.hdr.Len())+t.Len+w.hdr.Tail > o.most:
+		case front+uint32(hdr.Len())+t.Len+hdr.Tail > o.most:
 			c = status.ErrTooLong
 		case p.Dst != nil && p.DstSize <= front:
 			c = status.ErrRoom
@@ -149,12 +149,12 @@ func (w *Worker) sealUDP(s *Sender, u *UDP, pkts []profile.Desc) (good int) {
 	return good
 }
 
-// innerOf prepares t, the descriptor of what is sealed of an IP packet, except for
-// Data: in transport mode the IP header, o.n octets, is still in front of it. It
-// returns how many octets go in front of the sealed header.
-func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c status.Code) {
+// innerOf prepares t, the descriptor of what is sealed of an IP packet under a
+// header, except for Data: in transport mode the IP header, o.n octets, is still in
+// front of it. It returns how many octets go in front of the sealed header.
+func innerOf(hdr *profile.Header, u *UDP, t *profile.Desc, o *outer) (front uint32, c status.Code) {
 	switch {
-	case w.hdr.Prefix != 0, u.Transport && !w.hdr.Next:
+	case hdr.Prefix != 0, u.Transport && !hdr.Next:
 		return 0, status.ErrUnsupported
 	case t.IOVCount != 0:
 		return 0, status.ErrSegments
@@ -185,7 +185,7 @@ func (w *Worker) innerOf(u *UDP, t *profile.Desc, o *outer) (front uint32, c sta
 	if c != status.OK {
 		return 0, c
 	}
-	if w.hdr.Dummies && proto == wire.ProtoNone {
+	if hdr.Dummies && proto == wire.ProtoNone {
 		return 0, status.ErrUnsupported // the other end would discard it
 	}
 	o.n = uint8(copy(o.hdr[:], b[:h]))

@@ -127,8 +127,8 @@ func (w *Worker) leave() {
 func (w *Worker) Scrub() {
 	*w.sec = secrets{}
 	secmem.Wipe(w.linear.octets)
-	w.hdr.Forget()
-	w.pattern.Forget()
+	w.sealSide.forget()
+	w.openSide.forget()
 }
 
 func add(p unsafe.Pointer, n uint32) unsafe.Pointer { return unsafe.Add(p, uintptr(n)) }
