@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The fast path. Kernels need nothing of Go: a call from here costs a few
- * nanoseconds, a cgo call fifty, and more after a pause, when the Go runtime has
- * to get the thread back.
+ * The fast path. It calls kernels directly, for a few nanoseconds. A cgo call costs
+ * fifty, and more after a pause, when the Go runtime has to get the thread back.
  *
  * Packets go through the executor below. It knows no profile: it follows the
- * object's plan (internal/plan). A packet that the plan does not cover goes to the
- * engine, by itself.
+ * object's plan (internal/plan). Packets that the plan does not cover go to the
+ * general path, in Go; the others of the burst do not.
  */
 #include <stddef.h>
 #include <stdlib.h>
@@ -19,15 +18,15 @@
 
 #define ICV 16
 #define NOINLINE __attribute__((noinline)) /* cold: kept out of the hot code */
-#define FEW_KEYS 8 /* as in internal/burst: from so many packets a key on, it is expanded once */
+#define FEW_KEYS 8 /* fewKeys of internal/burst: with so many packets a key, each key is expanded once */
 
 #ifdef WIDE
 #include <immintrin.h>
 #endif
 
 #if defined(__x86_64__)
-/* Calls a function of the Go assembler's convention with six words on the
- * stack; it preserves nothing but the stack pointer. */
+/* Calls a function of the Go assembler's calling convention with six words on the
+ * stack. The function preserves only the stack pointer. */
 __attribute__((visibility("hidden"))) void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g);
 __asm__(".text\n.p2align 4\n.type call0,@function\ncall0:\n"
 	".cfi_startproc\n"
@@ -56,7 +55,7 @@ static int counters_clear(const uint8_t *contexts, size_t n)
 	return any == 0;
 }
 
-/* Derives the keys of up to CHUNK contexts, the first octet of which is 0. */
+/* Derives the keys of up to CHUNK contexts, whose first octets are 0. */
 static void derive_some(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys)
 {
 	if (aead == EESP_AEAD_AES_128_GCM) {
@@ -76,18 +75,17 @@ static void derive_some(const struct eesp_worker_view *view, const struct eesp_k
 
 /* ---- Which kernel takes which packets: internal/asm/vector ---- */
 
-/* Whether a job may go to the kernel for single ones. */
+/* Whether a job may go to the kernel for single packets. */
 static inline int single(const struct eesp_direct *d, const eesp_job *j) { return j->len < d->one_limit && j->aad_len <= d->one_aad; }
 
 #if !defined(__aarch64__) /* arm64.h has what follows for armv8 */
 
 enum { ONE_SHOT, SHARED }; /* kernel.Mode */
 
-/* Whether packets of these lengths, the first no longer than the second, do well
- * side by side. */
+/* Whether packets of lengths a <= b are close enough to go side by side. */
 static inline int even(uint32_t a, uint32_t b) { return b - a <= 64 + a / 8; }
 
-/* Whether n packets, fewer than four, are better off as a group than one by one. */
+/* Whether a group of n packets, fewer than four, is faster than one by one. */
 static inline int quad_pays(const struct eesp_direct *d, const eesp_job *jobs, size_t n, uint32_t begin)
 {
 	uint32_t longest = jobs[n - 1].len, sum = 0;
@@ -98,7 +96,7 @@ static inline int quad_pays(const struct eesp_direct *d, const eesp_job *jobs, s
 	return longest <= d->partial_max && 4 * longest * d->quad_octet <= 100 * sum;
 }
 
-/* Whether kernels that take packets in pairs leave the last one over. */
+/* Whether kernels that take packets in pairs find no second one for the last. */
 static inline int last_alone(const eesp_job *jobs, size_t n)
 {
 	size_t i = 0;
@@ -107,7 +105,7 @@ static inline int last_alone(const eesp_job *jobs, size_t n)
 	return i + 1 == n;
 }
 
-/* How many of n jobs go to one kernel together, and whether to a short one. */
+/* How many of n jobs go to the next kernel; *lanes: whether it is a short one. */
 static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jobs, size_t n, int mode, int *lanes)
 {
 	uint32_t limit = d->limit[mode];
@@ -141,7 +139,7 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 	return run;
 }
 
-/* Runs jobs one by one, of which keys are raw or in an area. */
+/* Runs jobs one by one. keys is raw keys, or an area, by mode. */
 static NOINLINE void run_long(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
 		     eesp_job *jobs, size_t n)
 {
@@ -160,8 +158,8 @@ static NOINLINE void run_long(const struct eesp_worker_view *view, const struct 
 	explicit_bzero(rows, ((n < d->at_once ? n : d->at_once) + 3) / 4 * 4 * d->key_bytes);
 }
 
-/* Runs up to CHUNK jobs, in order of length, of which keys are raw, in that order
- * too, or in an area. */
+/* Runs up to CHUNK jobs, in order of length. keys is raw keys in the same order, or
+ * an area, by mode. */
 static void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
 		eesp_job *jobs, size_t n)
 {
@@ -187,9 +185,9 @@ static void run(const struct eesp_worker_view *view, const struct eesp_direct *d
 
 #endif
 
-/* Puts up to CHUNK jobs in order of length, to another place: job k is then the
- * one that was from[k]. Which length comes next in a burst cannot be guessed, so
- * that each is compared with each, without branches. */
+/* Copies up to CHUNK jobs to "to" in order of length; to[k] is jobs[from[k]].
+ * Lengths in a burst are unpredictable, so each job is ranked against all others
+ * without branches. */
 static NOINLINE void by_length(eesp_job *to, const eesp_job *jobs, size_t n, uint8_t from[CHUNK])
 {
 	typedef int32_t four __attribute__((vector_size(16)));
@@ -212,9 +210,9 @@ static NOINLINE void by_length(eesp_job *to, const eesp_job *jobs, size_t n, uin
 static const uint8_t as_they_are[CHUNK] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
 					 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31 };
 
-/* Jobs in order of length, and which each was: those that are there, or moved. */
+/* Jobs in order of length: job k was from[k]. */
 struct order {
-	eesp_job moved[CHUNK];
+	eesp_job moved[CHUNK]; /* unused if the jobs were in order */
 	uint8_t other[CHUNK];
 	const uint8_t *from;
 };
@@ -237,11 +235,11 @@ static inline eesp_job *ordered(struct order *o, eesp_job *jobs, size_t n)
 #ifndef WIDE
 /* ---- Kernels without packets ---- */
 
-/* Whether the caller's jobs are as they should be (checkJobs of internal/burst),
- * and whether they are in order of length. */
+/* Whether the caller's jobs are valid (checkJobs of internal/burst) and in order of
+ * length. Jobs with a NULL pointer are BAD here; Go allows some. */
 enum form { BAD, UNORDERED, ORDERED };
 
-/* A single job, likewise. */
+/* Whether a single job is valid. */
 static inline int good_form(const eesp_job *j, uint32_t keys)
 {
 	uintptr_t gap = (uintptr_t)j->src - (uintptr_t)j->dst;
@@ -258,8 +256,8 @@ static inline int good_form(const eesp_job *j, uint32_t keys)
 #define VECTORS_OF
 #endif
 
-/* Fields lie side by side, and so they are looked at. contexts, if there are any,
- * begin with 0. */
+/* Checks jobs, several fields at a time. The first octets of contexts, unless NULL,
+ * must be 0. */
 static inline __attribute__((always_inline)) VECTORS_OF enum form form_with(const eesp_job *jobs, size_t n, uint32_t keys, const uint8_t *contexts)
 {
 	typedef uint32_t four __attribute__((vector_size(16)));
@@ -294,14 +292,14 @@ static inline __attribute__((always_inline)) VECTORS_OF enum form form_with(cons
 
 static NOINLINE VECTORS_OF enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys) { return form_with(jobs, n, keys, NULL); }
 
-/* contexts are not NULL. */
+/* contexts must not be NULL. */
 static NOINLINE VECTORS_OF enum form form_with_contexts(const eesp_job *jobs, size_t n, const uint8_t *contexts)
 {
 	return form_with(jobs, n, 1, contexts);
 }
 
-/* Runs jobs in order of length, up to CHUNK, with raw keys of their contexts or
- * with those that they name. */
+/* Runs up to CHUNK jobs, in order of length, with keys derived from contexts (kdf
+ * is not NULL), or with the keys in area that they name. */
 static inline void run_ordered(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
 			       const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, int seal)
 {
@@ -314,14 +312,14 @@ static inline void run_ordered(const struct eesp_worker_view *view, const struct
 	explicit_bzero(view->keys, n * (16u << aead));
 }
 
-/* A single job, all in one kernel. */
+/* Runs a single job, key derivation included, in one kernel. */
 static inline void rekey_one(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, int aead, const uint8_t *context, eesp_job *job,
 			     int seal)
 {
 	typedef uint8_t block __attribute__((vector_size(16)));
 	struct { block b[2]; } m;
 	memcpy(&m.b[0], context, 16);
-	/* counted has the counters in it: 1, which the second's makes 2. */
+	/* counted adds the counter 1 to both; the second one needs 2. */
 	m.b[1] = m.b[0] ^ (block){ 1 ^ 2 };
 	call0(v->direct->one[aead][seal], &m, job, 1, (uintptr_t)view->scratch, v->master, v->counted);
 }
@@ -339,7 +337,7 @@ static NOINLINE void run_others(const struct eesp_worker_view *view, const struc
 		jobs[from[i]].ok = moved[i].ok;
 }
 
-/* Runs the caller's jobs, any number, and returns how many are good. */
+/* Runs any number of the caller's jobs, and returns how many are good. */
 static inline size_t run_jobs(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
 			      const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, enum form form, int seal)
 {
@@ -418,8 +416,8 @@ int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_v
 /* ---- Packets ---- */
 
 #define MOST_STRANGE 256 /* mostStrange of internal/burst */
-#define REFUSED_EACH 1024 /* refusedEach, too */
-#define STRAY 1 /* a packet that the plan does not cover, until the general path has it */
+#define REFUSED_EACH 1024 /* refusedEach of internal/burst */
+#define STRAY 1 /* status of a packet that the plan does not cover, until the general path takes it */
 
 static inline uint64_t get64(const uint8_t *p)
 {
@@ -469,8 +467,8 @@ static inline uint32_t word32(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
 
 static inline void store16(void *p, v16 v) { memcpy(p, &v, 16); }
 
-/* Copies whole blocks. For lengths that it does not know, gcc uses string
- * instructions, which take as long as some packets' keys. */
+/* Copies whole blocks. memcpy of unknown lengths becomes string instructions, which
+ * take as long as deriving some keys. */
 static inline void blocks(uint8_t *to, const uint8_t *from, size_t n)
 {
 	for (size_t i = 0; i < n; i += 16)
@@ -481,7 +479,7 @@ static inline void blocks(uint8_t *to, const uint8_t *from, size_t n)
  * processor that has kernels has this instruction. */
 #if defined(__x86_64__)
 typedef char c16 __attribute__((vector_size(16)));
-#ifdef WIDE /* where all is */
+#ifdef WIDE /* the whole file is compiled for it */
 #define EXECUTOR
 #else
 #define EXECUTOR __attribute__((target("ssse3")))
@@ -521,7 +519,7 @@ static inline int overlap(const void *a, uintptr_t an, const void *b, uintptr_t 
 }
 
 #ifndef WIDE
-/* Keys that are in force now stay until leave: keys.Reader's Enter and Leave. */
+/* Keys in force now are not wiped until leave: Enter and Leave of keys.Reader. */
 static inline uint64_t enter(const struct eesp_worker_view *view)
 {
 	uint64_t epoch = __atomic_load_n(view->epoch, __ATOMIC_SEQ_CST);
@@ -537,13 +535,15 @@ static inline void leave(const struct eesp_worker_view *view, uint64_t epoch)
 }
 #endif
 
-/* Octets of a block moved behind so many, for pick, and what then comes in the next. */
+/* For pick: from 16 - n on, the octets of a block moved n places up; from 32 - n on,
+ * those that come into the next block. */
 static const uint8_t slide[48] = {
 	NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, 0, 1, 2, 3, 4, 5, 6, 7,
 	8, 9, 10, 11, 12, 13, 14, 15, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
 };
 
-/* Adds n octets, behind which x is 0, to whole blocks, from an octet on. */
+/* Adds the first n octets of x, whose others are 0, to whole blocks at "to", from
+ * octet "at" on. */
 static inline EXECUTOR void add_at(uint8_t *to, size_t at, v16 x, size_t n)
 {
 	const uint8_t *how = slide + 16 - at % 16;
@@ -553,7 +553,7 @@ static inline EXECUTOR void add_at(uint8_t *to, size_t at, v16 x, size_t n)
 		store16(to + 16, load16(to + 16) ^ pick(x, load16(how + 16)));
 }
 
-/* The part of a counter that a key is good for; and adds it. */
+/* The part of a counter that is in the KDF input; rekeyed adds it there. */
 static inline v16 rekey_of(uint64_t tsc, uint64_t mask, unsigned bits)
 {
 	typedef uint32_t four __attribute__((vector_size(16)));
@@ -565,10 +565,13 @@ static inline EXECUTOR void rekeyed(uint8_t *to, size_t at, uint64_t tsc, uint64
 	add_at(to, at, rekey_of(tsc, mask, bits), 4);
 }
 
-/* How keys are derived, or where the key is: of a sender's plan, or a pattern. */
+/* How keys are derived, or (master is NULL) the area they are in: fields of a
+ * sender's plan, or of a pattern. */
 struct kdf_plan {
 	const uint8_t *master, *sub, *area;
-	uint8_t blocks, key_len, counter, mask; /* counter: where the number of the output block is; mask: octets behind the key */
+	uint8_t blocks, key_len;
+	uint8_t counter; /* place in the input of the number of the output block */
+	uint8_t mask; /* octets behind the key that are added to the nonce */
 };
 
 static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
@@ -576,11 +579,11 @@ static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
 	return (struct kdf_plan){ pt->master, pt->sub, pt->area, pt->blocks, pt->key_len, pt->counter, pt->mask };
 }
 
-/* How many KDF inputs a key takes, and how far those of two keys are apart. */
+/* How many KDF inputs a key takes, and the octets of all of them. */
 static inline size_t inputs(const struct kdf_plan *k) { return (k->key_len + k->mask + 15u) / 16; }
 static inline size_t stride_of(const struct kdf_plan *k) { return inputs(k) * k->blocks * 16; }
 
-/* Whether two KDF inputs, which are public, are the same: whole blocks. */
+/* Whether two KDF inputs of whole blocks are equal. They are public. */
 static inline int same(const uint8_t *a, const uint8_t *b, size_t len)
 {
 	v16 d = load16(a) ^ load16(b);
@@ -589,9 +592,9 @@ static inline int same(const uint8_t *a, const uint8_t *b, size_t len)
 	return !any16(d);
 }
 
-/* Which of few keys is whose: packet k has that of the KDF input that is now the
- * index[k]th. Returns how many there are, or n if there are so many that each
- * packet had better bring its own. */
+/* Finds out whether packets share few keys. If so, moves the different KDF inputs to
+ * the front of msgs, makes index[k] the number of packet k's one, and returns how
+ * many there are. Returns n if there are too many to expand each key once. */
 static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8_t index[CHUNK])
 {
 	uint8_t first[CHUNK / FEW_KEYS];
@@ -613,7 +616,7 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 	return u;
 }
 
-/* An octet at a place of a block, zeros else. */
+/* A block of zeros with an octet at place "at". */
 static inline v16 octet_at(uint8_t octet, size_t at)
 {
 	static const uint8_t there[31] = { [15] = 0xff };
@@ -621,8 +624,8 @@ static inline v16 octet_at(uint8_t octet, size_t at)
 	return load16(there + 15 - at) & all;
 }
 
-/* Makes the other inputs of u keys that take two or three out of their first ones,
- * in msgs. All is written as it is read: in whole blocks. */
+/* For u keys that take two or three KDF inputs, makes the others from the first, in
+ * msgs. Writes whole blocks, as kernels read them (store forwarding). */
 static inline void second_inputs(const struct eesp_worker_view *view, const struct kdf_plan *k, size_t u)
 {
 	size_t len = (size_t)k->blocks * 16, per = inputs(k);
@@ -652,14 +655,14 @@ static inline void second_inputs(const struct eesp_worker_view *view, const stru
 		}
 }
 
-/* Derives u keys to "to" from inputs in msgs, each with room for as many as it takes. */
+/* Derives u keys to "to" from inputs in msgs, stride_of octets apart. */
 static inline void derive_keys(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
 {
 	second_inputs(view, k, u);
 	call0(d->derive, to, view->msgs, u * inputs(k), k->blocks, k->master, k->sub);
 }
 
-/* Adds what goes with a key to four octets of a nonce. */
+/* Adds four octets to the first ones of a nonce. */
 static inline void add_salt(uint8_t *nonce, const uint8_t *salt)
 {
 	uint32_t a, b;
@@ -669,15 +672,16 @@ static inline void add_salt(uint8_t *nonce, const uint8_t *salt)
 	memcpy(nonce, &a, 4);
 }
 
-/* Takes u outputs of derivation in keys apart: keys, one directly behind the
- * other, and what is added to the nonces of jobs; index: which is whose, NULL: in order. */
+/* Splits u outputs of derivation in keys: into keys, one directly behind the other,
+ * and masks, which it adds to the nonces of n jobs. index: by job, the number of its
+ * key; NULL: they are in order. */
 static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *index, eesp_job *jobs, size_t n)
 {
 	static const uint8_t twelve[16] = { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 }; /* octets of a mask */
 	const size_t size = inputs(k) * 16, key_len = k->key_len;
 	const v16 some = load16(twelve);
 	const uint8_t *masks = keys + key_len;
-	uint8_t *to = keys, *from = keys; /* to is not in front of where it comes from */
+	uint8_t *to = keys, *from = keys; /* to <= from: nothing is overwritten before it is read */
 	if (LIKELY(index == NULL && key_len == 32)) {
 		for (size_t i = 0; i < n; i++, to += 32, from += size) {
 			const v16 a = load16(from), b = load16(from + 16);
@@ -686,7 +690,7 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 			store16(to + 16, b);
 		}
 	} else {
-		for (size_t i = 0; i < n; i++) /* and reserved, which is 0 */
+		for (size_t i = 0; i < n; i++) /* 16 octets: nonce and reserved, to which 0 is added */
 			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * size) & some));
 		for (size_t i = 0; i < u; i++, to += key_len, from += size) {
 			const v16 a = load16(from), b = load16(from + 16);
@@ -698,13 +702,13 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 	explicit_bzero(keys + u * key_len, u * (size - key_len));
 }
 
-/* Derives u keys from inputs in msgs and runs the jobs: few keys are expanded
- * once each. With a expanded key, there are no inputs. */
+/* Derives u keys from inputs in msgs and runs the jobs. Few keys are expanded once
+ * each. Where keys are in an area, there are no inputs. */
 static inline void derive_and_run(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u,
 				  const uint8_t index[CHUNK], int seal, eesp_job *jobs, size_t n)
 {
 	int aead = k->key_len == 32;
-	if (k->master == NULL) { /* jobs say which key of the area is theirs */
+	if (k->master == NULL) { /* jobs have the numbers of their keys in the area */
 		run(view, d, aead, SHARED, seal, k->area, jobs, n);
 		return;
 	}
@@ -734,8 +738,8 @@ static inline void derive_and_run(const struct eesp_worker_view *view, const str
 }
 
 #ifndef WIDE
-/* Takes packets out of a burst that the plan does not cover, hands them to the general path
- * them, and puts them back. */
+/* Copies the strays of a burst out, hands them to the general path, and copies them
+ * back. numbered: their counters, which begin with first, were taken. */
 typedef size_t go_burst(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial);
 
 static NOINLINE size_t strays(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial, int numbered, go_burst *go)
@@ -771,7 +775,7 @@ static inline struct eesp_share *share_of(struct eesp_share *all, uint64_t numbe
 	return owner == 0 && __atomic_compare_exchange_n(&s->owner, &owner, number, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ? s : NULL;
 }
 
-/* Adds to a count; who reads it has what was counted before, too. */
+/* Adds to a count. The release store makes earlier counts visible to its readers. */
 static inline void count(struct eesp_share *mine, int i, uint64_t *shared, uint64_t n)
 {
 	if (LIKELY(mine != NULL))
@@ -780,8 +784,8 @@ static inline void count(struct eesp_share *mine, int i, uint64_t *shared, uint6
 		__atomic_fetch_add(shared, n, __ATOMIC_RELEASE);
 }
 
-/* Counts what is done with a key. Mostly packets have a data key each: then there
- * is nothing to say of these (keys.UsageWords). */
+/* Counts what is done with a key. Derived data keys are only counted if there are not
+ * as many as packets (keys.UsageWords). */
 static inline void used(uint64_t *usage, uint64_t number, int what, size_t packets, const uint8_t *master, size_t derived)
 {
 	if (usage == NULL)
@@ -799,7 +803,7 @@ static inline void tallied(uint64_t *tally, uint64_t number, int what, size_t pa
 		count(share_of((struct eesp_share *)(tally + TALLY_SHARES), number), what, &tally[what], packets);
 }
 
-/* Counts packets that are good, and their octets. */
+/* Counts good packets and their octets. */
 static inline void counted(struct eesp_share *shares, uint64_t number, uint64_t *by, uint64_t *all_octets, uint64_t packets, uint64_t octets)
 {
 	struct eesp_share *mine = share_of(shares, number);
@@ -816,7 +820,7 @@ static size_t go_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 	return eespGoSealBurst(fp->worker, fp->object, pkts, n);
 }
 
-/* serial: whose counters were taken. */
+/* serial: that of the owner whose counters were taken. */
 static size_t go_seal_taken(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial)
 {
 	*fp->cgo_packets += n;
@@ -824,8 +828,8 @@ static size_t go_seal_taken(const struct eesp_fast_path *fp, eesp_pkt *pkts, siz
 }
 #endif
 
-/* The length of an IP packet, as its header has it, or 0: wire.IPLen, and the
- * protocol that it is: wire.IPProto. */
+/* The length of an IP packet by its header (wire.IPLen), or 0; and its protocol number
+ * in an outer header (wire.IPProto). */
 static uint32_t ip_len(const uint8_t *b, uint32_t n, uint8_t *proto)
 {
 	uint32_t len;
@@ -842,7 +846,7 @@ static uint32_t ip_len(const uint8_t *b, uint32_t n, uint8_t *proto)
 	return b[0] >> 4 == 6 && n >= 40 && (len != 0 || b[6] == 59 || n == 40) ? 40 + len : 0;
 }
 
-/* Whether a payload is what the format wants. */
+/* Whether the plan may seal a payload: some formats take only IP packets. */
 static inline int wraps(const struct eesp_seal_plan *w, const eesp_pkt *p)
 {
 	uint8_t proto;
@@ -853,7 +857,7 @@ static inline int wraps(const struct eesp_seal_plan *w, const eesp_pkt *p)
 
 static inline uint32_t padding(const struct eesp_seal_plan *w, uint32_t len) { return -(w->inner + len) & w->pad_mask; }
 
-/* Makes a packet to be sealed a job, if it is simple: simpleRun of internal/burst. */
+/* Makes a job of a packet to be sealed, if it is simple: simpleRun of internal/burst. */
 static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j, const int bare)
 {
 	uint8_t *hdr, *body;
@@ -883,16 +887,17 @@ static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, 
 	return bare || w->wrap == UNWRAP_BARE || wraps(w, p);
 }
 
-/* Completes a text that is more than its payload. */
+/* Completes a body that has more than the payload: padding behind it, and octets of
+ * the header in front. */
 static NOINLINE void wrap(const struct eesp_seal_plan *w, eesp_job *j, uint32_t len)
 {
 	uint32_t pad = padding(w, len);
 	uint8_t *body = j->dst;
-	if (j->src != (const void *)body) { /* it must lie in one piece */
+	if (j->src != (const void *)body) { /* what is encrypted must lie in one piece */
 		memcpy(body, j->src, len);
 		j->src = body;
 	}
-	memset(body + len, 0, EESP_MAX_PADDING); /* more than there are: the ICV comes there */
+	memset(body + len, 0, EESP_MAX_PADDING); /* more than needed: the ICV is written over the rest */
 	j->aad_len -= w->inner;
 	j->src = j->dst = body - w->inner;
 	j->tag = body + len + pad;
@@ -905,13 +910,13 @@ static inline uint64_t tsc_of(const struct eesp_counter *c, uint64_t linear)
 }
 
 #ifndef WIDE
-/* Takes n counters that follow one another within an epoch: Take of
- * internal/counter, but where more have to be asked for. */
+/* Takes n counters that follow one another within an epoch: Take of internal/counter,
+ * without the case in which the limit must be raised. Returns 0 if it cannot. */
 static inline int take_below(const struct eesp_seal_plan *w, size_t n, uint64_t *first)
 {
 	const struct eesp_counter *c = &w->counter;
 	uint64_t at, begin, end, now = 0, top = UINT64_MAX;
-	if (c->time_lead != 0) { /* counters are times: no earlier than the clock */
+	if (c->time_lead != 0) { /* counters are times: not before the clock, and little ahead of it */
 		now = times_clock(c->rate);
 		if (UNLIKELY(now == 0))
 			return 0;
@@ -931,9 +936,9 @@ static inline int take_below(const struct eesp_seal_plan *w, size_t n, uint64_t 
 	return 1;
 }
 
-/* Moves the limit of counters that follow the clock: look of internal/counter,
- * which says why all of this only rises. It returns 0 where it is Go's to say what
- * is wrong. */
+/* Raises the limit of counters that follow the clock: look of internal/counter, which
+ * says why these values only rise. Returns 0 if there are no counters: then Go says
+ * why. */
 static NOINLINE int look(const struct eesp_seal_plan *w, size_t n)
 {
 	const struct eesp_counter *c = &w->counter;
@@ -982,7 +987,8 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 }
 #endif
 
-/* Seals up to CHUNK packets; the others are marked as strays, and counted. */
+/* Seals up to CHUNK packets. Those that the plan does not cover are marked as strays;
+ * *stray is their number. */
 static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts,
 								 size_t n, uint64_t first, size_t *stray, const int bare)
 {
@@ -1007,7 +1013,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 	sorted = ordered(&o, jobs, m);
 	u = w->fixed ? 1 : m;
 	if (k.master != NULL) {
-		/* Written in whole blocks, as they are read: for a single packet at once. */
+		/* Written in whole blocks, as kernels read them: for a single packet they do so at once. */
 		typedef uint32_t four __attribute__((vector_size(16)));
 		uint8_t msg[64];
 		memcpy(msg, w->msg, 48);
@@ -1018,7 +1024,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		const __mmask64 picked = w->picked;
 		size_t begin = 0;
 		if (LIKELY(!w->of_packet && (bare || w->rekey_mask == 0)))
-			for (uint8_t *to = view->msgs; begin < u; begin++, to += stride) { /* what is too much is written over, or behind all */
+			/* Octets beyond an input are overwritten by the next one, or lie behind all of them. */
+			for (uint8_t *to = view->msgs; begin < u; begin++, to += stride) {
 				const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)&pkts[lane[o.from[begin]]].addr));
 				_mm512_storeu_si512(to, _mm512_xor_si512(base, _mm512_maskz_permutexvar_epi8(picked, taken, from)));
 			}
@@ -1097,7 +1104,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 	return m;
 }
 
-/* The same where payloads are texts and nothing is in front of headers, and else. */
+/* seal_some compiled twice: for formats whose body is the payload and that have no
+ * prefix, and for all. */
 static EXECUTOR NOINLINE size_t seal_bare(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n,
 					  uint64_t first, size_t *stray)
 {
@@ -1131,7 +1139,7 @@ size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 		uint64_t epoch = enter(view);
 		const struct eesp_seal_plan *w = __atomic_load_n(fp->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
-		/* A burst's counters follow one another; of other keys they may be others. */
+		/* The counters of a burst are taken once. After a change of keys they may belong to another owner. */
 		if (UNLIKELY(w == NULL || (at == 0 ? !take(w, n, &first) : w->serial != serial))) {
 			leave(view, epoch);
 			return good + (at == 0 ? go_seal(fp, pkts, n) : go_seal_taken(fp, pkts + at, n - at, first + at, serial));
@@ -1165,16 +1173,16 @@ static size_t go_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n,
 }
 #endif
 
-/* A packet on its way through open_some. */
+/* A packet in open_some. */
 struct lane {
 	eesp_pkt *p;
 	const struct eesp_pattern *pattern;
-	uint8_t *window; /* NULL: there is none yet */
-	uint64_t *word;	 /* the one that seq is in */
-	uint64_t seq, hash, id, who; /* who: Epoch, Kind and Engine */
+	uint8_t *window; /* replay window; NULL: there is none yet */
+	uint64_t *word;	 /* the window's word that seq is in */
+	uint64_t seq, hash, id, who; /* who: Epoch, Kind and Engine of the replay.Key */
 };
 
-/* Whether an ID is one of the receiver's own. */
+/* Whether an ID is one of the receiver's own IDs. */
 static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 {
 	uint64_t at = id * UINT64_C(0x9E3779B97F4A7C15);
@@ -1189,8 +1197,9 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 	}
 }
 
-/* Counts packets that were not opened. How many were flooded new_here reads in each burst, so
- * that threads which have shares say it once for every REFUSED_EACH only. */
+/* Counts packets that were not opened. new_here reads the count of EESP_ERR_FLOODED in
+ * each burst. So that this line seldom changes, threads with shares add to it in
+ * units of REFUSED_EACH. */
 static void count_failed(const struct eesp_open_plan *w, uint64_t number, eesp_status st, uint64_t *tally, uint64_t n)
 {
 	const int what = w->tally_of[-st];
@@ -1214,20 +1223,20 @@ static NOINLINE void refuse_known(eesp_pkt *p, eesp_status st, const struct eesp
 	count_failed(w, number, st, pt->tally, 1);
 }
 
-/* Counts packets that were opened with a pattern's key, of so many that went
- * through the cipher. */
+/* Counts packets with a pattern's key: all went through the cipher, and so many of
+ * them were opened. */
 static inline void opened_with(const struct eesp_pattern *pt, uint64_t number, size_t opened, size_t all)
 {
 	used(pt->usage, number, USAGE_OPENED, opened, pt->master, all);
 	tallied(pt->tally, number, TALLY_OPENED, opened);
 }
 
-/* Packets of a burst that were refused, for a few reasons, and the domains that they
- * named. Threads share what is counted: it is written once, when all of them are known. */
+/* The refused packets of a burst, by status and domain. Threads share the counts, so
+ * each is written once for the burst. */
 struct refusals {
 	size_t all;
-	size_t odd; /* those that sift does not know */
-	uint64_t number; /* the thread's */
+	size_t odd; /* those that sift would not have refused */
+	uint64_t number; /* of the worker */
 	uint32_t kinds;
 	struct refusal {
 		eesp_status status;
@@ -1267,7 +1276,7 @@ static inline void refuse(const struct eesp_open_plan *w, eesp_pkt *p, eesp_stat
 	a->all++;
 }
 
-/* The domain that a packet says it is of, the first if it is of none; NULL: there are none. */
+/* The domain that a packet names, or the first if it names none; NULL: there are none. */
 static inline const struct eesp_domain *domain_of(const struct eesp_open_plan *w, const eesp_pkt *p)
 {
 	const struct eesp_domain *d = w->screen.domains;
@@ -1282,8 +1291,8 @@ static inline const struct eesp_domain *domain_of(const struct eesp_open_plan *w
 	return d;
 }
 
-/* What a packet gets whose first octets show that it is none of the receiver's; EESP_OK:
- * they do not. */
+/* The status of a packet whose first octets show that it is not for this receiver;
+ * EESP_OK: they do not. plan.Screen describes the fields. */
 static inline eesp_status screen(const struct eesp_screen *s, const eesp_pkt *p)
 {
 	const uint8_t *b = p->data;
@@ -1316,14 +1325,14 @@ static inline eesp_status screen(const struct eesp_screen *s, const eesp_pkt *p)
 	return EESP_ERR_NO_KEY;
 }
 
-/* Refuses a packet whose first octet shows what it is. */
+/* Refuses a packet by the octet at first_at. */
 static inline void refuse_noise(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, struct refusals *a)
 {
 	p->id = p->tsc = 0;
 	refuse(w, p, st, w->screen.n_domains < 2 ? w->screen.domains : domain_of(w, p), a);
 }
 
-/* Refuses a packet that Go would have to derive a key for. */
+/* Refuses a packet whose key Go would have to derive. */
 static inline void refuse_flooded(const struct eesp_open_plan *w, eesp_pkt *p, uint64_t id, uint64_t tsc, struct refusals *a)
 {
 	p->id = id;
@@ -1332,15 +1341,15 @@ static inline void refuse_flooded(const struct eesp_open_plan *w, eesp_pkt *p, u
 	refuse(w, p, EESP_ERR_FLOODED, NULL, a);
 }
 
-/* Whether a packet has nothing that only Go knows, and what there must be in front of it. */
+/* Whether a descriptor has nothing that only Go handles, and room for the prefix. */
 static inline int ordinary(const struct eesp_screen *s, const eesp_pkt *p)
 {
 	return p->flags <= 3 && s->prefix[p->flags] != NONE && p->headroom >= s->prefix[p->flags] && p->reserved == 0 && p->iov_count == 0 &&
 	       p->data != NULL && p->len <= EESP_MAX_LEN;
 }
 
-/* Takes a packet that the plan does not cover: most probably it is none of the
- * receiver's, or else Go's. */
+/* Takes a packet that the plan does not cover: refuses it if it is not for this
+ * receiver, and otherwise marks it as a stray. */
 static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struct refusals *a)
 {
 	const struct eesp_screen *s = &w->screen;
@@ -1356,16 +1365,16 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
 	refuse(w, p, st, domain_of(w, p), a);
 }
 
-/* Whether a Sub SA's key is here. Forged packets name ever other ones: what says so is a bit
- * each, in front of the places (keys.Subs), which all fit into the nearest cache. */
+/* Whether a Sub SA's key is here. Forged packets name ever new ones, so this is one
+ * bit for each, in front of the places (keys.Subs): all bits fit in the first-level
+ * cache. */
 static inline int sub_here(const uint32_t *subs, uint64_t id) { return __atomic_load_n(subs - 1 - id / 32, __ATOMIC_ACQUIRE) >> id % 32 & 1; }
 
-/* How many packets of keys that are new here Go may look at yet, in this
- * burst. */
+/* How many derivations of new Sub SAs' keys Go may still begin in this burst. */
 struct strangers {
 	int known;
-	uint64_t left, last; /* the last one's ID */
-	const struct eesp_pattern *none; /* of whose keys it may look at no other */
+	uint64_t left, last; /* last: the ID of the last one */
+	const struct eesp_pattern *none; /* for this pattern there is none left */
 };
 
 static uint64_t strangers_left(const struct eesp_open_plan *w)
@@ -1379,11 +1388,11 @@ static uint64_t strangers_left(const struct eesp_open_plan *w)
 	return had <= spent ? 0 : had - spent < MOST_STRANGE ? had - spent : MOST_STRANGE;
 }
 
-/* Whether no key of a Sub SA is kept any more: then each is derived for its packet. */
+/* Whether there is no room for further Sub SAs' keys: then they are derived for each packet. */
 static inline int subs_full(const struct eesp_pattern *pt) { return __atomic_load_n(&pt->subs[pt->sub_count], __ATOMIC_RELAXED) != 0; }
 
-/* Whether Go is to look at a packet whose key is not here yet. Internal/burst's
- * strangers says why, and counts what comes of it. */
+/* Whether Go may derive the key of a packet that is not here yet. strangers of
+ * internal/burst says why this is limited, and counts failures. */
 static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_pattern *pt, uint64_t id, struct strangers *s)
 {
 	if (subs_full(pt))
@@ -1404,7 +1413,7 @@ static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_p
 	return 1;
 }
 
-/* -- Windows: internal/replay says why this is right. -- */
+/* -- Replay windows: internal/replay says why this is right. -- */
 
 enum { NUMBER_BITS = 23, WINDOW_WORDS = 40 };
 #define HIDDEN UINT32_MAX
@@ -1458,20 +1467,19 @@ static inline uint64_t *window_word(const struct eesp_windows *t, uint8_t *w, ui
 	return (uint64_t *)(w + WINDOW_WORDS) + (block - q * t->n);
 }
 
-/* Whether a window is that of a packet. */
+/* Whether a window belongs to the packet's context. */
 static inline int window_is(const struct eesp_windows *t, const uint8_t *w, const struct lane *l)
 {
 	if (any16((load16(w) ^ load16(l->pattern->name)) | (load16(w + 16) ^ load16(&l->id))))
 		return 0;
-	if (l->pattern->form->flow_len == 0) /* as for all of this Kind */
+	if (l->pattern->form->flow_len == 0) /* so no window of this Kind has an address */
 		return 1;
 	struct eesp_flow f;
 	flow_of(&f, l);
 	return memcmp(w + WINDOW_WORDS + t->n * 8, f.addr, sizeof f.addr) == 0;
 }
 
-/* Finds a packet's window, NULL if there is none, which may be wrong while others
- * come and go. */
+/* Finds a packet's window. NULL may be wrong while entries move: Insert makes sure. */
 static NOINLINE uint8_t *window_of(const struct eesp_windows *t, const struct lane *l)
 {
 	uint64_t at = l->hash & t->mask;
@@ -1498,7 +1506,7 @@ static inline enum verdict window_check(const struct eesp_windows *t, const stru
 	return (x ^ y) >> 16 == 0 && (x >> (seq & 15) & 1) != 0 ? DUPLICATE : FRESH;
 }
 
-/* Commits for the only thread that ever used the windows. */
+/* Commits where only this thread ever used the windows, without locked operations. */
 static inline enum verdict commit_alone(const struct eesp_windows *t, const struct lane *l)
 {
 	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq, bit = UINT64_C(1) << (seq & 15);
@@ -1537,7 +1545,7 @@ static inline enum verdict commit_shared(const struct eesp_windows *t, const str
 	}
 }
 
-/* Counts a packet that is not new, and says what it is. */
+/* Refuses and counts a packet that is not new. */
 static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const struct lane *l, const struct eesp_open_plan *w, uint64_t number)
 {
 	__atomic_fetch_add(v == OLD ? &t->old : &t->duplicate, 1, __ATOMIC_RELAXED);
@@ -1548,7 +1556,7 @@ static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const str
 #define BECOMING (UINT64_MAX - 1)
 
 #ifndef WIDE
-/* Begin and End of replay.Sole. */
+/* Begin of replay.Sole, when it is not this thread's already. */
 static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number)
 {
 	for (;;) {
@@ -1566,7 +1574,7 @@ static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number)
 			__atomic_compare_exchange_n(&t->owner, &o, BECOMING, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 		} else if (__atomic_load_n(&t->busy, __ATOMIC_SEQ_CST) == 0) {
 			__atomic_compare_exchange_n(&t->owner, &o, SEVERAL, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-		} else { /* whoever it is may need this CPU */
+		} else { /* the owner may need this CPU */
 			struct timespec some = { 0, 10000 };
 			nanosleep(&some, NULL);
 		}
@@ -1594,9 +1602,9 @@ static inline void sole_end(struct eesp_sole *t, int alone)
 }
 #endif
 
-/* Looks for the windows of n lanes, all at a time, so that what is not in a
- * cache comes beside one another; jobs and lanes of packets that are not new are
- * taken out. Returns how many are left. */
+/* Finds the windows of n lanes and checks them. It first asks for all of them, so
+ * that cache misses overlap. It removes lanes and jobs of packets that are not new,
+ * and returns how many are left. */
 static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs, size_t n)
 {
 	struct eesp_windows *t = w->windows;
@@ -1658,7 +1666,8 @@ static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct 
 	return 0;
 }
 
-/* The same; mostly packets are newer than those before, and no other thread uses the windows. */
+/* The same, with the usual case inline: the packet is newer than all before, and no
+ * other thread uses the windows. */
 static inline int commit(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone)
 {
 	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq;
@@ -1673,15 +1682,15 @@ static inline int commit(const struct eesp_fast_path *fp, const struct eesp_open
 /* -- Times: times.h. -- */
 
 #define TICK_BITS 28 /* fresh.TickBits */
-enum { OWN = 1, WINDOWS, TIMES }; /* what a plan has; the latter two may have own IDs, too */
+enum { OWN = 1, WINDOWS, TIMES }; /* extras of a plan: own IDs, windows, times; the latter two may come with own IDs */
 
 static const eesp_status time_statuses[] = {
 	[TIME_DUPLICATE] = EESP_ERR_REPLAY, [TIME_STALE] = EESP_ERR_STALE,     [TIME_EARLY] = EESP_ERR_EARLY,
 	[TIME_FULL] = EESP_ERR_FULL,	     [TIME_UNMARKED] = EESP_ERR_STATE,
 };
 
-/* Commits an authentic packet; of a lane, window is the first word of its slice here, and
- * seq the word that it is to have. */
+/* Commits an authentic packet. With times, a lane's window is the first word of the
+ * packet's slice, and its seq the word to be written. */
 static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, uint64_t number, const struct lane *l,
 								struct times_pass *pass, int alone)
 {
@@ -1692,7 +1701,7 @@ static inline __attribute__((always_inline)) int commit_time(const struct eesp_o
 	return 0;
 }
 
-/* Writes the rest of a KDF input that is more than one block. */
+/* Writes the further blocks of a KDF input, copies and the counter's part. */
 static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 {
 	const struct eesp_pattern *pt = l->pattern;
@@ -1707,7 +1716,7 @@ static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 		rekeyed(to, s->rekey_at, l->p->tsc, s->rekey_mask, s->rekey_bits);
 }
 
-/* The same where nothing but a counter's part is to be added. to has room for two. */
+/* The same where there are no copies. "to" has room for two blocks. */
 static inline EXECUTOR void input_second(uint8_t *to, const struct eesp_pattern *pt, const struct eesp_layout *s, uint64_t tsc)
 {
 	store16(to + 16, load16(pt->more[0]));
@@ -1728,13 +1737,13 @@ static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 		input_second(to, l->pattern, s, l->p->tsc);
 }
 
-/* Decrypts jobs whose keys come of different master keys, or are of different
- * lengths: keys of one kind together, then all of a length. */
+/* Decrypts jobs whose keys have different master keys or lengths. It derives keys of
+ * one batch together, then runs all jobs of a key length together. */
 static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
 {
 	const struct eesp_direct *d = w->direct;
 	uint8_t done[CHUNK] = { 0 };
-	for (size_t i = 0; i < n; i++) { /* keys that are expanded, area by area */
+	for (size_t i = 0; i < n; i++) { /* first the expanded keys, one area at a time */
 		const struct eesp_pattern *pt = lanes[i].pattern;
 		eesp_job some[CHUNK], *sorted;
 		uint8_t from[CHUNK];
@@ -1801,7 +1810,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 	}
 }
 
-/* Finds the payload in an authentic text: Opened of internal/profile. */
+/* Finds the payload in an authentic body: Opened of internal/profile. */
 static eesp_status unwrap(uint8_t how, eesp_pkt *p, uint8_t **text, uint32_t *len)
 {
 	uint8_t *b = *text, proto;
@@ -1826,7 +1835,7 @@ static eesp_status unwrap(uint8_t how, eesp_pkt *p, uint8_t **text, uint32_t *le
 	return EESP_OK;
 }
 
-/* The form of a packet's header, or NULL. */
+/* The layout that a packet's first word and flags select, or NULL. */
 static inline const struct eesp_layout *layout_by_word(const struct eesp_open_plan *w, const eesp_pkt *p)
 {
 	uint32_t word, k;
@@ -1838,7 +1847,7 @@ static inline const struct eesp_layout *layout_by_word(const struct eesp_open_pl
 	return k != 0 && w->layouts[k - 1].word == word ? &w->layouts[k - 1] : NULL;
 }
 
-/* Whether a header equals a pattern of its layout, from an octet on. */
+/* Whether a header matches a pattern of its layout, from octet "from" on. */
 static inline int equals(const uint8_t *hdr, const struct eesp_pattern *pt, const struct eesp_layout *s, size_t from)
 {
 	v16 d = { 0 };
@@ -1847,7 +1856,7 @@ static inline int equals(const uint8_t *hdr, const struct eesp_pattern *pt, cons
 	return !any16(d);
 }
 
-/* The pattern of its layout that a header equals, or NULL. */
+/* The pattern of its layout that a header matches, or NULL. */
 static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_layout *s, const uint8_t *hdr)
 {
 	const uint64_t probe = ((raw64(hdr + s->probe_at) & s->probe_mask) ^ s->word) * UINT64_C(0x9E3779B97F4A7C15);
@@ -1860,9 +1869,9 @@ static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan 
 	return NULL;
 }
 
-/* Opens up to CHUNK packets; those that the plan does not cover are marked as
- * strays, and counted. Of a packet, nothing is read that is not in front of its
- * header's end or in the ICV, which is behind it. */
+/* Opens up to CHUNK packets. Those that the plan does not cover are marked as strays;
+ * *stray is their number. Until a packet's length is known to be enough for header
+ * and ICV, only so much is read as fits in both. */
 static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_fast_path *fp, const struct eesp_open_plan *w,
 									  eesp_pkt *pkts, size_t n,
 	int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras, const int loose)
@@ -1874,7 +1883,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	const uint32_t word_mask = w->word_mask;
 	size_t m, failed = 0, stride = 0;
 	uint64_t octets = 0;
-	uint32_t mixed = 0, batch = UINT32_MAX, differ = 0, last = 0; /* differ: lengths, somewhere */
+	uint32_t mixed = 0, batch = UINT32_MAX, differ = 0, last = 0; /* mixed: batches differ; differ: lengths do */
 	struct {
 		eesp_job jobs[CHUNK];
 		struct lane lanes[CHUNK];
@@ -1890,7 +1899,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	refusals.all = refusals.odd = refusals.kinds = 0;
 	refusals.number = view->number;
 #pragma GCC unroll 4
-	for (size_t i = 1; i < n; i++) { /* so that headers which are in no cache come together (after locked operations, which wait for them) */
+	for (size_t i = 1; i < n; i++) { /* so that cache misses overlap; after locked operations, which wait for them */
 		__builtin_prefetch(pkts[i].data);
 		__builtin_prefetch((const void *)((uintptr_t)pkts[i].data + 24)); /* where most end */
 	}
@@ -1902,10 +1911,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			p++;
 			continue;
 		}
-		/* For as long as packets have this layout. */
+		/* What follows holds as long as packets have this layout. */
 		const uint32_t word = s->word, prefix = bare ? 0 : s->prefix, inner = bare ? 0 : s->inner, least = s->n + inner + ICV, flags = s->flags;
 		uint32_t header = s->n;
-		int32_t clear = 0; /* octets of a payload, or less 0 those of an extension that are encrypted with it */
+		int32_t clear = 0; /* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
 		const uint8_t simple = s->simple;
 		const v16 rekey_to = load16(slide + 16 - s->rekey_at % 16);
 #ifdef WIDE
@@ -1943,7 +1952,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint32_t unlike = ((f & word32(0xff, 0xff, 0, 0xff)) ^ flags) | p->iov_count;
 			if (UNLIKELY(unlike != 0 || p->headroom < prefix) || UNLIKELY(!same_)) {
 				uint32_t begin;
-				if (!loose && unlike == 0 && p->headroom >= prefix) { /* most of what is none of the receiver's */
+				if (!loose && unlike == 0 && p->headroom >= prefix) { /* the usual noise, refused at once */
 					const eesp_status st = w->screen.first[hdr[w->screen.first_at]];
 					if (LIKELY(st != EESP_OK)) {
 						refuse_noise(w, p, st, &refusals);
@@ -1958,7 +1967,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				}
 				if (unlike != 0 || p->headroom < prefix)
 					goto another;
-				pt = pattern_of(w, s, hdr); /* not the key of the packet before */
+				pt = pattern_of(w, s, hdr); /* it is not the pattern of the packet before */
 				if (UNLIKELY(pt == NULL) && !loose)
 					goto another;
 				if (loose && pt == NULL) {
@@ -1999,7 +2008,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			} else {
 				got = _mm512_maskz_permutexvar_epi8(picked, taken, got);
 			}
-			/* (got & kept) ^ what the pattern has: nonce, KDF input, ID and TSC, and the rest */
+			/* (got & kept) ^ the pattern's 64 octets: nonce, KDF input, ID and TSC, who and next_header */
 			got = _mm512_ternarylogic_epi64(got, kept, _mm512_loadu_si512(pt->nonce), 0x6a);
 			const __m128i numbers = _mm512_extracti32x4_epi32(got, 2), more = _mm512_extracti32x4_epi32(got, 3);
 			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers), tsc = (uint64_t)_mm_extract_epi64(numbers, 1);
@@ -2032,9 +2041,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint32_t text = len - header - ICV - (uint32_t)clear;
 			if (LIKELY(dst == NULL || dst == src + inner)) {
 				dst = src + clear;
-			} else { /* behind all of it, or as far in front */
+			} else { /* dst must not overlap the packet */
 				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - prefix);
-				/* (what is encrypted in front of a payload has to have room there, too) */
+				/* (and has room for what is encrypted in front of the payload) */
 				const uint32_t size = clear > 0 ? text + (uint32_t)clear : text;
 				if (UNLIKELY(p->dst_size < size || gap < (uintptr_t)prefix + len || -gap < size))
 					goto another;
@@ -2069,7 +2078,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				failed++;
 				continue;
 			}
-			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs); /* the job's: both are of one size */
+			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs); /* the job's lane: both have one size */
 			j->aad = hdr - prefix;
 			j->src = src + clear;
 			j->dst = dst;
@@ -2090,11 +2099,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
 			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
-			if (simple == 2) { /* what follows is the same for all, but for a counter's part in the first block */
+			if (simple == 2) { /* a counter's part in the first block; the second does not vary */
 				first ^= pick(rekey_of(tsc, s->rekey_mask, s->rekey_bits), rekey_to);
 				store16(msg + 16, load16(pt->more[0]));
 			}
-			store16(msg, first); /* most probably that is its place */
+			store16(msg, first); /* moved later if jobs are reordered or removed */
 			if (expanded && key != 0) {
 				j->key = --key;
 				add_salt(j->nonce, pt->area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE);
@@ -2151,7 +2160,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	*stray = (loose ? *stray : n) - m - failed - refusals.all;
 	if (!loose)
 		*fp->flood = (uint32_t)(refusals.all - refusals.odd);
-	int moved = 0; /* inputs are where packets were that were taken out */
+	int moved = 0; /* packets were removed: inputs are in other places */
 	if (extras == WINDOWS) {
 		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m);
 		moved = left != m;
@@ -2182,9 +2191,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		if (u != m) /* packets are counted with a key each */
 			used(pt->usage, view->number, USAGE_OPENED, 0, pt->master, u - m);
 	}
-	/* As they came: where a counter skips, windows would find what came before too old. */
+	/* Commit in the order of the burst: in order of length, older packets might be behind the window. */
 	const struct eesp_pattern *key_of = x.lanes[0].pattern;
-	size_t opened = 0, lost = 0, from = 0; /* lost: of those that came with its key, the first of which is from */
+	size_t opened = 0, lost = 0, from = 0; /* lost: how many with key_of, since packet from, were not opened */
 	for (size_t i = 0; i < m; i++) {
 		struct lane *l = &x.lanes[i];
 		j = &x.jobs[i];
@@ -2245,8 +2254,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	return opened;
 }
 
-/* The same for formats that are simple, and others, each with what the plan has:
- * what cannot be is not asked for each packet. */
+/* open_some compiled for each case, so that packets are not asked what their plan
+ * excludes. */
 #define OPEN(name, bare, extras, loose)                                                                                                \
 	static EXECUTOR NOINLINE size_t name(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
 					     struct times_pass *pass, size_t *stray)                                                       \
@@ -2268,7 +2277,7 @@ const struct eesp_executors wide_executors = WAYS;
 #else
 static const struct eesp_executors narrow_executors = WAYS;
 
-/* The same for loose plans. */
+/* For loose plans. */
 OPEN(loose_own, 0, OWN, 1)
 OPEN(loose_windows, 0, WINDOWS, 1)
 OPEN(loose_times, 0, TIMES, 1)
@@ -2280,20 +2289,21 @@ static inline open_executor *opener(const struct eesp_open_plan *w) { return exe
 /* The Sub SA that a header of a layout names. */
 static inline uint64_t id_of(const struct eesp_layout *s, const uint8_t *hdr) { return get64(hdr + s->id_at) >> s->id_shift & s->id_mask; }
 
-/* Refuses what a flood is made of, up to CHUNK packets: noise, and Sub SAs that Go may
- * derive no key for now. It returns which packets are left. Whether a packet is forged cannot be
- * predicted, and each wrong guess costs more than all else of refusing it: here nothing
- * branches on it. What is refused, and how, is as in open_some. */
+/* Refuses the usual packets of a flood among up to CHUNK packets: noise, and new Sub
+ * SAs for which Go may derive no key now. It returns the others as bits. Whether a
+ * packet is forged is unpredictable, and a wrong prediction costs more than the rest
+ * of refusing it: so the loop that tells them apart does not branch on it. Statuses
+ * are those of open_some. */
 static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, struct refusals *a)
 {
 	const struct eesp_screen *screen = &w->screen;
-	const struct eesp_pattern *pt = NULL; /* of the first packet that has Sub SAs: of others nothing is refused for theirs */
+	const struct eesp_pattern *pt = NULL; /* of the first packet with Sub SAs: only this pattern's are refused here */
 	const struct eesp_layout *s = NULL;
 	const uint32_t all = n < 32 ? (UINT32_C(1) << n) - 1 : UINT32_MAX, flags = pkts[0].flags;
 	uint32_t noise = 0, strange = 0, least = screen->least;
 	if (flags > 3 || screen->prefix[flags] == NONE)
 		return all;
-	for (size_t i = 0; i < n; i++) /* of forged ones no more */
+	for (size_t i = 0; i < n; i++) /* forged packets need no further line */
 		__builtin_prefetch(pkts[i].data);
 	for (size_t i = 0; w->expanded && i < n && pt == NULL; i++) {
 		s = layout_by_word(w, &pkts[i]);
@@ -2319,7 +2329,7 @@ static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt 
 		strange |= is << i;
 	}
 	strange &= ~noise;
-	if (strange != 0 && strangers_left(w) != 0) /* it is open_some's to say which */
+	if (strange != 0 && strangers_left(w) != 0) /* open_some decides which may be derived */
 		strange = 0;
 	for (uint32_t left = noise; left != 0; left &= left - 1) {
 		eesp_pkt *p = &pkts[__builtin_ctz(left)];
@@ -2336,7 +2346,7 @@ static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt 
 	return all & ~noise & ~strange;
 }
 
-/* Opens up to CHUNK packets of a flood: what sift leaves, side by side. */
+/* Opens up to CHUNK packets of a flood: those that sift leaves, copied side by side. */
 static NOINLINE size_t open_flood(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone,
 				  struct times_pass *pass, size_t *stray)
 {
@@ -2358,7 +2368,7 @@ static NOINLINE size_t open_flood(const struct eesp_fast_path *fp, const struct 
 		good = opener(w)(fp, w, apart, m, alone, pass, stray);
 	*fp->flood += (uint32_t)a.all;
 	m = 0;
-	for (uint32_t left = kept; left != 0; left &= left - 1) { /* but for what is the caller's */
+	for (uint32_t left = kept; left != 0; left &= left - 1) { /* copies back, except for the caller's addresses */
 		eesp_pkt *p = &pkts[__builtin_ctz(left)];
 		memcpy(p, &apart[m], offsetof(eesp_pkt, addr));
 		p->id = apart[m].id;
@@ -2385,7 +2395,7 @@ size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 		}
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			if (UNLIKELY(some >= FEW_KEYS && *fp->flood >= some / 4)) /* most probably a flood goes on */
+			if (UNLIKELY(some >= FEW_KEYS && *fp->flood >= some / 4)) /* a quarter of the last chunk was refused */
 				good += open_flood(fp, w, pkts + at, some, alone, &pass, &stray);
 			else
 				good += opener(w)(fp, w, pkts + at, some, alone, &pass, &stray);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the executor (direct.c) and the Go side share: the layouts of package
- * internal/plan, of replay.View, and of a replay window. Not installed. */
+/* Memory that the executor (direct.c) and Go share: the structs of package
+ * internal/plan, which documents their fields, replay.View, fresh.View and others.
+ * layout.go compares the layouts at compile time. Not installed. */
 #ifndef EESP_PLAN_H
 #define EESP_PLAN_H
 
@@ -14,7 +15,7 @@ struct eesp_direct;
 enum { TALLY_SEALED, TALLY_OPENED }; /* keys.Sealed, keys.Opened */
 enum { USAGE_SEALED, USAGE_OPENED, USAGE_EXTRA }; /* keys.UsageWords */
 
-/* keys.Shares, and where those of a usage and a tally are, in words. */
+/* keys.Shares: their number, and the places of those of a usage and a tally, in words. */
 enum { SHARES = 4, USAGE_SHARES = 11, TALLY_SHARES = 17, REFUSED_WORDS = 64 };
 struct eesp_share {
 	uint64_t owner, n[9], padding[6];
@@ -60,8 +61,8 @@ enum { COPY_PACKET, COPY_DESC, COPY_PACKET_4 }; /* plan.CopySource */
 /* plan.Unwrap. */
 enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
 
-/* keys.Subs: keys in quads, in rows of vectors; and the row that has what is added
- * to nonces. */
+/* keys.Subs: octets of four keys; octets from one key to the next; and the place of
+ * what is added to nonces. */
 enum { SUB_QUAD = 2048 };
 #if defined(__aarch64__)
 enum { SUB_LANE = SUB_QUAD / 4, SUB_MASK = SUB_LANE - 16 };
@@ -71,7 +72,7 @@ enum { SUB_LANE = 16, SUB_MASK = 15 * 64 };
 
 struct eesp_pattern {
 	uint8_t value[PLAN_HEADER], nonce[16], msg[16], nothing[16];
-	uint64_t kind, nothing2; /* kind: as in a lane's who */
+	uint64_t kind, nothing2; /* kind: part of a lane's who */
 	uint8_t more[2][16];
 	const uint8_t *master, *sub, *area;
 	uint64_t name[2], hash;
@@ -117,7 +118,7 @@ struct eesp_times {
 	uint8_t padding3[32];
 };
 
-/* What the clock said last, in ticks, 0: nothing; and the CPU's counter just before. times.h */
+/* times.h: the last reading of the clock, in ticks (0: none), and the CPU's counter just before it. */
 struct times_reading {
 	uint64_t cycles, now;
 };

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Replay protection by time, for direct.c: the rule that internal/fresh has for
- * Go, on the same table. docs/times.md says why it is right;
- * internal/fresh/both compares the two. What is rare is left to Go: see
- * times_begin. Not installed.
+ * Replay protection by time, for direct.c: the same as internal/fresh in Go, on the
+ * same table. docs/times.md says why it is right; internal/fresh/both compares the
+ * two. Rare steps are left to Go: see times_begin. Not installed.
  */
 #ifndef EESP_TIMES_H
 #define EESP_TIMES_H
@@ -18,12 +17,12 @@
 
 #define TIMES_SLICES 32
 #define TIMES_LINE 8 /* words */
-#define TIMES_LINES 16 /* that are looked at, at most */
-#define TIMES_CYCLE 48 /* where a word's cycle begins, above the hash */
+#define TIMES_LINES 16 /* lines that are searched, at most */
+#define TIMES_CYCLE 48 /* the bit at which a word's cycle begins, above the hash */
 
-/* Asks for a line that will be written: it then comes without the other threads' copies.
- * (__builtin_prefetch does not say so to x86 in general, where a CPU that lacks
- * this takes it for nothing.) */
+/* Prefetches a line that will be written, which takes it away from other threads at
+ * once. (__builtin_prefetch has no such instruction on x86 in general. CPUs without
+ * prefetchw ignore it.) */
 #if defined(__x86_64__)
 #define FETCH_TO_WRITE(p) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(p)))
 #else
@@ -33,16 +32,16 @@
 /* fresh.Verdict. */
 enum times_verdict { TIME_FRESH, TIME_DUPLICATE, TIME_STALE, TIME_EARLY, TIME_FULL, TIME_UNMARKED };
 
-/* What a burst goes by. */
+/* Which times a burst accepts. */
 struct times_pass {
-	uint64_t floor, top, limit, last; /* last: no time above it passes */
-	uint64_t sure;			  /* nor below the floor; and from here on to last, whatever the clock says now */
+	uint64_t floor, top, limit, last; /* no time below floor or above last passes */
+	uint64_t sure;			  /* from here to last all pass, even if the clock has gone on since the reading */
 	uint64_t most;			  /* highest time that was accepted */
-	uint64_t base, cycle;		  /* of the slice that a packet was in: when it began, and its words' cycle */
-	uint64_t *first;		  /* its first word */
+	uint64_t base, cycle;		  /* of the last packet's slice: when it began, and the cycle of its words */
+	uint64_t *first;		  /* the first word of that slice */
 };
 
-/* The clock in ticks of 2^-rate s since 1970, 0 if that is nothing to go by. */
+/* The clock in ticks of 2^-rate s since 1970, 0 if it cannot be used. */
 static inline uint64_t times_clock(unsigned rate)
 {
 	struct timespec t;
@@ -52,19 +51,19 @@ static inline uint64_t times_clock(unsigned rate)
 }
 
 /*
- * Reading the clock takes longer than all else that replay protection by time costs
- * a single packet. So a thread goes by its last reading, while that is young by
- * the CPU's counter, for times that pass at any reading since: those
- * below the reading's top are below all later ones, and the floor has risen by less
- * than TIMES_SLACK. For all others it reads the clock (times_passes). So it refuses
- * and accepts as if it had read it each time. (Should the clock be set back meanwhile,
- * that counts a moment later; no reading is one that the clock did not show.)
+ * For a single packet, reading the clock takes longer than the rest of replay
+ * protection by time. So a thread uses its last reading while it is young by the CPU's
+ * counter, for times that would pass at any later reading, too: times below the
+ * reading's top are below all later tops, and the floor has risen by less than
+ * TIMES_SLACK. For other times it reads the clock (times_passes). So the same packets
+ * pass as if it had read the clock for each. (If the clock is set back, that takes
+ * effect a moment later.)
  */
-#define TIMES_SLACK (UINT64_C(1) << 18) /* 1 ms: twice what may pass at 1 GHz, below which no such counter is */
+#define TIMES_SLACK (UINT64_C(1) << 18) /* 1 ms: twice the age of a young reading at 1 GHz; no such counter is slower */
 #if defined(__x86_64__)
 static inline uint64_t times_cycles(void) { return __builtin_ia32_rdtsc(); }
 static inline uint64_t times_young(void) { return UINT64_C(1) << 19; }
-/* Whether it runs at one speed, and on in sleep: invariant TSC. */
+/* Whether the counter has a constant rate, in sleep states too: invariant TSC. */
 static inline int times_steady(void)
 {
 	static int known; /* 1: no, 2: yes */
@@ -96,8 +95,8 @@ static inline uint64_t times_young(void) { return 0; }
 static inline int times_steady(void) { return 0; }
 #endif
 
-/* Reads the clock, and keeps what it said. The counter is read first: no reading is
- * older than it says. */
+/* Reads the clock and keeps the reading. The counter is read first, so that no reading
+ * is older than the counter says. */
 static __attribute__((noinline)) uint64_t times_read(struct times_reading *r, unsigned rate)
 {
 	r->cycles = times_cycles();
@@ -115,7 +114,7 @@ static inline uint64_t times_mix(uint64_t a, uint64_t b)
 	return (uint64_t)x ^ (uint64_t)(x >> 64);
 }
 
-/* What passes at a time of the clock, which may have gone on by slack since. */
+/* Sets which times pass, from a reading of the clock that is up to slack ticks old. */
 static inline void times_look(struct eesp_times *t, uint64_t now, uint64_t slack, struct times_pass *p)
 {
 	uint64_t f = __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST), to = now > t->age ? now - t->age : 0, early = times_later(now, t->early);
@@ -132,8 +131,8 @@ static inline void times_look(struct eesp_times *t, uint64_t now, uint64_t slack
 	p->last = p->top < p->limit ? p->top : p->limit - 1;
 }
 
-/* Begins a burst at a time of the clock. It returns 0 where that is Go's: a part
- * of the sweep is due, or the mark; or the clock is behind the floor, or was. */
+/* Begins a burst at a reading of the clock. It returns 0 if Go must do so: a part of
+ * the sweep or the mark is due, or the clock is or was behind the floor. */
 static inline int times_begin(struct eesp_times *t, uint64_t now, uint64_t slack, struct times_pass *p)
 {
 	if (__builtin_expect(times_later(now, t->early) < __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST) ||
@@ -141,12 +140,12 @@ static inline int times_begin(struct eesp_times *t, uint64_t now, uint64_t slack
 		return 0;
 	times_look(t, now, slack, p);
 	p->most = 0;
-	p->base = p->cycle = 0; /* slice 0 is there */
+	p->base = p->cycle = 0; /* no packet yet: slice 0 */
 	p->first = t->words;
 	return 1;
 }
 
-/* The same, at a reading that is young, or now. */
+/* The same, at the last reading if it is young, else at a new one. */
 static inline int times_start(struct eesp_times *t, struct times_reading *r, unsigned rate, struct times_pass *p)
 {
 	if (__builtin_expect(times_cycles() - r->cycles < times_young() && r->now != 0, 1))
@@ -155,10 +154,10 @@ static inline int times_start(struct eesp_times *t, struct times_reading *r, uns
 	return times_begin(t, now, 0, p);
 }
 
-/* Whether the time of a packet that is not authenticated yet passes, at any time since the reading. */
+/* Whether the time of a packet that is not authenticated yet passes, now or at any time since the reading. */
 static inline int times_may(const struct times_pass *p, uint64_t time) { return time >= p->sure && time <= p->last && p->limit != 0; }
 
-/* Whether it passes now: of what times_may does not let pass. */
+/* Whether a time that times_may does not let pass does so at a new reading. */
 static __attribute__((noinline)) int times_passes(struct eesp_times *t, struct times_pass *p, struct times_reading *r, unsigned rate, uint64_t time)
 {
 	if (p->sure != p->floor)
@@ -166,7 +165,7 @@ static __attribute__((noinline)) int times_passes(struct eesp_times *t, struct t
 	return times_may(p, time);
 }
 
-/* What it is if it does not; counted. */
+/* Counts a time that does not pass, and returns why. */
 static __attribute__((noinline)) enum times_verdict times_refused(struct eesp_times *t, const struct times_pass *p, uint64_t time)
 {
 	if (time < p->floor) {
@@ -180,7 +179,8 @@ static __attribute__((noinline)) enum times_verdict times_refused(struct eesp_ti
 	return TIME_UNMARKED;
 }
 
-/* Where a packet's word is looked for first, and what it is; flow: replay.Seeds.Hash. */
+/* The line where the search for a packet's word begins, and the word. flow is
+ * replay.Seeds.Hash of its key. */
 static inline uint64_t *times_place(const struct eesp_times *t, struct times_pass *p, uint64_t flow, uint64_t tsc, uint64_t time, uint64_t *word)
 {
 	uint64_t h = times_mix(flow ^ t->tsc_seed[0], tsc ^ t->tsc_seed[1]), print = h & ((UINT64_C(1) << TIMES_CYCLE) - 1);
@@ -194,8 +194,8 @@ static inline uint64_t *times_place(const struct eesp_times *t, struct times_pas
 	return p->first + (uint64_t)((unsigned __int128)h * t->lines >> 64) * TIMES_LINE;
 }
 
-/* The words of a line at which a search ends, as bits: the one that is looked for,
- * and those of other cycles than its, which is not 0. */
+/* The words of a line at which a search for word ends, as bits: an equal one, and those
+ * of other cycles. The cycle of word must not be 0. */
 static inline unsigned times_stops(const uint64_t *line, uint64_t word)
 {
 #if defined(__x86_64__)
@@ -205,7 +205,7 @@ static inline unsigned times_stops(const uint64_t *line, uint64_t word)
 	typedef float floats __attribute__((vector_size(16)));
 	const two w = { (long long)word, (long long)word }, *at = (const two *)line; /* 8 octets of a load are never torn */
 	const two a = at[0] ^ w, b = at[1] ^ w, c = at[2] ^ w, d = at[3] ^ w;
-#define STOP(x) ((four)((utwo)((x) | ((x) - 1)) >> TIMES_CYCLE)) /* in the low half, not 0: a stop */
+#define STOP(x) ((four)((utwo)((x) | ((x) - 1)) >> TIMES_CYCLE)) /* a stop if the low half is not 0 */
 	const four e = __builtin_shuffle(STOP(a), STOP(b), (four){ 0, 2, 4, 6 }) > 0, f = __builtin_shuffle(STOP(c), STOP(d), (four){ 0, 2, 4, 6 }) > 0;
 #undef STOP
 	return (unsigned)__builtin_ia32_movmskps((floats)e) | (unsigned)__builtin_ia32_movmskps((floats)f) << 4;
@@ -219,7 +219,8 @@ static inline unsigned times_stops(const uint64_t *line, uint64_t word)
 #endif
 }
 
-/* Finds a packet's word, or makes it: fresh.Table.insert. first is its slice's. */
+/* Finds or writes a packet's word, from the line at "at" on: fresh.Table.insert. first
+ * is the first word of the slice. */
 static __attribute__((noinline)) enum times_verdict times_walk(const struct eesp_times *t, uint64_t *first, uint64_t *at, uint64_t word)
 {
 	uint64_t lines = t->lines < TIMES_LINES ? t->lines : TIMES_LINES;
@@ -245,8 +246,8 @@ static __attribute__((noinline)) enum times_verdict times_walk(const struct eesp
 	return TIME_FULL;
 }
 
-/* The same, in its first line mostly. alone: no other thread is at work on the table, and
- * none was ever. */
+/* The same, with the usual case inline: the word goes to the first line. alone: no
+ * other thread has ever used the table. */
 static inline enum times_verdict times_insert(const struct eesp_times *t, uint64_t *first, uint64_t *at, uint64_t word, int alone)
 {
 	unsigned stops = times_stops(at, word);
@@ -254,7 +255,7 @@ static inline enum times_verdict times_insert(const struct eesp_times *t, uint64
 		uint64_t *w = at + __builtin_ctz(stops), old = __atomic_load_n(w, __ATOMIC_SEQ_CST);
 		if (old == word)
 			return TIME_DUPLICATE;
-		/* Never used, or of an older cycle: which of both cannot be guessed. */
+		/* Free, or of an older cycle: no branch, since which of both is unpredictable. */
 		uint64_t ours = (((old >> TIMES_CYCLE) - (word >> TIMES_CYCLE)) & 0x8000) | (old == 0);
 		if (__builtin_expect(ours != 0, 1)) {
 			if (alone) {
@@ -273,14 +274,14 @@ static __attribute__((noinline)) void times_count(struct eesp_times *t, enum tim
 	__atomic_fetch_add(v == TIME_DUPLICATE ? &t->duplicate : v == TIME_STALE ? &t->stale : &t->full, 1, __ATOMIC_RELAXED);
 }
 
-/* Takes note of a packet that was authenticated, and whose time passed. What is
- * not TIME_FRESH must not be delivered. */
+/* Commits an authentic packet whose time passed. Unless the result is TIME_FRESH, the
+ * packet must not be delivered. */
 static inline enum times_verdict times_commit(struct eesp_times *t, struct times_pass *p, uint64_t *first, uint64_t *at, uint64_t word,
 						uint64_t time, int alone)
 {
 	enum times_verdict v = times_insert(t, first, at, word, alone);
-	/* Read after the word was written: whoever gives its place up has raised the
-	 * floor before. */
+	/* The floor is read after the word was written: a thread that reuses the place has
+	 * raised the floor before. */
 	if (__builtin_expect(v == TIME_FRESH && time < __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST), 0))
 		v = TIME_STALE;
 	if (__builtin_expect(v == TIME_FRESH, 1))
