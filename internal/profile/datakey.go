@@ -6,13 +6,14 @@ import (
 	"libeesp/internal/wire"
 )
 
-// KeyContext is struct eesp_context: what a data key depends on besides keys.
+// KeyContext is struct eesp_context: what a data key depends on besides the group's
+// keys.
 type KeyContext struct {
 	ID         uint64
 	Epoch      uint16
 	V          uint8
 	Levels     uint8 // bit l: level l; 0 = the group's default
-	Generation uint8 // 0 current, 1 previous, 2 next
+	Generation uint8 // 0 current, 1 previous, 2 next; tss: AN
 	Reserved   [3]uint8
 	Addr       Addr
 }
@@ -25,14 +26,15 @@ type DataKey struct {
 	KeyLen     uint8
 	OptionsLen uint8
 	Profile    uint8
-	Params     [2]uint8 // of the group, what the holder has to know
+	Params     [2]uint8 // parameters of the group that the holder needs
 	Addr       Addr
 	Key        [32]byte
-	Options    [wire.Levels * wire.MaxOption]byte // stateless: Master Key Options
+	Options    [wire.Levels * wire.MaxOption]byte // stateless: Master Key Options; tss, eesp: what is added to nonces, tss then the counter limit
 	Domain     uint32
 }
 
-// Mask is what of Options is added to nonces.
+// Mask returns the octets of Options that are added to nonces; in tss, those of the
+// counter limit may follow.
 func (d *DataKey) Mask() []byte {
 	if d.Profile == 0 {
 		return nil
@@ -40,11 +42,11 @@ func (d *DataKey) Mask() []byte {
 	return d.Options[:d.OptionsLen]
 }
 
-// heldKey is a data key with its context, for those who hold no master key.
+// heldKey is what a sender or receiver that holds a data key needs to know of it.
 type heldKey struct {
 	keyLen  int
 	epoch   uint16
-	options []byte // Master Key Options that go into the header
+	options []byte // DataKey.Options
 }
 
 func heldOf(k *DataKey) *heldKey {

@@ -14,12 +14,12 @@ const MaxLen = 1 << 20
 
 // Desc's Flags.
 const (
-	FlagIPv6      = 1 << iota // the octets in front of a tss header are IPv6's
-	FlagExtension             // psp: opening leaves the header's extension in front of the payload
+	FlagIPv6      = 1 << iota // tss: the prefix is that of IPv6
+	FlagExtension             // psp: opening makes the header's extension part of the payload
 )
 
-// Desc describes one packet of a burst: struct eesp_pkt of include/eesp.h,
-// field by field. Out is not a pointer for Go, since the memory is C's.
+// Desc describes one packet of a burst: struct eesp_pkt of include/eesp.h. Out is
+// not a Go pointer, since the memory may be C's.
 type Desc struct {
 	Data       unsafe.Pointer
 	Len        uint32
@@ -57,35 +57,36 @@ type IOV struct {
 	Len  uintptr
 }
 
-// Lane is one packet on the general path: what the profile found in
-// its header, and what the path needs beside the kernels' job. A packet is
+// Lane is one packet on the general path: what the profile found in its header, and
+// what the path needs besides the kernel's job. A packet is
 //
 //	prefix | header | payload | padding | ICV
 //
-// The text is the last Inner octets of the header, payload and padding. It is
-// authenticated, and encrypted but for some octets in front.
+// The body is the last Inner octets of the header, payload and padding. It is
+// encrypted, except for its first Clear octets. All is authenticated, except for the
+// first Skip octets of the body.
 type Lane struct {
 	Pkt      *Desc
 	Hdr      unsafe.Pointer // first octet of the header
-	Prefix   uint32         // octets in front of the header that are authenticated
-	HdrLen   uint32         // octets in front of the payload
+	Prefix   uint32         // octets of the prefix
+	HdrLen   uint32         // octets of the header
 	Inner    uint32
-	Len      uint32 // payload octets; when opening, until Opened: with padding
-	Pad      uint32 // octets of padding, when sealing
-	Clear    uint32 // octets of the text in front that are not encrypted
-	Skip     uint32 // of these, octets in front that are not authenticated
-	KeyLen   uint8  // octets of the data key
-	Retry    bool   // no Master Key Option, and Prev may be tried if the key fails
-	Tunnel   bool   // eesp: the payload is to be an IP packet
+	Len      uint32 // payload octets; in opening, until Opened, with padding
+	Pad      uint32 // octets of padding, in sealing
+	Clear    uint32
+	Skip     uint32
+	KeyLen   uint8 // octets of the data key
+	Retry    bool  // no Master Key Option, and Prev may be tried if the key fails
+	Tunnel   bool  // eesp: the payload must be an IP packet
 	Prev     *kernel.Master
 	Used     *keys.Usage    // of Prev
-	Snapshot *keys.Snapshot // tss: that Parse found the key in
-	Flow     replay.Key     // whose counter Seq is, if Opening's Replay asks for it
+	Snapshot *keys.Snapshot // tss: the one in which Parse found the key
+	Flow     replay.Key     // the context in which Seq is counted, if Replay asks for it
 	Seq      uint64
-	Time     uint64 // when it was sealed, if counters are times: 2^-28 s since 1970
+	Time     uint64 // when it was sealed, if counters are times: in 2^-28 s since 1970
 }
 
-// Failed counts a packet that was parsed and is not authentic.
+// Failed counts, for the latch of tss, a packet that was parsed and is not authentic.
 func (l *Lane) Failed() { failed(l.Snapshot) }
 
 func failed(group *keys.Snapshot) {

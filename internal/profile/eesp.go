@@ -12,22 +12,22 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Profile eesp: draft-ietf-ipsecme-eesp-03, or -02 for a group that says so. A
-// group is one SA, its one slot has the root key, and each Session ID is a Sub SA
-// with a key of its own. Or there are no Sub SAs, and the slot has the SA's key.
+// Profile eesp: draft-ietf-ipsecme-eesp-03, or -02 if the group asks for it. A group
+// is one SA. Its one slot has the root key, and each Session ID is a Sub SA with its
+// own key. Without Sub SAs, the slot has the SA's key.
 
 const (
 	eespSalt    = keys.SaltLen // octets behind a key
-	eespCounter = 3            // low octet of i
-	eespSession = 9            // in a CMAC input
+	eespCounter = 3            // place of i's low octet in a CMAC input
+	eespSession = 9            // place of the Session ID
 
-	// EESPNone, for a Mode, is an SA without a key derivation and Sub SAs.
+	// EESPNone is the Mode of an SA without key derivation and Sub SAs.
 	EESPNone = 255
-	// EESPDraft is what groups speak that do not say.
+	// EESPDraft is the default draft.
 	EESPDraft = 3
 )
 
-// DataKey.Params[0]: what the holder of a key has to know of the SA.
+// DataKey.Params[0]: properties of the SA that the holder of a key needs.
 const (
 	eespSeq = 1 << iota
 	eespIV
@@ -69,7 +69,8 @@ func (eesp) Prepare(p *keys.Params) error {
 	return eespEncap(p)
 }
 
-// eespEncap has the draft and the encapsulation mode decide the format.
+// eespEncap sets the parts of the format that the draft and the encapsulation mode
+// decide.
 func eespEncap(p *keys.Params) error {
 	s := &p.EESP
 	switch p.Draft {
@@ -87,13 +88,14 @@ func eespEncap(p *keys.Params) error {
 	if p.Encap > keys.EncapIPTFS {
 		return fmt.Errorf("%w: encapsulation mode %d", status.ErrArgument, p.Encap)
 	}
-	if !s.Full { // which is a tunnel's format
+	if !s.Full { // the optimized format is that of tunnels
 		if p.Encap > keys.EncapTunnel {
 			return fmt.Errorf("%w: encapsulation mode %d has the full format", status.ErrArgument, p.Encap)
 		}
 		p.Encap = keys.EncapTunnel
 	}
-	// Routers that look at what is in clear want to know what it is.
+	// With octets in clear, a tunnel has the full format too: routers that read them
+	// need the Payload Info Header.
 	s.Tunnel = p.Encap == keys.EncapTunnel
 	s.Full = !s.Tunnel || s.MaxCOffset != 0
 	return nil
@@ -115,8 +117,7 @@ func eespLayout(s *wire.EESPFormat) error {
 
 func (eesp) KeyOctets(p *keys.Params) int { return p.KeyLen + eespSalt }
 
-// eespKDF is how the keys of an SA's Sub SAs are derived. It is not ok where
-// the root key is missing.
+// eespKDF returns the KDF of an SA's Sub SAs; not ok: there is no root key.
 func eespKDF(s *keys.Snapshot) (k KDF, ok bool) {
 	r := &s.Slot[0]
 	k = KDF{Master: r.Master, Root: r.Root, Raw: r.Raw, Subs: r.Subs, Usage: r.Usage, Blocks: 1, KeyLen: uint8(s.KeyLen), Mask: eespSalt}
@@ -126,8 +127,8 @@ func eespKDF(s *keys.Snapshot) (k KDF, ok bool) {
 	return k, r.Present
 }
 
-// eespMsg writes the KDF input for k: HKDF's info, or the CMAC input of 15
-// octets for i = 1, padded.
+// eespMsg writes the KDF input for k: the info of HKDF, or the CMAC input for i = 1,
+// 15 octets and padding.
 func eespMsg(m *[MaxBlocks * 16]byte, k *KDF, session uint16) {
 	clear(m[:])
 	switch {
@@ -157,7 +158,7 @@ func (eesp) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 }
 
 func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code {
-	// A holder of the key may send with it: see Begin.
+	// The holder may send with the key: so the root key must be this SPI's, as in Begin.
 	if !s.Claim(0) {
 		return status.ErrRootKey
 	}
@@ -177,7 +178,7 @@ func (eesp) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) st
 	return status.OK
 }
 
-// eespOf is the SA of a data key, whose number of Sub SAs is not known.
+// eespOf returns the SA of a data key. Its number of Sub SAs is not known.
 func eespOf(d *DataKey) *keys.Params {
 	p := &keys.Params{Domain: d.Domain, KeyLen: int(d.KeyLen), Align: 4}
 	f := d.Params[0]
@@ -250,19 +251,19 @@ func (eesp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	return o, nil
 }
 
-// eespSealing says how a sender writes headers.
+// eespSealing is the Sealing of profile eesp.
 type eespSealing struct {
 	bare
 	session uint16
 	spi     uint32
 	format  wire.EESPFormat
 	held    *heldKey
-	b       [MaxHeader]byte // but for sequence number, IV, CryptOffset and info header
-	n       int
-	at      int // of sequence number and IV
+	b       [MaxHeader]byte // template, without sequence number, IV, CryptOffset and info header
+	n       int             // its length
+	at      int             // place of sequence number and IV
 }
 
-// Space is the Sub SA. A root key is that of one SPI: Begin sees to it.
+// Space is the Sub SA. Begin makes sure that a root key is sent with under one SPI.
 func (s *eespSealing) Space() string { return fmt.Sprintf("eesp/%x/%x", s.spi, s.session) }
 
 // First is 1: there is no sequence number 0.
@@ -271,7 +272,6 @@ func (s *eespSealing) First() uint64 { return 1 }
 // Epochs is false: a Sub SA has one key.
 func (s *eespSealing) Epochs() bool { return false }
 
-// Begin prepares the headers of a burst.
 func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	if h.Is(s, snap) {
 		return status.OK
@@ -297,7 +297,7 @@ func (s *eespSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	return h.ready(s, snap)
 }
 
-// Fit decides about a packet: CryptOffset counts from the Payload Info Header.
+// Fit: CryptOffset counts from the Payload Info Header.
 func (s *eespSealing) Fit(h *Header, l *Lane) status.Code {
 	p := l.Pkt
 	if p.Flags != 0 {
@@ -314,8 +314,8 @@ func (s *eespSealing) Fit(h *Header, l *Lane) status.Code {
 
 func eespPad(text uint32) uint32 { return -text & 3 }
 
-// field is the CryptOffset of a packet: with the info header, if any octet of
-// the payload is in clear.
+// field returns the CryptOffset of a packet. If payload octets are in clear, the
+// Payload Info Header, 4 octets, is too.
 func (s *eespSealing) field(p *Desc) uint32 {
 	if p.COffset == 0 {
 		return 0
@@ -323,9 +323,8 @@ func (s *eespSealing) field(p *Desc) uint32 {
 	return uint32(p.COffset) + 1
 }
 
-// Look wants, in a tunnel and in the optimized format, an IP packet and nothing
-// behind it; in a tunnel's full format also the Next Header that goes with it, or
-// that of a dummy packet.
+// Look: in a tunnel and in the optimized format, the payload must be one IP packet. In
+// a tunnel's full format Next Header must name its version, or a dummy packet.
 func (s *eespSealing) Look(l *Lane, payload unsafe.Pointer) status.Code {
 	full := s.format.Full
 	if full && (!s.format.Tunnel || l.Pkt.NextHeader == wire.ProtoNone) {
@@ -338,7 +337,6 @@ func (s *eespSealing) Look(l *Lane, payload unsafe.Pointer) status.Code {
 	return status.OK
 }
 
-// Fill writes the headers of packets that follow one another.
 func (s *eespSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
 	full, offset, both := s.format.Full, s.format.MaxCOffset != 0, s.format.Seq && s.format.IV
 	head := h.n - int(h.Inner)
@@ -363,7 +361,7 @@ func (s *eespSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step 
 	}
 }
 
-// Messages writes the KDF inputs of packets, which are all the same.
+// Messages: all packets have one KDF input.
 func (s *eespSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc) {
 	for range jobs {
 		*(*[16]byte)(to) = *(*[16]byte)(h.msg[:])
@@ -371,18 +369,17 @@ func (s *eespSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ke
 	}
 }
 
-// eespOpening says what a receiver accepts.
+// eespOpening is the Opening of profile eesp.
 type eespOpening struct {
 	bareOpening
 	own     *OwnIDs
 	replay  bool
-	sa      *keys.Params // of the expanded key
+	sa      *keys.Params // of the held key, and the next two
 	session uint16
 	salt    uint32
 	held    *heldKey
 }
 
-// Parse reads the header of a packet.
 func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
 	b := unsafe.Slice((*byte)(l.Hdr), n)
 	spi, code := wire.EESPSPI(b, kernel.TagSize)
@@ -437,7 +434,7 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 	return reflected(o.own.List(), p.ID)
 }
 
-// Opened takes the padding off, and looks at what a tunnel holds.
+// Opened removes padding and checks the payload of a tunnel.
 func (o *eespOpening) Opened(l *Lane, payload unsafe.Pointer) status.Code {
 	if l.Inner != 0 {
 		next, pad, ok := wire.ParseEESPInfo(unsafe.Slice((*byte)(unsafe.Add(payload, -int(l.Inner))), l.Inner+l.Len))

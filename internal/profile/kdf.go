@@ -8,23 +8,24 @@ import (
 	"libeesp/internal/keys"
 )
 
-// KDF says how a data key comes of a context. All of its words count when
-// contexts are compared.
+// KDF says how a data key is derived: with CMAC under Master, with HKDF under Root,
+// or it is Raw. If all three are nil, the key is held, and expanded already. Contexts
+// are compared as a whole, so every word of it counts.
 type KDF struct {
-	Master  *kernel.Master     // of CMAC, or
-	Root    *hkdf.Expander     // of HKDF, or
-	Subs    *keys.Subs         // keeps the keys that come of it, if not nil
+	Master  *kernel.Master
+	Root    *hkdf.Expander
+	Subs    *keys.Subs         // keeps derived keys; nil: they are not kept
 	Usage   *keys.Usage        // counts; nil: nothing is derived
-	Raw     *[keys.RawLen]byte // the data key itself, and behind it the mask; nil: it is expanded already
-	Blocks  uint8              // of the message
-	KeyLen  uint8              // octets of key
+	Raw     *[keys.RawLen]byte // the data key, and behind it the mask
+	Blocks  uint8              // of the input
+	KeyLen  uint8              // octets of the key
 	Mask    uint8              // octets behind the key that are added to the nonce: 0, 4 or 12
-	Counter uint8              // place in the message of the number of the output block
-	Padded  bool               // the message was padded: subkey K2
+	Counter uint8              // place in the input of the number of the output block
+	Padded  bool               // the input was padded: subkey K2
 	_       [3]uint8
 }
 
-// Per is the number of output blocks of a key.
+// Per is the number of output blocks for a key and its mask.
 func (k *KDF) Per() int { return (int(k.KeyLen) + int(k.Mask) + 15) / 16 }
 
 // Sub is the subkey of the last block.
@@ -53,7 +54,7 @@ func (k *KDF) Derived(msg *[16]byte) {
 
 // Context is what a data key is derived from.
 type Context struct {
-	Msg [MaxBlocks * 16]byte // CMAC input for the first block of key; HKDF: two octets of info
+	Msg [MaxBlocks * 16]byte // CMAC: the input for the first output block; HKDF: two octets of info
 	KDF
 }
 
@@ -63,7 +64,8 @@ const (
 	MaxPer    = 3
 )
 
-// CounterAt is the place of the counter in inputs that are the caller's.
+// CounterAt is the place of the counter in KDF inputs of profile stateless, and in
+// those that callers pass.
 const CounterAt = 0
 
 func cmacKDF(s *keys.Snapshot, sel, blocks int) KDF {

@@ -7,24 +7,25 @@ import (
 	"libeesp/internal/status"
 )
 
-// OwnIDs are the IDs that a receiver's end sends with. They may change at any time.
+// OwnIDs are the IDs with which a receiver's own end sends. They may change at any
+// time.
 type OwnIDs struct{ sorted atomic.Pointer[[]uint64] }
 
-// NewOwnIDs makes such a list.
+// NewOwnIDs makes the list.
 func NewOwnIDs(ids []uint64) *OwnIDs {
 	o := new(OwnIDs)
 	o.Set(ids)
 	return o
 }
 
-// Set puts others in force.
+// Set replaces the IDs.
 func (o *OwnIDs) Set(ids []uint64) {
 	l := slices.Clone(ids)
 	slices.Sort(l)
 	o.sorted.Store(&l)
 }
 
-// List is the IDs in rising order, which do not change.
+// List returns the IDs in force, in rising order. The caller must not change them.
 func (o *OwnIDs) List() []uint64 {
 	if o == nil {
 		return nil

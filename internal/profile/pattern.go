@@ -8,19 +8,19 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Pattern is the pattern that most packets of one burst have in common: their
-// first octets, options and keys.
+// Pattern is what most packets of a burst have in common: first octets, options and
+// key.
 type Pattern struct {
 	KDF
 	of     Opening // nil: there is none
 	word   [4]byte // the first octets
 	n      uint32  // octets of the header
 	at     uint32  // where the options begin
-	long   bool
+	long   bool    // stateless: the ID has 8 octets
 	flags  uint16
 	prefix uint32
-	name   [16]byte // of the key, in Flow
-	snap   *keys.Snapshot
+	name   [16]byte       // of the key, in Flow
+	snap   *keys.Snapshot // tss
 	opts   [wire.Levels*wire.MaxOption + 8]byte
 	msg    [MaxBlocks * 16]byte
 }
@@ -34,7 +34,7 @@ func (s *Pattern) Is(o Opening) bool { return s.of == o && o != nil }
 // MsgLen is the length of a packet's KDF input in octets.
 func (s *Pattern) MsgLen() int { return int(s.Blocks) * 16 }
 
-// Begins reports whether a packet begins like those of the pattern.
+// Begins reports whether a packet has the pattern's first octets.
 func (s *Pattern) Begins(p *Desc) bool {
 	return p.IOVCount == 0 && p.Data != nil && p.Len >= 4 && *(*[4]byte)(p.Data) == s.word
 }
@@ -42,8 +42,8 @@ func (s *Pattern) Begins(p *Desc) bool {
 // Forget drops the pattern.
 func (s *Pattern) Forget() { *s = Pattern{} }
 
-// job turns a packet that begins as the pattern's do into a job, but for the
-// nonce, if it is simple and would not be refused.
+// job makes a job, except for the nonce, of a packet that has the pattern's first
+// octets and is simple. It reports whether it did.
 func (s *Pattern) job(p *Desc, j *kernel.Job) bool {
 	const icv = kernel.TagSize
 	if p.IOVCount != 0 || p.Flags^s.flags|uint16(p.Reserved) != 0 || p.Data == nil || p.Len < s.n+icv || p.Len > MaxLen ||
@@ -58,6 +58,6 @@ func (s *Pattern) job(p *Desc, j *kernel.Job) bool {
 		return true
 	}
 	j.Dst = p.Dst
-	d := uintptr(p.Dst) - uintptr(j.AAD) // behind all of it, or as far in front
+	d := uintptr(p.Dst) - uintptr(j.AAD) // Dst must not overlap the packet
 	return p.DstSize >= text && d >= uintptr(s.prefix+p.Len) && -d >= uintptr(text)
 }

@@ -10,16 +10,17 @@ import (
 	"libeesp/internal/secmem"
 )
 
-// planned is what a Sealing or Opening has whose ordinary packets a plan can
-// describe. For a expanded key, area is where it is, and there are no snapshots.
-// A plan that does not cover a packet leaves it to the general path, so that none has
-// to be complete, or to be there at all.
+// plannedSealing is a Sealing that has plans. For a held data key, area is the
+// address of the expanded key, and there is no snapshot. Packets that a plan does not
+// cover take the general path, so a plan need not be complete.
 type plannedSealing interface {
 	// planSeal fills in a plan, and reports whether there is one.
 	planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool
 }
 
+// plannedOpening is an Opening that has plans.
 type plannedOpening interface {
+	// planOpen returns a plan, or nil if there is none.
 	planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open
 }
 
@@ -27,8 +28,8 @@ func newSeal(area uintptr) *plan.Seal {
 	return &plan.Seal{NextAt: plan.None, EpochAt: plan.None, PadAt: plan.None, AgainAt: plan.None, Area: area}
 }
 
-// PlanSeal compiles what a sender's packets are like, which are of that epoch if
-// a data key is good for one only and counters do not leave theirs.
+// PlanSeal compiles a sender's plan; nil: it has none. epoch is that of the counters,
+// if they stay in one.
 func PlanSeal(be *kernel.Backend, s Sealing, snap *keys.Snapshot, area uintptr, epoch uint16) *plan.Seal {
 	p := newSeal(area)
 	p.Epoch = epoch
@@ -39,7 +40,7 @@ func PlanSeal(be *kernel.Backend, s Sealing, snap *keys.Snapshot, area uintptr, 
 	return p
 }
 
-// PlanOpen compiles what the packets are like that a receiver opens.
+// PlanOpen compiles a receiver's plan; nil: it has none.
 func PlanOpen(be *kernel.Backend, o Opening, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	if o, ok := o.(plannedOpening); ok {
 		return o.planOpen(be, snaps, area)
@@ -47,11 +48,11 @@ func PlanOpen(be *kernel.Backend, o Opening, snaps []*keys.Snapshot, area uintpt
 	return nil
 }
 
-// expandedKey is a data key that a plan has.
+// expandedKey is a data key that belongs to a plan.
 type expandedKey [4 * kernel.MaxKeyBytes]byte
 
-// expanded derives the data key of a KDF input for i = 1 and expands it, and
-// returns what is to be added to nonces.
+// expanded derives the data key of a KDF input with CMAC and expands it. mask is what
+// is added to nonces.
 func expanded(be *kernel.Backend, k *KDF, msg *[MaxBlocks * 16]byte) (area *expandedKey, mask [12]byte, err error) {
 	w, err := secmem.New[struct {
 		out     [MaxPer * 16]byte
@@ -73,7 +74,7 @@ func expanded(be *kernel.Backend, k *KDF, msg *[MaxBlocks * 16]byte) (area *expa
 	return area, mask, nil
 }
 
-// counts is where a key counts for C, until the plan is freed.
+// counts returns the address of a key's counts, and pins them until the plan is freed.
 func counts(to interface{ Keep(any) }, u *keys.Usage) uintptr {
 	if u != nil {
 		to.Keep(u)
@@ -81,8 +82,8 @@ func counts(to interface{ Keep(any) }, u *keys.Usage) uintptr {
 	return u.Words()
 }
 
-// addresses is where a plan finds the key. The key may be gone: its address is
-// all that is asked for.
+// addresses returns the addresses of the CMAC key and of its subkey, for a plan. It
+// does not read them: the key may be gone.
 func (k *KDF) addresses() (master, sub uintptr) {
 	if k.Master == nil {
 		return 0, 0
@@ -94,7 +95,8 @@ func (k *KDF) addresses() (master, sub uintptr) {
 	return master, master + unsafe.Offsetof(k.Master.K1)
 }
 
-// splitPlan is split, as data, of a counter that a mask leaves.
+// splitPlan is split as data. mask has the bits of the counter that are not the
+// direction.
 func splitPlan(engineBits uint8, mask uint64) plan.Split {
 	return plan.Split{Mask: mask, Shift: engineBits, EngineMask: 1<<engineBits - 1}
 }

@@ -13,7 +13,7 @@ import (
 	"libeesp/internal/wire"
 )
 
-// eespUnwrap is what the texts of an SA are.
+// eespUnwrap is the form of an SA's bodies.
 func eespUnwrap(s *wire.EESPFormat) plan.Unwrap {
 	switch {
 	case !s.Full:
@@ -24,7 +24,7 @@ func eespUnwrap(s *wire.EESPFormat) plan.Unwrap {
 	return plan.Info
 }
 
-// eespDerive has the key of a Sub SA, and its salt, at out, which is in locked
+// eespDerive writes the key of a Sub SA and its salt to out, which is in locked
 // memory.
 func eespDerive(k *KDF, session uint16, out []byte) error {
 	switch {
@@ -59,7 +59,7 @@ func eespDerive(k *KDF, session uint16, out []byte) error {
 	return nil
 }
 
-// planSeal is for PlanSeal. A sender's key is one of the slot's derived ones.
+// planSeal: the sender's key is one of those that keys.Subs keeps.
 func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
 	if s.Begin(&h, snap) != 0 || !s.format.Seq { // without sequence number, the counter is the IV: the general path
@@ -94,7 +94,8 @@ func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uin
 	return true
 }
 
-// planOpen is for PlanOpen: packets with such options as senders here write.
+// planOpen: the plan covers packets with the options that senders of this library
+// write.
 func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0, 0}))
 	to.Split, to.Own = plan.Split{Mask: ^uint64(0)}, o.own.List()
@@ -120,7 +121,7 @@ func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area 
 		if !ok {
 			continue
 		}
-		if slot.Raw != nil { // it is not derived
+		if slot.Raw != nil { // the SA's only key: it need not wait for a packet
 			k, _ := eespKDF(snap)
 			if slot.Subs.Find(be, 0, int(k.KeyLen), func(out []byte) error { return eespDerive(&k, 0, out) }) == 0 {
 				continue
@@ -157,7 +158,7 @@ func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, se
 				s.Mask[i] = 0xff
 			}
 		}
-		// SAs of one form of header, but of different texts, would have one layout.
+		// AddLayout refuses an SA with the same headers and another form of bodies.
 		s.Word = binary.NativeEndian.Uint32(p.Value[:]) & binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0, 0})
 		s.ProbeMask = binary.NativeEndian.Uint64([]byte{0xff, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff})
 		if i, ok := to.AddLayout(s); ok {

@@ -11,7 +11,6 @@ import (
 	"libeesp/internal/wire"
 )
 
-// planSeal is for PlanSeal.
 func (s *pspSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
 	if s.Begin(&h, snap) != 0 || !h.Simple {
@@ -26,11 +25,11 @@ func (s *pspSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area uintp
 	return true
 }
 
-// pspExtensions is how many units of extension a plan covers at most.
+// pspExtensions is the most units of extension that the plan covers; the loose plan
+// covers all.
 const pspExtensions = 2
 
-// planOpen is for PlanOpen. Of the first octets, what follows, the bits that are
-// reserved, and S and D may be anything.
+// planOpen: of the first octets, Next Header, S, D and reserved bits may be anything.
 func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0, 0xff, wire.PSPMaxOffset, 0x3f}))
 	to.Split, to.Own = splitPlan(o.engineBits, ^uint64(0)), o.own.List()
@@ -102,8 +101,7 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 	return to
 }
 
-// looseShape is the form of headers with whatever extension, of payloads with
-// whatever crypt offset.
+// looseLayout is the layout of headers with any extension and crypt offset.
 func (o *pspOpening) looseLayout(p *plan.Pattern, n int, version, least uint8, missing status.Code) *plan.Layout {
 	s := o.layout(p, n)
 	s.Mask[1], s.Mask[2], s.Mask[3] = 0, 0, wire.PSPVersionBits
@@ -116,7 +114,7 @@ func (o *pspOpening) looseLayout(p *plan.Pattern, n int, version, least uint8, m
 	return s
 }
 
-// layout is the form of headers that begin as a pattern does.
+// layout is the layout of a pattern's headers, of n octets.
 func (o *pspOpening) layout(p *plan.Pattern, n int) *plan.Layout {
 	s := &plan.Layout{
 		N: uint16(n), NextAt: 0, IDAt: 4, IDShift: 32, IDMask: ^uint64(0), TSCAt: 8, TailAt: 0, TSCNever: ^uint64(0), ProbeAt: 0,

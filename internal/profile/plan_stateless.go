@@ -10,7 +10,6 @@ import (
 	"libeesp/internal/wire"
 )
 
-// planSeal is for PlanSeal.
 func (s *statelessSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
 	if s.Begin(&h, snap) != 0 {
@@ -34,13 +33,12 @@ func (s *statelessSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area
 	return true
 }
 
-// statelessCopies are the addresses in a KDF input.
+// statelessCopies copies the addresses that V asks for to a KDF input.
 func statelessCopies(v uint8) (n uint8, c [2]plan.Copy) {
 	return v & wire.VAddrMask, [2]plan.Copy{{From: 0, What: plan.CopyDesc, To: 14}, {From: 16, What: plan.CopyDesc, To: 30}}
 }
 
-// statelessShape is the form of headers with this V and options of so many
-// octets.
+// statelessLayout is the layout of headers of n octets with this V.
 func statelessLayout(v uint8, n int) *plan.Layout {
 	at := 4 + wire.IDLen(v)
 	s := &plan.Layout{
@@ -71,7 +69,6 @@ func statelessLayout(v uint8, n int) *plan.Layout {
 
 var statelessVs = [...]uint8{0, 1, 2, wire.VLongID, wire.VLongID | 1, wire.VLongID | 2}
 
-// planOpen is for PlanOpen.
 func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
@@ -98,20 +95,20 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 		}
 		return to
 	}
-	// Without options first, for plans have a limit.
+	// Packets without options first: the number of patterns is limited.
 	for g, snap := range snaps {
 		if g == 0 && snap.Default != 0 && (!o.tryPrevious || !snap.HasPre(snap.Default)) {
 			o.planKey(to, snap, keys.Selection(snap.Default, keys.Current), nil)
 		}
 	}
-	for _, snap := range snaps { // the first that has a key is the one: see find
+	for _, snap := range snaps { // the first group that has the keys: see find
 		for sel := 1; sel < 64; sel++ {
 			var room [wire.Levels * wire.MaxOption]byte
 			options := room[:0]
 			for l := range snap.Level {
 				if g := sel >> (2 * l) & 3; g != 0 {
 					lv := &snap.Level[l]
-					// A key that Match finds as another one is no pattern of its own.
+					// Match takes the key for another generation: no pattern of its own.
 					if !lv.Present || lv.Match(lv.Index[g-1], lv.ID[:lv.IDLen]) != g {
 						options = nil
 						break
@@ -127,7 +124,7 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 	return to
 }
 
-// planKey adds packets with a key of one snapshot.
+// planKey adds a pattern for each V, for packets with one key of a snapshot.
 func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel int, options []byte) {
 	if snap.Master(sel) == nil {
 		return

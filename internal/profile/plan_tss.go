@@ -12,8 +12,8 @@ import (
 	"libeesp/internal/wire"
 )
 
-// planSeal is for PlanSeal. A key that is the same for all packets is derived here.
-// Direct mode, and what leaves something in clear, take the general path.
+// planSeal: a key that all packets have is derived here. Direct mode, and packets
+// with octets in clear, take the general path.
 func (s *tssSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uintptr, to *plan.Seal) bool {
 	var h Header
 	if s.Begin(&h, snap) != 0 || h.Raw != nil || tssClear(s.Params, uint32(h.n)) != 0 || s.held != nil && !h.Simple {
@@ -34,7 +34,7 @@ func (s *tssSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uint
 	return true
 }
 
-// planFamily fills in what packets are like over IPv4, or over IPv6.
+// planFamily fills in the plan for packets over the IP family of h.
 func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapshot, epoch uint16, to *plan.Seal) bool {
 	six, server := h.Flags == FlagIPv6, s.Mode == keys.TSSServer
 	to.ID, to.N, to.TSCAt, to.Prefix, to.Flags = h.id, uint16(h.n), uint16(h.n-8), uint16(h.Prefix), h.Flags
@@ -92,15 +92,15 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 	return true
 }
 
-// planOpen is for PlanOpen. Domains that latch or leave something in clear are the
-// engine's.
+// planOpen: packets of domains with a latch, or with octets in clear, take the general
+// path.
 func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(^uint32(0))
 	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
 	to.Screens(wire.TSSMinHeader+kernel.TagSize, 0, wire.TSSFirst)
 	to.Prefix = [4]uint8{0: wire.TSSPrefix4, FlagIPv6: wire.TSSPrefix6, 2: plan.None, 3: plan.None}
 	if k := o.held; k != nil {
-		if k.v != TSSSSI { // the address would have to be the key's
+		if k.v != TSSSSI { // packets must have the key's address in their prefix, which plans do not compare
 			return nil
 		}
 		p := &plan.Pattern{KeyLen: tssKeyLen, Kind: uint16(k.an)<<8 | uint16(k.v), Area: area}
@@ -132,8 +132,8 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 		for an := range snap.Slot {
 			slot := &snap.Slot[an]
 			name := snap.Domain<<1 | uint32(an)
-			// The first group that has the key is it: see tssSlot, which also wants to see packets of a key
-			// that may come yet.
+			// The first group that has the key: see tssSlot. A name without a key is added if
+			// the group follows an agent: tssSlot must see such packets (Ahead).
 			if !slot.Present && snap.Ahead == nil || seen[name] {
 				continue
 			}
@@ -170,7 +170,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	p.Tally = snap.State.Tally()
 	s := tssLayout(n)
 	s.RekeyMask, s.RekeyBits, s.RekeyAt = snap.RekeyMask, snap.RekeyShift, 6
-	s.Ages, s.Mask[n-8], s.Mask[n-7] = 1, 0, 0 // any epoch that is not too old
+	s.Ages, s.Mask[n-8], s.Mask[n-7] = 1, 0, 0 // the epoch is not compared, but may be too old
 	if sp {
 		s.IDMask = ^uint64(0)
 	}
@@ -190,7 +190,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 		s.FlowAt, s.FlowLen = -wire.TSSPrefix4, 4
 	}
 	if server && !snap.TSS.NoDirection {
-		s.Mask[n-6] = 0x80 // none of those that go to clients
+		s.Mask[n-6] = 0x80 // no packets to clients
 	}
 	s.Word = binary.NativeEndian.Uint32(p.Value[:])
 	if i, ok := to.AddLayout(s); ok {
@@ -198,7 +198,7 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	}
 }
 
-// tssShape is the form of headers of n octets over IPv4 whose epoch is known.
+// tssLayout is the layout of headers of n octets over IPv4 with a known epoch.
 func tssLayout(n int) *plan.Layout {
 	s := &plan.Layout{
 		N: uint16(n), Prefix: wire.TSSPrefix4, NextAt: plan.None, IDAt: 4, IDShift: 32, IDNever: 1, ProbeAt: 0,

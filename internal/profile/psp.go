@@ -12,8 +12,8 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Profile psp: Google PSP. A data key is that of an SPI and a version, made of
-// the device key that the SPI's top bit names.
+// Profile psp: Google PSP. Each SPI and version has a data key, derived from the
+// device key that the SPI's top bit names.
 
 type psp struct{}
 
@@ -38,8 +38,8 @@ func (psp) KeyOctets(p *keys.Params) int { return p.KeyLen }
 
 func pspSlot(s *keys.Snapshot, spi uint32) *keys.Slot { return &s.Slot[spi>>31] }
 
-// pspKey writes what a data key is derived from: counter(4) | "Pv" | version |
-// 0 | SPI(4) | length in bits(4).
+// pspKey sets the KDF and writes its input: counter(4) | "Pv" | version | 0 | SPI(4) |
+// length in bits(4).
 func pspKey(m *[MaxBlocks * 16]byte, k *KDF, slot *keys.Slot, version uint8, spi uint32) {
 	n := pspKeyLen(version)
 	*m = [MaxBlocks * 16]byte{3: 1, 4: 'P', 5: 'v', 6: '0' + version}
@@ -103,7 +103,7 @@ func (psp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	if v >= wire.PSPGMAC {
 		return s, nil
 	}
-	// Where packets say how much of the extension is encrypted, none is simple.
+	// With FromIV, part of the extension may be encrypted: no packet is simple.
 	if c.FromIV {
 		s.covered = uint32(len(c.Extra))
 	} else {
@@ -123,7 +123,7 @@ func (psp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	return o, nil
 }
 
-// pspSealing says how a sender writes headers.
+// pspSealing is the Sealing of profile psp.
 type pspSealing struct {
 	bare
 	version uint8
@@ -134,12 +134,11 @@ type pspSealing struct {
 	covered uint32 // octets of the extension that crypt offsets count
 }
 
-// Space is the SPI alone, whatever the keys: see stateless.
+// Space is the SPI alone, as the ID in profile stateless.
 func (s *pspSealing) Space() string { return fmt.Sprintf("psp/%x", s.spi) }
 
 func (s *pspSealing) Epochs() bool { return false }
 
-// Begin prepares the headers of a burst.
 func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	if h.Is(s, snap) {
 		return status.OK
@@ -159,7 +158,6 @@ func (s *pspSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	return h.ready(s, snap)
 }
 
-// Fill writes the headers of packets that follow one another.
 func (s *pspSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
 	from := &s.b
 	for i := range jobs {
@@ -178,7 +176,7 @@ func (s *pspSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step u
 	}
 }
 
-// Messages writes the KDF inputs of packets, which are all the same.
+// Messages: all packets have one KDF input.
 func (s *pspSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc) {
 	for range jobs {
 		*(*[16]byte)(to) = [16]byte(h.msg[:])
@@ -186,7 +184,6 @@ func (s *pspSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ker
 	}
 }
 
-// Fit decides about a packet that is not simple.
 func (s *pspSealing) Fit(h *Header, l *Lane) status.Code {
 	p := l.Pkt
 	gmac := s.version >= wire.PSPGMAC
@@ -201,9 +198,9 @@ func (s *pspSealing) Fit(h *Header, l *Lane) status.Code {
 	return status.OK
 }
 
-// pspText is how many octets of an extension are encrypted and how many of a
-// payload of n are not, where the crypt offset comes to offset octets from the
-// beginning of covered ones, which are the extension's last.
+// pspText returns how many octets of the extension are encrypted (inner), and how many
+// of a payload of n octets are in clear. The crypt offset, in octets, counts from the
+// last covered octets of the extension on.
 func pspText(version uint8, offset, covered, n uint32) (inner, clear uint32) {
 	switch {
 	case version >= wire.PSPGMAC:
@@ -214,19 +211,18 @@ func pspText(version uint8, offset, covered, n uint32) (inner, clear uint32) {
 	return 0, offset - covered
 }
 
-// pspOpening says what a receiver accepts.
+// pspOpening is the Opening of profile psp.
 type pspOpening struct {
 	bareOpening
 	own        *OwnIDs
 	replay     bool
 	engineBits uint8
 	held       bool
-	version    uint8 // of the expanded key
+	version    uint8 // of the held key
 	spi        uint32
 }
 
-// Prefix is none. With FlagExtension, what the header has behind its base is part
-// of the payload.
+// Prefix: there is none, but FlagExtension is allowed.
 func (o *pspOpening) Prefix(p *Desc) (uint32, status.Code) {
 	if p.Flags&^FlagExtension != 0 {
 		return 0, status.ErrArgument
@@ -234,8 +230,7 @@ func (o *pspOpening) Prefix(p *Desc) (uint32, status.Code) {
 	return 0, status.OK
 }
 
-// Parse reads the header of a packet. Nothing in it tells groups apart: it is
-// the first one's.
+// Parse uses the first group: headers do not tell groups apart.
 func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
 	var h wire.PSP
 	if code := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); code != status.OK {
@@ -279,18 +274,17 @@ func (o *pspOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	return reflected(o.own.List(), uint64(h.SPI))
 }
 
-// flow says whose counter a packet has, whose Desc is complete.
+// flow sets Flow, Seq and Time of a packet whose Desc is complete.
 func (o *pspOpening) flow(l *Lane, name *[16]byte, version uint8) {
 	l.Flow = replay.Key{Master: *name, ID: l.Pkt.ID, Kind: uint16(version)}
 	l.Seq, l.Flow.Engine = split(l.Pkt.TSC, o.engineBits)
 	l.Time = l.Pkt.TSC
 }
 
-// Learn records the pattern of a packet that was parsed, if others can have it:
-// the first four octets, and the device key.
+// Learn: the pattern is the first four octets and the device key.
 func (o *pspOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = nil
-	gmac := c.Msg[6] >= '0'+wire.PSPGMAC // of an empty payload nothing is in clear
+	gmac := c.Msg[6] >= '0'+wire.PSPGMAC // l.Clear does not show it if the payload is empty
 	if o.held || gmac || l.Inner|l.Clear != 0 {
 		return
 	}
@@ -299,7 +293,6 @@ func (o *pspOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = o
 }
 
-// Match turns packets that match the known pattern into jobs.
 func (o *pspOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	sorted = true
 	last := uint32(0)
@@ -311,7 +304,7 @@ func (o *pspOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []D
 		b := (*[wire.PSPBase]byte)(p.Data)
 		spi := uint64(binary.BigEndian.Uint32(b[4:]))
 		if (b[4]^s.msg[8])>>7 != 0 || wire.PSPReserved(uint32(spi)) || reflected(o.own.List(), spi) != status.OK {
-			break // of the other device key, or refused
+			break // the other device key, or the packet is refused
 		}
 		*(*[12]byte)(j.Nonce[:]) = [12]byte(b[4:])
 		p.ID, p.TSC, p.COffset, p.IOffset, p.NextHeader = spi, binary.BigEndian.Uint64(b[8:]), 0, 0, b[0]

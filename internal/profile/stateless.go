@@ -24,10 +24,9 @@ func (stateless) Prepare(p *keys.Params) error { return nil }
 
 func (stateless) KeyOctets(p *keys.Params) int { return p.KeyLen }
 
-// StatelessMsg writes the KDF input for i = 1 (formats.md, section 1.4) and
-// returns its length in blocks. The header's context ends up in one, two or
-// three whole blocks, so that the CMAC uses subkey K1.
-// What is left of m becomes zero, so that contexts compare as a whole.
+// StatelessMsg writes the KDF input for i = 1 (formats.md, section 1.4) and returns
+// its length in blocks: one, two or three whole ones, so that CMAC uses subkey K1. It
+// zeroes the rest of m, since contexts are compared as a whole.
 func StatelessMsg(m *[MaxBlocks * 16]byte, v uint8, id uint64, epoch uint16, a *Addr, keyBits uint16) int {
 	clear(m[16:])
 	m[0], m[1], m[2], m[3] = 1, labelByte, v, 0
@@ -133,7 +132,7 @@ func (stateless) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	return o, nil
 }
 
-// statelessSealing says how a sender writes headers.
+// statelessSealing is the Sealing of profile stateless.
 type statelessSealing struct {
 	bare
 	v       uint8
@@ -143,13 +142,12 @@ type statelessSealing struct {
 	held    *heldKey
 }
 
-// Space is the ID alone: which root keys a group's senders use changes as they
-// come, go and rotate, and two groups may hold the same ones.
+// Space is the ID alone: a group's root keys change, and two groups may have the same
+// ones.
 func (s *statelessSealing) Space() string { return fmt.Sprintf("%d/%x", s.v&wire.VLongID, s.id) }
 
 func (s *statelessSealing) Epochs() bool { return true }
 
-// Begin prepares the headers of a burst.
 func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	if h.Is(s, snap) {
 		return status.OK
@@ -186,7 +184,6 @@ func (s *statelessSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	return h.ready(s, snap)
 }
 
-// Fill writes the headers of packets that follow one another.
 func (s *statelessSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
 	n, salt := uintptr(h.n), h.salt
 	for i := range jobs {
@@ -204,7 +201,6 @@ func (s *statelessSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, 
 	}
 }
 
-// Messages writes the KDF inputs of packets.
 func (s *statelessSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc) {
 	for i := range jobs {
 		*(*[16]byte)(to) = *(*[16]byte)(h.msg[:])
@@ -222,7 +218,6 @@ func (s *statelessSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs
 	}
 }
 
-// Fit decides about a packet that is not simple.
 func (s *statelessSealing) Fit(h *Header, l *Lane) status.Code {
 	p := l.Pkt
 	if p.IOffset > p.COffset || p.IOffset > 15 || uint32(p.COffset)*4 > l.Len {
@@ -236,23 +231,22 @@ func (s *statelessSealing) Fit(h *Header, l *Lane) status.Code {
 	return status.OK
 }
 
-// statelessOpening says what a receiver accepts.
+// statelessOpening is the Opening of profile stateless.
 type statelessOpening struct {
 	bareOpening
 	own         *OwnIDs
 	tryPrevious bool
 	replay      bool
 	engineBits  uint8
-	v           uint8 // of the expanded key
+	held        *heldKey
+	v           uint8 // of the held key, and the next two
 	id          uint64
 	addr        Addr
-	held        *heldKey
 }
 
-// Retries is true where packets may be tried with a previous key.
+// Retries reports whether packets may be tried with a previous key.
 func (o *statelessOpening) Retries() bool { return o.tryPrevious }
 
-// Parse reads the header of a packet.
 func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
 	var h wire.Stateless
 	if code := h.Parse(unsafe.Slice((*byte)(l.Hdr), n), kernel.TagSize); code != status.OK {
@@ -302,7 +296,7 @@ func (o *statelessOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, s
 	return reflected(o.own.List(), h.ID)
 }
 
-// flow says whose counter a packet has, whose Desc is complete.
+// flow sets Flow, Seq and Time of a packet whose Desc is complete.
 func (o *statelessOpening) flow(l *Lane, name *[16]byte, v uint8) {
 	p := l.Pkt
 	l.Flow = replay.Key{Master: *name, ID: p.ID, Epoch: uint16(p.TSC >> 48), Kind: uint16(v)}
@@ -317,7 +311,6 @@ func (o *statelessOpening) flow(l *Lane, name *[16]byte, v uint8) {
 	l.Time = p.TSC
 }
 
-// Learn records the pattern of a packet that was parsed, if others can have it.
 func (o *statelessOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = nil
 	if o.held != nil || l.Clear != 0 || l.Retry {
@@ -332,7 +325,6 @@ func (o *statelessOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = o
 }
 
-// Match turns packets that match the known pattern into jobs.
 func (o *statelessOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	sorted = true
 	last := uint32(0)
@@ -376,16 +368,16 @@ func (o *statelessOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pk
 	return n, sorted
 }
 
-// sameAddr reports whether the packet's addresses are those of the expanded key, as
-// far as V asks for them. The ICV does not tell: they are in the key only, which
-// is the same whatever the network says that they are.
+// sameAddr reports whether the packet's addresses are those of the held key, as far as
+// V asks for them. The ICV does not show it: addresses are only in the context, and a
+// held key does not depend on the packet.
 func (o *statelessOpening) sameAddr(p *Desc) bool {
 	n := o.v & wire.VAddrMask
 	return (n < 1 || p.Src == o.addr.Src) && (n < 2 || p.DstIP == o.addr.Dst)
 }
 
-// sameOptions reports whether the packet's options are those of the expanded key,
-// octet by octet (there is one canonical encoding).
+// sameOptions reports whether the packet's options are those of the held key. It
+// compares octets: there is one canonical encoding.
 func (o *statelessOpening) sameOptions(l *Lane, h *wire.Stateless) bool {
 	var b [wire.Levels * wire.MaxOption]byte
 	at := b[:0]
@@ -397,8 +389,8 @@ func (o *statelessOpening) sameOptions(l *Lane, h *wire.Stateless) bool {
 	return string(at) == string(o.held.options)
 }
 
-// find returns the first group that has all the root keys a packet names, and
-// the selection of these, whose master key there is.
+// find returns the first group that has all the root keys that a packet names, and
+// their selection, for which the group has a master key.
 func find(h *wire.Stateless, snaps []*keys.Snapshot) (*keys.Snapshot, int) {
 next:
 	for _, s := range snaps {
@@ -425,8 +417,9 @@ next:
 	return nil, 0
 }
 
-// noteAhead notes that a packet names a key which a group's rings do not have yet, for who follows
-// an agent to ask. It writes only what is not noted already: noise costs a read.
+// noteAhead notes that a packet names a key newer than the group's, for the thread
+// that follows the agent to ask for it. It writes only if the bit is new, so that noise
+// costs a read.
 func noteAhead(h *wire.Stateless, s *keys.Snapshot) {
 	bits := uint32(0)
 	for l := range s.Level {

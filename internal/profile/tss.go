@@ -14,19 +14,21 @@ import (
 
 // Profile tss: Ultra Ethernet's Transport Security Sublayer.
 
-// V of a sender, context or data key.
+// V of a sender, context or data key. The context has the SSI (TSSSSI) or the source
+// address. A group's sender with TSSSSI seals over both IP families; over IPv6 its
+// packets have V TSSSSI6.
 const (
-	TSSAddr  = iota // no SSI; the context has an IPv4 address
-	TSSSSI          // SSI; the context has it, but over IPv6: of a sender of a group either family
-	TSSAddr6        // no SSI; the context has an IPv6 address
-	TSSSSI6         // SSI, over IPv6; the context has the address
+	TSSAddr  = iota // no SSI, IPv4
+	TSSSSI          // SSI, IPv4
+	TSSAddr6        // no SSI, IPv6
+	TSSSSI6         // SSI, IPv6
 )
 
-// tssHasSSI and tssIs6 are what V says.
+// tssHasSSI and tssIs6 read V.
 func tssHasSSI(v uint8) bool { return v == TSSSSI || v == TSSSSI6 }
 func tssIs6(v uint8) bool    { return v == TSSAddr6 || v == TSSSSI6 }
 
-// tssV is V of a packet.
+// tssV returns V of a packet, with an SSI (sp) or not, over IPv6 or IPv4.
 func tssV(sp, six bool) uint8 {
 	switch {
 	case sp && six:
@@ -42,11 +44,11 @@ func tssV(sp, six bool) uint8 {
 const (
 	tssKeyLen   = 32
 	tssMaskLen  = 12
-	tssLimitLen = 8  // of a data key whose domain has a counter limit
-	tssAge      = 16 // epochs that packets may be behind, if a domain does not say
+	tssLimitLen = 8  // octets of the counter limit in a data key
+	tssAge      = 16 // default of TSSParams.EpochAge
 	tssToClient = 1 << 47
-	// Crypt offsets that no header is longer than, and that units of 4 octets
-	// behind the shortest can say.
+	// Crypt offsets: at least the longest header, and at most what a descriptor's
+	// COffset can say behind the shortest one.
 	tssMinOffset = wire.TSSMaxHeader
 	tssMaxOffset = wire.TSSMinHeader + 4*255
 
@@ -60,8 +62,8 @@ const (
 	tssEnd6  = tssSpare + 26
 )
 
-// tssInputs are KDF inputs for i = 1 without what varies, padded as CMAC asks:
-// label "U1", then "U2", each with a context of 10 octets and one for IPv6.
+// tssInputs are KDF inputs for i = 1 without the parts that vary, padded for CMAC:
+// with label "U1", then "U2", each with a context of 10 octets, then one for IPv6.
 var tssInputs = [2][2][MaxBlocks * 16]byte{{tssInput('1', tssEnd), tssInput('1', tssEnd6)}, {tssInput('2', tssEnd), tssInput('2', tssEnd6)}}
 
 func tssInput(label byte, end int) (m [MaxBlocks * 16]byte) {
@@ -71,8 +73,8 @@ func tssInput(label byte, end int) (m [MaxBlocks * 16]byte) {
 	return m
 }
 
-// tssMsg writes the KDF input of a context, and zeros up to the longest. who is
-// the SSI or the IPv4 address, over IPv6 the address.
+// tssMsg writes the KDF input of a context, and zeros up to the longest one. who points
+// to the SSI or IPv4 address (4 octets), or to the IPv6 address.
 func tssMsg(to unsafe.Pointer, server, v6 bool, tsc uint64, rekey uint32, who unsafe.Pointer) {
 	t := &tssInputs[0]
 	if server {
@@ -104,7 +106,8 @@ func tssKDF(s *keys.Slot, v6 bool) KDF {
 	return k
 }
 
-// tssClear is how many octets of payloads are in clear behind a header of n.
+// tssClear returns how many octets of a payload behind a header of n octets are in
+// clear.
 func tssClear(p *keys.Params, n uint32) uint32 {
 	if c := uint32(p.TSS.CryptOffset); c > n {
 		return c - n
@@ -119,12 +122,12 @@ func tssOld(epoch, current, age uint16) bool {
 	return behind < 1<<15 && behind > age
 }
 
-// tssRekey is what of a counter is in the context.
+// tssRekey returns the part of a counter that is in the context.
 func tssRekey(p *keys.Params, tsc uint64) uint32 {
 	return uint32(tsc & p.RekeyMask >> (p.RekeyShift & 63))
 }
 
-// tssLead is how long the prefix of a packet with these flags is.
+// tssPrefix returns the length of the prefix of packets with these flags.
 func tssPrefix(flags uint16) (n uint32, c status.Code) {
 	switch flags {
 	case 0:
@@ -135,7 +138,7 @@ func tssPrefix(flags uint16) (n uint32, c status.Code) {
 	return 0, status.ErrArgument
 }
 
-// tssAddr is the place of an address in a prefix.
+// tssAddr returns the place of an address in a prefix.
 func tssAddr(prefix unsafe.Pointer, v6, destination bool) unsafe.Pointer {
 	switch {
 	case !destination:
@@ -146,7 +149,7 @@ func tssAddr(prefix unsafe.Pointer, v6, destination bool) unsafe.Pointer {
 	return unsafe.Add(prefix, 4)
 }
 
-// tssSame reports whether the address at a is the one of a descriptor.
+// tssSame reports whether the address at a is b, which has the form of descriptors.
 func tssSame(a unsafe.Pointer, v6 bool, b *[16]byte) bool {
 	if v6 {
 		return *(*[16]byte)(a) == *b
@@ -204,8 +207,8 @@ func (tss) KeyOctets(p *keys.Params) int {
 	return tssKeyLen + tssMaskLen
 }
 
-// tssWho validates V, SSI and source address.
-func tssWho(v uint8, id uint64, a *Addr) status.Code {
+// tssCheckIdentity checks V, SSI and addresses of a context or data key.
+func tssCheckIdentity(v uint8, id uint64, a *Addr) status.Code {
 	switch {
 	case v > TSSSSI6:
 		return status.ErrV
@@ -217,7 +220,7 @@ func tssWho(v uint8, id uint64, a *Addr) status.Code {
 
 func (tss) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 	rekey := k.ID >> 32
-	switch code := tssWho(k.V, k.ID&(1<<32-1), &k.Addr); {
+	switch code := tssCheckIdentity(k.V, k.ID&(1<<32-1), &k.Addr); {
 	case code != status.OK:
 		return code
 	case s.Mode == keys.TSSDirect && k.V == TSSAddr6:
@@ -248,7 +251,7 @@ func (tss) Resolve(s *keys.Snapshot, k *KeyContext, c *Context) status.Code {
 }
 
 func (tss) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) status.Code {
-	if s.Mode == keys.TSSDirect || s.RekeyMask != 0 { // all have it; it is one of many
+	if s.Mode == keys.TSSDirect || s.RekeyMask != 0 { // the group's own key; one of many keys
 		return status.ErrUnsupported
 	}
 	d.Domain, d.Params[0], d.Addr.Src = s.Domain, k.Generation, k.Addr.Src
@@ -268,7 +271,7 @@ func (tss) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) sta
 	return status.OK
 }
 
-// tssOf is the domain of a data key, as far as its holder has to know it.
+// tssOf returns the parameters of a data key's domain that its holder needs.
 func tssOf(d *DataKey) *keys.Params {
 	p := &keys.Params{Domain: d.Domain, Mode: keys.TSSCluster}
 	if d.Params[0]&tssParamServer != 0 {
@@ -298,10 +301,10 @@ func (tss) Check(d *DataKey) status.Code {
 		d.Params[0]&^(tssParamAN|tssParamServer|tssParamOneWay) != 0 || d.Params[0]&(tssParamServer|tssParamOneWay) == tssParamOneWay {
 		return status.ErrArgument
 	}
-	return tssWho(d.V, d.ID, &d.Addr)
+	return tssCheckIdentity(d.V, d.ID, &d.Addr)
 }
 
-// tssHeld is a data key's context.
+// tssHeld is what a sender or receiver that holds a data key needs to know of it.
 type tssHeld struct {
 	mask  [tssMaskLen]byte
 	an    uint8
@@ -309,7 +312,7 @@ type tssHeld struct {
 	epoch uint16
 	sdi   uint32
 	ssi   uint32
-	addr  [16]byte // V without SSI
+	addr  [16]byte // of the context, unless V is TSSSSI
 }
 
 func tssHeldOf(d *DataKey) *tssHeld {
@@ -349,7 +352,7 @@ func (tss) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	return s, nil
 }
 
-// tssSealing says how a sender writes packets.
+// tssSealing is the Sealing of profile tss.
 type tssSealing struct {
 	*keys.Params
 	v    uint8
@@ -357,21 +360,22 @@ type tssSealing struct {
 	held *tssHeld
 }
 
-// Space is the mode and the SSI. The SDI is in no key and, but for IPv6, in no
-// nonce, and two groups may hold the same keys. Without SSI it is all of them:
-// an address may have the octets of another sender's SSI, and then its keys.
+// Space is the mode and the SSI. It has no SDI: two groups may have the same keys, and
+// the SDI is in no key and, except over IPv6, in no nonce. Without an SSI it stands for
+// all SSIs: an address may have the octets of another sender's SSI, and then has its
+// keys.
 func (s *tssSealing) Space() string {
 	switch {
 	case tssHasSSI(s.v):
 		return fmt.Sprintf("tss/%d/%x", s.Mode, s.id)
-	case s.held != nil && s.v == TSSAddr6: // as one whose SSI is the SDI
+	case s.held != nil && s.v == TSSAddr6: // nonces as of a sender whose SSI is the SDI
 		return fmt.Sprintf("tss/%d/%x", s.Mode, s.Domain)
 	}
 	return fmt.Sprintf("tss/%d/*", s.Mode)
 }
 
-// KeySpace: over IPv6 the key is an address's, and what the nonce begins with
-// tells those apart that have it.
+// KeySpace: over IPv6 all SSIs of an address have one key. Their nonces differ in the
+// first octets.
 func (s *tssSealing) KeySpace() string {
 	if tssIs6(s.v) {
 		return "-" + s.Space()
@@ -379,14 +383,13 @@ func (s *tssSealing) KeySpace() string {
 	return ""
 }
 
-// CounterLimit is the domain's.
 func (s *tssSealing) CounterLimit() uint64 { return s.TSS.CounterLimit }
 
-// Epochs: an epoch is in each key.
+// Epochs: each context has an epoch.
 func (s *tssSealing) Epochs() bool { return true }
 
-// Direction is the counter's top bit in server mode. Who holds a group's keys
-// is the server.
+// Direction is the counter's top bit in server mode: 1 from the server, which has the
+// group's keys, 0 from clients.
 func (s *tssSealing) Direction() (is bool, bit uint8) {
 	switch {
 	case s.Mode != keys.TSSServer || s.TSS.NoDirection:
@@ -408,7 +411,6 @@ func (s *tssSealing) PrefixFor(a *Addr) (prefix [wire.TSSPrefix6]byte, n int, fl
 	return prefix, wire.TSSPrefix6, FlagIPv6
 }
 
-// Begin prepares the headers of a burst.
 func (s *tssSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	if h.Is(s, snap) {
 		return status.OK
@@ -417,7 +419,7 @@ func (s *tssSealing) Begin(h *Header, snap *keys.Snapshot) status.Code {
 	an, six := 0, tssIs6(s.v)
 	if s.held != nil {
 		an, h.KeyLen = int(s.held.an), tssKeyLen
-		h.Simple = s.v == TSSSSI // else Look sees each
+		h.Simple = s.v == TSSSSI // otherwise Look compares addresses
 	} else {
 		an = snap.Current
 		slot := &snap.Slot[an]
@@ -454,7 +456,6 @@ func (s *tssSealing) family(h *Header, six bool) {
 
 func (s *tssSealing) switchFamily(h *Header) { s.family(h, h.Flags == 0) }
 
-// Fit decides about a packet that is not simple.
 func (s *tssSealing) Fit(h *Header, l *Lane) (c status.Code) {
 	p := l.Pkt
 	if p.Flags != h.Flags {
@@ -467,7 +468,8 @@ func (s *tssSealing) Fit(h *Header, l *Lane) (c status.Code) {
 	return status.OK
 }
 
-// Look refuses a packet of a data key's holder that nobody could open.
+// Look refuses a packet with another source address than the held key's: no receiver
+// could open it.
 func (s *tssSealing) Look(l *Lane, _ unsafe.Pointer) status.Code {
 	if k := s.held; k != nil && k.v != TSSSSI && !tssSame(unsafe.Add(l.Hdr, -int(l.Prefix)), tssIs6(k.v), &k.addr) {
 		return status.ErrContext
@@ -475,7 +477,6 @@ func (s *tssSealing) Look(l *Lane, _ unsafe.Pointer) status.Code {
 	return status.OK
 }
 
-// Fill writes the headers of packets that follow one another.
 func (s *tssSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step uint64) {
 	salt, n := h.salt, uintptr(h.n)
 	for i := range jobs {
@@ -495,9 +496,8 @@ func (s *tssSealing) Fill(h *Header, jobs []kernel.Job, pkts []Desc, tsc, step u
 	}
 }
 
-// Messages writes the KDF inputs of packets.
 func (s *tssSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []kernel.Job, pkts []Desc) {
-	if h.Mask == 0 { // the key itself
+	if h.Mask == 0 { // direct mode: nothing is derived
 		clear(unsafe.Slice((*byte)(to), room*len(jobs)))
 		return
 	}
@@ -505,7 +505,7 @@ func (s *tssSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ker
 	for i := range jobs {
 		who := unsafe.Pointer(&h.b[4]) // SSI
 		if s.v != TSSSSI || v6 {
-			who = tssAddr(jobs[i].AAD, v6, server) // to a client: its key
+			who = tssAddr(jobs[i].AAD, v6, server) // a server uses the client's key: that of the destination
 		}
 		tsc := binary.BigEndian.Uint64(jobs[i].Nonce[4:])
 		tssMsg(to, server, v6, tsc, tssRekey(s.Params, tsc), who)
@@ -529,7 +529,7 @@ func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	return o, nil
 }
 
-// tssOpening says what a receiver accepts.
+// tssOpening is the Opening of profile tss.
 type tssOpening struct {
 	bareOpening
 	own        *OwnIDs
@@ -537,14 +537,15 @@ type tssOpening struct {
 	engineBits uint8
 	client     bool // holds a data key of server mode
 	held       *tssHeld
-	sa         *keys.Params // of the expanded key
+	sa         *keys.Params // domain of the held key
 }
 
 // Prefix is both addresses and the entropy field.
 func (o *tssOpening) Prefix(p *Desc) (uint32, status.Code) { return tssPrefix(p.Flags) }
 
-// slot finds the key of a packet. That a domain has none at the number may mean that a key has not come
-// yet (keys.Params.Ahead); a newer one at a number that is taken does not open, as what is forged.
+// tssSlot finds the key that a packet names. If its domain has none with this AN, a new
+// key may be missing, which is noted (keys.Params.Ahead). A new key with an AN that is
+// in use cannot be told from a forged packet.
 func tssSlot(snaps []*keys.Snapshot, sdi uint32, an uint8) (*keys.Snapshot, *keys.Slot) {
 	for _, s := range snaps {
 		if slot := &s.Slot[an]; s.Domain == sdi && slot.Present {
@@ -559,7 +560,6 @@ func tssSlot(snaps []*keys.Snapshot, sdi uint32, an uint8) (*keys.Snapshot, *key
 	return nil, nil
 }
 
-// Parse reads the header of a packet.
 func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps []*keys.Snapshot) status.Code {
 	b := unsafe.Slice((*byte)(l.Hdr), n)
 	sdi, an, code := wire.TSSKey(b, kernel.TagSize)
@@ -640,7 +640,7 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	return status.OK
 }
 
-// flow says whose counter a packet has, whose Desc is complete.
+// flow sets Flow and Seq of a packet whose Desc is complete.
 func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, prefix unsafe.Pointer, directed bool) {
 	p := l.Pkt
 	count := p.TSC & (1<<48 - 1)
@@ -657,8 +657,7 @@ func (o *tssOpening) flow(l *Lane, name *[16]byte, an, v uint8, prefix unsafe.Po
 	l.Seq, l.Flow.Engine = split(count, o.engineBits)
 }
 
-// Learn records the pattern of a packet that was parsed, if others can have it:
-// those of its epoch.
+// Learn: the pattern holds for packets of one epoch.
 func (o *tssOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = nil
 	if o.held != nil || l.Clear != 0 {
@@ -671,7 +670,6 @@ func (o *tssOpening) Learn(s *Pattern, l *Lane, c *Context) {
 	s.of = o
 }
 
-// Match turns packets that match the known pattern into jobs.
 func (o *tssOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []Desc, msgs unsafe.Pointer, room int) (n int, sorted bool) {
 	epoch := binary.BigEndian.Uint16(s.opts[:])
 	if s.snap.State.Latched() {
