@@ -1835,16 +1835,19 @@ static eesp_status unwrap(uint8_t how, eesp_pkt *p, uint8_t **text, uint32_t *le
 	return EESP_OK;
 }
 
-/* The layout that a packet's first word and flags select, or NULL. */
-static inline const struct eesp_layout *layout_by_word(const struct eesp_open_plan *w, const eesp_pkt *p)
+/* The layout that a header's first word and flags select, or NULL. */
+static inline const struct eesp_layout *layout_of(const struct eesp_open_plan *w, const uint8_t *hdr, uint32_t flags)
 {
 	uint32_t word, k;
-	if (p->data == NULL || p->len < 4 + ICV)
-		return NULL;
-	memcpy(&word, p->data, 4);
-	word = (word & w->word_mask) + p->flags * FLAGS_FACTOR;
+	memcpy(&word, hdr, 4);
+	word = (word & w->word_mask) + flags * FLAGS_FACTOR;
 	k = w->layout_by_word[word * w->word_factor >> 22];
 	return k != 0 && w->layouts[k - 1].word == word ? &w->layouts[k - 1] : NULL;
+}
+
+static inline const struct eesp_layout *layout_by_word(const struct eesp_open_plan *w, const eesp_pkt *p)
+{
+	return p->data == NULL || p->len < 4 + ICV ? NULL : layout_of(w, p->data, p->flags);
 }
 
 /* Whether a header matches a pattern of its layout, from octet "from" on. */
@@ -1869,6 +1872,210 @@ static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan 
 	return NULL;
 }
 
+#ifndef WIDE
+/* -- Odd headers: each is what the profile's Parse in Go makes of it. -- */
+
+/* What an odd header says. status: what the packet gets, and told: with the fields of
+ * its header. */
+struct odd {
+	const struct eesp_pattern *pattern;
+	uint64_t id, tsc;
+	uint32_t header, skip; /* skip: octets of the payload that are not even authenticated */
+	int32_t clear; /* octets of a payload, or less 0 those of an extension that are encrypted with it */
+	uint8_t coffset, ioffset, next_header, told;
+	eesp_status status;
+};
+
+/* Ends with a status, but for 0, which is Go's. */
+static inline const struct eesp_layout *odd_ends(struct odd *o, const struct eesp_layout *s, eesp_status st, int told)
+{
+	o->status = st;
+	o->told = (uint8_t)told;
+	return st != EESP_OK ? s : NULL;
+}
+
+static const struct eesp_layout *odd_extension(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
+{
+	const struct eesp_layout *s = layout_by_word(w, p);
+	const uint8_t *hdr = p->data;
+	if (s == NULL || p->flags != s->flags || p->len < (uint32_t)s->n + ICV)
+		return NULL;
+	const uint32_t more = hdr[s->more_at], begin = s->n + 4u * (hdr[s->clear_at] & s->clear_mask), header = s->n + 8 * (more - 1);
+	const eesp_status st = more < s->least_more ? EESP_ERR_HEADER_LEN : p->len < header + ICV ? EESP_ERR_SHORT
+			       : p->len < begin + ICV		     ? EESP_ERR_OFFSET : EESP_OK;
+	if (st != EESP_OK)
+		return odd_ends(o, s, st, 0);
+	o->header = header;
+	o->clear = (int32_t)(s->all_clear ? p->len - ICV : begin) - (int32_t)header;
+	o->coffset = s->all_clear || o->clear < 0 ? 0 : (uint8_t)(o->clear / 4);
+	o->id = get64(hdr + s->id_at) >> s->id_shift & s->id_mask;
+	o->tsc = get64(hdr + s->tsc_at);
+	o->next_header = hdr[s->next_at];
+	o->pattern = pattern_of(w, s, hdr);
+	if (o->pattern == NULL || (o->id & s->id_need) == s->id_never)
+		return odd_ends(o, s, s->missing, 1);
+	return s;
+}
+
+/* Whether n octets are zeros. */
+static int zeros(const uint8_t *b, size_t n)
+{
+	uint8_t any = 0;
+	for (size_t i = 0; i < n; i++)
+		any |= b[i];
+	return any == 0;
+}
+
+enum { OPTION_PAD1 = 0, OPTION_PADN = 1, OPTION_COFFSET = 2, OPTION_FLOW = 3, OPTION_PRIVATE = 224, OPTION_KEY = 0xE0, LEVELS = 3 };
+
+/* Where options that name keys end and padding begins, 0 if there is anything else:
+ * parseOptions of internal/wire. */
+static size_t key_options(const uint8_t *b, size_t at, size_t end)
+{
+	uint32_t next = OPTION_KEY;
+	size_t names;
+	while (end - at >= 4 && b[at] >= next && b[at] < OPTION_KEY + LEVELS) {
+		const uint32_t size = b[at + 1] + 2u, pad = b[at + 3], id = size - 4 - pad;
+		if (size > end - at || size % 4 != 0 || pad > 3 || id - 16 > 16 || !zeros(b + at + 4 + id, pad))
+			return 0;
+		next = b[at] + 1u;
+		at += size;
+	}
+	names = at;
+	if (end - at >= 8)
+		return 0;
+	while (at < end) {
+		size_t size = 1;
+		if (b[at] != OPTION_PAD1) {
+			if (b[at] != OPTION_PADN || end - at < 2 || b[at + 1] + 2u > end - at || !zeros(b + at + 2, b[at + 1]))
+				return 0;
+			size = b[at + 1] + 2u;
+		}
+		at += size;
+	}
+	return names;
+}
+
+static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
+{
+	const uint8_t *hdr = p->data;
+	const size_t n = 8 * (1 + (hdr[0] & 15u)), at = w->screen.third_at[hdr[1]], left = p->len - n - ICV;
+	uint8_t as_written[PLAN_HEADER] = { 0 };
+	const struct eesp_layout *s;
+	size_t names = n - 8;
+	if (at < names && (names = key_options(hdr, at, n - 8)) == 0)
+		return odd_ends(o, w->layouts, EESP_ERR_OPTION, 0);
+	o->coffset = (uint8_t)(hdr[2] << 4 | hdr[3] >> 4);
+	o->ioffset = hdr[3] & 15;
+	if (o->ioffset > o->coffset || 4u * o->coffset > left)
+		return odd_ends(o, w->layouts, EESP_ERR_OFFSET, 0);
+	o->header = (uint32_t)n;
+	o->clear = 4 * o->coffset;
+	o->skip = 4u * o->ioffset;
+	memcpy(as_written, hdr, names);
+	memcpy(as_written + n - 8, hdr + n - 8, 8);
+	as_written[2] = as_written[3] = 0;
+	if (n - 8 - names >= 2) {
+		as_written[names] = OPTION_PADN;
+		as_written[names + 1] = (uint8_t)(n - 8 - names - 2);
+	}
+	s = layout_of(w, as_written, 0);
+	o->pattern = s != NULL ? pattern_of(w, s, as_written) : NULL;
+	if (o->pattern != NULL && o->pattern->area != NULL && memcmp(&p->addr, o->pattern->addr, s->flow_len) != 0)
+		o->pattern = NULL;
+	if (o->pattern != NULL)
+		return s;
+	o->id = at == 12 ? get64(hdr + 4) : get64(hdr + 4) >> 32;
+	o->tsc = get64(hdr + n - 8);
+	return odd_ends(o, w->layouts, names == at ? w->missing_bare : w->missing, 1);
+}
+
+/* Where the value of the option with an offset is, 0: there is none, SIZE_MAX: some option
+ * is wrong: eespOptions of internal/wire. */
+static size_t any_options(const uint8_t *b, size_t at, size_t end, int flow)
+{
+	size_t coffset = 0;
+	while (at < end) {
+		const uint8_t t = b[at];
+		if (t == OPTION_PAD1) {
+			at++;
+			continue;
+		}
+		if (end - at < 2 || b[at + 1] > end - at - 2)
+			return SIZE_MAX;
+		const size_t len = b[at + 1];
+		if (t == OPTION_PADN ? !zeros(b + at + 2, len) : t == OPTION_COFFSET ? len != 2 || coffset != 0 : t == OPTION_FLOW ? !flow : t < OPTION_PRIVATE)
+			return SIZE_MAX;
+		if (t == OPTION_COFFSET)
+			coffset = at + 2;
+		if (t == OPTION_FLOW) /* one is enough */
+			flow = 0;
+		at += 2 + len;
+	}
+	return coffset;
+}
+
+static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
+{
+	const uint8_t *hdr = p->data;
+	const struct eesp_pattern *pt = NULL;
+	const struct eesp_layout *s = w->layouts;
+	for (size_t i = 0; pt == NULL && i < w->n_layouts; i++)
+		pt = pattern_of(w, s = &w->layouts[i], hdr);
+	if (pt == NULL)
+		return odd_ends(o, s, w->missing, 0);
+	const uint32_t more = hdr[1], header = s->n + more, id = (uint32_t)hdr[s->id_at] << 8 | hdr[s->id_at + 1];
+	if (p->len < (uint32_t)s->n + s->inner + ICV)
+		return odd_ends(o, s, EESP_ERR_SHORT, 0);
+	if (more % 4 != 0)
+		return odd_ends(o, s, EESP_ERR_HEADER_LEN, 0);
+	if (p->len < header + s->inner + ICV)
+		return odd_ends(o, s, EESP_ERR_SHORT, 0);
+	const size_t at = any_options(hdr, 8, 8 + more, pt->flow);
+	if (at == SIZE_MAX)
+		return odd_ends(o, s, EESP_ERR_OPTION, 0);
+	if (pt->subs != NULL && id >= pt->sub_count)
+		return odd_ends(o, s, EESP_ERR_SESSION, 0);
+	if (at != 0) {
+		const uint32_t v = (uint32_t)hdr[at] << 8 | hdr[at + 1], offset = v >> 4 & 63;
+		if (pt->most_clear == 0 || 4 * (v >> 10) != header || offset > pt->most_clear || 4 * offset > p->len - header - ICV)
+			return odd_ends(o, s, EESP_ERR_OFFSET, 0);
+		o->clear = (int32_t)(4 * offset);
+		o->coffset = (uint8_t)(offset > 1 ? offset - 1 : 0);
+	}
+	if (s->tsc_never == 0 && get64(hdr + s->tsc_at + more) == 0)
+		return odd_ends(o, s, EESP_ERR_SEQUENCE, 0);
+	if (pt->subs == NULL && id + 1 != pt->sub_count)
+		return odd_ends(o, s, EESP_ERR_CONTEXT, 0);
+	o->header = header;
+	o->pattern = pt;
+	return s;
+}
+
+/* Refuses a packet whose odd header says why. */
+static void refuse_odd(const struct eesp_open_plan *w, eesp_pkt *p, const struct odd *o, struct refusals *a)
+{
+	p->id = p->tsc = 0;
+	if (o->told) {
+		p->id = o->id;
+		p->tsc = o->tsc;
+		p->coffset = o->coffset;
+		p->ioffset = o->ioffset;
+		p->next_header = o->next_header;
+	}
+	refuse(w, p, o->status, NULL, a);
+}
+
+/* Reads a header that the plan does not cover; returns its layout, or NULL: the packet is Go's. */
+static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
+{
+	if (!ordinary(&w->screen, p))
+		return NULL;
+	memset(o, 0, sizeof *o);
+	return w->odd == ODD_KEYS ? odd_keys(w, p, o) : w->odd == ODD_OPTIONS ? odd_options(w, p, o) : odd_extension(w, p, o);
+}
+#endif
+
 /* Opens up to CHUNK packets. Those that the plan does not cover are marked as strays;
  * *stray is their number. Until a packet's length is known to be enough for header
  * and ICV, only so much is read as fits in both. */
@@ -1892,7 +2099,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	uint8_t *msg = view->msgs;
 	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
 	struct refusals refusals;
-	int32_t clears[loose ? CHUNK : 1]; /* by packet */
+#ifndef WIDE
+	struct { uint32_t header; int32_t clear; } odds[loose ? CHUNK : 1]; /* by packet */
+	struct odd is;
+	int ahead = loose && w->ahead; /* of packets whose key may be one that comes yet, Go is to see one */
+#endif
 	struct strangers strangers = { 0, 0, 0, NULL };
 	struct order o;
 
@@ -1904,7 +2115,21 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		__builtin_prefetch((const void *)((uintptr_t)pkts[i].data + 24)); /* where most end */
 	}
 	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
-		const struct eesp_layout *const s = loose && p->status != STRAY ? NULL : layout_by_word(w, p);
+#ifndef WIDE
+		const struct eesp_layout *const s = !loose ? layout_by_word(w, p) : p->status == STRAY ? odd(w, p, &is) : NULL;
+		if (loose && s != NULL && is.status == EESP_ERR_NO_KEY && ahead) {
+			ahead = 0;
+			p++;
+			continue;
+		}
+		if (loose && s != NULL && is.status != EESP_OK) {
+			refuse_odd(w, p, &is, &refusals);
+			p++;
+			continue;
+		}
+#else
+		const struct eesp_layout *const s = layout_by_word(w, p);
+#endif
 		if (UNLIKELY(s == NULL)) {
 			if (!loose)
 				screened(w, p, &refusals);
@@ -1939,7 +2164,22 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const struct eesp_pattern *pt = guess;
 			const uint32_t len = p->len;
 			uint32_t f; /* flags, next_header, reserved */
-			if (UNLIKELY(hdr == NULL || len - least > EESP_MAX_LEN - least || (loose && p->status != STRAY)))
+#ifndef WIDE
+			if (loose) {
+				header = is.header;
+				clear = is.clear;
+				pt = is.pattern;
+				if (j == x.jobs) {
+					const struct kdf_plan k = kdf_of(pt);
+					stride = stride_of(&k);
+					batch = pt->batch;
+				} else if (pt->batch != batch) {
+					mixed = 1;
+				}
+				goto matched;
+			}
+#endif
+			if (UNLIKELY(hdr == NULL || len - least > EESP_MAX_LEN - least))
 				break;
 			memcpy(&f, &p->flags, 4);
 #ifdef WIDE
@@ -1952,7 +2192,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint32_t unlike = ((f & word32(0xff, 0xff, 0, 0xff)) ^ flags) | p->iov_count;
 			if (UNLIKELY(unlike != 0 || p->headroom < prefix) || UNLIKELY(!same_)) {
 				uint32_t begin;
-				if (!loose && unlike == 0 && p->headroom >= prefix) { /* the usual noise, refused at once */
+				if (unlike == 0 && p->headroom >= prefix) { /* the usual noise, refused at once */
 					const eesp_status st = w->screen.first[hdr[w->screen.first_at]];
 					if (LIKELY(st != EESP_OK)) {
 						refuse_noise(w, p, st, &refusals);
@@ -1968,36 +2208,20 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (unlike != 0 || p->headroom < prefix)
 					goto another;
 				pt = pattern_of(w, s, hdr); /* it is not the pattern of the packet before */
-				if (UNLIKELY(pt == NULL) && !loose)
+				if (UNLIKELY(pt == NULL))
 					goto another;
-				if (loose && pt == NULL) {
-					guess = w->patterns;
-				} else {
-					guess = pt;
-					if (j == x.jobs) {
-						const struct kdf_plan k = kdf_of(pt);
-						stride = stride_of(&k);
-						batch = pt->batch;
-					} else if (pt->batch != batch) {
-						mixed = 1;
-					}
+				guess = pt;
+				if (j == x.jobs) {
+					const struct kdf_plan k = kdf_of(pt);
+					stride = stride_of(&k);
+					batch = pt->batch;
+				} else if (pt->batch != batch) {
+					mixed = 1;
 				}
 			}
 #ifndef WIDE
-			if (loose) {
-				uint32_t more = hdr[s->more_at], begin = s->n + 4u * (hdr[s->clear_at] & s->clear_mask);
-				header = s->n + 8 * (more - 1);
-				eesp_status st = more < s->least_more ? EESP_ERR_HEADER_LEN : len < header + ICV ? EESP_ERR_SHORT
-						 : len < begin + ICV			    ? EESP_ERR_OFFSET : EESP_OK;
-				if (st != EESP_OK) {
-					p->id = p->tsc = 0;
-					refuse(w, p, st, NULL, &refusals);
-					continue;
-				}
-				clear = (int32_t)(s->all_clear ? len - ICV : begin) - (int32_t)header;
-				if (pt == NULL)
-					goto missing;
-			}
+		matched:;
+			const size_t moved = loose && s->moves ? header - s->n : 0;
 #endif
 #ifdef WIDE
 			__m512i got = _mm512_maskz_loadu_epi8(front, hdr + front_at);
@@ -2013,17 +2237,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const __m128i numbers = _mm512_extracti32x4_epi32(got, 2), more = _mm512_extracti32x4_epi32(got, 3);
 			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers), tsc = (uint64_t)_mm_extract_epi64(numbers, 1);
 #else
-			const v16 source = load16(hdr + source_at), tail = load16(hdr + tail_at);
-			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + tsc_at);
+			const v16 source = load16(hdr + source_at), tail = load16(hdr + moved + tail_at);
+			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + moved + tsc_at);
 #endif
 			uint32_t key = 0;
-			if (s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never)) {
-#ifndef WIDE
-				if (loose && tsc != s->tsc_never)
-					goto missing;
-#endif
+			if (!loose && s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
 				goto another;
-			}
 			if (expanded && pt->area != NULL) {
 				if (pt->subs == NULL) {
 					if (memcmp(&p->addr, pt->addr, s->flow_len) != 0)
@@ -2034,6 +2253,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					if (((strangers.none != pt || strangers.last == id) && new_here(w, pt, id, &strangers)) || (extras && is_own(w, id)))
 						goto another;
 					refuse_flooded(w, p, id, tsc, &refusals);
+#ifndef WIDE
+					if (loose)
+						p->coffset = is.coffset;
+#endif
 					continue;
 				}
 			}
@@ -2050,8 +2273,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (loose && clear > 0)
 					dst += clear;
 			}
-			p->coffset = loose && !s->all_clear && clear > 0 ? (uint8_t)(clear / 4) : 0;
-			p->ioffset = 0;
+#ifndef WIDE
+			p->coffset = loose ? is.coffset : 0;
+			p->ioffset = loose ? is.ioffset : 0;
+#else
+			p->coffset = p->ioffset = 0;
+#endif
 #ifdef WIDE
 			_mm_storeu_si128((__m128i *)&p->id, numbers); /* and tsc */
 			p->next_header = (uint8_t)_mm_extract_epi8(more, 8);
@@ -2086,11 +2313,21 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			j->aad_len = header + prefix + (uint32_t)clear;
 			j->len = text;
 			j->ok = 0;
+#ifndef WIDE
 			if (loose) {
-				clears[p - pkts] = clear;
+				odds[p - pkts].header = header;
+				odds[p - pkts].clear = clear;
 				if (text == 0) /* no pointer to behind a buffer */
 					j->src = j->dst = j->tag;
+				if (is.skip != 0) {
+					uint8_t *aad = view->aad + (size_t)(j - x.jobs) * AAD_ROOM;
+					memcpy(aad, j->aad, header + prefix);
+					memcpy(aad + header + prefix, hdr + header + is.skip, (size_t)clear - is.skip);
+					j->aad = aad;
+					j->aad_len -= is.skip;
+				}
 			}
+#endif
 			j->key = 0;
 #ifdef WIDE
 			store16(j->nonce, (v16)_mm512_castsi512_si128(got));
@@ -2136,23 +2373,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			last = text;
 			j++;
 			continue;
-#ifndef WIDE
-		missing:
-			p->id = get64(hdr + id_at) >> id_shift & id_mask;
-			p->tsc = get64(hdr + tsc_at);
-			p->coffset = s->all_clear || clear < 0 ? 0 : (uint8_t)(clear / 4);
-			p->ioffset = 0;
-			p->next_header = hdr[next_at] & next_mask;
-			refuse(w, p, s->missing, NULL, &refusals);
-			continue;
-#endif
 		another:
 			if (!loose)
 				screened(w, p, &refusals);
-		} while (++p < end);
-		if (p < end && !(loose && p->status != STRAY) && layout_by_word(w, p) == s) { /* too short for it, or too long */
-			if (!loose)
-				screened(w, p, &refusals);
+		} while (++p < end && !loose);
+		if (!loose && p < end && layout_by_word(w, p) == s) { /* too short for it, or too long */
+			screened(w, p, &refusals);
 			p++;
 		}
 	}
@@ -2210,6 +2436,19 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		} else {
 			uint32_t len = j->len;
 			uint8_t *out = j->dst;
+#ifndef WIDE
+			if (loose) { /* what is in clear goes in front; or an extension is no part of the payload */
+				const int32_t clear = odds[p - pkts].clear;
+				uint8_t *payload = (uint8_t *)p->data + odds[p - pkts].header;
+				uint8_t *whole = p->dst == NULL || p->dst == payload + l->pattern->form->inner ? payload : p->dst;
+				if (clear > 0 && whole != payload)
+					memcpy(whole, payload, (size_t)clear);
+				else if (clear < 0 && whole != payload)
+					memmove(whole, out - clear, len + (uint32_t)clear);
+				out = whole;
+				len += (uint32_t)clear;
+			}
+#endif
 			if (!bare && UNLIKELY(l->pattern->form->unwrap != UNWRAP_BARE)) {
 				eesp_status st = unwrap(l->pattern->form->unwrap, p, &out, &len);
 				if (UNLIKELY(st != EESP_OK)) {
@@ -2224,17 +2463,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				}
 			}
 			if (extras == TIMES ? commit_time(w, view->number, l, pass, alone) : extras != WINDOWS || commit(fp, w, l, alone)) {
-				if (loose) {
-					const int32_t clear = clears[p - pkts];
-					const uint8_t *payload = (const uint8_t *)j->aad + j->aad_len - clear;
-					uint8_t *text = out;
-					out = p->dst != NULL ? p->dst : (void *)(uintptr_t)payload;
-					len += (uint32_t)clear;
-					if (out != payload && clear > 0)
-						memcpy(out, payload, (size_t)clear);
-					else if (out != payload)
-						memmove(out, text - clear, len);
-				}
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;

@@ -45,7 +45,7 @@ struct eesp_layout {
 	int16_t tail_at;
 	uint8_t inner, unwrap, ages, least_more;
 	int8_t missing;
-	uint8_t padding1;
+	uint8_t moves;
 	struct eesp_copy copy[2];
 	uint8_t more_at, clear_at, clear_mask, all_clear;
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
@@ -60,6 +60,9 @@ enum { COPY_PACKET, COPY_DESC, COPY_PACKET_4 }; /* plan.CopySource */
 
 /* plan.Unwrap. */
 enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
+
+/* plan.Odd. */
+enum { ODD_NONE, ODD_EXTENSION, ODD_KEYS, ODD_OPTIONS };
 
 /* keys.Subs: octets of four keys; octets from one key to the next; and the place of
  * what is added to nonces. */
@@ -81,7 +84,7 @@ struct eesp_pattern {
 	uint16_t batch;
 	uint8_t blocks, key_len;
 	uint16_t layout;
-	uint8_t counter, mask, padding[4];
+	uint8_t counter, mask, most_clear, flow, padding[2];
 	const struct eesp_layout *form;
 	uint8_t addr[32];
 	const uint32_t *subs;
@@ -154,6 +157,9 @@ struct eesp_open_plan {
 	const struct eesp_open_plan *loose;
 	struct eesp_share *shares;
 	uint64_t *refused; /* REFUSED_WORDS for each share */
+	uint32_t odd, n_layouts;
+	int8_t missing, missing_bare;
+	uint8_t ahead, padding[5];
 	struct eesp_screen {
 		int8_t first[256], second[256];
 		uint8_t more[256];

@@ -24,12 +24,14 @@ struct eesp_direct {
 
 /* What a thread has for direct.c: burst.WorkerView. Locked memory of keys, of halves
  * of keys, of few expanded keys, for kernels, and of KDF inputs; and the words by which Go knows that
- * keys are in use. */
+ * keys are in use; and room for AAD that does not lie in one piece. */
+enum { AAD_ROOM = PLAN_HEADER + 4 * 255 }; /* profile.MaxAAD */
 struct eesp_worker_view {
 	uint8_t *keys, *halves, *area, *scratch, *msgs;
 	uint64_t *active;
 	const uint64_t *epoch, *waiting;
 	uint64_t number;
+	uint8_t *aad; /* AAD_ROOM for each of a chunk */
 };
 
 /* What an eesp_kdf or eesp_keyset is to C; direct is NULL for a backend that

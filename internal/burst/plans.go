@@ -19,6 +19,7 @@ type WorkerView struct {
 	Keys, Halves, Area, Scratch, Msgs unsafe.Pointer
 	Active, Epoch, Waiting            unsafe.Pointer
 	Number                            uint64
+	AAD                               unsafe.Pointer
 }
 
 // View returns the part of the worker that C uses. It stays pinned until the
@@ -26,8 +27,9 @@ type WorkerView struct {
 func (w *Worker) View() WorkerView {
 	w.pinned.Unpin()
 	w.pinned.Pin(w.reader)
+	w.pinned.Pin(w)
 	s := w.sec
-	r := WorkerView{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number}
+	r := WorkerView{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number, AAD: unsafe.Pointer(&w.aad)}
 	r.Active, r.Epoch, r.Waiting = w.reader.Words()
 	return r
 }

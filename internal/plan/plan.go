@@ -77,6 +77,18 @@ const (
 	Only                 // an IP packet, padding
 )
 
+// Odd says how headers are read that are not as senders here write them: those of other
+// implementations, and forged ones.
+type Odd uint32
+
+// What such headers are like.
+const (
+	OddNone      Odd = iota
+	OddExtension     // longer by a number of 8 octets; payloads may begin in clear
+	OddKeys          // options that name keys are padded otherwise; payloads may begin in clear
+	OddOptions       // any options behind the base header; payloads may begin in clear
+)
+
 // Layout is a form of headers: where fields are, and what is compared.
 type Layout struct {
 	Word      uint32 // the first four octets, under Open.WordMask; AddLayout adds Flags
@@ -111,7 +123,7 @@ type Layout struct {
 	Ages      uint8 // 1: packets may be too old by their epoch: Pattern.Epoch and Age
 	LeastMore uint8 // the least value at MoreAt
 	Missing   int8  // of a Loose plan: the status of packets that no pattern fits, or whose number is in no packet
-	_         uint8
+	Moves     uint8 // counter and nonce come that much later by which a header is longer than N
 	Copy      [2]Copy
 
 	// Of a Loose plan. The octet at MoreAt, less 1, is by how many times 8 octets the
@@ -163,7 +175,9 @@ type Pattern struct {
 	Layout      uint16      // number of the Layout
 	Counter     uint8       // place in the KDF input of the number of the output block
 	Mask        uint8       // octets behind a key that are added to the nonce
-	_           [4]uint8
+	MostClear   uint8       // OddOptions: 4 octets of a payload that may be in clear
+	Flow        uint8       // OddOptions: 1: there may be a Flow Identifier
+	_           [2]uint8
 	form        uintptr  // address of the Layout
 	Addr        [32]byte // of an expanded key: the addresses that descriptors must have
 	Subs        uintptr  // keys.Subs: by ID, 1 + the place of the key in Area; 0: Area has one key
@@ -203,6 +217,12 @@ type Open struct {
 	loose       uintptr
 	Shares      uintptr // keys.Shares of By's first count and of Octets
 	Refused     uintptr // burst's refusals: shares of By's other counts
+	Odd         Odd     // how headers are read that are like no pattern
+	nLayouts    uint32
+	Missing     int8  // OddKeys: the status of packets that name keys which are not here; 0: they are Go's
+	MissingBare int8  // the same for those that name none
+	Ahead       uint8 // 1: Go is to see some of these: their key may be one that comes yet
+	_           [5]uint8
 
 	Screen
 
@@ -213,6 +233,7 @@ type Open struct {
 	Own []uint64 // own IDs: packets with one are reflections
 
 	keep
+	cut          bool // there was no room for all patterns
 	keyNames     []uint32
 	domains      []Domain
 	layouts      []Layout
@@ -317,6 +338,7 @@ func (o *Open) AddLayout(s *Layout) (int, bool) {
 		}
 	}
 	if len(o.layouts) == maxLayouts {
+		o.cut = true
 		return 0, false
 	}
 	o.layouts = append(o.layouts, *s)
@@ -331,6 +353,7 @@ func (o *Open) Add(layout int, p *Pattern) {
 		p.Value[i] &= s.Mask[i]
 	}
 	if len(o.patterns) == maxPatterns {
+		o.cut = true
 		return
 	}
 	for i := 1; i < len(o.patterns); i++ {
@@ -371,6 +394,13 @@ func (o *Open) Finish() bool {
 	}
 	if len(o.patterns) == 1 && o.loose == 0 {
 		return false
+	}
+	o.nLayouts = uint32(len(o.layouts))
+	if o.Odd != OddNone && o.Loose == nil {
+		o.loose = uintptr(unsafe.Pointer(o))
+	}
+	if o.cut {
+		o.Missing, o.MissingBare = 0, 0
 	}
 	o.layoutByWord = make([]uint8, 1<<layoutBits)
 	factor := uint32(0x9E3779B1)

@@ -10,6 +10,7 @@ import (
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
 	"libeesp/internal/secmem"
+	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
 
@@ -99,7 +100,13 @@ func (s *eespSealing) planSeal(be *kernel.Backend, snap *keys.Snapshot, area uin
 func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
 	to := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0, 0}))
 	to.Split, to.Own = plan.Split{Mask: ^uint64(0)}, o.own.List()
+	to.Loose = plan.NewOpen(0)
+	to.Loose.Split, to.Loose.Own, to.Loose.Odd = to.Split, to.Own, plan.OddOptions
+	if o.sa != nil {
+		to.Loose.Missing = int8(status.ErrContext)
+	}
 	to.Screens(wire.EESPBase+8+kernel.TagSize, 0, wire.EESPFirst)
+	to.Loose.Prefix = to.Prefix
 	if o.sa != nil {
 		p := &plan.Pattern{Area: area}
 		binary.BigEndian.PutUint32(p.Nonce[:], o.salt)
@@ -136,6 +143,7 @@ func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area 
 func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, session uint16) {
 	e := &sa.EESP
 	p.KeyLen = uint8(sa.KeyLen)
+	o.looseSA(to.Loose, sa, p, session)
 	for _, align := range []int{4, 8} {
 		var b [wire.EESPMaxHeader]byte
 		at, code := wire.EESPTemplate(&b, e, session, sa.Domain, nil, align)
@@ -165,5 +173,38 @@ func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, se
 			q := *p
 			to.Add(i, &q)
 		}
+	}
+}
+
+// looseSA adds packets of an SA with whatever options: headers are compared by SPI.
+func (o *eespOpening) looseSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, session uint16) {
+	e := &sa.EESP
+	n := wire.EESPBase + e.PeerLen()
+	s := &plan.Layout{
+		N: uint16(n), NextAt: plan.None, IDAt: wire.EESPSession, IDShift: 48, IDMask: ^uint64(0), IDNever: 1, Moves: 1,
+		TSCAt: wire.EESPBase, TailAt: int16(n - 16), TSCNever: ^uint64(0), Inner: uint8(e.InfoLen()), Unwrap: eespUnwrap(e),
+		MsgSource: plan.NoPick, MsgTail: plan.NoPick,
+		NonceSource: plan.NoPick, NonceMore: plan.NoPick, NonceTail: plan.NoPick.Copy(4, 8, 8),
+	}
+	if e.Seq {
+		s.TSCNever = 0
+	}
+	// No two layouts begin alike, or all do: this one is found by its number.
+	s.Word = uint32(n)<<8 | uint32(s.Inner)<<4 | uint32(s.Unwrap)<<1
+	if e.Seq {
+		s.Word |= 1
+	}
+	copy(s.Mask[wire.EESPSPIAt:], []byte{0xff, 0xff, 0xff, 0xff})
+	s.ProbeMask = binary.NativeEndian.Uint64([]byte{0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
+	q := *p
+	binary.BigEndian.PutUint32(q.Value[wire.EESPSPIAt:], sa.Domain)
+	if q.MostClear = e.MaxCOffset; e.Flow {
+		q.Flow = 1
+	}
+	if o.sa != nil { // whose key is of one Session ID
+		q.SubCount = uint64(session) + 1
+	}
+	if i, ok := to.AddLayout(s); ok {
+		to.Add(i, &q)
 	}
 }

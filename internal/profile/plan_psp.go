@@ -40,7 +40,7 @@ func (o *pspOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 		to.More[1+b] = uint8(b * wire.PSPUnit / 8)
 	}
 	loose := plan.NewOpen(binary.NativeEndian.Uint32([]byte{0, 0, 0, wire.PSPVersionBits}))
-	loose.Split, loose.Own = to.Split, to.Own
+	loose.Split, loose.Own, loose.Odd, loose.Prefix = to.Split, to.Own, plan.OddExtension, to.Prefix
 	to.Loose = loose
 	for version := range uint8(wire.PSPVersions) {
 		missing := status.ErrNoKey

@@ -7,6 +7,7 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
+	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
 
@@ -79,7 +80,17 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 		to.ThirdAt[b] = uint8(4 + wire.IDLen(uint8(b)>>4))
 		to.Third[b] = int8(wire.StatelessOption(byte(b)))
 	}
+	to.Odd, to.Missing = plan.OddKeys, int8(status.ErrNoKey)
+	if to.MissingBare = to.Missing; o.tryPrevious {
+		to.MissingBare = 0
+	}
+	for _, snap := range snaps {
+		if snap.Ahead != nil {
+			to.Ahead = 1
+		}
+	}
 	if o.held != nil {
+		to.Missing, to.MissingBare = int8(status.ErrContext), int8(status.ErrContext)
 		p := &plan.Pattern{Area: area, KeyLen: uint8(o.held.keyLen), Kind: uint16(o.v)}
 		n := wire.Template(&p.Value, o.v, o.id, o.held.options)
 		binary.BigEndian.PutUint16(p.Value[n-8:], o.held.epoch)

@@ -909,6 +909,196 @@ static void psp_in_any_form(void)
 	CHECK(good > all / 2 && (!possible || by_cgo < all / 5));
 }
 
+/* Headers as senders here do not write them, and headers that are wrong: C and Go make the same of
+ * them, and C needs Go for few. */
+static const struct odd {
+	eesp_group_config g;
+	uint32_t flags, replay; /* of sender and receiver */
+	uint8_t v, levels, groups, held, previous, extra_len, ip;
+	uint8_t gos; /* of these some are always Go's */
+} odd_kinds[] = {
+	{ .v = EESP_V_ID },
+	{ .v = EESP_V_LONG_ID, .replay = 64 },
+	{ .v = EESP_V_LONG_ID_SRC, .levels = 5, .flags = EESP_SENDER_OPTIONS, .groups = 1 },
+	{ .v = EESP_V_ID_SRC_DST, .levels = 7, .flags = EESP_SENDER_OPTIONS, .replay = 128 },
+	{ .v = EESP_V_ID_SRC, .levels = 2, .flags = EESP_SENDER_OPTIONS, .held = 1 },
+	{ .v = EESP_V_ID, .previous = 1, .gos = 1 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .max_coffset = 20 }, .replay = 64 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 4, .draft = EESP_DRAFT_02, .max_coffset = 63, .aead = 1 }, .extra_len = 5, .groups = 1 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_IV | EESP_GROUP_ALIGN8, .max_coffset = 9 },
+	  .extra_len = 13, .held = 1 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_OPTIMIZED, .sub_sas = 300 },
+	  .extra_len = 3, .ip = 1 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV }, .extra_len = 7 },
+};
+
+/* Puts octets that look like options behind the base header of eesp, in place of those that are there. */
+static uint32_t other_options(uint8_t *h, uint32_t len)
+{
+	uint8_t copy[ROOM], *to = copy + 8;
+	uint32_t opt = h[1], want = 4 * any(8);
+	memcpy(copy, h, 8);
+	while (to < copy + 8 + want) {
+		uint32_t left = (uint32_t)(copy + 8 + want - to), n = any(left);
+		static const uint8_t types[] = { 0, 1, 1, 2, 3, 4, 223, 224, 255 };
+		*to++ = types[any(sizeof types)];
+		if (left < 2 || to[-1] == 0)
+			continue;
+		n = n > left - 2 ? left - 2 : n;
+		n = to[-1] == 2 && any(2) && left >= 4 ? 2 : n;
+		*to++ = (uint8_t)(any(10) ? n : n + 1);
+		for (uint32_t i = 0; i < n; i++)
+			to[i] = to[-2] == 1 && any(10) ? 0 : to[-2] == 2 && i == 0 && any(3) ? (uint8_t)(8 + want + 8) : (uint8_t)any(64);
+		to += n;
+	}
+	copy[1] = (uint8_t)want;
+	if (opt > len - 8 || len - opt + want > ROOM)
+		return len;
+	memcpy(copy + 8 + want, h + 8 + opt, len - 8 - opt);
+	memcpy(h, copy, len - opt + want);
+	return len - opt + want;
+}
+
+/* Damages a header; returns the packet's length then. */
+static uint32_t made_odd(uint8_t *h, uint32_t len, int eesp)
+{
+	static const uint8_t octets[] = { 0, 1, 2, 3, 4, 16, 20, 24, 0xE0, 0xE1, 0xE2, 0xE3, 224, 255 };
+	uint32_t n = eesp ? 8u + h[1] : 8 * (1 + (h[0] & 15u));
+	n = n > len ? len : n;
+	switch (any(8)) {
+	case 0: h[any(n > 8 && !eesp ? n - 4 : n)] ^= (uint8_t)(1u << any(8)); break;
+	case 1: if (n > 8) h[8 + any(n - 8)] = octets[any(sizeof octets)]; break;
+	case 2: if (eesp) { h[n > 8 ? 10 : 4] ^= 4; break; } h[2] = (uint8_t)any(3); h[3] = (uint8_t)any(256); break;
+	case 3: h[3] = eesp ? h[3] : (uint8_t)any(256); h[len - 1] ^= 1; break;
+	case 4: return any(len + 1);
+	case 5: if (eesp) return other_options(h, len); h[3] = (uint8_t)any(40); break;
+	case 6: if (eesp) memset(h + n, 0, len - n < 8 ? len - n : 8); else h[0] = (uint8_t)any(16); break;
+	case 7: if (!eesp && n > 20) memset(h + n - 12, 0, 4); else h[1] = (uint8_t)(any(2) ? h[1] ^ 0x80 : 4 * any(64)); break;
+	}
+	return len;
+}
+
+static void odd_headers(void)
+{
+	static uint8_t at[32][ROOM], room[2][32][ROOM], to[2][32][PAD + ROOM + PAD];
+	static const uint8_t extra[16] = { 1, 2, 3 };
+	static uint32_t id = 0x6000;
+	for (size_t kind = 0; kind < COUNT(odd_kinds); kind++) {
+		const struct odd *o = &odd_kinds[kind];
+		const int eesp = o->g.profile == EESP_PROFILE_EESP;
+		uint64_t all = 0, by_cgo = 0, opened = 0, in_clear = 0;
+		eesp_group *g[2];
+		for (uint32_t i = 0; i <= o->groups; i++) {
+			eesp_group_config c = EESP_GROUP_CONFIG_INIT, from = o->g;
+			uint8_t secret[32] = { 79, (uint8_t)kind, (uint8_t)i };
+			if (!eesp) {
+				g[i] = i ? another_group(1) : new_group(0, o->levels ? o->levels : 1);
+				continue;
+			}
+			from.struct_size = c.struct_size;
+			from.domain = 0x3000 + (uint32_t)(2 * kind) + i;
+			from.draft = o->g.draft ? o->g.draft : c.draft;
+			WORKS(eesp_group_new(&from, &g[i]));
+			WORKS(eesp_group_set_key(g[i], 0, secret, 32));
+		}
+		eesp_sender_config sc = explicit_config(o->v);
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		eesp_sender *s;
+		eesp_receiver *r[2];
+		eesp_data_key key;
+		sc.flags = o->flags;
+		rc.replay_window = o->replay;
+		rc.flags = o->previous ? EESP_RECEIVER_TRY_PREVIOUS : 0;
+		if (eesp) {
+			sc.epoch = 0;
+			sc.id = ++id % 300;
+			sc.extra = o->extra_len ? extra : NULL;
+			sc.extra_len = o->extra_len;
+		}
+		eesp_context x = { .id = sc.id, .v = o->v, .epoch = eesp ? 0 : 3 };
+		if (!eesp)
+			x.addr = packet(NULL, 0, 0, 0).addr;
+		if (o->held)
+			WORKS(eesp_data_key_export(g[0], &x, !eesp, &key));
+		WORKS(eesp_sender_new(g[0], &sc, &s));
+		for (int k = 0; k < 2; k++)
+			if (o->held)
+				WORKS(eesp_receiver_new_with_key(&key, &rc, &r[k]));
+			else
+				WORKS(eesp_receiver_new(g, 1u + o->groups, &rc, &r[k]));
+		*direct_open_plan(r[1]) = NULL;
+		form.ip = o->ip;
+		for (int round = 0; round < (emulated() ? 3 : 200); round++) {
+			eesp_pkt p[32], q[2][32];
+			for (size_t i = 0; i < 32; i++) {
+				p[i] = packet(at[i] + EESP_MAX_HEADER + 64, 50 + any(200), EESP_MAX_HEADER + 64, EESP_ICV_LEN + EESP_MAX_PADDING);
+				p[i].next_header = 4;
+				if (!eesp && !o->held)
+					source(&p[i], any(3));
+				payload(p[i].data, i, p[i].len);
+				if (o->ip)
+					payload(p[i].data, i, p[i].len -= p[i].len % 7 == 0);
+				p[i].coffset = any(2) && (!eesp || o->g.max_coffset) ? (uint8_t)any(eesp ? 8 : 12) : 0;
+				p[i].ioffset = !eesp && any(2) ? (uint8_t)any(p[i].coffset + 1u) : 0;
+			}
+			SAME(eesp_seal_burst(s, p, 32), 32);
+			for (size_t i = 0; i < 32; i++) {
+				const uint32_t damage = any(3), where = any(2), was = seed, size = p[i].len + any(20) - (any(8) == 0);
+				memset(to[0][i], CANARY, sizeof to[0][i]);
+				memset(to[1][i], CANARY, sizeof to[1][i]);
+				in_clear += p[i].coffset != 0;
+				for (int k = 0; k < 2; k++) {
+					uint32_t len = p[i].out_len;
+					memcpy(room[k][i], p[i].out, len);
+					seed = was;
+					if (damage == 0)
+						len = made_odd(room[k][i], len, eesp);
+					q[k][i] = packet(room[k][i], len, 0, 0);
+					q[k][i].addr = p[i].addr;
+					q[k][i].coffset = q[k][i].ioffset = q[k][i].next_header = 9;
+					if (where == 0) {
+						q[k][i].dst = to[k][i] + PAD;
+						q[k][i].dst_size = size;
+					}
+					if (o->held && any(40) == 0)
+						q[k][i].addr.src[3] ^= 1;
+				}
+			}
+			uint64_t before = direct_cgo_packets();
+			size_t done = eesp_open_burst(r[0], q[0], 32);
+			by_cgo += direct_cgo_packets() - before;
+			SAME(done, eesp_open_burst(r[1], q[1], 32));
+			for (size_t i = 0; i < 32; i++) {
+				const eesp_pkt *a = &q[0][i], *b = &q[1][i];
+				same_outcome(a, b);
+				if (a->status == EESP_OK) {
+					CHECK(a->out == (a->dst != NULL ? a->dst : room[0][i] + ((uint8_t *)b->out - room[1][i])));
+					CHECK(memcmp(a->out, b->out, a->out_len) == 0);
+				}
+				for (int k = 0; k < 2; k++)
+					CHECK(all_are(to[k][i], PAD, CANARY) && all_are(to[k][i] + PAD + q[k][i].dst_size, PAD, CANARY));
+			}
+			opened += done;
+			all += 32;
+		}
+		eesp_stats in[2];
+		for (int k = 0; k < 2; k++) {
+			WORKS(eesp_receiver_stats(r[k], &in[k]));
+			eesp_receiver_free(r[k]);
+		}
+		CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
+		printf("     odd headers %zu: of %llu packets %llu opened, %llu were Go's\n", kind, (unsigned long long)all, (unsigned long long)opened,
+		       (unsigned long long)by_cgo);
+		CHECK(opened > all / 2 && (o->ip || in_clear > all / 8 || o->g.max_coffset == 0));
+		/* eesp: destinations have no room for what is encrypted in front of the payload. */
+		CHECK(!possible || o->gos || by_cgo < all / (eesp ? 6 : 100));
+		eesp_sender_free(s);
+		for (uint32_t i = 0; i <= o->groups; i++)
+			eesp_group_free(g[i]);
+	}
+	form.ip = 0;
+}
+
 /* Of a flood of Session IDs that nobody sends with, Go looks at few; packets of those that
  * somebody does all open, and who is new gets in. */
 static void flood(void)
@@ -1908,6 +2098,7 @@ int main(void)
 	TEST(others_as_the_engine);
 	TEST(noise);
 	TEST(psp_in_any_form);
+	TEST(odd_headers);
 	TEST(flood);
 	TEST(tss_addresses);
 	TEST(tss_renews);
