@@ -16,46 +16,46 @@ import (
 	"libeesp/internal/status"
 )
 
-// Mode is how a restarted sender avoids counters that were used.
+// Mode says how a restarted sender avoids counters that were used.
 type Mode uint8
 
 // The modes.
 const (
 	Clock    Mode = iota // counters follow the wall clock
-	Reserved             // a file holds a mark above all counters used
-	Explicit             // the caller says where to start
+	Reserved             // a file holds a mark above all counters that may have been used
+	Explicit             // the caller sets the first counter
 )
 
 const (
-	bits = 48 // octets 2..7 of Epoch || Counter
+	bits = 48 // of Counter, in Epoch || Counter
 
-	// DefaultRateLog2 is the clock mode's ticks per second without engine
-	// bits: 2^28, so that an epoch lasts 2^20 seconds.
+	// DefaultRateLog2 is log2 of the clock mode's ticks a second without engine
+	// bits. With it an epoch lasts 2^20 seconds.
 	DefaultRateLog2 = 28
 	// MinRateLog2 and MaxRateLog2 bound a configured rate.
 	MinRateLog2 = 10
 	MaxRateLog2 = 32
-	// MaxEngineBits bounds the engines that may share one ID.
+	// MaxEngineBits bounds the number of engines of one ID: 2^16.
 	MaxEngineBits = 16
 	// DefaultRun is how many counters the reserved mode claims at a time.
 	DefaultRun = 1 << 24
 
-	// MaxTimedBits bounds them where counters are times: an engine then has 2^18
-	// counters a second.
+	// MaxTimedBits bounds engine bits where counters are times. With so many, an
+	// engine has 2^18 counters a second.
 	MaxTimedBits = 10
 
-	// LookEvery bounds the packets sent between two looks at the clock.
+	// LookEvery bounds the packets between two readings of the clock.
 	LookEvery = 1 << 12
-	// Idle is how long after the last look a sender counts as one that lags.
+	// Idle is how long, in ns, a sender may go without reading the clock. After that a
+	// look allows no values ahead, so that the next packets read it again.
 	Idle = int64(time.Second)
-	// Lag is by how many seconds counters may be behind the clock, in its epoch. Those
-	// of most senders always are; each time they move up to it, packets that other
-	// threads have under way become too old for replay windows.
+	// Lag is how many seconds counters may be behind the clock within an epoch. Most
+	// senders' are: each move up to the clock makes packets that other threads still
+	// have too old for replay windows.
 	Lag = 60
 )
 
-// Direction is the top bit of a counter, where packets say by it which way they
-// go.
+// Direction is the top bit of a counter, where it tells the direction of packets.
 type Direction uint8
 
 // The directions.
@@ -71,51 +71,50 @@ type Config struct {
 	EngineBits uint8  // lowest bits of Counter, which name the engine
 	Engine     uint32 // this engine's number
 	Direction  Direction
-	// FixedEpoch: the sender stays in Epoch.
-	// Otherwise (clock mode only) the epoch follows from the clock: the counter
-	// as a whole is the time since 1970 in units of 1/2^(RateLog2+EngineBits) s.
+	// FixedEpoch says that the sender stays in Epoch. Otherwise (clock mode only) the
+	// epoch follows the clock: Epoch and Counter together are the time since 1970 in
+	// units of 1/2^(RateLog2+EngineBits) s.
 	FixedEpoch bool
 	Epoch      uint16
 	EpochStart time.Time // clock mode with a fixed epoch
-	RateLog2   uint8     // clock mode; 0 = DefaultRateLog2 - EngineBits, and less 1 with a direction
+	RateLog2   uint8     // clock mode; 0 = DefaultRateLog2 - EngineBits, less 1 with a direction
 	Start      uint64    // explicit mode: first counter, without engine bits
-	First      uint64    // no value below this one is given out; without engine bits
+	First      uint64    // no lower value is given out; only without engine bits
 	Path       string    // reserved mode: the file
-	Run        uint64    // reserved mode; 0 = DefaultRun
-	LockDir    string    // where the host remembers which IDs are in use; "" = nowhere
-	Limit      uint64    // counters are below this one; 0 = all of them may be used
-	Resume     bool      // go on above counters that this process has used under the name
+	Run        uint64    // reserved mode: counters claimed at a time; 0 = DefaultRun
+	LockDir    string    // directory of the host's locks on IDs; "" = none
+	Limit      uint64    // counters are below it; 0 = no limit
+	Resume     bool      // begin above counters that this process has used under the name
 
-	// Timed (clock mode): a counter is the time at which its packet was sealed, not
-	// before it, and at most Lead after it. Wait is the largest lead that an
-	// earlier sender of this ID may have had.
+	// Timed (clock mode) says that a counter is a time: not before its packet is sealed,
+	// and at most Lead after. Wait is the greatest lead that an earlier sender of this ID
+	// may have had.
 	Timed      bool
 	Lead, Wait time.Duration
 }
 
-// Check says what is wrong with a configuration.
+// Check returns ErrArgument, and what is wrong, if a configuration is not valid.
 func (c Config) Check() error { return c.check() }
 
-// Keys tells apart the keys that a sender seals with, by names that do not give
-// them away and that another process comes to as well.
+// Keys names the keys that a sender seals with. Names do not reveal keys, and are the
+// same in every process.
 type Keys interface {
-	// InUse is the key that seals; false: there is none.
+	// InUse returns the key that seals now; false: there is none.
 	InUse() (name [16]byte, ok bool)
-	// All are the keys that may be in use: before and after a rotation too.
+	// All returns the keys that may seal, before and after a rotation too.
 	All() [][16]byte
 }
 
-// Map turns linear values, the epoch above a counter without engine bits, into
-// Epoch || Counter.
+// Map maps linear values to Epoch || Counter. A linear value is the epoch above a
+// counter without direction and engine bits.
 type Map struct {
-	Fixed uint64 // direction and engine
+	Fixed uint64 // direction and engine, in their places
 	Shift uint64 // bits of a linear value below the epoch
 	Low   uint64 // engine bits
 }
 
-// newMap is the one place that says where the parts of a counter are: the
-// direction on top, then what counts, and the engine's number lowest. So a
-// counter rises with time whatever the number of engine bits.
+// newMap decides where the parts of a counter are: the direction highest, then the
+// number, and the engine lowest. So counters rise with time whatever the engine bits.
 func newMap(c *Config) Map {
 	m := Map{Fixed: uint64(c.Engine), Shift: bits - uint64(c.EngineBits), Low: uint64(c.EngineBits)}
 	if c.Direction != NoDirection {
@@ -125,45 +124,46 @@ func newMap(c *Config) Map {
 	return m
 }
 
-// TSC makes the header's Epoch || Counter of a linear value.
+// TSC returns Epoch || Counter of a linear value.
 func (m Map) TSC(linear uint64) uint64 {
 	return linear>>(m.Shift&63)<<bits | m.Fixed | linear&(1<<(m.Shift&63)-1)<<(m.Low&63)
 }
 
-// Step is what lies between two values of an epoch that follow one another.
+// Step is the difference of Epoch || Counter between linear values that follow one
+// another in an epoch.
 func (m Map) Step() uint64 { return 1 << (m.Low & 63) }
 
 // Owner gives out counters. Its methods may be called at any time by any
 // goroutine.
 type Owner struct {
 	next  atomic.Uint64
-	limit atomic.Uint64 // exclusive; beyond it more has to be asked for; 0: closed
-	last  atomic.Int64  // newest wall-clock reading, ns
-	ahead atomic.Uint64 // counters that may be given out without a look at the clock
-	soft  atomic.Uint64 // reserved mode: beyond it more is asked for beside bursts; not above limit
+	limit atomic.Uint64 // values below it may be given out; then extend; 0: closed
+	last  atomic.Int64  // newest reading of the wall clock, ns
+	ahead atomic.Uint64 // how many values the last look allowed beyond those asked for
+	soft  atomic.Uint64 // reserved mode: from this value on, askAhead is called; at most limit
 	_     [24]byte
 	m     Map
 	timed bool
 	lead  uint64 // ticks
 	freed atomic.Bool
-	asked atomic.Bool // more, beside bursts
+	asked atomic.Bool // askAhead is at work
 
-	stopped atomic.Int32 // a status: no more counters are given out, see Rebind
+	stopped atomic.Int32 // a status, if no more counters are given out: see stop
 
 	serial uint64
 
 	mu    sync.Mutex
 	cfg   Config
-	end   uint64 // exclusive; the space ends here
+	end   uint64 // values are below it
 	file  *markFile
 	locks *idLocks // nil: there are none
 	place place    // see Share
 	refs  int
 	start uint64      // first value that could be given out
-	gone  atomic.Bool // the one value that no limit can be above, see spare
+	gone  atomic.Bool // the spare value was given out, see spare
 }
 
-var serials atomic.Uint64 // given to owners so far
+var serials atomic.Uint64 // of owners so far
 
 // wall is the clock; tests replace it.
 var wall = func() int64 { return time.Now().UnixNano() }
@@ -240,8 +240,8 @@ func (c *Config) check() error {
 			return bad("epoch start: clock mode with a fixed epoch needs one that is between 1678 and 2262, the same at every start")
 		}
 	} else {
-		// Epochs counted from 1970 must not come round again: 2^16 epochs of
-		// 2^(shift-rate) seconds have to last for at least 2^32 s.
+		// Epochs counted from 1970 must not repeat: 2^16 epochs of 2^(shift-rate)
+		// seconds must last at least 2^32 s.
 		if 16+int(shift)-int(c.RateLog2) < 32 {
 			return bad("rate 2^%d with %d engine bits: epochs would repeat; lower the rate or give an epoch", c.RateLog2, c.EngineBits)
 		}
@@ -252,7 +252,8 @@ func (c *Config) check() error {
 	return nil
 }
 
-// New makes an owner that nothing else knows of; see Share.
+// New makes an owner that is not shared; see Share. Errors are those of Share, except
+// ErrExists for names.
 func New(c Config) (*Owner, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -260,7 +261,7 @@ func New(c Config) (*Owner, error) {
 	return newOwner("", c, nil)
 }
 
-// newOwner makes the owner of a name; c was checked.
+// newOwner makes the owner of a name. c must have been checked.
 func newOwner(name string, c Config, keys Keys) (o *Owner, err error) {
 	o = &Owner{cfg: c, m: newMap(&c), refs: 1, serial: serials.Add(1), timed: c.Timed}
 	if c.LockDir != "" {
@@ -284,12 +285,12 @@ func (o *Owner) base() uint64 {
 	return uint64(o.cfg.Epoch) << o.m.Shift
 }
 
-// bound sets where the space ends.
+// bound sets end.
 func (o *Owner) bound() {
 	switch {
 	case o.cfg.FixedEpoch:
 		n := uint64(1) << o.m.Shift
-		if l := o.cfg.Limit; l != 0 { // on the wire, with the engine's number
+		if l := o.cfg.Limit; l != 0 { // of Counter, which has the engine's number
 			step := o.m.Step()
 			n = min(n, (max(l, uint64(o.cfg.Engine))-uint64(o.cfg.Engine)+step-1)/step)
 		}
@@ -304,20 +305,20 @@ func (o *Owner) bound() {
 	}
 }
 
-// spare reports whether the last of 2^64 values can be had: no limit is above it,
-// so that it is the slow way's to give out. No mark in a file could say that it
-// was used.
+// spare reports whether the last of 2^64 values can be given out. No limit can be above
+// it, so takeLast gives it out. In reserved mode it is never used: no mark could be
+// above it.
 func (o *Owner) spare() bool {
 	return o.end == ^uint64(0) && o.cfg.FixedEpoch && o.cfg.Limit == 0 && o.cfg.Mode == Explicit && !o.gone.Load()
 }
 
-// takeSpare claims it, if all below were given out.
+// takeSpare claims it, if all lower values were given out.
 func (o *Owner) takeSpare() bool {
 	return o.next.Load() == ^uint64(0) && o.spare() && o.gone.CompareAndSwap(false, true)
 }
 
-// resume moves next above counters below a mark, which is of Epoch || Counter,
-// and returns the first that may be given out.
+// resume moves next above all counters below a mark of Epoch || Counter, and returns
+// Epoch || Counter of next.
 func (o *Owner) resume(mark uint64) uint64 {
 	last := mark - 1
 	if last>>bits != o.TSC(o.next.Load())>>bits {
@@ -365,7 +366,7 @@ func (o *Owner) begin(name string, keys Keys) error {
 		}
 		start := t + 1<<c.RateLog2
 		if c.EngineBits != 0 {
-			start++ // above what others with fewer bits had in this tick
+			start++ // above counters of this tick that a sender with fewer engine bits had
 		}
 		if start > o.end || start < t {
 			start = o.end
@@ -373,8 +374,8 @@ func (o *Owner) begin(name string, keys Keys) error {
 		start = max(start, c.First)
 		o.next.Store(start)
 		o.limit.Store(start)
-		// Let some ticks pass, so that the first bursts find counters: a
-		// sender may not use more than have passed since it started.
+		// Let some ticks pass: a sender may not use more counters than ticks have passed
+		// since it started, and the first bursts need some.
 		ktime.Nap(min(2*time.Millisecond, time.Duration(1<<40>>c.RateLog2)))
 	}
 	return nil
@@ -399,8 +400,9 @@ func (o *Owner) ticks(ns int64) (uint64, error) {
 	return base + t, nil
 }
 
-// Take claims up to n counters that follow one another and returns the first
-// (linear) and how many. If that is less than n, the code says why.
+// Take claims up to n counters that follow one another. It returns the first, as a
+// linear value, and how many it claimed. If that is less than n, the code says why:
+// ErrExhausted, ErrClock, ErrState or ErrExists.
 func (o *Owner) Take(n int) (uint64, int, status.Code) {
 	if o.timed {
 		return o.takeTimed(n)
@@ -422,7 +424,7 @@ func (o *Owner) Take(n int) (uint64, int, status.Code) {
 	}
 }
 
-// takeRest claims what is left below the limit.
+// takeLast claims the values that are left below the limit, up to n.
 func (o *Owner) takeLast(n int, code status.Code) (uint64, int, status.Code) {
 	for {
 		at, limit := o.next.Load(), o.limit.Load()
@@ -448,7 +450,7 @@ func (o *Owner) takeLast(n int, code status.Code) (uint64, int, status.Code) {
 	}
 }
 
-// extend tries to move the limit beyond the next n values.
+// extend tries to raise the limit above the next n values.
 func (o *Owner) extend(n int) status.Code {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -468,10 +470,10 @@ func (o *Owner) extend(n int) status.Code {
 	return status.ErrExhausted
 }
 
-// look reads the clock, moves next up to it if it lags, and the limit to at
-// most one second ahead of it.
+// look reads the clock. It moves next up to the clock if it is too far behind, and the
+// limit up to at most one second ahead of it.
 func (o *Owner) look(n int) status.Code {
-	last := o.last.Load() // before the clock: C looks at it, too, and takes no lock
+	last := o.last.Load() // before the clock is read: C changes it, too, without the lock
 	t := wall()
 	if t < last {
 		return status.ErrClock
@@ -484,8 +486,8 @@ func (o *Owner) look(n int) status.Code {
 	if err != nil {
 		return status.ErrClock
 	}
-	// So epochs follow the clock, however few packets there are. What was given
-	// out lies below, and stays below where a restart begins.
+	// So epochs follow the clock even if there are few packets. All values that were
+	// given out are lower, and lower than the first one after a restart.
 	if at := o.next.Load(); ticks > at && (ticks-at > Lag<<o.cfg.RateLog2 || ticks>>o.m.Shift != at>>o.m.Shift) {
 		o.raise(min(ticks, o.end))
 	}
@@ -495,8 +497,8 @@ func (o *Owner) look(n int) status.Code {
 	if top >= o.end || top < ticks {
 		top, code = o.end, status.ErrExhausted
 	}
-	// Not too far ahead: a clock that steps back should be seen soon, and a
-	// sender that is slow should not lag for long.
+	// Not too far ahead: a step back of the clock should be seen soon, and slow senders
+	// should not fall behind for long.
 	ahead := min(2*o.ahead.Load()+uint64(n), LookEvery)
 	if since >= Idle {
 		ahead = 0
@@ -525,7 +527,7 @@ func (o *Owner) raise(to uint64) {
 	}
 }
 
-// claim writes a mark above at+n before any counter below it is used.
+// claim writes a mark above at+n to the file, then raises the limit to it; mu is held.
 func (o *Owner) claim(at uint64, n int) status.Code {
 	limit := o.limit.Load()
 	top := o.end
@@ -545,13 +547,13 @@ func (o *Owner) claim(at uint64, n int) status.Code {
 	return status.OK
 }
 
-// askAhead claims the next run in the background, while bursts use up what is left of
-// this one. A burst that comes to its end before waits for the file.
+// askAhead claims the next run in the background, while bursts use the rest of this one.
+// A burst that reaches its end earlier waits for the file.
 func (o *Owner) askAhead() {
 	if !o.asked.CompareAndSwap(false, true) {
 		return
 	}
-	// Ask no more until there is an answer; what was lowered meanwhile stays low.
+	// Do not ask again until this is done. If soft was lowered meanwhile, it stays.
 	if soft, limit := o.soft.Load(), o.limit.Load(); soft != 0 {
 		o.soft.CompareAndSwap(soft, limit)
 	}
@@ -560,16 +562,16 @@ func (o *Owner) askAhead() {
 		defer o.mu.Unlock()
 		defer o.asked.Store(false)
 		if !o.freed.Load() && o.why(status.OK) == status.OK && o.cfg.Mode == Reserved {
-			o.claim(o.next.Load(), 0) // if that fails, so does the one that waits, which says so
+			o.claim(o.next.Load(), 0) // on an error, a later extend fails too and returns it
 		}
 	}()
 }
 
-// Rebind writes the key that is in use now to the state file, and moves the locks to those
-// of the keys that may be; done gives the locks of others up, which is for when no
-// burst uses those keys any more. If the file cannot be written, no more counters
-// are given out until a write succeeds; if another process has the ID under a new
-// key, none are any more.
+// Rebind follows a change of keys: it writes the name of the key in use to the state
+// file, and locks the ID under new keys. done releases the locks under keys that are
+// gone; call it when no burst uses them any more. If the file cannot be written, no
+// counters are given out until a write succeeds. If another process has locked the ID
+// under a new key, no counters are given out any more.
 func (o *Owner) Rebind() (done func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -596,7 +598,7 @@ func (o *Owner) Rebind() (done func()) {
 	return done
 }
 
-// stop has no more counters be given out; mu is held.
+// stop ends giving out counters, with a status; mu is held.
 func (o *Owner) stop(why status.Code) {
 	o.stopped.Store(int32(why))
 	o.soft.Store(0)
@@ -604,7 +606,7 @@ func (o *Owner) stop(why status.Code) {
 	o.gone.Store(true)
 }
 
-// why is the code that says why there are no counters: code, if it did not stop.
+// why returns the status of stop, or code if there was none.
 func (o *Owner) why(code status.Code) status.Code {
 	if s := status.Code(o.stopped.Load()); s != status.OK {
 		return s
@@ -612,17 +614,17 @@ func (o *Owner) why(code status.Code) status.Code {
 	return code
 }
 
-// Rebinds reports whether keys that change matter: to a state file, or to locks.
+// Rebinds reports whether Rebind must be called when keys change.
 func (o *Owner) Rebinds() bool { return o.cfg.Path != "" || o.cfg.LockDir != "" }
 
-// TSC makes the header's Epoch || Counter of a linear value.
+// TSC returns Epoch || Counter of a linear value.
 func (o *Owner) TSC(linear uint64) uint64 { return o.m.TSC(linear) }
 
-// Map returns what a loop over many values needs to do as TSC does.
+// Map returns the Map from linear values to Epoch || Counter.
 func (o *Owner) Map() Map { return o.m }
 
-// Words are what Take needs to be done elsewhere: where the next value and the
-// limit are, and Map as data.
+// Words returns what C needs to take counters: the addresses of the next value and of
+// the limit, and Map and clock as data.
 func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
 	m = plan.Counter{Engine: o.m.Fixed, Step: o.m.Step(), Shift: uint8(o.m.Shift), Low: uint8(o.m.Low)}
 	limit = unsafe.Pointer(&o.limit)
@@ -640,20 +642,20 @@ func (o *Owner) Words() (next, limit unsafe.Pointer, m plan.Counter) {
 	return unsafe.Pointer(&o.next), limit, m
 }
 
-// Peek returns Epoch || Counter of the next packet, if no one else sends.
+// Peek returns Epoch || Counter of the next value.
 func (o *Owner) Peek() uint64 { return o.TSC(o.next.Load()) }
 
-// Serial is no other owner's.
+// Serial returns a number that no other owner has.
 func (o *Owner) Serial() uint64 { return o.serial }
 
-// Epoch is the one that counters stay in, if they do.
+// Epoch returns the fixed epoch, if there is one.
 func (o *Owner) Epoch() uint16 { return o.cfg.Epoch }
 
-// Now is the wall clock, ns since 1970.
+// Now returns the wall clock in ns since 1970.
 func Now() int64 { return wall() }
 
-// beginTimed waits until all counters that an earlier sender may have had are
-// times that have passed, in place of starting ahead of the clock.
+// beginTimed waits until all times that an earlier sender may have used have passed,
+// instead of beginning ahead of the clock.
 func (o *Owner) beginTimed() error {
 	ktime.Nap(o.cfg.Wait)
 	t, err := o.ticks(wall())
@@ -666,12 +668,12 @@ func (o *Owner) beginTimed() error {
 	return nil
 }
 
-// takeTimed is Take where counters are times. The clock is read each time: a
-// sender that has been idle must not send what is old.
+// takeTimed is Take where counters are times. It reads the clock each time: after a
+// pause, next is an old time.
 func (o *Owner) takeTimed(n int) (uint64, int, status.Code) {
 	for {
-		// Before the clock: what others take while this thread does not run lies ahead
-		// of a time that was read before.
+		// next is read before the clock. Otherwise, if this thread were stopped in between,
+		// others could move next ahead of the reading.
 		at, end := o.next.Load(), o.limit.Load() // 0 when it is closed
 		t, err := o.ticks(wall())
 		if err != nil {
@@ -679,7 +681,7 @@ func (o *Owner) takeTimed(n int) (uint64, int, status.Code) {
 		}
 		first, k, code := max(at, t), uint64(n), status.OK
 		if top := min(t+o.lead, end); first+k > top || first+k < first {
-			code = status.ErrClock // faster than its rate, or the clock was set back
+			code = status.ErrClock // more packets than ticks, or the clock was set back
 			if top == end {
 				code = status.ErrExhausted
 			}

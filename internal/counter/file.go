@@ -13,27 +13,27 @@ import (
 	"libeesp/internal/status"
 )
 
-// A mark file: one record of 64 octets, twice. Both are written, one after the
-// other, before a counter below the mark is used. So whichever of them is not whole,
-// by a crash in the middle of a write or by damage, the other one has all counters
-// that were used. The record:
+// A markFile holds one record of 64 octets, twice. Both copies are written, one after
+// the other, before a counter below the mark is used. If one is damaged, or a crash
+// interrupted its write, the other one still has a mark above all used counters. The
+// record:
 //
 //	"EESPCTR3", number of the write(8),
 //	epoch(2), engine bits(1), direction(1), engine(4), mark(8),
 //	ID(8, hashed), key(16, its name), CRC-32 of all that(4), 0(4)
 //
-// Every counter of this ID, part and epoch below the mark may have been used. The
-// file is locked against a second sender, and looked at before each write: it
-// has to be the file at that path, and hold what was written last.
+// Counters of this ID, part and epoch below the mark may have been used. The file is
+// locked against a second sender. Before each write it is checked: it must be the file at
+// the path, and hold what was written last.
 type markFile struct {
 	path    string
-	guard   *lock // a file beside it, which is locked while the file may be missing
+	guard   *lock // on a file beside it, which exists even if the file is removed
 	lock    *lock
 	fd      int // -1: none
 	keys    Keys
 	newest  markRecord
 	number  uint64           // of the last write that was begun
-	records [2][markLen]byte // what the file holds, where it is known
+	records [2][markLen]byte // what the copies hold, if known
 	known   [2]bool
 	lastErr error
 }
@@ -49,7 +49,7 @@ type markRecord struct {
 
 const (
 	markMagic = "EESPCTR3"
-	oldMagic  = "EESPCTR" // and 1: no word of whose it is; 2: records in turn
+	oldMagic  = "EESPCTR" // then 1 or 2: formats before this one
 	markLen   = 64
 )
 
@@ -66,7 +66,7 @@ func (r *markRecord) octets() (b [markLen]byte) {
 	return b
 }
 
-// parse reads a record; false: it is not whole.
+// parse reads a record; false: it is not whole, or not one.
 func (r *markRecord) parse(b []byte) bool {
 	if len(b) < markLen || string(b[:8]) != markMagic || crc32.ChecksumIEEE(b[:56]) != binary.BigEndian.Uint32(b[56:]) {
 		return false
@@ -85,7 +85,8 @@ var (
 	fsync  = syscall.Fsync
 )
 
-// openMark opens the file of a sender, or makes it, and returns the mark in it.
+// openMark opens a sender's file, or makes it, and returns the mark in it. The error is
+// ErrState or ErrNoKey.
 func openMark(name string, c *Config, keys Keys) (*markFile, uint64, error) {
 	m := &markFile{path: c.Path, fd: -1, keys: keys}
 	fail := func(err error) (*markFile, uint64, error) {
@@ -105,8 +106,9 @@ func openMark(name string, c *Config, keys Keys) (*markFile, uint64, error) {
 			return nil, 0, fmt.Errorf("%w: a state file is bound to a key, and the group has none to seal with yet", status.ErrNoKey)
 		}
 	}
-	// Who made a new file because somebody removed the one in use would begin
-	// with its counters. Where we may not make files, nobody like us removes one.
+	// If the file of a running sender were removed, a second sender would make a new one
+	// and begin with the same counters: the guard prevents that. In a directory where we
+	// cannot make files, the guard is not needed: no process of our user can remove one.
 	var s syscall.Stat_t
 	there := syscall.Lstat(c.Path, &s) == nil
 	if err := ours(&s); there && err != nil {
@@ -167,7 +169,8 @@ func (m *markFile) create(r markRecord) error {
 	return syncDir(m.path) // the directory entry must last as well
 }
 
-// adopt finds the newest record of what a file holds.
+// adopt reads the records of a file, checks that they are the sender's, and returns the
+// mark.
 func (m *markFile) adopt(b []byte, mine *markRecord) (mark uint64, err error) {
 	switch {
 	case len(b) == 0:
@@ -220,8 +223,8 @@ func (m *markFile) all() [][16]byte {
 	return m.keys.All()
 }
 
-// open has a descriptor of the locked file, unless the one that is there still
-// is: the host may have closed it, and opened something else since.
+// open opens the locked file, unless fd still is a descriptor of it: the program may have
+// closed fd, and opened another file under the number.
 func (m *markFile) open() error {
 	var s syscall.Stat_t
 	same := func(fd int) bool {
@@ -258,8 +261,8 @@ func (m *markFile) read() ([]byte, error) {
 	return b[:n], nil
 }
 
-// check makes sure that the file is the one that is locked, is still at its
-// path, and holds what was written last.
+// check returns an error unless the file at the path is the locked one and holds what
+// was written last.
 func (m *markFile) check() error {
 	var s syscall.Stat_t
 	if err := syscall.Lstat(m.path, &s); err == syscall.ENOENT {
@@ -285,7 +288,7 @@ func (m *markFile) check() error {
 	return nil
 }
 
-// write puts a mark on the disk and returns when it is there.
+// write writes a mark and returns when it is on the disk.
 func (m *markFile) write(epoch uint16, mark uint64) error {
 	if m.lastErr = m.check(); m.lastErr != nil {
 		return m.lastErr
@@ -298,7 +301,7 @@ func (m *markFile) write(epoch uint16, mark uint64) error {
 			r.key = key
 		}
 	}
-	// The one that is not whole first, if there is one: the other stays meanwhile.
+	// A copy that is not whole is written first, while the other one stays.
 	first := 0
 	if m.known[0] && !m.known[1] {
 		first = 1
@@ -324,7 +327,7 @@ func (m *markFile) bound() bool {
 }
 
 func writeRecord(fd int, b [markLen]byte, at int64) error {
-	// A write beyond RLIMIT_FSIZE would end the host by a signal.
+	// A write beyond RLIMIT_FSIZE would end the process by a signal.
 	var limit syscall.Rlimit
 	const fsize = 1 // RLIMIT_FSIZE
 	if syscall.Getrlimit(fsize, &limit) == nil && limit.Cur < 2*markLen {
@@ -353,7 +356,7 @@ func syncDir(path string) error {
 	return fsync(d)
 }
 
-// close gives the lock up and closes the descriptor, if it is still the file's.
+// close releases the locks and closes the descriptor, if it is still the file's.
 func (m *markFile) close() {
 	if m.fd >= 0 {
 		var s syscall.Stat_t
@@ -368,10 +371,11 @@ func (m *markFile) close() {
 	m.guard.release()
 }
 
-// Mark is a mark file for other numbers that must not come again.
+// Mark is a mark file for other numbers that must not repeat.
 type Mark struct{ f *markFile }
 
-// OpenMark opens the file of what it is for, or makes it, and returns the mark.
+// OpenMark opens a mark file, or makes it, and returns the mark. what names its purpose:
+// a file for another one is refused. The error is ErrState.
 func OpenMark(path, what string) (*Mark, uint64, error) {
 	f, mark, err := openMark(what, &Config{Path: path}, nil)
 	if err != nil {
@@ -380,8 +384,8 @@ func OpenMark(path, what string) (*Mark, uint64, error) {
 	return &Mark{f}, mark, nil
 }
 
-// Write puts a mark on the disk and returns when it is there.
+// Write writes a mark and returns when it is on the disk.
 func (m *Mark) Write(mark uint64) error { return m.f.write(0, mark) }
 
-// Close gives the file up.
+// Close releases the file.
 func (m *Mark) Close() { m.f.close() }

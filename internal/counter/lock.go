@@ -12,10 +12,10 @@ import (
 	"libeesp/internal/status"
 )
 
-// A lock is a lock on a file (flock) that needs no descriptor: a mapping keeps
-// the open file, and with it the lock. So a host that closes all descriptors
-// does not lose it, children made by fork do not have it (MADV_DONTFORK), and
-// whichever way the process ends the kernel gives it up.
+// A lock is a lock on a file (flock) without a descriptor: a mapping keeps the file
+// open, and with it the lock. So the lock stays if the program closes all descriptors,
+// forked children do not have it (MADV_DONTFORK), and it ends with the process in any
+// case.
 type lock struct {
 	path     string // to be removed with the lock; "" = it stays
 	mapping  []byte
@@ -24,11 +24,10 @@ type lock struct {
 
 var errInUse = errors.New("in use by another sender")
 
-// id is what tells files apart.
+// id returns the two numbers that identify a file.
 func id(s *syscall.Stat_t) (dev, ino uint64) { return uint64(s.Dev), s.Ino }
 
-// ours refuses files that others could write: their owner, or a mode that
-// allows it.
+// ours refuses files that other users could write, by their owner or mode.
 func ours(s *syscall.Stat_t) error {
 	switch {
 	case s.Mode&syscall.S_IFMT != syscall.S_IFREG:
@@ -41,7 +40,7 @@ func ours(s *syscall.Stat_t) error {
 	return nil
 }
 
-// lockFile locks the file at path, which how may create. how is LOCK_EX or
+// lockFile locks the file at path, which it creates if flags say so. how is LOCK_EX or
 // LOCK_SH.
 func lockFile(path string, flags, how int) (*lock, error) {
 	for {
@@ -58,7 +57,7 @@ func lockFile(path string, flags, how int) (*lock, error) {
 }
 
 func openFile(path string, flags int, mode uint32) (fd int, err error) {
-	// Not os.Open, which would start the runtime's poller, and with it descriptors.
+	// os.Open would start the runtime's poller, which keeps descriptors.
 	for {
 		fd, err = syscall.Open(path, flags|syscall.O_CLOEXEC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY, mode)
 		if err != syscall.EINTR {
@@ -116,8 +115,8 @@ func (l *lock) release() {
 	l.mapping = nil
 }
 
-// idLocks are an owner's locks in a directory: of its ID and engine, for each key
-// that may be in use, so that no other process of the host can send with them.
+// idLocks are an owner's locks in a directory: on its ID and engine, under each key that
+// it may seal with. So no other process of the host can seal with them.
 type idLocks struct {
 	dir, name string
 	cfg       *Config
@@ -125,8 +124,8 @@ type idLocks struct {
 	held      map[[16]byte][]*lock
 }
 
-// follow locks the ID for the keys that may be in use now, and returns the locks
-// of those that are gone. If it fails, nothing has changed.
+// follow locks the ID under the keys that may be in use now, and returns the locks under
+// keys that are gone. On an error nothing has changed.
 func (l *idLocks) follow() (gone []*lock, err error) {
 	if strings.IndexByte(l.dir, 0) >= 0 {
 		return nil, bad("lock directory: a zero octet in its name")
@@ -185,8 +184,8 @@ func (l *idLocks) release() {
 	}
 }
 
-// lock locks the ID and engine for one key. A file stands for each part of the
-// counter space: its own is locked alone, those that it lies in are shared.
+// lock locks the ID and engine under one key. Each part of the counter space has a file:
+// the owner's own is locked exclusively, and those of parts that contain it are shared.
 func (l *idLocks) lock(key [16]byte) (all []*lock, err error) {
 	c := l.cfg
 	space, _, _ := strings.Cut(l.name, "#")
@@ -219,10 +218,9 @@ func (l *idLocks) lock(key [16]byte) (all []*lock, err error) {
 	return all, nil
 }
 
-// A boundEpoch says how counters of a fixed epoch follow the clock, which must be
-// the same at every start. It is remembered in a file for each ID, beside the
-// locks, as long as the directory is. Records of 64 octets are added at the end,
-// and of two for one key and epoch the first one counts:
+// A boundEpoch records how counters of a fixed epoch follow the clock. That must be the
+// same at every start. Each ID has a file of such records beside the locks. Records of
+// 64 octets are appended; of two for one key and epoch the first one counts:
 //
 //	"EESPEPO1", key(16, hashed), epoch(2), log2 of counters a second(1), 0(5),
 //	start(8, ns since 1970), CRC-32 of all that(4), 0(20)
@@ -258,11 +256,11 @@ func (b *boundEpoch) parse(r []byte) bool {
 	return true
 }
 
-// bind remembers how counters follow the clock, or refuses what is other than it
-// was at an earlier start.
+// bind records how counters follow the clock, and refuses (ErrExists) what differs from
+// an earlier start.
 func (l *idLocks) bind(key [16]byte) error {
 	c := l.cfg
-	if c.Mode != Clock || !c.FixedEpoch || c.Timed { // else they follow from the time since 1970 alone
+	if c.Mode != Clock || !c.FixedEpoch || c.Timed { // otherwise start and rate cannot differ
 		return nil
 	}
 	space, _ := idOf(l.name)
@@ -283,7 +281,8 @@ func (l *idLocks) bind(key [16]byte) error {
 	return nil
 }
 
-// bindEpoch returns what a file says of a key and epoch, mine if it is the first.
+// bindEpoch returns the first record of a key and epoch in a file. If there is none, it
+// appends mine.
 func bindEpoch(path string, mine boundEpoch) (was boundEpoch, err error) {
 	fd, err := openFile(path, syscall.O_RDWR|syscall.O_APPEND|syscall.O_CREAT, 0o600)
 	if err != nil {
@@ -305,7 +304,7 @@ func bindEpoch(path string, mine boundEpoch) (was boundEpoch, err error) {
 		if wrote {
 			return was, errReplaced
 		}
-		// One write, behind what others have written meanwhile.
+		// One write, which appends behind records that others have written meanwhile.
 		b := mine.octets()
 		n, err := syscall.Write(fd, b[:])
 		if err == nil && n != len(b) {
@@ -320,7 +319,7 @@ func bindEpoch(path string, mine boundEpoch) (was boundEpoch, err error) {
 	}
 }
 
-// findEpoch looks for the first record of a key and epoch.
+// findEpoch reads the first record with mine's key and epoch to was.
 func findEpoch(fd int, mine, was *boundEpoch) (found bool, err error) {
 	var b [32 * boundLen]byte
 	for at := int64(0); ; {

@@ -11,17 +11,17 @@ import (
 	"libeesp/internal/status"
 )
 
-// marks remembers for each name that sealed once where its counters ended: 16
-// octets a name, in memory that the collector does not look at. There may be
-// millions of names, and none is ever forgotten. Names are known by 62 bits of a
-// keyed hash: two that are taken for one could only have a start refused.
+// marks has, for each name that ever sealed, a mark above its used counters: 16 octets a
+// name, in memory that the collector does not see. There may be millions of names, and
+// none is forgotten. Names are known by 62 bits of a keyed hash. If two names had one
+// hash, a start could be refused without need, nothing worse.
 type marks struct {
 	seed   maphash.Seed
 	shards [shards]shard
 }
 
 const (
-	shards       = 64 // each grows by itself: moving one stalls nobody for long
+	shards       = 64 // each grows by itself, so that no growth takes long
 	recordsBegin = 4096 / 16
 )
 
@@ -30,17 +30,16 @@ type entry struct {
 	mark uint64 // one more than the last Epoch || Counter given out
 }
 
-// hasParts says that what a name had was not all of its space at once, so that
-// there are marks of parts too.
+// hasParts says that parts of the name's space have marks of their own.
 const hasParts = 1
 
 type shard struct {
 	records  []entry
-	used     int
-	promised int
+	used     int // entries
+	promised int // entries that put may still need
 }
 
-// name is a hash that is no free slot and has room for hasParts.
+// name returns the hash of a name. It is not 0, and its bit hasParts is 0.
 func (m *marks) name(kind byte, p part, names ...string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(m.seed)
@@ -57,7 +56,7 @@ func (m *marks) name(kind byte, p part, names ...string) uint64 {
 
 func (m *marks) of(name uint64) *shard { return &m.shards[name>>(64-6)] }
 
-// find returns the slot of a name, or the free one where it would be.
+// find returns the entry of a name, or the free one where it would be.
 func (s *shard) find(name uint64) *entry {
 	if len(s.records) == 0 {
 		return nil
@@ -104,10 +103,10 @@ func (s *shard) grow(n int) error {
 	return nil
 }
 
-// keep gives a promise back.
+// keep ends a promise.
 func (m *marks) keep(name uint64) { m.of(name).promised-- }
 
-// put notes that counters below mark were used; there was a promise.
+// put notes that counters below mark were used. There must have been a promise.
 func (m *marks) put(name, mark uint64, parts bool) {
 	s := m.of(name)
 	x := s.find(name)
@@ -128,7 +127,7 @@ func (m *marks) get(name uint64) (mark uint64, parts bool) {
 	return 0, false
 }
 
-// part is a part of a name's counter space: that of one engine, one way.
+// part is a part of a name's counter space: that of one engine and direction.
 type part struct {
 	dir    Direction
 	bits   uint8
@@ -137,19 +136,18 @@ type part struct {
 
 var whole = part{}
 
-// shorter is the part of all engines whose numbers end in the same n bits.
+// shorter returns the part of all engines whose numbers have the same lowest n bits.
 func (p part) shorter(n uint8) part { return part{p.dir, n, p.engine & (1<<n - 1)} }
 
-// Kinds of entries: of a name the highest mark of all, of a part its own, and of
-// a part the highest of those that lie in it.
+// Kinds of entries.
 const (
-	ofAll = iota << 4
-	ofPart
-	inPart
+	ofAll  = iota << 4 // the highest mark of a name
+	ofPart             // the mark of a part
+	inPart             // the highest mark of the parts in a part
 )
 
-// A set is names whose counters go by one another: kind and what they have in
-// common.
+// A set is a set of names that must not use each other's counters: its kind, and what
+// the names have in common.
 type set struct {
 	kind byte
 	name string
@@ -189,7 +187,7 @@ func (m *marks) reserve(s set, p part) (err error) {
 	return err
 }
 
-// note takes back what reserve promised, and remembers it if it is to be.
+// note ends the promises of reserve and, if remember is set, notes the mark.
 func (m *marks) note(s set, p part, mark uint64, remember bool) {
 	first := true
 	var before uint64
@@ -200,11 +198,11 @@ func (m *marks) note(s set, p part, mark uint64, remember bool) {
 		case first:
 			had := false
 			if before, had = m.get(name); had {
-				before = 0 // the whole's is noted by itself already
+				before = 0 // the whole space has an entry of its own already
 			}
 			m.put(name, mark, parts)
 			if p == whole && had {
-				// No promise is needed: the first part made this entry.
+				// This needs no promise: the first part made the entry.
 				m.put(m.name(s.kind|ofPart, whole, s.name), mark, false)
 			}
 		case name == m.name(s.kind|ofPart, whole, s.name):
@@ -216,7 +214,7 @@ func (m *marks) note(s set, p part, mark uint64, remember bool) {
 	})
 }
 
-// highest returns the highest mark of a set's counters that a part may meet.
+// highest returns the highest mark of a set among counters that are also the part's.
 func (m *marks) highest(s set, p part) uint64 {
 	mark, parts := m.get(m.name(s.kind|ofAll, whole, s.name))
 	if !parts {
@@ -238,7 +236,7 @@ func (m *marks) highest(s set, p part) uint64 {
 	return mark
 }
 
-// has reports whether anything of a set was noted.
+// has reports whether a set has any mark.
 func (m *marks) has(s set) bool {
 	name := m.name(s.kind|ofAll, whole, s.name)
 	x := m.of(name).find(name)

@@ -9,13 +9,13 @@ import (
 	"libeesp/internal/status"
 )
 
-// Senders of one process that use the same ID under the same keys would repeat
-// each other's counters. They share one owner instead, found by a name: the
-// sender's ID, and for one that holds a data key "#" and what tells that key
-// from others. A data key may be one that a group's sender derives, so that
-// those two never have counters of one ID at the same time.
+// Senders of one process with one ID and the same keys would repeat each other's
+// counters. So they share an owner, which is found by a name: the counter space
+// (profile.Sealing.Space), and for a sender that holds a data key "#" and a name of the
+// key. A group's sender may derive the same data key, so of one ID only one of the two
+// kinds may have counters at a time.
 
-// place is an owner's part of the counter space.
+// place is the name and the part of an owner's counter space.
 type place struct {
 	name string
 	part
@@ -23,8 +23,8 @@ type place struct {
 
 var (
 	sharedMu sync.Mutex
-	shared   = map[string]map[place]*Owner{} // those that are in use, by ID
-	keyIDs   = map[string]*keyID{}           // by what tells data keys apart: whose senders have it
+	shared   = map[string]map[place]*Owner{} // owners in use, by ID
+	keyIDs   = map[string]*keyID{}           // by the name of a data key: the ID that uses it
 	used     = marks{seed: maphash.MakeSeed()}
 )
 
@@ -33,18 +33,17 @@ type keyID struct {
 	owners int
 }
 
-// idOf parts a name: the ID, and for a key's of that ID what tells it from
-// others.
+// idOf returns the ID in a name, and the name of the data key, if it has one.
 func idOf(name string) (id, key string) {
 	id, key, _ = strings.Cut(name, "#")
 	id, _, _ = strings.Cut(id, "@")
 	return id, key
 }
 
-// scoped reports whether a name is that of one key of a group's, and one epoch.
+// scoped reports whether a name is for one key and epoch of a group only.
 func scoped(name string) bool { return strings.Contains(name, "@") }
 
-// every is the ID that stands for all IDs that begin alike, at the end of its name.
+// every at the end of an ID makes it stand for all IDs that begin with the rest.
 const every = "*"
 
 // rival reports whether two senders with different names may have one key and
@@ -65,12 +64,12 @@ func covers(a, b string) bool {
 	return all && strings.HasPrefix(b, begin)
 }
 
-// begins is what an ID has in common with those that one ID may stand for.
+// begins returns the part of an ID before which every could stand.
 func begins(id string) string { return id[:strings.LastIndexByte(id, '/')+1] }
 
-// related are the owners of IDs that names of this one may be rivals of.
+// related returns the owners of IDs whose names may be rivals of names of this one.
 func related(id string) (all []map[place]*Owner) {
-	if strings.HasSuffix(id, every) { // there are few of these
+	if strings.HasSuffix(id, every) { // there are few such IDs: look at all owners
 		for other, owners := range shared {
 			if covers(id, other) {
 				all = append(all, owners)
@@ -86,16 +85,14 @@ func related(id string) (all []map[place]*Owner) {
 	return all
 }
 
-// Kinds of sets in which used counters are noted: an ID's with groups' keys, and
-// with data keys; a data key's; and of IDs that begin alike all of the first
-// two; and a scoped name's.
+// Kinds of sets in which used counters are noted.
 const (
-	ofGroups = iota
-	ofHolders
-	ofKey
-	alikeOfGroups
-	alikeOfHolders
-	ofScope
+	ofGroups       = iota // of an ID, with groups' keys
+	ofHolders             // of an ID, with data keys
+	ofKey                 // of a data key
+	alikeOfGroups         // ofGroups of all IDs that begin alike
+	alikeOfHolders        // ofHolders of all IDs that begin alike
+	ofScope               // of a scoped name
 )
 
 // notes calls f with the sets in which a name's counters are noted.
@@ -119,8 +116,8 @@ func notes(name string, f func(s set)) {
 	}
 }
 
-// rivals calls f with the sets, besides its own, whose counters a name's may
-// not meet: see rival.
+// rivals calls f with the sets of other names whose counters this name must not use
+// again: see rival.
 func rivals(name string, f func(s set)) {
 	id, key := idOf(name)
 	begin := begins(id)
@@ -143,9 +140,11 @@ func rivals(name string, f func(s set)) {
 	}
 }
 
-// Share returns the owner of a name, made with c if there is none yet. One
-// that is there must have been made with the same configuration. keys are those
-// of the sender; the reserved mode and LockDir need them.
+// Share returns the owner of a name, and makes it with c if there is none. An owner that
+// is there must have the same configuration. keys are the sender's; the reserved mode and
+// LockDir need them. Errors: ErrArgument (c), ErrExists (another sender or process has
+// these counters, or they were used), ErrClock, ErrState, ErrNoKey (the reserved mode or
+// LockDir, without a key), ErrMemory.
 func Share(name string, c Config, keys Keys) (*Owner, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -169,7 +168,7 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 	}
 	if o := shared[id][at]; o != nil {
 		was, is := o.cfg, c
-		if is.Resume { // wherever that one began
+		if is.Resume { // the start does not matter
 			was.Start, is.Start = 0, 0
 		}
 		was.Resume, is.Resume = false, false
@@ -216,8 +215,8 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 	return o, nil
 }
 
-// overlaps reports whether two parts have counters in common. Senders of one ID
-// that may come to the same keys have the same engine bits or are kept apart.
+// overlaps reports whether two parts may have counters in common. Parts with different
+// engine bits are taken to overlap.
 func (p part) overlaps(q part) bool {
 	if p.dir != q.dir && p.dir != NoDirection && q.dir != NoDirection {
 		return false
@@ -225,11 +224,11 @@ func (p part) overlaps(q part) bool {
 	return p.bits != q.bits || p.engine == q.engine
 }
 
-// meets says why a new owner's counters would be some that were used: counters
-// rise with time in every part, so that they must lie above.
+// meets returns an error if a new owner would begin with counters that were used. In
+// every part counters rise with time, so they must be above all that were used.
 func (o *Owner) meets(at place) error {
 	next := o.next.Load()
-	if next >= o.end && !o.spare() { // it has none
+	if next >= o.end && !o.spare() { // it has no counters
 		return nil
 	}
 	tsc := o.TSC(next)
@@ -245,7 +244,7 @@ func (o *Owner) meets(at place) error {
 	if o.cfg.Resume && tsc < mark {
 		tsc = o.resume(mark)
 	}
-	// Of the last counter of all there is no mark above.
+	// No mark can be above the last counter of all.
 	if mark == ^uint64(0) && tsc == mark {
 		tsc--
 	}
@@ -264,14 +263,14 @@ func (o *Owner) meets(at place) error {
 	return nil
 }
 
-// Retain makes one more user of an owner that has one.
+// Retain adds a user to an owner that has one.
 func (o *Owner) Retain() {
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
 	o.refs++
 }
 
-// Release gives the owner back; the last user closes it.
+// Release removes a user. The last one closes the owner; its counters stay used.
 func (o *Owner) Release() {
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
@@ -295,10 +294,10 @@ func (o *Owner) Release() {
 		}
 	}
 	mark := uint64(0)
-	if next := o.next.Load(); next != o.start { // what was never given out is not used
+	if next := o.next.Load(); next != o.start { // otherwise none was used
 		mark = o.TSC(next-1) + 1
 	}
-	// The owner of a data key stays known.
+	// Names with a data key are noted in any case: the key stays bound to its ID.
 	notes(o.place.name, func(s set) { used.note(s, o.place.part, mark, mark != 0 || key != "") })
 }
 

@@ -17,11 +17,10 @@ import (
 	"libeesp/internal/status"
 )
 
-// TickBits says how long a tick is, the unit of all times here: 2^-28 s. Times
-// are since 1970.
+// TickBits defines the tick, the unit of all times here: 2^-28 s. Times count from 1970.
 const TickBits = 28
 
-// Ticks are the ticks of a time that is not negative; it saturates.
+// Ticks converts ns to ticks. Negative times become 0.
 func Ticks(d int64) uint64 {
 	if d <= 0 {
 		return 0
@@ -32,12 +31,12 @@ func Ticks(d int64) uint64 {
 
 // Config describes a Table.
 type Config struct {
-	MaxAge   time.Duration // what is older is refused
-	MaxEarly time.Duration // what is further ahead of the clock is refused
-	MaxRate  uint64        // packets a second that there is room for, of all senders together
+	MaxAge   time.Duration // older packets are refused
+	MaxEarly time.Duration // packets further ahead of the clock are refused
+	MaxRate  uint64        // packets a second of all senders together, for which there is room
 }
 
-// Bounds of a Config, and what 0 stands for.
+// Bounds and defaults of a Config.
 const (
 	MinSpan         = time.Millisecond
 	MaxSpan         = 10 * time.Second
@@ -50,20 +49,20 @@ const (
 
 const (
 	slices    = 32
-	parts     = 30 // slices that W has: slices - 2
+	parts     = 30 // slices - 2: MaxAge and MaxEarly together take so many slices
 	lineWords = 8
-	lines     = 16 // that are probed at most
-	minLines  = 16
+	lines     = 16 // lines that a search probes at most
+	minLines  = 16 // the least lines of a slice
 	cycleBits = 16
 	printBits = 64 - cycleBits
 	printMask = 1<<printBits - 1
-	// Every word is looked at once in this many cycles: half of those in which
-	// old and new can be told apart.
+	// The sweep looks at every word once in so many cycles: half of the 2^15 in which old
+	// and new words can be told apart.
 	sweepCycles = 1 << (cycleBits - 2)
-	// Slices that may pass from one part of the sweep to the next.
+	// sweepEvery is how many slices may pass between two parts of the sweep.
 	sweepEvery = 128
 
-	never = ^uint64(0) // a floor below which everything is
+	never = ^uint64(0) // a floor or a limit: as a floor, nothing passes
 
 	dontDump = 16 // MADV_DONTDUMP
 )
@@ -77,8 +76,8 @@ const (
 	Duplicate         // committed before
 	Stale             // too old: it may have been committed before
 	Early             // too far ahead of the clock
-	Full              // no place in the part of the table for this time
-	Unmarked          // beyond what the mark file allows
+	Full              // there is no place in the slice
+	Unmarked          // not below the mark in the file
 )
 
 // Stats counts verdicts other than Fresh, and resets.
@@ -86,30 +85,30 @@ type Stats struct {
 	Duplicate, Stale, Early, Full, Resets uint64
 }
 
-// Table is what was received within the last W ticks. Check, Commit and Stats may
-// be called at any time by any goroutine between Begin and End.
+// Table holds the packets of the last MaxAge + MaxEarly. Any goroutine may call Check,
+// Commit and Stats at any time between Begin and End.
 //
-// There are 32 slices of slice ticks each, by the packet's time: a packet has
-// one place to look at. A word is 16 bits of cycle, which say in which of its
-// lives the slice was, and 48 bits of keyed hash. Words are taken in a fixed
-// order and given up by no one but by time: floor, below which nothing is
-// accepted, has passed a word's time before its slice begins anew. Why nothing
-// is accepted twice is in docs/times.md, and in rule.pml as a model.
+// It has 32 slices of slice ticks each. The time of a packet selects the slice, and a
+// hash the place in it. A word is 16 bits of cycle, which say how often the slices have
+// been gone through, and 48 bits of keyed hash. Words are taken in a fixed order and are
+// not freed: floor, below which nothing is accepted, has passed a word's time before its
+// slice is used again. docs/times.md says why nothing is accepted twice; rule.pml is a
+// model.
 type Table struct {
 	View
 	memory []uint64     // the words
-	steady func() int64 // ns of a clock that nobody sets
+	steady func() int64 // a clock that nobody sets, ns
 
-	swept   atomic.Uint64 // words looked at since the beginning
+	swept   atomic.Uint64 // words that the sweep has looked at
 	tended  atomic.Uint64 // floor at the last part of the sweep
-	markDue atomic.Uint64 // from when on the mark's owner wants to be asked
+	markDue atomic.Uint64 // the time from which on the mark must be raised
 	users   atomic.Int64
 	resets  atomic.Uint64
 }
 
-// View is what of a Table the executor in C works with. Its layout is shared
-// (libeesp/plan.h), and so is what Begin, Check, Commit and End do
-// (libeesp/times.h): what is due now and then is not, and left to Begin.
+// View is the part of a Table that the executor in C uses. C knows its layout
+// (libeesp/plan.h) and does what Begin, Check, Commit and End do (libeesp/times.h),
+// except for rare steps, which it leaves to Begin here.
 type View struct {
 	replay.Seeds
 	tscSeed [2]uint64
@@ -120,20 +119,20 @@ type View struct {
 	age, early uint64
 	span       uint64 // W + G: floor + span is the highest time that may be accepted
 
-	_      [56]byte // what is above is read by all, and never written
+	_      [56]byte // fields above are read by all threads and never written
 	floor  atomic.Uint64
 	limit  atomic.Uint64 // times from here on are not accepted: see Limit
 	most   atomic.Uint64 // no time above it was accepted
-	due    atomic.Uint64 // from this time of the clock on, a Begin here has something to do
-	behind atomic.Int64  // since when the clock is behind the floor; 0: it is not
+	due    atomic.Uint64 // from this time of the clock on, Begin here must be called
+	behind atomic.Int64  // since when (steady) the clock is behind the floor; 0: it is not
 
 	_                               [24]byte
-	Sole                            replay.Sole // for whoever calls Begin, before, and after End
+	Sole                            replay.Sole // begins before Begin, ends after End
 	duplicate, stale, earlier, full atomic.Uint64
 	_                               [32]byte
 }
 
-// Where in a View things are.
+// Offsets in a View, for libeesp/layout.go.
 const (
 	WordsAt     = unsafe.Offsetof(View{}.words)
 	FloorAt     = unsafe.Offsetof(View{}.floor)
@@ -146,7 +145,8 @@ func bad(f string, a ...any) error {
 	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
 }
 
-// Check fills in what is 0 and says what is out of range.
+// Check sets defaults for fields that are 0, and returns ErrArgument if one is out of
+// range.
 func (c *Config) Check() error {
 	if c.MaxAge == 0 {
 		c.MaxAge = DefaultMaxAge
@@ -170,10 +170,10 @@ func (c *Config) Check() error {
 	return nil
 }
 
-// memory is what the table takes, in octets.
+// memory returns the size of the table in octets.
 func (c *Config) memory() uint64 { return c.perSlice() * slices * lineWords * 8 }
 
-// perSlice is the lines of a slice: half full at MaxRate.
+// perSlice returns the lines of a slice, which is half full at MaxRate.
 func (c *Config) perSlice() uint64 {
 	ns := uint64(c.MaxAge+c.MaxEarly) / parts
 	hi, lo := bits.Mul64(c.MaxRate, ns)
@@ -181,9 +181,10 @@ func (c *Config) perSlice() uint64 {
 	return max(minLines, (packets*2+lineWords-1)/lineWords)
 }
 
-// New makes a table that accepts nothing that may have been accepted before
-// now: neither by a table whose clock was not ahead of this one's and whose
-// MaxEarly was not greater, nor what lies below mark.
+// New makes a table. It accepts no time below mark, and none that an earlier table may
+// have accepted, if that one's clock was not ahead of now and its MaxEarly was not
+// greater. steady is a clock that nobody sets, in ns. The error is ErrArgument or
+// ErrMemory.
 func New(c Config, now, mark uint64, steady func() int64) (*Table, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -198,15 +199,15 @@ func New(c Config, now, mark uint64, steady func() int64) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %d MiB for times of packets: %v", status.ErrMemory, c.memory()>>20, err)
 	}
-	// It tells who sent when, though no keys.
+	// The table has no keys, but tells when packets were sent.
 	syscall.Madvise(b, dontDump)
-	syscall.Madvise(b, syscall.MADV_HUGEPAGE) // if it may
+	syscall.Madvise(b, syscall.MADV_HUGEPAGE) // if allowed; errors do not matter
 	t.memory = unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), len(b)/8)
 	t.words = uintptr(unsafe.Pointer(&b[0]))
-	// Plus early: so far ahead the one before accepted.
+	// Plus early: the table before accepted times so far ahead.
 	floor := max(later(now, t.early+1), mark)
 	t.floor.Store(floor)
-	t.most.Store(floor - 1) // who knows
+	t.most.Store(floor - 1) // an upper bound of what was accepted
 	t.limit.Store(never)
 	t.tended.Store(floor)
 	t.markDue.Store(never)
@@ -222,14 +223,14 @@ func later(t, by uint64) uint64 {
 	return t + by
 }
 
-// Share hands the table to one more owner.
+// Share adds a user of the table.
 func (t *Table) Share() { t.users.Add(1) }
 
-// Drop gives it back and reports whether there is no owner left, who then
-// Frees it when no burst uses it.
+// Drop removes a user and reports whether it was the last one. Then the caller must call
+// Free when no burst uses the table.
 func (t *Table) Drop() bool { return t.users.Add(-1) == 0 }
 
-// Free gives the memory back.
+// Free frees the memory.
 func (t *Table) Free() {
 	if b := t.memory; b != nil {
 		t.memory, t.words = nil, 0
@@ -242,25 +243,25 @@ func (t *Table) Is(c Config) bool {
 	return c.Check() == nil && t.age == Ticks(int64(c.MaxAge)) && t.early == Ticks(int64(c.MaxEarly)) && t.lines == c.perSlice()
 }
 
-// Memory is what the table takes, in octets.
+// Memory returns the size of the table in octets.
 func (t *Table) Memory() uint64 { return uint64(len(t.memory)) * 8 }
 
-// Pass is what a burst goes by.
+// Pass says which times a burst accepts: from floor to top, and below limit.
 type Pass struct {
 	floor, top, limit uint64
 	most              uint64 // highest time that it accepted
 }
 
-// Begin begins a burst at a time of the clock. It reports whether a Reset is
-// due, which is to be called before the burst, or beside it.
+// Begin begins a burst at a reading of the clock, in ticks. reset says that BeginReset
+// is due.
 func (t *Table) Begin(now uint64) (p Pass, reset bool) {
 	f := t.floor.Load()
 	to := uint64(0)
 	if now > t.age {
 		to = now - t.age
 	}
-	// Once for a slice, so that threads do not write it all the time. If the
-	// floor has moved meanwhile, it stays as it is: Reset must not be undone.
+	// The floor is written once for a slice, so that threads do not write it all the time.
+	// If it has moved meanwhile, it stays: a reset must not be undone.
 	if to > f && to-f >= t.slice {
 		t.floor.CompareAndSwap(f, to)
 	}
@@ -285,12 +286,12 @@ func (t *Table) tend(floor uint64) {
 	t.setDue()
 }
 
-// setDue: whoever comes late here sets a due that is too early, which does no harm.
+// setDue sets due. If threads race, it may be too early, which does no harm.
 func (t *Table) setDue() {
 	t.due.Store(min(later(later(t.tended.Load(), t.age), sweepEvery*t.slice), t.markDue.Load()))
 }
 
-// late reports whether the clock has been behind the floor for a second.
+// late reports whether the clock has been behind the floor for more than a second.
 func (t *Table) late() bool {
 	now := t.steady()
 	since := t.behind.Load()
@@ -301,8 +302,8 @@ func (t *Table) late() bool {
 	return now-since > int64(time.Second)
 }
 
-// Check looks at the time of a packet that is not authenticated yet, and at
-// nothing else.
+// Check checks the time of a packet that is not authenticated yet, and counts a refusal.
+// It does not look the packet up.
 func (t *Table) Check(p *Pass, time uint64) Verdict {
 	switch {
 	case time < p.floor:
@@ -317,10 +318,10 @@ func (t *Table) Check(p *Pass, time uint64) Verdict {
 	return Fresh
 }
 
-// May is Check, and counts nothing.
+// May reports whether Check returns Fresh. It counts nothing.
 func (p *Pass) May(time uint64) bool { return time >= p.floor && time <= p.top && time < p.limit }
 
-// hash is a keyed hash of what tells packets apart.
+// hash returns a keyed hash of a packet's Key and TSC.
 func (t *Table) hash(k *replay.Key, tsc uint64) uint64 {
 	return replay.Mix(t.Hash(k)^t.tscSeed[0], tsc^t.tscSeed[1])
 }
@@ -328,17 +329,16 @@ func (t *Table) hash(k *replay.Key, tsc uint64) uint64 {
 // step is called between the steps of Commit; tests replace it.
 var step func(t *Table, n int)
 
-// Commit takes note of a packet that was authenticated and passed Check with
-// the same Pass, and reports whether it is the first of its kind. What is not
-// Fresh must not be delivered.
+// Commit notes an authentic packet that passed Check with the same Pass. Unless it
+// returns Fresh, the packet must not be delivered.
 func (t *Table) Commit(p *Pass, k *replay.Key, tsc, time uint64) Verdict {
 	v := t.insert(t.hash(k, tsc), time)
 	if step != nil {
 		step(t, 5)
 	}
-	// The floor may have passed meanwhile, and with it the place where the word is
-	// have got another life. Read after the word was written: whoever gives the
-	// place up has raised the floor before.
+	// Meanwhile the floor may have passed the packet's time, and the slice may be used
+	// again. The floor is read after the word was written: a thread that reuses the place
+	// has raised the floor before.
 	if v == Fresh && time < t.floor.Load() {
 		v = Stale
 	}
@@ -355,7 +355,7 @@ func (t *Table) Commit(p *Pass, k *replay.Key, tsc, time uint64) Verdict {
 	return v
 }
 
-// insert finds the word of a packet, or makes it.
+// insert finds or writes the word of a packet.
 func (t *Table) insert(h, time uint64) Verdict {
 	slice, cycle := time/t.slice%slices, uint16(time/t.slice/slices)
 	print := h & printMask
@@ -378,7 +378,7 @@ func (t *Table) insert(h, time uint64) Verdict {
 					return Duplicate
 				}
 				if d := int16(uint16(old>>printBits) - cycle); old != 0 && d > 0 {
-					return Stale // the slice is in a later life
+					return Stale // the slice is used again already
 				} else if old != 0 && d == 0 {
 					break // another packet's: the next word
 				}
@@ -397,7 +397,7 @@ func (t *Table) insert(h, time uint64) Verdict {
 	return Full
 }
 
-// End ends a burst. What it notes is up to a slice too high, so that it is
+// End ends a burst. It notes a time that is up to a slice too high, so that most is
 // written once for a slice.
 func (t *Table) End(p *Pass) {
 	for {
@@ -408,8 +408,8 @@ func (t *Table) End(p *Pass) {
 	}
 }
 
-// sweep looks at some words, more if time has passed: those that are below the
-// floor become 0, since 16 bits of cycle come round again.
+// sweep looks at some words, and at more if more time has passed. It zeroes words whose
+// time is below the floor, before their 16 bits of cycle repeat.
 func (t *Table) sweep(from, to uint64) {
 	total := uint64(len(t.memory))
 	n := total
@@ -438,16 +438,15 @@ func (t *Table) sweep(from, to uint64) {
 	}
 }
 
-// BeginReset refuses everything from now on, and reports whether it is the
-// caller who is to have EndReset called once no burst is under way that began
-// before.
+// BeginReset refuses all packets from now on. If it returns true, the caller must see to
+// it that EndReset is called when no burst is left that began before.
 func (t *Table) BeginReset() bool {
 	f := t.floor.Load()
 	return f != never && t.floor.CompareAndSwap(f, never)
 }
 
-// EndReset forgets everything, and accepts what is above all that was ever
-// accepted. The clock was ahead, and is right again.
+// EndReset empties the table, for a clock that had been ahead and is right again. From
+// then on times above all that were ever accepted are accepted.
 func (t *Table) EndReset(now uint64) {
 	b := unsafe.Slice((*byte)(unsafe.Pointer(&t.memory[0])), len(t.memory)*8)
 	if syscall.Madvise(b, syscall.MADV_DONTNEED) != nil {
@@ -464,21 +463,21 @@ func (t *Table) EndReset(now uint64) {
 	t.floor.Store(floor)
 }
 
-// Limit has no time from t on accepted until it is called again, which is asked
-// for (Begin) when the clock has come to due.
+// Limit sets a limit: no time from it on is accepted. From due on, Begin here is called
+// for each burst, so that the mark can be raised and Limit called again.
 func (t *Table) Limit(time, due uint64) {
 	t.limit.Store(time)
 	t.markDue.Store(due)
 	t.setDue()
 }
 
-// Most is a time above which none was accepted, nor may have been before.
+// Most returns a time above which none was ever accepted, by earlier tables either.
 func (t *Table) Most() uint64 { return t.most.Load() }
 
-// Floor is the time below which everything is refused.
+// Floor returns the time below which packets are refused.
 func (t *Table) Floor() uint64 { return t.floor.Load() }
 
-// Stats reads the counts.
+// Stats returns the counts.
 func (t *Table) Stats() Stats {
 	return Stats{t.duplicate.Load(), t.stale.Load(), t.earlier.Load(), t.full.Load(), t.resets.Load()}
 }

@@ -19,20 +19,22 @@ const (
 	cacheSets = 256
 	cacheWays = 2
 
+	// Values of cacheEntry.serial.
 	empty = 0
-	busy  = ^uint64(0) // whoever made it so, changes the entry
-	gone  = -1 << 62   // of Cache.visitors
+	busy  = ^uint64(0) // a goroutine is changing the entry
+	// gone is Cache.visitors of a closed cache.
+	gone = -1 << 62
 )
 
-// Cache holds keys that one worker derived, in locked memory: to derive a key
-// again costs more than to encrypt a packet with it. It outlives bursts. One
-// goroutine at a time uses it, while Forget may come from any.
+// Cache holds keys that HKDF derived for one worker, in locked memory: deriving a key
+// costs more than encrypting a packet with it. It outlives bursts. One goroutine at a
+// time may use it; Forget may be called by any.
 type Cache struct {
 	scratch  *hkdf.Scratch
 	entries  *cacheTable
-	kept     [cacheSets]uint8 // the way whose key an authentic packet had last; the other one is replaced
-	derived  uint64           // keys that were not there
-	visitors atomic.Int64     // calls of Forget at work in room, or gone
+	kept     [cacheSets]uint8 // by set: the way that Keep marked last; the other one is replaced
+	derived  uint64           // keys that Fetch derived
+	visitors atomic.Int64     // calls of Forget that use entries, or gone
 }
 
 type cacheTable [cacheSets][cacheWays]cacheEntry
@@ -53,7 +55,7 @@ var (
 	caches   atomic.Pointer[[]*Cache] // copy on write
 )
 
-// NewCache allocates a cache, which Forget then reaches.
+// NewCache allocates a cache and makes it known to Forget. The error is ErrMemory.
 func NewCache() (*Cache, error) {
 	scratch, err := hkdf.NewScratch()
 	if err != nil {
@@ -88,13 +90,13 @@ func (c *Cache) unregister() {
 	defer cachesMu.Unlock()
 	list := slices.DeleteFunc(slices.Clone(allCaches()), func(x *Cache) bool { return x == c })
 	caches.Store(&list)
-	// A Forget that still has the old list finds it gone, or is waited for.
+	// A Forget with the old list either sees gone, or this waits for it.
 	for !c.visitors.CompareAndSwap(0, gone) {
 		runtime.Gosched()
 	}
 }
 
-// Close wipes the cache and gives its memory back.
+// Close wipes the cache and frees its memory.
 func (c *Cache) Close() {
 	c.unregister()
 	secmem.Delete(c.entries)
@@ -102,11 +104,11 @@ func (c *Cache) Close() {
 	c.entries = nil
 }
 
-// Fetch has n octets at dst, at most MaxCached, of what e expands info to, which
-// is the two octets of a big-endian number. dst is in locked memory. e lives
-// until the burst ends (Reader.Enter). Where a key is put in another's place, that
-// is not the one that Keep was called for last: a packet that is to be opened
-// may be forged, and such ones shall not drive out the keys of those that are not.
+// Fetch writes n octets, at most MaxCached, to dst: the output of e for info, two
+// octets in big-endian order. dst must be in locked memory, and e must live until the
+// burst ends (Reader.Enter). A new key replaces the one of the set that Keep did not
+// mark last. So forged packets, whose keys are not marked, do not replace the keys of
+// authentic ones.
 func (c *Cache) Fetch(dst unsafe.Pointer, e *hkdf.Expander, info uint16, n int) {
 	out, serial := unsafe.Slice((*byte)(dst), n), e.Serial()
 	at := setOf(serial, info)
@@ -130,7 +132,7 @@ func (c *Cache) Fetch(dst unsafe.Pointer, e *hkdf.Expander, info uint16, n int) 
 	}
 	x := &set[way]
 	if old := x.serial.Load(); old == busy || !x.serial.CompareAndSwap(old, busy) {
-		return // it is being forgotten; this key is for the next time
+		return // Forget has the entry: this key is not cached now
 	}
 	x.info, x.n = info, uint8(n)
 	clear(x.key[copy(x.key[:], out):])
@@ -149,7 +151,8 @@ func (c *Cache) Has(e *hkdf.Expander, info uint16, n int) bool {
 	return false
 }
 
-// Keep marks a fetched key as that of an authentic packet.
+// Keep marks a fetched key, because an authentic packet had it or packets are sealed
+// with it.
 func (c *Cache) Keep(e *hkdf.Expander, info uint16, n int) {
 	serial := e.Serial()
 	at := setOf(serial, info)
@@ -164,9 +167,8 @@ func setOf(serial uint64, info uint16) uint64 {
 	return (uint64(info) + serial*0x9E3779B97F4A7C15>>32) % cacheSets
 }
 
-// Forget wipes the keys of an expander in all caches. It is called when no
-// burst is left that may use it (Retire); others may be running, and it waits
-// for none.
+// Forget wipes the keys of an expander in all caches. It must be called when no burst
+// may use the expander any more (Retire). It does not wait for bursts.
 func Forget(serial uint64) {
 	for _, c := range allCaches() {
 		if c.visitors.Add(1) > 0 {

@@ -13,15 +13,15 @@ import (
 // ValueLen is the length of a root key's value in octets.
 const ValueLen = 32
 
-// RootKey is a ring: a name, and three generations of index and value in the
-// order previous, current, next. The values live in locked memory. A RootKey
-// does not change; rotation makes a new one.
+// RootKey is a ring: an ID, and index and value of three generations in the order
+// previous, current, next. The values are in locked memory. A RootKey does not change;
+// rotation makes a new one.
 type RootKey struct {
 	ID     []byte
 	Index  [3]uint64
 	Value  *[3][ValueLen]byte
 	NoNext bool   // there is no next key; Index repeats the current one's
-	whole  bool   // of NewRing: indices are generations, for which there is a floor
+	whole  bool   // made by NewRing: indices are generations, and there is a floor
 	floor  uint64 // of NewRing
 }
 
@@ -38,7 +38,8 @@ func (k *RootKey) GoString() string { return k.String() }
 // Format is String for all verbs.
 func (k *RootKey) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.String()) }
 
-// NewRootKey copies its arguments.
+// NewRootKey makes a ring of copies of its arguments. The error is ErrRootKey or
+// ErrMemory.
 func NewRootKey(id []byte, index [3]uint64, value *[3][ValueLen]byte) (*RootKey, error) {
 	return makeRootKey(id, index, false, func(v *[3][ValueLen]byte) error {
 		*v = *value
@@ -89,7 +90,7 @@ func (k *RootKey) check() error {
 	return nil
 }
 
-// HasPre reports whether the previous key is another than the current one.
+// HasPre reports whether the previous key differs from the current one.
 func (k *RootKey) HasPre() bool {
 	return k.Index[0] != k.Index[1] || subtle.ConstantTimeCompare(k.Value[0][:], k.Value[1][:]) != 1
 }
@@ -101,8 +102,8 @@ const (
 	derSequence = 0x30
 )
 
-// take takes one DER element off in, if there is one with this tag, whole, and its length is in
-// the one form that DER has for it (X.690, 10.1): as short as it can be.
+// take removes one DER element with this tag from in. The element must be whole, and its
+// length in the one form that DER allows (X.690, 10.1): the shortest.
 func take(in *[]byte, tag byte) (content []byte, ok bool) {
 	b := *in
 	if len(b) < 2 || b[0] != tag {
@@ -130,7 +131,8 @@ func take(in *[]byte, tag byte) (content []byte, ok bool) {
 	return b[head:end], true
 }
 
-// number reads an INTEGER's content, if it is 0 to 2^63-1 in as few octets as DER has (X.690, 8.3.2).
+// number reads the content of an INTEGER of 0 to 2^63-1, in as few octets as DER asks for
+// (X.690, 8.3.2).
 func number(b []byte) (x uint64, ok bool) {
 	if len(b) == 0 || len(b) > 8 || b[0] >= 0x80 || len(b) > 1 && b[0] == 0 && b[1] < 0x80 {
 		return 0, false
@@ -141,7 +143,7 @@ func number(b []byte) (x uint64, ok bool) {
 	return x, true
 }
 
-// element takes one DER element off in, or says why there is none.
+// element removes one DER element with this tag from in, or says why it cannot.
 func element(in *[]byte, tag byte, what string) (content []byte, err error) {
 	all := *in
 	if content, ok := take(in, tag); ok {
@@ -180,7 +182,8 @@ func element(in *[]byte, tag byte, what string) (content []byte, err error) {
 	return nil, badKey("the length of %s is not in DER", what)
 }
 
-// three takes a SEQUENCE of three elements off in; read takes the i-th, under its name.
+// three removes a SEQUENCE of three elements from in; read reads element i, whose name
+// is for errors.
 func three(in *[]byte, what string, read func(s *[]byte, i int, what string) error) error {
 	s, err := element(in, derSequence, what)
 	if err != nil {
@@ -197,7 +200,8 @@ func three(in *[]byte, what string, read func(s *[]byte, i int, what string) err
 	return nil
 }
 
-// ParseRootKey reads a RootKeyStruct (section 1.2).
+// ParseRootKey reads a RootKeyStruct (formats.md, section 1.2). The error is ErrRootKey
+// or ErrMemory.
 func ParseRootKey(der []byte) (*RootKey, error) {
 	in := der
 	seq, err := element(&in, derSequence, "RootKeyStruct")
@@ -248,15 +252,16 @@ func ParseRootKey(der []byte) (*RootKey, error) {
 // DERLen is the most octets that MarshalDER writes.
 const DERLen = 256
 
-// MarshalDER writes the root key to dst, which the caller wipes after use, and
-// returns the octets written. dst must have room for DERLen octets.
+// MarshalDER writes the root key to dst and returns the number of octets. The caller
+// wipes dst after use. Errors: ErrRoom (DERLen octets are always enough), ErrUnsupported
+// (there is no next key).
 func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 	if k.NoNext {
 		return 0, fmt.Errorf("%w: a ring without a next key has no DER form", status.ErrUnsupported)
 	}
 	ints, size := 0, len(k.Value)*(2+ValueLen)
 	for _, x := range k.Index {
-		ints += 2 + bits.Len64(x)/8 + 1 // a bit of 0 in front
+		ints += 2 + bits.Len64(x)/8 + 1 // with a sign bit of 0
 	}
 	total := derHead(len(k.ID)) + len(k.ID) + derHead(ints) + ints + derHead(size) + size
 	if n := derHead(total) + total; n > len(dst) {
@@ -279,7 +284,7 @@ func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 	return len(b), nil
 }
 
-// derHead is how many octets tag and length have before content of n octets, fewer than 256.
+// derHead returns how many octets tag and length have for content of n < 256 octets.
 func derHead(n int) int {
 	if n < 0x80 {
 		return 2
@@ -294,13 +299,14 @@ func appendHead(b []byte, tag byte, n int) []byte {
 	return append(b, tag, 0x81, byte(n))
 }
 
-// Rotated returns the ring after a rotation; value nil asks for a random one.
+// Rotated returns the ring after a rotation. value is the new next key; nil means a
+// random one.
 func (k *RootKey) Rotated(index uint64, value *[ValueLen]byte) (*RootKey, error) {
 	if k.NoNext {
 		return nil, fmt.Errorf("%w: there is no next key to rotate to: publish a whole ring", status.ErrNotFound)
 	}
 	return makeRootKey(k.ID, [3]uint64{k.Index[1], k.Index[2], index}, false, func(v *[3][ValueLen]byte) error {
-		copy(v[:], k.Value[1:]) // an assignment of two would go by way of the stack
+		copy(v[:], k.Value[1:]) // an assignment of two elements could copy through the stack
 		if value == nil {
 			return Random(v[2][:])
 		}

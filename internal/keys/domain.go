@@ -8,33 +8,33 @@ import (
 	"libeesp/internal/status"
 )
 
-// Domain's counts, by what became of packets.
+// Counts of a domain.
 const (
 	Sealed = iota
 	Opened
 	AuthFailures
-	Invalid   // refused for what the header says, or latched
+	Invalid   // refused by its header, replayed, or dropped by the latch
 	UnknownSA // no key of that SDI and AN
 	LateEpoch
 	Exhausted
 	WrongSSI
-	Clear // not of the format at all
+	Clear // not of this format
 	DomainCounts
 )
 
-// DomainState is what a domain counts, and whether it drops packets because of
-// too many that were not authentic.
+// DomainState is the counts of a domain, and its latch: after too many packets that
+// were not authentic it drops all.
 type DomainState struct {
-	most     uint64 // 0: no latch
+	most     uint64 // failures that latch; 0: there is no latch
 	failures atomic.Uint64
 	counts   [DomainCounts]atomic.Uint64
 	shares   Shares
 }
 
-// NewDomainState makes one that latches after so many failures; 0: never.
+// NewDomainState makes a state that latches after most failures; 0: never.
 func NewDomainState(most uint32) *DomainState { return &DomainState{most: uint64(most)} }
 
-// Failed takes note of a packet that was not authentic.
+// Failed counts a packet that was not authentic, for the latch.
 func (d *DomainState) Failed() {
 	if d != nil && d.most != 0 {
 		d.failures.Add(1)
@@ -44,7 +44,7 @@ func (d *DomainState) Failed() {
 // Latched reports whether all packets are dropped.
 func (d *DomainState) Latched() bool { return d.most != 0 && d.failures.Load() >= d.most }
 
-// Add counts packets.
+// Add adds n packets to the count what.
 func (d *DomainState) Add(what int, n uint64) { d.counts[what].Add(n) }
 
 // Read returns the counts, and the failures since the latch was reset.
@@ -55,7 +55,8 @@ func (d *DomainState) Read() (counts [DomainCounts]uint64, failures uint64) {
 	return counts, d.failures.Load()
 }
 
-// ResetLatch has the group's packets opened again after too many failures.
+// ResetLatch lets receivers open the group's packets again after too many failures.
+// ErrUnsupported: the profile has no latch.
 func (g *Group) ResetLatch() error {
 	d := g.params.State
 	if d == nil {
@@ -65,8 +66,8 @@ func (g *Group) ResetLatch() error {
 	return nil
 }
 
-// SetEpoch puts the key that senders use into an epoch. A new key begins in
-// epoch 0.
+// SetEpoch sets the epoch of the key that senders use. A new key begins in epoch 0.
+// ErrUnsupported: the profile has no such epochs.
 func (g *Group) SetEpoch(epoch uint16) error {
 	if g.params.State == nil {
 		return fmt.Errorf("%w: epochs of this profile are not the group's", status.ErrUnsupported)
@@ -85,11 +86,11 @@ func (g *Group) SetEpoch(epoch uint16) error {
 	return nil
 }
 
-// Epoch is that of the key in use.
+// Epoch returns the epoch of the key that senders use.
 func (g *Group) Epoch() uint16 {
 	s := g.snap.Load()
 	return s.Slot[s.Current].Epoch
 }
 
-// Tally is where packets are counted, for C; the state is pinned meanwhile.
+// Tally returns the address of the counts for C. The state must be pinned.
 func (d *DomainState) Tally() uintptr { return uintptr(unsafe.Pointer(&d.counts)) }

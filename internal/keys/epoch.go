@@ -6,16 +6,16 @@ import (
 	"unsafe"
 )
 
-// Reclamation of key memory while bursts are running: a worker announces the
-// epoch at which its burst began (Enter), a writer publishes new keys, then
-// retires the old ones, which are wiped once no worker is left that began
-// before. Readers take no lock and write only a word of their own; the last
-// one to leave after a retirement does the wiping.
+// Epochs say when keys may be wiped while bursts run. A worker announces the epoch at
+// which its burst begins (Enter). A writer publishes new keys, then retires the old
+// ones: they are wiped when no worker is left whose burst began before. Workers take
+// no lock and write only a word of their own. The last one to leave after a retirement
+// does the wiping.
 
 var (
 	now     atomic.Uint64 // the epoch; starts at 1
-	waiting atomic.Int64  // retired objects not yet wiped
-	asked   atomic.Uint64 // sweeps asked for
+	waiting atomic.Int64  // objects that are retired and not wiped yet
+	asked   atomic.Uint64 // calls of sweep so far
 
 	readersMu sync.Mutex
 	readers   atomic.Pointer[[]*Reader] // copy on write
@@ -67,30 +67,30 @@ func (r *Reader) Close() {
 	readers.Store(&list)
 }
 
-// Enter begins a burst: key memory published now stays until Leave.
+// Enter begins a burst. Keys that are in force from now on are not wiped until Leave.
 func (r *Reader) Enter() { r.active.Store(now.Load()) }
 
-// Words are what Enter and Leave need to be done elsewhere, but for Sweep: where
-// this reader's announcement is, the epoch, and how much is waiting.
+// Words returns the addresses of this reader's announcement, of the epoch and of the
+// number of waiting objects. With them and Sweep, C does what Enter and Leave do.
 func (r *Reader) Words() (active, epoch, wait unsafe.Pointer) {
 	return unsafe.Pointer(&r.active), unsafe.Pointer(&now), unsafe.Pointer(&waiting)
 }
 
-// Sweep wipes what no burst uses any more.
+// Sweep wipes retired objects that no burst uses any more.
 func Sweep() { sweep() }
 
-// Leave ends a burst, and wipes what was waiting for it.
+// Leave ends a burst, and wipes objects that waited for it.
 func (r *Reader) Leave() {
 	began := r.active.Load()
 	r.active.Store(0)
-	// What was retired before it began does not wait for this burst.
+	// Objects that were retired before the burst began do not wait for it.
 	if began != now.Load() && waiting.Load() != 0 {
 		sweep()
 	}
 }
 
-// Retire has wipe called once no burst is left that may use what it wipes,
-// at once if there is none. The caller has published the successor before.
+// Retire calls wipe when no burst is left that began before this call; at once if
+// there is none. The caller must have published the successor before.
 func Retire(wipe func()) {
 	e := now.Add(1)
 	waiting.Add(1)
@@ -100,7 +100,8 @@ func Retire(wipe func()) {
 	sweep()
 }
 
-// sweep never blocks: whoever holds the lock sees that it was asked again.
+// sweep uses TryLock and never blocks: the holder of the lock sees in asked that it
+// must sweep once more.
 func sweep() {
 	asked.Add(1)
 	for sweepMu.TryLock() {
@@ -129,5 +130,5 @@ func sweep() {
 	}
 }
 
-// Waiting is the number of retired objects whose last reader has not left.
+// Waiting returns how many retired objects are not wiped yet.
 func Waiting() int { return int(waiting.Load()) }

@@ -15,7 +15,7 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Combiner names how root keys become a master key.
+// Combiner says how root keys are combined into a master key.
 type Combiner uint8
 
 // The combiners of formats.md, section 1.3.
@@ -24,17 +24,17 @@ const (
 	XOR                  // the draft's own example
 )
 
-// Generations of a ring, as selectors: 0 is "level not present".
+// Generations of a ring in a selection; 0: the level is not selected.
 const (
 	Pre = 1 + iota
 	Current
 	Next
 )
 
-// Select builds the index of a master key from one generation per level.
+// Select makes a selection, the index of a master key, from a generation per level.
 func Select(zone, user, task int) int { return zone | user<<2 | task<<4 }
 
-// Level is the public part of one ring in a snapshot.
+// Level is the public part of a ring in a snapshot.
 type Level struct {
 	Present bool
 	HasPre  bool
@@ -54,10 +54,10 @@ func (l *Level) Match(index uint8, id []byte) int {
 	if !l.Present || len(id) != int(l.IDLen) || string(id) != string(l.ID[:l.IDLen]) {
 		return 0
 	}
-	switch index { // current first: a ring without pre carries it twice
+	switch index { // current first: rings without a previous or next key repeat its index
 	case l.Index[1]:
 		return Current
-	case l.Index[2]: // the current one's if there is no next key
+	case l.Index[2]:
 		return Next
 	case l.Index[0]:
 		return Pre
@@ -65,7 +65,8 @@ func (l *Level) Match(index uint8, id []byte) int {
 	return 0
 }
 
-// Beyond says whether an index is ahead of the newest key of the ring that an option names.
+// Beyond reports whether an option names this ring with an index ahead of its newest
+// key.
 func (l *Level) Beyond(index uint8, id []byte) bool {
 	if !l.Present || len(id) != int(l.IDLen) || string(id) != string(l.ID[:l.IDLen]) {
 		return false
@@ -77,23 +78,23 @@ func (l *Level) Beyond(index uint8, id []byte) bool {
 	return int8(index-newest) > 0
 }
 
-// masters is every master key of a snapshot, by Select's index.
+// masters are the master keys of a snapshot, by selection.
 type masters [64]kernel.Master
 
-// Snapshot is an immutable view of a group's keys. Between Reader.Enter and
-// Reader.Leave it may be used freely; after that its keys may be gone.
+// Snapshot is the keys of a group at one time. It does not change. It may be used
+// between Reader.Enter and Reader.Leave; afterwards its keys may be wiped.
 type Snapshot struct {
 	*Params
 	Level    [wire.Levels]Level
-	Default  uint8       // bit l: level l belongs to packets without options
-	Sequence uint64      // differs between snapshots of one group
-	Sealing  status.Code // not OK: nothing is sealed, and this is why
-	valid    uint64
+	Default  uint8       // bit l: level l is one of the default levels
+	Sequence uint64      // of this snapshot only, among those of the group
+	Sealing  status.Code // status of packets to be sealed, if not OK
+	valid    uint64      // bit i: there is master key i
 	m        *masters
 	names    *[64][16]byte // of the masters
-	usage    *[64]*Usage   // by the same
+	usage    *[64]*Usage   // of the masters
 
-	Slot    [2]Slot // instead of levels, for profiles that have no rings
+	Slot    [2]Slot // for profiles with slots instead of levels
 	Current int     // the slot that senders use
 	slots   *slotKeys
 }
@@ -106,10 +107,10 @@ func (s *Snapshot) Master(sel int) *kernel.Master {
 	return &s.m[sel]
 }
 
-// Name is that of the master key of a selection, which there is.
+// Name returns the name of the master key of a selection. There must be one.
 func (s *Snapshot) Name(sel int) [16]byte { return s.names[sel] }
 
-// Has reports whether a key of that name is in force.
+// Has reports whether the snapshot has a key of this name.
 func (s *Snapshot) Has(name *[16]byte) bool {
 	for i := range s.Slot {
 		if s.Slot[i].Present && s.Slot[i].Name == *name {
@@ -124,8 +125,7 @@ func (s *Snapshot) Has(name *[16]byte) bool {
 	return false
 }
 
-// HasPre reports whether a level of a set has a previous key that is not its
-// current one.
+// HasPre reports whether one of these levels has a previous key.
 func (s *Snapshot) HasPre(levels uint8) bool {
 	for l := range s.Level {
 		if levels>>l&1 != 0 && s.Level[l].HasPre {
@@ -135,8 +135,7 @@ func (s *Snapshot) HasPre(levels uint8) bool {
 	return false
 }
 
-// Of returns the selection in which every level of a bit set has the given
-// generation.
+// Selection returns the selection in which all levels of a set have this generation.
 func Selection(levels uint8, generation int) int {
 	sel := 0
 	for l := 0; l < wire.Levels; l++ {
@@ -147,8 +146,8 @@ func Selection(levels uint8, generation int) int {
 	return sel
 }
 
-// Group is a trust group: root-key rings, and the master keys made of them.
-// All methods may be called at any time by any goroutine.
+// Group is a trust group: rings of root keys and the master keys made from them, or
+// keys in slots. Any goroutine may call any method at any time.
 type Group struct {
 	params Params
 
@@ -159,21 +158,21 @@ type Group struct {
 	sequence uint64
 	users    int
 	closed   bool
-	spi      map[[16]byte]uint32 // by a key's name: the last number that AllocSPI gave out
+	spi      map[[16]byte]uint32 // by the name of a key: the last number that AllocSPI gave out
 
 	snap     atomic.Pointer[Snapshot]
 	watchers map[any]func()
 
 	usesMu sync.Mutex
-	uses   [wire.Levels][3]*use // of rings' keys
+	uses   [wire.Levels][3]*use // of the rings' keys
 
 	oldMu sync.Mutex
-	old   []*Snapshot // out of force, and not wiped yet
+	old   []*Snapshot // replaced, and not wiped yet
 	wiped atomic.Uint64
 }
 
-// swap puts a snapshot in force; the one before is wiped when no burst uses it,
-// and what ended counts then.
+// swap puts a snapshot in force, and retires the one before. ended are Usages that end
+// with it.
 func (g *Group) swap(s *Snapshot, ended ...*Usage) (old *Snapshot) {
 	g.oldMu.Lock()
 	old = g.snap.Load()
@@ -194,9 +193,9 @@ func (g *Group) swap(s *Snapshot, ended ...*Usage) (old *Snapshot) {
 	return old
 }
 
-// Watch has f called now and after each change of the group's keys, before keys
-// that are no longer in force may be wiped, until Unwatch with the same name.
-// Group's mutex is held: f must not change the group.
+// Watch calls f now, and after each change of the group's keys until Unwatch with the
+// same name. Keys that were replaced are not wiped before f returns. The group's mutex
+// is held: f must not change the group.
 func (g *Group) Watch(name any, f func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -214,18 +213,18 @@ func (g *Group) Unwatch(name any) {
 	delete(g.watchers, name)
 }
 
-// Alive reports whether a burst may use a key of that name: it is in force, or
-// was and is not wiped yet.
+// Alive reports whether a burst may use a key of this name: it is in force, or it was
+// and is not wiped yet.
 func (g *Group) Alive(name *[16]byte) bool {
 	g.oldMu.Lock()
 	defer g.oldMu.Unlock()
 	return g.snap.Load().Has(name) || slices.ContainsFunc(g.old, func(s *Snapshot) bool { return s.Has(name) })
 }
 
-// Wiped counts snapshots that were wiped.
+// Wiped returns how many snapshots of the group were wiped.
 func (g *Group) Wiped() uint64 { return g.wiped.Load() }
 
-// NewGroup makes a group without keys.
+// NewGroup makes a group without keys, with one user. The error is ErrArgument.
 func NewGroup(p Params) (*Group, error) {
 	if p.KeyLen != 16 && p.KeyLen != 32 {
 		return nil, fmt.Errorf("%w: AEAD key length %d", status.ErrArgument, p.KeyLen)
@@ -238,13 +237,13 @@ func NewGroup(p Params) (*Group, error) {
 	return g, nil
 }
 
-// Params are what the group was made with; they do not change.
+// Params returns the group's parameters, which do not change.
 func (g *Group) Params() *Params { return &g.params }
 
-// Snapshot returns the keys in force. Call it between Enter and Leave.
+// Snapshot returns the keys in force. Call it between Reader.Enter and Leave.
 func (g *Group) Snapshot() *Snapshot { return g.snap.Load() }
 
-// Retain and Release count the group's users; the last one wipes its keys.
+// Retain adds a user. ErrArgument: the group was freed.
 func (g *Group) Retain() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -255,7 +254,8 @@ func (g *Group) Retain() error {
 	return nil
 }
 
-// Release ends one use.
+// Release removes a user. After the last one the keys are wiped when no burst uses
+// them.
 func (g *Group) Release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -297,8 +297,8 @@ func (g *Group) checkLevel(level int) error {
 	return nil
 }
 
-// Set puts a root key at a level, in place of one that is there; the group
-// owns it if there is no error. A level that is new joins the default levels.
+// Set sets a level's root key, in place of any that is there. The group owns it if
+// there is no error. A level that had none joins the default levels.
 func (g *Group) Set(level int, k *RootKey) error {
 	if err := g.checkLevel(level); err != nil {
 		return err
@@ -329,8 +329,8 @@ func (g *Group) replace(level int, k *RootKey, defaults uint8) error {
 	return nil
 }
 
-// Rotate makes a new next key; old next becomes current, old current pre, and
-// old pre is wiped. value nil asks for a random one.
+// Rotate sets a new next key: value, or a random one if value is nil. Next becomes
+// current, current becomes previous, and previous is wiped when no burst uses it.
 func (g *Group) Rotate(level int, index uint64, value *[32]byte) error {
 	if err := g.checkLevel(level); err != nil {
 		return err
@@ -352,7 +352,8 @@ func (g *Group) Rotate(level int, index uint64, value *[32]byte) error {
 	return nil
 }
 
-// Remove takes a level's root key out of the group and wipes it.
+// Remove removes a level's root key, which is wiped when no burst uses it.
+// ErrNotFound: there is none.
 func (g *Group) Remove(level int) error {
 	if err := g.checkLevel(level); err != nil {
 		return err
@@ -365,7 +366,8 @@ func (g *Group) Remove(level int) error {
 	return g.replace(level, nil, g.defaults&^(1<<level))
 }
 
-// SetDefault says which levels packets without Master Key Options use.
+// SetDefault sets the levels of packets without Master Key Options. ErrNotFound: one
+// has no root key.
 func (g *Group) SetDefault(levels uint8) error {
 	if err := g.checkLevel(0); err != nil {
 		return err
@@ -383,7 +385,8 @@ func (g *Group) SetDefault(levels uint8) error {
 	return g.publish(g.rings, levels)
 }
 
-// With calls f with the root key of a level, which f must not keep.
+// With calls f with the root key of a level, which f must not keep. ErrNotFound: there
+// is none.
 func (g *Group) With(level int, f func(*RootKey) error) error {
 	if err := g.checkLevel(level); err != nil {
 		return err
@@ -396,8 +399,8 @@ func (g *Group) With(level int, f func(*RootKey) error) error {
 	return f(g.rings[level])
 }
 
-// publish makes the snapshot of rings and puts it in force; g.mu is held.
-// On error nothing has changed.
+// publish makes a snapshot of rings and puts it in force; g.mu is held. On an error
+// nothing has changed.
 func (g *Group) publish(rings [wire.Levels]*RootKey, defaults uint8) error {
 	g.sequence++
 	s := &Snapshot{Params: &g.params, Default: defaults, Sequence: g.sequence, Sealing: g.sealing}
@@ -445,17 +448,16 @@ func (l *Level) fill(level int, k *RootKey) {
 	l.optLen = uint8(len(wire.AppendOption(l.option[:0], level, l.Index[1], k.ID)))
 }
 
-// combiners' scratch: in locked memory, for key material must not stay on the
-// heap.
+// combine is the combiners' scratch, in locked memory.
 type combine struct {
 	ikm     [3 * 32]byte
 	master  [32]byte
 	scratch [kernel.ScratchBytes]byte
 }
 
-// combineAll fills in the master keys of all selections (section 1.3). Where
-// xor refuses every selection of generation current at all levels, the change
-// as a whole is refused; other refused selections are just absent.
+// combineAll sets the master keys of all selections (formats.md, section 1.3). If xor
+// refuses a selection of current keys only, it returns ErrRootKey; other selections that
+// xor refuses have no master key.
 func (s *Snapshot) combineAll(rings *[wire.Levels]*RootKey, c Combiner) error {
 	w, err := secmem.New[combine]()
 	if err != nil {
@@ -480,15 +482,15 @@ func (s *Snapshot) combineAll(rings *[wire.Levels]*RootKey, c Combiner) error {
 			generic.ExpandMaster(&s.m[sel], &w.master, scratchOf(&w.scratch))
 			s.valid |= 1 << sel
 			s.names[sel] = s.m[sel].ID
-		} else if sameGeneration(sel) {
+		} else if allCurrent(sel) {
 			return fmt.Errorf("%w: xor of the levels' values cancels or is zero", status.ErrRootKey)
 		}
 	}
 	return nil
 }
 
-// sameGeneration reports whether all levels of a selection are current.
-func sameGeneration(sel int) bool {
+// allCurrent reports whether all levels of a selection are current.
+func allCurrent(sel int) bool {
 	for ; sel != 0; sel >>= 2 {
 		if g := sel & 3; g != 0 && g != Current {
 			return false

@@ -6,9 +6,10 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Names are the names of a group's keys: of those that senders of these levels
-// (0: the default ones), or of that slot (-1: the one in use), seal with now, or
-// may before and after a rotation. They are the same in every process.
+// Names returns the names of keys that a sender may seal with, before and after a
+// rotation too, and of the one that it seals with now. levels are the sender's (0: the
+// default ones); in profiles with slots slot is (-1: the one in use). Names are the same
+// in every process.
 func (g *Group) Names(levels uint8, slot int) (inUse [16]byte, ok bool, all [][16]byte) {
 	s := g.Snapshot()
 	if s == nil {
@@ -39,7 +40,7 @@ func (g *Group) Names(levels uint8, slot int) (inUse [16]byte, ok bool, all [][1
 		if s.valid>>sel&1 == 0 || levelsOf(sel) != levels {
 			continue
 		}
-		if !slices.Contains(all, s.names[sel]) { // a ring without previous key repeats the current one
+		if !slices.Contains(all, s.names[sel]) { // a ring without a previous key repeats the current one
 			all = append(all, s.names[sel])
 		}
 		if sel == Selection(levels, Current) {
@@ -49,7 +50,7 @@ func (g *Group) Names(levels uint8, slot int) (inUse [16]byte, ok bool, all [][1
 	return
 }
 
-// levelsOf is the set of levels that a selection takes.
+// levelsOf returns the set of levels in a selection.
 func levelsOf(sel int) (levels uint8) {
 	for l := range wire.Levels {
 		if sel>>(2*l)&3 != 0 {

@@ -6,12 +6,11 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Params are what all packets of a group have in common besides its keys; a
-// profile says which of them it reads.
+// Params are the parameters of a group, besides keys. Each profile reads some of them.
 type Params struct {
-	// Ahead, if there is one, gets a bit for each level whose root key ID a packet names with an
-	// index that is ahead of the ring's (tss: bit 0, for a key number that the domain has no key of):
-	// a key may have come that this group has not yet. Anybody can send such a packet.
+	// Ahead, if not nil, gets a bit for each level whose root key ID a packet named with
+	// an index ahead of the ring's (tss: bit 0, for an AN without a key): this group may
+	// lack a new key. Anybody can send such packets.
 	Ahead *atomic.Uint32
 
 	Profile    uint8
@@ -22,50 +21,49 @@ type Params struct {
 	Encap      uint8           // eesp: EncapX
 	Versions   uint8           // psp: bit v: version v is in use
 	EESP       wire.EESPFormat // eesp
-	Align      int             // eesp: 4 or 8, where the payload begins
+	Align      int             // eesp: 4 or 8: payloads begin at a multiple of it, in octets
 	RekeyMask  uint64          // tss: of the 48-bit counter
 	RekeyShift uint8
 	TSS        TSSParams
 	Combiner   Combiner // stateless
 
-	// Timed: counters are the times at which packets were sealed. TimedLate:
-	// senders may have sent ahead of the clock before.
+	// Timed says that counters are the times at which packets were sealed. TimedLate says
+	// that senders may have sent ahead of the clock before.
 	Timed, TimedLate bool
 
-	// Filled in by the profile: how many keys a group has at most, if these are
-	// not the rings of profile stateless, and what is made of them.
-	Slots int
-	Kind  Kind
-	SPIs  bool // AllocSPI gives out numbers for them
+	// Set by the profile.
+	Slots int  // number of slots; 0: the group has rings at levels
+	Kind  Kind // of keys in slots
+	SPIs  bool // AllocSPI allocates SPIs for them
 
-	// Domain's state, for profiles whose packets say which one they are of.
+	// State is the domain's, in profile tss; nil in others.
 	State *DomainState
 }
 
-// TSSParams are what a domain of profile tss has besides.
+// TSSParams are further parameters of a domain of profile tss.
 type TSSParams struct {
-	CryptOffset  uint16 // octets of packets that are in clear; 0: the header
-	EpochAge     uint16 // epochs that packets may be behind the key's
-	CounterLimit uint64 // counters are below this one
+	CryptOffset  uint16 // where encryption starts, in octets from the header's first; 0: behind the header
+	EpochAge     uint16 // how many epochs packets may be behind the key's
+	CounterLimit uint64 // counters are below it; 0: 2^48
 	AuthFailures uint32 // after so many, packets are dropped; 0: never
-	NoDirection  bool   // server mode: no bit of the counter tells the ends apart
+	NoDirection  bool   // server mode: the counter's top bit does not tell the direction
 }
 
-// Kind is what a key in a slot is for.
+// Kind is the algorithm of a key in a slot.
 type Kind uint8
 
 // The kinds.
 const (
 	CMAC     Kind = iota // AES-256-CMAC, 32 octets
-	Raw                  // the AEAD key itself, 32 octets
+	Raw                  // the AEAD key, 32 octets
 	HKDF256              // HKDF-Expand with SHA-256, 32 octets
-	HKDF384              // SHA-384, 48 octets
-	HKDF512              // SHA-512, 64 octets
-	Salted16             // an AEAD key itself, 16 octets, and 4 of salt
-	Salted32             // 32 and 4
+	HKDF384              // HKDF-Expand with SHA-384, 48 octets
+	HKDF512              // HKDF-Expand with SHA-512, 64 octets
+	Salted16             // the AEAD key, 16 octets, and 4 octets of salt
+	Salted32             // the AEAD key, 32 octets, and 4 octets of salt
 )
 
-// KeyLen is the length of a key of this kind.
+// KeyLen is the length of a key of this kind in octets, with salt.
 func (k Kind) KeyLen() int {
 	switch k {
 	case HKDF384:
@@ -80,7 +78,7 @@ func (k Kind) KeyLen() int {
 	return 32
 }
 
-// salt is how many octets of a key of this kind are one.
+// salt is how many octets of a key of this kind are salt.
 func (k Kind) salt() int {
 	if k == Salted16 || k == Salted32 {
 		return SaltLen
@@ -88,8 +86,8 @@ func (k Kind) salt() int {
 	return 0
 }
 
-// SaltLen is the length of a salt behind a key, and RawLen that of the longest
-// key with one.
+// SaltLen is the length of a salt in octets, and RawLen that of the longest key with
+// one.
 const (
 	SaltLen = 4
 	RawLen  = 32 + SaltLen

@@ -8,8 +8,8 @@ import (
 	"libeesp/internal/status"
 )
 
-// Random fills b with random octets. crypto/rand would start a timer for its first call, and that
-// the runtime's poller, which keeps descriptors: a C program may close them.
+// Random fills b with random octets. It does not use crypto/rand, whose first call starts
+// a timer and with it the runtime's poller, whose descriptors a C program may close.
 func Random(b []byte) error {
 	for len(b) != 0 {
 		n, err := unix.Getrandom(b, 0)

@@ -11,19 +11,19 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Rings as those publish them who manage keys of several hosts: whole, step by
-// step, so that each step can be acknowledged, and without a next key where none
-// has been drawn yet.
+// Whole rings, for hosts that rotate together: each step of a rotation sets a ring, so
+// that hosts can acknowledge it, and there need not be a next key yet.
 
 // NewRing makes a ring of the generations that are not 0, in the order previous,
 // current, next; there must be a current one. On the wire a generation is its
-// lowest octet. floor is the lowest that may be in force under this ID from now
-// on; the ring's own lowest one is if that is higher.
+// lowest octet. floor is the lowest generation that may be in force under this ID once
+// the ring is; it is at most the ring's lowest one, which counts if it is higher. The
+// error is ErrRootKey or ErrMemory.
 func NewRing(id []byte, gen [3]uint64, value *[3][ValueLen]byte, floor uint64) (*RootKey, error) {
 	if gen[Current-1] == 0 {
 		return nil, badKey("generations %d: there is no current one", gen)
 	}
-	from := [3]int{0, 1, 2} // a previous key that is not there repeats the current one
+	from := [3]int{0, 1, 2} // without a previous key, the current one is repeated
 	if gen[Pre-1] == 0 {
 		from[Pre-1] = Current - 1
 	}
@@ -53,15 +53,14 @@ func NewRing(id []byte, gen [3]uint64, value *[3][ValueLen]byte, floor uint64) (
 
 func (k *RootKey) lowest() uint64 { return min(k.Index[0], k.Index[1], k.Index[2]) }
 
-// floors are the lowest generations that may be in force, by the ID of root keys
-// that NewRing made, for as long as the process lives: what was dropped and comes
-// again would open old packets again.
+// floors are the lowest generations that may be in force, by root key ID, as long as
+// the process lives. If a key that was dropped came back, old packets would open again.
 var (
 	floorsMu sync.Mutex
 	floors   = map[string]uint64{}
 )
 
-// AboveFloor says whether a generation may be in force under a root key ID.
+// AboveFloor returns ErrRootKey if a generation is below the floor of a root key ID.
 func AboveFloor(id []byte, lowest uint64) error {
 	floorsMu.Lock()
 	defer floorsMu.Unlock()
@@ -71,17 +70,16 @@ func AboveFloor(id []byte, lowest uint64) error {
 	return nil
 }
 
-// RaiseFloor sets the lowest generation from now on.
+// RaiseFloor raises the floor of a root key ID.
 func RaiseFloor(id []byte, floor uint64) {
 	floorsMu.Lock()
 	defer floorsMu.Unlock()
 	floors[string(id)] = max(floors[string(id)], floor)
 }
 
-// Publish puts rings in force at all levels at once, which are the default
-// levels then: nil takes a level's away. The group owns them if there is no
-// error. Where sealing is not OK, nothing is sealed from then on, and each packet
-// has that status.
+// Publish puts the rings of all levels in force at once; nil removes a level's. The
+// levels with a ring become the default levels. The group owns the rings if there is no
+// error. If sealing is not OK, packets to be sealed have this status from then on.
 func (g *Group) Publish(rings [wire.Levels]*RootKey, sealing status.Code) error {
 	if err := g.checkLevel(0); err != nil {
 		return err
@@ -111,8 +109,8 @@ func (g *Group) Publish(rings [wire.Levels]*RootKey, sealing status.Code) error 
 	return nil
 }
 
-// SetSealing has nothing be sealed from now on, each packet with that status; OK
-// allows it again. Keys stay.
+// SetSealing sets the status of packets to be sealed from now on; OK allows sealing
+// again. Keys stay.
 func (g *Group) SetSealing(c status.Code) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -140,9 +138,9 @@ func (g *Group) SetSealing(c status.Code) error {
 	return nil
 }
 
-// Wait waits until all bursts have ended that began before, in any thread of the
-// process; what they might have used and is no longer in force is wiped then. It
-// reports whether that came about in time.
+// Wait waits until all bursts of the process have ended that began before this call.
+// Keys that they might have used, and that are no longer in force, are wiped then. It
+// returns false after timeout.
 func Wait(timeout time.Duration) bool {
 	var done atomic.Bool
 	Retire(func() { done.Store(true) })

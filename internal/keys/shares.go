@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// Shares are parts of counts that are added to for each burst: the first few
-// threads that come have one each, in a cache line of their own, to which they add
-// without atomic operations. Others add to what all share. C does (libeesp/plan.h).
+// Shares are the threads' shares of counts that every burst adds to. Up to four
+// workers have one each, in cache lines of its own, and add to it without locked
+// operations; the others add to the shared count. C does so (libeesp/plan.h).
 type Shares struct {
 	_     [64]byte
 	share [4]share
@@ -19,7 +19,7 @@ type share struct {
 	_     [48]byte
 }
 
-// Sum is what all of them have of one count.
+// Sum returns the sum of one count over all shares.
 func (s *Shares) Sum(i int) (n uint64) {
 	for k := range s.share {
 		n += s.share[k].n[i].Load()
@@ -27,10 +27,11 @@ func (s *Shares) Sum(i int) (n uint64) {
 	return n
 }
 
-// Address is where C finds them, while what they are part of is pinned.
+// Address returns the address of the shares for C. The object must be pinned.
 func (s *Shares) Address() uintptr { return uintptr(unsafe.Pointer(&s.share)) }
 
-// Where a UsageWords and a Tally have theirs, and how large one is.
+// Offsets of the shares in a UsageWords and behind a Tally, in octets; the size of a
+// share; and their number.
 const (
 	UsageShares = unsafe.Offsetof(UsageWords{}.Shares) + unsafe.Offsetof(Shares{}.share)
 	TallyShares = unsafe.Offsetof(DomainState{}.shares) + unsafe.Offsetof(Shares{}.share) - unsafe.Offsetof(DomainState{}.counts)

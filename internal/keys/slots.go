@@ -12,22 +12,22 @@ import (
 	"libeesp/internal/status"
 )
 
-// Profiles other than stateless have one key, or two of which packets say which
-// one they use: device keys (psp), keys of an association number (tss), the root
-// key of an SA (eesp). Each has a slot.
+// Profiles other than stateless have one key or two, each in a slot: device keys
+// (psp) and keys of an association number (tss), of which a packet names one, or the
+// root key of an SA (eesp).
 
-// Slot is one key in force, as its kind wants it.
+// Slot is one key in force. Its Kind decides which of Master, Raw and Root it has.
 type Slot struct {
 	Present bool
-	Name    [16]byte // tells keys apart and nothing about them
+	Name    [16]byte // name of the key, which does not reveal it
 	Master  *kernel.Master
-	Raw     *[RawLen]byte // and what is behind it the salt, if there is one
+	Raw     *[RawLen]byte // the key, then the salt, if there is one
 	Root    *hkdf.Expander
-	Epoch   uint16        // tss: in which it is used
-	Subs    *Subs         // of keys derived from this one, for profiles that keep them
-	Usage   *Usage        // of keys that are derived for packets, or kept
-	Kept    *Usage        // of those that a plan keeps, where they are mostly derived
-	claimed *atomic.Int32 // outcome of Claim, which does not change
+	Epoch   uint16        // tss: the epoch in which it seals
+	Subs    *Subs         // keys that were derived from this one, for profiles that keep them
+	Usage   *Usage        // counts
+	Kept    *Usage        // tss: counts of the data key that a sender's plan keeps
+	claimed *atomic.Int32 // outcome of Claim, which is final
 }
 
 // slotKeys is the key material of a snapshot's slots.
@@ -36,7 +36,7 @@ type slotKeys struct {
 	raw    [2][RawLen]byte
 }
 
-// retire wipes what the slot alone has, once no burst uses it.
+// retire wipes what is not in the snapshot's memory, once no burst uses it.
 func (s *Slot) retire() {
 	if s.Subs != nil {
 		Retire(s.Subs.free)
@@ -49,8 +49,8 @@ func (s *Slot) retire() {
 	}
 }
 
-// domains remembers, by their names, which domain keys are of that were sent
-// with. Under one key, two domains would repeat each other's nonces.
+// domains has, by the name of a key that was sent with, its domain. Two domains with
+// one key would repeat each other's nonces.
 var (
 	domainsMu sync.Mutex
 	domains   = map[[16]byte]uint32{}
@@ -63,9 +63,9 @@ const (
 	anothers
 )
 
-// Claim makes the key of a slot one that the group's Domain alone sends with, in
-// the whole process, and reports whether it is. After the first time for a key
-// of a group it takes no lock: bursts begin with it.
+// Claim reserves the key of a slot for the group's Domain, in the whole process, and
+// reports whether it is this Domain's: only then it may be sent with. It takes a lock
+// only the first time for a key of a group: bursts begin with it.
 func (s *Snapshot) Claim(slot int) bool {
 	k := &s.Slot[slot]
 	c := k.claimed.Load()
@@ -101,8 +101,9 @@ func (g *Group) checkSlot(slot int) error {
 	return nil
 }
 
-// SetKey puts a key into a slot, in place of one that is there. The first key
-// of a group is the one that senders use.
+// SetKey sets a slot's key, in place of any that is there. Senders use the first key
+// of a group. Errors: ErrArgument, ErrUnsupported (the profile has no slots),
+// ErrRootKey (its length, or the other slot has it), ErrMemory.
 func (g *Group) SetKey(slot int, key []byte) error {
 	if err := g.checkSlot(slot); err != nil {
 		return err
@@ -112,8 +113,8 @@ func (g *Group) SetKey(slot int, key []byte) error {
 	return g.setKey(slot, key, false)
 }
 
-// RotateKey puts a key, nil: a random one, into the slot that senders do not
-// use, and has them use it. It returns the slot.
+// RotateKey sets the key of the slot that senders do not use, lets them use it, and
+// returns the slot. A nil key means a random one. Errors are those of SetKey.
 func (g *Group) RotateKey(key []byte) (int, error) {
 	if g.params.Slots == 1 {
 		return 0, fmt.Errorf("%w: this profile has one key slot: a new key needs a new group", status.ErrArgument)
@@ -142,7 +143,7 @@ func (g *Group) RotateKey(key []byte) (int, error) {
 	return slot, g.setKey(slot, key, true)
 }
 
-// setKey: g.mu is held.
+// setKey sets a slot's key and, with use, selects it; g.mu is held.
 func (g *Group) setKey(slot int, key []byte, use bool) error {
 	if g.closed {
 		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
@@ -205,9 +206,9 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 		s.Current = slot
 	}
 	switch o := &old.Slot[slot]; {
-	case o.Present && o.Name == n.Name: // the same key goes on
+	case o.Present && o.Name == n.Name: // the same key again
 		n.Epoch, n.Usage, n.Kept = o.Epoch, o.Usage, o.Kept
-	case !old.Slot[0].Present && !old.Slot[1].Present: // set before there was a key
+	case !old.Slot[0].Present && !old.Slot[1].Present: // the epoch was set before there was a key
 		n.Epoch = old.Slot[old.Current].Epoch
 	}
 	g.swap(s)
@@ -215,12 +216,13 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 	return nil
 }
 
-// UseKey selects the slot that senders use.
+// UseKey selects the slot that senders use. ErrNotFound: it has no key.
 func (g *Group) UseKey(slot int) error {
 	return g.change(slot, func(s *Snapshot) { s.Current = slot })
 }
 
-// RemoveKey takes a slot's key away; it is wiped when no burst uses it.
+// RemoveKey removes a slot's key, which is wiped when no burst uses it. ErrNotFound:
+// there is none.
 func (g *Group) RemoveKey(slot int) error {
 	return g.change(slot, func(s *Snapshot) {
 		if k := &s.Slot[slot]; k.Root == nil {
@@ -230,7 +232,7 @@ func (g *Group) RemoveKey(slot int) error {
 	})
 }
 
-// change publishes the group with something done to a slot that has a key.
+// change publishes a copy of the snapshot that f changed; the slot must have a key.
 func (g *Group) change(slot int, f func(s *Snapshot)) error {
 	if err := g.checkSlot(slot); err != nil {
 		return err
@@ -252,7 +254,7 @@ func (g *Group) change(slot int, f func(s *Snapshot)) error {
 	return nil
 }
 
-// nextSlots copies the snapshot in force, with memory of its own for keys.
+// nextSlots copies the snapshot in force; the copy has its own memory for keys.
 func (g *Group) nextSlots() (s, old *Snapshot, err error) {
 	old = g.snap.Load()
 	g.sequence++
@@ -273,9 +275,10 @@ func (g *Group) nextSlots() (s, old *Snapshot, err error) {
 	return s, old, nil
 }
 
-// AllocSPI gives out a number for a peer of profile psp: each once for the key
-// that senders use, whose slot is its top bit, in rising order from first on. A
-// key that comes back into the group goes on where it was.
+// AllocSPI allocates an SPI of profile psp: the slot that senders use as top bit, and
+// a number that is given out once for this key, in rising order from first on. If a
+// key is set again, its numbers go on. Errors: ErrUnsupported (another profile),
+// ErrNoKey, ErrExhausted.
 func (g *Group) AllocSPI(first uint32) (uint32, error) {
 	if !g.params.SPIs {
 		return 0, fmt.Errorf("%w: this profile has no SPIs to allocate", status.ErrUnsupported)

@@ -10,20 +10,19 @@ import (
 	"libeesp/internal/secmem"
 )
 
-// Subs holds keys that were derived from a slot's key and named by a number,
-// expanded, for as long as the slot's key lives: to derive one costs more than
-// many packets. All threads share them, and read without a lock. They take up
-// memory as keys come: 512 octets each.
+// Subs keeps keys that were derived from a slot's key, expanded and by number, as long
+// as the slot's key lives: deriving one costs more than many packets. All threads share
+// them and read without a lock. Each key takes 512 octets when it comes.
 type Subs struct {
 	ready  atomic.Bool
-	full   atomic.Bool // no more memory is to be had
+	full   atomic.Bool // there is no more memory
 	mu     sync.Mutex
 	be     *kernel.Backend // whose Expand made them
-	at     []uint32        // by number: 1 + the key's place; 0: it is not here. Behind them: full, for C
-	here   []uint32        // in front of at, from its end: a bit for each number whose key is here, for C
-	n      int
+	at     []uint32        // by number: 1 + the key's place; 0: it is not here. The word behind is full, for C
+	here   []uint32        // for C, in front of at and from its end on: a bit for each number whose key is here
+	n      int             // keys
 	memory *secmem.Region
-	one    *struct {
+	one    *struct { // scratch for one key
 		area    [4 * kernel.MaxKeyBytes]byte
 		scratch [kernel.ScratchBytes]byte
 		key     [64]byte
@@ -32,13 +31,14 @@ type Subs struct {
 	closed bool
 }
 
-// Keys' places are in groups of four. Where kernels leave something alone, there is
-// what is added to nonces. Only backends that C can call have keys here, and those
-// of an architecture have the same form (subs_form.go, subs_form_arm64.go).
+// Places of keys are in groups of four. What is added to nonces is where kernels leave
+// octets unused. Only keys of backends that C can call are here; on one architecture
+// they all have one form (subs_form.go, subs_form_arm64.go).
 const subQuad = 2048
 
-// View is where numbers' places and the keys are, for at most most numbers, and
-// keeps keys from now on. It is not ok if they are another backend's.
+// View returns the addresses of the places by number and of the keys, for numbers below
+// most, and begins to keep keys. It is not ok if there is no memory, or if the keys are
+// another backend's.
 func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,16 +69,15 @@ func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 	return uintptr(unsafe.Pointer(&s.at[0])), uintptr(unsafe.Pointer(s.memory.Addr())), true
 }
 
-// SubGroup is where the key of a place is: an area, its place in it, and what is
-// added to nonces.
+// SubKey returns where the key of a place is: its area, its number in the area, and the
+// address of what is added to nonces.
 func SubKey(base uintptr, place uint32) (area, mask uintptr, key uint8) {
 	at := place - 1
 	area = base + uintptr(at/4*subQuad)
 	return area, area + SubMask + uintptr(at%4*SubLane), uint8(at % 4)
 }
 
-// Has reports whether the key of a number is here. kept: it could be, since keys are
-// kept, and there is room.
+// Has reports whether the key of a number is here. kept says that Put would keep it.
 func (s *Subs) Has(number int) (has, kept bool) {
 	if !s.ready.Load() {
 		return false, false
@@ -86,9 +85,8 @@ func (s *Subs) Has(number int) (has, kept bool) {
 	return number < len(s.at) && atomic.LoadUint32(&s.at[number]) != 0, !s.full.Load()
 }
 
-// Put keeps the key of a number, if there is room, and what is added to its
-// nonces: one that an authentic packet came with. Forged ones bring as many as they
-// like.
+// Put keeps the key of a number and what is added to its nonces, if there is room. Only
+// keys of authentic packets should be kept: forged ones name any number of keys.
 func (s *Subs) Put(be *kernel.Backend, number int, key, mask []byte) {
 	if !s.ready.Load() || s.full.Load() || s.be != be {
 		return
@@ -99,9 +97,9 @@ func (s *Subs) Put(be *kernel.Backend, number int, key, mask []byte) {
 	})
 }
 
-// Find returns 1 + the place of a number's key, which f derives if it is not
-// here: keyLen octets and what is added to nonces behind them. 0: there is no
-// room. View was called before.
+// Find returns 1 + the place of a number's key. If the key is not here, f derives it:
+// keyLen octets, and behind them what is added to nonces. 0: there is no room, or f
+// failed. View must have been called before.
 func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) error) uint32 {
 	if number < len(s.at) {
 		if e := atomic.LoadUint32(&s.at[number]); e != 0 {
@@ -140,7 +138,7 @@ func (s *Subs) Find(be *kernel.Backend, number, keyLen int, f func(out []byte) e
 	return uint32(s.n)
 }
 
-// free wipes the keys: no burst uses them any more.
+// free wipes the keys. No burst may use them any more.
 func (s *Subs) free() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

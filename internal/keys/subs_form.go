@@ -2,9 +2,9 @@
 
 package keys
 
-// A place is a lane in vectors of 64 octets.
+// Four keys are interleaved: each has 16 octets of every vector of 64.
 const (
 	SubLane     = 16
 	subNonceRow = 64
-	SubMask     = 15 * subNonceRow // the vector that kernels leave alone
+	SubMask     = 15 * subNonceRow // the vector that kernels do not use
 )

@@ -1,8 +1,8 @@
 package keys
 
-// A place is all of a key, in one piece.
+// Each of four keys is in one piece.
 const (
 	SubLane     = subQuad / 4
 	subNonceRow = subQuad
-	SubMask     = SubLane - 16 // kernels leave its end alone
+	SubMask     = SubLane - 16 // kernels do not use its end
 )

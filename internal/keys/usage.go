@@ -10,31 +10,31 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Usage is what was done with one key that data keys come of: a slot's, or what
-// root keys of some levels make together. C counts there too, by Words.
+// Usage counts what was done with a key from which data keys are derived: that of a
+// slot, or a master key. C counts there too, by Words.
 type Usage struct {
 	n     UsageWords
-	each  bool              // data keys are derived for packets, and not kept
-	of    [wire.Levels]*use // the root keys, of levels
-	known []atomic.Uint64   // keys that are kept: by number, whether there was one
+	each  bool              // data keys are derived for each packet, and not kept
+	of    [wire.Levels]*use // of a master key: its root keys by level
+	known []atomic.Uint64   // keys that are kept: bits by number, of those that were derived
 }
 
-// UsageWords are counts. A packet has mostly one data key of its own, so that
-// Extra, by how much data keys are more than packets, rarely changes where they
-// are derived for packets. Where they are not it is their number.
+// UsageWords are the counts. If data keys are derived for each packet (each), Extra is
+// by how much derivations exceed packets: mostly each packet has one, so it rarely
+// changes. Otherwise it is the number of derivations.
 type UsageWords struct {
 	Sealed, Opened, Extra atomic.Uint64
 	Shares                // in the same order
 }
 
-// use is what was done with one root key by masters that are gone, and the
-// others.
+// use counts what was done with a root key: the sum of master keys that are wiped, and
+// the Usages of those that are not.
 type use struct {
 	sum  Counts
 	live map[*Usage]bool
 }
 
-// Counts is a Usage as its readers see it.
+// Counts is the sum of a Usage.
 type Counts struct{ Derived, Sealed, Opened uint64 }
 
 func (c *Counts) add(d Counts) {
@@ -43,7 +43,7 @@ func (c *Counts) add(d Counts) {
 	c.Opened += d.Opened
 }
 
-// newUsage is for a slot's key.
+// newUsage makes the Usage of a slot's key.
 func (p *Params) newUsage() *Usage {
 	u := &Usage{each: p.Kind == CMAC && p.EESP.SubSAs == 0}
 	if n := p.EESP.SubSAs; n != 0 {
@@ -52,7 +52,8 @@ func (p *Params) newUsage() *Usage {
 	return u
 }
 
-// Words is where C counts; the Usage is pinned meanwhile.
+// Words returns the address of the counts for C; 0 if u is nil. The Usage must be
+// pinned.
 func (u *Usage) Words() uintptr {
 	if u == nil {
 		return 0
@@ -60,8 +61,8 @@ func (u *Usage) Words() uintptr {
 	return uintptr(unsafe.Pointer(&u.n))
 }
 
-// Sealed counts packets. What else is in Extra changes after what is to be read
-// after it, so that no reader sees less than there is.
+// Sealed counts packets. Extra changes last and is read first, so that readers never
+// see too few derivations.
 func (u *Usage) Sealed(n int) {
 	if u != nil {
 		u.n.Sealed.Add(uint64(n))
@@ -90,7 +91,7 @@ func (u *Usage) Derived(n int) {
 	}
 }
 
-// DerivedOnce counts the data key of a number, if it was not before.
+// DerivedOnce counts the data key of a number the first time.
 func (u *Usage) DerivedOnce(number int) {
 	if u == nil || number/64 >= len(u.known) {
 		return
@@ -110,15 +111,15 @@ func (u *Usage) read() Counts {
 	return c
 }
 
-// made is a master key's name and the levels that it is of.
+// made is the name of a master key and the levels whose root keys made it.
 type made struct {
 	name   [16]byte
 	levels uint8
 }
 
-// count gives the masters of a snapshot their counts: those of the snapshot
-// before for the masters that are the same. It returns the Usages that end with
-// that one. g.mu is held, and rings are those before.
+// count sets the Usages of a new snapshot's masters, made from rings. Masters that the
+// snapshot in force has too keep theirs. It returns the Usages that end with that
+// snapshot. g.mu is held.
 func (g *Group) count(s *Snapshot, rings *[wire.Levels]*RootKey) (ended []*Usage) {
 	g.usesMu.Lock()
 	defer g.usesMu.Unlock()
@@ -173,14 +174,14 @@ func (s *Snapshot) counts(u *Usage) bool {
 	return false
 }
 
-// carried is what was done with the root keys of a ring, some of which may be in
-// the one before.
+// carried returns the uses of a ring's keys. Keys that are in the old ring too keep
+// theirs.
 func carried(old, now *RootKey, uses *[3]*use) (n [3]*use) {
 	if now == nil {
 		return n
 	}
 	for i := range n {
-		for k := range i { // a ring without previous key repeats the current one
+		for k := range i { // a ring without a previous key repeats the current one
 			if sameRootKey(now, i, now, k) {
 				n[i] = n[k]
 			}
@@ -201,8 +202,7 @@ func sameRootKey(a *RootKey, i int, b *RootKey, k int) bool {
 	return a.Index[i] == b.Index[k] && string(a.ID) == string(b.ID) && subtle.ConstantTimeCompare(a.Value[i][:], b.Value[k][:]) == 1
 }
 
-// end adds what is counted for masters that no burst uses any more to their root
-// keys.
+// end adds the counts of masters that no burst uses any more to their root keys.
 func (g *Group) end(ended []*Usage) {
 	g.usesMu.Lock()
 	defer g.usesMu.Unlock()
@@ -216,11 +216,12 @@ func (g *Group) end(ended []*Usage) {
 	}
 }
 
-// Usage is that of the master key of a selection, which there is.
+// Usage returns that of the master key of a selection. There must be one.
 func (s *Snapshot) Usage(sel int) *Usage { return s.usage[sel] }
 
-// Used tells what was done with a key since it came to the group: that of a
-// slot, or a root key of a level and its place in the ring, whose index it returns.
+// Used returns what was done with a key since it came to the group. level is the level
+// of a root key, and generation its place in the ring; index is the key's. In profiles
+// with slots level is the slot. ErrNotFound: there is no such key.
 func (g *Group) Used(level, generation int) (c Counts, index uint64, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

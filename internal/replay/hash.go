@@ -6,14 +6,14 @@ import (
 	"unsafe"
 )
 
-// Seeds keep those who do not know them from choosing where keys meet. The
-// executor in C has the same hash (libeesp/plan.h).
+// Seeds are secret random numbers for a hash of Keys, so that senders cannot choose keys
+// with equal hashes. The executor in C has the same hash (libeesp/plan.h).
 type Seeds struct {
 	seed   [8]uint64
-	noAddr uint64 // what hash makes of a key without Addr
+	noAddr uint64 // hashAddr of a zero Addr
 }
 
-// NewSeeds makes some that nobody knows.
+// NewSeeds draws seeds.
 func NewSeeds() (s Seeds) {
 	for i := range s.seed {
 		s.seed[i] = rand.Uint64()
@@ -22,7 +22,7 @@ func NewSeeds() (s Seeds) {
 	return s
 }
 
-// Mix is a multiplication whose halves are folded.
+// Mix multiplies and xors the halves of the product.
 func Mix(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
 	return hi ^ lo
@@ -36,10 +36,10 @@ func (s *Seeds) hash(k *octets) uint64 {
 	return Mix(k[2]^s.seed[2]^s.HashName(k[0], k[1]), k[3]^s.seed[3]^addr)
 }
 
-// Hash is a hash of a Key.
+// Hash returns the hash of a Key.
 func (s *Seeds) Hash(k *Key) uint64 { return s.hash((*octets)(unsafe.Pointer(k))) }
 
-// HashName is the part of it that is the same for all packets of a master key.
+// HashName returns the part of the hash that depends on Master only.
 func (s *Seeds) HashName(a, b uint64) uint64 { return Mix(a^s.seed[0], b^s.seed[1]) }
 
 func (s *Seeds) hashAddr(k *[4]uint64) uint64 {

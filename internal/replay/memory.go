@@ -7,11 +7,11 @@ import (
 	"libeesp/internal/status"
 )
 
-// Tests take memory that the race detector sees.
+// Tests replace these with memory that the race detector sees.
 var reserve, release = mapped, syscall.Munmap
 
-// mapped returns n zero octets that are not the collector's. They take up
-// memory as they are written to.
+// mapped returns n zero octets that the collector does not see. Pages take memory when
+// they are written to.
 func mapped(n int) ([]byte, error) {
 	m, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {

@@ -5,26 +5,25 @@ import (
 	"syscall"
 )
 
-// Sole knows whether a table has one user only, who need not change it by atomic
-// operations. It is C's too (libeesp/plan.h).
+// Sole says whether only one worker has ever used a table. Then that worker may change
+// it without locked operations. C has the same (libeesp/plan.h).
 type Sole struct {
-	owner atomic.Uint64
+	owner atomic.Uint64 // number of the worker; 0: none yet; or one of the constants
 	_     [56]byte
-	busy  atomic.Uint64 // the owner is at work
+	busy  atomic.Uint64 // 1 between the owner's Begin and End
 	_     [56]byte
 }
 
-// Owners other than those who are numbers.
+// Values of owner that are no workers' numbers.
 const (
-	several  = ^uint64(0)     // several
-	becoming = ^uint64(0) - 1 // several, once busy is 0
+	several  = ^uint64(0)     // several workers use the table
+	becoming = ^uint64(0) - 1 // several, as soon as busy is 0
 )
 
-// Begin is for whoever is about to change the table, with a number of its own,
-// neither 0 nor one of the greatest two, and tells whether it is the only one
-// that ever did. Then what it changes need not be done by atomic operations until
-// it calls End. The first other one to come waits for End, once in the table's
-// life. Where it is not called, nobody may.
+// Begin is called before a worker changes the table. who is the worker's number, neither
+// 0 nor one of the two greatest. It returns true if no other worker ever called it: until
+// End, changes then need no locked operations. The first other worker waits for End,
+// once in the table's life. All users of the table must call Begin.
 func (s *Sole) Begin(who uint64) bool {
 	for {
 		switch o := s.owner.Load(); o {
@@ -44,12 +43,12 @@ func (s *Sole) Begin(who uint64) bool {
 				s.owner.CompareAndSwap(becoming, several)
 				return false
 			}
-			syscall.Nanosleep(&syscall.Timespec{Nsec: 10_000}, nil) // whoever it is may need this CPU
+			syscall.Nanosleep(&syscall.Timespec{Nsec: 10_000}, nil) // the owner may need this CPU
 		default:
 			s.owner.CompareAndSwap(o, becoming)
 		}
 	}
 }
 
-// End ends what Begin began, for the one whom it told that it is the only one.
+// End ends a Begin that returned true.
 func (s *Sole) End() { s.busy.Store(0) }

@@ -14,13 +14,13 @@ import (
 	"libeesp/internal/status"
 )
 
-// Key names one window: who sent it under which key. It is compared as a
+// Key names a window: the key and the sender of its packets. Keys are compared as a
 // whole. Nothing in it is secret.
 type Key struct {
-	Master [16]byte // names the master key, or data key, that the packet's key comes from
+	Master [16]byte // name of the master key or data key
 	ID     uint64
 	Epoch  uint16 // 0 where a window spans epochs
-	Kind   uint16 // whatever else tells contexts apart
+	Kind   uint16 // other fields that tell contexts apart
 	Engine uint32
 	Addr   [32]byte
 }
@@ -30,7 +30,7 @@ type octets = [8]uint64 // a Key, to hash and compare
 // Config describes a Table.
 type Config struct {
 	Width   uint32 // sequence numbers of a window: MinWidth to MaxWidth, rounded up to a multiple of 64
-	Windows uint32 // how many there may be at most; 0 = DefaultWindows
+	Windows uint32 // the most windows; 0 = DefaultWindows
 }
 
 // Bounds of a Config.
@@ -50,7 +50,7 @@ const (
 	Fresh     Verdict = iota
 	Duplicate         // committed before
 	Old               // below the window: it may have been committed before
-	Full              // no window for this Key, and no room for one
+	Full              // there is no window for this Key, and no room for one
 )
 
 // Stats counts verdicts other than Fresh, of Check and Commit together, and
@@ -63,41 +63,39 @@ type Stats struct {
 // Table is a set of windows of one width. Check, Commit, Sweep, Windows and
 // Stats may be called at any time by any goroutine.
 //
-// The memory is one mapping, which the collector does not see: the index, the
-// links of the free list, and the windows. What is not used yet costs address
-// space only.
+// The memory is one mapping, which the collector does not see: the index, the links of
+// the free list, and the windows. Unused parts take address space only.
 //
-// The index is a hash table with linear probing, at most half full. An entry
-// is 0, hidden, or the number of a window plus 1, and 9 bits of the hash above
-// it. Between a key's place and its entry there is no empty place. It is read
-// without a lock, and changed under mu. Entries move when others are removed,
-// so that probing stays short whatever came and went. A reader whom an entry
-// passed, or who finds the last window taken and not yet in the index, learns
-// that from moves, and looks again under mu.
+// The index is a hash table with linear probing, at most half full. An entry is 0,
+// hidden, or the number of a window plus 1 with 9 bits of the hash above. There is no
+// empty place between a key's place and its entry. The index is read without a lock, and
+// changed under mu. When entries are removed, others move, so that probing stays short.
+// A reader may miss an entry that moves, or a window that was taken and is not yet in the
+// index. It sees that in moves, and looks again under mu.
 type Table struct {
 	View
 	most  uint32
 	index []atomic.Uint32
-	links []uint32 // by window: what follows in the free list, plus 1
+	links []uint32 // by window: the next one of the free list, plus 1
 
 	moves atomic.Uint32 // odd while entries come or move
-	used  atomic.Uint32 // windows that cannot be had
+	used  atomic.Uint32 // windows that are not free
 
 	made, givenUp atomic.Uint64
 
 	sweeping sync.Mutex // one Sweep at a time; before mu
 	mu       sync.Mutex // the index; before freeMu
 
-	// freeMu is held over a few instructions that call nothing, so that
-	// windows may be given back by whoever holds whatever lock.
+	// freeMu is held only for a few instructions without calls, so that done (see Sweep)
+	// may be called with any other lock held.
 	freeMu sync.Mutex
 	free   uint32 // the list's first window, plus 1
 	next   uint32 // the first window that was never used
 	memory []byte // nil: closed
 }
 
-// View is what of a Table the executor in C works with: its layout is shared
-// (libeesp/plan.h), and so is what hash, check and commit do.
+// View is the part of a Table that the executor in C uses. C knows its layout
+// (libeesp/plan.h) and does what hash, check and commit do.
 type View struct {
 	first   uintptr // of the index
 	windows uintptr // the first one
@@ -106,13 +104,13 @@ type View struct {
 	ring
 	Seeds
 
-	_ [56]byte // what is above is read by all, and never written
+	_ [56]byte // fields above are read by all threads and never written
 	Sole
 
 	duplicate, old, full atomic.Uint64
 }
 
-// Where in a View things are, and in a window.
+// Offsets in a View and in a window, for libeesp/layout.go.
 const (
 	SoleAt      = unsafe.Offsetof(View{}.Sole)
 	BusyAt      = unsafe.Offsetof(Sole{}.busy)
@@ -127,14 +125,15 @@ const (
 
 	line      = 64
 	addrBytes = 32
-	sweepStep = 4096 // places of the index that Sweep looks at before it lets others in
+	sweepStep = 4096 // places of the index that Sweep looks at before it unlocks mu
 )
 
 func bad(f string, a ...any) error {
 	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
 }
 
-// New makes a table, with all the memory that it will ever need.
+// New makes a table with all memory that it needs. The error is ErrArgument or
+// ErrMemory.
 func New(c Config) (*Table, error) {
 	if c.Windows == 0 {
 		c.Windows = DefaultWindows
@@ -166,8 +165,8 @@ func New(c Config) (*Table, error) {
 	return t, nil
 }
 
-// Close gives the memory back. Check, Commit and Sweep must not be called
-// after or beside it; what Sweep gave to retire may be.
+// Close frees the memory. Check, Commit and Sweep must not be called after or during it.
+// The function that Sweep passed to retire may.
 func (t *Table) Close() {
 	t.freeMu.Lock()
 	defer t.freeMu.Unlock()
@@ -180,8 +179,8 @@ func (t *Table) Close() {
 // Width is the number of sequence numbers in a window.
 func (t *Table) Width() uint32 { return uint32(t.width) }
 
-// Windows tells how many windows are in use, or were given up and may still be
-// read, and how many there may be.
+// Windows returns how many windows are in use, or were freed and may still be read, and
+// the most that there may be.
 func (t *Table) Windows() (used, most int) { return int(t.used.Load()), int(t.most) }
 
 // Stats returns the counts.
@@ -189,12 +188,12 @@ func (t *Table) Stats() Stats {
 	return Stats{t.duplicate.Load(), t.old.Load(), t.full.Load(), t.made.Load(), t.givenUp.Load()}
 }
 
-// Check is for a packet that is not authenticated yet, and changes nothing.
-// Fresh is not final: only Commit's is. Like Commit, it must be called while
-// windows that Sweep retires are held off.
+// Check is called before a packet is authenticated. It changes no window. Fresh is not
+// final: Commit decides. Check and Commit must be called between Reader.Enter and Leave,
+// so that Sweep's retired windows are not reused meanwhile.
 func (t *Table) Check(k *Key, seq uint64) Verdict { return t.count(t.Look(k, seq)) }
 
-// Look is Check for a packet that may be of another Key: nothing is counted.
+// Look is Check without counting.
 func (t *Table) Look(k *Key, seq uint64) Verdict {
 	w, full := t.lookup(k)
 	switch {
@@ -206,9 +205,9 @@ func (t *Table) Look(k *Key, seq uint64) Verdict {
 	return Fresh
 }
 
-// Commit is for a packet that is genuine, and makes its window if there is
-// none. It returns Fresh once for each k and seq, as long as there is the
-// window; any other packet must not be used.
+// Commit is called for an authentic packet. It makes the window if there is none. It
+// returns Fresh once for each k and seq, as long as the window exists. With any other
+// verdict the packet must not be delivered.
 func (t *Table) Commit(k *Key, seq uint64) Verdict {
 	w, full := t.lookup(k)
 	if w == nil {
@@ -245,7 +244,8 @@ func (t *Table) window(entry uint32) *window {
 	return (*window)(unsafe.Pointer(&t.memory[uint64(t.windows-t.first)+uint64(entry&numberMask-1)*t.stride]))
 }
 
-// probe returns k's window, or nil and where the chain ends.
+// probe returns k's window and its place in the index, or nil and the empty place at
+// which the search ended.
 func (t *Table) probe(k *octets, h uint64) (*window, uint32) {
 	mask := uint32(t.mask)
 	p := uint32(h) & mask
@@ -264,8 +264,8 @@ func (t *Table) probe(k *octets, h uint64) (*window, uint32) {
 	}
 }
 
-// lookup returns k's window. If there is none, full tells that there could be
-// none; that is sure, the other answer is for insert to make sure of.
+// lookup returns k's window, or nil. full says that there is none and no room for it,
+// which is certain; otherwise insert makes sure.
 func (t *Table) lookup(k *Key) (w *window, full bool) {
 	full = t.used.Load() == t.most // before k is found missing
 	moves := t.moves.Load()
@@ -280,8 +280,8 @@ func (t *Table) lookup(k *Key) (w *window, full bool) {
 	return w, full
 }
 
-// Insert makes k's window, if there is none, and returns its address, or 0 if
-// there is no room; that is counted.
+// Insert finds or makes k's window and returns its address. It returns 0, and counts
+// that, if there is no room.
 func (t *Table) Insert(k *Key) uintptr {
 	w := t.insert(k)
 	if w == nil {
@@ -290,8 +290,7 @@ func (t *Table) Insert(k *Key) uintptr {
 	return uintptr(unsafe.Pointer(w))
 }
 
-// insert returns k's window, which it makes if there is none, or nil if there
-// is no room.
+// insert finds or makes k's window; nil: there is no room.
 func (t *Table) insert(k *Key) *window {
 	x := (*octets)(unsafe.Pointer(k))
 	h := t.hash(x)
@@ -313,12 +312,12 @@ func (t *Table) insert(k *Key) *window {
 		w.clear(&t.ring)
 	}
 	t.made.Add(1)
-	t.index[p].Store(uint32(h>>(64-32+numberBits))<<numberBits | entry) // for all to see
+	t.index[p].Store(uint32(h>>(64-32+numberBits))<<numberBits | entry) // publishes the window
 	return w
 }
 
-// take returns a free window's number plus 1, or 0, and whether the window was
-// used before.
+// take returns the number of a free window plus 1, and whether the window was used
+// before; 0: none is free.
 func (t *Table) take() (entry uint32, again bool) {
 	t.freeMu.Lock()
 	defer t.freeMu.Unlock()
@@ -336,7 +335,7 @@ func (t *Table) take() (entry uint32, again bool) {
 	return entry, again
 }
 
-// give puts a list of windows that nobody reads any more on the free list.
+// give puts a list of windows on the free list. No thread may read them any more.
 func (t *Table) give(first, last, count uint32) {
 	t.freeMu.Lock()
 	defer t.freeMu.Unlock()
@@ -348,26 +347,24 @@ func (t *Table) give(first, last, count uint32) {
 	t.used.Add(-count)
 }
 
-// Sweep gives up the windows whose master key no longer exists. They are not
-// found from then on; retire is called once for all of them, unless there are
-// none, and must call done when no thread is left in a Check or Commit that
-// began before. Only then may they become other windows, so a thread that
-// holds off retirement itself cannot have them at once. done takes no lock
-// that is held while anything of the caller's runs.
+// Sweep frees the windows whose master key no longer exists. From then on they are not
+// found. If there are any, Sweep calls retire once. retire must call done when no thread
+// is left in a Check or Commit that began before; only then the windows are reused. So a
+// thread between Reader.Enter and Leave cannot get them at once. done may be called with
+// any lock held.
 //
-// alive must return true for a master key as long as any thread may still
-// commit a packet with it: until it is wiped, not until it is replaced.
-// Otherwise a late packet would get a new window, and be Fresh again. A master
-// key may come back to life at any time; then alive must say so before a
-// packet is committed with it. alive is called with a lock held that first
-// packets of contexts wait for: it must not call the Table.
+// alive must return true for a master key as long as a thread may still commit a packet
+// with it: until the key is wiped, not until it is replaced. Otherwise a late packet
+// would get a new window, and be Fresh again. A master key may come back at any time;
+// then alive must return true before a packet is committed with it. alive is called with
+// mu held: it must not call the Table.
 func (t *Table) Sweep(alive func(master *[16]byte) bool, retire func(done func())) {
 	if first, last, count := t.unlink(alive); count != 0 {
 		retire(func() { t.give(first, last, count) })
 	}
 }
 
-// unlink takes the dead windows out of the index and makes a list of them.
+// unlink removes windows of dead keys from the index and makes a list of them.
 func (t *Table) unlink(alive func(master *[16]byte) bool) (first, last, count uint32) {
 	t.sweeping.Lock()
 	defer t.sweeping.Unlock()
@@ -386,14 +383,14 @@ func (t *Table) unlink(alive func(master *[16]byte) bool) (first, last, count ui
 						last = first
 					}
 					count++
-					continue // there may be another one at p now
+					continue // another entry may have moved to p
 				}
 			}
 			p++
 		}
 	}
-	// Entries move down, to p at the least, or from the index's beginning to
-	// its end: none escapes.
+	// Entries move down, but not below p, or from the beginning of the index to its end:
+	// none is missed.
 	for p := uint32(0); p <= uint32(t.mask); p += sweepStep {
 		part(p, min(p+sweepStep, uint32(t.mask)+1))
 	}
@@ -401,9 +398,9 @@ func (t *Table) unlink(alive func(master *[16]byte) bool) (first, last, count ui
 	return first, last, count
 }
 
-// remove takes the entry at p out of the index, unless its master key is alive
-// again. That is asked once more when nobody finds the entry: a thread that
-// has the key from after the answer must not use the old window.
+// remove removes the entry at p from the index, unless its master key is alive again.
+// It hides the entry first and then asks: a thread that gets the key after the answer
+// must not find the old window.
 func (t *Table) remove(p uint32, alive func(master *[16]byte) bool, master *[16]byte) bool {
 	t.moves.Add(1)
 	defer t.moves.Add(1)
@@ -412,9 +409,9 @@ func (t *Table) remove(p uint32, alive func(master *[16]byte) bool, master *[16]
 		t.index[p].Store(e)
 		return false
 	}
-	// What follows moves down into the hole where its chain has begun before
-	// it, and leaves a hole itself, up to where nothing follows. An entry is
-	// in two places for a while, and never in none.
+	// Following entries whose search passes the hole move into it, and leave a hole
+	// themselves, up to the next empty place. Meanwhile an entry is in two places, never in
+	// none.
 	hole, mask := p, uint32(t.mask)
 	for q := (p + 1) & mask; ; q = (q + 1) & mask {
 		e := t.index[q].Load()

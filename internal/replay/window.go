@@ -6,38 +6,35 @@ import (
 	"unsafe"
 )
 
-// A window is one context's: the highest sequence number committed so far, and
-// a ring of n = width/16+1 words that say which of the last ones were. A word
-// is about a block of 16 sequence numbers: the low 48 bits of the block's
-// number, and 16 bits, one for each that was committed. The block's number
-// modulo n is its slot. The last width sequence numbers touch n blocks at
-// most, so no two blocks of a window share a slot. A word of 0 is nobody's:
-// block 0 without a bit.
+// A window belongs to one context. It has the highest sequence number that was committed
+// (top), and a ring of n = width/16+1 words that say which of the last ones were. A word
+// is about a block of 16 sequence numbers: the low 48 bits of the block's number, and a
+// bit for each number that was committed. The word's place is the block's number modulo
+// n. The last width sequence numbers are in at most n blocks, so no two blocks of a
+// window have the same place. A free word is 0: block 0 without a bit.
 //
-// Why commit says Fresh once only. Words change by compare-and-swap, in two
-// ways: a block gets one more bit, or gives way to a later block. The latter
-// holds because a block is younger than its slot's new owner: whoever wrote a
-// block's bit had raised top to it before. So top, loaded after the word, is
-// not below the word's block; and were that block later than seq's, it would
-// be later by n at least, top above seq by more than width, and seq Old. Hence
-// a word never has a value twice, a swap that succeeds saw all bits there were,
-// and a bit goes only with its block, for good. Being replaced loses nothing,
-// as all of a block that gives way is below the window by then: top is n
-// blocks on. (Whether top moves between its load and the swap does not matter;
-// a packet may be Fresh that has just become too old.)
+// Why commit returns Fresh only once for a number. Words change by compare-and-swap, in
+// two ways: a block gets one more bit, or a later block replaces it. An earlier block
+// never replaces a later one: the thread that wrote a bit of the later block had raised
+// top to it before. So top, which is loaded after the word, is not below the word's
+// block. If this block were later than seq's, it would be at least n blocks later, so
+// top would be above seq by more than width, and seq would be Old. Hence a word never
+// has the same value twice, a successful swap has seen all bits, and a bit goes only
+// together with its block, for good. Nothing is lost then: top is n blocks further, so
+// the whole block is below the window. (It does not matter if top moves between its load
+// and the swap: then a packet is Fresh that has just become too old.)
 //
-// Only the low 48 bits of a block's number are kept, so a word that is older
-// by an exact multiple of 2^48*n blocks (n is odd) looks like its own. After a
-// jump of that multiple of 2^52*n sequence numbers, 5*2^52 or more, with
-// nothing in the slot since, a packet is called Duplicate that is none. That
-// errs on the safe side, and cannot be where n is 4097.
+// Only the low 48 bits of a block's number are kept. So a word that is older by an exact
+// multiple of 2^48*n blocks (n is odd) seems to be the block's own. After a jump by such
+// a multiple of 2^52*n sequence numbers, at least 5*2^52, without packets for this place
+// in between, a new packet is called Duplicate. That is the safe side, and impossible
+// where n is 4097.
 //
-// Sequence numbers are compared by differences to a top that is not below
-// them, so nothing overflows at 2^64.
+// Sequence numbers are compared by their difference to a top that is not below them, so
+// nothing overflows at 2^64.
 //
-// The words are behind the part of the key that most keys are told apart by, so
-// that a packet's check and commit touch few cache lines; the key's Addr is
-// behind the words.
+// The words follow the part of the key that tells most keys apart, so that check and
+// commit touch few cache lines. The key's Addr is behind the words.
 type window struct {
 	who [4]uint64 // of the key; it does not change while the index has the window
 	top atomic.Uint64
@@ -51,7 +48,7 @@ const (
 	wordsAt   = unsafe.Sizeof(window{})
 )
 
-// addr is the rest of the key.
+// addr returns the place of the key's Addr.
 func (w *window) addr(r *ring) *[4]uint64 {
 	return (*[4]uint64)(unsafe.Pointer(w.word(r.n)))
 }
@@ -62,21 +59,21 @@ func (w *window) setKey(r *ring, k *Key) {
 	copy(w.addr(r)[:], x[4:])
 }
 
-// is reports whether the window is k's.
+// is reports whether the window belongs to k.
 func (w *window) is(r *ring, k *octets) bool {
 	x, y := &w.who, w.addr(r)
 	// ^ and | have one precedence in Go.
 	return (x[0]^k[0])|(x[1]^k[1])|(x[2]^k[2])|(x[3]^k[3])|(y[0]^k[4])|(y[1]^k[5])|(y[2]^k[6])|(y[3]^k[7]) == 0
 }
 
-// key is the window's.
+// key returns the window's key.
 func (w *window) key(r *ring) (k octets) {
 	copy(k[:], w.who[:])
 	copy(k[4:], w.addr(r)[:])
 	return k
 }
 
-// ring is what all windows of a table have in common.
+// ring is common to all windows of a table.
 type ring struct {
 	width uint64
 	n     uint64 // words
@@ -86,16 +83,16 @@ type ring struct {
 
 func newRing(width uint64) ring {
 	r := ring{width: width, n: width/blockBits + 1}
-	// n is odd, so 2^shift < n < 2^(shift+1). The reciprocal fits, and is too
-	// large by 1 at most: block times that, in units of 2^-(64+shift), is less
-	// than 1/n for blocks below 2^63, and slot is exact.
+	// n is odd, so 2^shift < n < 2^(shift+1). The reciprocal fits in 64 bits, and is too
+	// large by at most 1. For blocks below 2^63 the error of the product, in units of
+	// 2^-(64+shift), is then less than 1/n, and the quotient is exact.
 	r.shift = uint64(bits.Len64(r.n) - 1)
 	q, _ := bits.Div64(1<<r.shift, 0, r.n)
 	r.recip = q + 1
 	return r
 }
 
-// slot is block modulo n, for blocks below 2^60.
+// wordAt returns block modulo n, for blocks below 2^60.
 func (r *ring) wordAt(block uint64) uint64 {
 	q, _ := bits.Mul64(block, r.recip)
 	return block - q>>r.shift*r.n
@@ -105,14 +102,14 @@ func (w *window) word(slot uint64) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Add(unsafe.Pointer(w), wordsAt+uintptr(slot)*8))
 }
 
-// clear makes the window one that nothing was committed to. Nobody else may
-// know of it.
+// clear empties the window. No other thread may know it.
 func (w *window) clear(r *ring) {
 	w.top.Store(0)
 	clear(unsafe.Slice((*uint64)(unsafe.Pointer(w.word(0))), r.n))
 }
 
-// check is what commit would say, as far as that can be known.
+// check returns what commit would return now. Another thread may still commit the same
+// number.
 func (w *window) check(r *ring, seq uint64) Verdict {
 	t := w.top.Load()
 	if seq > t {
@@ -130,7 +127,7 @@ func (w *window) check(r *ring, seq uint64) Verdict {
 }
 
 func (w *window) commit(r *ring, seq uint64) Verdict {
-	// What raises top is no duplicate and not old: nothing above top was
+	// A number that raises top is neither a duplicate nor old: no number above top was
 	// committed.
 	for t := w.top.Load(); seq > t; t = w.top.Load() {
 		if w.top.CompareAndSwap(t, seq) {
