@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -216,8 +217,9 @@ type host struct {
 	out   io.Writer // what it says there
 	// nil: one that lets all follow, and has no clients.
 	policy *socket.Policy
-	groups []string // that have a ring at this controller; see agent.Membership
-	more   []*host  // what the host is at other controllers
+	silent time.Duration // see agent.Config; 0: half a second
+	groups []string      // that have a ring at this controller; see agent.Membership
+	more   []*host       // what the host is at other controllers
 }
 
 // join makes a member by an invite.
@@ -271,7 +273,7 @@ func (h *host) up() *host {
 	for _, o := range h.more {
 		ms = append(ms, o.membership())
 	}
-	a, err := agent.New(agent.Config{Memberships: ms, Log: slog.New(slog.NewTextHandler(h.c.log, nil)).With("agent", h.name), Silent: 500 * time.Millisecond, Policy: p})
+	a, err := agent.New(agent.Config{Memberships: ms, Log: slog.New(slog.NewTextHandler(h.c.log, nil)).With("agent", h.name), Silent: cmp.Or(h.silent, 500*time.Millisecond), Policy: p})
 	if err != nil {
 		h.c.t.Fatal(err)
 	}
@@ -293,7 +295,7 @@ func (h *host) up() *host {
 			l.Close()
 			select {
 			case <-done:
-			case <-time.After(10 * time.Second):
+			case <-time.After(2 * time.Minute):
 				h.c.t.Error("the agent does not end")
 			}
 			os.RemoveAll(filepath.Dir(h.sock))
@@ -393,9 +395,10 @@ func (p *plane) value(lv record.Level, gen uint64) [32]byte {
 	return [32]byte{}
 }
 
+// eventually gives what has to happen far longer than it takes: machines are busy.
 func (c *cluster) eventually(what string, f func() bool) {
 	c.t.Helper()
-	c.within(20*time.Second, what, f)
+	c.within(2*time.Minute, what, f)
 }
 
 func (c *cluster) within(d time.Duration, what string, f func() bool) {

@@ -51,7 +51,7 @@ func ruleOf(c client.Config, groups ...string) socket.ClientRule {
 func (c *cluster) granter(group string, p socket.Policy) *granter {
 	c.t.Helper()
 	h := c.join("g", true)
-	h.policy = &p
+	h.policy, h.silent = &p, time.Minute // a client asks once: the answer is waited for
 	return h.up().grants(group)
 }
 
@@ -138,8 +138,8 @@ func (e *end) works(t *testing.T, step string) {
 	}
 }
 
-// A client outside gets a pair of keys from a granter. A rotation waits for its lease,
-// which it renews; then it has another pair.
+// A client outside gets a pair of keys from a granter. An emergency cuts its lease off, and
+// another rotation waits for it.
 func TestGrant(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone, record.User)
@@ -147,13 +147,14 @@ func TestGrant(t *testing.T) {
 	good, other, greedy := c.client("laptop"), c.client("laptop"), c.client("greedy")
 	few := ruleOf(greedy, "net")
 	few.Minute, few.Live = 3, 2
-	x := c.granter("net", socket.Policy{DetachGrace: 30, ClientLease: 2, Clients: []socket.ClientRule{ruleOf(good, "net"), few}})
+	// The longest lease: none ends while this runs, however busy the machine is.
+	x := c.granter("net", socket.Policy{DetachGrace: 30, ClientLease: 600, Clients: []socket.ClientRule{ruleOf(good, "net"), few}})
 	peer := c.join("peer", true).up()
 	pp := peer.follow("net")
 	c.eventually("the peer seals", func() bool { return pp.seals(record.Zone) == 1 })
 	e := c.newEnd(x, good, "net")
 	e.works(t, "at first")
-	if g := e.grant; g.Lease != 2 || g.RenewAfter != 1 || len(g.Generations) != 2 || g.Up.Connection == g.Down.Connection || g.Up.Connection>>63 != 0 {
+	if g := e.grant; g.Lease != 600 || g.RenewAfter != 300 || len(g.Generations) != 2 || g.Up.Connection == g.Down.Connection || g.Up.Connection>>63 != 0 {
 		t.Errorf("%+v", g)
 	}
 	// Renewed: the same again.
@@ -186,11 +187,16 @@ func TestGrant(t *testing.T) {
 		t.Errorf("too many at once: %v", err)
 	}
 
-	// A rotation waits for the lease, though it sits between two hosts that are ready.
-	if g := must(c.ask(x, good, "net", e.id)); g.Up.Connection != e.grant.Up.Connection {
-		t.Error("renewed: another pair")
-	}
-	began := time.Now()
+	// An emergency does not wait: leases are cut off.
+	e.works(t, "before the emergency")
+	c.rotate(server.RotateRequest{Ring: "net", Emergency: true})
+	c.eventually("cut off", func() bool { return through(e.to, e.r) == eesp.ErrNoKey })
+	c.eventually("said", func() bool { return c.log.has("lease is cut off") })
+	c.eventually("rotated in an emergency", func() bool { r := c.ring(0, "net"); return r.State == "steady" && r.Current == 2 })
+
+	// Another rotation waits for the lease, though it sits between two hosts that are ready.
+	e = c.newEnd(x, good, "net")
+	e.works(t, "the other pair")
 	c.rotate(server.RotateRequest{Ring: "net"})
 	c.eventually("held up by the lease", func() bool {
 		r := c.ring(0, "net")
@@ -201,21 +207,6 @@ func TestGrant(t *testing.T) {
 	if n.Up.Connection == e.grant.Up.Connection {
 		t.Error("a lease on a generation that goes was renewed")
 	}
-	c.eventually("rotated", func() bool { r := c.ring(0, "net"); return r.State == "steady" && r.Current == 2 })
-	if d := time.Since(began); d < time.Second {
-		t.Errorf("rotated after %v, with a lease of 2 s", d)
-	}
-	if s := through(e.to, e.r); s != eesp.ErrNoKey {
-		t.Errorf("the lease is over, and to the client: %v", s)
-	}
-
-	// An emergency does not wait: leases are cut off.
-	e = c.newEnd(x, good, "net")
-	e.works(t, "the other pair")
-	c.rotate(server.RotateRequest{Ring: "net", Emergency: true})
-	c.eventually("cut off", func() bool { return through(e.to, e.r) == eesp.ErrNoKey })
-	c.eventually("said", func() bool { return c.log.has("lease is cut off") })
-	c.eventually("rotated in an emergency", func() bool { r := c.ring(0, "net"); return r.State == "steady" && r.Current == 3 })
 
 	// No granter any more.
 	if _, err := c.servers[0].Granter(t.Context(), "test", server.GranterRequest{Name: "g", Off: true}); err != nil {
@@ -225,6 +216,26 @@ func TestGrant(t *testing.T) {
 		_, err := c.ask(x, good, "net", 0)
 		return err != nil && strings.Contains(err.Error(), "no granter")
 	})
+}
+
+// A rotation goes on when a lease ends, not sooner; then nothing is sealed to the client.
+func TestGrantEnds(t *testing.T) {
+	t.Parallel()
+	const lease = 2 * time.Second
+	c := newCluster(t, 1, record.Zone)
+	c.group("net", quick)
+	cl := c.client("laptop")
+	x := c.granter("net", socket.Policy{DetachGrace: 30, ClientLease: int(lease / time.Second), Clients: []socket.ClientRule{ruleOf(cl, "net")}})
+	began := time.Now() // the lease begins later
+	e := c.newEnd(x, cl, "net")
+	c.rotate(server.RotateRequest{Ring: "net"})
+	c.eventually("rotated", func() bool { r := c.ring(0, "net"); return r.State == "steady" && r.Current == 2 })
+	if d := time.Since(began); d < lease {
+		t.Errorf("rotated after %v, with a lease of %v", d, lease)
+	}
+	if s := through(e.to, e.r); s != eesp.ErrNoKey {
+		t.Errorf("the lease is over, and to the client: %v", s)
+	}
 }
 
 // The agent starts again and knows of no lease: it acknowledges nothing that would
