@@ -179,12 +179,12 @@ func TestEmergency(t *testing.T) {
 	c.eventually("both seal", func() bool { return pa.seals(record.Zone) == 1 && pb.seals(record.Zone) == 1 })
 	pb.set(func() { pb.hang = true })
 	c.rotate(server.RotateRequest{Ring: "net", Emergency: true})
-	c.eventually( "rotated", func() bool { r := c.ring(0, "net"); return r.State == "steady" && r.Current == 2 && r.KEKEpoch == 2 })
+	c.eventually("rotated", func() bool { r := c.ring(0, "net"); return r.State == "steady" && r.Current == 2 && r.KEKEpoch == 2 })
 	if m := c.member("b"); m.State != "absent" || m.Reason != "emergency's deadline" {
 		t.Errorf("b is %+v", m)
 	}
 	pb.set(func() { pb.hang = false })
-	c.eventually( "b is back", func() bool { return c.member("b").State == "active" && pb.seals(record.Zone) == 2 })
+	c.eventually("b is back", func() bool { return c.member("b").State == "active" && pb.seals(record.Zone) == 2 })
 }
 
 // The agent restarts: programs have the keys at once, from the cache, while no

@@ -139,14 +139,20 @@ func TestJoinAtOnce(t *testing.T) {
 		own.Servers = []string{c.servers[i%2].addr}
 		text := must(own.Text())
 		wg.Go(func() {
-			_, _, err := setup.Join(t.Context(), t.TempDir(), text, "h"+strconv.Itoa(i))
-			switch {
-			case err == nil:
-				joined.Add(1)
-			case strings.Contains(err.Error(), "the invite is used up"):
-				used.Add(1)
-			default:
-				t.Errorf("host %d: %v", i, err)
+			dir := t.TempDir()
+			for end := time.Now().Add(2 * time.Minute); ; {
+				_, _, err := setup.Join(t.Context(), dir, text, "h"+strconv.Itoa(i))
+				switch {
+				case err == nil:
+					joined.Add(1)
+				case strings.Contains(err.Error(), "the invite is used up"):
+					used.Add(1)
+				case time.Now().Before(end) && (strings.Contains(err.Error(), "timeout") || strings.Contains(err.Error(), "write tcp")):
+					continue // a busy machine: no server has said anything
+				default:
+					t.Errorf("host %d: %v", i, err)
+				}
+				break
 			}
 		})
 	}
