@@ -475,6 +475,28 @@ static inline void blocks(uint8_t *to, const uint8_t *from, size_t n)
 		store16(to + i, load16(from + i));
 }
 
+/* Copies octets to somewhere that is apart from them, or in front of them. A call of the C library's
+ * costs as much as copying a short packet. */
+static inline void copy_forward(uint8_t *to, const uint8_t *from, size_t n)
+{
+#ifdef WIDE
+	if (n <= 64) {
+		const __mmask64 k = _bzhi_u64(UINT64_MAX, (unsigned)n);
+		_mm512_mask_storeu_epi8(to, k, _mm512_maskz_loadu_epi8(k, from));
+		return;
+	}
+	const __m512i last = _mm512_loadu_si512(from + n - 64); /* before "to" is written */
+	size_t at = 0;
+	for (; at + 64 < n; at += 64) {
+		_mm512_storeu_si512(to + at, _mm512_loadu_si512(from + at));
+		__asm__ volatile("" ::: "memory"); /* or it becomes a call */
+	}
+	_mm512_storeu_si512(to + n - 64, last);
+#else
+	memmove(to, from, n);
+#endif
+}
+
 /* Octet i of the result is octet how[i] of v, or 0 where how[i] is NONE. Every
  * processor that has kernels has this instruction. */
 #if defined(__x86_64__)
@@ -887,21 +909,33 @@ static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, 
 	return bare || w->wrap == UNWRAP_BARE || wraps(w, p);
 }
 
+#define HEAD 4 /* octets of a body in front of the payload: eesp's Payload Info Header */
+
+#define HEAD_MASK 15
+
+/* Whether a kernel takes the head of a body from the job, or leaves it there (internal/gen/long.go). */
+static inline int head_apart(const struct eesp_direct *d, uint32_t len) { return d->head_least != 0 && len >= d->head_least; }
+
 /* Completes a body that has more than the payload: padding behind it, and octets of
  * the header in front. */
 static NOINLINE void wrap(const struct eesp_seal_plan *w, eesp_job *j, uint32_t len)
 {
-	uint32_t pad = padding(w, len);
+	const uint32_t pad = padding(w, len), all = w->inner + len + pad;
 	uint8_t *body = j->dst;
-	if (j->src != (const void *)body) { /* what is encrypted must lie in one piece */
-		memcpy(body, j->src, len);
-		j->src = body;
+	if (j->src != (const void *)body && w->inner == HEAD && pad == 0 && head_apart(w->direct, all)) {
+		memcpy(j->reserved, body - HEAD, HEAD); /* two of which are zero */
+		j->reserved[0] = HEAD_MASK;
+		j->src = (const void *)((uintptr_t)j->src - HEAD);
+	} else { /* what is encrypted must lie in one piece */
+		if (j->src != (const void *)body)
+			copy_forward(body, j->src, len);
+		memset(body + len, 0, EESP_MAX_PADDING); /* more than needed: the ICV is written over the rest */
+		j->src = body - w->inner;
 	}
-	memset(body + len, 0, EESP_MAX_PADDING); /* more than needed: the ICV is written over the rest */
 	j->aad_len -= w->inner;
-	j->src = j->dst = body - w->inner;
+	j->dst = body - w->inner;
 	j->tag = body + len + pad;
-	j->len = w->inner + len + pad;
+	j->len = all;
 }
 
 static inline uint64_t tsc_of(const struct eesp_counter *c, uint64_t linear)
@@ -1370,6 +1404,23 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
  * cache. */
 static inline int sub_here(const uint32_t *subs, uint64_t id) { return __atomic_load_n(subs - 1 - id / 32, __ATOMIC_ACQUIRE) >> id % 32 & 1; }
 
+/* What is added to the nonces of a Sub SA's packets. */
+static inline const uint8_t *sub_salt(const uint8_t *area, uint32_t key) { return area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE; }
+
+#define NEAR_SUBS 64 /* so many keys fit into the second nearest cache, beside packets */
+
+/* Asks for a Sub SA's key before it is needed: it is spread over as many cache lines as it has rows. */
+static inline void fetch_sub(const uint8_t *area, uint32_t key)
+{
+	__builtin_prefetch(sub_salt(area, key));
+	if (key < NEAR_SUBS)
+		return;
+	const uint8_t *lane = area + key / 4 * SUB_QUAD + key % 4 * SUB_LANE;
+#pragma GCC unroll 20
+	for (size_t at = 0; at < 20 * 64; at += 64)
+		__builtin_prefetch(lane + at);
+}
+
 /* How many derivations of new Sub SAs' keys Go may still begin in this burst. */
 struct strangers {
 	int known;
@@ -1737,6 +1788,13 @@ static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 		input_second(to, l->pattern, s, l->p->tsc);
 }
 
+/* What a kernel has found. */
+static inline void take_result(eesp_job *j, const eesp_job *from)
+{
+	j->ok = from->ok;
+	memcpy(j->reserved, from->reserved, HEAD);
+}
+
 /* Decrypts jobs whose keys have different master keys or lengths. It derives keys of
  * one batch together, then runs all jobs of a key length together. */
 static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
@@ -1760,7 +1818,7 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 		sorted = ordered(&o, some, m);
 		run(view, d, pt->key_len == 32, SHARED, 0, pt->area, sorted, m);
 		for (size_t x = 0; x < m; x++)
-			jobs[from[o.from[x]]].ok = sorted[x].ok;
+			take_result(&jobs[from[o.from[x]]], &sorted[x]);
 	}
 	for (uint32_t key_len = 16; key_len <= 32; key_len += 16) {
 		eesp_job some[CHUNK], *sorted;
@@ -1810,29 +1868,36 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 	}
 }
 
-/* Finds the payload in an authentic body: Opened of internal/profile. */
-static eesp_status unwrap(uint8_t how, eesp_pkt *p, uint8_t **text, uint32_t *len)
+/* Finds the payload in an authentic body: Opened of internal/profile. text is what is
+ * behind the head, if there is one. */
+static eesp_status unwrap(uint8_t how, eesp_pkt *p, const uint8_t *head, const uint8_t *text, uint32_t *len)
 {
-	uint8_t *b = *text, proto;
+	uint8_t proto;
 	uint32_t n;
 	if (how == UNWRAP_ONLY) {
-		n = ip_len(b, *len, &proto);
+		n = ip_len(text, *len, &proto);
 		if (n == 0 || n > *len || *len - n > 255)
 			return EESP_ERR_PAYLOAD;
 		p->next_header = proto;
 		*len = n;
 		return EESP_OK;
 	}
-	if ((b[0] | b[1]) != 0 || b[3] > *len - 4)
+	if ((head[0] | head[1]) != 0 || head[3] > *len)
 		return EESP_ERR_PAYLOAD;
-	p->next_header = b[2];
-	*text = b + 4;
-	*len -= 4u + b[3];
-	if (b[2] == 59)
+	p->next_header = head[2];
+	*len -= head[3];
+	if (head[2] == 59)
 		return EESP_ERR_DUMMY;
-	if (how == UNWRAP_INFO_IP && (*len == 0 || ip_len(*text, *len, &proto) != *len || proto != b[2]))
+	if (how == UNWRAP_INFO_IP && (*len == 0 || ip_len(text, *len, &proto) != *len || proto != head[2]))
 		return EESP_ERR_PAYLOAD;
 	return EESP_OK;
+}
+
+/* Whether the head of a body went to its job, so that what is behind it begins where
+ * the payload belongs. */
+static inline int head_was_apart(const eesp_job *j, const eesp_pkt *p)
+{
+	return j->src != j->dst && (uintptr_t)j->dst + HEAD == (uintptr_t)p->dst;
 }
 
 /* The layout that a header's first word and flags select, or NULL. */
@@ -2341,9 +2406,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				store16(msg + 16, load16(pt->more[0]));
 			}
 			store16(msg, first); /* moved later if jobs are reordered or removed */
+			if (!loose && expanded && inner == HEAD && j->src != j->dst && pt->area != NULL && head_apart(w->direct, text)) {
+				j->dst = (void *)((uintptr_t)dst - HEAD);
+				j->reserved[0] = HEAD_MASK;
+			}
 			if (expanded && key != 0) {
 				j->key = --key;
-				add_salt(j->nonce, pt->area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE);
+				fetch_sub(pt->area, key);
 			}
 			l->p = p;
 			l->pattern = pt;
@@ -2383,6 +2452,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		}
 	}
 	m = (size_t)(j - x.jobs);
+	for (size_t i = 0; expanded && i < m; i++) /* when all of them are on their way */
+		if (x.lanes[i].pattern->subs != NULL)
+			add_salt(x.jobs[i].nonce, sub_salt(x.lanes[i].pattern->area, x.jobs[i].key));
 	*stray = (loose ? *stray : n) - m - failed - refusals.all;
 	if (!loose)
 		*fp->flood = (uint32_t)(refusals.all - refusals.odd);
@@ -2413,7 +2485,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			u = few_keys(view->msgs, stride, (size_t)k.blocks * 16, m, index);
 		derive_and_run(view, w->direct, &k, u, index, 0, sorted, m);
 		for (size_t i = 0; sorted != x.jobs && i < m; i++)
-			x.jobs[o.from[i]].ok = sorted[i].ok;
+			take_result(&x.jobs[o.from[i]], &sorted[i]);
 		if (u != m) /* packets are counted with a key each */
 			used(pt->usage, view->number, USAGE_OPENED, 0, pt->master, u - m);
 	}
@@ -2424,6 +2496,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		struct lane *l = &x.lanes[i];
 		j = &x.jobs[i];
 		eesp_pkt *p = l->p;
+		const uint8_t *head = NULL;
+		if (!loose && expanded && head_was_apart(j, p)) {
+			head = j->reserved;
+			j->dst = p->dst;
+			j->len -= HEAD;
+		}
 		if (UNLIKELY(l->pattern != key_of)) {
 			opened_with(key_of, view->number, i - from - lost, i - from);
 			opened += i - from - lost;
@@ -2450,7 +2528,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 #endif
 			if (!bare && UNLIKELY(l->pattern->form->unwrap != UNWRAP_BARE)) {
-				eesp_status st = unwrap(l->pattern->form->unwrap, p, &out, &len);
+				const uint8_t how = l->pattern->form->unwrap;
+				if (how != UNWRAP_ONLY && head == NULL) {
+					head = out;
+					out += HEAD;
+					len -= HEAD;
+				}
+				eesp_status st = unwrap(how, p, head, out, &len);
 				if (UNLIKELY(st != EESP_OK)) {
 					refuse_known(p, st, w, view->number, l->pattern);
 					memset(j->dst, 0, j->len);
@@ -2458,7 +2542,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					continue;
 				}
 				if (p->dst != NULL && out != p->dst) {
-					memmove(p->dst, out, len);
+					copy_forward(p->dst, out, len);
 					out = p->dst;
 				}
 			}

@@ -18,7 +18,7 @@ struct eesp_direct {
 	uint32_t pair_limit[2], alone[2];
 	uint64_t wide, one_blocks;
 	uintptr_t fewer[2];
-	uint32_t all_powers, padding;
+	uint32_t all_powers, head_least;
 	uintptr_t brief[2][2][2];
 };
 

@@ -13,6 +13,10 @@ import (
 // text: their places in the first window go to the AAD, if it has no more than
 // two blocks, and 1 is E(J0).
 
+// A text may begin with four octets that do not lie in front of the rest of it, its head: at that place
+// of src, or dst, there is somebody else's memory. The job has them in jobHead. To seal, the first two
+// are a mask of all four, 15, and count as zeros. To open, the mask is there, and the head goes there.
+
 // Layout of scratch memory for long packets.
 const (
 	longKeysAt   = 0                    // round keys that find no register, in all lanes
@@ -465,13 +469,19 @@ func (k *long512) text(src, dst reg.GPPhysical, first bool) stream {
 		s.do(func() { VEXTRACTI32X4(Imm(1), longPending.r(), longEJ0.x()) })
 		// Two blocks, in the register's upper half.
 		s.do(func() { VEXTRACTI64X4(Imm(1), longPending.r(), longTemp.y()) })
+		s.do(headMask)
 		if k.sealing {
-			s.do(func() { VPXOR(at(src, 0), longTemp.y(), longTemp.y()) })
+			s.do(func() { VMOVD(job(0, jobHead), (longTemp + 1).x()) })
+			s.do(func() { VPSRLD(Imm(16), (longTemp + 1).x(), (longTemp + 1).x()) })
+			s.do(func() { VPSLLD(Imm(16), (longTemp + 1).x(), (longTemp + 1).x()) })
+			s.do(func() { VMOVDQU8(at(src, 0), headless, (longTemp + 1).y()) })
+			s.do(func() { VPXOR((longTemp + 1).y(), longTemp.y(), longTemp.y()) })
 			s.do(func() { VMOVDQU(longTemp.y(), at(dst, 0)) })
 		} else {
 			s.do(func() { VMOVDQU(at(src, 0), (longTemp + 1).y()) })
 			s.do(func() { VPXOR((longTemp + 1).y(), longTemp.y(), longTemp.y()) })
-			s.do(func() { VMOVDQU(longTemp.y(), at(dst, 0)) })
+			s.do(func() { VMOVDQU8(longTemp.y(), headless, at(dst, 0)) })
+			s.do(func() { VMOVDQU8(longTemp.x(), headOnly, job(0, jobHead)) })
 			s.do(func() { move(longTemp+1, longTemp) })
 		}
 		s.do(func() { VINSERTI64X4(Imm(1), longTemp.y(), longAAD.r(), longPending.r()) })
@@ -482,6 +492,14 @@ func (k *long512) text(src, dst reg.GPPhysical, first bool) stream {
 	}
 	k.moveOn(&s, src, dst, 256-32*from)
 	return s
+}
+
+// Octets of the first two blocks: those of a head, and those at src or dst.
+var headOnly, headless = reg.K6, reg.K7
+
+func headMask() {
+	KMOVW(job(0, jobHead), headOnly)
+	KNOTD(headOnly, headless)
 }
 
 func (k *long512) moveOn(s *stream, src, dst reg.GPPhysical, n int) {

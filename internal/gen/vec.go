@@ -311,6 +311,7 @@ func plus(m Mem, n int) Mem {
 const (
 	jobAAD, jobSrc, jobDst, jobTag             = 0, 8, 16, 24
 	jobAADLen, jobLen, jobKey, jobOK, jobNonce = 32, 36, 40, 44, 48
+	jobHead                                    = 60 // Reserved: see long.go
 	jobSize                                    = 64
 )
 

@@ -63,7 +63,8 @@ type Job struct {
 	OK     uint32         // 44: set by Open: 1 when the tag is right, else 0
 	Nonce  [12]byte       // 48
 
-	Reserved uint32 // 60: kernels do not look at it
+	// Only kernels that Direct.HeadLeast is about look at it, and write to it where it is not 0.
+	Reserved uint32 // 60
 }
 
 // Direct lists kernel entry points for callers outside Go, which need no cgo
@@ -125,7 +126,9 @@ type Direct struct {
 	// by mode too, takes groups of 33 to 64 octets: area, jobs, n.
 	Fewer     [2]uintptr
 	AllPowers uint32
-	_         uint32
+	// In mode Shared, texts of so many octets and more may begin with four octets that are
+	// not in front of the rest of it, which a job has in Reserved (internal/gen/long.go); 0: none may.
+	HeadLeast uint32
 	Brief     [2][2][2]uintptr
 }
 

@@ -78,6 +78,7 @@ func Run(t *testing.T, be *kernel.Backend) {
 		{"Slots", s.slots},
 		{"Forgeries", s.forgeries},
 		{"LongPackets", s.longPackets},
+		{"Heads", s.heads},
 		{"Bursts", s.bursts},
 		{"AgainstGeneric", s.againstGeneric},
 		{"Vectors", s.vectors},

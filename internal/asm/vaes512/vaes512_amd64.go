@@ -22,6 +22,7 @@ var kernels = vector.Kernels{
 	Pairs:     vaes256.Kernels(),
 	Quads:     true,
 	Wide:      true,
+	Heads:     true,
 	OneBlocks: 3,
 	Tuning:    vector.Tuned(Tunings),
 }

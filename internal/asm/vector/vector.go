@@ -64,6 +64,7 @@ type Kernels struct {
 
 	Wide      bool   // see kernel.Direct
 	OneBlocks uint64 // the same
+	Heads     bool   // Long takes texts with a head: see kernel.Direct's HeadLeast
 
 	Tuning
 }
@@ -133,6 +134,9 @@ func (k *Kernels) direct() *kernel.Direct {
 	}
 	if k.Wide {
 		d.Wide = 1
+	}
+	if k.Heads { // longer ones are always Long's
+		d.HeadLeast = 1 + max(k.ExpandedLimit, k.PairLimit[kernel.Shared], longLeast)
 	}
 	if k.OneLimit != 0 {
 		if k.Ones != nil {
