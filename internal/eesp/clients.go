@@ -14,11 +14,11 @@ import (
 	"libeesp/internal/status"
 )
 
-// Data keys for clients outside the cluster. The agent asks a program that follows
-// a group for pairs of them, one a direction, and hands them to clients for as long
-// as a lease lasts. The pair's keys stay as they are while root keys rotate, so the
-// rotation waits for leases to end (docs/control.md). All of it is the follower's
-// thread's, which also installs states: a pair is of the keys that are in force.
+// Data keys for clients outside the cluster. The agent asks a program that follows a
+// group for a pair of them, one for each direction, and gives it to a client for the time
+// of a lease. The pair does not change while root keys rotate, so the rotation waits for
+// leases to end (docs/control.md). The follower's thread does all of it. It also installs
+// states, so that a pair comes from the keys in force.
 
 type Client struct {
 	Name     string
@@ -28,14 +28,14 @@ type Client struct {
 
 type client struct {
 	Client
-	until  time.Duration // boot time
+	until  time.Duration // end of the lease, boot time
 	sender *Sender
-	ended  *sending // what refuses in the sender's place
+	ended  *sending // refuses packets when the lease has ended
 	taken  bool
 }
 
-// deviceKeyLife is for how long a device key of a followed group of psp makes new
-// SPIs.
+// deviceKeyLife is how long a device key of a group of psp that follows an agent is used
+// for new SPIs.
 var deviceKeyLife = 24 * time.Hour
 
 // grant makes a pair of data keys, or changes a lease.
@@ -78,7 +78,7 @@ func (f *follower) grant(m map[uint16][]byte) error {
 	return f.sendIn(b[:8+len(body)], link.Granted, 0, body)
 }
 
-// newClient exports the pair to body, and makes what seals to the client.
+// newClient exports the pair to body, and makes the sender to the client.
 func (f *follower) newClient(g *Group, st *link.State, body []byte, c Client) ([]byte, error) {
 	if p := ProfileID(g.g.Params().Profile); p != ProfileStateless && p != ProfilePSP {
 		return nil, fmt.Errorf("%w: clients have data keys of stateless and psp", status.ErrUnsupported)
@@ -136,7 +136,7 @@ func (f *follower) newClient(g *Group, st *link.State, body []byte, c Client) ([
 	return link.Put(body, 7, gens), nil
 }
 
-// context is what a client's data keys depend on.
+// context returns the context of a client's data key.
 func (f *follower) context(g *Group, st *link.State, id uint64) Context {
 	if p := g.g.Params(); p.SPIs { // the lowest version
 		return Context{ID: id, V: uint8(bits.TrailingZeros8(p.Versions))}
@@ -148,7 +148,7 @@ func (f *follower) context(g *Group, st *link.State, id uint64) Context {
 	return c
 }
 
-// appendKey appends a field of a data key, without a copy elsewhere.
+// appendKey appends a field with a data key, without another copy of the key.
 func appendKey(b []byte, num uint16, k *link.DataKey) []byte {
 	n := k.Size()
 	if cap(b)-len(b) < 4+n {
@@ -158,8 +158,8 @@ func appendKey(b []byte, num uint16, k *link.DataKey) []byte {
 	return k.Append(b)
 }
 
-// without is what refuses packets for want of a key, in the place of a sender that
-// has its key no more.
+// without makes a sending that refuses all packets with ErrNoKey, for a sender whose key
+// is gone.
 func (g *Group) without(s *Sender, v uint8) (_ *sending, err error) {
 	of := s.now.Load()
 	n := &sending{g: &Group{be: g.be}, id: of.id}
@@ -178,7 +178,7 @@ func (g *Group) without(s *Sender, v uint8) (_ *sending, err error) {
 	return n, nil
 }
 
-// endClients ends leases: nothing is sealed to these clients any more.
+// endClients ends the leases of some clients: nothing is sealed to them any more.
 func (f *follower) endClients(which func(*client) bool) {
 	var l []*client
 	f.mu.Lock()
@@ -197,8 +197,8 @@ func (f *follower) endClients(which func(*client) bool) {
 	}
 }
 
-// renewDeviceKey gives a group of psp another device key when the one in use is old,
-// and no lease is on the one that it replaces.
+// renewDeviceKey rotates the device key of a group of psp when the one in use is old,
+// unless a lease still uses the key that would be replaced.
 func (f *follower) renewDeviceKey(g *Group, now time.Duration) {
 	if !g.g.Params().SPIs || !f.deviceKeyIsDue(uint64(1-g.g.Snapshot().Current)<<31, now) {
 		return
@@ -256,7 +256,7 @@ func (g *Group) ClientSender(down uint64) (*Sender, error) {
 	}
 }
 
-// end has a sender seal nothing any more.
+// end makes a sender refuse all packets from now on.
 func (s *Sender) end(with *sending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,10 +2,10 @@
 // groups, senders, receivers, proxies, and following an agent.
 //
 // The root package has the same functions and types, and calls these. Functions
-// without a comment here have it there. Functions that are exported only here are
-// for the C library, which passes bursts to internal/burst with its own workers. It is built
-// with the tag eesp_c, which leaves out what only the root package has: packets as Go's
-// programs pass them, whose addresses are net/netip's.
+// without a comment here are documented there. Functions that are exported only here
+// are for the C library, which passes bursts to internal/burst with its own workers.
+// The C library is built with the tag eesp_c, which leaves out the Go API's packets and
+// with them net/netip.
 //
 // Tests of one profile are in files that begin with its name (stateless_, psp_, tss_,
 // eesp_); the other files test what all profiles share.

@@ -21,10 +21,10 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Following an agent: the group's parameters, keys and IDs come from its Unix
-// socket (docs/control.md). One thread for each group does the work with calls that
-// block. It keeps one descriptor, which it does not use without having looked that
-// it is still its own: a host may close it, and use the number for something else.
+// Following an agent: the group's parameters, keys and IDs come from the agent's Unix
+// socket (docs/control.md). One thread for each group does the work, with blocking calls.
+// It keeps one descriptor. Before each use it checks that this is still its socket: the
+// program may have closed it and reused the number.
 
 const AgentSocket = "/run/eespd/agent/agent.sock"
 
@@ -56,24 +56,24 @@ type FollowInfo struct {
 	Problem        string
 }
 
-// follower is a group's side of the agent's socket.
+// follower is a group's end of the connection to the agent.
 type follower struct {
 	name     string
 	config   FollowConfig
 	instance uint64
 	stop     atomic.Bool
 	ended    atomic.Bool
-	values   *link.Values // locked
+	values   *link.Values // in locked memory
 	write    sync.Mutex
 
 	mu         sync.Mutex
 	fd         int // -1: not connected
 	inode      uint64
-	connected  bool // and greeted
+	connected  bool // and the agent has answered HELLO
 	final      error
 	problem    string
 	g          *Group
-	state      link.State // the newest that was installed
+	state      link.State // the newest state that was installed
 	sealing    status.Code
 	slots      [2]uint64     // tss: generations
 	lost       time.Duration // boot time at which the connection was
@@ -82,25 +82,25 @@ type follower struct {
 	fenced     uint64
 	ids        []uint64
 	senders    []*Sender
-	without    []*Sender // wait for an ID
-	giving     bool      // IDs are on their way to senders that are not in without any more
-	barred     []*Sender // of them, those whose ID another machine may have
-	asked      int       // IDs
+	without    []*Sender // senders that wait for an ID
+	giving     bool      // take is giving IDs to senders that it has removed from without
+	barred     []*Sender // senders in without whose old ID another machine may have
+	asked      int       // how many IDs the agent was asked for
 	askAfter   time.Time
-	reported   time.Time // usage; the thread's
+	reported   time.Time // when usage was reported; the thread's
 	receivers  []*Receiver
-	clients    map[uint64]*client // by the ID that is sealed with to them
-	renewedKey time.Duration      // psp: boot time of the newest device key
-	ahead      atomic.Uint32      // levels of which packets name keys that have not come; see keys.Params
-	hintAfter  time.Time          // the thread's
+	clients    map[uint64]*client // by the ID of packets to them
+	renewedKey time.Duration      // psp: boot time at which the newest device key was made
+	ahead      atomic.Uint32      // levels at which packets name newer keys: keys.Params.Ahead
+	hintAfter  time.Time          // no hint before; the thread's
 }
 
 func FollowGroup(name string, c FollowConfig) (*Group, error) {
 	return FollowGroupOn(name, c, func(run func()) error { go run(); return nil })
 }
 
-// FollowGroupOn is FollowGroup for this module's C library, which has a thread for
-// run.
+// FollowGroupOn is FollowGroup for the C library. start must call run in a thread of its
+// own.
 func FollowGroupOn(name string, c FollowConfig, start func(run func()) error) (*Group, error) {
 	switch {
 	case name == "" || len(name) > 64:
@@ -152,7 +152,7 @@ func FollowGroupOn(name string, c FollowConfig, start func(run func()) error) (*
 
 func bootTime() time.Duration { return time.Duration(ktime.Clock(unix.CLOCK_BOOTTIME)) }
 
-// arrived returns the group when what FollowGroup waits for is there.
+// arrived returns the group once FollowGroup need not wait any more, else nil.
 func (f *follower) arrived() (*Group, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -178,7 +178,7 @@ func (f *follower) hasKeys() bool {
 	return false
 }
 
-// missing says what has not come in time.
+// missing returns the error that says what has not come in time.
 func (f *follower) missing() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -193,7 +193,7 @@ func (f *follower) missing() error {
 	return fmt.Errorf("%w: %s: %s", status.ErrAgent, f.config.Socket, f.problem)
 }
 
-// close ends it, and drops the keys.
+// close ends the thread and drops the keys.
 func (f *follower) close() {
 	f.stop.Store(true)
 	f.mu.Lock()
@@ -206,7 +206,7 @@ func (f *follower) close() {
 	}
 }
 
-// run is the thread.
+// run is the thread's function.
 func (f *follower) run() {
 	defer f.ended.Store(true)
 	defer func() {
@@ -261,13 +261,13 @@ func (f *follower) drop(g *keys.Group) {
 	}
 }
 
-// owns says whether a descriptor is the socket that was made. f.mu is held.
+// owns reports whether a descriptor still is the follower's socket. f.mu is held.
 func (f *follower) owns(fd int) bool {
 	var st syscall.Stat_t
 	return syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFSOCK && st.Ino == f.inode
 }
 
-// descriptor returns the connection's, or an error if it is not there any more.
+// descriptor returns the connection's descriptor, or an error if it is gone.
 func (f *follower) descriptor() (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -277,17 +277,17 @@ func (f *follower) descriptor() (int, error) {
 	case f.fd < 0:
 		return -1, errors.New("not connected")
 	case !f.owns(f.fd):
-		f.fd = -1 // it is somebody else's now
+		f.fd = -1 // the program uses the number for another file
 		return -1, errors.New("the host has closed the connection's descriptor")
 	}
 	return f.fd, nil
 }
 
 const (
-	// recvTimeout is how often a thread that waits looks at what else is due.
+	// recvTimeout is how often a thread that waits for a frame calls look.
 	recvTimeout = 250 * time.Millisecond
-	frameTime   = 10 * time.Second // that a frame may take to arrive
-	burstTime   = 4 * time.Second  // that bursts may take to end: an agent waits for 5
+	frameTime   = 10 * time.Second // how long a frame may take to arrive
+	burstTime   = 4 * time.Second  // how long bursts may take to end: the agent waits 5 s
 )
 
 // session connects, and works until the connection ends.
@@ -373,7 +373,8 @@ func (f *follower) send(typ, flags uint16, fields []byte) error {
 	return f.sendIn(make([]byte, 8+len(fields)), typ, flags, fields)
 }
 
-// sendIn is send by way of b, which has 8 octets more than the fields.
+// sendIn is send with the buffer b, which has 8 octets for the header in front of the
+// fields.
 func (f *follower) sendIn(b []byte, typ, flags uint16, fields []byte) error {
 	f.write.Lock()
 	defer f.write.Unlock()
@@ -397,7 +398,7 @@ func (f *follower) sendIn(b []byte, typ, flags uint16, fields []byte) error {
 	return nil
 }
 
-// receive reads a frame; a state's values go into locked memory, and nowhere else.
+// receive reads a frame. The values of a STATE go to locked memory only.
 func (f *follower) receive(idle bool) (typ uint16, body []byte, err error) {
 	var h [8]byte
 	if err := f.read(h[:], idle); err != nil {
@@ -428,7 +429,7 @@ func (f *follower) receive(idle bool) (typ uint16, body []byte, err error) {
 	return typ, body, f.read(rest, false)
 }
 
-// read fills b. Between frames (idle) it looks now and then at what else is due.
+// read fills b. Between frames (idle) it calls look from time to time.
 func (f *follower) read(b []byte, idle bool) error {
 	end := time.Now().Add(frameTime)
 	for len(b) > 0 {
@@ -457,7 +458,7 @@ func (f *follower) read(b []byte, idle bool) error {
 	return nil
 }
 
-// frame takes one frame of the agent's.
+// frame handles one frame from the agent.
 func (f *follower) frame(typ uint16, body []byte) error {
 	if typ == link.StateFrame {
 		defer clear(f.values[:])
@@ -506,7 +507,8 @@ func (f *follower) frame(typ uint16, body []byte) error {
 	return nil
 }
 
-// apply installs a state: when it returns nil, what it asks for is so.
+// apply installs a state. When it returns nil, the state is in force as package link
+// describes for DONE.
 func (f *follower) apply(st *link.State) (err error) {
 	f.mu.Lock()
 	g := f.g
@@ -525,7 +527,7 @@ func (f *follower) apply(st *link.State) (err error) {
 		}()
 	} else {
 		a, b := st.Params, f.state.Params
-		a.Window, a.Contexts, a.MTU = b.Window, b.Contexts, b.MTU // what may change
+		a.Window, a.Contexts, a.MTU = b.Window, b.Contexts, b.MTU // only these may change
 		if st.Group != f.state.Group || a != b {
 			return fmt.Errorf("this is another group: follow it anew")
 		}
@@ -536,7 +538,7 @@ func (f *follower) apply(st *link.State) (err error) {
 	}
 	f.mu.Lock()
 	if sealing == status.ErrFenced && f.sealing != status.ErrFenced {
-		// Another machine may have these IDs: nothing is sealed under them any more.
+		// Another machine may have these IDs: nothing is sealed with them any more.
 		f.fenced++
 		f.without, f.barred = slices.Clone(f.senders), nil
 		for _, s := range f.senders {
@@ -548,7 +550,7 @@ func (f *follower) apply(st *link.State) (err error) {
 	f.sealing = sealing
 	in := f.inForce()
 	f.mu.Unlock()
-	if sealing != status.OK { // also what another machine may have
+	if sealing != status.OK { // also if another machine may have the IDs
 		f.endClients(func(*client) bool { return true })
 	}
 	if in != status.OK {
@@ -578,8 +580,8 @@ func (f *follower) apply(st *link.State) (err error) {
 	return nil
 }
 
-// inForce is what packets are refused with: also while senders that were fenced
-// wait for other IDs. f.mu is held.
+// inForce returns the status of packets to be sealed. It is ErrFenced also while fenced
+// senders wait for new IDs. f.mu is held.
 func (f *follower) inForce() status.Code {
 	if f.sealing == status.OK && len(f.barred) != 0 {
 		return status.ErrFenced
@@ -603,7 +605,7 @@ func (f *follower) makeGroup(st *link.State) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: group %s as the agent has it: %v", status.ErrUnsupported, f.name, err)
 	}
-	if p == ProfilePSP { // device keys are this process's alone
+	if p == ProfilePSP { // device keys are made here, for this process only
 		for range g.g.Params().Slots {
 			if _, err := g.g.RotateKey(nil); err != nil {
 				g.g.Release()
@@ -643,8 +645,8 @@ func (f *follower) installRings(g *keys.Group, st *link.State, sealing status.Co
 	return nil
 }
 
-// installSlots: a generation's slot is its lowest bit. Senders go over as the
-// first of all, and no key is removed that they still use.
+// installSlots installs the keys of a profile with slots. The slot of a generation is its
+// lowest bit. Senders change to the current key before any key is removed.
 func (f *follower) installSlots(g *keys.Group, st *link.State, sealing status.Code) error {
 	var r *link.Ring
 	level := 0
@@ -697,12 +699,12 @@ func (f *follower) installSlots(g *keys.Group, st *link.State, sealing status.Co
 		return err
 	}
 	if s := g.Snapshot(); r.Epoch != 0 && s.Current != int(c&1) {
-		g.SetSealing(status.ErrNoKey) // until it is in its epoch
+		g.SetSealing(status.ErrNoKey) // until the key's epoch is set
 	}
 	if err := g.UseKey(int(c & 1)); err != nil {
 		return err
 	}
-	// Counters begin anew with an epoch, so that none may come again.
+	// Counters begin anew with an epoch, so an epoch must not come again.
 	switch have := g.Epoch(); {
 	case r.Epoch < have:
 		return fmt.Errorf("the epoch falls from %d to %d", have, r.Epoch)
@@ -726,10 +728,10 @@ func (f *follower) installSlots(g *keys.Group, st *link.State, sealing status.Co
 	return g.SetSealing(sealing)
 }
 
-// spent is a counter from which on a sender goes over to another ID.
+// spent is the counter at which a sender asks for another ID.
 const spent = 1 << 47
 
-// look does what is due from time to time.
+// look does what is due from time to time: IDs, leases, reports, hints.
 func (f *follower) look() {
 	f.mu.Lock()
 	g, stale := f.g, false
@@ -760,11 +762,11 @@ func (f *follower) look() {
 	}
 }
 
-// hintEvery is how often at most an agent is told that packets name keys which have not come.
+// hintEvery is the least time between two hints: anybody can send packets that cause one.
 const hintEvery = 10 * time.Second
 
-// hint has the agent ask at once whether a key is there that packets name and the group has not:
-// once in hintEvery and a bit, for anybody can send such packets.
+// hint tells the agent that packets name newer keys than the group has. The agent then
+// asks its server at once.
 func (f *follower) hint() {
 	if f.ahead.Load() == 0 || time.Now().Before(f.hintAfter) {
 		return
@@ -782,10 +784,10 @@ func (f *follower) hint() {
 	f.send(link.Hint, 0, link.Put(link.Put(nil, 1, id[:]), 2, []byte{byte(levels)}))
 }
 
-// usageEvery is how often what was done with keys is reported.
+// usageEvery is the time between two reports of usage.
 var usageEvery = 5 * time.Second
 
-// report tells the agent what was done with each key that is in force.
+// report sends the agent the usage of each key in force.
 func (f *follower) report(g *keys.Group, st *link.State) {
 	for l, r := range st.Rings {
 		if r == nil {
@@ -811,8 +813,8 @@ func (f *follower) report(g *keys.Group, st *link.State) {
 	}
 }
 
-// ask asks for the IDs that senders wait for, once, and when nothing is sealed
-// under one that another machine has.
+// ask asks the agent for the IDs that senders wait for, once; after fencing only when
+// nothing is sealed any more with the old ones.
 func (f *follower) ask() {
 	f.mu.Lock()
 	n := min(len(f.without), 16)
@@ -830,7 +832,7 @@ func (f *follower) ask() {
 	}
 }
 
-// take gives IDs to senders that wait for one. Receivers know them first.
+// take gives IDs to senders that wait for one. Receivers get them first, as own IDs.
 func (f *follower) take(ids []uint64) {
 	f.mu.Lock()
 	f.asked, f.giving = 0, true
@@ -873,7 +875,7 @@ func (f *follower) take(ids []uint64) {
 	f.ask()
 }
 
-// newSender makes a sender that has its ID from the agent.
+// newSender makes a sender whose ID comes from the agent.
 func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 	switch {
 	case s.g.g.Params().SPIs:
@@ -922,17 +924,18 @@ func (f *follower) dropSender(s *Sender) {
 	f.senders, f.without, f.barred = slices.DeleteFunc(f.senders, is), slices.DeleteFunc(f.without, is), slices.DeleteFunc(f.barred, is)
 }
 
-// given are the IDs that this group's senders have or had.
+// given returns the IDs that this group's senders have or had, as own IDs of receivers.
 func (f *follower) given() []uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if ProfileID(f.state.Profile) == ProfileTSS && f.state.Mode == TSSServer {
-		return nil // both ends have one
+		return nil // both ends send with one ID
 	}
 	return slices.Clone(f.ids)
 }
 
-// replay fills in the replay protection of a receiver that does not ask for another.
+// replay sets the group's replay protection in the configuration of a receiver that sets
+// none.
 func (f *follower) replay(c *ReceiverConfig) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

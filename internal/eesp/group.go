@@ -122,7 +122,7 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 	if c.Align8 {
 		p.Align = 8
 	}
-	// What a profile does not read must not be set: it would be ignored.
+	// Fields that the profile does not read must be zero: they would be ignored.
 	const stateless, psp, tss, eesp = 1 << ProfileStateless, 1 << ProfilePSP, 1 << ProfileTSS, 1 << ProfileEESP
 	for _, f := range []struct {
 		name   string
@@ -158,17 +158,17 @@ type Group struct {
 	g       *keys.Group
 	be      *backend
 	closed  atomic.Bool
-	made    int64     // ns since 1970
-	follows *follower // an agent; nil: the host has the keys in hand
+	made    int64     // when it was made, ns since 1970
+	follows *follower // nil: the program sets the keys itself
 
 	bindings bindings
 }
 
-// bindings are the state files of a group's senders, which name the key in use, and
-// their locks, which go with keys.
+// bindings are the owners of a group's senders with a state file, which names the key in
+// use, or locks, which are for keys.
 type bindings struct {
 	mu  sync.Mutex
-	all map[*counter.Owner]int // how many senders
+	all map[*counter.Owner]int // number of senders that share the owner
 }
 
 func (b *bindings) add(o *counter.Owner) {
@@ -188,7 +188,8 @@ func (b *bindings) remove(o *counter.Owner) {
 	}
 }
 
-// changed has files and locks be those of the keys that are in use now, if err is nil.
+// changed updates files and locks for the keys that are in use now, unless err is not nil,
+// and returns err.
 func (g *Group) changed(err error) error {
 	if err == nil {
 		g.bindings.mu.Lock()
@@ -225,7 +226,7 @@ func (g *Group) Close() {
 	}
 }
 
-// usable is nil, or says why there is nothing to use.
+// usable returns nil, or ErrArgument if the group is nil, not made or closed.
 func (g *Group) usable() error {
 	if g == nil || g.g == nil {
 		return fmt.Errorf("%w: no group", status.ErrArgument)
@@ -236,7 +237,7 @@ func (g *Group) usable() error {
 	return nil
 }
 
-// own is nil if the host has the group's keys in hand.
+// own returns nil if the program sets the group's keys itself, else ErrUnsupported.
 func (g *Group) own() error {
 	if err := g.usable(); err != nil {
 		return err
@@ -247,7 +248,7 @@ func (g *Group) own() error {
 	return nil
 }
 
-// change does something to a group's keys.
+// change calls f, which changes a group's keys, and updates files and locks.
 func (g *Group) change(f func(g *keys.Group) error) error {
 	if err := g.own(); err != nil {
 		return err
@@ -515,5 +516,5 @@ func (g *Group) export(k *DataKey, c Context, options bool) error {
 	return w.w.Export(g.be, g.g, &c, options, k)
 }
 
-// Engine is for this module's C library.
+// Internals returns the group and its backend for the C library.
 func (g *Group) Internals() (*keys.Group, *backend) { return g.g, g.be }

@@ -11,9 +11,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// The kernels without packets, for formats and keys of the caller's own: the
-// rule that one key never seals two messages with one nonce is then the
-// caller's to keep.
+// The kernels without packets, for the caller's own formats and keys.
 
 const MaxKeySet = burst.MaxKeyset
 
@@ -174,7 +172,7 @@ func (s *KeySet) crypt(jobs []Job, sealing bool) (int, error) {
 	return run(jobs, s.n, sealing, func(w *session, at, n int) (int, error) { return w.w.Keyed(k, w.jobs[:n], sealing) })
 }
 
-// run has f take jobs, a session's worth at a time, once all are known to be sound.
+// run checks all jobs, then calls f for as many as a session holds at a time.
 func run(jobs []Job, keys int, sealing bool, f func(s *session, at, n int) (int, error)) (int, error) {
 	for i := range jobs {
 		if err := jobs[i].check(keys); err != nil {
@@ -224,7 +222,7 @@ func (j *Job) check(keys int) error {
 	return nil
 }
 
-// apart reports whether two slices of one length are the same or do not overlap.
+// apart reports whether two slices of one length are equal or do not overlap.
 func apart(a, b []byte) bool {
 	gap := uintptr(pointer(a)) - uintptr(pointer(b))
 	return gap == 0 || gap >= uintptr(len(a)) && -gap >= uintptr(len(a))

@@ -42,7 +42,7 @@ func as16(a netip.Addr) (b [16]byte) {
 	return b
 }
 
-// refuse is for what has nothing to seal or open with.
+// refuse ends the packets of an object that is nil or closed.
 func refuse(pkts []Packet) int {
 	for i := range pkts {
 		p := &pkts[i]
@@ -51,7 +51,7 @@ func refuse(pkts []Packet) int {
 	return 0
 }
 
-// each runs f over a burst in descriptors, a session's worth at a time.
+// each converts a burst to descriptors and calls f, as many as a session holds at a time.
 func each(pkts []Packet, needs addresses, f func(w *burst.Worker, d []profile.Desc) int) int {
 	s, err := getWorker()
 	if err != nil {
@@ -77,7 +77,7 @@ func each(pkts []Packet, needs addresses, f func(w *burst.Worker, d []profile.De
 	return good
 }
 
-// lack reports whether a packet has not the addresses that are needed.
+// lack reports whether a packet lacks addresses that are needed.
 func (p *Packet) lack(needs addresses) bool {
 	src, dst := p.SrcIP, p.DstIP
 	if needs&ofProxy != 0 && (p.OutSrc.IsValid() || p.OutDst.IsValid()) {
@@ -86,9 +86,8 @@ func (p *Packet) lack(needs addresses) bool {
 	return needs&(needSrc|needDst) != 0 && !src.IsValid() || needs&needDst != 0 && !dst.IsValid()
 }
 
-// fill makes a descriptor for internal/burst of a packet. One whose slices do not fit,
-// or that has not the addresses that it needs, gets flags, which the engine
-// refuses as an argument error.
+// fill makes a descriptor of a packet. If slices are not valid, or needed addresses are
+// missing, it sets flags that internal/burst refuses with ErrArgument.
 func fill(d *profile.Desc, a *Addr, p *Packet, needs addresses) {
 	*d = profile.Desc{COffset: p.COffset, IOffset: p.IOffset, NextHeader: p.NextHeader, Src: as16(p.SrcIP), DstIP: as16(p.DstIP)}
 	if p.lack(needs) || p.Off < 0 || p.Len < 0 || p.Off > len(p.Buf) || p.Len > len(p.Buf)-p.Off {

@@ -44,12 +44,12 @@ type Receiver struct {
 	groups []*Group
 	closed atomic.Bool
 
-	mu     sync.Mutex // of the IDs
+	mu     sync.Mutex // guards the IDs
 	own    *profile.OwnIDs
 	ownIDs []uint64
 }
 
-// usable reports whether it has been made, and not been closed.
+// usable reports whether the receiver was made and is not closed.
 func (r *Receiver) usable() bool { return r != nil && r.r.Opening != nil && !r.closed.Load() }
 
 func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
@@ -130,7 +130,8 @@ func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 	return r, nil
 }
 
-// configure makes the Opening of groups with these parameters, or of k.
+// configure checks c, and makes Opening and replay protection for groups with these
+// parameters, or for k.
 func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Params) error {
 	if c.EngineBits > counter.MaxEngineBits {
 		return fmt.Errorf("%w: engine bits %d: at most %d", status.ErrArgument, c.EngineBits, counter.MaxEngineBits)
@@ -162,7 +163,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 	if err != nil {
 		return err
 	}
-	for _, p := range params { // all must suit; one serves them
+	for _, p := range params { // every group is checked; one Opening serves all
 		o, err := pr.Opening(p, &profile.ReceiverConfig{Own: r.own, TryPrevious: c.TryPrevious, Replay: c.ReplayWindow != 0 || byTime, EngineBits: c.EngineBits, Key: k})
 		if err != nil {
 			return err
@@ -200,7 +201,7 @@ func (r *Receiver) SetOwnIDs(ids ...uint64) error {
 	return nil
 }
 
-// refreshOwn puts the IDs in force that there are now.
+// refreshOwn sets the own IDs: the caller's, and those that agents gave.
 func (r *Receiver) refreshOwn() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,7 +271,7 @@ func (r *Receiver) ReplayStats() (s ReplayStats) {
 	return s
 }
 
-// Engine is for this module's C library.
+// Burst returns the receiver for the C library.
 func (r *Receiver) Burst() *burst.Receiver { return &r.r }
 
 type Proxy struct {

@@ -13,14 +13,14 @@ import (
 	"libeesp/internal/status"
 )
 
-// By the clock, counters of tss are the time since epochOrigin at 2^tssRateLog2 a
-// second, if the configuration does not say otherwise: epochs are not the
-// clock's, so that 48 bits have to last, for 34 years.
+// tssRateLog2 is the default rate of tss, of counters that follow the clock: they are the
+// time since epochOrigin in units of 2^-18 s. Epochs do not follow the clock, so 48 bits
+// must last: they do so for 34 years.
 const tssRateLog2 = 18
 
 var epochOrigin = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// byOrigin fills in what the clock mode needs where the epoch is not the clock's.
+// byOrigin sets defaults of the clock mode where the epoch does not follow the clock.
 func byOrigin(c *counter.Config) {
 	if c.Mode != CounterClock {
 		return
@@ -37,41 +37,40 @@ func byOrigin(c *counter.Config) {
 	}
 }
 
-// renewed has the counters of a group's sender where they begin anew with each
-// key and epoch, in which no nonce can then be one of another key: an owner for
-// each, shared with the other senders of this ID.
+// renewed holds the owners of a group's sender whose counters begin anew with each key
+// and epoch: one owner for each, shared with other senders of this ID.
 type renewed struct {
 	name   string
 	config counter.Config
-	pinned bool // the epoch is the configuration's, not the group's
+	pinned bool // the epoch is that of the configuration, not the group's
 	now    atomic.Pointer[renewal]
-	own    *counter.Owner // a test's
+	own    *counter.Owner // set by tests
 
 	mu      sync.Mutex
 	all     []*renewal // newest last
-	started bool       // the first one begins where the caller says
+	started bool       // the first owner was made: only that one begins at the caller's Start
 	closed  bool
 }
 
 type renewal struct {
-	sequence uint64 // of the snapshot that it was for
+	sequence uint64 // of the snapshot that it was made for
 	key      [16]byte
 	epoch    uint16
 	owner    *counter.Owner
 }
 
-// keptRenewals is how many keys and epochs that were in use keep their owners: a
-// few come back, and the rest goes on above what was used if it does.
+// keptRenewals is how many keys and epochs keep their owners. If an older one comes back,
+// a new owner begins above the counters that were used.
 const keptRenewals = 8
 
-// oneKey is the only key that an owner is for.
+// oneKey is the only key of an owner.
 type oneKey [16]byte
 
 func (k oneKey) InUse() ([16]byte, bool) { return k, true }
 func (k oneKey) All() [][16]byte         { return [][16]byte{k} }
 
-// newRenewed takes the place of the ID in the process, so that no sender that
-// could come to the same key and nonces is made beside it.
+// newRenewed also claims the ID in the process (place), so that no other sender can be
+// made that could have the same key and nonces.
 func newRenewed(s profile.Sealing, c counter.Config) (r *renewed, place *counter.Owner, err error) {
 	if !c.FixedEpoch && c.Mode == CounterClock && c.Epoch != 0 {
 		return nil, nil, fmt.Errorf("%w: epoch without a fixed epoch", status.ErrArgument)
@@ -91,8 +90,8 @@ func newRenewed(s profile.Sealing, c counter.Config) (r *renewed, place *counter
 	return r, place, err
 }
 
-// Of returns the owner for the keys of a snapshot. That of the burst before
-// takes no lock.
+// Owner returns the owner for the keys of a snapshot. If it is that of the burst before,
+// this takes no lock.
 func (r *renewed) Owner(snap *keys.Snapshot) (*counter.Owner, status.Code) {
 	if r.own != nil {
 		return r.own, status.OK
@@ -145,7 +144,7 @@ func (r *renewed) renew(snap *keys.Snapshot) (*counter.Owner, error) {
 	if len(r.all) > keptRenewals {
 		old := r.all[0].owner
 		r.all = append(r.all[:0], r.all[1:]...)
-		keys.Retire(old.Release) // when no burst takes from it
+		keys.Retire(old.Release) // when no burst takes counters from it
 	}
 	return o, nil
 }

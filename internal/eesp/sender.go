@@ -50,16 +50,16 @@ type SenderConfig struct {
 const TimeLead = 2 * time.Millisecond
 
 type Sender struct {
-	now    atomic.Pointer[sending] // nil: the agent that its group follows has given no ID yet
+	now    atomic.Pointer[sending] // nil: the agent has given no ID yet
 	made   bool
 	g      *Group
-	needs  addresses // of packets
-	idless burst.Stats
+	needs  addresses   // that packets must have
+	idless burst.Stats // of packets that were refused for lack of an ID
 	closed atomic.Bool
 
-	mu     sync.Mutex // of changes of the ID
+	mu     sync.Mutex // guards changes of the ID
 	config SenderConfig
-	past   []*sending // under IDs of before
+	past   []*sending // under earlier IDs
 	cell   *uintptr   // see Plan
 	direct uintptr
 }
@@ -68,11 +68,11 @@ type Sender struct {
 type sending struct {
 	s    burst.Sender
 	g    *Group
-	anew *renewed // tss, of a group; Counter holds the ID's place
+	anew *renewed // tss, with a group; Counter then only claims the ID
 	id   uint64
 }
 
-// usable reports whether it has been made, and not been closed.
+// usable reports whether the sender was made and is not closed.
 func (s *Sender) usable() bool { return s != nil && s.made && !s.closed.Load() }
 
 func NewSender(g *Group, c SenderConfig) (*Sender, error) {
@@ -99,7 +99,7 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 	return s, nil
 }
 
-// sending makes what seals under the ID of c.
+// sending makes a group's sender under the ID of c.
 func (g *Group) sending(c SenderConfig) (*sending, error) {
 	s := &sending{g: g}
 	s.s.Backend, s.s.Group = g.be, g.g
@@ -113,7 +113,7 @@ func (g *Group) sending(c SenderConfig) (*sending, error) {
 	c.Time, c.TimeLate = g.g.Params().Timed, g.g.Params().TimedLate
 	levels := uint8(c.Levels)
 	slot := -1
-	if g.g.Params().SPIs { // its top bit says which
+	if g.g.Params().SPIs { // the SPI's top bit is the slot
 		slot = int(c.ID >> 31 & 1)
 	}
 	return s.finish("", &c, ofGroup{g.g, levels, slot})
@@ -190,15 +190,15 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	return r, nil
 }
 
-// epochStart is when the clock mode's default epoch of that number began: the
-// last time not after now.
+// epochStart returns the last time, not after now, at which the clock mode's default
+// epoch with this number began.
 func epochStart(epoch uint16, now time.Time) time.Time {
 	e := now.Unix() >> 20
 	e -= int64(uint16(e) - epoch)
 	return time.Unix(e<<20, 0)
 }
 
-// ofGroup are the keys that a group's sender seals with.
+// ofGroup names the keys of a group's sender, as counter.Keys.
 type ofGroup struct {
 	g      *keys.Group
 	levels uint8
@@ -215,7 +215,7 @@ func (k ofGroup) All() [][16]byte {
 	return all
 }
 
-// held is the key of a sender that holds one.
+// held names the key of a sender that holds a data key, as counter.Keys.
 type held [16]byte
 
 func (k held) InUse() ([16]byte, bool) { return k, true }
@@ -227,10 +227,10 @@ func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending,
 	if n, is := s.s.Sealing.(profile.Numbered); is {
 		first = n.First()
 	}
-	way := counter.NoDirection
+	direction := counter.NoDirection
 	if d, is := s.s.Sealing.(profile.Directed); is {
 		if has, bit := d.Direction(); has {
-			way = counter.TopClear + counter.Direction(bit)
+			direction = counter.TopClear + counter.Direction(bit)
 		}
 	}
 	timed, lead, wait := c.Time || c.TimeLate, time.Duration(0), time.Duration(0)
@@ -245,10 +245,10 @@ func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending,
 		}
 	}
 	config := counter.Config{
-		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, Direction: way, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
+		Mode: c.Counter, EngineBits: c.EngineBits, Engine: c.Engine, Direction: direction, FixedEpoch: c.FixedEpoch, Epoch: c.Epoch,
 		EpochStart: c.EpochStart, RateLog2: c.RateLog2, Start: c.Start, First: first, Path: c.StatePath, Run: c.ReserveRun,
 		LockDir: c.LockDir, Timed: timed, Lead: lead, Wait: wait,
-		// An ID that an agent gives may be one that this process had in another cluster: its counters go on.
+		// This process may have had the ID in another cluster: then its counters go on.
 		Resume: c.Counter == CounterExplicit && s.g != nil && s.g.follows != nil,
 	}
 	if d, is := s.s.Sealing.(profile.Domain); is {
@@ -266,8 +266,8 @@ func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending,
 	return s, nil
 }
 
-// inDomain is finish where the epoch is the group's, or the data key's, and not
-// the clock's.
+// inDomain is finish for a domain: the epoch is that of the group or data key, and does
+// not follow the clock.
 func (s *sending) inDomain(key string, c counter.Config, d profile.Domain, k counter.Keys) (_ *sending, err error) {
 	c.Limit = d.CounterLimit()
 	if s.g == nil {
@@ -328,7 +328,7 @@ func (s *Sender) setID(id uint64) error {
 	return nil
 }
 
-// replace has bursts that begin from now on seal with n. s.mu is held.
+// replace makes bursts that begin from now on seal with n. s.mu is held.
 func (s *Sender) replace(n *sending) {
 	old := s.now.Load()
 	s.now.Store(n)
@@ -336,7 +336,7 @@ func (s *Sender) replace(n *sending) {
 		s.past = append(s.past, old)
 		old.s.Replace(&n.s)
 		old.s.Unplan()
-		keys.Retire(old.closeCounters) // when no burst takes from them
+		keys.Retire(old.closeCounters) // when no burst takes counters from it
 		old.closeGroup()
 	}
 	n.plan(s.cell, s.direct)
@@ -372,8 +372,8 @@ func (s *Sender) Close() {
 	}
 }
 
-// Plan is for this module's C library: it has plans be published in cell, whose
-// kernels are at direct.
+// Plan publishes plans in cell, for the C library. direct is the address of
+// kernel.Direct.
 func (s *Sender) Plan(cell *uintptr, direct uintptr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -389,7 +389,7 @@ func (s *sending) plan(cell *uintptr, direct uintptr) {
 	}
 }
 
-// NoID refuses packets because the sender has no ID yet.
+// NoID refuses packets with ErrNoKey, because the sender has no ID yet.
 func (s *Sender) NoID(d []profile.Desc) int { return s.idless.Refuse(d, status.ErrNoKey) }
 
 func (s *Sender) HeaderLen() int {
@@ -452,7 +452,7 @@ func (s *Sender) Stats() Stats {
 	return stats(s.Counts())
 }
 
-// Counts is Stats for this module's C library: octets, and packets by status.
+// Counts is Stats for the C library: octets of output, and packets by status (negated).
 func (s *Sender) Counts() (octets uint64, by [status.Count]uint64) {
 	s.mu.Lock()
 	all := []*burst.Stats{&s.idless}
@@ -472,13 +472,13 @@ func (s *Sender) Counts() (octets uint64, by [status.Count]uint64) {
 	return octets, by
 }
 
-// SealTaken is for this module's C library: it seals packets that plans have
-// taken counters for, from the owner of that serial.
+// SealTaken seals packets for the C library, whose counters it has taken, from first on,
+// from the owner with this serial.
 func (s *Sender) SealTaken(w *burst.Worker, d []profile.Desc, first, serial uint64) int {
 	return w.SealTaken(s.Burst(), d, first, serial)
 }
 
-// Backend is for this module's C library.
+// Backend returns the sender's backend, for the C library.
 func (s *Sender) Backend() *kernel.Backend {
 	if e := s.Burst(); e != nil {
 		return e.Backend
@@ -486,7 +486,7 @@ func (s *Sender) Backend() *kernel.Backend {
 	return s.g.be
 }
 
-// Engine is for this module's C library; nil: there is no ID yet.
+// Burst returns the sender for the C library; nil: it has no ID yet.
 func (s *Sender) Burst() *burst.Sender {
 	if n := s.now.Load(); n != nil {
 		return &n.s

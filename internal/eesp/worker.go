@@ -9,8 +9,8 @@ import (
 	"libeesp/internal/profile"
 )
 
-// session is a worker with room for descriptors. Those hold pointers into the
-// caller's memory, so they are on the heap, where the collector sees them.
+// session is a worker with memory for descriptors. These have pointers to the caller's
+// memory, so they are on the heap, where the collector sees them.
 type session struct {
 	w     *burst.Worker
 	descs [128]profile.Desc
@@ -18,7 +18,7 @@ type session struct {
 	jobs  [128]kernel.Job
 }
 
-// pool keeps idle sessions; taking and giving back one is a swap.
+// pool holds idle sessions. Taking one or giving it back is an atomic swap.
 var pool [64]atomic.Pointer[session]
 
 func getWorker() (*session, error) {

@@ -5,16 +5,16 @@ import (
 	"math/bits"
 )
 
-// A slice is four AES blocks, bit by bit: word i holds bit i of all 64 octets.
-// Block b has the 16 bits from 16*b on, octet j of it (FIPS-197 order: row
-// j%4, column j/4) bit j of those. So a round key takes eight 16-bit words, and
-// blocks with different keys go side by side.
+// A slice is four AES blocks in bit-sliced form: word i holds bit i of all 64 octets.
+// Block b has the 16 bits from 16*b on; bit j of these belongs to octet j (FIPS-197 order:
+// row j%4, column j/4). So a round key takes eight 16-bit words, and blocks with different
+// keys can be processed side by side.
 type slice [8]uint64
 
 // fields repeats a pattern of 16 bits for all four blocks.
 const fields = 0x0001000100010001
 
-// swap exchanges the bits of a under mask m with those of b that lie n higher.
+// swap exchanges the bits of b under mask m with the bits of a that lie n higher.
 func swap(a, b uint64, m uint64, n uint) (uint64, uint64) {
 	t := (a>>n ^ b) & m
 	return a ^ t<<n, b ^ t
@@ -54,7 +54,7 @@ func (q *slice) pack(b *[64]byte) {
 	q.across()
 }
 
-// unpack writes four blocks and leaves q useless.
+// unpack writes four blocks and destroys q.
 func (q *slice) unpack(b *[64]byte) {
 	q.across()
 	q.within()
@@ -227,8 +227,8 @@ func (q *slice) encrypt(k []slice) {
 	q.add(&k[last])
 }
 
-// atOnce is how many keys the key schedule takes side by side: SubWord of
-// each is four octets of a slice.
+// atOnce is how many keys the key schedule processes side by side: SubWord of each takes
+// four octets of a slice.
 const atOnce = 16
 
 // schedule is FIPS-197's KeyExpansion for up to atOnce keys, whose first

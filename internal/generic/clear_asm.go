@@ -2,7 +2,7 @@
 
 package generic
 
-// clearRegisters zeroes the registers that Go's code may have left secrets in.
+// clearRegisters zeroes the registers in which Go code may have left secrets.
 //
 //go:noescape
 func clearRegisters()

@@ -13,39 +13,38 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// key is a key slot: round keys in sliced form, and GHASH's H.
+// key is an expanded key: round keys in bit-sliced form, and GHASH's H.
 type key struct {
 	rk [15][8]uint16
 	h  element
 }
 
-// work is how the kernels use scratch memory.
+// work is the layout of scratch memory.
 type work struct {
 	q     slice
 	k     [15]slice
 	block [64]byte
-	text  [16]byte // of a packet, as it was read
+	text  [16]byte // octets that were read from a packet
 	words [atOnce][60]uint32
 	mask  [kernel.Chunk][16]byte // E(J0)
-	sum   [kernel.Chunk]element  // GHASH, of what has gone through the cipher
-	once  [kernel.Chunk]key      // of mode OneShot
+	sum   [kernel.Chunk]element  // GHASH so far
+	once  [kernel.Chunk]key      // expanded keys in mode OneShot
 }
 
-// batch is CTR blocks of any jobs, which go through the cipher by fours. It
-// holds pointers, so it stays out of scratch memory, which the collector does
-// not see.
+// batch collects CTR blocks of any jobs; four of them go through the cipher together. It
+// has pointers, so it is not in scratch memory, which the collector does not see.
 type batch struct {
 	*work
-	area   unsafe.Pointer // expanded keys; nil: they are in once
+	area   unsafe.Pointer // expanded keys; nil: they are in work.once
 	rounds int
 	open   bool
 	n      int
 	block  [4]ctrBlock
-	have   [4]*key // whose round keys are in k
+	have   [4]*key // keys whose round keys are in k
 }
 
-// ctrBlock is one block of a batch: up to 16 octets of text, which go into sum on
-// their way. Without src dst receives the key stream itself.
+// ctrBlock is one block of a batch: up to 16 octets of text, whose ciphertext is added to
+// sum. If src is nil, dst receives the key stream.
 type ctrBlock struct {
 	key      *key
 	dst, src unsafe.Pointer
@@ -53,13 +52,13 @@ type ctrBlock struct {
 	sum      *element
 }
 
-// Both must fit where internal/burst puts them.
+// Both must fit in the memory that internal/burst gives: this does not compile otherwise.
 var (
 	_ [kernel.ScratchBytes - unsafe.Sizeof(work{})]byte
 	_ [kernel.MaxKeyBytes - unsafe.Sizeof(key{})]byte
 )
 
-// Backend is this package.
+// Backend is the backend of this package.
 var Backend = kernel.Backend{
 	Name:     "generic",
 	KeyBytes: int(unsafe.Sizeof(key{})),
@@ -89,13 +88,13 @@ var Backend = kernel.Backend{
 	},
 }
 
-// stackBytes is more than anything here takes of the stack.
+// stackBytes is more stack than any function here uses.
 const stackBytes = 8 << 10
 
-// sweep zeroes the stack below its caller. Go keeps what it has no register for
-// there: round keys, H, sums. Before a kernel it sees to it that the stack is
-// long enough, since one that grows is copied and the old one is not wiped;
-// afterwards it wipes. Its callers have no secrets in their own frames.
+// sweep zeroes the stack below its caller, where compiled code may have stored round keys,
+// H and sums. It is called before and after a kernel. Before, it grows the stack: one that
+// grows later is copied, and the old one is not wiped. Its callers have no secrets in
+// their own frames.
 //
 //go:noinline
 func sweep() {
@@ -112,7 +111,7 @@ func keyAt(area unsafe.Pointer, i int) *key {
 	return (*key)(unsafe.Add(area, i*int(unsafe.Sizeof(key{}))))
 }
 
-// ExpandMaster makes the master form of a 256-bit CMAC key.
+// ExpandMaster expands a 256-bit CMAC key.
 func ExpandMaster(m *kernel.Master, k *[32]byte, scratch unsafe.Pointer) {
 	sweep()
 	expandMaster(m, k, scratch)
@@ -168,7 +167,7 @@ func encryptBlock(dst, src *[16]byte, m *kernel.Master, scratch unsafe.Pointer) 
 	copy(dst[:], w.block[:])
 }
 
-// master puts a master's round keys in place for four blocks.
+// master loads a master's round keys, repeated for four blocks.
 func (w *work) master(m *kernel.Master) {
 	for r := range m.RK {
 		for b := range 4 {
@@ -255,7 +254,7 @@ func (w *work) expand(area, keys unsafe.Pointer, n, keyLen int) {
 	}
 }
 
-// add queues one CTR block; every fourth sets the cipher to work.
+// add adds one CTR block; with the fourth it runs the cipher.
 func (w *batch) add(nonce *[12]byte, counter uint32, c ctrBlock) {
 	b := w.work.block[16*w.n:][:16]
 	copy(b, nonce[:])
@@ -271,7 +270,7 @@ func (w *batch) flush() {
 		return
 	}
 	var keys [4]*key
-	for i := range keys { // lanes without a block repeat the first's key
+	for i := range keys { // lanes without a block use the first one's key
 		keys[i] = w.block[0].key
 		if i < w.n {
 			keys[i] = w.block[i].key
@@ -298,8 +297,8 @@ func (w *batch) flush() {
 			copy(octets(c.dst, 16), x)
 			continue
 		}
-		// The packet may lie where somebody else writes: what is read once is
-		// what is decrypted and hashed, and what was sealed is not read again.
+		// Others may write to the packet's memory: each octet is read once, for both
+		// cipher and hash, and ciphertext that was written is not read back.
 		t := w.text[:]
 		clear(t)
 		copy(t, octets(c.src, c.size))
@@ -316,8 +315,8 @@ func (w *batch) flush() {
 	w.n = 0
 }
 
-// crypt runs CTR over one job, E(J0) going to mask and GHASH of AAD and
-// ciphertext to sum.
+// crypt runs CTR over job i. E(J0) goes to mask[i], GHASH of AAD and ciphertext to
+// sum[i].
 func (w *batch) crypt(i int, j *kernel.Job) {
 	k, sum := w.of(i, j), &w.sum[i]
 	*sum = element{}
@@ -337,7 +336,7 @@ func (w *batch) of(i int, j *kernel.Job) *key {
 	return keyAt(w.area, int(j.Key))
 }
 
-// begin sets a batch up; keys of mode OneShot are expanded here.
+// begin makes a batch, and expands the keys in mode OneShot.
 func begin(area unsafe.Pointer, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, open bool) batch {
 	w := batch{work: (*work)(scratch), rounds: keyLen/4 + 6, area: area, open: open}
 	if mode == kernel.OneShot {

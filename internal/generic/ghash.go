@@ -13,10 +13,10 @@ func read(b []byte) element {
 	return element{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
 }
 
-// clmul multiplies polynomials over GF(2). Integer multiplication does that
-// where carries cannot meet: of the low 60 bits every fourth is taken at a
-// time, so that at most 15 products fall into one place, which has room for
-// four bits. The high four bits of each are added by shifting.
+// clmul multiplies polynomials over GF(2) by integer multiplication of numbers in which
+// only every fourth bit may be set. At most 15 products then fall in one place, and their
+// sum fits in the four bits that there are before the next. So it handles the low 60 bits
+// of both; their high four bits are added by shifting.
 func clmul(x, y uint64) (hi, lo uint64) {
 	const every = 0x0111111111111111
 	x0, x1, x2, x3 := x&every, x&(every<<1), x&(every<<2), x&(every<<3)
@@ -52,7 +52,7 @@ func clmul(x, y uint64) (hi, lo uint64) {
 		m := -(x >> (60 + i) & 1) // the whole of y
 		h ^= y >> (4 - i) & m
 		l ^= y << (60 + i) & m
-		m = -(y >> (60 + i) & 1) // what is left of x
+		m = -(y >> (60 + i) & 1) // the low 60 bits of x
 		h ^= low >> (4 - i) & m
 		l ^= low << (60 + i) & m
 	}
@@ -67,7 +67,7 @@ func (e *element) mul(h *element) {
 	mh, ml = mh^v3^v1, ml^v2^v0
 	v2, v1 = v2^mh, v1^ml
 
-	// The product of two reflected polynomials is one place short.
+	// The product of two reflected polynomials is shifted by one bit.
 	v3 = v3<<1 | v2>>63
 	v2 = v2<<1 | v1>>63
 	v1 = v1<<1 | v0>>63

@@ -8,7 +8,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// MaxExpand is the most octets that Expand gives.
+// MaxExpand is the most octets that Expand writes.
 const MaxExpand = 64
 
 var serials atomic.Uint64
@@ -21,7 +21,8 @@ type Expander struct {
 	pads   *pads
 }
 
-// NewExpander takes a key of exactly the hash's length; it is copied.
+// NewExpander copies a key, which must have the hash's length. The error is ErrArgument
+// or ErrMemory.
 func NewExpander(h Hash, prk []byte) (*Expander, error) {
 	if h < SHA256 || h > SHA512 || len(prk) != h.Size() {
 		return nil, fmt.Errorf("%w: hash %d with a key of %d octets", status.ErrArgument, h, len(prk))
@@ -41,12 +42,11 @@ func NewExpander(h Hash, prk []byte) (*Expander, error) {
 	return &Expander{h, serials.Add(1), p}, nil
 }
 
-// Serial identifies the Expander for as long as the process lives. It is never
-// 0.
+// Serial returns a number that no other Expander of the process ever has; never 0.
 func (e *Expander) Serial() uint64 { return e.serial }
 
-// Expand fills out, at most MaxExpand octets. It allocates nothing. Calls with
-// different scratches may run at the same time.
+// Expand fills out, at most MaxExpand octets; more panics. It allocates nothing. Calls
+// with different scratches may run at the same time.
 func (e *Expander) Expand(out, info []byte, s *Scratch) {
 	if len(out) > MaxExpand {
 		panic("hkdf: output too long")

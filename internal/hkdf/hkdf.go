@@ -17,6 +17,7 @@ import (
 // Hash is a hash function.
 type Hash uint8
 
+// The hash functions.
 const (
 	SHA256 Hash = 1 + iota
 	SHA384
@@ -40,9 +41,8 @@ func (h Hash) block() int {
 	return sha512.BlockSize
 }
 
-// digest is what the standard library's hash objects are. Its state goes out
-// of the object and back into it, so that one that is on the heap holds a
-// secret only while it is at work.
+// digest is a hash object of the standard library. Its state can be moved out of it and
+// back, so that the object, which is on the heap, holds a secret only during a call.
 type digest interface {
 	hash.Hash
 	encoding.BinaryAppender
@@ -53,7 +53,7 @@ func newDigests() [hashes]digest {
 	return [...]digest{sha256.New().(digest), sha512.New384().(digest), sha512.New().(digest)}
 }
 
-// fresh is the state of each hash object when it is new.
+// fresh is the state of each hash object that has hashed nothing.
 var fresh = func() (f [hashes][]byte) {
 	for i, d := range newDigests() {
 		f[i], _ = d.AppendBinary(nil)
@@ -61,25 +61,25 @@ var fresh = func() (f [hashes][]byte) {
 	return f
 }()
 
-// pads is an HMAC key: the hash's states behind the inner and the outer pad.
+// pads is an HMAC key: the states of the hash after the inner and the outer pad.
 type pads struct {
 	inner, outer [maxState]byte
 }
 
-// Scratch is what one thread at a time computes with.
+// Scratch is memory for calls. One thread at a time may use it.
 type Scratch struct {
-	digests [hashes]digest // as new, but for the time of a call
+	digests [hashes]digest // fresh between calls
 	m       *memory
 }
 
-// memory is locked, and all zero but for the time of a call.
+// memory is locked, and zero between calls.
 type memory struct {
 	pads  pads
 	block [maxBlock]byte
 	sum   [maxSize]byte
 }
 
-// NewScratch allocates a Scratch.
+// NewScratch allocates a Scratch. The error is ErrMemory.
 func NewScratch() (*Scratch, error) {
 	m, err := secmem.New[memory]()
 	if err != nil {
@@ -88,16 +88,16 @@ func NewScratch() (*Scratch, error) {
 	return &Scratch{newDigests(), m}, nil
 }
 
-// Free gives the locked memory back.
+// Free frees the locked memory.
 func (s *Scratch) Free() {
 	secmem.Delete(s.m)
 	s.m = nil
 }
 
-// begin grows the stack now, not when secrets are on it.
+// begin grows the stack before secrets are on it: the old stack is not wiped.
 func (s *Scratch) begin() { secmem.BurnStack() }
 
-// end wipes all that a call has left.
+// end wipes digest, memory and stack after a call.
 func (s *Scratch) end(h Hash) {
 	s.load(h, fresh[h-1])
 	*s.m = memory{}
@@ -110,7 +110,7 @@ func (s *Scratch) load(h Hash, state []byte) {
 	}
 }
 
-// key makes p the HMAC key that is key, of at most one block.
+// key sets p to an HMAC key of at most one block.
 func (s *Scratch) key(h Hash, p *pads, key []byte) {
 	block := s.m.block[:h.block()]
 	if len(key) > len(block) {
@@ -131,8 +131,8 @@ func (s *Scratch) key(h Hash, p *pads, key []byte) {
 	pad(p.outer[:n], 0x36^0x5c)
 }
 
-// mac leaves the HMAC of the parts in memory, and returns where. The parts may
-// be on the stack: what the hash object sees is a copy.
+// mac writes the HMAC of the parts to s.m.sum and returns it. It copies the parts for the
+// hash object, so that they may be on the stack.
 func (s *Scratch) mac(h Hash, p *pads, parts ...[]byte) []byte {
 	d, n, sum := s.digests[h-1], len(fresh[h-1]), s.m.sum[:h.Size()]
 	s.load(h, p.inner[:n])

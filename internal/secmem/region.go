@@ -8,8 +8,8 @@ import (
 	"libeesp/internal/status"
 )
 
-// Region is one stretch of addresses, of which memory is had from the front on
-// as it is asked for: its beginning never moves.
+// Region is a range of addresses that gets memory from the front on, as Grow asks for it.
+// It never moves.
 type Region struct {
 	mapping []byte // with its guard pages
 	body    []byte
@@ -19,7 +19,8 @@ type Region struct {
 // regionStep is by how much memory a Region grows.
 const regionStep = 64 << 10
 
-// Reserve makes a Region of at most n octets, without memory.
+// Reserve makes a Region of at most n octets, without memory yet. The error is
+// ErrMemory.
 func Reserve(n int) (*Region, error) {
 	page := os.Getpagesize()
 	n = (n + regionStep - 1) &^ (regionStep - 1)
@@ -30,8 +31,8 @@ func Reserve(n int) (*Region, error) {
 	return &Region{mapping: m, body: m[page : page+n : page+n]}, nil
 }
 
-// Grow sees to it that the first n octets are there: zero at first, locked, and
-// all that Alloc promises.
+// Grow returns the first n octets. New ones are zero and protected as those of Alloc. The
+// error is ErrMemory.
 func (r *Region) Grow(n int) ([]byte, error) {
 	for r.have < n {
 		a := arena{body: r.body[r.have : r.have+regionStep]}
@@ -46,10 +47,10 @@ func (r *Region) Grow(n int) ([]byte, error) {
 	return r.body[:n], nil
 }
 
-// Addr is the Region's beginning.
+// Addr returns the Region's first address.
 func (r *Region) Addr() *byte { return &r.mapping[len(r.mapping)-len(r.body)-os.Getpagesize()] }
 
-// Free wipes the memory and gives it back.
+// Free wipes and frees the memory.
 func (r *Region) Free() {
 	Wipe(r.body[:r.have])
 	mu.Lock()

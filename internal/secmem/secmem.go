@@ -46,8 +46,8 @@ var (
 	locked int
 )
 
-// Alloc returns n zero octets, aligned to 64. The error wraps
-// status.ErrMemory and says what to raise.
+// Alloc returns n zero octets, aligned to 64. The error is ErrMemory, and says which limit
+// to raise, or ErrArgument.
 func Alloc(n int) ([]byte, error) {
 	if n <= 0 {
 		return nil, fmt.Errorf("%w: %d octets", status.ErrArgument, n)
@@ -78,8 +78,8 @@ func Alloc(n int) ([]byte, error) {
 	return a.take(n), nil
 }
 
-// newArena maps room for blocks of a size; small blocks get a small arena, so
-// that a process with few keys locks little.
+// newArena maps an arena for blocks of a size. Small blocks get a small arena, so that a
+// process with few keys locks little memory.
 func newArena(size int) (*arena, error) {
 	page := os.Getpagesize()
 	room := max(size, min(arenaSize, 16*size))
@@ -126,7 +126,7 @@ func (a *arena) take(n int) []byte {
 	return b
 }
 
-// Free wipes what Alloc returned and gives it back. Anything else panics.
+// Free wipes and frees memory that Alloc returned. It panics for other memory.
 func Free(b []byte) {
 	if len(b) == 0 {
 		panic("secmem: Free of nothing")
@@ -148,7 +148,7 @@ func free(p unsafe.Pointer) {
 	if a.used--; a.used > 0 {
 		return
 	}
-	// Keep one empty arena of a class, for those who come and go.
+	// Keep one empty arena of each class, so that not every allocation maps one.
 	for c := range arenas {
 		for i, y := range arenas[c] {
 			if y != a {
@@ -174,10 +174,10 @@ func New[T any]() (*T, error) {
 	return (*T)(unsafe.Pointer(&b[0])), nil
 }
 
-// Delete wipes and frees what New returned.
+// Delete wipes and frees memory that New returned.
 func Delete[T any](p *T) { free(unsafe.Pointer(p)) }
 
-// Wipe overwrites b with zeros, also where the compiler sees no further use.
+// Wipe overwrites b with zeros, even if the compiler sees that b is not used any more.
 //
 //go:noinline
 func Wipe(b []byte) {
@@ -185,15 +185,15 @@ func Wipe(b []byte) {
 	runtime.KeepAlive(b)
 }
 
-// Stats tells how many octets are locked and how many allocations live.
+// Stats returns how many octets are locked, and how many allocations are not freed.
 func Stats() (lockedOctets, allocations int) {
 	mu.Lock()
 	defer mu.Unlock()
 	return locked, len(live)
 }
 
-// BurnStack overwrites the stack below the caller, where functions that it
-// called may have left secrets: hash.Hash.Sum works on a copy of the state.
+// BurnStack overwrites the stack below its caller, where functions that were called may
+// have left secrets. For example, hash.Hash.Sum copies the state to the stack.
 //
 //go:noinline
 func BurnStack() {

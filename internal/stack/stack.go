@@ -3,10 +3,10 @@
 // Package stack reserves space on a goroutine's stack.
 package stack
 
-// Room is how many octets Ensure leaves below its caller.
+// Room is how many octets are free below the caller of Ensure.
 const Room = 64 << 10
 
-// Ensure grows the stack if need be. A handler that the host installed without
-// SA_ONSTACK runs where the stack pointer is, which in a call from C is a
-// goroutine's stack.
+// Ensure grows the stack if necessary. The program may have installed a signal handler
+// without SA_ONSTACK. It runs on the current stack, which in a call from C is that of a
+// goroutine.
 func Ensure()

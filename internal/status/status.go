@@ -5,7 +5,7 @@ package status
 // Code is the outcome of a call or of one packet. Zero is success.
 type Code int32
 
-// The codes. statuses.txt is where one is added, at its end; `make generate` does the rest.
+// The codes. To add one, append a line to statuses.txt and run `make generate`.
 const (
 	// statuses: begin
 	OK             Code = 0   // success

@@ -10,9 +10,9 @@ import (
 const (
 	// EESPBase is the fixed base header.
 	EESPBase = 8
-	// EESPMaxOptions is the longest that Opt Len, a multiple of 4, can say.
+	// EESPMaxOptions is the most octets of options that Opt Len can say, a multiple of 4.
 	EESPMaxOptions = 252
-	// EESPMaxHeader has all options, a sequence number and an IV.
+	// EESPMaxHeader is the longest header: all options, a sequence number and an IV.
 	EESPMaxHeader = EESPBase + EESPMaxOptions + 16
 	// EESPInfoLen is the Payload Info Header.
 	EESPInfoLen = 4
@@ -23,29 +23,29 @@ const (
 	// EESPMaxSubSAs is the number of Session IDs.
 	EESPMaxSubSAs = 1 << 16
 
-	// EESPSession, EESPSPIAt and EESPCOffset are where the Session ID, the SPI and,
-	// in a header that EESPTemplate made, the value of the Crypt Offset option are.
+	// EESPSession, EESPSPIAt and EESPCOffset are the places of the Session ID, of the SPI
+	// and, in a header that EESPTemplate made, of the Crypt Offset option's value.
 	EESPSession = 2
 	EESPSPIAt   = 4
 	EESPCOffset = EESPBase + 2
 
-	// ProtoNone is the Next Header of dummy packets, which carry nothing.
+	// ProtoNone is the Next Header of dummy packets, which carry no payload.
 	ProtoNone = 59
 
 	eespOptCOffset = 2
-	eespOptFlow    = 3   // of -02 only; -03 has it unassigned
+	eespOptFlow    = 3   // in -02; unassigned in -03
 	eespOptPrivate = 224 // and above
 )
 
-// EESPFormat says what the headers of one SA look like.
+// EESPFormat is the format of one SA's headers.
 type EESPFormat struct {
-	Seq        bool   // a sequence number is there
-	IV         bool   // an explicit IV is there
-	Full       bool   // a Payload Info Header is there
-	Tunnel     bool   // payloads are IP packets, whatever the format
-	Flow       bool   // there may be a Flow Identifier option: -02
-	MaxCOffset uint8  // 4-octet units; 0: no Crypt Offset option
-	SubSAs     uint32 // Session IDs are below this
+	Seq        bool   // headers have a sequence number
+	IV         bool   // headers have an explicit IV
+	Full       bool   // headers have a Payload Info Header
+	Tunnel     bool   // payloads are IP packets, in either format
+	Flow       bool   // headers may have a Flow Identifier option: draft -02
+	MaxCOffset uint8  // greatest CryptOffset, in units of 4 octets; 0: no Crypt Offset option
+	SubSAs     uint32 // Session IDs are below it
 }
 
 // Valid reports whether there can be an SA of this format.
@@ -54,7 +54,7 @@ func (s *EESPFormat) Valid() bool {
 		s.MaxCOffset <= EESPMaxCOffset && (s.Full || s.MaxCOffset == 0)
 }
 
-// PeerLen is the length of the peer header.
+// PeerLen is the length of the peer header in octets.
 func (s *EESPFormat) PeerLen() int {
 	n := 0
 	if s.Seq {
@@ -66,7 +66,7 @@ func (s *EESPFormat) PeerLen() int {
 	return n
 }
 
-// InfoLen is the length of the Payload Info Header, 0 in the optimized format.
+// InfoLen is the length of the Payload Info Header in octets, 0 in the optimized format.
 func (s *EESPFormat) InfoLen() int {
 	if s.Full {
 		return EESPInfoLen
@@ -77,20 +77,20 @@ func (s *EESPFormat) InfoLen() int {
 // EESP holds the fields of one header.
 type EESP struct {
 	Session    uint16
-	COffset    uint8 // 4-octet units from the end of the peer header
-	HasCOffset bool  // the option is there
+	COffset    uint8 // in units of 4 octets, from the end of the peer header
+	HasCOffset bool  // there is a Crypt Offset option
 	SPI        uint32
 	OptLen     int
-	Peer       int    // where the peer header begins
+	Peer       int    // place of the peer header
 	Len        int    // octets up to the end of the peer header
 	Seq        uint64 // 0 where the SA has none
-	IV         uint64 // the nonce's last 8 octets: the IV or, where the SA has none, Seq
+	IV         uint64 // the nonce's last 8 octets: the IV, or Seq where the SA has no IV
 }
 
-// EESPFirst is what a base header's first octet says of it.
+// EESPFirst checks the first octet of a base header.
 func EESPFirst(b byte) status.Code {
 	switch {
-	case b&0xF8 != 0x80: // the bit that tells EESP from ESP, version 0
+	case b&0xF8 != 0x80: // the bit that tells EESP from ESP, and version 0
 		return status.ErrVersion
 	case b&7 != 0:
 		return status.ErrReserved
@@ -98,9 +98,8 @@ func EESPFirst(b byte) status.Code {
 	return status.OK
 }
 
-// EESPSPI reads the SPI from the base header at the start of b, so that the
-// SA can be found. A packet that is too short for any SA is refused before
-// anything in it is looked at.
+// EESPSPI reads the SPI from the base header at the start of b, for finding the SA. A
+// packet that is too short for any SA is ErrShort, whatever is in it.
 func EESPSPI(b []byte, icv int) (spi uint32, c status.Code) {
 	if len(b) < EESPBase+8+icv {
 		return 0, status.ErrShort
@@ -133,7 +132,7 @@ func (h *EESP) Parse(b []byte, s *EESPFormat, icv int) (c status.Code) {
 		return status.ErrShort
 	}
 	h.HasCOffset, h.COffset = false, 0
-	at := 0 // of the Crypt Offset option's value
+	at := 0 // place of the Crypt Offset option's value
 	if h.OptLen != 0 {
 		var ok bool
 		if at, ok = eespOptions(b[:h.Peer], s.Flow); !ok {
@@ -166,9 +165,9 @@ func (h *EESP) Parse(b []byte, s *EESPFormat, icv int) (c status.Code) {
 	return status.OK
 }
 
-// eespOptions checks the options behind the base header, up to the end of b;
-// flow: one of them may be a Flow Identifier. It returns where the value of the
-// Crypt Offset option is, 0 for none.
+// eespOptions checks the options behind the base header, up to the end of b. With flow,
+// one of them may be a Flow Identifier. It returns the place of the Crypt Offset option's
+// value, 0 for none.
 func eespOptions(b []byte, flow bool) (coffset int, ok bool) {
 	for at := EESPBase; at < len(b); {
 		t := b[at]
@@ -196,7 +195,7 @@ func eespOptions(b []byte, flow bool) (coffset int, ok bool) {
 			if !flow {
 				return 0, false
 			}
-			flow = false // one is enough
+			flow = false // at most one
 		case t < eespOptPrivate:
 			return 0, false
 		}
@@ -205,12 +204,11 @@ func eespOptions(b []byte, flow bool) (coffset int, ok bool) {
 	return coffset, true
 }
 
-// EESPTemplate writes a header that is complete but for the peer header and
-// the value of CryptOffset, and returns where the peer header begins. There is
-// a Crypt Offset option where the format allows one, then a Flow Identifier
-// option where flow has any octets, which it must not have without s.Flow. Padding brings the payload, which is
-// behind the Payload Info Header, to a multiple of align, 4 or 8.
-// A format that is not valid, or more options than fit, is ErrArgument.
+// EESPTemplate writes a header without peer header and value of CryptOffset, and returns
+// the place of the peer header. The header has a Crypt Offset option if the format allows
+// it, then a Flow Identifier option if flow has any octets (only if s.Flow is set). Padding
+// aligns the payload, behind the Payload Info Header, to a multiple of align, 4 or 8. A
+// format that is not valid, or more options than fit, is ErrArgument.
 func EESPTemplate(b *[EESPMaxHeader]byte, s *EESPFormat, session uint16, spi uint32, flow []byte, align int) (int, status.Code) {
 	if !s.Valid() || uint32(session) >= s.SubSAs || align != 4 && align != 8 || len(flow) != 0 && !s.Flow {
 		return 0, status.ErrArgument
@@ -246,15 +244,15 @@ func EESPTemplate(b *[EESPMaxHeader]byte, s *EESPFormat, session uint16, spi uin
 	return end, status.OK
 }
 
-// EESPOffsets returns the value of the Crypt Offset option of a header that,
-// with its peer header, has n octets.
+// EESPOffsets returns the value of the Crypt Offset option of a header of n octets, peer
+// header included.
 func EESPOffsets(n int, coffset uint8) (byte, byte) { return byte(n) | coffset>>4, coffset << 4 }
 
-// EESPInfo is a Payload Info Header.
+// EESPInfo returns a Payload Info Header.
 func EESPInfo(next, pad uint8) [EESPInfoLen]byte { return [EESPInfoLen]byte{0, 0, next, pad} }
 
-// ParseEESPInfo reads the Payload Info Header at the start of a text, which
-// is not ok if the header is malformed or asks for more padding than is there.
+// ParseEESPInfo reads the Payload Info Header at the start of a decrypted body. It is not
+// ok if the header is malformed or says that there is more padding than octets.
 func ParseEESPInfo(b []byte) (next, pad uint8, ok bool) {
 	if len(b) < EESPInfoLen || b[0] != 0 || b[1] != 0 || int(b[3]) > len(b)-EESPInfoLen {
 		return 0, 0, false
@@ -262,10 +260,9 @@ func ParseEESPInfo(b []byte) (next, pad uint8, ok bool) {
 	return b[2], b[3], true
 }
 
-// IPLen returns the length of the IPv4 or IPv6 packet at the start of b as
-// its own header has it, which may be more than b has. It is not ok where b
-// does not begin with a whole IPv4 or IPv6 header, or where the header does not
-// tell the length: see IPJumbo.
+// IPLen returns the length of the IPv4 or IPv6 packet at the start of b by its header,
+// which may be more than b has. It is not ok if b does not begin with a whole IPv4 or IPv6
+// header, or if the header does not tell the length: see IPJumbo.
 func IPLen(b []byte) (n int, ok bool) {
 	if len(b) < ip4Header {
 		return 0, false
@@ -282,10 +279,9 @@ func IPLen(b []byte) (n int, ok bool) {
 	return 0, false
 }
 
-// IPJumbo reports whether b begins with an IP packet whose length field is 0: a
-// jumbogram (RFC 2675), or a "BIG TCP" packet that was not cut into segments
-// yet. Its length is elsewhere, or nowhere. An IPv6 header that nothing follows, or
-// that says so, is a whole packet.
+// IPJumbo reports whether b begins with an IP packet whose length field is 0: a jumbogram
+// (RFC 2675), or a "BIG TCP" packet that was not cut into segments yet. An IPv6 header with
+// no octets behind it, or with protocol 59 (none), is a whole packet and not one of them.
 func IPJumbo(b []byte) bool {
 	switch {
 	case len(b) >= ip4Header && b[0]>>4 == 4:

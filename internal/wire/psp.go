@@ -8,11 +8,11 @@ import (
 
 // Lengths and limits of the PSP header.
 const (
-	// PSPBase is the header without extension: the virtualization cookie (VC)
-	// and other fields, which come in units of PSPUnit octets.
+	// PSPBase is the length of the header without extension. The extension is the
+	// virtualization cookie (VC) and other fields, in units of PSPUnit octets.
 	PSPBase = 16
 	PSPUnit = 8
-	// PSPMaxExtension is the longest extension that is written.
+	// PSPMaxExtension is the longest extension that senders write.
 	PSPMaxExtension = StatelessMaxHeader - PSPBase
 
 	// PSPPort is PSP's UDP destination port.
@@ -22,34 +22,35 @@ const (
 	PSPVersions = 4
 	PSPGMAC     = 2
 
-	// PSPMaxOffset is the greatest crypt offset of the 6-bit field. It counts
-	// from behind the base header, so that an extension takes part of it.
+	// PSPMaxOffset is the greatest crypt offset, in a field of 6 bits. The offset counts
+	// from the end of the base header, so an extension is part of it.
 	PSPMaxOffset = 63
 
-	// PSPVersionAt is the octet that has the version.
+	// PSPVersionAt is the place of the octet with the version.
 	PSPVersionAt = 3
-	// PSPVersionBits are those of it that version and VC are in, and the one that is set.
+	// PSPVersionBits are the bits of that octet that a receiver looks at: version, VC, and
+	// the one that is always set.
 	PSPVersionBits = 0x3f
-	// PSPLenAt is the octet that has the header's length, less one unit.
+	// PSPLenAt is the place of the header's length in units, less one.
 	PSPLenAt = 1
 
 	pspVCBit = 0x02
 	pspOne   = 0x01 // always set
 )
 
-// PSP holds the fields of one PSP header. The S and D bits have no effect here,
-// nor have the two bits in front of the crypt offset.
+// PSP holds the fields of one PSP header. S, D and the two bits in front of the crypt
+// offset are ignored.
 type PSP struct {
 	NextHeader uint8
 	Version    uint8
-	Offset     uint8 // the crypt offset: 4-octet units from behind the base header
-	VC         bool  // the extension begins with one
-	Len        int   // octets of the header, with its extension
+	Offset     uint8 // the crypt offset: in units of 4 octets, from the end of the base header
+	VC         bool  // the extension begins with a VC
+	Len        int   // octets of the header, extension included
 	SPI        uint32
 	IV         uint64
 }
 
-// PSPVersion is what the octet at PSPVersionAt says of a header.
+// PSPVersion checks the octet at PSPVersionAt.
 func PSPVersion(b byte) status.Code {
 	switch {
 	case b>>2&0xF >= PSPVersions:
@@ -89,12 +90,12 @@ func (h *PSP) Parse(b []byte, icv int) status.Code {
 	return status.OK
 }
 
-// PSPReserved reports whether an SPI is none: its low 31 bits are never 0.
+// PSPReserved reports whether an SPI is not allowed: its low 31 bits are 0.
 func PSPReserved(spi uint32) bool { return spi<<1 == 0 }
 
-// PSPTemplate writes a header that is complete but for next header (octet 0),
-// crypt offset (octet 2) and IV (octets 8 to 15), and returns its length. ext is
-// a multiple of PSPUnit octets, which begin with a VC if vc.
+// PSPTemplate writes a header without next header (octet 0), crypt offset (octet 2) and IV
+// (octets 8 to 15), and returns its length. ext is the extension, a multiple of PSPUnit
+// octets; with vc it begins with a VC.
 func PSPTemplate(b *[StatelessMaxHeader]byte, version uint8, spi uint32, vc bool, ext []byte) int {
 	clear(b[:PSPBase])
 	b[1] = 1 + uint8(len(ext)/PSPUnit)

@@ -14,13 +14,13 @@ const (
 	// StatelessMinHeader is the shortest header: first word, 4-octet ID,
 	// Epoch and Counter.
 	StatelessMinHeader = 16
-	// StatelessMaxHeader is the longest that HL can say: (15+1)*8.
+	// StatelessMaxHeader is the longest header that HL can say: (15+1)*8.
 	StatelessMaxHeader = 128
 
-	// VLongID is the bit of V that says the ID has 8 octets, not 4.
+	// VLongID is the bit of V for IDs of 8 octets instead of 4.
 	VLongID = 0x8
-	// VAddrMask covers the bits of V that say which addresses enter the
-	// context: none, source, or source and destination.
+	// VAddrMask is the bits of V that say which addresses are in the context: none, the
+	// source, or both.
 	VAddrMask = 0x7
 
 	// Levels is the number of root-key levels: zone, user, task.
@@ -41,9 +41,9 @@ const (
 // point into the packet.
 type Stateless struct {
 	V       uint8
-	COffset uint8 // 4-octet units
-	IOffset uint8 // 4-octet units
-	Present uint8 // bit l: a Master Key Option of level l is there
+	COffset uint8 // in units of 4 octets
+	IOffset uint8 // in units of 4 octets
+	Present uint8 // bit l: there is a Master Key Option of level l
 	Len     int   // octets of the whole header
 	ID      uint64
 	TSC     uint64 // Epoch(16) | Counter(48)
@@ -51,13 +51,13 @@ type Stateless struct {
 	RootID  [Levels][]byte
 }
 
-// ValidV reports whether v names a combination that the profile defines.
+// ValidV reports whether the profile defines v.
 func ValidV(v uint8) bool { return v <= 0xF && v&VAddrMask <= 2 }
 
-// IDLen returns the octets that an ID takes under v.
+// IDLen returns the length of the ID with v, in octets.
 func IDLen(v uint8) int { return 4 + int(v&VLongID)>>1 }
 
-// StatelessFirst is what a header's first octet says of it.
+// StatelessFirst checks the first octet of a header.
 func StatelessFirst(b byte) status.Code {
 	if b>>4 != 0 {
 		return status.ErrVersion
@@ -65,7 +65,7 @@ func StatelessFirst(b byte) status.Code {
 	return status.OK
 }
 
-// StatelessSecond is what the second octet says, where the first one says nothing.
+// StatelessSecond checks the second octet.
 func StatelessSecond(b byte) status.Code {
 	switch {
 	case !ValidV(b >> 4):
@@ -76,7 +76,7 @@ func StatelessSecond(b byte) status.Code {
 	return status.OK
 }
 
-// StatelessOption is what the first octet of options says: that they are none.
+// StatelessOption checks the first octet of options: whether it can begin any.
 func StatelessOption(b byte) status.Code {
 	if b == optPad1 || b == optPadN || b >= optMasterKey && b < optMasterKey+Levels {
 		return status.OK
@@ -190,9 +190,9 @@ func AppendOption(b []byte, level int, index uint8, id []byte) []byte {
 	return b
 }
 
-// Template writes a header that is complete but for offsets, Epoch and
-// Counter, and returns its length; options is what AppendOption made.
-// It writes the one canonical encoding: padding last and as short as can be.
+// Template writes a header without offsets, Epoch and Counter, and returns its length.
+// options is what AppendOption made. It writes the one canonical encoding, with the
+// shortest padding, at the end.
 func Template(b *[StatelessMaxHeader]byte, v uint8, id uint64, options []byte) int {
 	at := 4 + IDLen(v)
 	n := (at + len(options) + 8 + 7) &^ 7
@@ -218,8 +218,8 @@ func Offsets(coffset, ioffset uint8) (byte, byte) {
 	return coffset >> 4, coffset<<4 | ioffset&0xF
 }
 
-// StatelessSalt is the nonce's Salt: the 4-octet ID, or the halves of an
-// 8-octet one added.
+// StatelessSalt returns the nonce's Salt: the ID of 4 octets, or the xor of the halves of
+// one of 8 octets.
 func StatelessSalt(v uint8, id uint64) uint32 {
 	if v&VLongID != 0 {
 		return uint32(id) ^ uint32(id>>32)
@@ -227,16 +227,16 @@ func StatelessSalt(v uint8, id uint64) uint32 {
 	return uint32(id)
 }
 
-// Nonce is the AEAD nonce: Salt || Epoch || Counter.
+// Nonce writes the AEAD nonce: Salt || Epoch || Counter.
 func Nonce(n *[12]byte, salt uint32, tsc uint64) {
 	binary.BigEndian.PutUint32(n[:4], salt)
 	binary.BigEndian.PutUint64(n[4:], tsc)
 }
 
-// StatelessNonce is the nonce of a packet with these fields.
+// StatelessNonce writes the nonce of a packet with these fields.
 func StatelessNonce(n *[12]byte, v uint8, id, tsc uint64) { Nonce(n, StatelessSalt(v, id), tsc) }
 
-// ValidOptions reports whether o is a list of Master Key Options and nothing else.
+// ValidOptions reports whether o is empty, or Master Key Options and nothing else.
 func ValidOptions(o []byte) bool {
 	var h Stateless
 	if h.parseOptions(o) != status.OK {

@@ -8,19 +8,19 @@ import (
 
 // Lengths of the header of Ultra Ethernet's Transport Security Sublayer.
 const (
-	// TSSMinHeader is the header without, TSSMaxHeader with an SSI.
+	// TSSMinHeader is the length of the header without an SSI, TSSMaxHeader with one.
 	TSSMinHeader = 12
 	TSSMaxHeader = 16
 
-	// TSSLead4 and TSSLead6 are the octets in front of the header that are
-	// authenticated with it: both addresses and the entropy field.
+	// TSSPrefix4 and TSSPrefix6 are the lengths of the prefix: both addresses and the
+	// entropy field, which are authenticated.
 	TSSPrefix4 = 12
 	TSSPrefix6 = 36
 
 	// TSSPort is the UDP destination port.
 	TSSPort = 4793
 
-	// TSSKeys is the number of keys that AN tells apart.
+	// TSSKeys is the number of association numbers.
 	TSSKeys = 2
 
 	tssType     = 1
@@ -32,15 +32,15 @@ const (
 
 // TSS holds the fields of one header.
 type TSS struct {
-	SP  bool  // an SSI is there
+	SP  bool  // the header has an SSI
 	AN  uint8 // 0 or 1
 	Len int   // octets of the header
 	SDI uint32
-	SSI uint32 // 0 without SP
+	SSI uint32 // 0 if there is none
 	TSC uint64 // Epoch(16) | Counter(48)
 }
 
-// TSSFirst is what a header's first octet says of it.
+// TSSFirst checks the first octet of a header.
 func TSSFirst(b byte) status.Code {
 	switch {
 	case b>>3 != tssType:
@@ -51,8 +51,8 @@ func TSSFirst(b byte) status.Code {
 	return status.OK
 }
 
-// TSSKey reads from the header at the start of b which key a packet is for. It
-// finds every fault but a missing SSI, whose turn is after the key.
+// TSSKey reads from the header at the start of b which key a packet is for. It does not
+// check whether there is room for the SSI: Parse does, after the key was found.
 func TSSKey(b []byte, icv int) (sdi uint32, an uint8, c status.Code) {
 	if len(b) < TSSMinHeader+icv {
 		return 0, 0, status.ErrShort
@@ -82,8 +82,8 @@ func (h *TSS) Parse(b []byte, icv int) (c status.Code) {
 	return status.OK
 }
 
-// TSSTemplate writes a header that is complete but for Epoch and Counter, its
-// last 8 octets, and returns its length. ssi counts only with sp.
+// TSSTemplate writes a header without Epoch and Counter, its last 8 octets, and returns its
+// length. ssi is used only with sp.
 func TSSTemplate(b *[TSSMaxHeader]byte, sp bool, an uint8, sdi, ssi uint32) int {
 	w := tssType<<27 | uint32(an&1)<<tssAN | sdi&tssSDI
 	n := TSSMinHeader

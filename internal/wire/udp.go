@@ -14,7 +14,7 @@ const (
 
 	// UDPHeader is the length of a UDP header.
 	UDPHeader = 8
-	// MaxUDPTunnel is the longest that UDPTunnel writes: IPv6 and UDP.
+	// MaxUDPTunnel is the most octets that UDPTunnel writes: IPv6 and UDP headers.
 	MaxUDPTunnel = ip6Header + UDPHeader
 
 	ipMax       = 65535
@@ -43,8 +43,8 @@ const (
 	flowPorts = 0xC000 // the dynamic ports
 )
 
-// UDPTunnel is what the outer IP and UDP headers of a tunnel say. IPv4
-// addresses are IPv4-mapped; both are of one family.
+// UDPTunnel is the fields of a tunnel's outer IP and UDP headers. IPv4 addresses are
+// IPv4-mapped; both addresses have one family.
 type UDPTunnel struct {
 	Src, Dst     [16]byte
 	SPort, DPort uint16
@@ -57,7 +57,7 @@ func Mapped(a *[16]byte) bool {
 	return binary.BigEndian.Uint64(a[:]) == 0 && binary.BigEndian.Uint32(a[8:]) == 0xFFFF
 }
 
-// Len is the length of the headers, 0 for two addresses of different families.
+// Len is the length of the headers in octets, 0 for addresses of different families.
 func (t *UDPTunnel) Len() int {
 	four := Mapped(&t.Src)
 	if four != Mapped(&t.Dst) {
@@ -69,7 +69,7 @@ func (t *UDPTunnel) Len() int {
 	return ip6Header + UDPHeader
 }
 
-// Write puts the headers for n octets of UDP payload into the first Len octets of b.
+// Write writes the headers for n octets of UDP payload to the first Len octets of b.
 func (t *UDPTunnel) Write(b []byte, n int) status.Code {
 	h := t.Len()
 	if h == 0 || n < 0 {
@@ -84,7 +84,7 @@ func (t *UDPTunnel) Write(b []byte, n int) status.Code {
 		}
 		b[0], b[1] = 0x45, t.TOS
 		binary.BigEndian.PutUint16(b[2:], uint16(h+n))
-		binary.BigEndian.PutUint16(b[4:], 0) // an ID means nothing with DF (RFC 6864)
+		binary.BigEndian.PutUint16(b[4:], 0) // with DF the ID has no meaning (RFC 6864)
 		binary.BigEndian.PutUint16(b[6:], ip4DF)
 		b[8], b[9] = t.TTL, ProtoUDP
 		copy(b[12:16], t.Src[12:])
@@ -104,9 +104,8 @@ func (t *UDPTunnel) Write(b []byte, n int) status.Code {
 	return status.OK
 }
 
-// PutUDP writes a UDP header for n octets of payload. Its checksum is 0, none:
-// the ICV protects what is inside, and RFC 6935 and 6936 let tunnels over IPv6
-// do so too. See PutUDPSum6.
+// PutUDP writes a UDP header for n octets of payload, without checksum (0): the ICV
+// protects the payload, and RFC 6935 and 6936 allow it over IPv6 too. See PutUDPSum6.
 func PutUDP(b *[UDPHeader]byte, sport, dport uint16, n int) {
 	binary.BigEndian.PutUint16(b[0:], sport)
 	binary.BigEndian.PutUint16(b[2:], dport)
@@ -114,8 +113,8 @@ func PutUDP(b *[UDPHeader]byte, sport, dport uint16, n int) {
 	binary.BigEndian.PutUint16(b[6:], 0)
 }
 
-// PutUDPSum6 sets the UDP checksum of a whole IPv6 packet that has nothing but a
-// UDP datagram in it, whose checksum is 0.
+// PutUDPSum6 sets the UDP checksum of a whole IPv6 packet, whose payload is a UDP datagram
+// with checksum 0.
 func PutUDPSum6(b []byte) {
 	u := b[ip6Header:]
 	// The pseudo header: addresses, length and protocol.
@@ -124,13 +123,13 @@ func PutUDPSum6(b []byte) {
 	s += uint64(bits.ReverseBytes16(uint16(len(u)))) + ProtoUDP<<8
 	c := ^bits.ReverseBytes16(fold(s))
 	if c == 0 {
-		c = 0xFFFF // 0 says that there is none
+		c = 0xFFFF // 0 would mean no checksum
 	}
 	binary.BigEndian.PutUint16(u[6:], c)
 }
 
-// addSum adds octets to an Internet checksum's sum, in words of little-endian
-// order: the sum's octets only have to be swapped in the end (RFC 1071).
+// addSum adds octets to the sum of an Internet checksum, as little-endian words: the octets
+// of the result need to be swapped once (RFC 1071).
 func addSum(s uint64, b []byte) uint64 {
 	var c uint64
 	for ; len(b) >= 32; b = b[32:] {
@@ -150,7 +149,7 @@ func addSum(s uint64, b []byte) uint64 {
 	return uint64(fold(s)) + c
 }
 
-// fold makes 16 bits of a sum.
+// fold reduces a sum to 16 bits.
 func fold(s uint64) uint16 {
 	s = s>>32 + s&0xFFFFFFFF
 	s = s>>16 + s&0xFFFF
@@ -166,7 +165,7 @@ const (
 	ecnCE   = 3
 )
 
-// TOS is that of the IP packet at the start of b, which is whole: DSCP and ECN.
+// TOS returns DSCP and ECN of the whole IP packet at the start of b.
 func TOS(b []byte) uint8 {
 	if b[0]>>4 == 4 {
 		return b[1]
@@ -174,21 +173,20 @@ func TOS(b []byte) uint8 {
 	return b[0]<<4 | b[1]>>4
 }
 
-// setTOS changes it. A checksum that was right stays right.
+// setTOS changes DSCP and ECN. A right IPv4 checksum stays right.
 func setTOS(b []byte, tos uint8) {
 	if b[0]>>4 == 6 {
 		b[0], b[1] = 6<<4|tos>>4, tos<<4|b[1]&0xF
 		return
 	}
-	// RFC 1624, equation 3, of the word that TOS is in.
+	// RFC 1624, equation 3, for the word with TOS.
 	s := uint64(^binary.BigEndian.Uint16(b[10:])) + uint64(^binary.BigEndian.Uint16(b))
 	b[1] = tos
 	binary.BigEndian.PutUint16(b[10:], ^fold(s+uint64(binary.BigEndian.Uint16(b))))
 }
 
-// Outward is the TOS of a tunnel's header, which is own but for what is taken
-// from the packet inside, of TOS inner: ECN as RFC 6040's normal mode has it,
-// DSCP as RFC 2983's uniform model.
+// Outward returns the TOS of a tunnel's outer header: own, with ECN copied from inner as in
+// the normal mode of RFC 6040, and DSCP as in the uniform model of RFC 2983.
 func Outward(own, inner uint8, ecn, dscp bool) uint8 {
 	mask := uint8(0)
 	if ecn {
@@ -200,10 +198,10 @@ func Outward(own, inner uint8, ecn, dscp bool) uint8 {
 	return own&^mask | inner&mask
 }
 
-// Back changes the packet at the start of b, which came out of a tunnel whose
-// header had this TOS: ECN by RFC 6040, section 4.2, DSCP by RFC 2983's uniform
-// model. It is not ok, and nothing is changed, if the packet met congestion and
-// cannot say so: it is to be dropped.
+// Back copies from the outer TOS of a tunnel to the packet at the start of b: ECN by RFC
+// 6040, section 4.2, DSCP by the uniform model of RFC 2983. If the packet met congestion
+// and cannot carry the mark, it is not ok and nothing is changed: the packet must be
+// dropped.
 func Back(b []byte, outer uint8, ecn, dscp bool) (ok bool) {
 	inner := TOS(b)
 	tos := inner
@@ -224,10 +222,10 @@ func Back(b []byte, outer uint8, ecn, dscp bool) (ok bool) {
 	return true
 }
 
-// ParseUDP finds the UDP payload in the IP packet at the start of b: n octets
-// at at. The packet is whole, no fragment, has no IPv6 extension header, and is for port dport.
-// Octets behind its end, such as a short Ethernet frame's padding, are
-// ignored. So is the UDP checksum: the ICV is the better one.
+// ParseUDP finds the UDP payload in the IP packet at the start of b: n octets at place at.
+// The packet must be whole, no fragment, without IPv6 extension headers, and for port
+// dport; otherwise it is ErrEncap. Octets behind its end, such as the padding of a short
+// Ethernet frame, are ignored. So is the UDP checksum: the ICV is stronger.
 func ParseUDP(b []byte, dport uint16) (at, n int, c status.Code) {
 	total, ok := IPLen(b)
 	if !ok || total > len(b) {
@@ -252,13 +250,11 @@ func ParseUDP(b []byte, dport uint16) (at, n int, c status.Code) {
 	return at + UDPHeader, total - at - UDPHeader, status.OK
 }
 
-// Transport measures the IP packet at the start of b, which is to be sealed
-// behind its own IP header: octets of the header, protocol and octets in
-// all. Its IPv4 checksum is not looked at: it may have been left to a device.
-// ErrArgument is no whole IP packet, ErrTooLong one that IPJumbo knows;
-// ErrUnsupported is a fragment, one of
-// protocol 0, or one with an IPv6 extension header, where ESP counts as a
-// payload.
+// Transport measures the IP packet at the start of b, for sealing behind its own IP
+// header: octets of the header, protocol and octets in all. It does not check the IPv4
+// checksum, which may be left to a device. ErrArgument: it is not a whole IP packet.
+// ErrTooLong: IPJumbo is true. ErrUnsupported: it is a fragment, has protocol 0, or an
+// IPv6 extension header (ESP is not taken for one).
 func Transport(b []byte) (hdr int, proto uint8, n int, c status.Code) {
 	n, ok := IPLen(b)
 	if IPJumbo(b) {
@@ -268,7 +264,7 @@ func Transport(b []byte) (hdr int, proto uint8, n int, c status.Code) {
 		return 0, 0, 0, status.ErrArgument
 	}
 	if b[0]>>4 == 4 {
-		// Opened, protocol 0 is taken for none.
+		// After opening, protocol 0 means that there is none.
 		if binary.BigEndian.Uint16(b[6:])&ip4Fragment != 0 || b[9] == 0 {
 			return 0, 0, 0, status.ErrUnsupported
 		}
@@ -281,7 +277,8 @@ func Transport(b []byte) (hdr int, proto uint8, n int, c status.Code) {
 	return ip6Header, b[6], n, status.OK
 }
 
-// IPProto is the protocol number of the IP packet at the start of b, which is whole.
+// IPProto returns the protocol number of IPv4 or IPv6, for the whole IP packet at the start
+// of b.
 func IPProto(b []byte) uint8 {
 	if b[0]>>4 == 4 {
 		return ProtoIPv4
@@ -289,7 +286,7 @@ func IPProto(b []byte) uint8 {
 	return ProtoIPv6
 }
 
-// Addresses are those of the IP packet at the start of b, which is whole.
+// Addresses returns the addresses of the whole IP packet at the start of b.
 func Addresses(b []byte) (src, dst [16]byte) {
 	if b[0]>>4 == 6 {
 		copy(src[:], b[8:24])
@@ -302,8 +299,8 @@ func Addresses(b []byte) (src, dst [16]byte) {
 	return src, dst
 }
 
-// Rewrite makes an IP header that of a packet of another protocol and of
-// total octets, header included. hdr is the header and nothing else.
+// Rewrite changes an IP header for another protocol and a packet of total octets, header
+// included. hdr is the whole header.
 func Rewrite(hdr []byte, proto uint8, total int) status.Code {
 	if len(hdr) < ip4Header || total < len(hdr) {
 		return status.ErrArgument
@@ -328,7 +325,7 @@ func Rewrite(hdr []byte, proto uint8, total int) status.Code {
 	return status.OK
 }
 
-// sum is the Internet checksum's sum of an IPv4 header, 0xFFFF over a good one.
+// sum returns the sum of an IPv4 header; 0xFFFF: its checksum is right.
 func sum(h []byte) uint16 {
 	s := uint64(0)
 	for ; len(h) >= 4; h = h[4:] {
@@ -343,10 +340,10 @@ func putSum(h []byte) {
 	binary.BigEndian.PutUint16(h[10:], ^sum(h))
 }
 
-// FlowHash chooses a UDP source port, one of the dynamic ones, by addresses,
-// protocol and ports of the IP packet at the start of b, so that the network
-// spreads flows and keeps each in order. Packets that are not IP share one
-// port. It is no secret: who guesses a flow can tell its port.
+// FlowHash returns a UDP source port, one of the dynamic ones, by addresses, protocol and
+// ports of the IP packet at the start of b. So the network can spread flows and keep each
+// in order. Packets that are not IP share one port. The port does not hide the flow: anyone
+// can compute the hash.
 func FlowHash(b []byte) uint16 {
 	h := uint64(0x9E3779B97F4A7C15)
 	mix := func(w uint64) {
@@ -359,7 +356,7 @@ func FlowHash(b []byte) uint16 {
 	case len(b) >= ip4Header && b[0]>>4 == 4:
 		proto = b[9]
 		mix(binary.BigEndian.Uint64(b[12:]))
-		// Only the first of a packet's fragments has ports.
+		// Fragments have no ports, except for the first one; all get one port.
 		if n := int(b[0]&0xF) * 4; n >= ip4Header && n <= len(b) && binary.BigEndian.Uint16(b[6:])&ip4Fragment == 0 {
 			ports = b[n:]
 		}
@@ -372,7 +369,7 @@ func FlowHash(b []byte) uint16 {
 	}
 	w := uint64(proto)
 	switch proto {
-	case protoTCP, ProtoUDP, protoDCCP, protoSCTP, protoUDPLite, protoESP: // ESP's SPI is as good
+	case protoTCP, ProtoUDP, protoDCCP, protoSCTP, protoUDPLite, protoESP: // of ESP, the SPI
 		if len(ports) >= 4 {
 			w |= uint64(binary.BigEndian.Uint32(ports)) << 8
 		}
