@@ -4,7 +4,7 @@
 package main
 
 /*
-#cgo CFLAGS: -I${SRCDIR}/../include -O2 -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden -Dcrosscall2=inner_crosscall2
+#cgo CFLAGS: -I${SRCDIR}/../include -O2 -Wall -Wextra -Wshadow -Wno-unused-parameter -fvisibility=hidden -Dcrosscall2=inner_crosscall2
 #cgo LDFLAGS: -lpthread
 #include <stdlib.h>
 #include "shim.h"

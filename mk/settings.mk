@@ -33,7 +33,7 @@ READELF := $(CROSS)readelf
 PYTHON  ?= /usr/bin/python3
 BUILD   := build
 STAGE   := $(abspath $(BUILD)/stage)
-WARN    := -Wall -Wextra -Wpedantic -Werror
+WARN    := -Wall -Wextra -Wpedantic -Wshadow -Werror
 GOFLAGS_BUILD := -trimpath -buildvcs=false
 GOSRC   := $(shell find . \( -path ./build -o -path ./control \) -prune -o \( -name '*.go' -o -name '*.s' -o -path './libeesp/*' -name '*.[cht]*' \) -print | grep -v '^./$(BUILD)') go.mod include/eesp.h
 SO      := $(BUILD)/libeesp.so.$(VERSION)

@@ -807,14 +807,14 @@ static void psp_in_any_form(void)
 	uint64_t all = 0, by_cgo = 0, good = 0;
 	uint32_t id = 0x5000;
 	for (uint32_t version = 0; version < 4; version++)
-		for (uint32_t form = 0; form < 4 * COUNT(extra_lens); form++) {
+		for (uint32_t kind = 0; kind < 4 * COUNT(extra_lens); kind++) {
 			eesp_group_config c = EESP_GROUP_CONFIG_INIT;
 			eesp_group *g;
 			eesp_sender *s;
 			eesp_receiver *r[2];
 			eesp_sender_config sc = explicit_config((uint8_t)version);
 			eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
-			uint8_t secret[32] = { 78, (uint8_t)version, (uint8_t)form };
+			uint8_t secret[32] = { 78, (uint8_t)version, (uint8_t)kind };
 			int held = any(4) == 0;
 			c.profile = EESP_PROFILE_PSP;
 			c.versions = any(3) ? 15 : (uint8_t)(1u << version);
@@ -823,12 +823,12 @@ static void psp_in_any_form(void)
 			sc.epoch = 0;
 			sc.id = ++id;
 			sc.extra = extra;
-			sc.extra_len = extra_lens[form / 4];
+			sc.extra_len = extra_lens[kind / 4];
 			if (sc.extra_len == 0)
 				sc.extra = NULL;
-			else if (form & 1)
+			else if (kind & 1)
 				sc.flags |= EESP_SENDER_NO_VC;
-			if (form & 2)
+			if (kind & 2)
 				sc.flags |= EESP_SENDER_OFFSET_FROM_IV;
 			rc.replay_window = any(2) ? 64 : 0;
 			WORKS(eesp_sender_new(g, &sc, &s));

@@ -325,10 +325,10 @@ static void what_is_due(void)
 #define OPEN(time, want, went)                                                                   \
 	do {                                                                                     \
 		eesp_pkt p = packet(room, seal_at(f, plain, time, 1, room), 0, 0);               \
-		uint64_t before = direct_cgo_packets();                                              \
+		uint64_t cgos = direct_cgo_packets();                                              \
 		eesp_open_burst(side[0].receiver, &p, 1);                                        \
 		SAME(p.status, want);                                                            \
-		SAME(direct_cgo_packets() - before, went);                                           \
+		SAME(direct_cgo_packets() - cgos, went);                                           \
 	} while (0)
 	OPEN(now(), EESP_OK, 0);
 	t->due = 1; /* the sweep */
