@@ -13,7 +13,6 @@ import "C"
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +25,7 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/say"
 	"libeesp/internal/stack"
 	"libeesp/internal/status"
 )
@@ -135,13 +135,13 @@ func report(err error, text *C.char) C.int {
 // guard keeps a panic from cgo call into C.
 func guard(text *C.char, st *C.int) {
 	if p := recover(); p != nil {
-		*st = report(fmt.Errorf("%w: %v", status.ErrInternal, p), text)
+		*st = report(say.Errorf("%w: %v", status.ErrInternal, p), text)
 	}
 }
 
 func octets(p *C.uint8_t, n C.size_t) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p)), n) }
 
-var errHandle = fmt.Errorf("%w: handle was freed", status.ErrArgument)
+var errHandle = say.Errorf("%w: handle was freed", status.ErrArgument)
 
 var (
 	readyMu sync.Mutex
@@ -277,7 +277,7 @@ func eespGoSweep() {
 func eespGoGroupNew(c *C.eesp_group_config, object *C.uint64_t, text *C.char) (st C.int) {
 	defer guard(text, &st)
 	if c.aead > 255 || c.combiner > 255 {
-		return report(fmt.Errorf("%w: aead %d, combiner %d", status.ErrArgument, c.aead, c.combiner), text)
+		return report(say.Errorf("%w: aead %d, combiner %d", status.ErrArgument, c.aead, c.combiner), text)
 	}
 	g, err := eesp.NewGroup(eesp.GroupConfig{
 		Profile: eesp.ProfileID(c.profile), AEAD: eesp.AEAD(c.aead), Combiner: eesp.Combiner(c.combiner),
@@ -376,7 +376,7 @@ func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, object *C.uint64_t
 		if C.start_follower(C.uint64_t(n)) != 0 {
 			followers.drop(C.uint64_t(n))
 			procs.detach()
-			return fmt.Errorf("%w: no thread to follow the agent on", status.ErrMemory)
+			return say.Errorf("%w: no thread to follow the agent on", status.ErrMemory)
 		}
 		return nil
 	})
@@ -428,7 +428,7 @@ func eespGoFollowClients(object C.uint64_t, out *C.eesp_follow_client, n *C.size
 			copy(name[:len(name)-1], c.Name)
 		}
 		if len(l) > size {
-			return fmt.Errorf("%w: there are %d clients", status.ErrRoom, len(l))
+			return say.Errorf("%w: there are %d clients", status.ErrRoom, len(l))
 		}
 		return nil
 	})
@@ -472,7 +472,7 @@ func eespGoGroupRemove(object C.uint64_t, level C.int, text *C.char) C.int {
 func eespGoGroupDefault(object C.uint64_t, levels C.uint, text *C.char) C.int {
 	return withGroup(object, text, func(g *eesp.Group) error {
 		if levels > 255 {
-			return fmt.Errorf("%w: levels %#x", status.ErrArgument, levels)
+			return say.Errorf("%w: levels %#x", status.ErrArgument, levels)
 		}
 		return g.SetDefaultLevels(eesp.Levels(levels))
 	})
@@ -580,7 +580,7 @@ func eespGoDerive(worker, object C.uint64_t, ctx *C.eesp_context, n C.size_t, ke
 	return withGroup(object, text, func(g *eesp.Group) error {
 		k, be := g.Internals()
 		if uint64(keysLen) != uint64(n)*uint64(g.KeyLen()) {
-			return fmt.Errorf("%w: keys_len is not n times %d", status.ErrArgument, g.KeyLen())
+			return say.Errorf("%w: keys_len is not n times %d", status.ErrArgument, g.KeyLen())
 		}
 		return workers.get(worker).Derive(be, k, unsafe.Slice((*profile.KeyContext)(unsafe.Pointer(ctx)), n), octets(keys, keysLen))
 	})
@@ -1073,7 +1073,7 @@ func noneGood(worker C.uint64_t, jobs []kernel.Job, text *C.char, good *C.size_t
 		for i := range jobs {
 			jobs[i].OK = 0
 		}
-		*good = outcome(0, fmt.Errorf("%w: %v", status.ErrInternal, p), text)
+		*good = outcome(0, say.Errorf("%w: %v", status.ErrInternal, p), text)
 	}
 }
 

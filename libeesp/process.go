@@ -4,10 +4,10 @@ package main
 import "C"
 
 import (
-	"os"
 	"runtime"
-	"runtime/debug"
 	"sync"
+	"syscall"
+	_ "unsafe" // go:linkname
 
 	"libeesp/internal/burst"
 )
@@ -18,11 +18,17 @@ import (
 // was alive. Bursts allocate nothing: only set-up makes garbage.
 const gcPercent = 200
 
+// setGCPercent is what debug.SetGCPercent calls. Package runtime/debug would bring os and fmt with it, a
+// tenth of the library.
+//
+//go:linkname setGCPercent runtime/debug.setGCPercent
+func setGCPercent(percent int32) int32
+
 //export eespGoStart
 func eespGoStart() {
 	defer func() { recover() }()
-	if os.Getenv("GOGC") == "" { // which the runtime has heeded, as it has GOMEMLIMIT
-		debug.SetGCPercent(gcPercent)
+	if v, _ := syscall.Getenv("GOGC"); v == "" { // which the runtime has heeded, as it has GOMEMLIMIT
+		setGCPercent(gcPercent)
 	}
 	procs.mu.Lock()
 	defer procs.mu.Unlock()

@@ -2,14 +2,13 @@
 package asm
 
 import (
-	"fmt"
-	"os"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"libeesp/internal/kernel"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -64,7 +63,8 @@ func wanted(secure bool) string {
 	if secure {
 		return ""
 	}
-	return os.Getenv("EESP_BACKEND")
+	name, _ := unix.Getenv("EESP_BACKEND")
+	return name
 }
 
 // secure reports whether the process has more rights than the user that started
@@ -98,7 +98,7 @@ func choose(name string) (*kernel.Backend, error) {
 		}
 		if !e.supported() {
 			if e.backend.Name == name {
-				return nil, fmt.Errorf("%w: %s: this CPU or operating system lacks it", status.ErrBackend, name)
+				return nil, say.Errorf("%w: %s: this CPU or operating system lacks it", status.ErrBackend, name)
 			}
 			continue
 		}
@@ -111,7 +111,7 @@ func choose(name string) (*kernel.Backend, error) {
 		selected = e.backend
 		return selected, nil
 	}
-	return nil, fmt.Errorf("%w: %q: there are %s", status.ErrBackend, name, strings.Join(Names(), ", "))
+	return nil, say.Errorf("%w: %q: there are %s", status.ErrBackend, name, strings.Join(Names(), ", "))
 }
 
 // check runs a backend's known-answer test once.

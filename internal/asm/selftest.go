@@ -2,12 +2,12 @@ package asm
 
 import (
 	"bytes"
-	"encoding/hex"
-	"fmt"
+	"strings"
 	"unsafe"
 
 	"libeesp/internal/generic"
 	"libeesp/internal/kernel"
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 )
@@ -39,9 +39,10 @@ const (
 )
 
 func unhex(s string) []byte {
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		panic(err)
+	b := make([]byte, len(s)/2)
+	for i := range s {
+		const digits = "0123456789abcdef"
+		b[i/2] = b[i/2]<<4 | byte(strings.IndexByte(digits, s[i]))
 	}
 	return b
 }
@@ -56,7 +57,7 @@ func SelfTest(b *kernel.Backend) error {
 	defer secmem.Delete(m)
 	var jobs [kernel.Chunk]kernel.Job // pointers: not in memory that the collector does not see
 	bad := func(what string) error {
-		return fmt.Errorf("%w: backend %s: %s", status.ErrSelfTest, b.Name, what)
+		return say.Errorf("%w: backend %s: %s", status.ErrSelfTest, b.Name, what)
 	}
 	scratch := unsafe.Pointer(&m.scratch)
 	generic.ExpandMaster(&m.master, (*[32]byte)(unhex(katCMACKey)), scratch)

@@ -1,13 +1,13 @@
 package burst
 
 import (
-	"fmt"
 	"unsafe"
 
 	"libeesp/internal/generic"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 )
@@ -24,7 +24,7 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.Ke
 		return err
 	}
 	if len(out) != len(contexts)*size {
-		return fmt.Errorf("%w: %d octets for %d keys of %d", status.ErrArgument, len(out), len(contexts), size)
+		return say.Errorf("%w: %d octets for %d keys of %d", status.ErrArgument, len(out), len(contexts), size)
 	}
 	all, done := out, 0
 	for len(contexts) > 0 {
@@ -35,11 +35,11 @@ func (w *Worker) Derive(be *kernel.Backend, g *keys.Group, contexts []profile.Ke
 			code := pr.Resolve(s, &contexts[i], l)
 			err := refused(&contexts[i], code)
 			if code == status.OK && int(l.KeyLen)+int(l.Mask) != size {
-				err = fmt.Errorf("%w: keys of V %d do not have the %d octets that the group's AEAD asks for", status.ErrArgument, contexts[i].V, size)
+				err = say.Errorf("%w: keys of V %d do not have the %d octets that the group's AEAD asks for", status.ErrArgument, contexts[i].V, size)
 			}
 			if err != nil {
 				clear(all)
-				return fmt.Errorf("%w (context %d)", err, done+i)
+				return say.Errorf("%w (context %d)", err, done+i)
 			}
 		}
 		w.ownKeys(n)
@@ -66,11 +66,11 @@ func refused(k *profile.KeyContext, code status.Code) error {
 	case status.OK:
 		return nil
 	case status.ErrV:
-		return fmt.Errorf("%w: V %#x is none of this group's", code, k.V)
+		return say.Errorf("%w: V %#x is none of this group's", code, k.V)
 	case status.ErrNoKey:
-		return fmt.Errorf("%w: the group has no key for levels %#x, generation %d, ID %#x", code, k.Levels, k.Generation, k.ID)
+		return say.Errorf("%w: the group has no key for levels %#x, generation %d, ID %#x", code, k.Levels, k.Generation, k.ID)
 	case status.ErrArgument:
-		return fmt.Errorf("%w: ID %#x, epoch %d, V %#x, levels %#x, generation %d, addresses: one is out of range, or set and not read by this profile",
+		return say.Errorf("%w: ID %#x, epoch %d, V %#x, levels %#x, generation %d, addresses: one is out of range, or set and not read by this profile",
 			code, k.ID, k.Epoch, k.V, k.Levels, k.Generation)
 	}
 	return code
@@ -87,7 +87,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 		return err
 	}
 	if options && s.Slots != 0 { // no root keys that options could name
-		return fmt.Errorf("%w: this profile has no Master Key Options", status.ErrArgument)
+		return say.Errorf("%w: this profile has no Master Key Options", status.ErrArgument)
 	}
 	c := &w.ctx[0]
 	*c = profile.Context{}
@@ -96,7 +96,7 @@ func (w *Worker) Export(be *kernel.Backend, g *keys.Group, k *profile.KeyContext
 	}
 	n := profile.DataKey{ID: k.ID, Epoch: k.Epoch, V: k.V, KeyLen: c.KeyLen, Profile: s.Profile}
 	if code := pr.Export(s, k, options, &n); code == status.ErrUnsupported {
-		return fmt.Errorf("%w: this key cannot be exported: it is the group's own key, or changes with the rekey mask", code)
+		return say.Errorf("%w: this key cannot be exported: it is the group's own key, or changes with the rekey mask", code)
 	} else if code != status.OK {
 		return code
 	}
@@ -121,7 +121,7 @@ func Check(d *profile.DataKey) error {
 		code = pr.Check(d)
 	}
 	if code != status.OK {
-		return fmt.Errorf("%w: a field of the data key is not as it was exported", code)
+		return say.Errorf("%w: a field of the data key is not as it was exported", code)
 	}
 	return nil
 }

@@ -2,13 +2,13 @@ package burst
 
 import (
 	"encoding/binary"
-	"fmt"
 	"unsafe"
 
 	"libeesp/internal/generic"
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 )
@@ -71,7 +71,7 @@ const MaxKeyset = 1 << 16
 func NewKeyset(be *kernel.Backend, keyLen int, data []byte) (*Keyset, error) {
 	n := len(data) / keyLen
 	if n == 0 || n > MaxKeyset || n*keyLen != len(data) {
-		return nil, fmt.Errorf("%w: %d octets of keys", status.ErrArgument, len(data))
+		return nil, say.Errorf("%w: %d octets of keys", status.ErrArgument, len(data))
 	}
 	area, err := secmem.Alloc((n + 3) &^ 3 * be.KeyBytes)
 	if err != nil {
@@ -101,7 +101,7 @@ func (k *Keyset) Free() { keys.Retire(func() { secmem.Free(k.area) }) }
 func checkJobs(jobs []kernel.Job, slots uint32) error {
 	for i := range jobs {
 		if j := &jobs[i]; !fits(j, slots) {
-			return fmt.Errorf("%w: job %d: a pointer, length, key or reserved field", status.ErrArgument, i)
+			return say.Errorf("%w: job %d: a pointer, length, key or reserved field", status.ErrArgument, i)
 		}
 	}
 	return nil

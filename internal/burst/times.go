@@ -1,7 +1,6 @@
 package burst
 
 import (
-	"fmt"
 	"sync"
 	"syscall"
 
@@ -12,6 +11,7 @@ import (
 	"libeesp/internal/keys"
 	"libeesp/internal/ktime"
 	"libeesp/internal/profile"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -60,7 +60,7 @@ func NewTimes(c fresh.Config, path string) (*Times, error) {
 		if err := r.ahead(clock()); err != nil {
 			r.mark.Close()
 			r.table.Free()
-			return nil, fmt.Errorf("%w: %s: %v", status.ErrState, path, err)
+			return nil, say.Errorf("%w: %s: %v", status.ErrState, path, err)
 		}
 	}
 	return r, nil
@@ -69,7 +69,7 @@ func NewTimes(c fresh.Config, path string) (*Times, error) {
 // Share makes r serve one more receiver, which must have the same configuration.
 func (r *Times) Share(c fresh.Config) (*Times, error) {
 	if !r.table.Is(c) {
-		return nil, fmt.Errorf("%w: the heir takes over the table: max age, max early and max rate must be the same", status.ErrArgument)
+		return nil, say.Errorf("%w: the heir takes over the table: max age, max early and max rate must be the same", status.ErrArgument)
 	}
 	r.table.Share()
 	return r, nil

@@ -5,7 +5,6 @@ package counter
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"libeesp/internal/ktime"
 	"libeesp/internal/plan"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -169,7 +169,7 @@ var serials atomic.Uint64 // of owners so far
 var wall = func() int64 { return time.Now().UnixNano() }
 
 func bad(f string, a ...any) error {
-	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
+	return say.Errorf("%w: %s", status.ErrArgument, say.Sprintf(f, a...))
 }
 
 func (c *Config) check() error {
@@ -347,13 +347,13 @@ func (o *Owner) begin(name string, keys Keys) error {
 		}
 		o.file = f
 		if mark > o.end-base {
-			return fmt.Errorf("%w: %s: mark beyond the counter space", status.ErrState, c.Path)
+			return say.Errorf("%w: %s: mark beyond the counter space", status.ErrState, c.Path)
 		}
 		start := max(base+mark, c.First)
 		o.next.Store(start)
 		o.limit.Store(start)
 		if code := o.claim(start, 1); code != status.OK && code != status.ErrExhausted {
-			return fmt.Errorf("%w: %s: %v", status.ErrState, c.Path, f.lastErr)
+			return say.Errorf("%w: %s: %v", status.ErrState, c.Path, f.lastErr)
 		}
 	case Clock:
 		if c.Timed {
@@ -388,7 +388,7 @@ func (o *Owner) ticks(ns int64) (uint64, error) {
 		since = ns - o.cfg.EpochStart.UnixNano()
 	}
 	if since < 0 {
-		return 0, fmt.Errorf("%w: the clock is before the epoch's start", status.ErrClock)
+		return 0, say.Errorf("%w: the clock is before the epoch's start", status.ErrClock)
 	}
 	sec, frac := uint64(since/1e9), uint64(since%1e9)
 	// frac < 2^30 and the rate at most 2^32: no overflow. sec is bounded by

@@ -1,15 +1,14 @@
 package counter
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"hash/maphash"
 	"strings"
 	"syscall"
 
+	"libeesp/internal/say"
+	"libeesp/internal/sha2"
 	"libeesp/internal/status"
 )
 
@@ -62,13 +61,25 @@ func (r *markRecord) octets() (b [markLen]byte) {
 	binary.BigEndian.PutUint64(b[24:], r.mark)
 	copy(b[32:], r.id[:])
 	copy(b[40:], r.key[:])
-	binary.BigEndian.PutUint32(b[56:], crc32.ChecksumIEEE(b[:56]))
+	binary.BigEndian.PutUint32(b[56:], crc32(b[:56]))
 	return b
+}
+
+// crc32 is the CRC-32 of IEEE 802.3. A record is written rarely, so that there is no table.
+func crc32(b []byte) uint32 {
+	c := ^uint32(0)
+	for _, o := range b {
+		c ^= uint32(o)
+		for range 8 {
+			c = c>>1 ^ 0xedb88320&-(c&1)
+		}
+	}
+	return ^c
 }
 
 // parse reads a record; false: it is not whole, or not one.
 func (r *markRecord) parse(b []byte) bool {
-	if len(b) < markLen || string(b[:8]) != markMagic || crc32.ChecksumIEEE(b[:56]) != binary.BigEndian.Uint32(b[56:]) {
+	if len(b) < markLen || string(b[:8]) != markMagic || crc32(b[:56]) != binary.BigEndian.Uint32(b[56:]) {
 		return false
 	}
 	r.number, r.epoch = binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint16(b[16:])
@@ -91,19 +102,19 @@ func openMark(name string, c *Config, keys Keys) (*markFile, uint64, error) {
 	m := &markFile{path: c.Path, fd: -1, keys: keys}
 	fail := func(err error) (*markFile, uint64, error) {
 		m.close()
-		return nil, 0, fmt.Errorf("%w: %s: %v", status.ErrState, c.Path, err)
+		return nil, 0, say.Errorf("%w: %s: %v", status.ErrState, c.Path, err)
 	}
 	if strings.IndexByte(c.Path, 0) >= 0 {
 		return fail(errors.New("a zero octet in the path"))
 	}
 	space, _ := idOf(name)
 	mine := markRecord{epoch: c.Epoch, part: part{c.Direction, c.EngineBits, c.Engine}}
-	hash := sha256.Sum256([]byte("eesp state " + space))
+	hash := sha2.Sum256([]byte("eesp state " + space))
 	copy(mine.id[:], hash[:])
 	if keys != nil {
 		var ok bool
 		if mine.key, ok = keys.InUse(); !ok {
-			return nil, 0, fmt.Errorf("%w: a state file is bound to a key, and the group has none to seal with yet", status.ErrNoKey)
+			return nil, 0, say.Errorf("%w: a state file is bound to a key, and the group has none to seal with yet", status.ErrNoKey)
 		}
 	}
 	// If the file of a running sender were removed, a second sender would make a new one
@@ -119,7 +130,7 @@ func openMark(name string, c *Config, keys Keys) (*markFile, uint64, error) {
 	if err == nil {
 		l.path, m.guard = guard, l
 	} else if !there || err != syscall.EACCES && err != syscall.EROFS {
-		return fail(fmt.Errorf("its .lock: %w", err))
+		return fail(say.Errorf("its .lock: %w", err))
 	}
 	for {
 		l, err := lockFile(c.Path, syscall.O_RDWR, syscall.LOCK_EX)
@@ -150,7 +161,7 @@ func openMark(name string, c *Config, keys Keys) (*markFile, uint64, error) {
 
 // create makes a file with a first record, all at once.
 func (m *markFile) create(r markRecord) error {
-	path := fmt.Sprintf("%s.new-%x", m.path, maphash.Bytes(maphash.MakeSeed(), nil))
+	path := say.Sprintf("%s.new-%x", m.path, maphash.Bytes(maphash.MakeSeed(), nil))
 	fd, err := openFile(path, syscall.O_RDWR|syscall.O_CREAT|syscall.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -192,7 +203,7 @@ func (m *markFile) adopt(b []byte, mine *markRecord) (mark uint64, err error) {
 		case r.part != mine.part:
 			return 0, errors.New("belongs to another engine, or other engine bits")
 		case r.epoch > mine.epoch:
-			return 0, fmt.Errorf("holds epoch %d, later than %d", r.epoch, mine.epoch)
+			return 0, say.Errorf("holds epoch %d, later than %d", r.epoch, mine.epoch)
 		case r.epoch == mine.epoch:
 			mark = max(mark, r.mark)
 		}
@@ -331,7 +342,7 @@ func writeRecord(fd int, b [markLen]byte, at int64) error {
 	var limit syscall.Rlimit
 	const fsize = 1 // RLIMIT_FSIZE
 	if syscall.Getrlimit(fsize, &limit) == nil && limit.Cur < 2*markLen {
-		return fmt.Errorf("RLIMIT_FSIZE is %d octets: %w", limit.Cur, syscall.EFBIG)
+		return say.Errorf("RLIMIT_FSIZE is %d octets: %w", limit.Cur, syscall.EFBIG)
 	}
 	n, err := pwrite(fd, b[:], at)
 	if err == nil && n != len(b) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	stdcrc32 "hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -784,5 +785,17 @@ func TestLocksFollowKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		x.close()
+	}
+}
+
+func TestCRC32(t *testing.T) {
+	b := make([]byte, 300)
+	for i := range b {
+		b[i] = byte(i * i)
+	}
+	for n := range b {
+		if got, want := crc32(b[:n]), stdcrc32.ChecksumIEEE(b[:n]); got != want {
+			t.Fatalf("%d octets: %#x, want %#x", n, got, want)
+		}
 	}
 }

@@ -1,14 +1,13 @@
 package counter
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"strings"
 	"syscall"
 
+	"libeesp/internal/say"
+	"libeesp/internal/sha2"
 	"libeesp/internal/status"
 )
 
@@ -33,9 +32,9 @@ func ours(s *syscall.Stat_t) error {
 	case s.Mode&syscall.S_IFMT != syscall.S_IFREG:
 		return errors.New("not a regular file")
 	case s.Uid != uint32(syscall.Geteuid()) && s.Uid != 0:
-		return fmt.Errorf("belongs to another user (%d)", s.Uid)
+		return say.Errorf("belongs to another user (%d)", s.Uid)
 	case s.Mode&0o022 != 0:
-		return fmt.Errorf("its mode (%04o) lets others write it", s.Mode&0o7777)
+		return say.Errorf("its mode (%04o) lets others write it", s.Mode&0o7777)
 	}
 	return nil
 }
@@ -95,11 +94,11 @@ func lockOpen(path string, fd, how int) (l *lock, again bool, err error) {
 		return nil, true, nil
 	}
 	if l.mapping, err = syscall.Mmap(fd, 0, 1, syscall.PROT_NONE, syscall.MAP_PRIVATE); err != nil {
-		return nil, false, fmt.Errorf("mmap: %v", err)
+		return nil, false, say.Errorf("mmap: %v", err)
 	}
 	if err := syscall.Madvise(l.mapping, syscall.MADV_DONTFORK); err != nil {
 		l.release()
-		return nil, false, fmt.Errorf("madvise: %v", err)
+		return nil, false, say.Errorf("madvise: %v", err)
 	}
 	return l, false, nil
 }
@@ -138,7 +137,7 @@ func (l *idLocks) follow() (gone []*lock, err error) {
 		if len(l.held) != 0 { // they were removed, and may come back
 			return nil, nil
 		}
-		return nil, fmt.Errorf("%w: cannot lock the ID: the group has no key to seal with yet", status.ErrNoKey)
+		return nil, say.Errorf("%w: cannot lock the ID: the group has no key to seal with yet", status.ErrNoKey)
 	}
 	now := map[[16]byte][]*lock{}
 	for _, key := range all {
@@ -190,14 +189,12 @@ func (l *idLocks) lock(key [16]byte) (all []*lock, err error) {
 	c := l.cfg
 	space, _, _ := strings.Cut(l.name, "#")
 	p := part{c.Direction, c.EngineBits, c.Engine}
-	h := sha256.New()
-	fmt.Fprintf(h, "eesp lock %s\x00%d\x00", space, c.Direction)
-	h.Write(key[:])
-	base := fmt.Sprintf("%s/eesp-%x", l.dir, h.Sum(nil)[:16])
+	hash := sha2.Sum256(append([]byte(say.Sprintf("eesp lock %s\x00%d\x00", space, c.Direction)), key[:]...))
+	base := say.Sprintf("%s/eesp-%x", l.dir, hash[:16])
 	for n := range p.bits + 1 {
 		path, how := base, syscall.LOCK_SH
 		if n > 0 {
-			path = fmt.Sprintf("%s-%d-%d", base, n, p.shorter(n).engine)
+			path = say.Sprintf("%s-%d-%d", base, n, p.shorter(n).engine)
 		}
 		if n == p.bits {
 			how = syscall.LOCK_EX
@@ -206,9 +203,9 @@ func (l *idLocks) lock(key [16]byte) (all []*lock, err error) {
 		if err != nil {
 			release(all)
 			if errors.Is(err, errInUse) {
-				return nil, fmt.Errorf("%w: this ID and key are in use by another sender of this host (%s)", status.ErrExists, path)
+				return nil, say.Errorf("%w: this ID and key are in use by another sender of this host (%s)", status.ErrExists, path)
 			}
-			return nil, fmt.Errorf("%w: lock %s: %v", status.ErrState, path, err)
+			return nil, say.Errorf("%w: lock %s: %v", status.ErrState, path, err)
 		}
 		if how == syscall.LOCK_EX {
 			x.path = path
@@ -242,12 +239,12 @@ func (b *boundEpoch) octets() (r [boundLen]byte) {
 	binary.BigEndian.PutUint16(r[24:], b.epoch)
 	r[26] = b.rate
 	binary.BigEndian.PutUint64(r[32:], uint64(b.start))
-	binary.BigEndian.PutUint32(r[40:], crc32.ChecksumIEEE(r[:40]))
+	binary.BigEndian.PutUint32(r[40:], crc32(r[:40]))
 	return r
 }
 
 func (b *boundEpoch) parse(r []byte) bool {
-	if string(r[:8]) != boundMagic || crc32.ChecksumIEEE(r[:40]) != binary.BigEndian.Uint32(r[40:]) {
+	if string(r[:8]) != boundMagic || crc32(r[:40]) != binary.BigEndian.Uint32(r[40:]) {
 		return false
 	}
 	copy(b.key[:], r[8:])
@@ -264,18 +261,18 @@ func (l *idLocks) bind(key [16]byte) error {
 		return nil
 	}
 	space, _ := idOf(l.name)
-	name := fmt.Sprintf("eesp epochs %s\x00%d", space, c.Direction)
+	name := say.Sprintf("eesp epochs %s\x00%d", space, c.Direction)
 	mine := boundEpoch{epoch: c.Epoch, rate: c.RateLog2 + c.EngineBits, start: c.EpochStart.UnixNano()}
-	hash := sha256.Sum256([]byte(name))
-	path := fmt.Sprintf("%s/eesp-%x.epochs", l.dir, hash[:16])
-	hash = sha256.Sum256(append([]byte(name+"\x00"), key[:]...))
+	hash := sha2.Sum256([]byte(name))
+	path := say.Sprintf("%s/eesp-%x.epochs", l.dir, hash[:16])
+	hash = sha2.Sum256(append([]byte(name+"\x00"), key[:]...))
 	copy(mine.key[:], hash[:])
 	was, err := bindEpoch(path, mine)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: %s: %v", status.ErrState, path, err)
+		return say.Errorf("%w: %s: %v", status.ErrState, path, err)
 	case was != mine:
-		return fmt.Errorf("%w: epoch %d of this ID and key began at %d ns since 1970 and has 2^%d counters a second on this host, not %d ns and 2^%d: counters would come again (%s)",
+		return say.Errorf("%w: epoch %d of this ID and key began at %d ns since 1970 and has 2^%d counters a second on this host, not %d ns and 2^%d: counters would come again (%s)",
 			status.ErrExists, was.epoch, was.start, was.rate, mine.start, mine.rate, path)
 	}
 	return nil

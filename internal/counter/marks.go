@@ -2,12 +2,12 @@ package counter
 
 import (
 	"encoding/binary"
-	"fmt"
 	"hash/maphash"
 	mathbits "math/bits"
 	"syscall"
 	"unsafe"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -88,7 +88,7 @@ func (m *marks) promise(name uint64) error {
 func (s *shard) grow(n int) error {
 	b, err := syscall.Mmap(-1, 0, n*int(unsafe.Sizeof(entry{})), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {
-		return fmt.Errorf("%w: cannot record which counters were used: %v", status.ErrMemory, err)
+		return say.Errorf("%w: cannot record which counters were used: %v", status.ErrMemory, err)
 	}
 	old := s.records
 	s.records = unsafe.Slice((*entry)(unsafe.Pointer(&b[0])), n)

@@ -1,11 +1,11 @@
 package counter
 
 import (
-	"fmt"
 	"hash/maphash"
 	"strings"
 	"sync"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -154,15 +154,15 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 	id, key := idOf(name)
 	at := place{name, part{c.Direction, c.EngineBits, c.Engine}}
 	if was := keyIDs[key]; was != nil && was.id != id || key != "" && used.has(set{ofKey, key}) && !used.has(set{ofHolders, id}) {
-		return nil, fmt.Errorf("%w: this process has used this data key with another ID", status.ErrExists)
+		return nil, say.Errorf("%w: this process has used this data key with another ID", status.ErrExists)
 	}
 	for _, owners := range related(id) {
 		for other := range owners {
 			if other.name == name && (other.bits != c.EngineBits || (other.dir == NoDirection) != (c.Direction == NoDirection)) { // their counters would overlap
-				return nil, fmt.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, other.bits)
+				return nil, say.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, other.bits)
 			}
 			if rival(other.name, name) && at.overlaps(other.part) {
-				return nil, fmt.Errorf("%w: this process has a sender that could use the same key and nonces: of one ID, one with a group and one with a data key, or (tss) one with and one without SSI", status.ErrExists)
+				return nil, say.Errorf("%w: this process has a sender that could use the same key and nonces: of one ID, one with a group and one with a data key, or (tss) one with and one without SSI", status.ErrExists)
 			}
 		}
 	}
@@ -173,7 +173,7 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 		}
 		was.Resume, is.Resume = false, false
 		if was != is {
-			return nil, fmt.Errorf("%w: a sender of this ID with other counter settings", status.ErrExists)
+			return nil, say.Errorf("%w: a sender of this ID with other counter settings", status.ErrExists)
 		}
 		o.refs++
 		return o, nil
@@ -249,7 +249,7 @@ func (o *Owner) meets(at place) error {
 		tsc--
 	}
 	if tsc < mark && o.cfg.Mode == Clock {
-		return fmt.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
+		return say.Errorf("%w: the clock is behind counters that this process has used", status.ErrClock)
 	}
 	rivals(at.name, func(s set) {
 		mark = max(mark, used.highest(s, at.part))
@@ -257,7 +257,7 @@ func (o *Owner) meets(at place) error {
 	if tsc < mark {
 		m := mark - 1
 		count := m&(1<<bits-1)>>o.m.Low + 1
-		return fmt.Errorf("%w: epoch %d counter %d: this process has used counters of this ID below epoch %d counter %d",
+		return say.Errorf("%w: epoch %d counter %d: this process has used counters of this ID below epoch %d counter %d",
 			status.ErrExists, tsc>>bits, tsc&(1<<bits-1)>>o.m.Low, m>>bits, count)
 	}
 	return nil

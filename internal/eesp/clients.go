@@ -3,13 +3,13 @@ package eesp
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"math/bits"
 	"slices"
 	"time"
 
 	"libeesp/internal/keys"
 	"libeesp/internal/link"
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 )
@@ -59,13 +59,13 @@ func (f *follower) grant(m map[uint16][]byte) error {
 		f.endClients(func(c *client) bool { return c.Down == down })
 		return nil
 	case !bytes.Equal(m[1], st.Group[:]) || g == nil || !may:
-		err = fmt.Errorf("%w: the group has no keys that may be used, or gives none to clients", status.ErrNoKey)
+		err = say.Errorf("%w: the group has no keys that may be used, or gives none to clients", status.ErrNoKey)
 	case flags&link.GrantRenew != 0 && c == nil:
-		err = fmt.Errorf("%w: no such pair", status.ErrNotFound)
+		err = say.Errorf("%w: no such pair", status.ErrNotFound)
 	case flags&link.GrantRenew != 0:
 		body = link.Put(body, 3, []byte{0})
 	case c != nil:
-		err = fmt.Errorf("%w: that ID is a client's", status.ErrExists)
+		err = say.Errorf("%w: that ID is a client's", status.ErrExists)
 	default:
 		at := body
 		if body, err = f.newClient(g, &st, link.Put(body, 3, []byte{0}), Client{Name: string(m[6]), Up: up, Down: down, Lease: lease}); err != nil {
@@ -81,10 +81,10 @@ func (f *follower) grant(m map[uint16][]byte) error {
 // newClient exports the pair to body, and makes the sender to the client.
 func (f *follower) newClient(g *Group, st *link.State, body []byte, c Client) ([]byte, error) {
 	if p := ProfileID(g.g.Params().Profile); p != ProfileStateless && p != ProfilePSP {
-		return nil, fmt.Errorf("%w: clients have data keys of stateless and psp", status.ErrUnsupported)
+		return nil, say.Errorf("%w: clients have data keys of stateless and psp", status.ErrUnsupported)
 	}
 	if g.g.Params().Timed {
-		return nil, fmt.Errorf("%w: clients have no data keys of groups whose counters are times", status.ErrUnsupported)
+		return nil, say.Errorf("%w: clients have no data keys of groups whose counters are times", status.ErrUnsupported)
 	}
 	k, err := secmem.New[DataKey]()
 	if err != nil {
@@ -101,7 +101,7 @@ func (f *follower) newClient(g *Group, st *link.State, body []byte, c Client) ([
 		}
 		x := link.DataKey{ID: k.ID, Epoch: k.Epoch, V: k.V, Profile: k.Profile, Params: k.Params, Key: k.Key[:k.KeyLen], Options: k.Options[:k.OptionsLen]}
 		if body = appendKey(body, uint16(5+i), &x); body == nil {
-			return nil, fmt.Errorf("%w: data keys", status.ErrRoom)
+			return nil, say.Errorf("%w: data keys", status.ErrRoom)
 		}
 	}
 	var gens []byte
@@ -247,9 +247,9 @@ func (g *Group) ClientSender(down uint64) (*Sender, error) {
 	defer f.mu.Unlock()
 	switch c := f.clients[down]; {
 	case c == nil:
-		return nil, fmt.Errorf("%w: no client with the ID %#x", status.ErrNotFound, down)
+		return nil, say.Errorf("%w: no client with the ID %#x", status.ErrNotFound, down)
 	case c.taken:
-		return nil, fmt.Errorf("%w: the sender to this client was made", status.ErrExists)
+		return nil, say.Errorf("%w: the sender to this client was made", status.ErrExists)
 	default:
 		c.taken = true
 		return c.sender, nil

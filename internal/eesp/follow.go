@@ -3,8 +3,6 @@ package eesp
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +14,7 @@ import (
 	"libeesp/internal/keys"
 	"libeesp/internal/ktime"
 	"libeesp/internal/link"
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
@@ -104,11 +103,11 @@ func FollowGroup(name string, c FollowConfig) (*Group, error) {
 func FollowGroupOn(name string, c FollowConfig, start func(run func()) error) (*Group, error) {
 	switch {
 	case name == "" || len(name) > 64:
-		return nil, fmt.Errorf("%w: a group's name of %d octets, not 1 to 64", status.ErrArgument, len(name))
+		return nil, say.Errorf("%w: a group's name of %d octets, not 1 to 64", status.ErrArgument, len(name))
 	case len(c.Socket) > 107:
-		return nil, fmt.Errorf("%w: the socket's path has %d octets, more than 107", status.ErrArgument, len(c.Socket))
+		return nil, say.Errorf("%w: the socket's path has %d octets, more than 107", status.ErrArgument, len(c.Socket))
 	case c.Timeout < 0:
-		return nil, fmt.Errorf("%w: timeout", status.ErrArgument)
+		return nil, say.Errorf("%w: timeout", status.ErrArgument)
 	}
 	if c.Socket == "" {
 		c.Socket = AgentSocket
@@ -184,13 +183,13 @@ func (f *follower) missing() error {
 	defer f.mu.Unlock()
 	switch {
 	case f.g != nil:
-		return fmt.Errorf("%w: group %s has no key yet", status.ErrNoKey, f.name)
+		return say.Errorf("%w: group %s has no key yet", status.ErrNoKey, f.name)
 	case f.connected && f.problem != "":
-		return fmt.Errorf("%w: %s", status.ErrNotFound, f.problem)
+		return say.Errorf("%w: %s", status.ErrNotFound, f.problem)
 	case f.connected:
-		return fmt.Errorf("%w: the agent does not know a group %s", status.ErrNotFound, f.name)
+		return say.Errorf("%w: the agent does not know a group %s", status.ErrNotFound, f.name)
 	}
-	return fmt.Errorf("%w: %s: %s", status.ErrAgent, f.config.Socket, f.problem)
+	return say.Errorf("%w: %s: %s", status.ErrAgent, f.config.Socket, f.problem)
 }
 
 // close ends the thread and drops the keys.
@@ -294,7 +293,7 @@ const (
 func (f *follower) session() error {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("socket: %w", err)
+		return say.Errorf("socket: %w", err)
 	}
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {
@@ -314,14 +313,14 @@ func (f *follower) session() error {
 		}
 	}
 	if err := syscall.Connect(fd, &syscall.SockaddrUnix{Name: f.config.Socket}); err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return say.Errorf("connect: %w", err)
 	}
 	cred, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	if err != nil {
-		return fmt.Errorf("cannot tell which user the agent is: %w", err)
+		return say.Errorf("cannot tell which user the agent is: %w", err)
 	}
-	if u := cred.Uid; u != 0 && u != uint32(os.Geteuid()) && (f.config.AgentUID == 0 || u != f.config.AgentUID) {
-		return fmt.Errorf("the socket belongs to user %d, which is not trusted with keys", u)
+	if u := cred.Uid; u != 0 && u != uint32(unix.Geteuid()) && (f.config.AgentUID == 0 || u != f.config.AgentUID) {
+		return say.Errorf("the socket belongs to user %d, which is not trusted with keys", u)
 	}
 	h := link.Put64(link.Put16(link.Put16(nil, 1, link.Major), 2, link.Minor), 3, 0)
 	h = link.Put(link.Put(h, 4, []byte("libeesp 1.1")), 5, []byte(programName()))
@@ -337,9 +336,9 @@ func (f *follower) session() error {
 	case err != nil:
 		return err
 	case typ == link.Error:
-		return fmt.Errorf("the agent says: %s", m[2])
+		return say.Errorf("the agent says: %s", m[2])
 	case typ != link.Welcome || link.Get16(m[1]) != link.Major:
-		return fmt.Errorf("the agent speaks another protocol")
+		return say.Errorf("the agent speaks another protocol")
 	}
 	f.mu.Lock()
 	f.connected, f.asked, f.askAfter, f.problem = true, 0, time.Time{}, ""
@@ -364,8 +363,14 @@ func (f *follower) session() error {
 }
 
 func programName() string {
-	b, _ := os.ReadFile("/proc/self/comm")
-	return string(slices.DeleteFunc(b, func(c byte) bool { return c < ' ' }))
+	fd, err := unix.Open("/proc/self/comm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 64)
+	n, _ := unix.Read(fd, b)
+	return string(slices.DeleteFunc(b[:max(n, 0)], func(c byte) bool { return c < ' ' }))
 }
 
 // send writes a frame.
@@ -390,7 +395,7 @@ func (f *follower) sendIn(b []byte, typ, flags uint16, fields []byte) error {
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:
-			return fmt.Errorf("send: %w", err)
+			return say.Errorf("send: %w", err)
 		default:
 			b = b[n:]
 		}
@@ -406,13 +411,13 @@ func (f *follower) receive(idle bool) (typ uint16, body []byte, err error) {
 	}
 	n, typ := binary.BigEndian.Uint32(h[:]), binary.BigEndian.Uint16(h[4:])
 	if n > 64<<10 {
-		return 0, nil, fmt.Errorf("%w: %d octets", link.ErrFrame, n)
+		return 0, nil, say.Errorf("%w: %d octets", link.ErrFrame, n)
 	}
 	body = make([]byte, n)
 	rest := body
 	if typ == link.StateFrame {
 		if n < link.ValuesAt+link.ValuesLen {
-			return 0, nil, fmt.Errorf("%w: state", link.ErrFrame)
+			return 0, nil, say.Errorf("%w: state", link.ErrFrame)
 		}
 		if err := f.read(body[:link.ValuesAt], false); err != nil {
 			return 0, nil, err
@@ -448,7 +453,7 @@ func (f *follower) read(b []byte, idle bool) error {
 				return errors.New("the agent sent an incomplete frame")
 			}
 		case err != nil:
-			return fmt.Errorf("receive: %w", err)
+			return say.Errorf("receive: %w", err)
 		case n == 0:
 			return errors.New("the agent has ended the connection")
 		default:
@@ -497,7 +502,7 @@ func (f *follower) frame(typ uint16, body []byte) error {
 		switch link.Get16(m[1]) {
 		case link.ErrCodePolicy, link.ErrCodeVersion:
 			if f.g == nil {
-				f.final = fmt.Errorf("%w: %s", status.ErrAgent, f.problem)
+				f.final = say.Errorf("%w: %s", status.ErrAgent, f.problem)
 			}
 		case link.ErrCodeIDs:
 			f.asked, f.askAfter = 0, time.Now().Add(2*time.Second)
@@ -529,7 +534,7 @@ func (f *follower) apply(st *link.State) (err error) {
 		a, b := st.Params, f.state.Params
 		a.Window, a.Contexts, a.MTU = b.Window, b.Contexts, b.MTU // only these may change
 		if st.Group != f.state.Group || a != b {
-			return fmt.Errorf("this is another group: follow it anew")
+			return say.Errorf("this is another group: follow it anew")
 		}
 	}
 	sealing := map[uint8]status.Code{link.SealYes: status.OK, link.SealStale: status.ErrOutOfTouch, link.SealFenced: status.ErrFenced}[st.Seal]
@@ -592,7 +597,7 @@ func (f *follower) inForce() status.Code {
 func (f *follower) makeGroup(st *link.State) (*Group, error) {
 	p := ProfileID(st.Profile)
 	if p > ProfileTSS || st.Combiner != 0 || st.EngineBits != 0 || st.CounterMode > link.CountersTimes {
-		return nil, fmt.Errorf("%w: a group of profile %d, combiner %d, counter mode %d: this library follows stateless, psp and tss", status.ErrUnsupported, st.Profile, st.Combiner, st.CounterMode)
+		return nil, say.Errorf("%w: a group of profile %d, combiner %d, counter mode %d: this library follows stateless, psp and tss", status.ErrUnsupported, st.Profile, st.Combiner, st.CounterMode)
 	}
 	c := GroupConfig{Profile: p, AEAD: AEAD(st.AEAD), Time: st.CounterMode == link.CountersTimes}
 	if p == ProfileTSS {
@@ -603,7 +608,7 @@ func (f *follower) makeGroup(st *link.State) (*Group, error) {
 		g.g.Params().Ahead = &f.ahead
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: group %s as the agent has it: %v", status.ErrUnsupported, f.name, err)
+		return nil, say.Errorf("%w: group %s as the agent has it: %v", status.ErrUnsupported, f.name, err)
 	}
 	if p == ProfilePSP { // device keys are made here, for this process only
 		for range g.g.Params().Slots {
@@ -670,10 +675,10 @@ func (f *follower) installSlots(g *keys.Group, st *link.State, sealing status.Co
 	for i, n := range r.Gens {
 		switch {
 		case n != 0 && n < r.Floor:
-			return fmt.Errorf("generation %d is below the floor %d", n, r.Floor)
+			return say.Errorf("generation %d is below the floor %d", n, r.Floor)
 		case i == 1 || n == 0:
 		case other != 0 || n&1 == r.Gens[1]&1:
-			return fmt.Errorf("generations %d do not fit in two slots", r.Gens)
+			return say.Errorf("generations %d do not fit in two slots", r.Gens)
 		default:
 			other, at = n, uint64(i)
 		}
@@ -707,7 +712,7 @@ func (f *follower) installSlots(g *keys.Group, st *link.State, sealing status.Co
 	// Counters begin anew with an epoch, so an epoch must not come again.
 	switch have := g.Epoch(); {
 	case r.Epoch < have:
-		return fmt.Errorf("the epoch falls from %d to %d", have, r.Epoch)
+		return say.Errorf("the epoch falls from %d to %d", have, r.Epoch)
 	case r.Epoch > have:
 		if err := g.SetEpoch(r.Epoch); err != nil {
 			return err
@@ -854,7 +859,7 @@ func (f *follower) take(ids []uint64) {
 		}
 		if err := s.setID(id); err != nil && !s.closed.Load() {
 			f.mu.Lock()
-			f.problem, f.askAfter = fmt.Sprintf("ID %#x: %v", id, err), time.Now().Add(2*time.Second)
+			f.problem, f.askAfter = say.Sprintf("ID %#x: %v", id, err), time.Now().Add(2*time.Second)
 			f.without = append(f.without, s)
 			f.mu.Unlock()
 			continue
@@ -879,11 +884,11 @@ func (f *follower) take(ids []uint64) {
 func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 	switch {
 	case s.g.g.Params().SPIs:
-		return nil, fmt.Errorf("%w: psp: a group that follows an agent seals to its clients (Group.ClientSender)", status.ErrUnsupported)
+		return nil, say.Errorf("%w: psp: a group that follows an agent seals to its clients (Group.ClientSender)", status.ErrUnsupported)
 	case c.ID != 0:
-		return nil, fmt.Errorf("%w: ID: the agent gives it", status.ErrArgument)
+		return nil, say.Errorf("%w: ID: the agent gives it", status.ErrArgument)
 	case c.Counter != CounterClock || c.EngineBits != 0 || c.RateLog2 != 0 || c.FixedEpoch || c.StatePath != "" || c.LockDir != "":
-		return nil, fmt.Errorf("%w: senders of a group that follows an agent take no counter settings, state file or lock", status.ErrArgument)
+		return nil, say.Errorf("%w: senders of a group that follows an agent take no counter settings, state file or lock", status.ErrArgument)
 	}
 	f.mu.Lock()
 	st := f.state
@@ -900,7 +905,7 @@ func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 			c.V = VTSSSSI
 		}
 		if c.V != VTSSSSI && c.V != VTSSSSIIPv6 {
-			return nil, fmt.Errorf("%w: V %#x: senders of a group that follows an agent have an SSI", status.ErrArgument, c.V)
+			return nil, say.Errorf("%w: V %#x: senders of a group that follows an agent have an SSI", status.ErrArgument, c.V)
 		}
 	}
 	if st.CounterMode != link.CountersTimes {
@@ -966,7 +971,7 @@ func (g *Group) following() (*follower, error) {
 		return nil, err
 	}
 	if g.follows == nil {
-		return nil, fmt.Errorf("%w: the group follows no agent", status.ErrArgument)
+		return nil, say.Errorf("%w: the group follows no agent", status.ErrArgument)
 	}
 	return g.follows, nil
 }
@@ -1010,11 +1015,11 @@ func (g *Group) WaitSealing(timeout time.Duration) error {
 		if time.Now().After(end) {
 			switch {
 			case c != status.OK:
-				return fmt.Errorf("%w: %s", c, problem)
+				return say.Errorf("%w: %s", c, problem)
 			case !keyed:
-				return fmt.Errorf("%w: group %s has no key yet", status.ErrNoKey, f.name)
+				return say.Errorf("%w: group %s has no key yet", status.ErrNoKey, f.name)
 			}
-			return fmt.Errorf("%w: %d senders wait for an ID: %s", status.ErrNoKey, n, problem)
+			return say.Errorf("%w: %d senders wait for an ID: %s", status.ErrNoKey, n, problem)
 		}
 		ktime.Nap(wait)
 	}

@@ -1,7 +1,6 @@
 package eesp
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"libeesp/internal/counter"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
@@ -110,7 +110,7 @@ type GroupConfig struct {
 
 func (c *GroupConfig) params() (p keys.Params, err error) {
 	if c.AEAD > AES256GCM {
-		return p, fmt.Errorf("%w: AEAD %d", status.ErrArgument, c.AEAD)
+		return p, say.Errorf("%w: AEAD %d", status.ErrArgument, c.AEAD)
 	}
 	p = keys.Params{Profile: uint8(c.Profile), KeyLen: 16 << c.AEAD, Combiner: c.Combiner, Domain: c.Domain, Mode: c.Mode,
 		Versions: c.Versions, RekeyMask: c.RekeyMask, RekeyShift: c.RekeyShift, Draft: c.Draft, Encap: c.Encap,
@@ -144,7 +144,7 @@ func (c *GroupConfig) params() (p keys.Params, err error) {
 		{"flags", c.NoSequence || c.IV || c.Optimized || c.Align8, eesp},
 	} {
 		if f.set && f.readBy>>c.Profile&1 == 0 && c.Profile <= ProfileEESP {
-			return p, fmt.Errorf("%w: %s: this profile does not read it", status.ErrArgument, f.name)
+			return p, say.Errorf("%w: %s: this profile does not read it", status.ErrArgument, f.name)
 		}
 	}
 	pr, err := profile.ByNumber(p.Profile)
@@ -229,10 +229,10 @@ func (g *Group) Close() {
 // usable returns nil, or ErrArgument if the group is nil, not made or closed.
 func (g *Group) usable() error {
 	if g == nil || g.g == nil {
-		return fmt.Errorf("%w: no group", status.ErrArgument)
+		return say.Errorf("%w: no group", status.ErrArgument)
 	}
 	if g.closed.Load() {
-		return fmt.Errorf("%w: the group is closed", status.ErrArgument)
+		return say.Errorf("%w: the group is closed", status.ErrArgument)
 	}
 	return nil
 }
@@ -243,7 +243,7 @@ func (g *Group) own() error {
 		return err
 	}
 	if g.follows != nil {
-		return fmt.Errorf("%w: the group follows an agent, which manages its keys", status.ErrUnsupported)
+		return say.Errorf("%w: the group follows an agent, which manages its keys", status.ErrUnsupported)
 	}
 	return nil
 }
@@ -269,7 +269,7 @@ func (g *Group) SetRootKey(l Level, id []byte, index [3]uint64, value *[3][RootK
 		return err
 	}
 	if value == nil {
-		return fmt.Errorf("%w: no values of the root key", status.ErrArgument)
+		return say.Errorf("%w: no values of the root key", status.ErrArgument)
 	}
 	k, err := keys.NewRootKey(id, index, value)
 	return g.set(l, k, err)
@@ -288,7 +288,7 @@ func (g *Group) SetRing(l Level, id []byte, generation [3]uint64, value *[3][Roo
 		return err
 	}
 	if value == nil {
-		return fmt.Errorf("%w: no values of the root key", status.ErrArgument)
+		return say.Errorf("%w: no values of the root key", status.ErrArgument)
 	}
 	k, err := keys.NewRing(id, generation, value, floor)
 	return g.set(l, k, err)
@@ -299,7 +299,7 @@ func (g *Group) Wait(timeout time.Duration) error {
 		return err
 	}
 	if !keys.Wait(timeout) {
-		return fmt.Errorf("%w: a burst that began before has not ended", status.ErrTimeout)
+		return say.Errorf("%w: a burst that began before has not ended", status.ErrTimeout)
 	}
 	return nil
 }
@@ -333,7 +333,7 @@ func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
 			return err
 		}
 		if n > len(dst) {
-			return fmt.Errorf("%w: the root key must have %d octets", status.ErrRoom, n)
+			return say.Errorf("%w: the root key must have %d octets", status.ErrRoom, n)
 		}
 		copy(dst, b[:n])
 		return nil
@@ -414,7 +414,7 @@ func (g *Group) DomainStats() (s DomainStats, err error) {
 	}
 	d := g.g.Params().State
 	if d == nil {
-		return s, fmt.Errorf("%w: this profile has no domain statistics", status.ErrUnsupported)
+		return s, say.Errorf("%w: this profile has no domain statistics", status.ErrUnsupported)
 	}
 	n, failures := d.Read()
 	return DomainStats{n[keys.Sealed], n[keys.Opened], n[keys.AuthFailures], n[keys.Invalid], n[keys.UnknownSA], n[keys.LateEpoch],
@@ -433,7 +433,7 @@ func (g *Group) Usage(level Level, generation Generation) (u Usage, err error) {
 	}
 	at, ok := map[Generation]int{Previous: 0, Current: 1, Next: 2}[generation]
 	if !ok {
-		return u, fmt.Errorf("%w: generation %d", status.ErrArgument, generation)
+		return u, say.Errorf("%w: generation %d", status.ErrArgument, generation)
 	}
 	c, index, err := g.g.Used(int(level), at)
 	if err != nil {

@@ -1,13 +1,13 @@
 package eesp
 
 import (
-	"fmt"
 	"sync/atomic"
 	"unsafe"
 
 	"libeesp/internal/asm"
 	"libeesp/internal/burst"
 	"libeesp/internal/kernel"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -34,7 +34,7 @@ type KDF struct {
 
 func NewKDF(key *[32]byte) (*KDF, error) {
 	if key == nil {
-		return nil, fmt.Errorf("%w: no key", status.ErrArgument)
+		return nil, say.Errorf("%w: no key", status.ErrArgument)
 	}
 	be, err := asm.Selected()
 	if err != nil {
@@ -64,7 +64,7 @@ func (f *KDF) Derive(aead AEAD, contexts []KDFContext, keys []byte) error {
 		return err
 	}
 	if len(keys) != len(contexts)*keyLen {
-		return fmt.Errorf("%w: %d octets for %d keys of %d", status.ErrArgument, len(keys), len(contexts), keyLen)
+		return say.Errorf("%w: %d octets for %d keys of %d", status.ErrArgument, len(keys), len(contexts), keyLen)
 	}
 	if len(contexts) == 0 {
 		return nil
@@ -89,11 +89,11 @@ func (f *KDF) Open(aead AEAD, contexts []KDFContext, jobs []Job) (int, error) {
 
 func (f *KDF) ready(aead AEAD) (*burst.KDF, int, error) {
 	if f == nil {
-		return nil, 0, fmt.Errorf("%w: no KDF", status.ErrArgument)
+		return nil, 0, say.Errorf("%w: no KDF", status.ErrArgument)
 	}
 	k := f.k.Load()
 	if k == nil {
-		return nil, 0, fmt.Errorf("%w: the KDF is closed", status.ErrArgument)
+		return nil, 0, say.Errorf("%w: the KDF is closed", status.ErrArgument)
 	}
 	keyLen, err := keyLenOf(aead)
 	return k, keyLen, err
@@ -106,7 +106,7 @@ func keyLenOf(aead AEAD) (int, error) {
 	case AES256GCM:
 		return 32, nil
 	}
-	return 0, fmt.Errorf("%w: AEAD %d", status.ErrArgument, aead)
+	return 0, say.Errorf("%w: AEAD %d", status.ErrArgument, aead)
 }
 
 func (f *KDF) crypt(aead AEAD, contexts []KDFContext, jobs []Job, sealing bool) (int, error) {
@@ -115,7 +115,7 @@ func (f *KDF) crypt(aead AEAD, contexts []KDFContext, jobs []Job, sealing bool) 
 		return 0, err
 	}
 	if len(contexts) != len(jobs) {
-		return 0, fmt.Errorf("%w: %d contexts for %d jobs", status.ErrArgument, len(contexts), len(jobs))
+		return 0, say.Errorf("%w: %d contexts for %d jobs", status.ErrArgument, len(contexts), len(jobs))
 	}
 	return run(jobs, 1, sealing, func(s *session, at, n int) (int, error) {
 		return s.w.Rekey(k, keyLen, unsafe.Pointer(&contexts[at]), s.jobs[:n], sealing)
@@ -163,11 +163,11 @@ func (s *KeySet) Open(jobs []Job) (int, error) { return s.crypt(jobs, false) }
 
 func (s *KeySet) crypt(jobs []Job, sealing bool) (int, error) {
 	if s == nil {
-		return 0, fmt.Errorf("%w: no key set", status.ErrArgument)
+		return 0, say.Errorf("%w: no key set", status.ErrArgument)
 	}
 	k := s.k.Load()
 	if k == nil {
-		return 0, fmt.Errorf("%w: the key set is closed", status.ErrArgument)
+		return 0, say.Errorf("%w: the key set is closed", status.ErrArgument)
 	}
 	return run(jobs, s.n, sealing, func(w *session, at, n int) (int, error) { return w.w.Keyed(k, w.jobs[:n], sealing) })
 }
@@ -176,7 +176,7 @@ func (s *KeySet) crypt(jobs []Job, sealing bool) (int, error) {
 func run(jobs []Job, keys int, sealing bool, f func(s *session, at, n int) (int, error)) (int, error) {
 	for i := range jobs {
 		if err := jobs[i].check(keys); err != nil {
-			return 0, fmt.Errorf("job %d: %w", i, err)
+			return 0, say.Errorf("job %d: %w", i, err)
 		}
 	}
 	if len(jobs) == 0 {
@@ -209,15 +209,15 @@ func run(jobs []Job, keys int, sealing bool, f func(s *session, at, n int) (int,
 func (j *Job) check(keys int) error {
 	switch {
 	case len(j.Src) > MaxLen || len(j.AAD) > MaxLen:
-		return fmt.Errorf("%w: longer than %d octets", status.ErrTooLong, MaxLen)
+		return say.Errorf("%w: longer than %d octets", status.ErrTooLong, MaxLen)
 	case len(j.Dst) < len(j.Src):
-		return fmt.Errorf("%w: Dst has %d octets, Src %d", status.ErrRoom, len(j.Dst), len(j.Src))
+		return say.Errorf("%w: Dst has %d octets, Src %d", status.ErrRoom, len(j.Dst), len(j.Src))
 	case len(j.Tag) != ICVLen:
-		return fmt.Errorf("%w: a tag of %d octets, not %d", status.ErrArgument, len(j.Tag), ICVLen)
+		return say.Errorf("%w: a tag of %d octets, not %d", status.ErrArgument, len(j.Tag), ICVLen)
 	case j.Key < 0 || j.Key >= keys:
-		return fmt.Errorf("%w: key %d of %d", status.ErrArgument, j.Key, keys)
+		return say.Errorf("%w: key %d of %d", status.ErrArgument, j.Key, keys)
 	case !apart(j.Src, j.Dst[:len(j.Src)]):
-		return fmt.Errorf("%w: Src and Dst", status.ErrOverlap)
+		return say.Errorf("%w: Src and Dst", status.ErrOverlap)
 	}
 	return nil
 }

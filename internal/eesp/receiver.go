@@ -1,7 +1,6 @@
 package eesp
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	"libeesp/internal/fresh"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -54,7 +54,7 @@ func (r *Receiver) usable() bool { return r != nil && r.r.Opening != nil && !r.c
 
 func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	if len(groups) == 0 || len(groups) > MaxGroups {
-		return nil, fmt.Errorf("%w: %d groups, not 1 to %d", status.ErrArgument, len(groups), MaxGroups)
+		return nil, say.Errorf("%w: %d groups, not 1 to %d", status.ErrArgument, len(groups), MaxGroups)
 	}
 	for _, g := range groups {
 		if err := g.usable(); err != nil {
@@ -72,7 +72,7 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 	for _, g := range groups {
 		params = append(params, g.g.Params())
 		if params[0].Profile != g.g.Params().Profile {
-			return nil, fmt.Errorf("%w: groups of different profiles", status.ErrArgument)
+			return nil, say.Errorf("%w: groups of different profiles", status.ErrArgument)
 		}
 	}
 	if err := r.configure(&c, nil, params...); err != nil {
@@ -84,11 +84,11 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 		}
 		if !p.Timed {
 			r.Close()
-			return nil, fmt.Errorf("%w: replay protection by time: counters of group %d are not times", status.ErrArgument, i)
+			return nil, say.Errorf("%w: replay protection by time: counters of group %d are not times", status.ErrArgument, i)
 		}
 		if now := counter.Now(); c.MarkPath == "" && now < groups[i].made {
 			r.Close()
-			return nil, fmt.Errorf("%w: it is before group %d was made", status.ErrClock, i)
+			return nil, say.Errorf("%w: it is before group %d was made", status.ErrClock, i)
 		}
 	}
 	for _, g := range groups {
@@ -109,7 +109,7 @@ func NewReceiver(c ReceiverConfig, groups ...*Group) (*Receiver, error) {
 
 func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 	if k == nil {
-		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
+		return nil, say.Errorf("%w: no data key", status.ErrArgument)
 	}
 	if err := burst.Check(k); err != nil {
 		return nil, err
@@ -134,23 +134,23 @@ func NewReceiverWithKey(k *DataKey, c ReceiverConfig) (*Receiver, error) {
 // parameters, or for k.
 func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Params) error {
 	if c.EngineBits > counter.MaxEngineBits {
-		return fmt.Errorf("%w: engine bits %d: at most %d", status.ErrArgument, c.EngineBits, counter.MaxEngineBits)
+		return say.Errorf("%w: engine bits %d: at most %d", status.ErrArgument, c.EngineBits, counter.MaxEngineBits)
 	}
 	if c.ReplayWindow == 0 && c.ReplayContexts != 0 {
-		return fmt.Errorf("%w: replay contexts without a replay window", status.ErrArgument)
+		return say.Errorf("%w: replay contexts without a replay window", status.ErrArgument)
 	}
 	byTime := c.Replay == ReplayTime
 	switch {
 	case c.Replay > ReplayTime:
-		return fmt.Errorf("%w: replay mode %d", status.ErrArgument, c.Replay)
+		return say.Errorf("%w: replay mode %d", status.ErrArgument, c.Replay)
 	case !byTime && (c.MaxAge != 0 || c.MaxEarly != 0 || c.MaxRate != 0 || c.MarkPath != "" || c.ClockTrusted || c.Heir != nil):
-		return fmt.Errorf("%w: max age, max early, max rate, mark, clock and heir need replay protection by time", status.ErrArgument)
+		return say.Errorf("%w: max age, max early, max rate, mark, clock and heir need replay protection by time", status.ErrArgument)
 	case byTime && (c.ReplayWindow != 0 || c.EngineBits != 0):
-		return fmt.Errorf("%w: replay protection by time takes no replay window and no engine bits", status.ErrArgument)
+		return say.Errorf("%w: replay protection by time takes no replay window and no engine bits", status.ErrArgument)
 	case byTime && k != nil && k.Profile != uint8(ProfileStateless) && k.Profile != uint8(ProfilePSP):
-		return fmt.Errorf("%w: replay protection by time: counters of this profile are not times", status.ErrArgument)
+		return say.Errorf("%w: replay protection by time: counters of this profile are not times", status.ErrArgument)
 	case byTime && c.Heir != nil && (!c.Heir.usable() || c.Heir.r.Times == nil || c.MarkPath != ""):
-		return fmt.Errorf("%w: heir: of a receiver with replay protection by time, whose mark it has", status.ErrArgument)
+		return say.Errorf("%w: heir: of a receiver with replay protection by time, whose mark it has", status.ErrArgument)
 	}
 	r.own, r.ownIDs = profile.NewOwnIDs(c.OwnIDs), slices.Clone(c.OwnIDs)
 	n := uint8(0)
@@ -176,7 +176,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 		case c.Heir != nil:
 			r.r.Times, err = c.Heir.r.Times.Share(f)
 		case c.MarkPath == "" && !c.ClockTrusted && !clockSynchronised():
-			err = fmt.Errorf("%w: the machine's clock is not synchronised: wait until it is, set a mark file, or set the option to trust it", status.ErrClock)
+			err = say.Errorf("%w: the machine's clock is not synchronised: wait until it is, set a mark file, or set the option to trust it", status.ErrClock)
 		default:
 			r.r.Times, err = burst.NewTimes(f, c.MarkPath)
 		}
@@ -189,10 +189,10 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 
 func (r *Receiver) SetOwnIDs(ids ...uint64) error {
 	if !r.usable() {
-		return fmt.Errorf("%w: the receiver is closed", status.ErrArgument)
+		return say.Errorf("%w: the receiver is closed", status.ErrArgument)
 	}
 	if len(ids) != 0 && len(r.groups) != 0 && ProfileID(r.groups[0].g.Params().Profile) == ProfileTSS && r.groups[0].g.Params().Mode == TSSServer {
-		return fmt.Errorf("%w: own IDs in server mode: the direction is in each packet", status.ErrArgument)
+		return say.Errorf("%w: own IDs in server mode: the direction is in each packet", status.ErrArgument)
 	}
 	r.mu.Lock()
 	r.ownIDs = slices.Clone(ids)

@@ -2,7 +2,6 @@ package eesp
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"libeesp/internal/counter"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -73,7 +73,7 @@ func (k oneKey) All() [][16]byte         { return [][16]byte{k} }
 // made that could have the same key and nonces.
 func newRenewed(s profile.Sealing, c counter.Config) (r *renewed, place *counter.Owner, err error) {
 	if !c.FixedEpoch && c.Mode == CounterClock && c.Epoch != 0 {
-		return nil, nil, fmt.Errorf("%w: epoch without a fixed epoch", status.ErrArgument)
+		return nil, nil, say.Errorf("%w: epoch without a fixed epoch", status.ErrArgument)
 	}
 	byOrigin(&c)
 	c.FixedEpoch = true
@@ -117,7 +117,7 @@ func (r *renewed) renew(snap *keys.Snapshot) (*counter.Owner, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, fmt.Errorf("%w: the sender was freed", status.ErrArgument)
+		return nil, say.Errorf("%w: the sender was freed", status.ErrArgument)
 	}
 	for _, x := range r.all {
 		if x.key == n.key && x.epoch == n.epoch {
@@ -129,12 +129,12 @@ func (r *renewed) renew(snap *keys.Snapshot) (*counter.Owner, error) {
 	c := r.config
 	c.Epoch = n.epoch
 	if c.Path != "" {
-		c.Path = fmt.Sprintf("%s.%x-%d", c.Path, n.key[:8], n.epoch)
+		c.Path = say.Sprintf("%s.%x-%d", c.Path, n.key[:8], n.epoch)
 	}
 	if r.started {
 		c.Start, c.Resume = 0, true
 	}
-	o, err := counter.Share(fmt.Sprintf("%s%x/%d", r.name, n.key, n.epoch), c, oneKey(n.key))
+	o, err := counter.Share(say.Sprintf("%s%x/%d", r.name, n.key, n.epoch), c, oneKey(n.key))
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package eesp
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/profile"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -80,7 +80,7 @@ func NewSender(g *Group, c SenderConfig) (*Sender, error) {
 		return nil, err
 	}
 	if c.Time || c.TimeLate {
-		return nil, fmt.Errorf("%w: time: the group decides whether counters are times", status.ErrArgument)
+		return nil, say.Errorf("%w: time: the group decides whether counters are times", status.ErrArgument)
 	}
 	s := &Sender{g: g, made: true}
 	if ProfileID(g.g.Params().Profile) == ProfileStateless {
@@ -137,17 +137,17 @@ func (c *SenderConfig) sealing(p *keys.Params, k *DataKey) (profile.Sealing, err
 		return nil, err
 	}
 	if (c.NoVC || c.OffsetFromIV) && ProfileID(n) != ProfilePSP {
-		return nil, fmt.Errorf("%w: only psp has a VC and a crypt offset that counts from the IV", status.ErrArgument)
+		return nil, say.Errorf("%w: only psp has a VC and a crypt offset that counts from the IV", status.ErrArgument)
 	}
 	return pr.Sealing(p, c.profile(k))
 }
 
 func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	if k == nil {
-		return nil, fmt.Errorf("%w: no data key", status.ErrArgument)
+		return nil, say.Errorf("%w: no data key", status.ErrArgument)
 	}
 	if c.ID != 0 || c.V != 0 || c.Levels != 0 || c.Options {
-		return nil, fmt.Errorf("%w: ID, V, levels and options come with the data key", status.ErrArgument)
+		return nil, say.Errorf("%w: ID, V, levels and options come with the data key", status.ErrArgument)
 	}
 	if err := burst.Check(k); err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 	}
 	if s.s.Sealing.Epochs() {
 		if c.Epoch != 0 {
-			return nil, fmt.Errorf("%w: the epoch comes with the data key", status.ErrArgument)
+			return nil, say.Errorf("%w: the epoch comes with the data key", status.ErrArgument)
 		}
 		c.FixedEpoch, c.Epoch = true, k.Epoch
 		if c.Counter == CounterClock && c.EpochStart.IsZero() && ProfileID(k.Profile) != ProfileTSS {
@@ -178,7 +178,7 @@ func NewSenderWithKey(k *DataKey, c SenderConfig) (*Sender, error) {
 		return nil, err
 	}
 	c.ID, c.V = k.ID, k.V
-	name := fmt.Sprintf("#%x", f)
+	name := say.Sprintf("#%x", f)
 	if x, is := s.s.Sealing.(profile.Shared); is {
 		name += x.KeySpace()
 	}
@@ -238,7 +238,7 @@ func (s *sending) finish(key string, c *SenderConfig, k counter.Keys) (*sending,
 		_, numbered := s.s.Sealing.(profile.Numbered)
 		if _, domain := s.s.Sealing.(profile.Domain); numbered || domain {
 			s.release()
-			return nil, fmt.Errorf("%w: time: counters of this profile are not times", status.ErrArgument)
+			return nil, say.Errorf("%w: time: counters of this profile are not times", status.ErrArgument)
 		}
 		if lead, wait = TimeLead, TimeLead; c.TimeLate {
 			wait = time.Second + TimeLead
@@ -298,11 +298,11 @@ func (s *sending) release() {
 func (s *Sender) SetID(id uint64) error {
 	switch {
 	case !s.usable():
-		return fmt.Errorf("%w: the sender is closed", status.ErrArgument)
+		return say.Errorf("%w: the sender is closed", status.ErrArgument)
 	case s.g == nil:
-		return fmt.Errorf("%w: the ID comes with the data key", status.ErrUnsupported)
+		return say.Errorf("%w: the ID comes with the data key", status.ErrUnsupported)
 	case s.g.follows != nil:
-		return fmt.Errorf("%w: the agent gives IDs in this group", status.ErrUnsupported)
+		return say.Errorf("%w: the agent gives IDs in this group", status.ErrUnsupported)
 	}
 	return s.setID(id)
 }
@@ -311,7 +311,7 @@ func (s *Sender) setID(id uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed.Load() {
-		return fmt.Errorf("%w: the sender is closed", status.ErrArgument)
+		return say.Errorf("%w: the sender is closed", status.ErrArgument)
 	}
 	old := s.now.Load()
 	if old != nil && old.id == id {

@@ -5,7 +5,6 @@
 package fresh
 
 import (
-	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"unsafe"
 
 	"libeesp/internal/replay"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -142,7 +142,7 @@ const (
 )
 
 func bad(f string, a ...any) error {
-	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
+	return say.Errorf("%w: %s", status.ErrArgument, say.Sprintf(f, a...))
 }
 
 // Check sets defaults for fields that are 0, and returns ErrArgument if one is out of
@@ -197,7 +197,7 @@ func New(c Config, now, mark uint64, steady func() int64) (*Table, error) {
 	t.span = t.age + t.early + t.slice
 	b, err := syscall.Mmap(-1, 0, int(c.memory()), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %d MiB for times of packets: %v", status.ErrMemory, c.memory()>>20, err)
+		return nil, say.Errorf("%w: %d MiB for times of packets: %v", status.ErrMemory, c.memory()>>20, err)
 	}
 	// The table has no keys, but tells when packets were sent.
 	syscall.Madvise(b, dontDump)

@@ -1,9 +1,9 @@
 package hkdf
 
 import (
-	"fmt"
 	"sync/atomic"
 
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 )
@@ -25,7 +25,7 @@ type Expander struct {
 // or ErrMemory.
 func NewExpander(h Hash, prk []byte) (*Expander, error) {
 	if h < SHA256 || h > SHA512 || len(prk) != h.Size() {
-		return nil, fmt.Errorf("%w: hash %d with a key of %d octets", status.ErrArgument, h, len(prk))
+		return nil, say.Errorf("%w: hash %d with a key of %d octets", status.ErrArgument, h, len(prk))
 	}
 	s, err := NewScratch()
 	if err != nil {
@@ -37,7 +37,7 @@ func NewExpander(h Hash, prk []byte) (*Expander, error) {
 		return nil, err
 	}
 	s.begin()
-	defer s.end(h)
+	defer s.end()
 	s.key(h, p, prk)
 	return &Expander{h, serials.Add(1), p}, nil
 }
@@ -52,7 +52,7 @@ func (e *Expander) Expand(out, info []byte, s *Scratch) {
 		panic("hkdf: output too long")
 	}
 	s.begin()
-	defer s.end(e.hash)
+	defer s.end()
 	s.expand(e.hash, e.pads, out, info)
 }
 

@@ -2,9 +2,9 @@ package keys
 
 import (
 	"crypto/subtle"
-	"fmt"
 	"math/bits"
 
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
@@ -26,17 +26,14 @@ type RootKey struct {
 }
 
 func badKey(f string, a ...any) error {
-	return fmt.Errorf("%w: %s", status.ErrRootKey, fmt.Sprintf(f, a...))
+	return say.Errorf("%w: %s", status.ErrRootKey, say.Sprintf(f, a...))
 }
 
 // String names the root key and never shows a value.
-func (k *RootKey) String() string { return fmt.Sprintf("root key %x indices %d", k.ID, k.Index) }
+func (k *RootKey) String() string { return say.Sprintf("root key %x indices %d", k.ID, k.Index) }
 
 // GoString is String, so that no verb shows a value.
 func (k *RootKey) GoString() string { return k.String() }
-
-// Format is String for all verbs.
-func (k *RootKey) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.String()) }
 
 // NewRootKey makes a ring of copies of its arguments. The error is ErrRootKey or
 // ErrMemory.
@@ -190,7 +187,7 @@ func three(in *[]byte, what string, read func(s *[]byte, i int, what string) err
 		return err
 	}
 	for i := range 3 {
-		if err := read(&s, i, fmt.Sprintf("element %d of %s", i, what)); err != nil {
+		if err := read(&s, i, say.Sprintf("element %d of %s", i, what)); err != nil {
 			return err
 		}
 	}
@@ -257,7 +254,7 @@ const DERLen = 256
 // (there is no next key).
 func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 	if k.NoNext {
-		return 0, fmt.Errorf("%w: a ring without a next key has no DER form", status.ErrUnsupported)
+		return 0, say.Errorf("%w: a ring without a next key has no DER form", status.ErrUnsupported)
 	}
 	ints, size := 0, len(k.Value)*(2+ValueLen)
 	for _, x := range k.Index {
@@ -265,7 +262,7 @@ func (k *RootKey) MarshalDER(dst []byte) (int, error) {
 	}
 	total := derHead(len(k.ID)) + len(k.ID) + derHead(ints) + ints + derHead(size) + size
 	if n := derHead(total) + total; n > len(dst) {
-		return 0, fmt.Errorf("%w: %d octets, there are %d", status.ErrRoom, n, len(dst))
+		return 0, say.Errorf("%w: %d octets, there are %d", status.ErrRoom, n, len(dst))
 	}
 	b := appendHead(dst[:0], derSequence, total)
 	b = append(appendHead(b, derOctets, len(k.ID)), k.ID...)
@@ -303,7 +300,7 @@ func appendHead(b []byte, tag byte, n int) []byte {
 // random one.
 func (k *RootKey) Rotated(index uint64, value *[ValueLen]byte) (*RootKey, error) {
 	if k.NoNext {
-		return nil, fmt.Errorf("%w: there is no next key to rotate to: publish a whole ring", status.ErrNotFound)
+		return nil, say.Errorf("%w: there is no next key to rotate to: publish a whole ring", status.ErrNotFound)
 	}
 	return makeRootKey(k.ID, [3]uint64{k.Index[1], k.Index[2], index}, false, func(v *[3][ValueLen]byte) error {
 		copy(v[:], k.Value[1:]) // an assignment of two elements could copy through the stack

@@ -1,10 +1,10 @@
 package keys
 
 import (
-	"fmt"
 	"sync/atomic"
 	"unsafe"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -60,7 +60,7 @@ func (d *DomainState) Read() (counts [DomainCounts]uint64, failures uint64) {
 func (g *Group) ResetLatch() error {
 	d := g.params.State
 	if d == nil {
-		return fmt.Errorf("%w: this profile has no latch", status.ErrUnsupported)
+		return say.Errorf("%w: this profile has no latch", status.ErrUnsupported)
 	}
 	d.failures.Store(0)
 	return nil
@@ -70,12 +70,12 @@ func (g *Group) ResetLatch() error {
 // ErrUnsupported: the profile has no such epochs.
 func (g *Group) SetEpoch(epoch uint16) error {
 	if g.params.State == nil {
-		return fmt.Errorf("%w: epochs of this profile are not the group's", status.ErrUnsupported)
+		return say.Errorf("%w: epochs of this profile are not the group's", status.ErrUnsupported)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+		return say.Errorf("%w: the group was freed", status.ErrArgument)
 	}
 	s, _, err := g.nextSlots()
 	if err != nil {

@@ -2,7 +2,6 @@ package keys
 
 import (
 	"crypto/subtle"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,6 +9,7 @@ import (
 	"libeesp/internal/generic"
 	"libeesp/internal/hkdf"
 	"libeesp/internal/kernel"
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
@@ -227,10 +227,10 @@ func (g *Group) Wiped() uint64 { return g.wiped.Load() }
 // NewGroup makes a group without keys, with one user. The error is ErrArgument.
 func NewGroup(p Params) (*Group, error) {
 	if p.KeyLen != 16 && p.KeyLen != 32 {
-		return nil, fmt.Errorf("%w: AEAD key length %d", status.ErrArgument, p.KeyLen)
+		return nil, say.Errorf("%w: AEAD key length %d", status.ErrArgument, p.KeyLen)
 	}
 	if p.Combiner > XOR {
-		return nil, fmt.Errorf("%w: combiner %d", status.ErrArgument, p.Combiner)
+		return nil, say.Errorf("%w: combiner %d", status.ErrArgument, p.Combiner)
 	}
 	g := &Group{params: p, users: 1}
 	g.snap.Store(&Snapshot{Params: &g.params})
@@ -248,7 +248,7 @@ func (g *Group) Retain() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+		return say.Errorf("%w: the group was freed", status.ErrArgument)
 	}
 	g.users++
 	return nil
@@ -289,10 +289,10 @@ func (s *Snapshot) wipe() {
 
 func (g *Group) checkLevel(level int) error {
 	if g.params.Slots != 0 {
-		return fmt.Errorf("%w: this profile has no root keys at levels", status.ErrUnsupported)
+		return say.Errorf("%w: this profile has no root keys at levels", status.ErrUnsupported)
 	}
 	if level < 0 || level >= wire.Levels {
-		return fmt.Errorf("%w: level %d", status.ErrArgument, level)
+		return say.Errorf("%w: level %d", status.ErrArgument, level)
 	}
 	return nil
 }
@@ -306,7 +306,7 @@ func (g *Group) Set(level int, k *RootKey) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+		return say.Errorf("%w: the group was freed", status.ErrArgument)
 	}
 	d := g.defaults
 	if g.rings[level] == nil {
@@ -339,7 +339,7 @@ func (g *Group) Rotate(level int, index uint64, value *[32]byte) error {
 	defer g.mu.Unlock()
 	old := g.rings[level]
 	if old == nil {
-		return fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
+		return say.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
 	}
 	k, err := old.Rotated(index, value)
 	if err != nil {
@@ -361,7 +361,7 @@ func (g *Group) Remove(level int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.rings[level] == nil {
-		return fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
+		return say.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
 	}
 	return g.replace(level, nil, g.defaults&^(1<<level))
 }
@@ -376,11 +376,11 @@ func (g *Group) SetDefault(levels uint8) error {
 	defer g.mu.Unlock()
 	for l := range g.rings {
 		if levels>>l&1 != 0 && g.rings[l] == nil {
-			return fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, l)
+			return say.Errorf("%w: no root key at level %d", status.ErrNotFound, l)
 		}
 	}
 	if levels>>wire.Levels != 0 {
-		return fmt.Errorf("%w: levels %#x", status.ErrArgument, levels)
+		return say.Errorf("%w: levels %#x", status.ErrArgument, levels)
 	}
 	return g.publish(g.rings, levels)
 }
@@ -394,7 +394,7 @@ func (g *Group) With(level int, f func(*RootKey) error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.rings[level] == nil {
-		return fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
+		return say.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
 	}
 	return f(g.rings[level])
 }
@@ -483,7 +483,7 @@ func (s *Snapshot) combineAll(rings *[wire.Levels]*RootKey, c Combiner) error {
 			s.valid |= 1 << sel
 			s.names[sel] = s.m[sel].ID
 		} else if allCurrent(sel) {
-			return fmt.Errorf("%w: xor of the levels' values cancels or is zero", status.ErrRootKey)
+			return say.Errorf("%w: xor of the levels' values cancels or is zero", status.ErrRootKey)
 		}
 	}
 	return nil

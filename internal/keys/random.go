@@ -1,10 +1,9 @@
 package keys
 
 import (
-	"fmt"
-
 	"golang.org/x/sys/unix"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -17,7 +16,7 @@ func Random(b []byte) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%w: getrandom: %v", status.ErrUnsupported, err)
+			return say.Errorf("%w: getrandom: %v", status.ErrUnsupported, err)
 		}
 		b = b[n:]
 	}

@@ -1,12 +1,12 @@
 package keys
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"libeesp/internal/ktime"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -87,7 +87,7 @@ func (g *Group) Publish(rings [wire.Levels]*RootKey, sealing status.Code) error 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+		return say.Errorf("%w: the group was freed", status.ErrArgument)
 	}
 	levels := uint8(0)
 	for l, k := range rings {
@@ -116,7 +116,7 @@ func (g *Group) SetSealing(c status.Code) error {
 	defer g.mu.Unlock()
 	switch {
 	case g.closed:
-		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+		return say.Errorf("%w: the group was freed", status.ErrArgument)
 	case g.sealing == c:
 		return nil
 	}

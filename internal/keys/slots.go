@@ -1,13 +1,13 @@
 package keys
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 
 	"libeesp/internal/generic"
 	"libeesp/internal/hkdf"
 	"libeesp/internal/kernel"
+	"libeesp/internal/say"
 	"libeesp/internal/secmem"
 	"libeesp/internal/status"
 )
@@ -90,13 +90,13 @@ func claim(name *[16]byte, domain uint32) int32 {
 
 func (g *Group) checkSlot(slot int) error {
 	if g.params.Slots == 0 {
-		return fmt.Errorf("%w: this profile has root keys at levels", status.ErrUnsupported)
+		return say.Errorf("%w: this profile has root keys at levels", status.ErrUnsupported)
 	}
 	if slot < 0 || slot >= g.params.Slots {
 		if g.params.Slots == 1 {
-			return fmt.Errorf("%w: key slot %d: there is slot 0 only", status.ErrArgument, slot)
+			return say.Errorf("%w: key slot %d: there is slot 0 only", status.ErrArgument, slot)
 		}
-		return fmt.Errorf("%w: key slot %d: there are %d", status.ErrArgument, slot, g.params.Slots)
+		return say.Errorf("%w: key slot %d: there are %d", status.ErrArgument, slot, g.params.Slots)
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (g *Group) SetKey(slot int, key []byte) error {
 // returns the slot. A nil key means a random one. Errors are those of SetKey.
 func (g *Group) RotateKey(key []byte) (int, error) {
 	if g.params.Slots == 1 {
-		return 0, fmt.Errorf("%w: this profile has one key slot: a new key needs a new group", status.ErrArgument)
+		return 0, say.Errorf("%w: this profile has one key slot: a new key needs a new group", status.ErrArgument)
 	}
 	if err := g.checkSlot(1); err != nil {
 		return 0, err
@@ -146,11 +146,11 @@ func (g *Group) RotateKey(key []byte) (int, error) {
 // setKey sets a slot's key and, with use, selects it; g.mu is held.
 func (g *Group) setKey(slot int, key []byte, use bool) error {
 	if g.closed {
-		return fmt.Errorf("%w: the group was freed", status.ErrArgument)
+		return say.Errorf("%w: the group was freed", status.ErrArgument)
 	}
 	p := &g.params
 	if len(key) != p.Kind.KeyLen() {
-		return fmt.Errorf("%w: a key of %d octets, not %d", status.ErrRootKey, len(key), p.Kind.KeyLen())
+		return say.Errorf("%w: a key of %d octets, not %d", status.ErrRootKey, len(key), p.Kind.KeyLen())
 	}
 	s, old, err := g.nextSlots()
 	if err != nil {
@@ -199,7 +199,7 @@ func (g *Group) setKey(slot int, key []byte, use bool) error {
 		if o := &s.Slot[i]; i != slot && o.Present && o.Name == n.Name {
 			n.retire()
 			s.wipe()
-			return fmt.Errorf("%w: the other slot holds this key", status.ErrRootKey)
+			return say.Errorf("%w: the other slot holds this key", status.ErrRootKey)
 		}
 	}
 	if use || !old.Slot[0].Present && !old.Slot[1].Present {
@@ -240,7 +240,7 @@ func (g *Group) change(slot int, f func(s *Snapshot)) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.snap.Load().Slot[slot].Present {
-		return fmt.Errorf("%w: no key in slot %d", status.ErrNotFound, slot)
+		return say.Errorf("%w: no key in slot %d", status.ErrNotFound, slot)
 	}
 	s, old, err := g.nextSlots()
 	if err != nil {
@@ -281,19 +281,19 @@ func (g *Group) nextSlots() (s, old *Snapshot, err error) {
 // ErrNoKey, ErrExhausted.
 func (g *Group) AllocSPI(first uint32) (uint32, error) {
 	if !g.params.SPIs {
-		return 0, fmt.Errorf("%w: this profile has no SPIs to allocate", status.ErrUnsupported)
+		return 0, say.Errorf("%w: this profile has no SPIs to allocate", status.ErrUnsupported)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.snap.Load()
 	k := &s.Slot[s.Current]
 	if !k.Present {
-		return 0, fmt.Errorf("%w: the slot in use has no device key", status.ErrNoKey)
+		return 0, say.Errorf("%w: the slot in use has no device key", status.ErrNoKey)
 	}
 	const most = 1<<31 - 1
 	last := g.spi[k.Name]
 	if last == most {
-		return 0, fmt.Errorf("%w: no SPI left for this key", status.ErrExhausted)
+		return 0, say.Errorf("%w: no SPI left for this key", status.ErrExhausted)
 	}
 	last = max(last+1, first&most)
 	if g.spi == nil {

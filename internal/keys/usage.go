@@ -2,10 +2,10 @@ package keys
 
 import (
 	"crypto/subtle"
-	"fmt"
 	"sync/atomic"
 	"unsafe"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -230,11 +230,11 @@ func (g *Group) Used(level, generation int) (c Counts, index uint64, err error) 
 			return c, 0, err
 		}
 		if generation != Current-1 {
-			return c, 0, fmt.Errorf("%w: keys in slots have no generations", status.ErrArgument)
+			return c, 0, say.Errorf("%w: keys in slots have no generations", status.ErrArgument)
 		}
 		k := &g.snap.Load().Slot[level]
 		if !k.Present {
-			return c, 0, fmt.Errorf("%w: no key in slot %d", status.ErrNotFound, level)
+			return c, 0, say.Errorf("%w: no key in slot %d", status.ErrNotFound, level)
 		}
 		c = k.Usage.read()
 		c.add(k.Kept.read())
@@ -246,11 +246,11 @@ func (g *Group) Used(level, generation int) (c Counts, index uint64, err error) 
 	k := g.rings[level]
 	switch {
 	case k == nil:
-		return c, 0, fmt.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
+		return c, 0, say.Errorf("%w: no root key at level %d", status.ErrNotFound, level)
 	case generation == Pre-1 && !k.HasPre():
-		return c, 0, fmt.Errorf("%w: no previous root key at level %d", status.ErrNotFound, level)
+		return c, 0, say.Errorf("%w: no previous root key at level %d", status.ErrNotFound, level)
 	case generation == Next-1 && k.NoNext:
-		return c, 0, fmt.Errorf("%w: no next root key at level %d", status.ErrNotFound, level)
+		return c, 0, say.Errorf("%w: no next root key at level %d", status.ErrNotFound, level)
 	}
 	g.usesMu.Lock()
 	defer g.usesMu.Unlock()

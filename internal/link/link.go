@@ -44,8 +44,9 @@ package link
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
+
+	"libeesp/internal/say"
 )
 
 // Version of the protocol. A program of the major version before is served.
@@ -114,7 +115,7 @@ type Frame struct {
 // WriteFrame writes a frame.
 func WriteFrame(w io.Writer, f Frame) error {
 	if len(f.Fields) > maxFrame {
-		return fmt.Errorf("%w: %d octets", ErrFrame, len(f.Fields))
+		return say.Errorf("%w: %d octets", ErrFrame, len(f.Fields))
 	}
 	b := make([]byte, headerLen, headerLen+len(f.Fields))
 	binary.BigEndian.PutUint32(b, uint32(len(f.Fields)))
@@ -134,7 +135,7 @@ func ReadFrame(r io.Reader) (f Frame, err error) {
 	}
 	n := binary.BigEndian.Uint32(h[:])
 	if n > maxFrame {
-		return f, fmt.Errorf("%w: %d octets", ErrFrame, n)
+		return f, say.Errorf("%w: %d octets", ErrFrame, n)
 	}
 	f.Type, f.Flags, f.Fields = binary.BigEndian.Uint16(h[4:]), binary.BigEndian.Uint16(h[6:]), make([]byte, n)
 	_, err = io.ReadFull(r, f.Fields)
@@ -168,7 +169,7 @@ func Fields(b []byte) (map[uint16][]byte, error) {
 		}
 		num, n := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
 		if int(num) <= last || len(b) < 4+n {
-			return nil, fmt.Errorf("%w: field %d", ErrFrame, num)
+			return nil, say.Errorf("%w: field %d", ErrFrame, num)
 		}
 		m[num], b, last = b[4:4+n], b[4+n:], int(num)
 	}
@@ -291,7 +292,7 @@ func (s *State) Marshal(values *Values) []byte {
 // ValuesLen octets at ValuesAt, and need not be there.
 func ParseState(b []byte) (s State, err error) {
 	if len(b) < ValuesAt+ValuesLen {
-		return s, fmt.Errorf("%w: state", ErrFrame)
+		return s, say.Errorf("%w: state", ErrFrame)
 	}
 	f, err := Fields(b)
 	if err != nil {
@@ -299,7 +300,7 @@ func ParseState(b []byte) (s State, err error) {
 	}
 	p, rings := f[5], f[6]
 	if len(f[1]) != ValuesLen || binary.BigEndian.Uint16(b) != 1 || len(f[2]) != 16 || len(f[4]) != 8 || len(p) < paramsLen || len(rings)%ringLen != 0 || len(f[7]) != 1 {
-		return s, fmt.Errorf("%w: state", ErrFrame)
+		return s, say.Errorf("%w: state", ErrFrame)
 	}
 	s.Group, s.Name, s.Seq, s.Seal = ID(f[2]), string(f[3]), Get64(f[4]), f[7][0]
 	if len(f[8]) == 4 { // newer than the rest
@@ -310,7 +311,7 @@ func ParseState(b []byte) (s State, err error) {
 	for ; len(rings) > 0; rings = rings[ringLen:] {
 		l := rings[0]
 		if l >= Levels || s.Rings[l] != nil {
-			return s, fmt.Errorf("%w: level %d", ErrFrame, l)
+			return s, say.Errorf("%w: level %d", ErrFrame, l)
 		}
 		r := &Ring{ID: ID(rings[4:]), Class: rings[1], State: rings[2], Term: binary.BigEndian.Uint32(rings[20:]), Step: binary.BigEndian.Uint64(rings[24:]), Floor: binary.BigEndian.Uint64(rings[32:])}
 		for i := range r.Gens {
@@ -346,7 +347,7 @@ func (k *DataKey) Append(b []byte) []byte {
 // ParseDataKey reads what Append wrote. Its octets are b's.
 func ParseDataKey(b []byte) (k DataKey, err error) {
 	if len(b) < 16 || len(b) != 16+int(b[14])+int(b[15]) {
-		return k, fmt.Errorf("%w: data key", ErrFrame)
+		return k, say.Errorf("%w: data key", ErrFrame)
 	}
 	k = DataKey{ID: binary.BigEndian.Uint64(b), Epoch: binary.BigEndian.Uint16(b[8:]), V: b[10], Profile: b[11], Params: [2]uint8(b[12:14])}
 	k.Key, k.Options = b[16:16+int(b[14])], b[16+int(b[14]):]

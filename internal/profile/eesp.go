@@ -2,12 +2,12 @@ package profile
 
 import (
 	"encoding/binary"
-	"fmt"
 	"unsafe"
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/replay"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -49,14 +49,14 @@ func (eesp) Prepare(p *keys.Params) error {
 	switch {
 	case p.Mode == EESPNone:
 		if p.EESP.SubSAs > 1 {
-			return fmt.Errorf("%w: %d Sub SAs: without an SSKDF there are none", status.ErrArgument, p.EESP.SubSAs)
+			return say.Errorf("%w: %d Sub SAs: without an SSKDF there are none", status.ErrArgument, p.EESP.SubSAs)
 		}
 		p.EESP.SubSAs, p.Kind = 1, keys.Salted16
 		if p.KeyLen == 32 {
 			p.Kind = keys.Salted32
 		}
 	case p.Mode < 1 || p.Mode > 4:
-		return fmt.Errorf("%w: SSKDF %d (Mode): from 1 to 4, or %d for none", status.ErrArgument, p.Mode, EESPNone)
+		return say.Errorf("%w: SSKDF %d (Mode): from 1 to 4, or %d for none", status.ErrArgument, p.Mode, EESPNone)
 	default:
 		p.Kind = [...]keys.Kind{keys.HKDF256, keys.HKDF384, keys.HKDF512, keys.CMAC}[p.Mode-1]
 	}
@@ -76,21 +76,21 @@ func eespEncap(p *keys.Params) error {
 	switch p.Draft {
 	case 2:
 		if s.Flow = true; p.Encap != 0 {
-			return fmt.Errorf("%w: encapsulation mode %d: draft -02 has no modes, its format is set separately", status.ErrArgument, p.Encap)
+			return say.Errorf("%w: encapsulation mode %d: draft -02 has no modes, its format is set separately", status.ErrArgument, p.Encap)
 		}
 		return nil
 	case 0:
 		p.Draft = EESPDraft
 	case EESPDraft:
 	default:
-		return fmt.Errorf("%w: draft -%02d: -02 or -03", status.ErrArgument, p.Draft)
+		return say.Errorf("%w: draft -%02d: -02 or -03", status.ErrArgument, p.Draft)
 	}
 	if p.Encap > keys.EncapIPTFS {
-		return fmt.Errorf("%w: encapsulation mode %d", status.ErrArgument, p.Encap)
+		return say.Errorf("%w: encapsulation mode %d", status.ErrArgument, p.Encap)
 	}
 	if !s.Full { // the optimized format is that of tunnels
 		if p.Encap > keys.EncapTunnel {
-			return fmt.Errorf("%w: encapsulation mode %d has the full format", status.ErrArgument, p.Encap)
+			return say.Errorf("%w: encapsulation mode %d has the full format", status.ErrArgument, p.Encap)
 		}
 		p.Encap = keys.EncapTunnel
 	}
@@ -106,13 +106,13 @@ func eespLayout(s *wire.EESPFormat) error {
 	case s.Valid():
 		return nil
 	case !s.Seq && !s.IV:
-		return fmt.Errorf("%w: an SA without sequence number needs an explicit IV", status.ErrArgument)
+		return say.Errorf("%w: an SA without sequence number needs an explicit IV", status.ErrArgument)
 	case s.SubSAs > wire.EESPMaxSubSAs:
-		return fmt.Errorf("%w: %d Sub SAs: at most %d", status.ErrArgument, s.SubSAs, wire.EESPMaxSubSAs)
+		return say.Errorf("%w: %d Sub SAs: at most %d", status.ErrArgument, s.SubSAs, wire.EESPMaxSubSAs)
 	case s.MaxCOffset > wire.EESPMaxCOffset:
-		return fmt.Errorf("%w: greatest CryptOffset %d: at most %d", status.ErrArgument, s.MaxCOffset, wire.EESPMaxCOffset)
+		return say.Errorf("%w: greatest CryptOffset %d: at most %d", status.ErrArgument, s.MaxCOffset, wire.EESPMaxCOffset)
 	}
-	return fmt.Errorf("%w: a CryptOffset needs the full format", status.ErrArgument)
+	return say.Errorf("%w: a CryptOffset needs the full format", status.ErrArgument)
 }
 
 func (eesp) KeyOctets(p *keys.Params) int { return p.KeyLen + eespSalt }
@@ -209,15 +209,15 @@ func (eesp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	}
 	switch {
 	case c.V != 0 || c.Levels != 0 || c.Options:
-		return nil, fmt.Errorf("%w: profile eesp has no V, levels and options", status.ErrArgument)
+		return nil, say.Errorf("%w: profile eesp has no V, levels and options", status.ErrArgument)
 	case id >= uint64(p.EESP.SubSAs):
-		return nil, fmt.Errorf("%w: Session ID %d: the SA has %d Sub SAs", status.ErrArgument, id, p.EESP.SubSAs)
+		return nil, say.Errorf("%w: Session ID %d: the SA has %d Sub SAs", status.ErrArgument, id, p.EESP.SubSAs)
 	case len(c.Extra) != 0 && !p.EESP.Flow:
-		return nil, fmt.Errorf("%w: a Flow Identifier: draft -03 has none", status.ErrArgument)
+		return nil, say.Errorf("%w: a Flow Identifier: draft -03 has none", status.ErrArgument)
 	case len(c.Extra) > MaxFlow:
-		return nil, fmt.Errorf("%w: a Flow Identifier of %d octets: at most %d", status.ErrArgument, len(c.Extra), MaxFlow)
+		return nil, say.Errorf("%w: a Flow Identifier of %d octets: at most %d", status.ErrArgument, len(c.Extra), MaxFlow)
 	case c.EngineBits != 0:
-		return nil, fmt.Errorf("%w: profile eesp has no engine bits: sequence numbers rise; give each engine a Sub SA", status.ErrArgument)
+		return nil, say.Errorf("%w: profile eesp has no engine bits: sequence numbers rise; give each engine a Sub SA", status.ErrArgument)
 	}
 	s := &eespSealing{session: uint16(id), spi: p.Domain, format: p.EESP, held: heldOf(c.Key)}
 	var b [wire.EESPMaxHeader]byte
@@ -242,11 +242,11 @@ func (eesp) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	}
 	switch {
 	case c.TryPrevious:
-		return nil, fmt.Errorf("%w: profile eesp has no previous keys", status.ErrArgument)
+		return nil, say.Errorf("%w: profile eesp has no previous keys", status.ErrArgument)
 	case c.EngineBits != 0:
-		return nil, fmt.Errorf("%w: profile eesp has no engine bits", status.ErrArgument)
+		return nil, say.Errorf("%w: profile eesp has no engine bits", status.ErrArgument)
 	case c.Replay && !p.EESP.Seq:
-		return nil, fmt.Errorf("%w: replay protection needs sequence numbers, which SA %#x does not have", status.ErrArgument, p.Domain)
+		return nil, say.Errorf("%w: replay protection needs sequence numbers, which SA %#x does not have", status.ErrArgument, p.Domain)
 	}
 	return o, nil
 }
@@ -264,7 +264,7 @@ type eespSealing struct {
 }
 
 // Space is the Sub SA. Begin makes sure that a root key is sent with under one SPI.
-func (s *eespSealing) Space() string { return fmt.Sprintf("eesp/%x/%x", s.spi, s.session) }
+func (s *eespSealing) Space() string { return say.Sprintf("eesp/%x/%x", s.spi, s.session) }
 
 // First is 1: there is no sequence number 0.
 func (s *eespSealing) First() uint64 { return 1 }

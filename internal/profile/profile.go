@@ -4,11 +4,11 @@
 package profile
 
 import (
-	"fmt"
 	"unsafe"
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -156,12 +156,12 @@ type Profile interface {
 var profiles = [...]Profile{0: stateless{}, 1: psp{}, 2: tss{}, 3: eesp{}}
 
 // errNoLevels refuses settings that need root keys at levels.
-var errNoLevels = fmt.Errorf("%w: this profile has no root keys at levels: no levels, options, or previous keys", status.ErrArgument)
+var errNoLevels = say.Errorf("%w: this profile has no root keys at levels: no levels, options, or previous keys", status.ErrArgument)
 
 // ByNumber returns the profile with this number in the C ABI, or ErrArgument.
 func ByNumber(n uint8) (Profile, error) {
 	if int(n) >= len(profiles) || profiles[n] == nil {
-		return nil, fmt.Errorf("%w: profile %d", status.ErrArgument, n)
+		return nil, say.Errorf("%w: profile %d", status.ErrArgument, n)
 	}
 	return profiles[n], nil
 }

@@ -2,12 +2,12 @@ package profile
 
 import (
 	"encoding/binary"
-	"fmt"
 	"unsafe"
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/replay"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -25,7 +25,7 @@ func pspKeyLen(version uint8) int { return 16 << (version & 1) }
 
 func (psp) Prepare(p *keys.Params) error {
 	if p.Versions&^pspAll != 0 {
-		return fmt.Errorf("%w: versions %#x: there are 0 to %d", status.ErrArgument, p.Versions, wire.PSPVersions-1)
+		return say.Errorf("%w: versions %#x: there are 0 to %d", status.ErrArgument, p.Versions, wire.PSPVersions-1)
 	}
 	if p.Versions == 0 {
 		p.Versions = 1 << (p.KeyLen / 32)
@@ -85,17 +85,17 @@ func (psp) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	if c.Key != nil {
 		id, v = c.Key.ID, c.Key.V
 	} else if v >= wire.PSPVersions || p.Versions>>v&1 == 0 {
-		return nil, fmt.Errorf("%w: version %d is not one of the group's (set %#x)", status.ErrArgument, v, p.Versions)
+		return nil, say.Errorf("%w: version %d is not one of the group's (set %#x)", status.ErrArgument, v, p.Versions)
 	}
 	switch {
 	case id>>32 != 0:
-		return nil, fmt.Errorf("%w: SPI %#x does not fit in 32 bits", status.ErrArgument, id)
+		return nil, say.Errorf("%w: SPI %#x does not fit in 32 bits", status.ErrArgument, id)
 	case wire.PSPReserved(uint32(id)):
-		return nil, fmt.Errorf("%w: SPI %#x: the low 31 bits of one are never 0", status.ErrArgument, id)
+		return nil, say.Errorf("%w: SPI %#x: the low 31 bits of one are never 0", status.ErrArgument, id)
 	case c.Levels != 0 || c.Options:
 		return nil, errNoLevels
 	case len(c.Extra)%wire.PSPUnit != 0 || len(c.Extra) > wire.PSPMaxExtension:
-		return nil, fmt.Errorf("%w: %d octets of VC and other extension fields: not a multiple of %d, or more than %d",
+		return nil, say.Errorf("%w: %d octets of VC and other extension fields: not a multiple of %d, or more than %d",
 			status.ErrArgument, len(c.Extra), wire.PSPUnit, wire.PSPMaxExtension)
 	}
 	s := &pspSealing{version: v, spi: uint32(id), held: c.Key != nil}
@@ -135,7 +135,7 @@ type pspSealing struct {
 }
 
 // Space is the SPI alone, as the ID in profile stateless.
-func (s *pspSealing) Space() string { return fmt.Sprintf("psp/%x", s.spi) }
+func (s *pspSealing) Space() string { return say.Sprintf("psp/%x", s.spi) }
 
 func (s *pspSealing) Epochs() bool { return false }
 

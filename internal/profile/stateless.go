@@ -2,12 +2,12 @@ package profile
 
 import (
 	"encoding/binary"
-	"fmt"
 	"unsafe"
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/replay"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -113,13 +113,13 @@ func (stateless) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	}
 	switch {
 	case !wire.ValidV(s.v):
-		return nil, fmt.Errorf("%w: V %#x", status.ErrArgument, s.v)
+		return nil, say.Errorf("%w: V %#x", status.ErrArgument, s.v)
 	case s.v&wire.VLongID == 0 && s.id>>32 != 0:
-		return nil, fmt.Errorf("%w: ID %#x does not fit in the 4 octets that V %#x says", status.ErrArgument, s.id, s.v)
+		return nil, say.Errorf("%w: ID %#x does not fit in the 4 octets that V %#x says", status.ErrArgument, s.id, s.v)
 	case s.levels>>wire.Levels != 0:
-		return nil, fmt.Errorf("%w: levels %#x", status.ErrArgument, s.levels)
+		return nil, say.Errorf("%w: levels %#x", status.ErrArgument, s.levels)
 	case len(c.Extra) != 0:
-		return nil, fmt.Errorf("%w: profile stateless takes no extra octets", status.ErrArgument)
+		return nil, say.Errorf("%w: profile stateless takes no extra octets", status.ErrArgument)
 	}
 	return s, nil
 }
@@ -144,7 +144,7 @@ type statelessSealing struct {
 
 // Space is the ID alone: a group's root keys change, and two groups may have the same
 // ones.
-func (s *statelessSealing) Space() string { return fmt.Sprintf("%d/%x", s.v&wire.VLongID, s.id) }
+func (s *statelessSealing) Space() string { return say.Sprintf("%d/%x", s.v&wire.VLongID, s.id) }
 
 func (s *statelessSealing) Epochs() bool { return true }
 

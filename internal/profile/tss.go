@@ -2,12 +2,12 @@ package profile
 
 import (
 	"encoding/binary"
-	"fmt"
 	"unsafe"
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/replay"
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
@@ -164,30 +164,30 @@ func (tss) Name() string { return "tss" }
 func (tss) Prepare(p *keys.Params) error {
 	switch {
 	case p.KeyLen != tssKeyLen:
-		return fmt.Errorf("%w: AEAD: tss is AES-256-GCM", status.ErrArgument)
+		return say.Errorf("%w: AEAD: tss is AES-256-GCM", status.ErrArgument)
 	case p.Domain>>24 != 0:
-		return fmt.Errorf("%w: SDI %#x does not fit in 24 bits", status.ErrArgument, p.Domain)
+		return say.Errorf("%w: SDI %#x does not fit in 24 bits", status.ErrArgument, p.Domain)
 	case p.Mode > keys.TSSDirect:
-		return fmt.Errorf("%w: tss mode %d", status.ErrArgument, p.Mode)
+		return say.Errorf("%w: tss mode %d", status.ErrArgument, p.Mode)
 	case p.Mode != keys.TSSCluster && (p.RekeyMask != 0 || p.RekeyShift != 0):
-		return fmt.Errorf("%w: rekey mask or shift: in cluster mode only", status.ErrArgument)
+		return say.Errorf("%w: rekey mask or shift: in cluster mode only", status.ErrArgument)
 	case p.RekeyMask>>48 != 0:
-		return fmt.Errorf("%w: rekey mask %#x does not fit in 48 bits", status.ErrArgument, p.RekeyMask)
+		return say.Errorf("%w: rekey mask %#x does not fit in 48 bits", status.ErrArgument, p.RekeyMask)
 	case p.RekeyShift > 47:
-		return fmt.Errorf("%w: rekey shift %d: at most 47", status.ErrArgument, p.RekeyShift)
+		return say.Errorf("%w: rekey shift %d: at most 47", status.ErrArgument, p.RekeyShift)
 	case p.RekeyMask>>p.RekeyShift>>32 != 0:
-		return fmt.Errorf("%w: rekey mask %#x, shifted by %d, does not fit in 32 bits", status.ErrArgument, p.RekeyMask, p.RekeyShift)
+		return say.Errorf("%w: rekey mask %#x, shifted by %d, does not fit in 32 bits", status.ErrArgument, p.RekeyMask, p.RekeyShift)
 	}
 	t := &p.TSS
 	switch {
 	case t.CryptOffset != 0 && (t.CryptOffset < tssMinOffset || t.CryptOffset > tssMaxOffset || t.CryptOffset%4 != 0):
-		return fmt.Errorf("%w: crypt offset %d: a multiple of 4 octets from %d to %d, or 0", status.ErrArgument, t.CryptOffset, tssMinOffset, tssMaxOffset)
+		return say.Errorf("%w: crypt offset %d: a multiple of 4 octets from %d to %d, or 0", status.ErrArgument, t.CryptOffset, tssMinOffset, tssMaxOffset)
 	case t.EpochAge >= 1<<15:
-		return fmt.Errorf("%w: age of epochs %d: at most %d", status.ErrArgument, t.EpochAge, 1<<15-1)
+		return say.Errorf("%w: age of epochs %d: at most %d", status.ErrArgument, t.EpochAge, 1<<15-1)
 	case t.CounterLimit > 1<<48:
-		return fmt.Errorf("%w: counter limit %#x: at most 2^48", status.ErrArgument, t.CounterLimit)
+		return say.Errorf("%w: counter limit %#x: at most 2^48", status.ErrArgument, t.CounterLimit)
 	case t.NoDirection && p.Mode != keys.TSSServer:
-		return fmt.Errorf("%w: the setting of the direction bit is for server mode only", status.ErrArgument)
+		return say.Errorf("%w: the setting of the direction bit is for server mode only", status.ErrArgument)
 	}
 	if t.EpochAge == 0 {
 		t.EpochAge = tssAge
@@ -339,15 +339,15 @@ func (tss) Sealing(p *keys.Params, c *SenderConfig) (Sealing, error) {
 	s.Params = p
 	switch {
 	case s.v > TSSSSI6:
-		return nil, fmt.Errorf("%w: V %#x", status.ErrArgument, s.v)
+		return nil, say.Errorf("%w: V %#x", status.ErrArgument, s.v)
 	case !tssHasSSI(s.v) && s.id != 0:
-		return nil, fmt.Errorf("%w: ID %#x: V %#x has no SSI", status.ErrArgument, s.id, s.v)
+		return nil, say.Errorf("%w: ID %#x: V %#x has no SSI", status.ErrArgument, s.id, s.v)
 	case s.id>>32 != 0:
-		return nil, fmt.Errorf("%w: SSI %#x does not fit in 32 bits", status.ErrArgument, s.id)
+		return nil, say.Errorf("%w: SSI %#x does not fit in 32 bits", status.ErrArgument, s.id)
 	case c.Levels != 0 || c.Options || len(c.Extra) != 0:
-		return nil, fmt.Errorf("%w: profile tss takes no levels, options or extra octets", status.ErrArgument)
+		return nil, say.Errorf("%w: profile tss takes no levels, options or extra octets", status.ErrArgument)
 	case p.Mode == keys.TSSDirect && s.v == TSSAddr6:
-		return nil, fmt.Errorf("%w: direct mode over IPv6 without SSI: all senders would share nonces", status.ErrUnsupported)
+		return nil, say.Errorf("%w: direct mode over IPv6 without SSI: all senders would share nonces", status.ErrUnsupported)
 	}
 	return s, nil
 }
@@ -367,11 +367,11 @@ type tssSealing struct {
 func (s *tssSealing) Space() string {
 	switch {
 	case tssHasSSI(s.v):
-		return fmt.Sprintf("tss/%d/%x", s.Mode, s.id)
+		return say.Sprintf("tss/%d/%x", s.Mode, s.id)
 	case s.held != nil && s.v == TSSAddr6: // nonces as of a sender whose SSI is the SDI
-		return fmt.Sprintf("tss/%d/%x", s.Mode, s.Domain)
+		return say.Sprintf("tss/%d/%x", s.Mode, s.Domain)
 	}
-	return fmt.Sprintf("tss/%d/*", s.Mode)
+	return say.Sprintf("tss/%d/*", s.Mode)
 }
 
 // KeySpace: over IPv6 all SSIs of an address have one key. Their nonces differ in the
@@ -516,7 +516,7 @@ func (s *tssSealing) Messages(h *Header, to unsafe.Pointer, room int, jobs []ker
 func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 	o := &tssOpening{own: c.Own, replay: c.Replay, engineBits: c.EngineBits, held: tssHeldOf(c.Key)}
 	if c.TryPrevious {
-		return nil, fmt.Errorf("%w: try previous: packets of tss name their key", status.ErrArgument)
+		return nil, say.Errorf("%w: try previous: packets of tss name their key", status.ErrArgument)
 	}
 	if c.Key != nil {
 		o.sa = tssOf(c.Key)
@@ -524,7 +524,7 @@ func (tss) Opening(p *keys.Params, c *ReceiverConfig) (Opening, error) {
 		p = o.sa
 	}
 	if p.Mode == keys.TSSServer && len(c.Own.List()) != 0 {
-		return nil, fmt.Errorf("%w: own IDs: in server mode both ends have one SSI", status.ErrArgument)
+		return nil, say.Errorf("%w: own IDs: in server mode both ends have one SSI", status.ErrArgument)
 	}
 	return o, nil
 }

@@ -1,9 +1,9 @@
 package replay
 
 import (
-	"fmt"
 	"syscall"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -15,7 +15,7 @@ var reserve, release = mapped, syscall.Munmap
 func mapped(n int) ([]byte, error) {
 	m, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {
-		return nil, fmt.Errorf("%w: mmap of %d KiB for replay windows: %v", status.ErrMemory, n>>10, err)
+		return nil, say.Errorf("%w: mmap of %d KiB for replay windows: %v", status.ErrMemory, n>>10, err)
 	}
 	return m, nil
 }

@@ -4,13 +4,13 @@
 package replay
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -129,7 +129,7 @@ const (
 )
 
 func bad(f string, a ...any) error {
-	return fmt.Errorf("%w: %s", status.ErrArgument, fmt.Sprintf(f, a...))
+	return say.Errorf("%w: %s", status.ErrArgument, say.Sprintf(f, a...))
 }
 
 // New makes a table with all memory that it needs. The error is ErrArgument or

@@ -1,10 +1,9 @@
 package secmem
 
 import (
-	"fmt"
-	"os"
 	"syscall"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -22,11 +21,11 @@ const regionStep = 64 << 10
 // Reserve makes a Region of at most n octets, without memory yet. The error is
 // ErrMemory.
 func Reserve(n int) (*Region, error) {
-	page := os.Getpagesize()
+	page := syscall.Getpagesize()
 	n = (n + regionStep - 1) &^ (regionStep - 1)
 	m, err := syscall.Mmap(-1, 0, n+2*page, syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
 	if err != nil {
-		return nil, fmt.Errorf("%w: mmap: %v", status.ErrMemory, err)
+		return nil, say.Errorf("%w: mmap: %v", status.ErrMemory, err)
 	}
 	return &Region{mapping: m, body: m[page : page+n : page+n]}, nil
 }
@@ -48,7 +47,7 @@ func (r *Region) Grow(n int) ([]byte, error) {
 }
 
 // Addr returns the Region's first address.
-func (r *Region) Addr() *byte { return &r.mapping[len(r.mapping)-len(r.body)-os.Getpagesize()] }
+func (r *Region) Addr() *byte { return &r.mapping[len(r.mapping)-len(r.body)-syscall.Getpagesize()] }
 
 // Free wipes and frees the memory.
 func (r *Region) Free() {

@@ -4,13 +4,12 @@
 package secmem
 
 import (
-	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"syscall"
 	"unsafe"
 
+	"libeesp/internal/say"
 	"libeesp/internal/status"
 )
 
@@ -50,7 +49,7 @@ var (
 // to raise, or ErrArgument.
 func Alloc(n int) ([]byte, error) {
 	if n <= 0 {
-		return nil, fmt.Errorf("%w: %d octets", status.ErrArgument, n)
+		return nil, say.Errorf("%w: %d octets", status.ErrArgument, n)
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -81,12 +80,12 @@ func Alloc(n int) ([]byte, error) {
 // newArena maps an arena for blocks of a size. Small blocks get a small arena, so that a
 // process with few keys locks little memory.
 func newArena(size int) (*arena, error) {
-	page := os.Getpagesize()
+	page := syscall.Getpagesize()
 	room := max(size, min(arenaSize, 16*size))
 	room = (room + page - 1) &^ (page - 1)
 	m, err := syscall.Mmap(-1, 0, room+2*page, syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {
-		return nil, fmt.Errorf("%w: mmap: %v", status.ErrMemory, err)
+		return nil, say.Errorf("%w: mmap: %v", status.ErrMemory, err)
 	}
 	a := &arena{mapping: m, body: m[page : page+room : page+room], size: size}
 	if err := a.protect(); err != nil {
@@ -102,17 +101,17 @@ func newArena(size int) (*arena, error) {
 
 func (a *arena) protect() error {
 	if err := syscall.Mprotect(a.body, syscall.PROT_READ|syscall.PROT_WRITE); err != nil {
-		return fmt.Errorf("%w: mprotect: %v", status.ErrMemory, err)
+		return say.Errorf("%w: mprotect: %v", status.ErrMemory, err)
 	}
 	if err := syscall.Mlock(a.body); err != nil {
-		return fmt.Errorf("%w: cannot lock %d KiB for keys (%v): raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK= of systemd) or grant CAP_IPC_LOCK",
+		return say.Errorf("%w: cannot lock %d KiB for keys (%v): raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK= of systemd) or grant CAP_IPC_LOCK",
 			status.ErrMemory, len(a.body)>>10, err)
 	}
 	if err := syscall.Madvise(a.body, madvDontDump); err != nil {
-		return fmt.Errorf("%w: madvise(MADV_DONTDUMP): %v", status.ErrMemory, err)
+		return say.Errorf("%w: madvise(MADV_DONTDUMP): %v", status.ErrMemory, err)
 	}
 	if err := syscall.Madvise(a.body, madvWipeOnFork); err != nil {
-		return fmt.Errorf("%w: madvise(MADV_WIPEONFORK): %v", status.ErrMemory, err)
+		return say.Errorf("%w: madvise(MADV_WIPEONFORK): %v", status.ErrMemory, err)
 	}
 	return nil
 }

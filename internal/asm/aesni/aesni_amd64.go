@@ -3,8 +3,6 @@
 package aesni
 
 import (
-	"golang.org/x/sys/cpu"
-
 	"libeesp/internal/asm/vector"
 )
 
@@ -35,6 +33,6 @@ var Backend = kernels.Backend("aesni")
 
 // Supported reports whether CPU and operating system have what it needs.
 func Supported() bool {
-	x := &cpu.X86
-	return x.HasAVX && x.HasAES && x.HasPCLMULQDQ && x.HasSSSE3 && x.HasSSE41
+	x := &vector.Has
+	return x.AVX && x.AES && x.PCLMULQDQ && x.SSSE3 && x.SSE41
 }

@@ -3,8 +3,6 @@
 package vaes256
 
 import (
-	"golang.org/x/sys/cpu"
-
 	"libeesp/internal/asm/aesni"
 	"libeesp/internal/asm/vector"
 )
@@ -31,6 +29,6 @@ var Backend = kernels.Backend("vaes256")
 
 // Supported reports whether CPU and operating system have what it needs.
 func Supported() bool {
-	x := &cpu.X86 // knows VAES only together with AVX-512
-	return x.HasAVX2 && x.HasBMI2 && x.HasAES && vector.HasVAES()
+	x := &vector.Has
+	return x.AVX2 && x.BMI2 && x.AES && x.VAES
 }

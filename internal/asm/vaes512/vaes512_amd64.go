@@ -3,8 +3,6 @@
 package vaes512
 
 import (
-	"golang.org/x/sys/cpu"
-
 	"libeesp/internal/asm/vaes256"
 	"libeesp/internal/asm/vector"
 )
@@ -35,8 +33,8 @@ var Backend = kernels.Backend("vaes512")
 
 // Supported reports whether CPU and operating system have what it needs.
 func Supported() bool {
-	x := &cpu.X86
-	return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VBMI && x.HasAVX512VAES && x.HasAVX512VPCLMULQDQ && x.HasBMI2
+	x := &vector.Has
+	return x.AVX512 && x.VAES && x.BMI2
 }
 
 // Slow reports whether this is one of the CPUs that lower their clock for

@@ -7,6 +7,8 @@ import (
 
 func cpuid(leaf, sub uint32) (a, b, c, d uint32)
 
+func xgetbv() uint32
+
 // octets are registers' octets, the lowest first.
 func octets(registers ...uint32) string {
 	var s []byte
@@ -48,13 +50,44 @@ func Name() string {
 	return strings.TrimSpace(strings.TrimRight(name, "\x00"))
 }
 
-// HasVAES reports whether the CPU has AES and carry-less multiplication on vectors
-// of more than 16 octets, with AVX-512 or without.
-func HasVAES() bool {
-	if most, _, _, _ := cpuid(0, 0); most < 7 {
-		return false
+// Features are what the CPU has and the operating system lets programs use. (x/sys/cpu would bring
+// package os into the C library, and knows VAES only together with AVX-512.)
+type Features struct {
+	SSSE3, SSE41, AES, PCLMULQDQ bool
+	AVX, AVX2, BMI2              bool
+	AVX512                       bool // F, BW, DQ, VL and VBMI
+	VAES                         bool // AES and carry-less multiplication on vectors of more than 16 octets
+}
+
+// Has are this CPU's.
+var Has = features()
+
+func features() (f Features) {
+	most, _, _, _ := cpuid(0, 0)
+	if most < 1 {
+		return f
 	}
-	_, _, c, _ := cpuid(7, 0)
-	const vaes, vpclmulqdq = 1 << 9, 1 << 10
-	return c&vaes != 0 && c&vpclmulqdq != 0
+	_, _, c, _ := cpuid(1, 0)
+	has := func(word uint32, bits ...int) bool {
+		for _, b := range bits {
+			if word>>b&1 == 0 {
+				return false
+			}
+		}
+		return true
+	}
+	f.SSSE3, f.SSE41, f.AES, f.PCLMULQDQ = has(c, 9), has(c, 19), has(c, 25), has(c, 1)
+	var saved uint32 // the registers that the operating system saves
+	if has(c, 27) {
+		saved = xgetbv()
+	}
+	f.AVX = has(c, 28) && has(saved, 1, 2)
+	if most < 7 {
+		return f
+	}
+	_, b, c, _ := cpuid(7, 0)
+	f.AVX2, f.BMI2 = has(b, 5) && has(saved, 1, 2), has(b, 8)
+	f.AVX512 = has(b, 16, 17, 30, 31) && has(c, 1) && has(saved, 1, 2, 5, 6, 7)
+	f.VAES = has(c, 9, 10)
+	return f
 }
