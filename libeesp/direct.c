@@ -1021,6 +1021,41 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 }
 #endif
 
+/* Derives the key of a single packet and seals it, with what this thread remembers of the KDF
+ * input's first block: that of a sender seldom changes. Returns 0, and has done nothing, if it remembers
+ * nothing of it. */
+static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, const struct kdf_plan *k, eesp_job *job)
+{
+	static const v16 none;
+	const struct eesp_direct *d = w->direct;
+	const size_t per = inputs(k), rest = k->blocks - 1u;
+	if (w->memo == NULL || !single(d, job) || (rest > d->one_blocks && rest != 1) || share_of(w->shares, view->number) == NULL)
+		return 0;
+	struct eesp_memo *memo = &w->memo[view->number % SHARES]; /* nobody else's, as the share is */
+	const v16 first = load16(view->msgs);
+	uint8_t *to = view->keys;
+	if (UNLIKELY(any16(first ^ load16(memo->block)))) {
+		if (any16(first ^ load16(memo->other))) { /* unless it comes again, it is not worth its encryption */
+			store16(memo->other, first);
+			return 0;
+		}
+		for (size_t i = 0; i < per; i++)
+			store16(to + 16 * i, i == 0 ? first : first ^ octet_at((uint8_t)(1 ^ (i + 1)), k->counter & 15));
+		call0(d->derive, memo->encrypted, to, per, 1, k->master, &none);
+		store16(memo->block, first);
+	}
+	for (size_t i = 0; i < per; i++) {
+		store16(to + 16 * i * rest, load16(view->msgs + 16) ^ load16(memo->encrypted[i]));
+		for (size_t b = 1; b < rest; b++)
+			store16(to + 16 * (i * rest + b), load16(view->msgs + 16 + 16 * b));
+	}
+	call0(d->one[k->key_len == 32][1], to, job, rest, (uintptr_t)view->scratch, k->master, k->sub);
+	for (size_t i = 0; i < per * rest; i++)
+		store16(to + 16 * i, none);
+	__asm__ volatile("" : : "r"(to) : "memory"); /* it is wiped, though nothing reads it */
+	return 1;
+}
+
 /* Seals up to CHUNK packets. Those that the plan does not cover are marked as strays;
  * *stray is their number. */
 static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts,
@@ -1130,7 +1165,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		p->tsc = mine;
 		octets += p->out_len;
 	}
-	derive_and_run(view, w->direct, &k, u, index, 1, sorted, m);
+	if (m != 1 || !seal_remembered(view, w, &k, sorted))
+		derive_and_run(view, w->direct, &k, u, index, 1, sorted, m);
 	used(w->usage, view->number, USAGE_SEALED, m, k.master, u);
 	if (!bare)
 		tallied(w->tally, view->number, TALLY_SEALED, m);

@@ -125,6 +125,8 @@ var (
 	_ = same[unsafe.Offsetof(cr.aad)-unsafe.Offsetof(gr.AAD)]
 	_ = same[C.AAD_ROOM-profile.MaxAAD]
 	_ = same[unsafe.Offsetof(cs.usage)-unsafe.Offsetof(gs.Usage)]
+	_ = same[unsafe.Offsetof(cs.memo)-unsafe.Offsetof(gs.Memo)]
+	_ = same[C.SHARES*C.sizeof_struct_eesp_memo-profile.MemoSize]
 	_ = same[unsafe.Offsetof(cs.counter)-unsafe.Offsetof(gs.Counter)]
 	_ = same[unsafe.Offsetof(cs.counter.low)-unsafe.Offsetof(gs.Counter.Low)]
 	_ = same[unsafe.Offsetof(cs.counter.start)-unsafe.Offsetof(gs.Counter.Start)]

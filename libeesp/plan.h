@@ -190,6 +190,11 @@ struct eesp_counter {
 	int64_t start;
 };
 
+/* profile.memo. */
+struct eesp_memo {
+	uint8_t block[16], other[16], encrypted[2][16], padding[64];
+};
+
 struct eesp_seal_plan {
 	const struct eesp_direct *direct;
 	uint64_t *next, *limit, *by, *octets;
@@ -201,6 +206,7 @@ struct eesp_seal_plan {
 	uint64_t *tally;
 	uint64_t serial;
 	struct eesp_share *shares;
+	struct eesp_memo *memo;
 	uint64_t rekey_mask;
 	struct eesp_counter counter;
 	uint16_t n, prefix, flags, tsc_at;

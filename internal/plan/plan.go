@@ -626,6 +626,7 @@ type Seal struct {
 	Tally       uintptr // counts besides the sender's; 0: none
 	Serial      uint64  // of the counters' owner
 	Shares      uintptr // keys.Shares of By's first count and of Octets
+	Memo        uintptr // what threads remember of KDF inputs; 0: nothing
 	RekeyMask   uint64  // bits of the counter that are in the KDF input; 0: none
 	Counter     Counter
 	N           uint16 // octets of the header, up to the payload

@@ -74,6 +74,25 @@ func expanded(be *kernel.Backend, k *KDF, msg *[MaxBlocks * 16]byte) (area *expa
 	return area, mask, nil
 }
 
+// memo is what the first few threads remember of KDF inputs of several blocks, of which the
+// first one mostly is that of the packet before. It is wiped with the plan, as the key is.
+type memo [keys.ShareCount]struct {
+	block, other [16]byte    // a first block, and the last one that was another
+	encrypted    [2][16]byte // the first one, for each block of key
+	_            [64]byte
+}
+
+// MemoSize is the size of a memo, which C shares.
+const MemoSize = unsafe.Sizeof(memo{})
+
+// remember gives a plan a memo, if there is memory.
+func remember(to *plan.Seal) {
+	if m, err := secmem.New[memo](); err == nil {
+		to.Memo = uintptr(unsafe.Pointer(m))
+		to.Also(func() { secmem.Delete(m) })
+	}
+}
+
 // counts returns the address of a key's counts, and pins them until the plan is freed.
 func counts(to interface{ Keep(any) }, u *keys.Usage) uintptr {
 	if u != nil {

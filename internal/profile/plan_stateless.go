@@ -30,6 +30,7 @@ func (s *statelessSealing) planSeal(_ *kernel.Backend, snap *keys.Snapshot, area
 	to.Copies, to.Copy = statelessCopies(s.v)
 	if to.Copies != 0 {
 		to.Fixed = 0
+		remember(to)
 	}
 	return true
 }

@@ -1574,11 +1574,18 @@ static void epochs_meet(void)
 }
 
 /* A burst of one. */
-static int seal_one(eesp_sender *s, uint8_t room[ROOM], eesp_pkt *p)
+static int seal_one_from(eesp_sender *s, uint8_t room[ROOM], eesp_pkt *p, const eesp_addr *from)
 {
 	*p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+	p->addr = *from;
 	fill(p->data, 3, 64);
 	return eesp_seal_burst(s, p, 1) == 1;
+}
+
+static int seal_one(eesp_sender *s, uint8_t room[ROOM], eesp_pkt *p)
+{
+	static const eesp_addr nobody;
+	return seal_one_from(s, room, p, &nobody);
 }
 
 /* Where counters run out, not one is given twice and none is left. */
@@ -1671,7 +1678,11 @@ static void objects_in_turn(void)
 	}
 	for (int round = 0; round < 500; round++) {
 		uint32_t i = any(round < 250 ? OBJECTS : 2);
-		CHECK(seal_one(s[i], room, &p));
+		/* The first two octets are in a KDF input's first block, which a thread remembers. */
+		eesp_addr from = { .src = { 0xfd, any(4) == 0 } };
+		for (int k = 2; k < 16; k++)
+			from.src[k] = from.dst[k] = (uint8_t)any(256);
+		CHECK(seal_one_from(s[i], room, &p, &from));
 		SAME(p.tsc, (UINT64_C(3) << 48) + next[i]++);
 		as_specified(g[i], i & 1, &c[i], &p, eesp_sender_header_len(s[i]), 3, 64);
 		q = sealed(&p);
