@@ -21,17 +21,18 @@ run: deps ## the example: tunnels a capture and compares what comes out
 test: export EESP_SKIPPED := $(abspath $(BUILD))/skipped
 test: deps-test ## all tests, some minutes on two cores; make -k test goes on after a part that failed
 	@mkdir -p $(BUILD) && : >$(EESP_SKIPPED)
-	@$(MAKE) --no-print-directory -j2 stage
 	@tests/parts.sh $(TEST_JOBS) $(BUILD)/test $(TEST_PARTS)
 	@tests/skipped.sh $(EESP_SKIPPED)
 	@echo "left to make test-long: every test and the example on arm64, on its CPUs without SHA-3 or AES and on riscv64, and of the C library's with each"
-	@echo "  backend, more rounds and random bursts, whole models, races in kernels, archives made twice, a cluster, Wireshark's dissectors, Debian packages"
+	@echo "  backend, more rounds, examples and random bursts, fuzzing that is led by coverage, whole models, races in kernels, archives made twice, a cluster,"
+	@echo "  Wireshark's dissectors, Debian packages"
 	@echo "make test: all of it passed"
 
 test-long: deps-test ## what takes too long for make test: every case of arm64, long runs, the cluster, dissectors, packages
 	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
+	@EESP_TEST_LONG=1 $(MAKE) --no-print-directory test-python
 	@$(MAKE) --no-print-directory check-lint test-arm64 test-ports test-race test-control test-backends test-dist SHORT= FULL=1
-	@$(MAKE) --no-print-directory test-fuzz FUZZTIME=100000x
+	@$(MAKE) --no-print-directory test-fuzz test-control-fuzz FUZZTIME=100000x GUIDED=1
 	@$(MAKE) --no-print-directory test-cluster test-wireshark test-deb
 
 install: ## into PREFIX (/usr/local), under DESTDIR

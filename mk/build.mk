@@ -14,7 +14,8 @@ $(SO): $(GOSRC) libeesp/libeesp.map
 # constructor is to run after Go's, and the order is that of the objects.
 # (before: Debian's linker for arm64, which mends an erratum of Cortex-A53, crashes
 # where the archive's text begins with Go's. Debugging information brings the same.)
-$(BUILD)/libeesp.a: $(GOSRC)
+# After the shared one (|): two compilers at the same time would both compile all packages.
+$(BUILD)/libeesp.a: $(GOSRC) | $(SO)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
 	$(write-overlay)
 	CC="$(CC)" CGO_ENABLED=1 $(LIBRARY_GO) -buildmode=c-archive -ldflags "$(GOLINK) $(RUNTIME)" -o $(BUILD)/archive/all.a ./libeesp

@@ -1,10 +1,11 @@
 # The control plane, a module of its own (docs/control-packages.md).
 .PHONY: test-clients test-cluster test-control test-control-fuzz
-# etcd is compiled once, for go vet and this; where races are looked for in it as well, minutes more (FULL=1).
+# etcd is compiled once, for go vet and this; where races are looked for in it as well, minutes more (FULL=1). So are
+# packages without tests, which go test would compile, and etcd for them.
 test-control:
 	@scripts/deps.sh $(DEPS_CONTROL)
 	cd control && $(GOTEST) -short ./store/etcd
-	cd control && CGO_ENABLED=1 $(GOTEST) -race -short $(if $(FULL),./...,$$($(GO) list ./... | grep -v 'etcd$$'))
+	cd control && CGO_ENABLED=1 $(GOTEST) -race -short $(if $(FULL),./...,$$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | grep -v 'etcd$$'))
 	@$(MAKE) --no-print-directory test-control-fuzz
 test-control-fuzz: MODULE := control
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Runs parts of make test side by side. usage: parts.sh JOBS LOGDIR PART...
-# A part is a target of make, in the order of which to begin; TARGET:OTHER begins when OTHER has
-# ended, and TARGET:alone when all before it have. What a part says comes in one piece when it ends.
+# A part is a target of make, in the order of which to begin; TARGET:OTHER,... begins when the others
+# have ended, and TARGET:alone when all before it have. What a part says comes in one piece when it ends.
 # The first part that fails ends the others, unless make was told to keep going (make -k): then all of
 # them run, and those that failed are listed at the end.
 set -uo pipefail
@@ -24,15 +24,14 @@ part() { # TARGET, in a process group of its own, so that it can be stopped as a
 	{ time make --no-print-directory "$1" >"$logs/$1.log" 2>&1 </dev/null; } 2>"$logs/$1.time"
 }
 begin() { # the first part that may
-	local i target after
+	local i target after other
 	for i in "${!waiting[@]}"; do
 		target=${waiting[i]%%:*} after=
 		[[ ${waiting[i]} != *:* ]] || after=${waiting[i]#*:}
 		if [[ $after == alone ]]; then
 			((${#running[@]} == 0 && i == 0)) || return 1
-		elif [[ $after && ! ${ended[$after]:-} ]]; then
-			continue
 		fi
+		for other in ${after//,/ }; do [[ $other == alone || ${ended[$other]:-} ]] || continue 2; done
 		set -m
 		part "$target" &
 		running[$target]=$!

@@ -159,7 +159,7 @@ func OtherGo(n C.int) C.int {
 
 func main() {}
 G
-(cd other && CC=$cc CGO_ENABLED=1 GOFLAGS=-buildvcs=false "${GO:-go}" build -buildmode=c-archive -o other.a .)
+(cd other && CC=$cc CGO_ENABLED=1 GOFLAGS='' "${GO:-go}" build -trimpath -buildvcs=false -buildmode=c-archive -o other.a .)
 "$cc" -std=c11 "${warn[@]}" "${cflags[@]}" -o "$work/beside" "$here/beside.c" "$stage/lib/libeesp.a" other/other.a -lpthread
 run beside "${runner[@]}" "$work/beside"
 

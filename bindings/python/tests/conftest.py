@@ -42,6 +42,11 @@ settings.register_profile(
 settings.load_profile("eesp")
 
 
+def examples(many: int) -> int:
+    """How many examples a test takes: a third in ``make test``, all in ``make test-long``."""
+    return many if os.environ.get("EESP_TEST_LONG") else many // 3
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Notes what is skipped, for ``make test`` to say at its end."""
     if report.skipped and isinstance(report.longrepr, tuple):

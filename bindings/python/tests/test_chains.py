@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eesp
-from conftest import new_id, tss_epochs
+from conftest import examples, new_id, tss_epochs
 
 LEAD = eesp.tss_lead("192.0.2.1", "192.0.2.2")
 
@@ -63,7 +63,7 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("profile", eesp.Profile)
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     payloads=st.lists(st.tuples(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5)), max_size=8),
     gap=st.integers(0, 5),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eesp
+from conftest import examples
 
 PAYLOADS = [b"", b"a", b"four", bytes(range(256)), b"x" * 1500]
 
@@ -233,7 +234,7 @@ def test_long_bursts(count: int, sender: eesp.Sender, receiver: eesp.Receiver) -
     ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 40)), max_size=40), st.data())
 def test_any_layout(
     sender: eesp.Sender, receiver: eesp.Receiver, parts: list[tuple[bytes, int]], data: st.DataObject

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eesp
-from conftest import ROOT, reference_of, tss_epochs
+from conftest import ROOT, examples, reference_of, tss_epochs
 
 Vector = dict[str, Any]
 psp, tss, reference_eesp = reference_of("psp"), reference_of("tss"), reference_of("eesp")
@@ -393,7 +393,7 @@ KEY = st.binary(min_size=32, max_size=32)
 PAYLOADS = st.lists(st.binary(max_size=200), min_size=1, max_size=9)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(KEY, KEY, st.sampled_from(eesp.PspVersion), st.integers(0, 2**32 - 1), PAYLOADS, st.data())
 def test_psp_round_trips(
     one: bytes, other: bytes, version: eesp.PspVersion, spi: int, payloads: list[bytes], data: st.DataObject
@@ -442,7 +442,7 @@ def test_psp_round_trips(
         assert made.packet == bytes(packet)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(KEY, st.integers(0, 2**24 - 1), st.integers(0, 2**32 - 1), PAYLOADS, st.data())
 def test_tss_round_trips(sdk: bytes, sdi: int, ssi: int, payloads: list[bytes], data: st.DataObject) -> None:
     """All ways to place leads; of both families where there is an SSI."""
@@ -505,7 +505,7 @@ def test_tss_round_trips(sdk: bytes, sdi: int, ssi: int, payloads: list[bytes], 
         assert sender.seal_into(payloads, out, leads=leads).ok
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.sampled_from(eesp.Sskdf), st.integers(1, 2**32 - 1), PAYLOADS, st.data())
 def test_eesp_round_trips(mode: eesp.Sskdf, spi: int, payloads: list[bytes], data: st.DataObject) -> None:
     """Any SA of the full format."""
@@ -572,7 +572,7 @@ def test_eesp_round_trips(mode: eesp.Sskdf, spi: int, payloads: list[bytes], dat
 HEADER_STATUSES = {eesp.Status[reason.upper()] for reason in HEADER_REASONS}
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_headers_are_read_as_the_library_reads_them(data: st.DataObject) -> None:
     """Any octets: a header is refused for what opening refuses it for, and nothing else."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eesp
-from conftest import ZONE_ID, addresses_of, group_of
+from conftest import ZONE_ID, addresses_of, examples, group_of
 from eesp import errors
 
 Vectors = dict[str, Any]
@@ -151,7 +151,7 @@ def groups(draw: st.DrawFn) -> tuple[reference.Group, eesp.TrustGroup]:
 _next_epoch = iter(range(1, 1 << 16))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(groups(), st.data())
 def test_round_trips(pair: tuple[reference.Group, eesp.TrustGroup], data: st.DataObject) -> None:
     """Sealed here and opened there, and the other way round."""
@@ -221,7 +221,7 @@ def test_pyca_seals_what_is_opened(group: eesp.TrustGroup, receiver: eesp.Receiv
 HEADER_STATUSES = {s for s, error in errors.CLASSES.items() if error is eesp.HeaderError}
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_headers_are_read_as_the_library_reads_them(data: st.DataObject, receiver: eesp.Receiver) -> None:
     """Any octets: Header.parse refuses what opening refuses for its header, and for the same reason."""
