@@ -1526,21 +1526,25 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 }
 
 /* replay.Seeds.Hash. */
-static inline void flow_hash(const uint64_t seed[8], uint64_t no_addr, struct lane *l, const struct eesp_layout *s)
+static inline uint64_t flow_hash(const uint64_t seed[8], uint64_t no_addr, const struct lane *l, uint64_t id, uint64_t who, const struct eesp_layout *s)
 {
 	uint64_t addr = no_addr;
 	if (s->flow_len != 0) { /* 4, 16 or 32 */
 		const uint8_t *from = flow_addr(l, s);
-		uint64_t x[4] = { 0 };
-		if (s->flow_len == 4)
-			memcpy(x, from, 4);
-		else
-			memcpy(x, from, 16);
-		if (s->flow_len == 32)
-			memcpy(x + 2, from + 16, 16);
-		addr = times_mix(x[0] ^ seed[4], x[1] ^ seed[5]) ^ times_mix(x[2] ^ seed[6], x[3] ^ seed[7]);
+		uint64_t x0 = 0, x1 = 0, x2 = 0, x3 = 0;
+		if (s->flow_len == 4) {
+			memcpy(&x0, from, 4);
+		} else {
+			x0 = raw64(from);
+			x1 = raw64(from + 8);
+		}
+		if (s->flow_len == 32) {
+			x2 = raw64(from + 16);
+			x3 = raw64(from + 24);
+		}
+		addr = times_mix(x0 ^ seed[4], x1 ^ seed[5]) ^ times_mix(x2 ^ seed[6], x3 ^ seed[7]);
 	}
-	l->hash = times_mix(l->id ^ seed[2] ^ l->pattern->hash, l->who ^ seed[3] ^ addr);
+	return times_mix(id ^ seed[2] ^ l->pattern->hash, who ^ seed[3] ^ addr);
 }
 
 static inline uint8_t *window_at(const struct eesp_windows *t, uint32_t entry)
@@ -1776,6 +1780,8 @@ static const eesp_status time_statuses[] = {
 	[TIME_FULL] = EESP_ERR_FULL,	     [TIME_UNMARKED] = EESP_ERR_STATE,
 };
 
+enum { NOT_NEW = 2 }; /* plus a verdict: a job's ok if its packet is authentic, and refused */
+
 /* Commits an authentic packet. With times, a lane's window is the first word of the
  * packet's slice, and its seq the word to be written. */
 static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, uint64_t number, const struct lane *l,
@@ -1786,6 +1792,36 @@ static inline __attribute__((always_inline)) int commit_time(const struct eesp_o
 		return 1;
 	refuse_known(l->p, time_statuses[v], w, number, l->pattern);
 	return 0;
+}
+
+/* Commits the authentic packets of up to CHUNK, with nothing between two of them: a locked operation
+ * waits for all that was written before it. Those that are refused have their verdict in ok. */
+static inline __attribute__((always_inline)) void commit_times(const struct eesp_open_plan *w, struct times_pass *pass, const struct lane *lanes,
+								eesp_job *jobs, size_t m, int alone)
+{
+	struct eesp_times *const t = w->times;
+	uint64_t most = pass->most, oldest = UINT64_MAX;
+	for (size_t i = 0; i < m; i++) {
+		const struct lane *l = &lanes[i];
+		if (LIKELY(jobs[i].ok == 1)) {
+			enum times_verdict v = times_insert(t, (uint64_t *)l->window, l->word, l->seq, alone);
+			const uint64_t time = l->p->tsc;
+			if (UNLIKELY(v != TIME_FRESH)) {
+				times_count(t, v);
+				jobs[i].ok = NOT_NEW + v;
+				continue;
+			}
+			most = time > most ? time : most;
+			oldest = time < oldest ? time : oldest;
+		}
+	}
+	pass->most = most;
+	const uint64_t floor = times_floor(t);
+	for (size_t i = 0; UNLIKELY(oldest < floor) && i < m; i++)
+		if (jobs[i].ok == 1 && lanes[i].p->tsc < floor) {
+			times_count(t, TIME_STALE);
+			jobs[i].ok = NOT_NEW + TIME_STALE;
+		}
 }
 
 /* Writes the further blocks of a KDF input, copies and the counter's part. */
@@ -2452,22 +2488,20 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			l->p = p;
 			l->pattern = pt;
-			if (extras == WINDOWS || extras == TIMES) {
-				l->id = id;
 #ifdef WIDE
-				l->who = (uint64_t)_mm_cvtsi128_si64(more);
+			const uint64_t who = (uint64_t)_mm_cvtsi128_si64(more);
 #else
-				l->who = (tsc >> 48 & s->epoch_mask) | pt->kind | (extras == TIMES ? 0 : (tsc & w->split.engine_mask) << 32);
+			const uint64_t who = (tsc >> 48 & s->epoch_mask) | pt->kind | (extras == TIMES ? 0 : (tsc & w->split.engine_mask) << 32);
 #endif
-			}
 			if (extras == WINDOWS) {
+				l->id = id;
+				l->who = who;
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
-				flow_hash(windows->seed, windows->no_addr, l, s);
+				l->hash = flow_hash(windows->seed, windows->no_addr, l, id, who, s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
 			}
 			if (extras == TIMES) {
-				flow_hash(times->seed, times->no_addr, l, s);
-				l->word = times_place(times, pass, l->hash, tsc, tsc, &l->seq);
+				l->word = times_place(times, pass, flow_hash(times->seed, times->no_addr, l, id, who, s), tsc, tsc, &l->seq);
 				l->window = (uint8_t *)pass->first;
 				FETCH_TO_WRITE(l->word);
 			}
@@ -2525,6 +2559,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		if (u != m) /* packets are counted with a key each */
 			used(pt->usage, view->number, USAGE_OPENED, 0, pt->master, u - m);
 	}
+	if (bare && extras == TIMES)
+		commit_times(w, pass, x.lanes, x.jobs, m, alone);
 	/* Commit in the order of the burst: in order of length, older packets might be behind the window. */
 	const struct eesp_pattern *key_of = x.lanes[0].pattern;
 	size_t opened = 0, lost = 0, from = 0; /* lost: how many with key_of, since packet from, were not opened */
@@ -2546,7 +2582,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			lost = 0;
 		}
 		if (UNLIKELY(j->ok != 1)) {
-			refuse_known(p, EESP_ERR_AUTH, w, view->number, l->pattern);
+			const int late = bare && extras == TIMES && j->ok > NOT_NEW;
+			refuse_known(p, late ? time_statuses[j->ok - NOT_NEW] : EESP_ERR_AUTH, w, view->number, l->pattern);
 		} else {
 			uint32_t len = j->len;
 			uint8_t *out = j->dst;
@@ -2582,7 +2619,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					out = p->dst;
 				}
 			}
-			if (extras == TIMES ? commit_time(w, view->number, l, pass, alone) : extras != WINDOWS || commit(fp, w, l, alone)) {
+			const int committed = bare && extras == TIMES ? 1
+					      : extras == TIMES	      ? commit_time(w, view->number, l, pass, alone)
+								      : extras != WINDOWS || commit(fp, w, l, alone);
+			if (committed) {
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;

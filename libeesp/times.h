@@ -12,6 +12,9 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#ifdef WIDE
+#include <immintrin.h>
+#endif
 
 #include "plan.h"
 
@@ -34,7 +37,7 @@ enum times_verdict { TIME_FRESH, TIME_DUPLICATE, TIME_STALE, TIME_EARLY, TIME_FU
 
 /* Which times a burst accepts. */
 struct times_pass {
-	uint64_t floor, top, limit, last; /* no time below floor or above last passes */
+	uint64_t floor, top, last; /* no time below floor or above last passes */
 	uint64_t sure;			  /* from here to last all pass, even if the clock has gone on since the reading */
 	uint64_t most;			  /* highest time that was accepted */
 	uint64_t base, cycle;		  /* of the last packet's slice: when it began, and the cycle of its words */
@@ -127,8 +130,12 @@ static inline void times_look(struct eesp_times *t, uint64_t now, uint64_t slack
 	p->top = times_later(f, t->span);
 	if (early < p->top)
 		p->top = early;
-	p->limit = __atomic_load_n(&t->limit, __ATOMIC_SEQ_CST);
-	p->last = p->top < p->limit ? p->top : p->limit - 1;
+	uint64_t limit = __atomic_load_n(&t->limit, __ATOMIC_SEQ_CST);
+	p->last = p->top < limit ? p->top : limit - 1;
+	if (__builtin_expect(limit == 0, 0)) { /* nothing passes */
+		p->sure = UINT64_MAX;
+		p->last = 0;
+	}
 }
 
 /* Begins a burst at a reading of the clock. It returns 0 if Go must do so: a part of
@@ -155,7 +162,7 @@ static inline int times_start(struct eesp_times *t, struct times_reading *r, uns
 }
 
 /* Whether the time of a packet that is not authenticated yet passes, now or at any time since the reading. */
-static inline int times_may(const struct times_pass *p, uint64_t time) { return time >= p->sure && time <= p->last && p->limit != 0; }
+static inline int times_may(const struct times_pass *p, uint64_t time) { return time >= p->sure && time <= p->last; }
 
 /* Whether a time that times_may does not let pass does so at a new reading. */
 static __attribute__((noinline)) int times_passes(struct eesp_times *t, struct times_pass *p, struct times_reading *r, unsigned rate, uint64_t time)
@@ -198,7 +205,10 @@ static inline uint64_t *times_place(const struct eesp_times *t, struct times_pas
  * of other cycles. The cycle of word must not be 0. */
 static inline unsigned times_stops(const uint64_t *line, uint64_t word)
 {
-#if defined(__x86_64__)
+#if defined(WIDE)
+	const __m512i x = _mm512_xor_si512(_mm512_loadu_si512(line), _mm512_set1_epi64((long long)word)); /* 8 octets are never torn */
+	return _mm512_cmpge_epu64_mask(_mm512_sub_epi64(x, _mm512_set1_epi64(1)), _mm512_set1_epi64((1LL << TIMES_CYCLE) - 1));
+#elif defined(__x86_64__)
 	typedef long long two __attribute__((vector_size(16), aligned(8), may_alias));
 	typedef unsigned long long utwo __attribute__((vector_size(16)));
 	typedef int four __attribute__((vector_size(16)));
@@ -274,15 +284,18 @@ static __attribute__((noinline)) void times_count(struct eesp_times *t, enum tim
 	__atomic_fetch_add(v == TIME_DUPLICATE ? &t->duplicate : v == TIME_STALE ? &t->stale : &t->full, 1, __ATOMIC_RELAXED);
 }
 
+/* The floor, for packets whose words are written: what is below must not be delivered. It is read
+ * after that, since a thread that reuses a word's place has raised the floor before. One reading
+ * is enough for a burst. */
+static inline uint64_t times_floor(const struct eesp_times *t) { return __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST); }
+
 /* Commits an authentic packet whose time passed. Unless the result is TIME_FRESH, the
  * packet must not be delivered. */
 static inline enum times_verdict times_commit(struct eesp_times *t, struct times_pass *p, uint64_t *first, uint64_t *at, uint64_t word,
 						uint64_t time, int alone)
 {
 	enum times_verdict v = times_insert(t, first, at, word, alone);
-	/* The floor is read after the word was written: a thread that reuses the place has
-	 * raised the floor before. */
-	if (__builtin_expect(v == TIME_FRESH && time < __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST), 0))
+	if (__builtin_expect(v == TIME_FRESH && time < times_floor(t), 0))
 		v = TIME_STALE;
 	if (__builtin_expect(v == TIME_FRESH, 1))
 		p->most = time > p->most ? time : p->most;

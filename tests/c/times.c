@@ -7,8 +7,11 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "inside.h"
 
@@ -313,6 +316,74 @@ static void as_the_engine(void)
 	SAME(by_cgo, 0);
 }
 
+/* The floor rises while a burst is committed: the write of its last word stops at a page that cannot be
+ * written, and the handler raises the floor above half of the words before it. Their packets are stale,
+ * as each would be on its own, whether one thread uses the table or several. */
+static struct rise {
+	struct eesp_times *times;
+	uint64_t to;
+	uint8_t *page;
+	size_t len;
+	volatile int stops;
+} rise;
+
+static void rises(int sig, siginfo_t *info, void *context)
+{
+	uint8_t *at = info->si_addr;
+	(void)context;
+	if (at < rise.page || at >= rise.page + rise.len || rise.stops++ != 0)
+		signal(sig, SIG_DFL);
+	__atomic_store_n(&rise.times->floor, rise.to, __ATOMIC_SEQ_CST);
+	if (mprotect(rise.page, rise.len, PROT_READ | PROT_WRITE) != 0)
+		abort();
+}
+
+static void floor_rises(void)
+{
+	const struct form *f = &forms[0];
+	eesp_group *plain = group_of(f, 0), *timed = group_of(f, 1);
+	struct sigaction a = { .sa_sigaction = rises, .sa_flags = SA_SIGINFO }, before;
+	const uint64_t ms = SECOND / 1000, page = (uint64_t)sysconf(_SC_PAGESIZE);
+	CHECK(sigaction(SIGSEGV, &a, &before) == 0);
+	for (int several = 0; several < 2; several++) {
+		new_sides(f, timed);
+		struct eesp_times *t = side[0].times;
+		if (several)
+			t->sole.owner = UINT64_MAX;
+		for (size_t i = 0; i < MANY; i++) {
+			uint64_t time = begin + (i + 1 == MANY ? 4500 : 100 + 10 * i) * ms;
+			side[0].p[i] = packet(side[0].room[i], seal_at(f, plain, time, i, side[0].room[i]), 0, 0);
+		}
+		uintptr_t first = (uintptr_t)(t->words + (begin + 4500 * ms) / t->slice % SLICES * t->lines * LINE);
+		rise.times = t;
+		rise.to = begin + (100 + 10 * (MANY / 2)) * ms;
+		rise.page = (uint8_t *)(first & ~(page - 1));
+		rise.len = (size_t)(((first + t->lines * LINE * 8 + page - 1) & ~(page - 1)) - (uintptr_t)rise.page);
+		rise.stops = 0;
+		CHECK(mprotect(rise.page, rise.len, PROT_READ) == 0);
+		uint64_t cgo = direct_cgo_packets();
+		SAME(eesp_open_burst(side[0].receiver, side[0].p, MANY), MANY / 2);
+		SAME(direct_cgo_packets(), cgo);
+		SAME(rise.stops, 1);
+		for (size_t i = 0; i < MANY; i++) {
+			const eesp_pkt *p = &side[0].p[i];
+			SAME(p->status, i < MANY / 2 ? EESP_ERR_STALE : EESP_OK);
+			if (i < MANY / 2)
+				CHECK(p->out == NULL && all_are(side[0].room[i] + p->len - LEN - EESP_ICV_LEN, LEN, 0));
+			else
+				CHECK(filled(p->out, i, LEN));
+		}
+		eesp_replay_stats stats;
+		WORKS(eesp_receiver_replay_stats(side[0].receiver, &stats));
+		SAME(stats.old, MANY / 2);
+		for (int i = 0; i < 2; i++)
+			eesp_receiver_free(side[i].receiver);
+	}
+	CHECK(sigaction(SIGSEGV, &before, NULL) == 0);
+	eesp_group_free(plain);
+	eesp_group_free(timed);
+}
+
 /* What is due now and then is Go's, and only that. */
 static void what_is_due(void)
 {
@@ -588,6 +659,7 @@ int main(void)
 		possible = 0;
 	if (possible) {
 		TEST(as_the_engine);
+		TEST(floor_rises);
 		TEST(what_is_due);
 		TEST(reading);
 	} else {

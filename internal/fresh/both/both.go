@@ -29,10 +29,22 @@ static void end(uintptr_t t, struct times_pass *p) { times_end(T, p); }
 static void burst(uintptr_t t, struct times_pass *p, const uint64_t *flow, const uint64_t *tsc, uint8_t *verdict, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if ((verdict[i] = (uint8_t)check(t, p, tsc[i])) == TIME_FRESH)
-			verdict[i] = (uint8_t)commit(t, p, flow[i], tsc[i], tsc[i], 0);
+		if ((verdict[i] = (uint8_t)check(t, p, tsc[i])) == TIME_FRESH) {
+			uint64_t word, *at = times_place(T, p, flow[i], tsc[i], tsc[i], &word);
+			verdict[i] = (uint8_t)times_insert(T, p->first, at, word, 0);
+			if (verdict[i] == TIME_FRESH)
+				p->most = tsc[i] > p->most ? tsc[i] : p->most;
+		}
+	uint64_t floor = times_floor(T); // once for all of them, as direct.c
+	for (size_t i = 0; i < n; i++)
+		if (verdict[i] == TIME_FRESH && tsc[i] < floor)
+			verdict[i] = TIME_STALE;
 	end(t, p);
 }
+
+static unsigned stops(const uint64_t *line, uint64_t word) { return times_stops(line, word); }
+int wide_can(void);
+unsigned wide_stops(const uint64_t *line, uint64_t word);
 */
 import "C"
 
@@ -98,6 +110,19 @@ func Slice(t *fresh.Table) uint64 { return uint64(view(t).slice) }
 func Twins(a, b *fresh.Table) {
 	x, y := view(a), view(b)
 	y.seed, y.no_addr, y.tsc_seed = x.seed, x.no_addr, x.tsc_seed
+}
+
+// Stops are the words of a line at which a search ends, as bits.
+func Stops(line *[8]uint64, word uint64) uint {
+	return uint(C.stops((*C.uint64_t)(&line[0]), C.uint64_t(word)))
+}
+
+// WideStops is Stops with vectors of 64 octets; ok: this CPU has them.
+func WideStops(line *[8]uint64, word uint64) (stops uint, ok bool) {
+	if C.wide_can() == 0 {
+		return 0, false
+	}
+	return uint(C.wide_stops((*C.uint64_t)(&line[0]), C.uint64_t(word))), true
 }
 
 // ClockTicks is C's clock.

@@ -255,3 +255,44 @@ func TestClock(t *testing.T) {
 		}
 	}
 }
+
+// A search ends at the word itself and at those of other cycles, whether they were never used or
+// differ in one bit.
+func TestStops(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	wide := false
+	for range 200_000 {
+		word := (1+r.Uint64N(1<<16-1))<<48 | (1 + r.Uint64N(1<<48-1))
+		var line [8]uint64
+		want := uint(0)
+		for i := range line {
+			switch r.IntN(6) {
+			case 0: // never used
+			case 1:
+				line[i] = word
+			case 2:
+				line[i] = word ^ 1<<r.IntN(64)
+			case 3: // another packet's of this cycle, next to it
+				line[i] = word ^ 1
+			case 4:
+				line[i] = word - 1<<48
+			case 5:
+				line[i] = word&^(1<<48-1) | r.Uint64N(1<<48)
+			}
+			if line[i] == word || line[i]>>48 != word>>48 {
+				want |= 1 << i
+			}
+		}
+		if got := Stops(&line, word); got != want {
+			t.Fatalf("%x in %x: stops %08b, want %08b", word, line, got, want)
+		}
+		if got, ok := WideStops(&line, word); ok && got != want {
+			t.Fatalf("%x in %x, wide: stops %08b, want %08b", word, line, got, want)
+		} else {
+			wide = ok
+		}
+	}
+	if !wide {
+		testrun.Skip(t, "no AVX-512")
+	}
+}
