@@ -32,13 +32,26 @@ import (
 // returns the server's last word; within, what it does with other records.
 func (h *host) speak(session record.ID, resumes bool, within func(raw []byte)) record.Bye {
 	h.c.t.Helper()
-	hk := must(record.NewHPKEKey())
-	hello := &record.Hello{Session: session, Boot: randID(), Nonce: randID(), Key: hk.PublicKey().Bytes(), Agent: "test", Resumes: resumes}
-	return h.say(must(record.Sign(hello, h.c.id, h.key)), within)
+	return h.say(h.hello(session, resumes), within)
 }
 
-func (h *host) say(hello []byte, within func(raw []byte)) (bye record.Bye) {
+func (h *host) hello(session record.ID, resumes bool) []byte {
+	hk := must(record.NewHPKEKey())
+	hello := &record.Hello{Session: session, Boot: randID(), Nonce: randID(), Key: hk.PublicKey().Bytes(), Agent: "test", Resumes: resumes}
+	return must(record.Sign(hello, h.c.id, h.key))
+}
+
+func (h *host) say(hello []byte, within func(raw []byte)) record.Bye {
 	h.c.t.Helper()
+	bye, err := h.hear(hello, within)
+	if err != nil {
+		h.c.t.Fatal(err)
+	}
+	return bye
+}
+
+// hear is say for goroutines, which may not end the test.
+func (h *host) hear(hello []byte, within func(raw []byte)) (bye record.Bye, err error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(h.c.ca.Cert), Certificates: []tls.Certificate{pki.TLS(h.cert, h.key)}, NextProtos: []string{"h2"}}
 	c := agent.HTTPClient(t)
 	defer c.CloseIdleConnections()
@@ -50,19 +63,17 @@ func (h *host) say(hello []byte, within func(raw []byte)) (bye record.Bye) {
 	h.out = w
 	resp, err := c.Do(must(http.NewRequestWithContext(ctx, "POST", "https://"+h.c.servers[h.at].addr+"/v1/stream", r)))
 	if err != nil {
-		h.c.t.Fatal(err)
+		return bye, err
 	}
 	defer resp.Body.Close()
 	for {
 		raw, err := server.ReadRecord(resp.Body)
 		if err != nil {
-			h.c.t.Fatalf("the stream ended without a last word: %v", err)
+			return bye, fmt.Errorf("the stream ended without a last word: %w", err)
 		}
 		if record.TypeOf(raw) == record.TypeBye {
-			if err := record.Decode(raw, &bye); err != nil {
-				h.c.t.Fatal(err)
-			}
-			return bye
+			err := record.Decode(raw, &bye)
+			return bye, err
 		}
 		if within != nil {
 			within(raw)
@@ -163,16 +174,25 @@ func TestTwoBeginAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, record.Zone)
 	a := c.join("a", true)
-	ended := make(chan record.Bye, 8)
+	type end struct {
+		record.Bye
+		err error
+	}
+	ended := make(chan end, 8)
 	for i := range 8 {
 		h := *a
 		h.at = i % 2
-		go func() { ended <- h.speak(randID(), false, nil) }()
+		go func() {
+			bye, err := h.hear(h.hello(randID(), false), nil)
+			ended <- end{bye, err}
+		}()
 	}
 	for range 7 {
 		select {
 		case bye := <-ended:
-			if bye.Code != record.ByeFenced {
+			if bye.err != nil {
+				t.Error(bye.err)
+			} else if bye.Code != record.ByeFenced {
 				t.Errorf("told %d: %s", bye.Code, bye.Reason)
 			}
 		case <-time.After(2 * time.Minute):
@@ -184,7 +204,7 @@ func TestTwoBeginAtOnce(t *testing.T) {
 	}
 	c.servers[0].stop()
 	c.servers[1].stop()
-	<-ended
+	<-ended // with a last word or without: servers that stop wait for nobody
 }
 
 // deaf is a store whose changes a server does not hear of.
@@ -302,11 +322,15 @@ func TestRevokedReplays(t *testing.T) {
 	var rings atomic.Int32
 	ended := make(chan record.Bye, 1)
 	go func() {
-		ended <- b.say(hello, func(raw []byte) {
+		bye, err := b.hear(hello, func(raw []byte) {
 			if record.TypeOf(raw) == record.TypeRing {
 				rings.Add(1)
 			}
 		})
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- bye
 	}()
 	c.eventually("it is there, and has been told of the ring", func() bool { return c.member("b").Connected && rings.Load() > 0 })
 	if _, err := c.servers[0].Revoke(t.Context(), "test", server.NameRequest{Name: "b"}); err != nil {
