@@ -1200,6 +1200,21 @@ static inline const struct eesp_executors *executors(int wide)
 	return &narrow_executors;
 }
 
+int direct_front(const struct eesp_fast_path *fp, struct eesp_front *f)
+{
+	uint64_t epoch = enter(fp->view);
+	const struct eesp_seal_plan *w = __atomic_load_n(fp->plan, __ATOMIC_SEQ_CST);
+	if (w != NULL) {
+		f->header = w->n;
+		f->prefix = w->prefix;
+		f->tail = w->pad_mask + ICV;
+		f->next = w->next_at != NONE && w->wrap != UNWRAP_INFO_IP;
+		f->dummies = w->wrap != UNWRAP_BARE;
+	}
+	leave(fp->view, epoch);
+	return w != NULL;
+}
+
 size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 {
 	const struct eesp_worker_view *view = fp->view;
@@ -2399,7 +2414,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
 			const uint32_t text = len - header - ICV - (uint32_t)clear;
-			if (LIKELY(dst == NULL || dst == src + inner)) {
+			/* (where it lies, it has to fit all the same) */
+			if (LIKELY(dst == NULL || (dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear))) {
 				dst = src + clear;
 			} else { /* dst must not overlap the packet */
 				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - prefix);

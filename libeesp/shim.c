@@ -23,7 +23,7 @@ struct eesp_group { uint32_t kind; uint64_t object; };
 /* plan: set by Go, whenever keys change; NULL: all packets are Go's. */
 struct eesp_sender { uint32_t kind; uint64_t object; void *plan; };
 struct eesp_receiver { uint32_t kind; uint64_t object; void *plan; };
-struct eesp_proxy { uint32_t kind; uint64_t object; };
+struct eesp_proxy { uint32_t kind; uint64_t object; const struct eesp_receiver *receiver; const struct eesp_sender *sender; };
 struct eesp_kdf { uint32_t kind; uint64_t object; };
 struct eesp_keyset { uint32_t kind; uint64_t object; };
 
@@ -193,7 +193,7 @@ static eesp_status versioned(void *to, size_t size, size_t least, const void *fr
 static void *handle(uint32_t kind, uint64_t object)
 {
 	/* All kinds begin the same. */
-	union { struct eesp_group g; struct eesp_sender o; struct kdf k; struct keyset s; } *any = calloc(1, sizeof *any);
+	union { struct eesp_group g; struct eesp_sender o; struct eesp_proxy p; struct kdf k; struct keyset s; } *any = calloc(1, sizeof *any);
 	if (any) {
 		any->g.kind = kind;
 		any->g.object = object;
@@ -893,6 +893,8 @@ EESP_API eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender
 		eespGoProxyFree(object);
 		return fail(EESP_ERR_MEMORY, "out of memory");
 	}
+	p->receiver = receiver;
+	p->sender = sender;
 	*proxy = p;
 	return EESP_OK;
 }
@@ -986,9 +988,18 @@ EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp
 	BURST(receiver, KIND_RECEIVER, udp_open(tls.worker, receiver->object, udp, pkts, n));
 }
 
+static size_t proxied(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
+{
+	size_t good = direct_proxy(FAST_PATH(proxy->receiver), FAST_PATH(proxy->sender), pkts, n);
+	if (LIKELY(good != SIZE_MAX))
+		return good;
+	tls.cgo_packets += n;
+	return eespGoProxyBurst(tls.worker, proxy->object, pkts, n);
+}
+
 EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 {
-	BURST(proxy, KIND_PROXY, eespGoProxyBurst(tls.worker, proxy->object, pkts, n));
+	BURST(proxy, KIND_PROXY, proxied(proxy, pkts, n));
 }
 
 /* ---- Kernels without packets ---- */

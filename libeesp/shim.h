@@ -32,7 +32,9 @@ struct eesp_worker_view {
 	const uint64_t *epoch, *waiting;
 	uint64_t number;
 	uint8_t *aad; /* AAD_ROOM for each of a chunk */
+	void *around; /* outer.c's; AROUND_ROOM octets */
 };
+enum { AROUND_ROOM = 12 << 10 };
 
 /* What an eesp_kdf or eesp_keyset is to C; direct is NULL for a backend that
  * only Go can call. */
@@ -80,6 +82,16 @@ struct eesp_fast_path {
 /* Bursts of any size; they return how many packets are good. */
 size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
 size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
+
+/* What a sender's headers are like; 0: it has no plan. */
+struct eesp_front {
+	uint32_t header, tail, prefix; /* tail: most octets behind a payload */
+	int next, dummies; /* headers say which protocol payloads are of; 59 is for dummy packets */
+};
+int direct_front(const struct eesp_fast_path *fp, struct eesp_front *f);
+
+/* outer.c: proxies. They return how many packets are good, or SIZE_MAX, and have done nothing, if all are Go's. */
+size_t direct_proxy(const struct eesp_fast_path *open, const struct eesp_fast_path *seal, eesp_pkt *pkts, size_t n);
 
 /* What up to CHUNK packets are done by, for each kind of plan. direct.c says which
  * those are. With WIDE defined it makes wide_executors, for plans that may be followed

@@ -12,6 +12,10 @@ import (
 	"libeesp/internal/status"
 )
 
+// AroundLen is how many octets C has in a worker for what is around packets that it
+// seals or opens in place of the caller's.
+const AroundLen = 12 << 10
+
 // WorkerView is the part of a worker that C uses: locked scratch memory, the
 // announcement that keeps keys from being wiped (see keys.Reader), and the
 // worker's number.
@@ -19,7 +23,7 @@ type WorkerView struct {
 	Keys, Halves, Area, Scratch, Msgs unsafe.Pointer
 	Active, Epoch, Waiting            unsafe.Pointer
 	Number                            uint64
-	AAD                               unsafe.Pointer
+	AAD, Around                       unsafe.Pointer
 }
 
 // View returns the part of the worker that C uses. It stays pinned until the
@@ -29,7 +33,7 @@ func (w *Worker) View() WorkerView {
 	w.pinned.Pin(w.reader)
 	w.pinned.Pin(w)
 	s := w.sec
-	r := WorkerView{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number, AAD: unsafe.Pointer(&w.aad)}
+	r := WorkerView{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number, AAD: unsafe.Pointer(&w.cipher.aad), Around: unsafe.Pointer(&w.around)}
 	r.Active, r.Epoch, r.Waiting = w.reader.Words()
 	return r
 }

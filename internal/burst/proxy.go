@@ -87,10 +87,12 @@ func (w *Worker) proxy(r *Receiver, s *Sender, pkts []profile.Desc) int {
 			a := (*profile.Addr)(p.OutAddr)
 			v.Src, v.DstIP = a.Src, a.Dst
 		}
-		if hdr.Prefix != 0 && v.Headroom >= w.front[i] {
+		if hdr.Prefix != 0 {
 			prefix, k, flags := s.Sealing.PrefixFor(outAddr(p))
-			copy(octets(unsafe.Add(v.Data, -int(w.front[i])), uint32(k)), prefix[:k])
-			v.Flags = flags
+			if v.Headroom >= w.front[i] {
+				copy(octets(unsafe.Add(v.Data, -int(w.front[i])), uint32(k)), prefix[:k])
+			}
+			v.Flags = flags // else there is no room for this family either
 		}
 		*u = v
 		w.orig[n] = p

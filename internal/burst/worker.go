@@ -42,16 +42,17 @@ type Worker struct {
 	ctx   [kernel.Chunk]profile.Context
 	jobs  [kernel.Chunk]kernel.Job
 
-	sealSide  // seal.go
-	openSide  // open.go
-	keying    // keys.go
-	ordering  // order.go
-	cipher    // kernels.go
-	newcomers // strangers.go
-	linear    // chain.go
-	timing    // times.go
-	aside     // proxy.go and udp.go
-	idle      // idle.go
+	sealSide                        // seal.go
+	openSide                        // open.go
+	keying                          // keys.go
+	ordering                        // order.go
+	cipher                          // kernels.go
+	newcomers                       // strangers.go
+	linear                          // chain.go
+	timing                          // times.go
+	aside                           // proxy.go and udp.go
+	idle                            // idle.go
+	around    [AroundLen / 8]uint64 // C's
 	pinned    runtime.Pinner
 }
 

@@ -2038,6 +2038,158 @@ static void associations_together(void)
 	eesp_receiver_free(r);
 }
 
+/* Proxies: what they make of packets is the same, whichever way they go, and what they sealed opens. */
+static void proxies(void)
+{
+	static uint8_t at[MOST][ROOM], room[2][MOST][PAD + ROOM + PAD], to[2][MOST][PAD + ROOM + PAD];
+	static const struct kind { unsigned profile; uint8_t v, v6; } kinds[] = {
+		{ EESP_PROFILE_STATELESS, EESP_V_ID, 0 }, { EESP_PROFILE_STATELESS, EESP_V_LONG_ID_SRC_DST, 0 }, { EESP_PROFILE_PSP, 0, 0 },
+		{ EESP_PROFILE_TSS, EESP_V_TSS_SSI, 0 },  { EESP_PROFILE_TSS, EESP_V_TSS_SSI, 1 },		  { EESP_PROFILE_EESP, 0, 0 },
+	};
+	uint64_t all = 0, by_cgo = 0, opened = 0;
+	for (size_t pair = 0; pair < COUNT(kinds) * COUNT(kinds); pair++) {
+		const struct kind *k[2] = { &kinds[pair / COUNT(kinds)], &kinds[pair % COUNT(kinds)] };
+		eesp_group *g[2];
+		eesp_sender *first, *s[2];
+		eesp_receiver *r[2], *last;
+		eesp_proxy *proxy[2];
+		static uint64_t id = 0x7000;
+		for (size_t i = 0; i < 2; i++) {
+			eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+			uint8_t secret[32] = { 80, (uint8_t)pair, (uint8_t)i };
+			if (k[i]->profile == EESP_PROFILE_STATELESS) {
+				g[i] = i ? another_group(1) : new_group(0, EESP_LEVELS_ZONE);
+				if (i)
+					WORKS(eesp_group_set_default_levels(g[i], EESP_LEVELS_ZONE));
+				continue;
+			}
+			c.profile = k[i]->profile;
+			c.mode = k[i]->profile == EESP_PROFILE_EESP ? EESP_SSKDF_HKDF_SHA2_256 : 0;
+			c.aead = k[i]->profile == EESP_PROFILE_TSS;
+			if (c.profile != EESP_PROFILE_PSP)
+				c.domain = 0x4000 + (uint32_t)(2 * pair + i);
+			WORKS(eesp_group_new(&c, &g[i]));
+			WORKS(eesp_group_set_key(g[i], 0, secret, 32));
+		}
+		for (int i = 0; i < 3; i++) {
+			eesp_sender_config c = explicit_config(k[i != 0]->v);
+			if (k[i != 0]->profile != EESP_PROFILE_STATELESS) {
+				c.epoch = k[i != 0]->profile == EESP_PROFILE_TSS; /* other tests have used counters of all its IDs in epoch 0 */
+				c.id = ++id;
+			}
+			WORKS(eesp_sender_new(g[i != 0], &c, i ? &s[i - 1] : &first));
+		}
+		for (int i = 0; i < 2; i++) {
+			WORKS(eesp_receiver_new(&g[0], 1, NULL, &r[i]));
+			WORKS(eesp_proxy_new(r[i], s[i], &proxy[i]));
+		}
+		WORKS(eesp_receiver_new(&g[1], 1, NULL, &last));
+		*direct_seal_plan(s[1]) = NULL;
+		*direct_open_plan(r[1]) = NULL;
+		const uint32_t lead[2] = { k[0]->profile != EESP_PROFILE_TSS ? 0 : k[0]->v6 ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4,
+					   k[1]->profile != EESP_PROFILE_TSS ? 0 : k[1]->v6 ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4 };
+		for (int round = 0; round < (emulated() ? 2 : 20); round++) {
+			eesp_pkt p[MOST], q[2][MOST], z[2][MOST];
+			eesp_addr out = { .src = { [10] = 255, 255, 10, 0, 0, 1 }, .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
+			eesp_iov none = { NULL, 0 };
+			const size_t n = 1 + any(MOST);
+			const int alike = any(2);
+			if (k[1]->v6)
+				out.src[0] = 0x20;
+			for (size_t i = 0; i < n; i++) {
+				p[i] = packet(at[i] + 256, alike ? 64 : any(200), 256, EESP_ICV_LEN + EESP_MAX_PADDING);
+				p[i].flags = k[0]->v6 ? EESP_PKT_IPV6 : 0;
+				p[i].next_header = (uint8_t)(1 + i);
+				memset(at[i], 7, 256);
+				fill(p[i].data, i, p[i].len);
+			}
+			SAME(eesp_seal_burst(first, p, n), n);
+			for (size_t i = 0; i < n; i++) {
+				const uint32_t was = seed;
+				for (int w = 0; w < 2; w++) {
+					eesp_pkt *x = &q[w][i];
+					seed = was;
+					memset(room[w][i], CANARY, sizeof room[w][i]);
+					memset(to[w][i], CANARY, sizeof to[w][i]);
+					uint8_t *b = room[w][i] + PAD + 256;
+					memcpy(b - lead[0], (uint8_t *)p[i].out - lead[0], lead[0] + p[i].out_len);
+					*x = packet(b, p[i].out_len, 256, 128);
+					x->flags = p[i].flags;
+					x->addr = p[i].addr;
+					x->out_addr = &out;
+					x->user = x;
+					x->coffset = x->ioffset = x->next_header = 9;
+					if (any(3) == 0)
+						x->dst = to[w][i] + PAD, x->dst_size = 300 + any(300);
+					switch (any(30)) {
+					case 0: x->headroom = lead[0] + any(30); break;
+					case 1: x->tailroom = any(4); break;
+					case 2: x->dst_size = any(120); break;
+					case 3: b[x->len - 1] ^= 1; break;
+					case 4: b[any(x->len)] ^= 0x80; break;
+					case 5: x->len = any(x->len + 1); break;
+					case 6: x->iov = &none; x->iov_count = 1; break;
+					case 7: x->dst = b + any(40); x->dst_size = 150; break;
+					case 8: x->reserved = 1; break;
+					case 9: x->data = NULL; break;
+					case 10: if (!lead[1]) x->out_addr = NULL; break;
+					}
+				}
+			}
+			const uint64_t before = direct_cgo_packets();
+			const size_t good = eesp_proxy_burst(proxy[0], q[0], n);
+			by_cgo += direct_cgo_packets() - before;
+			SAME(good, eesp_proxy_burst(proxy[1], q[1], n));
+			size_t m = 0;
+			for (size_t i = 0; i < n; i++) {
+				const eesp_pkt *a = &q[0][i], *b = &q[1][i];
+				same_outcome(a, b);
+				CHECK(a->user == a && b->user == b);
+				for (int w = 0; w < 2; w++) {
+					CHECK(all_are(room[w][i], PAD, CANARY) && all_are(room[w][i] + PAD + ROOM, PAD, CANARY));
+					CHECK(all_are(to[w][i], PAD, CANARY));
+					CHECK(q[w][i].dst != to[w][i] + PAD || all_are(to[w][i] + PAD + q[w][i].dst_size, PAD, CANARY));
+					if (a->status == EESP_ERR_ROOM && a->dst == NULL && p[i].len >= 16) /* opened, not sealed: none of it is left */
+						CHECK(memcmp(room[w][i] + PAD + 256 + p[i].out_len - EESP_ICV_LEN - 16, p[i].data, 16) != 0);
+				}
+				if (a->status != EESP_OK)
+					continue;
+				CHECK((uint8_t *)a->out - (a->dst ? to[0][i] : room[0][i]) == (uint8_t *)b->out - (b->dst ? to[1][i] : room[1][i]));
+				CHECK(lead[1] == 0 || memcmp((uint8_t *)a->out - lead[1], (uint8_t *)b->out - lead[1], lead[1]) == 0);
+				for (int w = 0; w < 2; w++) {
+					z[w][m] = packet(q[w][i].out, q[w][i].out_len, lead[1], 0);
+					z[w][m].flags = k[1]->v6 ? EESP_PKT_IPV6 : 0;
+					z[w][m].addr = q[w][i].out_addr ? *q[w][i].out_addr : q[w][i].addr;
+				}
+				m++;
+			}
+			SAME(m, good);
+			SAME(eesp_open_burst(last, z[0], m), m);
+			SAME(eesp_open_burst(last, z[1], m), m);
+			for (size_t i = 0; i < m; i++)
+				CHECK(z[0][i].out_len == z[1][i].out_len && memcmp(z[0][i].out, z[1][i].out, z[0][i].out_len) == 0);
+			all += n;
+			opened += good;
+		}
+		eesp_stats in[2], out[2];
+		for (int i = 0; i < 2; i++) {
+			WORKS(eesp_receiver_stats(r[i], &in[i]));
+			WORKS(eesp_sender_stats(s[i], &out[i]));
+			eesp_proxy_free(proxy[i]);
+			eesp_receiver_free(r[i]);
+			eesp_sender_free(s[i]);
+		}
+		CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0 && memcmp(&out[0], &out[1], sizeof out[0]) == 0);
+		eesp_receiver_free(last);
+		eesp_sender_free(first);
+		eesp_group_free(g[0]);
+		eesp_group_free(g[1]);
+	}
+	printf("     of %llu packets %llu went through proxies, %llu were Go's\n", (unsigned long long)all, (unsigned long long)opened,
+	       (unsigned long long)by_cgo);
+	CHECK(opened > all / 2 && (!possible || by_cgo < all / 5));
+}
+
 /* A second thread comes to a receiver while the first one opens: of two copies of each packet one opens. */
 static struct {
 	eesp_receiver *receiver;
@@ -2125,6 +2277,7 @@ int main(void)
 	TEST(by_the_clock);
 	TEST(formats_together);
 	TEST(associations_together);
+	TEST(proxies);
 	TEST(second_comes);
 	return 0;
 }

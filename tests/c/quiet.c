@@ -47,7 +47,8 @@ enum { MOST = 256, TEXT = 200, PREFIX = EESP_TSS_LEAD_IPV4 };
 struct profile {
 	unsigned number;
 	eesp_group *g[2];
-	eesp_sender *s;
+	eesp_sender *s, *away;
+	eesp_proxy *proxy;
 	eesp_receiver *r;
 };
 
@@ -80,12 +81,56 @@ static struct profile new_profile(unsigned number, int strict)
 	if (number == EESP_PROFILE_TSS)
 		sc.v = EESP_V_TSS_SSI;
 	WORKS(eesp_sender_new(x.g[0], &sc, &x.s));
+	sc.id += 100;
+	WORKS(eesp_sender_new(x.g[0], &sc, &x.away));
 	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
 	rc.replay_window = 1024;
 	rc.own_ids = own;
 	rc.own_id_count = COUNT(own);
 	WORKS(eesp_receiver_new(x.g, x.g[1] ? 2 : 1, &rc, &x.r));
+	WORKS(eesp_proxy_new(x.r, x.away, &x.proxy));
 	return x;
+}
+
+/* Makes a header one that no sender here writes. */
+static void odd(const struct profile *x, uint8_t *h)
+{
+	if (x->number == EESP_PROFILE_STATELESS)
+		h[3] = 0x11; /* 4 octets of the payload in clear, and not authenticated */
+	else if (x->number == EESP_PROFILE_PSP)
+		h[2] ^= 1; /* the same, authenticated */
+	else
+		memset(h + 8, 0, 8); /* no sequence number */
+}
+
+/* Has n packets go through a proxy, and opens them then. */
+static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + PREFIX], eesp_pkt *p, eesp_pkt *q, size_t n)
+{
+	static const eesp_addr addr = { .src = { [10] = 255, 255, 10, 0, 0, 1 }, .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
+	const uint32_t lead = x->number == EESP_PROFILE_TSS ? PREFIX : 0;
+	for (size_t i = 0; i < n; i++) {
+		p[i] = packet(room[i] + PREFIX + EESP_MAX_HEADER, TEXT, PREFIX + EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+		fill(p[i].data, i, TEXT);
+		p[i].next_header = 17;
+	}
+	if (eesp_seal_burst(x->s, p, n) != n)
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		q[i] = packet(p[i].out, p[i].out_len, lead, EESP_MAX_PADDING);
+		q[i].out_addr = &addr;
+	}
+	if (eesp_proxy_burst(x->proxy, q, n) != n)
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		p[i] = packet(q[i].out, q[i].out_len, lead, 0);
+		p[i].addr = addr;
+	}
+	if (eesp_open_burst(x->r, p, n) != n)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		if (p[i].out_len != TEXT || !filled(p[i].out, i, TEXT))
+			return 0;
+	return 1;
 }
 
 /* Seals and opens n packets, a few of which were changed or are nothing; returns whether all is as it should be. */
@@ -107,6 +152,8 @@ static int burst(struct profile *x, size_t n)
 			((uint8_t *)q[i].data)[q[i].len - 1] ^= 1;
 		else if (i % 32 == 20)
 			q[i].len = 3;
+		else if (i % 32 == 9 && x->number != EESP_PROFILE_TSS)
+			odd(x, q[i].data);
 		else
 			continue;
 		wrong++;
@@ -115,10 +162,12 @@ static int burst(struct profile *x, size_t n)
 		return 0;
 	for (size_t i = 0; i < n; i++) {
 		int want = i % 32 == 7 ? EESP_ERR_AUTH : i % 32 == 20 ? EESP_ERR_SHORT : EESP_OK;
+		if (i % 32 == 9 && x->number != EESP_PROFILE_TSS)
+			want = x->number == EESP_PROFILE_EESP ? EESP_ERR_SEQUENCE : EESP_ERR_AUTH;
 		if (q[i].status != want || (!want && (q[i].out_len != p[i].len || !filled(q[i].out, i, p[i].len))))
 			return 0;
 	}
-	return 1;
+	return forwarded(x, room, p, q, n);
 }
 
 static const size_t sizes[] = { 1, 2, 8, 31, 32, 33, MOST };
@@ -167,8 +216,10 @@ static void with(int strict)
 		CHECK(s.good);
 		SAME(s.allocations, 0);
 		SAME(s.locks, 0);
+		eesp_proxy_free(x.proxy);
 		eesp_receiver_free(x.r);
 		eesp_sender_free(x.s);
+		eesp_sender_free(x.away);
 		for (int i = 0; i < 2; i++)
 			eesp_group_free(x.g[i]);
 	}
