@@ -1458,20 +1458,6 @@ static inline int sub_here(const uint32_t *subs, uint64_t id) { return __atomic_
 /* What is added to the nonces of a Sub SA's packets. */
 static inline const uint8_t *sub_salt(const uint8_t *area, uint32_t key) { return area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE; }
 
-#define NEAR_SUBS 64 /* so many keys fit into the second nearest cache, beside packets */
-
-/* Asks for a Sub SA's key before it is needed: it is spread over as many cache lines as it has rows. */
-static inline void fetch_sub(const uint8_t *area, uint32_t key)
-{
-	__builtin_prefetch(sub_salt(area, key));
-	if (key < NEAR_SUBS)
-		return;
-	const uint8_t *lane = area + key / 4 * SUB_QUAD + key % 4 * SUB_LANE;
-#pragma GCC unroll 20
-	for (size_t at = 0; at < 20 * 64; at += 64)
-		__builtin_prefetch(lane + at);
-}
-
 /* How many derivations of new Sub SAs' keys Go may still begin in this burst. */
 struct strangers {
 	int known;
@@ -2500,7 +2486,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			if (expanded && key != 0) {
 				j->key = --key;
-				fetch_sub(pt->area, key);
+				__builtin_prefetch(sub_salt(pt->area, key));
 			}
 			l->p = p;
 			l->pattern = pt;
