@@ -594,16 +594,22 @@ struct kdf_plan {
 	uint8_t blocks, key_len;
 	uint8_t counter; /* place in the input of the number of the output block */
 	uint8_t mask; /* octets behind the key that are added to the nonce */
+	const uint8_t *last; /* the last block of all inputs, which is not one of blocks; NULL: there is none */
 };
 
 static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
 {
-	return (struct kdf_plan){ pt->master, pt->sub, pt->area, pt->blocks, pt->key_len, pt->counter, pt->mask };
+	struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len, pt->counter, pt->mask, NULL };
+	if (pt->form->simple == 2 && pt->blocks == 2) {
+		k.blocks = 1;
+		k.last = pt->more[0];
+	}
+	return k;
 }
 
 /* How many KDF inputs a key takes, and the octets of all of them. */
 static inline size_t inputs(const struct kdf_plan *k) { return (k->key_len + k->mask + 15u) / 16; }
-static inline size_t stride_of(const struct kdf_plan *k) { return inputs(k) * k->blocks * 16; }
+static inline size_t stride_of(const struct kdf_plan *k) { return k->last != NULL ? 32 : inputs(k) * k->blocks * 16; }
 
 /* Whether two KDF inputs of whole blocks are equal. They are public. */
 static inline int same(const uint8_t *a, const uint8_t *b, size_t len)
@@ -677,9 +683,32 @@ static inline void second_inputs(const struct eesp_worker_view *view, const stru
 		}
 }
 
+/* The same where all inputs have one last block. First all keys are derived from it,
+ * then what is added to nonces: keys lie directly behind one another. */
+static void derive_apart(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
+{
+	static const v16 none;
+	const v16 second = octet_at(1 ^ 2, k->counter), third = octet_at(1 ^ 3, k->counter);
+	uint8_t *m = view->msgs, *masks = m + u * 32, *sub = view->area;
+	for (size_t i = 0; i < u; i++) {
+		const v16 x = load16(m + i * 32);
+		store16(m + i * 32 + 16, x ^ second);
+		if (k->mask != 0)
+			store16(masks + i * 16, x ^ third);
+	}
+	call0(d->derive, to, m, u * inputs(k), 1, k->master, &none);
+	store16(sub, load16(k->sub) ^ load16(k->last));
+	call0(d->derive, to, to, u * inputs(k), 1, k->master, sub);
+	explicit_bzero(sub, 16);
+}
+
 /* Derives u keys to "to" from inputs in msgs, stride_of octets apart. */
 static inline void derive_keys(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
 {
+	if (k->last != NULL) {
+		derive_apart(view, d, k, u, to);
+		return;
+	}
 	second_inputs(view, k, u);
 	call0(d->derive, to, view->msgs, u * inputs(k), k->blocks, k->master, k->sub);
 }
@@ -703,6 +732,13 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 	const size_t size = inputs(k) * 16, key_len = k->key_len;
 	const v16 some = load16(twelve);
 	const uint8_t *masks = keys + key_len;
+	if (k->last != NULL) { /* keys are in place already */
+		masks = keys + u * 32;
+		for (size_t i = 0; i < n; i++)
+			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * 16) & some));
+		explicit_bzero(keys + u * 32, u * 16);
+		return;
+	}
 	uint8_t *to = keys, *from = keys; /* to <= from: nothing is overwritten before it is read */
 	if (LIKELY(index == NULL && key_len == 32)) {
 		for (size_t i = 0; i < n; i++, to += 32, from += size) {
@@ -734,9 +770,15 @@ static inline void derive_and_run(const struct eesp_worker_view *view, const str
 		run(view, d, aead, SHARED, seal, k->area, jobs, n);
 		return;
 	}
-	if (n == 1 && single(d, jobs) && (k->blocks <= d->one_blocks || (k->blocks == 1 && k->mask == 0))) {
-		second_inputs(view, k, 1);
-		call0(d->one[aead][seal], view->msgs, jobs, k->blocks | (k->mask != 0 ? 4u : 0), (uintptr_t)view->scratch, k->master, k->sub);
+	const size_t all = k->blocks + (k->last != NULL);
+	if (n == 1 && single(d, jobs) && (all <= d->one_blocks || (all == 1 && k->mask == 0))) {
+		struct kdf_plan whole = *k;
+		if (k->last != NULL) {
+			whole.blocks++;
+			store16(view->msgs + 16, load16(k->last));
+		}
+		second_inputs(view, &whole, 1);
+		call0(d->one[aead][seal], view->msgs, jobs, all | (k->mask != 0 ? 4u : 0), (uintptr_t)view->scratch, k->master, k->sub);
 		return;
 	}
 	derive_keys(view, d, k, u, view->keys);
@@ -1061,7 +1103,7 @@ static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, 
 static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts,
 								 size_t n, uint64_t first, size_t *stray, const int bare)
 {
-	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at, bare ? 0 : w->mask };
+	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at, bare ? 0 : w->mask, NULL };
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
 	uint32_t header = w->n, prefix = bare ? 0 : w->prefix;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
@@ -1840,14 +1882,6 @@ static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 		rekeyed(to, s->rekey_at, l->p->tsc, s->rekey_mask, s->rekey_bits);
 }
 
-/* The same where there are no copies. "to" has room for two blocks. */
-static inline EXECUTOR void input_second(uint8_t *to, const struct eesp_pattern *pt, const struct eesp_layout *s, uint64_t tsc)
-{
-	store16(to + 16, load16(pt->more[0]));
-	if (s->rekey_mask != 0)
-		rekeyed(to, s->rekey_at, tsc, s->rekey_mask, s->rekey_bits);
-}
-
 /* Writes a packet's KDF input. */
 static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 {
@@ -1857,8 +1891,8 @@ static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 			    pick(load16(hdr + s->tail_at), load16(s->msg_tail)));
 	if (s->simple == 0)
 		input_more(to, l);
-	else if (s->simple == 2)
-		input_second(to, l->pattern, s, l->p->tsc);
+	else if (s->rekey_mask != 0)
+		rekeyed(to, s->rekey_at, l->p->tsc, s->rekey_mask, s->rekey_bits);
 }
 
 /* What a kernel has found. */
@@ -2475,10 +2509,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
 			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
-			if (simple == 2) { /* a counter's part in the first block; the second does not vary */
+			if (simple == 2) /* a counter's part in the first block; the second does not vary */
 				first ^= pick(rekey_of(tsc, s->rekey_mask, s->rekey_bits), rekey_to);
-				store16(msg + 16, load16(pt->more[0]));
-			}
 			store16(msg, first); /* moved later if jobs are reordered or removed */
 			if (!loose && expanded && inner == HEAD && j->src != j->dst && pt->area != NULL && head_apart(w->direct, text)) {
 				j->dst = (void *)((uintptr_t)dst - HEAD);

@@ -295,6 +295,7 @@ func (o *Open) AddDomain(number uint32, tally uintptr) {
 type batch struct {
 	master, sub, area    uintptr
 	blocks, keyLen, mask uint8
+	last                 [16]byte // block of KDF inputs, if no packet has another
 }
 
 // keep holds the memory that a plan's addresses point to.
@@ -361,19 +362,22 @@ func (o *Open) Add(layout int, p *Pattern) {
 			return
 		}
 	}
-	b := batch{p.Master, p.Sub, p.Area, p.Blocks, p.KeyLen, p.Mask}
-	if _, ok := o.batches[b]; !ok {
-		o.batches[b] = uint16(len(o.batches))
-	}
-	p.Batch, p.Layout = o.batches[b], uint16(layout)
 	s.simple = 0
 	switch {
-	case s.Copies != 0 || p.Blocks > 2 || s.RekeyMask != 0 && s.RekeyAt > 12: // a later block varies, too
+	case s.Copies != 0 || p.Blocks > 2 || p.Blocks == 2 && p.KeyLen != 32 || s.RekeyMask != 0 && s.RekeyAt > 12: // a later block varies, too
 	case p.Blocks == 2 || s.RekeyMask != 0:
 		s.simple = 2
 	default:
 		s.simple = 1
 	}
+	b := batch{p.Master, p.Sub, p.Area, p.Blocks, p.KeyLen, p.Mask, [16]byte{}}
+	if s.simple == 2 && p.Blocks == 2 {
+		b.last = p.more[0]
+	}
+	if _, ok := o.batches[b]; !ok {
+		o.batches[b] = uint16(len(o.batches))
+	}
+	p.Batch, p.Layout = o.batches[b], uint16(layout)
 	o.patterns = append(o.patterns, *p)
 }
 
