@@ -873,7 +873,7 @@ func TestStoppedAtTheClock(t *testing.T) {
 func TestTimed(t *testing.T) {
 	c := setClock(t, 1_796_000_000*second)
 	const ms = second / 1000
-	for _, bits := range []uint8{0, 4, 10} {
+	for _, bits := range []uint8{0, 4, 8, 10} {
 		o := testOwner(t, Config{Timed: true, Lead: 2 * time.Millisecond, EngineBits: bits})
 		tick := func() uint64 { x, _ := o.ticks(c.ns); return x }
 		rate := uint64(1) << (28 - bits)
@@ -923,7 +923,7 @@ func TestTimed(t *testing.T) {
 		c    Config
 		part string
 	}{
-		{Config{Timed: true, Mode: Explicit}, "follow the clock"}, {Config{Timed: true, RateLog2: 27}, "rate"}, {Config{Timed: true, EngineBits: 11}, "engine bits"},
+		{Config{Timed: true, Mode: Explicit}, "follow the clock"}, {Config{Timed: true, RateLog2: 27}, "rate"}, {Config{Timed: true, EngineBits: 11}, "engine bits"}, {Config{Timed: true, EngineBits: 16}, "engine bits"},
 		{Config{Timed: true, FixedEpoch: true, Epoch: 3, EpochStart: time.Unix(3<<20+1, 0)}, "epoch start"},
 	} {
 		_, err := New(x.c)

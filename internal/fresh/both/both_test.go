@@ -256,6 +256,119 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// Every other line of a slice is full, and two threads, C and Go, have the same packets at the same
+// time: each is one's, in whichever line it finds a place.
+func TestFullFirstLine(t *testing.T) {
+	table := newTable(t, fresh.Config{MaxAge: 5 * time.Second, MaxEarly: 5 * time.Millisecond, MaxRate: 60_000}, func() int64 { return 0 })
+	defer table.Free()
+	const packets = 3000
+	time := start + 200*ms
+	slice, words := Slice(table), Words(table)
+	per := uint64(len(words)) / 32
+	n := time / slice
+	for i := range per {
+		if i/8%2 == 0 {
+			words[n%32*per+i] = n/32<<48 | (i + 1)
+		}
+	}
+	var had [2][packets]fresh.Verdict
+	var wg sync.WaitGroup
+	var at atomic.Int64
+	for w := range 2 {
+		wg.Go(func() {
+			var c Pass
+			if w == 0 && !c.Begin(table, time) {
+				t.Error("left to Go")
+			}
+			g, _ := table.Begin(time)
+			for i := range packets {
+				at.Add(1)
+				for spin := 0; at.Load() < int64(2*i+1) && spin < 1000; spin++ { // both, if they run
+				}
+				tsc := n*slice + uint64(i)
+				if w == 0 {
+					had[w][i] = c.Commit(table, table.Hash(key(uint64(i))), tsc, tsc, false)
+				} else {
+					had[w][i] = table.Commit(&g, key(uint64(i)), tsc, tsc)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range packets {
+		a, b := had[0][i], had[1][i]
+		if !(a == fresh.Fresh && b == fresh.Duplicate || a == fresh.Duplicate && b == fresh.Fresh) {
+			t.Fatalf("packet %d: C says %d, Go %d", i, a, b)
+		}
+	}
+}
+
+// Counters with 0, 8 and 16 engine bits, lowest, across the end of an epoch: their times go on, each
+// packet opens once, engines' packets of one moment are several, and what is refused is refused by
+// its time, whichever epoch it is of.
+func TestEngineBitsAndEpochs(t *testing.T) {
+	c := fresh.Config{MaxAge: 50 * time.Millisecond, MaxEarly: 20 * time.Millisecond, MaxRate: 60_000}
+	for _, bits := range []uint{0, 8, 16} {
+		end := (start>>48 + 1) << 48
+		now := end - 120*ms
+		var tables [2]*fresh.Table
+		for i := range tables {
+			x, err := fresh.New(c, now-100*ms, 0, func() int64 { return 0 })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer x.Free()
+			tables[i] = x
+		}
+		Twins(tables[0], tables[1])
+		open := func(tsc uint64, want fresh.Verdict, what string) {
+			t.Helper()
+			x, _, _ := begin(tables[0], tables[1], now)
+			if !x.isC {
+				t.Fatalf("%d bits, %s: left to Go", bits, what)
+			}
+			a, b := tables[0].Check(&x.g, tsc), x.c.Check(tables[1], tsc)
+			if a == fresh.Fresh && b == fresh.Fresh {
+				a, b = tables[0].Commit(&x.g, key(7), tsc, tsc), x.c.Commit(tables[1], tables[1].Hash(key(7)), tsc, tsc, false)
+			}
+			tables[0].End(&x.g)
+			x.c.End(tables[1])
+			if a != want || b != want {
+				t.Fatalf("%d bits, %d ms from the epoch's end, %s, TSC %#x: Go says %d, C %d, want %d", bits, int64(now-end)/int64(ms), what, tsc, a, b, want)
+			}
+		}
+		engines := []uint64{0, 1, 1<<bits - 1}
+		if bits == 0 {
+			engines = engines[:1]
+		}
+		var all []uint64
+		epochs := map[uint64]int{}
+		for ; now < end+120*ms; now += ms {
+			for _, e := range engines {
+				tsc := now>>bits<<bits | e // what a sender takes at this moment
+				open(tsc, fresh.Fresh, "a packet of now")
+				open(tsc, fresh.Duplicate, "again")
+				all = append(all, tsc)
+				epochs[tsc>>48]++
+			}
+			open((now-51*ms)>>bits<<bits, fresh.Stale, "too old")
+			open((now+22*ms)>>bits<<bits, fresh.Early, "too early")
+			for _, old := range all {
+				want := fresh.Duplicate
+				if old+49*ms < now {
+					want = fresh.Stale
+				}
+				if old+49*ms >= now || old+52*ms < now {
+					open(old, want, "a replay")
+				}
+			}
+		}
+		if len(epochs) != 2 {
+			t.Fatal(epochs)
+		}
+	}
+}
+
 // A search ends at the word itself and at those of other cycles, whether they were never used or
 // differ in one bit.
 func TestStops(t *testing.T) {
