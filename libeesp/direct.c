@@ -1247,6 +1247,7 @@ int direct_front(const struct eesp_fast_path *fp, struct eesp_front *f)
 	uint64_t epoch = enter(fp->view);
 	const struct eesp_seal_plan *w = __atomic_load_n(fp->plan, __ATOMIC_SEQ_CST);
 	if (w != NULL) {
+		f->counts = (struct eesp_counts){ w->by, w->octets, w->shares };
 		f->header = w->n;
 		f->prefix = w->prefix;
 		f->tail = w->pad_mask + ICV;
@@ -2797,6 +2798,25 @@ static NOINLINE size_t open_flood(const struct eesp_fast_path *fp, const struct 
 		p->tsc = apart[m++].tsc;
 	}
 	return good;
+}
+
+int direct_back(const struct eesp_fast_path *fp, struct eesp_front *f)
+{
+	uint64_t epoch = enter(fp->view);
+	const struct eesp_open_plan *w = __atomic_load_n(fp->plan, __ATOMIC_SEQ_CST);
+	memset(f, 0, sizeof *f);
+	if (w != NULL) {
+		f->counts = (struct eesp_counts){ w->by, w->octets, w->shares };
+		f->prefix = w->screen.prefix[0];
+		f->next = w->screen.prefix[EESP_PKT_EXTENSION] == 0;
+	}
+	leave(fp->view, epoch);
+	return w != NULL;
+}
+
+void direct_count(const struct eesp_worker_view *view, const struct eesp_counts *c, uint64_t packets, uint64_t octets)
+{
+	counted(c->shares, view->number, c->by, c->octets, packets, octets);
 }
 
 size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)

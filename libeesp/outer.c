@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What goes around the fast path's bursts: proxies, which open and seal. Packets that
+ * What goes around the fast path's bursts: proxies, which open and seal; and IP and UDP headers. Packets that
  * are the general path's take it within these bursts. internal/burst does the same for
  * callers in Go.
  */
@@ -11,10 +11,19 @@
 #define ICV EESP_ICV_LEN
 #define MOST_AROUND (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6 + EESP_MAX_PADDING + ICV) /* sums of more might wrap */
 
+/* What is kept of a packet while what is in it is sealed or opened. */
+struct outside {
+	uint8_t hdr[60]; /* in transport mode, its IP header, of n octets */
+	uint8_t n, tos;	 /* tos: in a tunnel, of the outer header */
+	uint16_t sport;
+	uint32_t most; /* octets that the packet may have */
+};
+
 /* A chunk's packets on their way; in memory of the thread's, for its stack may be short. */
 struct around {
 	eesp_pkt tmp[CHUNK];
-	uint32_t front[CHUNK]; /* octets in front of a payload that a proxy seals */
+	struct outside outer[CHUNK];
+	uint32_t front[CHUNK]; /* octets in front of a payload that a proxy seals, or of a sealed header */
 	uint8_t orig[CHUNK];
 };
 _Static_assert(sizeof(struct around) <= AROUND_ROOM, "what a worker has room for");
@@ -135,5 +144,488 @@ size_t direct_proxy(const struct eesp_fast_path *open, const struct eesp_fast_pa
 		return SIZE_MAX;
 	for (size_t at = 0; at < n; at += CHUNK)
 		good += proxy_some(open, seal, &f, pkts + at, n - at < CHUNK ? n - at : CHUNK);
+	return good;
+}
+
+/* ---- In UDP: internal/burst/udp.go, and internal/wire/udp.go for headers ---- */
+
+enum { UDP_LEN = 8, IP4_LEN = 20, IP6_LEN = 40, MAX_UDP = 65535, MAX_IP = 40 + 65535, PROTO_UDP = 17, PROTO_NONE = 59 };
+
+static inline uint32_t get16(const uint8_t *b) { return (uint32_t)b[0] << 8 | b[1]; }
+
+static inline void put16(uint8_t *b, uint32_t x)
+{
+	b[0] = (uint8_t)(x >> 8);
+	b[1] = (uint8_t)x;
+}
+
+/* The length of the IP packet at b as its header has it, or 0. */
+static uint32_t ip_length(const uint8_t *b, uint32_t n)
+{
+	if (n < IP4_LEN)
+		return 0;
+	if (b[0] >> 4 == 4) {
+		const uint32_t h = (b[0] & 15u) * 4, len = get16(b + 2);
+		return h >= IP4_LEN && len >= h ? len : 0;
+	}
+	return b[0] >> 4 == 6 && n >= IP6_LEN && (get16(b + 4) != 0 || b[6] == PROTO_NONE || n == IP6_LEN) ? IP6_LEN + get16(b + 4) : 0;
+}
+
+/* Whether its length field is 0: a jumbogram, or what is to be cut into segments yet. */
+static int ip_jumbo(const uint8_t *b, uint32_t n)
+{
+	if (n >= IP4_LEN && b[0] >> 4 == 4)
+		return get16(b + 2) == 0;
+	return n > IP6_LEN && b[0] >> 4 == 6 && get16(b + 4) == 0 && b[6] != PROTO_NONE;
+}
+
+static uint8_t ip_proto(const uint8_t *b) { return b[0] >> 4 == 4 ? 4 : 41; }
+
+static void ip_addresses(const uint8_t *b, eesp_addr *a)
+{
+	if (b[0] >> 4 == 6) {
+		memcpy(a->src, b + 8, 16);
+		memcpy(a->dst, b + 24, 16);
+		return;
+	}
+	memset(a, 0, sizeof *a);
+	a->src[10] = a->src[11] = a->dst[10] = a->dst[11] = 0xff;
+	memcpy(a->src + 12, b + 12, 4);
+	memcpy(a->dst + 12, b + 16, 4);
+}
+
+static uint32_t fold(uint64_t s)
+{
+	s = (s >> 32) + (s & 0xffffffff);
+	s = (s >> 16) + (s & 0xffff);
+	s = (s >> 16) + (s & 0xffff);
+	return (uint32_t)((s >> 16) + (s & 0xffff));
+}
+
+/* The Internet checksum's sum of whole words. */
+static uint32_t sum(const uint8_t *b, uint32_t n)
+{
+	uint64_t s = 0;
+	for (; n >= 2; b += 2, n -= 2)
+		s += get16(b);
+	return fold(n != 0 ? s + ((uint64_t)b[0] << 8) : s);
+}
+
+static void put_sum(uint8_t *h, uint32_t n)
+{
+	put16(h + 10, 0);
+	put16(h + 10, ~sum(h, n));
+}
+
+/* Sets the checksum of a whole IPv6 packet that has nothing but UDP in it, whose checksum is 0. */
+static void put_udp_sum6(uint8_t *b, uint32_t n)
+{
+	const uint32_t len = n - IP6_LEN;
+	const uint32_t c = ~fold((uint64_t)sum(b + 8, 32) + sum(b + IP6_LEN, len) + (len & 0xffff) + PROTO_UDP) & 0xffff;
+	put16(b + IP6_LEN + 6, c != 0 ? c : 0xffff);
+}
+
+static void put_udp(uint8_t *b, uint32_t sport, uint32_t dport, uint32_t n)
+{
+	put16(b, sport);
+	put16(b + 2, dport);
+	put16(b + 4, UDP_LEN + n);
+	put16(b + 6, 0);
+}
+
+static uint8_t tos_of(const uint8_t *b) { return b[0] >> 4 == 4 ? b[1] : (uint8_t)(b[0] << 4 | b[1] >> 4); }
+
+static void set_tos(uint8_t *b, uint8_t tos)
+{
+	if (b[0] >> 4 == 6) {
+		b[0] = (uint8_t)(6 << 4 | tos >> 4);
+		b[1] = (uint8_t)(tos << 4 | (b[1] & 15));
+		return;
+	}
+	const uint64_t s = (uint64_t)(~get16(b + 10) & 0xffff) + (~get16(b) & 0xffff); /* RFC 1624, equation 3 */
+	b[1] = tos;
+	put16(b + 10, ~fold(s + get16(b)));
+}
+
+/* Whether a packet that came out of a tunnel may go on: it takes bits of the outer TOS. */
+static int back(uint8_t *b, uint8_t outer, uint32_t flags)
+{
+	const uint8_t was = tos_of(b), in = was & 3, out = outer & 3;
+	uint8_t tos = flags & EESP_UDP_DSCP_BACK ? (uint8_t)(in | (outer & ~3)) : was;
+	if (flags & EESP_UDP_ECN) {
+		if (out == 3 && in == 0)
+			return 0;
+		if (out == 3 || (out == 1 && in == 2))
+			tos = (uint8_t)((tos & ~3) | out);
+	}
+	if (tos != was)
+		set_tos(b, tos);
+	return 1;
+}
+
+/* Makes an IP header that of a packet of another protocol and length. */
+static eesp_status rewrite(uint8_t *h, uint32_t n, uint8_t proto, uint32_t total)
+{
+	if (h[0] >> 4 == 4) {
+		if (total > MAX_UDP)
+			return EESP_ERR_TOO_LONG;
+		put16(h + 2, total);
+		h[9] = proto;
+		put_sum(h, n);
+		return EESP_OK;
+	}
+	if (total > MAX_IP)
+		return EESP_ERR_TOO_LONG;
+	put16(h + 4, total - IP6_LEN);
+	h[6] = proto;
+	return EESP_OK;
+}
+
+static uint64_t get64(const uint8_t *b)
+{
+	uint64_t x;
+	memcpy(&x, b, 8);
+	return __builtin_bswap64(x);
+}
+
+static uint64_t mix(uint64_t h, uint64_t w)
+{
+	const unsigned __int128 x = (unsigned __int128)(h ^ w) * UINT64_C(0xD6E8FEB86659FD93);
+	return (uint64_t)(x >> 64) ^ (uint64_t)x;
+}
+
+static uint32_t flow_hash(const uint8_t *b, uint32_t n)
+{
+	uint64_t h = UINT64_C(0x9E3779B97F4A7C15);
+	uint32_t at = n; /* of ports */
+	uint8_t proto = 0;
+	if (n >= IP4_LEN && b[0] >> 4 == 4) {
+		const uint32_t len = (b[0] & 15u) * 4;
+		proto = b[9];
+		h = mix(h, get64(b + 12));
+		if (len >= IP4_LEN && len <= n && (get16(b + 6) & 0x3fff) == 0)
+			at = len;
+	} else if (n >= IP6_LEN && b[0] >> 4 == 6) {
+		proto = b[6];
+		for (uint32_t i = 8; i < 40; i += 8)
+			h = mix(h, get64(b + i));
+		at = IP6_LEN;
+	}
+	uint64_t w = proto;
+	switch (proto) {
+	case 6: case 17: case 33: case 132: case 136: case 50:
+		if (n - at >= 4)
+			w |= (uint64_t)(get16(b + at) << 16 | get16(b + at + 2)) << 8;
+	}
+	h = mix(h, w);
+	h = mix(h, h >> 32);
+	return 0xc000 | ((uint32_t)(h >> 20) & 0x3fff);
+}
+
+/* The headers' length in a tunnel, 0: addresses of two families. */
+static uint32_t tunnel_len(const eesp_udp *u)
+{
+	const int four = mapped(u->addr.src);
+	return four != mapped(u->addr.dst) ? 0 : UDP_LEN + (four ? (uint32_t)IP4_LEN : (uint32_t)IP6_LEN);
+}
+
+static void put_tunnel(const eesp_udp *u, uint8_t *b, uint32_t h, uint32_t sport, uint8_t tos, uint32_t n)
+{
+	const uint8_t ttl = u->ttl != 0 ? u->ttl : 64;
+	memset(b, 0, h);
+	if (h == IP4_LEN + UDP_LEN) {
+		b[0] = 0x45;
+		b[1] = tos;
+		put16(b + 2, h + n);
+		b[6] = 0x40; /* DF */
+		b[8] = ttl;
+		b[9] = PROTO_UDP;
+		memcpy(b + 12, u->addr.src + 12, 4);
+		memcpy(b + 16, u->addr.dst + 12, 4);
+		put_sum(b, IP4_LEN);
+	} else {
+		b[0] = (uint8_t)(6 << 4 | tos >> 4);
+		b[1] = (uint8_t)(tos << 4);
+		put16(b + 4, UDP_LEN + n);
+		b[6] = PROTO_UDP;
+		b[7] = ttl;
+		memcpy(b + 8, u->addr.src, 16);
+		memcpy(b + 24, u->addr.dst, 16);
+	}
+	put_udp(b + h - UDP_LEN, sport, u->dst_port, n);
+}
+
+/* Measures a packet that is to be sealed behind its own IP header. */
+static eesp_status transport(const uint8_t *b, uint32_t n, uint32_t *hdr, uint8_t *proto, uint32_t *total)
+{
+	*total = ip_length(b, n);
+	if (ip_jumbo(b, n))
+		return EESP_ERR_TOO_LONG;
+	if (*total == 0 || *total > n)
+		return EESP_ERR_ARGUMENT;
+	if (b[0] >> 4 == 4) {
+		*hdr = (b[0] & 15u) * 4;
+		*proto = b[9];
+		return (get16(b + 6) & 0x3fff) != 0 || b[9] == 0 ? EESP_ERR_UNSUPPORTED : EESP_OK;
+	}
+	*hdr = IP6_LEN;
+	*proto = b[6];
+	switch (b[6]) {
+	case 0: case 43: case 44: case 51: case 60: case 135: case 139: case 140:
+		return EESP_ERR_UNSUPPORTED;
+	}
+	return EESP_OK;
+}
+
+/* Finds what is in a UDP datagram for a port. */
+static eesp_status parse_udp(const uint8_t *b, uint32_t n, uint32_t dport, uint32_t *at, uint32_t *size)
+{
+	const uint32_t total = ip_length(b, n);
+	if (total == 0 || total > n)
+		return EESP_ERR_ENCAP;
+	uint8_t proto = b[6];
+	uint32_t h = IP6_LEN;
+	if (b[0] >> 4 == 4) {
+		proto = b[9];
+		h = (b[0] & 15u) * 4;
+		if ((get16(b + 6) & 0x3fff) != 0 || sum(b, h) != 0xffff)
+			return EESP_ERR_ENCAP;
+	}
+	if (proto != PROTO_UDP || total - h < UDP_LEN || get16(b + h + 4) != total - h || get16(b + h + 2) != dport)
+		return EESP_ERR_ENCAP;
+	*at = h + UDP_LEN;
+	*size = total - h - UDP_LEN;
+	return *size == 0 ? EESP_ERR_SHORT : EESP_OK;
+}
+
+/* Makes t what is to be sealed of a packet, but for where that is. */
+static eesp_status inner_of(const eesp_udp *u, const struct eesp_front *f, eesp_pkt *t, struct outside *o, uint32_t *front)
+{
+	const uint8_t *b = t->data;
+	const uint32_t n = least(t->len, MAX_IP);
+	uint32_t total, h;
+	uint8_t proto;
+	if (u->mode == EESP_UDP_TRANSPORT && !f->next)
+		return EESP_ERR_UNSUPPORTED;
+	if (t->iov_count != 0)
+		return EESP_ERR_SEGMENTS;
+	if (b == NULL)
+		return EESP_ERR_ARGUMENT;
+	o->sport = (uint16_t)(u->src_port != 0 ? u->src_port : flow_hash(b, n));
+	o->n = 0;
+	if (u->mode == EESP_UDP_TUNNEL) {
+		uint8_t mask = 0;
+		total = ip_length(b, n);
+		if (ip_jumbo(b, n))
+			return EESP_ERR_TOO_LONG;
+		if (total == 0 || total > n)
+			return EESP_ERR_ARGUMENT;
+		mask |= u->flags & EESP_UDP_ECN ? 3 : 0;
+		mask |= u->flags & EESP_UDP_DSCP ? 0xfc : 0;
+		o->tos = (uint8_t)((u->tos & ~mask) | (tos_of(b) & mask));
+		t->len = total;
+		t->next_header = ip_proto(b);
+		t->addr = u->addr;
+		*front = tunnel_len(u);
+		o->most = *front > UDP_LEN + IP4_LEN ? MAX_IP : MAX_UDP;
+		return EESP_OK;
+	}
+	const eesp_status st = transport(b, n, &h, &proto, &total);
+	if (st != EESP_OK)
+		return st;
+	if (f->dummies && proto == PROTO_NONE)
+		return EESP_ERR_UNSUPPORTED; /* the other end would discard it */
+	memcpy(o->hdr, b, h);
+	o->n = (uint8_t)h;
+	ip_addresses(b, &t->addr);
+	o->most = b[0] >> 4 == 6 ? MAX_IP : MAX_UDP;
+	t->len = total - h;
+	t->next_header = proto;
+	*front = h + UDP_LEN;
+	return EESP_OK;
+}
+
+/* A packet that the inner burst does not see; id and TSC are none. */
+static void refuse_outer(const struct eesp_counts *c, eesp_pkt *p, eesp_status st)
+{
+	refuse(p, st);
+	p->id = p->tsc = 0;
+	__atomic_fetch_add(&c->by[-st], 1, __ATOMIC_RELEASE);
+}
+
+static size_t udp_seal_some(const struct eesp_fast_path *fp, const eesp_udp *u, const struct eesp_front *f, eesp_pkt *pkts, size_t n)
+{
+	struct around *a = fp->view->around;
+	size_t m = 0, good = 0;
+	uint64_t octets = 0;
+	for (size_t i = 0; i < n; i++) {
+		eesp_pkt *p = &pkts[i], *t = &a->tmp[m];
+		struct outside *o = &a->outer[m];
+		uint32_t front = 0;
+		*t = *p;
+		eesp_status st = inner_of(u, f, t, o, &front);
+		const uint32_t tail = st != EESP_OK ? 0 : least(p->tailroom, MAX_UDP) + least(p->len, MAX_IP) - o->n - t->len;
+		if (st != EESP_OK)
+			;
+		else if (front + f->header + t->len + f->tail > o->most)
+			st = EESP_ERR_TOO_LONG;
+		else if (p->dst != NULL ? p->dst_size <= front : p->headroom < front - o->n || tail < ICV)
+			st = EESP_ERR_ROOM;
+		if (st != EESP_OK) {
+			refuse_outer(&f->counts, p, st);
+			continue;
+		}
+		if (p->dst != NULL) {
+			t->dst = (uint8_t *)p->dst + front;
+			t->dst_size = p->dst_size - front;
+		} else { /* the packet's own header gives way */
+			t->headroom = least(p->headroom, MAX_UDP) - (front - o->n);
+			t->tailroom = tail;
+		}
+		t->data = t->len != 0 || p->dst == NULL ? (uint8_t *)p->data + o->n : NULL;
+		a->front[m] = front;
+		a->orig[m++] = (uint8_t)i;
+	}
+	if (m != 0)
+		direct_seal(fp, a->tmp, m);
+	for (size_t i = 0; i < m; i++) {
+		eesp_pkt *p = &pkts[a->orig[i]];
+		const eesp_pkt *t = &a->tmp[i];
+		struct outside *o = &a->outer[i];
+		const uint32_t front = a->front[i];
+		refuse(p, t->status);
+		p->id = t->id;
+		p->tsc = t->tsc;
+		if (t->status != EESP_OK)
+			continue;
+		uint8_t *out = (uint8_t *)t->out - front;
+		if (u->mode == EESP_UDP_TRANSPORT) {
+			rewrite(o->hdr, o->n, PROTO_UDP, front + t->out_len);
+			memcpy(out, o->hdr, o->n);
+			put_udp(out + o->n, o->sport, u->dst_port, t->out_len);
+		} else {
+			put_tunnel(u, out, front, o->sport, o->tos, t->out_len);
+		}
+		if (u->flags & EESP_UDP_CHECKSUM6 && out[0] >> 4 == 6)
+			put_udp_sum6(out, front + t->out_len);
+		p->out = out;
+		p->out_len = front + t->out_len;
+		octets += front;
+		good++;
+	}
+	direct_count(fp->view, &f->counts, 0, octets); /* results are counted as they end up */
+	return good;
+}
+
+static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, const struct eesp_front *f, eesp_pkt *pkts, size_t n)
+{
+	struct around *a = fp->view->around;
+	size_t m = 0, good = 0;
+	uint64_t octets = 0, wrong = 0;
+	for (size_t i = 0; i < n; i++) {
+		eesp_pkt *p = &pkts[i], *t = &a->tmp[m];
+		struct outside *o = &a->outer[m];
+		eesp_status st = EESP_OK;
+		uint32_t at = 0, size = 0;
+		*t = *p;
+		o->n = 0;
+		if (p->flags != 0) /* the payload is to be an IP packet */
+			st = p->flags == EESP_PKT_EXTENSION && f->next ? EESP_ERR_UNSUPPORTED : EESP_ERR_ARGUMENT;
+		else if (p->iov_count != 0)
+			st = EESP_ERR_SEGMENTS;
+		else if (p->data == NULL)
+			st = EESP_ERR_ARGUMENT;
+		else
+			st = parse_udp(p->data, least(p->len, MAX_IP), u->dst_port, &at, &size);
+		if (st == EESP_OK && u->mode == EESP_UDP_TRANSPORT) {
+			o->n = (uint8_t)(at - UDP_LEN);
+			memcpy(o->hdr, p->data, o->n);
+			if (p->dst != NULL && p->dst_size < o->n)
+				st = EESP_ERR_ROOM;
+		}
+		if (st != EESP_OK) {
+			refuse_outer(&f->counts, p, st);
+			continue;
+		}
+		ip_addresses(p->data, &t->addr);
+		o->tos = tos_of(p->data);
+		t->data = (uint8_t *)p->data + at;
+		t->len = size;
+		t->headroom = at;
+		if (p->dst != NULL && (t->dst_size -= o->n) != 0)
+			t->dst = (uint8_t *)p->dst + o->n;
+		a->orig[m++] = (uint8_t)i;
+	}
+	if (m != 0)
+		direct_open(fp, a->tmp, m);
+	for (size_t i = 0; i < m; i++) {
+		eesp_pkt *p = &pkts[a->orig[i]];
+		const eesp_pkt *t = &a->tmp[i];
+		struct outside *o = &a->outer[i];
+		refuse(p, t->status);
+		p->id = t->id;
+		p->tsc = t->tsc;
+		p->coffset = t->coffset;
+		p->ioffset = t->ioffset;
+		p->next_header = t->next_header;
+		if (t->status != EESP_OK)
+			continue;
+		uint8_t *payload = t->out, *out = p->dst != NULL ? p->dst : payload - o->n;
+		uint32_t size = t->out_len;
+		eesp_status st = EESP_OK;
+		if (u->mode == EESP_UDP_TRANSPORT) {
+			st = rewrite(o->hdr, o->n, t->next_header, o->n + t->out_len);
+			if (t->next_header == 0)
+				st = EESP_ERR_UNSUPPORTED; /* the format does not carry it */
+		} else {
+			size = ip_length(payload, t->out_len);
+			if (size == 0 || size > t->out_len || (t->next_header != 0 && t->next_header != ip_proto(payload)) ||
+			    (u->flags & (EESP_UDP_ECN | EESP_UDP_DSCP_BACK) && !back(payload, o->tos, u->flags)))
+				st = EESP_ERR_ENCAP;
+		}
+		if (st != EESP_OK) {
+			memset(payload, 0, t->out_len);
+			p->status = st;
+			__atomic_fetch_add(&f->counts.by[-st], 1, __ATOMIC_RELEASE);
+			octets -= t->out_len;
+			wrong++;
+			continue;
+		}
+		memcpy(out, o->hdr, o->n);
+		p->out = out;
+		p->out_len = o->n + size;
+		octets += (uint64_t)p->out_len - t->out_len;
+		good++;
+	}
+	direct_count(fp->view, &f->counts, -wrong, octets);
+	return good;
+}
+
+static int no_address(const uint8_t a[16])
+{
+	static const uint8_t none[16];
+	return memcmp(a, none, 16) == 0;
+}
+
+size_t direct_udp_seal(const struct eesp_fast_path *fp, const eesp_udp *u, eesp_pkt *pkts, size_t n)
+{
+	struct eesp_front f;
+	size_t good = 0;
+	if (u->dst_port == 0 || !direct_front(fp, &f) || f.prefix != 0 ||
+	    (u->mode == EESP_UDP_TUNNEL && (tunnel_len(u) == 0 || no_address(u->addr.src) || no_address(u->addr.dst))))
+		return SIZE_MAX;
+	for (size_t at = 0; at < n; at += CHUNK)
+		good += udp_seal_some(fp, u, &f, pkts + at, n - at < CHUNK ? n - at : CHUNK);
+	return good;
+}
+
+size_t direct_udp_open(const struct eesp_fast_path *fp, const eesp_udp *u, eesp_pkt *pkts, size_t n)
+{
+	struct eesp_front f;
+	size_t good = 0;
+	if (u->dst_port == 0 || !direct_back(fp, &f) || f.prefix != 0)
+		return SIZE_MAX;
+	for (size_t at = 0; at < n; at += CHUNK)
+		good += udp_open_some(fp, u, &f, pkts + at, n - at < CHUNK ? n - at : CHUNK);
 	return good;
 }

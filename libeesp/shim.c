@@ -966,26 +966,38 @@ static const eesp_udp *udp_config(eesp_udp *u, const eesp_udp *udp, eesp_pkt *pk
 	return NULL;
 }
 
-static size_t udp_seal(uint64_t worker_, uint64_t object, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+static size_t udp_seal(const struct eesp_fast_path *fp, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
 	eesp_udp u;
-	return udp_config(&u, udp, pkts, n) ? eespGoUDPSealBurst(worker_, object, &u, pkts, n) : 0;
+	if (!udp_config(&u, udp, pkts, n))
+		return 0;
+	size_t good = direct_udp_seal(fp, &u, pkts, n);
+	if (LIKELY(good != SIZE_MAX))
+		return good;
+	tls.cgo_packets += n;
+	return eespGoUDPSealBurst(fp->worker, fp->object, &u, pkts, n);
 }
 
-static size_t udp_open(uint64_t worker_, uint64_t object, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
+static size_t udp_open(const struct eesp_fast_path *fp, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
 	eesp_udp u;
-	return udp_config(&u, udp, pkts, n) ? eespGoUDPOpenBurst(worker_, object, &u, pkts, n) : 0;
+	if (!udp_config(&u, udp, pkts, n))
+		return 0;
+	size_t good = direct_udp_open(fp, &u, pkts, n);
+	if (LIKELY(good != SIZE_MAX))
+		return good;
+	tls.cgo_packets += n;
+	return eespGoUDPOpenBurst(fp->worker, fp->object, &u, pkts, n);
 }
 
 EESP_API size_t eesp_udp_seal_burst(eesp_sender *sender, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
-	BURST(sender, KIND_SENDER, udp_seal(tls.worker, sender->object, udp, pkts, n));
+	BURST(sender, KIND_SENDER, udp_seal(FAST_PATH(sender), udp, pkts, n));
 }
 
 EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
-	BURST(receiver, KIND_RECEIVER, udp_open(tls.worker, receiver->object, udp, pkts, n));
+	BURST(receiver, KIND_RECEIVER, udp_open(FAST_PATH(receiver), udp, pkts, n));
 }
 
 static size_t proxied(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)

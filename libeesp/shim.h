@@ -83,15 +83,28 @@ struct eesp_fast_path {
 size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
 size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
 
-/* What a sender's headers are like; 0: it has no plan. */
+/* Where an object counts packets by status and octets; and counts packets, and octets, of either
+ * less if that is below 0. */
+struct eesp_counts {
+	uint64_t *by, *octets;
+	struct eesp_share *shares;
+};
+void direct_count(const struct eesp_worker_view *view, const struct eesp_counts *c, uint64_t packets, uint64_t octets);
+
+/* What a sender's headers are like, or a receiver's (back: prefix, and next, which says that
+ * there may be an extension); 0: there is no plan. */
 struct eesp_front {
+	struct eesp_counts counts;
 	uint32_t header, tail, prefix; /* tail: most octets behind a payload */
 	int next, dummies; /* headers say which protocol payloads are of; 59 is for dummy packets */
 };
 int direct_front(const struct eesp_fast_path *fp, struct eesp_front *f);
+int direct_back(const struct eesp_fast_path *fp, struct eesp_front *f);
 
-/* outer.c: proxies. They return how many packets are good, or SIZE_MAX, and have done nothing, if all are Go's. */
+/* outer.c: proxies, and packets in UDP. They return how many packets are good, or SIZE_MAX, and have done nothing, if all are Go's. */
 size_t direct_proxy(const struct eesp_fast_path *open, const struct eesp_fast_path *seal, eesp_pkt *pkts, size_t n);
+size_t direct_udp_seal(const struct eesp_fast_path *fp, const eesp_udp *u, eesp_pkt *pkts, size_t n);
+size_t direct_udp_open(const struct eesp_fast_path *fp, const eesp_udp *u, eesp_pkt *pkts, size_t n);
 
 /* What up to CHUNK packets are done by, for each kind of plan. direct.c says which
  * those are. With WIDE defined it makes wide_executors, for plans that may be followed

@@ -2190,6 +2190,194 @@ static void proxies(void)
 	CHECK(opened > all / 2 && (!possible || by_cgo < all / 5));
 }
 
+/* An IP packet of n octets, or nearly one. */
+static void ip_packet(uint8_t *b, uint32_t n, int six)
+{
+	static const uint8_t protos[] = { 6, 17, 17, 50, 58, 59, 44, 0, 132 };
+	fill(b, n, n);
+	if (n < 40)
+		return;
+	b[0] = six ? (uint8_t)(0x60 | any(16)) : (uint8_t)(0x45 + (any(10) == 0));
+	b[1] = (uint8_t)any(256);
+	b[2] = (uint8_t)(n >> 8);
+	b[3] = (uint8_t)n;
+	if (six) {
+		b[4] = (uint8_t)((n - 40) >> 8);
+		b[5] = (uint8_t)(n - 40);
+		b[6] = any(4) ? 17 : protos[any(sizeof protos)];
+	} else {
+		b[6] = any(10) ? 0x40 : 0x20;
+		b[7] = 0;
+		b[9] = any(4) ? 6 : protos[any(sizeof protos)];
+	}
+	if (any(12) == 0)
+		b[any(12)] ^= (uint8_t)(1u << any(8));
+}
+
+/* Packets in UDP: both ways make the same of them, outer headers too. */
+static void in_udp(void)
+{
+	static uint8_t from[MOST][ROOM], room[2][MOST][PAD + ROOM + PAD], to[2][MOST][PAD + ROOM + PAD];
+	static const struct { unsigned profile, flags; uint8_t v; } kinds[] = {
+		{ EESP_PROFILE_STATELESS, 0, EESP_V_ID }, { EESP_PROFILE_STATELESS, 0, EESP_V_LONG_ID_SRC_DST }, { EESP_PROFILE_PSP, 0, 0 },
+		{ EESP_PROFILE_EESP, 0, 0 }, { EESP_PROFILE_EESP, EESP_GROUP_OPTIMIZED, 0 }, { EESP_PROFILE_TSS, 0, EESP_V_TSS_SSI },
+	};
+	uint64_t all = 0, sealed_there = 0, opened_there = 0, opened = 0;
+	for (size_t kind = 0; kind < COUNT(kinds); kind++) {
+		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+		eesp_group *g;
+		eesp_sender *s[2];
+		eesp_receiver *r[2];
+		static uint64_t id = 0x7800;
+		uint8_t secret[32] = { 81, (uint8_t)kind };
+		c.profile = kinds[kind].profile;
+		c.flags = kinds[kind].flags;
+		c.mode = c.profile == EESP_PROFILE_EESP ? EESP_SSKDF_HKDF_SHA2_256 : 0;
+		c.aead = c.profile == EESP_PROFILE_TSS;
+		c.domain = c.profile >= EESP_PROFILE_TSS ? 0x5000 + (uint32_t)kind : 0;
+		if (c.profile == EESP_PROFILE_STATELESS) {
+			g = new_group(0, EESP_LEVELS_ZONE);
+		} else {
+			WORKS(eesp_group_new(&c, &g));
+			WORKS(eesp_group_set_key(g, 0, secret, 32));
+		}
+		for (int i = 0; i < 2; i++) {
+			eesp_sender_config sc = explicit_config(kinds[kind].v);
+			if (c.profile != EESP_PROFILE_STATELESS) {
+				sc.epoch = c.profile == EESP_PROFILE_TSS;
+				sc.id = ++id;
+			}
+			WORKS(eesp_sender_new(g, &sc, &s[i]));
+			WORKS(eesp_receiver_new(&g, 1, NULL, &r[i]));
+		}
+		*direct_seal_plan(s[1]) = NULL;
+		*direct_open_plan(r[1]) = NULL;
+		for (int round = 0; round < (emulated() ? 5 : 200); round++) {
+			eesp_pkt q[2][MOST], z[2][MOST];
+			eesp_udp u = EESP_UDP_INIT;
+			const size_t n = 1 + any(MOST);
+			const int six = any(2);
+			u.mode = (uint8_t)any(2);
+			u.flags = any(16);
+			u.tos = (uint8_t)any(256);
+			u.ttl = (uint8_t)any(3);
+			u.src_port = any(2) ? 0 : 4711;
+			u.addr = (eesp_addr){ .src = { [10] = 255, 255, 10, 0, 0, 1 }, .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
+			if (any(2))
+				u.addr.src[0] = u.addr.dst[0] = 0x20;
+			if (any(50) == 0)
+				u.addr.dst[0] ^= 1;
+			for (size_t i = 0; i < n; i++) {
+				const uint32_t was = seed;
+				for (int w = 0; w < 2; w++) {
+					eesp_pkt *x = &q[w][i];
+					seed = was;
+					const uint32_t len = any(20) ? 40 + any(300) : any(100);
+					memset(room[w][i], CANARY, sizeof room[w][i]);
+					memset(to[w][i], CANARY, sizeof to[w][i]);
+					ip_packet(room[w][i] + PAD + 256, len, six);
+					*x = packet(room[w][i] + PAD + 256, len + (any(4) == 0 ? any(9) : 0), 256, 128);
+					x->user = x;
+					if (any(3) == 0)
+						x->dst = to[w][i] + PAD, x->dst_size = 600;
+					switch (any(40)) {
+					case 0: x->headroom = any(90); break;
+					case 1: x->tailroom = any(30); break;
+					case 2: x->dst_size = any(120); break;
+					case 3: x->iov_count = 1; break;
+					case 4: x->data = NULL; break;
+					case 5: x->flags = (uint16_t)any(4); break;
+					case 6: x->len = any(x->len + 1); break;
+					case 7: x->coffset = 1; break;
+					}
+				}
+			}
+			uint64_t before = direct_cgo_packets();
+			size_t good = eesp_udp_seal_burst(s[0], &u, q[0], n);
+			sealed_there += direct_cgo_packets() - before;
+			SAME(good, eesp_udp_seal_burst(s[1], &u, q[1], n));
+			size_t m = 0;
+			for (size_t i = 0; i < n; i++) {
+				const eesp_pkt *a = &q[0][i], *b = &q[1][i];
+				SAME(a->status, b->status);
+				SAME(a->out_len, b->out_len);
+				SAME(a->tsc, b->tsc);
+				SAME(a->id == 0, b->id == 0);
+				SAME(a->out == NULL, b->out == NULL);
+				for (int w = 0; w < 2; w++)
+					CHECK(all_are(room[w][i], PAD, CANARY) && all_are(to[w][i], PAD, CANARY));
+				if (a->status != EESP_OK)
+					continue;
+				const uint8_t *h = a->out, *k = b->out;
+				const uint32_t ip = h[0] >> 4 == 6 ? 40 : (h[0] & 15u) * 4;
+				CHECK(h - (a->dst ? to[0][i] : room[0][i]) == k - (b->dst ? to[1][i] : room[1][i]));
+				CHECK(memcmp(h, k, ip + 6) == 0); /* the sum is of what was sealed with other IDs */
+				SAME((h[ip + 6] | h[ip + 7]) == 0, (k[ip + 6] | k[ip + 7]) == 0);
+				memcpy(from[m], h, a->out_len);
+				z[0][m] = packet(from[m], a->out_len, 0, 0);
+				m++;
+			}
+			SAME(m, good);
+			for (size_t i = 0; i < m; i++) {
+				const uint32_t was = seed, len = z[0][i].len;
+				for (int w = 0; w < 2; w++) {
+					uint8_t *b = room[w][i] + PAD;
+					seed = was;
+					memcpy(b, from[i], len);
+					memset(to[w][i], CANARY, sizeof to[w][i]);
+					z[w][i] = packet(b, len, 0, 0);
+					z[w][i].user = &z[w][i];
+					z[w][i].coffset = z[w][i].ioffset = z[w][i].next_header = 9;
+					if (any(3) == 0)
+						z[w][i].dst = to[w][i] + PAD, z[w][i].dst_size = any(4) ? 600 : any(200);
+					switch (any(24)) {
+					case 0: b[any(48)] ^= (uint8_t)(1u << any(8)); break;
+					case 1: b[len - 1] ^= 1; break;
+					case 2: z[w][i].len = any(len + 1); break;
+					case 3: z[w][i].flags = (uint16_t)any(4); break;
+					case 4: z[w][i].iov_count = 1; break;
+					case 5: z[w][i].data = NULL; break;
+					case 6: z[w][i].len += any(30); break;
+					case 7: if (b[0] >> 4 == 6) b[1] ^= 0x30; break; /* ECN */
+					}
+				}
+			}
+			const int other = any(8);
+			u.flags ^= other == 0 ? 1 : 0;
+			u.mode ^= other == 1;
+			u.dst_port = (uint16_t)(u.dst_port + (other == 2));
+			before = direct_cgo_packets();
+			size_t done = eesp_udp_open_burst(r[0], &u, z[0], m);
+			opened_there += direct_cgo_packets() - before;
+			SAME(done, eesp_udp_open_burst(r[1], &u, z[1], m));
+			for (size_t i = 0; i < m; i++) {
+				const eesp_pkt *a = &z[0][i], *b = &z[1][i];
+				same_outcome(a, b);
+				for (int w = 0; w < 2; w++)
+					CHECK(all_are(to[w][i], PAD, CANARY) && all_are(to[w][i] + PAD + z[w][i].dst_size, PAD, CANARY));
+				if (a->status == EESP_OK) {
+					CHECK((uint8_t *)a->out - (a->dst ? to[0][i] : room[0][i]) == (uint8_t *)b->out - (b->dst ? to[1][i] : room[1][i]));
+					CHECK(memcmp(a->out, b->out, a->out_len) == 0);
+				}
+			}
+			all += n;
+			opened += done;
+		}
+		eesp_stats in[2], out[2];
+		for (int i = 0; i < 2; i++) {
+			WORKS(eesp_receiver_stats(r[i], &in[i]));
+			WORKS(eesp_sender_stats(s[i], &out[i]));
+			eesp_receiver_free(r[i]);
+			eesp_sender_free(s[i]);
+		}
+		CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0 && memcmp(&out[0], &out[1], sizeof out[0]) == 0);
+		eesp_group_free(g);
+	}
+	printf("     of %llu packets in UDP %llu opened; %llu were sealed and %llu opened by Go\n", (unsigned long long)all, (unsigned long long)opened,
+	       (unsigned long long)sealed_there, (unsigned long long)opened_there);
+	CHECK(opened > all / 4);
+}
+
 /* A second thread comes to a receiver while the first one opens: of two copies of each packet one opens. */
 static struct {
 	eesp_receiver *receiver;
@@ -2278,6 +2466,7 @@ int main(void)
 	TEST(formats_together);
 	TEST(associations_together);
 	TEST(proxies);
+	TEST(in_udp);
 	TEST(second_comes);
 	return 0;
 }

@@ -133,6 +133,31 @@ static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT)
 	return 1;
 }
 
+/* Has n packets go through a tunnel of UDP. */
+static int in_udp(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + PREFIX], eesp_pkt *p, eesp_pkt *q, size_t n)
+{
+	eesp_udp u = EESP_UDP_INIT;
+	if (x->number == EESP_PROFILE_TSS) /* it has none */
+		return 1;
+	u.addr = (eesp_addr){ .src = { 0x20, 1 }, .dst = { 0x20, 2 } };
+	u.flags = EESP_UDP_ECN | EESP_UDP_CHECKSUM6;
+	for (size_t i = 0; i < n; i++) {
+		p[i] = packet(room[i] + EESP_MAX_HEADER, TEXT - 48, EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+		fill(p[i].data, i, p[i].len);
+		memcpy(p[i].data, (const uint8_t[]){ 0x45, 0, 0, TEXT - 48 }, 4);
+	}
+	if (eesp_udp_seal_burst(x->s, &u, p, n) != n)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		q[i] = packet(p[i].out, p[i].out_len, 0, 0);
+	if (eesp_udp_open_burst(x->r, &u, q, n) != n)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		if (q[i].out_len != TEXT - 48 || ((uint8_t *)q[i].out)[0] != 0x45)
+			return 0;
+	return 1;
+}
+
 /* Seals and opens n packets, a few of which were changed or are nothing; returns whether all is as it should be. */
 static int burst(struct profile *x, size_t n)
 {
@@ -167,7 +192,7 @@ static int burst(struct profile *x, size_t n)
 		if (q[i].status != want || (!want && (q[i].out_len != p[i].len || !filled(q[i].out, i, p[i].len))))
 			return 0;
 	}
-	return forwarded(x, room, p, q, n);
+	return forwarded(x, room, p, q, n) && in_udp(x, room, p, q, n);
 }
 
 static const size_t sizes[] = { 1, 2, 8, 31, 32, 33, MOST };
