@@ -190,15 +190,20 @@ static void run(const struct eesp_worker_view *view, const struct eesp_direct *d
  * without branches. */
 static NOINLINE void by_length(eesp_job *to, const eesp_job *jobs, size_t n, uint8_t from[CHUNK])
 {
-	typedef int32_t four __attribute__((vector_size(16)));
-	union { four v[CHUNK / 4]; int32_t x[CHUNK]; } key, place;
-	for (size_t v = 0; v < CHUNK / 4; v++)
-		place.v[v] = (four){ 0 };
+#ifdef WIDE
+	enum { LANES = 16 };
+#else
+	enum { LANES = 4 };
+#endif
+	typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
+	union { lanes v[CHUNK / LANES]; int32_t x[CHUNK]; } key, place;
+	for (size_t v = 0; v < CHUNK / LANES; v++)
+		place.v[v] = (lanes){ 0 };
 	for (size_t i = 0; i < CHUNK; i++)
 		key.x[i] = i < n ? (int32_t)(jobs[i].len << 5 | i) : 0;
 	for (size_t i = 0; i < n; i++) {
-		four k = { key.x[i], key.x[i], key.x[i], key.x[i] };
-		for (size_t v = 0; v < CHUNK / 4; v++)
+		const lanes k = (lanes){ 0 } + key.x[i];
+		for (size_t v = 0; v < CHUNK / LANES; v++)
 			place.v[v] -= key.v[v] > k;
 	}
 	for (size_t i = 0; i < n; i++) {
@@ -618,6 +623,16 @@ static inline int same(const uint8_t *a, const uint8_t *b, size_t len)
 	for (size_t i = 16; i < len; i += 16)
 		d |= load16(a + i) ^ load16(b + i);
 	return !any16(d);
+}
+
+/* Moves KDF inputs of one block to where those of jobs in order of length are. */
+static inline void in_order(uint8_t *msgs, size_t stride, const uint8_t from[CHUNK], size_t n)
+{
+	v16 was[CHUNK];
+	for (size_t i = 0; i < n; i++)
+		was[i] = load16(msgs + i * stride);
+	for (size_t i = 0; i < n; i++)
+		store16(msgs + i * stride, was[from[i]]);
 }
 
 /* Finds out whether packets share few keys. If so, moves the different KDF inputs to
@@ -2583,7 +2598,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		o.from = as_they_are;
 		if (UNLIKELY(differ != 0))
 			sorted = ordered(&o, x.jobs, m);
-		if (UNLIKELY(moved || sorted != x.jobs))
+		if (UNLIKELY(sorted != x.jobs && !moved && k.blocks == 1))
+			in_order(view->msgs, stride, o.from, m);
+		else if (UNLIKELY(moved || sorted != x.jobs))
 			for (size_t i = 0; k.master != NULL && i < m; i++)
 				input(view->msgs + i * stride, &x.lanes[o.from[i]]);
 		if (m >= FEW_KEYS && k.master != NULL)
