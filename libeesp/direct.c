@@ -2144,15 +2144,41 @@ static size_t key_options(const uint8_t *b, size_t at, size_t end)
 	return names;
 }
 
+/* Finds the key that a header names, as a sender here would write it. */
+static inline const struct eesp_layout *named(const struct eesp_open_plan *w, const eesp_pkt *p, const uint8_t *as_written, struct odd *o)
+{
+	const struct eesp_layout *s = layout_of(w, as_written, 0);
+	o->pattern = s != NULL ? pattern_of(w, s, as_written) : NULL;
+	if (o->pattern != NULL && o->pattern->area != NULL && memcmp(&p->addr, o->pattern->addr, s->flow_len) != 0)
+		o->pattern = NULL;
+	return s;
+}
+
 static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
 {
+	static const uint8_t but_offsets[16] = { 255, 255, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 };
 	const uint8_t *hdr = p->data;
 	const size_t n = 8 * (1 + (hdr[0] & 15u)), at = w->screen.third_at[hdr[1]], left = p->len - n - ICV;
-	uint8_t as_written[PLAN_HEADER] = { 0 };
-	const struct eesp_layout *s;
-	size_t names = n - 8;
-	if (at < names && (names = key_options(hdr, at, n - 8)) == 0)
-		return odd_ends(o, w->layouts, EESP_ERR_OPTION, 0);
+	uint8_t as_written[PLAN_HEADER + 16];
+	if (at == n - 8 && w->missing_bare == 0)
+		return NULL;
+	store16(as_written, load16(hdr) & load16(but_offsets));
+	for (size_t b = 16; b < n; b += 16) /* with octets of what is behind it */
+		store16(as_written + b, load16(hdr + b));
+	const struct eesp_layout *s = named(w, p, as_written, o);
+	if (UNLIKELY(o->pattern == NULL && at < n - 8)) { /* its padding may be another */
+		const size_t names = key_options(hdr, at, n - 8), pad = n - 8 - names;
+		if (names == 0)
+			return odd_ends(o, w->layouts, EESP_ERR_OPTION, 0);
+		memset(as_written + names, 0, pad);
+		if (pad >= 2) {
+			as_written[names] = OPTION_PADN;
+			as_written[names + 1] = (uint8_t)(pad - 2);
+		}
+		s = named(w, p, as_written, o);
+		if (names == at && o->pattern == NULL && w->missing_bare == 0)
+			return NULL;
+	}
 	o->coffset = (uint8_t)(hdr[2] << 4 | hdr[3] >> 4);
 	o->ioffset = hdr[3] & 15;
 	if (o->ioffset > o->coffset || 4u * o->coffset > left)
@@ -2160,22 +2186,11 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 	o->header = (uint32_t)n;
 	o->clear = 4 * o->coffset;
 	o->skip = 4u * o->ioffset;
-	memcpy(as_written, hdr, names);
-	memcpy(as_written + n - 8, hdr + n - 8, 8);
-	as_written[2] = as_written[3] = 0;
-	if (n - 8 - names >= 2) {
-		as_written[names] = OPTION_PADN;
-		as_written[names + 1] = (uint8_t)(n - 8 - names - 2);
-	}
-	s = layout_of(w, as_written, 0);
-	o->pattern = s != NULL ? pattern_of(w, s, as_written) : NULL;
-	if (o->pattern != NULL && o->pattern->area != NULL && memcmp(&p->addr, o->pattern->addr, s->flow_len) != 0)
-		o->pattern = NULL;
 	if (o->pattern != NULL)
 		return s;
 	o->id = at == 12 ? get64(hdr + 4) : get64(hdr + 4) >> 32;
 	o->tsc = get64(hdr + n - 8);
-	return odd_ends(o, w->layouts, names == at ? w->missing_bare : w->missing, 1);
+	return odd_ends(o, w->layouts, w->missing, 1);
 }
 
 /* Where the value of the option with an offset is, 0: there is none, SIZE_MAX: some option

@@ -82,7 +82,7 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 		to.Third[b] = int8(wire.StatelessOption(byte(b)))
 	}
 	to.Odd, to.Missing = plan.OddKeys, int8(status.ErrNoKey)
-	if to.MissingBare = to.Missing; o.tryPrevious {
+	if to.MissingBare = to.Missing; o.tryPrevious && len(snaps) != 0 && snaps[0].HasPre(snaps[0].Default) {
 		to.MissingBare = 0
 	}
 	for _, snap := range snaps {
