@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Calling backend armv8's kernels, for direct.c, and which of them takes which
- * packets: crypt of internal/asm/armv8 says the same. Not installed.
+ * For direct.c: calls kernels of backend armv8, and decides which kernel takes which
+ * packets, as crypt of internal/asm/armv8 does. Not installed.
  */
 #ifndef EESP_ARM64_H
 #define EESP_ARM64_H
@@ -10,9 +10,9 @@
 
 #include "shim.h"
 
-/* Calls a function of the Go assembler's convention with six words on the stack,
- * above a word of its own. It preserves the stack pointer and x18 only, and the
- * vector registers are zero behind it: the caller's halves of v8 to v15, too. */
+/* Calls a function of the Go assembler's calling convention with six words on the stack,
+ * above one word for the function. The function preserves only the stack pointer and x18.
+ * It zeroes all vector registers, also the halves of v8 to v15 that belong to the caller. */
 __attribute__((visibility("hidden"))) void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g);
 __asm__(".text\n.p2align 4\n.type call0,%function\ncall0:\n"
 	".cfi_startproc\n"
@@ -49,7 +49,7 @@ enum { ONE_SHOT, SHARED }; /* kernel.Mode */
 
 enum kind { LONG, SHORT, BRIEF }; /* of kernels */
 
-/* Which kernels take the four jobs in front of n, in order of length. */
+/* Which kernel takes the first four of n jobs, which are in order of length. */
 static inline enum kind kind_of(const eesp_job *j, size_t n, uint32_t limit, int brief)
 {
 	if (n < 4 || j[3].len > limit || (j[0].len + 31) / 32 != (j[3].len + 31) / 32)
@@ -57,7 +57,7 @@ static inline enum kind kind_of(const eesp_job *j, size_t n, uint32_t limit, int
 	return brief && (j[0].len + 31) / 32 == 2 ? BRIEF : SHORT;
 }
 
-/* How many of n jobs go to one kernel together, and to which. */
+/* How many of n jobs go to the next kernel, and its kind. */
 static inline size_t next_kernel(const eesp_job *jobs, size_t n, uint32_t limit, int brief, enum kind *kind)
 {
 	size_t run;
@@ -72,8 +72,8 @@ static inline size_t next_kernel(const eesp_job *jobs, size_t n, uint32_t limit,
 	return run;
 }
 
-/* Runs jobs of which keys are in an area: where jobs name them, or, of mode ONE_SHOT,
- * one after the other, with round keys and H. */
+/* Runs jobs with keys in an area. In mode ONE_SHOT key i belongs to job i and has round
+ * keys and H only; otherwise jobs have the numbers of their keys. */
 static inline void run_area(const struct eesp_direct *d, int aead, int mode, int seal, uint8_t *area, eesp_job *jobs, size_t n,
 			    const uint8_t *scratch)
 {
@@ -98,8 +98,8 @@ static inline void run_area(const struct eesp_direct *d, int aead, int mode, int
 	}
 }
 
-/* Runs up to CHUNK jobs, in order of length, of which keys are raw, in that order
- * too, or in an area. */
+/* Runs up to CHUNK jobs, in order of length. keys is raw keys in the same order, or an
+ * area, by mode. */
 static void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys, eesp_job *jobs,
 		size_t n)
 {

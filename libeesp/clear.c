@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Vector registers: what kernels, copies and Go code leave in them may be keys,
- * and whoever saves registers next (the dynamic linker does, at the first call of
- * a function) would put them into memory that nobody wipes. They are cleared each
- * time Go returns to C, before C calls anything, and when calls end that did not
- * cross.
+ * Vector registers. Kernels, copies and Go code may leave keys in them. The next code that
+ * saves registers would write these to memory that is not wiped; the dynamic linker does
+ * so at the first call of a function. So registers are cleared each time Go returns to C,
+ * before C calls any function, and at the end of calls that made no cgo call.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -41,7 +40,7 @@ void clear_registers(void)
 
 #elif defined(__aarch64__)
 
-/* The low halves of v8 to v15 are the caller's. */
+/* The caller's values in the low halves of v8 to v15 are kept. */
 void clear_registers(void)
 {
 #define CLEAR(n) "movi v" #n ".2d, #0\n"
@@ -58,8 +57,8 @@ void clear_registers(void) {}
 
 #endif
 
-/* What cgo's exported functions call instead of crosscall2 (main.go's CFLAGS),
- * which enters Go. Weak: cgo's own trial link has another one. */
+/* Functions that cgo exports call this instead of crosscall2, which enters Go (CFLAGS in
+ * main.go). It is weak because cgo's trial link has another one. */
 #undef crosscall2
 extern void crosscall2(void (*function)(void *), void *arguments, int size, size_t context) __attribute__((weak));
 __attribute__((weak)) void inner_crosscall2(void (*function)(void *), void *arguments, int size, size_t context)

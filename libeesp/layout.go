@@ -21,8 +21,8 @@ import (
 	"libeesp/internal/wire"
 )
 
-// The header's view and Go's must be the same: what follows does not compile
-// where a size, an offset or a number differs.
+// The layouts in C and in Go must be the same: if a size, an offset or a number differs,
+// this does not compile.
 
 var (
 	cp  C.eesp_pkt
@@ -56,7 +56,7 @@ var (
 	gf  replay.Key
 )
 
-// same is an array that has exactly one length for which index 0 is its last.
+// same is an array of length 1: same[x] compiles for a constant x only if x is 0.
 var same = [1]struct{}{}
 
 var (

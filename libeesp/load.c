@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What loading does to the process. Go's constructor, which starts its runtime on
- * a thread of its own, runs between the two here: it has no priority, and its
- * object is linked before this one (mk/build.mk). The second one waits until the
- * runtime has all that it takes, and puts back what is the program's.
+ * What loading does to the process. There are two constructors here. Go's, which starts
+ * the runtime on a thread of its own, runs between them: it has no priority, and its
+ * object is linked before this one (mk/build.mk). The second one here waits until the
+ * runtime has started, and restores the program's environment, signals and threads.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -19,8 +19,8 @@
 
 /* ---- One copy in a process ---- */
 
-/* Each copy of the library, shared or linked in, brings a note to the file that
- * it is part of. The note tells where that copy's state is. */
+/* Each copy of the library, shared or static, has a note in the file that it is part
+ * of. The note says where that copy's state is. */
 enum { UNKNOWN = 0, IN_FORCE = 0x65735031, REFUSED = 0x65735032 };
 __attribute__((used, visibility("hidden"))) volatile int libeesp_state = UNKNOWN;
 __asm__(".pushsection .note.eesp,\"a\",%note\n"
@@ -55,7 +55,7 @@ static int look_for_copies(struct dl_phdr_info *info, size_t size, void *unused)
 			int32_t far;
 			memcpy(&far, desc, sizeof far);
 			if (*(volatile int *)(uintptr_t)(desc + far) != IN_FORCE)
-				continue; /* this one, or one that was refused */
+				continue; /* this copy, or one that was refused */
 			const char *file = info->dlpi_name != NULL && info->dlpi_name[0] != 0 ? info->dlpi_name : "the program itself";
 			snprintf(other_copy, sizeof other_copy, "another copy of libeesp is loaded in this process: %s", file);
 			return 1;
@@ -68,11 +68,10 @@ const char *refused_copy(void) { return libeesp_state == REFUSED ? other_copy : 
 
 /* ---- The environment ---- */
 
-/* Go's runtime reads variables of its own out of the environment that the
- * process was started with. GODEBUG would switch off what keeps keys out of
- * signal frames, so it sees none; and in a program that has more rights than its
- * caller it sees none of the others either. They are the host's: they
- * are away until the runtime has started. */
+/* Go's runtime reads variables from the environment with which the process was started.
+ * GODEBUG could switch off what keeps keys out of signal frames, so it is hidden from the
+ * runtime. In a program with more rights than its caller, all of Go's variables are. They
+ * belong to the program and come back when the runtime has started. */
 static struct { char **at, *was; } hidden[32];
 static size_t hides;
 
@@ -87,7 +86,7 @@ static int is_of_go(const char *entry, int all)
 
 static void hide_environment(char **env)
 {
-	static char nothing[] = "=\0\0"; /* getenv of old glibc compares two octets at a time */
+	static char nothing[] = "=\0\0"; /* longer than needed: getenv of old glibc compares two octets at a time */
 	for (; *env != NULL && hides < sizeof hidden / sizeof hidden[0]; env++)
 		if (is_of_go(*env, getauxval(AT_SECURE) != 0)) {
 			hidden[hides].at = env;
@@ -106,9 +105,8 @@ static void show_environment(void)
 
 /* ---- Signals ---- */
 
-/* The library's threads start with all signals blocked (but for the synchronous
- * ones, which Go unblocks): those of the process are for the program's own
- * threads. */
+/* The library's threads start with all signals blocked, except for the synchronous ones,
+ * which Go unblocks. So signals to the process are delivered to the program's threads. */
 static sigset_t callers_mask;
 static struct sigaction before[_NSIG];
 
@@ -118,8 +116,9 @@ static void keep_handlers(void)
 		sigaction(s, NULL, &before[s]);
 }
 
-/* Go takes SIGPIPE and SIGURG, for which it has no use here, and adds SA_ONSTACK to
- * the handlers of others. What it does need are the faults of its own code. */
+/* Go installs handlers for SIGPIPE and SIGURG, which it does not need here, and adds
+ * SA_ONSTACK to other handlers: both are undone. It keeps the handlers for faults, which
+ * its own code may cause. */
 static void give_handlers_back(void)
 {
 	struct sigaction gos, now;
@@ -144,8 +143,8 @@ static void *wait_at(void *gate)
 	return NULL;
 }
 
-/* Whether n threads more can be had. Go ends the process when it wants one and
- * gets none: so it is asked for them only after they could be had here. */
+/* Whether n more threads can be created. Go ends the process if it cannot create one, so
+ * this is tried before Go is asked to. */
 int can_have_threads(int n)
 {
 	pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -170,7 +169,7 @@ int can_have_threads(int n)
 
 __attribute__((constructor(101))) static void before_go(int argc, char **argv, char **env)
 {
-	(void)env; /* Go reads what follows argv, whatever environ is now */
+	(void)env; /* Go reads the memory behind argv, whatever environ is now */
 	libeesp_state = dl_iterate_phdr(look_for_copies, NULL) ? REFUSED : IN_FORCE;
 	if (argv != NULL)
 		hide_environment(argv + argc + 1);
@@ -188,8 +187,8 @@ static void *start(void *unused)
 
 __attribute__((constructor)) static void after_go(void)
 {
-	/* On a thread of its own, since Go gives those that call it an alternate
-	 * stack for signals. */
+	/* On a new thread, since Go gives threads that call it an alternate stack for
+	 * signals. */
 	pthread_t t;
 	if (pthread_create(&t, NULL, start, NULL) == 0)
 		pthread_join(t, NULL);

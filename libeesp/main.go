@@ -1,6 +1,6 @@
-// Command libeesp is the C ABI: built with -buildmode=c-shared or c-archive it
-// is libeesp.so and libeesp.a. shim.c holds the C functions of include/eesp.h;
-// here are the few that it calls. No logic.
+// Command libeesp is the C library: built with -buildmode=c-shared or c-archive it is
+// libeesp.so and libeesp.a. shim.c has the C functions of include/eesp.h. They call the
+// functions here, which convert arguments and call internal/eesp and internal/burst.
 package main
 
 /*
@@ -121,7 +121,7 @@ func report(err error, text *C.char) C.int {
 	}
 	s := status.ErrInternal
 	errors.As(err, &s)
-	// The status is returned: the text is what is not in it, if there is any.
+	// The text is without the status, which is returned; the status alone has no text.
 	what, more := strings.CutPrefix(err.Error(), s.Error()+": ")
 	if !more {
 		what = strings.TrimPrefix(what, "eesp: ")
@@ -132,7 +132,7 @@ func report(err error, text *C.char) C.int {
 	return C.int(s)
 }
 
-// guard keeps a panic from cgo call into C.
+// guard turns a panic into a status, so that none reaches C.
 func guard(text *C.char, st *C.int) {
 	if p := recover(); p != nil {
 		*st = report(say.Errorf("%w: %v", status.ErrInternal, p), text)
@@ -305,7 +305,7 @@ func eespGoGroupFree(object C.uint64_t) {
 	}
 }
 
-// withGroup runs f on the group in a object.
+// withGroup calls f with the group that has this number.
 func withGroup(object C.uint64_t, text *C.char, f func(g *eesp.Group) error) (st C.int) {
 	defer guard(text, &st)
 	g := groups.get(object)
@@ -446,7 +446,7 @@ func eespGoGroupGetDER(object C.uint64_t, level C.int, der *C.uint8_t, n *C.size
 	return withGroup(object, text, func(g *eesp.Group) error {
 		var buf []byte
 		if der != nil {
-			buf = octets(der, min(*n, 4096)) // the longest is shorter
+			buf = octets(der, min(*n, 4096)) // more than any needs
 		}
 		k, err := g.WriteRootKeyDER(buf, eesp.Level(level))
 		if err == nil || errors.Is(err, status.ErrRoom) {
@@ -861,7 +861,7 @@ func descs(pkts *C.eesp_pkt, n C.size_t) []profile.Desc {
 	return unsafe.Slice((*profile.Desc)(unsafe.Pointer(pkts)), n)
 }
 
-// failed marks a whole burst.
+// failed ends all packets of a burst with one status.
 func failed(d []profile.Desc, c status.Code) C.size_t {
 	for i := range d {
 		d[i].Status, d[i].Out, d[i].OutLen, d[i].ID, d[i].TSC = c, 0, 0, 0, 0
@@ -869,7 +869,8 @@ func failed(d []profile.Desc, c status.Code) C.size_t {
 	return 0
 }
 
-// caught ends a burst that panicked.
+// caught ends a burst in which Go code panicked: the worker is wiped, and all packets are
+// ErrInternal.
 func caught(worker C.uint64_t, d []profile.Desc, good *C.size_t) {
 	if p := recover(); p != nil {
 		workers.get(worker).Scrub()
@@ -916,7 +917,7 @@ func eespGoWindow(object C.uint64_t, flow *C.struct_eesp_flow) (window C.uintptr
 	return C.uintptr_t(receivers.get(object).Burst().Window(unsafe.Pointer(flow)))
 }
 
-// outside is struct eesp_udp as internal/burst sees it.
+// outside converts struct eesp_udp.
 func outside(u *C.eesp_udp) (e burst.UDP) {
 	e.Transport = u.mode == C.EESP_UDP_TRANSPORT
 	a := (*eesp.Addr)(unsafe.Pointer(&u.addr))
@@ -978,7 +979,7 @@ var (
 	directs  = map[*kernel.Backend]*C.struct_eesp_direct{}
 )
 
-// direct is a backend's kernels for C, in memory of C's that is never freed.
+// direct returns a backend's kernel.Direct in C memory, which is never freed.
 func direct(be *kernel.Backend) *C.struct_eesp_direct {
 	if be.Direct == nil {
 		return nil
@@ -1058,7 +1059,7 @@ func jobs(first *C.eesp_job, n C.size_t) []kernel.Job {
 	return unsafe.Slice((*kernel.Job)(unsafe.Pointer(first)), n)
 }
 
-// outcome reports a burst of jobs: good ones, or none and an error.
+// outcome returns how many jobs are good; with an error none is, and its text is reported.
 func outcome(good int, err error, text *C.char) C.size_t {
 	if err != nil {
 		report(err, text)
@@ -1066,7 +1067,7 @@ func outcome(good int, err error, text *C.char) C.size_t {
 	return C.size_t(good)
 }
 
-// noneGood ends a burst of jobs that panicked.
+// noneGood ends a burst of jobs in which Go code panicked.
 func noneGood(worker C.uint64_t, jobs []kernel.Job, text *C.char, good *C.size_t) {
 	if p := recover(); p != nil {
 		workers.get(worker).Scrub()

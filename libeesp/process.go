@@ -12,10 +12,10 @@ import (
 	"libeesp/internal/burst"
 )
 
-// What the library takes of its process: memory, threads.
+// What the library uses of its process: memory and threads.
 
-// The first collection comes at some 8 MiB of heap, the next at three times what
-// was alive. Bursts allocate nothing: only set-up makes garbage.
+// gcPercent makes the collector run first at some 8 MiB of heap, then when the heap is three
+// times what was alive. Bursts allocate nothing: only set-up makes garbage.
 const gcPercent = 200
 
 // setGCPercent is what debug.SetGCPercent calls. Package runtime/debug would bring os and fmt with it, a
@@ -35,26 +35,26 @@ func eespGoStart() {
 	procs.grow(spare)
 }
 
-// places says how many threads may be in Go at a time (GOMAXPROCS). More callers
-// than that wait for each other for milliseconds; and each place is worth a
-// thread of the runtime's, which it may want at any time, for a collection say, and
-// ends the process if it cannot have it. So both are taken together, beforehand.
+// places manages how many threads may be in Go at a time (GOMAXPROCS). If more threads call,
+// they wait for each other for milliseconds. But for each place the runtime may want one
+// more thread at any time, for example for a collection, and it ends the process if it
+// cannot have one. So places and threads are added together, beforehand.
 type places struct {
 	mu      sync.Mutex
-	n       int // as many there are
+	n       int // number of places
 	callers int // threads that are attached
 }
 
 const (
 	spare = 2  // for a thread that is not attached, and for the runtime itself
-	more  = 3  // threads beyond that: one sleeps until a timer, others hand their place on
-	step  = 4  // as many are added at a time, which stops the callers for a moment
-	most  = 32 // or as many as there are CPUs
+	more  = 3  // further threads of the runtime: one waits for timers, others hand over their place
+	step  = 4  // places that are added at a time, since adding stops all callers for a moment
+	most  = 32 // the most places, unless there are more CPUs
 )
 
 var procs places
 
-// attach counts a thread in.
+// attach counts one more thread, and adds places if necessary.
 func (p *places) attach() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,8 +70,8 @@ func (p *places) detach() {
 	p.callers--
 }
 
-// grow makes n places, if the threads for them can be had: else callers wait
-// for each other now and then. p.mu is held.
+// grow makes n places, if there can be threads for them; otherwise callers sometimes wait
+// for each other. p.mu is held.
 func (p *places) grow(n int) {
 	n = min(n, max(most, runtime.NumCPU()+spare))
 	threads := n - p.n
@@ -83,8 +83,8 @@ func (p *places) grow(n int) {
 	}
 	runtime.GOMAXPROCS(n)
 	p.n = n
-	// A goroutine that is locked to its thread keeps that while it waits, and the
-	// next one takes another.
+	// A goroutine that is locked to its thread keeps it while it waits, so that the next
+	// one needs another thread.
 	var here, done sync.WaitGroup
 	release := make(chan struct{})
 	for range n + more {
@@ -101,7 +101,7 @@ func (p *places) grow(n int) {
 	done.Wait()
 }
 
-// idle has workers of threads that have ended.
+// pool has workers of threads that have ended, for later threads.
 var pool struct {
 	mu   sync.Mutex
 	idle []*burst.Worker

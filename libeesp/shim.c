@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The C ABI: checks what C can check (NULL, handles, structures, forked child)
- * and makes one cgo call, or none for what the fast path (direct.c) takes.
+ * The C functions of include/eesp.h. They check what C can check (NULL, handles,
+ * structures, forked children) and make one cgo call, or none for packets that the fast
+ * path (direct.c) takes.
  */
 #define _GNU_SOURCE /* secure_getenv */
 #include <pthread.h>
@@ -14,40 +15,40 @@
 #include "_cgo_export.h"
 #include "shim.h"
 
-/* A handle: which table the object is in, and where. The magic number catches
- * handles of another kind, and most of those that were freed. */
+/* A handle has the kind of an object, and its number in the table of that kind. The kind
+ * is a magic number, to recognize handles of other kinds and most freed ones. */
 enum { KIND_GROUP = 0x65735047, KIND_SENDER = 0x65735053, KIND_RECEIVER = 0x65735052, KIND_PROXY = 0x65735058,
 	KIND_KDF = 0x6573504b, KIND_KEYSET = 0x65735059 };
 
 struct eesp_group { uint32_t kind; uint64_t object; };
-/* plan: set by Go, whenever keys change; NULL: all packets are Go's. */
+/* plan: Go sets it whenever keys change; NULL: all packets take the general path. */
 struct eesp_sender { uint32_t kind; uint64_t object; void *plan; };
 struct eesp_receiver { uint32_t kind; uint64_t object; void *plan; };
 struct eesp_proxy { uint32_t kind; uint64_t object; const struct eesp_receiver *receiver; const struct eesp_sender *sender; };
 struct eesp_kdf { uint32_t kind; uint64_t object; };
 struct eesp_keyset { uint32_t kind; uint64_t object; };
 
-/* What lies behind those that direct.c works with. */
+/* These two also have the view for direct.c. */
 struct kdf { struct eesp_kdf handle; struct eesp_kdf_view view; };
 struct keyset { struct eesp_keyset handle; struct eesp_keyset_view view; };
 #define VIEW(type, h) (&((struct type *)(uintptr_t)(h))->view)
 
-/* The calling thread's worker (0: none yet), and whether a burst is under way
- * (a signal handler that calls in is refused). */
+/* The calling thread's worker (0: none yet), and whether it is in a call: then a call from
+ * a signal handler is refused. */
 static __thread struct {
 	uint64_t worker;
 	int busy;
 	struct eesp_worker_view view;
-	uint64_t cgo_packets; /* packets that Go took */
+	uint64_t cgo_packets; /* packets that went to Go */
 	struct times_reading reading;
-	uint32_t flood;	      /* of fast paths */
+	uint32_t flood;	      /* see struct eesp_fast_path */
 	char error[EESP_ERROR_TEXT];
 } tls;
 
-/* A word that is 0 where the library cannot be used: in a second copy of it
- * (load.c), and in children made by fork: pthread_atfork's handler sees to
- * it, and where that is not called (_Fork, clone) the kernel, which hands them the
- * page empty, as it does with keys. */
+/* original points to a word that is 0 where the library cannot be used: in a second copy
+ * (load.c), and in forked children. There a handler of pthread_atfork sets it. Where
+ * handlers are not called (_Fork, clone) the kernel does: the page, like those of keys, is
+ * empty in children. */
 static volatile int here = 1, nowhere;
 static volatile int *original = &here;
 static pthread_key_t thread_key;
@@ -60,7 +61,7 @@ static void make_original(void)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	void *p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED || madvise(p, page, MADV_WIPEONFORK) != 0)
-		return; /* then no memory for keys can be had either */
+		return; /* there will be no memory for keys either */
 	*(int *)p = 1;
 	original = p;
 }
@@ -68,7 +69,7 @@ static void make_original(void)
 static void thread_ends(void *thread)
 {
 	uint64_t worker = tls.worker;
-	tls.worker = 0; /* another destructor of this thread may call in: it gets a new one */
+	tls.worker = 0; /* a later destructor of this thread may call the library: it gets a new one */
 	if (*original)
 		eespGoThreadDetach(worker);
 }
@@ -92,8 +93,8 @@ static eesp_status fail(eesp_status st, const char *text)
 
 static eesp_status argument(const char *text) { return fail(EESP_ERR_ARGUMENT, text); }
 
-/* Go cannot be called: there is none in forked children, and it takes no calls
- * from a signal handler that interrupts it. */
+/* Whether Go cannot be called: in forked children it does not run, and it cannot be called
+ * from a signal handler that interrupted it. */
 static inline int unusable(void) { return UNLIKELY(!*original || tls.busy); }
 
 static eesp_status why_unusable(void)
@@ -105,8 +106,8 @@ static eesp_status why_unusable(void)
 	return fail(EESP_ERR_UNSUPPORTED, "called from a signal handler during a burst");
 }
 
-/* Chooses the backend at the first call. Go's copy of the environment is from
- * load time, hence C's here, which heeds setuid programs. */
+/* Chooses the backend at the first call. Go's copy of the environment is from load time,
+ * so secure_getenv is used here, which also ignores it in set-user-ID programs. */
 static eesp_status ready(void)
 {
 	if (unusable())
@@ -114,7 +115,7 @@ static eesp_status ready(void)
 	return (eesp_status)eespGoReady(secure_getenv("EESP_BACKEND"), tls.error);
 }
 
-/* EESP_DIRECT=0 has Go take all packets. */
+/* Whether there may be a fast path: EESP_DIRECT=0 turns it off. */
 static int may_be_direct(void)
 {
 	const char *v = secure_getenv("EESP_DIRECT");
@@ -154,8 +155,8 @@ static int all_zero(const void *p, size_t n)
 	return n == 0;
 }
 
-/* Copies a caller's structure of another version: what it lacks is zero, what
- * this library does not know must be. */
+/* Copies a caller's structure, which may be of another version. Fields that it lacks become
+ * zero; fields that this library does not know must be zero. */
 static eesp_status copied(void *to, size_t size, size_t least, const void *from)
 {
 	uint32_t n;
@@ -192,7 +193,7 @@ static eesp_status versioned(void *to, size_t size, size_t least, const void *fr
 
 static void *handle(uint32_t kind, uint64_t object)
 {
-	/* All kinds begin the same. */
+	/* All kinds begin with kind and object. */
 	union { struct eesp_group g; struct eesp_sender o; struct eesp_proxy p; struct kdf k; struct keyset s; } *any = calloc(1, sizeof *any);
 	if (any) {
 		any->g.kind = kind;
@@ -317,7 +318,7 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 	if (!all_zero(c.reserved, sizeof c.reserved) || !all_zero(c.reserved2, sizeof c.reserved2) || c.reserved3 != 0)
 		return argument("eesp_group_config.reserved is not zero");
 	if (c.struct_size <= offsetof(eesp_group_config, draft) && c.profile == EESP_PROFILE_EESP)
-		c.draft = EESP_DRAFT_02; /* what there was when the program was built */
+		c.draft = EESP_DRAFT_02; /* the only draft when the program was built */
 	if (c.profile > EESP_PROFILE_EESP)
 		return fail(EESP_ERR_UNSUPPORTED, "eesp_group_config.profile: unknown");
 	if ((c.flags & ~(uint32_t)(EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV | EESP_GROUP_OPTIMIZED | EESP_GROUP_ALIGN8 |
@@ -389,8 +390,8 @@ EESP_API eesp_status eesp_group_wait(const eesp_group *group, uint32_t timeout_m
 
 /* ---- Following ---- */
 
-/* The thread that follows: run is Go's. All signals but those of its own faults
- * are other threads'. */
+/* The thread that follows an agent; run is the number for eespGoFollowRun. It blocks all
+ * signals except for those of faults. */
 static void *follow(void *run)
 {
 	eespGoFollowRun((uint64_t)(uintptr_t)run);
@@ -921,10 +922,10 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 	return 0;
 }
 
-/* More packets or jobs than memory can hold. */
+/* More packets or jobs than fit in memory. */
 #define MOST (SIZE_MAX / 256)
 
-/* call is what takes the burst. */
+/* The frame of a burst: checks, then call. */
 #define BURST(object, expected, call)                                          \
 	do {                                                                   \
 		if (UNLIKELY((object) == NULL || pkts == NULL || n == 0 || n > MOST)) \
@@ -954,8 +955,8 @@ EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t 
 	BURST(receiver, KIND_RECEIVER, direct_open(FAST_PATH(receiver), pkts, n));
 }
 
-/* udp as this library has it, or NULL and all packets are refused. Bursts have
- * no error text. */
+/* Returns a copy of udp in this version, or NULL after refusing all packets. Bursts have no
+ * error text. */
 static const eesp_udp *udp_config(eesp_udp *u, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
 	const uint32_t known = EESP_UDP_ECN | EESP_UDP_DSCP | EESP_UDP_DSCP_BACK | EESP_UDP_CHECKSUM6;
@@ -1074,8 +1075,7 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 	return st;
 }
 
-/* What bursts of jobs have in common. Whatever happens, no job is left with
- * an "ok" of an earlier call. */
+/* The beginning of bursts of jobs. In any case no job keeps an "ok" from an earlier call. */
 static int jobs_ready(const void *object, uint32_t kind, uint32_t expected, eesp_job *jobs, size_t n, int open)
 {
 	if (n > SIZE_MAX / 256) {

@@ -1,4 +1,4 @@
-/* What the shim and the Go side of the library share. Not installed. */
+/* Shared by the C files and the Go side of the library. Not installed. */
 #ifndef EESP_SHIM_H
 #define EESP_SHIM_H
 
@@ -7,7 +7,7 @@
 
 #define EESP_ERROR_TEXT 256 /* octets of a thread's last error */
 
-/* Kernels that C calls itself: kernel.Direct. */
+/* Kernels that C calls without a cgo call: kernel.Direct. */
 struct eesp_direct {
 	uintptr_t derive, expand[2], powers[2], raw[2][2], expanded[2][2], long_[2][2];
 	uint32_t limit[2], begin[2], quads, quad_octet, partial_max, long_least, residue_at, residue_len;
@@ -22,10 +22,11 @@ struct eesp_direct {
 	uintptr_t brief[2][2][2];
 };
 
-/* What a thread has for direct.c: burst.WorkerView. Locked memory of keys, of halves
- * of keys, of few expanded keys, for kernels, and of KDF inputs; and the words by which Go knows that
- * keys are in use; and room for AAD that does not lie in one piece. */
 enum { AAD_ROOM = PLAN_HEADER + 4 * 255 }; /* profile.MaxAAD */
+
+/* burst.WorkerView: a thread's locked memory for keys, halves of keys, expanded keys,
+ * kernels' scratch and KDF inputs; the words that keep keys in use from being wiped
+ * (keys.Reader); the worker's number; and memory for AAD that is not in one piece. */
 struct eesp_worker_view {
 	uint8_t *keys, *halves, *area, *scratch, *msgs;
 	uint64_t *active;
@@ -36,8 +37,8 @@ struct eesp_worker_view {
 };
 enum { AROUND_ROOM = 12 << 10 };
 
-/* What an eesp_kdf or eesp_keyset is to C; direct is NULL for a backend that
- * only Go can call. */
+/* The parts of an eesp_kdf and of an eesp_keyset that direct.c uses. direct is NULL for a
+ * backend that only Go can call. */
 struct eesp_kdf_view {
 	const struct eesp_direct *direct;
 	uint8_t *master, *counted; /* counted: two blocks */
@@ -51,17 +52,17 @@ struct eesp_keyset_view {
 void clear_registers(void); /* clear.c */
 
 /* load.c */
-const char *refused_copy(void); /* why this copy of the library is not to be used, or NULL */
+const char *refused_copy(void); /* why this copy of the library cannot be used, or NULL */
 int can_have_threads(int n);
 
 #define LIKELY(c) __builtin_expect(!!(c), 1)
 #define UNLIKELY(c) __builtin_expect(!!(c), 0)
 
-#define CHUNK 32 /* most jobs of a kernel call */
+#define CHUNK 32 /* kernel.Chunk: the most jobs of a kernel call */
 
 /*
- * direct.c: the fast path: common cases that need no cgo call. Each returns 0, and has done
- * nothing, if the case is Go's, which does the same and more.
+ * direct.c: the fast path, for common cases, without a cgo call. A function that returns 0
+ * has done nothing: then the caller calls Go, which handles all cases.
  */
 int direct_derive(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n,
 		  uint8_t *keys);
@@ -69,46 +70,47 @@ int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view
 		 eesp_job *jobs, size_t n, int seal, size_t *good);
 int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good);
 
-/* What a burst needs on the fast path: the thread's memory and worker, the
- * object's number, and the cell where its plan is. */
+/* What a burst needs on the fast path: the thread's memory and worker, the object's number,
+ * and the cell with its plan. */
 struct eesp_fast_path {
 	const struct eesp_worker_view *view;
 	uint64_t worker, object;
 	void *const *plan;
-	uint64_t *cgo_packets; /* packets that Go took */
-	struct times_reading *reading; /* the thread's */
-	uint32_t *flood; /* how many packets of the chunk before had to be refused, as a flood's are */
+	uint64_t *cgo_packets; /* the thread's count of packets that went to Go */
+	struct times_reading *reading; /* the thread's last reading of the clock */
+	uint32_t *flood; /* how many packets of the last chunk sift would have refused */
 };
-/* Bursts of any size; they return how many packets are good. */
+/* Seal and open bursts of any size, and return how many packets are good. */
 size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
 size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);
 
-/* Where an object counts packets by status and octets; and counts packets, and octets, of either
- * less if that is below 0. */
+/* The counts of an object: packets by status, and octets. direct_count adds to the counts of
+ * good packets and of octets; negative numbers subtract. */
 struct eesp_counts {
 	uint64_t *by, *octets;
 	struct eesp_share *shares;
 };
 void direct_count(const struct eesp_worker_view *view, const struct eesp_counts *c, uint64_t packets, uint64_t octets);
 
-/* What a sender's headers are like, or a receiver's (back: prefix, and next, which says that
- * there may be an extension); 0: there is no plan. */
+/* Describes headers, in octets: of a sender (direct_front), or of a receiver (direct_back:
+ * only prefix, and next, which says that there may be an extension). Both functions return 0
+ * if there is no plan. */
 struct eesp_front {
 	struct eesp_counts counts;
 	uint32_t header, tail, prefix; /* tail: most octets behind a payload */
-	int next, dummies; /* headers say which protocol payloads are of; 59 is for dummy packets */
+	int next, dummies; /* headers carry the payload's protocol; 59 means a dummy packet */
 };
 int direct_front(const struct eesp_fast_path *fp, struct eesp_front *f);
 int direct_back(const struct eesp_fast_path *fp, struct eesp_front *f);
 
-/* outer.c: proxies, and packets in UDP. They return how many packets are good, or SIZE_MAX, and have done nothing, if all are Go's. */
+/* outer.c: proxies, and packets in UDP. They return how many packets are good. SIZE_MAX: they
+ * have done nothing, and Go must take all packets. */
 size_t direct_proxy(const struct eesp_fast_path *open, const struct eesp_fast_path *seal, eesp_pkt *pkts, size_t n);
 size_t direct_udp_seal(const struct eesp_fast_path *fp, const eesp_udp *u, eesp_pkt *pkts, size_t n);
 size_t direct_udp_open(const struct eesp_fast_path *fp, const eesp_udp *u, eesp_pkt *pkts, size_t n);
 
-/* What up to CHUNK packets are done by, for each kind of plan. direct.c says which
- * those are. With WIDE defined it makes wide_executors, for plans that may be followed
- * with vectors of 64 octets. */
+/* Functions that seal or open up to CHUNK packets, by kind of plan (direct.c). With WIDE
+ * defined, direct.c makes wide_executors, for plans that have a wide form. */
 struct times_pass;
 typedef size_t seal_executor(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray);
 typedef size_t open_executor(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone,
@@ -119,7 +121,7 @@ struct eesp_executors {
 };
 extern const struct eesp_executors wide_executors;
 
-/* Starts a thread that runs what eespGoFollowRun has under a number. */
+/* Starts a thread that calls eespGoFollowRun with a number. */
 int start_follower(uint64_t run);
 
 #endif

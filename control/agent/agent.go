@@ -25,26 +25,26 @@ import (
 	"libeesp/control/socket"
 )
 
-// Version is what the agent says of itself.
+// Version is the agent's version, which it tells the server.
 const Version = "1.1"
 
-// ErrRevoked ends an agent whose member was revoked.
+// ErrRevoked is the error of an agent whose member was revoked.
 var ErrRevoked = errors.New("revoked")
 
-// Config is what an agent is made of.
+// Config describes an agent.
 type Config struct {
-	Memberships []Membership // one a controller; the first is the one that clients outside know
+	Memberships []Membership // one for each controller; clients outside know the first one's CA
 	Policy      socket.Policy
 	Log         *slog.Logger
-	// Dialer, for tests and for namespaces; nil: the network.
+	// Client makes the HTTP client; nil: HTTPClient. For tests and namespaces.
 	Client func(*tls.Config) *http.Client
 	Silent time.Duration // see socket.Server
-	// PolicyFile is read anew for each client that asks; "": Policy.
+	// PolicyFile is read again for each client that asks; "": Policy is used.
 	PolicyFile string
 }
 
-// Agent is a host's agent: the place where controllers meet. Each has levels of its own; a group
-// may have rings of several.
+// Agent is a host's agent. It may have several controllers, each with its own levels; a group may
+// have rings of several of them.
 type Agent struct {
 	Config
 	Planes      socket.Server
@@ -56,12 +56,12 @@ type Agent struct {
 	usage  map[int]map[string]socket.Usage
 	leases leases
 
-	hinted    time.Time // when a program's hint was last acted on
+	hinted    time.Time // when the agent last asked a server because of a hint
 	hintAfter time.Duration
 	hints     uint64
 }
 
-// New makes an agent, and loads what it had.
+// New makes an agent, and loads its caches.
 func New(c Config) (*Agent, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -98,8 +98,8 @@ func New(c Config) (*Agent, error) {
 
 func (a *Agent) first() *Controller { return a.controllers[0] }
 
-// of are the controllers that a group has a ring of, in the order of their levels; without rings (psp)
-// that of its own level.
+// of returns the controllers whose rings a group has, in the order of their levels; for a group
+// without rings (psp), the controller of its level.
 func (a *Agent) of(g *record.Group) (cs []*Controller) {
 	none := g.Rings == [record.Levels]record.ID{}
 	for lv := record.Zone; lv < record.Levels; lv++ {
@@ -110,10 +110,11 @@ func (a *Agent) of(g *record.Group) (cs []*Controller) {
 	return cs
 }
 
-// may says whether a controller may announce a group. With several controllers the host's own files
-// decide: a group has rings of exactly those that its name stands with, and the one of the lowest
-// level announces it. So none can take another's ring out of a group, put one of its own in, or
-// announce a group of others. Nor is a name given to another group: what is in force stays.
+// may returns an error if a controller may not announce a group. With several controllers the host's
+// files decide (Membership.Groups): a group has rings of exactly those controllers that list its name,
+// and the one of the lowest level announces it. So no controller can remove another's ring from a
+// group, add its own, or announce a group of others. A group must not have the name of another one in
+// force.
 func (a *Agent) may(c *Controller, g *record.Group) error {
 	for _, l := range a.levels {
 		for id, o := range l.groups {
@@ -148,7 +149,8 @@ func (a *Agent) may(c *Controller, g *record.Group) error {
 	return nil
 }
 
-// seal says whether data planes may seal with a group's keys now.
+// seal returns whether data planes may seal with a group's keys now: SealYes or another value of
+// package socket.
 func (a *Agent) seal(l *level, g *group) uint8 {
 	cs := a.of(&g.rec)
 	if slices.ContainsFunc(cs, func(c *Controller) bool { return c.fenced }) {
@@ -168,7 +170,7 @@ func (a *Agent) seal(l *level, g *group) uint8 {
 		if gl == nil || gl.rings[id] == nil {
 			return socket.SealNo
 		}
-		// Before REJOIN nobody waits for this member.
+		// Before REJOIN rotations do not wait for this member.
 		if gl.member.State != record.MemberActive {
 			return socket.SealNo
 		}
@@ -181,10 +183,10 @@ func (a *Agent) seal(l *level, g *group) uint8 {
 	return socket.SealYes
 }
 
-// maxStale is for how many seconds a group may seal that hears nothing, of one of its controllers
-// or, nil, of any; 0: for ever.
+// maxStale returns how many seconds a group may seal without hearing from a controller (nil: from any
+// of its controllers); 0: no limit.
 func (a *Agent) maxStale(g *group, of *Controller) (least uint32) {
-	if g.rec.Profile == record.ProfilePSP { // no ring says
+	if g.rec.Profile == record.ProfilePSP { // it has no ring, whose policy would say
 		return record.DefaultPolicy.MaxStale
 	}
 	for lv, id := range g.rec.Rings {
@@ -197,7 +199,7 @@ func (a *Agent) maxStale(g *group, of *Controller) (least uint32) {
 	return least
 }
 
-// publish makes a group's state the desired one. a.mu is held.
+// publish gives the state of a group to data planes. a.mu is held.
 func (a *Agent) publish(l *level, g *group) {
 	st := socket.State{Group: g.rec, Seal: a.seal(l, g), MaxStale: a.maxStale(g, nil)}
 	for lv, id := range g.rec.Rings {
@@ -221,7 +223,7 @@ func (a *Agent) publish(l *level, g *group) {
 	a.Planes.Set(st)
 }
 
-// publishOf does so with all groups that a controller has a part in.
+// publishOf calls publish for all groups that have something of a controller.
 func (a *Agent) publishOf(c *Controller, publish func(*level, *group)) {
 	for _, l := range a.levels {
 		for _, g := range l.groups {
@@ -239,8 +241,8 @@ func clock(id int32) time.Duration {
 }
 func bootTime() time.Duration { return clock(unix.CLOCK_BOOTTIME) }
 
-// ids gives out IDs of the session's blocks, each once. Without a server, since
-// the start, a ConnectionID is random with the top bit set.
+// ids gives out IDs from the session's blocks, each once. If no server has answered since the start,
+// ConnectionIDs are random with the top bit set.
 func (a *Agent) ids(ctx context.Context, g *record.Group, n int) ([]uint64, error) {
 	kind := record.KindDevice
 	switch {
@@ -254,9 +256,9 @@ func (a *Agent) ids(ctx context.Context, g *record.Group, n int) ([]uint64, erro
 	return a.numbers(ctx, g, kind, n)
 }
 
-// numbers are those of a kind, by the controller that a group belongs to. One that gave a number twice
-// would have two hosts use a nonce twice, whatever the other controllers' keys are: where a group has
-// rings of several, the host draws its numbers itself.
+// numbers returns IDs of a kind from the controller that a group belongs to. A controller that gave an
+// ID twice would make two hosts repeat nonces, even under keys that it does not know. So for a group
+// with rings of several controllers the host draws random IDs.
 func (a *Agent) numbers(ctx context.Context, g *record.Group, kind record.IDKind, n int) ([]uint64, error) {
 	a.mu.Lock()
 	cs, l := a.of(g), a.levels[g.Level]
@@ -270,7 +272,7 @@ func (a *Agent) numbers(ctx context.Context, g *record.Group, kind record.IDKind
 	return l.c.numbers(ctx, kind, n)
 }
 
-// drawn are ConnectionIDs that no server gave: random ones, with the top bit set.
+// drawn returns random ConnectionIDs, with the top bit set; servers give out none with it.
 func drawn(n int) (out []uint64) {
 	for range n {
 		var b [8]byte
@@ -280,7 +282,7 @@ func drawn(n int) (out []uint64) {
 	return out
 }
 
-// used keeps what programs report, sums of which go to the server.
+// used adds a program's report of usage to the sums that go to the server.
 func (a *Agent) used(pid int, u socket.Usage) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -290,13 +292,13 @@ func (a *Agent) used(pid int, u socket.Usage) {
 	a.usage[pid][fmt.Sprintf("%s %d", u.Ring, u.Gen)] = u
 }
 
-// hintEvery is how often at most hints of all programs have the agent ask a server.
+// hintEvery is the least time between two requests that hints of programs cause.
 const hintEvery = 10 * time.Second
 
-// hint is a program's word that packets name a key which it has not. The server is asked for a
-// checkpoint, for which it reads the store's head, and sends what is newer; without a server the
-// next one is tried at once. Anybody can forge such packets, so that it is seldom and not at one
-// time on all hosts.
+// hint handles a program's hint that packets name a newer key. The agent asks the server for a
+// checkpoint: the server then reads the store's head and sends newer records. Without a connection,
+// the agent tries the next server at once. Anybody can forge such packets, so the agent does so
+// seldom, and with a random delay, so that not all hosts ask at one time.
 func (a *Agent) hint() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -340,8 +342,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return first
 }
 
-// watchClock stops sealing when a group's max_stale has passed, and when this
-// machine slept for longer than it takes to be excluded.
+// watchClock stops sealing when a group's max_stale has passed, and when this machine slept longer
+// than the time after which members are excluded.
 func (a *Agent) watchClock(ctx context.Context) {
 	last := bootTime() - clock(unix.CLOCK_MONOTONIC)
 	was := map[record.ID]uint8{}
@@ -380,30 +382,31 @@ func (a *Agent) publishIfChanged(l *level, g *group) {
 	}
 }
 
-// Status is what the agent knows, for people and scripts. What is embedded is the first controller's.
+// Status is the agent's state, for people and scripts. The embedded part is that of the first
+// controller.
 type Status struct {
 	ControllerStatus
 	Controllers []ControllerStatus `json:"controllers"`
 	Groups      []GroupStatus      `json:"groups"`
 	Programs    []string           `json:"programs"`
-	Hints       uint64             `json:"hints,omitempty"` // times that packets named a key that had not come, and a server was asked
+	Hints       uint64             `json:"hints,omitempty"` // how often a server was asked because packets named a newer key
 	Heads       []HeadStatus       `json:"heads"`
 }
 
-// ControllerStatus is what it knows of one controller.
+// ControllerStatus is the agent's state at one controller.
 type ControllerStatus struct {
 	Levels  string            `json:"levels"`
 	Cluster string            `json:"cluster"`
 	Member  string            `json:"member"`
 	Session string            `json:"session"`
 	Server  string            `json:"server,omitempty"`
-	Servers []string          `json:"servers"` // where they are
+	Servers []string          `json:"servers"` // their addresses
 	Online  bool              `json:"online"`
 	Fenced  bool              `json:"fenced,omitempty"`
 	Revoked bool              `json:"revoked,omitempty"`
 	Heard   float64           `json:"heard_seconds"`
 	Error   string            `json:"error,omitempty"`
-	Refused map[string]string `json:"refused,omitempty"` // groups that it may not announce: why
+	Refused map[string]string `json:"refused,omitempty"` // groups that it may not announce, and why
 }
 
 // HeadStatus is the newest entry of a level that the agent knows: eespctl audit
@@ -415,14 +418,14 @@ type HeadStatus struct {
 	Hash   string `json:"hash"`
 }
 
-// GroupStatus is a group's.
+// GroupStatus is the state of a group.
 type GroupStatus struct {
 	Name  string       `json:"name"`
 	Seal  string       `json:"seal"`
 	Rings []RingStatus `json:"rings"`
 }
 
-// RingStatus is a ring's.
+// RingStatus is the state of a ring.
 type RingStatus struct {
 	Level   string `json:"level"`
 	State   string `json:"state"`
@@ -432,7 +435,7 @@ type RingStatus struct {
 	Why     string `json:"why,omitempty"`
 }
 
-// Status gathers it.
+// Status returns the agent's state.
 func (a *Agent) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -19,9 +19,8 @@ import (
 
 const cacheMagic = "EESPCAC1"
 
-// cacheKey is the key of the cache file: sealed by systemd-creds, which uses the
-// TPM if there is one, or in a file of its own, which protects against nothing
-// but a copy of the cache alone.
+// cacheKey returns the key of the cache file. It is sealed by systemd-creds, which uses the TPM if
+// there is one, or in a plain file, which only protects against a copy of the cache alone.
 func cacheKey(dir string, warn func(string)) ([]byte, error) {
 	cred, plain := filepath.Join(dir, "cache.key.cred"), filepath.Join(dir, "cache.key")
 	if b, err := os.ReadFile(cred); err == nil {

@@ -28,8 +28,8 @@ import (
 	"libeesp/control/socket"
 )
 
-// Membership is what makes this host a member at one controller: nothing of it, and nothing in its
-// directory, is another controller's too.
+// Membership makes this host a member at one controller. Controllers share nothing of it, nor of its
+// directory.
 type Membership struct {
 	Cluster record.ID
 	Name    string
@@ -39,16 +39,17 @@ type Membership struct {
 	CA      *x509.Certificate
 	Cert    *x509.Certificate
 	Key     ed25519.PrivateKey
-	// Groups are the names, or patterns, of the groups that have a ring at its levels; none: all.
-	// It is asked only where a host has several controllers.
+	// Groups are the names, or patterns of names, of the groups that have a ring at its levels;
+	// none: all. It is used only if a host has several controllers.
 	Groups []string
-	Renew  func(ctx context.Context, c *Controller) error
-	// Learned keeps where the servers are; they say so themselves.
+	// Renew renews the certificate if it is due.
+	Renew func(ctx context.Context, c *Controller) error
+	// Learned stores the addresses of the servers, which a server told.
 	Learned func(servers []string) error
 }
 
-// Controller is a controller as a host sees it: its levels, a session, a stream to one of its
-// servers, and a cache. What it says counts for its own levels alone.
+// Controller is the agent's end of one controller: its levels, a session, a stream to one of its
+// servers, and a cache. Its records count for its own levels only.
 type Controller struct {
 	Membership
 	a    *Agent
@@ -58,31 +59,31 @@ type Controller struct {
 
 	// a.mu guards these.
 	session  record.ID
-	servers  []string // where they are
+	servers  []string // their addresses
 	resumes  bool
 	loading  bool
-	levels   map[record.Level]*level // its own
+	levels   map[record.Level]*level // those of this controller
 	blocks   map[record.IDKind][]uint32
-	next     map[record.IDKind]uint64 // number inside the first block
+	next     map[record.IDKind]uint64 // next number in the first block
 	online   bool
 	server   string
 	fenced   bool
 	revoked  bool
-	fresh    bool          // a checkpoint of this session came
-	heard    time.Duration // boot-time clock of the last checkpoint
-	slept    bool          // asleep for too long: ask before sealing
-	dirty    bool          // what is not of a ring is newer than the cache
+	fresh    bool          // this session had a checkpoint
+	heard    time.Duration // boot time of the last checkpoint
+	slept    bool          // the machine slept too long: no sealing before a checkpoint
+	dirty    bool          // records other than rings are newer than the cache
 	unsynced int           // octets of records since the last Sync
 	lastErr  string
 	send     chan []byte
-	refused  map[string]string // groups that it may not announce: why
-	ask      chan struct{}     // a checkpoint is wanted now
+	refused  map[string]string // groups that it may not announce, and why
+	ask      chan struct{}     // asks for a checkpoint at once
 }
 
-// What a controller may have this host keep.
+// Limits of what this host keeps for a controller.
 const (
-	mostUnsynced = 64 << 20 // octets until a Sync
-	mostOfALevel = 4096     // rings, and groups
+	mostUnsynced = 64 << 20 // octets of records until a Sync
+	mostOfALevel = 4096     // rings of a level, and groups
 )
 
 func newController(a *Agent, m Membership) (*Controller, error) {
@@ -106,7 +107,7 @@ func newController(a *Agent, m Membership) (*Controller, error) {
 	return c, err
 }
 
-// of names the levels that it is the controller of.
+// of returns the names of the controller's levels, for messages.
 func (c *Controller) of() string {
 	var l []string
 	for lv := record.Zone; lv < record.Levels; lv++ {
@@ -117,7 +118,7 @@ func (c *Controller) of() string {
 	return strings.Join(l, ",")
 }
 
-// has says whether a group of this name has a ring at its levels, as the host was told.
+// has reports whether a group of this name has a ring at its levels, by Membership.Groups.
 func (c *Controller) has(name string) bool {
 	return len(c.Groups) == 0 || slices.ContainsFunc(c.Groups, func(p string) bool { ok, _ := path.Match(p, name); return ok })
 }
@@ -133,10 +134,9 @@ type level struct {
 	memUnder []byte // the delegation by which it was verified
 	rings    map[record.ID]*ring
 	groups   map[record.ID]*group
-	// What came since the last Sync.
-	batch   []entry
-	pending map[record.ID]*ring // wait for a KEK
-	waits   *record.Known       // for a checkpoint of this head
+	batch    []entry             // entries since the last Sync
+	pending  map[record.ID]*ring // rings that wait for a KEK
+	waits    *record.Known       // a head that needs a checkpoint
 }
 
 type entry struct {
@@ -164,13 +164,13 @@ type group struct {
 	raw []byte
 }
 
-// reset forgets all that is known of a level.
+// reset forgets everything about a level.
 func (l *level) reset() {
 	*l = level{c: l.c, rings: map[record.ID]*ring{}, groups: map[record.ID]*group{}, pending: map[record.ID]*ring{}}
 }
 
-// newSession begins anew with a name of its own: what another machine may have
-// of the old one is worth nothing.
+// newSession begins a session with a new ID and key: another machine that has the old ones can do
+// nothing with them.
 func (c *Controller) newSession() error {
 	k, err := record.NewHPKEKey()
 	if err != nil {
@@ -184,8 +184,8 @@ func (c *Controller) newSession() error {
 
 func (c *Controller) cacheFile() string { return filepath.Join(c.Dir, "cache") }
 
-// save writes the cache, synced. a.mu is held. with stands in place of what is
-// in force of its ring.
+// save writes the cache and syncs it. If with is not nil, it is written instead of the ring in force.
+// a.mu is held.
 func (c *Controller) save(with *ring) error {
 	var b []byte
 	defer func() { clear(b[:cap(b)]) }()
@@ -217,7 +217,7 @@ func (c *Controller) save(with *ring) error {
 	return writeCache(c.cacheFile(), c.key, c.Cluster, b)
 }
 
-// load reads the cache: data planes may open at once with what is in it.
+// load reads the cache. Data planes may open with its keys at once.
 func (c *Controller) load() error {
 	b, err := readCache(c.cacheFile(), c.key, c.Cluster)
 	if errors.Is(err, os.ErrNotExist) {
@@ -281,10 +281,9 @@ func (c *Controller) load() error {
 	return nil
 }
 
-// take verifies one record and puts it where Sync finds it. For a ring it
-// returns it.
+// take verifies one record and stores it for Sync. It returns the ring if it is one.
 func (c *Controller) take(raw []byte) (*ring, error) {
-	// Pushes repeat what seldom changes; what was verified need not be again.
+	// Pushes repeat records that seldom change: those that were verified are not verified again.
 	for _, l := range c.levels {
 		if l.delegRaw != nil && bytes.Equal(raw, l.delegRaw) || l.memRaw != nil && bytes.Equal(raw, l.memRaw) && bytes.Equal(l.memUnder, l.delegRaw) {
 			return nil, nil
@@ -296,8 +295,8 @@ func (c *Controller) take(raw []byte) (*ring, error) {
 		}
 		_, err := l.deleg.VerifyBy(raw, b, c.Cluster, role)
 		if err != nil && c.loading {
-			// What is cached was verified, and is this host's own word; an instance may have
-			// left since that signed it.
+			// A record from the cache was verified before. The instance that signed it may have left
+			// since.
 			err = record.Decode(raw, b)
 		}
 		return err
@@ -342,7 +341,7 @@ func (c *Controller) take(raw []byte) (*ring, error) {
 		if err := verify(l, &r.rec, record.RoleRotate); err != nil {
 			return nil, err
 		}
-		// The entry that put it names it.
+		// The entry that put the record must name it.
 		for i := range l.batch {
 			if e := &l.batch[i]; e.rec.Serial == r.rec.Serial && e.rec.Term == r.rec.Term && e.rec.Names(record.TypeRing, r.rec.ID, record.HashOf(raw)) {
 				r.entry, r.entRaw = e.hash, e.raw
@@ -379,7 +378,7 @@ func (c *Controller) take(raw []byte) (*ring, error) {
 			return nil, fmt.Errorf("group %s: its parameters changed, which they never do", g.rec.Name)
 		}
 		if err := c.a.may(c, &g.rec); err != nil {
-			// Its rings are followed all the same, for groups that it may announce.
+			// Its rings are followed all the same: groups that it may announce have them.
 			if c.refused[g.rec.Name] != err.Error() {
 				c.refused[g.rec.Name] = err.Error()
 				c.log.Error("a group is refused", "group", g.rec.Name, "err", err)
@@ -397,7 +396,7 @@ func (c *Controller) take(raw []byte) (*ring, error) {
 	return nil, nil
 }
 
-// follows walks the batch from the known head; true: it reaches the new one.
+// follows reports whether the entries in the batch lead from the known head to the new one.
 func (l *level) follows(to record.Known) bool {
 	if l.head == to {
 		return true
@@ -414,7 +413,7 @@ func (l *level) follows(to record.Known) bool {
 	return at.Serial == to.Serial && at.Hash == to.Hash
 }
 
-// accept takes a head for the newest: reached by the chain, or by a checkpoint.
+// accept makes a head the known one, after the chain or a checkpoint has proved it.
 func (l *level) accept(to record.Known) {
 	for _, e := range l.batch {
 		if e.hash == to.Hash {
@@ -424,10 +423,10 @@ func (l *level) accept(to record.Known) {
 	l.head, l.waits, l.batch = to, nil, nil
 }
 
-// older says whether a head is behind what is known.
+// older reports whether head a is behind head b.
 func older(a, b record.Known) bool { return a.Term < b.Term || a.Term == b.Term && a.Serial < b.Serial }
 
-// nack reports why a record is not taken; what is in force stays.
+// nack tells the server why a record is not installed. The ring in force stays.
 func (c *Controller) nack(l *level, r *ring, code record.Code, reason string) {
 	if r.nacked != reason {
 		c.log.Error("not acknowledged", "ring", r.rec.Name, "step", r.rec.Step, "code", code, "reason", reason)
@@ -467,8 +466,8 @@ func (c *Controller) out(raw []byte) {
 	}
 }
 
-// work does what is due for all rings of a level that wait. a.mu is held, but
-// for the time that data planes take.
+// work installs all rings of a level that wait, if they can be. a.mu is held, except while it waits
+// for data planes.
 func (c *Controller) work(ctx context.Context, l *level) {
 	for id, r := range l.pending {
 		old := l.rings[id]
@@ -488,7 +487,7 @@ func (c *Controller) work(ctx context.Context, l *level) {
 			continue
 		}
 		if !c.unseal(l, old, r) {
-			continue // the KEK is on its way
+			continue // the KEK was asked for
 		}
 		delete(l.pending, id)
 		if r.values == nil {
@@ -496,7 +495,7 @@ func (c *Controller) work(ctx context.Context, l *level) {
 		}
 		if err := c.save(r); err != nil {
 			c.nack(l, r, record.CodeCache, err.Error())
-			l.pending[id] = r // tried again with the next beat
+			l.pending[id] = r // tried again at the next beat
 			continue
 		}
 		if old != nil {
@@ -507,7 +506,7 @@ func (c *Controller) work(ctx context.Context, l *level) {
 	}
 }
 
-// check compares a record with what is in force.
+// check returns why a ring's record cannot follow the one in force; nil: it can.
 func check(old, r *ring) (record.Code, error) {
 	if old == nil {
 		return 0, nil
@@ -530,8 +529,8 @@ func check(old, r *ring) (record.Code, error) {
 	return 0, nil
 }
 
-// unseal opens a record's values: with the KEK that is here, stepped forward,
-// or one that it asks for. False: it has asked.
+// unseal opens the values of a record, with the KEK that is here, stepped forward. If there is none, it
+// asks the server for it and returns false.
 func (c *Controller) unseal(l *level, old, r *ring) bool {
 	if r.epoch == 0 && old != nil && old.epoch == r.rec.KEKEpoch && old.step <= r.rec.KEKStep && r.rec.KEKStep-old.step <= 1024 {
 		r.kek, r.epoch, r.step = old.kek, old.epoch, old.step
@@ -560,7 +559,7 @@ func (c *Controller) unseal(l *level, old, r *ring) bool {
 	return true
 }
 
-// install gives data planes a ring's state, waits for them, and acknowledges.
+// install stores a ring in the cache, gives it to data planes, waits for them, and acknowledges it.
 func (c *Controller) install(ctx context.Context, l *level, r *ring) {
 	var names []string
 	for _, gl := range c.a.levels {
@@ -601,7 +600,7 @@ func (c *Controller) install(ctx context.Context, l *level, r *ring) {
 	c.sendAck(l, r, record.CodeNone, "")
 }
 
-// numbers are those of a kind.
+// numbers returns n IDs of a kind from the session's blocks, and asks for blocks if necessary.
 func (c *Controller) numbers(ctx context.Context, kind record.IDKind, n int) (out []uint64, err error) {
 	for deadline := time.Now().Add(8 * time.Second); ; {
 		c.a.mu.Lock()
@@ -619,7 +618,7 @@ func (c *Controller) numbers(ctx context.Context, kind record.IDKind, n int) (ou
 			}
 			id := b<<width | num
 			if kind == record.KindSSI {
-				id |= 0xF0000000 // no source address is one
+				id |= 0xF0000000 // no source address has such octets
 			}
 			out = append(out, id)
 			if c.next[kind] = num + 1; num == most {
@@ -693,7 +692,7 @@ func (c *Controller) sendUsage() {
 	}
 }
 
-// run follows its servers until ctx ends, or the member is revoked there.
+// run follows the controller's servers until ctx ends, or the member is revoked.
 func (c *Controller) run(ctx context.Context) error {
 	go c.keepCert(ctx)
 	wait := time.Second
@@ -734,7 +733,7 @@ func (c *Controller) run(ctx context.Context) error {
 			}
 			c.a.mu.Unlock()
 			if bye.Code == record.ByeFenced {
-				wait = time.Minute // the newer one stays; come back if it ends
+				wait = time.Minute // the newer session stays; try again in case it ends
 			}
 		case record.ByeRefused, record.ByeLater:
 			c.log.Info("server says", "server", addr, "reason", bye.Reason)
@@ -744,7 +743,7 @@ func (c *Controller) run(ctx context.Context) error {
 		default:
 			c.log.Warn("no server", "server", addr, "err", err)
 		}
-		// Full jitter, so that all hosts at once are no storm.
+		// Full jitter, so that not all hosts come back at one time.
 		select {
 		case <-ctx.Done():
 		case <-c.ask:
@@ -755,7 +754,7 @@ func (c *Controller) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// keepCert renews the certificate in time. Renew says itself whether it is due.
+// keepCert calls Renew regularly, which renews the certificate when it is due.
 func (c *Controller) keepCert(ctx context.Context) {
 	for c.Renew != nil {
 		wait := time.Hour
@@ -771,8 +770,8 @@ func (c *Controller) keepCert(ctx context.Context) {
 	}
 }
 
-// drop erases all that the host had by this controller. Groups that have rings elsewhere too have no
-// key without these; those of others go on.
+// drop erases everything that the host had from this controller. Groups with a ring of it have no key
+// any more, even if they also have rings of others. Other groups go on.
 func (c *Controller) drop() {
 	c.a.mu.Lock()
 	defer c.a.mu.Unlock()
@@ -802,10 +801,10 @@ func (c *Controller) tls() *tls.Config {
 		}}
 }
 
-// SetCert puts a renewed certificate in force, from the next stream on.
+// SetCert sets a renewed certificate, for the next stream.
 func (c *Controller) SetCert(n *x509.Certificate) { c.a.mu.Lock(); defer c.a.mu.Unlock(); c.Cert = n }
 
-// HTTPClient is one that speaks HTTP/2 to a server of the cluster.
+// HTTPClient returns a client that speaks HTTP/2 to a server of the cluster.
 func HTTPClient(t *tls.Config) *http.Client {
 	tr := &http.Transport{TLSClientConfig: t, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}}
 	return &http.Client{Transport: tr}
@@ -915,7 +914,7 @@ func (c *Controller) stream(ctx context.Context, addr string) (bye record.Bye, e
 			c.askCheckpoint(nonces)
 			c.a.mu.Unlock()
 		case <-beat.C:
-			if err := c.a.tunnelled(ctx, addr); err != nil { // the route may have come since
+			if err := c.a.tunnelled(ctx, addr); err != nil { // the route may have changed since
 				return bye, err
 			}
 			c.a.mu.Lock()
@@ -952,7 +951,7 @@ func (c *Controller) stream(ctx context.Context, addr string) (bye record.Bye, e
 	}
 }
 
-// saveRest saves heads, rosters and groups, for which nobody waits.
+// saveRest saves the cache if heads, rosters or groups have changed. Nothing waits for that.
 func (c *Controller) saveRest() {
 	if !c.dirty {
 		return
@@ -964,7 +963,7 @@ func (c *Controller) saveRest() {
 	c.dirty = false
 }
 
-// retry does again what a ring was not acknowledged for.
+// retry tries again to install rings that were not acknowledged.
 func (c *Controller) retry(ctx context.Context) {
 	for _, l := range c.levels {
 		c.work(ctx, l)
@@ -976,7 +975,7 @@ func (c *Controller) retry(ctx context.Context) {
 	}
 }
 
-// receive takes one record of a server. a.mu is held.
+// receive handles one record from a server. a.mu is held.
 func (c *Controller) receive(ctx context.Context, addr string, raw []byte, nonces map[record.ID]bool, beat *time.Ticker) error {
 	switch record.TypeOf(raw) {
 	case record.TypeWelcome:
@@ -992,12 +991,12 @@ func (c *Controller) receive(ctx context.Context, addr string, raw []byte, nonce
 		}
 		c.learn(w.Servers)
 		if c.online {
-			break // it said only where servers are
+			break // it only told the servers' addresses
 		}
 		c.online, c.server, c.resumes, c.lastErr = true, addr, true, ""
 		c.fenced = false
 		c.log.Info("connected", "server", addr, "session", c.session)
-	case record.TypePing: // the server asks whether this end is alive
+	case record.TypePing: // the server checks whether this end is alive
 		var p record.Ping
 		if err := record.Decode(raw, &p); err != nil {
 			return err
@@ -1037,7 +1036,7 @@ func (c *Controller) receive(ctx context.Context, addr string, raw []byte, nonce
 		}
 		if !l.follows(s.Head) {
 			h := s.Head
-			l.waits = &h // until a checkpoint bridges the gap
+			l.waits = &h // a checkpoint must bridge the gap
 			c.askCheckpoint(nonces)
 			return nil
 		}
@@ -1070,15 +1069,15 @@ func (c *Controller) receive(ctx context.Context, addr string, raw []byte, nonce
 	return nil
 }
 
-// Addresses are where the servers are, as far as this host knows.
+// Addresses returns the addresses of the servers that this host knows.
 func (c *Controller) Addresses() []string {
 	c.a.mu.Lock()
 	defer c.a.mu.Unlock()
 	return slices.Clone(c.servers)
 }
 
-// learn takes over where a server says that all of them are. A wrong word costs a host its
-// servers and nothing else: it believes signatures. a.mu is held.
+// learn stores the addresses of all servers, which a server told. With wrong addresses a host loses its
+// servers, but no more: it trusts signatures only. a.mu is held.
 func (c *Controller) learn(said []record.Server) {
 	var l []string
 	for _, s := range said {
@@ -1107,7 +1106,7 @@ func (c *Controller) askCheckpoint(nonces map[record.ID]bool) {
 	}
 }
 
-// granted takes a checkpoint, or a KEK.
+// granted handles a grant: a checkpoint, and perhaps a KEK.
 func (c *Controller) granted(ctx context.Context, l *level, g *record.Grant, nonces map[record.ID]bool) error {
 	head := record.Known{Level: g.Level, Term: g.Term, Serial: g.Serial, Hash: g.Head}
 	if g.Ring.IsZero() {
@@ -1139,7 +1138,7 @@ func (c *Controller) granted(ctx context.Context, l *level, g *record.Grant, non
 		return nil
 	}
 	if g.RingHash != record.HashOf(r.raw) {
-		r.asked = time.Time{} // it has changed meanwhile, and is pushed
+		r.asked = time.Time{} // the ring has changed meanwhile; its new record will be pushed
 		return nil
 	}
 	kek, err := g.OpenKEK(c.Cluster, c.hpke)
@@ -1151,7 +1150,7 @@ func (c *Controller) granted(ctx context.Context, l *level, g *record.Grant, non
 	return nil
 }
 
-// synced does what a new head brings.
+// synced completes a Sync: it installs rings and publishes changes.
 func (c *Controller) synced(ctx context.Context, l *level) {
 	if l.waits != nil {
 		return
@@ -1159,5 +1158,5 @@ func (c *Controller) synced(ctx context.Context, l *level) {
 	c.work(ctx, l)
 	// The member's own state may have changed: whether it may seal.
 	c.a.publishOf(c, c.a.publishIfChanged)
-	c.dirty = true // saved with the next beat: what was acknowledged is saved already
+	c.dirty = true // saved at the next beat: rings that were acknowledged are saved already
 }

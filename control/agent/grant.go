@@ -20,28 +20,27 @@ import (
 	"libeesp/internal/link"
 )
 
-// A granter gives data keys to clients outside the cluster: a pair of IDs, one a
-// direction, out of blocks for clients. The keys are made, and the one down is used,
-// by a program of this host. Each side keeps the lease on a clock of its own, the
-// client's from before it asked, this one from after the answer. A step that ends the
-// use of a generation is acknowledged when no lease on it is left; an emergency's cuts
-// them off.
+// A granter gives data keys to clients outside the cluster. A client gets two IDs, one for each
+// direction, from blocks for clients. A program of this host makes the keys, and seals to the client
+// with one of them. Each side measures the lease with its own clock: the client from before its request,
+// the granter from after the answer. A step that ends the use of a generation is acknowledged when no
+// lease on it is left; in an emergency the leases end at once.
 
-// Leases.
+// Times and limits of leases.
 const (
 	MaxLease     = 10 * time.Minute
 	defaultLease = 5 * time.Minute
 )
 
-// ErrNotGranted: this client may not have these keys, or not now.
+// ErrNotGranted is the error if a client may not have keys, or not now.
 var ErrNotGranted = errors.New("not granted")
 
-// leases are what this granter has given.
+// leases are the leases of this granter.
 type leases struct {
 	all    []*lease
-	before time.Duration              // boot time until which there may be some of before a restart
-	asked  map[string][]time.Duration // by client: when it was given pairs, in the last minute
-	marked bool                       // the file that says that there are some is there
+	before time.Duration              // boot time until which leases from before a restart may last
+	asked  map[string][]time.Duration // by client: when it got pairs, in the last minute
+	marked bool                       // leaseFile exists
 }
 
 type lease struct {
@@ -50,12 +49,12 @@ type lease struct {
 	gens          [record.Levels]uint64
 	until         time.Duration
 	by            socket.Maker
-	cut           bool // the program seals to it no more
-	pending       bool // the program has not said yet of which generations it is
+	cut           bool // the program does not seal to the client any more
+	pending       bool // the program has not answered yet: the generations are not known
 	answer        record.ClientGrant
 }
 
-// leaseFile says that leases may live, also if the agent does not.
+// leaseFile is a file that exists while there may be leases, so that an agent knows it after a restart.
 func (a *Agent) leaseFile() string { return filepath.Join(a.first().Dir, "leases") }
 
 func (a *Agent) beganWithLeases() {
@@ -64,7 +63,7 @@ func (a *Agent) beganWithLeases() {
 	}
 }
 
-// expire forgets leases that ended. a.mu is held.
+// expire removes leases that ended. a.mu is held.
 func (a *Agent) expire() {
 	now := bootTime()
 	a.leases.all = slices.DeleteFunc(a.leases.all, func(x *lease) bool {
@@ -82,8 +81,8 @@ func (a *Agent) expire() {
 	}
 }
 
-// leased is for how long a ring's step is held up by leases on generations that are
-// not the current one any more. a.mu is held.
+// leased returns how long leases on generations that are no longer current hold up a ring's step. a.mu
+// is held.
 func (a *Agent) leased(r *ring) (left time.Duration) {
 	if r.rec.State == record.Prepared || r.rec.Class != record.ClassLevel {
 		return 0
@@ -111,7 +110,7 @@ func (a *Agent) leased(r *ring) (left time.Duration) {
 	return left
 }
 
-// uses says whether a group of this name uses a ring.
+// uses reports whether a group of this name has a ring.
 func (a *Agent) uses(name string, r *ring) bool {
 	for _, l := range a.levels {
 		for _, g := range l.groups {
@@ -123,15 +122,15 @@ func (a *Agent) uses(name string, r *ring) bool {
 	return false
 }
 
-// GrantRequest is what a client asks for.
+// GrantRequest is a client's request.
 type GrantRequest struct {
 	Group string `json:"group"`
-	// Renew is the ID up (psp: SPI) of a pair that it has: the same again, if its
-	// keys are still the newest, or another.
+	// Renew is the ID up (psp: SPI) of a pair that the client has. Its lease begins anew if its keys
+	// are still the newest; otherwise the client gets a new pair.
 	Renew uint64 `json:"renew,omitempty"`
 }
 
-// GrantTLS is what a granter shows, and asks of clients.
+// GrantTLS returns the TLS configuration for clients.
 func (a *Agent) GrantTLS() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -146,7 +145,7 @@ func (a *Agent) GrantTLS() *tls.Config {
 		}}
 }
 
-// GrantHandler serves clients: POST /v1/grant, answered by a client grant (C13).
+// GrantHandler serves clients: POST /v1/grant, answered with a ClientGrant (C13).
 func (a *Agent) GrantHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/grant", func(w http.ResponseWriter, r *http.Request) {
@@ -184,7 +183,7 @@ func refused(format string, x ...any) error {
 	return fmt.Errorf("%w: %s", ErrNotGranted, fmt.Sprintf(format, x...))
 }
 
-// rule is the policy's for a client and a group.
+// rule returns the policy's rule and lease for a client and a group. The error is ErrNotGranted.
 func (a *Agent) rule(h pki.Holder, group string) (socket.ClientRule, time.Duration, error) {
 	p := a.Policy
 	if a.PolicyFile != "" {
@@ -212,7 +211,7 @@ func (a *Agent) rule(h pki.Holder, group string) (socket.ClientRule, time.Durati
 	return socket.ClientRule{}, 0, refused("the granter's policy has no client %s with this key for group %s", h.Name, group)
 }
 
-// granter returns a group that this member may give keys of, and that can be used now.
+// granter returns a group of which this member may give keys now.
 func (a *Agent) granter(name string) (*record.Group, error) {
 	for _, l := range a.levels {
 		for _, g := range l.groups {
@@ -259,7 +258,7 @@ func (a *Agent) Grant(ctx context.Context, h pki.Holder, q GrantRequest) ([]byte
 	if old != nil && a.Planes.Renew(ctx, old.by, q.Group, old.down, span) == nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if bootTime() < old.until { // else it has ended meanwhile
+		if bootTime() < old.until { // otherwise it has ended meanwhile
 			old.until = bootTime() + span
 			return record.Encode(&old.answer)
 		}
@@ -318,7 +317,7 @@ func (a *Agent) Grant(ctx context.Context, h pki.Holder, q GrantRequest) ([]byte
 	defer a.mu.Unlock()
 	x.until = bootTime() + span
 	if err != nil {
-		x.until = 0 // nobody has the pair, if it was made
+		x.until = 0 // if the pair was made, the client did not get it
 		return nil, err
 	}
 	x.up, x.down, x.gens, x.by, x.pending = p.Up.ID, p.Down.ID, p.Gens, p.By, false
@@ -342,7 +341,7 @@ func side(k *link.DataKey) record.ClientSide {
 	return s
 }
 
-// newest says whether a pair is of the generations that are current.
+// newest reports whether a pair was made with the current generations.
 func (a *Agent) newest(x *lease, g *record.Group) bool {
 	for lv, id := range g.Rings {
 		if id.IsZero() {

@@ -10,10 +10,10 @@ import (
 	"libeesp/control/record"
 )
 
-// JoinTLS trusts the CA that an invite pins, which the server sends along, and
-// nobody else: no trust on first use.
+// JoinTLS returns a TLS configuration that trusts only the CA whose hash is in the invite. The server
+// sends that CA's certificate. So there is no trust on first use.
 func JoinTLS(inv *record.Invite) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, InsecureSkipVerify: true, // below
+	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, InsecureSkipVerify: true, // VerifyConnection does it
 		VerifyConnection: func(c tls.ConnectionState) error {
 			for _, x := range c.PeerCertificates[1:] {
 				if record.Hash(sha256.Sum256(x.Raw)) != inv.CA {

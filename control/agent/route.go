@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Traffic with servers must not go through the tunnels that it brings keys for: all hosts down
-// at once would not come up again. So an address is not used whose route is a device of a program
-// that follows here, or one that the policy names.
+// Traffic with servers must not go through tunnels whose keys it brings: if all hosts were down at
+// once, none could start again. So an address is not used if its route is a device of a program that
+// follows this agent, or one that the policy names.
 
-// tunnelled refuses a server's address that is reached through such a device.
+// tunnelled returns an error if a server's address is reached through such a device.
 func (a *Agent) tunnelled(ctx context.Context, addr string) error {
 	devices := a.Planes.Devices()
 	if len(devices) == 0 && len(a.Policy.Tunnels) == 0 {
@@ -33,7 +33,7 @@ func (a *Agent) tunnelled(ctx context.Context, addr string) error {
 	}
 	for _, ip := range ips {
 		dev, err := routeOf(ip.Unmap())
-		if err != nil { // no route: who dials it will say so
+		if err != nil { // no route: dialling will fail and say so
 			continue
 		}
 		program, is := devices[dev]
@@ -49,7 +49,7 @@ func (a *Agent) tunnelled(ctx context.Context, addr string) error {
 	return nil
 }
 
-// routeOf asks the kernel which device packets to an address leave by.
+// routeOf returns the device by which packets to an address leave.
 func routeOf(ip netip.Addr) (device string, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {

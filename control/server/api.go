@@ -27,7 +27,7 @@ import (
 	"libeesp/control/store"
 )
 
-// Handler serves agents and, with an admin's certificate, operators.
+// Handler serves agents, and operators with an admin's certificate.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/stream", s.serveStream)
@@ -62,27 +62,27 @@ func (s *Server) MetricsHandler() http.Handler {
 	return promhttp.HandlerFor(s.metrics.reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
-// TLSConfig is what the server shows, and asks of who comes. Expired member
-// certificates are let through to renew, and to nothing else.
+// TLSConfig returns the TLS configuration for agents and operators. Members with an expired
+// certificate are let through, but only to renew it.
 func (s *Server) TLSConfig() *tls.Config {
 	chain := pki.TLS(s.Cert, s.Key)
-	chain.Certificate = append(chain.Certificate, s.CA.Cert.Raw) // for who joins: the invite pins it
+	chain.Certificate = append(chain.Certificate, s.CA.Cert.Raw) // for hosts that join: their invite has its hash
 	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{chain}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2"},
 		VerifyConnection: func(c tls.ConnectionState) error {
 			if len(c.PeerCertificates) == 0 {
-				return nil // to join
+				return nil // only to join
 			}
 			_, err := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(s.CA.Cert), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, CurrentTime: s.Now()})
 			var inv x509.CertificateInvalidError
 			if errors.As(err, &inv) && inv.Reason == x509.Expired {
-				// Was it good at its end, and is that not too long ago?
+				// Was it valid until it expired, not longer than RenewGrace ago?
 				end := c.PeerCertificates[0].NotAfter
 				_, e := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pki.Pool(s.CA.Cert), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, CurrentTime: end})
 				if late := s.Now().Sub(end); e == nil && late >= 0 && late <= pki.RenewGrace {
-					return nil // serveRenew
+					return nil // only to renew: see current
 				}
 				err := fmt.Errorf("certificate is of %v to %v, this clock says %v", c.PeerCertificates[0].NotBefore, c.PeerCertificates[0].NotAfter, s.Now())
-				if e == nil { // it is ours: whose clock is wrong?
+				if e == nil { // it is of our CA: a clock may be wrong
 					s.Log.Warn("refused", "who", c.PeerCertificates[0].Subject.CommonName, "err", err)
 				}
 				return err
@@ -91,8 +91,8 @@ func (s *Server) TLSConfig() *tls.Config {
 		}}
 }
 
-// current refuses a certificate that is let through to renew only, and marks
-// the connection verified for the admin's check.
+// current refuses expired certificates for everything but renewal, and marks the connection as verified
+// for the admin's check.
 func (s *Server) current(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
@@ -125,12 +125,12 @@ type JoinRequest struct {
 	CSR    []byte `json:"csr"` // DER
 }
 
-// JoinAnswer is a certificate, and what stands behind it.
+// JoinAnswer is a member's certificate, with the CA's and the levels' roots.
 type JoinAnswer struct {
 	Cert     string   `json:"cert"` // PEM
 	CA       string   `json:"ca"`
 	Member   string   `json:"member"`
-	Roots    [][]byte `json:"roots"` // public keys, by level; the invite pins them
+	Roots    [][]byte `json:"roots"` // public keys, by level; the invite has their hashes
 	Servers  []string `json:"servers"`
 	Admitted bool     `json:"admitted"`
 }
@@ -192,12 +192,12 @@ func (s *Server) serveJoin(w http.ResponseWriter, r *http.Request) {
 		a, err = s.join(r.Context(), q)
 	}
 	if err == nil {
-		proved(r.Context()) // an invite is as good as a certificate
+		proved(r.Context()) // an invite counts as a certificate does
 	}
 	reply(w, a, err)
 }
 
-// requested is the key of a certificate request for a name.
+// requested checks a certificate request for a name and returns its key.
 func requested(raw []byte, name string) (ed25519.PublicKey, error) {
 	csr, err := x509.ParseCertificateRequest(raw)
 	if err != nil || csr.CheckSignature() != nil {
@@ -210,7 +210,7 @@ func requested(raw []byte, name string) (ed25519.PublicKey, error) {
 	return pub, nil
 }
 
-// useInvite takes one use of an invite, by transaction. Many hosts may come with the same at once.
+// useInvite takes one use of an invite, in a transaction: many hosts may use one invite at once.
 func (s *Server) useInvite(ctx context.Context, secret []byte, name string) (inv inviteRow, err error) {
 	s.inviting.Lock()
 	defer s.inviting.Unlock()
@@ -232,13 +232,13 @@ func (s *Server) useInvite(ctx context.Context, secret []byte, name string) (inv
 		if err == nil {
 			return inv, nil
 		}
-		if !errors.Is(err, store.ErrConflict) || try == 16 { // another server's was faster
+		if !errors.Is(err, store.ErrConflict) || try == 16 { // on a conflict, another server was faster: again
 			return inv, fmt.Errorf("invite: %w", err)
 		}
 	}
 }
 
-// join puts a member on the rosters. It has no rights before it is admitted.
+// join adds a member to the rosters. It has no rights until it is admitted.
 func (s *Server) join(ctx context.Context, q JoinRequest) (a JoinAnswer, err error) {
 	pub, err := requested(q.CSR, q.Name)
 	if err != nil {
@@ -340,12 +340,12 @@ type (
 		Names []string `json:"names"`
 		All   bool     `json:"all"`
 	}
-	// GroupRequest makes a group, with a ring at each level; or rings alone, for a group of
-	// another controller.
+	// GroupRequest makes a group with a ring at each level, or only rings, for a group of another
+	// controller.
 	GroupRequest struct {
 		Name   string   `json:"name"`
 		Levels []string `json:"levels"`
-		// Rings are those at levels of other controllers, by level.
+		// Rings are the IDs of rings of other controllers, by level.
 		Rings    map[string]string `json:"rings,omitempty"`
 		Profile  uint8             `json:"profile"`
 		AEAD     uint8             `json:"aead"`
@@ -373,7 +373,7 @@ type (
 )
 
 type (
-	// GranterRequest lets a member give data keys to clients, or not any more.
+	// GranterRequest allows a member to give data keys to clients, or ends that.
 	GranterRequest struct {
 		Name string `json:"name"`
 		Off  bool   `json:"off"`
@@ -383,12 +383,12 @@ type (
 		Name string `json:"name"`
 		CSR  []byte `json:"csr"` // DER
 	}
-	// ClientAnswer is it, and the CA's, by which the client knows granters.
+	// ClientAnswer has the client's certificate, and the CA's, to verify granters.
 	ClientAnswer struct {
 		Cert    string `json:"cert"` // PEM
 		CA      string `json:"ca"`
 		Cluster string `json:"cluster"`
-		Key     string `json:"key"` // its hash, which granters' policies name
+		Key     string `json:"key"` // hash of the client's key, for policies of granters
 	}
 )
 
@@ -448,7 +448,7 @@ func (s *Server) admin() http.Handler {
 	return mux
 }
 
-// Invite makes an invite; the store has only its hash.
+// Invite makes an invite. The store has only its hash.
 func (s *Server) Invite(ctx context.Context, _ string, q InviteRequest) (any, error) {
 	if q.Name == "" {
 		q.Name = "*"
@@ -477,7 +477,7 @@ func (s *Server) Invite(ctx context.Context, _ string, q InviteRequest) (any, er
 	return map[string]any{"invite": text, "uses": q.Uses, "minutes": q.Minutes}, nil
 }
 
-// Admit lets invited members have keys. They join the barrier when they have
+// Admit lets invited members have keys. Rotations wait for them (the barrier) from when they have
 // acknowledged the newest step.
 func (s *Server) Admit(ctx context.Context, by string, q AdmitRequest) (any, error) {
 	done := map[string]string{}
@@ -522,7 +522,7 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	}
 	if len(q.Levels) == 0 {
 		s.each(func(l *Level) error { q.Levels = append(q.Levels, l.Level.String()); return nil })
-		if q.Profile == record.ProfilePSP { // it has no ring, and belongs to one level
+		if q.Profile == record.ProfilePSP { // without ring, but of one level
 			q.Levels = q.Levels[:1]
 		}
 	}
@@ -612,7 +612,7 @@ func (s *Server) CreateGroup(ctx context.Context, by string, q GroupRequest) (an
 	return map[string]any{"group": g.ID.String(), "rings": g.Rings}, nil
 }
 
-// unused refuses a group's name that another has, at whatever level: programs follow by names.
+// unused returns an error if a group at any level has this name: programs follow groups by name.
 func (s *Server) unused(name string) error {
 	return s.each(func(l *Level) error {
 		l.mu.Lock()
@@ -626,7 +626,7 @@ func (s *Server) unused(name string) error {
 	})
 }
 
-// levelNamed is a level of this cluster by its name.
+// levelNamed returns the level of this cluster with a name.
 func (s *Server) levelNamed(name string) (*Level, error) {
 	lv, err := record.ParseLevel(name)
 	if err != nil {
@@ -638,7 +638,8 @@ func (s *Server) levelNamed(name string) (*Level, error) {
 	return nil, bad("this cluster has no level %s", name)
 }
 
-// CreateRing makes a ring at each of its levels and no group: another controller's group names them.
+// CreateRing makes a ring at each of the request's levels and no group: a group of another controller
+// will have them.
 func (s *Server) CreateRing(ctx context.Context, by string, q GroupRequest) (any, error) {
 	if !memberName.MatchString(q.Name) {
 		return nil, bad("a ring's name has letters, digits, '.', '_' and '-'")
@@ -682,7 +683,7 @@ func (s *Server) createRing(ctx context.Context, l *Level, by string, id record.
 	return err
 }
 
-// ringsNamed visits the rings of a name, or all.
+// ringsNamed calls f for the rings with a name; "": for all.
 func (s *Server) ringsNamed(name string, f func(*Level, record.ID) error) error {
 	n := 0
 	err := s.each(func(l *Level) error {
@@ -708,8 +709,8 @@ func (s *Server) ringsNamed(name string, f func(*Level, record.ID) error) error 
 	return err
 }
 
-// Rotate asks for a rotation. While one runs, a normal one joins it; an
-// emergency brings it to its end and begins anew.
+// Rotate starts a rotation. If one is running, a normal request joins it; an emergency completes it and
+// begins another.
 func (s *Server) Rotate(ctx context.Context, by string, q RotateRequest) (any, error) {
 	if q.Reason == "" {
 		q.Reason = "by hand: " + by
@@ -770,8 +771,8 @@ func (s *Server) Abort(ctx context.Context, by string, q NameRequest) (any, erro
 	})
 }
 
-// Revoke takes a member's rights away at all levels, and rotates its rings at
-// the first: one fresh generation shuts it out.
+// Revoke removes a member's rights at all levels, and rotates its rings at the first level: one new
+// generation is enough to exclude it.
 func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, error) {
 	found := false
 	first := true
@@ -810,7 +811,7 @@ func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, err
 	return map[string]string{"revoked": q.Name}, err
 }
 
-// Exclude takes members out of the barrier that have not acknowledged.
+// Exclude lets rotations go on without members that have not acknowledged.
 func (s *Server) Exclude(ctx context.Context, by string, q NameRequest) (any, error) {
 	found, err := s.changeMember(ctx, q.Name, func(m *record.Member) (*record.Head, bool) {
 		if m.State != record.MemberActive {
@@ -825,8 +826,8 @@ func (s *Server) Exclude(ctx context.Context, by string, q NameRequest) (any, er
 	return map[string]string{"excluded": q.Name}, err
 }
 
-// changeMember changes a member at each level: f returns what the log says of it, nil for
-// nothing to change, and whether it is the one that is meant.
+// changeMember changes a member at each level. f changes the member and returns the entry for the log
+// (nil: nothing to change), and whether this is the member.
 func (s *Server) changeMember(ctx context.Context, name string, f func(*record.Member) (*record.Head, bool)) (found bool, err error) {
 	err = s.each(func(l *Level) error {
 		_, err := l.commit(ctx, func() (*change, error) {
@@ -852,7 +853,7 @@ func (s *Server) changeMember(ctx context.Context, name string, f func(*record.M
 	return found, err
 }
 
-// Granter lets a member give data keys to clients, at all levels, or takes that away.
+// Granter allows a member to give data keys to clients, at all levels, or ends that.
 func (s *Server) Granter(ctx context.Context, by string, q GranterRequest) (any, error) {
 	reason := q.Name
 	if q.Off {
@@ -874,8 +875,8 @@ func (s *Server) Granter(ctx context.Context, by string, q GranterRequest) (any,
 	return map[string]any{"member": q.Name, "granter": !q.Off}, err
 }
 
-// Client makes a client's certificate. What a client may have is each granter's
-// policy, which names its key: the certificate alone gets it nothing.
+// Client makes a client's certificate. The certificate alone gives no rights: each granter's policy
+// names the key of a client and its groups.
 func (s *Server) Client(_ context.Context, by string, q ClientRequest) (any, error) {
 	pub, err := requested(q.CSR, q.Name)
 	if err != nil {
@@ -890,8 +891,8 @@ func (s *Server) Client(_ context.Context, by string, q ClientRequest) (any, err
 	return ClientAnswer{pemCert(c), pemCert(s.CA.Cert), s.Cluster.String(), fmt.Sprintf("%x", key)}, nil
 }
 
-// Epoch has a ring of tss go into the next epoch of its key: after hosts left or
-// came back. Counters begin at 0, and packets of long ago are refused.
+// Epoch moves a ring of tss to the next epoch of its key. Counters begin at 0 again, and packets of old
+// epochs are refused. It is for when hosts have left or come back.
 func (s *Server) Epoch(ctx context.Context, by string, q NameRequest) (any, error) {
 	epochs := map[string]uint16{}
 	return map[string]any{"epochs": epochs}, s.ringsNamed(q.Name, func(l *Level, id record.ID) error {
@@ -927,7 +928,7 @@ func (s *Server) Epoch(ctx context.Context, by string, q NameRequest) (any, erro
 	})
 }
 
-// AuditAnswer is a level's log, as it is signed.
+// AuditAnswer is a level's log of signed entries.
 type AuditAnswer struct {
 	Cluster    string   `json:"cluster"`
 	Level      string   `json:"level"`
@@ -956,14 +957,14 @@ func (s *Server) serveAudit(w http.ResponseWriter, r *http.Request) {
 	reply(w, out, nil)
 }
 
-// BackupRow is a key of the store.
+// BackupRow is a key of the store with its value.
 type BackupRow struct {
 	Key   string `json:"key"`
 	Value []byte `json:"value"`
 }
 
-// serveBackup is all of the store. Rings are sealed in it; who has an
-// instance's private key too can open them.
+// serveBackup sends the whole store. The rings in it are sealed, and can be opened only with an
+// instance's private key.
 func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 	kvs, _, err := s.Store.List(r.Context(), "")
 	if err != nil {
@@ -978,8 +979,8 @@ func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 	reply(w, rows, nil)
 }
 
-// serveImport puts a backup into a store that has nothing yet. Nothing is
-// written on top of it before the roots begin a new term.
+// serveImport writes a backup to an empty store. Nothing else is written to it before the roots begin a
+// new term.
 func (s *Server) serveImport(w http.ResponseWriter, r *http.Request) {
 	var rows []BackupRow
 	err := json.NewDecoder(io.LimitReader(r.Body, 1<<30)).Decode(&rows)
@@ -1000,7 +1001,7 @@ func (s *Server) Import(ctx context.Context, rows []BackupRow) error {
 	}); err != nil {
 		return err
 	}
-	// Heads last: without them a store is empty for whoever reads it.
+	// Heads last: without them the store still counts as empty.
 	head := func(r BackupRow) int {
 		if path.Base(r.Key) == "head" {
 			return 1
@@ -1026,11 +1027,11 @@ func (s *Server) Import(ctx context.Context, rows []BackupRow) error {
 	})
 }
 
-// TermRequest is the root's word that a store is the right one from now on.
+// TermRequest begins a new term by the root's delegation: from then on this store is the right one.
 type TermRequest struct {
 	Level      string `json:"level"`
 	Delegation []byte `json:"delegation"`
-	Last       uint64 `json:"last"` // highest generation known from elsewhere
+	Last       uint64 `json:"last"` // highest generation that is known from other sources, such as hosts
 }
 
 func (s *Server) serveTerm(w http.ResponseWriter, r *http.Request) {
@@ -1045,17 +1046,16 @@ func (s *Server) serveTerm(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]string{"level": q.Level}, err)
 }
 
-// Jumps after a restore: numbers that were given out since the backup are
-// skipped.
+// How many numbers are skipped after a restore: more than may have been given out since the backup.
 const (
 	generationJump = 16
 	blockJump      = 1 << 20
 	ssiJump        = 1 << 12
 )
 
-// RaiseTerm begins a higher term, by the root's delegation: the way back after a
-// restore. Allocators jump, and every ring begins with a generation above all
-// that may have been used: what a backup holds may be below members' floors.
+// RaiseTerm begins a higher term by the root's delegation, after a restore. Allocators skip numbers,
+// and every ring begins with a generation above all that may have been used, since generations of a
+// backup may be below members' floors.
 func (s *Server) RaiseTerm(ctx context.Context, lv record.Level, by string, q TermRequest) error {
 	l, d, err := s.delegation(lv, q.Delegation)
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 	"libeesp/control/record"
 )
 
-// An instance keeps a copy of its levels' newest records, as they are in the store:
-// rings sealed, and their KEKs sealed to instances. If the store is lost for ever and
-// there is no backup, eespctl rebuild begins anew from it, by the roots' word.
+// An instance keeps a copy of the newest records of its levels, as they are in the store: rings are
+// sealed, and their KEKs are sealed to instances. If the store is lost and there is no backup, eespctl
+// rebuild makes a new store from the copy, with a delegation by the roots.
 
-// CopyFile is where an instance keeps a level's newest records.
+// CopyFile returns the file with an instance's copy of a level.
 func CopyFile(dir string, lv record.Level) string {
 	return filepath.Join(dir, "records-"+lv.String()+".json")
 }
 
-// copyEvery lies between two copies of a level that changes.
+// copyEvery is the least time between two copies of a level.
 const copyEvery = time.Second
 
 func (s *Server) keepCopies(ctx context.Context) {
@@ -40,7 +40,7 @@ func (s *Server) keepCopies(ctx context.Context) {
 	}
 }
 
-// copyLevel writes a level's copy if its head is another.
+// copyLevel writes a level's copy if its head has changed.
 func (s *Server) copyLevel(ctx context.Context, l *Level, last map[record.Level]record.Hash) error {
 	l.mu.Lock()
 	if l.head == nil || l.broken != "" || last[l.Level] == l.head.hash {
@@ -80,8 +80,8 @@ func (s *Server) copyLevel(ctx context.Context, l *Level, last map[record.Level]
 	return err
 }
 
-// ReadCopies reads an instance's copies of all levels. Numbers that were given out are
-// the largest of all copies'.
+// ReadCopies reads an instance's copies of all levels. Of the allocators' numbers it returns the
+// largest in all copies.
 func ReadCopies(dir string) (rows []BackupRow, err error) {
 	alloc := map[string][]byte{}
 	for lv := record.Zone; lv < record.Levels; lv++ {

@@ -15,14 +15,14 @@ import (
 	"libeesp/control/store"
 )
 
-// A server is added to a cluster, or removed from it, by the root's word: another
-// delegation of the same term. KEKs are sealed to the instances that it names.
+// The roots add a server to a cluster, or remove one, by a new delegation in the same term. KEKs are
+// sealed to the instances in the delegation.
 
 // DelegateRequest is a level's new delegation.
 type DelegateRequest struct {
 	Level      string `json:"level"`
 	Delegation []byte `json:"delegation"`
-	Emergency  bool   `json:"emergency"` // with an instance less: its rings rotate with an emergency's deadlines
+	Emergency  bool   `json:"emergency"` // if an instance is removed, rings rotate with the deadlines of an emergency
 }
 
 // escrowsPerEntry and ringsPerEntry keep transactions below etcd's 1.5 MiB: an escrow has
@@ -32,12 +32,11 @@ const (
 	ringsPerEntry   = 16
 )
 
-// errAgain: what a delegation would leave without a signature has to be signed again first.
+// errAgain: records that a delegation would leave without a valid signature must be signed again first.
 var errAgain = errors.New("records are still signed by the server that is removed")
 
-// Delegate puts a delegation in force. Records that an instance signed which it does not
-// name any more are signed again by this one, and the rings get new KEKs and keys, for
-// who left may have had them.
+// Delegate puts a delegation in force. If it leaves out instances, this instance signs their records
+// again, and the rings get new KEKs and keys, since those instances may have the old ones.
 func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (any, error) {
 	lv, err := record.ParseLevel(q.Level)
 	if err != nil {
@@ -86,7 +85,7 @@ func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (an
 			return nil, err
 		}
 	}
-	// Those that did not fit.
+	// Escrows that did not fit in the first transaction.
 	for {
 		e, err := l.commit(ctx, func() (*change, error) {
 			c := &change{head: record.Head{Change: record.ChangeDelegate, Who: by, Reason: "KEKs for these instances: " + reason}}
@@ -106,7 +105,7 @@ func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (an
 		}
 	}
 	if len(left) > 0 {
-		// The servers that left knew the KEKs: each ring's next rotation draws another.
+		// Removed servers know the KEKs: each ring's next rotation draws a new one.
 		if err := s.rekey(ctx, l, by, reason, q.Emergency); err != nil {
 			return nil, err
 		}
@@ -116,7 +115,7 @@ func (s *Server) Delegate(ctx context.Context, by string, q DelegateRequest) (an
 	return map[string]any{"level": q.Level, "serial": d.Serial, "added": append([]string{}, added...), "removed": append([]string{}, left...)}, nil
 }
 
-// delegation is one that a level's root signed, and the level.
+// delegation verifies a delegation by the level's root, and returns it and the level.
 func (s *Server) delegation(lv record.Level, raw []byte) (l *Level, d record.Delegation, err error) {
 	if l = s.levels[lv]; l == nil {
 		return nil, d, bad("no such level")
@@ -127,8 +126,8 @@ func (s *Server) delegation(lv record.Level, raw []byte) (l *Level, d record.Del
 	return l, d, nil
 }
 
-// differ says which instances a delegation adds and leaves out, and refuses one that
-// cannot follow the one in force.
+// differ returns the names of instances that a delegation adds and leaves out. It returns an error if
+// the delegation cannot follow the one in force.
 func (l *Level) differ(d *record.Delegation) (added, left []string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,8 +163,8 @@ func (l *Level) differLocked(d *record.Delegation) (added, left []string, err er
 	return added, left, nil
 }
 
-// signAgain makes the next transaction of records that a delegation's instances did not
-// sign. l.mu is held.
+// signAgain makes the next transaction with records to be signed again, since no instance of a
+// delegation signed them. l.mu is held.
 func (l *Level) signAgain(d *record.Delegation, by, reason string) (*change, error) {
 	signed := func(raw []byte, r record.Body, role uint8) bool {
 		_, err := d.VerifyBy(raw, r, l.cluster, role)
@@ -212,7 +211,7 @@ func (l *Level) signAgain(d *record.Delegation, by, reason string) (*change, err
 	return c, nil
 }
 
-// sealedTo says whether an escrow is for just these instances.
+// sealedTo returns a function that reports whether an escrow is for exactly these instances.
 func sealedTo(to []record.Instance) func(*item[record.Escrow]) bool {
 	return func(e *item[record.Escrow]) bool {
 		return len(e.rec.Keys) == len(to) && !slices.ContainsFunc(to, func(in record.Instance) bool {
@@ -221,8 +220,8 @@ func sealedTo(to []record.Instance) func(*item[record.Escrow]) bool {
 	}
 }
 
-// escrowsFor adds escrows to these instances to a change, of rings whose escrow is not good
-// any more, as many as an entry has. l.mu is held.
+// escrowsFor adds new escrows, for these instances, to a change, for rings whose escrow is not good any
+// more: at most escrowsPerEntry. l.mu is held.
 func (l *Level) escrowsFor(c *change, to []record.Instance, good func(*item[record.Escrow]) bool) error {
 	for id, r := range l.rings {
 		if len(c.escrows) == escrowsPerEntry {
@@ -244,7 +243,7 @@ func (l *Level) escrowsFor(c *change, to []record.Instance, good func(*item[reco
 	return nil
 }
 
-// rekey has all rings of a level rotate to keys under new KEKs.
+// rekey makes all rings of a level rotate, with new KEKs.
 func (s *Server) rekey(ctx context.Context, l *Level, by, reason string, emergency bool) error {
 	l.mu.Lock()
 	ids := make([]record.ID, 0, len(l.rings))
@@ -277,7 +276,7 @@ func (s *Server) rekey(ctx context.Context, l *Level, by, reason string, emergen
 	return nil
 }
 
-// announced is what a server says of itself in the store, for who joins.
+// announced is a server's entry in the store about itself, for hosts that join.
 type announced struct {
 	Name string `json:"name"`
 	Addr string `json:"addr"`
@@ -285,7 +284,7 @@ type announced struct {
 
 func announceKey(id record.ID) string { return "server/" + id.String() }
 
-// announce says where this server is.
+// announce writes this server's address to the store.
 func (s *Server) announce(ctx context.Context) {
 	if s.Addr == "" {
 		return
@@ -306,16 +305,16 @@ func (s *Server) announce(ctx context.Context) {
 	}
 }
 
-// watchServers keeps where the servers are, and has streams tell their agents when that changes.
+// watchServers keeps the servers' addresses up to date, and makes streams tell their agents changes.
 func (s *Server) watchServers(ctx context.Context) {
 	var delegations record.Hash
 	for ctx.Err() == nil {
-		_, rev, err := s.Store.List(ctx, "server/ ") // only the revision is wanted
+		_, rev, err := s.Store.List(ctx, "server/ ") // no key has this prefix: for the revision only
 		if err == nil {
 			events := s.Store.Watch(ctx, "server/", rev)
 			for open := true; open && ctx.Err() == nil; {
 				s.findServers(ctx)
-				for again := false; !again; { // a delegation may name others
+				for again := false; !again; { // a new delegation may name other servers
 					select {
 					case _, open = <-events:
 						again = true
@@ -335,7 +334,7 @@ func (s *Server) watchServers(ctx context.Context) {
 	}
 }
 
-// delegations is a hash of those in force.
+// delegations returns a hash of the delegations in force.
 func (s *Server) delegations() record.Hash {
 	var b []byte
 	s.each(func(l *Level) error {
@@ -365,10 +364,10 @@ func (s *Server) findServers(ctx context.Context) {
 	}
 }
 
-// freezeKey has why no rotation may begin, for all servers and over their restarts.
+// freezeKey is the store's key with the reason why no rotation may begin.
 const freezeKey = "server/freeze"
 
-// Freeze lets no rotation begin but an emergency's; no reason: they begin again.
+// Freeze stops rotations from beginning, except for emergencies. Without a reason it ends that.
 func (s *Server) Freeze(ctx context.Context, by string, q NameRequest) (any, error) {
 	t := store.Txn{Put: []store.KV{{Key: freezeKey, Value: []byte(q.Reason)}}}
 	if q.Reason == "" {
@@ -382,15 +381,15 @@ func (s *Server) Freeze(ctx context.Context, by string, q NameRequest) (any, err
 	return map[string]string{"frozen": q.Reason}, nil
 }
 
-// where is what findServers found, and a channel that is closed when it finds another thing.
+// where returns the servers' addresses, and a channel that is closed when they change.
 func (s *Server) where() ([]string, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.servers, s.moved
 }
 
-// addresses are where agents reach the servers of this store: what these said, and as long as
-// one has not, what this one's file says; at has what each said.
+// addresses returns the addresses for agents of the servers of this store: those that the servers
+// announced and, as long as one has not, those of this server's file. at has each server's own.
 func (s *Server) addresses(ctx context.Context) (addrs []string, at map[record.ID]string) {
 	named := map[string]record.ID{}
 	s.each(func(l *Level) error {
@@ -431,14 +430,14 @@ func (s *Server) addresses(ctx context.Context) (addrs []string, at map[record.I
 	return addrs, at
 }
 
-// Members is a store whose machines can be changed: etcd that is embedded in the servers.
+// Members is a store with machines that can be added and removed: etcd embedded in the servers.
 type Members interface {
-	// AddMember lets a machine in, as one that learns first and has no vote. It returns all
-	// of them, as name=URL,..., for it to begin with.
+	// AddMember adds a machine, at first as a learner, without a vote. It returns all machines, as
+	// name=URL,..., with which the new one must start.
 	AddMember(ctx context.Context, name, peer string) (cluster string, err error)
-	// RemoveMember takes a machine off.
+	// RemoveMember removes a machine.
 	RemoveMember(ctx context.Context, name string) error
-	// MoveMember names the URL by which others reach this machine from now on.
+	// MoveMember sets the URL by which others reach this machine from now on.
 	MoveMember(ctx context.Context, peer string) error
 }
 
@@ -449,11 +448,11 @@ type StoreRequest struct {
 	Peer string `json:"peer"` // URL
 }
 
-// StoreMember is the operator's call of Members.
+// StoreMember calls Members for an operator.
 func (s *Server) StoreMember(ctx context.Context, by string, q StoreRequest) (any, error) {
 	m, ok := s.Store.(Members)
 	if !ok {
-		return map[string]string{"cluster": ""}, nil // an etcd that is not ours has its own tools
+		return map[string]string{"cluster": ""}, nil // an external etcd is managed with its own tools
 	}
 	s.Log.Warn("store", "op", q.Op, "name", q.Name, "peer", q.Peer, "by", by)
 	switch q.Op {
@@ -468,5 +467,5 @@ func (s *Server) StoreMember(ctx context.Context, by string, q StoreRequest) (an
 	return nil, bad("op %q: add, remove or move", q.Op)
 }
 
-// known are where the servers are, read anew.
+// known reads the servers' addresses from the store.
 func (s *Server) known(ctx context.Context) []string { l, _ := s.addresses(ctx); return l }

@@ -23,21 +23,21 @@ import (
 	"libeesp/control/store"
 )
 
-// Errors that an operator meets.
+// Errors for operators.
 var (
 	ErrReadOnly = errors.New("read-only")
 	ErrNotFound = errors.New("not found")
 	ErrExists   = errors.New("exists already")
 )
 
-// Keys are an instance's at one level.
+// Keys are the keys of an instance at one level.
 type Keys struct {
 	ID   record.ID
 	Sign ed25519.PrivateKey
 	HPKE hpke.PrivateKey
 }
 
-// entry is a log entry with its octets.
+// entry is an entry of the log, with its record.
 type entry struct {
 	record.Head
 	raw  []byte
@@ -55,33 +55,32 @@ type item[T any] struct {
 	mod  int64
 }
 
-// Level is one level's chain, as this server has verified it, and the way to
-// write to it.
+// Level is one level's chain, as this server has verified it. commit writes to it.
 type Level struct {
 	Level   record.Level
 	cluster record.ID
 	root    ed25519.PublicKey
-	before  ed25519.PublicKey // the root that this one stands in place of; nil: none
+	before  ed25519.PublicKey // the root that this one replaced; nil: none
 	keys    Keys
 	st      store.Store
-	state   string // local file: what was published last
+	state   string // local file with what was published last
 	now     func() time.Time
 
-	writing  sync.Mutex // one transaction at a time from here
+	writing  sync.Mutex // held during a transaction of this server
 	mu       sync.Mutex
 	deleg    item[record.Delegation]
 	log      map[uint64]*entry
 	head     *entry
 	headMod  int64
-	seen     int64 // newest revision of all that was applied
+	seen     int64 // newest revision that was applied
 	rings    map[record.ID]*item[record.Ring]
 	members  map[record.ID]*item[record.Member]
 	groups   map[record.ID]*item[record.Group]
 	escrows  map[record.ID]*item[record.Escrow]
 	ready    map[string]*item[record.Ready] // by key
 	keks     map[record.ID]kekAt
-	broken   string        // why nothing is written
-	replaced bool          // the delegation is by the root of before
+	broken   string        // why this server does not write; "": it does
+	replaced bool          // the delegation is by the root before
 	removed  bool          // the delegation does not name this instance any more
 	changed  chan struct{} // closed at each change
 
@@ -106,15 +105,15 @@ func (l *Level) notify() {
 	l.changed = make(chan struct{})
 }
 
-// OpenLevel makes a level on a store. It is loaded by Sync.
+// OpenLevel makes a level on a store. Sync loads it.
 func OpenLevel(lv record.Level, cluster record.ID, root ed25519.PublicKey, keys Keys, st store.Store, stateFile string, now func() time.Time) *Level {
 	return &Level{Level: lv, cluster: cluster, root: root, keys: keys, st: st, state: stateFile, now: now, changed: make(chan struct{}), keks: map[record.ID]kekAt{}}
 }
 
-// Sync lists the level, verifies it and takes it over: what is not in the store
-// any more is gone here too.
+// Sync lists the level's records, verifies and applies them. Records that are not in the store any more
+// are removed here too.
 func (l *Level) Sync(ctx context.Context) (rev int64, err error) {
-	l.writing.Lock() // a list is not older than what was written here
+	l.writing.Lock() // so that a list is not older than what this server wrote
 	defer l.writing.Unlock()
 	return l.sync(ctx)
 }
@@ -125,14 +124,14 @@ func (l *Level) sync(ctx context.Context) (rev int64, err error) {
 		return 0, err
 	}
 	l.mu.Lock()
-	for try := 0; rev < l.seen; { // the watch was faster: a list may not take back what it brought
+	for try := 0; rev < l.seen; { // the watch was faster: list again, so as not to undo its changes
 		l.mu.Unlock()
 		if kvs, rev, err = l.st.List(ctx, l.prefix()); err != nil {
 			return 0, err
 		}
 		l.mu.Lock()
 		if try++; rev < l.seen && try == 3 {
-			break // it is set back, which is found below
+			break // the store was set back, which is found below
 		}
 	}
 	defer l.mu.Unlock()
@@ -142,7 +141,7 @@ func (l *Level) sync(ctx context.Context) (rev int64, err error) {
 	l.deleg, l.head, l.headMod = item[record.Delegation]{}, nil, 0
 	err = l.apply(kvs)
 	if err == nil && term != 0 && l.deleg.rec.Term > term {
-		l.broken = "" // the root's word, that came between two lists
+		l.broken = "" // the roots have begun a new term since the last list
 	}
 	if err == nil && seen != nil && (l.head == nil || older(&l.head.Head, &seen.Head)) {
 		err = errors.New("the store was set back behind what this server has read in it")
@@ -167,13 +166,13 @@ func (l *Level) breakOff(why string) {
 	}
 }
 
-// Broken says why this server does not write; "" if it does.
+// Broken returns why this server does not write; "": it does.
 func (l *Level) Broken() string { l.mu.Lock(); defer l.mu.Unlock(); return l.broken }
 
-// apply takes records over. The delegation is read first, for it verifies the others.
+// apply verifies and applies records. The delegation comes first, since it verifies the others.
 func (l *Level) apply(kvs []store.KV) error {
 	p := l.prefix()
-	// The newest entry first: it vouches for older ones.
+	// The newest entry first: it proves older ones by their hashes.
 	sort.SliceStable(kvs, func(i, j int) bool {
 		a, b := kvs[i].Key[len(p):], kvs[j].Key[len(p):]
 		if rank(a) == 1 && rank(b) == 1 {
@@ -241,8 +240,8 @@ func (l *Level) by(role uint8) func([]byte, record.Body) error {
 	}
 }
 
-// verified are records whose signature was found right, by a delegation and for a
-// role: after a gap all of the store is read again, most of which is as it was.
+// verified has records whose signature was verified, for a delegation and a role. After a gap the whole
+// store is read again, and most records are the same.
 type verified struct {
 	record, deleg record.Hash
 	role          uint8
@@ -284,7 +283,7 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 			l.replaced = true
 		}
 		if l.deleg.rec.Term != 0 && it.rec.Term > l.deleg.rec.Term {
-			l.broken = "" // the root's word
+			l.broken = "" // the roots have begun a new term
 		}
 		if it.rec.Level != l.Level || it.rec.Serial < l.deleg.rec.Serial || it.rec.Term < l.deleg.rec.Term {
 			return errors.New("an older delegation")
@@ -359,8 +358,8 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 
 func (l *Level) entry(raw []byte) (*entry, error) {
 	e := &entry{raw: raw, hash: record.HashOf(raw)}
-	// An entry may be by an instance that a later delegation left out: then its
-	// hash stands in the chain that newer ones sign.
+	// An entry may be by an instance that a later delegation left out. Then newer entries prove it: its
+	// hash is in their chain.
 	if err := l.verify(raw, &e.Head, record.RoleRotate); err != nil {
 		if e2 := record.Decode(raw, &e.Head); e2 != nil {
 			return nil, e2
@@ -376,8 +375,8 @@ func (l *Level) entry(raw []byte) (*entry, error) {
 	return e, nil
 }
 
-// rosterDigest hashes all members' records in the order of their numbers; with
-// replaces or adds some.
+// rosterDigest hashes the records of all members in the order of their numbers. Members in with replace
+// those on the roster, or are added.
 func (l *Level) rosterDigest(with map[record.ID]*record.Member) record.Hash {
 	type row struct {
 		n    uint32
@@ -392,7 +391,7 @@ func (l *Level) rosterDigest(with map[record.ID]*record.Member) record.Hash {
 	for _, m := range with {
 		raw, err := record.Sign(m, l.cluster, l.keys.Sign)
 		if err != nil {
-			continue // commit signs it again and reports that
+			continue // commit signs it again, and reports the error
 		}
 		rows = append(rows, row{m.Number, record.HashOf(raw)})
 	}
@@ -406,8 +405,7 @@ func (l *Level) rosterDigest(with map[record.ID]*record.Member) record.Hash {
 	return d
 }
 
-// Watch follows the store until ctx ends: list, compare, watch, and again after
-// any gap.
+// Watch follows the store until ctx ends: it lists, compares and watches, and begins again after a gap.
 func (l *Level) Watch(ctx context.Context) {
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; {
 		rev, err := l.Sync(ctx)
@@ -431,8 +429,8 @@ func (l *Level) Watch(ctx context.Context) {
 	}
 }
 
-// local is what an instance remembers of what it published: the store's
-// identity, the newest committed head, and the one that it last tried to write.
+// local is an instance's local record of what it published: the store's identity, the newest committed
+// head, and the entry that it last tried to write.
 type local struct {
 	identity     uint64
 	term         uint32
@@ -463,8 +461,8 @@ func (l *Level) readLocal() (v local, err error) {
 	return v, nil
 }
 
-// checkLocal refuses a store that is behind what this instance published in it:
-// it was set back, or another stands in its place.
+// checkLocal stops writing (broken) if the store is behind what this instance published: then it was
+// set back, or replaced by another store.
 func (l *Level) checkLocal() {
 	v, err := l.readLocal()
 	switch {
@@ -475,7 +473,7 @@ func (l *Level) checkLocal() {
 	case v.serial == 0:
 	case l.head == nil:
 		l.breakOff("the store is empty, and this instance has written to it: restore it (eespctl restore)")
-	case l.head.Term > v.term: // restored by the root's word
+	case l.head.Term > v.term: // the roots have begun a new term: a restore
 	case v.identity != l.st.Identity():
 		l.breakOff("the store is another one than this instance wrote to: restore it (eespctl restore)")
 	case l.head.Term < v.term || l.head.Serial < v.serial:
@@ -485,7 +483,7 @@ func (l *Level) checkLocal() {
 	}
 }
 
-// change is what a transaction writes.
+// change is the content of a transaction.
 type change struct {
 	head    record.Head
 	rings   []ringChange
@@ -494,7 +492,7 @@ type change struct {
 	deleg   []byte
 	escrows []*record.Escrow
 	more    []store.KV   // records that are not part of the chain
-	cond    []store.Cond // beside the head's
+	cond    []store.Cond // conditions besides that on the head
 	del     []string
 }
 
@@ -503,17 +501,17 @@ type ringChange struct {
 	effect rotation.Effect
 }
 
-// errNothing has commit write nothing, and succeed.
+// errNothing, from build, makes commit write nothing and return no error.
 var errNothing = errors.New("nothing to do")
 
-// commit makes a transaction of what build returns, which is called again if
-// another server was faster. Nothing of it is used before it is committed.
+// commit writes the change that build returns, in a transaction. If another server was faster, it calls
+// build again. Nothing of the change is used before it is committed.
 func (l *Level) commit(ctx context.Context, build func() (*change, error)) (*entry, error) {
 	return l.commitIn(ctx, 0, build)
 }
 
-// commitIn is commit in a term that the root's delegation begins, which writes also
-// to a store that is read-only for all others; 0 is the term that is there.
+// commitIn is commit in a new term, which a delegation of the root begins. It also writes to a store
+// that is broken for all other writes. 0 is the present term.
 func (l *Level) commitIn(ctx context.Context, term uint32, build func() (*change, error)) (*entry, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -642,15 +640,15 @@ func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*chang
 	t.Put = append(t.Put, store.KV{Key: l.prefix() + "head", Value: raw}, store.KV{Key: logKey(l.prefix(), h.Serial), Value: raw})
 	l.mu.Unlock()
 
-	// What is about to be published is known here first.
+	// The local file names the entry before it is published.
 	local0.identity, local0.intent = identity, e.hash
 	if err := l.writeLocal(local0); err != nil {
 		return nil, err
 	}
 	rev, err := l.st.Commit(ctx, t)
 	if err != nil && !errors.Is(err, store.ErrConflict) {
-		// Unknown: read back. A transaction that is still under way loses against
-		// whatever we write next, for both compare the head.
+		// The outcome is unknown: read the head. If the transaction is still under way, it fails after
+		// our next one, since both compare the head.
 		kv, e2 := l.st.Get(ctx, l.prefix()+"head")
 		if e2 != nil {
 			return nil, errors.Join(err, e2)
@@ -699,8 +697,8 @@ func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*chang
 	return e, nil
 }
 
-// ring returns a ring, which may be gone since its name was read: a store is read again after
-// each gap. l.mu is held.
+// ring returns a ring. It may be gone since its ID was read, because the store is read again after each
+// gap. l.mu is held.
 func (l *Level) ring(id record.ID) (*item[record.Ring], error) {
 	r := l.rings[id]
 	if r == nil || l.head == nil {
@@ -709,7 +707,7 @@ func (l *Level) ring(id record.ID) (*item[record.Ring], error) {
 	return r, nil
 }
 
-// kek returns the KEK of a ring as it is in the store.
+// kek returns the KEK of a ring, from its escrow.
 func (l *Level) kek(id record.ID) (kekAt, error) {
 	r := l.rings[id]
 	if r == nil {
@@ -732,7 +730,8 @@ func (l *Level) kek(id record.ID) (kekAt, error) {
 	return k, nil
 }
 
-// values are those of a ring's new record: old ones live on, a new one is drawn.
+// values returns the values of a ring's new record, and its KEK: values of old generations are kept, that
+// of a new one is drawn.
 func (l *Level) values(r *record.Ring, e rotation.Effect) ([]record.Value, record.KEK, error) {
 	var kek record.KEK
 	var have []record.Value
@@ -770,8 +769,8 @@ func (l *Level) values(r *record.Ring, e rotation.Effect) ([]record.Value, recor
 	return vs, kek, nil
 }
 
-// fresh makes sure that the mirror is at the store's head, and that the store is
-// not behind: before a KEK is handed out.
+// fresh makes sure that this server is at the store's head, and that the store was not set back. It is
+// called before a KEK is given out.
 func (l *Level) fresh(ctx context.Context) error {
 	kv, err := l.st.Get(ctx, l.prefix()+"head")
 	if err != nil {
@@ -795,7 +794,7 @@ func (l *Level) fresh(ctx context.Context) error {
 	return nil
 }
 
-// need is the barrier of a ring: all members that are active and may have it.
+// need returns the barrier of a ring: the active members that may have it.
 func (l *Level) need(ring record.ID) (s rotation.Set) {
 	for _, m := range l.members {
 		if m.rec.State == record.MemberActive && m.rec.May(ring) {

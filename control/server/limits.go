@@ -17,27 +17,28 @@ import (
 	"libeesp/control/record"
 )
 
-// Limits keep a server up when all hosts come at once, or one comes all the time. Who is over
-// one hears "later", with how many seconds: agents then come back by chance within these.
+// Limits protect a server when all hosts come at once, or one comes all the time. Above a limit, the
+// server answers "later" with a number of seconds, and the agent comes back at a random time within
+// these. 0 means the default.
 type Limits struct {
-	Streams   int           // at once
-	Beginning int           // streams that begin at once: each costs a signature, a write of the store and all records
-	Waiting   int           // that wait for a place among them
-	Enter     int           // a host's streams that have not said hello yet
-	Retry     uint16        // seconds within which who found no place comes again
-	Often     time.Duration // between a host's sessions, behind the first 20
-	Records   rate.Limit    // a stream's, in a second
-	Blocks    rate.Limit    // of IDs, a stream's in a second, behind the first 64
-	Joins     rate.Limit    // and renewals of certificates, in a second, behind ten times as many
+	Streams   int           // at one time
+	Beginning int           // streams that begin at one time: each costs a signature, a write and all records
+	Waiting   int           // streams that wait to begin
+	Enter     int           // streams of one host that have not sent a hello yet
+	Retry     uint16        // seconds, in the answer "later"
+	Often     time.Duration // least time between sessions of a host, after the first 20
+	Records   rate.Limit    // records of a stream a second
+	Blocks    rate.Limit    // blocks of IDs of a stream a second, after the first 64
+	Joins     rate.Limit    // joins and renewals of certificates a second, after ten times as many
 
-	// Connections without a certificate that is good: each costs a handshake.
-	Unproven int           // at once; behind that the oldest goes
-	Arrive   int           // of one address, and then
-	Arrivals rate.Limit    // so many in a second; one that shows a certificate is not counted
-	Prove    time.Duration // in which one has to, or has to have joined
+	// Connections that have not shown a valid certificate: each costs a handshake.
+	Unproven int           // at one time; above it, the oldest is closed
+	Arrive   int           // at one time from one address
+	Arrivals rate.Limit    // further ones from one address a second; those that show a certificate do not count
+	Prove    time.Duration // how long one may take to show a certificate or to join
 }
 
-// DefaultLimits are for what Limits does not say.
+// DefaultLimits are the defaults.
 var DefaultLimits = Limits{Streams: 50_000, Beginning: 64, Waiting: 256, Enter: 4, Retry: 10, Often: 2 * time.Second, Records: 200, Blocks: 1, Joins: 100,
 	Unproven: 1024, Arrive: 256, Arrivals: 10, Prove: 30 * time.Second}
 
@@ -50,11 +51,11 @@ func (l *Limits) fill() {
 }
 
 const (
-	helloTime = 30 * time.Second // for a stream's first record, and what a session begins with
-	placeTime = 10 * time.Second // that a stream waits for a place
+	helloTime = 30 * time.Second // how long a stream may take for its first record, and for the beginning of its session
+	placeTime = 10 * time.Second // how long a stream waits to begin
 )
 
-// enter counts a stream that has not said hello yet; leave ends that.
+// enter counts a stream that has not sent a hello yet, and reports whether it is allowed; leave ends that.
 func (s *Server) enter(key record.Hash) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +75,8 @@ func (s *Server) leave(key record.Hash) {
 	}
 }
 
-// mayBegin waits for a place among the streams that begin, or says why not now and when to come
-// back; end frees it.
+// mayBegin waits until a stream may begin; end must be called afterwards. If it may not, it returns why,
+// and after how many seconds to come back.
 func (s *Server) mayBegin(ctx context.Context, member record.ID) (end func(), retry uint16, why string) {
 	s.mu.Lock()
 	often := s.often[member]
@@ -113,7 +114,7 @@ func (s *Server) mayBegin(ctx context.Context, member record.ID) (end func(), re
 	return nil, s.Limits.Retry, "too many hosts begin at once"
 }
 
-// paced has a handler say "later" to more than Limits.Joins.
+// paced limits calls of a handler to Limits.Joins; further ones are answered "later".
 func (s *Server) paced(f http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.joins.Allow() {
@@ -126,30 +127,30 @@ func (s *Server) paced(f http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// HTTP is the server that agents and operators come to.
+// HTTP returns the HTTP server for agents and operators.
 func (s *Server) HTTP() *http.Server {
 	return &http.Server{Handler: s.Secure(), TLSConfig: s.TLSConfig(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ConnContext: withArrival, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 16}, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
 }
 
-// Listener takes so many connections that the streams and those who join have room, and no more; and
-// few of an address that shows no certificate.
+// Listener limits connections: to as many as streams and joins need, and for each address those that
+// have not shown a certificate.
 func (s *Server) Listener(l net.Listener) net.Listener {
 	most := s.Limits.Streams + s.Limits.Beginning + s.Limits.Waiting + s.Limits.Unproven
 	return &gate{Listener: netutil.LimitListener(l, most), s: s, open: map[*arrival]bool{}, from: map[netip.Addr]*places{}}
 }
 
-// gate is where connections arrive.
+// gate is the listener with these limits.
 type gate struct {
 	net.Listener
 	s    *Server
 	mu   sync.Mutex
-	open map[*arrival]bool // that have shown no certificate
+	open map[*arrival]bool // connections that have not shown a certificate
 	from map[netip.Addr]*places
 }
 
-// places are an address's that are free: they come back with time, and at once from a connection that
-// showed a certificate.
+// places are the free places of an address. A place comes back with time, or at once if its connection
+// shows a certificate.
 type places struct {
 	free float64
 	at   time.Time
@@ -166,7 +167,7 @@ type arrival struct {
 	net.Conn
 	g     *gate
 	since time.Time
-	place *places // of its address
+	place *places // those of its address
 	late  *time.Timer
 }
 
@@ -184,7 +185,8 @@ func (g *gate) Accept() (net.Conn, error) {
 	}
 }
 
-// addressOf is whose places a connection takes: an address; of IPv6 the 64 bits that a host has all of.
+// addressOf returns the address whose places a connection takes; for IPv6, its first 64 bits, since a
+// host can have all the others.
 func addressOf(c net.Conn) netip.Addr {
 	t, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok {
@@ -203,7 +205,7 @@ func (g *gate) enter(c net.Conn) *arrival {
 	key, now, limits := addressOf(c), time.Now(), &g.s.Limits
 	p := g.from[key]
 	if p == nil {
-		if len(g.from) >= 1<<14 { // who has all its places is as good as new
+		if len(g.from) >= 1<<14 { // remove addresses with all their places: they are like new ones
 			for k, o := range g.from {
 				if o.add(limits, now, 0) >= float64(limits.Arrive) {
 					delete(g.from, k)
@@ -240,7 +242,8 @@ func (g *gate) enter(c net.Conn) *arrival {
 	return a
 }
 
-// leave says whether it was still among those that have shown nothing.
+// leave removes a connection from those that have not shown a certificate, and reports whether it was
+// one.
 func (a *arrival) leave() bool {
 	a.g.mu.Lock()
 	defer a.g.mu.Unlock()
@@ -257,7 +260,7 @@ func (a *arrival) Close() error {
 
 type arrivalKey struct{}
 
-// withArrival has a connection's requests know it.
+// withArrival adds the connection to the context of its requests.
 func withArrival(ctx context.Context, c net.Conn) context.Context {
 	if t, ok := c.(*tls.Conn); ok {
 		if a, ok := t.NetConn().(*arrival); ok {
@@ -267,7 +270,7 @@ func withArrival(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// proved gives an address its place back: the connection has a certificate that is good, or joined.
+// proved gives an address its place back: the connection has a valid certificate, or has joined.
 func proved(ctx context.Context) {
 	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok && a.leave() {
 		a.g.mu.Lock()

@@ -6,8 +6,7 @@ import (
 	"libeesp/control/record"
 )
 
-// metrics are what operators watch. They have no fingerprints, IDs or
-// addresses, and no member's name.
+// metrics are for operators. They have no fingerprints, IDs, addresses or names of members.
 type metrics struct {
 	reg                         *prometheus.Registry
 	fenced, forks, grants, shed prometheus.Counter
@@ -23,7 +22,7 @@ func newMetrics(s *Server) *metrics {
 	return m
 }
 
-// collector reads the server's state when it is asked.
+// collector reads the server's state for each request.
 type collector struct{ s *Server }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

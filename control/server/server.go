@@ -25,12 +25,12 @@ import (
 	"libeesp/control/store"
 )
 
-// Config is what a server is made of.
+// Config describes a server.
 type Config struct {
 	Cluster record.ID
 	Name    string
-	Addrs   []string // that agents reach the servers by, as long as these have not said so themselves
-	Addr    string   // of them, this one's
+	Addrs   []string // addresses of the servers for agents, until the servers have announced them
+	Addr    string   // this server's
 	CA      *pki.CA
 	Cert    *x509.Certificate
 	Key     ed25519.PrivateKey
@@ -42,10 +42,10 @@ type Config struct {
 	Limits  Limits
 }
 
-// LevelConfig is a level's root and this instance's keys.
+// LevelConfig is the root of a level and this instance's keys.
 type LevelConfig struct {
 	Root       ed25519.PublicKey
-	Before     ed25519.PublicKey // the root that Root stands in place of; nil: none
+	Before     ed25519.PublicKey // the root that Root replaced; nil: none
 	Keys       Keys
 	Delegation []byte // for the first entry
 }
@@ -59,35 +59,35 @@ type Server struct {
 	mu      sync.Mutex
 	streams map[record.ID]*stream // by member
 	rings   map[record.ID]*ringWatch
-	absent  map[record.ID]time.Time // members without a stream: since when
-	others  map[string]*heard       // servers' presence, by key
+	absent  map[record.ID]time.Time // since when members have no stream
+	others  map[string]*heard       // presence of other servers, by key
 	blocks  map[record.IDKind][]uint32
 	freeze  string
-	beat    time.Time // of the presence written last
-	shown   string    // its set
+	beat    time.Time // when presence was last written
+	shown   string    // the set that was written
 	kick    chan struct{}
-	servers []string // where they are
+	servers []string // their addresses
 	at      map[record.ID]string
-	moved   chan struct{} // closed when that changes
+	moved   chan struct{} // closed when these change
 	metrics *metrics
 
-	newest    map[record.ID]sessionAt // by member
-	incidents map[record.ID]string    // fenced and cloned, for operators
-	entering  map[record.Hash]int     // streams without a hello yet, by the certificate's key
+	newest    map[record.ID]sessionAt // newest sessions, by member
+	incidents map[record.ID]string    // why members were fenced, for operators
+	entering  map[record.Hash]int     // streams that have not sent a hello yet, by the certificate's key
 	often     map[record.ID]*rate.Limiter
-	places    chan struct{} // of streams that begin
-	queued    atomic.Int32  // that wait for one
+	places    chan struct{} // one for each stream that begins
+	queued    atomic.Int32  // streams that wait for a place
 	joins     *rate.Limiter
-	inviting  sync.Mutex // one use of an invite at a time from here
+	inviting  sync.Mutex // held while this server takes a use of an invite
 }
 
-// heard is what was heard of another server's record, and when it changed.
+// heard is another server's record, and when it last changed.
 type heard struct {
 	serial uint64
 	at     time.Time
 }
 
-// ringWatch is what this server saw of a ring's step.
+// ringWatch is what this server has observed of a ring's step.
 type ringWatch struct {
 	term     uint32
 	step     uint64
@@ -95,7 +95,7 @@ type ringWatch struct {
 	since    time.Time
 	ready    rotation.Set // agents connected here that acknowledged
 	nacks    map[uint32]string
-	covered  time.Time // when all were ready; zero: they are not
+	covered  time.Time // since when all are ready; zero: they are not
 	others   map[string]uint64
 	needHash string
 	wrote    time.Time
@@ -130,7 +130,7 @@ func New(c Config) *Server {
 // Level returns a level, or nil.
 func (s *Server) Level(lv record.Level) *Level { return s.levels[lv] }
 
-// each visits the levels in their order.
+// each calls f for the levels in their order, until it returns an error.
 func (s *Server) each(f func(*Level) error) error {
 	for lv := record.Zone; lv < record.Levels; lv++ {
 		if l := s.levels[lv]; l != nil {
@@ -162,7 +162,7 @@ func (s *Server) Begin(ctx context.Context) error {
 	})
 }
 
-// Run carries on until ctx ends.
+// Run runs the server until ctx ends.
 func (s *Server) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, l := range s.levels {
@@ -192,7 +192,7 @@ func (s *Server) Run(ctx context.Context) {
 			break
 		}
 		again := s.pass(ctx)
-		// Acknowledgements of many come one by one, and a pass looks at all of them.
+		// Acknowledgements of many members come one by one; a pass handles all that are there.
 		select {
 		case <-ctx.Done():
 		case <-time.After(passLeast):
@@ -207,7 +207,7 @@ func (s *Server) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// passLeast lies between two passes.
+// passLeast is the least time between two passes.
 const passLeast = 10 * time.Millisecond
 
 func (s *Server) wake() {
@@ -217,8 +217,7 @@ func (s *Server) wake() {
 	}
 }
 
-// watch returns what is known of a ring's present step; it begins anew with a
-// new step. s.mu is held.
+// watch returns the ringWatch of a ring's present step. Each step has a new one. s.mu is held.
 func (s *Server) watch(l *Level, r *item[record.Ring]) *ringWatch {
 	var entry record.Hash
 	if e := l.log[r.rec.Serial]; e != nil {
@@ -242,10 +241,9 @@ func (s *Server) watch(l *Level, r *item[record.Ring]) *ringWatch {
 	return w
 }
 
-// pass looks at every ring once and does what is due; it returns when to look
-// again.
+// pass does what is due for every ring, and returns when to look again.
 func (s *Server) pass(ctx context.Context) time.Duration {
-	again := time.Second // what comes and goes is seen within that
+	again := time.Second // members that become absent are noticed within that time
 	s.each(func(l *Level) error {
 		if l.Broken() != "" {
 			return nil
@@ -277,7 +275,7 @@ func (s *Server) pass(ctx context.Context) time.Duration {
 	return max(again, 5*time.Millisecond)
 }
 
-// world gathers what rotation.Next wants to know. s.mu and l.mu are held.
+// world returns the input of rotation.Next. s.mu and l.mu are held.
 func (s *Server) world(l *Level, r *item[record.Ring], w *ringWatch) rotation.World {
 	now := time.Now()
 	ready := w.ready.Clone()
@@ -287,7 +285,7 @@ func (s *Server) world(l *Level, r *item[record.Ring], w *ringWatch) rotation.Wo
 			continue
 		}
 		if h := s.others[presenceKey(o.rec.Server)]; h == nil || now.Sub(h.at) > presenceStale {
-			continue // it is gone, and with it the streams by which it knew
+			continue // that server is gone, and its streams with it
 		}
 		if w.others[key] != o.rec.Serial {
 			w.others[key], changed = o.rec.Serial, true
@@ -339,7 +337,7 @@ func (s *Server) passRing(ctx context.Context, l *Level, id record.ID) (did bool
 	}
 	w := s.watch(l, r)
 	wd := s.world(l, r, w)
-	// Levels take turns unless it is urgent.
+	// One level at a time, except in an emergency.
 	for _, o := range s.levels {
 		if o == l {
 			continue
@@ -366,12 +364,12 @@ func (s *Server) passRing(ctx context.Context, l *Level, id record.ID) (did bool
 	}
 	if plan.Do == 0 {
 		if len(plan.Waiting) > 0 && (wait == 0 || wait > time.Second) {
-			wait = time.Second // who is waited for may become absent
+			wait = time.Second // members that the step waits for may become absent
 		}
 		return false, wait
 	}
 	e, err := l.commit(ctx, func() (*change, error) {
-		// The plan is for this head; at another one it is made anew.
+		// The plan holds for this head; with another one it is made again.
 		r := l.rings[id]
 		if r == nil || l.head.Serial != serial || r.rec.Step != step {
 			return nil, errNothing
@@ -392,7 +390,7 @@ func (s *Server) passRing(ctx context.Context, l *Level, id record.ID) (did bool
 	return false, time.Second
 }
 
-// transition makes a plan's change. l.mu is held.
+// transition returns the change of a plan. l.mu is held.
 func (s *Server) transition(l *Level, r *record.Ring, plan rotation.Plan, wd rotation.World) (*change, error) {
 	c := &change{head: record.Head{Change: plan.Do, Who: s.Name, Reason: plan.Reason}}
 	var n record.Ring
@@ -408,7 +406,7 @@ func (s *Server) transition(l *Level, r *record.Ring, plan rotation.Plan, wd rot
 	case record.ChangeAbort:
 		n, e, err = rotation.Abort(r, plan.Reason)
 	case record.ChangeDestroyed:
-		// An entry alone: the ring's record stays, or all would acknowledge again.
+		// Only an entry: with a new record of the ring all would have to acknowledge again.
 		if l.destroyed(r.ID, r.Step) {
 			return nil, errNothing
 		}
@@ -421,7 +419,7 @@ func (s *Server) transition(l *Level, r *record.Ring, plan rotation.Plan, wd rot
 				x.State, x.Reason = record.Absent, plan.Reason
 				c.members = append(c.members, &x)
 				if len(c.members) == perEntry {
-					break // more in the next transaction
+					break // the others in the next transaction
 				}
 			}
 		}
@@ -437,7 +435,7 @@ func (s *Server) transition(l *Level, r *record.Ring, plan rotation.Plan, wd rot
 	return c, nil
 }
 
-// destroyed says whether the log has that all members wiped what this step
+// destroyed reports whether the log says that all members have wiped the generation that this step
 // dropped.
 func (l *Level) destroyed(ring record.ID, step uint64) bool {
 	for _, e := range l.log {
@@ -448,8 +446,8 @@ func (l *Level) destroyed(ring record.ID, step uint64) bool {
 	return false
 }
 
-// rejoin brings members back into the barrier that have acknowledged the newest
-// step of all their rings, in this session.
+// rejoin puts excluded members back into the barrier once they have acknowledged the newest step of all
+// their rings in their session.
 func (s *Server) rejoin(ctx context.Context, l *Level) {
 	for range 64 {
 		who := map[record.ID]bool{}
@@ -493,10 +491,11 @@ func (s *Server) rejoin(ctx context.Context, l *Level) {
 	}
 }
 
-// perEntry is how many members one entry changes: transactions have an end.
+// perEntry is the most members that one entry changes: the size of transactions is limited.
 const perEntry = 64
 
-// caughtUp says whether a member acknowledged all there is. Both locks are held.
+// caughtUp reports whether a member has acknowledged the newest step of all its rings. s.mu and l.mu are
+// held.
 func (s *Server) caughtUp(l *Level, m *record.Member) bool {
 	st := s.streams[m.ID]
 	if st == nil {
@@ -510,8 +509,8 @@ func (s *Server) caughtUp(l *Level, m *record.Member) bool {
 	return true
 }
 
-// caughtUpLocked is caughtUp where only l.mu is held. Locks are taken in the
-// order s.mu, l.mu; a commit holds the second, so this one only tries.
+// caughtUpLocked is caughtUp where only l.mu is held, by a commit. The order of locks is s.mu, l.mu, so
+// this only tries to lock s.mu.
 func (s *Server) caughtUpLocked(l *Level, m *record.Member) bool {
 	if !s.mu.TryLock() {
 		return false
@@ -520,12 +519,12 @@ func (s *Server) caughtUpLocked(l *Level, m *record.Member) bool {
 	return s.caughtUp(l, m)
 }
 
-// Presence: with more than one server, each writes which agents have a stream to
-// it, for a member is absent when no server sees it.
+// Presence: if there are several servers, each writes to the store which agents have a stream to it. A
+// member is absent when no server has a stream of it.
 const (
 	presenceEvery = 20 * time.Second
 	presenceStale = 90 * time.Second
-	presenceLeast = 5 * time.Second // other servers' word takes a while
+	presenceLeast = 5 * time.Second // with several servers, the least AbsentAfter: presence takes a while to arrive
 )
 
 func presenceKey(server record.ID) string { return record.ID{}.String() + "/" + server.String() }
@@ -562,7 +561,7 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 			s.absent[id] = now
 		}
 	}
-	// At once if somebody came or went, but at most once a second.
+	// At once if a stream began or ended, but at most once a second.
 	due := !alone && (now.Sub(s.beat) >= presenceEvery || string(here) != s.shown && now.Sub(s.beat) >= time.Second)
 	if due {
 		s.beat, s.shown = now, string(here)
@@ -581,9 +580,9 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 	return err
 }
 
-// writeReady shares who is ready here with the other servers, if there are any:
-// when all that are connected here are, and at most once a second while they
-// become so. It returns when to write what it has not written.
+// writeReady writes to the store which agents of this server are ready, if there are other servers: when
+// all that are connected here are ready, and before that at most once a second. It returns after which
+// time to write if it has not.
 func (s *Server) writeReady(ctx context.Context, l *Level, id record.ID) (later time.Duration, err error) {
 	s.mu.Lock()
 	l.mu.Lock()
@@ -631,8 +630,7 @@ const (
 	maxSPI     = 1 << 20
 )
 
-// alloc gives out blocks of IDs that were never given out before. What a failed
-// transaction drew is wasted.
+// alloc returns blocks of IDs that were never given out before. Blocks of a failed transaction are lost.
 func (s *Server) alloc(ctx context.Context, kind record.IDKind, n int) (bs []record.Block, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -651,7 +649,7 @@ func (s *Server) alloc(ctx context.Context, kind record.IDKind, n int) (bs []rec
 func (s *Server) draw(ctx context.Context, kind record.IDKind) error {
 	limit := map[record.IDKind]uint64{record.KindDevice: maxDevice, record.KindConnection: maxConn, record.KindClient: maxConn, record.KindSSI: maxSSI, record.KindSPI: maxSPI}[kind]
 	counter := kind
-	if kind == record.KindClient { // clients' and members' connections share numbers
+	if kind == record.KindClient { // IDs for clients are ConnectionIDs too: one counter for both
 		counter = record.KindConnection
 	}
 	next, err := s.advance(ctx, counter, blockBatch, limit)
@@ -661,7 +659,7 @@ func (s *Server) draw(ctx context.Context, kind record.IDKind) error {
 	return err
 }
 
-// advance moves a counter of blocks on by a number of them, and returns the first.
+// advance takes a number of blocks from a counter in the store, and returns the first.
 func (s *Server) advance(ctx context.Context, kind record.IDKind, by, limit uint64) (uint64, error) {
 	key := fmt.Sprintf("alloc/%d", kind)
 	for range 16 {
@@ -669,7 +667,7 @@ func (s *Server) advance(ctx context.Context, kind record.IDKind, by, limit uint
 		if err != nil {
 			return 0, err
 		}
-		next := uint64(1) // block 0 is for IDs that people write down
+		next := uint64(1) // block 0 is for IDs that people choose
 		if len(kv.Value) == 8 {
 			next = binary.BigEndian.Uint64(kv.Value)
 		}

@@ -9,7 +9,7 @@ import (
 	"libeesp/control/record"
 )
 
-// Status is what a server knows, for people and scripts.
+// Status is the state of a server, for people and scripts.
 type Status struct {
 	Cluster string        `json:"cluster"`
 	Server  string        `json:"server"`
@@ -20,14 +20,14 @@ type Status struct {
 	Servers []ServerStatus `json:"servers"`
 }
 
-// ServerStatus is a server's.
+// ServerStatus is the state of one server.
 type ServerStatus struct {
 	Name   string   `json:"name"`
-	Addr   string   `json:"addr,omitempty"` // that it said
+	Addr   string   `json:"addr,omitempty"` // the address that it announced
 	Levels []string `json:"levels"`
 }
 
-// LevelStatus is one level's.
+// LevelStatus is the state of one level.
 type LevelStatus struct {
 	Level    string         `json:"level"`
 	Term     uint32         `json:"term"`
@@ -39,7 +39,7 @@ type LevelStatus struct {
 	Groups   []GroupStatus  `json:"groups"`
 }
 
-// RingStatus is one ring's.
+// RingStatus is the state of one ring.
 type RingStatus struct {
 	ID        string          `json:"id"`
 	Name      string          `json:"name"`
@@ -59,8 +59,8 @@ type RingStatus struct {
 	Why       string          `json:"why,omitempty"`
 	Reason    string          `json:"reason,omitempty"`
 	Usage     uint64          `json:"keys_derived"`
-	UsageOf   float64         `json:"usage_of_limit,omitempty"` // keys derived, of max_usage
-	Destroyed bool            `json:"destroyed"`                // every host has said that the generation before is wiped
+	UsageOf   float64         `json:"usage_of_limit,omitempty"` // keys derived, as a part of max_usage
+	Destroyed bool            `json:"destroyed"`                // all hosts have wiped the generation that this step dropped
 	Policy    record.Policy   `json:"policy"`
 }
 
@@ -70,7 +70,7 @@ type WaitingStatus struct {
 	Why    string `json:"why"`
 }
 
-// GroupStatus is one group's.
+// GroupStatus is the state of one group.
 type GroupStatus struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
@@ -78,7 +78,7 @@ type GroupStatus struct {
 	AEAD    uint8  `json:"aead"`
 }
 
-// MemberStatus is a member's on one level.
+// MemberStatus is the state of a member at one level.
 type MemberStatus struct {
 	ID        string  `json:"id"`
 	Level     string  `json:"level"`
@@ -92,11 +92,11 @@ type MemberStatus struct {
 	Agent     string  `json:"agent,omitempty"`
 	Since     float64 `json:"connected_seconds,omitempty"`
 	Reason    string  `json:"reason,omitempty"`
-	// Incident is that another machine had its identity, as far as this server saw it.
+	// Incident says that another machine had the member's identity, as this server saw it.
 	Incident string `json:"incident,omitempty"`
 }
 
-// Status gathers what there is.
+// Status returns the server's state.
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +157,7 @@ func (s *Server) Status() Status {
 	return out
 }
 
-// MembersStatus lists the rosters.
+// MembersStatus returns the members on the rosters.
 func (s *Server) MembersStatus() []MemberStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()

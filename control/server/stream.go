@@ -20,11 +20,11 @@ import (
 	"libeesp/control/store"
 )
 
-// beat is how often agents ask for a checkpoint; a stream that is silent for
-// three is ended.
+// beat is the time between an agent's requests for a checkpoint. A stream that is silent for three beats
+// is ended.
 const beat = 20 * time.Second
 
-// stream is an agent's.
+// stream is the connection of one agent.
 type stream struct {
 	s      *Server
 	member record.ID
@@ -35,16 +35,16 @@ type stream struct {
 	done   chan struct{}
 	once   sync.Once
 	last   *record.Bye
-	alive  chan struct{} // something came in
+	alive  chan struct{} // a record came in
 	since  time.Time
 	began  time.Time
-	mod    int64 // the store's revision of its session's record
+	mod    int64 // revision in the store of its session's record
 	blocks []record.Block
-	pace   *rate.Limiter // of its records
-	ids    *rate.Limiter // of blocks of IDs
+	pace   *rate.Limiter // limits its records
+	ids    *rate.Limiter // limits its blocks of IDs
 }
 
-// bye ends a stream with a last word.
+// bye sends a last record, which says why, and ends the stream.
 func (st *stream) bye(code uint8, retry uint16, reason string) {
 	st.once.Do(func() {
 		st.last = &record.Bye{Code: code, Retry: retry, Reason: reason}
@@ -52,7 +52,7 @@ func (st *stream) bye(code uint8, retry uint16, reason string) {
 	})
 }
 
-// send queues a record; an agent that does not read loses its stream.
+// send queues a record. If the queue stays full for 10 s, because the agent does not read, it ends the stream.
 func (st *stream) send(raw []byte, err error) {
 	if err != nil {
 		st.bye(record.ByeLater, 5, err.Error())
@@ -83,7 +83,7 @@ func ReadRecord(r io.Reader) ([]byte, error) {
 
 var errRefused = errors.New("refused")
 
-// serveStream is POST /v1/stream: records one way, records the other.
+// serveStream serves POST /v1/stream: records in both directions.
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || r.ProtoMajor < 2 {
 		http.Error(w, "a member's certificate and HTTP/2 are needed", http.StatusForbidden)
@@ -96,7 +96,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not a member's certificate", http.StatusForbidden)
 		return
 	}
-	// Who has not said hello yet takes a place, of which a host has few.
+	// A host may have only a few streams that have not sent a hello.
 	if !s.enter(h.SPKI) {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "this host begins too many streams at once", http.StatusTooManyRequests)
@@ -137,7 +137,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	for {
 		select {
 		case b := <-st.out:
-			// What is there goes out together: a push is several records.
+			// Queued records are written together: a push is several records.
 			for n := len(st.out); n > 0 && len(b) < 64<<10; n-- {
 				b = append(slices.Clip(b), <-st.out...)
 			}
@@ -160,7 +160,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// close takes a stream off: its member's acknowledgements end with it.
+// close removes a stream, and with it its member's acknowledgements.
 func (s *Server) close(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +172,7 @@ func (s *Server) close(st *stream) {
 	s.wake()
 }
 
-// forget drops a member's acknowledgements: its session has ended. s.mu is held.
+// forget removes a member's acknowledgements, because its session has ended. s.mu is held.
 func (s *Server) forget(member record.ID) {
 	for _, l := range s.levels {
 		l.mu.Lock()
@@ -188,7 +188,7 @@ func (s *Server) forget(member record.ID) {
 	}
 }
 
-// state is a member's on the rosters, the best of all levels'.
+// find returns the member with an identity key, and its best state on all levels' rosters.
 func (s *Server) find(spki record.Hash) (id record.ID, number uint32, state record.MemberState) {
 	s.each(func(l *Level) error {
 		l.mu.Lock()
@@ -237,7 +237,7 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 		return refuse(record.ByeRefused, 2, "not admitted yet: eespctl admit "+h.Name)
 	}
 	s.mu.Lock()
-	st.member = id // close may look at it already
+	st.member = id // before the stream is registered: close reads it
 	s.mu.Unlock()
 	for _, k := range st.hello.Heads {
 		l := s.levels[k.Level]
@@ -282,7 +282,7 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 		}
 	}()
 	for {
-		// Who says more than this is read more slowly.
+		// Agents that send more than the limit are read more slowly.
 		if err := st.pace.Wait(ctx); err != nil {
 			return err
 		}
@@ -296,7 +296,7 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 	}
 }
 
-// read reads one record; nothing for three beats ends the stream.
+// read reads one record. If none comes for three beats, it returns an error.
 func (s *Server) read(_ context.Context, st *stream, body io.Reader) ([]byte, error) {
 	t := time.AfterFunc(3*beat, func() { st.bye(record.ByeLater, 1, "silent") })
 	defer t.Stop()
@@ -315,7 +315,7 @@ func (s *Server) read(_ context.Context, st *stream, body io.Reader) ([]byte, er
 	return raw, err
 }
 
-// begin makes a stream its member's: no other is, here or at another server, when it returns.
+// begin makes a stream the only one of its member, at this server and others.
 func (s *Server) begin(ctx context.Context, st *stream, refuse func(uint8, uint16, string) error) error {
 	end, retry, why := s.mayBegin(ctx, st.member)
 	if why != "" {
@@ -335,7 +335,7 @@ func (s *Server) begin(ctx context.Context, st *stream, refuse func(uint8, uint1
 	if err := s.putSession(ctx, st); err != nil {
 		return refuse(record.ByeLater, 1, err.Error())
 	}
-	// What is found is looked at again when it becomes this one's place: two may begin at once.
+	// Two streams of a member may begin at once, so check again before this one is registered.
 	for {
 		s.mu.Lock()
 		if n := s.newest[st.member]; n.mod > st.mod && n.session != st.hello.Session {
@@ -344,7 +344,7 @@ func (s *Server) begin(ctx context.Context, st *stream, refuse func(uint8, uint1
 		}
 		old := s.streams[st.member]
 		select {
-		case <-st.done: // it went away meanwhile, and close has been here
+		case <-st.done: // the stream ended meanwhile, and close was called
 			s.mu.Unlock()
 			return errRefused
 		default:
@@ -363,10 +363,9 @@ func (s *Server) begin(ctx context.Context, st *stream, refuse func(uint8, uint1
 	}
 }
 
-// takeOver deals with another live stream of the same identity. Another session
-// of it is fenced, for two machines must not send with one name. The same
-// session comes again after its connection broke; if the older stream still
-// answers, the machine was cloned, and both begin anew.
+// takeOver handles an older stream of the same identity. One with another session is fenced: two machines
+// must not send with one identity. One with the same session is replaced, as after a broken connection.
+// But if the older stream still answers, the machine was cloned, and both must begin a new session.
 func (s *Server) takeOver(ctx context.Context, st, old *stream) error {
 	if old.hello.Session != st.hello.Session {
 		s.fence(old, record.ByeFenced, "a newer session of this identity is live")
@@ -382,7 +381,7 @@ func (s *Server) takeOver(ctx context.Context, st, old *stream) error {
 	return ctx.Err()
 }
 
-// fence ends a stream whose identity another machine has too, and keeps it for operators.
+// fence ends a stream whose identity another machine has too, and notes the incident for operators.
 func (s *Server) fence(st *stream, code uint8, why string) {
 	what := "fenced"
 	if code == record.ByeCloned {
@@ -397,8 +396,8 @@ func (s *Server) fence(st *stream, code uint8, why string) {
 	s.close(st)
 }
 
-// answers says whether the other end of a stream is there. It is asked twice: what was on its way
-// when its connection broke is no answer.
+// answers reports whether the other end of a stream is alive. It asks twice: a record that was under way
+// when the connection broke is no answer.
 func (s *Server) answers(ctx context.Context, st *stream) bool {
 	for range 2 {
 		select {
@@ -420,14 +419,14 @@ func (s *Server) answers(ctx context.Context, st *stream) bool {
 	return true
 }
 
-// sessionAt is where a member's newest session began, or went on.
+// sessionAt says at which server a member's newest session is.
 type sessionAt struct {
 	session, server record.ID
 	mod             int64
 }
 
-// putSession has the store say where a session is, so that another server that has a stream of
-// this identity hears of it. One that goes on where it was is known already.
+// putSession writes to the store at which server a session is, so that another server with a stream of
+// this identity learns it. A session that goes on at the same server is known already.
 func (s *Server) putSession(ctx context.Context, st *stream) error {
 	dir := "session/" + st.member.String() + "/"
 	olds, _, err := s.Store.List(ctx, dir)
@@ -474,17 +473,17 @@ func (s *Server) putSession(ctx context.Context, st *stream) error {
 	return nil
 }
 
-// heardOf keeps the newest session of a member. s.mu is held.
+// heardOf notes the newest session of a member. s.mu is held.
 func (s *Server) heardOf(member record.ID, at sessionAt) {
 	if s.newest[member].mod < at.mod {
 		s.newest[member] = at
 	}
 }
 
-// watchSessions fences streams here whose identity has a session elsewhere. Behind a gap it
-// reads all there is: what was missed may be one.
+// watchSessions fences streams of this server whose identity has a newer session at another one. After a
+// gap it reads all sessions.
 func (s *Server) watchSessions(ctx context.Context) {
-	from := "session/ " // nothing has this name: at first only the revision is wanted, for nobody is here yet
+	from := "session/ " // no key has this prefix: at first only the revision is needed, since there are no streams yet
 	for ctx.Err() == nil {
 		kvs, rev, err := s.Store.List(ctx, from)
 		if err == nil {
@@ -522,7 +521,7 @@ func (s *Server) sessionBegan(ctx context.Context, e store.KV) {
 		s.fence(st, record.ByeFenced, "a newer session of this identity is live at another server")
 		return
 	}
-	// It went on at another server: its connection to this one broke, or there are two of it.
+	// The session goes on at another server: its connection here broke, or there are two machines.
 	go func() {
 		if !s.answers(ctx, st) {
 			st.bye(record.ByeLater, 1, "it went on at another server")
@@ -530,7 +529,7 @@ func (s *Server) sessionBegan(ctx context.Context, e store.KV) {
 			return
 		}
 		s.fence(st, record.ByeCloned, "this session has a stream to another server")
-		// The other one is to look whether it has an answer too.
+		// The other server must check its stream too.
 		told := &stream{member: st.member, hello: st.hello}
 		told.hello.Resumes = true
 		if err := s.putSession(ctx, told); err != nil && ctx.Err() == nil {
@@ -539,7 +538,7 @@ func (s *Server) sessionBegan(ctx context.Context, e store.KV) {
 	}()
 }
 
-// receive takes one record of an agent.
+// receive handles one record from an agent.
 func (s *Server) receive(ctx context.Context, st *stream, raw []byte) error {
 	switch record.TypeOf(raw) {
 	case record.TypeAck:
@@ -586,7 +585,7 @@ func (s *Server) receive(ctx context.Context, st *stream, raw []byte) error {
 		}
 		n := min(int(q.Count), 16)
 		if !st.ids.AllowN(time.Now(), n) {
-			return nil // it asks again
+			return nil // the agent asks again
 		}
 		bs, err := s.alloc(ctx, q.Kind, n)
 		if err != nil {
@@ -611,8 +610,8 @@ func (s *Server) receive(ctx context.Context, st *stream, raw []byte) error {
 	return nil
 }
 
-// ack takes a member's word for a step. It counts in this session, for this
-// step's entry, with these fingerprints.
+// ack handles a member's acknowledgement of a step. It counts for this session, for the entry of this
+// step, and with the right fingerprints.
 func (s *Server) ack(st *stream, a *record.Ack) error {
 	l := s.levels[a.Level]
 	if l == nil || a.Session != st.hello.Session || a.Member != st.member {
@@ -629,7 +628,7 @@ func (s *Server) ack(st *stream, a *record.Ack) error {
 	if r == nil || m == nil {
 		return nil
 	}
-	// What the member takes for the chain must be ours.
+	// The member must have the same chain as this server.
 	if e := l.log[a.HeadSerial]; a.Code == record.CodeNone && e != nil && a.HeadTerm == e.Term && e.hash != a.Head {
 		s.Log.Error("fork: a member knows another entry", "member", st.name, "serial", a.HeadSerial)
 		s.metrics.forks.Inc()
@@ -662,7 +661,8 @@ func (s *Server) ack(st *stream, a *record.Ack) error {
 	return nil
 }
 
-// grant answers a session: a checkpoint with its nonce, and a ring's KEK.
+// grant returns a grant for a session: a checkpoint with its nonce, and the KEK of a ring if one is
+// given.
 func (l *Level) grant(st *stream, nonce, ring record.ID) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -693,7 +693,7 @@ func (l *Level) grant(st *stream, nonce, ring record.ID) ([]byte, error) {
 	return record.Sign(g, l.cluster, l.keys.Sign)
 }
 
-// removed says whether another server stands in place of this one, at a level at least.
+// removed reports whether this server was removed from a level at least.
 func (s *Server) removed() (is bool) {
 	s.each(func(l *Level) error {
 		l.mu.Lock()
@@ -704,7 +704,7 @@ func (s *Server) removed() (is bool) {
 	return is
 }
 
-// push sends a stream what its agent lacks, now and at every change.
+// push sends a stream the records that its agent lacks, now and at every change.
 func (s *Server) push(ctx context.Context, st *stream) {
 	sent := map[record.Level]record.Known{}
 	first := map[record.Level]bool{}
@@ -737,7 +737,7 @@ func (s *Server) push(ctx context.Context, st *stream) {
 			sent[l.Level], first[l.Level] = head, true
 			return nil
 		})
-		// Three levels at most; a missing one never changes.
+		// At most three levels; one that is missing never changes.
 		for len(cases) < int(record.Levels) {
 			cases = append(cases, nil)
 		}
@@ -753,8 +753,8 @@ func (s *Server) push(ctx context.Context, st *stream) {
 	}
 }
 
-// lacks lists the records that an agent lacks which knows a head: all, if it is
-// the stream's first time.
+// lacks returns the records that an agent with a known head lacks; with all, every record, as at the
+// beginning of a stream.
 func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]byte, head record.Known, state record.MemberState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -765,7 +765,7 @@ func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]
 	if m.rec.State == record.Revoked {
 		return nil, known, record.Revoked
 	}
-	if l.broken != "" { // it may be behind, or not ours
+	if l.broken != "" { // the store may be old, or another one
 		return nil, known, m.rec.State
 	}
 	head = l.head.known()
@@ -797,7 +797,7 @@ func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]
 		}
 	}
 	addEntry(head.Serial)
-	// Entries in their order, so that a chain can be followed.
+	// Entries in their order, so that the agent can follow the chain.
 	slices.SortStableFunc(recs[2:], func(a, b []byte) int {
 		var x, y record.Head
 		record.Decode(a, &x)
@@ -813,8 +813,8 @@ func (l *Level) lacks(member record.ID, known record.Known, all bool) (recs [][]
 	return recs, head, m.rec.State
 }
 
-// signedSince says whether an agent can verify all entries behind one. If an instance has left
-// that signed some, a checkpoint bridges the gap.
+// signedSince reports whether an agent can verify all entries after one. If a removed instance signed
+// some of them, it cannot, and a checkpoint must bridge the gap.
 func (l *Level) signedSince(serial uint64) bool {
 	for n := serial + 1; n <= l.head.Serial; n++ {
 		if e := l.log[n]; e != nil && l.verify(e.raw, new(record.Head), record.RoleRotate) != nil {
@@ -824,7 +824,7 @@ func (l *Level) signedSince(serial uint64) bool {
 	return true
 }
 
-// serial order of names, for lists.
+// byName orders list entries by name.
 func byName[T any](name func(T) string) func(a, b T) int {
 	return func(a, b T) int { return strings.Compare(name(a), name(b)) }
 }

@@ -15,8 +15,8 @@ import (
 type entry struct {
 	backend   *kernel.Backend
 	supported func() bool
-	// slow says that this CPU runs it, but a later backend better: it is chosen
-	// by name only. nil: never.
+	// slow says that on this CPU a later backend is faster: then this one is chosen by
+	// name only. nil: never.
 	slow func() bool
 }
 
@@ -46,9 +46,10 @@ func Supported(name string) bool {
 	return false
 }
 
-// Selected returns the backend in force. The first call chooses: what the
-// environment variable EESP_BACKEND names (but in set-user-ID programs), else the best one that this machine
-// runs. It has passed its known-answer test.
+// Selected returns the backend in force, which has passed its known-answer test. The first
+// call chooses it: the one that the environment variable EESP_BACKEND names (except in
+// set-user-ID programs), else the best that this machine runs. The error is ErrBackend or
+// ErrSelfTest.
 func Selected() (*kernel.Backend, error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -58,7 +59,7 @@ func Selected() (*kernel.Backend, error) {
 	return choose(wanted(secure()))
 }
 
-// wanted is the environment's choice, if that may have one.
+// wanted returns the environment's choice, unless the environment must not be trusted.
 func wanted(secure bool) string {
 	if secure {
 		return ""
@@ -67,8 +68,8 @@ func wanted(secure bool) string {
 	return name
 }
 
-// secure reports whether the process has more rights than the user that started
-// it. The environment is not to be trusted then.
+// secure reports whether the process has more rights than the user who started it. Then
+// the environment must not be trusted.
 func secure() bool {
 	const atSecure = 23
 	auxv, err := unix.Auxv()
@@ -83,8 +84,8 @@ func secure() bool {
 	return false
 }
 
-// Select puts a backend in force, for objects made from now on. An empty name
-// or "auto" means the best.
+// Select sets the backend of objects made from now on. An empty name or "auto" means the
+// best. The error is ErrBackend or ErrSelfTest.
 func Select(name string) (*kernel.Backend, error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -114,7 +115,7 @@ func choose(name string) (*kernel.Backend, error) {
 	return nil, say.Errorf("%w: %q: there are %s", status.ErrBackend, name, strings.Join(Names(), ", "))
 }
 
-// check runs a backend's known-answer test once.
+// check runs a backend's known-answer test the first time, and returns its outcome.
 func check(b *kernel.Backend) error {
 	err, ok := tested[b]
 	if !ok {
@@ -124,8 +125,8 @@ func check(b *kernel.Backend) error {
 	return err
 }
 
-// SelfTestAll runs the known-answer tests of every backend that this machine
-// can run, anew.
+// SelfTestAll runs the known-answer tests of all backends that this machine can run, even
+// if they were run before. It returns the first ErrSelfTest.
 func SelfTestAll() error {
 	mu.Lock()
 	defer mu.Unlock()

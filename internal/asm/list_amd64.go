@@ -7,7 +7,7 @@ import (
 	"libeesp/internal/generic"
 )
 
-// list is every backend, best first. The generic one is last and runs anywhere.
+// list returns all backends, best first. The generic one is last and runs anywhere.
 func list() []entry {
 	return []entry{
 		{&vaes512.Backend, vaes512.Supported, vaes512.Slow},

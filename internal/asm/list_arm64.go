@@ -5,7 +5,7 @@ import (
 	"libeesp/internal/generic"
 )
 
-// list is every backend, best first. The generic one is last and runs anywhere.
+// list returns all backends, best first. The generic one is last and runs anywhere.
 func list() []entry {
 	return []entry{
 		{&armv8.Backend, armv8.Supported, nil},

@@ -4,7 +4,7 @@ package asm
 
 import "libeesp/internal/generic"
 
-// list is every backend, best first. The generic one is last and runs anywhere.
+// list returns all backends, best first. The generic one is last and runs anywhere.
 func list() []entry {
 	return []entry{
 		{&generic.Backend, func() bool { return true }, nil},

@@ -21,9 +21,8 @@ type testMemory struct {
 	text    [kernel.Chunk][320]byte
 }
 
-// Known answers: AES-256-CMAC of the one-block message of NIST SP 800-38B,
-// example D.3, and the GCM specification's test cases 4 and 16 (with AAD and
-// a last block that is not whole).
+// Known answers: AES-256-CMAC of the one-block message in NIST SP 800-38B, example D.3, and
+// test cases 4 and 16 of the GCM specification, which have AAD and a partial last block.
 const (
 	katCMACKey = "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4"
 	katCMACMsg = "6bc1bee22e409f96e93d7e117393172a"
@@ -47,15 +46,15 @@ func unhex(s string) []byte {
 	return b
 }
 
-// SelfTest compares a backend with the known answers, in full vectors and
-// single packets, and makes sure that a wrong ICV is refused.
+// SelfTest compares a backend with the known answers, for several packets and for single
+// ones, and checks that a wrong ICV is refused. The error is ErrSelfTest or ErrMemory.
 func SelfTest(b *kernel.Backend) error {
 	m, err := secmem.New[testMemory]()
 	if err != nil {
 		return err
 	}
 	defer secmem.Delete(m)
-	var jobs [kernel.Chunk]kernel.Job // pointers: not in memory that the collector does not see
+	var jobs [kernel.Chunk]kernel.Job // on the heap: the collector must see their pointers
 	bad := func(what string) error {
 		return say.Errorf("%w: backend %s: %s", status.ErrSelfTest, b.Name, what)
 	}

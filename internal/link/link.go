@@ -5,14 +5,14 @@
 //
 //	length u32 | type u16 | flags u16 | fields
 //
-// big-endian; length counts the fields, at most 64 KiB; flag 1: who does not
-// know the type must end the connection. A field is number u16, length u16,
-// value; numbers rise. Unknown fields are skipped.
+// big-endian; length counts the fields, at most 64 KiB. With flag 1, an end that does not
+// know the type must end the connection. A field is number u16, length u16, value; numbers
+// rise. Unknown fields are skipped.
 //
 //	1 HELLO    to agent    1 major u16, 2 minor u16, 3 features u64, 4 library, 5 program, 6 instance u64
 //	2 WELCOME  to program  1 major u16, 2 minor u16, 3 features u64, 4 cluster 16, 5 member
 //	3 FOLLOW   to agent    1 group's name, 2 flags u16 (1: gives keys to clients)
-//	4 STATE    to program  the whole desired state of a group; below
+//	4 STATE    to program  the whole desired state of a group: see below
 //	5 DONE     to agent    1 group 16, 2 sequence u64, 3 code u8 (0: done), 4 reason
 //	6 NEED_IDS to agent    1 group 16, 2 count u16
 //	7 IDS      to program  1 group 16, 2 IDs u64 each
@@ -20,25 +20,24 @@
 //	9 ERROR    to program  1 code u16, 2 text, 3 group's name
 //	10 GRANT   to program  1 group 16, 2 request u64, 3 up u64, 4 down u64, 5 lease u64, ms, 6 client's name, 7 flags u16
 //	11 GRANTED to agent    1 group 16, 2 request u64, 3 code u8 (0: done), 4 reason, 5 up, 6 down: data keys, 7 generations u64 by level
-//	12 HINT    to agent    1 group 16, 2 levels u8: packets name keys of these that have not come
+//	12 HINT    to agent    1 group 16, 2 levels u8: at these, packets name newer keys than the group has
 //
-// STATE: 1 values, 288 octets, always first, so that they lie at a fixed offset:
-// three levels of previous, current, next, 32 octets each, zero where there is
-// none; 2 group 16; 3 name; 4 sequence u64; 5 parameters, 28 octets; 6 rings, 72
-// octets each; 7 seal u8; 8 max_stale u32, seconds. The agent sends one STATE of a group and then waits
-// for DONE; what changes meanwhile is in the next one, which is whole again. A
-// program that has installed a STATE answers DONE when, for its rings: a next
-// generation can be opened; a new current one is sealed with, and no burst that
-// began before is running; a generation that is missing was wiped. Connections of
-// one process with the same instance take each other's place; several instances
-// stand side by side.
+// STATE: 1 values, 288 octets, always first and so at a fixed offset: three levels of
+// previous, current, next, 32 octets each, zero where there is none; 2 group 16; 3 name;
+// 4 sequence u64; 5 parameters, 28 octets; 6 rings, 72 octets each; 7 seal u8; 8 max_stale
+// u32, seconds. The agent sends one STATE of a group and then waits for DONE. Changes in
+// the meantime are in the next STATE, which again is whole. A program answers DONE when it
+// has installed the STATE: packets of a next generation open; packets are sealed with a
+// new current one, and no burst that began before is running; a generation that is missing
+// was wiped. A new connection of a process with the same instance replaces the old one;
+// connections of different instances exist side by side.
 //
-// GRANT asks a program that gives keys to clients for a pair of data keys, of the
-// IDs up and down (psp: SPIs without their top bit, which the program adds). It
-// seals to the client under down until the lease ends. Flag 1: the pair is there,
-// and its lease begins anew; the answer has no keys. Flag 2: the lease ends now;
-// there is no answer. A data key is id u64, epoch u16, V, profile, parameters u16,
-// octets of key and of Master Key Options u8 each, and those.
+// GRANT asks a program that gives keys to clients for a pair of data keys, with the IDs up
+// and down (psp: SPIs without their top bit, which the program adds). The program seals to
+// the client under down until the lease ends. Flag 1: the pair exists, and its lease begins
+// anew; the answer has no keys. Flag 2: the lease ends now; there is no answer. A data key
+// is id u64, epoch u16, V, profile, parameters u16, the lengths of key and of Options u8
+// each, key, Options.
 package link
 
 import (
@@ -49,7 +48,7 @@ import (
 	"libeesp/internal/say"
 )
 
-// Version of the protocol. A program of the major version before is served.
+// Version of the protocol. The agent also serves programs of the major version before.
 const (
 	Major = 1
 	Minor = 0
@@ -71,7 +70,7 @@ const (
 	Hint
 )
 
-// FollowClients is the flag of a FOLLOW by a program that gives keys to clients.
+// FollowClients is the flag of FOLLOW that says that the program gives keys to clients.
 const FollowClients = 1
 
 // Flags of a GRANT.
@@ -83,27 +82,27 @@ const (
 // Codes of an ERROR.
 const (
 	ErrCodePolicy  = 1 + iota // this user may not follow the group
-	ErrCodeUnknown            // no such group, or not yet: it stays asked for
+	ErrCodeUnknown            // there is no such group yet; the request stays
 	ErrCodeVersion
-	ErrCodeIDs // too many IDs in too short a time
+	ErrCodeIDs // the program asks for too many IDs
 )
 
 const (
 	maxFrame  = 64 << 10
 	headerLen = 8
-	// MustKnow is the flag of frames that may not be skipped.
+	// MustKnow is the flag of frames that must not be skipped.
 	MustKnow = 1
 )
 
-// What a program may do with a group's current keys.
+// Whether a program may seal with a group's current keys.
 const (
-	SealNo     = iota // no key, or not yet the server's word
-	SealYes           //
-	SealStale         // out of touch for too long
-	SealFenced        // another session of this identity is live: make senders with new IDs
+	SealNo     = iota // no: there is no key, or the server has not confirmed it yet
+	SealYes           // yes
+	SealStale         // no: the servers were silent for too long
+	SealFenced        // no: another machine has this identity; senders need new IDs
 )
 
-// ErrFrame is a frame that cannot be read.
+// ErrFrame is the error of a frame that is not valid.
 var ErrFrame = errors.New("malformed frame")
 
 // Frame is one frame.
@@ -127,7 +126,7 @@ func WriteFrame(w io.Writer, f Frame) error {
 	return err
 }
 
-// ReadFrame reads a frame.
+// ReadFrame reads a frame. The error is ErrFrame, or the reader's.
 func ReadFrame(r io.Reader) (f Frame, err error) {
 	var h [headerLen]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -149,17 +148,17 @@ func Put(b []byte, num uint16, v []byte) []byte {
 	return append(b, v...)
 }
 
-// Put16 appends a field of two octets.
+// Put16 appends a field of 2 octets.
 func Put16(b []byte, num uint16, v uint16) []byte {
 	return Put(b, num, binary.BigEndian.AppendUint16(nil, v))
 }
 
-// Put64 appends one of eight.
+// Put64 appends a field of 8 octets.
 func Put64(b []byte, num uint16, v uint64) []byte {
 	return Put(b, num, binary.BigEndian.AppendUint64(nil, v))
 }
 
-// Fields splits a frame's fields.
+// Fields returns a frame's fields by number. The error is ErrFrame.
 func Fields(b []byte) (map[uint16][]byte, error) {
 	m := map[uint16][]byte{}
 	last := -1
@@ -176,7 +175,7 @@ func Fields(b []byte) (map[uint16][]byte, error) {
 	return m, nil
 }
 
-// Get64 reads a field of eight octets; 0 if it is another.
+// Get64 reads a field of 8 octets; 0 if it has another length.
 func Get64(b []byte) uint64 {
 	if len(b) != 8 {
 		return 0
@@ -184,7 +183,7 @@ func Get64(b []byte) uint64 {
 	return binary.BigEndian.Uint64(b)
 }
 
-// Get16 reads one of two.
+// Get16 reads a field of 2 octets; 0 if it has another length.
 func Get16(b []byte) uint16 {
 	if len(b) != 2 {
 		return 0
@@ -195,11 +194,11 @@ func Get16(b []byte) uint16 {
 // ID is a name of 16 octets.
 type ID = [16]byte
 
-// Levels is how many levels of root keys there are.
+// Levels is the number of levels of root keys.
 const Levels = 3
 
-// Values are the keys of a state: by level, previous, current and next; zero where
-// there is none.
+// Values are the keys of a state: by level, previous, current and next; zero where there
+// is none.
 type Values [Levels][3][32]byte
 
 // Ring is the public part of a ring.
@@ -208,14 +207,14 @@ type Ring struct {
 	Class, State uint8
 	Term         uint32
 	Step, Floor  uint64
-	Gens         [3]uint64 // previous, current, next; 0: there is none
-	Epoch        uint16    // tss: of current
+	Gens         [3]uint64 // generations: previous, current, next; 0: none
+	Epoch        uint16    // tss: of the current one
 }
 
-// How counters of a group's senders go (Params.CounterMode).
+// Counters of a group's senders (Params.CounterMode).
 const (
-	CountersFromZero = 0 // under IDs that were never used before
-	CountersTimes    = 1 // they are times, as receivers with replay protection by time need
+	CountersFromZero = 0 // they begin at 0, under IDs that were never used before
+	CountersTimes    = 1 // they are times, for replay protection by time
 )
 
 // Params are a group's parameters.
@@ -233,15 +232,14 @@ type State struct {
 	Params
 	Rings [Levels]*Ring
 	Seal  uint8
-	// MaxStale is for how many seconds a program may seal that lost its agent; 0:
-	// for ever.
+	// MaxStale is how many seconds a program may seal after it lost its agent; 0: no limit.
 	MaxStale uint32
 }
 
-// Octets of a state's fields.
+// Sizes and places in a state's fields, in octets.
 const (
 	ValuesLen = Levels * 3 * 32
-	// ValuesAt is where values lie in a STATE's fields.
+	// ValuesAt is the place of the values in the fields of a STATE.
 	ValuesAt  = 4
 	paramsLen = 28
 	ringLen   = 72
@@ -288,8 +286,8 @@ func (s *State) Marshal(values *Values) []byte {
 	return Put(b, 8, binary.BigEndian.AppendUint32(nil, s.MaxStale))
 }
 
-// ParseState reads what Marshal wrote, but for the values: those are the
-// ValuesLen octets at ValuesAt, and need not be there.
+// ParseState reads what Marshal wrote, except for the values: the ValuesLen octets at
+// ValuesAt, whose content does not matter. The error is ErrFrame.
 func ParseState(b []byte) (s State, err error) {
 	if len(b) < ValuesAt+ValuesLen {
 		return s, say.Errorf("%w: state", ErrFrame)
@@ -303,7 +301,7 @@ func ParseState(b []byte) (s State, err error) {
 		return s, say.Errorf("%w: state", ErrFrame)
 	}
 	s.Group, s.Name, s.Seq, s.Seal = ID(f[2]), string(f[3]), Get64(f[4]), f[7][0]
-	if len(f[8]) == 4 { // newer than the rest
+	if len(f[8]) == 4 { // older agents do not send it
 		s.MaxStale = binary.BigEndian.Uint32(f[8])
 	}
 	s.Profile, s.AEAD, s.Combiner, s.V, s.Mode, s.CounterMode, s.EngineBits = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
@@ -323,20 +321,20 @@ func ParseState(b []byte) (s State, err error) {
 	return s, nil
 }
 
-// DataKey is the key of one context, on its way to a client.
+// DataKey is the data key of one context, for a client.
 type DataKey struct {
 	ID         uint64
 	Epoch      uint16
 	V, Profile uint8
 	Params     [2]uint8
 	Key        []byte
-	Options    []byte // Master Key Options
+	Options    []byte // as in eesp.DataKey
 }
 
-// Size is how many octets Append appends.
+// Size returns how many octets Append appends.
 func (k *DataKey) Size() int { return 16 + len(k.Key) + len(k.Options) }
 
-// Append writes a data key.
+// Append appends a data key.
 func (k *DataKey) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, k.ID)
 	b = binary.BigEndian.AppendUint16(b, k.Epoch)
@@ -344,7 +342,7 @@ func (k *DataKey) Append(b []byte) []byte {
 	return append(append(b, k.Key...), k.Options...)
 }
 
-// ParseDataKey reads what Append wrote. Its octets are b's.
+// ParseDataKey reads what Append wrote. The result refers to b. The error is ErrFrame.
 func ParseDataKey(b []byte) (k DataKey, err error) {
 	if len(b) < 16 || len(b) != 16+int(b[14])+int(b[15]) {
 		return k, say.Errorf("%w: data key", ErrFrame)

@@ -6,8 +6,8 @@ import (
 	"libeesp/internal/asm/vector"
 )
 
-// With one lane to a vector, packets whose keys are expanded are one kernel's,
-// whatever their length.
+// A vector holds one block, so that short packets gain nothing side by side: with expanded
+// keys, Long takes packets of all lengths.
 var kernels = vector.Kernels{
 	Addresses: addresses,
 	Derive:    derive,
@@ -25,13 +25,13 @@ func shared(long func(area, jobs *byte, n int, shared int, scratch *byte)) func(
 	return func(area, jobs *byte, n int, scratch *byte) { long(area, jobs, n, 1, scratch) }
 }
 
-// Kernels are those that vaes256 has single packets from.
+// Kernels returns the kernels, of which vaes256 uses One.
 func Kernels() *vector.Kernels { return &kernels }
 
-// Backend is this package.
+// Backend is the backend of this package.
 var Backend = kernels.Backend("aesni")
 
-// Supported reports whether CPU and operating system have what it needs.
+// Supported reports whether CPU and operating system have the instructions it needs.
 func Supported() bool {
 	x := &vector.Has
 	return x.AVX && x.AES && x.PCLMULQDQ && x.SSSE3 && x.SSE41

@@ -21,13 +21,13 @@ var kernels = vector.Kernels{
 	Tuning:    vector.Tuned(Tunings),
 }
 
-// Kernels are what make tune measures.
+// Kernels returns the kernels for make tune.
 func Kernels() *vector.Kernels { return &kernels }
 
-// Backend is this package.
+// Backend is the backend of this package.
 var Backend = kernels.Backend("vaes256")
 
-// Supported reports whether CPU and operating system have what it needs.
+// Supported reports whether CPU and operating system have the instructions it needs.
 func Supported() bool {
 	x := &vector.Has
 	return x.AVX2 && x.BMI2 && x.AES && x.VAES

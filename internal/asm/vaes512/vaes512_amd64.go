@@ -25,21 +25,21 @@ var kernels = vector.Kernels{
 	Tuning:    vector.Tuned(Tunings),
 }
 
-// Kernels are what make tune measures.
+// Kernels returns the kernels for make tune.
 func Kernels() *vector.Kernels { return &kernels }
 
-// Backend is this package.
+// Backend is the backend of this package.
 var Backend = kernels.Backend("vaes512")
 
-// Supported reports whether CPU and operating system have what it needs.
+// Supported reports whether CPU and operating system have the instructions it needs.
 func Supported() bool {
 	x := &vector.Has
 	return x.AVX512 && x.VAES && x.BMI2
 }
 
-// Slow reports whether this is one of the CPUs that lower their clock for
-// vectors of 512 bits: Intel's Ice Lake and Tiger Lake families. Others with
-// VAES, AMD's and Intel's later ones, do not.
+// Slow reports whether this CPU lowers its clock for vectors of 512 bits, as Intel's Ice
+// Lake and Tiger Lake families do. Other CPUs with VAES, AMD's and Intel's later ones, do
+// not.
 func Slow() bool {
 	family, model := vector.Model()
 	if vector.Vendor() != "GenuineIntel" || family != 6 {

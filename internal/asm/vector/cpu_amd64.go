@@ -9,7 +9,7 @@ func cpuid(leaf, sub uint32) (a, b, c, d uint32)
 
 func xgetbv() uint32
 
-// octets are registers' octets, the lowest first.
+// octets returns the octets of registers, the lowest first.
 func octets(registers ...uint32) string {
 	var s []byte
 	for _, r := range registers {
@@ -18,13 +18,13 @@ func octets(registers ...uint32) string {
 	return string(s)
 }
 
-// Vendor is who made the CPU, in the CPU's words: GenuineIntel, AuthenticAMD.
+// Vendor returns the CPU's vendor: GenuineIntel, AuthenticAMD.
 func Vendor() string {
 	_, b, c, d := cpuid(0, 0)
 	return octets(b, d, c)
 }
 
-// Model says which CPU of a vendor's it is.
+// Model returns the CPU's family and model numbers.
 func Model() (family, model int) {
 	a, _, _, _ := cpuid(1, 0)
 	family, model = int(a>>8&0xf), int(a>>4&0xf)
@@ -37,7 +37,7 @@ func Model() (family, model int) {
 	return family, model
 }
 
-// Name is what the CPU is sold as.
+// Name returns the CPU's product name, "" if it has none.
 func Name() string {
 	const first, last = 0x8000_0002, 0x8000_0004
 	if most, _, _, _ := cpuid(0x8000_0000, 0); most < last {
@@ -50,8 +50,8 @@ func Name() string {
 	return strings.TrimSpace(strings.TrimRight(name, "\x00"))
 }
 
-// Features are what the CPU has and the operating system lets programs use. (x/sys/cpu would bring
-// package os into the C library, and knows VAES only together with AVX-512.)
+// Features are the instructions that the CPU has and the operating system supports. (x/sys/cpu would
+// bring package os into the C library, and reports VAES only together with AVX-512.)
 type Features struct {
 	SSSE3, SSE41, AES, PCLMULQDQ bool
 	AVX, AVX2, BMI2              bool
@@ -59,7 +59,7 @@ type Features struct {
 	VAES                         bool // AES and carry-less multiplication on vectors of more than 16 octets
 }
 
-// Has are this CPU's.
+// Has is the features of this CPU.
 var Has = features()
 
 func features() (f Features) {

@@ -8,7 +8,7 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// Size says for which length of key a kernel is.
+// Key length of a kernel.
 const (
 	AES128 = iota
 	AES256
@@ -20,25 +20,25 @@ const (
 	Seal
 )
 
-// GroupBytes is the size of four expanded keys: 15 round keys, 64 unused octets,
-// and H to H^16. Each of these is a vector of 64 octets with one key in each lane.
+// QuadBytes is the size of four expanded keys: 15 round keys, an unused vector, and H to
+// H^16. Each of these is a vector of 64 octets, with one key in each lane of 16.
 const QuadBytes = 32 * 64
 
-// Scratch memory: short kernels use what is in front, long ones what is
-// behind; expanded keys of long packets lie between.
+// Layout of scratch memory: for short kernels, then expanded keys of long packets, then for
+// long kernels.
 const (
-	jobsAt    = 2048 + 17*64 // see internal/gen/short.go; the sink is behind
+	jobsAt    = 2048 + 17*64 // see internal/gen/short.go; then the sink, for octets of missing packets
 	jobsBytes = 4 * 64
 	sinkBytes = 1024
-	longLeast = 256 // long kernels take no shorter packets
+	longLeast = 256 // the shortest packets of long kernels, in octets
 	rowsAt    = 4544
-	atOnce    = 16 // keys of long packets expanded at a time
+	atOnce    = 16 // how many keys of long packets are expanded at a time
 	longAt    = rowsAt + atOnce/4*QuadBytes
 )
 
 // Kernels are the assembly functions of a backend.
 type Kernels struct {
-	Addresses func(to *uintptr) // of Derive, Expand, Powers, Long, Raw, Expanded, One
+	Addresses func(to *uintptr) // writes those of Derive, Expand, Powers, Long, Raw, Expanded, One
 	Derive    func(out, msgs *byte, n, blocks int, master, sub *byte)
 	Expand    [2]func(area, keys *byte, n int) // round keys
 	Powers    [2]func(area *byte, n int)       // H and its powers, behind round keys
@@ -46,45 +46,44 @@ type Kernels struct {
 	Expanded  [2][2]func(area, jobs *byte, n int, scratch *byte)
 	Long      [2][2]func(area, jobs *byte, n int, shared int, scratch *byte)
 
-	// One is for few packets with raw keys, one after the other: of up to OneAAD
-	// octets of AAD and less than OneLimit of text. nil: there is none, and OneLimit is 0.
+	// One takes packets with raw keys one after the other. They have up to OneAAD octets of
+	// AAD and less than OneLimit octets to encrypt. nil: there is none, and OneLimit is 0.
 	One    [2][2]func(keys, jobs *byte, n int, scratch, master, sub *byte)
 	OneAAD uint32
-	// Ones are addresses, among which those of One are, if it is another backend's.
+	// Ones is Addresses of the backend that One belongs to, if that is another one.
 	Ones func(to *uintptr)
 
-	// Pairs are the kernels of a backend with narrower vectors, for one packet or two:
-	// expanded keys look the same to both. nil: there are none, and PairLimit is 0.
+	// Pairs are the kernels of a backend with narrower vectors, for one or two packets. Both
+	// backends have one form of expanded keys. nil: there are none, and PairLimit is 0.
 	Pairs *Kernels
 
-	// Groups says that short kernels take groups of four packets, and time as
-	// if all were as long as the longest. They may write up to sinkBytes where
-	// packets are missing.
+	// Quads says that short kernels take groups of four packets, and as much time as if all
+	// were as long as the longest. For missing packets they write up to sinkBytes octets to
+	// scratch.
 	Quads bool
 
 	Wide      bool   // see kernel.Direct
-	OneBlocks uint64 // the same
+	OneBlocks uint64 // see kernel.Direct
 	Heads     bool   // Long takes texts with a head: see kernel.Direct's HeadLeast
 
 	Tuning
 }
 
-// Tuning says from where on which kernel is faster: `make tune` measures it.
+// Tuning says which kernel is fastest at which lengths, in octets. `make tune` measures it.
+// Pairs of numbers are for raw keys and for expanded ones.
 type Tuning struct {
 	CPU string // vendor and family
-	// Longest packets, in octets, that go to the short kernels: with raw keys and
-	// with expanded ones; and from which on none go to One.
+	// RawLimit and ExpandedLimit are the longest packets for short kernels, with raw keys
+	// and with expanded ones. OneLimit is above all packets for One.
 	RawLimit, ExpandedLimit, OneLimit uint32
-	// Up to so many octets, with raw keys and with expanded ones, two packets of about
-	// the same length that are no part of a larger group go to Pairs, or one if it is not One's.
+	// PairLimit is the longest packet for Pairs, which take two packets of about the same
+	// length that are not in a larger group, or one that One does not take.
 	PairLimit [2]uint32
-	// Of kernels without groups, which take packets in pairs: the longest packet
-	// that goes there without another beside it, with a raw key and with an
-	// expanded one.
+	// Alone is the longest packet that short kernels without Quads, which take packets in
+	// pairs, take without a second one.
 	Alone [2]uint32
-	// What an octet of such a group costs, in hundredths of what one costs the
-	// long kernels, and how many octets cost what these need to begin a packet:
-	// of raw keys and of expanded ones.
+	// QuadOctet is the time for an octet in a group of four, in hundredths of that in long
+	// kernels. Begin is the time that long kernels need to begin a packet, in octets.
 	QuadOctet uint32
 	Begin     [2]uint32
 }
@@ -111,7 +110,7 @@ func (k *Kernels) Backend(name string) kernel.Backend {
 	}
 }
 
-// direct is the kernels for callers from C.
+// direct lists the kernels for C.
 func (k *Kernels) direct() *kernel.Direct {
 	var a [21]uintptr
 	k.Addresses(&a[0])
@@ -185,7 +184,7 @@ func (k *Kernels) crypt(area unsafe.Pointer, first *kernel.Job, n, keyLen int, m
 // single reports whether a packet may go to One.
 func (k *Kernels) single(j *kernel.Job) bool { return j.Len < k.OneLimit && j.AADLen <= k.OneAAD }
 
-// keysOf is the area of the jobs from at on.
+// keysOf returns the keys of the jobs from number at on.
 func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointer {
 	if mode == kernel.Shared {
 		return area
@@ -193,8 +192,7 @@ func keysOf(area unsafe.Pointer, at, keyLen int, mode kernel.Mode) unsafe.Pointe
 	return unsafe.Add(area, at*keyLen)
 }
 
-// next says how many of the jobs in front go to one kernel together, and
-// whether that is the short one.
+// next returns how many jobs go to the next kernel, and whether it is the short one.
 func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int, short bool) {
 	n = len(jobs)
 	begin := k.Begin[mode]
@@ -213,8 +211,8 @@ func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int
 	if last := jobs[n-1].Len; last <= limit && n&3 == 0 && even(jobs[0].Len, last) {
 		return n, true
 	}
-	// Groups of four that are about equally long, as many as there are, and
-	// what then is left of the same length.
+	// As many groups of four packets of about the same length as there are, and then a
+	// partial group.
 	run := 0
 	for run+4 <= n && jobs[run+3].Len <= limit && even(jobs[run].Len, jobs[run+3].Len) {
 		run += 4
@@ -229,7 +227,7 @@ func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int
 	if run > 0 {
 		return run, true
 	}
-	// The long kernels' turn, until there is such a group again.
+	// Long kernels take the packets up to the next group of four.
 	for run = max(rest, 1); run < n; run++ {
 		if g := jobs[run:]; g[0].Len <= limit && len(g) >= 4 && g[3].Len <= limit && even(g[0].Len, g[3].Len) {
 			break
@@ -238,8 +236,8 @@ func (k *Kernels) next(jobs []kernel.Job, limit uint32, mode kernel.Mode) (n int
 	return run, false
 }
 
-// lastAlone reports whether kernels that take packets in pairs, where the lengths of
-// two allow it (see short256.go of internal/gen), leave the last one over.
+// lastAlone reports whether kernels that take packets in pairs, if the lengths of two allow
+// it (see short256.go of internal/gen), find no second one for the last.
 func lastAlone(jobs []kernel.Job) bool {
 	i := 0
 	for i+1 < len(jobs) {
@@ -251,13 +249,12 @@ func lastAlone(jobs []kernel.Job) bool {
 	return i == len(jobs)-1
 }
 
-// even reports whether packets of these lengths, the first no longer than the
-// second, do well side by side: chunks of 64 octets that are not in all four
-// take twice the time.
+// even reports whether packets of lengths a <= b are close enough to go side by side: steps
+// of 64 octets that not all four have take twice the time.
 func even(a, b uint32) bool { return b-a <= 64+a/8 }
 
-// groupPays reports whether a group of fewer than four is better off in the
-// short kernels, which take as long as for four, than one by one.
+// quadPays reports whether a group of fewer than four packets is faster in the short
+// kernels, which take as long as for four, than one by one.
 func (k *Kernels) quadPays(jobs []kernel.Job, begin uint32) bool {
 	longest := jobs[len(jobs)-1].Len
 	if jobs[0].Len < longLeast {
