@@ -30,10 +30,10 @@ type Config struct {
 	Addr    string // host:port
 }
 
-// Grant asks for a pair of data keys; renew: the ID up (psp: SPI) of the one that the
-// client has, or 0. Its lease counts from before the call.
+// Grant asks for a pair of data keys. renew is the ID up (psp: SPI) of the pair that the client
+// has, or 0. The lease counts from before the call.
 func Grant(ctx context.Context, c Config, group string, renew uint64) (*record.ClientGrant, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pki.TLS(c.Cert, c.Key)}, InsecureSkipVerify: true, NextProtos: []string{"h2"}, // below, by the name in the cluster
+	t := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pki.TLS(c.Cert, c.Key)}, InsecureSkipVerify: true, NextProtos: []string{"h2"}, // VerifyConnection checks the name in the cluster
 		VerifyConnection: func(s tls.ConnectionState) error {
 			h, err := pki.Check(s.PeerCertificates[0], c.CA, c.Cluster, x509.ExtKeyUsageServerAuth, pki.Member)
 			if err == nil && h.Name != c.Granter {
@@ -68,7 +68,7 @@ func Grant(ctx context.Context, c Config, group string, renew uint64) (*record.C
 	return g, record.Decode(b, g)
 }
 
-// Keys are the pair's: up to seal with, down to open with.
+// Keys returns the data keys of a pair: up to seal with, down to open with.
 func Keys(g *record.ClientGrant) (up, down *eesp.DataKey) {
 	key := func(s *record.ClientSide) *eesp.DataKey {
 		k := &eesp.DataKey{ID: s.Connection, Epoch: s.Epoch, V: s.V, Profile: g.Profile, KeyLen: uint8(len(s.Key))}

@@ -1,5 +1,5 @@
-// Package demo is a small data plane in Go that follows an agent: for
-// tests under load, for make demo-cluster, and to read.
+// Package demo is a small data plane in Go that follows an agent. It is for tests
+// under load, for make demo-cluster, and an example.
 package demo
 
 import (
@@ -13,7 +13,7 @@ import (
 // Gateway seals numbered packets and counts what it opens.
 type Gateway struct {
 	tag  uint32
-	send func(packet []byte) // takes the octets over
+	send func(packet []byte) // may keep the packet
 
 	group    *eesp.Group
 	sender   *eesp.Sender
@@ -28,7 +28,7 @@ type Gateway struct {
 // Stats is what a gateway counted.
 type Stats struct {
 	Sent    uint64            `json:"sent"`
-	Opened  map[uint32]uint64 `json:"opened"` // by the sender's tag, each packet once
+	Opened  map[uint32]uint64 `json:"opened"` // packets by the sender's tag
 	Refused map[string]int    `json:"refused"`
 	States  uint64            `json:"states"`
 }
@@ -36,7 +36,7 @@ type Stats struct {
 // Follow attaches a gateway to an agent.
 func Follow(path, group string, tag uint32, send func([]byte)) (g *Gateway, err error) {
 	g = &Gateway{tag: tag, send: send, seen: map[uint32]map[uint64]bool{}, refused: map[string]int{}}
-	// This is all: parameters, keys, IDs and rotations come by themselves.
+	// This is all: parameters, keys, IDs and rotations come from the agent.
 	if g.group, err = eesp.FollowGroup(group, eesp.FollowConfig{Socket: path, Timeout: time.Minute, WithoutKeys: true}); err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func Follow(path, group string, tag uint32, send func([]byte)) (g *Gateway, err 
 	return g, nil
 }
 
-// Close ends it. Its keys are wiped.
+// Close ends the gateway. Its keys are wiped.
 func (g *Gateway) Close() {
 	g.sender.Close()
 	g.receiver.Close()
@@ -71,7 +71,7 @@ func (g *Gateway) Burst(n int) int {
 		binary.BigEndian.PutUint64(b[eesp.MaxHeader+4:], first+uint64(i))
 		pkts[i] = eesp.Packet{Buf: b, Off: eesp.MaxHeader, Len: payload}
 	}
-	if g.sender.Seal(pkts) == 0 { // no key, or not allowed to: those numbers are not used
+	if g.sender.Seal(pkts) == 0 { // no key, or sealing is not allowed: these numbers are used later
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.refused["seal: "+pkts[0].Status.Error()]++
@@ -86,11 +86,11 @@ func (g *Gateway) Burst(n int) int {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sent += uint64(n) // one that was refused is then one that did not come
+	g.sent += uint64(n) // a refused packet counts as lost
 	return done
 }
 
-// Receive opens a packet, and says whether it did.
+// Receive opens a packet and reports whether it did.
 func (g *Gateway) Receive(b []byte) bool {
 	p := []eesp.Packet{{Buf: b, Len: len(b)}}
 	g.receiver.Open(p)
@@ -108,13 +108,13 @@ func (g *Gateway) Receive(b []byte) bool {
 	return true
 }
 
-// Sealing says whether packets are sealed now: then all hosts wait for this one, which can also open.
+// Sealing reports whether packets are sealed now. Then rotations wait for this host, so it can open, too.
 func (g *Gateway) Sealing() bool {
 	info, err := g.group.FollowInfo()
 	return err == nil && info.Sealing == eesp.OK
 }
 
-// Stats counts.
+// Stats returns the counts.
 func (g *Gateway) Stats() Stats {
 	info, _ := g.group.FollowInfo()
 	g.mu.Lock()

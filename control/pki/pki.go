@@ -24,12 +24,12 @@ import (
 	"libeesp/control/record"
 )
 
-// What a certificate's holder is.
+// Roles of a certificate's holder.
 const (
 	Server = "server"
 	Member = "member"
 	Admin  = "admin"
-	Client = "client" // outside the cluster: gets data keys of granters
+	Client = "client" // outside the cluster: gets data keys from granters
 )
 
 // Lifetimes.
@@ -39,23 +39,23 @@ const (
 	MemberLife = 30 * 24 * time.Hour
 	AdminLife  = 365 * 24 * time.Hour
 	ClientLife = 90 * 24 * time.Hour
-	// RenewGrace: with a certificate that expired no longer ago, a member whose
-	// key is still on the roster may renew it.
+	// RenewGrace is how long after it expired a certificate can still be renewed, by a member whose
+	// key is on the roster.
 	RenewGrace = 7 * 24 * time.Hour
 )
 
-// URI names a holder in a cluster.
+// URI returns the name of a holder in certificates.
 func URI(cluster record.ID, role, name string) *url.URL {
 	return &url.URL{Scheme: "eesp", Host: cluster.String(), Path: "/" + role + "/" + name}
 }
 
-// Holder is what a certificate says of who holds it.
+// Holder is the holder of a certificate: role, name and key.
 type Holder struct {
 	Role, Name string
 	SPKI       record.Hash
 }
 
-// HolderOf reads a certificate of this cluster.
+// HolderOf returns the holder of a certificate. The certificate must be of this cluster.
 func HolderOf(c *x509.Certificate, cluster record.ID) (h Holder, err error) {
 	for _, u := range c.URIs {
 		if u.Scheme == "eesp" && u.Host == cluster.String() {
@@ -67,7 +67,7 @@ func HolderOf(c *x509.Certificate, cluster record.ID) (h Holder, err error) {
 	return h, errors.New("the certificate is not one of this cluster")
 }
 
-// Check verifies a certificate by the CA, for one use, and that its holder has a role.
+// Check verifies a certificate by the CA for one use, and that its holder has this role.
 func Check(c, ca *x509.Certificate, cluster record.ID, use x509.ExtKeyUsage, role string) (h Holder, err error) {
 	if _, err := c.Verify(x509.VerifyOptions{Roots: Pool(ca), KeyUsages: []x509.ExtKeyUsage{use}}); err != nil {
 		return h, err
@@ -107,12 +107,11 @@ func NewCA(cluster record.ID, now time.Time) (*CA, error) {
 	return &CA{c, key}, err
 }
 
-// StoreName is a name that only servers' certificates have: by it their stores know each other,
-// for the CA also signs hosts' certificates.
+// StoreName is a host name that only servers' certificates have. The servers' stores require it, since the
+// CA also signs certificates of hosts.
 const StoreName = "server.eesp.internal"
 
-// Issue signs a certificate for a public key. hosts are names and addresses
-// that a server is reached by.
+// Issue signs a certificate for a public key. hosts are names and addresses of a server.
 func (ca *CA) Issue(pub ed25519.PublicKey, cluster record.ID, role, name string, life time.Duration, now time.Time, hosts ...string) (*x509.Certificate, error) {
 	t := &x509.Certificate{SerialNumber: serial(), Subject: pkix.Name{CommonName: role + " " + name}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(life),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{URI(cluster, role, name)}}
@@ -136,17 +135,17 @@ func (ca *CA) Issue(pub ed25519.PublicKey, cluster record.ID, role, name string,
 	return x509.ParseCertificate(der)
 }
 
-// Hash pins the CA.
+// Hash returns the hash of the CA's certificate, which invites have.
 func (ca *CA) Hash() record.Hash { return sha256.Sum256(ca.Cert.Raw) }
 
-// Pool holds one CA.
+// Pool returns a pool with one CA.
 func Pool(c *x509.Certificate) *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(c)
 	return p
 }
 
-// TLS is what an end shows.
+// TLS returns a certificate and its key for package tls.
 func TLS(c *x509.Certificate, key ed25519.PrivateKey) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{c.Raw}, PrivateKey: key, Leaf: c}
 }
@@ -177,7 +176,7 @@ func readPEM(file, kind string) ([]byte, error) {
 	return p.Bytes, nil
 }
 
-// ReadCert reads what WriteCert wrote.
+// ReadCert reads a certificate that WriteCert wrote.
 func ReadCert(file string) (*x509.Certificate, error) {
 	der, err := readPEM(file, "CERTIFICATE")
 	if err != nil {
@@ -186,7 +185,7 @@ func ReadCert(file string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(der)
 }
 
-// ReadKey reads what WriteKey wrote.
+// ReadKey reads a key that WriteKey wrote.
 func ReadKey(file string) (ed25519.PrivateKey, error) {
 	der, err := readPEM(file, "PRIVATE KEY")
 	if err != nil {
@@ -203,8 +202,8 @@ func ReadKey(file string) (ed25519.PrivateKey, error) {
 	return e, nil
 }
 
-// WriteFile writes a file so that after a crash it is the old or the new one:
-// new file, sync, rename, sync of the directory.
+// WriteFile writes a file so that after a crash there is either the old or the new one: it writes a new
+// file, syncs, renames, and syncs the directory.
 func WriteFile(file string, b []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(file), ".new-")
 	if err != nil {

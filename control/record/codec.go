@@ -5,16 +5,15 @@
 //
 //	magic "EESP" | type u8 | version u8 | flags u16 | length u32 | fields
 //
-// big-endian, where length counts the fields' octets. A field is u16 number,
-// whose top bit says that who does not know it must refuse the record; u16
-// length; value. Numbers rise strictly. Signed types end with
+// big-endian, where length counts the octets of the fields. A field is u16 number, u16 length,
+// value. If the top bit of a number is set, a reader that does not know the field must refuse the
+// record. Numbers rise strictly. Signed types end with
 //
 //	alg u8 | key ID 8 | signature
 //
 // over "eesp control v1" | type | cluster ID | everything before.
 //
-// There is one way to write a record: what Decode accepts is what Encode
-// writes, octet by octet.
+// A record has one encoding: Decode accepts exactly what Encode writes.
 package record
 
 import (
@@ -24,8 +23,8 @@ import (
 	"unicode/utf8"
 )
 
-// What a decoder says of octets it does not take. ErrUnsupported is for records
-// of a later version: the reader is too old, the record need not be wrong.
+// Errors of decoders. ErrUnsupported is for records of a later version: they may be valid, but this
+// reader is too old.
 var (
 	ErrMalformed   = errors.New("malformed record")
 	ErrUnsupported = errors.New("record needs a later version")
@@ -40,19 +39,19 @@ const (
 	sigLen    = 1 + 8 + 64
 )
 
-// Version is the version of the records that are written here.
+// Version is the version of records that Encode writes.
 const Version = 1
 
-// crit is the bit of a field's number that has readers who do not know the
-// field refuse the record.
+// crit is the bit of a field's number that makes readers refuse the record if they do not know the
+// field.
 const crit = 0x8000
 
-// ID is a random name of a cluster, ring, member, session, group or instance.
+// ID is the random name of a cluster, ring, member, session, group or instance.
 type ID [16]byte
 
 func (i ID) String() string { return fmt.Sprintf("%x", i[:]) }
 
-// IsZero says whether no name was given.
+// IsZero reports whether the ID is not set.
 func (i ID) IsZero() bool { return i == ID{} }
 
 // Hash is a SHA-256.
@@ -60,18 +59,18 @@ type Hash [32]byte
 
 func (h Hash) String() string { return fmt.Sprintf("%x", h[:]) }
 
-// IsZero says whether the hash was never set.
+// IsZero reports whether the hash is not set.
 func (h Hash) IsZero() bool { return h == Hash{} }
 
-// A Body is what a type of record holds.
+// A Body is the content of a record, of one type.
 type Body interface {
 	Type() Type
 	fields(*codec)
-	check() error // what fields must agree on
+	check() error // checks that the fields are consistent
 	base() *Base
 }
 
-// Base is what all bodies have: fields of later versions that are kept.
+// Base is part of all bodies: it keeps fields of later versions.
 type Base struct{ unknown []field }
 
 func (b *Base) base() *Base { return b }
@@ -82,13 +81,13 @@ type field struct {
 	value []byte
 }
 
-// codec visits a body's fields in rising order, to write them or to read them.
+// codec visits the fields of a body in rising order, to write or to read them.
 type codec struct {
 	writing  bool
 	optional bool // the next field may be missing; its zero value is not written
 	in       []field
 	out      []field
-	kept     []field // reading: unknown ones
+	kept     []field // in reading: unknown fields
 	err      error
 }
 
@@ -98,11 +97,11 @@ func (c *codec) fail(format string, a ...any) {
 	}
 }
 
-// opt has the next field left out if it is zero.
+// opt makes the next field optional: it is left out if it is zero.
 func (c *codec) opt() *codec { c.optional = true; return c }
 
-// visit reads or writes one field. zero says whether the value is zero;
-// encode gives its octets, decode takes them and says whether they fit.
+// visit reads or writes one field. zero reports whether the value is zero; encode returns its octets;
+// decode reads them and reports whether they are valid.
 func (c *codec) visit(num uint16, zero func() bool, encode func() []byte, decode func([]byte) bool) {
 	opt := c.optional
 	c.optional = false
@@ -137,7 +136,7 @@ func (c *codec) visit(num uint16, zero func() bool, encode func() []byte, decode
 	}
 }
 
-// keep sets a field aside that this version does not know.
+// keep stores a field that this version does not know.
 func (c *codec) keep() {
 	f := c.in[0]
 	c.in = c.in[1:]
@@ -205,7 +204,7 @@ func (c *codec) i64(num uint16, p *int64) {
 	*p = int64(v)
 }
 
-// fixed is for values of one length.
+// fixed visits a value of fixed length.
 func (c *codec) fixed(num uint16, p []byte) {
 	c.visit(num, func() bool { return allZero(p) }, func() []byte { return append([]byte(nil), p...) }, func(b []byte) bool {
 		return len(b) == len(p) && copy(p, b) == len(b)
@@ -224,7 +223,7 @@ func (c *codec) bytes(num uint16, p *[]byte, least, most int) {
 	})
 }
 
-// str is text for people: valid UTF-8 without control characters.
+// str visits text for people: valid UTF-8 without control characters.
 func (c *codec) str(num uint16, p *string, most int) {
 	c.visit(num, func() bool { return *p == "" }, func() []byte {
 		if !printable(*p) || len(*p) > most {
@@ -249,7 +248,7 @@ func printable(s string) bool {
 	return true
 }
 
-// list is a field of entries, each u16 length and its fields.
+// list visits a field of entries, each a u16 length and fields.
 func list[T any](c *codec, num uint16, p *[]T, most int, visit func(*codec, *T)) {
 	c.visit(num, func() bool { return len(*p) == 0 }, func() []byte {
 		var b []byte
@@ -283,7 +282,7 @@ func list[T any](c *codec, num uint16, p *[]T, most int, visit func(*codec, *T))
 			var v T
 			sub := codec{in: in}
 			visit(&sub, &v)
-			// Entries are closed: what a later version adds goes beside the list.
+			// Entries have no unknown fields: later versions add fields beside the list.
 			if sub.err != nil || len(sub.in) > 0 || len(sub.kept) > 0 {
 				if sub.err != nil && c.err == nil {
 					c.err = sub.err
@@ -373,8 +372,7 @@ func encode(b Body) ([]byte, error) {
 	return out, nil
 }
 
-// Size returns the length of the record that begins in b, which may hold more;
-// 0 if b is too short to tell.
+// Size returns the length of the record at the start of b; 0 if b is too short to tell.
 func Size(b []byte) (int, error) {
 	if len(b) < headerLen {
 		return 0, nil
@@ -400,8 +398,7 @@ func TypeOf(b []byte) Type {
 	return Type(b[4])
 }
 
-// Decode reads one whole record of b's type. It verifies no signature:
-// Verify does.
+// Decode reads one whole record of b's type. It does not verify the signature: Verify does.
 func Decode(data []byte, b Body) error {
 	n, err := Size(data)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 
 const invitePrefix = "eesp1-"
 
-// Text is the invite as one line. Four octets of its hash tell typing errors
-// from wrong invites.
+// Text returns the invite as one line. It has four octets of its hash, so that typing errors can be told
+// from invalid invites.
 func (r *Invite) Text() (string, error) {
 	b, err := Encode(r)
 	if err != nil {
@@ -20,7 +20,7 @@ func (r *Invite) Text() (string, error) {
 	return invitePrefix + base64.RawURLEncoding.EncodeToString(append(b, h[:4]...)), nil
 }
 
-// ParseInvite reads what Text wrote.
+// ParseInvite reads a line that Text made.
 func ParseInvite(s string) (*Invite, error) {
 	s, ok := strings.CutPrefix(strings.TrimSpace(s), invitePrefix)
 	if !ok {

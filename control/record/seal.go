@@ -15,7 +15,7 @@ import (
 // ValueLen is the length of a root key's value in octets.
 const ValueLen = 32
 
-// KEKLen is the length of a key that seals rings.
+// KEKLen is the length of a KEK in octets.
 const KEKLen = 32
 
 const (
@@ -25,10 +25,10 @@ const (
 	hpkeSealedLen = 1120 + KEKLen + tagLen
 )
 
-// Value is a generation's secret.
+// Value is the secret of a generation.
 type Value = [ValueLen]byte
 
-// KEK seals a ring's values. It steps one way.
+// KEK is a key that seals a ring's values. Step derives the next one; it cannot be reversed.
 type KEK [KEKLen]byte
 
 // FingerprintOf returns a value's fingerprint under a root key ID and generation.
@@ -43,7 +43,7 @@ func FingerprintOf(ring ID, gen uint64, v *Value) (f Fingerprint) {
 	return f
 }
 
-// Step makes the KEK of a step of the one before it. It cannot be undone.
+// Step replaces the KEK of one step by that of a later one.
 func (k *KEK) Step(cluster, ring ID, epoch, to uint32) {
 	info := append([]byte("eesp kek step v1"), cluster[:]...)
 	info = append(info, ring[:]...)
@@ -57,7 +57,7 @@ func (k *KEK) Step(cluster, ring ID, epoch, to uint32) {
 	clear(n)
 }
 
-// sealer returns the AEAD of one sealed part, whose key is used once.
+// sealer returns the AEAD for one sealed part. Its key is used only once.
 func (k *KEK) sealer(salt, public []byte) (cipher.AEAD, error) {
 	h := sha256.Sum256(public)
 	key, err := hkdf.Key(sha256.New, k[:], salt, "eesp ring v1"+string(h[:]), 32)
@@ -72,15 +72,14 @@ func (k *KEK) sealer(salt, public []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(b)
 }
 
-// public is the record without its sealed part.
+// public returns the record without its sealed part.
 func (r *Ring) public() ([]byte, error) {
 	p := *r
 	p.Sealed = nil
 	return encode(&p)
 }
 
-// Seal fills in the fingerprints of values, one for each of r.Gens, and the
-// sealed part, with a fresh salt.
+// Seal sets the fingerprints of values, one for each of r.Gens, and the sealed part, with a new salt.
 func (r *Ring) Seal(k *KEK, values []Value) error {
 	salt := make([]byte, saltLen)
 	rand.Read(salt)
@@ -109,8 +108,8 @@ func (r *Ring) sealWith(k *KEK, values []Value, salt []byte) error {
 	return nil
 }
 
-// Values opens the sealed part. Values whose fingerprint is not the one in the
-// record are refused.
+// Values opens the sealed part. It returns an error if a value does not have the fingerprint in the
+// record.
 func (r *Ring) Values(k *KEK) ([]Value, error) {
 	if len(r.Sealed) != saltLen+tagLen+len(r.Gens)*ValueLen {
 		return nil, ErrSealed
@@ -140,10 +139,10 @@ func (r *Ring) Values(k *KEK) ([]Value, error) {
 	return vs, nil
 }
 
-// NewHPKEKey makes a key pair for KEKs: an instance's, or a session's.
+// NewHPKEKey makes a key pair to which KEKs are sealed, for an instance or a session.
 func NewHPKEKey() (hpke.PrivateKey, error) { return hpke.MLKEM768X25519().GenerateKey() }
 
-// HPKEKey reads a private key that Bytes wrote.
+// HPKEKey reads a private key, as its method Bytes writes it.
 func HPKEKey(b []byte) (hpke.PrivateKey, error) { return hpke.MLKEM768X25519().NewPrivateKey(b) }
 
 func sealKEK(to []byte, info []byte, k *KEK) ([]byte, error) {
@@ -164,8 +163,8 @@ func openKEK(sk hpke.PrivateKey, info, sealed []byte) (k KEK, err error) {
 	return k, nil
 }
 
-// info binds a grant's KEK to all that the grant says of it: HPKE in one shot
-// has no associated data.
+// info returns HPKE's info, which binds a KEK to the other fields of its grant: single-shot HPKE has no
+// associated data.
 func (r *Grant) info(cluster ID, sessionKey []byte) []byte {
 	h := sha256.Sum256(sessionKey)
 	b := append([]byte("eesp kek v1"), cluster[:]...)
@@ -179,13 +178,13 @@ func (r *Grant) info(cluster ID, sessionKey []byte) []byte {
 	return append(b, r.Instance[:]...)
 }
 
-// SealKEK puts a KEK into the grant, for the session whose public key this is.
+// SealKEK seals a KEK into the grant, for the session with this public key.
 func (r *Grant) SealKEK(cluster ID, sessionKey []byte, k *KEK) (err error) {
 	r.Sealed, err = sealKEK(sessionKey, r.info(cluster, sessionKey), k)
 	return err
 }
 
-// OpenKEK takes the KEK out of a grant for this session.
+// OpenKEK opens the KEK in a grant with the session's private key.
 func (r *Grant) OpenKEK(cluster ID, sk hpke.PrivateKey) (KEK, error) {
 	return openKEK(sk, r.info(cluster, sk.PublicKey().Bytes()), r.Sealed)
 }
@@ -211,7 +210,7 @@ func (r *Escrow) SealTo(cluster ID, k *KEK, instances []Instance) error {
 	return nil
 }
 
-// Open takes out the KEK for an instance.
+// Open opens the KEK for an instance with its private key.
 func (r *Escrow) Open(cluster, instance ID, sk hpke.PrivateKey) (KEK, error) {
 	for _, k := range r.Keys {
 		if k.Instance == instance {

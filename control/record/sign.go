@@ -18,7 +18,7 @@ func KeyIDOf(pub []byte) (id KeyID) {
 	return id
 }
 
-// HashOf returns the hash by which records name this one.
+// HashOf returns the hash of a record, by which others refer to it.
 func HashOf(data []byte) Hash { return sha256.Sum256(data) }
 
 func signedOver(cluster ID, data []byte) []byte {
@@ -53,7 +53,7 @@ func Sign(b Body, cluster ID, key ed25519.PrivateKey) ([]byte, error) {
 	return append(data, sig...), nil
 }
 
-// Signer returns the name of the key that a signed record says it is signed with.
+// Signer returns the key ID in a signed record. It is not verified.
 func Signer(data []byte) (id KeyID) {
 	if n, err := Size(data); err == nil && n == len(data) && n != 0 && TypeOf(data).signed() {
 		copy(id[:], data[len(data)-sigLen+1:])
@@ -61,7 +61,7 @@ func Signer(data []byte) (id KeyID) {
 	return id
 }
 
-// Verify decodes a signed record whose signature must be by this key.
+// Verify decodes a signed record and verifies that this key signed it.
 func Verify(data []byte, b Body, cluster ID, pub ed25519.PublicKey) error {
 	if err := Decode(data, b); err != nil {
 		return err
@@ -73,12 +73,12 @@ func Verify(data []byte, b Body, cluster ID, pub ed25519.PublicKey) error {
 	return nil
 }
 
-// VerifyBy decodes a record that an instance of the delegation with this role
-// must have signed, and returns the instance.
+// VerifyBy decodes a signed record, verifies that an instance of the delegation with this role signed
+// it, and returns the instance.
 func (d *Delegation) VerifyBy(data []byte, b Body, cluster ID, role uint8) (*Instance, error) {
 	i := d.ByKey(Signer(data), role)
 	if i == nil {
-		// Tell what is newer from what is wrong.
+		// The error for a newer record must differ from that for a wrong one.
 		if err := Decode(data, b); err != nil {
 			return nil, err
 		}

@@ -42,8 +42,7 @@ func (t Type) signed() bool {
 	return false
 }
 
-// Level is a level of root keys. Levels share nothing: each has a root, a chain
-// and a roster of its own.
+// Level is a level of root keys. Levels share nothing: each has its own root, chain and roster.
 type Level uint8
 
 // The levels.
@@ -102,15 +101,15 @@ func (v *Instance) fields(c *codec) {
 	c.u8(crit|5, &v.Roles)
 }
 
-// Delegation (C1): the level's root names the instances that may sign. Only it
-// raises the term.
+// Delegation (C1) names the instances that may sign. The level's root signs it. Only a delegation can
+// raise the term.
 type Delegation struct {
 	Base
 	Level     Level
 	Serial    uint64
 	Term      uint32
 	Instances []Instance
-	MinReader uint8 // version that readers must know
+	MinReader uint8 // least version that readers must support
 }
 
 func (*Delegation) Type() Type { return TypeDelegation }
@@ -136,7 +135,7 @@ func (r *Delegation) check() error {
 	return nil
 }
 
-// ByKey returns the instance whose signing key has this ID and that has the role.
+// ByKey returns the instance with this signing key and role, or nil.
 func (r *Delegation) ByKey(id KeyID, role uint8) *Instance {
 	for i := range r.Instances {
 		if KeyIDOf(r.Instances[i].Sign[:]) == id && r.Instances[i].Roles&role == role {
@@ -154,7 +153,7 @@ const (
 	ChangeGenesis Change = 1 + iota
 	ChangeDelegate
 	ChangeGroup
-	ChangeInvite // a member was put on the roster, without rights yet
+	ChangeInvite // a member was added to the roster, without rights yet
 	ChangeAdmit
 	ChangeCreate
 	ChangePrepare
@@ -166,9 +165,9 @@ const (
 	ChangeRejoin
 	ChangeRevoke
 	ChangeRestore
-	ChangeEmergency // what runs is brought to its end, and a rotation with a new KEK follows
+	ChangeEmergency // a running rotation is completed, and one with a new KEK follows
 	ChangeGranter   // a member may give data keys to clients, or may not any more
-	ChangeEpoch     // tss: the key in use goes into its next epoch
+	ChangeEpoch     // tss: the key in use moves to its next epoch
 	changes
 )
 
@@ -186,8 +185,7 @@ type Changed struct {
 	Hash Hash
 }
 
-// Head (C2) is an entry of a level's log, and the newest is its head. Entries
-// are a chain by Prev.
+// Head (C2) is an entry of a level's log; the newest entry is the head. Prev chains the entries.
 type Head struct {
 	Base
 	Level        Level
@@ -195,7 +193,7 @@ type Head struct {
 	Serial       uint64
 	Prev         Hash
 	Change       Change
-	Who          string // certificate's name of the operator, or what started it
+	Who          string // name in the operator's certificate, or what else caused the entry
 	Instance     ID
 	Ring         ID
 	Old, New     uint64 // generations
@@ -237,12 +235,12 @@ func (r *Head) check() error {
 	return nil
 }
 
-// Names says whether the entry put this record.
+// Names reports whether the entry put this record.
 func (r *Head) Names(t Type, id ID, h Hash) bool {
 	return slices.Contains(r.Changed, Changed{t, id, h})
 }
 
-// State is a ring's.
+// State is the state of a ring.
 type State uint8
 
 // The states of a ring.
@@ -260,10 +258,10 @@ func (s State) String() string {
 	return [...]string{"empty", "steady", "prepared", "active"}[s]
 }
 
-// Role is a generation's place in a ring.
+// Role is the place of a generation in a ring.
 type Role uint8
 
-// The places, in the order in which a record lists them.
+// The roles, in the order in which a record lists them.
 const (
 	Previous Role = 1 + iota
 	Current
@@ -277,7 +275,7 @@ func (r Role) String() string {
 	return [...]string{"previous", "current", "next"}[r-1]
 }
 
-// Fingerprint tells generations' values apart without telling them.
+// Fingerprint identifies the value of a generation without revealing it.
 type Fingerprint [16]byte
 
 func (f Fingerprint) String() string { return fmt.Sprintf("%x", f[:]) }
@@ -290,7 +288,7 @@ type Generation struct {
 	TSSEpoch    uint16
 }
 
-// Class says what a ring's values are for.
+// Class is the purpose of a ring's values.
 type Class uint8
 
 // The classes.
@@ -299,28 +297,28 @@ const (
 	ClassTSS                    // a domain's keys, two slots
 )
 
-// Policy is what an operator sets for a ring. It is part of the ring's record,
-// so members know it too. Times are in seconds but for PathDelay.
+// Policy is what an operator sets for a ring. It is in the ring's record, so members know it too. Times
+// are in seconds, except for PathDelay.
 type Policy struct {
-	PathDelay   uint32 `json:"path_delay_ms"` // milliseconds that packets may be under way
-	MaxStale    uint32 `json:"max_stale"`     // without a server's word for so long, members stop sealing
-	AbsentAfter uint32 `json:"absent_after"`  // without a stream for so long, a member is excluded; 0: never
-	Period      uint32 `json:"period"`        // between rotations; 0: by hand only
-	MinInterval uint32 `json:"min_interval"`  // at least so long between rotations
-	MaxUsage    uint64 `json:"max_usage"`     // keys derived that start a rotation; 0: none
+	PathDelay   uint32 `json:"path_delay_ms"` // how long packets may be under way, milliseconds
+	MaxStale    uint32 `json:"max_stale"`     // members stop sealing if they hear from no server for so long
+	AbsentAfter uint32 `json:"absent_after"`  // a member without a stream for so long is excluded; 0: never
+	Period      uint32 `json:"period"`        // time between rotations; 0: they are started by hand only
+	MinInterval uint32 `json:"min_interval"`  // least time between rotations
+	MaxUsage    uint64 `json:"max_usage"`     // a rotation starts after so many derived keys; 0: no limit
 }
 
-// DefaultPolicy is what a ring gets if its operator says nothing.
+// DefaultPolicy is the policy of a ring if the operator sets none.
 var DefaultPolicy = Policy{PathDelay: 30_000, MaxStale: 24 * 3600, AbsentAfter: 600, Period: 24 * 3600, MinInterval: 3600}
 
 // Flags of a ring's rotation.
 const (
-	RingEmergency = 1 << iota // emergency deadlines
-	RingHard                  // RETIRE at once after ACTIVATE
-	RingAgain                 // a rotation with a new KEK follows this step at once
+	RingEmergency = 1 << iota // the rotation has the deadlines of an emergency
+	RingHard                  // RETIRE follows ACTIVATE at once
+	RingAgain                 // a rotation with a new KEK follows this one at once
 )
 
-// Ring (C3): the generations of a root key, their values sealed.
+// Ring (C3) has the generations of a root key, with sealed values.
 type Ring struct {
 	Base
 	ID       ID // root key ID
@@ -333,12 +331,12 @@ type Ring struct {
 	KEKEpoch uint32
 	KEKStep  uint32
 	Gens     []Generation
-	Floor    uint64 // no generation below it is ever live again
-	Last     uint64 // highest generation that was ever given, burnt ones too
+	Floor    uint64 // no generation below it is ever used again
+	Last     uint64 // highest generation so far, aborted ones included
 	Policy   Policy
 	Flags    uint8
 	Since    int64  // wall time of the last PREPARE, for the period
-	KEKSince uint32 // rotations since the KEK was drawn
+	KEKSince uint32 // number of rotations since the KEK was drawn
 	Name     string
 	Reason   string
 
@@ -379,7 +377,7 @@ func (r *Ring) fields(c *codec) {
 	c.opt().bytes(crit|0x7000, &r.Sealed, saltLen+tagLen+ValueLen, saltLen+tagLen+3*ValueLen)
 }
 
-// Of returns the generation of a role; 0 if there is none.
+// Of returns the generation with a role; 0 if there is none.
 func (r *Ring) Of(role Role) uint64 {
 	for _, g := range r.Gens {
 		if g.Role == role {
@@ -389,7 +387,7 @@ func (r *Ring) Of(role Role) uint64 {
 	return 0
 }
 
-// Find returns a live generation, or nil.
+// Find returns a generation of the ring, or nil.
 func (r *Ring) Find(gen uint64) *Generation {
 	for i := range r.Gens {
 		if r.Gens[i].Gen == gen {
@@ -416,7 +414,7 @@ func (r *Ring) check() error {
 		if g.Gen == 0 || g.Gen > r.Last || i > 0 && g.Gen <= r.Gens[i-1].Gen {
 			return bad("numbers")
 		}
-		// On the wire a generation is its last octet.
+		// On the wire a generation is its lowest octet.
 		if i > 0 && (g.Gen-r.Gens[i-1].Gen)%256 == 0 {
 			return bad("two generations with one index")
 		}
@@ -431,7 +429,7 @@ func (r *Ring) check() error {
 	return nil
 }
 
-// Escrow (C4): a ring's KEK for the instances, each sealed to its HPKE key.
+// Escrow (C4) has a ring's KEK, sealed to the HPKE key of each instance.
 type Escrow struct {
 	Base
 	Ring  ID
@@ -458,8 +456,8 @@ func (r *Escrow) fields(c *codec) {
 	})
 }
 
-// Grant (C5) answers one session: a checkpoint with its nonce and, if it asked
-// for a ring's KEK, that. It is never stored.
+// Grant (C5) is the answer to a session: a checkpoint with its nonce, and a ring's KEK if it asked for one.
+// It is never stored.
 type Grant struct {
 	Base
 	Level      Level
@@ -471,7 +469,7 @@ type Grant struct {
 	Serial     uint64
 	Head       Hash
 	Instance   ID
-	RingHash   Hash // of the ring's record at this head
+	RingHash   Hash // of the ring's record, as of this head
 	KEKEpoch   uint32
 	KEKStep    uint32
 	Sealed     []byte
@@ -505,7 +503,7 @@ func (r *Grant) check() error {
 	return nil
 }
 
-// MemberState is a member's, on a level's roster.
+// MemberState is the state of a member on a level's roster.
 type MemberState uint8
 
 // The states of a member.
@@ -532,7 +530,7 @@ type Member struct {
 	Name    string
 	SPKI    Hash // of its identity key
 	State   MemberState
-	Rings   []ID // it may have; none: all of the level
+	Rings   []ID // rings that it may have; none: all of the level
 	Granter bool
 	Since   uint64 // serial of the entry that put this record
 	Reason  string
@@ -560,12 +558,12 @@ func (r *Member) check() error {
 	return nil
 }
 
-// May says whether the member may have a ring.
+// May reports whether the member may have a ring.
 func (r *Member) May(ring ID) bool {
 	return (r.State == MemberActive || r.State == Absent) && (len(r.Rings) == 0 || slices.Contains(r.Rings, ring))
 }
 
-// IDKind is a kind of numbers that are given out in blocks.
+// IDKind is a kind of IDs that are given out in blocks.
 type IDKind uint8
 
 // The kinds.
@@ -592,7 +590,7 @@ func (v *Block) fields(c *codec) {
 	}
 }
 
-// Session (C7) says which member had which IDs.
+// Session (C7) records which member has which IDs.
 type Session struct {
 	Base
 	Member   ID
@@ -600,7 +598,7 @@ type Session struct {
 	Boot     ID
 	Key      Hash // of the session's public key
 	Blocks   []Block
-	Agent    string // versions, for people
+	Agent    string // the agent's versions, for people
 	Library  string
 	Features uint64
 	Server   ID
@@ -622,12 +620,12 @@ func (r *Session) fields(c *codec) {
 	c.i64(10, &r.Wall)
 }
 
-// Group (C8) is a trust group: which rings it is made of, and parameters, which
-// never change but for the replay values and the name.
+// Group (C8) is a trust group: its rings and parameters. Only the name and the values for replay protection
+// may change.
 type Group struct {
 	Base
 	ID           ID
-	Level        Level // the owner's
+	Level        Level // of the controller that announces it
 	Name         string
 	Rings        [Levels]ID
 	Profile      uint8
@@ -641,7 +639,7 @@ type Group struct {
 	Window       uint32
 	Contexts     uint32
 	MTU          uint16
-	OfflineStart bool // members may seal from their cache before a server answered
+	OfflineStart bool // members may seal with keys from their cache before a server has answered
 	Since        uint64
 }
 
@@ -675,14 +673,13 @@ func (r *Group) check() error {
 	return nil
 }
 
-// Profiles, as the library numbers them. Groups of psp have no ring: device keys are receivers' own.
+// Profiles, by the library's numbers. Groups of psp have no ring: each receiver has its own device keys.
 const (
 	ProfilePSP = 1 + iota
 	ProfileTSS
 )
 
-// SameIdentity says whether two records are of one group: all that never
-// changes is equal.
+// SameIdentity reports whether two records are of one group: all fields that never change are equal.
 func (r *Group) SameIdentity(o *Group) bool {
 	a, b := *r, *o
 	for _, g := range []*Group{&a, &b} {
@@ -707,7 +704,7 @@ type Ready struct {
 	Server   ID
 	Bitmap   []byte
 	Laggards []Laggard
-	Serial   uint64 // of the writing; rises
+	Serial   uint64 // number of the write; rises
 }
 
 // Type is TypeReady.
@@ -727,7 +724,7 @@ func (r *Ready) fields(c *codec) {
 	c.u64(8, &r.Serial)
 }
 
-// Code says why a member does not acknowledge.
+// Code says why a member does not acknowledge a step.
 type Code uint8
 
 // The codes of a NACK. CodeNone: it acknowledges.
@@ -744,7 +741,7 @@ const (
 	CodeSilent
 	CodeStale
 	CodeDetached
-	CodeLease // clients have leases on a generation that goes
+	CodeLease // clients have leases on a generation that is being dropped
 	codes
 )
 
@@ -755,7 +752,7 @@ func (c Code) String() string {
 	return [...]string{"ok", "unsupported", "signature", "chain", "fingerprint", "floor", "sealed", "cache", "data plane", "silent", "stale", "detached", "lease"}[c]
 }
 
-// Ack (C10): a member acknowledges a step, or says why not.
+// Ack (C10) is a member's acknowledgement of a step, or says why there is none.
 type Ack struct {
 	Base
 	Ring         ID
@@ -765,7 +762,7 @@ type Ack struct {
 	Entry        Hash // of the entry that put the step
 	HeadTerm     uint32
 	HeadSerial   uint64
-	Head         Hash // the newest that the member knows
+	Head         Hash // the newest head that the member knows
 	Fingerprints []Fingerprint
 	Session      ID
 	Member       ID
@@ -797,7 +794,7 @@ func (r *Ack) check() error {
 	return nil
 }
 
-// GenUsage is what data planes did with one generation since the session began.
+// GenUsage is the usage of one generation since the session began.
 type GenUsage struct {
 	Gen     uint64
 	Derived uint64
@@ -806,7 +803,7 @@ type GenUsage struct {
 	Refused uint64
 }
 
-// Usage (C11) is a hint: it may start a rotation and raise alarms.
+// Usage (C11) reports usage to the server. It may start a rotation and raise alarms.
 type Usage struct {
 	Base
 	Ring ID
@@ -826,7 +823,7 @@ func (r *Usage) fields(c *codec) {
 	})
 }
 
-// Invite (C12) is a secret: whoever has it may ask to be a member.
+// Invite (C12) lets a host ask to be a member. It is secret.
 type Invite struct {
 	Base
 	Cluster ID
@@ -862,14 +859,14 @@ type ClientSide struct {
 	SPI        uint32 // psp
 }
 
-// ClientGrant (C13): a pair of data keys for a client outside.
+// ClientGrant (C13) has a pair of data keys for a client outside the cluster.
 type ClientGrant struct {
 	Base
 	Group       ID
 	Up, Down    ClientSide
 	Lease       uint32 // seconds
 	RenewAfter  uint32
-	Generations []Generation // one a level
+	Generations []Generation // one for each level
 	Profile     uint8
 	MasterKeys  []byte // Master Key Options of both directions' packets
 }
@@ -905,8 +902,8 @@ func (r *ClientGrant) fields(c *codec) {
 	c.opt().bytes(crit|8, &r.MasterKeys, 1, 255)
 }
 
-// Cache (C14) is what an agent keeps of one ring. It is secret; a cache file is
-// these, with the records they come from, sealed as a whole.
+// Cache (C14) is what an agent stores of one ring. It is secret. A cache file has these and the records
+// that they come from, sealed as a whole.
 type Cache struct {
 	Base
 	Ring     ID
@@ -914,11 +911,11 @@ type Cache struct {
 	KEKEpoch uint32
 	KEKStep  uint32
 	KEK      [32]byte
-	Values   [][ValueLen]byte // as the ring's record lists generations
+	Values   [][ValueLen]byte // in the order of the generations in the ring's record
 	Floor    uint64
 	Term     uint32
-	Acked    uint64 // step
-	Entry    Hash   // that put it
+	Acked    uint64 // the step that was acknowledged
+	Entry    Hash   // of the entry that put it
 }
 
 // Type is TypeCache.
@@ -951,7 +948,7 @@ func (v *Known) fields(c *codec) {
 	c.fixed(crit|4, v.Hash[:])
 }
 
-// Hello opens a stream: an agent's session, signed by its identity key.
+// Hello opens a stream. It names the agent's session and is signed by its identity key.
 type Hello struct {
 	Base
 	Member   ID // zero: by its key
@@ -963,7 +960,7 @@ type Hello struct {
 	Agent    string
 	Library  string
 	Features uint64
-	Resumes  bool // the session had a stream before
+	Resumes  bool // the session has had a stream before
 }
 
 // Type is TypeHello.
@@ -982,7 +979,7 @@ func (r *Hello) fields(c *codec) {
 	c.bool(crit|10, &r.Resumes)
 }
 
-// Welcome answers a hello.
+// Welcome is the answer to Hello.
 type Welcome struct {
 	Base
 	Member  ID
@@ -994,7 +991,7 @@ type Welcome struct {
 	Servers []Server
 }
 
-// Server is where one is.
+// Server is the address of a server.
 type Server struct{ Addr string }
 
 // Type is TypeWelcome.
@@ -1011,8 +1008,8 @@ func (r *Welcome) fields(c *codec) {
 	list(c, 7, &r.Servers, 64, func(c *codec, v *Server) { c.str(crit|1, &v.Addr, 262) })
 }
 
-// Sync ends what a server pushes of a level: the records sent since the last
-// one are all that the agent lacked up to this head.
+// Sync ends a push of one level: the records since the last Sync are all that the agent lacked up to this
+// head.
 type Sync struct {
 	Base
 	Head Known
@@ -1076,13 +1073,13 @@ func (r *IDs) fields(c *codec) {
 // Why a server ends a stream.
 const (
 	ByeLater   = 1 + iota // come back after Retry seconds, or to another server
-	ByeRevoked            // drop everything
-	ByeFenced             // another session of this identity is live
-	ByeCloned             // this session has two streams: begin another
-	ByeRefused            // not on the roster, or not yet
+	ByeRevoked            // the member was revoked: drop everything
+	ByeFenced             // another session of this identity is in use
+	ByeCloned             // this session has two streams: begin another session
+	ByeRefused            // the member is not on the roster, or not yet
 )
 
-// Bye is a stream's last message.
+// Bye is the last record of a stream.
 type Bye struct {
 	Base
 	Code   uint8

@@ -10,8 +10,8 @@ import (
 
 // Flags of a ring's record; see also record.RingEmergency and RingHard.
 const (
-	// again: whatever runs is brought to its end, and a rotation with a new KEK
-	// follows at once: after a revocation, or in an emergency.
+	// again: a running rotation is completed, and one with a new KEK follows at once, after a
+	// revocation or in an emergency.
 	again = record.RingAgain
 	emerg = record.RingEmergency
 )
@@ -19,40 +19,40 @@ const (
 // KEKRotations is how many rotations a KEK serves before a new one is drawn.
 const KEKRotations = 30
 
-// KEKDue in a ring's count of rotations: somebody may have the KEK who must not, so that a
-// rotation with a new one is due.
+// KEKDue, as a ring's count of rotations, says that a rotation with a new KEK is due, since the KEK may be
+// known to others.
 const KEKDue = 1 << 16
 
-// Deadlines of an emergency. Members that are not ready by then are excluded.
+// Deadlines of an emergency: members that are not ready by then are excluded.
 const (
 	EmergencyPrepared = 15 * time.Second
 	EmergencyActive   = 10 * time.Second
 	EmergencyDelay    = 2 * time.Second
 )
 
-// ErrGuard: the transition's guard does not hold, or the state is another.
+// ErrGuard is the error if the condition of a transition does not hold, or the ring has another state.
 var ErrGuard = errors.New("not now")
 
 // KEKChange is what a transition does with the KEK.
 type KEKChange uint8
 
-// What is done with the KEK.
+// The changes of the KEK.
 const (
 	KEKKeep KEKChange = iota
 	KEKStep
 	KEKNew
 )
 
-// Effect is what goes with a transition: the entry's words, and which values to
-// draw. The values of generations that live on are taken over.
+// Effect is what else a transition does: the entry in the log, and whether to draw a value. Values of
+// generations that stay do not change.
 type Effect struct {
 	Change   record.Change
 	Old, New uint64
-	Draw     bool // a random value for New
+	Draw     bool // draw a random value for New
 	KEK      KEKChange
 }
 
-// begin makes the next step's record of a ring's.
+// begin returns a ring's record for the next step.
 func begin(r *record.Ring) record.Ring {
 	n := *r
 	n.Gens = append([]record.Generation(nil), r.Gens...)
@@ -65,13 +65,13 @@ func guard(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrGuard, fmt.Sprintf(format, a...))
 }
 
-// Create is a ring's first record.
+// Create returns the first record of a ring.
 func Create(id record.ID, l record.Level, c record.Class, name string, p record.Policy, now int64) (record.Ring, Effect) {
 	return record.Ring{ID: id, Level: l, Class: c, Name: name, Policy: p, Step: 1, State: record.Steady, KEKEpoch: 1, Floor: 1, Last: 1, Since: now,
 		Gens: []record.Generation{{Gen: 1, Role: record.Current}}}, Effect{Change: record.ChangeCreate, New: 1, Draw: true, KEK: KEKNew}
 }
 
-// Prepare gives a ring its next generation. Nobody seals with it yet.
+// Prepare adds a next generation, with which no packets are sealed yet.
 func Prepare(r *record.Ring, reason string, now int64) (record.Ring, Effect, error) {
 	if r.State != record.Steady {
 		return *r, Effect{}, guard("PREPARE in state %v", r.State)
@@ -79,7 +79,7 @@ func Prepare(r *record.Ring, reason string, now int64) (record.Ring, Effect, err
 	n := begin(r)
 	cur := r.Of(record.Current)
 	n.State, n.Last, n.Since, n.Reason = record.Prepared, r.Last+1, now, reason
-	// On the wire they must not be one: it has the lowest octet, of tss the lowest bit.
+	// Two generations must differ on the wire, where they are the lowest octet, or in tss the lowest bit.
 	wire := uint64(256)
 	if r.Class == record.ClassTSS {
 		wire = 2
@@ -97,7 +97,7 @@ func Prepare(r *record.Ring, reason string, now int64) (record.Ring, Effect, err
 	return n, e, nil
 }
 
-// Activate has senders use the next generation. need is the barrier, ready who
+// Activate makes senders use the next generation. need is the barrier, ready the members that have
 // acknowledged this step.
 func Activate(r *record.Ring, need, ready Set) (record.Ring, Effect, error) {
 	if r.State != record.Prepared || r.Flags&again != 0 {
@@ -112,7 +112,7 @@ func Activate(r *record.Ring, need, ready Set) (record.Ring, Effect, error) {
 	return n, Effect{Change: record.ChangeActivate, Old: n.Gens[0].Gen, New: n.Gens[1].Gen}, nil
 }
 
-// Abort drops the next generation. Its number is burnt.
+// Abort drops the next generation. Its number is not used again.
 func Abort(r *record.Ring, reason string) (record.Ring, Effect, error) {
 	if r.State != record.Prepared {
 		return *r, Effect{}, guard("ABORT in state %v", r.State)
@@ -126,9 +126,8 @@ func Abort(r *record.Ring, reason string) (record.Ring, Effect, error) {
 	return n, Effect{Change: record.ChangeAbort, Old: burnt, New: n.Gens[0].Gen}, nil
 }
 
-// Epoch has the key of a ring of tss go into its next epoch. All of the barrier have
-// acknowledged the step before, so nobody is further than one epoch behind, of the 16
-// that receivers take.
+// Epoch moves the key of a ring of tss to its next epoch. All members of the barrier have acknowledged the
+// step before, so none is more than one epoch behind; receivers accept 16.
 func Epoch(r *record.Ring, need, ready Set, reason string) (record.Ring, Effect, error) {
 	if r.Class != record.ClassTSS {
 		return *r, Effect{}, guard("ring %s is of no group of tss: epochs are senders' own", r.Name)
@@ -148,7 +147,7 @@ func Epoch(r *record.Ring, need, ready Set, reason string) (record.Ring, Effect,
 	return n, Effect{Change: record.ChangeEpoch, Old: n.Gens[0].Gen, New: n.Gens[0].Gen}, nil
 }
 
-// Delay is how long RETIRE waits after the last member was ready.
+// Delay returns how long RETIRE waits after the last member was ready.
 func Delay(r *record.Ring) time.Duration {
 	d := time.Duration(r.Policy.PathDelay) * time.Millisecond
 	if r.Flags&record.RingHard != 0 {
@@ -160,9 +159,9 @@ func Delay(r *record.Ring) time.Duration {
 	return d
 }
 
-// Retire drops the previous generation. covered is how long, on the monotonic
-// clock of the server that commits, all of need have been ready without a break:
-// it begins again when a member's session ends.
+// Retire drops the previous generation. covered is how long all members of need have been ready without
+// interruption, by the monotonic clock of the server that commits. It begins again when a member's session
+// ends.
 func Retire(r *record.Ring, need, ready Set, covered time.Duration) (record.Ring, Effect, error) {
 	if r.State != record.Active {
 		return *r, Effect{}, guard("RETIRE in state %v", r.State)
@@ -185,8 +184,7 @@ func Retire(r *record.Ring, need, ready Set, covered time.Duration) (record.Ring
 	return n, Effect{Change: record.ChangeRetire, Old: old, New: n.Floor, KEK: KEKStep}, nil
 }
 
-// Urge marks a ring for an emergency rotation: who calls it has just taken a
-// member's rights away, or fears for the keys.
+// Urge marks a ring for an emergency rotation, after a member was revoked or if keys may be known.
 func Urge(r *record.Ring, hard bool, reason string) record.Ring {
 	n := begin(r)
 	n.Flags |= again | emerg
@@ -197,8 +195,8 @@ func Urge(r *record.Ring, hard bool, reason string) record.Ring {
 	return n
 }
 
-// Again is a ring's record put once more, for it is to have another signature. newKEK: the next
-// rotation draws a new KEK, and begins as soon as it may.
+// Again returns a ring's record to be written once more, for a new signature. With newKEK, the next
+// rotation draws a new KEK and begins as soon as it may.
 func Again(r *record.Ring, newKEK bool) record.Ring {
 	n := begin(r)
 	if newKEK {
@@ -207,18 +205,18 @@ func Again(r *record.Ring, newKEK bool) record.Ring {
 	return n
 }
 
-// World is what a server knows beside the ring's record.
+// World is what a server knows besides the ring's record.
 type World struct {
 	Need, Ready Set
-	Absent      Set           // of Need: without a stream for longer than AbsentAfter
+	Absent      Set           // members of Need that have had no stream for longer than AbsentAfter
 	Covered     time.Duration // see Retire
 	InStep      time.Duration // since this server saw the step
 	Wall        int64         // seconds
 	Usage       uint64        // keys derived with the current generation
-	Asked       string        // somebody asks for a rotation, with this reason
-	Freeze      string        // no rotation may begin but an emergency's
+	Asked       string        // why a rotation was requested; "": it was not
+	Freeze      string        // why only rotations of an emergency may begin; "": all may
 	Turn        bool          // no other level is in transit
-	Destroyed   bool          // the log says that all wiped what this step dropped
+	Destroyed   bool          // the log says that all have wiped the generation that this step dropped
 }
 
 // Plan says what a server should do now.
@@ -226,12 +224,12 @@ type Plan struct {
 	Do      record.Change // 0: nothing
 	Reason  string
 	Exclude []uint32      // Do is ChangeExclude
-	Again   time.Duration // look again after so long at the latest; 0: when something changed
+	Again   time.Duration // when to look again at the latest; 0: when something has changed
 	Waiting []uint32      // members that the step waits for
-	Why     string        // what is waited for, for people
+	Why     string        // what the step waits for, for people
 }
 
-// Next decides what is due.
+// Next decides what a server should do now.
 func Next(r *record.Ring, w World) Plan {
 	waiting := w.Need.Minus(w.Ready)
 	p := Plan{Waiting: waiting}
@@ -337,10 +335,9 @@ func Next(r *record.Ring, w World) Plan {
 	return p
 }
 
-// Restore is a ring's first record in a new term: one generation, gen or above,
-// that nobody ever had, under a new KEK. What the store holds may be older than
-// what members retired, so there is nothing to go over from: packets are lost
-// while members change.
+// Restore returns a ring's first record in a new term: one new generation, gen or above, under a new KEK.
+// Generations in the store may be older than those that members have retired, so none of them is kept, and
+// packets are lost while members change.
 func Restore(r *record.Ring, gen uint64) (record.Ring, Effect) {
 	n := begin(r)
 	e := Effect{Change: record.ChangeRestore, Old: r.Of(record.Current), New: max(gen, r.Last+1), Draw: true, KEK: KEKNew}
@@ -350,6 +347,5 @@ func Restore(r *record.Ring, gen uint64) (record.Ring, Effect) {
 	return n, e
 }
 
-// restoredEpochs is how many KEK epochs a restore skips: those that were used
-// since the backup.
+// restoredEpochs is how many KEK epochs a restore skips: more than were used since the backup.
 const restoredEpochs = 1 << 16

@@ -11,7 +11,7 @@ import "math/bits"
 // Set is a set of roster numbers, as bitmaps hold it: bit n%8 of octet n/8.
 type Set []byte
 
-// Add puts a number in.
+// Add adds a number.
 func (s *Set) Add(n uint32) {
 	for int(n/8) >= len(*s) {
 		*s = append(*s, 0)
@@ -19,17 +19,17 @@ func (s *Set) Add(n uint32) {
 	(*s)[n/8] |= 1 << (n % 8)
 }
 
-// Del takes a number out.
+// Del removes a number.
 func (s Set) Del(n uint32) {
 	if int(n/8) < len(s) {
 		s[n/8] &^= 1 << (n % 8)
 	}
 }
 
-// Has says whether a number is in.
+// Has reports whether a number is in the set.
 func (s Set) Has(n uint32) bool { return int(n/8) < len(s) && s[n/8]>>(n%8)&1 != 0 }
 
-// Len is how many numbers are in.
+// Len returns how many numbers are in the set.
 func (s Set) Len() (n int) {
 	for _, b := range s {
 		n += bits.OnesCount8(b)
@@ -37,7 +37,7 @@ func (s Set) Len() (n int) {
 	return n
 }
 
-// Or puts in all that is in o.
+// Or adds all numbers of o.
 func (s *Set) Or(o Set) {
 	for len(*s) < len(o) {
 		*s = append(*s, 0)
@@ -47,7 +47,7 @@ func (s *Set) Or(o Set) {
 	}
 }
 
-// Minus returns what is in s and not in o, as a list.
+// Minus returns the numbers that are in s and not in o.
 func (s Set) Minus(o Set) (l []uint32) {
 	for i, b := range s {
 		if i < len(o) {
@@ -60,8 +60,8 @@ func (s Set) Minus(o Set) (l []uint32) {
 	return l
 }
 
-// Covers says whether all of o is in s: the barrier.
+// Covers reports whether all numbers of o are in s: the condition of a barrier.
 func (s Set) Covers(o Set) bool { return len(o.Minus(s)) == 0 }
 
-// Clone copies.
+// Clone returns a copy.
 func (s Set) Clone() Set { return append(Set(nil), s...) }

@@ -18,7 +18,7 @@ import (
 	"libeesp/control/pki"
 )
 
-// sealed is a file under a passphrase: root keys and backups.
+// sealed is the format of files that are encrypted with a passphrase: root keys and backups.
 type sealed struct {
 	Format string `json:"format"`
 	Kind   string `json:"kind"`
@@ -44,7 +44,7 @@ func (s *sealed) aead(pass []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(b)
 }
 
-// SealFile writes data under a passphrase. The key is used once, so its nonce is zero.
+// SealFile encrypts data with a passphrase and writes it. The derived key is used once, so the nonce is zero.
 func SealFile(file, kind string, data, pass []byte) error {
 	if len(pass) < 8 {
 		return errors.New("the passphrase is shorter than 8 octets")
@@ -63,7 +63,7 @@ func SealFile(file, kind string, data, pass []byte) error {
 	return pki.WriteFile(file, b, 0o600)
 }
 
-// OpenFile reads what SealFile wrote.
+// OpenFile reads and decrypts a file that SealFile wrote.
 func OpenFile(file, kind string, pass []byte) ([]byte, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -84,7 +84,7 @@ func OpenFile(file, kind string, pass []byte) ([]byte, error) {
 	return d, nil
 }
 
-// Passphrase comes from a file, the environment or the terminal.
+// Passphrase reads a passphrase from a file, the environment or the terminal.
 func Passphrase(file, prompt string) ([]byte, error) {
 	if file != "" {
 		b, err := os.ReadFile(file)

@@ -31,21 +31,21 @@ import (
 	"libeesp/control/server"
 )
 
-// ServerFile is a server's server.json.
+// ServerFile is the file server.json of a server.
 type ServerFile struct {
 	Cluster string            `json:"cluster"`
 	Name    string            `json:"name"`
 	Listen  string            `json:"listen"`
-	Addr    string            `json:"addr,omitempty"` // that agents and the other servers reach this one by
+	Addr    string            `json:"addr,omitempty"` // this server's address, for agents and other servers
 	Addrs   []string          `json:"servers"`        // all servers' addresses
 	Metrics string            `json:"metrics,omitempty"`
 	Admin   string            `json:"admin_socket"`
 	Roots   map[string][]byte `json:"roots"`
-	Before  map[string][]byte `json:"roots_before,omitempty"` // that eespctl trust replace replaced
+	Before  map[string][]byte `json:"roots_before,omitempty"` // roots that eespctl trust replace has replaced
 	// etcd: embedded, alone or with the other servers; or Endpoints.
 	Peer      string   `json:"etcd_peer,omitempty"`
 	Peers     string   `json:"etcd_peers,omitempty"`
-	Joins     bool     `json:"etcd_joins,omitempty"` // the others were there before, and added this one
+	Joins     bool     `json:"etcd_joins,omitempty"` // this one was added to others
 	Endpoints []string `json:"etcd_endpoints,omitempty"`
 	Prefix    string   `json:"etcd_prefix,omitempty"`
 	EtcdCA    string   `json:"etcd_ca,omitempty"`
@@ -53,16 +53,16 @@ type ServerFile struct {
 	EtcdKey   string   `json:"etcd_key,omitempty"`
 }
 
-// InitServer is one server to make.
+// InitServer is a server that Init makes.
 type InitServer struct{ Name, Addr string }
 
-// InitOptions are what eespctl init is told.
+// InitOptions are the options of eespctl init.
 type InitOptions struct {
 	Dir     string
 	Servers []InitServer
 	Levels  []record.Level
 	Pass    []byte
-	// EtcdPort is where the servers' etcds reach each other.
+	// EtcdPort is the port by which the servers' etcds reach each other.
 	EtcdPort string
 }
 
@@ -161,7 +161,7 @@ func Init(o InitOptions) (cluster record.ID, err error) {
 	return cluster, nil
 }
 
-// writeServer makes a server's directory, but for its instances' keys.
+// writeServer makes a server's directory, without its instances' keys.
 func writeServer(dir string, f ServerFile, s InitServer, ca *pki.CA, cluster record.ID) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -203,7 +203,7 @@ func writeDelegation(dir string, lv record.Level, raw []byte) error {
 	return pki.WriteFile(filepath.Join(dir, "delegation-"+lv.String()+".rec"), raw, 0o644)
 }
 
-// newInstance makes an instance's keys at a level, as its file has them, and what a delegation says of it.
+// newInstance makes an instance's keys at a level, in the format of its file, and its entry in a delegation.
 func newInstance(id record.ID, name string, roles uint8) (keys []byte, in record.Instance, err error) {
 	pub, sk, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -224,15 +224,15 @@ func newInstance(id record.ID, name string, roles uint8) (keys []byte, in record
 
 const allRoles = record.RoleRotate | record.RoleAdmit | record.RoleAllocate
 
-// AddedServer is a server's directory that AddServer made; the roots have not named it yet.
+// AddedServer is a server that AddServer made. No delegation names it yet.
 type AddedServer struct {
 	Dir       string
 	Peer      string // of its store; "": etcd is not embedded
 	Instances map[record.Level]record.Instance
 }
 
-// OwnPeer makes the store of a server that is alone one that others can reach: from its next start
-// on it listens at peer. "": it is so already, or etcd is not embedded.
+// OwnPeer changes the store of a single server so that others can reach it: from its next start on it
+// listens at peer. It returns "" if nothing needs to change, or if etcd is not embedded.
 func OwnPeer(dir, port string) (peer string, err error) {
 	f, err := readServerFile(dir)
 	if err != nil || f.Peer != "" || len(f.Endpoints) > 0 {
@@ -249,7 +249,7 @@ func OwnPeer(dir, port string) (peer string, err error) {
 	return "https://" + net.JoinHostPort(host, port), nil
 }
 
-// AddServer makes the directory of another server from that of one which runs.
+// AddServer makes the directory of another server from that of an existing one.
 func AddServer(from, out string, s InitServer, port string) (a AddedServer, err error) {
 	c, f, err := LoadServer(from)
 	if err != nil {
@@ -286,8 +286,8 @@ func AddServer(from, out string, s InitServer, port string) (a AddedServer, err 
 	return a, nil
 }
 
-// Finish writes what only the cluster could say: the delegation that names the server, and
-// the machines of the store.
+// Finish writes what comes from the cluster: the delegations that name the server, and the machines of the
+// store.
 func (a *AddedServer) Finish(delegations map[record.Level][]byte, peers string) error {
 	for lv, raw := range delegations {
 		if err := writeDelegation(a.Dir, lv, raw); err != nil {
@@ -358,8 +358,8 @@ func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
 	return c, f, nil
 }
 
-// AgentFile is an agent's agent.json: what makes the host a member at one controller. That of a host's
-// first controller is in the agent's directory, those of others in folders of their own beneath it.
+// AgentFile is the file agent.json, which makes a host a member at one controller. That of the first
+// controller is in the agent's directory; others are in subdirectories.
 type AgentFile struct {
 	Cluster string            `json:"cluster"`
 	Name    string            `json:"name"`
@@ -368,7 +368,7 @@ type AgentFile struct {
 	Groups  []string          `json:"groups,omitempty"` // see agent.Membership
 }
 
-// memberships are the directories of an agent's controllers: its own, and those of others.
+// memberships returns the directories of an agent's controllers: the agent's own, and subdirectories.
 func memberships(dir string) ([]string, error) {
 	l, err := filepath.Glob(filepath.Join(dir, "controllers", "*", "agent.json"))
 	for i := range l {
@@ -377,7 +377,8 @@ func memberships(dir string) ([]string, error) {
 	return append([]string{dir}, l...), err
 }
 
-// membership is where an invite's cluster has its place on this host; joined: it has it already.
+// membership returns the directory for the cluster of an invite. joined says that the host is a member of it
+// already.
 func membership(dir string, inv *record.Invite) (place string, joined bool, err error) {
 	dirs, err := memberships(dir)
 	if err != nil {
@@ -422,7 +423,7 @@ func readAgentFile(dir string) (f AgentFile, err error) {
 	return f, nil
 }
 
-// identity is the agent's key, made once.
+// identity returns the agent's key, which it makes the first time.
 func identity(dir string) (ed25519.PrivateKey, error) {
 	file := filepath.Join(dir, "identity.key")
 	k, err := pki.ReadKey(file)
@@ -435,7 +436,7 @@ func identity(dir string) (ed25519.PrivateKey, error) {
 	return k, err
 }
 
-// Fingerprint is of an identity key, as eespctl admit shows it.
+// Fingerprint returns the fingerprint of an identity key, as eespctl admit shows it.
 func Fingerprint(pub ed25519.PublicKey) string {
 	spki, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -445,12 +446,12 @@ func Fingerprint(pub ed25519.PublicKey) string {
 	return fmt.Sprintf("%x", h[:8])
 }
 
-// ErrJoined: the host is a member of the invite's cluster already.
+// ErrJoined is the error if the host is a member of the invite's cluster already.
 var ErrJoined = errors.New("a member already; the invite is not used")
 
-// Join makes this host a member by an invite. It says the fingerprint of its key. A second invite, of
-// another cluster with other levels, makes that one a further controller of this host. Groups are the
-// names or patterns of the groups that have a ring there.
+// Join makes this host a member, with an invite. It returns the fingerprint of its key. With a further
+// invite, of another cluster with other levels, that cluster becomes another controller of this host; groups
+// are then the names, or patterns of names, of groups with a ring there.
 func Join(ctx context.Context, dir, invite, name string, groups ...string) (fingerprint string, admitted bool, err error) {
 	inv, err := record.ParseInvite(invite)
 	if err != nil {
@@ -497,7 +498,7 @@ func Join(ctx context.Context, dir, invite, name string, groups ...string) (fing
 		if !errors.Is(err, errLater) {
 			break
 		}
-		// Many hosts come at once: each again by chance.
+		// Many hosts may come at once: each tries again after a random time.
 		select {
 		case <-ctx.Done():
 			return "", false, ctx.Err()
@@ -507,7 +508,7 @@ func Join(ctx context.Context, dir, invite, name string, groups ...string) (fing
 	if err != nil {
 		return "", false, err
 	}
-	// Roots are what the invite pins, whatever the server says.
+	// Roots are those whose hashes are in the invite, whatever the server says.
 	f := AgentFile{Cluster: inv.Cluster.String(), Name: name, Servers: a.Servers, Roots: map[string][]byte{}, Groups: groups}
 	for lv := record.Zone; lv < record.Levels; lv++ {
 		if inv.Roots[lv].IsZero() {
@@ -544,7 +545,7 @@ func post(ctx context.Context, c *http.Client, url string, q []byte, v any) erro
 		return err
 	}
 	resp, err := c.Do(r)
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // the server takes no more of this address now
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // the server's limit for this address is reached
 		return fmt.Errorf("%w: %w", errLater, err)
 	}
 	if err != nil {
@@ -656,12 +657,12 @@ func renew(ctx context.Context, a *agent.Controller) error {
 	return nil
 }
 
-// RootFile is where a level's root key is, in the folder of the roots.
+// RootFile returns the file of a level's root key in the directory of the roots.
 func RootFile(roots string, lv record.Level) string {
 	return filepath.Join(roots, "root-"+lv.String()+".key")
 }
 
-// Root opens a level's root key.
+// Root reads a level's root key with its passphrase.
 func Root(file string, pass []byte) (ed25519.PrivateKey, error) {
 	seed, err := OpenFile(file, "root key", pass)
 	if err != nil {
@@ -673,7 +674,8 @@ func Root(file string, pass []byte) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// NewRoot makes a level's root: its key under a passphrase, and the public one.
+// NewRoot makes a level's root: a file with its key, encrypted with a passphrase, and one with the public
+// key.
 func NewRoot(dir string, lv record.Level, pass []byte) (ed25519.PublicKey, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -705,10 +707,10 @@ func ReadRoot(file string) (ed25519.PublicKey, error) {
 	return k, nil
 }
 
-// RootFingerprint is what people compare.
+// RootFingerprint returns the fingerprint of a root, for people to compare.
 func RootFingerprint(pub ed25519.PublicKey) string { return fmt.Sprintf("%x", sha256.Sum256(pub)) }
 
-// Roots are those that a server's or a host's directory pins.
+// Roots returns the roots that a server's or host's directory trusts.
 func Roots(dir string) (map[string][]byte, error) {
 	for _, name := range []string{"server.json", "agent.json"} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
@@ -726,7 +728,7 @@ func Roots(dir string) (map[string][]byte, error) {
 	return nil, fmt.Errorf("%s has no server.json and no agent.json", dir)
 }
 
-// ReplaceRoot pins another root of a level in a server's or a host's directory.
+// ReplaceRoot replaces the root of a level that a server's or host's directory trusts.
 func ReplaceRoot(dir string, lv record.Level, pub ed25519.PublicKey) error {
 	name := lv.String()
 	if _, err := os.Stat(filepath.Join(dir, "server.json")); err == nil {

@@ -11,15 +11,15 @@ import (
 	"libeesp/internal/link"
 )
 
-// Client is a program's end, in Go, for programs of this module and for tests.
-// Apply is called with each state, one at a time, and its error is the answer.
+// Client is a program's end of the protocol, for tests and programs of this module. It calls Apply with each
+// state, one at a time, and answers with its error.
 type Client struct {
 	Apply func(State) error
 
 	c   net.Conn
 	mu  sync.Mutex
 	ids chan idsOrErr
-	// Refused has the agent's last ERROR.
+	// Refused is the text of the agent's last ERROR.
 	Refused string
 }
 
@@ -28,7 +28,7 @@ type idsOrErr struct {
 	err error
 }
 
-// Dial connects to an agent and says hello.
+// Dial connects to an agent and sends HELLO.
 func Dial(path, program string, apply func(State) error) (*Client, error) {
 	c, err := net.Dial("unix", path)
 	if err != nil {
@@ -46,7 +46,7 @@ func Dial(path, program string, apply func(State) error) (*Client, error) {
 	return &Client{Apply: apply, c: c, ids: make(chan idsOrErr, 1)}, nil
 }
 
-// Follow asks for a group.
+// Follow asks the agent for a group.
 func (c *Client) Follow(group string) error {
 	return c.write(Frame{Type: link.Follow, Fields: Put(nil, 1, []byte(group))})
 }
@@ -103,7 +103,7 @@ func (c *Client) Run() error {
 	}
 }
 
-// errNoAnswer has Apply say nothing, for tests of programs that hang.
+// errNoAnswer, returned by Apply, sends no answer: for tests of programs that hang.
 var errNoAnswer = errors.New("no answer")
 
 // NeedIDs asks for IDs for senders.
@@ -115,7 +115,7 @@ func (c *Client) NeedIDs(group record.ID, n int) ([]uint64, error) {
 	return r.ids, r.err
 }
 
-// Usage reports what was done with a generation.
+// Usage reports the usage of a generation.
 func (c *Client) Usage(u Usage) error {
 	var v []byte
 	for _, x := range []uint64{u.Gen, u.Derived, u.Sealed, u.Opened, u.Refused} {

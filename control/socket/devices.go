@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Devices are the TUN and TAP devices of the programs that are attached, and whose each is: those
-// of programs into which the agent may look.
+// Devices returns the TUN and TAP devices of attached programs, and which program has each. It does not find
+// those of programs whose descriptors the agent may not read.
 func (s *Server) Devices() map[string]string {
 	s.mu.Lock()
 	programs := map[int]string{}
@@ -25,7 +25,7 @@ func (s *Server) Devices() map[string]string {
 	return m
 }
 
-// devicesOf are the TUN and TAP devices that a process has open, in this network namespace.
+// devicesOf returns the TUN and TAP devices that a process has open in this network namespace.
 func devicesOf(pid int) (names []string) {
 	proc := filepath.Join("/proc", fmt.Sprint(pid))
 	ours, _ := os.Readlink("/proc/self/ns/net")

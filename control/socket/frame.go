@@ -7,13 +7,13 @@ import (
 	"libeesp/internal/link"
 )
 
-// Version of the protocol. A program of the major version before is served.
+// Version of the protocol. Programs of the major version before are served, too.
 const (
 	Major = link.Major
 	Minor = link.Minor
 )
 
-// What a program may do with a group's current keys.
+// Whether a program may seal with a group's current keys.
 const (
 	SealNo     = link.SealNo
 	SealYes    = link.SealYes
@@ -21,7 +21,7 @@ const (
 	SealFenced = link.SealFenced
 )
 
-// ErrFrame is a frame that cannot be read.
+// ErrFrame is the error of a frame that is not valid.
 var ErrFrame = link.ErrFrame
 
 // Frame is one frame.
@@ -30,18 +30,18 @@ type Frame = link.Frame
 var (
 	put16, put64, get16, get64 = link.Put16, link.Put64, link.Get16, link.Get64
 
-	// Put appends a field, Fields splits them, WriteFrame and ReadFrame move them.
+	// Put appends a field, Fields splits a frame, WriteFrame and ReadFrame write and read one.
 	Put, Fields, WriteFrame, ReadFrame = link.Put, link.Fields, link.WriteFrame, link.ReadFrame
 )
 
-// Gen is a live generation with its value.
+// Gen is a generation with its value.
 type Gen struct {
 	Gen   uint64
 	Role  record.Role
 	Value record.Value
 }
 
-// Ring is a ring as a program shall have it.
+// Ring is a ring in a program's desired state.
 type Ring struct {
 	ID    record.ID
 	Class record.Class
@@ -59,7 +59,7 @@ type State struct {
 	Rings [record.Levels]*Ring
 	Seal  uint8
 	Seq   uint64
-	// MaxStale is for how many seconds a program may seal that lost its agent.
+	// MaxStale is how many seconds a program may seal after it lost its agent; 0: no limit.
 	MaxStale uint32
 }
 
@@ -84,7 +84,7 @@ func (s *State) Marshal() []byte {
 	return l.Marshal(&values)
 }
 
-// ParseState reads what Marshal wrote: a program's side.
+// ParseState reads what Marshal wrote. Programs use it.
 func ParseState(b []byte) (s State, err error) {
 	l, err := link.ParseState(b)
 	if err != nil {

@@ -22,7 +22,7 @@ type Pair struct {
 // Maker is the program that made a pair, and seals to its client.
 type Maker struct{ p *plane }
 
-// Gone says whether the program is not attached any more.
+// Gone reports whether the program is no longer attached.
 func (m Maker) Gone() bool {
 	if m.p == nil {
 		return true
@@ -40,7 +40,7 @@ type granted struct {
 	err  error
 }
 
-// ErrNoMaker: no program of this host gives keys of the group to clients.
+// ErrNoMaker is the error if no program of this host gives keys of the group to clients.
 var ErrNoMaker = errors.New("no program here gives keys of the group to clients (EESP_FOLLOW_CLIENTS)")
 
 // Grant asks a program to make a pair.
@@ -57,7 +57,7 @@ func (s *Server) Grant(ctx context.Context, group string, up, down uint64, lease
 	if len(l) == 0 {
 		return Pair{}, ErrNoMaker
 	}
-	// The same one for all, as long as it is there.
+	// All pairs come from one program, as long as it is attached.
 	slices.SortFunc(l, func(a, b *plane) int { return a.pid - b.pid })
 	return s.grant(ctx, l[0], group, up, down, lease, client, 0)
 }
@@ -112,7 +112,7 @@ func (s *Server) grant(ctx context.Context, p *plane, group string, up, down uin
 	}
 }
 
-// granted takes a program's answer.
+// granted handles a program's answer.
 func (s *Server) granted(m map[uint16][]byte) error {
 	var g granted
 	if len(m[3]) != 1 || m[3][0] != 0 {

@@ -25,16 +25,17 @@ import (
 // Policy says which users may follow which groups. Root may follow all.
 type Policy struct {
 	Rules []Rule `json:"rules"`
-	// Clients outside the cluster that this host gives data keys to, if it is a granter.
+	// Clients are the clients outside the cluster to which this host gives data keys, if it is a
+	// granter.
 	Clients []ClientRule `json:"clients,omitempty"`
-	// ClientLease is for how many seconds a client has them; 0: 300; at most 600.
+	// ClientLease is the length of leases in seconds, at most 600; 0: 300.
 	ClientLease int `json:"client_lease,omitempty"`
-	// A program that closed its socket and lives on holds a step up for so many
-	// seconds; then the member acknowledges without it. Negative: for ever.
+	// DetachGrace is how many seconds a step waits for a program that has closed its socket and
+	// still runs; then the member acknowledges without it. Negative: no limit.
 	DetachGrace int `json:"detach_grace"`
-	// Tunnels are devices, or patterns of their names, that this host's keys are for: no server is
-	// used whose route is one of them. Those of gateways are found without, where the agent may
-	// look into their processes.
+	// Tunnels are devices, or patterns of names, of tunnels whose keys this host has: a server is not
+	// used if its route is one of them. Devices of attached programs are found without this, if the
+	// agent may read the programs' descriptors.
 	Tunnels []string `json:"tunnels,omitempty"`
 }
 
@@ -45,18 +46,18 @@ type Rule struct {
 	Follow []string `json:"follow"`
 }
 
-// ClientRule lets a client have data keys of groups. Its key is the hash that
-// eespctl grant client prints: what the CA alone says lets nobody in.
+// ClientRule lets a client have data keys of groups. It names the client by the hash of its key, which
+// eespctl grant client prints: a certificate of the CA alone is not enough.
 type ClientRule struct {
 	Name   string   `json:"name"`
 	Key    string   `json:"key"`
 	Groups []string `json:"groups"`
-	// Minute is how many pairs it may have a minute, and Live at once; 0: 60 and 256.
+	// Minute is the most pairs a minute (0: 60), Live the most at one time (0: 256).
 	Minute int `json:"minute,omitempty"`
 	Live   int `json:"live,omitempty"`
 }
 
-// ReadPolicy reads a policy; without a file, only root may follow.
+// ReadPolicy reads a policy. If there is no file, only root may follow.
 func ReadPolicy(file string) (p Policy, err error) {
 	p.DetachGrace = 30
 	b, err := os.ReadFile(file)
@@ -77,7 +78,7 @@ func ReadPolicy(file string) (p Policy, err error) {
 	return p, err
 }
 
-// May says whether a process of this user and groups may follow a group.
+// May reports whether a process of this user and group may follow a group.
 func (p *Policy) May(uid, gid uint32, group string) bool {
 	if uid == 0 {
 		return true
@@ -109,7 +110,7 @@ func (p *Policy) May(uid, gid uint32, group string) bool {
 // IDSource gives out IDs that were never given out before.
 type IDSource func(ctx context.Context, g *record.Group, n int) ([]uint64, error)
 
-// Usage is what a program did with a generation since it began.
+// Usage is a program's usage of a generation since the program began.
 type Usage struct {
 	Ring                             record.ID
 	Gen                              uint64
@@ -123,21 +124,21 @@ type Server struct {
 	Policy  Policy
 	IDs     IDSource
 	Usage   func(pid int, u Usage)
-	Hint    func() // packets name a key that has not come
+	Hint    func() // called if a program says that packets name a newer key
 	Log     *slog.Logger
-	Silent  time.Duration // a program that does not answer for so long is reported; 0: 5 s
+	Silent  time.Duration // how long a program may take to answer; 0: 5 s
 
 	mu     sync.Mutex
 	states map[string]*State // by group's name
 	planes map[*plane]bool
 	seq    uint64
-	moved  chan struct{} // closed when a program answered, came or went
+	moved  chan struct{} // closed when a program answers, attaches or detaches
 	bucket map[string]*bucket
 	asked  map[uint64]chan granted
-	number uint64 // of the last one asked for
+	number uint64 // of the last grant that was requested
 }
 
-// bucket limits the IDs of one program: each is a replay window at all receivers.
+// bucket limits the IDs of one program: each ID takes a replay window at all receivers.
 type bucket struct {
 	left float64
 	at   time.Time
@@ -148,12 +149,12 @@ const (
 	idEvery = 10 * time.Second
 )
 
-// plane is a program that is attached, or was and lives on.
+// plane is a program that is attached, or was and still runs.
 type plane struct {
 	pid      int
 	uid, gid uint32
 	name     string
-	instance uint64 // of the program; its connections take each other's place
+	instance uint64 // of the program; a new connection of an instance replaces the old one
 	pidfd    int
 	conn     net.Conn // nil: detached
 	ended    chan struct{}
@@ -168,13 +169,13 @@ type following struct {
 	sent, done uint64
 	code       uint8
 	reason     string
-	since      time.Time // of what was sent
+	since      time.Time // when a state was last sent
 }
 
 func (s *Server) init() {
 	if s.states == nil {
 		s.states, s.planes, s.moved, s.bucket = map[string]*State{}, map[*plane]bool{}, make(chan struct{}), map[string]*bucket{}
-		s.seq = uint64(time.Now().UnixNano()) // rises over restarts
+		s.seq = uint64(time.Now().UnixNano()) // rises, also after a restart
 		if s.Log == nil {
 			s.Log = slog.New(slog.DiscardHandler)
 		}
@@ -189,8 +190,7 @@ func (s *Server) wake() {
 	s.moved = make(chan struct{})
 }
 
-// Listen makes the socket. Its directory belongs to root, and others of the
-// group may enter it.
+// Listen makes the socket. Its directory belongs to root; its group may enter it.
 func Listen(path string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
@@ -200,11 +200,11 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The policy decides what a peer may do; the kernel says which user the peer is.
+	// Anyone may connect: the policy decides by the peer's user, which the kernel tells.
 	return l, os.Chmod(path, 0o666)
 }
 
-// Serve takes programs in until the listener is closed.
+// Serve accepts programs until the listener is closed.
 func (s *Server) Serve(l *net.UnixListener) {
 	s.mu.Lock()
 	s.init()
@@ -233,14 +233,14 @@ func peer(c *net.UnixConn) (cred *unix.Ucred, pidfd int, err error) {
 			return
 		}
 		if pidfd, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err != nil {
-			pidfd, err = unix.PidfdOpen(int(cred.Pid), 0) // older kernels
+			pidfd, err = unix.PidfdOpen(int(cred.Pid), 0) // for older kernels
 		}
-		err = nil // without one, a closed socket is a dead process
+		err = nil // without a pidfd, a process whose socket closes counts as ended
 	})
 	return cred, pidfd, errors.Join(e, err)
 }
 
-// alive says whether the process is there.
+// alive reports whether the process still runs.
 func (p *plane) alive() bool {
 	if p.pidfd < 0 {
 		return p.conn != nil
@@ -277,7 +277,7 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 		return err
 	}
 	s.mu.Lock()
-	// A program that comes again takes its former place.
+	// A program that attaches again replaces its former connection.
 	for o := range s.planes {
 		if o.pid == p.pid && o.instance == p.instance && (o.conn == nil || p.instance != 0) {
 			s.drop(o)
@@ -309,7 +309,7 @@ func (s *Server) serve(c *net.UnixConn) (err error) {
 	}
 }
 
-// drop forgets a program. s.mu is held.
+// drop removes a program. s.mu is held.
 func (s *Server) drop(p *plane) {
 	if s.planes[p] {
 		delete(s.planes, p)
@@ -370,7 +370,7 @@ func (s *Server) receive(p *plane, f Frame) error {
 		s.wake()
 		s.mu.Unlock()
 		for name := range p.groups {
-			s.send(p, name) // what changed while it worked
+			s.send(p, name) // if the state changed while the program was at work
 		}
 	case link.NeedIDs:
 		return s.giveIDs(p, group, int(get16(m[2])))
@@ -447,7 +447,7 @@ func (s *Server) giveIDs(p *plane, group record.ID, n int) error {
 	return p.write(Frame{Type: link.IDs, Fields: Put(Put(nil, 1, group[:]), 2, v)})
 }
 
-// send gives a program the newest state, if it has answered the one before.
+// send sends a program the newest state of a group, if it has answered the one before.
 func (s *Server) send(p *plane, name string) {
 	s.mu.Lock()
 	st, f := s.states[name], p.groups[name]
@@ -464,7 +464,7 @@ func (s *Server) send(p *plane, name string) {
 	clear(b)
 }
 
-// Failure says which program a step is not done in, and why.
+// Failure says in which program a step is not done, and why.
 type Failure struct {
 	Code    record.Code
 	Program string
@@ -473,7 +473,7 @@ type Failure struct {
 
 func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Program, f.Reason) }
 
-// Set makes a state the desired one of its group, and sends it.
+// Set sets the desired state of a group, and sends it to programs.
 func (s *Server) Set(st State) {
 	s.mu.Lock()
 	s.init()
@@ -490,9 +490,9 @@ func (s *Server) Set(st State) {
 	}
 }
 
-// Wait waits until all programs that follow the group have done the state that is the newest now,
-// or a newer one: who changes it again and again holds nobody up. It returns the first that says no
-// or nothing.
+// Wait waits until all programs that follow the group have installed the state that is the newest now, or a
+// newer one: further changes do not make it wait longer. It returns the first program that refuses or does
+// not answer, else nil.
 func (s *Server) Wait(ctx context.Context, name string) *Failure {
 	deadline := time.Now().Add(s.Silent)
 	s.mu.Lock()
@@ -547,7 +547,7 @@ func (s *Server) Wait(ctx context.Context, name string) *Failure {
 	}
 }
 
-// Programs lists who follows what, for status.
+// Programs returns a line for each attached program, for status.
 func (s *Server) Programs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -567,7 +567,7 @@ func (s *Server) Programs() []string {
 	return l
 }
 
-// SealOf is what the newest state of a group says of sealing; -1: there is none.
+// SealOf returns whether the newest state of a group allows sealing, as SealYes; -1: there is none.
 func (s *Server) SealOf(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,19 +8,18 @@ import (
 	"errors"
 )
 
-// ErrConflict: a transaction's condition does not hold; nothing was written.
-// Any other error of Commit leaves open whether it was: read back.
+// ErrConflict is the error if a condition of a transaction does not hold; nothing was written. After any
+// other error of Commit it is not known whether something was written: read it back.
 var ErrConflict = errors.New("the store has moved on")
 
-// KV is a key with its value. Mod is the revision that wrote it; 0 in an Event:
-// the key is gone.
+// KV is a key with its value. Mod is the revision that wrote it; 0, from Watch: the key was deleted.
 type KV struct {
 	Key   string
 	Value []byte
 	Mod   int64
 }
 
-// Cond says that a key was last written at a revision; 0: that it is not there.
+// Cond is the condition that a key was last written at a revision; 0: that there is no such key.
 type Cond struct {
 	Key string
 	Mod int64
@@ -33,18 +32,18 @@ type Txn struct {
 	Del []string
 }
 
-// Store is a store. It may lie: what it returns is verified by signatures.
+// Store is a store. It is not trusted: records are verified by their signatures.
 type Store interface {
-	// Identity tells this store from one that was put in its place.
+	// Identity returns a number by which another store can be told from this one.
 	Identity() uint64
 	// List returns all keys with a prefix, as of one revision.
 	List(ctx context.Context, prefix string) ([]KV, int64, error)
-	// Get returns one key, linearizably; Mod 0: it is not there.
+	// Get returns one key, with a linearizable read; Mod 0: there is none.
 	Get(ctx context.Context, key string) (KV, error)
 	// Commit returns the revision it wrote.
 	Commit(ctx context.Context, t Txn) (int64, error)
-	// Watch returns changes behind a revision, a transaction's together, and
-	// closes the channel on any gap: list, compare, watch again.
+	// Watch returns changes after a revision, those of one transaction together. It closes the channel
+	// after a gap: then list, compare, and watch again.
 	Watch(ctx context.Context, prefix string, after int64) <-chan []KV
 	Close() error
 }

@@ -60,7 +60,7 @@ func run() error {
 		to = append(to, a)
 	}
 	show := make(chan os.Signal, 1)
-	signal.Notify(show, syscall.SIGUSR1) // before there is a group: it takes as long as the host's agent does
+	signal.Notify(show, syscall.SIGUSR1) // before FollowGroup, which may wait long for the agent
 	g, err := demo.Follow(*sock, *group, uint32(*tag), func(b []byte) {
 		for _, a := range to {
 			c.WriteToUDP(b, a)

@@ -138,7 +138,7 @@ func (c *client) call(ctx context.Context, method, path string, q, v any) error 
 	return json.Unmarshal(b, v)
 }
 
-// show prints JSON, or what text makes of it.
+// show prints v as JSON, or by text.
 func (c *client) show(v any, text func(w io.Writer)) {
 	if c.json {
 		e := json.NewEncoder(c.out)
@@ -228,7 +228,7 @@ func adminTLS(cert, key, ca, cluster string) (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(root), Certificates: []tls.Certificate{pki.TLS(c, k)}, NextProtos: []string{"h2"}}, nil
 }
 
-// flags parses a command's flags, which may stand before and behind its words.
+// flags parses a command's flags, which may stand before and after its arguments.
 func flags(name string, args []string, def func(*flag.FlagSet)) ([]string, error) {
 	fs := flag.NewFlagSet("eespctl "+name, flag.ContinueOnError)
 	var text bytes.Buffer
@@ -494,8 +494,7 @@ func rings(ctx context.Context, c *client) (map[string]server.RingStatus, error)
 	return m, nil
 }
 
-// watchRotation waits until each ring's current generation is a new one and all
-// have dropped the old one.
+// watchRotation waits until each ring has a new current generation and all members have dropped the old one.
 func watchRotation(ctx context.Context, c *client, before map[string]server.RingStatus, name string, timeout time.Duration) error {
 	tty := false
 	if f, ok := c.out.(*os.File); ok && !c.json {
@@ -545,7 +544,7 @@ func watchRotation(ctx context.Context, c *client, before map[string]server.Ring
 	}
 }
 
-// progress is a ring's rotation as one line: a bar, and who holds it up.
+// progress returns a line about a ring's rotation: a bar, and which members it waits for.
 func progress(name string, r server.RingStatus) string {
 	const width = 20
 	n := width
@@ -594,7 +593,7 @@ func named(path string, reason bool) func(context.Context, *client, []string) er
 	}
 }
 
-// grantCommand makes a host a granter, or a client.
+// grantCommand makes a host a granter, or a client's certificate.
 func grantCommand(ctx context.Context, c *client, args []string) error {
 	off, out := false, ""
 	words, err := flags("grant", args, func(fs *flag.FlagSet) {
@@ -847,8 +846,8 @@ func auditCommand(ctx context.Context, c *client, args []string) error {
 	return nil
 }
 
-// walk verifies a level's log: the delegation by the root, each entry by an
-// instance, and that each follows the one before.
+// walk verifies a level's log: the delegation by the root, each entry by an instance, and that each entry
+// follows the one before.
 func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 	var cluster record.ID
 	if n, err := fmt.Sscanf(a.Cluster, "%x", new([]byte)); n != 1 || err != nil || len(a.Cluster) != 32 {
@@ -868,8 +867,8 @@ func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 		var h record.Head
 		in, err := d.VerifyBy(raw, &h, cluster, record.RoleRotate)
 		if err != nil {
-			// By an instance that was removed since: the entry behind it has its hash, and so on up to
-			// one that is by an instance.
+			// Signed by an instance that was removed since: the next entry must have its hash, and so on
+			// up to an entry by an instance of the delegation.
 			var next record.Head
 			if i+1 == len(a.Entries) || record.Decode(raw, &h) != nil || record.Decode(a.Entries[i+1], &next) != nil || next.Prev != record.HashOf(raw) {
 				return nil, fmt.Errorf("entry %d: %w", i+1, err)
@@ -882,7 +881,7 @@ func walk(a server.AuditAnswer) (rows []auditRow, err error) {
 		if i == 0 {
 			first = h.Serial
 		}
-		// Rebuilt: what was before was lost, and the roots' word follows.
+		// The log was rebuilt: earlier entries were lost, and an entry with the roots' new term follows.
 		if first != 1 && (len(a.Entries) == 1 || i == 1 && h.Change != record.ChangeRestore) {
 			return nil, fmt.Errorf("the log begins with entry %d", first)
 		}
@@ -955,7 +954,7 @@ func restoreCommand(ctx context.Context, c *client, args []string) error {
 	return w.newTerm(ctx, c)
 }
 
-// rootsWord is what the roots' word needs: where they are, and how far hosts have come.
+// rootsWord is what is needed to sign with the roots: their directory, and how far hosts have come.
 type rootsWord struct {
 	roots, passFile string
 	last            uint64
@@ -967,8 +966,8 @@ func (w *rootsWord) flags(fs *flag.FlagSet) {
 	fs.Uint64Var(&w.last, "last-generation", 0, "the highest generation that any host reports (eespctl agent)")
 }
 
-// each visits the levels whose root is there, with the delegation in force, which f changes and
-// has signed.
+// each calls f for the levels whose root is in the directory, with the delegation in force. f changes it and
+// calls sign.
 func (w *rootsWord) each(ctx context.Context, c *client, f func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error) error {
 	rp, err := setup.Passphrase(w.passFile, "passphrase of the roots")
 	if err != nil {
@@ -987,8 +986,8 @@ func (w *rootsWord) each(ctx context.Context, c *client, f func(lv record.Level,
 		var a struct {
 			Delegation []byte `json:"delegation"`
 			Cluster    string `json:"cluster"`
-			Root       []byte `json:"root"`     // that the delegation is by
-			NewRoot    []byte `json:"new_root"` // another one, if it was replaced
+			Root       []byte `json:"root"`     // the root that signed the delegation
+			NewRoot    []byte `json:"new_root"` // the root that has replaced it, if any
 		}
 		if err := c.call(ctx, "GET", "delegation?level="+lv.String(), nil, &a); err != nil {
 			return err
@@ -1000,7 +999,7 @@ func (w *rootsWord) each(ctx context.Context, c *client, f func(lv record.Level,
 		var d record.Delegation
 		by := root.Public().(ed25519.PublicKey)
 		if bytes.Equal(a.NewRoot, by) {
-			by = a.Root // the same, or the one that it stands in place of: its instances go on
+			by = a.Root // the same root, or the one before: its delegation's instances stay
 		}
 		if err := record.Verify(a.Delegation, &d, id, by); err != nil {
 			return fmt.Errorf("level %v: the server's delegation is not by this root: %w", lv, err)
@@ -1042,7 +1041,7 @@ func (w *rootsWord) newTerm(ctx context.Context, c *client) error {
 	return nil
 }
 
-// rebuildCommand is restore from the copies that an instance keeps.
+// rebuildCommand restores a store from the copies that an instance keeps.
 func rebuildCommand(ctx context.Context, c *client, args []string) error {
 	dir := ""
 	var w rootsWord
@@ -1069,7 +1068,7 @@ func rebuildCommand(ctx context.Context, c *client, args []string) error {
 	return w.newTerm(ctx, c)
 }
 
-// trustCommand is about roots: which are pinned, new ones, and others in their place.
+// trustCommand lists the trusted roots, makes new ones, and replaces them.
 func trustCommand(_ context.Context, c *client, args []string) error {
 	dir, pass, out, root, fingerprint, level := "", "", "", "", "", "zone"
 	words, err := flags("trust", args, func(fs *flag.FlagSet) {
@@ -1214,7 +1213,7 @@ func addServer(ctx context.Context, c *client, w *rootsWord, dir, out, port stri
 	}
 	undo := true
 	defer func() {
-		if undo { // nothing names it yet
+		if undo { // no delegation names it yet
 			os.RemoveAll(a.Dir)
 		}
 	}()
@@ -1228,7 +1227,7 @@ func addServer(ctx context.Context, c *client, w *rootsWord, dir, out, port stri
 	if err := w.each(ctx, c, func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error {
 		in, ok := a.Instances[lv]
 		if !ok {
-			return nil // of another server
+			return nil // it is for another server
 		}
 		d.Serial++
 		d.Instances = append(d.Instances, in)
@@ -1278,7 +1277,7 @@ func removeServer(ctx context.Context, c *client, w *rootsWord, name string, eme
 	}); err != nil {
 		return err
 	}
-	// Also if it was taken off before: this may be the second try.
+	// Even if it was removed before: this may be the second try.
 	if err := c.call(ctx, "POST", "store", server.StoreRequest{Op: "remove", Name: name}, nil); err != nil {
 		return err
 	}

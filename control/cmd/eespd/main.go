@@ -1,5 +1,5 @@
-// Command eespd distributes keys to data planes: it is a controller's server, a
-// host's agent, or for trials both on one machine.
+// Command eespd distributes keys to data planes. It is a controller's server, a host's
+// agent or, for a try, both on one machine.
 package main
 
 import (
@@ -41,7 +41,8 @@ agent   brings a host's keys from a server to its data planes
 dev     a server, a group "dev" and an agent on this machine, in one command
 `
 
-// exitRevoked is not to be started again (RestartPreventExitStatus).
+// exitRevoked is the exit status after which systemd must not restart the agent
+// (RestartPreventExitStatus).
 const exitRevoked = 77
 
 func main() {
@@ -74,8 +75,8 @@ func main() {
 	}
 }
 
-// harden keeps keys out of swap and core dumps, as far as Go lets us: what its
-// HPKE returns lies on the heap, which cannot be wiped with certainty.
+// harden keeps keys out of swap and core dumps. It cannot make sure that they are wiped: results of Go's HPKE
+// are on the heap.
 func harden(log *slog.Logger) {
 	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
@@ -104,8 +105,8 @@ func serverCommand(ctx context.Context, args []string) error {
 	return nil
 }
 
-// lock keeps a second process out of a directory: what an instance published
-// last is in it. The descriptor lives as long as the process.
+// lock locks a directory against a second process, since it has the record of what an instance published
+// last. The descriptor stays open as long as the process runs.
 func lock(dir string) error {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == nil {
@@ -230,7 +231,7 @@ func startServer(ctx context.Context, dir, endpoints string, await bool, log *sl
 	}}, nil
 }
 
-// notify tells systemd.
+// notify sends a state to systemd.
 func notify(s string) {
 	if a := os.Getenv("NOTIFY_SOCKET"); a != "" {
 		if c, err := net.Dial("unixgram", a); err == nil {
@@ -326,7 +327,7 @@ func runAgent(ctx context.Context, dir, sock, grants string, log *slog.Logger) e
 		}
 		hs := &http.Server{Handler: a.GrantHandler(), TLSConfig: a.GrantTLS(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 		defer hs.Close()
-		go hs.ServeTLS(netutil.LimitListener(gl, 1024), "", "") // a client's connection is short
+		go hs.ServeTLS(netutil.LimitListener(gl, 1024), "", "") // clients' connections are short
 	}
 	notify("READY=1")
 	return a.Run(ctx)
@@ -343,7 +344,7 @@ func devCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", *port)
-	// For a try on one machine the root's passphrase protects nothing.
+	// For a try on one machine, the passphrase need not be secret.
 	if _, err := setup.Init(setup.InitOptions{Dir: *dir, Servers: []setup.InitServer{{Name: "dev", Addr: addr}}, Levels: []record.Level{record.Zone}, Pass: []byte("for a try only"), EtcdPort: "0"}); err != nil {
 		return err
 	}

@@ -39,9 +39,9 @@ type Store struct {
 type Embedded struct {
 	Dir     string
 	Name    string
-	Peer    string // URL that this one's peers reach it by; "" if it is alone
-	Cluster string // name=URL,...: all members; "" if it is alone
-	Joins   bool   // the others are there already, and have added this one
+	Peer    string // URL by which peers reach this one; "" if there are none
+	Cluster string // name=URL,...: all members; "" if there are no others
+	Joins   bool   // the other members exist, and have added this one
 	TLS     Files  // for peers
 	Quota   int64  // octets; 0: 2 GiB
 	Timeout time.Duration
@@ -50,22 +50,21 @@ type Embedded struct {
 // Files of a TLS identity.
 type Files struct{ Cert, Key, CA string }
 
-// Embed starts etcd in this process. Nobody but this process and its peers,
-// with certificates, can reach it.
+// Embed starts etcd in this process. Only this process can reach it, and its peers, with certificates.
 func Embed(ctx context.Context, o Embedded) (*Store, error) {
 	c := embed.NewConfig()
 	c.Name, c.Dir = o.Name, o.Dir
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	// A socket in a directory that only we may enter: the client here needs none.
+	// A socket in a directory that only we may enter: the client here does not use it.
 	sock := url.URL{Scheme: "unix", Host: "", Path: filepath.Join(o.Dir, "client.sock")}
 	os.Remove(sock.Path)
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{sock}, []url.URL{sock}
 	if o.Peer == "" {
 		p := url.URL{Scheme: "unix", Path: filepath.Join(o.Dir, "peer.sock")}
 		os.Remove(p.Path)
-		// etcd wants an address to name a member by; nothing listens there.
+		// etcd needs an address as a member's name; nothing listens there.
 		name, _ := url.Parse("http://localhost:2380")
 		c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{p}, []url.URL{*name}
 		c.InitialCluster = o.Name + "=" + name.String()
@@ -77,7 +76,7 @@ func Embed(ctx context.Context, o Embedded) (*Store, error) {
 		c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*u}, []url.URL{*u}
 		c.InitialCluster = o.Cluster
 		c.PeerTLSInfo = transport.TLSInfo{CertFile: o.TLS.Cert, KeyFile: o.TLS.Key, TrustedCAFile: o.TLS.CA, ClientCertAuth: true}
-		// The CA also signs hosts' certificates, which are not to get at the store.
+		// The CA also signs hosts' certificates, which must not give access to the store.
 		if own, err := pki.ReadCert(o.TLS.Cert); err == nil && own.VerifyHostname(pki.StoreName) == nil {
 			c.PeerTLSInfo.AllowedHostnames = []string{pki.StoreName}
 		}
@@ -110,7 +109,7 @@ func Embed(ctx context.Context, o Embedded) (*Store, error) {
 	case <-time.After(timeout):
 		return fail(errors.New("etcd: no quorum: are the other servers up?"))
 	}
-	// One that was added learns first what the others have, and then gets a vote.
+	// A machine that was added first receives the data of the others, and then gets a vote.
 	for end := time.Now().Add(timeout); e.Server.IsLearner(); {
 		select {
 		case err := <-e.Err():
@@ -130,7 +129,7 @@ func Embed(ctx context.Context, o Embedded) (*Store, error) {
 	return s, nil
 }
 
-// promote gives a vote to a machine that was added, as soon as it has what the others have.
+// promote gives a vote to a machine that was added, as soon as it has the data of the others.
 func (s *Store) promote() {
 	for {
 		select {
@@ -139,16 +138,16 @@ func (s *Store) promote() {
 		case <-time.After(time.Second):
 		}
 		for _, m := range s.e.Server.Cluster().Members() {
-			if m.IsLearner && m.Name != "" { // it has begun
+			if m.IsLearner && m.Name != "" { // it has started
 				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-				s.c.MemberPromote(ctx, uint64(m.ID)) // refused until it is
+				s.c.MemberPromote(ctx, uint64(m.ID)) // etcd refuses it until the data are there
 				cancel()
 			}
 		}
 	}
 }
 
-// AddMember lets another machine in; see server.Members.
+// AddMember adds a machine; see server.Members.
 func (s *Store) AddMember(ctx context.Context, name, peer string) (string, error) {
 	if s.e == nil {
 		return "", nil
@@ -162,7 +161,7 @@ func (s *Store) AddMember(ctx context.Context, name, peer string) (string, error
 		for _, u := range m.PeerURLs {
 			switch {
 			case u == peer:
-				there = true // asked for twice
+				there = true // it was added before
 			case m.Name == name:
 				return "", fmt.Errorf("etcd: a member named %s at %s", name, u)
 			case !strings.HasPrefix(u, "https://"):
@@ -173,7 +172,7 @@ func (s *Store) AddMember(ctx context.Context, name, peer string) (string, error
 		}
 	}
 	for end := time.Now().Add(20 * time.Second); !there; {
-		// It is refused as long as the others have not seen each other for some seconds.
+		// etcd refuses it until the others have been connected for some seconds.
 		if _, err = s.c.MemberAddAsLearner(ctx, []string{peer}); !errors.Is(err, etcderrors.ErrUnhealthy) && !errors.Is(err, rpctypes.ErrUnhealthy) || time.Now().After(end) {
 			break
 		}
@@ -186,7 +185,7 @@ func (s *Store) AddMember(ctx context.Context, name, peer string) (string, error
 	return all, err
 }
 
-// RemoveMember takes a machine off.
+// RemoveMember removes a machine.
 func (s *Store) RemoveMember(ctx context.Context, name string) error {
 	if s.e == nil {
 		return nil
@@ -204,7 +203,7 @@ func (s *Store) RemoveMember(ctx context.Context, name string) error {
 	return nil
 }
 
-// MoveMember names the URL by which the others reach this machine, from its next start on.
+// MoveMember sets the URL by which the others reach this machine, from its next start on.
 func (s *Store) MoveMember(ctx context.Context, peer string) error {
 	if s.e == nil {
 		return nil
@@ -213,7 +212,7 @@ func (s *Store) MoveMember(ctx context.Context, peer string) error {
 	return err
 }
 
-// Dial uses a cluster that is there.
+// Dial connects to an existing cluster.
 func Dial(ctx context.Context, endpoints []string, t *tls.Config, prefix string) (*Store, error) {
 	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, TLS: t, DialTimeout: 10 * time.Second, Context: context.WithoutCancel(ctx), Logger: zap.NewNop(),
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second})
@@ -230,7 +229,7 @@ func Dial(ctx context.Context, endpoints []string, t *tls.Config, prefix string)
 	return &Store{c: c, prefix: prefix, id: m.Header.ClusterId}, nil
 }
 
-// Identity is the cluster's.
+// Identity returns the ID of the etcd cluster.
 func (s *Store) Identity() uint64 { return s.id }
 
 // List returns all keys with a prefix, in pages of one revision.
@@ -323,7 +322,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, after int64) <-chan []
 	return out
 }
 
-// Snapshot writes a copy of all that etcd holds.
+// Snapshot writes a copy of the whole store.
 func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
 	r, err := s.c.Snapshot(ctx)
 	if err != nil {
@@ -337,7 +336,7 @@ func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
 // Close ends the client and the embedded server.
 func (s *Store) Close() error {
 	err := s.c.Close()
-	if errors.Is(err, context.Canceled) { // what the client in this process says
+	if errors.Is(err, context.Canceled) { // the error of closing the client in this process
 		err = nil
 	}
 	if s.e != nil {

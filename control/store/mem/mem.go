@@ -34,28 +34,28 @@ func New() *Store {
 	return &Store{id: 1, rev: 1, kv: map[string]store.KV{}, watches: map[*watch]bool{}}
 }
 
-// ErrLost is a transaction's outcome that is unknown.
+// ErrLost is the error of a transaction whose outcome is unknown.
 var ErrLost = errors.New("connection lost")
 
-// Fail has f decide over transaction n (from 1): it may call do, and the error
-// that it returns is what the writer sees.
+// Fail lets f decide about transactions, numbered from 1. It may call do to commit one. The writer gets its
+// error.
 func (s *Store) Fail(f func(n int, t store.Txn, do func()) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fail = f
 }
 
-// Commits is how many transactions were committed.
+// Commits returns how many transactions were committed.
 func (s *Store) Commits() int { s.mu.Lock(); defer s.mu.Unlock(); return s.commits }
 
-// Snapshot copies the store; Restore of it sets this one back.
+// Snapshot returns a copy of the content, for Restore.
 func (s *Store) Snapshot() map[string]store.KV {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.kv)
 }
 
-// Restore puts a snapshot in place of all that is there, behind the servers' backs.
+// Restore replaces the content by a snapshot, without telling the servers.
 func (s *Store) Restore(kv map[string]store.KV) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +73,7 @@ func (s *Store) breakWatches() {
 	}
 }
 
-// Identity is the store's.
+// Identity returns the store's number.
 func (s *Store) Identity() uint64 { return s.id }
 
 // List returns all keys with a prefix.
