@@ -1,5 +1,5 @@
 # libeesp. The two commands: `make run` and `make test`. See README.md.
-# What people call is here, what it is made of in mk/.
+# Targets that people use are here; the rest is in mk/.
 SHELL       := bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := all
@@ -38,12 +38,12 @@ test-long: deps-test ## what takes too long for make test: every case of arm64, 
 install: ## into PREFIX (/usr/local), under DESTDIR
 uninstall: ## what install put there
 bench: ## the benchmark beside its peers, minutes; results and charts in bench/out
-bench-quick: ## its headline, in less than one minute
+bench-quick: ## the main figures only, in less than one minute
 bench-gateway: ## the TUN gateway beside wireguard-go, through iperf3 and ping; root
-figures: ## writes what FROM (bench/out: the outputs of one or more runs) says into README.md and docs/performance.md
+figures: ## writes figures of the runs in FROM (bench/out by default) into README.md and docs/performance.md
 bench-compare: ## this library beside that of revision BASE
-generate: ## writes the kernels and what names statuses
-tune: ## measures where kernels cross over on this CPU
+generate: ## writes generated files: the kernels, and lists of statuses
+tune: ## measures which kernel is fastest at which lengths on this CPU
 fmt: ## gofmt
 control: ## the control plane's programs: eespd, eespctl
 demo-cluster: ## a cluster of three hosts in network namespaces, under traffic; root

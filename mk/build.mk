@@ -9,11 +9,11 @@ $(SO): $(GOSRC) libeesp/libeesp.map
 	ln -sf libeesp.so.$(VERSION) $(BUILD)/libeesp.so.$(MAJOR)
 	ln -sf libeesp.so.$(MAJOR) $(BUILD)/libeesp.so
 
-# One object in which all symbols but ours are local, so that a program may
-# link it beside another Go archive's worth of names. go.o comes first: load.c's
-# constructor is to run after Go's, and the order is that of the objects.
-# (before: Debian's linker for arm64, which mends an erratum of Cortex-A53, crashes
-# where the archive's text begins with Go's. Debugging information brings the same.)
+# One object in which all symbols except eesp_* are local, so that a program can link another
+# Go archive, too. go.o comes first: load.c's constructor must run after Go's, and the order is
+# that of the objects.
+# (before: Debian's linker for arm64 works around an erratum of Cortex-A53, and crashes if the
+# archive's text begins with Go's, or has debugging information.)
 # After the shared one (|): two compilers at the same time would both compile all packages.
 $(BUILD)/libeesp.a: $(GOSRC) | $(SO)
 	@rm -rf $(BUILD)/archive && mkdir -p $(BUILD)/archive
@@ -32,7 +32,7 @@ $(MAN3).done: include/eesp.h docs/eesp.3 scripts/manpages/main.go
 	GOARCH= $(GO) run ./scripts/manpages include/eesp.h docs/eesp.3 $(MAN3)
 	@touch $@
 
-# The library without symbols; debuggers find them in .debug beside it.
+# The library without symbols; debuggers find these in the .debug file beside it.
 install: all $(MAN3).done
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)/docs
 	$(OBJCOPY) --only-keep-debug $(SO) $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug

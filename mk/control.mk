@@ -1,6 +1,6 @@
 # The control plane, a module of its own (docs/control-packages.md).
 .PHONY: test-clients test-cluster test-control test-control-fuzz
-# etcd is compiled once, for go vet and this; where races are looked for in it as well, minutes more (FULL=1). So are
+# etcd is compiled once, for go vet and for this. With the race detector in etcd too it takes minutes more (FULL=1). So are
 # packages without tests, which go test would compile, and etcd for them.
 test-control:
 	@scripts/deps.sh $(DEPS_CONTROL)

@@ -5,7 +5,7 @@ KERNELS := $(wildcard internal/asm/*/kernels_amd64.s)
 ARMV8   := internal/asm/armv8
 generate: generate-kernels generate-statuses
 generate-kernels: $(KERNELS:%/kernels_amd64.s=generate-%) generate-$(ARMV8)
-# What names statuses, from internal/status/statuses.txt.
+# All lists of statuses, from internal/status/statuses.txt.
 generate-statuses:
 	$(GO) run ./scripts/statuses
 generate-$(ARMV8):
@@ -14,8 +14,8 @@ generate-internal/asm/%:
 	cd internal/gen && $(GO) run . -backend $* -pkg $* -out $(GENERATED)/internal/asm/$*/kernels_amd64.s -stubs $(GENERATED)/internal/asm/$*/stubs_amd64.go
 GENERATED := $(CURDIR)
 
-# From which lengths on which kernels are faster, measured on this CPU and written
-# into internal/asm/*/tuned_amd64.go, to be committed. Half a minute; the machine should be idle.
+# Which kernel is fastest at which lengths, measured on this CPU and written to
+# internal/asm/*/tuned_amd64.go, to be committed. Half a minute; the machine should be idle.
 tune:
 	$(GO) run ./scripts/tune .
 

@@ -1,4 +1,4 @@
-# Tools, directories, and what is built with which flags.
+# Tools, directories and flags.
 MAJOR   := 1
 VERSION := $(shell sed -n 's/^\#define EESP_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' include/eesp.h | paste -sd.)
 
@@ -39,13 +39,13 @@ GOSRC   := $(shell find . \( -path ./build -o -path ./control \) -prune -o \( -n
 SO      := $(BUILD)/libeesp.so.$(VERSION)
 LINK    := -Wl,--version-script=$(abspath libeesp/libeesp.map) -Wl,-soname,libeesp.so.$(MAJOR) -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack -Wl,--build-id=sha1
 
-# Settings of Go's runtime in the library, which load.c keeps the environment from changing.
+# Settings of Go's runtime in the library; load.c hides the environment's from it.
 # asyncpreemptoff: the preemption signal would save vector registers, and keys in them, on a signal stack that is
-# neither locked nor left out of core dumps. containermaxprocs, updatemaxprocs: no descriptors of cgroup files are kept,
-# which the host might close. gcshrinkstackoff: stacks keep the room that signal handlers need (process.go).
-# (-buildid=: Go's own build ID depends on where the sources are, the linker's does not.)
+# neither locked nor left out of core dumps. containermaxprocs, updatemaxprocs: the runtime keeps no descriptors of
+# cgroup files, which the program might close. gcshrinkstackoff: stacks keep the space that signal handlers need
+# (process.go). (-buildid=: Go's own build ID depends on the path of the sources, the linker's does not.)
 RUNTIME := -X runtime.godebugDefault=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0,gcshrinkstackoff=1
-# Functions in Go begin at every 16th octet, not every 32nd; kernels say themselves where they begin.
+# Functions in Go are aligned to 16 octets, not 32; kernels set their own alignment.
 GOLINK  := -buildid= -funcalign=16
 # Files of Go's that others take the place of. Go refuses that beneath its module cache, where it keeps toolchains that
 # it fetched by itself: then by way of a link.
@@ -59,5 +59,5 @@ endef
 LIBRARY_GO = $$(test ! -e $(BUILD)/goroot || echo env GOROOT=$(abspath $(BUILD)/goroot)) $(GO) build $(GOFLAGS_BUILD) -tags eesp_c -overlay $(abspath $(OVERLAY))
 
 export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
-# -trimpath: what one clone compiled is what another one needs, and the library what tests need.
+# -trimpath: clones share compiled packages, and so do the library and the tests.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false -trimpath

@@ -6,28 +6,28 @@
 TEST_PARTS := stage check-format test-arm64 test-control test-go demo-live:stage test-c:stage test-race test-ports test-python:stage \
 	test-dist:stage,test-arm64 test-backends:test-c test-example:stage check-generated test-install:stage test-fuzz check-lint test-bench:stage \
 	check-exports:stage check-kernels:stage test-abi:stage test-docs test-readme:stage test-reference
-# How many of them at a time: one more than CPUs, for most wait now and then.
+# How many run at a time: one more than CPUs, since most sometimes wait.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
 test-go:
 	EESP_TEST_REQUIRE=vectors $(GOTEST) ./...
-# What goes into packets and comes out: of the engine's tests, those for other machines. The rest is about threads, files and
-# arguments, which are the same everywhere, and is what races are looked for in.
+# Tests of internal/eesp about the content of packets: these run for other architectures. The others are about threads, files
+# and arguments, which are the same everywhere; these run with the race detector.
 DATA  := Vectors|LikeTheModel|RoundTrip|Bursts|Authenticated|StayInside|StaysIn|DataKey|Kernels|ProxyBetween|Drafts|UDPRandom|UDPWith|Order|Longest|Checksum|Allocat
-# Long loops of one thread, which are slow when races are looked for or under an emulator.
+# Long loops of one thread, which are slow with the race detector or under an emulator.
 LOOPS := Strangers|LongChain|TestReuse|WholeWindow|TooLong|UDPGuarded
-# Where threads meet. Kernels and codecs have none.
+# Packages in which threads share data. Kernels and codecs do not.
 test-race:
 	CGO_ENABLED=1 $(GOTEST) -race -short $(if $(FULL),./...,-skip 'TestModel|$(LOOPS)|^Test[A-Z]*($(DATA))' . $(addprefix ./internal/,eesp burst counter fresh/... keys replay secmem))
 
-# The Go tests of another architecture: GOARCH, emulator, what go test is told.
+# The Go tests for another architecture: GOARCH, emulator, arguments of go test.
 go-emulated = EESP_RUNNER="$(2)" GOARCH=$(1) CGO_ENABLED=0 $(GOTEST) -exec "$(2)" $(3)
 ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-gnu- CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
 
-# make test: kernels in short mode on a CPU with all, where the tests of package armv8 also take the variant for
-# CPUs without SHA-3, and what is theirs to wipe. The generic kernels and the packages that know no architecture are
-# emulated by test-ports, and with FULL=1 here. FULL=1 (make test-long): every test on a CPU with all, one without SHA-3, and one without AES, of
-# which QEMU has none: there the library only believes so.
+# make test: kernels in short mode on a CPU with all extensions, where the tests of package armv8 also run the variant for CPUs
+# without SHA-3; and tests of wiping. test-ports emulates the generic kernels and packages that do not depend on the
+# architecture. FULL=1 (make test-long): every test on a CPU with all extensions, on one without SHA-3, and on one without AES.
+# QEMU has no CPU without AES: GODEBUG makes the library believe so.
 SHORT ?= -short
 FULL  ?=
 test-arm64:
@@ -43,12 +43,12 @@ test-arm64:
 	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
 	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c $(if $(FULL),test-example,CTESTS=kernels)
 comma := ,
-# What the kernels execute, for docs/arm64.md; minutes.
+# Counts the instructions that kernels execute, for docs/arm64.md; minutes.
 count-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64) llvm-22
 	@scripts/count_arm64.py $(BUILD)/count
 
-# What a CPU model can run, best first.
+# The backends that a CPU model can run, best first.
 backends-arm64 = b=$$(qemu-aarch64-static -cpu $(1) $(BUILD)/arm64/backends | xargs) && \
 	test "$$b" = "$(2)" && echo "backends on $(1) $$GODEBUG: $$b" || { echo "backends on $(1) $$GODEBUG: $$b, not $(2)"; exit 1; }
 
@@ -80,8 +80,8 @@ test-ports:
 	$(if $(FULL),EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,$(PORTABLE_FLAGS) $(PORTABLE)))
 	@$(call bits32)
 
-# The Go tests take each backend by themselves, where it matters; all else runs with the one that is chosen here. With the
-# others, what depends on kernels. C has no fast path with the generic one, which is Go's all the way: FULL=1.
+# Other tests run with the backend that is chosen on this machine, and where it matters Go tests try each backend. Here tests that
+# depend on kernels run with the others. With the generic one there is no fast path: only with FULL=1.
 test-backends: stage
 	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2 $(if $(FULL),,| grep -v generic)); do \
 	  echo "EESP_BACKEND=$$b"; \
@@ -107,7 +107,7 @@ test-reference:
 	cd testdata/reference && $(PYTHON) -m unittest 2>&1 | tail -n 3
 	cd testdata/reference && $(PYTHON) generate.py --check
 
-# What the library exports is what the map lists and what the header declares.
+# The library exports the symbols that the map lists and the header declares, and no others.
 check-exports: stage
 	@$(NM) -D --defined-only $(SO) | awk '$$2 != "A" {sub(/@.*/, "", $$3); print $$3}' | sort >$(BUILD)/exported
 	@sed -n 's/^ *\(eesp_[a-z0-9_]*\);/\1/p' libeesp/libeesp.map | sort >$(BUILD)/listed
@@ -118,7 +118,7 @@ check-exports: stage
 	@test -z "$$($(NM) --extern-only --defined-only $(BUILD)/libeesp.a | awk 'NF==3 && $$3 !~ /^eesp_/ {print $$3}')" || { echo "libeesp.a has other global symbols"; exit 1; }
 	@echo "exports: $$(wc -l <$(BUILD)/exported) symbols, all of them eesp_*"
 
-# Kernels, as they are in the library, are what C may call.
+# Kernels in the built library need nothing of Go: C calls them.
 check-kernels: $(SO)
 	@scripts/check_kernels.sh $(NM) $(OBJDUMP) $(SO)
 

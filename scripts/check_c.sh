@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The format of C here, as far as a program can tell. usage: check_c.sh FILE...
+# Checks the format of C files. usage: check_c.sh FILE...
 # Tabs of 8 indent, and spaces only behind them; no line is wider than 160; a space stands behind if, for, while and
 # switch; a function's brace has a line of its own, else stands behind its brace; no white space at ends of lines, no
 # two empty lines in a row, one newline at the end.
-# clang-format is not used: it breaks tables, macros and the few one-line functions apart, which are easier to read as
-# they are. .clang-format has what comes nearest, for editors.
+# clang-format is not used: it would break up tables, macros and one-line functions, which are easier to read as they
+# are. .clang-format comes near to this format, for editors.
 set -euo pipefail
 (($#)) || { echo "usage: check_c.sh FILE..." >&2; exit 2; }
 found=$(for f; do

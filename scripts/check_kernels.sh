@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Kernels, which C calls on any thread and stack, need nothing of Go: check_kernels.sh NM OBJDUMP LIBRARY
+# Checks that kernels need nothing of Go, since C calls them on any thread and stack: check_kernels.sh NM OBJDUMP LIBRARY
 # Refuses, in each of them, calls, jumps out of it, system calls, other threads' state (thread-local storage,
 # control registers), a stack pointer that moves, and on arm64 the goroutine's register and the platform's.
 set -euo pipefail
 nm=$1 objdump=$2 library=$3
 
-# violations ARCHITECTURE <LISTING: prints what is refused in a listing of objdump's, and at the end how many kernels it has.
+# violations ARCHITECTURE <LISTING: prints refused instructions of a listing by objdump, and the number of its kernels.
 violations() {
 	awk -v arch="$1" '
 	/^[0-9a-f]+ <.*>:$/ {
@@ -34,7 +34,7 @@ violations() {
 	END { print seen + 0 }'
 }
 
-# It finds what it is to find, one by one, and nothing in what is right.
+# A test of violations: it finds each kind of fault, and nothing in a right listing.
 finds() {
 	local arch=$1 line
 	while IFS= read -r line; do

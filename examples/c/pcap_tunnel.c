@@ -7,13 +7,13 @@
  *     stateless, psp, eesp    outer IP | UDP | header | ciphertext | ICV
  *     tss                     outer IP | entropy | header | ciphertext | ICV
  *
- * Another gateway, which has nothing in common with the first but keys, reads
- * that file, opens the packets, compares each with the original octet by octet,
- * and writes OUTDIR/opened.pcap. Keys change twice in mid-stream, but not for
- * both gateways at the same packet, so that some packets are opened with the
- * previous key and some with the next one.
+ * Another gateway, which shares only keys with the first, reads that file, opens
+ * the packets, compares each with the original octet by octet, and writes
+ * OUTDIR/opened.pcap. Keys change twice in mid-stream, but not for both gateways
+ * at the same packet, so that some packets are opened with the previous key and
+ * some with the next one.
  *
- * To copy from: the section of your profile has keys, senders and receivers;
+ * Where to look: the section of your profile has keys, senders and receivers;
  * seal_capture and open_capture have the bursts. The rest is about captures.
  */
 #define _DEFAULT_SOURCE
@@ -111,7 +111,7 @@ struct frame_header {
 	uint32_t len, wire_len;
 };
 
-/* Where frames have what says that they are IP, and the packet behind it. */
+/* The places in frames of the field that says whether they are IP, and of the packet. */
 static const struct link {
 	uint32_t number;
 	enum { ETHERTYPE, FAMILY, RAW } kind;
@@ -210,7 +210,7 @@ __attribute__((format(printf, 2, 3))) static void fault(const struct reader *r, 
 	va_end(args);
 }
 
-/* Nothing behind this can be told apart. */
+/* The rest of the file cannot be read. */
 #define END_READING(r, what, ...) \
 	((r)->ended = true, fault(r, what " in frame %zu, where reading ends", __VA_ARGS__, (r)->frames + 1), false)
 
@@ -223,7 +223,7 @@ static bool read_all(struct reader *r, void *to, size_t len)
 	return got == len || END_READING(r, "cut short%s", "");
 }
 
-/* The same. false as well, and nothing wrong: the file ends here. */
+/* The same, but returns false without a fault if the file ends here. */
 static bool read_head(struct reader *r, void *to, size_t len)
 {
 	int c = fgetc(r->file);
@@ -259,7 +259,7 @@ __attribute__((noreturn)) static void unsupported(const struct reader *r, uint32
 	die("%s: %slink type %u is not supported; Ethernet, raw IP, Linux cooked and loopback are", r->path, frame, link);
 }
 
-/* Reads what is in front of the first frame; pcapng has nothing there. */
+/* Reads the file header, up to the first record. */
 static void begin(struct reader *r)
 {
 	struct file_header h = { 0 };
@@ -612,13 +612,13 @@ struct gateway {
 };
 
 /*
- * What the gateways have. In the real world they are two machines; a key server
- * (psp: the receiving gateway) hands out what is in keys over a protected channel.
+ * The state of both gateways. In the real world they are two machines; a key server
+ * (psp: the receiving gateway) distributes the keys over a protected channel.
  */
 struct tunnel {
 	uint32_t aead;
-	bool transport;  /* behind the packets' own IP headers, not a tunnel then */
-	bool *left_out;  /* packets of the input that transport mode is not for */
+	bool transport;  /* transport mode: behind the packets' own IP headers, not in a tunnel */
+	bool *left_out;  /* packets of the input that transport mode does not support */
 	size_t left;
 	struct gateway sending, receiving;
 	struct {
@@ -640,7 +640,7 @@ struct profile {
 	void (*set_up)(struct tunnel *t);
 	void (*rotate_sender)(struct tunnel *t, size_t nth);   /* nth: 1, 2 */
 	void (*rotate_receiver)(struct tunnel *t, size_t nth);
-	/* Which key a sealed packet is of: 0, 1 or 2, or only its lowest bit. */
+	/* The number of the key that sealed a packet: 0, 1 or 2, or only its lowest bit. */
 	unsigned (*key_of)(const uint8_t *header);
 	unsigned key_mask;
 	/* The sender of the i-th burst. */
@@ -668,7 +668,7 @@ static eesp_sender *new_sender(eesp_group *g, uint64_t id, uint8_t v, uint32_t f
 
 static void new_receiver(struct tunnel *t, size_t groups)
 {
-	/* It serves any number of senders; windows are all that it keeps of them. */
+	/* It serves any number of senders, and keeps only windows for them. */
 	eesp_receiver_config c = EESP_RECEIVER_CONFIG_INIT;
 	c.replay_window = 1024;
 	check(eesp_receiver_new(t->to, groups, &c, &t->receiver), "cannot make a receiver");
@@ -701,9 +701,9 @@ static void stateless_set_up(struct tunnel *t)
 		check(eesp_group_set_root_key_der(g, EESP_LEVEL_USER, t->keys.user, t->keys.user_len), "user root key");
 	}
 	/*
-	 * V: the source address of the outer packet enters the data key, so a
-	 * datagram that turns up under another address does not open. Where a NAT
-	 * rewrites addresses, use EESP_V_ID. Options tell which root keys were used.
+	 * V: the data key depends on the source address of the outer packet, so a
+	 * datagram with another address does not open. Where a NAT rewrites addresses,
+	 * use EESP_V_ID. Options name the root keys that were used.
 	 */
 	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_ID_SRC, EESP_SENDER_OPTIONS, EESP_COUNTER_CLOCK);
 	new_receiver(t, 1);
@@ -723,7 +723,7 @@ static unsigned stateless_key_of(const uint8_t *header) { return header[10] - 1u
 
 /* ---- Profile psp: the receiver derives, the sender has its data key only --- */
 
-/* What the receiving gateway does each time before it hands out a data key. */
+/* Makes a data key, as the receiving gateway does for each sender. */
 static void psp_data_key(struct tunnel *t, eesp_group *g, size_t nth)
 {
 	eesp_context c = { .v = t->aead == EESP_AEAD_AES_128_GCM ? EESP_V_PSP_AES_128_GCM : EESP_V_PSP_AES_256_GCM };
@@ -788,7 +788,7 @@ static void tss_set_up(struct tunnel *t)
 	new_receiver(t, 1);
 }
 
-/* The key before gives way to the next one as soon as none of its packets is under way. */
+/* The third key takes the first one's place, of which no packet is under way any more. */
 static void tss_rotate_sender(struct tunnel *t, size_t nth)
 {
 	if (nth == 2)
@@ -835,7 +835,7 @@ static void eesp_rotate_sender(struct tunnel *t, size_t nth) { (void)t, (void)nt
 
 static void eesp_rotate_receiver(struct tunnel *t, size_t nth)
 {
-	if (nth == 1) /* no packet of the first SA is under way any more */
+	if (nth == 1) /* none of the first SA's packets is under way any more */
 		check(eesp_group_remove_key(t->to[0], 0), "root key");
 	if (nth < 2)
 		check(eesp_group_set_key(t->to[nth + 1], 0, t->keys.value[nth + 1], EESP_ROOT_KEY_LEN), "root key");
@@ -843,7 +843,7 @@ static void eesp_rotate_receiver(struct tunnel *t, size_t nth)
 
 static unsigned eesp_key_of(const uint8_t *header) { return header[7] - (EESP_SPI & 0xffu); }
 
-/* Each Sub SA has sequence numbers and a key of its own: one for each core, say. */
+/* Each Sub SA has its own sequence numbers and key. For example, each core has one. */
 static eesp_sender *eesp_sender_of(struct tunnel *t, size_t nth, size_t burst)
 {
 	return t->sender[nth][burst % SUB_SAS];
@@ -975,7 +975,7 @@ static bool next_original(const struct tunnel *t, struct reader *r, struct packe
 	return more;
 }
 
-/* In transport mode the IPv4 checksum is made anew; it comes out right, also where it was not. */
+/* In transport mode the IPv4 checksum is computed again, and right even if it was wrong before. */
 static bool same(const struct tunnel *t, struct packet *original, const struct packet *p)
 {
 	uint8_t *ip = original->ip;
@@ -1145,7 +1145,7 @@ int main(int argc, char **argv)
 		burst.packet[i].buffer = memory + i * BUFFER_LEN;
 	struct packet original = { .buffer = memory + arg.burst * BUFFER_LEN };
 
-	/* The first reading shows that the capture is sound, and how long it is. */
+	/* The first reading checks the capture, and counts its packets. */
 	struct reader input, sealed_input;
 	size_t total = 0;
 	unsigned long long octets = 0;

@@ -17,8 +17,8 @@ static struct to {
 } to[CLIENTS];
 static size_t known;
 
-/* Goes through the clients that there are now: senders of those that are new are made, and
- * of those that are gone freed. */
+/* Looks at the clients that there are now: makes senders for new ones, and frees those of
+ * clients that are gone. */
 static int look(eesp_group *group)
 {
 	static eesp_follow_client now[CLIENTS];

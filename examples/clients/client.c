@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A client outside a cluster: gets data keys from a granter, sends packets to a
- * program of its host (answerer.c), and checks the answers. It renews its lease in
- * time, and goes over to another pair when its keys are not the newest any more.
+ * A client outside a cluster. It gets data keys from a granter, sends packets to a program
+ * on the granter's host (answerer.c), and checks the answers. It renews its lease in time,
+ * and changes to a new pair when its keys are no longer the newest.
  */
 #include "grant.h"
 #include "udp.h"

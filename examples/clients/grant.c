@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A client's end of data keys, with OpenSSL: docs/control.md, "Clients outside". */
+/* Gets data keys for a client, with OpenSSL: docs/control.md, "Clients outside". */
 #include "grant.h"
 
 #include <openssl/ssl.h>
@@ -14,7 +14,7 @@ static int fail(char error[256], const char *what, const char *why)
 	return -1;
 }
 
-/* Certificates of a cluster say by a URI who their holder is: eesp://CLUSTER/member/NAME. */
+/* Certificates of a cluster name their holder in a URI: eesp://CLUSTER/member/NAME. */
 static int is_granter(SSL *ssl, const char *name)
 {
 	X509 *cert = SSL_get0_peer_certificate(ssl);
@@ -42,8 +42,8 @@ static uint64_t number(const uint8_t *b, size_t n)
 	return x;
 }
 
-/* The field of that number among the fields in b: number u16 (its top bit: it must be
- * understood), length u16, value. */
+/* Finds the field with a number in b. Fields are number u16 (with the top bit: readers must
+ * know it), length u16, value. */
 static const uint8_t *field(const uint8_t *b, size_t n, unsigned which, size_t *len)
 {
 	while (n >= 4) {
@@ -68,7 +68,7 @@ static uint64_t value(const uint8_t *b, size_t n, unsigned which)
 	return v != NULL && len <= 8 ? number(v, len) : 0;
 }
 
-/* One direction: a list of one entry, whose length stands before it. */
+/* Reads one direction: a list of one entry, with its length in front. */
 static int direction(const uint8_t *b, size_t n, unsigned which, eesp_data_key *key)
 {
 	size_t len, key_len, options_len;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The configuration file, as far as gateways have it in common. README.md has the format. */
+/* The parts of the configuration file that all gateways have. README.md has the format. */
 #include "gw.h"
 
 #include <arpa/inet.h>
@@ -35,7 +35,7 @@ static const struct gw_choice vs[] = {
 	{ 0 }
 };
 static const struct gw_choice replays[] = { { "windows", GW_REPLAY_WINDOWS }, { "time", GW_REPLAY_TIME }, { "off", GW_REPLAY_OFF }, { 0 } };
-/* A source of keys that is not a file has its name here, and is begun where groups are made (read_group). */
+/* Sources of keys; read_group handles them. */
 static const struct gw_choice sources[] = { { "file", GW_KEYS_FILE }, { "agent", GW_KEYS_AGENT }, { 0 } };
 const struct gw_choice gw_yes_no[] = { { "no", 0 }, { "yes", 1 }, { 0 } };
 
@@ -45,7 +45,7 @@ void die(const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	flockfile(stderr); /* for good: of threads that fail at once, the first one speaks and exits */
+	flockfile(stderr); /* not unlocked: if several threads fail, the first one prints and exits */
 	fprintf(stderr, "%s: ", gw_program);
 	vfprintf(stderr, format, args);
 	fputc('\n', stderr);
@@ -169,7 +169,7 @@ const char *gw_text(const uint8_t address[16], char to[GW_ADDRESS_TEXT])
 	return inet_ntop(v4 ? AF_INET : AF_INET6, address + (v4 ? 12 : 0), to, GW_ADDRESS_TEXT);
 }
 
-/* Behind a line's first two words are pairs of key and value, each key once. */
+/* Reads the pairs of key and value behind a line's first two words; each key may come once. */
 bool gw_pair(const struct gw_line *l, int *at, const char **key, const char **value)
 {
 	if (*at >= l->count)
@@ -210,7 +210,7 @@ static void read_window(const struct gw_line *l, struct gw_group *g, const char 
 		gw_fail_line(l, "%s: '%s' is neither 0 nor at least 64", key, value);
 }
 
-/* Replay protection by time, which the two profiles have whose counters may be times. */
+/* Reads settings of replay protection by time, for the two profiles whose counters may be times. */
 static bool read_time(struct gw_line *l, struct gw_group *g, const char *key, const char *value)
 {
 	if (g->replay != GW_REPLAY_TIME)
@@ -228,7 +228,7 @@ static bool read_time(struct gw_line *l, struct gw_group *g, const char *key, co
 	return true;
 }
 
-/* What groups of a profile have, besides what all have. */
+/* Reads settings that only groups of one profile have. */
 static bool read_special(struct gw_line *l, struct gw_group *g, const char *key, const char *value)
 {
 	const uint32_t profile = g->config.profile;
@@ -405,7 +405,7 @@ struct gw_peer *gw_find_peer(struct gw *g, const char *name)
 	return NULL;
 }
 
-/* A prefix, or several with commas and no blanks between them. */
+/* Reads a prefix, or several separated by commas without blanks. */
 static void read_routes(struct gw_line *l, struct gw_peer *p, const char *words)
 {
 	char text[512], *rest = text, *word;
@@ -479,7 +479,7 @@ void gw_add_end(const struct gw_line *l, struct gw_end *e)
 	g->ends[g->end_count++] = e;
 }
 
-/* The peer's way to the network. */
+/* The end of the gateway that a peer's packets go through. */
 static struct gw_end *end_of(const struct gw *g, const struct gw_peer *p)
 {
 	for (size_t i = 0; i < g->end_count; i++)
@@ -562,7 +562,7 @@ static bool has_key(const struct gw_group *g)
 	return any;
 }
 
-/* What only the whole file tells. */
+/* Checks what depends on the whole file. */
 static void check_whole(struct gw *g)
 {
 	for (size_t i = 0; i < g->group_count; i++) {
@@ -598,7 +598,7 @@ static void check_whole(struct gw *g)
 		memcpy(p->addr.src, e->address, 16);
 		memcpy(p->addr.dst, p->address, 16);
 		struct gw_group *group = p->send;
-		/* No two hosts have the same address, so that it is an ID of this end's own. */
+		/* Hosts have different addresses, so the address makes an ID of this end's own. */
 		if (group != NULL && !group->has_id && group->config.profile != EESP_PROFILE_EESP) {
 			if (!is_ipv4(e->address) || group->config.profile == EESP_PROFILE_PSP)
 				gw_fail(g, group->line, "group '%s' needs an id", group->name);

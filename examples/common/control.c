@@ -150,7 +150,7 @@ static void rotate(struct gw_command *c)
 	unsigned long long index;
 	char why[GW_MAX_PATH];
 	int level;
-	uint8_t value[EESP_ROOT_KEY_LEN + 1]; /* a longer file is seen */
+	uint8_t value[EESP_ROOT_KEY_LEN + 1]; /* one more, to notice a longer file */
 	struct gw_group *g = the_group(c, false);
 	if (g == NULL || !the_level(c, &level) || !the_number(c, c->word[3], "an index", UINT64_MAX, &index))
 		return;
@@ -164,7 +164,7 @@ static void rotate(struct gw_command *c)
 	explicit_bzero(value, sizeof value);
 }
 
-/* A gateway that is started again needs the root keys of after the rotations. */
+/* Saves root keys after rotations: a gateway that starts again needs these. */
 static void save(struct gw_command *c)
 {
 	int level;
@@ -181,7 +181,7 @@ static void save(struct gw_command *c)
 	explicit_bzero(der, sizeof der);
 }
 
-/* A group with slots, and the slot that a command names; NULL: it is refused. */
+/* Returns the group and the slot that a command names; NULL: the command was refused. */
 static struct gw_group *the_slot(struct gw_command *c, unsigned *slot)
 {
 	unsigned long long number;
@@ -359,7 +359,7 @@ int gw_listen(const char *what, const char *path)
 	if (connect_to(path) >= 0)
 		die("%s%s: another gateway is running", what, path);
 	if (errno == ECONNREFUSED && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
-		unlink(path); /* of one that was killed */
+		unlink(path); /* left by a gateway that was killed */
 	set_address(&a, path);
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mode_t mask = umask(077);

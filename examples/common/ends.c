@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Senders and receivers of the peers, and which peer a packet is of. */
+/* Senders and receivers of the peers, and finding the peer that a packet belongs to. */
 #include "gw.h"
 
 #include <arpa/inet.h>
@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* group: NULL for a data key, which is of the peer's. */
+/* group: NULL for a data key of the peer. */
 static void set_up(const struct gw *g, const struct gw_group *group, const struct gw_group *like, size_t worker,
 		   eesp_sender_config *c, char state[GW_MAX_PATH + 16])
 {
@@ -39,7 +39,7 @@ static void set_up(const struct gw *g, const struct gw_group *group, const struc
 	}
 }
 
-/* Of more workers than engines, some share one. */
+/* If there are more workers than engines, some share an engine. */
 static size_t engine_of(const struct gw_group *group, size_t worker)
 {
 	return group->config.profile == EESP_PROFILE_EESP || group->keys == GW_KEYS_AGENT ? worker : worker % ((size_t)1 << group->engine_bits);
@@ -60,7 +60,7 @@ static eesp_status group_senders(const struct gw *g, struct gw_group *group)
 	return EESP_OK;
 }
 
-/* Bursts may be under way with the senders that these take the place of, so that old ones are freed at the end only. */
+/* Replaces a peer's senders. Bursts with the old ones may be running, so these are freed only at the end. */
 static void put_senders(struct gw *g, struct gw_peer *p, eesp_sender *const *senders, struct gw_group *group)
 {
 	for (size_t i = 0; i < g->senders; i++) {
@@ -119,7 +119,7 @@ bool gw_send_key(struct gw *g, struct gw_peer *p, const char *path, char why[GW_
 	return false;
 }
 
-/* All peers of an end are of one profile; IDs that a group both sends and receives with are our own. */
+/* Opens an end. All its peers have one profile. IDs of groups that both send and receive are own IDs. */
 static void open_end(struct gw *g, struct gw_end *e)
 {
 	eesp_group *groups[GW_MAX_GROUPS];

@@ -174,7 +174,7 @@ static void grant(struct gw *g, const char *config, const char *name, const char
 	close(lock);
 }
 
-/* Whether a word is one of the commands, and no configuration. */
+/* Whether a word is one of the commands, instead of a configuration. */
 static bool is_tool(const char *word)
 {
 	static const char *const names[] = { "check", "make-key", "make-secret", "grant", "ctl" };

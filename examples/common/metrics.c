@@ -23,7 +23,7 @@ static void head(FILE *to, const char *name, const char *type, const char *help)
 
 static void peers(const struct gw *g, FILE *to)
 {
-	static struct gw_sums s[GW_MAX_PEERS]; /* of the one thread that answers */
+	static struct gw_sums s[GW_MAX_PEERS]; /* static: only one thread answers */
 	char text[GW_ADDRESS_TEXT];
 	for (size_t i = 0; i < g->peer_count; i++)
 		gw_sum(g, &g->peers[i], &s[i]);
@@ -89,7 +89,7 @@ static void usage_of(FILE *to, const struct gw_group *g, const char *where, cons
 			generation, names[i], N(values[i]));
 }
 
-/* A gauge: with a rotation another key comes in a generation's place. */
+/* Gauges, not counters: after a rotation, a generation is another key. */
 static void keys(const struct gw *g, FILE *to)
 {
 	static const char *const generations[] = { [EESP_GENERATION_CURRENT] = "current",

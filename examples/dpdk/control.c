@@ -84,9 +84,9 @@ static void print_interval(const struct control *k, struct sums *last, double se
 	fflush(stdout);
 }
 
-/* Since the start: a line for each counter that is not zero. */
 static const struct control *the_control; /* whose statistics a command shows */
 
+/* Prints counts since the start: a line for each counter that is not zero. */
 static void show_stats(struct gw_command *c)
 {
 	const struct control *k = the_control;
@@ -128,7 +128,7 @@ static void show_stats(struct gw_command *c)
 /* The lanes' counters. Cycles by packets, and packets by bursts, are what to look at. */
 static void own_metrics(struct gw *g, FILE *to)
 {
-	static struct sums s[MAX_PORTS]; /* of the one thread that answers */
+	static struct sums s[MAX_PORTS]; /* static: only one thread answers */
 	const struct control *k = the_control;
 	const struct config *c = g->program;
 	for (size_t i = 0; i < c->port_count; i++)
@@ -210,7 +210,7 @@ void *control_run(void *arg)
 	rte_telemetry_register_cmd("/eesp/peers", telemetry_peers, "Names of the peers. No parameters.");
 	rte_telemetry_register_cmd("/eesp/peer", telemetry_peer, "Counters of a peer; refused_N: by status -N. Parameter: its name.");
 	while (!atomic_load(&gw_stop)) {
-		if (poll(fds, 2, 50) > 0) { /* so long does stopping take, too */
+		if (poll(fds, 2, 50) > 0) { /* 50 ms is also how long stopping may take */
 			if (fds[0].revents != 0)
 				gw_control_serve(k->gw, k->listener, verbs);
 			if (fds[1].revents != 0)

@@ -319,27 +319,27 @@ class FollowInfo:
     """Describes a group that follows an agent."""
 
     connected: bool
-    sealing: Status  # OK, or what packets are refused with
-    generations: dict[Level, tuple[int, int, int]]  # previous, current, next; 0: there is none
-    states: int  # that are in force, so far
-    refused: int  # that are not
-    fenced: int  # how often this machine was
+    sealing: Status  # OK, or the status of packets to be sealed
+    generations: dict[Level, tuple[int, int, int]]  # previous, current, next; 0: none
+    states: int  # states of the agent that were installed
+    refused: int  # states that were refused
+    fenced: int  # how often another machine had this machine's IDs
     ids: int  # how many IDs the agent has given
-    replay_window: int  # that receivers have if they do not ask
+    replay_window: int  # of receivers that set none
     replay_contexts: int
     mtu: int  # a hint; 0: none
-    problem: str  # the last one; "": none
-    replay: Literal["windows", "time"]  # "time": counters are times, and what receivers have if they do not ask
+    problem: str  # the last problem, as text; "": none
+    replay: Literal["windows", "time"]  # of receivers that set none; "time": counters are times
 
 
 @dataclass(frozen=True)
 class Client:
     """A client outside the cluster that has a pair of a followed group's data keys."""
 
-    name: str  # as its certificate says
-    up: int  # the ID of its packets; psp: SPI
-    down: int  # of packets to it
-    lease: float  # seconds that are left
+    name: str  # from its certificate
+    up: int  # ID (psp: SPI) of packets from it
+    down: int  # ID (psp: SPI) of packets to it
+    lease: float  # what is left of it, seconds
 
 
 @dataclass(frozen=True)
@@ -442,7 +442,7 @@ class DomainStats:
 class Usage:
     """Counts of what a root key, or the key in a slot, was used for since it came to the group."""
 
-    derived: int  # how often a data key was derived from it; eesp: Sub SAs that had one
+    derived: int  # how often a data key was derived from it; eesp: how many Sub SAs had a key
     sealed: int  # packets
     opened: int  # packets
     index: int  # of a root key; 0: a key in a slot
@@ -452,14 +452,14 @@ class Usage:
 class ReplayStats:
     """Counts of a receiver's replay protection; all zero without it."""
 
-    windows: int  # in use
-    most: int  # that there may be
+    windows: int  # windows in use
+    most: int  # the most windows that there may be
     duplicates: int  # packets refused: seen before
     old: int  # packets refused: further back than the window
     no_room: int  # packets refused: no window left
     made: int  # windows made so far
-    given_up: int  # windows given up because their key was gone
-    early: int = 0  # by time, packets refused: ahead of the clock; old: stale, no_room: no place for one more
+    given_up: int  # windows freed because their key was wiped
+    early: int = 0  # with times, packets refused: ahead of the clock; then old counts packets that are too old
 
 
 @dataclass(frozen=True)
