@@ -31,7 +31,7 @@ int main(void)
 	uint8_t buf[EESP_MAX_SEALED_LEN(32)]; /* header | payload | ICV */
 	uint8_t *payload = memcpy(buf + EESP_MAX_HEADER, "thirty-two octets to be sealed..", 32);
 	eesp_pkt p = { .data = payload, .len = 32, .headroom = EESP_MAX_HEADER, .tailroom = EESP_ICV_LEN };
-	eesp_seal_burst(sender, &p, 1); /* a burst of one packet; 32 are faster */
+	eesp_seal_burst(sender, &p, 1); /* a burst of one; 32 at a time are faster */
 	check(p.status);
 
 	eesp_pkt q = { .data = p.out, .len = p.out_len };

@@ -1,3 +1,6 @@
+// Package keys holds root keys: rings at levels, or keys in slots. Bursts use them
+// through snapshots, and epochs say when old keys may be wiped. It also keeps derived
+// keys, and counts what keys are used for. Secret values are in locked memory only.
 package keys
 
 import (

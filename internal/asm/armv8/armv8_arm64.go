@@ -11,14 +11,14 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// keyBytes is the size of an expanded key: 15 round keys, H^8 to H, the folds of these
-// powers, a multiplier for the brief kernels, and 48 octets that kernels do not use.
+// keyBytes is the size of an expanded key: 15 round keys, H^8 to H, the powers'
+// folds, what the brief kernels multiply by, and 48 octets that kernels leave alone.
 const keyBytes = 512
 
-// Layout of scratch memory. In mode OneShot, atOnce keys are expanded there at a time, so
-// that they and the packets stay in the first-level cache. Powers of H are made for four
-// keys at a time, up to three of which are unused. The scratch of the short kernels is
-// behind.
+// Scratch memory: atOnce keys of mode OneShot are expanded there at a time, so that
+// with the packets they stay in a first-level cache. Powers of H are made for
+// four keys, perhaps of three slots that nobody uses. Behind them is what the
+// short kernels need.
 const (
 	atOnce     = 16
 	masksAt    = (atOnce + 3) * keyBytes
@@ -27,8 +27,8 @@ const (
 
 var _ [kernel.ScratchBytes - masksAt - masksBytes]byte
 
-// The longest packets, in octets, that go to the short kernels. With raw keys the powers of
-// H must be made first, and these kernels need fewer of them.
+// Longest packets, in octets, that go to the short kernels: raw keys have
+// fewer powers of H there, which have to be made first.
 const (
 	freshLimit = 768
 	heldLimit  = 512
@@ -37,15 +37,15 @@ const (
 // midLength is the length from which the long kernels need all powers of H.
 const midLength = 96
 
-// kernels are the assembly functions of a variant, by key length and direction (open,
-// seal).
+// kernels are the assembly functions of a variant, by length of key and
+// direction (open, seal).
 type kernels struct {
 	addresses func(to *uintptr)
 	expand    [2]func(area, keys *byte, n int)
 	powers    [3]func(area *byte, n int) // up to H^2, H^4, H^8
 	long      [2][2]func(area, jobs *byte, n, shared, powers int)
 	short     [2][2]func(area, jobs *byte, n, shared int, scratch *byte)
-	brief     [2][2][2]func(area, jobs *byte, n int) // by mode, too; nil: none
+	brief     [2][2][2]func(area, jobs *byte, n int) // by mode first; nil: none
 }
 
 var (
@@ -72,7 +72,7 @@ var (
 	}
 )
 
-// Backend is the backend of this package, in the faster variant for this CPU.
+// Backend is this package, in the variant that the CPU is best at.
 var Backend = choose(cpu.ARM64.HasSHA3).backend()
 
 func choose(hasEOR3 bool) *kernels {
@@ -82,7 +82,7 @@ func choose(hasEOR3 bool) *kernels {
 	return &plain
 }
 
-// Supported reports whether the CPU has the instructions that both variants need.
+// Supported reports whether the CPU has what either variant needs.
 func Supported() bool { return cpu.ARM64.HasAES && cpu.ARM64.HasPMULL }
 
 func (k *kernels) backend() kernel.Backend {
@@ -106,8 +106,7 @@ func (k *kernels) backend() kernel.Backend {
 	}
 }
 
-// direct lists the kernels for C, which distributes packets as crypt does
-// (libeesp/arm64.h).
+// direct is the kernels for C, which shares packets out as crypt does (libeesp/arm64.h).
 func (k *kernels) direct() *kernel.Direct {
 	var a [22]uintptr
 	k.addresses(&a[0])
@@ -125,7 +124,7 @@ func (k *kernels) direct() *kernel.Direct {
 	}
 }
 
-// crypt seals or opens the jobs of a call. run of libeesp/arm64.h does the same.
+// crypt seals or opens a call's jobs; run of libeesp/arm64.h does the same.
 func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode kernel.Mode, scratch unsafe.Pointer, direction int) {
 	size := keyLen >> 5
 	short, long, brief := k.short[size][direction], k.long[size][direction], k.brief[mode][size][direction]
@@ -173,15 +172,15 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 
 func first(jobs []kernel.Job) *byte { return (*byte)(unsafe.Pointer(&jobs[0])) }
 
-// Kinds of kernels. Brief and short ones take groups of four packets with equally many
-// steps of 32 octets; brief ones, if there are any, those with two steps.
+// Which kernels take packets: brief and short ones take groups of four with equally many
+// steps of 32 octets, brief ones, where there are any, those with two.
 const (
 	isLong = iota
 	isShort
 	isBrief
 )
 
-// next returns how many jobs go to the next kernel, and its kind.
+// next says how many of the jobs in front go to one kernel together, and which.
 func next(jobs []kernel.Job, limit uint32, brief bool) (n, kind int) {
 	of := func(i int) int {
 		if i+4 > len(jobs) || jobs[i+3].Len > limit {
