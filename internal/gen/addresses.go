@@ -6,11 +6,11 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// addressesKernel tells where the functions are that need neither a goroutine
-// nor its stack, for callers from C: derive, expand, powers, and kinds.
+// addressesKernel writes the function that returns the addresses of kernels for C, which
+// need neither a goroutine nor its stack: derive, expand, powers, and kinds.
 func addressesKernel(kinds ...string) {
 	function("addresses", "func(to *uintptr)",
-		"addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, with expanded ones, single ones.")
+		"addresses writes the addresses of functions: derive; expand, then powers, for each key length; then those that open and seal: long, short with raw keys, short with expanded keys, single.")
 	to, a := reg.RDI, reg.RAX
 	Load(Param("to"), to)
 	at := 0
@@ -26,7 +26,7 @@ func addressesKernel(kinds ...string) {
 		}
 	}
 	for _, kind := range kinds {
-		if kind == "" { // there are none
+		if kind == "" { // the backend has none
 			at += 4
 			continue
 		}

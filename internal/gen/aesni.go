@@ -260,7 +260,7 @@ func schedule1(c *constants1, keyLen int, a, b, t1, t2 v, each func(s *stream, r
 // expandKernel1 writes the key schedules of groups of keys.
 func expandKernel1(c *constants1, keyLen int) {
 	function(name("expand", keyLen), "func(area, keys *byte, n int)",
-		name("expand", keyLen)+" writes the round keys of n keys, four to a group.")
+		name("expand", keyLen)+" writes the round keys of n keys to an area.")
 	area, keys, n := reg.RDI, reg.RSI, reg.RCX
 	Load(Param("area"), area)
 	Load(Param("keys"), keys)
@@ -294,7 +294,7 @@ func expandKernel1(c *constants1, keyLen int) {
 // powersKernel1 writes H to H^8 and their folds behind the round keys of groups.
 func powersKernel1(c *constants1, keyLen int) {
 	function(name("powers", keyLen), "func(area *byte, n int)",
-		name("powers", keyLen)+" writes H to H^8 for n keys whose round keys are there.")
+		name("powers", keyLen)+" writes H to H^8 of n keys behind their round keys.")
 	area, n := reg.RDI, reg.RCX
 	Load(Param("area"), area)
 	Load(Param("n"), n)
@@ -743,10 +743,10 @@ func cryptKernel1(c *constants1, keyLen int, raw, sealing bool) {
 	fn := name(baseName(sealing, base), keyLen)
 	if raw {
 		function(fn, "func(keys, jobs *byte, n int, scratch *byte)",
-			fn+" takes n packets, in order of length.")
+			fn+" takes n packets with raw keys, in order of length.")
 	} else {
 		function(fn, "func(keys, jobs *byte, n, shared int, scratch *byte)",
-			fn+" takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.")
+			fn+" takes n packets, in order of length. shared: jobs have the numbers of their keys; otherwise key i is for job i.")
 	}
 	Load(Param("keys"), keysPtr)
 	Load(Param("jobs"), jobsPtr)

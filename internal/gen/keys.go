@@ -26,7 +26,7 @@ func function(name, signature, doc string) {
 // deriveKernel writes AES-256-CMAC of many messages under one key.
 func deriveKernel(c *constants) {
 	function("derive", "func(out, msgs *byte, n, blocks int, master *byte, sub *byte)",
-		"derive computes n CMACs of messages of blocks blocks.")
+		"derive computes the CMACs of n messages, each of so many blocks.")
 	out, msgs, n, blocks, rk, sub := reg.RDI, reg.RSI, reg.RCX, reg.RDX, reg.R8, reg.R9
 	Load(Param("out"), out)
 	Load(Param("msgs"), msgs)
@@ -302,9 +302,8 @@ func (x *schedule512) stream(c *constants, each func(s *stream, r int, key v)) s
 // broadcastWord loads a 32-bit word into every word.
 func broadcastWord(m Mem, d v) { VPBROADCASTD(m, d.r()) }
 
-// loadKeys loads the keys of a group of vectors: for keys of 16 octets one
-// register each, for 32 two. part: only n (a register) keys are there; then
-// nothing behind them is read.
+// loadKeys512 loads the keys of a group: into a, for keys of 32 octets into a and b. With
+// masked, K4 and K5 say which octets there are, and no others are read.
 func loadKeys512(keys reg.GPPhysical, keyLen int, a, b, t v, masked bool) {
 	if keyLen == 16 {
 		if masked {
@@ -342,10 +341,10 @@ func keyMasks(n reg.GPPhysical, keyLen int, t1, t2 reg.GPPhysical) {
 	}
 }
 
-// expandKernel writes the key schedules of groups of keys.
+// expandKernel512 writes the key schedules of groups of keys.
 func expandKernel512(c *constants, keyLen int) {
 	function(name("expand", keyLen), "func(area, keys *byte, n int)",
-		"expand writes the round keys of n keys, four to a group.")
+		"expand writes the round keys of n keys to an area.")
 	area, keys, n := reg.RDI, reg.RSI, reg.RCX
 	Load(Param("area"), area)
 	Load(Param("keys"), keys)

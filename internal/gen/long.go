@@ -8,10 +8,9 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Long packets: all lanes work on one packet, a window of 16 counters at a time,
-// whose AES runs beside the GHASH of the window before. Counters 0 and 1 are no
-// text: their places in the first window go to the AAD, if it has no more than
-// two blocks, and 1 is E(J0).
+// Long packets: all lanes work on one packet, a window of 16 counters at a time. AES of a
+// window runs beside GHASH of the window before. Counters 0 and 1 are not used for text:
+// counter 1 makes E(J0), and their places in the first window hold AAD of up to two blocks.
 
 // A text may begin with four octets that do not lie in front of the rest of it, its head: at that place
 // of src, or dst, there is somebody else's memory. The job has them in jobHead. To seal, the first two
@@ -87,7 +86,7 @@ type long512 struct {
 func longFunction(keyLen int, sealing bool) {
 	fn := name(baseName(sealing, "Long"), keyLen)
 	function(fn, "func(rows, jobs *byte, n int, shared int, scratch *byte)",
-		fn+" takes n packets one at a time; shared: jobs name their keys, else key i is job i's.")
+		fn+" takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.")
 	Load(Param("rows"), keysPtr)
 	Load(Param("jobs"), jobsPtr)
 	Load(Param("n"), packets)

@@ -1,6 +1,5 @@
-// Command gen writes the amd64 assembly of internal/asm's backends with avo.
-// Run it through `make generate`; `make check-generated` fails where the
-// committed output is not what it writes.
+// Command gen writes the amd64 assembly of internal/asm's backends with avo. Run it
+// through `make generate`. `make check-generated` fails if the committed output differs.
 package main
 
 import (

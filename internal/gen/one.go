@@ -68,7 +68,7 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	k.h = hasher{lo: oneLo, mi: oneMid, hi: oneHi, t: [4]v{oneHashTemp, oneHashTemp + 1}, poly: onePoly}
 	fn := name(baseName(sealing, "One"), keyLen)
 	function(fn, "func(keys, jobs *byte, n int, scratch, master, sub *byte)",
-		fn+" takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.")
+		fn+" takes n packets one after the other; key i is for job i, and AAD has at most 64 octets. If master is not null, it takes one packet and derives its key from keys, a message for each half of it. Then n is the number of blocks of a message, plus 4 if another message gives what is added to the nonce.")
 	Load(Param("keys"), keysPtr)
 	Load(Param("jobs"), jobsPtr)
 	Load(Param("n"), packets)

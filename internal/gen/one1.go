@@ -5,10 +5,10 @@ import (
 	. "github.com/mmcloughlin/avo/operand"
 )
 
-// Single packets with a raw key, for registers of one lane; see one.go. Here, too, a round
-// key is used as soon as it is there, by H, E(J0) and the first 64 octets. Of up to these
-// (two blocks of AAD, four of text, the lengths), the hash needs nothing that goes through memory
-// but the blocks:
+// Single packets with a raw key, for registers of one lane; see one.go. Here too, H, E(J0)
+// and the first 64 octets use each round key as soon as it is made. For packets of up to 64
+// octets (two blocks of AAD, four of text, the lengths), only the blocks to hash go through
+// memory:
 //
 //	sum = (X0*H^3 + X1*H^2 + X2*H + X3)*H^4 + X4*H^3 + X5*H^2 + X6*H
 
@@ -28,7 +28,7 @@ func oneKernel1(c *constants1, keyLen int, sealing bool) {
 		keys: keyRows{soloRows, 0, 16, n, n + rawPowers, rawPowers}, h: newHasher1(c, soloRoundKey+1)}
 	fn := name(baseName(sealing, "One"), keyLen)
 	function(fn, "func(keys, jobs *byte, n int, scratch, master, sub *byte)",
-		fn+" takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.")
+		fn+" takes n packets one after the other; key i is for job i, and AAD has at most 32 octets. If master is not null, it derives the keys from keys, messages of one block for each half of a key.")
 	Load(Param("keys"), keysPtr)
 	Load(Param("jobs"), jobsPtr)
 	Load(Param("n"), packets)
@@ -111,7 +111,7 @@ func oneKernel1(c *constants1, keyLen int, sealing bool) {
 	RET()
 }
 
-// oneAAD puts up to 32 octets of AAD into the two blocks in front of soloSlot.
+// oneAAD writes up to 32 octets of AAD to the two blocks in front of soloSlot.
 func (k *kernel1) oneAAD(label string) {
 	x, y := k.h.x, k.h.t
 	MOVL(k.job(jobAADLen), soloLeft.As32())
@@ -144,7 +144,7 @@ func (k *kernel1) oneAAD(label string) {
 	store(y, at(soloSlot, -16))
 }
 
-// oneHash hashes seven blocks with H, as AES has it, in soloH.
+// oneHash hashes seven blocks. soloH has H as AES returned it.
 func (k *kernel1) oneHash() {
 	first := hasher{lo: oneFirstSum, mi: oneFirstSum + 1, hi: oneFirstSum + 2, t: [4]v{oneFirstSum + 3, oneFirstSum + 4}, poly: onePoly1}
 	last := hasher{lo: oneLastSum, mi: oneLastSum + 1, hi: oneLastSum + 2, t: [4]v{oneLastSum + 3, oneLastSum + 4}, poly: onePoly1}

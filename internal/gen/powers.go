@@ -6,10 +6,10 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// powersKernel writes H and its powers behind the round keys of groups.
+// powersKernel512 writes H and its powers behind the round keys of groups.
 func powersKernel512(c *constants, keyLen int) {
 	function(name("powers", keyLen), "func(area *byte, n int)",
-		"powers writes H to H^16 for n keys whose round keys are there.")
+		"powers writes H to H^16 of n keys behind their round keys.")
 	area, n := reg.RDI, reg.RCX
 	Load(Param("area"), area)
 	Load(Param("n"), n)

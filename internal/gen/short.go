@@ -6,23 +6,23 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Short packets: a lane is a packet. A chunk is 64 octets of each of four
-// packets: four columns, a column being one block of each.
+// Short packets: each lane works on its own packet. A chunk is 64 octets of each of four
+// packets. It consists of four columns; a column is one block of each packet.
 
 // Layout of scratch memory for short packets.
 const (
-	scratchRows  = 0                 // round keys of the group under way
+	scratchRows  = 0                 // round keys of the present group
 	scratchPower = 2048              // rows of powers for lanes of unequal length
 	scratchConst = 2048 + 10*row     // constants in all lanes
-	scratchCtr   = 2048 + 16*row     // the counters of the chunk under way
-	scratchJobs  = 2048 + 17*row     // four jobs, where fewer than four are left
-	scratchSink  = scratchJobs + 256 // where lanes without a packet write
+	scratchCtr   = 2048 + 16*row     // counters of the present chunk
+	scratchJobs  = 2048 + 17*row     // four jobs, if fewer than four packets are left
+	scratchSink  = scratchJobs + 256 // output of lanes without a packet
 )
 
-// A short kernel works through groups of four packets and their chunks in a
-// pipeline: whenever AES runs for one chunk (or for a new group, with its key
-// schedule, H and E(J0)), the hash of the chunk before runs beside it, which may be
-// the end of the group before. What of that is not hashed yet is pending.
+// A short kernel takes groups of four packets, chunk by chunk, in a pipeline: while AES runs
+// for one chunk (or for a new group, with its key schedule, H and E(J0)), the chunk before,
+// which may be the end of the group before, is hashed. A chunk that is not hashed yet is
+// pending.
 //
 //	                     +------------ begin(pending) <------+
 //	                     v                                   | another group
@@ -40,22 +40,22 @@ const (
 //	uneven     either of them's chunks that are neither,  nothing, or lengths if the group ends
 //	           and hashes them at once
 //
-// A chunk is whole if it is so in all lanes; a tail if it is the last one of
-// all lanes and has as many blocks in each; else it is uneven. Names are those of what
-// is pending, and (text, chunkdone, uneven) of labels. There is code for each arrow
-// into moreText, begin and drain, since the pending hash is woven into it.
+// A chunk is whole if all lanes have 64 octets in it. It is a tail if it is the last one of
+// all lanes and has equally many blocks in each. Otherwise it is uneven. The names are those of
+// pending values and (text, chunkdone, uneven) of labels. The code for each arrow into
+// moreText, begin and drain is written separately, since the pending hash is interleaved.
 type pending int
 
 const (
 	pendingNothing   pending = iota
 	pendingLengths           // only the lengths, which end a group as the tag does
 	pendingChunk             // a whole chunk
-	pendingFirst             // a group's first one; before it, the powers of H and AAD, of which two blocks are left
-	pendingChunkTail         // less than 64 octets, as many blocks in all lanes
-	pendingFirstTail         // the same of a group's first chunk
+	pendingFirst             // a group's first chunk; before it, the powers of H, and the last two blocks of AAD
+	pendingChunkTail         // less than 64 octets, with equally many blocks in all lanes
+	pendingFirstTail         // the same, for a group's first chunk
 )
 
-// tail is r where not all lanes fill the chunk.
+// tail returns r for a tail in place of a whole chunk.
 func (r pending) tail() pending { return r - pendingChunk + pendingChunkTail }
 
 // isTail undoes tail.
@@ -69,7 +69,7 @@ func (r pending) isTail() (pending, bool) {
 type short512 struct {
 	c       *constants
 	keyLen  int
-	raw     bool // keys are raw; else in groups of rows
+	raw     bool // keys are raw, instead of expanded
 	sealing bool
 
 	h hasher
@@ -194,7 +194,7 @@ var labels = map[pending]string{pendingNothing: "nothing", pendingLengths: "leng
 // ends is what may be left at the end of a group.
 var ends = []pending{pendingLengths, pendingChunk, pendingFirst, pendingChunkTail, pendingFirstTail}
 
-// drain hashes what is pending of the last group: a whole chunk is taken as a tail is.
+// drain hashes the pending end of the last group. It hashes a whole chunk as a tail.
 func (k *short512) drain() {
 	for _, r := range []pending{pendingFirstTail, pendingChunkTail, pendingLengths} {
 		if whole, tail := r.isTail(); tail {
@@ -233,7 +233,7 @@ func (k *short512) begin(r pending) {
 	k.emit(aes, r, true)
 }
 
-// emit writes AES beside the pending hash.
+// emit interleaves AES with the pending hash.
 func (k *short512) emit(aes stream, r pending, end bool) {
 	emit(aes, k.hash(r, end))
 }
@@ -282,9 +282,9 @@ func (k *short512) schedule() stream {
 	})
 }
 
-// collect finds the four keys. Where they are one group, in order, it is used
-// as it is; else their rows are gathered into scratch memory, unless they are
-// there from the group before.
+// collect finds the four keys. If they are one group, in order, it is used in place.
+// Otherwise their rows are copied to scratch memory, unless the group before had the same
+// keys.
 func (k *short512) collect(l string) {
 	g := []reg.GPPhysical{tempA, tempB, tempC, tempD}
 	for i := range g {
@@ -346,7 +346,7 @@ func (k *short512) aesRounds(states []v) stream {
 	return s
 }
 
-// powers makes H times x and its powers of a fresh key.
+// powers makes H times x and its powers for a new key.
 func (k *short512) powers() stream {
 	var s stream
 	if !k.raw {
@@ -398,7 +398,7 @@ func (k *short512) tailColumns() stream {
 	return s
 }
 
-// hash hashes what is pending; end: with it the group ends.
+// hash hashes the pending chunk. end says that the group ends with it.
 func (k *short512) hash(r pending, end bool) stream {
 	var s stream
 	whole, tail := r.isTail()
@@ -458,8 +458,8 @@ func (k *short512) tags() stream {
 	return s
 }
 
-// transpose is a 4 by 4 transposition of lanes: lane i of all becomes register i. The
-// registers move: it returns where they are, and which is now the spare one.
+// transpose is a 4 by 4 transposition of lanes: register i receives lane i of all. It
+// returns the registers with the result, and the one that is free now.
 func transpose(s *stream, a [4]v, t v) (d [4]v, spare v) {
 	shuf := func(imm int, hi, lo, d v) { s.do(func() { VSHUFI64X2(Imm(uint64(imm)), hi.r(), lo.r(), d.r()) }) }
 	shuf(0x44, a[1], a[0], t)
@@ -495,7 +495,7 @@ func four(pendingFirst v) [4]v {
 	return [4]v{pendingFirst, pendingFirst + 1, pendingFirst + 2, pendingFirst + 3}
 }
 
-// spare are registers that hold nothing while AAD is handled.
+// spare are registers that are free while AAD is handled.
 var spare = [4]v{shortLo, shortMid, shortHi, shortHashTemp}
 
 // left sets g to how many of a lane's octets lie in the chunk at chunkAt, 0..64.
@@ -522,8 +522,8 @@ func (k *short512) laneLoad(lane, pointer, length int, d v) {
 	VMOVDQU8_Z(at(tempC, 0), byteMask[lane], d.r())
 }
 
-// unequal hashes columns of which lane i has as many as its length says;
-// lanes that end early are multiplied with 1.
+// unequal hashes columns, of which each lane has as many as its length says. Lanes that end
+// early are multiplied by 1.
 func (k *short512) unequal(x [4]v, length int) {
 	// rows of powers: 1 (as x, see timesX), H, .. H^4; in front four rows for
 	// columns behind the end, which are zero.
@@ -666,7 +666,7 @@ func (k *short512) toColumns(x [4]v, t, u v) [4]v {
 	return x
 }
 
-// goOn continues after a chunk of which r is left.
+// goOn continues after a chunk, with r pending.
 func (k *short512) goOn(r pending) {
 	MOVQ(jobsPtr, pendingJobs)
 	MOVQ(chunkAt, pendingAt)
@@ -790,9 +790,8 @@ func whole(label string) {
 	}
 }
 
-// part sets up a group of fewer than four packets: lanes without one repeat
-// the last, and write into the sink. chunkAt says what is pending of the group
-// before.
+// part sets up a group of fewer than four packets: other lanes repeat the last packet and
+// write to the sink. chunkAt says what is pending of the group before.
 func (k *short512) part() {
 	Label("part")
 	if k.raw {
@@ -832,8 +831,8 @@ func (k *short512) part() {
 	JMP(LabelRef(labels[pendingNothing] + "keyed"))
 }
 
-// outcome copies what became of a group of fewer than four from the copy that
-// was worked on; packets is how many were too few, negated.
+// outcome copies the results of a group of fewer than four from the jobs in scratch memory.
+// packets is the negated number of missing packets.
 func (k *short512) outcome() {
 	TESTQ(packets, packets)
 	JEQ(LabelRef("told"))
@@ -863,7 +862,7 @@ func Param2(name string) Mem {
 	return b.Addr
 }
 
-// wipe zeroes what the kernel left in scratch memory, but for jobs and sink.
+// wipe zeroes the kernel's scratch memory, except for jobs and sink.
 func (k *short512) wipe() {
 	zero(shortKeyTemp)
 	for i := range 5 {

@@ -229,7 +229,7 @@ func loadKeys256(m Mem, keyLen int, a, b, t v, one bool) {
 // expandKernel256 writes the key schedules of groups of keys.
 func expandKernel256(c *constants256, keyLen int) {
 	function(name("expand", keyLen), "func(area, keys *byte, n int)",
-		name("expand", keyLen)+" writes the round keys of n keys, four to a group.")
+		name("expand", keyLen)+" writes the round keys of n keys to an area.")
 	area, keys, n := reg.RDI, reg.RSI, reg.RCX
 	Load(Param("area"), area)
 	Load(Param("keys"), keys)
@@ -303,7 +303,7 @@ func expandKernel256(c *constants256, keyLen int) {
 // keys at a time.
 func powersKernel256(c *constants256, keyLen int) {
 	function(name("powers", keyLen), "func(area *byte, n int)",
-		name("powers", keyLen)+" writes H to H^16 for n keys whose round keys are there.")
+		name("powers", keyLen)+" writes H to H^16 of n keys behind their round keys.")
 	area, n, step := reg.RDI, reg.RCX, reg.RAX
 	Load(Param("area"), area)
 	Load(Param("n"), n)

@@ -8,9 +8,8 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// A lane is 16 octets: one block of one packet. lanes is how many a vector of
-// the backend being written has; with four there is AVX-512, which brings 32
-// registers, masks and ternary logic.
+// A lane is 16 octets: one block of one packet. lanes is how many lanes a vector of the
+// present backend has. Four lanes mean AVX-512, with 32 registers, masks and ternary logic.
 var lanes int
 
 func avx512() bool { return lanes == 4 }
@@ -47,13 +46,13 @@ func (x v) y() reg.VecPhysical { return ymm[x] }
 // at is the memory at base+disp.
 func at(base reg.GPPhysical, disp int) Mem { return Mem{Base: base, Disp: disp} }
 
-// A stream is a row of instructions to be emitted later, possibly between
-// those of others.
+// A stream is a sequence of instructions to be emitted later, interleaved with other
+// streams.
 type stream []func()
 
 func (s *stream) do(f func()) { *s = append(*s, f) }
 
-// emit writes streams side by side, each spread evenly over the longest one.
+// emit interleaves streams, each spread evenly over the longest one.
 func emit(ss ...stream) {
 	most := 0
 	for _, s := range ss {
@@ -69,7 +68,7 @@ func emit(ss ...stream) {
 	}
 }
 
-// beside is streams as one.
+// beside joins streams, interleaved.
 func beside(ss ...stream) (all stream) {
 	var record []stream
 	for _, s := range ss {
@@ -158,7 +157,7 @@ func gather(m []Mem, d v) {
 // laneMask are the mask registers that pick one lane, four dwords each.
 var laneMask = [4]reg.OpmaskPhysical{1: reg.K1, 2: reg.K2, 3: reg.K3}
 
-// setLaneMasks needs a register to go through.
+// setLaneMasks sets laneMask; t is a temporary.
 func setLaneMasks(t reg.GPPhysical) {
 	if !avx512() {
 		return
@@ -204,7 +203,7 @@ func zero(d v) {
 // masks are AVX-512's mask registers; K0 is none, and nothing uses it.
 var masks = []reg.OpmaskPhysical{reg.K1, reg.K2, reg.K3, reg.K4, reg.K5, reg.K6, reg.K7}
 
-// wipeRegisters takes secrets out of all vector registers.
+// wipeRegisters zeroes all vector registers.
 func wipeRegisters() {
 	if avx512() {
 		for i := v(16); i < 32; i++ {
@@ -301,7 +300,7 @@ func (c *constants) bits64() Mem { return plus(c.bits, 8) }
 // rconRow is a round constant in all words of a vector of four lanes.
 func (c *constants) rconRow(i int) Mem { return plus(c.rcons, i*row) }
 
-// plus moves a memory operand on.
+// plus adds n octets to a memory operand's address.
 func plus(m Mem, n int) Mem {
 	m.Disp += n
 	return m

@@ -2,92 +2,92 @@
 
 package aesni
 
-// addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, with expanded ones, single ones.
+// addresses writes the addresses of functions: derive; expand, then powers, for each key length; then those that open and seal: long, short with raw keys, short with expanded keys, single.
 //
 //go:noescape
 func addresses(to *uintptr)
 
-// derive computes n CMACs of messages of blocks blocks.
+// derive computes the CMACs of n messages, each of so many blocks.
 //
 //go:noescape
 func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)
 
-// expand128 writes the round keys of n keys, four to a group.
+// expand128 writes the round keys of n keys to an area.
 //
 //go:noescape
 func expand128(area *byte, keys *byte, n int)
 
-// powers128 writes H to H^8 for n keys whose round keys are there.
+// powers128 writes H to H^8 of n keys behind their round keys.
 //
 //go:noescape
 func powers128(area *byte, n int)
 
-// sealOne128 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+// sealOne128 takes n packets one after the other; key i is for job i, and AAD has at most 32 octets. If master is not null, it derives the keys from keys, messages of one block for each half of a key.
 //
 //go:noescape
 func sealOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// sealRaw128 takes n packets, in order of length.
+// sealRaw128 takes n packets with raw keys, in order of length.
 //
 //go:noescape
 func sealRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// sealLong128 takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.
+// sealLong128 takes n packets, in order of length. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealLong128(keys *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openOne128 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+// openOne128 takes n packets one after the other; key i is for job i, and AAD has at most 32 octets. If master is not null, it derives the keys from keys, messages of one block for each half of a key.
 //
 //go:noescape
 func openOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// openRaw128 takes n packets, in order of length.
+// openRaw128 takes n packets with raw keys, in order of length.
 //
 //go:noescape
 func openRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong128 takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.
+// openLong128 takes n packets, in order of length. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openLong128(keys *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// expand256 writes the round keys of n keys, four to a group.
+// expand256 writes the round keys of n keys to an area.
 //
 //go:noescape
 func expand256(area *byte, keys *byte, n int)
 
-// powers256 writes H to H^8 for n keys whose round keys are there.
+// powers256 writes H to H^8 of n keys behind their round keys.
 //
 //go:noescape
 func powers256(area *byte, n int)
 
-// sealOne256 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+// sealOne256 takes n packets one after the other; key i is for job i, and AAD has at most 32 octets. If master is not null, it derives the keys from keys, messages of one block for each half of a key.
 //
 //go:noescape
 func sealOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// sealRaw256 takes n packets, in order of length.
+// sealRaw256 takes n packets with raw keys, in order of length.
 //
 //go:noescape
 func sealRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// sealLong256 takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.
+// sealLong256 takes n packets, in order of length. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealLong256(keys *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openOne256 takes n packets one by one, key i being job i's. None has more than 32 octets of AAD. Of a master key the keys are derived: they are messages, of a block for each half of a key.
+// openOne256 takes n packets one after the other; key i is for job i, and AAD has at most 32 octets. If master is not null, it derives the keys from keys, messages of one block for each half of a key.
 //
 //go:noescape
 func openOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
 
-// openRaw256 takes n packets, in order of length.
+// openRaw256 takes n packets with raw keys, in order of length.
 //
 //go:noescape
 func openRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong256 takes n packets, in order of length; shared: jobs name their keys, else key i is job i's.
+// openLong256 takes n packets, in order of length. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openLong256(keys *byte, jobs *byte, n int, shared int, scratch *byte)

@@ -2,27 +2,27 @@
 
 package vaes256
 
-// addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, with expanded ones, single ones.
+// addresses writes the addresses of functions: derive; expand, then powers, for each key length; then those that open and seal: long, short with raw keys, short with expanded keys, single.
 //
 //go:noescape
 func addresses(to *uintptr)
 
-// derive computes n CMACs of messages of blocks blocks.
+// derive computes the CMACs of n messages, each of so many blocks.
 //
 //go:noescape
 func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)
 
-// expand128 writes the round keys of n keys, four to a group.
+// expand128 writes the round keys of n keys to an area.
 //
 //go:noescape
 func expand128(area *byte, keys *byte, n int)
 
-// powers128 writes H to H^16 for n keys whose round keys are there.
+// powers128 writes H to H^16 of n keys behind their round keys.
 //
 //go:noescape
 func powers128(area *byte, n int)
 
-// sealLong128 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
+// sealLong128 takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
@@ -37,7 +37,7 @@ func sealRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func sealExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong128 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
+// openLong128 takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
@@ -52,17 +52,17 @@ func openRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func openExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// expand256 writes the round keys of n keys, four to a group.
+// expand256 writes the round keys of n keys to an area.
 //
 //go:noescape
 func expand256(area *byte, keys *byte, n int)
 
-// powers256 writes H to H^16 for n keys whose round keys are there.
+// powers256 writes H to H^16 of n keys behind their round keys.
 //
 //go:noescape
 func powers256(area *byte, n int)
 
-// sealLong256 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
+// sealLong256 takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
@@ -77,7 +77,7 @@ func sealRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func sealExpanded256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong256 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
+// openLong256 takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)

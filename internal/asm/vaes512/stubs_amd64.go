@@ -2,32 +2,32 @@
 
 package vaes512
 
-// addresses writes where functions are: derive; for each length of key expand, then powers; then those that open and seal: long packets, short ones with raw keys, with expanded ones, single ones.
+// addresses writes the addresses of functions: derive; expand, then powers, for each key length; then those that open and seal: long, short with raw keys, short with expanded keys, single.
 //
 //go:noescape
 func addresses(to *uintptr)
 
-// derive computes n CMACs of messages of blocks blocks.
+// derive computes the CMACs of n messages, each of so many blocks.
 //
 //go:noescape
 func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)
 
-// expand writes the round keys of n keys, four to a group.
+// expand writes the round keys of n keys to an area.
 //
 //go:noescape
 func expand128(area *byte, keys *byte, n int)
 
-// powers writes H to H^16 for n keys whose round keys are there.
+// powers writes H to H^16 of n keys behind their round keys.
 //
 //go:noescape
 func powers128(area *byte, n int)
 
-// sealLong128 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
+// sealLong128 takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// sealOne128 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
+// sealOne128 takes n packets one after the other; key i is for job i, and AAD has at most 64 octets. If master is not null, it takes one packet and derives its key from keys, a message for each half of it. Then n is the number of blocks of a message, plus 4 if another message gives what is added to the nonce.
 //
 //go:noescape
 func sealOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
@@ -42,12 +42,12 @@ func sealRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func sealExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong128 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
+// openLong128 takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openLong128(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openOne128 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
+// openOne128 takes n packets one after the other; key i is for job i, and AAD has at most 64 octets. If master is not null, it takes one packet and derives its key from keys, a message for each half of it. Then n is the number of blocks of a message, plus 4 if another message gives what is added to the nonce.
 //
 //go:noescape
 func openOne128(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
@@ -62,22 +62,22 @@ func openRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func openExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// expand writes the round keys of n keys, four to a group.
+// expand writes the round keys of n keys to an area.
 //
 //go:noescape
 func expand256(area *byte, keys *byte, n int)
 
-// powers writes H to H^16 for n keys whose round keys are there.
+// powers writes H to H^16 of n keys behind their round keys.
 //
 //go:noescape
 func powers256(area *byte, n int)
 
-// sealLong256 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
+// sealLong256 takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// sealOne256 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
+// sealOne256 takes n packets one after the other; key i is for job i, and AAD has at most 64 octets. If master is not null, it takes one packet and derives its key from keys, a message for each half of it. Then n is the number of blocks of a message, plus 4 if another message gives what is added to the nonce.
 //
 //go:noescape
 func sealOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
@@ -92,12 +92,12 @@ func sealRaw256(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func sealExpanded256(keys *byte, jobs *byte, n int, scratch *byte)
 
-// openLong256 takes n packets one at a time; shared: jobs name their keys, else key i is job i's.
+// openLong256 takes n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openLong256(rows *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openOne256 takes n packets one by one, key i being job i's. None has more than 64 octets of AAD. Of a master key the key of one packet is derived, from messages for each half of it: n is then how many blocks a message has, and 4 more if of another message comes what is added to the nonce.
+// openOne256 takes n packets one after the other; key i is for job i, and AAD has at most 64 octets. If master is not null, it takes one packet and derives its key from keys, a message for each half of it. Then n is the number of blocks of a message, plus 4 if another message gives what is added to the nonce.
 //
 //go:noescape
 func openOne256(keys *byte, jobs *byte, n int, scratch *byte, master *byte, sub *byte)
