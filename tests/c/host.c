@@ -154,6 +154,22 @@ static void no_threads_for_callers(void)
 	work(50);
 }
 
+/* The library is loaded, and works, with no more than docs/dataplane.md says that it needs. */
+static void under_limits(void)
+{
+	struct rlimit as;
+	CHECK(getrlimit(RLIMIT_AS, &as) == 0 && as.rlim_cur == (rlim_t)2000000000);
+	work(20);
+}
+
+static void documented_limits(void)
+{
+	const struct rlimit as = { 2000000000, 2000000000 }, data = { 256000000, 256000000 }, lock = { 1 << 20, 1 << 20 };
+	CHECK(setrlimit(RLIMIT_AS, &as) == 0 && setrlimit(RLIMIT_DATA, &data) == 0 && setrlimit(RLIMIT_MEMLOCK, &lock) == 0);
+	execl("/proc/self/exe", "host", "under_limits", (char *)NULL);
+	CHECK(0);
+}
+
 static struct kit shared;
 static pthread_barrier_t together;
 
@@ -236,6 +252,8 @@ int main(int argc, char **argv)
 	ONE(all_closed)
 	ONE(no_descriptors)
 	ONE(no_file_size)
+	ONE(documented_limits)
+	ONE(under_limits)
 	ONE(no_more_threads)
 	ONE(no_threads_for_callers)
 	ONE(come_and_go)
@@ -247,6 +265,7 @@ int main(int argc, char **argv)
 	ALONE(no_descriptors);
 	ALONE(no_file_size);
 	if (!emulated()) { /* emulators have threads and limits of their own */
+		ALONE(documented_limits);
 		ALONE(no_more_threads);
 		ALONE(no_threads_for_callers);
 		ALONE(come_and_go);
