@@ -46,11 +46,18 @@ type suite struct {
 	packets int  // in random bursts
 }
 
+// rigs are kept for when the tests run again (-count): their memory stays mapped, and a process may
+// have so many mappings.
+var rigs = map[*kernel.Backend]*rig{}
+
 // Run runs all tests on one backend.
 func Run(t *testing.T, be *kernel.Backend) {
-	r, err := newRig(be, kernel.Chunk, maxText)
-	if err != nil {
-		t.Fatal(err)
+	r, err := rigs[be], error(nil)
+	if r == nil {
+		if r, err = newRig(be, kernel.Chunk, maxText); err != nil {
+			t.Fatal(err)
+		}
+		rigs[be] = r
 	}
 	s := &suite{rig: r, quick: testing.Short(), long: testrun.Long(), slow: be.Name == generic.Backend.Name, packets: testrun.Rounds(20_000, 50_000, 1_000_000)}
 	// The generic kernels are one loop for all lengths, and take a minute for all cases.
