@@ -32,7 +32,7 @@ SHORT ?= -short
 FULL  ?=
 test-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
-	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) $(if $(FULL),./...,-run '$(DATA)' -skip '/^generic$$' ./internal/eesp))
+	EESP_TEST_REQUIRE=armv8,eor3,vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) $(if $(FULL),./...,-run '$(DATA)' ./internal/eesp))
 	$(if $(FULL),,EESP_TEST_PACKETS=5000 EESP_TEST_REQUIRE=armv8$(comma)eor3 $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) -skip TestBackends/generic ./internal/asm/... ./internal/secmem))
 	$(if $(FULL),,$(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) -run 'Wiped|WipesToo|LongChain|StraysEndNoRun' ./internal/burst))
 	$(if $(FULL),EESP_TEST_REQUIRE=armv8$(comma)vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...))
@@ -56,14 +56,14 @@ backends-arm64 = b=$$(qemu-aarch64-static -cpu $(1) $(BUILD)/arm64/backends | xa
 # bits. 386 needs a kernel that runs its programs (QEMU runs none of Go's); without, arm has pointers of 32 bits as well, but
 # an emulator's mappings are not those that two of the tests look at.
 PORTABLE := $(addprefix ./internal/,asm generic hkdf keys wire $(if $(FULL),burst counter fresh/... replay secmem kerneltest))
-# Where threads meet is no other there than on amd64, and takes an emulator long, as do a few long loops: FULL=1.
-THREADS := AtTheSameTime|AtOnce|Beside|Threads|UnderTraffic|Churn|ReadersAndWriter|Revived|LateRetirement|TestOnce|TestFirst|FoundWhileMoving|NeverTwice|Sleepers|TestModel|WhateverBefalls|NeverShare
+# Where threads meet is no other there than on amd64, and takes an emulator long, as do a few long loops: FULL=1, for 386 too.
+THREADS := AtTheSameTime|AtOnce|Beside|Threads|UnderTraffic|Churn|ReadersAndWriter|Revived|LateRetirement|TestOnce|TestFirst|FoundWhileMoving|NeverTwice|Sleepers|TestModel|WhateverBefalls|NeverShare|UnderLoad|InARotation|TestKill
 PORTABLE_FLAGS := $(SHORT) $(if $(FULL),,-skip '$(THREADS)')
 define bits32
 	set -e; export CGO_ENABLED=0 EESP_TEST_REQUIRE=vectors; \
 	if GOARCH=386 $(GO) run ./scripts/backends >/dev/null 2>&1; then \
 	  export GOARCH=386; echo "GOARCH=386 $(GOTEST)"; \
-	  $(GOTEST) -short ./internal/...; \
+	  $(if $(FULL),$(GOTEST) -short ./internal/...,EESP_TEST_PACKETS=1000 $(GOTEST) -short -skip '$(THREADS)|$(LOOPS)' $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./internal/...)); \
 	else \
 	  export GOARCH=arm EESP_RUNNER=qemu-arm-static; \
 	  echo "this kernel runs no programs of 386, arm is emulated: TestLocked and TestSeesFaults with 32 bits" >>$${EESP_SKIPPED:-/dev/null}; \

@@ -62,7 +62,8 @@ func Run(t *testing.T, be *kernel.Backend) {
 	s := &suite{rig: r, quick: testing.Short(), long: testrun.Long(), slow: be.Name == generic.Backend.Name, packets: testrun.Rounds(20_000, 50_000, 1_000_000)}
 	// The generic kernels are one loop for all lengths, and take a minute for all cases.
 	s.quick = s.quick || s.slow && !s.long
-	if s.slow {
+	// The race detector sees nothing of kernels, and has the tests take ten times as long.
+	if s.slow || testrun.Race && testing.Short() {
 		s.packets /= 10
 	}
 	if v := os.Getenv("EESP_TEST_PACKETS"); v != "" {
@@ -299,7 +300,7 @@ func (s *suite) singles(t *testing.T) {
 	src := newSource(t, maxText)
 	step := 9 // all lengths in nine passes
 	if s.quick {
-		step = 31
+		step = 97 // and each in two or three
 	}
 	phase := 0
 	each(func(keyLen int, mode kernel.Mode) {
