@@ -22,7 +22,7 @@ demo-cluster: $(CONTROL) $(BUILD)/bin/tap_gw
 # Clients outside the cluster, in C and Python.
 test-clients: $(CONTROL) $(BUILD)/bin/answerer $(BUILD)/bin/grant_client
 	@scripts/deps.sh $(DEPS_BUILD) libssl-dev python3
-	EESP_LIBRARY=$(abspath $(SO)) PYTHONPATH=bindings/python/src tests/cluster/clients.sh $(BUILD)/bin $(BUILD)/clients
+	EESP_LIBRARY=$(abspath $(SO)) PYTHONPATH=$(abspath bindings/python/src) tests/cluster/clients.sh $(BUILD)/bin $(BUILD)/clients
 # All of the control plane's tests, minutes: a thousand rotations under load, emergencies, more of the model, the demonstration.
 test-cluster: test-control test-clients $(CONTROL) $(BUILD)/bin/tap_gw
 	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 EESP_TEST_AGENTS=1000 $(GOTEST) -timeout 180m ./...

@@ -4,55 +4,31 @@
 #
 #   tests/cluster/clients.sh BIN WORK [PYTHON]
 set -euo pipefail
-bin=$(realpath "$1")
-work=$2
 python=${3:-python3}
 here=$(dirname "$(realpath "$0")")
-rm -rf "$work"
-mkdir -p "$work"
-work=$(realpath "$work")
-run=$(mktemp -d /tmp/eesp-XXXXXX) # paths of sockets are short
-pids=()
-cleanup() {
-	for p in "${pids[@]}"; do kill "$p" 2>/dev/null || true; done
-	wait 2>/dev/null || true
-	rm -rf "$run"
-}
-trap cleanup EXIT
-fail() {
-	echo "clients: FAILED: $*" >&2
-	tail -n 20 "$work"/*.log >&2
-	exit 1
-}
-until_true() {
-	local end=$((SECONDS + 30)) what=$1
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || fail "not in time: $what"
-		sleep 0.1
-	done
-}
+# shellcheck source=tests/cluster/lib.sh
+source "$here/lib.sh"
+work=$PWD
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-ctl() { "$bin/eespctl" --socket "$run/admin.sock" "$@"; }
 
 server=$(free_port)
 grants=127.0.0.1:$(free_port)
 udp=127.0.0.1:$(free_port)
 "$bin/eespd" dev --dir "$run" --port "$server" --grants "$grants" >"$work/dev.out" 2>"$work/dev.log" &
-pids+=($!)
-until_true "a cluster" ctl status
+pid[server]=$!
+until_true "a cluster" up admin
 until_true "the agent's socket" test -S "$run/agent.sock"
 for c in c python; do
-	ctl --json grant client "$c" --out "$work/$c" >"$work/$c.json"
+	ctl admin --json grant client "$c" --out "$work/$c" >"$work/$c.json"
 done
 python3 - "$work" "$run/agent/policy.json" <<'PY'
 import json, sys
 rules = [dict(json.load(open(f"{sys.argv[1]}/{c}.json"))["rule"], groups=["dev"]) for c in ("c", "python")]
 json.dump({"detach_grace": 30, "client_lease": 4, "clients": rules}, open(sys.argv[2], "w"))
 PY
-ctl grant host dev >"$work/grant.out"
+ctl admin grant host dev >"$work/grant.out"
 "$bin/answerer" "$run/agent.sock" dev "$udp" >"$work/answerer.out" 2>"$work/answerer.log" &
-pids+=($!)
+pid[answerer]=$!
 until_true "the answerer" grep -q ready "$work/answerer.out"
 
 # Some 6 s each: leases of 4 s are renewed, and a rotation comes in between.
@@ -62,7 +38,7 @@ through_rotation() {
 	"$@" "$work/$c" dev "$grants" dev "$udp" 250 >"$work/$c.out" 2>"$work/$c.log" &
 	local client=$!
 	until_true "$c has keys" grep -q "^client $c:" "$work/answerer.out"
-	ctl rotate dev --watch --timeout 60s >"$work/rotate.out" || fail "the rotation"
+	ctl admin rotate dev --watch --timeout 60s >"$work/rotate.out" || fail "the rotation"
 	grep -q "leases" "$work/rotate.out" || fail "the rotation did not wait for leases: $(cat "$work/rotate.out")"
 	wait $client || fail "the client $c: $(cat "$work/$c.out")"
 	[ "$(grep -c pair "$work/$c.out")" -ge 2 ] || fail "$c: not two pairs: $(cat "$work/$c.out")"
@@ -76,6 +52,6 @@ through_rotation python "$python" "$here/../../examples/clients/client.py"
 grep -q "another host than the granter" "$work/other.log" || fail "another granter"
 ! "$bin/grant_client" "$work/c" dev "$grants" other "$udp" 1 2>"$work/other.log" || fail "another group"
 grep -q "for group other" "$work/other.log" || fail "another group"
-ctl grant host dev --off >"$work/off.out"
-until_true "no granter" bash -c "! '$bin/grant_client' '$work/c' dev '$grants' dev '$udp' 1 2>'$work/off.log' && grep -q 'no granter' '$work/off.log'"
+ctl admin grant host dev --off >"$work/off.out"
+until_true "no granter" bash -c "! '$bin/grant_client' '$work/c' dev '$grants' dev '$udp' 1 >/dev/null 2>'$work/off.log' && grep -q 'no granter' '$work/off.log'"
 echo "clients: C and Python: 250 packets each, 250 answered, through rotations that waited for their leases"
