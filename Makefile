@@ -28,10 +28,8 @@ test: deps-test ## all tests, some minutes on two cores; make -k test goes on af
 	@echo "  Wireshark's dissectors, Debian packages"
 	@echo "make test: all of it passed"
 
-test-long: deps-test ## what takes too long for make test: every case of arm64, long runs, the cluster, dissectors, packages
-	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
-	@EESP_TEST_LONG=1 $(MAKE) --no-print-directory test-python
-	@$(MAKE) --no-print-directory check-lint test-arm64 test-ports test-race test-control test-backends test-dist SHORT= FULL=1
+test-long: deps-test test-more ## what takes too long for make test: every case of arm64, long runs, the cluster, dissectors, packages
+	@$(MAKE) --no-print-directory check-lint test-arm64 test-ports test-race test-control SHORT= FULL=1
 	@$(MAKE) --no-print-directory test-fuzz test-control-fuzz FUZZTIME=100000x GUIDED=1
 	@$(MAKE) --no-print-directory test-cluster test-wireshark test-deb
 

@@ -1,5 +1,5 @@
 # The parts of `make test`, and tests beside it.
-.PHONY: test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
+.PHONY: test-more test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
 # In the order of which they begin: what takes long first, and what many wait for. "a:b,c": after b and c; "alone": with nothing
 # beside it.
@@ -8,6 +8,13 @@ TEST_PARTS := stage check-format test-arm64 test-control test-go demo-live:stage
 	check-exports:stage check-kernels:stage test-abi:stage test-docs test-readme:stage test-reference
 # How many run at a time: one more than CPUs, since most sometimes wait.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+
+# Of make test-long what CI has the time for, beside make test: long runs on this machine, all of the C library with each
+# backend, and archives made twice; eight minutes of CPU time.
+test-more:
+	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
+	@EESP_TEST_LONG=1 $(MAKE) --no-print-directory test-python
+	@$(MAKE) --no-print-directory test-backends test-dist SHORT= FULL=1
 
 test-go:
 	EESP_TEST_REQUIRE=vectors $(GOTEST) ./...
