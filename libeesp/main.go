@@ -32,21 +32,21 @@ import (
 
 func main() {}
 
-// table maps the numbers that C handles hold to objects; reading takes no lock.
+// handles map the numbers that C handles hold to objects; reading takes no lock.
 // A number is a place, and above its 32 bits how many objects have been there:
 // no object gets that of another one, and none is 0.
-type table[T any] struct {
+type handles struct {
 	mu     sync.Mutex
-	places atomic.Pointer[[]place[T]]
+	places atomic.Pointer[[]place]
 	free   []uint64 // next numbers of places that are free
 }
 
-type place[T any] struct {
+type place struct {
 	number atomic.Uint64
-	v      atomic.Pointer[T]
+	v      unsafe.Pointer // atomic
 }
 
-func (t *table[T]) put(v *T) uint64 {
+func (t *handles) put(v unsafe.Pointer) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.free) == 0 {
@@ -56,19 +56,19 @@ func (t *table[T]) put(v *T) uint64 {
 	t.free = t.free[:len(t.free)-1]
 	s := &(*t.places.Load())[uint32(n)]
 	s.number.Store(n)
-	s.v.Store(v)
+	atomic.StorePointer(&s.v, v)
 	return n
 }
 
-func (t *table[T]) grow() {
-	var old []place[T]
+func (t *handles) grow() {
+	var old []place
 	if p := t.places.Load(); p != nil {
 		old = *p
 	}
-	grown := make([]place[T], max(16, 2*len(old)))
+	grown := make([]place, max(16, 2*len(old)))
 	for i := range old {
 		grown[i].number.Store(old[i].number.Load())
-		grown[i].v.Store(old[i].v.Load())
+		atomic.StorePointer(&grown[i].v, atomic.LoadPointer(&old[i].v))
 	}
 	for i := len(grown) - 1; i >= len(old); i-- {
 		t.free = append(t.free, 1<<32|uint64(i))
@@ -76,7 +76,7 @@ func (t *table[T]) grow() {
 	t.places.Store(&grown)
 }
 
-func (t *table[T]) get(n C.uint64_t) *T {
+func (t *handles) get(n C.uint64_t) unsafe.Pointer {
 	p := t.places.Load()
 	if p == nil || uint64(uint32(n)) >= uint64(len(*p)) {
 		return nil
@@ -85,15 +85,15 @@ func (t *table[T]) get(n C.uint64_t) *T {
 	if s.number.Load() != uint64(n) {
 		return nil
 	}
-	return s.v.Load()
+	return atomic.LoadPointer(&s.v)
 }
 
-func (t *table[T]) drop(n C.uint64_t) *T {
+func (t *handles) drop(n C.uint64_t) unsafe.Pointer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := t.get(n)
 	if v != nil {
-		(*t.places.Load())[uint32(n)].v.Store(nil)
+		atomic.StorePointer(&(*t.places.Load())[uint32(n)].v, nil)
 		t.free = append(t.free, uint64(n)+1<<32)
 	}
 	return v
@@ -104,15 +104,55 @@ type proxy struct {
 	s *eesp.Sender
 }
 
-var (
-	groups    table[eesp.Group]
-	senders   table[eesp.Sender]
-	receivers table[eesp.Receiver]
-	proxies   table[proxy]
-	kdfs      table[burst.KDF]
-	keysets   table[burst.Keyset]
-	workers   table[burst.Worker]
+// The tables. (They are not generic: the linker keeps what reflection could see of a type argument, and these types
+// refer to half of the library.)
+type (
+	groupTable    struct{ h handles }
+	senderTable   struct{ h handles }
+	receiverTable struct{ h handles }
+	proxyTable    struct{ h handles }
+	kdfTable      struct{ h handles }
+	keysetTable   struct{ h handles }
+	workerTable   struct{ h handles }
 )
+
+var (
+	groups    groupTable
+	senders   senderTable
+	receivers receiverTable
+	proxies   proxyTable
+	kdfs      kdfTable
+	keysets   keysetTable
+	workers   workerTable
+)
+
+func (t *groupTable) put(v *eesp.Group) uint64      { return t.h.put(unsafe.Pointer(v)) }
+func (t *groupTable) get(n C.uint64_t) *eesp.Group  { return (*eesp.Group)(t.h.get(n)) }
+func (t *groupTable) drop(n C.uint64_t) *eesp.Group { return (*eesp.Group)(t.h.drop(n)) }
+
+func (t *senderTable) put(v *eesp.Sender) uint64      { return t.h.put(unsafe.Pointer(v)) }
+func (t *senderTable) get(n C.uint64_t) *eesp.Sender  { return (*eesp.Sender)(t.h.get(n)) }
+func (t *senderTable) drop(n C.uint64_t) *eesp.Sender { return (*eesp.Sender)(t.h.drop(n)) }
+
+func (t *receiverTable) put(v *eesp.Receiver) uint64      { return t.h.put(unsafe.Pointer(v)) }
+func (t *receiverTable) get(n C.uint64_t) *eesp.Receiver  { return (*eesp.Receiver)(t.h.get(n)) }
+func (t *receiverTable) drop(n C.uint64_t) *eesp.Receiver { return (*eesp.Receiver)(t.h.drop(n)) }
+
+func (t *proxyTable) put(v *proxy) uint64      { return t.h.put(unsafe.Pointer(v)) }
+func (t *proxyTable) get(n C.uint64_t) *proxy  { return (*proxy)(t.h.get(n)) }
+func (t *proxyTable) drop(n C.uint64_t) *proxy { return (*proxy)(t.h.drop(n)) }
+
+func (t *kdfTable) put(v *burst.KDF) uint64      { return t.h.put(unsafe.Pointer(v)) }
+func (t *kdfTable) get(n C.uint64_t) *burst.KDF  { return (*burst.KDF)(t.h.get(n)) }
+func (t *kdfTable) drop(n C.uint64_t) *burst.KDF { return (*burst.KDF)(t.h.drop(n)) }
+
+func (t *keysetTable) put(v *burst.Keyset) uint64      { return t.h.put(unsafe.Pointer(v)) }
+func (t *keysetTable) get(n C.uint64_t) *burst.Keyset  { return (*burst.Keyset)(t.h.get(n)) }
+func (t *keysetTable) drop(n C.uint64_t) *burst.Keyset { return (*burst.Keyset)(t.h.drop(n)) }
+
+func (t *workerTable) put(v *burst.Worker) uint64      { return t.h.put(unsafe.Pointer(v)) }
+func (t *workerTable) get(n C.uint64_t) *burst.Worker  { return (*burst.Worker)(t.h.get(n)) }
+func (t *workerTable) drop(n C.uint64_t) *burst.Worker { return (*burst.Worker)(t.h.drop(n)) }
 
 // report turns an error into a status and a text for eesp_last_error.
 func report(err error, text *C.char) C.int {
@@ -181,12 +221,19 @@ func eespGoBackendSelect(name *C.char, text *C.char) (st C.int) {
 	return selectBackend(name, true, text)
 }
 
-var names = sync.OnceValue(func() (n []*C.char) {
-	for _, s := range eesp.Backends() {
-		n = append(n, C.CString(s))
-	}
-	return n
-})
+var (
+	namesOnce sync.Once
+	allNames  []*C.char
+)
+
+func names() []*C.char {
+	namesOnce.Do(func() {
+		for _, s := range eesp.Backends() {
+			allNames = append(allNames, C.CString(s))
+		}
+	})
+	return allNames
+}
 
 //export eespGoBackendAt
 func eespGoBackendAt(i C.size_t) *C.char {
@@ -225,23 +272,22 @@ func eespGoSelfTest(text *C.char) (st C.int) {
 }
 
 // idle keeps the code path of a packet warm, from the cgo call to the kernels.
-var idle = sync.OnceValue(func() *burst.Idle {
-	be, err := asm.Selected()
-	if err != nil {
-		return nil
+var (
+	idleOnce sync.Once
+	idle     *burst.Idle // nil: there is no memory for it
+)
+
+func makeIdle() {
+	if be, err := asm.Selected(); err == nil {
+		idle, _ = burst.NewIdle(be)
 	}
-	i, err := burst.NewIdle(be)
-	if err != nil {
-		return nil
-	}
-	return i
-})
+}
 
 //export eespGoKeepWarm
 func eespGoKeepWarm(worker C.uint64_t) {
 	defer func() { recover() }()
-	if i := idle(); i != nil {
-		workers.get(worker).KeepWarm(i)
+	if idleOnce.Do(makeIdle); idle != nil {
+		workers.get(worker).KeepWarm(idle)
 	}
 }
 
@@ -347,13 +393,13 @@ func eespGoGroupWait(object C.uint64_t, ms C.uint32_t, sealing C.int, text *C.ch
 }
 
 // followers are what threads that follow run.
-var followers table[func()]
+var followers handles
 
 //export eespGoFollowRun
 func eespGoFollowRun(number C.uint64_t) {
 	defer func() { recover() }()
 	stack.Ensure()
-	if run := followers.drop(number); run != nil {
+	if run := (*func())(followers.drop(number)); run != nil {
 		(*run)()
 	}
 }
@@ -372,7 +418,7 @@ func eespGoGroupFollow(name *C.char, c *C.eesp_follow_config, object *C.uint64_t
 			defer procs.detach()
 			run()
 		}
-		n := followers.put(&ended)
+		n := followers.put(unsafe.Pointer(&ended))
 		if C.start_follower(C.uint64_t(n)) != 0 {
 			followers.drop(C.uint64_t(n))
 			procs.detach()
@@ -669,11 +715,9 @@ func eespGoSenderFree(object C.uint64_t) {
 }
 
 // planned has an object's plans be published in cell, if there are kernels for C.
-func planned(o interface {
-	Plan(cell *uintptr, direct uintptr)
-}, be *kernel.Backend, cell *unsafe.Pointer) {
+func planned(plan func(cell *uintptr, direct uintptr), be *kernel.Backend, cell *unsafe.Pointer) {
 	if d := direct(be); d != nil {
-		o.Plan((*uintptr)(unsafe.Pointer(cell)), uintptr(unsafe.Pointer(d)))
+		plan((*uintptr)(unsafe.Pointer(cell)), uintptr(unsafe.Pointer(d)))
 	}
 }
 
@@ -681,14 +725,14 @@ func planned(o interface {
 func eespGoSenderPlan(object C.uint64_t, cell *unsafe.Pointer) {
 	defer func() { recover() }()
 	s := senders.get(object)
-	planned(s, s.Backend(), cell)
+	planned(s.Plan, s.Backend(), cell)
 }
 
 //export eespGoReceiverPlan
 func eespGoReceiverPlan(object C.uint64_t, cell *unsafe.Pointer) {
 	defer func() { recover() }()
 	e := receivers.get(object).Burst()
-	planned(e, e.Backend, cell)
+	planned(e.Plan, e.Backend, cell)
 }
 
 //export eespGoSenderHeaderLen

@@ -30,8 +30,8 @@ type WorkerView struct {
 // worker is closed or detached.
 func (w *Worker) View() WorkerView {
 	w.pinned.Unpin()
-	w.pinned.Pin(w.reader)
-	w.pinned.Pin(w)
+	w.pinned.Pin(unsafe.Pointer(w.reader))
+	w.pinned.Pin(unsafe.Pointer(w))
 	s := w.sec
 	r := WorkerView{Keys: unsafe.Pointer(&s.keys), Halves: unsafe.Pointer(&s.derived), Area: unsafe.Pointer(&s.area), Scratch: unsafe.Pointer(&s.scratch), Msgs: unsafe.Pointer(&s.msgs), Number: w.number, AAD: unsafe.Pointer(&w.cipher.aad), Around: unsafe.Pointer(&w.around)}
 	r.Active, r.Epoch, r.Waiting = w.reader.Words()
@@ -85,11 +85,11 @@ func (s *Sender) Plan(cell *uintptr, direct uintptr) {
 	p := &s.plans
 	p.mu.Lock()
 	p.cell, p.direct = cell, direct
-	p.pin.Pin(s)
-	p.pin.Pin(s.Counter)
+	p.pin.Pin(unsafe.Pointer(s))
+	p.pin.Pin(unsafe.Pointer(s.Counter))
 	p.mu.Unlock()
 	if s.Group != nil {
-		s.Group.Watch(s, s.replan)
+		s.Group.Watch(unsafe.Pointer(s), s.replan)
 	} else {
 		s.replan()
 	}
@@ -98,7 +98,7 @@ func (s *Sender) Plan(cell *uintptr, direct uintptr) {
 // Unplan ends Plan.
 func (s *Sender) Unplan() {
 	if s.Group != nil {
-		s.Group.Unwatch(s)
+		s.Group.Unwatch(unsafe.Pointer(s))
 	}
 	s.plans.unplan()
 }
@@ -140,7 +140,7 @@ func (s *Sender) replan() {
 	}
 	next, limit, m := o.Words()
 	by, octets, shares := s.Stats.words()
-	to.Keep(o)
+	to.Keep(unsafe.Pointer(o))
 	to.Counted(p.direct, uintptr(next), uintptr(limit), by, octets, shares, m, o.Serial())
 	to.Publish()
 	p.publish(uintptr(unsafe.Pointer(to)), to.Free)
@@ -151,21 +151,21 @@ func (r *Receiver) Plan(cell *uintptr, direct uintptr) {
 	p := &r.plans
 	p.mu.Lock()
 	p.cell, p.direct = cell, direct
-	p.pin.Pin(r)
+	p.pin.Pin(unsafe.Pointer(r))
 	if r.Windows != nil {
-		p.pin.Pin(r.Windows.table)
+		p.pin.Pin(unsafe.Pointer(r.Windows.table))
 	}
 	if r.Times != nil {
-		p.pin.Pin(r.Times.table)
+		p.pin.Pin(unsafe.Pointer(r.Times.table))
 	}
 	for _, g := range r.Groups {
 		if d := g.Params().State; d != nil {
-			p.pin.Pin(d)
+			p.pin.Pin(unsafe.Pointer(d))
 		}
 	}
 	p.mu.Unlock()
 	for _, g := range r.Groups {
-		g.Watch(r, r.replan)
+		g.Watch(unsafe.Pointer(r), r.replan)
 	}
 	if len(r.Groups) == 0 {
 		r.replan()
@@ -175,7 +175,7 @@ func (r *Receiver) Plan(cell *uintptr, direct uintptr) {
 // Unplan ends Plan.
 func (r *Receiver) Unplan() {
 	for _, g := range r.Groups {
-		g.Unwatch(r)
+		g.Unwatch(unsafe.Pointer(r))
 	}
 	r.plans.unplan()
 }

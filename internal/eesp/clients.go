@@ -128,7 +128,7 @@ func (f *follower) newClient(g *Group, st *link.State, body []byte, c Client) ([
 	}
 	f.clients[c.Down] = &client{Client: c, until: bootTime() + c.Lease, sender: s, ended: ended}
 	f.ids = append(f.ids, c.Down) // a reflection, if it comes here
-	receivers := slices.Clone(f.receivers)
+	receivers := append([]*Receiver(nil), f.receivers...)
 	f.mu.Unlock()
 	for _, r := range receivers {
 		r.refreshOwn()
@@ -228,13 +228,17 @@ func (g *Group) Clients() ([]Client, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := []Client{}
-	for _, c := range f.clients {
-		x := c.Client
-		x.Lease = max(c.until-bootTime(), 0)
-		l = append(l, x)
+	ids := make([]uint64, 0, len(f.clients))
+	for down := range f.clients {
+		ids = append(ids, down)
 	}
-	slices.SortFunc(l, func(a, b Client) int { return int(int64(a.Down - b.Down)) })
+	slices.Sort(ids)
+	l := make([]Client, len(ids))
+	for i, down := range ids {
+		c := f.clients[down]
+		l[i] = c.Client
+		l[i].Lease = max(c.until-bootTime(), 0)
+	}
 	return l, nil
 }
 

@@ -545,7 +545,7 @@ func (f *follower) apply(st *link.State) (err error) {
 	if sealing == status.ErrFenced && f.sealing != status.ErrFenced {
 		// Another machine may have these IDs: nothing is sealed with them any more.
 		f.fenced++
-		f.without, f.barred = slices.Clone(f.senders), nil
+		f.without, f.barred = append([]*Sender(nil), f.senders...), nil
 		for _, s := range f.senders {
 			if s.now.Load() != nil {
 				f.barred = append(f.barred, s)
@@ -744,7 +744,7 @@ func (f *follower) look() {
 		f.sealing, stale = status.ErrOutOfTouch, true
 	}
 	for _, s := range f.senders {
-		if f.state.CounterMode != link.CountersTimes && s.NextTSC()&(1<<48-1) >= spent && !slices.Contains(f.without, s) {
+		if f.state.CounterMode != link.CountersTimes && s.NextTSC()&(1<<48-1) >= spent && !hasSender(f.without, s) {
 			f.without = append(f.without, s)
 		}
 	}
@@ -842,7 +842,7 @@ func (f *follower) take(ids []uint64) {
 	f.mu.Lock()
 	f.asked, f.giving = 0, true
 	f.ids = append(f.ids, ids...)
-	receivers := slices.Clone(f.receivers)
+	receivers := append([]*Receiver(nil), f.receivers...)
 	f.mu.Unlock()
 	for _, r := range receivers {
 		r.refreshOwn()
@@ -865,7 +865,7 @@ func (f *follower) take(ids []uint64) {
 			continue
 		}
 		f.mu.Lock()
-		f.barred = slices.DeleteFunc(f.barred, func(x *Sender) bool { return x == s })
+		f.barred = dropped(f.barred, s)
 		f.mu.Unlock()
 	}
 	f.mu.Lock()
@@ -925,8 +925,30 @@ func (f *follower) newSender(s *Sender, c SenderConfig) (*Sender, error) {
 func (f *follower) dropSender(s *Sender) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	is := func(x *Sender) bool { return x == s }
-	f.senders, f.without, f.barred = slices.DeleteFunc(f.senders, is), slices.DeleteFunc(f.without, is), slices.DeleteFunc(f.barred, is)
+	f.senders, f.without, f.barred = dropped(f.senders, s), dropped(f.without, s), dropped(f.barred, s)
+}
+
+func hasSender(list []*Sender, s *Sender) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// dropped takes a sender out of a list, in place. (Generic functions over senders make the linker keep what
+// reflection could see of their types, and these refer to half of the library.)
+func dropped(list []*Sender, s *Sender) []*Sender {
+	n := 0
+	for _, x := range list {
+		if x != s {
+			list[n] = x
+			n++
+		}
+	}
+	clear(list[n:])
+	return list[:n]
 }
 
 // given returns the IDs that this group's senders have or had, as own IDs of receivers.
@@ -963,7 +985,15 @@ func (f *follower) addReceiver(r *Receiver) {
 func (f *follower) dropReceiver(r *Receiver) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.receivers = slices.DeleteFunc(f.receivers, func(x *Receiver) bool { return x == r })
+	n := 0
+	for _, x := range f.receivers {
+		if x != r {
+			f.receivers[n] = x
+			n++
+		}
+	}
+	clear(f.receivers[n:])
+	f.receivers = f.receivers[:n]
 }
 
 func (g *Group) following() (*follower, error) {

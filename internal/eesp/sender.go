@@ -456,10 +456,11 @@ func (s *Sender) Stats() Stats {
 func (s *Sender) Counts() (octets uint64, by [status.Count]uint64) {
 	s.mu.Lock()
 	all := []*burst.Stats{&s.idless}
-	for _, n := range append(slices.Clone(s.past), s.now.Load()) {
-		if n != nil {
-			all = append(all, &n.s.Stats)
-		}
+	for _, n := range s.past {
+		all = append(all, &n.s.Stats)
+	}
+	if n := s.now.Load(); n != nil {
+		all = append(all, &n.s.Stats)
 	}
 	s.mu.Unlock()
 	for _, x := range all {

@@ -3,7 +3,6 @@ package keys
 import (
 	"encoding/binary"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -81,14 +80,19 @@ func allCaches() []*Cache {
 func (c *Cache) register() {
 	cachesMu.Lock()
 	defer cachesMu.Unlock()
-	list := append(slices.Clone(allCaches()), c)
+	list := append(append([]*Cache(nil), allCaches()...), c)
 	caches.Store(&list)
 }
 
 func (c *Cache) unregister() {
 	cachesMu.Lock()
 	defer cachesMu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(allCaches()), func(x *Cache) bool { return x == c })
+	var list []*Cache
+	for _, x := range allCaches() {
+		if x != c {
+			list = append(list, x)
+		}
+	}
 	caches.Store(&list)
 	// A Forget with the old list either sees gone, or this waits for it.
 	for !c.visitors.CompareAndSwap(0, gone) {

@@ -5,9 +5,9 @@ package keys
 
 import (
 	"crypto/subtle"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"libeesp/internal/generic"
 	"libeesp/internal/hkdf"
@@ -164,7 +164,7 @@ type Group struct {
 	spi      map[[16]byte]uint32 // by the name of a key: the last number that AllocSPI gave out
 
 	snap     atomic.Pointer[Snapshot]
-	watchers map[any]func()
+	watchers map[unsafe.Pointer]func()
 
 	usesMu sync.Mutex
 	uses   [wire.Levels][3]*use // of the rings' keys
@@ -190,7 +190,14 @@ func (g *Group) swap(s *Snapshot, ended ...*Usage) (old *Snapshot) {
 		g.end(ended)
 		g.oldMu.Lock()
 		defer g.oldMu.Unlock()
-		g.old = slices.DeleteFunc(g.old, func(s *Snapshot) bool { return s == old })
+		for i, s := range g.old {
+			if s == old {
+				copy(g.old[i:], g.old[i+1:])
+				g.old[len(g.old)-1] = nil
+				g.old = g.old[:len(g.old)-1]
+				break
+			}
+		}
 		g.wiped.Add(1)
 	})
 	return old
@@ -199,18 +206,18 @@ func (g *Group) swap(s *Snapshot, ended ...*Usage) (old *Snapshot) {
 // Watch calls f now, and after each change of the group's keys until Unwatch with the
 // same name. Keys that were replaced are not wiped before f returns. The group's mutex
 // is held: f must not change the group.
-func (g *Group) Watch(name any, f func()) {
+func (g *Group) Watch(name unsafe.Pointer, f func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.watchers == nil {
-		g.watchers = map[any]func(){}
+		g.watchers = map[unsafe.Pointer]func(){}
 	}
 	g.watchers[name] = f
 	f()
 }
 
 // Unwatch ends Watch.
-func (g *Group) Unwatch(name any) {
+func (g *Group) Unwatch(name unsafe.Pointer) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.watchers, name)
@@ -221,7 +228,15 @@ func (g *Group) Unwatch(name any) {
 func (g *Group) Alive(name *[16]byte) bool {
 	g.oldMu.Lock()
 	defer g.oldMu.Unlock()
-	return g.snap.Load().Has(name) || slices.ContainsFunc(g.old, func(s *Snapshot) bool { return s.Has(name) })
+	if g.snap.Load().Has(name) {
+		return true
+	}
+	for _, s := range g.old {
+		if s.Has(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // Wiped returns how many snapshots of the group were wiped.

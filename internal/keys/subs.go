@@ -63,7 +63,7 @@ func (s *Subs) View(be *kernel.Backend, most int) (at, area uintptr, ok bool) {
 		bits := (most + 31) / 32
 		all := make([]uint32, bits+most+1)
 		s.memory, s.be, s.here, s.at = room, be, all[:bits], all[bits:][:most]
-		s.pin.Pin(&all[0])
+		s.pin.Pin(unsafe.Pointer(&all[0]))
 		s.ready.Store(true)
 	}
 	return uintptr(unsafe.Pointer(&s.at[0])), uintptr(unsafe.Pointer(s.memory.Addr())), true

@@ -475,7 +475,7 @@ func (o *Open) Finish() bool {
 	}
 	o.LayoutByWord, o.Bucket = hold(&o.pin, o.layoutByWord), hold(&o.pin, o.bucket)
 	o.batches = nil
-	o.pin.Pin(o)
+	o.pin.Pin(unsafe.Pointer(o))
 	return true
 }
 
@@ -597,8 +597,9 @@ func (o *Open) EachPattern(f func(p *Pattern)) {
 	}
 }
 
-// Keep pins memory that C writes to, until Free.
-func (k *keep) Keep(p any) { k.pin.Pin(p) }
+// Keep pins memory that C writes to, until Free. (Pointers without a type: with one, the linker keeps
+// its whole type's description, and methods, for reflection. So do all that pin something.)
+func (k *keep) Keep(p unsafe.Pointer) { k.pin.Pin(p) }
 
 // Also adds a function that Free calls.
 func (k *keep) Also(f func()) { k.also = append(k.also, f) }
@@ -612,7 +613,7 @@ func (k *keep) Free() {
 }
 
 func hold[T any](pin *runtime.Pinner, s []T) uintptr {
-	pin.Pin(&s[0])
+	pin.Pin(unsafe.Pointer(&s[0]))
 	return uintptr(unsafe.Pointer(&s[0]))
 }
 
@@ -730,7 +731,7 @@ func (s *Seal) Publish() {
 	if s.RekeyMask != 0 {
 		clear(msg[s.RekeyAt:][:4])
 	}
-	s.pin.Pin(s)
+	s.pin.Pin(unsafe.Pointer(s))
 }
 
 // Counter says how linear values become Epoch and Counter (counter.Map), and how

@@ -94,9 +94,9 @@ func remember(to *plan.Seal) {
 }
 
 // counts returns the address of a key's counts, and pins them until the plan is freed.
-func counts(to interface{ Keep(any) }, u *keys.Usage) uintptr {
+func counts(to interface{ Keep(unsafe.Pointer) }, u *keys.Usage) uintptr {
 	if u != nil {
-		to.Keep(u)
+		to.Keep(unsafe.Pointer(u))
 	}
 	return u.Words()
 }

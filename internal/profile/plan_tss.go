@@ -48,7 +48,7 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 		s.held.add((*[12]byte)(to.Nonce[:]))
 		return true
 	}
-	to.Keep(s.State)
+	to.Keep(unsafe.Pointer(s.State))
 	to.Tally = s.State.Tally()
 	// The sender in the context: the SSI, or an address.
 	who, at := unsafe.Pointer(&h.b[4]), plan.Copy{To: 10}

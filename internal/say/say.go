@@ -1,7 +1,7 @@
 // Package say formats what errors say, as package fmt does. Package fmt, with os and reflection over
 // everything, would be an eighth of the C library. Here are the verbs that the library uses:
 // %v, %s, %d, %x, %o, %t, %q, %w and %%, with # and 0 and a width, for strings, octets, integers,
-// truth values, errors, what has a String method, and slices and arrays of these.
+// truth values, errors, what has a String method, and slices and arrays of what is not an error and has no String method.
 // TestFormats refuses others in the sources, and vet compares verbs with arguments.
 package say
 
@@ -122,7 +122,7 @@ func (h how) reflected(b []byte, v reflect.Value) []byte {
 			if i > 0 {
 				b = append(b, ' ')
 			}
-			b = h.value(b, v.Index(i).Interface())
+			b = h.reflected(b, v.Index(i))
 		}
 		return append(b, ']')
 	}
