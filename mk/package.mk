@@ -6,7 +6,7 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y C
 dist:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
 	@rm -rf $(DIST)
-	@$(MAKE) --no-print-directory archive
+	@$(MAKE) --no-print-directory archive BUILD=$(BUILD)/portable PACKED=no DIST=$(DIST)
 	@$(ARM64) archive DIST=$(DIST) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)
 	cd $(DIST) && sha256sum libeesp-*.tar.gz >SHA256SUMS
 archive: NAME = libeesp-$(VERSION)-linux-$(or $(GOARCH),$(shell $(GO) env GOARCH))
@@ -30,11 +30,13 @@ test-deb: deb
 
 # The Python package: a wheel with the library in it and an sdist without, in $(PYDIST)/dist.
 PYDIST := $(BUILD)/python
-wheel: $(SO)
+WHEEL_SO := $(BUILD)/portable/libeesp.so.$(VERSION)
+wheel:
 	@scripts/deps.sh $(DEPS_WHEEL)
+	@$(MAKE) --no-print-directory $(WHEEL_SO) BUILD=$(BUILD)/portable PACKED=no
 	@rm -rf $(PYDIST) && mkdir -p $(PYDIST)/source/src/eesp/_lib
 	tar -C bindings/python --exclude=__pycache__ --exclude='*.egg-info' -cf - . | tar -C $(PYDIST)/source -xf -
 	cp LICENSE $(PYDIST)/source/ && cp LICENSE $(PYDIST)/source/src/eesp/_lib/
-	strip --strip-unneeded -o $(PYDIST)/source/src/eesp/_lib/libeesp.so.$(MAJOR) $(SO)
+	strip --strip-unneeded -o $(PYDIST)/source/src/eesp/_lib/libeesp.so.$(MAJOR) $(WHEEL_SO)
 	$(PYTHON) -m build --no-isolation --sdist --wheel --outdir $(PYDIST)/dist $(PYDIST)/source >$(PYDIST)/build.log 2>&1 || { tail -n 20 $(PYDIST)/build.log; exit 1; }
 	@ls $(PYDIST)/dist

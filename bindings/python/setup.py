@@ -24,7 +24,10 @@ class Wheel(bdist_wheel):
     def get_tag(self) -> tuple[str, str, str]:
         if self.root_is_pure:
             return "py3", "none", "any"
-        glibc = max(int(minor) for minor in re.findall(rb"\0GLIBC_2\.(\d+)(?=[.\0])", LIBRARY.read_bytes()))
+        library = LIBRARY.read_bytes()
+        if b"\0GLIBC_ABI_DT_RELR\0" in library:
+            raise SystemExit(f"{LIBRARY}: relocations are packed, which needs glibc 2.36: build it with PACKED=no")
+        glibc = max(int(minor) for minor in re.findall(rb"\0GLIBC_2\.(\d+)(?=[.\0])", library))
         return "py3", "none", f"manylinux_2_{glibc}_{platform.machine()}"
 
 
