@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What goes around the fast path's bursts: proxies, which open and seal; and IP and UDP headers. Packets that
- * are the general path's take it within these bursts. internal/burst does the same for
- * callers in Go.
+ * Bursts that use the fast path's bursts: those of proxies, which open and then seal, and
+ * those of packets in UDP, with IP and UDP headers. Inside, the general path takes the
+ * packets that the plans do not cover. internal/burst does the same for callers in Go.
  */
 #include <string.h>
 
@@ -11,19 +11,19 @@
 #define ICV EESP_ICV_LEN
 #define MOST_AROUND (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6 + EESP_MAX_PADDING + ICV) /* sums of more might wrap */
 
-/* What is kept of a packet while what is in it is sealed or opened. */
+/* What is kept of a packet in UDP while its content is sealed or opened. */
 struct outside {
 	uint8_t hdr[60]; /* in transport mode, its IP header, of n octets */
-	uint8_t n, tos;	 /* tos: in a tunnel, of the outer header */
+	uint8_t n, tos;	 /* tos: of the outer header, in tunnel mode */
 	uint16_t sport;
-	uint32_t most; /* octets that the packet may have */
+	uint32_t most; /* greatest length of the packet in octets */
 };
 
-/* A chunk's packets on their way; in memory of the thread's, for its stack may be short. */
+/* The packets of a chunk, in the worker's memory: the caller's stack may be short. */
 struct around {
 	eesp_pkt tmp[CHUNK];
 	struct outside outer[CHUNK];
-	uint32_t front[CHUNK]; /* octets in front of a payload that a proxy seals, or of a sealed header */
+	uint32_t front[CHUNK]; /* octets in front of a proxy's payload, or of a packet's ESP header */
 	uint8_t orig[CHUNK];
 };
 _Static_assert(sizeof(struct around) <= AROUND_ROOM, "what a worker has room for");
@@ -45,7 +45,7 @@ static int mapped(const uint8_t a[16])
 	return memcmp(a, prefix, 12) == 0;
 }
 
-/* What a proxy writes in front of a header of tss: the addresses, and no entropy. Returns its length. */
+/* Writes the prefix of a proxy's tss packet: the addresses, and zeros as entropy. Returns its length. */
 static uint32_t prefix_for(const eesp_addr *a, uint8_t prefix[EESP_TSS_LEAD_IPV6])
 {
 	memset(prefix, 0, EESP_TSS_LEAD_IPV6);
@@ -59,13 +59,13 @@ static uint32_t prefix_for(const eesp_addr *a, uint8_t prefix[EESP_TSS_LEAD_IPV6
 	return EESP_TSS_LEAD_IPV6;
 }
 
-/* Up to CHUNK packets: proxy of internal/burst. */
+/* Opens and seals up to CHUNK packets, as proxy of internal/burst does. Returns how many were sealed. */
 static size_t proxy_some(const struct eesp_fast_path *open, const struct eesp_fast_path *seal, const struct eesp_front *f, eesp_pkt *pkts, size_t n)
 {
 	struct around *a = open->view->around;
 	uint8_t prefix[EESP_TSS_LEAD_IPV6];
 	size_t m = 0, good = 0;
-	/* With a destination, the payload goes to where the second side wants it. */
+	/* In a destination, the opened payload is put where the sender will leave it: behind front. */
 	for (size_t i = 0; i < n; i++) {
 		const eesp_pkt *p = &pkts[i];
 		eesp_pkt *t = &a->tmp[i];
@@ -73,7 +73,7 @@ static size_t proxy_some(const struct eesp_fast_path *open, const struct eesp_fa
 		a->front[i] = f->header + (f->prefix != 0 ? prefix_for(out_addr(p), prefix) : 0);
 		const uint32_t need = a->front[i] + f->tail;
 		if (p->iov_count != 0) {
-			t->flags = UINT16_MAX; /* refused: chained packets cannot be proxied yet */
+			t->flags = UINT16_MAX; /* is refused: proxies take no packets in segments */
 		} else if (p->dst != NULL && p->dst_size < need) {
 			t->dst_size = 0;
 		} else if (p->dst != NULL) {
@@ -91,7 +91,7 @@ static size_t proxy_some(const struct eesp_fast_path *open, const struct eesp_fa
 		p->ioffset = v.ioffset;
 		p->next_header = v.next_header;
 		if (v.status == EESP_OK && p->dst != NULL && p->dst_size < front + f->tail)
-			v.status = EESP_ERR_ROOM; /* an empty payload fits anywhere, its header does not */
+			v.status = EESP_ERR_ROOM; /* an empty payload was opened, but its header has no room */
 		if (v.status != EESP_OK) {
 			refuse(p, p->iov_count != 0 ? EESP_ERR_SEGMENTS : v.status);
 			continue;
@@ -117,7 +117,7 @@ static size_t proxy_some(const struct eesp_fast_path *open, const struct eesp_fa
 			v.flags = k == EESP_TSS_LEAD_IPV6 ? EESP_PKT_IPV6 : 0;
 		}
 		a->orig[m] = (uint8_t)i;
-		a->tmp[m++] = v; /* m <= i: that one is done with */
+		a->tmp[m++] = v; /* m <= i: tmp[m] is not used any more */
 	}
 	if (m != 0)
 		direct_seal(seal, a->tmp, m);
@@ -129,7 +129,7 @@ static size_t proxy_some(const struct eesp_fast_path *open, const struct eesp_fa
 		p->out_len = t->out_len;
 		if (t->status == EESP_OK)
 			good++;
-		else /* opened, but not sealed: let no plaintext out */
+		else /* opened, but not sealed: the caller must not get plaintext */
 			memset(t->data, 0, t->len);
 	}
 	return good;
@@ -139,7 +139,7 @@ size_t direct_proxy(const struct eesp_fast_path *open, const struct eesp_fast_pa
 {
 	size_t good = 0;
 	struct eesp_front f;
-	/* Where the header goes is decided once: rotation does not change its length. */
+	/* Lengths are read once: a rotation does not change them. */
 	if (!direct_front(seal, &f))
 		return SIZE_MAX;
 	for (size_t at = 0; at < n; at += CHUNK)
@@ -159,7 +159,7 @@ static inline void put16(uint8_t *b, uint32_t x)
 	b[1] = (uint8_t)x;
 }
 
-/* The length of the IP packet at b as its header has it, or 0. */
+/* The length of the IP packet at b by its header; 0: there is no whole header. */
 static uint32_t ip_length(const uint8_t *b, uint32_t n)
 {
 	if (n < IP4_LEN)
@@ -171,7 +171,7 @@ static uint32_t ip_length(const uint8_t *b, uint32_t n)
 	return b[0] >> 4 == 6 && n >= IP6_LEN && (get16(b + 4) != 0 || b[6] == PROTO_NONE || n == IP6_LEN) ? IP6_LEN + get16(b + 4) : 0;
 }
 
-/* Whether its length field is 0: a jumbogram, or what is to be cut into segments yet. */
+/* Whether its length field is 0: a jumbogram, or a packet that the network card would cut into segments. */
 static int ip_jumbo(const uint8_t *b, uint32_t n)
 {
 	if (n >= IP4_LEN && b[0] >> 4 == 4)
@@ -202,7 +202,7 @@ static uint32_t fold(uint64_t s)
 	return (uint32_t)((s >> 16) + (s & 0xffff));
 }
 
-/* The Internet checksum's sum of whole words. */
+/* The sum of 16-bit words for the Internet checksum. */
 static uint32_t sum(const uint8_t *b, uint32_t n)
 {
 	uint64_t s = 0;
@@ -217,7 +217,7 @@ static void put_sum(uint8_t *h, uint32_t n)
 	put16(h + 10, ~sum(h, n));
 }
 
-/* Sets the checksum of a whole IPv6 packet that has nothing but UDP in it, whose checksum is 0. */
+/* Sets the UDP checksum, which is 0, of a whole IPv6 packet without extension headers. */
 static void put_udp_sum6(uint8_t *b, uint32_t n)
 {
 	const uint32_t len = n - IP6_LEN;
@@ -247,7 +247,7 @@ static void set_tos(uint8_t *b, uint8_t tos)
 	put16(b + 10, ~fold(s + get16(b)));
 }
 
-/* Whether a packet that came out of a tunnel may go on: it takes bits of the outer TOS. */
+/* Copies bits of the outer TOS to a packet from a tunnel, as flags say. 0: RFC 6040 has it dropped. */
 static int back(uint8_t *b, uint8_t outer, uint32_t flags)
 {
 	const uint8_t was = tos_of(b), in = was & 3, out = outer & 3;
@@ -263,7 +263,7 @@ static int back(uint8_t *b, uint8_t outer, uint32_t flags)
 	return 1;
 }
 
-/* Makes an IP header that of a packet of another protocol and length. */
+/* Sets protocol and total length in an IP header, and its checksum. */
 static eesp_status rewrite(uint8_t *h, uint32_t n, uint8_t proto, uint32_t total)
 {
 	if (h[0] >> 4 == 4) {
@@ -322,7 +322,7 @@ static uint32_t flow_hash(const uint8_t *b, uint32_t n)
 	return 0xc000 | ((uint32_t)(h >> 20) & 0x3fff);
 }
 
-/* The headers' length in a tunnel, 0: addresses of two families. */
+/* The length of the outer IP and UDP headers in tunnel mode; 0: the addresses are of two families. */
 static uint32_t tunnel_len(const eesp_udp *u)
 {
 	const int four = mapped(u->addr.src);
@@ -355,7 +355,7 @@ static void put_tunnel(const eesp_udp *u, uint8_t *b, uint32_t h, uint32_t sport
 	put_udp(b + h - UDP_LEN, sport, u->dst_port, n);
 }
 
-/* Measures a packet that is to be sealed behind its own IP header. */
+/* Reads the IP header of a packet to seal in transport mode: its length, protocol and total length. */
 static eesp_status transport(const uint8_t *b, uint32_t n, uint32_t *hdr, uint8_t *proto, uint32_t *total)
 {
 	*total = ip_length(b, n);
@@ -377,7 +377,7 @@ static eesp_status transport(const uint8_t *b, uint32_t n, uint32_t *hdr, uint8_
 	return EESP_OK;
 }
 
-/* Finds what is in a UDP datagram for a port. */
+/* Finds the payload of a UDP datagram to a port. */
 static eesp_status parse_udp(const uint8_t *b, uint32_t n, uint32_t dport, uint32_t *at, uint32_t *size)
 {
 	const uint32_t total = ip_length(b, n);
@@ -398,7 +398,7 @@ static eesp_status parse_udp(const uint8_t *b, uint32_t n, uint32_t dport, uint3
 	return *size == 0 ? EESP_ERR_SHORT : EESP_OK;
 }
 
-/* Makes t what is to be sealed of a packet, but for where that is. */
+/* Sets in t the fields of what is sealed of a packet, except its place and room. */
 static eesp_status inner_of(const eesp_udp *u, const struct eesp_front *f, eesp_pkt *t, struct outside *o, uint32_t *front)
 {
 	const uint8_t *b = t->data;
@@ -445,7 +445,7 @@ static eesp_status inner_of(const eesp_udp *u, const struct eesp_front *f, eesp_
 	return EESP_OK;
 }
 
-/* A packet that the inner burst does not see; id and TSC are none. */
+/* Refuses and counts a packet that the inner burst does not get; it has no id and TSC. */
 static void refuse_outer(const struct eesp_counts *c, eesp_pkt *p, eesp_status st)
 {
 	refuse(p, st);
@@ -478,7 +478,7 @@ static size_t udp_seal_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 		if (p->dst != NULL) {
 			t->dst = (uint8_t *)p->dst + front;
 			t->dst_size = p->dst_size - front;
-		} else { /* the packet's own header gives way */
+		} else { /* the new header overwrites the packet's own one, of o->n octets */
 			t->headroom = least(p->headroom, MAX_UDP) - (front - o->n);
 			t->tailroom = tail;
 		}
@@ -513,7 +513,7 @@ static size_t udp_seal_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 		octets += front;
 		good++;
 	}
-	direct_count(fp->view, &f->counts, 0, octets); /* results are counted as they end up */
+	direct_count(fp->view, &f->counts, 0, octets); /* outer headers are octets, too; the inner burst counted the rest */
 	return good;
 }
 

@@ -12,8 +12,8 @@ import (
 	"libeesp/internal/status"
 )
 
-// AroundLen is how many octets C has in a worker for what is around packets that it
-// seals or opens in place of the caller's.
+// AroundLen is the number of octets in a worker for struct around of libeesp/outer.c,
+// where C keeps the packets of proxies and of packets in UDP.
 const AroundLen = 12 << 10
 
 // WorkerView is the part of a worker that C uses: locked scratch memory, the

@@ -52,7 +52,7 @@ type Worker struct {
 	timing                          // times.go
 	aside                           // proxy.go and udp.go
 	idle                            // idle.go
-	around    [AroundLen / 8]uint64 // C's
+	around    [AroundLen / 8]uint64 // struct around of libeesp/outer.c
 	pinned    runtime.Pinner
 }
 

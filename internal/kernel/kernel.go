@@ -51,7 +51,7 @@ const (
 
 // Job is one packet of a Seal or Open call. Assembly knows its offsets.
 // Src and Dst are equal or do not overlap; Dst and Tag do not overlap; the AAD
-// overlaps neither Dst nor Tag. A kernel changes nothing in a job but OK.
+// overlaps neither Dst nor Tag. A kernel changes nothing in a job but OK and Reserved.
 type Job struct {
 	AAD    unsafe.Pointer // 0: additional authenticated data
 	Src    unsafe.Pointer // 8: plaintext to seal, or ciphertext to open
@@ -63,7 +63,8 @@ type Job struct {
 	OK     uint32         // 44: set by Open: 1 when the tag is right, else 0
 	Nonce  [12]byte       // 48
 
-	// Only kernels that Direct.HeadLeast is about look at it, and write to it where it is not 0.
+	// 0, or the head of a text and its mask (see Direct.HeadLeast and internal/gen/long.go).
+	// Where it is not 0, Open writes the head to it.
 	Reserved uint32 // 60
 }
 
@@ -126,8 +127,9 @@ type Direct struct {
 	// by mode too, takes groups of 33 to 64 octets: area, jobs, n.
 	Fewer     [2]uintptr
 	AllPowers uint32
-	// In mode Shared, texts of so many octets and more may begin with four octets that are
-	// not in front of the rest of it, which a job has in Reserved (internal/gen/long.go); 0: none may.
+	// In mode Shared, a text of at least so many octets may have a head: its first four
+	// octets, which are in Job.Reserved, not in front of the others (internal/gen/long.go).
+	// 0: no text may.
 	HeadLeast uint32
 	Brief     [2][2][2]uintptr
 }

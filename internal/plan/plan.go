@@ -77,16 +77,16 @@ const (
 	Only                 // an IP packet, padding
 )
 
-// Odd says how headers are read that are not as senders here write them: those of other
-// implementations, and forged ones.
+// Odd selects how to read odd headers: those that differ from what this library's senders
+// write. They come from other implementations, or are forged.
 type Odd uint32
 
-// What such headers are like.
+// The values of Odd.
 const (
 	OddNone      Odd = iota
-	OddExtension     // longer by a number of 8 octets; payloads may begin in clear
-	OddKeys          // options that name keys are padded otherwise; payloads may begin in clear
-	OddOptions       // any options behind the base header; payloads may begin in clear
+	OddExtension     // longer by a multiple of 8 octets; part of the payload may be in clear
+	OddKeys          // other padding behind the options that name keys; part of the payload may be in clear
+	OddOptions       // any options behind the base header; part of the payload may be in clear
 )
 
 // Layout is a form of headers: where fields are, and what is compared.
@@ -123,7 +123,7 @@ type Layout struct {
 	Ages      uint8 // 1: packets may be too old by their epoch: Pattern.Epoch and Age
 	LeastMore uint8 // the least value at MoreAt
 	Missing   int8  // of a Loose plan: the status of packets that no pattern fits, or whose number is in no packet
-	Moves     uint8 // counter and nonce come that much later by which a header is longer than N
+	Moves     uint8 // 1: the places of counter and nonce grow by the octets that a header has beyond N
 	Copy      [2]Copy
 
 	// Of a Loose plan. The octet at MoreAt, less 1, is by how many times 8 octets the
@@ -175,8 +175,8 @@ type Pattern struct {
 	Layout      uint16      // number of the Layout
 	Counter     uint8       // place in the KDF input of the number of the output block
 	Mask        uint8       // octets behind a key that are added to the nonce
-	MostClear   uint8       // OddOptions: 4 octets of a payload that may be in clear
-	Flow        uint8       // OddOptions: 1: there may be a Flow Identifier
+	MostClear   uint8       // OddOptions: the greatest crypt offset, in units of 4 octets; 0: none is allowed
+	Flow        uint8       // OddOptions: 1: headers may have a Flow Identifier
 	_           [2]uint8
 	form        uintptr  // address of the Layout
 	Addr        [32]byte // of an expanded key: the addresses that descriptors must have
@@ -217,11 +217,11 @@ type Open struct {
 	loose       uintptr
 	Shares      uintptr // keys.Shares of By's first count and of Octets
 	Refused     uintptr // burst's refusals: shares of By's other counts
-	Odd         Odd     // how headers are read that are like no pattern
+	Odd         Odd     // how to read headers that no pattern fits
 	nLayouts    uint32
-	Missing     int8  // OddKeys: the status of packets that name keys which are not here; 0: they are Go's
-	MissingBare int8  // the same for those that name none
-	Ahead       uint8 // 1: Go is to see some of these: their key may be one that comes yet
+	Missing     int8  // status of packets whose key is not in the plan; 0: the general path takes them
+	MissingBare int8  // OddKeys: the same for packets without options that name keys
+	Ahead       uint8 // 1: the general path takes one of these per chunk: its key may come next
 	_           [5]uint8
 
 	Screen
@@ -233,7 +233,7 @@ type Open struct {
 	Own []uint64 // own IDs: packets with one are reflections
 
 	keep
-	cut          bool // there was no room for all patterns
+	cut          bool // some layouts or patterns had no room
 	keyNames     []uint32
 	domains      []Domain
 	layouts      []Layout
@@ -295,7 +295,7 @@ func (o *Open) AddDomain(number uint32, tally uintptr) {
 type batch struct {
 	master, sub, area    uintptr
 	blocks, keyLen, mask uint8
-	last                 [16]byte // block of KDF inputs, if no packet has another
+	last                 [16]byte // the last block of KDF inputs, if it is equal for all packets
 }
 
 // keep holds the memory that a plan's addresses point to.
@@ -631,7 +631,7 @@ type Seal struct {
 	Tally       uintptr // counts besides the sender's; 0: none
 	Serial      uint64  // of the counters' owner
 	Shares      uintptr // keys.Shares of By's first count and of Octets
-	Memo        uintptr // what threads remember of KDF inputs; 0: nothing
+	Memo        uintptr // encrypted first blocks of KDF inputs, for each thread; 0: none
 	RekeyMask   uint64  // bits of the counter that are in the KDF input; 0: none
 	Counter     Counter
 	N           uint16 // octets of the header, up to the payload

@@ -74,18 +74,19 @@ func expanded(be *kernel.Backend, k *KDF, msg *[MaxBlocks * 16]byte) (area *expa
 	return area, mask, nil
 }
 
-// memo is what the first few threads remember of KDF inputs of several blocks, of which the
-// first one mostly is that of the packet before. It is wiped with the plan, as the key is.
+// memo holds, for each of the first keys.ShareCount threads, the encrypted first block of
+// KDF inputs of several blocks, which mostly is equal in successive packets. It is wiped
+// with the plan, as the key is.
 type memo [keys.ShareCount]struct {
-	block, other [16]byte    // a first block, and the last one that was another
-	encrypted    [2][16]byte // the first one, for each block of key
+	block, other [16]byte    // the first block that encrypted is of; the latest different one
+	encrypted    [2][16]byte // block, encrypted for each block of the data key
 	_            [64]byte
 }
 
-// MemoSize is the size of a memo, which C shares.
+// MemoSize is the size of a memo in octets. C knows the layout.
 const MemoSize = unsafe.Sizeof(memo{})
 
-// remember gives a plan a memo, if there is memory.
+// remember gives a plan a memo. Without memory for one, the plan works without it.
 func remember(to *plan.Seal) {
 	if m, err := secmem.New[memo](); err == nil {
 		to.Memo = uintptr(unsafe.Pointer(m))
