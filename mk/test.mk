@@ -102,7 +102,7 @@ FUZZTIME ?= 5000x
 GUIDED   ?=
 test-fuzz: MODULE := .
 test-fuzz test-control-fuzz:
-	@set -e; mkdir -p $(BUILD)/fuzz; cd $(MODULE); for d in $$(grep -rl --include='*_test.go' $(if $(filter .,$(MODULE)),--exclude-dir=control) '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+	@set -e; mkdir -p $(BUILD)/fuzz; cd $(MODULE); for d in $$(grep -rl --include='*_test.go' --exclude-dir=$(notdir $(BUILD)) $(if $(filter .,$(MODULE)),--exclude-dir=control) '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
 	  p=$(abspath $(BUILD))/fuzz/$$(basename $$d); $(GOTEST) -c $(if $(GUIDED),-fuzz '^Fuzz') -o $$p ./$$d; \
 	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$d/*_test.go); do \
 	    echo "fuzz $$t $(FUZZTIME)"; \
