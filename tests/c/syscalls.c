@@ -245,18 +245,18 @@ static void files_refused(void)
 		fflush(stdout);
 		pid_t pid = fork();
 		if (pid == 0) {
-			char name[] = "files.XXXXXX", path[64];
+			char name[] = "files.XXXXXX", state[64];
 			eesp_sender *s = NULL;
 			alarm(120);
 			CHECK(mkdtemp(name) != NULL);
-			snprintf(path, sizeof path, "%s/state", name);
+			snprintf(state, sizeof state, "%s/state", name);
 			load();
 			set_up();
 			packets(k.s);
 			if (listed[i].number == SYS_write) /* the test says by it what is wrong */
 				_exit(0);
 			without(listed[i].number);
-			int st = of_a_file(path, name, &s);
+			int st = of_a_file(state, name, &s);
 			if (st != EESP_OK) {
 				SAME(st, EESP_ERR_STATE);
 				CHECK(s == NULL && strlen(F(eesp_last_error)()) > 4);
