@@ -25,13 +25,13 @@ type stringer int
 
 func (stringer) String() string { return "it \"is\" \x01 ü" }
 
-var one = errors.New("one")
+var errOne = errors.New("one")
 
 // Each verb with each value reads as package fmt has it.
 func TestLikeFmt(t *testing.T) {
 	numbers := []any{0, 1, -1, 42, uint8(7), int8(-128), uint16(65535), int64(-1 << 63), uint64(1<<64 - 1), kind(3), uintptr(9), 5 * time.Second,
 		[3]uint64{1, 2, 300}, []int{}, []kind{4, 5}, [2][]int{{1}, {2, 3}}, [4]byte{1, 2}, []byte{9, 8}}
-	strings := []any{"", "text", "%d ü \"q\" \n", named("named"), one, stringer(1), syscall.ENOENT, []byte("octets"), [3]byte{'a', 'b', 0xff}, []string{"a", "b"}}
+	strings := []any{"", "text", "%d ü \"q\" \n", named("named"), errOne, stringer(1), syscall.ENOENT, []byte("octets"), [3]byte{'a', 'b', 0xff}, []string{"a", "b"}}
 	for _, x := range []struct {
 		verbs  string
 		values []any
@@ -52,7 +52,7 @@ func TestLikeFmt(t *testing.T) {
 		}
 	}
 	for format, a := range map[string][]any{
-		"": nil, "plain": nil, "100%%": nil, "%d%%, %s: %x": {1, "two", []byte{3}}, "%d of %d": {3, uint8(4)}, "%v (%v)": {one, stringer(2)},
+		"": nil, "plain": nil, "100%%": nil, "%d%%, %s: %x": {1, "two", []byte{3}}, "%d of %d": {3, uint8(4)}, "%v (%v)": {errOne, stringer(2)},
 	} {
 		if got, want := Sprintf(format, a...), fmt.Sprintf(format, a...); got != want {
 			t.Errorf("%q: %q, want %q", format, got, want)
@@ -71,15 +71,15 @@ func TestLikeFmt(t *testing.T) {
 func splitVerbs(s string) []string { return strings.Fields(s) }
 
 func TestErrorf(t *testing.T) {
-	err := Errorf("%w: file %s: %d", one, "x", 5)
-	if want := fmt.Errorf("%w: file %s: %d", one, "x", 5); err.Error() != want.Error() || !errors.Is(err, one) || errors.Unwrap(err) != one {
+	err := Errorf("%w: file %s: %d", errOne, "x", 5)
+	if want := fmt.Errorf("%w: file %s: %d", errOne, "x", 5); err.Error() != want.Error() || !errors.Is(err, errOne) || errors.Unwrap(err) != errOne {
 		t.Error(err)
 	}
 	err = Errorf("outer: %w", err)
-	if !errors.Is(err, one) || err.Error() != "outer: one: file x: 5" {
+	if !errors.Is(err, errOne) || err.Error() != "outer: one: file x: 5" {
 		t.Error(err)
 	}
-	if err = Errorf("no cause: %v", one); errors.Unwrap(err) != nil || errors.Is(err, one) || err.Error() != "no cause: one" {
+	if err = Errorf("no cause: %v", errOne); errors.Unwrap(err) != nil || errors.Is(err, errOne) || err.Error() != "no cause: one" {
 		t.Error(err)
 	}
 	var e syscall.Errno
