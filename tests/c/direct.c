@@ -2382,7 +2382,7 @@ static void in_udp(void)
 	}
 	printf("     of %llu packets in UDP %llu opened; %llu were sealed and %llu opened by Go\n", (unsigned long long)all, (unsigned long long)opened,
 	       (unsigned long long)sealed_there, (unsigned long long)opened_there);
-	CHECK(opened > all / 4);
+	CHECK(opened > all / (emulated() ? 8 : 4)); /* an emulated test has few bursts */
 }
 
 /* A second thread comes to a receiver while the first one opens: of two copies of each packet one opens. */
