@@ -21,10 +21,11 @@ enum { KIND_GROUP = 0x65735047, KIND_SENDER = 0x65735053, KIND_RECEIVER = 0x6573
 	KIND_KDF = 0x6573504b, KIND_KEYSET = 0x65735059 };
 
 struct eesp_group { uint32_t kind; uint64_t object; };
-/* plan: Go sets it whenever keys change; NULL: all packets take the general path. */
-struct eesp_sender { uint32_t kind; uint64_t object; void *plan; };
-struct eesp_receiver { uint32_t kind; uint64_t object; void *plan; };
-struct eesp_proxy { uint32_t kind; uint64_t object; const struct eesp_receiver *receiver; const struct eesp_sender *sender; };
+/* plan: Go sets it whenever keys change; NULL: all packets take the general path.
+ * proxies: so many have the handle, and keep its memory when it is freed before them. */
+struct eesp_sender { uint32_t kind, proxies; uint64_t object; void *plan; };
+struct eesp_receiver { uint32_t kind, proxies; uint64_t object; void *plan; };
+struct eesp_proxy { uint32_t kind; uint64_t object; struct eesp_receiver *receiver; struct eesp_sender *sender; };
 struct eesp_kdf { uint32_t kind; uint64_t object; };
 struct eesp_keyset { uint32_t kind; uint64_t object; };
 
@@ -200,6 +201,13 @@ static void *handle(uint32_t kind, uint64_t object)
 		any->g.object = object;
 	}
 	return any;
+}
+
+/* Frees the memory of a sender or receiver with its last holder: itself, or a proxy. */
+static void let_go(uint32_t *proxies, void *h)
+{
+	if (__atomic_fetch_sub(proxies, 1, __ATOMIC_ACQ_REL) == 0)
+		free(h);
 }
 
 /* ---- Status and library ---- */
@@ -728,7 +736,7 @@ EESP_API void eesp_sender_free(eesp_sender *sender)
 		return;
 	eespGoSenderFree(sender->object);
 	sender->kind = 0;
-	free(sender);
+	let_go(&sender->proxies, sender);
 }
 
 EESP_API eesp_status eesp_sender_set_id(eesp_sender *sender, uint64_t id)
@@ -845,7 +853,7 @@ EESP_API void eesp_receiver_free(eesp_receiver *receiver)
 		return;
 	eespGoReceiverFree(receiver->object);
 	receiver->kind = 0;
-	free(receiver);
+	let_go(&receiver->proxies, receiver);
 }
 
 EESP_API eesp_status eesp_receiver_set_own_ids(eesp_receiver *receiver, const uint64_t *ids, size_t n)
@@ -896,6 +904,8 @@ EESP_API eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender
 	}
 	p->receiver = receiver;
 	p->sender = sender;
+	__atomic_fetch_add(&receiver->proxies, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&sender->proxies, 1, __ATOMIC_RELAXED);
 	*proxy = p;
 	return EESP_OK;
 }
@@ -906,6 +916,8 @@ EESP_API void eesp_proxy_free(eesp_proxy *proxy)
 		return;
 	eespGoProxyFree(proxy->object);
 	proxy->kind = 0;
+	let_go(&proxy->receiver->proxies, proxy->receiver);
+	let_go(&proxy->sender->proxies, proxy->sender);
 	free(proxy);
 }
 
@@ -1003,6 +1015,8 @@ EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp
 
 static size_t proxied(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 {
+	if (UNLIKELY(proxy->receiver->kind != KIND_RECEIVER || proxy->sender->kind != KIND_SENDER)) /* freed before the proxy */
+		return refuse(pkts, n, EESP_ERR_ARGUMENT);
 	size_t good = direct_proxy(FAST_PATH(proxy->receiver), FAST_PATH(proxy->sender), pkts, n);
 	if (LIKELY(good != SIZE_MAX))
 		return good;

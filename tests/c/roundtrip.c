@@ -512,6 +512,46 @@ static void proxy_refuses(void)
 	free_kit(&k);
 }
 
+/* A proxy whose receiver, or sender, was freed before it refuses packets, and reads nothing of what
+ * the memory is used for now. */
+static void proxy_outlives(void)
+{
+	for (int both = 1; both <= 3; both++) {
+		struct kit k = new_kit(EESP_AEAD_AES_128_GCM, EESP_V_ID);
+		void *taken[64];
+		eesp_proxy *x;
+		WORKS(eesp_proxy_new(k.receiver, k.sender, &x));
+		memset(rooms[0], CANARY, ROOM);
+		pkts[0] = packet(rooms[0] + 300, 64, eesp_sender_header_len(k.sender), EESP_ICV_LEN);
+		fill(pkts[0].data, 1, 64);
+		SAME(eesp_seal_burst(k.sender, pkts, 1), 1);
+		opened[0] = sealed(&pkts[0]);
+		if (both & 1)
+			eesp_receiver_free(k.receiver);
+		if (both & 2)
+			eesp_sender_free(k.sender);
+		for (size_t i = 0; i < COUNT(taken); i++) {
+			taken[i] = malloc(16 + 8 * (i % 8));
+			CHECK(taken[i] != NULL);
+			memset(taken[i], 0xA5, 16 + 8 * (i % 8));
+		}
+		SAME(eesp_proxy_burst(x, opened, 1), 0);
+		SAME(opened[0].status, EESP_ERR_ARGUMENT);
+		CHECK(opened[0].out == NULL && !filled(rooms[0] + 300, 1, 64));
+		eesp_proxy_free(x);
+		for (size_t i = 0; i < COUNT(taken); i++) {
+			for (size_t at = 0; at < 16 + 8 * (i % 8); at++)
+				SAME(((uint8_t *)taken[i])[at], 0xA5);
+			free(taken[i]);
+		}
+		if (!(both & 1))
+			eesp_receiver_free(k.receiver);
+		if (!(both & 2))
+			eesp_sender_free(k.sender);
+		eesp_group_free(k.group);
+	}
+}
+
 /* ---- Known answers, from testdata/vectors/stateless.json ---- */
 
 static size_t unhex(uint8_t *to, const char *hex)
@@ -685,6 +725,7 @@ int main(void)
 	TEST(tampered);
 	TEST(proxies);
 	TEST(proxy_refuses);
+	TEST(proxy_outlives);
 	TEST(known_packet);
 	TEST(known_sealing);
 	TEST(psp_extension);
