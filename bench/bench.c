@@ -4,7 +4,7 @@
  * same work, on the same inputs, in the same run. See docs/performance.md.
  */
 #define _GNU_SOURCE
-#include "bench.h"
+#include "packets.h"
 #include <dlfcn.h>
 #include <eesp.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <getopt.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -427,7 +428,8 @@ static int serve(const char *backend)
 	while (scanf(" %c %u", &command, &n) == 2) {
 		if (command == 'S') {
 			const struct config *c = &plan.c[n];
-			if (c->work < PACKET_SEAL && !dlsym(RTLD_DEFAULT, "eesp_keyset_new")) {
+			bool keys = c->work < PACKET_SEAL;
+			if (keys ? !dlsym(RTLD_DEFAULT, "eesp_keyset_new") : !packets_supported(c)) {
 				printf("-\n");
 			} else {
 				s = set_new(*c);
@@ -450,91 +452,169 @@ static int serve(const char *backend)
 struct server {
 	FILE *to, *from;
 	pid_t pid;
+	const char *libdir, *backend;
 	char answer[64];
 };
 
-static struct server serve_with(const char *libdir, const char *backend)
+static void start(struct server *v)
 {
-	struct server v;
 	int in[2], back[2];
 	char path[4096];
-	char *argv[] = { "/proc/self/exe", "--serve", backend ? "--backend" : NULL, (char *)backend, NULL };
+	char *argv[] = { "/proc/self/exe", "--serve", v->backend ? "--backend" : NULL, (char *)v->backend, NULL };
 	posix_spawn_file_actions_t actions;
-	snprintf(path, sizeof path, "%s/libeesp.so", libdir);
+	snprintf(path, sizeof path, "%s/libeesp.so", v->libdir);
 	if (access(path, R_OK))
 		die("%s: %s", path, strerror(errno));
-	if (setenv("LD_LIBRARY_PATH", libdir, 1) || pipe2(in, O_CLOEXEC) || pipe2(back, O_CLOEXEC))
+	if (setenv("LD_LIBRARY_PATH", v->libdir, 1) || pipe2(in, O_CLOEXEC) || pipe2(back, O_CLOEXEC))
 		die("pipe: %s", strerror(errno));
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, in[0], 0);
 	posix_spawn_file_actions_adddup2(&actions, back[1], 1);
-	if ((errno = posix_spawn(&v.pid, "/proc/self/exe", &actions, NULL, argv, environ)))
+	if ((errno = posix_spawn(&v->pid, "/proc/self/exe", &actions, NULL, argv, environ)))
 		die("cannot start: %s", strerror(errno));
 	posix_spawn_file_actions_destroy(&actions);
 	close(in[0]);
 	close(back[1]);
-	v.to = fdopen(in[1], "w");
-	v.from = fdopen(back[0], "r");
-	return v;
+	v->to = fdopen(in[1], "w");
+	v->from = fdopen(back[0], "r");
 }
 
+static void stop(struct server *v)
+{
+	fclose(v->to);
+	fclose(v->from);
+	waitpid(v->pid, NULL, 0);
+}
+
+/* NULL: the process is gone. */
 static const char *ask(struct server *v, char command, unsigned n)
 {
 	fprintf(v->to, "%c %u\n", command, n);
-	if (fflush(v->to) || fscanf(v->from, "%63s", v->answer) != 1)
-		die("a server process is gone");
-	return v->answer;
+	return fflush(v->to) || fscanf(v->from, "%63s", v->answer) != 1 ? NULL : v->answer;
 }
 
-static int compare(char **libdirs, const char *backend, unsigned rounds, double target_ns)
+/* Time of a packet, or 0: the process is gone. */
+static double ask_ns(struct server *v, unsigned passes)
 {
-	struct server v[2] = { serve_with(libdirs[0], backend), serve_with(libdirs[1], backend) };
+	const char *answer = ask(v, 'R', passes);
+	return answer ? atof(answer) : 0;
+}
+
+struct rounds {
+	double ns[2][MAX_ROUNDS], ratio[MAX_ROUNDS];
+};
+
+/* -1: all is measured; otherwise which process is gone. */
+static int compare_rounds(struct server v[2], const struct config *c, unsigned rounds, double target_ns, struct rounds *x)
+{
+	double once = ask_ns(&v[0], 1) * 32, target = renewed(c) ? target_ns / 4 : target_ns;
+	if (once == 0)
+		return 0;
+	unsigned passes = once < target ? (unsigned)(target / once) : 1;
+	for (unsigned r = 0; r < rounds; r++) {
+		for (unsigned k = 0; k < 2; k++) { /* first one first, then the other */
+			unsigned which = k ^ (r & 1);
+			if ((x->ns[which][r] = ask_ns(&v[which], passes)) == 0)
+				return (int)which;
+		}
+		x->ratio[r] = x->ns[1][r] / x->ns[0][r];
+	}
+	qsort(x->ratio, rounds, sizeof *x->ratio, by_double);
+	qsort(x->ns[0], rounds, sizeof **x->ns, by_double);
+	qsort(x->ns[1], rounds, sizeof **x->ns, by_double);
+	return -1;
+}
+
+/* What is asked for of a comparison; NULL: all. */
+struct choice {
+	const char *work, *profile, *sizes;
+};
+
+static void size_text(const struct config *c, char text[32])
+{
+	if (c->size == IMIX)
+		strcpy(text, "imix");
+	else
+		snprintf(text, 32, "%zu", c->size);
+}
+
+static bool chosen(const struct choice *want, const struct config *c)
+{
+	char size[32];
+	size_text(c, size);
+	if (want->work && strcmp(want->work, work_name(c->work)))
+		return false;
+	if (want->profile && (c->work < PACKET_SEAL || strcmp(want->profile, profile_name(c->profile))))
+		return false;
+	if (want->sizes && c->work == DERIVE) /* there is no packet */
+		return false;
+	size_t n = strlen(size);
+	const char *at = want->sizes;
+	while (at && (strncmp(at, size, n) || (at[n] && at[n] != ',')))
+		at = (at = strchr(at, ',')) ? at + 1 : NULL;
+	return at || !want->sizes;
+}
+
+static int compare(char **libdirs, const char *backend, const struct choice *want, unsigned rounds, double target_ns)
+{
+	struct server v[2];
 	struct plan plan = compare_plan();
+	size_t rows = 0, failed = 0;
+	for (unsigned i = 0; i < plan.n; i++)
+		rows += chosen(want, &plan.c[i]);
+	if (!rows)
+		die("there is nothing to compare: no row has that work, profile and size");
+	signal(SIGPIPE, SIG_IGN); /* a process that is gone costs its row only */
+	for (int k = 0; k < 2; k++) {
+		v[k] = (struct server){ .libdir = libdirs[k], .backend = backend };
+		start(&v[k]);
+	}
 	printf("| %-12s | %-9s | config  | flows | aead | octets | burst |  base ns |   new ns | new : base | quartiles     |\n"
 	       "|:-------------|:----------|:--------|------:|-----:|-------:|------:|---------:|---------:|-----------:|:--------------|\n",
 	       "work", "profile");
 	for (unsigned i = 0; i < plan.n; i++) {
 		const struct config *c = &plan.c[i];
-		char size[32] = "imix";
-		if (c->size != IMIX)
-			snprintf(size, sizeof size, "%zu", c->size);
-		char flows[32] = "";
+		struct rounds x;
+		char size[32], flows[32] = "";
+		bool packets = c->work >= PACKET_SEAL, there[2] = { false, false };
+		int gone = -1;
+		if (!chosen(want, c))
+			continue;
+		size_text(c, size);
 		if (c->flows)
 			snprintf(flows, sizeof flows, "%zu", c->flows);
-		bool packets = c->work >= PACKET_SEAL;
 		printf("| %-12s | %-9s | %-7s | %5s | %4s | %6s | %5zu |", work_name(c->work), packets ? profile_name(c->profile) : "",
 		       packets ? config_name(c) : "", flows, c->aead ? "256" : "128", c->work == DERIVE ? "" : size, c->burst);
-		bool there[2];
-		double ns[2][MAX_ROUNDS], ratio[MAX_ROUNDS];
+		fflush(stdout);
+		for (int k = 0; k < 2 && gone < 0; k++) {
+			const char *answer = ask(&v[k], 'S', i);
+			if (!answer)
+				gone = k;
+			there[k] = answer && strcmp(answer, "-");
+		}
+		if (gone < 0 && there[0] && there[1])
+			gone = compare_rounds(v, c, rounds, target_ns, &x);
 		for (int k = 0; k < 2; k++)
-			there[k] = strcmp(ask(&v[k], 'S', i), "-");
-		if (there[0] && there[1]) {
-			double once = atof(ask(&v[0], 'R', 1)) * 32;
-			double target = renewed(c) ? target_ns / 4 : target_ns;
-			unsigned passes = once < target ? (unsigned)(target / once) : 1;
-			for (unsigned r = 0; r < rounds; r++) {
-				for (unsigned k = 0; k < 2; k++) /* first one first, then the other */
-					ns[k ^ (r & 1)][r] = atof(ask(&v[k ^ (r & 1)], 'R', passes));
-				ratio[r] = ns[1][r] / ns[0][r];
-			}
-			qsort(ratio, rounds, sizeof *ratio, by_double);
-			qsort(ns[0], rounds, sizeof **ns, by_double);
-			qsort(ns[1], rounds, sizeof **ns, by_double);
-			printf(" %8.1f | %8.1f | %10.3f | %.3f - %.3f |\n", ns[0][rounds / 2], ns[1][rounds / 2], ratio[rounds / 2],
-			       ratio[rounds / 4], ratio[rounds * 3 / 4]);
+			if (gone != k && there[k] && !ask(&v[k], 'E', 0))
+				gone = k;
+		if (gone >= 0) {
+			printf(" %8s | %8s | %10s | %-13s |\n", "", "", "", gone ? "new failed" : "base failed");
+			stop(&v[gone]);
+			start(&v[gone]);
+			failed++;
+		} else if (there[0] && there[1]) {
+			printf(" %8.1f | %8.1f | %10.3f | %.3f - %.3f |\n", x.ns[0][rounds / 2], x.ns[1][rounds / 2], x.ratio[rounds / 2],
+			       x.ratio[rounds / 4], x.ratio[rounds * 3 / 4]);
 		} else {
 			printf(" %8s | %8s | %10s | %-13s |\n", "", "", "", "not in both");
 		}
 		fflush(stdout);
-		for (int k = 0; k < 2; k++)
-			if (there[k])
-				ask(&v[k], 'E', 0);
 	}
-	for (int k = 0; k < 2; k++) {
-		fclose(v[k].to);
-		waitpid(v[k].pid, NULL, 0);
-	}
-	return 0;
+	for (int k = 0; k < 2; k++)
+		stop(&v[k]);
+	if (failed)
+		fprintf(stderr, "bench: %zu of %zu rows failed\n", failed, rows);
+	return failed != 0;
 }
 
 static void usage(FILE *f)
@@ -542,7 +622,7 @@ static void usage(FILE *f)
 	fputs("usage: bench [--quick | --full | --smoke | --flows | --kernels] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
 	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
 	      "       bench --on-top [--backend NAME] [--profile NAME] [--work NAME] [--rounds N]\n"
-	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--rounds N]\n"
+	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--profile NAME] [--work NAME] [--sizes LIST] [--rounds N]\n"
 	      "  --quick    the headline, in less than a minute\n"
 	      "  --full     every combination\n"
 	      "  --smoke    a little of everything, too short to be meant as a measurement\n"
@@ -555,7 +635,8 @@ static void usage(FILE *f)
 	      "  --peer     a library built elsewhere, as bench/plugin.sh makes it (make bench BENCH_PEERS=...)\n"
 	      "  --backend  only this one of the library's backends\n"
 	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, packet-open, proxy\n"
-	      "  --profile  on top: only this profile\n"
+	      "  --profile  on top, compare: only packets of this profile\n"
+	      "  --sizes    compare: only packets of these octets; a list such as 64,1420,imix\n"
 	      "  --rounds   rounds of each measurement, 3 to 101; on top: to 10000\n",
 	      f);
 }
@@ -563,18 +644,18 @@ static void usage(FILE *f)
 int main(int argc, char **argv)
 {
 	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_KERNELS, OPT_ON_TOP, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
-	       OPT_PEER, OPT_WORK, OPT_PROFILE, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
+	       OPT_PEER, OPT_WORK, OPT_PROFILE, OPT_SIZES, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
 	static const struct option options[] = {
 		{ "quick", 0, NULL, OPT_QUICK },       { "full", 0, NULL, OPT_FULL },	    { "smoke", 0, NULL, OPT_SMOKE },
 		{ "flows", 0, NULL, OPT_FLOWS },       { "kernels", 0, NULL, OPT_KERNELS }, { "on-top", 0, NULL, OPT_ON_TOP },
-		{ "profile", 1, NULL, OPT_PROFILE },
+		{ "profile", 1, NULL, OPT_PROFILE },   { "sizes", 1, NULL, OPT_SIZES },
 		{ "out", 1, NULL, OPT_OUT },	       { "gopeer", 1, NULL, OPT_GOPEER },   { "backend", 1, NULL, OPT_BACKEND },
 		{ "work", 1, NULL, OPT_WORK },	       { "peer", 1, NULL, OPT_PEER },
 		{ "rounds", 1, NULL, OPT_ROUNDS },     { "tails", 0, NULL, OPT_TAILS },	    { "compare", 0, NULL, OPT_COMPARE },
 		{ "serve", 0, NULL, OPT_SERVE },       { "help", 0, NULL, OPT_HELP },	    { NULL, 0, NULL, 0 },
 	};
 	enum mode mode = NORMAL;
-	const char *out = NULL, *gopeer = NULL, *backend = NULL, *only = NULL, *profile = NULL;
+	const char *out = NULL, *gopeer = NULL, *backend = NULL, *only = NULL, *profile = NULL, *sizes = NULL;
 	const char *plugins[MAX_PEERS];
 	size_t nplugins = 0;
 	unsigned rounds = 0;
@@ -614,6 +695,9 @@ int main(int argc, char **argv)
 		case OPT_PROFILE:
 			profile = optarg;
 			break;
+		case OPT_SIZES:
+			sizes = optarg;
+			break;
 		case OPT_PEER:
 			if (nplugins == MAX_PEERS)
 				die("--peer: %d at most", MAX_PEERS);
@@ -651,8 +735,10 @@ int main(int argc, char **argv)
 		known = !strcmp(profile, profile_name(i));
 	if (!known)
 		die("no such profile: %s", profile);
-	if (profile && !on_top)
-		die("--profile goes with --on-top");
+	if (profile && !on_top && !comparing)
+		die("--profile goes with --on-top and --compare");
+	if (sizes && !comparing)
+		die("--sizes goes with --compare");
 	if (on_top && only && strcmp(only, work_name(PACKET_SEAL)) && strcmp(only, work_name(PACKET_OPEN)))
 		die("--on-top measures packet-seal and packet-open, not %s", only);
 	sched_getaffinity(0, sizeof process_cpus, &process_cpus);
@@ -663,7 +749,7 @@ int main(int argc, char **argv)
 	if (serving)
 		return serve(backend);
 	if (comparing)
-		return compare(argv + optind, backend, rounds < 11 ? 11 : rounds, target_ns);
+		return compare(argv + optind, backend, &(struct choice){ only, profile, sizes }, rounds, target_ns);
 
 	struct peer peers[MAX_PEERS];
 	size_t n = eesp_peers(peers, MAX_PEERS, backend);

@@ -7,6 +7,8 @@
 
 struct packets;
 
+/* Whether the library can do that: one of an older revision has no times. */
+bool packets_supported(const struct config *c);
 /* Objects and packets for s->c, with backend in force. */
 struct packets *packets_new(struct set *s, const char *backend);
 void packets_free(struct packets *k);
