@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What callers get wrong: refused with the right status, and nothing written. */
+/* Wrong arguments are refused with the right status, and nothing is written. */
 #include "test.h"
 
 #include <pthread.h>
@@ -68,7 +68,7 @@ static void null_objects(void)
 	SAME(eesp_open_burst(kit.receiver, NULL, 5), 0);
 	SAME(eesp_seal_burst(kit.sender, NULL, 0), 0);
 	SAME(eesp_seal_burst(kit.sender, &p, 0), 0);
-	/* More packets than there is memory for cannot be meant. */
+	/* More packets than fit in memory are refused. */
 	static const size_t too_many[] = { SIZE_MAX / 256 + 1, SIZE_MAX / 2, SIZE_MAX };
 	eesp_proxy *proxy;
 	WORKS(eesp_proxy_new(kit.receiver, kit.sender, &proxy));
@@ -149,7 +149,7 @@ static void wrong_kind(void)
 	SAME(eesp_open_burst(sender, p, 2), 0);
 	SAME(eesp_proxy_burst(group, p, 2), 0);
 	SAME(p[1].status, EESP_ERR_ARGUMENT);
-	/* Freeing them as what they are not does nothing. */
+	/* Freeing a handle as another kind does nothing. */
 	eesp_group_free(sender);
 	eesp_sender_free(group);
 	eesp_receiver_free((void *)proxy);
@@ -225,14 +225,13 @@ static void struct_sizes(void)
 	SIZES(eesp_receiver_config, EESP_RECEIVER_CONFIG_INIT, try_receiver, 64);
 }
 
-/* Which draft of eesp a group speaks: a program that was built with eesp.h of
- * 1.0 goes on as it did, one that is built now has -03 unless it asks. Told by
- * Flow Identifiers, which are of -02. */
+/* The draft of eesp that a group uses: -02 in programs that were built with eesp.h 1.0,
+ * -03 in programs that are built now and do not ask. Only -02 has Flow Identifiers. */
 static void drafts(void)
 {
 	static const struct { uint32_t size; uint8_t draft; eesp_status flow; } cases[] = {
 		{ 48, 0, EESP_OK },
-		{ 48, EESP_DRAFT_03, EESP_OK }, /* it is behind what the program wrote */
+		{ 48, EESP_DRAFT_03, EESP_OK }, /* the field lies behind struct_size */
 		{ sizeof(eesp_group_config), EESP_DRAFT_DEFAULT, EESP_ERR_ARGUMENT },
 		{ sizeof(eesp_group_config), EESP_DRAFT_02, EESP_OK },
 		{ sizeof(eesp_group_config), EESP_DRAFT_03, EESP_ERR_ARGUMENT },
@@ -270,7 +269,7 @@ static void drafts(void)
 	c.draft = 1, c.encap = 0;
 	GIVES(EESP_ERR_ARGUMENT, try_group(&c));
 	CHECK(strstr(eesp_last_error(), "draft"));
-	c.draft = EESP_DRAFT_03, c.profile = EESP_PROFILE_PSP, c.mode = 0; /* which does not read it */
+	c.draft = EESP_DRAFT_03, c.profile = EESP_PROFILE_PSP, c.mode = 0; /* psp does not read draft */
 	GIVES(EESP_ERR_ARGUMENT, try_group(&c));
 }
 
@@ -446,8 +445,8 @@ static void root_keys(void)
 	GIVES(EESP_ERR_ROOT_KEY, eesp_group_rotate(g, 0, 11 + 256, b));
 	CHECK(*eesp_last_error());
 	WORKS(eesp_group_get_root_key_der(g, 0, after, &m));
-	CHECK(n == m && memcmp(before, after, n) == 0); /* nothing of it changed the key */
-	m = SIZE_MAX; /* "as much as it takes" is an answer, if a careless one */
+	CHECK(n == m && memcmp(before, after, n) == 0); /* no refused call changed the key */
+	m = SIZE_MAX; /* allowed, though careless: no limit */
 	WORKS(eesp_group_get_root_key_der(g, 0, after, &m));
 	SAME(m, n);
 	eesp_group_free(g);
@@ -535,8 +534,8 @@ static void data_keys(void)
 	CHECK(all_are(&good, sizeof good, 0));
 }
 
-/* An object outlives the group it was made of; a free handle's memory may be
- * another object's, so that only this much can be said of freed ones. */
+/* A sender or receiver works after its group was freed. Freed handles are not tested
+ * further: their memory may belong to other objects. */
 static void lifetimes(void)
 {
 	struct kit k = new_kit(0, 0);
@@ -547,7 +546,7 @@ static void lifetimes(void)
 	eesp_sender_free(k.sender);
 	eesp_receiver_free(k.receiver);
 	eesp_group_free(g);
-	/* Handles come and go: slots are used again, and are the right ones. */
+	/* Places of freed handles are used again, for the right objects. */
 	enum { N = 200 };
 	static struct kit kits[N];
 	for (int round = 0; round < 3; round++) {
@@ -608,7 +607,7 @@ static void last_error(void)
 	c.engine_bits = 2;
 	c.engine = 9;
 	GIVES(EESP_ERR_ARGUMENT, try_sender(&c));
-	CHECK(strcmp(eesp_last_error(), "engine 9 does not fit in 2 engine bits") == 0); /* without the status, which was returned */
+	CHECK(strcmp(eesp_last_error(), "engine 9 does not fit in 2 engine bits") == 0); /* without the text of the status */
 	char before[256];
 	strcpy(before, eesp_last_error());
 	CHECK(pthread_create(&t, NULL, another_thread, NULL) == 0 && pthread_join(t, NULL) == 0);
@@ -616,7 +615,7 @@ static void last_error(void)
 	eesp_pkt p = packet(before, 10, 0, 0);
 	SAME(eesp_seal_burst(kit.sender, &p, 1), 0); /* bursts do not set it */
 	CHECK(strcmp(before, eesp_last_error()) == 0);
-	/* A long text is cut, not more. */
+	/* A long text is cut. */
 	char path[4000] = "/";
 	memset(path + 1, 'x', sizeof path - 2);
 	c = explicit_config(0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The choice of a backend. A process chooses once, so that most of it happens in new ones. */
+/* The choice of a backend. A process chooses once, so most tests start new processes. */
 #include "test.h"
 
 static void environment_unknown(void)
@@ -10,7 +10,7 @@ static void environment_unknown(void)
 	CHECK(strstr(eesp_last_error(), "no-such-backend") && g == NULL);
 	CHECK(eesp_backend_name() == NULL);
 	GIVES(EESP_ERR_BACKEND, eesp_thread_init());
-	/* A choice that is there puts things right. */
+	/* Selecting a backend that exists ends the error. */
 	WORKS(eesp_backend_select("generic"));
 	WORKS(eesp_group_new(NULL, &g));
 	eesp_group_free(g);
@@ -58,7 +58,7 @@ static void names(void)
 	SAME(eesp_backend_supported("Generic"), 0);
 }
 
-/* Every backend that is there opens what every other one seals. */
+/* Every backend opens what every other one seals. */
 static void all_of_them(void)
 {
 	for (size_t i = 0; eesp_backend_at(i); i++)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* libeesp.a in a program that has another Go archive, made by run.sh. */
+/* libeesp.a in a program with another Go archive, which run.sh makes. */
 #include "test.h"
 
 int OtherGo(int n);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Data keys handed to an end that holds no root keys. */
+/* Data keys for an end without root keys. */
 #include "test.h"
 
-/* A holder seals what the group opens, and the other way round. */
+/* The group opens what the holder of a data key seals, and the holder what the group seals. */
 static void holders(void)
 {
 	for (uint32_t aead = 0; aead < 2; aead++)
@@ -32,7 +32,7 @@ static void holders(void)
 					SAME(eesp_sender_header_len(holder), eesp_sender_header_len(s));
 					SAME(one_packet(holder, r), EESP_OK);
 					SAME(one_packet(holder, held), EESP_OK);
-					/* What is not of this context is not its business. */
+					/* It refuses packets of other contexts. */
 					SAME(one_packet(s, held), EESP_ERR_CONTEXT);
 					eesp_sender_free(holder);
 					eesp_receiver_free(held);
@@ -42,7 +42,7 @@ static void holders(void)
 				}
 }
 
-/* Where the addresses are in the key, it opens nothing of other addresses. */
+/* If the key depends on addresses, packets with other addresses are refused. */
 static void other_address(void)
 {
 	eesp_group *g = new_group(1, 1);
@@ -62,7 +62,7 @@ static void other_address(void)
 	SAME(eesp_seal_burst(holder, &p, 1), 1);
 	eesp_pkt q = sealed(&p);
 	q.addr.src[3] ^= 1;
-	/* To who holds the key, the ICV is right: the address has to be looked at. */
+	/* The ICV is right under the held key, so the library must compare the address. */
 	SAME(eesp_open_burst(held, &q, 1), 0);
 	SAME(q.status, EESP_ERR_CONTEXT);
 	SAME(eesp_open_burst(r, &q, 1), 0);
@@ -73,8 +73,8 @@ static void other_address(void)
 	eesp_group_free(g);
 }
 
-/* A holder's key stays good when the group is gone, and when root keys rotate
- * once, for packets that say which ones they use. */
+/* A held key stays valid after the group is freed, and after one rotation of root keys
+ * for packets with options. */
 static void outlives(void)
 {
 	eesp_group *g = new_group(0, 1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Whole rings, IDs that change, and groups that follow an agent, which is played here. */
+/* Whole rings, changing IDs, and groups that follow an agent. The test plays the agent. */
 #include "test.h"
 
 #include <pthread.h>
@@ -36,7 +36,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint8_t state_seal = 1;
 static uint64_t gens[3], sequence, floor_, done, next_id = 0x75000000;
 static uint8_t last_code;
-static uint8_t key_up[256], key_down[256]; /* as a client gets them */
+static uint8_t key_up[256], key_down[256]; /* in the form that clients get */
 static int granted = -1;
 static atomic_int follows;
 
@@ -56,7 +56,7 @@ static void frame(int fd, int type, const uint8_t *fields, size_t n)
 	(void)!send(fd, b, n + 8, MSG_NOSIGNAL);
 }
 
-/* The whole state of the group: control/socket and internal/link say how. */
+/* Sends the whole state of the group: see control/socket and internal/link. */
 static void send_state(void)
 {
 	uint8_t b[1024], *p = b;
@@ -185,7 +185,7 @@ static void nap(void)
 	nanosleep(&ms, NULL);
 }
 
-/* The agent asks for these generations, and gets that answer. */
+/* The agent sends a STATE with these generations, and the answer is want. */
 static void step(uint64_t pre, uint64_t cur, uint64_t next, uint8_t seal, int want)
 {
 	pthread_mutex_lock(&lock);
@@ -248,7 +248,7 @@ static void rings(void)
 	ring(EESP_OK, b, 0, 4, 0, 0);
 	WORKS(eesp_group_wait(b, 10000));
 	WORKS(one_packet(s, r));
-	ring(EESP_ERR_ROOT_KEY, b, 3, 4, 0, 0); /* below the floor, which is the process's */
+	ring(EESP_ERR_ROOT_KEY, b, 3, 4, 0, 0); /* below the floor, which holds for the process */
 	ring(EESP_ERR_ROOT_KEY, b, 0, 5, 0, 6);
 	ring(EESP_ERR_ROOT_KEY, b, 4, 0, 5, 0); /* no current one */
 	ring(EESP_ERR_ROOT_KEY, b, 0, 5, 5 + 256, 0);
@@ -289,7 +289,7 @@ static void *traffic(void *thread)
 	return NULL;
 }
 
-/* Waits until what was sealed before has been opened: the path's delay. */
+/* Waits until packets that were sealed before this call have been opened. */
 static void path_delay(void)
 {
 	for (int i = 0; i < 2; i++)
@@ -314,14 +314,14 @@ static void end_traffic(pthread_t t[2])
 		pthread_join(t[i], NULL);
 	SAME(lost, 0);
 	CHECK(sealed_ok > 0);
-	/* A thread that others keep from running may fall out of the window; none has a counter again. */
+	/* Packets of a thread that was kept from running may be too old. None is a duplicate. */
 	eesp_replay_stats stats;
 	WORKS(eesp_receiver_replay_stats(shared_receiver, &stats));
 	SAME(stats.duplicates, 0);
 	SAME(stats.old, behind);
 }
 
-/* IDs change under bursts: a counter that came twice would be a replay. */
+/* IDs change while bursts run. A counter that came twice would be a replay. */
 static void ids_change(void)
 {
 	eesp_group *g = ring_group(0, 7, 0);
@@ -365,7 +365,7 @@ static void no_agent(void)
 	GIVES(EESP_ERR_ARGUMENT, eesp_group_follow("net", &c, &g));
 }
 
-/* The whole way: parameters, ID, rotations under traffic, what the agent forbids. */
+/* Following: parameters, ID, rotations under traffic, and sealing that the agent forbids. */
 static void follow_agent(void)
 {
 	gens[1] = 10, floor_ = 10;
@@ -380,7 +380,7 @@ static void follow_agent(void)
 	CHECK(i.connected == 1 && i.sealing == EESP_OK && i.ids == 1 && i.v == EESP_V_LONG_ID && i.replay_window == 256 && i.replay_contexts == 32);
 	CHECK(i.generation[ZONE][0] == 0 && i.generation[ZONE][1] == 10 && i.generation[ZONE][2] == 0);
 	GIVES(EESP_ERR_REFLECTED, one_packet(s, own));
-	/* The other end, kept a step ahead in the ways that a rotation allows. */
+	/* The other end is always one step ahead, as a rotation allows. */
 	WORKS(eesp_group_new(NULL, &peer));
 	ring(EESP_OK, peer, 0, 10, 11, 0);
 	eesp_receiver *r = new_replay_receiver(peer, 65536, 64);
@@ -396,7 +396,7 @@ static void follow_agent(void)
 	}
 	end_traffic(t);
 	SAME(info_of(g).generation[ZONE][1], 20);
-	step(0, 19, 0, 1, 1); /* refused; what is in force stays */
+	step(0, 19, 0, 1, 1); /* refused: the keys in force stay */
 	WORKS(one_packet(s, r));
 	CHECK(info_of(g).refused == 1 && strstr(info_of(g).problem, "floor") != NULL);
 	GIVES(EESP_ERR_UNSUPPORTED, eesp_group_rotate(g, ZONE, 1, NULL));
@@ -498,9 +498,9 @@ static void clients(void)
 		step(m, m + 1, 0, 1, 0);
 		WORKS(one_packet(s, cr)); /* with the key that it has */
 		if (m == 30)
-			WORKS(one_packet(cs, r)); /* which the group's previous one still opens */
+			WORKS(one_packet(cs, r)); /* the group opens it with its previous key */
 		step(0, m + 1, 0, 1, 0);
-		if (m == 30) /* an agent does not go on so while a lease lasts */
+		if (m == 30) /* a real agent does not rotate further during a lease */
 			GIVES(EESP_ERR_NO_KEY, one_packet(cs, r));
 		eesp_sender_free(s);
 		eesp_sender_free(cs);
@@ -528,7 +528,7 @@ static void clients(void)
 	eesp_group_free(g);
 }
 
-/* A host closes descriptors that it has not opened, and uses the numbers. */
+/* A program closes descriptors that it did not open, and uses their numbers. */
 static void descriptor_closed(void)
 {
 	eesp_group *g = followed(EESP_FOLLOW_WITHOUT_KEYS);
@@ -548,7 +548,7 @@ static void descriptor_closed(void)
 			continue;
 		if (getpeername(fd, (struct sockaddr *)&a, &n) == 0 && strcmp(a.sun_path, path) == 0) {
 			CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, mine) == 0);
-			CHECK(dup2(mine[0], fd) == fd); /* somebody else's now */
+			CHECK(dup2(mine[0], fd) == fd); /* another file has the number now */
 			close(mine[0]);
 			mine[0] = fd;
 			break;
@@ -565,9 +565,9 @@ static void descriptor_closed(void)
 	step(20, 21, 0, 1, 0);
 	WORKS(one_packet(s, r));
 	char c;
-	CHECK(recv(mine[1], &c, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN); /* nothing went to the wrong one */
-	CHECK(send(mine[1], "x", 1, 0) == 1 && recv(mine[0], &c, 1, MSG_DONTWAIT) == 1); /* and nothing was taken */
-	/* The end of the group drops the keys of those who are left. */
+	CHECK(recv(mine[1], &c, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN); /* nothing was written to that file */
+	CHECK(send(mine[1], "x", 1, 0) == 1 && recv(mine[0], &c, 1, MSG_DONTWAIT) == 1); /* nor read from it */
+	/* Freeing the group drops the keys of clients that are left. */
 	eesp_group_free(g);
 	GIVES(EESP_ERR_NO_KEY, one_packet(s, r));
 	eesp_sender_free(s);

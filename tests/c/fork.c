@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A forked child is refused by every function, and does not hang. */
+/* In a forked child every function returns an error, and none hangs. */
 #include "test.h"
 
 #include <pthread.h>
@@ -101,10 +101,10 @@ static void starts_thread(void)
 	CHECK(pthread_create(&t, NULL, in_thread, NULL) == 0 && pthread_join(t, NULL) == 0);
 }
 
-/* A new thread of the child is refused as well, and may end. */
+/* The same holds for a new thread of the child, which may end. */
 static void childs_thread_is_refused(void) { in_child(starts_thread); }
 
-/* The child's one thread ends as threads do, with its worker. */
+/* The child's thread may end, although it has a worker. */
 static void child_thread_may_end(void)
 {
 	fflush(stdout);
@@ -152,7 +152,7 @@ static void *forks(void *arg)
 	return arg;
 }
 
-/* Forks in a thread, while another one is in the midst of bursts. */
+/* One thread forks while another one runs bursts. */
 static void fork_beside_bursts(void)
 {
 	pthread_t busy, t;
@@ -163,8 +163,8 @@ static void fork_beside_bursts(void)
 	SAME(one_packet(kit.sender, kit.receiver), EESP_OK);
 }
 
-/* Children that are made without pthread_atfork's handlers: their keys are gone,
- * so that what they sealed would be sealed with nothing. */
+/* Children that are made without the handlers of pthread_atfork must be refused too:
+ * they have no keys, and would seal with zeros. */
 static void unnoticed_child_is_refused(void)
 {
 	for (int how = 0; how < 2; how++) {
@@ -186,7 +186,7 @@ static void first_use(void)
 	GIVES(EESP_ERR_FORKED, eesp_group_new(NULL, &g));
 }
 
-/* Loaded, but not used before the fork. */
+/* The library is loaded, but not used before the fork. */
 static void fork_before_use(void) { in_child(first_use); }
 
 int main(int argc, char **argv)

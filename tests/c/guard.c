@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Nothing outside the buffers is touched: packets, descriptors, keys and
- * structures lie against pages that cannot be, and what is only an input in
- * memory that cannot be written. A touch is a SIGSEGV.
+ * The library touches nothing outside the buffers. Packets, descriptors, keys and
+ * structures lie next to pages without access, and inputs in read-only memory: a wrong
+ * access is a SIGSEGV.
  */
 #include "test.h"
 
@@ -12,10 +12,10 @@ static uint32_t header;
 static const uint32_t lengths[] = { 0, 1, 3, 4, 7, 8, 12, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 79, 96, 127, 128, 129,
 				    191, 255, 256, 257, 511, 512, 1023, 1024, 1499, 1500, 4095, 4096, 8942 };
 
-/* n octets at the start of the memory, or at its end. */
+/* The place of n octets at the start of the memory, or at its end. */
 static uint8_t *at(struct guarded g, size_t n, int end) { return end ? g.end - n : g.start; }
 
-/* All of the memory but n octets there is as it was. */
+/* Whether the memory is unchanged except for n octets there. */
 static int intact(struct guarded g, size_t n, int end)
 {
 	return end ? all_are(g.start, (size_t)(g.end - g.start) - n, CANARY)
@@ -38,7 +38,7 @@ static void in_place(void)
 			SAME(eesp_open_burst(kit.receiver, p, 1), 1);
 			CHECK(p->out_len == n && filled(p->out, i, n) && intact(g, total, end));
 
-			/* A forged one is zeroed, and no more than that. */
+			/* A forged packet's destination is zeroed, and nothing beyond it. */
 			*p = packet((uint8_t *)p->out, n, header, EESP_ICV_LEN);
 			SAME(eesp_seal_burst(kit.sender, p, 1), 1);
 			((uint8_t *)p->out)[total - 1] ^= 1;
@@ -49,7 +49,7 @@ static void in_place(void)
 		}
 }
 
-/* Source and destination each against a page, the source not writable. */
+/* Source and destination next to a page each, the source read-only. */
 static void elsewhere(void)
 {
 	struct guarded from = guarded(16384), to = guarded(16384), back = guarded(16384);
@@ -78,7 +78,7 @@ static void elsewhere(void)
 		}
 }
 
-/* Each segment in memory of its own. */
+/* Each segment has memory of its own. */
 static void chained(void)
 {
 	enum { SEGMENTS = 5 };
@@ -154,7 +154,7 @@ static void proxied(void)
 				SAME(eesp_proxy_burst(longer, &p, 1), 1);
 				SAME(p.out_len, total);
 				CHECK(intact(dst ? to : g, total, end));
-				/* And back, where the header becomes shorter. */
+				/* And opened: without the header it is shorter. */
 				p = sealed(&p);
 				SAME(eesp_proxy_burst(shorter, &p, 1), 1);
 				SAME(p.out_len, header + n + EESP_ICV_LEN);
@@ -170,7 +170,7 @@ static void proxied(void)
 	eesp_group_free(group);
 }
 
-/* A lack of one octet of room, in any place, is refused and nothing written. */
+/* If one octet of room is missing anywhere, the packet is refused and nothing is written. */
 static void no_room(void)
 {
 	struct guarded g = guarded(4096);
@@ -191,7 +191,7 @@ static void no_room(void)
 		}
 }
 
-/* Whatever ends too early for what its header says is not read beyond. */
+/* A packet that is shorter than its header says is not read beyond its end. */
 static void truncated(void)
 {
 	struct guarded g = guarded(4096);
@@ -236,7 +236,7 @@ static void inputs(void)
 	CHECK(intact(m, len, 1));
 	const uint8_t *der = read_only_copy(m.end - len, len);
 	WORKS(eesp_group_set_root_key_der(g, EESP_LEVEL_TASK, der, len));
-	for (size_t n = 0; n < len; n++) /* says more than there is */
+	for (size_t n = 0; n < len; n++) /* the DER says that there is more */
 		GIVES(EESP_ERR_ROOT_KEY, eesp_group_set_root_key_der(g, EESP_LEVEL_TASK, read_only_copy(der, n), n));
 
 	struct guarded i = guarded(sizeof(eesp_root_key_info));

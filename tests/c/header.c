@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The header alone, as C and as C++: it needs nothing else, and its layout is this. */
+/* The header compiles alone, as C and as C++, and its structures have this layout. */
 #include <eesp.h>
 
 #ifdef __cplusplus
@@ -142,7 +142,7 @@ AT(eesp_stats, reserved, 504);
 
 VALUE(EESP_VERSION, EESP_VERSION_MAJOR * 0x1000000u + EESP_VERSION_MINOR * 0x10000u + EESP_VERSION_PATCH * 0x100u);
 VALUE(EESP_VERSION_MAJOR, 1);
-/* (How many statuses there are grows; layout.go compares.) */
+/* EESP_STATUS_COUNT is not here because it grows: layout.go compares it. */
 VALUE(EESP_ICV_LEN, 16);
 VALUE(EESP_MAX_HEADER, 128);
 VALUE(EESP_MAX_SEALED_LEN(100), 247);
@@ -166,7 +166,7 @@ VALUE(EESP_ERR_AGENT, -43);
 VALUE(EESP_ERR_TIMEOUT, -44);
 VALUE(EESP_ERR_FLOODED, -45);
 
-/* What a user writes to begin with. */
+/* The initializers compile. */
 int main(void)
 {
 	const eesp_group_config g = EESP_GROUP_CONFIG_INIT;

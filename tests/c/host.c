@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A host that closes what it has not opened, has few threads left, or starts and
- * ends many: it goes on, and stays small.
+ * A process that closes descriptors it did not open, can start few threads, or starts and
+ * ends many. The library goes on working and does not grow.
  */
 #include "test.h"
 
@@ -11,7 +11,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-/* Plain packets, those that enter Go, and what sets up and makes garbage. */
+/* Packets on the fast path, packets that enter Go, and set-up, which makes garbage. */
 static void work(int rounds)
 {
 	eesp_group *psp = new_psp_group();
@@ -19,7 +19,7 @@ static void work(int rounds)
 	eesp_receiver *careful = new_replay_receiver(k.group, 1024, 16);
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 	static uint64_t id;
-	c.id = 100 + __atomic_add_fetch(&id, 1, __ATOMIC_RELAXED); /* by the clock */
+	c.id = 100 + __atomic_add_fetch(&id, 1, __ATOMIC_RELAXED); /* in clock mode */
 	c.flags = EESP_SENDER_OPTIONS;
 	eesp_sender *clock = NULL;
 	WORKS(eesp_sender_new(k.group, &c, &clock));
@@ -49,7 +49,7 @@ static int descriptors(void)
 
 static int before_use;
 
-/* None is kept; one that takes them for its own loses nothing. */
+/* The library keeps no descriptors. */
 static void none_kept(void)
 {
 	SAME(descriptors(), before_use);
@@ -57,7 +57,7 @@ static void none_kept(void)
 	SAME(descriptors(), before_use);
 }
 
-/* All descriptors are closed, and their numbers used again. */
+/* A program closes all descriptors and uses their numbers again. */
 static void all_closed(void)
 {
 	work(5);
@@ -79,7 +79,7 @@ static void all_closed(void)
 	}
 }
 
-/* There are none left. */
+/* No descriptor is left. */
 static void no_descriptors(void)
 {
 	struct rlimit none = { 3, 3 };
@@ -87,7 +87,7 @@ static void no_descriptors(void)
 	work(100);
 }
 
-/* Whether there are at most n threads, once those that were joined are gone from the kernel's list as well. */
+/* Whether there are at most n threads. Threads that were joined stay in the kernel's list for a moment. */
 static int at_most_threads(long n)
 {
 	for (int i = 0; i < 1000 && proc_status("Threads") > n; i++)
@@ -95,7 +95,7 @@ static int at_most_threads(long n)
 	return proc_status("Threads") <= n;
 }
 
-/* A state file that may not grow: a status, for a host that ignores SIGXFSZ. */
+/* A state file that may not grow gives a status, if SIGXFSZ is ignored. */
 static void no_file_size(void)
 {
 	struct rlimit none = { 0, 0 };
@@ -122,8 +122,8 @@ static void *works(void *arg)
 	return arg;
 }
 
-/* No thread can be had any more: those that are there go on, and what sets up as
- * well; the runtime has started all that it takes. */
+/* No further thread can be created. Bursts and set-up go on: the runtime has started all
+ * threads that it needs. */
 static void no_more_threads(void)
 {
 	pthread_t t[WORKERS];
@@ -143,7 +143,7 @@ static void no_more_threads(void)
 	CHECK(at_most_threads(threads - WORKERS));
 }
 
-/* None can be had from the beginning: callers have what there is. */
+/* No thread can be created after loading: callers share the ones that there are. */
 static void no_threads_for_callers(void)
 {
 	if (geteuid() == 0)
@@ -154,7 +154,7 @@ static void no_threads_for_callers(void)
 	work(50);
 }
 
-/* The library is loaded, and works, with no more than docs/dataplane.md says that it needs. */
+/* The library loads and works with the limits of docs/dataplane.md. */
 static void under_limits(void)
 {
 	struct rlimit as;
@@ -179,7 +179,7 @@ static void *one_call(void *arg)
 	return arg;
 }
 
-/* Threads that come and go leave nothing. */
+/* Threads that start and end leave nothing behind. */
 static void come_and_go(void)
 {
 	enum { WARM = 100, MANY = 1000 };
@@ -203,7 +203,7 @@ static void *all_at_once(void *arg)
 	return arg;
 }
 
-/* As many threads as the runtime took for many callers stay, and no more. */
+/* The runtime keeps the threads that it took for many callers, and takes no more. */
 static void end_together(void)
 {
 	enum { MANY = 100 };
@@ -222,7 +222,7 @@ static void end_together(void)
 	free_kit(&shared);
 }
 
-/* What set-up leaves is collected early. */
+/* The garbage of set-up is collected early. */
 static void set_up_again_and_again(void)
 {
 	struct kit k = new_kit(0, EESP_V_ID);

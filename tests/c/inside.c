@@ -1,4 +1,4 @@
-/* inside.h's functions: run.sh appends them to the library's shim.c, whose names they use. */
+/* The functions of inside.h. run.sh appends them to the library's shim.c, whose static names they use. */
 #include "inside.h"
 
 uint64_t direct_cgo_packets(void) { return tls.cgo_packets; }

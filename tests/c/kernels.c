@@ -73,7 +73,7 @@ static void jobs_of(eesp_job *j, size_t n, uint32_t keys, int in_place)
 	}
 }
 
-/* Seals with one function, opens with the other, with some of them damaged. */
+/* Seals with one function and opens with the other. Some jobs are damaged. */
 static void round_trips(void)
 {
 	static const size_t sizes[] = { 0, 1, 31, 32, 33, 100 };
@@ -112,8 +112,8 @@ static void round_trips(void)
 	eesp_kdf_free(k);
 }
 
-/* Single jobs go another way than many: the same key, derived beforehand, gives
- * the same; each opens what the other sealed, and nothing else. */
+/* Single jobs take other kernels than several. A derived key gives the same result as its
+ * context; each opens what the other sealed, and no forged job. */
 static void single_jobs(void)
 {
 	static uint8_t in[2100], out[2][2100], back[2100], tag[2][16];
@@ -148,7 +148,7 @@ static void single_jobs(void)
 	eesp_kdf_free(k);
 }
 
-/* Everything against pages that cannot be touched. */
+/* All buffers lie next to pages without access. */
 static void guard_pages(void)
 {
 	struct guarded m = guarded(4096), t = guarded(16), d = guarded(sizeof(eesp_job));
@@ -177,7 +177,7 @@ static void guard_pages(void)
 	eesp_kdf_free(k);
 }
 
-/* A job that is wrong keeps the whole burst from being done. */
+/* If one job is wrong, the whole burst is refused. */
 static void refused(void)
 {
 	eesp_kdf *k;

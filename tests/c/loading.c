@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Loading at run time: dlopen, dlclose, fork before it, signal dispositions.
- * Not linked with the library, whose path is the argument. Each test has a
- * process of its own, so that it can load the library for the first time.
+ * Loading at run time: dlopen, dlclose, fork before loading, signal dispositions. The
+ * program is not linked with the library, whose path is its argument. Each test has a
+ * process of its own, in which it loads the library for the first time.
  */
 #include "test.h"
 
@@ -27,10 +27,10 @@ static void load(void)
 
 static void unload(void) { SAME(dlclose(lib), 0); }
 
-/* The function of that name, with its type. POSIX grants the conversion. */
+/* The function of that name, with its type. POSIX allows the conversion. */
 #define F(name) (*(__typeof__(&name) *)(void *)&(void *){ dlsym(lib, #name) })
 
-/* One packet, through symbols looked up. */
+/* Seals and opens one packet, by symbols of dlsym. */
 static void use(void)
 {
 	static uint64_t id = 1;
@@ -117,7 +117,7 @@ static void *uses(void *arg)
 	return arg;
 }
 
-/* The thread that loads it may end. */
+/* The thread that loads the library may end. */
 static void load_in_thread(void)
 {
 	pthread_t t;
@@ -132,8 +132,8 @@ static void on_signal(int sig) { (void)sig; }
 
 static int is_fault(int s) { return s == SIGSEGV || s == SIGBUS || s == SIGFPE; }
 
-/* Only the signals that the header names have another handler afterwards, and
- * those of the program are as it installed them, whatever their flags. */
+/* After loading, only the signals that the header names have another handler. The
+ * program's handlers keep their flags. */
 static void dispositions(void)
 {
 	struct sigaction before[65], after;
@@ -188,8 +188,8 @@ static void *interrupts(void *thread)
 	return NULL;
 }
 
-/* A handler without SA_ONSTACK, which wants 32 KiB of stack, may interrupt calls:
- * psp's enter Go. */
+/* A handler without SA_ONSTACK that needs 32 KiB of stack may interrupt calls that enter
+ * Go, as those of psp do here. */
 static void handler_within_calls(void)
 {
 	struct sigaction mine = { .sa_handler = needs_stack, .sa_flags = SA_RESTART };
@@ -208,7 +208,7 @@ static void handler_within_calls(void)
 	SAME(F(eesp_sender_new)(g, &c, &s), EESP_OK);
 	size_t (*seal)(eesp_sender *, eesp_pkt *, size_t) = F(eesp_seal_burst);
 	CHECK(pthread_create(&t, NULL, interrupts, &self) == 0);
-	/* On a busy machine the two threads seldom run at the same time: it ends with fewer. */
+	/* On a busy machine the two threads seldom run at the same time: then fewer are enough. */
 	for (int sealed = 0; handled < 2000 && (sealed < 200000 || handled < 20); sealed++) {
 		uint8_t room[400];
 		eesp_pkt p = packet(room + 128, 100, 128, 128);
@@ -218,8 +218,7 @@ static void handler_within_calls(void)
 	CHECK(pthread_join(t, NULL) == 0);
 }
 
-/* Urgent data is announced with SIGURG, which is ignored by default: it
- * interrupts nothing. */
+/* SIGURG, which announces urgent data, is ignored by default: it interrupts no call. */
 static void urgent_data(void)
 {
 	load();
@@ -234,7 +233,7 @@ static void urgent_data(void)
 	ends_well(pid);
 }
 
-/* A second copy of the library would have counters of its own for the same keys. */
+/* A second copy of the library is refused: it would have its own counters for the same keys. */
 static void second_copy(void)
 {
 	char copy[] = "second-XXXXXX", octets[65536];
@@ -266,7 +265,7 @@ static void second_copy(void)
 
 static char *self;
 
-/* In a process that is started anew, with an environment of its own. */
+/* Starts a process with this environment. */
 static int with_environment(const char *program, char **env, const char *what)
 {
 	char *args[] = { (char *)(uintptr_t)program, (char *)(uintptr_t)path, (char *)(uintptr_t)what, NULL };
@@ -281,11 +280,11 @@ static int with_environment(const char *program, char **env, const char *what)
 	return status;
 }
 
-enum { NOT_HERE = 42 }; /* exit status: no setuid programs in this place, or the user may not read it */
+enum { NOT_HERE = 42 }; /* exit status: set-user-ID has no effect on this file system, or the user may not read the program */
 
 static int access_as_is(const char *file) { return faccessat(AT_FDCWD, file, R_OK, AT_EACCESS); }
 
-/* What such a process does: the variables are there for the program. */
+/* What such a process does. The program itself must see all variables. */
 static int loads_there(const char *backend)
 {
 	CHECK(getenv("GODEBUG") != NULL && strncmp(getenv("GODEBUG"), "asyncpreemptoff=0", 17) == 0);
@@ -308,7 +307,7 @@ static void no_errors(void)
 	CHECK(unlink("errors") == 0);
 }
 
-/* GODEBUG is not for the library (inittrace would show here), EESP_BACKEND is. */
+/* The library reads EESP_BACKEND but not GODEBUG (inittrace would print something). */
 static void environment(void)
 {
 	char *env[] = { "GODEBUG=asyncpreemptoff=0,inittrace=1", "EESP_BACKEND=generic", NULL };
@@ -318,7 +317,7 @@ static void environment(void)
 	no_errors();
 }
 
-/* A program that has the rights of another user takes nothing from its caller's environment. */
+/* In a set-user-ID program the library takes nothing from the environment. */
 static void environment_setuid(void)
 {
 	char *env[] = { "GODEBUG=asyncpreemptoff=0,inittrace=1", "GOTRACEBACK=crash", "GOGC=nonsense", "EESP_BACKEND=nonsense", NULL };
@@ -353,7 +352,7 @@ static ssize_t broken_pipe(void)
 	return n;
 }
 
-/* A SIGPIPE that the program ignores stays ignored, also if it does so later. */
+/* If the program ignores SIGPIPE, it stays ignored, also if this is set after loading. */
 static void ignored_pipe(void)
 {
 	CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR);
@@ -394,7 +393,7 @@ static int signal_of(void (*f)(void))
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-/* Default actions are still taken. */
+/* Signals without a handler still have their default action. */
 static void default_actions(void)
 {
 	SAME(signal_of(dies_of_pipe), SIGPIPE);
@@ -433,7 +432,7 @@ static void own_stack(void)
 	CHECK(sigaltstack(&ss, NULL) == 0);
 }
 
-/* A program's SIGSEGV handler gets the program's faults, be it there before... */
+/* The program's SIGSEGV handler gets the program's faults if it was installed before loading. */
 static void fault_handler_before(void)
 {
 	hole = guarded(1);
@@ -447,7 +446,7 @@ static void fault_handler_before(void)
 	use();
 }
 
-/* ... or put in place after loading; and then the library works as before. */
+/* So it does if it was installed after loading, and the library works as before. */
 static void fault_handler_after(void)
 {
 	hole = guarded(1);

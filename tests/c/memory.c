@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Where keys are in memory: in locked areas that core dumps and children do
- * not get, and nowhere once the objects are freed. The test keeps what it looks
- * for masked, and gives the pages in which it was plain back before it looks.
+ * Keys are only in locked memory, which core dumps and forked children do not get, and
+ * nowhere once the objects are freed. The test masks the secrets that it looks for, and
+ * before the search unmaps the pages in which they were not masked.
  */
 #include "test.h"
 
@@ -17,9 +17,9 @@ enum { PART = 16, MAX_PARTS = 64 };
 static struct { char name[24]; uint8_t octets[PART]; } wanted[MAX_PARTS];
 static size_t parts;
 static int quiet;
-static const char *only; /* what is looked for; NULL: everything */
+static const char *only; /* the secrets to look for; NULL: all */
 
-/* Remembers a secret, masked, in parts of 16 octets, to look for each. */
+/* Remembers a secret, masked, in parts of 16 octets. Each part is looked for. */
 static void remember(const char *name, const uint8_t *secret, size_t n)
 {
 	for (size_t at = 0; at < n; at += PART) {
@@ -43,7 +43,7 @@ static int is_part(size_t k, const uint8_t *p)
 	return only == NULL || strncmp(wanted[k].name, only, strlen(only)) == 0;
 }
 
-/* How often a part of a secret is in b; where says where for the report. Most pages are zero, which no part is. */
+/* How many parts of secrets are in b; where is for the report. Most pages are zero, and no part is. */
 static size_t search(const uint8_t *b, size_t n, const char *where)
 {
 	size_t found = 0;
@@ -63,14 +63,14 @@ static size_t search(const uint8_t *b, size_t n, const char *where)
 	return found;
 }
 
-/* Copies of secrets in all memory that can be read, but for areas that are
- * locked and not dumped where those are allowed. */
+/* Counts copies of secrets in all readable memory; with allow_locked, not in areas that
+ * are locked and not dumped. */
 static size_t copies(int allow_locked)
 {
 	char line[512], region[512] = "";
 	unsigned long from = 0, to = 0, a, b;
 	size_t found = 0;
-	struct guarded room = guarded(CHUNK + PART); /* a region of its own, to be left out */
+	struct guarded room = guarded(CHUNK + PART); /* in its own mapping, which the search skips */
 	uint8_t *buffer = room.start;
 	int mem = open("/proc/self/mem", O_RDONLY);
 	FILE *f = fopen("/proc/self/smaps", "r");
@@ -106,7 +106,7 @@ static size_t copies(int allow_locked)
 	return found;
 }
 
-/* The search finds what is there. */
+/* The search finds a copy. */
 static void search_works(void)
 {
 	uint8_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -130,8 +130,8 @@ static struct {
 
 enum { JOBS = 32 };
 
-/* The kernels without packets: whole groups and not, short and long, sorted
- * and not. */
+/* The kernels without packets: whole and partial groups, short and long, in order of
+ * length and not. */
 static void use_jobs(uint32_t aead)
 {
 	static const uint32_t lengths[] = { 64, 700, 9000 };
@@ -171,7 +171,7 @@ static void make_jobs(uint8_t *kdf_key, uint8_t *keys)
 	}
 }
 
-/* Packets that share a key, which is then expanded. */
+/* Packets that share a key, which is expanded for them. */
 static void many_packets(eesp_sender *s, eesp_receiver *r, int only_seal)
 {
 	enum { MANY = 16 };
@@ -187,8 +187,8 @@ static void many_packets(eesp_sender *s, eesp_receiver *r, int only_seal)
 	SAME(eesp_open_burst(r, p, MANY), MANY);
 }
 
-/* Makes objects with random keys, uses all that touches keys, and remembers
- * the keys. What was plain is in one mapping, which is gone afterwards. */
+/* Makes objects with random keys, calls all functions that use keys, and remembers the
+ * keys. Keys that are not masked are in one mapping, which is unmapped at the end. */
 static void use_keys(void)
 {
 	struct plain {
@@ -245,9 +245,8 @@ static void use_keys(void)
 		use_jobs(aead);
 }
 
-/* What packets are sealed and opened with is gone when a burst has ended, also
- * from locked memory: in turns with others, which Go takes, and one burst
- * after the other, which go to the kernels without it. */
+/* When a burst has ended, its data keys are gone, from locked memory too: if bursts of
+ * several objects take turns, and if bursts of one object follow one another. */
 static void after_bursts(void)
 {
 	only = "data key in use";
@@ -273,7 +272,7 @@ static void after_bursts(void)
 	only = NULL;
 }
 
-/* Text that was sealed and opened is where its owner has it, and nowhere else. */
+/* Payloads that were sealed and opened are only in the caller's buffers. */
 static void use_text(void)
 {
 	struct plain {
@@ -315,7 +314,7 @@ static void while_in_use(void)
 
 static void looks(void) { SAME(copies(0), 0); }
 
-/* A child made by fork has no keys at all. */
+/* A forked child has no keys. */
 static void in_forked_child(void) { in_child(looks); }
 
 static void after_free(void)
@@ -324,7 +323,7 @@ static void after_free(void)
 	SAME(copies(0), 0);
 }
 
-/* Where nothing can be locked, that is an error, and not a key in the open. */
+/* If no memory can be locked, that is an error: keys never are in other memory. */
 static void cannot_lock(void)
 {
 	const struct rlimit none = { 0, 0 };

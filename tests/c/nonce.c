@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* No (key, nonce) pair is used twice, as far as one process can see; restart.c goes on from there. */
+/* No nonce is used twice with a key: in one process, and between processes by locks. See also restart.c. */
 #include "test.h"
 
 #include <fcntl.h>
@@ -15,9 +15,9 @@
 extern char **environ;
 
 static eesp_group *group;
-static unsigned engine_bits; /* of the senders that seal_some has */
+static unsigned engine_bits; /* of senders passed to seal_some */
 
-/* Seals n packets; returns the first one's Epoch | Counter, the rest must follow it. */
+/* Seals n packets, whose counters must follow one another. Returns the first Epoch | Counter. */
 static uint64_t seal_some(eesp_sender *s, size_t n)
 {
 	static uint8_t room[64][EESP_MAX_SEALED_LEN(8)];
@@ -38,12 +38,12 @@ static void shared_counters(void)
 	WORKS(eesp_sender_new(group, &c, &b));
 	uint64_t first = (uint64_t)c.epoch << 48;
 	CHECK(seal_some(a, 10) == first && seal_some(b, 5) == first + 10 && seal_some(a, 1) == first + 15);
-	/* Another group object with the same root keys is no way around that. */
+	/* Another group with the same root keys has the same counters. */
 	eesp_group *again = new_group(1, EESP_LEVELS_ZONE);
 	eesp_sender *d;
 	WORKS(eesp_sender_new(again, &c, &d));
 	CHECK(seal_some(d, 1) == first + 16);
-	/* Other settings of the same counters are refused. */
+	/* Another configuration of the same counters is refused. */
 	eesp_sender *x = NULL;
 	c.start_counter = 1000;
 	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
@@ -51,12 +51,12 @@ static void shared_counters(void)
 	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
 	c.epoch--, c.counter_mode = EESP_COUNTER_CLOCK, c.epoch = 0;
 	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
-	/* Refused packets do not use any up, as far as they are known before. */
+	/* Packets that are refused before they are sealed use no counters. */
 	eesp_sender_free(a);
 	eesp_sender_free(b);
 	eesp_sender_free(d);
 	eesp_group_free(again);
-	/* What was used stays used when the senders are gone. */
+	/* Used counters stay used when the senders are freed. */
 	c = explicit_config(0);
 	c.id--;
 	GIVES(EESP_ERR_EXISTS, eesp_sender_new(group, &c, &x));
@@ -68,8 +68,8 @@ static void shared_counters(void)
 	eesp_sender_free(x);
 }
 
-/* Senders with the same data keys share counters also when the root key came
- * after one of them, was put there anew, or is named in another way. */
+/* Senders with the same data keys share counters, even if the root key was set after the
+ * first sender was made, was set again, or is named in another way. */
 static void shared_whatever_order(void)
 {
 	eesp_group *g = new_group(0, 0);
@@ -107,7 +107,7 @@ static void engines(void)
 	engine_bits = 0;
 }
 
-/* At the end of the space no packet is sealed, and none wraps. */
+/* At the end of the counter space packets are refused: counters do not wrap. */
 static void exhausted(void)
 {
 	for (int bits = 0; bits < 17; bits += 8) {
@@ -136,7 +136,7 @@ static void exhausted(void)
 	engine_bits = 0;
 }
 
-/* The clock's counters lie where the header says. */
+/* In clock mode counters are as include/eesp.h says. */
 static void by_the_clock(void)
 {
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
@@ -151,17 +151,17 @@ static void by_the_clock(void)
 	uint64_t second = (uint64_t)before >> 20 << 20 | (first & 0xffffffffffff) >> 28;
 	CHECK(second >= (uint64_t)before && second <= (uint64_t)after);
 	CHECK(eesp_sender_next_tsc(s) == first + 1);
-	/* A second behind the clock, it skips nothing: windows of other threads' packets go on. */
+	/* A sender that is a second behind the clock does not skip counters: other threads' packets stay within windows. */
 	struct timespec some = { 1, 100000000 };
 	nanosleep(&some, NULL);
 	for (uint64_t next = first + 1; next < first + 6400; next += 64)
 		CHECK(seal_some(s, 64) == next);
 	eesp_sender_free(s);
-	/* Made again, it starts above. */
+	/* A new sender starts above. */
 	WORKS(eesp_sender_new(group, &c, &s));
 	CHECK(seal_some(s, 1) > first);
 	eesp_sender_free(s);
-	/* With a fixed epoch whose end has come. */
+	/* A fixed epoch that has ended. */
 	eesp_sender_config f = EESP_SENDER_CONFIG_INIT;
 	f.id = 4712;
 	f.flags = EESP_SENDER_FIXED_EPOCH;
@@ -206,10 +206,10 @@ static void state_file(void)
 	eesp_sender_free(s);
 	GIVES(EESP_ERR_STATE, reserved(503, &other)); /* it belongs to its ID */
 	CHECK(strstr(eesp_last_error(), "another ID"));
-	WORKS(reserved(501, &s)); /* which begins at the mark */
+	WORKS(reserved(501, &s)); /* begins at the mark */
 	CHECK(seal_some(s, 1) >= first + 64);
 
-	/* Removed and replaced while in use: the next write finds out. */
+	/* If the file is removed or replaced while in use, the next write fails. */
 	char away[sizeof state + 1];
 	snprintf(away, sizeof away, "%s+", state);
 	CHECK(rename(state, away) == 0);
@@ -223,7 +223,7 @@ static void state_file(void)
 	CHECK(rename(away, state) == 0);
 	seal_some(s, 1);
 
-	/* A child that lives on has neither the lock nor the file. */
+	/* A forked child that goes on running has neither the lock nor the file. */
 	int pipes[2];
 	CHECK(pipe(pipes) == 0);
 	pid_t child = fork();
@@ -233,7 +233,7 @@ static void state_file(void)
 		_exit(read(pipes[0], &c, 1) != 0);
 	}
 	eesp_sender_free(s);
-	if (!emulated()) { /* emulators give children what MADV_DONTFORK keeps from them */
+	if (!emulated()) { /* emulators ignore MADV_DONTFORK */
 		WORKS(reserved(501, &s));
 		eesp_sender_free(s);
 	}
@@ -242,7 +242,7 @@ static void state_file(void)
 	int status;
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
 
-	/* A limit that would end the process by a signal is a status. */
+	/* Where a limit would end the process by a signal, sealing returns a status. */
 	struct rlimit limit, none = { 0, 0 };
 	CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
 	none.rlim_max = limit.rlim_max;
@@ -251,12 +251,12 @@ static void state_file(void)
 	CHECK(strstr(eesp_last_error(), "RLIMIT_FSIZE"));
 	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 
-	/* A file that cannot be trusted: no sender, and the file stays as it is. */
+	/* With a damaged file there is no sender, and the file is not changed. */
 	CHECK(truncate(state, 8) == 0);
 	GIVES(EESP_ERR_STATE, reserved(501, &other));
 	CHECK(stat(state, &st) == 0 && st.st_size == 8);
 	CHECK(truncate(state, 0) == 0);
-	GIVES(EESP_ERR_STATE, reserved(501, &other)); /* empty is not new */
+	GIVES(EESP_ERR_STATE, reserved(501, &other)); /* an empty file is not a new one */
 	CHECK(stat(state, &st) == 0 && st.st_size == 0 && strstr(eesp_last_error(), "empty"));
 	CHECK(unlink(state) == 0 && symlink("nothing", state) == 0);
 	GIVES(EESP_ERR_STATE, reserved(504, &other)); /* symbolic links are not followed */
@@ -265,10 +265,10 @@ static void state_file(void)
 	CHECK(rmdir(state) == 0 && other == NULL);
 }
 
-/* One process of a host has an ID. A child stands for another one: it begins anew. */
+/* Only one process of a host has an ID. A new process of this program stands for another one. */
 static char locks[] = "./locks-XXXXXX";
 
-/* begin: of a fixed epoch, seconds; 0: epochs by the clock. */
+/* begin: the start of a fixed epoch, in seconds; 0: epochs follow the clock. */
 static eesp_status locked(eesp_group *g, uint64_t id, int64_t begin, unsigned rate, eesp_sender **s)
 {
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
@@ -289,7 +289,7 @@ static void rotate_again(eesp_group *g, uint8_t i)
 	WORKS(eesp_group_rotate(g, EESP_LEVEL_ZONE, 13u + i, value));
 }
 
-/* What another process gets, whose group has rotated so many times. */
+/* The status that another process gets, whose group has rotated so many times. */
 static eesp_status other_process(const char *id, const char *rotations, const char *begin, const char *rate)
 {
 	pid_t pid;
@@ -307,7 +307,7 @@ static int as_other_process(char **argv)
 	strcpy(locks, argv[1]);
 	for (int i = 0; i < atoi(argv[3]); i++)
 		rotate_again(g, (uint8_t)i);
-	return -locked(g, strtoull(argv[2], NULL, 0), atoll(argv[4]), (unsigned)atoi(argv[5]), &s); /* and ends without eesp_sender_free */
+	return -locked(g, strtoull(argv[2], NULL, 0), atoll(argv[4]), (unsigned)atoi(argv[5]), &s); /* the process ends without eesp_sender_free */
 }
 
 static void one_process(void)
@@ -316,7 +316,7 @@ static void one_process(void)
 	WORKS(locked(group, 601, 0, 0, &s));
 	SAME(other_process("601", "0", "0", "0"), EESP_ERR_EXISTS);
 	SAME(other_process("602", "0", "0", "0"), EESP_OK);
-	SAME(syscall(SYS_close_range, 3u, ~0u, 0u), 0); /* a host that closes all it did not open */
+	SAME(syscall(SYS_close_range, 3u, ~0u, 0u), 0); /* a program that closes descriptors it did not open */
 	SAME(other_process("601", "0", "0", "0"), EESP_ERR_EXISTS);
 	pid_t child = fork();
 	if (child == 0) {
@@ -326,11 +326,11 @@ static void one_process(void)
 	seal_some(s, 3);
 	eesp_sender_free(s);
 	SAME(other_process("601", "0", "0", "0"), EESP_OK);
-	SAME(other_process("601", "0", "0", "0"), EESP_OK); /* the first one is gone, the child is not */
+	SAME(other_process("601", "0", "0", "0"), EESP_OK); /* that other process has ended, the child has not */
 	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
 }
 
-/* Locks go with the keys of the group. */
+/* Locks follow the keys of the group. */
 static void one_process_rotates(void)
 {
 	eesp_group *g = new_group(0, EESP_LEVELS_ZONE);
@@ -338,12 +338,12 @@ static void one_process_rotates(void)
 	WORKS(locked(g, 603, 0, 0, &s));
 	for (uint8_t i = 0; i < 4; i++)
 		rotate_again(g, i);
-	SAME(other_process("603", "4", "0", "0"), EESP_ERR_EXISTS); /* none of its keys were there at the start */
-	SAME(other_process("603", "0", "0", "0"), EESP_OK);	      /* all of its are gone */
+	SAME(other_process("603", "4", "0", "0"), EESP_ERR_EXISTS); /* the group had none of these keys at the start */
+	SAME(other_process("603", "0", "0", "0"), EESP_OK);	      /* the group has none of these any more */
 	seal_some(s, 3);
 	eesp_sender_free(s);
 
-	/* Another process may have the ID with keys that come to this one later. */
+	/* Another process may have locked the ID under keys that this one gets later. */
 	WORKS(locked(g, 604, 0, 0, &t));
 	char *argv[] = { "nonce", locks, "604", "9", "0", "0", "wait", NULL };
 	int pipes[2];
@@ -378,7 +378,7 @@ static void one_process_rotates(void)
 	eesp_group_free(g);
 }
 
-/* A fixed epoch has one start and rate, at every start of any process. */
+/* Every process must use the same start and rate for a fixed epoch. */
 static void one_epoch(void)
 {
 	eesp_sender *s = NULL;
@@ -388,7 +388,7 @@ static void one_epoch(void)
 	snprintf(begin, sizeof begin, "%lld", (long long)now.tv_sec);
 	SAME(other_process("605", "0", "1790000000", "24"), EESP_OK);
 	SAME(other_process("605", "0", "1790000000", "24"), EESP_OK);
-	SAME(other_process("605", "0", begin, "24"), EESP_ERR_EXISTS); /* "now" */
+	SAME(other_process("605", "0", begin, "24"), EESP_ERR_EXISTS); /* another start */
 	SAME(other_process("605", "0", "1790000000", "23"), EESP_ERR_EXISTS);
 	SAME(other_process("606", "0", begin, "23"), EESP_OK);
 	GIVES(EESP_ERR_EXISTS, locked(group, 605, now.tv_sec, 24, &s));

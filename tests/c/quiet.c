@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a thread does while bursts take the fast path: no allocation, no lock (this
- * program has malloc and the like, and locks, of its own, which count), and no system
- * call (the kernel ends a program whose thread makes one in strict mode). Without the
- * fast path there is nothing to be shown.
+ * Bursts on the fast path make no allocation, lock or system call. This program counts
+ * allocations and locks with its own malloc and pthread functions. In seccomp's strict
+ * mode the kernel ends a thread that makes a system call. Without kernels for the fast
+ * path nothing is tested.
  */
 #define _GNU_SOURCE
 #include "test.h"
@@ -43,7 +43,7 @@ LOCK(pthread_spin_lock, pthread_spinlock_t)
 
 enum { MOST = 256, TEXT = 200, PREFIX = EESP_TSS_LEAD_IPV4 };
 
-/* A profile as careful users have it: windows, own IDs, a second group. */
+/* A profile in a careful configuration: windows, own IDs, a second group. */
 struct profile {
 	unsigned number;
 	eesp_group *g[2];
@@ -76,7 +76,7 @@ static struct profile new_profile(unsigned number, int strict)
 			WORKS(eesp_group_set_key(x.g[i], 0, key, sizeof key));
 	}
 	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
-	sc.id = 40 + number + 4 * (unsigned)strict; /* of its own: a process uses counters once */
+	sc.id = 40 + number + 4 * (unsigned)strict; /* no other ID: a process uses counters once */
 	sc.counter_mode = EESP_COUNTER_EXPLICIT;
 	if (number == EESP_PROFILE_TSS)
 		sc.v = EESP_V_TSS_SSI;
@@ -92,7 +92,7 @@ static struct profile new_profile(unsigned number, int strict)
 	return x;
 }
 
-/* Makes a header one that no sender here writes. */
+/* Makes the header an odd one: no sender here writes it. */
 static void odd(const struct profile *x, uint8_t *h)
 {
 	if (x->number == EESP_PROFILE_STATELESS)
@@ -103,7 +103,7 @@ static void odd(const struct profile *x, uint8_t *h)
 		memset(h + 8, 0, 8); /* no sequence number */
 }
 
-/* Has n packets go through a proxy, and opens them then. */
+/* Passes n packets through a proxy, and opens the result. */
 static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + PREFIX], eesp_pkt *p, eesp_pkt *q, size_t n)
 {
 	static const eesp_addr addr = { .src = { [10] = 255, 255, 10, 0, 0, 1 }, .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
@@ -133,11 +133,11 @@ static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT)
 	return 1;
 }
 
-/* Has n packets go through a tunnel of UDP. */
+/* Passes n packets through a tunnel in UDP. */
 static int in_udp(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + PREFIX], eesp_pkt *p, eesp_pkt *q, size_t n)
 {
 	eesp_udp u = EESP_UDP_INIT;
-	if (x->number == EESP_PROFILE_TSS) /* it has none */
+	if (x->number == EESP_PROFILE_TSS) /* there is no tunnel */
 		return 1;
 	u.addr = (eesp_addr){ .src = { 0x20, 1 }, .dst = { 0x20, 2 } };
 	u.flags = EESP_UDP_ECN | EESP_UDP_CHECKSUM6;
@@ -158,7 +158,7 @@ static int in_udp(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + 
 	return 1;
 }
 
-/* Seals and opens n packets, a few of which were changed or are nothing; returns whether all is as it should be. */
+/* Seals and opens n packets, of which a few are damaged or noise. Returns whether all statuses are as expected. */
 static int burst(struct profile *x, size_t n)
 {
 	static uint8_t room[MOST][EESP_MAX_SEALED_LEN(TEXT) + PREFIX];
@@ -215,7 +215,7 @@ struct seen {
 static void *watch(void *arg)
 {
 	struct seen *s = arg;
-	s->good = bursts(s->x, 2); /* the thread is attached, the flow has its window */
+	s->good = bursts(s->x, 2); /* attaches the thread and makes the flow's window */
 	watched = 1;
 	if (s->strict && prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0)
 		s->good = 0;
@@ -224,11 +224,11 @@ static void *watch(void *arg)
 	s->allocations = allocations;
 	s->locks = locks;
 	if (s->strict)
-		syscall(SYS_exit, 0); /* of this thread; nothing else is allowed any more */
+		syscall(SYS_exit, 0); /* ends the thread; strict mode allows no other call */
 	return NULL;
 }
 
-static int fast; /* C has kernels here, and calls them */
+static int fast; /* there is a fast path here */
 
 static void with(int strict)
 {
@@ -262,7 +262,7 @@ static void no_system_call(void)
 	alarm(0);
 }
 
-/* What is counted is there to be counted. */
+/* Allocations and locks are counted at all. */
 static void counts(void)
 {
 	pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
@@ -275,7 +275,7 @@ static void counts(void)
 	pthread_mutex_unlock(&m);
 	SAME(allocations, 2);
 	SAME(locks, 1);
-	eesp_kdf *kdf; /* of the library's, too */
+	eesp_kdf *kdf; /* the library's allocations too */
 	uint8_t key[32] = { 1 };
 	unsigned before = locks;
 	watched = 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Whatever a signal handler that interrupts a burst of its thread calls is
- * refused; the burst goes on. The signal is sent to the thread: one for the
- * process may arrive at any, also at the Go runtime's.
+ * A signal handler interrupts a burst of its thread: calls in it are refused, and the
+ * burst goes on. The signal is sent to the thread, since one to the process could be
+ * delivered to another thread, even one of the Go runtime.
  */
 #include "test.h"
 
@@ -19,7 +19,7 @@ static volatile sig_atomic_t in_burst, refused, other, stop;
 
 #define REFUSED(call) GIVES(EESP_ERR_UNSUPPORTED, call)
 
-/* All other functions that need the library's other half. */
+/* All other functions that call Go. */
 static void all_refused(void)
 {
 	static const uint64_t index[3] = { 1, 2, 3 };
@@ -70,7 +70,7 @@ static void all_refused(void)
 	SAME(eesp_sender_next_tsc(kit.sender), 0);
 	CHECK(eesp_backend_name() == NULL && eesp_backend_at(0) == NULL && !eesp_backend_supported("generic"));
 	eesp_thread_keep_warm();
-	eesp_kdf_free(kdf); /* main uses them yet */
+	eesp_kdf_free(kdf); /* refused: main still uses them */
 	eesp_keyset_free(set);
 	eesp_group_free(kit.group);
 	CHECK(!g && !s && !r && !p && !k && !ks && n == sizeof b);
@@ -88,7 +88,7 @@ static void on_signal(int sig)
 	if (good == 0 && p.status == EESP_ERR_UNSUPPORTED && p.out == NULL && p.out_len == 0) {
 		refused++;
 		all_refused();
-	} else if (good != 1) /* good: the burst had not begun, or had just ended */
+	} else if (good != 1) /* 1: the burst had not begun, or had just ended */
 		other++;
 }
 
@@ -133,7 +133,7 @@ static void calls_in_handler(void)
 	SAME(other, 0);
 }
 
-/* The same while keys are derived, which come out right. */
+/* The same while keys are derived; the keys are right. */
 static void derives_beside_handler(void)
 {
 	enum { KEYS = 4096 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * No function returns with a key in a vector register: the first call through a
- * lazily bound PLT, among others, would save it on the stack. The arguments are the
- * functions that the library exports, each of which is called here.
+ * No function returns with a key in a vector register: for example, the first call
+ * through a lazily bound PLT would save it on the stack. The arguments are the names of
+ * the functions that the library exports. Each of them is called here.
  */
 #include "test.h"
 
@@ -12,7 +12,7 @@
 
 enum { PART = 8, MOST = 4096, REGISTERS = 32 * 64 };
 
-/* What is looked for, masked, in parts of 8 octets, and where registers go. */
+/* The secrets, masked, in parts of 8 octets; then the place for registers. */
 static struct { const char *name; uint8_t octets[PART]; } wanted[MOST];
 static size_t parts;
 static uint8_t saved[REGISTERS] __attribute__((aligned(64)));
@@ -88,8 +88,8 @@ __asm__(".text\n.p2align 4\n.type keeps,%function\nkeeps:\n"
 #error "how are this architecture's vector registers saved?"
 #endif
 
-/* Calls f(a, b, c) with values in the registers that f is to preserve, and returns how
- * many have others behind it. */
+/* Calls f(a, b, c) with values in the registers that f must preserve, and returns how
+ * many of them have changed. */
 typedef size_t called(void *a, void *b, size_t c);
 size_t keeps(called *f, void *a, void *b, size_t c);
 
@@ -158,7 +158,7 @@ static void look(const char *function)
 		look(#f);                                                      \
 	} while (0)
 
-/* What is plain. */
+/* The secrets, not masked. */
 static struct plain {
 	uint8_t value[3][EESP_ROOT_KEY_LEN], next[EESP_ROOT_KEY_LEN], slot[32], kdf[32], der[512], derived[32], keys[32 * 32];
 	eesp_data_key key;
@@ -175,7 +175,7 @@ static void finds_what_is_there(void)
 	CHECK(found() == NULL);
 }
 
-/* The values that are in DER. */
+/* Remembers the values in DER. */
 static void remember_der(const char *name)
 {
 	for (size_t i = 0; i + 34 <= sizeof p->der; i++)
@@ -215,11 +215,11 @@ static void take_over(size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		pkts[i] = sealed(&pkts[i]);
-		pkts[i].headroom = 64; /* tss: its lead */
+		pkts[i].headroom = 64; /* tss: the prefix */
 	}
 }
 
-/* Bursts of one, of a few, and of more than go without a cgo call. */
+/* Bursts of one packet, of a few, and of many. */
 static void bursts(eesp_sender *s, eesp_receiver *r)
 {
 	static const size_t sizes[] = { 1, 1, 1, 3, 16, 32, MANY };
@@ -319,7 +319,7 @@ static void groups(uint32_t aead)
 	NONE(eesp_group_free, g);
 }
 
-/* The other profiles, with keys in slots. */
+/* Profiles with keys in slots. */
 static void slots(uint32_t profile)
 {
 	eesp_group_config gc = EESP_GROUP_CONFIG_INIT;
@@ -378,7 +378,7 @@ static void slots(uint32_t profile)
 static void psp(void) { slots(EESP_PROFILE_PSP); }
 static void tss(void) { slots(EESP_PROFILE_TSS); }
 static void eesp(void) { slots(EESP_PROFILE_EESP); }
-/* A ring put whole, and IDs that change: then keys are others, and windows of them. */
+/* Whole rings, and IDs that change, and with them keys and windows. */
 static void rings(void)
 {
 	static const uint64_t generation[3] = { 0, 7, 8 }, own[1] = { 0x7001 };
@@ -402,7 +402,7 @@ static void rings(void)
 	GOOD(eesp_receiver_set_own_ids, r, own, 1);
 	bursts(s, r);
 	GOOD(eesp_group_wait, g, 1000);
-	/* No agent is here: keys of one come to a thread of the library, not to who calls. */
+	/* There is no agent here. Its keys would come to a thread of the library, not to the caller. */
 	eesp_group *followed;
 	eesp_follow_config fc = EESP_FOLLOW_CONFIG_INIT;
 	eesp_follow_info info;
@@ -456,7 +456,7 @@ static void kernels(void)
 	NONE(eesp_kdf_free, kdf);
 }
 
-/* Functions that did not preserve what they must, to see that it is found. */
+/* Changes registers that it must preserve if c is 0: the test must find that. */
 static size_t spoils(void *a, void *b, size_t c)
 {
 	(void)a;
@@ -474,7 +474,7 @@ static size_t spoils(void *a, void *b, size_t c)
 static size_t seals(void *a, void *b, size_t n) { return eesp_seal_burst(a, b, n); }
 static size_t opens(void *a, void *b, size_t n) { return eesp_open_burst(a, b, n); }
 
-/* Kernels take other registers than what calls them knows of. */
+/* Kernels change registers that C functions must preserve: the library restores them. */
 static void preserved(void)
 {
 	static uint8_t buffer[MANY][4096];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Replay protection: what a receiver opens once, it does not open again. */
+/* Replay protection: a receiver opens each packet once. */
 #include "test.h"
 
 #include <time.h>
@@ -13,7 +13,7 @@ static eesp_group *group;
 static uint8_t rooms[N][ROOM], copies[2 * N][ROOM];
 static eesp_pkt row[N];
 
-/* Seals packets 0 to n-1 into rooms and describes them in row. */
+/* Seals packets 0 to n-1 and describes them in row. */
 static void seal_row(eesp_sender *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -23,7 +23,7 @@ static void seal_row(eesp_sender *s, size_t n)
 	SAME(eesp_seal_burst(s, row, n), n);
 }
 
-/* A copy of packet i of the row, to open. */
+/* A copy of packet i of row, to open. */
 static eesp_pkt copy_of(size_t i, uint8_t to[ROOM])
 {
 	memcpy(to, row[i].out, row[i].out_len);
@@ -64,7 +64,7 @@ static void duplicates(void)
 				}
 				SAME(p[i].status, EESP_ERR_REPLAY);
 				CHECK(p[i].out == NULL && p[i].out_len == 0);
-				if (again) /* it was not decrypted */
+				if (again) /* the duplicate was not decrypted */
 					CHECK(memcmp(copies[i], row[i / 2].out, row[i / 2].out_len) == 0);
 				else
 					CHECK(!filled(copies[i] + header, i / 2, 100));
@@ -86,7 +86,7 @@ static void order(void)
 	eesp_sender *s = new_sender(group, EESP_V_ID, 0);
 	eesp_receiver *r = new_replay_receiver(group, 64, 0);
 	seal_row(s, N);
-	for (size_t i = N; i-- > 0;) { /* the last first: all are in the window */
+	for (size_t i = N; i-- > 0;) { /* in reverse order: all are in the window */
 		eesp_pkt p = copy_of(i, copies[0]);
 		SAME(eesp_open_burst(r, &p, 1), 1);
 	}
@@ -97,7 +97,7 @@ static void order(void)
 	SAME(eesp_open_burst(r, &old, 1), 0);
 	SAME(old.status, EESP_ERR_REPLAY);
 	SAME(replay_stats(r).old, 1);
-	/* Forged ones, far ahead, change nothing. */
+	/* Forged packets far ahead do not move the window. */
 	for (size_t i = 0; i < 10; i++) {
 		seal_row(s, 1);
 		p = copy_of(0, copies[0]);
@@ -112,13 +112,13 @@ static void order(void)
 	eesp_sender_free(s);
 }
 
-/* One burst, whose counters skip more than a window is wide, and whose longer packets come first. */
+/* The counters of one burst skip more than the width of the window, and longer packets come first. */
 static void skipping(void)
 {
 	enum { HALF = 8, LONG = 100, SHORT = 40 };
 	eesp_sender *s = new_sender(group, EESP_V_ID, EESP_SENDER_OPTIONS);
 	eesp_receiver *r = new_replay_receiver(group, 64, 0);
-	/* Again and again, so that bursts are opened without a cgo call too. */
+	/* Several times, so that bursts take the fast path too. */
 	for (int round = 0; round < 8; round++) {
 		eesp_pkt p[2 * HALF];
 		seal_row(s, HALF);
@@ -145,7 +145,7 @@ static void skipping(void)
 	eesp_sender_free(s);
 }
 
-/* Packets in segments, each in memory of its own. */
+/* Packets in segments. Each segment has memory of its own. */
 static void chained(void)
 {
 	enum { SEGMENTS = 3 };
@@ -211,7 +211,7 @@ static void no_room(void)
 	}
 	eesp_replay_stats st = replay_stats(r);
 	CHECK(st.windows == 2 && st.most == 2 && st.made == 2 && st.no_room == 2);
-	/* A key that goes takes its windows along. */
+	/* When a key is wiped, its windows are freed. */
 	eesp_group *g = new_group(0, EESP_LEVELS_ZONE);
 	eesp_receiver *x = new_replay_receiver(g, 64, 1);
 	for (uint64_t i = 0; i < 5; i++) {
@@ -285,7 +285,7 @@ static void proxied(void)
 	eesp_sender_free(out);
 }
 
-/* Threads that all have all packets: each packet opens once. */
+/* Each thread gets all packets: each packet opens once. */
 enum { THREADS = 6, PACKETS = 3000 };
 
 static struct {
@@ -406,7 +406,7 @@ static void configurations(void)
 	eesp_sender_free(s);
 }
 
-/* Tables come and go without a trace. */
+/* Tables that are freed give all memory back. */
 static void memory_comes_back(void)
 {
 	eesp_sender *s = new_sender(group, 0, 0);
@@ -443,13 +443,14 @@ static void forked(void)
 	seal_row(s, 1);
 	in_child(in_forked_child);
 	eesp_pkt p = copy_of(0, copies[0]);
-	SAME(eesp_open_burst(parents, &p, 1), 1); /* the child has not had it */
+	SAME(eesp_open_burst(parents, &p, 1), 1); /* the child did not open it */
 	SAME(replay_stats(parents).windows, 1);
 	eesp_receiver_free(parents);
 	eesp_sender_free(s);
 }
 
-/* By time: each packet once, nothing across a restart, the heir goes on; what does not fit is refused. */
+/* By time: each packet opens once, also after a restart; an heir goes on with the table;
+ * configurations that do not fit are refused. */
 static void by_time(void)
 {
 	eesp_group_config gc = EESP_GROUP_CONFIG_INIT;
@@ -472,7 +473,7 @@ static void by_time(void)
 	uint8_t kept[EESP_MAX_SEALED_LEN(8)], room[EESP_MAX_SEALED_LEN(8)];
 	uint32_t len = 0;
 	int status = EESP_ERR_STALE;
-	for (int i = 0; i < 5000 && status == EESP_ERR_STALE; i++) { /* nothing opens for 5 ms */
+	for (int i = 0; i < 5000 && status == EESP_ERR_STALE; i++) { /* for the first 5 ms nothing opens */
 		eesp_pkt p = packet(kept + EESP_MAX_HEADER, 8, EESP_MAX_HEADER, EESP_ICV_LEN);
 		SAME(eesp_seal_burst(s, &p, 1), 1);
 		CHECK(p.tsc >> 28 <= (uint64_t)time(NULL) && p.tsc >> 28 >= (uint64_t)time(NULL) - 10);
@@ -506,7 +507,7 @@ static void by_time(void)
 	rc.replay_window = 64;
 	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_new(&g, 1, &rc, &x));
 	rc.replay_window = 0;
-	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_new(&group, 1, &rc, &x)); /* whose counters are no times */
+	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_new(&group, 1, &rc, &x)); /* counters of this group are not times */
 	rc.replay_mode = 2;
 	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_new(&g, 1, &rc, &x));
 	sc.counter_mode = EESP_COUNTER_EXPLICIT;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A sender is killed (SIGKILL) in the midst of sending, again and again. It
- * tells every (ID, Epoch | Counter) through a pipe; none may come twice.
+ * A sender is killed (SIGKILL) while it seals, many times. It writes each pair of ID and
+ * Epoch | Counter to a pipe. No pair may come twice.
  */
 #include "test.h"
 
@@ -11,14 +11,14 @@ enum { KILLS = 40, BURST = 32, SENDERS = 2 };
 
 struct used { uint64_t id, tsc; };
 
-/* The sending process: two senders that share one ID, as one process may. */
+/* The process that is killed: two senders share one ID, as a process may do. */
 _Noreturn static void sends(int clock, const char *state)
 {
 	eesp_group *g = new_group(0, EESP_LEVELS_ZONE);
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 	eesp_sender *s[SENDERS];
 	c.id = 7;
-	c.rate_log2 = 17; /* slower than this sends, so that it would run into the next one's counters */
+	c.rate_log2 = 17; /* below the rate of packets here: without a limit they would use the next process's counters */
 	if (!clock) {
 		c.rate_log2 = 0;
 		c.counter_mode = EESP_COUNTER_RESERVED;
@@ -37,10 +37,10 @@ _Noreturn static void sends(int clock, const char *state)
 		size_t n = 0;
 		for (size_t i = 0; i < BURST; i++) {
 			if (p[i].status != EESP_OK) {
-				SAME(p[i].status, EESP_ERR_CLOCK); /* faster than the clock: later */
+				SAME(p[i].status, EESP_ERR_CLOCK); /* ahead of the clock: try later */
 				continue;
 			}
-			const uint8_t *h = p[i].out; /* what went out, not what the library says did */
+			const uint8_t *h = p[i].out; /* read from the packet, not from the descriptor */
 			u[n].id = (uint64_t)h[4] << 24 | (uint64_t)h[5] << 16 | (uint64_t)h[6] << 8 | h[7];
 			u[n].tsc = 0;
 			for (int k = 8; k < 16; k++)
@@ -49,7 +49,7 @@ _Noreturn static void sends(int clock, const char *state)
 		}
 		SAME(n, good);
 		if (n && write(STDOUT_FILENO, u, n * sizeof *u) != (ssize_t)(n * sizeof *u))
-			_exit(1); /* nobody reads any more */
+			_exit(1); /* the reader is gone */
 	}
 }
 
@@ -78,7 +78,7 @@ static void killed_often(const char *mode, const char *state)
 		CHECK(posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ) == 0);
 		posix_spawn_file_actions_destroy(&actions);
 		close(fd[1]);
-		/* Some bursts, another number every time; then the rest of the pipe. */
+		/* Read some bursts, of a different number each time; after the kill, the rest of the pipe. */
 		size_t want = (size_t)(1 + kill_no * 37 % 150) * BURST, got = 0;
 		int alive = 1;
 		for (;;) {
@@ -118,7 +118,7 @@ static void killed_with_state_file(void)
 	CHECK(mkdtemp(dir) != NULL);
 	snprintf(state, sizeof state, "%s/counter", dir);
 	killed_often("reserved", state);
-	snprintf(lock, sizeof lock, "%s.lock", state); /* that of the last one, which was killed */
+	snprintf(lock, sizeof lock, "%s.lock", state); /* left by the last process, which was killed */
 	CHECK(unlink(lock) == 0 && unlink(state) == 0 && rmdir(dir) == 0);
 }
 

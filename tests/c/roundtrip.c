@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What is sealed opens again, however it is placed and however many there are. */
+/* Sealed packets open again, wherever they lie and however many they are. */
 #include "test.h"
 
 #define MAX_BURST 1000
@@ -8,7 +8,7 @@
 static uint8_t (*rooms)[ROOM];
 static eesp_pkt pkts[MAX_BURST], opened[MAX_BURST];
 
-/* Payload length, COffset and IOffset of packet i: all kinds. */
+/* Payload length, COffset and IOffset of packet i, of all kinds. */
 static uint32_t length_of(size_t i) { return (uint32_t)((i * 53 + 7) % 301) * (i % 97 != 5); }
 static uint8_t coffset_of(size_t i)
 {
@@ -134,12 +134,12 @@ static void elsewhere(void)
 		SAME(eesp_open_burst(k.receiver, &q, 1), 1);
 		CHECK(q.out == back && q.out_len == len && filled(back, i, len));
 		CHECK(all_are(back + len, sizeof back - len, CANARY));
-		CHECK(memcmp(copy, out, sizeof copy) == 0); /* the source stays as it was */
+		CHECK(memcmp(copy, out, sizeof copy) == 0); /* the source is not changed */
 	}
 	free_kit(&k);
 }
 
-/* Overlap in part is refused; a payload that stays where it is, is not. */
+/* Buffers that overlap in part are refused, except if the payload stays in its place. */
 static void overlap(void)
 {
 	struct kit k = new_kit(EESP_AEAD_AES_128_GCM, EESP_V_ID);
@@ -218,13 +218,13 @@ static void chained(void)
 				SAME(p.len, len);
 				SAME(p.out_len, header + len + EESP_ICV_LEN);
 				check_header(&p, all_v[v], header, NULL);
-				for (uint16_t i = 0; i < count; i++) { /* nothing beside */
+				for (uint16_t i = 0; i < count; i++) { /* nothing is written beside the segments */
 					uint32_t from = i == 0 ? 200 - header : 200;
 					uint32_t to = 200 + (uint32_t)iov[i].len + (i == count - 1 ? EESP_ICV_LEN : 0);
 					CHECK(all_are(room[i], from, CANARY));
 					CHECK(all_are(room[i] + to, 1500 - to, CANARY));
 				}
-				/* Linear, it is a packet like any other. */
+				/* Copied to one buffer, it opens. */
 				uint8_t linear[2300];
 				memcpy(linear, p.out, header);
 				for (uint16_t i = 0; i < count; i++, done += shapes[x][i - 1])
@@ -233,7 +233,7 @@ static void chained(void)
 				eesp_pkt q = packet(linear, p.out_len, 0, 0);
 				SAME(eesp_open_burst(k.receiver, &q, 1), 1);
 				CHECK(q.out_len == len && filled(q.out, x, len));
-				/* And chained, with the header in the first segment. */
+				/* It opens in segments, if the header is in the first one. */
 				iov[0].base = p.out;
 				iov[0].len += header;
 				iov[count - 1].len += EESP_ICV_LEN;
@@ -253,7 +253,7 @@ static void chained(void)
 	}
 }
 
-/* Opening takes any cut, as long as the header lies in the first segment. */
+/* A packet may be cut anywhere to be opened, if the header is in the first segment. */
 static void cuts(void)
 {
 	struct kit k = new_kit(EESP_AEAD_AES_128_GCM, EESP_V_ID);
@@ -315,9 +315,9 @@ static void chained_refused(void)
 	free_kit(&k);
 }
 
-/* ---- Refusals in the midst of a burst ---- */
+/* ---- Bad packets in a burst ---- */
 
-/* Every third packet of a burst is bad; the others do not notice. */
+/* Every third packet of a burst is bad; the others are not affected. */
 static void mixed(void)
 {
 	struct kit k = new_kit(EESP_AEAD_AES_256_GCM, EESP_V_LONG_ID);
@@ -327,7 +327,7 @@ static void mixed(void)
 	for (size_t i = 0; i < N; i++) {
 		memset(rooms[i], CANARY, ROOM);
 		pkts[i] = packet(rooms[i] + 200, 80, header, EESP_ICV_LEN);
-		pkts[i].id = pkts[i].tsc = 7; /* of an earlier burst */
+		pkts[i].id = pkts[i].tsc = 7; /* as if from an earlier burst */
 		fill(pkts[i].data, i, 80);
 		want[i] = EESP_OK;
 		if (i % 3)
@@ -354,7 +354,7 @@ static void mixed(void)
 		}
 		opened[i] = sealed(&pkts[i]);
 		uint8_t *h = pkts[i].out;
-		switch (i % 9) { /* damage some of those as well */
+		switch (i % 9) { /* damage some of the good ones */
 		case 1: h[header + 3] ^= 1; want[i] = EESP_ERR_AUTH; break;
 		case 2: h[header + 80] ^= 0x80; want[i] = EESP_ERR_AUTH; break;
 		case 4: h[header - 1] ^= 1; want[i] = EESP_ERR_AUTH; break;
@@ -383,7 +383,7 @@ static void mixed(void)
 	free_kit(&k);
 }
 
-/* Every single changed bit makes a packet that does not open. */
+/* A packet does not open if any one bit is changed. */
 static void tampered(void)
 {
 	struct kit k = new_kit(EESP_AEAD_AES_128_GCM, EESP_V_ID);
@@ -438,7 +438,7 @@ static void proxies(void)
 				SAME(eesp_seal_burst(a, pkts, n), n);
 				for (size_t i = 0; i < n; i++) {
 					opened[i] = sealed(&pkts[i]);
-					opened[i].headroom = i % 2 ? more : UINT32_MAX - (uint32_t)i; /* "enough" */
+					opened[i].headroom = i % 2 ? more : UINT32_MAX - (uint32_t)i; /* the caller says: enough */
 					opened[i].tailroom = i % 2 ? 0 : UINT32_MAX - (uint32_t)i;
 					opened[i].out_addr = &other;
 					if (place) {
@@ -477,7 +477,7 @@ static void proxies(void)
 		}
 }
 
-/* What a proxy refuses: forged packets, and good ones without room (zeroed). */
+/* A proxy refuses forged packets, and good ones without room, which it zeroes. */
 static void proxy_refuses(void)
 {
 	struct kit k = new_kit(EESP_AEAD_AES_128_GCM, EESP_V_ID);
@@ -512,8 +512,8 @@ static void proxy_refuses(void)
 	free_kit(&k);
 }
 
-/* A proxy whose receiver, or sender, was freed before it refuses packets, and reads nothing of what
- * the memory is used for now. */
+/* If a proxy's receiver or sender was freed first, the proxy refuses packets, and does not
+ * take for them what is in the memory now. */
 static void proxy_outlives(void)
 {
 	for (int both = 1; both <= 3; both++) {
@@ -597,7 +597,7 @@ static void known_sealing(void)
 	uint64_t index[3] = { 7, 8, 9 };
 	uint8_t values[3][EESP_ROOT_KEY_LEN];
 	unhex(der, zone_der);
-	for (int i = 0; i < 3; i++) /* the same values as in zone_der, another ID */
+	for (int i = 0; i < 3; i++) /* the values of zone_der with another ID */
 		memcpy(values[i], der + 36 + 34 * i, sizeof values[i]);
 	unhex(id, "6a758c4b260e11ac1019d275aeb1e0cd19ac522f602b98014edf27c9c35968f5");
 	WORKS(eesp_group_set_root_key(g, EESP_LEVEL_ZONE, id, 32, index, RING(values)));
@@ -634,9 +634,8 @@ static void known_sealing(void)
 	eesp_group_free(g);
 }
 
-/* psp: what is behind a header's IV, hidden wholly, by half, or not at all; in
- * place it is in front of the payload when that is open, and with the flag it
- * is part of it. */
+/* psp: a header's extension, encrypted wholly, in part, or not at all. Opened in place it
+ * lies in front of the payload; with EESP_PKT_EXTENSION it is part of the payload. */
 static void psp_extension(void)
 {
 	static const uint8_t extra[24] = "a cookie, and 2 others..", payload[20] = "a payload of twenty.";
@@ -668,7 +667,7 @@ static void psp_extension(void)
 			size_t clear = 4u * offset < n ? 4u * offset : n;
 			CHECK(memcmp(buf + 16, extra, clear) == 0);
 			CHECK(clear == n || memcmp(buf + 16 + clear, extra + clear, n - clear) != 0);
-			buf[2] |= 0xC0; /* the sender's are 0, and they are authenticated */
+			buf[2] |= 0xC0; /* bits that senders set to 0; they are authenticated */
 			memcpy(copy, buf, sizeof buf);
 			eesp_pkt q = sealed(&p);
 			SAME(eesp_open_burst(receiver, &q, 1), 0);

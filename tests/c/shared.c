@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Packets in memory that somebody else writes meanwhile (vhost-user, shared
- * rings): what is decrypted is what was authenticated, and what was sealed is
- * what the ICV is for. So each octet is read once, and what was written is not
- * read again. Nothing here depends on luck: the packet lies on pages that cannot
- * be touched, each access faults, is let through alone, and then the other party
- * has its turn.
+ * Packets in memory that another party may write at the same time (vhost-user, shared
+ * rings). The library decrypts the octets that it authenticated, and the ICV is that of the
+ * octets it sealed. So it reads each octet once, and does not read what it has written.
+ * The test does not depend on timing: pages of the packet cannot be accessed, so each
+ * access faults. The handler allows this one access, and then the other party writes.
  */
 #include "test.h"
 
@@ -26,15 +25,15 @@ int main(void)
 
 enum { MOST = 8192, PAGE = 4096, STEP = 1 << 8 /* the flag that traps behind an instruction */ };
 
-/* A page in the middle of memory is watched; packets lie so that few octets of
- * theirs are on it, since an access takes some microseconds. */
+/* A page in the middle of memory is watched. Only a few octets of a packet are on it,
+ * since an access takes some microseconds. */
 static struct {
 	uint8_t *memory, *page; /* MOST octets before the page and behind it */
 	int on, writing;
 	size_t reads, writes;
-	size_t turn;            /* the other party's: behind that read, from 1 on */
-	uint8_t *target;        /* changes then */
-	int scramble;           /* change all that is there, behind each write */
+	size_t turn;            /* the other party writes after the read of this number, from 1 on */
+	uint8_t *target;        /* the octet that it changes */
+	int scramble;           /* it changes all octets of the page after each write */
 } watch;
 
 static void touchable(int yes)
@@ -48,7 +47,7 @@ static void on_fault(int s, siginfo_t *i, void *context)
 	ucontext_t *c = context;
 	uint8_t *at = i->si_addr;
 	if (!watch.on || at < watch.page || at >= watch.page + PAGE) {
-		signal(s, SIG_DFL); /* a fault of its own, which happens again */
+		signal(s, SIG_DFL); /* a real fault, which happens again */
 		return;
 	}
 	watch.writing = (int)(c->uc_mcontext.gregs[REG_ERR] >> 1 & 1);
@@ -94,7 +93,7 @@ static eesp_keyset *set;
 static uint8_t contexts[JOBS][16], clear[JOBS][MOST], text[JOBS][MOST], tags[JOBS][16], result[MOST];
 static const uint8_t aad[20] = "header of 20 octets";
 
-/* Where n octets are to lie so that octet at is on the page, with few others. */
+/* The place for n octets of which octet at, and few others, are on the page. */
 static uint8_t *placed(uint32_t n, uint32_t at)
 {
 	return at < n / 2 ? watch.page + PAGE - 1 - at - n % 5 : watch.page + n % 5 - at;
@@ -119,9 +118,9 @@ static size_t open(int fresh, uint32_t aead, eesp_job *j, size_t n)
 	return fresh ? eesp_kdf_open(kdf, aead, contexts[0], j, n) : eesp_keyset_open(set, j, n);
 }
 
-/* One job of n opens from watched memory to elsewhere, while octet at of it
- * changes behind each read that may have taken it; both ways round. Returns how
- * many openings were genuine. */
+/* Opens one job of n from watched memory to elsewhere. Octet at of it changes after one of
+ * the reads: once from right to wrong and once from wrong to right, for each read. Returns
+ * how many times the job was authentic. */
 static int opened_while_written(int fresh, uint32_t aead, size_t n, uint32_t len, uint32_t at)
 {
 	eesp_job j[JOBS];
@@ -129,7 +128,7 @@ static int opened_while_written(int fresh, uint32_t aead, size_t n, uint32_t len
 	size_t victim = n - 1, genuine = 0;
 
 	for (int flipped = 0; flipped < 2; flipped++) {
-		/* turn 0: nobody writes, which tells how many there are. */
+		/* Turn 0: the other party does not write, and reads are counted. */
 		for (size_t turn = 0, turns = 0; turn <= turns; turn++) {
 			for (size_t i = 0; i < n; i++)
 				memcpy(text[i], clear[i], len);
@@ -186,7 +185,7 @@ static void each(void (*f)(int fresh, uint32_t aead, size_t n))
 
 static void open_jobs(int fresh, uint32_t aead, size_t n)
 {
-	static size_t phase; /* over all calls each backend gets each length */
+	static size_t phase; /* calls take different lengths; together each backend gets all */
 	for (size_t x = phase++ % 12; x < COUNT(lengths); x += 12) {
 		uint32_t len = lengths[x], at[] = { 0, len - 1, len / 2 };
 		for (size_t i = 0; i < (len < 300 ? 3 : 2); i++)
@@ -194,7 +193,7 @@ static void open_jobs(int fresh, uint32_t aead, size_t n)
 	}
 }
 
-/* All that was written is changed behind each write: the ICV is for what was sealed. */
+/* The other party changes the output after each write: the ICV must be that of the octets that were sealed. */
 static void seal_jobs(int fresh, uint32_t aead, size_t n)
 {
 	static size_t phase;
@@ -222,7 +221,7 @@ static void seal_jobs(int fresh, uint32_t aead, size_t n)
 static void jobs_are_opened_as_they_were_read(void) { each(open_jobs); }
 static void jobs_are_sealed_as_they_were_written(void) { each(seal_jobs); }
 
-/* ---- Packets: to elsewhere, and in segments ---- */
+/* ---- Packets: not in place, and in segments ---- */
 
 static void packets(int chained)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Signals of the process go to the program's threads, not to the library's. */
+/* Signals to the process are delivered to the program's threads, not to the library's. */
 #include "test.h"
 
 #include <pthread.h>
@@ -14,7 +14,7 @@ static void note(int sig)
 	on_thread = gettid() == getpid() ? 1 : 2;
 }
 
-/* Blocked in all of the program's threads, a signal waits for signalfd. */
+/* A signal that all of the program's threads block waits for signalfd. */
 static void waits_for_signalfd(void)
 {
 	sigset_t set;
@@ -31,7 +31,7 @@ static void waits_for_signalfd(void)
 	close(fd);
 }
 
-/* A handler runs on a thread of the program's. */
+/* A handler runs on one of the program's threads. */
 static void handler_runs_here(void)
 {
 	struct sigaction a = { .sa_handler = note, .sa_flags = SA_ONSTACK };
@@ -45,7 +45,7 @@ static void handler_runs_here(void)
 	}
 }
 
-/* The program's own mask is as it was. */
+/* The program's signal mask is not changed. */
 static void mask_is_kept(void)
 {
 	sigset_t set;

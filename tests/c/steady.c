@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Nothing grows: neither with bursts, nor with objects that come and go. */
+/* Memory does not grow with bursts, nor with objects that are made and freed. */
 #include "test.h"
 
 #include <malloc.h>
 
-/* A thread that the runtime starts meanwhile takes some of the heap; a block of malloc's (32 octets) that is lost each
- * time would take more: in 3600 rounds of bursts 115 KB, in 900 rounds of objects 28 KB. */
+/* HEAP_SLACK is for threads that the runtime starts meanwhile. One lost block of malloc (32 octets) a round would be
+ * more: 115 KB in 3600 rounds of bursts, 28 KB in 900 rounds of objects. */
 enum { BURST = 64, KIB_OF_SLACK = 4096, HEAP_SLACK = 16 << 10 };
 
 static void bursts(void)
@@ -21,7 +21,7 @@ static void bursts(void)
 		SAME(eesp_seal_burst(k.sender, p, BURST), BURST);
 		for (size_t i = 0; i < BURST; i++) {
 			p[i] = sealed(&p[i]);
-			if (round % 8 == 0 && i % 2) /* refused ones as well */
+			if (round % 8 == 0 && i % 2) /* some packets are refused */
 				((uint8_t *)p[i].data)[p[i].len - 1] ^= 1;
 		}
 		SAME(eesp_open_burst(k.receiver, p, BURST), round % 8 ? BURST : BURST / 2);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Under a seccomp filter that is made of the list in docs/dataplane.md
- * (syscalls.h, which run.sh writes): what is not in it is not needed. And what may
- * be refused is a status then. Not linked with the library, whose path is the argument.
+ * Runs the library under a seccomp filter made from the list in docs/dataplane.md
+ * (syscalls.h, which run.sh writes): it needs no other system calls. Where a call may be
+ * refused, the library returns a status. The program is not linked with the library,
+ * whose path is its argument.
  */
 #include "test.h"
 
@@ -20,7 +21,7 @@ enum { AT_LOAD = 1, LATER = 2, STATE = 4, TIME = 8, TEST_ITSELF = 16 };
 
 static const struct { int when; long number; } listed[] = {
 #include "syscalls.h"
-	/* what the tests here call by themselves */
+	/* calls of the test itself */
 	{ TEST_ITSELF, SYS_write }, { TEST_ITSELF, SYS_exit_group }, { TEST_ITSELF, SYS_rt_sigreturn },
 };
 
@@ -58,7 +59,7 @@ static void apply(struct sock_filter *f, size_t n)
 	CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &p) == 0);
 }
 
-/* From here on only what is listed for one of those times. */
+/* Allows only the calls that are listed for these times. */
 static void only(int when)
 {
 	static struct sock_filter f[COUNT(listed) + 3];
@@ -78,7 +79,7 @@ static void only(int when)
 	apply(f, n);
 }
 
-/* That one fails with EPERM from here on. */
+/* This call fails with EPERM from now on. */
 static void without(long number)
 {
 	struct sock_filter f[] = {
@@ -132,7 +133,7 @@ static void *of_a_thread(void *arg)
 	return arg;
 }
 
-/* All that there is, in amounts that have garbage collected and memory taken. */
+/* Uses everything, so often that the runtime collects garbage and allocates memory. */
 static void use(void)
 {
 	set_up();
@@ -180,7 +181,7 @@ static void listed_is_enough_later(void)
 	use();
 }
 
-/* A sender whose counters are in a file of that name; its ID is locked if there is a directory for that. */
+/* Makes a sender with a state file of that name, and with locks on its ID if there is a directory for them. */
 static int of_a_file(const char *name, const char *locks, eesp_sender **s)
 {
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
@@ -209,7 +210,7 @@ static void with_a_state_file(void)
 	}
 }
 
-/* The epoch is fixed: its start is kept in the directory, too. */
+/* With a fixed epoch the directory also has a file with its start. */
 static void with_a_lock_directory(void)
 {
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
@@ -236,7 +237,7 @@ static void with_a_lock_directory(void)
 	}
 }
 
-/* Each call that files need is refused in turn: a status, and nothing sealed above what was written. */
+/* Each system call for files is refused in turn: the library returns a status, and seals nothing above the mark. */
 static void files_refused(void)
 {
 	for (size_t i = 0; i < COUNT(listed); i++) {
@@ -253,7 +254,7 @@ static void files_refused(void)
 			load();
 			set_up();
 			packets(k.s);
-			if (listed[i].number == SYS_write) /* the test says by it what is wrong */
+			if (listed[i].number == SYS_write) /* the test needs it to say what is wrong */
 				_exit(0);
 			without(listed[i].number);
 			int st = of_a_file(state, name, &s);
@@ -270,7 +271,7 @@ static void files_refused(void)
 	}
 }
 
-/* Nobody says whether the clock is right: there is no receiver, unless it is trusted. */
+/* If adjtimex cannot say whether the clock is right, there is no receiver, unless flags say to trust the clock. */
 static void by_time(int when, uint32_t flags, int want)
 {
 	eesp_group_config gc = EESP_GROUP_CONFIG_INIT;
@@ -300,7 +301,7 @@ static void by_time(int when, uint32_t flags, int want)
 	if (want != EESP_OK)
 		return;
 	eesp_pkt q = { .status = EESP_ERR_STALE };
-	for (int i = 0; i < 1000 && q.status == EESP_ERR_STALE; i++) { /* sent in its first moments */
+	for (int i = 0; i < 1000 && q.status == EESP_ERR_STALE; i++) { /* sent just after the receiver was made */
 		struct timespec ms = { 0, 1000000 };
 		nanosleep(&ms, NULL);
 		eesp_pkt p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
@@ -317,12 +318,12 @@ static void listed_is_enough_by_time(void) { by_time(TIME, EESP_RECEIVER_CLOCK_T
 static void nobody_says_what_time_it_is(void) { by_time(0, 0, EESP_ERR_CLOCK); }
 static void nobody_need_say_it(void) { by_time(0, EESP_RECEIVER_CLOCK_TRUSTED, EESP_OK); }
 
-/* The listed ones are needed, then: the filter does refuse. */
+/* The filter refuses calls at all. */
 static void filter_refuses(void)
 {
 	pid_t pid = fork();
 	if (pid == 0) {
-		CHECK(freopen("/dev/null", "w", stdout) != NULL && dup2(fileno(stdout), 1) == 1); /* it says what was refused */
+		CHECK(freopen("/dev/null", "w", stdout) != NULL && dup2(fileno(stdout), 1) == 1); /* discards the report of the refused call */
 		only(LATER);
 		syscall(SYS_getppid);
 		_exit(0);
@@ -352,7 +353,7 @@ static void no_random_numbers(void)
 	load();
 	set_up();
 	without(SYS_getrandom);
-	/* A newer kernel's vDSO gives them without a call. */
+	/* The vDSO of newer kernels gives random octets without a call. */
 	int st = F(eesp_group_generate_root_key)(k.g, EESP_LEVEL_USER, root_id, 32);
 	CHECK(st == EESP_OK || st == EESP_ERR_UNSUPPORTED);
 	SAME(F(eesp_group_rotate)(k.g, EESP_LEVEL_ZONE, 3, NULL), st);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the tests of the C ABI share. A program calls TEST for each of its
- * tests; the first check that fails says where and ends it.
+ * Shared by the tests of the C ABI. A program calls TEST for each of its tests. The first
+ * check that fails prints its place and ends the program.
  */
 #ifndef TEST_H
 #define TEST_H
@@ -92,7 +92,7 @@ static inline void root_value(uint8_t value[EESP_ROOT_KEY_LEN], int level, int g
 		value[i] = (uint8_t)(37 * level + 101 * generation + 7 * i + 1);
 }
 
-/* Puts the root key of a level in place: indices 10, 11, 12. */
+/* Sets the root key of a level, with indices 10, 11 and 12. */
 static inline void set_root_key(eesp_group *g, int level)
 {
 	const uint64_t index[3] = { 10, 11, 12 };
@@ -102,7 +102,7 @@ static inline void set_root_key(eesp_group *g, int level)
 	WORKS(eesp_group_set_root_key(g, level, root_id, ROOT_ID_LEN, index, RING(value)));
 }
 
-/* A group with root keys at a set of levels, the same ones every time. */
+/* A group with root keys at a set of levels; every call sets the same keys. */
 static inline eesp_group *new_group(uint32_t aead, unsigned levels)
 {
 	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
@@ -115,7 +115,7 @@ static inline eesp_group *new_group(uint32_t aead, unsigned levels)
 	return g;
 }
 
-/* The configuration of a sender that counts from 0, under an ID of its own. */
+/* The configuration of a sender that counts from 0, with an ID that no other one has. */
 static inline eesp_sender_config explicit_config(uint8_t v)
 {
 	static uint64_t id = 1000;
@@ -136,7 +136,7 @@ static inline eesp_sender *new_sender(eesp_group *g, uint8_t v, uint32_t flags)
 	return s;
 }
 
-/* A group of profile psp with keys in both slots, the same ones every time. */
+/* A group of profile psp with keys in both slots; every call sets the same keys. */
 static inline eesp_group *new_psp_group(void)
 {
 	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
@@ -168,7 +168,7 @@ static inline eesp_receiver *new_receiver(eesp_group *g)
 	return r;
 }
 
-/* Everything at once, for tests that just need something that works. */
+/* A group with a sender and a receiver, for tests that only need objects that work. */
 struct kit {
 	eesp_group *group;
 	eesp_sender *sender;
@@ -236,7 +236,7 @@ static inline eesp_pkt packet(void *data, uint32_t n, uint32_t headroom, uint32_
 	return p;
 }
 
-/* The sealed packet p describes, as one to open. */
+/* Describes the sealed packet of p, to open it. */
 static inline eesp_pkt sealed(const eesp_pkt *p)
 {
 	eesp_pkt q = packet(p->out, p->out_len, 0, 0);
@@ -260,7 +260,7 @@ static inline int one_packet(eesp_sender *s, eesp_receiver *r)
 
 /* ---- Processes ---- */
 
-/* Waits for a process, which must end well. */
+/* Waits for a process, which must end with status 0. */
 static inline void ends_well(pid_t pid)
 {
 	int status;
@@ -272,15 +272,15 @@ static inline void ends_well(pid_t pid)
 	}
 }
 
-/* System calls go through an emulator. QEMU 7.2's says that madvise worked, and does nothing. */
+/* Whether an emulator makes the system calls. QEMU 7.2 ignores madvise and reports success. */
 static inline int emulated(void)
 {
 	const char *runner = getenv("EESP_RUNNER");
 	return runner && *runner;
 }
 
-/* What starts this program anew: itself, or the emulator that EESP_RUNNER names
- * with its options, and then its arguments, to NULL. */
+/* The command that starts this program anew: the program, or the emulator in EESP_RUNNER
+ * with its options and the program; then the arguments, up to NULL. */
 static inline char **self_command(const char *const *arguments)
 {
 	static char words[1024], self[PATH_MAX], *argv[32];
@@ -323,7 +323,7 @@ static inline void in_child(void (*f)(void))
 	ends_well(pid);
 }
 
-/* A number in /proc/self/status, in the unit that it has there. */
+/* A number in /proc/self/status, in the unit of that file. */
 static inline long proc_status(const char *name)
 {
 	char line[256];
@@ -338,10 +338,10 @@ static inline long proc_status(const char *name)
 	return n;
 }
 
-/* ---- Memory between pages that cannot be touched ---- */
+/* ---- Memory between pages without access ---- */
 
 struct guarded {
-	uint8_t *start, *end; /* of what can be */
+	uint8_t *start, *end; /* of the memory between */
 };
 
 static inline struct guarded guarded(size_t n)
@@ -355,13 +355,13 @@ static inline struct guarded guarded(size_t n)
 	return (struct guarded){ m + page, m + page + n };
 }
 
-/* Makes it readable only, or writable again. */
+/* Makes the memory read-only, or writable again. */
 static inline void read_only(struct guarded g, int yes)
 {
 	CHECK(mprotect(g.start, (size_t)(g.end - g.start), yes ? PROT_READ : PROT_READ | PROT_WRITE) == 0);
 }
 
-/* A copy of n octets that end where the memory does, and cannot be written. */
+/* A read-only copy of n octets, at the end of the memory. */
 static inline const void *read_only_copy(const void *from, size_t n)
 {
 	struct guarded g = guarded(n ? n : 1);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Many threads on the same objects, while keys rotate; threads that come and
- * go. With the argument "unpin", for programs loaded while only one CPU was
- * allowed: all of them are allowed again before the tests run.
+ * Many threads use the same objects while keys rotate; threads start and end. With the
+ * argument "unpin", the program is loaded while only one CPU is allowed, and allows all
+ * CPUs again before the tests run.
  */
 #include "test.h"
 
@@ -45,8 +45,8 @@ static void *traffic(void *arg)
 	return NULL;
 }
 
-/* Rotates; between two rotations every thread opens what it had sealed before
- * the first, so that no packet falls behind. */
+/* Rotates. Between two rotations every thread opens the packets that it sealed before the
+ * first one, so that no packet needs a key that is gone. */
 static void rotate(void)
 {
 	for (uint64_t index = 13; running > 0; index++) {
@@ -96,7 +96,7 @@ static void rounds_of_threads(int at_once, int times)
 	}
 }
 
-/* A thread that ends gives its memory back. */
+/* When a thread ends, its memory is used again. */
 static void memory_comes_back(void)
 {
 	rounds_of_threads(32, 1);
@@ -110,8 +110,8 @@ static void memory_comes_back(void)
 	CHECK(proc_status("Threads") < 64);
 }
 
-/* The destructor of a program's own thread-specific data may run after the
- * library's, and call in. */
+/* The destructor of a program's thread-specific data may run after the library's, and
+ * call the library. */
 static pthread_key_t key;
 static atomic_int destroyed;
 
@@ -141,10 +141,10 @@ static void late_call(void)
 			CHECK(pthread_join(t[i], NULL) == 0);
 	}
 	SAME(destroyed, 10 * THREADS);
-	CHECK(proc_status("VmLck") <= locked + 512); /* nor is that lost */
+	CHECK(proc_status("VmLck") <= locked + 512); /* locked memory of those calls is used again too */
 }
 
-/* Objects are made and freed by threads that do not know of each other. */
+/* Threads make and free objects independently. */
 static void *makes_objects(void *arg)
 {
 	for (int i = 0; i < 20; i++) {
