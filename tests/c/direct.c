@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Packets that the library takes without a cgo call (libeesp/direct.c):
- * what comes of them is what the general path makes of the same packets. The program
- * is linked with the library's inner names: it asks how many packets were the
- * engine's, and takes an object's plan away, so that all are.
+ * The fast path (libeesp/direct.c) gives the same results as the general path in Go. The
+ * program is linked with the library's internal symbols: it asks how many packets went to
+ * Go, and removes an object's plan, so that all packets of the object go to Go.
  */
 #include "test.h"
 
@@ -24,7 +23,7 @@ static uint32_t any(uint32_t below)
 	return (uint32_t)(((uint64_t)seed * below) >> 32);
 }
 
-/* Two of a kind: packets go directly through one, and through Go in the other. */
+/* Two sides with equal objects: packets of the first take the fast path, of the second go to Go. */
 static struct side {
 	eesp_sender *sender;
 	eesp_receiver *receiver;
@@ -34,20 +33,20 @@ static struct side {
 	size_t good;
 } side[2];
 
-/* What the packets of the sides are like. */
+/* The form of the packets of both sides. */
 static struct {
-	uint32_t lead, tail; /* octets in front of a header, and most behind a payload */
+	uint32_t lead, tail; /* octets of the prefix, and the most behind a payload */
 	int ip;		     /* payloads are IP packets */
 	int other;	     /* a profile other than stateless */
 	uint16_t flags;	     /* of descriptors */
-	eesp_group *const *groups; /* whose keys count */
+	eesp_group *const *groups; /* their keys' counts are compared */
 	size_t group_count;
-	int each;  /* keys are derived for packets */
-	int alike; /* and packets that are alike go together in Go */
-	int kept;  /* a plan has the sender's only key */
+	int each;  /* keys are derived for each packet */
+	int alike; /* Go takes equal headers in runs */
+	int kept;  /* the plan has the sender's only key */
 } form = { .tail = EESP_ICV_LEN };
 
-/* Has all packets of a side be Go's, until keys change. */
+/* Removes the plans of a side: until keys change, all its packets go to Go. */
 static void engine_only(struct side *x)
 {
 	*direct_seal_plan(x->sender) = NULL;
@@ -76,7 +75,7 @@ static eesp_receiver *new_careful_receiver(eesp_group *const *groups, size_t n, 
 	return r;
 }
 
-/* What all keys of all groups have counted. */
+/* The sum of the counts of all keys of all groups. */
 static eesp_usage usage_now(void)
 {
 	eesp_usage sum = { 0 }, u;
@@ -132,7 +131,7 @@ static void free_sides(void)
 struct burst {
 	size_t n;
 	uint32_t len[MOST], source[MOST], slack[MOST];
-	uint8_t place[MOST]; /* 0: in place, 1: elsewhere, 2: elsewhere, the payload where it belongs */
+	uint8_t place[MOST]; /* 0: in place, 1: elsewhere, 2: to be sealed elsewhere, with the payload in its place there */
 	uint8_t fault[MOST], forged[MOST];
 };
 
@@ -169,7 +168,7 @@ static void source(eesp_pkt *p, uint32_t n)
 	p->addr.dst[15] = (uint8_t)n;
 }
 
-/* A payload, and whether it is one. */
+/* Writes payload number x, or compares with it. */
 static void payload(uint8_t *to, size_t x, uint32_t n)
 {
 	fill(to, x, n);
@@ -187,7 +186,7 @@ static int is_payload(const uint8_t *p, size_t x, uint32_t n)
 	return memcmp(p, want, n) == 0;
 }
 
-/* Describes the burst's packets to seal. */
+/* Describes the packets of a burst, to seal them. */
 static void to_seal(struct side *x, const struct burst *b, uint32_t header)
 {
 	static const uint8_t nothing[1];
@@ -224,7 +223,7 @@ static void to_seal(struct side *x, const struct burst *b, uint32_t header)
 	}
 }
 
-/* What a burst wrote is the same on both sides, but for the senders' IDs. */
+/* Both sides have the same results, except for the senders' IDs. */
 static void same_results(size_t n)
 {
 	SAME(side[0].good, side[1].good);
@@ -235,7 +234,7 @@ static void same_results(size_t n)
 		SAME(a->out == NULL, b->out == NULL);
 		SAME(a->coffset, b->coffset);
 		SAME(a->ioffset, b->ioffset);
-		if (a->status != EESP_ERR_REPLAY) /* eesp: it may be found out before or after that is decrypted */
+		if (a->status != EESP_ERR_REPLAY) /* eesp: a replay may be found before or after this is decrypted */
 			SAME(a->next_header, b->next_header);
 		SAME(a->tsc, b->tsc);
 		CHECK((a->id == side[0].id && b->id == side[1].id) || a->id == b->id || a->id - side[0].id == b->id - side[1].id ||
@@ -248,7 +247,7 @@ static void same_results(size_t n)
 	}
 }
 
-/* Opens a sealed packet with what the specification says of key and nonce. */
+/* Opens a sealed packet with key and nonce as the specification says. */
 static void as_specified(eesp_group *g, uint32_t aead, const eesp_sender_config *c, const eesp_pkt *p, uint32_t header, size_t i, uint32_t len)
 {
 	uint8_t key[32], copy[ROOM], plain[LONGEST + 1];
@@ -278,7 +277,7 @@ static void as_specified(eesp_group *g, uint32_t aead, const eesp_sender_config 
 	eesp_keyset_free(set);
 }
 
-/* Whether all packets of a burst are ordinary: then keys are derived for the same ones. */
+/* Whether all packets of a burst are ordinary: then both sides derive keys for the same packets. */
 static int ordinary(const struct burst *b)
 {
 	for (size_t i = 0; i < b->n; i++)
@@ -296,7 +295,7 @@ static void same_usage(const eesp_usage used[2], const struct burst *b)
 		SAME(used[0].derived, used[1].derived);
 }
 
-/* Seals a burst on both sides and compares; returns how many packets were Go's on the first. */
+/* Seals a burst on both sides and compares. Returns how many packets of the first side went to Go. */
 static uint64_t seal_both(const struct burst *b)
 {
 	uint64_t by_cgo = 0;
@@ -318,7 +317,7 @@ static uint64_t seal_both(const struct burst *b)
 	return by_cgo;
 }
 
-/* Turns the burst's sealed packets into ones to open, some of them forged. */
+/* Describes the sealed packets of a burst, to open them, and forges some. */
 static void to_open(struct side *x, const struct burst *b)
 {
 	for (size_t i = 0; i < b->n; i++) {
@@ -338,15 +337,15 @@ static void to_open(struct side *x, const struct burst *b)
 		}
 		switch (b->forged[i]) {
 		case 12: o[0] ^= 1; break;
-		case 13: case 15: case 16: /* another copy, of one that the plan covers: strays come last */
+		case 13: case 15: case 16: /* a copy of a packet that the plan covers: the others come last */
 			if (i && !b->forged[i - 1] && x->p[i - 1].dst == NULL)
 				q.data = x->room[i], q.len = x->p[i - 1].len, q.dst = NULL, memcpy(q.data, x->p[i - 1].data, q.len);
 			break;
-		case 14: q.coffset = 0; o[4] = o[5] = o[6] = 0, o[7] = 78; break; /* one's own, if IDs have four octets */
+		case 14: q.coffset = 0; o[4] = o[5] = o[6] = 0, o[7] = 78; break; /* an own ID, if IDs have four octets */
 		case 1: o[1] ^= 0x10; break;
 		case 2: o[4] ^= 1; break;
 		case 3: o[eesp_sender_header_len(x->sender) - 9] ^= 1; break;
-		case 4: o[eesp_sender_header_len(x->sender) - 1] ^= 0x80; break; /* no neighbour's counter: which of the two is first would matter */
+		case 4: o[eesp_sender_header_len(x->sender) - 1] ^= 0x80; break; /* no counter of another packet: the order would matter */
 		case 5: if (q.len) o[q.len - 1] ^= 0x80; break;
 		case 6: q.len = q.len > 3 ? q.len - 3 : q.len; break;
 		case 7: q.addr.src[0] ^= 1; break;
@@ -368,7 +367,7 @@ static uint64_t open_both(const struct burst *b)
 		used[i] = usage_now();
 		to_open(x, b);
 		uint64_t before = direct_cgo_packets();
-		x->good = eesp_open_burst(side[1 - i].receiver, x->p, b->n); /* what one way has sealed, the other one opens */
+		x->good = eesp_open_burst(side[1 - i].receiver, x->p, b->n); /* each side opens what the other one sealed */
 		if (i == 1)
 			by_cgo = direct_cgo_packets() - before;
 		else
@@ -393,7 +392,7 @@ static uint64_t open_both(const struct burst *b)
 	return by_cgo;
 }
 
-/* Nothing but a packet's own room was written, and an unauthentic packet's destination holds no text. */
+/* Nothing was written beside the packets, and the destination of a packet that is not authentic has no plaintext. */
 static void canaries(const struct burst *b)
 {
 	for (int s = 0; s < 2; s++)
@@ -441,14 +440,14 @@ static void as_the_engine(void)
 				}
 	printf("     of %llu packets %llu were sealed and %llu opened by Go\n", (unsigned long long)all, (unsigned long long)sealed_there,
 	       (unsigned long long)opened_there);
-	CHECK(duplicates >= (emulated() ? 1 : 10)); /* of a few hundred bursts, or some thousands */
+	CHECK(duplicates >= (emulated() ? 1 : 10)); /* an emulated test has a few hundred bursts, others some thousands */
 	if (possible)
 		CHECK(sealed_there < all / 10 && opened_there < all / 10);
 	else
 		CHECK(sealed_there == all && opened_there == all);
 }
 
-/* One profile's packets, a form each. */
+/* The forms of packets of other profiles. */
 struct other {
 	const char *name;
 	eesp_group_config g;
@@ -490,7 +489,7 @@ static void other_sides(const struct other *o, eesp_group *const *groups)
 	form.group_count = !o->held;
 	form.each = o->g.profile != EESP_PROFILE_EESP;
 	form.kept = o->g.profile == EESP_PROFILE_TSS && !o->ipv6 && !o->g.rekey_mask;
-	form.alike = o->g.profile == EESP_PROFILE_TSS; /* psp: headers begin with what follows */
+	form.alike = o->g.profile == EESP_PROFILE_TSS; /* psp: headers begin with Next Header */
 	eesp_receiver *r[2];
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
@@ -515,13 +514,13 @@ static void other_sides(const struct other *o, eesp_group *const *groups)
 			WORKS(eesp_receiver_new(&g, 1, &rc, &r[i]));
 		}
 	}
-	/* A receiver with a data key opens what that key has sealed: its own side's. */
+	/* A receiver with a data key opens packets of its own side, which were sealed with this key. */
 	side[0].receiver = r[o->held ? 1 : 0];
 	side[1].receiver = r[o->held ? 0 : 1];
 	engine_only(&side[1]);
 }
 
-/* The same for the other profiles: what C seals, Go opens, and the other way round. */
+/* The other profiles: C opens what Go seals, and Go what C seals. */
 static void others_as_the_engine(void)
 {
 	uint64_t all = 0, sealed_there = 0, opened_there = 0;
@@ -562,10 +561,10 @@ static void others_as_the_engine(void)
 		eesp_usage u = usage_now();
 		SAME(u.sealed, o->held ? 0 : out[0].packets[0] + out[1].packets[0]);
 		SAME(u.opened, o->held ? 0 : in[0].packets[0] + in[1].packets[0]);
-		CHECK(form.each || u.derived == (o->held ? 0 : 2)); /* a Sub SA each */
+		CHECK(form.each || u.derived == (o->held ? 0 : 2)); /* one Sub SA on each side */
 		if (possible && !o->held && !o->ip && o->g.profile != EESP_PROFILE_EESP)
 			CHECK(sealed_there - sealed_before < packets / 10);
-		/* Where the payload would begin in front of its destination, Go opens it. */
+		/* Go opens packets whose payload would begin in front of the destination. */
 		CHECK(!possible || opened_there - before < (o->g.profile == EESP_PROFILE_EESP ? packets / 2 : packets / 10));
 		all += packets;
 		free_sides();
@@ -575,7 +574,7 @@ static void others_as_the_engine(void)
 	       (unsigned long long)opened_there);
 }
 
-/* What belongs to nobody: octets at random, or a packet that is damaged in front or cut. */
+/* Noise: random octets, or a packet that is damaged at its beginning or cut. */
 static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
 {
 	uint8_t *b = room + EESP_TSS_LEAD_IPV6;
@@ -584,13 +583,13 @@ static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
 	p.flags = good->flags;
 	p.coffset = p.ioffset = p.next_header = 9;
 	switch (any(12)) {
-	case 0: case 1: case 2: case 3: case 4: /* its first octets say what it is */
+	case 0: case 1: case 2: case 3: case 4: /* mostly refused by the first octets */
 		p.len = any(3) ? p.len : any(60);
 		for (uint32_t i = 0; i < p.len; i++)
 			b[i] = (uint8_t)any(256);
 		break;
-	case 5: b[any(4)] ^= (uint8_t)(1u << any(8)); break; /* few of a new Session ID: of those, either way may have enough */
-	case 6: b[4 + any(12)] ^= 0x80; b[any(2)] = (uint8_t)any(256); break; /* no neighbour's counter: which of the two is first would matter */
+	case 5: b[any(4)] ^= (uint8_t)(1u << any(8)); break; /* few with a new Session ID: both paths bound those, each in its way */
+	case 6: b[4 + any(12)] ^= 0x80; b[any(2)] = (uint8_t)any(256); break; /* no counter of another packet: the order would matter */
 	case 7: p.len = any(p.len + 1); break;
 	case 8: b[any(2)] ^= (uint8_t)(1u << any(8)); p.flags = (uint16_t)any(5); break;
 	case 9: b[any(2)] ^= (uint8_t)(1u << any(8)); p.headroom = any(lead + 1); break;
@@ -600,7 +599,7 @@ static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
 	return p;
 }
 
-/* What two ways say of a packet is the same, but for where the result lies. */
+/* Both paths have the same outcome, except for the place of the result. */
 static void same_outcome(const eesp_pkt *a, const eesp_pkt *b)
 {
 	SAME(a->status, b->status);
@@ -613,8 +612,8 @@ static void same_outcome(const eesp_pkt *a, const eesp_pkt *b)
 	SAME(a->next_header, b->next_header);
 }
 
-/* Receivers see the same noise beside the same good packets: each packet gets the same, and all is
- * counted alike. */
+/* Two receivers get the same noise and the same good packets. Each packet has the same outcome, and
+ * the counts are equal. */
 static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2], uint32_t lead, uint16_t flags, int domains)
 {
 	static uint8_t at[MOST][ROOM], room[2][MOST][ROOM];
@@ -680,7 +679,7 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 	CHECK(!possible || by_cgo < all / 2);
 }
 
-/* Half of a burst is nobody's, and has what it deserves without a call into Go. */
+/* Half of a burst is noise, which C refuses with the right status without a cgo call. */
 static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint32_t lead, uint16_t flags)
 {
 	static uint8_t at[MOST][ROOM];
@@ -726,7 +725,7 @@ static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint
 		WORKS(eesp_receiver_stats(r, &before));
 		uint64_t by_cgo = direct_cgo_packets();
 		SAME(eesp_open_burst(r, q, 32), good);
-		CHECK(!possible || *direct_open_plan(r) == NULL || round == 0 || direct_cgo_packets() == by_cgo); /* the first makes a key of eesp */
+		CHECK(!possible || *direct_open_plan(r) == NULL || round == 0 || direct_cgo_packets() == by_cgo); /* eesp: the first burst makes a key */
 		WORKS(eesp_receiver_stats(r, &after));
 		for (size_t i = 0; i < 32; i++) {
 			SAME(q[i].status, want[i]);
@@ -797,8 +796,8 @@ static void noise(void)
 	}
 }
 
-/* Packets of psp with whatever version, extension and crypt offset: C and Go make the
- * same of them, and C needs Go for few. */
+/* Packets of psp with any version, extension and crypt offset have the same outcome in C
+ * and Go, and few of them go to Go. */
 static void psp_in_any_form(void)
 {
 	static uint8_t at[32][ROOM], room[2][32][ROOM], to[2][32][PAD + ROOM + PAD];
@@ -853,11 +852,11 @@ static void psp_in_any_form(void)
 				}
 				eesp_seal_burst(s, p, 32);
 				for (size_t i = 0; i < 32; i++) {
-					uint8_t *h = p[i].out != NULL ? p[i].out : at[i]; /* some offsets are beyond their payload */
+					uint8_t *h = p[i].out != NULL ? p[i].out : at[i]; /* NULL: the offset was beyond the payload */
 					uint32_t len = p[i].out != NULL ? p[i].out_len : 40, where = any(len);
 					uint32_t damage = any(12), size = p[i].len + any(3) * 40, size_less = any(10) == 0;
 					int elsewhere = any(2), octet = (int)any(256), again = any(8) == 0 && simple;
-					if (again) { /* a packet twice, both of one form: which is first would matter */
+					if (again) { /* a packet twice, in the same form: otherwise the order would matter */
 						h = p[i - 1].out;
 						len = p[i - 1].out_len;
 						damage = 9;
@@ -909,13 +908,13 @@ static void psp_in_any_form(void)
 	CHECK(good > all / 2 && (!possible || by_cgo < all / 5));
 }
 
-/* Headers as senders here do not write them, and headers that are wrong: C and Go make the same of
- * them, and C needs Go for few. */
+/* Odd headers, which senders here do not write, and wrong ones have the same outcome in C and Go, and few
+ * of them go to Go. */
 static const struct odd {
 	eesp_group_config g;
 	uint32_t flags, replay; /* of sender and receiver */
 	uint8_t v, levels, groups, held, previous, extra_len, ip;
-	uint8_t gos; /* of these some are always Go's */
+	uint8_t gos; /* some of these always go to Go */
 } odd_kinds[] = {
 	{ .v = EESP_V_ID },
 	{ .v = EESP_V_LONG_ID, .replay = 64 },
@@ -932,7 +931,7 @@ static const struct odd {
 	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV }, .extra_len = 7 },
 };
 
-/* Puts octets that look like options behind the base header of eesp, in place of those that are there. */
+/* Replaces the options behind the base header of eesp with octets that look like options. */
 static uint32_t other_options(uint8_t *h, uint32_t len)
 {
 	uint8_t copy[ROOM], *to = copy + 8;
@@ -959,7 +958,7 @@ static uint32_t other_options(uint8_t *h, uint32_t len)
 	return len - opt + want;
 }
 
-/* Damages a header; returns the packet's length then. */
+/* Makes a header odd or wrong, and returns the packet's new length. */
 static uint32_t made_odd(uint8_t *h, uint32_t len, int eesp)
 {
 	static const uint8_t octets[] = { 0, 1, 2, 3, 4, 16, 20, 24, 0xE0, 0xE1, 0xE2, 0xE3, 224, 255 };
@@ -1090,7 +1089,7 @@ static void odd_headers(void)
 		printf("     odd headers %zu: of %llu packets %llu opened, %llu were Go's\n", kind, (unsigned long long)all, (unsigned long long)opened,
 		       (unsigned long long)by_cgo);
 		CHECK(opened > all / 2 && (o->ip || in_clear > all / 8 || o->g.max_coffset == 0));
-		/* The first burst may bring a key. eesp: destinations have no room for what is encrypted in front of the payload. */
+		/* The first burst may make a key. eesp: Go opens packets whose destination lacks room for the encrypted part of the header. */
 		CHECK(!possible || o->gos || by_cgo <= 32 + all / (eesp ? 6 : 100));
 		eesp_sender_free(s);
 		for (uint32_t i = 0; i <= o->groups; i++)
@@ -1099,8 +1098,8 @@ static void odd_headers(void)
 	form.ip = 0;
 }
 
-/* Of a flood of Session IDs that nobody sends with, Go looks at few; packets of those that
- * somebody does all open, and who is new gets in. */
+/* In a flood of forged Session IDs few packets go to Go. Packets of senders that exist all open,
+ * and new senders are accepted. */
 static void flood(void)
 {
 	static uint8_t secret[32] = { 99 }, at[32][ROOM];
@@ -1114,7 +1113,7 @@ static void flood(void)
 	struct timespec start, now;
 	c.profile = EESP_PROFILE_EESP;
 	c.mode = EESP_SSKDF_HKDF_SHA2_256;
-	for (uint32_t i = 0; i < 2; i++) { /* what is no Sub SA of the one may be one of the other */
+	for (uint32_t i = 0; i < 2; i++) { /* two SAs with different numbers of Sub SAs */
 		c.domain = 0x2000 + i;
 		secret[1] = (uint8_t)i;
 		WORKS(eesp_group_new(&c, &g[i]));
@@ -1125,7 +1124,7 @@ static void flood(void)
 		sc.counter_mode = EESP_COUNTER_EXPLICIT;
 		WORKS(eesp_sender_new(g[i / 2], &sc, &s[i]));
 	}
-	rc.own_ids = own; /* a packet of these has its own status in a flood, too */
+	rc.own_ids = own; /* packets with own IDs have their status in a flood too */
 	rc.own_id_count = COUNT(own);
 	WORKS(eesp_receiver_new(g, 2, &rc, &r));
 	clock_gettime(CLOCK_MONOTONIC, &start);
@@ -1134,7 +1133,7 @@ static void flood(void)
 	const int bursts = emulated() ? 100 : 3000;
 	for (int burst = 0; burst < bursts || !in; burst++) {
 		eesp_pkt p[32], q[32];
-		const size_t new = burst == 0 ? 31 : 2 * any(16) + 1; /* anywhere: what the clock brings may be less than a burst asks for */
+		const size_t new = burst == 0 ? 31 : 2 * any(16) + 1; /* at any place: the clock may allow fewer new IDs than a burst has */
 		CHECK(burst < 1000000);
 		for (size_t i = 0; i < 32; i++) {
 			uint8_t *data = at[i] + EESP_MAX_HEADER;
@@ -1142,7 +1141,7 @@ static void flood(void)
 			payload(data, i, 60);
 		}
 		SAME(eesp_seal_burst(s[0], p, new), new);
-		SAME(eesp_seal_burst(s[1], p + new, 1), 1); /* the new one, from half of the time on */
+		SAME(eesp_seal_burst(s[1], p + new, 1), 1); /* the new sender, in the second half */
 		SAME(eesp_seal_burst(s[0], p + new + 1, 31 - new), 31 - new);
 		p[16] = packet(at[16] + EESP_MAX_HEADER, 60, EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
 		payload(p[16].data, 16, 60);
@@ -1190,9 +1189,9 @@ static void flood(void)
 	}
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	uint64_t ns = (uint64_t)(now.tv_sec - start.tv_sec) * 1000000000 + (uint64_t)now.tv_nsec - (uint64_t)start.tv_nsec;
-	uint64_t most = 256 + forged / 1024 + (ns >> 18) + 64; /* and what the coarse clock brings at a time */
+	uint64_t most = 256 + forged / 1024 + (ns >> 18) + 64; /* and what one tick of the coarse clock allows */
 	printf("     of %llu packets of Session IDs that nobody sends with %llu were looked at\n", (unsigned long long)forged, (unsigned long long)looked);
-	if (!possible) /* some of a thread's 512 keys may be forged ones */
+	if (!possible) /* some of a thread's 512 cached keys may be of forged packets */
 		most += forged / 50;
 	CHECK(looked <= most && (looked >= 256 || forged < 4096));
 	CHECK(!possible || direct_cgo_packets() - before <= most + reflected + 64);
@@ -1208,8 +1207,7 @@ static void flood(void)
 	eesp_group_free(g[1]);
 }
 
-/* Where the address is what tells senders apart, there is one sender for all: what it
- * sealed, both ways open. */
+/* Without an SSI one sender seals for all addresses, and both paths open its packets. */
 static void tss_addresses(void)
 {
 	for (unsigned six = 0; six < 2; six++) {
@@ -1275,7 +1273,7 @@ static void tss_addresses(void)
 	}
 }
 
-/* Seals n packets, and returns how many of them were Go's. */
+/* Seals n packets, and returns how many of them went to Go. */
 static uint64_t seal_row(eesp_sender *s, eesp_pkt *p, size_t n, uint32_t lead, uint16_t flags)
 {
 	uint64_t before = direct_cgo_packets();
@@ -1305,8 +1303,8 @@ static void open_row(eesp_receiver *r, const eesp_pkt *p, size_t n, uint32_t lea
 	}
 }
 
-/* Senders of tss: counters begin anew with each key and epoch, in both families, and what the plan
- * does not cover has the counters between its neighbours'. */
+/* tss: counters begin anew with each key and epoch, over both IP families. Packets that the plan does
+ * not cover have the counters between those of their neighbours. */
 static void tss_renews(void)
 {
 	static uint8_t secret[32] = { 6 };
@@ -1341,7 +1339,7 @@ static void tss_renews(void)
 			SAME(seal_row(s, p, 5, EESP_TSS_LEAD_IPV6, EESP_PKT_IPV6), possible ? 0 : 5);
 			SAME(p[4].tsc, (epoch << 48) + start + MOST + 4);
 			open_row(r, p, 5, EESP_TSS_LEAD_IPV6);
-			/* one in the middle of another family, one too long */
+			/* one of the other family in the middle, one too long */
 			for (size_t i = 0; i < 7; i++) {
 				p[i] = packet(side[0].room[i] + PAD + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
 				fill(p[i].data, i, 64);
@@ -1375,8 +1373,8 @@ static void tss_renews(void)
 	}
 }
 
-/* Server mode: the server's packets open at the client that the address or the SSI is of, and the
- * client's at the server, and neither's at home. */
+/* Server mode: the client with the address or SSI opens the server's packets, and the server opens the
+ * client's. Neither opens its own. */
 static void tss_server(void)
 {
 	static const uint8_t vs[] = { EESP_V_TSS_SSI, EESP_V_TSS_ADDR, EESP_V_TSS_ADDR_IPV6, EESP_V_TSS_SSI_IPV6 };
@@ -1440,7 +1438,7 @@ static void tss_server(void)
 	}
 }
 
-/* Each packet is what the specification says, and counters are those that come next. */
+/* Each packet is as the specification says, and counters follow one another. */
 static void to_the_letter(void)
 {
 	for (uint32_t aead = 0; aead < 2; aead++)
@@ -1479,8 +1477,8 @@ static void to_the_letter(void)
 		}
 }
 
-/* Jobs in any order, more than a kernel takes: each is sealed with its own key,
- * and of those that are opened again just the forged ones are refused. */
+/* Jobs in any order, more than a kernel takes at a time. Each is sealed with its own key. Opening
+ * refuses exactly the forged ones. */
 static void jobs_in_any_order(void)
 {
 	enum { JOBS = 70 };
@@ -1514,7 +1512,7 @@ static void jobs_in_any_order(void)
 		for (size_t i = 0; i < n; i++)
 			j[i].key = named ? (uint32_t)(n - 1 - i) : 0;
 		SAME(named ? eesp_keyset_seal(all, j, n) : eesp_kdf_seal(kdf, aead, contexts[0], j, n), n);
-		for (size_t i = 0; i < n; i++) { /* alone, with a set of one key */
+		for (size_t i = 0; i < n; i++) { /* each alone, with a set of one key */
 			eesp_keyset *one;
 			eesp_job x = j[i];
 			x.dst = back[i];
@@ -1536,7 +1534,7 @@ static void jobs_in_any_order(void)
 	eesp_kdf_free(kdf);
 }
 
-/* A burst that begins in one epoch and ends in the next is two keys'. */
+/* A burst that begins in one epoch and ends in the next has two keys. */
 static void epochs_meet(void)
 {
 	for (size_t v = 0; v < COUNT(all_v); v++)
@@ -1546,7 +1544,7 @@ static void epochs_meet(void)
 			eesp_receiver *r = new_receiver(g);
 			eesp_sender *s;
 			eesp_pkt p[6], q[6];
-			c.counter_mode = EESP_COUNTER_CLOCK; /* and so no fixed epoch */
+			c.counter_mode = EESP_COUNTER_CLOCK; /* epochs follow the clock */
 			c.epoch = 0;
 			c.engine_bits = bits;
 			c.engine = bits ? 11 : 0;
@@ -1558,7 +1556,7 @@ static void epochs_meet(void)
 					p[i] = packet(side[0].room[i] + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
 					fill(p[i].data, i, 64);
 				}
-				if (possible && round == 2) { /* three counters are left of the epoch */
+				if (possible && round == 2) { /* the epoch has three counters left */
 					uint32_t shift = w->counter.shift;
 					*w->limit = (*w->next >> shift << shift) + (UINT64_C(1) << shift) + 1000;
 					*w->next = *w->limit - 1000 - 3;
@@ -1580,7 +1578,7 @@ static void epochs_meet(void)
 		}
 }
 
-/* A burst of one. */
+/* Seals a burst of one packet. */
 static int seal_one_from(eesp_sender *s, uint8_t room[ROOM], eesp_pkt *p, const eesp_addr *from)
 {
 	*p = packet(room + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
@@ -1595,7 +1593,7 @@ static int seal_one(eesp_sender *s, uint8_t room[ROOM], eesp_pkt *p)
 	return seal_one_from(s, room, p, &nobody);
 }
 
-/* Where counters run out, not one is given twice and none is left. */
+/* When counters run out, each was given out exactly once. */
 static void runs_out(void)
 {
 	eesp_group *g = new_group(0, 1);
@@ -1625,7 +1623,7 @@ static void runs_out(void)
 	eesp_group_free(g);
 }
 
-/* Keys that are no longer in force are not used, whatever the burst before used. */
+/* Keys that are not in force any more are not used, even if the burst before used them. */
 static void keys_change(void)
 {
 	eesp_group *g = new_group(1, 1);
@@ -1644,7 +1642,7 @@ static void keys_change(void)
 		WORKS(eesp_group_rotate(g, EESP_LEVEL_ZONE, 13 + i, NULL));
 		for (int k = 0; k < 2; k++) {
 			CHECK(seal_one(s, room, &p));
-			as_specified(g, 1, &c, &p, eesp_sender_header_len(s), 3, 64); /* with the key in force */
+			as_specified(g, 1, &c, &p, eesp_sender_header_len(s), 3, 64); /* sealed with the key in force */
 			q = sealed(&p);
 			SAME(eesp_open_burst(r, &q, 1), 1);
 			CHECK(filled(q.out, 3, 64));
@@ -1666,7 +1664,7 @@ static void keys_change(void)
 	eesp_group_free(g);
 }
 
-/* Many objects in turn: each packet is its sender's. */
+/* Many senders in turn: each packet has its sender's ID and key. */
 static void objects_in_turn(void)
 {
 	enum { OBJECTS = 7 };
@@ -1685,7 +1683,7 @@ static void objects_in_turn(void)
 	}
 	for (int round = 0; round < 500; round++) {
 		uint32_t i = any(round < 250 ? OBJECTS : 2);
-		/* The first two octets are in a KDF input's first block, which a thread remembers. */
+		/* The first two octets are in the first block of the KDF input, which the thread's memo has. */
 		eesp_addr from = { .src = { 0xfd, any(4) == 0 } };
 		for (int k = 2; k < 16; k++)
 			from.src[k] = from.dst[k] = (uint8_t)any(256);
@@ -1706,7 +1704,7 @@ static void objects_in_turn(void)
 	}
 }
 
-/* Objects that come after others do not go their ways. */
+/* New objects do not use state of freed ones. */
 static void objects_change(void)
 {
 	eesp_group *g = new_group(0, 1);
@@ -1745,8 +1743,8 @@ static void objects_change(void)
 	eesp_group_free(g);
 }
 
-/* A thread's worker, and with it all that was shown to the thread, is gone when
- * destructors of other keys run. */
+/* When destructors of other thread-specific data run, the thread's worker is gone: then the
+ * library must not use its memory. */
 static eesp_sender *dying;
 static pthread_key_t key;
 
@@ -1784,15 +1782,15 @@ static void threads_end(void)
 	eesp_group_free(g);
 }
 
-/* Threads that seal with one sender, and open, while keys rotate: some bursts
- * of each thread under each key. */
+/* Threads seal with one sender, and open, while keys rotate. Each thread has some bursts
+ * under each key. */
 static struct {
 	eesp_group *group;
 	eesp_sender *sender;
 	eesp_receiver *receiver;
 	atomic_int stop, rotations;
 	atomic_ullong packets, by_cgo;
-	atomic_ullong rounds[4]; /* of each thread */
+	atomic_ullong rounds[4]; /* by thread */
 } shared;
 
 enum { THREADS = sizeof shared.rounds / sizeof *shared.rounds, ROTATIONS = 300, ROUNDS = 40, EACH = 4 * ROUNDS * (ROTATIONS + 1) };
@@ -1822,7 +1820,7 @@ static void *rotating(void *arg)
 			q[k] = sealed(&p[k]);
 		}
 		size_t good = eesp_open_burst(shared.receiver, q, n);
-		for (size_t k = 0; k < n; k++) /* twice rotated in between: no key */
+		for (size_t k = 0; k < n; k++) /* two rotations meanwhile: the key is gone */
 			CHECK(q[k].status == EESP_ERR_NO_KEY || (q[k].status == EESP_OK && filled(q[k].out, k, 64)));
 		CHECK(good <= n);
 		shared.packets += 2 * n;
@@ -1871,8 +1869,8 @@ static void rotation_beside(void)
 	eesp_group_free(shared.group);
 }
 
-/* Senders by the clock read it without Go, by two threads too: counters rise, none is given
- * twice, and they are not far ahead of the time. One that is too fast is told. */
+/* Clock mode: C reads the clock without Go, in two threads too. Counters rise, none is given out
+ * twice, and they are not far ahead of the time. A sender that is too fast gets EESP_ERR_CLOCK. */
 static eesp_sender *by_clock;
 static uint64_t clock_tscs[2][200 * 64];
 
@@ -1921,7 +1919,7 @@ static void by_the_clock(void)
 	CHECK(all[0] >= began && all[COUNT(all) - 1] < clock_now(28) + (UINT64_C(1) << 28) + COUNT(all));
 	eesp_sender_free(by_clock);
 
-	/* 1,024 a second, and as many ahead */
+	/* 1,024 counters a second, and as many ahead */
 	c.id++;
 	c.rate_log2 = 10;
 	c.flags = EESP_SENDER_FIXED_EPOCH;
@@ -1946,7 +1944,7 @@ static void by_the_clock(void)
 	eesp_group_free(g);
 }
 
-/* SAs of different formats in one burst: each packet is read as its SA has it. */
+/* SAs of different formats in one burst: each packet is read in the format of its SA. */
 static void formats_together(void)
 {
 	static const uint32_t flags[] = { 0, EESP_GROUP_OPTIMIZED, EESP_GROUP_IV | EESP_GROUP_ALIGN8 };
@@ -1985,7 +1983,7 @@ static void formats_together(void)
 		}
 		uint64_t before = direct_cgo_packets();
 		SAME(eesp_open_burst(r, q, COUNT(room)), COUNT(room));
-		/* The plan has one of the formats that begin alike: the others' packets are Go's. */
+		/* Of formats that begin alike the plan has one: packets of the others go to Go. */
 		CHECK(!possible || round == 0 || direct_cgo_packets() - before <= 2 * COUNT(room) / 3);
 		for (size_t i = 0; i < COUNT(room); i++) {
 			SAME(q[i].out_len, 71 + i % 5);
@@ -2001,7 +1999,7 @@ static void formats_together(void)
 	eesp_receiver_free(r);
 }
 
-/* SAs of one format in one burst, each with its own keys, of two lengths: all open. */
+/* SAs of one format in one burst, with keys of two lengths: all packets open. */
 static void associations_together(void)
 {
 	enum { SAS = 3 };
@@ -2045,7 +2043,7 @@ static void associations_together(void)
 	eesp_receiver_free(r);
 }
 
-/* Proxies: what they make of packets is the same, whichever way they go, and what they sealed opens. */
+/* Proxies have the same results on both paths, and receivers open what they sealed. */
 static void proxies(void)
 {
 	static uint8_t at[MOST][ROOM], room[2][MOST][PAD + ROOM + PAD], to[2][MOST][PAD + ROOM + PAD];
@@ -2081,7 +2079,7 @@ static void proxies(void)
 		for (int i = 0; i < 3; i++) {
 			eesp_sender_config c = explicit_config(k[i != 0]->v);
 			if (k[i != 0]->profile != EESP_PROFILE_STATELESS) {
-				c.epoch = k[i != 0]->profile == EESP_PROFILE_TSS; /* other tests have used counters of all its IDs in epoch 0 */
+				c.epoch = k[i != 0]->profile == EESP_PROFILE_TSS; /* other tests have used counters of all IDs in epoch 0 */
 				c.id = ++id;
 			}
 			WORKS(eesp_sender_new(g[i != 0], &c, i ? &s[i - 1] : &first));
@@ -2156,7 +2154,7 @@ static void proxies(void)
 					CHECK(all_are(room[w][i], PAD, CANARY) && all_are(room[w][i] + PAD + ROOM, PAD, CANARY));
 					CHECK(all_are(to[w][i], PAD, CANARY));
 					CHECK(q[w][i].dst != to[w][i] + PAD || all_are(to[w][i] + PAD + q[w][i].dst_size, PAD, CANARY));
-					if (a->status == EESP_ERR_ROOM && a->dst == NULL && p[i].len >= 16) /* opened, not sealed: none of it is left */
+					if (a->status == EESP_ERR_ROOM && a->dst == NULL && p[i].len >= 16) /* not sealed: wiped */
 						CHECK(!filled(room[w][i] + PAD + 256 + eesp_sender_header_len(first), i, p[i].len));
 				}
 				if (a->status != EESP_OK)
@@ -2197,7 +2195,7 @@ static void proxies(void)
 	CHECK(opened > all / 2 && (!possible || by_cgo < all / 5));
 }
 
-/* An IP packet of n octets, or nearly one. */
+/* Writes an IP packet of n octets. */
 static void ip_packet(uint8_t *b, uint32_t n, int six)
 {
 	static const uint8_t protos[] = { 6, 17, 17, 50, 58, 59, 44, 0, 132 };
@@ -2221,7 +2219,7 @@ static void ip_packet(uint8_t *b, uint32_t n, int six)
 		b[any(12)] ^= (uint8_t)(1u << any(8));
 }
 
-/* Packets in UDP: both ways make the same of them, outer headers too. */
+/* Packets in UDP have the same results on both paths, outer headers included. */
 static void in_udp(void)
 {
 	static uint8_t from[MOST][ROOM], room[2][MOST][PAD + ROOM + PAD], to[2][MOST][PAD + ROOM + PAD];
@@ -2318,7 +2316,7 @@ static void in_udp(void)
 				const uint8_t *h = a->out, *k = b->out;
 				const uint32_t ip = h[0] >> 4 == 6 ? 40 : (h[0] & 15u) * 4;
 				CHECK(h - (a->dst ? to[0][i] : room[0][i]) == k - (b->dst ? to[1][i] : room[1][i]));
-				CHECK(memcmp(h, k, ip + 6) == 0); /* the sum is of what was sealed with other IDs */
+				CHECK(memcmp(h, k, ip + 6) == 0); /* the checksum differs: the senders' IDs do */
 				SAME((h[ip + 6] | h[ip + 7]) == 0, (k[ip + 6] | k[ip + 7]) == 0);
 				memcpy(from[m], h, a->out_len);
 				z[0][m] = packet(from[m], a->out_len, 0, 0);
@@ -2385,7 +2383,7 @@ static void in_udp(void)
 	CHECK(opened > all / (emulated() ? 8 : 4)); /* an emulated test has few bursts */
 }
 
-/* A second thread comes to a receiver while the first one opens: of two copies of each packet one opens. */
+/* A second thread begins to use a receiver while the first one opens. Of two copies of each packet one opens. */
 static struct {
 	eesp_receiver *receiver;
 	eesp_pkt from[64];

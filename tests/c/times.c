@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Replay protection by time without a crossing into Go (libeesp/times.h): what
- * comes of packets is what Go makes of them, on tables alike and on one
- * that both share. Linked with the library's inner names, as direct.c is.
+ * Replay protection by time without cgo calls (libeesp/times.h) gives the same results as
+ * Go, on two equal tables and on one table that both use. Linked with the library's
+ * internal symbols, as direct.c is.
  */
 #include "test.h"
 
@@ -33,7 +33,7 @@ static uint64_t now(void)
 	return ((uint64_t)t.tv_sec << 28) + ((uint64_t)t.tv_nsec << 28) / 1000000000;
 }
 
-/* What packets are like. */
+/* Forms of packets. */
 static const struct form {
 	const char *name;
 	uint32_t profile;
@@ -46,7 +46,7 @@ static const struct form {
 	{ "psp, data key", EESP_PROFILE_PSP, 0, 1 },
 };
 
-/* A group of a form; plain ones have the same keys, and senders that may say what time it is. */
+/* A group of a form. Without timed it has the same keys, but senders that set any counter. */
 static eesp_group *group_of(const struct form *f, int timed)
 {
 	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
@@ -80,7 +80,7 @@ static struct eesp_times *times_of(eesp_receiver *r)
 	return w != NULL ? w->times : NULL;
 }
 
-/* Two receivers, of which the second is Go's alone, and what their tables begin with. */
+/* Two receivers with their tables. Packets of the second all go to Go. */
 static struct side {
 	eesp_receiver *receiver;
 	struct eesp_times *times;
@@ -106,13 +106,13 @@ static void new_sides(const struct form *f, eesp_group *timed)
 	memcpy(b->seed, a->seed, sizeof a->seed);
 	b->no_addr = a->no_addr;
 	memcpy(b->tsc_seed, a->tsc_seed, sizeof a->tsc_seed);
-	/* So that what passes does not depend on when the test comes to it. */
+	/* With this floor, the result does not depend on how long the test has run. */
 	begin = now() - 5 * (uint64_t)SECOND;
 	a->floor = b->floor = begin;
 	*direct_open_plan(side[1].receiver) = NULL;
 }
 
-/* Seals a packet of a time with the data key, and a header that one of its sender's had. */
+/* Seals a packet with a time as counter, the held data key, and the header of another packet of its sender. */
 static uint32_t seal_held(const struct form *f, const uint8_t *header, uint32_t n, uint64_t time, uint8_t *to)
 {
 	eesp_keyset *set;
@@ -134,7 +134,7 @@ static uint32_t seal_held(const struct form *f, const uint8_t *header, uint32_t 
 	return n + LEN + EESP_ICV_LEN;
 }
 
-/* Seals packet number x of a time and returns its length. */
+/* Seals packet number x with a time as counter, and returns its length. */
 static uint32_t seal_at(const struct form *f, eesp_group *plain, uint64_t time, size_t x, uint8_t *to)
 {
 	static uint32_t id = 100, header_len;
@@ -170,8 +170,8 @@ static uint32_t seal_at(const struct form *f, eesp_group *plain, uint64_t time, 
 	return p.out_len;
 }
 
-/* Fills the slice of a time in both tables, or lines of it: with words of its packets'
- * cycle and "by" more. */
+/* Fills the slice of a time in both tables, or most lines of it, with words of the packets'
+ * cycle plus by. */
 static void occupy(uint64_t time, int by, int all)
 {
 	for (int i = 0; i < 2; i++) {
@@ -183,10 +183,10 @@ static void occupy(uint64_t time, int by, int all)
 	}
 }
 
-/* What may come. */
+/* Kinds of packets. */
 static const struct kind {
 	const char *name;
-	int64_t from, to; /* time from "begin" on, in ms; to 0: number of a slice */
+	int64_t from, to; /* ms from begin on; to 0: from is the number of a slice */
 	int status;
 } kinds[] = {
 	{ "old", -100000, -20, EESP_ERR_STALE },
@@ -203,7 +203,7 @@ static const struct kind {
 static uint64_t time_of(const struct kind *k, const struct eesp_times *t)
 {
 	const uint64_t ms = SECOND / 1000;
-	if (k->to == 0) /* a slice of its own */
+	if (k->to == 0) /* a slice for this kind */
 		return ((begin + 1000 * ms) / t->slice + (uint64_t)k->from) * t->slice + any(1000000);
 	return begin + (uint64_t)k->from * ms + ((uint64_t)any(1 << 30) * ((uint64_t)(k->to - k->from) * ms) >> 30);
 }
@@ -233,7 +233,7 @@ static void as_the_engine(void)
 			for (size_t i = 0; i < n; i++) {
 				which[i] = any(COUNT(kinds));
 				first[i] = i;
-				if (i > 0 && any(4) == 0) { /* another copy */
+				if (i > 0 && any(4) == 0) { /* a copy of an earlier packet */
 					size_t of = any((uint32_t)i);
 					which[i] = which[of];
 					first[i] = first[of];
@@ -276,12 +276,12 @@ static void as_the_engine(void)
 					SAME(q[k].status, want);
 					if (want == EESP_OK)
 						CHECK(q[k].out_len == LEN && filled(q[k].out, first[k], LEN));
-					else if (!early) /* it was decrypted */
+					else if (!early) /* the packet was decrypted */
 						CHECK(q[k].out == NULL && all_are(x->room[k] + x->p[k].len - LEN - EESP_ICV_LEN, LEN, 0));
 					counts[which[k]] += i == 0 && want == kind->status;
 					replays += i == 0 && want == EESP_ERR_REPLAY;
 				}
-				/* All of them once more: those that were forged are genuine now, and none that opened does again. */
+				/* All packets again, the forged ones mended: packets that opened do not open again. */
 				memcpy(x->room, kept, sizeof kept);
 				memcpy(q, x->p, sizeof q);
 				eesp_open_burst(x->receiver, q, n);
@@ -384,7 +384,7 @@ static void floor_rises(void)
 	eesp_group_free(timed);
 }
 
-/* What is due now and then is Go's, and only that. */
+/* Only packets that come when a rare step is due go to Go. */
 static void what_is_due(void)
 {
 	const struct form *f = &forms[0];
@@ -402,25 +402,25 @@ static void what_is_due(void)
 		SAME(direct_cgo_packets() - cgos, went);                                           \
 	} while (0)
 	OPEN(now(), EESP_OK, 0);
-	t->due = 1; /* the sweep */
+	t->due = 1; /* the sweep is due */
 	OPEN(now(), EESP_OK, 1);
 	CHECK(t->due > now());
 	OPEN(now(), EESP_OK, 0);
-	/* The floor follows the clock, without Go. */
+	/* C moves the floor with the clock. */
 	uint64_t was = t->floor = now() - 11 * (uint64_t)SECOND;
 	t->due = UINT64_MAX;
 	OPEN(was + 10, EESP_ERR_STALE, 0);
 	CHECK(t->floor > was && t->floor <= now() - 10 * (uint64_t)SECOND);
-	/* The clock was an hour ahead: all is refused for a second, and then nothing that is new. */
+	/* The clock was an hour ahead: all packets are refused for a second, then new ones are accepted. */
 	uint64_t before = now() - 5;
 	OPEN(before, EESP_OK, 0);
 	t->floor += 3600 * (uint64_t)SECOND;
 	OPEN(now(), EESP_ERR_STALE, 1);
 	CHECK(t->behind != 0);
-	t->behind = 1; /* since the machine has been up */
+	t->behind = 1; /* since just after the machine started */
 	OPEN(now(), EESP_ERR_STALE, 1);
 	int status = EESP_ERR_STALE;
-	for (int i = 0; i < 5000 && status == EESP_ERR_STALE; i++) { /* other threads may hold Reset up */
+	for (int i = 0; i < 5000 && status == EESP_ERR_STALE; i++) { /* bursts of other threads may delay the reset */
 		eesp_pkt p = packet(room, seal_at(f, plain, now() + SECOND, 1, room), 0, 0);
 		eesp_open_burst(side[0].receiver, &p, 1);
 		status = p.status;
@@ -434,8 +434,8 @@ static void what_is_due(void)
 	eesp_group_free(timed);
 }
 
-/* A thread goes by its last reading of the clock while that is young. What passes, and
- * what does not, is what the clock says now. */
+/* A thread uses its last reading of the clock for a short time. The results are those of
+ * the clock itself. */
 static void reading(void)
 {
 	enum { MS = SECOND / 1000 };
@@ -459,7 +459,7 @@ static void reading(void)
 			r->now = 0;
 			SAME(eesp_open_burst(side[0].receiver, side[0].p, 1), 1);
 			CHECK(r->now == 0 || r->now >= before);
-			if (r->now == 0) /* the CPU's counter is nothing to go by */
+			if (r->now == 0) /* the CPU's counter cannot be used */
 				goto out;
 			was = kind == 0 ? r->now : kind == 1 ? time - t->early - 1 : time + t->age;
 			r->now = was;
@@ -470,7 +470,7 @@ static void reading(void)
 			old += kind == 2 && r->now > was;
 		}
 	}
-	CHECK(kept > 0 || emulated()); /* if the thread was not stopped each time */
+	CHECK(kept > 0 || emulated()); /* unless the thread was stopped each time */
 	SAME(passed, 200);
 	SAME(old, 200);
 out:
@@ -518,7 +518,7 @@ static void *seals(void *arg)
 	return NULL;
 }
 
-/* All threads' packets, in an order of its own. */
+/* Opens the packets of all threads, in a different order in each thread. */
 static void *opens(void *arg)
 {
 	size_t me = (size_t)(uintptr_t)arg, first = me * 7 % BURSTS;
@@ -552,9 +552,9 @@ static int less(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Two threads seal through C and two through Go, with the counter of one
- * sender: each counter once, and it is the time. Then two threads open
- * them all through C and two through Go, on one table: each packet opens once. */
+/* Two threads seal in C and two in Go, with counters of one sender: each counter comes
+ * once, and is the time. Then two threads open all packets in C and two in Go, on one
+ * table: each packet opens once. */
 static void threads(void)
 {
 	pthread_t t[THREADS];
@@ -570,15 +570,15 @@ static void threads(void)
 	*direct_open_plan(shared.receiver[1]) = NULL;
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
-		sc.id = 88; /* below those of as_the_engine */
+		sc.id = 88; /* below the IDs of as_the_engine */
 		sc.engine_bits = 2;
 		sc.engine = 1;
 		WORKS(eesp_sender_new(shared.group, &sc, &shared.sender[i]));
 	}
 	*direct_seal_plan(shared.sender[1]) = NULL;
-	usleep(6000); /* the receivers open nothing for 5 ms */
+	usleep(6000); /* for the first 5 ms receivers open nothing */
 	uint64_t before = direct_cgo_packets();
-	seals((void *)0); /* this thread's count */
+	seals((void *)0); /* attaches this thread too */
 	if (possible)
 		SAME(direct_cgo_packets() - before, 0);
 	for (size_t i = 0; i < THREADS; i++)
@@ -613,8 +613,8 @@ static void threads(void)
 	eesp_group_free(shared.group);
 }
 
-/* A sender that has been idle does not send what is old, and one that is too
- * fast for its engine numbers says so: neither way differs. */
+/* After a pause a sender does not use old times. One that is too fast for its engine bits
+ * gets EESP_ERR_CLOCK. Both paths do the same. */
 static void pace(void)
 {
 	eesp_group *g = group_of(&forms[0], 1);
@@ -624,8 +624,8 @@ static void pace(void)
 	for (int way = 0; way < 2; way++) {
 		eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 		eesp_sender *s;
-		c.id = 0x40000000 + (unsigned)way; /* as_the_engine counts up from 100, with times to come */
-		c.engine_bits = 10; /* 524 values in 2 ms */
+		c.id = 0x40000000 + (unsigned)way; /* as_the_engine uses IDs from 100 on, with future times */
+		c.engine_bits = 10; /* 524 counters in 2 ms */
 		WORKS(eesp_sender_new(g, &c, &s));
 		if (way)
 			*direct_seal_plan(s) = NULL;

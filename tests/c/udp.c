@@ -28,8 +28,8 @@ static uint16_t checksum(const uint8_t *b, size_t n)
 	return (uint16_t)~s;
 }
 
-/* Writes an IP packet with n octets of payload number x; returns its length.
- * Options, of IPv4, are in octets. */
+/* Writes an IP packet with n octets of payload number x, and returns its length. options
+ * is the length of IPv4 options. */
 static uint32_t ip_packet(uint8_t *b, int v, uint32_t options, size_t x, uint32_t n)
 {
 	uint32_t h = v == 4 ? 20 + options : 40;
@@ -62,7 +62,7 @@ static uint32_t ip_packet(uint8_t *b, int v, uint32_t options, size_t x, uint32_
 static eesp_udp configs[3];
 enum { OVER_4, OVER_6, TRANSPORT };
 
-/* Octets in front of the sealed header that a packet grows by. */
+/* Octets that are added in front of the sealed header. */
 static uint32_t outer_of(int c) { return c == OVER_4 ? 28 : c == OVER_6 ? 48 : 8; }
 
 static void set_up(void)
@@ -82,7 +82,7 @@ static void set_up(void)
 	configs[TRANSPORT].mode = EESP_UDP_TRANSPORT;
 }
 
-/* A datagram is whole and right; returns the length of its IP header. */
+/* Checks a datagram, and returns the length of its IP header. */
 static uint32_t check_datagram(const uint8_t *b, size_t n, int c)
 {
 	uint32_t h = 40;
@@ -138,7 +138,7 @@ static void round_trips(void)
 					CHECK(all_are(end ? g.start : at + total, (size_t)(g.end - g.start) - total, CANARY));
 					check_datagram(at, total, c);
 
-					/* To elsewhere, the source not to be written. */
+					/* Opened to elsewhere; the source is read-only. */
 					uint8_t *result = end ? back.end - n : back.start;
 					memset(back.start, CANARY, (size_t)(back.end - back.start));
 					read_only(g, 1);
@@ -149,13 +149,13 @@ static void round_trips(void)
 					read_only(g, 0);
 					CHECK(q.out == result && q.out_len == n && memcmp(q.out, ip, n) == 0 && q.tsc == p.tsc);
 					CHECK(all_are(end ? back.start : result + n, (size_t)(back.end - back.start) - n, CANARY));
-					/* In place. */
+					/* Opened in place. */
 					q = sealed(&p);
 					SAME(eesp_udp_open_burst(receiver, u, &q, 1), 1);
 					CHECK(q.out_len == n && memcmp(q.out, ip, n) == 0 && q.out == at + front);
 					CHECK(all_are(end ? g.start : at + total, (size_t)(g.end - g.start) - total, CANARY));
 
-					/* Sealed to elsewhere. */
+					/* Sealed elsewhere. */
 					uint8_t *source = end ? g.end - n : g.start;
 					memcpy(source, ip, n);
 					memset(to.start, CANARY, (size_t)(to.end - to.start));
@@ -171,7 +171,7 @@ static void round_trips(void)
 					SAME(eesp_udp_open_burst(receiver, u, &q, 1), 1);
 					CHECK(memcmp(q.out, ip, n) == 0);
 
-					/* An octet less. */
+					/* One octet of room is missing. */
 					p.dst_size--;
 					SAME(eesp_udp_seal_burst(sender, u, &p, 1), 0);
 					SAME(p.status, EESP_ERR_ROOM);
@@ -181,7 +181,7 @@ static void round_trips(void)
 	}
 }
 
-/* Good and bad packets in one burst, in their order. */
+/* Good and bad packets in one burst; their order stays. */
 static void mixed(void)
 {
 	enum { N = 100 };
@@ -217,7 +217,7 @@ static void mixed(void)
 					((uint8_t *)p[i].data)[p[i].len - 1] ^= 1;
 					good--;
 				}
-				p[i].len += 7; /* what Ethernet has behind short packets */
+				p[i].len += 7; /* padding of short Ethernet frames */
 			} else {
 				CHECK(p[i].out == NULL && p[i].out_len == 0 && p[i].id == 0 && p[i].tsc == 0);
 				p[i] = packet(rooms[i], 64, 0, 0);
@@ -247,8 +247,7 @@ static void mixed(void)
 	}
 }
 
-/* What is wrong with the configuration is the status of all packets, and no
- * error text. */
+/* If the configuration is wrong, all packets have that status, and there is no error text. */
 static void bad_config(const eesp_udp *u, int sealing_only)
 {
 	uint8_t b[256], was[256];
@@ -297,7 +296,7 @@ static void configurations(void)
 			SAME(eesp_udp_seal_burst(sender, &x.u, &p, 1), 1);
 			p = sealed(&p);
 			SAME(eesp_udp_open_burst(receiver, &x.u, &p, 1), 1);
-			x.more[7] = 1; /* a field that is not known */
+			x.more[7] = 1; /* an unknown field */
 			bad_config(&x.u, 0);
 			x.more[7] = 0;
 		}
@@ -330,11 +329,11 @@ static void configurations(void)
 	CHECK(strcmp(text, eesp_last_error()) == 0);
 }
 
-/* What flags do to the outer header, and to the inner one on the way back. */
+/* The flags' effect on the outer header, and on the inner one when it is opened. */
 static void traffic_classes(void)
 {
 	static const struct { uint32_t flags; uint8_t outer, under_way, inner; } cases[] = {
-		/* The inner packet is of DSCP 46 and ECT(0), 0xba; tos is 0x28. */
+		/* The inner packet has DSCP 46 and ECT(0), 0xba; tos is 0x28. */
 		{ 0, 0x28, 0x2b, 0xba },
 		{ EESP_UDP_ECN, 0x2a, 0x2b, 0xbb },
 		{ EESP_UDP_DSCP, 0xb8, 0xbb, 0xba },
@@ -397,7 +396,7 @@ static void nulls(void)
 	p = packet(NULL, 0, 0, 0);
 	SAME(eesp_udp_open_burst(receiver, u, &p, 1), 0);
 	SAME(p.status, EESP_ERR_ARGUMENT);
-	/* Lengths that there cannot be: nothing is read beyond the IP packet. */
+	/* Impossible lengths: nothing is read beyond the IP packet. */
 	for (int c = 0; c < 3; c++) {
 		p = was;
 		p.len = p.headroom = p.tailroom = UINT32_MAX;
