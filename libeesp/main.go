@@ -32,13 +32,13 @@ import (
 
 func main() {}
 
-// handles map the numbers that C handles hold to objects; reading takes no lock.
-// A number is a place, and above its 32 bits how many objects have been there:
-// no object gets that of another one, and none is 0.
+// handles maps the numbers in C handles to objects. Reading takes no lock. The low 32 bits
+// of a number are a place in the table, the others count the objects that this place has
+// had. So no two objects have one number, and none has 0.
 type handles struct {
 	mu     sync.Mutex
 	places atomic.Pointer[[]place]
-	free   []uint64 // next numbers of places that are free
+	free   []uint64 // by free place: the number of its next object
 }
 
 type place struct {
@@ -104,8 +104,8 @@ type proxy struct {
 	s *eesp.Sender
 }
 
-// The tables. (They are not generic: the linker keeps what reflection could see of a type argument, and these types
-// refer to half of the library.)
+// The tables. They are not generic: the linker keeps what reflection can see of a type argument, which for these
+// types is half of the library.
 type (
 	groupTable    struct{ h handles }
 	senderTable   struct{ h handles }
@@ -154,14 +154,14 @@ func (t *workerTable) put(v *burst.Worker) uint64      { return t.h.put(unsafe.P
 func (t *workerTable) get(n C.uint64_t) *burst.Worker  { return (*burst.Worker)(t.h.get(n)) }
 func (t *workerTable) drop(n C.uint64_t) *burst.Worker { return (*burst.Worker)(t.h.drop(n)) }
 
-// report turns an error into a status and a text for eesp_last_error.
+// report returns the status of an error, and writes its text for eesp_last_error.
 func report(err error, text *C.char) C.int {
 	if err == nil {
 		return C.EESP_OK
 	}
 	s := status.ErrInternal
 	errors.As(err, &s)
-	// The text is without the status, which is returned; the status alone has no text.
+	// The status is returned, so its own text is left out.
 	what, more := strings.CutPrefix(err.Error(), s.Error()+": ")
 	if !more {
 		what = strings.TrimPrefix(what, "eesp: ")
@@ -271,10 +271,10 @@ func eespGoSelfTest(text *C.char) (st C.int) {
 	return report(eesp.SelfTest(), text)
 }
 
-// idle keeps the code path of a packet warm, from the cgo call to the kernels.
+// idle is what eespGoKeepWarm seals and opens, to keep the general path warm.
 var (
 	idleOnce sync.Once
-	idle     *burst.Idle // nil: there is no memory for it
+	idle     *burst.Idle // nil: no backend, or no memory
 )
 
 func makeIdle() {
@@ -392,7 +392,7 @@ func eespGoGroupWait(object C.uint64_t, ms C.uint32_t, sealing C.int, text *C.ch
 	})
 }
 
-// followers are what threads that follow run.
+// followers has the functions that the threads of groups with an agent run.
 var followers handles
 
 //export eespGoFollowRun
@@ -492,7 +492,7 @@ func eespGoGroupGetDER(object C.uint64_t, level C.int, der *C.uint8_t, n *C.size
 	return withGroup(object, text, func(g *eesp.Group) error {
 		var buf []byte
 		if der != nil {
-			buf = octets(der, min(*n, 4096)) // more than any needs
+			buf = octets(der, min(*n, 4096)) // longer than any root key
 		}
 		k, err := g.WriteRootKeyDER(buf, eesp.Level(level))
 		if err == nil || errors.Is(err, status.ErrRoom) {
@@ -714,7 +714,7 @@ func eespGoSenderFree(object C.uint64_t) {
 	}
 }
 
-// planned has an object's plans be published in cell, if there are kernels for C.
+// planned makes an object publish its plans in cell, if C can call the backend's kernels.
 func planned(plan func(cell *uintptr, direct uintptr), be *kernel.Backend, cell *unsafe.Pointer) {
 	if d := direct(be); d != nil {
 		plan((*uintptr)(unsafe.Pointer(cell)), uintptr(unsafe.Pointer(d)))

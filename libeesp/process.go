@@ -12,14 +12,14 @@ import (
 	"libeesp/internal/burst"
 )
 
-// What the library uses of its process: memory and threads.
+// The library's use of memory and threads.
 
-// gcPercent makes the collector run first at some 8 MiB of heap, then when the heap is three
-// times what was alive. Bursts allocate nothing: only set-up makes garbage.
+// gcPercent makes the collector run at about 8 MiB of heap, then when the heap is three times
+// as large as the live objects. Bursts allocate nothing: only set-up makes garbage.
 const gcPercent = 200
 
-// setGCPercent is what debug.SetGCPercent calls. Package runtime/debug would bring os and fmt with it, a
-// tenth of the library.
+// setGCPercent is the function that debug.SetGCPercent calls. Package runtime/debug imports os and fmt, which
+// would be a tenth of the library.
 //
 //go:linkname setGCPercent runtime/debug.setGCPercent
 func setGCPercent(percent int32) int32
@@ -27,7 +27,7 @@ func setGCPercent(percent int32) int32
 //export eespGoStart
 func eespGoStart() {
 	defer func() { recover() }()
-	if v, _ := syscall.Getenv("GOGC"); v == "" { // which the runtime has heeded, as it has GOMEMLIMIT
+	if v, _ := syscall.Getenv("GOGC"); v == "" { // otherwise the runtime has used it, as it does with GOMEMLIMIT
 		setGCPercent(gcPercent)
 	}
 	procs.mu.Lock()

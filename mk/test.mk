@@ -1,16 +1,16 @@
 # The parts of `make test`, and tests beside it.
 .PHONY: test-more test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
-# In the order of which they begin: what takes long first, and what many wait for. "a:b,c": after b and c; "alone": with nothing
-# beside it.
+# In the order in which they begin: long ones first, and ones that many wait for. "a:b,c": after b and c; "alone": while no other
+# part runs.
 TEST_PARTS := stage check-format test-arm64 test-control test-go demo-live:stage test-c:stage test-race test-ports test-python:stage \
 	test-dist:stage,test-arm64 test-backends:test-c test-example:stage check-generated test-install:stage test-fuzz check-lint test-bench:stage \
 	check-exports:stage check-kernels:stage test-abi:stage test-docs test-readme:stage test-reference
 # How many run at a time: one more than CPUs, since most sometimes wait.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
-# Of make test-long what CI has the time for, beside make test: long runs on this machine, all of the C library with each
-# backend, and archives made twice; eight minutes of CPU time.
+# The part of make test-long that CI runs beside make test: long runs on this machine, the packages eesp and burst and
+# all C tests with each backend, and archives made twice; eight minutes of CPU time.
 test-more:
 	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
 	@EESP_TEST_LONG=1 $(MAKE) --no-print-directory test-python
@@ -59,11 +59,12 @@ count-arm64:
 backends-arm64 = b=$$(qemu-aarch64-static -cpu $(1) $(BUILD)/arm64/backends | xargs) && \
 	test "$$b" = "$(2)" && echo "backends on $(1) $$GODEBUG: $$b" || { echo "backends on $(1) $$GODEBUG: $$b, not $(2)"; exit 1; }
 
-# The generic code where octets have another order, where the compiler is another (FULL=1), and where pointers have 32
-# bits. 386 needs a kernel that runs its programs (QEMU runs none of Go's); without, arm has pointers of 32 bits as well, but
-# an emulator's mappings are not those that two of the tests look at.
+# The generic code on a big-endian machine, with another compiler backend (FULL=1), and with pointers of 32 bits. 386 needs a
+# kernel that runs its programs (QEMU runs no Go programs for 386). Otherwise arm is emulated, which also has pointers of 32
+# bits; but two tests look at mappings, which differ in an emulator.
 PORTABLE := $(addprefix ./internal/,asm generic hkdf keys wire $(if $(FULL),burst counter fresh/... replay secmem kerneltest))
-# Where threads meet is no other there than on amd64, and takes an emulator long, as do a few long loops: FULL=1, for 386 too.
+# Tests of threads that share data, and a few long loops. They behave as on amd64, and are slow in an emulator: only with FULL=1,
+# on 386 too.
 THREADS := AtTheSameTime|AtOnce|Beside|Threads|UnderTraffic|Churn|ReadersAndWriter|Revived|LateRetirement|TestOnce|TestFirst|FoundWhileMoving|NeverTwice|Sleepers|TestModel|WhateverBefalls|NeverShare|UnderLoad|InARotation|TestKill
 PORTABLE_FLAGS := $(SHORT) $(if $(FULL),,-skip '$(THREADS)')
 define bits32
@@ -87,8 +88,8 @@ test-ports:
 	$(if $(FULL),EESP_TEST_REQUIRE=vectors $(call go-emulated,riscv64,qemu-riscv64-static,$(PORTABLE_FLAGS) $(PORTABLE)))
 	@$(call bits32)
 
-# Other tests run with the backend that is chosen on this machine, and where it matters Go tests try each backend. Here tests that
-# depend on kernels run with the others. With the generic one there is no fast path: only with FULL=1.
+# Other tests run with the backend that is chosen on this machine, and Go tests try each backend if kernels matter. Here C tests
+# that depend on kernels run with the other backends. The generic one has no fast path: only with FULL=1.
 test-backends: stage
 	@set -e; for b in $$($(GO) run ./scripts/backends | tail -n +2 $(if $(FULL),,| grep -v generic)); do \
 	  echo "EESP_BACKEND=$$b"; \
@@ -96,8 +97,8 @@ test-backends: stage
 	  EESP_BACKEND=$$b tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests $(if $(FULL),,kernels) | tail -n 1; \
 	done
 
-# By count: at the end of a time, Go 1.26 fails now and then without a failing input (golang/go#75804).
-# GUIDED=1 (make test-long): inputs that reach new code are kept, for which all packages are compiled once more.
+# Fuzzing by count: with a time limit, Go 1.26 sometimes fails without a failing input (golang/go#75804).
+# GUIDED=1 (make test-long): inputs that reach new code are kept, which needs another compilation of all packages.
 FUZZTIME ?= 5000x
 GUIDED   ?=
 test-fuzz: MODULE := .
@@ -125,18 +126,18 @@ check-exports: stage
 	@test -z "$$($(NM) --extern-only --defined-only $(BUILD)/libeesp.a | awk 'NF==3 && $$3 !~ /^eesp_/ {print $$3}')" || { echo "libeesp.a has other global symbols"; exit 1; }
 	@echo "exports: $$(wc -l <$(BUILD)/exported) symbols, all of them eesp_*"
 
-# Kernels in the built library need nothing of Go: C calls them.
+# Kernels in the built library use no Go functions, since C calls them.
 check-kernels: $(SO)
 	@scripts/check_kernels.sh $(NM) $(OBJDUMP) $(SO)
 
-# CTESTS=kernels: those programs whose results depend on kernels.
+# CTESTS=kernels: only programs whose results depend on kernels.
 test-c: stage
 	tests/c/run.sh "$(CC)" "$(CXX)" $(STAGE) $(BUILD)/ctests $(CTESTS)
 
 test-install: all
 	tests/install.sh "$(CC)" $(BUILD)/install-test
 
-# The archives as users have them. FULL=1: made once more elsewhere, they are the same; that is one more build of everything.
+# The archives as users get them. FULL=1: a second build in another directory gives the same archives.
 test-dist: dist
 	tests/dist.sh $(DIST) $(BUILD)/dist-test $(if $(FULL),dist)
 
@@ -147,7 +148,7 @@ test-python: wheel
 	$(PYDIST)/venv/bin/python -m pip install -q --no-index --no-deps $(PYDIST)/dist/eesp-$(VERSION)-py3-none-manylinux*.whl
 	bindings/python/tests/run.sh $(PYDIST)/venv/bin/python $(PYDIST)
 
-# Any difference fails, an addition too: then read it, and make abi-update.
+# Any difference fails, even an addition: read it, then run make abi-update.
 test-abi: $(SO)
 	abidiff --harmless --no-architecture --exported-interfaces-only libeesp/libeesp.abi $(SO)
 	@echo "abi: as in libeesp/libeesp.abi"
@@ -173,7 +174,7 @@ test-bench: $(BUILD)/bin/bench $(BUILD)/bin/gopeer $(BUILD)/bin/gotable
 # The documents say what the code does, and their examples run.
 test-docs:
 	tests/docs.sh
-# The dissectors against the vectors, with Debian's tshark; not part of make test.
+# The Wireshark dissectors against the vectors, with Debian's tshark; not part of make test.
 DEPS_WIRESHARK := tshark python3
 test-wireshark:
 	@scripts/deps.sh $(DEPS_WIRESHARK)

@@ -937,8 +937,8 @@ func hasSender(list []*Sender, s *Sender) bool {
 	return false
 }
 
-// dropped takes a sender out of a list, in place. (Generic functions over senders make the linker keep what
-// reflection could see of their types, and these refer to half of the library.)
+// dropped takes a sender out of a list, in place. It is not slices.DeleteFunc, because generic functions over
+// senders make the linker keep what reflection can see of their types, which is half of the library.
 func dropped(list []*Sender, s *Sender) []*Sender {
 	n := 0
 	for _, x := range list {

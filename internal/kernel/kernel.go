@@ -63,8 +63,8 @@ type Job struct {
 	OK     uint32         // 44: set by Open: 1 when the tag is right, else 0
 	Nonce  [12]byte       // 48
 
-	// 0, or the head of a text and its mask (see Direct.HeadLeast and internal/gen/long.go).
-	// Where it is not 0, Open writes the head to it.
+	// 0, or the head of the body and its mask (see Direct.HeadLeast and internal/gen/long.go).
+	// If it is not 0, Open writes the head to it.
 	Reserved uint32 // 60
 }
 
@@ -127,9 +127,9 @@ type Direct struct {
 	// by mode too, takes groups of 33 to 64 octets: area, jobs, n.
 	Fewer     [2]uintptr
 	AllPowers uint32
-	// In mode Shared, a text of at least so many octets may have a head: its first four
-	// octets, which are in Job.Reserved, not in front of the others (internal/gen/long.go).
-	// 0: no text may.
+	// In mode Shared, a body of at least so many octets may have a head: its first four
+	// octets, which are in Job.Reserved instead of memory (internal/gen/long.go). 0: no
+	// body may have one.
 	HeadLeast uint32
 	Brief     [2][2][2]uintptr
 }

@@ -123,7 +123,7 @@ type Layout struct {
 	Ages      uint8 // 1: packets may be too old by their epoch: Pattern.Epoch and Age
 	LeastMore uint8 // the least value at MoreAt
 	Missing   int8  // of a Loose plan: the status of packets that no pattern fits, or whose number is in no packet
-	Moves     uint8 // 1: the places of counter and nonce grow by the octets that a header has beyond N
+	Moves     uint8 // 1: counter and nonce are further back by the octets that a header has beyond N
 	Copy      [2]Copy
 
 	// Of a Loose plan. The octet at MoreAt, less 1, is by how many times 8 octets the
@@ -221,7 +221,7 @@ type Open struct {
 	nLayouts    uint32
 	Missing     int8  // status of packets whose key is not in the plan; 0: the general path takes them
 	MissingBare int8  // OddKeys: the same for packets without options that name keys
-	Ahead       uint8 // 1: the general path takes one of these per chunk: its key may come next
+	Ahead       uint8 // 1: the general path takes one packet with a missing key per chunk, to ask the agent for newer keys
 	_           [5]uint8
 
 	Screen
@@ -597,8 +597,8 @@ func (o *Open) EachPattern(f func(p *Pattern)) {
 	}
 }
 
-// Keep pins memory that C writes to, until Free. (Pointers without a type: with one, the linker keeps
-// its whole type's description, and methods, for reflection. So do all that pin something.)
+// Keep pins memory that C writes to, until Free. It takes an unsafe.Pointer because pinning a typed
+// pointer makes the linker keep the type's description and methods for reflection.
 func (k *keep) Keep(p unsafe.Pointer) { k.pin.Pin(p) }
 
 // Also adds a function that Free calls.

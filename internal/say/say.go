@@ -1,8 +1,8 @@
-// Package say formats what errors say, as package fmt does. Package fmt, with os and reflection over
-// everything, would be an eighth of the C library. Here are the verbs that the library uses:
-// %v, %s, %d, %x, %o, %t, %q, %w and %%, with # and 0 and a width, for strings, octets, integers,
-// truth values, errors, what has a String method, and slices and arrays of what is not an error and has no String method.
-// TestFormats refuses others in the sources, and vet compares verbs with arguments.
+// Package say formats error texts as package fmt does. Package fmt, with os and reflection, would be
+// an eighth of the C library. This package has the verbs that the library uses: %v, %s, %d, %x, %o,
+// %t, %q, %w and %%, with #, 0 and a width, for strings, octets, integers, booleans, errors, values
+// with a String method, and slices and arrays of values that are no errors and have no String method.
+// TestFormats refuses other formats in the sources, and vet compares verbs with arguments.
 package say
 
 import (
@@ -34,11 +34,11 @@ func Sprintf(format string, a ...any) string {
 	return string(b)
 }
 
-// how a verb and what is in front of it say that a value is to be written.
+// how is a verb with its flags.
 type how struct {
 	verb  byte
 	sharp bool
-	zeros int // as many digits
+	zeros int // the least number of digits
 }
 
 func appendf(format string, a []any) (b []byte, cause error) {

@@ -1,7 +1,7 @@
-// Package sha2 is SHA-256, SHA-384 and SHA-512 (FIPS 180-4) in a hash object that is plain
-// memory: it may be locked, holds all that a computation leaves but for what is on the stack,
-// and is wiped by being zeroed. The standard library's hash functions come with an eighth of a
-// megabyte of self-tests, generators and files, of which nothing is used here.
+// Package sha2 is SHA-256, SHA-384 and SHA-512 (FIPS 180-4). A Digest has no pointers: it may be
+// in locked memory, and zeroing it wipes all that a computation leaves, except on the stack. The
+// standard library's hash functions would add an eighth of a megabyte of self-tests, generators
+// and files that are not used here.
 package sha2
 
 import (
@@ -34,23 +34,23 @@ func (h Hash) Block() int {
 	return MaxBlock
 }
 
-// State is what blocks that were hashed have come to. Words of SHA-256 are in narrow.
+// State is the hash value after some blocks: narrow for SHA-256, wide for the others.
 type State struct {
 	narrow [8]uint32
 	wide   [8]uint64
 }
 
-// Digest hashes octets that come in pieces. Reset or Resume comes first.
+// Digest hashes octets that come in pieces. Call Reset or Resume first.
 type Digest struct {
 	s    State
 	w    [80]uint64     // the message schedule of SHA-512
 	w32  [64]uint32     // of SHA-256
-	rest [MaxBlock]byte // less than a block
-	n    uint64         // octets so far
+	rest [MaxBlock]byte // octets that are not a whole block yet
+	n    uint64         // octets written so far
 	hash Hash
 }
 
-// Reset begins.
+// Reset begins a new hash.
 func (d *Digest) Reset(h Hash) {
 	d.hash, d.n = h, 0
 	switch h {
@@ -67,15 +67,15 @@ func (d *Digest) Reset(h Hash) {
 	}
 }
 
-// State is where the digest is, between two blocks.
+// State returns the state after the last whole block.
 func (d *Digest) State() *State { return &d.s }
 
-// Resume goes on where another digest was after one block.
+// Resume begins with the state that another digest had after one block.
 func (d *Digest) Resume(h Hash, s *State) {
 	d.hash, d.s, d.n = h, *s, uint64(h.Block())
 }
 
-// Write hashes more octets.
+// Write adds octets.
 func (d *Digest) Write(p []byte) {
 	block := d.hash.Block()
 	have := int(d.n) & (block - 1)
@@ -95,7 +95,7 @@ func (d *Digest) Write(p []byte) {
 	copy(d.rest[:], p[whole:])
 }
 
-// Sum ends: it writes the hash to dst, which has exactly its length.
+// Sum ends the hash and writes it to dst, which has exactly its length.
 func (d *Digest) Sum(dst []byte) {
 	if len(dst) != d.hash.Size() {
 		panic("sha2: another length than the hash's")
@@ -104,7 +104,7 @@ func (d *Digest) Sum(dst []byte) {
 	have := int(d.n) & (block - 1)
 	d.rest[have] = 0x80
 	clear(d.rest[have+1 : block])
-	if have+1+block/8 > block { // the count does not fit behind it
+	if have+1+block/8 > block { // no room for the count in this block
 		d.blocks(d.rest[:block])
 		clear(d.rest[:block])
 	}
@@ -124,7 +124,7 @@ func (d *Digest) Sum(dst []byte) {
 	}
 }
 
-// Sum256 is SHA-256 of what is not secret.
+// Sum256 is SHA-256 of octets that are not secret.
 func Sum256(p []byte) (sum [32]byte) {
 	var d Digest
 	d.Reset(SHA256)
@@ -216,7 +216,7 @@ var k512 = [80]uint64{
 	0x4cc5d4becb3e42b6, 0x597f299cfc657e2a, 0x5fcb6fab3ad6faec, 0x6c44198c4a475817,
 }
 
-// The first 32 bits of 64 of them.
+// The first 32 bits of the first 64 of these.
 var k256 = func() (k [64]uint32) {
 	for i := range k {
 		k[i] = uint32(k512[i] >> 32)

@@ -6,8 +6,8 @@ import (
 	"libeesp/internal/asm/vector"
 )
 
-// A vector holds one block, so that short packets gain nothing side by side: with expanded
-// keys, Long takes packets of all lengths.
+// A vector holds one block: short packets are no faster side by side. With expanded keys,
+// Long takes packets of all lengths.
 var kernels = vector.Kernels{
 	Addresses: addresses,
 	Derive:    derive,

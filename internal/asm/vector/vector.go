@@ -64,7 +64,7 @@ type Kernels struct {
 
 	Wide      bool   // see kernel.Direct
 	OneBlocks uint64 // see kernel.Direct
-	Heads     bool   // Long takes texts with a head: see kernel.Direct's HeadLeast
+	Heads     bool   // Long takes bodies with a head: see kernel.Direct's HeadLeast
 
 	Tuning
 }
