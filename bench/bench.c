@@ -438,7 +438,7 @@ static int serve(const char *backend)
 				printf("%s\n", peers[0].backend);
 			}
 		} else if (command == 'R') {
-			printf("%.1f\n", round_ns(&peers[0], &s->c, &state, n) / ((double)s->n * n));
+			printf("%.4f\n", round_ns(&peers[0], &s->c, &state, n) / ((double)s->n * n));
 		} else {
 			peers[0].close(state);
 			set_free(s);
@@ -603,7 +603,7 @@ static int compare(char **libdirs, const char *backend, const struct choice *wan
 			start(&v[gone]);
 			failed++;
 		} else if (there[0] && there[1]) {
-			printf(" %8.1f | %8.1f | %10.3f | %.3f - %.3f |\n", x.ns[0][rounds / 2], x.ns[1][rounds / 2], x.ratio[rounds / 2],
+			printf(" %8.2f | %8.2f | %10.3f | %.3f - %.3f |\n", x.ns[0][rounds / 2], x.ns[1][rounds / 2], x.ratio[rounds / 2],
 			       x.ratio[rounds / 4], x.ratio[rounds * 3 / 4]);
 		} else {
 			printf(" %8s | %8s | %10s | %-13s |\n", "", "", "", "not in both");
