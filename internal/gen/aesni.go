@@ -339,9 +339,9 @@ type kernel1 struct {
 	later   []func() // code for behind the end
 }
 
-// octetsFrom loads n octets, 1 to 15, with zeros behind them, from p, where all
-// that the job's field says ends. If that is a block or more, octets in front
-// of p may be read.
+// octetsFrom loads n octets, 1 to 15, with zeros behind them, from p. They are the last of
+// as many octets as the job's field says. If that is a block or more, octets in front of p
+// may be read.
 func (k *kernel1) octetsFrom(p, n, t reg.GPPhysical, field int, d v, label string) {
 	CMPL(k.job(field), num(16))
 	JCS(LabelRef(label + "few"))
@@ -541,7 +541,7 @@ func (k *kernel1) tag(job reg.GPPhysical) {
 	MOVL(soloTemp2.As32(), at(job, jobOK))
 }
 
-// inMemory stands for a register that there is not.
+// inMemory, in place of a register: round keys are memory operands.
 const inMemory = v(-1)
 
 // rounds of AES of blocks in x.., with round keys going through a register.
@@ -566,8 +566,8 @@ func (k *kernel1) rounds(s *stream, through, x v, n int) {
 }
 
 // counters makes the next n counter blocks in x.., and soloCounter the last of them.
-// Adding to the last octet will do, unless it overflows. With a label that is
-// looked after: soloCount has that octet as well.
+// It adds to the last octet only. With a label it handles the overflow of that octet, a copy
+// of which is in soloCount.
 func (k *kernel1) counters(label string, x v, n int) {
 	if label != "" {
 		ADDB(Imm(uint64(n)), soloCount.As8())
@@ -600,8 +600,8 @@ func (k *kernel1) keyStream(x v, n int) (s stream) {
 	return s
 }
 
-// align puts what comes on a cache line of its own, so that the speed of a loop
-// does not depend on where the linker puts a function.
+// align aligns the code that follows to a cache line, so that the speed of a loop does not
+// depend on where the linker puts the function.
 func align() { Instruction(&ir.Instruction{Opcode: "PCALIGN", Operands: []Op{Imm(64)}}) }
 
 // wipe1 zeroes n octets of scratch memory.

@@ -344,7 +344,7 @@ func keyMasks(n reg.GPPhysical, keyLen int, t1, t2 reg.GPPhysical) {
 // expandKernel512 writes the key schedules of groups of keys.
 func expandKernel512(c *constants, keyLen int) {
 	function(name("expand", keyLen), "func(area, keys *byte, n int)",
-		"expand writes the round keys of n keys to an area.")
+		name("expand", keyLen)+" writes the round keys of n keys to an area.")
 	area, keys, n := reg.RDI, reg.RSI, reg.RCX
 	Load(Param("area"), area)
 	Load(Param("keys"), keys)

@@ -12,9 +12,9 @@ import (
 // window runs beside GHASH of the window before. Counters 0 and 1 are not used for text:
 // counter 1 makes E(J0), and their places in the first window hold AAD of up to two blocks.
 
-// A text may begin with four octets that do not lie in front of the rest of it, its head: at that place
-// of src, or dst, there is somebody else's memory. The job has them in jobHead. To seal, the first two
-// are a mask of all four, 15, and count as zeros. To open, the mask is there, and the head goes there.
+// A body may have a head: its first four octets are in jobHead, because the memory in front of the others
+// at src or dst is not the body's. When sealing, the first two octets of jobHead are a mask of four
+// octets, 15, and count as zeros. When opening, jobHead is the mask, and the kernel writes the head there.
 
 // Layout of scratch memory for long packets.
 const (
@@ -245,9 +245,9 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	RET()
 }
 
-// overtake is the loop of a packet that is sealed. What is hashed there is the ciphertext of the window
-// before, in place of this one's, which waits for AES: that would keep multiplications
-// waiting in the CPU's queues, where the next window's AES should be. An opened one is there from the start.
+// overtake is the loop for a packet that is sealed. It hashes the ciphertext of one window before. The
+// ciphertext of this window waits for AES, and multiplications that wait for it would fill the CPU's
+// queues, where AES of the next window should be. Ciphertext to open is in memory from the start.
 func (k *long512) overtake(src, dst, left reg.GPPhysical) {
 	CMPQ(left, num(600))
 	JLE(LabelRef("loop"))

@@ -7,10 +7,10 @@ import (
 )
 
 // Long packets in vectors of two lanes: all lanes work on one packet. An
-// iteration takes 16 blocks; its AES runs beside GHASH: of the ciphertext it
-// is given, or of the one that the iteration before wrote. That ciphertext is
-// kept in scratch memory: the packet may lie where somebody else writes, so it
-// is read once when it is opened, and not again when it was sealed.
+// iteration takes 16 blocks. Its AES runs beside GHASH of its own ciphertext when
+// opening, and of the ciphertext of the iteration before when sealing. Ciphertext is
+// kept in scratch memory, since another party may write to the packet: what is opened
+// is read once, and what was sealed is not read again.
 
 // Layout of scratch memory for long packets.
 const (
@@ -298,7 +298,7 @@ func (k *long256) tail(src, dst reg.GPPhysical, label string) {
 	ADDQ(piece, src)
 	loadA(at(tempD, 0), wideBlocks)
 	if dst != nil {
-		// Key stream behind the end would leave its trace there.
+		// Key stream behind the end must not get into the ciphertext.
 		LEAQ(k.c.mask, tempE)
 		SUBQ(piece, tempE)
 		load(at(ks, wideStreamAt), wideStream+1)

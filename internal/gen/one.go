@@ -8,11 +8,10 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Single packets with a raw key. What counts is how long one step waits for
-// another, since there is nothing to do meanwhile: the key schedule runs in all
-// lanes and each round key is used as soon as it is there, by up to 16 blocks of
-// text and by two for H and E(J0). Those of the AAD, the text and the lengths lie
-// side by side, lengths last: padding is in front, so that powers of H have fixed
+// Single packets with a raw key. Latency counts, since there is no other work: the key
+// schedule runs in all lanes, and up to 16 blocks of text and two for H and E(J0) use each
+// round key as soon as it is made. Blocks of the AAD, of the text and of the lengths lie
+// side by side, the lengths last. Padding is in front, so that powers of H have fixed
 // places.
 //
 //	lanes    0 ..        pad ..       pad+a ..           last
@@ -131,7 +130,7 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	MOVQ(tempD, pad)
 	NEGQ(pad)
 	ANDQ(Imm(15), pad)
-	// AAD that begins in a window and ends in the next: without the first.
+	// AAD that begins in a window without text and ends in the next: that window is left out.
 	LEAQ(Mem{Base: pad, Index: tempA, Scale: 1}, tempE)
 	CMPQ(tempE, num(16))
 	JLE(LabelRef("inside"))
@@ -418,8 +417,8 @@ func (k *one512) upToFour(s *stream) {
 }
 
 // firstText takes the text of the first window; AAD is in onePending already. Vectors in
-// front of the text are left out: where there is no memory, CPUs take long to find
-// out that they are to touch none of it.
+// front of the text are left out: a masked access of memory that is not mapped is slow,
+// even if its mask is empty.
 func (k *one512) firstText(vectors int, src, dst reg.GPPhysical) {
 	for i := 4 - vectors; i < 4; i++ {
 		var s stream

@@ -9,7 +9,7 @@ import (
 // powersKernel512 writes H and its powers behind the round keys of groups.
 func powersKernel512(c *constants, keyLen int) {
 	function(name("powers", keyLen), "func(area *byte, n int)",
-		"powers writes H to H^16 of n keys behind their round keys.")
+		name("powers", keyLen)+" writes H to H^16 of n keys behind their round keys.")
 	area, n := reg.RDI, reg.RCX
 	Load(Param("area"), area)
 	Load(Param("n"), n)

@@ -7,10 +7,10 @@ import (
 )
 
 // Short packets in vectors of two lanes: a lane is a packet. A chunk is 64
-// octets of each of two packets: four columns, a column being one block of
-// each. A packet that finds no partner is in both lanes, and lane 1 counts: it is
-// the last to store text and to say what became of the packet. Counters are added up
-// in the last octet of their big-endian form, which is enough for 4000 octets.
+// octets of each of two packets: four columns, a column being one block of each. A single
+// packet is in both lanes; then the results of lane 1 count, which stores them last.
+// Counters are added up in the last octet of their big-endian form, which is enough for
+// 4000 octets.
 
 // Layout of scratch memory for short packets.
 const (
@@ -497,7 +497,7 @@ func (k *short256) text(whole bool, prefix string) {
 			continue
 		}
 		k.piece(i, jobSrc, jobLen, counts[i], prefix+[]string{"in0", "in1"}[i])
-		// Key stream behind the end would leave its trace there.
+		// Key stream behind the end must not get into the ciphertext.
 		LEAQ(k.c.mask, tempE)
 		SUBQ(counts[i], tempE)
 		for d := range 2 {
@@ -540,11 +540,10 @@ func (k *short256) text(whole bool, prefix string) {
 	}
 }
 
-// Where both packets have two chunks, eight columns are worked on at a time,
-// with GHASH beside: of ciphertext that is kept in scratch memory. There lie
-// columns where packets are opened, and rows, 32 octets of one packet and 32 of
-// the other, where they are sealed. Packets may lie where somebody else writes:
-// they are read once when opened, and not again when sealed.
+// If both packets have two more chunks, eight columns are taken at a time, beside GHASH of
+// ciphertext that is kept in scratch memory: columns when opening, and 32 octets of one
+// packet, then 32 of the other when sealing. Another party may write to packets, so what is
+// opened is read once, and what was sealed is not read again.
 
 // longer jumps to label unless both packets have two chunks at chunkAt.
 func (k *short256) longer(label string) {

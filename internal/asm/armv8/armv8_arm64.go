@@ -11,14 +11,13 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// keyBytes is the size of an expanded key: 15 round keys, H^8 to H, the powers'
-// folds, what the brief kernels multiply by, and 48 octets that kernels leave alone.
+// keyBytes is the size of an expanded key: 15 round keys, H^8 to H, the folds of these
+// powers, the factors of the brief kernels, and 48 octets that kernels do not use.
 const keyBytes = 512
 
-// Scratch memory: atOnce keys of mode OneShot are expanded there at a time, so that
-// with the packets they stay in a first-level cache. Powers of H are made for
-// four keys, perhaps of three slots that nobody uses. Behind them is what the
-// short kernels need.
+// Scratch memory. Of mode OneShot, atOnce keys are expanded at a time, so that they stay in
+// the first-level cache with the packets. Powers of H are made for four keys at a time, so
+// there are three more places for keys. Behind them is the scratch of the short kernels.
 const (
 	atOnce     = 16
 	masksAt    = (atOnce + 3) * keyBytes
@@ -27,8 +26,8 @@ const (
 
 var _ [kernel.ScratchBytes - masksAt - masksBytes]byte
 
-// Longest packets, in octets, that go to the short kernels: raw keys have
-// fewer powers of H there, which have to be made first.
+// The longest packets for the short kernels, in octets. With raw keys the short kernels need
+// fewer powers of H than the long ones, and powers must be made first.
 const (
 	freshLimit = 768
 	heldLimit  = 512
@@ -72,7 +71,7 @@ var (
 	}
 )
 
-// Backend is this package, in the variant that the CPU is best at.
+// Backend is the backend of this package, in the variant that is faster on this CPU.
 var Backend = choose(cpu.ARM64.HasSHA3).backend()
 
 func choose(hasEOR3 bool) *kernels {
@@ -82,7 +81,7 @@ func choose(hasEOR3 bool) *kernels {
 	return &plain
 }
 
-// Supported reports whether the CPU has what either variant needs.
+// Supported reports whether the CPU has the instructions that both variants need.
 func Supported() bool { return cpu.ARM64.HasAES && cpu.ARM64.HasPMULL }
 
 func (k *kernels) backend() kernel.Backend {
@@ -106,7 +105,7 @@ func (k *kernels) backend() kernel.Backend {
 	}
 }
 
-// direct is the kernels for C, which shares packets out as crypt does (libeesp/arm64.h).
+// direct lists the kernels for C, which chooses among them as crypt does (libeesp/arm64.h).
 func (k *kernels) direct() *kernel.Direct {
 	var a [22]uintptr
 	k.addresses(&a[0])
@@ -172,15 +171,15 @@ func (k *kernels) crypt(area unsafe.Pointer, jobs []kernel.Job, keyLen int, mode
 
 func first(jobs []kernel.Job) *byte { return (*byte)(unsafe.Pointer(&jobs[0])) }
 
-// Which kernels take packets: brief and short ones take groups of four with equally many
-// steps of 32 octets, brief ones, where there are any, those with two.
+// Kinds of kernels. Short and brief ones take groups of four packets with equally many steps
+// of 32 octets. Brief ones, if there are any, take those with two steps.
 const (
 	isLong = iota
 	isShort
 	isBrief
 )
 
-// next says how many of the jobs in front go to one kernel together, and which.
+// next returns how many of the first jobs go to one kernel together, and its kind.
 func next(jobs []kernel.Job, limit uint32, brief bool) (n, kind int) {
 	of := func(i int) int {
 		if i+4 > len(jobs) || jobs[i+3].Len > limit {

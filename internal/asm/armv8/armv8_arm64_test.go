@@ -12,7 +12,7 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// The variant that is not Backend; that one is tested with the other backends.
+// The variant that is not Backend. Backend is tested with the other backends.
 func TestOtherVariant(t *testing.T) {
 	if !Supported() {
 		if kerneltest.Required("armv8") {
@@ -30,7 +30,7 @@ func TestOtherVariant(t *testing.T) {
 	kerneltest.Run(t, &be)
 }
 
-// What next gives to the short kernels must be what they can take.
+// next gives the short and brief kernels only jobs that they can take.
 func TestNext(t *testing.T) {
 	const limit = 300
 	for i := range 2000 {

@@ -2,207 +2,207 @@
 
 package armv8
 
-// derive computes n CMACs of messages of blocks blocks.
+// derive computes the CMACs of n messages, each of so many blocks.
 //
 //go:noescape
 func derive(out *byte, msgs *byte, n int, blocks int, master *byte, subkey *byte)
 
-// powers2 writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.
+// powers2 writes the powers of H up to H^2 behind the round keys of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func powers2(area *byte, n int)
 
-// powers4 writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.
+// powers4 writes the powers of H up to H^4 behind the round keys of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func powers4(area *byte, n int)
 
-// powers8 writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.
+// powers8 writes the powers of H up to H^8 behind the round keys of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func powers8(area *byte, n int)
 
-// expand128 writes round keys and H of n keys, and of as many more as make it a multiple of four.
+// expand128 writes round keys and H of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func expand128(area *byte, keys *byte, n int)
 
-// sealLong128 seals n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// sealLong128 seals n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func sealLong128(area *byte, jobs *byte, n int, shared int, powers int)
 
-// sealShort128 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
+// sealShort128 seals n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealShort128(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// sealBrief128 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+// sealBrief128 seals n packets of 33 to 64 octets, four at a time; n is a multiple of four. Key i is for job i, and needs no powers of H.
 //
 //go:noescape
 func sealBrief128(area *byte, jobs *byte, n int)
 
-// openLong128 opens n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// openLong128 opens n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong128(area *byte, jobs *byte, n int, shared int, powers int)
 
-// openShort128 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
+// openShort128 opens n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openShort128(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openBrief128 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+// openBrief128 opens n packets of 33 to 64 octets, four at a time; n is a multiple of four. Key i is for job i, and needs no powers of H.
 //
 //go:noescape
 func openBrief128(area *byte, jobs *byte, n int)
 
-// expand256 writes round keys and H of n keys, and of as many more as make it a multiple of four.
+// expand256 writes round keys and H of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func expand256(area *byte, keys *byte, n int)
 
-// sealLong256 seals n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// sealLong256 seals n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func sealLong256(area *byte, jobs *byte, n int, shared int, powers int)
 
-// sealShort256 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
+// sealShort256 seals n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealShort256(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// sealBrief256 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+// sealBrief256 seals n packets of 33 to 64 octets, four at a time; n is a multiple of four. Key i is for job i, and needs no powers of H.
 //
 //go:noescape
 func sealBrief256(area *byte, jobs *byte, n int)
 
-// openLong256 opens n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// openLong256 opens n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong256(area *byte, jobs *byte, n int, shared int, powers int)
 
-// openShort256 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
+// openShort256 opens n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openShort256(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openBrief256 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+// openBrief256 opens n packets of 33 to 64 octets, four at a time; n is a multiple of four. Key i is for job i, and needs no powers of H.
 //
 //go:noescape
 func openBrief256(area *byte, jobs *byte, n int)
 
-// addresses writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with raw keys, with expanded ones if there are any.
+// addresses writes the addresses of functions: derive; expand for each key length; powers up to H^2, H^4 and H^8; then those that open and seal, for each key length: short, long, brief with keys of mode OneShot, and brief with those of mode Shared, if the variant has it.
 //
 //go:noescape
 func addresses(to *uintptr)
 
-// powers2EOR3 writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.
+// powers2EOR3 writes the powers of H up to H^2 behind the round keys of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func powers2EOR3(area *byte, n int)
 
-// powers4EOR3 writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.
+// powers4EOR3 writes the powers of H up to H^4 behind the round keys of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func powers4EOR3(area *byte, n int)
 
-// powers8EOR3 writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.
+// powers8EOR3 writes the powers of H up to H^8 behind the round keys of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func powers8EOR3(area *byte, n int)
 
-// expand128EOR3 writes round keys and H of n keys, and of as many more as make it a multiple of four.
+// expand128EOR3 writes round keys and H of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func expand128EOR3(area *byte, keys *byte, n int)
 
-// sealLong128EOR3 seals n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// sealLong128EOR3 seals n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func sealLong128EOR3(area *byte, jobs *byte, n int, shared int, powers int)
 
-// sealShort128EOR3 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
+// sealShort128EOR3 seals n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealShort128EOR3(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// sealBrief128EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+// sealBrief128EOR3 seals n packets of 33 to 64 octets, four at a time; n is a multiple of four. Key i is for job i, and needs no powers of H.
 //
 //go:noescape
 func sealBrief128EOR3(area *byte, jobs *byte, n int)
 
-// sealBriefExpanded128EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+// sealBriefExpanded128EOR3 seals n packets of 33 to 64 octets, four at a time; n is a multiple of four. Jobs have the numbers of their keys.
 //
 //go:noescape
 func sealBriefExpanded128EOR3(area *byte, jobs *byte, n int)
 
-// openLong128EOR3 opens n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// openLong128EOR3 opens n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong128EOR3(area *byte, jobs *byte, n int, shared int, powers int)
 
-// openShort128EOR3 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
+// openShort128EOR3 opens n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openShort128EOR3(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openBrief128EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+// openBrief128EOR3 opens n packets of 33 to 64 octets, four at a time; n is a multiple of four. Key i is for job i, and needs no powers of H.
 //
 //go:noescape
 func openBrief128EOR3(area *byte, jobs *byte, n int)
 
-// openBriefExpanded128EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+// openBriefExpanded128EOR3 opens n packets of 33 to 64 octets, four at a time; n is a multiple of four. Jobs have the numbers of their keys.
 //
 //go:noescape
 func openBriefExpanded128EOR3(area *byte, jobs *byte, n int)
 
-// expand256EOR3 writes round keys and H of n keys, and of as many more as make it a multiple of four.
+// expand256EOR3 writes round keys and H of n keys, rounded up to a multiple of four.
 //
 //go:noescape
 func expand256EOR3(area *byte, keys *byte, n int)
 
-// sealLong256EOR3 seals n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// sealLong256EOR3 seals n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func sealLong256EOR3(area *byte, jobs *byte, n int, shared int, powers int)
 
-// sealShort256EOR3 seals n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
+// sealShort256EOR3 seals n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func sealShort256EOR3(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// sealBrief256EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+// sealBrief256EOR3 seals n packets of 33 to 64 octets, four at a time; n is a multiple of four. Key i is for job i, and needs no powers of H.
 //
 //go:noescape
 func sealBrief256EOR3(area *byte, jobs *byte, n int)
 
-// sealBriefExpanded256EOR3 seals n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+// sealBriefExpanded256EOR3 seals n packets of 33 to 64 octets, four at a time; n is a multiple of four. Jobs have the numbers of their keys.
 //
 //go:noescape
 func sealBriefExpanded256EOR3(area *byte, jobs *byte, n int)
 
-// openLong256EOR3 opens n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.
+// openLong256EOR3 opens n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.
 //
 //go:noescape
 func openLong256EOR3(area *byte, jobs *byte, n int, shared int, powers int)
 
-// openShort256EOR3 opens n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.
+// openShort256EOR3 opens n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.
 //
 //go:noescape
 func openShort256EOR3(area *byte, jobs *byte, n int, shared int, scratch *byte)
 
-// openBrief256EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; key i is job i's, and has no power of H but the first.
+// openBrief256EOR3 opens n packets of 33 to 64 octets, four at a time; n is a multiple of four. Key i is for job i, and needs no powers of H.
 //
 //go:noescape
 func openBrief256EOR3(area *byte, jobs *byte, n int)
 
-// openBriefExpanded256EOR3 opens n packets of 33 to 64 octets, a multiple of four, four by four; jobs name their keys.
+// openBriefExpanded256EOR3 opens n packets of 33 to 64 octets, four at a time; n is a multiple of four. Jobs have the numbers of their keys.
 //
 //go:noescape
 func openBriefExpanded256EOR3(area *byte, jobs *byte, n int)
 
-// addressesEOR3 writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with raw keys, with expanded ones if there are any.
+// addressesEOR3 writes the addresses of functions: derive; expand for each key length; powers up to H^2, H^4 and H^8; then those that open and seal, for each key length: short, long, brief with keys of mode OneShot, and brief with those of mode Shared, if the variant has it.
 //
 //go:noescape
 func addressesEOR3(to *uintptr)

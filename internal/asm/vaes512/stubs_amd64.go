@@ -12,12 +12,12 @@ func addresses(to *uintptr)
 //go:noescape
 func derive(out *byte, msgs *byte, n int, blocks int, master *byte, sub *byte)
 
-// expand writes the round keys of n keys to an area.
+// expand128 writes the round keys of n keys to an area.
 //
 //go:noescape
 func expand128(area *byte, keys *byte, n int)
 
-// powers writes H to H^16 of n keys behind their round keys.
+// powers128 writes H to H^16 of n keys behind their round keys.
 //
 //go:noescape
 func powers128(area *byte, n int)
@@ -62,12 +62,12 @@ func openRaw128(keys *byte, jobs *byte, n int, scratch *byte)
 //go:noescape
 func openExpanded128(keys *byte, jobs *byte, n int, scratch *byte)
 
-// expand writes the round keys of n keys to an area.
+// expand256 writes the round keys of n keys to an area.
 //
 //go:noescape
 func expand256(area *byte, keys *byte, n int)
 
-// powers writes H to H^16 of n keys behind their round keys.
+// powers256 writes H to H^16 of n keys behind their round keys.
 //
 //go:noescape
 func powers256(area *byte, n int)

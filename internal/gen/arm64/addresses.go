@@ -2,11 +2,11 @@ package main
 
 import "fmt"
 
-// addresses tells where the functions of a variant are that C calls.
+// addresses writes the function that gives C the addresses of a variant's kernels.
 func addresses(o variant) {
 	const to, t = x(0), x(1)
 	f := begin("addresses"+o.suffix(),
-		"writes where functions are: derive; by length of key expand; powers, to H^2, H^4, H^8; by length of key and direction, to open and to seal: short, long, brief with raw keys, with expanded ones if there are any.",
+		"writes the addresses of functions: derive; expand for each key length; powers up to H^2, H^4 and H^8; then those that open and seal, for each key length: short, long, brief with keys of mode OneShot, and brief with those of mode Shared, if the variant has it.",
 		"to *uintptr")
 	f.arg("to", to)
 	at := 0

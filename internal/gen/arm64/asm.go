@@ -23,13 +23,13 @@ type x int
 
 func (r x) String() string { return fmt.Sprintf("R%d", int(r)) }
 
-// stream is code that may be interleaved with other code. An element is one or
-// more instructions that stay together.
+// stream is code that may be interleaved with other code. An element is one or more
+// instructions with nothing between them.
 type stream []string
 
 func (s *stream) op(format string, a ...any) { *s = append(*s, fmt.Sprintf(format, a...)) }
 
-// join appends code; together: in one piece.
+// join appends code; together: as one element.
 func (s *stream) join(more stream, together bool) {
 	if together {
 		more = stream{strings.Join(more, "\n")}
@@ -60,8 +60,8 @@ func begin(name, doc string, args ...string) *function {
 
 func (f *function) op(format string, a ...any) { f.lines.op(format, a...) }
 
-// emit interleaves streams, each at its own even pace, so that all of them end
-// together: what one leaves idle of the pipelines is the others'.
+// emit interleaves streams evenly, so that all end together and fill each other's idle
+// pipelines.
 func (f *function) emit(ss ...stream) {
 	most := 0
 	for _, s := range ss {
@@ -94,8 +94,7 @@ func (f *function) arg(name string, to x) {
 	f.op("MOVD %s+%d(FP), %v", name, 8*i, to)
 }
 
-// leave wipes what may hold secrets and returns. General registers that did are
-// named.
+// leave zeroes all vector registers and the general registers in secret, and returns.
 func (f *function) leave(secret ...x) {
 	for i := range v(32) {
 		f.op("VEOR %s, %s, %s", i.b(), i.b(), i.b())

@@ -2,20 +2,19 @@ package main
 
 import "fmt"
 
-// The kernel for packets of 33 to 64 octets, two steps of the short one: four
-// packets side by side, whose blocks are all encrypted in one go, five for each with
-// E(J0), so that round keys are loaded once. Then their ciphertext is hashed, two
-// packets side by side.
+// The kernel for packets of 33 to 64 octets, which are two steps of the short kernel. It
+// encrypts all blocks of four packets at once, five of each packet with E(J0), so that
+// round keys are loaded once. Then it hashes the ciphertext of two packets at a time.
 //
-// A block at a time is multiplied by H, which takes no other power of it: the
-// upper half of a block b by H*x^64, so that the sum of both products
+// Blocks are multiplied by H one after the other, so no other power of H is needed. The
+// upper half of a block b is multiplied by H*x^64. The sum of both products,
 //
 //	b0*H + b1*(H*x^64), with H = H0 + H1*x^64 and H*x^64 = T0 + T1*x^64 modulo the polynomial,
 //	= (b0*H0 + b1*T0) + (b0*H1 + b1*T1)*x^64
 //
-// has 192 bits, and one product more reduces it: upper half of what is at x^64 times
-// 0x87. Behind an expanded key's folds are H0 and T0 in one register, H1 and T1 in
-// another.
+// has 192 bits. One more product reduces it: the upper half of the factor of x^64, times
+// 0x87. Behind the folds of an expanded key are H0 and T0 in one vector, H1 and T1 in
+// the next.
 type briefKernel struct {
 	*function
 	o               variant
@@ -33,10 +32,10 @@ const (
 	briefProduct = v(16)
 
 	briefState = v(0)  // to 19: E(J0) and four blocks of each lane
-	briefKey   = v(20) // to 27: two round keys a lane; then the last one, and room for text
+	briefKey   = v(20) // to 27: two round keys a lane; then the last one and, in odd registers, text
 	briefSum   = v(28) // to 31: a lane's AAD
 
-	briefZero, briefPoly = v(30), v(31) // but while blocks are encrypted
+	briefZero, briefPoly = v(30), v(31) // except while blocks are encrypted
 )
 
 // General registers.
@@ -54,15 +53,15 @@ const (
 )
 
 func brief(keyLen int, sealing, shared bool, o variant) {
-	what, doc, whose := "open", "opens", "key i is job i's, and has no power of H but the first."
+	what, doc, whose := "open", "opens", "Key i is for job i, and needs no powers of H."
 	if sealing {
 		what, doc = "seal", "seals"
 	}
 	kind := "Brief"
 	if shared {
-		kind, whose = "BriefExpanded", "jobs name their keys."
+		kind, whose = "BriefExpanded", "Jobs have the numbers of their keys."
 	}
-	f := begin(name(what+kind, keyLen, o), doc+" n packets of 33 to 64 octets, a multiple of four, four by four; "+whose, "area *byte", "jobs *byte", "n int")
+	f := begin(name(what+kind, keyLen, o), doc+" n packets of 33 to 64 octets, four at a time; n is a multiple of four. "+whose, "area *byte", "jobs *byte", "n int")
 	k := &briefKernel{f, o, keyLen, sealing, shared}
 	k.arg("area", briefArea)
 	k.arg("jobs", briefJobs)
@@ -115,8 +114,8 @@ func (k *briefKernel) load2(s *stream, d v, l, at int) {
 	s.load2(d, d+1, rows, at)
 }
 
-// times adds b times H to next, or puts it into d if next is d and there is nothing. p is three registers for
-// products, factors two; b is lost.
+// times multiplies b by H. With add, it adds the product to d. p is three registers for products, factors are two;
+// b is lost.
 func (k *briefKernel) times(s *stream, d, b, factors, p v, add bool) {
 	f, g := factors, factors+1
 	s.pmull(p, b, f)
@@ -139,8 +138,7 @@ func (k *briefKernel) constants() {
 	k.lines.load(briefPoly, briefConst, polyAt)
 }
 
-// aad hashes the AAD. Of each lane, the last 32 octets are hashed beside those of the
-// others.
+// aad hashes the AAD. The last 32 octets of all lanes are hashed side by side.
 func (k *briefKernel) aad() {
 	s := &k.lines
 	k.constants()
@@ -173,15 +171,15 @@ func (k *briefKernel) aad() {
 	k.emit(ss...)
 }
 
-// end loads the last octets of 17 to 32, with zeros behind them: those in front of p, moved;
-// t: constants, less how many there are.
+// end loads the octets from 16 on of 17 to 32, which end at p, with zeros behind them. t is
+// the address of the constants less the number of octets.
 func (k *briefKernel) end(d, idx v, p, t x) {
 	k.op("FMOVQ -16(%v), %s", p, d.f())
 	k.lines.load(idx, t, upAt+32)
 	k.lines.tbl(d, d, idx)
 }
 
-// otherAAD is what aad has for other lengths than 17 to 32.
+// otherAAD is aad for other lengths than 17 to 32.
 func (k *briefKernel) otherAAD(l int) {
 	s := &k.lines
 	a, n := briefAAD+2*v(l), briefLens+x(l)
@@ -225,7 +223,7 @@ func (k *briefKernel) otherAAD(l int) {
 	k.op("B %s", done)
 }
 
-// encrypt makes E(J0) and the key stream, but for the last round key of the latter.
+// encrypt makes E(J0), and the key stream without its last round key.
 func (k *briefKernel) encrypt() {
 	s := &k.lines
 	one := briefKey + 7
@@ -266,8 +264,8 @@ func (k *briefKernel) encrypt() {
 	}
 }
 
-// text encrypts or decrypts; a lane's four blocks to be hashed are then where its
-// key stream was, with the AAD in the first.
+// text encrypts or decrypts. Then a lane's four blocks to hash are where its key stream
+// was, and the sum of the AAD is added to the first.
 func (k *briefKernel) text() {
 	s := &k.lines
 	for l := range 4 {
@@ -303,7 +301,7 @@ func (k *briefKernel) two(l, i int) {
 	s.rbit(a+1, u)
 }
 
-// parts is text for packets of which one at least is shorter than 64 octets.
+// parts is text if at least one of the packets is shorter than 64 octets.
 func (k *briefKernel) parts() {
 	s := &k.lines
 	k.at("part")
@@ -321,7 +319,7 @@ func (k *briefKernel) parts() {
 		k.op("CMP $16, %v", n)
 		k.op("BLS %s", label("one"))
 
-		// What ends in the fourth block is stored with what is before it.
+		// If the packet ends in the fourth block, that part is stored together with octets before it.
 		up, last := k.room(2), k.room(3)
 		s.load(b, src, 0)
 		k.op("ADD %v, %v", n, src)
@@ -345,7 +343,7 @@ func (k *briefKernel) parts() {
 		}
 		k.op("B %s", label("done"))
 
-		// Three blocks: the fourth, and nothing in front of the first.
+		// Three blocks: each goes one place back, and the first is zero.
 		k.at(label("one"))
 		k.op("BLO %s", label("few"))
 		s.load(b, src, 0)

@@ -5,22 +5,22 @@ package main
 // That takes one RBIT a block, and H as it is; the other common form, octets
 // reversed, needs H times x. The modulus is x^128 + x^7 + x^2 + x + 1.
 //
-// Products are Karatsuba's: PMULL shares its pipeline with AES on the smaller
-// cores, where additions are free.
+// Products are made after Karatsuba: on smaller cores PMULL shares its pipeline with AES,
+// and additions are free.
 type hasher struct {
 	o           variant
 	lo, mid, hi v // sums of products
 	t           v // to t+4: temporary
 	poly        v // 0x87 in both halves
-	polyFrom    x // not 0: load it from there each time
+	polyFrom    x // not 0: poly is loaded from there each time
 	acc         v
 }
 
-// Where an expanded key's parts are: round keys, then powers of H from H^8 down
-// to H, then each power's fold, the sum of its halves, in the same order. So
-// the powers for n blocks begin n rows before an end.
+// The parts of an expanded key: round keys, powers of H from H^8 down to H, then the fold
+// of each power, which is the sum of its halves, in the same order. So the powers for n
+// blocks begin n rows before the end.
 const (
-	slotBytes  = 512 // of which the last 16 octets are not the kernels'
+	slotBytes  = 512 // kernels do not use the last 48
 	mostPowers = 8
 	powersAt   = 15 * 16
 	powersEnd  = powersAt + mostPowers*16
@@ -29,7 +29,7 @@ const (
 )
 
 // pair adds the products of two blocks a and b with H^i and H^(i-1); i is even.
-// Both blocks are lost. first: there are no sums yet.
+// Both blocks are lost. first: it sets the sums.
 func (h *hasher) pair(s *stream, rows x, a, b v, i int, first bool) {
 	p, q, fold, t, u := h.t, h.t+1, h.t+2, h.t+3, h.t+4
 	s.load2(p, q, rows, powersEnd-16*i)
@@ -86,16 +86,16 @@ func (h *hasher) clear(s *stream) {
 	s.zero(h.hi)
 }
 
-// walk is a position in the powers of H, for blocks that come one at a time:
-// the last block must have the first power.
+// walk is a position in the powers of H, for blocks that come one at a time: the last
+// block is multiplied by H itself.
 type walk struct {
 	power, fold, end x // end is behind H; see powersEnd
 	length           x // 16 times the number of powers there are
 	t                x
 }
 
-// start sets out n blocks before an end: as many powers as are there are
-// between two reductions. n (lost) may be 0.
+// start begins n blocks before the end. Between two reductions there are as many blocks as
+// powers. n may be 0, and is lost.
 func (w walk) start(f *function, n x) {
 	f.op("SUB $1, %v", n)
 	f.op("LSL $4, %v", n)
@@ -108,7 +108,7 @@ func (w walk) start(f *function, n x) {
 	f.op("SUB %v, %v", n, w.fold)
 }
 
-// block adds h.acc to block a, and its product to the sums.
+// block adds h.acc to block a, and the product with its power to the sums.
 func (w walk) block(f *function, h *hasher, a v) {
 	p, fold, t, u := h.t, h.t+1, h.t+2, h.t+3
 	s := &f.lines
@@ -126,7 +126,7 @@ func (w walk) block(f *function, h *hasher, a v) {
 	s.xor(h.mid, h.mid, t)
 }
 
-// check reduces the sums to h.acc at an end, and goes back to the start.
+// check reduces the sums to h.acc behind the last power, and goes back to the first.
 func (w walk) check(f *function, h *hasher) {
 	s := &f.lines
 	skip := f.label("more")

@@ -15,7 +15,7 @@ func derive() {
 		out, msgs, n, blocks, master, left, t, stride = x(0), x(1), x(2), x(3), x(4), x(5), x(6), x(7)
 		lane                                          = x(8) // to 15: where each message is
 	)
-	f := begin("derive", "computes n CMACs of messages of blocks blocks.",
+	f := begin("derive", "computes the CMACs of n messages, each of so many blocks.",
 		"out *byte", "msgs *byte", "n int", "blocks int", "master *byte", "subkey *byte")
 	f.arg("out", out)
 	f.arg("msgs", msgs)
@@ -67,7 +67,7 @@ func derive() {
 	f.op("B done")
 
 	f.at("eight")
-	// Messages that are not there are the last one again.
+	// The last message stands for those that are missing.
 	f.op("MOVD %v, %v", msgs, lane)
 	for i := 1; i < 8; i++ {
 		f.op("CMP $%d, %v", i, n)
@@ -115,26 +115,25 @@ func derive() {
 	f.leave()
 }
 
-// A schedule is four keys' worth of words, word i of each key in one register:
-// what SubWord and the sums do is done to four keys at once. Word i of key j is
-// element j of w+i.
+// A schedule works on four keys at once. Register w+i has word i of each key: element j
+// is that of key j.
 type schedule struct {
 	keyLen int
 	w      v // to w+3, or w+7
-	h      v // to h+3: E(0) in the making, one key each
-	t      v // to t+4: temporary, as all that follow shared with the other four keys
+	h      v // to h+3: the state that becomes E(0), one key each
+	t      v // to t+4: temporary; this and the following registers are shared with the other four keys
 	zero   v
-	turn   v // indices that do ahead what undoes AESE's ShiftRows, and rotate
-	stay   v // the former only
-	odd    v // to odd+3, if not 0: odd round keys, which are stored with the next ones
+	turn   v // indices that undo AESE's ShiftRows beforehand, and rotate the word
+	stay   v // the same without the rotation
+	odd    v // to odd+3, if not 0: odd round keys, which are stored together with the next ones
 	slots  x
 	at     int  // of the first key's slot
-	middle x    // in the middle of the four slots: all of them are within reach of pairs
-	second bool // the other four keys come first
+	middle x    // the middle of the four slots, from which LDP and STP reach all of them
+	second bool // the other four keys come before these
 }
 
-// begin loads keys, each from an address of its own, or all in one piece: they are
-// the first round key, or the first two, with which E(0) begins.
+// begin loads the keys: each from its own address, or all from one address. They are the
+// first round key, or the first two.
 func (k schedule) begin(s *stream, keys []x, at int) {
 	for i := range 4 {
 		h, p, at := k.h+v(i), keys[0], at+i*k.keyLen
@@ -153,8 +152,7 @@ func (k schedule) begin(s *stream, keys []x, at int) {
 	k.turnWords(s, k.w, k.h)
 }
 
-// turnWords makes words of four keys, or keys of four words: words may take the place of
-// what they are of.
+// turnWords transposes four keys to words, or four words to keys, in place if to is from.
 func (k schedule) turnWords(s *stream, to, from v) {
 	t0, t1, t2, t3 := k.t, k.t+1, k.t+2, k.t+3
 	s.trn1s(t0, from, from+1)
@@ -167,7 +165,7 @@ func (k schedule) turnWords(s *stream, to, from v) {
 	s.trn2d(to+3, t1, t3)
 }
 
-// first stores what begin has loaded, and runs those rounds of E(0).
+// first stores the round keys that begin has loaded, and runs their rounds of E(0).
 func (k schedule) first(s *stream) {
 	for i := range v(4) {
 		h := k.h + i
@@ -185,8 +183,7 @@ func (k schedule) first(s *stream) {
 	}
 }
 
-// row makes round key r of each key out of the words, stores it, and runs that
-// round of E(0).
+// row makes round key r of each key from the words, stores it, and runs round r of E(0).
 func (k schedule) row(s *stream, r int) {
 	w := k.w + v(4*r%(k.keyLen/4))
 	keys := k.t + 4
@@ -218,7 +215,7 @@ func (k schedule) row(s *stream, r int) {
 		}
 		return
 	}
-	// With one register more than turnWords has.
+	// turnWords with one more register.
 	t0, t1, t2, t3, u := k.t, k.t+1, k.t+2, k.t+3, k.t+4
 	s.trn1s(t0, w, w+1)
 	s.trn2s(t1, w, w+1)
@@ -233,9 +230,9 @@ func (k schedule) row(s *stream, r int) {
 	}
 }
 
-// next replaces words to..to+3 by the schedule's next ones. AESE with a zero
-// key is SubWord of four keys but for ShiftRows. The constant is in a register that the
-// other four keys' next finds it in, which follows.
+// next replaces the words from to on by the next ones of the schedule. AESE with a zero key
+// is SubWord of four keys, except for ShiftRows. The round constant stays in a register for
+// the other four keys, whose next follows.
 func (k schedule) next(s *stream, o variant, to, from, idx v, rcon int) {
 	t, c := k.t, k.t+1
 	s.tbl(t, from, idx)
@@ -253,8 +250,8 @@ func (k schedule) next(s *stream, o variant, to, from, idx v, rcon int) {
 	}
 }
 
-// all is the whole schedule, and H. An element of the stream is all that uses the
-// temporary registers.
+// all is the whole schedule, and H. Code that uses the temporary registers is one element
+// of the stream.
 func (k schedule) all(s *stream, o variant) {
 	step := func(f func(s *stream)) {
 		var u stream
@@ -279,7 +276,7 @@ func (k schedule) all(s *stream, o variant) {
 			row(r)
 		}
 	}
-	// What brief.go multiplies by, and powers begin with. No words are needed any more.
+	// The factors of brief.go; H begins the powers. The words are not needed any more.
 	poly, m, t := k.w, k.w+1, k.w+2
 	s.load(poly, rconTable, polyBehind)
 	for i := range v(4) {
@@ -294,7 +291,7 @@ func (k schedule) all(s *stream, o variant) {
 	}
 }
 
-// polyBehind is where the polynomial is behind the table.
+// polyBehind is the place of the polynomial behind the table.
 const polyBehind = 160
 
 const rconTable = x(9)
@@ -304,9 +301,9 @@ func expand(keyLen int, o variant) {
 	const (
 		area, keys, n, t = x(0), x(1), x(2), x(3)
 		middle           = x(4)  // and 5
-		lane             = x(10) // to 13: where four keys are
+		lane             = x(10) // to 13: addresses of four keys
 	)
-	f := begin(name("expand", keyLen, o), "writes round keys and H of n keys, and of as many more as make it a multiple of four.",
+	f := begin(name("expand", keyLen, o), "writes round keys and H of n keys, rounded up to a multiple of four.",
 		"area *byte", "keys *byte", "n int")
 	f.arg("area", area)
 	f.arg("keys", keys)
@@ -325,7 +322,7 @@ func expand(keyLen int, o variant) {
 	}
 	f.op("ADD $%d, %v, %v", 2*slotBytes, area, middle)
 	f.op("ADD $%d, %v, %v", 6*slotBytes, area, middle+1)
-	// Keys that are not there are the last one again.
+	// The last key stands for those that are missing.
 	find := func(n x) (lanes []x) {
 		f.op("MOVD %v, %v", keys, lane)
 		for i := 1; i < 4; i++ {
@@ -371,11 +368,10 @@ func expand(keyLen int, o variant) {
 	f.leave()
 }
 
-// powers writes the powers of H up to a given one, and their folds, of four
-// keys at a time.
+// powers writes the powers of H up to H^most, and their folds, for four keys at a time.
 func powers(most int, o variant) {
 	const area, n, middle = x(0), x(1), x(2)
-	f := begin(fmt.Sprintf("powers%d%s", most, o.suffix()), "writes powers of H behind the round keys of n keys, and of as many more as make it a multiple of four.",
+	f := begin(fmt.Sprintf("powers%d%s", most, o.suffix()), fmt.Sprintf("writes the powers of H up to H^%d behind the round keys of n keys, rounded up to a multiple of four.", most),
 		"area *byte", "n int")
 	f.arg("area", area)
 	f.arg("n", n)

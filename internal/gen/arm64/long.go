@@ -2,13 +2,13 @@ package main
 
 import "fmt"
 
-// The kernel for packets of any length: one packet at a time, eight blocks in
-// flight. While eight counter blocks are encrypted, the eight blocks of
-// ciphertext before them, which wait in registers, are hashed.
+// The kernel for packets of any length: one packet at a time, eight blocks at once. While
+// eight counter blocks are encrypted, the eight pending blocks of ciphertext before them
+// are hashed.
 //
-// Counters go by eights: the first group is 0 to 7, of which 0 is not used, 1
-// makes E(J0) and 2 to 7 are the text's. So a block's counter differs from the
-// one before in its last octet only, and the next is an addition away.
+// A group is eight counters. In the first, 0 to 7, counter 0 is not used, 1 makes E(J0),
+// and 2 to 7 are for text. So counters of a group differ in the last octet only, and one
+// addition makes the next.
 type longKernel struct {
 	*function
 	o       variant
@@ -22,11 +22,11 @@ type longKernel struct {
 const (
 	longState   = v(0)  // to 7
 	longKey     = v(8)  // to 11: round keys as they come
-	longText    = v(12) // to 19, when the hasher has no use for them
+	longText    = v(12) // to 19, while the hasher does not use them
 	longPending = v(20) // to 27: blocks to hash
 	longPoly    = v(28)
 	longOne     = v(29) // 1 in a counter's last octet
-	longBase    = v(30) // the next group's first counter block
+	longBase    = v(30) // the first counter block of the next group
 	longSum     = v(31)
 )
 
@@ -60,7 +60,7 @@ func long(keyLen int, sealing bool, o variant) {
 		what, doc = "sealLong", "seals"
 	}
 	f := begin(name(what, keyLen, o),
-		doc+" n packets, one by one. shared: jobs name their keys, else key i is job i's. powers: how many of H there are, 4 or 8; packets of 96 octets and more need 8.",
+		doc+" n packets, one at a time. shared: jobs have the numbers of their keys; otherwise key i is for job i. powers: the number of powers of H in a key, 4 or 8; packets of 96 octets and more need 8.",
 		"area *byte", "jobs *byte", "n int", "shared int", "powers int")
 	k := &longKernel{f, o, keyLen, sealing, hasher{o: o, lo: 12, mid: 13, hi: 14, t: 15, poly: longPoly, acc: longSum},
 		walk{longPower, longFold, longEnd, longLength, longTemp4}}
@@ -87,7 +87,7 @@ func long(keyLen int, sealing bool, o variant) {
 	k.text(8)
 	k.op("B group")
 
-	// Up to 127 octets are left, and eight blocks wait.
+	// Up to 127 octets are left, and eight blocks are pending.
 	k.at("end")
 	k.op("CBZ %v, hash", longLeft)
 	k.op("CMP $64, %v", longLeft)
@@ -115,7 +115,7 @@ func long(keyLen int, sealing bool, o variant) {
 	k.leave(longTemp, longTemp+1, longTemp+2, longEJ0, longEJ0High)
 }
 
-// begin finds out about a packet.
+// begin loads a packet's job and finds its key.
 func (k *longKernel) begin() {
 	k.op("MOVWU %d(%v), %v", jobKey, longJob, longTemp)
 	k.op("CMP $0, %v", longShared)
@@ -132,8 +132,8 @@ func (k *longKernel) begin() {
 	k.op("MOVD ZR, %v", longCount)
 }
 
-// aad hashes the AAD. A text that ends with the first group goes with it, as if
-// it were one with the AAD and the lengths.
+// aad hashes the AAD. If the text ends in the first group, the powers are those for AAD,
+// text and lengths together.
 func (k *longKernel) aad() {
 	k.op("ADD $15, %v, %v", longAADLeft, longTemp)
 	k.op("LSR $4, %v", longTemp)
@@ -163,9 +163,9 @@ func (k *longKernel) aad() {
 	k.at("aad_done")
 }
 
-// encrypt runs AES over the next n counter blocks; the last round key, which is
-// then in key, is still to be added. first: text blocks are from the third
-// counter on, and state 7 is that of E(J0).
+// encrypt runs AES over the next n counter blocks, except for adding the last round key,
+// which is then in key. first: blocks of text begin with the third counter, and state 7 is
+// that of E(J0).
 func (k *longKernel) encrypt(n int, first bool) (s stream) {
 	var states []v
 	at := longBase
@@ -188,7 +188,7 @@ func (k *longKernel) encrypt(n int, first bool) (s stream) {
 		}
 		count(d)
 	}
-	// By GPR: the lower octets of the counter may all change.
+	// In a general register, since all octets of the counter may change.
 	s.op("ADD $8, %v", longCount)
 	s.op("REVW %v, %v", longCount, longTemp)
 	s.op("VMOV %v, %s", longTemp, longBase.lane("S", 3))
@@ -217,14 +217,14 @@ func (k *longKernel) encrypt(n int, first bool) (s stream) {
 	return s
 }
 
-// last is where the last round key is.
+// last is the register with the last round key.
 func (k *longKernel) last() v { return longKey + v(rounds(k.keyLen)%4) }
 
-// crypt makes d of a block of text a and the key stream's state.
+// crypt sets d to block a of text, xor the key stream in state and its last round key.
 func (k *longKernel) crypt(s *stream, d, a, state v) { s.xor3(k.o, d, a, k.last(), state) }
 
-// text encrypts or decrypts n whole blocks, at least 6, and leaves their
-// ciphertext waiting, at the queue's end.
+// text encrypts or decrypts n whole blocks, at least 6, and leaves their ciphertext
+// pending, in the last registers.
 func (k *longKernel) text(n int) {
 	s := &k.lines
 	q := longPending + v(8-n)
@@ -282,7 +282,7 @@ func (k *longKernel) first() {
 	k.op("B tail")
 }
 
-// tail is the last text, up to 127 octets, whose key stream is there.
+// tail takes the last text, up to 127 octets, whose key stream is ready.
 func (k *longKernel) tail() {
 	in, out, q := longPending, longPending+1, longPending+2
 	for i := range v(8) {
@@ -310,9 +310,9 @@ func (k *longKernel) tail() {
 			k.lines.rbit(q, in)
 		}
 		k.w.block(k.function, &k.h, q)
-		// An end, but for the last, has four or eight blocks behind it, of which
-		// one is the lengths'. There are at most eight blocks of text, and where
-		// there are only four powers, six.
+		// Before the last one, powers end only if four or eight blocks follow, the lengths
+		// among them. There are at most eight blocks of text, and at most six if there are
+		// only four powers.
 		if i < 3 {
 			k.w.check(k.function, &k.h)
 		}
@@ -329,7 +329,7 @@ func (k *longKernel) tail() {
 	k.at("lengths")
 }
 
-// tag hashes the lengths; then the ICV is there.
+// tag hashes the lengths, and makes the ICV.
 func (k *longKernel) tag() {
 	q, t := longPending, longPending+1
 	k.lines.lengths(q, longJob, 0)

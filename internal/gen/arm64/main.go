@@ -1,6 +1,6 @@
 // Command arm64 writes the assembly of internal/asm/armv8. Run it through `make
-// generate`; `make check-generated` fails where the committed output is not
-// what it writes. (avo, which writes amd64's, has no arm64.)
+// generate`. `make check-generated` fails if the committed output differs. It does not use
+// avo, which has no arm64.
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 				long(keyLen, sealing, o)
 				short(keyLen, sealing, o)
 				brief(keyLen, sealing, false, o)
-				if o.eor3 { // without, on cores with one pipe for AES and PMULL, short ones are faster
+				if o.eor3 { // cores without EOR3 have one pipe for AES and PMULL: there the short kernel is faster
 					brief(keyLen, sealing, true, o)
 				}
 			}
@@ -58,8 +58,8 @@ func write(name string, text []byte) {
 
 // tables is the read-only data.
 func tables() {
-	// SubBytes(ShiftRows) puts octet r of column c into column c-r: so it is to be in
-	// column c+r before. With turn, octet r receives its column's octet r+1, as RotWord wants.
+	// ShiftRows moves octet r of column c to column c-r, so it must be in column c+r before.
+	// With turn, octet r also gets octet r+1 of its column, for RotWord.
 	var turn, stay [16]byte
 	for c := range 4 {
 		for r := range 4 {

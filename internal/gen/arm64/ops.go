@@ -14,12 +14,12 @@ func (o variant) suffix() string {
 	return ""
 }
 
-// aes is a round but the last. Both instructions stay together: cores fuse them.
+// aes is a round, not the last one. Its two instructions stay together, since cores fuse them.
 func (s *stream) aes(key, state v) {
 	s.op("AESE %s, %s\nAESMC %s, %s", key.b(), state.b(), state.b(), state.b())
 }
 
-// aesLast is the last round without its key: what comes next adds that.
+// aesLast is the last round without adding its key.
 func (s *stream) aesLast(key, state v) { s.op("AESE %s, %s", key.b(), state.b()) }
 
 func (s *stream) xor(d, a, b v)   { s.op("VEOR %s, %s, %s", a.b(), b.b(), d.b()) }
@@ -50,7 +50,7 @@ func (s *stream) pmull2(d, a, b v) { s.op("VPMULL2 %s, %s, %s", a.d(), b.d(), d.
 // halves is d = {upper half of a, lower half of b}.
 func (s *stream) halves(d, a, b v) { s.op("VEXT $8, %s, %s, %s", b.b(), a.b(), d.b()) }
 
-// trn1 is the even elements of a and b in turn, trn2 the odd ones.
+// trn1 interleaves the even elements of a and b, trn2 the odd ones.
 func (s *stream) trn1d(d, a, b v) { s.op("VTRN1 %s, %s, %s", b.d(), a.d(), d.d()) }
 func (s *stream) trn2d(d, a, b v) { s.op("VTRN2 %s, %s, %s", b.d(), a.d(), d.d()) }
 func (s *stream) trn1s(d, a, b v) { s.op("VTRN1 %s, %s, %s", b.s(), a.s(), d.s()) }

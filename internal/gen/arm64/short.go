@@ -2,13 +2,12 @@ package main
 
 import "fmt"
 
-// The kernel for short packets: four packets side by side, each a lane with its
-// own key. A step is two blocks of each, so that eight are in flight; while they
-// are encrypted, the two blocks before them of each lane, which wait in
-// registers, are hashed with two powers of H. Waiting blocks are the AAD's last
-// ones at first, then the last step's ciphertext; where there is one block
-// only, it is the second, and the first is 0. The last step's blocks and the
-// lengths are hashed while E(J0) of the next four packets is made.
+// The kernel for short packets: four packets side by side, each a lane with its own key.
+// A step takes two blocks of each lane, eight at once. While they are encrypted, the two
+// pending blocks of each lane are hashed with two powers of H. Pending are first the last
+// blocks of the AAD, then the ciphertext of the step before. If there is only one block,
+// it is the second, and the first is 0. The blocks of the last step and the lengths are
+// hashed while E(J0) of the next four packets is made.
 //
 // All four packets have the same number of steps.
 type shortKernel struct {
@@ -23,14 +22,14 @@ type shortKernel struct {
 const (
 	shortState   = v(0)  // to 7: two a lane
 	shortKey     = v(8)  // to 15: two round keys a lane
-	shortPending = v(16) // to 23: two blocks a lane to hash; the first has the lane's sum in it
-	shortText    = v(24) // to 31, when the hasher has no use for them
+	shortPending = v(16) // to 23: two blocks a lane to hash; the lane's sum is added to the first
+	shortText    = v(24) // to 31, while the hasher does not use them
 )
 
 // General registers.
 const (
 	shortRows    = x(0)  // to 3
-	shortSrc     = x(4)  // to 7; the rows of the packets before, while these end
+	shortSrc     = x(4)  // to 7; at the end of four packets, their rows
 	shortDst     = x(8)  // to 11
 	shortJobs    = x(12) // of these four packets
 	shortPackets = x(13)
@@ -39,13 +38,13 @@ const (
 	shortCount   = x(16)
 	shortConst   = x(17)
 	shortArea    = x(19)
-	shortNext    = x(20) // rows of the next key, if jobs do not name theirs
+	shortNext    = x(20) // rows of the next key, if jobs have no numbers of keys
 	shortShared  = x(21)
 	shortTemp    = x(22) // to 25: temporary
 	shortTemp5   = x(26)
 )
 
-// What is at shortConst.
+// Offsets from shortConst.
 const (
 	polyAt = 0
 	oneAt  = 16 // 1 in a counter's last octet
@@ -70,7 +69,7 @@ func short(keyLen int, sealing bool, o variant) {
 		what, doc = "sealShort", "seals"
 	}
 	f := begin(name(what, keyLen, o),
-		doc+" n packets, a multiple of four, four by four; of each four, all have as many times 32 octets, the last perhaps not whole. shared: jobs name their keys, else key i is job i's.",
+		doc+" n packets, four at a time; n is a multiple of four, and the four have equally many steps of 32 octets. shared: jobs have the numbers of their keys; otherwise key i is for job i.",
 		"area *byte", "jobs *byte", "n int", "shared int", "scratch *byte")
 	k := &shortKernel{f, o, keyLen, sealing, hasher{o: o, lo: shortText, mid: shortText + 1, hi: shortText + 2, t: shortText + 3, poly: shortText + 5, polyFrom: shortConst}}
 	k.arg("area", shortArea)
@@ -111,7 +110,7 @@ func short(keyLen int, sealing bool, o variant) {
 	k.emit(k.encrypt(), k.hash(shortRows))
 	k.op("SUB $1, %v", shortSteps)
 	k.op("CBNZ %v, full", shortSteps)
-	// The first packet's is the shortest last step.
+	// The first packet has the shortest last step.
 	k.op("MOVWU %d(%v), %v", jobLen, shortJobs, shortTemp)
 	k.op("TST $31, %v", shortTemp)
 	k.op("BNE part")
@@ -150,8 +149,8 @@ func (k *shortKernel) rows() {
 	}
 }
 
-// cipher runs AES over n states of each lane; the last round keys, which are
-// then in the first of each lane's two, are still to be added.
+// cipher runs AES over n states of each lane, except for adding the last round keys, which
+// are then in the first of each lane's two registers of keys.
 func (k *shortKernel) cipher(s *stream, n v) {
 	nr := rounds(k.keyLen)
 	load := func(r int, l v) {
@@ -181,7 +180,7 @@ func (k *shortKernel) cipher(s *stream, n v) {
 	}
 }
 
-// masks makes E(J0), but for the last round key, in states 0 to 3.
+// masks makes E(J0), without the last round key, in states 0 to 3.
 func (k *shortKernel) masks() (s stream) {
 	s.op("MOVD $0x01000000, %v", shortTemp5)
 	for l := range v(4) {
@@ -199,7 +198,7 @@ func (k *shortKernel) keepMasks() {
 	}
 }
 
-// encrypt makes the key stream of a step, but for the last round key.
+// encrypt makes the key stream of a step, without the last round key.
 func (k *shortKernel) encrypt() (s stream) {
 	one := shortKey + 7
 	s.load(one, shortConst, oneAt)
@@ -214,7 +213,7 @@ func (k *shortKernel) encrypt() (s stream) {
 	return s
 }
 
-// hash hashes what waits; a lane's sum is then in its first block.
+// hash hashes the pending blocks; a lane's sum is then in its first block.
 func (k *shortKernel) hash(rows x) (s stream) {
 	for l := range v(4) {
 		k.hashLane(&s, rows, l)
@@ -229,8 +228,8 @@ func (k *shortKernel) hashLane(s *stream, rows x, l v) {
 	k.h.reduce(s)
 }
 
-// finish hashes what waits of the four packets before, and the lengths; then
-// their ICVs are there.
+// finish hashes the pending blocks of the four packets before and the lengths, and makes
+// their ICVs.
 func (k *shortKernel) finish(rows x) (s stream) {
 	for l := range v(4) {
 		k.hashLane(&s, rows, l)
@@ -263,8 +262,7 @@ func (k *shortKernel) finish(rows x) (s stream) {
 	return s
 }
 
-// aad puts a lane's AAD in wait, up to 32 octets of it, and hashes what is
-// before that.
+// aad leaves the last 1 to 32 octets of a lane's AAD pending, and hashes all before.
 func (k *shortKernel) aad(l int) {
 	q, t, u := shortPending+2*v(l), shortText, shortText+1
 	from, n := shortTemp, shortTemp+1
@@ -299,8 +297,8 @@ func (k *shortKernel) aad(l int) {
 	k.at(label("done"))
 }
 
-// end loads octets 16 to n-1 of those at p, 17 <= n <= 32, with zeros behind
-// them: the last 16, moved. idx is then what moves them. p is lost.
+// end loads octets 16 to n-1 of those at p, 17 <= n <= 32, with zeros behind them: it loads
+// the last 16 and shifts them by indices, which stay in idx. p is lost.
 func (k *shortKernel) end(d, idx v, p, n x) {
 	s := &k.lines
 	k.op("ADD %v, %v", n, p)
@@ -329,7 +327,7 @@ func (k *shortKernel) manyAAD(l int) {
 	k.op("B aad%d_last", l)
 }
 
-// crypt makes d of a block of text a and the key stream's state, in lane l.
+// crypt sets d to block a of text, xor the key stream in state and the last round key of lane l.
 func (k *shortKernel) crypt(d, a, state v, l int) { k.lines.xor3(k.o, d, a, shortKey+2*v(l), state) }
 
 // text encrypts or decrypts a whole step.
@@ -367,7 +365,7 @@ func (k *shortKernel) part(l int) {
 	k.op("CMP $16, %v", n)
 	k.op("BLE %s", label("one"))
 
-	// What ends in the second block is stored with what is before it.
+	// If the packet ends in the second block, that part is stored together with octets before it.
 	up := t + 2
 	s.load(t, src, 0)
 	k.end(t+1, up, src, n)

@@ -7,9 +7,8 @@ const (
 	jobOK, jobNonce, jobBytes      = 44, 48, 64
 )
 
-// loadPart loads n octets, 1 to 15, with zeros behind them, from p. It reads
-// nothing else, and goes through general registers: narrow stores that a wide
-// load then wants in one piece would cost more.
+// loadPart loads n octets, 1 to 15, with zeros behind them, from p. It reads no others. It
+// uses general registers, because a wide load of narrow stores would be slower.
 func (f *function) loadPart(d v, p, n x, lo, hi, t, at x) {
 	few, fewer, done := f.label("few"), f.label("fewer"), f.label("loaded")
 	f.op("CMP $8, %v", n)
@@ -17,7 +16,7 @@ func (f *function) loadPart(d v, p, n x, lo, hi, t, at x) {
 	f.op("MOVD (%v), %v", p, lo)
 	f.op("ADD %v, %v, %v", n, p, at)
 	f.op("MOVD -8(%v), %v", at, hi)
-	f.op("MOVD $120, %v", t) // 8*(16-n) in two parts, since it may be 64
+	f.op("MOVD $120, %v", t) // 8*(16-n) in two shifts, since it may be 64
 	f.op("SUB %v<<3, %v, %v", n, t, t)
 	f.op("LSR $8, %v", hi)
 	f.op("LSR %v, %v, %v", t, hi, hi)
@@ -34,7 +33,7 @@ func (f *function) loadPart(d v, p, n x, lo, hi, t, at x) {
 	f.op("LSL %v, %v, %v", at, t, t)
 	f.op("ORR %v, %v", t, lo)
 	f.op("B %s", done)
-	f.at(fewer) // the first, the middle and the last may be the same
+	f.at(fewer) // the first, middle and last octet may be one
 	f.op("MOVBU (%v), %v", p, lo)
 	f.op("LSR $1, %v, %v", n, at)
 	f.op("MOVBU (%v)(%v), %v", p, at, t)
@@ -76,7 +75,7 @@ func (f *function) storePart(a v, p, n x, lo, hi x) {
 	}
 }
 
-// keep makes d the first n octets, 1 to 15, of a, and zeros.
+// keep sets d to the first n octets, 1 to 15, of a, and zeros.
 func (f *function) keep(d, a v, n, t x) {
 	f.op("MOVD $mask<>+16(SB), %v", t)
 	f.op("SUB %v, %v", n, t)
@@ -84,8 +83,8 @@ func (f *function) keep(d, a v, n, t x) {
 	f.lines.and(d, d, a)
 }
 
-// compare sets OK of the job at base+at: whether an ICV is the one at tag. It
-// takes the same time either way. b, tag and t are lost.
+// compare sets OK of the job at base+at if an ICV equals the one at tag, in constant time.
+// b, tag and t are lost.
 func (s *stream) compare(icv, b v, tag, t x, base x, at int) {
 	s.load(b, tag, 0)
 	s.xor(b, b, icv)
