@@ -13,7 +13,7 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// Every backend, whatever EESP_BACKEND says.
+// All backends are tested, even if EESP_BACKEND names one.
 func TestBackends(t *testing.T) {
 	for _, e := range list() {
 		t.Run(e.backend.Name, func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestSelfTestAll(t *testing.T) {
 	}
 }
 
-// The self-test must see each kind of fault.
+// The self-test finds each kind of fault.
 func TestSelfTestSees(t *testing.T) {
 	faults := map[string]func(b *kernel.Backend){
 		"CMAC": func(b *kernel.Backend) {

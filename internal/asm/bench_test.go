@@ -12,8 +12,8 @@ import (
 
 const imix = 0 // instead of a size
 
-// Kernels alone, bursts of 32 with 32 keys: `go test -bench . ./internal/asm`.
-// What users see is measured by `make bench`.
+// Kernels alone, in bursts of 32 packets with 32 keys: `go test -bench . ./internal/asm`.
+// `make bench` measures the library.
 func BenchmarkKernels(b *testing.B) {
 	type memory struct {
 		master  kernel.Master

@@ -2,8 +2,8 @@ package asm
 
 import "testing"
 
-// The environment chooses the backend, but not in a program that has more rights
-// than who started it. This one has not.
+// The environment chooses the backend, except in a program with more rights than the user
+// who started it. This program has none.
 func TestEnvironment(t *testing.T) {
 	t.Setenv("EESP_BACKEND", "generic")
 	if secure() {

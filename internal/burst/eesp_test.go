@@ -18,8 +18,8 @@ import (
 	"libeesp/internal/wire"
 )
 
-// newEESP makes a rig of an SA of profile eesp, with packets of many sizes in
-// all places.
+// newEESP makes a rig with an SA of profile eesp. Packets have many sizes, and lie in all
+// kinds of places.
 func newEESP(t *testing.T, mode uint8, keyLen, n int) *rig {
 	t.Helper()
 	be, err := asm.Selected()
@@ -77,7 +77,7 @@ func (x *rig) plainEESP() {
 	}
 }
 
-// cached counts entries of the worker's cache that hold anything of a key.
+// cached counts the entries of the worker's cache that have octets of a key.
 func (x *rig) cached() (n int) {
 	entries := reflect.ValueOf(x.w.cache).Elem().FieldByName("entries").Elem()
 	for i := range entries.Len() {
@@ -90,8 +90,7 @@ func (x *rig) cached() (n int) {
 	return n
 }
 
-// Nothing of a burst stays behind but cached keys, and these go with the root
-// key that they come from.
+// After a burst only cached keys stay in memory, and these are wiped with their root key.
 func TestEESPScratchIsWiped(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		for mode := range uint8(4) {
@@ -169,16 +168,16 @@ func (x *rig) eespIsWiped(t *testing.T, caches bool) {
 	}
 }
 
-// Of a flood of packets that each name a Sub SA of its own, few cost a derivation, and
-// no key of them is kept; known Sub SAs' packets all open meanwhile, and a new one's
-// get in. Without forged ones, no Sub SA is too many.
+// In a flood of forged packets with many Session IDs, keys are derived for few of them, and
+// none is kept. Meanwhile all packets of known Sub SAs open, and packets of new ones are
+// accepted. Without forged packets, any number of Sub SAs is accepted.
 func TestStrangers(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		for _, mode := range []uint8{1, 4} {
 			x := newEESP(t, mode, 16, 32)
 			subs := x.s.Group.Snapshot().Slot[0].Subs
 			_, _, kept := subs.View(x.r.Backend, wire.EESPMaxSubSAs)
-			if mode == 4 && !kept { // to derive a key is part of opening
+			if mode == 4 && !kept { // opening includes deriving the key
 				continue
 			}
 			p, _ := profile.ByNumber(3)
@@ -225,7 +224,7 @@ func TestStrangers(t *testing.T) {
 					}
 				}
 			}
-			// However slow this machine is: what time brings is in the bound.
+			// The bound rises with time, so it holds on slow machines too.
 			most := mostStrange + forged/refusedEach + int(time.Since(start)>>18) + 2
 			if looked < 256 || looked > most {
 				t.Errorf("of %d forged packets the keys of %d were derived, not 256 to %d", forged, looked, most)

@@ -7,7 +7,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// KeepWarm goes the whole way of a packet: seals it and finds it authentic.
+// KeepWarm seals a packet, and opens it as authentic.
 func TestKeepWarm(t *testing.T) {
 	be, err := asm.Selected()
 	if err != nil {

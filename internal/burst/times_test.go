@@ -18,8 +18,8 @@ const (
 	hour = 3600 * sec
 )
 
-// machine is one that receives, with clocks that are ours; and somebody who has
-// everything that it was ever sent, and sends it again.
+// machine is a machine with a receiver, whose clocks the test sets, and an attacker who
+// keeps all packets and sends them again.
 type machine struct {
 	t        *testing.T
 	w        *Worker
@@ -27,7 +27,7 @@ type machine struct {
 	mark     string
 	times    *Times
 	now      uint64 // the wall clock
-	true     uint64 // the senders'
+	true     uint64 // the senders' clock
 	up       int64  // ns since the machine was booted, sleep counted
 	all      []uint64
 	accepted map[uint64]bool
@@ -60,7 +60,7 @@ func (m *machine) start() {
 	}
 }
 
-// crash ends the receiver without a word to its file.
+// crash ends the receiver without writing its file.
 func (m *machine) crash() {
 	var kept []byte
 	if m.mark != "" {
@@ -72,7 +72,7 @@ func (m *machine) crash() {
 	}
 }
 
-// pass has time go by: everywhere, or for this machine's clock only where it is set.
+// pass lets time pass on all clocks.
 func (m *machine) pass(ticks uint64) {
 	m.now += ticks
 	m.true += ticks
@@ -80,7 +80,7 @@ func (m *machine) pass(ticks uint64) {
 	m.up += int64(ticks % sec * 1e9 / sec)
 }
 
-// burst opens packets of one sender; a TSC is its time.
+// burst opens packets of one sender; the TSC is the time.
 func (m *machine) burst(tscs ...uint64) (codes []status.Code) {
 	m.t.Helper()
 	m.w.enter()
@@ -112,7 +112,7 @@ func (m *machine) want(tsc uint64, want status.Code, what string) {
 	}
 }
 
-// replayed sends everything again; burst says if something opens.
+// replayed sends all packets again. burst fails the test if one opens twice.
 func (m *machine) replayed() {
 	m.t.Helper()
 	for at := 0; at < len(m.all); at += 64 {
@@ -120,7 +120,7 @@ func (m *machine) replayed() {
 	}
 }
 
-// traffic is some packets of right senders, which open, and copies, which do not.
+// traffic sends some packets, which must open, and all packets again.
 func (m *machine) traffic(packets int) {
 	m.t.Helper()
 	for range packets {
@@ -130,15 +130,15 @@ func (m *machine) traffic(packets int) {
 	m.replayed()
 }
 
-// refused is what comes while the clock is wrong: nothing of it may open that
-// did before, and packets of now have this status.
+// refused tests a wrong clock: packets with the right time get status c, and no packet
+// opens twice.
 func (m *machine) refused(c status.Code, what string) {
 	m.t.Helper()
 	m.want(m.true, c, what)
 	m.replayed()
 }
 
-// The machine sleeps; its clock may stand still, and be set right later.
+// The machine is suspended. Its clock may stop meanwhile, and be set right later.
 func TestTimesSuspend(t *testing.T) {
 	m := newMachine(t, "")
 	m.pass(sec)
@@ -151,14 +151,14 @@ func TestTimesSuspend(t *testing.T) {
 	}
 	stands := m.now
 	m.pass(8 * hour)
-	m.now = stands // all is ahead of it
+	m.now = stands // all packets are ahead of it
 	m.refused(status.ErrEarly, "the clock stood still")
 	m.pass(sec)
 	m.refused(status.ErrEarly, "the clock stood still, a second ago")
 	m.now = m.true
 	m.traffic(50)
-	// While the clock is being set, it sleeps again: the reset that is due then
-	// is by the clock that goes on.
+	// It is suspended again while the clock is wrong: the reset uses the clock that is
+	// never set.
 	m.now += hour
 	m.burst(m.true)
 	m.now = m.true
@@ -172,8 +172,8 @@ func TestTimesSuspend(t *testing.T) {
 	}
 }
 
-// A machine without a battery-backed clock: with a mark nothing from before
-// opens, whatever the clock says, and all is well once it is set.
+// A machine boots with a wrong clock. With a mark no old packet opens at any time of the
+// clock, and packets open once the clock is set.
 func TestTimesBootWithoutClock(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		m := newMachine(t, filepath.Join(t.TempDir(), "mark"))
@@ -202,8 +202,8 @@ func TestTimesBootWithoutClock(t *testing.T) {
 	}
 }
 
-// A leap second by a step: the clock repeats a second, and for that long all is
-// refused; smeared, nobody sees it. Senders that step do not send: TestTimed.
+// Leap seconds. If the clock steps back by a second, packets are refused for that long; if
+// it is slewed, none is. Senders whose clocks step seal nothing meanwhile: see TestTimed.
 func TestTimesLeapSecond(t *testing.T) {
 	m := newMachine(t, "")
 	m.pass(sec)
@@ -226,8 +226,8 @@ func TestTimesLeapSecond(t *testing.T) {
 	m.replayed()
 }
 
-// The clock is set forward and right again: refused for a second, and then all
-// goes on, without what had been opened.
+// The clock is set forward and right again. Packets are refused for a second, then new ones
+// open, and no packet opens twice.
 func TestTimesForwardAndBack(t *testing.T) {
 	for _, senders := range []bool{false, true} {
 		m := newMachine(t, "")
@@ -262,8 +262,8 @@ func TestTimesForwardAndBack(t *testing.T) {
 	}
 }
 
-// Whatever befalls a machine with a mark: nothing opens twice, and at the end all
-// goes on.
+// Random events on a machine with a mark: no packet opens twice, and at the end new packets
+// open.
 func TestTimesWhateverBefalls(t *testing.T) {
 	for seed := range uint64(2) {
 		x := rand.New(rand.NewPCG(seed, 3))

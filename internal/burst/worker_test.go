@@ -54,7 +54,7 @@ func eachBackend(t *testing.T, f func(t *testing.T)) {
 	}
 	defer asm.Select(be.Name)
 	all := asm.Names()
-	if testing.Short() && (testrun.Race || testrun.Emulated()) { // minutes; the others differ in kernels only
+	if testing.Short() && (testrun.Race || testrun.Emulated()) { // takes minutes, and other backends differ only in kernels
 		all = []string{be.Name}
 	}
 	for _, name := range all {
@@ -78,7 +78,7 @@ func newRing(t *testing.T) *keys.RootKey {
 	return k
 }
 
-// newRig makes one of n packets of 80 octets, whose ring has no previous key.
+// newRig makes a rig with n packets of 80 octets and a ring without a previous key.
 func newRig(t *testing.T, keyLen, n int, v uint8) *rig { return newRigOf(t, keyLen, n, 80, v) }
 
 func newRigOf(t *testing.T, keyLen, n, payload int, v uint8) *rig {
@@ -120,7 +120,7 @@ func (x *rig) plain() {
 	}
 }
 
-// turn makes the packets that were sealed the ones to open.
+// turn describes the sealed packets to be opened.
 func (x *rig) turn() {
 	for i := range x.pkts {
 		p := &x.pkts[i]
@@ -129,7 +129,7 @@ func (x *rig) turn() {
 	}
 }
 
-// chain makes packets of two segments of those in a row.
+// chain cuts packets into two segments.
 func chain(pkts []profile.Desc, cut uint32) {
 	iov := make([][2]profile.IOV, len(pkts))
 	for i := range pkts {
@@ -147,8 +147,8 @@ func (x *rig) seal(t *testing.T) {
 	}
 }
 
-// wantClean looks for anything in the worker's locked memory. KDF inputs,
-// which are public, may stay.
+// wantClean fails the test unless the worker's locked memory is zero, except for KDF
+// inputs, which are public.
 func (x *rig) wantClean(t *testing.T, when string) {
 	t.Helper()
 	v := reflect.ValueOf(x.w.sec).Elem()
@@ -229,7 +229,7 @@ func scratchIsWiped(t *testing.T, x *rig) {
 	}
 	rekey := func(sealing bool) (int, error) { return x.w.Rekey(kdf, keyLen, contexts, jobs, sealing) }
 	keyed := func(sealing bool) (int, error) { return x.w.Keyed(set, jobs, sealing) }
-	for i, f := range []func(bool) (int, error){rekey, keyed, keyed, rekey} { // what one seals the other opens
+	for i, f := range []func(bool) (int, error){rekey, keyed, keyed, rekey} { // each opens what another one seals
 		if got, err := f(i%2 == 0); got != n || err != nil {
 			t.Fatalf("step %d: %d, %v", i, got, err)
 		}
@@ -237,7 +237,7 @@ func scratchIsWiped(t *testing.T, x *rig) {
 	}
 }
 
-// A burst of packets of two generations, found by their options or tried.
+// A burst of packets of two generations, which options name or which are tried.
 func TestMixedKeysAreWiped(t *testing.T) {
 	for _, options := range []bool{true, false} {
 		x := newRig(t, 32, 30, 1)
@@ -271,12 +271,12 @@ func TestChainIsWiped(t *testing.T) {
 	x.wantClean(t, "after two chained bursts")
 }
 
-// A panic anywhere in a kernel leaves nothing behind and holds up no rotation.
+// After a panic in any kernel, memory is wiped and a rotation does not wait for the worker.
 func TestPanicWipesToo(t *testing.T) {
 	for _, where := range []string{"Derive", "Expand", "Seal", "Open"} {
 		t.Run(where, func(t *testing.T) {
 			v := uint8(1)
-			if where == "Expand" { // which is for contexts that are equal
+			if where == "Expand" { // it is called for equal contexts
 				v = 0
 			}
 			x := newRig(t, 32, 40, v)
@@ -308,7 +308,7 @@ func TestPanicWipesToo(t *testing.T) {
 			if err := x.s.Group.Rotate(0, 9, nil); err != nil {
 				t.Fatal(err)
 			}
-			x.wantClean(t, "after a rotation") // no reader is taken to be at work
+			x.wantClean(t, "after a rotation") // no reader counts as in a burst
 			x.s.Backend, x.r.Backend = good, good
 			x.seal(t)
 			x.turn()
@@ -334,8 +334,8 @@ func TestWorkerAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Chained packets that may need a second try take twice the memory, which is
-// more than that of a chunk for long ones.
+// Packets in segments that may be tried twice need twice the memory. For long ones that is
+// more than the memory of a chunk.
 func TestLongChain(t *testing.T) {
 	for _, payload := range []int{100 << 10, 140 << 10, profile.MaxLen} {
 		x := newRigOf(t, 16, 3, payload, 1)
@@ -373,7 +373,7 @@ func TestLongChain(t *testing.T) {
 	}
 }
 
-// Where a ring has no previous key, a forged packet is tried once.
+// If a ring has no previous key, a forged packet is tried once.
 func TestNoSecondTryWithTheSameKey(t *testing.T) {
 	x := newRig(t, 16, 1, 1)
 	x.s.Sealing = sealing(x.v, 1, false)
@@ -398,8 +398,7 @@ func TestNoSecondTryWithTheSameKey(t *testing.T) {
 	}
 }
 
-// Packets that are refused, one by one or all at once, have no ID and TSC of an
-// earlier burst, for no header has them.
+// Refused packets do not keep ID and TSC of an earlier burst, if one is refused or all are.
 func TestRefusedHaveNoTSC(t *testing.T) {
 	for name, spoil := range map[string]func(x *rig){
 		"room":      func(x *rig) { x.pkts[0].Headroom = 3 },
@@ -426,7 +425,7 @@ func TestRefusedHaveNoTSC(t *testing.T) {
 	}
 }
 
-// Callers may say that there is more room than memory: sums of it do not wrap.
+// Callers may pass more room than there is memory: sums do not wrap.
 func TestRoomWithoutBounds(t *testing.T) {
 	x := newRig(t, 16, 2, 1)
 	x.seal(t)
@@ -439,8 +438,8 @@ func TestRoomWithoutBounds(t *testing.T) {
 	}
 }
 
-// What a worker has learned of one receiver's packets it does not take for
-// another's that has the same groups.
+// A worker does not use the pattern of one receiver's packets for another receiver with the
+// same groups.
 func TestReceiversKeepApart(t *testing.T) {
 	x := newRig(t, 16, 40, 1)
 	x.s.Sealing = sealing(x.v, 1, false)
@@ -491,7 +490,7 @@ func TestReceiversKeepApart(t *testing.T) {
 	}
 }
 
-// Reflected packets are found among any number of others that look like them.
+// Reflected packets are found among many others with the same pattern.
 func TestReflectedAmongMany(t *testing.T) {
 	x := newRig(t, 16, 80, 1)
 	x.r.Opening = opening(profile.ReceiverConfig{Own: profile.NewOwnIDs([]uint64{1}), TryPrevious: true})
@@ -512,8 +511,8 @@ func TestReflectedAmongMany(t *testing.T) {
 	}
 }
 
-// Packets that are none of the receiver's leave those between them one run: the
-// kernels get as many at a time as without them.
+// Noise between packets does not end a run: kernels get as many packets at a time as
+// without it.
 func TestStraysEndNoRun(t *testing.T) {
 	x := newRig(t, 16, 50, 1)
 	var jobs []int

@@ -18,7 +18,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// clock replaces the wall clock for one test; it stands still unless moved.
+// clock replaces the wall clock in one test. It moves only if the test sets it.
 type clock struct{ ns int64 }
 
 func setClock(t testing.TB, ns int64) *clock {
@@ -98,7 +98,7 @@ func TestExplicitRunsOut(t *testing.T) {
 		}
 		wantTake(t, o, 1<<30, 0, 0, status.ErrExhausted)
 	}
-	// The last value of the last epoch, which no limit is above.
+	// The last value of the last epoch: no limit can be above it.
 	for _, n := range []int{1 << 30, 4} {
 		o := testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 4})
 		want := status.ErrExhausted
@@ -115,7 +115,7 @@ func TestExplicitRunsOut(t *testing.T) {
 	o = testOwner(t, Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 1})
 	o.Release()
 	wantTake(t, o, 1, 0, 0, status.ErrExhausted) // freed
-	// Once in a process: of several threads one has it, and later senders none.
+	// It is given out once in a process: to one of several threads, and to no later sender.
 	c := Config{Mode: Explicit, FixedEpoch: true, Epoch: 65535, Start: 1<<48 - 3}
 	name := fmt.Sprint("last/", time.Now().UnixNano()) // names are remembered
 	o = share(t, name, c)
@@ -140,7 +140,7 @@ func TestExplicitRunsOut(t *testing.T) {
 	}
 }
 
-// A limit ends the space where it is on the wire, whatever the engine's number.
+// A limit is a counter on the wire, and does not depend on the engine's number.
 func TestLimit(t *testing.T) {
 	for _, x := range []struct {
 		bits   uint8
@@ -169,8 +169,8 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// Names of one key and epoch count for themselves; whoever comes back to one
-// goes on above what was used.
+// Names for one key and epoch have counters of their own. A later owner of the name begins
+// above those that were used.
 func TestScopes(t *testing.T) {
 	scope := fmt.Sprint("scope ", time.Now().UnixNano()) // names are remembered
 	c := Config{Mode: Explicit, FixedEpoch: true, Epoch: 3}
@@ -188,7 +188,7 @@ func TestScopes(t *testing.T) {
 	a = share(t, scope+"/5@a/3", c)
 	wantTake(t, a, 1, 3<<48|11, 1, status.OK)
 	share(t, scope+"/5@a/3", c).Release()
-	// A data key of the ID, and one that stands for all IDs, may be any key's.
+	// Names with a data key, or for all IDs, may have any key.
 	for _, name := range []string{scope + "/5#" + scope, scope + "/*", scope + "/*@a/3"} {
 		if _, err := Share(name, c, nil); !errors.Is(err, status.ErrExists) {
 			t.Error(name, err)
@@ -276,14 +276,14 @@ func TestClockLimit(t *testing.T) {
 	wantTake(t, o, 4096, start+1024, 4096, status.OK)
 	wantTake(t, o, 1, 0, 0, status.ErrClock)
 
-	// Back by a little: an error, until it has caught up.
+	// The clock steps back a little: an error until it has caught up.
 	c.ns -= second / 2
 	wantTake(t, o, 1, 0, 0, status.ErrClock)
 	c.ns += second/2 + second/4096 + 1 // one tick
 	wantTake(t, o, 2, start+5120, 1, status.ErrClock)
 
-	// A crash and a restart at the same moment: the new sender starts above
-	// all that the old one could use, and can use none before time goes on.
+	// A crash and a restart at the same time. The new sender starts above all counters that
+	// the old one could use, and can use none before time passes.
 	p := testOwner(t, Config{RateLog2: 12})
 	if p.Peek() < o.Peek() {
 		t.Fatal("a restart begins below counters that were used")
@@ -291,7 +291,7 @@ func TestClockLimit(t *testing.T) {
 	wantTake(t, p, 1, 0, 0, status.ErrClock)
 }
 
-// A clock that steps back is seen after LookEvery packets at the latest.
+// A step back of the clock is noticed after at most LookEvery packets.
 func TestClockStepsBack(t *testing.T) {
 	c := setClock(t, 1_700_000_000*second)
 	o := testOwner(t, Config{})
@@ -335,7 +335,7 @@ func TestClockEpochRollsOver(t *testing.T) {
 	if !crossed {
 		t.Fatal("the epoch did not change")
 	}
-	// Where the epochs counted from 1970 would come round, the sender stops.
+	// Before the epochs counted from 1970 repeat, the sender stops.
 	c.ns = 1<<32*second - second/2
 	o = testOwner(t, Config{EngineBits: 4, RateLog2: 28})
 	c.ns += second
@@ -446,8 +446,8 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// Counters that were used stay used, whichever way the next owner goes by the
-// ID: with other engine bits, or as the holder of a data key.
+// Used counters stay used for a later owner of the ID, even with other engine bits or with
+// a data key.
 func TestUsedCountersStayUsed(t *testing.T) {
 	explicit := func(epoch uint16, bits uint8, engine uint32, start uint64) Config {
 		return Config{Mode: Explicit, FixedEpoch: true, Epoch: epoch, EngineBits: bits, Engine: engine, Start: start}
@@ -458,13 +458,13 @@ func TestUsedCountersStayUsed(t *testing.T) {
 		c, next      Config
 		refused      bool
 	}{
-		// One partition of the space: what is above is free.
+		// The same part of the space: higher counters are free.
 		{"", "", explicit(3, 4, 1, 100), explicit(3, 4, 1, 109), true},
 		{"", "", explicit(3, 4, 1, 100), explicit(3, 4, 1, 110), false},
 		{"", "", explicit(3, 4, 1, 100), explicit(2, 4, 1, 1<<44-1), true},
 		{"", "", explicit(3, 4, 1, 100), explicit(4, 4, 1, 0), false},
 		{"", "", explicit(3, 4, 1, 100), explicit(3, 4, 2, 0), false},
-		// Others: what lies above is free, whatever the number of engine bits.
+		// Other parts: higher counters are free, for any number of engine bits.
 		{"", "", explicit(3, 0, 0, 100), explicit(3, 4, 0, 6), true},   // 0x60; 109 is 0x6d
 		{"", "", explicit(3, 0, 0, 100), explicit(3, 4, 13, 6), true},  // 0x6d
 		{"", "", explicit(3, 0, 0, 100), explicit(3, 4, 14, 6), false}, // 0x6e
@@ -486,7 +486,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 		// The last counter of an epoch does not begin the next one.
 		{"", "", explicit(3, 0, 0, 1<<48-10), explicit(4, 4, 0, 0), false},
 		{"", "", explicit(3, 4, 0, 1<<44-10), explicit(4, 0, 0, 0), false},
-		// Directions have nothing to do with each other, but for who has none.
+		// Counters of two directions differ. A sender without direction shares with both.
 		{"", "", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 0), TopClear), false},
 		{"", "#k", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 0), TopClear), false},
 		{"", "", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 100), TopSet), true},
@@ -494,7 +494,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 		{"", "", way(explicit(3, 0, 0, 100), TopClear), explicit(3, 0, 0, 110), false},
 		{"", "", way(explicit(3, 0, 0, 100), TopSet), explicit(3, 0, 0, 110), true},
 		{"", "", explicit(3, 0, 0, 100), way(explicit(3, 0, 0, 100), TopClear), true},
-		// A data key may be the one that a group derives, and the other way round.
+		// A data key may be one that a group derives.
 		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 0, 0, 109), true},
 		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 0, 0, 110), false},
 		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 4, 15, 0), true},
@@ -535,8 +535,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 	}
 }
 
-// Giving an owner back once too often does not take it from those who have the
-// place now.
+// An owner that is released too often is not taken from its other users.
 func TestReleaseTwice(t *testing.T) {
 	name := fmt.Sprint(t.Name(), time.Now().UnixNano()) // names are remembered
 	share := func() *Owner {
@@ -560,8 +559,8 @@ func TestReleaseTwice(t *testing.T) {
 	wantTake(t, a, 1, 5, 1, status.OK)
 }
 
-// A name with an asterisk stands for all that begin alike; a data key is that
-// of one ID.
+// A name with an asterisk stands for all names that begin alike. A data key belongs to one
+// ID.
 func TestNamesThatMeet(t *testing.T) {
 	c := Config{Mode: Explicit, Start: 5}
 	run := fmt.Sprint("/run ", time.Now().UnixNano()) // names are remembered
@@ -599,7 +598,7 @@ func TestNamesThatMeet(t *testing.T) {
 	has("meet/1/c", status.ErrExists) // 15 was
 	c.Start = 16
 	has("meet/1/c", nil).Release()
-	// Two data keys have nothing to do with each other; one has one ID.
+	// Two data keys are independent. Each has one ID.
 	all = has("meet/3/*#one", nil)
 	has("meet/3/d#two", nil).Release()
 	has("meet/3/d#one", status.ErrExists)
@@ -608,14 +607,14 @@ func TestNamesThatMeet(t *testing.T) {
 	has("meet/3/*#one", nil).Release()
 }
 
-// The clock only goes forward: whoever starts later starts above all that was
-// used, whatever engine bits it has, and by whichever way they are divided.
+// With a clock that only goes forward, a later sender starts above all used counters, with
+// any engine bits.
 func TestRestartWithOtherEngineBits(t *testing.T) {
 	c := setClock(t, 0)
 	x := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
 		c.ns = 1_795_991_044*second + x.Int64N(1<<20*second)
-		fixed, way := x.IntN(2) == 0, Direction(x.IntN(3)) // which belong to the ID
+		fixed, way := x.IntN(2) == 0, Direction(x.IntN(3)) // the same for all senders of the ID
 		make := func() *Owner {
 			bits := uint8(x.IntN(17))
 			k := Config{EngineBits: bits, Engine: uint32(x.IntN(1 << bits))}
@@ -649,8 +648,7 @@ func TestRestartWithOtherEngineBits(t *testing.T) {
 	}
 }
 
-// Who sends little does not fall behind the clock for long, and its epochs are
-// the clock's.
+// A slow sender does not stay behind the clock for long, and its epochs follow the clock.
 func TestLaggingSender(t *testing.T) {
 	c := setClock(t, 1_795_991_044*second)
 	o := testOwner(t, Config{})
@@ -668,7 +666,7 @@ func TestLaggingSender(t *testing.T) {
 			t.Fatalf("day %d: epoch %d, the clock's is %d", day, o.Peek()>>48, epoch)
 		}
 	}
-	// After a busy time as well: no more than LookEvery packets lag.
+	// After many packets too: at most LookEvery packets lag.
 	for range 1000 {
 		c.ns += 100_000
 		o.Take(64)
@@ -680,13 +678,13 @@ func TestLaggingSender(t *testing.T) {
 	if epoch := uint64(c.ns/second) >> 20; o.Peek()>>48 != epoch {
 		t.Fatalf("epoch %d, the clock's is %d", o.Peek()>>48, epoch)
 	}
-	// What it moves over lies below where a restart begins.
+	// The counters that it skips are below the first one after a restart.
 	if p := testOwner(t, Config{}); p.Peek() <= o.limit.Load() {
 		t.Fatal("a restart begins below counters that may be used")
 	}
 }
 
-// Counters that are behind the clock by less than Lag skip none: packets of several
+// A sender that is behind the clock by less than Lag skips no counters: packets of several
 // threads stay close together.
 func TestSkipsAreRare(t *testing.T) {
 	c := setClock(t, 1_795_991_044*second)
@@ -713,7 +711,7 @@ func TestSkipsAreRare(t *testing.T) {
 	}
 }
 
-// A new epoch is not waited for.
+// A sender enters a new epoch of the clock at once.
 func TestEpochOfTheClock(t *testing.T) {
 	c := setClock(t, (1712<<20-20)*second)
 	o := testOwner(t, Config{})
@@ -726,8 +724,7 @@ func TestEpochOfTheClock(t *testing.T) {
 	}
 }
 
-// Names that sealed once take some 16 octets each, off the heap, and none is
-// forgotten.
+// Each name that has sealed takes about 16 octets outside the heap, and is never forgotten.
 func TestManyNames(t *testing.T) {
 	names := 20000
 	if !testing.Short() {
@@ -763,7 +760,7 @@ func TestManyNames(t *testing.T) {
 	}
 }
 
-// Whatever was noted of parts, in whatever order: what a part may meet is found.
+// For marks of random parts in random order, the highest one that concerns a part is found.
 func TestMarksOfParts(t *testing.T) {
 	x := rand.New(rand.NewPCG(3, 4))
 	for range 200 {
@@ -797,12 +794,12 @@ func TestMarksOfParts(t *testing.T) {
 	}
 }
 
-// Nothing of a name stays on the heap.
+// Names stay nowhere on the heap.
 func TestNamesLeaveNothingOnTheHeap(t *testing.T) {
 	heap := func() uint64 {
 		var m runtime.MemStats
 		runtime.GC()
-		runtime.GC() // what the first one left in pools, and has finalizers
+		runtime.GC() // twice: for pools and finalizers
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
@@ -840,8 +837,8 @@ func share(t *testing.T, name string, c Config) *Owner {
 	return o
 }
 
-// A thread that is stopped behind a look at the clock is not told that the clock is
-// behind counters which others took meanwhile, in time or not.
+// A thread is stopped after it has read the clock, and others take counters meanwhile. It
+// does not take that for a clock that is behind.
 func TestStoppedAtTheClock(t *testing.T) {
 	for _, timed := range []Config{{Timed: true, Lead: 2 * time.Millisecond}, {}} {
 		c := setClock(t, 1_796_000_000*second)
@@ -868,8 +865,8 @@ func TestStoppedAtTheClock(t *testing.T) {
 	}
 }
 
-// Where counters are times: never before the time of Take, never more than the lead
-// after it, and none twice, whatever the clock does.
+// If counters are times, they are never before the time of Take, never more than the lead
+// after it, and never given out twice, for any steps of the clock.
 func TestTimed(t *testing.T) {
 	c := setClock(t, 1_796_000_000*second)
 	const ms = second / 1000
@@ -888,15 +885,15 @@ func TestTimed(t *testing.T) {
 		}
 		wantTake(t, o, 10, first+10, 10, status.OK)                           // no time has passed
 		wantTake(t, o, 1<<30, first+20, int(lead-20), status.ErrClock)        // up to the lead
-		wantTake(t, o, 1, 0, 0, status.ErrClock)                              // and no more
+		wantTake(t, o, 1, 0, 0, status.ErrClock)                              // none above
 		c.ns += ms                                                            //
-		wantTake(t, o, 1<<30, first+lead, int(tick()-first), status.ErrClock) // what has passed
+		wantTake(t, o, 1<<30, first+lead, int(tick()-first), status.ErrClock) // as time has passed
 		c.ns += 3600 * second                                                 // idle
 		wantTake(t, o, 5, tick(), 5, status.OK)                               // by the clock again
 		before := tick()                                                      //
 		c.ns -= ms                                                            // set back by less than the lead
 		wantTake(t, o, 5, before+5, 5, status.OK)                             // never back
-		c.ns -= 10 * ms                                                       // by more
+		c.ns -= 10 * ms                                                       // set back by more
 		wantTake(t, o, 1, 0, 0, status.ErrClock)                              //
 		c.ns += 20 * ms                                                       //
 		wantTake(t, o, 1, tick(), 1, status.OK)                               //
@@ -911,7 +908,7 @@ func TestTimed(t *testing.T) {
 		o.close()
 		wantTake(t, o, 1, 0, 0, status.ErrExhausted)
 	}
-	// A sender that comes later, at the same moment even, is not below: it has waited.
+	// A later sender is not below, even at the same time, since it waits.
 	a := testOwner(t, Config{Timed: true, Lead: 2 * time.Millisecond, Wait: 2 * time.Millisecond})
 	a.Take(1 << 30)
 	c.ns += 2 * ms
@@ -931,8 +928,8 @@ func TestTimed(t *testing.T) {
 	}
 }
 
-// While half a run is left, the next one is claimed beside those who take: they
-// never wait for the file. A closed owner gives out nothing, whoever asked.
+// While half a run is left, the next one is claimed in the background, so that Take does
+// not wait for the file. A closed owner gives out nothing.
 func TestReservedAhead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mark")
 	const run = 1000
@@ -959,7 +956,7 @@ func TestReservedAhead(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		for o.asked.Load() { // else the next one is not asked for before another Take
+		for o.asked.Load() { // otherwise the next run is asked for only at another Take
 			time.Sleep(10 * time.Microsecond)
 		}
 		if soft, limit := o.soft.Load(), o.limit.Load(); soft > limit || limit-soft != run/2 {

@@ -55,7 +55,7 @@ func slots(t *testing.T, path string) (s [2][]byte) {
 // testID is what stands for the empty name.
 var testID = func() []byte { h := sha256.Sum256([]byte("eesp state ")); return h[:8] }()
 
-// torn is a record whose second half did not reach the disk.
+// torn is a record of which only the first half was written.
 func torn(r []byte) []byte { return append(bytes.Clone(r[:32]), make([]byte, 32)...) }
 
 func markPath(t testing.TB, content ...[]byte) string {
@@ -181,7 +181,7 @@ func TestMarkFileRead(t *testing.T) {
 				return
 			}
 			wantTake(t, o, 3, 5<<48+x.mark, 3, status.OK)
-			// Both records are whole now.
+			// Both records are whole again.
 			if b, _ := os.ReadFile(path); len(b) != 2*markLen || !bytes.Equal(b[:markLen], b[markLen:]) {
 				t.Fatalf("the file holds %x", b)
 			}
@@ -214,7 +214,7 @@ func TestMarkFileIsLocked(t *testing.T) {
 	o := testOwner(t, reserved(path))
 	_, err := New(reserved(path))
 	wantErr(t, err, status.ErrState, "in use")
-	// Also while the file is gone: a new one would begin with its counters.
+	// Even if the file was removed: a new one would begin with the same counters.
 	os.Remove(path)
 	_, err = New(reserved(path))
 	wantErr(t, err, status.ErrState, "in use")
@@ -240,8 +240,8 @@ func TestMarkFileCannotBeOpened(t *testing.T) {
 	}
 }
 
-// A disk that is full stops the sender before a counter is used; once there is
-// room again it goes on.
+// A full disk stops the sender before it uses a counter. It goes on when there is room
+// again.
 func TestDiskFull(t *testing.T) {
 	path := markPath(t)
 	o := testOwner(t, reserved(path))
@@ -263,8 +263,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// Whatever a file holds: it is refused, or the sender starts at a mark that a
-// whole record in it names, or at 0 if it holds none of this epoch.
+// A file with any content is refused, or the sender starts at the mark of a whole record in
+// it, or at 0 if it has none of this epoch.
 func FuzzMarkFile(f *testing.F) {
 	f.Add([]byte{}, uint64(1))
 	f.Add(record(2, 5, 0, 0, 10), uint64(10))
@@ -299,8 +299,8 @@ func FuzzMarkFile(f *testing.F) {
 	})
 }
 
-// A crash in the middle of a write, wherever it is, and one record that is damaged at any
-// time later, do not bring a counter back; of two, one is enough to be refused.
+// After a crash at any point of a write, and damage of one record at any time later, no
+// counter comes again. If both are damaged, the file is refused.
 func TestMarkFileDamage(t *testing.T) {
 	path, after := markPath(t), filepath.Join(t.TempDir(), "after")
 	used := uint64(0)
@@ -326,7 +326,7 @@ func TestMarkFileDamage(t *testing.T) {
 	spy := func(fd int, b []byte, at int64) (int, error) {
 		if !writing {
 			writing = true
-			for cut := 0; cut <= len(b); cut += 4 { // what came before it, and some of it; or it first
+			for cut := 0; cut <= len(b); cut += 4 { // the write before and a part of this one, or in the other order
 				x, y := bytes.Clone(now), bytes.Clone(now)
 				copy(x[at:], b[:cut])
 				copy(y[int(at)+cut:], b[cut:])
@@ -355,7 +355,7 @@ func TestMarkFileDamage(t *testing.T) {
 			}
 			used = first - 5<<48 + 70
 			for i, r := range slots(t, path) {
-				for at := 0; at < 60; at += 3 { // behind them is nothing
+				for at := 0; at < 60; at += 3 { // the rest is zero
 					x := bytes.Clone(now)
 					x[i*markLen+at] ^= 1 << (at % 8)
 					begins(fmt.Sprintf("octet %d of record %d", at, i), x)
@@ -385,8 +385,8 @@ func bound(t testing.TB, name string, c Config, keys Keys) *Owner {
 	return o
 }
 
-// Files of two IDs, engines or keys that are swapped are found out, and so are
-// those of a key that is gone; a rotation is none of that.
+// A file of another ID, engine or key is refused, and so is one of a key that is gone.
+// Files stay valid during a rotation.
 func TestMarkFileIsBound(t *testing.T) {
 	c := reserved(markPath(t))
 	bound(t, "a", c, testKeys{1, 2}).close()
@@ -423,7 +423,7 @@ func TestMarkFileIsBound(t *testing.T) {
 		}
 		wantErr(t, err, code, x.why)
 	}
-	// The key that is in use is named with each write, and by Rebind at once.
+	// Each write names the key in use, and Rebind writes it at once.
 	keys := testKeys{1, 2}
 	o := bound(t, "a", c, keys)
 	keys[0], keys[1] = 8, 9
@@ -446,13 +446,13 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// Whatever becomes of a file while its sender runs: what the sender would not
-// find again is never used.
+// If the file is changed while its sender runs, no counter is used that is not below a mark
+// in the file.
 func TestMarkFileIsWatched(t *testing.T) {
 	for name, x := range map[string]struct {
 		do   func(t *testing.T, path string)
 		why  string
-		undo func(path string) // and it goes on
+		undo func(path string) // after this the sender goes on
 	}{
 		"removed": {func(t *testing.T, p string) { os.Remove(p) }, "removed or replaced", nil},
 		"renamed": {func(t *testing.T, p string) { os.Rename(p, p+"2") }, "removed or replaced", func(p string) { os.Rename(p+"2", p) }},
@@ -489,8 +489,8 @@ func TestMarkFileIsWatched(t *testing.T) {
 	}
 }
 
-// A host that closes descriptors which it did not open costs the sender nothing,
-// and what it opened in their place gets none of our octets, and stays open.
+// If the program closes descriptors that it did not open, the sender goes on. Files that
+// the program opens under these numbers are not written to, and stay open.
 func TestMarkFileDescriptorClosed(t *testing.T) {
 	path, mine := markPath(t), markPath(t, []byte("the host's"))
 	o := testOwner(t, reserved(path))
@@ -540,7 +540,7 @@ func TestMarkFileDescriptorClosed(t *testing.T) {
 	}
 }
 
-// Files that others can write say nothing.
+// Files that other users can write are refused.
 func TestMarkFileOfOthers(t *testing.T) {
 	path := markPath(t)
 	testOwner(t, reserved(path)).close()
@@ -564,7 +564,7 @@ func TestMarkFileOfOthers(t *testing.T) {
 	}
 }
 
-// Nothing is left of a file that could not be made, and no sender begins.
+// If the file cannot be made, there is no sender, and no part of the file stays.
 func TestMarkFileCannotBeMade(t *testing.T) {
 	dir := t.TempDir()
 	old := pwrite
@@ -577,7 +577,7 @@ func TestMarkFileCannotBeMade(t *testing.T) {
 	}
 }
 
-// One process of the host has an ID and engine under a key.
+// Only one process of the host has an ID and engine under a key.
 func TestLockID(t *testing.T) {
 	dir := t.TempDir()
 	explicit := func(bits uint8, engine uint32) Config {
@@ -625,11 +625,11 @@ func TestLockID(t *testing.T) {
 
 func descriptors(t *testing.T) int { return len(must(os.ReadDir("/proc/self/fd"))) }
 
-// keysOf are keys that change.
+// keysOf is a Keys whose keys change.
 type keysOf struct{ testKeys }
 
-// Where a lock directory remembers it, a fixed epoch has one start and one rate at
-// every start: others are refused, whatever the order and whoever asks.
+// With a lock directory, a fixed epoch has one start and one rate for all senders and
+// processes. Others are refused, in any order.
 func TestBoundEpoch(t *testing.T) {
 	dir := t.TempDir()
 	start := time.Unix(1_700_000_000, 0)
@@ -669,14 +669,14 @@ func TestBoundEpoch(t *testing.T) {
 	has("b", config(5, start.Add(1), 19, 0, 0), testKeys{1}, "")
 	has("a", config(6, start, 19, 0, 0), testKeys{1}, again)
 	has("a", config(5, start, 19, 0, 0), testKeys{4, 3}, again)
-	// Epochs that follow from the time since 1970, and other modes, need none.
+	// Epochs counted from 1970, and other modes, have no record.
 	has("c", Config{Mode: Clock, LockDir: dir}, testKeys{1}, "")
 	has("c", Config{Mode: Explicit, LockDir: dir}, testKeys{1}, "")
 	files, err := filepath.Glob(dir + "/*.epochs")
 	if err != nil || len(files) != 2 { // of a and b
 		t.Fatal(files, err)
 	}
-	// As many as there may be, in one file.
+	// Many records in one file.
 	for epoch := range uint16(300) {
 		was, err := bindEpoch(dir+"/many", boundEpoch{epoch: epoch, start: int64(epoch)})
 		if err != nil || was.start != int64(epoch) {
@@ -688,7 +688,7 @@ func TestBoundEpoch(t *testing.T) {
 			t.Fatal(epoch, was, err)
 		}
 	}
-	// At the same time, one is the first.
+	// Several processes at the same time: one is the first.
 	first := make(chan int64)
 	for i := range int64(8) {
 		go func() {
@@ -705,7 +705,7 @@ func TestBoundEpoch(t *testing.T) {
 			t.Fatal(x, won)
 		}
 	}
-	// What cannot be read, or others may write, is an error.
+	// A file that cannot be read, or that other users may write, is an error.
 	path := dir + "/many"
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -729,8 +729,8 @@ func TestBoundEpoch(t *testing.T) {
 	}
 }
 
-// Locks go with keys: a new key is locked when it comes, one that is gone is given
-// up, and where another process has the ID under it already, nothing is sealed any
+// Locks follow keys: the ID is locked under a new key when it comes, and unlocked under one
+// that is gone. If another process has the ID under the new key, nothing is sealed any
 // more.
 func TestLocksFollowKeys(t *testing.T) {
 	for _, c := range []Config{{Mode: Explicit}, {Mode: Clock}, {Mode: Reserved}, {Mode: Clock, Timed: true, Lead: time.Millisecond}} {

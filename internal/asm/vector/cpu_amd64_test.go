@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// What the CPU says of itself is what the kernel and x/sys/cpu make of it.
+// Vendor, model and features are those that the kernel and x/sys/cpu find.
 func TestCPU(t *testing.T) {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {

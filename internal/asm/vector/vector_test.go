@@ -10,8 +10,8 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// recorded makes kernels that only write down which of them was to take how many
-// packets, and checks that none is left out or taken twice.
+// recorded makes kernels that only record how many packets each was given, and checks that
+// no packet is left out or given twice.
 type recorded struct {
 	k     Kernels
 	calls []string
@@ -103,7 +103,7 @@ func TestWhichKernel(t *testing.T) {
 	}
 }
 
-// Each packet is taken once, in order, whatever the lengths.
+// Each packet is taken once, in order, for random lengths.
 func TestEachOnce(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
