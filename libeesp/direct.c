@@ -443,6 +443,10 @@ static inline void put32(uint8_t *p, uint32_t x)
 	memcpy(p, &x, 4);
 }
 
+/* An octet of a packet that says how long something is. Somebody else may write where packets
+ * lie: what was checked must be what is used. */
+static inline uint8_t once(const uint8_t *p) { return *(const volatile uint8_t *)p; }
+
 static inline uint64_t raw64(const void *p)
 {
 	uint64_t x;
@@ -2005,13 +2009,14 @@ static eesp_status unwrap(uint8_t how, eesp_pkt *p, const uint8_t *head, const u
 		*len = n;
 		return EESP_OK;
 	}
-	if ((head[0] | head[1]) != 0 || head[3] > *len)
+	const uint8_t next = once(&head[2]), pad = once(&head[3]);
+	if ((head[0] | head[1]) != 0 || pad > *len)
 		return EESP_ERR_PAYLOAD;
-	p->next_header = head[2];
-	*len -= head[3];
-	if (head[2] == 59)
+	p->next_header = next;
+	*len -= pad;
+	if (next == 59)
 		return EESP_ERR_DUMMY;
-	if (how == UNWRAP_INFO_IP && (*len == 0 || ip_len(text, *len, &proto) != *len || proto != head[2]))
+	if (how == UNWRAP_INFO_IP && (*len == 0 || ip_len(text, *len, &proto) != *len || proto != next))
 		return EESP_ERR_PAYLOAD;
 	return EESP_OK;
 }
@@ -2088,7 +2093,7 @@ static const struct eesp_layout *odd_extension(const struct eesp_open_plan *w, c
 	const uint8_t *hdr = p->data;
 	if (s == NULL || p->flags != s->flags || p->len < (uint32_t)s->n + ICV)
 		return NULL;
-	const uint32_t more = hdr[s->more_at], begin = s->n + 4u * (hdr[s->clear_at] & s->clear_mask), header = s->n + 8 * (more - 1);
+	const uint32_t more = once(hdr + s->more_at), begin = s->n + 4u * (once(hdr + s->clear_at) & s->clear_mask), header = s->n + 8 * (more - 1);
 	const eesp_status st = more < s->least_more ? EESP_ERR_HEADER_LEN : p->len < header + ICV ? EESP_ERR_SHORT
 			       : p->len < begin + ICV		     ? EESP_ERR_OFFSET : EESP_OK;
 	if (st != EESP_OK)
@@ -2158,16 +2163,19 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 {
 	static const uint8_t but_offsets[16] = { 255, 255, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 };
 	const uint8_t *hdr = p->data;
-	const size_t n = 8 * (1 + (hdr[0] & 15u)), at = w->screen.third_at[hdr[1]], left = p->len - n - ICV;
+	const v16 begin = load16(hdr);
+	const size_t n = 8 * (1 + (begin[0] & 15u)), at = w->screen.third_at[begin[1]], left = p->len - n - ICV;
 	uint8_t as_written[PLAN_HEADER + 16];
+	if (at == 0 || n < at + 8 || p->len < n + ICV) /* it is not what screen has read */
+		return NULL;
 	if (at == n - 8 && w->missing_bare == 0)
 		return NULL;
-	store16(as_written, load16(hdr) & load16(but_offsets));
+	store16(as_written, begin & load16(but_offsets));
 	for (size_t b = 16; b < n; b += 16) /* with octets of what is behind it */
 		store16(as_written + b, load16(hdr + b));
 	const struct eesp_layout *s = named(w, p, as_written, o);
 	if (UNLIKELY(o->pattern == NULL && at < n - 8)) { /* its padding may be another */
-		const size_t names = key_options(hdr, at, n - 8), pad = n - 8 - names;
+		const size_t names = key_options(as_written, at, n - 8), pad = n - 8 - names;
 		if (names == 0)
 			return odd_ends(o, w->layouts, EESP_ERR_OPTION, 0);
 		memset(as_written + names, 0, pad);
@@ -2179,8 +2187,8 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 		if (names == at && o->pattern == NULL && w->missing_bare == 0)
 			return NULL;
 	}
-	o->coffset = (uint8_t)(hdr[2] << 4 | hdr[3] >> 4);
-	o->ioffset = hdr[3] & 15;
+	o->coffset = (uint8_t)(begin[2] << 4 | begin[3] >> 4);
+	o->ioffset = begin[3] & 15;
 	if (o->ioffset > o->coffset || 4u * o->coffset > left)
 		return odd_ends(o, w->layouts, EESP_ERR_OFFSET, 0);
 	o->header = (uint32_t)n;
@@ -2204,9 +2212,11 @@ static size_t any_options(const uint8_t *b, size_t at, size_t end, int flow)
 			at++;
 			continue;
 		}
-		if (end - at < 2 || b[at + 1] > end - at - 2)
+		if (end - at < 2)
 			return SIZE_MAX;
-		const size_t len = b[at + 1];
+		const size_t len = once(b + at + 1);
+		if (len > end - at - 2)
+			return SIZE_MAX;
 		if (t == OPTION_PADN ? !zeros(b + at + 2, len) : t == OPTION_COFFSET ? len != 2 || coffset != 0 : t == OPTION_FLOW ? !flow : t < OPTION_PRIVATE)
 			return SIZE_MAX;
 		if (t == OPTION_COFFSET)
@@ -2227,7 +2237,7 @@ static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, con
 		pt = pattern_of(w, s = &w->layouts[i], hdr);
 	if (pt == NULL)
 		return odd_ends(o, s, w->missing, 0);
-	const uint32_t more = hdr[1], header = s->n + more, id = (uint32_t)hdr[s->id_at] << 8 | hdr[s->id_at + 1];
+	const uint32_t more = once(hdr + 1), header = s->n + more, id = (uint32_t)hdr[s->id_at] << 8 | hdr[s->id_at + 1];
 	if (p->len < (uint32_t)s->n + s->inner + ICV)
 		return odd_ends(o, s, EESP_ERR_SHORT, 0);
 	if (more % 4 != 0)
@@ -2240,7 +2250,7 @@ static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, con
 	if (pt->subs != NULL && id >= pt->sub_count)
 		return odd_ends(o, s, EESP_ERR_SESSION, 0);
 	if (at != 0) {
-		const uint32_t v = (uint32_t)hdr[at] << 8 | hdr[at + 1], offset = v >> 4 & 63;
+		const uint32_t v = (uint32_t)once(hdr + at) << 8 | once(hdr + at + 1), offset = v >> 4 & 63;
 		if (pt->most_clear == 0 || 4 * (v >> 10) != header || offset > pt->most_clear || 4 * offset > p->len - header - ICV)
 			return odd_ends(o, s, EESP_ERR_OFFSET, 0);
 		o->clear = (int32_t)(4 * offset);

@@ -11,9 +11,10 @@
 #define ICV EESP_ICV_LEN
 #define MOST_AROUND (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6 + EESP_MAX_PADDING + ICV) /* sums of more might wrap */
 
-/* What is kept of a packet in UDP while its content is sealed or opened. */
+/* What is kept of a packet in UDP while its content is sealed or opened. Its header is read once,
+ * since somebody else may write where it lies. */
 struct outside {
-	uint8_t hdr[60]; /* in transport mode, its IP header, of n octets */
+	uint8_t hdr[60]; /* its IP header, which in transport mode is of n octets */
 	uint8_t n, tos;	 /* tos: of the outer header, in tunnel mode */
 	uint16_t sport;
 	uint32_t most; /* greatest length of the packet in octets */
@@ -177,6 +178,15 @@ static int ip_jumbo(const uint8_t *b, uint32_t n)
 	if (n >= IP4_LEN && b[0] >> 4 == 4)
 		return get16(b + 2) == 0;
 	return n > IP6_LEN && b[0] >> 4 == 6 && get16(b + 4) == 0 && b[6] != PROTO_NONE;
+}
+
+/* Copies what may be the IP header of a packet of n octets. */
+static inline void copy_header(uint8_t hdr[60], const uint8_t *b, uint32_t n)
+{
+	if (n >= 60)
+		memcpy(hdr, b, 60);
+	else
+		memcpy(hdr, b, n);
 }
 
 static uint8_t ip_proto(const uint8_t *b) { return b[0] >> 4 == 4 ? 4 : 41; }
@@ -377,18 +387,18 @@ static eesp_status transport(const uint8_t *b, uint32_t n, uint32_t *hdr, uint8_
 	return EESP_OK;
 }
 
-/* Finds the payload of a UDP datagram to a port. */
-static eesp_status parse_udp(const uint8_t *b, uint32_t n, uint32_t dport, uint32_t *at, uint32_t *size)
+/* Finds the payload of a UDP datagram to a port. hdr: the packet's IP header. */
+static eesp_status parse_udp(const uint8_t *hdr, const uint8_t *b, uint32_t n, uint32_t dport, uint32_t *at, uint32_t *size)
 {
-	const uint32_t total = ip_length(b, n);
+	const uint32_t total = ip_length(hdr, n);
 	if (total == 0 || total > n)
 		return EESP_ERR_ENCAP;
-	uint8_t proto = b[6];
+	uint8_t proto = hdr[6];
 	uint32_t h = IP6_LEN;
-	if (b[0] >> 4 == 4) {
-		proto = b[9];
-		h = (b[0] & 15u) * 4;
-		if ((get16(b + 6) & 0x3fff) != 0 || sum(b, h) != 0xffff)
+	if (hdr[0] >> 4 == 4) {
+		proto = hdr[9];
+		h = (hdr[0] & 15u) * 4;
+		if ((get16(hdr + 6) & 0x3fff) != 0 || sum(hdr, h) != 0xffff)
 			return EESP_ERR_ENCAP;
 	}
 	if (proto != PROTO_UDP || total - h < UDP_LEN || get16(b + h + 4) != total - h || get16(b + h + 2) != dport)
@@ -401,7 +411,7 @@ static eesp_status parse_udp(const uint8_t *b, uint32_t n, uint32_t dport, uint3
 /* Sets in t the fields of what is sealed of a packet, except its place and room. */
 static eesp_status inner_of(const eesp_udp *u, const struct eesp_front *f, eesp_pkt *t, struct outside *o, uint32_t *front)
 {
-	const uint8_t *b = t->data;
+	const uint8_t *b = o->hdr;
 	const uint32_t n = least(t->len, MAX_IP);
 	uint32_t total, h;
 	uint8_t proto;
@@ -409,9 +419,10 @@ static eesp_status inner_of(const eesp_udp *u, const struct eesp_front *f, eesp_
 		return EESP_ERR_UNSUPPORTED;
 	if (t->iov_count != 0)
 		return EESP_ERR_SEGMENTS;
-	if (b == NULL)
+	if (t->data == NULL)
 		return EESP_ERR_ARGUMENT;
-	o->sport = (uint16_t)(u->src_port != 0 ? u->src_port : flow_hash(b, n));
+	copy_header(o->hdr, t->data, n);
+	o->sport = (uint16_t)(u->src_port != 0 ? u->src_port : flow_hash(t->data, n));
 	o->n = 0;
 	if (u->mode == EESP_UDP_TUNNEL) {
 		uint8_t mask = 0;
@@ -435,7 +446,6 @@ static eesp_status inner_of(const eesp_udp *u, const struct eesp_front *f, eesp_
 		return st;
 	if (f->dummies && proto == PROTO_NONE)
 		return EESP_ERR_UNSUPPORTED; /* the other end would discard it */
-	memcpy(o->hdr, b, h);
 	o->n = (uint8_t)h;
 	ip_addresses(b, &t->addr);
 	o->most = b[0] >> 4 == 6 ? MAX_IP : MAX_UDP;
@@ -535,11 +545,13 @@ static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 			st = EESP_ERR_SEGMENTS;
 		else if (p->data == NULL)
 			st = EESP_ERR_ARGUMENT;
-		else
-			st = parse_udp(p->data, least(p->len, MAX_IP), u->dst_port, &at, &size);
+		else {
+			const uint32_t len = least(p->len, MAX_IP);
+			copy_header(o->hdr, p->data, len);
+			st = parse_udp(o->hdr, p->data, len, u->dst_port, &at, &size);
+		}
 		if (st == EESP_OK && u->mode == EESP_UDP_TRANSPORT) {
 			o->n = (uint8_t)(at - UDP_LEN);
-			memcpy(o->hdr, p->data, o->n);
 			if (p->dst != NULL && p->dst_size < o->n)
 				st = EESP_ERR_ROOM;
 		}
@@ -547,8 +559,8 @@ static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 			refuse_outer(&f->counts, p, st);
 			continue;
 		}
-		ip_addresses(p->data, &t->addr);
-		o->tos = tos_of(p->data);
+		ip_addresses(o->hdr, &t->addr);
+		o->tos = tos_of(o->hdr);
 		t->data = (uint8_t *)p->data + at;
 		t->len = size;
 		t->headroom = at;

@@ -32,7 +32,7 @@ static struct {
 	int on, writing;
 	size_t reads, writes;
 	size_t turn;            /* the other party writes after the read of this number, from 1 on */
-	uint8_t *target;        /* the octet that it changes */
+	uint8_t *target, flip;  /* the octet that it changes, and in which bits */
 	int scramble;           /* it changes all octets of the page after each write */
 } watch;
 
@@ -62,7 +62,7 @@ static void on_step(int s, siginfo_t *i, void *context)
 	(void)s, (void)i;
 	c->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)STEP;
 	if (!watch.writing && watch.reads == watch.turn && watch.target)
-		*watch.target ^= 0x10;
+		*watch.target ^= watch.flip;
 	if (watch.writing && watch.scramble)
 		for (uint8_t *p = watch.memory; p < watch.page + PAGE + MOST; p++)
 			*p ^= 0x5a;
@@ -277,12 +277,103 @@ static void packets(int chained)
 static void packets_to_elsewhere(void) { packets(0); }
 static void packets_in_segments(void) { packets(1); }
 
+/* ---- Headers that change while they are read ---- */
+
+/* Opens the n octets at "genuine" in place, where memory ends, while one octet of its first few ones
+ * changes behind each read. Whatever comes of it, no result is longer than the packet, and nothing
+ * beyond its end is touched. */
+static void headers_change(const uint8_t *genuine, uint32_t n, uint32_t few, int want, size_t (*burst)(eesp_pkt *p))
+{
+	static const uint8_t flips[] = { 0x0f, 0x20, 0xff };
+	uint8_t *data = watch.page + PAGE - n;
+	for (uint32_t at = 0; at < few && at < n; at++)
+		for (size_t f = 0; f < COUNT(flips); f++)
+			for (size_t turn = 0, turns = 0; turn <= turns; turn++) {
+				memset(watch.page, CANARY, PAGE - n);
+				memcpy(data, genuine, n);
+				eesp_pkt p = packet(data, n, 128, 0);
+				watch.flip = flips[f];
+				begin(turn, data + at, 0);
+				burst(&p);
+				end();
+				if (turn == 0) {
+					turns = watch.reads;
+					SAME(p.status, want);
+					CHECK(turns > 0);
+				}
+				CHECK(p.out_len <= n && (p.status != EESP_OK || (uint8_t *)p.out >= watch.page + PAGE - n));
+				CHECK(all_are(watch.page, PAGE - n, CANARY));
+			}
+}
+
+static eesp_receiver *to_open;
+static const eesp_udp udp = EESP_UDP_INIT;
+static size_t open_packet(eesp_pkt *p) { return eesp_open_burst(to_open, p, 1); }
+static size_t open_udp(eesp_pkt *p) { return eesp_udp_open_burst(to_open, &udp, p, 1); }
+
+static void headers_in_place(void)
+{
+	static uint8_t room[512];
+	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+	eesp_sender_config sc = explicit_config(0);
+	eesp_group *group;
+	eesp_sender *s;
+	const struct { uint8_t *memory, *page; } before = { watch.memory, watch.page };
+	const struct guarded g = guarded(2 * PAGE);
+	const uint8_t secret[32] = { 7 };
+	watch.memory = g.start;
+	watch.page = g.end - PAGE;
+	c.profile = EESP_PROFILE_EESP;
+	c.mode = EESP_SSKDF_HKDF_SHA2_256;
+	c.domain = 9;
+	c.max_coffset = 20;
+	sc.epoch = 0;
+	sc.id = 3;
+	WORKS(eesp_group_new(&c, &group));
+	WORKS(eesp_group_set_key(group, 0, secret, sizeof secret));
+	WORKS(eesp_sender_new(group, &sc, &s));
+	WORKS(eesp_receiver_new(&group, 1, NULL, &to_open));
+	for (uint8_t offset = 0; offset < 4; offset += 3) {
+		eesp_pkt p = packet(room + 256, 46, 128, 64);
+		p.coffset = offset;
+		p.next_header = 6;
+		SAME(eesp_seal_burst(s, &p, 1), 1);
+		eesp_pkt q = packet(memcpy(room, p.out, p.out_len), p.out_len, 0, 0);
+		SAME(eesp_open_burst(to_open, &q, 1), 1); /* now its key is here */
+		headers_change(p.out, p.out_len, p.out_len - 46u - EESP_ICV_LEN, EESP_OK, open_packet);
+	}
+	eesp_receiver_free(to_open);
+	eesp_sender_free(s);
+	eesp_group_free(group);
+	for (int options = 0; options < 2; options++) {
+		struct kit kit = new_kit(0, EESP_V_ID);
+		eesp_sender *other = new_sender(kit.group, EESP_V_LONG_ID, options ? EESP_SENDER_OPTIONS : 0);
+		to_open = kit.receiver;
+		eesp_pkt p = packet(room + 256, 24, 128, 64);
+		p.coffset = 2;
+		p.ioffset = 1;
+		SAME(eesp_seal_burst(other, &p, 1), 1);
+		headers_change(p.out, p.out_len, options ? p.out_len - 24u - EESP_ICV_LEN : 8, EESP_OK, open_packet);
+		eesp_sender_free(other);
+		if (options) { /* the shortest IPv4 packet with UDP that has a payload */
+			const uint8_t shortest[29] = { 0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0x66, 0xce, 10, 0, 0, 1, 10, 0, 0, 2,
+						       1, 1, EESP_PSP_UDP_PORT >> 8, EESP_PSP_UDP_PORT & 255, 0, 9 };
+			headers_change(shortest, sizeof shortest, 10, EESP_ERR_SHORT, open_udp);
+		}
+		free_kit(&kit);
+	}
+	watch.memory = before.memory;
+	watch.page = before.page;
+	watch.flip = 0x10;
+}
+
 int main(void)
 {
 	struct sigaction fault = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	struct sigaction step = { .sa_sigaction = on_step, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	watch.memory = guarded(2 * MOST + PAGE).start;
 	watch.page = watch.memory + MOST;
+	watch.flip = 0x10;
 	CHECK(sigaction(SIGSEGV, &fault, NULL) == 0 && sigaction(SIGTRAP, &step, NULL) == 0);
 	for (size_t i = 0; i < JOBS; i++) {
 		fill(clear[i], i, MOST);
@@ -292,6 +383,7 @@ int main(void)
 	TEST(jobs_are_sealed_as_they_were_written);
 	TEST(packets_to_elsewhere);
 	TEST(packets_in_segments);
+	TEST(headers_in_place);
 	return 0;
 }
 
