@@ -299,8 +299,8 @@ func FuzzMarkFile(f *testing.F) {
 	})
 }
 
-// After a crash at any point of a write, and damage of one record at any time later, no
-// counter comes again. If both are damaged, the file is refused.
+// After a crash at any point of a write, or damage of one record, no counter comes again. If
+// both records are damaged, the file is refused.
 func TestMarkFileDamage(t *testing.T) {
 	path, after := markPath(t), filepath.Join(t.TempDir(), "after")
 	used := uint64(0)

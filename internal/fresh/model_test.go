@@ -9,8 +9,8 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// The rule as a model (rule.pml): whatever sleeps lie between its steps, no
-// packet is accepted twice. The faults are found, so the model can find some.
+// rule.pml is a model of the rule. With any delays between its steps, no packet is accepted
+// twice. Variants with faults fail, so the model does find faults.
 func TestModel(t *testing.T) {
 	for _, tool := range []string{"spin", "gcc"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -30,8 +30,8 @@ func TestModel(t *testing.T) {
 		{"-DONE", true}, {"-DONE -DNO_REREAD", false}, {"-DONE -DPLAIN_STORE", false},
 	} {
 		t.Run(strings.ReplaceAll(x.options, "-D", ""), func(t *testing.T) {
-			// One that holds and one that does not, to see that the model checks; the others
-			// take a minute, and differ only if the model does.
+			// Short tests run one variant that holds and one that does not. The others take a
+			// minute, and change only if the model does.
 			if i != 0 && i != 3 && !testrun.Long() {
 				t.Skip("some seconds: EESP_TEST_LONG")
 			}

@@ -32,7 +32,7 @@ func newTable(t testing.TB, c Config, now uint64) *Table {
 
 func key(id uint64) *replay.Key { return &replay.Key{Master: [16]byte{1, 2, 3}, ID: id} }
 
-// open is a burst of one packet, as a receiver opens it.
+// open makes the calls of a receiver for a burst of one packet.
 func (t *Table) open(now, id, tsc uint64) Verdict {
 	p, _ := t.Begin(now)
 	v := t.Check(&p, tsc)
@@ -59,7 +59,7 @@ func TestRefusedConfigs(t *testing.T) {
 			t.Fatalf("%+v: %v", c, err)
 		}
 	}
-	// As counted in the documents: 21 MiB for 10 million a second and 125 ms.
+	// The documents say 21 MiB for 10 million packets a second and 125 ms.
 	x := newTable(t, Config{MaxRate: 10e6}, start)
 	if m := x.Memory(); m < 20<<20 || m > 22<<20 {
 		t.Fatalf("%d octets", m)
@@ -84,7 +84,7 @@ func TestVerdicts(t *testing.T) {
 	if s := x.Stats(); s != (Stats{Duplicate: 3, Stale: 3, Early: 3}) {
 		t.Fatalf("%+v", s)
 	}
-	// Everything that tells packets apart is in the hash.
+	// The hash depends on everything that tells packets apart.
 	p, _ := x.Begin(now)
 	for i, k := range []replay.Key{{}, {Master: [16]byte{15: 1}}, {ID: 1}, {Epoch: 1}, {Kind: 1}, {Engine: 1}, {Addr: [32]byte{1}}, {Addr: [32]byte{31: 1}}} {
 		for _, tsc := range []uint64{7, 8} {
@@ -98,8 +98,8 @@ func TestVerdicts(t *testing.T) {
 	want(t, x.open(now, 9, now+10), Unmarked, "above the mark")
 }
 
-// As far ahead of the clock as may be is never too far, although the floor
-// lags behind the clock by up to a slice, which is longer here.
+// A packet that is MaxEarly ahead of the clock always passes, although the floor may lag
+// behind the clock by a slice, which is longer than MaxEarly here.
 func TestEarly(t *testing.T) {
 	x := newTable(t, Config{MaxAge: 100 * time.Millisecond, MaxEarly: time.Millisecond}, start)
 	if x.slice < 3*ms {
@@ -111,8 +111,8 @@ func TestEarly(t *testing.T) {
 	}
 }
 
-// Whatever clocks and senders do, and whichever packets come again: none is
-// accepted twice.
+// With random steps of the clock, random senders and random copies, no packet is accepted
+// twice.
 func TestNeverTwice(t *testing.T) {
 	steps := testrun.Rounds(15_000, 60_000, 60_000)
 	for seed := range uint64(6) {
@@ -128,7 +128,7 @@ func TestNeverTwice(t *testing.T) {
 		counts := [7]int{}
 		for range steps {
 			switch x.IntN(2000) {
-			case 0: // the clock steps, either way
+			case 0: // the clock steps forward or back
 				now = max(start/2, now+x.Uint64N(2000*ms)-800*ms)
 			case 1, 2, 3:
 				now += x.Uint64N(300 * ms)
@@ -142,7 +142,7 @@ func TestNeverTwice(t *testing.T) {
 			}
 			for range 1 + x.IntN(3) {
 				k := [2]uint64{x.Uint64N(5), now + x.Uint64N(100*ms) - 60*ms}
-				if len(all) > 0 && x.IntN(2) == 0 { // an old one, mostly of late
+				if len(all) > 0 && x.IntN(2) == 0 { // a copy, mostly of a recent packet
 					k = all[max(0, len(all)-1-x.IntN(1+x.IntN(len(all))))]
 				}
 				v := table.Check(&p, k[1])
@@ -175,13 +175,14 @@ func TestNeverTwice(t *testing.T) {
 	}
 }
 
-// Sleeps between the steps of two threads that have one packet, while time goes on
-// by more than all slices and others take the place: one of them has it.
+// Two threads commit one packet, and one of them stops between two steps while time passes
+// by more than all slices, and other packets take the place. At most one of them gets the
+// packet.
 func TestSleepers(t *testing.T) {
 	defer func() { step = nil }()
 	c := Config{MaxAge: 5 * time.Millisecond, MaxEarly: 5 * time.Millisecond, MaxRate: 1000}
-	for when := range 6 { // before which step the first one sleeps
-		for _, lives := range []uint64{0, 1, 2, 7} { // that the slice has meanwhile
+	for when := range 6 { // the step before which the first thread stops
+		for _, lives := range []uint64{0, 1, 2, 7} { // cycles of the slice that pass meanwhile
 			for _, fill := range []int{0, 1, 200} { // packets that come then
 				for _, again := range []bool{false, true} { // the copy comes before or after them
 					table := newTable(t, c, start)
@@ -208,7 +209,7 @@ func TestSleepers(t *testing.T) {
 						for i := range fill {
 							table.open(later, uint64(10+i), later)
 						}
-						// What time has given up is swept, twice over.
+						// Two cycles of the sweep.
 						for range 2 * sweepCycles / 1024 {
 							table.sweep(0, 1024*table.slice*slices)
 						}
@@ -247,8 +248,8 @@ func TestSleepers(t *testing.T) {
 	}
 }
 
-// Threads that open the same packets at the same time, in a table whose first
-// lines are full, while the clock runs and is set: each packet is one's at most.
+// Threads open the same packets at the same time, in a table whose first lines are full,
+// while the clock runs and is set. At most one thread gets each packet.
 func TestThreads(t *testing.T) {
 	table := newTable(t, Config{MaxAge: 5 * time.Millisecond, MaxEarly: 5 * time.Millisecond, MaxRate: 20_000}, start)
 	const threads, rounds, packets = 8, 400, 64
@@ -265,7 +266,7 @@ func TestThreads(t *testing.T) {
 				p, _ := table.Begin(now)
 				order := x.Perm(packets)
 				for _, i := range order {
-					// A packet's time is that of its round, as if a sender had sealed it then.
+					// The time of a packet is that of its round.
 					n := uint64(round*packets + i)
 					tsc := start + 100*ms + uint64(round)*ms*2 + uint64(i)
 					if table.Check(&p, tsc) == Fresh && table.Commit(&p, key(n), tsc, tsc) == Fresh {
@@ -276,7 +277,7 @@ func TestThreads(t *testing.T) {
 					}
 				}
 				table.End(&p)
-				for table.open(now, 1<<40, now) == Fresh { // never ends but by a duplicate or by time
+				for table.open(now, 1<<40, now) == Fresh { // until it is a duplicate, or too old
 				}
 			}
 		})
@@ -287,8 +288,8 @@ func TestThreads(t *testing.T) {
 	}
 }
 
-// A replayer that has everything, across a restart: nothing opens again. With the
-// floor at the clock minus early, which seems natural, a part of it would.
+// After a restart, none of the old packets opens again. With a floor at the clock minus
+// MaxEarly, which seems natural, some would.
 func TestRestart(t *testing.T) {
 	c := Config{MaxAge: 50 * time.Millisecond, MaxEarly: 20 * time.Millisecond, MaxRate: 100_000}
 	old := newTable(t, c, start)
@@ -297,7 +298,7 @@ func TestRestart(t *testing.T) {
 	now := start + 200*ms
 	for range 3000 {
 		now += x.Uint64N(ms / 10)
-		k := [2]uint64{x.Uint64N(100), now + x.Uint64N(60*ms) - 40*ms} // some as early as they may be
+		k := [2]uint64{x.Uint64N(100), now + x.Uint64N(60*ms) - 40*ms} // some as early as allowed
 		if old.open(now, k[0], k[1]) == Fresh {
 			all = append(all, k)
 		}
@@ -312,7 +313,7 @@ func TestRestart(t *testing.T) {
 	if len(all) < 2000 || minus < 100 {
 		t.Fatal(len(all), minus)
 	}
-	// Genuine ones pass after max early, at the latest.
+	// New packets pass after at most MaxEarly.
 	want(t, fresh.open(now+20*ms+100, 5, now+20*ms+100), Fresh, "a packet sealed after the restart")
 	for d := uint64(0); d < 100; d++ { // and later, again and again
 		for _, k := range all {
@@ -321,7 +322,7 @@ func TestRestart(t *testing.T) {
 			}
 		}
 	}
-	// A mark does without the clock: this one is an hour behind.
+	// With a mark the clock does not matter: this one is an hour behind.
 	late, err := New(c, now-3600*1000*ms, now+30*ms, func() int64 { return 0 })
 	if err != nil {
 		t.Fatal(err)
@@ -335,8 +336,8 @@ func TestRestart(t *testing.T) {
 	want(t, late.open(now+30*ms, 5, now+31*ms), Fresh, "a packet above the mark")
 }
 
-// The clock is set forward, and right again: what was on its way is lost, and no
-// more, and nothing opens twice, beside threads that go on.
+// The clock is set forward, and right again, while threads go on. Only packets that were
+// under way are lost, and none opens twice.
 func TestReset(t *testing.T) {
 	c := Config{MaxAge: 50 * time.Millisecond, MaxEarly: 20 * time.Millisecond, MaxRate: 100_000}
 	for _, sendersToo := range []bool{false, true} {
@@ -379,8 +380,8 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// A reset while threads are at work: as bursts that began before it are waited
-// for, nothing is accepted twice.
+// A reset while threads run bursts. It waits for bursts that began before it, so no packet
+// is accepted twice.
 func TestResetBesideThreads(t *testing.T) {
 	var steady atomic.Int64
 	c := Config{MaxAge: 20 * time.Millisecond, MaxEarly: 20 * time.Millisecond, MaxRate: 100_000}
@@ -417,7 +418,7 @@ func TestResetBesideThreads(t *testing.T) {
 			}
 		})
 	}
-	for end := time.Now().Add(10 * time.Second); fresh.Load() == 0 && time.Now().Before(end); { // a reset refuses what is of now
+	for end := time.Now().Add(10 * time.Second); fresh.Load() == 0 && time.Now().Before(end); { // during a reset new packets are refused
 		time.Sleep(10 * time.Microsecond)
 	}
 	for range 20 {
@@ -435,7 +436,7 @@ func TestResetBesideThreads(t *testing.T) {
 	}
 }
 
-// A member that puts all its packets on one slice spoils that one, and no other.
+// A member whose packets all have times of one slice fills this slice, and no other.
 func TestOneSliceFull(t *testing.T) {
 	table := newTable(t, Config{MaxAge: 100 * time.Millisecond, MaxEarly: 20 * time.Millisecond, MaxRate: 100_000}, start)
 	now := start + 1000*ms
@@ -455,12 +456,12 @@ func TestOneSliceFull(t *testing.T) {
 		want(t, table.open(now, 1, now-d), Fresh, "another slice")
 	}
 	want(t, table.open(now+8*ms, 1, now+8*ms), Fresh, "the next slice")
-	// In the slice's next life there is room again.
+	// In the next cycle the slice has room again.
 	next := now + table.slice*slices
 	want(t, table.open(next, 1<<40, next), Fresh, "the slice's next life")
 }
 
-// Words that are too old to tell from newer ones are gone by then.
+// Words are zeroed before they are so old that newer ones look the same.
 func TestSweep(t *testing.T) {
 	table := newTable(t, Config{MaxAge: time.Millisecond, MaxEarly: time.Millisecond, MaxRate: 1000}, start)
 	now := start + 100*ms
@@ -486,7 +487,7 @@ func TestSweep(t *testing.T) {
 	if n := used(); n > 100 {
 		t.Fatalf("%d words are left", n)
 	}
-	// All at once, after a long silence.
+	// All words at once, after a long pause.
 	at := now + 101*sweepCycles*life
 	table.open(at, 1, at)
 	if n := used(); n != 1 {
@@ -494,8 +495,8 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// Very many packets of very many flows: none is opened twice, and none that is
-// genuine is refused. EESP_TEST_LONG: 10^8 packets of 10^6 flows.
+// Many packets of many flows: none opens twice, and no new one is refused. EESP_TEST_LONG:
+// 10^8 packets of 10^6 flows.
 func TestMany(t *testing.T) {
 	packets, flows := 400_000, uint64(10_000)
 	if testrun.Long() {

@@ -106,10 +106,10 @@ func TestSerials(t *testing.T) {
 	}
 }
 
-// Nothing is left in a scratch, and of the key nothing once it is freed.
+// A scratch is zero after a call, and the key is wiped when it is freed.
 func TestExpanderWiped(t *testing.T) {
 	_, before := secmem.Stats()
-	keep, err := secmem.New[pads]() // keeps the arena
+	keep, err := secmem.New[pads]() // so that the arena is not unmapped
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestExpanderWiped(t *testing.T) {
 		if *p == (pads{}) {
 			t.Fatal("no key")
 		}
-		if e.Free(); *p != (pads{}) { // dangling, but its page is still there
+		if e.Free(); *p != (pads{}) { // p dangles, but its page is still mapped
 			t.Fatalf("%x", *p)
 		}
 	}

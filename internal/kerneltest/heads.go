@@ -10,8 +10,8 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// heads has texts begin with four octets that are in the job (kernel.Direct's HeadLeast): they are
-// sealed and opened as one text, and what is in front of the rest of it is neither read nor written.
+// heads tests bodies whose first four octets are in the job (kernel.Direct's HeadLeast). They are
+// sealed and opened as one body, and the octets in front of the others are neither read nor written.
 func (s *suite) heads(t *testing.T) {
 	r := s.rig
 	if r.be.Direct == nil || r.be.Direct.HeadLeast == 0 {
@@ -38,12 +38,12 @@ func (s *suite) heads(t *testing.T) {
 			t.Fatal(err)
 		}
 		var text, sealed [most][]byte
-		var whole, rest [most]span // what has a head in front, and what has none
+		var whole, rest [most]span // bodies with their heads, and without
 		size := least + src.IntN(600)
 		for i := range n {
 			j := &jobs[i]
 			aad := src.octets(src.IntN(100))
-			apart := src.IntN(4) != 0 // or it has no head
+			apart := src.IntN(4) != 0 // false: there is no head
 			body := append([]byte{0, 0, byte(src.Uint32()), byte(src.Uint32())}, src.octets(size-head)...)
 			nonce := [12]byte(src.octets(12))
 			text[i], sealed[i] = body, gcm.Seal(nil, nonce[:], body, aad)

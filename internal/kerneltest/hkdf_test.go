@@ -11,7 +11,7 @@ import (
 	"libeesp/internal/hkdf"
 )
 
-// HKDF is no kernel, but its vectors are where those of the kernels are.
+// HKDF is not a kernel; its test is here because its vectors are.
 func TestWycheproofHKDF(t *testing.T) {
 	for _, x := range []struct {
 		name string
@@ -45,7 +45,7 @@ func wycheproofHKDF(t *testing.T, name string, h hkdf.Hash, std func() hash.Hash
 	for _, g := range file.TestGroups {
 		for _, x := range g.Tests {
 			ikm, salt, info := unhex(t, x.IKM), unhex(t, x.Salt), unhex(t, x.Info)
-			if x.Size > 255*h.Size() { // outside of the package's contract
+			if x.Size > 255*h.Size() { // the package does not allow it
 				continue
 			}
 			check := func(what string, out []byte) {

@@ -10,7 +10,7 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// probe runs what the suite runs, a little of each.
+// probe runs a small part of each test of the suite.
 func probe(t *testing.T, be *kernel.Backend) error {
 	r, err := newRig(be, kernel.Chunk, maxText)
 	if err != nil {
@@ -43,7 +43,7 @@ type (
 	expandFunc = func(area, keys unsafe.Pointer, n, keyLen int, scratch unsafe.Pointer)
 )
 
-// after is a kernel that does one thing more, to each job.
+// after is f, with a further step for each job.
 func after(f cryptKernel, more func(j *kernel.Job, i, n int)) cryptKernel {
 	return func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer) {
 		f(area, jobs, n, keyLen, mode, scratch)
@@ -81,7 +81,7 @@ func deriveAnd(more deriveFunc) func(*kernel.Backend) {
 	}
 }
 
-// The suite must see each of these faults; what it then says is on the left.
+// The suite finds each of these faults, and its message has the text on the left.
 func TestSeesFaults(t *testing.T) {
 	if err := probe(t, &generic.Backend); err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestSeesFaults(t *testing.T) {
 			c.fault(&b)
 			says := c.says
 			if runtime.GOARCH == "s390x" && strings.Contains(says, "before") {
-				says = "touched" // it tells the page of a fault, not the octet
+				says = "touched" // the message names the page of a fault, not the octet
 			}
 			if err := probe(t, &b); err == nil || !strings.Contains(err.Error(), says) {
 				t.Errorf("the suite says %v, want something with %q", err, says)
@@ -193,7 +193,7 @@ func TestSeesFaults(t *testing.T) {
 	}
 }
 
-// Lengths must not miss any.
+// The lengths of the tests include all lengths.
 func TestTextLengths(t *testing.T) {
 	have := map[int]bool{}
 	for _, l := range new(suite).textLengths() {
@@ -208,7 +208,7 @@ func TestTextLengths(t *testing.T) {
 	}
 }
 
-// The oracle itself, against RFC 4493's example with a key of 128 bits.
+// The reference itself, against the example of RFC 4493 with a key of 128 bits.
 func TestCMAC(t *testing.T) {
 	key := unhex(t, "2b7e151628aed2a6abf7158809cf4f3c")
 	c, err := newCMAC(key)

@@ -8,11 +8,11 @@ import (
 	"unsafe"
 )
 
-// A cell is memory between two pages that cannot be touched.
+// A cell is memory between two guard pages, which cannot be accessed.
 type cell []byte
 
-// where says where in a cell something lies: at 0..63 beyond a multiple of 64,
-// or directly at one of the guard pages.
+// where is a place in a cell: 0..63 beyond a multiple of 64, or next to one of the guard
+// pages.
 type where int
 
 const (
@@ -30,8 +30,8 @@ func (w where) String() string {
 	return fmt.Sprint("+", int(w))
 }
 
-// margin is how many octets on each side of a span are watched, as far as
-// there are any: more than the widest vector.
+// margin is the number of octets on each side of a span that are checked, if there are so
+// many. It is more than the widest vector.
 const margin = 128
 
 // cells makes cells of at least size octets and room for both margins. They
@@ -70,7 +70,7 @@ func (c cell) at(n int, w where) span {
 	return span{c, margin + int(w), margin + int(w) + n}
 }
 
-// aligned is as close to a guard page as a multiple of 64 can be.
+// aligned returns a span at the multiple of 64 that is closest to the guard page.
 func (c cell) aligned(n int, w where) span {
 	s := c.at(n, w)
 	s.from &^= 63
@@ -80,7 +80,7 @@ func (c cell) aligned(n int, w where) span {
 
 func (s span) bytes() []byte { return s.room[s.from:s.to] }
 
-// pointer is good for an empty span at the end as well.
+// pointer returns the address of a span, even of an empty one at the end.
 func (s span) pointer() unsafe.Pointer {
 	return unsafe.Add(unsafe.Pointer(unsafe.SliceData(s.room)), s.from)
 }
@@ -105,7 +105,7 @@ func (s span) fence() {
 	copy(after, canary[:])
 }
 
-// intact looks whether the margins are what fence made them.
+// intact checks that the margins are as fence has filled them.
 func (s span) intact() error {
 	before, after := s.margins()
 	if i := differ(before, canary[:len(before)]); i >= 0 {

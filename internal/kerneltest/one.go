@@ -10,7 +10,7 @@ import (
 	"libeesp/internal/kernel"
 )
 
-// single is what a kernel is shown by its address: on the heap, since kept has it.
+// single is the memory whose addresses a kernel gets. It is on the heap, since kept refers to it.
 type single struct {
 	jobs      [1]kernel.Job
 	msgs      [9 * 16]byte
@@ -22,8 +22,8 @@ type single struct {
 
 var kept *single
 
-// derived has the kernel for single packets derive their keys, and what is added to
-// their nonces, as C has it: packets are as with what CMAC's reference derives.
+// derived calls the kernel for single packets as C does, so that it derives keys and what
+// is added to nonces. Packets are as with values that the reference CMAC derives.
 func (s *suite) derived(t *testing.T) {
 	d := s.rig.be.Direct
 	if d == nil || d.OneLimit == 0 {

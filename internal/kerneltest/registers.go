@@ -19,10 +19,10 @@ type registers struct {
 	mask   [8]uint64
 }
 
-// belowBytes is how much of the stack below a frame is looked at.
+// belowBytes is the number of octets of the stack below a frame that are searched.
 const belowBytes = 6144
 
-// secrets are octets that must not be found anywhere after a kernel.
+// secrets are octets that must not be found after a kernel has run.
 type secrets map[string][]byte
 
 func (s secrets) add(name string, b []byte) {
@@ -31,7 +31,7 @@ func (s secrets) add(name string, b []byte) {
 	}
 }
 
-// addKey adds a key and its H, in either order of octets.
+// addKey adds a key, and its H in both orders of octets.
 func (s secrets) addKey(t *testing.T, name string, key []byte) {
 	s.add(name, key)
 	block, err := aes.NewCipher(key)
@@ -45,8 +45,8 @@ func (s secrets) addKey(t *testing.T, name string, key []byte) {
 	}
 	s.add(name+"'s H", h[:])
 	s.add(name+"'s H reversed", r[:])
-	// What multiplication without tables makes of it: every fourth bit. With few of
-	// them set, it is a number that anything may have: 0x80000 is no secret.
+	// Multiplication without tables takes every fourth bit of H. With few bits set, such a
+	// number can occur by chance: 0x80000 is no secret.
 	hi, lo := binary.BigEndian.Uint64(h[:]), binary.BigEndian.Uint64(h[8:])
 	for i := range 4 {
 		for what, x := range map[string]uint64{"upper": hi, "lower": lo, "sum of both": hi ^ lo} {
@@ -66,8 +66,8 @@ func (s secrets) in(b []byte) string {
 	return ""
 }
 
-// leavesNothing runs each kernel and looks into the vector registers and, as Go's
-// own code keeps things there, on the stack.
+// leavesNothing runs each kernel and searches the vector registers and the stack, on which
+// Go code keeps values.
 func (s *suite) leavesNothing(t *testing.T) {
 	if !canRead {
 		t.Skip("registers cannot be read here")
@@ -138,10 +138,10 @@ func (s *suite) leavesNothing(t *testing.T) {
 	}
 }
 
-// leftBy looks for secrets after call, below the stack and in the vector registers.
-// Go's runtime may interrupt anywhere between the call and the look, and spill
-// registers or copy the stack, with what the reference and this test left there.
-// So what a call leaves is what is found after each of several calls.
+// leftBy searches for secrets after call, below the stack and in the vector registers. Go's
+// runtime may interrupt between the call and the search, and save registers or copy the
+// stack, with what the reference and this test left there. So only secrets that are found
+// after each of several calls count.
 func (s secrets) leftBy(t *testing.T, what string, wide int, call func()) {
 	t.Helper()
 	const calls = 4
@@ -149,7 +149,7 @@ func (s secrets) leftBy(t *testing.T, what string, wide int, call func()) {
 	for n := 1; n <= calls; n++ {
 		var regs registers
 		var below [belowBytes]byte
-		zeroBelow() // of what the reference left
+		zeroBelow() // wipes what the reference left
 		call()
 		belowStack(&below)
 		call()
@@ -248,7 +248,7 @@ func (r *rig) clean(t *testing.T, what string, f uintptr, args [6]uintptr) {
 	}
 }
 
-// zeroBelow writes zeros where the stack's next frames will be.
+// zeroBelow zeroes the stack below its frame.
 //
 //go:noinline
 func zeroBelow() {

@@ -2,7 +2,7 @@ package kerneltest
 
 import "golang.org/x/sys/cpu"
 
-// registerWidth is how wide vector registers are here, in octets.
+// registerWidth returns the width of vector registers on this CPU, in octets.
 func registerWidth() int {
 	switch {
 	case cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW:

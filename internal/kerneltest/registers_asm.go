@@ -2,12 +2,12 @@
 
 package kerneltest
 
-// callThen calls a kernel as C does and reads the vector registers behind it.
+// callThen calls a kernel as C does, then reads the vector registers.
 //
 //go:noescape
 func callThen(f uintptr, args *[6]uintptr, wide int, to *registers)
 
-// readRegisters reads the vector registers, of so many octets each.
+// readRegisters reads the vector registers, of wide octets each.
 //
 //go:noescape
 func readRegisters(wide int, to *registers)

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	maxText   = 9100 // octets, in the rig that most tests use
+	maxText   = 9100 // octets, in the rig of most tests
 	maxAAD    = 1280
 	maxDerive = 1024 * 3 * 16
 )
 
-// A layout says where a packet's parts lie.
+// A layout is the places of a packet's parts.
 type layout struct {
 	aad, src, dst, tag where
 	joined             bool // AAD, dst and tag lie one behind the other, at dst
@@ -38,7 +38,7 @@ func (l layout) String() string {
 	return s + fmt.Sprintf(", src %v", l.src)
 }
 
-// What a forger alters before Open.
+// The part of a packet that a forger changes before Open.
 type part int
 
 const (
@@ -60,16 +60,16 @@ type packet struct {
 	aad, text []byte
 	layout    layout
 
-	// sealed is the ciphertext and tag to expect: given, or from crypto/cipher.
+	// sealed is the expected ciphertext and tag: given, or from crypto/cipher.
 	sealed []byte
 	given  bool
-	reject bool // sealed is not genuine: Open must say so
+	reject bool // sealed is not authentic: Open must refuse it
 
 	forged part
 	bit    int
 }
 
-// A burst is one call's work.
+// A burst is the packets of one call.
 type burst struct {
 	keyLen  int
 	mode    kernel.Mode
@@ -85,12 +85,12 @@ func (b *burst) slot(i int) int {
 	return b.packets[i].key
 }
 
-// order puts packets in order of length, as kernels want jobs.
+// order puts packets in order of length, in which kernels take jobs.
 func (b *burst) order() {
 	slices.SortStableFunc(b.packets, func(x, y packet) int { return len(x.text) - len(y.text) })
 }
 
-// reference computes what Seal must make, where that is not given.
+// reference computes the expected result of Seal, where it is not given.
 func (b *burst) reference() error {
 	var aead [kernel.Chunk]cipher.AEAD
 	for i := range b.packets {
@@ -158,7 +158,7 @@ func newRig(be *kernel.Backend, packets, text int) (*rig, error) {
 	return r, errors.Join(errs...)
 }
 
-// poison is what scratch memory holds before a call.
+// poison is the content of scratch memory before a call.
 var poison = func() []byte {
 	p := make([]byte, kernel.ScratchBytes)
 	for i := range p {
@@ -167,8 +167,8 @@ var poison = func() []byte {
 	return p
 }()
 
-// call runs a kernel and tells what it did to scratch memory, and where it
-// touched a guard page.
+// call runs a kernel. It returns an error if scratch memory is not as it must be after the
+// call, or if the kernel accessed a guard page.
 func (r *rig) call(name string, n int, kernelFunc func(scratch unsafe.Pointer)) (err error) {
 	s := r.scratch.at(kernel.ScratchBytes, atEnd)
 	s.fence()
@@ -194,7 +194,7 @@ func (r *rig) call(name string, n int, kernelFunc func(scratch unsafe.Pointer)) 
 	return nil
 }
 
-// locate names the memory that an address is closest to.
+// locate names the memory that is closest to an address.
 func (r *rig) locate(addr uintptr) string {
 	all := []struct {
 		name  string
@@ -226,8 +226,8 @@ func (r *rig) newMaster(key *[32]byte) *kernel.Master {
 	return m
 }
 
-// expand makes the area: in mode Shared it runs Expand, in mode OneShot the keys
-// are it. forge says that the keys which forgers use are meant.
+// expand makes the area: in mode Shared it runs Expand, in mode OneShot it copies the keys.
+// With forge they are the forgers' keys.
 func (r *rig) expand(b *burst, forge bool) error {
 	n := len(b.keys)
 	keys := r.keys.aligned(n*b.keyLen, b.edge)
@@ -272,8 +272,8 @@ func (r *rig) expand(b *burst, forge bool) error {
 
 func flip(b []byte, bit int) { b[bit/8] ^= 1 << (bit % 8) }
 
-// lay puts a packet where its layout says. in and tag may be shorter than the
-// packet's own; what kernels write is filled with something else first.
+// lay puts a packet in the places of its layout. in and tag may be shorter than those of the
+// packet. Memory that kernels write is filled with other octets before.
 func (r *rig) lay(i int, p *packet, in, tag []byte) *spans {
 	s := &r.spans[i]
 	l := p.layout
@@ -326,13 +326,13 @@ func (r *rig) job(i int, b *burst, s *spans) kernel.Job {
 
 type cryptKernel func(area unsafe.Pointer, jobs *kernel.Job, n, keyLen int, mode kernel.Mode, scratch unsafe.Pointer)
 
-// run calls Seal or Open with the jobs that are laid out, and looks at all
-// that such a call must leave alone.
+// run calls Seal or Open with the jobs of a burst, and checks all memory that the call must
+// not change.
 func (r *rig) run(name string, f cryptKernel, b *burst) ([]kernel.Job, error) {
 	n := len(b.packets)
 	edge := b.edge
 	if edge > 0 {
-		edge &^= 7 // as far as a Go or C array of jobs is aligned
+		edge &^= 7 // the alignment of an array of jobs in Go and C
 	}
 	js := r.jobs.at(n*int(unsafe.Sizeof(kernel.Job{})), edge)
 	js.fence()
@@ -370,7 +370,7 @@ func (r *rig) run(name string, f cryptKernel, b *burst) ([]kernel.Job, error) {
 	if err := r.slots.intact(); err != nil {
 		return nil, fmt.Errorf("%s: area: %w", name, err)
 	}
-	// Workers share areas, so Seal and Open only read them.
+	// Workers share areas, so Seal and Open must not write to them.
 	if differ(r.slots.bytes(), r.saved) >= 0 {
 		return nil, fmt.Errorf("%s: the area was written", name)
 	}
@@ -452,7 +452,7 @@ func (r *rig) open(b *burst) error {
 			}
 		}
 		if !p.layout.inPlace || p.forged != textPart {
-			forge(p, s) // once more undoes it
+			forge(p, s) // a second time undoes it
 		}
 		if !p.layout.inPlace && differ(s.src.bytes(), p.sealed[:n]) >= 0 {
 			return b.failed("Open", i, "src was changed")
@@ -482,8 +482,8 @@ func (r *rig) roundTrip(b *burst) error {
 	return r.reopen(b)
 }
 
-// reopen opens what crypto/cipher sealed, with forgers at work. Mode OneShot has
-// the keys expanded anew for each call; Shared uses what is there.
+// reopen opens packets that crypto/cipher sealed, some of them forged. In mode OneShot the
+// keys are expanded for each call; in mode Shared the area is used again.
 func (r *rig) reopen(b *burst) error {
 	stale := b.mode == kernel.OneShot || slices.ContainsFunc(b.packets, func(p packet) bool { return p.forged == keyPart })
 	if stale {

@@ -3,9 +3,10 @@
 // buffers are between guard pages, or between octets that are checked
 // afterwards.
 //
-// Environment: EESP_TEST_REQUIRE is a comma-separated list of backends (and
-// "vectors", and "eor3" for armv8's variant) which a test may not skip; EESP_TEST_PACKETS is the number of
-// packets in random bursts, EESP_TEST_LONG has twenty times as many of them; EESP_TEST_SEED makes other random bursts.
+// Environment: EESP_TEST_REQUIRE is a comma-separated list of backends that tests may not
+// skip; it may also have "vectors", and "eor3" for that variant of armv8. EESP_TEST_PACKETS
+// is the number of packets in random bursts; with EESP_TEST_LONG there are twenty times as
+// many. EESP_TEST_SEED selects other random bursts.
 package kerneltest
 
 import (
@@ -23,8 +24,7 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// Required reports whether a backend, or something else that a test may lack,
-// must be there.
+// Required reports whether tests may not skip this backend or other item.
 func Required(name string) bool { return slices.Contains(AllRequired(), name) }
 
 // AllRequired is the list in EESP_TEST_REQUIRE.
@@ -46,8 +46,8 @@ type suite struct {
 	packets int  // in random bursts
 }
 
-// rigs are kept for when the tests run again (-count): their memory stays mapped, and a process may
-// have so many mappings.
+// rigs keeps rigs for further runs of the tests (-count): their memory stays mapped, and the number
+// of mappings of a process is limited.
 var rigs = map[*kernel.Backend]*rig{}
 
 // Run runs all tests on one backend.
@@ -60,9 +60,9 @@ func Run(t *testing.T, be *kernel.Backend) {
 		rigs[be] = r
 	}
 	s := &suite{rig: r, quick: testing.Short(), long: testrun.Long(), slow: be.Name == generic.Backend.Name, packets: testrun.Rounds(20_000, 50_000, 1_000_000)}
-	// The generic kernels are one loop for all lengths, and take a minute for all cases.
+	// The generic kernels have one loop for all lengths, and all cases would take a minute.
 	s.quick = s.quick || s.slow && !s.long
-	// The race detector sees nothing of kernels, and has the tests take ten times as long.
+	// The race detector does not see accesses of kernels, and makes the tests ten times slower.
 	if s.slow || testrun.Race && testing.Short() {
 		s.packets /= 10
 	}
@@ -96,7 +96,7 @@ func Run(t *testing.T, be *kernel.Backend) {
 	}
 }
 
-// source makes test data. Texts are cut from one pool of random octets.
+// source makes test data. Texts are parts of one pool of random octets.
 type source struct {
 	*rand.Rand
 	pool []byte
@@ -122,10 +122,10 @@ func (s *source) key() (k [32]byte) {
 	return k
 }
 
-// place is an edge as often as not.
+// place is an edge half of the time.
 func (s *source) place() where { return s.edge(s.IntN(4)) }
 
-// edge is one of both edges, or anything in between.
+// edge is one of the two edges, or a place between them.
 func (s *source) edge(i int) where {
 	switch i {
 	case 0:
@@ -224,8 +224,8 @@ func (s *suite) textLengths() []int {
 	return l
 }
 
-// lengths takes each length through bursts of neighbours, with each kind of
-// place, in place and not. In short tests the lengths are spread instead.
+// lengths tests each length in bursts of similar lengths, with each kind of place, in place
+// and not. In short tests lengths are spread over the kinds instead.
 func (s *suite) lengths(t *testing.T) {
 	src := newSource(t, maxText)
 	all := s.textLengths()
@@ -258,8 +258,7 @@ func (s *suite) lengths(t *testing.T) {
 	})
 }
 
-// equalLengths fills all lanes with packets of one length, and leaves them
-// alone.
+// equalLengths tests bursts of one length, with all lanes in use and with a single packet.
 func (s *suite) equalLengths(t *testing.T) {
 	src := newSource(t, maxText)
 	step := 1
@@ -275,7 +274,7 @@ func (s *suite) equalLengths(t *testing.T) {
 		for i := phase; i < len(all); i += step {
 			aad := src.IntN(41)
 			for _, n := range []int{1, 2 + src.IntN(7), 9 + src.IntN(24)} {
-				// All lanes: each length with one of the four, unless all cases are asked for.
+				// All lanes: a quarter of the lengths in each case, except in long tests.
 				if every := 4; n > 8 && !s.long {
 					if s.quick || s.slow {
 						every = 8
@@ -295,7 +294,7 @@ func (s *suite) equalLengths(t *testing.T) {
 	})
 }
 
-// singles are packets alone, with AAD and text in all proportions.
+// singles tests single packets with AAD and text of many lengths.
 func (s *suite) singles(t *testing.T) {
 	src := newSource(t, maxText)
 	step := 9 // all lengths in nine passes
@@ -304,7 +303,7 @@ func (s *suite) singles(t *testing.T) {
 	}
 	phase := 0
 	each(func(keyLen int, mode kernel.Mode) {
-		for aad := range 67 { // some single-packet kernels take 64
+		for aad := range 67 { // some kernels for single packets take up to 64
 			for text := phase % step; text < 600; text += step {
 				s.do(t, src.burst(keyLen, mode, []packet{src.packet(text, aad)}))
 			}
@@ -313,7 +312,7 @@ func (s *suite) singles(t *testing.T) {
 	})
 }
 
-// alignments puts each of src, dst, AAD and tag at each place modulo 64.
+// alignments tests src, dst, AAD and tag at each place modulo 64.
 func (s *suite) alignments(t *testing.T) {
 	src := newSource(t, maxText)
 	texts := []int{0, 1, 15, 16, 17, 31, 47, 63, 64, 65, 127, 192, 255, 256, 257, 600, 1023, 1420}
@@ -395,7 +394,7 @@ func (s *suite) aad(t *testing.T) {
 	})
 }
 
-// slots has jobs share key slots, in any order, over several calls.
+// slots tests jobs that share keys, in any order, in several calls.
 func (s *suite) slots(t *testing.T) {
 	src := newSource(t, maxText)
 	for _, keyLen := range keyLens {
@@ -437,7 +436,7 @@ func (s *suite) slots(t *testing.T) {
 	}
 }
 
-// forgeries alters one thing about one packet; its neighbours must open.
+// forgeries changes one bit of one packet; the others must open.
 func (s *suite) forgeries(t *testing.T) {
 	src := newSource(t, maxText)
 	texts := []int{0, 1, 16, 63, 64, 100, 300, 1100}
@@ -482,7 +481,7 @@ func (s *suite) forgeries(t *testing.T) {
 			try(noncePart, 96, 5)
 			try(keyPart, 8*keyLen, 11)
 		}
-		// Several at once, and all of them.
+		// Several forged packets at once, and all.
 		for every := 1; every <= 3; every++ {
 			for _, n := range []int{1, 2, 4, 7, 8, 16, 32} {
 				var ps []packet
@@ -499,8 +498,8 @@ func (s *suite) forgeries(t *testing.T) {
 	})
 }
 
-// longPackets is packets whose block counters carry over two octets, as long
-// as packets can be, and a little longer.
+// longPackets tests packets whose block counters carry over two octets, up to the longest
+// packets and a little longer.
 func (s *suite) longPackets(t *testing.T) {
 	const most = 1<<20 + 700
 	r, err := newRig(s.rig.be, 4, most)
@@ -523,7 +522,7 @@ func (s *suite) longPackets(t *testing.T) {
 	})
 }
 
-// random makes a burst as they come, of up to most packets.
+// random makes a random burst of up to most packets.
 func (s *source) random(most int) *burst {
 	n := 1 + s.IntN(most)
 	if s.IntN(4) == 0 {

@@ -16,8 +16,8 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// cavpDir finds NIST's vectors as Debian's python3-cryptography-vectors has
-// them; EESP_VECTORS_DIR names another place.
+// cavpDir finds the NIST vectors of Debian's package python3-cryptography-vectors.
+// EESP_VECTORS_DIR names another directory.
 func cavpDir(t *testing.T) string {
 	if d := os.Getenv("EESP_VECTORS_DIR"); d != "" {
 		return d
@@ -41,7 +41,7 @@ func cavpDir(t *testing.T) string {
 	return ""
 }
 
-// A record of a CAVP file: what it says, and what is said in brackets above.
+// A record of a CAVP file: its fields, and the ones in brackets above.
 type record struct {
 	section map[string]string
 	fields  map[string][]string
@@ -95,8 +95,8 @@ func cavp(t *testing.T, name string) []record {
 	return all
 }
 
-// Wycheproof reads a file of Wycheproof's, kept beside the repository if at
-// all, into v; without it the test is skipped.
+// Wycheproof reads a file of Wycheproof's into v. The files are beside the repository. If
+// there are none, the test is skipped.
 func Wycheproof(t *testing.T, name string, v any) {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -141,13 +141,13 @@ func (s *suite) vectors(t *testing.T) {
 	t.Run("Wycheproof/CMAC", s.wycheproofCMAC)
 }
 
-// A gcmCase is a vector: text is unknown where the tag is wrong.
+// A gcmCase is a vector. If the tag is wrong, text is not known.
 type gcmCase struct {
 	key, nonce, aad, text, sealed []byte
 	reject                        bool
 }
 
-// gcm runs vectors, all of one key length, in bursts of several sizes.
+// gcm runs vectors of one key length in bursts of several sizes.
 func (s *suite) gcm(t *testing.T, cases []gcmCase) {
 	src := newSource(t, maxText)
 	slices.SortStableFunc(cases, func(x, y gcmCase) int { return len(x.sealed) - len(y.sealed) })
@@ -234,8 +234,7 @@ func (s *suite) wycheproofGCM(t *testing.T) {
 	s.gcm(t, cases[256])
 }
 
-// cmac compares the backend's CMAC of a whole message, alone and in several
-// lanes, with a tag.
+// cmac compares a tag with the backend's CMAC of a message, alone and in several lanes.
 func (s *suite) cmac(t *testing.T, key, msg, tag []byte) {
 	t.Helper()
 	padded, k2 := pad(msg)
@@ -328,8 +327,8 @@ func (s *suite) wycheproofCMAC(t *testing.T) {
 	AtLeast(t, n, 102)
 }
 
-// knownAnswers needs no files: SP 800-38B, D.3; PSP data keys for version 0 and,
-// in two blocks, version 1; the GCM specification's test cases 1, 2, 13 and 14.
+// knownAnswers needs no files: SP 800-38B, D.3; PSP data keys for version 0 and version 1,
+// which has two blocks; test cases 1, 2, 13 and 14 of the GCM specification.
 func (s *suite) knownAnswers(t *testing.T) {
 	const d3 = "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4"
 	const text = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51" +

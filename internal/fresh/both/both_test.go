@@ -38,12 +38,12 @@ func key(id uint64) *replay.Key {
 	return k
 }
 
-// burst is one that Go and C have begun, the one on a table and the other on its twin.
+// burst is a burst that Go has begun on one table and C on its twin.
 type burst struct {
 	g   fresh.Pass
 	c   Pass
-	isC bool       // else C left it to Go
-	b   fresh.Pass // then
+	isC bool       // false: C left it to Go
+	b   fresh.Pass // what Go began for C
 }
 
 func begin(a, b *fresh.Table, now uint64) (x burst, resetA, resetB bool) {
@@ -54,8 +54,8 @@ func begin(a, b *fresh.Table, now uint64) (x burst, resetA, resetB bool) {
 	return
 }
 
-// Whatever clocks do, and whichever packets come: C's verdicts, counts, floor and
-// words are Go's.
+// With random steps of the clock and random packets, C has the same verdicts, counts, floor
+// and words as Go.
 func TestSame(t *testing.T) {
 	steps := testrun.Rounds(12_000, 30_000, 30_000)
 	var verdicts [fresh.Unmarked + 1]int
@@ -68,16 +68,16 @@ func TestSame(t *testing.T) {
 		a, b := newTable(t, c, steady.Load), newTable(t, c, steady.Load)
 		Twins(a, b)
 		var all [][2]uint64
-		var old []burst // that have slept since
+		var old []burst // begun earlier and not ended yet
 		limit := never
 		for step := range steps {
 			switch x.IntN(2000) {
-			case 0: // the clock steps, either way
+			case 0: // the clock steps forward or back
 				now = max(start/2, now+x.Uint64N(600*ms)-200*ms)
 			case 1, 2, 3:
 				now += x.Uint64N(300 * ms)
 			case 4:
-				now = now / 32 / Slice(a) * 32 * Slice(a) // where slice and cycle begin
+				now = now / 32 / Slice(a) * 32 * Slice(a) // the beginning of a slice and a cycle
 			case 5:
 				due := now + x.Uint64N(30*ms)
 				if limit = now + x.Uint64N(60*ms); x.IntN(4) != 0 {
@@ -88,7 +88,7 @@ func TestSame(t *testing.T) {
 			default:
 				now += x.Uint64N(ms)
 			}
-			if step == steps/2 { // the cycle in words is 0 soon
+			if step == steps/2 { // soon the cycle in words is 0
 				now = (now/32/Slice(a)>>16+1)<<16*32*Slice(a) - 100*ms
 			}
 			steady.Add(x.Int64N(int64(60 * time.Millisecond)))
@@ -100,7 +100,7 @@ func TestSame(t *testing.T) {
 				t.Fatalf("seed %d, step %d: reset %v and %v", seed, step, resetA, resetB)
 			}
 			if resetA && a.BeginReset() && b.BeginReset() {
-				old = nil // those are waited for
+				old = nil // a reset waits for these
 				a.EndReset(now)
 				b.EndReset(now)
 			}
@@ -123,7 +123,7 @@ func TestSame(t *testing.T) {
 				} else if len(all) > 0 && x.IntN(2) == 0 {
 					k = all[max(0, len(all)-1-x.IntN(1+x.IntN(len(all))))]
 				}
-				switch x.IntN(40) { // on the edge
+				switch x.IntN(40) { // at the bounds
 				case 0:
 					k[1] = limit - uint64(x.IntN(2))
 				case 1:
@@ -177,8 +177,8 @@ func TestSame(t *testing.T) {
 	}
 }
 
-// Threads on one table, half of them through C and half through Go, with the same
-// packets: each is one's, while the floor stands; and one's at most, while it moves.
+// Threads commit the same packets to one table, half of them in C and half in Go. One
+// thread gets each packet; if the floor moves, at most one.
 func TestOnce(t *testing.T) {
 	for _, moves := range []bool{false, true} {
 		c := fresh.Config{MaxAge: 5 * time.Second, MaxEarly: 5 * time.Millisecond, MaxRate: 60_000}
@@ -244,7 +244,7 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// C's clock is Go's.
+// C reads the same clock as Go.
 func TestClock(t *testing.T) {
 	for _, rate := range []uint{28, 18} {
 		before := time.Now().UnixNano()
@@ -256,8 +256,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// Every other line of a slice is full, and two threads, C and Go, have the same packets at the same
-// time: each is one's, in whichever line it finds a place.
+// Every other line of a slice is full. Two threads, in C and in Go, commit the same packets at the
+// same time: one of them gets each packet.
 func TestFullFirstLine(t *testing.T) {
 	table := newTable(t, fresh.Config{MaxAge: 5 * time.Second, MaxEarly: 5 * time.Millisecond, MaxRate: 60_000}, func() int64 { return 0 })
 	defer table.Free()
@@ -283,7 +283,7 @@ func TestFullFirstLine(t *testing.T) {
 			g, _ := table.Begin(time)
 			for i := range packets {
 				at.Add(1)
-				for spin := 0; at.Load() < int64(2*i+1) && spin < 1000; spin++ { // both, if they run
+				for spin := 0; at.Load() < int64(2*i+1) && spin < 1000; spin++ { // so that both run at the same time
 				}
 				tsc := n*slice + uint64(i)
 				if w == 0 {
@@ -303,9 +303,9 @@ func TestFullFirstLine(t *testing.T) {
 	}
 }
 
-// Counters with 0, 8 and 16 engine bits, lowest, across the end of an epoch: their times go on, each
-// packet opens once, engines' packets of one moment are several, and what is refused is refused by
-// its time, whichever epoch it is of.
+// Counters with 0, 8 and 16 engine bits, across the end of an epoch. Times go on, each packet opens
+// once, several engines may have packets of one time, and packets are refused by their time, in
+// either epoch.
 func TestEngineBitsAndEpochs(t *testing.T) {
 	c := fresh.Config{MaxAge: 50 * time.Millisecond, MaxEarly: 20 * time.Millisecond, MaxRate: 60_000}
 	for _, bits := range []uint{0, 8, 16} {
@@ -345,7 +345,7 @@ func TestEngineBitsAndEpochs(t *testing.T) {
 		epochs := map[uint64]int{}
 		for ; now < end+120*ms; now += ms {
 			for _, e := range engines {
-				tsc := now>>bits<<bits | e // what a sender takes at this moment
+				tsc := now>>bits<<bits | e // the counter that a sender takes now
 				open(tsc, fresh.Fresh, "a packet of now")
 				open(tsc, fresh.Duplicate, "again")
 				all = append(all, tsc)
@@ -369,8 +369,8 @@ func TestEngineBitsAndEpochs(t *testing.T) {
 	}
 }
 
-// A search ends at the word itself and at those of other cycles, whether they were never used or
-// differ in one bit.
+// A search ends at the word itself and at words of other cycles: unused ones, and ones whose cycle
+// differs in one bit.
 func TestStops(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	wide := false
@@ -385,7 +385,7 @@ func TestStops(t *testing.T) {
 				line[i] = word
 			case 2:
 				line[i] = word ^ 1<<r.IntN(64)
-			case 3: // another packet's of this cycle, next to it
+			case 3: // of another packet in this cycle, with a hash close to it
 				line[i] = word ^ 1
 			case 4:
 				line[i] = word - 1<<48
