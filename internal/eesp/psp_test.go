@@ -128,6 +128,23 @@ func pspSealAt(keys [2][]byte, version uint8, spi uint32, iv uint64, nextHeader 
 	return pspAEAD(keys[spi>>31], version, b[4:8]).Seal(b, b[4:16], text[clear:], b)
 }
 
+// A packet that ends within the extension that its header announces is too short, though it is authentic and
+// begins as the packet before.
+func TestPSPWithoutItsExtension(t *testing.T) {
+	r := newReceiver(t, ReceiverConfig{}, pspGroup(t, pspEvery, pspKeys[0], pspKeys[1]))
+	good := pspSealAt(pspKeys, 0, 5, 9, 6, stream("ext", 24), false, 0, stream("payload", 45))
+	bad := append(append([]byte(nil), good[:15]...), 10)
+	bad = pspAEAD(pspKeys[0], 0, bad[4:8]).Seal(bad, bad[4:16], stream("ext", 23), bad)
+	w := eespWorker(t)
+	for i, c := range []status.Code{status.OK, status.ErrShort} {
+		b := bytes.Clone([][]byte{good, bad}[i])
+		d := profile.Desc{Data: unsafe.Pointer(&b[0]), Len: uint32(len(b)), Flags: profile.FlagExtension}
+		if one(func(p []profile.Desc) int { return w.Open(&r.r, p) }, &d); d.Status != c {
+			t.Errorf("packet %d: %v, want %v", i, d.Status, c)
+		}
+	}
+}
+
 // one runs f for a burst of one descriptor.
 func one(f func([]profile.Desc) int, d *profile.Desc) {
 	p := []profile.Desc{*d}

@@ -298,7 +298,8 @@ func (o *pspOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []D
 	last := uint32(0)
 	for n < len(pkts) && n < len(jobs) {
 		p, j := &pkts[n], &jobs[n]
-		if !s.job(p, j) {
+		// With FlagExtension the pattern's header is the base, but a packet must hold the extension, too.
+		if !s.job(p, j) || p.Len < wire.PSPBase+wire.PSPUnit*(uint32(s.word[wire.PSPLenAt])-1)+kernel.TagSize {
 			break
 		}
 		b := (*[wire.PSPBase]byte)(p.Data)
