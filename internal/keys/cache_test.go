@@ -37,7 +37,7 @@ func newExpander(t testing.TB, seed byte) *hkdf.Expander {
 	return e
 }
 
-// derivedKey is what the standard library says.
+// derivedKey derives a key with the standard library.
 func derivedKey(t testing.TB, seed byte, info uint16, n int) []byte {
 	t.Helper()
 	b, err := stdhkdf.Expand(sha256.New, prk(seed), string([]byte{byte(info >> 8), byte(info)}), n)
@@ -47,7 +47,7 @@ func derivedKey(t testing.TB, seed byte, info uint16, n int) []byte {
 	return b
 }
 
-// fetch checks the octets, and whether they had to be derived.
+// fetch checks the key that Fetch returns, and whether it was derived (miss).
 func (c *Cache) fetch(t *testing.T, e *hkdf.Expander, seed byte, info uint16, n int, miss bool) {
 	t.Helper()
 	var got [MaxCached + 1]byte
@@ -76,12 +76,12 @@ func TestCache(t *testing.T) {
 			c.fetch(t, b, 2, 0xFF00+info, 36, miss)
 		}
 	}
-	// Another length is another key, though in HKDF it begins alike.
+	// A key of another length is another entry, although HKDF gives the same first octets.
 	for _, n := range []int{0, 1, 20, MaxCached} {
 		c.fetch(t, a, 1, 7, n, true)
 		c.fetch(t, a, 1, 7, n, false)
 	}
-	// Neighbours in number all find room.
+	// Keys with consecutive numbers all have room.
 	for _, miss := range []bool{true, false} {
 		for info := range uint16(cacheSets * cacheWays) {
 			c.fetch(t, b, 2, info, 20, miss)
@@ -97,8 +97,8 @@ func TestCache(t *testing.T) {
 	c.Fetch(unsafe.Pointer(&room), a, 1, len(room))
 }
 
-// A new key takes the place of the one of its set that a genuine packet had not
-// for the longest time, and nothing of that one is left.
+// A new key replaces the key of its set that Keep did not mark last, and all octets of that
+// key are overwritten.
 func TestCacheEviction(t *testing.T) {
 	c := newCache(t)
 	e := newExpander(t, 3)
@@ -127,14 +127,13 @@ func TestCacheEviction(t *testing.T) {
 	c.fetch(t, e, 3, y, 36, false)
 }
 
-// Keys of packets that may be forged, however many, drive out no key of one
-// that is not.
+// Any number of keys of forged packets replaces no key of an authentic packet.
 func TestCacheKeeps(t *testing.T) {
 	c := newCache(t)
 	e, f := newExpander(t, 3), newExpander(t, 4)
 	defer e.Free()
 	defer f.Free()
-	for info := range uint16(2000) { // while the cache is empty, and after
+	for info := range uint16(2000) { // first while the cache is empty
 		c.fetch(t, f, 4, info, 36, true)
 		c.fetch(t, f, 4, info, 36, false)
 	}
@@ -164,7 +163,7 @@ func TestForget(t *testing.T) {
 	}
 	each(func(c *Cache, seed byte, info uint16) { c.fetch(t, e[seed], seed, info, 36, true) })
 	Forget(e[1].Serial())
-	Forget(1 << 40) // nobody's
+	Forget(1 << 40) // no expander has this serial
 	each(func(c *Cache, seed byte, info uint16) {
 		key := derivedKey(t, seed, info, 36)
 		if there := c.entries.holds(key[:16]) || c.entries.holds(key[16:32]); there == (seed == 1) {
@@ -187,7 +186,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// While another thread has an entry, Fetch does without.
+// While another thread uses an entry, Fetch derives the key without it.
 func TestFetchBesideForget(t *testing.T) {
 	c := newCache(t)
 	e := newExpander(t, 3)
@@ -260,15 +259,14 @@ func TestCacheClose(t *testing.T) {
 	}
 }
 
-// onHeap has the entries where the race detector sees them.
+// onHeap puts the entries on the heap, where the race detector sees them.
 func (c *Cache) onHeap(t *testing.T) {
 	locked := c.entries
 	c.entries = new(cacheTable)
 	t.Cleanup(func() { c.entries = locked }) // before Close
 }
 
-// The owner puts new keys into the places of those that are being forgotten,
-// from the other end.
+// The owner replaces keys in one order while they are forgotten in the other.
 func TestForgetWhatIsReplaced(t *testing.T) {
 	c := newCache(t)
 	c.onHeap(t)
@@ -312,8 +310,7 @@ func TestForgetWhatIsReplaced(t *testing.T) {
 	}
 }
 
-// Keys are retired while workers fetch those of others, and caches come and
-// go.
+// Keys are retired while workers fetch other keys, and caches are made and closed.
 func TestForgetAtTheSameTime(t *testing.T) {
 	steady := newExpander(t, 1)
 	defer steady.Free()

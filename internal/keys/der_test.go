@@ -9,8 +9,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// The reader takes what cryptobyte takes, octet for octet: every tag, every form of a length with every
-// number of octets behind it, and mutations of whole rings.
+// The reader accepts exactly what cryptobyte accepts: every tag, every form of a length with any number of
+// octets behind it, and mutations of whole rings.
 func TestDERBesideCryptobyte(t *testing.T) {
 	same := func(in []byte) {
 		t.Helper()
@@ -66,7 +66,7 @@ func TestDERBesideCryptobyte(t *testing.T) {
 	}
 }
 
-// What is written is what cryptobyte writes, and room of one octet less is refused.
+// The writer writes the same octets as cryptobyte, and refuses a buffer that is one octet too short.
 func TestDERWritten(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {

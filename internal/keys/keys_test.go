@@ -50,11 +50,11 @@ func newGroup(t testing.TB, seeds ...byte) *Group {
 
 func octets(m *masters) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(m)), unsafe.Sizeof(*m)) }
 
-// An old snapshot's keys stay as long as a reader that began before is at
-// work, and are wiped when it leaves.
+// The keys of an old snapshot stay until readers that began before have left, and are wiped
+// then.
 func TestRetire(t *testing.T) {
 	g := newGroup(t, 1, 2)
-	keep := newGroup(t, 9) // keeps the arena that snapshots are in
+	keep := newGroup(t, 9) // so that the arena of snapshots is not unmapped
 	_ = keep
 	r, late := NewReader(), NewReader()
 	defer r.Close()
@@ -78,7 +78,7 @@ func TestRetire(t *testing.T) {
 			t.Fatalf("%d waiting after %d changes", Waiting(), i+1)
 		}
 	}
-	late.Enter() // sees the newest keys and holds up nothing
+	late.Enter() // sees the newest keys, and delays nothing
 	if *old.Master(Select(Current, Current, 0)) != master {
 		t.Fatal("keys changed under a reader")
 	}
@@ -96,8 +96,8 @@ func TestRetire(t *testing.T) {
 	late.Leave()
 }
 
-// A burst that began after a retirement does not look for what may be wiped:
-// another that takes long would make all of them do so.
+// A burst that began after a retirement does not call sweep. Otherwise one long burst would
+// make all others do so.
 func TestLaterBurstsDoNotSweep(t *testing.T) {
 	slow, r := NewReader(), NewReader()
 	defer slow.Close()
@@ -140,7 +140,7 @@ func TestRotationWipesTheOldRing(t *testing.T) {
 	})
 }
 
-// The selections that exist are those of levels that are there.
+// Master keys exist for all selections of levels with root keys, and for no others.
 func TestMasters(t *testing.T) {
 	g := newGroup(t, 1, 2)
 	s := g.Snapshot()
@@ -162,7 +162,7 @@ func TestMasters(t *testing.T) {
 	}
 }
 
-// Many readers and one writer: nobody sees a wiped key, and none is left.
+// Many readers and one writer: no reader sees a wiped key, and all old keys are wiped.
 func TestReadersAndWriter(t *testing.T) {
 	g := newGroup(t, 1)
 	var (
@@ -235,8 +235,8 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	}
 }
 
-// FuzzRootKey: what is read is written in the same octets, for there is only
-// one form (DER), and errors name what is wrong.
+// FuzzRootKey: a root key that is read is written as the same octets, since DER has only one
+// form, and errors say what is wrong.
 func FuzzRootKey(f *testing.F) {
 	for _, x := range [][3]uint64{{1, 2, 3}, {0, 255, 128}, {1 << 62, 1<<62 + 1, 1<<63 - 1}} {
 		k := newRing(f, 5)
@@ -270,7 +270,7 @@ func FuzzRootKey(f *testing.F) {
 	})
 }
 
-// Errors of DER say what is wrong, and of what is cut short that it is.
+// Errors say what is wrong with the DER, or that it is cut short.
 func TestRootKeyErrors(t *testing.T) {
 	k := newRing(t, 5)
 	defer k.Free()
@@ -314,7 +314,7 @@ func TestRootKeyErrors(t *testing.T) {
 	says(changed(35, 0x1F), "element 0 of root_keys_value has 31 octets, not 32")
 }
 
-// With any octet another one, a root key is read if and only if encoding/asn1 reads one.
+// With any one octet changed, a root key is accepted if and only if encoding/asn1 accepts it.
 func TestRootKeyOctets(t *testing.T) {
 	k := newRing(t, 5)
 	defer k.Free()
@@ -361,7 +361,7 @@ func TestRootKeyOctets(t *testing.T) {
 		}
 		b[at] = was
 	}
-	// Lengths in more octets than they take, and integers.
+	// Lengths and integers in more octets than needed.
 	for _, x := range [][2]string{{"\x04\x10", "\x04\x81\x10"}, {"\x30\x09", "\x30\x81\x09"}, {"\x30\x81", "\x30\x82\x00"}, {"\x02\x01", "\x02\x02\x00"}} {
 		der := bytes.Replace(bytes.Clone(b[:n]), []byte(x[0]), []byte(x[1]), 1)
 		if x[0][0] != 0x30 || x[0][1] != 0x81 {

@@ -23,8 +23,8 @@ func now(done func()) { done() }
 func dead(*[16]byte) bool  { return false }
 func alive(*[16]byte) bool { return true }
 
-// verify that the index is what readers rely on: every chain is whole, no key
-// is there twice, and no entry is hidden.
+// verify checks the index: every chain is whole, no key has two entries, and no entry is
+// hidden.
 func (r *Table) verify(t testing.TB) (entries int) {
 	t.Helper()
 	r.mu.Lock()
@@ -50,8 +50,8 @@ func (r *Table) verify(t testing.TB) (entries int) {
 	return entries
 }
 
-// Several threads commit the same numbers of several keys, all within the
-// window: each is Fresh for one of them, whoever makes the window.
+// Several threads commit the same numbers of several keys, all within the window. Each
+// number is Fresh for one thread, whichever makes the window.
 func TestOnce(t *testing.T) {
 	onHeap(t)
 	rounds := testrun.Rounds(8, 30, 30)
@@ -101,15 +101,15 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// The same while the window slides, in steps of all sizes: at most once each,
-// and what is the highest so far is Fresh for one.
+// The same while the window slides, in steps of all sizes. Each number is Fresh at most
+// once, and the highest so far is Fresh for one thread.
 func TestOnceSliding(t *testing.T) {
 	onHeap(t)
 	length := testrun.Rounds(8000, 30000, 30000)
 	for _, width := range []uint32{64, 128, 1024} {
 		const threads = 6
 		r := newTable(t, width, 2)
-		// Jumps over whole windows now and then, and slots change hands at once.
+		// Sometimes a jump over a whole window, in which all words are replaced.
 		seqs := make([]uint64, length)
 		at := uint64(0)
 		for i := range seqs {
@@ -128,7 +128,7 @@ func TestOnceSliding(t *testing.T) {
 				defer end.Done()
 				k := key(1, 1)
 				for {
-					// All about where the fastest is, and beside each other.
+					// All threads stay close to the fastest one.
 					p := int(reached.Load())
 					if p >= length {
 						return
@@ -162,8 +162,8 @@ func TestOnceSliding(t *testing.T) {
 	}
 }
 
-// Threads race for the first packet of many keys; no key gets two windows,
-// and with too few windows as many keys as there are get one.
+// Threads race for the first packet of many keys. No key gets two windows, and if there are
+// fewer windows than keys, each window goes to one key.
 func TestFirst(t *testing.T) {
 	onHeap(t)
 	const keys, threads = 600, 8
@@ -200,7 +200,7 @@ func TestFirst(t *testing.T) {
 	}
 }
 
-// Who finds the last window taken, and by the same key, has it.
+// A thread that finds the last window taken for its own key uses it.
 func TestLastWindow(t *testing.T) {
 	rounds := testrun.Rounds(2000, 10000, 10000)
 	const threads = 3
@@ -257,7 +257,7 @@ func TestFull(t *testing.T) {
 	if c, v := r.Check(other, 1), r.Commit(other, 1); c != Full || v != Full {
 		t.Fatal(c, v)
 	}
-	// Those who have a window go on.
+	// Keys that have a window go on.
 	for id := range uint64(3) {
 		k := key(byte(id), id)
 		if a, b, c := r.Commit(k, 11), r.Check(k, 10), r.Commit(k, 11); a != Fresh || b != Duplicate || c != Duplicate {
@@ -275,7 +275,7 @@ func TestFull(t *testing.T) {
 		}
 		done = f
 	})
-	// Given up, and not free yet.
+	// Removed from the index, and not free yet.
 	if used, most := r.Windows(); used != 3 || most != 3 || r.verify(t) != 2 {
 		t.Fatal(used, most)
 	}
@@ -286,7 +286,7 @@ func TestFull(t *testing.T) {
 	if used, _ := r.Windows(); used != 2 {
 		t.Fatal(used)
 	}
-	// The window that is used again knows nothing of its first life.
+	// The window that is used again has nothing of its first key.
 	for _, x := range []struct {
 		seq  uint64
 		want Verdict
@@ -303,8 +303,8 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// A window that is used again has nothing of its first life, which was higher
-// and had every word full.
+// A window that is used again has nothing of its first key, whose numbers were higher and
+// filled every word.
 func TestReuse(t *testing.T) {
 	for _, width := range widths {
 		r := newTable(t, width, 1)
@@ -324,8 +324,8 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// Contexts come and go for long, in a table that is full at times: chains stay
-// whole, and the index has no more entries than windows.
+// Contexts come and go in a table that is sometimes full. Chains stay whole, and the index
+// has no more entries than windows.
 func TestChurn(t *testing.T) {
 	rounds := testrun.Rounds(60, 400, 400)
 	for _, most := range []uint32{1, 2, 5, 64, 3000} {
@@ -386,7 +386,7 @@ func TestChurn(t *testing.T) {
 	}
 }
 
-// All entries in one chain, over the end of the index.
+// All entries are in one chain, across the end of the index.
 func TestOneChain(t *testing.T) {
 	r := newTable(t, 64, 8)
 	var ids []uint64
@@ -415,8 +415,8 @@ func TestOneChain(t *testing.T) {
 	}
 }
 
-// A master key that is alive again when nobody finds its windows keeps them.
-// Who looked in the meantime waits.
+// If a master key comes back while its entries are hidden, it keeps its windows. A thread
+// that looks for them meanwhile waits.
 func TestRevived(t *testing.T) {
 	r := newTable(t, 64, 1)
 	k := key(1, 1)
@@ -442,7 +442,7 @@ func TestRevived(t *testing.T) {
 	}
 }
 
-// A retirement may end after the table.
+// A retirement may end after the table was closed.
 func TestLateRetirement(t *testing.T) {
 	r := newTable(t, 64, 4)
 	r.Commit(key(1, 1), 1)
@@ -455,10 +455,9 @@ func TestLateRetirement(t *testing.T) {
 	}
 }
 
-// Threads work in bursts on the master keys of the moment, while these are
-// replaced, windows are swept and retired, and the table is full at times.
-// Whatever happens, a number of a key is Fresh once at most in the life of a
-// master key, and once exactly if the table was not full.
+// Threads run bursts with the current master keys, while these are replaced, windows are
+// swept and retired, and the table is sometimes full. A number of a key is Fresh at most
+// once in the life of a master key, and exactly once if the table was not full.
 func TestSweepUnderTraffic(t *testing.T) {
 	onHeap(t)
 	lives := testrun.Rounds(40, 150, 150)
@@ -473,7 +472,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 		}
 		var (
 			current atomic.Pointer[life]
-			bursts  sync.RWMutex // held by bursts; had by who waits for them
+			bursts  sync.RWMutex // read-locked by bursts; locked to wait for their end
 			exists  [8]atomic.Bool
 			stop    atomic.Bool
 			done    atomic.Int64 // bursts
@@ -492,7 +491,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 		isAlive := func(m *[16]byte) bool { return exists[m[0]].Load() }
 		all := make([]*life, lives)
 		for i := range all {
-			all[i] = &life{master: byte(i % 3)} // they come again
+			all[i] = &life{master: byte(i % 3)} // keys come again
 		}
 		exists[all[0].master].Store(true)
 		current.Store(all[0])
@@ -522,7 +521,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 					if sweep {
 						r.Sweep(isAlive, retire)
 					}
-					done.Add(1) // in the life that it was of
+					done.Add(1) // in the life in which it began
 					bursts.RUnlock()
 					runtime.Gosched()
 				}
@@ -535,7 +534,7 @@ func TestSweepUnderTraffic(t *testing.T) {
 			old := all[i-1]
 			exists[all[i].master].Store(true)
 			current.Store(all[i])
-			grace() // the old key is wiped when nobody uses it
+			grace() // the old key is wiped when no burst uses it
 			exists[old.master].Store(false)
 			r.Sweep(isAlive, retire)
 		}
@@ -566,8 +565,8 @@ func TestSweepUnderTraffic(t *testing.T) {
 	}
 }
 
-// While entries move, a context that has a window is never told that the
-// table is full, and never gets a second one.
+// While entries move, a context with a window never gets the verdict Full, nor a second
+// window.
 func TestFoundWhileMoving(t *testing.T) {
 	onHeap(t)
 	rounds := testrun.Rounds(500, 3000, 3000)

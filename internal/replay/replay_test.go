@@ -24,7 +24,7 @@ func newTable(t testing.TB, width, windows uint32) *Table {
 	return r
 }
 
-// onHeap has tables use memory that the race detector sees.
+// onHeap puts tables on the heap, where the race detector sees them.
 func onHeap(t testing.TB) {
 	reserve = func(n int) ([]byte, error) {
 		words := make([]uint64, (n+7)/8)
@@ -39,7 +39,7 @@ func key(master byte, id uint64) *Key {
 	return &Key{Master: [16]byte{master}, ID: id}
 }
 
-// oracle is a window that forgets nothing.
+// oracle is a model of a window, which remembers all numbers.
 type oracle struct {
 	width uint64
 	any   bool
@@ -70,7 +70,7 @@ func (o *oracle) commit(seq uint64) Verdict {
 	return v
 }
 
-// alias tells whether seq may be taken for one committed long before.
+// alias reports whether seq may be taken for a number that was committed long before.
 func (o *oracle) alias(seq uint64) bool {
 	n := o.width/16 + 1
 	if n >= 1<<12 {
@@ -180,7 +180,7 @@ func TestSlot(t *testing.T) {
 			if i < 4 {
 				b = 1<<60 - 1 - uint64(i)
 			}
-			// And at the multiples, where it would go wrong first.
+			// The multiples of n are where an error would show first.
 			for _, b := range []uint64{b, b - b%r.n, max(b-b%r.n, 1) - 1} {
 				if s := r.wordAt(b); s != b%r.n {
 					t.Fatalf("%d mod %d: %d", b, r.n, s)
@@ -192,7 +192,7 @@ func TestSlot(t *testing.T) {
 
 var widths = []uint32{64, 128, 1024, 65536}
 
-// Walks at several places of the range, with steps of many sizes both ways.
+// Walks at several places of the range, with steps of many sizes up and down.
 func TestWalk(t *testing.T) {
 	steps := testrun.Rounds(4000, 20000, 20000)
 	for _, width := range widths {
@@ -227,7 +227,7 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// Each place in the window, in random order, from a first packet anywhere.
+// All numbers of a window in random order, after a first packet at any place.
 func TestWholeWindow(t *testing.T) {
 	for _, width := range widths {
 		r := newTable(t, width, 64)
@@ -249,7 +249,7 @@ func TestWholeWindow(t *testing.T) {
 	}
 }
 
-// The window slides up by every distance; what stays in it is remembered.
+// The window slides up by every distance, and remembers the numbers that stay in it.
 func TestSlide(t *testing.T) {
 	const width = 64
 	r := newTable(t, width, 4096)
@@ -285,7 +285,7 @@ func TestEnds(t *testing.T) {
 	if s := r.Stats(); s != (Stats{Duplicate: 10, Old: 12, Made: 1}) {
 		t.Errorf("%+v", s)
 	}
-	// A first packet far above: nothing of the empty window is in the way.
+	// A first packet with a high number is Fresh in an empty window.
 	for i, seq := range []uint64{5 << 4, 1 << 52, 1<<52 + 3, 5 << 52, 5<<52 + 1, math.MaxUint64} {
 		if v := r.Commit(key(0, 1+uint64(i)), seq); v != Fresh {
 			t.Errorf("first %#x: %d", seq, v)
@@ -293,7 +293,7 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// What window.go says of a jump that no word can tell from none.
+// The jump that window.go describes, after which a word seems to be the block's own.
 func TestFarJump(t *testing.T) {
 	for _, width := range widths {
 		r := newTable(t, width, 8)
@@ -317,7 +317,7 @@ func TestFarJump(t *testing.T) {
 			t.Errorf("width %d: the old one: %d", width, v)
 		}
 	}
-	// Half as far, no slot is the same; and 2^52 is another slot.
+	// With half the distance no word is the same; 2^52 is another word.
 	for _, d := range []uint64{1 << 52, 1 << 48, 5 << 51, 5<<52 + 16, 5<<52 - 16, 10<<52 + 80} {
 		r := newTable(t, 64, 8)
 		for s := uint64(100); s < 200; s++ {
@@ -356,7 +356,7 @@ func FuzzWindow(f *testing.F) {
 	tables := [4]*Table{}
 	ids := [4]uint64{}
 	f.Fuzz(func(t *testing.T, which uint8, start uint64, steps []byte) {
-		// One table for many inputs, so that windows are also used again.
+		// One table for many inputs, so that windows are used again too.
 		which %= 4
 		r := tables[which]
 		if r == nil {
@@ -370,7 +370,7 @@ func FuzzWindow(f *testing.F) {
 		k, o := key(which, ids[which]), newOracle(uint64(widths[which]))
 		at := start
 		both(t, r, k, o, at)
-		// A step is a direction, a shift and a distance: of the last one, or of top.
+		// A step is a direction, a shift and a distance, from the last number or from top.
 		for ; len(steps) >= 2; steps = steps[2:] {
 			d := uint64(steps[1]) << (steps[0] & 0x3f)
 			if steps[0]&0x40 != 0 {
@@ -457,8 +457,8 @@ func BenchmarkReplay(b *testing.B) {
 	}
 }
 
-// A window is one key's: another that differs in any of its words, or in two by
-// the same bits, is not taken for it.
+// A key that differs in any of its words, or in two words by the same bits, has another
+// window.
 func TestOneWindowOfAKey(t *testing.T) {
 	r := newTable(t, 64, 1)
 	var k octets

@@ -27,7 +27,7 @@ func (stringer) String() string { return "it \"is\" \x01 ü" }
 
 var errOne = errors.New("one")
 
-// Each verb with each value reads as package fmt has it.
+// Each verb with each value gives the same text as package fmt.
 func TestLikeFmt(t *testing.T) {
 	numbers := []any{0, 1, -1, 42, uint8(7), int8(-128), uint16(65535), int64(-1 << 63), uint64(1<<64 - 1), kind(3), uintptr(9), 5 * time.Second,
 		[3]uint64{1, 2, 300}, []int{}, []kind{4, 5}, [2][]int{{1}, {2, 3}}, [4]byte{1, 2}, []byte{9, 8}}
@@ -88,8 +88,8 @@ func TestErrorf(t *testing.T) {
 	}
 }
 
-// No format in the sources has what this package does not know, or %w twice; and nothing that the
-// library consists of imports what would bring package os with it.
+// No format in the sources has a verb that this package lacks, or %w twice, and no package of the
+// library imports a package that imports os.
 func TestFormats(t *testing.T) {
 	known := regexp.MustCompile(`^([^%]|%%|%#?(0[0-9]+)?[vsdxotqw])*$`)
 	heavy := map[string]bool{"fmt": true, "os": true, "net/netip": true, "math/big": true, "crypto/sha256": true, "crypto/sha512": true, "runtime/debug": true,

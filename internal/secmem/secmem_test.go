@@ -133,7 +133,7 @@ func TestAlloc(t *testing.T) {
 	}
 }
 
-// Memory goes back to the system, but for one arena of each size.
+// Freed memory goes back to the system, except for one arena of each size.
 func TestArenasAreUnmapped(t *testing.T) {
 	round := func() {
 		var all [][]byte
@@ -159,14 +159,14 @@ func TestArenasAreUnmapped(t *testing.T) {
 }
 
 func TestWipedWhenFreed(t *testing.T) {
-	keep := alloc(t, 200) // keeps the arena
+	keep := alloc(t, 200) // so that the arena is not unmapped
 	defer Free(keep)
 	b := alloc(t, 200)
 	for i := range b {
 		b[i] = 0xA5
 	}
 	Free(b)
-	if len(bytes.Trim(b, "\x00")) != 0 { // b is dangling, its page is still there
+	if len(bytes.Trim(b, "\x00")) != 0 { // b dangles, but its page is still mapped
 		t.Fatalf("%x", b)
 	}
 	type pair struct{ a, b [40]byte }
@@ -210,7 +210,7 @@ func TestFreeOfTheWrongThing(t *testing.T) {
 	}
 }
 
-// Reading in front of an arena or behind it is a fault, not a leak.
+// Reading in front of an arena or behind it is a fault.
 func TestGuardPages(t *testing.T) {
 	b := alloc(t, 1<<20) // alone in its arena
 	defer Free(b)
@@ -228,13 +228,13 @@ func TestGuardPages(t *testing.T) {
 
 var sink byte
 
-// limited runs in a child that may lock 256 KiB: it must come to an error that
-// says what to do, and what it got before must go on to work.
+// limited runs in a child that may lock 256 KiB. At some point Alloc must return an error
+// that says what to do, and earlier memory must still work.
 func limited() {
 	const limit = 256 << 10
 	err := syscall.Setrlimit(8 /* RLIMIT_MEMLOCK */, &syscall.Rlimit{Cur: limit, Max: limit})
 	if err == nil && os.Getuid() == 0 {
-		err = syscall.Setuid(65534) // leave CAP_IPC_LOCK behind
+		err = syscall.Setuid(65534) // drops CAP_IPC_LOCK
 	}
 	if err != nil {
 		fmt.Println("skip:", err)

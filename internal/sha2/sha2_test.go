@@ -32,7 +32,7 @@ func sum(h Hash, pieces ...[]byte) []byte {
 	return out
 }
 
-// both runs f with the CPU's instructions, where it has them, and without.
+// both runs f with the CPU's instructions for SHA-256, if there are any, and without.
 func both(t *testing.T, f func(t *testing.T)) {
 	has := hasSHA256
 	defer set(has)
@@ -82,7 +82,7 @@ func TestLikeTheStandardLibrary(t *testing.T) {
 	})
 }
 
-// A digest that goes on from a state is like the one that came to it.
+// A digest that begins with another one's state gives the same hash.
 func TestResume(t *testing.T) {
 	both(t, func(t *testing.T) {
 		for h := SHA256; h <= SHA512; h++ {

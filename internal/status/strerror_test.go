@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// shim.c has a table of its own, so that eesp_strerror works in forked
-// children too. It is Go's, sentence by sentence.
+// shim.c has a table of its own, so that eesp_strerror works in forked children too. Its
+// texts are those of Go.
 func TestStrerrorTable(t *testing.T) {
 	src, err := os.ReadFile("../../libeesp/shim.c")
 	if err != nil {

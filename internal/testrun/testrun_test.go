@@ -13,7 +13,7 @@ type skipped struct {
 
 func (s *skipped) Skip(args ...any) { s.why = args[0].(string) }
 
-// What is skipped is written down, one line of each.
+// Skip writes one line for each skipped test to the file.
 func TestSkip(t *testing.T) {
 	path := t.TempDir() + "/list"
 	t.Setenv("EESP_SKIPPED", path)

@@ -9,8 +9,8 @@ import (
 	"libeesp/internal/status"
 )
 
-// formats are all that an SA can have, with 3 Sub SAs; Flow Identifiers are those
-// of draft -02.
+// formats returns all formats that an SA can have, with 3 Sub SAs. Those of draft -02 have
+// Flow Identifiers.
 func formats() (all []EESPFormat) {
 	for i := range 16 {
 		for _, most := range []uint8{0, 1, 63} {
@@ -23,7 +23,7 @@ func formats() (all []EESPFormat) {
 	return
 }
 
-// write is the header of these fields.
+// write returns the header with these fields.
 func (h *EESP) write(t testing.TB, s *EESPFormat, flow []byte, align int) []byte {
 	t.Helper()
 	var b [EESPMaxHeader]byte
@@ -103,7 +103,7 @@ func TestEESPLayout(t *testing.T) {
 	}
 }
 
-// Every format, every length of a Flow Identifier.
+// All formats, with all lengths of a Flow Identifier.
 func TestEESPRoundTrip(t *testing.T) {
 	for _, s := range formats() {
 		for _, align := range []int{4, 8} {
@@ -247,7 +247,7 @@ func TestEESPRefused(t *testing.T) {
 	}
 }
 
-// Payload Offset has 6 bits: with 252 octets of options there is none that is right.
+// Payload Offset has 6 bits, too few for 252 octets of options.
 func TestEESPPayloadOffsetTooFar(t *testing.T) {
 	p := add(append(octets("80fc0000 00000007 02020000 01f6"), make([]byte, 246)...), 8+4+icv)
 	p[267] = 1
@@ -318,8 +318,8 @@ func TestIPLen(t *testing.T) {
 	}
 }
 
-// FuzzEESP: a header whose options are those of EESPTemplate is written again
-// as it was. Shape and flow come from the octets in front of the packet.
+// FuzzEESP: a header with the options that EESPTemplate writes is written again as it was.
+// The octets in front of the packet select format and flow.
 func FuzzEESP(f *testing.F) {
 	for i, s := range formats() {
 		h := EESP{Session: uint16(i % 3), SPI: uint32(i), Seq: 5, IV: 5}
@@ -353,7 +353,7 @@ func FuzzEESP(f *testing.F) {
 		if first != status.OK && c != first {
 			t.Fatalf("%v, but %v for the SPI", c, first)
 		}
-		// What is written is read.
+		// A header that was written is read.
 		var room [EESPMaxHeader]byte
 		if at, c := EESPTemplate(&room, &s, h.Session%3, h.SPI, flow, align); c == status.OK {
 			x := EESP{Session: h.Session % 3, SPI: h.SPI, OptLen: at - EESPBase, Peer: at, Len: at + s.PeerLen(),
@@ -378,7 +378,7 @@ func FuzzEESP(f *testing.F) {
 			uint32(h.Session) >= s.SubSAs || s.Seq == (h.Seq == 0) {
 			t.Fatalf("%+v of %d octets", h, len(b))
 		}
-		// What is read is written, where the options are the canonical ones.
+		// A header that was read is written again, if its options are the canonical ones.
 		flow = nil
 		at := EESPBase
 		if s.MaxCOffset != 0 {

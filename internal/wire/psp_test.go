@@ -18,13 +18,13 @@ func octets(s string) []byte {
 	return b
 }
 
-// with is b with one octet changed.
+// with returns b with one octet changed.
 func with(b []byte, at int, to byte) []byte { b = bytes.Clone(b); b[at] = to; return b }
 
-// add is b with n octets more.
+// add returns b with n zeros behind it.
 func add(b []byte, n int) []byte { return append(bytes.Clone(b), make([]byte, n)...) }
 
-// noAlloc fails where f allocates.
+// noAlloc fails the test if f allocates.
 func noAlloc(t *testing.T, f func()) {
 	t.Helper()
 	if n := testing.AllocsPerRun(10, f); n != 0 {
@@ -32,7 +32,7 @@ func noAlloc(t *testing.T, f func()) {
 	}
 }
 
-// write is the canonical header of these fields, with an extension of zeros.
+// write returns the canonical header with these fields, and an extension of zeros.
 func (h *PSP) write() []byte {
 	var b [StatelessMaxHeader]byte
 	n := PSPTemplate(&b, h.Version, h.SPI, h.VC, make([]byte, h.Len-PSPBase))
@@ -58,7 +58,7 @@ func TestPSPLayout(t *testing.T) {
 	if want := append(octets("00 0f 00 09 00000005 0000000000000000"), bytes.Repeat([]byte{0xEE}, 112)...); !bytes.Equal(b[:n], want) {
 		t.Fatalf("%x", b[:n])
 	}
-	// S and D have no effect, nor have the bits in front of the crypt offset.
+	// S, D and the bits in front of the crypt offset have no effect.
 	p := add(octets("11 01 c5 c1 80000007 00000000000000ff"), 20+icv)
 	var h PSP
 	if c := h.Parse(p, icv); c != status.OK || h != (PSP{NextHeader: 17, Offset: 5, Len: 16, SPI: 0x80000007, IV: 255}) {
@@ -145,9 +145,8 @@ func TestPSPRefused(t *testing.T) {
 	}
 }
 
-// FuzzPSP: a header that is read is written again as it was, but for the S and
-// D bits and those in front of the crypt offset, which have no effect, and what
-// is in its extension.
+// FuzzPSP: a header that is read is written again as it was, except for S, D and the bits in
+// front of the crypt offset, which have no effect, and for the content of the extension.
 func FuzzPSP(f *testing.F) {
 	f.Add(add((&PSP{NextHeader: 6, SPI: 1, IV: 2, Offset: 1, Len: 16}).write(), 4+icv))
 	f.Add(add((&PSP{NextHeader: 4, Version: 1, VC: true, SPI: 1 << 31, IV: 1 << 48, Len: 24}).write(), icv))
@@ -169,7 +168,7 @@ func FuzzPSP(f *testing.F) {
 			t.Fatalf("%+v of %d octets", h, len(b))
 		}
 		if h.Len > StatelessMaxHeader {
-			return // no such is written
+			return // templates have no such header
 		}
 		before[2] &= 0x3F
 		before[3] &= 0x3F

@@ -11,7 +11,7 @@ import (
 
 const icv = 16
 
-// row makes Master Key Options of the levels in a set.
+// row returns Master Key Options for a set of levels.
 func row(levels uint8, idLen int) (o []byte) {
 	for l := range Levels {
 		if levels>>l&1 != 0 {
@@ -21,7 +21,7 @@ func row(levels uint8, idLen int) (o []byte) {
 	return o
 }
 
-// packet is a header with a payload and an ICV behind it.
+// packet returns a header with a payload and an ICV.
 func packet(v uint8, id uint64, options []byte, coffset, ioffset uint8, tsc uint64, payload int) []byte {
 	var b [StatelessMaxHeader]byte
 	n := Template(&b, v, id, options)
@@ -70,12 +70,12 @@ func TestHeaderRoundTrip(t *testing.T) {
 	}
 }
 
-// Every truncation is short and nothing else.
+// A packet without a whole header and ICV is ErrShort.
 func TestTruncated(t *testing.T) {
 	p := packet(9, 1, row(3, 17), 2, 1, 3, 8)
 	for n := range p {
 		var h Stateless
-		want := status.ErrOffset // the payload is cut, header and ICV are there
+		want := status.ErrOffset // header and ICV are whole, the payload is cut
 		if n < len(p)-8 {
 			want = status.ErrShort
 		}
@@ -120,7 +120,7 @@ func TestOptionsRefused(t *testing.T) {
 		if c := h.parseOptions(o); c != status.OK {
 			t.Errorf("%x: %v", o, c)
 		}
-		if ValidOptions(o) { // padding is not part of an exported data key
+		if ValidOptions(o) { // options of an exported data key have no padding
 			t.Errorf("%x is valid", o)
 		}
 	}
@@ -138,8 +138,8 @@ func TestNonce(t *testing.T) {
 	}
 }
 
-// FuzzHeader: what is parsed and written again is the same header, but for
-// the padding, which has more than one form.
+// FuzzHeader: a header that is parsed is written again as it was, except for the padding,
+// which has several forms.
 func FuzzHeader(f *testing.F) {
 	f.Add(packet(0, 5, nil, 0, 0, 9, 0))
 	f.Add(packet(10, 1<<40, row(7, 32), 1, 1, 1<<48, 4))

@@ -8,7 +8,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// write is the header of these fields.
+// write returns the header with these fields.
 func (h *TSS) write() []byte {
 	var b [TSSMaxHeader]byte
 	n := TSSTemplate(&b, h.SP, h.AN, h.SDI, h.SSI)
@@ -35,7 +35,7 @@ func TestTSSLayout(t *testing.T) {
 			t.Errorf("%v: %d %d", c, sdi, an)
 		}
 	}
-	// What does not fit a field does not spoil its neighbours.
+	// A value that is too large for its field does not change other fields.
 	var b [TSSMaxHeader]byte
 	if n := TSSTemplate(&b, false, 2, 0xFF000001, 7); !bytes.Equal(b[:n], octets("08000001 0000000000000000")) {
 		t.Fatalf("%x", b[:n])

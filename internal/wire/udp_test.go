@@ -17,7 +17,7 @@ func mapped(a ...byte) (x [16]byte) {
 	return
 }
 
-// plainSum is the checksum as RFC 1071 says it, 16 bits at a time.
+// plainSum is the sum of RFC 1071, 16 bits at a time.
 func plainSum(b []byte) (s uint32) {
 	for ; len(b) >= 2; b = b[2:] {
 		s += uint32(b[0])<<8 | uint32(b[1])
@@ -31,7 +31,7 @@ var (
 	tunnel6 = UDPTunnel{Src: [16]byte{0x20, 1, 0xD, 0xB8, 15: 1}, Dst: [16]byte{0xFE, 0x80, 15: 2}, SPort: 0xFFFE, DPort: TSSPort, TTL: 63, TOS: 0xB9}
 )
 
-// wrap is a tunnel's packet with n zeros in it.
+// wrap returns a packet of the tunnel with a payload of n zeros.
 func (x *UDPTunnel) wrap(n int) []byte {
 	b := make([]byte, x.Len()+n)
 	if c := x.Write(b, n); c != status.OK {
@@ -54,7 +54,7 @@ func TestUDPTunnel(t *testing.T) {
 		if h == MaxUDPTunnel {
 			most = ipMax - UDPHeader
 		}
-		// Neither what was there nor what is behind matters.
+		// The octets that were there before, and those behind, do not matter.
 		b := bytes.Repeat([]byte{0xA5}, h+3)
 		if c := x.Write(b, most); c != status.OK || !bytes.Equal(b[h:], []byte{0xA5, 0xA5, 0xA5}) || !bytes.Equal(b[:h], x.wrap(most)[:h]) {
 			t.Errorf("%v: %x", c, b)
@@ -87,7 +87,7 @@ func TestUDPTunnel(t *testing.T) {
 	}
 }
 
-// resum sets the right IPv4 checksum.
+// resum sets the IPv4 checksum.
 func resum(b []byte) []byte { putSum(b[:int(b[0]&15)*4]); return b }
 
 func TestParseUDP(t *testing.T) {
@@ -257,11 +257,11 @@ func TestFlowHash(t *testing.T) {
 			}
 		}
 	}
-	// Fragments of one packet keep together.
+	// Fragments of one packet have one port.
 	if first, next := with(b, 6, 0x20), with(with(b, 7, 1), 20, 99); FlowHash(first) != FlowHash(next) {
 		t.Error("fragments part")
 	}
-	// Ports that follow one another spread over the ports there are.
+	// Consecutive ports are spread over all ports.
 	seen := map[uint16]int{}
 	for i := range 1 << 16 {
 		binary.BigEndian.PutUint16(b[20:], uint16(i))
@@ -278,8 +278,8 @@ func TestFlowHash(t *testing.T) {
 	}
 }
 
-// FuzzUDP: whatever is taken for an IP packet can be wrapped, rewritten and
-// found again, and nothing but what is said is written.
+// FuzzUDP: any octets that are accepted as an IP packet can be wrapped, rewritten and found
+// again, and no other octets are written.
 func FuzzUDP(f *testing.F) {
 	f.Add(tunnel4.wrap(20), uint16(PSPPort), uint8(6), uint16(60))
 	f.Add(tunnel6.wrap(7), uint16(TSSPort), uint8(17), uint16(0))
@@ -339,7 +339,7 @@ func FuzzUDP(f *testing.F) {
 		if hdr < 20 || hdr > total || total > len(b) {
 			t.Fatalf("header %d of %d of %d", hdr, total, len(b))
 		}
-		// There and back.
+		// Rewrite, and rewrite back.
 		h := bytes.Clone(b[:hdr])
 		if n := hdr + int(more); n > ipMax {
 			if c := Rewrite(h, proto, n); (c != status.ErrTooLong || b[0]>>4 != 4) && (c != status.OK || b[0]>>4 != 6) {
@@ -363,7 +363,7 @@ func FuzzUDP(f *testing.F) {
 	})
 }
 
-// The sum of octets of all lengths, against one that takes them one by one.
+// addSum for all lengths, against a sum of single octets.
 func TestAddSum(t *testing.T) {
 	b := make([]byte, 1500)
 	for i := range b {
