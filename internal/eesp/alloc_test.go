@@ -2,7 +2,7 @@ package eesp
 
 import "testing"
 
-// Bursts allocate nothing, whatever the contexts are like.
+// Bursts allocate nothing, with equal contexts and different ones.
 func TestNoAllocation(t *testing.T) {
 	for name, c := range map[string]SenderConfig{
 		"equal contexts":   {},

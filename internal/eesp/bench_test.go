@@ -12,8 +12,8 @@ import (
 	"libeesp/internal/profile"
 )
 
-// The engine without the crossing from C: bursts of 32 with distinct contexts
-// (V 1 brings the source address in), or all equal.
+// The general path without the cgo call: bursts of 32 with different contexts (V 1 has the
+// source address), or equal ones.
 func BenchmarkEngine(b *testing.B) {
 	g, err := NewGroup(GroupConfig{})
 	if err != nil {
@@ -69,10 +69,10 @@ func BenchmarkEngine(b *testing.B) {
 	}
 }
 
-// Opening 32 packets of as many Sub SAs of profile eesp, whose keys a worker
-// remembers (hit) or not (miss).
+// Opening 32 packets of 32 Sub SAs of profile eesp, whose keys are in the worker's cache
+// (hit) or not (miss).
 func BenchmarkEESP(b *testing.B) {
-	const n, bursts = 32, 64 // far more Sub SAs than are remembered
+	const n, bursts = 32, 64 // far more Sub SAs than the cache has
 	w := eespWorker(b)
 	for _, mode := range []uint8{SSKDFSHA256, SSKDFSHA384, SSKDFSHA512, SSKDFCMAC} {
 		g := eespGroup(b, GroupConfig{Profile: ProfileEESP, Mode: mode, Domain: freshSPI()},
@@ -102,8 +102,8 @@ func BenchmarkEESP(b *testing.B) {
 	}
 }
 
-// What replay windows cost: packets that come once each, opened in bursts of
-// 32. With an ID of its own, a receiver without windows takes the same way.
+// The cost of replay windows: packets that come once each, opened in bursts of 32. Own IDs
+// make a receiver without windows take the same path.
 func BenchmarkReplay(b *testing.B) {
 	const n, bursts, size = 32, 512, 64
 	for _, f := range formats {

@@ -11,7 +11,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// grant asks as an agent does, and waits for the answer, if there is one.
+// grant sends GRANT as an agent does, and waits for the answer, if there is one.
 func (a *fakeAgent) grant(up, down uint64, lease time.Duration, flags uint16) map[uint16][]byte {
 	a.t.Helper()
 	b := link.Put64(link.Put(nil, 1, a.state.Group[:]), 2, down)
@@ -32,7 +32,7 @@ func (a *fakeAgent) grant(up, down uint64, lease time.Duration, flags uint16) ma
 	return nil
 }
 
-// keyOf is what a client makes of a key that it was given.
+// keyOf makes a client's data key from the octets that it was given.
 func keyOf(t testing.TB, b []byte) *DataKey {
 	t.Helper()
 	k, err := link.ParseDataKey(b)
@@ -60,8 +60,8 @@ func newClientEnd(t testing.TB, m map[uint16][]byte) clientEnd {
 	return e
 }
 
-// A client has a pair of keys, which stay while the group's change; the sender to
-// it ends with its lease.
+// A client's pair of keys stays while the group's keys change. The sender to the client ends
+// with the lease.
 func TestFollowClients(t *testing.T) {
 	for _, profile := range []ProfileID{ProfileStateless, ProfilePSP} {
 		a := newFakeAgent(t, link.Params{Profile: uint8(profile), AEAD: 1, V: 1 - uint8(profile), Window: 128, Contexts: 32})
@@ -114,7 +114,7 @@ func TestFollowClients(t *testing.T) {
 			}
 			a.grant(0, down+1, 0, link.GrantEnd)
 		}
-		// Renewed, or not there.
+		// Renewed, or of a client that does not exist.
 		if m := a.grant(0, down, time.Minute, link.GrantRenew); !bytes.Equal(m[3], []byte{0}) || m[5] != nil {
 			t.Errorf("renewed: %v %s", m[3], m[4])
 		}
@@ -124,7 +124,7 @@ func TestFollowClients(t *testing.T) {
 		if m := a.grant(0, down+3, time.Minute, link.GrantRenew); bytes.Equal(m[3], []byte{0}) {
 			t.Error("renewed what is not there")
 		}
-		// psp: no other device key in the place of one that a lease is on.
+		// psp: a device key that a lease uses is not replaced.
 		if profile == ProfilePSP {
 			if _, err := NewSender(g, SenderConfig{}); !errors.Is(err, status.ErrUnsupported) {
 				t.Errorf("a sender without a client: %v", err)
@@ -150,7 +150,7 @@ func TestFollowClients(t *testing.T) {
 			t.Error("up does not open")
 		}
 		s.Close()
-		// Whoever may not seal seals to nobody.
+		// If the group may not seal, it seals to no client.
 		down += 8
 		c = newClientEnd(t, a.grant(up+8, down&^(1<<31), time.Hour, 0))
 		s = must(g.ClientSender(must(g.Clients())[0].Down))
@@ -164,7 +164,7 @@ func TestFollowClients(t *testing.T) {
 	}
 }
 
-// A program that did not say so is not asked.
+// A program that gives no keys to clients answers no GRANT.
 func TestFollowNoClients(t *testing.T) {
 	a := newFakeAgent(t, link.Params{V: 1})
 	a.set(0, 4, 0, "")

@@ -26,14 +26,13 @@ import (
 	"libeesp/internal/wire"
 )
 
-// Senders of one SPI and Session ID share counters, so each test takes SPIs of
-// its own.
+// Senders of one SPI and Session ID share counters, so each test uses new SPIs.
 func freshSPI() uint32 { return uint32(freshID()) }
 
 // eespGroup makes a group with a root key.
 func eespGroup(t testing.TB, c GroupConfig, root []byte) *Group {
 	t.Helper()
-	if string(root[:4]) == string(stream("root", 4)) { // a root key is that of one SPI
+	if string(root[:4]) == string(stream("root", 4)) { // a root key belongs to one SPI
 		root = stream(fmt.Sprint("root of ", c.Domain), len(root))
 	}
 	g := must(NewGroup(c))
@@ -51,8 +50,7 @@ func eespWorker(t testing.TB) *burst.Worker {
 	return w
 }
 
-// Packets are laid in all ways, in one burst; which segments chained ones have
-// follows from the packet.
+// Packets lie in all ways, in one burst. The packet decides the segments of chained ones.
 func eespRand(b []byte) *rand.Rand { return rand.New(rand.NewPCG(uint64(len(b)), 1)) }
 
 // eespSeal seals a payload in every way, each time with the same counter, and
@@ -86,8 +84,8 @@ func eespSeal(t *testing.T, w *burst.Worker, s *Sender, seq uint64, payload []by
 	}
 }
 
-// eespPlaces are where the octets of a packet are that parses: the text, which
-// of it is in clear, and the payload, with padding.
+// eespPlaces are the places in a valid packet of the body, of its first encrypted octet, of
+// the payload, and of its end with padding.
 type eespPlaces struct{ text, clear, payload, end int }
 
 func eespParse(b []byte, s wire.EESPFormat) (p eespPlaces, h wire.EESP, ok bool) {
@@ -174,7 +172,7 @@ func eespOpen(t *testing.T, w *burst.Worker, r *Receiver, s wire.EESPFormat, b [
 	return d[0]
 }
 
-// What a group, a sender, a receiver and a context of this profile may not be.
+// Wrong configurations of groups, senders and receivers, and wrong contexts.
 func TestEESPConfig(t *testing.T) {
 	ok := GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: 1}
 	for name, change := range map[string]func(*GroupConfig){
@@ -255,7 +253,7 @@ func TestEESPConfig(t *testing.T) {
 			t.Errorf("context, %s: %v", name, err)
 		}
 	}
-	// Without a root key there is nothing.
+	// Without a root key nothing is sealed or opened.
 	s, r := newSender(t, g, SenderConfig{ID: 1}), newReceiver(t, ReceiverConfig{}, g)
 	b := sealed(t, s, eespPlain(nil))
 	if err := g.RemoveKey(0); err != nil {
@@ -277,7 +275,7 @@ func eespPlain(payload []byte) Packet {
 	return p
 }
 
-// What sealing refuses, in a burst of packets that it does not.
+// Packets that sealing refuses, among others that it seals.
 func TestEESPSealStatuses(t *testing.T) {
 	text := ipPacket(4, 40)
 	full := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), MaxCOffset: 9}, stream("root", 32))
@@ -322,7 +320,7 @@ func TestEESPSealStatuses(t *testing.T) {
 	}
 }
 
-// ipPacket is the shortest header of an IP version, and what is behind it.
+// ipPacket returns an IP packet with the shortest header of its version and n octets.
 func ipPacket(version, n int) []byte {
 	b := stream("IP", n)
 	b[0] = byte(version<<4 | 5)
@@ -334,8 +332,8 @@ func ipPacket(version, n int) []byte {
 	return b
 }
 
-// eespSA is one SA of TestEESPBursts, with senders of some of its Sub SAs, and
-// for each another one that holds the Sub SA's data key.
+// eespSA is an SA of TestEESPBursts, with senders of some of its Sub SAs. For each there is
+// another sender, which holds the Sub SA's data key.
 type eespSA struct {
 	c      GroupConfig
 	format wire.EESPFormat
@@ -419,9 +417,8 @@ func (a *eespSA) draw(x *rand.Rand) *eespDrawn {
 	return p
 }
 
-// Bursts of packets of all formats and sizes, in all places, of many Sub SAs of
-// several SAs, good ones and others: they are what each alone is with its data
-// key, and all that is wrong has its own status.
+// Bursts of packets of all formats and sizes, in all places, of many Sub SAs of several SAs.
+// Good packets are as when sealed alone with their data key. Bad ones have the right status.
 func TestEESPBursts(t *testing.T) {
 	rounds := testrun.Rounds(6, 12, 40)
 	eachBackend(t, func(t *testing.T) {
@@ -551,8 +548,7 @@ func eespOpenBurst(t *testing.T, x *rand.Rand, w *burst.Worker, r *Receiver, ref
 	}
 }
 
-// Counters begin at 1, whichever way they come, and rise; those of a Sub SA are
-// shared.
+// Counters begin at 1 in every counter mode, and rise. Senders of a Sub SA share them.
 func TestEESPCounters(t *testing.T) {
 	g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA512, Domain: freshSPI()}, stream("root", 64))
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
@@ -588,8 +584,7 @@ func TestEESPCounters(t *testing.T) {
 	}
 }
 
-// No (key, nonce) comes twice, from however many senders of however many Sub
-// SAs.
+// No nonce comes twice under a key, with many senders of many Sub SAs.
 func TestEESPSenders(t *testing.T) {
 	g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFCMAC, Domain: freshSPI()}, stream("root", 32))
 	var (
@@ -620,14 +615,14 @@ func TestEESPSenders(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// One with the data key of a Sub SA that has senders would repeat counters.
+	// A holder of the data key of a Sub SA that has senders would repeat counters.
 	key := must(g.ExportDataKey(Context{ID: 1}, false))
 	if _, err := NewSenderWithKey(key, SenderConfig{Counter: CounterExplicit, Start: 1 << 40}); !errors.Is(err, status.ErrExists) {
 		t.Fatal(err)
 	}
 }
 
-// Who holds the data key of one Sub SA talks to who holds the root key.
+// The holder of a Sub SA's data key, and the holder of the root key.
 func TestEESPDataKey(t *testing.T) {
 	for mode, n := range map[uint8]int{SSKDFSHA256: 32, SSKDFSHA384: 48, SSKDFSHA512: 64, SSKDFCMAC: 32} {
 		for _, c := range []GroupConfig{
@@ -689,7 +684,7 @@ func TestEESPDataKey(t *testing.T) {
 	}
 }
 
-// Windows are those of Sub SAs, under one root key.
+// Each Sub SA of a root key has a window.
 func TestEESPReplay(t *testing.T) {
 	a := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), MaxCOffset: 10}, stream("root", 32))
 	b := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA384, Domain: freshSPI(), Optimized: true, IV: true}, stream("root", 48))
@@ -716,7 +711,7 @@ func TestEESPReplay(t *testing.T) {
 		wantStatus(t, r, d, status.ErrReplay)
 	}
 	wantStatus(t, r, whole(pkts[0]), status.ErrReplay) // old
-	// Twice in one burst: the second is found out after it was opened.
+	// Twice in one burst: the second one is refused after it was opened.
 	s := newSender(t, a, SenderConfig{ID: 99})
 	x := sealed(t, s, eespPlain(text))
 	twice := []Packet{whole(x), whole(x), whole(x)}
@@ -725,18 +720,18 @@ func TestEESPReplay(t *testing.T) {
 		t.Fatalf("%d: %v %v", n, twice[0].Status, twice[1].Status)
 	}
 	wantStatus(t, r, whole(sealed(t, newSender(t, a, SenderConfig{ID: 100}), eespPlain(text))), status.ErrWindows)
-	// A new root key has windows of its own.
+	// A new root key has new windows.
 	if err := a.SetKey(0, stream(fmt.Sprint("root c ", freshSPI()), 32)); err != nil {
 		t.Fatal(err)
 	}
 	wantWiped(t)
-	wantStatus(t, r, whole(x[:9]), status.ErrShort) // gives up the windows of the old one
+	wantStatus(t, r, whole(x[:9]), status.ErrShort) // frees the windows of the old one
 	wantWiped(t)
 	ownCounters(s, 0, 1)
 	wantOpen(t, r, whole(sealed(t, s, eespPlain(text))), text)
 }
 
-// The root key is replaced and taken away while bursts run.
+// The root key is replaced and removed while bursts run.
 func TestEESPRekey(t *testing.T) {
 	for _, mode := range []uint8{SSKDFSHA256, SSKDFCMAC} {
 		g := eespGroup(t, GroupConfig{Profile: ProfileEESP, Mode: mode, Domain: freshSPI()}, stream("root", 32))
@@ -797,7 +792,7 @@ func TestEESPRekey(t *testing.T) {
 	}
 }
 
-// More Sub SAs than the cache has room for, again and again: each has its key.
+// More Sub SAs than the cache has room for, several times: each has its key.
 func TestEESPManySubSAs(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		for _, aead := range []AEAD{AES128GCM, AES256GCM} {
@@ -956,7 +951,7 @@ func TestEESPProxy(t *testing.T) {
 	}
 }
 
-// No part of a root key or of a Sub SA's key is outside of locked memory.
+// All parts of root keys and of Sub SAs' keys are in locked memory only.
 func TestEESPKeysAreInLockedMemory(t *testing.T) {
 	if !searchable(t) {
 		return
@@ -974,7 +969,7 @@ func TestEESPKeysAreInLockedMemory(t *testing.T) {
 			}
 			hold := make(chan bool)
 			defer close(hold)
-			// Each by a goroutine that keeps its stack until the end.
+			// Each change in a goroutine that keeps its stack until the end.
 			change := func(f func() error) {
 				done := make(chan error)
 				go func() {
@@ -1021,9 +1016,8 @@ func TestEESPKeysAreInLockedMemory(t *testing.T) {
 	})
 }
 
-// FuzzEESPOpen opens any octets: what no sender made does not open, nothing
-// outside of its buffers is touched, and what was not authentic is not left
-// decrypted.
+// FuzzEESPOpen opens any octets. Only packets of senders open, nothing outside of the buffers
+// is touched, and no plaintext of a packet that is not authentic stays.
 func FuzzEESPOpen(f *testing.F) {
 	text := ipPacket(4, 45)
 	made := map[string]bool{}
@@ -1099,8 +1093,8 @@ func FuzzEESPOpen(f *testing.F) {
 	})
 }
 
-// One root key is sent with under one SPI: with two, Session IDs would have one
-// key and one sequence number twice.
+// A root key seals under one SPI only. Under two, a Session ID would have the same key and
+// sequence numbers twice.
 func TestEESPRootKeyOfTwoSPIs(t *testing.T) {
 	root := stream(fmt.Sprint("shared ", freshSPI()), 32)
 	c := GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI()}
@@ -1120,7 +1114,7 @@ func TestEESPRootKeyOfTwoSPIs(t *testing.T) {
 	if s := newSender(t, other, SenderConfig{ID: 3}); s.Seal(p) != 0 || p[0].Status != status.ErrRootKey || s.HeaderLen() != 0 {
 		t.Fatal(p[0].Status)
 	}
-	// Nor do data keys help: they are the same ones.
+	// Data keys of the other SPI are the same, so they are refused too.
 	if _, err := other.ExportDataKey(Context{ID: 5}, false); !errors.Is(err, status.ErrRootKey) {
 		t.Fatal(err)
 	}
@@ -1133,8 +1127,8 @@ func TestEESPRootKeyOfTwoSPIs(t *testing.T) {
 	}
 }
 
-// A data key that was exported counts as sent with: its holder and a sender of
-// the other SPI would have one key and one sequence number too.
+// An exported data key counts as used for sealing: its holder and a sender of the other SPI
+// would have the same key and sequence numbers.
 func TestEESPRootKeyOfTwoSPIsExported(t *testing.T) {
 	root := stream(fmt.Sprint("shared ", freshSPI()), 32)
 	c := GroupConfig{Profile: ProfileEESP, Mode: SSKDFCMAC, Domain: freshSPI()}
@@ -1150,7 +1144,7 @@ func TestEESPRootKeyOfTwoSPIsExported(t *testing.T) {
 	if s := newSender(t, other, SenderConfig{ID: 3}); s.Seal(p) != 0 || p[0].Status != status.ErrRootKey {
 		t.Fatal(p[0].Status)
 	}
-	// The same key, put back, is still the first one's.
+	// The same key, set again, still belongs to the first SPI.
 	for _, g := range []*Group{one, other} {
 		if err := g.SetKey(0, stream("another", 32)); err != nil {
 			t.Fatal(err)
@@ -1165,8 +1159,8 @@ func TestEESPRootKeyOfTwoSPIsExported(t *testing.T) {
 	}
 }
 
-// The mode says which format, in draft -03; in -02, a flag. Other than by its
-// format and by Flow Identifiers, a packet does not say which draft it is of.
+// In draft -03 the mode selects the format, in -02 a flag does. Only the format and Flow
+// Identifiers show the draft of a packet.
 func TestEESPDrafts(t *testing.T) {
 	text := ipPacket(4, 40)
 	for name, x := range map[string]struct {
@@ -1208,7 +1202,7 @@ func TestEESPDrafts(t *testing.T) {
 			}
 			defer f.Close()
 			wantOpen(t, r, whole(sealed(t, f, eespPlain(text))), text)
-			// To -03, with the same keys, the option is unknown.
+			// In -03, with the same keys, the option is unknown.
 			x.c.Draft = 3
 			n := eespGroup(t, x.c, stream("root", 32))
 			wantOpen(t, newReceiver(t, ReceiverConfig{}, n), whole(b), text)
@@ -1217,9 +1211,8 @@ func TestEESPDrafts(t *testing.T) {
 	}
 }
 
-// Next Header 59 (section 4.5.4.1): nothing is delivered, after the ICV was
-// right, and the sequence number counts as received. So does that of a packet
-// whose text is malformed.
+// Next Header 59 (section 4.5.4.1): if the ICV is right, the sequence number counts as
+// received, and nothing is delivered. So it is with a packet whose body is malformed.
 func TestEESPDummy(t *testing.T) {
 	for _, c := range []GroupConfig{{Draft: 2}, {Encap: EncapIPTFS}, {Encap: EncapTunnel, MaxCOffset: 4}} {
 		c.Profile, c.Mode, c.Domain = ProfileEESP, SSKDFSHA256, freshSPI()
@@ -1235,7 +1228,7 @@ func TestEESPDummy(t *testing.T) {
 		forged := whole(dummy)
 		forged.Buf[len(dummy)-1] ^= 1
 		wantStatus(t, r, forged, status.ErrAuth)
-		// Among others, in place and elsewhere: what was decrypted is gone.
+		// Among others, in place and elsewhere: the plaintext is wiped.
 		pkts := []Packet{whole(good), whole(dummy), whole(make1(59, nil)), whole(make1(4, text)), whole(make1(59, stream("dummy", 41)))}
 		pkts[4].Dst = bytes.Repeat([]byte{7}, 60)
 		if n := r.Open(pkts); n != 2 || pkts[0].Status != status.OK || pkts[3].Status != status.OK {
@@ -1254,15 +1247,14 @@ func TestEESPDummy(t *testing.T) {
 		if got := r.Stats().Packets[status.ErrDummy]; got != 3 {
 			t.Fatalf("%d dummies counted", got)
 		}
-		// A proxy does not hand it on.
+		// A proxy does not forward it.
 		p := NewProxy(newReceiver(t, ReceiverConfig{}, g), newSender(t, g, SenderConfig{ID: 2}))
 		q := []Packet{{Buf: append(bytes.Clone(dummy), make([]byte, 8)...), Len: len(dummy)}}
 		if p.Forward(q) != 0 || q[0].Status != status.ErrDummy {
 			t.Fatal(q[0].Status)
 		}
 	}
-	// A malformed text: what -02's optimized format takes for one is none of an
-	// SA in the full format.
+	// A malformed body: one of -02's optimized format, to an SA with the full format.
 	c := GroupConfig{Profile: ProfileEESP, Mode: SSKDFSHA256, Domain: freshSPI(), Encap: EncapTunnel}
 	in, full := eespGroup(t, c, stream("root", 32)), c
 	full.Encap = EncapBEET
@@ -1273,8 +1265,8 @@ func TestEESPDummy(t *testing.T) {
 	wantStatus(t, r, whole(b), status.ErrReplay)
 }
 
-// What a tunnel's SA does not seal, in both formats: what is no IP packet, or
-// does not say how long it is.
+// Payloads that the SA of a tunnel does not seal, in both formats: octets that are no IP
+// packet, or one without a length.
 func TestEESPTunnelPayloads(t *testing.T) {
 	jumbo := ipPacket(6, 140)
 	copy(jumbo[4:], []byte{0, 0, 6})
@@ -1321,8 +1313,8 @@ func TestEESPTunnelPayloads(t *testing.T) {
 	}
 }
 
-// An SA without Sub SAs: key and salt as key exchange gives them (RFC 4106,
-// RFC 8750), by AES-GCM alone.
+// An SA without Sub SAs, with key and salt from a key exchange (RFC 4106, RFC 8750), against
+// AES-GCM of the standard library.
 func TestEESPWithoutSubSAs(t *testing.T) {
 	for i, aead := range []AEAD{AES128GCM, AES256GCM} {
 		c := GroupConfig{Profile: ProfileEESP, AEAD: aead, Mode: SSKDFNone, Domain: freshSPI()}
@@ -1342,7 +1334,7 @@ func TestEESPWithoutSubSAs(t *testing.T) {
 		wantOctets(t, "packet", b, gcm.Seal(bytes.Clone(header), nonce, inner, header))
 		wantOpen(t, r, whole(b), text)
 		wantStatus(t, r, whole(b), status.ErrReplay)
-		// It has the one Session ID.
+		// It has only one Session ID.
 		other := whole(b)
 		other.Buf[3] = 1
 		wantStatus(t, r, other, status.ErrSession)
@@ -1365,7 +1357,7 @@ func TestEESPWithoutSubSAs(t *testing.T) {
 				t.Errorf("%d octets: %v", l, err)
 			}
 		}
-		// Under another SPI its nonces would come again.
+		// Under another SPI its nonces would repeat.
 		c.Domain = freshSPI()
 		twin := eespGroup(t, c, keymat)
 		q := []Packet{eespPlain(text)}

@@ -71,7 +71,7 @@ func (v *eespVector) payload(t *testing.T) []byte {
 	return vectorPayload(t, v.Payload, v.PayloadSeed, v.PayloadLen)
 }
 
-// nextHeader is what opening tells.
+// nextHeader is the protocol that opening reports.
 func (v *eespVector) nextHeader(payload []byte) uint8 {
 	if v.Full {
 		return v.NextHeader
@@ -108,8 +108,8 @@ func (v *eespVector) run(t *testing.T, w *burst.Worker) (made int) {
 	if v.COffset == 0 {
 		coffset = 0
 	}
-	// What a receiver takes and our sender does not make: an info header alone in
-	// clear, long Flow Identifiers.
+	// Our senders do not make packets with only the info header in clear, or with long Flow
+	// Identifiers. Receivers accept them.
 	if v.COffset != 1 && len(v.FlowID) <= profile.MaxFlow {
 		made = 1
 		ofGroup := func() *Sender {
@@ -144,7 +144,7 @@ func (v *eespVector) run(t *testing.T, w *burst.Worker) (made int) {
 	return made
 }
 
-// checkKeys compares what lies between root key and cipher.
+// checkKeys compares the values between root key and cipher.
 func (v *eespVector) checkKeys(t *testing.T, g *Group) {
 	t.Helper()
 	c := Context{ID: uint64(v.Session)}

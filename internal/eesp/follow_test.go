@@ -19,7 +19,7 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// fakeAgent is an agent's end that says what a test wants.
+// fakeAgent is an agent whose messages the test chooses.
 type fakeAgent struct {
 	t      testing.TB
 	path   string
@@ -141,7 +141,7 @@ func (a *fakeAgent) send() {
 	link.WriteFrame(a.c, link.Frame{Type: link.StateFrame, Flags: link.MustKnow, Fields: a.state.Marshal(&a.values)})
 }
 
-// set has the state be these generations, and wants this answer.
+// set sends a state with these generations, and expects this answer.
 func (a *fakeAgent) set(pre, cur, next uint64, want string) {
 	a.t.Helper()
 	a.mu.Lock()
@@ -170,7 +170,7 @@ func (a *fakeAgent) wait(want string) {
 	}
 }
 
-// other is a group that has the state's keys in another way.
+// other makes a group with the keys of the state, without following.
 func (a *fakeAgent) other(pre, cur, next uint64) *Group {
 	g := must(NewGroup(GroupConfig{}))
 	a.t.Cleanup(g.Close)
@@ -213,7 +213,7 @@ func TestFollow(t *testing.T) {
 	}
 	a.mu.Lock()
 	a.noIDs = false
-	a.c.Close() // it comes again, and asks again
+	a.c.Close() // the program connects and asks again
 	a.mu.Unlock()
 	a.wait("")
 	if err := g.WaitSealing(20 * time.Second); err != nil {
@@ -271,13 +271,13 @@ func TestFollow(t *testing.T) {
 	}
 	a.set(0, 5, 0, "")
 	both("steady again")
-	a.set(0, 4, 0, "generation 4 is below the floor 5") // refused; what is in force stays
+	a.set(0, 4, 0, "generation 4 is below the floor 5") // refused: the keys in force stay
 	both("after an old state")
 	if i := must(g.FollowInfo()); i.Refused != 1 || i.Generations[0] != [3]uint64{0, 5, 0} {
 		t.Errorf("%+v", i)
 	}
 
-	// Keys are the agent's.
+	// The program cannot change the keys.
 	for name, err := range map[string]error{
 		"generate": g.GenerateRootKey(User, make([]byte, 16)), "rotate": g.Rotate(Zone, 9, nil), "remove": g.RemoveRootKey(Zone),
 		"ring": putRing(t, g, "x", 0, 1, 0, 0), "set ID": s.SetID(5)} {
@@ -291,7 +291,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 
-	// What the agent says of sealing.
+	// Whether the agent lets the program seal.
 	for _, x := range []struct {
 		seal uint8
 		want status.Code
@@ -305,7 +305,7 @@ func TestFollow(t *testing.T) {
 			t.Errorf("seal %d: does not open", x.seal)
 		}
 	}
-	// What was done with the key is reported.
+	// The usage of the key is reported.
 	for range 3 {
 		sealOne(s)
 	}
@@ -331,7 +331,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 
-	// The agent is away: it goes on, for as long as the group allows.
+	// Without the agent the program goes on sealing, as long as the group allows.
 	a.change(func(s *link.State) { s.MaxStale = 1 })
 	a.set(0, 5, 0, "")
 	a.stop()
@@ -345,7 +345,7 @@ func TestFollow(t *testing.T) {
 	eventually(t, "sealing again", func() bool { _, c := sealOne(s); return c == status.OK })
 	both("the agent is back")
 
-	// The end of the group ends it all.
+	// Closing the group ends everything.
 	g.Close()
 	if _, c := sealOne(s); c != status.ErrNoKey {
 		t.Errorf("after the group's end: %v", c)
@@ -371,7 +371,7 @@ func TestFollowRefused(t *testing.T) {
 			t.Errorf("%q: %v", x.group, err)
 		}
 	}
-	// Parameters are there, keys are not.
+	// The state has parameters, but no keys.
 	a.change(func(s *link.State) { s.Rings[0] = nil })
 	if _, err := FollowGroup("net", short); !errors.Is(err, status.ErrNoKey) {
 		t.Errorf("without keys: %v", err)
@@ -393,8 +393,8 @@ func TestFollowRefused(t *testing.T) {
 	}
 }
 
-// A second cluster gives an ID that this process had in the first one. Its senders need not wait for
-// another, and no counter comes again: the keys may be the same.
+// A second cluster gives an ID that this process had in the first one. Its senders get it at once, and
+// their counters go on, since both clusters may have the same keys.
 func TestFollowAnother(t *testing.T) {
 	first := newFakeAgent(t, link.Params{V: 1}).nextID
 	var seen []uint64
@@ -425,7 +425,7 @@ func TestFollowAnother(t *testing.T) {
 	}
 }
 
-// A group whose counters are times: senders have them, and receivers go by them
+// A group whose counters are times: senders use times, and receivers use protection by time
 // unless they ask for windows.
 func TestFollowTimes(t *testing.T) {
 	a := newFakeAgent(t, link.Params{CounterMode: link.CountersTimes, Window: 128, Contexts: 32})
@@ -444,7 +444,7 @@ func TestFollowTimes(t *testing.T) {
 	if behind := time.Since(time.Unix(0, int64(float64(s.NextTSC())/(1<<28)*1e9))); behind < -time.Second || behind > time.Second {
 		t.Errorf("counters are %v behind the clock", behind)
 	}
-	// Half of all times have the bit from which on other counters are spent.
+	// Half of all times have the bit at which other counters are spent.
 	for range 3 {
 		time.Sleep(10 * time.Millisecond)
 		if i := must(g.FollowInfo()); len(i.IDs) != 1 {
@@ -455,7 +455,7 @@ func TestFollowTimes(t *testing.T) {
 	defer byTime.Close()
 	windows := must(NewReceiver(ReceiverConfig{ReplayWindow: 64}, g))
 	defer windows.Close()
-	peer := a.other(0, 4, 5) // whose counters are no times, but far from now
+	peer := a.other(0, 4, 5) // its counters are not times, and far from now
 	for _, x := range []struct {
 		r    *Receiver
 		want status.Code
@@ -477,10 +477,10 @@ func TestFollowTimes(t *testing.T) {
 	}
 }
 
-// tss: two slots, which a generation's lowest bit picks.
+// tss: two slots; the lowest bit of a generation selects one.
 //
-// In a process of its own: the counters of its later epochs are above those that data keys of other tests begin with, which may
-// be any member's as far as the process can tell.
+// It runs in a new process: its later epochs would use up counters with which data keys of other tests begin. Such a key may
+// have any member's counters.
 func TestFollowTSS(t *testing.T) {
 	if alone := "EESP_TEST_ALONE"; os.Getenv(alone) == "" {
 		cmd := must(testrun.Self("-test.run=^" + t.Name() + "$"))
@@ -550,7 +550,7 @@ func TestFollowTSS(t *testing.T) {
 			t.Errorf("%v: sealed with the key of slot %d", x.gens, got)
 		}
 	}
-	// The key's epoch is the ring's. Counters begin at 0, and it never falls.
+	// The key's epoch is that of the ring, and never falls. Counters begin at 0.
 	a.change(func(s *link.State) { s.Rings[0].Epoch = 3 })
 	a.set(0, 5, 0, "")
 	if tsc := s.NextTSC(); tsc != 3<<48 || an() != 1 {

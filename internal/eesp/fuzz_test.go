@@ -8,9 +8,9 @@ import (
 	"libeesp/internal/status"
 )
 
-// FuzzMutated changes a sealed packet in any way: it does not open, unless
-// only octets that nothing authenticates changed; nothing outside its buffer
-// is touched; what was not authentic is not left decrypted.
+// FuzzMutated changes a sealed packet. It opens only if all changed octets are not
+// authenticated. Nothing outside its buffer is touched, and no plaintext of a packet that is
+// not authentic stays.
 func FuzzMutated(f *testing.F) {
 	g := newGroup(f, "a", GroupConfig{}, Zone, User, Task)
 	r := newReceiver(f, ReceiverConfig{TryPrevious: true}, g, newGroup(f, "b", GroupConfig{AEAD: AES256GCM}, Zone))
@@ -75,8 +75,8 @@ func FuzzMutated(f *testing.F) {
 	})
 }
 
-// FuzzSeal seals packets of any shape: they open to what they were, or the
-// status says why not, and nothing outside is touched.
+// FuzzSeal seals packets of any form. They open to the same payload, or have the right
+// status, and nothing outside is touched.
 func FuzzSeal(f *testing.F) {
 	type pair struct {
 		s *Sender

@@ -27,8 +27,8 @@ func TestBackends(t *testing.T) {
 	}
 }
 
-// What was not made, or is closed, is an argument error: no panic, no other
-// object's error, and no counter space that is said to be exhausted.
+// Using an object that was not made, or is closed, is ErrArgument: it does not panic, and
+// gives no other error.
 func TestNothingToUse(t *testing.T) {
 	live := newGroup(t, "a", GroupConfig{}, Zone)
 	key := must(live.ExportDataKey(Context{ID: freshID()}, true))

@@ -18,7 +18,7 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// TestMain runs a child's part where the environment asks for one (TestKill).
+// TestMain runs the child of TestKill if the environment asks for it.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(childEnv); mode != "" {
 		killChild(mode)
@@ -33,7 +33,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// stream returns n octets that follow from a seed, as the vectors have it.
+// stream returns n octets that are derived from a seed, as in the vectors.
 func stream(seed string, n int) (b []byte) {
 	for i := uint32(0); len(b) < n; i++ {
 		h := sha256.Sum256(binary.BigEndian.AppendUint32([]byte(seed), i))
@@ -42,8 +42,7 @@ func stream(seed string, n int) (b []byte) {
 	return b[:n]
 }
 
-// ring returns the parts of a root key that follow from a seed; its indices
-// are 1, 2, 3.
+// ring returns the parts of a root key that is derived from a seed, with indices 1, 2, 3.
 func ring(seed string) (id []byte, index [3]uint64, value *[3][RootKeyLen]byte) {
 	value = new([3][RootKeyLen]byte)
 	for i := range value {
@@ -52,7 +51,7 @@ func ring(seed string) (id []byte, index [3]uint64, value *[3][RootKeyLen]byte) 
 	return stream("id/"+seed, 16), [3]uint64{1, 2, 3}, value
 }
 
-// generation is the value that goes with an index of ring(seed), rotated.
+// generation returns the value of an index of ring(seed), also after rotations.
 func generation(seed string, index uint64) [RootKeyLen]byte {
 	return [RootKeyLen]byte(stream(fmt.Sprintf("value/%s/%d", seed, index), RootKeyLen))
 }
@@ -64,7 +63,7 @@ func setRing(g *Group, seed string, l Level) error {
 	return g.SetRootKey(l, id, index, value)
 }
 
-// newGroup makes a group whose root keys follow from a seed.
+// newGroup makes a group whose root keys are derived from a seed.
 func newGroup(t testing.TB, seed string, c GroupConfig, levels ...Level) *Group {
 	t.Helper()
 	g := must(NewGroup(c))
@@ -77,7 +76,7 @@ func newGroup(t testing.TB, seed string, c GroupConfig, levels ...Level) *Group 
 	return g
 }
 
-// rotate gives a level of newGroup(seed) the key of an index.
+// rotate rotates a level of newGroup(seed) to the key of an index.
 func rotate(t testing.TB, g *Group, seed string, l Level, index uint64) {
 	t.Helper()
 	v := generation(levelSeed(seed, l), index)
@@ -86,8 +85,8 @@ func rotate(t testing.TB, g *Group, seed string, l Level, index uint64) {
 	}
 }
 
-// Senders of one process share counters by ID, so each test takes new ones: none
-// of the small numbers that vectors have.
+// Senders of one process share counters by ID, so each test takes new IDs. They are not the
+// small numbers of the vectors.
 var lastID atomic.Uint32
 
 func init() { lastID.Store(4096) }
@@ -115,14 +114,13 @@ func newSender(t testing.TB, g *Group, c SenderConfig) *Sender {
 	return s
 }
 
-// ownCounters gives a sender counters from (epoch, start) on that no other
-// sender knows of.
+// ownCounters gives a sender counters from (epoch, start) on, which it does not share.
 func ownCounters(s *Sender, epoch uint16, start uint64) {
 	setCounters(s, counter.Config{Mode: CounterExplicit, FixedEpoch: true, Epoch: epoch, Start: start})
 }
 
-// leaveEpoch has explicit counters go on for n packets after their epoch's end,
-// in the next one, as the clock's do.
+// leaveEpoch makes explicit counters go on for n packets in the next epoch, as those of the
+// clock mode do.
 func leaveEpoch(s *Sender, n uint64) {
 	field := func(name string) unsafe.Pointer {
 		return reflect.ValueOf(s.now.Load().s.Counter).Elem().FieldByName(name).Addr().UnsafePointer()
@@ -145,7 +143,7 @@ func eachBackend(t *testing.T, f func(t *testing.T)) {
 	before := must(Backend())
 	defer SelectBackend(before)
 	all := Backends()
-	if testing.Short() && (testrun.Race || testrun.Emulated()) { // minutes; the others differ in kernels only
+	if testing.Short() && (testrun.Race || testrun.Emulated()) { // takes minutes, and other backends differ only in kernels
 		all = []string{before}
 	}
 	for _, name := range all {
@@ -171,14 +169,14 @@ func newReceiver(t testing.TB, c ReceiverConfig, groups ...*Group) *Receiver {
 	return r
 }
 
-// plain describes a payload with room around it, in a buffer of its own.
+// plain describes a payload in a new buffer with room around it.
 func plain(payload []byte) Packet {
 	b := make([]byte, MaxHeader+len(payload)+ICVLen)
 	copy(b[MaxHeader:], payload)
 	return Packet{Buf: b, Off: MaxHeader, Len: len(payload), SrcIP: zeros, DstIP: zeros}
 }
 
-// zeros are addresses that receivers have where none are given.
+// zeros is the address of receivers if none is given.
 var zeros = netip.IPv6Unspecified()
 
 // whole describes a copy of a sealed packet that fills its buffer.
@@ -221,7 +219,7 @@ func wantStatus(t testing.TB, r *Receiver, p Packet, want status.Code) {
 	}
 }
 
-// guarded returns n octets of memory between pages that cannot be touched.
+// guarded returns n octets of memory between pages without access.
 func guarded(t testing.TB, n int) []byte {
 	t.Helper()
 	page := os.Getpagesize()

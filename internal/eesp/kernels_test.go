@@ -11,7 +11,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// kdfKey derives as NIST SP 800-108 says, with crypto/aes: AES-256-CMAC of one whole block.
+// kdfKey derives a key as in NIST SP 800-108, with crypto/aes: AES-256-CMAC of one whole block.
 func kdfKey(t *testing.T, key *[32]byte, context KDFContext, keyLen int) (out []byte) {
 	b := must(aes.NewCipher(key[:]))
 	var l [16]byte
@@ -32,7 +32,7 @@ func kdfKey(t *testing.T, key *[32]byte, context KDFContext, keyLen int) (out []
 
 func gcmOf(key []byte) cipher.AEAD { return must(cipher.NewGCM(must(aes.NewCipher(key)))) }
 
-// A burst that is longer than a session's worth, of all lengths, in place and not.
+// kernelJobs makes more jobs than a session takes at a time, of all lengths, in place and not.
 func kernelJobs(n int) (jobs []Job, contexts []KDFContext, plain [][]byte) {
 	for i := range n {
 		src := stream("kernels", i%300)
@@ -42,7 +42,7 @@ func kernelJobs(n int) (jobs []Job, contexts []KDFContext, plain [][]byte) {
 		}
 		binary.BigEndian.PutUint32(j.Nonce[3:], uint32(i))
 		var c KDFContext
-		binary.BigEndian.PutUint32(c[i%2:], uint32(i)*77777) // octet 0 is not looked at
+		binary.BigEndian.PutUint32(c[i%2:], uint32(i)*77777) // octet 0 is ignored
 		jobs, contexts, plain = append(jobs, j), append(contexts, c), append(plain, src)
 	}
 	return jobs, contexts, plain
@@ -110,7 +110,7 @@ func TestKernels(t *testing.T) {
 	})
 }
 
-// Whatever is wrong in one job, none is sealed.
+// If any job is wrong, none is sealed.
 func TestKernelArguments(t *testing.T) {
 	s := must(NewKeySet(AES128GCM, make([]byte, 48)))
 	buf := make([]byte, 100)

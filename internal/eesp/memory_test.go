@@ -23,8 +23,8 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// secrets are octets to look for in memory, in parts of 16. They are kept
-// masked: neither they nor the search are copies that it would find.
+// secrets are octets to look for in memory, in parts of 16. They are kept masked, so that
+// the search does not find them or its own copies.
 type secrets map[uint64][]secret
 
 type secret struct {
@@ -95,8 +95,8 @@ func searchable(t *testing.T) bool {
 	if testing.Short() {
 		t.Skip("in short mode")
 	}
-	// As in the C library: no preemption by signals, which save registers with
-	// keys in them, and no collector that asks for it.
+	// As in the C library: no preemption by signals, which would save registers with keys,
+	// and no collector that causes it.
 	const quiet = "asyncpreemptoff=1"
 	if debug := os.Getenv("GODEBUG"); !strings.HasPrefix(debug, quiet) {
 		cmd := must(testrun.Self("-test.run=^" + t.Name() + "$"))
@@ -117,8 +117,8 @@ func searchable(t *testing.T) bool {
 	return true
 }
 
-// No part of a root key, master key or data key is outside of locked memory:
-// not on the heap, and not on the stack of a thread that made or used it.
+// All parts of root keys, master keys and data keys are in locked memory only: not on the
+// heap, and not on the stack of a thread that made or used them.
 func TestKeysAreInLockedMemory(t *testing.T) {
 	if !searchable(t) {
 		return
@@ -131,7 +131,7 @@ func TestKeysAreInLockedMemory(t *testing.T) {
 			levels := []Level{Zone, User, Task}
 			hold := make(chan bool)
 			defer close(hold)
-			// Each change by a goroutine that keeps its stack until the end.
+			// Each change in a goroutine that keeps its stack until the end.
 			change := func(f func() error) {
 				done := make(chan error)
 				go func() {
@@ -200,8 +200,7 @@ func TestKeysAreInLockedMemory(t *testing.T) {
 	})
 }
 
-// Nor is any part of a key that HKDF-Expand uses or makes, or of the states that
-// the hash function comes to with it.
+// The same for keys that HKDF-Expand uses or makes, and for the hash function's states.
 func TestExpandedKeysAreInLockedMemory(t *testing.T) {
 	if !searchable(t) {
 		return
@@ -231,7 +230,7 @@ func TestExpandedKeysAreInLockedMemory(t *testing.T) {
 		if _, err := rand.Read(prk); err != nil {
 			t.Fatal(err)
 		}
-		// By a goroutine that keeps its stack until the end.
+		// In a goroutine that keeps its stack until the end.
 		done := make(chan *hkdf.Expander)
 		go func() {
 			e := must(hkdf.NewExpander(x.hash, prk))

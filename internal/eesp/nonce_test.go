@@ -19,7 +19,7 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// Several senders of one ID in many goroutines: no (ID, Epoch, Counter) twice.
+// Several senders of one ID in many goroutines: no ID, Epoch and Counter come twice.
 func TestSendersOfOneID(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	id := freshID()
@@ -30,7 +30,7 @@ func TestSendersOfOneID(t *testing.T) {
 		all []uint64
 	)
 	for w := range 6 {
-		// Two of each of three engines.
+		// Two senders of each of three engines.
 		s := newSender(t, g, SenderConfig{ID: id, EngineBits: 2, Engine: uint32(w % 3), Counter: CounterExplicit})
 		wg.Go(func() {
 			pkts := make([]Packet, 7+w)
@@ -71,8 +71,8 @@ func wantDistinct(t *testing.T, all []uint64, n int) {
 	}
 }
 
-// However two senders come to use one ID with the same root keys: they share
-// counters.
+// Two senders with one ID and the same root keys share counters, in whatever way they were
+// made.
 func TestSendersShareCounters(t *testing.T) {
 	send := func(s *Sender) (all []uint64) {
 		for range 20 {
@@ -137,7 +137,7 @@ func TestSendersShareCounters(t *testing.T) {
 		})
 	}
 
-	// Other settings would be other counters: refused.
+	// Another configuration would have other counters: refused.
 	id := freshID()
 	newSender(t, g, SenderConfig{ID: id})
 	_, err := NewSender(g, SenderConfig{ID: id, Counter: CounterExplicit, Start: 1})
@@ -147,7 +147,7 @@ func TestSendersShareCounters(t *testing.T) {
 	_, err = NewSender(g, SenderConfig{ID: id, Counter: CounterExplicit, EngineBits: 1, Engine: 1})
 	wantErr(t, err, status.ErrExists)
 
-	// So are counters that a sender which is gone has used, also of one key.
+	// Counters that a closed sender has used are refused too, also with a data key.
 	for _, make := range []func(start uint64) (*Sender, error){
 		func(start uint64) (*Sender, error) {
 			return NewSender(g, SenderConfig{ID: id + 1<<30, Counter: CounterExplicit, Start: start})
@@ -170,8 +170,8 @@ func TestSendersShareCounters(t *testing.T) {
 	}
 }
 
-// Whoever comes after a sender that is gone, by whichever way to its ID, does
-// not begin with the counters that it used.
+// A sender that is made after another one of its ID was closed does not begin with used
+// counters, in whatever way it was made.
 func TestUsedCountersStayUsed(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	ofGroup := func(id uint64, c SenderConfig) (*Sender, error) {
@@ -202,7 +202,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 	}
 }
 
-// What is closed again takes nothing from those that are open.
+// Closing an object twice takes nothing from open ones.
 func TestCloseAgain(t *testing.T) {
 	g := must(NewGroup(GroupConfig{}))
 	if err := setRing(g, "a", Zone); err != nil {
@@ -259,8 +259,8 @@ func TestExhaustion(t *testing.T) {
 	}
 }
 
-// A sender by the clock that is faster than its rate: some packets of a burst
-// go, and the rest has to wait.
+// A sender in clock mode that is faster than its rate: some packets of a burst are sealed,
+// the others must wait.
 func TestFasterThanTheClock(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s := must(NewSender(g, SenderConfig{ID: freshID(), RateLog2: 10}))
@@ -297,7 +297,8 @@ func TestStateFileErrors(t *testing.T) {
 	}
 }
 
-// Of one host one sender has an ID, before and after a rotation; a group's own keys are not in its way.
+// A lock directory needs a key. A sender locks its ID under each key that it may seal with,
+// and Close removes the locks' files.
 func TestLockDir(t *testing.T) {
 	c := SenderConfig{ID: freshID(), LockDir: t.TempDir()}
 	generated := must(NewGroup(GroupConfig{}))
@@ -321,7 +322,7 @@ func TestLockDir(t *testing.T) {
 	}
 }
 
-// A state file names the key in use, through rotations, and no other.
+// A state file names the key in use, and follows rotations.
 func TestStateFileFollowsRotation(t *testing.T) {
 	dir := t.TempDir()
 	g := newGroup(t, "a", GroupConfig{}, Zone)
@@ -362,7 +363,7 @@ func TestStateFileFollowsRotation(t *testing.T) {
 	if _, err := NewSender(old, c); err == nil || !strings.Contains(err.Error(), "another key") {
 		t.Fatal(err)
 	}
-	// So it is with slots (tss has a file for each key), and with a data key.
+	// The same with slots (tss has a file for each key), and with a data key.
 	id := freshID()
 	for name, make := range map[string]func(path, key string) (*Sender, error){
 		"slot": func(path, key string) (*Sender, error) {
@@ -404,7 +405,7 @@ func killChild(mode string) {
 	c := SenderConfig{ID: 1, V: VLongID, Options: true}
 	switch mode {
 	case "clock":
-		c.RateLog2 = 14 // slow, so that it sends all that the clock allows
+		c.RateLog2 = 14 // slow, so that it uses all counters that the clock allows
 	case "reserved":
 		c.Counter, c.StatePath, c.ReserveRun = CounterReserved, os.Getenv(childFile), 50
 	}
@@ -438,8 +439,8 @@ func killChild(mode string) {
 	}
 }
 
-// A sender killed at any moment, and started again at once, never repeats an
-// (ID, Epoch, Counter) that it sent.
+// A sender that is killed at any time, and started again at once, never repeats an ID, Epoch
+// and Counter that it used.
 func TestKill(t *testing.T) {
 	kills := testrun.Rounds(6, 8, 25)
 	for _, mode := range []string{"clock", "reserved"} {
@@ -472,7 +473,7 @@ func TestKill(t *testing.T) {
 					}
 					seen[n] = run
 					if got++; got == most {
-						cmd.Process.Kill() // and go on with what it sent until then
+						cmd.Process.Kill() // go on with the packets that it sent before
 					}
 				}
 				killed := deadline.Stop()

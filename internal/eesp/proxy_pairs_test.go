@@ -8,14 +8,14 @@ import (
 	"libeesp/internal/status"
 )
 
-// side is one side of a proxy: a format, and how its packets are made.
+// side is one side of a proxy: a format, and functions to make its packets.
 type side struct {
 	name string
 	g    func(t testing.TB) *Group
 	c    SenderConfig
-	lead func(src, dst netip.Addr) []byte // tss: of a packet
+	lead func(src, dst netip.Addr) []byte // tss: the prefix of a packet
 	most uint8                            // COffset
-	next bool                             // carries the next header
+	next bool                             // the format carries the next header
 }
 
 func lead4(src, dst netip.Addr) []byte {
@@ -54,8 +54,8 @@ func proxySidesOfAll() []side {
 	}
 }
 
-// Every format to every other, in one call, in place and elsewhere: the payload
-// arrives, with its clear octets and its protocol as far as both carry them.
+// From every format to every other, in one call, in place and elsewhere. The payload arrives,
+// with its clear octets and its protocol if both formats carry them.
 func TestProxyBetweenProfiles(t *testing.T) {
 	sides := proxySidesOfAll()
 	for _, from := range sides {
@@ -73,7 +73,7 @@ func TestProxyBetweenProfiles(t *testing.T) {
 	}
 }
 
-// window is a replay window's width for formats that have what it takes.
+// window is the width of a replay window, for formats that can have one.
 func window(s side) uint32 {
 	if s.name == "eesp, optimized" {
 		return 0
@@ -159,7 +159,7 @@ func addrsOf(s side) [2]netip.Addr {
 	return [2]netip.Addr{v4, v4b}
 }
 
-// What a format cannot leave in clear is refused, not encrypted in silence.
+// A packet with clear octets that the other format cannot leave in clear is refused.
 func TestProxyKeepsClearOctets(t *testing.T) {
 	sides := proxySidesOfAll()
 	for _, to := range sides[1:] {

@@ -27,7 +27,7 @@ func newProxy(t testing.TB, in, out SenderConfig) *proxySides {
 	return x
 }
 
-// changing has a key change while packets are being opened.
+// changing changes a key while packets are opened.
 type changing struct {
 	profile.Opening
 	change func()
@@ -38,8 +38,8 @@ func (c changing) Parse(l *profile.Lane, j *kernel.Job, x *profile.Context, n ui
 	return c.Opening.Parse(l, j, x, n, snaps)
 }
 
-// A burst is sealed with the keys that were in force when it began, also where
-// those that come meanwhile have longer names, or there was none.
+// A burst is sealed with the keys in force when it began, even if new keys have longer IDs,
+// or there was no key.
 func TestProxyWhileKeysChange(t *testing.T) {
 	text := stream("payload", 50)
 	for _, before := range []int{0, 16, 32} {
@@ -145,7 +145,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// A packet that was opened but cannot be sealed leaves no plaintext behind.
+// If a packet was opened but cannot be sealed, its plaintext is wiped.
 func TestProxyRefusals(t *testing.T) {
 	text := stream("payload", 50)
 	for _, c := range []struct {
