@@ -176,8 +176,8 @@ func measure(k *vector.Kernels, be *kernel.Backend) vector.Tuning {
 		none = t
 		pair.PairLimit = [2]uint32{1024, 1024}
 		t.PairLimit = [2]uint32{
-			b.crossover(0, with(pair, kernel.OneShot, 2), with(none, kernel.OneShot, 2)),
-			min(b.crossover(0, with(pair, kernel.Shared, 1), with(none, kernel.Shared, 1)), b.crossover(0, with(pair, kernel.Shared, 2), with(none, kernel.Shared, 2))),
+			min(1024, b.crossover(0, with(pair, kernel.OneShot, 2), with(none, kernel.OneShot, 2))),
+			min(1024, b.crossover(0, with(pair, kernel.Shared, 1), with(none, kernel.Shared, 1)), b.crossover(0, with(pair, kernel.Shared, 2), with(none, kernel.Shared, 2))),
 		}
 	} else {
 		short.Alone, long.Alone = [2]uint32{always, always}, [2]uint32{}
