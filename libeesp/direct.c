@@ -2714,8 +2714,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	opened += m - from - lost;
 	if (refusals.kinds != 0)
 		count_refused(w, &refusals);
-	if (opened != 0)
+	if (UNLIKELY(fp->held != NULL)) {
+		fp->held->packets += opened;
+		fp->held->octets += octets;
+	} else if (opened != 0) {
 		counted(w->shares, view->number, w->by, w->octets, opened, octets);
+	}
 	return opened;
 }
 

@@ -532,6 +532,9 @@ static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 	struct around *a = fp->view->around;
 	size_t m = 0, good = 0;
 	uint64_t octets = 0, wrong = 0;
+	struct eesp_held held = { 0, 0 }; /* some may be refused, and counts only grow */
+	struct eesp_fast_path inner = *fp;
+	inner.held = &held;
 	for (size_t i = 0; i < n; i++) {
 		eesp_pkt *p = &pkts[i], *t = &a->tmp[m];
 		struct outside *o = &a->outer[m];
@@ -569,7 +572,7 @@ static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 		a->orig[m++] = (uint8_t)i;
 	}
 	if (m != 0)
-		direct_open(fp, a->tmp, m);
+		direct_open(&inner, a->tmp, m);
 	for (size_t i = 0; i < m; i++) {
 		eesp_pkt *p = &pkts[a->orig[i]];
 		const eesp_pkt *t = &a->tmp[i];
@@ -609,7 +612,7 @@ static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 		octets += (uint64_t)p->out_len - t->out_len;
 		good++;
 	}
-	direct_count(fp->view, &f->counts, -wrong, octets);
+	direct_count(fp->view, &f->counts, held.packets - wrong, held.octets + octets);
 	return good;
 }
 

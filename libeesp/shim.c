@@ -955,7 +955,9 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 		return good_;                                                  \
 	} while (0)
 
-#define FAST_PATH(x) (&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets, &tls.reading, &tls.flood })
+#define FAST_PATH(x)                                                                                          \
+	(&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets, \
+				   &tls.reading, &tls.flood, NULL })
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {

@@ -79,6 +79,11 @@ struct eesp_fast_path {
 	uint64_t *cgo_packets; /* the thread's count of packets that went to Go */
 	struct times_reading *reading; /* the thread's last reading of the clock */
 	uint32_t *flood; /* how many packets of the last chunk sift would have refused */
+	struct eesp_held *held; /* not NULL: direct_open adds here what is counted later */
+};
+/* Packets that were opened, and their octets. */
+struct eesp_held {
+	uint64_t packets, octets;
 };
 /* Seal and open bursts of any size, and return how many packets are good. */
 size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n);

@@ -2,6 +2,8 @@
 /* IP packets in UDP datagrams: tunnel and transport mode. */
 #include "test.h"
 
+#include <pthread.h>
+
 enum { PORT = 1000 };
 
 static eesp_group *group;
@@ -443,6 +445,56 @@ static void in_forked_child(void)
 
 static void forked(void) { in_child(in_forked_child); }
 
+static eesp_receiver *read_from;
+static int ended;
+static void *reads(void *fell)
+{
+	eesp_stats now, last = { 0 };
+	while (!__atomic_load_n(&ended, __ATOMIC_RELAXED)) {
+		WORKS(eesp_receiver_stats(read_from, &now));
+		*(int *)fell += now.octets < last.octets || now.packets[0] < last.packets[0];
+		last = now;
+	}
+	return NULL;
+}
+
+/* Counts only grow, although each datagram opens and then is refused. */
+static void counts_grow(void)
+{
+	static uint8_t room[32][256];
+	struct kit k = new_kit(EESP_AEAD_AES_128_GCM, EESP_V_ID);
+	eesp_udp u = EESP_UDP_INIT;
+	eesp_stats st;
+	pthread_t reader;
+	int fell = 0;
+	read_from = k.receiver;
+	CHECK(pthread_create(&reader, NULL, reads, &fell) == 0);
+	for (int round = 0; round < 3000; round++) {
+		eesp_pkt p[32];
+		for (size_t i = 0; i < COUNT(p); i++) {
+			p[i] = packet(room[i] + 128, 40, 128, 64);
+			memset(p[i].data, 0, 40); /* no IP packet */
+		}
+		SAME(eesp_seal_burst(k.sender, p, COUNT(p)), COUNT(p));
+		for (size_t i = 0; i < COUNT(p); i++) {
+			const uint32_t n = p[i].out_len + 48;
+			uint8_t *b = (uint8_t *)p[i].out - 48;
+			memset(b, 0, 48);
+			b[0] = 0x60, b[5] = (uint8_t)(n - 40), b[6] = 17;
+			b[42] = EESP_PSP_UDP_PORT >> 8, b[43] = EESP_PSP_UDP_PORT & 255, b[45] = (uint8_t)(n - 40);
+			p[i] = packet(b, n, 0, 0);
+		}
+		SAME(eesp_udp_open_burst(k.receiver, &u, p, COUNT(p)), 0);
+		SAME(p[0].status, EESP_ERR_ENCAP);
+	}
+	__atomic_store_n(&ended, 1, __ATOMIC_RELAXED);
+	CHECK(pthread_join(reader, NULL) == 0);
+	SAME(fell, 0);
+	WORKS(eesp_receiver_stats(k.receiver, &st));
+	CHECK(st.octets == 0 && st.packets[0] == 0 && st.packets[-EESP_ERR_ENCAP] == 3000 * 32);
+	free_kit(&k);
+}
+
 int main(void)
 {
 	set_up();
@@ -456,6 +508,7 @@ int main(void)
 	TEST(traffic_classes);
 	TEST(nulls);
 	TEST(other_formats);
+	TEST(counts_grow);
 	TEST(forked);
 	eesp_sender_free(sender);
 	eesp_receiver_free(receiver);
