@@ -1858,33 +1858,23 @@ static inline __attribute__((always_inline)) int commit_time(const struct eesp_o
 }
 
 /* Commits the authentic packets of up to CHUNK, with nothing between two of them: a locked operation
- * waits for all that was written before it. Those that are refused have their verdict in ok. */
-static inline __attribute__((always_inline)) void commit_times(const struct eesp_open_plan *w, struct times_pass *pass, const struct lane *lanes,
-								eesp_job *jobs, size_t m, int alone)
+ * waits for all that was written before it. Those that are refused have their verdict in ok. Returns
+ * the floor, read after the last word was written: packets below it must not be delivered. */
+static inline __attribute__((always_inline)) uint64_t commit_times(const struct eesp_open_plan *w, const struct lane *lanes, eesp_job *jobs,
+								    size_t m, int alone)
 {
 	struct eesp_times *const t = w->times;
-	uint64_t most = pass->most, oldest = UINT64_MAX;
 	for (size_t i = 0; i < m; i++) {
 		const struct lane *l = &lanes[i];
 		if (LIKELY(jobs[i].ok == 1)) {
 			enum times_verdict v = times_insert(t, (uint64_t *)l->window, l->word, l->seq, alone);
-			const uint64_t time = l->p->tsc;
 			if (UNLIKELY(v != TIME_FRESH)) {
 				times_count(t, v);
 				jobs[i].ok = NOT_NEW + v;
-				continue;
 			}
-			most = time > most ? time : most;
-			oldest = time < oldest ? time : oldest;
 		}
 	}
-	pass->most = most;
-	const uint64_t floor = times_floor(t);
-	for (size_t i = 0; UNLIKELY(oldest < floor) && i < m; i++)
-		if (jobs[i].ok == 1 && lanes[i].p->tsc < floor) {
-			times_count(t, TIME_STALE);
-			jobs[i].ok = NOT_NEW + TIME_STALE;
-		}
+	return times_floor(t);
 }
 
 /* Writes the further blocks of a KDF input, copies and the counter's part. */
@@ -2319,6 +2309,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 	struct strangers strangers = { 0, 0, 0, NULL };
 	struct order o;
+	const void *fetch = pass; /* times: the line of the packet before */
 
 	refusals.all = refusals.odd = refusals.kinds = 0;
 	refusals.number = view->number;
@@ -2514,10 +2505,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				failed++;
 				continue;
 			}
-			if (extras == TIMES && UNLIKELY(!times_may(pass, tsc)) && !times_passes(times, pass, fp->reading, TICK_BITS, tsc)) {
+			if (extras == TIMES && UNLIKELY(!times_may(pass, tsc))) {
+				if (times_passes(times, pass, fp->reading, TICK_BITS, tsc))
+					goto again;
 				refuse_known(p, time_statuses[times_refused(times, pass, tsc)], w, view->number, pt);
 				failed++;
-				continue;
+				p++;
+				goto again;
 			}
 			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs); /* the job's lane: both have one size */
 			j->aad = hdr - prefix;
@@ -2578,7 +2572,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (extras == TIMES) {
 				l->word = times_place(times, pass, flow_hash(times->seed, times->no_addr, l, id, who, s), tsc, tsc, &l->seq);
 				l->window = (uint8_t *)pass->first;
-				FETCH_TO_WRITE(l->word);
+				FETCH_TO_WRITE(fetch); /* this packet's is still being computed, and what follows would wait for it */
+				fetch = l->word;
 			}
 			if (UNLIKELY(simple == 0))
 				input_more(msg, l);
@@ -2595,8 +2590,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			screened(w, p, &refusals);
 			p++;
 		}
+	again:; /* Behind a reading of the clock: a call inside the loop above would cost it its vector registers. */
 	}
 	m = (size_t)(j - x.jobs);
+	if (extras == TIMES)
+		FETCH_TO_WRITE(fetch);
 	for (size_t i = 0; expanded && i < m; i++) /* when all of them are on their way */
 		if (x.lanes[i].pattern->subs != NULL)
 			add_salt(x.jobs[i].nonce, sub_salt(x.lanes[i].pattern->area, x.jobs[i].key));
@@ -2636,8 +2634,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		if (u != m) /* packets are counted with a key each */
 			used(pt->usage, view->number, USAGE_OPENED, 0, pt->master, u - m);
 	}
+	uint64_t floor = 0, most = 0;
 	if (bare && extras == TIMES)
-		commit_times(w, pass, x.lanes, x.jobs, m, alone);
+		floor = commit_times(w, x.lanes, x.jobs, m, alone);
 	/* Commit in the order of the burst: in order of length, older packets might be behind the window. */
 	const struct eesp_pattern *key_of = x.lanes[0].pattern;
 	size_t opened = 0, lost = 0, from = 0; /* lost: how many with key_of, since packet from, were not opened */
@@ -2657,6 +2656,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			key_of = l->pattern;
 			from = i;
 			lost = 0;
+		}
+		if (bare && extras == TIMES && UNLIKELY(p->tsc < floor) && j->ok == 1) {
+			times_count(times, TIME_STALE);
+			j->ok = NOT_NEW + TIME_STALE;
 		}
 		if (UNLIKELY(j->ok != 1)) {
 			const int late = bare && extras == TIMES && j->ok > NOT_NEW;
@@ -2700,6 +2703,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					      : extras == TIMES	      ? commit_time(w, view->number, l, pass, alone)
 								      : extras != WINDOWS || commit(fp, w, l, alone);
 			if (committed) {
+				if (bare && extras == TIMES)
+					most = p->tsc > most ? p->tsc : most;
 				p->status = EESP_OK;
 				p->out = out;
 				p->out_len = len;
@@ -2710,6 +2715,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		memset(j->dst, 0, j->len);
 		lost++;
 	}
+	if (bare && extras == TIMES && most > pass->most)
+		pass->most = most;
 	opened_with(key_of, view->number, m - from - lost, m - from);
 	opened += m - from - lost;
 	if (refusals.kinds != 0)
