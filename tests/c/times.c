@@ -109,6 +109,7 @@ static void new_sides(const struct form *f, eesp_group *timed)
 	/* With this floor, the result does not depend on how long the test has run. */
 	begin = now() - 5 * (uint64_t)SECOND;
 	a->floor = b->floor = begin;
+	a->most = b->most = 0;
 	*direct_open_plan(side[1].receiver) = NULL;
 }
 
@@ -224,6 +225,7 @@ static void as_the_engine(void)
 		new_sides(f, timed);
 		struct eesp_times *a = side[0].times, *b = side[1].times;
 		a->limit = b->limit = begin + 5600 * (uint64_t)(SECOND / 1000);
+		uint64_t newest = 0; /* of all packets that opened */
 		occupy(time_of(&kinds[4], a), 0, 1);
 		occupy(time_of(&kinds[5], a), 1, 1);
 		occupy(time_of(&kinds[6], a), -1, 1);
@@ -274,6 +276,7 @@ static void as_the_engine(void)
 					if (want == EESP_OK && seen[first[k]]++)
 						want = EESP_ERR_REPLAY;
 					SAME(q[k].status, want);
+					newest = want == EESP_OK && q[k].tsc > newest ? q[k].tsc : newest;
 					if (want == EESP_OK)
 						CHECK(q[k].out_len == LEN && filled(q[k].out, first[k], LEN));
 					else if (!early) /* the packet was decrypted */
@@ -290,10 +293,12 @@ static void as_the_engine(void)
 					if (want == EESP_OK && seen[first[k]]++)
 						want = EESP_ERR_REPLAY;
 					SAME(q[k].status, want);
+					newest = want == EESP_OK && q[k].tsc > newest ? q[k].tsc : newest;
 				}
 			}
 			all += n;
 			CHECK(a->floor == begin && b->floor == begin);
+			CHECK(a->most >= newest && a->most == b->most);
 			CHECK(memcmp(a->words, b->words, a->lines * SLICES * LINE * 8) == 0);
 		}
 		eesp_stats stats[2];
