@@ -484,8 +484,8 @@ static inline void blocks(uint8_t *to, const uint8_t *from, size_t n)
 		store16(to + i, load16(from + i));
 }
 
-/* Copies octets to somewhere that is apart from them, or in front of them. A call of the C library's
- * costs as much as copying a short packet. */
+/* Copies octets to a place that does not overlap them, or that begins in front of them. A call of
+ * memcpy costs as much as copying a short packet. */
 static inline void copy_forward(uint8_t *to, const uint8_t *from, size_t n)
 {
 #ifdef WIDE
@@ -498,7 +498,7 @@ static inline void copy_forward(uint8_t *to, const uint8_t *from, size_t n)
 	size_t at = 0;
 	for (; at + 64 < n; at += 64) {
 		_mm512_storeu_si512(to + at, _mm512_loadu_si512(from + at));
-		__asm__ volatile("" ::: "memory"); /* or it becomes a call */
+		__asm__ volatile("" ::: "memory"); /* otherwise the compiler makes it a call */
 	}
 	_mm512_storeu_si512(to + n - 64, last);
 #else
@@ -603,7 +603,7 @@ struct kdf_plan {
 	uint8_t blocks, key_len;
 	uint8_t counter; /* place in the input of the number of the output block */
 	uint8_t mask; /* octets behind the key that are added to the nonce */
-	const uint8_t *last; /* the last block of all inputs, which is not one of blocks; NULL: there is none */
+	const uint8_t *last; /* the last block that all inputs have, not counted in blocks; NULL: there is none */
 };
 
 static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
@@ -629,7 +629,7 @@ static inline int same(const uint8_t *a, const uint8_t *b, size_t len)
 	return !any16(d);
 }
 
-/* Moves KDF inputs of one block to where those of jobs in order of length are. */
+/* Copies KDF inputs of one block in the order of the jobs, which is that of length. */
 static inline void in_order(uint8_t *msgs, size_t stride, const uint8_t from[CHUNK], size_t n)
 {
 	v16 was[CHUNK];
@@ -702,8 +702,8 @@ static inline void second_inputs(const struct eesp_worker_view *view, const stru
 		}
 }
 
-/* The same where all inputs have one last block. First all keys are derived from it,
- * then what is added to nonces: keys lie directly behind one another. */
+/* The same if all inputs have the same last block. It derives first all keys, which lie
+ * directly behind one another, then what is added to nonces. */
 static void derive_apart(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
 {
 	static const v16 none;
@@ -751,7 +751,7 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 	const size_t size = inputs(k) * 16, key_len = k->key_len;
 	const v16 some = load16(twelve);
 	const uint8_t *masks = keys + key_len;
-	if (k->last != NULL) { /* keys are in place already */
+	if (k->last != NULL) { /* keys are in their places already */
 		masks = keys + u * 32;
 		for (size_t i = 0; i < n; i++)
 			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * 16) & some));
@@ -974,7 +974,7 @@ static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, 
 
 #define HEAD_MASK 15
 
-/* Whether a kernel takes the head of a body from the job, or leaves it there (internal/gen/long.go). */
+/* Whether kernels take a body of len octets with its head in the job (internal/gen/long.go). */
 static inline int head_apart(const struct eesp_direct *d, uint32_t len) { return d->head_least != 0 && len >= d->head_least; }
 
 /* Completes a body that has more than the payload: padding behind it, and octets of
@@ -987,7 +987,7 @@ static NOINLINE void wrap(const struct eesp_seal_plan *w, eesp_job *j, uint32_t 
 		memcpy(j->reserved, body - HEAD, HEAD); /* two of which are zero */
 		j->reserved[0] = HEAD_MASK;
 		j->src = (const void *)((uintptr_t)j->src - HEAD);
-	} else { /* what is encrypted must lie in one piece */
+	} else { /* the body must lie in one piece */
 		if (j->src != (const void *)body)
 			copy_forward(body, j->src, len);
 		memset(body + len, 0, EESP_MAX_PADDING); /* more than needed: the ICV is written over the rest */
@@ -1082,9 +1082,9 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 }
 #endif
 
-/* Derives the key of a single packet and seals it, with what this thread remembers of the KDF
- * input's first block: that of a sender seldom changes. Returns 0, and has done nothing, if it remembers
- * nothing of it. */
+/* Derives the key of a single packet and seals it, with the encrypted first block of the KDF input from
+ * this thread's memo: a sender's first block seldom changes. Returns 0, and has done nothing, if the memo
+ * does not have it. */
 static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, const struct kdf_plan *k, eesp_job *job)
 {
 	static const v16 none;
@@ -1092,11 +1092,11 @@ static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, 
 	const size_t per = inputs(k), rest = k->blocks - 1u;
 	if (w->memo == NULL || !single(d, job) || (rest > d->one_blocks && rest != 1) || share_of(w->shares, view->number) == NULL)
 		return 0;
-	struct eesp_memo *memo = &w->memo[view->number % SHARES]; /* nobody else's, as the share is */
+	struct eesp_memo *memo = &w->memo[view->number % SHARES]; /* only this thread uses it, as its share */
 	const v16 first = load16(view->msgs);
 	uint8_t *to = view->keys;
 	if (UNLIKELY(any16(first ^ load16(memo->block)))) {
-		if (any16(first ^ load16(memo->other))) { /* unless it comes again, it is not worth its encryption */
+		if (any16(first ^ load16(memo->other))) { /* encrypted only if it comes a second time */
 			store16(memo->other, first);
 			return 0;
 		}
@@ -1113,7 +1113,7 @@ static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, 
 	call0(d->one[k->key_len == 32][1], to, job, rest, (uintptr_t)view->scratch, k->master, k->sub);
 	for (size_t i = 0; i < per * rest; i++)
 		store16(to + 16 * i, none);
-	__asm__ volatile("" : : "r"(to) : "memory"); /* it is wiped, though nothing reads it */
+	__asm__ volatile("" : : "r"(to) : "memory"); /* keeps the compiler from leaving the wipe out */
 	return 1;
 }
 
@@ -1843,7 +1843,7 @@ static const eesp_status time_statuses[] = {
 	[TIME_FULL] = EESP_ERR_FULL,	     [TIME_UNMARKED] = EESP_ERR_STATE,
 };
 
-enum { NOT_NEW = 2 }; /* plus a verdict: a job's ok if its packet is authentic, and refused */
+enum { NOT_NEW = 2 }; /* a job's ok is NOT_NEW plus the verdict if its packet is authentic but refused */
 
 /* Commits an authentic packet. With times, a lane's window is the first word of the
  * packet's slice, and its seq the word to be written. */
@@ -1857,9 +1857,9 @@ static inline __attribute__((always_inline)) int commit_time(const struct eesp_o
 	return 0;
 }
 
-/* Commits the authentic packets of up to CHUNK, with nothing between two of them: a locked operation
- * waits for all that was written before it. Those that are refused have their verdict in ok. Returns
- * the floor, read after the last word was written: packets below it must not be delivered. */
+/* Commits the authentic packets of up to CHUNK one directly after the other, since a locked operation
+ * waits for all earlier writes. Refused ones get NOT_NEW plus their verdict as ok. Returns the floor,
+ * read after the last word was written: packets below it must not be delivered. */
 static inline __attribute__((always_inline)) uint64_t commit_times(const struct eesp_open_plan *w, const struct lane *lanes, eesp_job *jobs,
 								    size_t m, int alone)
 {
@@ -1985,8 +1985,8 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 	}
 }
 
-/* Finds the payload in an authentic body: Opened of internal/profile. text is what is
- * behind the head, if there is one. */
+/* Finds the payload in an authentic body: Opened of internal/profile. text is the body
+ * behind its head, if it has one. */
 static eesp_status unwrap(uint8_t how, eesp_pkt *p, const uint8_t *head, const uint8_t *text, uint32_t *len)
 {
 	uint8_t proto;
@@ -2011,8 +2011,8 @@ static eesp_status unwrap(uint8_t how, eesp_pkt *p, const uint8_t *head, const u
 	return EESP_OK;
 }
 
-/* Whether the head of a body went to its job, so that what is behind it begins where
- * the payload belongs. */
+/* Whether the head of a body went to its job, so that the payload is in its place
+ * already. */
 static inline int head_was_apart(const eesp_job *j, const eesp_pkt *p)
 {
 	return j->src != j->dst && (uintptr_t)j->dst + HEAD == (uintptr_t)p->dst;
@@ -2056,20 +2056,20 @@ static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan 
 }
 
 #ifndef WIDE
-/* -- Odd headers: each is what the profile's Parse in Go makes of it. -- */
+/* -- Odd headers: read as the profile's Parse in Go does. -- */
 
-/* What an odd header says. status: what the packet gets, and told: with the fields of
- * its header. */
+/* What an odd header says. status is the packet's status; told: the descriptor gets the
+ * header's fields. */
 struct odd {
 	const struct eesp_pattern *pattern;
 	uint64_t id, tsc;
-	uint32_t header, skip; /* skip: octets of the payload that are not even authenticated */
-	int32_t clear; /* octets of a payload, or less 0 those of an extension that are encrypted with it */
+	uint32_t header, skip; /* skip: octets of the payload that are not authenticated */
+	int32_t clear; /* octets of the payload in clear; negative: octets of the extension that are encrypted */
 	uint8_t coffset, ioffset, next_header, told;
 	eesp_status status;
 };
 
-/* Ends with a status, but for 0, which is Go's. */
+/* Sets the status of an odd header and returns s; NULL if it is 0: Go takes the packet. */
 static inline const struct eesp_layout *odd_ends(struct odd *o, const struct eesp_layout *s, eesp_status st, int told)
 {
 	o->status = st;
@@ -2111,8 +2111,8 @@ static int zeros(const uint8_t *b, size_t n)
 
 enum { OPTION_PAD1 = 0, OPTION_PADN = 1, OPTION_COFFSET = 2, OPTION_FLOW = 3, OPTION_PRIVATE = 224, OPTION_KEY = 0xE0, LEVELS = 3 };
 
-/* Where options that name keys end and padding begins, 0 if there is anything else:
- * parseOptions of internal/wire. */
+/* The place at which options that name keys end and padding begins; 0 if there are other
+ * octets: parseOptions of internal/wire. */
 static size_t key_options(const uint8_t *b, size_t at, size_t end)
 {
 	uint32_t next = OPTION_KEY;
@@ -2161,10 +2161,10 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 	if (at == n - 8 && w->missing_bare == 0)
 		return NULL;
 	store16(as_written, begin & load16(but_offsets));
-	for (size_t b = 16; b < n; b += 16) /* with octets of what is behind it */
+	for (size_t b = 16; b < n; b += 16) /* the last block has octets behind the header too */
 		store16(as_written + b, load16(hdr + b));
 	const struct eesp_layout *s = named(w, p, as_written, o);
-	if (UNLIKELY(o->pattern == NULL && at < n - 8)) { /* its padding may be another */
+	if (UNLIKELY(o->pattern == NULL && at < n - 8)) { /* perhaps with other padding */
 		const size_t names = key_options(as_written, at, n - 8), pad = n - 8 - names;
 		if (names == 0)
 			return odd_ends(o, w->layouts, EESP_ERR_OPTION, 0);
@@ -2191,8 +2191,8 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 	return odd_ends(o, w->layouts, w->missing, 1);
 }
 
-/* Where the value of the option with an offset is, 0: there is none, SIZE_MAX: some option
- * is wrong: eespOptions of internal/wire. */
+/* The place of the Crypt Offset option's value; 0: there is none; SIZE_MAX: an option is
+ * wrong: eespOptions of internal/wire. */
 static size_t any_options(const uint8_t *b, size_t at, size_t end, int flow)
 {
 	size_t coffset = 0;
@@ -2211,7 +2211,7 @@ static size_t any_options(const uint8_t *b, size_t at, size_t end, int flow)
 			return SIZE_MAX;
 		if (t == OPTION_COFFSET)
 			coffset = at + 2;
-		if (t == OPTION_FLOW) /* one is enough */
+		if (t == OPTION_FLOW) /* at most one */
 			flow = 0;
 		at += 2 + len;
 	}
@@ -2255,7 +2255,7 @@ static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, con
 	return s;
 }
 
-/* Refuses a packet whose odd header says why. */
+/* Refuses a packet with the status of its odd header. */
 static void refuse_odd(const struct eesp_open_plan *w, eesp_pkt *p, const struct odd *o, struct refusals *a)
 {
 	p->id = p->tsc = 0;
@@ -2269,7 +2269,7 @@ static void refuse_odd(const struct eesp_open_plan *w, eesp_pkt *p, const struct
 	refuse(w, p, o->status, NULL, a);
 }
 
-/* Reads a header that the plan does not cover; returns its layout, or NULL: the packet is Go's. */
+/* Reads a header that the plan does not cover. Returns its layout, or NULL: Go takes the packet. */
 static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
 {
 	if (!ordinary(&w->screen, p))
@@ -2305,7 +2305,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #ifndef WIDE
 	struct { uint32_t header; int32_t clear; } odds[loose ? CHUNK : 1]; /* by packet */
 	struct odd is;
-	int ahead = loose && w->ahead; /* of packets whose key may be one that comes yet, Go is to see one */
+	int ahead = loose && w->ahead; /* Go is to see one packet whose key is missing, to ask the agent for newer keys */
 #endif
 	struct strangers strangers = { 0, 0, 0, NULL };
 	struct order o;
@@ -2396,7 +2396,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint32_t unlike = ((f & word32(0xff, 0xff, 0, 0xff)) ^ flags) | p->iov_count;
 			if (UNLIKELY(unlike != 0 || p->headroom < prefix) || UNLIKELY(!same_)) {
 				uint32_t begin;
-				if (unlike == 0 && p->headroom >= prefix) { /* the usual noise, refused at once */
+				if (unlike == 0 && p->headroom >= prefix) { /* common noise is refused at once */
 					const eesp_status st = w->screen.first[hdr[w->screen.first_at]];
 					if (LIKELY(st != EESP_OK)) {
 						refuse_noise(w, p, st, &refusals);
@@ -2466,7 +2466,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
 			const uint32_t text = len - header - ICV - (uint32_t)clear;
-			/* (where it lies, it has to fit all the same) */
+			/* A payload that stays in its place must fit in dst_size too. */
 			if (LIKELY(dst == NULL || (dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear))) {
 				dst = src + clear;
 			} else { /* dst must not overlap the packet */
@@ -2544,7 +2544,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
 			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
-			if (simple == 2) /* a counter's part in the first block; the second does not vary */
+			if (simple == 2) /* part of the counter is in the first block; the second does not vary */
 				first ^= pick(rekey_of(tsc, s->rekey_mask, s->rekey_bits), rekey_to);
 			store16(msg, first); /* moved later if jobs are reordered or removed */
 			if (!loose && expanded && inner == HEAD && j->src != j->dst && pt->area != NULL && head_apart(w->direct, text)) {
@@ -2586,7 +2586,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (!loose)
 				screened(w, p, &refusals);
 		} while (++p < end && !loose);
-		if (!loose && p < end && layout_by_word(w, p) == s) { /* too short for it, or too long */
+		if (!loose && p < end && layout_by_word(w, p) == s) { /* the packet is too short for the layout, or too long */
 			screened(w, p, &refusals);
 			p++;
 		}
@@ -2595,7 +2595,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	m = (size_t)(j - x.jobs);
 	if (extras == TIMES)
 		FETCH_TO_WRITE(fetch);
-	for (size_t i = 0; expanded && i < m; i++) /* when all of them are on their way */
+	for (size_t i = 0; expanded && i < m; i++) /* after all prefetches were started */
 		if (x.lanes[i].pattern->subs != NULL)
 			add_salt(x.jobs[i].nonce, sub_salt(x.lanes[i].pattern->area, x.jobs[i].key));
 	*stray = (loose ? *stray : n) - m - failed - refusals.all;
@@ -2668,7 +2668,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			uint32_t len = j->len;
 			uint8_t *out = j->dst;
 #ifndef WIDE
-			if (loose) { /* what is in clear goes in front; or an extension is no part of the payload */
+			if (loose) { /* clear octets go in front of the payload, or the extension is left out of it */
 				const int32_t clear = odds[p - pkts].clear;
 				uint8_t *payload = (uint8_t *)p->data + odds[p - pkts].header;
 				uint8_t *whole = p->dst == NULL || p->dst == payload + l->pattern->form->inner ? payload : p->dst;

@@ -9,7 +9,7 @@
 #include "shim.h"
 
 #define ICV EESP_ICV_LEN
-#define MOST_AROUND (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6 + EESP_MAX_PADDING + ICV) /* sums of more might wrap */
+#define MOST_AROUND (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6 + EESP_MAX_PADDING + ICV) /* more room might make sums wrap */
 
 /* What is kept of a packet in UDP while its content is sealed or opened. Its header is read once,
  * since somebody else may write where it lies. */

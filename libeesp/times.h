@@ -284,9 +284,9 @@ static __attribute__((noinline)) void times_count(struct eesp_times *t, enum tim
 	__atomic_fetch_add(v == TIME_DUPLICATE ? &t->duplicate : v == TIME_STALE ? &t->stale : &t->full, 1, __ATOMIC_RELAXED);
 }
 
-/* The floor, for packets whose words are written: what is below must not be delivered. It is read
- * after that, since a thread that reuses a word's place has raised the floor before. One reading
- * is enough for a burst. */
+/* The floor, for packets whose words are written: packets below it must not be delivered. It is read
+ * after the words were written, since a thread that reuses a word's place has raised the floor before.
+ * One reading is enough for a burst. */
 static inline uint64_t times_floor(const struct eesp_times *t) { return __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST); }
 
 /* Commits an authentic packet whose time passed. Unless the result is TIME_FRESH, the
