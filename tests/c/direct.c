@@ -612,6 +612,38 @@ static void same_outcome(const eesp_pkt *a, const eesp_pkt *b)
 	SAME(a->next_header, b->next_header);
 }
 
+/* What two receivers make of the same 32 packets, of which the second one takes the general path:
+ * the same. Returns how many opened; *by_cgo grows by those that the first one left to Go. */
+static size_t open_alike(eesp_receiver *const r[2], eesp_pkt q[2][32], uint8_t room[2][32][ROOM], uint8_t to[2][32][PAD + ROOM + PAD], uint64_t *by_cgo)
+{
+	uint64_t before = direct_cgo_packets();
+	size_t done = eesp_open_burst(r[0], q[0], 32);
+	*by_cgo += direct_cgo_packets() - before;
+	SAME(done, eesp_open_burst(r[1], q[1], 32));
+	for (size_t i = 0; i < 32; i++) {
+		const eesp_pkt *a = &q[0][i], *b = &q[1][i];
+		same_outcome(a, b);
+		if (a->status == EESP_OK) {
+			CHECK(a->out == (a->dst != NULL ? a->dst : room[0][i] + ((uint8_t *)b->out - room[1][i])));
+			CHECK(memcmp(a->out, b->out, a->out_len) == 0);
+		}
+		for (int k = 0; k < 2; k++)
+			CHECK(all_are(to[k][i], PAD, CANARY) && all_are(to[k][i] + PAD + q[k][i].dst_size, PAD, CANARY));
+	}
+	return done;
+}
+
+/* Frees two receivers whose statistics are the same. */
+static void free_alike(eesp_receiver *const r[2])
+{
+	eesp_stats in[2];
+	for (int k = 0; k < 2; k++) {
+		WORKS(eesp_receiver_stats(r[k], &in[k]));
+		eesp_receiver_free(r[k]);
+	}
+	CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
+}
+
 /* Two receivers get the same noise and the same good packets. Each packet has the same outcome, and
  * the counts are equal. */
 static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2], uint32_t lead, uint16_t flags, int domains)
@@ -878,29 +910,10 @@ static void psp_in_any_form(void)
 						}
 					}
 				}
-				uint64_t before = direct_cgo_packets();
-				size_t done = eesp_open_burst(r[0], q[0], 32);
-				by_cgo += direct_cgo_packets() - before;
-				SAME(done, eesp_open_burst(r[1], q[1], 32));
-				for (size_t i = 0; i < 32; i++) {
-					const eesp_pkt *a = &q[0][i], *b = &q[1][i];
-					same_outcome(a, b);
-					if (a->status == EESP_OK) {
-						CHECK(a->out == (a->dst != NULL ? a->dst : room[0][i] + ((uint8_t *)b->out - room[1][i])));
-						CHECK(memcmp(a->out, b->out, a->out_len) == 0);
-					}
-					for (int k = 0; k < 2; k++)
-						CHECK(all_are(to[k][i], PAD, CANARY) && all_are(to[k][i] + PAD + q[k][i].dst_size, PAD, CANARY));
-				}
-				good += done;
+				good += open_alike(r, q, room, to, &by_cgo);
 				all += 32;
 			}
-			eesp_stats in[2];
-			for (int k = 0; k < 2; k++) {
-				WORKS(eesp_receiver_stats(r[k], &in[k]));
-				eesp_receiver_free(r[k]);
-			}
-			CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
+			free_alike(r);
 			eesp_sender_free(s);
 			eesp_group_free(g);
 		}
@@ -1063,29 +1076,10 @@ static void odd_headers(void)
 						q[k][i].addr.src[3] ^= 1;
 				}
 			}
-			uint64_t before = direct_cgo_packets();
-			size_t done = eesp_open_burst(r[0], q[0], 32);
-			by_cgo += direct_cgo_packets() - before;
-			SAME(done, eesp_open_burst(r[1], q[1], 32));
-			for (size_t i = 0; i < 32; i++) {
-				const eesp_pkt *a = &q[0][i], *b = &q[1][i];
-				same_outcome(a, b);
-				if (a->status == EESP_OK) {
-					CHECK(a->out == (a->dst != NULL ? a->dst : room[0][i] + ((uint8_t *)b->out - room[1][i])));
-					CHECK(memcmp(a->out, b->out, a->out_len) == 0);
-				}
-				for (int k = 0; k < 2; k++)
-					CHECK(all_are(to[k][i], PAD, CANARY) && all_are(to[k][i] + PAD + q[k][i].dst_size, PAD, CANARY));
-			}
-			opened += done;
+			opened += open_alike(r, q, room, to, &by_cgo);
 			all += 32;
 		}
-		eesp_stats in[2];
-		for (int k = 0; k < 2; k++) {
-			WORKS(eesp_receiver_stats(r[k], &in[k]));
-			eesp_receiver_free(r[k]);
-		}
-		CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0);
+		free_alike(r);
 		printf("     odd headers %zu: of %llu packets %llu opened, %llu were Go's\n", kind, (unsigned long long)all, (unsigned long long)opened,
 		       (unsigned long long)by_cgo);
 		CHECK(opened > all / 2 && (o->ip || in_clear > all / 8 || o->g.max_coffset == 0));
