@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Statements of eesp_gw's own; gateway.conf shows them. ../common/README.md has the others. */
+/* Statements that only eesp_gw has; gateway.conf shows them. ../common/README.md has the others. */
 #include "eesp_gw.h"
 
 #include <string.h>
@@ -126,7 +126,7 @@ void config_check(struct gw *g)
 			}
 		if (p->network && peers == 0)
 			gw_fail(g, p->end.line, "port '%s' has no peer", p->end.name);
-		/* What is inside is not seen on its way through, so that nothing tells peers apart. */
+		/* A proxy does not read inner packets, so it cannot tell several peers apart. */
 		if (p->proxy && peers != 1)
 			gw_fail(g, p->end.line, "port '%s' is a proxy's, which has one peer at each port", p->end.name);
 	}

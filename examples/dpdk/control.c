@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* All workers' counters of one lane. */
+/* The sums of all workers' counters for one lane. */
 struct sums {
 	uint64_t rx, tx, bursts, chained, cycles, library, wakes, wake_cycles;
 	uint64_t drops[DROP_COUNT];
@@ -63,7 +63,7 @@ static double ratio(uint64_t a, uint64_t b)
 	return b != 0 ? (double)a / (double)b : 0;
 }
 
-/* What happened since the last time, a line for each lane that had traffic. */
+/* Prints counts since the last call, a line for each lane with traffic. */
 static void print_interval(const struct control *k, struct sums *last, double seconds)
 {
 	for (size_t i = 0; i < config_of(k)->port_count; i++) {
@@ -84,7 +84,7 @@ static void print_interval(const struct control *k, struct sums *last, double se
 	fflush(stdout);
 }
 
-static const struct control *the_control; /* whose statistics a command shows */
+static const struct control *the_control; /* its statistics are shown by a command */
 
 /* Prints counts since the start: a line for each counter that is not zero. */
 static void show_stats(struct gw_command *c)
@@ -125,7 +125,7 @@ static void show_stats(struct gw_command *c)
 	}
 }
 
-/* The lanes' counters. Cycles by packets, and packets by bursts, are what to look at. */
+/* The lanes' counters. Look at cycles per packet, and at packets per burst. */
 static void own_metrics(struct gw *g, FILE *to)
 {
 	static struct sums s[MAX_PORTS]; /* static: only one thread answers */
@@ -210,7 +210,7 @@ void *control_run(void *arg)
 	rte_telemetry_register_cmd("/eesp/peers", telemetry_peers, "Names of the peers. No parameters.");
 	rte_telemetry_register_cmd("/eesp/peer", telemetry_peer, "Counters of a peer; refused_N: by status -N. Parameter: its name.");
 	while (!atomic_load(&gw_stop)) {
-		if (poll(fds, 2, 50) > 0) { /* 50 ms is also how long stopping may take */
+		if (poll(fds, 2, 50) > 0) { /* stopping may take 50 ms, too */
 			if (fds[0].revents != 0)
 				gw_control_serve(k->gw, k->listener, verbs);
 			if (fds[1].revents != 0)

@@ -2,18 +2,18 @@
 /*
  * eesp_gw - an encrypting gateway on DPDK
  *
- * A tunnel takes IP packets from a port that faces hosts, and sends them sealed
- * to another gateway:
+ * A tunnel seals IP packets from a port that faces hosts, and sends them to another
+ * gateway:
  *
  *     Ethernet | IPv4 | UDP | Security Header | ciphertext of the IP packet | ICV
  *
- * A proxy stands between two networks whose gateways share no root keys; it
- * opens the packets of one and seals them for the other. Packets stay in the
- * mbufs in which they came, chained ones too.
+ * A proxy connects two networks whose gateways share no root keys. It opens the packets of
+ * one and seals them for the other. Packets stay in the mbufs in which they came, chained
+ * ones too.
  *
- * Every lcore runs one worker, which has a queue of each port and senders and
- * receivers of its own. A control thread answers commands and prints what
- * happened. gateway.conf and proxy.conf say what to do; to copy from: worker.c.
+ * Every lcore runs one worker with a queue of each port and its own senders and receivers.
+ * A control thread answers commands and prints statistics. gateway.conf and proxy.conf are
+ * examples of configurations. To copy from: worker.c.
  */
 #define _GNU_SOURCE /* CPU sets */
 #include "eesp_gw.h"
@@ -35,7 +35,7 @@
 
 /* ---- Ports ------------------------------------------------------------------ */
 
-/* What is in front of packets to a peer. */
+/* Makes the headers in front of packets to a peer. */
 static void prepare_outer(const struct gw_peer *peer, const struct port *p, uint8_t outer[OUTER_LEN])
 {
 	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)outer;
@@ -73,7 +73,7 @@ static void start_port(struct gw *g, struct port *p, uint16_t queues)
 		conf.rx_adv_conf.rss_conf.rss_hf =
 			info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
 	}
-	/* Frames longer than an mbuf come and go in chains. */
+	/* Frames longer than an mbuf are chains. */
 	conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
 	conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	p->multi_segs = conf.txmode.offloads != 0;
@@ -113,7 +113,7 @@ static void on_signal(int number)
 
 static void catch_signals(void)
 {
-	/* SA_ONSTACK: it may be one of the library's threads that gets the signal. */
+	/* SA_ONSTACK: one of the library's threads may get the signal. */
 	struct sigaction a = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_RESTART };
 	sigemptyset(&a.sa_mask);
 	sigaction(SIGINT, &a, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the files of eesp_gw share. eesp_gw.c says what it is and how to run it. */
+/* Shared by the files of eesp_gw, which eesp_gw.c describes. */
 #ifndef EESP_GW_H
 #define EESP_GW_H
 
@@ -18,15 +18,15 @@
 #define MAX_PORTS GW_MAX_ENDS
 #define BURST EESP_MBUF_BURST
 
-/* In front of a Security Header. */
+/* Headers in front of a Security Header. */
 #define OUTER_LEN (RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv4_hdr) + sizeof(struct rte_udp_hdr))
 #define MIN_MBUF_DATA 256 /* the first mbuf has all headers */
 
 /* ---- Configuration (config.c) ------------------------------------------- */
 
 /*
- * An Ethernet port. One that faces the network has peers, whose packets are in
- * outer packets between its address and theirs; one that faces hosts has none.
+ * An Ethernet port. A port that faces the network has peers, and exchanges outer packets
+ * with their addresses. A port that faces hosts has none.
  */
 struct port {
 	struct gw_end end; /* name, line, address; facing hosts: not joined to the configuration */
@@ -36,7 +36,7 @@ struct port {
 	rte_be32_t address;
 	uint32_t mbuf_data;
 	uint16_t mtu; /* 0: the device's */
-	struct port *other; /* where its packets go */
+	struct port *other; /* the port to which its packets go */
 	bool proxy;         /* both face the network: */
 	struct gw_peer *peer; /* and each has one peer */
 	/* From DPDK. */
@@ -45,7 +45,7 @@ struct port {
 	struct rte_mempool *pool;
 };
 
-/* What is this program's own of a configuration. */
+/* The part of a configuration that only this program has. */
 struct config {
 	struct port ports[MAX_PORTS];
 	size_t port_count;
@@ -55,7 +55,7 @@ struct config {
 };
 
 extern const struct gw_statement statements[];
-/* Checks what only the whole file tells. Ends the program where it is wrong. */
+/* Checks the configuration as a whole. Ends the program if it is wrong. */
 void config_check(struct gw *g);
 
 /* ---- Workers (worker.c) -------------------------------------------------- */
@@ -70,8 +70,8 @@ enum drop {
 	DROP_NO_MBUF,
 	DROP_TX_FULL,
 	DROP_NO_PEER,   /* no peer has a route to there, or the outer address */
-	DROP_FOREIGN,   /* inside is a network of another peer */
-	DROP_OFFLOAD,   /* checksums or segments left to a device, that cannot be made here */
+	DROP_FOREIGN,   /* the inner source belongs to another peer */
+	DROP_OFFLOAD,   /* left to a device: checksums or segments that cannot be made here */
 	DROP_COUNT
 };
 extern const char *const drop_names[DROP_COUNT];
@@ -79,11 +79,11 @@ extern const char *const drop_names[DROP_COUNT];
 /* Written by one worker, read by the control thread (gw_count). */
 typedef _Atomic uint64_t counter;
 
-/* One direction as one worker has it: packets that come in at a port. */
+/* One direction in one worker: packets that come in at a port. */
 struct lane {
 	const struct port *from, *to;
 	eesp_proxy *proxy;       /* if both face the network, unless out of order (proxied_by) */
-	eesp_sender *proxied_by; /* what it seals with; made anew when the peer's sender is another */
+	eesp_sender *proxied_by; /* the proxy's sender; if the peer gets another one, the proxy is made anew */
 	counter rx, tx, bursts, chained;
 	counter cycles;  /* rx to tx of bursts that had packets */
 	counter library; /* of these, in the library */

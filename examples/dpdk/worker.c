@@ -10,7 +10,7 @@
 #include <time.h>
 
 #define KEEP_WARM_US 25 /* the library asks for at most 50 */
-#define COLD_US 200     /* after so long without a call the library's code path is cold */
+#define COLD_US 200     /* after this time without a call the library's code path is cold */
 
 const char *const drop_names[DROP_COUNT] = {
 	[DROP_NOT_OURS] = "not for this gateway",   [DROP_MALFORMED] = "malformed",
@@ -84,7 +84,7 @@ static bool answer_arp(struct worker *w, struct lane *l, struct rte_mbuf *m)
 	return true;
 }
 
-/* Octets of the IP packet at the start of m as it says itself, 0 if it is none. */
+/* The length of the IP packet at the start of m by its header; 0 if it is none. */
 static uint32_t ip_len(const struct rte_mbuf *m)
 {
 	const uint8_t *ip = rte_pktmbuf_mtod(m, const uint8_t *);
@@ -99,7 +99,7 @@ static uint32_t ip_len(const struct rte_mbuf *m)
 	return 0;
 }
 
-/* From a host's frame to the IP packet in it. */
+/* Removes everything around the IP packet in a host's frame. */
 static bool strip_ethernet(struct lane *l, struct rte_mbuf *m)
 {
 	rte_be16_t type = rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->ether_type;
@@ -114,7 +114,7 @@ static bool strip_ethernet(struct lane *l, struct rte_mbuf *m)
 		return false;
 	}
 	eesp_mbuf_cut(m, len); /* short frames are padded */
-	/* Checksums that virtio and TAP leave out must be there before they are sealed. */
+	/* virtio and TAP leave checksums out: they must be made before packets are sealed. */
 	if (eesp_mbuf_checksums(m) != EESP_OK) {
 		discard(l, m, DROP_OFFLOAD);
 		return false;
@@ -122,7 +122,7 @@ static bool strip_ethernet(struct lane *l, struct rte_mbuf *m)
 	return true;
 }
 
-/* From a frame of the network to the Security Header in it, and whose it is. NULL: it was dropped. */
+/* Removes everything in front of the Security Header in a network's frame, and returns its peer. NULL: it was dropped. */
 static struct gw_peer *strip_outer(struct worker *w, struct lane *l, struct rte_mbuf *m, eesp_addr *addr)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
@@ -189,7 +189,7 @@ static bool add_to_seal(struct worker *w, struct lane *l, struct rte_mbuf *m, st
 	return true;
 }
 
-/* Turns the n frames of w->mbufs into descriptions of those that the library is to work on. */
+/* Describes those of the n frames in w->mbufs that the library is to seal or open. */
 static void classify(struct worker *w, struct lane *l, uint16_t n)
 {
 	uint16_t chained = 0;
@@ -224,7 +224,7 @@ static void classify(struct worker *w, struct lane *l, uint16_t n)
 			discard(l, m, DROP_SEGMENTS);
 			continue;
 		}
-		/* A proxy's are of the one peer there is, and sealed for the one that there is on the other side. */
+		/* A proxy has one peer on each side. */
 		if (p != NULL)
 			w->burst.pkts[w->burst.count - 1].out_addr = l->to->proxy ? &l->to->peer->addr : &p->addr;
 	}
@@ -233,7 +233,7 @@ static void classify(struct worker *w, struct lane *l, uint16_t n)
 
 /* ---- The library's part --------------------------------------------------- */
 
-/* Around every call of the library that has packets. */
+/* Called after every call of the library with packets. */
 static void account(struct worker *w, struct lane *l, uint64_t before)
 {
 	uint64_t now = rte_rdtsc();
@@ -245,7 +245,7 @@ static void account(struct worker *w, struct lane *l, uint64_t before)
 	w->last_burst = w->last_call = now;
 }
 
-/* What became of the burst, by peer. one: whose packets they all are, or NULL. */
+/* Counts the results of a burst by peer. one: the peer of all packets, or NULL. */
 static void count_results(struct worker *w, struct lane *l, struct gw_peer *one, bool sealed)
 {
 	for (uint16_t i = 0; i < w->burst.count; i++) {
@@ -261,7 +261,7 @@ static void count_results(struct worker *w, struct lane *l, struct gw_peer *one,
 	}
 }
 
-/* Opens, seals: what is left of the burst went well. */
+/* Open or seal; only good packets stay in the burst. */
 static void open_packets(struct worker *w, struct lane *l)
 {
 	uint64_t before = rte_rdtsc();
@@ -271,7 +271,7 @@ static void open_packets(struct worker *w, struct lane *l)
 	eesp_mbuf_free_rest(&w->burst, eesp_mbuf_take(&w->burst, eesp_mbuf_opened));
 }
 
-/* Packets for one sender, one behind the other, are a call. */
+/* A run of packets for one sender is one call. */
 static void seal_packets(struct worker *w, struct lane *l)
 {
 	uint64_t before = rte_rdtsc();
@@ -287,12 +287,12 @@ static void seal_packets(struct worker *w, struct lane *l)
 	eesp_mbuf_free_rest(&w->burst, eesp_mbuf_take(&w->burst, eesp_mbuf_sealed));
 }
 
-/* What eesp_proxy_burst does, for bursts that it does not take: chained packets, and tss, whose lead has the ports in it. */
+/* As eesp_proxy_burst, for bursts that it does not take: chained packets, and tss, whose prefix has the ports. */
 static void open_and_seal(struct worker *w, struct lane *l)
 {
 	open_packets(w, l);
 	uint16_t opened = w->burst.count;
-	eesp_mbuf_begin(&w->burst); /* it grows behind where it is read */
+	eesp_mbuf_begin(&w->burst); /* the burst is written behind the place where it is read */
 	for (uint16_t i = 0; i < opened; i++) {
 		const eesp_pkt p = w->burst.pkts[i];
 		if (!add_to_seal(w, l, eesp_mbuf_of(&p), l->to->peer))
@@ -337,11 +337,11 @@ static void proxy_packets(struct worker *w, struct lane *l)
 
 /* ---- What goes out ---------------------------------------------------------- */
 
-/* Whether what was opened is an IP packet, and of its peer's networks. */
+/* Whether an opened packet is an IP packet of its peer's networks. */
 static bool is_inner(struct lane *l, struct rte_mbuf *m, const eesp_pkt *p)
 {
 	uint8_t source[16], destination[16];
-	/* What ioffset leaves out is not authenticated. */
+	/* Octets in front of ioffset are not authenticated. */
 	if (p->ioffset != 0 || gw_ip(rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_data_len(m), source, destination) != rte_pktmbuf_pkt_len(m)) {
 		discard(l, m, DROP_INNER);
 		return false;
@@ -353,7 +353,7 @@ static bool is_inner(struct lane *l, struct rte_mbuf *m, const eesp_pkt *p)
 	return true;
 }
 
-/* Turns the burst's packets into frames, those that can be sent, in w->mbufs. */
+/* Makes frames in w->mbufs of the burst's packets that can be sent. */
 static uint16_t make_frames(struct worker *w, struct lane *l)
 {
 	const struct port *to = l->to;
@@ -428,7 +428,7 @@ void worker_init(struct worker *w, struct gw *g, unsigned lcore, uint16_t queue)
 		l->to = l->from->other;
 		if (l->from->network || !l->to->network)
 			continue;
-		/* What a proxy takes off makes more room than that. */
+		/* A proxy has more room, since it removes headers. */
 		const uint32_t room = RTE_PKTMBUF_HEADROOM + RTE_ETHER_HDR_LEN, overhead = gw_overhead(g, &l->to->end);
 		if (overhead + OUTER_LEN > room + EESP_ICV_LEN + EESP_MAX_PADDING)
 			gw_fail(g, l->to->end.line, "headers and trailer have %u octets; mbufs have room for %zu", overhead,

@@ -14,11 +14,11 @@ static uint32_t get32(const uint8_t *b) { return (uint32_t)get16(b) << 16 | get1
 static void put16(uint8_t *b, uint32_t n) { b[0] = (uint8_t)(n >> 8), b[1] = (uint8_t)n; }
 static void put32(uint8_t *b, uint32_t n) { put16(b, n >> 16), put16(b + 2, n); }
 
-/* ---- The Internet checksum, in the machine's own order of octets --------------- */
+/* ---- The Internet checksum, in the machine's byte order ------------------------- */
 
 static uint64_t sum(const uint8_t *b, size_t len, uint64_t s)
 {
-	/* Sums of 32-bit words do not overflow 64 bits; two of them do not wait for each other. */
+	/* Sums of 32-bit words do not overflow 64 bits. Two sums side by side do not wait for each other. */
 	uint64_t t = 0;
 	for (; len >= 16; len -= 16, b += 16) {
 		uint32_t w[4];
@@ -46,7 +46,7 @@ static uint16_t fold(uint64_t s)
 	return (uint16_t)s;
 }
 
-/* Of addresses, protocol and length. */
+/* The sum of addresses, protocol and length. */
 static uint64_t pseudo(const uint8_t *ip, bool v6, uint8_t protocol, uint32_t len)
 {
 	const uint32_t words[2] = { htonl(len), htonl(protocol) };
@@ -72,7 +72,7 @@ static void set_ip_len(uint8_t *ip, bool v6, uint32_t l4, uint32_t len)
 
 /* ---- Out ---------------------------------------------------------------------------- */
 
-/* A packet that is no more than one, but may lack its checksum. */
+/* A single packet, which may lack its checksum. */
 static uint32_t single(struct cut *c, const struct virtio_net_hdr *h, uint8_t *head, uint32_t len)
 {
 	c->first = head;
@@ -84,7 +84,7 @@ static uint32_t single(struct cut *c, const struct virtio_net_hdr *h, uint8_t *h
 	const uint32_t from = h->csum_start, at = from + h->csum_offset;
 	if (at + 2 > len)
 		return 0;
-	/* What is there is the pseudo header's sum. */
+	/* The field has the sum of the pseudo header. */
 	uint16_t s = (uint16_t)~fold(sum(head + from, len - from, 0));
 	if (s == 0 && h->csum_offset == UDP_CHECKSUM)
 		s = 0xffff;
@@ -163,9 +163,9 @@ struct parsed {
 };
 
 /*
- * Whether a packet may be part of a run: no fragment, no options or extensions of
- * IP, a payload, nothing of TCP but data, and a checksum that is right, since the
- * kernel makes a new one, which would make a wrong packet right.
+ * Whether a packet may be part of a run. It must be no fragment, have no options or extensions of IP, have a
+ * payload and, with TCP, data only. Its checksum must be right: the kernel makes a new one, which would hide a
+ * damaged packet.
  */
 static bool parse(const uint8_t *ip, uint32_t len, struct parsed *p)
 {
@@ -175,7 +175,7 @@ static bool parse(const uint8_t *ip, uint32_t len, struct parsed *p)
 		p->l4 = IP6_LEN;
 		protocol = ip[6];
 	} else {
-		/* Don't Fragment alone: whoever joins fragments could want identifications. */
+		/* Don't Fragment and nothing else: otherwise identifications could be needed to join fragments. */
 		if (ip[0] != 0x45 || get16(ip + 6) != 0x4000)
 			return false;
 		p->l4 = IP4_LEN;
@@ -259,7 +259,7 @@ uint32_t flow_hash(const uint8_t *ip, uint32_t len)
 	const uint8_t protocol = ip[v6 ? 6 : 9];
 	const uint32_t l4 = v6 ? IP6_LEN : (ip[0] & 15u) * 4;
 	uint32_t h = protocol;
-	/* Sums do not depend on the order of source and destination. */
+	/* A sum, so that the order of source and destination does not matter. */
 	for (uint32_t i = 0; i < (v6 ? 32 : 8); i += 4)
 		h += get32(ip + (v6 ? 8 : 12) + i) * 0x9e3779b1u;
 	if (whole && (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) && len >= l4 + 4)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * segments.h - packets that Linux hands over, or takes, many in one
+ * segments.h - several packets in one, as Linux passes them
  *
- * With IFF_VNET_HDR a TUN device gives TCP and UDP segments of one flow as a single
- * long packet, without their checksums, and takes such ones. What goes through the
- * tunnel are whole packets: they are cut here on their way out, and joined on their
- * way in, so that the kernel's work is done once for many of them.
+ * With IFF_VNET_HDR a TUN device passes TCP and UDP segments of one flow as a single
+ * long packet without checksums, and accepts such packets. The tunnel needs separate
+ * packets: they are cut here on their way out, and joined on their way in. So the
+ * kernel does its work once for many packets.
  */
 #ifndef SEGMENTS_H
 #define SEGMENTS_H
@@ -19,14 +19,14 @@
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4 /* since Linux 6.2 */
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #endif
-#define MAX_HEADERS 120 /* of IP without extensions and TCP, or what is taken for that */
+#define MAX_HEADERS 120 /* the most octets of IP without extensions, and TCP */
 
 /* ---- Out: one long packet becomes many --------------------------------------- */
 
 /*
- * A packet from the device. Its first octets are where the first segment will be
- * sealed; what does not fit there follows in a buffer of its own, in front of which
- * there are octets for what is not the first segment's either.
+ * A packet from the device. Its first octets are where the first segment will be sealed.
+ * The others are in a second buffer, with room in front for octets from the first one that
+ * do not belong to the first segment.
  */
 struct cut {
 	uint8_t headers[MAX_HEADERS];
@@ -34,7 +34,7 @@ struct cut {
 	bool v6, tcp;
 	uint8_t *first;
 	const uint8_t *rest;            /* payload from the second segment on */
-	uint32_t payload, done;         /* octets of all, and of those that were cut */
+	uint32_t payload, done;         /* octets of the whole payload, and of the part that was cut */
 	uint32_t index;
 };
 
@@ -44,7 +44,7 @@ struct cut {
  */
 uint32_t cut_begin(struct cut *c, const struct virtio_net_hdr *h, uint8_t *head, uint32_t head_len, uint8_t *rest,
 		   uint32_t rest_len);
-/* Writes the next segment, the first one to where it is already. Returns its length. */
+/* Writes the next segment; the first one is in its place already. Returns its length. */
 uint32_t cut_next(struct cut *c, uint8_t *to);
 
 /* ---- In: many packets become a long one ----------------------------------------- */
@@ -57,7 +57,7 @@ struct run {
 	uint32_t total;                 /* octets so far */
 	uint32_t next_sequence;
 	bool v6, tcp, closed;           /* closed: nothing may follow */
-	bool udp_segments;              /* the device takes them */
+	bool udp_segments;              /* the device accepts them */
 	unsigned count;                 /* packets; 0: empty */
 	struct iovec iov[1 + MAX_RUN];  /* the header of the device, then payloads, the first with its headers */
 	struct virtio_net_hdr header;
@@ -66,8 +66,8 @@ struct run {
 /* Adds a packet of len octets, which must stay until the run was written. false: it belongs to another run. */
 bool run_add(struct run *r, uint8_t *ip, uint32_t len);
 /*
- * Of a packet's flow, the same for both directions; what the kernel takes for one flow
- * is one here (addresses, and ports of TCP and UDP but where there are fragments).
+ * A hash of a packet's flow, equal for both directions. A flow is what the kernel takes for
+ * one: addresses, and ports of TCP and UDP except in fragments.
  */
 uint32_t flow_hash(const uint8_t *ip, uint32_t len);
 /* Puts the run into iov, whose number of elements it returns; the run is empty afterwards. */

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * tap_gw - encrypted tunnels between Linux hosts, with what the kernel has built in
+ * tap_gw - encrypted tunnels between Linux hosts, with TUN devices and UDP sockets
  *
- * A TUN device takes IP packets from the host; they are sealed in bursts, in place,
- * and sent to the peer that they are for in UDP datagrams. What comes from peers is
- * opened and given to the TUN device.
+ * IP packets from a TUN device are sealed in bursts, in place, and sent to their peer in
+ * UDP datagrams. Packets from peers are opened and written to the TUN device.
  *
  *     UDP | Security Header | ciphertext of the IP packet | ICV
  *
- * Each thread has a queue of the device and a socket, and takes both ways. Kernel
- * and gateway hand each other many packets at a time: TCP and UDP segments of a flow
- * as one at the device (segments.c), and datagrams as one at the socket (UDP_SEGMENT,
- * UDP_GRO). To copy from: seal_from_tun, send_batch, open_from_udp.
+ * Each thread has a queue of the device and a socket, and takes both directions. Kernel
+ * and gateway pass many packets at a time: segments of a TCP or UDP flow as one packet at
+ * the device (segments.c), and datagrams as one at the socket (UDP_SEGMENT, UDP_GRO). To
+ * copy from: seal_from_tun, send_batch, open_from_udp.
  */
 #define _GNU_SOURCE
 #include "gw.h"
@@ -49,8 +48,8 @@
 #define MAX_DATAGRAMS 128 /* in one message */
 #define MAX_GSO_OCTETS 65000
 #define MAX_GSO_DATAGRAMS 64
-#define SOCKET_BUFFER (64 << 20) /* what TCP has under way at most; less would be lost while this thread waits for a CPU */
-/* What sealing may need in front of a packet. */
+#define SOCKET_BUFFER (64 << 20) /* the most that TCP has under way: with less, packets are lost while this thread waits for a CPU */
+/* The most octets that sealing needs in front of a packet. */
 #define ROOM (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6)
 #define TAIL (EESP_MAX_PADDING + EESP_ICV_LEN)
 
@@ -68,9 +67,9 @@ struct worker {
 	const struct tap *tap;
 	unsigned index;
 	pthread_t thread;
-	int tun, in, out; /* in: where peers send to; out: another port for each worker, so that these are other flows */
+	int tun, in, out; /* in: peers send to it; out: each worker has another port, and so another flow */
 	uint16_t out_port;
-	bool gso; /* the kernel cuts datagrams; not where a device makes no checksums */
+	bool gso; /* the kernel cuts datagrams; false if a device makes no checksums */
 	_Atomic uint64_t drops[DROP_COUNT], bursts;
 	struct gw_counts counts[GW_MAX_PEERS];
 	/* Out. */
@@ -78,7 +77,7 @@ struct worker {
 	uint8_t last_route[16];
 	size_t batch;
 	uint8_t *slots;   /* BATCH of them */
-	uint8_t *surplus; /* what did not fit into a slot */
+	uint8_t *surplus; /* octets that did not fit into a slot */
 	eesp_pkt pkt[BATCH];
 	struct gw_peer *peer[BATCH];
 	struct iovec iov[BATCH];
@@ -92,17 +91,17 @@ struct worker {
 	struct iovec in_iov[MESSAGES];
 	struct sockaddr_storage from[MESSAGES];
 	struct control in_control[MESSAGES];
-	uint8_t *copies;   /* tss: packets with room for leads */
+	uint8_t *copies;   /* tss: packets with room for prefixes */
 	eesp_pkt opened[CALL];
 	struct run run;
 };
 
-/* What is this program's own of a configuration. */
+/* The part of a configuration that only this program has. */
 struct tap {
 	struct gw_end end;
 	char name[IFNAMSIZ];
 	unsigned line;
-	uint32_t mtu; /* 0: what the paths to the peers leave */
+	uint32_t mtu; /* 0: from the MTUs of the paths to peers */
 	unsigned queues; /* 0: one for each CPU */
 	bool udp_segments; /* the device takes them */
 	size_t slot;     /* octets of a slot */
@@ -118,7 +117,7 @@ static void drop(struct worker *w, enum drop why, uint64_t n) { gw_count(&w->dro
 
 static uint8_t *slot(const struct worker *w, size_t i) { return w->slots + i * w->tap->slot; }
 
-/* Seals what is in the batch; runs of packets for one sender are a call, of at most CALL packets. */
+/* Seals the batch. A run of packets for one sender is one call, of at most CALL packets. */
 static void seal_batch(struct worker *w)
 {
 	for (size_t at = 0, n; at < w->batch; at += n) {
@@ -138,14 +137,14 @@ static void seal_batch(struct worker *w)
 	}
 }
 
-/* Datagrams of one length to one peer are one message, the last may be shorter. Returns how many messages there are. */
+/* Datagrams of one length to one peer are one message; the last one may be shorter. Returns the number of messages. */
 static unsigned make_messages(struct worker *w)
 {
 	unsigned count = 0;
 	size_t n = 0;
 	const struct gw_peer *to = NULL;
 	size_t octets = 0, each = 0;
-	bool open = false; /* the last message takes more */
+	bool open = false; /* the last message may get more datagrams */
 	for (size_t i = 0; i < w->batch; i++) {
 		const eesp_pkt *p = &w->pkt[i];
 		if (p->status != EESP_OK)
@@ -188,7 +187,7 @@ static void send_batch(struct worker *w)
 			at += (unsigned)sent;
 			continue;
 		}
-		/* About the first of them, which is lost, unless it can be sent in another way. */
+		/* The error is about the first message, which is lost unless it can be sent in another way. */
 		const size_t datagrams = w->out_msg[at].msg_hdr.msg_iovlen;
 		if (datagrams > 1 && (errno == EIO || errno == EINVAL)) {
 			w->gso = false;
@@ -237,7 +236,7 @@ static void add_to_batch(struct worker *w, struct gw_peer *p, uint32_t len)
 	w->batch++;
 }
 
-/* Takes what the device has, up to a batch. false: nothing. */
+/* Reads packets from the device, up to a batch. false: there are none. */
 static bool seal_from_tun(struct worker *w)
 {
 	const uint32_t room = (uint32_t)w->tap->slot - ROOM - TAIL; /* the MTU */
@@ -271,7 +270,7 @@ static bool seal_from_tun(struct worker *w)
 
 /* ---- In ------------------------------------------------------------------------------ */
 
-/* Octets of each datagram in a message, but for the last. */
+/* The length of each datagram in a message except the last. */
 static uint32_t datagram_len(struct mmsghdr *m)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m->msg_hdr); c != NULL; c = CMSG_NXTHDR(&m->msg_hdr, c))
@@ -284,11 +283,10 @@ static uint32_t datagram_len(struct mmsghdr *m)
 }
 
 /*
- * To the queue of the flow, not to the thread's own: the kernel gives a flow's packets
- * to the queue where those of the other direction were written last. With each thread
- * writing to its own, two gateways could pass a flow from queue to queue at every
- * round trip, and its packets, which each queue sends by another port, would overtake
- * each other.
+ * Writes the run to the queue of its flow, not to that of this thread. The kernel passes packets of a flow to the
+ * queue to which packets of the other direction were written last. If each thread wrote to its own queue, two
+ * gateways could move a flow from queue to queue at each round trip. Since each queue sends from another port,
+ * packets of the flow would overtake each other.
  */
 static void write_run(struct worker *w)
 {
@@ -301,7 +299,7 @@ static void write_run(struct worker *w)
 	}
 }
 
-/* Gives what was opened to the device. */
+/* Writes opened packets to the device. */
 static void deliver(struct worker *w, struct gw_peer *p, size_t n)
 {
 	struct gw_counts *c = &w->counts[p->index];
@@ -313,7 +311,7 @@ static void deliver(struct worker *w, struct gw_peer *p, size_t n)
 			gw_count(&c->refused[-o->status], 1);
 			continue;
 		}
-		/* What ioffset leaves out is not authenticated. */
+		/* Octets in front of ioffset are not authenticated. */
 		if (o->ioffset != 0 || gw_ip(o->out, o->out_len, source, destination) != o->out_len) {
 			drop(w, DROP_NOT_IP, 1);
 			continue;
@@ -359,7 +357,7 @@ static void open_message(struct worker *w, size_t which)
 		gw_stranger(w->gw, source, len == 0 ? 1 : (len + each - 1) / each);
 		return;
 	}
-	eesp_addr addr; /* as the sender saw it */
+	eesp_addr addr; /* the addresses as the sender saw them */
 	memcpy(addr.src, p->addr.dst, 16);
 	memcpy(addr.dst, p->addr.src, 16);
 	uint32_t done = 0, index = 0;
@@ -369,7 +367,7 @@ static void open_message(struct worker *w, size_t which)
 			const uint32_t one = len - done < each ? len - done : each;
 			w->opened[n] = (eesp_pkt){ .data = at + done, .len = one, .addr = addr };
 			if (e->profile == EESP_PROFILE_TSS && one <= w->tap->slot - ROOM) {
-				/* The lead takes the place of what is in front, which is another packet's. */
+				/* The octets in front, where the prefix goes, belong to another packet. */
 				uint8_t *copy = w->copies + (which * MAX_DATAGRAMS + index++ % MAX_DATAGRAMS) * w->tap->slot + ROOM;
 				memcpy(copy, at + done, one);
 				const uint32_t lead = gw_put_lead(copy, &addr, port, e->udp_port);
@@ -384,7 +382,7 @@ static void open_message(struct worker *w, size_t which)
 	} while (done < len);
 }
 
-/* Takes what the socket has, up to MESSAGES. false: nothing. */
+/* Receives up to MESSAGES messages from the socket. false: there are none. */
 static bool open_from_udp(struct worker *w)
 {
 	for (size_t i = 0; i < MESSAGES; i++)
@@ -395,7 +393,7 @@ static bool open_from_udp(struct worker *w)
 	int n = recvmmsg(w->in, w->in_msg, MESSAGES, MSG_DONTWAIT, NULL);
 	for (int i = 0; i < n; i++)
 		open_message(w, (size_t)i);
-	write_run(w); /* before its packets' buffers are filled again */
+	write_run(w); /* before the buffers of its packets are used again */
 	gw_count(&w->bursts, n > 0);
 	return n > 0;
 }
@@ -446,14 +444,14 @@ static int open_udp(const struct gw_end *e, uint16_t port)
 	if (fd < 0 || (port != 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) ||
 	    bind(fd, (struct sockaddr *)&a, len) != 0)
 		die("%s port %u: %s", gw_text(e->address, text), port, strerror(errno));
-	/* What peers send together arrives together; who may not have so much has what there is. */
+	/* Peers send many packets at once. Without the right to so much, the buffer is as large as allowed. */
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 	setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof on);
 	return fd;
 }
 
-/* What the path to a peer leaves for packets of the device. */
+/* The longest packet of the device that fits the path to a peer. */
 static uint32_t path_mtu(const struct gw *g, const struct tap *t, const struct gw_peer *p)
 {
 	const bool v6 = t->address[p->index].ss_family == AF_INET6;
@@ -468,7 +466,7 @@ static uint32_t path_mtu(const struct gw *g, const struct tap *t, const struct g
 	return (uint32_t)mtu - (v6 ? 40 : 20) - 8 - gw_overhead(g, &t->end);
 }
 
-/* A queue of the TUN device; the first one makes it. */
+/* Opens a queue of the TUN device; the first one creates the device. */
 static int open_tun(const struct gw *g, struct tap *t)
 {
 	struct ifreq ifr = { .ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (t->queues > 1 ? IFF_MULTI_QUEUE : 0)) };
@@ -539,7 +537,7 @@ static void start_worker(struct gw *g, struct tap *t, unsigned index, int tun)
 	g->counts[g->worker_count++] = &w->counts;
 }
 
-/* ---- Statements and commands of its own ---------------------------------------------------- */
+/* ---- Statements and commands that only tap_gw has --------------------------------------------- */
 
 /* local ADDRESS [udp-port N] */
 static void read_local(struct gw_line *l)
@@ -646,7 +644,7 @@ static void start(struct gw *g, struct tap *t)
 	for (unsigned i = 0; i < t->queues; i++)
 		tuns[i] = open_tun(g, t);
 	set_mtu(g, t);
-	t->slot = (ROOM + t->mtu + TAIL + 63) / 64 * 64 + 64; /* not a power of 2, which caches do not like */
+	t->slot = (ROOM + t->mtu + TAIL + 63) / 64 * 64 + 64; /* not a power of 2: those share cache sets */
 	t->stop = eventfd(0, EFD_CLOEXEC);
 	for (unsigned i = 0; i < t->queues; i++)
 		start_worker(g, t, i, tuns[i]);
@@ -733,7 +731,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	gw_read(&g, argv[1]);
-	/* No handler ever interrupts a burst, whose registers it would save: signals are read, not caught. */
+	/* Signals are read, not caught: a handler would interrupt bursts, and the kernel would save registers with keys. */
 	sigset_t ending;
 	sigemptyset(&ending);
 	sigaddset(&ending, SIGTERM);

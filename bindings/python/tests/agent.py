@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""An agent that is played, for tests of those that follow one: agent.py SOCKET [times|windows]"""
+"""A simulated agent, for tests of groups that follow one: agent.py SOCKET [times|windows]"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the tests share: the repository's files, the independent reference, groups with IDs of their own."""
+"""Shared by the tests: the repository's files, the independent reference, groups with new IDs."""
 
 import importlib.util
 import itertools

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The ctypes declarations are what the header says."""
+"""The ctypes declarations agree with the header."""
 
 import ctypes
 import enum

@@ -338,7 +338,7 @@ def secret_texts(value: bytes) -> list[str]:
 
 
 def test_missing_addresses(group: eesp.TrustGroup, receiver: eesp.Receiver, fresh_id: int) -> None:
-    """Zeros do not stand for addresses that are forgotten."""
+    """Missing addresses are refused, not taken as zeros."""
     for v in eesp.V:
         ends = ("192.0.2.1", "2001:db8::1") if v.addresses else None
         context = eesp.Context(fresh_id + 5_000_000 + v, 1, v, src=ends and ends[0], dst=ends and ends[1])
@@ -463,7 +463,7 @@ def test_a_path_that_is_not_text(group: eesp.TrustGroup, fresh_id: int) -> None:
 
 
 def test_one_process_of_a_host_has_an_id(group: eesp.TrustGroup, fresh_id: int, tmp_path: Path) -> None:
-    """A lock is another copy's, whichever process it is in; engines are in the counter's lowest bits."""
+    """An ID is locked against another copy of the library; engine numbers are in the counter's lowest bits."""
     with eesp.Sender(group, fresh_id, engine=5, engine_bits=4, lock_dir=tmp_path) as sender:
         assert sender.next_tsc & 15 == 5
         locked = sorted(p.name for p in tmp_path.iterdir())

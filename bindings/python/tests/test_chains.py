@@ -142,7 +142,7 @@ def test_a_header_in_two_segments(sender: eesp.Sender, receiver: eesp.Receiver) 
 
 
 def test_many(sender: eesp.Sender, receiver: eesp.Receiver) -> None:
-    """More than one call takes, each with its own segments."""
+    """More packets than one call takes, each with its own segments."""
     count = 5000
     packets = [[i.to_bytes(4, "big"), b"x" * (i % 7)][: 1 + i % 2] for i in range(count)]
     sealed = sender.seal_chains(layout(packets, sender.header_len, 16, 0))

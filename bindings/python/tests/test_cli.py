@@ -141,7 +141,7 @@ def test_forms_of_captures(name: str) -> None:
 
 
 def test_malformed_frames(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each is named, its neighbours are sealed, and the command fails."""
+    """Each malformed frame is reported, the others are sealed, and the command fails."""
     path, sealed, line = tmp_path / "x.pcap", tmp_path / "s.pcapng", ["--zone", key, "--id", 6]
     path.write_bytes(FORMS["jumbogram"]["octets"])
     fault = f"eesp: {path}: frame 1: IPv6 payload length 0: a jumbogram, or BIG TCP\n"
@@ -160,7 +160,7 @@ def test_malformed_frames(key: str, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_pcapng(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is written where the name says so, and read whatever the name."""
+    """pcapng is written if the name ends so, and read with any name."""
     whole, sealed, opened = CAPTURES / "mixed.pcap", tmp_path / "sealed.pcapng", tmp_path / "opened.pcapng"
     run_json(capsys, "seal", whole, sealed, "--zone", key, "--id", 7)
     run_json(capsys, "open", sealed, opened, "--zone", key)
@@ -228,7 +228,7 @@ def test_transport_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_keys_of_the_wrong_kind(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the file is, as far as can be told, and its name."""
+    """The error says what the file seems to be, and its name."""
     raw, pem, cut, long, odd = (tmp_path / name for name in ("raw", "pem", "cut", "long", "odd"))
     raw.write_bytes(bytes(range(32)))
     pem.write_bytes(b"-----BEGIN EESP ROOT KEY-----\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whole rings, IDs that change, and groups that follow an agent, which is played here."""
+"""Whole rings, changing IDs, and groups that follow an agent. The tests play the agent."""
 
 from __future__ import annotations
 

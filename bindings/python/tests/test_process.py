@@ -42,7 +42,7 @@ def good(result: "subprocess.CompletedProcess[str]") -> str:
 
 
 def test_threads_share_objects(group: eesp.TrustGroup, receiver: eesp.Receiver, fresh_id: int) -> None:
-    """Counters are given out once, whatever threads seal and while root keys rotate."""
+    """Counters are given out once, with several threads and while root keys rotate."""
     used: list[int] = []
     failures: list[object] = []
     with eesp.Sender(group, fresh_id, options=True, counter=eesp.Explicit(0, epoch=1)) as sender:
@@ -188,7 +188,7 @@ def test_multiprocessing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("daemon", [True, False])
 def test_interpreter_exit(daemon: bool) -> None:
-    """Objects in use by threads, in cycles, and in globals: the process ends, and well."""
+    """Objects in use by threads, in cycles, and in globals: the process ends without an error."""
     out = good(
         run(
             f"""

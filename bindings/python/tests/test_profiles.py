@@ -40,7 +40,7 @@ def payload_of(v: Vector) -> bytes:
 def in_order(
     vectors: Iterable[Vector], space: Callable[[Vector], Any], tsc: Callable[[Vector], int]
 ) -> Iterable[Vector]:
-    """In the order of their counters, each once: what a process has used is refused. A sender does not use the last."""
+    """Sorts by counter and drops repeats: a process may use a counter once. Senders do not use the last counter."""
     spaces: dict[Any, list[Vector]] = defaultdict(list)
     for v in vectors:
         spaces[space(v)].append(v)
@@ -53,7 +53,7 @@ def in_order(
 
 
 def alone(function: Callable[[], None]) -> None:
-    """Runs it in a process of its own, where no counters have been used. One that dies is an error, not a wait."""
+    """Calls it in a new process, in which no counters were used. If the process dies, that is an error."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pool.submit(function).result()
 
@@ -244,7 +244,7 @@ def seal_tss_vectors(sp: bool) -> int:
 
 
 def tss_receiver(v: Vector) -> eesp.Receiver | None:
-    """Who opens a vector's packet; None, if there is no key to be had."""
+    """The receiver for a vector's packet; None if there can be no key."""
     packet = bytes.fromhex(v["packet"])
     with tss_group(v) as group:
         if not v["from_server"]:
@@ -602,7 +602,7 @@ def test_headers_are_read_as_the_library_reads_them(data: st.DataObject) -> None
 
 @functools.lru_cache(None)
 def any_receiver(profile: eesp.Profile) -> eesp.Receiver:
-    """Of a group that has all there is."""
+    """A receiver of a group with all keys and formats."""
     if profile is eesp.Profile.PSP:
         return eesp.Receiver(psp_group(["11" * 32, "22" * 32], range(4)))
     sa = {"aead": "aes-128-gcm", "sskdf": 1, "spi": 1, "max_coffset": 63, "root": "33" * 32}

@@ -88,7 +88,7 @@ def test_replay_windows_run_out() -> None:
             stats = receiver.replay_stats()
             assert (stats.windows, stats.most, stats.no_room) == (1, 1, 1)
             group.set_key(0, OTHER)
-            # A burst that finds the key gone gives its windows up; the next may have them.
+            # The burst that finds the key gone frees its windows. Later bursts may use them.
             statuses = [receiver.open([other.seal_one(b"x")]).status[0] for _ in range(10)]
             assert statuses[-1] == eesp.Status.OK and receiver.replay_stats().given_up == 1
 
@@ -466,7 +466,7 @@ def test_proxies_between_profiles(one: eesp.Profile, other: eesp.Profile) -> Non
                     assert bytes(passed.buffer[at - len(lead) : at]) == lead
 
 
-# ---- What was left -------------------------------------------------------------------------------------------------
+# ---- Others --------------------------------------------------------------------------------------------------------
 
 
 def test_places_that_overlap(sender: eesp.Sender, receiver: eesp.Receiver) -> None:
@@ -483,7 +483,7 @@ OCTETS = b"0f1e2d, which nobody sees"
 
 
 def plain(value: object) -> bool:
-    """Whether the octets can be read from it without another step."""
+    """Whether the octets are readable in the value itself."""
     if isinstance(value, eesp.Secret):
         value = repr(value)
     text = value if isinstance(value, (bytes, bytearray)) else repr(value).encode()
@@ -534,7 +534,7 @@ def plain(value: object) -> bool:
     ],
 )
 def test_secrets_stay_secret(use: Callable[[Any], object]) -> None:
-    """Whatever is done with one gives a Secret, or an error; but view() and hex(), which say what they do."""
+    """Every operation on a Secret gives a Secret or an error, except view() and hex()."""
     secret = eesp.Secret(OCTETS)
     try:
         result = use(secret)
@@ -565,7 +565,7 @@ def test_parts_of_secrets() -> None:
 
 
 def test_by_time(fresh_id: int, tmp_path: Path) -> None:
-    """A packet opens once, also at the heir; after a restart what is old does not."""
+    """A packet opens once, at the heir too. After a restart no old packet opens."""
     limits: dict[str, Any] = {"replay": "time", "max_age": 5.0, "max_early": 0.002, "max_rate": 1000}
     with eesp.TrustGroup(time=True) as group:
         group.generate_root_key(eesp.Level.ZONE, b"a zone's root key")
