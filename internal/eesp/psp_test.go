@@ -51,7 +51,7 @@ type pspOpened struct {
 	coffset      uint8
 }
 
-// pspModel is what becomes of a packet: its status, and what is in it.
+// pspModel is a model of opening: a packet's status and content.
 func pspModel(b []byte, versions uint8, keys [2][]byte) (c status.Code, o pspOpened) {
 	if len(b) < 16+16 {
 		return status.ErrShort, o
@@ -152,8 +152,8 @@ func one(f func([]profile.Desc) int, d *profile.Desc) {
 	*d = p[0]
 }
 
-// pspOpenBoth opens a packet without its extension and with it, and looks at
-// what was written where.
+// pspOpenBoth opens a packet without its extension and with it, and checks the memory that
+// was written.
 func pspOpenBoth(t *testing.T, w *burst.Worker, r *Receiver, random *rand.Rand, name string, packet []byte, way int, ext, text []byte) {
 	t.Helper()
 	h := 16 + len(ext)
@@ -264,7 +264,7 @@ func TestPSPContexts(t *testing.T) {
 	}
 }
 
-// What a sender refuses, between packets that it seals.
+// Packets that a sender refuses, among others that it seals.
 func TestPSPSealStatuses(t *testing.T) {
 	text := stream("payload", 300)
 	for version := range uint8(4) {
@@ -356,7 +356,7 @@ func TestPSPSealStatuses(t *testing.T) {
 	want(status.OK, status.ErrNoKey)
 }
 
-// Random bursts of every shape are octet for octet what the model says.
+// Random bursts of every form are octet for octet as the model says.
 func TestPSPLikeTheModel(t *testing.T) {
 	runs := uint64(testrun.Rounds(4, 6, 16))
 	pool := stream("differential", 1<<20)
@@ -542,7 +542,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 	})
 }
 
-// Packets as long as may be, of which GMAC encrypts nothing.
+// The longest packets, of which GMAC encrypts nothing.
 func TestPSPLongest(t *testing.T) {
 	text := stream("payload", MaxLen)
 	eachBackend(t, func(t *testing.T) {
@@ -559,8 +559,8 @@ func TestPSPLongest(t *testing.T) {
 	})
 }
 
-// Packets that are alike but for SPI and IV go a way of their own, on which the
-// same is refused, and nothing is taken for one of the other device key.
+// Packets that differ only in SPI and IV match a pattern. The same packets are refused as
+// without it, and none is opened with the other device key.
 func TestPSPRows(t *testing.T) {
 	text := stream("payload", 50)
 	g := pspGroup(t, pspEvery, pspKeys[0], pspKeys[1])
@@ -600,8 +600,8 @@ func TestPSPRows(t *testing.T) {
 	})
 }
 
-// A device key is replaced, removed and set while bursts run: packets of the
-// other one are never lost, and its own open, or are another key's, or nobody's.
+// A device key is replaced, removed and set while bursts run. Packets of the other device
+// key always open; its own open, are not authentic, or have no key.
 func TestPSPRotationUnderLoad(t *testing.T) {
 	g := pspGroup(t, pspEvery, pspKeys[0])
 	r := newReceiver(t, ReceiverConfig{}, g)
@@ -722,7 +722,7 @@ func TestPSPRotation(t *testing.T) {
 	})
 }
 
-// An end that holds a data key opens and seals what its group does.
+// The holder of a data key opens what its group seals, and the group what the holder seals.
 func TestPSPDataKey(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		text := stream("payload", 70)
@@ -814,8 +814,8 @@ func TestPSPDataKeyByTheClock(t *testing.T) {
 	wantError(t, err, status.ErrExists)
 }
 
-// Senders of one SPI share counters, whatever they are made of: no nonce comes
-// twice under a key.
+// Senders of one SPI share counters, in whatever way they were made: no nonce comes twice
+// under a key.
 func TestPSPSendersShareCounters(t *testing.T) {
 	g, h := pspGroup(t, pspEvery, pspKeys[0]), pspGroup(t, pspEvery, pspKeys[0])
 	spi := freshID()
@@ -1144,8 +1144,8 @@ func TestAllocSPI(t *testing.T) {
 	wg.Wait()
 }
 
-// FuzzPSPOpen opens any octets as the model does: nothing outside them is
-// touched, and what is not authentic is not left decrypted.
+// FuzzPSPOpen opens any octets as the model does. Nothing outside them is touched, and no
+// plaintext of a packet that is not authentic stays.
 func FuzzPSPOpen(f *testing.F) {
 	const versions = 0b1011
 	keys := [2][]byte{nil, pspKeys[1]}

@@ -125,7 +125,7 @@ func TestReplayInOneBurst(t *testing.T) {
 	}
 }
 
-// A duplicate that comes in a later burst is not decrypted: it stays as it is.
+// A duplicate in a later burst is not decrypted: its octets do not change.
 func TestReplayAcrossBursts(t *testing.T) {
 	for _, f := range formats {
 		t.Run(f.name, func(t *testing.T) {
@@ -188,8 +188,7 @@ func TestReplayOrder(t *testing.T) {
 	}
 }
 
-// The outcome of every packet is that of a model, whatever order they come in,
-// whoever sent them, and whatever else is in the burst.
+// Every packet has the status that a model says, for random orders, senders and bursts.
 func TestReplayModel(t *testing.T) {
 	for _, f := range formats {
 		t.Run(f.name, func(t *testing.T) {
@@ -251,7 +250,7 @@ func TestReplayModel(t *testing.T) {
 	}
 }
 
-// Threads that share a receiver: each packet opens once in all.
+// Threads share a receiver: each packet opens in one of them.
 func TestReplayBetweenThreads(t *testing.T) {
 	for _, f := range formats {
 		t.Run(f.name, func(t *testing.T) {
@@ -349,7 +348,7 @@ func TestReplayWhileKeysRotate(t *testing.T) {
 	}
 }
 
-// What is not authentic leaves no trace, however far ahead its counter is.
+// A packet that is not authentic does not change a window, even if its counter is far ahead.
 func TestReplayOfForgedPackets(t *testing.T) {
 	for _, f := range formats {
 		t.Run(f.name, func(t *testing.T) {
@@ -563,7 +562,7 @@ func TestReplayWithDataKeyFromElsewhere(t *testing.T) {
 	}
 }
 
-// Windows are given up when their key is gone, and not before.
+// Windows are freed when their key is gone, and not before.
 func TestReplayAndRotation(t *testing.T) {
 	near, far := newGroup(t, "a", GroupConfig{}, Zone), newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, near, SenderConfig{Options: true}), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, far)
@@ -935,8 +934,8 @@ func TestReplayThroughProxy(t *testing.T) {
 	}
 }
 
-// Windows belong to keys: those of a key that is in a ring before and after go
-// on, however the ring came to be another.
+// Windows belong to keys: if a key stays while its ring changes in any way, its windows go
+// on.
 func TestWindowsOutliveTheRing(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, g, SenderConfig{Options: true}), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)

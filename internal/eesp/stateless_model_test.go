@@ -433,8 +433,8 @@ func (x *differential) open(t *testing.T, which int, packets []*modelPacket) {
 	}
 }
 
-// Random bursts of every shape, through keys of several generations, are octet
-// for octet what the model says.
+// Random bursts of every form, with keys of several generations, are octet for octet as the
+// model says.
 func TestLikeTheModel(t *testing.T) {
 	runs := uint64(testrun.Rounds(3, 4, 50))
 	pool := stream("differential", 1<<20)

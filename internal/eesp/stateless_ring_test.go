@@ -63,8 +63,8 @@ func openOne(r *Receiver, sealed []byte) status.Code {
 	return p[0].Status
 }
 
-// Two ends that go step by step, one of them always first: whatever either seals,
-// the other opens, and what was dropped opens nowhere.
+// Two ends rotate step by step, one of them always first. Each opens what the other seals,
+// and packets of a dropped key open nowhere.
 func TestRingSteps(t *testing.T) {
 	id := rand.Text()[:16] // floors last for as long as the process
 	a, b := ringGroup(t, id, 0, 1, 0), ringGroup(t, id, 0, 1, 0)

@@ -22,8 +22,8 @@ func wantWiped(t *testing.T) {
 	}
 }
 
-// Root keys are rotated, replaced and removed while bursts run: a packet opens,
-// or has no key any more, and never anything else.
+// Root keys are rotated, replaced and removed while bursts run. A packet opens, or its key
+// is gone; it has no other status.
 func TestRotationUnderLoad(t *testing.T) {
 	rotations := testrun.Rounds(24, 40, 80)
 	g := newGroup(t, "a", GroupConfig{}, Zone, User)

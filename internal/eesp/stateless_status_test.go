@@ -9,8 +9,8 @@ import (
 	"libeesp/internal/status"
 )
 
-// Every outcome that a packet of a burst may have from Go, in one burst each,
-// between good packets that must not notice.
+// Every status that a packet may have in the Go API, in one burst each, among good packets,
+// which must not be affected.
 func TestSealStatuses(t *testing.T) {
 	text := stream("payload", 40)
 	g := newGroup(t, "a", GroupConfig{}, Zone)
@@ -277,9 +277,9 @@ func TestLongestPacket(t *testing.T) {
 	wantOpen(t, newReceiver(t, ReceiverConfig{}, g), whole(sealed(t, s, plain(text))), text)
 }
 
-// Packets that are clear to their end leave the engine no pointer beyond the
-// end of a destination, which the collector would take for one into whatever
-// lies there: it would end the process ("marked free object").
+// For packets that are in clear to their end, no pointer may point behind the end of a
+// destination. The collector would take it for one into the next object, and could end the
+// process ("marked free object").
 func TestAllInClear(t *testing.T) {
 	text := stream("payload", 48)
 	g := newGroup(t, "a", GroupConfig{}, Zone)

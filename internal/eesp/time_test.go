@@ -12,7 +12,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// trusted has receivers by time made in tests, whatever the machine's clock is.
+// byTime is a configuration with protection by time that works with any clock of the machine.
 func byTime(c ReceiverConfig) ReceiverConfig {
 	c.Replay, c.ClockTrusted = ReplayTime, c.MarkPath == ""
 	if c.Heir != nil {
@@ -200,8 +200,8 @@ func TestTimeRefused(t *testing.T) {
 	must(NewReceiver(ReceiverConfig{Replay: ReplayTime}, timedGroup)).Close()
 }
 
-// A replayer that has everything, across restarts, with and without a mark:
-// nothing opens again, and new packets do.
+// After restarts with and without a mark, none of the old packets opens again, and new ones
+// open.
 func TestTimeRestart(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{Time: true}, Zone)
 	s := timeSender(t, g, SenderConfig{ID: freshID(), EngineBits: 4, Engine: 9, Options: true})
@@ -235,8 +235,8 @@ func TestTimeRestart(t *testing.T) {
 	}
 }
 
-// Threads share a receiver, and senders do a counter: each packet is opened once,
-// and none is lost.
+// Threads share a receiver, and senders share a counter. Each packet opens once, and none is
+// lost.
 func TestTimeThreads(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{Time: true}, Zone)
 	r := must(NewReceiver(byTime(ReceiverConfig{MaxRate: 200_000}), g))

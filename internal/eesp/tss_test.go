@@ -27,12 +27,12 @@ var (
 	tssClient6, tssServer6 = netip.MustParseAddr("2001:db8::7"), netip.MustParseAddr("2001:db8::1")
 )
 
-// tssLead are the octets in front of a header.
+// tssLead is the prefix of a packet.
 func tssLead(src, dst netip.Addr) []byte {
 	return slices.Concat(src.AsSlice(), dst.AsSlice(), []byte{0xE0, 0xE1, 0xE2, 0xE3})
 }
 
-// tssFlip is the lead of what comes back.
+// tssFlip is the prefix of packets in the other direction.
 func tssFlip(lead []byte) []byte {
 	n := (len(lead) - 4) / 2
 	return slices.Concat(lead[n:2*n], lead[:n], lead[2*n:])
@@ -424,8 +424,8 @@ func TestTSSNoDirectionBit(t *testing.T) {
 	}
 }
 
-// After too many packets that were not authentic, a domain drops all until it is
-// told otherwise; another domain of the same receiver goes on.
+// After too many packets that were not authentic, a domain drops all packets until its latch
+// is reset. Another domain of the same receiver goes on.
 func TestTSSLatch(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		const limit = 5
@@ -1255,8 +1255,8 @@ func TestTSSNoAllocation(t *testing.T) {
 	}
 }
 
-// FuzzTSSOpen opens any octets behind any lead: nothing but what was sealed is
-// ever opened, and nothing outside is touched.
+// FuzzTSSOpen opens any octets behind any prefix. Only sealed packets open, and nothing
+// outside is touched.
 func FuzzTSSOpen(f *testing.F) {
 	w := newTSSWorld(f, 9)
 	genuine := map[string]bool{}
@@ -1357,8 +1357,8 @@ func BenchmarkTSS(b *testing.B) {
 	}
 }
 
-// Plans that cover no packet keep nothing of what they looked at: the runtime ends
-// a process that leaves memory pinned.
+// Plans that cover no packet keep no memory pinned: the runtime ends a process that leaves
+// memory pinned.
 func TestPlanOfNothing(t *testing.T) {
 	g, err := NewGroup(GroupConfig{Profile: ProfileTSS, AEAD: AES256GCM, CryptOffset: 64})
 	if err != nil {

@@ -324,8 +324,8 @@ func tssChain(ipv6 bool, headroom int, segs ...[]byte) []profile.Desc {
 	return d
 }
 
-// receiver is who opens a vector's packet: a group, or a client with the key of
-// the packet's context; nil, if there is no key to be had.
+// receiver returns the receiver for a vector's packet: of a group, or of a client with the
+// key of the packet's context; nil if there can be no key.
 func (v *tssVector) receiver(t *testing.T) *Receiver {
 	g := v.group(t)
 	if b := v.Packet; len(b) >= 16 {

@@ -423,7 +423,7 @@ func TestUDPRoom(t *testing.T) {
 	}
 }
 
-// Packets against pages that cannot be touched, on either side.
+// Packets next to pages without access, on either side.
 func TestUDPGuarded(t *testing.T) {
 	room := guarded(t, 8192)
 	rounds := testrun.Rounds(5, 15, 40)
@@ -965,8 +965,8 @@ func TestUDPOverlap(t *testing.T) {
 	}
 }
 
-// Buffers that end where a part of no octets would begin: the engine has no
-// pointer to there, which the collector would take for one into what follows.
+// Buffers that end where an empty part would begin: no pointer may point there, since the
+// collector would take it for one into the next object.
 func TestUDPOfNothing(t *testing.T) {
 	for _, f := range udpFormats {
 		if !f.carries {
@@ -1047,8 +1047,8 @@ func TestUDPAllocatesNothing(t *testing.T) {
 	}
 }
 
-// FuzzOpenUDP opens any octets as a datagram: nothing outside is touched, and
-// what opens was sealed.
+// FuzzOpenUDP opens any octets as a datagram. Nothing outside is touched, and only sealed
+// packets open.
 func FuzzOpenUDP(f *testing.F) {
 	type pair struct {
 		u UDP

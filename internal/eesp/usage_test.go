@@ -113,8 +113,8 @@ func must0(t *testing.T, err error) {
 	}
 }
 
-// TestUsageRetried: each key that is tried was derived, and the one that opened
-// has the packet.
+// TestUsageRetried: each key that is tried counts as derived, and the packet counts for the
+// key that opened it.
 func TestUsageRetried(t *testing.T) {
 	g := newGroup(t, "retried", GroupConfig{}, Zone)
 	s := newSender(t, g, SenderConfig{})
