@@ -27,8 +27,8 @@ no:
 
 // Four rounds with the words in m and their constants. X1 has the state's A, B, E and F, X2 the others.
 #define ROUNDS(m, i) \
-	MOVO         m, X0; \
-	PADDD        (16*i)(DX), X0; \
+	MOVOU        (16*i)(DX), X0; \
+	PADDD        m, X0; \
 	SHA256RNDS2  X0, X1, X2; \
 	PSHUFD       $0x0e, X0, X0; \
 	SHA256RNDS2  X0, X2, X1
