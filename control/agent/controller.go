@@ -439,9 +439,7 @@ func (c *Controller) sendAck(l *level, r *ring, code record.Code, reason string)
 	if c.send == nil {
 		return
 	}
-	var m record.ID
-	m = l.member.ID
-	k := &record.Ack{Ring: r.rec.ID, Level: r.rec.Level, Term: r.rec.Term, Step: r.rec.Step, Entry: r.entry, HeadTerm: l.head.Term, HeadSerial: l.head.Serial, Head: l.head.Hash, Session: c.session, Member: m, Code: code}
+	k := &record.Ack{Ring: r.rec.ID, Level: r.rec.Level, Term: r.rec.Term, Step: r.rec.Step, Entry: r.entry, HeadTerm: l.head.Term, HeadSerial: l.head.Serial, Head: l.head.Hash, Session: c.session, Member: l.member.ID, Code: code}
 	if len(reason) > 200 {
 		reason = reason[:200]
 	}

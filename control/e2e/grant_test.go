@@ -88,12 +88,11 @@ func (x *granter) attach(group string) {
 
 // end is a client with a pair, and the program's sender to it.
 type end struct {
-	grant    *record.ClientGrant
-	id       uint64 // up
-	s, to    *eesp.Sender
-	r        *eesp.Receiver
-	program  *granter
-	unopened int
+	grant   *record.ClientGrant
+	id      uint64 // up
+	s, to   *eesp.Sender
+	r       *eesp.Receiver
+	program *granter
 }
 
 func (c *cluster) ask(x *granter, cl client.Config, group string, renew uint64) (*record.ClientGrant, error) {

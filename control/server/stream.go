@@ -3,13 +3,11 @@ package server
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -823,10 +821,3 @@ func (l *Level) signedSince(serial uint64) bool {
 	}
 	return true
 }
-
-// byName orders list entries by name.
-func byName[T any](name func(T) string) func(a, b T) int {
-	return func(a, b T) int { return strings.Compare(name(a), name(b)) }
-}
-
-func short(id record.ID) string { return hex.EncodeToString(id[:4]) }

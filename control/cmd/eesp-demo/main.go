@@ -36,7 +36,7 @@ func run() error {
 	start := flag.String("start", "", "a file: nothing is sent before it is there")
 	flag.Parse()
 	if *listen == "" || flag.NArg() > 0 || *pps < 1 {
-		return errors.New("usage: eesp-demo --listen ADDR:PORT --peers ADDR:PORT,...")
+		return errors.New("usage: eesp-demo --listen ADDR:PORT --peers ADDR:PORT[,ADDR:PORT]")
 	}
 	la, err := net.ResolveUDPAddr("udp", *listen)
 	if err != nil {
