@@ -14,6 +14,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"libeesp/internal/testrun"
 )
 
 var update = flag.Bool("update", false, "write testdata/vectors.json anew")
@@ -277,7 +279,7 @@ func TestVectors(t *testing.T) {
 func TestVectorsPython(t *testing.T) {
 	const python = "/usr/bin/python3"
 	if err := exec.Command(python, "-c", "import cryptography").Run(); err != nil {
-		t.Skip("python3-cryptography is not installed")
+		testrun.Skip(t, "python3-cryptography is not installed")
 	}
 	out, err := exec.Command(python, "testdata/reader.py", vectorFile).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "chain: 6 entries") {

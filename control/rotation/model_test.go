@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"libeesp/internal/testrun"
 )
 
 // build makes spin's checker of the model for n members.
@@ -16,7 +18,7 @@ func build(t *testing.T, n string) string {
 	t.Helper()
 	for _, tool := range []string{"spin", "gcc"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
+			testrun.Skip(t, "no "+tool+" (Debian package)")
 		}
 	}
 	model, err := filepath.Abs("model/rotation.pml")

@@ -324,7 +324,7 @@ static void environment_setuid(void)
 	char octets[65536];
 	ssize_t n;
 	if (geteuid() != 0) {
-		printf("     environment_setuid: not tested, only root can make such a program here\n");
+		printf("     environment_setuid: not tested, only root can make such a program\n");
 		return;
 	}
 	int from = open("/proc/self/exe", O_RDONLY), to = open("other-user", O_RDWR | O_CREAT | O_TRUNC, 0755);

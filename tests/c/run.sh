@@ -32,6 +32,8 @@ run() {
 		exit 1
 	fi
 	cat "$log"
+	# For make test to say at its end.
+	sed -n "s/^     \([a-z_]*\): not tested, \(.*\)/\2: $name, \1/p" "$log" >>"${EESP_SKIPPED:-/dev/null}"
 	passed=$((passed + $(grep -c '^ok ' "$log" || true))) # some print none
 }
 
@@ -108,7 +110,9 @@ if [ -z "${EESP_RUNNER:-}" ]; then
 fi
 
 # With what is installed for Valgrind, a program has no errors but its own. Its CPU has few backends: the best of them.
-if [ -z "${EESP_RUNNER:-}" ] && command -v valgrind >/dev/null; then
+if [ "${EESP_RUNNER:-}" ]; then
+	echo "     memcheck: not under an emulator"
+elif command -v valgrind >/dev/null; then
 	"$cc" -std=c11 -O1 -g "${warn[@]}" "${cflags[@]}" -o "$work/minimal" "$here/../../examples/c/minimal.c" "${link[@]}"
 	if ! env -u EESP_BACKEND timeout 170 valgrind -q --suppressions="$stage/share/doc/eesp/eesp.supp" --error-exitcode=9 --leak-check=full \
 		--errors-for-leak-kinds=definite,possible "$work/minimal" >"$work/memcheck.log" 2>&1; then
@@ -119,6 +123,7 @@ if [ -z "${EESP_RUNNER:-}" ] && command -v valgrind >/dev/null; then
 	good "minimal.c under memcheck"
 else
 	echo "     memcheck: not tested, valgrind is not installed"
+	echo "valgrind is not installed: minimal.c under memcheck" >>"${EESP_SKIPPED:-/dev/null}"
 fi
 
 # Loaded while one CPU is allowed; then with one CPU, or with all of them.

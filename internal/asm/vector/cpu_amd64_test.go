@@ -8,18 +8,20 @@ import (
 	"testing"
 
 	"golang.org/x/sys/cpu"
+
+	"libeesp/internal/testrun"
 )
 
 // Vendor, model and features are those that the kernel and x/sys/cpu find.
 func TestCPU(t *testing.T) {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
-		t.Skip(err)
+		testrun.Skip(t, err.Error())
 	}
 	said := func(what string) string {
 		m := regexp.MustCompile(`(?m)^` + what + `\s*: (.*)$`).FindStringSubmatch(string(text))
 		if m == nil {
-			t.Skipf("the kernel does not tell %s", what)
+			testrun.Skip(t, "the kernel does not tell "+what)
 		}
 		return m[1]
 	}
