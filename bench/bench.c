@@ -117,7 +117,8 @@ static double round_ns(const struct peer *p, const struct config *config, void *
 	unsigned threads = config->threads;
 	if (p->remote)
 		return go_round(passes);
-	struct crew c = { .peer = p, .states = states, .threads = threads, .passes = passes, .renewed = renewed(config) };
+	struct crew c = { .peer = p, .states = states, .threads = threads, .passes = passes,
+			  .renewed = renewed(config) };
 	pthread_t thread[MAX_THREADS];
 	struct member m[MAX_THREADS];
 	for (unsigned i = 1; i < threads; i++) {
@@ -162,8 +163,8 @@ static void check(const struct peer *p, struct set *s, void *state)
 	bool sealed_packets = s->c.work == PACKET_SEAL || s->c.work == PROXY;
 	size_t bad = sealed_packets ? eesp_packets_check(state, s) : set_check(s);
 	if (bad)
-		die("%s %s: %s, size %zu, burst %zu: %zu %s wrong", p->name, p->backend, work_name(s->c.work), s->c.size, s->c.burst,
-		    bad, sealed_packets ? "packets are" : "octets are");
+		die("%s %s: %s, size %zu, burst %zu: %zu %s wrong", p->name, p->backend, work_name(s->c.work),
+		    s->c.size, s->c.burst, bad, sealed_packets ? "packets are" : "octets are");
 }
 
 static int by_double(const void *a, const void *b)
@@ -179,7 +180,8 @@ static bool special(const struct config *c)
 }
 static bool all_backends;
 
-static void measure(struct report *r, const struct peer *peers, size_t npeers, struct config c, unsigned rounds, double target_ns)
+static void measure(struct report *r, const struct peer *peers, size_t npeers, struct config c, unsigned rounds,
+		    double target_ns)
 {
 	struct set *sets[MAX_THREADS];
 	void *states[MAX_PEERS][MAX_THREADS];
@@ -199,10 +201,12 @@ static void measure(struct report *r, const struct peer *peers, size_t npeers, s
 		for (unsigned t = 0; t < (p->remote ? 1 : c.threads); t++)
 			check(p, sets[t], states[i][t]);
 		double once = round_ns(p, &c, states[i], 1);
-		double many = (renewed(&c) ? target_ns / 4 : target_ns) / once; /* sealing takes longer than what is measured */
+		/* sealing takes longer than what is measured */
+		double many = (renewed(&c) ? target_ns / 4 : target_ns) / once;
 		passes[i] = many < 1 ? 1 : many > 1e6 ? 1000000 : (unsigned)many;
 		results[i] = &r->results[r->count++];
-		*results[i] = (struct result){ .c = c, .peer = p, .rounds = rounds, .octets = (double)sets[0]->octets / (double)sets[0]->n };
+		*results[i] = (struct result){ .c = c, .peer = p, .rounds = rounds,
+					       .octets = (double)sets[0]->octets / (double)sets[0]->n };
 		if (c.work == DERIVE) {
 			results[i]->c.size = sets[0]->key_len;
 			results[i]->octets = (double)sets[0]->key_len;
@@ -256,8 +260,9 @@ static void add(struct plan *p, struct config c)
 	p->c[p->n++] = c;
 }
 
-static void cross(struct plan *p, const enum work *works, size_t nworks, unsigned aeads, const size_t *sizes, size_t nsizes,
-		  const size_t *bursts, size_t nbursts, enum contexts contexts_from, enum contexts contexts_to, unsigned threads)
+static void cross(struct plan *p, const enum work *works, size_t nworks, unsigned aeads, const size_t *sizes,
+		  size_t nsizes, const size_t *bursts, size_t nbursts, enum contexts contexts_from,
+		  enum contexts contexts_to, unsigned threads)
 {
 	for (size_t w = 0; w < nworks; w++)
 		for (unsigned a = 0; a < aeads; a++)
@@ -293,7 +298,8 @@ static void cross_packets(struct plan *p, const enum work *works, size_t nworks,
 						struct config c;
 						memset(&c, 0, sizeof c);
 						c.work = works[w];
-						c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
+						c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM
+										     : EESP_AEAD_AES_128_GCM;
 						c.size = sizes[s];
 						c.burst = bursts[b];
 						c.threads = threads;
@@ -307,15 +313,18 @@ static void cross_packets(struct plan *p, const enum work *works, size_t nworks,
 }
 
 /* By number of flows: with windows, with times, and without. */
-static void cross_flows(struct plan *p, const size_t *flows, size_t nflows, size_t burst, unsigned threads, unsigned profiles)
+static void cross_flows(struct plan *p, const size_t *flows, size_t nflows, size_t burst, unsigned threads,
+			unsigned profiles)
 {
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
 		for (size_t f = 0; f < nflows; f++)
 			for (int how = 0; how < 4; how++) { /* bare, and careful with each enum replay */
 				struct config c;
-				if (!(profiles >> profile & 1) || (profile && (flows[f] > 32768 || how > 1))) /* their flows are senders */
+				/* their flows are senders */
+				if (!(profiles >> profile & 1) || (profile && (flows[f] > 32768 || how > 1)))
 					continue;
-				if (threads > 1 && how == 1) /* a thread that is stopped lags by more than a window, for all have one sender's counter */
+				/* one counter for all: a thread that is stopped lags by more than a window */
+				if (threads > 1 && how == 1)
 					continue;
 				memset(&c, 0, sizeof c);
 				c.work = PACKET_OPEN;
@@ -341,44 +350,58 @@ static struct plan make_plan(enum mode mode, const char *only)
 	unsigned two = cpu_count() < 2 ? 1 : 2;
 	switch (mode) {
 	case QUICK:
-		cross(&p, LIST(enum work, DERIVE, REKEY_SEAL, CACHED_SEAL), 2, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32),
-		      DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, DERIVE, REKEY_SEAL, CACHED_SEAL), 2, LIST(size_t, HEADLINE_SIZES),
+		      LIST(size_t, 32), DISTINCT, DISTINCT, 1);
 		cross(&p, LIST(enum work, REKEY_OPEN, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, HEADLINE_SIZES),
 		      LIST(size_t, 32), DISTINCT, DISTINCT, 1);
-		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, 64), LIST(size_t, 1, 32),
-		      DISTINCT, DISTINCT, 1);
-		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN, CACHED_SEAL), 2, LIST(size_t, 64), LIST(size_t, 1, 32), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, 64),
+		      LIST(size_t, 1, 32), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN, CACHED_SEAL), 2, LIST(size_t, 64),
+		      LIST(size_t, 1, 32), DISTINCT, DISTINCT, 1);
 		cross(&p, LIST(enum work, REKEY_OPEN), 2, LIST(size_t, 1420), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64), LIST(size_t, 1, 32), 1);
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 1420), LIST(size_t, 32), 1);
 		break;
 	case NORMAL:
-		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
-		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT, DISTINCT, 1);
-		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, ZIPF, 1);
-		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, two);
-		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64, 256, 1420, IMIX), LIST(size_t, 1, 8, 32, 256), 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT,
+		      1);
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 1, 8, 32, 256),
+		      DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, ZIPF,
+		      1);
+		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT,
+		      DISTINCT, two);
+		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64, 256, 1420, IMIX),
+			      LIST(size_t, 1, 8, 32, 256), 1);
 		cross_packets(&p, LIST(enum work, PACKET_OPEN), LIST(size_t, 64), LIST(size_t, 32), two);
 		cross_flows(&p, LIST(size_t, NUMBERS_OF_FLOWS), 32, 1, 0xb); /* all but tss */
 		break;
 	case FULL:
-		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), 1);
-		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), two);
+		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, ALL_SIZES),
+			      LIST(size_t, 1, 8, 32, 256), 1);
+		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, HEADLINE_SIZES),
+			      LIST(size_t, 32), two);
 		cross_flows(&p, LIST(size_t, NUMBERS_OF_FLOWS), 32, 1, 0xf);
-		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT, ZIPF, 1);
-		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT, ZIPF, two);
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT,
+		      ZIPF, 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, ALL_SIZES), LIST(size_t, 1, 8, 32, 256), DISTINCT,
+		      ZIPF, two);
 		break;
 	case SMOKE:
-		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, 64, 1420, IMIX), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, ALL_WORKS), 2, LIST(size_t, 64, 1420, IMIX), LIST(size_t, 32), DISTINCT,
+		      DISTINCT, 1);
 		cross(&p, LIST(enum work, ALL_WORKS), 1, LIST(size_t, 64), LIST(size_t, 1, 8), EQUAL, ZIPF, two);
-		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64, 1420, IMIX), LIST(size_t, 32), 1);
+		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64, 1420, IMIX),
+			      LIST(size_t, 32), 1);
 		cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64), LIST(size_t, 1), two);
 		cross_flows(&p, LIST(size_t, 1, 100), 32, 1, 0xf);
 		cross_flows(&p, LIST(size_t, 100), 1, two, 1);
 		break;
 	case KERNELS:
-		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN, CACHED_SEAL), 2, LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
-		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN), 2, LIST(size_t, 64, 256, 1420), LIST(size_t, 1, 8), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN, CACHED_SEAL), 2, LIST(size_t, HEADLINE_SIZES),
+		      LIST(size_t, 32), DISTINCT, DISTINCT, 1);
+		cross(&p, LIST(enum work, REKEY_SEAL, REKEY_OPEN), 2, LIST(size_t, 64, 256, 1420), LIST(size_t, 1, 8),
+		      DISTINCT, DISTINCT, 1);
 		break;
 	case FLOWS:
 		cross_flows(&p, LIST(size_t, NUMBERS_OF_FLOWS), 32, 1, 1);
@@ -394,8 +417,9 @@ static void progress(size_t i, size_t n, const struct config *c, double began)
 	char size[32] = "imix";
 	if (c->size != IMIX)
 		snprintf(size, sizeof size, "%zu", c->size);
-	fprintf(stderr, "%s[%zu/%zu, %.0f s] %s %s %s, %s octets, burst %zu%s", isatty(2) ? "\r\033[K" : "", i + 1, n, (now_ns() - began) / 1e9,
-		work_name(c->work), profile_name(c->profile), config_name(c), size, c->burst, isatty(2) ? "" : "\n");
+	fprintf(stderr, "%s[%zu/%zu, %.0f s] %s %s %s, %s octets, burst %zu%s", isatty(2) ? "\r\033[K" : "", i + 1, n,
+		(now_ns() - began) / 1e9, work_name(c->work), profile_name(c->profile), config_name(c), size, c->burst,
+		isatty(2) ? "" : "\n");
 }
 
 /* ---- Comparing two builds of the library ---- */
@@ -406,7 +430,8 @@ static struct plan compare_plan(void)
 	struct plan p = { 0 };
 	cross(&p, LIST(enum work, DERIVE, REKEY_SEAL, REKEY_OPEN, CACHED_SEAL, PACKET_SEAL, PACKET_OPEN, PROXY), 2,
 	      LIST(size_t, HEADLINE_SIZES), LIST(size_t, 32), DISTINCT, DISTINCT, 1);
-	cross(&p, LIST(enum work, REKEY_SEAL, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, 64), LIST(size_t, 1), DISTINCT, DISTINCT, 1);
+	cross(&p, LIST(enum work, REKEY_SEAL, PACKET_SEAL, PACKET_OPEN), 1, LIST(size_t, 64), LIST(size_t, 1), DISTINCT,
+	      DISTINCT, 1);
 	cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 64), LIST(size_t, 1, 8, 32), 1);
 	cross_packets(&p, LIST(enum work, PACKET_SEAL, PACKET_OPEN), LIST(size_t, 1420), LIST(size_t, 32), 1);
 	cross_flows(&p, LIST(size_t, 32, 4096), 32, 1, 0xb);
@@ -505,7 +530,8 @@ struct rounds {
 };
 
 /* -1: all is measured; otherwise which process is gone. */
-static int compare_rounds(struct server v[2], const struct config *c, unsigned rounds, double target_ns, struct rounds *x)
+static int compare_rounds(struct server v[2], const struct config *c, unsigned rounds, double target_ns,
+			  struct rounds *x)
 {
 	double once = ask_ns(&v[0], 1) * 32, target = renewed(c) ? target_ns / 4 : target_ns;
 	if (once == 0)
@@ -569,8 +595,10 @@ static int compare(char **libdirs, const char *backend, const struct choice *wan
 		v[k] = (struct server){ .libdir = libdirs[k], .backend = backend };
 		start(&v[k]);
 	}
-	printf("| %-12s | %-9s | config  | flows | aead | octets | burst |  base ns |   new ns | new : base | quartiles     |\n"
-	       "|:-------------|:----------|:--------|------:|-----:|-------:|------:|---------:|---------:|-----------:|:--------------|\n",
+	printf("| %-12s | %-9s | config  | flows | aead | octets | burst |  base ns |   new ns | new : base "
+	       "| quartiles     |\n"
+	       "|:-------------|:----------|:--------|------:|-----:|-------:|------:|---------:|---------:"
+	       "|-----------:|:--------------|\n",
 	       "work", "profile");
 	for (unsigned i = 0; i < plan.n; i++) {
 		const struct config *c = &plan.c[i];
@@ -583,8 +611,9 @@ static int compare(char **libdirs, const char *backend, const struct choice *wan
 		size_text(c, size);
 		if (c->flows)
 			snprintf(flows, sizeof flows, "%zu", c->flows);
-		printf("| %-12s | %-9s | %-7s | %5s | %4s | %6s | %5zu |", work_name(c->work), packets ? profile_name(c->profile) : "",
-		       packets ? config_name(c) : "", flows, c->aead ? "256" : "128", c->work == DERIVE ? "" : size, c->burst);
+		printf("| %-12s | %-9s | %-7s | %5s | %4s | %6s | %5zu |", work_name(c->work),
+		       packets ? profile_name(c->profile) : "", packets ? config_name(c) : "", flows,
+		       c->aead ? "256" : "128", c->work == DERIVE ? "" : size, c->burst);
 		fflush(stdout);
 		for (int k = 0; k < 2 && gone < 0; k++) {
 			const char *answer = ask(&v[k], 'S', i);
@@ -603,8 +632,8 @@ static int compare(char **libdirs, const char *backend, const struct choice *wan
 			start(&v[gone]);
 			failed++;
 		} else if (there[0] && there[1]) {
-			printf(" %8.2f | %8.2f | %10.3f | %.3f - %.3f |\n", x.ns[0][rounds / 2], x.ns[1][rounds / 2], x.ratio[rounds / 2],
-			       x.ratio[rounds / 4], x.ratio[rounds * 3 / 4]);
+			printf(" %8.2f | %8.2f | %10.3f | %.3f - %.3f |\n", x.ns[0][rounds / 2], x.ns[1][rounds / 2],
+			       x.ratio[rounds / 2], x.ratio[rounds / 4], x.ratio[rounds * 3 / 4]);
 		} else {
 			printf(" %8s | %8s | %10s | %-13s |\n", "", "", "", "not in both");
 		}
@@ -619,10 +648,12 @@ static int compare(char **libdirs, const char *backend, const struct choice *wan
 
 static void usage(FILE *f)
 {
-	fputs("usage: bench [--quick | --full | --smoke | --flows | --kernels] [--out DIR] [--gopeer PROGRAM] [--backend NAME]\n"
+	fputs("usage: bench [--quick | --full | --smoke | --flows | --kernels] [--out DIR] [--gopeer PROGRAM] "
+	      "[--backend NAME]\n"
 	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
 	      "       bench --on-top [--backend NAME] [--profile NAME] [--work NAME] [--rounds N]\n"
-	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--profile NAME] [--work NAME] [--sizes LIST] [--rounds N]\n"
+	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--profile NAME] [--work NAME] "
+	      "[--sizes LIST] [--rounds N]\n"
 	      "  --quick    the headline, in less than a minute\n"
 	      "  --full     every combination\n"
 	      "  --smoke    a little of everything, too short to be meant as a measurement\n"
@@ -634,7 +665,8 @@ static void usage(FILE *f)
 	      "  --gopeer   the program that is Go's crypto/cipher\n"
 	      "  --peer     a library built elsewhere, as bench/plugin.sh makes it (make bench BENCH_PEERS=...)\n"
 	      "  --backend  only this one of the library's backends\n"
-	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, packet-open, proxy\n"
+	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, "
+	      "packet-open, proxy\n"
 	      "  --profile  on top, compare: only packets of this profile\n"
 	      "  --sizes    compare: only packets of these octets; a list such as 64,1420,imix\n"
 	      "  --rounds   rounds of each measurement, 3 to 101; on top: to 10000\n",
@@ -646,13 +678,16 @@ int main(int argc, char **argv)
 	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_KERNELS, OPT_ON_TOP, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
 	       OPT_PEER, OPT_WORK, OPT_PROFILE, OPT_SIZES, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
 	static const struct option options[] = {
-		{ "quick", 0, NULL, OPT_QUICK },       { "full", 0, NULL, OPT_FULL },	    { "smoke", 0, NULL, OPT_SMOKE },
-		{ "flows", 0, NULL, OPT_FLOWS },       { "kernels", 0, NULL, OPT_KERNELS }, { "on-top", 0, NULL, OPT_ON_TOP },
-		{ "profile", 1, NULL, OPT_PROFILE },   { "sizes", 1, NULL, OPT_SIZES },
-		{ "out", 1, NULL, OPT_OUT },	       { "gopeer", 1, NULL, OPT_GOPEER },   { "backend", 1, NULL, OPT_BACKEND },
-		{ "work", 1, NULL, OPT_WORK },	       { "peer", 1, NULL, OPT_PEER },
-		{ "rounds", 1, NULL, OPT_ROUNDS },     { "tails", 0, NULL, OPT_TAILS },	    { "compare", 0, NULL, OPT_COMPARE },
-		{ "serve", 0, NULL, OPT_SERVE },       { "help", 0, NULL, OPT_HELP },	    { NULL, 0, NULL, 0 },
+		{ "quick", 0, NULL, OPT_QUICK },     { "full", 0, NULL, OPT_FULL },
+		{ "smoke", 0, NULL, OPT_SMOKE },     { "flows", 0, NULL, OPT_FLOWS },
+		{ "kernels", 0, NULL, OPT_KERNELS }, { "on-top", 0, NULL, OPT_ON_TOP },
+		{ "profile", 1, NULL, OPT_PROFILE }, { "sizes", 1, NULL, OPT_SIZES },
+		{ "out", 1, NULL, OPT_OUT },	     { "gopeer", 1, NULL, OPT_GOPEER },
+		{ "backend", 1, NULL, OPT_BACKEND }, { "work", 1, NULL, OPT_WORK },
+		{ "peer", 1, NULL, OPT_PEER },	     { "rounds", 1, NULL, OPT_ROUNDS },
+		{ "tails", 0, NULL, OPT_TAILS },     { "compare", 0, NULL, OPT_COMPARE },
+		{ "serve", 0, NULL, OPT_SERVE },     { "help", 0, NULL, OPT_HELP },
+		{ NULL, 0, NULL, 0 },
 	};
 	enum mode mode = NORMAL;
 	const char *out = NULL, *gopeer = NULL, *backend = NULL, *only = NULL, *profile = NULL, *sizes = NULL;
@@ -790,7 +825,7 @@ int main(int argc, char **argv)
 		report_write(&r, out);
 		printf("\nwritten: %s/results.json, bench.txt, tables.md\n", out);
 	}
-	fprintf(stderr, "%zu measurements of %u rounds in %.0f s; all peers' results are the same, octet by octet\n", r.count, rounds,
-		(now_ns() - began) / 1e9);
+	fprintf(stderr, "%zu measurements of %u rounds in %.0f s; all peers' results are the same, octet by octet\n",
+		r.count, rounds, (now_ns() - began) / 1e9);
 	return 0;
 }

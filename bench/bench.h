@@ -18,7 +18,8 @@ enum contexts { DISTINCT, EQUAL, ZIPF, CONTEXTS };
 #define HUGE_PAGE (2u << 20) /* alignment of a huge page */
 #define FRONT 64 /* octets in front of each payload: AAD or header, up to the payload */
 #define BACK (TAG_LEN + 3) /* behind it: padding (eesp) and tag */
-#define RENEWED 64 /* packets of a renewed set: a pass is long beside reading the clock, and its packets are in the first-level cache */
+/* packets of a renewed set: a pass is long beside reading the clock, and its packets are in the first-level cache */
+#define RENEWED 64
 #define ZIPF_KEYS 64
 #define MAX_ROUNDS 101
 #define MAX_THREADS 64

@@ -51,9 +51,9 @@ static void measure(FILE *f, const struct peer *p, struct config c, struct confi
 	qsort(top, rounds, sizeof *top, by_double);
 	qsort(one, rounds, sizeof *one, by_double);
 	qsort(both, rounds, sizeof *both, by_double);
-	fprintf(f, "| %-9s | %-11s | %-7s | %6zu | %5zu | %-11s | %8.1f | %8.1f | %+7.1f | %+5.1f %+5.1f |\n", profile_name(c.profile),
-		work_name(c.work), config_name(&c), c.size, c.burst, work_name(under.work), one[rounds / 2], both[rounds / 2], top[rounds / 2],
-		top[rounds / 4], top[rounds * 3 / 4]);
+	fprintf(f, "| %-9s | %-11s | %-7s | %6zu | %5zu | %-11s | %8.1f | %8.1f | %+7.1f | %+5.1f %+5.1f |\n",
+		profile_name(c.profile), work_name(c.work), config_name(&c), c.size, c.burst, work_name(under.work),
+		one[rounds / 2], both[rounds / 2], top[rounds / 2], top[rounds / 4], top[rounds * 3 / 4]);
 	fflush(f);
 	if (x[1] != x[0])
 		p->close(x[1]);
@@ -68,20 +68,28 @@ void run_on_top(FILE *f, const struct peer *p, const char *only, const char *wor
 	static const struct {
 		size_t size, burst;
 	} shapes[] = { { 64, 32 }, { 1420, 32 }, { 64, 1 } };
-	fprintf(f, "| profile   | work        | config  | octets | burst | kernel      |       ns |  careful |  on top | quartiles   |\n"
-		   "|:----------|:------------|:--------|-------:|------:|:------------|---------:|---------:|--------:|:------------|\n");
+	fprintf(f, "| profile   | work        | config  | octets | burst | kernel      |       ns |  careful |  on top "
+		   "| quartiles   |\n"
+		   "|:----------|:------------|:--------|-------:|------:|:------------|---------:|---------:|"
+		   "--------:|:------------|\n");
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
 		for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
 			for (enum work work = PACKET_SEAL; work <= PACKET_OPEN; work++) {
-				struct config c = { .work = work, .size = shapes[k].size, .burst = shapes[k].burst, .threads = 1, .profile = profile,
+				struct config c = { .work = work, .size = shapes[k].size, .burst = shapes[k].burst,
+						    .threads = 1, .profile = profile,
 						    .careful = true }, kernel = c;
-				c.aead = kernel.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
-				if (work == PACKET_SEAL && profile) /* a sender of these has one key, or one for many packets */
+				c.aead = kernel.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM
+										   : EESP_AEAD_AES_128_GCM;
+				/* a sender of these has one key, or one for many packets */
+				if (work == PACKET_SEAL && profile)
 					c.contexts = EQUAL;
 				kernel.profile = 0;
 				kernel.careful = false;
-				kernel.work = profile == EESP_PROFILE_EESP ? CACHED_SEAL : work == PACKET_SEAL ? REKEY_SEAL : REKEY_OPEN;
-				if ((!work_only || !strcmp(work_only, work_name(work))) && (!only || !strcmp(only, profile_name(profile))))
+				kernel.work = profile == EESP_PROFILE_EESP ? CACHED_SEAL
+					      : work == PACKET_SEAL        ? REKEY_SEAL
+									   : REKEY_OPEN;
+				if ((!work_only || !strcmp(work_only, work_name(work))) &&
+				    (!only || !strcmp(only, profile_name(profile))))
 					measure(f, p, c, kernel, rounds);
 			}
 }

@@ -14,7 +14,8 @@
 #define TIMED_ID (1u << 30) /* where counters are times: the others' are up to a second ahead of the clock */
 #define SENDERS 32
 #define WINDOW 1024
-#define MAX_RATE 10000000 /* packets a second that a table of times has room for: more than are sealed and opened here */
+/* packets a second that a table of times has room for: more than are sealed and opened here */
+#define MAX_RATE 10000000
 #define TSS_REKEY_MASK 0xff00 /* a new key every 256 packets */
 
 /*
@@ -157,8 +158,8 @@ static struct flows *flows_get(const struct set *s)
 	struct flows *f;
 	pthread_mutex_lock(&lock);
 	for (f = all_flows; f; f = f->next)
-		if (f->c.profile == c->profile && f->c.aead == c->aead && f->c.careful == c->careful && f->c.replay == c->replay && f->c.flows == c->flows &&
-		    (c->flows || f->nsenders == s->nkeys))
+		if (f->c.profile == c->profile && f->c.aead == c->aead && f->c.careful == c->careful &&
+		    f->c.replay == c->replay && f->c.flows == c->flows && (c->flows || f->nsenders == s->nkeys))
 			break;
 	if (!f) {
 		f = must_alloc(64, sizeof *f);
@@ -169,7 +170,8 @@ static struct flows *flows_get(const struct set *s)
 		f->nsenders = by_address(c) ? 1 : c->flows ? c->flows : s->nkeys;
 		f->senders = must_alloc(64, f->nsenders * sizeof *f->senders);
 		for (size_t k = 0; k < f->nsenders; k++)
-			f->senders[k] = sender_new(f->group, c, (c->replay == TIMES ? TIMED_ID : FIRST_ID) + k, by_address(c));
+			f->senders[k] = sender_new(f->group, c, (c->replay == TIMES ? TIMED_ID : FIRST_ID) + k,
+						   by_address(c));
 		f->header = eesp_sender_header_len(f->senders[0]);
 		f->next = all_flows;
 		all_flows = f;
@@ -425,7 +427,8 @@ static bool opens_by_reference(struct packets *k, size_t i, uint8_t *plain)
 /* Of other profiles: with the library's portable backend, which shares no kernel with the others. */
 static bool opens_by_generic(struct packets *k, size_t i, uint8_t *plain)
 {
-	eesp_pkt q = { .data = k->pkts[i].out, .len = k->pkts[i].out_len, .headroom = k->prefix, .dst = plain, .dst_size = (uint32_t)k->s->stride };
+	eesp_pkt q = { .data = k->pkts[i].out, .len = k->pkts[i].out_len, .headroom = k->prefix, .dst = plain,
+		       .dst_size = (uint32_t)k->s->stride };
 	return eesp_open_burst(k->checker, &q, 1) == 1 && q.out == plain && q.out_len == k->s->len[i];
 }
 

@@ -38,10 +38,11 @@ static void crypt_one(struct state *st, const EVP_AEAD_CTX *c, size_t i)
 	int ok;
 	if (s->c.work == REKEY_OPEN) {
 		const uint8_t *src = slot(s, s->sealed, i);
-		ok = EVP_AEAD_CTX_open_gather(c, dst, s->nonce + 12 * i, 12, src, len, src + len, TAG_LEN, aad(s, i), AAD_LEN);
+		ok = EVP_AEAD_CTX_open_gather(c, dst, s->nonce + 12 * i, 12, src, len, src + len, TAG_LEN, aad(s, i),
+					      AAD_LEN);
 	} else {
-		ok = EVP_AEAD_CTX_seal_scatter(c, dst, dst + len, &tag_len, TAG_LEN, s->nonce + 12 * i, 12, slot(s, s->plain, i), len, NULL, 0,
-					       aad(s, i), AAD_LEN);
+		ok = EVP_AEAD_CTX_seal_scatter(c, dst, dst + len, &tag_len, TAG_LEN, s->nonce + 12 * i, 12,
+					       slot(s, s->plain, i), len, NULL, 0, aad(s, i), AAD_LEN);
 	}
 	if (!ok)
 		die("EVP_AEAD: a packet failed");
@@ -65,7 +66,8 @@ static void pass(void *state)
 				continue;
 			}
 			uint32_t u = s->which[i];
-			/* One place for all keys stays in the nearest cache; init needs no clean-up between, see aead.h. */
+			/* One place for all keys stays in the nearest cache; init needs no clean-up between, see
+			 * aead.h. */
 			EVP_AEAD_CTX *c = &st->ctx[s->c.contexts == DISTINCT ? 0 : u];
 			if (s->fresh[b + u] == i)
 				key_in(st, c, st->keys + u * s->key_len);
@@ -128,8 +130,10 @@ size_t boringssl_peers(struct peer *out, size_t room)
 		.backend = "evp_aead",
 		.how = {
 			[DERIVE] = "EVP_EncryptUpdate of AES-256-ECB over the burst",
-			[REKEY_SEAL] = "EVP_EncryptUpdate of AES-256-ECB over the burst; EVP_AEAD_CTX_init, EVP_AEAD_CTX_seal_scatter",
-			[REKEY_OPEN] = "EVP_EncryptUpdate of AES-256-ECB over the burst; EVP_AEAD_CTX_init, EVP_AEAD_CTX_open_gather",
+			[REKEY_SEAL] =
+			"EVP_EncryptUpdate of AES-256-ECB over the burst; EVP_AEAD_CTX_init, EVP_AEAD_CTX_seal_scatter",
+			[REKEY_OPEN] =
+			"EVP_EncryptUpdate of AES-256-ECB over the burst; EVP_AEAD_CTX_init, EVP_AEAD_CTX_open_gather",
 			[CACHED_SEAL] = "a context kept for each key: EVP_AEAD_CTX_seal_scatter",
 		},
 		.open = boringssl_open,

@@ -43,7 +43,8 @@ static void pass(void *state)
 		}
 	}
 	if (good != s->n)
-		die("libeesp: %s: only %zu of %zu packets are good: %s", work_name(s->c.work), good, s->n, eesp_last_error());
+		die("libeesp: %s: only %zu of %zu packets are good: %s", work_name(s->c.work), good, s->n,
+		    eesp_last_error());
 }
 
 static void jobs_new(struct state *st)
@@ -119,13 +120,14 @@ size_t eesp_peers(struct peer *out, size_t room, const char *only)
 				[REKEY_SEAL] = "eesp_kdf_seal",
 				[REKEY_OPEN] = "eesp_kdf_open",
 				[CACHED_SEAL] = "eesp_keyset_seal",
-				[PACKET_SEAL] = "eesp_seal_burst, to another buffer; stateless: V = 1 (one more KDF block than "
-						"rekey-seal), equal contexts V = 0; careful: with options",
-				[PACKET_OPEN] = "eesp_open_burst, to another buffer; stateless: V = 0, a sender for each context (by "
-						"flows: V = 1, an address each); careful: options, windows, own IDs, two groups; "
-						"time: times in place of windows; no-replay: neither",
-				[PROXY] = "eesp_proxy_burst, to another buffer; in V = 0, out V = 1, equal contexts V = 0; careful: as "
-					  "packet-open and packet-seal",
+				[PACKET_SEAL] = "eesp_seal_burst, to another buffer; stateless: V = 1 (one more KDF "
+						"block than rekey-seal), equal contexts V = 0; careful: with options",
+				[PACKET_OPEN] = "eesp_open_burst, to another buffer; stateless: V = 0, a sender for "
+						"each context (by flows: V = 1, an address each); careful: options, "
+						"windows, own IDs, two groups; time: times in place of windows; "
+						"no-replay: neither",
+				[PROXY] = "eesp_proxy_burst, to another buffer; in V = 0, out V = 1, equal contexts "
+					  "V = 0; careful: as packet-open and packet-seal",
 			},
 			.open = eesp_open_state,
 			.pass = pass,

@@ -114,8 +114,10 @@ size_t go_peers(struct peer *out, size_t room, const char *program)
 		.backend = "crypto/cipher",
 		.how = {
 			[DERIVE] = "crypto/aes Block.Encrypt",
-			[REKEY_SEAL] = "crypto/aes Block.Encrypt; aes.NewCipher, cipher.NewGCM, Seal into a buffer kept; GOGC=400",
-			[REKEY_OPEN] = "crypto/aes Block.Encrypt; aes.NewCipher, cipher.NewGCM, Open into a buffer kept; GOGC=400",
+			[REKEY_SEAL] =
+			"crypto/aes Block.Encrypt; aes.NewCipher, cipher.NewGCM, Seal into a buffer kept; GOGC=400",
+			[REKEY_OPEN] =
+			"crypto/aes Block.Encrypt; aes.NewCipher, cipher.NewGCM, Open into a buffer kept; GOGC=400",
 			[CACHED_SEAL] = "cipher.AEAD kept for each key: Seal into a buffer kept",
 		},
 		.remote = true,

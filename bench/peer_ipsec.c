@@ -66,8 +66,8 @@ static void crypt_one(struct state *st, const struct gcm_key_data *key, size_t i
 		if ((want[0] ^ tag[0]) | (want[1] ^ tag[1]))
 			die("libipsec-mb: wrong tag");
 	} else {
-		st->seal(key, &st->ctx, dst, slot(s, s->plain, i), len, s->nonce + 12 * i, aad(s, i), AAD_LEN, dst + len,
-			 TAG_LEN);
+		st->seal(key, &st->ctx, dst, slot(s, s->plain, i), len, s->nonce + 12 * i, aad(s, i), AAD_LEN,
+			 dst + len, TAG_LEN);
 	}
 }
 
@@ -167,8 +167,10 @@ size_t ipsec_peers(struct peer *out, size_t room)
 			.backend = arch_names[arch],
 			.how = {
 				[DERIVE] = "one ECB job over the burst: IMB_GET_NEXT_BURST, IMB_SUBMIT_BURST_NOCHECK",
-				[REKEY_SEAL] = "one ECB job over the burst (IMB_SUBMIT_BURST_NOCHECK); IMB_AESx_GCM_PRE, IMB_AESx_GCM_ENC",
-				[REKEY_OPEN] = "one ECB job over the burst (IMB_SUBMIT_BURST_NOCHECK); IMB_AESx_GCM_PRE, IMB_AESx_GCM_DEC, "
+				[REKEY_SEAL] = "one ECB job over the burst (IMB_SUBMIT_BURST_NOCHECK); "
+					       "IMB_AESx_GCM_PRE, IMB_AESx_GCM_ENC",
+				[REKEY_OPEN] = "one ECB job over the burst (IMB_SUBMIT_BURST_NOCHECK); "
+					       "IMB_AESx_GCM_PRE, IMB_AESx_GCM_DEC, "
 					       "tags compared",
 				[CACHED_SEAL] = "IMB_AESx_GCM_ENC, keys prepared with IMB_AESx_GCM_PRE",
 			},

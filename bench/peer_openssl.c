@@ -92,7 +92,8 @@ static void *openssl_open(const struct peer *p, struct set *s)
 	for (size_t k = 0; k < st->nctx; k++) {
 		const uint8_t *key = s->c.work == CACHED_SEAL ? s->keys + k * s->key_len : NULL;
 		st->ctx[k] = EVP_CIPHER_CTX_new();
-		if (!st->ctx[k] || EVP_CipherInit_ex2(st->ctx[k], st->gcm, key, NULL, s->c.work != REKEY_OPEN, NULL) != 1)
+		if (!st->ctx[k] ||
+		    EVP_CipherInit_ex2(st->ctx[k], st->gcm, key, NULL, s->c.work != REKEY_OPEN, NULL) != 1)
 			die("OpenSSL: no AES-GCM");
 	}
 	return st;
@@ -126,9 +127,11 @@ size_t openssl_peers(struct peer *out, size_t room)
 		.backend = "evp",
 		.how = {
 			[DERIVE] = "EVP_EncryptUpdate of AES-256-ECB over the burst, fetched cipher",
-			[REKEY_SEAL] = "EVP_EncryptUpdate of AES-256-ECB over the burst; one context: EVP_EncryptInit_ex2(key, IV), "
+			[REKEY_SEAL] =
+			"EVP_EncryptUpdate of AES-256-ECB over the burst; one context: EVP_EncryptInit_ex2(key, IV), "
 				       "EVP_EncryptUpdate(AAD), EVP_EncryptUpdate, EVP_EncryptFinal_ex, GET_TAG",
-			[REKEY_OPEN] = "EVP_EncryptUpdate of AES-256-ECB over the burst; one context: EVP_DecryptInit_ex2(key, IV), "
+			[REKEY_OPEN] =
+			"EVP_EncryptUpdate of AES-256-ECB over the burst; one context: EVP_DecryptInit_ex2(key, IV), "
 				       "EVP_DecryptUpdate(AAD), EVP_DecryptUpdate, SET_TAG, EVP_DecryptFinal_ex",
 			[CACHED_SEAL] = "a context kept for each key: EVP_EncryptInit_ex2(IV), EVP_EncryptUpdate(AAD), "
 					"EVP_EncryptUpdate, EVP_EncryptFinal_ex, GET_TAG",

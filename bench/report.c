@@ -36,10 +36,10 @@ static size_t value_of(const struct config *c, enum dimension d)
 
 static bool same_but(const struct config *a, const struct config *b, enum dimension d)
 {
-	return a->work == b->work && a->aead == b->aead && a->profile == b->profile && a->careful == b->careful && a->replay == b->replay &&
-	       (d == BY_SIZE || a->size == b->size) && (d == BY_FLOWS || a->flows == b->flows) &&
-	       (d == BY_BURST || a->burst == b->burst) && (d == BY_CONTEXTS || a->contexts == b->contexts) &&
-	       (d == BY_THREADS || a->threads == b->threads);
+	return a->work == b->work && a->aead == b->aead && a->profile == b->profile && a->careful == b->careful &&
+	       a->replay == b->replay && (d == BY_SIZE || a->size == b->size) &&
+	       (d == BY_FLOWS || a->flows == b->flows) && (d == BY_BURST || a->burst == b->burst) &&
+	       (d == BY_CONTEXTS || a->contexts == b->contexts) && (d == BY_THREADS || a->threads == b->threads);
 }
 
 static void value_label(char *out, size_t room, size_t v, enum dimension d)
@@ -88,8 +88,8 @@ static void cell(FILE *f, const char *format, double v)
 	fprintf(f, " %10s |", text);
 }
 
-static void ratio_row(const struct report *r, FILE *f, const struct config *like, enum dimension d, const size_t *values,
-		      size_t nvalues, const struct peer *over, const struct peer *under)
+static void ratio_row(const struct report *r, FILE *f, const struct config *like, enum dimension d,
+		      const size_t *values, size_t nvalues, const struct peer *over, const struct peer *under)
 {
 	char label[64];
 	snprintf(label, sizeof label, "%s %s : %s", over->name, over->backend, under->backend);
@@ -133,7 +133,8 @@ static void table(const struct report *r, FILE *f, const struct config *like, en
 		char label[32];
 		value_label(label, sizeof label, value_of(like, all[i]), all[i]);
 		if (all[i] != d && (all[i] != BY_FLOWS || like->flows))
-			fprintf(f, ", %s%s", label, all[i] == BY_SIZE && like->size != IMIX ? " octets" : all[i] == BY_CONTEXTS ? " contexts" : "");
+			fprintf(f, ", %s%s", label, all[i] == BY_SIZE && like->size != IMIX ? " octets" : all[i] ==
+				BY_CONTEXTS ? " contexts" : "");
 	}
 	fprintf(f, "; ns per %s\n\n| %-28s |", like->work == DERIVE ? "key" : "packet", "");
 	for (size_t v = 0; v < nvalues; v++) {
@@ -186,16 +187,18 @@ static void table(const struct report *r, FILE *f, const struct config *like, en
 		if (strcmp(peers[j]->name, "ipsec-mb"))
 			continue;
 		for (size_t k = 0; k < npeers; k++)
-			if (peers[k] != fastest && !strcmp(peers[k]->name, "libeesp") && strcmp(peers[k]->backend, "generic"))
+			if (peers[k] != fastest && !strcmp(peers[k]->name, "libeesp") &&
+			    strcmp(peers[k]->backend, "generic"))
 				ratio_row(r, f, like, d, values, nvalues, peers[j], peers[k]);
 		break;
 	}
 }
 
-static void difference(const struct report *r, FILE *f, const char *text, enum work a, enum work b, size_t size, size_t burst,
-		       bool as_ratio, double per)
+static void difference(const struct report *r, FILE *f, const char *text, enum work a, enum work b, size_t size,
+		       size_t burst, bool as_ratio, double per)
 {
-	struct config x = { .work = a, .aead = EESP_AEAD_AES_128_GCM, .size = size, .burst = burst, .threads = 1 }, y = x;
+	struct config x = { .work = a, .aead = EESP_AEAD_AES_128_GCM, .size = size, .burst = burst, .threads = 1 },
+		      y = x;
 	y.work = b;
 	for (size_t i = 0; i < r->count; i++) {
 		const struct peer *p = r->results[i].peer;
@@ -207,9 +210,11 @@ static void difference(const struct report *r, FILE *f, const char *text, enum w
 		char label[32];
 		value_label(label, sizeof label, value_of(&x, BY_SIZE), BY_SIZE);
 		if (as_ratio)
-			fprintf(f, "| %-44s | %6s | %5zu | %9.1f %% |\n", text, label, burst, (ra->median / rb->median - 1) * 100);
+			fprintf(f, "| %-44s | %6s | %5zu | %9.1f %% |\n", text, label, burst,
+				(ra->median / rb->median - 1) * 100);
 		else
-			fprintf(f, "| %-44s | %6s | %5zu | %8.1f ns |\n", text, label, burst, (ra->median - rb->median) * per);
+			fprintf(f, "| %-44s | %6s | %5zu | %8.1f ns |\n", text, label, burst,
+				(ra->median - rb->median) * per);
 		return;
 	}
 }
@@ -223,9 +228,11 @@ static void differences(const struct report *r, FILE *f)
 	for (size_t i = 0; i < 5; i++)
 		difference(r, f, "rekey-open over rekey-seal", REKEY_OPEN, REKEY_SEAL, sizes[i], 32, true, 1);
 	for (size_t i = 0; i < 5; i++)
-		difference(r, f, "packet-seal over rekey-seal, per packet", PACKET_SEAL, REKEY_SEAL, sizes[i], 32, false, 1);
+		difference(r, f, "packet-seal over rekey-seal, per packet", PACKET_SEAL, REKEY_SEAL, sizes[i], 32,
+			   false, 1);
 	for (size_t i = 0; i < 5; i++)
-		difference(r, f, "packet-open over rekey-open, per packet", PACKET_OPEN, REKEY_OPEN, sizes[i], 32, false, 1);
+		difference(r, f, "packet-open over rekey-open, per packet", PACKET_OPEN, REKEY_OPEN, sizes[i], 32,
+			   false, 1);
 	difference(r, f, "packet-seal over rekey-seal, per call", PACKET_SEAL, REKEY_SEAL, 64, 1, false, 1);
 	difference(r, f, "packet-open over rekey-open, per call", PACKET_OPEN, REKEY_OPEN, 64, 1, false, 1);
 }
@@ -235,14 +242,16 @@ static const struct result *one(const struct report *r, enum work work, unsigned
 {
 	for (size_t i = 0; i < r->count; i++) {
 		const struct config *c = &r->results[i].c;
-		if (c->work == work && c->aead == aead && c->profile == profile && c->careful == careful && c->replay == WINDOWS && c->contexts == contexts &&
-		    c->size == size && c->burst == burst && c->threads == 1 && !c->flows && !strcmp(r->results[i].peer->name, "libeesp"))
+		if (c->work == work && c->aead == aead && c->profile == profile && c->careful == careful &&
+		    c->replay == WINDOWS && c->contexts == contexts && c->size == size && c->burst == burst &&
+		    c->threads == 1 && !c->flows && !strcmp(r->results[i].peer->name, "libeesp"))
 			return &r->results[i];
 	}
 	return NULL;
 }
 
-/* Whole packets beside the kernels that they rest on: a fresh key for each packet, or for eesp one expanded beforehand. */
+/* Whole packets beside the kernels that they rest on: a fresh key for each packet, or for eesp one expanded
+ * beforehand. */
 static void careful_table(const struct report *r, FILE *f)
 {
 	static const struct {
@@ -252,26 +261,34 @@ static void careful_table(const struct report *r, FILE *f)
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++) {
 		for (enum work work = PACKET_SEAL; work <= PACKET_OPEN; work++) {
 			unsigned aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
-			enum work under = profile == EESP_PROFILE_EESP ? CACHED_SEAL : work == PACKET_SEAL ? REKEY_SEAL : REKEY_OPEN;
+			enum work under = profile == EESP_PROFILE_EESP ? CACHED_SEAL
+					  : work == PACKET_SEAL        ? REKEY_SEAL
+								       : REKEY_OPEN;
 			enum contexts contexts = work == PACKET_SEAL && profile ? EQUAL : DISTINCT;
 			if (!one(r, work, aead, profile, true, contexts, 64, 32))
 				continue;
 			if (!any)
-				fprintf(f, "\n**Whole packets, careful and bare: ns per packet, and what that is on top of the kernels**\n\n"
-					   "| %-30s | %-11s | %18s | %18s | %18s |\n|:-------------------------------|:------------|"
-					   "-------------------:|-------------------:|-------------------:|\n",
+				fprintf(f, "\n**Whole packets, careful and bare: ns per packet, "
+					   "and what that is on top of the kernels**\n\n"
+					   "| %-30s | %-11s | %18s | %18s | %18s |\n|:-------------------------------|"
+					   ":------------|-------------------:|-------------------:"
+					   "|-------------------:|\n",
 					"", "kernels", "64, burst 32", "1420, burst 32", "64, burst 1");
 			any = true;
 			for (int careful = 1; careful >= 0; careful--) {
 				char label[64];
-				snprintf(label, sizeof label, "%s %s, %s", profile_name(profile), work_name(work), careful ? "careful" : "bare");
+				snprintf(label, sizeof label, "%s %s, %s", profile_name(profile), work_name(work),
+					 careful ? "careful" : "bare");
 				fprintf(f, "| %-30s | %-11s |", label, work_name(under));
 				for (size_t k = 0; k < sizeof columns / sizeof *columns; k++) {
-					const struct result *a = one(r, work, aead, profile, careful, contexts, columns[k].size, columns[k].burst);
-					const struct result *b = one(r, under, aead, 0, false, DISTINCT, columns[k].size, columns[k].burst);
+					const struct result *a = one(r, work, aead, profile, careful, contexts,
+								     columns[k].size, columns[k].burst);
+					const struct result *b = one(r, under, aead, 0, false, DISTINCT,
+								     columns[k].size, columns[k].burst);
 					char text[64] = "";
 					if (a && b)
-						snprintf(text, sizeof text, "%.1f (%+.1f)", a->median, a->median - b->median);
+						snprintf(text, sizeof text, "%.1f (%+.1f)", a->median,
+							 a->median - b->median);
 					else if (a)
 						snprintf(text, sizeof text, "%.1f", a->median);
 					fprintf(f, " %18s |", text);
@@ -281,7 +298,8 @@ static void careful_table(const struct report *r, FILE *f)
 		}
 	}
 	if (any)
-		fprintf(f, "\nCareful: replay windows of 1024, own IDs, two groups (psp: one), options (stateless), packets of 32 senders.\n");
+		fprintf(f, "\nCareful: replay windows of 1024, own IDs, two groups (psp: one), options (stateless), "
+			   "packets of 32 senders.\n");
 }
 
 static void tail_table(const struct report *r, FILE *f)
@@ -299,9 +317,10 @@ static void tail_table(const struct report *r, FILE *f)
 		char label[96];
 		snprintf(label, sizeof label, "%s %s %s", t->peer->name, t->peer->backend, work_name(t->c.work));
 		if (t->c.work >= PACKET_SEAL)
-			snprintf(label + strlen(label), sizeof label - strlen(label), " %s %s", profile_name(t->c.profile), config_name(&t->c));
-		fprintf(f, "| %-44s | %7u | %8u | %7zu%s | %11.2f | %11.2f | %11.2f |\n", label, t->workers, t->gap_us, t->calls,
-			t->note[0] ? "*" : " ", t->p50 / 1000, t->p999 / 1000, t->max / 1000);
+			snprintf(label + strlen(label), sizeof label - strlen(label), " %s %s",
+				 profile_name(t->c.profile), config_name(&t->c));
+		fprintf(f, "| %-44s | %7u | %8u | %7zu%s | %11.2f | %11.2f | %11.2f |\n", label, t->workers, t->gap_us,
+			t->calls, t->note[0] ? "*" : " ", t->p50 / 1000, t->p999 / 1000, t->max / 1000);
 		few |= t->note[0] != 0;
 	}
 	if (few)
@@ -392,8 +411,8 @@ static void cpu_name(char *out, size_t room)
 
 static void write_machine(FILE *f)
 {
-	static const char *const relevant[] = { "aes",      "pclmulqdq", "avx",        "avx2", "avx512f", "avx512bw", "avx512vl",
-						"avx512vbmi", "vaes",      "vpclmulqdq", "gfni", "pmull" };
+	static const char *const relevant[] = { "aes",      "pclmulqdq",  "avx",  "avx2",       "avx512f", "avx512bw",
+						"avx512vl", "avx512vbmi", "vaes", "vpclmulqdq", "gfni",    "pmull" };
 	char cpu[512], flags[8192];
 	struct utsname u;
 	cpu_name(cpu, sizeof cpu);
@@ -450,7 +469,8 @@ static void write_size(FILE *f, size_t size)
 static void write_kind(FILE *f, const struct config *c)
 {
 	if (c->work >= PACKET_SEAL)
-		fprintf(f, "\"profile\": \"%s\", \"config\": \"%s\", \"flows\": %zu, ", profile_name(c->profile), config_name(c), c->flows);
+		fprintf(f, "\"profile\": \"%s\", \"config\": \"%s\", \"flows\": %zu, ", profile_name(c->profile),
+			config_name(c), c->flows);
 }
 
 static void write_json(const struct report *r, const char *dir)
@@ -461,13 +481,14 @@ static void write_json(const struct report *r, const char *dir)
 	fprintf(f, ",\n\"results\": [");
 	for (size_t i = 0; i < r->count; i++) {
 		const struct result *x = &r->results[i];
-		fprintf(f, "%s\n{\"peer\": \"%s\", \"backend\": \"%s\", \"work\": \"%s\", \"aead\": \"%s\", \"size\": ", i ? "," : "",
-			x->peer->name, x->peer->backend, work_name(x->c.work), aead_name(x->c.aead));
+		fprintf(f, "%s\n{\"peer\": \"%s\", \"backend\": \"%s\", \"work\": \"%s\", \"aead\": \"%s\", \"size\": ",
+			i ? "," : "", x->peer->name, x->peer->backend, work_name(x->c.work), aead_name(x->c.aead));
 		write_size(f, x->c.size);
-		fprintf(f, ", \"burst\": %zu, \"contexts\": \"%s\", \"threads\": %u, ", x->c.burst, contexts_name(x->c.contexts),
-			x->c.threads);
+		fprintf(f, ", \"burst\": %zu, \"contexts\": \"%s\", \"threads\": %u, ", x->c.burst,
+			contexts_name(x->c.contexts), x->c.threads);
 		write_kind(f, &x->c);
-		fprintf(f, "\"ns_median\": %.3f, \"ns_min\": %.3f, \"ns_max\": %.3f, \"rounds\": %u, \"octets_mean\": %.2f, \"how\": ",
+		fprintf(f, "\"ns_median\": %.3f, \"ns_min\": %.3f, \"ns_max\": %.3f, \"rounds\": %u, "
+			   "\"octets_mean\": %.2f, \"how\": ",
 			x->median, x->min, x->max, x->rounds, x->octets);
 		string(f, x->peer->how[x->c.work]);
 		fprintf(f, "}");
@@ -475,14 +496,14 @@ static void write_json(const struct report *r, const char *dir)
 	fprintf(f, "\n],\n\"tails\": [");
 	for (size_t i = 0; i < r->tail_count; i++) {
 		const struct tail *t = &r->tails[i];
-		fprintf(f, "%s\n{\"peer\": \"%s\", \"backend\": \"%s\", \"work\": \"%s\", \"aead\": \"%s\", \"size\": ", i ? "," : "",
-			t->peer->name, t->peer->backend, work_name(t->c.work), aead_name(t->c.aead));
+		fprintf(f, "%s\n{\"peer\": \"%s\", \"backend\": \"%s\", \"work\": \"%s\", \"aead\": \"%s\", \"size\": ",
+			i ? "," : "", t->peer->name, t->peer->backend, work_name(t->c.work), aead_name(t->c.aead));
 		write_size(f, t->c.size);
 		fprintf(f, ", ");
 		write_kind(f, &t->c);
 		fprintf(f,
-			"\"burst\": %zu, \"workers\": %u, \"gap_us\": %u, \"calls\": %zu, \"ns_median\": %.0f, \"ns_p99\": %.0f, "
-			"\"ns_p999\": %.0f, \"ns_max\": %.0f, \"note\": ",
+			"\"burst\": %zu, \"workers\": %u, \"gap_us\": %u, \"calls\": %zu, \"ns_median\": %.0f, "
+			"\"ns_p99\": %.0f, \"ns_p999\": %.0f, \"ns_max\": %.0f, \"note\": ",
 			t->c.burst, t->workers, t->gap_us, t->calls, t->p50, t->p99, t->p999, t->max);
 		string(f, t->note);
 		fprintf(f, ", \"how\": ");
@@ -501,7 +522,8 @@ static void write_benchstat(const struct report *r, const char *dir)
 	struct utsname u;
 	cpu_name(cpu, sizeof cpu);
 	uname(&u);
-	fprintf(f, "goos: linux\ngoarch: %s\npkg: libeesp/bench\ncpu: %s\n", strcmp(u.machine, "x86_64") ? u.machine : "amd64", cpu);
+	fprintf(f, "goos: linux\ngoarch: %s\npkg: libeesp/bench\ncpu: %s\n",
+		strcmp(u.machine, "x86_64") ? u.machine : "amd64", cpu);
 	for (size_t i = 0; i < r->count; i++) {
 		const struct result *x = &r->results[i];
 		char name[32] = "", size[32] = "imix";
@@ -516,9 +538,11 @@ static void write_benchstat(const struct report *r, const char *dir)
 			snprintf(size, sizeof size, "%zu", x->c.size);
 		char kind[64] = "";
 		if (x->c.work >= PACKET_SEAL)
-			snprintf(kind, sizeof kind, "/profile=%s/config=%s/flows=%zu", profile_name(x->c.profile), config_name(&x->c), x->c.flows);
+			snprintf(kind, sizeof kind, "/profile=%s/config=%s/flows=%zu", profile_name(x->c.profile),
+				 config_name(&x->c), x->c.flows);
 		for (unsigned k = 0; k < x->rounds; k++)
-			fprintf(f, "Benchmark%s/peer=%s/backend=%s/aead=%s/size=%s/burst=%zu/contexts=%s/threads=%u%s 1 %.3f ns/op %.3f GB/s\n",
+			fprintf(f, "Benchmark%s/peer=%s/backend=%s/aead=%s/size=%s/burst=%zu/contexts=%s/threads=%u%s "
+				   "1 %.3f ns/op %.3f GB/s\n",
 				name, x->peer->name, x->peer->backend, aead_name(x->c.aead), size, x->c.burst,
 				contexts_name(x->c.contexts), x->c.threads, kind, x->ns[k], x->octets / x->ns[k]);
 	}

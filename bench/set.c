@@ -114,7 +114,8 @@ bool reference_open(const uint8_t *key, size_t key_len, const uint8_t *nonce, co
 	memcpy(t, tag, TAG_LEN);
 	bool ok = EVP_DecryptInit_ex(c, gcm_of(key_len), NULL, key, nonce) &&
 		  EVP_DecryptUpdate(c, NULL, &n, a, (int)a_len) && EVP_DecryptUpdate(c, dst, &n, src, (int)len) &&
-		  EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, t) && EVP_DecryptFinal_ex(c, dst + len, &n) > 0;
+		  EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, t) &&
+		  EVP_DecryptFinal_ex(c, dst + len, &n) > 0;
 	EVP_CIPHER_CTX_free(c);
 	return ok;
 }
@@ -201,7 +202,9 @@ struct set *set_new(struct config c)
 	s->c = c;
 	s->n = packets_of(&c);
 	s->key_len = c.aead == EESP_AEAD_AES_128_GCM ? 16 : 32;
-	s->nkeys = c.contexts == DISTINCT ? (s->n < 32 || !renewed(&c) ? s->n : 32) : c.contexts == EQUAL ? 1 : ZIPF_KEYS;
+	s->nkeys = c.contexts == DISTINCT ? (s->n < 32 || !renewed(&c) ? s->n : 32)
+		   : c.contexts == EQUAL  ? 1
+					  : ZIPF_KEYS;
 	size_t longest = c.size == IMIX ? 1420 : c.size;
 	s->stride = (FRONT + longest + BACK + 63) / 64 * 64;
 	s->keys = must_alloc(64, s->nkeys * s->key_len);

@@ -62,7 +62,8 @@ static struct tail measure(const struct peer *p, struct config c, unsigned worke
 	pthread_barrier_init(&start, NULL, workers);
 	for (unsigned i = 0; i < workers; i++) {
 		sets[i] = set_new(c); /* one burst: a pass is a call */
-		w[i] = (struct worker){ .start = &start, .peer = p, .state = p->open(p, sets[i]), .renewed = renewed(&c), .gap_us = gap_us,
+		w[i] = (struct worker){ .start = &start, .peer = p, .state = p->open(p, sets[i]),
+					.renewed = renewed(&c), .gap_us = gap_us,
 					.seconds = seconds, .ns = must_alloc(64, ROOM * sizeof(float)) };
 	}
 	for (unsigned i = 0; i < workers; i++)
@@ -87,7 +88,8 @@ static struct tail measure(const struct peer *p, struct config c, unsigned worke
 	t.p999 = (double)all[(size_t)((double)n * 0.999)];
 	t.max = (double)all[n - 1];
 	if (n < 5000)
-		snprintf(t.note, sizeof t.note, "%zu calls: %zu lie at or above ns_p999", n, n - (size_t)((double)n * 0.999));
+		snprintf(t.note, sizeof t.note, "%zu calls: %zu lie at or above ns_p999", n,
+			 n - (size_t)((double)n * 0.999));
 	free(all);
 	pthread_barrier_destroy(&start);
 	return t;
@@ -99,8 +101,10 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 		unsigned gap_us;
 		double seconds;
 	} gaps[] = { { 0, 0.3 }, { 50, 0.5 }, { 1000, 1.5 }, { 20000, 2 } };
-#define CALL(peer, w, p, k) { peer, { .work = w, .aead = (p) == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM, \
-	.size = 64, .burst = 32, .threads = 1, .profile = p, .careful = k, .contexts = (p) && (w) == PACKET_SEAL ? EQUAL : DISTINCT } }
+#define CALL(peer, w, p, k) \
+	{ peer, { .work = w, .aead = (p) == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM, \
+		  .size = 64, .burst = 32, .threads = 1, .profile = p, .careful = k, \
+		  .contexts = (p) && (w) == PACKET_SEAL ? EQUAL : DISTINCT } }
 	static const struct {
 		const char *peer;
 		struct config c;
@@ -129,8 +133,8 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 				while (i < n && strcmp(peers[i].name, callees[k].peer))
 					i++;
 				if (i < n)
-					r->tails[r->tail_count++] =
-						measure(&peers[i], callees[k].c, workers, gaps[g].gap_us, gaps[g].seconds * scale);
+					r->tails[r->tail_count++] = measure(&peers[i], callees[k].c, workers,
+									    gaps[g].gap_us, gaps[g].seconds * scale);
 			}
 		}
 	}

@@ -301,20 +301,21 @@ typedef struct eesp_group_config {
 	uint8_t rekey_shift;
 	uint8_t mode;        /* tss: EESP_TSS_x; eesp: EESP_SSKDF_x */
 	uint8_t versions;    /* psp: bit v set: version v is allowed; 0 = the GCM version with aead's key length */
-	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none; with another value the format is the full one */
+	uint8_t max_coffset; /* eesp: greatest CryptOffset, 4-octet units; 0 = none, else the full format */
 	uint32_t flags;      /* EESP_GROUP_x */
 	uint64_t reserved[1];
 	uint8_t draft;       /* eesp: EESP_DRAFT_x (since 1.1) */
 	uint8_t encap;       /* eesp: EESP_ENCAP_x (since 1.1) */
 	/* tss (all since 1.1): */
-	uint16_t crypt_offset; /* octets in clear, counted from the start of the header: a multiple of 4, 16 to 1032; 0 = the header only */
+	uint16_t crypt_offset; /* octets in clear with the header: a multiple of 4, 16 to 1032; 0 = only the header */
 	uint16_t epoch_age;  /* how far a packet's epoch may be behind the group's, below 32,768; 0 = 16 */
 	uint8_t reserved2[2];
-	uint32_t auth_failure_limit; /* after this many packets that were not authentic, receivers drop all; 0 = never */
+	uint32_t auth_failure_limit; /* receivers drop all packets after this many that were not authentic; 0 = never */
 	uint32_t reserved3;
 	uint64_t counter_limit; /* counters stay below it; then packets are EESP_ERR_EXHAUSTED; 0 = 2^48 */
 } eesp_group_config;
-#define EESP_GROUP_CONFIG_INIT { sizeof(eesp_group_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, 0, { 0 }, 0, 0, 0 }
+#define EESP_GROUP_CONFIG_INIT \
+	{ sizeof(eesp_group_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, 0, { 0 }, 0, 0, 0 }
 
 /*
  * Makes a group without keys. config NULL: all defaults, profile stateless.
@@ -515,21 +516,23 @@ typedef struct eesp_sender_config {
 	uint8_t counter_mode;  /* eesp_counter_mode */
 	uint8_t engine_bits;   /* 0..16; the counter's lowest bits */
 	uint32_t engine;       /* number of this engine, below 2^engine_bits */
-	uint8_t rate_log2;     /* CLOCK: 2^rate_log2 ticks a second, which limits the packets a second; 0 = 28 - engine_bits */
+	uint8_t rate_log2;     /* CLOCK: ticks a second, and packets at most: 2^rate_log2; 0 = 28 - engine_bits */
 	uint8_t reserved1;
 	uint16_t epoch;        /* the fixed epoch; tss: 0 = the group's, else the sender stays in this one */
 	uint32_t reserved2;
 	int64_t epoch_start_ns;  /* CLOCK, fixed epoch: its start, ns since 1970, the same at every start */
 	uint64_t start_counter;  /* EXPLICIT: first counter, without engine bits; eesp: 0 is taken for 1 */
-	uint64_t reserve_run;    /* RESERVED: how many counters to reserve at a time, when half of the last reservation is left; 0 = 2^24 */
+	uint64_t reserve_run;    /* RESERVED: counters to reserve at a time, when half of the last are left; 0 = 2^24 */
 	const char *state_path;  /* RESERVED: the file */
-	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets, and other extension fields; eesp, draft -02: Flow Identifier; NULL = none */
+	const uint8_t *extra;    /* psp: virtualization cookie (VC), 8 octets, and other extension fields;
+				  * eesp, draft -02: Flow Identifier; NULL = none */
 	uint32_t extra_len;      /* octets at extra; psp: a multiple of 8, at most EESP_PSP_MAX_EXTENSION */
 	uint32_t reserved3;
 	const char *lock_dir;    /* directory for locks on IDs, see above; NULL = no lock */
 	uint64_t reserved[1];
 } eesp_sender_config;
-#define EESP_SENDER_CONFIG_INIT { sizeof(eesp_sender_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL, { 0 } }
+#define EESP_SENDER_CONFIG_INIT \
+	{ sizeof(eesp_sender_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL, { 0 } }
 
 /*
  * Makes a sender of a group. The group's keys may be set later: until then
@@ -645,7 +648,8 @@ typedef enum eesp_replay_mode {
 typedef struct eesp_receiver_config {
 	uint32_t struct_size;
 	uint32_t flags;          /* EESP_RECEIVER_x */
-	const uint64_t *own_ids; /* IDs that this end sends with; packets with them are EESP_ERR_REFLECTED; none in tss server mode */
+	const uint64_t *own_ids; /* IDs of this end's senders: packets with them are EESP_ERR_REFLECTED;
+				  * none in tss server mode */
 	size_t own_id_count;
 	uint32_t replay_window;  /* packets, 64 to 65,536; 0 = no replay protection */
 	uint32_t replay_contexts; /* most windows; 0 = 4096 */
@@ -659,7 +663,8 @@ typedef struct eesp_receiver_config {
 	const struct eesp_receiver *heir_of; /* time: the receiver whose table is taken over; NULL = a new table */
 	uint64_t reserved[1];
 } eesp_receiver_config;
-#define EESP_RECEIVER_CONFIG_INIT { sizeof(eesp_receiver_config), 0, NULL, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, NULL, NULL, { 0 } }
+#define EESP_RECEIVER_CONFIG_INIT \
+	{ sizeof(eesp_receiver_config), 0, NULL, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, NULL, NULL, { 0 } }
 
 /*
  * Makes a receiver of one or more groups of one profile. config NULL: all
@@ -728,7 +733,8 @@ typedef struct eesp_replay_stats {
  * Reads the counts of a receiver's replay protection; all are zero without it.
  * Threads: any. Writes: *stats. Errors: the common ones. Since 1.0.
  */
-EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_replay_stats(const eesp_receiver *receiver, eesp_replay_stats *stats);
+EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_replay_stats(const eesp_receiver *receiver,
+								eesp_replay_stats *stats);
 
 /* ---- Helpers ------------------------------------------------------------ */
 
@@ -952,7 +958,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_alloc_spi(eesp_group *group, uin
 
 /* mode: who holds which key. */
 #define EESP_TSS_CLUSTER 0 /* all members hold the group's key and derive a key from the sender's SSI or address */
-#define EESP_TSS_SERVER 1  /* the server derives a key from the client's SSI or address; a client holds only its own key */
+#define EESP_TSS_SERVER 1  /* the server derives a client's key from its SSI or address; a client holds its own only */
 #define EESP_TSS_DIRECT 2  /* no derivation: all use the group's key itself */
 
 /*
@@ -1044,7 +1050,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
 /* flags of a group. */
 #define EESP_GROUP_NO_SEQUENCE 0x1 /* no sequence number in packets: needs EESP_GROUP_IV */
 #define EESP_GROUP_IV 0x2          /* an explicit IV in packets; else the sequence number is the IV (RFC 8750) */
-#define EESP_GROUP_OPTIMIZED 0x4   /* no Payload Info Header: payloads are IPv4 or IPv6 packets; -03: as EESP_ENCAP_TUNNEL */
+#define EESP_GROUP_OPTIMIZED 0x4   /* no Payload Info Header, payloads are IP packets; -03: as EESP_ENCAP_TUNNEL */
 #define EESP_GROUP_ALIGN8 0x8      /* payloads begin at a multiple of 8 octets (IPv6), not of 4 */
 
 /* draft: the version of draft-ietf-ipsecme-eesp that the group uses (since
@@ -1056,7 +1062,7 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_domain_stats(const eesp_group *g
 /* encap, draft -03: the SA's encapsulation mode, which decides the format.
  * -02: must be 0 (since 1.1). */
 #define EESP_ENCAP_TRANSPORT 0 /* full format */
-#define EESP_ENCAP_TUNNEL 1    /* payloads are IPv4 or IPv6 packets; optimized format, or the full one if max_coffset is set */
+#define EESP_ENCAP_TUNNEL 1    /* payloads are IPv4 or IPv6 packets; format: optimized, with max_coffset the full one */
 #define EESP_ENCAP_BEET 2      /* full format */
 #define EESP_ENCAP_IPTFS 3     /* full format; payloads are up to the caller */
 
@@ -1191,7 +1197,8 @@ typedef struct eesp_usage {
  * in this process, and may lack bursts in progress.
  * Threads: any. Writes: *usage. Errors: NOT_FOUND (no such key). Since 1.1.
  */
-EESP_API EESP_MUST_CHECK eesp_status eesp_group_usage(const eesp_group *group, int level, unsigned generation, eesp_usage *usage);
+EESP_API EESP_MUST_CHECK eesp_status eesp_group_usage(const eesp_group *group, int level, unsigned generation,
+						      eesp_usage *usage);
 
 /* ---- Contexts and data keys --------------------------------------------- */
 
@@ -1237,7 +1244,8 @@ typedef struct eesp_data_key {
 	uint8_t params[2];   /* parameters of the group that the holder needs; leave them as exported */
 	eesp_addr addr;
 	uint8_t key[32];
-	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header; tss, eesp: combined with nonces; tss: then the counter limit, if not 2^48 */
+	uint8_t options[EESP_MAX_OPTIONS]; /* Master Key Options, as in the header; tss, eesp: combined with nonces;
+					    * tss: then the counter limit, if not 2^48 */
 	uint32_t domain;     /* tss: SDI; eesp: SPI */
 } eesp_data_key;
 
@@ -1325,7 +1333,7 @@ EESP_API size_t eesp_proxy_burst(eesp_proxy *proxy, eesp_pkt *pkts, size_t n);
 /* flags of an eesp_udp (since 1.1). Opening copies bits of the outer header
  * without authentication: nothing protects that header. */
 #define EESP_UDP_ECN 0x1       /* tunnel: Explicit Congestion Notification is copied both ways, by RFC 6040 */
-#define EESP_UDP_DSCP 0x2      /* tunnel, sealing: the inner DSCP is copied to the outer header, and tos's DSCP is ignored */
+#define EESP_UDP_DSCP 0x2      /* tunnel, sealing: the outer header gets the inner DSCP; tos's DSCP is ignored */
 #define EESP_UDP_DSCP_BACK 0x4 /* tunnel, opening: the outer DSCP is copied to the inner header (RFC 2983, uniform) */
 #define EESP_UDP_CHECKSUM6 0x8 /* sealing: a UDP checksum, over IPv6: ordinary sockets drop datagrams without one
 				  (UDP_NO_CHECK6_RX lets them in), and so do NICs */
@@ -1424,7 +1432,7 @@ typedef struct eesp_follow_config {
 	uint32_t flags;          /* EESP_FOLLOW_x */
 	const char *socket_path; /* NULL = EESP_AGENT_SOCKET */
 	uint32_t timeout_ms;     /* longest wait of eesp_group_follow; 0 = 10,000 */
-	uint32_t agent_uid;      /* a user that the agent may run as, besides root and the user of this process; 0 = none */
+	uint32_t agent_uid;      /* the agent may run as this user, too, besides root and this process's; 0 = none */
 	uint64_t reserved[3];
 } eesp_follow_config;
 #define EESP_FOLLOW_CONFIG_INIT { sizeof(eesp_follow_config), 0, NULL, 0, 0, { 0, 0, 0 } }
@@ -1466,7 +1474,7 @@ typedef struct eesp_follow_info {
 	uint32_t domain;
 	uint32_t mode;
 	char problem[128];       /* the last problem as text; "": none */
-	uint32_t replay_mode;    /* eesp_replay_mode of receivers without replay settings of their own; time: counters are times */
+	uint32_t replay_mode;    /* eesp_replay_mode of receivers that set no replay; time: counters are times */
 	uint32_t reserved1;
 	uint64_t reserved[3];
 } eesp_follow_info;
@@ -1495,7 +1503,8 @@ typedef struct eesp_follow_client {
  * Threads: any. Writes: clients, *n. Errors: ARGUMENT (the group follows none),
  * ROOM (there are more than fit; those that fit are written). Since 1.1.
  */
-EESP_API EESP_MUST_CHECK eesp_status eesp_follow_clients(const eesp_group *group, eesp_follow_client *clients, size_t *n);
+EESP_API EESP_MUST_CHECK eesp_status eesp_follow_clients(const eesp_group *group, eesp_follow_client *clients,
+							 size_t *n);
 
 /*
  * Makes the sender to a client. Each client has one. Its key does not change when

@@ -13,7 +13,8 @@
 /* Calls a function of the Go assembler's calling convention with six words on the stack,
  * above one word for the function. The function preserves only the stack pointer and x18.
  * It zeroes all vector registers, also the halves of v8 to v15 that belong to the caller. */
-__attribute__((visibility("hidden"))) void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g);
+__attribute__((visibility("hidden"))) void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d,
+						 const void *e, const void *g);
 __asm__(".text\n.p2align 4\n.type call0,%function\ncall0:\n"
 	".cfi_startproc\n"
 	"sub sp, sp, #224\n.cfi_def_cfa_offset 224\n"
@@ -74,8 +75,8 @@ static inline size_t next_kernel(const eesp_job *jobs, size_t n, uint32_t limit,
 
 /* Runs jobs with keys in an area. In mode ONE_SHOT key i belongs to job i and has round
  * keys and H only; otherwise jobs have the numbers of their keys. */
-static inline void run_area(const struct eesp_direct *d, int aead, int mode, int seal, uint8_t *area, eesp_job *jobs, size_t n,
-			    const uint8_t *scratch)
+static inline void run_area(const struct eesp_direct *d, int aead, int mode, int seal, uint8_t *area, eesp_job *jobs,
+			    size_t n, const uint8_t *scratch)
 {
 	for (size_t at = 0, some; at < n; at += some) {
 		eesp_job *j = jobs + at;
@@ -91,7 +92,8 @@ static inline void run_area(const struct eesp_direct *d, int aead, int mode, int
 			int all = mode == SHARED || j[some - 1].len >= d->all_powers;
 			if (mode == ONE_SHOT)
 				call0(all ? d->powers[aead] : d->fewer[1], area, (const void *)some, 0, 0, NULL, NULL);
-			call0(d->long_[aead][seal], area, j, some, (uintptr_t)mode, (const void *)(uintptr_t)(all ? 8 : 4), NULL);
+			call0(d->long_[aead][seal], area, j, some, (uintptr_t)mode,
+			      (const void *)(uintptr_t)(all ? 8 : 4), NULL);
 		}
 		if (mode == ONE_SHOT)
 			area += some * d->key_bytes;
@@ -100,8 +102,8 @@ static inline void run_area(const struct eesp_direct *d, int aead, int mode, int
 
 /* Runs up to CHUNK jobs, in order of length. keys is raw keys in the same order, or an
  * area, by mode. */
-static void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys, eesp_job *jobs,
-		size_t n)
+static void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal,
+		const uint8_t *keys, eesp_job *jobs, size_t n)
 {
 	uint8_t *rows = view->scratch + d->rows_at, *scratch = view->scratch + d->long_at;
 	if (mode == SHARED) {

@@ -56,8 +56,10 @@ static int look_for_copies(struct dl_phdr_info *info, size_t size, void *unused)
 			memcpy(&far, desc, sizeof far);
 			if (*(volatile int *)(uintptr_t)(desc + far) != IN_FORCE)
 				continue; /* this copy, or one that was refused */
-			const char *file = info->dlpi_name != NULL && info->dlpi_name[0] != 0 ? info->dlpi_name : "the program itself";
-			snprintf(other_copy, sizeof other_copy, "another copy of libeesp is loaded in this process: %s", file);
+			const char *file = info->dlpi_name != NULL && info->dlpi_name[0] != 0 ? info->dlpi_name
+											      : "the program itself";
+			snprintf(other_copy, sizeof other_copy, "another copy of libeesp is loaded in this process: %s",
+				 file);
 			return 1;
 		}
 	}
@@ -128,7 +130,8 @@ static void give_handlers_back(void)
 		if (s == SIGSEGV || s == SIGBUS || s == SIGFPE || sigaction(s, NULL, &now) != 0)
 			continue;
 		int taken = now.sa_sigaction == gos.sa_sigaction && before[s].sa_sigaction != gos.sa_sigaction;
-		int changed = now.sa_sigaction == before[s].sa_sigaction && (now.sa_flags ^ before[s].sa_flags) == SA_ONSTACK;
+		int changed = now.sa_sigaction == before[s].sa_sigaction &&
+			      (now.sa_flags ^ before[s].sa_flags) == SA_ONSTACK;
 		if (taken || changed)
 			sigaction(s, &before[s], NULL);
 	}

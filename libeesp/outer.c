@@ -61,7 +61,8 @@ static uint32_t prefix_for(const eesp_addr *a, uint8_t prefix[EESP_TSS_LEAD_IPV6
 }
 
 /* Opens and seals up to CHUNK packets, as proxy of internal/burst does. Returns how many were sealed. */
-static size_t proxy_some(const struct eesp_fast_path *open, const struct eesp_fast_path *seal, const struct eesp_front *f, eesp_pkt *pkts, size_t n)
+static size_t proxy_some(const struct eesp_fast_path *open, const struct eesp_fast_path *seal,
+			 const struct eesp_front *f, eesp_pkt *pkts, size_t n)
 {
 	struct around *a = open->view->around;
 	uint8_t prefix[EESP_TSS_LEAD_IPV6];
@@ -169,7 +170,8 @@ static uint32_t ip_length(const uint8_t *b, uint32_t n)
 		const uint32_t h = (b[0] & 15u) * 4, len = get16(b + 2);
 		return h >= IP4_LEN && len >= h ? len : 0;
 	}
-	return b[0] >> 4 == 6 && n >= IP6_LEN && (get16(b + 4) != 0 || b[6] == PROTO_NONE || n == IP6_LEN) ? IP6_LEN + get16(b + 4) : 0;
+	return b[0] >> 4 == 6 && n >= IP6_LEN && (get16(b + 4) != 0 || b[6] == PROTO_NONE || n == IP6_LEN)
+	       ? IP6_LEN + get16(b + 4) : 0;
 }
 
 /* Whether its length field is 0: a jumbogram, or a packet that the network card would cut into segments. */
@@ -231,7 +233,8 @@ static void put_sum(uint8_t *h, uint32_t n)
 static void put_udp_sum6(uint8_t *b, uint32_t n)
 {
 	const uint32_t len = n - IP6_LEN;
-	const uint32_t c = ~fold((uint64_t)sum(b + 8, 32) + sum(b + IP6_LEN, len) + (len & 0xffff) + PROTO_UDP) & 0xffff;
+	const uint32_t c = ~fold((uint64_t)sum(b + 8, 32) + sum(b + IP6_LEN, len) + (len & 0xffff) + PROTO_UDP) &
+			   0xffff;
 	put16(b + IP6_LEN + 6, c != 0 ? c : 0xffff);
 }
 
@@ -388,7 +391,8 @@ static eesp_status transport(const uint8_t *b, uint32_t n, uint32_t *hdr, uint8_
 }
 
 /* Finds the payload of a UDP datagram to a port. hdr: the packet's IP header. */
-static eesp_status parse_udp(const uint8_t *hdr, const uint8_t *b, uint32_t n, uint32_t dport, uint32_t *at, uint32_t *size)
+static eesp_status parse_udp(const uint8_t *hdr, const uint8_t *b, uint32_t n, uint32_t dport, uint32_t *at,
+			     uint32_t *size)
 {
 	const uint32_t total = ip_length(hdr, n);
 	if (total == 0 || total > n)
@@ -409,7 +413,8 @@ static eesp_status parse_udp(const uint8_t *hdr, const uint8_t *b, uint32_t n, u
 }
 
 /* Sets in t the fields of what is sealed of a packet, except its place and room. */
-static eesp_status inner_of(const eesp_udp *u, const struct eesp_front *f, eesp_pkt *t, struct outside *o, uint32_t *front)
+static eesp_status inner_of(const eesp_udp *u, const struct eesp_front *f, eesp_pkt *t, struct outside *o,
+			    uint32_t *front)
 {
 	const uint8_t *b = o->hdr;
 	const uint32_t n = least(t->len, MAX_IP);
@@ -463,7 +468,8 @@ static void refuse_outer(const struct eesp_counts *c, eesp_pkt *p, eesp_status s
 	__atomic_fetch_add(&c->by[-st], 1, __ATOMIC_RELEASE);
 }
 
-static size_t udp_seal_some(const struct eesp_fast_path *fp, const eesp_udp *u, const struct eesp_front *f, eesp_pkt *pkts, size_t n)
+static size_t udp_seal_some(const struct eesp_fast_path *fp, const eesp_udp *u, const struct eesp_front *f,
+			    eesp_pkt *pkts, size_t n)
 {
 	struct around *a = fp->view->around;
 	size_t m = 0, good = 0;
@@ -474,7 +480,8 @@ static size_t udp_seal_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 		uint32_t front = 0;
 		*t = *p;
 		eesp_status st = inner_of(u, f, t, o, &front);
-		const uint32_t tail = st != EESP_OK ? 0 : least(p->tailroom, MAX_UDP) + least(p->len, MAX_IP) - o->n - t->len;
+		const uint32_t tail = st != EESP_OK ? 0 : least(p->tailroom, MAX_UDP) + least(p->len, MAX_IP) - o->n -
+			t->len;
 		if (st != EESP_OK)
 			;
 		else if (front + f->header + t->len + f->tail > o->most)
@@ -523,11 +530,13 @@ static size_t udp_seal_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 		octets += front;
 		good++;
 	}
-	direct_count(fp->view, &f->counts, 0, octets); /* outer headers are octets, too; the inner burst counted the rest */
+	/* outer headers are octets, too; the inner burst counted the rest */
+	direct_count(fp->view, &f->counts, 0, octets);
 	return good;
 }
 
-static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, const struct eesp_front *f, eesp_pkt *pkts, size_t n)
+static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, const struct eesp_front *f,
+			    eesp_pkt *pkts, size_t n)
 {
 	struct around *a = fp->view->around;
 	size_t m = 0, good = 0;
@@ -594,7 +603,8 @@ static size_t udp_open_some(const struct eesp_fast_path *fp, const eesp_udp *u, 
 				st = EESP_ERR_UNSUPPORTED; /* the format does not carry it */
 		} else {
 			size = ip_length(payload, t->out_len);
-			if (size == 0 || size > t->out_len || (t->next_header != 0 && t->next_header != ip_proto(payload)) ||
+			if (size == 0 || size > t->out_len ||
+			    (t->next_header != 0 && t->next_header != ip_proto(payload)) ||
 			    (u->flags & (EESP_UDP_ECN | EESP_UDP_DSCP_BACK) && !back(payload, o->tos, u->flags)))
 				st = EESP_ERR_ENCAP;
 		}

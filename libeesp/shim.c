@@ -195,7 +195,8 @@ static eesp_status versioned(void *to, size_t size, size_t least, const void *fr
 static void *handle(uint32_t kind, uint64_t object)
 {
 	/* All kinds begin with kind and object. */
-	union { struct eesp_group g; struct eesp_sender o; struct eesp_proxy p; struct kdf k; struct keyset s; } *any = calloc(1, sizeof *any);
+	union { struct eesp_group g; struct eesp_sender o; struct eesp_proxy p; struct kdf k; struct keyset s; } *any =
+		calloc(1, sizeof *any);
 	if (any) {
 		any->g.kind = kind;
 		any->g.object = object;
@@ -362,7 +363,8 @@ EESP_API eesp_status eesp_group_set_root_key_der(eesp_group *group, int level, c
 	if (der == NULL || len > 65536)
 		return argument("der: NULL or too long");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetDER(group->object, level, (uint8_t *)der, len, tls.error);
+	return st != EESP_OK ? st
+			     : (eesp_status)eespGoGroupSetDER(group->object, level, (uint8_t *)der, len, tls.error);
 }
 
 EESP_API eesp_status eesp_group_set_root_key(eesp_group *group, int level, const uint8_t *id, size_t id_len,
@@ -373,20 +375,22 @@ EESP_API eesp_status eesp_group_set_root_key(eesp_group *group, int level, const
 		return argument("id, index or value: NULL or too long");
 	eesp_status st = ready();
 	return st != EESP_OK ? st
-			     : (eesp_status)eespGoGroupSetKey(group->object, level, (uint8_t *)id, id_len, (uint64_t *)index,
-							      (uint8_t *)value, tls.error);
+			     : (eesp_status)eespGoGroupSetKey(group->object, level, (uint8_t *)id, id_len,
+							      (uint64_t *)index, (uint8_t *)value, tls.error);
 }
 
-EESP_API eesp_status eesp_group_set_ring(eesp_group *group, int level, const uint8_t *id, size_t id_len, const uint64_t generation[3],
-					 const uint8_t value[3][EESP_ROOT_KEY_LEN], uint64_t floor)
+EESP_API eesp_status eesp_group_set_ring(eesp_group *group, int level, const uint8_t *id, size_t id_len,
+					 const uint64_t generation[3], const uint8_t value[3][EESP_ROOT_KEY_LEN],
+					 uint64_t floor)
 {
 	CHECK(group, KIND_GROUP, "group");
 	if (id == NULL || generation == NULL || value == NULL || id_len > 65536)
 		return argument("id, generation or value: NULL or too long");
 	eesp_status st = ready();
-	return st != EESP_OK ? st
-			     : (eesp_status)eespGoGroupSetRing(group->object, level, (uint8_t *)id, id_len, (uint64_t *)generation,
-							       (uint8_t *)value, floor, tls.error);
+	return st != EESP_OK
+		       ? st
+		       : (eesp_status)eespGoGroupSetRing(group->object, level, (uint8_t *)id, id_len,
+							 (uint64_t *)generation, (uint8_t *)value, floor, tls.error);
 }
 
 EESP_API eesp_status eesp_group_wait(const eesp_group *group, uint32_t timeout_ms)
@@ -480,7 +484,8 @@ EESP_API eesp_status eesp_group_generate_root_key(eesp_group *group, int level, 
 	if (id == NULL || id_len > 65536)
 		return argument("id: NULL or too long");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupGenerate(group->object, level, (uint8_t *)id, id_len, tls.error);
+	return st != EESP_OK ? st
+			     : (eesp_status)eespGoGroupGenerate(group->object, level, (uint8_t *)id, id_len, tls.error);
 }
 
 EESP_API eesp_status eesp_group_get_root_key_der(const eesp_group *group, int level, uint8_t *der, size_t *len)
@@ -492,11 +497,13 @@ EESP_API eesp_status eesp_group_get_root_key_der(const eesp_group *group, int le
 	return st != EESP_OK ? st : (eesp_status)eespGoGroupGetDER(group->object, level, der, len, tls.error);
 }
 
-EESP_API eesp_status eesp_group_rotate(eesp_group *group, int level, uint64_t index, const uint8_t value[EESP_ROOT_KEY_LEN])
+EESP_API eesp_status eesp_group_rotate(eesp_group *group, int level, uint64_t index,
+				       const uint8_t value[EESP_ROOT_KEY_LEN])
 {
 	CHECK(group, KIND_GROUP, "group");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupRotate(group->object, level, index, (uint8_t *)value, tls.error);
+	return st != EESP_OK ? st
+			     : (eesp_status)eespGoGroupRotate(group->object, level, index, (uint8_t *)value, tls.error);
 }
 
 EESP_API eesp_status eesp_group_remove_root_key(eesp_group *group, int level)
@@ -528,7 +535,8 @@ EESP_API eesp_status eesp_group_set_key(eesp_group *group, unsigned slot, const 
 	if (key == NULL || key_len > 64)
 		return argument("key: NULL or too long");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoGroupSetSlot(group->object, slot, (uint8_t *)key, key_len, tls.error);
+	return st != EESP_OK ? st
+			     : (eesp_status)eespGoGroupSetSlot(group->object, slot, (uint8_t *)key, key_len, tls.error);
 }
 
 EESP_API eesp_status eesp_group_use_key(eesp_group *group, unsigned slot)
@@ -624,7 +632,8 @@ EESP_API eesp_status eesp_derive_keys(const eesp_group *group, const eesp_contex
 	if (st != EESP_OK || n == 0)
 		return st;
 	tls.busy = 1;
-	st = (eesp_status)eespGoDerive(tls.worker, group->object, (eesp_context *)contexts, n, keys, keys_len, tls.error);
+	st = (eesp_status)eespGoDerive(tls.worker, group->object, (eesp_context *)contexts, n, keys, keys_len,
+				       tls.error);
 	tls.busy = 0;
 	return st;
 }
@@ -641,7 +650,8 @@ EESP_API eesp_status eesp_data_key_export(const eesp_group *group, const eesp_co
 	if (st != EESP_OK)
 		return st;
 	tls.busy = 1;
-	st = (eesp_status)eespGoExport(tls.worker, group->object, (eesp_context *)context, with_options != 0, key, tls.error);
+	st = (eesp_status)eespGoExport(tls.worker, group->object, (eesp_context *)context, with_options != 0, key,
+				       tls.error);
 	tls.busy = 0;
 	return st;
 }
@@ -812,8 +822,8 @@ static eesp_status new_receiver(uint64_t object, eesp_receiver **receiver)
 	return EESP_OK;
 }
 
-EESP_API eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_count, const eesp_receiver_config *config,
-				       eesp_receiver **receiver)
+EESP_API eesp_status eesp_receiver_new(eesp_group *const *groups, size_t group_count,
+				       const eesp_receiver_config *config, eesp_receiver **receiver)
 {
 	eesp_receiver_config c;
 	uint64_t objects[EESP_MAX_GROUPS], object = 0;
@@ -862,7 +872,8 @@ EESP_API eesp_status eesp_receiver_set_own_ids(eesp_receiver *receiver, const ui
 	if (n != 0 && (ids == NULL || n > 1u << 20))
 		return argument("ids: NULL or too many");
 	eesp_status st = ready();
-	return st != EESP_OK ? st : (eesp_status)eespGoReceiverSetOwnIDs(receiver->object, (uint64_t *)ids, n, tls.error);
+	return st != EESP_OK ? st
+			     : (eesp_status)eespGoReceiverSetOwnIDs(receiver->object, (uint64_t *)ids, n, tls.error);
 }
 
 EESP_API eesp_status eesp_receiver_stats(const eesp_receiver *receiver, eesp_stats *stats)
@@ -974,8 +985,8 @@ EESP_API size_t eesp_open_burst(eesp_receiver *receiver, eesp_pkt *pkts, size_t 
 static const eesp_udp *udp_config(eesp_udp *u, const eesp_udp *udp, eesp_pkt *pkts, size_t n)
 {
 	const uint32_t known = EESP_UDP_ECN | EESP_UDP_DSCP | EESP_UDP_DSCP_BACK | EESP_UDP_CHECKSUM6;
-	if (udp != NULL && copied(u, sizeof *u, sizeof *u, udp) == EESP_OK && u->reserved1 == 0 && (u->flags & ~known) == 0 &&
-	    all_zero(u->reserved, sizeof u->reserved) && u->mode <= EESP_UDP_TRANSPORT)
+	if (udp != NULL && copied(u, sizeof *u, sizeof *u, udp) == EESP_OK && u->reserved1 == 0 &&
+	    (u->flags & ~known) == 0 && all_zero(u->reserved, sizeof u->reserved) && u->mode <= EESP_UDP_TRANSPORT)
 		return u;
 	refuse(pkts, n, EESP_ERR_ARGUMENT);
 	return NULL;
@@ -1017,7 +1028,8 @@ EESP_API size_t eesp_udp_open_burst(eesp_receiver *receiver, const eesp_udp *udp
 
 static size_t proxied(eesp_proxy *proxy, eesp_pkt *pkts, size_t n)
 {
-	if (UNLIKELY(proxy->receiver->kind != KIND_RECEIVER || proxy->sender->kind != KIND_SENDER)) /* freed before the proxy */
+	/* freed before the proxy */
+	if (UNLIKELY(proxy->receiver->kind != KIND_RECEIVER || proxy->sender->kind != KIND_SENDER))
 		return refuse(pkts, n, EESP_ERR_ARGUMENT);
 	size_t good = direct_proxy(FAST_PATH(proxy->receiver), FAST_PATH(proxy->sender), pkts, n);
 	if (LIKELY(good != SIZE_MAX))
@@ -1068,8 +1080,8 @@ EESP_API void eesp_kdf_free(eesp_kdf *kdf)
 	free(kdf);
 }
 
-EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys,
-				     size_t keys_len)
+EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, size_t n,
+				     uint8_t *keys, size_t keys_len)
 {
 	CHECK(kdf, KIND_KDF, "kdf");
 	if (n != 0 && (contexts == NULL || keys == NULL))
@@ -1084,7 +1096,8 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 		return st;
 	tls.busy = 1;
 	if (!direct_derive(&tls.view, VIEW(kdf, kdf), aead, contexts, n, keys))
-		st = (eesp_status)eespGoKDFDerive(tls.worker, kdf->object, aead, (uint8_t *)contexts, n, keys, keys_len, tls.error);
+		st = (eesp_status)eespGoKDFDerive(tls.worker, kdf->object, aead, (uint8_t *)contexts, n, keys, keys_len,
+						  tls.error);
 	else
 		clear_registers();
 	tls.busy = 0;

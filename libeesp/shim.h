@@ -64,11 +64,12 @@ int can_have_threads(int n);
  * direct.c: the fast path, for common cases, without a cgo call. A function that returns 0
  * has done nothing: then the caller calls Go, which handles all cases.
  */
-int direct_derive(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n,
-		  uint8_t *keys);
-int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
-		 eesp_job *jobs, size_t n, int seal, size_t *good);
-int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good);
+int direct_derive(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead,
+		  const uint8_t *contexts, size_t n, uint8_t *keys);
+int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead,
+		 const uint8_t *contexts, eesp_job *jobs, size_t n, int seal, size_t *good);
+int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n,
+		 int seal, size_t *good);
 
 /* What a burst needs on the fast path: the thread's memory and worker, the object's number,
  * and the cell with its plan. */
@@ -117,9 +118,10 @@ size_t direct_udp_open(const struct eesp_fast_path *fp, const eesp_udp *u, eesp_
 /* Functions that seal or open up to CHUNK packets, by kind of plan (direct.c). With WIDE
  * defined, direct.c makes wide_executors, for plans that have a wide form. */
 struct times_pass;
-typedef size_t seal_executor(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray);
-typedef size_t open_executor(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone,
-			     struct times_pass *pass, size_t *stray);
+typedef size_t seal_executor(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts,
+			     size_t n, uint64_t first, size_t *stray);
+typedef size_t open_executor(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n,
+			     int alone, struct times_pass *pass, size_t *stray);
 struct eesp_executors {
 	seal_executor *seal[2];
 	open_executor *open[2][4];

@@ -38,7 +38,8 @@ enum times_verdict { TIME_FRESH, TIME_DUPLICATE, TIME_STALE, TIME_EARLY, TIME_FU
 /* Which times a burst accepts. */
 struct times_pass {
 	uint64_t floor, top, last; /* no time below floor or above last passes */
-	uint64_t sure;			  /* from here to last all pass, even if the clock has gone on since the reading */
+	/* from here to last all pass, even if the clock has gone on since the reading */
+	uint64_t sure;
 	uint64_t most;			  /* highest time that was accepted */
 	uint64_t base, cycle;		  /* of the last packet's slice: when it began, and the cycle of its words */
 	uint64_t *first;		  /* the first word of that slice */
@@ -48,7 +49,8 @@ struct times_pass {
 static inline uint64_t times_clock(unsigned rate)
 {
 	struct timespec t;
-	if (__builtin_expect(clock_gettime(CLOCK_REALTIME, &t) != 0 || t.tv_sec < 0 || (uint64_t)t.tv_sec >> (64 - rate) != 0, 0))
+	if (__builtin_expect(clock_gettime(CLOCK_REALTIME, &t) != 0 || t.tv_sec < 0 ||
+			     (uint64_t)t.tv_sec >> (64 - rate) != 0, 0))
 		return 0;
 	return ((uint64_t)t.tv_sec << rate) + ((uint64_t)t.tv_nsec << rate) / 1000000000;
 }
@@ -120,7 +122,8 @@ static inline uint64_t times_mix(uint64_t a, uint64_t b)
 /* Sets which times pass, from a reading of the clock that is up to slack ticks old. */
 static inline void times_look(struct eesp_times *t, uint64_t now, uint64_t slack, struct times_pass *p)
 {
-	uint64_t f = __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST), to = now > t->age ? now - t->age : 0, early = times_later(now, t->early);
+	uint64_t f = __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST), to = now > t->age ? now - t->age : 0,
+		 early = times_later(now, t->early);
 	if (__builtin_expect(to > f && to - f >= t->slice, 0)) {
 		__atomic_compare_exchange_n(&t->floor, &f, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 		f = __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST);
@@ -143,7 +146,8 @@ static inline void times_look(struct eesp_times *t, uint64_t now, uint64_t slack
 static inline int times_begin(struct eesp_times *t, uint64_t now, uint64_t slack, struct times_pass *p)
 {
 	if (__builtin_expect(times_later(now, t->early) < __atomic_load_n(&t->floor, __ATOMIC_SEQ_CST) ||
-				     now >= __atomic_load_n(&t->due, __ATOMIC_SEQ_CST) || __atomic_load_n(&t->behind, __ATOMIC_SEQ_CST) != 0, 0))
+				     now >= __atomic_load_n(&t->due, __ATOMIC_SEQ_CST) ||
+				     __atomic_load_n(&t->behind, __ATOMIC_SEQ_CST) != 0, 0))
 		return 0;
 	times_look(t, now, slack, p);
 	p->most = 0;
@@ -165,7 +169,8 @@ static inline int times_start(struct eesp_times *t, struct times_reading *r, uns
 static inline int times_may(const struct times_pass *p, uint64_t time) { return time >= p->sure && time <= p->last; }
 
 /* Whether a time that times_may does not let pass does so at a new reading. */
-static __attribute__((noinline)) int times_passes(struct eesp_times *t, struct times_pass *p, struct times_reading *r, unsigned rate, uint64_t time)
+static __attribute__((noinline)) int times_passes(struct eesp_times *t, struct times_pass *p, struct times_reading *r,
+						  unsigned rate, uint64_t time)
 {
 	if (p->sure != p->floor)
 		times_look(t, times_read(r, rate), 0, p);
@@ -173,7 +178,8 @@ static __attribute__((noinline)) int times_passes(struct eesp_times *t, struct t
 }
 
 /* Counts a time that does not pass, and returns why. */
-static __attribute__((noinline)) enum times_verdict times_refused(struct eesp_times *t, const struct times_pass *p, uint64_t time)
+static __attribute__((noinline)) enum times_verdict times_refused(struct eesp_times *t, const struct times_pass *p,
+								  uint64_t time)
 {
 	if (time < p->floor) {
 		__atomic_fetch_add(&t->stale, 1, __ATOMIC_RELAXED);
@@ -188,9 +194,11 @@ static __attribute__((noinline)) enum times_verdict times_refused(struct eesp_ti
 
 /* The line where the search for a packet's word begins, and the word. flow is
  * replay.Seeds.Hash of its key. */
-static inline uint64_t *times_place(const struct eesp_times *t, struct times_pass *p, uint64_t flow, uint64_t tsc, uint64_t time, uint64_t *word)
+static inline uint64_t *times_place(const struct eesp_times *t, struct times_pass *p, uint64_t flow, uint64_t tsc,
+				    uint64_t time, uint64_t *word)
 {
-	uint64_t h = times_mix(flow ^ t->tsc_seed[0], tsc ^ t->tsc_seed[1]), print = h & ((UINT64_C(1) << TIMES_CYCLE) - 1);
+	uint64_t h = times_mix(flow ^ t->tsc_seed[0], tsc ^ t->tsc_seed[1]),
+		 print = h & ((UINT64_C(1) << TIMES_CYCLE) - 1);
 	if (__builtin_expect(time - p->base >= t->slice, 0)) {
 		uint64_t n = time / t->slice;
 		p->base = n * t->slice;
@@ -206,17 +214,21 @@ static inline uint64_t *times_place(const struct eesp_times *t, struct times_pas
 static inline unsigned times_stops(const uint64_t *line, uint64_t word)
 {
 #if defined(WIDE)
-	const __m512i x = _mm512_xor_si512(_mm512_loadu_si512(line), _mm512_set1_epi64((long long)word)); /* 8 octets are never torn */
-	return _mm512_cmpge_epu64_mask(_mm512_sub_epi64(x, _mm512_set1_epi64(1)), _mm512_set1_epi64((1LL << TIMES_CYCLE) - 1));
+	/* 8 octets are never torn */
+	const __m512i x = _mm512_xor_si512(_mm512_loadu_si512(line), _mm512_set1_epi64((long long)word));
+	return _mm512_cmpge_epu64_mask(_mm512_sub_epi64(x, _mm512_set1_epi64(1)),
+				       _mm512_set1_epi64((1LL << TIMES_CYCLE) - 1));
 #elif defined(__x86_64__)
 	typedef long long two __attribute__((vector_size(16), aligned(8), may_alias));
 	typedef unsigned long long utwo __attribute__((vector_size(16)));
 	typedef int four __attribute__((vector_size(16)));
 	typedef float floats __attribute__((vector_size(16)));
-	const two w = { (long long)word, (long long)word }, *at = (const two *)line; /* 8 octets of a load are never torn */
+	/* 8 octets of a load are never torn */
+	const two w = { (long long)word, (long long)word }, *at = (const two *)line;
 	const two a = at[0] ^ w, b = at[1] ^ w, c = at[2] ^ w, d = at[3] ^ w;
 #define STOP(x) ((four)((utwo)((x) | ((x) - 1)) >> TIMES_CYCLE)) /* a stop if the low half is not 0 */
-	const four e = __builtin_shuffle(STOP(a), STOP(b), (four){ 0, 2, 4, 6 }) > 0, f = __builtin_shuffle(STOP(c), STOP(d), (four){ 0, 2, 4, 6 }) > 0;
+	const four e = __builtin_shuffle(STOP(a), STOP(b), (four){ 0, 2, 4, 6 }) > 0,
+		   f = __builtin_shuffle(STOP(c), STOP(d), (four){ 0, 2, 4, 6 }) > 0;
 #undef STOP
 	return (unsigned)__builtin_ia32_movmskps((floats)e) | (unsigned)__builtin_ia32_movmskps((floats)f) << 4;
 #else
@@ -231,7 +243,8 @@ static inline unsigned times_stops(const uint64_t *line, uint64_t word)
 
 /* Finds or writes a packet's word, from the line at "at" on: fresh.Table.insert. first
  * is the first word of the slice. */
-static __attribute__((noinline)) enum times_verdict times_walk(const struct eesp_times *t, uint64_t *first, uint64_t *at, uint64_t word)
+static __attribute__((noinline)) enum times_verdict times_walk(const struct eesp_times *t, uint64_t *first,
+							       uint64_t *at, uint64_t word)
 {
 	uint64_t lines = t->lines < TIMES_LINES ? t->lines : TIMES_LINES;
 	for (uint64_t n = 0; n < lines; n++) {
@@ -258,7 +271,8 @@ static __attribute__((noinline)) enum times_verdict times_walk(const struct eesp
 
 /* The same, with the usual case inline: the word goes to the first line. alone: no
  * other thread has ever used the table. */
-static inline enum times_verdict times_insert(const struct eesp_times *t, uint64_t *first, uint64_t *at, uint64_t word, int alone)
+static inline enum times_verdict times_insert(const struct eesp_times *t, uint64_t *first, uint64_t *at, uint64_t word,
+					      int alone)
 {
 	unsigned stops = times_stops(at, word);
 	if (__builtin_expect(stops != 0 && word >> TIMES_CYCLE != 0, 1)) {
@@ -272,7 +286,8 @@ static inline enum times_verdict times_insert(const struct eesp_times *t, uint64
 				__atomic_store_n(w, word, __ATOMIC_RELAXED);
 				return TIME_FRESH;
 			}
-			if (__builtin_expect(__atomic_compare_exchange_n(w, &old, word, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST), 1))
+			if (__builtin_expect(__atomic_compare_exchange_n(w, &old, word, 0, __ATOMIC_SEQ_CST,
+									 __ATOMIC_SEQ_CST), 1))
 				return TIME_FRESH;
 		}
 	}
@@ -281,7 +296,8 @@ static inline enum times_verdict times_insert(const struct eesp_times *t, uint64
 
 static __attribute__((noinline)) void times_count(struct eesp_times *t, enum times_verdict v)
 {
-	__atomic_fetch_add(v == TIME_DUPLICATE ? &t->duplicate : v == TIME_STALE ? &t->stale : &t->full, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(v == TIME_DUPLICATE ? &t->duplicate : v == TIME_STALE ? &t->stale : &t->full, 1,
+			   __ATOMIC_RELAXED);
 }
 
 /* The floor, for packets whose words are written: packets below it must not be delivered. It is read
@@ -291,8 +307,8 @@ static inline uint64_t times_floor(const struct eesp_times *t) { return __atomic
 
 /* Commits an authentic packet whose time passed. Unless the result is TIME_FRESH, the
  * packet must not be delivered. */
-static inline enum times_verdict times_commit(struct eesp_times *t, struct times_pass *p, uint64_t *first, uint64_t *at, uint64_t word,
-						uint64_t time, int alone)
+static inline enum times_verdict times_commit(struct eesp_times *t, struct times_pass *p, uint64_t *first, uint64_t *at,
+					      uint64_t word, uint64_t time, int alone)
 {
 	enum times_verdict v = times_insert(t, first, at, word, alone);
 	if (__builtin_expect(v == TIME_FRESH && time < times_floor(t), 0))
@@ -308,7 +324,8 @@ static inline void times_end(struct eesp_times *t, const struct times_pass *p)
 {
 	uint64_t m = __atomic_load_n(&t->most, __ATOMIC_SEQ_CST);
 	while (__builtin_expect(m < p->most, 0) &&
-	       !__atomic_compare_exchange_n(&t->most, &m, times_later(p->most, t->slice), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	       !__atomic_compare_exchange_n(&t->most, &m, times_later(p->most, t->slice), 0, __ATOMIC_SEQ_CST,
+					    __ATOMIC_SEQ_CST))
 		;
 }
 

@@ -259,8 +259,8 @@ static void pmd_sync(const struct work *w, struct rte_mbuf **m, uint32_t first)
 		struct rte_crypto_sym_vec v = { .num = 1, .src_sgl = &sgl, .iv = &iv, .digest = &digest, .aad = &aad,
 						.status = &status };
 		void *s = session(w, first + i);
-		if (rte_cryptodev_sym_cpu_crypto_process(pmds[w->device].id, s, (union rte_crypto_sym_ofs){ 0 }, &v) != 1 ||
-		    status != 0)
+		if (rte_cryptodev_sym_cpu_crypto_process(pmds[w->device].id, s, (union rte_crypto_sym_ofs){ 0 },
+							 &v) != 1 || status != 0)
 			rte_exit(EXIT_FAILURE, "%s: a packet failed\n", w->name);
 		session_done(w, s);
 	}
@@ -302,14 +302,15 @@ static void nothing(const struct work *w, struct rte_mbuf **m, uint32_t first)
 /* ---- What is measured ----------------------------------------------------- */
 
 #define EESP(what_, run_, call, name_, v_) \
-	{ .name = "libeesp, " name_, .how = call " in place, V = " NUMBER(v_) ", no options", .run = run_, .what = what_, .v = v_ }
+	{ .name = "libeesp, " name_, .how = call " in place, V = " NUMBER(v_) ", no options", .run = run_, \
+	  .what = what_, .v = v_ }
 #define QUEUED ": rte_cryptodev_enqueue_burst and _dequeue_burst; "
 #define SYNC ": rte_cryptodev_sym_cpu_crypto_process; "
 #define MADE(keys_) "sessions made beforehand, one for each of " NUMBER(keys_) " keys"
 #define FRESH "session created, used and destroyed for each packet; deriving its key left out"
 #define PMD(what_, run_, device_, pmd, keys_) \
-	{ .name = pmd " queued, " NUMBER(keys_) " sessions", .how = pmd QUEUED MADE(keys_), .run = run_, .what = what_, \
-	  .device = device_, .keys = keys_ }, \
+	{ .name = pmd " queued, " NUMBER(keys_) " sessions", .how = pmd QUEUED MADE(keys_), .run = run_, \
+	  .what = what_, .device = device_, .keys = keys_ }, \
 	{ .name = pmd " sync, " NUMBER(keys_) " sessions", .how = pmd SYNC MADE(keys_), .run = run_, .what = what_, \
 	  .device = device_, .keys = keys_, .sync = true }
 #define PMD_FRESH(what_, run_, device_, pmd) \
@@ -329,7 +330,8 @@ static const struct work works[] = {
 	PMD(SEAL, pmd_seal, AESNI_GCM, "aesni_gcm", FEW),
 	PMD(SEAL, pmd_seal, AESNI_GCM, "aesni_gcm", MANY),
 	PMD_FRESH(SEAL, pmd_seal, AESNI_GCM, "aesni_gcm"),
-	{ .name = "rx, copy, tx", .how = "rte_eth_rx_burst, memcpy of a sealed packet into each mbuf, rte_eth_tx_burst", .run = nothing,
+	{ .name = "rx, copy, tx", .how = "rte_eth_rx_burst, memcpy of a sealed packet into each mbuf, rte_eth_tx_burst",
+	  .run = nothing,
 	  .what = OPEN },
 	EESP(OPEN, eesp_open, "eesp_open_burst", "a key for each packet", 1),
 	EESP(OPEN, eesp_open, "eesp_open_burst", "one key", 0),
@@ -362,10 +364,12 @@ static void fill(uint8_t *payload, uint32_t size, uint32_t i)
 }
 
 /* Seals or opens one packet with the library's kernels: the PMDs' other end. */
-static void crypt_one(uint8_t *header, uint32_t len, const uint8_t *key, size_t (*crypt)(const eesp_keyset *, eesp_job *, size_t))
+static void crypt_one(uint8_t *header, uint32_t len, const uint8_t *key,
+		      size_t (*crypt)(const eesp_keyset *, eesp_job *, size_t))
 {
 	uint8_t *payload = header + HEADER;
-	eesp_job j = { .aad = header, .aad_len = HEADER, .src = payload, .dst = payload, .len = len, .tag = payload + len };
+	eesp_job j = { .aad = header, .aad_len = HEADER, .src = payload, .dst = payload, .len = len,
+		       .tag = payload + len };
 	eesp_keyset *set;
 	memcpy(j.nonce, nonce_of(header), IV_LEN);
 	must(eesp_keyset_new(EESP_AEAD_AES_128_GCM, key, 1, &set), "eesp_keyset_new");
@@ -460,7 +464,9 @@ static void measure(size_t s, bool smoke)
 	check_all(sizes[s]);
 	for (size_t w = 0; w < WORKS; w++)
 		if (possible(&works[w]))
-			bursts[w] = smoke ? 2 : 1 + (uint32_t)((double)rte_get_tsc_hz() * TURN_US / 1e6 / (turn(&works[w], 64) * BURST));
+			bursts[w] = smoke ? 2
+					  : 1 + (uint32_t)((double)rte_get_tsc_hz() * TURN_US / 1e6 /
+							   (turn(&works[w], 64) * BURST));
 	for (unsigned r = 0; r < rounds; r++) {
 		for (size_t w = 0; w < WORKS; w++) {
 			if (!possible(&works[w]))
@@ -522,8 +528,8 @@ static void pmd_new(struct pmd *p)
 	p->id = (uint8_t)id;
 	struct rte_cryptodev_config config = { .socket_id = heap, .nb_queue_pairs = 1 };
 	p->pool = must_have(rte_cryptodev_sym_session_pool_create(p->name, MANY + FEW + 1024,
-								  rte_cryptodev_sym_get_private_session_size(p->id), 256, 0,
-								  heap),
+								  rte_cryptodev_sym_get_private_session_size(p->id),
+								  256, 0, heap),
 			    "rte_cryptodev_sym_session_pool_create");
 	struct rte_cryptodev_qp_conf queue = { .nb_descriptors = 2048, .mp_session = p->pool };
 	must_dpdk(rte_cryptodev_configure(p->id, &config), "rte_cryptodev_configure");
@@ -576,8 +582,8 @@ static void arrived_new(uint16_t size)
 
 static void ops_new(void)
 {
-	struct rte_mempool *pool = must_have(rte_crypto_op_pool_create("ops", RTE_CRYPTO_OP_TYPE_SYMMETRIC, BURST, 0, IV_LEN,
-								       heap),
+	struct rte_mempool *pool = must_have(rte_crypto_op_pool_create("ops", RTE_CRYPTO_OP_TYPE_SYMMETRIC, BURST, 0,
+								       IV_LEN, heap),
 					     "rte_crypto_op_pool_create");
 	if (rte_crypto_op_bulk_alloc(pool, RTE_CRYPTO_OP_TYPE_SYMMETRIC, ops, BURST) != BURST)
 		rte_exit(EXIT_FAILURE, "rte_crypto_op_bulk_alloc failed\n");
@@ -600,8 +606,9 @@ static double spread(size_t s, size_t w)
 
 static void print_tables(void)
 {
-	printf("%s, libipsec-mb %s; libeesp %s, %s; AES-128-GCM, bursts of %u, one core, TSC at %.0f MHz\n", rte_version(),
-	       IMB_VERSION_STR, eesp_version_string(), eesp_backend_name(), BURST, (double)rte_get_tsc_hz() / 1e6);
+	printf("%s, libipsec-mb %s; libeesp %s, %s; AES-128-GCM, bursts of %u, one core, TSC at %.0f MHz\n",
+	       rte_version(), IMB_VERSION_STR, eesp_version_string(), eesp_backend_name(), BURST,
+	       (double)rte_get_tsc_hz() / 1e6);
 	for (size_t w = 0; w < WORKS; w++) {
 		if (is_base(&works[w])) {
 			printf("\n**%s: TSC cycles per packet, and (+) what is on top of %s**\n\n| %-38s |",
@@ -636,8 +643,8 @@ static void write_json(const char *dir)
 	if (f == NULL)
 		rte_exit(EXIT_FAILURE, "%s: %s\n", path, strerror(errno));
 	fprintf(f,
-		"{\"versions\": {\"dpdk\": \"%s\", \"ipsec-mb\": \"%s\", \"libeesp\": \"%s\"}, \"backend\": \"%s\", \"tsc_hz\": %" PRIu64
-		",\n\"results\": [",
+		"{\"versions\": {\"dpdk\": \"%s\", \"ipsec-mb\": \"%s\", \"libeesp\": \"%s\"}, \"backend\": \"%s\", "
+		"\"tsc_hz\": %" PRIu64 ",\n\"results\": [",
 		rte_version(), IMB_VERSION_STR, eesp_version_string(), eesp_backend_name(), rte_get_tsc_hz());
 	const char *comma = "";
 	for (size_t s = 0; s < SIZES; s++) {
@@ -648,12 +655,14 @@ static void write_json(const char *dir)
 				continue;
 			double median = quantile(r, 0.5);
 			fprintf(f,
-				"%s\n{\"name\": \"%s\", \"peer\": \"%s\", \"work\": \"%s\", \"size\": %u, \"burst\": %u, "
-				"\"cycles_median\": %.1f, \"cycles_min\": %.1f, \"cycles_max\": %.1f, \"cycles_on_top\": %.1f, "
+				"%s\n{\"name\": \"%s\", \"peer\": \"%s\", \"work\": \"%s\", \"size\": %u, "
+				"\"burst\": %u, \"cycles_median\": %.1f, \"cycles_min\": %.1f, "
+				"\"cycles_max\": %.1f, \"cycles_on_top\": %.1f, "
 				"\"ns_median\": %.2f, \"rounds\": %u, \"how\": \"%s\"}",
 				comma, x->name, is_base(x) ? "none" : x->keys == 0 ? "libeesp" : pmds[x->device].name,
-				x->what == OPEN ? "open" : "seal", sizes[s], BURST, median, quantile(r, 0), quantile(r, 1),
-				median - base_of(s, w), median * 1e9 / (double)rte_get_tsc_hz(), rounds, x->how);
+				x->what == OPEN ? "open" : "seal", sizes[s], BURST, median, quantile(r, 0),
+				quantile(r, 1), median - base_of(s, w), median * 1e9 / (double)rte_get_tsc_hz(),
+				rounds, x->how);
 			comma = ",";
 		}
 	}
@@ -686,9 +695,11 @@ static void usage(FILE *f)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "out", required_argument, NULL, 'o' },   { "rounds", required_argument, NULL, 'r' },
-						 { "lcore", required_argument, NULL, 'l' }, { "smoke", no_argument, NULL, 's' },
-						 { "help", no_argument, NULL, 'h' },        { NULL, 0, NULL, 0 } };
+	static const struct option options[] = {
+		{ "out", required_argument, NULL, 'o' },   { "rounds", required_argument, NULL, 'r' },
+		{ "lcore", required_argument, NULL, 'l' }, { "smoke", no_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },        { NULL, 0, NULL, 0 }
+	};
 	const char *out = NULL;
 	bool smoke = false;
 	char lcore[16];
@@ -726,8 +737,8 @@ int main(int argc, char **argv)
 		rte_exit(EXIT_FAILURE, "libeesp: %s\n", eesp_last_error());
 	must(eesp_thread_init(), "eesp_thread_init");
 	char *eal[] = { argv[0], (char[]){ "--no-huge" }, (char[]){ "--no-pci" }, (char[]){ "--no-shconf" },
-			(char[]){ "--no-telemetry" }, (char[]){ "--log-level=error" }, (char[]){ "-m" }, (char[]){ "64" },
-			(char[]){ "-l" }, lcore, NULL };
+			(char[]){ "--no-telemetry" }, (char[]){ "--log-level=error" }, (char[]){ "-m" },
+			(char[]){ "64" }, (char[]){ "-l" }, lcore, NULL };
 	must_dpdk(rte_eal_init(RTE_DIM(eal) - 1, eal) < 0 ? -rte_errno : 0, "rte_eal_init");
 
 	rte_srand(1);
@@ -745,7 +756,8 @@ int main(int argc, char **argv)
 		arrived_new(sizes[s]);
 		measure(s, smoke);
 	}
-	printf("checked before and after timing: %" PRIu64 " packets that the loops sealed or opened are right\n", checked);
+	printf("checked before and after timing: %" PRIu64 " packets that the loops sealed or opened are right\n",
+	       checked);
 	print_tables();
 	if (out != NULL)
 		write_json(out);

@@ -256,7 +256,8 @@ __attribute__((noreturn)) static void unsupported(const struct reader *r, uint32
 	char frame[40] = "";
 	if (r->pcapng)
 		snprintf(frame, sizeof frame, "frame %zu: ", r->frames + 1);
-	die("%s: %slink type %u is not supported; Ethernet, raw IP, Linux cooked and loopback are", r->path, frame, link);
+	die("%s: %slink type %u is not supported; Ethernet, raw IP, Linux cooked and loopback are", r->path, frame,
+	    link);
 }
 
 /* Reads the file header, up to the first record. */
@@ -344,7 +345,8 @@ static bool read_interface(struct reader *r, uint32_t len)
 	if (!read_all(r, body, there) || !skip(r, len - there))
 		return false;
 	struct interface *i = &r->interface[r->interfaces++];
-	*i = (struct interface){ .number = from_file16(r, body), .max_frame = from_file(r, body + 4), .units = 1000000 };
+	*i = (struct interface){ .number = from_file16(r, body), .max_frame = from_file(r, body + 4),
+				 .units = 1000000 };
 	i->link = find_link(i->number);
 	for (uint32_t at = 8; at + 4 <= there;) {
 		uint32_t code = from_file16(r, body + at), size = from_file16(r, body + at + 2);
@@ -413,7 +415,9 @@ static bool read_pcapng(struct reader *r, struct record *to, uint8_t *frame)
 			if (!read_all(r, body, fixed))
 				return false;
 			left -= fixed;
-			uint32_t number = kind == SIMPLE ? 0 : kind == PACKET ? from_file16(r, body) : from_file(r, body);
+			uint32_t number = kind == SIMPLE   ? 0
+					  : kind == PACKET ? from_file16(r, body)
+							   : from_file(r, body);
 			if (number >= r->interfaces)
 				return END_READING(r, "interface %u, which is not described: damaged", number);
 			const struct interface *i = from = &r->interface[number];
@@ -441,7 +445,8 @@ static bool read_pcapng(struct reader *r, struct record *to, uint8_t *frame)
 			return END_READING(r, "a block with two lengths%s: damaged", "");
 		if (is_packet) {
 			if (kind != SIMPLE)
-				to->time = time_of(r, from, (uint64_t)from_file(r, body + 4) << 32 | from_file(r, body + 8));
+				to->time = time_of(r, from,
+						   (uint64_t)from_file(r, body + 4) << 32 | from_file(r, body + 8));
 			return true;
 		}
 	}
@@ -691,8 +696,10 @@ static void stateless_set_up(struct tunnel *t)
 	t->keys.user_len = sizeof t->keys.user;
 	check(eesp_group_generate_root_key(g, EESP_LEVEL_ZONE, zone_id, sizeof zone_id), "cannot make a root key");
 	check(eesp_group_generate_root_key(g, EESP_LEVEL_USER, user_id, sizeof user_id), "cannot make a root key");
-	check(eesp_group_get_root_key_der(g, EESP_LEVEL_ZONE, t->keys.zone, &t->keys.zone_len), "cannot export a root key");
-	check(eesp_group_get_root_key_der(g, EESP_LEVEL_USER, t->keys.user, &t->keys.user_len), "cannot export a root key");
+	check(eesp_group_get_root_key_der(g, EESP_LEVEL_ZONE, t->keys.zone, &t->keys.zone_len),
+	      "cannot export a root key");
+	check(eesp_group_get_root_key_der(g, EESP_LEVEL_USER, t->keys.user, &t->keys.user_len),
+	      "cannot export a root key");
 	eesp_group_free(g);
 	config.aead = t->aead;
 	for (int i = 0; i < 2; i++) {
@@ -783,7 +790,8 @@ static void tss_set_up(struct tunnel *t)
 		check(eesp_group_set_key(g, 0, t->keys.value[0], EESP_ROOT_KEY_LEN), "current key");
 		check(eesp_group_set_key(g, 1, t->keys.value[1], EESP_ROOT_KEY_LEN), "next key");
 	}
-	/* Under each key counters begin at 0: these keys are new. With keys that outlive a restart, use EESP_COUNTER_RESERVED. */
+	/* Under each key counters begin at 0: these keys are new. With keys that outlive a restart,
+	 * use EESP_COUNTER_RESERVED. */
 	t->sender[0][0] = new_sender(t->from[0], 0x01020304, EESP_V_TSS_SSI, 0, EESP_COUNTER_EXPLICIT);
 	new_receiver(t, 1);
 }
@@ -850,8 +858,8 @@ static eesp_sender *eesp_sender_of(struct tunnel *t, size_t nth, size_t burst)
 }
 
 static const struct profile profiles[] = {
-	{ "stateless", "draft -02; root keys at two levels, context: ID and source address", EESP_UDP_PORT, false, stateless_set_up,
-	  stateless_rotate_sender, stateless_rotate_receiver, stateless_key_of, 0xff, one_sender },
+	{ "stateless", "draft -02; root keys at two levels, context: ID and source address", EESP_UDP_PORT, false,
+	  stateless_set_up, stateless_rotate_sender, stateless_rotate_receiver, stateless_key_of, 0xff, one_sender },
 	{ "psp", "data keys that the receiver hands out", EESP_PSP_UDP_PORT, true, psp_set_up, psp_rotate_sender,
 	  psp_rotate_receiver, psp_key_of, 1, one_sender },
 	{ "tss", "cluster mode, a new key for every 256 packets", 0, false, tss_set_up, tss_rotate_sender,
@@ -932,7 +940,8 @@ static void seal_capture(struct tunnel *t, const struct profile *f, struct burst
 {
 	struct gateway *g = &t->sending;
 	const eesp_udp udp = outer_headers(f, t->transport);
-	for (size_t n; (n = fill_burst(b, from, rotate_if_due(t, g, f->rotate_sender))) != 0; g->packets += n, g->bursts++) {
+	for (size_t n; (n = fill_burst(b, from, rotate_if_due(t, g, f->rotate_sender))) != 0;
+	     g->packets += n, g->bursts++) {
 		eesp_sender *sender = f->sender(t, g->rotations, g->bursts);
 		for (size_t i = 0; i < n; i++) {
 			b->pkt[i] = (eesp_pkt){ .data = b->packet[i].ip, .len = b->packet[i].len, .headroom = HEADROOM,
@@ -993,7 +1002,8 @@ static void open_capture(struct tunnel *t, const struct profile *f, struct burst
 	const eesp_udp udp = outer_headers(f, t->transport);
 	unsigned key[MAX_BURST];
 	size_t nth = 0; /* of the originals */
-	for (size_t n; (n = fill_burst(b, from, rotate_if_due(t, g, f->rotate_receiver))) != 0; g->packets += n, g->bursts++) {
+	for (size_t n; (n = fill_burst(b, from, rotate_if_due(t, g, f->rotate_receiver))) != 0;
+	     g->packets += n, g->bursts++) {
 		for (size_t i = 0; i < n; i++) {
 			const struct packet *p = &b->packet[i];
 			b->pkt[i] = (eesp_pkt){ .data = p->ip, .len = p->len };
@@ -1003,8 +1013,10 @@ static void open_capture(struct tunnel *t, const struct profile *f, struct burst
 				die("%s: packet %zu is not one of the tunnel's", from->path, g->packets + i + 1);
 			if (f->port == 0) {
 				if (p->ip[0] != 0x45 || p->ip[9] != TSS_PROTOCOL)
-					die("%s: packet %zu is not one of the tunnel's", from->path, g->packets + i + 1);
-				b->pkt[i] = (eesp_pkt){ .data = p->ip + front, .len = p->len - front, .headroom = front };
+					die("%s: packet %zu is not one of the tunnel's", from->path,
+					    g->packets + i + 1);
+				b->pkt[i] = (eesp_pkt){ .data = p->ip + front, .len = p->len - front,
+							.headroom = front };
 			}
 			key[i] = f->key_of(p->ip + front);
 		}
@@ -1021,7 +1033,8 @@ static void open_capture(struct tunnel *t, const struct profile *f, struct burst
 			if (b->pkt[i].status != EESP_OK)
 				die("%s: packet %zu does not open: %s", from->path, g->packets + i + 1,
 				    eesp_strerror(b->pkt[i].status));
-			if (key[i] == ((g->rotations + 1) & f->key_mask) && g->rotations < ROTATIONS && !f->receiver_first)
+			if (key[i] == ((g->rotations + 1) & f->key_mask) && g->rotations < ROTATIONS &&
+			    !f->receiver_first)
 				g->next++;
 			else if (key[i] != (g->rotations & f->key_mask))
 				g->previous++;
@@ -1038,7 +1051,8 @@ static void open_capture(struct tunnel *t, const struct profile *f, struct burst
 
 /* ---- The program --------------------------------------------------------- */
 
-static const char usage[] = "usage: pcap_tunnel [--profile NAME] [--transport] [--aead 128|256] [--burst N] [--pcapng] INPUT OUTDIR\n";
+static const char usage[] =
+	"usage: pcap_tunnel [--profile NAME] [--transport] [--aead 128|256] [--burst N] [--pcapng] INPUT OUTDIR\n";
 static const char help[] =
 	"Seals the IP packets of a capture (pcap or pcapng) into OUTDIR/sealed.pcap, opens\n"
 	"them again into OUTDIR/opened.pcap, compares, and prints a summary. OUTDIR has to\n"
@@ -1185,7 +1199,8 @@ int main(int argc, char **argv)
 	t.sending.packets -= t.left;
 	print_work("sealed", &t.sending);
 	if (t.left != 0)
-		printf("           %zu fragments, or packets with extension headers, are not for transport mode\n", t.left);
+		printf("           %zu fragments, or packets with extension headers, are not for transport mode\n",
+		       t.left);
 
 	open_reader(&sealed_input, sealed.path, MAX_DATAGRAM);
 	rewind_reader(&input);

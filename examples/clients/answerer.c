@@ -38,7 +38,8 @@ static int look(eesp_group *group)
 	for (size_t j = 0; j < n && known < CLIENTS; j++) {
 		to[known].client = now[j];
 		if (eesp_sender_new_to_client(group, now[j].down, &to[known].sender) == EESP_OK) {
-			printf("client %s: up %#llx, down %#llx\n", now[j].name, (unsigned long long)now[j].up, (unsigned long long)now[j].down);
+			printf("client %s: up %#llx, down %#llx\n", now[j].name, (unsigned long long)now[j].up,
+			       (unsigned long long)now[j].down);
 			fflush(stdout);
 			known++;
 		}
@@ -66,7 +67,8 @@ int main(int argc, char **argv)
 	c.socket_path = argv[1];
 	c.flags = EESP_FOLLOW_CLIENTS;
 	c.timeout_ms = 30000;
-	if (eesp_group_follow(argv[2], &c, &group) != EESP_OK || eesp_receiver_new(&group, 1, NULL, &receiver) != EESP_OK) {
+	if (eesp_group_follow(argv[2], &c, &group) != EESP_OK ||
+	    eesp_receiver_new(&group, 1, NULL, &receiver) != EESP_OK) {
 		fprintf(stderr, "answerer: %s\n", eesp_last_error());
 		return 1;
 	}

@@ -34,11 +34,13 @@ static int use(struct pair *p, const struct grant *g, double asked)
 		eesp_receiver_free(p->down);
 		p->up = NULL;
 		p->down = NULL;
-		if (eesp_sender_new_with_key(&g->up, &sc, &p->up) != EESP_OK || eesp_receiver_new_with_key(&g->down, NULL, &p->down) != EESP_OK) {
+		if (eesp_sender_new_with_key(&g->up, &sc, &p->up) != EESP_OK ||
+		    eesp_receiver_new_with_key(&g->down, NULL, &p->down) != EESP_OK) {
 			fprintf(stderr, "client: %s\n", eesp_last_error());
 			return -1;
 		}
-		printf("a pair of keys: up %#llx, down %#llx, for %u s\n", (unsigned long long)g->up.id, (unsigned long long)g->down.id, g->lease);
+		printf("a pair of keys: up %#llx, down %#llx, for %u s\n", (unsigned long long)g->up.id,
+		       (unsigned long long)g->down.id, g->lease);
 	}
 	p->id = g->up.id;
 	p->renew = asked + g->renew_after;
@@ -98,7 +100,8 @@ int main(int argc, char **argv)
 		memset(&p, 0, sizeof p);
 		p.data = buf;
 		p.len = (uint32_t)got;
-		if (eesp_open_burst(pair.down, &p, 1) == 1 && p.out_len == (uint32_t)n && memcmp(p.out, text, (size_t)n) == 0)
+		if (eesp_open_burst(pair.down, &p, 1) == 1 && p.out_len == (uint32_t)n &&
+		    memcmp(p.out, text, (size_t)n) == 0)
 			answered++;
 		usleep(20000);
 	}

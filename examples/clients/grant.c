@@ -106,7 +106,8 @@ static int parse(const uint8_t *b, size_t n, struct grant *out)
 	return direction(b, n, 2, &out->up) != 0 || direction(b, n, 3, &out->down) != 0 ? -1 : 0;
 }
 
-static int talk(SSL *ssl, const struct grant_from *from, const char *group, uint64_t renew, struct grant *out, char error[256])
+static int talk(SSL *ssl, const struct grant_from *from, const char *group, uint64_t renew, struct grant *out,
+		char error[256])
 {
 	char body[160], request[512];
 	uint8_t answer[8192];
@@ -114,7 +115,9 @@ static int talk(SSL *ssl, const struct grant_from *from, const char *group, uint
 	if (!is_granter(ssl, from->granter))
 		return fail(error, from->addr, "another host than the granter");
 	snprintf(body, sizeof body, "{\"group\":\"%s\",\"renew\":%llu}", group, (unsigned long long)renew);
-	int len = snprintf(request, sizeof request, "POST /v1/grant HTTP/1.0\r\nHost: granter\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+	int len =
+	snprintf(request, sizeof request, "POST /v1/grant HTTP/1.0\r\nHost: granter\r\nContent-Length: %zu\r\n\r\n%s",
+		 strlen(body), body);
 	if (SSL_write(ssl, request, len) != len)
 		return fail(error, from->addr, "the connection broke");
 	for (int got; n < sizeof answer - 1 && (got = SSL_read(ssl, answer + n, (int)(sizeof answer - 1 - n))) > 0;)
@@ -137,12 +140,15 @@ int grant_get(const struct grant_from *from, const char *group, uint64_t renew, 
 	char file[3][1024];
 	int result = -1;
 	for (int i = 0; i < 3; i++)
-		snprintf(file[i], sizeof file[i], "%s/%s", from->dir, i == 0 ? "ca.crt" : i == 1 ? "client.crt" : "client.key");
+		snprintf(file[i], sizeof file[i], "%s/%s", from->dir,
+			 i == 0 ? "ca.crt" : i == 1 ? "client.crt" : "client.key");
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 	BIO *bio = NULL;
 	SSL *ssl = NULL;
-	if (ctx == NULL || !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) || !SSL_CTX_load_verify_locations(ctx, file[0], NULL) ||
-	    SSL_CTX_use_certificate_file(ctx, file[1], SSL_FILETYPE_PEM) != 1 || SSL_CTX_use_PrivateKey_file(ctx, file[2], SSL_FILETYPE_PEM) != 1) {
+	if (ctx == NULL || !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
+	    !SSL_CTX_load_verify_locations(ctx, file[0], NULL) ||
+	    SSL_CTX_use_certificate_file(ctx, file[1], SSL_FILETYPE_PEM) != 1 ||
+	    SSL_CTX_use_PrivateKey_file(ctx, file[2], SSL_FILETYPE_PEM) != 1) {
 		fail(error, from->dir, "client.key, client.crt or ca.crt is missing or wrong");
 	} else {
 		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);

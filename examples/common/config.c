@@ -34,7 +34,8 @@ static const struct gw_choice vs[] = {
 	{ "long-id-src-dst", EESP_V_LONG_ID_SRC_DST },
 	{ 0 }
 };
-static const struct gw_choice replays[] = { { "windows", GW_REPLAY_WINDOWS }, { "time", GW_REPLAY_TIME }, { "off", GW_REPLAY_OFF }, { 0 } };
+static const struct gw_choice replays[] = { { "windows", GW_REPLAY_WINDOWS }, { "time", GW_REPLAY_TIME },
+					    { "off", GW_REPLAY_OFF }, { 0 } };
 /* Sources of keys; read_group handles them. */
 static const struct gw_choice sources[] = { { "file", GW_KEYS_FILE }, { "agent", GW_KEYS_AGENT }, { 0 } };
 const struct gw_choice gw_yes_no[] = { { "no", 0 }, { "yes", 1 }, { 0 } };
@@ -120,13 +121,19 @@ void gw_copy_name(const struct gw_line *l, const char *key, char to[GW_MAX_NAME]
 {
 	gw_copy(l, key, to, GW_MAX_NAME, word);
 	for (const unsigned char *p = (const unsigned char *)to; *p != '\0'; p++) {
-		int more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : *p >= 0xe0 && *p < 0xf0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : -1;
-		bool bad = more < 0 || *p <= ' ' || *p == 0x7f || *p == '"' || *p == '\\' || (*p == 0xe0 && p[1] < 0xa0) ||
-			   (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f);
+		int more = *p < 0x80		      ? 0
+			   : *p >= 0xc2 && *p < 0xe0 ? 1
+			   : *p >= 0xe0 && *p < 0xf0 ? 2
+			   : *p >= 0xf0 && *p < 0xf5 ? 3
+						      : -1;
+		bool bad = more < 0 || *p <= ' ' || *p == 0x7f || *p == '"' || *p == '\\' ||
+			   (*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
+			   (*p == 0xf4 && p[1] > 0x8f);
 		for (; !bad && more > 0; more--)
 			bad = *++p >> 6 != 2;
 		if (bad)
-			gw_fail_line(l, "%s: names consist of visible UTF-8 characters, without quotation marks and backslashes", key);
+			gw_fail_line(l, "%s: names consist of visible UTF-8 characters, "
+					"without quotation marks and backslashes", key);
 	}
 }
 
@@ -159,7 +166,8 @@ static bool is_ipv4(const uint8_t address[16])
 void gw_address(const struct gw_line *l, const char *key, const char *word, uint8_t address[16])
 {
 	static const uint8_t none[16];
-	if (!parse_address(word, address) || memcmp(address + (is_ipv4(address) ? 12 : 0), none, is_ipv4(address) ? 4 : 16) == 0)
+	if (!parse_address(word, address) ||
+	    memcmp(address + (is_ipv4(address) ? 12 : 0), none, is_ipv4(address) ? 4 : 16) == 0)
 		gw_fail_line(l, "%s: '%s' is not an IP address of a host", key, word);
 }
 
@@ -274,13 +282,15 @@ static void follow_group(struct gw_line *l, struct gw_group *g)
 			replay = value;
 			if (gw_choose(l, replays, key, value) == GW_REPLAY_OFF)
 				gw_fail_line(l, "replay: a group with keys of an agent has windows, or time");
-		} else if (strcmp(key, "keys") != 0 && strncmp(key, "max-", 4) != 0 && strcmp(key, "mark") != 0 && strcmp(key, "replay-window") != 0) {
+		} else if (strcmp(key, "keys") != 0 && strncmp(key, "max-", 4) != 0 && strcmp(key, "mark") != 0 &&
+			   strcmp(key, "replay-window") != 0) {
 			gw_fail_line(l, "a group with keys of an agent has no '%s': it comes from there", key);
 		}
 	gw_check(l->gw, l->number, eesp_group_follow(g->name, &c, &g->handle));
 	gw_check(l->gw, l->number, eesp_group_follow_info(g->handle, &info));
 	const bool times = info.replay_mode == EESP_REPLAY_TIME;
-	g->replay = replay == NULL ? (times ? GW_REPLAY_TIME : GW_REPLAY_WINDOWS) : (enum gw_replay)gw_choose(l, replays, "replay", replay);
+	g->replay = replay == NULL ? (times ? GW_REPLAY_TIME : GW_REPLAY_WINDOWS)
+				   : (enum gw_replay)gw_choose(l, replays, "replay", replay);
 	if (g->replay == GW_REPLAY_TIME && !times)
 		gw_fail_line(l, "replay: counters of the cluster's group are not times");
 	if (g->replay == GW_REPLAY_TIME) {
@@ -292,8 +302,10 @@ static void follow_group(struct gw_line *l, struct gw_group *g)
 	for (int at = 2; gw_pair(l, &at, &key, &value);)
 		if (strcmp(key, "replay-window") == 0 && g->replay == GW_REPLAY_WINDOWS)
 			read_window(l, g, key, value);
-		else if ((strcmp(key, "replay-window") == 0 || strncmp(key, "ma", 2) == 0) && !read_time(l, g, key, value))
-			gw_fail_line(l, "a group with replay %s has no '%s'", g->replay == GW_REPLAY_TIME ? "time" : "windows", key);
+		else if ((strcmp(key, "replay-window") == 0 || strncmp(key, "ma", 2) == 0) &&
+			 !read_time(l, g, key, value))
+			gw_fail_line(l, "a group with replay %s has no '%s'",
+				     g->replay == GW_REPLAY_TIME ? "time" : "windows", key);
 	if (g->replay == GW_REPLAY_WINDOWS && g->replay_window == 0)
 		gw_fail_line(l, "replay-window: a group with keys of an agent has windows, or time");
 	g->config.profile = info.profile;
@@ -581,18 +593,21 @@ static void check_whole(struct gw *g)
 			gw_fail(g, p->line, "peer '%s': %s%s", p->name,
 				p->port[0] != '\0' ? "no port " : "which port? There is not one only", p->port);
 		if (is_ipv4(p->address) != is_ipv4(e->address))
-			gw_fail(g, p->line, "peer '%s': its address and this end's are not both IPv4 or both IPv6", p->name);
+			gw_fail(g, p->line, "peer '%s': its address and this end's are not both IPv4 or both IPv6",
+				p->name);
 		if (memcmp(p->address, e->address, 16) == 0)
 			gw_fail(g, p->line, "peer '%s' has this end's own address", p->name);
 		for (size_t j = 0; j < i; j++)
 			if (g->peers[j].end == e) {
 				if (g->peers[j].receive->config.profile != p->receive->config.profile)
-					gw_fail(g, p->line, "peers '%s' and '%s' of one port do not have the same profile",
+					gw_fail(g, p->line,
+						"peers '%s' and '%s' of one port do not have the same profile",
 						g->peers[j].name, p->name);
 				if (memcmp(g->peers[j].address, p->address, 16) == 0)
 					gw_fail(g, p->line, "peer '%s' has the same address", g->peers[j].name);
 				if (p->route_count == 0 && g->peers[j].route_count == 0)
-					gw_fail(g, p->line, "peer '%s' gets all packets already: say routes", g->peers[j].name);
+					gw_fail(g, p->line, "peer '%s' gets all packets already: say routes",
+						g->peers[j].name);
 			}
 		e->profile = p->receive->config.profile;
 		memcpy(p->addr.src, e->address, 16);
@@ -606,8 +621,10 @@ static void check_whole(struct gw *g)
 				group->id = group->id << 8 | e->address[n];
 			group->has_id = true;
 		}
-		if (group != NULL && group->config.profile == EESP_PROFILE_TSS && group->keys == GW_KEYS_FILE && group->state[0] == '\0')
-			gw_fail(g, group->line, "group '%s' needs state: counters of tss begin with each key, and are kept there",
+		if (group != NULL && group->config.profile == EESP_PROFILE_TSS && group->keys == GW_KEYS_FILE &&
+		    group->state[0] == '\0')
+			gw_fail(g, group->line,
+				"group '%s' needs state: counters of tss begin with each key, and are kept there",
 				group->name);
 	}
 	for (size_t i = 0; i < g->end_count; i++) {

@@ -57,15 +57,17 @@ void gw_show_status(struct gw_command *c)
 {
 	const struct gw *g = c->gw;
 	char text[GW_ADDRESS_TEXT];
-	fprintf(c->answer, "gateway %s backend %s seconds %llu\n", gw_program, eesp_backend_name(), N(time(NULL) - g->since));
+	fprintf(c->answer, "gateway %s backend %s seconds %llu\n", gw_program, eesp_backend_name(),
+		N(time(NULL) - g->since));
 	for (size_t i = 0; i < g->end_count; i++) {
 		const struct gw_end *e = g->ends[i];
 		eesp_replay_stats replay;
-		fprintf(c->answer, "end %s address %s port %u profile %s", e->name, gw_text(e->address, text), e->udp_port,
-			gw_profile_name(e->profile));
+		fprintf(c->answer, "end %s address %s port %u profile %s", e->name, gw_text(e->address, text),
+			e->udp_port, gw_profile_name(e->profile));
 		if (e->receiver != NULL && eesp_receiver_replay_stats(e->receiver, &replay) == EESP_OK)
-			fprintf(c->answer, " windows %llu of %llu window %u duplicates %llu old %llu no-room %llu", N(replay.windows),
-				N(replay.most), e->replay_window, N(replay.duplicates), N(replay.old), N(replay.no_room));
+			fprintf(c->answer, " windows %llu of %llu window %u duplicates %llu old %llu no-room %llu",
+				N(replay.windows), N(replay.most), e->replay_window, N(replay.duplicates),
+				N(replay.old), N(replay.no_room));
 		fputc('\n', c->answer);
 	}
 	for (size_t i = 0; i < g->peer_count; i++) {
@@ -73,7 +75,8 @@ void gw_show_status(struct gw_command *c)
 		const struct gw_group *send = p->send;
 		struct gw_sums s;
 		gw_sum(g, p, &s);
-		fprintf(c->answer, "peer %s address %s send %s receive %s sealed %llu opened %llu octets-sealed %llu octets-opened %llu\n",
+		fprintf(c->answer, "peer %s address %s send %s receive %s sealed %llu opened %llu octets-sealed %llu "
+				   "octets-opened %llu\n",
 			p->name, gw_text(p->address, text), send != NULL ? send->name : "data-key", p->receive->name,
 			N(s.sealed), N(s.opened), N(s.sealed_octets), N(s.opened_octets));
 		for (int n = 0; n < EESP_STATUS_COUNT; n++)
@@ -119,7 +122,8 @@ static struct gw_group *the_group(struct gw_command *c, bool slots)
 	if (g == NULL)
 		gw_refuse(c, "no group '%s'", c->word[1]);
 	else if ((g->config.profile != EESP_PROFILE_STATELESS) != slots)
-		gw_refuse(c, "group '%s' is of profile %s: its keys are %s", g->name, gw_profile_name(g->config.profile),
+		gw_refuse(c, "group '%s' is of profile %s: its keys are %s", g->name,
+			  gw_profile_name(g->config.profile),
 			  slots ? "at levels (rotate, save)" : "in slots (key, use)");
 	else
 		return g;
@@ -134,7 +138,8 @@ static bool the_level(struct gw_command *c, int *level)
 	return *level >= 0;
 }
 
-static bool the_number(struct gw_command *c, const char *word, const char *what, unsigned long long most, unsigned long long *n)
+static bool the_number(struct gw_command *c, const char *word, const char *what, unsigned long long most,
+		       unsigned long long *n)
 {
 	char *end;
 	errno = 0;

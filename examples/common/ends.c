@@ -42,7 +42,8 @@ static void set_up(const struct gw *g, const struct gw_group *group, const struc
 /* If there are more workers than engines, some share an engine. */
 static size_t engine_of(const struct gw_group *group, size_t worker)
 {
-	return group->config.profile == EESP_PROFILE_EESP || group->keys == GW_KEYS_AGENT ? worker : worker % ((size_t)1 << group->engine_bits);
+	return group->config.profile == EESP_PROFILE_EESP || group->keys == GW_KEYS_AGENT ? worker
+	       : worker % ((size_t)1 << group->engine_bits);
 }
 
 static eesp_status group_senders(const struct gw *g, struct gw_group *group)
@@ -107,7 +108,8 @@ bool gw_send_key(struct gw *g, struct gw_peer *p, const char *path, char why[GW_
 		eesp_status status = eesp_sender_new_with_key(&key, &c, &senders[i]);
 		good = status == EESP_OK;
 		if (!good)
-			snprintf(why, GW_MAX_PATH, "%.500s: %s (%.400s)", path, eesp_strerror(status), eesp_last_error());
+			snprintf(why, GW_MAX_PATH, "%.500s: %s (%.400s)", path, eesp_strerror(status),
+				 eesp_last_error());
 	}
 	eesp_data_key_wipe(&key);
 	if (good) {
@@ -141,9 +143,11 @@ static void open_end(struct gw *g, struct gw_end *e)
 		if (e->profile != group->config.profile || !(receives || next_sa))
 			continue;
 		if (group->config.profile == EESP_PROFILE_PSP && count != 0)
-			gw_fail(g, group->line, "a port can have only one group of profile psp: packets do not name their group");
+			gw_fail(g, group->line,
+				"a port can have only one group of profile psp: packets do not name their group");
 		if (count != 0 && (c.replay_mode == EESP_REPLAY_TIME) != (group->replay == GW_REPLAY_TIME))
-			gw_fail(g, group->line, "group '%s' and the one before do not have the same replay", group->name);
+			gw_fail(g, group->line, "group '%s' and the one before do not have the same replay",
+				group->name);
 		if (group->replay == GW_REPLAY_TIME && count == 0) { /* one table, as the first group wants it */
 			c.replay_mode = EESP_REPLAY_TIME;
 			c.max_age_us = group->max_age_us;
@@ -152,12 +156,14 @@ static void open_end(struct gw *g, struct gw_end *e)
 			c.mark_path = group->mark[0] != '\0' ? group->mark : NULL;
 		}
 		if (count != 0 && c.replay_mode != EESP_REPLAY_TIME && c.engine_bits != group->engine_bits)
-			gw_fail(g, group->line, "group '%s' and the one before do not have the same engine-bits", group->name);
+			gw_fail(g, group->line, "group '%s' and the one before do not have the same engine-bits",
+				group->name);
 		groups[count++] = group->handle;
 		c.engine_bits = group->replay == GW_REPLAY_TIME ? 0 : group->engine_bits;
 		line = group->line;
 		c.replay_window = group->replay_window > c.replay_window ? group->replay_window : c.replay_window;
-		c.replay_contexts = group->replay_contexts > c.replay_contexts ? group->replay_contexts : c.replay_contexts;
+		c.replay_contexts = group->replay_contexts > c.replay_contexts ? group->replay_contexts
+									       : c.replay_contexts;
 		if (sends && group->keys == GW_KEYS_FILE)
 			own[c.own_id_count++] = group->id;
 	}
@@ -186,7 +192,8 @@ void gw_open(struct gw *g, size_t workers)
 	for (size_t i = 0; i < g->group_count; i++)
 		if (g->groups[i].keys == GW_KEYS_AGENT && g->groups[i].sender[0] != NULL &&
 		    eesp_follow_wait(g->groups[i].handle, 10000) != EESP_OK)
-			fprintf(stderr, "%s: group '%s' seals nothing yet: %s\n", gw_program, g->groups[i].name, eesp_last_error());
+			fprintf(stderr, "%s: group '%s' seals nothing yet: %s\n", gw_program, g->groups[i].name,
+				eesp_last_error());
 }
 
 void gw_close(struct gw *g)

@@ -64,7 +64,8 @@ struct gw_group {
 	char mark[GW_MAX_PATH]; /* time: of what was opened; "" = the clock is relied on */
 	char state[GW_MAX_PATH]; /* counters are kept there; "" = by the clock */
 	char spi_file[GW_MAX_PATH]; /* psp: the last SPI that was given out */
-	uint8_t engine_bits;    /* workers count apart from each other, this many bits of them; eesp: Session IDs of their own */
+	/* workers count apart from each other, this many bits of them; eesp: Session IDs of their own */
+	uint8_t engine_bits;
 	eesp_sender *sender[GW_MAX_WORKERS]; /* for all peers, but those with a data key; made when first asked for */
 };
 
@@ -166,7 +167,8 @@ extern const struct gw_choice gw_yes_no[];
 /* Reads a configuration and makes its groups. Ends the program where it is wrong. */
 void gw_read(struct gw *g, const char *path);
 /* Says what is wrong with a line, and ends the program. */
-__attribute__((format(printf, 3, 4), noreturn)) void gw_fail(const struct gw *g, unsigned line, const char *format, ...);
+__attribute__((format(printf, 3, 4), noreturn)) void gw_fail(const struct gw *g, unsigned line, const char *format,
+							     ...);
 /* Does so if status is none of success. */
 void gw_check(const struct gw *g, unsigned line, eesp_status status);
 #define gw_fail_line(l, ...) gw_fail((l)->gw, (l)->number, __VA_ARGS__)
@@ -262,7 +264,8 @@ __attribute__((format(printf, 2, 3))) void gw_refuse(struct gw_command *c, const
 
 extern atomic_bool gw_stop;
 
-/* A socket on which a gateway answers, at a path; of what, for messages: "" or "metrics: ". Ends the program if another one answers there. */
+/* A socket on which a gateway answers, at a path; of what, for messages: "" or "metrics: ". Ends the program if another
+ * one answers there. */
 int gw_listen(const char *what, const char *path);
 /* Takes a connection, which may keep the gateway waiting for a second. -1: there is none. */
 int gw_accept(int listener);

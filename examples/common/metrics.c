@@ -41,8 +41,10 @@ static void peers(const struct gw *g, FILE *to)
 	for (size_t i = 0; i < g->peer_count; i++)
 		for (int n = 0; n < EESP_STATUS_COUNT; n++)
 			if (s[i].refused[n] != 0)
-				fprintf(to, "eesp_gateway_refused_total{peer=\"%s\",address=\"%s\",status=\"%d\",reason=\"%s\"} %llu\n",
-					g->peers[i].name, gw_text(g->peers[i].address, text), -n, refusal(n), N(s[i].refused[n]));
+				fprintf(to, "eesp_gateway_refused_total{peer=\"%s\",address=\"%s\",status=\"%d\","
+					    "reason=\"%s\"} %llu\n",
+					g->peers[i].name, gw_text(g->peers[i].address, text), -n, refusal(n),
+					N(s[i].refused[n]));
 }
 
 static void strangers(struct gw *g, FILE *to)
@@ -51,8 +53,8 @@ static void strangers(struct gw *g, FILE *to)
 	head(to, "eesp_gateway_strangers", "counter", "Packets from addresses that are no peer's.");
 	pthread_mutex_lock(&g->strangers.lock);
 	for (size_t i = 0; i < g->strangers.count; i++)
-		fprintf(to, "eesp_gateway_strangers_total{address=\"%s\"} %llu\n", gw_text(g->strangers.seen[i].address, text),
-			N(g->strangers.seen[i].packets));
+		fprintf(to, "eesp_gateway_strangers_total{address=\"%s\"} %llu\n",
+			gw_text(g->strangers.seen[i].address, text), N(g->strangers.seen[i].packets));
 	pthread_mutex_unlock(&g->strangers.lock);
 	fprintf(to, "eesp_gateway_strangers_total{address=\"others\"} %llu\n", N(atomic_load(&g->strangers.others)));
 }
@@ -63,12 +65,14 @@ static void replay(const struct gw *g, FILE *to)
 	for (size_t i = 0; i < g->end_count; i++)
 		if (g->ends[i]->receiver != NULL && eesp_receiver_replay_stats(g->ends[i]->receiver, &s[i]) != EESP_OK)
 			s[i] = (eesp_replay_stats){ 0 };
-	head(to, "eesp_gateway_replay", "counter", "Packets that came before, or too late, or for which there was no window.");
+	head(to, "eesp_gateway_replay", "counter",
+	     "Packets that came before, or too late, or for which there was no window.");
 	for (size_t i = 0; i < g->end_count; i++)
 		fprintf(to, "eesp_gateway_replay_total{end=\"%s\",what=\"duplicate\"} %llu\n"
 			    "eesp_gateway_replay_total{end=\"%s\",what=\"old\"} %llu\n"
 			    "eesp_gateway_replay_total{end=\"%s\",what=\"no-room\"} %llu\n",
-			g->ends[i]->name, N(s[i].duplicates), g->ends[i]->name, N(s[i].old), g->ends[i]->name, N(s[i].no_room));
+			g->ends[i]->name, N(s[i].duplicates), g->ends[i]->name, N(s[i].old), g->ends[i]->name,
+			N(s[i].no_room));
 	head(to, "eesp_gateway_replay_windows", "gauge", "Replay windows in use, and how many there may be.");
 	for (size_t i = 0; i < g->end_count; i++)
 		fprintf(to, "eesp_gateway_replay_windows{end=\"%s\",what=\"used\"} %llu\n"
@@ -77,7 +81,8 @@ static void replay(const struct gw *g, FILE *to)
 }
 
 /* One line for each number of a key. */
-static void usage_of(FILE *to, const struct gw_group *g, const char *where, const char *generation, int level, unsigned nth)
+static void usage_of(FILE *to, const struct gw_group *g, const char *where, const char *generation, int level,
+		     unsigned nth)
 {
 	eesp_usage u;
 	if (eesp_group_usage(g->handle, level, nth, &u) != EESP_OK)
@@ -85,8 +90,8 @@ static void usage_of(FILE *to, const struct gw_group *g, const char *where, cons
 	const uint64_t values[] = { u.derived, u.sealed, u.opened };
 	static const char *const names[] = { "derived", "sealed", "opened" };
 	for (size_t i = 0; i < 3; i++)
-		fprintf(to, "eesp_gateway_key_usage{group=\"%s\",key=\"%s\",generation=\"%s\",what=\"%s\"} %llu\n", g->name, where,
-			generation, names[i], N(values[i]));
+		fprintf(to, "eesp_gateway_key_usage{group=\"%s\",key=\"%s\",generation=\"%s\",what=\"%s\"} %llu\n",
+			g->name, where, generation, names[i], N(values[i]));
 }
 
 /* Gauges, not counters: after a rotation, a generation is another key. */
@@ -97,7 +102,8 @@ static void keys(const struct gw *g, FILE *to)
 						   [EESP_GENERATION_NEXT] = "next" };
 	static const unsigned place[] = { EESP_GENERATION_PREVIOUS, EESP_GENERATION_CURRENT, EESP_GENERATION_NEXT };
 	eesp_root_key_info info;
-	head(to, "eesp_gateway_key_usage", "gauge", "Data keys derived from, and packets sealed and opened with each key that is held.");
+	head(to, "eesp_gateway_key_usage", "gauge",
+	     "Data keys derived from, and packets sealed and opened with each key that is held.");
 	for (size_t i = 0; i < g->group_count; i++) {
 		const struct gw_group *group = &g->groups[i];
 		const bool rings = group->config.profile == EESP_PROFILE_STATELESS;
@@ -110,11 +116,14 @@ static void keys(const struct gw *g, FILE *to)
 	}
 	head(to, "eesp_gateway_key_index", "gauge", "Index of each root key that is held.");
 	for (size_t i = 0; i < g->group_count; i++)
-		for (int level = 0; g->groups[i].config.profile == EESP_PROFILE_STATELESS && level < EESP_LEVEL_COUNT; level++)
+		for (int level = 0; g->groups[i].config.profile == EESP_PROFILE_STATELESS && level < EESP_LEVEL_COUNT;
+		     level++)
 			if (eesp_group_get_root_key_info(g->groups[i].handle, level, &info) == EESP_OK)
 				for (size_t n = 0; n < 3; n++)
-					fprintf(to, "eesp_gateway_key_index{group=\"%s\",key=\"%s\",generation=\"%s\"} %llu\n",
-						g->groups[i].name, gw_level_name(level), generations[place[n]], N(info.index[n]));
+					fprintf(to, "eesp_gateway_key_index{group=\"%s\",key=\"%s\",generation=\"%s\"} "
+						    "%llu\n",
+						g->groups[i].name, gw_level_name(level), generations[place[n]],
+						N(info.index[n]));
 }
 
 void gw_metric(FILE *to, const char *name, const char *type, const char *help)
@@ -171,7 +180,8 @@ void gw_metrics_serve(struct gw *g, int listener)
 	const bool good = strncmp(request, "GET /metrics ", 13) == 0;
 	FILE *to = open_memstream(&answer, &answer_len);
 	if (to != NULL) {
-		fprintf(to, "HTTP/1.0 %s\r\nContent-Type: %s\r\nConnection: close\r\n\r\n", good ? "200 OK" : "404 Not Found",
+		fprintf(to, "HTTP/1.0 %s\r\nContent-Type: %s\r\nConnection: close\r\n\r\n",
+			good ? "200 OK" : "404 Not Found",
 			good ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain");
 		if (good)
 			gw_metrics(g, to);

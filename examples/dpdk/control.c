@@ -208,7 +208,8 @@ void *control_run(void *arg)
 	uint64_t hz = rte_get_tsc_hz(), interval = hz * k->gw->stats, since = rte_rdtsc();
 	k->gw->metrics_of_program = own_metrics;
 	rte_telemetry_register_cmd("/eesp/peers", telemetry_peers, "Names of the peers. No parameters.");
-	rte_telemetry_register_cmd("/eesp/peer", telemetry_peer, "Counters of a peer; refused_N: by status -N. Parameter: its name.");
+	rte_telemetry_register_cmd("/eesp/peer", telemetry_peer,
+				   "Counters of a peer; refused_N: by status -N. Parameter: its name.");
 	while (!atomic_load(&gw_stop)) {
 		if (poll(fds, 2, 50) > 0) { /* stopping may take 50 ms, too */
 			if (fds[0].revents != 0)

@@ -67,7 +67,8 @@ static void start_port(struct gw *g, struct port *p, uint16_t queues)
 		gw_fail(g, p->end.line, "there is no device %s; was it given to EAL (-a, --vdev)?", p->device);
 	TRY(rte_eth_dev_info_get(p->port_id, &info));
 	if (queues > info.max_rx_queues || queues > info.max_tx_queues)
-		gw_fail(g, p->end.line, "device %s does not have the %u queues that so many lcores need", p->device, queues);
+		gw_fail(g, p->end.line, "device %s does not have the %u queues that so many lcores need", p->device,
+			queues);
 	if (queues > 1 && info.flow_type_rss_offloads != 0) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf =

@@ -122,7 +122,8 @@ static bool strip_ethernet(struct lane *l, struct rte_mbuf *m)
 	return true;
 }
 
-/* Removes everything in front of the Security Header in a network's frame, and returns its peer. NULL: it was dropped. */
+/* Removes everything in front of the Security Header in a network's frame, and returns its peer. NULL: it was
+ * dropped. */
 static struct gw_peer *strip_outer(struct worker *w, struct lane *l, struct rte_mbuf *m, eesp_addr *addr)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
@@ -185,7 +186,8 @@ static bool add_to_seal(struct worker *w, struct lane *l, struct rte_mbuf *m, st
 	if (p->end->profile == EESP_PROFILE_PSP)
 		k->next_header = ip[0] >> 4 == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
 	else if (p->end->profile == EESP_PROFILE_TSS)
-		gw_put_lead(ip - eesp_sender_header_len(p->sender[w->queue]), &p->addr, p->end->udp_port, p->end->udp_port);
+		gw_put_lead(ip - eesp_sender_header_len(p->sender[w->queue]), &p->addr, p->end->udp_port,
+			    p->end->udp_port);
 	return true;
 }
 
@@ -342,7 +344,8 @@ static bool is_inner(struct lane *l, struct rte_mbuf *m, const eesp_pkt *p)
 {
 	uint8_t source[16], destination[16];
 	/* Octets in front of ioffset are not authenticated. */
-	if (p->ioffset != 0 || gw_ip(rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_data_len(m), source, destination) != rte_pktmbuf_pkt_len(m)) {
+	if (p->ioffset != 0 || gw_ip(rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_data_len(m), source, destination) !=
+				       rte_pktmbuf_pkt_len(m)) {
 		discard(l, m, DROP_INNER);
 		return false;
 	}
@@ -431,8 +434,8 @@ void worker_init(struct worker *w, struct gw *g, unsigned lcore, uint16_t queue)
 		/* A proxy has more room, since it removes headers. */
 		const uint32_t room = RTE_PKTMBUF_HEADROOM + RTE_ETHER_HDR_LEN, overhead = gw_overhead(g, &l->to->end);
 		if (overhead + OUTER_LEN > room + EESP_ICV_LEN + EESP_MAX_PADDING)
-			gw_fail(g, l->to->end.line, "headers and trailer have %u octets; mbufs have room for %zu", overhead,
-				room - OUTER_LEN);
+			gw_fail(g, l->to->end.line, "headers and trailer have %u octets; mbufs have room for %zu",
+				overhead, room - OUTER_LEN);
 	}
 }
 

@@ -7,7 +7,8 @@
 
 enum { IP4_LEN = 20, IP6_LEN = 40, TCP_LEN = 20, UDP_LEN = 8 };
 enum { TCP_FIN = 0x01, TCP_PSH = 0x08, TCP_ACK = 0x10, TCP_ECE = 0x40, TCP_CWR = 0x80 };
-enum { TCP_SEQUENCE = 4, TCP_ACKED = 8, TCP_FLAGS = 13, TCP_WINDOW = 14, TCP_CHECKSUM = 16, UDP_LENGTH = 4, UDP_CHECKSUM = 6 };
+enum { TCP_SEQUENCE = 4, TCP_ACKED = 8, TCP_FLAGS = 13, TCP_WINDOW = 14, TCP_CHECKSUM = 16, UDP_LENGTH = 4,
+	UDP_CHECKSUM = 6 };
 
 static uint16_t get16(const uint8_t *b) { return (uint16_t)(b[0] << 8 | b[1]); }
 static uint32_t get32(const uint8_t *b) { return (uint32_t)get16(b) << 16 | get16(b + 2); }
@@ -108,8 +109,8 @@ uint32_t cut_begin(struct cut *c, const struct virtio_net_hdr *h, uint8_t *head,
 	c->headers_len = c->l4 + (c->tcp ? (uint32_t)(head[c->l4 + 12] >> 4) * 4 : UDP_LEN);
 	c->size = h->gso_size;
 	const uint32_t one = c->headers_len + c->size;
-	if (c->size == 0 || c->headers_len > MAX_HEADERS || c->headers_len > head_len || head_len + rest_len <= c->headers_len ||
-	    (rest_len != 0 && one > head_len))
+	if (c->size == 0 || c->headers_len > MAX_HEADERS || c->headers_len > head_len ||
+	    head_len + rest_len <= c->headers_len || (rest_len != 0 && one > head_len))
 		return 0;
 	memcpy(c->headers, head, c->headers_len);
 	c->payload = head_len + rest_len - c->headers_len;

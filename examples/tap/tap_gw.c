@@ -48,7 +48,8 @@
 #define MAX_DATAGRAMS 128 /* in one message */
 #define MAX_GSO_OCTETS 65000
 #define MAX_GSO_DATAGRAMS 64
-#define SOCKET_BUFFER (64 << 20) /* the most that TCP has under way: with less, packets are lost while this thread waits for a CPU */
+/* the most that TCP has under way: with less, packets are lost while this thread waits for a CPU */
+#define SOCKET_BUFFER (64 << 20)
 /* The most octets that sealing needs in front of a packet. */
 #define ROOM (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6)
 #define TAIL (EESP_MAX_PADDING + EESP_ICV_LEN)
@@ -157,7 +158,8 @@ static unsigned make_messages(struct worker *w)
 			octets += p->out_len;
 			open = p->out_len == each;
 			struct cmsghdr *c = (struct cmsghdr *)w->out_control[count - 1].octets;
-			*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(uint16_t)), .cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT };
+			*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(uint16_t)), .cmsg_level = SOL_UDP,
+					       .cmsg_type = UDP_SEGMENT };
 			const uint16_t size = (uint16_t)each;
 			memcpy(CMSG_DATA(c), &size, sizeof size);
 			m->msg_control = c;
@@ -368,7 +370,8 @@ static void open_message(struct worker *w, size_t which)
 			w->opened[n] = (eesp_pkt){ .data = at + done, .len = one, .addr = addr };
 			if (e->profile == EESP_PROFILE_TSS && one <= w->tap->slot - ROOM) {
 				/* The octets in front, where the prefix goes, belong to another packet. */
-				uint8_t *copy = w->copies + (which * MAX_DATAGRAMS + index++ % MAX_DATAGRAMS) * w->tap->slot + ROOM;
+				uint8_t *copy = w->copies +
+						(which * MAX_DATAGRAMS + index++ % MAX_DATAGRAMS) * w->tap->slot + ROOM;
 				memcpy(copy, at + done, one);
 				const uint32_t lead = gw_put_lead(copy, &addr, port, e->udp_port);
 				w->opened[n].data = copy;
@@ -469,7 +472,8 @@ static uint32_t path_mtu(const struct gw *g, const struct tap *t, const struct g
 /* Opens a queue of the TUN device; the first one creates the device. */
 static int open_tun(const struct gw *g, struct tap *t)
 {
-	struct ifreq ifr = { .ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (t->queues > 1 ? IFF_MULTI_QUEUE : 0)) };
+	struct ifreq ifr = { .ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR |
+						  (t->queues > 1 ? IFF_MULTI_QUEUE : 0)) };
 	const unsigned offload = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	memcpy(ifr.ifr_name, t->name, strlen(t->name));
@@ -600,8 +604,8 @@ static void print_stats(const struct gw *g, FILE *to)
 		for (int d = 0; d < DROP_COUNT; d++)
 			drops[d] += atomic_load(&t->workers[i]->drops[d]);
 	}
-	fprintf(to, "sealed %llu opened %llu refused %llu bursts %llu", (unsigned long long)sealed, (unsigned long long)opened,
-		(unsigned long long)refused, (unsigned long long)bursts);
+	fprintf(to, "sealed %llu opened %llu refused %llu bursts %llu", (unsigned long long)sealed,
+		(unsigned long long)opened, (unsigned long long)refused, (unsigned long long)bursts);
 	for (int d = 0; d < DROP_COUNT; d++)
 		if (drops[d] != 0)
 			fprintf(to, "\ndropped %llu: %s", (unsigned long long)drops[d], drop_names[d]);
@@ -614,7 +618,8 @@ static void own_metrics(struct gw *g, FILE *to)
 	uint64_t bursts = 0, n;
 	for (size_t i = 0; i < g->worker_count; i++)
 		bursts += atomic_load(&t->workers[i]->bursts);
-	gw_metric(to, "eesp_gateway_bursts", "counter", "Times that packets were taken from the device or the socket; packets by bursts is how full they are.");
+	gw_metric(to, "eesp_gateway_bursts", "counter", "Times that packets were taken from the device or the socket; "
+							"packets by bursts is how full they are.");
 	fprintf(to, "eesp_gateway_bursts_total %llu\n", (unsigned long long)bursts);
 	gw_metric(to, "eesp_gateway_dropped", "counter", "Packets that the gateway itself dropped, by reason.");
 	for (int d = 0; d < DROP_COUNT; d++) {
@@ -702,7 +707,8 @@ static void stop(struct gw *g, struct tap *t)
 
 static void print_usage(FILE *to)
 {
-	fprintf(to, "usage: %s CONFIG                   run: an encrypted tunnel to each peer of the configuration\n", gw_program);
+	fprintf(to, "usage: %s CONFIG                   run: an encrypted tunnel to each peer of the configuration\n",
+		gw_program);
 	gw_print_tools(to);
 }
 
@@ -731,7 +737,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	gw_read(&g, argv[1]);
-	/* Signals are read, not caught: a handler would interrupt bursts, and the kernel would save registers with keys. */
+	/* Signals are read, not caught: a handler would interrupt bursts, and the kernel would save registers with
+	 * keys. */
 	sigset_t ending;
 	sigemptyset(&ending);
 	sigaddset(&ending, SIGTERM);

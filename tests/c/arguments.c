@@ -365,7 +365,8 @@ static void receiver_settings(void)
 		{ 64, 0, EESP_OK }, { 65536, 1, EESP_OK }, { 100, 1u << 22, EESP_OK },
 		{ 1, 0, EESP_ERR_ARGUMENT }, { 63, 0, EESP_ERR_ARGUMENT }, { 65537, 0, EESP_ERR_ARGUMENT },
 		{ UINT32_MAX, 1, EESP_ERR_ARGUMENT }, { 64, (1u << 22) + 1, EESP_ERR_ARGUMENT },
-		{ 64, UINT32_MAX, EESP_ERR_ARGUMENT }, { 65536, 1u << 22, EESP_ERR_ARGUMENT }, { 0, 1, EESP_ERR_ARGUMENT },
+		{ 64, UINT32_MAX, EESP_ERR_ARGUMENT }, { 65536, 1u << 22, EESP_ERR_ARGUMENT },
+		{ 0, 1, EESP_ERR_ARGUMENT },
 	};
 	for (size_t i = 0; i < COUNT(sizes); i++) {
 		c.replay_window = sizes[i].window, c.replay_contexts = sizes[i].contexts;
@@ -607,7 +608,8 @@ static void last_error(void)
 	c.engine_bits = 2;
 	c.engine = 9;
 	GIVES(EESP_ERR_ARGUMENT, try_sender(&c));
-	CHECK(strcmp(eesp_last_error(), "engine 9 does not fit in 2 engine bits") == 0); /* without the text of the status */
+	/* without the text of the status */
+	CHECK(strcmp(eesp_last_error(), "engine 9 does not fit in 2 engine bits") == 0);
 	char before[256];
 	strcpy(before, eesp_last_error());
 	CHECK(pthread_create(&t, NULL, another_thread, NULL) == 0 && pthread_join(t, NULL) == 0);
@@ -635,7 +637,8 @@ static void version(void)
 
 static void helpers(void)
 {
-	static const uint8_t want[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 33 }, v4[] = { 192, 0, 2, 33 };
+	static const uint8_t want[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 33 },
+			     v4[] = { 192, 0, 2, 33 };
 	uint8_t a[16];
 	memset(a, CANARY, sizeof a);
 	eesp_addr_from_ipv4(a, v4);

@@ -15,7 +15,8 @@ static void holders(void)
 					eesp_data_key k;
 					eesp_pkt p = packet(NULL, 0, 0, 0);
 					static uint64_t id = 0x5000;
-					eesp_context c = { .id = ++id, .epoch = 3, .v = all_v[v], .generation = (uint8_t)generation, .addr = p.addr };
+					eesp_context c = { .id = ++id, .epoch = 3, .v = all_v[v],
+							   .generation = (uint8_t)generation, .addr = p.addr };
 					WORKS(eesp_data_key_export(g, &c, options, &k));
 					SAME(k.key_len, aead ? 32 : 16);
 					SAME(k.options_len, options ? 108 : 0);

@@ -131,19 +131,24 @@ static void free_sides(void)
 struct burst {
 	size_t n;
 	uint32_t len[MOST], source[MOST], slack[MOST];
-	uint8_t place[MOST]; /* 0: in place, 1: elsewhere, 2: to be sealed elsewhere, with the payload in its place there */
+	/* 0: in place, 1: elsewhere, 2: to be sealed elsewhere, with the payload in its place there */
+	uint8_t place[MOST];
 	uint8_t fault[MOST], forged[MOST];
 };
 
 static struct burst any_burst(void)
 {
-	static const uint32_t usual[] = { 0, 1, 15, 16, 17, 40, 64, 65, 200, 255, 256, 576, 1420, 2740, 3890, LONGEST - 40 };
+	static const uint32_t usual[] = { 0,   1,   15,  16,  17,   40,   64,   65,
+					  200, 255, 256, 576, 1420, 2740, 3890, LONGEST - 40 };
 	struct burst b;
 	uint32_t order = any(5), base = usual[any(COUNT(usual))], contexts = 1 + any(3) * any(MOST);
 	memset(&b, 0, sizeof b);
 	b.n = 1 + (any(3) == 0 ? any(MOST) : any(9));
 	for (size_t i = 0; i < b.n; i++) {
-		b.len[i] = order == 0 ? any(LONGEST + 1) : order == 1 ? base : order == 2 ? usual[any(COUNT(usual))] : base + any(30);
+		b.len[i] = order == 0	? any(LONGEST + 1)
+			   : order == 1 ? base
+			   : order == 2 ? usual[any(COUNT(usual))]
+					: base + any(30);
 		if (b.len[i] > LONGEST)
 			b.len[i] = LONGEST;
 		b.source[i] = any(contexts);
@@ -211,7 +216,10 @@ static void to_seal(struct side *x, const struct burst *b, uint32_t header)
 		switch (b->fault[i]) {
 		case 1: p->reserved = 1; break;
 		case 2: p->headroom = header - 1; p->dst_size = header; break;
-		case 3: p->tailroom = EESP_ICV_LEN - 1; p->dst_size = form.lead + header + b->len[i] + EESP_ICV_LEN - 1; break;
+		case 3:
+			p->tailroom = EESP_ICV_LEN - 1;
+			p->dst_size = form.lead + header + b->len[i] + EESP_ICV_LEN - 1;
+			break;
 		case 4: p->flags ^= EESP_PKT_IPV6; break;
 		case 5: p->coffset = 1; p->ioffset = 2; break;
 		case 6: p->len = EESP_MAX_LEN + 1; break;
@@ -237,18 +245,20 @@ static void same_results(size_t n)
 		if (a->status != EESP_ERR_REPLAY) /* eesp: a replay may be found before or after this is decrypted */
 			SAME(a->next_header, b->next_header);
 		SAME(a->tsc, b->tsc);
-		CHECK((a->id == side[0].id && b->id == side[1].id) || a->id == b->id || a->id - side[0].id == b->id - side[1].id ||
-		      (a->id ^ side[0].id) == (b->id ^ side[1].id));
+		CHECK((a->id == side[0].id && b->id == side[1].id) || a->id == b->id ||
+		      a->id - side[0].id == b->id - side[1].id || (a->id ^ side[0].id) == (b->id ^ side[1].id));
 		if (a->status == EESP_OK)
 			CHECK(a->id == side[0].id && b->id == side[1].id);
 		if (a->out)
-			SAME((const uint8_t *)a->out - (const uint8_t *)&side[0], (const uint8_t *)b->out - (const uint8_t *)&side[1]);
+			SAME((const uint8_t *)a->out - (const uint8_t *)&side[0],
+			     (const uint8_t *)b->out - (const uint8_t *)&side[1]);
 		CHECK(a->user == (const void *)a && b->user == (const void *)b);
 	}
 }
 
 /* Opens a sealed packet with key and nonce as the specification says. */
-static void as_specified(eesp_group *g, uint32_t aead, const eesp_sender_config *c, const eesp_pkt *p, uint32_t header, size_t i, uint32_t len)
+static void as_specified(eesp_group *g, uint32_t aead, const eesp_sender_config *c, const eesp_pkt *p, uint32_t header,
+			 size_t i, uint32_t len)
 {
 	uint8_t key[32], copy[ROOM], plain[LONGEST + 1];
 	size_t key_len = aead == EESP_AEAD_AES_128_GCM ? 16 : 32;
@@ -290,7 +300,8 @@ static void same_usage(const eesp_usage used[2], const struct burst *b)
 {
 	SAME(used[0].sealed, used[1].sealed);
 	SAME(used[0].opened, used[1].opened);
-	CHECK(form.group_count == 0 || (used[0].sealed + used[0].opened) % (side[0].good ? side[0].good : UINT64_MAX) == 0);
+	CHECK(form.group_count == 0 ||
+	      (used[0].sealed + used[0].opened) % (side[0].good ? side[0].good : UINT64_MAX) == 0);
 	if (ordinary(b) && form.alike && !(form.kept && used[0].sealed))
 		SAME(used[0].derived, used[1].derived);
 }
@@ -339,13 +350,16 @@ static void to_open(struct side *x, const struct burst *b)
 		case 12: o[0] ^= 1; break;
 		case 13: case 15: case 16: /* a copy of a packet that the plan covers: the others come last */
 			if (i && !b->forged[i - 1] && x->p[i - 1].dst == NULL)
-				q.data = x->room[i], q.len = x->p[i - 1].len, q.dst = NULL, memcpy(q.data, x->p[i - 1].data, q.len);
+				q.data = x->room[i], q.len = x->p[i - 1].len, q.dst = NULL,
+				memcpy(q.data, x->p[i - 1].data, q.len);
 			break;
-		case 14: q.coffset = 0; o[4] = o[5] = o[6] = 0, o[7] = 78; break; /* an own ID, if IDs have four octets */
+		/* an own ID, if IDs have four octets */
+		case 14: q.coffset = 0; o[4] = o[5] = o[6] = 0, o[7] = 78; break;
 		case 1: o[1] ^= 0x10; break;
 		case 2: o[4] ^= 1; break;
 		case 3: o[eesp_sender_header_len(x->sender) - 9] ^= 1; break;
-		case 4: o[eesp_sender_header_len(x->sender) - 1] ^= 0x80; break; /* no counter of another packet: the order would matter */
+		/* no counter of another packet: the order would matter */
+		case 4: o[eesp_sender_header_len(x->sender) - 1] ^= 0x80; break;
 		case 5: if (q.len) o[q.len - 1] ^= 0x80; break;
 		case 6: q.len = q.len > 3 ? q.len - 3 : q.len; break;
 		case 7: q.addr.src[0] ^= 1; break;
@@ -367,7 +381,8 @@ static uint64_t open_both(const struct burst *b)
 		used[i] = usage_now();
 		to_open(x, b);
 		uint64_t before = direct_cgo_packets();
-		x->good = eesp_open_burst(side[1 - i].receiver, x->p, b->n); /* each side opens what the other one sealed */
+		/* each side opens what the other one sealed */
+		x->good = eesp_open_burst(side[1 - i].receiver, x->p, b->n);
 		if (i == 1)
 			by_cgo = direct_cgo_packets() - before;
 		else
@@ -382,7 +397,8 @@ static uint64_t open_both(const struct burst *b)
 			for (int k = 0; k < 2; k++) {
 				uint32_t header = eesp_sender_header_len(side[k].sender);
 				const eesp_pkt *x = &side[k].p[i];
-				CHECK(all_are(x->dst ? x->dst : (uint8_t *)x->data + header, x->len - header - EESP_ICV_LEN, 0));
+				CHECK(all_are(x->dst ? x->dst : (uint8_t *)x->data + header,
+					      x->len - header - EESP_ICV_LEN, 0));
 			}
 		if (p->status != EESP_OK || b->forged[i] >= 13)
 			continue;
@@ -400,7 +416,8 @@ static void canaries(const struct burst *b)
 			if (b->fault[i] || b->forged[i])
 				continue;
 			CHECK(all_are(side[s].room[i], PAD, CANARY) && all_are(side[s].to[i], PAD, CANARY));
-			CHECK(all_are(side[s].room[i] + PAD + ROOM, PAD, CANARY) && all_are(side[s].to[i] + PAD + ROOM, PAD, CANARY));
+			CHECK(all_are(side[s].room[i] + PAD + ROOM, PAD, CANARY) &&
+			      all_are(side[s].to[i] + PAD + ROOM, PAD, CANARY));
 		}
 }
 
@@ -412,7 +429,8 @@ static void as_the_engine(void)
 			for (unsigned levels = 1; levels < 8; levels += 3)
 				for (uint32_t flags = 0; flags < 3; flags++) {
 					eesp_group *g[2] = { another_group(aead ^ 1), new_group(aead, levels) };
-					new_sides(g + !flags, 1 + (flags != 0), all_v[v], flags ? EESP_SENDER_OPTIONS : 0, levels > 4 ? 3 : 0, flags == 2);
+					new_sides(g + !flags, 1 + (flags != 0), all_v[v],
+						  flags ? EESP_SENDER_OPTIONS : 0, levels > 4 ? 3 : 0, flags == 2);
 					for (int round = 0; round < (emulated() ? 5 : 60); round++) {
 						struct burst b = any_burst();
 						sealed_there += seal_both(&b);
@@ -430,7 +448,8 @@ static void as_the_engine(void)
 					if (flags == 2) {
 						eesp_replay_stats replays[2];
 						for (int k = 0; k < 2; k++)
-							WORKS(eesp_receiver_replay_stats(side[k].receiver, &replays[k]));
+							WORKS(eesp_receiver_replay_stats(side[k].receiver,
+											 &replays[k]));
 						CHECK(memcmp(&replays[0], &replays[1], sizeof replays[0]) == 0);
 						duplicates += replays[0].duplicates;
 					}
@@ -438,9 +457,10 @@ static void as_the_engine(void)
 					eesp_group_free(g[0]);
 					eesp_group_free(g[1]);
 				}
-	printf("     of %llu packets %llu were sealed and %llu opened by Go\n", (unsigned long long)all, (unsigned long long)sealed_there,
-	       (unsigned long long)opened_there);
-	CHECK(duplicates >= (emulated() ? 1 : 10)); /* an emulated test has a few hundred bursts, others some thousands */
+	printf("     of %llu packets %llu were sealed and %llu opened by Go\n", (unsigned long long)all,
+	       (unsigned long long)sealed_there, (unsigned long long)opened_there);
+	/* an emulated test has a few hundred bursts, others some thousands */
+	CHECK(duplicates >= (emulated() ? 1 : 10));
 	if (possible)
 		CHECK(sealed_there < all / 10 && opened_there < all / 10);
 	else
@@ -459,20 +479,31 @@ static const struct other others[] = {
 	{ .name = "psp 0", .g = { .profile = EESP_PROFILE_PSP } },
 	{ .name = "psp 1", .g = { .profile = EESP_PROFILE_PSP, .versions = 3 }, .v = 1, .extra_len = 8 },
 	{ .name = "psp 0, data key", .g = { .profile = EESP_PROFILE_PSP }, .held = 1 },
-	{ .name = "psp 1, data key", .g = { .profile = EESP_PROFILE_PSP, .versions = 3 }, .v = 1, .held = 1, .extra_len = 16 },
+	{ .name = "psp 1, data key", .g = { .profile = EESP_PROFILE_PSP, .versions = 3 }, .v = 1, .held = 1,
+	  .extra_len = 16 },
 	{ .name = "eesp", .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 500 } },
-	{ .name = "eesp, SHA-384", .g = { .profile = EESP_PROFILE_EESP, .mode = 2, .domain = 502, .aead = 1, .flags = EESP_GROUP_ALIGN8 } },
-	{ .name = "eesp, SHA-512, IV", .g = { .profile = EESP_PROFILE_EESP, .mode = 3, .domain = 504, .flags = EESP_GROUP_IV } },
-	{ .name = "eesp, CMAC", .g = { .profile = EESP_PROFILE_EESP, .mode = 4, .domain = 506, .aead = 1, .max_coffset = 9 } },
-	{ .name = "eesp, optimized", .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 508, .flags = EESP_GROUP_OPTIMIZED }, .ip = 1 },
-	{ .name = "tss", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 7 }, .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV4 },
-	{ .name = "tss, IPv6, rekeying", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 8, .rekey_mask = 0xffffff0, .rekey_shift = 4 },
+	{ .name = "eesp, SHA-384",
+	  .g = { .profile = EESP_PROFILE_EESP, .mode = 2, .domain = 502, .aead = 1, .flags = EESP_GROUP_ALIGN8 } },
+	{ .name = "eesp, SHA-512, IV",
+	  .g = { .profile = EESP_PROFILE_EESP, .mode = 3, .domain = 504, .flags = EESP_GROUP_IV } },
+	{ .name = "eesp, CMAC",
+	  .g = { .profile = EESP_PROFILE_EESP, .mode = 4, .domain = 506, .aead = 1, .max_coffset = 9 } },
+	{ .name = "eesp, optimized",
+	  .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 508, .flags = EESP_GROUP_OPTIMIZED }, .ip = 1 },
+	{ .name = "tss", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 7 }, .v = EESP_V_TSS_SSI,
+	  .lead = EESP_TSS_LEAD_IPV4 },
+	{ .name = "tss, IPv6, rekeying",
+	  .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 8, .rekey_mask = 0xffffff0, .rekey_shift = 4 },
 	  .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
-	{ .name = "tss, rekeying", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 9, .rekey_mask = 0xfc, .rekey_shift = 2 },
+	{ .name = "tss, rekeying", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 9, .rekey_mask = 0xfc,
+					  .rekey_shift = 2 },
 	  .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV4 },
-	{ .name = "tss, IPv6", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 10 }, .v = EESP_V_TSS_SSI_IPV6, .lead = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
-	{ .name = "tss, data key", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 11 }, .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV4, .held = 1 },
-	{ .name = "eesp, data key", .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 510, .aead = 1 }, .held = 1 },
+	{ .name = "tss, IPv6", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 10 }, .v = EESP_V_TSS_SSI_IPV6,
+	  .lead = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
+	{ .name = "tss, data key", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 11 }, .v = EESP_V_TSS_SSI,
+	  .lead = EESP_TSS_LEAD_IPV4, .held = 1 },
+	{ .name = "eesp, data key", .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 510, .aead = 1 },
+	  .held = 1 },
 };
 
 static void other_sides(const struct other *o, eesp_group *const *groups)
@@ -540,7 +571,8 @@ static void others_as_the_engine(void)
 		c.rekey_shift = o->g.rekey_shift;
 		WORKS(eesp_group_new(&c, &g));
 		secret[0] = (uint8_t)k;
-		WORKS(eesp_group_set_key(g, 0, secret, o->g.profile != EESP_PROFILE_EESP || o->g.mode == 1 || o->g.mode == 4 ? 32 : o->g.mode == 2 ? 48 : 64));
+		const int short_key = o->g.profile != EESP_PROFILE_EESP || o->g.mode == 1 || o->g.mode == 4;
+		WORKS(eesp_group_set_key(g, 0, secret, short_key ? 32 : o->g.mode == 2 ? 48 : 64));
 		other_sides(o, &g);
 		uint64_t before = opened_there, sealed_before = sealed_there, packets = 0;
 		for (int round = 0; round < (emulated() ? 5 : 150); round++) {
@@ -565,13 +597,14 @@ static void others_as_the_engine(void)
 		if (possible && !o->held && !o->ip && o->g.profile != EESP_PROFILE_EESP)
 			CHECK(sealed_there - sealed_before < packets / 10);
 		/* Go opens packets whose payload would begin in front of the destination. */
-		CHECK(!possible || opened_there - before < (o->g.profile == EESP_PROFILE_EESP ? packets / 2 : packets / 10));
+		CHECK(!possible ||
+		      opened_there - before < (o->g.profile == EESP_PROFILE_EESP ? packets / 2 : packets / 10));
 		all += packets;
 		free_sides();
 		eesp_group_free(g);
 	}
-	printf("     of %llu packets %llu were sealed and %llu opened by Go\n", (unsigned long long)all, (unsigned long long)sealed_there,
-	       (unsigned long long)opened_there);
+	printf("     of %llu packets %llu were sealed and %llu opened by Go\n", (unsigned long long)all,
+	       (unsigned long long)sealed_there, (unsigned long long)opened_there);
 }
 
 /* Noise: random octets, or a packet that is damaged at its beginning or cut. */
@@ -588,8 +621,10 @@ static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
 		for (uint32_t i = 0; i < p.len; i++)
 			b[i] = (uint8_t)any(256);
 		break;
-	case 5: b[any(4)] ^= (uint8_t)(1u << any(8)); break; /* few with a new Session ID: both paths bound those, each in its way */
-	case 6: b[4 + any(12)] ^= 0x80; b[any(2)] = (uint8_t)any(256); break; /* no counter of another packet: the order would matter */
+	/* few with a new Session ID: both paths bound those, each in its way */
+	case 5: b[any(4)] ^= (uint8_t)(1u << any(8)); break;
+	/* no counter of another packet: the order would matter */
+	case 6: b[4 + any(12)] ^= 0x80; b[any(2)] = (uint8_t)any(256); break;
 	case 7: p.len = any(p.len + 1); break;
 	case 8: b[any(2)] ^= (uint8_t)(1u << any(8)); p.flags = (uint16_t)any(5); break;
 	case 9: b[any(2)] ^= (uint8_t)(1u << any(8)); p.headroom = any(lead + 1); break;
@@ -614,7 +649,8 @@ static void same_outcome(const eesp_pkt *a, const eesp_pkt *b)
 
 /* What two receivers make of the same 32 packets, of which the second one takes the general path:
  * the same. Returns how many opened; *by_cgo grows by those that the first one left to Go. */
-static size_t open_alike(eesp_receiver *const r[2], eesp_pkt q[2][32], uint8_t room[2][32][ROOM], uint8_t to[2][32][PAD + ROOM + PAD], uint64_t *by_cgo)
+static size_t open_alike(eesp_receiver *const r[2], eesp_pkt q[2][32], uint8_t room[2][32][ROOM],
+			 uint8_t to[2][32][PAD + ROOM + PAD], uint64_t *by_cgo)
 {
 	uint64_t before = direct_cgo_packets();
 	size_t done = eesp_open_burst(r[0], q[0], 32);
@@ -628,7 +664,8 @@ static size_t open_alike(eesp_receiver *const r[2], eesp_pkt q[2][32], uint8_t r
 			CHECK(memcmp(a->out, b->out, a->out_len) == 0);
 		}
 		for (int k = 0; k < 2; k++)
-			CHECK(all_are(to[k][i], PAD, CANARY) && all_are(to[k][i] + PAD + q[k][i].dst_size, PAD, CANARY));
+			CHECK(all_are(to[k][i], PAD, CANARY) &&
+			      all_are(to[k][i] + PAD + q[k][i].dst_size, PAD, CANARY));
 	}
 	return done;
 }
@@ -646,7 +683,8 @@ static void free_alike(eesp_receiver *const r[2])
 
 /* Two receivers get the same noise and the same good packets. Each packet has the same outcome, and
  * the counts are equal. */
-static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2], uint32_t lead, uint16_t flags, int domains)
+static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2], uint32_t lead,
+			 uint16_t flags, int domains)
 {
 	static uint8_t at[MOST][ROOM], room[2][MOST][ROOM];
 	uint64_t all = 0, by_cgo = 0;
@@ -657,7 +695,8 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 		eesp_domain_stats counts[3][2];
 		for (size_t i = 0; i < count; i++) {
 			uint8_t *data = at[i] + EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER;
-			good[i] = packet(data, 60 + any(100), EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+			good[i] = packet(data, 60 + any(100), EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER,
+					 EESP_ICV_LEN + EESP_MAX_PADDING);
 			good[i].flags = flags;
 			memset(at[i], 7, EESP_TSS_LEAD_IPV6 + EESP_MAX_HEADER);
 			payload(data, i, good[i].len);
@@ -692,7 +731,8 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 		}
 		for (size_t g = 0; g < n && domains; g++)
 			for (size_t i = 0; i < sizeof counts[0][0] / 8; i++) {
-				const uint64_t *a = (const uint64_t *)&counts[0][g], *b = (const uint64_t *)&counts[1][g], *c = (const uint64_t *)&counts[2][g];
+				const uint64_t *a = (const uint64_t *)&counts[0][g],
+					*b = (const uint64_t *)&counts[1][g], *c = (const uint64_t *)&counts[2][g];
 				SAME(b[i] - a[i], c[i] - b[i]);
 			}
 		SAME(done[0], done[1]);
@@ -732,7 +772,8 @@ static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint
 			q[i] = packet(h, p[i].out_len, lead, 0);
 			q[i].flags = flags;
 			want[i] = EESP_OK;
-			switch (any(6) + (profile == EESP_PROFILE_STATELESS || profile == EESP_PROFILE_PSP ? 10u : 0u)) {
+			switch (any(6) +
+				(profile == EESP_PROFILE_STATELESS || profile == EESP_PROFILE_PSP ? 10u : 0u)) {
 			case 0: case 10: q[i].len = any(28); want[i] = EESP_ERR_SHORT; break;
 			case 1: h[0] ^= 0x40; want[i] = EESP_ERR_VERSION; break;
 			case 2: h[0] ^= profile == EESP_PROFILE_TSS ? 2 : 1; want[i] = EESP_ERR_RESERVED; break;
@@ -757,11 +798,13 @@ static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint
 		WORKS(eesp_receiver_stats(r, &before));
 		uint64_t by_cgo = direct_cgo_packets();
 		SAME(eesp_open_burst(r, q, 32), good);
-		CHECK(!possible || *direct_open_plan(r) == NULL || round == 0 || direct_cgo_packets() == by_cgo); /* eesp: the first burst makes a key */
+		/* eesp: the first burst makes a key */
+		CHECK(!possible || *direct_open_plan(r) == NULL || round == 0 || direct_cgo_packets() == by_cgo);
 		WORKS(eesp_receiver_stats(r, &after));
 		for (size_t i = 0; i < 32; i++) {
 			SAME(q[i].status, want[i]);
-			CHECK(want[i] == EESP_OK ? is_payload(q[i].out, i, 60) : q[i].out == NULL && q[i].out_len == 0 && q[i].id == 0 && q[i].tsc == 0);
+			CHECK(want[i] == EESP_OK ? is_payload(q[i].out, i, 60)
+					      : q[i].out == NULL && q[i].out_len == 0 && q[i].id == 0 && q[i].tsc == 0);
 			after.packets[-want[i]]--;
 		}
 		CHECK(memcmp(before.packets, after.packets, sizeof before.packets) == 0);
@@ -877,18 +920,22 @@ static void psp_in_any_form(void)
 				eesp_pkt p[32], q[2][32];
 				int simple = 0;
 				for (size_t i = 0; i < 32; i++) {
-					p[i] = packet(at[i] + EESP_MAX_HEADER, any(3) ? 64 + any(200) : any(8), EESP_MAX_HEADER, EESP_ICV_LEN);
+					p[i] = packet(at[i] + EESP_MAX_HEADER, any(3) ? 64 + any(200) : any(8),
+						      EESP_MAX_HEADER, EESP_ICV_LEN);
 					p[i].next_header = (uint8_t)i;
 					payload(p[i].data, i, p[i].len);
 					p[i].coffset = any(2) || version >= 2 ? 0 : (uint8_t)any(20);
 				}
 				eesp_seal_burst(s, p, 32);
 				for (size_t i = 0; i < 32; i++) {
-					uint8_t *h = p[i].out != NULL ? p[i].out : at[i]; /* NULL: the offset was beyond the payload */
+					/* NULL: the offset was beyond the payload */
+					uint8_t *h = p[i].out != NULL ? p[i].out : at[i];
 					uint32_t len = p[i].out != NULL ? p[i].out_len : 40, where = any(len);
-					uint32_t damage = any(12), size = p[i].len + any(3) * 40, size_less = any(10) == 0;
+					uint32_t damage = any(12), size = p[i].len + any(3) * 40,
+						 size_less = any(10) == 0;
 					int elsewhere = any(2), octet = (int)any(256), again = any(8) == 0 && simple;
-					if (again) { /* a packet twice, in the same form: otherwise the order would matter */
+					/* a packet twice, in the same form: otherwise the order would matter */
+					if (again) {
 						h = p[i - 1].out;
 						len = p[i - 1].out_len;
 						damage = 9;
@@ -917,7 +964,8 @@ static void psp_in_any_form(void)
 			eesp_sender_free(s);
 			eesp_group_free(g);
 		}
-	printf("     of %llu packets of psp %llu opened, %llu were Go's\n", (unsigned long long)all, (unsigned long long)good, (unsigned long long)by_cgo);
+	printf("     of %llu packets of psp %llu opened, %llu were Go's\n", (unsigned long long)all,
+	       (unsigned long long)good, (unsigned long long)by_cgo);
 	CHECK(good > all / 2 && (!possible || by_cgo < all / 5));
 }
 
@@ -936,12 +984,16 @@ static const struct odd {
 	{ .v = EESP_V_ID_SRC, .levels = 2, .flags = EESP_SENDER_OPTIONS, .held = 1 },
 	{ .v = EESP_V_ID, .previous = 1, .gos = 1 },
 	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .max_coffset = 20 }, .replay = 64 },
-	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 4, .draft = EESP_DRAFT_02, .max_coffset = 63, .aead = 1 }, .extra_len = 5, .groups = 1 },
-	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_IV | EESP_GROUP_ALIGN8, .max_coffset = 9 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 4, .draft = EESP_DRAFT_02, .max_coffset = 63, .aead = 1 },
+	  .extra_len = 5, .groups = 1 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02,
+		 .flags = EESP_GROUP_IV | EESP_GROUP_ALIGN8, .max_coffset = 9 },
 	  .extra_len = 13, .held = 1 },
-	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_OPTIMIZED, .sub_sas = 300 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_OPTIMIZED,
+		 .sub_sas = 300 },
 	  .extra_len = 3, .ip = 1 },
-	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV }, .extra_len = 7 },
+	{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02,
+		 .flags = EESP_GROUP_NO_SEQUENCE | EESP_GROUP_IV }, .extra_len = 7 },
 };
 
 /* Replaces the options behind the base header of eesp with octets that look like options. */
@@ -960,7 +1012,9 @@ static uint32_t other_options(uint8_t *h, uint32_t len)
 		n = to[-1] == 2 && any(2) && left >= 4 ? 2 : n;
 		*to++ = (uint8_t)(any(10) ? n : n + 1);
 		for (uint32_t i = 0; i < n; i++)
-			to[i] = to[-2] == 1 && any(10) ? 0 : to[-2] == 2 && i == 0 && any(3) ? (uint8_t)(8 + want + 8) : (uint8_t)any(64);
+			to[i] = to[-2] == 1 && any(10)            ? 0
+				: to[-2] == 2 && i == 0 && any(3) ? (uint8_t)(8 + want + 8)
+								  : (uint8_t)any(64);
 		to += n;
 	}
 	copy[1] = (uint8_t)want;
@@ -985,7 +1039,9 @@ static uint32_t made_odd(uint8_t *h, uint32_t len, int eesp)
 	case 4: return any(len + 1);
 	case 5: if (eesp) return other_options(h, len); h[3] = (uint8_t)any(40); break;
 	case 6: if (eesp) memset(h + n, 0, len - n < 8 ? len - n : 8); else h[0] = (uint8_t)any(16); break;
-	case 7: if (!eesp && n > 20) memset(h + n - 12, 0, 4); else h[1] = (uint8_t)(any(2) ? h[1] ^ 0x80 : 4 * any(64)); break;
+	case 7: if (!eesp && n > 20) memset(h + n - 12, 0, 4);
+		else h[1] = (uint8_t)(any(2) ? h[1] ^ 0x80 : 4 * any(64));
+		break;
 	}
 	return len;
 }
@@ -1043,7 +1099,8 @@ static void odd_headers(void)
 		for (int round = 0; round < (emulated() ? 3 : 200); round++) {
 			eesp_pkt p[32], q[2][32];
 			for (size_t i = 0; i < 32; i++) {
-				p[i] = packet(at[i] + EESP_MAX_HEADER + 64, 50 + any(200), EESP_MAX_HEADER + 64, EESP_ICV_LEN + EESP_MAX_PADDING);
+				p[i] = packet(at[i] + EESP_MAX_HEADER + 64, 50 + any(200), EESP_MAX_HEADER + 64,
+					      EESP_ICV_LEN + EESP_MAX_PADDING);
 				p[i].next_header = 4;
 				if (!eesp && !o->held)
 					source(&p[i], any(3));
@@ -1055,7 +1112,8 @@ static void odd_headers(void)
 			}
 			SAME(eesp_seal_burst(s, p, 32), 32);
 			for (size_t i = 0; i < 32; i++) {
-				const uint32_t damage = any(3), where = any(2), was = seed, size = p[i].len + any(20) - (any(8) == 0);
+				const uint32_t damage = any(3), where = any(2), was = seed,
+					       size = p[i].len + any(20) - (any(8) == 0);
 				memset(to[0][i], CANARY, sizeof to[0][i]);
 				memset(to[1][i], CANARY, sizeof to[1][i]);
 				in_clear += p[i].coffset != 0;
@@ -1080,10 +1138,11 @@ static void odd_headers(void)
 			all += 32;
 		}
 		free_alike(r);
-		printf("     odd headers %zu: of %llu packets %llu opened, %llu were Go's\n", kind, (unsigned long long)all, (unsigned long long)opened,
-		       (unsigned long long)by_cgo);
+		printf("     odd headers %zu: of %llu packets %llu opened, %llu were Go's\n", kind,
+		       (unsigned long long)all, (unsigned long long)opened, (unsigned long long)by_cgo);
 		CHECK(opened > all / 2 && (o->ip || in_clear > all / 8 || o->g.max_coffset == 0));
-		/* The first burst may make a key. eesp: Go opens packets whose destination lacks room for the encrypted part of the header. */
+		/* The first burst may make a key. eesp: Go opens packets whose destination lacks room for the encrypted
+		 * part of the header. */
 		CHECK(!possible || o->gos || by_cgo <= 32 + all / (eesp ? 6 : 100));
 		eesp_sender_free(s);
 		for (uint32_t i = 0; i <= o->groups; i++)
@@ -1127,7 +1186,8 @@ static void flood(void)
 	const int bursts = emulated() ? 100 : 3000;
 	for (int burst = 0; burst < bursts || !in; burst++) {
 		eesp_pkt p[32], q[32];
-		const size_t new = burst == 0 ? 31 : 2 * any(16) + 1; /* at any place: the clock may allow fewer new IDs than a burst has */
+		/* at any place: the clock may allow fewer new IDs than a burst has */
+		const size_t new = burst == 0 ? 31 : 2 * any(16) + 1;
 		CHECK(burst < 1000000);
 		for (size_t i = 0; i < 32; i++) {
 			uint8_t *data = at[i] + EESP_MAX_HEADER;
@@ -1168,8 +1228,10 @@ static void flood(void)
 				CHECK(is_payload(q[i].out, i, 60));
 			} else {
 				const int mine = q[i].id == own[0];
-				CHECK(mine ? q[i].status == EESP_ERR_REFLECTED : q[i].status == EESP_ERR_FLOODED || q[i].status == EESP_ERR_AUTH);
-				CHECK(q[i].out == NULL && q[i].out_len == 0 && q[i].id == ((uint64_t)((uint8_t *)p[i].out)[2] << 8 | ((uint8_t *)p[i].out)[3]));
+				CHECK(mine ? q[i].status == EESP_ERR_REFLECTED
+					   : q[i].status == EESP_ERR_FLOODED || q[i].status == EESP_ERR_AUTH);
+				CHECK(q[i].out == NULL && q[i].out_len == 0 &&
+				      q[i].id == ((uint64_t)((uint8_t *)p[i].out)[2] << 8 | ((uint8_t *)p[i].out)[3]));
 				SAME(q[i].tsc, p[i].tsc);
 				CHECK(q[i].coffset == 0 && q[i].ioffset == 0 && q[i].next_header == 0);
 				looked += q[i].status == EESP_ERR_AUTH;
@@ -1182,9 +1244,11 @@ static void flood(void)
 			before = direct_cgo_packets();
 	}
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	uint64_t ns = (uint64_t)(now.tv_sec - start.tv_sec) * 1000000000 + (uint64_t)now.tv_nsec - (uint64_t)start.tv_nsec;
+	uint64_t ns = (uint64_t)(now.tv_sec - start.tv_sec) * 1000000000 + (uint64_t)now.tv_nsec -
+		      (uint64_t)start.tv_nsec;
 	uint64_t most = 256 + forged / 1024 + (ns >> 18) + 64; /* and what one tick of the coarse clock allows */
-	printf("     of %llu packets of Session IDs that nobody sends with %llu were looked at\n", (unsigned long long)forged, (unsigned long long)looked);
+	printf("     of %llu packets of Session IDs that nobody sends with %llu were looked at\n",
+	       (unsigned long long)forged, (unsigned long long)looked);
 	if (!possible) /* some of a thread's 512 cached keys may be of forged packets */
 		most += forged / 50;
 	CHECK(looked <= most && (looked >= 256 || forged < 4096));
@@ -1335,7 +1399,8 @@ static void tss_renews(void)
 			open_row(r, p, 5, EESP_TSS_LEAD_IPV6);
 			/* one of the other family in the middle, one too long */
 			for (size_t i = 0; i < 7; i++) {
-				p[i] = packet(side[0].room[i] + PAD + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+				p[i] = packet(side[0].room[i] + PAD + EESP_MAX_HEADER, 64, EESP_MAX_HEADER,
+					      EESP_ICV_LEN);
 				fill(p[i].data, i, 64);
 			}
 			p[3].flags = EESP_PKT_IPV6;
@@ -1401,7 +1466,8 @@ static void tss_server(void)
 		WORKS(eesp_sender_new(g, &sc, &server));
 		memset(&x.addr.src, six ? 3 : 0, 16);
 		if (!ssi && !six)
-			memcpy(x.addr.src, (const uint8_t[16]){ 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 3, 3, 3, 3 }, 16);
+			memcpy(x.addr.src, (const uint8_t[16]){ 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 3, 3, 3, 3 },
+			       16);
 		if (vs[k] == EESP_V_TSS_SSI)
 			memset(&x.addr, 0, sizeof x.addr);
 		WORKS(eesp_data_key_export(g, &x, 0, &key));
@@ -1476,7 +1542,8 @@ static void to_the_letter(void)
 static void jobs_in_any_order(void)
 {
 	enum { JOBS = 70 };
-	static uint8_t text[JOBS][LONGEST + EESP_ICV_LEN], back[JOBS][LONGEST], aad[JOBS][40], keys[JOBS * 32], contexts[JOBS][EESP_KDF_CONTEXT_LEN];
+	static uint8_t text[JOBS][LONGEST + EESP_ICV_LEN], back[JOBS][LONGEST], aad[JOBS][40], keys[JOBS * 32],
+		contexts[JOBS][EESP_KDF_CONTEXT_LEN];
 	static const uint8_t secret[32] = { 1, 2, 3 };
 	eesp_kdf *kdf;
 	WORKS(eesp_kdf_new(secret, &kdf));
@@ -1547,7 +1614,8 @@ static void epochs_meet(void)
 				uint64_t before = direct_cgo_packets();
 				const struct eesp_seal_plan *w = *direct_seal_plan(s);
 				for (size_t i = 0; i < COUNT(p); i++) {
-					p[i] = packet(side[0].room[i] + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+					p[i] = packet(side[0].room[i] + EESP_MAX_HEADER, 64, EESP_MAX_HEADER,
+						      EESP_ICV_LEN);
 					fill(p[i].data, i, 64);
 				}
 				if (possible && round == 2) { /* the epoch has three counters left */
@@ -1787,7 +1855,8 @@ static struct {
 	atomic_ullong rounds[4]; /* by thread */
 } shared;
 
-enum { THREADS = sizeof shared.rounds / sizeof *shared.rounds, ROTATIONS = 300, ROUNDS = 40, EACH = 4 * ROUNDS * (ROTATIONS + 1) };
+enum { THREADS = sizeof shared.rounds / sizeof *shared.rounds, ROTATIONS = 300, ROUNDS = 40,
+	EACH = 4 * ROUNDS * (ROTATIONS + 1) };
 
 static uint64_t tscs_of[THREADS][EACH];
 
@@ -1968,7 +2037,8 @@ static void formats_together(void)
 	form.ip = 1;
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < COUNT(room); i++) {
-			eesp_pkt p = packet(room[i] + EESP_MAX_HEADER, 71 + (uint32_t)i % 5, EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+			eesp_pkt p = packet(room[i] + EESP_MAX_HEADER, 71 + (uint32_t)i % 5, EESP_MAX_HEADER,
+					    EESP_ICV_LEN + EESP_MAX_PADDING);
 			p.next_header = 4;
 			payload(p.data, i, p.len);
 			eesp_seal_burst(s[i % COUNT(flags)], &p, 1);
@@ -2020,7 +2090,8 @@ static void associations_together(void)
 		eesp_pkt q[COUNT(room)];
 		uint64_t before = direct_cgo_packets();
 		for (size_t i = 0; i < COUNT(room); i++) {
-			eesp_pkt p = packet(room[i] + EESP_MAX_HEADER, 60 + any(3), EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+			eesp_pkt p = packet(room[i] + EESP_MAX_HEADER, 60 + any(3), EESP_MAX_HEADER,
+					    EESP_ICV_LEN + EESP_MAX_PADDING);
 			fill(p.data, i, p.len);
 			SAME(eesp_seal_burst(s[any(SAS)], &p, 1), 1);
 			q[i] = sealed(&p);
@@ -2042,8 +2113,10 @@ static void proxies(void)
 {
 	static uint8_t at[MOST][ROOM], room[2][MOST][PAD + ROOM + PAD], to[2][MOST][PAD + ROOM + PAD];
 	static const struct kind { unsigned profile; uint8_t v, v6; } kinds[] = {
-		{ EESP_PROFILE_STATELESS, EESP_V_ID, 0 }, { EESP_PROFILE_STATELESS, EESP_V_LONG_ID_SRC_DST, 0 }, { EESP_PROFILE_PSP, 0, 0 },
-		{ EESP_PROFILE_TSS, EESP_V_TSS_SSI, 0 },  { EESP_PROFILE_TSS, EESP_V_TSS_SSI, 1 },		  { EESP_PROFILE_EESP, 0, 0 },
+		{ EESP_PROFILE_STATELESS, EESP_V_ID, 0 }, { EESP_PROFILE_STATELESS, EESP_V_LONG_ID_SRC_DST, 0 },
+		{ EESP_PROFILE_PSP, 0, 0 },
+		{ EESP_PROFILE_TSS, EESP_V_TSS_SSI, 0 },  { EESP_PROFILE_TSS, EESP_V_TSS_SSI, 1 },
+		{ EESP_PROFILE_EESP, 0, 0 },
 	};
 	uint64_t all = 0, by_cgo = 0, opened = 0;
 	for (size_t pair = 0; pair < COUNT(kinds) * COUNT(kinds); pair++) {
@@ -2073,7 +2146,8 @@ static void proxies(void)
 		for (int i = 0; i < 3; i++) {
 			eesp_sender_config c = explicit_config(k[i != 0]->v);
 			if (k[i != 0]->profile != EESP_PROFILE_STATELESS) {
-				c.epoch = k[i != 0]->profile == EESP_PROFILE_TSS; /* other tests have used counters of all IDs in epoch 0 */
+				/* other tests have used counters of all IDs in epoch 0 */
+				c.epoch = k[i != 0]->profile == EESP_PROFILE_TSS;
 				c.id = ++id;
 			}
 			WORKS(eesp_sender_new(g[i != 0], &c, i ? &s[i - 1] : &first));
@@ -2085,11 +2159,14 @@ static void proxies(void)
 		WORKS(eesp_receiver_new(&g[1], 1, NULL, &last));
 		*direct_seal_plan(s[1]) = NULL;
 		*direct_open_plan(r[1]) = NULL;
-		const uint32_t lead[2] = { k[0]->profile != EESP_PROFILE_TSS ? 0 : k[0]->v6 ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4,
-					   k[1]->profile != EESP_PROFILE_TSS ? 0 : k[1]->v6 ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4 };
+		uint32_t prefix[2] = { 0 };
+		for (int i = 0; i < 2; i++)
+			if (k[i]->profile == EESP_PROFILE_TSS)
+				prefix[i] = k[i]->v6 ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4;
 		for (int round = 0; round < (emulated() ? 2 : 20); round++) {
 			eesp_pkt p[MOST], q[2][MOST], z[2][MOST];
-			eesp_addr out = { .src = { [10] = 255, 255, 10, 0, 0, 1 }, .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
+			eesp_addr out = { .src = { [10] = 255, 255, 10, 0, 0, 1 },
+					  .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
 			eesp_iov none = { NULL, 0 };
 			const size_t n = 1 + any(MOST);
 			const int alike = any(2);
@@ -2111,7 +2188,8 @@ static void proxies(void)
 					memset(room[w][i], CANARY, sizeof room[w][i]);
 					memset(to[w][i], CANARY, sizeof to[w][i]);
 					uint8_t *b = room[w][i] + PAD + 256;
-					memcpy(b - lead[0], (uint8_t *)p[i].out - lead[0], lead[0] + p[i].out_len);
+					memcpy(b - prefix[0], (uint8_t *)p[i].out - prefix[0],
+					       prefix[0] + p[i].out_len);
 					*x = packet(b, p[i].out_len, 256, 128);
 					x->flags = p[i].flags;
 					x->addr = p[i].addr;
@@ -2121,7 +2199,7 @@ static void proxies(void)
 					if (any(3) == 0)
 						x->dst = to[w][i] + PAD, x->dst_size = 300 + any(300);
 					switch (any(30)) {
-					case 0: x->headroom = lead[0] + any(30); break;
+					case 0: x->headroom = prefix[0] + any(30); break;
 					case 1: x->tailroom = any(4); break;
 					case 2: x->dst_size = any(120); break;
 					case 3: b[x->len - 1] ^= 1; break;
@@ -2131,7 +2209,7 @@ static void proxies(void)
 					case 7: x->dst = b + any(40); x->dst_size = 150; break;
 					case 8: x->reserved = 1; break;
 					case 9: x->data = NULL; break;
-					case 10: if (!lead[1]) x->out_addr = NULL; break;
+					case 10: if (!prefix[1]) x->out_addr = NULL; break;
 					}
 				}
 			}
@@ -2145,18 +2223,25 @@ static void proxies(void)
 				same_outcome(a, b);
 				CHECK(a->user == a && b->user == b);
 				for (int w = 0; w < 2; w++) {
-					CHECK(all_are(room[w][i], PAD, CANARY) && all_are(room[w][i] + PAD + ROOM, PAD, CANARY));
+					CHECK(all_are(room[w][i], PAD, CANARY) &&
+					      all_are(room[w][i] + PAD + ROOM, PAD, CANARY));
 					CHECK(all_are(to[w][i], PAD, CANARY));
-					CHECK(q[w][i].dst != to[w][i] + PAD || all_are(to[w][i] + PAD + q[w][i].dst_size, PAD, CANARY));
-					if (a->status == EESP_ERR_ROOM && a->dst == NULL && p[i].len >= 16) /* not sealed: wiped */
-						CHECK(!filled(room[w][i] + PAD + 256 + eesp_sender_header_len(first), i, p[i].len));
+					CHECK(q[w][i].dst != to[w][i] + PAD ||
+					      all_are(to[w][i] + PAD + q[w][i].dst_size, PAD, CANARY));
+					/* not sealed: wiped */
+					if (a->status == EESP_ERR_ROOM && a->dst == NULL && p[i].len >= 16)
+						CHECK(!filled(room[w][i] + PAD + 256 + eesp_sender_header_len(first), i,
+							      p[i].len));
 				}
 				if (a->status != EESP_OK)
 					continue;
-				CHECK((uint8_t *)a->out - (a->dst ? to[0][i] : room[0][i]) == (uint8_t *)b->out - (b->dst ? to[1][i] : room[1][i]));
-				CHECK(lead[1] == 0 || memcmp((uint8_t *)a->out - lead[1], (uint8_t *)b->out - lead[1], lead[1]) == 0);
+				CHECK((uint8_t *)a->out - (a->dst ? to[0][i] : room[0][i]) ==
+				      (uint8_t *)b->out - (b->dst ? to[1][i] : room[1][i]));
+				CHECK(prefix[1] == 0 ||
+				      memcmp((uint8_t *)a->out - prefix[1], (uint8_t *)b->out - prefix[1],
+					     prefix[1]) == 0);
 				for (int w = 0; w < 2; w++) {
-					z[w][m] = packet(q[w][i].out, q[w][i].out_len, lead[1], 0);
+					z[w][m] = packet(q[w][i].out, q[w][i].out_len, prefix[1], 0);
 					z[w][m].flags = k[1]->v6 ? EESP_PKT_IPV6 : 0;
 					z[w][m].addr = q[w][i].out_addr ? *q[w][i].out_addr : q[w][i].addr;
 				}
@@ -2166,7 +2251,8 @@ static void proxies(void)
 			SAME(eesp_open_burst(last, z[0], m), m);
 			SAME(eesp_open_burst(last, z[1], m), m);
 			for (size_t i = 0; i < m; i++)
-				CHECK(z[0][i].out_len == z[1][i].out_len && memcmp(z[0][i].out, z[1][i].out, z[0][i].out_len) == 0);
+				CHECK(z[0][i].out_len == z[1][i].out_len &&
+				      memcmp(z[0][i].out, z[1][i].out, z[0][i].out_len) == 0);
 			all += n;
 			opened += good;
 		}
@@ -2184,8 +2270,8 @@ static void proxies(void)
 		eesp_group_free(g[0]);
 		eesp_group_free(g[1]);
 	}
-	printf("     of %llu packets %llu went through proxies, %llu were Go's\n", (unsigned long long)all, (unsigned long long)opened,
-	       (unsigned long long)by_cgo);
+	printf("     of %llu packets %llu went through proxies, %llu were Go's\n", (unsigned long long)all,
+	       (unsigned long long)opened, (unsigned long long)by_cgo);
 	CHECK(opened > all / 2 && (!possible || by_cgo < all / 5));
 }
 
@@ -2218,8 +2304,10 @@ static void in_udp(void)
 {
 	static uint8_t from[MOST][ROOM], room[2][MOST][PAD + ROOM + PAD], to[2][MOST][PAD + ROOM + PAD];
 	static const struct { unsigned profile, flags; uint8_t v; } kinds[] = {
-		{ EESP_PROFILE_STATELESS, 0, EESP_V_ID }, { EESP_PROFILE_STATELESS, 0, EESP_V_LONG_ID_SRC_DST }, { EESP_PROFILE_PSP, 0, 0 },
-		{ EESP_PROFILE_EESP, 0, 0 }, { EESP_PROFILE_EESP, EESP_GROUP_OPTIMIZED, 0 }, { EESP_PROFILE_TSS, 0, EESP_V_TSS_SSI },
+		{ EESP_PROFILE_STATELESS, 0, EESP_V_ID }, { EESP_PROFILE_STATELESS, 0, EESP_V_LONG_ID_SRC_DST },
+		{ EESP_PROFILE_PSP, 0, 0 },
+		{ EESP_PROFILE_EESP, 0, 0 }, { EESP_PROFILE_EESP, EESP_GROUP_OPTIMIZED, 0 },
+		{ EESP_PROFILE_TSS, 0, EESP_V_TSS_SSI },
 	};
 	uint64_t all = 0, sealed_there = 0, opened_there = 0, opened = 0;
 	for (size_t kind = 0; kind < COUNT(kinds); kind++) {
@@ -2261,7 +2349,8 @@ static void in_udp(void)
 			u.tos = (uint8_t)any(256);
 			u.ttl = (uint8_t)any(3);
 			u.src_port = any(2) ? 0 : 4711;
-			u.addr = (eesp_addr){ .src = { [10] = 255, 255, 10, 0, 0, 1 }, .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
+			u.addr = (eesp_addr){ .src = { [10] = 255, 255, 10, 0, 0, 1 },
+					      .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
 			if (any(2))
 				u.addr.src[0] = u.addr.dst[0] = 0x20;
 			if (any(50) == 0)
@@ -2328,7 +2417,8 @@ static void in_udp(void)
 					z[w][i].user = &z[w][i];
 					z[w][i].coffset = z[w][i].ioffset = z[w][i].next_header = 9;
 					if (any(3) == 0)
-						z[w][i].dst = to[w][i] + PAD, z[w][i].dst_size = any(4) ? 600 : any(200);
+						z[w][i].dst = to[w][i] + PAD,
+						z[w][i].dst_size = any(4) ? 600 : any(200);
 					switch (any(24)) {
 					case 0: b[any(48)] ^= (uint8_t)(1u << any(8)); break;
 					case 1: b[len - 1] ^= 1; break;
@@ -2353,9 +2443,11 @@ static void in_udp(void)
 				const eesp_pkt *a = &z[0][i], *b = &z[1][i];
 				same_outcome(a, b);
 				for (int w = 0; w < 2; w++)
-					CHECK(all_are(to[w][i], PAD, CANARY) && all_are(to[w][i] + PAD + z[w][i].dst_size, PAD, CANARY));
+					CHECK(all_are(to[w][i], PAD, CANARY) &&
+					      all_are(to[w][i] + PAD + z[w][i].dst_size, PAD, CANARY));
 				if (a->status == EESP_OK) {
-					CHECK((uint8_t *)a->out - (a->dst ? to[0][i] : room[0][i]) == (uint8_t *)b->out - (b->dst ? to[1][i] : room[1][i]));
+					CHECK((uint8_t *)a->out - (a->dst ? to[0][i] : room[0][i]) ==
+					      (uint8_t *)b->out - (b->dst ? to[1][i] : room[1][i]));
 					CHECK(memcmp(a->out, b->out, a->out_len) == 0);
 				}
 			}
@@ -2372,8 +2464,9 @@ static void in_udp(void)
 		CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0 && memcmp(&out[0], &out[1], sizeof out[0]) == 0);
 		eesp_group_free(g);
 	}
-	printf("     of %llu packets in UDP %llu opened; %llu were sealed and %llu opened by Go\n", (unsigned long long)all, (unsigned long long)opened,
-	       (unsigned long long)sealed_there, (unsigned long long)opened_there);
+	printf("     of %llu packets in UDP %llu opened; %llu were sealed and %llu opened by Go\n",
+	       (unsigned long long)all, (unsigned long long)opened, (unsigned long long)sealed_there,
+	       (unsigned long long)opened_there);
 	CHECK(opened > all / (emulated() ? 8 : 4)); /* an emulated test has few bursts */
 }
 
@@ -2416,7 +2509,8 @@ static void second_comes(void)
 		rc.replay_window = 128;
 		WORKS(eesp_receiver_new(&g, 1, &rc, &race.receiver));
 		for (size_t i = 0; i < COUNT(race.from); i++) {
-			race.from[i] = packet(side[0].room[i % MOST] + (i / MOST) * 512 + EESP_MAX_HEADER, 64, EESP_MAX_HEADER, EESP_ICV_LEN);
+			race.from[i] = packet(side[0].room[i % MOST] + (i / MOST) * 512 + EESP_MAX_HEADER, 64,
+					      EESP_MAX_HEADER, EESP_ICV_LEN);
 			fill(race.from[i].data, i, 64);
 		}
 		SAME(eesp_seal_burst(s, race.from, COUNT(race.from)), COUNT(race.from));
@@ -2438,8 +2532,8 @@ int main(void)
 	const char *backend = eesp_backend_name();
 	CHECK(backend);
 	const char *direct = getenv("EESP_DIRECT");
-	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 || strcmp(backend, "aesni") == 0 ||
-		   strcmp(backend, "armv8") == 0;
+	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 ||
+		   strcmp(backend, "aesni") == 0 || strcmp(backend, "armv8") == 0;
 	possible = possible && (direct == NULL || strcmp(direct, "0") != 0);
 	if (!possible)
 		printf("     backend %s has no kernels for C: all packets are Go's\n", backend);

@@ -139,8 +139,11 @@ static void *connection(void *arg)
 			const uint8_t *up = field(b, n, 5), *down = field(b, n, 6);
 			granted = *field(b, n, 3);
 			if (up != NULL) {
-				memcpy(key_up, up, sizeof key_up < (size_t)(b + n - up) ? sizeof key_up : (size_t)(b + n - up));
-				memcpy(key_down, down, sizeof key_down < (size_t)(b + n - down) ? sizeof key_down : (size_t)(b + n - down));
+				memcpy(key_up, up,
+				       sizeof key_up < (size_t)(b + n - up) ? sizeof key_up : (size_t)(b + n - up));
+				memcpy(key_down, down,
+				       sizeof key_down < (size_t)(b + n - down) ? sizeof key_down
+										: (size_t)(b + n - down));
 			}
 			break;
 		}
@@ -377,7 +380,8 @@ static void follow_agent(void)
 	WORKS(eesp_follow_wait(g, 20000));
 	SAME(eesp_sender_id(s), next_id);
 	eesp_follow_info i = info_of(g);
-	CHECK(i.connected == 1 && i.sealing == EESP_OK && i.ids == 1 && i.v == EESP_V_LONG_ID && i.replay_window == 256 && i.replay_contexts == 32);
+	CHECK(i.connected == 1 && i.sealing == EESP_OK && i.ids == 1 && i.v == EESP_V_LONG_ID &&
+	      i.replay_window == 256 && i.replay_contexts == 32);
 	CHECK(i.generation[ZONE][0] == 0 && i.generation[ZONE][1] == 10 && i.generation[ZONE][2] == 0);
 	GIVES(EESP_ERR_REFLECTED, one_packet(s, own));
 	/* The other end is always one step ahead, as a rotation allows. */
@@ -481,7 +485,8 @@ static void clients(void)
 	SAME(n, 1);
 	n = 2;
 	WORKS(eesp_follow_clients(g, c, &n));
-	CHECK(n == 1 && c[0].up == 0x79000001 && c[0].down == 0x79000002 && c[0].lease_ms > 3500000 && strcmp(c[0].name, "laptop") == 0);
+	CHECK(n == 1 && c[0].up == 0x79000001 && c[0].down == 0x79000002 && c[0].lease_ms > 3500000 &&
+	      strcmp(c[0].name, "laptop") == 0);
 	GIVES(EESP_ERR_NOT_FOUND, eesp_sender_new_to_client(g, 0x79000001, &s));
 	WORKS(eesp_sender_new_to_client(g, c[0].down, &s));
 	GIVES(EESP_ERR_EXISTS, eesp_sender_new_to_client(g, c[0].down, &cs));

@@ -9,8 +9,9 @@
 static struct kit kit;
 static uint32_t header;
 
-static const uint32_t lengths[] = { 0, 1, 3, 4, 7, 8, 12, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 79, 96, 127, 128, 129,
-				    191, 255, 256, 257, 511, 512, 1023, 1024, 1499, 1500, 4095, 4096, 8942 };
+static const uint32_t lengths[] = { 0,   1,   3,   4,   7,   8,    12,   15,   16,   17,   31,   32,
+				    33,  47,  48,  63,  64,  65,   79,   96,   127,  128,  129,  191,
+				    255, 256, 257, 511, 512, 1023, 1024, 1499, 1500, 4095, 4096, 8942 };
 
 /* The place of n octets at the start of the memory, or at its end. */
 static uint8_t *at(struct guarded g, size_t n, int end) { return end ? g.end - n : g.start; }
@@ -93,7 +94,8 @@ static void chained(void)
 			size_t size[SEGMENTS], n = 0;
 			for (int s = 0; s < SEGMENTS; s++) {
 				memset(g[s].start, CANARY, (size_t)(g[s].end - g[s].start));
-				size[s] = shapes[x][s] + (s == 0 ? header : 0) + (s == SEGMENTS - 1 ? EESP_ICV_LEN : 0u);
+				size[s] = shapes[x][s] + (s == 0 ? header : 0) +
+					  (s == SEGMENTS - 1 ? EESP_ICV_LEN : 0u);
 				iov[s].base = at(g[s], size[s], end) + (s == 0 ? header : 0);
 				iov[s].len = shapes[x][s];
 				fill(iov[s].base, x, iov[s].len);
@@ -221,8 +223,8 @@ static void inputs(void)
 	WORKS(eesp_group_generate_root_key(g, EESP_LEVEL_ZONE, read_only_copy(root_id, 16), 16));
 	uint64_t index[3] = { 1, 2, 3 };
 	uint8_t value[3][EESP_ROOT_KEY_LEN] = { { 1 }, { 2 }, { 3 } };
-	WORKS(eesp_group_set_root_key(g, EESP_LEVEL_USER, read_only_copy(root_id, 32), 32, read_only_copy(index, sizeof index),
-				      RING(read_only_copy(value, sizeof value))));
+	WORKS(eesp_group_set_root_key(g, EESP_LEVEL_USER, read_only_copy(root_id, 32), 32,
+				      read_only_copy(index, sizeof index), RING(read_only_copy(value, sizeof value))));
 	WORKS(eesp_group_rotate(g, EESP_LEVEL_USER, 4, read_only_copy(value[0], 32)));
 
 	struct guarded m = guarded(512);
@@ -242,7 +244,8 @@ static void inputs(void)
 	struct guarded i = guarded(sizeof(eesp_root_key_info));
 	WORKS(eesp_group_get_root_key_info(g, EESP_LEVEL_USER, (eesp_root_key_info *)(void *)i.start));
 	CHECK(intact(i, sizeof(eesp_root_key_info), 0));
-	WORKS(eesp_group_get_root_key_info(g, EESP_LEVEL_USER, (eesp_root_key_info *)(void *)(i.end - sizeof(eesp_root_key_info))));
+	WORKS(eesp_group_get_root_key_info(g, EESP_LEVEL_USER,
+					   (eesp_root_key_info *)(void *)(i.end - sizeof(eesp_root_key_info))));
 
 	eesp_context x[70];
 	memset(x, 0, sizeof x);

@@ -164,8 +164,10 @@ static void under_limits(void)
 
 static void documented_limits(void)
 {
-	const struct rlimit as = { 2000000000, 2000000000 }, data = { 256000000, 256000000 }, lock = { 1 << 20, 1 << 20 };
-	CHECK(setrlimit(RLIMIT_AS, &as) == 0 && setrlimit(RLIMIT_DATA, &data) == 0 && setrlimit(RLIMIT_MEMLOCK, &lock) == 0);
+	const struct rlimit as = { 2000000000, 2000000000 }, data = { 256000000, 256000000 },
+			    lock = { 1 << 20, 1 << 20 };
+	CHECK(setrlimit(RLIMIT_AS, &as) == 0 && setrlimit(RLIMIT_DATA, &data) == 0 &&
+	      setrlimit(RLIMIT_MEMLOCK, &lock) == 0);
 	execl("/proc/self/exe", "host", "under_limits", (char *)NULL);
 	CHECK(0);
 }

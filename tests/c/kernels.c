@@ -68,7 +68,8 @@ static void jobs_of(eesp_job *j, size_t n, uint32_t keys, int in_place)
 		fill(contexts[i], i / 3, 16);
 		memcpy(text[i], clear[i], LENGTH);
 		j[i] = (eesp_job){ .aad = clear[i], .aad_len = (uint32_t)(i % 40), .src = in_place ? text[i] : clear[i],
-				   .dst = text[i], .tag = tags[i], .len = (uint32_t)(i * 37 % LENGTH), .key = (uint32_t)i % keys };
+				   .dst = text[i], .tag = tags[i], .len = (uint32_t)(i * 37 % LENGTH),
+				   .key = (uint32_t)i % keys };
 		memcpy(j[i].nonce, &i, sizeof i);
 	}
 }
@@ -92,7 +93,9 @@ static void round_trips(void)
 					WORKS(eesp_keyset_new(aead, keys, n, &s));
 				for (size_t i = 0; i < n; i++)
 					j[i].key = way & 2 ? 0 : (uint32_t)i;
-				SAME(n == 0 ? 0 : way & 2 ? eesp_kdf_seal(k, aead, contexts[0], j, n) : eesp_keyset_seal(s, j, n), n);
+				SAME(n == 0    ? 0
+				     : way & 2 ? eesp_kdf_seal(k, aead, contexts[0], j, n)
+					       : eesp_keyset_seal(s, j, n), n);
 				for (size_t i = 0; i < n; i++) {
 					CHECK(j[i].len < 16 || memcmp(text[i], clear[i], j[i].len) != 0);
 					CHECK(memcmp(text[i] + j[i].len, clear[i] + j[i].len, LENGTH - j[i].len) == 0);
@@ -101,10 +104,13 @@ static void round_trips(void)
 					if (i % 5 == 4)
 						tags[i][i % 16] ^= 1;
 				}
-				SAME(n == 0 ? 0 : way & 2 ? eesp_keyset_open(s, j, n) : eesp_kdf_open(k, aead, contexts[0], j, n), n - n / 5);
+				SAME(n == 0    ? 0
+				     : way & 2 ? eesp_keyset_open(s, j, n)
+					       : eesp_kdf_open(k, aead, contexts[0], j, n), n - n / 5);
 				for (size_t i = 0; i < n; i++) {
 					SAME(j[i].ok, i % 5 != 4);
-					CHECK(j[i].ok ? memcmp(text[i], clear[i], j[i].len) == 0 : all_are(text[i], j[i].len, 0));
+					CHECK(j[i].ok ? memcmp(text[i], clear[i], j[i].len) == 0
+						      : all_are(text[i], j[i].len, 0));
 					CHECK(memcmp(text[i] + j[i].len, clear[i] + j[i].len, LENGTH - j[i].len) == 0);
 				}
 				eesp_keyset_free(s);
@@ -128,7 +134,8 @@ static void single_jobs(void)
 			WORKS(eesp_kdf_derive(k, aead, context, 1, key, aead ? 32 : 16));
 			WORKS(eesp_keyset_new(aead, key, 1, &s));
 			for (uint32_t aad = len % 3; aad <= 40; aad += 8 + len % 5) {
-				eesp_job j = { .aad = in + 7, .aad_len = aad, .src = in, .dst = out[0], .tag = tag[0], .len = len };
+				eesp_job j = { .aad = in + 7, .aad_len = aad, .src = in, .dst = out[0], .tag = tag[0],
+					       .len = len };
 				memcpy(j.nonce, &len, sizeof len);
 				SAME(eesp_kdf_seal(k, aead, context, &j, 1), 1);
 				j.dst = out[1];

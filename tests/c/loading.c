@@ -148,7 +148,8 @@ static void dispositions(void)
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	CHECK(sigaltstack(NULL, &stack) == 0);
 	load();
-	CHECK(sigaltstack(NULL, &stack_after) == 0 && stack.ss_flags == stack_after.ss_flags && stack.ss_sp == stack_after.ss_sp);
+	CHECK(sigaltstack(NULL, &stack_after) == 0 && stack.ss_flags == stack_after.ss_flags &&
+	      stack.ss_sp == stack_after.ss_sp);
 	use();
 	pthread_sigmask(SIG_SETMASK, NULL, &mask_after);
 	for (int s = 1; s < 65; s++) {
@@ -157,9 +158,11 @@ static void dispositions(void)
 			continue;
 		if (is_fault(s))
 			CHECK(after.sa_flags & SA_ONSTACK);
-		else if (after.sa_handler != before[s].sa_handler || ((after.sa_flags ^ before[s].sa_flags) & ~0x04000000) != 0) {
+		else if (after.sa_handler != before[s].sa_handler ||
+			 ((after.sa_flags ^ before[s].sa_flags) & ~0x04000000) != 0) {
 			char t[64];
-			snprintf(t, sizeof t, "signal %d: flags %#x, were %#x", s, (unsigned)after.sa_flags, (unsigned)before[s].sa_flags);
+			snprintf(t, sizeof t, "signal %d: flags %#x, were %#x", s, (unsigned)after.sa_flags,
+				 (unsigned)before[s].sa_flags);
 			test_fail(__FILE__, __LINE__, "a handler that the header does not name", t);
 		}
 	}
@@ -254,7 +257,8 @@ static void second_copy(void)
 	eesp_group *g = NULL;
 	eesp_pkt p = { 0 };
 	SAME(F(eesp_group_new)(NULL, &g), EESP_ERR_UNSUPPORTED);
-	CHECK(g == NULL && strstr(F(eesp_last_error)(), "another copy of libeesp") && strstr(F(eesp_last_error)(), path));
+	CHECK(g == NULL && strstr(F(eesp_last_error)(), "another copy of libeesp") &&
+	      strstr(F(eesp_last_error)(), path));
 	SAME(F(eesp_thread_init)(), EESP_ERR_UNSUPPORTED);
 	SAME(F(eesp_seal_burst)(NULL, &p, 1), 0);
 	load();
@@ -280,7 +284,8 @@ static int with_environment(const char *program, char **env, const char *what)
 	return status;
 }
 
-enum { NOT_HERE = 42 }; /* exit status: set-user-ID has no effect on this file system, or the user may not read the program */
+/* exit status: set-user-ID has no effect on this file system, or the user may not read the program */
+enum { NOT_HERE = 42 };
 
 static int access_as_is(const char *file) { return faccessat(AT_FDCWD, file, R_OK, AT_EACCESS); }
 
@@ -320,7 +325,8 @@ static void environment(void)
 /* In a set-user-ID program the library takes nothing from the environment. */
 static void environment_setuid(void)
 {
-	char *env[] = { "GODEBUG=asyncpreemptoff=0,inittrace=1", "GOTRACEBACK=crash", "GOGC=nonsense", "EESP_BACKEND=nonsense", NULL };
+	char *env[] = { "GODEBUG=asyncpreemptoff=0,inittrace=1", "GOTRACEBACK=crash", "GOGC=nonsense",
+			"EESP_BACKEND=nonsense", NULL };
 	char octets[65536];
 	ssize_t n;
 	if (geteuid() != 0) {

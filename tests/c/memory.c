@@ -90,7 +90,8 @@ static size_t copies(int allow_locked)
 		int locked = strstr(line, " lo") != NULL;
 		if (locked && !emulated())
 			CHECK(strstr(line, " dd") && strstr(line, " wf"));
-		if (!readable || (locked && allow_locked) || from == (unsigned long)(uintptr_t)buffer || strstr(region, "[v"))
+		if (!readable || (locked && allow_locked) || from == (unsigned long)(uintptr_t)buffer ||
+		    strstr(region, "[v"))
 			continue;
 		for (unsigned long at = from; at < to; at += CHUNK) {
 			size_t n = to - at < CHUNK + PART ? to - at : CHUNK + PART;
@@ -143,8 +144,9 @@ static void use_jobs(uint32_t aead)
 			for (int uneven = 0; uneven < 2; uneven++) {
 				eesp_job j[JOBS] = { 0 };
 				for (size_t i = 0; i < n; i++)
-					j[i] = (eesp_job){ .aad = aad, .aad_len = sizeof aad, .src = text[i], .dst = text[i],
-							   .tag = text[i] + 9000, .len = lengths[x] - (uneven ? (uint32_t)i : 0) };
+					j[i] = (eesp_job){ .aad = aad, .aad_len = sizeof aad, .src = text[i],
+							   .dst = text[i], .tag = text[i] + 9000,
+							   .len = lengths[x] - (uneven ? (uint32_t)i : 0) };
 				SAME(eesp_kdf_seal(live.kdf, aead, contexts[0], j, n), n);
 				SAME(eesp_kdf_open(live.kdf, aead, contexts[0], j, n), n);
 				for (size_t i = 0; i < n; i++)

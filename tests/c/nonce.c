@@ -151,7 +151,8 @@ static void by_the_clock(void)
 	uint64_t second = (uint64_t)before >> 20 << 20 | (first & 0xffffffffffff) >> 28;
 	CHECK(second >= (uint64_t)before && second <= (uint64_t)after);
 	CHECK(eesp_sender_next_tsc(s) == first + 1);
-	/* A sender that is a second behind the clock does not skip counters: other threads' packets stay within windows. */
+	/* A sender that is a second behind the clock does not skip counters: other threads' packets stay
+	 * within windows. */
 	struct timespec some = { 1, 100000000 };
 	nanosleep(&some, NULL);
 	for (uint64_t next = first + 1; next < first + 6400; next += 64)
@@ -307,7 +308,8 @@ static int as_other_process(char **argv)
 	strcpy(locks, argv[1]);
 	for (int i = 0; i < atoi(argv[3]); i++)
 		rotate_again(g, (uint8_t)i);
-	return -locked(g, strtoull(argv[2], NULL, 0), atoll(argv[4]), (unsigned)atoi(argv[5]), &s); /* the process ends without eesp_sender_free */
+	/* the process ends without eesp_sender_free */
+	return -locked(g, strtoull(argv[2], NULL, 0), atoll(argv[4]), (unsigned)atoi(argv[5]), &s);
 }
 
 static void one_process(void)
@@ -350,7 +352,8 @@ static void one_process_rotates(void)
 	pid_t pid;
 	char ready;
 	posix_spawn_file_actions_t to;
-	CHECK(pipe(pipes) == 0 && posix_spawn_file_actions_init(&to) == 0 && posix_spawn_file_actions_adddup2(&to, pipes[1], 1) == 0);
+	CHECK(pipe(pipes) == 0 && posix_spawn_file_actions_init(&to) == 0 &&
+	      posix_spawn_file_actions_adddup2(&to, pipes[1], 1) == 0);
 	CHECK(posix_spawn(&pid, "/proc/self/exe", &to, NULL, argv, environ) == 0);
 	posix_spawn_file_actions_destroy(&to);
 	CHECK(read(pipes[0], &ready, 1) == 1);

@@ -17,7 +17,8 @@
 static _Thread_local int watched;
 static _Thread_local unsigned allocations, locks;
 
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
+	*__libc_memalign(size_t, size_t);
 extern void __libc_free(void *);
 
 void *malloc(size_t n) { return allocations += watched, __libc_malloc(n); }
@@ -104,12 +105,15 @@ static void odd(const struct profile *x, uint8_t *h)
 }
 
 /* Passes n packets through a proxy, and opens the result. */
-static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + PREFIX], eesp_pkt *p, eesp_pkt *q, size_t n)
+static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + PREFIX], eesp_pkt *p, eesp_pkt *q,
+		     size_t n)
 {
-	static const eesp_addr addr = { .src = { [10] = 255, 255, 10, 0, 0, 1 }, .dst = { [10] = 255, 255, 10, 0, 0, 2 } };
+	static const eesp_addr addr = { .src = { [10] = 255, 255, 10, 0, 0, 1 },
+					.dst = { [10] = 255, 255, 10, 0, 0, 2 } };
 	const uint32_t lead = x->number == EESP_PROFILE_TSS ? PREFIX : 0;
 	for (size_t i = 0; i < n; i++) {
-		p[i] = packet(room[i] + PREFIX + EESP_MAX_HEADER, TEXT, PREFIX + EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+		p[i] = packet(room[i] + PREFIX + EESP_MAX_HEADER, TEXT, PREFIX + EESP_MAX_HEADER,
+			      EESP_ICV_LEN + EESP_MAX_PADDING);
 		fill(p[i].data, i, TEXT);
 		p[i].next_header = 17;
 	}
@@ -134,7 +138,8 @@ static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT)
 }
 
 /* Passes n packets through a tunnel in UDP. */
-static int in_udp(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + PREFIX], eesp_pkt *p, eesp_pkt *q, size_t n)
+static int in_udp(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT) + PREFIX], eesp_pkt *p, eesp_pkt *q,
+		  size_t n)
 {
 	eesp_udp u = EESP_UDP_INIT;
 	if (x->number == EESP_PROFILE_TSS) /* there is no tunnel */
@@ -164,7 +169,8 @@ static int burst(struct profile *x, size_t n)
 	static uint8_t room[MOST][EESP_MAX_SEALED_LEN(TEXT) + PREFIX];
 	static eesp_pkt p[MOST], q[MOST];
 	for (size_t i = 0; i < n; i++) {
-		p[i] = packet(room[i] + PREFIX + EESP_MAX_HEADER, TEXT - (uint32_t)(i % 3), PREFIX + EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
+		p[i] = packet(room[i] + PREFIX + EESP_MAX_HEADER, TEXT - (uint32_t)(i % 3), PREFIX + EESP_MAX_HEADER,
+			      EESP_ICV_LEN + EESP_MAX_PADDING);
 		fill(p[i].data, i, p[i].len);
 		p[i].next_header = 17;
 	}

@@ -45,11 +45,15 @@ static void put(const uint8_t *p) { __asm__ volatile("movdqu (%0), %%xmm5" ::"r"
 #define SET(r) "mov $0x5a5a" ", %" #r "\n"
 #define SEE(r) "xor %ecx, %ecx\ncmp $0x5a5a, %" #r "\nsetne %cl\nadd %rcx, %rax\n"
 __asm__(".text\n.p2align 4\n.type keeps,@function\nkeeps:\n" EACH(PUSH) "sub $8, %rsp\n"
-	"mov %rdi, %rax\nmov %rsi, %rdi\nmov %rdx, %rsi\nmov %rcx, %rdx\n" EACH(SET) "call *%rax\nxor %eax, %eax\n" EACH(SEE)
+	"mov %rdi, %rax\nmov %rsi, %rdi\nmov %rdx, %rsi\nmov %rcx, %rdx\n" EACH(SET)
+	"call *%rax\nxor %eax, %eax\n" EACH(SEE)
 	"add $8, %rsp\npop %r15\npop %r14\npop %r13\npop %r12\npop %rbp\npop %rbx\nret\n.size keeps,.-keeps\n");
 #elif defined(__aarch64__)
 #define V(n) "str q" #n ", [%0, #" #n "*16]\n"
-static inline __attribute__((always_inline)) void save(void) { __asm__ volatile(ALL(V) MORE(V)::"r"(saved) : "memory"); }
+static inline __attribute__((always_inline)) void save(void)
+{
+	__asm__ volatile(ALL(V) MORE(V)::"r"(saved) : "memory");
+}
 static void how_wide(void) {}
 static void put(const uint8_t *p) { __asm__ volatile("ldr q5, [%0]" ::"r"(p) : "v5"); }
 __asm__(".text\n.p2align 4\n.type keeps,%function\nkeeps:\n"
@@ -160,7 +164,8 @@ static void look(const char *function)
 
 /* The secrets, not masked. */
 static struct plain {
-	uint8_t value[3][EESP_ROOT_KEY_LEN], next[EESP_ROOT_KEY_LEN], slot[32], kdf[32], der[512], derived[32], keys[32 * 32];
+	uint8_t value[3][EESP_ROOT_KEY_LEN], next[EESP_ROOT_KEY_LEN], slot[32], kdf[32], der[512], derived[32],
+		keys[32 * 32];
 	eesp_data_key key;
 } *p;
 
@@ -360,7 +365,8 @@ static void slots(uint32_t profile)
 	GOOD(eesp_receiver_new, &g, 1, NULL, &r);
 	bursts(s, r);
 	if (profile == EESP_PROFILE_PSP) {
-		static const uint8_t ip[20 + 44] = { 0x45, 0, 0, 64, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2 };
+		static const uint8_t ip[20 + 44] = { 0x45, 0, 0, 64, 0, 0, 0, 0, 64, 17, 0, 0,
+						     10, 0, 0, 1, 10, 0, 0, 2 };
 		eesp_udp u = EESP_UDP_INIT;
 		u.addr.src[10] = u.addr.src[11] = u.addr.dst[10] = u.addr.dst[11] = 0xff;
 		prepare(3);
@@ -393,7 +399,8 @@ static void rings(void)
 	rc.own_ids = own;
 	rc.own_id_count = 1;
 	WORKS(eesp_group_new(NULL, &g));
-	GOOD(eesp_group_set_ring, g, EESP_LEVEL_ZONE, (const uint8_t *)"zone of the ring", 16, generation, RING(p->value), 7);
+	GOOD(eesp_group_set_ring, g, EESP_LEVEL_ZONE, (const uint8_t *)"zone of the ring", 16, generation,
+	     RING(p->value), 7);
 	WORKS(eesp_sender_new(g, &sc, &s));
 	WORKS(eesp_receiver_new(&g, 1, &rc, &r));
 	bursts(s, r);
@@ -436,7 +443,8 @@ static void kernels(void)
 		eesp_job j[N];
 		memset(j, 0, sizeof j);
 		for (size_t i = 0; i < N; i++)
-			j[i] = (eesp_job){ .aad = aad, .aad_len = sizeof aad, .src = room[i], .dst = room[i], .tag = tags[i], .len = 100 };
+			j[i] = (eesp_job){ .aad = aad, .aad_len = sizeof aad, .src = room[i], .dst = room[i],
+					   .tag = tags[i], .len = 100 };
 		WORKS(eesp_kdf_derive(kdf, aead, contexts[0], N, p->keys, N * (aead ? 32 : 16)));
 		remember("derived by an eesp_kdf", p->keys, N * (aead ? 32 : 16));
 		for (size_t n = 3; n <= N; n += N - 3) {

@@ -71,8 +71,8 @@ static void duplicates(void)
 			}
 		}
 		eesp_replay_stats st = replay_stats(r);
-		CHECK(st.windows == 1 && st.most == 4096 && st.duplicates == 3 * N && st.made == 1 && st.given_up == 0 &&
-		      st.old == 0 && st.no_room == 0);
+		CHECK(st.windows == 1 && st.most == 4096 && st.duplicates == 3 * N && st.made == 1 &&
+		      st.given_up == 0 && st.old == 0 && st.no_room == 0);
 		eesp_stats all;
 		WORKS(eesp_receiver_stats(r, &all));
 		CHECK(all.packets[0] == N && all.packets[-EESP_ERR_REPLAY] == 3 * N && all.octets == 100 * N);
@@ -165,7 +165,8 @@ static void chained(void)
 			for (int k = 0; k < 2; k++) {
 				const uint8_t *from = row[n].out;
 				for (int i = 0; i < SEGMENTS; i++) {
-					iov[k][i] = (eesp_iov){ (n & 1 ? g[k][i].end - size[i] : g[k][i].start), size[i] };
+					iov[k][i] = (eesp_iov){ (n & 1 ? g[k][i].end - size[i] : g[k][i].start),
+								size[i] };
 					memcpy(iov[k][i].base, from, size[i]);
 					from += size[i];
 				}
@@ -188,11 +189,12 @@ static void chained(void)
 				SAME(p[k].status, EESP_ERR_REPLAY);
 				CHECK(p[k].out == NULL && p[k].out_len == 0);
 				if (round == 0)
-					CHECK(all_are((uint8_t *)iov[k][0].base + header, 33, 0) && all_are(iov[k][1].base, 1, 0) &&
-					      all_are(iov[k][2].base, 66, 0));
+					CHECK(all_are((uint8_t *)iov[k][0].base + header, 33, 0) &&
+					      all_are(iov[k][1].base, 1, 0) && all_are(iov[k][2].base, 66, 0));
 				else
 					CHECK(memcmp(iov[k][0].base, row[n].out, size[0]) == 0 &&
-					      memcmp(iov[k][2].base, (uint8_t *)row[n].out + size[0] + 1, size[2]) == 0);
+					      memcmp(iov[k][2].base, (uint8_t *)row[n].out + size[0] + 1,
+						     size[2]) == 0);
 			}
 		}
 	}
@@ -364,7 +366,8 @@ static void configurations(void)
 	} c[] = {
 		{ 0, 0, 0, EESP_OK }, { 64, 0, 0, EESP_OK }, { 65536, 5, 16, EESP_OK }, { 65, 1, 0, EESP_OK },
 		{ 1, 0, 0, EESP_ERR_ARGUMENT }, { 63, 0, 0, EESP_ERR_ARGUMENT }, { 65537, 0, 0, EESP_ERR_ARGUMENT },
-		{ UINT32_MAX, 0, 0, EESP_ERR_ARGUMENT }, { 64, UINT32_MAX, 0, EESP_ERR_ARGUMENT }, { 0, 9, 0, EESP_ERR_ARGUMENT },
+		{ UINT32_MAX, 0, 0, EESP_ERR_ARGUMENT }, { 64, UINT32_MAX, 0, EESP_ERR_ARGUMENT },
+		{ 0, 9, 0, EESP_ERR_ARGUMENT },
 		{ 64, 0, 17, EESP_ERR_ARGUMENT }, { 65536, 1u << 22, 0, EESP_ERR_ARGUMENT },
 	};
 	for (size_t i = 0; i < COUNT(c); i++) {

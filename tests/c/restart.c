@@ -18,7 +18,8 @@ _Noreturn static void sends(int clock, const char *state)
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 	eesp_sender *s[SENDERS];
 	c.id = 7;
-	c.rate_log2 = 17; /* below the rate of packets here: without a limit they would use the next process's counters */
+	/* below the rate of packets here: without a limit they would use the next process's counters */
+	c.rate_log2 = 17;
 	if (!clock) {
 		c.rate_log2 = 0;
 		c.counter_mode = EESP_COUNTER_RESERVED;

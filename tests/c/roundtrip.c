@@ -82,7 +82,8 @@ static void in_place(void)
 	for (uint32_t aead = 0; aead < 2; aead++)
 		for (size_t v = 0; v < COUNT(all_v); v++)
 			for (uint32_t shape = 0; shape < 4; shape++) {
-				unsigned levels = shape & 2 ? EESP_LEVELS_ZONE | EESP_LEVELS_USER | EESP_LEVELS_TASK : EESP_LEVELS_ZONE;
+				unsigned levels = shape & 2 ? EESP_LEVELS_ZONE | EESP_LEVELS_USER | EESP_LEVELS_TASK
+							    : EESP_LEVELS_ZONE;
 				eesp_group *g = new_group(aead, levels);
 				eesp_sender *s = new_sender(g, all_v[v], shape & 1 ? EESP_SENDER_OPTIONS : 0);
 				eesp_receiver *r = new_receiver(g);
@@ -211,7 +212,9 @@ static void chained(void)
 				eesp_pkt p = packet(NULL, 12345, header, EESP_ICV_LEN);
 				p.iov = iov;
 				p.iov_count = count;
-				p.coffset = (uint8_t)(offsets == 0 ? 0 : len / 4 > 255 ? 255 : len / 4 / (unsigned)offsets);
+				p.coffset = (uint8_t)(offsets == 0    ? 0
+						      : len / 4 > 255 ? 255
+								      : len / 4 / (unsigned)offsets);
 				p.ioffset = (uint8_t)(offsets == 2 && p.coffset ? 1 : 0);
 				SAME(eesp_seal_burst(k.sender, &p, 1), 1);
 				CHECK(p.out == room[0] + 200 - header);
@@ -229,7 +232,8 @@ static void chained(void)
 				memcpy(linear, p.out, header);
 				for (uint16_t i = 0; i < count; i++, done += shapes[x][i - 1])
 					memcpy(linear + header + done, iov[i].base, iov[i].len);
-				memcpy(linear + header + len, (uint8_t *)iov[count - 1].base + iov[count - 1].len, EESP_ICV_LEN);
+				memcpy(linear + header + len, (uint8_t *)iov[count - 1].base + iov[count - 1].len,
+				       EESP_ICV_LEN);
 				eesp_pkt q = packet(linear, p.out_len, 0, 0);
 				SAME(eesp_open_burst(k.receiver, &q, 1), 1);
 				CHECK(q.out_len == len && filled(q.out, x, len));
@@ -244,7 +248,8 @@ static void chained(void)
 				uint16_t begins = 0; /* the first segment with payload */
 				while (len != 0 && shapes[x][begins] == 0)
 					begins++;
-				CHECK(q.out_len == len && q.out == room[begins] + 200 && q.coffset == p.coffset && q.ioffset == p.ioffset);
+				CHECK(q.out_len == len && q.out == room[begins] + 200 && q.coffset == p.coffset &&
+				      q.ioffset == p.ioffset);
 				done = 0;
 				for (uint16_t i = 0; i < count; i++, done += shapes[x][i - 1])
 					CHECK(memcmp(room[i] + 200, whole + done, shapes[x][i]) == 0);
@@ -379,7 +384,8 @@ static void mixed(void)
 	SAME(good, count);
 	SAME(eesp_partition(opened, N), count);
 	for (size_t i = 1; i < N; i++)
-		CHECK(i < count ? opened[i].status == EESP_OK && opened[i].tsc > opened[i - 1].tsc : opened[i].status != EESP_OK || i == count);
+		CHECK(i < count ? opened[i].status == EESP_OK && opened[i].tsc > opened[i - 1].tsc
+				: opened[i].status != EESP_OK || i == count);
 	free_kit(&k);
 }
 
@@ -438,7 +444,8 @@ static void proxies(void)
 				SAME(eesp_seal_burst(a, pkts, n), n);
 				for (size_t i = 0; i < n; i++) {
 					opened[i] = sealed(&pkts[i]);
-					opened[i].headroom = i % 2 ? more : UINT32_MAX - (uint32_t)i; /* the caller says: enough */
+					/* the caller says: enough */
+					opened[i].headroom = i % 2 ? more : UINT32_MAX - (uint32_t)i;
 					opened[i].tailroom = i % 2 ? 0 : UINT32_MAX - (uint32_t)i;
 					opened[i].out_addr = &other;
 					if (place) {
@@ -463,7 +470,8 @@ static void proxies(void)
 				}
 				SAME(eesp_open_burst(rb, pkts, n), n);
 				for (size_t i = 0; i < n; i++) {
-					CHECK(pkts[i].out_len == length_of(i) && filled(pkts[i].out, i, pkts[i].out_len));
+					CHECK(pkts[i].out_len == length_of(i) &&
+					      filled(pkts[i].out, i, pkts[i].out_len));
 					CHECK(pkts[i].coffset == coffset_of(i) && pkts[i].ioffset == ioffset_of(i));
 				}
 			}
@@ -578,7 +586,8 @@ static void known_packet(void)
 	eesp_group *g = new_group(EESP_AEAD_AES_256_GCM, 0);
 	WORKS(eesp_group_set_root_key_der(g, EESP_LEVEL_ZONE, der, der_len));
 	eesp_receiver *r = new_receiver(g);
-	eesp_pkt p = packet(b, (uint32_t)unhex(b, "028000002a3fc56567b401870000000000010000000000012e9741fb8dca180026dfb7aa0c"
+	eesp_pkt p = packet(
+		b, (uint32_t)unhex(b, "028000002a3fc56567b401870000000000010000000000012e9741fb8dca180026dfb7aa0c"
 						  "efec224a69956b1cc9a183d0858376fbcb459e1eb804372c438f0a"), 0, 0);
 	size_t n = unhex(want, "9c8d5b284f1b2042399d53eea4129e0bd4d04e2218ae0d4b");
 	SAME(eesp_open_burst(r, &p, 1), 1);
@@ -650,7 +659,8 @@ static void psp_extension(void)
 		for (uint8_t offset = 0; offset <= (n + sizeof payload) / 4; offset++) {
 			eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
 			eesp_sender *sender;
-			uint8_t buf[16 + sizeof extra + sizeof payload + EESP_ICV_LEN], copy[sizeof buf], dst[sizeof buf];
+			uint8_t buf[16 + sizeof extra + sizeof payload + EESP_ICV_LEN], copy[sizeof buf],
+				dst[sizeof buf];
 			sc.id = 1000 + n + offset;
 			sc.extra = n ? extra : NULL;
 			sc.extra_len = n;
@@ -676,7 +686,8 @@ static void psp_extension(void)
 			memcpy(buf, copy, sizeof buf);
 			SAME(eesp_open_burst(receiver, &q, 1), 1);
 			SAME(q.coffset, 4u * offset > n ? offset - n / 4 : 0);
-			CHECK(q.out == buf + 16 + n && q.out_len == sizeof payload && memcmp(q.out, payload, sizeof payload) == 0);
+			CHECK(q.out == buf + 16 + n && q.out_len == sizeof payload &&
+			      memcmp(q.out, payload, sizeof payload) == 0);
 			CHECK(memcmp(buf + 16, extra, n) == 0);
 			q.data = copy;
 			q.dst = dst;

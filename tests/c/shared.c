@@ -103,7 +103,8 @@ static void jobs_of(eesp_job *j, int fresh, size_t n, uint32_t len)
 {
 	memset(j, 0, JOBS * sizeof *j);
 	for (size_t i = 0; i < n; i++) {
-		j[i] = (eesp_job){ .aad = aad, .aad_len = 20, .src = text[i], .dst = text[i], .tag = tags[i], .len = len, .key = fresh ? 0 : (uint32_t)i };
+		j[i] = (eesp_job){ .aad = aad, .aad_len = 20, .src = text[i], .dst = text[i], .tag = tags[i],
+				   .len = len, .key = fresh ? 0 : (uint32_t)i };
 		memcpy(j[i].nonce, &i, sizeof i);
 	}
 }
@@ -158,7 +159,8 @@ static int opened_while_written(int fresh, uint32_t aead, size_t n, uint32_t len
 	return (int)genuine;
 }
 
-static const uint32_t lengths[] = { 1, 15, 16, 31, 33, 64, 65, 100, 128, 129, 200, 257, 320, 450, 700, 1024, 1420, 2900, 4100 };
+static const uint32_t lengths[] = { 1,   15,  16,  31,  33,  64,   65,   100,  128, 129,
+				    200, 257, 320, 450, 700, 1024, 1420, 2900, 4100 };
 
 static void each(void (*f)(int fresh, uint32_t aead, size_t n))
 {
@@ -247,7 +249,8 @@ static void packets(int chained)
 					q.addr = p.addr;
 					/* Segments: the header and an octet, the rest. */
 					eesp_iov iov[2] = { { data, whole - len - EESP_ICV_LEN + 1 },
-							    { data + whole - len - EESP_ICV_LEN + 1, len + EESP_ICV_LEN - 1 } };
+							    { data + whole - len - EESP_ICV_LEN + 1,
+							      len + EESP_ICV_LEN - 1 } };
 					if (chained) {
 						q.data = NULL;
 						q.len = 0;
@@ -301,7 +304,8 @@ static void headers_change(const uint8_t *genuine, uint32_t n, uint32_t few, int
 					SAME(p.status, want);
 					CHECK(turns > 0);
 				}
-				CHECK(p.out_len <= n && (p.status != EESP_OK || (uint8_t *)p.out >= watch.page + PAGE - n));
+				CHECK(p.out_len <= n &&
+				      (p.status != EESP_OK || (uint8_t *)p.out >= watch.page + PAGE - n));
 				CHECK(all_are(watch.page, PAGE - n, CANARY));
 			}
 }
@@ -356,7 +360,8 @@ static void headers_in_place(void)
 		headers_change(p.out, p.out_len, options ? p.out_len - 24u - EESP_ICV_LEN : 8, EESP_OK, open_packet);
 		eesp_sender_free(other);
 		if (options) { /* the shortest IPv4 packet with UDP that has a payload */
-			const uint8_t shortest[29] = { 0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0x66, 0xce, 10, 0, 0, 1, 10, 0, 0, 2,
+			const uint8_t shortest[29] = { 0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0x66, 0xce, 10, 0, 0, 1, 10,
+						       0, 0, 2,
 						       1, 1, EESP_PSP_UDP_PORT >> 8, EESP_PSP_UDP_PORT & 255, 0, 9 };
 			headers_change(shortest, sizeof shortest, 10, EESP_ERR_SHORT, open_udp);
 		}

@@ -69,7 +69,8 @@ static void only(int when)
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
 	for (size_t i = 0; i < COUNT(listed); i++)
 		if (listed[i].when & (when | TEST_ITSELF))
-			f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)listed[i].number, 0, 0);
+			f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)listed[i].number, 0,
+							      0);
 	for (size_t i = 1; i < n; i++) {
 		CHECK(n - i <= 255);
 		f[i].jt = (uint8_t)(n - i);
@@ -323,7 +324,8 @@ static void filter_refuses(void)
 {
 	pid_t pid = fork();
 	if (pid == 0) {
-		CHECK(freopen("/dev/null", "w", stdout) != NULL && dup2(fileno(stdout), 1) == 1); /* discards the report of the refused call */
+		/* discards the report of the refused call */
+		CHECK(freopen("/dev/null", "w", stdout) != NULL && dup2(fileno(stdout), 1) == 1);
 		only(LATER);
 		syscall(SYS_getppid);
 		_exit(0);

@@ -243,7 +243,8 @@ static void as_the_engine(void)
 					side[0].p[i] = side[0].p[of];
 					side[0].p[i].data = side[0].room[i];
 				} else {
-					uint32_t len = seal_at(f, plain, time_of(&kinds[which[i]], a), first[i], side[0].room[i]);
+					uint32_t len = seal_at(f, plain, time_of(&kinds[which[i]], a), first[i],
+							       side[0].room[i]);
 					side[0].p[i] = packet(side[0].room[i], len, 0, 0);
 				}
 			}
@@ -271,7 +272,8 @@ static void as_the_engine(void)
 				int seen[MANY] = { 0 };
 				for (size_t k = 0; k < n; k++) {
 					const struct kind *kind = &kinds[which[k]];
-					int early = kind->status == EESP_ERR_EARLY || kind->status == EESP_ERR_STATE || kind == &kinds[0];
+					int early = kind->status == EESP_ERR_EARLY || kind->status == EESP_ERR_STATE ||
+						    kind == &kinds[0];
 					int want = early ? kind->status : forged[k] ? EESP_ERR_AUTH : kind->status;
 					if (want == EESP_OK && seen[first[k]]++)
 						want = EESP_ERR_REPLAY;
@@ -280,7 +282,8 @@ static void as_the_engine(void)
 					if (want == EESP_OK)
 						CHECK(q[k].out_len == LEN && filled(q[k].out, first[k], LEN));
 					else if (!early) /* the packet was decrypted */
-						CHECK(q[k].out == NULL && all_are(x->room[k] + x->p[k].len - LEN - EESP_ICV_LEN, LEN, 0));
+						CHECK(q[k].out == NULL &&
+						      all_are(x->room[k] + x->p[k].len - LEN - EESP_ICV_LEN, LEN, 0));
 					counts[which[k]] += i == 0 && want == kind->status;
 					replays += i == 0 && want == EESP_ERR_REPLAY;
 				}
@@ -314,7 +317,8 @@ static void as_the_engine(void)
 		eesp_group_free(plain);
 		eesp_group_free(timed);
 	}
-	printf("     %llu packets, each twice on both sides; %llu were Go's on the first one\n", (unsigned long long)all, (unsigned long long)by_cgo);
+	printf("     %llu packets, each twice on both sides; %llu were Go's on the first one\n",
+	       (unsigned long long)all, (unsigned long long)by_cgo);
 	for (size_t i = 0; i < COUNT(kinds); i++)
 		CHECK(counts[i] > 0);
 	CHECK(replays > 0);
@@ -456,7 +460,9 @@ static void reading(void)
 		for (int kind = 0; kind < 3; kind++) {
 			uint64_t before = now(), was, time = 0;
 			for (size_t k = 0; k < 2; k++) {
-				time = k == 0 || kind == 0 ? now() : kind == 1 ? now() + t->early - MS / 4 : now() - t->age - MS / 4;
+				time = k == 0 || kind == 0 ? now()
+				       : kind == 1         ? now() + t->early - MS / 4
+							   : now() - t->age - MS / 4;
 				uint32_t len = seal_at(f, plain, time, i, room[k]);
 				side[0].p[k] = packet(room[k], len, 0, 0);
 			}
@@ -479,7 +485,8 @@ static void reading(void)
 	SAME(passed, 200);
 	SAME(old, 200);
 out:
-	printf("     of 200 readings %d were used again, and the clock read in %d of 400 cases in which it matters\n", kept, passed + old);
+	printf("     of 200 readings %d were used again, and the clock read in %d of 400 cases in which it matters\n",
+	       kept, passed + old);
 	for (int i = 0; i < 2; i++)
 		eesp_receiver_free(side[i].receiver);
 	eesp_group_free(plain);
@@ -594,7 +601,8 @@ static void threads(void)
 		for (size_t b = 0; b < BURSTS; b++)
 			for (size_t k = 0; k < MANY; k++) {
 				uint64_t tsc = shared.tsc[i][b][k];
-				CHECK((tsc & 3) == 1 && tsc + 4 > shared.before[i][b] && tsc < shared.after[i][b] + lead);
+				CHECK((tsc & 3) == 1 && tsc + 4 > shared.before[i][b] &&
+				      tsc < shared.after[i][b] + lead);
 				CHECK(k == 0 || tsc > shared.tsc[i][b][k - 1]);
 			}
 	uint64_t *all = &shared.tsc[0][0][0];
@@ -657,8 +665,8 @@ int main(void)
 {
 	const char *backend = eesp_backend_name();
 	CHECK(backend);
-	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 || strcmp(backend, "aesni") == 0 ||
-		   strcmp(backend, "armv8") == 0;
+	possible = strcmp(backend, "vaes512") == 0 || strcmp(backend, "vaes256") == 0 ||
+		   strcmp(backend, "aesni") == 0 || strcmp(backend, "armv8") == 0;
 	const char *direct = getenv("EESP_DIRECT");
 	if (direct != NULL && strcmp(direct, "0") == 0)
 		possible = 0;

@@ -107,7 +107,8 @@ static uint32_t check_datagram(const uint8_t *b, size_t n, int c)
 	else
 		CHECK(be16(u) >= 49152);
 	if (c == OVER_4) {
-		CHECK(h == 20 && b[8] == 5 && b[1] == 0x2e && memcmp(b + 12, "\x0a\x00\x00\x01\x0a\x00\x00\x02", 8) == 0);
+		CHECK(h == 20 && b[8] == 5 && b[1] == 0x2e &&
+		      memcmp(b + 12, "\x0a\x00\x00\x01\x0a\x00\x00\x02", 8) == 0);
 	} else if (c == OVER_6) {
 		CHECK(h == 40 && b[7] == 64 && all_are(b + 8, 16, 0xfd) && all_are(b + 24, 16, 0xfe));
 	}
@@ -137,7 +138,8 @@ static void round_trips(void)
 					memcpy(p.data, ip, n);
 					SAME(eesp_udp_seal_burst(sender, u, &p, 1), 1);
 					CHECK(p.out == at && p.out_len == total && p.len == n);
-					CHECK(all_are(end ? g.start : at + total, (size_t)(g.end - g.start) - total, CANARY));
+					CHECK(all_are(end ? g.start : at + total, (size_t)(g.end - g.start) - total,
+						      CANARY));
 					check_datagram(at, total, c);
 
 					/* Opened to elsewhere; the source is read-only. */
@@ -149,13 +151,16 @@ static void round_trips(void)
 					q.dst_size = n;
 					SAME(eesp_udp_open_burst(receiver, u, &q, 1), 1);
 					read_only(g, 0);
-					CHECK(q.out == result && q.out_len == n && memcmp(q.out, ip, n) == 0 && q.tsc == p.tsc);
-					CHECK(all_are(end ? back.start : result + n, (size_t)(back.end - back.start) - n, CANARY));
+					CHECK(q.out == result && q.out_len == n && memcmp(q.out, ip, n) == 0 &&
+					      q.tsc == p.tsc);
+					CHECK(all_are(end ? back.start : result + n,
+						      (size_t)(back.end - back.start) - n, CANARY));
 					/* Opened in place. */
 					q = sealed(&p);
 					SAME(eesp_udp_open_burst(receiver, u, &q, 1), 1);
 					CHECK(q.out_len == n && memcmp(q.out, ip, n) == 0 && q.out == at + front);
-					CHECK(all_are(end ? g.start : at + total, (size_t)(g.end - g.start) - total, CANARY));
+					CHECK(all_are(end ? g.start : at + total, (size_t)(g.end - g.start) - total,
+						      CANARY));
 
 					/* Sealed elsewhere. */
 					uint8_t *source = end ? g.end - n : g.start;
@@ -167,7 +172,8 @@ static void round_trips(void)
 					read_only(g, 1);
 					SAME(eesp_udp_seal_burst(sender, u, &p, 1), 1);
 					read_only(g, 0);
-					CHECK(p.out == p.dst && all_are(end ? to.start : to.start + total, (size_t)(to.end - to.start) - total, CANARY));
+					CHECK(p.out == p.dst && all_are(end ? to.start : to.start + total,
+									(size_t)(to.end - to.start) - total, CANARY));
 					check_datagram(p.out, total, c);
 					q = sealed(&p);
 					SAME(eesp_udp_open_burst(receiver, u, &q, 1), 1);
@@ -209,7 +215,9 @@ static void mixed(void)
 		}
 		SAME(eesp_udp_seal_burst(sender, &configs[c], p, N), good);
 		for (size_t i = 0; i < N; i++) {
-			SAME(p[i].status, i % 9 == 6 ? EESP_ERR_SEGMENTS : i % 9 == 4 || i % 9 > 6 ? EESP_ERR_ARGUMENT : EESP_OK);
+			SAME(p[i].status, i % 9 == 6                ? EESP_ERR_SEGMENTS
+					  : i % 9 == 4 || i % 9 > 6 ? EESP_ERR_ARGUMENT
+								    : EESP_OK);
 			CHECK(p[i].user == rooms[i]);
 			if (p[i].status == EESP_OK) {
 				check_datagram(p[i].out, p[i].out_len, c);
@@ -232,7 +240,8 @@ static void mixed(void)
 		}
 		SAME(eesp_udp_open_burst(r, &configs[c], p, N), good);
 		for (size_t i = 0; i < N; i++) {
-			static const int want[9] = { 0, 0, 0, 0, EESP_ERR_ENCAP, EESP_ERR_AUTH, EESP_ERR_SEGMENTS, EESP_ERR_ARGUMENT, EESP_ERR_ENCAP };
+			static const int want[9] = { 0, 0, 0, 0, EESP_ERR_ENCAP, EESP_ERR_AUTH, EESP_ERR_SEGMENTS,
+						     EESP_ERR_ARGUMENT, EESP_ERR_ENCAP };
 			SAME(p[i].status, want[i % 9]);
 			if (want[i % 9])
 				CHECK(p[i].out == NULL && p[i].out_len == 0);
@@ -243,8 +252,9 @@ static void mixed(void)
 		}
 		eesp_stats st;
 		WORKS(eesp_receiver_stats(r, &st));
-		CHECK(st.packets[0] == good && st.packets[-EESP_ERR_ENCAP] == 22 && st.packets[-EESP_ERR_SEGMENTS] == 11 &&
-		      st.packets[-EESP_ERR_AUTH] == 11 && st.packets[-EESP_ERR_ARGUMENT] == 11);
+		CHECK(st.packets[0] == good && st.packets[-EESP_ERR_ENCAP] == 22 &&
+		      st.packets[-EESP_ERR_SEGMENTS] == 11 && st.packets[-EESP_ERR_AUTH] == 11 &&
+		      st.packets[-EESP_ERR_ARGUMENT] == 11);
 		eesp_receiver_free(r);
 	}
 }

@@ -27,7 +27,8 @@ static struct rte_mbuf *mbuf_of(struct rte_mempool *from, const uint8_t *octets,
 		else
 			SAME(rte_pktmbuf_chain(m, s), 0);
 	} while (n != 0);
-	m->ol_flags |= RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_BAD | RTE_MBUF_F_RX_RSS_HASH | RTE_BIT64(25);
+	m->ol_flags |= RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_BAD | RTE_MBUF_F_RX_RSS_HASH |
+		       RTE_BIT64(25);
 	m->packet_type = RTE_PTYPE_L3_IPV6;
 	m->l3_len = 20;
 	return m;
@@ -115,7 +116,8 @@ static void there_and_back(void)
 				random_octets(octets[i], len[i]);
 				struct rte_mbuf *m = mbuf_of(i % 3 ? small : pool, octets[i], len[i]);
 				CHECK(eesp_mbuf_tailroom(m, EESP_MBUF_TAIL, i % 3 ? small : pool));
-				GIVES(m->nb_segs > EESP_MBUF_SEGS ? EESP_ERR_SEGMENTS : EESP_OK, eesp_mbuf_add(&burst, m, OUTER, NULL));
+				GIVES(m->nb_segs > EESP_MBUF_SEGS ? EESP_ERR_SEGMENTS : EESP_OK,
+				      eesp_mbuf_add(&burst, m, OUTER, NULL));
 				if (m->nb_segs > EESP_MBUF_SEGS) {
 					rte_pktmbuf_free(m);
 					continue;
@@ -343,7 +345,8 @@ int main(int argc, char **argv)
 	(void)argc;
 	char *eal[] = { argv[0],	     (char *)(uintptr_t)"--no-huge",   (char *)(uintptr_t)"--no-pci",
 			(char *)(uintptr_t)"-m", (char *)(uintptr_t)"64", (char *)(uintptr_t)"--no-shconf",
-			(char *)(uintptr_t)"--no-telemetry", (char *)(uintptr_t)"--log-level", (char *)(uintptr_t)"error" };
+			(char *)(uintptr_t)"--no-telemetry", (char *)(uintptr_t)"--log-level",
+			(char *)(uintptr_t)"error" };
 	CHECK(rte_eal_init(COUNT(eal), eal) >= 0);
 	pool = rte_pktmbuf_pool_create("whole", 255, 0, 0, RTE_PKTMBUF_HEADROOM + 6000, SOCKET_ID_ANY);
 	small = rte_pktmbuf_pool_create("small", 2047, 0, 0, RTE_PKTMBUF_HEADROOM + 64, SOCKET_ID_ANY);

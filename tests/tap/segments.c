@@ -55,12 +55,13 @@ static uint32_t make(uint8_t *ip, int v6, int tcp, uint32_t options, uint32_t pa
 	for (uint32_t i = 0; i < payload; i++)
 		ip[head + i] = (uint8_t)next();
 	if (v6) {
-		ip[0] = 0x60, ip[4] = (uint8_t)((len - 40) >> 8), ip[5] = (uint8_t)(len - 40), ip[6] = tcp ? 6 : 17, ip[7] = 64;
+		ip[0] = 0x60, ip[4] = (uint8_t)((len - 40) >> 8), ip[5] = (uint8_t)(len - 40), ip[6] = tcp ? 6 : 17,
+		ip[7] = 64;
 		for (int i = 8; i < 40; i++)
 			ip[i] = (uint8_t)(i * 7);
 	} else {
-		ip[0] = 0x45, ip[2] = (uint8_t)(len >> 8), ip[3] = (uint8_t)len, ip[4] = 0xff, ip[5] = 0xfe, ip[6] = 0x40, ip[8] = 64,
-		ip[9] = tcp ? 6 : 17;
+		ip[0] = 0x45, ip[2] = (uint8_t)(len >> 8), ip[3] = (uint8_t)len, ip[4] = 0xff, ip[5] = 0xfe,
+		ip[6] = 0x40, ip[8] = 64, ip[9] = tcp ? 6 : 17;
 		for (int i = 12; i < 20; i++)
 			ip[i] = (uint8_t)(i * 5);
 	}
@@ -94,7 +95,8 @@ int main(void)
 					    .gso_type = !tcp ? VIRTIO_NET_HDR_GSO_UDP_L4
 						      : v6   ? VIRTIO_NET_HDR_GSO_TCPV6
 							     : VIRTIO_NET_HDR_GSO_TCPV4,
-					    .gso_size = (uint16_t)size, .csum_start = (uint16_t)l4, .csum_offset = tcp ? 16 : 6 };
+					    .gso_size = (uint16_t)size, .csum_start = (uint16_t)l4,
+					    .csum_offset = tcp ? 16 : 6 };
 		const uint32_t room = headers + size + next() % 3 * 50, first = len < room ? len : room;
 		uint8_t *rest = rest_room + 2048;
 		memcpy(head, whole, first);
@@ -139,7 +141,8 @@ int main(void)
 				total += (uint32_t)r.iov[e].iov_len;
 			}
 			CHECK(memcmp(joined + headers, whole + headers + begin * size, total - headers) == 0);
-			CHECK(v6 ? get(joined + 4, 2) == total - 40 : get(joined + 2, 2) == total && fold(add(0, joined, 20)) == 0xffff);
+			CHECK(v6 ? get(joined + 4, 2) == total - 40
+				 : get(joined + 2, 2) == total && fold(add(0, joined, 20)) == 0xffff);
 			if (packets == 1) {
 				CHECK(r.header.flags == 0 && r.header.gso_type == VIRTIO_NET_HDR_GSO_NONE);
 				CHECK(l4_sum(joined, total) == 0xffff);
@@ -151,7 +154,8 @@ int main(void)
 			/* The kernel adds what is behind csum_start to the pseudo header's sum that is there. */
 			const uint32_t rest_sum = fold(add(0, joined + l4, total - l4));
 			memset(joined + l4 + h.csum_offset, 0, 2);
-			joined[l4 + h.csum_offset] = (uint8_t)(~rest_sum >> 8), joined[l4 + h.csum_offset + 1] = (uint8_t)~rest_sum;
+			joined[l4 + h.csum_offset] = (uint8_t)(~rest_sum >> 8),
+			joined[l4 + h.csum_offset + 1] = (uint8_t)~rest_sum;
 			CHECK(l4_sum(joined, total) == 0xffff);
 		}
 		(void)at;
@@ -179,7 +183,8 @@ int main(void)
 			s[20 + 16] = s[20 + 17] = 0;
 			const uint32_t sum = l4_sum(s, 140);
 			s[20 + 16] = (uint8_t)(~sum >> 8), s[20 + 17] = (uint8_t)~sum;
-			if (i == 1 && fault == 8) s[139] ^= 1;               /* a wrong checksum, which must stay wrong */
+			/* a wrong checksum, which must stay wrong */
+			if (i == 1 && fault == 8) s[139] ^= 1;
 		}
 		CHECK(run_add(&r, a, 140));
 		CHECK(run_add(&r, b, 140) == (fault == 0));
@@ -207,13 +212,15 @@ int main(void)
 				CHECK(flow_hash(a, l4) == flow_hash(b, l4)); /* too short for ports */
 				if (!v6) {
 					a[6] = 0x20, b[6] = 0, b[7] = 9; /* the first fragment and a later one */
-					CHECK(flow_hash(a, len) == flow_hash(b, len) && flow_hash(a, len) == flow_hash(a, l4));
+					CHECK(flow_hash(a, len) == flow_hash(b, len) &&
+					      flow_hash(a, len) == flow_hash(a, l4));
 				}
 			}
 	CHECK(spread[0] > 300 && spread[1] > 300);
 	/* Malformed: sizes that contradict each other. */
 	struct cut c;
-	struct virtio_net_hdr h = { .flags = 1, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 100, .csum_start = 20, .csum_offset = 16 };
+	struct virtio_net_hdr h = { .flags = 1, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 100, .csum_start = 20,
+				    .csum_offset = 16 };
 	make(head, 0, 1, 0, 1000);
 	CHECK(cut_begin(&c, &h, head, 1040, rest_room + 2048, 0) == 10);
 	h.gso_size = 0;
