@@ -889,7 +889,7 @@ static uint16_t checksum(const uint8_t *p, size_t len)
  * The last 8 octets of the IPv4 header, the addresses, and the entropy are what
  * tss authenticates in front of its header: they must be there before sealing.
  */
-static void put_tss_lead(const eesp_pkt *p, uint32_t header)
+static void put_tss_prefix(const eesp_pkt *p, uint32_t header)
 {
 	uint8_t *ip = (uint8_t *)p->data - header - ENTROPY_LEN - IPV4_LEN;
 	/* version and length, don't fragment, hop limit */
@@ -947,7 +947,7 @@ static void seal_capture(struct tunnel *t, const struct profile *f, struct burst
 			b->pkt[i] = (eesp_pkt){ .data = b->packet[i].ip, .len = b->packet[i].len, .headroom = HEADROOM,
 						.tailroom = TAILROOM };
 			if (f->port == 0)
-				put_tss_lead(&b->pkt[i], eesp_sender_header_len(sender));
+				put_tss_prefix(&b->pkt[i], eesp_sender_header_len(sender));
 		}
 
 		double start = now();
@@ -968,9 +968,9 @@ static void seal_capture(struct tunnel *t, const struct profile *f, struct burst
 			if (b->pkt[i].status != EESP_OK)
 				die("%s: packet %zu is not sealed: %s", from->path, g->packets + i + 1,
 				    eesp_strerror(b->pkt[i].status));
-			uint32_t lead = f->port == 0 ? IPV4_LEN + ENTROPY_LEN : 0;
-			p->ip = (uint8_t *)b->pkt[i].out - lead;
-			p->len = b->pkt[i].out_len + lead;
+			uint32_t prefix = f->port == 0 ? IPV4_LEN + ENTROPY_LEN : 0;
+			p->ip = (uint8_t *)b->pkt[i].out - prefix;
+			p->len = b->pkt[i].out_len + prefix;
 			write_packet(to, p);
 		}
 	}

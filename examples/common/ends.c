@@ -212,7 +212,7 @@ void gw_close(struct gw *g)
 	}
 }
 
-static uint32_t lead_len(const uint8_t address[16])
+static uint32_t prefix_len(const uint8_t address[16])
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	return memcmp(address, mapped, sizeof mapped) == 0 ? EESP_TSS_LEAD_IPV4 : EESP_TSS_LEAD_IPV6;
@@ -292,14 +292,14 @@ struct gw_peer *gw_peer_at(const struct gw *g, const struct gw_end *e, const uin
 	return NULL;
 }
 
-uint32_t gw_put_lead(uint8_t *header, const eesp_addr *addr, uint16_t source_port, uint16_t destination_port)
+uint32_t gw_put_prefix(uint8_t *header, const eesp_addr *addr, uint16_t source_port, uint16_t destination_port)
 {
-	const uint32_t len = lead_len(addr->src), half = (len - 4) / 2;
-	uint8_t *lead = header - len;
+	const uint32_t len = prefix_len(addr->src), half = (len - 4) / 2;
+	uint8_t *prefix = header - len;
 	const uint16_t ports[2] = { htons(source_port), htons(destination_port) };
-	memcpy(lead, addr->src + 16 - half, half);
-	memcpy(lead + half, addr->dst + 16 - half, half);
-	memcpy(lead + 2 * half, ports, sizeof ports);
+	memcpy(prefix, addr->src + 16 - half, half);
+	memcpy(prefix + half, addr->dst + 16 - half, half);
+	memcpy(prefix + 2 * half, ports, sizeof ports);
 	return len;
 }
 

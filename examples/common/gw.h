@@ -222,7 +222,7 @@ void gw_close(struct gw *g);
 /* Makes the sender of a peer anew: with the data key of a file, or with another group. false with a message in why. */
 bool gw_send_key(struct gw *g, struct gw_peer *p, const char *path, char why[GW_MAX_PATH]);
 bool gw_send_group(struct gw *g, struct gw_peer *p, struct gw_group *group, char why[GW_MAX_PATH]);
-/* Octets that sealing a packet for any peer of an end takes at most: lead, header, padding, ICV. */
+/* Octets that sealing a packet for any peer of an end takes at most: prefix, header, padding, ICV. */
 uint32_t gw_overhead(const struct gw *g, const struct gw_end *e);
 
 /* What an IP packet says of itself: its octets, 0 if it is none; where it comes from and goes to. */
@@ -233,8 +233,8 @@ struct gw_peer *gw_route(const struct gw *g, const struct gw_end *e, const uint8
 bool gw_is_inside(const struct gw_peer *p, const uint8_t source[16]);
 /* The peer that has the address; NULL: none. */
 struct gw_peer *gw_peer_at(const struct gw *g, const struct gw_end *e, const uint8_t address[16]);
-/* tss: writes the lead of a packet right in front of header; returns its octets. */
-uint32_t gw_put_lead(uint8_t *header, const eesp_addr *addr, uint16_t source_port, uint16_t destination_port);
+/* tss: writes the prefix of a packet right in front of header; returns its octets. */
+uint32_t gw_put_prefix(uint8_t *header, const eesp_addr *addr, uint16_t source_port, uint16_t destination_port);
 
 /* ---- Counting: each worker writes its own ----------------------------------------------- */
 

@@ -153,7 +153,7 @@ static struct gw_peer *strip_outer(struct worker *w, struct lane *l, struct rte_
 	uint16_t source_port = rte_be_to_cpu_16(udp->src_port);
 	uint8_t *header = (uint8_t *)rte_pktmbuf_adj(m, OUTER_LEN);
 	if (l->from->end.profile == EESP_PROFILE_TSS)
-		gw_put_lead(header, addr, source_port, l->from->end.udp_port);
+		gw_put_prefix(header, addr, source_port, l->from->end.udp_port);
 	eesp_mbuf_cut(m, len - (uint32_t)sizeof *udp);
 	return p;
 }
@@ -186,7 +186,7 @@ static bool add_to_seal(struct worker *w, struct lane *l, struct rte_mbuf *m, st
 	if (p->end->profile == EESP_PROFILE_PSP)
 		k->next_header = ip[0] >> 4 == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
 	else if (p->end->profile == EESP_PROFILE_TSS)
-		gw_put_lead(ip - eesp_sender_header_len(p->sender[w->queue]), &p->addr, p->end->udp_port,
+		gw_put_prefix(ip - eesp_sender_header_len(p->sender[w->queue]), &p->addr, p->end->udp_port,
 			    p->end->udp_port);
 	return true;
 }

@@ -230,7 +230,8 @@ static void add_to_batch(struct worker *w, struct gw_peer *p, uint32_t len)
 	w->pkt[w->batch] = (eesp_pkt){ .data = ip, .len = len, .headroom = ROOM, .tailroom = TAIL, .addr = p->addr };
 	if (p->end->profile == EESP_PROFILE_TSS) {
 		const uint32_t header = eesp_sender_header_len(p->sender[w->index]);
-		const bool v6 = gw_put_lead(ip - header, &p->addr, w->out_port, p->end->udp_port) == EESP_TSS_LEAD_IPV6;
+		const bool v6 = gw_put_prefix(ip - header, &p->addr, w->out_port, p->end->udp_port) ==
+				EESP_TSS_LEAD_IPV6;
 		w->pkt[w->batch].flags = v6 ? EESP_PKT_IPV6 : 0;
 	} else if (p->end->profile == EESP_PROFILE_PSP) {
 		w->pkt[w->batch].next_header = ip[0] >> 4 == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
@@ -373,10 +374,10 @@ static void open_message(struct worker *w, size_t which)
 				uint8_t *copy = w->copies +
 						(which * MAX_DATAGRAMS + index++ % MAX_DATAGRAMS) * w->tap->slot + ROOM;
 				memcpy(copy, at + done, one);
-				const uint32_t lead = gw_put_lead(copy, &addr, port, e->udp_port);
+				const uint32_t prefix = gw_put_prefix(copy, &addr, port, e->udp_port);
 				w->opened[n].data = copy;
-				w->opened[n].headroom = lead;
-				w->opened[n].flags = lead == EESP_TSS_LEAD_IPV6 ? EESP_PKT_IPV6 : 0;
+				w->opened[n].headroom = prefix;
+				w->opened[n].flags = prefix == EESP_TSS_LEAD_IPV6 ? EESP_PKT_IPV6 : 0;
 			}
 			done += one;
 		} while (++n < CALL && done < len);

@@ -291,7 +291,7 @@ func TestEESPSealStatuses(t *testing.T) {
 		{"COffset of 256 with the info header", full, func(p *Packet) { p.COffset = 255 }, status.ErrOffset},
 		{"COffset behind the payload", full, func(p *Packet) { p.Len, p.COffset = 15, 4 }, status.ErrOffset},
 		{"IOffset", full, func(p *Packet) { p.COffset, p.IOffset = 2, 1 }, status.ErrOffset},
-		{"IPv6 lead", full, func(p *Packet) { p.IPv6 = true }, status.ErrArgument},
+		{"IPv6 prefix", full, func(p *Packet) { p.IPv6 = true }, status.ErrArgument},
 		{"beyond the buffer", full, func(p *Packet) { p.Len = 1000 }, status.ErrArgument},
 		{"COffset, optimized", optimized, func(p *Packet) { p.COffset = 1 }, status.ErrOffset},
 		{"no IP packet", optimized, func(p *Packet) { p.Buf[p.Off] = 0x50 }, status.ErrArgument},

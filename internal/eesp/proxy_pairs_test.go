@@ -10,12 +10,12 @@ import (
 
 // side is one side of a proxy: a format, and functions to make its packets.
 type side struct {
-	name string
-	g    func(t testing.TB) *Group
-	c    SenderConfig
-	lead func(src, dst netip.Addr) []byte // tss: the prefix of a packet
-	most uint8                            // COffset
-	next bool                             // the format carries the next header
+	name   string
+	g      func(t testing.TB) *Group
+	c      SenderConfig
+	prefix func(src, dst netip.Addr) []byte // tss: the prefix of a packet
+	most   uint8                            // COffset
+	next   bool                             // the format carries the next header
 }
 
 func lead4(src, dst netip.Addr) []byte {
@@ -95,16 +95,16 @@ func testPair(t *testing.T, from, to side, in *Sender, p *Proxy, end *Receiver, 
 		q := plain(text)
 		q.SrcIP, q.DstIP, q.NextHeader = src1, dst1, next
 		q.COffset = min(uint8(i%7), from.most, to.most)
-		lead := []byte(nil)
-		if from.lead != nil {
-			lead = from.lead(src1, dst1)
-			q = tssPlain(lead, in.HeaderLen(), text)
+		prefix := []byte(nil)
+		if from.prefix != nil {
+			prefix = from.prefix(src1, dst1)
+			q = tssPlain(prefix, in.HeaderLen(), text)
 		}
 		q.Buf = append(q.Buf, 0, 0, 0) // for padding
-		b := append(bytes.Clone(lead), sealed(t, in, q)...)
+		b := append(bytes.Clone(prefix), sealed(t, in, q)...)
 		const room, more = 200, 20
-		q = Packet{Buf: append(append(make([]byte, room), b...), make([]byte, more)...), Off: room + len(lead), Len: len(b) - len(lead),
-			SrcIP: src1, DstIP: dst1, OutSrc: src2, OutDst: dst2, IPv6: len(lead) == 36}
+		q = Packet{Buf: append(append(make([]byte, room), b...), make([]byte, more)...), Off: room + len(prefix), Len: len(b) - len(prefix),
+			SrcIP: src1, DstIP: dst1, OutSrc: src2, OutDst: dst2, IPv6: len(prefix) == 36}
 		if dst {
 			q.Dst = make([]byte, 400)
 		}
@@ -132,11 +132,11 @@ func testPair(t *testing.T, from, to side, in *Sender, p *Proxy, end *Receiver, 
 		}
 		at := cap(b) - cap(q.Out)
 		r := Packet{Buf: bytes.Clone(b), Off: at, Len: len(q.Out), SrcIP: src2, DstIP: dst2}
-		if to.lead != nil {
-			lead := to.lead(src2, dst2)
-			r.IPv6 = len(lead) == 36
-			if !bytes.Equal(b[at-len(lead):at], lead) {
-				t.Fatalf("packet %d: lead %x, want %x", i, b[at-len(lead):at], lead)
+		if to.prefix != nil {
+			prefix := to.prefix(src2, dst2)
+			r.IPv6 = len(prefix) == 36
+			if !bytes.Equal(b[at-len(prefix):at], prefix) {
+				t.Fatalf("packet %d: prefix %x, want %x", i, b[at-len(prefix):at], prefix)
 			}
 		}
 		r = open1(end, r)
@@ -153,7 +153,7 @@ func testPair(t *testing.T, from, to side, in *Sender, p *Proxy, end *Receiver, 
 }
 
 func addrsOf(s side) [2]netip.Addr {
-	if s.lead != nil && len(s.lead(v4, v4b)) == 36 {
+	if s.prefix != nil && len(s.prefix(v4, v4b)) == 36 {
 		return [2]netip.Addr{v6, v6b}
 	}
 	return [2]netip.Addr{v4, v4b}

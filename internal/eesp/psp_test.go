@@ -26,7 +26,7 @@ import (
 // pspKeys are the device keys of tests; the second is that of the known answers.
 var pspKeys = [2][]byte{stream("device key 0", 32), must(hex.DecodeString("563952565d3a78ae773ec1b779f2f2d99f4a7f53a6fbb9b07d5b71f39364d739"))}
 
-const pspEvery = 0xF // version
+const pspEvery = 0xF // all versions
 
 // pspGroup makes a group of those device keys that are not empty.
 func pspGroup(t testing.TB, versions uint8, keys ...[]byte) *Group {
@@ -46,12 +46,12 @@ func pspGroup(t testing.TB, versions uint8, keys ...[]byte) *Group {
 // pspOpened is what a packet holds.
 type pspOpened struct {
 	ext, payload []byte
-	hidden       int // octets of the extension that are encrypted, and all behind them
-	clear        int // octets of the payload that are not
+	hidden       int // encrypted octets, at the end of the extension
+	clear        int // octets at the start of the payload in clear
 	coffset      uint8
 }
 
-// pspModel is a model of opening: a packet's status and content.
+// pspModel returns the status and the content that opening a packet must give.
 func pspModel(b []byte, versions uint8, keys [2][]byte) (c status.Code, o pspOpened) {
 	if len(b) < 16+16 {
 		return status.ErrShort, o
@@ -104,7 +104,7 @@ func pspAEAD(device []byte, version uint8, spi []byte) cipher.AEAD {
 	return must(cipher.NewGCM(must(aes.NewCipher(pspDataKey(device, version, spi)))))
 }
 
-// pspSeal is the packet that a sender makes, with a VC or without.
+// pspSeal returns the packet that a sender makes; an empty vc stands for none.
 func pspSeal(keys [2][]byte, version uint8, spi uint32, iv uint64, nextHeader uint8, vc []byte, coffset uint8, payload []byte) []byte {
 	if version < 2 {
 		coffset += uint8(len(vc) / 4)
@@ -112,7 +112,7 @@ func pspSeal(keys [2][]byte, version uint8, spi uint32, iv uint64, nextHeader ui
 	return pspSealAt(keys, version, spi, iv, nextHeader, vc, len(vc) != 0, coffset, payload)
 }
 
-// pspSealAt is the one with any extension, and offset in the header.
+// pspSealAt returns a packet with any extension and with any crypt offset in its header.
 func pspSealAt(keys [2][]byte, version uint8, spi uint32, iv uint64, nextHeader uint8, ext []byte, vc bool, offset uint8, payload []byte) []byte {
 	b := []byte{nextHeader, 1 + uint8(len(ext)/8), offset, version<<2 | 1}
 	if vc {
@@ -128,8 +128,8 @@ func pspSealAt(keys [2][]byte, version uint8, spi uint32, iv uint64, nextHeader 
 	return pspAEAD(keys[spi>>31], version, b[4:8]).Seal(b, b[4:16], text[clear:], b)
 }
 
-// A packet that ends within the extension that its header announces is too short, though it is authentic and
-// begins as the packet before.
+// A packet that ends within the extension that its header announces is too short, even if it is authentic and
+// matches the pattern of the packet before.
 func TestPSPWithoutItsExtension(t *testing.T) {
 	r := newReceiver(t, ReceiverConfig{}, pspGroup(t, pspEvery, pspKeys[0], pspKeys[1]))
 	good := pspSealAt(pspKeys, 0, 5, 9, 6, stream("ext", 24), false, 0, stream("payload", 45))
@@ -163,7 +163,7 @@ func pspOpenBoth(t *testing.T, w *burst.Worker, r *Receiver, random *rand.Rand, 
 		at, out, written, coffset := h, text, 0, max(0, offset-len(ext)/4)
 		if with {
 			d.Flags, at, out, coffset = profile.FlagExtension, 16, append(bytes.Clone(ext), text...), offset
-		} else if way != elsewhere { // the extension is decrypted where it is
+		} else if way != elsewhere { // the extension is decrypted in place
 			written = max(0, len(ext)-4*offset)
 		}
 		if packet[3]>>2&15 > 1 {
@@ -201,11 +201,11 @@ func TestPSPConfig(t *testing.T) {
 		_, err := NewSender(g, c)
 		wantError(t, err, status.ErrArgument)
 	}
-	for _, spi := range []uint64{0, 1 << 31} { // no SPIs
+	for _, spi := range []uint64{0, 1 << 31} { // not valid as SPIs
 		_, err := NewSender(g, SenderConfig{ID: spi})
 		wantError(t, err, status.ErrArgument)
 	}
-	for _, c := range []SenderConfig{{NoVC: true}, {OffsetFromIV: true}} { // of other profiles
+	for _, c := range []SenderConfig{{NoVC: true}, {OffsetFromIV: true}} { // settings that only psp has
 		_, err := NewSender(newGroup(t, "a", GroupConfig{}, Zone), c)
 		wantError(t, err, status.ErrArgument)
 	}
@@ -215,7 +215,7 @@ func TestPSPConfig(t *testing.T) {
 	wantError(t, err, status.ErrArgument)
 	wantError(t, g.SetKey(2, pspKeys[1]), status.ErrArgument)
 	wantError(t, g.SetKey(1, pspKeys[1][:16]), status.ErrRootKey)
-	wantError(t, g.SetKey(1, pspKeys[0]), status.ErrRootKey) // the other slot's
+	wantError(t, g.SetKey(1, pspKeys[0]), status.ErrRootKey) // the other slot has this key
 	wantError(t, g.UseKey(1), status.ErrNotFound)
 	wantError(t, setRing(g, "a", Zone), status.ErrUnsupported)
 
@@ -254,9 +254,9 @@ func TestPSPContexts(t *testing.T) {
 			t.Fatal("keys were left")
 		}
 	}
-	_, err := g.ExportDataKey(Context{ID: 1}, true) // no options to name keys with
+	_, err := g.ExportDataKey(Context{ID: 1}, true) // psp has no options that name keys
 	wantError(t, err, status.ErrArgument)
-	// Keys that are not as long as the AEAD says can be exported only.
+	// Keys of another length than the AEAD's can only be exported.
 	g = pspGroup(t, pspEvery, pspKeys[0])
 	wantError(t, g.DeriveKeys([]Context{{ID: 1, V: 1}}, make([]byte, 16)), status.ErrArgument)
 	if k := must(g.ExportDataKey(Context{ID: 1, V: 3}, false)); k.KeyLen != 32 {
@@ -264,7 +264,7 @@ func TestPSPContexts(t *testing.T) {
 	}
 }
 
-// Packets that a sender refuses, among others that it seals.
+// A sender refuses the bad packets of a burst and seals the others.
 func TestPSPSealStatuses(t *testing.T) {
 	text := stream("payload", 300)
 	for version := range uint8(4) {
@@ -272,7 +272,7 @@ func TestPSPSealStatuses(t *testing.T) {
 			g := pspGroup(t, pspEvery, pspKeys[0])
 			s, r := newSender(t, g, SenderConfig{V: version, Extra: vc}), newReceiver(t, ReceiverConfig{}, g)
 			h, most := 16+len(vc), uint8(63-len(vc)/4)
-			offset := status.OK // of a crypt offset that is good
+			offset := status.OK // the status with a crypt offset that is not too great
 			if version > 1 {
 				offset = status.ErrOffset
 			}
@@ -328,7 +328,7 @@ func TestPSPSealStatuses(t *testing.T) {
 			}
 		}
 	}
-	// Keys that are not there.
+	// The group lacks keys.
 	g := pspGroup(t, 0)
 	low, high := newSender(t, g, SenderConfig{}), newSender(t, g, SenderConfig{ID: freshID() | 1<<31})
 	sealed := func(s *Sender) status.Code { p := []Packet{plain(text)}; s.Seal(p); return p[0].Status }
@@ -345,7 +345,7 @@ func TestPSPSealStatuses(t *testing.T) {
 	if err := g.SetKey(1, pspKeys[1]); err != nil {
 		t.Fatal(err)
 	}
-	want(status.ErrNoKey, status.OK) // the SPI says which key, not the one in use
+	want(status.ErrNoKey, status.OK) // the SPI selects the key, not UseKey
 	if err := g.SetKey(0, pspKeys[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +356,7 @@ func TestPSPSealStatuses(t *testing.T) {
 	want(status.OK, status.ErrNoKey)
 }
 
-// Random bursts of every form are octet for octet as the model says.
+// Random bursts of all kinds give the octets and the statuses of the model.
 func TestPSPLikeTheModel(t *testing.T) {
 	runs := uint64(testrun.Rounds(4, 6, 16))
 	pool := stream("differential", 1<<20)
@@ -364,7 +364,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 	defer w.Close()
 	type packet struct {
 		b     []byte
-		alike bool // nothing but SPI, IV and length tells it from others
+		alike bool // differs from others in SPI, IV and length only
 	}
 	eachBackend(t, func(t *testing.T) {
 		for run := range runs {
@@ -385,7 +385,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 				s := newSender(t, g, SenderConfig{ID: uint64(spi), V: version, Extra: ext, NoVC: !vc, OffsetFromIV: fromIV})
 				iv := uint64(x.IntN(1<<16-1))<<48 | (1<<48 - 1 - x.Uint64N(40))
 				ownCounters(s, uint16(iv>>48), iv&(1<<48-1))
-				leaveEpoch(s, 1<<20) // in the middle of a burst
+				leaveEpoch(s, 1<<20) // the epoch may end in the middle of a burst
 				plain, fixed, h := x.IntN(2) == 0, x.IntN(3) == 0, s.HeaderLen()
 				d := make([]profile.Desc, 1+x.IntN(70))
 				mem, texts := make([]*laid, len(d)), make([][]byte, len(d))
@@ -499,7 +499,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 					if len(b) > 1 {
 						h = 8 + 8*int(b[1])
 					}
-					text, before := o.payload, o.hidden // octets in front that are written too
+					text, before := o.payload, o.hidden // octets before the payload that are written, too
 					if mem[i].dst != nil {
 						before = 0
 					}
@@ -542,7 +542,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 	})
 }
 
-// The longest packets, of which GMAC encrypts nothing.
+// Packets with the longest payload; GMAC encrypts nothing of it.
 func TestPSPLongest(t *testing.T) {
 	text := stream("payload", MaxLen)
 	eachBackend(t, func(t *testing.T) {
@@ -559,9 +559,9 @@ func TestPSPLongest(t *testing.T) {
 	})
 }
 
-// Packets that differ only in SPI and IV match a pattern. The same packets are refused as
-// without it, and none is opened with the other device key.
-func TestPSPRows(t *testing.T) {
+// Packets that differ only in SPI, IV and length match a pattern. Of them one with an SPI of the
+// other device key is refused, and no other.
+func TestPSPRuns(t *testing.T) {
 	text := stream("payload", 50)
 	g := pspGroup(t, pspEvery, pspKeys[0], pspKeys[1])
 	eachBackend(t, func(t *testing.T) {
@@ -570,14 +570,14 @@ func TestPSPRows(t *testing.T) {
 			r := newReceiver(t, ReceiverConfig{}, g)
 			spi := uint32(freshID())
 			var all [][]byte
-			for i := range uint32(205) { // the last one is empty
+			for i := range uint32(205) { // the last payload is empty
 				all = append(all, pspSeal(pspKeys, version, spi+i%5|i/41<<31, uint64(i), 6, vc, 0, text[:i%51]))
 			}
 			for _, bad := range []int{-1, 0, 31, 32, 33, 64, 100, 204} {
 				pkts := make([]Packet, len(all))
 				for i, b := range all {
 					if pkts[i] = whole(b); i == bad {
-						pkts[i].Buf[4] ^= 0x80 // the other key's
+						pkts[i].Buf[4] ^= 0x80 // an SPI of the other key
 					}
 				}
 				for range 2 { // the pattern is known the second time
@@ -601,7 +601,7 @@ func TestPSPRows(t *testing.T) {
 }
 
 // A device key is replaced, removed and set while bursts run. Packets of the other device
-// key always open; its own open, are not authentic, or have no key.
+// key always open. Its own packets open, are not authentic, or have no key.
 func TestPSPRotationUnderLoad(t *testing.T) {
 	g := pspGroup(t, pspEvery, pspKeys[0])
 	r := newReceiver(t, ReceiverConfig{}, g)
@@ -765,7 +765,7 @@ func TestPSPDataKey(t *testing.T) {
 			wantStatus(t, r, whole(pspSeal(pspKeys, version^2, uint32(spi), 1, 0, nil, 0, text)), status.ErrContext)
 			wantStatus(t, r, whole(pspSeal(pspKeys, version^1, uint32(spi), 1, 0, nil, 0, text)), status.ErrContext)
 
-			// What comes with the key, and what is no key.
+			// Settings that come with the key are refused, and so are invalid keys.
 			for _, c := range []SenderConfig{{ID: 1}, {V: 1}, {Levels: 1}, {Options: true}, {Extra: vc[:4]}, {Epoch: 1}} {
 				_, err := NewSenderWithKey(k, c)
 				wantError(t, err, status.ErrArgument)
@@ -796,8 +796,8 @@ func TestPSPDataKey(t *testing.T) {
 	})
 }
 
-// A data key does not depend on the epoch: by the clock, counters are the
-// time since 1970, and the epoch changes on the way.
+// A data key holds in all epochs: counters of the clock are the time since 1970, and their high
+// bits are the epoch.
 func TestPSPDataKeyByTheClock(t *testing.T) {
 	g := pspGroup(t, 0, pspKeys[0])
 	k := must(g.ExportDataKey(Context{ID: freshID()}, false))
@@ -808,14 +808,14 @@ func TestPSPDataKeyByTheClock(t *testing.T) {
 		t.Fatalf("%#x, made after %#x", tsc, now)
 	}
 	wantOpen(t, newReceiver(t, ReceiverConfig{}, g), whole(sealed(t, s, plain([]byte("x")))), []byte("x"))
-	_, err := NewSenderWithKey(k, SenderConfig{FixedEpoch: true, Epoch: 3}) // it has other settings
-	wantError(t, err, status.ErrArgument)                                   // no start of the epoch
+	_, err := NewSenderWithKey(k, SenderConfig{FixedEpoch: true, Epoch: 3}) // without the epoch's start
+	wantError(t, err, status.ErrArgument)
 	_, err = NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit})
 	wantError(t, err, status.ErrExists)
 }
 
-// Senders of one SPI share counters, in whatever way they were made: no nonce comes twice
-// under a key.
+// Senders of one SPI share counters, whichever group, version or VC they have: no nonce comes
+// twice under a key.
 func TestPSPSendersShareCounters(t *testing.T) {
 	g, h := pspGroup(t, pspEvery, pspKeys[0]), pspGroup(t, pspEvery, pspKeys[0])
 	spi := freshID()
@@ -845,7 +845,7 @@ func TestPSPSendersShareCounters(t *testing.T) {
 	wg.Wait()
 	wantDistinct(t, all, 4*11*bursts)
 
-	// The key itself, while the group's senders are there, and after them.
+	// The SPI has senders: with other counter settings a holder of the key is refused, and so is the group.
 	k := must(g.ExportDataKey(Context{ID: spi}, false))
 	_, err := NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit})
 	wantError(t, err, status.ErrExists)
@@ -853,7 +853,7 @@ func TestPSPSendersShareCounters(t *testing.T) {
 	wantError(t, err, status.ErrExists)
 	// The same number under another device key is another SPI.
 	newSender(t, g, SenderConfig{ID: spi | 1<<31})
-	// Holders of one key share, too.
+	// Holders of one key share counters, too.
 	k = must(g.ExportDataKey(Context{ID: freshID()}, false))
 	a, b := must(NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit})), must(NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit}))
 	if x, y := sealed(t, a, plain(nil)), sealed(t, b, plain(nil)); bytes.Equal(x[8:16], y[8:16]) {
@@ -865,9 +865,9 @@ func TestPSPSendersShareCounters(t *testing.T) {
 	wantError(t, err, status.ErrExists)
 	c := must(NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit, Start: 2}))
 	c.Close()
-	// The last counter, and no more.
+	// After the last counter nothing is sealed.
 	s := newSender(t, g, SenderConfig{V: 1})
-	for _, n := range []int{3, 1} { // behind others in a burst, and alone
+	for _, n := range []int{3, 1} { // the last counter is the third of a burst, or the first
 		ownCounters(s, 0xFFFF, 1<<48-uint64(n))
 		var pkts []Packet
 		for range n + 1 {
@@ -896,7 +896,7 @@ func TestPSPReplay(t *testing.T) {
 		seal(1, 1, 2000), seal(2, 1, 2000), seal(0, 2, 2000), seal(0, 1<<31|1, 2000), // and each key
 		seal(0, 3, 1<<48-2), seal(0, 3, 1<<48), // a window goes on in the next epoch
 	} {
-		wantStatus(t, r, func() Packet { p := whole(b); p.Buf[20] ^= 1; return p }(), status.ErrAuth) // leaves no trace
+		wantStatus(t, r, func() Packet { p := whole(b); p.Buf[20] ^= 1; return p }(), status.ErrAuth) // does not change the window
 		wantOpen(t, r, whole(b), text)
 		wantStatus(t, r, whole(b), status.ErrReplay)
 	}
@@ -923,7 +923,7 @@ func TestPSPReplay(t *testing.T) {
 	if n := r.Open(pkts); n != 30 {
 		t.Fatal(n)
 	}
-	// For who holds a key.
+	// A holder of a key.
 	k := must(g.ExportDataKey(Context{ID: 1<<31 | 9}, false))
 	kr := must(NewReceiverWithKey(k, ReceiverConfig{ReplayWindow: 64}))
 	defer kr.Close()
@@ -936,7 +936,7 @@ func TestPSPReflected(t *testing.T) {
 	g := pspGroup(t, pspEvery, pspKeys[0], pspKeys[1])
 	own, other := newSender(t, g, SenderConfig{V: 1}), newSender(t, g, SenderConfig{V: 1})
 	r := newReceiver(t, ReceiverConfig{OwnIDs: []uint64{own.ID(), 7 << 31}}, g)
-	for range 2 { // the second time after packets that are alike
+	for range 2 { // the second time the pattern is known
 		var pkts []Packet
 		for i := range 80 {
 			s := other
@@ -954,7 +954,7 @@ func TestPSPReflected(t *testing.T) {
 	}
 }
 
-// From other profiles and to them, and on.
+// Proxies from stateless to psp and back.
 func TestPSPProxy(t *testing.T) {
 	a, z := newGroup(t, "a", GroupConfig{}, Zone), pspGroup(t, pspEvery, pspKeys[0])
 	for version := range uint8(4) {
@@ -1058,9 +1058,9 @@ func TestAllocSPI(t *testing.T) {
 	want(0, 1<<31|1)
 	want(0, 1<<31|2)
 	want(100, 1<<31|100)
-	want(3, 1<<31|101) // not what was given out
+	want(3, 1<<31|101) // only above those that were given out
 	want(101, 1<<31|102)
-	want(1<<31|500, 1<<31|500) // low 31 bits count
+	want(1<<31|500, 1<<31|500) // only the low 31 bits count
 	if slot := must(g.RotateKey(nil)); slot != 0 {
 		t.Fatal(slot)
 	}
@@ -1069,7 +1069,7 @@ func TestAllocSPI(t *testing.T) {
 	if err := g.UseKey(1); err != nil {
 		t.Fatal(err)
 	}
-	want(0, 1<<31|501) // the old one goes on
+	want(0, 1<<31|501) // the old key's go on
 	want(1<<31-2, 1<<32-2)
 	want(0, 1<<32-1)
 	exhausted(0)
@@ -1079,7 +1079,7 @@ func TestAllocSPI(t *testing.T) {
 	}
 	want(1<<31-1, 1<<31-1)
 	exhausted(0)
-	// The same key again has nothing left, another one has all.
+	// The same key, set again, has no SPIs left; another one has all.
 	if err := g.SetKey(1, pspKeys[1]); err != nil {
 		t.Fatal(err)
 	}
@@ -1094,7 +1094,7 @@ func TestAllocSPI(t *testing.T) {
 	_, err = newGroup(t, "a", GroupConfig{}, Zone).AllocSPI(0)
 	wantError(t, err, status.ErrUnsupported)
 
-	// From several threads, during rotations: each once for its key.
+	// Several threads, during rotations: each SPI once for its key.
 	g = pspGroup(t, 0, pspKeys[0])
 	var (
 		wg  sync.WaitGroup

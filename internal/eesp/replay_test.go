@@ -47,19 +47,18 @@ func pspDevice(t testing.TB) *Group {
 	return g
 }
 
-// sealedRow seals n packets, one counter after the other, with payloads that
-// number tells.
-func sealedRow(t testing.TB, s *Sender, n int) (row [][]byte) {
+// sealedRun seals n packets with counters one after the other; payload i is numbered(i).
+func sealedRun(t testing.TB, s *Sender, n int) (run [][]byte) {
 	t.Helper()
 	for i := range n {
-		row = append(row, sealed(t, s, plain(numbered(i))))
+		run = append(run, sealed(t, s, plain(numbered(i))))
 	}
-	return row
+	return run
 }
 
 func numbered(i int) []byte { return stream(fmt.Sprint("packet ", i), 40) }
 
-// wantReplayStats compares all but Most.
+// wantReplayStats compares all fields but Most.
 func wantReplayStats(t testing.TB, r *Receiver, want ReplayStats) {
 	t.Helper()
 	got := r.ReplayStats()
@@ -76,16 +75,16 @@ func TestReplayInOneBurst(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, dst %v, coffset %d", f.name, dst, coffset), func(t *testing.T) {
 					g := f.group(t)
 					s, r := newSender(t, g, f.c), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
-					var row [][]byte
+					var run [][]byte
 					for i := range 3 {
 						p := plain(numbered(i))
 						p.COffset = coffset
-						row = append(row, sealed(t, s, p))
+						run = append(run, sealed(t, s, p))
 					}
 					order := []int{1, 0, 1, 2, 2, 0, 1}
 					var pkts []Packet
 					for _, i := range order {
-						p := whole(row[i])
+						p := whole(run[i])
 						if dst {
 							p.Dst = make([]byte, 40)
 						}
@@ -125,19 +124,19 @@ func TestReplayInOneBurst(t *testing.T) {
 	}
 }
 
-// A duplicate in a later burst is not decrypted: its octets do not change.
+// A duplicate in a later burst is not decrypted; its octets do not change.
 func TestReplayAcrossBursts(t *testing.T) {
 	for _, f := range formats {
 		t.Run(f.name, func(t *testing.T) {
 			g := f.group(t)
 			s, r := newSender(t, g, f.c), newReceiver(t, ReceiverConfig{ReplayWindow: 1024}, g)
-			row := sealedRow(t, s, 100)
-			for i, b := range row {
+			run := sealedRun(t, s, 100)
+			for i, b := range run {
 				wantOpen(t, r, whole(b), numbered(i))
 			}
 			for _, dst := range []bool{false, true} {
 				var pkts []Packet
-				for _, b := range row {
+				for _, b := range run {
 					p := whole(b)
 					if dst {
 						p.Dst = bytes.Repeat([]byte{0x77}, 40)
@@ -148,7 +147,7 @@ func TestReplayAcrossBursts(t *testing.T) {
 					t.Fatalf("opened %d", n)
 				}
 				for i, p := range pkts {
-					if p.Status != status.ErrReplay || p.Out != nil || !bytes.Equal(p.Buf, row[i]) || len(bytes.Trim(p.Dst, "\x77")) != 0 {
+					if p.Status != status.ErrReplay || p.Out != nil || !bytes.Equal(p.Buf, run[i]) || len(bytes.Trim(p.Dst, "\x77")) != 0 {
 						t.Fatalf("packet %d: %v", i, p.Status)
 					}
 				}
@@ -164,23 +163,23 @@ func TestReplayOrder(t *testing.T) {
 			const width = 128
 			g := f.group(t)
 			s, r := newSender(t, g, f.c), newReceiver(t, ReceiverConfig{ReplayWindow: width}, g)
-			row := sealedRow(t, s, 3*width)
+			run := sealedRun(t, s, 3*width)
 			const top = 2 * width
-			wantOpen(t, r, whole(row[top]), numbered(top))
+			wantOpen(t, r, whole(run[top]), numbered(top))
 			for i := top - 1; i > top-width; i -= 3 { // backwards, to the window's end
-				wantOpen(t, r, whole(row[i]), numbered(i))
+				wantOpen(t, r, whole(run[i]), numbered(i))
 			}
-			wantStatus(t, r, whole(row[top-width]), status.ErrReplay)
-			wantStatus(t, r, whole(row[0]), status.ErrReplay)
+			wantStatus(t, r, whole(run[top-width]), status.ErrReplay)
+			wantStatus(t, r, whole(run[0]), status.ErrReplay)
 			wantReplayStats(t, r, ReplayStats{Windows: 1, Made: 1, Old: 2})
-			wantOpen(t, r, whole(row[top-width+2]), numbered(top-width+2))
-			wantOpen(t, r, whole(row[top+2]), numbered(top+2))
-			wantStatus(t, r, whole(row[top-width+2]), status.ErrReplay) // old now, and seen
-			wantStatus(t, r, whole(row[top]), status.ErrReplay)
+			wantOpen(t, r, whole(run[top-width+2]), numbered(top-width+2))
+			wantOpen(t, r, whole(run[top+2]), numbered(top+2))
+			wantStatus(t, r, whole(run[top-width+2]), status.ErrReplay) // outside of the window now
+			wantStatus(t, r, whole(run[top]), status.ErrReplay)
 			wantReplayStats(t, r, ReplayStats{Windows: 1, Made: 1, Old: 3, Duplicates: 1})
 
-			// In one burst: the last one makes the first one old, or not.
-			pkts := []Packet{whole(row[top+3]), whole(row[3*width-1]), whole(row[top+4])}
+			// In one burst the second packet moves the window beyond the others, which open still.
+			pkts := []Packet{whole(run[top+3]), whole(run[3*width-1]), whole(run[top+4])}
 			if n := r.Open(pkts); n != 3 {
 				t.Fatal(n, pkts[2].Status)
 			}
@@ -188,7 +187,7 @@ func TestReplayOrder(t *testing.T) {
 	}
 }
 
-// Every packet has the status that a model says, for random orders, senders and bursts.
+// Every packet has the model's status, for random orders, senders and bursts.
 func TestReplayModel(t *testing.T) {
 	for _, f := range formats {
 		t.Run(f.name, func(t *testing.T) {
@@ -196,9 +195,9 @@ func TestReplayModel(t *testing.T) {
 			g := f.group(t)
 			r := newReceiver(t, ReceiverConfig{ReplayWindow: width}, g)
 			type packet struct{ sender, i int }
-			var rows [][][]byte
+			var runs [][][]byte
 			for range senders {
-				rows = append(rows, sealedRow(t, newSender(t, g, f.c), each))
+				runs = append(runs, sealedRun(t, newSender(t, g, f.c), each))
 			}
 			var top [senders]int
 			seen := map[packet]bool{}
@@ -210,7 +209,7 @@ func TestReplayModel(t *testing.T) {
 				var forged []bool
 				for range 1 + rnd.IntN(70) {
 					x := packet{rnd.IntN(senders), min(each-1, max(0, at+rnd.IntN(60)-20-rnd.IntN(2)*rnd.IntN(300)))}
-					p := whole(rows[x.sender][x.i])
+					p := whole(runs[x.sender][x.i])
 					bad := rnd.IntN(8) == 0
 					if bad {
 						p.Buf[rnd.IntN(ICVLen)+p.Len-ICVLen] ^= 4
@@ -259,7 +258,7 @@ func TestReplayBetweenThreads(t *testing.T) {
 			r := newReceiver(t, ReceiverConfig{ReplayWindow: 4096}, g)
 			var all [][]byte
 			for range senders {
-				all = append(all, sealedRow(t, newSender(t, g, f.c), n)...)
+				all = append(all, sealedRun(t, newSender(t, g, f.c), n)...)
 			}
 			opened := make([]atomic.Int32, len(all))
 			var wg sync.WaitGroup
@@ -302,8 +301,8 @@ func TestReplayBetweenThreads(t *testing.T) {
 	}
 }
 
-// Keys are rotated under the threads, so that windows come and go: no packet
-// opens twice, and none that has a key is lost.
+// Keys rotate while threads open packets, so that windows are made and freed. No packet opens
+// twice, and none is lost whose key is there.
 func TestReplayWhileKeysRotate(t *testing.T) {
 	const threads, each = 3, 30
 	g := newGroup(t, "a", GroupConfig{}, Zone)
@@ -311,14 +310,14 @@ func TestReplayWhileKeysRotate(t *testing.T) {
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 2048, ReplayContexts: 64}, g)
 	rotations := testrun.Rounds(15, 60, 60)
 	for round := range uint64(rotations) {
-		row := sealedRow(t, s, each)
+		run := sealedRun(t, s, each)
 		opened := make([]atomic.Int32, each)
 		var wg sync.WaitGroup
 		for range threads {
 			wg.Go(func() {
 				pkts := make([]Packet, each)
 				for i := range pkts {
-					pkts[i] = whole(row[i])
+					pkts[i] = whole(run[i])
 				}
 				r.Open(pkts)
 				for i, p := range pkts {
@@ -341,7 +340,7 @@ func TestReplayWhileKeysRotate(t *testing.T) {
 		}
 	}
 	wantWiped(t)
-	open1(r, Packet{}) // tidies up
+	open1(r, Packet{}) // frees windows of keys that are gone
 	n := r.ReplayStats()
 	if n.Made != uint64(rotations) || n.GivenUp < uint64(rotations)-3 || n.Windows > 3 || n.NoRoom != 0 {
 		t.Fatalf("%+v", n)
@@ -354,9 +353,9 @@ func TestReplayOfForgedPackets(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			g := f.group(t)
 			s, r := newSender(t, g, f.c), newReceiver(t, ReceiverConfig{ReplayWindow: 64, ReplayContexts: 2}, g)
-			row := sealedRow(t, s, 40)
+			run := sealedRun(t, s, 40)
 			ahead := func(i int) Packet {
-				p := whole(row[i])
+				p := whole(run[i])
 				copy(p.Buf[s.HeaderLen()-6:], "\xFF\xFF\xFF\xFF\xFF\xFF")
 				if f.name == "psp" {
 					copy(p.Buf[8:16], "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF")
@@ -364,26 +363,26 @@ func TestReplayOfForgedPackets(t *testing.T) {
 				return p
 			}
 			wantStatus(t, r, ahead(0), status.ErrAuth)
-			wantReplayStats(t, r, ReplayStats{}) // no window either
+			wantReplayStats(t, r, ReplayStats{}) // nor has it made a window
 			for i := range 20 {
-				pkts := []Packet{ahead(i), whole(row[i]), ahead(i)}
+				pkts := []Packet{ahead(i), whole(run[i]), ahead(i)}
 				if r.Open(pkts); pkts[0].Status != status.ErrAuth || pkts[1].Status != status.OK || pkts[2].Status != status.ErrAuth {
 					t.Fatal(i, pkts[0].Status, pkts[1].Status, pkts[2].Status)
 				}
 			}
 			for i := 20; i < 40; i++ { // a damaged copy first
-				p := whole(row[i])
+				p := whole(run[i])
 				p.Buf[len(p.Buf)-1] ^= 1
 				wantStatus(t, r, p, status.ErrAuth)
-				wantOpen(t, r, whole(row[i]), numbered(i))
-				p = whole(row[i])
+				wantOpen(t, r, whole(run[i]), numbered(i))
+				p = whole(run[i])
 				p.Buf[len(p.Buf)-1] ^= 1
 				wantStatus(t, r, p, status.ErrReplay)
 			}
-			// IDs that no one has take no windows.
+			// Forged IDs take no windows.
 			for i := range 100 {
-				p, want := whole(row[0]), status.ErrAuth
-				if p.Buf[7] ^= byte(i + 1); f.name == "eesp" { // of another SA
+				p, want := whole(run[0]), status.ErrAuth
+				if p.Buf[7] ^= byte(i + 1); f.name == "eesp" { // another SA's
 					want = status.ErrNoKey
 				}
 				wantStatus(t, r, p, want)
@@ -449,7 +448,7 @@ func TestReplayContexts(t *testing.T) {
 			if n := r.ReplayStats().Windows; n != len(windows) || n != 1<<(v&7) {
 				t.Fatalf("V %#x: %d windows", v, n)
 			}
-			// An address that is not in the context makes no new packet.
+			// With another address that is not in the context it is the same packet.
 			if v&7 == 0 {
 				b := sealed(t, s, plain(text))
 				wantOpen(t, r, whole(b), text)
@@ -463,26 +462,26 @@ func TestReplayContexts(t *testing.T) {
 		const bits = 4
 		for _, f := range formats {
 			if f.name == "eesp" {
-				continue // has none
+				continue // eesp has no engines
 			}
 			id := freshID()
 			g := f.group(t)
-			var rows [3][][]byte
-			for e := range rows {
+			var runs [3][][]byte
+			for e := range runs {
 				c := f.c
 				c.ID, c.EngineBits, c.Engine, c.Start = id, bits, uint32(e*7), 10
-				rows[e] = sealedRow(t, newSender(t, g, c), 5)
+				runs[e] = sealedRun(t, newSender(t, g, c), 5)
 			}
 			r, one := newReceiver(t, ReceiverConfig{ReplayWindow: 64, EngineBits: bits}, g), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
 			for _, e := range []int{2, 0, 1} {
-				for i, b := range rows[e] {
+				for i, b := range runs[e] {
 					wantOpen(t, r, whole(b), numbered(i))
 					wantStatus(t, r, whole(b), status.ErrReplay)
 				}
 			}
 			wantReplayStats(t, r, ReplayStats{Windows: 3, Made: 3, Duplicates: 15})
-			wantOpen(t, one, whole(rows[1][4]), numbered(4))
-			wantStatus(t, one, whole(rows[0][0]), status.ErrReplay) // for who does not know of engines
+			wantOpen(t, one, whole(runs[1][4]), numbered(4))
+			wantStatus(t, one, whole(runs[0][0]), status.ErrReplay) // without engine bits all share a window
 			wantReplayStats(t, one, ReplayStats{Windows: 1, Made: 1, Old: 1})
 		}
 	})
@@ -499,16 +498,16 @@ func TestReplayContexts(t *testing.T) {
 		}
 		wantReplayStats(t, r, ReplayStats{Windows: 3, Made: 3, Duplicates: 3})
 	})
-	t.Run("the next epoch", func(t *testing.T) { // a row of packets goes over it
+	t.Run("the next epoch", func(t *testing.T) { // counters go on from one epoch to the next
 		s, r := newSender(t, g, SenderConfig{}), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
 		counters(s, 7, 1<<48-3)
-		row := sealedRow(t, s, 3)
+		run := sealedRun(t, s, 3)
 		counters(s, 8, 0)
-		row = append(row, sealedRow(t, s, 3)...)
-		for i, b := range row {
+		run = append(run, sealedRun(t, s, 3)...)
+		for i, b := range run {
 			wantOpen(t, r, whole(b), numbered(i%3))
 		}
-		for _, b := range row {
+		for _, b := range run {
 			wantStatus(t, r, whole(b), status.ErrReplay)
 		}
 		wantReplayStats(t, r, ReplayStats{Windows: 2, Made: 2, Duplicates: 6})
@@ -525,22 +524,22 @@ func TestReplayWithDataKey(t *testing.T) {
 		s, r := must(NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit})), must(NewReceiverWithKey(k, ReceiverConfig{ReplayWindow: 64}))
 		defer s.Close()
 		defer r.Close()
-		row := sealedRow(t, s, 200)
-		for i, b := range row {
+		run := sealedRun(t, s, 200)
+		for i, b := range run {
 			pkts := []Packet{whole(b), whole(b)}
 			if r.Open(pkts); pkts[0].Status != status.OK || pkts[1].Status != status.ErrReplay || !bytes.Equal(pkts[0].Out, numbered(i)) {
 				t.Fatal(i, pkts[0].Status, pkts[1].Status)
 			}
 		}
-		for _, b := range row {
+		for _, b := range run {
 			wantStatus(t, r, whole(b), status.ErrReplay)
 		}
 		wantReplayStats(t, r, ReplayStats{Windows: 1, Made: 1, Duplicates: 200 + 64, Old: 136})
 	}
 }
 
-// An address that V asks for has a window of its own. A packet must not have
-// another one because the network says that it comes from elsewhere.
+// The holder of a data key of an address opens packets from this address only. A replay with
+// another address must not get another window.
 func TestReplayWithDataKeyFromElsewhere(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	for _, v := range []uint8{VIDSrc, VLongIDSrcDst} {
@@ -566,22 +565,22 @@ func TestReplayWithDataKeyFromElsewhere(t *testing.T) {
 func TestReplayAndRotation(t *testing.T) {
 	near, far := newGroup(t, "a", GroupConfig{}, Zone), newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, near, SenderConfig{Options: true}), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, far)
-	old := sealedRow(t, s, 10)
+	old := sealedRun(t, s, 10)
 	for i := range 5 {
 		wantOpen(t, r, whole(old[i]), numbered(i))
 	}
 	rotate(t, near, "a", Zone, 4)
-	ahead := sealedRow(t, s, 10) // of the receiver's next key
+	ahead := sealedRun(t, s, 10) // with the receiver's next key
 	wantOpen(t, r, whole(ahead[0]), numbered(0))
 	rotate(t, far, "a", Zone, 4)
 	for i := range 5 {
 		wantStatus(t, r, whole(old[i]), status.ErrReplay)
 	}
-	wantOpen(t, r, whole(old[5]), numbered(5)) // under way meanwhile
+	wantOpen(t, r, whole(old[5]), numbered(5)) // arrives after the rotation
 	wantStatus(t, r, whole(ahead[0]), status.ErrReplay)
 	wantOpen(t, r, whole(ahead[1]), numbered(1))
 	wantReplayStats(t, r, ReplayStats{Windows: 2, Made: 2, Duplicates: 6})
-	// Other changes of the group take no window.
+	// Other changes of the group free no window.
 	if err := far.SetDefaultLevels(0); err != nil {
 		t.Fatal(err)
 	}
@@ -603,31 +602,31 @@ func TestReplayAndRotation(t *testing.T) {
 	wantStatus(t, r, whole(ahead[3]), status.ErrNoKey)
 	wantReplayStats(t, r, ReplayStats{Made: 2, Duplicates: 9, GivenUp: 2})
 
-	// Slots, of profiles that have no levels.
+	// Slots, in profiles without levels.
 	g := pspDevice(t)
 	ps := [2]*Sender{newSender(t, g, SenderConfig{}), newSender(t, g, SenderConfig{ID: freshID() | 1<<31})}
 	pr := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
-	rows := [2][][]byte{sealedRow(t, ps[0], 3), sealedRow(t, ps[1], 3)}
-	for _, row := range rows {
-		wantOpen(t, pr, whole(row[0]), numbered(0))
+	runs := [2][][]byte{sealedRun(t, ps[0], 3), sealedRun(t, ps[1], 3)}
+	for _, run := range runs {
+		wantOpen(t, pr, whole(run[0]), numbered(0))
 	}
 	if err := g.UseKey(1); err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, pr, whole(rows[0][0]), status.ErrReplay)
+	wantStatus(t, pr, whole(runs[0][0]), status.ErrReplay)
 	wantReplayStats(t, pr, ReplayStats{Windows: 2, Made: 2, Duplicates: 1})
-	if _, err := g.RotateKey(nil); err != nil { // slot 0 has another key
+	if _, err := g.RotateKey(nil); err != nil { // slot 0 gets another key
 		t.Fatal(err)
 	}
-	wantStatus(t, pr, whole(rows[0][1]), status.ErrAuth)
-	wantStatus(t, pr, whole(rows[1][0]), status.ErrReplay)
-	wantOpen(t, pr, whole(rows[1][1]), numbered(1))
+	wantStatus(t, pr, whole(runs[0][1]), status.ErrAuth)
+	wantStatus(t, pr, whole(runs[1][0]), status.ErrReplay)
+	wantOpen(t, pr, whole(runs[1][1]), numbered(1))
 	wantWiped(t)
 	wantReplayStats(t, pr, ReplayStats{Windows: 1, Made: 2, Duplicates: 2, GivenUp: 1})
 	if err := g.RemoveKey(1); err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, pr, whole(rows[1][2]), status.ErrNoKey)
+	wantStatus(t, pr, whole(runs[1][2]), status.ErrNoKey)
 	wantReplayStats(t, pr, ReplayStats{Made: 2, Duplicates: 2, GivenUp: 2})
 }
 
@@ -635,33 +634,33 @@ func TestReplayAndRotation(t *testing.T) {
 func TestReplayWithSharedKeys(t *testing.T) {
 	a, b := newGroup(t, "a", GroupConfig{}, Zone), newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, a, SenderConfig{Options: true}), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, a, b)
-	row := sealedRow(t, s, 2)
-	wantOpen(t, r, whole(row[0]), numbered(0))
+	run := sealedRun(t, s, 2)
+	wantOpen(t, r, whole(run[0]), numbered(0))
 	if err := a.RemoveRootKey(Zone); err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, r, whole(row[0]), status.ErrReplay)
-	wantOpen(t, r, whole(row[1]), numbered(1))
+	wantStatus(t, r, whole(run[0]), status.ErrReplay)
+	wantOpen(t, r, whole(run[1]), numbered(1))
 	wantReplayStats(t, r, ReplayStats{Windows: 1, Made: 1, Duplicates: 1})
 	if err := b.RemoveRootKey(Zone); err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, r, whole(row[0]), status.ErrNoKey)
+	wantStatus(t, r, whole(run[0]), status.ErrNoKey)
 	wantReplayStats(t, r, ReplayStats{Made: 1, Duplicates: 1, GivenUp: 1})
 }
 
-// Without options, the same packet may have been opened when its key was the
-// current one.
+// Without options, previous keys are tried, too. A packet that was opened when its key was the
+// current one is a replay then.
 func TestReplayOfPreviousKeys(t *testing.T) {
 	near, far := newGroup(t, "a", GroupConfig{}, Zone), newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, near, SenderConfig{}), newReceiver(t, ReceiverConfig{ReplayWindow: 64, TryPrevious: true}, far)
-	seal := func(n int) (row [][]byte) {
+	seal := func(n int) (run [][]byte) {
 		for i := range n {
 			p := plain(numbered(i))
 			p.COffset = uint8(i % 3)
-			row = append(row, sealed(t, s, p))
+			run = append(run, sealed(t, s, p))
 		}
-		return row
+		return run
 	}
 	old := seal(20)
 	for i := range 5 {
@@ -681,7 +680,7 @@ func TestReplayOfPreviousKeys(t *testing.T) {
 		wantOpen(t, r, whole(old[i]), numbered(i))
 	}
 	seal(500)
-	fresh := seal(10) // their window is far ahead
+	fresh := seal(10) // these counters are far ahead
 	for i := range fresh {
 		pkts := []Packet{whole(fresh[i]), whole(old[10+i]), whole(fresh[i]), whole(old[10+i]), whole(old[i])}
 		pkts[3].Dst = make([]byte, 40)
@@ -712,15 +711,15 @@ func TestReplayWithoutRoom(t *testing.T) {
 			const most = 3
 			g := f.group(t)
 			r := newReceiver(t, ReceiverConfig{ReplayWindow: 64, ReplayContexts: most}, g)
-			var rows [most + 2][][]byte
-			for i := range rows {
-				rows[i] = sealedRow(t, newSender(t, g, f.c), 4)
+			var runs [most + 2][][]byte
+			for i := range runs {
+				runs[i] = sealedRun(t, newSender(t, g, f.c), 4)
 			}
 			for i := range most - 1 {
-				wantOpen(t, r, whole(rows[i][0]), numbered(0))
+				wantOpen(t, r, whole(runs[i][0]), numbered(0))
 			}
-			// The last window, for the first of three that want it.
-			pkts := []Packet{whole(rows[most-1][0]), whole(rows[most][0]), whole(rows[most+1][0]), whole(rows[most-1][1]), whole(rows[most][0])}
+			// There is one more window, and three senders need one: the first gets it.
+			pkts := []Packet{whole(runs[most-1][0]), whole(runs[most][0]), whole(runs[most+1][0]), whole(runs[most-1][1]), whole(runs[most][0])}
 			if r.Open(pkts); pkts[0].Status != status.OK || pkts[1].Status != status.ErrWindows || pkts[2].Status != status.ErrWindows || pkts[3].Status != status.OK || pkts[4].Status != status.ErrWindows {
 				t.Fatal(pkts[0].Status, pkts[1].Status, pkts[2].Status, pkts[3].Status)
 			}
@@ -731,17 +730,17 @@ func TestReplayWithoutRoom(t *testing.T) {
 			}
 			wantReplayStats(t, r, ReplayStats{Windows: most, Made: most, NoRoom: 3})
 			for range 3 {
-				p := whole(rows[most][0])
+				p := whole(runs[most][0])
 				wantStatus(t, r, p, status.ErrWindows)
-				wantOctets(t, "a packet that was not decrypted", p.Buf, rows[most][0])
-				forged := whole(rows[most][1])
+				wantOctets(t, "a packet that was not decrypted", p.Buf, runs[most][0])
+				forged := whole(runs[most][1])
 				forged.Buf[forged.Len-1] ^= 1
 				wantStatus(t, r, forged, status.ErrWindows)
 			}
 			for i := range most {
-				wantStatus(t, r, whole(rows[i][0]), status.ErrReplay)
-				wantOpen(t, r, whole(rows[i][2]), numbered(2))
-				wantStatus(t, r, whole(rows[i][2]), status.ErrReplay)
+				wantStatus(t, r, whole(runs[i][0]), status.ErrReplay)
+				wantOpen(t, r, whole(runs[i][2]), numbered(2))
+				wantStatus(t, r, whole(runs[i][2]), status.ErrReplay)
 			}
 			n := r.ReplayStats()
 			if n.Windows != most || n.Most != most || n.Made != most || n.NoRoom != 9 || n.Duplicates != 6 || n.GivenUp != 0 {
@@ -752,17 +751,17 @@ func TestReplayWithoutRoom(t *testing.T) {
 			}
 		})
 	}
-	// A rotation makes room, of which the burst that finds out has nothing yet.
+	// A rotation frees windows, but only for the burst after the one that notices it.
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 64, ReplayContexts: 1}, g)
 	for i := range uint64(5) {
 		s := newSender(t, g, SenderConfig{Options: true})
-		row := sealedRow(t, s, 2)
+		run := sealedRun(t, s, 2)
 		if i > 0 {
 			open1(r, Packet{})
 		}
-		wantOpen(t, r, whole(row[0]), numbered(0))
-		wantStatus(t, r, whole(row[0]), status.ErrReplay)
+		wantOpen(t, r, whole(run[0]), numbered(0))
+		wantStatus(t, r, whole(run[0]), status.ErrReplay)
 		other := newSender(t, g, SenderConfig{Options: true})
 		wantStatus(t, r, whole(sealed(t, other, plain(nil))), status.ErrWindows)
 		if err := g.RemoveRootKey(Zone); err != nil {
@@ -779,11 +778,11 @@ func TestReplayAndReflection(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	own, other := newSender(t, g, SenderConfig{}), newSender(t, g, SenderConfig{})
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 64, OwnIDs: []uint64{own.ID()}}, g)
-	mine, row := sealedRow(t, own, 1)[0], sealedRow(t, other, 1)[0]
+	mine, run := sealedRun(t, own, 1)[0], sealedRun(t, other, 1)[0]
 	wantStatus(t, r, whole(mine), status.ErrReflected)
 	wantReplayStats(t, r, ReplayStats{})
-	wantOpen(t, r, whole(row), numbered(0))
-	wantStatus(t, r, whole(row), status.ErrReplay)
+	wantOpen(t, r, whole(run), numbered(0))
+	wantStatus(t, r, whole(run), status.ErrReplay)
 	wantStatus(t, r, whole(mine), status.ErrReflected)
 }
 
@@ -813,13 +812,13 @@ func TestReplayConfig(t *testing.T) {
 	r := newReceiver(t, ReceiverConfig{}, g)
 	b := sealed(t, newSender(t, g, SenderConfig{}), plain(numbered(0)))
 	wantOpen(t, r, whole(b), numbered(0))
-	wantOpen(t, r, whole(b), numbered(0)) // without protection
+	wantOpen(t, r, whole(b), numbered(0)) // there is no protection
 	if s := r.ReplayStats(); s != (ReplayStats{}) {
 		t.Fatalf("%+v", s)
 	}
 }
 
-// mapped is how much address space the process has, in KiB.
+// mapped returns how much address space the process has, in KiB.
 func mapped(t testing.TB) (n int) {
 	for _, l := range strings.Split(string(must(os.ReadFile("/proc/self/status"))), "\n") {
 		if strings.HasPrefix(l, "VmSize:") {
@@ -848,7 +847,7 @@ func TestReplayMemoryComesBack(t *testing.T) {
 			t.Fatal("memory was left")
 		}
 	}
-	// Nor is any left where the receiver cannot be made.
+	// Nor is any left if the constructor fails.
 	closed := must(NewGroup(GroupConfig{}))
 	closed.Close()
 	before := mapped(t)
@@ -902,10 +901,10 @@ func TestReplayThroughProxy(t *testing.T) {
 	r, end := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, a), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, b)
 	x := NewProxy(r, out)
 	for _, dst := range []bool{false, true} {
-		row := sealedRow(t, in, 40)
+		run := sealedRun(t, in, 40)
 		var pkts []Packet
 		for i := range 80 {
-			p := whole(row[i/2])
+			p := whole(run[i/2])
 			if dst {
 				p.Dst = make([]byte, 16+40+ICVLen)
 			}
@@ -922,7 +921,7 @@ func TestReplayThroughProxy(t *testing.T) {
 				t.Fatalf("packet %d: %v", i, p.Status)
 			}
 		}
-		for _, b := range row {
+		for _, b := range run {
 			p := []Packet{whole(b)}
 			if x.Forward(p); p[0].Status != status.ErrReplay || !bytes.Equal(p[0].Buf, b) {
 				t.Fatal(p[0].Status)
@@ -934,16 +933,15 @@ func TestReplayThroughProxy(t *testing.T) {
 	}
 }
 
-// Windows belong to keys: if a key stays while its ring changes in any way, its windows go
-// on.
+// Windows belong to keys: while a key stays, changes of its ring leave its windows as they are.
 func TestWindowsOutliveTheRing(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, g, SenderConfig{Options: true}), newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
 	der := make([]byte, 300)
 	write := func() []byte { return bytes.Clone(der[:must(g.WriteRootKeyDER(der, Zone))]) }
 	before := write()
-	row := sealedRow(t, s, 3)
-	wantOpen(t, r, whole(row[0]), numbered(0))
+	run := sealedRun(t, s, 3)
+	wantOpen(t, r, whole(run[0]), numbered(0))
 	for i, change := range []func() error{
 		func() error { return g.SetRootKeyDER(Zone, before) },
 		func() error { return g.Rotate(Zone, 9, nil) }, // current becomes previous
@@ -952,13 +950,13 @@ func TestWindowsOutliveTheRing(t *testing.T) {
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		open1(r, Packet{}) // tidies up
-		wantStatus(t, r, whole(row[0]), status.ErrReplay)
+		open1(r, Packet{}) // frees windows of keys that are gone
+		wantStatus(t, r, whole(run[0]), status.ErrReplay)
 		if i == 1 {
-			wantOpen(t, r, whole(row[1]), numbered(1))
+			wantOpen(t, r, whole(run[1]), numbered(1))
 		}
 	}
-	wantStatus(t, r, whole(row[1]), status.ErrReplay)
-	wantOpen(t, r, whole(row[2]), numbered(2))
+	wantStatus(t, r, whole(run[1]), status.ErrReplay)
+	wantOpen(t, r, whole(run[2]), numbered(2))
 	wantReplayStats(t, r, ReplayStats{Windows: 1, Made: 1, Duplicates: 4})
 }

@@ -31,8 +31,8 @@ func wantErr(t testing.TB, err error, want status.Code) {
 	}
 }
 
-// Every V, cipher, combiner, set of levels, offsets, and both ways to place the
-// result, from a group to another with the same keys.
+// Packets go from one group to another with the same keys, with every V, cipher, combiner, set of
+// levels and offset, in place and to a destination.
 func TestRoundTrip(t *testing.T) {
 	offsets := [][2]uint8{{0, 0}, {1, 0}, {1, 1}, {3, 2}, {16, 15}, {25, 0}}
 	for _, c := range []GroupConfig{{AEAD: AES128GCM}, {AEAD: AES256GCM}, {AEAD: AES128GCM, Combiner: CombinerXOR}, {AEAD: AES256GCM, Combiner: CombinerXOR}} {
@@ -90,7 +90,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// What the ICV covers: all but the clear octets in front of IOffset.
+// The ICV covers all octets but those of the payload before IOffset.
 func TestEveryOctetIsAuthenticated(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	r := newReceiver(t, ReceiverConfig{}, g)
@@ -118,7 +118,7 @@ func TestEveryOctetIsAuthenticated(t *testing.T) {
 		wantStatus(t, r, q, status.ErrAuth)
 	}
 	q := whole(b)
-	q.SrcIP, q.DstIP = netip.AddrFrom16(v4.As16()), v6 // the mapped form of the same address
+	q.SrcIP, q.DstIP = netip.AddrFrom16(v4.As16()), v6 // the same address, mapped into IPv6
 	wantOpen(t, r, q, stream("payload", 61))
 }
 
@@ -192,13 +192,13 @@ func TestGroupErrors(t *testing.T) {
 	for _, x := range [][3]uint64{{1, 2, 1 << 63}, {1, 2, 257}, {3, 2, 3}, {1, 1, 2}, {1, 257, 2}} {
 		wantErr(t, g.SetRootKey(Zone, id, x, value), status.ErrRootKey)
 	}
-	for _, x := range []uint64{2, 3, 2 + 256, 3 + 512, 1 << 63} { // the ring has 1, 2, 3
+	for _, x := range []uint64{2, 3, 2 + 256, 3 + 512, 1 << 63} { // the ring has indices 1, 2 and 3
 		wantErr(t, g.Rotate(Zone, x, nil), status.ErrRootKey)
 	}
 	if i := must(g.RootKeyInfo(Zone)); i.Index != [3]uint64{1, 2, 3} {
 		t.Fatalf("a refused change changed the ring: %d", i.Index)
 	}
-	if err := g.Rotate(Zone, 1+256, nil); err != nil { // the old previous one does not count
+	if err := g.Rotate(Zone, 1+256, nil); err != nil { // after this rotation index 1 is no longer in the ring
 		t.Fatal(err)
 	}
 }
@@ -219,8 +219,8 @@ func TestXORRefusal(t *testing.T) {
 	_, err := g.RootKeyInfo(User)
 	wantErr(t, err, status.ErrNotFound)
 
-	// Values that would cancel only in a mixture of generations: the group
-	// works, packets that name that mixture have no key.
+	// Values that would cancel each other only in a mixture of generations: the group works,
+	// and only packets that name this mixture have no key.
 	mixed := *value
 	mixed[1] = next
 	if err := g.SetRootKey(User, id, index, &mixed); err != nil {
@@ -229,7 +229,7 @@ func TestXORRefusal(t *testing.T) {
 	if g.g.Snapshot().Master(keys.Select(keys.Next, keys.Current, 0)) != nil {
 		t.Fatal("a master key of values that cancel")
 	}
-	// A rotation that would bring them together is refused, and nothing changes.
+	// A rotation that would make both the current ones is refused, and nothing changes.
 	wantErr(t, g.Rotate(Zone, 9, nil), status.ErrRootKey)
 	if i := must(g.RootKeyInfo(Zone)); i.Index != [3]uint64{1, 2, 3} {
 		t.Fatal(i.Index)
@@ -237,7 +237,7 @@ func TestXORRefusal(t *testing.T) {
 	s := newSender(t, g, SenderConfig{Options: true})
 	wantOpen(t, newReceiver(t, ReceiverConfig{}, g), whole(sealed(t, s, plain([]byte("x")))), []byte("x"))
 
-	// hkdf does not mind.
+	// The HKDF combiner allows equal values.
 	h := newGroup(t, "a", GroupConfig{}, Zone)
 	if err := h.SetRootKey(User, id, index, &same); err != nil {
 		t.Fatal(err)
@@ -271,7 +271,7 @@ func TestRotation(t *testing.T) {
 			t.Fatalf("%+v", i)
 		}
 	}
-	// Levels rotate apart: a packet may mix generations.
+	// Each level rotates by itself, so a packet may mix generations.
 	near := newGroup(t, "a", GroupConfig{}, Zone, User, Task)
 	far := newGroup(t, "a", GroupConfig{}, Zone, User, Task)
 	rotate(t, near, "a", Zone, 4)
@@ -279,13 +279,13 @@ func TestRotation(t *testing.T) {
 	s := newSender(t, near, SenderConfig{Options: true})
 	r := newReceiver(t, ReceiverConfig{}, far)
 	wantOpen(t, r, whole(sealed(t, s, plain(text))), text)
-	// A random next key cannot be the same at both ends.
+	// Next keys made at random differ at both ends.
 	for _, g := range []*Group{near, far} {
 		if err := g.Rotate(User, 4, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	wantOpen(t, r, whole(sealed(t, s, plain(text))), text) // old next
+	wantOpen(t, r, whole(sealed(t, s, plain(text))), text) // with the next key of before
 	for _, g := range []*Group{near, far} {
 		if err := g.Rotate(User, 5, nil); err != nil {
 			t.Fatal(err)
@@ -331,12 +331,12 @@ func TestWithoutOptions(t *testing.T) {
 	ahead := seal()
 
 	wantOpen(t, strict, whole(old), text)
-	wantStatus(t, strict, whole(ahead), status.ErrAuth) // sealed with next: nothing says so
+	wantStatus(t, strict, whole(ahead), status.ErrAuth) // sealed with the next key, which no option names
 	wantStatus(t, lenient, whole(ahead), status.ErrAuth)
 	rotate(t, far, "a", User, 4)
 	wantStatus(t, strict, whole(old), status.ErrAuth)
 	wantOpen(t, strict, whole(ahead), text)
-	// Previous at all levels at once, which old was not sealed with.
+	// Only the previous keys of all levels together are tried, which old was not sealed with.
 	wantStatus(t, lenient, whole(old), status.ErrAuth)
 	for _, g := range []*Group{near, far} {
 		if err := g.SetDefaultLevels(Set(User)); err != nil {
@@ -349,7 +349,7 @@ func TestWithoutOptions(t *testing.T) {
 	}
 	wantStatus(t, strict, whole(old), status.ErrAuth)
 
-	// A burst of packets of both generations and forged ones, some elsewhere.
+	// A burst of packets of both generations and forged ones, some opened to a destination.
 	var pkts []Packet
 	for i := range 40 {
 		b := [][]byte{old, seal(), stream("forged", len(old))}[i%3]
@@ -378,7 +378,7 @@ func TestWithoutOptions(t *testing.T) {
 		}
 	}
 
-	// Other levels than the default cannot be said without options.
+	// Without options a sender can have the default levels only.
 	other := newSender(t, near, SenderConfig{Levels: Set(Zone)})
 	q := []Packet{plain(text)}
 	if other.Seal(q); q[0].Status != status.ErrNoKey || other.HeaderLen() != 0 {
@@ -421,7 +421,7 @@ func TestRemove(t *testing.T) {
 	}
 	wantOpen(t, r, whole(both), text)
 
-	// A sender whose level is gone has no key; one of the default levels goes on.
+	// A sender whose level is gone has no key; one with the default levels goes on.
 	if err := near.RemoveRootKey(User); err != nil {
 		t.Fatal(err)
 	}
@@ -455,7 +455,7 @@ func TestGroupOutlivesItsHandle(t *testing.T) {
 func TestReceiverOfManyGroups(t *testing.T) {
 	var groups []*Group
 	for i := range MaxGroups {
-		// Both key lengths in one burst, and all but the last with one ID.
+		// Groups of both key lengths.
 		groups = append(groups, newGroup(t, fmt.Sprint(i), GroupConfig{AEAD: AEAD(i % 2)}, Zone))
 	}
 	_, err := NewReceiver(ReceiverConfig{})
@@ -478,12 +478,12 @@ func TestReceiverOfManyGroups(t *testing.T) {
 			if p.Status != status.OK || !bytes.Equal(p.Out, stream(fmt.Sprint(i/2), i/2)) {
 				t.Fatalf("packet %d: %v", i, p.Status)
 			}
-		} else if p.Status != status.ErrAuth { // without options: the first group's
+		} else if p.Status != status.ErrAuth { // without options the first group is asked
 			t.Fatalf("packet %d: %v", i, p.Status)
 		}
 	}
 
-	// The first group that has all root keys named is asked, and only that one.
+	// The first group with all root keys that the packet names is asked, and no other.
 	a, b := newGroup(t, "a", GroupConfig{}, Zone), newGroup(t, "a", GroupConfig{}, Zone, User)
 	r = newReceiver(t, ReceiverConfig{}, a, b)
 	s := newSender(t, b, SenderConfig{Options: true})
@@ -532,7 +532,7 @@ func TestDataKeyHolders(t *testing.T) {
 				}
 				wantOpen(t, gr, from(v4, v6), text)
 				wantOpen(t, hr, from(v4, v6), text)
-				// The key is the same whatever the addresses are: they have to be looked at.
+				// The holder has one key for all addresses, so it must compare them.
 				for i, q := range []Packet{from(v4b, v6), from(v4, v6b)} {
 					if used := int(v &^ VLongID); used > i {
 						wantStatus(t, hr, q, status.ErrContext)
@@ -541,8 +541,8 @@ func TestDataKeyHolders(t *testing.T) {
 					}
 				}
 
-				// From the group to the holder, and what is not for it. While the
-				// holder of the key sends, the group may not: they would share nonces.
+				// The group's packets open at the holder, those of another context do not. While
+				// the holder has a sender, the group may have none, which would repeat nonces.
 				if _, err := NewSender(g, SenderConfig{ID: x.ID, V: v, Counter: CounterExplicit, FixedEpoch: true, Epoch: 9, Start: 2000}); !errors.Is(err, status.ErrExists) {
 					t.Fatalf("a second sender of the ID: %v", err)
 				}
@@ -608,8 +608,7 @@ func TestExportErrors(t *testing.T) {
 	wantErr(t, err, status.ErrNoKey)
 }
 
-// Many contexts at once give the keys that each gives alone, at every
-// generation and V.
+// Deriving the keys of many contexts gives the key of each, at every generation and V.
 func TestDeriveKeys(t *testing.T) {
 	for _, aead := range []AEAD{AES128GCM, AES256GCM} {
 		g := newGroup(t, "a", GroupConfig{AEAD: aead}, Zone, User)
@@ -700,7 +699,7 @@ func TestSenderConfigRefused(t *testing.T) {
 	wantErr(t, err, status.ErrClock)
 }
 
-// A holder's default epoch is the one of that number that the clock is in.
+// epochStart returns when the last epoch of this number began.
 func TestEpochStart(t *testing.T) {
 	at := func(e int64) time.Time { return time.Unix(e<<20, 0) }
 	for _, x := range []struct {
@@ -770,7 +769,7 @@ func TestRootKeysAreNotPrinted(t *testing.T) {
 	}
 }
 
-// Where V asks for addresses, zeros do not stand for those that are missing.
+// With a V that needs addresses, a packet without them is refused, not taken for zeros.
 func TestMissingAddresses(t *testing.T) {
 	g, far := newGroup(t, "a", GroupConfig{}, Zone), newGroup(t, "b", GroupConfig{}, Zone)
 	receiver := newReceiver(t, ReceiverConfig{}, g)
@@ -785,14 +784,14 @@ func TestMissingAddresses(t *testing.T) {
 				want = status.ErrArgument
 			}
 			next := s.NextTSC()
-			// A neighbour goes on.
+			// The packet after it is sealed.
 			pkts := []Packet{plain([]byte("x")), plain([]byte("y"))}
 			pkts[0].SrcIP, pkts[0].DstIP, pkts[1].SrcIP, pkts[1].DstIP = ends[0], ends[1], v6, v4
 			s.Seal(pkts)
 			if pkts[0].Status != want || pkts[1].Status != status.OK || pkts[1].TSC > next+1 {
 				t.Errorf("V %d, %v: %v, %v", v, ends, pkts[0].Status, pkts[1].Status)
 			}
-			// A proxy: for sealing, or for both.
+			// A proxy with addresses for both halves, or with others for sealing.
 			in := sealed(t, from, plain([]byte("x")))
 			pkts = []Packet{whole(in), whole(in)}
 			pkts[0].Dst, pkts[0].SrcIP, pkts[0].DstIP = make([]byte, 200), ends[0], ends[1]
@@ -801,7 +800,7 @@ func TestMissingAddresses(t *testing.T) {
 			x.Forward(pkts)
 			own := want
 			if ends == [2]netip.Addr{none, none} {
-				own = status.OK // the others are taken
+				own = status.OK // SrcIP and DstIP are taken
 			}
 			if pkts[0].Status != want || pkts[1].Status != own {
 				t.Errorf("proxy, V %d, %v: %v, %v", v, ends, pkts[0].Status, pkts[1].Status)

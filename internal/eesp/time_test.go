@@ -12,7 +12,7 @@ import (
 	"libeesp/internal/status"
 )
 
-// byTime is a configuration with protection by time that works with any clock of the machine.
+// byTime returns c with replay protection by time, which works here even without a trusted clock.
 func byTime(c ReceiverConfig) ReceiverConfig {
 	c.Replay, c.ClockTrusted = ReplayTime, c.MarkPath == ""
 	if c.Heir != nil {
@@ -34,8 +34,8 @@ func timeSender(t *testing.T, g *Group, c SenderConfig) *Sender {
 	return s
 }
 
-// timed are the formats whose counters may be times, each with a way to a group
-// and a sender.
+// timed is a format whose counters may be times, with a group's constructor and a sender's
+// configuration.
 type timed struct {
 	name  string
 	group func(t *testing.T) *Group
@@ -57,8 +57,8 @@ func timedFormats() []timed {
 	}
 }
 
-// waitOpen opens a packet of a new sender's until the receiver has got over its
-// start; all before are stale.
+// waitOpen seals and opens packets until one opens. All before are stale, since they were sealed
+// before the receiver's start or too soon after it.
 func waitOpen(t *testing.T, r *Receiver, seal func() Packet) Packet {
 	t.Helper()
 	for range 2000 {
@@ -77,7 +77,7 @@ func waitOpen(t *testing.T, r *Receiver, seal func() Packet) Packet {
 	return Packet{}
 }
 
-// Packets are opened once, in each format; counters are the time of sealing.
+// In each format, packets open once, and counters are the time of sealing.
 func TestTime(t *testing.T) {
 	for _, f := range timedFormats() {
 		t.Run(f.name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestTime(t *testing.T) {
 			if st := r.ReplayStats(); st.Duplicates < 20*31 || st.Memory == 0 || st.NoRoom != 0 {
 				t.Fatalf("%+v", st)
 			}
-			// A second receiver opens each once more, the heir none.
+			// The heir opens none that the receiver has opened, and the reverse.
 			heir := must(NewReceiver(byTime(ReceiverConfig{Heir: r}), g))
 			wantStatus(t, heir, again(first), status.ErrReplay)
 			last := seal()
@@ -147,7 +147,7 @@ func wantOK(t *testing.T, r *Receiver, p Packet) {
 	}
 }
 
-// What does not fit is refused by constructors.
+// Constructors refuse settings that do not fit together.
 func TestTimeRefused(t *testing.T) {
 	timedGroup, plainGroup := newGroup(t, "a", GroupConfig{Time: true}, Zone), newGroup(t, "a", GroupConfig{}, Zone)
 	for _, c := range []GroupConfig{{Profile: ProfileEESP, Mode: SSKDFCMAC, Domain: 300}, {Profile: ProfileTSS, Domain: 300}} {
@@ -189,7 +189,7 @@ func TestTimeRefused(t *testing.T) {
 	defer r.Close()
 	_, err = NewReceiver(byTime(ReceiverConfig{Heir: r, MaxRate: 30_000}), timedGroup)
 	wantErr(t, err, status.ErrArgument)
-	// Without a clock that something keeps right there is no receiver, but with a mark.
+	// If nothing synchronises the clock, a receiver needs a mark.
 	old := clockSynchronised
 	defer func() { clockSynchronised = old }()
 	clockSynchronised = func() bool { return false }
@@ -222,7 +222,7 @@ func TestTimeRestart(t *testing.T) {
 					t.Fatalf("restart %d: packet %d was opened twice", restart, i)
 				}
 			}
-			if restart == 1 && mark != "" { // a crash: what is in the file is the mark ahead
+			if restart == 1 && mark != "" { // a crash: the file has what it had before Close
 				b := must(os.ReadFile(mark))
 				r.Close()
 				if err := os.WriteFile(mark, b, 0o600); err != nil {
@@ -235,8 +235,7 @@ func TestTimeRestart(t *testing.T) {
 	}
 }
 
-// Threads share a receiver, and senders share a counter. Each packet opens once, and none is
-// lost.
+// Threads share a receiver, and senders share a counter. Each packet opens once; none is lost.
 func TestTimeThreads(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{Time: true}, Zone)
 	r := must(NewReceiver(byTime(ReceiverConfig{MaxRate: 200_000}), g))

@@ -27,31 +27,31 @@ var (
 	tssClient6, tssServer6 = netip.MustParseAddr("2001:db8::7"), netip.MustParseAddr("2001:db8::1")
 )
 
-// tssLead is the prefix of a packet.
-func tssLead(src, dst netip.Addr) []byte {
+// tssPrefix returns the prefix of a packet.
+func tssPrefix(src, dst netip.Addr) []byte {
 	return slices.Concat(src.AsSlice(), dst.AsSlice(), []byte{0xE0, 0xE1, 0xE2, 0xE3})
 }
 
-// tssFlip is the prefix of packets in the other direction.
-func tssFlip(lead []byte) []byte {
-	n := (len(lead) - 4) / 2
-	return slices.Concat(lead[n:2*n], lead[:n], lead[2*n:])
+// tssFlip returns the prefix of packets in the other direction.
+func tssFlip(prefix []byte) []byte {
+	n := (len(prefix) - 4) / 2
+	return slices.Concat(prefix[n:2*n], prefix[:n], prefix[2*n:])
 }
 
 var (
-	tssUp4, tssUp6     = tssLead(tssClient4, tssServer4), tssLead(tssClient6, tssServer6)
+	tssUp4, tssUp6     = tssPrefix(tssClient4, tssServer4), tssPrefix(tssClient6, tssServer6)
 	tssDown4, tssDown6 = tssFlip(tssUp4), tssFlip(tssUp6)
 )
 
 // tssPass seals a payload, opens it, and returns the packet.
-func tssPass(t testing.TB, s *Sender, r *Receiver, lead, payload []byte) []byte {
+func tssPass(t testing.TB, s *Sender, r *Receiver, prefix, payload []byte) []byte {
 	t.Helper()
-	b := sealed(t, s, tssPlain(lead, s.HeaderLen(), payload))
-	wantOpen(t, r, tssWhole(lead, b), payload)
+	b := sealed(t, s, tssPlain(prefix, s.HeaderLen(), payload))
+	wantOpen(t, r, tssWhole(prefix, b), payload)
 	return b
 }
 
-// tssSSI is an SSI that no vector has.
+// tssSSI returns an SSI that no vector has.
 func tssSSI() uint64 { return 0x55000000 + freshID() }
 
 func tssHolder(t testing.TB, k *DataKey, c ReceiverConfig) *Receiver {
@@ -116,7 +116,7 @@ func TestTSSConfigRefused(t *testing.T) {
 		func(c *GroupConfig) { c.CounterLimit = 1 },
 		func(c *GroupConfig) { c.AuthFailureLimit = 1 },
 		func(c *GroupConfig) { c.NoDirectionBit = true },
-	} { // not read by other profiles
+	} { // refused with other profiles
 		c := GroupConfig{Profile: ProfilePSP}
 		f(&c)
 		_, err := NewGroup(c)
@@ -165,7 +165,7 @@ func TestTSSConfigRefused(t *testing.T) {
 	wantErr(t, g.GenerateRootKey(Zone, make([]byte, 16)), status.ErrUnsupported)
 }
 
-// Both families with every V, where they go.
+// IPv4 and IPv6 with every V: each V refuses the family that it does not allow.
 func TestTSSFamilies(t *testing.T) {
 	for mode := range uint8(3) {
 		g := newTSS(t, GroupConfig{Mode: mode, Domain: 9}, tssKey("families"))
@@ -179,8 +179,8 @@ func TestTSSFamilies(t *testing.T) {
 			}
 			six := v == VTSSAddrIPv6 || v == VTSSSSIIPv6
 			s := tssSender(t, g, nil, c, 5, 1)
-			for _, lead := range [][]byte{tssDown4, tssDown6} {
-				p := tssPlain(lead, s.HeaderLen(), []byte("payload"))
+			for _, prefix := range [][]byte{tssDown4, tssDown6} {
+				p := tssPlain(prefix, s.HeaderLen(), []byte("payload"))
 				q := p
 				q.Dst = bytes.Clone(p.Buf)
 				want := status.OK
@@ -195,25 +195,25 @@ func TestTSSFamilies(t *testing.T) {
 					}
 				}
 			}
-			// A burst of both: each as if alone.
+			// A burst of both families.
 			pkts := make([]Packet, 70)
-			leads := make([][]byte, len(pkts))
+			prefixes := make([][]byte, len(pkts))
 			for i := range pkts {
-				leads[i] = tssDown4
+				prefixes[i] = tssDown4
 				if six || v == VTSSSSI && i%3 == 0 {
-					leads[i] = tssDown6
+					prefixes[i] = tssDown6
 				}
-				pkts[i] = tssPlain(leads[i], s.HeaderLen(), []byte(fmt.Sprint("payload ", i)))
+				pkts[i] = tssPlain(prefixes[i], s.HeaderLen(), []byte(fmt.Sprint("payload ", i)))
 			}
 			if n := s.Seal(pkts); n != len(pkts) {
 				t.Fatalf("%d sealed: %v", n, pkts[0].Status)
 			}
 			if mode == TSSServer {
-				continue // no one here opens these
+				continue // only the clients' keys open these
 			}
 			r := newReceiver(t, ReceiverConfig{}, g)
 			for i := range pkts {
-				pkts[i] = tssWhole(leads[i], pkts[i].Out)
+				pkts[i] = tssWhole(prefixes[i], pkts[i].Out)
 			}
 			if n := r.Open(pkts); n != len(pkts) {
 				t.Fatalf("mode %d V %d: %d opened: %v", mode, v, n, pkts[0].Status)
@@ -237,7 +237,7 @@ func TestTSSSealStatuses(t *testing.T) {
 		"empty":               {status.OK, func(p *Packet) { p.Len = 0 }},
 		"COffset":             {status.ErrOffset, func(p *Packet) { p.COffset = 1 }},
 		"IOffset":             {status.ErrOffset, func(p *Packet) { p.IOffset = 1 }},
-		"no room for lead":    {status.ErrRoom, func(p *Packet) { p.Buf, p.Off = p.Buf[1:], p.Off-1 }},
+		"no room for prefix":  {status.ErrRoom, func(p *Packet) { p.Buf, p.Off = p.Buf[1:], p.Off-1 }},
 		"no room for ICV":     {status.ErrRoom, func(p *Packet) { p.Buf = p.Buf[:len(p.Buf)-1] }},
 		"no room elsewhere":   {status.ErrRoom, func(p *Packet) { p.Dst = make([]byte, 12+12+40+15) }},
 		"just room elsewhere": {status.OK, func(p *Packet) { p.Dst = append(bytes.Clone(tssUp4), make([]byte, 12+40+16)...) }},
@@ -276,8 +276,8 @@ func TestTSSOpenStatuses(t *testing.T) {
 	wantStatus(t, r, tssWhole(tssUp4, own), status.ErrReflected)
 }
 
-// The epoch is the group's, and each key's: what is further behind it than the
-// age is refused, and nothing that packets say moves it.
+// Each key of a group has an epoch. Packets of an epoch further behind than EpochAge are refused,
+// and no packet moves the epoch.
 func TestTSSEpochs(t *testing.T) {
 	for _, age := range []uint16{0, 3} {
 		g := newTSS(t, GroupConfig{Domain: 5, EpochAge: age}, tssKey("epochs"), tssKey("epochs 1"))
@@ -297,7 +297,7 @@ func TestTSSEpochs(t *testing.T) {
 			if st, err := g.DomainStats(); err != nil || st.Epoch != now {
 				t.Fatal(st, err)
 			}
-			// A newer member's epoch, far ahead, shuts nobody out.
+			// A packet of an epoch far ahead opens, and those of this one do still.
 			wantOpen(t, r, tssWhole(tssUp4, in(now+20000)), []byte("payload"))
 			for _, back := range []uint16{0, 1, age} {
 				wantOpen(t, r, tssWhole(tssUp4, in(now-back)), []byte("payload"))
@@ -305,10 +305,10 @@ func TestTSSEpochs(t *testing.T) {
 			for _, back := range []uint16{age + 1, 1000, 1<<15 - 1} {
 				b := in(now - back)
 				wantStatus(t, r, tssWhole(tssUp4, b), status.ErrEpoch)
-				b[20] ^= 1 // before the ICV is looked at
+				b[20] ^= 1 // the epoch is checked before the ICV
 				wantStatus(t, r, tssWhole(tssUp4, b), status.ErrEpoch)
 			}
-			// In a burst, between packets that are alike.
+			// In a burst, among packets of one pattern.
 			late, good := in(now-age-1), in(now)
 			pkts := make([]Packet, 140)
 			for i := range pkts {
@@ -322,7 +322,7 @@ func TestTSSEpochs(t *testing.T) {
 					t.Fatal(i, pkts[i].Status)
 				}
 			}
-			// Another key is in another epoch, and does not follow.
+			// The other key has an epoch of its own.
 			if err := g.UseKey(1); err != nil {
 				t.Fatal(err)
 			}
@@ -336,7 +336,7 @@ func TestTSSEpochs(t *testing.T) {
 			}
 		}
 	}
-	// Before there is a key, and for one that takes another's place.
+	// The epoch can be set before there is a key. A slot's next key begins at epoch 0.
 	g := newTSS(t, GroupConfig{})
 	epoch := func() uint16 { return must(g.DomainStats()).Epoch }
 	if err := errors.Join(g.SetEpoch(9), g.SetKey(1, []byte(tssKey("first")))); err != nil || epoch() != 9 {
@@ -350,8 +350,8 @@ func TestTSSEpochs(t *testing.T) {
 	}
 }
 
-// A domain's crypt offset counts from the header's first octet: what is in front
-// of it is in clear and authenticated.
+// A domain's crypt offset counts from the header's first octet. The octets before it are in clear
+// and authenticated.
 func TestTSSCryptOffset(t *testing.T) {
 	text := stream("payload", 300)
 	for _, offset := range []uint16{16, 20, 64, 1032} {
@@ -362,7 +362,7 @@ func TestTSSCryptOffset(t *testing.T) {
 		for n := range len(text) {
 			clear := int(offset) - 16
 			p := tssPlain(tssUp4, 16, text[:n])
-			p.COffset = uint8(clear / 4 * (n % 2)) // what the domain says, or nothing
+			p.COffset = uint8(clear / 4 * (n % 2)) // the domain's offset, or none
 			pkts := []Packet{p}
 			if s.Seal(pkts); n < clear {
 				if pkts[0].Status != status.ErrOffset {
@@ -396,8 +396,8 @@ func TestTSSCryptOffset(t *testing.T) {
 	}
 }
 
-// Without a direction bit both ends count alike, and a packet opens at the end
-// that sent it: what the bit is for.
+// Without a direction bit both ends have the same counters, and a packet opens at the end that
+// sent it. The bit prevents that.
 func TestTSSNoDirectionBit(t *testing.T) {
 	g := newTSS(t, GroupConfig{Mode: TSSServer, Domain: 3, NoDirectionBit: true}, tssKey("no direction"))
 	ssi := freshID()
@@ -445,7 +445,7 @@ func TestTSSLatch(t *testing.T) {
 			return pkts[n-1].Status
 		}
 		for round := range 3 {
-			burst(good, 40) // packets of a known pattern fail, too
+			burst(good, 40) // makes the pattern known, which the bad packets match
 			for i := range limit - 1 {
 				if c := burst(bad, 1); c != status.ErrAuth {
 					t.Fatal(i, c)
@@ -473,7 +473,7 @@ func TestTSSLatch(t *testing.T) {
 				t.Fatal(c)
 			}
 			wantStats(true, limit)
-			sealed(t, s, tssPlain(tssUp4, 16, []byte("x"))) // sealing goes on
+			sealed(t, s, tssPlain(tssUp4, 16, []byte("x"))) // the latch does not stop senders
 			if err := g.ResetLatch(); err != nil {
 				t.Fatal(err)
 			}
@@ -482,7 +482,7 @@ func TestTSSLatch(t *testing.T) {
 				t.Fatalf("%+v", wantStats2)
 			}
 		}
-		// Without a limit there is none.
+		// A domain without a limit has no latch.
 		bad = bytes.Clone(apart)
 		bad[len(bad)-1] ^= 1
 		burst(bad, 300)
@@ -492,7 +492,7 @@ func TestTSSLatch(t *testing.T) {
 	})
 }
 
-// What a domain counts, of all its senders and receivers.
+// A domain's statistics count for all its senders and receivers.
 func TestTSSDomainStats(t *testing.T) {
 	g, other := newTSS(t, GroupConfig{Domain: 1}, tssKey("stats")), newTSS(t, GroupConfig{Domain: 2}, tssKey("stats 2"))
 	own := freshID()
@@ -515,7 +515,7 @@ func TestTSSDomainStats(t *testing.T) {
 		}
 		room := tssWhole(tssUp4, b)
 		room.Off, room.Buf = room.Off-1, room.Buf[1:]
-		r.Open(append(opens, room)) // the caller's fault is nobody's
+		r.Open(append(opens, room)) // a mistake of the caller is not counted
 		now, besides := must(g.DomainStats()), must(other.DomainStats())
 		want := DomainStats{Sealed: before.Sealed, Exhausted: before.Exhausted, Opened: before.Opened + 1, Invalid: before.Invalid + 3,
 			AuthFailures: before.AuthFailures + 2, LateEpoch: before.LateEpoch + 1, WrongSSI: before.WrongSSI + 1,
@@ -552,7 +552,7 @@ func TestTSSRotation(t *testing.T) {
 			if slot != 1-i%2 {
 				t.Fatalf("slot %d", slot)
 			}
-			// What is under way still opens, what is older does not.
+			// Packets of the key before open, older ones do not.
 			wantOpen(t, r, tssWhole(tssUp4, late), payload)
 			if i > 0 {
 				wantStatus(t, r, tssWhole(tssUp4, before[i-1]), status.ErrAuth)
@@ -610,8 +610,8 @@ func TestTSSRotationUnderLoad(t *testing.T) {
 				}
 				mu.Lock()
 				for i := range pkts {
-					// Counters begin anew with keys. One nonce under one key would
-					// make the same packet of the same payload.
+					// Counters start again with each key. All payloads are equal, so a nonce that
+					// repeats under a key would make an equal packet.
 					k := string(pkts[i].Out)
 					if seen[k] {
 						t.Error("a nonce repeats")
@@ -630,7 +630,7 @@ func TestTSSRotationUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	// No burst sees two rotations: the key that it was sealed with would be gone.
+	// A burst must not see two rotations, since its key would then be gone.
 	for range testrun.Rounds(15, 25, 50) {
 		must(g.RotateKey(nil))
 		for me := range rounds {
@@ -643,7 +643,7 @@ func TestTSSRotationUnderLoad(t *testing.T) {
 	wg.Wait()
 }
 
-// Server and clients.
+// A server opens what its clients seal, and a client what the server seals for it.
 func TestTSSServer(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		g := newTSS(t, GroupConfig{Mode: TSSServer, Domain: 4}, tssKey("server"), tssKey("server 1"))
@@ -658,8 +658,8 @@ func TestTSSServer(t *testing.T) {
 				c.ID = freshID()
 				conf.ID = c.ID
 			}
-			if v == VTSSSSIIPv6 { // whose key would be that of the one without SSI
-				up = tssLead(tssServer6, tssClient6)
+			if v == VTSSSSIIPv6 { // with tssUp6 the key would be that of VTSSAddrIPv6
+				up = tssPrefix(tssServer6, tssClient6)
 				down = tssFlip(up)
 			}
 			if v != VTSSSSI {
@@ -676,15 +676,15 @@ func TestTSSServer(t *testing.T) {
 			if cs.NextTSC() != 77<<48|10 || ss.NextTSC() != 77<<48|1<<47|10 {
 				t.Fatalf("%#x %#x", cs.NextTSC(), ss.NextTSC())
 			}
-			// Neither opens what it sent, whoever's addresses are in front.
-			for _, lead := range [][]byte{up, down} {
-				wantStatus(t, client, tssWhole(lead, asked), status.ErrReflected)
-				wantStatus(t, server, tssWhole(lead, told), status.ErrReflected)
+			// Neither end opens its own packets, whatever addresses the prefix has.
+			for _, prefix := range [][]byte{up, down} {
+				wantStatus(t, client, tssWhole(prefix, asked), status.ErrReflected)
+				wantStatus(t, server, tssWhole(prefix, told), status.ErrReflected)
 			}
 			wantStatus(t, server, tssWhole(up, asked), status.ErrReplay)
 			wantStatus(t, client, tssWhole(down, told), status.ErrReplay)
 
-			// What is not of the client's context.
+			// Packets of another epoch, key, address or SDI than the client's.
 			setCounters(ss, tssCounters(ss, 78, 1))
 			wantStatus(t, client, tssWhole(down, sealed(t, ss, tssPlain(down, ss.HeaderLen(), nil))), status.ErrContext)
 			setCounters(ss, tssCounters(ss, 77, 100))
@@ -829,24 +829,24 @@ func TestTSSExportErrors(t *testing.T) {
 	}
 }
 
-// A cluster's data key: its holder is one member, both ways.
+// The holder of a cluster's data key seals and opens as a member does.
 func TestTSSClusterKey(t *testing.T) {
 	g := newTSS(t, GroupConfig{Domain: 11}, tssKey("member"))
 	r := newReceiver(t, ReceiverConfig{}, g)
-	for v, lead := range [][]byte{tssUp4, tssUp4, tssUp6, tssDown6} {
+	for v, prefix := range [][]byte{tssUp4, tssUp4, tssUp6, tssDown6} {
 		c := Context{V: uint8(v), Epoch: 9}
 		if v == VTSSSSI || v == VTSSSSIIPv6 {
 			c.ID = freshID()
 		}
 		if v != VTSSSSI {
-			c.Addr.Src = tssSrc(lead)
+			c.Addr.Src = tssSrc(prefix)
 		}
 		k := must(g.ExportDataKey(c, false))
 		s, h := tssSender(t, nil, k, SenderConfig{}, 9, 1), tssHolder(t, k, ReceiverConfig{ReplayWindow: 64})
-		b := tssPass(t, s, r, lead, []byte("payload"))
-		wantOpen(t, h, tssWhole(lead, b), []byte("payload"))
-		wantStatus(t, h, tssWhole(lead, b), status.ErrReplay)
-		other := bytes.Clone(lead)
+		b := tssPass(t, s, r, prefix, []byte("payload"))
+		wantOpen(t, h, tssWhole(prefix, b), []byte("payload"))
+		wantStatus(t, h, tssWhole(prefix, b), status.ErrReplay)
+		other := bytes.Clone(prefix)
 		other[0] ^= 1
 		if v == VTSSSSI {
 			wantStatus(t, tssHolder(t, k, ReceiverConfig{}), tssWhole(other, b), status.ErrAuth)
@@ -877,11 +877,11 @@ func TestTSSSendersOfOneSSI(t *testing.T) {
 		}
 	}
 	wantDistinct(t, all, 30)
-	// A holder of this SSI's data key would repeat them.
+	// A holder of this SSI's data key would repeat the counters.
 	k := must(newTSS(t, GroupConfig{}, tssKey("shared")).ExportDataKey(Context{V: VTSSSSI, ID: ssi}, false))
 	_, err := NewSenderWithKey(k, SenderConfig{Counter: CounterExplicit, Start: 1 << 40})
 	wantErr(t, err, status.ErrExists)
-	// An address may have the octets of the SSI, and then its key and its nonces.
+	// An address with the octets of the SSI would have its key and its nonces.
 	_, err = NewSender(newTSS(t, GroupConfig{}, tssKey("shared")), SenderConfig{V: VTSSAddr, Counter: CounterExplicit, Start: 1 << 40})
 	wantErr(t, err, status.ErrExists)
 }
@@ -905,11 +905,11 @@ func TestTSSProxy(t *testing.T) {
 				if elsewhere {
 					p.Dst = make([]byte, 200)
 				}
-				lead := tssLead(src, tssServer4)
+				prefix := tssPrefix(src, tssServer4)
 				if src == tssClient6 {
-					lead = slices.Concat(src.AsSlice(), as16s(tssServer4), lead[20:])
+					prefix = slices.Concat(src.AsSlice(), as16s(tssServer4), prefix[20:])
 				}
-				copy(lead[len(lead)-4:], []byte{0, 0, 0, 0})
+				copy(prefix[len(prefix)-4:], []byte{0, 0, 0, 0})
 				pkts := []Packet{p}
 				x.Forward(pkts)
 				p = pkts[0]
@@ -922,30 +922,30 @@ func TestTSSProxy(t *testing.T) {
 				if p.Status != status.OK {
 					t.Fatal(v, src, p.Status)
 				}
-				wantOpen(t, far, tssWhole(lead, p.Out), payload)
+				wantOpen(t, far, tssWhole(prefix, p.Out), payload)
 				buf := p.Buf
 				if elsewhere {
 					buf = p.Dst
 				}
 				at := int(uintptr(unsafe.Pointer(&p.Out[0])) - uintptr(unsafe.Pointer(&buf[0])))
-				wantOctets(t, "lead", buf[at-len(lead):at], lead)
+				wantOctets(t, "prefix", buf[at-len(prefix):at], prefix)
 			}
 		}
 	}
 }
 
-// The lead is read while a packet is opened: the payload must not go there.
+// The prefix is read while a packet is opened: the payload must not be written there.
 func TestTSSPrefixOverlaps(t *testing.T) {
 	g := newTSS(t, GroupConfig{}, tssKey("overlap"))
 	s := tssSender(t, g, nil, SenderConfig{V: VTSSSSI, ID: tssSSI()}, 1, 1)
 	r := newReceiver(t, ReceiverConfig{}, g)
 	payload := []byte("8 octets")
-	for _, lead := range [][]byte{tssUp4, tssUp6} {
-		for range 3 { // parsed, then of a known pattern
-			for at := range len(lead) {
-				p := tssWhole(lead, sealed(t, s, tssPlain(lead, s.HeaderLen(), payload)))
+	for _, prefix := range [][]byte{tssUp4, tssUp6} {
+		for range 3 { // the first one is parsed, the others match its pattern
+			for at := range len(prefix) {
+				p := tssWhole(prefix, sealed(t, s, tssPlain(prefix, s.HeaderLen(), payload)))
 				p.Buf, p.Off = append(make([]byte, 8), p.Buf...), p.Off+8
-				first := p.Off - len(lead) // of the lead
+				first := p.Off - len(prefix) // octet of the prefix
 				p.Dst = p.Buf[first-8+at:][:len(payload)]
 				before := bytes.Clone(p.Buf)
 				if at == 0 {
@@ -961,7 +961,7 @@ func TestTSSPrefixOverlaps(t *testing.T) {
 
 func as16s(a netip.Addr) []byte { b := a.As16(); return b[:] }
 
-// tssWorld is groups of all modes with senders of every kind.
+// tssWorld has groups of all modes and senders of every kind.
 type tssWorld struct {
 	*rand.Rand
 	groups  []*Group
@@ -1029,7 +1029,7 @@ func newTSSWorld(t testing.TB, seed uint64) *tssWorld {
 	return w
 }
 
-func (w *tssWorld) lead(v uint8) []byte {
+func (w *tssWorld) prefix(v uint8) []byte {
 	switch {
 	case v == VTSSSSIIPv6:
 		return tssDown6
@@ -1039,7 +1039,7 @@ func (w *tssWorld) lead(v uint8) []byte {
 	return tssUp4
 }
 
-// Good and bad packets of all kinds in one burst, each with a status of its own.
+// Good and bad packets of all kinds in one burst: each gets its own status.
 func TestTSSMixedBursts(t *testing.T) {
 	eachBackend(t, func(t *testing.T) {
 		w := newTSSWorld(t, 7)
@@ -1053,21 +1053,21 @@ func TestTSSMixedBursts(t *testing.T) {
 			}
 			ones := make([]one, 1+w.IntN(140))
 			pkts := make([]Packet, len(ones))
-			few := w.IntN(3) == 0 // mostly packets alike
+			few := w.IntN(3) == 0 // most packets are of one sender
 			for i := range ones {
 				f := w.senders[w.IntN(len(w.senders))]
 				if few && w.IntN(30) != 0 {
 					f = w.senders[round%len(w.senders)]
 				}
-				lead := w.lead(f.v)
+				prefix := w.prefix(f.v)
 				o := &ones[i]
 				o.text = make([]byte, w.IntN(200))
 				for j := range o.text {
 					o.text[j] = byte(w.Uint32())
 				}
-				b := sealed(t, f.s, tssPlain(lead, f.s.HeaderLen(), o.text))
+				b := sealed(t, f.s, tssPlain(prefix, f.s.HeaderLen(), o.text))
 				h := f.s.HeaderLen()
-				off := len(lead)
+				off := len(prefix)
 				if w.IntN(4) == 0 {
 					bad := w.IntN(9)
 					switch {
@@ -1075,8 +1075,8 @@ func TestTSSMixedBursts(t *testing.T) {
 						b[len(b)-1-w.IntN(len(b)-h)] ^= 1 << w.IntN(8)
 						o.want = status.ErrAuth
 					case bad == 1:
-						lead = bytes.Clone(lead)
-						lead[w.IntN(len(lead))] ^= 1 << w.IntN(8)
+						prefix = bytes.Clone(prefix)
+						prefix[w.IntN(len(prefix))] ^= 1 << w.IntN(8)
 						o.want = status.ErrAuth
 					case bad == 2:
 						b[0] ^= 8 << w.IntN(5)
@@ -1101,10 +1101,10 @@ func TestTSSMixedBursts(t *testing.T) {
 						o.want = status.ErrRoom
 					}
 				}
-				p := Packet{Buf: slices.Concat(bytes.Repeat([]byte{0xA5}, guard), lead, b, bytes.Repeat([]byte{0xA5}, guard)), IPv6: len(lead) == 36}
-				o.was, o.at = bytes.Clone(p.Buf), guard+len(lead)
-				// Of the guards nothing belongs to the packet.
-				p.Buf = p.Buf[guard+len(lead)-off : len(p.Buf)-guard : len(p.Buf)-guard]
+				p := Packet{Buf: slices.Concat(bytes.Repeat([]byte{0xA5}, guard), prefix, b, bytes.Repeat([]byte{0xA5}, guard)), IPv6: len(prefix) == 36}
+				o.was, o.at = bytes.Clone(p.Buf), guard+len(prefix)
+				// The guards are outside of the packet.
+				p.Buf = p.Buf[guard+len(prefix)-off : len(p.Buf)-guard : len(p.Buf)-guard]
 				p.Off, p.Len = off, len(b)
 				o.n = len(o.text)
 				if w.IntN(3) == 0 {
@@ -1131,7 +1131,7 @@ func TestTSSMixedBursts(t *testing.T) {
 				if o.want == status.ErrAuth && p.Dst != nil && !allZero(p.Dst[:o.n]) {
 					t.Fatal("something was left")
 				}
-				// Beside the payload nothing may change; it only where it was opened.
+				// Only the payload may change, and only where the packet was opened or decrypted.
 				h := 0
 				if o.want == status.OK || o.want == status.ErrAuth {
 					h = len(o.was) - guard - 16 - o.n
@@ -1164,18 +1164,18 @@ func TestTSSSealStaysInside(t *testing.T) {
 			f := w.senders[w.IntN(len(w.senders))]
 			h := f.s.HeaderLen()
 			n := 1 + w.IntN(100)
-			pkts, was, leads := make([]Packet, n), make([][]byte, n), make([][]byte, n)
+			pkts, was, prefixes := make([]Packet, n), make([][]byte, n), make([][]byte, n)
 			for i := range pkts {
-				lead := w.lead(f.v)
-				leads[i] = lead
-				p := tssPlain(lead, h, stream(fmt.Sprint(i), w.IntN(100)))
+				prefix := w.prefix(f.v)
+				prefixes[i] = prefix
+				p := tssPlain(prefix, h, stream(fmt.Sprint(i), w.IntN(100)))
 				p.Buf = slices.Concat([]byte("guard"), p.Buf, []byte("guard"))
 				p.Off += 5
 				switch w.IntN(5) {
 				case 0:
 					p.COffset = 1
 				case 1:
-					p.Dst = slices.Concat(lead, bytes.Repeat([]byte{0xA5}, h+p.Len+16+5))
+					p.Dst = slices.Concat(prefix, bytes.Repeat([]byte{0xA5}, h+p.Len+16+5))
 				}
 				pkts[i], was[i] = p, bytes.Clone(p.Buf)
 			}
@@ -1191,14 +1191,14 @@ func TestTSSSealStaysInside(t *testing.T) {
 					continue
 				}
 				if p.Dst != nil {
-					wantOctets(t, "lead", p.Dst[:len(leads[i])], leads[i])
+					wantOctets(t, "prefix", p.Dst[:len(prefixes[i])], prefixes[i])
 					if string(p.Dst[len(p.Dst)-5:]) != "\xA5\xA5\xA5\xA5\xA5" {
 						t.Fatal("written behind")
 					}
 				} else if k := p.Off - h; !bytes.Equal(p.Buf[:k], was[i][:k]) || string(p.Buf[len(p.Buf)-5:]) != "guard" {
 					t.Fatal("written beside")
 				}
-				wantOpen(t, w.r, tssWhole(leads[i], p.Out), was[i][p.Off:][:p.Len])
+				wantOpen(t, w.r, tssWhole(prefixes[i], p.Out), was[i][p.Off:][:p.Len])
 			}
 		}
 	})
@@ -1222,19 +1222,19 @@ func TestTSSNoAllocation(t *testing.T) {
 			}
 			s := tssSender(t, g, nil, c, 3, 1)
 			plain, window := newReceiver(t, ReceiverConfig{}, g), newReceiver(t, ReceiverConfig{ReplayWindow: 4096}, g)
-			lead := tssUp4
+			prefix := tssUp4
 			if x.v == VTSSAddrIPv6 {
-				lead = tssUp6
+				prefix = tssUp6
 			}
 			const n = 140
 			pkts := make([]Packet, n)
 			h := s.HeaderLen()
 			for i := range pkts {
-				pkts[i] = tssPlain(lead, h, make([]byte, 64))
+				pkts[i] = tssPlain(prefix, h, make([]byte, 64))
 			}
 			turn := func(off, size int) {
 				for i := range pkts {
-					pkts[i].Off, pkts[i].Len = len(lead)+off, size
+					pkts[i].Off, pkts[i].Len = len(prefix)+off, size
 				}
 			}
 			for _, r := range []*Receiver{plain, window} {
@@ -1261,12 +1261,12 @@ func FuzzTSSOpen(f *testing.F) {
 	w := newTSSWorld(f, 9)
 	genuine := map[string]bool{}
 	for i, x := range w.senders {
-		lead := w.lead(x.v)
-		b := sealed(f, x.s, tssPlain(lead, x.s.HeaderLen(), stream("payload", i)))
-		genuine[string(lead)+string(b)] = true
-		f.Add(len(lead) == 36, slices.Concat(lead, b))
+		prefix := w.prefix(x.v)
+		b := sealed(f, x.s, tssPlain(prefix, x.s.HeaderLen(), stream("payload", i)))
+		genuine[string(prefix)+string(b)] = true
+		f.Add(len(prefix) == 36, slices.Concat(prefix, b))
 		b[0] ^= 4
-		f.Add(len(lead) == 36, slices.Concat(lead, b))
+		f.Add(len(prefix) == 36, slices.Concat(prefix, b))
 	}
 	k := must(w.groups[TSSServer].ExportDataKey(Context{V: VTSSAddr, Epoch: 40, Addr: Addr{Src: tssSrc(tssUp4)}}, false))
 	client := tssHolder(f, k, ReceiverConfig{ReplayWindow: 64})
@@ -1322,12 +1322,12 @@ func BenchmarkTSS(b *testing.B) {
 	} {
 		g := newTSS(b, x.c, tssKey("benchmark"))
 		c := SenderConfig{V: x.v}
-		lead, flags := tssUp4, uint16(0)
+		prefix, flags := tssUp4, uint16(0)
 		switch x.v {
 		case VTSSSSI:
 			c.ID = freshID()
 		case VTSSAddrIPv6:
-			lead, flags = tssUp6, profile.FlagIPv6
+			prefix, flags = tssUp6, profile.FlagIPv6
 		}
 		s, r := tssSender(b, g, nil, c, 3, 1), newReceiver(b, ReceiverConfig{}, g)
 		w := must(burst.NewWorker())
@@ -1337,7 +1337,7 @@ func BenchmarkTSS(b *testing.B) {
 		var d [n]profile.Desc
 		h := uint32(s.HeaderLen())
 		for i := range d {
-			copy(buf[i*room+64-int(h)-len(lead):], lead)
+			copy(buf[i*room+64-int(h)-len(prefix):], prefix)
 			d[i] = profile.Desc{Data: unsafe.Pointer(&buf[i*room+64]), Len: size, Headroom: 64, Tailroom: 64, Flags: flags}
 		}
 		kerneltest.Fastest(b, x.name+"/seal", n, func() {

@@ -112,9 +112,11 @@ func tssUnits(v *tssVector) uint8 {
 	return uint8((max(v.CryptOffset, header) - header) / 4)
 }
 
-// tssSrc, tssDst are the addresses of a lead, as descriptors have them.
-func tssSrc(lead []byte) [16]byte { return as16(octets(lead[:(len(lead)-4)/2]).addr()) }
-func tssDst(lead []byte) [16]byte { return as16(octets(lead[(len(lead)-4)/2 : len(lead)-4]).addr()) }
+// tssSrc, tssDst are the addresses of a prefix, as descriptors have them.
+func tssSrc(prefix []byte) [16]byte { return as16(octets(prefix[:(len(prefix)-4)/2]).addr()) }
+func tssDst(prefix []byte) [16]byte {
+	return as16(octets(prefix[(len(prefix)-4)/2 : len(prefix)-4]).addr())
+}
 
 func (v *tssVector) context() Context {
 	c := Context{ID: uint64(v.SSI), Epoch: v.Epoch, V: v.v(), Generation: uint8(v.AN)}
@@ -128,18 +130,18 @@ func (v *tssVector) context() Context {
 	return c
 }
 
-// tssPlain describes a payload with a lead in front of the room for a header.
-func tssPlain(lead []byte, header int, payload []byte) Packet {
-	off := len(lead) + header
+// tssPlain describes a payload with a prefix in front of the room for a header.
+func tssPlain(prefix []byte, header int, payload []byte) Packet {
+	off := len(prefix) + header
 	b := make([]byte, off+len(payload)+ICVLen)
-	copy(b, lead)
+	copy(b, prefix)
 	copy(b[off:], payload)
-	return Packet{Buf: b, Off: off, Len: len(payload), IPv6: len(lead) == 36}
+	return Packet{Buf: b, Off: off, Len: len(payload), IPv6: len(prefix) == 36}
 }
 
-// tssWhole describes a copy of a sealed packet behind its lead.
-func tssWhole(lead, sealed []byte) Packet {
-	return Packet{Buf: append(bytes.Clone(lead), sealed...), Off: len(lead), Len: len(sealed), IPv6: len(lead) == 36}
+// tssWhole describes a copy of a sealed packet behind its prefix.
+func tssWhole(prefix, sealed []byte) Packet {
+	return Packet{Buf: append(bytes.Clone(prefix), sealed...), Off: len(prefix), Len: len(sealed), IPv6: len(prefix) == 36}
 }
 
 // tssSender makes a sender of a group or a data key with counters of its own.

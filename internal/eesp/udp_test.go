@@ -13,7 +13,7 @@ import (
 	"libeesp/internal/testrun"
 )
 
-// inetSum is the Internet checksum of b, which the library computes otherwise.
+// inetSum computes the Internet checksum of b in another way than the library.
 func inetSum(b []byte) uint16 {
 	s := uint32(0)
 	for i, x := range b {
@@ -40,7 +40,7 @@ func ip6(src, dst netip.Addr, proto uint8, payload []byte) []byte {
 	return append(append(append(b, src.AsSlice()...), dst.AsSlice()...), payload...)
 }
 
-// udpPayload begins as a UDP or TCP payload does, with ports.
+// udpPayload returns n octets that begin with ports, as UDP and TCP do.
 func udpPayload(sport uint16, n int) []byte {
 	b := stream(fmt.Sprint("udp ", n), n)
 	if n >= 4 {
@@ -50,7 +50,7 @@ func udpPayload(sport uint16, n int) []byte {
 	return b
 }
 
-// datagram is an IP packet with a UDP datagram in it, as parsed by itself.
+// datagram is an IP packet with a UDP datagram in it, parsed without the library.
 type datagram struct {
 	v            int
 	header       []byte // of IP
@@ -108,7 +108,7 @@ var (
 	options = []byte{0x94, 4, 0, 0, 7, 7, 4, 1, 2, 3, 4, 0} // Router Alert, Record Route
 )
 
-// udpFormats are formats of which those that carry protocols come last.
+// udpFormats are packet formats; those that carry a protocol number come last.
 var udpFormats = []struct {
 	name    string
 	group   func(t testing.TB) *Group
@@ -180,7 +180,7 @@ func sealed1(t testing.TB, s *Sender, u *UDP, ip []byte) []byte {
 	return bytes.Clone(p[0].Out)
 }
 
-// inner are IP packets of both versions and of many lengths.
+// inner returns an IP packet; by i, its version, protocol and length vary.
 func inner(i int) []byte {
 	body := udpPayload(uint16(1000+i%3), (i*97)%1300)
 	switch i % 4 {
@@ -194,8 +194,8 @@ func inner(i int) []byte {
 	return ip6(v6b, v6, 58, body)
 }
 
-// Bursts of good packets and bad ones, longer than a chunk, in all
-// combinations: what comes out is a datagram, in order, and opens to the same.
+// Bursts of good and bad packets, longer than the library handles at a time, with every format
+// and mode: each good packet becomes a datagram, in order, and opens to what it was.
 func TestUDPBursts(t *testing.T) {
 	for _, f := range udpFormats {
 		for _, u := range []UDP{tunnel4, tunnel6, across} {
@@ -304,7 +304,7 @@ func TestUDPBursts(t *testing.T) {
 					if st := s.Stats(); st.Octets != octets || st.Packets[status.OK] != uint64(good) || st.Packets[status.ErrArgument] != uint64(n-good) || len(st.Packets) != 2 {
 						t.Fatalf("%+v", st)
 					}
-					// Each of them once only.
+					// Each opens once only.
 					for i, p := range pkts {
 						if p.Status == status.OK {
 							q := whole(p.Out)
@@ -337,7 +337,7 @@ func sameButLength(header, ip []byte) bool {
 	return bytes.Equal(a, b)
 }
 
-// Room: just enough, and an octet less in each place; nothing else is touched.
+// Just enough room, and an octet less in each place. Nothing outside is written.
 func TestUDPRoom(t *testing.T) {
 	for _, f := range udpFormats {
 		for _, u := range []UDP{tunnel4, tunnel6, across} {
@@ -388,7 +388,7 @@ func TestUDPRoom(t *testing.T) {
 					wantOctets(t, "memory behind", room[len(room)-16:], before[:16])
 					parse(t, pkts[0].Out)
 
-					// And back: in place, into just enough room, and too little.
+					// Opened into just enough room, and into too little.
 					b := bytes.Clone(pkts[0].Out)
 					for _, size := range []int{len(ip), len(ip) - 1, 0} {
 						back := bytes.Repeat([]byte{0xA5}, size+32)
@@ -423,7 +423,7 @@ func TestUDPRoom(t *testing.T) {
 	}
 }
 
-// Packets next to pages without access, on either side.
+// Packets beside pages without access, at either end.
 func TestUDPGuarded(t *testing.T) {
 	room := guarded(t, 8192)
 	rounds := testrun.Rounds(5, 15, 40)
@@ -460,7 +460,7 @@ func TestUDPGuarded(t *testing.T) {
 					} else if pkts[0].Status != status.OK || !bytes.Equal(pkts[0].Out, ip) {
 						t.Fatal(pkts[0].Status)
 					}
-					// Cut anywhere, nothing behind is read.
+					// Packets that are cut off: nothing behind their end is read.
 					for n := range len(b) {
 						cut := room[len(room)-n:]
 						copy(cut, b)
@@ -522,7 +522,7 @@ func TestUDPSealRefusals(t *testing.T) {
 		{"ESP", set(good6, 6, 50), status.OK, status.OK},
 		{"nothing in IPv4", ip4(v4, v4b, 17, nil, nil), status.OK, status.OK},
 		{"nothing in IPv6", ip6(v6, v6b, 59, nil), status.OK, status.OK},
-		{"a wrong checksum", set(good4, 10, 1), status.OK, status.OK}, // a device's to set
+		{"a wrong checksum", set(good4, 10, 1), status.OK, status.OK}, // a device may have to set it
 	} {
 		for i, u := range []UDP{tunnel4, tunnel6, across} {
 			want := c.tunnel
@@ -663,7 +663,7 @@ func datagramOf(b []byte, dport uint16) []byte {
 	return ip4(v4, v4b, 17, nil, append(u, b...))
 }
 
-// What was authentic and is no IP packet, or not for this mode.
+// Authentic payloads that are no IP packets, or do not fit the mode.
 func TestUDPOfOtherPayloads(t *testing.T) {
 	for _, f := range udpFormats {
 		g := f.group(t)
@@ -671,7 +671,7 @@ func TestUDPOfOtherPayloads(t *testing.T) {
 		gmac := f.c.V == 2
 		raw := func(payload []byte, next uint8) []byte {
 			p := plain(payload)
-			p.SrcIP, p.DstIP, p.NextHeader = v4, v4b, next // those of the datagram
+			p.SrcIP, p.DstIP, p.NextHeader = v4, v4b, next // the datagram's addresses
 			return datagramOf(sealed(t, s, p), 4500)
 		}
 		text := stream("no IP packet", 40)
@@ -704,7 +704,7 @@ func TestUDPOfOtherPayloads(t *testing.T) {
 					t.Fatal("plaintext was left")
 				}
 			}
-			// Padding behind the inner packet is not part of the result.
+			// Octets behind the inner packet are not part of the result.
 			p := open(&tunnel4, raw(append(bytes.Clone(ip), 0, 0, 0), 4), dst)
 			if p.Status != status.OK || !bytes.Equal(p.Out, ip) {
 				t.Fatalf("%s: %v, %x", f.name, p.Status, p.Out)
@@ -720,7 +720,7 @@ func TestUDPOfOtherPayloads(t *testing.T) {
 	}
 }
 
-// The outer header of transport mode may change under way.
+// The IP header of transport mode may change on the path.
 func TestUDPTransportUnderWay(t *testing.T) {
 	g := pspDevice(t)
 	s, r := newSender(t, g, SenderConfig{}), newReceiver(t, ReceiverConfig{}, g)
@@ -743,7 +743,7 @@ func TestUDPTransportUnderWay(t *testing.T) {
 			t.Fatal(pkts[0].Status)
 		}
 	}
-	// A checksum that was left to a device is there after all.
+	// A header checksum that was left to a device is computed.
 	ip := ip4(v4, v4b, 17, options, udpPayload(1, 50))
 	want := bytes.Clone(ip)
 	ip[10], ip[11] = 0, 0
@@ -753,7 +753,7 @@ func TestUDPTransportUnderWay(t *testing.T) {
 	}
 }
 
-// The longest that IP has room for, and an octet more.
+// The longest packets that fit into IP, and one octet more.
 func TestUDPTooLong(t *testing.T) {
 	for _, f := range udpFormats {
 		if !f.carries && f.c.Options {
@@ -780,7 +780,7 @@ func TestUDPTooLong(t *testing.T) {
 				if c.six {
 					ip = ip6(v6, v6b, 17, udpPayload(1, n-40))
 				}
-				pkts := []Packet{plain(append(ip, make([]byte, 3000)...))} // and what is behind does not count
+				pkts := []Packet{plain(append(ip, make([]byte, 3000)...))} // octets behind the packet do not count
 				if sealUDP(t, s, &c.u, pkts); n > most {
 					if pkts[0].Status != status.ErrTooLong {
 						t.Fatalf("%s, %s of %d: %v", f.name, c.name, n, pkts[0].Status)
@@ -799,7 +799,7 @@ func TestUDPTooLong(t *testing.T) {
 				}
 			}
 		}
-		// The longest of all has no room for more.
+		// The longest IPv6 packet does not fit into another one.
 		ip := ip6(v6, v6b, 17, make([]byte, 65535))
 		pkts := []Packet{plain(ip)}
 		if sealUDP(t, s, &tunnel6, pkts); pkts[0].Status != status.ErrTooLong {
@@ -872,7 +872,7 @@ func TestUDPConfig(t *testing.T) {
 		{UDP{DPort: 1, Src: v6, Dst: v6b}, true, true},
 		{UDP{DPort: 1, Src: netip.AddrFrom16(v4.As16()), Dst: v4b}, true, true},
 		{UDP{DPort: 1, Transport: true}, true, true},
-		{UDP{DPort: 1, Transport: true, Src: v4, Dst: v6}, true, true}, // not read
+		{UDP{DPort: 1, Transport: true, Src: v4, Dst: v6}, true, true}, // addresses are not read
 	} {
 		before := plain(inner(0))
 		pkts := []Packet{before}
@@ -904,13 +904,13 @@ func TestUDPAddresses(t *testing.T) {
 	g := newGroup(t, "a", GroupConfig{}, Zone)
 	s, r := newSender(t, g, SenderConfig{V: VIDSrcDst}), newReceiver(t, ReceiverConfig{}, g)
 	p := plain(inner(0))
-	p.SrcIP, p.DstIP = v6b, v4 // not read
+	p.SrcIP, p.DstIP = v6b, v4 // are not read
 	pkts := []Packet{p}
 	if sealUDP(t, s, &tunnel4, pkts) != 1 {
 		t.Fatal(pkts[0].Status)
 	}
 	out := pkts[0].Out
-	moved := ip4(v4b, v4b, 17, nil, out[20:]) // from elsewhere
+	moved := ip4(v4b, v4b, 17, nil, out[20:]) // from another address
 	for _, c := range []struct {
 		b    []byte
 		want status.Code
@@ -920,7 +920,7 @@ func TestUDPAddresses(t *testing.T) {
 			t.Fatal(pkts[0].Status)
 		}
 	}
-	// Who opens the datagram's payload gives them.
+	// With Open, the caller passes the addresses.
 	q := whole(out[28:])
 	q.SrcIP, q.DstIP = v4, v4b
 	pkts = []Packet{q}
@@ -929,7 +929,7 @@ func TestUDPAddresses(t *testing.T) {
 	}
 }
 
-// A destination may be where the payload stays; in part, it may not overlap.
+// A destination may be where the payload stays in place, but may not overlap otherwise.
 func TestUDPOverlap(t *testing.T) {
 	g := pspDevice(t)
 	s, r := newSender(t, g, SenderConfig{}), newReceiver(t, ReceiverConfig{}, g)
@@ -965,8 +965,8 @@ func TestUDPOverlap(t *testing.T) {
 	}
 }
 
-// Buffers that end where an empty part would begin: no pointer may point there, since the
-// collector would take it for one into the next object.
+// Buffers that end where an empty part would begin. No pointer may point there: the garbage
+// collector would take it for a pointer into the next object.
 func TestUDPOfNothing(t *testing.T) {
 	for _, f := range udpFormats {
 		if !f.carries {
@@ -1111,7 +1111,7 @@ func FuzzOpenUDP(f *testing.F) {
 	})
 }
 
-// Random packets of random rooms through random places.
+// Random packets with random headroom, tailroom and destinations.
 func TestUDPRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for _, f := range udpFormats {
@@ -1164,7 +1164,7 @@ func TestUDPRandom(t *testing.T) {
 	}
 }
 
-// withTOS is an IP packet with another TOS, all of it right.
+// withTOS returns an IP packet with another TOS and the checksum for it.
 func withTOS(ip []byte, tos uint8) []byte {
 	b := bytes.Clone(ip)
 	if b[0]>>4 == 6 {
@@ -1184,9 +1184,8 @@ func tosOf(b []byte) uint8 {
 	return b[1]
 }
 
-// ECN and DSCP of a tunnel: all combinations of what is inside, what happens to
-// the outer header under way, and what is asked for, over both versions of IP.
-// The table is that of RFC 6040, section 4.2, by itself.
+// ECN and DSCP of a tunnel, with all values of the inner header, all changes of the outer one on
+// the path, and all flags, over both versions of IP. The table is written from RFC 6040, section 4.2.
 func TestUDPTrafficClass(t *testing.T) {
 	const drop = 9
 	back := [4][4]uint8{ // inner, outer: Not-ECT, ECT(1), ECT(0), CE
@@ -1247,7 +1246,7 @@ func TestUDPTrafficClass(t *testing.T) {
 									}
 									tos = tos&^3 | back[inner][outer]
 								}
-								// The inner checksum is right again, which withTOS computes anew.
+								// withTOS computes the inner checksum, which must be right again.
 								if pkts[0].Status != status.OK || !bytes.Equal(pkts[0].Out, withTOS(ip, tos)) {
 									t.Fatalf("%s, %+v: inner %d, outer %d: %v\n%x, want\n%x", f.name, u, inner, outer, pkts[0].Status, pkts[0].Out, withTOS(ip, tos))
 								}
@@ -1258,7 +1257,7 @@ func TestUDPTrafficClass(t *testing.T) {
 			}
 		}
 	}
-	// A checksum that was left to a device stays what it was, wrong by the same.
+	// A wrong inner checksum, left to a device, stays wrong when ECN changes the header.
 	g := pspDevice(t)
 	s, r := newSender(t, g, SenderConfig{}), newReceiver(t, ReceiverConfig{}, g)
 	u := tunnel4
@@ -1269,7 +1268,7 @@ func TestUDPTrafficClass(t *testing.T) {
 	if openUDP(t, r, &u, b) != 1 || tosOf(b[0].Out) != 3 || inetSum(b[0].Out[:20]) == 0 {
 		t.Fatal(b[0].Status)
 	}
-	// In transport mode the header is the packet's own, there and back.
+	// In transport mode the header is the packet's own: its TOS stays.
 	u = across
 	u.ECN, u.DSCP, u.DSCPBack, u.TOS = true, true, true, 0xFF
 	ip = withTOS(inner(4), efDSCP|2)
@@ -1282,8 +1281,8 @@ func TestUDPTrafficClass(t *testing.T) {
 	}
 }
 
-// UDP's checksum over IPv6, of packets of all lengths, is right by an
-// implementation of its own, is never 0, and is there only where it is asked for.
+// UDP's checksum over IPv6 is right for packets of all lengths, is never 0, and is there only
+// where it is asked for.
 func TestUDPChecksum(t *testing.T) {
 	g := pspDevice(t)
 	s, r := newSender(t, g, SenderConfig{}), newReceiver(t, ReceiverConfig{}, g)

@@ -17,8 +17,8 @@ func wantUsage(t *testing.T, g *Group, l Level, gen Generation, want Usage) {
 	}
 }
 
-// row is n packets with payloads of their own.
-func row(n int) (pkts []Packet) {
+// plains returns n packets, each with its own buffer.
+func plains(n int) (pkts []Packet) {
 	for range n {
 		p := plain([]byte("a payload"))
 		p.Buf = append(p.Buf, 0, 0, 0) // padding
@@ -41,8 +41,8 @@ func TestUsage(t *testing.T) {
 	s := newSender(t, g, SenderConfig{Options: true})
 	zone := newSender(t, g, SenderConfig{Options: true, Levels: Set(Zone)})
 	r := newReceiver(t, ReceiverConfig{ReplayWindow: 64}, g)
-	first := row(10)
-	if s.Seal(first) != 10 || zone.Seal(row(3)) != 3 {
+	first := plains(10)
+	if s.Seal(first) != 10 || zone.Seal(plains(3)) != 3 {
 		t.Fatal("not sealed")
 	}
 	again := wholes(first)
@@ -50,10 +50,10 @@ func TestUsage(t *testing.T) {
 	if n := r.Open(wholes(first)[:4]); n != 4 {
 		t.Fatal(n)
 	}
-	if n := r.Open(again); n != 5 { // four again, which no key is derived for, and one forged
+	if n := r.Open(again); n != 5 { // four duplicates, for which no key is derived, and a forged one
 		t.Fatal(n)
 	}
-	// One context in each burst: few packets have a key each, where they could share one.
+	// All packets of a burst have one context, but a few packets get a key each.
 	wantUsage(t, g, Zone, Current, Usage{Derived: 2 + 4 + 6, Sealed: 13, Opened: 9, Index: 2})
 	wantUsage(t, g, User, Current, Usage{Derived: 1 + 4 + 6, Sealed: 10, Opened: 9, Index: 2})
 	wantUsage(t, g, Zone, Next, Usage{Index: 3})
@@ -64,14 +64,14 @@ func TestUsage(t *testing.T) {
 	wantUsage(t, g, Zone, Current, Usage{Index: 3})
 	wantUsage(t, g, Zone, Next, Usage{Index: 4})
 	wantUsage(t, g, User, Current, Usage{Derived: 11, Sealed: 10, Opened: 9, Index: 2})
-	s.Seal(row(1))
+	s.Seal(plains(1))
 	if r.Open(wholes(first[9:])) != 1 { // under the previous key
 		t.Fatal("not opened")
 	}
 	wantUsage(t, g, Zone, Previous, Usage{Derived: 13, Sealed: 13, Opened: 10, Index: 2})
 	wantUsage(t, g, Zone, Current, Usage{Derived: 1, Sealed: 1, Index: 3})
 	wantUsage(t, g, User, Current, Usage{Derived: 13, Sealed: 11, Opened: 10, Index: 2})
-	// The key of both levels' previous ones is gone, and not what it counted.
+	// The zone's key of index 2 is gone. What it was used for still counts for the user's key.
 	rotate(t, g, "usage", Zone, 5)
 	wantUsage(t, g, Zone, Previous, Usage{Derived: 1, Sealed: 1, Index: 3})
 	wantUsage(t, g, User, Current, Usage{Derived: 13, Sealed: 11, Opened: 10, Index: 2})
@@ -83,7 +83,7 @@ func TestUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantUsage(t, g, User, Current, Usage{Derived: 16, Sealed: 11, Opened: 10, Index: 2})
-	// The same ring again goes on; another one of these indices begins.
+	// The same ring, set again, keeps its counts; another one with these indices starts at 0.
 	if err := setRing(g, "usage", User); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	must0(t, g.GenerateRootKey(Zone, make([]byte, 16)))
-	wantError(t, second(g.Usage(Zone, Previous)), status.ErrNotFound) // it is the current one
+	wantError(t, second(g.Usage(Zone, Previous)), status.ErrNotFound) // a generated ring has no previous key
 }
 
 func must0(t *testing.T, err error) {
@@ -113,13 +113,13 @@ func must0(t *testing.T, err error) {
 	}
 }
 
-// TestUsageRetried: each key that is tried counts as derived, and the packet counts for the
-// key that opened it.
+// TestUsageRetried tries several keys: each counts as derived, and the packet counts for the key
+// that opened it.
 func TestUsageRetried(t *testing.T) {
 	g := newGroup(t, "retried", GroupConfig{}, Zone)
 	s := newSender(t, g, SenderConfig{})
 	r := newReceiver(t, ReceiverConfig{TryPrevious: true}, g)
-	before := row(2)
+	before := plains(2)
 	s.Seal(before)
 	rotate(t, g, "retried", Zone, 4)
 	if r.Open(wholes(before)) != 2 {
@@ -129,7 +129,7 @@ func TestUsageRetried(t *testing.T) {
 	wantUsage(t, g, Zone, Current, Usage{Derived: 2, Index: 3})
 }
 
-// TestUsageOfSlots: keys of the other profiles.
+// TestUsageOfSlots follows the counts of the other profiles' keys.
 func TestUsageOfSlots(t *testing.T) {
 	for _, f := range []struct {
 		name string
@@ -146,7 +146,7 @@ func TestUsageOfSlots(t *testing.T) {
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			if f.g.Profile == ProfileEESP {
-				f.g.Domain = uint32(freshID()) // and a key of its own: its counters are used once in a process
+				f.g.Domain = uint32(freshID()) // eesp's counters are used only once in a process
 			}
 			g := must(NewGroup(f.g))
 			defer g.Close()
@@ -164,22 +164,22 @@ func TestUsageOfSlots(t *testing.T) {
 			defer s.Close()
 			r := must(NewReceiver(ReceiverConfig{ReplayWindow: 64}, g))
 			defer r.Close()
-			lead := 0
+			prefix := 0
 			if f.g.Profile == ProfileTSS {
-				lead = wire.TSSPrefix4
+				prefix = wire.TSSPrefix4
 			}
 			for range 2 {
-				pkts := row(5)
+				pkts := plains(5)
 				if s.Seal(pkts) != 5 {
 					t.Fatal(pkts[0].Status)
 				}
 				for i := range pkts {
 					p := pkts[i]
-					b := append(make([]byte, lead), p.Out...)
-					if lead != 0 {
-						copy(b, p.Buf[MaxHeader+len("a payload")+ICVLen-len(p.Out)-lead:][:lead])
+					b := append(make([]byte, prefix), p.Out...)
+					if prefix != 0 {
+						copy(b, p.Buf[MaxHeader+len("a payload")+ICVLen-len(p.Out)-prefix:][:prefix])
 					}
-					if q := open1(r, Packet{Buf: b, Off: lead, Len: len(p.Out), SrcIP: zeros, DstIP: zeros}); q.Status != status.OK {
+					if q := open1(r, Packet{Buf: b, Off: prefix, Len: len(p.Out), SrcIP: zeros, DstIP: zeros}); q.Status != status.OK {
 						t.Fatal(q.Status)
 					}
 				}
@@ -190,7 +190,7 @@ func TestUsageOfSlots(t *testing.T) {
 			if f.g.Profile == ProfileTSS {
 				must0(t, g.SetEpoch(1))
 			}
-			must0(t, g.SetKey(0, key)) // the same goes on
+			must0(t, g.SetKey(0, key)) // the same key keeps its counts
 			wantUsage(t, g, 0, Current, f.want)
 			must0(t, g.SetKey(0, stream("another", f.key)))
 			wantUsage(t, g, 0, Current, Usage{})
@@ -198,8 +198,8 @@ func TestUsageOfSlots(t *testing.T) {
 	}
 }
 
-// TestUsageUnderLoad: no packet is lost or counted twice while keys rotate: the
-// counts of all keys that ever were are those of all packets.
+// TestUsageUnderLoad counts packets while keys rotate: the counts of all keys together are those
+// of all packets.
 func TestUsageUnderLoad(t *testing.T) {
 	g := newGroup(t, "load", GroupConfig{}, Zone, Task)
 	var wg sync.WaitGroup
@@ -213,7 +213,7 @@ func TestUsageUnderLoad(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					sent[i] += s.Seal(row(3))
+					sent[i] += s.Seal(plains(3))
 				}
 			}
 		})

@@ -35,7 +35,7 @@ static struct side {
 
 /* The form of the packets of both sides. */
 static struct {
-	uint32_t lead, tail; /* octets of the prefix, and the most behind a payload */
+	uint32_t prefix, tail; /* octets of the prefix, and the most behind a payload */
 	int ip;		     /* payloads are IP packets */
 	int other;	     /* a profile other than stateless */
 	uint16_t flags;	     /* of descriptors */
@@ -47,7 +47,7 @@ static struct {
 } form = { .tail = EESP_ICV_LEN };
 
 /* Removes the plans of a side: until keys change, all its packets go to Go. */
-static void engine_only(struct side *x)
+static void general_only(struct side *x)
 {
 	*direct_seal_plan(x->sender) = NULL;
 	*direct_open_plan(x->receiver) = NULL;
@@ -101,7 +101,7 @@ static eesp_usage usage_since(const eesp_usage *then)
 
 static void new_sides(eesp_group *const *groups, size_t n, uint8_t v, uint32_t flags, uint32_t engine_bits, int careful)
 {
-	form.lead = form.flags = 0;
+	form.prefix = form.flags = 0;
 	form.ip = form.other = 0;
 	form.tail = EESP_ICV_LEN;
 	form.groups = groups;
@@ -117,7 +117,7 @@ static void new_sides(eesp_group *const *groups, size_t n, uint8_t v, uint32_t f
 		WORKS(eesp_sender_new(groups[n - 1], &c, &side[i].sender));
 		side[i].receiver = careful ? new_careful_receiver(groups, n, engine_bits) : new_receiver(groups[n - 1]);
 	}
-	engine_only(&side[1]);
+	general_only(&side[1]);
 }
 
 static void free_sides(void)
@@ -200,25 +200,25 @@ static void to_seal(struct side *x, const struct burst *b, uint32_t header)
 	for (size_t i = 0; i < b->n; i++) {
 		uint8_t *data = x->room[i] + PAD + EESP_MAX_HEADER;
 		eesp_pkt *p = &x->p[i];
-		*p = packet(data, b->len[i], form.lead + header + b->slack[i], form.tail + b->slack[i]);
+		*p = packet(data, b->len[i], form.prefix + header + b->slack[i], form.tail + b->slack[i]);
 		p->flags = form.flags;
 		p->next_header = form.ip && i % 8 ? 4 : (uint8_t)(i + 50);
 		source(p, b->source[i]);
 		p->user = p;
 		if (b->place[i]) {
 			p->dst = x->to[i] + PAD;
-			p->dst_size = form.lead + header + b->len[i] + form.tail + b->slack[i];
+			p->dst_size = form.prefix + header + b->len[i] + form.tail + b->slack[i];
 			p->headroom = p->tailroom = 0;
 		}
 		if (b->place[i] == 2)
-			p->data = x->to[i] + PAD + form.lead + header;
+			p->data = x->to[i] + PAD + form.prefix + header;
 		payload(p->data, i, b->len[i]);
 		switch (b->fault[i]) {
 		case 1: p->reserved = 1; break;
 		case 2: p->headroom = header - 1; p->dst_size = header; break;
 		case 3:
 			p->tailroom = EESP_ICV_LEN - 1;
-			p->dst_size = form.lead + header + b->len[i] + EESP_ICV_LEN - 1;
+			p->dst_size = form.prefix + header + b->len[i] + EESP_ICV_LEN - 1;
 			break;
 		case 4: p->flags ^= EESP_PKT_IPV6; break;
 		case 5: p->coffset = 1; p->ioffset = 2; break;
@@ -336,7 +336,7 @@ static void to_open(struct side *x, const struct burst *b)
 		uint8_t *o = q.data;
 		q.user = &x->p[i];
 		q.coffset = q.ioffset = q.next_header = 9;
-		q.headroom = form.lead;
+		q.headroom = form.prefix;
 		q.flags = form.flags;
 		if (o == NULL) {
 			o = q.data = x->room[i] + PAD;
@@ -421,7 +421,7 @@ static void canaries(const struct burst *b)
 		}
 }
 
-static void as_the_engine(void)
+static void as_the_general_path(void)
 {
 	uint64_t all = 0, sealed_there = 0, opened_there = 0, duplicates = 0;
 	for (uint32_t aead = 0; aead < 2; aead++)
@@ -472,7 +472,7 @@ struct other {
 	const char *name;
 	eesp_group_config g;
 	uint8_t v, extra_len, ipv6, held, ip;
-	uint32_t lead;
+	uint32_t prefix;
 };
 
 static const struct other others[] = {
@@ -491,17 +491,17 @@ static const struct other others[] = {
 	{ .name = "eesp, optimized",
 	  .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 508, .flags = EESP_GROUP_OPTIMIZED }, .ip = 1 },
 	{ .name = "tss", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 7 }, .v = EESP_V_TSS_SSI,
-	  .lead = EESP_TSS_LEAD_IPV4 },
+	  .prefix = EESP_TSS_LEAD_IPV4 },
 	{ .name = "tss, IPv6, rekeying",
 	  .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 8, .rekey_mask = 0xffffff0, .rekey_shift = 4 },
-	  .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
+	  .v = EESP_V_TSS_SSI, .prefix = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
 	{ .name = "tss, rekeying", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 9, .rekey_mask = 0xfc,
 					  .rekey_shift = 2 },
-	  .v = EESP_V_TSS_SSI, .lead = EESP_TSS_LEAD_IPV4 },
+	  .v = EESP_V_TSS_SSI, .prefix = EESP_TSS_LEAD_IPV4 },
 	{ .name = "tss, IPv6", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 10 }, .v = EESP_V_TSS_SSI_IPV6,
-	  .lead = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
+	  .prefix = EESP_TSS_LEAD_IPV6, .ipv6 = 1 },
 	{ .name = "tss, data key", .g = { .profile = EESP_PROFILE_TSS, .aead = 1, .domain = 11 }, .v = EESP_V_TSS_SSI,
-	  .lead = EESP_TSS_LEAD_IPV4, .held = 1 },
+	  .prefix = EESP_TSS_LEAD_IPV4, .held = 1 },
 	{ .name = "eesp, data key", .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .domain = 510, .aead = 1 },
 	  .held = 1 },
 };
@@ -513,7 +513,7 @@ static void other_sides(const struct other *o, eesp_group *const *groups)
 	static const uint8_t extra[16] = { 1, 2, 3 };
 	form.other = 1;
 	form.flags = o->ipv6 ? EESP_PKT_IPV6 : 0;
-	form.lead = o->lead;
+	form.prefix = o->prefix;
 	form.tail = EESP_ICV_LEN + (o->g.profile == EESP_PROFILE_EESP ? EESP_MAX_PADDING : 0);
 	form.ip = o->ip;
 	form.groups = groups;
@@ -548,11 +548,11 @@ static void other_sides(const struct other *o, eesp_group *const *groups)
 	/* A receiver with a data key opens packets of its own side, which were sealed with this key. */
 	side[0].receiver = r[o->held ? 1 : 0];
 	side[1].receiver = r[o->held ? 0 : 1];
-	engine_only(&side[1]);
+	general_only(&side[1]);
 }
 
 /* The other profiles: C opens what Go seals, and Go what C seals. */
-static void others_as_the_engine(void)
+static void other_profiles(void)
 {
 	uint64_t all = 0, sealed_there = 0, opened_there = 0;
 	for (size_t k = 0; k < COUNT(others); k++) {
@@ -608,11 +608,11 @@ static void others_as_the_engine(void)
 }
 
 /* Noise: random octets, or a packet that is damaged at its beginning or cut. */
-static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
+static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t prefix)
 {
 	uint8_t *b = room + EESP_TSS_LEAD_IPV6;
-	eesp_pkt p = packet(b, good->out_len, lead, 0);
-	memcpy(b - lead, (uint8_t *)good->out - lead, lead + good->out_len);
+	eesp_pkt p = packet(b, good->out_len, prefix, 0);
+	memcpy(b - prefix, (uint8_t *)good->out - prefix, prefix + good->out_len);
 	p.flags = good->flags;
 	p.coffset = p.ioffset = p.next_header = 9;
 	switch (any(12)) {
@@ -627,7 +627,7 @@ static eesp_pkt noise_of(uint8_t *room, const eesp_pkt *good, uint32_t lead)
 	case 6: b[4 + any(12)] ^= 0x80; b[any(2)] = (uint8_t)any(256); break;
 	case 7: p.len = any(p.len + 1); break;
 	case 8: b[any(2)] ^= (uint8_t)(1u << any(8)); p.flags = (uint16_t)any(5); break;
-	case 9: b[any(2)] ^= (uint8_t)(1u << any(8)); p.headroom = any(lead + 1); break;
+	case 9: b[any(2)] ^= (uint8_t)(1u << any(8)); p.headroom = any(prefix + 1); break;
 	case 10: b[0] ^= 0x40; p.reserved = any(2) == 0; p.data = any(2) ? p.data : NULL; break;
 	case 11: b[any(p.len)] ^= 0x80; break;
 	}
@@ -683,8 +683,8 @@ static void free_alike(eesp_receiver *const r[2])
 
 /* Two receivers get the same noise and the same good packets. Each packet has the same outcome, and
  * the counts are equal. */
-static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2], uint32_t lead,
-			 uint16_t flags, int domains)
+static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, eesp_receiver *const r[2],
+			 uint32_t prefix, uint16_t flags, int domains)
 {
 	static uint8_t at[MOST][ROOM], room[2][MOST][ROOM];
 	uint64_t all = 0, by_cgo = 0;
@@ -708,10 +708,10 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 				eesp_pkt *x = &p[k][i];
 				seed = was;
 				if (alone || any(3)) {
-					*x = noise_of(room[k][i], &good[i], lead);
+					*x = noise_of(room[k][i], &good[i], prefix);
 				} else {
-					memcpy(room[k][i], (uint8_t *)good[i].out - lead, lead + good[i].out_len);
-					*x = packet(room[k][i] + lead, good[i].out_len, lead, 0);
+					memcpy(room[k][i], (uint8_t *)good[i].out - prefix, prefix + good[i].out_len);
+					*x = packet(room[k][i] + prefix, good[i].out_len, prefix, 0);
 					x->flags = flags;
 				}
 				x->user = x;
@@ -752,7 +752,7 @@ static void beside_noise(eesp_group *const *groups, size_t n, eesp_sender *s, ee
 }
 
 /* Half of a burst is noise, which C refuses with the right status without a cgo call. */
-static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint32_t lead, uint16_t flags)
+static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint32_t prefix, uint16_t flags)
 {
 	static uint8_t at[MOST][ROOM];
 	for (int round = 0; round < (emulated() ? 5 : 40); round++) {
@@ -769,7 +769,7 @@ static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint
 		size_t good = 0;
 		for (size_t i = 0; i < 32; i++) {
 			uint8_t *h = p[i].out;
-			q[i] = packet(h, p[i].out_len, lead, 0);
+			q[i] = packet(h, p[i].out_len, prefix, 0);
 			q[i].flags = flags;
 			want[i] = EESP_OK;
 			switch (any(6) +
@@ -813,7 +813,7 @@ static void turned_away(eesp_sender *s, eesp_receiver *r, unsigned profile, uint
 
 static void noise(void)
 {
-	struct { unsigned profile, mode; uint8_t v, v6; uint32_t lead; size_t groups; uint32_t replay; } kinds[] = {
+	struct { unsigned profile, mode; uint8_t v, v6; uint32_t prefix; size_t groups; uint32_t replay; } kinds[] = {
 		{ EESP_PROFILE_STATELESS, 0, EESP_V_ID, 0, 0, 1, 0 },
 		{ EESP_PROFILE_STATELESS, 0, EESP_V_LONG_ID_SRC, 0, 0, 1, 64 },
 		{ EESP_PROFILE_STATELESS, 0, EESP_V_ID_SRC_DST, 0, 0, 2, 64 },
@@ -860,9 +860,9 @@ static void noise(void)
 			WORKS(eesp_receiver_new(g, kinds[k].groups, &rc, &r[i]));
 		*direct_open_plan(r[1]) = NULL;
 		form.ip = 0;
-		beside_noise(g, kinds[k].groups, s, r, kinds[k].lead, flags, kinds[k].profile == EESP_PROFILE_TSS);
-		turned_away(s, r[0], kinds[k].profile, kinds[k].lead, flags);
-		turned_away(s, r[1], kinds[k].profile, kinds[k].lead, flags);
+		beside_noise(g, kinds[k].groups, s, r, kinds[k].prefix, flags, kinds[k].profile == EESP_PROFILE_TSS);
+		turned_away(s, r[0], kinds[k].profile, kinds[k].prefix, flags);
+		turned_away(s, r[1], kinds[k].profile, kinds[k].prefix, flags);
 		for (int i = 0; i < 2; i++)
 			eesp_receiver_free(r[i]);
 		eesp_sender_free(s);
@@ -1270,7 +1270,7 @@ static void tss_addresses(void)
 {
 	for (unsigned six = 0; six < 2; six++) {
 		static uint8_t copy[8][ROOM], secret[32] = { 5 };
-		const uint32_t lead = six ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4;
+		const uint32_t prefix = six ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4;
 		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
 		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
 		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
@@ -1300,7 +1300,7 @@ static void tss_addresses(void)
 				uint32_t len = 60 + any(100), header = eesp_sender_header_len(s);
 				p[i] = packet(data, len, EESP_MAX_HEADER, EESP_ICV_LEN);
 				p[i].flags = six ? EESP_PKT_IPV6 : 0;
-				memset(data - header - lead, (int)(i % 3) + 1, lead);
+				memset(data - header - prefix, (int)(i % 3) + 1, prefix);
 				fill(data, i, len);
 			}
 			uint64_t sealing = direct_cgo_packets();
@@ -1309,8 +1309,8 @@ static void tss_addresses(void)
 			for (int k = 0; k < 2; k++) {
 				uint64_t before = direct_cgo_packets();
 				for (size_t i = 0; i < COUNT(p); i++) {
-					memcpy(copy[i], (uint8_t *)p[i].out - lead, lead + p[i].out_len);
-					q[i] = packet(copy[i] + lead, p[i].out_len, lead, 0);
+					memcpy(copy[i], (uint8_t *)p[i].out - prefix, prefix + p[i].out_len);
+					q[i] = packet(copy[i] + prefix, p[i].out_len, prefix, 0);
 					q[i].flags = p[i].flags;
 					if (round == 7)
 						copy[i][0] ^= 1; /* another sender's address */
@@ -1332,7 +1332,7 @@ static void tss_addresses(void)
 }
 
 /* Seals n packets, and returns how many of them went to Go. */
-static uint64_t seal_row(eesp_sender *s, eesp_pkt *p, size_t n, uint32_t lead, uint16_t flags)
+static uint64_t seal_run(eesp_sender *s, eesp_pkt *p, size_t n, uint32_t prefix, uint16_t flags)
 {
 	uint64_t before = direct_cgo_packets();
 	for (size_t i = 0; i < n; i++) {
@@ -1340,7 +1340,7 @@ static uint64_t seal_row(eesp_sender *s, eesp_pkt *p, size_t n, uint32_t lead, u
 		p[i] = packet(data, 64, EESP_MAX_HEADER, EESP_ICV_LEN + EESP_MAX_PADDING);
 		p[i].flags = flags;
 		memset(data - EESP_MAX_HEADER, 0, EESP_MAX_HEADER);
-		memset(data - eesp_sender_header_len(s) - lead, 3, lead);
+		memset(data - eesp_sender_header_len(s) - prefix, 3, prefix);
 		fill(data, i, 64);
 	}
 	size_t good = eesp_seal_burst(s, p, n);
@@ -1349,12 +1349,12 @@ static uint64_t seal_row(eesp_sender *s, eesp_pkt *p, size_t n, uint32_t lead, u
 	return direct_cgo_packets() - before;
 }
 
-static void open_row(eesp_receiver *r, const eesp_pkt *p, size_t n, uint32_t lead)
+static void open_run(eesp_receiver *r, const eesp_pkt *p, size_t n, uint32_t prefix)
 {
 	for (size_t i = 0; i < n; i++) {
 		static uint8_t copy[ROOM];
-		memcpy(copy, (uint8_t *)p[i].out - lead, lead + p[i].out_len);
-		eesp_pkt q = packet(copy + lead, p[i].out_len, lead, 0);
+		memcpy(copy, (uint8_t *)p[i].out - prefix, prefix + p[i].out_len);
+		eesp_pkt q = packet(copy + prefix, p[i].out_len, prefix, 0);
 		q.flags = p[i].flags;
 		SAME(eesp_open_burst(r, &q, 1), 1);
 		CHECK(filled(q.out, i, 64));
@@ -1390,13 +1390,13 @@ static void tss_renews(void)
 		WORKS(eesp_receiver_new(&g, 1, &rc, &r));
 		uint64_t start = sc.start_counter, epoch = 0;
 		for (int round = 0; round < 6; round++) {
-			SAME(seal_row(s, p, MOST, EESP_TSS_LEAD_IPV4, 0), possible ? 0 : MOST);
+			SAME(seal_run(s, p, MOST, EESP_TSS_LEAD_IPV4, 0), possible ? 0 : MOST);
 			for (size_t i = 0; i < MOST; i++)
 				SAME(p[i].tsc, (epoch << 48) + start + i);
-			open_row(r, p, MOST, EESP_TSS_LEAD_IPV4);
-			SAME(seal_row(s, p, 5, EESP_TSS_LEAD_IPV6, EESP_PKT_IPV6), possible ? 0 : 5);
+			open_run(r, p, MOST, EESP_TSS_LEAD_IPV4);
+			SAME(seal_run(s, p, 5, EESP_TSS_LEAD_IPV6, EESP_PKT_IPV6), possible ? 0 : 5);
 			SAME(p[4].tsc, (epoch << 48) + start + MOST + 4);
-			open_row(r, p, 5, EESP_TSS_LEAD_IPV6);
+			open_run(r, p, 5, EESP_TSS_LEAD_IPV6);
 			/* one of the other family in the middle, one too long */
 			for (size_t i = 0; i < 7; i++) {
 				p[i] = packet(side[0].room[i] + PAD + EESP_MAX_HEADER, 64, EESP_MAX_HEADER,
@@ -1441,7 +1441,7 @@ static void tss_server(void)
 		static uint8_t secret[32] = { 7 };
 		int six = vs[k] == EESP_V_TSS_ADDR_IPV6 || vs[k] == EESP_V_TSS_SSI_IPV6;
 		int ssi = vs[k] == EESP_V_TSS_SSI || vs[k] == EESP_V_TSS_SSI_IPV6;
-		const uint32_t lead = six ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4;
+		const uint32_t prefix = six ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4;
 		const uint16_t flags = six ? EESP_PKT_IPV6 : 0;
 		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
 		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT, cc = EESP_SENDER_CONFIG_INIT;
@@ -1476,18 +1476,18 @@ static void tss_server(void)
 		WORKS(eesp_receiver_new(&g, 1, &rc, &at_server));
 		WORKS(eesp_receiver_new_with_key(&key, &rc, &at_client));
 		for (int round = 0; round < 3; round++) {
-			SAME(seal_row(server, p, MOST, lead, flags), possible ? 0 : MOST);
-			q = packet(p[0].out, p[0].out_len, lead, 0);
+			SAME(seal_run(server, p, MOST, prefix, flags), possible ? 0 : MOST);
+			q = packet(p[0].out, p[0].out_len, prefix, 0);
 			q.flags = flags;
 			SAME(eesp_open_burst(at_server, &q, 1), 0);
 			SAME(q.status, EESP_ERR_REFLECTED);
-			open_row(at_client, p, MOST, lead);
-			SAME(seal_row(client, p, MOST, lead, flags), possible && vs[k] == EESP_V_TSS_SSI ? 0 : MOST);
-			q = packet(p[0].out, p[0].out_len, lead, 0);
+			open_run(at_client, p, MOST, prefix);
+			SAME(seal_run(client, p, MOST, prefix, flags), possible && vs[k] == EESP_V_TSS_SSI ? 0 : MOST);
+			q = packet(p[0].out, p[0].out_len, prefix, 0);
 			q.flags = flags;
 			SAME(eesp_open_burst(at_client, &q, 1), 0);
 			SAME(q.status, EESP_ERR_REFLECTED);
-			open_row(at_server, p, MOST, lead);
+			open_run(at_server, p, MOST, prefix);
 		}
 		eesp_data_key_wipe(&key);
 		eesp_sender_free(server);
@@ -2538,8 +2538,8 @@ int main(void)
 	if (!possible)
 		printf("     backend %s has no kernels for C: all packets are Go's\n", backend);
 	TEST(to_the_letter);
-	TEST(as_the_engine);
-	TEST(others_as_the_engine);
+	TEST(as_the_general_path);
+	TEST(other_profiles);
 	TEST(noise);
 	TEST(psp_in_any_form);
 	TEST(odd_headers);

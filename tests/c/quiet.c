@@ -110,7 +110,7 @@ static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT)
 {
 	static const eesp_addr addr = { .src = { [10] = 255, 255, 10, 0, 0, 1 },
 					.dst = { [10] = 255, 255, 10, 0, 0, 2 } };
-	const uint32_t lead = x->number == EESP_PROFILE_TSS ? PREFIX : 0;
+	const uint32_t prefix = x->number == EESP_PROFILE_TSS ? PREFIX : 0;
 	for (size_t i = 0; i < n; i++) {
 		p[i] = packet(room[i] + PREFIX + EESP_MAX_HEADER, TEXT, PREFIX + EESP_MAX_HEADER,
 			      EESP_ICV_LEN + EESP_MAX_PADDING);
@@ -120,13 +120,13 @@ static int forwarded(struct profile *x, uint8_t room[][EESP_MAX_SEALED_LEN(TEXT)
 	if (eesp_seal_burst(x->s, p, n) != n)
 		return 0;
 	for (size_t i = 0; i < n; i++) {
-		q[i] = packet(p[i].out, p[i].out_len, lead, EESP_MAX_PADDING);
+		q[i] = packet(p[i].out, p[i].out_len, prefix, EESP_MAX_PADDING);
 		q[i].out_addr = &addr;
 	}
 	if (eesp_proxy_burst(x->proxy, q, n) != n)
 		return 0;
 	for (size_t i = 0; i < n; i++) {
-		p[i] = packet(q[i].out, q[i].out_len, lead, 0);
+		p[i] = packet(q[i].out, q[i].out_len, prefix, 0);
 		p[i].addr = addr;
 	}
 	if (eesp_open_burst(x->r, p, n) != n)

@@ -11,24 +11,24 @@ enum { N = 64, ROOM = EESP_MAX_SEALED_LEN(100) };
 
 static eesp_group *group;
 static uint8_t rooms[N][ROOM], copies[2 * N][ROOM];
-static eesp_pkt row[N];
+static eesp_pkt run[N];
 
-/* Seals packets 0 to n-1 and describes them in row. */
-static void seal_row(eesp_sender *s, size_t n)
+/* Seals packets 0 to n-1 and describes them in run. */
+static void seal_run(eesp_sender *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		row[i] = packet(rooms[i] + EESP_MAX_HEADER, 100, EESP_MAX_HEADER, EESP_ICV_LEN);
-		fill(row[i].data, i, 100);
+		run[i] = packet(rooms[i] + EESP_MAX_HEADER, 100, EESP_MAX_HEADER, EESP_ICV_LEN);
+		fill(run[i].data, i, 100);
 	}
-	SAME(eesp_seal_burst(s, row, n), n);
+	SAME(eesp_seal_burst(s, run, n), n);
 }
 
-/* A copy of packet i of row, to open. */
+/* A copy of packet i of run, to open. */
 static eesp_pkt copy_of(size_t i, uint8_t to[ROOM])
 {
-	memcpy(to, row[i].out, row[i].out_len);
-	eesp_pkt p = packet(to, row[i].out_len, 0, 0);
-	p.addr = row[i].addr;
+	memcpy(to, run[i].out, run[i].out_len);
+	eesp_pkt p = packet(to, run[i].out_len, 0, 0);
+	p.addr = run[i].addr;
 	return p;
 }
 
@@ -47,7 +47,7 @@ static void duplicates(void)
 		eesp_sender *s = new_sender(group, all_v[v], EESP_SENDER_OPTIONS);
 		eesp_receiver *r = new_replay_receiver(group, 64, 0);
 		uint32_t header = eesp_sender_header_len(s);
-		seal_row(s, N);
+		seal_run(s, N);
 		for (int again = 0; again < 2; again++) {
 			eesp_pkt p[2 * N];
 			for (size_t i = 0; i < 2 * N; i++) {
@@ -65,7 +65,7 @@ static void duplicates(void)
 				SAME(p[i].status, EESP_ERR_REPLAY);
 				CHECK(p[i].out == NULL && p[i].out_len == 0);
 				if (again) /* the duplicate was not decrypted */
-					CHECK(memcmp(copies[i], row[i / 2].out, row[i / 2].out_len) == 0);
+					CHECK(memcmp(copies[i], run[i / 2].out, run[i / 2].out_len) == 0);
 				else
 					CHECK(!filled(copies[i] + header, i / 2, 100));
 			}
@@ -85,13 +85,13 @@ static void order(void)
 {
 	eesp_sender *s = new_sender(group, EESP_V_ID, 0);
 	eesp_receiver *r = new_replay_receiver(group, 64, 0);
-	seal_row(s, N);
+	seal_run(s, N);
 	for (size_t i = N; i-- > 0;) { /* in reverse order: all are in the window */
 		eesp_pkt p = copy_of(i, copies[0]);
 		SAME(eesp_open_burst(r, &p, 1), 1);
 	}
 	eesp_pkt old = copy_of(0, copies[0]);
-	seal_row(s, 1);
+	seal_run(s, 1);
 	eesp_pkt p = copy_of(0, copies[1]);
 	SAME(eesp_open_burst(r, &p, 1), 1);
 	SAME(eesp_open_burst(r, &old, 1), 0);
@@ -99,7 +99,7 @@ static void order(void)
 	SAME(replay_stats(r).old, 1);
 	/* Forged packets far ahead do not move the window. */
 	for (size_t i = 0; i < 10; i++) {
-		seal_row(s, 1);
+		seal_run(s, 1);
 		p = copy_of(0, copies[0]);
 		memset((uint8_t *)p.data + 10, 0xff, 6);
 		SAME(eesp_open_burst(r, &p, 1), 0);
@@ -121,16 +121,16 @@ static void skipping(void)
 	/* Several times, so that bursts take the fast path too. */
 	for (int round = 0; round < 8; round++) {
 		eesp_pkt p[2 * HALF];
-		seal_row(s, HALF);
+		seal_run(s, HALF);
 		for (size_t i = 0; i < HALF; i++)
 			p[i] = copy_of(i, copies[i]);
-		seal_row(s, N);
-		seal_row(s, N);
+		seal_run(s, N);
+		seal_run(s, N);
 		for (size_t i = 0; i < HALF; i++) {
-			row[i] = packet(rooms[i] + EESP_MAX_HEADER, SHORT, EESP_MAX_HEADER, EESP_ICV_LEN);
-			fill(row[i].data, i, SHORT);
+			run[i] = packet(rooms[i] + EESP_MAX_HEADER, SHORT, EESP_MAX_HEADER, EESP_ICV_LEN);
+			fill(run[i].data, i, SHORT);
 		}
-		SAME(eesp_seal_burst(s, row, HALF), HALF);
+		SAME(eesp_seal_burst(s, run, HALF), HALF);
 		for (size_t i = 0; i < HALF; i++)
 			p[HALF + i] = copy_of(i, copies[HALF + i]);
 		SAME(eesp_open_burst(r, p, 2 * HALF), 2 * HALF);
@@ -157,20 +157,20 @@ static void chained(void)
 	for (int k = 0; k < 2; k++)
 		for (int i = 0; i < SEGMENTS; i++)
 			g[k][i] = guarded(size[i]);
-	seal_row(s, 20);
+	seal_run(s, 20);
 	for (size_t n = 0; n < 20; n++) {
 		eesp_iov iov[2][SEGMENTS];
 		eesp_pkt p[2];
 		for (int round = 0; round < 2; round++) {
 			for (int k = 0; k < 2; k++) {
-				const uint8_t *from = row[n].out;
+				const uint8_t *from = run[n].out;
 				for (int i = 0; i < SEGMENTS; i++) {
 					iov[k][i] = (eesp_iov){ (n & 1 ? g[k][i].end - size[i] : g[k][i].start),
 								size[i] };
 					memcpy(iov[k][i].base, from, size[i]);
 					from += size[i];
 				}
-				SAME(from - (uint8_t *)row[n].out, row[n].out_len);
+				SAME(from - (uint8_t *)run[n].out, run[n].out_len);
 				p[k] = packet(NULL, 0, 0, 0);
 				p[k].iov = iov[k];
 				p[k].iov_count = SEGMENTS;
@@ -192,8 +192,8 @@ static void chained(void)
 					CHECK(all_are((uint8_t *)iov[k][0].base + header, 33, 0) &&
 					      all_are(iov[k][1].base, 1, 0) && all_are(iov[k][2].base, 66, 0));
 				else
-					CHECK(memcmp(iov[k][0].base, row[n].out, size[0]) == 0 &&
-					      memcmp(iov[k][2].base, (uint8_t *)row[n].out + size[0] + 1,
+					CHECK(memcmp(iov[k][0].base, run[n].out, size[0]) == 0 &&
+					      memcmp(iov[k][2].base, (uint8_t *)run[n].out + size[0] + 1,
 						     size[2]) == 0);
 			}
 		}
@@ -248,7 +248,7 @@ static void data_key_and_engines(void)
 		sc.engine = engine;
 		eesp_sender *s;
 		WORKS(eesp_sender_new_with_key(&key, &sc, &s));
-		seal_row(s, 3);
+		seal_run(s, 3);
 		for (size_t i = 0; i < 6; i++) {
 			eesp_pkt p = copy_of(i / 2, copies[0]);
 			SAME(eesp_open_burst(r, &p, 1), i % 2 == 0);
@@ -267,7 +267,7 @@ static void proxied(void)
 	eesp_receiver *r = new_replay_receiver(group, 64, 0), *end = new_replay_receiver(group, 64, 0);
 	eesp_proxy *proxy;
 	WORKS(eesp_proxy_new(r, out, &proxy));
-	seal_row(s, N);
+	seal_run(s, N);
 	eesp_pkt p[2 * N];
 	for (size_t i = 0; i < 2 * N; i++)
 		p[i] = copy_of(i / 2, copies[i]);
@@ -443,7 +443,7 @@ static void forked(void)
 {
 	eesp_sender *s = new_sender(group, 0, 0);
 	parents = new_replay_receiver(group, 64, 0);
-	seal_row(s, 1);
+	seal_run(s, 1);
 	in_child(in_forked_child);
 	eesp_pkt p = copy_of(0, copies[0]);
 	SAME(eesp_open_burst(parents, &p, 1), 1); /* the child did not open it */

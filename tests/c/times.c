@@ -209,7 +209,7 @@ static uint64_t time_of(const struct kind *k, const struct eesp_times *t)
 	return begin + (uint64_t)k->from * ms + ((uint64_t)any(1 << 30) * ((uint64_t)(k->to - k->from) * ms) >> 30);
 }
 
-static void as_the_engine(void)
+static void as_the_general_path(void)
 {
 	uint64_t counts[COUNT(kinds)] = { 0 }, by_cgo = 0, all = 0, replays = 0;
 	for (const struct form *f = forms; f < forms + COUNT(forms); f++) {
@@ -582,7 +582,7 @@ static void threads(void)
 	*direct_open_plan(shared.receiver[1]) = NULL;
 	for (int i = 0; i < 2; i++) {
 		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
-		sc.id = 88; /* below the IDs of as_the_engine */
+		sc.id = 88; /* below the IDs of as_the_general_path */
 		sc.engine_bits = 2;
 		sc.engine = 1;
 		WORKS(eesp_sender_new(shared.group, &sc, &shared.sender[i]));
@@ -637,7 +637,7 @@ static void pace(void)
 	for (int way = 0; way < 2; way++) {
 		eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 		eesp_sender *s;
-		c.id = 0x40000000 + (unsigned)way; /* as_the_engine uses IDs from 100 on, with future times */
+		c.id = 0x40000000 + (unsigned)way; /* as_the_general_path uses IDs from 100 on, with future times */
 		c.engine_bits = 10; /* 524 counters in 2 ms */
 		WORKS(eesp_sender_new(g, &c, &s));
 		if (way)
@@ -671,7 +671,7 @@ int main(void)
 	if (direct != NULL && strcmp(direct, "0") == 0)
 		possible = 0;
 	if (possible) {
-		TEST(as_the_engine);
+		TEST(as_the_general_path);
 		TEST(floor_rises);
 		TEST(what_is_due);
 		TEST(reading);

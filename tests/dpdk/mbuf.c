@@ -105,7 +105,7 @@ static void there_and_back(void)
 {
 	static uint8_t octets[EESP_MBUF_BURST][4000];
 	for (uint32_t profile = 0; profile <= EESP_PROFILE_EESP; profile++) {
-		if (profile == EESP_PROFILE_TSS) /* whose leads are the caller's */
+		if (profile == EESP_PROFILE_TSS) /* whose prefixes are the caller's */
 			continue;
 		struct end e = end_of(profile);
 		for (int round = 0; round < 60; round++) {
