@@ -122,7 +122,7 @@ func Example_tss() {
 	// Output: hello eesp: success
 }
 
-// Root keys rotate under traffic: packets under way open before and after.
+// Root keys rotate under traffic: packets in flight open before and after.
 func ExampleGroup_Rotate() {
 	group := must(eesp.NewGroup(eesp.GroupConfig{}))
 	defer group.Close()
@@ -134,11 +134,11 @@ func ExampleGroup_Rotate() {
 	receiver := must(eesp.NewReceiver(eesp.ReceiverConfig{}, group))
 	defer receiver.Close()
 
-	underWay := seal(sender, "sealed before")
+	inFlight := seal(sender, "sealed before")
 	if err := group.Rotate(eesp.Zone, 3, nil); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(open(receiver, underWay))
+	fmt.Println(open(receiver, inFlight))
 	fmt.Println(open(receiver, seal(sender, "sealed after")))
 	// Output:
 	// sealed before eesp: success

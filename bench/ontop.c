@@ -67,15 +67,15 @@ void run_on_top(FILE *f, const struct peer *p, const char *only, const char *wor
 {
 	static const struct {
 		size_t size, burst;
-	} shapes[] = { { 64, 32 }, { 1420, 32 }, { 64, 1 } };
+	} cases[] = { { 64, 32 }, { 1420, 32 }, { 64, 1 } };
 	fprintf(f, "| profile   | work        | config  | octets | burst | kernel      |       ns |  careful |  on top "
 		   "| quartiles   |\n"
 		   "|:----------|:------------|:--------|-------:|------:|:------------|---------:|---------:|"
 		   "--------:|:------------|\n");
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
-		for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
+		for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
 			for (enum work work = PACKET_SEAL; work <= PACKET_OPEN; work++) {
-				struct config c = { .work = work, .size = shapes[k].size, .burst = shapes[k].burst,
+				struct config c = { .work = work, .size = cases[k].size, .burst = cases[k].burst,
 						    .threads = 1, .profile = profile,
 						    .careful = true }, kernel = c;
 				c.aead = kernel.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM

@@ -91,8 +91,8 @@ def preferences(profile: str, vector: Vector) -> tuple[str, ...]:
     if profile == "eesp":
         tunnel = vector["encap"] == 1 and not vector["max_coffset"] if vector["draft"] == 3 else not vector["full"]
         said = {"sequence": vector["seq"], "iv": vector["iv"], "optimized": tunnel, "flows": vector["draft"] == 2}
-        shape = tuple(f"eespsa.{name}:{'TRUE' if on else 'FALSE'}" for name, on in said.items())
-        return (*shape, "eespudp.profile:eesp")
+        bits = tuple(f"eespsa.{name}:{'TRUE' if on else 'FALSE'}" for name, on in said.items())
+        return (*bits, "eespudp.profile:eesp")
     return ("eespudp.profile:stateless",) if profile == "stateless" else ()
 
 

@@ -42,16 +42,16 @@ func TestManyAgents(t *testing.T) {
 		wg.Go(func() { h.up() })
 	}
 	wg.Wait()
-	rested := func(gen uint64) func() bool {
+	steady := func(gen uint64) func() bool {
 		return func() bool {
 			r := c.ring(0, "net")
 			return r.State == "steady" && r.Current == gen && r.Barrier == n && len(r.Waiting) == 0
 		}
 	}
-	c.within(5*time.Minute, "all in the barrier", rested(1))
+	c.within(5*time.Minute, "all in the barrier", steady(1))
 	began, before, cpu := time.Now(), c.st.Commits(), cpuTime()
 	c.rotate(server.RotateRequest{Ring: "net"})
-	c.within(time.Minute, "rotated", rested(2))
+	c.within(time.Minute, "rotated", steady(2))
 	if w := c.st.Commits() - before; w > 25 {
 		t.Errorf("%d writes for a rotation", w)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // Rotations under load: each packet of two gateways, which the library seals and
-// opens, is opened at the other end, though packets are under way for a quarter
+// opens, is opened at the other end, though packets are in flight for a quarter
 // of the path delay. EESP_TEST_ROTATIONS=1000 for as many.
 func TestTraffic(t *testing.T) {
 	rotations := uint64(10)
@@ -30,7 +30,7 @@ func TestTraffic(t *testing.T) {
 	c.group("net", p)
 	a, b := c.join("a", true).up(), c.join("b", true).up()
 	var gs [2]*demo.Gateway
-	// Packets are under way for a while, in their order. One that this machine
+	// Packets are in flight for a while, in their order. One that this machine
 	// held up for longer than the path delay may be lost, and is counted apart.
 	const delay = 100 * time.Millisecond
 	var air sync.WaitGroup

@@ -300,7 +300,7 @@ const (
 // Policy is what an operator sets for a ring. It is in the ring's record, so members know it too. Times
 // are in seconds, except for PathDelay.
 type Policy struct {
-	PathDelay   uint32 `json:"path_delay_ms"` // how long packets may be under way, milliseconds
+	PathDelay   uint32 `json:"path_delay_ms"` // how long packets may be in flight, milliseconds
 	MaxStale    uint32 `json:"max_stale"`     // members stop sealing if they hear from no server for so long
 	AbsentAfter uint32 `json:"absent_after"`  // a member without a stream for so long is excluded; 0: never
 	Period      uint32 `json:"period"`        // time between rotations; 0: they are started by hand only

@@ -171,7 +171,7 @@ func Retire(r *record.Ring, need, ready Set, covered time.Duration) (record.Ring
 			return *r, Effect{}, guard("%d members have not acknowledged", len(l))
 		}
 		if d := Delay(r) - covered; d > 0 {
-			return *r, Effect{}, guard("packets may be under way for %v", d.Round(time.Millisecond))
+			return *r, Effect{}, guard("packets may be in flight for %v", d.Round(time.Millisecond))
 		}
 	}
 	n := begin(r)
@@ -327,7 +327,7 @@ func Next(r *record.Ring, w World) Plan {
 			return p
 		}
 		if d := Delay(r) - w.Covered; d > 0 {
-			p.Why, p.Again = "packets under way arrive", d
+			p.Why, p.Again = "packets in flight arrive", d
 			return p
 		}
 		p.Do = record.ChangeRetire

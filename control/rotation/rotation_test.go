@@ -175,7 +175,7 @@ func TestNext(t *testing.T) {
 		"prepared, one not":                  {prepared, World{Need: b, Ready: set(1, 3), InStep: time.Hour}, 0, nil},
 		"prepared, one absent":               {prepared, World{Need: b, Ready: set(1, 3), Absent: set(2)}, record.ChangeExclude, []uint32{2}},
 		"prepared, ready and absent":         {prepared, World{Need: b, Ready: b, Absent: set(2)}, record.ChangeActivate, nil},
-		"active, packets under way":          {active, World{Need: b, Ready: b, Covered: 500 * time.Millisecond}, 0, nil},
+		"active, packets in flight":          {active, World{Need: b, Ready: b, Covered: 500 * time.Millisecond}, 0, nil},
 		"active, done":                       {active, World{Need: b, Ready: b, Covered: time.Second}, record.ChangeRetire, nil},
 		"active, one not":                    {active, World{Need: b, Ready: set(1, 2), Covered: time.Hour}, 0, nil},
 		"emergency before its deadline":      {urgentP, World{Need: b, Ready: set(1, 2), InStep: EmergencyPrepared - 1}, 0, nil},

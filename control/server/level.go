@@ -647,7 +647,7 @@ func (l *Level) tryCommit(ctx context.Context, term uint32, build func() (*chang
 	}
 	rev, err := l.st.Commit(ctx, t)
 	if err != nil && !errors.Is(err, store.ErrConflict) {
-		// The outcome is unknown: read the head. If the transaction is still under way, it fails after
+		// The outcome is unknown: read the head. If the transaction is still running, it fails after
 		// our next one, since both compare the head.
 		kv, e2 := l.st.Get(ctx, l.prefix()+"head")
 		if e2 != nil {

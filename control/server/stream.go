@@ -394,7 +394,7 @@ func (s *Server) fence(st *stream, code uint8, why string) {
 	s.close(st)
 }
 
-// answers reports whether the other end of a stream is alive. It asks twice: a record that was under way
+// answers reports whether the other end of a stream is alive. It asks twice: a record that was in flight
 // when the connection broke is no answer.
 func (s *Server) answers(ctx context.Context, st *stream) bool {
 	for range 2 {

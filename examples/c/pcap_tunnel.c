@@ -796,7 +796,7 @@ static void tss_set_up(struct tunnel *t)
 	new_receiver(t, 1);
 }
 
-/* The third key takes the first one's place, of which no packet is under way any more. */
+/* The third key takes the first one's place, of which no packet is in flight any more. */
 static void tss_rotate_sender(struct tunnel *t, size_t nth)
 {
 	if (nth == 2)
@@ -843,7 +843,7 @@ static void eesp_rotate_sender(struct tunnel *t, size_t nth) { (void)t, (void)nt
 
 static void eesp_rotate_receiver(struct tunnel *t, size_t nth)
 {
-	if (nth == 1) /* none of the first SA's packets is under way any more */
+	if (nth == 1) /* none of the first SA's packets is in flight any more */
 		check(eesp_group_remove_key(t->to[0], 0), "root key");
 	if (nth < 2)
 		check(eesp_group_set_key(t->to[nth + 1], 0, t->keys.value[nth + 1], EESP_ROOT_KEY_LEN), "root key");

@@ -131,7 +131,7 @@ struct gw {
 	char metrics[108]; /* path of a socket, or a port of 127.0.0.1; "" = none */
 	void (*metrics_of_program)(struct gw *g, FILE *to); /* its own; NULL: none */
 	unsigned stats; /* seconds between statistics on standard output; 0 = never */
-	/* Senders that were replaced; freed at the end, since bursts may be under way with them. */
+	/* Senders that were replaced; freed at the end, since bursts may still use them. */
 	size_t senders; /* of each peer: workers */
 	eesp_sender *retired[16 * GW_MAX_WORKERS];
 	size_t retired_count;

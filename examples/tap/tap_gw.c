@@ -48,7 +48,7 @@
 #define MAX_DATAGRAMS 128 /* in one message */
 #define MAX_GSO_OCTETS 65000
 #define MAX_GSO_DATAGRAMS 64
-/* the most that TCP has under way: with less, packets are lost while this thread waits for a CPU */
+/* the most that TCP has in flight: with less, packets are lost while this thread waits for a CPU */
 #define SOCKET_BUFFER (64 << 20)
 /* The most octets that sealing needs in front of a packet. */
 #define ROOM (EESP_MAX_HEADER + EESP_TSS_LEAD_IPV6)

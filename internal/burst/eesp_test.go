@@ -107,31 +107,31 @@ func TestEESPScratchIsWiped(t *testing.T) {
 }
 
 func (x *rig) eespIsWiped(t *testing.T, caches bool) {
-	for _, way := range []string{"in place", "elsewhere", "chained"} {
+	for _, placement := range []string{"in place", "elsewhere", "chained"} {
 		x.plainEESP()
-		if way == "chained" {
+		if placement == "chained" {
 			chain(x.pkts, 50)
 		}
 		if n := x.w.Seal(x.s, x.pkts); n != len(x.pkts) {
 			t.Fatalf("sealed %d: %v", n, x.pkts[0].Status)
 		}
-		x.wantClean(t, "after seal "+way)
+		x.wantClean(t, "after seal "+placement)
 		x.bufs[0][64+10] ^= 1
 		var dst [96]byte
 		for i := range x.pkts {
 			p := &x.pkts[i]
 			*p = profile.Desc{Data: unsafe.Add(unsafe.Pointer(&x.bufs[i][64]), -x.w.hdr.Len()), Len: uint32(x.w.hdr.Len()) + 80 + kernel.TagSize}
-			if way == "elsewhere" {
+			if placement == "elsewhere" {
 				p.Dst, p.DstSize = unsafe.Pointer(&dst), 96
 			}
 		}
-		if way == "chained" {
+		if placement == "chained" {
 			chain(x.pkts, 50)
 		}
 		if n := x.w.Open(x.r, x.pkts); n != len(x.pkts)-1 || x.pkts[0].Status != status.ErrAuth {
 			t.Fatalf("opened %d: %v", n, x.pkts[0].Status)
 		}
-		x.wantClean(t, "after open "+way)
+		x.wantClean(t, "after open "+placement)
 	}
 	p, err := profile.ByNumber(3)
 	if err != nil {

@@ -452,7 +452,7 @@ func TestUsedCountersStayUsed(t *testing.T) {
 	explicit := func(epoch uint16, bits uint8, engine uint32, start uint64) Config {
 		return Config{Mode: Explicit, FixedEpoch: true, Epoch: epoch, EngineBits: bits, Engine: engine, Start: start}
 	}
-	way := func(c Config, d Direction) Config { c.Direction = d; return c }
+	directed := func(c Config, d Direction) Config { c.Direction = d; return c }
 	for i, x := range []struct {
 		key, nextKey string
 		c, next      Config
@@ -487,13 +487,13 @@ func TestUsedCountersStayUsed(t *testing.T) {
 		{"", "", explicit(3, 0, 0, 1<<48-10), explicit(4, 4, 0, 0), false},
 		{"", "", explicit(3, 4, 0, 1<<44-10), explicit(4, 0, 0, 0), false},
 		// Counters of two directions differ. A sender without direction shares with both.
-		{"", "", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 0), TopClear), false},
-		{"", "#k", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 0), TopClear), false},
-		{"", "", way(explicit(3, 0, 0, 100), TopSet), way(explicit(3, 0, 0, 100), TopSet), true},
-		{"", "", way(explicit(3, 0, 0, 100), TopClear), explicit(3, 0, 0, 0), true},
-		{"", "", way(explicit(3, 0, 0, 100), TopClear), explicit(3, 0, 0, 110), false},
-		{"", "", way(explicit(3, 0, 0, 100), TopSet), explicit(3, 0, 0, 110), true},
-		{"", "", explicit(3, 0, 0, 100), way(explicit(3, 0, 0, 100), TopClear), true},
+		{"", "", directed(explicit(3, 0, 0, 100), TopSet), directed(explicit(3, 0, 0, 0), TopClear), false},
+		{"", "#k", directed(explicit(3, 0, 0, 100), TopSet), directed(explicit(3, 0, 0, 0), TopClear), false},
+		{"", "", directed(explicit(3, 0, 0, 100), TopSet), directed(explicit(3, 0, 0, 100), TopSet), true},
+		{"", "", directed(explicit(3, 0, 0, 100), TopClear), explicit(3, 0, 0, 0), true},
+		{"", "", directed(explicit(3, 0, 0, 100), TopClear), explicit(3, 0, 0, 110), false},
+		{"", "", directed(explicit(3, 0, 0, 100), TopSet), explicit(3, 0, 0, 110), true},
+		{"", "", explicit(3, 0, 0, 100), directed(explicit(3, 0, 0, 100), TopClear), true},
 		// A data key may be one that a group derives.
 		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 0, 0, 109), true},
 		{"", "#k", explicit(3, 0, 0, 100), explicit(3, 0, 0, 110), false},
@@ -614,13 +614,13 @@ func TestRestartWithOtherEngineBits(t *testing.T) {
 	x := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
 		c.ns = 1_795_991_044*second + x.Int64N(1<<20*second)
-		fixed, way := x.IntN(2) == 0, Direction(x.IntN(3)) // the same for all senders of the ID
+		fixed, direction := x.IntN(2) == 0, Direction(x.IntN(3)) // the same for all senders of the ID
 		make := func() *Owner {
 			bits := uint8(x.IntN(17))
 			k := Config{EngineBits: bits, Engine: uint32(x.IntN(1 << bits))}
-			if way != NoDirection {
+			if direction != NoDirection {
 				bits = min(bits, 15)
-				k = Config{EngineBits: bits, Engine: uint32(x.IntN(1 << bits)), Direction: way}
+				k = Config{EngineBits: bits, Engine: uint32(x.IntN(1 << bits)), Direction: direction}
 			}
 			if fixed { // one rate and start
 				k.FixedEpoch, k.Epoch, k.EpochStart = true, 9, time.Unix(1_795_900_000, 0)

@@ -117,9 +117,9 @@ func TestMarkFileRead(t *testing.T) {
 	}
 	other := markRecord{number: 1, epoch: 5, mark: 10}
 	otherID := other.octets()
-	way := markRecord{number: 1, epoch: 5, mark: 10, part: part{dir: TopSet}}
-	copy(way.id[:], testID)
-	otherWay := way.octets()
+	directed := markRecord{number: 1, epoch: 5, mark: 10, part: part{dir: TopSet}}
+	copy(directed.id[:], testID)
+	otherDirection := directed.octets()
 	for _, x := range []struct {
 		name    string
 		content [][]byte
@@ -150,7 +150,7 @@ func TestMarkFileRead(t *testing.T) {
 		{"checksum damaged", [][]byte{bad(59)}, 0, "no intact record"},
 		{"of the first format", [][]byte{append([]byte("EESPCTR1"), make([]byte, 24)...)}, 0, "written before"},
 		{"ID", [][]byte{otherID[:]}, 0, "another ID"},
-		{"direction", [][]byte{otherWay[:]}, 0, "another engine"},
+		{"direction", [][]byte{otherDirection[:]}, 0, "another engine"},
 		{"key", [][]byte{key(7)}, 0, "another key"},
 		{"engine", [][]byte{record(2, 5, 0, 1, 10)}, 0, "another engine"},
 		{"engine bits", [][]byte{record(2, 5, 1, 0, 10)}, 0, "another engine"},

@@ -50,33 +50,33 @@ func eespWorker(t testing.TB) *burst.Worker {
 	return w
 }
 
-// Packets lie in all ways, in one burst. The packet decides the segments of chained ones.
+// Packets in all placements, in one burst. The packet decides the segments of chained ones.
 func eespRand(b []byte) *rand.Rand { return rand.New(rand.NewPCG(uint64(len(b)), 1)) }
 
-// eespSeal seals a payload in every way, each time with the same counter, and
+// eespSeal seals a payload in every placement, each time with the same counter, and
 // checks that nothing but the result is written.
 func eespSeal(t *testing.T, w *burst.Worker, s *Sender, seq uint64, payload []byte, coffset, next uint8, want []byte) {
 	t.Helper()
 	x, h := eespRand(payload), s.HeaderLen()
 	tail := len(want) - h - len(payload)
-	for way := range ways {
+	for placement := range placements {
 		ownCounters(s, uint16(seq>>48), seq&(1<<48-1))
 		// The second one would have the next counter.
 		d := make([]profile.Desc, 2)
 		var mem [2]*laid
 		for i := range d {
 			d[i] = profile.Desc{Headroom: uint32(h), Tailroom: uint32(tail), COffset: coffset, NextHeader: next}
-			mem[i] = lay(x, &d[i], payload, way, -h, len(want))
+			mem[i] = lay(x, &d[i], payload, placement, -h, len(want))
 		}
-		switch d[1].Headroom, d[1].Tailroom = uint32(h-way&1), uint32(tail-1+way&1); way {
+		switch d[1].Headroom, d[1].Tailroom = uint32(h-placement&1), uint32(tail-1+placement&1); placement {
 		case elsewhere, onTheSpot:
 			d[1].DstSize--
 		}
 		w.Seal(s.Burst(), d)
 		if d[0].Status != status.OK || d[1].Status != status.ErrRoom && d[1].Status != status.ErrExhausted {
-			t.Fatalf("way %d: %v %v", way, d[0].Status, d[1].Status)
+			t.Fatalf("placement %d: %v %v", placement, d[0].Status, d[1].Status)
 		}
-		wantOctets(t, fmt.Sprint("packet, way ", way), mem[0].written(t, &d[0], -h, 0, len(want)), want)
+		wantOctets(t, fmt.Sprint("packet, placement ", placement), mem[0].written(t, &d[0], -h, 0, len(want)), want)
 		mem[1].written(t, &d[1], 0, 0, 0)
 		if d[0].TSC != seq {
 			t.Fatalf("TSC %#x, want %#x", d[0].TSC, seq)
@@ -140,7 +140,7 @@ func eespOpened(t *testing.T, l *laid, d *profile.Desc, at eespPlaces, want stat
 	}
 }
 
-// eespOpen opens a packet in every way, in one burst with forged ones where it
+// eespOpen opens a packet in every placement, in one burst with forged ones where it
 // is good.
 func eespOpen(t *testing.T, w *burst.Worker, r *Receiver, s wire.EESPFormat, b []byte, want status.Code, payload []byte) (first profile.Desc) {
 	t.Helper()
@@ -149,21 +149,21 @@ func eespOpen(t *testing.T, w *burst.Worker, r *Receiver, s wire.EESPFormat, b [
 	if !ok {
 		at = eespPlaces{0, 0, 0, 0}
 	}
-	var d [2 * ways]profile.Desc
-	var mem [2 * ways]*laid
+	var d [2 * placements]profile.Desc
+	var mem [2 * placements]*laid
 	for i := range d {
 		c := b
-		if i >= ways && want == status.OK {
+		if i >= placements && want == status.OK {
 			c = bytes.Clone(b)
 			c[len(c)-1-x.IntN(len(c)-at.text)] ^= 0x10
 		}
-		mem[i] = lay(x, &d[i], c, i%ways, at.payload, at.end-at.payload)
+		mem[i] = lay(x, &d[i], c, i%placements, at.payload, at.end-at.payload)
 	}
 	good := w.Open(&r.r, d[:])
 	for i := range d {
 		expect := want
-		if i >= ways && want == status.OK {
-			if expect = status.ErrAuth; good != ways {
+		if i >= placements && want == status.OK {
+			if expect = status.ErrAuth; good != placements {
 				t.Fatalf("%d good", good)
 			}
 		}
@@ -464,7 +464,7 @@ func eespSealBurst(t *testing.T, x *rand.Rand, w *burst.Worker, a *eespSA) []*ee
 		h, inner := s.HeaderLen(), a.format.InfoLen()
 		tail := -(inner+len(p.payload))&3 + ICVLen
 		d[j] = profile.Desc{Headroom: uint32(h), Tailroom: uint32(tail), COffset: p.coffset, NextHeader: p.next, ID: 7, TSC: 7}
-		pkts[j], mem[j] = p, lay(x, &d[j], p.payload, x.IntN(ways), -h, h+len(p.payload)+tail)
+		pkts[j], mem[j] = p, lay(x, &d[j], p.payload, x.IntN(placements), -h, h+len(p.payload)+tail)
 		if d[j].Dst == nil && x.IntN(8) == 0 {
 			d[j].Tailroom--
 		}
@@ -533,7 +533,7 @@ func eespOpenBurst(t *testing.T, x *rand.Rand, w *burst.Worker, r *Receiver, ref
 			}
 		}
 		n := at[i].end - at[i].payload
-		mem[i] = lay(x, &d[i], b, x.IntN(ways), min(at[i].payload, len(b)), n)
+		mem[i] = lay(x, &d[i], b, x.IntN(placements), min(at[i].payload, len(b)), n)
 		if d[i].Dst != nil && n > 0 && x.IntN(8) == 0 && (want[i] == status.OK || want[i] == status.ErrAuth) {
 			d[i].DstSize--
 			want[i] = status.ErrRoom

@@ -154,7 +154,7 @@ func one(f func([]profile.Desc) int, d *profile.Desc) {
 
 // pspOpenBoth opens a packet without its extension and with it, and checks the memory that
 // was written.
-func pspOpenBoth(t *testing.T, w *burst.Worker, r *Receiver, random *rand.Rand, name string, packet []byte, way int, ext, text []byte) {
+func pspOpenBoth(t *testing.T, w *burst.Worker, r *Receiver, random *rand.Rand, name string, packet []byte, placement int, ext, text []byte) {
 	t.Helper()
 	h := 16 + len(ext)
 	offset := int(packet[2] & 63)
@@ -163,19 +163,19 @@ func pspOpenBoth(t *testing.T, w *burst.Worker, r *Receiver, random *rand.Rand, 
 		at, out, written, coffset := h, text, 0, max(0, offset-len(ext)/4)
 		if with {
 			d.Flags, at, out, coffset = profile.FlagExtension, 16, append(bytes.Clone(ext), text...), offset
-		} else if way != elsewhere { // the extension is decrypted in place
+		} else if placement != elsewhere { // the extension is decrypted in place
 			written = max(0, len(ext)-4*offset)
 		}
 		if packet[3]>>2&15 > 1 {
 			written, coffset = 0, 0
 		}
-		mem := lay(random, &d, packet, way, h, len(out))
-		if way == onTheSpot {
+		mem := lay(random, &d, packet, placement, h, len(out))
+		if placement == onTheSpot {
 			d.Dst = unsafe.Add(d.Data, at)
 		}
 		one(func(p []profile.Desc) int { return w.Open(&r.r, p) }, &d)
 		if d.Status != status.OK || d.ID != uint64(binary.BigEndian.Uint32(packet[4:])) || d.TSC != binary.BigEndian.Uint64(packet[8:]) || int(d.COffset) != coffset || d.IOffset != 0 || d.NextHeader != packet[0] || int(d.OutLen) != len(out) {
-			t.Fatalf("%s, way %d, %v: %+v", name, way, with, d)
+			t.Fatalf("%s, placement %d, %v: %+v", name, placement, with, d)
 		}
 		wantOctets(t, name, mem.also(h-written, written), ext[len(ext)-written:])
 		wantOctets(t, name, mem.written(t, &d, at, 0, len(out)), out)
@@ -398,9 +398,9 @@ func TestPSPLikeTheModel(t *testing.T) {
 						k = 777
 					}
 					d[i] = profile.Desc{Headroom: uint32(h), Tailroom: ICVLen, NextHeader: 4}
-					way := inPlace
+					placement := inPlace
 					if !plain {
-						way, d[i].NextHeader = x.IntN(ways), byte(x.IntN(3))
+						placement, d[i].NextHeader = x.IntN(placements), byte(x.IntN(3))
 						if version < 2 && x.IntN(2) == 0 {
 							if fromIV {
 								d[i].COffset = uint8(x.IntN(min(63, (len(ext)+k)/4) + 1))
@@ -410,7 +410,7 @@ func TestPSPLikeTheModel(t *testing.T) {
 						}
 					}
 					texts[i] = some(k)
-					mem[i] = lay(x, &d[i], texts[i], way, -h, h+k+ICVLen)
+					mem[i] = lay(x, &d[i], texts[i], placement, -h, h+k+ICVLen)
 				}
 				w.Seal(s.Burst(), d)
 				for i := range d {
@@ -465,9 +465,9 @@ func TestPSPLikeTheModel(t *testing.T) {
 					if c == status.OK {
 						good++
 					}
-					way := x.IntN(ways)
+					placement := x.IntN(placements)
 					if rows && x.IntN(30) != 0 {
-						way = x.IntN(chained)
+						placement = x.IntN(chained)
 					}
 					h, from := 16, 16
 					if len(b) > 1 {
@@ -481,8 +481,8 @@ func TestPSPLikeTheModel(t *testing.T) {
 					if x.IntN(3) == 0 {
 						d[i].Flags, from, room = profile.FlagExtension, 16, len(b)
 					}
-					mem[i] = lay(x, &d[i], b, way, min(h, len(b)), room)
-					if way == onTheSpot {
+					mem[i] = lay(x, &d[i], b, placement, min(h, len(b)), room)
+					if placement == onTheSpot {
 						d[i].Dst = unsafe.Add(d[i].Data, min(from, len(b)))
 					}
 				}
@@ -1179,14 +1179,14 @@ func FuzzPSPOpen(f *testing.F) {
 		b = b[:min(len(b), 4096)]
 		for i, r := range receivers {
 			c, o := pspModel(b, [2]uint8{pspEvery, versions}[i], [2][2][]byte{pspKeys, keys}[i])
-			for _, way := range []struct{ atEnd, with bool }{{false, false}, {true, false}, {false, true}} {
+			for _, placement := range []struct{ atEnd, with bool }{{false, false}, {true, false}, {false, true}} {
 				copy(room, pattern)
 				buf, outside := room[:len(b):len(b)], room[len(b):]
-				if way.atEnd {
+				if placement.atEnd {
 					outside, buf = room[:len(room)-len(b)], room[len(room)-len(b):]
 				}
 				copy(buf, b)
-				p := open1(r, Packet{Buf: buf, Len: len(b), Extension: way.with})
+				p := open1(r, Packet{Buf: buf, Len: len(b), Extension: placement.with})
 				if p.Status != c && (len(b) != 0 || p.Status == status.OK) {
 					t.Fatalf("%v, want %v: %x", p.Status, c, b)
 				}
@@ -1196,7 +1196,7 @@ func FuzzPSPOpen(f *testing.F) {
 				want := bytes.Clone(b)
 				switch c {
 				case status.OK:
-					if all := append(o.ext, o.payload...); way.with {
+					if all := append(o.ext, o.payload...); placement.with {
 						wantOctets(t, "extension and payload", p.Out, all)
 					} else {
 						wantOctets(t, "payload", p.Out, o.payload)

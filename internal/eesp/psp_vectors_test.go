@@ -76,17 +76,17 @@ func TestPSPVectorsSeal(t *testing.T) {
 			if n := s.HeaderLen(); n != h {
 				t.Fatalf("%s: header of %d octets", v.Name, n)
 			}
-			for way := range ways {
-				random := rand.New(rand.NewPCG(uint64(i), uint64(way)))
+			for placement := range placements {
+				random := rand.New(rand.NewPCG(uint64(i), uint64(placement)))
 				ownCounters(s, uint16(v.IV>>48), v.IV&(1<<48-1))
 				d := profile.Desc{Headroom: uint32(h), Tailroom: ICVLen, COffset: v.COffset, NextHeader: v.NextHeader}
-				mem := lay(random, &d, text, way, -h, h+len(text)+ICVLen)
+				mem := lay(random, &d, text, placement, -h, h+len(text)+ICVLen)
 				one(func(p []profile.Desc) int { return w.Seal(s.Burst(), p) }, &d)
 				if d.Status != status.OK || d.ID != uint64(v.SPI) || d.TSC != v.IV {
-					t.Fatalf("%s, way %d: %v, SPI %#x, IV %#x", v.Name, way, d.Status, d.ID, d.TSC)
+					t.Fatalf("%s, placement %d: %v, SPI %#x, IV %#x", v.Name, placement, d.Status, d.ID, d.TSC)
 				}
 				wantOctets(t, v.Name, mem.written(t, &d, -h, 0, h+len(text)+ICVLen), v.Packet)
-				pspOpenBoth(t, w, r, random, v.Name, v.Packet, way, v.Extension, text)
+				pspOpenBoth(t, w, r, random, v.Name, v.Packet, placement, v.Extension, text)
 			}
 			s.Close()
 			r.Close()

@@ -178,26 +178,26 @@ func (l *laid) span(from, to int) (pieces [][]byte) {
 
 func (l *laid) all() []byte { return bytes.Join(append(l.segs[:len(l.segs):len(l.segs)], l.dst), nil) }
 
-// The ways to lay a packet.
+// Placements of a packet and its result.
 const (
 	inPlace = iota
 	elsewhere
 	onTheSpot // with a destination that is where the result would be in place
 	chained
-	ways
+	placements
 )
 
-// lay puts b into memory in some way and describes it. The result will have n
+// lay puts b into memory, placed so, and describes it. The result will have n
 // octets, the first of them at position at.
-func lay(r *rand.Rand, d *profile.Desc, b []byte, way, at, n int) *laid {
+func lay(r *rand.Rand, d *profile.Desc, b []byte, placement, at, n int) *laid {
 	l, rest := &laid{was: &laid{}}, b
-	for way == chained && r.IntN(4) != 0 {
+	for placement == chained && r.IntN(4) != 0 {
 		k := max(r.IntN(len(rest)+1), min(at, len(rest)))
 		at = 0 // a header to be opened is in the first segment
 		l.segs, rest = append(l.segs, withMargins(rest[:k])), rest[k:]
 	}
 	l.segs = append(l.segs, withMargins(rest))
-	switch way {
+	switch placement {
 	case elsewhere:
 		l.dst = withMargins(bytes.Repeat([]byte{0xA5}, n))
 		d.Dst, d.DstSize = unsafe.Pointer(&l.dst[margin]), uint32(n)
@@ -209,7 +209,7 @@ func lay(r *rand.Rand, d *profile.Desc, b []byte, way, at, n int) *laid {
 		l.was.segs = append(l.was.segs, bytes.Clone(s))
 	}
 	l.was.dst = bytes.Clone(l.dst)
-	if way == chained {
+	if placement == chained {
 		d.IOV, d.IOVCount = unsafe.Pointer(&l.iov[0]), uint16(len(l.iov))
 	} else {
 		d.Data, d.Len = l.iov[0].Base, uint32(len(b))
@@ -314,13 +314,13 @@ func (x *differential) seal(t *testing.T, s *modelSender) {
 	}
 	pkts, mem, d := make([]*modelPacket, n), make([]*laid, n), make([]profile.Desc, n)
 	for i := range pkts {
-		p, way := x.draw(s, plain, few, fixed), inPlace
+		p, placement := x.draw(s, plain, few, fixed), inPlace
 		if !plain {
-			way = x.IntN(ways)
+			placement = x.IntN(placements)
 		}
 		d[i] = profile.Desc{Headroom: uint32(p.header), Tailroom: ICVLen, COffset: p.coffset, IOffset: p.ioffset,
 			Src: p.src, DstIP: p.dst, ID: 5, TSC: 5}
-		pkts[i], mem[i] = p, lay(x.Rand, &d[i], p.payload, way, -p.header, p.header+len(p.payload)+ICVLen)
+		pkts[i], mem[i] = p, lay(x.Rand, &d[i], p.payload, placement, -p.header, p.header+len(p.payload)+ICVLen)
 		if d[i].Dst == nil && !plain && x.IntN(8) == 0 {
 			d[i].Headroom--
 		}
@@ -399,12 +399,12 @@ func (x *differential) open(t *testing.T, which int, packets []*modelPacket) {
 		if want[i] == status.OK {
 			good++
 		}
-		way := x.IntN(ways)
+		placement := x.IntN(placements)
 		if rows && x.IntN(20) != 0 {
-			way = x.IntN(chained)
+			placement = x.IntN(chained)
 		}
 		d[i] = profile.Desc{Src: p.src, DstIP: p.dst}
-		mem[i] = lay(x.Rand, &d[i], b, way, p.header, len(p.payload))
+		mem[i] = lay(x.Rand, &d[i], b, placement, p.header, len(p.payload))
 	}
 	if n := x.w.Open(&r.r, d); n != good {
 		t.Errorf("opened %d, want %d", n, good)

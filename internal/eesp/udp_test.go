@@ -721,7 +721,7 @@ func TestUDPOfOtherPayloads(t *testing.T) {
 }
 
 // The IP header of transport mode may change on the path.
-func TestUDPTransportUnderWay(t *testing.T) {
+func TestUDPTransportChanged(t *testing.T) {
 	g := pspDevice(t)
 	s, r := newSender(t, g, SenderConfig{}), newReceiver(t, ReceiverConfig{}, g)
 	for i := range 4 {

@@ -337,7 +337,7 @@ func TestRestart(t *testing.T) {
 }
 
 // The clock is set forward, and right again, while threads go on. Only packets that were
-// under way are lost, and none opens twice.
+// in flight are lost, and none opens twice.
 func TestReset(t *testing.T) {
 	c := Config{MaxAge: 50 * time.Millisecond, MaxEarly: 20 * time.Millisecond, MaxRate: 100_000}
 	for _, sendersToo := range []bool{false, true} {

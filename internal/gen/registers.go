@@ -7,7 +7,7 @@ import (
 
 // General registers. Every kernel has the first four in the same places.
 var (
-	jobsPtr    = reg.RDI // the jobs under way
+	jobsPtr    = reg.RDI // the current job, or the first of the current group
 	keysPtr    = reg.RSI // raw keys, or rows of expanded ones
 	scratchPtr = reg.RDX // scratch memory
 	packets    = reg.RCX // how many: that are left, or (long kernels) in all
@@ -22,7 +22,7 @@ var (
 
 // Of kernels for short packets, a lane each.
 var (
-	chunkAt     = reg.RBX // offset of the chunk under way
+	chunkAt     = reg.RBX // offset of the current chunk
 	roundKeys   = reg.R8  // rows of the group's round keys
 	longest     = reg.R9  // octets of its longest packet
 	pendingAt   = reg.R10 // offset of the pending chunk

@@ -153,17 +153,17 @@ func (k *short256) counters() {
 	load(k.c.one, pairTemp)
 	addd(pairTemp.r(), pairCounter, pairEJ0)
 	addd(pairTemp.r(), pairEJ0, pairStream)
-	k.restOfCounters(4)
+	k.remainingCounters(4)
 }
 
 // nextCounters makes n more.
 func (k *short256) nextCounters(n int) {
 	load(k.c.one, pairTemp)
 	addd(pairTemp.r(), pairCounter, pairStream)
-	k.restOfCounters(n)
+	k.remainingCounters(n)
 }
 
-func (k *short256) restOfCounters(n int) {
+func (k *short256) remainingCounters(n int) {
 	for i := range v(n - 1) {
 		addd(pairTemp.r(), pairStream+i, pairStream+i+1)
 	}
@@ -316,7 +316,7 @@ func (k *short256) aesRounds(states []v, from int) stream {
 	return s
 }
 
-// more makes H^3 and H^4 of a fresh key. The sum under way is kept in pairTemp3, and
+// more makes H^3 and H^4 of a fresh key. The sum so far is kept in pairTemp3, and
 // key stream stays.
 func (k *short256) more() {
 	if !k.raw {

@@ -359,18 +359,18 @@ func powersKernel256(c *constants256, keyLen int) {
 func copySmall(from, to, n, t, half reg.GPPhysical, x, y v, label string) {
 	last := func(p reg.GPPhysical, size int) Mem { return Mem{Base: p, Disp: -size, Index: n, Scale: 1} }
 	done := LabelRef(label + "done")
-	for _, way := range []struct {
+	for _, step := range []struct {
 		size int
 		move func(from, to Op)
 		x, y reg.VecPhysical
 	}{{32, VMOVDQU, x.y(), y.y()}, {16, VMOVDQU, x.x(), y.x()}, {8, VMOVQ, x.x(), y.x()}, {4, VMOVD, x.x(), y.x()}} {
-		smaller := fmt.Sprint(label, way.size-1)
-		CMPQ(n, num(way.size))
+		smaller := fmt.Sprint(label, step.size-1)
+		CMPQ(n, num(step.size))
 		JLT(LabelRef(smaller))
-		way.move(at(from, 0), way.x)
-		way.move(last(from, way.size), way.y)
-		way.move(way.x, at(to, 0))
-		way.move(way.y, last(to, way.size))
+		step.move(at(from, 0), step.x)
+		step.move(last(from, step.size), step.y)
+		step.move(step.x, at(to, 0))
+		step.move(step.y, last(to, step.size))
 		JMP(done)
 		Label(smaller)
 	}

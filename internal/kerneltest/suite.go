@@ -75,7 +75,7 @@ func Run(t *testing.T, be *kernel.Backend) {
 		name string
 		test func(*testing.T)
 	}{
-		{"Shape", s.shape},
+		{"KeyBytes", s.keyBytes},
 		{"Derive", s.derive},
 		{"Lengths", s.lengths},
 		{"EqualLengths", s.equalLengths},
@@ -173,7 +173,7 @@ func each(f func(keyLen int, mode kernel.Mode)) {
 	}
 }
 
-func (s *suite) shape(t *testing.T) {
+func (s *suite) keyBytes(t *testing.T) {
 	be := s.rig.be
 	if be.KeyBytes < 16*15 || be.KeyBytes > kernel.MaxKeyBytes || 4*be.KeyBytes%64 != 0 {
 		t.Errorf("KeyBytes is %d", be.KeyBytes)

@@ -53,9 +53,9 @@ const (
 	tssMaxOffset = wire.TSSMinHeader + 4*255
 
 	// Bits of a data key's Params[0].
-	tssParamAN     = 1
-	tssParamServer = 2
-	tssParamOneWay = 4 // no direction bit
+	tssParamAN          = 1
+	tssParamServer      = 2
+	tssParamNoDirection = 4 // no direction bit
 
 	tssSpare = 4 // zero octets in front of the context, with an IPv6 address
 	tssEnd   = 14
@@ -259,7 +259,7 @@ func (tss) Export(s *keys.Snapshot, k *KeyContext, options bool, d *DataKey) sta
 		d.Params[0] |= tssParamServer
 	}
 	if s.TSS.NoDirection {
-		d.Params[0] |= tssParamOneWay
+		d.Params[0] |= tssParamNoDirection
 	}
 	if c := s.TSS.CryptOffset; c != 0 {
 		d.Params[1] = uint8((c-tssMinOffset)/4 + 1)
@@ -277,7 +277,7 @@ func tssOf(d *DataKey) *keys.Params {
 	if d.Params[0]&tssParamServer != 0 {
 		p.Mode = keys.TSSServer
 	}
-	p.TSS.NoDirection = d.Params[0]&tssParamOneWay != 0
+	p.TSS.NoDirection = d.Params[0]&tssParamNoDirection != 0
 	if n := uint16(d.Params[1]); n != 0 {
 		p.TSS.CryptOffset = tssMinOffset + 4*(n-1)
 	}
@@ -298,7 +298,7 @@ func (tss) Check(d *DataKey) status.Code {
 		return status.ErrArgument
 	}
 	if d.KeyLen != tssKeyLen || d.Domain>>24 != 0 ||
-		d.Params[0]&^(tssParamAN|tssParamServer|tssParamOneWay) != 0 || d.Params[0]&(tssParamServer|tssParamOneWay) == tssParamOneWay {
+		d.Params[0]&^(tssParamAN|tssParamServer|tssParamNoDirection) != 0 || d.Params[0]&(tssParamServer|tssParamNoDirection) == tssParamNoDirection {
 		return status.ErrArgument
 	}
 	return tssCheckIdentity(d.V, d.ID, &d.Addr)

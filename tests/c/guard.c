@@ -83,21 +83,21 @@ static void elsewhere(void)
 static void chained(void)
 {
 	enum { SEGMENTS = 5 };
-	static const uint16_t shapes[][SEGMENTS] = { { 1, 1, 1, 1, 1 }, { 100, 0, 3, 0, 64 }, { 0, 0, 0, 0, 0 },
+	static const uint16_t cases[][SEGMENTS] = { { 1, 1, 1, 1, 1 }, { 100, 0, 3, 0, 64 }, { 0, 0, 0, 0, 0 },
 						     { 4096, 16, 15, 17, 1 }, { 0, 5, 0, 7, 0 } };
 	struct guarded g[SEGMENTS], v = guarded(sizeof(eesp_iov[SEGMENTS]));
 	for (int s = 0; s < SEGMENTS; s++)
 		g[s] = guarded(4500);
 	for (int end = 0; end < 2; end++)
-		for (size_t x = 0; x < COUNT(shapes); x++) {
+		for (size_t x = 0; x < COUNT(cases); x++) {
 			eesp_iov *iov = (eesp_iov *)(void *)at(v, sizeof(eesp_iov[SEGMENTS]), end);
 			size_t size[SEGMENTS], n = 0;
 			for (int s = 0; s < SEGMENTS; s++) {
 				memset(g[s].start, CANARY, (size_t)(g[s].end - g[s].start));
-				size[s] = shapes[x][s] + (s == 0 ? header : 0) +
+				size[s] = cases[x][s] + (s == 0 ? header : 0) +
 					  (s == SEGMENTS - 1 ? EESP_ICV_LEN : 0u);
 				iov[s].base = at(g[s], size[s], end) + (s == 0 ? header : 0);
-				iov[s].len = shapes[x][s];
+				iov[s].len = cases[x][s];
 				fill(iov[s].base, x, iov[s].len);
 				n += iov[s].len;
 			}
@@ -118,7 +118,7 @@ static void chained(void)
 			SAME(q.out_len, n);
 			for (int s = 0; s < SEGMENTS; s++) {
 				CHECK(intact(g[s], size[s], end));
-				CHECK(filled((uint8_t *)iov[s].base + (s == 0 ? header : 0), x, shapes[x][s]));
+				CHECK(filled((uint8_t *)iov[s].base + (s == 0 ? header : 0), x, cases[x][s]));
 			}
 		}
 }

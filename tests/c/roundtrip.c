@@ -81,15 +81,15 @@ static void in_place(void)
 	static const size_t sizes[] = { 0, 1, 31, 32, 33, 100 };
 	for (uint32_t aead = 0; aead < 2; aead++)
 		for (size_t v = 0; v < COUNT(all_v); v++)
-			for (uint32_t shape = 0; shape < 4; shape++) {
-				unsigned levels = shape & 2 ? EESP_LEVELS_ZONE | EESP_LEVELS_USER | EESP_LEVELS_TASK
+			for (uint32_t variant = 0; variant < 4; variant++) {
+				unsigned levels = variant & 2 ? EESP_LEVELS_ZONE | EESP_LEVELS_USER | EESP_LEVELS_TASK
 							    : EESP_LEVELS_ZONE;
 				eesp_group *g = new_group(aead, levels);
-				eesp_sender *s = new_sender(g, all_v[v], shape & 1 ? EESP_SENDER_OPTIONS : 0);
+				eesp_sender *s = new_sender(g, all_v[v], variant & 1 ? EESP_SENDER_OPTIONS : 0);
 				eesp_receiver *r = new_receiver(g);
 				for (size_t n = 0; n < COUNT(sizes); n++)
 					burst_in_place(s, r, all_v[v], sizes[n]);
-				if (shape == 3)
+				if (variant == 3)
 					burst_in_place(s, r, all_v[v], MAX_BURST);
 				eesp_sender_free(s);
 				eesp_receiver_free(r);
@@ -183,7 +183,7 @@ static void overlap(void)
 /* ---- Chained packets ---- */
 
 /* Segment lengths; UINT16_MAX ends a list. */
-static const uint16_t shapes[][10] = {
+static const uint16_t segmentations[][10] = {
 	{ 0, UINT16_MAX }, { 1, UINT16_MAX }, { 100, UINT16_MAX }, { 50, 50, UINT16_MAX },
 	{ 0, 0, 0, UINT16_MAX }, { 0, 100, UINT16_MAX }, { 100, 0, UINT16_MAX }, { 7, 0, 0, 93, 0, UINT16_MAX },
 	{ 1, 1, 1, 1, 1, 1, 1, 1, UINT16_MAX }, { 3, 64, 1, 200, 16, UINT16_MAX }, { 16, 16, 16, 16, UINT16_MAX },
@@ -195,7 +195,7 @@ static void chained(void)
 	for (size_t v = 0; v < COUNT(all_v); v++) {
 		struct kit k = new_kit(v & 1, all_v[v]);
 		uint32_t header = eesp_sender_header_len(k.sender);
-		for (size_t x = 0; x < COUNT(shapes); x++)
+		for (size_t x = 0; x < COUNT(segmentations); x++)
 			for (int offsets = 0; offsets < 3; offsets++) {
 				static uint8_t room[10][1500];
 				eesp_iov iov[10];
@@ -204,10 +204,10 @@ static void chained(void)
 				memset(room, CANARY, sizeof room);
 				uint8_t whole[2100];
 				fill(whole, x, sizeof whole);
-				for (; shapes[x][count] != UINT16_MAX; count++) {
-					iov[count] = (eesp_iov){ room[count] + 200, shapes[x][count] };
+				for (; segmentations[x][count] != UINT16_MAX; count++) {
+					iov[count] = (eesp_iov){ room[count] + 200, segmentations[x][count] };
 					memcpy(iov[count].base, whole + len, iov[count].len);
-					len += shapes[x][count];
+					len += segmentations[x][count];
 				}
 				eesp_pkt p = packet(NULL, 12345, header, EESP_ICV_LEN);
 				p.iov = iov;
@@ -230,7 +230,7 @@ static void chained(void)
 				/* Copied to one buffer, it opens. */
 				uint8_t linear[2300];
 				memcpy(linear, p.out, header);
-				for (uint16_t i = 0; i < count; i++, done += shapes[x][i - 1])
+				for (uint16_t i = 0; i < count; i++, done += segmentations[x][i - 1])
 					memcpy(linear + header + done, iov[i].base, iov[i].len);
 				memcpy(linear + header + len, (uint8_t *)iov[count - 1].base + iov[count - 1].len,
 				       EESP_ICV_LEN);
@@ -246,13 +246,13 @@ static void chained(void)
 				q.iov_count = count;
 				SAME(eesp_open_burst(k.receiver, &q, 1), 1);
 				uint16_t begins = 0; /* the first segment with payload */
-				while (len != 0 && shapes[x][begins] == 0)
+				while (len != 0 && segmentations[x][begins] == 0)
 					begins++;
 				CHECK(q.out_len == len && q.out == room[begins] + 200 && q.coffset == p.coffset &&
 				      q.ioffset == p.ioffset);
 				done = 0;
-				for (uint16_t i = 0; i < count; i++, done += shapes[x][i - 1])
-					CHECK(memcmp(room[i] + 200, whole + done, shapes[x][i]) == 0);
+				for (uint16_t i = 0; i < count; i++, done += segmentations[x][i - 1])
+					CHECK(memcmp(room[i] + 200, whole + done, segmentations[x][i]) == 0);
 			}
 		free_kit(&k);
 	}

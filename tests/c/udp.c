@@ -344,7 +344,7 @@ static void configurations(void)
 /* The flags' effect on the outer header, and on the inner one when it is opened. */
 static void traffic_classes(void)
 {
-	static const struct { uint32_t flags; uint8_t outer, under_way, inner; } cases[] = {
+	static const struct { uint32_t flags; uint8_t outer, on_path, inner; } cases[] = {
 		/* The inner packet has DSCP 46 and ECT(0), 0xba; tos is 0x28. */
 		{ 0, 0x28, 0x2b, 0xba },
 		{ EESP_UDP_ECN, 0x2a, 0x2b, 0xbb },
@@ -372,8 +372,8 @@ static void traffic_classes(void)
 			sum = (sum & 0xffff) + (sum >> 16);
 		SAME(sum, 0xffff);
 		CHECK(o[46] != 0 || o[47] != 0);
-		o[0] = 0x60 | cases[i].under_way >> 4;
-		o[1] = (uint8_t)(cases[i].under_way << 4);
+		o[0] = 0x60 | cases[i].on_path >> 4;
+		o[1] = (uint8_t)(cases[i].on_path << 4);
 		eesp_pkt q = sealed(&p);
 		SAME(eesp_udp_open_burst(receiver, &u, &q, 1), 1);
 		o = q.out;

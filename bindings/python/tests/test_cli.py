@@ -277,7 +277,7 @@ def test_errors(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("profile", "options", "shape"),
+    ("profile", "options", "form"),
     [
         ("psp", [], []),
         ("psp", ["--v", "AES_256_GMAC"], []),
@@ -287,7 +287,7 @@ def test_errors(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_profiles_there_and_back(
-    profile: str, options: list[str], shape: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    profile: str, options: list[str], form: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, sealed, opened, key = (tmp_path / name for name in ("whole.pcap", "sealed.pcap", "opened.pcap", "key"))
     whole.symlink_to(CAPTURES / "mixed.pcap")
@@ -295,11 +295,11 @@ def test_profiles_there_and_back(
     made = run_json(capsys, "keygen", key, *line, *(options[2:4] if "--sskdf" in options else []))
     assert made["octets"] == key.stat().st_size == (64 if "--sskdf" in options else 32)
     assert key.stat().st_mode & 0o777 == 0o600
-    line += ["--key", str(key), *map(str, options), *shape]
+    line += ["--key", str(key), *map(str, options), *form]
     done = run_json(capsys, "seal", whole, sealed, "--id", 9, *line)
     assert (done["sealed"], done["failed"]) == (PACKETS, {})
 
-    seen = run_json(capsys, "inspect", sealed, "--profile", profile, *shape)
+    seen = run_json(capsys, "inspect", sealed, "--profile", profile, *form)
     assert seen["packets"] == PACKETS and not seen["malformed"] and not seen["other"]
     (row,) = seen["ids"]
     assert (row["id"], row["packets"], row["not_ascending"]) == (9, PACKETS, 0)
@@ -309,11 +309,11 @@ def test_profiles_there_and_back(
         assert seen["keys"] == [{"key": 0, "packets": PACKETS}]
     else:
         assert row["domain"] == int(str(options[1]), 0)
-    assert main(["inspect", str(sealed), "--profile", profile, *shape]) == 0
+    assert main(["inspect", str(sealed), "--profile", profile, *form]) == 0
     assert "Epochs" in capsys.readouterr().out
 
     line = line[: 4 if profile == "psp" else None]
-    replay = [] if "--no-sequence" in shape else ["--replay-window", 64]
+    replay = [] if "--no-sequence" in form else ["--replay-window", 64]
     done = run_json(capsys, "open", sealed, opened, *line, *replay)
     assert (done["opened"], done["octets"], done["failed"]) == (PACKETS, OCTETS, {})
     assert packets_of(opened) == packets_of(whole)

@@ -358,8 +358,8 @@ def seal_eesp_vectors() -> None:
 
 def test_eesp_accepted_and_refused() -> None:
     def receiver_of(v: Vector) -> eesp.Receiver:
-        shape = {k: v[k] for k in v.keys() & {"aead", "align8", "draft", "encap", "full", "iv", "max_coffset", "root", "seq", "spi"}}
-        return made(json.dumps({**shape, "sskdf": v["sskdf"], "sub_sas": v["sub_sas"]}, sort_keys=True))
+        settings = {k: v[k] for k in v.keys() & {"aead", "align8", "draft", "encap", "full", "iv", "max_coffset", "root", "seq", "spi"}}
+        return made(json.dumps({**settings, "sskdf": v["sskdf"], "sub_sas": v["sub_sas"]}, sort_keys=True))
 
     made = functools.lru_cache(None)(lambda text: eesp.Receiver(eesp_group(json.loads(text))))
     for v in vectors_of("eesp")["accepted"]:

@@ -372,7 +372,7 @@ func groupCommand(ctx context.Context, c *client, args []string) error {
 		fs.StringVar(&aead, "aead", "aes-256-gcm", "aes-128-gcm or aes-256-gcm")
 		fs.Var(&levels, "level", "a level that the group has a ring at (default: all of the cluster)")
 		fs.Var(&rings, "ring", "LEVEL=ID of a ring at a level of another controller; once for each")
-		fs.DurationVar(&delay, "path-delay", 30*time.Second, "how long packets may be under way")
+		fs.DurationVar(&delay, "path-delay", 30*time.Second, "how long packets may be in flight")
 		fs.DurationVar(&stale, "max-stale", 24*time.Hour, "without a server's word for so long, hosts stop sealing")
 		fs.DurationVar(&absent, "absent-after", 10*time.Minute, "without a stream for so long, a host is not waited for")
 		fs.DurationVar(&period, "period", 24*time.Hour, "between rotations; 0: by hand")

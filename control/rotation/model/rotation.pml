@@ -7,8 +7,8 @@
  * servers compare is (term, step), vt[idx] and vs[idx]; after a restore steps
  * begin again in a higher term.
  *
- * Time is in two places: a packet is under way until it arrives or is lost, and
- * a server's path delay ends only when no packet is under way that was sent
+ * Time is in two places: a packet is in flight until it arrives or is lost, and
+ * a server's path delay ends only when no packet is in flight that was sent
  * before. Crashes are seen at once: a member that is down is not ready. */
 #ifndef N
 #define N 3
@@ -28,7 +28,7 @@ byte opens[IDX], seals[IDX];	/* what its record says: set of generations, genera
 
 bool inB[N], up[N], revoked[N];
 byte cached[N], inst[N];	/* idx; 0: nothing */
-byte pkt[N];			/* generation of the packet under way from here; 0: none */
+byte pkt[N];			/* generation of the packet in flight from here; 0: none */
 byte rdy[S * N];		/* idx that a member acknowledged to a server in its session */
 bool sup[S], waited[S];		/* server is up; it waited path_delay in this step */
 

@@ -149,11 +149,11 @@ func (k schedule) begin(s *stream, keys []x, at int) {
 			s.load2(h, h+1, p, at)
 		}
 	}
-	k.turnWords(s, k.w, k.h)
+	k.transposeWords(s, k.w, k.h)
 }
 
-// turnWords transposes four keys to words, or four words to keys, in place if to is from.
-func (k schedule) turnWords(s *stream, to, from v) {
+// transposeWords transposes four keys to words, or four words to keys, in place if to is from.
+func (k schedule) transposeWords(s *stream, to, from v) {
 	t0, t1, t2, t3 := k.t, k.t+1, k.t+2, k.t+3
 	s.trn1s(t0, from, from+1)
 	s.trn2s(t1, from, from+1)
@@ -179,7 +179,7 @@ func (k schedule) first(s *stream) {
 		s.aes(k.w+4+i, h)
 	}
 	if k.keyLen == 32 {
-		k.turnWords(s, k.w+4, k.w+4)
+		k.transposeWords(s, k.w+4, k.w+4)
 	}
 }
 
@@ -209,13 +209,13 @@ func (k schedule) row(s *stream, r int) {
 		}
 	}
 	if keys == k.odd {
-		k.turnWords(s, keys, w)
+		k.transposeWords(s, keys, w)
 		for i := range v(4) {
 			use(i, keys+i)
 		}
 		return
 	}
-	// turnWords with one more register.
+	// transposeWords with one more register.
 	t0, t1, t2, t3, u := k.t, k.t+1, k.t+2, k.t+3, k.t+4
 	s.trn1s(t0, w, w+1)
 	s.trn2s(t1, w, w+1)

@@ -723,12 +723,12 @@ def parser() -> argparse.ArgumentParser:
         default="stateless",
         help="packet format: stateless (draft-xia-ipsecme-eesp-stateless-encryption-02; the default), psp, tss, eesp",
     )
-    shape = argparse.ArgumentParser(add_help=False)
-    shape.add_argument("--no-sequence", action="store_true", help="eesp: packets have no sequence number")
-    shape.add_argument("--iv", action="store_true", help="eesp: packets have an IV")
-    shape.add_argument("--optimized", action="store_true", help="eesp: no Payload Info Header")
-    shape.add_argument("--draft", type=int, choices=(2, 3), help="eesp: which draft packets are of (3)")
-    keys = argparse.ArgumentParser(add_help=False, parents=[formats, shape])
+    form = argparse.ArgumentParser(add_help=False)
+    form.add_argument("--no-sequence", action="store_true", help="eesp: packets have no sequence number")
+    form.add_argument("--iv", action="store_true", help="eesp: packets have an IV")
+    form.add_argument("--optimized", action="store_true", help="eesp: no Payload Info Header")
+    form.add_argument("--draft", type=int, choices=(2, 3), help="eesp: which draft packets are of (3)")
+    keys = argparse.ArgumentParser(add_help=False, parents=[formats, form])
     for level in Level:
         keys.add_argument(f"--{level.name.lower()}", metavar="FILE", help=f"{level.name.lower()} root key (DER)")
     keys.add_argument("--key", metavar="FILE", help="psp, tss, eesp: the key of slot 0")
@@ -769,7 +769,7 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    add("inspect", command_inspect, files, formats, shape)
+    add("inspect", command_inspect, files, formats, form)
     seal = add("seal", command_seal, files, keys, ids)
     seal.add_argument("output", metavar="OUT.pcap", help="pcapng if it is called so")
     seal.add_argument("--no-options", action="store_true", help="headers do not say which root keys were used")
