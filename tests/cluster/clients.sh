@@ -9,11 +9,9 @@ here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/cluster/lib.sh
 source "$here/lib.sh"
 work=$PWD
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-
-server=$(free_port)
-grants=127.0.0.1:$(free_port)
-udp=127.0.0.1:$(free_port)
+server=$(ports)
+grants=127.0.0.1:$((server + 1))
+udp=127.0.0.1:$((server + 2))
 "$bin/eespd" dev --dir "$run" --port "$server" --grants "$grants" >"$work/dev.out" 2>"$work/dev.log" &
 pid[server]=$!
 until_true "a cluster" up admin

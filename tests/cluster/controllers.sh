@@ -21,7 +21,7 @@ agent() {
 	pid[host]=$!
 }
 
-port=$((20000 + $$ % 10000 * 2))
+port=$(ports)
 for x in z=zone u=user; do
 	name=${x%=*}
 	"$bin/eespctl" init --dir "$name" --server "$name=127.0.0.1:$port" --level "${x#*=}" >/dev/null

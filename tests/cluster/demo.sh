@@ -2,16 +2,18 @@
 # Three hosts as network namespaces, each with a server, an agent and a gateway
 # that sends all the while: ten rotations, an emergency, a host killed and back,
 # the store's leader killed, a host added, and one revoked. Between two of them there
-# is a tunnel of the TUN gateway besides, with ping, HTTP and iperf3 in it. Needs root.
+# is a tunnel of the TUN gateway besides, with ping, HTTP and iperf3 in it. Skipped
+# where no namespaces can be had, for which it needs root.
 #
 #   tests/cluster/demo.sh BIN WORK [--json]
 # (Called through traps and until_true.)
 # shellcheck disable=SC2317
 set -euo pipefail
+# shellcheck source=tests/own_mounts.sh
+source "$(dirname "$0")/../own_mounts.sh"
 bin=$(realpath "$1")
 work=$2
 json=${3:-}
-[ "$(id -u)" -eq 0 ] || { echo "demo-cluster: network namespaces need root" >&2; exit 1; }
 rm -rf "$work"
 mkdir -p "$work"
 work=$(realpath "$work")
@@ -113,8 +115,13 @@ opens() { [ "$(stats "$1" "d['opened'].get('$2',0)")" -gt "${3:-0}" ]; }
 members() { ctl "$1" --json members | field "sum(m['state']=='$2' for m in d)"; }
 all_active() { [ "$(members "$1" active)" -eq "$2" ]; }
 
-ip netns add "sw$tag"
-ip -n "sw$tag" link add br0 type bridge
+if ! { [ -z "$no_own_mounts" ] && [ -c /dev/net/tun ] && ip netns add "sw$tag" && ip -n "sw$tag" link add br0 type bridge &&
+	ip -n "sw$tag" link add probe type veth peer name other && ip -n "sw$tag" link del probe && ip netns exec "sw$tag" true; } 2>"$work/netns.err"; then
+	why="no network namespaces with veth pairs, bridges and TUN devices here: $no_own_mounts$(cat "$work/netns.err")"
+	echo "demo-cluster: skipped: $why"
+	skipped "cluster/demo.sh" "$why"
+	exit 0
+fi
 ip -n "sw$tag" link set br0 up
 n=1
 for h in "${hosts[@]}"; do host "$h" $n; n=$((n + 1)); done

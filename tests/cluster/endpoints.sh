@@ -11,8 +11,8 @@ cluster() {
 	mv "$1/s" "$run/$1" # where etcd has its socket, too
 }
 
-port=$((20000 + $$ % 20000))
-cluster one $port
+port=$(ports)
+cluster one "$port"
 cluster two $((port + 1))
 start one
 etcd=unix://$run/one/etcd/client.sock

@@ -28,6 +28,26 @@ until_true() {
 		sleep 0.1
 	done
 }
+# ports: the first of three that nobody has now, as little as those 10,000 above, for etcd. They are not
+# among those that the kernel gives to connections meanwhile.
+ports() {
+	python3 -c '
+import random, socket
+def free(port):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as s:
+            try: s.bind(("127.0.0.1", port))
+            except OSError: return False
+    return True
+first = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
+for _ in range(1000):
+    port = random.randrange(4000, max(first, 20000) - 10003)
+    if all(free(p + more) for p in range(port, port + 3) for more in (0, 10000)):
+        print(port)
+        break
+else: raise SystemExit("no free ports")
+'
+}
 export EESP_PASSPHRASE="for a test"
 ctl() { "$bin/eespctl" --socket "$run/$1.sock" "${@:2}"; }
 up() { ctl "$1" status >/dev/null 2>&1; }

@@ -12,7 +12,7 @@ source "${BASH_SOURCE%/*}/lib.sh"
 	listed() { (($("$bin/eespctl" --json --socket "$run/$1.sock" server list | grep -c '"addr"') == $2)); }
 }
 
-port=$((20000 + $$ % 10000 * 2))
+port=$(ports)
 "$bin/eespctl" init --dir one --server "a=127.0.0.1:$port" >/dev/null
 mv one/a "$run/a"
 start a
