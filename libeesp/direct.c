@@ -1347,9 +1347,8 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 /* Counts packets that were not opened. new_here reads the count of EESP_ERR_FLOODED in
  * each burst. So that this line seldom changes, threads with shares add to it in
  * units of REFUSED_EACH. */
-static void count_failed(const struct eesp_open_plan *w, uint64_t number, eesp_status st, uint64_t *tally, uint64_t n)
+static void count_failed(const struct eesp_open_plan *w, uint64_t number, eesp_status st, uint64_t *tally, int what, uint64_t n)
 {
-	const int what = w->tally_of[-st];
 	if (LIKELY(share_of(w->shares, number) != NULL)) {
 		uint64_t *mine = w->refused + number % SHARES * REFUSED_WORDS - st, was = *mine;
 		__atomic_store_n(mine, was + n, __ATOMIC_RELEASE);
@@ -1367,7 +1366,7 @@ static NOINLINE void refuse_known(eesp_pkt *p, eesp_status st, const struct eesp
 	p->status = st;
 	p->out = NULL;
 	p->out_len = 0;
-	count_failed(w, number, st, pt->tally, 1);
+	count_failed(w, number, st, pt->tally, w->tally_of[-st], 1);
 }
 
 /* Counts packets with a pattern's key: all went through the cipher, and so many of
@@ -1396,7 +1395,9 @@ static NOINLINE void count_refused(const struct eesp_open_plan *w, struct refusa
 {
 	for (size_t i = 0; i < a->kinds; i++) {
 		const struct refusal *t = &a->of[i];
-		count_failed(w, a->number, t->status, t->domain != NULL ? t->domain->tally : NULL, t->n);
+		const int reflected = t->domain != NULL && t->status == EESP_ERR_REFLECTED;
+		count_failed(w, a->number, t->status, t->domain != NULL ? t->domain->tally : NULL,
+			     reflected ? (int)t->domain->reflected : w->tally_of[-t->status], t->n);
 	}
 	a->kinds = 0;
 }
@@ -1527,12 +1528,16 @@ struct strangers {
 	const struct eesp_pattern *none; /* for this pattern there is none left */
 };
 
-static uint64_t strangers_left(const struct eesp_open_plan *w)
+static uint64_t coarse_ns(void)
 {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	uint64_t ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-	uint64_t had = MOST_STRANGE + (ns >> 18) + __atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) / REFUSED_EACH +
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t strangers_left(const struct eesp_open_plan *w)
+{
+	uint64_t had = MOST_STRANGE + (coarse_ns() >> 18) + __atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) / REFUSED_EACH +
 		       __atomic_load_n(&w->strangers->refused, __ATOMIC_RELAXED);
 	uint64_t spent = __atomic_load_n(&w->strangers->spent, __ATOMIC_RELAXED);
 	return had <= spent ? 0 : had - spent < MOST_STRANGE ? had - spent : MOST_STRANGE;
@@ -1797,6 +1802,21 @@ static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t numb
 		m++;
 	}
 	return m;
+}
+
+/* Refuses a packet whose payload does not fit. If it is not new, that is its status. */
+static NOINLINE void refuse_room(const struct eesp_open_plan *w, uint64_t number, struct lane *l)
+{
+	struct eesp_windows *t = w->windows;
+	enum verdict v = FRESH;
+	if (t != NULL && (l->window = window_of(t, l)) != NULL) {
+		l->word = window_word(t, l->window, l->seq);
+		v = window_check(t, l);
+	}
+	if (v != FRESH)
+		not_fresh(t, v, l, w, number);
+	else
+		refuse_known(l->p, EESP_ERR_ROOM, w, number, l->pattern);
 }
 
 /* Commits an authentic packet, whose window may have to be made. */
@@ -2079,17 +2099,17 @@ static inline const struct eesp_layout *odd_ends(struct odd *o, const struct ees
 
 static const struct eesp_layout *odd_extension(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
 {
-	const struct eesp_layout *s = layout_by_word(w, p);
+	const struct eesp_layout *s = p->len < 4 + ICV ? NULL : layout_of(w, p->data, 0);
 	const uint8_t *hdr = p->data;
-	if (s == NULL || p->flags != s->flags || p->len < (uint32_t)s->n + ICV)
+	if (s == NULL || p->len < (uint32_t)s->n + ICV)
 		return NULL;
 	const uint32_t more = once(hdr + s->more_at), begin = s->n + 4u * (once(hdr + s->clear_at) & s->clear_mask), header = s->n + 8 * (more - 1);
 	const eesp_status st = more < s->least_more ? EESP_ERR_HEADER_LEN : p->len < header + ICV ? EESP_ERR_SHORT
 			       : p->len < begin + ICV		     ? EESP_ERR_OFFSET : EESP_OK;
 	if (st != EESP_OK)
 		return odd_ends(o, s, st, 0);
-	o->header = header;
-	o->clear = (int32_t)(s->all_clear ? p->len - ICV : begin) - (int32_t)header;
+	o->header = p->flags == EESP_PKT_EXTENSION ? s->n : header; /* then the extension is part of the payload */
+	o->clear = (int32_t)(s->all_clear ? p->len - ICV : begin) - (int32_t)o->header;
 	o->coffset = s->all_clear || o->clear < 0 ? 0 : (uint8_t)(o->clear / 4);
 	o->id = get64(hdr + s->id_at) >> s->id_shift & s->id_mask;
 	o->tsc = get64(hdr + s->tsc_at);
@@ -2255,6 +2275,36 @@ static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, con
 	return s;
 }
 
+static const struct eesp_layout *odd_domain(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
+{
+	const struct eesp_layout *s = layout_by_word(w, p);
+	const uint8_t *hdr = p->data;
+	if (s == NULL)
+		return odd_ends(o, w->layouts, w->missing, 0);
+	const struct eesp_pattern *pt = pattern_of(w, s, hdr);
+	struct eesp_latch *latch = pt != NULL ? pt->latch : NULL;
+	if (latch != NULL && __atomic_load_n(&latch->failures, __ATOMIC_RELAXED) >= latch->most)
+		return odd_ends(o, s, EESP_ERR_LATCHED, 0);
+	if (p->len < (uint32_t)s->n + ICV)
+		return odd_ends(o, s, EESP_ERR_SHORT, 0);
+	const uint32_t clear = s->begin > s->n ? (uint32_t)s->begin - s->n : 0;
+	o->id = s->id_mask == 0 ? 0 : get64(hdr + s->id_at) >> s->id_shift;
+	o->tsc = get64(hdr + s->tsc_at);
+	o->coffset = (uint8_t)(clear / 4);
+	if (clear > p->len - s->n - ICV)
+		return odd_ends(o, s, EESP_ERR_OFFSET, 1);
+	if (s->unusable != EESP_OK)
+		return odd_ends(o, s, s->unusable, 1);
+	if ((o->tsc >> 40 & s->way_mask) != s->way)
+		return odd_ends(o, s, EESP_ERR_REFLECTED, 1);
+	if (pt == NULL || memcmp(hdr + s->who_at, pt->addr, s->who_len) != 0)
+		return odd_ends(o, s, w->missing, 1);
+	o->header = s->n;
+	o->clear = (int32_t)clear;
+	o->pattern = pt;
+	return s;
+}
+
 /* Refuses a packet with the status of its odd header. */
 static void refuse_odd(const struct eesp_open_plan *w, eesp_pkt *p, const struct odd *o, struct refusals *a)
 {
@@ -2266,7 +2316,15 @@ static void refuse_odd(const struct eesp_open_plan *w, eesp_pkt *p, const struct
 		p->ioffset = o->ioffset;
 		p->next_header = o->next_header;
 	}
-	refuse(w, p, o->status, NULL, a);
+	refuse(w, p, o->status, domain_of(w, p), a);
+}
+
+/* Whether Go may see a packet whose key is missing, to ask the agent for newer keys: one a millisecond, so that forged
+ * packets do not wake it all the time. */
+static NOINLINE int may_ask(const struct eesp_open_plan *w)
+{
+	uint64_t *asked = &w->strangers->asked, now = coarse_ns() >> 20, last = __atomic_load_n(asked, __ATOMIC_RELAXED);
+	return now != last && __atomic_compare_exchange_n(asked, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 /* Reads a header that the plan does not cover. Returns its layout, or NULL: Go takes the packet. */
@@ -2275,7 +2333,12 @@ static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, co
 	if (!ordinary(&w->screen, p))
 		return NULL;
 	memset(o, 0, sizeof *o);
-	return w->odd == ODD_KEYS ? odd_keys(w, p, o) : w->odd == ODD_OPTIONS ? odd_options(w, p, o) : odd_extension(w, p, o);
+	switch (w->odd) {
+	case ODD_KEYS: return odd_keys(w, p, o);
+	case ODD_OPTIONS: return odd_options(w, p, o);
+	case ODD_DOMAIN: return odd_domain(w, p, o);
+	default: return odd_extension(w, p, o);
+	}
 }
 #endif
 
@@ -2323,8 +2386,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const struct eesp_layout *const s = !loose ? layout_by_word(w, p) : p->status == STRAY ? odd(w, p, &is) : NULL;
 		if (loose && s != NULL && is.status == EESP_ERR_NO_KEY && ahead) {
 			ahead = 0;
-			p++;
-			continue;
+			if (may_ask(w)) {
+				p++;
+				continue;
+			}
 		}
 		if (loose && s != NULL && is.status != EESP_OK) {
 			refuse_odd(w, p, &is, &refusals);
@@ -2449,7 +2514,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				goto another;
 			if (expanded && pt->area != NULL) {
 				if (pt->subs == NULL) {
-					if (memcmp(&p->addr, pt->addr, s->flow_len) != 0)
+					if (!loose && s->flow_desc && memcmp(&p->addr, pt->addr, s->flow_len) != 0)
 						goto another;
 				} else if (id >= pt->sub_count) {
 					goto another;
@@ -2466,8 +2531,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			}
 			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
 			const uint32_t text = len - header - ICV - (uint32_t)clear;
+			/* The general path's status is ROOM, if the packet is not refused for another reason. */
+			const int no_room = loose && dst != NULL && p->dst_size < text + (uint32_t)clear - inner;
 			/* A payload that stays in its place must fit in dst_size too. */
-			if (LIKELY(dst == NULL || (dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear))) {
+			if (LIKELY(dst == NULL || no_room || (dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear))) {
 				dst = src + clear;
 			} else { /* dst must not overlap the packet */
 				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - prefix);
@@ -2500,7 +2567,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					continue;
 				}
 			}
-			if (extras && UNLIKELY(is_own(w, id))) {
+			if (extras && UNLIKELY(is_own(w, id)) && (!loose || s->id_mask != 0)) {
 				refuse_known(p, EESP_ERR_REFLECTED, w, view->number, pt);
 				failed++;
 				continue;
@@ -2568,6 +2635,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
 				l->hash = flow_hash(windows->seed, windows->no_addr, l, id, who, s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
+			}
+			if (no_room) {
+				refuse_room(w, view->number, l);
+				failed++;
+				continue;
 			}
 			if (extras == TIMES) {
 				l->word = times_place(times, pass, flow_hash(times->seed, times->no_addr, l, id, who, s), tsc, tsc, &l->seq);
@@ -2662,6 +2734,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			j->ok = NOT_NEW + TIME_STALE;
 		}
 		if (UNLIKELY(j->ok != 1)) {
+			if (loose && l->pattern->latch != NULL)
+				__atomic_fetch_add(&l->pattern->latch->failures, 1, __ATOMIC_RELAXED);
 			const int late = bare && extras == TIMES && j->ok > NOT_NEW;
 			refuse_known(p, late ? time_statuses[j->ok - NOT_NEW] : EESP_ERR_AUTH, w, view->number, l->pattern);
 		} else {

@@ -54,6 +54,12 @@ struct eesp_layout {
 		int64_t at;
 		uint8_t compared[64], pick[64], pick2[64], kept[64];
 	} wide;
+	uint16_t begin;
+	uint8_t way_mask, way;
+	int8_t who_at;
+	uint8_t who_len;
+	int8_t unusable;
+	uint8_t padding;
 };
 
 enum { COPY_PACKET, COPY_DESC, COPY_PACKET_4 }; /* plan.CopySource */
@@ -62,7 +68,12 @@ enum { COPY_PACKET, COPY_DESC, COPY_PACKET_4 }; /* plan.CopySource */
 enum { UNWRAP_BARE, UNWRAP_INFO, UNWRAP_INFO_IP, UNWRAP_ONLY };
 
 /* plan.Odd. */
-enum { ODD_NONE, ODD_EXTENSION, ODD_KEYS, ODD_OPTIONS };
+enum { ODD_NONE, ODD_EXTENSION, ODD_KEYS, ODD_OPTIONS, ODD_DOMAIN };
+
+/* keys.DomainState: after so many failures all packets are dropped. */
+struct eesp_latch {
+	uint64_t most, failures;
+};
 
 /* keys.Subs: octets of four keys; octets from one key to the next; and the place of
  * what is added to nonces. */
@@ -92,6 +103,8 @@ struct eesp_pattern {
 	uint64_t *tally;
 	uint16_t epoch, age;
 	uint32_t padding2;
+	struct eesp_latch *latch;
+	uint64_t padding3;
 };
 
 /* replay.Sole. */
@@ -134,7 +147,7 @@ struct eesp_flow {
 
 /* burst.strangers. */
 struct eesp_strangers {
-	uint64_t spent, refused;
+	uint64_t spent, refused, asked;
 };
 
 struct eesp_open_plan {
@@ -171,7 +184,7 @@ struct eesp_open_plan {
 		uint64_t n_names, n_domains;
 		const uint32_t *names;
 		const struct eesp_domain {
-			uint32_t number, padding;
+			uint32_t number, reflected;
 			uint64_t *tally;
 		} *domains;
 	} screen;

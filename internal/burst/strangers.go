@@ -22,6 +22,7 @@ import (
 type strangers struct {
 	spent   atomic.Uint64 // tokens
 	refused atomic.Uint64 // packets refused by threads with shares, in units of refusedEach
+	asked   atomic.Uint64 // when C last let Go see a packet whose key is missing (libeesp/direct.c)
 }
 
 const (

@@ -25,7 +25,7 @@ const (
 // DomainState is the counts of a domain, and its latch: after too many packets that
 // were not authentic it drops all.
 type DomainState struct {
-	most     uint64 // failures that latch; 0: there is no latch
+	most     uint64 // failures that latch; 0: there is no latch. C has this and the next one
 	failures atomic.Uint64
 	counts   [DomainCounts]atomic.Uint64
 	shares   Shares
@@ -90,6 +90,15 @@ func (g *Group) SetEpoch(epoch uint16) error {
 func (g *Group) Epoch() uint16 {
 	s := g.snap.Load()
 	return s.Slot[s.Current].Epoch
+}
+
+// Latch returns the address of the latch for C; 0: there is none. The state must be
+// pinned.
+func (d *DomainState) Latch() uintptr {
+	if d.most == 0 {
+		return 0
+	}
+	return uintptr(unsafe.Pointer(&d.most))
 }
 
 // Tally returns the address of the counts for C. The state must be pinned.

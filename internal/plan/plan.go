@@ -87,6 +87,7 @@ const (
 	OddExtension     // longer by a multiple of 8 octets; part of the payload may be in clear
 	OddKeys          // other padding behind the options that name keys; part of the payload may be in clear
 	OddOptions       // any options behind the base header; part of the payload may be in clear
+	OddDomain        // as written, but of the wrong direction, or with what only a Loose plan covers
 )
 
 // Layout is a form of headers: where fields are, and what is compared.
@@ -139,6 +140,15 @@ type Layout struct {
 	NonceSource, NonceMore, NonceTail Pick
 
 	wide
+
+	// Of a Loose plan with OddDomain.
+	Begin    uint16 // where encryption begins, in octets from the header on; 0: behind the header
+	WayMask  uint8  // bits of the counter's first octet behind the epoch that say a packet's direction
+	Way      uint8  // the right direction
+	WhoAt    int8   // place of the address that must be the Pattern's Addr
+	WhoLen   uint8  // its length; 0: none
+	Unusable int8   // the status of all packets; 0: they can be opened
+	_        uint8
 }
 
 // wide is the Layout for processors with vectors of 64 octets, which take all
@@ -186,6 +196,8 @@ type Pattern struct {
 	Epoch       uint16   // of layouts with Ages: the key's epoch
 	Age         uint16   // and how many epochs behind it packets may be
 	_           uint32
+	Latch       uintptr // of a Loose plan: keys.DomainState's latch; 0: none
+	_           uint64
 }
 
 // Open is a receiver's plan.
@@ -221,7 +233,7 @@ type Open struct {
 	nLayouts    uint32
 	Missing     int8  // status of packets whose key is not in the plan; 0: the general path takes them
 	MissingBare int8  // OddKeys: the same for packets without options that name keys
-	Ahead       uint8 // 1: the general path takes one packet with a missing key per chunk, to ask the agent for newer keys
+	Ahead       uint8 // 1: the general path takes a packet with a missing key now and then, to ask the agent for newer keys
 	_           [5]uint8
 
 	Screen
@@ -268,9 +280,9 @@ type Screen struct {
 // Domain is a number of 24 bits in octets 1 to 3 of packets, and the counts of
 // their statuses.
 type Domain struct {
-	Number uint32
-	_      uint32
-	Tally  uintptr // 0: they are not counted
+	Number    uint32
+	Reflected uint32  // which count reflected packets are
+	Tally     uintptr // 0: they are not counted
 }
 
 // Screens sets the length of the shortest packet, with ICV, and the statuses by
@@ -288,9 +300,7 @@ func (o *Open) Screens(least, at int, first func(byte) status.Code) {
 func (o *Open) AddName(name uint32) { o.keyNames = append(o.keyNames, name&o.NameMask) }
 
 // AddDomain adds a domain.
-func (o *Open) AddDomain(number uint32, tally uintptr) {
-	o.domains = append(o.domains, Domain{Number: number, Tally: tally})
-}
+func (o *Open) AddDomain(d Domain) { o.domains = append(o.domains, d) }
 
 type batch struct {
 	master, sub, area    uintptr

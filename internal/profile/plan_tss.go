@@ -9,6 +9,7 @@ import (
 	"libeesp/internal/keys"
 	"libeesp/internal/plan"
 	"libeesp/internal/secmem"
+	"libeesp/internal/status"
 	"libeesp/internal/wire"
 )
 
@@ -92,43 +93,39 @@ func (s *tssSealing) planFamily(be *kernel.Backend, h *Header, snap *keys.Snapsh
 	return true
 }
 
-// planOpen: packets of domains with a latch, or with octets in clear, take the general
-// path.
-func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
-	to := plan.NewOpen(^uint32(0))
-	to.Split, to.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
-	to.Screens(wire.TSSMinHeader+kernel.TagSize, 0, wire.TSSFirst)
-	to.Prefix = [4]uint8{0: wire.TSSPrefix4, FlagIPv6: wire.TSSPrefix6, 2: plan.None, 3: plan.None}
-	if k := o.held; k != nil {
-		if k.v != TSSSSI { // packets must have the key's address in their prefix, which plans do not compare
-			return nil
-		}
-		p := &plan.Pattern{KeyLen: tssKeyLen, Kind: uint16(k.an)<<8 | uint16(k.v), Area: area}
-		copy(p.Nonce[:], k.mask[:])
-		n := wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(p.Value[:]), true, k.an, k.sdi, k.ssi)
-		if tssClear(o.sa, uint32(n)) != 0 {
-			return nil
-		}
-		binary.BigEndian.PutUint16(p.Value[n-8:], k.epoch)
-		s := tssLayout(n)
-		for i := 4; i < 8; i++ {
-			s.Mask[i] = 0xff
-		}
-		s.IDMask = ^uint64(0)
+// planOpen: the loose plan also has the packets of the wrong direction, of domains with a latch,
+// with octets in clear, and of data keys with an address.
+func (o *tssOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area uintptr) *plan.Open {
+	to, loose := plan.NewOpen(^uint32(0)), plan.NewOpen(^uint32(0))
+	to.Loose = loose
+	for _, p := range []*plan.Open{to, loose} {
+		p.Split, p.Own = splitPlan(o.engineBits, 1<<48-1), o.own.List()
 		if o.client && !o.sa.TSS.NoDirection {
-			p.Value[n-6], s.Mask[n-6] = tssToClient>>40, tssToClient>>40
-			to.Split.Mask &^= tssToClient
+			p.Split.Mask &^= tssToClient
 		}
-		s.Word = binary.NativeEndian.Uint32(p.Value[:])
-		if i, ok := to.AddLayout(s); ok {
-			to.Add(i, p)
+		p.Screens(wire.TSSMinHeader+kernel.TagSize, 0, wire.TSSFirst)
+		p.Prefix = [4]uint8{0: wire.TSSPrefix4, FlagIPv6: wire.TSSPrefix6, 2: plan.None, 3: plan.None}
+	}
+	loose.Odd, loose.Missing = plan.OddDomain, int8(status.ErrContext)
+	if k := o.held; k != nil {
+		for v := uint8(TSSAddr); v <= TSSSSI6; v++ {
+			o.planHeld(to, k, area, v)
 		}
 		return to
 	}
+	loose.Missing = int8(status.ErrNoKey)
 	to.NameMask = binary.NativeEndian.Uint32([]byte{1, 0xff, 0xff, 0xff}) // AN, SDI
 	seen := map[uint32]bool{}
 	for _, snap := range snaps {
-		to.AddDomain(snap.Domain, snap.State.Tally())
+		d := plan.Domain{Number: snap.Domain, Reflected: keys.WrongSSI, Tally: snap.State.Tally()}
+		if snap.Mode == keys.TSSServer { // the direction is wrong, not the SSI
+			d.Reflected = keys.Invalid
+		}
+		to.AddDomain(d)
+		loose.AddDomain(d)
+		if snap.Ahead != nil {
+			loose.Ahead = 1
+		}
 		for an := range snap.Slot {
 			slot := &snap.Slot[an]
 			name := snap.Domain<<1 | uint32(an)
@@ -141,61 +138,164 @@ func (o *tssOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, area ui
 			var word [4]byte
 			binary.BigEndian.PutUint32(word[:], uint32(an)<<24|snap.Domain)
 			to.AddName(binary.NativeEndian.Uint32(word[:]))
-			if !slot.Present || slot.Raw != nil || snap.TSS.AuthFailures != 0 {
+			if !slot.Present {
 				continue
 			}
+			raw := uintptr(0)
+			if slot.Raw != nil {
+				if raw = expandedRaw(be, slot, to); raw == 0 {
+					to.Free()
+					return nil
+				}
+			}
 			for v := uint8(TSSAddr); v <= TSSSSI6; v++ {
-				o.planKey(to, snap, slot, uint8(an), v)
+				o.planKey(to, snap, slot, uint8(an), v, raw)
 			}
 		}
 	}
 	return to
 }
 
-func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot, an, v uint8) {
+// expandedRaw expands a slot's own key for a plan; 0: there is no memory.
+func expandedRaw(be *kernel.Backend, slot *keys.Slot, to *plan.Open) uintptr {
+	scratch, err := secmem.New[[kernel.ScratchBytes]byte]()
+	if err != nil {
+		return 0
+	}
+	defer secmem.Delete(scratch)
+	area, err := secmem.New[expandedKey]()
+	if err != nil {
+		return 0
+	}
+	to.Also(func() { secmem.Delete(area) })
+	be.Expand(unsafe.Pointer(area), unsafe.Pointer(slot.Raw), 1, tssKeyLen, unsafe.Pointer(scratch))
+	return uintptr(unsafe.Pointer(area))
+}
+
+// planHeld adds the packets of a form. All but those of the data key's form are refused.
+func (o *tssOpening) planHeld(to *plan.Open, k *tssHeld, area uintptr, v uint8) {
+	sp, six := tssHasSSI(v), tssIs6(v)
+	p := &plan.Pattern{KeyLen: tssKeyLen, Kind: uint16(k.an)<<8 | uint16(v), Area: area}
+	copy(p.Nonce[:], k.mask[:])
+	n := wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(p.Value[:]), sp, k.an, k.sdi, k.ssi)
+	binary.BigEndian.PutUint16(p.Value[n-8:], k.epoch)
+	s := tssForm(n, v, k.sdi, p)
+	if sp {
+		for i := 4; i < 8; i++ {
+			s.Mask[i] = 0xff
+		}
+	}
+	if v != TSSSSI {
+		from := tssAddr(unsafe.Pointer(&k.addr), six, false)
+		s.WhoAt, s.WhoLen = -wire.TSSPrefix4, 4
+		if six {
+			s.WhoAt, s.WhoLen = -wire.TSSPrefix6, 16
+		} else {
+			from = unsafe.Pointer(&k.addr[12])
+		}
+		copy(p.Addr[:s.WhoLen], unsafe.Slice((*byte)(from), s.WhoLen))
+		if o.client { // the destination
+			s.WhoAt += int8(s.WhoLen)
+		}
+	}
+	directed := o.client && !o.sa.TSS.NoDirection
+	if v == TSSSSI && k.v == v && tssClear(o.sa, uint32(n)) == 0 {
+		main := *s
+		if directed {
+			p.Value[n-6], main.Mask[n-6] = tssToClient>>40, tssToClient>>40
+		}
+		addTo(to, &main, p)
+	}
+	if directed {
+		s.WayMask, s.Way = tssToClient>>40, tssToClient>>40
+	}
+	s.Begin = o.sa.TSS.CryptOffset
+	s.Missing = int8(status.ErrContext)
+	if k.v != v {
+		to.Loose.AddLayout(s)
+		return
+	}
+	addTo(to.Loose, s, p)
+}
+
+// addTo adds a layout and a pattern of it.
+func addTo(to *plan.Open, s *plan.Layout, p *plan.Pattern) {
+	if i, ok := to.AddLayout(s); ok {
+		to.Add(i, p)
+	}
+}
+
+// planKey adds the packets of a form with a key of a group. raw is the expanded key in direct mode.
+func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot, an, v uint8, raw uintptr) {
 	sp, six := tssHasSSI(v), tssIs6(v)
 	server := snap.Mode == keys.TSSServer
 	k := tssKDF(slot, six)
 	p := &plan.Pattern{KeyLen: k.KeyLen, Mask: k.Mask, Kind: uint16(an)<<8 | uint16(v), Name: *(*[2]uint64)(unsafe.Pointer(&slot.Name)), Usage: counts(to, slot.Usage)}
 	n := wire.TSSTemplate((*[wire.TSSMaxHeader]byte)(p.Value[:]), sp, an, snap.Domain, 0)
-	if tssClear(snap.Params, uint32(n)) != 0 || !sp && slices.Contains(o.own.List(), 0) {
-		return
-	}
 	p.Epoch, p.Age = slot.Epoch, snap.TSS.EpochAge
-	p.Master, p.Sub = k.addresses()
-	var none [16]byte
-	var msg [MaxBlocks * 16]byte
-	tssMsg(unsafe.Pointer(&msg), server, six, 0, 0, unsafe.Pointer(&none))
-	p.KDF(&msg, k.Blocks, k.Counter)
 	p.Tally = snap.State.Tally()
-	s := tssLayout(n)
-	s.RekeyMask, s.RekeyBits, s.RekeyAt = snap.RekeyMask, snap.RekeyShift, 6
+	s := tssForm(n, v, snap.Domain, p)
 	s.Ages, s.Mask[n-8], s.Mask[n-7] = 1, 0, 0 // the epoch is not compared, but may be too old
+	if p.Area = raw; raw == 0 {
+		var none [16]byte
+		var msg [MaxBlocks * 16]byte
+		p.Master, p.Sub = k.addresses()
+		tssMsg(unsafe.Pointer(&msg), server, six, 0, 0, unsafe.Pointer(&none))
+		p.KDF(&msg, k.Blocks, k.Counter)
+		s.RekeyMask, s.RekeyBits, s.RekeyAt = snap.RekeyMask, snap.RekeyShift, 6
+		if six {
+			s.MsgSource, s.MsgTail = plan.NoPick, plan.NoPick.Copy(8, 8, 2)
+			s.Copies, s.Copy[0] = 1, plan.Copy{From: -wire.TSSPrefix6, To: 14}
+			s.RekeyAt = 10
+		} else if !sp {
+			s.MsgSource = plan.NoPick.Copy(10, 0, 4)
+		}
+	}
+	unusable := slot.Raw != nil && v == TSSAddr6
+	directed := server && !snap.TSS.NoDirection
+	own := !sp && slices.Contains(o.own.List(), 0) // main plans would take the SSI for 0
+	if tssClear(snap.Params, uint32(n)) == 0 && snap.TSS.AuthFailures == 0 && !unusable && !own {
+		main := *s
+		if directed {
+			main.Mask[n-6] = tssToClient >> 40 // no packets to clients
+		}
+		addTo(to, &main, p)
+	}
+	if directed {
+		s.WayMask = tssToClient >> 40
+	}
+	if unusable {
+		s.Unusable = int8(status.ErrUnsupported)
+	}
+	s.Begin, p.Latch = snap.TSS.CryptOffset, snap.State.Latch()
+	addTo(to.Loose, s, p)
+}
+
+// tssForm is the layout of headers of n octets with this V. It writes what the form decides into
+// the pattern.
+func tssForm(n int, v uint8, sdi uint32, p *plan.Pattern) *plan.Layout {
+	s := tssLayout(n)
+	sp := tssHasSSI(v)
 	if sp {
 		s.IDMask = ^uint64(0)
 	}
-	if six {
+	switch {
+	case tssIs6(v):
 		s.Flags, s.Prefix = FlagIPv6, wire.TSSPrefix6
-		s.MsgSource, s.MsgTail = plan.NoPick, plan.NoPick.Copy(8, 8, 2)
-		s.Copies, s.Copy[0] = 1, plan.Copy{From: -wire.TSSPrefix6, To: 14}
-		s.RekeyAt = 10
 		s.FlowAt, s.FlowLen = -wire.TSSPrefix6, 16
 		if !sp {
 			s.NonceSource = plan.NoPick
-			binary.BigEndian.PutUint32(p.Nonce[:], snap.Domain)
+			for i, b := range binary.BigEndian.AppendUint32(nil, sdi) {
+				p.Nonce[i] ^= b
+			}
 		}
-	} else if !sp {
+	case !sp:
 		s.SourceAt = -wire.TSSPrefix4
-		s.MsgSource, s.NonceSource = plan.NoPick.Copy(10, 0, 4), plan.NoPick.Copy(0, 0, 4)
+		s.NonceSource = plan.NoPick.Copy(0, 0, 4)
 		s.FlowAt, s.FlowLen = -wire.TSSPrefix4, 4
 	}
-	if server && !snap.TSS.NoDirection {
-		s.Mask[n-6] = 0x80 // no packets to clients
-	}
 	s.Word = binary.NativeEndian.Uint32(p.Value[:])
-	if i, ok := to.AddLayout(s); ok {
-		to.Add(i, p)
-	}
+	return s
 }
 
 // tssLayout is the layout of headers of n octets over IPv4 with a known epoch.
