@@ -1912,6 +1912,21 @@ static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 		rekeyed(to, s->rekey_at, l->p->tsc, s->rekey_mask, s->rekey_bits);
 }
 
+#ifdef WIDE
+/* Writes the further blocks of a KDF input, and returns what is added to the first one. Octets
+ * beyond the input are overwritten by the next one, or lie behind all of them. */
+static inline v16 further_blocks(uint8_t *to, const struct eesp_layout *s, const struct eesp_pattern *pt,
+				 const eesp_pkt *p)
+{
+	const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)&p->addr));
+	const __m512i at = _mm512_loadu_si512(s->wide.pick_addr);
+	const __m512i addr = _mm512_maskz_permutexvar_epi8(s->wide.of_addr, at, from);
+	const __m256i more = _mm256_loadu_si256((const __m256i *)pt->more);
+	_mm256_storeu_si256((__m256i *)(to + 16), _mm256_xor_si256(more, _mm512_castsi512_si256(addr)));
+	return (v16)_mm512_extracti32x4_epi32(addr, 2);
+}
+#endif
+
 /* Writes a packet's KDF input. */
 static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 {
@@ -2363,7 +2378,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	} x;
 	eesp_job *sorted = x.jobs, *j = x.jobs;
 	uint8_t *msg = view->msgs;
-	const struct eesp_pattern *guess = w->patterns; /* that no header equals */
+	/* The pattern of the packet before, in a burst before too; the first one equals no header. */
+	const struct eesp_pattern *const none = w->patterns;
+	const struct eesp_pattern *guess = none;
 	struct refusals refusals;
 #ifndef WIDE
 	struct { uint32_t header; int32_t clear; } odds[loose ? CHUNK : 1]; /* by packet */
@@ -2376,14 +2393,21 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 
 	refusals.all = refusals.odd = refusals.kinds = 0;
 	refusals.number = view->number;
+	/* So that cache misses overlap; after locked operations, which wait for them. */
 #pragma GCC unroll 4
-	for (size_t i = 1; i < n; i++) { /* so that cache misses overlap; after locked operations, which wait for them */
-		__builtin_prefetch(pkts[i].data);
-		__builtin_prefetch((const void *)((uintptr_t)pkts[i].data + 24)); /* where most end */
+	for (const eesp_pkt *p = pkts + 1; p < pkts + n; p++) {
+		__builtin_prefetch(p->data);
+		__builtin_prefetch((const void *)((uintptr_t)p->data + 24)); /* where most end */
+	}
+	if (!loose && *fp->guess < w->patterns_size) {
+		guess = (const struct eesp_pattern *)((const uint8_t *)none + *fp->guess);
+		stride = guess->stride;
+		batch = guess->batch;
 	}
 	for (eesp_pkt *p = pkts, *const end = pkts + n; p < end;) {
 #ifndef WIDE
-		const struct eesp_layout *const s = !loose ? layout_by_word(w, p) : p->status == STRAY ? odd(w, p, &is) : NULL;
+		const struct eesp_layout *const s = loose ? (p->status == STRAY ? odd(w, p, &is) : NULL)
+						 : guess != none ? guess->form : layout_by_word(w, p);
 		if (loose && s != NULL && is.status == EESP_ERR_NO_KEY && ahead) {
 			ahead = 0;
 			if (may_ask(w)) {
@@ -2397,7 +2421,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			continue;
 		}
 #else
-		const struct eesp_layout *const s = layout_by_word(w, p);
+		const struct eesp_layout *const s = guess != none ? guess->form : layout_by_word(w, p);
 #endif
 		if (UNLIKELY(s == NULL)) {
 			if (!loose)
@@ -2416,7 +2440,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			      kept = _mm512_loadu_si512(s->wide.kept);
 		const __mmask64 load = s->wide.load, front = s->wide.front, picked = s->wide.picked;
 		const intptr_t front_at = s->wide.at;
-		const int odd = s->wide.odd != 0;
+		const int odd = s->wide.odd != 0, whole = s->wide.whole != 0;
 #else
 		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, tail_at = (size_t)s->tail_at;
 		const size_t next_at = s->next_at & 0x7f;
@@ -2425,7 +2449,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail), nonce_source = load16(s->nonce_source),
 			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail);
 #endif
-		guess = w->patterns;
 		if (j == x.jobs)
 			last = p->len - header - ICV;
 		do {
@@ -2439,8 +2462,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				clear = is.clear;
 				pt = is.pattern;
 				if (j == x.jobs) {
-					const struct kdf_plan k = kdf_of(pt);
-					stride = stride_of(&k);
+					stride = pt->stride;
 					batch = pt->batch;
 				} else if (pt->batch != batch) {
 					mixed = 1;
@@ -2481,8 +2503,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					goto another;
 				guess = pt;
 				if (j == x.jobs) {
-					const struct kdf_plan k = kdf_of(pt);
-					stride = stride_of(&k);
+					stride = pt->stride;
 					batch = pt->batch;
 				} else if (pt->batch != batch) {
 					mixed = 1;
@@ -2613,6 +2634,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 			if (simple == 2) /* part of the counter is in the first block; the second does not vary */
 				first ^= pick(rekey_of(tsc, s->rekey_mask, s->rekey_bits), rekey_to);
+#ifdef WIDE
+			if (simple == 0 && whole)
+				first ^= further_blocks(msg, s, pt, p);
+#endif
 			store16(msg, first); /* moved later if jobs are reordered or removed */
 			if (!loose && expanded && inner == HEAD && j->src != j->dst && pt->area != NULL && head_apart(w->direct, text)) {
 				j->dst = (void *)((uintptr_t)dst - HEAD);
@@ -2647,7 +2672,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				FETCH_TO_WRITE(fetch); /* this packet's is still being computed, and what follows would wait for it */
 				fetch = l->word;
 			}
+#ifdef WIDE
+			if (UNLIKELY(simple == 0 && !whole))
+#else
 			if (UNLIKELY(simple == 0))
+#endif
 				input_more(msg, l);
 			msg += stride;
 			differ |= text ^ last;
@@ -2662,7 +2691,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			screened(w, p, &refusals);
 			p++;
 		}
-	again:; /* Behind a reading of the clock: a call inside the loop above would cost it its vector registers. */
+	again: /* Behind a reading of the clock: a call inside the loop above would cost it its vector registers. */
+		if (!loose && guess != none)
+			*fp->guess = (uint32_t)((const uint8_t *)guess - (const uint8_t *)none);
+		guess = none;
 	}
 	m = (size_t)(j - x.jobs);
 	if (extras == TIMES)

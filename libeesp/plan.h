@@ -50,9 +50,9 @@ struct eesp_layout {
 	uint8_t more_at, clear_at, clear_mask, all_clear;
 	uint8_t mask[PLAN_HEADER], msg_source[16], msg_tail[16], nonce_source[16], nonce_more[16], nonce_tail[16];
 	struct eesp_wide {
-		uint64_t load, front, behind, picked, again, odd;
+		uint64_t load, front, behind, picked, again, odd, whole, of_addr;
 		int64_t at;
-		uint8_t compared[64], pick[64], pick2[64], kept[64];
+		uint8_t compared[64], pick[64], pick2[64], kept[64], pick_addr[64];
 	} wide;
 	uint16_t begin;
 	uint8_t way_mask, way;
@@ -93,9 +93,9 @@ struct eesp_pattern {
 	uint64_t *usage;
 	uint32_t next;
 	uint16_t batch;
-	uint8_t blocks, key_len;
-	uint16_t layout;
-	uint8_t counter, mask, most_clear, flow, padding[2];
+	uint8_t blocks, key_len, counter, mask;
+	uint16_t layout, stride;
+	uint8_t most_clear, flow;
 	const struct eesp_layout *form;
 	uint8_t addr[32];
 	const uint32_t *subs;
@@ -172,7 +172,8 @@ struct eesp_open_plan {
 	uint64_t *refused; /* REFUSED_WORDS for each share */
 	uint32_t odd, n_layouts;
 	int8_t missing, missing_bare;
-	uint8_t ahead, padding[5];
+	uint8_t ahead, padding;
+	uint32_t patterns_size;
 	struct eesp_screen {
 		int8_t first[256], second[256];
 		uint8_t more[256];

@@ -42,7 +42,7 @@ static __thread struct {
 	struct eesp_worker_view view;
 	uint64_t cgo_packets; /* packets that went to Go */
 	struct times_reading reading;
-	uint32_t flood;	      /* see struct eesp_fast_path */
+	uint32_t flood, guess; /* see struct eesp_fast_path */
 	char error[EESP_ERROR_TEXT];
 } tls;
 
@@ -968,7 +968,7 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 
 #define FAST_PATH(x)                                                                                          \
 	(&(struct eesp_fast_path){ &tls.view, tls.worker, (x)->object, (void *const *)&(x)->plan, &tls.cgo_packets, \
-				   &tls.reading, &tls.flood, NULL })
+				   &tls.reading, &tls.flood, &tls.guess, NULL })
 
 EESP_API size_t eesp_seal_burst(eesp_sender *sender, eesp_pkt *pkts, size_t n)
 {

@@ -80,6 +80,7 @@ struct eesp_fast_path {
 	uint64_t *cgo_packets; /* the thread's count of packets that went to Go */
 	struct times_reading *reading; /* the thread's last reading of the clock */
 	uint32_t *flood; /* how many packets of the last chunk sift would have refused */
+	uint32_t *guess; /* place of the pattern of the thread's last packet, in octets from patterns on; 0: none */
 	struct eesp_held *held; /* not NULL: direct_open adds here what is counted later */
 };
 /* Packets that were opened, and their octets. */

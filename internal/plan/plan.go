@@ -158,10 +158,13 @@ type wide struct {
 	front, behind uint64   // bit i: octet i of the 64 from at on, and of the next 64, is read
 	picked, again uint64   // bit i: octet i of pick, and of pick2, picks something
 	odd           uint64   // 1: load and front do not say all, or an octet is picked twice
+	whole         uint64   // 1: KDF inputs vary by pick and pickAddr alone, whatever simple says
+	ofAddr        uint64   // bit i: octet i of pickAddr picks something
 	at            int64    // from the header on, 0 or less
 	compared      [64]byte // the first 64 octets of Mask
 	pick, pick2   [64]byte // places in front and behind of: nonce, KDF input, ID and TSC, who (libeesp/direct.c), the payload's protocol
 	kept          [64]byte // bits of these that are used
+	pickAddr      [64]byte // places in the descriptor's addresses of: octets 16 to 47 of the KDF input, and its first 16
 }
 
 // Pattern is a value that headers of a Layout have under its mask, and the key
@@ -182,19 +185,19 @@ type Pattern struct {
 	Batch       uint16      // equal for patterns whose keys are derived together
 	Blocks      uint8       // of a KDF input
 	KeyLen      uint8       // octets of the data key
-	Layout      uint16      // number of the Layout
 	Counter     uint8       // place in the KDF input of the number of the output block
 	Mask        uint8       // octets behind a key that are added to the nonce
+	Layout      uint16      // number of the Layout
+	stride      uint16      // octets from one packet's KDF input to the next one's
 	MostClear   uint8       // OddOptions: the greatest crypt offset, in units of 4 octets; 0: none is allowed
 	Flow        uint8       // OddOptions: 1: headers may have a Flow Identifier
-	_           [2]uint8
-	form        uintptr  // address of the Layout
-	Addr        [32]byte // of an expanded key: the addresses that descriptors must have
-	Subs        uintptr  // keys.Subs: by ID, 1 + the place of the key in Area; 0: Area has one key
-	SubCount    uint64   // IDs are below it
-	Tally       uintptr  // counts besides the receiver's; 0: none
-	Epoch       uint16   // of layouts with Ages: the key's epoch
-	Age         uint16   // and how many epochs behind it packets may be
+	form        uintptr     // address of the Layout
+	Addr        [32]byte    // of an expanded key: the addresses that descriptors must have
+	Subs        uintptr     // keys.Subs: by ID, 1 + the place of the key in Area; 0: Area has one key
+	SubCount    uint64      // IDs are below it
+	Tally       uintptr     // counts besides the receiver's; 0: none
+	Epoch       uint16      // of layouts with Ages: the key's epoch
+	Age         uint16      // and how many epochs behind it packets may be
 	_           uint32
 	Latch       uintptr // of a Loose plan: keys.DomainState's latch; 0: none
 	_           uint64
@@ -234,7 +237,8 @@ type Open struct {
 	Missing     int8  // status of packets whose key is not in the plan; 0: the general path takes them
 	MissingBare int8  // OddKeys: the same for packets without options that name keys
 	Ahead       uint8 // 1: the general path takes a packet with a missing key now and then, to ask the agent for newer keys
-	_           [5]uint8
+	_           uint8
+	size        uint32 // octets of all patterns
 
 	Screen
 
@@ -482,11 +486,32 @@ func (o *Open) Finish() bool {
 	for i := range o.patterns[1:] {
 		p := &o.patterns[i+1]
 		p.form = o.Layouts + uintptr(p.Layout)*unsafe.Sizeof(Layout{})
+		p.finish(&o.layouts[p.Layout])
 	}
+	o.size = uint32(uintptr(len(o.patterns)) * unsafe.Sizeof(Pattern{}))
 	o.LayoutByWord, o.Bucket = hold(&o.pin, o.layoutByWord), hold(&o.pin, o.bucket)
 	o.batches = nil
 	o.pin.Pin(unsafe.Pointer(o))
 	return true
+}
+
+// finish sets what depends on the layout. The executor adds octets of addresses where
+// others copy them, so these must be zero.
+func (p *Pattern) finish(s *Layout) {
+	p.stride = uint16(p.KeyLen+p.Mask+15) / 16 * uint16(p.Blocks) * 16
+	if s.simple == 2 && p.Blocks == 2 { // the second block is in none of them
+		p.stride = 32
+	}
+	for i := range 48 {
+		if s.ofAddr>>i&1 == 0 {
+			continue
+		}
+		if i < 32 {
+			p.more[i/16][i%16] = 0
+		} else {
+			p.msg[i-32] = 0
+		}
+	}
 }
 
 // index fills layoutByWord with this factor of the hash, and reports whether no
@@ -591,6 +616,20 @@ func (s *Layout) widen(o *Open) bool {
 		if f[1] != none {
 			s.pick2[i] = byte(f[1] - least)
 			s.again |= 1 << i
+		}
+	}
+	s.whole = 1
+	if s.RekeyMask != 0 {
+		s.whole = 0
+	}
+	for _, c := range s.Copy[:s.Copies] {
+		if c.What != CopyDesc || c.From < 0 || c.From > 16 || c.To > 32 {
+			s.whole, s.ofAddr = 0, 0
+			break
+		}
+		for i := range 16 {
+			k := (int(c.To) + i + 32) % 48
+			s.pickAddr[k], s.ofAddr = byte(int(c.From)+i), s.ofAddr|1<<k
 		}
 	}
 	copy(s.compared[:], s.Mask[:])
