@@ -1519,7 +1519,14 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
 static inline int sub_here(const uint32_t *subs, uint64_t id) { return __atomic_load_n(subs - 1 - id / 32, __ATOMIC_ACQUIRE) >> id % 32 & 1; }
 
 /* What is added to the nonces of a Sub SA's packets. */
-static inline const uint8_t *sub_salt(const uint8_t *area, uint32_t key) { return area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE; }
+static inline const uint8_t *sub_salt(const uint8_t *area, uint32_t key)
+{
+#ifdef WIDE
+	return area + SUB_MASK + _pdep_u64(key, ~(uint64_t)(SUB_QUAD - 1) | 3 * SUB_LANE); /* the same, in one instruction */
+#else
+	return area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE;
+#endif
+}
 
 /* How many derivations of new Sub SAs' keys Go may still begin in this burst. */
 struct strangers {
@@ -2020,30 +2027,34 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 	}
 }
 
-/* Finds the payload in an authentic body: Opened of internal/profile. text is the body
- * behind its head, if it has one. */
-static eesp_status unwrap(uint8_t how, eesp_pkt *p, const uint8_t *head, const uint8_t *text, uint32_t *len)
+/* unwrap for bodies that are IP packets, behind their heads. next: what the head says. */
+static NOINLINE eesp_status unwrap_ip(uint8_t how, eesp_pkt *p, uint8_t next, const uint8_t *text, uint32_t *len)
 {
 	uint8_t proto;
-	uint32_t n;
-	if (how == UNWRAP_ONLY) {
-		n = ip_len(text, *len, &proto);
-		if (n == 0 || n > *len || *len - n > 255)
-			return EESP_ERR_PAYLOAD;
-		p->next_header = proto;
-		*len = n;
-		return EESP_OK;
-	}
+	const uint32_t n = ip_len(text, *len, &proto);
+	if (how == UNWRAP_INFO_IP)
+		return *len == 0 || n != *len || proto != next ? EESP_ERR_PAYLOAD : EESP_OK;
+	if (n == 0 || n > *len || *len - n > 255)
+		return EESP_ERR_PAYLOAD;
+	p->next_header = proto;
+	*len = n;
+	return EESP_OK;
+}
+
+/* Finds the payload in an authentic body: Opened of internal/profile. text is the body
+ * behind its head, if it has one. */
+static inline eesp_status unwrap(uint8_t how, eesp_pkt *p, const uint8_t *head, const uint8_t *text, uint32_t *len)
+{
+	if (UNLIKELY(how == UNWRAP_ONLY))
+		return unwrap_ip(how, p, 0, text, len);
 	const uint8_t next = once(&head[2]), pad = once(&head[3]);
-	if ((head[0] | head[1]) != 0 || pad > *len)
+	if (UNLIKELY((head[0] | head[1]) != 0 || pad > *len))
 		return EESP_ERR_PAYLOAD;
 	p->next_header = next;
 	*len -= pad;
-	if (next == 59)
+	if (UNLIKELY(next == 59))
 		return EESP_ERR_DUMMY;
-	if (how == UNWRAP_INFO_IP && (*len == 0 || ip_len(text, *len, &proto) != *len || proto != next))
-		return EESP_ERR_PAYLOAD;
-	return EESP_OK;
+	return how == UNWRAP_INFO_IP ? unwrap_ip(how, p, next, text, len) : EESP_OK;
 }
 
 /* Whether the head of a body went to its job, so that the payload is in its place
@@ -2362,16 +2373,18 @@ static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, co
  * and ICV, only so much is read as fits in both. */
 static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_fast_path *fp, const struct eesp_open_plan *w,
 									  eesp_pkt *pkts, size_t n,
-	int alone, struct times_pass *pass, size_t *stray, const int bare, const int extras, const int loose)
+	int alone, struct times_pass *pass, size_t *stray, const int kind, const int extras, const int loose)
 {
 	const struct eesp_worker_view *view = fp->view;
 	struct eesp_windows *const windows = w->windows;
 	struct eesp_times *const times = w->times;
-	const int expanded = bare ? 0 : w->expanded != 0;
+	const int bare = kind == BARE, subs = kind == SUBS, serial = kind == SERIAL;
+	const int expanded = subs || (!bare && !serial && w->expanded != 0);
 	const uint32_t word_mask = w->word_mask;
 	size_t m, failed = 0, stride = 0;
 	uint64_t octets = 0;
-	uint32_t mixed = 0, batch = UINT32_MAX, differ = 0, last = 0; /* mixed: batches differ; differ: lengths do */
+	uint32_t mixed = 0, batch = UINT32_MAX, differ = 0, first_len = 0; /* mixed: batches differ; differ: lengths do */
+	int apart = 0; /* some jobs have the heads of their bodies */
 	struct {
 		eesp_job jobs[CHUNK];
 		struct lane lanes[CHUNK];
@@ -2430,7 +2443,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			continue;
 		}
 		/* What follows holds as long as packets have this layout. */
-		const uint32_t word = s->word, prefix = bare ? 0 : s->prefix, inner = bare ? 0 : s->inner, least = s->n + inner + ICV, flags = s->flags;
+		const uint32_t word = s->word, prefix = bare || subs ? 0 : s->prefix, inner = bare || serial ? 0 : s->inner;
+		const uint32_t least = s->n + inner + ICV, flags = s->flags;
+		/* From this length on, kernels take a body with its head in the job. */
+		const uint32_t apart_least = !loose && expanded && inner == HEAD && w->direct->head_least != 0 ? w->direct->head_least : UINT32_MAX;
 		uint32_t header = s->n;
 		int32_t clear = 0; /* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
 		const uint8_t simple = s->simple;
@@ -2440,7 +2456,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			      kept = _mm512_loadu_si512(s->wide.kept);
 		const __mmask64 load = s->wide.load, front = s->wide.front, picked = s->wide.picked;
 		const intptr_t front_at = s->wide.at;
-		const int odd = s->wide.odd != 0, whole = s->wide.whole != 0;
+		const int odd = !subs && !serial && s->wide.odd != 0, whole = s->wide.whole != 0;
 #else
 		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, tail_at = (size_t)s->tail_at;
 		const size_t next_at = s->next_at & 0x7f;
@@ -2450,7 +2466,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail);
 #endif
 		if (j == x.jobs)
-			last = p->len - header - ICV;
+			first_len = p->len - header - ICV;
 		do {
 			const uint8_t *hdr = p->data;
 			const struct eesp_pattern *pt = guess;
@@ -2531,10 +2547,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + moved + tsc_at);
 #endif
 			uint32_t key = 0;
-			if (!loose && s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
+			if (subs ? tsc == 0 : !loose && !serial && s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
 				goto another;
-			if (expanded && pt->area != NULL) {
-				if (pt->subs == NULL) {
+			if (subs || (expanded && pt->area != NULL)) {
+				if (!subs && pt->subs == NULL) {
 					if (!loose && s->flow_desc && memcmp(&p->addr, pt->addr, s->flow_len) != 0)
 						goto another;
 				} else if (id >= pt->sub_count) {
@@ -2574,13 +2590,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 #ifdef WIDE
 			_mm_storeu_si128((__m128i *)&p->id, numbers); /* and tsc */
-			p->next_header = (uint8_t)_mm_extract_epi8(more, 8);
+			p->next_header = subs || serial ? 0 : (uint8_t)_mm_extract_epi8(more, 8);
 #else
 			p->id = id;
 			p->tsc = tsc;
 			p->next_header = hdr[next_at] & next_mask;
 #endif
-			if (!bare && s->ages) { /* serial numbers: tssOld */
+			if (!bare && !subs && s->ages) { /* serial numbers: tssOld */
 				uint16_t behind = (uint16_t)(pt->epoch - (tsc >> 48));
 				if (UNLIKELY(behind < 0x8000 && behind > pt->age)) {
 					refuse_known(p, EESP_ERR_EPOCH, w, view->number, pt);
@@ -2627,30 +2643,35 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			j->key = 0;
 #ifdef WIDE
 			store16(j->nonce, (v16)_mm512_castsi512_si128(got));
-			v16 first = (v16)_mm512_extracti32x4_epi32(got, 1);
+			v16 first = subs ? (v16){ 0 } : (v16)_mm512_extracti32x4_epi32(got, 1);
 #else
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
 			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
-			if (simple == 2) /* part of the counter is in the first block; the second does not vary */
+			if (!subs && simple == 2) /* part of the counter is in the first block; the second does not vary */
 				first ^= pick(rekey_of(tsc, s->rekey_mask, s->rekey_bits), rekey_to);
 #ifdef WIDE
-			if (simple == 0 && whole)
+			if (!subs && simple == 0 && whole)
 				first ^= further_blocks(msg, s, pt, p);
 #endif
-			store16(msg, first); /* moved later if jobs are reordered or removed */
-			if (!loose && expanded && inner == HEAD && j->src != j->dst && pt->area != NULL && head_apart(w->direct, text)) {
+			if (!subs)
+				store16(msg, first); /* moved later if jobs are reordered or removed */
+			if (expanded && text >= apart_least && j->src != j->dst && pt->area != NULL) {
 				j->dst = (void *)((uintptr_t)dst - HEAD);
 				j->reserved[0] = HEAD_MASK;
+				apart = 1;
 			}
-			if (expanded && key != 0) {
-				j->key = --key;
-				__builtin_prefetch(sub_salt(pt->area, key));
+			if (subs || (expanded && key != 0)) {
+				const uint8_t *salt = sub_salt(pt->area, --key);
+				j->key = key;
+				__builtin_prefetch(salt);
+				if (subs)
+					l->word = (uint64_t *)(uintptr_t)salt; /* until its window is known */
 			}
 			l->p = p;
 			l->pattern = pt;
 #ifdef WIDE
-			const uint64_t who = (uint64_t)_mm_cvtsi128_si64(more);
+			const uint64_t who = subs ? pt->kind : (uint64_t)_mm_cvtsi128_si64(more);
 #else
 			const uint64_t who = (tsc >> 48 & s->epoch_mask) | pt->kind | (extras == TIMES ? 0 : (tsc & w->split.engine_mask) << 32);
 #endif
@@ -2673,14 +2694,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				fetch = l->word;
 			}
 #ifdef WIDE
-			if (UNLIKELY(simple == 0 && !whole))
+			if (!subs && UNLIKELY(simple == 0 && !whole))
 #else
-			if (UNLIKELY(simple == 0))
+			if (!subs && UNLIKELY(simple == 0))
 #endif
 				input_more(msg, l);
-			msg += stride;
-			differ |= text ^ last;
-			last = text;
+			if (!subs)
+				msg += stride;
+			differ |= text ^ first_len;
 			j++;
 			continue;
 		another:
@@ -2700,7 +2721,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	if (extras == TIMES)
 		FETCH_TO_WRITE(fetch);
 	for (size_t i = 0; expanded && i < m; i++) /* after all prefetches were started */
-		if (x.lanes[i].pattern->subs != NULL)
+		if (subs)
+			add_salt(x.jobs[i].nonce, (const uint8_t *)x.lanes[i].word);
+		else if (x.lanes[i].pattern->subs != NULL)
 			add_salt(x.jobs[i].nonce, sub_salt(x.lanes[i].pattern->area, x.jobs[i].key));
 	*stray = (loose ? *stray : n) - m - failed - refusals.all;
 	if (!loose)
@@ -2743,13 +2766,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		floor = commit_times(w, x.lanes, x.jobs, m, alone);
 	/* Commit in the order of the burst: in order of length, older packets might be behind the window. */
 	const struct eesp_pattern *key_of = x.lanes[0].pattern;
+	uint8_t how = bare || serial ? UNWRAP_BARE : key_of->form->unwrap;
 	size_t opened = 0, lost = 0, from = 0; /* lost: how many with key_of, since packet from, were not opened */
 	for (size_t i = 0; i < m; i++) {
 		struct lane *l = &x.lanes[i];
 		j = &x.jobs[i];
 		eesp_pkt *p = l->p;
 		const uint8_t *head = NULL;
-		if (!loose && expanded && head_was_apart(j, p)) {
+		if (expanded && apart && head_was_apart(j, p)) {
 			head = j->reserved;
 			j->dst = p->dst;
 			j->len -= HEAD;
@@ -2758,6 +2782,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			opened_with(key_of, view->number, i - from - lost, i - from);
 			opened += i - from - lost;
 			key_of = l->pattern;
+			how = bare || serial ? UNWRAP_BARE : key_of->form->unwrap;
 			from = i;
 			lost = 0;
 		}
@@ -2786,8 +2811,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				len += (uint32_t)clear;
 			}
 #endif
-			if (!bare && UNLIKELY(l->pattern->form->unwrap != UNWRAP_BARE)) {
-				const uint8_t how = l->pattern->form->unwrap;
+			if (subs || (!bare && !serial && UNLIKELY(how != UNWRAP_BARE))) {
 				if (how != UNWRAP_ONLY && head == NULL) {
 					head = out;
 					out += HEAD;
@@ -2838,21 +2862,38 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 
 /* open_some compiled for each case, so that packets are not asked what their plan
  * excludes. */
-#define OPEN(name, bare, extras, loose)                                                                                                \
+#define OPEN(name, kind, extras, loose)                                                                                                \
 	static EXECUTOR NOINLINE size_t name(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
 					     struct times_pass *pass, size_t *stray)                                                       \
 	{                                                                                                                              \
-		return open_some(fp, w, pkts, n, alone, pass, stray, bare, extras, loose);                                            \
+		return open_some(fp, w, pkts, n, alone, pass, stray, kind, extras, loose);                                            \
 	}
-OPEN(bare, 1, 0, 0)
-OPEN(bare_own, 1, OWN, 0)
-OPEN(bare_windows, 1, WINDOWS, 0)
-OPEN(bare_times, 1, TIMES, 0)
-OPEN(any_own, 0, OWN, 0)
-OPEN(any_windows, 0, WINDOWS, 0)
-OPEN(any_times, 0, TIMES, 0)
+OPEN(bare, BARE, 0, 0)
+OPEN(bare_own, BARE, OWN, 0)
+OPEN(bare_windows, BARE, WINDOWS, 0)
+OPEN(bare_times, BARE, TIMES, 0)
+OPEN(any_own, ANY, OWN, 0)
+OPEN(any_windows, ANY, WINDOWS, 0)
+OPEN(any_times, ANY, TIMES, 0)
 
-#define WAYS { { seal_any, seal_bare }, { { any_own, any_own, any_windows, any_times }, { bare, bare_own, bare_windows, bare_times } } }
+#ifdef WIDE
+OPEN(subs_windows, SUBS, WINDOWS, 0)
+OPEN(serial_windows, SERIAL, WINDOWS, 0)
+#else /* each costs some kilobytes */
+#define subs_windows any_windows
+#define serial_windows any_windows
+#endif
+
+#define WAYS                                                                                                   \
+	{                                                                                                      \
+		{ seal_any, seal_bare },                                                                       \
+		{                                                                                              \
+			[ANY] = { any_own, any_own, any_windows, any_times },                                  \
+			[BARE] = { bare, bare_own, bare_windows, bare_times },                                 \
+			[SUBS] = { any_own, any_own, subs_windows, any_times },                                \
+			[SERIAL] = { any_own, any_own, serial_windows, any_times },                            \
+		}                                                                                              \
+	}
 
 #ifdef WIDE
 const struct eesp_executors wide_executors = WAYS;
@@ -2860,13 +2901,13 @@ const struct eesp_executors wide_executors = WAYS;
 static const struct eesp_executors narrow_executors = WAYS;
 
 /* For loose plans. */
-OPEN(loose_own, 0, OWN, 1)
-OPEN(loose_windows, 0, WINDOWS, 1)
-OPEN(loose_times, 0, TIMES, 1)
+OPEN(loose_own, ANY, OWN, 1)
+OPEN(loose_windows, ANY, WINDOWS, 1)
+OPEN(loose_times, ANY, TIMES, 1)
 static open_executor *const loose_executors[] = { loose_own, loose_own, loose_windows, loose_times };
 
 static inline size_t extras_of(const struct eesp_open_plan *w) { return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0; }
-static inline open_executor *opener(const struct eesp_open_plan *w) { return executors(w->wide)->open[w->bare][extras_of(w)]; }
+static inline open_executor *opener(const struct eesp_open_plan *w) { return executors(w->wide)->open[w->kind][extras_of(w)]; }
 
 /* The Sub SA that a header of a layout names. */
 static inline uint64_t id_of(const struct eesp_layout *s, const uint8_t *hdr) { return get64(hdr + s->id_at) >> s->id_shift & s->id_mask; }

@@ -167,6 +167,7 @@ var (
 	_ = same[unsafe.Offsetof(ch.inner)-unsafe.Offsetof(gh.Inner)]
 	_ = same[unsafe.Offsetof(cs.pad_mask)-unsafe.Offsetof(gs.PadMask)]
 	_ = same[C.UNWRAP_ONLY-plan.Only]
+	_ = same[C.SERIAL-plan.KindSerial]
 	_ = same[C.COPY_PACKET_4-plan.CopyPacket4]
 	_ = same[C.TALLY_SEALED-keys.Sealed]
 	_ = same[C.TALLY_OPENED-keys.Opened]

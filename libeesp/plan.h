@@ -107,6 +107,8 @@ struct eesp_pattern {
 	uint64_t padding3;
 };
 
+enum { ANY, BARE, SUBS, SERIAL, KINDS }; /* plan.Kind */
+
 /* replay.Sole. */
 struct eesp_sole {
 	uint64_t owner, padding[7], busy, padding2[7];
@@ -164,7 +166,7 @@ struct eesp_open_plan {
 	uint64_t own_mask, own_free, own_some;
 	struct eesp_split split;
 	uint32_t word_mask, word_factor, bucket_shift;
-	uint8_t bare, extras, expanded, wide;
+	uint8_t kind, extras, expanded, wide;
 	struct eesp_times *times;
 	struct eesp_strangers *strangers;
 	const struct eesp_open_plan *loose;

@@ -125,7 +125,7 @@ typedef size_t open_executor(const struct eesp_fast_path *fp, const struct eesp_
 			     int alone, struct times_pass *pass, size_t *stray);
 struct eesp_executors {
 	seal_executor *seal[2];
-	open_executor *open[2][4];
+	open_executor *open[KINDS][4];
 };
 extern const struct eesp_executors wide_executors;
 

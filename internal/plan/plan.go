@@ -203,6 +203,16 @@ type Pattern struct {
 	_           uint64
 }
 
+// Kind says what all packets of a plan have in common. The executor is compiled for each kind.
+type Kind uint8
+
+const (
+	KindAny    Kind = iota
+	KindBare        // bodies are payloads, headers have no prefix, and no key is in an area
+	KindSubs        // keys are those of Sub SAs; bodies have a head or are IP packets; no prefix
+	KindSerial      // keys are derived; headers have a prefix, and epochs that age
+)
+
 // Open is a receiver's plan.
 type Open struct {
 	Direct       uintptr // kernel.Direct
@@ -223,7 +233,7 @@ type Open struct {
 	WordMask    uint32
 	WordFactor  uint32
 	BucketShift uint32
-	bare        uint8   // 1: bodies are payloads, headers have no prefix, and no key is in an area
+	kind        Kind
 	extras      uint8   // 1: there are windows, times or own IDs
 	held        uint8   // 1: some keys are in areas
 	Wide        uint8   // kernel.Direct's, if all layouts have a wide form
@@ -456,13 +466,9 @@ func (o *Open) Finish() bool {
 		}
 		o.OwnIDs = hold(&o.pin, o.own)
 	}
-	o.bare = 1
 	for i := range o.patterns[1:] {
-		p := &o.patterns[i+1]
-		if s := &o.layouts[p.Layout]; p.Area != 0 {
-			o.held, o.bare = 1, 0
-		} else if s.Inner != 0 || s.Unwrap != Bare || s.Prefix != 0 || s.IDMask != ^uint64(0) {
-			o.bare = 0
+		if o.patterns[i+1].Area != 0 {
+			o.held = 1
 		}
 	}
 	if o.Windows != 0 || o.Times != 0 || len(o.Own) != 0 {
@@ -482,6 +488,7 @@ func (o *Open) Finish() bool {
 			o.Wide = 0
 		}
 	}
+	o.kind = o.kindOf()
 	o.Layouts, o.Patterns = hold(&o.pin, o.layouts), hold(&o.pin, o.patterns)
 	for i := range o.patterns[1:] {
 		p := &o.patterns[i+1]
@@ -512,6 +519,30 @@ func (p *Pattern) finish(s *Layout) {
 			p.msg[i-32] = 0
 		}
 	}
+}
+
+// kindOf finds out what all patterns of the plan have in common.
+func (o *Open) kindOf() Kind {
+	isBare, isSubs, isSerial := true, true, true
+	for i := range o.patterns[1:] {
+		p := &o.patterns[i+1]
+		s := &o.layouts[p.Layout]
+		payload := s.Inner == 0 && s.Unwrap == Bare && p.Area == 0
+		plain := s.odd == 0 && s.kept[56] == 0 // the first 64 octets say all, but no protocol
+		isBare = isBare && payload && s.Prefix == 0 && s.IDMask == ^uint64(0)
+		isSerial = isSerial && payload && plain && s.numbers == 0
+		isSubs = isSubs && plain && p.Subs != 0 && s.Unwrap != Bare && s.Prefix == 0 && s.Ages == 0 &&
+			[8]byte(s.kept[48:]) == [8]byte{} && s.IDNeed == 0 && s.IDNever != 0 && s.TSCNever == 0
+	}
+	switch {
+	case isBare:
+		return KindBare
+	case isSubs:
+		return KindSubs
+	case isSerial:
+		return KindSerial
+	}
+	return KindAny
 }
 
 // index fills layoutByWord with this factor of the hash, and reports whether no
