@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Clients outside a cluster, in C and in Python, get data keys from a granter and talk
 # to a program of its host, through a rotation; then one is not let in any more.
 #
@@ -12,9 +13,8 @@ work=$PWD
 server=$(ports)
 grants=127.0.0.1:$((server + 1))
 udp=127.0.0.1:$((server + 2))
-"$bin/eespd" dev --dir "$run" --port "$server" --grants "$grants" >"$work/dev.out" 2>"$work/dev.log" &
-pid[server]=$!
-until_true "a cluster" up admin
+background dev host "$bin/eespd" dev --dir "$run" --port "$server" --grants "$grants"
+until_true "a cluster" ctl admin status
 until_true "the agent's socket" test -S "$run/agent.sock"
 for c in c python; do
 	ctl admin --json grant client "$c" --out "$work/$c" >"$work/$c.json"
@@ -25,8 +25,7 @@ rules = [dict(json.load(open(f"{sys.argv[1]}/{c}.json"))["rule"], groups=["dev"]
 json.dump({"detach_grace": 30, "client_lease": 4, "clients": rules}, open(sys.argv[2], "w"))
 PY
 ctl admin grant host dev >"$work/grant.out"
-"$bin/answerer" "$run/agent.sock" dev "$udp" >"$work/answerer.out" 2>"$work/answerer.log" &
-pid[answerer]=$!
+background answerer host "$bin/answerer" "$run/agent.sock" dev "$udp"
 until_true "the answerer" grep -q ready "$work/answerer.out"
 
 # Some 6 s each: leases of 4 s are renewed, and a rotation comes in between.

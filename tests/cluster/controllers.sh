@@ -16,10 +16,7 @@ for g in s.get("groups", []): print(g["name"], g["seal"], *sorted("%s/%d" % (r["
 for c in s.get("controllers", []): print(c["levels"], "revoked" if c.get("revoked") else "online" if c["online"] else "away")'; }
 	is() { [[ $'\n'$(what)$'\n' == *$'\n'"$1"$'\n'* ]]; }
 }
-agent() {
-	"$bin/eespd" agent --dir "$run/host/dir" --socket "$run/host/agent.sock" >>host.log 2>&1 &
-	pid[host]=$!
-}
+agent() { background host host "$bin/eespd" agent --dir "$run/host/dir" --socket "$run/host/agent.sock"; }
 
 port=$(ports)
 for x in z=zone u=user; do
@@ -51,9 +48,7 @@ ctl z rotate net --watch --timeout 60s >/dev/null
 until_true "rotated by both" is "net yes user/2 zone/2"
 
 # One is lost, and the host's agent begins anew.
-disown "${pid[u]}"
-kill -KILL "${pid[u]}"
-unset "pid[u]"
+crash u
 stop host
 agent
 until_true "the host seals from its caches" is "net yes user/2 zone/2"

@@ -6,12 +6,13 @@ rm -rf "$2"
 mkdir -p "$2"
 cd "$2" || exit
 run=$(mktemp -d /tmp/eesp-XXXXXX) # paths of sockets are short
-declare -A pid
+declare -A pid ns                # processes by name; network namespaces by host, of hosts that have one
 # shellcheck disable=SC2317 # a trap's
 cleanup() {
 	exec 2>/dev/null
 	for p in "${pid[@]}"; do kill "$p" || true; done
 	wait
+	for n in "${ns[@]}"; do ip netns del "$n" || true; done
 	rm -rf "$run"
 }
 trap cleanup EXIT
@@ -23,7 +24,7 @@ fail() {
 until_true() {
 	local end=$((SECONDS + 60)) what=$1
 	shift
-	until "$@"; do
+	until "$@" >/dev/null 2>&1; do
 		((SECONDS < end)) || fail "not in time: $what"
 		sleep 0.1
 	done
@@ -50,17 +51,34 @@ else: raise SystemExit("no free ports")
 }
 export EESP_PASSPHRASE="for a test"
 ctl() { "$bin/eespctl" --socket "$run/$1.sock" "${@:2}"; }
-up() { ctl "$1" status >/dev/null 2>&1; }
-# start NAME [FLAG...]
-start() {
+# background NAME HOST COMMAND...: runs it, in the host's namespace if it has one; NAME.out and NAME.log are its output.
+background() {
+	local name=$1 host=$2 enter=()
+	shift 2
+	[[ -z ${ns[$host]:-} ]] || enter=(ip netns exec "${ns[$host]}")
+	"${enter[@]}" "$@" >>"$name.out" 2>>"$name.log" &
+	pid[$name]=$!
+}
+# launch NAME [FLAG...]: begins a server; start waits for it, too.
+launch() {
 	sed -i "s|\"admin_socket\": .*|\"admin_socket\": \"$run/$1.sock\",|; s|\"metrics\": .*|\"metrics\": \"\",|" "$run/$1/server.json"
-	"$bin/eespd" server --dir "$run/$1" "${@:2}" >>"$1.log" 2>&1 &
-	pid[$1]=$!
-	until_true "server $1 begins" up "$1"
+	background "$1" "$1" "$bin/eespd" server --dir "$run/$1" "${@:2}"
+}
+start() {
+	launch "$@"
+	until_true "server $1 begins" ctl "$1" status
 }
 stop() {
 	kill -TERM "${pid[$1]}"
 	wait "${pid[$1]}" || true
 	unset "pid[$1]"
+}
+# crash NAME...: kills them without notice.
+crash() {
+	for p; do
+		disown "${pid[$p]}" # the shell says nothing about it
+		kill -KILL "${pid[$p]}"
+		unset "pid[$p]"
+	done
 }
 host() { "$bin/eespctl" --json agent --status "$run/host/status.sock" 2>/dev/null || echo "{}"; }

@@ -19,8 +19,7 @@ start a
 ctl a group create net --path-delay 100ms --min-interval 0s >/dev/null
 invite=$(ctl a invite --auto-admit)
 mkdir -p "$run/host"
-"$bin/eespd" agent --dir "$run/host/dir" --socket "$run/host/agent.sock" --join "$invite" --name h >host.log 2>&1 &
-pid[host]=$!
+background host host "$bin/eespd" agent --dir "$run/host/dir" --socket "$run/host/agent.sock" --join "$invite" --name h
 until_true "the host seals" seals 1
 
 # The first of two has to listen for the other's store: it says so, once.
@@ -45,9 +44,7 @@ until_true "rotated by the third" seals 2
 ctl b audit verify >/dev/null
 
 # The first is lost: the others have a quorum, remove it, and rotate to keys that it never had.
-disown "${pid[a]}"
-kill -KILL "${pid[a]}"
-unset "pid[a]"
+crash a
 ctl b rotate net --watch --timeout 60s >/dev/null
 until_true "rotated by two of three" seals 3
 ctl b server remove a --roots one/roots >remove.txt
