@@ -646,12 +646,21 @@ static int compare(char **libdirs, const char *backend, const struct choice *wan
 	return failed != 0;
 }
 
+static bool number_in(const char *text, double least, double most)
+{
+	char *end;
+	double x = strtod(text, &end);
+	return end != text && *end == 0 && x >= least && x <= most;
+}
+
 static void usage(FILE *f)
 {
 	fputs("usage: bench [--quick | --full | --smoke | --flows | --kernels] [--out DIR] [--gopeer PROGRAM] "
 	      "[--backend NAME]\n"
 	      "             [--work NAME] [--rounds N] [--tails] [--peer FILE]...\n"
 	      "       bench --on-top [--backend NAME] [--profile NAME] [--work NAME] [--rounds N]\n"
+	      "       bench --tails-only [--backend NAME] [--profile NAME] [--work NAME] [--gap US] [--seconds N] "
+	      "[--rounds N]\n"
 	      "       bench --compare BASE-LIBDIR NEW-LIBDIR [--backend NAME] [--profile NAME] [--work NAME] "
 	      "[--sizes LIST] [--rounds N]\n"
 	      "  --quick    the headline, in less than a minute\n"
@@ -661,13 +670,16 @@ static void usage(FILE *f)
 	      "  --kernels  keys and GCM beside peers alone, in bursts of 1, 8 and 32\n"
 	      "  --on-top   what careful packets cost on top of their kernels, measured by turns\n"
 	      "  --tails    also the times of single calls, which the default and full runs include\n"
+	      "  --tails-only  these alone, beside libipsec-mb, by turns: by default 20 seconds each, in 20 rounds\n"
+	      "  --gap      tails only: microseconds between calls; by default 1000\n"
+	      "  --seconds  tails only: for how long each is called\n"
 	      "  --out      where results.json, bench.txt (for benchstat) and tables.md go\n"
 	      "  --gopeer   the program that is Go's crypto/cipher\n"
 	      "  --peer     a library built elsewhere, as bench/plugin.sh makes it (make bench BENCH_PEERS=...)\n"
 	      "  --backend  only this one of the library's backends\n"
 	      "  --work     only this work: derive, rekey-seal, rekey-open, cached-seal, packet-seal, "
 	      "packet-open, proxy\n"
-	      "  --profile  on top, compare: only packets of this profile\n"
+	      "  --profile  on top, tails only, compare: only packets of this profile\n"
 	      "  --sizes    compare: only packets of these octets; a list such as 64,1420,imix\n"
 	      "  --rounds   rounds of each measurement, 3 to 101; on top: to 10000\n",
 	      f);
@@ -676,7 +688,8 @@ static void usage(FILE *f)
 int main(int argc, char **argv)
 {
 	enum { OPT_QUICK = 1, OPT_FULL, OPT_SMOKE, OPT_FLOWS, OPT_KERNELS, OPT_ON_TOP, OPT_OUT, OPT_GOPEER, OPT_BACKEND,
-	       OPT_PEER, OPT_WORK, OPT_PROFILE, OPT_SIZES, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP };
+	       OPT_PEER, OPT_WORK, OPT_PROFILE, OPT_SIZES, OPT_ROUNDS, OPT_TAILS, OPT_COMPARE, OPT_SERVE, OPT_HELP,
+	       OPT_TAILS_ONLY, OPT_GAP, OPT_SECONDS };
 	static const struct option options[] = {
 		{ "quick", 0, NULL, OPT_QUICK },     { "full", 0, NULL, OPT_FULL },
 		{ "smoke", 0, NULL, OPT_SMOKE },     { "flows", 0, NULL, OPT_FLOWS },
@@ -687,6 +700,8 @@ int main(int argc, char **argv)
 		{ "peer", 1, NULL, OPT_PEER },	     { "rounds", 1, NULL, OPT_ROUNDS },
 		{ "tails", 0, NULL, OPT_TAILS },     { "compare", 0, NULL, OPT_COMPARE },
 		{ "serve", 0, NULL, OPT_SERVE },     { "help", 0, NULL, OPT_HELP },
+		{ "tails-only", 0, NULL, OPT_TAILS_ONLY }, { "gap", 1, NULL, OPT_GAP },
+		{ "seconds", 1, NULL, OPT_SECONDS },
 		{ NULL, 0, NULL, 0 },
 	};
 	enum mode mode = NORMAL;
@@ -694,7 +709,8 @@ int main(int argc, char **argv)
 	const char *plugins[MAX_PEERS];
 	size_t nplugins = 0;
 	unsigned rounds = 0;
-	bool tails = false, on_top = false, comparing = false, serving = false, counted = false;
+	bool tails = false, tails_only = false, on_top = false, comparing = false, serving = false, counted = false;
+	const char *gap = NULL, *seconds = NULL;
 	for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		switch (o) {
 		case OPT_QUICK:
@@ -745,6 +761,15 @@ int main(int argc, char **argv)
 		case OPT_TAILS:
 			tails = true;
 			break;
+		case OPT_TAILS_ONLY:
+			tails_only = true;
+			break;
+		case OPT_GAP:
+			gap = optarg;
+			break;
+		case OPT_SECONDS:
+			seconds = optarg;
+			break;
 		case OPT_COMPARE:
 			comparing = true;
 			break;
@@ -770,12 +795,24 @@ int main(int argc, char **argv)
 		known = !strcmp(profile, profile_name(i));
 	if (!known)
 		die("no such profile: %s", profile);
-	if (profile && !on_top && !comparing)
-		die("--profile goes with --on-top and --compare");
+	if (profile && !on_top && !comparing && !tails_only)
+		die("--profile goes with --on-top, --tails-only and --compare");
+	if ((gap || seconds) && !tails_only)
+		die("--gap and --seconds go with --tails-only");
 	if (sizes && !comparing)
 		die("--sizes goes with --compare");
-	if (on_top && only && strcmp(only, work_name(PACKET_SEAL)) && strcmp(only, work_name(PACKET_OPEN)))
-		die("--on-top measures packet-seal and packet-open, not %s", only);
+	struct tail_choice choice = { profile, only, 1000, counted ? rounds : 20, 20 };
+	if (gap && (!number_in(gap, 0, 999999) || strchr(gap, '.')))
+		die("--gap: 0 to 999999");
+	if (seconds && !number_in(seconds, 0.1, 3600))
+		die("--seconds: 0.1 to 3600");
+	if (gap)
+		choice.gap_us = (unsigned)strtoul(gap, NULL, 10);
+	if (seconds)
+		choice.seconds = strtod(seconds, NULL);
+	bool whole = !only || !strcmp(only, work_name(PACKET_SEAL)) || !strcmp(only, work_name(PACKET_OPEN));
+	if ((on_top || tails_only) && !whole)
+		die("--on-top and --tails-only measure packet-seal and packet-open, not %s", only);
 	sched_getaffinity(0, sizeof process_cpus, &process_cpus);
 	if (!rounds)
 		rounds = mode == SMOKE ? 3 : mode == FULL ? 11 : 21;
@@ -796,6 +833,10 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	n += ipsec_peers(peers + n, MAX_PEERS - n);
+	if (tails_only) {
+		run_tail_turns(stdout, peers, n, &choice);
+		return 0;
+	}
 	n += openssl_peers(peers + n, MAX_PEERS - n);
 	for (size_t i = 0; i < nplugins; i++)
 		n += plugin_peers(peers + n, MAX_PEERS - n, plugins[i]);

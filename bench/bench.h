@@ -186,6 +186,12 @@ void report_tables(const struct report *r, FILE *f);
 void report_write(const struct report *r, const char *dir);
 void run_on_top(FILE *f, const struct peer *p, const char *profile, const char *only, unsigned rounds);
 void run_tails(struct report *r, struct peer *peers, size_t n, double scale);
+struct tail_choice {
+	const char *profile, *work; /* NULL: all */
+	unsigned gap_us, rounds;
+	double seconds; /* of each callee */
+};
+void run_tail_turns(FILE *f, const struct peer *peers, size_t n, const struct tail_choice *choice);
 void pin(unsigned cpu); /* the calling thread, to the cpu-th of the process */
 void unpin(void);
 unsigned cpu_count(void);

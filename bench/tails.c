@@ -103,7 +103,7 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 	} gaps[] = { { 0, 0.3 }, { 50, 0.5 }, { 1000, 1.5 }, { 20000, 2 } };
 #define CALL(peer, w, p, k) \
 	{ peer, { .work = w, .aead = (p) == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM, \
-		  .size = 64, .burst = 32, .threads = 1, .profile = p, .careful = k, \
+		  .size = 64, .burst = 32, .packets = 32, .threads = 1, .profile = p, .careful = k, \
 		  .contexts = (p) && (w) == PACKET_SEAL ? EQUAL : DISTINCT } }
 	static const struct {
 		const char *peer;
@@ -138,4 +138,230 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 			}
 		}
 	}
+}
+
+/*
+ * By turns: libeesp beside libipsec-mb, each in short slots, so that a disturbance hits all alike, and with
+ * enough calls of each that the 99.9th percentile rests on many.
+ */
+
+#define SLOT_NS 1e8
+#define MOST_CALLS 1000000 /* of a worker and callee */
+#define WARM 3 /* calls at the beginning of a slot that are not counted */
+#define MOST_CALLEES 16
+
+struct callee {
+	const struct peer *peer;
+	struct config c;
+	size_t against; /* number of the callee that it is compared with; itself: none */
+	void *state[MAX_THREADS];
+	struct set *set[MAX_THREADS];
+	float *ns[MAX_THREADS];			      /* of each call */
+	size_t calls[MAX_THREADS], end[MAX_THREADS][MAX_ROUNDS]; /* end: how many by the end of each round */
+};
+
+struct turns {
+	struct callee callee[MOST_CALLEES];
+	size_t n, slot_calls; /* slot_calls: the most in a slot */
+	unsigned workers, gap_us, rounds, slots; /* slots of each callee in a round */
+	double slot_ns;
+	pthread_barrier_t start;
+};
+
+struct turner {
+	pthread_t thread;
+	struct turns *all;
+	unsigned number;
+};
+
+static void slot_of(struct turns *t, struct callee *e, unsigned worker)
+{
+	const struct timespec gap = { 0, (long)t->gap_us * 1000 };
+	const bool renew = renewed(&e->c);
+	double end = now_ns() + t->slot_ns, now = 0;
+	for (unsigned i = 0; now < end && i < t->slot_calls + WARM; i++) {
+		if (renew)
+			e->peer->renew(e->state[worker]);
+		if (t->gap_us)
+			nanosleep(&gap, NULL);
+		double begin = now_ns();
+		e->peer->pass(e->state[worker]);
+		now = now_ns();
+		if (i >= WARM)
+			e->ns[worker][e->calls[worker]++] = (float)(now - begin);
+	}
+}
+
+static void *take_turns(void *argument)
+{
+	struct turner *me = argument;
+	struct turns *t = me->all;
+	prctl(PR_SET_TIMERSLACK, 1);
+	for (unsigned round = 0; round < t->rounds; round++) {
+		for (size_t i = 0; i < t->slots * t->n; i++) {
+			pthread_barrier_wait(&t->start);
+			slot_of(t, &t->callee[(i + i / t->n + round) % t->n], me->number);
+		}
+		for (size_t k = 0; k < t->n; k++)
+			t->callee[k].end[me->number][round] = t->callee[k].calls[me->number];
+	}
+	return NULL;
+}
+
+/* Sorted times of a callee's calls from the end of round "from" to that of round "to"; from 0: all before. */
+static float *times_of(const struct turns *t, const struct callee *e, unsigned from, unsigned to, size_t *n)
+{
+	size_t most = 1;
+	for (unsigned w = 0; w < t->workers; w++)
+		most += e->calls[w];
+	float *all = must_alloc(64, most * sizeof *all);
+	*n = 0;
+	for (unsigned w = 0; w < t->workers; w++) {
+		size_t begin = from == 0 ? 0 : e->end[w][from - 1], some = e->end[w][to - 1] - begin;
+		memcpy(all + *n, e->ns[w] + begin, some * sizeof *all);
+		*n += some;
+	}
+	qsort(all, *n, sizeof *all, by_ns);
+	return all;
+}
+
+static double percentile(const struct turns *t, const struct callee *e, unsigned from, unsigned to, double which)
+{
+	size_t n;
+	float *all = times_of(t, e, from, to, &n);
+	double ns = n == 0 ? 0 : (double)all[(size_t)((double)(n - 1) * which + 0.5)];
+	free(all);
+	return ns;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
+static void name_of(const struct callee *e, char name[96])
+{
+	if (e->c.work >= PACKET_SEAL)
+		snprintf(name, 96, "%s %s %s", profile_name(e->c.profile), work_name(e->c.work), config_name(&e->c));
+	else
+		snprintf(name, 96, "%s %s %s, %s", e->peer->name, work_name(e->c.work), e->c.aead ? "256" : "128",
+			 contexts_name(e->c.contexts));
+}
+
+static void write_turns(FILE *f, const struct turns *t)
+{
+	fprintf(f,
+		"\nTimes of single calls of %zu packets of %zu octets, by turns in slots of %.0f ms: %u workers, "
+		"%u us between calls, %u rounds\n\n"
+		"| %-34s |   calls | median us | 99.9%% us |   max us | %-34s | its 99.9%% us | ratio "
+		"| by rounds, quartiles |\n"
+		"|:-----------------------------------|--------:|----------:|---------:|---------:"
+		"|:-----------------------------------|-------------:|------:|:---------------------|\n",
+		t->callee[0].c.burst, t->callee[0].c.size, t->slot_ns / 1e6, t->workers, t->gap_us, t->rounds, "",
+		"against");
+	for (size_t k = 0; k < t->n; k++) {
+		const struct callee *e = &t->callee[k], *o = &t->callee[e->against];
+		char label[96], other[96] = "", ratio[32] = "", its[32] = "", quartiles[64] = "";
+		size_t calls = 0;
+		for (unsigned w = 0; w < t->workers; w++)
+			calls += e->calls[w];
+		const double p999 = percentile(t, e, 0, t->rounds, 0.999);
+		name_of(e, label);
+		if (o != e) {
+			double there = percentile(t, o, 0, t->rounds, 0.999), r[MAX_ROUNDS];
+			for (unsigned i = 0; i < t->rounds; i++) {
+				double of = percentile(t, o, i, i + 1, 0.999);
+				r[i] = of == 0 ? 0 : percentile(t, e, i, i + 1, 0.999) / of;
+			}
+			qsort(r, t->rounds, sizeof *r, by_value);
+			name_of(o, other);
+			snprintf(its, sizeof its, "%.2f", there / 1000);
+			snprintf(ratio, sizeof ratio, "%.2f", there == 0 ? 0 : p999 / there);
+			snprintf(quartiles, sizeof quartiles, "%.2f %.2f %.2f", r[t->rounds / 4], r[t->rounds / 2],
+				 r[t->rounds * 3 / 4]);
+		}
+		const double median = percentile(t, e, 0, t->rounds, 0.5), most = percentile(t, e, 0, t->rounds, 1);
+		fprintf(f, "| %-34s | %7zu | %9.2f | %8.2f | %8.2f | %-34s | %12s | %5s | %-20s |\n", label, calls,
+			median / 1000, p999 / 1000, most / 1000, other, its, ratio, quartiles);
+	}
+}
+
+static size_t add_callee(struct turns *t, const struct peer *p, struct config c)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (t->callee[i].peer == p && t->callee[i].c.work == c.work && t->callee[i].c.aead == c.aead &&
+		    t->callee[i].c.profile == c.profile && t->callee[i].c.contexts == c.contexts)
+			return i;
+	t->callee[t->n] = (struct callee){ .peer = p, .c = c, .against = t->n };
+	return t->n++;
+}
+
+void run_tail_turns(FILE *f, const struct peer *peers, size_t n, const struct tail_choice *choice)
+{
+	struct turns *t = must_alloc(64, sizeof *t);
+	struct turner me[MAX_THREADS];
+	const struct peer *other = NULL;
+	memset(t, 0, sizeof *t);
+	for (size_t i = 0; i < n && !other; i++)
+		other = strcmp(peers[i].name, "ipsec-mb") ? NULL : &peers[i];
+	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
+		for (enum work work = PACKET_SEAL; work <= PACKET_OPEN; work++) {
+			struct config c = { .work = work, .size = 64, .burst = 32, .packets = 32, .threads = 1 };
+			if ((choice->profile && strcmp(choice->profile, profile_name(profile))) ||
+			    (choice->work && strcmp(choice->work, work_name(work))))
+				continue;
+			c.profile = profile;
+			c.careful = true;
+			c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
+			c.contexts = profile && work == PACKET_SEAL ? EQUAL : DISTINCT;
+			size_t k = add_callee(t, &peers[0], c);
+			if (!other)
+				continue;
+			/* The same in plain C; eesp's keys are cached. */
+			struct config as = { .aead = c.aead, .size = 64, .burst = 32, .packets = 32, .threads = 1 };
+			as.work = work == PACKET_OPEN ? REKEY_OPEN : REKEY_SEAL;
+			if (profile == EESP_PROFILE_EESP)
+				as.work = CACHED_SEAL;
+			as.contexts = c.contexts;
+			t->callee[k].against = add_callee(t, other, as);
+		}
+	t->workers = cpu_count() > MAX_THREADS / 2 ? MAX_THREADS / 2 : cpu_count();
+	t->gap_us = choice->gap_us;
+	t->rounds = choice->rounds;
+	t->slot_ns = SLOT_NS;
+	t->slots = (unsigned)(choice->seconds * 1e9 / SLOT_NS / t->rounds);
+	if (t->slots == 0) {
+		t->slots = 1;
+		t->slot_ns = choice->seconds * 1e9 / t->rounds;
+	}
+	t->slot_calls = (size_t)(t->slot_ns / 1e3 / (t->gap_us + 1.0)) + 1;
+	if (t->slot_calls > MOST_CALLS / t->slots / t->rounds)
+		t->slot_calls = MOST_CALLS / t->slots / t->rounds;
+	const size_t room = t->slot_calls * t->slots * t->rounds;
+	pthread_barrier_init(&t->start, NULL, t->workers);
+	for (size_t k = 0; k < t->n; k++)
+		for (unsigned w = 0; w < t->workers; w++) {
+			struct callee *e = &t->callee[k];
+			e->set[w] = set_new(e->c);
+			e->state[w] = e->peer->open(e->peer, e->set[w]);
+			e->ns[w] = must_alloc(64, room * sizeof(float));
+			memset(e->ns[w], 0, room * sizeof(float)); /* no page faults later */
+		}
+	for (unsigned w = 0; w < t->workers; w++) {
+		me[w] = (struct turner){ .all = t, .number = w };
+		if ((errno = pthread_create(&me[w].thread, NULL, take_turns, &me[w])))
+			die("pthread_create: %s", strerror(errno));
+	}
+	for (unsigned w = 0; w < t->workers; w++)
+		pthread_join(me[w].thread, NULL);
+	write_turns(f, t);
+	for (size_t k = 0; k < t->n; k++)
+		for (unsigned w = 0; w < t->workers; w++) {
+			t->callee[k].peer->close(t->callee[k].state[w]);
+			set_free(t->callee[k].set[w]);
+			free(t->callee[k].ns[w]);
+		}
+	pthread_barrier_destroy(&t->start);
+	free(t);
 }

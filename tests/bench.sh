@@ -137,7 +137,8 @@ fi
 test "$(grep -cE '^\| proxy .*\| base failed +\|$' "$work/compared")" -eq 10
 test "$(grep -cE "$row" "$work/compared")" -eq 129
 grep -q '^bench: 10 of 139 rows failed$' "$work/progress"
-for wrong in --no-such-option "--backend no-such" "--on-top --profile no-such" "--on-top --work derive" "--profile psp" "--sizes 64" \
+for wrong in --no-such-option "--backend no-such" "--on-top --profile no-such" "--on-top --work derive" "--profile psp" "--sizes 64" "--gap 5" \
+	"--tails-only --gap 1000000" "--tails-only --seconds 0" "--tails-only --work proxy" \
 	"--compare $lib $lib --sizes 65" "--compare $lib $lib --work derive --profile psp"; do
 	# shellcheck disable=SC2086
 	if "$bin/bench" $wrong >/dev/null 2>&1; then
@@ -146,6 +147,13 @@ for wrong in --no-such-option "--backend no-such" "--on-top --profile no-such" "
 	fi
 done
 test "$("$bin/bench" --on-top --profile tss --work packet-open --rounds 3 | grep -c '^| tss  *| packet-open')" = 3
+# Tails by turns: each callee, and what it is compared with.
+"$bin/bench" --tails-only --gap 50 --seconds 0.3 --rounds 3 >"$work/tails"
+tail='[0-9]+ \|( +[0-9]+\.[0-9]{2} \|){3} ipsec-mb (rekey|cached)-(seal|open) (128|256), (distinct|equal) +\| +[0-9.]+ \| +[0-9.]+ \| [0-9. ]+ +\|$'
+if grep -q '^| ipsec-mb' "$work/tails"; then
+	test "$(grep -cE "^\| (stateless|psp|tss|eesp) packet-(seal|open) careful +\| +$tail" "$work/tails")" = 8
+fi
+test "$("$bin/bench" --tails-only --gap 0 --seconds 0.1 --rounds 3 --profile psp --work packet-open | grep -c '^| psp packet-open careful')" = 1
 if "$python" -c 'import matplotlib' 2>/dev/null; then
 	"$python" bench/plot.py "$work"
 	test -s "$work/rekey-seal-aes-128-gcm.svg"
