@@ -447,6 +447,10 @@ static inline void put32(uint8_t *p, uint32_t x)
  * lie: what was checked must be what is used. */
 static inline uint8_t once(const uint8_t *p) { return *(const volatile uint8_t *)p; }
 
+/* The same, of four octets. */
+typedef uint32_t anywhere __attribute__((aligned(1), may_alias));
+static inline uint32_t once32(const uint8_t *p) { return *(const volatile anywhere *)p; }
+
 static inline uint64_t raw64(const void *p)
 {
 	uint64_t x;
@@ -1600,11 +1604,11 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 		blocks((uint8_t *)f->addr, from, s->flow_len);
 }
 
-/* replay.Seeds.Hash. */
+/* replay.Seeds.Hash. s is NULL if no address belongs to the flow. */
 static inline uint64_t flow_hash(const uint64_t seed[8], uint64_t no_addr, const struct lane *l, uint64_t id, uint64_t who, const struct eesp_layout *s)
 {
 	uint64_t addr = no_addr;
-	if (s->flow_len != 0) { /* 4, 16 or 32 */
+	if (s != NULL && s->flow_len != 0) { /* 4, 16 or 32 */
 		const uint8_t *from = flow_addr(l, s);
 		uint64_t x0 = 0, x1 = 0, x2 = 0, x3 = 0;
 		if (s->flow_len == 4) {
@@ -1634,11 +1638,11 @@ static inline uint64_t *window_word(const struct eesp_windows *t, uint8_t *w, ui
 }
 
 /* Whether a window belongs to the packet's context. */
-static inline int window_is(const struct eesp_windows *t, const uint8_t *w, const struct lane *l)
+static inline int window_is(const struct eesp_windows *t, const uint8_t *w, const struct lane *l, const int flows)
 {
 	if (any16((load16(w) ^ load16(l->pattern->name)) | (load16(w + 16) ^ load16(&l->id))))
 		return 0;
-	if (l->pattern->form->flow_len == 0) /* so no window of this Kind has an address */
+	if (!flows || l->pattern->form->flow_len == 0) /* so no window of this Kind has an address */
 		return 1;
 	struct eesp_flow f;
 	flow_of(&f, l);
@@ -1654,7 +1658,7 @@ static NOINLINE uint8_t *window_of(const struct eesp_windows *t, const struct la
 		uint32_t e = __atomic_load_n(&t->index[at], __ATOMIC_ACQUIRE);
 		if (e == 0)
 			return NULL;
-		if (e >> NUMBER_BITS == tag && e != HIDDEN && window_is(t, window_at(t, e), l))
+		if (e >> NUMBER_BITS == tag && e != HIDDEN && window_is(t, window_at(t, e), l, 1))
 			return window_at(t, e);
 	}
 }
@@ -1770,14 +1774,16 @@ static inline void sole_end(struct eesp_sole *t, int alone)
 
 /* Finds the windows of n lanes and checks them. It first asks for all of them, so
  * that cache misses overlap. It removes lanes and jobs of packets that are not new,
- * and returns how many are left. */
-static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs, size_t n)
+ * and returns how many are left. flows: addresses may belong to a window's context. */
+static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs, size_t n, const int flows)
 {
 	struct eesp_windows *t = w->windows;
 	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride,
 					.n = t->n, .recip = t->recip, .shift = t->shift };
+	struct lane *const end = lanes + n;
+	uint32_t old = 0;
 	size_t m = 0;
-	for (struct lane *l = lanes, *const end = lanes + n; l < end; l++) {
+	for (struct lane *l = lanes; l < end; l++) {
 		uint32_t e = __atomic_load_n(&c.index[l->hash & c.mask], __ATOMIC_ACQUIRE);
 		uint8_t *window = NULL;
 		if (LIKELY(e - 1 < HIDDEN - 1)) { /* most probably it is this one */
@@ -1788,26 +1794,26 @@ static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t numb
 		}
 		l->window = window;
 	}
-	for (size_t i = 0; i < n; i++) {
-		struct lane *l = &lanes[i];
-		if (UNLIKELY(l->window == NULL || !window_is(t, l->window, l))) {
+	for (struct lane *l = lanes; l < end; l++) {
+		if (UNLIKELY(l->window == NULL || !window_is(t, l->window, l, flows))) {
 			l->window = window_of(t, l);
-			if (l->window != NULL)
-				l->word = window_word(t, l->window, l->seq);
-		}
-		if (LIKELY(l->window != NULL)) {
-			enum verdict v = window_check(t, l);
-			if (UNLIKELY(v != FRESH)) {
-				not_fresh(t, v, l, w, number);
+			if (l->window == NULL)
 				continue;
-			}
+			l->word = window_word(t, l->window, l->seq);
 		}
-		if (UNLIKELY(m != i)) {
-			lanes[m] = lanes[i];
-			jobs[m] = jobs[i];
+		enum verdict v = window_check(t, l);
+		if (UNLIKELY(v != FRESH)) {
+			not_fresh(t, v, l, w, number);
+			old |= UINT32_C(1) << (l - lanes);
 		}
-		m++;
 	}
+	if (LIKELY(old == 0))
+		return n;
+	for (size_t i = 0; i < n; i++)
+		if ((old >> i & 1) == 0) {
+			lanes[m] = lanes[i];
+			jobs[m++] = jobs[i];
+		}
 	return m;
 }
 
@@ -2027,34 +2033,36 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 	}
 }
 
-/* unwrap for bodies that are IP packets, behind their heads. next: what the head says. */
-static NOINLINE eesp_status unwrap_ip(uint8_t how, eesp_pkt *p, uint8_t next, const uint8_t *text, uint32_t *len)
+/* unwrap for bodies that are IP packets. next: what their heads say. */
+static NOINLINE int64_t unwrap_ip(uint8_t how, eesp_pkt *p, uint8_t next, const uint8_t *text, uint32_t len)
 {
 	uint8_t proto;
-	const uint32_t n = ip_len(text, *len, &proto);
+	const uint32_t n = ip_len(text, len, &proto);
 	if (how == UNWRAP_INFO_IP)
-		return *len == 0 || n != *len || proto != next ? EESP_ERR_PAYLOAD : EESP_OK;
-	if (n == 0 || n > *len || *len - n > 255)
+		return len == 0 || n != len || proto != next ? EESP_ERR_PAYLOAD : (int64_t)len;
+	if (n == 0 || n > len || len - n > 255)
 		return EESP_ERR_PAYLOAD;
 	p->next_header = proto;
-	*len = n;
-	return EESP_OK;
+	return n;
 }
 
 /* Finds the payload in an authentic body: Opened of internal/profile. text is the body
- * behind its head, if it has one. */
-static inline eesp_status unwrap(uint8_t how, eesp_pkt *p, const uint8_t *head, const uint8_t *text, uint32_t *len)
+ * behind its head, if it has one, and len its octets. Returns the payload's octets, or a
+ * status, which is negative. */
+static inline int64_t unwrap(uint8_t how, eesp_pkt *p, const uint8_t *head, const uint8_t *text, uint32_t len)
 {
 	if (UNLIKELY(how == UNWRAP_ONLY))
 		return unwrap_ip(how, p, 0, text, len);
-	const uint8_t next = once(&head[2]), pad = once(&head[3]);
-	if (UNLIKELY((head[0] | head[1]) != 0 || pad > *len))
+	const uint32_t whole = once32(head);
+	uint8_t is[HEAD];
+	memcpy(is, &whole, HEAD);
+	if (UNLIKELY((is[0] | is[1]) != 0 || is[3] > len))
 		return EESP_ERR_PAYLOAD;
-	p->next_header = next;
-	*len -= pad;
-	if (UNLIKELY(next == 59))
+	p->next_header = is[2];
+	len -= is[3];
+	if (UNLIKELY(is[2] == 59))
 		return EESP_ERR_DUMMY;
-	return how == UNWRAP_INFO_IP ? unwrap_ip(how, p, next, text, len) : EESP_OK;
+	return UNLIKELY(how == UNWRAP_INFO_IP) ? unwrap_ip(how, p, is[2], text, len) : (int64_t)len;
 }
 
 /* Whether the head of a body went to its job, so that the payload is in its place
@@ -2571,7 +2579,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			/* The general path's status is ROOM, if the packet is not refused for another reason. */
 			const int no_room = loose && dst != NULL && p->dst_size < text + (uint32_t)clear - inner;
 			/* A payload that stays in its place must fit in dst_size too. */
-			if (LIKELY(dst == NULL || no_room || (dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear))) {
+			if (dst == NULL || no_room ||
+			    UNLIKELY(dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear)) {
 				dst = src + clear;
 			} else { /* dst must not overlap the packet */
 				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - prefix);
@@ -2656,7 +2665,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 			if (!subs)
 				store16(msg, first); /* moved later if jobs are reordered or removed */
-			if (expanded && text >= apart_least && j->src != j->dst && pt->area != NULL) {
+			if (expanded && UNLIKELY(text >= apart_least) && j->src != j->dst && pt->area != NULL) {
 				j->dst = (void *)((uintptr_t)dst - HEAD);
 				j->reserved[0] = HEAD_MASK;
 				apart = 1;
@@ -2679,7 +2688,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				l->id = id;
 				l->who = who;
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
-				l->hash = flow_hash(windows->seed, windows->no_addr, l, id, who, s);
+				l->hash = flow_hash(windows->seed, windows->no_addr, l, id, who, subs ? NULL : s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
 			}
 			if (no_room) {
@@ -2720,17 +2729,18 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	m = (size_t)(j - x.jobs);
 	if (extras == TIMES)
 		FETCH_TO_WRITE(fetch);
-	for (size_t i = 0; expanded && i < m; i++) /* after all prefetches were started */
-		if (subs)
-			add_salt(x.jobs[i].nonce, (const uint8_t *)x.lanes[i].word);
-		else if (x.lanes[i].pattern->subs != NULL)
+#pragma GCC unroll 4
+	for (size_t i = 0; subs && i < m; i++) /* after all prefetches were started */
+		add_salt(x.jobs[i].nonce, (const uint8_t *)x.lanes[i].word);
+	for (size_t i = 0; !subs && expanded && i < m; i++)
+		if (x.lanes[i].pattern->subs != NULL)
 			add_salt(x.jobs[i].nonce, sub_salt(x.lanes[i].pattern->area, x.jobs[i].key));
 	*stray = (loose ? *stray : n) - m - failed - refusals.all;
 	if (!loose)
 		*fp->flood = (uint32_t)(refusals.all - refusals.odd);
 	int moved = 0; /* packets were removed: inputs are in other places */
 	if (extras == WINDOWS) {
-		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m);
+		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m, !subs);
 		moved = left != m;
 		m = left;
 	}
@@ -2767,10 +2777,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	/* Commit in the order of the burst: in order of length, older packets might be behind the window. */
 	const struct eesp_pattern *key_of = x.lanes[0].pattern;
 	uint8_t how = bare || serial ? UNWRAP_BARE : key_of->form->unwrap;
-	size_t opened = 0, lost = 0, from = 0; /* lost: how many with key_of, since packet from, were not opened */
-	for (size_t i = 0; i < m; i++) {
-		struct lane *l = &x.lanes[i];
-		j = &x.jobs[i];
+	const struct lane *from = x.lanes;
+	size_t opened = 0, lost = 0; /* lost: how many with key_of, since lane from, were not opened */
+	for (struct lane *l = x.lanes, *const end = l + m; l < end; l++) {
+		j = (eesp_job *)((uint8_t *)l - sizeof x.jobs);
 		eesp_pkt *p = l->p;
 		const uint8_t *head = NULL;
 		if (expanded && apart && head_was_apart(j, p)) {
@@ -2779,11 +2789,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			j->len -= HEAD;
 		}
 		if (UNLIKELY(l->pattern != key_of)) {
-			opened_with(key_of, view->number, i - from - lost, i - from);
-			opened += i - from - lost;
+			opened_with(key_of, view->number, (size_t)(l - from) - lost, (size_t)(l - from));
+			opened += (size_t)(l - from) - lost;
 			key_of = l->pattern;
 			how = bare || serial ? UNWRAP_BARE : key_of->form->unwrap;
-			from = i;
+			from = l;
 			lost = 0;
 		}
 		if (bare && extras == TIMES && UNLIKELY(p->tsc < floor) && j->ok == 1) {
@@ -2817,13 +2827,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					out += HEAD;
 					len -= HEAD;
 				}
-				eesp_status st = unwrap(how, p, head, out, &len);
-				if (UNLIKELY(st != EESP_OK)) {
-					refuse_known(p, st, w, view->number, l->pattern);
+				const int64_t found = unwrap(how, p, head, out, len);
+				if (UNLIKELY(found < 0)) {
+					refuse_known(p, (eesp_status)found, w, view->number, l->pattern);
 					memset(j->dst, 0, j->len);
 					lost++;
 					continue;
 				}
+				len = (uint32_t)found;
 				if (p->dst != NULL && out != p->dst) {
 					copy_forward(p->dst, out, len);
 					out = p->dst;
@@ -2847,8 +2858,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	}
 	if (bare && extras == TIMES && most > pass->most)
 		pass->most = most;
-	opened_with(key_of, view->number, m - from - lost, m - from);
-	opened += m - from - lost;
+	const size_t with = (size_t)(x.lanes + m - from);
+	opened_with(key_of, view->number, with - lost, with);
+	opened += with - lost;
 	if (refusals.kinds != 0)
 		count_refused(w, &refusals);
 	if (UNLIKELY(fp->held != NULL)) {

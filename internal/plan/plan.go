@@ -531,7 +531,7 @@ func (o *Open) kindOf() Kind {
 		plain := s.odd == 0 && s.kept[56] == 0 // the first 64 octets say all, but no protocol
 		isBare = isBare && payload && s.Prefix == 0 && s.IDMask == ^uint64(0)
 		isSerial = isSerial && payload && plain && s.numbers == 0
-		isSubs = isSubs && plain && p.Subs != 0 && s.Unwrap != Bare && s.Prefix == 0 && s.Ages == 0 &&
+		isSubs = isSubs && plain && p.Subs != 0 && s.Unwrap != Bare && s.Prefix == 0 && s.Ages == 0 && s.FlowLen == 0 &&
 			[8]byte(s.kept[48:]) == [8]byte{} && s.IDNeed == 0 && s.IDNever != 0 && s.TSCNever == 0
 	}
 	switch {
