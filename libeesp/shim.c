@@ -192,15 +192,19 @@ static eesp_status versioned(void *to, size_t size, size_t least, const void *fr
 			return argument(what ": NULL or not a valid handle");  \
 	} while (0)
 
-static void *handle(uint32_t kind, uint64_t object)
+/* The handle of a new object. NULL: there is no memory for it, and the object was freed. */
+static void *handle(uint32_t kind, uint64_t object, void (*free_object)(uint64_t))
 {
 	/* All kinds begin with kind and object. */
 	union { struct eesp_group g; struct eesp_sender o; struct eesp_proxy p; struct kdf k; struct keyset s; } *any =
 		calloc(1, sizeof *any);
-	if (any) {
-		any->g.kind = kind;
-		any->g.object = object;
+	if (any == NULL) {
+		free_object(object);
+		fail(EESP_ERR_MEMORY, "out of memory");
+		return NULL;
 	}
+	any->g.kind = kind;
+	any->g.object = object;
 	return any;
 }
 
@@ -339,11 +343,9 @@ EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group 
 	st = (eesp_status)eespGoGroupNew(&c, &object, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_group *g = handle(KIND_GROUP, object);
-	if (g == NULL) {
-		eespGoGroupFree(object);
-		return fail(EESP_ERR_MEMORY, "out of memory");
-	}
+	eesp_group *g = handle(KIND_GROUP, object, eespGoGroupFree);
+	if (g == NULL)
+		return EESP_ERR_MEMORY;
 	*group = g;
 	return EESP_OK;
 }
@@ -444,11 +446,9 @@ EESP_API eesp_status eesp_group_follow(const char *name, const eesp_follow_confi
 	st = (eesp_status)eespGoGroupFollow((char *)name, &c, &object, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_group *g = handle(KIND_GROUP, object);
-	if (g == NULL) {
-		eespGoGroupFree(object);
-		return fail(EESP_ERR_MEMORY, "out of memory");
-	}
+	eesp_group *g = handle(KIND_GROUP, object, eespGoGroupFree);
+	if (g == NULL)
+		return EESP_ERR_MEMORY;
 	*group = g;
 	return EESP_OK;
 }
@@ -688,11 +688,9 @@ static eesp_status sender_config(eesp_sender_config *c, const eesp_sender_config
 
 static eesp_status new_sender(uint64_t object, eesp_sender **sender)
 {
-	eesp_sender *s = handle(KIND_SENDER, object);
-	if (s == NULL) {
-		eespGoSenderFree(object);
-		return fail(EESP_ERR_MEMORY, "out of memory");
-	}
+	eesp_sender *s = handle(KIND_SENDER, object, eespGoSenderFree);
+	if (s == NULL)
+		return EESP_ERR_MEMORY;
 	if (may_be_direct())
 		eespGoSenderPlan(object, &s->plan);
 	*sender = s;
@@ -811,11 +809,9 @@ static uint64_t heir_of(const eesp_receiver_config *c) { return c->heir_of != NU
 
 static eesp_status new_receiver(uint64_t object, eesp_receiver **receiver)
 {
-	eesp_receiver *r = handle(KIND_RECEIVER, object);
-	if (r == NULL) {
-		eespGoReceiverFree(object);
-		return fail(EESP_ERR_MEMORY, "out of memory");
-	}
+	eesp_receiver *r = handle(KIND_RECEIVER, object, eespGoReceiverFree);
+	if (r == NULL)
+		return EESP_ERR_MEMORY;
 	if (may_be_direct())
 		eespGoReceiverPlan(object, &r->plan);
 	*receiver = r;
@@ -908,11 +904,9 @@ EESP_API eesp_status eesp_proxy_new(eesp_receiver *receiver, eesp_sender *sender
 		st = (eesp_status)eespGoProxyNew(receiver->object, sender->object, &object, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_proxy *p = handle(KIND_PROXY, object);
-	if (p == NULL) {
-		eespGoProxyFree(object);
-		return fail(EESP_ERR_MEMORY, "out of memory");
-	}
+	eesp_proxy *p = handle(KIND_PROXY, object, eespGoProxyFree);
+	if (p == NULL)
+		return EESP_ERR_MEMORY;
 	p->receiver = receiver;
 	p->sender = sender;
 	__atomic_fetch_add(&receiver->proxies, 1, __ATOMIC_RELAXED);
@@ -1061,11 +1055,9 @@ EESP_API eesp_status eesp_kdf_new(const uint8_t key[32], eesp_kdf **kdf)
 		st = (eesp_status)eespGoKDFNew((uint8_t *)key, &object, &view, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_kdf *k = handle(KIND_KDF, object);
-	if (k == NULL) {
-		eespGoKDFFree(object);
-		return fail(EESP_ERR_MEMORY, "out of memory");
-	}
+	eesp_kdf *k = handle(KIND_KDF, object, eespGoKDFFree);
+	if (k == NULL)
+		return EESP_ERR_MEMORY;
 	*VIEW(kdf, k) = view;
 	*kdf = k;
 	return EESP_OK;
@@ -1179,11 +1171,9 @@ EESP_API eesp_status eesp_keyset_new(uint32_t aead, const uint8_t *keys, size_t 
 		st = (eesp_status)eespGoKeysetNew(aead, (uint8_t *)keys, n, &object, &view, tls.error);
 	if (st != EESP_OK)
 		return st;
-	eesp_keyset *k = handle(KIND_KEYSET, object);
-	if (k == NULL) {
-		eespGoKeysetFree(object);
-		return fail(EESP_ERR_MEMORY, "out of memory");
-	}
+	eesp_keyset *k = handle(KIND_KEYSET, object, eespGoKeysetFree);
+	if (k == NULL)
+		return EESP_ERR_MEMORY;
 	*VIEW(keyset, k) = view;
 	*set = k;
 	return EESP_OK;
