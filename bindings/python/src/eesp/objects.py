@@ -1066,11 +1066,10 @@ class Sender(_Object):
         """
         _needs_addresses(self.v, addresses)
         fronts, rooms, room = self._rooms(len(payloads), headroom, tailroom, leads, ipv6)
-        count = len(payloads)
         check_rooms(
             payloads.segments,
-            payloads._edge([rooms] * count if isinstance(rooms, int) else rooms, False),
-            payloads._edge([room] * count, True),
+            payloads._edge(_each(rooms, len(payloads)), False),
+            payloads._edge(_each(room, len(payloads)), True),
         )
         self._write_leads(fronts, payloads._starts())
         return self._call(
@@ -1313,25 +1312,27 @@ class Receiver(_Object):
         extension: bool = False,
     ) -> Result:
         """Opens packets in place. tss: leads are in front of them, and ipv6 says which kind they are."""
-        flags = self._extension() * len(packets) if extension else None
-        if self.profile is not Profile.TSS:
-            _no_fronts(self.profile, None, ipv6)
-            check_rooms(packets, 0, 0)
-            tells_next = self.profile in _TELL_NEXT
-            return self._call(
-                run_burst, _LIB.eesp_open_burst, packets, flags=flags, addresses=addresses, tells_next=tells_next
-            )
-        fronts = fronts_of(None, ipv6, len(packets))
-        rooms = _lead_rooms(fronts, packets)
+        rooms, flags = self._in_front(packets, ipv6, extension)
         check_rooms(packets, rooms, 0)
         return self._call(
             run_burst,
             _LIB.eesp_open_burst,
             packets,
             headroom=rooms,
-            flags=fronts.flags,
+            flags=flags,
             addresses=addresses,
+            tells_next=self.profile in _TELL_NEXT,
         )
+
+    def _in_front(self, packets: Packets, ipv6: Families, extension: bool) -> tuple[int | list[int], list[int] | None]:
+        """Headroom and flags of packets that are opened where they are."""
+        flags = self._extension() * len(packets) if extension else None
+        if self.profile is not Profile.TSS:
+            _no_fronts(self.profile, None, ipv6)
+            return 0, flags
+        fronts = fronts_of(None, ipv6, len(packets))
+        # One that could not be sealed is empty, and has no lead.
+        return [size if length else 0 for size, length in zip(fronts.sizes, packets._lengths)], fronts.flags
 
     def open_chains(
         self,
@@ -1345,14 +1346,8 @@ class Receiver(_Object):
 
         Segments that are header or ICV alone have no part in the result, or an empty one. Leads: as for open_in_place.
         """
-        flags = self._extension() * len(packets) if extension else None
-        rooms = [0] * len(packets)
-        if self.profile is Profile.TSS:
-            fronts = fronts_of(None, ipv6, len(packets))
-            rooms, flags = _lead_rooms(fronts, packets._starts()), fronts.flags
-        else:
-            _no_fronts(self.profile, None, ipv6)
-        check_rooms(packets.segments, packets._edge(rooms, False), 0)
+        rooms, flags = self._in_front(packets._starts(), ipv6, extension)
+        check_rooms(packets.segments, packets._edge(_each(rooms, len(packets)), False), 0)
         return self._call(
             run_chains,
             _LIB.eesp_open_burst,
@@ -1435,9 +1430,9 @@ class Receiver(_Object):
         return f"<Receiver{kind}{' closed' if self.closed else ''}>"
 
 
-def _lead_rooms(fronts: Fronts, packets: Packets) -> list[int]:
-    """What lies in front of packets; one that could not be sealed is empty, and has no lead."""
-    return [size if length else 0 for size, length in zip(fronts.sizes, packets._lengths)]
+def _each(value: int | list[int], count: int) -> list[int]:
+    """One value for each of so many packets."""
+    return [value] * count if isinstance(value, int) else value
 
 
 def _behind_leads(
