@@ -649,8 +649,34 @@ static inline void in_order(uint8_t *msgs, size_t stride, const uint8_t from[CHU
 static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8_t index[CHUNK])
 {
 	uint8_t first[CHUNK / FEW_KEYS];
-	size_t u = 0;
-	for (size_t i = 0; i < n; i++) {
+	size_t u = 0, i = 0;
+#ifdef WIDE
+	/* Inputs of one or two blocks are compared with all that differ at once. */
+	if (LIKELY(len <= 32)) {
+		const __m512i none = _mm512_setzero_si512();
+		__m512i begins = none, ends = none;
+		unsigned known = 0; /* two bits an input */
+		for (; i < n; i++) {
+			const __m128i *m = (const __m128i *)(msgs + i * stride);
+			const __m512i begin = _mm512_broadcast_i32x4(_mm_loadu_si128(m));
+			const __m512i end = len == 32 ? _mm512_broadcast_i32x4(_mm_loadu_si128(m + 1)) : none;
+			unsigned is = _mm512_cmpeq_epi64_mask(begins, begin) & _mm512_cmpeq_epi64_mask(ends, end);
+			is &= known & is >> 1 & 0x55;
+			if (is == 0) {
+				if ((u + 1) * FEW_KEYS > n)
+					return n;
+				const __mmask8 place = (__mmask8)(3u << 2 * u);
+				begins = _mm512_mask_mov_epi64(begins, place, begin);
+				ends = _mm512_mask_mov_epi64(ends, place, end);
+				known |= place;
+				is = place;
+				first[u++] = (uint8_t)i;
+			}
+			index[i] = (uint8_t)(__builtin_ctz(is) / 2);
+		}
+	}
+#endif
+	for (; i < n; i++) {
 		const uint8_t *m = msgs + i * stride;
 		size_t k = 0;
 		while (k < u && !same(msgs + first[k] * stride, m, len))
@@ -1130,45 +1156,62 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
 	uint32_t header = w->n, prefix = bare ? 0 : w->prefix;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
-	eesp_job jobs[CHUNK], *sorted;
+	eesp_job jobs[CHUNK], *sorted = jobs;
 	uint8_t index[CHUNK] = { 0 }, lane[CHUNK];
+	const uint8_t *of = as_they_are; /* job k in order of length is packet of[k] */
+	uint32_t differ = 0; /* lengths do */
 	struct order o;
 
 	for (size_t i = 0; i < n; i++) {
 		lane[m] = (uint8_t)i;
-		if (LIKELY(simple_job(&pkts[i], w, &jobs[m], bare)))
+		if (LIKELY(simple_job(&pkts[i], w, &jobs[m], bare))) {
+			differ |= jobs[m].len ^ jobs[0].len;
 			m++;
-		else
+		} else {
 			pkts[i].status = STRAY;
+		}
 	}
 	*stray = n - m;
 	if (m == 0)
 		return 0;
-	sorted = ordered(&o, jobs, m);
+	if (UNLIKELY(m != n))
+		of = lane;
+	if (UNLIKELY(differ != 0)) {
+		sorted = ordered(&o, jobs, m);
+		for (size_t i = 0; sorted != jobs && i < m; i++)
+			o.other[i] = lane[o.other[i]];
+		if (sorted != jobs)
+			of = o.other;
+	}
 	u = w->fixed ? 1 : m;
 	if (k.master != NULL) {
 		/* Written in whole blocks, as kernels read them: for a single packet they do so at once. */
 		typedef uint32_t four __attribute__((vector_size(16)));
-		uint8_t msg[64];
-		memcpy(msg, w->msg, 48);
-		if (w->epoch_at != NONE)
-			add_at(msg, w->epoch_at, (v16)(four){ __builtin_bswap16((uint16_t)(tsc >> 48)) }, 2);
-#ifdef WIDE
-		const __m512i base = _mm512_loadu_si512(msg), taken = _mm512_loadu_si512(w->pick);
-		const __mmask64 picked = w->picked;
+		const uint16_t tsc_epoch = __builtin_bswap16((uint16_t)(tsc >> 48));
 		size_t begin = 0;
+#ifdef WIDE
+		const __m512i taken = _mm512_loadu_si512(w->pick);
+		const __m512i two = _mm512_castsi128_si512(_mm_cvtsi32_si128(tsc_epoch));
+		const __m512i epoch = _mm512_maskz_permutexvar_epi8(w->of_epoch, taken, two);
+		const __m512i base = _mm512_xor_si512(_mm512_loadu_si512(w->msg), epoch);
+		const __mmask64 picked = w->picked;
 		if (LIKELY(!w->of_packet && (bare || w->rekey_mask == 0)))
 			/* Octets beyond an input are overwritten by the next one, or lie behind all of them. */
 			for (uint8_t *to = view->msgs; begin < u; begin++, to += stride) {
-				const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)&pkts[lane[o.from[begin]]].addr));
+				const __m256i *const addr = (const __m256i *)&pkts[of[begin]].addr;
+				const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256(addr));
 				_mm512_storeu_si512(to, _mm512_xor_si512(base, _mm512_maskz_permutexvar_epi8(picked, taken, from)));
 			}
-		for (size_t i = begin; i < u; i++) {
-#else
-		for (size_t i = 0; i < u; i++) {
 #endif
+		uint8_t msg[48];
+		if (begin < u) {
+			memcpy(msg, w->msg, 48);
+			if (w->epoch_at != NONE)
+				add_at(msg, w->epoch_at, (v16)(four){ tsc_epoch }, 2);
+		}
+		for (size_t i = begin; i < u; i++) {
 			uint8_t *to = view->msgs + i * stride;
-			const eesp_pkt *p = &pkts[lane[o.from[i]]];
+			const eesp_pkt *p = &pkts[of[i]];
 			for (size_t b = 0; b < len; b += 16)
 				store16(to + b, load16(msg + b));
 			for (uint32_t c = 0; c < w->copies; c++) {
@@ -1182,16 +1225,18 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 				}
 			}
 			if (!bare && w->rekey_mask != 0)
-				rekeyed(to, w->rekey_at, tsc + lane[o.from[i]] * w->counter.step, w->rekey_mask, w->rekey_bits);
+				rekeyed(to, w->rekey_at, tsc + of[i] * w->counter.step, w->rekey_mask, w->rekey_bits);
 		}
 		if (m >= FEW_KEYS && !w->fixed)
 			u = few_keys(view->msgs, stride, len, m, index);
 	}
 	const v16 last = load16(w->header + (header >= 16 ? header - 16 : 0));
-	const uint64_t id = w->id, step = w->counter.step, nonce = raw64(w->nonce), nonce_tail = raw64(w->nonce + 8);
+	const v16 in_nonce = { NONE, NONE, NONE, NONE, 15, 14, 13, 12, 11, 10, 9, 8, NONE, NONE, NONE, NONE };
+	const v16 nonce = load16(w->nonce);
+	const uint64_t id = w->id, step = w->counter.step;
 	const size_t tsc_at = w->tsc_at, next_at = w->next_at;
 	for (size_t i = 0; i < m; i++) {
-		size_t at = lane[o.from[i]];
+		size_t at = of[i];
 		eesp_pkt *p = &pkts[at];
 		eesp_job *j = &sorted[i];
 		uint64_t mine = tsc + at * step;
@@ -1206,9 +1251,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		put64(hdr + tsc_at, mine);
 		if (next_at != NONE)
 			hdr[next_at] = p->next_header;
-		const uint64_t swapped = __builtin_bswap64(mine);
-		const two64 numbered = { nonce ^ swapped << 32, nonce_tail ^ swapped >> 32 };
-		store16(j->nonce, (v16)numbered);
+		const two64 numbers = { id, mine };
+		store16(j->nonce, nonce ^ pick((v16)numbers, in_nonce));
 		j->key = w->key;
 		p->out_len = header + j->len + ICV;
 		if (!bare && w->from_prefix)
@@ -1226,8 +1270,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 		}
 		p->status = EESP_OK;
 		p->out = hdr;
-		p->id = id;
-		p->tsc = mine;
+		store16(&p->id, (v16)numbers); /* and tsc */
 		octets += p->out_len;
 	}
 	if (m != 1 || !seal_remembered(view, w, &k, sorted))

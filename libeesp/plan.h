@@ -230,7 +230,7 @@ struct eesp_seal_plan {
 	struct eesp_copy copy[2];
 	uint8_t inner, pad_mask, pad_at, again_at, wrap, mask, rekey_at, rekey_bits, from_prefix, padding2[7];
 	uint8_t nonce[16], msg[3][16], header[PLAN_HEADER];
-	uint64_t of_packet, picked;
+	uint64_t of_packet, picked, of_epoch;
 	uint8_t pick[64];
 };
 

@@ -743,9 +743,10 @@ type Seal struct {
 
 	// For processors with vectors of 64 octets: bit i of picked says that octet i of
 	// Msg is octet pick[i] of the descriptor's addresses. ofPacket is 1 if octets of
-	// the packet are needed, too.
+	// the packet are needed, too. Bit i of ofEpoch: octet i is octet pick[i] of the epoch.
 	ofPacket uint64
 	picked   uint64
+	ofEpoch  uint64
 	pick     [64]byte
 
 	Epoch uint16 // the epoch of counters that stay in one
@@ -794,6 +795,7 @@ func (s *Seal) Publish() {
 	msg := unsafe.Slice(&s.Msg[0][0], len(s.Msg)*16)
 	if s.EpochAt != None {
 		clear(msg[s.EpochAt:][:2])
+		s.pick[s.EpochAt+1], s.ofEpoch = 1, 3<<s.EpochAt
 	}
 	for _, c := range s.Copy[:s.Copies] {
 		n := 16
