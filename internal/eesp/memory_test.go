@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -212,10 +213,13 @@ func TestExpandedKeysAreInLockedMemory(t *testing.T) {
 	type state interface {
 		hash.Hash
 		encoding.BinaryAppender
-		encoding.BinaryUnmarshaler
 	}
 	room := must(secmem.New[struct{ prk, key, pad, state [256]byte }]())
 	defer secmem.Delete(room)
+	// The standard library's digests leave states in vector registers, which an emulator keeps in memory: all of them
+	// on one thread, with a block of zeros after each.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	s := secrets{}
 	for _, x := range []struct {
 		hash             hkdf.Hash
@@ -244,7 +248,6 @@ func TestExpandedKeysAreInLockedMemory(t *testing.T) {
 		name := func(what string) string { return fmt.Sprintf("%s, hash %d", what, x.hash) }
 		s.remember(name("key"), unsafe.Pointer(&room.prk), len(prk))
 		s.remember(name("expanded key"), unsafe.Pointer(&room.key), 32)
-		fresh := must(x.digest.AppendBinary(nil))
 		for _, pad := range []byte{0x36, 0x5c} {
 			for i := range room.pad {
 				room.pad[i] = pad
@@ -261,9 +264,9 @@ func TestExpandedKeysAreInLockedMemory(t *testing.T) {
 				slices.Reverse(chain[i : i+x.octets])
 			}
 			s.remember(name("state"), unsafe.Pointer(&chain[0]), x.n)
-			if err := x.digest.UnmarshalBinary(fresh); err != nil {
-				t.Fatal(err)
-			}
+			x.digest.Reset()
+			x.digest.Write(make([]byte, x.block))
+			x.digest.Reset()
 			secmem.BurnStack()
 		}
 	}

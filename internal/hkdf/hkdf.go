@@ -78,7 +78,7 @@ func (s *Scratch) key(h Hash, p *pads, key []byte) {
 		}
 		d.Reset(h)
 		d.Write(block)
-		*state = *d.State()
+		state.Set(d.State())
 	}
 	pad(&p.inner, 0x36)
 	pad(&p.outer, 0x36^0x5c)

@@ -40,6 +40,17 @@ type State struct {
 	wide   [8]uint64
 }
 
+// Set makes s what o is, word by word. A copy of the whole goes through vector registers, which keep what
+// they have until something saves them.
+func (s *State) Set(o *State) {
+	for i, w := range &o.narrow {
+		s.narrow[i] = w
+	}
+	for i, w := range &o.wide {
+		s.wide[i] = w
+	}
+}
+
 // Digest hashes octets that come in pieces. Call Reset or Resume first.
 type Digest struct {
 	s    State
@@ -72,7 +83,8 @@ func (d *Digest) State() *State { return &d.s }
 
 // Resume begins with the state that another digest had after one block.
 func (d *Digest) Resume(h Hash, s *State) {
-	d.hash, d.s, d.n = h, *s, uint64(h.Block())
+	d.hash, d.n = h, uint64(h.Block())
+	d.s.Set(s)
 }
 
 // Write adds octets.
