@@ -1624,7 +1624,7 @@ static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_p
 
 /* -- Replay windows: internal/replay says why this is right. -- */
 
-enum { NUMBER_BITS = 23, WINDOW_WORDS = 40 };
+enum { NUMBER_BITS = 23 };
 #define HIDDEN UINT32_MAX
 
 static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_layout *s)
@@ -1674,22 +1674,31 @@ static inline uint8_t *window_at(const struct eesp_windows *t, uint32_t entry)
 	return t->windows + (uint64_t)((entry & ((1u << NUMBER_BITS) - 1)) - 1) * t->stride;
 }
 
+static inline uint64_t *window_top(uint8_t *w) { return (uint64_t *)(w + WINDOW_TOP); }
+
 static inline uint64_t *window_word(const struct eesp_windows *t, uint8_t *w, uint64_t seq)
 {
 	uint64_t block = seq >> 4, q = (uint64_t)((unsigned __int128)block * t->recip >> 64) >> t->shift;
 	return (uint64_t *)(w + WINDOW_WORDS) + (block - q * t->n);
 }
 
-/* Whether a window belongs to the packet's context. */
+/* Whether a window belongs to the packet's context. Windows of one Kind have addresses of one length. */
 static inline int window_is(const struct eesp_windows *t, const uint8_t *w, const struct lane *l, const int flows)
 {
-	if (any16((load16(w) ^ load16(l->pattern->name)) | (load16(w + 16) ^ load16(&l->id))))
-		return 0;
-	if (!flows || l->pattern->form->flow_len == 0) /* so no window of this Kind has an address */
-		return 1;
-	struct eesp_flow f;
-	flow_of(&f, l);
-	return memcmp(w + WINDOW_WORDS + t->n * 8, f.addr, sizeof f.addr) == 0;
+	const struct eesp_layout *s = l->pattern->form;
+	v16 d = (load16(w) ^ load16(l->pattern->name)) | (load16(w + 16) ^ load16(&l->id));
+	if (flows && s->flow_len != 0) {
+		const uint8_t *from = flow_addr(l, s);
+		v16 addr = { 0 };
+		if (s->flow_len == 4)
+			memcpy(&addr, from, 4);
+		else
+			addr = load16(from);
+		d |= load16(w + WINDOW_ADDR) ^ addr;
+		if (s->flow_len == 32)
+			d |= load16(w + WINDOW_WORDS + t->n * 8) ^ load16(from + 16);
+	}
+	return !any16(d);
 }
 
 /* Finds a packet's window. NULL may be wrong while entries move: Insert makes sure. */
@@ -1710,7 +1719,7 @@ enum verdict { FRESH, DUPLICATE, OLD };
 
 static inline enum verdict window_check(const struct eesp_windows *t, const struct lane *l)
 {
-	uint64_t top = __atomic_load_n((uint64_t *)l->window + 4, __ATOMIC_RELAXED), seq = l->seq;
+	uint64_t top = __atomic_load_n(window_top(l->window), __ATOMIC_RELAXED), seq = l->seq;
 	if (LIKELY(seq > top))
 		return FRESH;
 	if (top - seq >= t->width)
@@ -1722,7 +1731,7 @@ static inline enum verdict window_check(const struct eesp_windows *t, const stru
 /* Commits where only this thread ever used the windows, without locked operations. */
 static inline enum verdict commit_alone(const struct eesp_windows *t, const struct lane *l)
 {
-	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq, bit = UINT64_C(1) << (seq & 15);
+	uint64_t *top = window_top(l->window), seq = l->seq, bit = UINT64_C(1) << (seq & 15);
 	uint64_t was = __atomic_load_n(top, __ATOMIC_RELAXED), x = __atomic_load_n(l->word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
 	if (LIKELY(seq > was))
 		__atomic_store_n(top, seq, __ATOMIC_RELAXED);
@@ -1739,7 +1748,7 @@ static inline enum verdict commit_alone(const struct eesp_windows *t, const stru
 
 static inline enum verdict commit_shared(const struct eesp_windows *t, const struct lane *l)
 {
-	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq, bit = UINT64_C(1) << (seq & 15);
+	uint64_t *top = window_top(l->window), seq = l->seq, bit = UINT64_C(1) << (seq & 15);
 	uint64_t was = __atomic_load_n(top, __ATOMIC_SEQ_CST), x;
 	while (seq > was && !__atomic_compare_exchange_n(top, &was, seq, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
@@ -1818,27 +1827,35 @@ static inline void sole_end(struct eesp_sole *t, int alone)
 /* Finds the windows of n lanes and checks them. It first asks for all of them, so
  * that cache misses overlap. It removes lanes and jobs of packets that are not new,
  * and returns how many are left. flows: addresses may belong to a window's context. */
-static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs, size_t n, const int flows)
+static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs,
+				   size_t n, const int flows)
 {
 	struct eesp_windows *t = w->windows;
 	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride,
 					.n = t->n, .recip = t->recip, .shift = t->shift };
+	const size_t more = flows && n != 0 && lanes->pattern->form->flow_len == 32 ? WINDOW_WORDS + t->n * 8 : 0;
 	struct lane *const end = lanes + n;
 	uint32_t old = 0;
 	size_t m = 0;
 	for (struct lane *l = lanes; l < end; l++) {
-		uint32_t e = __atomic_load_n(&c.index[l->hash & c.mask], __ATOMIC_ACQUIRE);
-		uint8_t *window = NULL;
-		if (LIKELY(e - 1 < HIDDEN - 1)) { /* most probably it is this one */
-			window = window_at(&c, e);
-			l->word = window_word(&c, window, l->seq);
-			FETCH_TO_WRITE(window);
+		uint64_t at = l->hash & c.mask;
+		const uint32_t tag = (uint32_t)(l->hash >> (32 + NUMBER_BITS));
+		uint32_t e = __atomic_load_n(&c.index[at], __ATOMIC_ACQUIRE);
+		while (UNLIKELY(e >> NUMBER_BITS != tag || e == HIDDEN) && e != 0)
+			e = __atomic_load_n(&c.index[++at & c.mask], __ATOMIC_ACQUIRE);
+		l->window = NULL;
+		if (LIKELY(e != 0)) { /* most probably it is this one */
+			l->window = window_at(&c, e);
+			l->word = window_word(&c, l->window, l->seq);
+			FETCH_TO_WRITE(l->window);
 			FETCH_TO_WRITE(l->word);
+			__builtin_prefetch(l->window + more); /* where the rest of the key is not in the first line */
 		}
-		l->window = window;
 	}
 	for (struct lane *l = lanes; l < end; l++) {
-		if (UNLIKELY(l->window == NULL || !window_is(t, l->window, l, flows))) {
+		if (UNLIKELY(l->window == NULL))
+			continue;
+		if (UNLIKELY(!window_is(t, l->window, l, flows))) {
 			l->window = window_of(t, l);
 			if (l->window == NULL)
 				continue;
@@ -1900,7 +1917,7 @@ static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct 
  * other thread uses the windows. */
 static inline int commit(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone)
 {
-	uint64_t *top = (uint64_t *)l->window + 4, seq = l->seq;
+	uint64_t *top = window_top(l->window), seq = l->seq;
 	if (UNLIKELY(!alone || l->window == NULL || seq <= __atomic_load_n(top, __ATOMIC_RELAXED)))
 		return commit_slowly(fp, w, l, alone);
 	uint64_t x = __atomic_load_n(l->word, __ATOMIC_RELAXED), y = seq >> 4 << 16;

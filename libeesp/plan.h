@@ -114,6 +114,9 @@ struct eesp_sole {
 	uint64_t owner, padding[7], busy, padding2[7];
 };
 
+/* Octets from the beginning of a window. */
+enum { WINDOW_ADDR = 32, WINDOW_TOP = 48, WINDOW_WORDS = 56 };
+
 struct eesp_windows {
 	const uint32_t *index;
 	uint8_t *windows;

@@ -127,7 +127,7 @@ func TestNew(t *testing.T) {
 			t.Errorf("%+v: width %d, windows %d of %d, index %d", x.c, r.Width(), used, most, len(r.index))
 		}
 		last := r.window(uint32(x.most))
-		if end := uintptr(unsafe.Pointer(last.word(r.n))) + addrBytes - uintptr(unsafe.Pointer(&r.memory[0])); int(end) > len(r.memory) {
+		if end := uintptr(unsafe.Pointer(last.word(r.n))) + moreBytes - uintptr(unsafe.Pointer(&r.memory[0])); int(end) > len(r.memory) {
 			t.Errorf("%+v: the last window ends at %d of %d", x.c, end, len(r.memory))
 		}
 		if uintptr(unsafe.Pointer(last))%line != 0 {

@@ -116,6 +116,8 @@ const (
 	BusyAt      = unsafe.Offsetof(Sole{}.busy)
 	DuplicateAt = unsafe.Offsetof(View{}.duplicate)
 	WordsAt     = wordsAt
+	AddrAt      = unsafe.Offsetof(window{}.addr)
+	TopAt       = unsafe.Offsetof(window{}.top)
 )
 
 const (
@@ -124,7 +126,7 @@ const (
 	hidden     = 1<<32 - 1
 
 	line      = 64
-	addrBytes = 32
+	moreBytes = 16   // of a key, behind the words
 	sweepStep = 4096 // places of the index that Sweep looks at before it unlocks mu
 )
 
@@ -147,7 +149,7 @@ func New(c Config) (*Table, error) {
 	t := &Table{View: View{ring: newRing(uint64(c.Width+63) &^ 63)}, most: c.Windows}
 	size := uint64(2) << bits.Len32(c.Windows-1)
 	t.mask = size - 1
-	t.stride = uint64(wordsAt+uintptr(t.n)*8+addrBytes+line-1) &^ (line - 1)
+	t.stride = uint64(wordsAt+uintptr(t.n)*8+moreBytes+line-1) &^ (line - 1)
 	head := (4*(size+uint64(c.Windows)) + line - 1) &^ (line - 1)
 	total := head + t.stride*uint64(c.Windows)
 	if total > min(MaxMemory, math.MaxInt) {

@@ -33,12 +33,14 @@ import (
 // Sequence numbers are compared by their difference to a top that is not below them, so
 // nothing overflows at 2^64.
 //
-// The words follow the part of the key that tells most keys apart, so that check and
-// commit touch few cache lines. The key's Addr is behind the words.
+// A window begins at a cache line, which has what almost all keys differ in, and top. So
+// a packet touches two lines: this one, and that of its word. The rest of the key's Addr
+// is behind the words.
 type window struct {
-	who [4]uint64 // of the key; it does not change while the index has the window
-	top atomic.Uint64
-	// the words, and [4]uint64 of the key
+	who  [4]uint64 // of the key; it and the addresses do not change while the index has the window
+	addr [2]uint64
+	top  atomic.Uint64
+	// the words, and the other half of Addr
 }
 
 const (
@@ -48,28 +50,30 @@ const (
 	wordsAt   = unsafe.Sizeof(window{})
 )
 
-// addr returns the place of the key's Addr.
-func (w *window) addr(r *ring) *[4]uint64 {
-	return (*[4]uint64)(unsafe.Pointer(w.word(r.n)))
+// more returns the place of the second half of the key's Addr.
+func (w *window) more(r *ring) *[2]uint64 {
+	return (*[2]uint64)(unsafe.Pointer(w.word(r.n)))
 }
 
 func (w *window) setKey(r *ring, k *Key) {
 	x := (*octets)(unsafe.Pointer(k))
 	copy(w.who[:], x[:4])
-	copy(w.addr(r)[:], x[4:])
+	copy(w.addr[:], x[4:6])
+	copy(w.more(r)[:], x[6:])
 }
 
 // is reports whether the window belongs to k.
 func (w *window) is(r *ring, k *octets) bool {
-	x, y := &w.who, w.addr(r)
+	x, y, z := &w.who, &w.addr, w.more(r)
 	// ^ and | have one precedence in Go.
-	return (x[0]^k[0])|(x[1]^k[1])|(x[2]^k[2])|(x[3]^k[3])|(y[0]^k[4])|(y[1]^k[5])|(y[2]^k[6])|(y[3]^k[7]) == 0
+	return (x[0]^k[0])|(x[1]^k[1])|(x[2]^k[2])|(x[3]^k[3])|(y[0]^k[4])|(y[1]^k[5])|(z[0]^k[6])|(z[1]^k[7]) == 0
 }
 
 // key returns the window's key.
 func (w *window) key(r *ring) (k octets) {
 	copy(k[:], w.who[:])
-	copy(k[4:], w.addr(r)[:])
+	copy(k[4:], w.addr[:])
+	copy(k[6:], w.more(r)[:])
 	return k
 }
 
