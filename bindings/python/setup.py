@@ -12,7 +12,7 @@ LIBRARY = Path(__file__).parent / "src" / "eesp" / "_lib" / "libeesp.so.1"
 
 
 class Package(Distribution):
-    """With a library in it, it is of one platform, as if it had extension modules."""
+    """A wheel with the library in it is for one platform, like one with extension modules."""
 
     def has_ext_modules(self) -> bool:
         return LIBRARY.exists()

@@ -1074,7 +1074,7 @@ func (c *Controller) Addresses() []string {
 	return slices.Clone(c.servers)
 }
 
-// learn stores the addresses of all servers, which a server told. With wrong addresses a host loses its
+// learn stores the addresses of all servers as a server reported them. With wrong addresses a host loses its
 // servers, but no more: it trusts signatures only. a.mu is held.
 func (c *Controller) learn(said []record.Server) {
 	var l []string

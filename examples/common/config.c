@@ -487,7 +487,7 @@ void gw_add_end(const struct gw_line *l, struct gw_end *e)
 {
 	struct gw *g = l->gw;
 	if (g->end_count == GW_MAX_ENDS)
-		gw_fail_line(l, "more than %d ways to the network", GW_MAX_ENDS);
+		gw_fail_line(l, "more than %d ports", GW_MAX_ENDS);
 	g->ends[g->end_count++] = e;
 }
 

@@ -90,13 +90,13 @@ struct gw_peer {
 	_Atomic(eesp_sender *) sender[GW_MAX_WORKERS]; /* what each worker seals packets to it with */
 	struct gw_prefix routes[GW_MAX_ROUTES];
 	size_t route_count;            /* 0: all */
-	char port[GW_MAX_NAME];        /* which of the gateway's ways to the network; "" = the only one */
+	char port[GW_MAX_NAME];        /* which of the gateway's ports; "" = the only one */
 	struct gw_end *end;            /* which that is */
 	eesp_addr addr;                /* from here to it */
 	void *own;                     /* the program's */
 };
 
-/* One way to the network: a UDP socket's address, or a port of DPDK. */
+/* A port: a UDP socket's address, or a port of DPDK. */
 struct gw_end {
 	char name[GW_MAX_NAME];
 	unsigned line;
@@ -181,7 +181,7 @@ void gw_copy(const struct gw_line *l, const char *key, char *to, size_t size, co
 /* A name as metrics and telemetry can have it: it stands between quotation marks there. */
 void gw_copy_name(const struct gw_line *l, const char *key, char to[GW_MAX_NAME], const char *word);
 void gw_address(const struct gw_line *l, const char *key, const char *word, uint8_t address[16]);
-/* Joins a way to the network to the configuration. */
+/* Adds a port to the configuration. */
 void gw_add_end(const struct gw_line *l, struct gw_end *e);
 
 struct gw_group *gw_find_group(struct gw *g, const char *name);

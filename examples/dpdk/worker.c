@@ -294,7 +294,7 @@ static void open_and_seal(struct worker *w, struct lane *l)
 {
 	open_packets(w, l);
 	uint16_t opened = w->burst.count;
-	eesp_mbuf_begin(&w->burst); /* the burst is written behind the place where it is read */
+	eesp_mbuf_begin(&w->burst); /* entries are read before they are overwritten */
 	for (uint16_t i = 0; i < opened; i++) {
 		const eesp_pkt p = w->burst.pkts[i];
 		if (!add_to_seal(w, l, eesp_mbuf_of(&p), l->to->peer))

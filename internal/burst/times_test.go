@@ -214,7 +214,7 @@ func TestTimesLeapSecond(t *testing.T) {
 		m.refused(status.ErrEarly, "a sender that has not")
 		m.want(m.now, status.ErrStale, "a sender that has stepped as well")
 	}
-	m.now = m.true // as it is 1 s later, seen from the senders that stepped
+	m.now = m.true // for the senders that stepped, a second passes at once
 	m.pass(200 * ms)
 	m.traffic(50)
 	m.pass(hour)

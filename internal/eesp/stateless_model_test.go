@@ -375,8 +375,8 @@ func (x *differential) forge(b []byte, p *modelPacket, want status.Code) status.
 	return want
 }
 
-// open opens packets, some of them forged: in disorder, or for the most part in
-// rows of packets that are alike.
+// open opens packets, some of them forged: in random order, or mostly in runs of
+// packets of one pattern.
 func (x *differential) open(t *testing.T, which int, packets []*modelPacket) {
 	tryPrevious, r, rows := which == 1, x.receivers[which], x.IntN(2) == 0
 	swaps, bad := 4*len(packets), 4
