@@ -17,6 +17,8 @@ const (
 	scratchCtr   = 2048 + 16*row     // counters of the present chunk
 	scratchJobs  = 2048 + 17*row     // four jobs, if fewer than four packets are left
 	scratchSink  = scratchJobs + 256 // output of lanes without a packet
+	scratchNonce = 4544              // nonces with counter 0, plus round key 0: of rows (where long packets have their keys)
+	scratchTable = 4544 + row        // each packet's other round keys, in all lanes
 )
 
 // A short kernel takes groups of four packets, chunk by chunk, in a pipeline: while AES runs
@@ -37,8 +39,14 @@ const (
 //	           more than four blocks is hashed at
 //	           once, and chunkdone does the rest)
 //	chunkdone  another chunk                              whole chunk: chunk; tail: chunkTail
-//	uneven     either of them's chunks that are neither,  nothing, or lengths if the group ends
+//	rowdone    as chunkdone, of key stream in rows        whole chunk: row
+//	uneven     any of them's chunks that are neither,     nothing, or lengths if the group ends
 //	           and hashes them at once
+//
+// Long packets' key stream is made in rows from the second chunk on: a register has four blocks of
+// one packet, and need not be transposed. That takes each round key of each packet in all lanes, which
+// pays from rowsFrom octets on. Where rows end (a tail, an uneven chunk, the group), they are turned
+// into columns, so that there is no more code for them.
 //
 // A chunk is whole if all lanes have 64 octets in it. It is a tail if it is the last one of
 // all lanes and has equally many blocks in each. Otherwise it is uneven. The names are those of
@@ -53,14 +61,20 @@ const (
 	pendingFirst             // a group's first chunk; before it, the powers of H, and the last two blocks of AAD
 	pendingChunkTail         // less than 64 octets, with equally many blocks in all lanes
 	pendingFirstTail         // the same, for a group's first chunk
+	pendingRow               // a whole chunk in rows
 )
+
+// rowsFrom is the length in octets from which on rows are used. On AMD's family 25 they are faster from
+// about 1088 octets on, with keys of AES-128 only. On family 26 they are slower: there, long kernels take
+// packets of more than 1360 octets, so that rows are not used.
+const rowsFrom = 1361
 
 // tail returns r for a tail in place of a whole chunk.
 func (r pending) tail() pending { return r - pendingChunk + pendingChunkTail }
 
 // isTail undoes tail.
 func (r pending) isTail() (pending, bool) {
-	if r >= pendingChunkTail {
+	if r == pendingChunkTail || r == pendingFirstTail {
 		return r - pendingChunkTail + pendingChunk, true
 	}
 	return r, false
@@ -84,6 +98,7 @@ const (
 	shortKey      = v(6) // the round key in the making
 	shortOddKey   = v(7)
 	shortKeyTemp  = v(8)  // and 9: temporaries of the key schedule
+	shortCounter  = v(10) // of rows: the numbers of the next four blocks
 	shortPending  = v(11) // to 14: key stream of the chunk before, then what to hash of it
 	shortAAD      = v(15) // and 16: AAD to hash
 	shortPowers   = v(17) // to 20: H to H^4
@@ -173,6 +188,7 @@ func shortKernel512(c *constants, keyLen int, raw, sealing bool) {
 		k.oneBlock(pendingFirst)
 	}
 	k.chunkDone()
+	k.rows()
 	for _, r := range ends {
 		// The group ends: the next one begins beside its pending hash.
 		Label(labels[r] + "next")
@@ -196,7 +212,7 @@ func shortKernel512(c *constants, keyLen int, raw, sealing bool) {
 	RET()
 }
 
-var labels = map[pending]string{pendingNothing: "nothing", pendingLengths: "lengths", pendingChunk: "chunk", pendingFirst: "first", pendingChunkTail: "chunktail", pendingFirstTail: "firsttail"}
+var labels = map[pending]string{pendingNothing: "nothing", pendingLengths: "lengths", pendingChunk: "chunk", pendingFirst: "first", pendingChunkTail: "chunktail", pendingFirstTail: "firsttail", pendingRow: "row"}
 
 // ends is what may be left at the end of a group.
 var ends = []pending{pendingLengths, pendingChunk, pendingFirst, pendingChunkTail, pendingFirstTail}
@@ -411,9 +427,11 @@ func (k *short512) hash(r pending, end bool) stream {
 	whole, tail := r.isTail()
 	switch whole {
 	case pendingFirst:
-		s = append(s, beside(k.text(tail), append(k.powers(), k.columns([]v{shortAAD, shortAAD + 1}, true)...))...)
+		s = append(s, beside(k.text(true, tail), append(k.powers(), k.columns([]v{shortAAD, shortAAD + 1}, true)...))...)
 	case pendingChunk:
-		s = append(s, k.text(tail)...)
+		s = append(s, k.text(true, tail)...)
+	case pendingRow:
+		s = append(s, k.text(false, false)...)
 	}
 	if tail {
 		s = append(s, k.tailColumns()...)
@@ -719,6 +737,10 @@ func (k *short512) raggedText() {
 
 // moreText runs AES for the next chunk beside the pending hash.
 func (k *short512) moreText(r pending) {
+	if r == pendingFirst && k.hasRows() {
+		CMPQ(longest, num(rowsFrom))
+		JGE(LabelRef("rows"))
+	}
 	k.nextCounters()
 	k.emit(k.aesRounds([]v{shortStream, shortStream + 1, shortStream + 2, shortStream + 3}), r, false)
 	JMP(LabelRef("chunkdone"))
@@ -781,12 +803,119 @@ func (k *short512) oneBlock(r pending) {
 	JMP(LabelRef("lengthsnext"))
 }
 
-// text turns the key stream of a whole chunk in shortPending.. into what to hash, in k.x,
-// and writes the result.
-func (k *short512) text(tail bool) stream {
+// hasRows says whether long packets' key stream is made in rows.
+func (k *short512) hasRows() bool { return k.raw && k.keyLen == 16 }
+
+// rowKey is round key r of a packet in all lanes.
+func (k *short512) rowKey(packet, r int) Mem {
+	return at(scratchPtr, scratchTable+(packet*rounds(k.keyLen)+r-1)*row)
+}
+
+// rows takes what is left of a group of long packets, with the first chunk pending.
+func (k *short512) rows() {
+	if !k.hasRows() {
+		return
+	}
+	Label("rows")
+	gather(jobs(jobsPtr, jobNonce), shortKey)
+	broadcast(k.c.nonce, shortKeyTemp)
+	VPANDQ(shortKeyTemp.r(), shortKey.r(), shortKey.r())
+	xor(at(roundKeys, 0), shortKey, shortKey)
+	storeA(shortKey, at(scratchPtr, scratchNonce))
+	load(k.c.fromSix, shortCounter)
+	for r := 1; r <= rounds(k.keyLen); r++ {
+		for i := range 4 {
+			d := []v{shortKey, shortOddKey, shortKeyTemp, shortKeyTemp + 1}[i]
+			broadcast(at(roundKeys, r*row+16*i), d)
+			storeA(d, k.rowKey(i, r))
+		}
+	}
+	k.emit(k.rowRounds(), pendingFirst, false)
+	JMP(LabelRef("rowdone"))
+	Label("rowmore")
+	LEAQ(at(chunkAt, 16), tempA)
+	CMPQ(tempA, longest)
+	JGE(LabelRef("rowlast"))
+	k.emit(k.rowRounds(), pendingRow, false)
+	Label("rowdone")
+	whole("rowragged")
+	k.goOn(pendingRow)
+	Label("rownext")
+	k.turn()
+	JMP(LabelRef("chunknext"))
+	Label("rowragged")
+	// The counters of the last column, in case the group goes on.
+	VPSUBD(k.c.fours, shortCounter.r(), shortKey.r())
+	VSHUFI64X2(Imm(0xff), shortKey.r(), shortKey.r(), shortKey.r())
+	shufb(shortReverse.r(), shortKey, shortKey)
+	xor(at(roundKeys, 0), shortKey, shortKey)
+	xor(at(scratchPtr, scratchNonce), shortKey, shortKey)
+	storeA(shortKey, at(scratchPtr, scratchCtr))
+	k.turn()
+	JMP(LabelRef("ragged"))
+	Label("rowlast")
+	k.emit(k.lastColumn(), pendingRow, false)
+	JMP(LabelRef("ragged"))
+}
+
+// lastColumn is AES of the first column of a group's last chunk, for text of at most one block.
+func (k *short512) lastColumn() stream {
+	k.moveColumns()
+	VSHUFI64X2(Imm(0), shortCounter.r(), shortCounter.r(), shortStream.r())
+	shufb(shortReverse.r(), shortStream, shortStream)
+	xor(at(scratchPtr, scratchNonce), shortStream, shortStream)
 	var s stream
-	c := shortText
-	x, t := transpose(&s, four(shortPending), shortTemp)
+	for r := 1; r < rounds(k.keyLen); r++ {
+		s.do(func() { aes(at(roundKeys, r*row), shortStream) })
+	}
+	s.do(func() { aesLast(at(roundKeys, rounds(k.keyLen)*row), shortStream) })
+	return s
+}
+
+// rowRounds is AES of a chunk in rows.
+func (k *short512) rowRounds() stream {
+	k.moveColumns()
+	shufb(shortReverse.r(), shortCounter, shortKey)
+	addd(k.c.fours, shortCounter, shortCounter)
+	for i := range v(4) {
+		broadcast(at(scratchPtr, scratchNonce+16*int(i)), shortStream+i)
+		xor(shortKey.r(), shortStream+i, shortStream+i)
+	}
+	var s stream
+	last := rounds(k.keyLen)
+	for r := 1; r <= last; r++ {
+		for i := range 4 {
+			x, key := shortStream+v(i), k.rowKey(i, r)
+			if r == last {
+				s.do(func() { aesLast(key, x) })
+			} else {
+				s.do(func() { aes(key, x) })
+			}
+		}
+	}
+	return s
+}
+
+// turn turns rows of key stream into columns.
+func (k *short512) turn() {
+	var s stream
+	x, _ := transpose(&s, four(shortStream), shortTemp)
+	emit(s)
+	move(x[2], shortStream+2)
+	move(x[1], shortStream+1)
+	move(x[3], shortTemp)
+	move(x[0], shortStream)
+	move(shortTemp, shortStream+3)
+}
+
+// text turns the key stream of a whole chunk in shortPending.. into what to hash, in k.x,
+// and writes the result. columns: the key stream is in columns.
+func (k *short512) text(columns, tail bool) stream {
+	var s stream
+	x, t, c := four(shortPending), shortTemp, shortText
+	if columns {
+		x, t = transpose(&s, x, t)
+	}
 	for i := range 4 {
 		ks := x[i]
 		s.do(func() { MOVQ(at(pendingJobs, i*jobSize+jobSrc), tempA) })
@@ -944,4 +1073,19 @@ func (k *short512) wipe() {
 		}
 		storeA(shortKeyTemp, at(scratchPtr, rowHave))
 	}
+	if !k.hasRows() {
+		return
+	}
+	// Rows, if there were any: all of them are wiped whenever one was used.
+	loadA(k.rowKey(0, 1), shortKey)
+	VPTESTMQ(shortKey.r(), shortKey.r(), reg.K4)
+	KTESTB(reg.K4, reg.K4)
+	JEQ(LabelRef("norows"))
+	storeA(shortKeyTemp, at(scratchPtr, scratchNonce))
+	for i := range 4 {
+		for r := 1; r <= rounds(k.keyLen); r++ {
+			storeA(shortKeyTemp, k.rowKey(i, r))
+		}
+	}
+	Label("norows")
 }

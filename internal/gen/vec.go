@@ -224,8 +224,8 @@ func wipeRegisters() {
 
 // constants names the read-only data of the backend.
 type constants struct {
-	bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, counts, bits, pick, even, rcons Mem
-	lanes, fours, words, edge, carryRow, zeros                                                       Mem // of single packets
+	bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, fromSix, counts, bits, pick, even, rcons Mem
+	lanes, fours, words, edge, carryRow, zeros                                                                Mem // of single packets
 }
 
 // block makes a constant of 16 octets.
@@ -257,6 +257,7 @@ func makeConstants() constants {
 	c.nonce = block("nonce", ^uint64(0), 0x00000000ffffffff)           // without the counter
 	c.lens = block("lens", 0x8080808007060504, 0x8080808003020100)     // Len, AADLen of a job as two 64-bit numbers
 	c.sixteens = lanesOf("sixteens", 16, 16, 16, 16)
+	c.fromSix = lanesOf("fromsix", 6, 7, 8, 9)
 	c.counts = GLOBL("counts", rodata)
 	for i := range 16 {
 		DATA(16*i, U64(0))

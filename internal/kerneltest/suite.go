@@ -79,6 +79,7 @@ func Run(t *testing.T, be *kernel.Backend) {
 		{"Derive", s.derive},
 		{"Lengths", s.lengths},
 		{"EqualLengths", s.equalLengths},
+		{"NearLengths", s.nearLengths},
 		{"Singles", s.singles},
 		{"Derived", s.derived},
 		{"Alignments", s.alignments},
@@ -584,6 +585,35 @@ func (s *source) random(most int) *burst {
 		}
 	}
 	return b
+}
+
+// nearLengths tests groups of four packets, which short kernels take side by side, of all numbers of
+// chunks: packets that end in different chunks, and packets that all end in one, with few octets there.
+func (s *suite) nearLengths(t *testing.T) {
+	src := newSource(t, maxText)
+	const most = 3968 // longer ones are never side by side
+	step := 64
+	if s.slow {
+		step = 320
+	}
+	each(func(keyLen int, mode kernel.Mode) {
+		group := func(length func(i int) int) {
+			var ps []packet
+			aad := src.IntN(65) // of one length: for others the first chunk takes another way
+			for i := range 4 {
+				ps = append(ps, src.packet(length(i), aad))
+			}
+			s.do(t, src.burst(keyLen, mode, ps))
+		}
+		for n := 64; n <= most; n += step {
+			apart := 64 + n/8
+			group(func(i int) int { return n + i*apart/3 })
+			group(func(i int) int { return n + src.IntN(apart+1) })
+			for _, tail := range []int{1, 12, 15, 16, 17, 32, 33, 63} {
+				group(func(int) int { return n + tail })
+			}
+		}
+	})
 }
 
 func (s *suite) bursts(t *testing.T) {
