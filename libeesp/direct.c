@@ -119,8 +119,7 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 		*lanes = run > 0;
 		return run > 0 ? run : n;
 	}
-	if (LIKELY(jobs[n - 1].len <= limit && even(jobs[0].len, jobs[n - 1].len) &&
-		   (n % 4 == 0 || (n < 4 && quad_pays(d, jobs, n, d->begin[mode])))))
+	if (n < 4 && jobs[n - 1].len <= limit && even(jobs[0].len, jobs[n - 1].len) && quad_pays(d, jobs, n, d->begin[mode]))
 		return n;
 	while (run + 4 <= n && jobs[run + 3].len <= limit && even(jobs[run].len, jobs[run + 3].len))
 		run += 4;
@@ -158,9 +157,7 @@ static NOINLINE void run_long(const struct eesp_worker_view *view, const struct 
 	explicit_bzero(rows, ((n < d->at_once ? n : d->at_once) + 3) / 4 * 4 * d->key_bytes);
 }
 
-/* Runs up to CHUNK jobs, in order of length. keys is raw keys in the same order, or
- * an area, by mode. */
-static void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
+static NOINLINE void run_mixed(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
 		eesp_job *jobs, size_t n)
 {
 	uintptr_t kernel = mode == ONE_SHOT ? d->raw[aead][seal] : d->expanded[aead][seal];
@@ -181,6 +178,18 @@ static void run(const struct eesp_worker_view *view, const struct eesp_direct *d
 		}
 		at += some;
 	}
+}
+
+/* Runs up to CHUNK jobs, in order of length. keys is raw keys in the same order, or
+ * an area, by mode. */
+static inline void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
+		       eesp_job *jobs, size_t n)
+{
+	/* Groups of four of about one length: one kernel takes all. */
+	if (LIKELY(d->quads && n != 0 && n % 4 == 0 && jobs[n - 1].len <= d->limit[mode] && even(jobs[0].len, jobs[n - 1].len)))
+		call0(mode == ONE_SHOT ? d->raw[aead][seal] : d->expanded[aead][seal], keys, jobs, n, (uintptr_t)view->scratch, NULL, NULL);
+	else
+		run_mixed(view, d, aead, mode, seal, keys, jobs, n);
 }
 
 #endif
