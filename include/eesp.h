@@ -1523,7 +1523,8 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_to_client(const eesp_group 
  * A backend is an implementation of the cryptographic kernels. All compute the
  * same. At first use, the library chooses the fastest one that CPU and operating
  * system support, or the one named in the environment variable EESP_BACKEND, and
- * runs its known-answer test. If that backend is missing or fails, every
+ * runs its known-answer test, and that of the fast path with each profile, on a
+ * thread that has never called Go. If that backend is missing or fails, every
  * constructor returns EESP_ERR_BACKEND or EESP_ERR_SELF_TEST. There is no silent
  * fallback.
  */

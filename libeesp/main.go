@@ -211,6 +211,11 @@ func selectBackend(name *C.char, force bool, text *C.char) C.int {
 	if err := eesp.SelectBackend(n); err != nil {
 		return report(err, text)
 	}
+	if be, err := asm.Selected(); err != nil {
+		return report(err, text)
+	} else if err := knownAnswers(be); err != nil {
+		return report(err, text)
+	}
 	isReady.Store(true)
 	return C.EESP_OK
 }
@@ -268,7 +273,15 @@ func eespGoBackendSupported(name *C.char) C.int {
 //export eespGoSelfTest
 func eespGoSelfTest(text *C.char) (st C.int) {
 	defer guard(text, &st)
-	return report(eesp.SelfTest(), text)
+	if err := eesp.SelfTest(); err != nil {
+		return report(err, text)
+	}
+	readyMu.Lock()
+	defer readyMu.Unlock()
+	return report(asm.Each(func(be *kernel.Backend) error {
+		delete(known, be)
+		return knownAnswers(be)
+	}), text)
 }
 
 // idle is what eespGoKeepWarm seals and opens, to keep the general path warm.

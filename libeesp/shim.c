@@ -117,7 +117,7 @@ static eesp_status ready(void)
 }
 
 /* Whether there may be a fast path: EESP_DIRECT=0 turns it off. */
-static int may_be_direct(void)
+int may_be_direct(void)
 {
 	const char *v = secure_getenv("EESP_DIRECT");
 	return v == NULL || strcmp(v, "0") != 0;

@@ -50,6 +50,7 @@ struct eesp_keyset_view {
 };
 
 void clear_registers(void); /* clear.c */
+int may_be_direct(void);    /* shim.c */
 
 /* load.c */
 const char *refused_copy(void); /* why this copy of the library cannot be used, or NULL */

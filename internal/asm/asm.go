@@ -141,3 +141,16 @@ func SelfTestAll() error {
 	}
 	return nil
 }
+
+// Each calls f with all backends that this machine can run, until f returns an error.
+func Each(f func(b *kernel.Backend) error) error {
+	for _, e := range list() {
+		if !e.supported() {
+			continue
+		}
+		if err := f(e.backend); err != nil {
+			return err
+		}
+	}
+	return nil
+}

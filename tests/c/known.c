@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The library runs known answers of the fast path before it is used, and notices each kind of wrong answer. The program
+ * is linked with the library's internal symbols: known_fault makes an answer wrong (libeesp/known.c).
+ */
+#include "test.h"
+
+#include <string.h>
+
+#include "../../libeesp/known.h"
+
+extern int known_fault;
+
+static const struct {
+	int fault;
+	const char *says;
+} faults[] = { { KNOWN_SEAL, ": seal" }, { KNOWN_OPEN, ": open" }, { KNOWN_FORGED, ": open what is forged" },
+	       { KNOWN_CGO, ": calls Go" } };
+
+/* Whether a backend of this machine has kernels for C. */
+static int possible(void)
+{
+	const char *direct = getenv("EESP_DIRECT"), *name;
+	int any = 0;
+	for (size_t i = 0; (name = eesp_backend_at(i)) != NULL; i++)
+		any |= strcmp(name, "generic") != 0 && eesp_backend_supported(name);
+	return any && (direct == NULL || strcmp(direct, "0") != 0);
+}
+
+static int ends_with(const char *text, const char *end)
+{
+	size_t n = strlen(text), m = strlen(end);
+	return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* At first use, a wrong answer is an error of all that needs a backend. */
+static void at_first_use(void)
+{
+	const char *asked = getenv("EESP_BACKEND");
+	eesp_group *g;
+	if (!possible() || (asked != NULL && strcmp(asked, "generic") == 0))
+		return;
+	known_fault = KNOWN_SEAL;
+	CHECK(eesp_backend_name() == NULL);
+	CHECK(strstr(eesp_last_error(), "fast path") != NULL);
+	SAME(eesp_group_new(NULL, &g), EESP_ERR_SELF_TEST);
+	SAME(eesp_thread_init(), EESP_ERR_SELF_TEST);
+	SAME(eesp_backend_select("auto"), EESP_ERR_SELF_TEST);
+	WORKS(eesp_backend_select("generic")); /* it has no fast path */
+	CHECK(strcmp(eesp_backend_name(), "generic") == 0);
+}
+
+static void each_fault(void)
+{
+	for (size_t i = 0; i < COUNT(faults); i++) {
+		known_fault = 0;
+		WORKS(eesp_self_test());
+		WORKS(eesp_backend_select("auto"));
+		known_fault = faults[i].fault;
+		if (!possible()) {
+			WORKS(eesp_self_test());
+			continue;
+		}
+		SAME(eesp_self_test(), EESP_ERR_SELF_TEST);
+		CHECK(ends_with(eesp_last_error(), faults[i].says));
+		known_fault = 0;
+		WORKS(eesp_self_test());
+	}
+}
+
+int main(void)
+{
+	TEST(at_first_use);
+	TEST(each_fault);
+	return 0;
+}
