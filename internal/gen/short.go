@@ -763,9 +763,13 @@ func (k *short512) ifOneBlock(label string) {
 func (k *short512) oneBlock(r pending) {
 	const text, lane = shortPending, shortTemp // to shortPending + 3: the lanes' text
 	k.moveColumns()
-	loadA(at(scratchPtr, rowOne), shortKeyTemp)
-	addd(at(scratchPtr, scratchCtr), shortKeyTemp, shortStream)
-	k.emit(k.aesRounds([]v{shortStream}), r, false)
+	if r == pendingRow {
+		k.emit(k.rowColumn(), r, false)
+	} else {
+		loadA(at(scratchPtr, rowOne), shortKeyTemp)
+		addd(at(scratchPtr, scratchCtr), shortKeyTemp, shortStream)
+		k.emit(k.aesRounds([]v{shortStream}), r, false)
+	}
 	for i, mask := range byteMask {
 		MOVL(job(i, jobLen), tempA.As32())
 		SUBQ(chunkAt, tempA)
@@ -833,9 +837,7 @@ func (k *short512) rows() {
 	k.emit(k.rowRounds(), pendingFirst, false)
 	JMP(LabelRef("rowdone"))
 	Label("rowmore")
-	LEAQ(at(chunkAt, 16), tempA)
-	CMPQ(tempA, longest)
-	JGE(LabelRef("rowlast"))
+	k.ifOneBlock("rowone")
 	k.emit(k.rowRounds(), pendingRow, false)
 	Label("rowdone")
 	whole("rowragged")
@@ -853,14 +855,12 @@ func (k *short512) rows() {
 	storeA(shortKey, at(scratchPtr, scratchCtr))
 	k.turn()
 	JMP(LabelRef("ragged"))
-	Label("rowlast")
-	k.emit(k.lastColumn(), pendingRow, false)
-	JMP(LabelRef("ragged"))
+	Label("rowone")
+	k.oneBlock(pendingRow)
 }
 
-// lastColumn is AES of the first column of a group's last chunk, for text of at most one block.
-func (k *short512) lastColumn() stream {
-	k.moveColumns()
+// rowColumn is AES of the next block of each packet, as a column.
+func (k *short512) rowColumn() stream {
 	VSHUFI64X2(Imm(0), shortCounter.r(), shortCounter.r(), shortStream.r())
 	shufb(shortReverse.r(), shortStream, shortStream)
 	xor(at(scratchPtr, scratchNonce), shortStream, shortStream)
