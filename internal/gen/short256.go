@@ -703,6 +703,14 @@ func (k *short256) chunks() {
 	LEAQ(at(chunkAt, 64), tempA)
 	CMPQ(tempA, longest)
 	JGE(LabelRef("lastwhole"))
+	// One block more of both packets, and no more.
+	LEAQ(at(chunkAt, 80), tempB)
+	CMPQ(tempB, longest)
+	JLT(LabelRef("notone"))
+	MOVL(pairJob(0, jobLen), tempB.As32())
+	CMPQ(tempB, tempA)
+	JGT(LabelRef("one"))
+	Label("notone")
 	// More to come: the next chunk's key stream while this one is hashed.
 	k.nextCounters(4)
 	emit(k.aesRounds(k.columns(4), 0), k.equal(pairPending, 4, false))
@@ -728,6 +736,7 @@ const lastEnd = 4 // the column of lengths
 
 // leave is where chunks goes with columns in pairPending...
 func (k *short256) leave() {
+	k.oneBlock()
 	Label("lastwhole")
 	xor(pairSum.r(), pairPending, pairPending)
 	for i := range 4 {
@@ -780,6 +789,52 @@ func (k *short256) leave() {
 	xor(pairSum.r(), pairPending, pairPending)
 	Label("left")
 	storeA(pairPending, queue(lastEnd))
+}
+
+// oneBlock takes a last chunk of one block of both packets, of which there are chunks before.
+// Text is loaded up to its end, with octets of the chunk before that are of no use.
+func (k *short256) oneBlock() {
+	Label("one")
+	k.nextCounters(1)
+	emit(k.aesRounds(k.columns(1), 0), k.equal(pairPending, 4, false))
+	ADDQ(num(64), chunkAt)
+	const text, reverse, there, ks = pairPending, pairPending + 1, pairPending + 2, pairStream
+	counts := []reg.GPPhysical{tempA, reg.R11}
+	for i, p := range []reg.GPPhysical{tempC, tempD} {
+		MOVQ(pairJob(i, jobSrc), p)
+		MOVL(pairJob(i, jobLen), counts[i].As32())
+		ADDQ(counts[i], p)
+		SUBQ(chunkAt, counts[i])
+	}
+	LEAQ(k.c.tail, tempE)
+	gather2(at(tempC, -16), at(tempD, -16), text)
+	gather2(Mem{Base: tempE, Index: counts[0], Scale: 1}, Mem{Base: tempE, Index: counts[1], Scale: 1}, reverse)
+	shufb(reverse.r(), text, text)
+	// Key stream behind the end must not get into the ciphertext.
+	VPCMPEQB(there.r(), there.r(), there.r())
+	VPCMPGTB(there.r(), reverse.r(), there.r())
+	shufb(k.c.bswap, ks, ks)
+	VPAND(there.r(), ks.r(), ks.r())
+	xor(text.r(), ks, ks)
+	if k.sealing {
+		move(ks, text)
+	}
+	shufb(k.c.bswap, ks, ks)
+	storeA(ks, textOf(0, 0))
+	for i := range 2 {
+		MOVQ(pairJob(i, jobDst), tempC)
+		ADDQ(chunkAt, tempC)
+		LEAQ(textOf(0, 16*i), tempD)
+		copySmall(tempD, tempC, counts[i], tempE, tempB, pairTemp, pairTemp2, []string{"one0", "one1"}[i])
+	}
+	xor(pairSum.r(), text, text)
+	zero(pairTemp)
+	for c := range lastEnd - 1 {
+		storeA(pairTemp, queue(c))
+	}
+	storeA(text, queue(lastEnd-1))
+	k.lengths(pairPending)
+	JMP(LabelRef("left"))
 }
 
 // split stores the lanes of x, the upper one 16 octets behind the address.
