@@ -2190,6 +2190,7 @@ struct odd {
 	int32_t clear; /* octets of the payload in clear; negative: octets of the extension that are encrypted */
 	uint8_t coffset, ioffset, next_header, told;
 	eesp_status status;
+	const struct eesp_pattern *last; /* of the packet before; NULL: none */
 };
 
 /* Sets the status of an odd header and returns s; NULL if it is 0: Go takes the packet. */
@@ -2262,6 +2263,17 @@ static size_t key_options(const uint8_t *b, size_t at, size_t end)
 	return names;
 }
 
+/* Whether a header, but for its offsets, matches a pattern, which is that of the packet before. begin is its first
+ * block without them. */
+static inline int as_before(const uint8_t *hdr, v16 begin, const struct eesp_pattern *pt)
+{
+	const struct eesp_layout *s = pt->form;
+	v16 d = (begin ^ load16(pt->value)) & load16(s->mask);
+	for (size_t c = 16; c < 16u * s->vectors; c += 16)
+		d |= (load16(hdr + c) ^ load16(pt->value + c)) & load16(s->mask + c);
+	return !any16(d);
+}
+
 /* Finds the key that a header names, as a sender here would write it. */
 static inline const struct eesp_layout *named(const struct eesp_open_plan *w, const eesp_pkt *p, const uint8_t *as_written, struct odd *o)
 {
@@ -2283,12 +2295,20 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 		return NULL;
 	if (at == n - 8 && w->missing_bare == 0)
 		return NULL;
-	store16(as_written, begin & load16(but_offsets));
+	const v16 first = begin & load16(but_offsets);
+	const struct eesp_layout *s;
+	if (LIKELY(o->last != NULL && o->last->area == NULL && as_before(hdr, first, o->last))) {
+		o->pattern = o->last;
+		s = o->pattern->form;
+		goto found;
+	}
+	store16(as_written, first);
 	for (size_t b = 16; b < n; b += 16) { /* the last block has octets behind the header too */
 		store16(as_written + b, load16(hdr + b));
 		__asm__ volatile("" ::: "memory"); /* otherwise it becomes string instructions, which take long to begin */
 	}
-	const struct eesp_layout *s = named(w, p, as_written, o);
+	s = named(w, p, as_written, o);
+	o->last = o->pattern;
 	if (UNLIKELY(o->pattern == NULL && at < n - 8)) { /* perhaps with other padding */
 		const size_t names = key_options(as_written, at, n - 8), pad = n - 8 - names;
 		if (names == 0)
@@ -2302,6 +2322,7 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 		if (names == at && o->pattern == NULL && w->missing_bare == 0)
 			return NULL;
 	}
+found:
 	o->coffset = (uint8_t)(begin[2] << 4 | begin[3] >> 4);
 	o->ioffset = begin[3] & 15;
 	if (o->ioffset > o->coffset || 4u * o->coffset > left)
@@ -2437,7 +2458,7 @@ static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, co
 {
 	if (!ordinary(&w->screen, p))
 		return NULL;
-	memset(o, 0, sizeof *o);
+	memset(o, 0, offsetof(struct odd, last));
 	switch (w->odd) {
 	case ODD_KEYS: return odd_keys(w, p, o);
 	case ODD_OPTIONS: return odd_options(w, p, o);
@@ -2476,7 +2497,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	struct refusals refusals;
 #ifndef WIDE
 	struct { uint32_t header; int32_t clear; } odds[loose ? CHUNK : 1]; /* by packet */
-	struct odd is;
+	struct odd is = { .last = NULL };
 	int ahead = loose && w->ahead; /* Go is to see one packet whose key is missing, to ask the agent for newer keys */
 #endif
 	struct strangers strangers = { 0, 0, 0, NULL };
