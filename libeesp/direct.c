@@ -748,11 +748,11 @@ static void derive_apart(const struct eesp_worker_view *view, const struct eesp_
 	static const v16 none;
 	const v16 second = octet_at(1 ^ 2, k->counter), third = octet_at(1 ^ 3, k->counter);
 	uint8_t *m = view->msgs, *masks = m + u * 32, *sub = view->area;
+#pragma GCC unroll 4
 	for (size_t i = 0; i < u; i++) {
 		const v16 x = load16(m + i * 32);
 		store16(m + i * 32 + 16, x ^ second);
-		if (k->mask != 0)
-			store16(masks + i * 16, x ^ third);
+		store16(masks + i * 16, x ^ third); /* there is room for it if there are no masks, too */
 	}
 	call0(d->derive, to, m, u * inputs(k), 1, k->master, &none);
 	store16(sub, load16(k->sub) ^ load16(k->last));
@@ -792,8 +792,11 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 	const uint8_t *masks = keys + key_len;
 	if (k->last != NULL) { /* keys are in their places already */
 		masks = keys + u * 32;
-		for (size_t i = 0; i < n; i++)
-			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * 16) & some));
+#pragma GCC unroll 4
+		for (size_t i = 0; index == NULL && i < n; i++)
+			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + i * 16) & some));
+		for (size_t i = 0; index != NULL && i < n; i++)
+			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + index[i] * 16) & some));
 		explicit_bzero(keys + u * 32, u * 16);
 		return;
 	}
@@ -1543,6 +1546,17 @@ static inline void refuse_flooded(const struct eesp_open_plan *w, eesp_pkt *p, u
 	p->tsc = tsc;
 	p->coffset = p->ioffset = p->next_header = 0;
 	refuse(w, p, EESP_ERR_FLOODED, NULL, a);
+}
+
+/* The same for open_some, of which there are many. */
+static NOINLINE void refuse_some_noise(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, struct refusals *a)
+{
+	refuse_noise(w, p, st, a);
+}
+
+static NOINLINE void refuse_one_flooded(const struct eesp_open_plan *w, eesp_pkt *p, uint64_t id, uint64_t tsc, struct refusals *a)
+{
+	refuse_flooded(w, p, id, tsc, a);
 }
 
 /* Whether a descriptor has nothing that only Go handles, and room for the prefix. */
@@ -2551,6 +2565,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		int32_t clear = 0; /* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
 		const uint8_t simple = s->simple;
 		const v16 rekey_to = load16(slide + 16 - s->rekey_at % 16);
+		const uint64_t rekey_mask = simple == 2 ? s->rekey_mask : 0;
 #ifdef WIDE
 		const __m512i compared = _mm512_loadu_si512(s->wide.compared), taken = _mm512_loadu_si512(s->wide.pick),
 			      kept = _mm512_loadu_si512(s->wide.kept);
@@ -2602,7 +2617,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (unlike == 0 && p->headroom >= prefix) { /* common noise is refused at once */
 					const eesp_status st = w->screen.first[hdr[w->screen.first_at]];
 					if (LIKELY(st != EESP_OK)) {
-						refuse_noise(w, p, st, &refusals);
+						refuse_some_noise(w, p, st, &refusals);
 						continue;
 					}
 				}
@@ -2658,7 +2673,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				} else if ((key = __atomic_load_n(&pt->subs[id], __ATOMIC_ACQUIRE)) == 0) {
 					if (((strangers.none != pt || strangers.last == id) && new_here(w, pt, id, &strangers)) || (extras && is_own(w, id)))
 						goto another;
-					refuse_flooded(w, p, id, tsc, &refusals);
+					refuse_one_flooded(w, p, id, tsc, &refusals);
 #ifndef WIDE
 					if (loose)
 						p->coffset = is.coffset;
@@ -2670,18 +2685,16 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint32_t text = len - header - ICV - (uint32_t)clear;
 			/* The general path's status is ROOM, if the packet is not refused for another reason. */
 			const int no_room = loose && dst != NULL && p->dst_size < text + (uint32_t)clear - inner;
-			/* A payload that stays in its place must fit in dst_size too. */
-			if (dst == NULL || no_room ||
-			    UNLIKELY(dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear)) {
-				dst = src + clear;
-			} else { /* dst must not overlap the packet */
-				uintptr_t gap = (uintptr_t)dst - (uintptr_t)(hdr - prefix);
-				/* (and has room for what is encrypted in front of the payload) */
-				const uint32_t size = clear > 0 ? text + (uint32_t)clear : text;
-				if (UNLIKELY(p->dst_size < size || gap < (uintptr_t)prefix + len || -gap < size))
-					goto another;
+			const uintptr_t gap = (uintptr_t)dst - (uintptr_t)hdr;
+			/* dst has room for what is encrypted in front of the payload, too. */
+			const uint32_t size = clear > 0 ? text + (uint32_t)clear : text;
+			if (dst != NULL && LIKELY(gap >= len && -gap >= (uintptr_t)prefix + size && p->dst_size >= size)) {
 				if (loose && clear > 0)
 					dst += clear;
+			} else if (dst == NULL || no_room || (dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear)) {
+				dst = src + clear; /* the payload stays in its place, and must fit in dst_size too */
+			} else {
+				goto another; /* dst must not overlap the packet */
 			}
 #ifndef WIDE
 			p->coffset = loose ? is.coffset : 0;
@@ -2699,7 +2712,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 			if (!bare && !subs && s->ages) { /* serial numbers: tssOld */
 				uint16_t behind = (uint16_t)(pt->epoch - (tsc >> 48));
-				if (UNLIKELY(behind < 0x8000 && behind > pt->age)) {
+				if (UNLIKELY(behind > pt->age) && behind < 0x8000) {
 					refuse_known(p, EESP_ERR_EPOCH, w, view->number, pt);
 					failed++;
 					continue;
@@ -2749,8 +2762,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
 			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
-			if (!subs && simple == 2) /* part of the counter is in the first block; the second does not vary */
-				first ^= pick(rekey_of(tsc, s->rekey_mask, s->rekey_bits), rekey_to);
+			if (serial || (!subs && simple == 2)) /* part of the counter is in the first block; the second does not vary */
+				first ^= pick(rekey_of(tsc, rekey_mask, s->rekey_bits), rekey_to);
 #ifdef WIDE
 			if (!subs && simple == 0 && whole)
 				first ^= further_blocks(msg, s, pt, p);
@@ -3004,13 +3017,13 @@ const struct eesp_executors wide_executors = WAYS;
 #else
 static const struct eesp_executors narrow_executors = WAYS;
 
-/* For loose plans. */
-OPEN(loose_own, ANY, OWN, 1)
-OPEN(loose_windows, ANY, WINDOWS, 1)
-OPEN(loose_times, ANY, TIMES, 1)
-static open_executor *const loose_executors[] = { loose_own, loose_own, loose_windows, loose_times };
+static inline int extras_of(const struct eesp_open_plan *w)
+{
+	return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0;
+}
 
-static inline size_t extras_of(const struct eesp_open_plan *w) { return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0; }
+/* For loose plans: one for all, since each costs some kilobytes. */
+OPEN(loose, ANY, extras_of(w), 1)
 static inline open_executor *opener(const struct eesp_open_plan *w) { return executors(w->wide)->open[w->kind][extras_of(w)]; }
 
 /* The Sub SA that a header of a layout names. */
@@ -3146,7 +3159,7 @@ size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 			else
 				good += opener(w)(fp, w, pkts + at, some, alone, &pass, &stray);
 			if (UNLIKELY(stray != 0) && w->loose != NULL)
-				good += loose_executors[extras_of(w)](fp, w->loose, pkts + at, some, alone, &pass, &stray);
+				good += loose(fp, w->loose, pkts + at, some, alone, &pass, &stray);
 			at += some;
 		}
 		if (w->times != NULL)
