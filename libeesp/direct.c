@@ -2977,6 +2977,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	return opened;
 }
 
+static inline int extras_of(const struct eesp_open_plan *w)
+{
+	return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0;
+}
+
 /* open_some compiled for each case, so that packets are not asked what their plan
  * excludes. */
 #define OPEN(name, kind, extras, loose)                                                                                                \
@@ -2989,16 +2994,22 @@ OPEN(bare, BARE, 0, 0)
 OPEN(bare_own, BARE, OWN, 0)
 OPEN(bare_windows, BARE, WINDOWS, 0)
 OPEN(bare_times, BARE, TIMES, 0)
-OPEN(any_own, ANY, OWN, 0)
-OPEN(any_windows, ANY, WINDOWS, 0)
-OPEN(any_times, ANY, TIMES, 0)
-
 #ifdef WIDE
 OPEN(subs_windows, SUBS, WINDOWS, 0)
 OPEN(serial_windows, SERIAL, WINDOWS, 0)
-#else /* each costs some kilobytes */
+#else
 #define subs_windows any_windows
 #define serial_windows any_windows
+#endif
+#if defined(WIDE) || !defined(__x86_64__)
+OPEN(any_own, ANY, OWN, 0)
+OPEN(any_windows, ANY, WINDOWS, 0)
+OPEN(any_times, ANY, TIMES, 0)
+#else /* for older processors, one: each costs some kilobytes */
+OPEN(any, ANY, extras_of(w), 0)
+#define any_own any
+#define any_windows any
+#define any_times any
 #endif
 
 #define WAYS                                                                                                   \
@@ -3017,12 +3028,7 @@ const struct eesp_executors wide_executors = WAYS;
 #else
 static const struct eesp_executors narrow_executors = WAYS;
 
-static inline int extras_of(const struct eesp_open_plan *w)
-{
-	return w->times != NULL ? TIMES : w->windows != NULL ? WINDOWS : w->extras ? OWN : 0;
-}
-
-/* For loose plans: one for all, since each costs some kilobytes. */
+/* For loose plans, one too. */
 OPEN(loose, ANY, extras_of(w), 1)
 static inline open_executor *opener(const struct eesp_open_plan *w) { return executors(w->wide)->open[w->kind][extras_of(w)]; }
 
