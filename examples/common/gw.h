@@ -111,7 +111,7 @@ struct gw_line;
 /* A statement of the configuration. */
 struct gw_statement {
 	const char *name;
-	int min, max; /* words, its own too */
+	int min, max; /* how many words it has, its name included */
 	bool once;
 	void (*read)(struct gw_line *l);
 	const char *usage;

@@ -18,6 +18,9 @@ type openSide struct {
 
 func (o *openSide) forget() { o.pattern.Forget() }
 
+// detach lets go of the groups' snapshots.
+func (o *openSide) detach() { clear(o.snaps[:]) }
+
 // Open opens a burst and returns how many packets were.
 func (w *Worker) Open(r *Receiver, pkts []profile.Desc) int {
 	w.enter()

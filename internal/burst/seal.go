@@ -18,6 +18,8 @@ type sealSide struct {
 	special []uint8         // lanes of packets that are not simple
 }
 
+func (s *sealSide) init() { s.special = make([]uint8, 0, kernel.Chunk) }
+
 // header is what begin or beginHeader made, for others to read.
 func (s *sealSide) header() *profile.Header { return &s.hdr }
 

@@ -78,7 +78,7 @@ func NewWorker() (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{number: workers.Add(1), sec: s, reader: keys.NewReader()}
-	w.special = make([]uint8, 0, kernel.Chunk)
+	w.sealSide.init()
 	return w, nil
 }
 
@@ -99,7 +99,7 @@ func (w *Worker) Detach() {
 	w.Scrub()
 	w.linear.free()
 	w.keying.free()
-	clear(w.snaps[:])
+	w.openSide.detach()
 }
 
 func (w *Worker) enter() { w.reader.Enter() }

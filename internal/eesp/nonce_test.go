@@ -473,7 +473,7 @@ func TestKill(t *testing.T) {
 					}
 					seen[n] = run
 					if got++; got == most {
-						cmd.Process.Kill() // go on with the packets that it sent before
+						cmd.Process.Kill() // the packets that it has printed until then are checked
 					}
 				}
 				killed := deadline.Stop()

@@ -21,7 +21,7 @@ type longKernel struct {
 // Vector registers.
 const (
 	longState   = v(0)  // to 7
-	longKey     = v(8)  // to 11: round keys as they come
+	longKey     = v(8)  // to 11: the next four round keys
 	longText    = v(12) // to 19, while the hasher does not use them
 	longPending = v(20) // to 27: blocks to hash
 	longPoly    = v(28)
