@@ -94,7 +94,7 @@ func sealing(t *testing.T) (c *cluster, a *host, p *plane) {
 	return c, a, p
 }
 
-// secondTerm is the root's word that a second term begins.
+// secondTerm returns the root's delegation that begins a second term.
 func (c *cluster) secondTerm() []byte {
 	return must(record.Sign(&record.Delegation{Level: record.Zone, Serial: 2, Term: 2, Instances: c.instances(record.Zone), MinReader: 1}, c.id, c.roots[record.Zone]))
 }
@@ -160,7 +160,7 @@ func (c *cluster) start(i int, on ...store.Store) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	// An agent that dials the address meanwhile may have got the port for its own end.
+	// An agent that dials the address meanwhile may have the port as its own.
 	l, err := net.Listen("tcp", addr)
 	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); l, err = net.Listen("tcp", addr) {
 		time.Sleep(time.Millisecond)
@@ -356,7 +356,7 @@ func (p *plane) set(f func()) { p.mu.Lock(); f(); p.mu.Unlock() }
 
 func (p *plane) group() record.ID { p.mu.Lock(); defer p.mu.Unlock(); return p.st.Group.ID }
 
-// opens and seals are what the program does with a level's ring.
+// opens and seals tell which generations of a level's ring the program uses.
 func (p *plane) opens(lv record.Level) (gens []uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -395,7 +395,7 @@ func (p *plane) value(lv record.Level, gen uint64) [32]byte {
 	return [32]byte{}
 }
 
-// eventually gives what has to happen far longer than it takes: machines are busy.
+// eventually waits much longer than the condition takes, since machines may be busy.
 func (c *cluster) eventually(what string, f func() bool) {
 	c.t.Helper()
 	c.within(2*time.Minute, what, f)
@@ -448,8 +448,8 @@ func (c *cluster) rotate(q server.RotateRequest) {
 	}
 }
 
-// hostDir is where a host keeps its cache: in memory, for many hosts have a disk
-// each and here they have one.
+// hostDir returns a directory in memory for a host's cache: hosts have a disk each, and here they would
+// share one.
 func (c *cluster) hostDir() string {
 	if d, err := os.MkdirTemp("/dev/shm", "eesp-host-"); err == nil {
 		c.t.Cleanup(func() { os.RemoveAll(d) })

@@ -15,8 +15,8 @@ import (
 	"libeesp/control/socket"
 )
 
-// apart is a zone's controller and a user level's, which share nothing, and hosts that have both: in
-// group "net" they meet, and "inner" is the zone's alone.
+// apart is a controller of the zone level and one of the user level, which share nothing, and hosts that have
+// both. Group "net" has rings of both; "inner" has only the zone's.
 func apart(t *testing.T, hosts ...string) (zone, user *cluster, hs []*host) {
 	t.Helper()
 	zone, user = newCluster(t, 1, record.Zone), newCluster(t, 1, record.User)
@@ -48,9 +48,9 @@ func (c *cluster) rotated(name string, gen uint64) {
 	})
 }
 
-// A group with rings of two controllers: hosts have both keys, rotations of one know nothing of the
-// other, and one that is down stops nothing of the other, also when a host's agent starts anew
-// meanwhile. None of the two gives its IDs.
+// A group with rings of two controllers. Hosts have both keys. Rotations of one controller do not depend on
+// the other: while one is down, the other one rotates, also if a host's agent restarts meanwhile. Neither of
+// them gives its IDs.
 func TestTwoControllers(t *testing.T) {
 	t.Parallel()
 	zone, user, hs := apart(t, "a", "b")
@@ -126,8 +126,8 @@ func TestTwoControllers(t *testing.T) {
 	})
 }
 
-// A controller in wrong hands: what it announces of others' groups is refused, what it rotates all the
-// time holds nobody else up, and the zone's own group knows nothing of it.
+// A controller in wrong hands. Hosts refuse what it announces for groups of others; its constant rotations
+// delay nobody else, and do not affect the zone's own group.
 func TestControllerKeepsToItsLevel(t *testing.T) {
 	t.Parallel()
 	zone, user, hs := apart(t, "a")
@@ -180,8 +180,8 @@ func TestControllerKeepsToItsLevel(t *testing.T) {
 	}
 }
 
-// A host that is revoked at one controller has no key of the groups there, and keeps those of others;
-// also when its agent starts anew. Revoked at the other too, it ends.
+// A host that is revoked at one controller loses the keys of the groups there and keeps those of other groups,
+// also when its agent restarts. When the other controller revokes it, too, the agent ends.
 func TestRevokedAtOne(t *testing.T) {
 	t.Parallel()
 	zone, user, hs := apart(t, "a", "b")
@@ -221,8 +221,8 @@ func TestRevokedAtOne(t *testing.T) {
 	zone.eventually("b has nothing", func() bool { return len(inner.opens(record.Zone)) == 0 })
 }
 
-// A client's keys of a group that two controllers share: it knows the granter by the first, both have to
-// let the host be one, and the host draws the pair's IDs.
+// A client gets keys of a group that two controllers share. The client knows the granter by the first one, both
+// must allow the host to be a granter, and the host draws the pair's IDs.
 func TestControllersGrant(t *testing.T) {
 	t.Parallel()
 	zone, user, hs := apart(t, "g")

@@ -74,8 +74,8 @@ func TestRotations(t *testing.T) {
 	}
 }
 
-// A program that says no, or nothing, holds PREPARE up by its name; when it
-// answers, the rotation goes on.
+// A program that refuses, or does not answer, delays PREPARE, and its name is shown. When it
+// answers, the rotation continues.
 func TestHeldUp(t *testing.T) {
 	t.Parallel()
 	c, _, p := sealing(t)
@@ -92,14 +92,14 @@ func TestHeldUp(t *testing.T) {
 	c.eventually("aborted", func() bool {
 		return c.ring(0, "net").State == "steady" && slices.Equal(p.opens(record.Zone), []uint64{1})
 	})
-	// The burnt number is not given again.
+	// The generation of the aborted rotation is not used again.
 	c.eventually("all know", func() bool { return len(c.ring(0, "net").Waiting) == 0 })
 	c.rotate(server.RotateRequest{Ring: "net"})
 	c.eventually("rotated", func() bool { r := c.ring(0, "net"); return r.State == "steady" && r.Current == 3 })
 }
 
-// A revoked member gets nothing any more; the others rotate to a key that was
-// sealed under a KEK that it never had.
+// A revoked member receives nothing more. The others rotate to a key that was sealed under a KEK
+// which it never had.
 func TestRevoke(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone, record.User)
@@ -129,7 +129,7 @@ func TestRevoke(t *testing.T) {
 	if pa.seals(record.User) != 1 {
 		t.Errorf("user level rotated too")
 	}
-	// It comes back with what it has: its certificate is good, its roster is not.
+	// It comes back: its certificate is valid, but the roster does not have it.
 	b.stop()
 	b2 := *b
 	b2.up()
@@ -144,7 +144,7 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// A member that is gone does not hold up for ever, and comes back by REJOIN.
+// A member that is gone delays a rotation only for some time, and comes back by REJOIN.
 func TestAbsent(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -187,8 +187,8 @@ func TestEmergency(t *testing.T) {
 	c.eventually("b is back", func() bool { return c.member("b").State == "active" && pb.seals(record.Zone) == 2 })
 }
 
-// The agent restarts: programs have the keys at once, from the cache, while no
-// server answers; offline IDs are random with the top bit set.
+// The agent restarts while no server answers: programs have the keys at once, from the cache. Offline
+// IDs are random, with the top bit set.
 func TestOfflineStart(t *testing.T) {
 	t.Parallel()
 	c, a, p := sealing(t)
@@ -213,7 +213,7 @@ func TestOfflineStart(t *testing.T) {
 	}
 }
 
-// Two machines with one identity: the older is fenced, and its programs are told.
+// Two machines have one identity: the older one is fenced, and its programs hear of it.
 func TestFenced(t *testing.T) {
 	t.Parallel()
 	c, a, p := sealing(t)

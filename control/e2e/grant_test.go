@@ -160,7 +160,7 @@ func TestGrant(t *testing.T) {
 	if g := must(c.ask(x, good, "net", e.id)); g.Up.Connection != e.grant.Up.Connection || string(g.Up.Key) != string(e.grant.Up.Key) {
 		t.Error("renewed: another pair")
 	}
-	// Who may not: another key of that name, a host's certificate, another group.
+	// Refused: another key with this name, a host's certificate, another group.
 	if _, err := c.ask(x, other, "net", 0); err == nil || !strings.Contains(err.Error(), "no client laptop with this key") {
 		t.Errorf("another key of the name: %v", err)
 	}
@@ -246,8 +246,8 @@ func TestGrantEnds(t *testing.T) {
 	}
 }
 
-// The agent starts again and knows of no lease: it acknowledges nothing that would
-// end one which it may have given. The program starts again: its pairs are gone.
+// The agent restarts and knows no lease: it acknowledges nothing that would end a lease which it may
+// have given. When the program restarts, its pairs are gone.
 func TestGrantRestarts(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)

@@ -28,8 +28,8 @@ import (
 	"libeesp/control/store/mem"
 )
 
-// speak opens a stream as a host's machine would, with a session of its own, and
-// returns the server's last word; within, what it does with other records.
+// speak opens a stream as a host would, with its own session, and returns the server's last record;
+// within handles the other records.
 func (h *host) speak(session record.ID, resumes bool, within func(raw []byte)) record.Bye {
 	h.c.t.Helper()
 	return h.say(h.hello(session, resumes), within)
@@ -81,7 +81,7 @@ func (h *host) hear(hello []byte, within func(raw []byte)) (bye record.Bye, err 
 	}
 }
 
-// answer does what an agent does when its server asks whether it is there.
+// answer answers as an agent does when its server asks whether it is alive.
 func (h *host) answer(raw []byte) {
 	if record.TypeOf(raw) == record.TypePing {
 		h.out.Write(must(record.Encode(&record.Ping{Nonce: randID()})))
@@ -122,8 +122,8 @@ func TestClone(t *testing.T) {
 	a.fenced(p, was, ids)
 }
 
-// The clone comes to another server than its original: the store tells each of the other. Both
-// are fenced, and operators see it. One session that goes from server to server is no clone.
+// The clone connects to another server than its original, and the servers learn of both through the store.
+// Both are fenced, and operators see it. One session that moves from server to server is not a clone.
 func TestCloneAtTwoServers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, record.Zone)
@@ -169,7 +169,7 @@ func TestCloneAtTwoServers(t *testing.T) {
 	})
 }
 
-// Two sessions of one identity that begin at once, at one server and at two: one is left.
+// Two sessions of one identity begin at once, at one server and at two servers: one remains.
 func TestTwoBeginAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, record.Zone)
@@ -216,8 +216,8 @@ func (deaf) Watch(ctx context.Context, _ string, _ int64) <-chan []store.KV {
 	return ch
 }
 
-// A host whose server does not hear of changes, and that is not waited for, sees packets of a key
-// that has not come: it has its server look at once. Packets that are forged have it ask no more
+// A host whose server does not hear of changes, and which the rotation does not wait for, sees packets of a
+// key that it does not have. It asks its server to look at the store. Forged packets do not make it ask more
 // often.
 func TestHint(t *testing.T) {
 	t.Parallel()
@@ -309,7 +309,7 @@ func hinted(t *testing.T, profile uint8) {
 	}
 }
 
-// A revoked host says again what it said when it was none: its last session's hello.
+// A revoked host repeats the hello of its last session.
 func TestRevokedReplays(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -344,8 +344,8 @@ func TestRevokedReplays(t *testing.T) {
 	}
 }
 
-// The CA makes a certificate with a member's name, for another key: the roster has
-// the member's key, so that nobody is let in.
+// The CA makes a certificate with a member's name for another key. The roster has the member's key,
+// so the certificate is refused.
 func TestCANamesMember(t *testing.T) {
 	t.Parallel()
 	c, _, _ := sealing(t)
@@ -359,8 +359,8 @@ func TestCANamesMember(t *testing.T) {
 	}
 }
 
-// A host without a cache, and a store that was set back: it is told nothing, for
-// there is no checkpoint, until the roots' word.
+// A host without a cache, and a store that was set back: the host gets nothing, since there is no
+// checkpoint, until the roots begin a new term.
 func TestFreshAgentOldStore(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -387,8 +387,8 @@ func TestFreshAgentOldStore(t *testing.T) {
 	c.eventually("by the roots' word", func() bool { return pf.seals(record.Zone) == 18 && p.seals(record.Zone) == 18 })
 }
 
-// Whoever sends recorded packets again while the old key is still open does not delay
-// RETIRE, which waits for members and not for silence.
+// Recorded packets that are sent again while the old key still opens do not delay RETIRE: it waits for
+// members, not for silence.
 func TestReplayedWhileDraining(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -434,14 +434,14 @@ func TestReplayedWhileDraining(t *testing.T) {
 	}
 }
 
-// The cache cannot be written: the host says no, and nothing changes there. When it can
-// again, the host goes on.
+// The cache cannot be written: the host refuses the step, and nothing changes there. When it can be
+// written again, the host continues.
 func TestCacheFails(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
 	c.group("net", quick)
 	a := c.join("a", true)
-	// A disk of its own, if this process may make one; else its directory is taken away.
+	// A small file system, if this process may mount one; else its directory is removed.
 	full, room := func() { mustNot(os.Rename(a.dir, a.dir+".away")) }, func() { mustNot(os.Rename(a.dir+".away", a.dir)) }
 	if dir := t.TempDir(); exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "none", dir).Run() == nil {
 		t.Cleanup(func() { exec.Command("umount", dir).Run() })
@@ -478,8 +478,8 @@ func TestCacheFails(t *testing.T) {
 	c.eventually("goes on", func() bool { return p.seals(record.Zone) == 3 })
 }
 
-// A cache that was set back, and no server: the host seals with an old key if its group
-// allows a start without one, and with none if not. Then it catches up.
+// A cache that was set back, and no server: the host seals with an old key if its group allows to start
+// without a server, else not at all. Then it catches up.
 func TestCacheSetBack(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -511,7 +511,7 @@ func TestCacheSetBack(t *testing.T) {
 	c.eventually("caught up", func() bool { return p.seals(record.Zone) == 2 && q.seals(record.Zone) == 2 })
 }
 
-// All hosts and the server cold at once: all come up, and rotate.
+// All hosts and the server start at once: all come up, and rotate.
 func TestAllCold(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -550,8 +550,8 @@ func TestAllCold(t *testing.T) {
 	})
 }
 
-// A server whose clock is a year off takes no host in, and says both clocks; what runs
-// goes on, and no step is done by that clock.
+// A server whose clock is a year off accepts no host, and reports both clocks. Running hosts continue,
+// and no step is done by that clock.
 func TestClockOff(t *testing.T) {
 	t.Parallel()
 	c, _, p := sealing(t)
@@ -570,8 +570,8 @@ func TestClockOff(t *testing.T) {
 	c.eventually("rotated", func() bool { return p.seals(record.Zone) == 2 })
 }
 
-// Watches break all the while, also in the middle of a rotation: servers list again,
-// compare, and go on. Two rotations that are asked for at once are two passes, or one.
+// Watches break again and again, also in the middle of a rotation: servers list the store again, compare,
+// and continue. Two rotations that are requested at once become two, or one.
 func TestWatchesBreak(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, record.Zone)
@@ -596,7 +596,7 @@ func TestWatchesBreak(t *testing.T) {
 		if _, err := c.servers[1].Rotate(t.Context(), "test", server.RotateRequest{Ring: "net"}); err != nil {
 			t.Fatal(err)
 		}
-		// What is asked for while one runs joins it.
+		// A request while a rotation runs joins it.
 		c.eventually("rotated", func() bool {
 			return pa.seals(record.Zone) >= n && pb.seals(record.Zone) >= n && c.ring(0, "net").State == "steady" && c.ring(1, "net").State == "steady"
 		})

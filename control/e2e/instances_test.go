@@ -13,7 +13,7 @@ import (
 	"libeesp/control/server"
 )
 
-// instance makes keys of another server for all levels, and returns its place among c.servers.
+// instance makes the keys of another server for all levels, and returns its index in c.servers.
 func (c *cluster) instance() int {
 	i, id, ks := len(c.servers), randID(), map[record.Level]server.Keys{}
 	for lv := range c.roots {
@@ -25,7 +25,7 @@ func (c *cluster) instance() int {
 	return i
 }
 
-// delegate has the root name just these servers for a level, and asks a server to go by it.
+// delegate signs, by a level's root, that these servers alone serve it, and gives that to one of them.
 func (c *cluster) delegate(lv record.Level, ask int, who ...int) error {
 	c.t.Helper()
 	var d record.Delegation
@@ -45,9 +45,9 @@ func (c *cluster) delegate(lv record.Level, ask int, who ...int) error {
 	return err
 }
 
-// A server is added to a cluster that runs, and carries on alone; then the first one is removed:
-// it writes no more and can open no KEK that follows, records that it signed are signed again,
-// and hosts go on, also one that was off meanwhile.
+// A server is added to a running cluster, and the first one is removed. The new one continues alone: the
+// first one cannot write any more, nor open later KEKs. The records that it signed are signed again. Hosts
+// continue, also one that was off meanwhile.
 func TestServersChange(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone, record.User)
@@ -88,7 +88,7 @@ func TestServersChange(t *testing.T) {
 	}
 	c.start(one)
 	c.eventually("the new one has read all", func() bool { return c.ring(one, "net").Current == 1 && c.ring(one, "more").Current == 1 })
-	// Hosts hear of it from the server that they are at, and find it when that is gone.
+	// Hosts learn of it from their server, and find it when that one is gone.
 	c.eventually("hosts know it", func() bool { return len(a.agent.Status().Servers) == 2 && len(off.agent.Status().Servers) == 2 })
 	c.servers[0].stop()
 	if _, err := c.servers[one].Rotate(t.Context(), "test", server.RotateRequest{}); err != nil {
@@ -128,8 +128,8 @@ func TestServersChange(t *testing.T) {
 	off.up()
 	po = off.follow("net")
 	c.eventually("back", sealing(3, pa, po))
-	// A server that begins reads a store in which the other one's signatures are no more, but in
-	// the log's old entries.
+	// A server that starts reads a store in which only old entries of the log have the other one's
+	// signatures.
 	c.servers[one].stop()
 	c.servers[0].stop()
 	c.start(one)

@@ -60,9 +60,9 @@ func TestManyAgents(t *testing.T) {
 	t.Logf("all of them and the server in %s of memory", resident())
 }
 
-// All hosts come back at once, to a server that takes few at a time: some are told to come later,
-// it never does more at once, and all come. Who comes all the time is told so too, and does not
-// hold the others up.
+// All hosts come back at once, to a server that accepts few at a time: it tells some to come later, never
+// works on more at once, and all come in the end. A host that connects again and again is told so, too, and does
+// not delay the others.
 func TestShed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -106,7 +106,7 @@ func TestShed(t *testing.T) {
 	if testing.Verbose() {
 		t.Logf("%d hosts, of which at most %d begin at once", n, most.Load())
 	}
-	// One that comes again and again.
+	// A host that connects again and again.
 	h := *c.join("often", true)
 	told := 0
 	for range 40 {
@@ -121,8 +121,8 @@ func TestShed(t *testing.T) {
 	}
 }
 
-// Many hosts join with one invite at once, at two servers: each has one use of it, and behind the last
-// there is none.
+// Many hosts join with one invite at once, at two servers: each takes one use of it, and after the last use
+// nobody can join.
 func TestJoinAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, record.Zone)
@@ -165,8 +165,8 @@ func TestJoinAtOnce(t *testing.T) {
 	}
 }
 
-// Connections that show no certificate: an address has some places, and all of them together; who holds
-// one for long loses it. One with a certificate takes none, and comes in all the while.
+// Connections without a certificate: the number for an address is limited, and so is that for all addresses. A
+// connection that lasts long is closed. A connection with a certificate does not count, and is always accepted.
 func TestArrivals(t *testing.T) {
 	t.Parallel()
 	c, a, p := sealing(t)
@@ -206,7 +206,7 @@ func TestArrivals(t *testing.T) {
 	if n := count(one[:6]); n != 0 && time.Since(began) < time.Second {
 		t.Errorf("%d of the first six are closed", n)
 	}
-	// Others, and the first have held their places for longer.
+	// Others come; the first ones have lasted longer.
 	var two []net.Conn
 	for range 6 {
 		two = append(two, dial("127.0.0.3"))
@@ -215,8 +215,8 @@ func TestArrivals(t *testing.T) {
 	if n := count(two); n != 0 && time.Since(began) < time.Second {
 		t.Errorf("%d of the newest are closed", n)
 	}
-	// The host comes from an address where all is as ever, and again and again from one that has no more
-	// than its six places.
+	// The host connects from an address without other connections, and again and again from one whose six
+	// places are taken.
 	c.eventually("the host is back", func() bool { return a.agent.Status().Online })
 	for i := range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -245,7 +245,7 @@ func (s *slowStore) Commit(ctx context.Context, t store.Txn) (int64, error) {
 	return s.Store.Commit(ctx, t)
 }
 
-// begins begins a session, and leaves as soon as it is welcome.
+// begins begins a session, and leaves as soon as the server welcomes it.
 func (h *host) begins(ctx context.Context) (bye record.Bye, err error) {
 	hk := must(record.NewHPKEKey())
 	hello := must(record.Sign(&record.Hello{Session: randID(), Boot: randID(), Nonce: randID(), Key: hk.PublicKey().Bytes(), Agent: "test"}, h.c.id, h.key))
@@ -267,7 +267,7 @@ func (h *host) begins(ctx context.Context) (bye record.Bye, err error) {
 	return bye, err
 }
 
-// resident is how much memory the process has.
+// resident returns how much memory the process has.
 func resident() string {
 	b, _ := os.ReadFile("/proc/self/status")
 	for l := range strings.Lines(string(b)) {
@@ -278,8 +278,7 @@ func resident() string {
 	return "unknown"
 }
 
-// cpuTime is what the process has used: how long things take depends on who else
-// wants the CPUs.
+// cpuTime returns the CPU time that the process has used, which does not depend on other processes.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)

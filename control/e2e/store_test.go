@@ -16,9 +16,8 @@ import (
 	"libeesp/control/store/mem"
 )
 
-// A server that is killed at any transaction: its outcome is lost, committed or
-// not, and a server started anew goes on. Two whole rotations and a revocation
-// end, and no two hosts ever have two values of one generation.
+// A server is killed at any transaction, whose outcome it does not learn, and a new server continues.
+// Two whole rotations and a revocation end, and no two hosts ever have two values of one generation.
 func TestKilledAtEveryTransaction(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -77,7 +76,7 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 				t.Fatalf("generation %d has two values", g)
 			}
 		}
-		// Nobody seals with what another that is in step cannot open.
+		// No host seals with a key that another one, which is in step, lacks.
 		if s := pa.seals(record.Zone); s != 0 && len(pb.opens(record.Zone)) > 0 && s > slices.Max(pb.opens(record.Zone)) {
 			t.Fatalf("a seals with %d, b opens %v", s, pb.opens(record.Zone))
 		}
@@ -126,7 +125,7 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 	t.Logf("%d transactions of the head, server killed %d times", n, k)
 }
 
-// A store that is set back is not written to, until the roots say so.
+// Servers do not write to a store that was set back, until the roots begin a new term.
 func TestStoreSetBack(t *testing.T) {
 	t.Parallel()
 	c, _, p := sealing(t)
@@ -148,7 +147,7 @@ func TestStoreSetBack(t *testing.T) {
 	if p.seals(record.Zone) != 2 {
 		t.Error("the host took an old state")
 	}
-	// The roots' word: a new term, a generation above all that was used.
+	// The roots begin a new term, with a generation above all that were used.
 	d := must1(record.Sign(&record.Delegation{Level: record.Zone, Serial: 2, Term: 2, Instances: c.instances(record.Zone), MinReader: 1}, c.id, c.roots[record.Zone]))
 	if err := c.servers[0].RaiseTerm(t.Context(), record.Zone, "test", server.TermRequest{Level: "zone", Delegation: d[:len(d)-1]}); err == nil {
 		t.Error("a delegation that is cut off is taken")
@@ -183,7 +182,7 @@ func (c *cluster) instances(lv record.Level) (l []record.Instance) {
 	return d.Instances
 }
 
-// A backup brought into an empty store.
+// A backup is restored into an empty store.
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	c, _, p := sealing(t)
@@ -210,7 +209,7 @@ func TestBackup(t *testing.T) {
 	c.eventually("goes on", func() bool { return p.seals(record.Zone) == 17 })
 }
 
-// A roster record that is put back gets its member nothing, and is seen.
+// An old roster record in the store does not help its member, and is noticed.
 func TestRosterPutBack(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -238,8 +237,8 @@ func TestRosterPutBack(t *testing.T) {
 	}
 }
 
-// Two servers share a rotation: hosts acknowledge to either, none counts twice,
-// and a server that is killed is made up for by the other.
+// Two servers share a rotation: hosts acknowledge to either, none counts twice, and when one server is
+// killed, the other one takes over.
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, record.Zone)
@@ -291,8 +290,8 @@ func TestTwoServers(t *testing.T) {
 	c.eventually("rotated by one server", all(3))
 }
 
-// A store that shows each server another history is a fork: a host that knows
-// one is refused by the other, and nothing of it is taken.
+// A store that shows each server another history is a fork: a host that knows one history is refused by
+// the other server, and accepts nothing of it.
 func TestFork(t *testing.T) {
 	t.Parallel()
 	c, a, p := sealing(t)

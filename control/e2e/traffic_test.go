@@ -31,7 +31,7 @@ func TestTraffic(t *testing.T) {
 	a, b := c.join("a", true).up(), c.join("b", true).up()
 	var gs [2]*demo.Gateway
 	// Packets are in flight for a while, in their order. One that this machine
-	// held up for longer than the path delay may be lost, and is counted apart.
+	// delays for longer than the path delay may be lost, and is counted by itself.
 	const delay = 100 * time.Millisecond
 	var air sync.WaitGroup
 	var late, lost atomic.Int64
@@ -65,7 +65,7 @@ func TestTraffic(t *testing.T) {
 		gs[i] = g
 		defer g.Close()
 	}
-	// What is sent before the other one has keys is not opened.
+	// Packets that are sent before the other one has keys are not opened.
 	c.eventually("both seal", func() bool { return gs[0].Sealing() && gs[1].Sealing() })
 	c.eventually("both send", func() bool { return gs[0].Burst(1) == 1 && gs[1].Burst(1) == 1 })
 	stop := make(chan struct{})
@@ -105,7 +105,7 @@ func TestTraffic(t *testing.T) {
 }
 
 // A group that was made with replay protection by time: senders' counters are times,
-// receivers go by them without being asked to, and a rotation changes nothing of that.
+// receivers use them without a setting, and a rotation does not change that.
 func TestTimes(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -171,8 +171,8 @@ func TestTimes(t *testing.T) {
 	both("after a rotation")
 }
 
-// tss: the library follows, SSIs are no source address and no two are one, keys take
-// turns in two slots, also after an abort, and each packet opens.
+// tss: the library follows. SSIs differ from each other and from source addresses, keys alternate between
+// two slots, also after an abort, and each packet opens.
 func TestTSS(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, record.Zone)
@@ -236,7 +236,7 @@ func TestTSS(t *testing.T) {
 	}
 	third.up()
 	steady(2)
-	// Epochs are the group's: a host that comes back begins in the one of the others.
+	// Epochs are the group's: a host that comes back begins in the epoch of the others.
 	for range 2 {
 		if _, err := c.servers[0].Epoch(t.Context(), "test", server.NameRequest{Name: "job", Reason: "test"}); err != nil {
 			t.Fatal(err)

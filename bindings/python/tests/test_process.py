@@ -161,7 +161,7 @@ def test_fork() -> None:
 
 
 def test_multiprocessing(tmp_path: Path) -> None:
-    """With "spawn", children load the library anew; with "fork", they say what is wrong."""
+    """With "spawn", children load the library again; with "fork", they raise an error."""
     code = """
         import eesp, multiprocessing
 

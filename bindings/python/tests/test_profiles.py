@@ -280,7 +280,7 @@ def test_tss_accepted_and_refused() -> None:
         receiver, lead, packet = tss_receiver(v), bytes.fromhex(v["lead"]), bytes.fromhex(v["packet"])
         if receiver is None:
             continue
-        # Who holds a data key knows of no other group.
+        # The holder of a data key knows no other group.
         other = "context" if v["from_server"] and v["reason"] == "no_key" else None
         opener = receiver
         refused(v, lambda: opener.open_one(packet, lead=lead), other)

@@ -263,7 +263,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// What is typed wrongly is said, with what to do.
+// Messages on wrong arguments say what to do.
 func TestWrongArguments(t *testing.T) {
 	p := newPlace(t)
 	p.run(0, "group", "create", "net")

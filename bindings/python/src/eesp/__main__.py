@@ -108,7 +108,7 @@ FAULTS_SHOWN = 10
 
 @contextmanager
 def capture(path: str, wanted: bool | None) -> Iterator[Reader]:
-    """Opens a capture. What is wrong in it is said at the end, for the first FAULTS_SHOWN frames each by itself."""
+    """Opens a capture. Its faults are listed at the end, the first FAULTS_SHOWN of them one by one."""
     faults: list[str] = []
     with open(path, "rb") as file:
         progress = Progress(os.fstat(file.fileno()).st_size, wanted)
