@@ -621,7 +621,8 @@ struct kdf_plan {
 
 static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
 {
-	struct kdf_plan k = { pt->master, pt->sub, pt->area, pt->blocks, pt->key_len, pt->counter, pt->mask, NULL };
+	struct kdf_plan k = { pt->master, pt->sub, pt->area, 0, 0, 0, 0, NULL };
+	memcpy(&k.blocks, &pt->blocks, 4); /* blocks, key_len, counter and mask: the compiler would move each by itself */
 	if (pt->form->simple == 2 && pt->blocks == 2) {
 		k.blocks = 1;
 		k.last = pt->more[0];
@@ -2009,16 +2010,18 @@ static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 }
 
 #ifdef WIDE
-/* Writes the further blocks of a KDF input, and returns what is added to the first one. Octets
- * beyond the input are overwritten by the next one, or lie behind all of them. */
+enum { WHOLE = 3 }; /* simple of layouts with wide.whole, where it would be 0 */
+
+/* Writes the further blocks of a KDF input, and returns what is added to the first one. */
 static inline v16 further_blocks(uint8_t *to, const struct eesp_layout *s, const struct eesp_pattern *pt,
 				 const eesp_pkt *p)
 {
 	const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)&p->addr));
 	const __m512i at = _mm512_loadu_si512(s->wide.pick_addr);
 	const __m512i addr = _mm512_maskz_permutexvar_epi8(s->wide.of_addr, at, from);
-	const __m256i more = _mm256_loadu_si256((const __m256i *)pt->more);
-	_mm256_storeu_si256((__m256i *)(to + 16), _mm256_xor_si256(more, _mm512_castsi512_si256(addr)));
+	store16(to + 16, load16(pt->more[0]) ^ (v16)_mm512_castsi512_si128(addr));
+	if (pt->blocks > 2)
+		store16(to + 32, load16(pt->more[1]) ^ (v16)_mm512_extracti32x4_epi32(addr, 1));
 	return (v16)_mm512_extracti32x4_epi32(addr, 2);
 }
 #endif
@@ -2482,6 +2485,17 @@ static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, co
 }
 #endif
 
+/* Takes up another pattern in open_some. Returns whether keys are not derived together with those
+ * before; first: there are none. */
+static inline uint32_t other_batch(const struct eesp_pattern *pt, int first, size_t *stride, uint32_t *batch)
+{
+	if (!first)
+		return pt->batch != *batch;
+	*stride = pt->stride;
+	*batch = pt->batch;
+	return 0;
+}
+
 /* Opens up to CHUNK packets. Those that the plan does not cover are marked as strays;
  * *stray is their number. Until a packet's length is known to be enough for header
  * and ICV, only so much is read as fits in both. */
@@ -2563,7 +2577,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const uint32_t apart_least = !loose && expanded && inner == HEAD && w->direct->head_least != 0 ? w->direct->head_least : UINT32_MAX;
 		uint32_t header = s->n;
 		int32_t clear = 0; /* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
-		const uint8_t simple = s->simple;
+#ifdef WIDE
+		const int simple = s->simple == 0 && s->wide.whole ? WHOLE : s->simple;
+#else
+		const int simple = s->simple;
+#endif
 		const v16 rekey_to = load16(slide + 16 - s->rekey_at % 16);
 		const uint64_t rekey_mask = simple == 2 ? s->rekey_mask : 0;
 #ifdef WIDE
@@ -2571,7 +2589,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			      kept = _mm512_loadu_si512(s->wide.kept);
 		const __mmask64 load = s->wide.load, front = s->wide.front, picked = s->wide.picked;
 		const intptr_t front_at = s->wide.at;
-		const int odd = !subs && !serial && s->wide.odd != 0, whole = s->wide.whole != 0;
+		const int odd = !subs && !serial && s->wide.odd != 0;
 #else
 		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, tail_at = (size_t)s->tail_at;
 		const size_t next_at = s->next_at & 0x7f;
@@ -2592,12 +2610,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				header = is.header;
 				clear = is.clear;
 				pt = is.pattern;
-				if (j == x.jobs) {
-					stride = pt->stride;
-					batch = pt->batch;
-				} else if (pt->batch != batch) {
-					mixed = 1;
-				}
+				mixed |= other_batch(pt, j == x.jobs, &stride, &batch);
 				goto matched;
 			}
 #endif
@@ -2633,12 +2646,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (UNLIKELY(pt == NULL))
 					goto another;
 				guess = pt;
-				if (j == x.jobs) {
-					stride = pt->stride;
-					batch = pt->batch;
-				} else if (pt->batch != batch) {
-					mixed = 1;
-				}
+				mixed |= other_batch(pt, j == x.jobs, &stride, &batch);
 			}
 #ifndef WIDE
 		matched:;
@@ -2762,14 +2770,22 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
 			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
-			if (serial || (!subs && simple == 2)) /* part of the counter is in the first block; the second does not vary */
-				first ^= pick(rekey_of(tsc, rekey_mask, s->rekey_bits), rekey_to);
+			l->p = p;
+			l->pattern = pt;
+			/* Inputs are moved later if jobs are reordered or removed. */
+			if (!serial && !subs && LIKELY(simple == 1)) {
+				store16(msg, first);
+			} else if (!subs) {
+				if (serial || simple == 2) /* part of the counter is in the first block; the second does not vary */
+					first ^= pick(rekey_of(tsc, rekey_mask, s->rekey_bits), rekey_to);
 #ifdef WIDE
-			if (!subs && simple == 0 && whole)
-				first ^= further_blocks(msg, s, pt, p);
+				if (simple == WHOLE)
+					first ^= further_blocks(msg, s, pt, p);
 #endif
-			if (!subs)
-				store16(msg, first); /* moved later if jobs are reordered or removed */
+				store16(msg, first);
+				if (simple == 0)
+					input_more(msg, l);
+			}
 			if (expanded && UNLIKELY(text >= apart_least) && j->src != j->dst && pt->area != NULL) {
 				j->dst = (void *)((uintptr_t)dst - HEAD);
 				j->reserved[0] = HEAD_MASK;
@@ -2782,8 +2798,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (subs)
 					l->word = (uint64_t *)(uintptr_t)salt; /* until its window is known */
 			}
-			l->p = p;
-			l->pattern = pt;
 #ifdef WIDE
 			const uint64_t who = subs ? pt->kind : (uint64_t)_mm_cvtsi128_si64(more);
 #else
@@ -2807,12 +2821,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				FETCH_TO_WRITE(fetch); /* this packet's is still being computed, and what follows would wait for it */
 				fetch = l->word;
 			}
-#ifdef WIDE
-			if (!subs && UNLIKELY(simple == 0 && !whole))
-#else
-			if (!subs && UNLIKELY(simple == 0))
-#endif
-				input_more(msg, l);
 			if (!subs)
 				msg += stride;
 			differ |= text ^ first_len;
