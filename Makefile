@@ -23,15 +23,15 @@ test: deps-test ## all tests, some minutes on two cores; make -k test goes on af
 	@mkdir -p $(BUILD) && : >$(EESP_SKIPPED)
 	@tests/parts.sh $(TEST_JOBS) $(BUILD)/test $(TEST_PARTS)
 	@tests/skipped.sh $(EESP_SKIPPED)
-	@echo "left to make test-long: every test and the example on arm64, on its CPUs without SHA-3 or AES and on riscv64, and of the C library's with each"
-	@echo "  backend, more rounds, examples and random bursts, fuzzing that is led by coverage, whole models, races in kernels, archives made twice, a cluster,"
-	@echo "  Wireshark's dissectors, Debian packages"
+	@echo "left to make test-more: every test of the C library with each backend, and of Go on riscv64; more rounds, examples and random bursts, fuzzing that is"
+	@echo "  led by coverage, races in kernels, archives made twice, servers and clients as processes, the cluster's demonstration, Wireshark's dissectors"
+	@echo "left to make test-long: $(LEFT)"
 	@echo "make test: all of it passed"
 
-test-long: deps-test test-more ## what takes too long for make test: every case of arm64, long runs, the cluster, dissectors, packages
-	@$(MAKE) --no-print-directory check-lint test-arm64 test-ports test-race test-control SHORT= FULL=1
-	@$(MAKE) --no-print-directory test-fuzz test-control-fuzz FUZZTIME=100000x GUIDED=1
-	@$(MAKE) --no-print-directory test-cluster test-wireshark test-deb
+test-more: ## what takes too long for make test, as CI runs it: long runs, races, fuzzing, the cluster, dissectors
+test-long: test-more ## that, and then every case of arm64, whole models, Debian packages
+	@$(MAKE) --no-print-directory test-arm64 SHORT= FULL=1
+	@$(MAKE) --no-print-directory test-control-long test-deb
 
 install: ## into PREFIX (/usr/local), under DESTDIR
 uninstall: ## what install put there

@@ -1,5 +1,5 @@
 # The control plane, a module of its own (docs/control-packages.md).
-.PHONY: test-clients test-servers test-cluster test-control test-control-fuzz
+.PHONY: test-clients test-servers test-cluster test-control test-control-long test-control-fuzz
 # etcd is compiled once, for go vet and for this. With the race detector in etcd too it takes minutes more (FULL=1). So are
 # packages without tests, which go test would compile, and etcd for them.
 test-control:
@@ -31,6 +31,8 @@ test-servers: $(CONTROL) $(BUILD)/bin/tap_gw
 	tests/cluster/controllers.sh $(BUILD)/bin $(BUILD)/controllers
 	tests/cluster/endpoints.sh $(BUILD)/bin $(BUILD)/endpoints
 	tests/cluster/demo.sh $(BUILD)/bin $(BUILD)/cluster --json
-# All of the control plane's tests: a thousand rotations under load, emergencies, and more of the model, whose largest takes 4 GB.
-test-cluster: test-control test-clients test-servers
+# A thousand rotations under load, emergencies, and more of the model, whose largest takes 4 GB.
+test-control-long:
 	cd control && EESP_TEST_LONG=1 EESP_TEST_ROTATIONS=1000 EESP_TEST_AGENTS=1000 $(GOTEST) -timeout 180m ./...
+# All of the control plane's tests.
+test-cluster: test-control test-clients test-servers test-control-long

@@ -37,7 +37,7 @@ check-format:
 	@scripts/check_c.sh $$(git ls-files '*.c' '*.h')
 
 # Staticcheck, of the version that internal/gen/go.mod names; a second where it has what it found before. Where it has not, etcd
-# takes it minutes: control/ is for FULL=1 (make test-long).
+# takes it minutes: control/ is for FULL=1 (make test-more).
 check-lint:
 	$(GO) -C internal/gen build -o $(abspath $(BUILD))/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	$(BUILD)/bin/staticcheck ./...

@@ -10,8 +10,8 @@ DOCDIR     ?= $(PREFIX)/share/doc/eesp
 DESTDIR    ?=
 
 GO      ?= go
-# Without vet, which check-format runs on everything; and it runs what it ran before.
-GOTEST  := $(GO) test -vet=off -count=1
+# Without vet, which check-format runs on everything; and it runs what it ran before. All of a package takes its time where it is emulated.
+GOTEST   = $(GO) test -vet=off -count=1 $(if $(FULL),-timeout 60m)
 # For another architecture: CROSS=aarch64-linux-gnu-, and a BUILD of its own.
 CROSS   :=
 ifneq ($(CROSS),)

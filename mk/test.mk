@@ -1,5 +1,5 @@
 # The parts of `make test`, and tests beside it.
-.PHONY: test-more test-go test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
+.PHONY: test-more test-go test-go-long test-python-long test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
 # In the order in which they begin: long ones first, and ones that many wait for. "a:b,c": after b and c; "alone": while no other
 # part runs.
@@ -9,12 +9,23 @@ TEST_PARTS := stage check-format test-arm64 test-control test-go demo-live:stage
 # How many run at a time: one more than CPUs, since most sometimes wait.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
-# The part of make test-long that CI runs beside make test: long runs on this machine, the packages eesp and burst and
-# all C tests with each backend, and archives made twice; eight minutes of CPU time.
-test-more:
+# The part of make test-long that CI runs beside make test. What sends packets for a while, and may lose none, runs by itself.
+MORE_PARTS := stage test-go-long test-race test-ports test-control test-python-long:stage test-backends:stage \
+	test-fuzz check-lint test-clients:stage test-wireshark test-dist:test-python-long test-servers:alone
+test-more: export EESP_SKIPPED := $(abspath $(BUILD))/skipped-more
+test-more: deps-test
+	@mkdir -p $(BUILD) && : >$(EESP_SKIPPED)
+	@FULL=1 SHORT= GUIDED=1 FUZZTIME=100000x tests/parts.sh $(TEST_JOBS) $(BUILD)/test-more $(MORE_PARTS)
+	@tests/skipped.sh $(EESP_SKIPPED)
+	@echo "left to make test-long: $(LEFT)"
+	@echo "make test-more: all of it passed"
+
+LEFT := every test and the example on arm64, on its CPUs without SHA-3 or AES too, whole models, a thousand rotations, Debian packages
+
+test-go-long:
 	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
-	@EESP_TEST_LONG=1 $(MAKE) --no-print-directory test-python
-	@$(MAKE) --no-print-directory test-backends test-dist SHORT= FULL=1
+test-python-long: export EESP_TEST_LONG := 1
+test-python-long: test-python
 
 test-go:
 	EESP_TEST_REQUIRE=vectors $(GOTEST) ./...
@@ -98,7 +109,7 @@ test-backends: stage
 	done
 
 # Fuzzing by count: with a time limit, Go 1.26 sometimes fails without a failing input (golang/go#75804).
-# GUIDED=1 (make test-long): inputs that reach new code are kept, which needs another compilation of all packages.
+# GUIDED=1 (make test-more): inputs that reach new code are kept, which needs another compilation of all packages.
 FUZZTIME ?= 5000x
 GUIDED   ?=
 test-fuzz: MODULE := .

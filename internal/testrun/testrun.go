@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// Long reports whether EESP_TEST_LONG is set: make test-long sets it.
+// Long reports whether EESP_TEST_LONG is set: make test-more sets it.
 func Long() bool { return os.Getenv("EESP_TEST_LONG") != "" }
 
 // Rounds is how many rounds a test takes: few in short mode, many where tests may

@@ -43,7 +43,7 @@ settings.load_profile("eesp")
 
 
 def examples(many: int) -> int:
-    """How many examples a test takes: a third in ``make test``, all in ``make test-long``."""
+    """How many examples a test takes: a third in ``make test``, all in ``make test-more``."""
     return many if os.environ.get("EESP_TEST_LONG") else many // 3
 
 
