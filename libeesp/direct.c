@@ -306,8 +306,7 @@ static inline __attribute__((always_inline)) VECTORS_OF enum form form_with(cons
 
 static NOINLINE VECTORS_OF enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys) { return form_with(jobs, n, keys, NULL); }
 
-/* contexts must not be NULL. */
-static NOINLINE VECTORS_OF enum form form_with_contexts(const eesp_job *jobs, size_t n, const uint8_t *contexts)
+static NOINLINE VECTORS_OF __attribute__((nonnull(3))) enum form form_with_contexts(const eesp_job *jobs, size_t n, const uint8_t *contexts)
 {
 	return form_with(jobs, n, 1, contexts);
 }
@@ -355,7 +354,9 @@ static NOINLINE void run_others(const struct eesp_worker_view *view, const struc
 static inline size_t run_jobs(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
 			      const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, enum form form, int seal)
 {
+	size_t good = 0;
 	for (size_t at = 0, some; at < n; at += some) {
+		uint32_t right = 0;
 		some = n - at < CHUNK ? n - at : CHUNK;
 		if (LIKELY(form == ORDERED))
 			run_ordered(view, d, kdf, aead, contexts, area, jobs + at, some, seal);
@@ -363,13 +364,15 @@ static inline size_t run_jobs(const struct eesp_worker_view *view, const struct 
 			run_others(view, d, kdf, aead, contexts, area, jobs + at, some, seal);
 		if (kdf != NULL)
 			contexts += some * EESP_KDF_CONTEXT_LEN;
+		if (seal)
+			continue;
+#pragma GCC unroll 8
+		for (size_t i = at; i < at + some; i++)
+			right += jobs[i].ok;
+		good += right;
 	}
 	if (seal)
 		return n;
-	size_t good = 0;
-#pragma GCC unroll 8
-	for (size_t i = 0; i < n; i++)
-		good += jobs[i].ok;
 	if (UNLIKELY(good != n))
 		for (size_t i = 0; i < n; i++)
 			if (!jobs[i].ok)

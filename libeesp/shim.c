@@ -1096,38 +1096,46 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 	return st;
 }
 
-/* The beginning of bursts of jobs. In any case no job keeps an "ok" from an earlier call. */
-static int jobs_ready(const void *object, uint32_t kind, uint32_t expected, eesp_job *jobs, size_t n, int open)
+/* No job to open keeps an "ok" from an earlier call. Kernels write it; this is for when none is called. */
+static __attribute__((noinline, cold)) unsigned none_ok(eesp_job *jobs, size_t n, int open)
+{
+	for (size_t i = 0; open && jobs != NULL && i < n; i++)
+		jobs[i].ok = 0;
+	return 0;
+}
+
+/* The beginning of bursts of jobs. */
+static unsigned jobs_ready(const void *object, uint32_t kind, uint32_t expected, eesp_job *jobs, size_t n, int open)
 {
 	if (n > SIZE_MAX / 256) {
 		argument("n: too large");
 		return 0;
 	}
-	if (open && jobs != NULL)
-#pragma GCC unroll 8
-		for (size_t i = 0; i < n; i++)
-			jobs[i].ok = 0;
 	if (object == NULL || kind != expected || (n != 0 && jobs == NULL)) {
 		argument("a handle or pointer: NULL or not valid");
-		return 0;
+		return none_ok(jobs, n, open);
 	}
-	return worker() == EESP_OK && n != 0;
+	return (worker() == EESP_OK && n != 0) || none_ok(jobs, n, open);
 }
 
 static size_t kdf_burst(const eesp_kdf *kdf, uint32_t aead, const uint8_t *contexts, eesp_job *jobs, size_t n, int seal)
 {
-	if (!jobs_ready(kdf, kdf != NULL ? kdf->kind : 0, KIND_KDF, jobs, n, !seal) || check_aead(aead) != EESP_OK)
+	if (!jobs_ready(kdf, kdf != NULL ? kdf->kind : 0, KIND_KDF, jobs, n, !seal))
 		return 0;
+	if (check_aead(aead) != EESP_OK)
+		return none_ok(jobs, n, !seal);
 	if (contexts == NULL) {
 		argument("contexts: NULL");
-		return 0;
+		return none_ok(jobs, n, !seal);
 	}
 	size_t good;
 	tls.busy = 1;
-	if (!direct_rekey(&tls.view, VIEW(kdf, kdf), aead, contexts, jobs, n, seal, &good))
+	if (!direct_rekey(&tls.view, VIEW(kdf, kdf), aead, contexts, jobs, n, seal, &good)) {
+		none_ok(jobs, n, !seal);
 		good = eespGoRekey(tls.worker, kdf->object, aead, (uint8_t *)contexts, jobs, n, seal, tls.error);
-	else
+	} else {
 		clear_registers();
+	}
 	tls.busy = 0;
 	return good;
 }
@@ -1148,10 +1156,12 @@ static size_t keyset_burst(const eesp_keyset *set, eesp_job *jobs, size_t n, int
 		return 0;
 	size_t good;
 	tls.busy = 1;
-	if (!direct_keyed(&tls.view, VIEW(keyset, set), jobs, n, seal, &good))
+	if (!direct_keyed(&tls.view, VIEW(keyset, set), jobs, n, seal, &good)) {
+		none_ok(jobs, n, !seal);
 		good = eespGoKeyed(tls.worker, set->object, jobs, n, seal, tls.error);
-	else
+	} else {
 		clear_registers();
+	}
 	tls.busy = 0;
 	return good;
 }

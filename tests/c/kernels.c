@@ -242,6 +242,20 @@ static void refused(void)
 		for (int i = 0; i < 3; i++)
 			CHECK(j[i].ok == 0 && filled(text[i], (size_t)i, LENGTH));
 	}
+	for (int bad = 0; bad < 5; bad++) {
+		jobs_of(j, 3, 1, 1);
+		for (int i = 0; i < 3; i++)
+			j[i].ok = 1;
+		switch (bad) {
+		case 0: SAME(eesp_kdf_open(k, 2, contexts[0], j, 3), 0); break;
+		case 1: SAME(eesp_kdf_open(k, 0, NULL, j, 3), 0); break;
+		case 2: SAME(eesp_kdf_open(NULL, 0, contexts[0], j, 3), 0); break;
+		case 3: SAME(eesp_keyset_open((void *)k, j, 3), 0); break;
+		case 4: SAME(eesp_keyset_open(NULL, j, 3), 0); break;
+		}
+		for (int i = 0; i < 3; i++)
+			CHECK(j[i].ok == 0);
+	}
 	jobs_of(j, 3, 1, 1);
 	SAME(eesp_kdf_seal(k, 2, contexts[0], j, 3), 0);
 	SAME(eesp_kdf_seal(k, 0, NULL, j, 3), 0);
