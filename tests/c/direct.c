@@ -2331,14 +2331,12 @@ static void formats_together(void)
 /* SAs of one format in one burst, with keys of two lengths: all packets open. */
 static void associations_together(void)
 {
-	enum { SAS = 3 };
+	enum { SAS = 3, SENDERS = 4 * SAS };
 	static uint8_t room[32][ROOM];
 	eesp_group *g[SAS];
-	eesp_sender *s[SAS];
-	eesp_receiver *r;
+	eesp_sender *s[SENDERS];
 	for (uint32_t k = 0; k < SAS; k++) {
 		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
-		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
 		uint8_t secret[32] = { 9, 1, (uint8_t)k };
 		c.profile = EESP_PROFILE_EESP;
 		c.mode = EESP_SSKDF_HKDF_SHA2_256;
@@ -2346,31 +2344,40 @@ static void associations_together(void)
 		c.aead = k == 2;
 		WORKS(eesp_group_new(&c, &g[k]));
 		WORKS(eesp_group_set_key(g[k], 0, secret, sizeof secret));
-		sc.id = 3;
-		sc.counter_mode = EESP_COUNTER_EXPLICIT;
-		WORKS(eesp_sender_new(g[k], &sc, &s[k]));
 	}
-	WORKS(eesp_receiver_new(g, SAS, NULL, &r));
-	for (int round = 0; round < 20; round++) {
+	for (size_t k = 0; k < SENDERS; k++) {
+		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+		sc.id = 3 + k / SAS;
+		sc.counter_mode = EESP_COUNTER_EXPLICIT;
+		WORKS(eesp_sender_new(g[k % SAS], &sc, &s[k]));
+	}
+	eesp_receiver *r = NULL;
+	for (int round = 0; round < 40; round++) {
 		eesp_pkt q[COUNT(room)];
 		uint64_t before = direct_cgo_packets();
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		rc.replay_window = 1024;
+		if (round % 20 == 0) {
+			eesp_receiver_free(r);
+			WORKS(eesp_receiver_new(g, SAS, round == 0 ? NULL : &rc, &r)); /* then with windows */
+		}
 		for (size_t i = 0; i < COUNT(room); i++) {
 			eesp_pkt p = packet(room[i] + EESP_MAX_HEADER, 60 + any(3), EESP_MAX_HEADER,
 					    EESP_ICV_LEN + EESP_MAX_PADDING);
 			fill(p.data, i, p.len);
-			SAME(eesp_seal_burst(s[any(SAS)], &p, 1), 1);
+			SAME(eesp_seal_burst(s[i < SENDERS ? i : any(SENDERS)], &p, 1), 1);
 			q[i] = sealed(&p);
 		}
 		SAME(eesp_open_burst(r, q, COUNT(room)), COUNT(room));
-		CHECK(!possible || round == 0 || direct_cgo_packets() == before);
+		CHECK(!possible || round % 20 == 0 || direct_cgo_packets() == before);
 		for (size_t i = 0; i < COUNT(room); i++)
 			CHECK(filled(q[i].out, i, q[i].out_len));
 	}
-	for (size_t k = 0; k < SAS; k++) {
-		eesp_sender_free(s[k]);
-		eesp_group_free(g[k]);
-	}
 	eesp_receiver_free(r);
+	for (size_t k = 0; k < SENDERS; k++)
+		eesp_sender_free(s[k]);
+	for (size_t k = 0; k < SAS; k++)
+		eesp_group_free(g[k]);
 }
 
 /* Proxies have the same results on both paths, and receivers open what they sealed. */
