@@ -1674,24 +1674,23 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 		blocks((uint8_t *)f->addr, from, s->flow_len);
 }
 
-/* replay.Seeds.Hash. s is NULL if no address belongs to the flow. */
-static inline uint64_t flow_hash(const uint64_t seed[8], uint64_t no_addr, const struct lane *l, uint64_t id, uint64_t who, const struct eesp_layout *s)
+/* replay.Seeds.Hash. s: NULL if no address belongs to the key. high: the part of zeros as an address's second half. */
+static inline uint64_t flow_hash(const uint64_t seed[8], uint64_t no_addr, uint64_t high, const struct lane *l, uint64_t id,
+				 uint64_t who, const struct eesp_layout *s)
 {
 	uint64_t addr = no_addr;
 	if (s != NULL && s->flow_len != 0) { /* 4, 16 or 32 */
 		const uint8_t *from = flow_addr(l, s);
-		uint64_t x0 = 0, x1 = 0, x2 = 0, x3 = 0;
+		uint64_t x0 = 0, x1 = 0;
 		if (s->flow_len == 4) {
 			memcpy(&x0, from, 4);
 		} else {
 			x0 = raw64(from);
 			x1 = raw64(from + 8);
 		}
-		if (s->flow_len == 32) {
-			x2 = raw64(from + 16);
-			x3 = raw64(from + 24);
-		}
-		addr = times_mix(x0 ^ seed[4], x1 ^ seed[5]) ^ times_mix(x2 ^ seed[6], x3 ^ seed[7]);
+		if (UNLIKELY(s->flow_len == 32))
+			high = times_mix(raw64(from + 16) ^ seed[6], raw64(from + 24) ^ seed[7]);
+		addr = times_mix(x0 ^ seed[4], x1 ^ seed[5]) ^ high;
 	}
 	return times_mix(id ^ seed[2] ^ l->pattern->hash, who ^ seed[3] ^ addr);
 }
@@ -1851,34 +1850,46 @@ static inline void sole_end(struct eesp_sole *t, int alone)
 }
 #endif
 
-/* Finds the windows of n lanes and checks them. It first asks for all of them, so
- * that cache misses overlap. It removes lanes and jobs of packets that are not new,
- * and returns how many are left. flows: addresses may belong to a window's context. */
+/* A window is asked for so many packets after its place in the index, which must have arrived. */
+enum { WINDOWS_LAG = 8 };
+
+/* Finds what most probably is a packet's window, and asks for its lines, so that cache misses overlap. more:
+ * where the rest of its key is, if that is in another line. */
+static inline __attribute__((always_inline)) void ask_window(const struct eesp_windows *t, struct lane *l, size_t more)
+{
+	uint64_t at = l->hash & t->mask;
+	const uint32_t tag = (uint32_t)(l->hash >> (32 + NUMBER_BITS));
+	uint32_t e = __atomic_load_n(&t->index[at], __ATOMIC_ACQUIRE);
+	while (UNLIKELY(e >> NUMBER_BITS != tag || e == HIDDEN) && e != 0)
+		e = __atomic_load_n(&t->index[++at & t->mask], __ATOMIC_ACQUIRE);
+	l->window = NULL;
+	if (LIKELY(e != 0)) {
+		l->window = window_at(t, e);
+		l->word = window_word(t, l->window, l->seq);
+		FETCH_TO_WRITE(l->window);
+		FETCH_TO_WRITE(l->word);
+		__builtin_prefetch(l->window + more);
+	}
+}
+
+static inline size_t more_of(const struct eesp_windows *t, const struct lane *l)
+{
+	return l->pattern->form->flow_len == 32 ? WINDOW_WORDS + t->n * 8 : 0;
+}
+
+/* Checks the windows of n lanes, of which the last "left" were not asked for yet. It removes lanes and jobs of packets
+ * that are not new, and returns how many remain. flows: addresses may belong to a window's context. */
 static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t number, struct lane *lanes, eesp_job *jobs,
-				   size_t n, const int flows)
+				   size_t n, size_t left, const int flows)
 {
 	struct eesp_windows *t = w->windows;
 	const struct eesp_windows c = { .index = t->index, .mask = t->mask, .windows = t->windows, .stride = t->stride,
 					.n = t->n, .recip = t->recip, .shift = t->shift };
-	const size_t more = flows && n != 0 && lanes->pattern->form->flow_len == 32 ? WINDOW_WORDS + t->n * 8 : 0;
 	struct lane *const end = lanes + n;
 	uint32_t old = 0;
 	size_t m = 0;
-	for (struct lane *l = lanes; l < end; l++) {
-		uint64_t at = l->hash & c.mask;
-		const uint32_t tag = (uint32_t)(l->hash >> (32 + NUMBER_BITS));
-		uint32_t e = __atomic_load_n(&c.index[at], __ATOMIC_ACQUIRE);
-		while (UNLIKELY(e >> NUMBER_BITS != tag || e == HIDDEN) && e != 0)
-			e = __atomic_load_n(&c.index[++at & c.mask], __ATOMIC_ACQUIRE);
-		l->window = NULL;
-		if (LIKELY(e != 0)) { /* most probably it is this one */
-			l->window = window_at(&c, e);
-			l->word = window_word(&c, l->window, l->seq);
-			FETCH_TO_WRITE(l->window);
-			FETCH_TO_WRITE(l->word);
-			__builtin_prefetch(l->window + more); /* where the rest of the key is not in the first line */
-		}
-	}
+	for (struct lane *l = end - left; l < end; l++)
+		ask_window(&c, l, flows ? more_of(&c, l) : 0);
 	for (struct lane *l = lanes; l < end; l++) {
 		if (UNLIKELY(l->window == NULL))
 			continue;
@@ -2510,6 +2521,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	struct eesp_windows *const windows = w->windows;
 	struct eesp_times *const times = w->times;
 	const int bare = kind == BARE, subs = kind == SUBS, serial = kind == SERIAL;
+	const uint64_t *const seed = extras == WINDOWS ? windows->seed : extras == TIMES ? times->seed : NULL;
+	const uint64_t high = seed != NULL ? times_mix(seed[6], seed[7]) : 0;
 	const int expanded = subs || (!bare && !serial && w->expanded != 0);
 	const uint32_t word_mask = w->word_mask;
 	size_t m, failed = 0, stride = 0;
@@ -2574,6 +2587,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			continue;
 		}
 		/* What follows holds as long as packets have this layout. */
+		const size_t rest_at = extras == WINDOWS && s->flow_len == 32 ? WINDOW_WORDS + windows->n * 8 : 0;
 		const uint32_t word = s->word, prefix = bare || subs ? 0 : s->prefix, inner = bare || serial ? 0 : s->inner;
 		const uint32_t least = s->n + inner + ICV, flags = s->flags;
 		/* From this length on, kernels take a body with its head in the job. */
@@ -2810,8 +2824,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				l->id = id;
 				l->who = who;
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
-				l->hash = flow_hash(windows->seed, windows->no_addr, l, id, who, subs ? NULL : s);
+				l->hash = flow_hash(windows->seed, windows->no_addr, high, l, id, who, subs ? NULL : s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
+				if (!subs && j >= x.jobs + WINDOWS_LAG) {
+					struct lane *before = l - WINDOWS_LAG;
+					ask_window(windows, before, rest_at);
+				}
 			}
 			if (no_room) {
 				refuse_room(w, view->number, l);
@@ -2819,7 +2837,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				continue;
 			}
 			if (extras == TIMES) {
-				l->word = times_place(times, pass, flow_hash(times->seed, times->no_addr, l, id, who, s), tsc, tsc, &l->seq);
+				l->word = times_place(times, pass, flow_hash(times->seed, times->no_addr, high, l, id, who, s), tsc, tsc, &l->seq);
 				l->window = (uint8_t *)pass->first;
 				FETCH_TO_WRITE(fetch); /* this packet's is still being computed, and what follows would wait for it */
 				fetch = l->word;
@@ -2856,7 +2874,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		*fp->flood = (uint32_t)(refusals.all - refusals.odd);
 	int moved = 0; /* packets were removed: inputs are in other places */
 	if (extras == WINDOWS) {
-		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m, !subs);
+		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m, subs || m < WINDOWS_LAG ? m : WINDOWS_LAG, !subs);
 		moved = left != m;
 		m = left;
 	}
