@@ -2031,6 +2031,44 @@ static void objects_in_turn(void)
 	}
 }
 
+/* What a thread remembers of a receiver with many keys it does not look for in one with few. */
+static void many_then_few(void)
+{
+	enum { GROUPS = 16 };
+	eesp_group *g[GROUPS];
+	eesp_sender *s[2];
+	eesp_receiver *r[2];
+	uint8_t room[ROOM];
+	eesp_pkt p, q;
+	for (int i = 0; i < GROUPS; i++) {
+		const uint8_t id[16] = { (uint8_t)(1 + i) };
+		g[i] = new_group(0, 0);
+		WORKS(eesp_group_generate_root_key(g[i], EESP_LEVEL_ZONE, id, sizeof id));
+	}
+	for (int i = 0; i < 2; i++) {
+		eesp_sender_config c = explicit_config(EESP_V_ID_SRC);
+		c.flags = EESP_SENDER_OPTIONS; /* so that packets name their key */
+		WORKS(eesp_sender_new(g[i == 0 ? GROUPS - 1 : 0], &c, &s[i]));
+	}
+	r[0] = new_careful_receiver(g, GROUPS, 0);
+	r[1] = new_receiver(g[0]);
+	uint64_t before = direct_cgo_packets();
+	for (int i = 0; i < 20; i++) {
+		eesp_addr from = { .src = { 0xfd, (uint8_t)i } };
+		CHECK(seal_one_from(s[i % 2], room, &p, &from));
+		q = sealed(&p);
+		SAME(eesp_open_burst(r[i % 2], &q, 1), 1);
+		CHECK(filled(q.out, 3, 64));
+	}
+	CHECK(!possible || direct_cgo_packets() == before);
+	for (int i = 0; i < 2; i++) {
+		eesp_sender_free(s[i]);
+		eesp_receiver_free(r[i]);
+	}
+	for (int i = 0; i < GROUPS; i++)
+		eesp_group_free(g[i]);
+}
+
 /* New objects do not use state of freed ones. */
 static void objects_change(void)
 {
@@ -2824,6 +2862,7 @@ int main(void)
 	TEST(runs_out);
 	TEST(keys_change);
 	TEST(objects_in_turn);
+	TEST(many_then_few);
 	TEST(objects_change);
 	TEST(threads_end);
 	TEST(rotation_beside);
