@@ -27,7 +27,8 @@
 #if defined(__x86_64__)
 /* Calls a function of the Go assembler's calling convention with six words on the
  * stack. The function preserves only the stack pointer. */
-__attribute__((visibility("hidden"))) void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g);
+__attribute__((visibility("hidden"))) void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d,
+						 const void *e, const void *g);
 __asm__(".text\n.p2align 4\n.type call0,@function\ncall0:\n"
 	".cfi_startproc\n"
 	"push %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset %rbp,-16\n"
@@ -43,7 +44,10 @@ __asm__(".text\n.p2align 4\n.type call0,@function\ncall0:\n"
 #elif defined(__aarch64__)
 #include "arm64.h"
 #else
-static void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g) { abort(); }
+static void call0(uintptr_t f, const void *a, const void *b, uintptr_t c, uintptr_t d, const void *e, const void *g)
+{
+	abort();
+}
 #endif
 
 #ifndef WIDE
@@ -56,7 +60,8 @@ static int counters_clear(const uint8_t *contexts, size_t n)
 }
 
 /* Derives the keys of up to CHUNK contexts, whose first octets are 0. */
-static void derive_some(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n, uint8_t *keys)
+static void derive_some(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead,
+			const uint8_t *contexts, size_t n, uint8_t *keys)
 {
 	if (aead == EESP_AEAD_AES_128_GCM) {
 		call0(v->direct->derive, keys, contexts, n, 1, v->master, v->counted);
@@ -76,7 +81,10 @@ static void derive_some(const struct eesp_worker_view *view, const struct eesp_k
 /* ---- Which kernel takes which packets: internal/asm/vector ---- */
 
 /* Whether a job may go to the kernel for single packets. */
-static inline int single(const struct eesp_direct *d, const eesp_job *j) { return j->len < d->one_limit && j->aad_len <= d->one_aad; }
+static inline int single(const struct eesp_direct *d, const eesp_job *j)
+{
+	return j->len < d->one_limit && j->aad_len <= d->one_aad;
+}
 
 #if !defined(__aarch64__) /* arm64.h has what follows for armv8 */
 
@@ -119,7 +127,8 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 		*lanes = run > 0;
 		return run > 0 ? run : n;
 	}
-	if (n < 4 && jobs[n - 1].len <= limit && even(jobs[0].len, jobs[n - 1].len) && quad_pays(d, jobs, n, d->begin[mode]))
+	if (n < 4 && jobs[n - 1].len <= limit && even(jobs[0].len, jobs[n - 1].len) &&
+	    quad_pays(d, jobs, n, d->begin[mode]))
 		return n;
 	while (run + 4 <= n && jobs[run + 3].len <= limit && even(jobs[run].len, jobs[run + 3].len))
 		run += 4;
@@ -139,8 +148,8 @@ static inline size_t next_kernel(const struct eesp_direct *d, const eesp_job *jo
 }
 
 /* Runs jobs one by one. keys is raw keys, or an area, by mode. */
-static NOINLINE void run_long(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
-		     eesp_job *jobs, size_t n)
+static NOINLINE void run_long(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode,
+			      int seal, const uint8_t *keys, eesp_job *jobs, size_t n)
 {
 	uint8_t *rows = view->scratch + d->rows_at, *scratch = view->scratch + d->long_at;
 	uintptr_t kernel = d->long_[aead][seal];
@@ -157,8 +166,8 @@ static NOINLINE void run_long(const struct eesp_worker_view *view, const struct 
 	explicit_bzero(rows, ((n < d->at_once ? n : d->at_once) + 3) / 4 * 4 * d->key_bytes);
 }
 
-static NOINLINE void run_mixed(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
-		eesp_job *jobs, size_t n)
+static NOINLINE void run_mixed(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode,
+			       int seal, const uint8_t *keys, eesp_job *jobs, size_t n)
 {
 	uintptr_t kernel = mode == ONE_SHOT ? d->raw[aead][seal] : d->expanded[aead][seal];
 	for (size_t at = 0; at < n;) {
@@ -167,7 +176,8 @@ static NOINLINE void run_mixed(const struct eesp_worker_view *view, const struct
 		size_t some = next_kernel(d, jobs + at, n - at, mode, &lanes);
 		if (some == 1 && mode == ONE_SHOT && single(d, jobs + at)) {
 			call0(d->one[aead][seal], k, jobs + at, 1, (uintptr_t)view->scratch, NULL, NULL);
-		} else if (some <= 2 && jobs[at + some - 1].len <= d->pair_limit[mode] && d->pair[mode][aead][seal] != 0) {
+		} else if (some <= 2 && jobs[at + some - 1].len <= d->pair_limit[mode] &&
+			   d->pair[mode][aead][seal] != 0) {
 			call0(d->pair[mode][aead][seal], k, jobs + at, some, (uintptr_t)view->scratch, NULL, NULL);
 		} else if (lanes && kernel != 0) {
 			call0(kernel, k, jobs + at, some, (uintptr_t)view->scratch, NULL, NULL);
@@ -182,12 +192,14 @@ static NOINLINE void run_mixed(const struct eesp_worker_view *view, const struct
 
 /* Runs up to CHUNK jobs, in order of length. keys is raw keys in the same order, or
  * an area, by mode. */
-static inline void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal, const uint8_t *keys,
-		       eesp_job *jobs, size_t n)
+static inline void run(const struct eesp_worker_view *view, const struct eesp_direct *d, int aead, int mode, int seal,
+		       const uint8_t *keys, eesp_job *jobs, size_t n)
 {
 	/* Groups of four of about one length: one kernel takes all. */
-	if (LIKELY(d->quads && n != 0 && n % 4 == 0 && jobs[n - 1].len <= d->limit[mode] && even(jobs[0].len, jobs[n - 1].len)))
-		call0(mode == ONE_SHOT ? d->raw[aead][seal] : d->expanded[aead][seal], keys, jobs, n, (uintptr_t)view->scratch, NULL, NULL);
+	if (LIKELY(d->quads && n != 0 && n % 4 == 0 && jobs[n - 1].len <= d->limit[mode] &&
+		   even(jobs[0].len, jobs[n - 1].len)))
+		call0(mode == ONE_SHOT ? d->raw[aead][seal] : d->expanded[aead][seal], keys, jobs, n,
+		      (uintptr_t)view->scratch, NULL, NULL);
 	else
 		run_mixed(view, d, aead, mode, seal, keys, jobs, n);
 }
@@ -259,8 +271,9 @@ static inline int good_form(const eesp_job *j, uint32_t keys)
 	uintptr_t gap = (uintptr_t)j->src - (uintptr_t)j->dst;
 	uint32_t reserved;
 	memcpy(&reserved, j->reserved, sizeof reserved);
-	return j->len <= EESP_MAX_LEN && j->aad_len <= EESP_MAX_LEN && j->key < keys && reserved == 0 && j->tag != NULL && j->src != NULL &&
-	       j->dst != NULL && j->aad != NULL && (gap == 0 || (gap >= j->len && -gap >= j->len));
+	return j->len <= EESP_MAX_LEN && j->aad_len <= EESP_MAX_LEN && j->key < keys && reserved == 0 &&
+	       j->tag != NULL && j->src != NULL && j->dst != NULL && j->aad != NULL &&
+	       (gap == 0 || (gap >= j->len && -gap >= j->len));
 }
 
 /* All backends that C can call have AVX. */
@@ -272,7 +285,8 @@ static inline int good_form(const eesp_job *j, uint32_t keys)
 
 /* Checks jobs, several fields at a time. The first octets of contexts, unless NULL,
  * must be 0. */
-static inline __attribute__((always_inline)) VECTORS_OF enum form form_with(const eesp_job *jobs, size_t n, uint32_t keys, const uint8_t *contexts)
+static inline __attribute__((always_inline)) VECTORS_OF enum form form_with(const eesp_job *jobs, size_t n,
+									    uint32_t keys, const uint8_t *contexts)
 {
 	typedef uint32_t four __attribute__((vector_size(16)));
 	typedef int32_t masks __attribute__((vector_size(16)));
@@ -304,17 +318,22 @@ static inline __attribute__((always_inline)) VECTORS_OF enum form form_with(cons
 	return disorder[1] ? UNORDERED : ORDERED;
 }
 
-static NOINLINE VECTORS_OF enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys) { return form_with(jobs, n, keys, NULL); }
+static NOINLINE VECTORS_OF enum form form_of(const eesp_job *jobs, size_t n, uint32_t keys)
+{
+	return form_with(jobs, n, keys, NULL);
+}
 
-static NOINLINE VECTORS_OF __attribute__((nonnull(3))) enum form form_with_contexts(const eesp_job *jobs, size_t n, const uint8_t *contexts)
+static NOINLINE VECTORS_OF __attribute__((nonnull(3))) enum form form_with_contexts(const eesp_job *jobs, size_t n,
+										    const uint8_t *contexts)
 {
 	return form_with(jobs, n, 1, contexts);
 }
 
 /* Runs up to CHUNK jobs, in order of length, with keys derived from contexts (kdf
  * is not NULL), or with the keys in area that they name. */
-static inline void run_ordered(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
-			       const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, int seal)
+static inline void run_ordered(const struct eesp_worker_view *view, const struct eesp_direct *d,
+			       const struct eesp_kdf_view *kdf, int aead, const uint8_t *contexts, const uint8_t *area,
+			       eesp_job *jobs, size_t n, int seal)
 {
 	if (kdf == NULL) {
 		run(view, d, aead, SHARED, seal, area, jobs, n);
@@ -326,8 +345,8 @@ static inline void run_ordered(const struct eesp_worker_view *view, const struct
 }
 
 /* Runs a single job, key derivation included, in one kernel. */
-static inline void rekey_one(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, int aead, const uint8_t *context, eesp_job *job,
-			     int seal)
+static inline void rekey_one(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, int aead,
+			     const uint8_t *context, eesp_job *job, int seal)
 {
 	typedef uint8_t block __attribute__((vector_size(16)));
 	struct { block b[2]; } m;
@@ -337,22 +356,25 @@ static inline void rekey_one(const struct eesp_worker_view *view, const struct e
 	call0(v->direct->one[aead][seal], &m, job, 1, (uintptr_t)view->scratch, v->master, v->counted);
 }
 
-static NOINLINE void run_others(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
-				const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, int seal)
+static NOINLINE void run_others(const struct eesp_worker_view *view, const struct eesp_direct *d,
+				const struct eesp_kdf_view *kdf, int aead, const uint8_t *contexts, const uint8_t *area,
+				eesp_job *jobs, size_t n, int seal)
 {
 	eesp_job moved[CHUNK];
 	uint8_t from[CHUNK];
 	by_length(moved, jobs, n, from);
 	for (size_t i = 0; kdf != NULL && i < n; i++)
-		memcpy(view->msgs + i * EESP_KDF_CONTEXT_LEN, contexts + from[i] * EESP_KDF_CONTEXT_LEN, EESP_KDF_CONTEXT_LEN);
+		memcpy(view->msgs + i * EESP_KDF_CONTEXT_LEN, contexts + from[i] * EESP_KDF_CONTEXT_LEN,
+		       EESP_KDF_CONTEXT_LEN);
 	run_ordered(view, d, kdf, aead, view->msgs, area, moved, n, seal);
 	for (size_t i = 0; !seal && i < n; i++)
 		jobs[from[i]].ok = moved[i].ok;
 }
 
 /* Runs any number of the caller's jobs, and returns how many are good. */
-static inline size_t run_jobs(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct eesp_kdf_view *kdf, int aead,
-			      const uint8_t *contexts, const uint8_t *area, eesp_job *jobs, size_t n, enum form form, int seal)
+static inline size_t run_jobs(const struct eesp_worker_view *view, const struct eesp_direct *d,
+			      const struct eesp_kdf_view *kdf, int aead, const uint8_t *contexts, const uint8_t *area,
+			      eesp_job *jobs, size_t n, enum form form, int seal)
 {
 	size_t good = 0;
 	for (size_t at = 0, some; at < n; at += some) {
@@ -380,8 +402,8 @@ static inline size_t run_jobs(const struct eesp_worker_view *view, const struct 
 	return good;
 }
 
-int direct_derive(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts, size_t n,
-		  uint8_t *keys)
+int direct_derive(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead,
+		  const uint8_t *contexts, size_t n, uint8_t *keys)
 {
 	if (v->direct == NULL || !counters_clear(contexts, n))
 		return 0;
@@ -391,14 +413,14 @@ int direct_derive(const struct eesp_worker_view *view, const struct eesp_kdf_vie
 	return 1;
 }
 
-static NOINLINE size_t rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, int aead, const uint8_t *contexts, eesp_job *jobs,
-			     size_t n, enum form form, int seal)
+static NOINLINE size_t rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, int aead,
+			     const uint8_t *contexts, eesp_job *jobs, size_t n, enum form form, int seal)
 {
 	return run_jobs(view, v->direct, v, aead, contexts, NULL, jobs, n, form, seal);
 }
 
-int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead, const uint8_t *contexts,
-		 eesp_job *jobs, size_t n, int seal, size_t *good)
+int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead,
+		 const uint8_t *contexts, eesp_job *jobs, size_t n, int seal, size_t *good)
 {
 	const struct eesp_direct *d = v->direct;
 	if (d == NULL)
@@ -419,7 +441,8 @@ int direct_rekey(const struct eesp_worker_view *view, const struct eesp_kdf_view
 	return 1;
 }
 
-int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n, int seal, size_t *good)
+int direct_keyed(const struct eesp_worker_view *view, const struct eesp_keyset_view *v, eesp_job *jobs, size_t n,
+		 int seal, size_t *good)
 {
 	enum form form = v->direct != NULL ? form_of(jobs, n, v->n) : BAD;
 	if (form == BAD)
@@ -577,7 +600,8 @@ static inline uint64_t enter(const struct eesp_worker_view *view)
 static inline void leave(const struct eesp_worker_view *view, uint64_t epoch)
 {
 	__atomic_exchange_n(view->active, 0, __ATOMIC_SEQ_CST);
-	if (UNLIKELY(epoch != __atomic_load_n(view->epoch, __ATOMIC_SEQ_CST) && __atomic_load_n(view->waiting, __ATOMIC_SEQ_CST) != 0))
+	if (UNLIKELY(epoch != __atomic_load_n(view->epoch, __ATOMIC_SEQ_CST) &&
+		     __atomic_load_n(view->waiting, __ATOMIC_SEQ_CST) != 0))
 		eespGoSweep();
 }
 #endif
@@ -585,8 +609,9 @@ static inline void leave(const struct eesp_worker_view *view, uint64_t epoch)
 /* For pick: from 16 - n on, the octets of a block moved n places up; from 32 - n on,
  * those that come into the next block. */
 static const uint8_t slide[48] = {
-	NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, 0, 1, 2, 3, 4, 5, 6, 7,
-	8, 9, 10, 11, 12, 13, 14, 15, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
+	NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
+	0,    1,    2,    3,    4,    5,    6,    7,    8,    9,    10,   11,   12,   13,   14,   15,
+	NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
 };
 
 /* Adds the first n octets of x, whose others are 0, to whole blocks at "to", from
@@ -625,7 +650,8 @@ struct kdf_plan {
 static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
 {
 	struct kdf_plan k = { pt->master, pt->sub, pt->area, 0, 0, 0, 0, NULL };
-	memcpy(&k.blocks, &pt->blocks, 4); /* blocks, key_len, counter and mask: the compiler would move each by itself */
+	/* blocks, key_len, counter and mask: the compiler would move each by itself */
+	memcpy(&k.blocks, &pt->blocks, 4);
 	if (pt->form->simple == 2 && pt->blocks == 2) {
 		k.blocks = 1;
 		k.last = pt->more[0];
@@ -710,7 +736,8 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 static inline v16 octet_at(uint8_t octet, size_t at)
 {
 	static const uint8_t there[31] = { [15] = 0xff };
-	const v16 all = { octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet, octet };
+	const v16 all = { octet, octet, octet, octet, octet, octet, octet, octet,
+			  octet, octet, octet, octet, octet, octet, octet, octet };
 	return load16(there + 15 - at) & all;
 }
 
@@ -747,7 +774,8 @@ static inline void second_inputs(const struct eesp_worker_view *view, const stru
 
 /* The same if all inputs have the same last block. It derives first all keys, which lie
  * directly behind one another, then what is added to nonces. */
-static void derive_apart(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
+static void derive_apart(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k,
+			 size_t u, uint8_t *to)
 {
 	static const v16 none;
 	const v16 second = octet_at(1 ^ 2, k->counter), third = octet_at(1 ^ 3, k->counter);
@@ -765,7 +793,8 @@ static void derive_apart(const struct eesp_worker_view *view, const struct eesp_
 }
 
 /* Derives u keys to "to" from inputs in msgs, stride_of octets apart. */
-static inline void derive_keys(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u, uint8_t *to)
+static inline void derive_keys(const struct eesp_worker_view *view, const struct eesp_direct *d,
+			       const struct kdf_plan *k, size_t u, uint8_t *to)
 {
 	if (k->last != NULL) {
 		derive_apart(view, d, k, u, to);
@@ -788,9 +817,11 @@ static inline void add_salt(uint8_t *nonce, const uint8_t *salt)
 /* Splits u outputs of derivation in keys: into keys, one directly behind the other,
  * and masks, which it adds to the nonces of n jobs. index: by job, the number of its
  * key; NULL: they are in order. */
-static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *index, eesp_job *jobs, size_t n)
+static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, const uint8_t *index, eesp_job *jobs,
+			  size_t n)
 {
-	static const uint8_t twelve[16] = { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 }; /* octets of a mask */
+	/* octets of a mask */
+	static const uint8_t twelve[16] = { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 };
 	const size_t size = inputs(k) * 16, key_len = k->key_len;
 	const v16 some = load16(twelve);
 	const uint8_t *masks = keys + key_len;
@@ -814,7 +845,8 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 		}
 	} else {
 		for (size_t i = 0; i < n; i++) /* 16 octets: nonce and reserved, to which 0 is added */
-			store16(jobs[i].nonce, load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * size) & some));
+			store16(jobs[i].nonce,
+				load16(jobs[i].nonce) ^ (load16(masks + (index != NULL ? index[i] : i) * size) & some));
 		for (size_t i = 0; i < u; i++, to += key_len, from += size) {
 			const v16 a = load16(from), b = load16(from + 16);
 			store16(to, a);
@@ -827,8 +859,9 @@ static NOINLINE void part(const struct kdf_plan *k, uint8_t *keys, size_t u, con
 
 /* Derives u keys from inputs in msgs and runs the jobs. Few keys are expanded once
  * each. Where keys are in an area, there are no inputs. */
-static inline void derive_and_run(const struct eesp_worker_view *view, const struct eesp_direct *d, const struct kdf_plan *k, size_t u,
-				  const uint8_t index[CHUNK], int seal, eesp_job *jobs, size_t n)
+static inline void derive_and_run(const struct eesp_worker_view *view, const struct eesp_direct *d,
+				  const struct kdf_plan *k, size_t u, const uint8_t index[CHUNK], int seal,
+				  eesp_job *jobs, size_t n)
 {
 	int aead = k->key_len == 32;
 	if (k->master == NULL) { /* jobs have the numbers of their keys in the area */
@@ -843,7 +876,8 @@ static inline void derive_and_run(const struct eesp_worker_view *view, const str
 			store16(view->msgs + 16, load16(k->last));
 		}
 		second_inputs(view, &whole, 1);
-		call0(d->one[aead][seal], view->msgs, jobs, all | (k->mask != 0 ? 4u : 0), (uintptr_t)view->scratch, k->master, k->sub);
+		call0(d->one[aead][seal], view->msgs, jobs, all | (k->mask != 0 ? 4u : 0), (uintptr_t)view->scratch,
+		      k->master, k->sub);
 		return;
 	}
 	derive_keys(view, d, k, u, view->keys);
@@ -871,7 +905,8 @@ static inline void derive_and_run(const struct eesp_worker_view *view, const str
  * back. numbered: their counters, which begin with first, were taken. */
 typedef size_t go_burst(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial);
 
-static NOINLINE size_t strays(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first, uint64_t serial, int numbered, go_burst *go)
+static NOINLINE size_t strays(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n, uint64_t first,
+			      uint64_t serial, int numbered, go_burst *go)
 {
 	eesp_pkt apart[CHUNK];
 	uint8_t from[CHUNK] = { 0 };
@@ -901,7 +936,8 @@ static inline struct eesp_share *share_of(struct eesp_share *all, uint64_t numbe
 	uint64_t owner = __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
 	if (LIKELY(owner == number))
 		return s;
-	return owner == 0 && __atomic_compare_exchange_n(&s->owner, &owner, number, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ? s : NULL;
+	return owner == 0 && __atomic_compare_exchange_n(&s->owner, &owner, number, 0, __ATOMIC_RELAXED,
+							 __ATOMIC_RELAXED) ? s : NULL;
 }
 
 /* Adds to a count. The release store makes earlier counts visible to its readers. */
@@ -915,7 +951,8 @@ static inline void count(struct eesp_share *mine, int i, uint64_t *shared, uint6
 
 /* Counts what is done with a key. Derived data keys are only counted if there are not
  * as many as packets (keys.UsageWords). */
-static inline void used(uint64_t *usage, uint64_t number, int what, size_t packets, const uint8_t *master, size_t derived)
+static inline void used(uint64_t *usage, uint64_t number, int what, size_t packets, const uint8_t *master,
+			size_t derived)
 {
 	if (usage == NULL)
 		return;
@@ -933,7 +970,8 @@ static inline void tallied(uint64_t *tally, uint64_t number, int what, size_t pa
 }
 
 /* Counts good packets and their octets. */
-static inline void counted(struct eesp_share *shares, uint64_t number, uint64_t *by, uint64_t *all_octets, uint64_t packets, uint64_t octets)
+static inline void counted(struct eesp_share *shares, uint64_t number, uint64_t *by, uint64_t *all_octets,
+			   uint64_t packets, uint64_t octets)
 {
 	struct eesp_share *mine = share_of(shares, number);
 	count(mine, 0, by, packets);
@@ -981,7 +1019,8 @@ static inline int wraps(const struct eesp_seal_plan *w, const eesp_pkt *p)
 	uint8_t proto;
 	if (w->wrap == UNWRAP_BARE || w->wrap == UNWRAP_INFO || (w->wrap == UNWRAP_INFO_IP && p->next_header == 59))
 		return 1;
-	return ip_len(p->data, p->len, &proto) == p->len && p->len != 0 && (w->wrap == UNWRAP_ONLY || proto == p->next_header);
+	return ip_len(p->data, p->len, &proto) == p->len && p->len != 0 &&
+	       (w->wrap == UNWRAP_ONLY || proto == p->next_header);
 }
 
 static inline uint32_t padding(const struct eesp_seal_plan *w, uint32_t len) { return -(w->inner + len) & w->pad_mask; }
@@ -990,9 +1029,10 @@ static inline uint32_t padding(const struct eesp_seal_plan *w, uint32_t len) { r
 static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, eesp_job *j, const int bare)
 {
 	uint8_t *hdr, *body;
-	uint32_t header = w->n, prefix = bare ? 0 : w->prefix, tail = (bare ? 0 : padding(w, p->len)) + ICV, size = header + p->len + tail;
-	if ((p->coffset | p->ioffset | p->reserved) != 0 || p->iov_count != 0 || p->flags != w->flags || p->data == NULL ||
-	    p->len > EESP_MAX_LEN)
+	uint32_t header = w->n, prefix = bare ? 0 : w->prefix, tail = (bare ? 0 : padding(w, p->len)) + ICV,
+		 size = header + p->len + tail;
+	if ((p->coffset | p->ioffset | p->reserved) != 0 || p->iov_count != 0 || p->flags != w->flags ||
+	    p->data == NULL || p->len > EESP_MAX_LEN)
 		return 0;
 	if (p->dst == NULL) {
 		if (p->headroom < header + prefix || p->tailroom < tail)
@@ -1021,7 +1061,10 @@ static inline int simple_job(const eesp_pkt *p, const struct eesp_seal_plan *w, 
 #define HEAD_MASK 15
 
 /* Whether kernels take a body of len octets with its head in the job (internal/gen/long.go). */
-static inline int head_apart(const struct eesp_direct *d, uint32_t len) { return d->head_least != 0 && len >= d->head_least; }
+static inline int head_apart(const struct eesp_direct *d, uint32_t len)
+{
+	return d->head_least != 0 && len >= d->head_least;
+}
 
 /* Completes a body that has more than the payload: padding behind it, and octets of
  * the header in front. */
@@ -1100,7 +1143,8 @@ static NOINLINE int look(const struct eesp_seal_plan *w, size_t n)
 		return 0;
 	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
 	while (at < now && (now - at > (uint64_t)LAG_S << c->rate || at >> c->shift != now >> c->shift) &&
-	       !__atomic_compare_exchange_n(w->next, &at, now < c->end ? now : c->end, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	       !__atomic_compare_exchange_n(w->next, &at, now < c->end ? now : c->end, 0, __ATOMIC_SEQ_CST,
+					    __ATOMIC_SEQ_CST))
 		;
 	at = __atomic_load_n(w->next, __ATOMIC_SEQ_CST);
 	top = now + (UINT64_C(1) << c->rate);
@@ -1116,7 +1160,8 @@ static NOINLINE int look(const struct eesp_seal_plan *w, size_t n)
 	do {
 		if (was == 0) /* closed */
 			return 0;
-	} while (was < limit && !__atomic_compare_exchange_n(w->limit, &was, limit, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+	} while (was < limit &&
+		 !__atomic_compare_exchange_n(w->limit, &was, limit, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
 	return at + n <= limit && at + n > at;
 }
 
@@ -1131,12 +1176,14 @@ static inline int take(const struct eesp_seal_plan *w, size_t n, uint64_t *first
 /* Derives the key of a single packet and seals it, with the encrypted first block of the KDF input from
  * this thread's memo: a sender's first block seldom changes. Returns 0, and has done nothing, if the memo
  * does not have it. */
-static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, const struct kdf_plan *k, eesp_job *job)
+static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, const struct eesp_seal_plan *w,
+					   const struct kdf_plan *k, eesp_job *job)
 {
 	static const v16 none;
 	const struct eesp_direct *d = w->direct;
 	const size_t per = inputs(k), rest = k->blocks - 1u;
-	if (w->memo == NULL || !single(d, job) || (rest > d->one_blocks && rest != 1) || share_of(w->shares, view->number) == NULL)
+	if (w->memo == NULL || !single(d, job) || (rest > d->one_blocks && rest != 1) ||
+	    share_of(w->shares, view->number) == NULL)
 		return 0;
 	struct eesp_memo *memo = &w->memo[view->number % SHARES]; /* only this thread uses it, as its share */
 	const v16 first = load16(view->msgs);
@@ -1147,7 +1194,8 @@ static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, 
 			return 0;
 		}
 		for (size_t i = 0; i < per; i++)
-			store16(to + 16 * i, i == 0 ? first : first ^ octet_at((uint8_t)(1 ^ (i + 1)), k->counter & 15));
+			store16(to + 16 * i,
+				i == 0 ? first : first ^ octet_at((uint8_t)(1 ^ (i + 1)), k->counter & 15));
 		call0(d->derive, memo->encrypted, to, per, 1, k->master, &none);
 		store16(memo->block, first);
 	}
@@ -1165,10 +1213,13 @@ static inline EXECUTOR int seal_remembered(const struct eesp_worker_view *view, 
 
 /* Seals up to CHUNK packets. Those that the plan does not cover are marked as strays;
  * *stray is their number. */
-static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts,
-								 size_t n, uint64_t first, size_t *stray, const int bare)
+static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const struct eesp_worker_view *view,
+								       const struct eesp_seal_plan *w, eesp_pkt *pkts,
+								       size_t n, uint64_t first, size_t *stray,
+								       const int bare)
 {
-	const struct kdf_plan k = { w->master, w->sub, w->area, w->blocks, w->key_len, w->counter_at, bare ? 0 : w->mask, NULL };
+	const struct kdf_plan k = { w->master,          w->sub, w->area, w->blocks, w->key_len, w->counter_at,
+				    bare ? 0 : w->mask, NULL };
 	size_t len = (size_t)k.blocks * 16, stride = stride_of(&k), m = 0, u;
 	uint32_t header = w->n, prefix = bare ? 0 : w->prefix;
 	uint64_t tsc = tsc_of(&w->counter, first), octets = 0;
@@ -1216,7 +1267,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 			for (uint8_t *to = view->msgs; begin < u; begin++, to += stride) {
 				const __m256i *const addr = (const __m256i *)&pkts[of[begin]].addr;
 				const __m512i from = _mm512_castsi256_si512(_mm256_loadu_si256(addr));
-				_mm512_storeu_si512(to, _mm512_xor_si512(base, _mm512_maskz_permutexvar_epi8(picked, taken, from)));
+				_mm512_storeu_si512(to,
+						    _mm512_xor_si512(base,
+								     _mm512_maskz_permutexvar_epi8(picked, taken,
+												   from)));
 			}
 #endif
 		uint8_t msg[48];
@@ -1231,7 +1285,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 			for (size_t b = 0; b < len; b += 16)
 				store16(to + b, load16(msg + b));
 			for (uint32_t c = 0; c < w->copies; c++) {
-				const uint8_t *from = (w->copy[c].what == COPY_DESC ? (const uint8_t *)&p->addr : sorted[i].aad + prefix) + w->copy[c].from;
+				const uint8_t *from = (w->copy[c].what == COPY_DESC ? (const uint8_t *)&p->addr
+						       : sorted[i].aad + prefix) + w->copy[c].from;
 				if (w->copy[c].what == COPY_PACKET_4) {
 					uint32_t x;
 					memcpy(&x, from, 4);
@@ -1300,14 +1355,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 
 /* seal_some compiled twice: for formats whose body is the payload and that have no
  * prefix, and for all. */
-static EXECUTOR NOINLINE size_t seal_bare(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n,
-					  uint64_t first, size_t *stray)
+static EXECUTOR NOINLINE size_t seal_bare(const struct eesp_worker_view *view, const struct eesp_seal_plan *w,
+					  eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
 {
 	return seal_some(view, w, pkts, n, first, stray, 1);
 }
 
-static EXECUTOR NOINLINE size_t seal_any(const struct eesp_worker_view *view, const struct eesp_seal_plan *w, eesp_pkt *pkts, size_t n,
-					 uint64_t first, size_t *stray)
+static EXECUTOR NOINLINE size_t seal_any(const struct eesp_worker_view *view, const struct eesp_seal_plan *w,
+					 eesp_pkt *pkts, size_t n, uint64_t first, size_t *stray)
 {
 	return seal_some(view, w, pkts, n, first, stray, 0);
 }
@@ -1352,13 +1407,17 @@ size_t direct_seal(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 		/* The counters of a burst are taken once. After a change of keys they may belong to another owner. */
 		if (UNLIKELY(w == NULL || (at == 0 ? !take(w, n, &first) : w->serial != serial))) {
 			leave(view, epoch);
-			return good + (at == 0 ? go_seal(fp, pkts, n) : go_seal_taken(fp, pkts + at, n - at, first + at, serial));
+			return good + (at == 0 ? go_seal(fp, pkts, n)
+					       : go_seal_taken(fp, pkts + at, n - at, first + at, serial));
 		}
 		serial = w->serial;
 		do {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			const struct eesp_seal_plan *x = w->other != NULL && pkts[at].flags == w->other->flags ? w->other : w;
-			good += executors(x->direct->wide != 0)->seal[x->wrap == UNWRAP_BARE && x->prefix == 0](view, x, pkts + at, some, first + at, &stray);
+			const struct eesp_seal_plan *x =
+				w->other != NULL && pkts[at].flags == w->other->flags ? w->other : w;
+			good += executors(x->direct->wide != 0)
+					->seal[x->wrap == UNWRAP_BARE && x->prefix == 0](view, x, pkts + at, some,
+											 first + at, &stray);
 			at += some;
 		} while (stray == 0 && at < n);
 		leave(view, epoch);
@@ -1410,13 +1469,15 @@ static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 /* Counts packets that were not opened. new_here reads the count of EESP_ERR_FLOODED in
  * each burst. So that this line seldom changes, threads with shares add to it in
  * units of REFUSED_EACH. */
-static void count_failed(const struct eesp_open_plan *w, uint64_t number, eesp_status st, uint64_t *tally, int what, uint64_t n)
+static void count_failed(const struct eesp_open_plan *w, uint64_t number, eesp_status st, uint64_t *tally, int what,
+			 uint64_t n)
 {
 	if (LIKELY(share_of(w->shares, number) != NULL)) {
 		uint64_t *mine = w->refused + number % SHARES * REFUSED_WORDS - st, was = *mine;
 		__atomic_store_n(mine, was + n, __ATOMIC_RELEASE);
 		if (UNLIKELY(st == EESP_ERR_FLOODED && (was + n) / REFUSED_EACH != was / REFUSED_EACH))
-			__atomic_fetch_add(&w->strangers->refused, (was + n) / REFUSED_EACH - was / REFUSED_EACH, __ATOMIC_RELAXED);
+			__atomic_fetch_add(&w->strangers->refused, (was + n) / REFUSED_EACH - was / REFUSED_EACH,
+					   __ATOMIC_RELAXED);
 	} else {
 		__atomic_fetch_add(&w->by[-st], n, __ATOMIC_RELEASE);
 	}
@@ -1424,7 +1485,8 @@ static void count_failed(const struct eesp_open_plan *w, uint64_t number, eesp_s
 		count(share_of((struct eesp_share *)(tally + TALLY_SHARES), number), what, &tally[what], n);
 }
 
-static NOINLINE void refuse_known(eesp_pkt *p, eesp_status st, const struct eesp_open_plan *w, uint64_t number, const struct eesp_pattern *pt)
+static NOINLINE void refuse_known(eesp_pkt *p, eesp_status st, const struct eesp_open_plan *w, uint64_t number,
+				  const struct eesp_pattern *pt)
 {
 	p->status = st;
 	p->out = NULL;
@@ -1465,7 +1527,8 @@ static NOINLINE void count_refused(const struct eesp_open_plan *w, struct refusa
 	a->kinds = 0;
 }
 
-static NOINLINE struct refusal *refusal_of(const struct eesp_open_plan *w, struct refusals *a, eesp_status st, const struct eesp_domain *domain)
+static NOINLINE struct refusal *refusal_of(const struct eesp_open_plan *w, struct refusals *a, eesp_status st,
+					   const struct eesp_domain *domain)
 {
 	for (size_t i = 0; i < a->kinds; i++)
 		if (a->of[i].status == st && a->of[i].domain == domain)
@@ -1476,7 +1539,8 @@ static NOINLINE struct refusal *refusal_of(const struct eesp_open_plan *w, struc
 	return &a->of[a->kinds++];
 }
 
-static inline void refuse(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, const struct eesp_domain *domain, struct refusals *a)
+static inline void refuse(const struct eesp_open_plan *w, eesp_pkt *p, eesp_status st, const struct eesp_domain *domain,
+			  struct refusals *a)
 {
 	p->status = st;
 	p->out = NULL;
@@ -1544,7 +1608,8 @@ static inline void refuse_noise(const struct eesp_open_plan *w, eesp_pkt *p, ees
 }
 
 /* Refuses a packet whose key Go would have to derive. */
-static inline void refuse_flooded(const struct eesp_open_plan *w, eesp_pkt *p, uint64_t id, uint64_t tsc, struct refusals *a)
+static inline void refuse_flooded(const struct eesp_open_plan *w, eesp_pkt *p, uint64_t id, uint64_t tsc,
+				  struct refusals *a)
 {
 	p->id = id;
 	p->tsc = tsc;
@@ -1558,7 +1623,8 @@ static NOINLINE void refuse_some_noise(const struct eesp_open_plan *w, eesp_pkt 
 	refuse_noise(w, p, st, a);
 }
 
-static NOINLINE void refuse_one_flooded(const struct eesp_open_plan *w, eesp_pkt *p, uint64_t id, uint64_t tsc, struct refusals *a)
+static NOINLINE void refuse_one_flooded(const struct eesp_open_plan *w, eesp_pkt *p, uint64_t id, uint64_t tsc,
+					struct refusals *a)
 {
 	refuse_flooded(w, p, id, tsc, a);
 }
@@ -1566,8 +1632,8 @@ static NOINLINE void refuse_one_flooded(const struct eesp_open_plan *w, eesp_pkt
 /* Whether a descriptor has nothing that only Go handles, and room for the prefix. */
 static inline int ordinary(const struct eesp_screen *s, const eesp_pkt *p)
 {
-	return p->flags <= 3 && s->prefix[p->flags] != NONE && p->headroom >= s->prefix[p->flags] && p->reserved == 0 && p->iov_count == 0 &&
-	       p->data != NULL && p->len <= EESP_MAX_LEN;
+	return p->flags <= 3 && s->prefix[p->flags] != NONE && p->headroom >= s->prefix[p->flags] && p->reserved == 0 &&
+	       p->iov_count == 0 && p->data != NULL && p->len <= EESP_MAX_LEN;
 }
 
 /* Takes a packet that the plan does not cover: refuses it if it is not for this
@@ -1590,13 +1656,17 @@ static NOINLINE void screened(const struct eesp_open_plan *w, eesp_pkt *p, struc
 /* Whether a Sub SA's key is here. Forged packets name ever new ones, so this is one
  * bit for each, in front of the places (keys.Subs): all bits fit in the first-level
  * cache. */
-static inline int sub_here(const uint32_t *subs, uint64_t id) { return __atomic_load_n(subs - 1 - id / 32, __ATOMIC_ACQUIRE) >> id % 32 & 1; }
+static inline int sub_here(const uint32_t *subs, uint64_t id)
+{
+	return __atomic_load_n(subs - 1 - id / 32, __ATOMIC_ACQUIRE) >> id % 32 & 1;
+}
 
 /* What is added to the nonces of a Sub SA's packets. */
 static inline const uint8_t *sub_salt(const uint8_t *area, uint32_t key)
 {
 #ifdef WIDE
-	return area + SUB_MASK + _pdep_u64(key, ~(uint64_t)(SUB_QUAD - 1) | 3 * SUB_LANE); /* the same, in one instruction */
+	/* the same, in one instruction */
+	return area + SUB_MASK + _pdep_u64(key, ~(uint64_t)(SUB_QUAD - 1) | 3 * SUB_LANE);
 #else
 	return area + key / 4 * SUB_QUAD + SUB_MASK + key % 4 * SUB_LANE;
 #endif
@@ -1618,18 +1688,23 @@ static uint64_t coarse_ns(void)
 
 static uint64_t strangers_left(const struct eesp_open_plan *w)
 {
-	uint64_t had = MOST_STRANGE + (coarse_ns() >> 18) + __atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) / REFUSED_EACH +
+	uint64_t had = MOST_STRANGE + (coarse_ns() >> 18) +
+		       __atomic_load_n(&w->by[-EESP_ERR_FLOODED], __ATOMIC_RELAXED) / REFUSED_EACH +
 		       __atomic_load_n(&w->strangers->refused, __ATOMIC_RELAXED);
 	uint64_t spent = __atomic_load_n(&w->strangers->spent, __ATOMIC_RELAXED);
 	return had <= spent ? 0 : had - spent < MOST_STRANGE ? had - spent : MOST_STRANGE;
 }
 
 /* Whether there is no room for further Sub SAs' keys: then they are derived for each packet. */
-static inline int subs_full(const struct eesp_pattern *pt) { return __atomic_load_n(&pt->subs[pt->sub_count], __ATOMIC_RELAXED) != 0; }
+static inline int subs_full(const struct eesp_pattern *pt)
+{
+	return __atomic_load_n(&pt->subs[pt->sub_count], __ATOMIC_RELAXED) != 0;
+}
 
 /* Whether Go may derive the key of a packet that is not here yet. strangers of
  * internal/burst says why this is limited, and counts failures. */
-static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_pattern *pt, uint64_t id, struct strangers *s)
+static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_pattern *pt, uint64_t id,
+			     struct strangers *s)
 {
 	if (subs_full(pt))
 		return 1;
@@ -1675,8 +1750,8 @@ static inline void flow_of(struct eesp_flow *f, const struct lane *l)
 }
 
 /* replay.Seeds.Hash. s: NULL if no address belongs to the key. high: the part of zeros as an address's second half. */
-static inline uint64_t flow_hash(const uint64_t seed[8], uint64_t no_addr, uint64_t high, const struct lane *l, uint64_t id,
-				 uint64_t who, const struct eesp_layout *s)
+static inline uint64_t flow_hash(const uint64_t seed[8], uint64_t no_addr, uint64_t high, const struct lane *l,
+				 uint64_t id, uint64_t who, const struct eesp_layout *s)
 {
 	uint64_t addr = no_addr;
 	if (s != NULL && s->flow_len != 0) { /* 4, 16 or 32 */
@@ -1758,7 +1833,8 @@ static inline enum verdict window_check(const struct eesp_windows *t, const stru
 static inline enum verdict commit_alone(const struct eesp_windows *t, const struct lane *l)
 {
 	uint64_t *top = window_top(l->window), seq = l->seq, bit = UINT64_C(1) << (seq & 15);
-	uint64_t was = __atomic_load_n(top, __ATOMIC_RELAXED), x = __atomic_load_n(l->word, __ATOMIC_RELAXED), y = seq >> 4 << 16;
+	uint64_t was = __atomic_load_n(top, __ATOMIC_RELAXED), x = __atomic_load_n(l->word, __ATOMIC_RELAXED),
+		 y = seq >> 4 << 16;
 	if (LIKELY(seq > was))
 		__atomic_store_n(top, seq, __ATOMIC_RELAXED);
 	else if (was - seq >= t->width)
@@ -1794,7 +1870,8 @@ static inline enum verdict commit_shared(const struct eesp_windows *t, const str
 }
 
 /* Refuses and counts a packet that is not new. */
-static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const struct lane *l, const struct eesp_open_plan *w, uint64_t number)
+static NOINLINE void not_fresh(struct eesp_windows *t, enum verdict v, const struct lane *l,
+			       const struct eesp_open_plan *w, uint64_t number)
 {
 	__atomic_fetch_add(v == OLD ? &t->old : &t->duplicate, 1, __ATOMIC_RELAXED);
 	refuse_known(l->p, EESP_ERR_REPLAY, w, number, l->pattern);
@@ -1812,7 +1889,8 @@ static NOINLINE int sole_begin_slowly(struct eesp_sole *t, uint64_t number)
 		if (o == SEVERAL)
 			return 0;
 		if (o == 0 || o == number) {
-			if (o == 0 && !__atomic_compare_exchange_n(&t->owner, &o, number, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			if (o == 0 &&
+			    !__atomic_compare_exchange_n(&t->owner, &o, number, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 				continue;
 			__atomic_exchange_n(&t->busy, 1, __ATOMIC_SEQ_CST);
 			if (__atomic_load_n(&t->owner, __ATOMIC_SEQ_CST) == number)
@@ -1931,7 +2009,8 @@ static NOINLINE void refuse_room(const struct eesp_open_plan *w, uint64_t number
 }
 
 /* Commits an authentic packet, whose window may have to be made. */
-static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l, int alone)
+static NOINLINE int commit_slowly(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, struct lane *l,
+				  int alone)
 {
 	struct eesp_windows *t = w->windows;
 	if (UNLIKELY(l->window == NULL)) {
@@ -1978,8 +2057,8 @@ enum { NOT_NEW = 2 }; /* a job's ok is NOT_NEW plus the verdict if its packet is
 
 /* Commits an authentic packet. With times, a lane's window is the first word of the
  * packet's slice, and its seq the word to be written. */
-static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, uint64_t number, const struct lane *l,
-								struct times_pass *pass, int alone)
+static inline __attribute__((always_inline)) int commit_time(const struct eesp_open_plan *w, uint64_t number,
+							     const struct lane *l, struct times_pass *pass, int alone)
 {
 	enum times_verdict v = times_commit(w->times, pass, (uint64_t *)l->window, l->word, l->seq, l->p->tsc, alone);
 	if (LIKELY(v == TIME_FRESH))
@@ -1991,8 +2070,9 @@ static inline __attribute__((always_inline)) int commit_time(const struct eesp_o
 /* Commits the authentic packets of up to CHUNK one directly after the other, since a locked operation
  * waits for all earlier writes. Refused ones get NOT_NEW plus their verdict as ok. Returns the floor,
  * read after the last word was written: packets below it must not be delivered. */
-static inline __attribute__((always_inline)) uint64_t commit_times(const struct eesp_open_plan *w, const struct lane *lanes, eesp_job *jobs,
-								    size_t m, int alone)
+static inline __attribute__((always_inline)) uint64_t commit_times(const struct eesp_open_plan *w,
+								   const struct lane *lanes, eesp_job *jobs, size_t m,
+								   int alone)
 {
 	struct eesp_times *const t = w->times;
 	for (size_t i = 0; i < m; i++) {
@@ -2062,7 +2142,8 @@ static inline void take_result(eesp_job *j, const eesp_job *from)
 
 /* Decrypts jobs whose keys have different master keys or lengths. It derives keys of
  * one batch together, then runs all jobs of a key length together. */
-static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, const struct eesp_open_plan *w, struct lane *lanes, eesp_job *jobs, size_t n)
+static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, const struct eesp_open_plan *w,
+					 struct lane *lanes, eesp_job *jobs, size_t n)
 {
 	const struct eesp_direct *d = w->direct;
 	uint8_t done[CHUNK] = { 0 };
@@ -2197,7 +2278,8 @@ static inline int equals(const uint8_t *hdr, const struct eesp_pattern *pt, cons
 }
 
 /* The pattern of its layout that a header matches, or NULL. */
-static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_layout *s, const uint8_t *hdr)
+static inline const struct eesp_pattern *pattern_of(const struct eesp_open_plan *w, const struct eesp_layout *s,
+						    const uint8_t *hdr)
 {
 	const uint64_t probe = ((raw64(hdr + s->probe_at) & s->probe_mask) ^ s->word) * UINT64_C(0x9E3779B97F4A7C15);
 	for (uint32_t at = w->bucket[probe >> w->bucket_shift]; at != 0;) {
@@ -2238,7 +2320,8 @@ static const struct eesp_layout *odd_extension(const struct eesp_open_plan *w, c
 	const uint8_t *hdr = p->data;
 	if (s == NULL || p->len < (uint32_t)s->n + ICV)
 		return NULL;
-	const uint32_t more = once(hdr + s->more_at), begin = s->n + 4u * (once(hdr + s->clear_at) & s->clear_mask), header = s->n + 8 * (more - 1);
+	const uint32_t more = once(hdr + s->more_at), begin = s->n + 4u * (once(hdr + s->clear_at) & s->clear_mask),
+		       header = s->n + 8 * (more - 1);
 	const eesp_status st = more < s->least_more ? EESP_ERR_HEADER_LEN : p->len < header + ICV ? EESP_ERR_SHORT
 			       : p->len < begin + ICV		     ? EESP_ERR_OFFSET : EESP_OK;
 	if (st != EESP_OK)
@@ -2264,7 +2347,8 @@ static int zeros(const uint8_t *b, size_t n)
 	return any == 0;
 }
 
-enum { OPTION_PAD1 = 0, OPTION_PADN = 1, OPTION_COFFSET = 2, OPTION_FLOW = 3, OPTION_PRIVATE = 224, OPTION_KEY = 0xE0, LEVELS = 3 };
+enum { OPTION_PAD1 = 0, OPTION_PADN = 1, OPTION_COFFSET = 2, OPTION_FLOW = 3, OPTION_PRIVATE = 224, OPTION_KEY = 0xE0,
+	LEVELS = 3 };
 
 /* The place at which options that name keys end and padding begins; 0 if there are other
  * octets: parseOptions of internal/wire. */
@@ -2285,7 +2369,8 @@ static size_t key_options(const uint8_t *b, size_t at, size_t end)
 	while (at < end) {
 		size_t size = 1;
 		if (b[at] != OPTION_PAD1) {
-			if (b[at] != OPTION_PADN || end - at < 2 || b[at + 1] + 2u > end - at || !zeros(b + at + 2, b[at + 1]))
+			if (b[at] != OPTION_PADN || end - at < 2 || b[at + 1] + 2u > end - at ||
+			    !zeros(b + at + 2, b[at + 1]))
 				return 0;
 			size = b[at + 1] + 2u;
 		}
@@ -2306,7 +2391,8 @@ static inline int as_before(const uint8_t *hdr, v16 begin, const struct eesp_pat
 }
 
 /* Finds the key that a header names, as a sender here would write it. */
-static inline const struct eesp_layout *named(const struct eesp_open_plan *w, const eesp_pkt *p, const uint8_t *as_written, struct odd *o)
+static inline const struct eesp_layout *named(const struct eesp_open_plan *w, const eesp_pkt *p,
+					      const uint8_t *as_written, struct odd *o)
 {
 	const struct eesp_layout *s = layout_of(w, as_written, 0);
 	o->pattern = s != NULL ? pattern_of(w, s, as_written) : NULL;
@@ -2317,7 +2403,8 @@ static inline const struct eesp_layout *named(const struct eesp_open_plan *w, co
 
 static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const eesp_pkt *p, struct odd *o)
 {
-	static const uint8_t but_offsets[16] = { 255, 255, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 };
+	static const uint8_t but_offsets[16] = { 255, 255, 0,   0,   255, 255, 255, 255,
+						 255, 255, 255, 255, 255, 255, 255, 255 };
 	const uint8_t *hdr = p->data;
 	const v16 begin = load16(hdr);
 	const size_t n = 8 * (1 + (begin[0] & 15u)), at = w->screen.third_at[begin[1]], left = p->len - n - ICV;
@@ -2336,7 +2423,8 @@ static const struct eesp_layout *odd_keys(const struct eesp_open_plan *w, const 
 	store16(as_written, first);
 	for (size_t b = 16; b < n; b += 16) { /* the last block has octets behind the header too */
 		store16(as_written + b, load16(hdr + b));
-		__asm__ volatile("" ::: "memory"); /* otherwise it becomes string instructions, which take long to begin */
+		/* otherwise it becomes string instructions, which take long to begin */
+		__asm__ volatile("" ::: "memory");
 	}
 	s = named(w, p, as_written, o);
 	o->last = o->pattern;
@@ -2384,7 +2472,10 @@ static size_t any_options(const uint8_t *b, size_t at, size_t end, int flow)
 		const size_t len = once(b + at + 1);
 		if (len > end - at - 2)
 			return SIZE_MAX;
-		if (t == OPTION_PADN ? !zeros(b + at + 2, len) : t == OPTION_COFFSET ? len != 2 || coffset != 0 : t == OPTION_FLOW ? !flow : t < OPTION_PRIVATE)
+		if (t == OPTION_PADN	  ? !zeros(b + at + 2, len)
+		    : t == OPTION_COFFSET ? len != 2 || coffset != 0
+		    : t == OPTION_FLOW	  ? !flow
+					  : t < OPTION_PRIVATE)
 			return SIZE_MAX;
 		if (t == OPTION_COFFSET)
 			coffset = at + 2;
@@ -2404,7 +2495,8 @@ static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, con
 		pt = pattern_of(w, s = &w->layouts[i], hdr);
 	if (pt == NULL)
 		return odd_ends(o, s, w->missing, 0);
-	const uint32_t more = once(hdr + 1), header = s->n + more, id = (uint32_t)hdr[s->id_at] << 8 | hdr[s->id_at + 1];
+	const uint32_t more = once(hdr + 1), header = s->n + more,
+		       id = (uint32_t)hdr[s->id_at] << 8 | hdr[s->id_at + 1];
 	if (p->len < (uint32_t)s->n + s->inner + ICV)
 		return odd_ends(o, s, EESP_ERR_SHORT, 0);
 	if (more % 4 != 0)
@@ -2418,7 +2510,8 @@ static const struct eesp_layout *odd_options(const struct eesp_open_plan *w, con
 		return odd_ends(o, s, EESP_ERR_SESSION, 0);
 	if (at != 0) {
 		const uint32_t v = (uint32_t)once(hdr + at) << 8 | once(hdr + at + 1), offset = v >> 4 & 63;
-		if (pt->most_clear == 0 || 4 * (v >> 10) != header || offset > pt->most_clear || 4 * offset > p->len - header - ICV)
+		if (pt->most_clear == 0 || 4 * (v >> 10) != header || offset > pt->most_clear ||
+		    4 * offset > p->len - header - ICV)
 			return odd_ends(o, s, EESP_ERR_OFFSET, 0);
 		o->clear = (int32_t)(4 * offset);
 		o->coffset = (uint8_t)(offset > 1 ? offset - 1 : 0);
@@ -2480,7 +2573,8 @@ static void refuse_odd(const struct eesp_open_plan *w, eesp_pkt *p, const struct
  * packets do not wake it all the time. */
 static NOINLINE int may_ask(const struct eesp_open_plan *w)
 {
-	uint64_t *asked = &w->strangers->asked, now = coarse_ns() >> 20, last = __atomic_load_n(asked, __ATOMIC_RELAXED);
+	uint64_t *asked = &w->strangers->asked, now = coarse_ns() >> 20,
+		 last = __atomic_load_n(asked, __ATOMIC_RELAXED);
 	return now != last && __atomic_compare_exchange_n(asked, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
@@ -2513,7 +2607,8 @@ static inline uint32_t other_batch(const struct eesp_pattern *pt, int first, siz
 /* Opens up to CHUNK packets. Those that the plan does not cover are marked as strays;
  * *stray is their number. Until a packet's length is known to be enough for header
  * and ICV, only so much is read as fits in both. */
-static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_fast_path *fp, const struct eesp_open_plan *w,
+static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const struct eesp_fast_path *fp,
+								       const struct eesp_open_plan *w,
 									  eesp_pkt *pkts, size_t n,
 	int alone, struct times_pass *pass, size_t *stray, const int kind, const int extras, const int loose)
 {
@@ -2527,7 +2622,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 	const uint32_t word_mask = w->word_mask;
 	size_t m, failed = 0, stride = 0;
 	uint64_t octets = 0;
-	uint32_t mixed = 0, batch = UINT32_MAX, differ = 0, first_len = 0; /* mixed: batches differ; differ: lengths do */
+	/* mixed: batches differ; differ: lengths do */
+	uint32_t mixed = 0, batch = UINT32_MAX, differ = 0, first_len = 0;
 	int apart = 0; /* some jobs have the heads of their bodies */
 	struct {
 		eesp_job jobs[CHUNK];
@@ -2542,7 +2638,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #ifndef WIDE
 	struct { uint32_t header; int32_t clear; } odds[loose ? CHUNK : 1]; /* by packet */
 	struct odd is = { .last = NULL };
-	int ahead = loose && w->ahead; /* Go is to see one packet whose key is missing, to ask the agent for newer keys */
+	/* Go is to see one packet whose key is missing, to ask the agent for newer keys */
+	int ahead = loose && w->ahead;
 #endif
 	struct strangers strangers = { 0, 0, 0, NULL };
 	struct order o;
@@ -2588,12 +2685,15 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		}
 		/* What follows holds as long as packets have this layout. */
 		const size_t rest_at = extras == WINDOWS && s->flow_len == 32 ? WINDOW_WORDS + windows->n * 8 : 0;
-		const uint32_t word = s->word, prefix = bare || subs ? 0 : s->prefix, inner = bare || serial ? 0 : s->inner;
+		const uint32_t word = s->word, prefix = bare || subs ? 0 : s->prefix,
+			       inner = bare || serial ? 0 : s->inner;
 		const uint32_t least = s->n + inner + ICV, flags = s->flags;
 		/* From this length on, kernels take a body with its head in the job. */
-		const uint32_t apart_least = !loose && expanded && inner == HEAD && w->direct->head_least != 0 ? w->direct->head_least : UINT32_MAX;
+		const int heads = !loose && expanded && inner == HEAD && w->direct->head_least != 0;
+		const uint32_t apart_least = heads ? w->direct->head_least : UINT32_MAX;
 		uint32_t header = s->n;
-		int32_t clear = 0; /* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
+		/* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
+		int32_t clear = 0;
 #ifdef WIDE
 		const int simple = s->simple == 0 && s->wide.whole ? WHOLE : s->simple;
 #else
@@ -2608,12 +2708,14 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const intptr_t front_at = s->wide.at;
 		const int odd = !subs && !serial && s->wide.odd != 0;
 #else
-		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at, tail_at = (size_t)s->tail_at;
+		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at,
+			     tail_at = (size_t)s->tail_at;
 		const size_t next_at = s->next_at & 0x7f;
 		const uint8_t next_mask = s->next_at == NONE ? 0 : 0xff, id_shift = s->id_shift;
 		const uint64_t id_mask = bare ? UINT64_MAX : s->id_mask;
-		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail), nonce_source = load16(s->nonce_source),
-			  nonce_more = load16(s->nonce_more), nonce_tail = load16(s->nonce_tail);
+		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail),
+			  nonce_source = load16(s->nonce_source), nonce_more = load16(s->nonce_more),
+			  nonce_tail = load16(s->nonce_tail);
 #endif
 		if (j == x.jobs)
 			first_len = p->len - header - ICV;
@@ -2636,7 +2738,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			memcpy(&f, &p->flags, 4);
 #ifdef WIDE
 			const __m512i h = _mm512_maskz_loadu_epi8(load, hdr);
-			const int same_ = _mm512_test_epi8_mask(_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)), compared) == 0 &&
+			const int same_ = _mm512_test_epi8_mask(_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)),
+								compared) == 0 &&
 					  (!odd || equals(hdr, pt, s, 64));
 #else
 			const int same_ = equals(hdr, pt, s, 0);
@@ -2672,22 +2775,29 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #ifdef WIDE
 			__m512i got = _mm512_maskz_loadu_epi8(front, hdr + front_at);
 			if (UNLIKELY(odd)) {
-				const __m512i more = _mm512_maskz_loadu_epi8(s->wide.behind, hdr + front_at + 64), first = got;
+				const __m512i more = _mm512_maskz_loadu_epi8(s->wide.behind, hdr + front_at + 64),
+					      first = got;
 				got = _mm512_maskz_permutex2var_epi8(picked, first, taken, more);
-				got = _mm512_xor_si512(got, _mm512_maskz_permutex2var_epi8(s->wide.again, first, _mm512_loadu_si512(s->wide.pick2), more));
+				const __m512i pick2 = _mm512_loadu_si512(s->wide.pick2);
+				got = _mm512_xor_si512(got, _mm512_maskz_permutex2var_epi8(s->wide.again, first, pick2,
+											   more));
 			} else {
 				got = _mm512_maskz_permutexvar_epi8(picked, taken, got);
 			}
 			/* (got & kept) ^ the pattern's 64 octets: nonce, KDF input, ID and TSC, who and next_header */
 			got = _mm512_ternarylogic_epi64(got, kept, _mm512_loadu_si512(pt->nonce), 0x6a);
-			const __m128i numbers = _mm512_extracti32x4_epi32(got, 2), more = _mm512_extracti32x4_epi32(got, 3);
-			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers), tsc = (uint64_t)_mm_extract_epi64(numbers, 1);
+			const __m128i numbers = _mm512_extracti32x4_epi32(got, 2),
+				      more = _mm512_extracti32x4_epi32(got, 3);
+			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers),
+				       tsc = (uint64_t)_mm_extract_epi64(numbers, 1);
 #else
 			const v16 source = load16(hdr + source_at), tail = load16(hdr + moved + tail_at);
 			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + moved + tsc_at);
 #endif
 			uint32_t key = 0;
-			if (subs ? tsc == 0 : !loose && !serial && s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
+			if (subs ? tsc == 0
+				 : !loose && !serial && s->numbers &&
+					   ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
 				goto another;
 			if (subs || (expanded && pt->area != NULL)) {
 				if (!subs && pt->subs == NULL) {
@@ -2696,7 +2806,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				} else if (id >= pt->sub_count) {
 					goto another;
 				} else if ((key = __atomic_load_n(&pt->subs[id], __ATOMIC_ACQUIRE)) == 0) {
-					if (((strangers.none != pt || strangers.last == id) && new_here(w, pt, id, &strangers)) || (extras && is_own(w, id)))
+					if (((strangers.none != pt || strangers.last == id) &&
+					     new_here(w, pt, id, &strangers)) || (extras && is_own(w, id)))
 						goto another;
 					refuse_one_flooded(w, p, id, tsc, &refusals);
 #ifndef WIDE
@@ -2713,10 +2824,12 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uintptr_t gap = (uintptr_t)dst - (uintptr_t)hdr;
 			/* dst has room for what is encrypted in front of the payload, too. */
 			const uint32_t size = clear > 0 ? text + (uint32_t)clear : text;
-			if (dst != NULL && LIKELY(gap >= len && -gap >= (uintptr_t)prefix + size && p->dst_size >= size)) {
+			if (dst != NULL &&
+			    LIKELY(gap >= len && -gap >= (uintptr_t)prefix + size && p->dst_size >= size)) {
 				if (loose && clear > 0)
 					dst += clear;
-			} else if (dst == NULL || no_room || (dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear)) {
+			} else if (dst == NULL || no_room ||
+				   (dst == src + inner && (uint64_t)p->dst_size + inner >= text + (uint32_t)clear)) {
 				dst = src + clear; /* the payload stays in its place, and must fit in dst_size too */
 			} else {
 				goto another; /* dst must not overlap the packet */
@@ -2756,7 +2869,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				p++;
 				goto again;
 			}
-			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs); /* the job's lane: both have one size */
+			/* the job's lane: both have one size */
+			struct lane *l = (struct lane *)((uint8_t *)j + sizeof x.jobs);
 			j->aad = hdr - prefix;
 			j->src = src + clear;
 			j->dst = dst;
@@ -2784,7 +2898,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			store16(j->nonce, (v16)_mm512_castsi512_si128(got));
 			v16 first = subs ? (v16){ 0 } : (v16)_mm512_extracti32x4_epi32(got, 1);
 #else
-			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^ pick(tail, nonce_tail));
+			store16(j->nonce, load16(pt->nonce) ^ pick(source, nonce_source) ^ pick(source, nonce_more) ^
+						  pick(tail, nonce_tail));
 			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
 			l->p = p;
@@ -2793,7 +2908,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (!serial && !subs && LIKELY(simple == 1)) {
 				store16(msg, first);
 			} else if (!subs) {
-				if (serial || simple == 2) /* part of the counter is in the first block; the second does not vary */
+				/* part of the counter is in the first block; the second does not vary */
+				if (serial || simple == 2)
 					first ^= pick(rekey_of(tsc, rekey_mask, s->rekey_bits), rekey_to);
 #ifdef WIDE
 				if (simple == WHOLE)
@@ -2818,7 +2934,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #ifdef WIDE
 			const uint64_t who = subs ? pt->kind : (uint64_t)_mm_cvtsi128_si64(more);
 #else
-			const uint64_t who = (tsc >> 48 & s->epoch_mask) | pt->kind | (extras == TIMES ? 0 : (tsc & w->split.engine_mask) << 32);
+			const uint64_t who = (tsc >> 48 & s->epoch_mask) | pt->kind |
+					     (extras == TIMES ? 0 : (tsc & w->split.engine_mask) << 32);
 #endif
 			if (extras == WINDOWS) {
 				l->id = id;
@@ -2837,9 +2954,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				continue;
 			}
 			if (extras == TIMES) {
-				l->word = times_place(times, pass, flow_hash(times->seed, times->no_addr, high, l, id, who, s), tsc, tsc, &l->seq);
+				l->word =
+					times_place(times, pass,
+						    flow_hash(times->seed, times->no_addr, high, l, id, who, s), tsc,
+						    tsc, &l->seq);
 				l->window = (uint8_t *)pass->first;
-				FETCH_TO_WRITE(fetch); /* this packet's is still being computed, and what follows would wait for it */
+				/* this packet's is still being computed, and what follows would wait for it */
+				FETCH_TO_WRITE(fetch);
 				fetch = l->word;
 			}
 			if (!subs)
@@ -2851,7 +2972,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (!loose)
 				screened(w, p, &refusals);
 		} while (++p < end && !loose);
-		if (!loose && p < end && layout_by_word(w, p) == s) { /* the packet is too short for the layout, or too long */
+		/* the packet is too short for the layout, or too long */
+		if (!loose && p < end && layout_by_word(w, p) == s) {
 			screened(w, p, &refusals);
 			p++;
 		}
@@ -2874,7 +2996,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		*fp->flood = (uint32_t)(refusals.all - refusals.odd);
 	int moved = 0; /* packets were removed: inputs are in other places */
 	if (extras == WINDOWS) {
-		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m, subs || m < WINDOWS_LAG ? m : WINDOWS_LAG, !subs);
+		size_t left = check_windows(w, view->number, x.lanes, x.jobs, m,
+					    subs || m < WINDOWS_LAG ? m : WINDOWS_LAG, !subs);
 		moved = left != m;
 		m = left;
 	}
@@ -2938,7 +3061,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (loose && l->pattern->latch != NULL)
 				__atomic_fetch_add(&l->pattern->latch->failures, 1, __ATOMIC_RELAXED);
 			const int late = bare && extras == TIMES && j->ok > NOT_NEW;
-			refuse_known(p, late ? time_statuses[j->ok - NOT_NEW] : EESP_ERR_AUTH, w, view->number, l->pattern);
+			refuse_known(p, late ? time_statuses[j->ok - NOT_NEW] : EESP_ERR_AUTH, w, view->number,
+				     l->pattern);
 		} else {
 			uint32_t len = j->len;
 			uint8_t *out = j->dst;
@@ -2946,7 +3070,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			if (loose) { /* clear octets go in front of the payload, or the extension is left out of it */
 				const int32_t clear = odds[p - pkts].clear;
 				uint8_t *payload = (uint8_t *)p->data + odds[p - pkts].header;
-				uint8_t *whole = p->dst == NULL || p->dst == payload + l->pattern->form->inner ? payload : p->dst;
+				uint8_t *whole = p->dst == NULL || p->dst == payload + l->pattern->form->inner ? payload
+													       : p->dst;
 				if (clear > 0 && whole != payload)
 					memcpy(whole, payload, (size_t)clear);
 				else if (clear < 0 && whole != payload)
@@ -3013,11 +3138,12 @@ static inline int extras_of(const struct eesp_open_plan *w)
 
 /* open_some compiled for each case, so that packets are not asked what their plan
  * excludes. */
-#define OPEN(name, kind, extras, loose)                                                                                                \
-	static EXECUTOR NOINLINE size_t name(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone, \
-					     struct times_pass *pass, size_t *stray)                                                       \
-	{                                                                                                                              \
-		return open_some(fp, w, pkts, n, alone, pass, stray, kind, extras, loose);                                            \
+#define OPEN(name, kind, extras, loose) \
+	static EXECUTOR NOINLINE size_t name(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, \
+					     eesp_pkt *pkts, size_t n, int alone, struct times_pass *pass, \
+					     size_t *stray) \
+	{ \
+		return open_some(fp, w, pkts, n, alone, pass, stray, kind, extras, loose); \
 	}
 OPEN(bare, BARE, 0, 0)
 OPEN(bare_own, BARE, OWN, 0)
@@ -3059,10 +3185,16 @@ static const struct eesp_executors narrow_executors = WAYS;
 
 /* For loose plans, one too. */
 OPEN(loose, ANY, extras_of(w), 1)
-static inline open_executor *opener(const struct eesp_open_plan *w) { return executors(w->wide)->open[w->kind][extras_of(w)]; }
+static inline open_executor *opener(const struct eesp_open_plan *w)
+{
+	return executors(w->wide)->open[w->kind][extras_of(w)];
+}
 
 /* The Sub SA that a header of a layout names. */
-static inline uint64_t id_of(const struct eesp_layout *s, const uint8_t *hdr) { return get64(hdr + s->id_at) >> s->id_shift & s->id_mask; }
+static inline uint64_t id_of(const struct eesp_layout *s, const uint8_t *hdr)
+{
+	return get64(hdr + s->id_at) >> s->id_shift & s->id_mask;
+}
 
 /* Refuses the usual packets of a flood among up to CHUNK packets: noise, and new Sub
  * SAs for which Go may derive no key now. It returns the others as bits. Whether a
@@ -3072,7 +3204,8 @@ static inline uint64_t id_of(const struct eesp_layout *s, const uint8_t *hdr) { 
 static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, struct refusals *a)
 {
 	const struct eesp_screen *screen = &w->screen;
-	const struct eesp_pattern *pt = NULL; /* of the first packet with Sub SAs: only this pattern's are refused here */
+	/* of the first packet with Sub SAs: only this pattern's are refused here */
+	const struct eesp_pattern *pt = NULL;
 	const struct eesp_layout *s = NULL;
 	const uint32_t all = n < 32 ? (UINT32_C(1) << n) - 1 : UINT32_MAX, flags = pkts[0].flags;
 	uint32_t noise = 0, strange = 0, least = screen->least;
@@ -3094,7 +3227,8 @@ static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt 
 		const eesp_pkt *p = &pkts[i];
 		const uint8_t *b = p->data;
 		const uint32_t unlike = ((uint32_t)p->flags ^ flags) | p->reserved | p->iov_count;
-		if (UNLIKELY(unlike != 0 || b == NULL || p->headroom < screen->prefix[flags] || p->len - least > EESP_MAX_LEN - least))
+		if (UNLIKELY(unlike != 0 || b == NULL || p->headroom < screen->prefix[flags] ||
+			     p->len - least > EESP_MAX_LEN - least))
 			continue;
 		noise |= (uint32_t)(screen->first[b[screen->first_at]] != EESP_OK) << i;
 		if (pt == NULL)
@@ -3113,7 +3247,8 @@ static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt 
 	for (uint32_t left = strange; left != 0; left &= left - 1) {
 		eesp_pkt *p = &pkts[__builtin_ctz(left)];
 		const uint64_t id = id_of(s, p->data), tsc = get64((const uint8_t *)p->data + s->tsc_at);
-		if (UNLIKELY((s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never)) || (w->extras && is_own(w, id))))
+		if (UNLIKELY((s->numbers && ((id & s->id_need) == s->id_never || tsc == s->tsc_never)) ||
+			     (w->extras && is_own(w, id))))
 			strange &= ~(left & -left);
 		else
 			refuse_flooded(w, p, id, tsc, a);
@@ -3122,8 +3257,8 @@ static NOINLINE EXECUTOR uint32_t sift(const struct eesp_open_plan *w, eesp_pkt 
 }
 
 /* Opens up to CHUNK packets of a flood: those that sift leaves, copied side by side. */
-static NOINLINE size_t open_flood(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts, size_t n, int alone,
-				  struct times_pass *pass, size_t *stray)
+static NOINLINE size_t open_flood(const struct eesp_fast_path *fp, const struct eesp_open_plan *w, eesp_pkt *pkts,
+				  size_t n, int alone, struct times_pass *pass, size_t *stray)
 {
 	eesp_pkt apart[CHUNK];
 	struct refusals a = { .number = fp->view->number };
@@ -3180,16 +3315,21 @@ size_t direct_open(const struct eesp_fast_path *fp, eesp_pkt *pkts, size_t n)
 		const struct eesp_open_plan *w = __atomic_load_n(fp->plan, __ATOMIC_SEQ_CST);
 		size_t some = 0, stray = 0;
 		struct times_pass pass;
-		struct eesp_sole *sole = w == NULL ? NULL : w->windows != NULL ? &w->windows->sole : w->times != NULL ? &w->times->sole : NULL;
+		struct eesp_sole *sole = w == NULL	      ? NULL
+					 : w->windows != NULL ? &w->windows->sole
+					 : w->times != NULL   ? &w->times->sole
+							      : NULL;
 		int alone = sole != NULL && sole_begin(sole, view->number);
-		if (UNLIKELY(w == NULL || (w->times != NULL && !times_start(w->times, fp->reading, TICK_BITS, &pass)))) {
+		if (UNLIKELY(w == NULL ||
+			     (w->times != NULL && !times_start(w->times, fp->reading, TICK_BITS, &pass)))) {
 			sole_end(sole, alone);
 			leave(view, epoch);
 			return good + go_open(fp, pkts + at, n - at, 0, 0);
 		}
 		while (stray == 0 && at < n) {
 			some = n - at < CHUNK ? n - at : CHUNK;
-			if (UNLIKELY(some >= FEW_KEYS && *fp->flood >= some / 4)) /* a quarter of the last chunk was refused */
+			/* a quarter of the last chunk was refused */
+			if (UNLIKELY(some >= FEW_KEYS && *fp->flood >= some / 4))
 				good += open_flood(fp, w, pkts + at, some, alone, &pass, &stray);
 			else
 				good += opener(w)(fp, w, pkts + at, some, alone, &pass, &stray);

@@ -9,7 +9,7 @@
 set -euo pipefail
 (($#)) || { echo "usage: check_c.sh FILE..." >&2; exit 2; }
 found=$(for f; do
-	expand -t8 "$f" | awk -v f="$f" 'length($0) > (f == "libeesp/direct.c" ? 160 : 120) { print f ":" NR ": " length($0) " columns" }'
+	expand -t8 "$f" | awk -v f="$f" 'length($0) > 120 { print f ":" NR ": " length($0) " columns" }'
 	[[ -z $(tail -c1 "$f") ]] || echo "$f: no newline at its end"
 	awk -v f="$f" '
 		function bad(what) { print f ":" FNR ": " what }
