@@ -1383,3 +1383,10 @@ func TestPlanOfNothing(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// TestEpochOrigin: docs/profiles.md and the header promise this moment. Another one would repeat nonces of keys in use.
+func TestEpochOrigin(t *testing.T) {
+	if want := time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC); !epochOrigin.Equal(want) {
+		t.Errorf("tss counters begin at %s, want %s", epochOrigin.UTC(), want)
+	}
+}
