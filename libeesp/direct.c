@@ -2778,9 +2778,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				const __m512i more = _mm512_maskz_loadu_epi8(s->wide.behind, hdr + front_at + 64),
 					      first = got;
 				got = _mm512_maskz_permutex2var_epi8(picked, first, taken, more);
-				const __m512i pick2 = _mm512_loadu_si512(s->wide.pick2);
-				got = _mm512_xor_si512(got, _mm512_maskz_permutex2var_epi8(s->wide.again, first, pick2,
-											   more));
+				got = _mm512_xor_si512(got,
+						       _mm512_maskz_permutex2var_epi8(s->wide.again, first,
+										      _mm512_loadu_si512(s->wide.pick2),
+										      more));
 			} else {
 				got = _mm512_maskz_permutexvar_epi8(picked, taken, got);
 			}
