@@ -2418,6 +2418,73 @@ static void associations_together(void)
 		eesp_group_free(g[k]);
 }
 
+/* What the head of an authentic body of eesp may say: only who has the key can seal such packets. */
+static void heads(void)
+{
+	static const struct { uint8_t head[4]; eesp_status want; uint32_t len; } cases[] = {
+		{ { 0, 0, 4, 0 }, EESP_OK, 60 },	      { { 0, 0, 4, 3 }, EESP_OK, 57 },
+		{ { 0, 0, 4, 60 }, EESP_OK, 0 },	      { { 0, 0, 4, 61 }, EESP_ERR_PAYLOAD, 0 },
+		{ { 0, 0, 4, 255 }, EESP_ERR_PAYLOAD, 0 }, { { 1, 0, 4, 0 }, EESP_ERR_PAYLOAD, 0 },
+		{ { 0, 128, 4, 0 }, EESP_ERR_PAYLOAD, 0 }, { { 0, 0, 59, 0 }, EESP_ERR_DUMMY, 0 },
+	};
+	eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+	eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+	eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+	const eesp_context context = { .id = 3 };
+	uint8_t secret[32] = { 9, 2 };
+	eesp_data_key k;
+	eesp_keyset *keys;
+	eesp_group *g;
+	eesp_sender *s;
+	eesp_receiver *r;
+	c.profile = EESP_PROFILE_EESP;
+	c.mode = EESP_SSKDF_HKDF_SHA2_256;
+	c.domain = 720;
+	WORKS(eesp_group_new(&c, &g));
+	WORKS(eesp_group_set_key(g, 0, secret, sizeof secret));
+	sc.id = 3;
+	sc.counter_mode = EESP_COUNTER_EXPLICIT;
+	WORKS(eesp_sender_new(g, &sc, &s));
+	rc.replay_window = 1024;
+	WORKS(eesp_receiver_new(&g, 1, &rc, &r));
+	WORKS(eesp_data_key_export(g, &context, 0, &k));
+	WORKS(eesp_keyset_new(EESP_AEAD_AES_128_GCM, k.key, 1, &keys));
+	for (int round = 0; round < 2; round++) { /* on the general path, then on the fast one */
+		uint8_t room[COUNT(cases)][ROOM], out[COUNT(cases)][ROOM];
+		eesp_pkt q[COUNT(cases)];
+		for (size_t i = 0; i < COUNT(cases); i++) {
+			const uint32_t header = eesp_sender_header_len(s), front = header - 4;
+			eesp_pkt p = packet(room[i] + EESP_MAX_HEADER, 60, EESP_MAX_HEADER,
+					    EESP_ICV_LEN + EESP_MAX_PADDING);
+			uint8_t body[64];
+			fill(p.data, i, p.len);
+			memcpy(body, cases[i].head, 4);
+			memcpy(body + 4, p.data, 60);
+			SAME(eesp_seal_burst(s, &p, 1), 1);
+			uint8_t *o = p.out;
+			eesp_job j = { .aad = o, .src = body, .dst = o + front, .tag = o + header + 60,
+				       .aad_len = front, .len = sizeof body };
+			memcpy(j.nonce, k.options, 4);
+			memcpy(j.nonce + 4, o + front - 8, 8);
+			SAME(eesp_keyset_seal(keys, &j, 1), 1);
+			q[i] = sealed(&p);
+			memset(out[i], 1, ROOM);
+			q[i].dst = out[i];
+			q[i].dst_size = ROOM;
+		}
+		SAME(eesp_open_burst(r, q, COUNT(cases)), 3);
+		for (size_t i = 0; i < COUNT(cases); i++) {
+			SAME(q[i].status, cases[i].want);
+			SAME(q[i].out_len, cases[i].len);
+			CHECK(cases[i].want == EESP_OK ? filled(q[i].out, i, q[i].out_len) : all_are(out[i], 60, 0));
+		}
+	}
+	eesp_keyset_free(keys);
+	eesp_receiver_free(r);
+	eesp_sender_free(s);
+	eesp_group_free(g);
+}
+
 /* Proxies have the same results on both paths, and receivers open what they sealed. */
 static void proxies(void)
 {
@@ -2869,6 +2936,7 @@ int main(void)
 	TEST(by_the_clock);
 	TEST(formats_together);
 	TEST(associations_together);
+	TEST(heads);
 	TEST(proxies);
 	TEST(in_udp);
 	TEST(second_comes);
