@@ -1,5 +1,5 @@
 # The parts of `make test`, and tests beside it.
-.PHONY: test-more test-go test-go-long test-python-long test-race test-fuzz test-arm64 count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
+.PHONY: test-more test-go test-go-long test-python-long test-race test-fuzz test-arm64 test-arm64-generic count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
 # In the order in which they begin: long ones first, and ones that many wait for. "a:b,c": after b and c; "alone": while no other
 # part runs.
@@ -10,8 +10,8 @@ TEST_PARTS := stage check-format test-arm64 test-control test-go demo-live:stage
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
 # The part of make test-long that CI runs beside make test. What sends packets for a while, and may lose none, runs by itself.
-MORE_PARTS := stage test-go-long test-race test-ports test-control test-python-long:stage test-backends:stage \
-	test-fuzz check-lint test-clients:stage test-wireshark test-dist:test-python-long test-servers:alone
+MORE_PARTS := stage test-arm64 test-go-long test-race test-ports test-control test-python-long:stage test-backends:stage \
+	test-fuzz check-lint test-clients:stage test-wireshark test-dist:test-arm64,test-python-long test-servers:alone
 test-more: export EESP_SKIPPED := $(abspath $(BUILD))/skipped-more
 test-more: deps-test
 	@mkdir -p $(BUILD) && : >$(EESP_SKIPPED)
@@ -20,7 +20,7 @@ test-more: deps-test
 	@echo "left to make test-long: $(LEFT)"
 	@echo "make test-more: all of it passed"
 
-LEFT := every test and the example on arm64, on its CPUs without SHA-3 or AES too, whole models, a thousand rotations, Debian packages
+LEFT := every test on arm64 without AES, whole models, a thousand rotations, Debian packages
 
 test-go-long:
 	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
@@ -44,8 +44,7 @@ ARM64 := $(MAKE) --no-print-directory BUILD=$(BUILD)/arm64 CROSS=aarch64-linux-g
 
 # make test: kernels in short mode on a CPU with all extensions, where the tests of package armv8 also run the variant for CPUs
 # without SHA-3; and tests of wiping. test-ports emulates the generic kernels and packages that do not depend on the
-# architecture. FULL=1 (make test-long): every test on a CPU with all extensions, on one without SHA-3, and on one without AES.
-# QEMU has no CPU without AES: GODEBUG makes the library believe so.
+# architecture. FULL=1 (make test-more): every test on a CPU with all extensions, and on one without SHA-3.
 SHORT ?= -short
 FULL  ?=
 test-arm64:
@@ -54,7 +53,6 @@ test-arm64:
 	$(if $(FULL),,EESP_TEST_PACKETS=5000 EESP_TEST_REQUIRE=armv8$(comma)eor3 $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) -skip TestBackends/generic ./internal/asm/... ./internal/secmem))
 	$(if $(FULL),,$(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) -run 'Wiped|WipesToo|LongChain|StraysEndNoRun' ./internal/burst))
 	$(if $(FULL),EESP_TEST_REQUIRE=armv8$(comma)vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu neoverse-n1,$(SHORT) ./...))
-	$(if $(FULL),GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...))
 	@mkdir -p $(BUILD)/arm64 && GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o $(BUILD)/arm64/backends ./scripts/backends
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
@@ -65,6 +63,10 @@ comma := ,
 count-arm64:
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64) llvm-22
 	@scripts/count_arm64.py $(BUILD)/count
+
+# The same on a CPU without AES. QEMU has none: GODEBUG makes the library believe so.
+test-arm64-generic:
+	GODEBUG=cpu.aes=off EESP_TEST_REQUIRE=vectors $(call go-emulated,arm64,qemu-aarch64-static -cpu max,$(SHORT) ./...)
 
 # The backends that a CPU model can run, best first.
 backends-arm64 = b=$$(qemu-aarch64-static -cpu $(1) $(BUILD)/arm64/backends | xargs) && \
