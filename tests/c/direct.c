@@ -1498,6 +1498,65 @@ static void tss_server(void)
 	}
 }
 
+/* A payload for which dst has no room is refused without a cgo call; if its packet is not new, that is the status. */
+static void small_destinations(void)
+{
+	static uint8_t copy[32][ROOM], to[8];
+	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++) {
+		const uint32_t prefix = profile == EESP_PROFILE_TSS ? EESP_TSS_LEAD_IPV4 : 0;
+		eesp_group_config c = EESP_GROUP_CONFIG_INIT;
+		eesp_sender_config sc = EESP_SENDER_CONFIG_INIT;
+		eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+		uint8_t secret[32] = { 82, (uint8_t)profile };
+		eesp_group *g = NULL;
+		eesp_sender *s;
+		eesp_receiver *r[2];
+		eesp_pkt p[32], q[32];
+		c.profile = profile;
+		c.mode = profile == EESP_PROFILE_EESP ? EESP_SSKDF_HKDF_SHA2_256 : 0;
+		c.domain = profile < EESP_PROFILE_TSS ? 0 : 0x6000;
+		c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
+		if (profile == EESP_PROFILE_STATELESS) {
+			g = new_group(0, EESP_LEVELS_ZONE);
+		} else {
+			WORKS(eesp_group_new(&c, &g));
+			WORKS(eesp_group_set_key(g, 0, secret, 32));
+		}
+		if (profile == EESP_PROFILE_TSS)
+			WORKS(eesp_group_set_epoch(g, 22)); /* senders without SSI have had the counters before */
+		sc.id = 0x9100;
+		sc.v = profile == EESP_PROFILE_TSS ? EESP_V_TSS_SSI : EESP_V_ID;
+		sc.counter_mode = EESP_COUNTER_EXPLICIT;
+		WORKS(eesp_sender_new(g, &sc, &s));
+		rc.replay_window = 64;
+		for (int k = 0; k < 2; k++)
+			WORKS(eesp_receiver_new(&g, 1, &rc, &r[k]));
+		*direct_open_plan(r[1]) = NULL;
+		seal_run(s, p, 32, prefix, 0);
+		for (int k = 0; k < 2; k++) {
+			/* The first 16, so that there are a key and a window; then all, and these are not new. */
+			for (size_t n = 16; n <= 32; n += 16) {
+				for (size_t i = 0; i < n; i++) {
+					memcpy(copy[i], (uint8_t *)p[i].out - prefix, prefix + p[i].out_len);
+					q[i] = packet(copy[i] + prefix, p[i].out_len, prefix, 0);
+					if (n == 32) {
+						q[i].dst = to;
+						q[i].dst_size = sizeof to;
+					}
+				}
+				uint64_t before = direct_cgo_packets();
+				SAME(eesp_open_burst(r[k], q, n), n == 16 ? 16 : 0);
+				for (size_t i = 0; n == 32 && i < n; i++)
+					SAME(q[i].status, i < 16 ? EESP_ERR_REPLAY : EESP_ERR_ROOM);
+				CHECK(n == 16 || k == 1 || !possible || direct_cgo_packets() == before);
+			}
+		}
+		free_alike(r);
+		eesp_sender_free(s);
+		eesp_group_free(g);
+	}
+}
+
 /* Where a group follows an agent, Go sees packets with unknown keys, to ask for newer ones: forged ones wake it once a
  * millisecond at most. */
 static void few_ask(void)
@@ -2943,5 +3002,6 @@ int main(void)
 	TEST(few_ask);
 	TEST(tss_in_any_form); /* behind all others of tss: it begins later epochs */
 	TEST(tss_latches);
+	TEST(small_destinations);
 	return 0;
 }
