@@ -188,6 +188,7 @@ var (
 	_ = same[unsafe.Offsetof(ch.begin)-unsafe.Offsetof(gh.Begin)]
 	_ = same[unsafe.Offsetof(ch.unusable)-unsafe.Offsetof(gh.Unusable)]
 	_ = same[unsafe.Offsetof(ct.latch)-unsafe.Offsetof(gt.Latch)]
+	_ = same[unsafe.Offsetof(co.retries)-1-unsafe.Offsetof(go_.Ahead)]
 	_ = same[unsafe.Offsetof(ct.most_clear)-unsafe.Offsetof(gt.MostClear)]
 	_ = same[unsafe.Offsetof(ch.moves)-unsafe.Offsetof(gh.Moves)]
 	_ = same[C.REFUSED_WORDS-burst.RefusedWords]

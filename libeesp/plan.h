@@ -104,7 +104,7 @@ struct eesp_pattern {
 	uint16_t epoch, age;
 	uint32_t padding2;
 	struct eesp_latch *latch;
-	uint64_t padding3;
+	const struct eesp_pattern *previous;
 };
 
 enum { ANY, BARE, SUBS, SERIAL, KINDS }; /* plan.Kind */
@@ -177,7 +177,7 @@ struct eesp_open_plan {
 	uint64_t *refused; /* REFUSED_WORDS for each share */
 	uint32_t odd, n_layouts;
 	int8_t missing, missing_bare;
-	uint8_t ahead, padding;
+	uint8_t ahead, retries;
 	uint32_t patterns_size;
 	struct eesp_screen {
 		int8_t first[256], second[256];

@@ -200,7 +200,7 @@ type Pattern struct {
 	Age         uint16      // and how many epochs behind it packets may be
 	_           uint32
 	Latch       uintptr // of a Loose plan: keys.DomainState's latch; 0: none
-	_           uint64
+	previous    uintptr // address of the pattern to be tried if a packet is not authentic; 0: none
 }
 
 // Kind says what all packets of a plan have in common. The executor is compiled for each kind.
@@ -244,10 +244,10 @@ type Open struct {
 	Refused     uintptr // burst's refusals: shares of By's other counts
 	Odd         Odd     // how to read headers that no pattern fits
 	nLayouts    uint32
-	Missing     int8  // status of packets whose key is not in the plan; 0: the general path takes them
-	MissingBare int8  // OddKeys: the same for packets without options that name keys
-	Ahead       uint8 // 1: the general path takes a packet with a missing key now and then, to ask the agent for newer keys
-	_           uint8
+	Missing     int8   // status of packets whose key is not in the plan; 0: the general path takes them
+	MissingBare int8   // OddKeys: the same for packets without options that name keys
+	Ahead       uint8  // 1: the general path takes a packet with a missing key now and then, to ask the agent for newer keys
+	retries     uint8  // 1: some patterns have a previous one
 	size        uint32 // octets of all patterns
 
 	Screen
@@ -259,7 +259,8 @@ type Open struct {
 	Own []uint64 // own IDs: packets with one are reflections
 
 	keep
-	cut          bool // some layouts or patterns had no room
+	cut          bool        // some layouts or patterns had no room
+	previous     map[int]int // by number of a pattern, that of AddPrevious
 	keyNames     []uint32
 	domains      []Domain
 	layouts      []Layout
@@ -337,7 +338,7 @@ const (
 // NewOpen begins a plan whose layouts are told apart by their first four octets
 // under wordMask.
 func NewOpen(wordMask uint32) *Open {
-	o := &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}}
+	o := &Open{WordMask: wordMask, patterns: make([]Pattern, 1), batches: map[batch]uint16{}, previous: map[int]int{}}
 	for i := range o.patterns[0].Value { // pattern 0 stands for none: no header equals it
 		o.patterns[0].Value[i] = 0xff
 	}
@@ -403,6 +404,18 @@ func (o *Open) Add(layout int, p *Pattern) {
 	}
 	p.Batch, p.Layout = o.batches[b], uint16(layout)
 	o.patterns = append(o.patterns, *p)
+}
+
+// AddPrevious gives the last pattern another one to be tried if a packet is not authentic. No
+// header matches the other one by itself.
+func (o *Open) AddPrevious(layout int, p *Pattern) {
+	n := len(o.patterns)
+	for i := range p.Value {
+		p.Value[i] = 0xff
+	}
+	if o.Add(layout, p); len(o.patterns) > n {
+		o.previous[n-1] = n
+	}
 }
 
 // bucketFactor is the factor of multiplicative hashes.
@@ -493,6 +506,9 @@ func (o *Open) Finish() bool {
 	for i := range o.patterns[1:] {
 		p := &o.patterns[i+1]
 		p.form = o.Layouts + uintptr(p.Layout)*unsafe.Sizeof(Layout{})
+		if n := o.previous[i+1]; n != 0 {
+			p.previous, o.retries = o.Patterns+uintptr(n)*unsafe.Sizeof(*p), 1
+		}
 		p.finish(&o.layouts[p.Layout])
 	}
 	o.size = uint32(uintptr(len(o.patterns)) * unsafe.Sizeof(Pattern{}))

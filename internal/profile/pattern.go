@@ -55,7 +55,7 @@ func (s *Pattern) job(p *Desc, j *kernel.Job) bool {
 	j.AAD, j.Src, j.Dst, j.Tag = unsafe.Add(p.Data, -int(s.prefix)), src, src, unsafe.Add(src, text)
 	j.AADLen, j.Len, j.OK = s.prefix+s.n, text, 0
 	if p.Dst == nil || p.Dst == src {
-		return true
+		return p.Dst == nil || p.DstSize >= text
 	}
 	j.Dst = p.Dst
 	d := uintptr(p.Dst) - uintptr(j.AAD) // Dst must not overlap the packet

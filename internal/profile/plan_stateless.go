@@ -82,9 +82,7 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 		to.Third[b] = int8(wire.StatelessOption(byte(b)))
 	}
 	to.Odd, to.Missing = plan.OddKeys, int8(status.ErrNoKey)
-	if to.MissingBare = to.Missing; o.tryPrevious && len(snaps) != 0 && snaps[0].HasPre(snaps[0].Default) {
-		to.MissingBare = 0
-	}
+	to.MissingBare = to.Missing
 	for _, snap := range snaps {
 		if snap.Ahead != nil {
 			to.Ahead = 1
@@ -109,8 +107,12 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 	}
 	// Packets without options first: the number of patterns is limited.
 	for g, snap := range snaps {
-		if g == 0 && snap.Default != 0 && (!o.tryPrevious || !snap.HasPre(snap.Default)) {
-			o.planKey(to, snap, keys.Selection(snap.Default, keys.Current), nil)
+		if g == 0 && snap.Default != 0 {
+			pre := 0
+			if o.tryPrevious && snap.HasPre(snap.Default) {
+				pre = keys.Selection(snap.Default, keys.Pre)
+			}
+			o.planKey(to, snap, keys.Selection(snap.Default, keys.Current), pre, nil)
 		}
 	}
 	for _, snap := range snaps { // the first group that has the keys: see find
@@ -129,19 +131,25 @@ func (o *statelessOpening) planOpen(_ *kernel.Backend, snaps []*keys.Snapshot, a
 				}
 			}
 			if options != nil {
-				o.planKey(to, snap, sel, options)
+				o.planKey(to, snap, sel, 0, options)
 			}
 		}
 	}
 	return to
 }
 
-// planKey adds a pattern for each V, for packets with one key of a snapshot.
-func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel int, options []byte) {
+// planKey adds a pattern for each V, for packets with one key of a snapshot. pre is a key to be tried
+// after it; 0: none.
+func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel, pre int, options []byte) {
 	if snap.Master(sel) == nil {
 		return
 	}
-	usage := counts(to, snap.Usage(sel))
+	usage, usagePre := counts(to, snap.Usage(sel)), uintptr(0)
+	if pre != 0 && snap.Master(pre) != nil {
+		usagePre = counts(to, snap.Usage(pre))
+	} else {
+		pre = 0
+	}
 	for _, v := range statelessVs {
 		var msg [MaxBlocks * 16]byte
 		k := cmacKDF(snap, sel, StatelessMsg(&msg, v, 0, 0, new(Addr), uint16(snap.KeyLen*8)))
@@ -151,8 +159,15 @@ func (o *statelessOpening) planKey(to *plan.Open, snap *keys.Snapshot, sel int, 
 		p.KDF(&msg, k.Blocks, k.Counter)
 		s := statelessLayout(v, wire.Template(&p.Value, v, 0, options))
 		s.Word = binary.NativeEndian.Uint32(p.Value[:])
-		if i, ok := to.AddLayout(s); ok {
-			to.Add(i, p)
+		i, ok := to.AddLayout(s)
+		if !ok {
+			continue
+		}
+		if to.Add(i, p); pre != 0 {
+			k, name := cmacKDF(snap, pre, int(p.Blocks)), snap.Name(pre)
+			p.Master, p.Sub = k.addresses()
+			p.Name, p.Usage = *(*[2]uint64)(unsafe.Pointer(&name)), usagePre
+			to.AddPrevious(i, p)
 		}
 	}
 }
