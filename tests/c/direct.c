@@ -1561,7 +1561,7 @@ static void small_destinations(void)
  * without a cgo call. Those of neither key are not authentic. */
 static void previous_keys(void)
 {
-	static uint8_t room[32][ROOM], at[2][32][ROOM], to[2][32][PAD + ROOM + PAD];
+	static uint8_t room[32][ROOM], at[2][32][ROOM], to[2][32][PAD + ROOM + PAD], kept[ROOM];
 	for (uint32_t kind = 0; kind < 3 * COUNT(all_v); kind++) {
 		const uint8_t v = all_v[kind / 3];
 		const int windows = kind % 3 == 1, timed = kind % 3 == 2;
@@ -1571,6 +1571,7 @@ static void previous_keys(void)
 		eesp_group *g;
 		eesp_sender *s;
 		eesp_receiver *r[2];
+		eesp_pkt again = { .len = 0 };
 		uint64_t by_cgo = 0;
 		gc.aead = kind % 2;
 		gc.flags = timed ? EESP_GROUP_TIME : 0;
@@ -1602,6 +1603,13 @@ static void previous_keys(void)
 				SAME(eesp_seal_burst(s, &p[i], 1), 1);
 			}
 			*direct_open_plan(r[1]) = NULL;
+			/* It was opened with the current key, which is the previous one now. */
+			for (int k = 0; k < 2 && round > 0; k++) {
+				memcpy(at[k][0], kept, again.len);
+				again.data = at[k][0];
+				SAME(eesp_open_burst(r[k], &again, 1), !windows && !timed);
+				SAME(again.status, windows || timed ? EESP_ERR_REPLAY : EESP_OK);
+			}
 			for (size_t i = 0; i < 32; i++) {
 				const uint32_t damage = any(6), elsewhere = any(2), where = any(p[i].len);
 				const uint32_t other = any(8) == 0 && i > 0 ? (uint32_t)i - 1 : (uint32_t)i; /* again */
@@ -1632,8 +1640,15 @@ static void previous_keys(void)
 				SAME(used[1][i].opened - used[0][i].opened, used[2][i].opened - used[1][i].opened);
 			for (size_t i = 0; i < 32; i++) {
 				same_outcome(&q[0][i], &q[1][i]);
-				if (q[0][i].status == EESP_OK)
-					CHECK(memcmp(q[0][i].out, q[1][i].out, q[0][i].out_len) == 0);
+				if (q[0][i].status != EESP_OK)
+					continue;
+				CHECK(memcmp(q[0][i].out, q[1][i].out, q[0][i].out_len) == 0);
+				if (i <= 16)
+					continue;
+				const eesp_pkt *x = q[0][i].tsc == p[i].tsc ? &p[i] : &p[i - 1];
+				again = packet(NULL, x->out_len, 0, 0);
+				again.addr = x->addr;
+				memcpy(kept, x->out, x->out_len);
 			}
 		}
 		CHECK(!possible || by_cgo == 0);
