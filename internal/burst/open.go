@@ -218,8 +218,9 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 	if retry {
 		good += w.openAgain(r)
 	}
-	if last := w.n - 1; !alone && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
-		r.Opening.Learn(&w.pattern, &w.lanes[last], &w.ctx[last]) // only from authentic packets
+	// Only from authentic packets. Those that match a pattern are not tried with a previous key.
+	if last := w.n - 1; !alone && !retry && !w.place[last].chain && w.lanes[last].Pkt.Status == status.OK {
+		r.Opening.Learn(&w.pattern, &w.lanes[last], &w.ctx[last])
 	}
 	return took, good
 }

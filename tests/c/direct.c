@@ -1557,6 +1557,15 @@ static void small_destinations(void)
 	}
 }
 
+/* Opens a packet that was opened with the current key, which is the previous one now. */
+static void open_again(eesp_receiver *r, const uint8_t *sealed_packet, eesp_pkt p, int replayed)
+{
+	static uint8_t copy[ROOM];
+	p.data = memcpy(copy, sealed_packet, p.len);
+	SAME(eesp_open_burst(r, &p, 1), !replayed);
+	SAME(p.status, replayed ? EESP_ERR_REPLAY : EESP_OK);
+}
+
 /* With EESP_RECEIVER_TRY_PREVIOUS, packets without a Master Key Option open with the current key or the one before,
  * without a cgo call. Those of neither key are not authentic. */
 static void previous_keys(void)
@@ -1603,13 +1612,8 @@ static void previous_keys(void)
 				SAME(eesp_seal_burst(s, &p[i], 1), 1);
 			}
 			*direct_open_plan(r[1]) = NULL;
-			/* It was opened with the current key, which is the previous one now. */
-			for (int k = 0; k < 2 && round > 0; k++) {
-				memcpy(at[k][0], kept, again.len);
-				again.data = at[k][0];
-				SAME(eesp_open_burst(r[k], &again, 1), !windows && !timed);
-				SAME(again.status, windows || timed ? EESP_ERR_REPLAY : EESP_OK);
-			}
+			for (int k = 0; k < 2 && round > 0; k++)
+				open_again(r[k], kept, again, windows || timed);
 			for (size_t i = 0; i < 32; i++) {
 				const uint32_t damage = any(6), elsewhere = any(2), where = any(p[i].len);
 				const uint32_t other = any(8) == 0 && i > 0 ? (uint32_t)i - 1 : (uint32_t)i; /* again */
@@ -1636,6 +1640,8 @@ static void previous_keys(void)
 				by_cgo += k == 0 ? direct_cgo_packets() - before : 0;
 				CHECK(good > (windows || timed ? 8 : 16));
 			}
+			for (int k = 0; k < 2 && round > 0; k++) /* the current key has windows, too, now */
+				open_again(r[k], kept, again, windows || timed);
 			for (int i = 0; i < 2; i++)
 				SAME(used[1][i].opened - used[0][i].opened, used[2][i].opened - used[1][i].opened);
 			for (size_t i = 0; i < 32; i++) {
