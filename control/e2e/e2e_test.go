@@ -58,7 +58,7 @@ func TestRotations(t *testing.T) {
 	// IDs: each once, of this session's block.
 	seen := map[uint64]bool{}
 	for _, p := range []*plane{pa, pb} {
-		ids, err := p.c.NeedIDs(p.st.Group.ID, 8)
+		ids, err := p.c.NeedIDs(p.group(), 8)
 		if err != nil || len(ids) != 8 {
 			t.Fatal(ids, err)
 		}
@@ -69,7 +69,7 @@ func TestRotations(t *testing.T) {
 			seen[id] = true
 		}
 	}
-	if _, err := pa.c.NeedIDs(pa.st.Group.ID, 16); err == nil {
+	if _, err := pa.c.NeedIDs(pa.group(), 16); err == nil {
 		t.Error("24 IDs at once")
 	}
 }
@@ -201,14 +201,14 @@ func TestOfflineStart(t *testing.T) {
 	if p.value(record.Zone, 1) != v {
 		t.Error("another key")
 	}
-	ids, err := p.c.NeedIDs(p.st.Group.ID, 2)
+	ids, err := p.c.NeedIDs(p.group(), 2)
 	if err != nil || ids[0]>>63 != 1 || ids[0] == ids[1] {
 		t.Errorf("IDs %x, %v", ids, err)
 	}
 	c.start(0)
 	c.rotate(server.RotateRequest{Ring: "net"})
 	c.eventually("rotated", func() bool { return p.seals(record.Zone) == 2 })
-	if ids, err := p.c.NeedIDs(p.st.Group.ID, 1); err != nil || ids[0]>>63 != 0 {
+	if ids, err := p.c.NeedIDs(p.group(), 1); err != nil || ids[0]>>63 != 0 {
 		t.Errorf("ID online %x, %v", ids, err)
 	}
 }

@@ -100,7 +100,7 @@ func (h *host) fenced(p *plane, was string, ids []uint64) {
 		p.mu.Unlock()
 		return fenced && p.seal() == 1 && h.agent.Status().Session != was
 	})
-	for _, id := range must(p.c.NeedIDs(p.st.Group.ID, 2)) {
+	for _, id := range must(p.c.NeedIDs(p.group(), 2)) {
 		if slices.Contains(ids, id) || id>>32 == ids[0]>>32 {
 			h.c.t.Errorf("ID %#x is of the block that the clone may have", id)
 		}
@@ -113,7 +113,7 @@ func TestClone(t *testing.T) {
 	t.Parallel()
 	_, a, p := sealing(t)
 	was := a.agent.Status().Session
-	ids := must(p.c.NeedIDs(p.st.Group.ID, 2))
+	ids := must(p.c.NeedIDs(p.group(), 2))
 	var session record.ID
 	hex.Decode(session[:], []byte(was))
 	if bye := a.speak(session, true, nil); bye.Code != record.ByeCloned {
@@ -131,7 +131,7 @@ func TestCloneAtTwoServers(t *testing.T) {
 	a := c.join("a", true).up()
 	p := a.follow("net")
 	c.eventually("seals", func() bool { return p.seals(record.Zone) == 1 })
-	was, ids := a.agent.Status().Session, must(p.c.NeedIDs(p.st.Group.ID, 2))
+	was, ids := a.agent.Status().Session, must(p.c.NeedIDs(p.group(), 2))
 	var session record.ID
 	hex.Decode(session[:], []byte(was))
 	at := func() int {
