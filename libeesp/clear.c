@@ -11,13 +11,22 @@
 #include "shim.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 
 static int wide; /* 0: SSE; 1: AVX; 2: AVX-512 as well */
 
 __attribute__((constructor(101))) static void how_wide(void)
 {
-	__builtin_cpu_init();
-	wide = __builtin_cpu_supports("avx512f") ? 2 : __builtin_cpu_supports("avx") ? 1 : 0;
+	/* Not __builtin_cpu_supports, which links 6 KB of tables of CPUs. */
+	unsigned a, b = 0, c, d, state;
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_AVX))
+		return;
+	__asm__("xgetbv" : "=a"(state), "=d"(d) : "c"(0)); /* what the system saves */
+	if ((state & 0x06) != 0x06)
+		return;
+	wide = 1;
+	if ((state & 0xe6) == 0xe6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX512F))
+		wide = 2;
 }
 
 void clear_registers(void)

@@ -317,6 +317,10 @@ EESP_API void eesp_thread_keep_warm(void)
 	tls.busy = 0;
 }
 
+/* What sets up runs seldom: it is small rather than fast. */
+#pragma GCC push_options
+#pragma GCC optimize("Os")
+
 /* ---- Groups ---- */
 
 EESP_API eesp_status eesp_group_new(const eesp_group_config *config, eesp_group **group)
@@ -925,6 +929,8 @@ EESP_API void eesp_proxy_free(eesp_proxy *proxy)
 	let_go(&proxy->sender->proxies, proxy->sender);
 	free(proxy);
 }
+
+#pragma GCC pop_options
 
 /* ---- Bursts ---- */
 
