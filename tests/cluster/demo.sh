@@ -192,12 +192,10 @@ say "ping: $pings; HTTP: $(cat fetch.count) times the same file"
 case $pings in *" 0% packet loss"*) ;; *) fail "ping lost packets" ;; esac
 [ ! -e fetch.failed ] || fail "HTTP failed: $(cat fetch.failed)"
 [ "$(cat fetch.count)" -gt 5 ] || fail "HTTP: too few"
-stop tunnel.a
-stop tunnel.c
+stop tunnel.a tunnel.c
 
 say "All stop; what was sent between a and c, which were there all the while, is counted"
-stop gw.a
-stop gw.c
+stop gw.a gw.c # at once: each opens for two seconds more what the other one has sent
 read -r sent_a opened_c sent_c opened_a < <(python3 - gw.a.out gw.c.out <<'P'
 import json, sys
 a, c = (json.loads(open(f).read().splitlines()[-1]) for f in sys.argv[1:])

@@ -68,10 +68,13 @@ start() {
 	launch "$@"
 	until_true "server $1 begins" ctl "$1" status
 }
+# stop NAME...: all of them at once.
 stop() {
-	kill -TERM "${pid[$1]}"
-	wait "${pid[$1]}" || true
-	unset "pid[$1]"
+	for p; do kill -TERM "${pid[$p]}"; done
+	for p; do
+		wait "${pid[$p]}" || true
+		unset "pid[$p]"
+	done
 }
 # crash NAME...: kills them without notice.
 crash() {
