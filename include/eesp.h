@@ -1552,7 +1552,8 @@ EESP_API int eesp_backend_supported(const char *name);
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_backend_select(const char *name);
 /*
- * Runs the known-answer tests of every backend that this machine supports.
+ * Runs the known-answer tests of every backend that this machine supports, and
+ * those of its fast path with each profile.
  * Threads: any. Writes: nothing. Errors: SELF_TEST. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_self_test(void);
