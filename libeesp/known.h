@@ -8,7 +8,7 @@
 enum { KNOWN_PACKETS = 33, KNOWN_ROOM = 256 }; /* burst.KnownCount; octets of a packet's memory */
 
 /* What failed. */
-enum { KNOWN_GOOD, KNOWN_NO_PLAN, KNOWN_SEAL, KNOWN_OPEN, KNOWN_FORGED, KNOWN_CGO };
+enum { KNOWN_GOOD, KNOWN_NO_PLAN, KNOWN_SEAL, KNOWN_OPEN, KNOWN_FORGED, KNOWN_CGO, KNOWN_MEMORY };
 
 struct known {
 	struct eesp_worker_view view;
@@ -19,6 +19,7 @@ struct known {
 	uint8_t sealed[KNOWN_PACKETS * KNOWN_ROOM], room[KNOWN_PACKETS][KNOWN_ROOM];
 };
 
+struct known *known_new(void);
 void known_run(struct known *k);
 
 #endif

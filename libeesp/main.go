@@ -208,12 +208,7 @@ func selectBackend(name *C.char, force bool, text *C.char) C.int {
 	if name != nil {
 		n = C.GoString(name)
 	}
-	if err := eesp.SelectBackend(n); err != nil {
-		return report(err, text)
-	}
-	if be, err := asm.Selected(); err != nil {
-		return report(err, text)
-	} else if err := knownAnswers(be); err != nil {
+	if _, err := asm.Select(n, knownAnswers); err != nil {
 		return report(err, text)
 	}
 	isReady.Store(true)

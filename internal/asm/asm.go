@@ -56,7 +56,7 @@ func Selected() (*kernel.Backend, error) {
 	if selected != nil {
 		return selected, nil
 	}
-	return choose(wanted(secure()))
+	return choose(wanted(secure()), nil)
 }
 
 // wanted returns the environment's choice, unless the environment must not be trusted.
@@ -85,14 +85,15 @@ func secure() bool {
 }
 
 // Select sets the backend of objects made from now on. An empty name or "auto" means the
-// best. The error is ErrBackend or ErrSelfTest.
-func Select(name string) (*kernel.Backend, error) {
+// best. The error is ErrBackend or ErrSelfTest, or that of also, unless that is nil: a
+// further test, which must not call this package.
+func Select(name string, also func(*kernel.Backend) error) (*kernel.Backend, error) {
 	mu.Lock()
 	defer mu.Unlock()
-	return choose(name)
+	return choose(name, also)
 }
 
-func choose(name string) (*kernel.Backend, error) {
+func choose(name string, also func(*kernel.Backend) error) (*kernel.Backend, error) {
 	for _, e := range list() {
 		if name != "" && name != "auto" && e.backend.Name != name {
 			continue
@@ -108,6 +109,11 @@ func choose(name string) (*kernel.Backend, error) {
 		}
 		if err := check(e.backend); err != nil {
 			return nil, err
+		}
+		if also != nil {
+			if err := also(e.backend); err != nil {
+				return nil, err
+			}
 		}
 		selected = e.backend
 		return selected, nil

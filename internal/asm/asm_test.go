@@ -97,7 +97,7 @@ func TestSelect(t *testing.T) {
 	if Supported("no such") {
 		t.Error("supports what is not there")
 	}
-	if b, err := Select("no such"); !errors.Is(err, status.ErrBackend) {
+	if b, err := Select("no such", nil); !errors.Is(err, status.ErrBackend) {
 		t.Errorf("Select of a backend that is not there: %v, %v", b, err)
 	}
 	best := ""
@@ -108,7 +108,7 @@ func TestSelect(t *testing.T) {
 		}
 	}
 	for _, name := range Names() {
-		b, err := Select(name)
+		b, err := Select(name, nil)
 		if !Supported(name) {
 			if !errors.Is(err, status.ErrBackend) {
 				t.Errorf("%s is not supported, but Select says %v", name, err)
@@ -122,7 +122,7 @@ func TestSelect(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "auto"} {
-		if b, err := Select(name); err != nil || b.Name != best {
+		if b, err := Select(name, nil); err != nil || b.Name != best {
 			t.Errorf("Select(%q): %v, %v, want %s", name, b, err, best)
 		}
 	}

@@ -52,7 +52,7 @@ func eachBackend(t *testing.T, f func(t *testing.T)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer asm.Select(be.Name)
+	defer asm.Select(be.Name, nil)
 	all := asm.Names()
 	if testing.Short() && (testrun.Race || testrun.Emulated()) { // takes minutes, and other backends differ only in kernels
 		all = []string{be.Name}
@@ -62,7 +62,7 @@ func eachBackend(t *testing.T, f func(t *testing.T)) {
 			if !asm.Supported(name) {
 				testrun.Skip(t, "this machine cannot run backend "+name)
 			}
-			if _, err := asm.Select(name); err != nil {
+			if _, err := asm.Select(name, nil); err != nil {
 				t.Fatal(err)
 			}
 			f(t)

@@ -20,7 +20,7 @@ func Backend() (string, error) {
 }
 
 func SelectBackend(name string) error {
-	_, err := asm.Select(name)
+	_, err := asm.Select(name, nil)
 	return err
 }
 

@@ -40,6 +40,8 @@ static void at_first_use(void)
 	eesp_group *g;
 	if (!possible() || (asked != NULL && strcmp(asked, "generic") == 0))
 		return;
+	known_fault = KNOWN_MEMORY; /* says nothing of the backend: there may be some later */
+	SAME(eesp_group_new(NULL, &g), EESP_ERR_MEMORY);
 	known_fault = KNOWN_SEAL;
 	CHECK(eesp_backend_name() == NULL);
 	CHECK(strstr(eesp_last_error(), "fast path") != NULL);
@@ -48,6 +50,27 @@ static void at_first_use(void)
 	SAME(eesp_backend_select("auto"), EESP_ERR_SELF_TEST);
 	WORKS(eesp_backend_select("generic")); /* it has no fast path */
 	CHECK(strcmp(eesp_backend_name(), "generic") == 0);
+}
+
+/* A backend with wrong answers does not take the place of the one in use. */
+static void selected_later(void)
+{
+	const char *first;
+	size_t i = 0;
+	if (!possible())
+		return;
+	while ((first = eesp_backend_at(i)) != NULL && !eesp_backend_supported(first))
+		i++;
+	known_fault = 0;
+	WORKS(eesp_backend_select("generic"));
+	known_fault = KNOWN_OPEN;
+	SAME(eesp_self_test(), EESP_ERR_SELF_TEST); /* that of the first */
+	SAME(eesp_backend_select(first), EESP_ERR_SELF_TEST);
+	CHECK(strcmp(eesp_backend_name(), "generic") == 0);
+	known_fault = 0;
+	WORKS(eesp_self_test());
+	WORKS(eesp_backend_select(first));
+	CHECK(strcmp(eesp_backend_name(), first) == 0);
 }
 
 static void each_fault(void)
@@ -72,5 +95,6 @@ int main(void)
 {
 	TEST(at_first_use);
 	TEST(each_fault);
+	TEST(selected_later);
 	return 0;
 }
