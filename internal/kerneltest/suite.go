@@ -588,7 +588,8 @@ func (s *source) random(most int) *burst {
 }
 
 // nearLengths tests groups of four packets, which short kernels take side by side, of all numbers of
-// chunks: packets that end in different chunks, and packets that all end in one, with few octets there.
+// chunks: packets that end in different chunks, and packets that all end in one, with few octets there, also not
+// equally many.
 func (s *suite) nearLengths(t *testing.T) {
 	src := newSource(t, maxText)
 	const most = 3968 // longer ones are never side by side
@@ -609,6 +610,7 @@ func (s *suite) nearLengths(t *testing.T) {
 			apart := 64 + n/8
 			group(func(i int) int { return n + i*apart/3 })
 			group(func(i int) int { return n + src.IntN(apart+1) })
+			group(func(int) int { return n + 1 + src.IntN(16) })
 			for _, tail := range []int{1, 12, 15, 16, 17, 32, 33, 63} {
 				group(func(int) int { return n + tail })
 			}
