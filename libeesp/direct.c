@@ -1729,9 +1729,11 @@ static NOINLINE int new_here(const struct eesp_open_plan *w, const struct eesp_p
 enum { NUMBER_BITS = 23 };
 #define HIDDEN UINT32_MAX
 
+/* The place of a flow's address: in the descriptor, or in the AAD, of which the job has its own copy. */
 static inline const uint8_t *flow_addr(const struct lane *l, const struct eesp_layout *s)
 {
-	return (s->flow_desc ? (const uint8_t *)&l->p->addr : (const uint8_t *)l->p->data) + s->flow_at;
+	const eesp_job *j = (const eesp_job *)((const uint8_t *)l - CHUNK * sizeof *j); /* see open_some */
+	return (s->flow_desc ? (const uint8_t *)&l->p->addr : (const uint8_t *)j->aad + s->prefix) + s->flow_at;
 }
 
 static inline void flow_of(struct eesp_flow *f, const struct lane *l)
@@ -2120,13 +2122,41 @@ static inline v16 further_blocks(uint8_t *to, const struct eesp_layout *s, const
 }
 #endif
 
-/* Writes a packet's KDF input. */
+/* Octets of a header from source_at on, and from tail_at on. Somebody else may write there: so ID and TSC, which a
+ * packet's window is found by, are taken from the octets that its nonce and KDF input are made of. */
+struct ends { v16 source, tail; };
+
+static inline struct ends ends_of(const uint8_t *source, const uint8_t *tail)
+{
+	struct ends e = { .source = load16(source) };
+	e.tail = e.source;
+	if (tail != source)
+		e.tail = load16(tail);
+	return e;
+}
+
+static inline uint64_t id_in(const struct ends *e, const struct eesp_layout *s)
+{
+	const size_t at = (size_t)(s->id_at - s->source_at);
+	return get64((const uint8_t *)&e->source + (at <= 8 ? at : 0)) >> s->id_shift & s->id_mask;
+}
+
+static inline uint64_t tsc_in(const struct ends *e, const struct eesp_layout *s)
+{
+	return get64((const uint8_t *)&e->tail + ((s->tsc_at - s->tail_at) & 15));
+}
+
+/* Writes a packet's KDF input, anew. If the header has changed, it is one that no sender has. */
 static inline EXECUTOR void input(uint8_t *to, const struct lane *l)
 {
 	const struct eesp_layout *s = l->pattern->form;
 	const uint8_t *hdr = l->p->data;
-	store16(to, load16(l->pattern->msg) ^ pick(load16(hdr + s->source_at), load16(s->msg_source)) ^
-			    pick(load16(hdr + s->tail_at), load16(s->msg_tail)));
+	const struct ends e = ends_of(hdr + s->source_at, hdr + s->tail_at);
+	v16 first = load16(l->pattern->msg) ^ pick(e.source, load16(s->msg_source)) ^
+		    pick(e.tail, load16(s->msg_tail));
+	if (UNLIKELY(id_in(&e, s) != l->p->id || tsc_in(&e, s) != l->p->tsc))
+		first = ~first;
+	store16(to, first);
 	if (s->simple == 0)
 		input_more(to, l);
 	else if (s->rekey_mask != 0)
@@ -2733,6 +2763,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		/* From this length on, kernels take a body with its head in the job. */
 		const int heads = !loose && expanded && inner == HEAD && w->direct->head_least != 0;
 		const uint32_t apart_least = heads ? w->direct->head_least : UINT32_MAX;
+		const int keeps = !bare && !subs && (extras == WINDOWS || extras == TIMES) && s->keeps;
+		const uint8_t way_mask = s->way_mask, way = s->way;
 		uint32_t header = s->n;
 		/* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
 		int32_t clear = 0;
@@ -2750,11 +2782,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const intptr_t front_at = s->wide.at;
 		const int odd = !subs && !serial && s->wide.odd != 0;
 #else
-		const size_t id_at = (size_t)s->id_at, tsc_at = (size_t)s->tsc_at, source_at = (size_t)s->source_at,
-			     tail_at = (size_t)s->tail_at;
+		const size_t source_at = (size_t)s->source_at, tail_at = (size_t)s->tail_at;
 		const size_t next_at = s->next_at & 0x7f;
-		const uint8_t next_mask = s->next_at == NONE ? 0 : 0xff, id_shift = s->id_shift;
-		const uint64_t id_mask = bare ? UINT64_MAX : s->id_mask;
+		const uint8_t next_mask = s->next_at == NONE ? 0 : 0xff;
 		const v16 msg_source = load16(s->msg_source), msg_tail = load16(s->msg_tail),
 			  nonce_source = load16(s->nonce_source), nonce_more = load16(s->nonce_more),
 			  nonce_tail = load16(s->nonce_tail);
@@ -2834,13 +2864,16 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers),
 				       tsc = (uint64_t)_mm_extract_epi64(numbers, 1);
 #else
-			const v16 source = load16(hdr + source_at), tail = load16(hdr + moved + tail_at);
-			const uint64_t id = get64(hdr + id_at) >> id_shift & id_mask, tsc = get64(hdr + moved + tsc_at);
+			const struct ends e = ends_of(hdr + source_at, hdr + moved + tail_at);
+			const v16 source = e.source, tail = e.tail;
+			const uint64_t id = id_in(&e, s), tsc = tsc_in(&e, s);
 #endif
 			uint32_t key = 0;
 			if (subs ? tsc == 0
 				 : !loose && !serial && s->numbers &&
 					   ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
+				goto another;
+			if (!bare && !subs && UNLIKELY((tsc >> 40 & way_mask) != way)) /* it was changed meanwhile */
 				goto another;
 			if (subs || (expanded && pt->area != NULL)) {
 				if (!subs && pt->subs == NULL) {
@@ -2936,6 +2969,21 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				}
 			}
 #endif
+			if (UNLIKELY(keeps)) {
+				uint8_t *aad = view->aad + (size_t)(j - x.jobs) * AAD_ROOM;
+				memcpy(aad, j->aad, j->aad_len);
+				__asm__ volatile("" ::: "memory"); /* from here on the copy is read */
+				j->aad = aad;
+				aad += prefix;
+#ifndef WIDE
+				aad += moved;
+#endif
+				if (UNLIKELY(get64(aad + s->tsc_at) != tsc)) {
+					refuse_known(p, EESP_ERR_AUTH, w, view->number, pt);
+					failed++;
+					continue;
+				}
+			}
 			j->key = 0;
 #ifdef WIDE
 			store16(j->nonce, (v16)_mm512_castsi512_si128(got));

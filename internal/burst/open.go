@@ -198,6 +198,9 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 			continue
 		}
 		w.job(w.n)
+		if l.Keeps {
+			w.keepAAD(w.n)
+		}
 		retry = retry || l.Retry
 		lens[l.KeyLen>>5&1]++
 		w.n++
@@ -223,6 +226,16 @@ func (w *Worker) openChunk(r *Receiver, pkts []profile.Desc, snaps []*keys.Snaps
 		r.Opening.Learn(&w.pattern, &w.lanes[last], &w.ctx[last])
 	}
 	return took, good
+}
+
+// keepAAD copies a lane's AAD, so that nobody else writes there. If it does not say what was
+// parsed, the packet will not be authentic.
+func (w *Worker) keepAAD(x int) {
+	j, a := &w.jobs[x], &w.aad[x]
+	n := copy(a[:], octets(j.AAD, j.AADLen))
+	if j.AAD = unsafe.Pointer(a); !w.lanes[x].Kept(a[:n]) {
+		a[0] ^= 0xff
+	}
 }
 
 // openSome opens the lanes that which picks, all with keys of one length.
@@ -261,7 +274,7 @@ func (w *Worker) openAgain(r *Receiver) int {
 
 // begins checks the descriptor of a packet and begins its lane.
 func (w *Worker) begins(r *Receiver, l *profile.Lane, p *profile.Desc) (c status.Code) {
-	l.Pkt = p
+	l.Pkt, l.Keeps = p, false
 	p.ID, p.TSC = 0, 0
 	if l.Prefix, c = r.Opening.Prefix(p); c != status.OK {
 		return c

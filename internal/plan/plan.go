@@ -141,14 +141,15 @@ type Layout struct {
 
 	wide
 
-	// Of a Loose plan with OddDomain.
+	// WayMask and Way also of others; the rest of a Loose plan with OddDomain.
 	Begin    uint16 // where encryption begins, in octets from the header on; 0: behind the header
 	WayMask  uint8  // bits of the counter's first octet behind the epoch that say a packet's direction
 	Way      uint8  // the right direction
 	WhoAt    int8   // place of the address that must be the Pattern's Addr
 	WhoLen   uint8  // its length; 0: none
 	Unusable int8   // the status of all packets; 0: they can be opened
-	_        uint8
+
+	Keeps uint8 // 1: a window is found by what neither nonce nor KDF input has: the AAD is copied before it is read
 }
 
 // wide is the Layout for processors with vectors of 64 octets, which take all
@@ -547,7 +548,7 @@ func (o *Open) kindOf() Kind {
 		plain := s.odd == 0 && s.kept[56] == 0 // the first 64 octets say all, but no protocol
 		isBare = isBare && payload && s.Prefix == 0 && s.IDMask == ^uint64(0)
 		isSerial = isSerial && payload && plain && s.numbers == 0
-		isSubs = isSubs && plain && p.Subs != 0 && s.Unwrap != Bare && s.Prefix == 0 && s.Ages == 0 && s.FlowLen == 0 &&
+		isSubs = isSubs && plain && s.Keeps == 0 && p.Subs != 0 && s.Unwrap != Bare && s.Prefix == 0 && s.Ages == 0 && s.FlowLen == 0 &&
 			[8]byte(s.kept[48:]) == [8]byte{} && s.IDNeed == 0 && s.IDNever != 0 && s.TSCNever == 0
 	}
 	switch {

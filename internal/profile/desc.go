@@ -1,12 +1,14 @@
 package profile
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"libeesp/internal/kernel"
 	"libeesp/internal/keys"
 	"libeesp/internal/replay"
 	"libeesp/internal/status"
+	"libeesp/internal/wire"
 )
 
 // MaxLen is the longest payload or packet in octets.
@@ -84,6 +86,19 @@ type Lane struct {
 	Flow     replay.Key     // the context in which Seq is counted, if Replay asks for it
 	Seq      uint64
 	Time     uint64 // when it was sealed, if counters are times: in 2^-28 s since 1970
+	Keeps    bool   // in opening: the nonce does not have all that Flow and Seq have, so the AAD is copied and Kept asked
+	SeqAt    uint32 // eesp with Keeps: place of Seq in the AAD
+}
+
+// Kept reports whether Flow and Seq are those of the AAD. Somebody else may write where packets lie.
+func (l *Lane) Kept(aad []byte) bool {
+	switch l.Prefix {
+	case 0:
+		return binary.BigEndian.Uint64(aad[l.SeqAt:]) == l.Seq
+	case wire.TSSPrefix4:
+		return [4]byte(aad) == [4]byte(l.Flow.Addr[:])
+	}
+	return [16]byte(aad) == [16]byte(l.Flow.Addr[:])
 }
 
 // Failed counts, for the latch of tss, a packet that was parsed and is not authentic.

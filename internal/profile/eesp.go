@@ -430,6 +430,7 @@ func (o *eespOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps 
 	wire.Nonce(&j.Nonce, salt, h.IV)
 	if o.replay {
 		l.Flow, l.Seq = replay.Key{Master: name, ID: uint64(h.Session)}, h.Seq
+		l.Keeps, l.SeqAt = sa.EESP.Seq && sa.EESP.IV, uint32(h.Peer)
 	}
 	return reflected(o.own.List(), p.ID)
 }

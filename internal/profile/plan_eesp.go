@@ -140,6 +140,14 @@ func (o *eespOpening) planOpen(be *kernel.Backend, snaps []*keys.Snapshot, area 
 	return to
 }
 
+// eespKeeps is 1 if the nonce does not have the sequence number.
+func eespKeeps(e *wire.EESPFormat) uint8 {
+	if e.IV {
+		return 1
+	}
+	return 0
+}
+
 func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, session uint16) {
 	e := &sa.EESP
 	p.KeyLen = uint8(sa.KeyLen)
@@ -160,6 +168,7 @@ func (o *eespOpening) planSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, se
 		}
 		if e.Seq {
 			s.TSCNever = 0
+			s.Keeps = eespKeeps(e)
 		}
 		for i := range at {
 			if i < wire.EESPSession || i >= wire.EESPSession+2 || o.sa != nil {
@@ -188,6 +197,7 @@ func (o *eespOpening) looseSA(to *plan.Open, sa *keys.Params, p *plan.Pattern, s
 	}
 	if e.Seq {
 		s.TSCNever = 0
+		s.Keeps = eespKeeps(e)
 	}
 	// No two layouts begin alike, or all do: this one is found by its number.
 	s.Word = uint32(n)<<8 | uint32(s.Inner)<<4 | uint32(s.Unwrap)<<1

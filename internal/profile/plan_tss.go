@@ -199,15 +199,15 @@ func (o *tssOpening) planHeld(to *plan.Open, k *tssHeld, area uintptr, v uint8) 
 		}
 	}
 	directed := o.client && !o.sa.TSS.NoDirection
+	if directed {
+		s.WayMask, s.Way = tssToClient>>40, tssToClient>>40
+	}
 	if v == TSSSSI && k.v == v && tssClear(o.sa, uint32(n)) == 0 {
 		main := *s
 		if directed {
 			p.Value[n-6], main.Mask[n-6] = tssToClient>>40, tssToClient>>40
 		}
 		addTo(to, &main, p)
-	}
-	if directed {
-		s.WayMask, s.Way = tssToClient>>40, tssToClient>>40
 	}
 	s.Begin = o.sa.TSS.CryptOffset
 	s.Missing = int8(status.ErrContext)
@@ -253,6 +253,9 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 	}
 	unusable := slot.Raw != nil && v == TSSAddr6
 	directed := server && !snap.TSS.NoDirection
+	if directed {
+		s.WayMask = tssToClient >> 40
+	}
 	own := !sp && slices.Contains(o.own.List(), 0) // main plans would take the SSI for 0
 	if tssClear(snap.Params, uint32(n)) == 0 && snap.TSS.AuthFailures == 0 && !unusable && !own {
 		main := *s
@@ -260,9 +263,6 @@ func (o *tssOpening) planKey(to *plan.Open, snap *keys.Snapshot, slot *keys.Slot
 			main.Mask[n-6] = tssToClient >> 40 // no packets to clients
 		}
 		addTo(to, &main, p)
-	}
-	if directed {
-		s.WayMask = tssToClient >> 40
 	}
 	if unusable {
 		s.Unusable = int8(status.ErrUnsupported)
@@ -282,7 +282,7 @@ func tssForm(n int, v uint8, sdi uint32, p *plan.Pattern) *plan.Layout {
 	switch {
 	case tssIs6(v):
 		s.Flags, s.Prefix = FlagIPv6, wire.TSSPrefix6
-		s.FlowAt, s.FlowLen = -wire.TSSPrefix6, 16
+		s.FlowAt, s.FlowLen, s.Keeps = -wire.TSSPrefix6, 16, 1
 		if !sp {
 			s.NonceSource = plan.NoPick
 			for i, b := range binary.BigEndian.AppendUint32(nil, sdi) {
@@ -292,7 +292,7 @@ func tssForm(n int, v uint8, sdi uint32, p *plan.Pattern) *plan.Layout {
 	case !sp:
 		s.SourceAt = -wire.TSSPrefix4
 		s.NonceSource = plan.NoPick.Copy(0, 0, 4)
-		s.FlowAt, s.FlowLen = -wire.TSSPrefix4, 4
+		s.FlowAt, s.FlowLen, s.Keeps = -wire.TSSPrefix4, 4, 1
 	}
 	s.Word = binary.NativeEndian.Uint32(p.Value[:])
 	return s

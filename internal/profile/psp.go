@@ -302,7 +302,7 @@ func (o *pspOpening) Match(s *Pattern, jobs []kernel.Job, lanes []Lane, pkts []D
 		if !s.job(p, j) || p.Len < wire.PSPBase+wire.PSPUnit*(uint32(s.word[wire.PSPLenAt])-1)+kernel.TagSize {
 			break
 		}
-		b := (*[wire.PSPBase]byte)(p.Data)
+		b := *(*[wire.PSPBase]byte)(p.Data) // read once: somebody else may write where packets lie
 		spi := uint64(binary.BigEndian.Uint32(b[4:]))
 		if (b[4]^s.msg[8])>>7 != 0 || wire.PSPReserved(uint32(spi)) || reflected(o.own.List(), spi) != status.OK {
 			break // the other device key, or the packet is refused

@@ -633,6 +633,7 @@ func (o *tssOpening) Parse(l *Lane, j *kernel.Job, c *Context, n uint32, snaps [
 	}
 	if o.replay {
 		o.flow(l, &name, an, v, prefix, server && !d.TSS.NoDirection)
+		l.Keeps = v != TSSSSI
 	}
 	if h.SP && !server {
 		return reflected(o.own.List(), uint64(h.SSI))

@@ -73,10 +73,11 @@ func (h *PSP) Parse(b []byte, icv int) status.Code {
 	}
 	h.Version = b[PSPVersionAt] >> 2 & 0xF
 	vc := b[3] & pspVCBit >> 1
-	if b[PSPLenAt] < 1+vc {
+	more := b[PSPLenAt]
+	if more < 1+vc {
 		return status.ErrHeaderLen
 	}
-	h.VC, h.Len = vc != 0, PSPBase+PSPUnit*(int(b[PSPLenAt])-1)
+	h.VC, h.Len = vc != 0, PSPBase+PSPUnit*(int(more)-1)
 	if len(b) < h.Len+icv {
 		return status.ErrShort
 	}

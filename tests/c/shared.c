@@ -372,6 +372,124 @@ static void headers_in_place(void)
 	watch.flip = 0x10;
 }
 
+/* ---- Headers that become right behind a check ---- */
+
+/* A packet that r must not open again. Octet at of it, counted from its prefix on, is wrong until one of the
+ * reads. another: it is opened beside another one, which is shorter and not authentic, so that they change places. */
+static void opened_again(eesp_receiver *r, const eesp_pkt *genuine, uint32_t prefix, uint32_t at, int another)
+{
+	static const uint8_t flips[] = { 0x01, 0x80 };
+	static uint8_t room[EESP_MAX_SEALED_LEN(64) + EESP_TSS_LEAD_IPV6];
+	const uint32_t n = genuine->out_len, shorter = n - 5;
+	const uint8_t *from = (uint8_t *)genuine->out - prefix;
+	uint8_t *data = watch.page + PAGE - n;
+	for (size_t f = 0; f < COUNT(flips); f++)
+		for (size_t turn = 0, turns = 0; turn <= turns; turn++) {
+			memcpy(data - prefix, from, prefix + n);
+			data[(ptrdiff_t)at - prefix] ^= flips[f];
+			eesp_pkt p[2] = { packet(data, n, prefix, 0),
+					  packet(memcpy(room, from, prefix + n) + prefix, shorter, prefix, 0) };
+			for (int i = 0; i < 2; i++) {
+				p[i].addr = genuine->addr;
+				p[i].flags = genuine->flags;
+			}
+			watch.flip = flips[f];
+			begin(turn, data + at - prefix, 0);
+			eesp_open_burst(r, p, another ? 2 : 1);
+			end();
+			if (turn == 0)
+				turns = watch.reads;
+			CHECK(p[0].status != EESP_OK);
+		}
+}
+
+static void headers_become_right(void)
+{
+	static uint8_t room[512], copy[512];
+	static const struct {
+		eesp_group_config g;
+		uint8_t v;
+	} kinds[] = {
+		{ .v = EESP_V_ID },
+		{ .v = EESP_V_LONG_ID },
+		{ .v = EESP_V_LONG_ID_SRC_DST },
+		{ .g = { .profile = EESP_PROFILE_PSP } },
+		{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1 } },
+		{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_IV } },
+		{ .g = { .profile = EESP_PROFILE_EESP, .mode = 1, .draft = EESP_DRAFT_02, .flags = EESP_GROUP_IV,
+			 .max_coffset = 20 } },
+		{ .g = { .profile = EESP_PROFILE_TSS, .mode = EESP_TSS_CLUSTER }, .v = EESP_V_TSS_SSI },
+		{ .g = { .profile = EESP_PROFILE_TSS, .mode = EESP_TSS_CLUSTER }, .v = EESP_V_TSS_ADDR },
+		{ .g = { .profile = EESP_PROFILE_TSS, .mode = EESP_TSS_CLUSTER }, .v = EESP_V_TSS_SSI_IPV6 },
+		{ .g = { .profile = EESP_PROFILE_TSS, .mode = EESP_TSS_CLUSTER }, .v = EESP_V_TSS_ADDR_IPV6 },
+		{ .g = { .profile = EESP_PROFILE_TSS, .mode = EESP_TSS_CLUSTER, .crypt_offset = 24 },
+		  .v = EESP_V_TSS_ADDR },
+	};
+	const struct { uint8_t *memory, *page; } before = { watch.memory, watch.page };
+	const struct guarded g = guarded(2 * PAGE);
+	watch.memory = g.start;
+	watch.page = g.end - PAGE;
+	for (size_t b = 0; eesp_backend_at(b); b++) {
+		if (!eesp_backend_supported(eesp_backend_at(b)))
+			continue;
+		WORKS(eesp_backend_select(eesp_backend_at(b)));
+		for (size_t k = 0; k < COUNT(kinds); k++) {
+			eesp_group_config c = EESP_GROUP_CONFIG_INIT, x = kinds[k].g;
+			eesp_sender_config sc = explicit_config(kinds[k].v);
+			eesp_receiver_config rc = EESP_RECEIVER_CONFIG_INIT;
+			const int tss = x.profile == EESP_PROFILE_TSS, v = kinds[k].v;
+			const int addr = tss && (v == EESP_V_TSS_ADDR || v == EESP_V_TSS_ADDR_IPV6);
+			const int six = tss && (v == EESP_V_TSS_ADDR_IPV6 || v == EESP_V_TSS_SSI_IPV6);
+			const uint32_t prefix = !tss ? 0 : six ? EESP_TSS_LEAD_IPV6 : EESP_TSS_LEAD_IPV4;
+			const uint8_t secret[32] = { 7, (uint8_t)b, (uint8_t)k };
+			eesp_group *group;
+			eesp_sender *s;
+			eesp_receiver *r;
+			x.struct_size = c.struct_size;
+			x.aead = tss;
+			x.domain = tss || x.profile == EESP_PROFILE_EESP ? 0x900 + (uint32_t)(16 * b + k) : 0;
+			x.draft = x.draft != 0 ? x.draft : c.draft;
+			WORKS(eesp_group_new(&x, &group));
+			if (x.profile == EESP_PROFILE_STATELESS) {
+				set_root_key(group, EESP_LEVEL_ZONE);
+			} else {
+				WORKS(eesp_group_set_key(group, 0, secret, sizeof secret));
+				sc.epoch = 0;
+			}
+			if (tss)
+				WORKS(eesp_group_set_epoch(group, 3));
+			sc.id = addr ? 0 : sc.id;
+			/* those without SSI share their counters */
+			sc.start_counter = tss ? 1000000 * (16 * b + k + 1) : 0;
+			WORKS(eesp_sender_new(group, &sc, &s));
+			rc.replay_window = 64;
+			WORKS(eesp_receiver_new(&group, 1, &rc, &r));
+			for (int i = 0; i < 4; i++) { /* the first ones may take the general path, to make keys */
+				eesp_pkt p = packet(room + 256, 46, 128, 64);
+				p.next_header = 6;
+				p.flags = six ? EESP_PKT_IPV6 : 0;
+				p.coffset = i == 3 && x.max_coffset != 0 ? 3 : 0;
+				fill(room, 1, 256);
+				SAME(eesp_seal_burst(s, &p, 1), 1);
+				memcpy(copy, (uint8_t *)p.out - prefix, prefix + p.out_len);
+				eesp_pkt q = packet(copy + prefix, p.out_len, prefix, 0);
+				q.addr = p.addr;
+				q.flags = p.flags;
+				SAME(eesp_open_burst(r, &q, 1), 1);
+				for (uint32_t at = 0; i > 1 && at < prefix + p.out_len - 46 - EESP_ICV_LEN; at++)
+					opened_again(r, &p, prefix, at, i == 2);
+			}
+			eesp_receiver_free(r);
+			eesp_sender_free(s);
+			eesp_group_free(group);
+		}
+	}
+	WORKS(eesp_backend_select("auto"));
+	watch.memory = before.memory;
+	watch.page = before.page;
+	watch.flip = 0x10;
+}
+
 int main(void)
 {
 	struct sigaction fault = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
@@ -389,6 +507,7 @@ int main(void)
 	TEST(packets_to_elsewhere);
 	TEST(packets_in_segments);
 	TEST(headers_in_place);
+	TEST(headers_become_right);
 	return 0;
 }
 
