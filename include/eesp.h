@@ -1547,14 +1547,14 @@ EESP_API const char *eesp_backend_at(size_t i);
 EESP_API int eesp_backend_supported(const char *name);
 /*
  * Selects the backend of objects made from now on. Existing objects keep
- * theirs. name "auto" or NULL: the fastest.
- * Threads: any. Writes: nothing. Errors: BACKEND, SELF_TEST. Since 1.0.
+ * theirs. name "auto" or NULL: the fastest. On error nothing changes.
+ * Threads: any. Writes: nothing. Errors: BACKEND, SELF_TEST, MEMORY. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_backend_select(const char *name);
 /*
  * Runs the known-answer tests of every backend that this machine supports, and
  * those of its fast path with each profile.
- * Threads: any. Writes: nothing. Errors: SELF_TEST. Since 1.0.
+ * Threads: any. Writes: nothing. Errors: SELF_TEST, MEMORY. Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_self_test(void);
 
