@@ -387,8 +387,8 @@ static void opened_again(eesp_receiver *r, const eesp_pkt *genuine, uint32_t pre
 		for (size_t turn = 0, turns = 0; turn <= turns; turn++) {
 			memcpy(data - prefix, from, prefix + n);
 			data[(ptrdiff_t)at - prefix] ^= flips[f];
-			eesp_pkt p[2] = { packet(data, n, prefix, 0),
-					  packet(memcpy(room, from, prefix + n) + prefix, shorter, prefix, 0) };
+			memcpy(room, from, prefix + n);
+			eesp_pkt p[2] = { packet(data, n, prefix, 0), packet(room + prefix, shorter, prefix, 0) };
 			for (int i = 0; i < 2; i++) {
 				p[i].addr = genuine->addr;
 				p[i].flags = genuine->flags;
