@@ -1668,7 +1668,9 @@ EESP_API size_t eesp_keyset_open(const eesp_keyset *set, eesp_job *jobs, size_t 
  *     those are delivered to the program's threads.
  *   - A calling thread gets an alternate signal stack of 32 KiB, unless it has
  *     one. A handler with SA_ONSTACK runs there. A handler without it that
- *     interrupts a call has at least 32 KiB of stack (on amd64 and arm64).
+ *     interrupts a call has at least 32 KiB of stack on amd64. On arm64 all
+ *     handlers need SA_ONSTACK, unless calling threads block their signals: Go
+ *     keeps data below the stack pointer there.
  *   - The operating system saves vector registers on a handler's stack, and
  *     during a burst they hold keys. Block signals in calling threads if stacks
  *     may leak.
