@@ -2764,7 +2764,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const int heads = !loose && expanded && inner == HEAD && w->direct->head_least != 0;
 		const uint32_t apart_least = heads ? w->direct->head_least : UINT32_MAX;
 		const int keeps = !bare && !subs && (extras == WINDOWS || extras == TIMES) && s->keeps;
-		const uint8_t way_mask = s->way_mask, way = s->way;
+		/* One branch a packet for what few layouts ask. */
+		const int rechecks = keeps || (!bare && !subs && s->way_mask != 0);
 		uint32_t header = s->n;
 		/* payload octets in clear; if negative, so many octets of the extension are encrypted with it */
 		int32_t clear = 0;
@@ -2873,8 +2874,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				 : !loose && !serial && s->numbers &&
 					   ((id & s->id_need) == s->id_never || tsc == s->tsc_never))
 				goto another;
-			if (!bare && !subs && UNLIKELY((tsc >> 40 & way_mask) != way)) /* it was changed meanwhile */
-				goto another;
 			if (subs || (expanded && pt->area != NULL)) {
 				if (!subs && pt->subs == NULL) {
 					if (!loose && s->flow_desc && memcmp(&p->addr, pt->addr, s->flow_len) != 0)
@@ -2969,16 +2968,20 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				}
 			}
 #endif
-			if (UNLIKELY(keeps)) {
-				uint8_t *aad = view->aad + (size_t)(j - x.jobs) * AAD_ROOM;
-				memcpy(aad, j->aad, j->aad_len);
-				__asm__ volatile("" ::: "memory"); /* from here on the copy is read */
-				j->aad = aad;
-				aad += prefix;
+			if (UNLIKELY(rechecks)) {
+				int changed = (tsc >> 40 & s->way_mask) != s->way; /* by another party, meanwhile */
+				if (keeps) {
+					uint8_t *aad = view->aad + (size_t)(j - x.jobs) * AAD_ROOM;
+					memcpy(aad, j->aad, j->aad_len);
+					__asm__ volatile("" ::: "memory"); /* from here on the copy is read */
+					j->aad = aad;
+					aad += prefix;
 #ifndef WIDE
-				aad += moved;
+					aad += moved;
 #endif
-				if (UNLIKELY(get64(aad + s->tsc_at) != tsc)) {
+					changed |= get64(aad + s->tsc_at) != tsc;
+				}
+				if (UNLIKELY(changed)) {
 					refuse_known(p, EESP_ERR_AUTH, w, view->number, pt);
 					failed++;
 					continue;
