@@ -158,13 +158,13 @@ static void no_threads_for_callers(void)
 static void under_limits(void)
 {
 	struct rlimit as;
-	CHECK(getrlimit(RLIMIT_AS, &as) == 0 && as.rlim_cur == (rlim_t)2000000000);
+	CHECK(getrlimit(RLIMIT_AS, &as) == 0 && as.rlim_cur == (rlim_t)3000000000);
 	work(20);
 }
 
 static void documented_limits(void)
 {
-	const struct rlimit as = { 2000000000, 2000000000 }, data = { 256000000, 256000000 },
+	const struct rlimit as = { 3000000000, 3000000000 }, data = { 256000000, 256000000 },
 			    lock = { 1 << 20, 1 << 20 };
 	CHECK(setrlimit(RLIMIT_AS, &as) == 0 && setrlimit(RLIMIT_DATA, &data) == 0 &&
 	      setrlimit(RLIMIT_MEMLOCK, &lock) == 0);
