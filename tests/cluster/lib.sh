@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: BSD-3-Clause
 # What the tests of real servers and agents have in common; to be sourced, with BIN WORK.
+[ $# -ge 2 ] || { echo "usage: ${0##*/} BIN WORK" >&2; exit 2; }
 bin=$(realpath "$1")
 rm -rf "$2"
 mkdir -p "$2"
