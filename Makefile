@@ -24,12 +24,14 @@ test: deps-test ## all tests, some minutes on two cores; make -k test goes on af
 	@tests/parts.sh $(TEST_JOBS) $(BUILD)/test $(TEST_PARTS)
 	@tests/skipped.sh $(EESP_SKIPPED)
 	@echo "left to make test-more: every test on arm64 and riscv64, and of the C library with each backend; more rounds, examples and random bursts, fuzzing that is"
-	@echo "  led by coverage, races in kernels, archives made twice, servers and clients as processes, the cluster's demonstration, Wireshark's dissectors"
+	@echo "  led by coverage, races in kernels, archives made twice, clients as processes, Wireshark's dissectors"
 	@echo "left to make test-long: $(LEFT)"
 	@echo "make test: all of it passed"
 
-test-more: ## what takes too long for make test, as CI runs it: long runs, arm64, races, fuzzing, the cluster
-test-long: test-more ## that, and then arm64 without AES, whole models, Debian packages
+test-more: ## what takes too long for make test, as CI runs it: long runs, arm64, races, fuzzing
+test-long: test-more ## that, and then all of arm64, servers, the cluster, whole models, Debian packages
+	@$(MAKE) --no-print-directory test-arm64 ARM64_C=1
+	@$(MAKE) --no-print-directory test-servers
 	@$(MAKE) --no-print-directory test-arm64-generic SHORT= FULL=1
 	@$(MAKE) --no-print-directory test-control-long test-deb
 

@@ -9,9 +9,9 @@ TEST_PARTS := stage check-format test-arm64 test-control test-go demo-live:stage
 # How many run at a time: one more than CPUs, since most sometimes wait.
 TEST_JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
-# The part of make test-long that CI runs beside make test. What sends packets for a while, and may lose none, runs by itself.
+# The part of make test-long that CI runs beside make test.
 MORE_PARTS := stage test-arm64 test-go-long test-race test-ports test-control test-python-long:stage test-backends:stage \
-	test-fuzz check-lint test-clients:stage test-wireshark test-dist:test-arm64,test-python-long test-servers:alone
+	test-fuzz check-lint test-clients:stage test-wireshark test-dist:test-arm64,test-python-long
 test-more: export EESP_SKIPPED := $(abspath $(BUILD))/skipped-more
 test-more: deps-test
 	@mkdir -p $(BUILD) && : >$(EESP_SKIPPED)
@@ -20,7 +20,7 @@ test-more: deps-test
 	@echo "left to make test-long: $(LEFT)"
 	@echo "make test-more: all of it passed"
 
-LEFT := every test on arm64 without AES, whole models, a thousand rotations, Debian packages
+LEFT := C programs on arm64, and arm64 without AES, servers as processes, the cluster's demonstration, whole models, a thousand rotations, Debian packages
 
 test-go-long:
 	EESP_TEST_LONG=1 $(GOTEST) -timeout 60m ./...
@@ -57,7 +57,7 @@ test-arm64:
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
 	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
-	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c $(if $(FULL),test-example,CTESTS=kernels)
+	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c $(if $(ARM64_C),test-example,CTESTS=kernels)
 comma := ,
 # Counts the instructions that kernels execute, for docs/arm64.md; minutes.
 count-arm64:
