@@ -304,10 +304,9 @@ func powersKernel1(c *constants1, keyLen int) {
 		k, x := areaRows(area, i), v(12+i)
 		var s stream
 		s.do(func() { load(k.round(0), x) })
-		for r := 1; r < rounds(keyLen); r++ {
-			s.do(func() { aes(k.round(r), x) })
+		for r := 1; r <= rounds(keyLen); r++ {
+			s.do(func() { aesRound(r, rounds(keyLen), k.round(r), x) })
 		}
-		s.do(func() { aesLast(k.round(rounds(keyLen)), x) })
 		aess = append(aess, s)
 	}
 	emit(aess...)
@@ -553,14 +552,7 @@ func (k *kernel1) rounds(s *stream, through, x v, n int) {
 			key = through.r()
 		}
 		for i := range v(n) {
-			switch r {
-			case 0:
-				s.do(func() { xor(key, x+i, x+i) })
-			case rounds(k.keyLen):
-				s.do(func() { aesLast(key, x+i) })
-			default:
-				s.do(func() { aes(key, x+i) })
-			}
+			s.do(func() { aesRound(r, rounds(k.keyLen), key, x+i) })
 		}
 	}
 }

@@ -40,14 +40,7 @@ func deriveKernel(c *constants) {
 		for r := 0; r <= 14; r++ {
 			broadcast(at(rk, 16*r), key)
 			for i := v(0); i < v(k); i++ {
-				switch r {
-				case 0:
-					xor(key.r(), i, i)
-				case 14:
-					aesLast(key.r(), i)
-				default:
-					aes(key.r(), i)
-				}
+				aesRound(r, 14, key.r(), i)
 			}
 		}
 	}
@@ -207,14 +200,7 @@ func deriveLong(out, msgs, n, blocks, rk, step reg.GPPhysical, key, subkey v) {
 	for r := 0; r <= 14; r++ {
 		broadcast(at(rk, 16*r), key)
 		for i := range count {
-			switch r {
-			case 0:
-				xor(key.r(), i, i)
-			case 14:
-				aesLast(key.r(), i)
-			default:
-				aes(key.r(), i)
-			}
+			aesRound(r, 14, key.r(), i)
 		}
 	}
 	TESTQ(left, left)
@@ -461,15 +447,10 @@ func rowsOf(number, t reg.GPPhysical) {
 func allRound(keyLen, r int, key v, states []v, empty v) stream {
 	var s stream
 	for _, x := range states {
-		switch {
-		case r == 0 && x == empty:
+		if r == 0 && x == empty {
 			s.do(func() { move(key, x) })
-		case r == 0:
-			s.do(func() { xor(key.r(), x, x) })
-		case r == rounds(keyLen):
-			s.do(func() { aesLast(key.r(), x) })
-		default:
-			s.do(func() { aes(key.r(), x) })
+		} else {
+			s.do(func() { aesRound(r, rounds(keyLen), key.r(), x) })
 		}
 	}
 	return s

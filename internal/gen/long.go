@@ -435,11 +435,7 @@ func (k *long512) rounds(vectors int) (s stream) {
 			} else {
 				key = at(scratchPtr, longKeysAt+r*row)
 			}
-			if r == last {
-				s.do(func() { aesLast(key, x) })
-			} else {
-				s.do(func() { aes(key, x) })
-			}
+			s.do(func() { aesRound(r, last, key, x) })
 		}
 	}
 	return s

@@ -157,14 +157,7 @@ func (k *long256) rounds(states []v, from int) stream {
 	for r := from; r <= last; r++ {
 		s.do(func() { loadA(at(scratchPtr, wideKeysAt+r*32), wideKey) })
 		for _, x := range states {
-			switch r {
-			case 0:
-				s.do(func() { xor(wideKey.r(), x, x) })
-			case last:
-				s.do(func() { aesLast(wideKey.r(), x) })
-			default:
-				s.do(func() { aes(wideKey.r(), x) })
-			}
+			s.do(func() { aesRound(r, last, wideKey.r(), x) })
 		}
 	}
 	return s

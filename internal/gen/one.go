@@ -174,11 +174,7 @@ func oneKernel512(c *constants, keyLen int, sealing bool) {
 	}
 	for r := 1; r <= rounds(keyLen); r++ {
 		for i := range v(4) {
-			if r < rounds(keyLen) {
-				aess.do(func() { aes(at(scratchPtr, oneKeysAt+r*row), oneStream+i) })
-			} else {
-				aess.do(func() { aesLast(at(scratchPtr, oneKeysAt+r*row), oneStream+i) })
-			}
+			aess.do(func() { aesRound(r, rounds(keyLen), at(scratchPtr, oneKeysAt+r*row), oneStream+i) })
 		}
 	}
 	k.sum(&hash, oneEach)

@@ -48,14 +48,7 @@ func oneKernel1(c *constants1, keyLen int, sealing bool) {
 	}
 	for r := range 15 {
 		for _, x := range halves {
-			switch r {
-			case 0:
-				xor(at(soloTemp, 0), x, x)
-			case 14:
-				aesLast(at(soloTemp, 16*r), x)
-			default:
-				aes(at(soloTemp, 16*r), x)
-			}
+			aesRound(r, 14, at(soloTemp, 16*r), x)
 		}
 	}
 	Label("keyed")

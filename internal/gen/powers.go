@@ -31,11 +31,7 @@ func powersKernel512(c *constants, keyLen int) {
 	JLE(LabelRef("done"))
 	loadA(at(area, 0), p(1))
 	for r := 1; r <= rounds(keyLen); r++ {
-		if r < rounds(keyLen) {
-			aes(at(area, r*row), p(1))
-		} else {
-			aesLast(at(area, r*row), p(1))
-		}
+		aesRound(r, rounds(keyLen), at(area, r*row), p(1))
 	}
 	shufb(bswap.r(), p(1), p(1))
 	var s stream

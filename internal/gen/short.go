@@ -355,15 +355,7 @@ func (k *short512) aesRounds(states []v) stream {
 		kr := []v{shortKey, shortOddKey}[r%2]
 		s.do(func() { loadA(at(roundKeys, r*row), kr) })
 		for _, x := range states {
-			key := kr.r()
-			switch r {
-			case 0:
-				s.do(func() { xor(key, x, x) })
-			case rounds(k.keyLen):
-				s.do(func() { aesLast(key, x) })
-			default:
-				s.do(func() { aes(key, x) })
-			}
+			s.do(func() { aesRound(r, rounds(k.keyLen), kr.r(), x) })
 		}
 	}
 	return s
@@ -865,10 +857,9 @@ func (k *short512) rowColumn() stream {
 	shufb(shortReverse.r(), shortStream, shortStream)
 	xor(at(scratchPtr, scratchNonce), shortStream, shortStream)
 	var s stream
-	for r := 1; r < rounds(k.keyLen); r++ {
-		s.do(func() { aes(at(roundKeys, r*row), shortStream) })
+	for r := 1; r <= rounds(k.keyLen); r++ {
+		s.do(func() { aesRound(r, rounds(k.keyLen), at(roundKeys, r*row), shortStream) })
 	}
-	s.do(func() { aesLast(at(roundKeys, rounds(k.keyLen)*row), shortStream) })
 	return s
 }
 
@@ -886,11 +877,7 @@ func (k *short512) rowRounds() stream {
 	for r := 1; r <= last; r++ {
 		for i := range 4 {
 			x, key := shortStream+v(i), k.rowKey(i, r)
-			if r == last {
-				s.do(func() { aesLast(key, x) })
-			} else {
-				s.do(func() { aes(key, x) })
-			}
+			s.do(func() { aesRound(r, last, key, x) })
 		}
 	}
 	return s

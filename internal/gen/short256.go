@@ -303,14 +303,7 @@ func (k *short256) aesRounds(states []v, from int) stream {
 	for r := from; r <= rounds(k.keyLen); r++ {
 		s.do(func() { load(at(roundKeys, r*row), key) })
 		for _, x := range states {
-			switch r {
-			case 0:
-				s.do(func() { xor(key.r(), x, x) })
-			case rounds(k.keyLen):
-				s.do(func() { aesLast(key.r(), x) })
-			default:
-				s.do(func() { aes(key.r(), x) })
-			}
+			s.do(func() { aesRound(r, rounds(k.keyLen), key.r(), x) })
 		}
 	}
 	return s

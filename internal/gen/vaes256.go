@@ -317,10 +317,9 @@ func powersKernel256(c *constants256, keyLen int) {
 	TESTQ(n, n)
 	JLE(LabelRef("done"))
 	loadA(at(area, 0), h1)
-	for r := 1; r < rounds(keyLen); r++ {
-		aes(at(area, r*row), h1)
+	for r := 1; r <= rounds(keyLen); r++ {
+		aesRound(r, rounds(keyLen), at(area, r*row), h1)
 	}
-	aesLast(at(area, rounds(keyLen)*row), h1)
 	shufb(c.bswap, h1, h1)
 	var s stream
 	timesX(&s, h1, x, c.carry)

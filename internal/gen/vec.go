@@ -177,6 +177,18 @@ func xor(a Op, b, d v) {
 }
 
 // xor3 adds a and b to d.
+// aesRound is round r of AES, of which last is the last one. Round 0 adds its key.
+func aesRound(r, last int, key Op, s v) {
+	switch r {
+	case 0:
+		xor(key, s, s)
+	case last:
+		aesLast(key, s)
+	default:
+		aes(key, s)
+	}
+}
+
 func xor3(a, b, d v) {
 	if avx512() {
 		VPTERNLOGQ(Imm(0x96), a.r(), b.r(), d.r())
