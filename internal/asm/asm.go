@@ -136,16 +136,10 @@ func check(b *kernel.Backend) error {
 func SelfTestAll() error {
 	mu.Lock()
 	defer mu.Unlock()
-	for _, e := range list() {
-		if !e.supported() {
-			continue
-		}
-		tested[e.backend] = SelfTest(e.backend)
-		if err := tested[e.backend]; err != nil {
-			return err
-		}
-	}
-	return nil
+	return Each(func(b *kernel.Backend) error {
+		tested[b] = SelfTest(b)
+		return tested[b]
+	})
 }
 
 // Each calls f with all backends that this machine can run, until f returns an error.
