@@ -1818,6 +1818,16 @@ static NOINLINE uint8_t *window_of(const struct eesp_windows *t, const struct la
 	}
 }
 
+/* Finds a lane's window and its word. Returns 0 if there is none. */
+static inline int find_window(const struct eesp_windows *t, struct lane *l)
+{
+	l->window = window_of(t, l);
+	if (l->window == NULL)
+		return 0;
+	l->word = window_word(t, l->window, l->seq);
+	return 1;
+}
+
 enum verdict { FRESH, DUPLICATE, OLD };
 
 static inline enum verdict window_check(const struct eesp_windows *t, const struct lane *l)
@@ -1973,12 +1983,8 @@ static inline size_t check_windows(const struct eesp_open_plan *w, uint64_t numb
 	for (struct lane *l = lanes; l < end; l++) {
 		if (UNLIKELY(l->window == NULL))
 			continue;
-		if (UNLIKELY(!window_is(t, l->window, l, flows))) {
-			l->window = window_of(t, l);
-			if (l->window == NULL)
-				continue;
-			l->word = window_word(t, l->window, l->seq);
-		}
+		if (UNLIKELY(!window_is(t, l->window, l, flows)) && !find_window(t, l))
+			continue;
 		enum verdict v = window_check(t, l);
 		if (UNLIKELY(v != FRESH)) {
 			not_fresh(t, v, l, w, number);
@@ -2000,10 +2006,8 @@ static NOINLINE void refuse_room(const struct eesp_open_plan *w, uint64_t number
 {
 	struct eesp_windows *t = w->windows;
 	enum verdict v = FRESH;
-	if (t != NULL && (l->window = window_of(t, l)) != NULL) {
-		l->word = window_word(t, l->window, l->seq);
+	if (t != NULL && find_window(t, l))
 		v = window_check(t, l);
-	}
 	if (v != FRESH)
 		not_fresh(t, v, l, w, number);
 	else
@@ -2285,9 +2289,7 @@ static NOINLINE EXECUTOR void try_previous(const struct eesp_worker_view *view, 
 		if (w->windows != NULL) {
 			const uint64_t *seed = w->windows->seed, high = times_mix(seed[6], seed[7]);
 			l->hash = flow_hash(seed, w->windows->no_addr, high, l, l->id, l->who, s);
-			l->window = window_of(w->windows, l);
-			if (l->window != NULL)
-				l->word = window_word(w->windows, l->window, l->seq);
+			find_window(w->windows, l);
 		}
 		if (w->times != NULL) {
 			const uint64_t tsc = l->p->tsc, who = (tsc >> 48 & s->epoch_mask) | pt->kind;
