@@ -167,12 +167,6 @@ static void check(const struct peer *p, struct set *s, void *state)
 		    s->c.size, s->c.burst, bad, sealed_packets ? "packets are" : "octets are");
 }
 
-static int by_double(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
 /* Beyond what was measured from the beginning: by the fastest backend only, unless all are asked for. */
 static bool special(const struct config *c)
 {
@@ -295,19 +289,11 @@ static void cross_packets(struct plan *p, const enum work *works, size_t nworks,
 			for (size_t s = 0; s < nsizes; s++)
 				for (size_t b = 0; b < nbursts; b++)
 					for (int careful = 0; careful < 2; careful++) {
-						struct config c;
-						memset(&c, 0, sizeof c);
-						c.work = works[w];
-						c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM
-										     : EESP_AEAD_AES_128_GCM;
+						struct config c = work_of(profile, works[w]);
 						c.size = sizes[s];
 						c.burst = bursts[b];
 						c.threads = threads;
-						c.profile = profile;
 						c.careful = careful;
-						/* A sender of these has one key, or one for many packets. */
-						if (c.work == PACKET_SEAL && profile)
-							c.contexts = EQUAL;
 						add(p, c);
 					}
 }
@@ -319,20 +305,16 @@ static void cross_flows(struct plan *p, const size_t *flows, size_t nflows, size
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
 		for (size_t f = 0; f < nflows; f++)
 			for (int how = 0; how < 4; how++) { /* bare, and careful with each enum replay */
-				struct config c;
+				struct config c = work_of(profile, PACKET_OPEN);
 				/* their flows are senders */
 				if (!(profiles >> profile & 1) || (profile && (flows[f] > 32768 || how > 1)))
 					continue;
 				/* one counter for all: a thread that is stopped lags by more than a window */
 				if (threads > 1 && how == 1)
 					continue;
-				memset(&c, 0, sizeof c);
-				c.work = PACKET_OPEN;
-				c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
 				c.size = 64;
 				c.burst = burst;
 				c.threads = threads;
-				c.profile = profile;
 				c.careful = how != 0;
 				c.replay = how == 0 ? WINDOWS : (enum replay)(how - 1);
 				c.flows = flows[f];

@@ -127,6 +127,12 @@ const char *work_name(enum work w);
 const char *contexts_name(enum contexts c);
 const char *profile_name(unsigned profile);
 const char *config_name(const struct config *c);
+/* A work on a profile's packets, with the AEAD that is measured. A sender of psp, tss or eesp has one key, or one for
+ * many packets. */
+struct config work_of(unsigned profile, enum work work);
+/* The kernels that a packet work rests on: a fresh key for each packet, or for eesp one expanded beforehand. */
+enum work kernels_of(unsigned profile, enum work work);
+int by_double(const void *a, const void *b); /* for qsort */
 double now_ns(void);
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void *must_alloc(size_t align, size_t size);

@@ -11,12 +11,6 @@
 
 enum { ROUNDS = 10000 };
 
-static int by_double(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
 /* Of the second of two passes: caches are warm. Packets that are opened but once need
  * two sets, and a receiver for each. */
 static double pass_ns(const struct peer *p, void *const state[2], const struct config *c)
@@ -75,19 +69,14 @@ void run_on_top(FILE *f, const struct peer *p, const char *only, const char *wor
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
 		for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
 			for (enum work work = PACKET_SEAL; work <= PACKET_OPEN; work++) {
-				struct config c = { .work = work, .size = cases[k].size, .burst = cases[k].burst,
-						    .threads = 1, .profile = profile,
-						    .careful = true }, kernel = c;
-				c.aead = kernel.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM
-										   : EESP_AEAD_AES_128_GCM;
-				/* a sender of these has one key, or one for many packets */
-				if (work == PACKET_SEAL && profile)
-					c.contexts = EQUAL;
+				struct config c = work_of(profile, work), kernel = c;
+				c.size = kernel.size = cases[k].size;
+				c.burst = kernel.burst = cases[k].burst;
+				c.threads = kernel.threads = 1;
+				c.careful = true;
 				kernel.profile = 0;
-				kernel.careful = false;
-				kernel.work = profile == EESP_PROFILE_EESP ? CACHED_SEAL
-					      : work == PACKET_SEAL        ? REKEY_SEAL
-									   : REKEY_OPEN;
+				kernel.contexts = DISTINCT;
+				kernel.work = kernels_of(profile, work);
 				if ((!work_only || !strcmp(work_only, work_name(work))) &&
 				    (!only || !strcmp(only, profile_name(profile))))
 					measure(f, p, c, kernel, rounds);

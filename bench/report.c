@@ -260,11 +260,10 @@ static void careful_table(const struct report *r, FILE *f)
 	bool any = false;
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++) {
 		for (enum work work = PACKET_SEAL; work <= PACKET_OPEN; work++) {
-			unsigned aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
-			enum work under = profile == EESP_PROFILE_EESP ? CACHED_SEAL
-					  : work == PACKET_SEAL        ? REKEY_SEAL
-								       : REKEY_OPEN;
-			enum contexts contexts = work == PACKET_SEAL && profile ? EQUAL : DISTINCT;
+			const struct config like = work_of(profile, work);
+			unsigned aead = like.aead;
+			enum work under = kernels_of(profile, work);
+			enum contexts contexts = like.contexts;
 			if (!one(r, work, aead, profile, true, contexts, 64, 32))
 				continue;
 			if (!any)

@@ -34,6 +34,28 @@ const char *config_name(const struct config *c)
 	return !c->careful ? "bare" : c->replay == TIMES ? "time" : c->replay == NO_REPLAY ? "no-replay" : "careful";
 }
 
+struct config work_of(unsigned profile, enum work work)
+{
+	struct config c;
+	memset(&c, 0, sizeof c);
+	c.work = work;
+	c.profile = profile;
+	c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
+	c.contexts = work == PACKET_SEAL && profile ? EQUAL : DISTINCT;
+	return c;
+}
+
+enum work kernels_of(unsigned profile, enum work work)
+{
+	return profile == EESP_PROFILE_EESP ? CACHED_SEAL : work == PACKET_SEAL ? REKEY_SEAL : REKEY_OPEN;
+}
+
+int by_double(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
 double now_ns(void)
 {
 	struct timespec t;

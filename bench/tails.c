@@ -24,26 +24,31 @@ struct worker {
 	float *ns;
 };
 
+/* A call after a gap: its time, and when it ended. */
+static float call_ns(const struct peer *p, void *state, bool renew, unsigned gap_us, double *end)
+{
+	const struct timespec gap = { 0, (long)gap_us * 1000 };
+	if (renew)
+		p->renew(state);
+	if (gap_us)
+		nanosleep(&gap, NULL);
+	double begin = now_ns();
+	p->pass(state);
+	*end = now_ns();
+	return (float)(*end - begin);
+}
+
 static void *work(void *argument)
 {
 	struct worker *w = argument;
-	const struct timespec gap = { 0, (long)w->gap_us * 1000 };
 	prctl(PR_SET_TIMERSLACK, 1);
 	if (w->renewed)
 		w->peer->renew(w->state);
 	w->peer->pass(w->state);
 	pthread_barrier_wait(w->start);
 	double end = now_ns() + w->seconds * 1e9, t = 0;
-	while (w->calls < ROOM && t < end) {
-		if (w->renewed)
-			w->peer->renew(w->state);
-		if (w->gap_us)
-			nanosleep(&gap, NULL);
-		double begin = now_ns();
-		w->peer->pass(w->state);
-		t = now_ns();
-		w->ns[w->calls++] = (float)(t - begin);
-	}
+	while (w->calls < ROOM && t < end)
+		w->ns[w->calls++] = call_ns(w->peer, w->state, w->renewed, w->gap_us, &t);
 	return NULL;
 }
 
@@ -51,6 +56,16 @@ static int by_ns(const void *a, const void *b)
 {
 	float x = *(const float *)a, y = *(const float *)b;
 	return x < y ? -1 : x > y;
+}
+
+static struct config tail_config(unsigned profile, enum work w, bool careful)
+{
+	struct config c = work_of(profile, w);
+	c.size = 64;
+	c.burst = c.packets = 32;
+	c.threads = 1;
+	c.careful = careful;
+	return c;
 }
 
 static struct tail measure(const struct peer *p, struct config c, unsigned workers, unsigned gap_us, double seconds)
@@ -101,25 +116,23 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 		unsigned gap_us;
 		double seconds;
 	} gaps[] = { { 0, 0.3 }, { 50, 0.5 }, { 1000, 1.5 }, { 20000, 2 } };
-#define CALL(peer, w, p, k) \
-	{ peer, { .work = w, .aead = (p) == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM, \
-		  .size = 64, .burst = 32, .packets = 32, .threads = 1, .profile = p, .careful = k, \
-		  .contexts = (p) && (w) == PACKET_SEAL ? EQUAL : DISTINCT } }
 	static const struct {
 		const char *peer;
-		struct config c;
+		enum work work;
+		unsigned profile;
+		bool careful;
 	} callees[] = {
-		CALL("ipsec-mb", REKEY_SEAL, 0, false),
-		CALL("libeesp", REKEY_SEAL, 0, false),
-		CALL("libeesp", PACKET_SEAL, EESP_PROFILE_STATELESS, true),
-		CALL("libeesp", PACKET_OPEN, EESP_PROFILE_STATELESS, true),
-		CALL("libeesp", PACKET_SEAL, EESP_PROFILE_PSP, true),
-		CALL("libeesp", PACKET_OPEN, EESP_PROFILE_PSP, true),
-		CALL("libeesp", PACKET_SEAL, EESP_PROFILE_TSS, true),
-		CALL("libeesp", PACKET_OPEN, EESP_PROFILE_TSS, true),
-		CALL("libeesp", PACKET_SEAL, EESP_PROFILE_EESP, true),
-		CALL("libeesp", PACKET_OPEN, EESP_PROFILE_EESP, true),
-		CALL("libeesp", PROXY, EESP_PROFILE_STATELESS, true),
+		{ "ipsec-mb", REKEY_SEAL, 0, false },
+		{ "libeesp", REKEY_SEAL, 0, false },
+		{ "libeesp", PACKET_SEAL, EESP_PROFILE_STATELESS, true },
+		{ "libeesp", PACKET_OPEN, EESP_PROFILE_STATELESS, true },
+		{ "libeesp", PACKET_SEAL, EESP_PROFILE_PSP, true },
+		{ "libeesp", PACKET_OPEN, EESP_PROFILE_PSP, true },
+		{ "libeesp", PACKET_SEAL, EESP_PROFILE_TSS, true },
+		{ "libeesp", PACKET_OPEN, EESP_PROFILE_TSS, true },
+		{ "libeesp", PACKET_SEAL, EESP_PROFILE_EESP, true },
+		{ "libeesp", PACKET_OPEN, EESP_PROFILE_EESP, true },
+		{ "libeesp", PROXY, EESP_PROFILE_STATELESS, true },
 	};
 	const size_t kinds = sizeof callees / sizeof callees[0];
 	unsigned cpus = cpu_count();
@@ -133,8 +146,11 @@ void run_tails(struct report *r, struct peer *peers, size_t n, double scale)
 				while (i < n && strcmp(peers[i].name, callees[k].peer))
 					i++;
 				if (i < n)
-					r->tails[r->tail_count++] = measure(&peers[i], callees[k].c, workers,
-									    gaps[g].gap_us, gaps[g].seconds * scale);
+					r->tails[r->tail_count++] =
+						measure(&peers[i],
+							tail_config(callees[k].profile, callees[k].work,
+								    callees[k].careful),
+							workers, gaps[g].gap_us, gaps[g].seconds * scale);
 			}
 		}
 	}
@@ -176,19 +192,12 @@ struct turner {
 
 static void slot_of(struct turns *t, struct callee *e, unsigned worker)
 {
-	const struct timespec gap = { 0, (long)t->gap_us * 1000 };
 	const bool renew = renewed(&e->c);
 	double end = now_ns() + t->slot_ns, now = 0;
 	for (unsigned i = 0; now < end && i < t->slot_calls + WARM; i++) {
-		if (renew)
-			e->peer->renew(e->state[worker]);
-		if (t->gap_us)
-			nanosleep(&gap, NULL);
-		double begin = now_ns();
-		e->peer->pass(e->state[worker]);
-		now = now_ns();
+		const float ns = call_ns(e->peer, e->state[worker], renew, t->gap_us, &now);
 		if (i >= WARM)
-			e->ns[worker][e->calls[worker]++] = (float)(now - begin);
+			e->ns[worker][e->calls[worker]++] = ns;
 	}
 }
 
@@ -225,19 +234,18 @@ static float *times_of(const struct turns *t, const struct callee *e, unsigned f
 	return all;
 }
 
-static double percentile(const struct turns *t, const struct callee *e, unsigned from, unsigned to, double which)
+static double percentile(const float *sorted, size_t n, double which)
+{
+	return n == 0 ? 0 : (double)sorted[(size_t)((double)(n - 1) * which + 0.5)];
+}
+
+static double p999_of(const struct turns *t, const struct callee *e, unsigned from, unsigned to)
 {
 	size_t n;
 	float *all = times_of(t, e, from, to, &n);
-	double ns = n == 0 ? 0 : (double)all[(size_t)((double)(n - 1) * which + 0.5)];
+	double ns = percentile(all, n, 0.999);
 	free(all);
 	return ns;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
 }
 
 static void name_of(const struct callee *e, char name[96])
@@ -263,25 +271,25 @@ static void write_turns(FILE *f, const struct turns *t)
 	for (size_t k = 0; k < t->n; k++) {
 		const struct callee *e = &t->callee[k], *o = &t->callee[e->against];
 		char label[96], other[96] = "", ratio[32] = "", its[32] = "", quartiles[64] = "";
-		size_t calls = 0;
-		for (unsigned w = 0; w < t->workers; w++)
-			calls += e->calls[w];
-		const double p999 = percentile(t, e, 0, t->rounds, 0.999);
+		size_t calls;
+		float *all = times_of(t, e, 0, t->rounds, &calls);
+		const double p999 = percentile(all, calls, 0.999);
 		name_of(e, label);
 		if (o != e) {
-			double there = percentile(t, o, 0, t->rounds, 0.999), r[MAX_ROUNDS];
+			double there = p999_of(t, o, 0, t->rounds), r[MAX_ROUNDS];
 			for (unsigned i = 0; i < t->rounds; i++) {
-				double of = percentile(t, o, i, i + 1, 0.999);
-				r[i] = of == 0 ? 0 : percentile(t, e, i, i + 1, 0.999) / of;
+				double of = p999_of(t, o, i, i + 1);
+				r[i] = of == 0 ? 0 : p999_of(t, e, i, i + 1) / of;
 			}
-			qsort(r, t->rounds, sizeof *r, by_value);
+			qsort(r, t->rounds, sizeof *r, by_double);
 			name_of(o, other);
 			snprintf(its, sizeof its, "%.2f", there / 1000);
 			snprintf(ratio, sizeof ratio, "%.2f", there == 0 ? 0 : p999 / there);
 			snprintf(quartiles, sizeof quartiles, "%.2f %.2f %.2f", r[t->rounds / 4], r[t->rounds / 2],
 				 r[t->rounds * 3 / 4]);
 		}
-		const double median = percentile(t, e, 0, t->rounds, 0.5), most = percentile(t, e, 0, t->rounds, 1);
+		const double median = percentile(all, calls, 0.5), most = percentile(all, calls, 1);
+		free(all);
 		fprintf(f, "| %-34s | %7zu | %9.2f | %8.2f | %8.2f | %-34s | %12s | %5s | %-20s |\n", label, calls,
 			median / 1000, p999 / 1000, most / 1000, other, its, ratio, quartiles);
 	}
@@ -307,22 +315,16 @@ void run_tail_turns(FILE *f, const struct peer *peers, size_t n, const struct ta
 		other = strcmp(peers[i].name, "ipsec-mb") ? NULL : &peers[i];
 	for (unsigned profile = EESP_PROFILE_STATELESS; profile <= EESP_PROFILE_EESP; profile++)
 		for (enum work work = PACKET_SEAL; work <= PACKET_OPEN; work++) {
-			struct config c = { .work = work, .size = 64, .burst = 32, .packets = 32, .threads = 1 };
+			struct config c = tail_config(profile, work, true);
 			if ((choice->profile && strcmp(choice->profile, profile_name(profile))) ||
 			    (choice->work && strcmp(choice->work, work_name(work))))
 				continue;
-			c.profile = profile;
-			c.careful = true;
-			c.aead = profile == EESP_PROFILE_TSS ? EESP_AEAD_AES_256_GCM : EESP_AEAD_AES_128_GCM;
-			c.contexts = profile && work == PACKET_SEAL ? EQUAL : DISTINCT;
 			size_t k = add_callee(t, &peers[0], c);
 			if (!other)
 				continue;
-			/* The same in plain C; eesp's keys are cached. */
-			struct config as = { .aead = c.aead, .size = 64, .burst = 32, .packets = 32, .threads = 1 };
-			as.work = work == PACKET_OPEN ? REKEY_OPEN : REKEY_SEAL;
-			if (profile == EESP_PROFILE_EESP)
-				as.work = CACHED_SEAL;
+			/* The same in plain C. */
+			struct config as = tail_config(0, kernels_of(profile, work), false);
+			as.aead = c.aead;
 			as.contexts = c.contexts;
 			t->callee[k].against = add_callee(t, other, as);
 		}
