@@ -1,5 +1,5 @@
 # The parts of `make test`, and tests beside it.
-.PHONY: test-more test-go test-go-long test-python-long test-race test-fuzz test-arm64 test-arm64-generic count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
+.PHONY: test-more test-go test-go-long test-python-long test-race test-fuzz test-arm64 test-arm64-c test-arm64-generic count-arm64 test-ports test-backends test-reference check-exports check-kernels test-c test-install test-dist \
 	test-python test-abi abi-update test-example test-bench test-docs test-wireshark test-readme demo-live
 # In the order in which they begin: long ones first, and ones that many wait for. "a:b,c": after b and c; "alone": while no other
 # part runs.
@@ -57,7 +57,11 @@ test-arm64:
 	@$(call backends-arm64,max,armv8 generic)
 	@$(call backends-arm64,neoverse-n1,armv8 generic)
 	@export GODEBUG=cpu.aes=off; $(call backends-arm64,max,generic)
-	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c $(if $(ARM64_C),test-example,CTESTS=kernels)
+	@$(MAKE) --no-print-directory test-arm64-c CTESTS=kernels
+# The library in C for arm64: with CTESTS=kernels what depends on kernels, otherwise all, and the examples.
+test-arm64-c:
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_ARM64)
+	EESP_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(ARM64) check-exports check-kernels test-c $(if $(CTESTS),CTESTS=$(CTESTS),test-example)
 comma := ,
 # Counts the instructions that kernels execute, for docs/arm64.md; minutes.
 count-arm64:
