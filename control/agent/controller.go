@@ -314,7 +314,7 @@ func (c *Controller) take(raw []byte) (*ring, error) {
 		if err := record.Verify(raw, &d, c.Cluster, root); err != nil {
 			return nil, err
 		}
-		if d.Serial < l.deleg.Serial || d.Term < l.deleg.Term {
+		if d.Term < l.deleg.Term || d.Term == l.deleg.Term && d.Serial < l.deleg.Serial { // a new term may begin from a backup
 			return nil, fmt.Errorf("delegation %d of term %d is older than the one that is known", d.Serial, d.Term)
 		}
 		l.deleg, l.delegRaw = d, raw
@@ -440,10 +440,7 @@ func (c *Controller) sendAck(l *level, r *ring, code record.Code, reason string)
 		return
 	}
 	k := &record.Ack{Ring: r.rec.ID, Level: r.rec.Level, Term: r.rec.Term, Step: r.rec.Step, Entry: r.entry, HeadTerm: l.head.Term, HeadSerial: l.head.Serial, Head: l.head.Hash, Session: c.session, Member: l.member.ID, Code: code}
-	if len(reason) > 200 {
-		reason = reason[:200]
-	}
-	k.Reason = reason
+	k.Reason = record.Text(reason, 200)
 	if code == record.CodeNone {
 		for _, g := range r.rec.Gens {
 			k.Fingerprints = append(k.Fingerprints, g.Fingerprint)
@@ -611,6 +608,11 @@ func (c *Controller) numbers(ctx context.Context, kind record.IDKind, n int) (ou
 			switch kind {
 			case record.KindConnection, record.KindClient:
 				width, most = 32, 1<<32-1
+				if c.next[kind] == 0 {
+					// A store that lies to several servers could have a block given out twice. There is room
+					// enough for its two holders to have different numbers all the same.
+					num += mrand.Uint64N(1 << 31)
+				}
 			case record.KindSPI:
 				width, most = 11, 1<<11-1
 			}

@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -236,16 +237,27 @@ func (c *codec) str(num uint16, p *string, most int) {
 	})
 }
 
-func printable(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			return false
+func printable(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, control) }
+
+// control reports whether a character controls a terminal or the order of text.
+func control(r rune) bool {
+	return r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
+
+// Text makes a text that a record can have, of at most so many octets, of any text: errors and what others
+// sent may have other characters, or be longer.
+func Text(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if control(r) {
+			return utf8.RuneError
 		}
+		return r
+	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
+	for len(s) > most {
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
 	}
-	return true
+	return s
 }
 
 // list visits a field of entries, each a u16 length and fields.

@@ -73,6 +73,37 @@ func Verify(data []byte, b Body, cluster ID, pub ed25519.PublicKey) error {
 	return nil
 }
 
+const proofLen = ed25519.SignatureSize
+
+// provedOver returns what a server signs: "eesp ready v1" | cluster ID | level | the record without Proof.
+func (r *Ready) provedOver(cluster ID, l Level) ([]byte, error) {
+	p := *r
+	p.Proof = nil
+	raw, err := Encode(&p)
+	return append(append(append([]byte("eesp ready v1"), cluster[:]...), byte(l)), raw...), err
+}
+
+// Prove sets Proof. The record is of no signed type since it changes nothing by itself, but a rotation goes
+// on by it, and it is read from the store.
+func (r *Ready) Prove(cluster ID, l Level, key ed25519.PrivateKey) error {
+	b, err := r.provedOver(cluster, l)
+	if err == nil {
+		r.Proof = ed25519.Sign(key, b)
+	}
+	return err
+}
+
+// Proved reports whether the instance that the record names is delegated and signed it for this level.
+func (r *Ready) Proved(cluster ID, d *Delegation) bool {
+	b, err := r.provedOver(cluster, d.Level)
+	for i := range d.Instances {
+		if in := &d.Instances[i]; in.ID == r.Server && in.Roles&RoleRotate != 0 {
+			return err == nil && ed25519.Verify(in.Sign[:], b, r.Proof)
+		}
+	}
+	return false
+}
+
 // VerifyBy decodes a signed record, verifies that an instance of the delegation with this role signed
 // it, and returns the instance.
 func (d *Delegation) VerifyBy(data []byte, b Body, cluster ID, role uint8) (*Instance, error) {

@@ -705,6 +705,7 @@ type Ready struct {
 	Bitmap   []byte
 	Laggards []Laggard
 	Serial   uint64 // number of the write; rises
+	Proof    []byte // the server's signature: see Prove
 }
 
 // Type is TypeReady.
@@ -722,6 +723,7 @@ func (r *Ready) fields(c *codec) {
 		c.str(crit|2, &v.Reason, 256)
 	})
 	c.u64(8, &r.Serial)
+	c.opt().bytes(9, &r.Proof, proofLen, proofLen)
 }
 
 // Code says why a member does not acknowledge a step.
@@ -1094,6 +1096,13 @@ func (r *Bye) fields(c *codec) {
 	c.u16(2, &r.Retry)
 	c.str(3, &r.Reason, 256)
 }
+
+// MaxReason is how many octets a reason has at most in an acknowledgement, in a laggard's entry, and in a
+// stream's last record; MaxHeadReason in an entry of the log.
+const (
+	MaxReason     = 256
+	MaxHeadReason = 1024
+)
 
 // New returns an empty body of a type, or nil.
 func New(t Type) Body {

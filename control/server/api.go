@@ -220,16 +220,33 @@ func (s *Server) useInvite(ctx context.Context, secret []byte, name string) (inv
 		if err != nil {
 			return inv, err
 		}
-		if kv.Mod == 0 || json.Unmarshal(kv.Value, &inv) != nil || inv.Uses < 1 || s.Now().Unix() > inv.Expires {
-			return inv, fmt.Errorf("%w: the invite is used up, has expired, or is wrong: make another (eespctl invite)", ErrNotFound)
+		gone := fmt.Errorf("%w: the invite is used up, has expired, or is wrong: make another (eespctl invite)", ErrNotFound)
+		row, err := s.openRow(key, kv.Value, record.RoleAdmit)
+		if err != nil || json.Unmarshal(row, &inv) != nil {
+			if kv.Mod != 0 {
+				s.Log.Error("an invite in the store is by no server of this cluster: it is not used")
+			}
+			return inv, gone
+		}
+		if seen, ok := s.invites[key]; ok { // the store may have put an older row back
+			inv.Uses = min(inv.Uses, seen.Uses)
+		}
+		if inv.Uses < 1 || s.Now().Unix() > inv.Expires {
+			return inv, gone
 		}
 		if ok, _ := path.Match(inv.Name, name); !ok {
 			return inv, bad("the invite is for %q", inv.Name)
 		}
 		inv.Uses--
 		left, _ := json.Marshal(inv)
-		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: left}}})
+		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: s.sealRow(key, left)}}})
 		if err == nil {
+			for k, o := range s.invites {
+				if s.Now().Unix() > o.Expires {
+					delete(s.invites, k)
+				}
+			}
+			s.invites[key] = inv
 			return inv, nil
 		}
 		if !errors.Is(err, store.ErrConflict) || try == 16 { // on a conflict, another server was faster: again
@@ -471,7 +488,8 @@ func (s *Server) Invite(ctx context.Context, _ string, q InviteRequest) (any, er
 		return nil, err
 	}
 	row, _ := json.Marshal(inviteRow{q.Uses, q.Name, q.Auto, s.Now().Unix() + int64(q.Minutes)*60})
-	if _, err := s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: secretKey(inv.Secret[:]), Value: row}}}); err != nil {
+	key := secretKey(inv.Secret[:])
+	if _, err := s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: key, Value: s.sealRow(key, row)}}}); err != nil {
 		return nil, err
 	}
 	return map[string]any{"invite": text, "uses": q.Uses, "minutes": q.Minutes}, nil
@@ -1080,7 +1098,7 @@ func (s *Server) RaiseTerm(ctx context.Context, lv record.Level, by string, q Te
 		if err := check(); err != nil { // another server may have been faster
 			return nil, err
 		}
-		c := &change{head: record.Head{Change: record.ChangeRestore, Who: by, Reason: l.broken}, deleg: q.Delegation}
+		c := &change{head: record.Head{Change: record.ChangeRestore, Who: by, Reason: record.Text(l.broken, record.MaxHeadReason)}, deleg: q.Delegation}
 		for _, r := range l.rings {
 			n, e := rotation.Restore(&r.rec, max(r.rec.Last, q.Last)+generationJump)
 			c.rings = append(c.rings, ringChange{n, e})

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sort"
@@ -78,7 +79,9 @@ type Level struct {
 	groups   map[record.ID]*item[record.Group]
 	escrows  map[record.ID]*item[record.Escrow]
 	ready    map[string]*item[record.Ready] // by key
+	readyAt  map[string]uint64              // serial of the newest of each that was seen
 	keks     map[record.ID]kekAt
+	names    named
 	broken   string        // why this server does not write; "": it does
 	replaced bool          // the delegation is by the root before
 	removed  bool          // the delegation does not name this instance any more
@@ -107,7 +110,7 @@ func (l *Level) notify() {
 
 // OpenLevel makes a level on a store. Sync loads it.
 func OpenLevel(lv record.Level, cluster record.ID, root ed25519.PublicKey, keys Keys, st store.Store, stateFile string, now func() time.Time) *Level {
-	return &Level{Level: lv, cluster: cluster, root: root, keys: keys, st: st, state: stateFile, now: now, changed: make(chan struct{}), keks: map[record.ID]kekAt{}}
+	return &Level{Level: lv, cluster: cluster, root: root, keys: keys, st: st, state: stateFile, now: now, changed: make(chan struct{}), keks: map[record.ID]kekAt{}, readyAt: map[string]uint64{}}
 }
 
 // Sync lists the level's records, verifies and applies them. Records that are not in the store any more
@@ -138,7 +141,7 @@ func (l *Level) sync(ctx context.Context) (rev int64, err error) {
 	l.log, l.rings, l.members, l.groups, l.escrows, l.ready = map[uint64]*entry{}, map[record.ID]*item[record.Ring]{}, map[record.ID]*item[record.Member]{},
 		map[record.ID]*item[record.Group]{}, map[record.ID]*item[record.Escrow]{}, map[string]*item[record.Ready]{}
 	seen, term := l.head, l.deleg.rec.Term
-	l.deleg, l.head, l.headMod = item[record.Delegation]{}, nil, 0
+	l.deleg, l.head, l.headMod, l.names = item[record.Delegation]{}, nil, 0, named{}
 	err = l.apply(kvs)
 	if err == nil && term != 0 && l.deleg.rec.Term > term {
 		l.broken = "" // the roots have begun a new term since the last list
@@ -183,7 +186,7 @@ func (l *Level) apply(kvs []store.KV) error {
 	for _, kv := range kvs {
 		l.seen = max(l.seen, kv.Mod)
 		if err := l.applyOne(kv.Key[len(p):], kv); err != nil {
-			return fmt.Errorf("%s: %w", kv.Key, err)
+			return fmt.Errorf("%s: %w", record.Text(kv.Key, 256), err)
 		}
 	}
 	if l.head == nil {
@@ -191,6 +194,75 @@ func (l *Level) apply(kvs []store.KV) error {
 	}
 	if d := l.rosterDigest(nil); d != l.head.RosterDigest {
 		return fmt.Errorf("the roster is not the one that the head names: a record was put back or taken away")
+	}
+	if err := l.checkNamed(); err != nil {
+		l.breakOff(err.Error())
+	}
+	return nil
+}
+
+// ref names a record of a level.
+type ref struct {
+	ty record.Type
+	id record.ID
+}
+
+// named is what the log says of records: of each the newest hash. It begins with the log, or with the entry
+// that began the newest term, since all rings began anew there and earlier entries may be lost.
+type named struct {
+	hash map[ref]record.Hash
+	end  record.Hash // the newest entry
+	from uint64      // serial of the first
+}
+
+// checkNamed checks that the records of rings, KEKs and groups, and the delegation, are those that the log
+// names: a signature alone does not say that there is no newer record. The roster has its digest.
+func (l *Level) checkNamed() error {
+	var news []*entry
+	for e := l.head; e.hash != l.names.end; {
+		news = append(news, e)
+		if e.Serial == 1 || e.Change == record.ChangeRestore {
+			l.names = named{hash: map[ref]record.Hash{}, from: e.Serial}
+			break
+		}
+		p := l.log[e.Serial-1]
+		if p == nil || p.hash != e.Prev {
+			return fmt.Errorf("entry %d of the log is missing in the store (eespctl restore)", e.Serial-1)
+		}
+		e = p
+	}
+	for _, e := range slices.Backward(news) {
+		for _, c := range e.Changed {
+			if c.Type != record.TypeMember {
+				l.names.hash[ref{c.Type, c.ID}] = c.Hash
+			}
+		}
+		l.names.end = e.hash
+	}
+	have := map[ref]record.Hash{{ty: record.TypeDelegation}: l.deleg.hash}
+	for id, x := range l.rings {
+		have[ref{record.TypeRing, id}] = x.hash
+	}
+	for id, x := range l.escrows {
+		have[ref{record.TypeEscrow, id}] = x.hash
+	}
+	for id, x := range l.groups {
+		have[ref{record.TypeGroup, id}] = x.hash
+	}
+	what := map[record.Type]string{record.TypeDelegation: "delegation", record.TypeRing: "ring", record.TypeEscrow: "escrow", record.TypeGroup: "group"}
+	for r, h := range l.names.hash {
+		switch now, is := have[r]; {
+		case !is:
+			return fmt.Errorf("%s%s/%v: the record that the log names was taken away (eespctl restore)", l.prefix(), what[r.ty], r.id)
+		case now != h:
+			return fmt.Errorf("%s%s/%v: not the record that the log names: one was put back, or changed (eespctl restore)", l.prefix(), what[r.ty], r.id)
+		}
+	}
+	for r := range have {
+		if _, is := l.names.hash[r]; is || r.ty == record.TypeGroup && l.groups[r.id].rec.Since < l.names.from {
+			continue
+		}
+		return fmt.Errorf("%s%s/%v: a record that the log does not name (eespctl restore)", l.prefix(), what[r.ty], r.id)
 	}
 	return nil
 }
@@ -211,10 +283,10 @@ func applyTo[T any, P interface {
 	record.Body
 }](m map[record.ID]*item[T], name string, kv store.KV, verify func([]byte, record.Body) error, id func(P) record.ID) error {
 	var n record.ID
-	if b, err := hex.DecodeString(name); err != nil || len(b) != len(n) {
-		return errors.New("no name")
-	} else {
-		copy(n[:], b)
+	b, err := hex.DecodeString(name)
+	copy(n[:], b)
+	if err != nil || n.String() != name { // another spelling of a name would be a second record of one thing
+		return errors.New("a server writes no such key: remove it from the store, or restore a backup into an empty one (eespctl restore)")
 	}
 	if kv.Mod == 0 {
 		delete(m, n)
@@ -285,10 +357,14 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 		if l.deleg.rec.Term != 0 && it.rec.Term > l.deleg.rec.Term {
 			l.broken = "" // the roots have begun a new term
 		}
-		if it.rec.Level != l.Level || it.rec.Serial < l.deleg.rec.Serial || it.rec.Term < l.deleg.rec.Term {
+		if was := &l.deleg.rec; it.rec.Level != l.Level || it.rec.Term < was.Term || it.rec.Term == was.Term && it.rec.Serial < was.Serial {
 			return errors.New("an older delegation")
 		}
+		if err := l.keepDelegation(&it.rec); err != nil {
+			l.breakOff(err.Error())
+		}
 		l.deleg = it
+		maps.DeleteFunc(l.ready, func(_ string, r *item[record.Ready]) bool { return !r.rec.Proved(l.cluster, &it.rec) })
 		if l.removed = !slices.ContainsFunc(it.rec.Instances, func(in record.Instance) bool { return in.ID == l.keys.ID }); l.removed {
 			l.breakOff(fmt.Sprintf("delegation %d does not name this server: it was removed", it.rec.Serial))
 		}
@@ -312,7 +388,7 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 		l.head, l.headMod, l.log[e.Serial] = e, kv.Mod, e
 	case "log":
 		if kv.Mod == 0 {
-			return nil
+			return errors.New("an entry of the log was taken away (eespctl restore)")
 		}
 		e, err := l.entry(kv.Value)
 		if err != nil {
@@ -351,6 +427,12 @@ func (l *Level) applyOne(k string, kv store.KV) error {
 		if err := record.Decode(kv.Value, &it.rec); err != nil {
 			return err
 		}
+		// A server that was removed may have left some. They do not count, and nor does an older one.
+		if r := &it.rec; name != r.Ring.String()+"/"+r.Server.String() || r.Serial < l.readyAt[name] || !r.Proved(l.cluster, &l.deleg.rec) {
+			delete(l.ready, name)
+			return nil
+		}
+		l.readyAt[name] = it.rec.Serial
 		l.ready[name] = it
 	}
 	return nil
@@ -461,6 +543,34 @@ func (l *Level) readLocal() (v local, err error) {
 	return v, nil
 }
 
+// delegated is the newest delegation that this instance has seen: its term and serial. The file outlives a
+// restart, after which the store could show an older one, by which a removed server is still one.
+func (l *Level) delegatedFile() string { return l.state + "-delegation" }
+
+const delegatedMagic = "EESPDEL1"
+
+// keepDelegation stores which delegation is in force, and returns an error if a newer one is known.
+func (l *Level) keepDelegation(d *record.Delegation) error {
+	b, err := os.ReadFile(l.delegatedFile())
+	var term uint32
+	var serial uint64
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil || len(b) != 20 || string(b[:8]) != delegatedMagic:
+		return fmt.Errorf("%s: not readable (%v)", l.delegatedFile(), err)
+	default:
+		term, serial = binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint64(b[12:])
+	}
+	if d.Term == term && d.Serial == serial {
+		return nil
+	}
+	if d.Term < term || d.Term == term && d.Serial < serial {
+		return fmt.Errorf("the store's delegation is %d of term %d, and this server has seen %d of term %d: it was put back (eespctl restore)", d.Serial, d.Term, serial, term)
+	}
+	b = binary.BigEndian.AppendUint32([]byte(delegatedMagic), d.Term)
+	return pki.WriteFile(l.delegatedFile(), binary.BigEndian.AppendUint64(b, d.Serial), 0o600)
+}
+
 // checkLocal stops writing (broken) if the store is behind what this instance published: then it was
 // set back, or replaced by another store.
 func (l *Level) checkLocal() {
@@ -503,6 +613,19 @@ type ringChange struct {
 
 // errNothing, from build, makes commit write nothing and return no error.
 var errNothing = errors.New("nothing to do")
+
+// prove completes a record of who is ready, for a key of the level: its number rises, also if this machine's
+// clock was set back. l.mu is held.
+func (l *Level) prove(r *record.Ready) (store.KV, error) {
+	name := r.Ring.String() + "/" + r.Server.String()
+	r.Serial = max(uint64(l.now().UnixNano()), l.readyAt[name]+1)
+	l.readyAt[name] = r.Serial
+	if err := r.Prove(l.cluster, l.Level, l.keys.Sign); err != nil {
+		return store.KV{}, err
+	}
+	raw, err := record.Encode(r)
+	return store.KV{Key: l.prefix() + "ready/" + name, Value: raw}, err
+}
 
 // commit writes the change that build returns, in a transaction. If another server was faster, it calls
 // build again. Nothing of the change is used before it is committed.

@@ -78,7 +78,9 @@ type Server struct {
 	places    chan struct{} // one for each stream that begins
 	queued    atomic.Int32  // streams that wait for a place
 	joins     *rate.Limiter
-	inviting  sync.Mutex // held while this server takes a use of an invite
+	inviting  sync.Mutex           // held while this server takes a use of an invite
+	invites   map[string]inviteRow // that were used here, by key
+	counters  counters             // nil: not read yet
 }
 
 // heard is another server's record, and when it last changed.
@@ -116,6 +118,7 @@ func New(c Config) *Server {
 	s := &Server{Config: c, levels: map[record.Level]*Level{}, streams: map[record.ID]*stream{}, rings: map[record.ID]*ringWatch{}, absent: map[record.ID]time.Time{},
 		others: map[string]*heard{}, blocks: map[record.IDKind][]uint32{}, kick: make(chan struct{}, 1), servers: c.Addrs, moved: make(chan struct{})}
 	s.Limits.fill()
+	s.invites = map[string]inviteRow{}
 	s.newest, s.incidents, s.entering, s.often = map[record.ID]sessionAt{}, map[record.ID]string{}, map[record.Hash]int{}, map[record.ID]*rate.Limiter{}
 	s.places, s.joins = make(chan struct{}, s.Limits.Beginning), rate.NewLimiter(s.Limits.Joins, int(10*s.Limits.Joins))
 	for lv, lc := range c.Levels {
@@ -566,17 +569,17 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 	if due {
 		s.beat, s.shown = now, string(here)
 	}
-	r := &record.Ready{Server: s.ID, Term: 1, Bitmap: here, Serial: uint64(s.Now().UnixNano())}
+	var kv store.KV
+	var err error
+	if due {
+		kv, err = l.prove(&record.Ready{Server: s.ID, Term: 1, Bitmap: here})
+	}
 	l.mu.Unlock()
 	s.mu.Unlock()
-	if !due {
-		return nil
-	}
-	raw, err := record.Encode(r)
-	if err != nil {
+	if !due || err != nil {
 		return err
 	}
-	_, err = s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: l.prefix() + "ready/" + presenceKey(s.ID), Value: raw}}})
+	_, err = s.Store.Commit(ctx, store.Txn{Put: []store.KV{kv}})
 	return err
 }
 
@@ -586,7 +589,7 @@ func (s *Server) presence(ctx context.Context, l *Level) error {
 func (s *Server) writeReady(ctx context.Context, l *Level, id record.ID) (later time.Duration, err error) {
 	s.mu.Lock()
 	l.mu.Lock()
-	var rec *record.Ready
+	var kv store.KV
 	if r := l.rings[id]; r != nil && len(l.deleg.rec.Instances) > 1 {
 		if w := s.watch(l, r); w.dirty {
 			full := true
@@ -600,23 +603,30 @@ func (s *Server) writeReady(ctx context.Context, l *Level, id record.ID) (later 
 				later = time.Second - since
 			} else {
 				w.dirty, w.wrote = false, time.Now()
-				rec = &record.Ready{Ring: id, Term: w.term, Step: w.step, Entry: w.entry, Server: s.ID, Bitmap: w.ready.Clone(), Serial: uint64(s.Now().UnixNano())}
+				rec := &record.Ready{Ring: id, Term: w.term, Step: w.step, Entry: w.entry, Server: s.ID, Bitmap: w.ready.Clone()}
 				for n, why := range w.nacks {
 					if len(rec.Laggards) < 64 {
-						rec.Laggards = append(rec.Laggards, record.Laggard{Number: n, Reason: why})
+						rec.Laggards = append(rec.Laggards, record.Laggard{Number: n, Reason: record.Text(why, record.MaxReason)})
 					}
 				}
+				kv, err = l.prove(rec)
 			}
 		}
 	}
 	l.mu.Unlock()
 	s.mu.Unlock()
-	if rec == nil {
+	if err == nil && kv.Key == "" {
 		return later, nil
 	}
-	raw, err := record.Encode(rec)
 	if err == nil {
-		_, err = s.Store.Commit(ctx, store.Txn{Put: []store.KV{{Key: l.prefix() + "ready/" + id.String() + "/" + s.ID.String(), Value: raw}}})
+		_, err = s.Store.Commit(ctx, store.Txn{Put: []store.KV{kv}})
+	}
+	if err != nil { // others must learn of it all the same: again
+		s.mu.Lock()
+		if w := s.rings[id]; w != nil {
+			w.dirty = true
+		}
+		s.mu.Unlock()
 	}
 	return 0, err
 }
@@ -662,6 +672,13 @@ func (s *Server) draw(ctx context.Context, kind record.IDKind) error {
 // advance takes a number of blocks from a counter in the store, and returns the first.
 func (s *Server) advance(ctx context.Context, kind record.IDKind, by, limit uint64) (uint64, error) {
 	key := fmt.Sprintf("alloc/%d", kind)
+	if s.counters == nil {
+		c, err := readCounters(s.countersFile())
+		if err != nil {
+			return 0, err
+		}
+		s.counters = c
+	}
 	for range 16 {
 		kv, err := s.Store.Get(ctx, key)
 		if err != nil {
@@ -671,10 +688,22 @@ func (s *Server) advance(ctx context.Context, kind record.IDKind, by, limit uint
 		if len(kv.Value) == 8 {
 			next = binary.BigEndian.Uint64(kv.Value)
 		}
+		if was := s.counters[kind]; next < was {
+			s.Log.Error("the store's counter of IDs was set back: IDs continue behind those that this server knows", "kind", kind, "from", was, "to", next)
+			next = was
+			if jump := jumps[kind]; s.several() { // others may have drawn more
+				next += jump
+			}
+		}
 		if next+by > limit {
 			return 0, fmt.Errorf("IDs of kind %d are used up", kind)
 		}
 		_, err = s.Store.Commit(ctx, store.Txn{If: []store.Cond{{Key: key, Mod: kv.Mod}}, Put: []store.KV{{Key: key, Value: binary.BigEndian.AppendUint64(nil, next+by)}}})
+		if err == nil {
+			// None of them is given out before the file says so.
+			s.counters[kind] = next + by
+			err = s.counters.write(s.countersFile())
+		}
 		if !errors.Is(err, store.ErrConflict) {
 			return next, err
 		}
@@ -689,12 +718,26 @@ func randomID() (id record.ID) {
 	return id
 }
 
+// jumps is how many blocks may have been given out without this server's knowledge.
+var jumps = map[record.IDKind]uint64{record.KindDevice: blockJump >> 4, record.KindConnection: blockJump, record.KindSSI: ssiJump, record.KindSPI: ssiJump}
+
+// several reports whether other servers give out IDs too.
+func (s *Server) several() (is bool) {
+	s.each(func(l *Level) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		is = is || len(l.deleg.rec.Instances) > 1
+		return nil
+	})
+	return is
+}
+
 // jumpAllocators skips IDs that may have been given out since a backup.
 func (s *Server) jumpAllocators(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blocks = map[record.IDKind][]uint32{}
-	for kind, jump := range map[record.IDKind]uint64{record.KindDevice: blockJump >> 4, record.KindConnection: blockJump, record.KindSSI: ssiJump, record.KindSPI: ssiJump} {
+	for kind, jump := range jumps {
 		if _, err := s.advance(ctx, kind, jump, math.MaxUint64>>1); err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ type stream struct {
 // bye sends a last record, which says why, and ends the stream.
 func (st *stream) bye(code uint8, retry uint16, reason string) {
 	st.once.Do(func() {
-		st.last = &record.Bye{Code: code, Retry: retry, Reason: reason}
+		st.last = &record.Bye{Code: code, Retry: retry, Reason: record.Text(reason, record.MaxReason)}
 		close(st.done)
 	})
 }
