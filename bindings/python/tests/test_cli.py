@@ -196,8 +196,8 @@ def test_messages_name_what_the_user_named(key: str, tmp_path: Path, capsys: pyt
         (whole, long, f"eesp: {long}: File name too long\n"),
         (whole, tmp_path, f"eesp: {tmp_path}: Is a directory\n"),
         (whole, Path("/dev/full"), "eesp: /dev/full: No space left on device\n"),
-        (str(missing), tmp_path / "x.pcap", f"eesp: [Errno 2] No such file or directory: '{missing}'\n"),
-        (str(tmp_path), tmp_path / "x.pcap", f"eesp: [Errno 21] Is a directory: '{tmp_path}'\n"),
+        (str(missing), tmp_path / "x.pcap", f"eesp: {missing}: No such file or directory\n"),
+        (str(tmp_path), tmp_path / "x.pcap", f"eesp: {tmp_path}: Is a directory\n"),
     ):
         assert main(["seal", source, str(out), "--zone", key, "--id", "7"]) == 1
         assert capsys.readouterr().err == message

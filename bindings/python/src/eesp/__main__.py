@@ -807,12 +807,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 if all went well, 1 if not, 2 for a wrong command line."""
     args = parser().parse_args(arguments)
     try:
+        if sys.stdout is None:  # closed by the caller: print() would say nothing of it
+            raise Failure("standard output is closed")
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (Failure, EespError, OSError, ValueError) as error:
+    except OSError as error:
+        print(f"eesp: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        return 1
+    except (Failure, EespError, ValueError) as error:
         print(f"eesp: {error}", file=sys.stderr)
         return 1
 

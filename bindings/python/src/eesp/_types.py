@@ -265,6 +265,8 @@ def address(value: Address) -> bytes:
     """The 16 octets of an address; IPv4 as ::ffff:a.b.c.d."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         packed = bytes(value)
+    elif isinstance(value, int):  # which ip_address takes
+        raise TypeError("an address is text, octets or an object of module ipaddress, not a number")
     else:
         packed = ipaddress.ip_address(value).packed
     if len(packed) == 4:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from ctypes import byref
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 from . import _abi
 from ._types import Aead, Buffer, Status
 from .errors import error_of
 from .objects import _Object
-from .packets import address_of, octets_of
+from .packets import address_of, need, octets_of
 from .secret import Keys, Secret
 
 _LIB = _abi.LIB
@@ -47,8 +47,6 @@ def _lay_out(messages: Sequence[Message], opening: bool) -> tuple[Any, list[tupl
         length = len(source) - (_abi.ICV_LEN if opening else 0)
         if length < 0:
             raise ValueError(f"message {i} is shorter than its tag")
-        if not 0 <= message.key < 1 << 32:
-            raise ValueError(f"message {i}: key must be a number from 0 to 2^32-1")
         places.append((at, length))
         at += length + _abi.ICV_LEN
     out = bytearray(at)
@@ -63,6 +61,17 @@ def _lay_out(messages: Sequence[Message], opening: bool) -> tuple[Any, list[tupl
             out_view[start + length : start + length + _abi.ICV_LEN] = sources[i][length:]
         job.nonce[:] = bytes(octets_of(message.nonce, "nonce"))
     return jobs, places, out, [*sources, *aads, out_view]
+
+
+def _listed(messages: Iterable[Message], keys: int) -> list[Message]:
+    """Messages, each with one of so many keys."""
+    burst = list(messages)
+    for i, message in enumerate(burst):
+        need(message, Message, f"message {i}")
+        need(message.key, SupportsIndex, f"message {i}: key")
+        if not 0 <= message.key < keys:
+            raise ValueError(f"message {i}: there is no key {message.key}")
+    return burst
 
 
 def _sealed(run: Callable[[Any, int], int], messages: Iterable[Message]) -> list[bytes]:
@@ -119,12 +128,12 @@ class Kdf(_Object):
 
     def seal(self, contexts: Iterable[Buffer], messages: Iterable[Message]) -> list[bytes]:
         """Seals each message with the key of its context: ciphertext, and 16 octets of tag behind it."""
-        burst = list(messages)
+        burst = _listed(messages, 1)
         return _sealed(self._run(_LIB.eesp_kdf_seal, contexts, len(burst)), burst)
 
     def open(self, contexts: Iterable[Buffer], messages: Iterable[Message]) -> list[bytes | None]:
         """Opens them; None where the tag is wrong."""
-        burst = list(messages)
+        burst = _listed(messages, 1)
         return _opened(self._run(_LIB.eesp_kdf_open, contexts, len(burst)), burst)
 
 
@@ -149,19 +158,12 @@ class KeySet(_Object):
     def __len__(self) -> int:
         return self._count
 
-    def _checked(self, messages: Iterable[Message]) -> list[Message]:
-        burst = list(messages)
-        for i, message in enumerate(burst):
-            if not 0 <= message.key < self._count:
-                raise ValueError(f"message {i}: there is no key {message.key}")
-        return burst
-
     def seal(self, messages: Iterable[Message]) -> list[bytes]:
         """Seals each message with its key: ciphertext, and 16 octets of tag behind it."""
-        burst = self._checked(messages)
+        burst = _listed(messages, self._count)
         return _sealed(lambda jobs, n: int(self._call(_LIB.eesp_keyset_seal, byref(jobs), n)), burst)
 
     def open(self, messages: Iterable[Message]) -> list[bytes | None]:
         """Opens them; None where the tag is wrong."""
-        burst = self._checked(messages)
+        burst = _listed(messages, self._count)
         return _opened(lambda jobs, n: int(self._call(_LIB.eesp_keyset_open, byref(jobs), n)), burst)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from ctypes import byref
 from types import TracebackType
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, SupportsIndex, TypeVar
 
 from . import _abi
 from ._types import (
@@ -33,6 +33,7 @@ from ._types import (
     Profile,
     PspVersion,
     ReplayStats,
+    Reserved,
     RootKeyInfo,
     Sskdf,
     Stats,
@@ -64,6 +65,7 @@ from .packets import (
     check_rooms,
     fronts_of,
     lead_of,
+    need,
     octets_of,
     place_results,
     run_burst,
@@ -144,9 +146,20 @@ class _Object:
 
 def _unsigned(value: int, bits: int, name: str) -> int:
     """ctypes cuts off what does not fit; this refuses it."""
+    need(value, SupportsIndex, name)
     if not 0 <= value < 1 << bits:
         raise ValueError(f"{name} must be from 0 to 2^{bits}-1")
     return value
+
+
+def _level(level: Level) -> Level:
+    """ctypes cuts off numbers and would take another level."""
+    need(level, SupportsIndex, "level")
+    return Level(level)
+
+
+def _name(id: Buffer) -> bytes:
+    return bytes(octets_of(id, "id"))
 
 
 def _addr(src: Address | None, dst: Address | None, v: object = None) -> _abi.Addr:
@@ -158,6 +171,7 @@ def _addr(src: Address | None, dst: Address | None, v: object = None) -> _abi.Ad
 
 
 def _milliseconds(seconds: float) -> int:
+    need(seconds, (int, float), "timeout")
     if not 0 <= seconds < 1 << 22:
         raise ValueError("a timeout is 0 or more seconds, at most some weeks")
     return round(seconds * 1000)
@@ -268,12 +282,13 @@ class TrustGroup(_Object):
     def set_root_key_der(self, level: Level, der: Buffer) -> None:
         """Sets a level's root key from a RootKeyStruct; replaces the one that is there."""
         view = octets_of(der, "der")
-        check(self._call(_LIB.eesp_group_set_root_key_der, level, address_of(view), len(view)))
+        check(self._call(_LIB.eesp_group_set_root_key_der, _level(level), address_of(view), len(view)))
 
     def set_root_key(self, level: Level, id: bytes, index: Sequence[int], value: Sequence[Buffer]) -> None:
         """The same from its parts. index and value: previous, current, next."""
         if len(index) != 3 or len(value) != 3:
             raise ValueError("three indices and three values are needed: previous, current, next")
+        name = _name(id)
         indices = (ctypes.c_uint64 * 3)(*(_unsigned(i, 64, "index") for i in index))
         views = [octets_of(v, "value") for v in value]
         if any(len(v) != _abi.ROOT_KEY_LEN for v in views):
@@ -284,7 +299,7 @@ class TrustGroup(_Object):
                 octets[i * _abi.ROOT_KEY_LEN : (i + 1) * _abi.ROOT_KEY_LEN] = view
             check(
                 self._call(
-                    _LIB.eesp_group_set_root_key, level, bytes(id), len(id), byref(indices), address_of(octets)
+                    _LIB.eesp_group_set_root_key, _level(level), name, len(name), byref(indices), address_of(octets)
                 )
             )
 
@@ -299,6 +314,7 @@ class TrustGroup(_Object):
         """
         if len(generation) != 3 or len(value) != 3:
             raise ValueError("three generations and three values are needed: previous, current, next")
+        name = _name(id)
         generations = (ctypes.c_uint64 * 3)(*(_unsigned(i, 64, "generation") for i in generation))
         with Secret(3 * _abi.ROOT_KEY_LEN) as values:
             octets = values.view()
@@ -313,7 +329,13 @@ class TrustGroup(_Object):
             at = address_of(octets)
             check(
                 self._call(
-                    _LIB.eesp_group_set_ring, level, bytes(id), len(id), byref(generations), at, _unsigned(floor, 64, "floor")
+                    _LIB.eesp_group_set_ring,
+                    _level(level),
+                    name,
+                    len(name),
+                    byref(generations),
+                    at,
+                    _unsigned(floor, 64, "floor"),
                 )
             )
 
@@ -346,7 +368,10 @@ class TrustGroup(_Object):
             agent_uid=_unsigned(agent_uid, 32, "agent_uid"),
         )
         group = cls.__new__(cls)
+        need(name, str, "name")
         called = name.encode()
+        if b"\0" in called:
+            raise ValueError("name has a NUL in it")
         group._make("eesp_group_free", lambda made: _LIB.eesp_group_follow(called, byref(config), made))
         info = group._follow_info()
         group.profile, group.aead, group.combiner, group.domain = Profile(info.profile), Aead(info.aead), Combiner.HKDF, info.domain
@@ -408,10 +433,12 @@ class TrustGroup(_Object):
 
     def generate_root_key(self, level: Level, id: bytes) -> None:
         """The same with random values and indices 1, 1, 2 (no previous key)."""
-        check(self._call(_LIB.eesp_group_generate_root_key, level, bytes(id), len(id)))
+        name = _name(id)
+        check(self._call(_LIB.eesp_group_generate_root_key, _level(level), name, len(name)))
 
     def root_key_der(self, level: Level) -> Secret:
         """A level's root key as RootKeyStruct."""
+        level = _level(level)
         read, size = _LIB.eesp_group_get_root_key_der, ctypes.c_size_t(0)
         status = self._call(read, level, None, byref(size))
         while status == Status.ROOM:  # again, if it was replaced by a longer one meanwhile
@@ -426,7 +453,7 @@ class TrustGroup(_Object):
     def root_key_info(self, level: Level) -> RootKeyInfo:
         """The public part of a level's root key."""
         info = _abi.RootKeyInfo()
-        check(self._call(_LIB.eesp_group_get_root_key_info, Level(level), byref(info)))
+        check(self._call(_LIB.eesp_group_get_root_key_info, _level(level), byref(info)))
         previous, current, following = info.index
         return RootKeyInfo(bytes(info.id)[: info.id_len], previous, current, following, bool(info.has_previous))
 
@@ -436,11 +463,11 @@ class TrustGroup(_Object):
         if view is not None and len(view) != _abi.ROOT_KEY_LEN:
             raise ValueError(f"a value has {_abi.ROOT_KEY_LEN} octets")
         at = None if view is None else address_of(view)
-        check(self._call(_LIB.eesp_group_rotate, level, _unsigned(index, 64, "index"), at))
+        check(self._call(_LIB.eesp_group_rotate, _level(level), _unsigned(index, 64, "index"), at))
 
     def remove_root_key(self, level: Level) -> None:
         """Removes a level's root key; it is wiped when the last burst that uses it has ended."""
-        check(self._call(_LIB.eesp_group_remove_root_key, level))
+        check(self._call(_LIB.eesp_group_remove_root_key, _level(level)))
 
     def set_default_levels(self, levels: Levels) -> None:
         """Sets the levels that packets without Master Key Options use."""
@@ -497,7 +524,7 @@ class TrustGroup(_Object):
     def usage(self, level: Level | int = 0, generation: Generation = Generation.CURRENT) -> Usage:
         """Counts of what a level's root key of that generation was used for. Profiles with slots: level is the slot."""
         raw = _abi.Usage()
-        check(self._call(_LIB.eesp_group_usage, level, generation, byref(raw)))
+        check(self._call(_LIB.eesp_group_usage, _unsigned(level, 31, "level"), Generation(generation), byref(raw)))
         return Usage(raw.derived, raw.sealed, raw.opened, raw.index)
 
     def alloc_spi(self, first: int = 1) -> int:
@@ -517,6 +544,7 @@ class TrustGroup(_Object):
         return self.aead.key_len + (4 if self.profile is Profile.EESP else 0)
 
     def _context(self, context: Context) -> _abi.Context:
+        need(context, Context, "context")
         return _abi.Context(
             id=_unsigned(context.id, 64, "id"),
             epoch=_unsigned(context.epoch, 16, "epoch"),
@@ -557,6 +585,7 @@ class TrustGroup(_Object):
 
 def derive_keys(group: TrustGroup, contexts: Iterable[Context]) -> Keys:
     """The data keys of contexts: as TrustGroup.derive_keys."""
+    need(group, TrustGroup, "group")
     return group.derive_keys(contexts)
 
 
@@ -749,6 +778,7 @@ def _one_lead(profile: Profile, lead: Buffer | None) -> bytes:
 
 
 def _udp(udp: Udp) -> _abi.Udp:
+    need(udp, Udp, "udp")
     return _abi.Udp(
         struct_size=ctypes.sizeof(_abi.Udp),
         dst_port=_unsigned(udp.dport, 16, "dport"),
@@ -766,6 +796,7 @@ def _udp(udp: Udp) -> _abi.Udp:
 
 def _outer(udp: Udp) -> int:
     """Octets that IP and UDP put in front."""
+    need(udp, Udp, "udp")
     tunnel = _IPV4 if address(udp.src).startswith(bytes(10) + b"\xff\xff") else _IPV6
     return _UDP + (tunnel if udp.mode == UdpMode.TUNNEL else 0)
 
@@ -818,6 +849,8 @@ class Sender(_Object):
         lock_dir: str | os.PathLike[str] | None = None,
         time: bool | Literal["late"] = False,
     ) -> None:
+        need(group, (TrustGroup, DataKey), "group")
+        need(counter, (Clock, Explicit, Reserved), "counter")
         self.profile = group.profile
         if not isinstance(group, DataKey):
             if group._long is not None and v is None and group.profile is Profile.TSS:
@@ -825,7 +858,8 @@ class Sender(_Object):
             number = v_number(group.profile, group.aead, v)
         else:
             number = 0 if v is None else int(v)
-        content = ctypes.create_string_buffer(bytes(extra), len(extra) or 1)
+        added = octets_of(extra, "extra")
+        content = ctypes.create_string_buffer(bytes(added), len(added) or 1)
         config = _abi.SenderConfig(
             struct_size=ctypes.sizeof(_abi.SenderConfig),
             flags=(_abi.SENDER_OPTIONS if options else 0)
@@ -836,8 +870,8 @@ class Sender(_Object):
             levels=_unsigned(levels, 8, "levels"),
             engine=_unsigned(engine, 32, "engine"),
             engine_bits=_unsigned(engine_bits, 8, "engine_bits"),
-            extra=ctypes.addressof(content) if extra else None,
-            extra_len=len(extra),
+            extra=ctypes.addressof(content) if len(added) else None,
+            extra_len=len(added),
         )
         if isinstance(counter, Clock):
             config.rate_log2 = _unsigned(counter.rate_log2, 8, "rate_log2")
@@ -1009,6 +1043,7 @@ class Sender(_Object):
         and ipv6 says which kind they are.
         """
         _needs_addresses(self.v, addresses)
+        need(payloads, Packets, "payloads")
         fronts, rooms, room = self._rooms(len(payloads), headroom, tailroom, leads, ipv6)
         check_rooms(payloads, rooms, room)
         self._write_leads(fronts, payloads)
@@ -1065,6 +1100,7 @@ class Sender(_Object):
         Segments in between are as long afterwards as before. Rooms and leads: as for seal_in_place.
         """
         _needs_addresses(self.v, addresses)
+        need(payloads, Chains, "payloads")
         fronts, rooms, room = self._rooms(len(payloads), headroom, tailroom, leads, ipv6)
         check_rooms(
             payloads.segments,
@@ -1206,6 +1242,8 @@ class Receiver(_Object):
             raise ValueError(f"replay must be 'windows' or 'time', not {replay!r}")
         if max_age < 0 or max_early < 0:
             raise ValueError("max_age and max_early must not be negative")
+        if heir_of is not None:
+            need(heir_of, Receiver, "heir_of")
         heir = heir_of._open() if heir_of is not None else None
         flags = _abi.RECEIVER_TRY_PREVIOUS if try_previous else 0
         flags |= _abi.RECEIVER_CLOCK_TRUSTED if clock_trusted else 0
@@ -1233,7 +1271,11 @@ class Receiver(_Object):
                 "eesp_receiver_free", lambda made: _LIB.eesp_receiver_new_with_key(byref(raw), byref(config), made)
             )
             return
+        if not isinstance(groups, Iterable):
+            need(groups, (TrustGroup, DataKey), "groups")
         listed = [groups] if isinstance(groups, TrustGroup) else list(groups)
+        for group in listed:
+            need(group, TrustGroup, "groups")
         self.profile = listed[0].profile if listed else Profile.STATELESS
         handles = [group._open() for group in listed]
         pointers = (ctypes.c_void_p * len(handles))(*(handle.pointer for handle in handles))
@@ -1312,6 +1354,7 @@ class Receiver(_Object):
         extension: bool = False,
     ) -> Result:
         """Opens packets in place. tss: leads are in front of them, and ipv6 says which kind they are."""
+        need(packets, Packets, "packets")
         rooms, flags = self._in_front(packets, ipv6, extension)
         check_rooms(packets, rooms, 0)
         return self._call(
@@ -1346,6 +1389,7 @@ class Receiver(_Object):
 
         Segments that are header or ICV alone have no part in the result, or an empty one. Leads: as for open_in_place.
         """
+        need(packets, Chains, "packets")
         rooms, flags = self._in_front(packets._starts(), ipv6, extension)
         check_rooms(packets.segments, packets._edge(_each(rooms, len(packets)), False), 0)
         return self._call(
@@ -1460,6 +1504,8 @@ class Proxy(_Object):
     """
 
     def __init__(self, receiver: Receiver, sender: Sender) -> None:
+        need(receiver, Receiver, "receiver")
+        need(sender, Sender, "sender")
         needs = receiver._open(), sender._open()
         self._profiles, self._v = (receiver.profile, sender.profile), sender.v
         self._tail = sender.tail_len

@@ -49,12 +49,21 @@ _get_buffer = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p,
 _release_buffer = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("PyBuffer_Release", ctypes.pythonapi))
 
 
+def need(value: object, kind: Any, name: str) -> None:
+    """TypeError with the argument's name, unless it is of a class, or of one of several."""
+    if not isinstance(value, kind):
+        kinds = "a number" if kind is SupportsIndex else " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise TypeError(f"{name}: {kinds} is needed, not {type(value).__name__}")
+
+
 def octets_of(buffer: Buffer, name: str, *, writable: bool = False) -> memoryview:
     """A view of a buffer's octets that keeps it where it is; ValueError if it cannot be used."""
     try:
         view = buffer.view() if isinstance(buffer, Secret) else memoryview(buffer)  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    except TypeError:
+        raise TypeError(f"{name}: a buffer of octets is needed, not {type(buffer).__name__}") from None
     if not view.c_contiguous:
         raise ValueError(f"{name} is strided: its octets do not follow one another; copy it first")
     if writable and view.readonly:
@@ -292,6 +301,7 @@ class Chains(Sequence[list[memoryview]]):
     __slots__ = ("_segments", "_firsts")
 
     def __init__(self, segments: Packets, counts: Iterable[int]) -> None:
+        need(segments, Packets, "segments")
         numbers = _numbers(counts, "counts")
         if any(not 1 <= n <= _MAX_SEGMENTS for n in numbers):
             raise ValueError(f"counts: a packet has from 1 to {_MAX_SEGMENTS} segments")
@@ -407,7 +417,11 @@ def _pack_addresses(addresses: Addresses, count: int) -> bytes:
         return packed
     if isinstance(addresses, tuple) and len(addresses) == 2 and not isinstance(addresses[0], tuple):
         return address(addresses[0]) + address(addresses[1])
-    pairs: Any = addresses
+    given: Any = addresses
+    try:
+        pairs = [(src, dst) for src, dst in given]
+    except (TypeError, ValueError):
+        raise TypeError("addresses: a pair (source, destination), or one for each packet, is needed") from None
     packed = b"".join(address(src) + address(dst) for src, dst in pairs)
     if len(packed) != 32 * count:
         raise ValueError(f"{len(packed) // 32} pairs of addresses for {count} packets")
@@ -713,6 +727,7 @@ def place_results(source: Packets, out: Buffer | Packets | None, extra: int) -> 
 
 def check_rooms(packets: Packets, headroom: int | Sequence[int], tailroom: int | Sequence[int]) -> None:
     """In-place work: the buffer is writable, and no packet's rooms reach another packet or its rooms."""
+    need(packets, Packets, "packets")
     if packets._buffer.readonly:
         raise ValueError("the packets are read-only")
     rooms = [headroom] * len(packets) if isinstance(headroom, int) else headroom
