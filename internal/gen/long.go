@@ -21,8 +21,8 @@ const (
 	longKeysAt   = 0                    // round keys that find no register, in all lanes
 	longEachAt   = 16 * row             // H^16, H^12, H^8, H^4, each in all lanes
 	longPowersAt = longEachAt + 4*row   // H^16 to H, then zeros
-	longNextAt   = longPowersAt + 20*16 // counters 0 to 15, less those of the window's first
-	longMidAt    = longNextAt + 4*row   // the sums of halves of the powers in longEachAt
+	longAtAt     = longPowersAt + 20*16 // where the counters are: see advance
+	longMidAt    = longAtAt + row       // the sums of halves of the powers in longEachAt
 	longSize     = longMidAt + 4*row
 )
 
@@ -35,10 +35,10 @@ const (
 	longHi        = v(11)
 	longTemp      = v(12) // to 14
 	longAAD       = v(15) // AAD of the first window; then the lengths, in all lanes
-	longCounter   = v(16)
+	longColumns   = v(16) // see advance
 	longReverse   = v(17)
 	longPoly      = v(18)
-	longBase      = v(19)
+	longSixteen   = v(19) // see advance
 	longEJ0       = v(20)
 	longRoundKeys = v(21) // to 31: eleven round keys, or to 29: nine
 )
@@ -80,6 +80,8 @@ type long512 struct {
 	keyLen  int
 	sealing bool
 	h       hasher
+	// places that go on after rounded
+	advances []string
 }
 
 // longFunction begins a kernel for long packets.
@@ -102,10 +104,8 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	MOVQ(I32(-1), allOnes)
 	broadcast(c.bswap, longReverse)
 	broadcast(c.poly, longPoly)
-	for i := range 4 {
-		load(plus(c.counts, i*row), longTemp)
-		store(longTemp, at(scratchPtr, longNextAt+i*row))
-	}
+	MOVL(U32(0x1111), tempA.As32())
+	KMOVW(tempA.As32(), firstColumns)
 	src, dst, left := tempB, tempC, longLeft
 	XORL(longIndex.As32(), longIndex.As32())
 	zero(longTemp)
@@ -168,11 +168,16 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	// A window: AES beside the text of the window before and its hash.
 	window := func(p int, first bool, vectors int) {
 		k.moveStream()
-		k.nextCounters()
+		k.spread(vectors)
 		emit(k.rounds(vectors), append(k.text(src, dst, first), k.sixteen(scratchPtr, p)...))
 	}
 	// The end's first part, with one window or more behind it.
 	end := func(first bool) {
+		if first {
+			k.advance("")
+		} else {
+			k.advance("looped")
+		}
 		apart := fmt.Sprintf("apart%t", first)
 		// What is left ends the lanes' sums, with the lengths behind it, if
 		// that is one block at least for each, and no more than there are powers.
@@ -205,6 +210,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	}
 	CMPQ(left, num(256))
 	JLE(LabelRef("onlyone"))
+	k.advance("")
 	window(longEachAt, true, 4)
 	SUBQ(num(256), left)
 	if sealing {
@@ -214,6 +220,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	Label("loop")
 	CMPQ(left, num(256))
 	JLE(LabelRef("looped"))
+	k.advance("loop")
 	window(longEachAt, false, 4)
 	SUBQ(num(256), left)
 	JMP(LabelRef("loop"))
@@ -236,6 +243,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 		emit(k.finish(r))
 		JMP(LabelRef("done"))
 	}
+	k.rounded()
 	Label("done")
 	zero(longTemp)
 	for i := 0; i < longSize; i += 64 {
@@ -252,7 +260,8 @@ func (k *long512) overtake(src, dst, left reg.GPPhysical) {
 	CMPQ(left, num(600))
 	JLE(LabelRef("loop"))
 	k.moveStream()
-	k.nextCounters()
+	k.advance("")
+	k.spread(4)
 	emit(k.rounds(4), k.text(src, dst, false))
 	SUBQ(num(256), left)
 	align()
@@ -260,7 +269,8 @@ func (k *long512) overtake(src, dst, left reg.GPPhysical) {
 	for i := range v(4) {
 		move(longStream+i, longReady[i])
 	}
-	k.nextCounters()
+	k.advance("overtake")
+	k.spread(4)
 	hash := k.sixteen(scratchPtr, longEachAt)
 	for i := range v(4) {
 		k.vector(&hash, longReady[i], longPending+i, src, dst, int(i)*64)
@@ -294,13 +304,21 @@ func (k *long512) begin(r pendingBlocks) {
 			storeA(longTemp, at(scratchPtr, longKeysAt+r*row))
 		}
 	}
-	// The block with counter 0, octets reversed: the counter is its low word.
+	// The block with counter 0.
 	VMOVDQU(at(jobsPtr, jobNonce), longTemp.x())
 	VPAND(k.c.nonce, longTemp.x(), longTemp.x())
-	VPSHUFB(longReverse.x(), longTemp.x(), longTemp.x())
-	VSHUFI64X2(Imm(0), longTemp.r(), longTemp.r(), longCounter.r())
+	VSHUFI64X2(Imm(0), longTemp.r(), longTemp.r(), longTemp.r())
+	xor(longRoundKeys.r(), longTemp, longTemp)
+	shufb(k.c.diagonal, longTemp, longColumns)
+	xor(k.c.columns, longColumns, longColumns)
+	aes((longRoundKeys + 1).r(), longTemp)
+	move(longTemp, longFirst)
+	VPSHUFD(Imm(0), longColumnKey.r(), longColumnKey.r())
+	MOVQ(U32(0), tempE)
+	MOVQ(tempE, at(scratchPtr, longAtAt))
 	k.moveStream()
-	k.nextCounters()
+	VAESENC(longColumnKey.r(), longColumns.r(), longSixteen.r())
+	k.spread(4)
 	var hash stream
 	if r != noBlocks {
 		hash = k.finish(r)
@@ -419,14 +437,14 @@ func (k *long512) finish(r pendingBlocks) stream {
 
 // rounds are those of AES for a number of vectors. Each begins two rounds after
 // the one before it: beside other work, they should not all be through at the
-// same time.
+// same time. Round 1 is made by spread.
 func (k *long512) rounds(vectors int) (s stream) {
 	const later = 2
 	last := rounds(k.keyLen)
-	for t := 1; t <= last+later*(vectors-1); t++ {
+	for t := 2; t <= last+later*(vectors-1); t++ {
 		for i := range vectors {
 			r, x := t-later*i, longStream+v(i)
-			if r < 1 || r > last {
+			if r < 2 || r > last {
 				continue
 			}
 			var key Op
@@ -441,16 +459,69 @@ func (k *long512) rounds(vectors int) (s stream) {
 	return s
 }
 
-// nextCounters makes the 16 blocks of a window, with the first round key added.
-// The window's first counter is a multiple of 16, so that others differ from it
-// in the last octet only.
-func (k *long512) nextCounters() {
-	shufb(longReverse.r(), longCounter, longBase)
-	addd(k.c.sixteens, longCounter, longCounter)
-	xor(longRoundKeys.r(), longBase, longBase)
-	for i := v(0); i < 4; i++ {
-		xor(at(scratchPtr, longNextAt+int(i)*row), longBase, longStream+i)
+// The first round of AES, for 16 blocks at a time. The window's first counter is a multiple of 16. Blocks
+// differ in the counter's last octet, of 256 blocks, and after a round of AES in their first column:
+//
+//	first round of block n = [column n, and three that all blocks of these 256 share]
+//
+// A round's columns do not depend on each other. So one vector, as wide as four blocks, makes that column
+// for 16 of them, block 4*j+l in column j of lane l. longFirst are the columns that are shared.
+// longColumns are the octets that go into the first column, round key 0 added, for blocks 0 to 15.
+// longAtAt, memory, has the other bits of the counter: those of its last octet in octet 3, the rest in octets 4 to 7.
+const (
+	longFirst     = longRoundKeys     // round key 0 is not used any more,
+	longColumnKey = longRoundKeys + 1 // nor is 1, but for its first column, which is here in all columns
+)
+
+// firstColumns are the first columns of all lanes.
+var firstColumns = reg.K7
+
+// advance makes the first columns of the next window. After 256 blocks, rounded makes what they share;
+// it has a place to come back to for each label here. "" is for windows that can't be such.
+func (k *long512) advance(label string) {
+	ADDL(U32(16<<24), at(scratchPtr, longAtAt))
+	if label != "" {
+		MOVL(U32(uint32(len(k.advances))), tempE.As32())
+		JCS(LabelRef("rounded"))
+		k.advances = append(k.advances, label+"rounded")
+		Label(label + "rounded")
 	}
+	VPXORD_BCST(at(scratchPtr, longAtAt), longColumns.r(), longSixteen.r())
+	aes(longColumnKey.r(), longSixteen)
+}
+
+// spread makes so many vectors of blocks, after the first round, of what advance made.
+func (k *long512) spread(vectors int) {
+	for i := range v(vectors) {
+		move(longFirst, longStream+i)
+	}
+	VMOVDQA32(longSixteen.r(), firstColumns, longStream.r())
+	for i := 1; i < vectors; i++ {
+		VPSHUFD(Imm(uint64(i)), longSixteen.r(), firstColumns, (longStream + v(i)).r())
+	}
+}
+
+// rounded makes the first round of the next 256 blocks.
+func (k *long512) rounded() {
+	Label("rounded")
+	MOVL(tempE.As32(), at(scratchPtr, longAtAt+8))
+	findKey("rounded")
+	MOVL(at(scratchPtr, longAtAt+4), tempE.As32())
+	INCL(tempE.As32())
+	MOVL(tempE.As32(), at(scratchPtr, longAtAt+4))
+	SHLL(Imm(8), tempE.As32())
+	BSWAPL(tempE.As32())
+	VMOVDQU(at(jobsPtr, jobNonce), longTemp.x())
+	VPINSRD(Imm(3), tempE.As32(), longTemp.x(), longTemp.x())
+	VPXOR(at(tempA, 0), longTemp.x(), longTemp.x())
+	VAESENC(at(tempA, row), longTemp.x(), longTemp.x())
+	VSHUFI64X2(Imm(0), longTemp.r(), longTemp.r(), longFirst.r())
+	MOVL(at(scratchPtr, longAtAt+8), tempE.As32())
+	for i, label := range k.advances[1:] {
+		CMPL(tempE.As32(), Imm(uint64(i+1)))
+		JEQ(LabelRef(label))
+	}
+	JMP(LabelRef(k.advances[0]))
 }
 
 // text takes a window's octets, whose key stream is in longPending, and leaves the
@@ -490,7 +561,7 @@ func (k *long512) text(src, dst reg.GPPhysical, first bool) stream {
 }
 
 // Octets of the first two blocks: those of a head, and those at src or dst.
-var headOnly, headless = reg.K6, reg.K7
+var headOnly, headless = reg.K4, reg.K5
 
 func headMask() {
 	KMOVW(job(0, jobHead), headOnly)

@@ -236,8 +236,8 @@ func wipeRegisters() {
 
 // constants names the read-only data of the backend.
 type constants struct {
-	bswap, poly, rot, last, one, nonce, rcon, lens, carry, sixteens, fromSix, counts, bits, pick, even, rcons Mem
-	lanes, fours, words, edge, carryRow, zeros                                                                Mem // of single packets
+	bswap, poly, rot, last, one, nonce, rcon, lens, carry, fromSix, diagonal, columns, bits, pick, even, rcons Mem
+	lanes, fours, words, edge, carryRow, zeros                                                                 Mem // of single packets
 }
 
 // block makes a constant of 16 octets.
@@ -268,12 +268,11 @@ func makeConstants() constants {
 	c.one = block("one", 0, 0x0100000000000000)                        // 1 in a big-endian counter's last octet
 	c.nonce = block("nonce", ^uint64(0), 0x00000000ffffffff)           // without the counter
 	c.lens = block("lens", 0x8080808007060504, 0x8080808003020100)     // Len, AADLen of a job as two 64-bit numbers
-	c.sixteens = lanesOf("sixteens", 16, 16, 16, 16)
 	c.fromSix = lanesOf("fromsix", 6, 7, 8, 9)
-	c.counts = GLOBL("counts", rodata)
+	c.diagonal = everyLane("diagonal", 0x0f0a05000f0a0500, 0x0f0a05000f0a0500) // what a round brings to the first column, in all columns
+	c.columns = GLOBL("columns", rodata)                                       // of the last octets, counters: a round brings 4*j+l to column j of lane l
 	for i := range 16 {
-		DATA(16*i, U64(0))
-		DATA(16*i+8, U64(uint64(i)<<56))
+		DATA(4*i, U32(uint32((i+1)%4*4+i/4)<<24))
 	}
 	c.bits = block("bits", ^uint64(0), 64)
 	c.pick = GLOBL("pick", rodata)
