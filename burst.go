@@ -30,13 +30,14 @@ const (
 // families, each in the context of its family.
 const (
 	VTSSAddr     = impl.VTSSAddr     // no SSI, IPv4
-	VTSSSSI      = impl.VTSSSSI      // SSI, IPv4
+	VTSSSSI      = impl.VTSSSSI      // SSI, IPv4; a group's sender: both families
 	VTSSAddrIPv6 = impl.VTSSAddrIPv6 // no SSI, IPv6
 	VTSSSSIIPv6  = impl.VTSSSSIIPv6  // SSI, IPv6
 )
 
-// UDP ports of formats that have one.
+// UDP destination ports of the formats.
 const (
+	UDPPort = 63377 // stateless, eesp: our choice, since no port is assigned
 	PSPPort = impl.PSPPort
 	TSSPort = impl.TSSPort
 )

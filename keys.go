@@ -1,10 +1,13 @@
 package eesp
 
 import (
+	"encoding/binary"
+	"fmt"
 	"time"
 	"unsafe"
 
 	impl "libeesp/internal/eesp"
+	"libeesp/internal/secmem"
 )
 
 // AEAD is a group's cipher.
@@ -38,7 +41,8 @@ const (
 // Levels is a set of levels: 1<<Zone | 1<<User | 1<<Task.
 type Levels = impl.Levels
 
-// Set returns the set of the levels given.
+// Set returns the set of the levels given. If one does not exist, every call refuses
+// the set.
 func Set(levels ...Level) Levels { return impl.Set(levels...) }
 
 // RootKeyLen is the length of a root key's value in octets.
@@ -317,7 +321,7 @@ type Context struct {
 }
 
 // DataKey is the key of one context, for an end that must not hold the group's
-// keys. It is secret.
+// keys. It is secret: wipe it after use (Wipe). Package fmt does not print the key.
 type DataKey struct {
 	ID         uint64
 	Epoch      uint16
@@ -330,6 +334,38 @@ type DataKey struct {
 	Key        [32]byte
 	Options    [108]byte // stateless: Master Key Options; others: what is added to nonces
 	Domain     uint32
+}
+
+const dataKeyLen = int(unsafe.Sizeof(DataKey{}))
+
+// Wipe overwrites the key with zeros.
+func (k *DataKey) Wipe() {
+	if k != nil {
+		secmem.Wipe(unsafe.Slice((*byte)(unsafe.Pointer(k)), dataKeyLen))
+	}
+}
+
+// Format writes what may be printed of the key, whatever the verb.
+func (k DataKey) Format(f fmt.State, verb rune) {
+	fmt.Fprintf(f, "DataKey{profile %d, ID %#x, epoch %d, V %d, %d octets}", k.Profile, k.ID, k.Epoch, k.V, k.KeyLen)
+}
+
+// MarshalBinary returns the whole key, to be sent over a protected channel: 192
+// octets, those of C's eesp_data_key on little-endian machines, and of
+// DataKey.to_octets in Python.
+func (k *DataKey) MarshalBinary() ([]byte, error) {
+	b := make([]byte, 0, dataKeyLen)
+	return binary.Append(b, binary.LittleEndian, k)
+}
+
+// UnmarshalBinary reads what MarshalBinary wrote. Octets that are no data key are
+// refused when a sender or receiver is made.
+func (k *DataKey) UnmarshalBinary(b []byte) error {
+	if len(b) != dataKeyLen {
+		return fmt.Errorf("%w: a data key as a whole has %d octets, not %d", ErrArgument, dataKeyLen, len(b))
+	}
+	_, err := binary.Decode(b, binary.LittleEndian, k)
+	return err
 }
 
 // KeyLen returns how many octets DeriveKeys writes for a context: the data key,

@@ -3,6 +3,7 @@ package eesp
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -114,6 +115,66 @@ func TestDataKeyInUDP(t *testing.T) {
 	q := arrived(p)
 	if n, err := r.OpenUDP(u, q); n != 1 || err != nil || !bytes.Equal(q[0].Out, ip) {
 		t.Fatal(n, err, q[0].Status, q[0].Out)
+	}
+}
+
+// A data key comes to another end as octets, those of C's eesp_data_key; then it is wiped.
+func TestDataKeyTravels(t *testing.T) {
+	g, _, r := newPair(t, ReceiverConfig{}, 77)
+	k := must(g.ExportDataKey(Context{ID: 78}, true))
+	sent := must(k.MarshalBinary())
+	if len(sent) != 192 || !bytes.Equal(sent[80-32:80], k.Key[:]) || sent[0] != 78 || sent[11] != 32 {
+		t.Fatalf("%x", sent)
+	}
+	var came DataKey
+	if err := came.UnmarshalBinary(sent); err != nil || came != *k {
+		t.Fatal(err, came)
+	}
+	for _, n := range []int{0, 191, 193} {
+		if err := came.UnmarshalBinary(make([]byte, n)); !errors.Is(err, ErrArgument) || came != *k {
+			t.Fatal(n, err)
+		}
+	}
+	s := must(NewSenderWithKey(&came, SenderConfig{Counter: CounterExplicit}))
+	defer s.Close()
+	came.Wipe()
+	if came != (DataKey{}) {
+		t.Fatal("not wiped")
+	}
+	if _, err := NewSenderWithKey(&came, SenderConfig{}); !errors.Is(err, ErrArgument) {
+		t.Fatal(err)
+	}
+	p := rooms(3)
+	if s.Seal(p) != 3 || r.Open(arrived(p)) != 3 {
+		t.Fatal(p[0].Status)
+	}
+}
+
+func TestDataKeyIsNotPrinted(t *testing.T) {
+	k := DataKey{ID: 5, KeyLen: 32, Key: [32]byte{0: 0xAB, 31: 0xCD}, Options: [108]byte{0xEF}}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
+		for _, x := range []any{k, &k, []DataKey{k}, struct{ K *DataKey }{&k}} {
+			if text := strings.ToLower(fmt.Sprintf(verb, x)); strings.Contains(text, "ab") && !strings.Contains(text, "datakey") ||
+				strings.Contains(text, "171") || strings.Contains(text, "205") {
+				t.Errorf("%s of %T: %s", verb, x, text)
+			}
+		}
+	}
+}
+
+// A set with a level that does not exist is not the default one.
+func TestSet(t *testing.T) {
+	g, _, _ := newPair(t, ReceiverConfig{}, 79)
+	if s := Set(Zone, Task); s != 5 {
+		t.Fatal(s)
+	}
+	for _, l := range []Level{-1, 3, 8, 64} {
+		if _, err := NewSender(g, SenderConfig{ID: 80, Levels: Set(l)}); !errors.Is(err, ErrArgument) {
+			t.Errorf("level %d: %v", l, err)
+		}
+		if err := g.SetDefaultLevels(Set(Zone, l)); !errors.Is(err, ErrArgument) {
+			t.Errorf("level %d: %v", l, err)
+		}
 	}
 }
 

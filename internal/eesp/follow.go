@@ -107,7 +107,7 @@ func FollowGroupOn(name string, c FollowConfig, start func(run func()) error) (*
 	case len(c.Socket) > 107:
 		return nil, say.Errorf("%w: the socket's path has %d octets, more than 107", status.ErrArgument, len(c.Socket))
 	case c.Timeout < 0:
-		return nil, say.Errorf("%w: timeout", status.ErrArgument)
+		return nil, say.Errorf("%w: a timeout of %v", status.ErrArgument, c.Timeout)
 	}
 	if c.Socket == "" {
 		c.Socket = AgentSocket

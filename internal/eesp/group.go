@@ -41,6 +41,9 @@ type Levels uint8
 
 func Set(levels ...Level) (s Levels) {
 	for _, l := range levels {
+		if l < Zone || l > Task {
+			return 1 << 7 // which is refused; 0 would be the default levels
+		}
 		s |= 1 << l
 	}
 	return s

@@ -32,8 +32,11 @@ type UDP struct {
 }
 
 func (u *UDP) burst(usable, sealing bool) (e burst.UDP, err error) {
-	if u == nil || !usable {
-		return e, fmt.Errorf("%w: closed, or nil", status.ErrArgument)
+	switch {
+	case u == nil:
+		return e, fmt.Errorf("%w: no UDP", status.ErrArgument)
+	case !usable:
+		return e, fmt.Errorf("%w: the sender or receiver is closed", status.ErrArgument)
 	}
 	e.Transport, e.ECN, e.DSCP, e.DSCPBack, e.Sum6 = u.Transport, u.ECN, u.DSCP, u.DSCPBack, u.Checksum6
 	e.Src, e.Dst, e.SPort, e.DPort, e.TTL, e.TOS = as16(u.Src), as16(u.Dst), u.SPort, u.DPort, u.TTL, u.TOS
