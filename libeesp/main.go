@@ -473,7 +473,7 @@ func eespGoFollowClients(object C.uint64_t, out *C.eesp_follow_client, n *C.size
 		if err != nil {
 			return err
 		}
-		size := int(*n)
+		size := int(min(*n, 1<<32)) // SIZE_MAX: the caller has room for all
 		*n = C.size_t(len(l))
 		for i, c := range l[:min(size, len(l))] {
 			x := (*C.eesp_follow_client)(unsafe.Add(unsafe.Pointer(out), i*C.sizeof_eesp_follow_client))

@@ -63,19 +63,19 @@ $(BUILD)/stage.done: $(SO) $(BUILD)/libeesp.a packaging/eesp.pc.in include/eesp_
 
 $(BUILD)/bin/%: examples/c/%.c $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
-	$(CC) -std=c11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
+	$(CC) -std=c11 -O2 -g $(WARN) -Wconversion $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
 
 $(BUILD)/bin/tap_gw: $(wildcard examples/tap/*.[ch] examples/common/*.[ch]) $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
-	$(CC) -std=gnu11 -O2 -g $(WARN) -Iexamples/common $$(pkg-config --cflags eesp) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp) -lpthread \
+	$(CC) -std=gnu11 -O2 -g $(WARN) -Wconversion -Iexamples/common $$(pkg-config --cflags eesp) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp) -lpthread \
 	  -Wl,-rpath,$(STAGE)/lib
 # Clients of a granter, docs/control.md.
 $(BUILD)/bin/answerer: examples/clients/answerer.c examples/clients/udp.h $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
-	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
+	$(CC) -std=gnu11 -O2 -g $(WARN) -Wconversion $$(pkg-config --cflags eesp) -o $@ $< $$(pkg-config --libs eesp) -Wl,-rpath,$(STAGE)/lib
 $(BUILD)/bin/grant_client: examples/clients/client.c examples/clients/grant.c $(wildcard examples/clients/*.h) $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
-	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags eesp openssl) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp openssl) -Wl,-rpath,$(STAGE)/lib
+	$(CC) -std=gnu11 -O2 -g $(WARN) -Wconversion $$(pkg-config --cflags eesp openssl) -o $@ $(filter %.c,$^) $$(pkg-config --libs eesp openssl) -Wl,-rpath,$(STAGE)/lib
 $(BUILD)/bin/segments_test: tests/tap/segments.c $(wildcard examples/tap/segments.*)
 	@mkdir -p $(BUILD)/bin
 	$(CC) -std=gnu11 -O2 -g $(WARN) -o $@ $(filter %.c,$^)

@@ -34,7 +34,7 @@ same() {
 }
 
 read -ra flags <<<"$(pkg-config --cflags --libs eesp)"
-compile() { "$cc" -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -o "$1" "$1.c" "${flags[@]}" -Wl,-rpath,"$stage/lib"; }
+compile() { "$cc" -std=c11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -o "$1" "$1.c" "${flags[@]}" -Wl,-rpath,"$stage/lib"; }
 
 # The first C program of a page and what it prints.
 first_c() {

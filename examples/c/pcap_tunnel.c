@@ -659,7 +659,7 @@ static eesp_group *new_group(const eesp_group_config *config)
 	return g;
 }
 
-static eesp_sender *new_sender(eesp_group *g, uint64_t id, uint8_t v, uint32_t flags, uint32_t counter_mode)
+static eesp_sender *new_sender(eesp_group *g, uint64_t id, uint8_t v, uint32_t flags, uint8_t counter_mode)
 {
 	eesp_sender_config c = EESP_SENDER_CONFIG_INIT;
 	eesp_sender *s;

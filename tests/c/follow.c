@@ -487,6 +487,9 @@ static void clients(void)
 	WORKS(eesp_follow_clients(g, c, &n));
 	CHECK(n == 1 && c[0].up == 0x79000001 && c[0].down == 0x79000002 && c[0].lease_ms > 3500000 &&
 	      strcmp(c[0].name, "laptop") == 0);
+	n = SIZE_MAX; /* careless: no limit */
+	WORKS(eesp_follow_clients(g, c, &n));
+	SAME(n, 1);
 	GIVES(EESP_ERR_NOT_FOUND, eesp_sender_new_to_client(g, 0x79000001, &s));
 	WORKS(eesp_sender_new_to_client(g, c[0].down, &s));
 	GIVES(EESP_ERR_EXISTS, eesp_sender_new_to_client(g, c[0].down, &cs));

@@ -55,7 +55,7 @@ compile() { kept "$1" "$here/$1.c" || "$cc" -std=c11 -O1 -g "${warn[@]}" "${cfla
 programs=(guard kernels memory quiet roundtrip udp)
 if [[ -z $only ]]; then
 	# The header alone, in every language that it is for.
-	"$cc" -std=c99 "${warn[@]}" "${cflags[@]}" -fsyntax-only -x c "$stage/include/eesp.h"
+	"$cc" -std=c99 "${warn[@]}" -Wconversion -Wsign-conversion "${cflags[@]}" -fsyntax-only -x c "$stage/include/eesp.h"
 	good "eesp.h as C99"
 	compile header "${link[@]}"
 	"${runner[@]}" "$work/header"
