@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -66,7 +68,7 @@ func deriveKernel(c *constants) {
 	Label("one")
 	CMPQ(n, num(lanes))
 	JLT(LabelRef("rest"))
-	load(at(msgs, 0), 0)
+	gatherNext(msgs, 0, 1)
 	xor(subkey.r(), 0, 0)
 	encrypt(1)
 	store(0, at(out, 0))
@@ -142,15 +144,14 @@ func deriveKernel(c *constants) {
 	SUBQ(num(4), n)
 	JG(LabelRef("group"))
 	Label("done")
-	wipeRegisters()
+	wipeLower()
 	RET()
 }
 
-// deriveLong takes sixteen messages of several blocks side by side.
+// deriveLong takes sixteen messages of several blocks side by side, then eight and four.
 func deriveLong(out, msgs, n, blocks, rk, step reg.GPPhysical, key, subkey v) {
 	p := []reg.GPPhysical{reg.R11, reg.R12, reg.R13, reg.R14} // messages 0 to 3
 	four, twelve, left := reg.R15, reg.RAX, reg.RBX
-	count := v(16 / lanes)
 	// from is the block of message i.
 	from := func(i int) Mem {
 		m := Mem{Base: p[i%4]}
@@ -168,50 +169,64 @@ func deriveLong(out, msgs, n, blocks, rk, step reg.GPPhysical, key, subkey v) {
 	MOVQ(step, four)
 	SHLQ(Imm(2), four)
 	LEAQ(Mem{Base: four, Index: four, Scale: 2}, twelve)
-	Label("sixteen")
-	CMPQ(n, num(16))
-	JLT(LabelRef("rest"))
-	MOVQ(msgs, p[0])
-	for i := 1; i < 4; i++ {
-		LEAQ(Mem{Base: p[i-1], Index: step, Scale: 1}, p[i])
-	}
-	for i := range count {
-		zero(i)
-	}
-	MOVQ(blocks, left)
-	Label("longblock")
-	for i := range count {
-		var m []Mem
-		for l := range lanes {
-			m = append(m, from(int(i)*lanes+l))
+	for _, some := range []int{16, 8, 4} {
+		label := func(what string) string { return fmt.Sprintf("%s%d", what, some) }
+		count := v(some / lanes)
+		Label(label("long"))
+		CMPQ(n, num(some))
+		if some > 4 {
+			JLT(LabelRef(fmt.Sprintf("long%d", some/2)))
+		} else {
+			JLT(LabelRef("longdone"))
 		}
-		gather(m, key)
-		xor(key.r(), i, i)
-	}
-	for i := range p {
-		ADDQ(num(16), p[i])
-	}
-	DECQ(left)
-	JNZ(LabelRef("longinner"))
-	for i := range count {
-		xor(subkey.r(), i, i)
-	}
-	Label("longinner")
-	for r := 0; r <= 14; r++ {
-		broadcast(at(rk, 16*r), key)
+		MOVQ(msgs, p[0])
+		for i := 1; i < 4; i++ {
+			LEAQ(Mem{Base: p[i-1], Index: step, Scale: 1}, p[i])
+		}
 		for i := range count {
-			aesRound(r, 14, key.r(), i)
+			zero(i)
+		}
+		MOVQ(blocks, left)
+		Label(label("longblock"))
+		for i := range count {
+			var m []Mem
+			for l := range lanes {
+				m = append(m, from(int(i)*lanes+l))
+			}
+			gather(m, key)
+			xor(key.r(), i, i)
+		}
+		for i := range p {
+			ADDQ(num(16), p[i])
+		}
+		DECQ(left)
+		JNZ(LabelRef(label("longinner")))
+		for i := range count {
+			xor(subkey.r(), i, i)
+		}
+		Label(label("longinner"))
+		for r := 0; r <= 14; r++ {
+			broadcast(at(rk, 16*r), key)
+			for i := range count {
+				aesRound(r, 14, key.r(), i)
+			}
+		}
+		TESTQ(left, left)
+		JNZ(LabelRef(label("longblock")))
+		for i := range count {
+			store(i, at(out, width()*int(i)))
+		}
+		ADDQ(num(16*some), out)
+		LEAQ(Mem{Base: msgs, Index: four, Scale: uint8(some / 4)}, msgs)
+		SUBQ(num(some), n)
+		if some == 16 {
+			JMP(LabelRef("long16"))
 		}
 	}
-	TESTQ(left, left)
-	JNZ(LabelRef("longblock"))
-	for i := range count {
-		store(i, at(out, width()*int(i)))
+	Label("longdone")
+	if avx512() {
+		wipeMasks(laneMask[1:])
 	}
-	ADDQ(num(256), out)
-	LEAQ(Mem{Base: msgs, Index: four, Scale: 4}, msgs)
-	SUBQ(num(16), n)
-	JMP(LabelRef("sixteen"))
 }
 
 // nextKey is one step of the key schedule for all lanes: k becomes k, each

@@ -154,6 +154,20 @@ func gather(m []Mem, d v) {
 	}
 }
 
+// gatherNext loads lanes blocks that lie behind one another, each by itself: a wider load would wait
+// until the stores that wrote them a moment before have reached the cache. t is a temporary.
+func gatherNext(p reg.GPPhysical, d, t v) {
+	if lanes != 4 {
+		gather([]Mem{at(p, 0), at(p, 16)}, d)
+		return
+	}
+	for i, x := range []v{d, t} {
+		VMOVDQU(at(p, 32*i), x.x())
+		VINSERTI128(Imm(1), at(p, 32*i+16), x.y(), x.y())
+	}
+	VINSERTI64X4(Imm(1), t.y(), d.r(), d.r())
+}
+
 // laneMask are the mask registers that pick one lane, four dwords each.
 var laneMask = [4]reg.OpmaskPhysical{1: reg.K1, 2: reg.K2, 3: reg.K3}
 
@@ -219,19 +233,30 @@ var masks = []reg.OpmaskPhysical{reg.K1, reg.K2, reg.K3, reg.K4, reg.K5, reg.K6,
 // 1.4 ns; these instructions take 0.5.
 func wipeRegisters() {
 	if avx512() {
-		for i := v(0); i < 16; i++ {
-			VPXOR(v(0).x(), v(0).x(), i.x())
-		}
 		for i := v(16); i < 32; i++ {
 			VPXORD(i.x(), i.x(), i.x())
 		}
-		for _, k := range masks {
-			KXORQ(k, k, k)
+		wipeMasks(masks)
+	}
+	wipeLower()
+}
+
+// wipeLower zeroes vector registers 0 to 15, for kernels that use no others.
+func wipeLower() {
+	if avx512() {
+		for i := v(0); i < 16; i++ {
+			VPXOR(v(0).x(), v(0).x(), i.x())
 		}
 		VZEROUPPER()
 		return
 	}
 	VZEROALL()
+}
+
+func wipeMasks(some []reg.OpmaskPhysical) {
+	for _, k := range some {
+		KXORQ(k, k, k)
+	}
 }
 
 // constants names the read-only data of the backend.
