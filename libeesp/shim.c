@@ -960,8 +960,7 @@ static size_t refuse(eesp_pkt *pkts, size_t n, eesp_status st)
 			return refuse(pkts, n, st_);                           \
 		size_t good_;                                                  \
 		tls.busy = 1;                                                  \
-		good_ = call;                                                  \
-		clear_registers();                                             \
+		good_ = call; /* kernels clear registers, and no key is read behind the last one */ \
 		tls.busy = 0;                                                  \
 		return good_;                                                  \
 	} while (0)
@@ -1139,8 +1138,6 @@ static size_t kdf_burst(const eesp_kdf *kdf, uint32_t aead, const uint8_t *conte
 	if (!direct_rekey(&tls.view, VIEW(kdf, kdf), aead, contexts, jobs, n, seal, &good)) {
 		none_ok(jobs, n, !seal);
 		good = eespGoRekey(tls.worker, kdf->object, aead, (uint8_t *)contexts, jobs, n, seal, tls.error);
-	} else {
-		clear_registers();
 	}
 	tls.busy = 0;
 	return good;
@@ -1165,8 +1162,6 @@ static size_t keyset_burst(const eesp_keyset *set, eesp_job *jobs, size_t n, int
 	if (!direct_keyed(&tls.view, VIEW(keyset, set), jobs, n, seal, &good)) {
 		none_ok(jobs, n, !seal);
 		good = eespGoKeyed(tls.worker, set->object, jobs, n, seal, tls.error);
-	} else {
-		clear_registers();
 	}
 	tls.busy = 0;
 	return good;
