@@ -22,6 +22,7 @@
 
 #ifdef WIDE
 #include <immintrin.h>
+#include <limits.h>
 #endif
 
 #if defined(__x86_64__)
@@ -647,16 +648,19 @@ struct kdf_plan {
 	const uint8_t *last; /* the last block that all inputs have, not counted in blocks; NULL: there is none */
 };
 
-static inline struct kdf_plan kdf_of(const struct eesp_pattern *pt)
+/* Written in its place: a copy would be read by a wider load than the stores that wrote it, and wait for them. */
+static inline void kdf_of(struct kdf_plan *k, const struct eesp_pattern *pt)
 {
-	struct kdf_plan k = { pt->master, pt->sub, pt->area, 0, 0, 0, 0, NULL };
+	k->master = pt->master;
+	k->sub = pt->sub;
+	k->area = pt->area;
 	/* blocks, key_len, counter and mask: the compiler would move each by itself */
-	memcpy(&k.blocks, &pt->blocks, 4);
+	memcpy(&k->blocks, &pt->blocks, 4);
+	k->last = NULL;
 	if (pt->form->simple == 2 && pt->blocks == 2) {
-		k.blocks = 1;
-		k.last = pt->more[0];
+		k->blocks = 1;
+		k->last = pt->more[0];
 	}
-	return k;
 }
 
 /* How many KDF inputs a key takes, and the octets of all of them. */
@@ -730,6 +734,14 @@ static size_t few_keys(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8
 	for (size_t k = 1; k < u; k++) /* first[k] >= k */
 		memmove(msgs + k * stride, msgs + first[k] * stride, len);
 	return u;
+}
+
+/* few_keys, but fewer than 16 packets share few keys only if all have one: which the first two mostly tell. */
+static inline size_t keys_of(uint8_t *msgs, size_t stride, size_t len, size_t n, uint8_t index[CHUNK])
+{
+	if (n < 2 * FEW_KEYS && !same(msgs, msgs + stride, len))
+		return n;
+	return few_keys(msgs, stride, len, n, index);
 }
 
 /* A block of zeros with an octet at place "at". */
@@ -1299,7 +1311,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t seal_some(const str
 				rekeyed(to, w->rekey_at, tsc + of[i] * w->counter.step, w->rekey_mask, w->rekey_bits);
 		}
 		if (m >= FEW_KEYS && !w->fixed)
-			u = few_keys(view->msgs, stride, len, m, index);
+			u = keys_of(view->msgs, stride, len, m, index);
 	}
 	const v16 last = load16(w->header + (header >= 16 ? header - 16 : 0));
 	const v16 in_nonce = { NONE, NONE, NONE, NONE, 15, 14, 13, 12, 11, 10, 9, 8, NONE, NONE, NONE, NONE };
@@ -1454,10 +1466,9 @@ struct lane {
 /* Whether an ID is one of the receiver's own IDs. */
 static inline int is_own(const struct eesp_open_plan *w, uint64_t id)
 {
-	uint64_t at = id * UINT64_C(0x9E3779B97F4A7C15);
-	if (LIKELY((w->own_some >> (at >> 58) & 1) == 0))
+	if (LIKELY((w->own_some >> (id & 63) & 1) == 0))
 		return 0;
-	for (at >>= 32;; at++) {
+	for (uint64_t at = id * UINT64_C(0x9E3779B97F4A7C15) >> 32;; at++) {
 		uint64_t x = w->own_ids[at & w->own_mask];
 		if (LIKELY(x == w->own_free))
 			return 0;
@@ -2110,6 +2121,15 @@ static NOINLINE void input_more(uint8_t *to, const struct lane *l)
 }
 
 #ifdef WIDE
+/* The octets of a descriptor that are the same in all usual packets of a layout: iov_count, flags, reserved; and the
+ * highest octet of a pointer, which usually is 0. Layouts whose headers take two vectors ask for another octet there:
+ * so they leave the usual way without a branch for it. */
+static const uint8_t of_descriptor[64] = {
+	[7] = 0xff, [22] = 0xff, [23] = 0xff, [60] = 0xff, [61] = 0xff, [63] = 0xff,
+};
+_Static_assert(offsetof(eesp_pkt, data) == 0 && offsetof(eesp_pkt, iov_count) == 22 &&
+	       offsetof(eesp_pkt, flags) == 60 && offsetof(eesp_pkt, reserved) == 63, "of_descriptor");
+
 enum { WHOLE = 3 }; /* simple of layouts with wide.whole, where it would be 0 */
 
 /* Writes the further blocks of a KDF input, and returns what is added to the first one. */
@@ -2215,9 +2235,10 @@ static NOINLINE EXECUTOR void open_mixed(const struct eesp_worker_view *view, co
 		sorted = ordered(&o, some, m);
 		for (size_t i = 0; i < m; i++) {
 			const struct eesp_pattern *pt = lanes[from[o.from[i]]].pattern;
-			const struct kdf_plan k = kdf_of(pt);
+			struct kdf_plan k;
 			uint8_t which[CHUNK];
 			size_t u = 0;
+			kdf_of(&k, pt);
 			if (derived[i])
 				continue;
 			for (size_t x = i; x < m; x++) {
@@ -2266,7 +2287,8 @@ static inline EXECUTOR void open_one(const struct eesp_worker_view *view, const 
 				     const struct lane *l, eesp_job *j)
 {
 	static const uint8_t index[CHUNK];
-	const struct kdf_plan k = kdf_of(l->pattern);
+	struct kdf_plan k;
+	kdf_of(&k, l->pattern);
 	input(view->msgs, l);
 	derive_and_run(view, w->direct, &k, 1, index, 0, j, 1);
 }
@@ -2667,6 +2689,14 @@ static NOINLINE const struct eesp_layout *odd(const struct eesp_open_plan *w, co
 }
 #endif
 
+/* Whether a descriptor has other flags than a layout's packets have, or what few packets have; 0: it has not. */
+static inline uint32_t unlike_usual(const eesp_pkt *p, uint32_t flags)
+{
+	uint32_t f; /* flags, next_header, reserved */
+	memcpy(&f, &p->flags, 4);
+	return ((f & word32(0xff, 0xff, 0, 0xff)) ^ flags) | p->iov_count;
+}
+
 /* Takes up another pattern in open_some. Returns whether keys are not derived together with those
  * before; first: there are none. */
 static inline uint32_t other_batch(const struct eesp_pattern *pt, int first, size_t *stride, uint32_t *batch)
@@ -2784,6 +2814,9 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const __mmask64 load = s->wide.load, front = s->wide.front, picked = s->wide.picked;
 		const intptr_t front_at = s->wide.at;
 		const int odd = !subs && !serial && s->wide.odd != 0;
+		const __m512i described = _mm512_loadu_si512(of_descriptor);
+		const __m512i usual = _mm512_mask_set1_epi64(_mm512_maskz_set1_epi64(0x80, (long long)flags << 32), 1,
+							     odd ? LLONG_MIN : 0);
 #else
 		const size_t source_at = (size_t)s->source_at, tail_at = (size_t)s->tail_at;
 		const size_t next_at = s->next_at & 0x7f;
@@ -2798,7 +2831,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const uint8_t *hdr = p->data;
 			const struct eesp_pattern *pt = guess;
 			const uint32_t len = p->len;
-			uint32_t f; /* flags, next_header, reserved */
 #ifndef WIDE
 			if (loose) {
 				header = is.header;
@@ -2810,18 +2842,25 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 #endif
 			if (UNLIKELY(hdr == NULL || len - least > EESP_MAX_LEN - least))
 				break;
-			memcpy(&f, &p->flags, 4);
 #ifdef WIDE
 			const __m512i h = _mm512_maskz_loadu_epi8(load, hdr);
-			const int same_ = _mm512_test_epi8_mask(_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)),
-								compared) == 0 &&
-					  (!odd || equals(hdr, pt, s, 64));
+			const __mmask64 differs = _mm512_test_epi8_mask(
+						_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)), compared),
+					unusual = _mm512_test_epi8_mask(
+						_mm512_xor_si512(usual, _mm512_loadu_si512(p)), described);
+			const int same_ = _kortestz_mask64_u8(differs, unusual);
+			int two = 0; /* the octets that are used lie in two vectors */
 #else
-			const int same_ = equals(hdr, pt, s, 0);
+			const int same_ = unlike_usual(p, flags) == 0 && equals(hdr, pt, s, 0);
 #endif
-			const uint32_t unlike = ((f & word32(0xff, 0xff, 0, 0xff)) ^ flags) | p->iov_count;
-			if (UNLIKELY(unlike != 0 || p->headroom < prefix) || UNLIKELY(!same_)) {
+			if (UNLIKELY(p->headroom < prefix) || UNLIKELY(!same_)) {
+				const uint32_t unlike = unlike_usual(p, flags);
 				uint32_t begin;
+#ifdef WIDE
+				two = odd;
+				if (unlike == 0 && p->headroom >= prefix && equals(hdr, pt, s, 0))
+					goto matched;
+#endif
 				if (unlike == 0 && p->headroom >= prefix) { /* common noise is refused at once */
 					const eesp_status st = w->screen.first[hdr[w->screen.first_at]];
 					if (LIKELY(st != EESP_OK)) {
@@ -2830,7 +2869,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					}
 				}
 				memcpy(&begin, hdr, 4);
-				if ((begin & word_mask) + (f & word32(0xff, 0xff, 0, 0)) * FLAGS_FACTOR != word) {
+				if ((begin & word_mask) + p->flags * FLAGS_FACTOR != word) {
 					if (layout_by_word(w, p) == NULL)
 						goto another;
 					break;
@@ -2843,13 +2882,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				guess = pt;
 				mixed |= other_batch(pt, j == x.jobs, &stride, &batch);
 			}
-#ifndef WIDE
 		matched:;
+#ifndef WIDE
 			const size_t moved = loose && s->moves ? header - s->n : 0;
 #endif
 #ifdef WIDE
 			__m512i got = _mm512_maskz_loadu_epi8(front, hdr + front_at);
-			if (UNLIKELY(odd)) {
+			if (UNLIKELY(two)) {
 				const __m512i more = _mm512_maskz_loadu_epi8(s->wide.behind, hdr + front_at + 64),
 					      first = got;
 				got = _mm512_maskz_permutex2var_epi8(picked, first, taken, more);
@@ -2895,7 +2934,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				}
 			}
 			uint8_t *src = (uint8_t *)(uintptr_t)hdr + header, *dst = p->dst;
-			const uint32_t text = len - header - ICV - (uint32_t)clear;
+			const uint32_t text = loose ? len - header - ICV - (uint32_t)clear : len - least + inner;
 			/* The general path's status is ROOM, if the packet is not refused for another reason. */
 			const int no_room = loose && dst != NULL && p->dst_size < text + (uint32_t)clear - inner;
 			const uintptr_t gap = (uintptr_t)dst - (uintptr_t)hdr;
@@ -3034,8 +3073,13 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					     (extras == TIMES ? 0 : (tsc & w->split.engine_mask) << 32);
 #endif
 			if (extras == WINDOWS) {
+#ifdef WIDE
+				const __m128i of_id = subs ? _mm_cvtsi64_si128((long long)who) : more;
+				store16(&l->id, (v16)_mm_unpacklo_epi64(numbers, of_id)); /* and who */
+#else
 				l->id = id;
 				l->who = who;
+#endif
 				l->seq = (tsc & w->split.mask) >> w->split.shift;
 				l->hash = flow_hash(windows->seed, windows->no_addr, high, l, id, who, subs ? NULL : s);
 				__builtin_prefetch(&windows->index[l->hash & windows->mask]);
@@ -3105,9 +3149,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		open_mixed(view, w, x.lanes, x.jobs, m);
 	} else {
 		const struct eesp_pattern *pt = x.lanes[0].pattern;
-		const struct kdf_plan k = kdf_of(pt);
+		struct kdf_plan k;
 		uint8_t index[CHUNK] = { 0 };
 		size_t u = m;
+		kdf_of(&k, pt);
 		o.from = as_they_are;
 		if (UNLIKELY(differ != 0))
 			sorted = ordered(&o, x.jobs, m);
@@ -3117,7 +3162,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			for (size_t i = 0; k.master != NULL && i < m; i++)
 				input(view->msgs + i * stride, &x.lanes[o.from[i]]);
 		if (m >= FEW_KEYS && k.master != NULL)
-			u = few_keys(view->msgs, stride, (size_t)k.blocks * 16, m, index);
+			u = keys_of(view->msgs, stride, (size_t)k.blocks * 16, m, index);
 		derive_and_run(view, w->direct, &k, u, index, 0, sorted, m);
 		for (size_t i = 0; sorted != x.jobs && i < m; i++)
 			take_result(&x.jobs[o.from[i]], &sorted[i]);

@@ -228,7 +228,7 @@ type Open struct {
 	Octets       uintptr // statistics: octets of output
 	OwnMask      uint64
 	OwnFree      uint64 // what free places of OwnIDs hold: no own ID
-	ownSome      uint64 // a bit for each hash that an own ID has
+	ownSome      uint64 // a bit for the last six bits of each own ID
 	Split        Split
 
 	WordMask    uint32
@@ -471,7 +471,7 @@ func (o *Open) Finish() bool {
 			o.own[i] = o.OwnFree
 		}
 		for id := range is {
-			o.ownSome |= 1 << (id * bucketFactor >> 58)
+			o.ownSome |= 1 << (id & 63)
 			at := id * bucketFactor >> 32 & o.OwnMask
 			for o.own[at] != o.OwnFree {
 				at = (at + 1) & o.OwnMask
