@@ -3,10 +3,12 @@ package agent
 import (
 	"bytes"
 	"crypto/ed25519"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"libeesp/control/record"
 )
@@ -42,7 +44,7 @@ func TestCheck(t *testing.T) {
 }
 
 // two is an agent with a controller of the levels zone and task, and one of the user level.
-func two(t *testing.T, zone, user []string) (a *Agent, roots [2]ed25519.PrivateKey) {
+func two(t testing.TB, zone, user []string) (a *Agent, roots [2]ed25519.PrivateKey) {
 	t.Helper()
 	c := Config{}
 	for i, lvs := range [][]record.Level{{record.Zone, record.Task}, {record.User}} {
@@ -196,4 +198,124 @@ func TestUnsynced(t *testing.T) {
 	if !strings.Contains(err.Error(), "too many records without a sync") {
 		t.Error(err)
 	}
+}
+
+// What a hostile controller can make a host keep is bounded: entries that lead to no head, which it says are all
+// that there is; blocks of IDs; groups that it may not announce.
+func TestKept(t *testing.T) {
+	a, roots := two(t, nil, nil)
+	c := a.controllers[1]
+	sign := ed25519.NewKeyFromSeed(make([]byte, 32))
+	in := record.Instance{ID: record.ID{1}, Name: "s", HPKE: c.hpke.PublicKey().Bytes(), Roles: 7}
+	copy(in.Sign[:], sign.Public().(ed25519.PublicKey))
+	receive := func(b record.Body, key ed25519.PrivateKey) error {
+		t.Helper()
+		raw, err := record.Encode(b)
+		if key != nil {
+			raw, err = record.Sign(b, c.Cluster, key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.receive(t.Context(), "", raw, map[record.ID]bool{}, nil)
+	}
+	if err := receive(&record.Delegation{Level: record.User, Serial: 1, Term: 1, MinReader: 1, Instances: []record.Instance{in}}, roots[1]); err != nil {
+		t.Fatal(err)
+	}
+	blocks := make([]record.Block, 256)
+	for i := range blocks {
+		blocks[i] = record.Block{Kind: record.KindConnection, Block: uint32(i)}
+	}
+	for range 100 {
+		if err := receive(&record.IDs{Kind: record.KindConnection, Blocks: blocks}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(c.blocks[record.KindConnection]); n > mostBlocks {
+		t.Errorf("%d blocks", n)
+	}
+	for i := range mostOfALevel + 10 {
+		g := &record.Group{ID: record.ID{1}, Level: record.User, Name: fmt.Sprint("g", i), V: 1}
+		g.Rings[record.Zone] = record.ID{2}
+		if err := receive(g, sign); err != nil {
+			t.Fatal(err)
+		}
+		c.unsynced = 0
+	}
+	if n := len(c.refused); n > mostOfALevel {
+		t.Errorf("%d groups are refused", n)
+	}
+	var err error
+	changed := make([]record.Changed, 900)
+	for i := 0; err == nil; i++ {
+		if i > mostUnsynced>>15 {
+			t.Fatal("no end")
+		}
+		h := &record.Head{Level: record.User, Term: 1, Serial: uint64(1000 + i), Prev: record.Hash{1}, Change: record.ChangeGroup, Changed: changed}
+		if err = receive(h, sign); err == nil {
+			err = receive(&record.Sync{Head: record.Known{Level: record.User, Term: 1, Serial: 1 << 40}}, nil)
+		}
+	}
+	if !strings.Contains(err.Error(), "too many entries") {
+		t.Error(err)
+	}
+}
+
+// Whatever a controller signs, its host does not fail.
+func FuzzReceive(f *testing.F) {
+	a, roots := two(f, nil, nil)
+	c := a.controllers[1]
+	sign := ed25519.NewKeyFromSeed(make([]byte, 32))
+	in := record.Instance{ID: record.ID{1}, Name: "s", HPKE: c.hpke.PublicKey().Bytes(), Roles: 7}
+	copy(in.Sign[:], sign.Public().(ed25519.PublicKey))
+	deleg, err := record.Sign(&record.Delegation{Level: record.User, Serial: 1, Term: 1, MinReader: 1, Instances: []record.Instance{in}}, c.Cluster, roots[1])
+	if err != nil {
+		f.Fatal(err)
+	}
+	head := &record.Head{Level: record.User, Term: 1, Serial: 1, Change: record.ChangeGenesis, Instance: in.ID}
+	for _, b := range []record.Body{head, &record.Sync{Head: record.Known{Level: record.User, Term: 1, Serial: 1}}, &record.Welcome{Beat: 1}, &record.Ping{}, &record.IDs{Kind: 1},
+		&record.Grant{Level: record.User, Session: c.session, Instance: in.ID, Term: 1, Serial: 1}, &record.Member{Level: record.User, ID: record.ID{1}, SPKI: record.Hash{1}, State: record.MemberActive},
+		&record.Group{ID: record.ID{5}, Level: record.User, Name: "net", V: 1, Rings: [record.Levels]record.ID{record.User: {7}}},
+		&record.Ring{ID: record.ID{7}, Level: record.User, Class: record.ClassLevel, Term: 1, Serial: 1, Step: 1, State: record.Steady, KEKEpoch: 1, Gens: []record.Generation{{Gen: 1, Role: record.Current}}, Floor: 1, Last: 1, Name: "net"}} {
+		raw, err := record.Sign(b, c.Cluster, sign)
+		if err != nil {
+			raw, err = record.Encode(b)
+		}
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	// Several records, each of which is signed if its type is.
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, l := range c.levels {
+			l.reset()
+		}
+		c.send, c.unsynced, c.refused = make(chan []byte, 256), 0, map[string]string{}
+		beat := time.NewTicker(time.Hour)
+		defer beat.Stop()
+		if err := c.receive(t.Context(), "", deleg, nil, beat); err != nil {
+			t.Fatal(err)
+		}
+		for nonces := map[record.ID]bool{{}: true}; len(data) > 0; {
+			n, err := record.Size(data)
+			if err != nil || n == 0 || n > len(data) {
+				break
+			}
+			raw := bytes.Clone(data[:n])
+			data = data[n:]
+			if b := record.New(record.TypeOf(raw)); b != nil && record.Decode(raw, b) == nil {
+				if s, err := record.Sign(b, c.Cluster, sign); err == nil {
+					raw = s
+				}
+			}
+			c.receive(t.Context(), "", raw, nonces, beat)
+		}
+		a.publishOf(c, a.publish)
+		a.mu.Unlock()
+		a.Status()
+		a.mu.Lock()
+	})
 }

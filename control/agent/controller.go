@@ -83,7 +83,8 @@ type Controller struct {
 // Limits of what this host keeps for a controller.
 const (
 	mostUnsynced = 64 << 20 // octets of records until a Sync
-	mostOfALevel = 4096     // rings of a level, and groups
+	mostOfALevel = 4096     // rings of a level, and groups; names of groups that are refused
+	mostBlocks   = 1024     // blocks of IDs of a kind: an agent asks for one at a time
 )
 
 func newController(a *Agent, m Membership) (*Controller, error) {
@@ -134,7 +135,8 @@ type level struct {
 	memUnder []byte // the delegation by which it was verified
 	rings    map[record.ID]*ring
 	groups   map[record.ID]*group
-	batch    []entry             // entries since the last Sync
+	batch    []entry             // entries since the last Sync that was accepted
+	unproved int                 // their octets
 	pending  map[record.ID]*ring // rings that wait for a KEK
 	waits    *record.Known       // a head that needs a checkpoint
 }
@@ -276,7 +278,7 @@ func (c *Controller) load() error {
 			l.head = record.Known{Level: newest.rec.Level, Term: newest.rec.Term, Serial: newest.rec.Serial, Hash: newest.hash}
 			l.headRaw = newest.raw
 		}
-		l.batch = nil
+		l.batch, l.unproved = nil, 0
 	}
 	return nil
 }
@@ -331,6 +333,9 @@ func (c *Controller) take(raw []byte) (*ring, error) {
 		if k := l.head; e.rec.Term == k.Term && e.rec.Serial == k.Serial && e.hash != k.Hash {
 			return nil, fmt.Errorf("two entries of serial %d: a fork", k.Serial)
 		}
+		if l.unproved += len(raw); l.unproved > mostUnsynced {
+			return nil, errors.New("too many entries that nothing proves")
+		}
 		l.batch = append(l.batch, e)
 	case record.TypeRing:
 		r := &ring{raw: raw}
@@ -379,7 +384,7 @@ func (c *Controller) take(raw []byte) (*ring, error) {
 		}
 		if err := c.a.may(c, &g.rec); err != nil {
 			// Its rings are followed all the same: groups that it may announce have them.
-			if c.refused[g.rec.Name] != err.Error() {
+			if c.refused[g.rec.Name] != err.Error() && (len(c.refused) < mostOfALevel || c.refused[g.rec.Name] != "") {
 				c.refused[g.rec.Name] = err.Error()
 				c.log.Error("a group is refused", "group", g.rec.Name, "err", err)
 			}
@@ -420,7 +425,7 @@ func (l *level) accept(to record.Known) {
 			l.headRaw = e.raw
 		}
 	}
-	l.head, l.waits, l.batch = to, nil, nil
+	l.head, l.waits, l.batch, l.unproved = to, nil, nil, 0
 }
 
 // older reports whether head a is behind head b.
@@ -825,7 +830,7 @@ func (c *Controller) stream(ctx context.Context, addr string) (bye record.Bye, e
 			hello.Heads = append(hello.Heads, l.head)
 		}
 		hello.Member = l.member.ID
-		l.batch, l.waits = nil, nil
+		l.batch, l.waits, l.unproved = nil, nil, 0
 		clear(l.pending)
 	}
 	c.unsynced = 0
@@ -951,6 +956,15 @@ func (c *Controller) stream(ctx context.Context, addr string) (bye record.Bye, e
 	}
 }
 
+// addBlocks keeps blocks of IDs from a server, those that are more than a host can need not.
+func (c *Controller) addBlocks(bs []record.Block) {
+	for _, b := range bs {
+		if len(c.blocks[b.Kind]) < mostBlocks {
+			c.blocks[b.Kind] = append(c.blocks[b.Kind], b.Block)
+		}
+	}
+}
+
 // saveRest saves the cache if heads, rosters or groups have changed. Nothing waits for that.
 func (c *Controller) saveRest() {
 	if !c.dirty {
@@ -983,9 +997,7 @@ func (c *Controller) receive(ctx context.Context, addr string, raw []byte, nonce
 		if err := record.Decode(raw, &w); err != nil {
 			return err
 		}
-		for _, b := range w.Blocks {
-			c.blocks[b.Kind] = append(c.blocks[b.Kind], b.Block)
-		}
+		c.addBlocks(w.Blocks)
 		if w.Beat > 0 {
 			beat.Reset(time.Duration(w.Beat) * time.Second)
 		}
@@ -1013,9 +1025,7 @@ func (c *Controller) receive(ctx context.Context, addr string, raw []byte, nonce
 		if err := record.Decode(raw, &m); err != nil {
 			return err
 		}
-		for _, b := range m.Blocks {
-			c.blocks[b.Kind] = append(c.blocks[b.Kind], b.Block)
-		}
+		c.addBlocks(m.Blocks)
 	case record.TypeSync:
 		var s record.Sync
 		if err := record.Decode(raw, &s); err != nil {

@@ -459,3 +459,34 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// What is read as an invite's line is written the same.
+func FuzzInvite(f *testing.F) {
+	f.Add(load(f).InviteText)
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := ParseInvite(s)
+		if err != nil {
+			return
+		}
+		if out, err := r.Text(); err != nil || out != strings.TrimSpace(s) {
+			t.Fatalf("%q became %q: %v", s, out, err)
+		}
+	})
+}
+
+// Any text becomes one that a record can have.
+func FuzzText(f *testing.F) {
+	f.Add("two\nlines \xff \u202e", 5)
+	f.Fuzz(func(t *testing.T, s string, most int) {
+		if most %= 300; most < 0 {
+			return
+		}
+		out := Text(s, most)
+		if _, err := Encode(&Bye{Code: 1, Reason: Text(s, MaxReason)}); err != nil || len(out) > most || !printable(out) {
+			t.Fatalf("%q became %q: %v", s, out, err)
+		}
+		if printable(s) && len(s) <= most && out != s {
+			t.Fatalf("%q became %q", s, out)
+		}
+	})
+}

@@ -190,6 +190,9 @@ func (l *Level) apply(kvs []store.KV) error {
 		}
 	}
 	if l.head == nil {
+		if l.deleg.raw != nil || len(l.log) > 0 {
+			l.breakOff("the store has a log of this level and no head: it was taken away (eespctl restore)")
+		}
 		return nil
 	}
 	if d := l.rosterDigest(nil); d != l.head.RosterDigest {
