@@ -275,6 +275,9 @@ func Next(r *record.Ring, w World) Plan {
 		since := w.Wall - r.Since
 		var why string
 		switch period := int64(r.Policy.Period); {
+		case w.Asked != "" && w.Freeze != "": // asked for before
+			p.Why = "frozen: " + w.Freeze
+			return p
 		case w.Asked != "":
 			p.Do, p.Reason = record.ChangePrepare, w.Asked
 			return p

@@ -168,6 +168,7 @@ func TestNext(t *testing.T) {
 	}{
 		"nothing due":                        {steady, World{Need: b, Ready: b, Wall: 1100, Turn: true}, 0, nil},
 		"period":                             {steady, World{Need: b, Ready: b, Wall: 1600, Turn: true}, record.ChangePrepare, nil},
+		"asked, frozen":                      {steady, World{Need: b, Ready: b, Wall: 1600, Turn: true, Asked: "x", Freeze: "night"}, 0, nil},
 		"period, frozen":                     {steady, World{Need: b, Ready: b, Wall: 1600, Turn: true, Freeze: "night"}, 0, nil},
 		"period, other level":                {steady, World{Need: b, Ready: b, Wall: 1600}, 0, nil},
 		"asked":                              {steady, World{Need: b, Ready: b, Wall: 1001, Asked: "hand", Turn: true}, record.ChangePrepare, nil},

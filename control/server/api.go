@@ -727,9 +727,26 @@ func (s *Server) ringsNamed(name string, f func(*Level, record.ID) error) error 
 	return err
 }
 
+// checkReason returns an error if a reason that an operator gives cannot be in a record.
+func checkReason(s string) error {
+	if record.Text(s, 200) != s {
+		return bad("a reason is one line of at most 200 octets")
+	}
+	return nil
+}
+
 // Rotate starts a rotation. If one is running, a normal request joins it; an emergency completes it and
 // begins another.
 func (s *Server) Rotate(ctx context.Context, by string, q RotateRequest) (any, error) {
+	if err := checkReason(q.Reason); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	freeze := s.freeze
+	s.mu.Unlock()
+	if freeze != "" && !q.Emergency && !q.Hard {
+		return nil, fmt.Errorf("%w: rotations are frozen: %s (eespctl thaw ends that; --emergency rotates all the same)", rotation.ErrGuard, freeze)
+	}
 	if q.Reason == "" {
 		q.Reason = "by hand: " + by
 	}
@@ -773,6 +790,9 @@ func (s *Server) Rotate(ctx context.Context, by string, q RotateRequest) (any, e
 
 // Abort drops the next generation of a ring.
 func (s *Server) Abort(ctx context.Context, by string, q NameRequest) (any, error) {
+	if err := checkReason(q.Reason); err != nil {
+		return nil, err
+	}
 	return map[string]string{"aborted": q.Name}, s.ringsNamed(q.Name, func(l *Level, id record.ID) error {
 		_, err := l.commit(ctx, func() (*change, error) {
 			r, err := l.ring(id)
@@ -792,6 +812,9 @@ func (s *Server) Abort(ctx context.Context, by string, q NameRequest) (any, erro
 // Revoke removes a member's rights at all levels, and rotates its rings at the first level: one new
 // generation is enough to exclude it.
 func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, error) {
+	if err := checkReason(q.Reason); err != nil {
+		return nil, err
+	}
 	found := false
 	first := true
 	err := s.each(func(l *Level) error {
@@ -831,6 +854,9 @@ func (s *Server) Revoke(ctx context.Context, by string, q NameRequest) (any, err
 
 // Exclude lets rotations go on without members that have not acknowledged.
 func (s *Server) Exclude(ctx context.Context, by string, q NameRequest) (any, error) {
+	if err := checkReason(q.Reason); err != nil {
+		return nil, err
+	}
 	found, err := s.changeMember(ctx, q.Name, func(m *record.Member) (*record.Head, bool) {
 		if m.State != record.MemberActive {
 			return nil, false
@@ -912,6 +938,9 @@ func (s *Server) Client(_ context.Context, by string, q ClientRequest) (any, err
 // Epoch moves a ring of tss to the next epoch of its key. Counters begin at 0 again, and packets of old
 // epochs are refused. It is for when hosts have left or come back.
 func (s *Server) Epoch(ctx context.Context, by string, q NameRequest) (any, error) {
+	if err := checkReason(q.Reason); err != nil {
+		return nil, err
+	}
 	epochs := map[string]uint16{}
 	return map[string]any{"epochs": epochs}, s.ringsNamed(q.Name, func(l *Level, id record.ID) error {
 		s.mu.Lock()

@@ -352,8 +352,8 @@ func (s *Server) findServers(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at = at
-	if was := s.freeze; err == nil && was != string(frozen.Value) {
-		s.freeze = string(frozen.Value)
+	if now := record.Text(string(frozen.Value), 200); err == nil && now != s.freeze {
+		s.freeze = now
 		s.Log.Info("freeze", "reason", s.freeze)
 		s.wake()
 	}
@@ -369,6 +369,9 @@ const freezeKey = "server/freeze"
 
 // Freeze stops rotations from beginning, except for emergencies. Without a reason it ends that.
 func (s *Server) Freeze(ctx context.Context, by string, q NameRequest) (any, error) {
+	if err := checkReason(q.Reason); err != nil {
+		return nil, err
+	}
 	t := store.Txn{Put: []store.KV{{Key: freezeKey, Value: []byte(q.Reason)}}}
 	if q.Reason == "" {
 		t = store.Txn{Del: []string{freezeKey}}

@@ -2,6 +2,7 @@
 package setup
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -44,10 +45,17 @@ func (s *sealed) aead(pass []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(b)
 }
 
-// SealFile encrypts data with a passphrase and writes it. The derived key is used once, so the nonce is zero.
-func SealFile(file, kind string, data, pass []byte) error {
+func checkPass(pass []byte) error {
 	if len(pass) < 8 {
 		return errors.New("the passphrase is shorter than 8 octets")
+	}
+	return nil
+}
+
+// SealFile encrypts data with a passphrase and writes it. The derived key is used once, so the nonce is zero.
+func SealFile(file, kind string, data, pass []byte) error {
+	if err := checkPass(pass); err != nil {
+		return err
 	}
 	s := sealed{Format: sealedFormat, Kind: kind, KDF: "argon2id", Time: 3, Memory: 64 << 10, Salt: make([]byte, 32)}
 	rand.Read(s.Salt)
@@ -82,6 +90,22 @@ func OpenFile(file, kind string, pass []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%s: wrong passphrase, or the file was changed", file)
 	}
 	return d, nil
+}
+
+// NewPassphrase is Passphrase for what is sealed now: a passphrase that is typed is asked for twice.
+func NewPassphrase(file, prompt string) ([]byte, error) {
+	p, err := Passphrase(file, prompt)
+	if err != nil || file != "" || os.Getenv("EESP_PASSPHRASE") != "" {
+		return p, err
+	}
+	if err := checkPass(p); err != nil {
+		return nil, err
+	}
+	again, err := Passphrase("", prompt+", again")
+	if err == nil && !bytes.Equal(p, again) {
+		err = errors.New("the two passphrases differ")
+	}
+	return p, err
 }
 
 // Passphrase reads a passphrase from a file, the environment or the terminal.

@@ -20,7 +20,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -89,16 +91,25 @@ func Init(o InitOptions) (cluster record.ID, err error) {
 	if len(o.Servers) == 0 || len(o.Levels) == 0 {
 		return cluster, errors.New("at least one server and one level are needed")
 	}
-	if _, err := os.Stat(filepath.Join(o.Dir, "roots")); err == nil {
-		return cluster, fmt.Errorf("%s has a cluster already", o.Dir)
+	if err := o.check(); err != nil {
+		return cluster, err
 	}
 	rand.Read(cluster[:])
 	ca, err := pki.NewCA(cluster, time.Now())
 	if err != nil {
 		return cluster, err
 	}
-	roots := filepath.Join(o.Dir, "roots")
-	if err := os.MkdirAll(roots, 0o700); err != nil {
+	// All of it is made beside its place, so that nothing is left of what did not work.
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return cluster, err
+	}
+	dir, err := os.MkdirTemp(o.Dir, ".init-")
+	if err != nil {
+		return cluster, err
+	}
+	defer os.RemoveAll(dir)
+	roots := filepath.Join(dir, "roots")
+	if err := os.Mkdir(roots, 0o700); err != nil {
 		return cluster, err
 	}
 	type instance struct {
@@ -137,10 +148,7 @@ func Init(o InitOptions) (cluster record.ID, err error) {
 	var peers []string
 	for _, s := range o.Servers {
 		f.Addrs = append(f.Addrs, s.Addr)
-		host, _, err := net.SplitHostPort(s.Addr)
-		if err != nil {
-			return cluster, fmt.Errorf("%s: host:port is needed: %v", s.Addr, err)
-		}
+		host, _, _ := net.SplitHostPort(s.Addr)
 		peers = append(peers, s.Name+"=https://"+net.JoinHostPort(host, o.EtcdPort))
 	}
 	for i, s := range o.Servers {
@@ -149,16 +157,77 @@ func Init(o InitOptions) (cluster record.ID, err error) {
 			_, g.Peer, _ = strings.Cut(peers[i], "=")
 			g.Peers = strings.Join(peers, ",")
 		}
-		if err := writeServer(filepath.Join(o.Dir, s.Name), g, s, ca, cluster); err != nil {
+		if err := writeServer(filepath.Join(dir, s.Name), g, s, ca, cluster); err != nil {
 			return cluster, err
 		}
 		for lv := range insts[i].keys {
-			if err := errors.Join(writeInstance(filepath.Join(o.Dir, s.Name), lv, insts[i].keys[lv]), writeDelegation(filepath.Join(o.Dir, s.Name), lv, delegs[lv])); err != nil {
+			if err := errors.Join(writeInstance(filepath.Join(dir, s.Name), lv, insts[i].keys[lv]), writeDelegation(filepath.Join(dir, s.Name), lv, delegs[lv])); err != nil {
 				return cluster, err
 			}
 		}
 	}
+	for _, name := range append(o.names(), "roots") { // the roots last: with them there is a cluster
+		if err := os.Rename(filepath.Join(dir, name), filepath.Join(o.Dir, name)); err != nil {
+			return cluster, err
+		}
+	}
 	return cluster, nil
+}
+
+func (o *InitOptions) names() (l []string) {
+	for _, s := range o.Servers {
+		l = append(l, s.Name)
+	}
+	return l
+}
+
+// check finds what is wrong before anything is made.
+func (o *InitOptions) check() error {
+	if _, err := os.Stat(filepath.Join(o.Dir, "roots")); err == nil {
+		return fmt.Errorf("%s has a cluster already: name another folder (--dir)", o.Dir)
+	}
+	if err := checkPass(o.Pass); err != nil {
+		return err
+	}
+	for i, s := range o.Servers {
+		if err := s.check(); err != nil {
+			return err
+		}
+		for _, x := range o.Servers[:i] {
+			if x.Name == s.Name || x.Addr == s.Addr {
+				return fmt.Errorf("two servers have one name or address: %s=%s, %s=%s", x.Name, x.Addr, s.Name, s.Addr)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(o.Dir, s.Name)); err == nil {
+			return fmt.Errorf("%s is there already: name another folder (--dir), or remove it", filepath.Join(o.Dir, s.Name))
+		}
+	}
+	for i, lv := range o.Levels {
+		if slices.Contains(o.Levels[:i], lv) {
+			return fmt.Errorf("level %v twice", lv)
+		}
+	}
+	return nil
+}
+
+// serverName is what a server's name may be: it is a folder, and a word of etcd's list of servers.
+var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+func (s *InitServer) check() error {
+	if !serverName.MatchString(s.Name) || s.Name == "roots" {
+		return fmt.Errorf("server %q: a name of letters, digits, '.', '_' and '-' is needed, and not \"roots\"", s.Name)
+	}
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err == nil && host == "" {
+		err = errors.New("by which host or address do hosts reach it?")
+	}
+	if n, e := strconv.ParseUint(port, 10, 16); err == nil && (e != nil || n == 0) {
+		err = fmt.Errorf("port %q is no number from 1 to 65535", port)
+	}
+	if err != nil {
+		return fmt.Errorf("server %s at %q: HOST:PORT is needed: %v", s.Name, s.Addr, err)
+	}
+	return nil
 }
 
 // writeServer makes a server's directory, without its instances' keys.
@@ -166,10 +235,7 @@ func writeServer(dir string, f ServerFile, s InitServer, ca *pki.CA, cluster rec
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	host, port, err := net.SplitHostPort(s.Addr)
-	if err != nil {
-		return fmt.Errorf("%s: host:port is needed: %v", s.Addr, err)
-	}
+	host, port, _ := net.SplitHostPort(s.Addr) // checked before
 	f.Name, f.Addr, f.Listen, f.Metrics = s.Name, s.Addr, net.JoinHostPort("", port), "127.0.0.1:9743"
 	if err := writeJSON(filepath.Join(dir, "server.json"), f); err != nil {
 		return err
@@ -251,6 +317,9 @@ func OwnPeer(dir, port string) (peer string, err error) {
 
 // AddServer makes the directory of another server from that of an existing one.
 func AddServer(from, out string, s InitServer, port string) (a AddedServer, err error) {
+	if err := s.check(); err != nil {
+		return a, err
+	}
 	c, f, err := LoadServer(from)
 	if err != nil {
 		return a, err
@@ -259,10 +328,7 @@ func AddServer(from, out string, s InitServer, port string) (a AddedServer, err 
 	if _, err := os.Stat(a.Dir); err == nil {
 		return a, fmt.Errorf("%s is there already", a.Dir)
 	}
-	host, _, err := net.SplitHostPort(s.Addr)
-	if err != nil {
-		return a, fmt.Errorf("%s: host:port is needed: %v", s.Addr, err)
-	}
+	host, _, _ := net.SplitHostPort(s.Addr)
 	f.Addrs, f.Admin, f.Before = append(f.Addrs, s.Addr), "/run/eespd/admin.sock", nil
 	if f.Peer, f.Peers, f.Joins = "", "", false; len(f.Endpoints) == 0 {
 		a.Peer = "https://" + net.JoinHostPort(host, port)
@@ -308,6 +374,23 @@ func readServerFile(dir string) (f ServerFile, err error) {
 		return f, fmt.Errorf("%s/server.json: %w", dir, err)
 	}
 	return f, nil
+}
+
+// Exposed returns the files with keys of a directory that others than its owner may read or write: they were
+// copied without care.
+func Exposed(dir string) (l []string) {
+	for _, p := range []string{"*.key", "server.json", "agent.json", "cache", "records-*.json", "etcd"} {
+		files, _ := filepath.Glob(filepath.Join(dir, p))
+		for _, f := range files {
+			if i, err := os.Stat(f); err == nil && i.Mode().Perm()&0o077 != 0 {
+				l = append(l, f)
+			}
+		}
+	}
+	if i, err := os.Stat(dir); err == nil && i.Mode().Perm()&0o077 == 0 {
+		return nil // nobody else gets there
+	}
+	return l
 }
 
 // LoadServer reads a server's directory.

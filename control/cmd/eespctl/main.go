@@ -289,7 +289,7 @@ func initCommand(_ context.Context, c *client, args []string) error {
 		}
 		o.Levels = append(o.Levels, lv)
 	}
-	if o.Pass, err = setup.Passphrase(pass, "passphrase of the roots"); err != nil {
+	if o.Pass, err = setup.NewPassphrase(pass, "passphrase of the roots"); err != nil {
 		return err
 	}
 	id, err := setup.Init(o)
@@ -904,7 +904,7 @@ func backupCommand(ctx context.Context, c *client, args []string) error {
 	if len(words) != 1 {
 		return usageError("backup FILE")
 	}
-	p, err := setup.Passphrase(pass, "passphrase of the backup")
+	p, err := setup.NewPassphrase(pass, "passphrase of the backup")
 	if err != nil {
 		return err
 	}
@@ -1107,7 +1107,7 @@ func trustCommand(_ context.Context, c *client, args []string) error {
 		})
 		return nil
 	case how == "new" && out != "":
-		p, err := setup.Passphrase(pass, "passphrase of the new root")
+		p, err := setup.NewPassphrase(pass, "passphrase of the new root")
 		if err != nil {
 			return err
 		}
@@ -1312,7 +1312,11 @@ func agentCommand(ctx context.Context, c *client, args []string) error {
 	}
 	resp, err := h.Do(r)
 	if err != nil {
-		return fmt.Errorf("no agent at %s: %w", sock, err)
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err
+		}
+		return fmt.Errorf("no agent at %s (%v): is eespd agent running here, and are you root?", sock, err)
 	}
 	defer resp.Body.Close()
 	var s agent.Status

@@ -213,6 +213,12 @@ func TestCommands(t *testing.T) {
 	if v := at(p.json(0, "status"), "frozen"); v != "a holiday" {
 		t.Errorf("frozen: %v", v)
 	}
+	if _, err := p.run(exitFailed, "rotate", "net"); err == nil || !strings.Contains(err.Error(), "frozen: a holiday (eespctl thaw") {
+		t.Errorf("rotates by hand: %v", err)
+	}
+	if _, err := p.run(exitFailed, "rotate", "net", "--emergency", "--reason", "two\nlines"); err == nil || !strings.Contains(err.Error(), "one line") {
+		t.Errorf("a reason of two lines: %v", err)
+	}
 	p.json(0, "thaw")
 	p.json(0, "grant", "host", "b")
 	if v := at(p.json(0, "members"), 1, "granter"); v != true {

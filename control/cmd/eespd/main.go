@@ -105,6 +105,12 @@ func serverCommand(ctx context.Context, args []string) error {
 	return nil
 }
 
+func exposed(dir string, log *slog.Logger) {
+	for _, f := range setup.Exposed(dir) {
+		log.Warn("others than this user may read or write this file, and what it has is secret: chmod 600", "file", f)
+	}
+}
+
 // lock locks a directory against a second process, since it has the record of what an instance published
 // last. The descriptor stays open as long as the process runs.
 func lock(dir string) error {
@@ -177,6 +183,7 @@ func startServer(ctx context.Context, dir, endpoints string, await bool, log *sl
 		return nil, err
 	}
 	c.Log = log
+	exposed(dir, log)
 	if err := lock(dir); err != nil {
 		return nil, err
 	}
@@ -283,14 +290,17 @@ func agentCommand(ctx context.Context, args []string) error {
 
 func runAgent(ctx context.Context, dir, sock, grants string, log *slog.Logger) error {
 	harden(log)
-	if err := lock(dir); err != nil {
-		return err
-	}
 	c, err := setup.LoadAgent(dir)
 	if err != nil {
 		return err
 	}
+	if err := lock(dir); err != nil {
+		return err
+	}
 	c.Log = log
+	for _, m := range c.Memberships {
+		exposed(m.Dir, log)
+	}
 	c.PolicyFile = filepath.Join(dir, "policy.json")
 	if c.Policy, err = socket.ReadPolicy(c.PolicyFile); err != nil {
 		return err

@@ -1,0 +1,71 @@
+package setup
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"libeesp/control/record"
+)
+
+// What is wrong with a cluster to be made is found before anything is made, so that the next try works.
+func TestInit(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "c")
+	try := func(pass string, levels []record.Level, servers ...InitServer) error {
+		_, err := Init(InitOptions{Dir: dir, Servers: servers, Levels: levels, Pass: []byte(pass), EtcdPort: "1"})
+		return err
+	}
+	zone := []record.Level{record.Zone}
+	good := InitServer{Name: "a", Addr: "10.0.0.1:7443"}
+	for what, err := range map[string]error{
+		"shorter than 8":         try("short", zone, good),
+		"is needed":              try("long enough", zone, InitServer{Name: "a", Addr: "10.0.0.1"}),
+		"no number":              try("long enough", zone, InitServer{Name: "a", Addr: "10.0.0.1:x"}),
+		"from 1 to 65535":        try("long enough", zone, InitServer{Name: "a", Addr: "10.0.0.1:65536"}),
+		"by which host":          try("long enough", zone, InitServer{Name: "a", Addr: ":7443"}),
+		`"../a"`:                 try("long enough", zone, InitServer{Name: "../a", Addr: "10.0.0.1:7443"}),
+		`not "roots"`:            try("long enough", zone, InitServer{Name: "roots", Addr: "10.0.0.1:7443"}),
+		`"a,b=c"`:                try("long enough", zone, InitServer{Name: "a,b=c", Addr: "10.0.0.1:7443"}),
+		"one name":               try("long enough", zone, good, InitServer{Name: "a", Addr: "10.0.0.2:7443"}),
+		"or address":             try("long enough", zone, good, InitServer{Name: "b", Addr: "10.0.0.1:7443"}),
+		"level zone twice":       try("long enough", append(zone, zone...), good),
+		"one server and one lev": try("long enough", zone),
+	} {
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if l, err := os.ReadDir(dir); err == nil && len(l) > 0 {
+		t.Errorf("it left %v", l)
+	}
+	if err := try("long enough", zone, good); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := LoadServer(filepath.Join(dir, "a")); err != nil {
+		t.Error(err)
+	}
+	// A key that others may read, in a folder that others may enter.
+	a := filepath.Join(dir, "a")
+	if l := Exposed(a); l != nil {
+		t.Errorf("exposed: %v", l)
+	}
+	for _, x := range []struct {
+		file string
+		mode os.FileMode
+		want int
+	}{{"ca.key", 0o640, 0}, {"", 0o755, 1}, {"ca.key", 0o600, 0}} {
+		if err := os.Chmod(filepath.Join(a, x.file), x.mode); err != nil {
+			t.Fatal(err)
+		}
+		if l := Exposed(a); len(l) != x.want {
+			t.Errorf("%q %o: exposed: %v", x.file, x.mode, l)
+		}
+	}
+	if l, err := os.ReadDir(dir); err != nil || len(l) != 2 {
+		t.Errorf("it made %v (%v)", l, err)
+	}
+	if err := try("long enough", zone, good); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("over another one: %v", err)
+	}
+}
