@@ -189,16 +189,20 @@ func (c *Controller) cacheFile() string { return filepath.Join(c.Dir, "cache") }
 // save writes the cache and syncs it. If with is not nil, it is written instead of the ring in force.
 // a.mu is held.
 func (c *Controller) save(with *ring) error {
-	var b []byte
-	defer func() { clear(b[:cap(b)]) }()
+	var parts, secret [][]byte // joined at the end: a slice that grows leaves copies of keys behind
+	defer func() {
+		for _, p := range secret {
+			clear(p)
+		}
+	}()
 	for lv := record.Zone; lv < record.Levels; lv++ {
 		l := c.levels[lv]
 		if l == nil || l.delegRaw == nil || l.headRaw == nil {
 			continue
 		}
-		b = append(append(append(b, l.delegRaw...), l.memRaw...), l.headRaw...)
+		parts = append(parts, l.delegRaw, l.memRaw, l.headRaw)
 		for _, g := range l.groups {
-			b = append(b, g.raw...)
+			parts = append(parts, g.raw)
 		}
 		rings := map[record.ID]*ring{}
 		for id, r := range l.rings {
@@ -212,10 +216,11 @@ func (c *Controller) save(with *ring) error {
 			if err != nil {
 				return err
 			}
-			b = append(append(append(b, r.entRaw...), r.raw...), cached...)
-			clear(cached)
+			parts, secret = append(parts, r.entRaw, r.raw, cached), append(secret, cached)
 		}
 	}
+	b := bytes.Join(parts, nil)
+	secret = append(secret, b)
 	return writeCache(c.cacheFile(), c.key, c.Cluster, b)
 }
 
@@ -250,7 +255,9 @@ func (c *Controller) load() error {
 			continue
 		}
 		var k record.Cache
-		if err := record.Decode(raw, &k); err != nil {
+		err = record.Decode(raw, &k)
+		clear(raw)
+		if err != nil {
 			return err
 		}
 		l := c.levels[k.Level]
@@ -500,6 +507,7 @@ func (c *Controller) work(ctx context.Context, l *level) {
 		}
 		if old != nil {
 			clear(old.values)
+			clear(old.kek[:])
 		}
 		l.rings[id] = r
 		c.install(ctx, l, r)
