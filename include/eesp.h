@@ -846,7 +846,8 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_group_get_root_key_der(const eesp_grou
 EESP_API EESP_MUST_CHECK eesp_status eesp_group_remove_root_key(eesp_group *group, int level);
 
 /*
- * Sets the levels that packets without Master Key Options use: EESP_LEVELS_x.
+ * Sets the default levels, EESP_LEVELS_x: those of packets without Master Key
+ * Options, and of senders and contexts that set no levels. 0: they have no key.
  * Threads: any; bursts go on. Writes: nothing. Errors: NOT_FOUND (a level has no
  * root key), UNSUPPORTED (other profiles; groups that follow an agent). Since 1.0.
  */
@@ -1227,8 +1228,9 @@ typedef struct eesp_context {
  * 36; the last 12 or 4 of them are combined with nonces. psp: only versions whose
  * keys are as long as aead says. The keys are secret.
  * Threads: any. Writes: keys; on error of a context, zeros. Errors: ARGUMENT
- * (keys_len is not n times a key's length), NO_KEY and V (of the first context
- * that is wrong). Since 1.0.
+ * (keys_len is not n times a key's length), NO_KEY, V and UNSUPPORTED (of the
+ * first context that is wrong; UNSUPPORTED: tss, direct mode over IPv6 without
+ * SSI). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_derive_keys(const eesp_group *group, const eesp_context *contexts, size_t n,
 						      uint8_t *keys, size_t keys_len);
@@ -1268,22 +1270,26 @@ EESP_API EESP_MUST_CHECK eesp_status eesp_data_key_export(const eesp_group *grou
 EESP_API void eesp_data_key_wipe(eesp_data_key *key);
 
 /*
- * Makes a sender that holds only a data key. The key contains id, v, levels,
- * options and the epoch, which is fixed: these must be zero in the configuration.
+ * Makes a sender that holds only a data key. config NULL: all defaults. The key
+ * contains id, v, levels, options and the epoch, which is fixed: these must be zero
+ * in the configuration.
  * CLOCK: epoch_start_ns is when the epoch began; without a fixed epoch, epoch E
  * begins at E * 2^20 s plus a multiple of 2^36 s. psp, eesp: keys do not depend on
  * the epoch, which is set in the configuration.
- * Threads: any. Writes: *sender. Errors: as eesp_sender_new. Since 1.0.
+ * Threads: any. Writes: *sender. Errors: as eesp_sender_new; OPTION (the key's
+ * options are malformed). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_sender_new_with_key(const eesp_data_key *key,
 							      const eesp_sender_config *config,
 							      eesp_sender **sender);
 
 /*
- * Makes a receiver that holds only a data key. Packets of other contexts are
+ * Makes a receiver that holds only a data key. config NULL: all defaults, so no
+ * replay protection. Packets of other contexts are
  * EESP_ERR_CONTEXT; if V asks for addresses, so are packets from other
  * addresses.
- * Threads: any. Writes: *receiver. Errors: as eesp_receiver_new. Since 1.0.
+ * Threads: any. Writes: *receiver. Errors: as eesp_receiver_new; V and OPTION (the
+ * key is malformed). Since 1.0.
  */
 EESP_API EESP_MUST_CHECK eesp_status eesp_receiver_new_with_key(const eesp_data_key *key,
 								const eesp_receiver_config *config,

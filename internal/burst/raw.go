@@ -101,7 +101,7 @@ func (k *Keyset) Free() { keys.Retire(func() { secmem.Free(k.area) }) }
 func checkJobs(jobs []kernel.Job, slots uint32) error {
 	for i := range jobs {
 		if j := &jobs[i]; !fits(j, slots) {
-			return say.Errorf("%w: job %d: a pointer, length, key or reserved field", status.ErrArgument, i)
+			return say.Errorf("%w: job %d: %s", status.ErrArgument, i, misfit(j, slots))
 		}
 	}
 	return nil
@@ -112,6 +112,21 @@ func fits(j *kernel.Job, slots uint32) bool {
 	return j.Len <= profile.MaxLen && j.AADLen <= profile.MaxLen && j.Tag != nil && j.Key < slots && j.Reserved == 0 &&
 		(j.Src != nil && j.Dst != nil || j.Len == 0) && (j.AAD != nil || j.AADLen == 0) &&
 		(gap == 0 || gap >= uintptr(j.Len) && -gap >= uintptr(j.Len))
+}
+
+// misfit says why a job does not fit.
+func misfit(j *kernel.Job, slots uint32) string {
+	switch {
+	case j.Len > profile.MaxLen || j.AADLen > profile.MaxLen:
+		return "len or aad_len is too large"
+	case j.Key >= slots:
+		return say.Sprintf("key %d of %d", j.Key, slots)
+	case j.Reserved != 0:
+		return "a reserved field is not zero"
+	case j.Tag == nil || j.Len != 0 && (j.Src == nil || j.Dst == nil) || j.AADLen != 0 && j.AAD == nil:
+		return "a pointer is NULL"
+	}
+	return "src and dst overlap in part"
 }
 
 // Rekey derives a key for each job from its context of 16 octets, and seals or

@@ -159,7 +159,7 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 	for _, owners := range related(id) {
 		for other := range owners {
 			if other.name == name && (other.bits != c.EngineBits || (other.dir == NoDirection) != (c.Direction == NoDirection)) { // their counters would overlap
-				return nil, say.Errorf("%w: a sender of this ID with %d engine bits", status.ErrExists, other.bits)
+				return nil, say.Errorf("%w: this process has a sender of this ID with %d engine bits, or another direction", status.ErrExists, other.bits)
 			}
 			if rival(other.name, name) && at.overlaps(other.part) {
 				return nil, say.Errorf("%w: this process has a sender that could use the same key and nonces: of one ID, one with a group and one with a data key, or (tss) one with and one without SSI", status.ErrExists)
@@ -173,7 +173,7 @@ func Share(name string, c Config, keys Keys) (*Owner, error) {
 		}
 		was.Resume, is.Resume = false, false
 		if was != is {
-			return nil, say.Errorf("%w: a sender of this ID with other counter settings", status.ErrExists)
+			return nil, say.Errorf("%w: this process has a sender of this ID with other counter settings", status.ErrExists)
 		}
 		o.refs++
 		return o, nil

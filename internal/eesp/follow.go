@@ -189,7 +189,11 @@ func (f *follower) missing() error {
 	case f.connected:
 		return say.Errorf("%w: the agent does not know a group %s", status.ErrNotFound, f.name)
 	}
-	return say.Errorf("%w: %s: %s", status.ErrAgent, f.config.Socket, f.problem)
+	why := f.problem
+	if why == "" { // the thread has not come that far
+		why = "not connected yet"
+	}
+	return say.Errorf("%w: %s: %s", status.ErrAgent, f.config.Socket, why)
 }
 
 // close ends the thread and drops the keys.

@@ -352,6 +352,14 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// The error says something even if the thread has not tried to connect in time.
+func TestFollowNothingTried(t *testing.T) {
+	f := follower{config: FollowConfig{Socket: "here"}}
+	if err := f.missing(); !errors.Is(err, status.ErrAgent) || !strings.HasSuffix(err.Error(), "here: not connected yet") {
+		t.Fatal(err)
+	}
+}
+
 func TestFollowRefused(t *testing.T) {
 	a := newFakeAgent(t, link.Params{})
 	short := FollowConfig{Socket: a.path, Timeout: 200 * time.Millisecond}

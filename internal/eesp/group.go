@@ -336,7 +336,7 @@ func (g *Group) WriteRootKeyDER(dst []byte, l Level) (n int, err error) {
 			return err
 		}
 		if n > len(dst) {
-			return say.Errorf("%w: the root key must have %d octets", status.ErrRoom, n)
+			return say.Errorf("%w: the root key needs %d octets, there are %d", status.ErrRoom, n, len(dst))
 		}
 		copy(dst, b[:n])
 		return nil

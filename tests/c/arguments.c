@@ -107,6 +107,12 @@ static void null_pointers(void)
 	UNWRITTEN(EESP_ERR_ARGUMENT, eesp_sender, eesp_sender_new(g, NULL, &s), s);
 	GIVES(EESP_ERR_ARGUMENT, eesp_sender_new(g, &sc, NULL));
 	GIVES(EESP_ERR_ARGUMENT, eesp_sender_new_with_key(&key, &sc, NULL));
+	eesp_sender *keyed = NULL; /* configurations are optional here */
+	eesp_receiver *opens = NULL;
+	WORKS(eesp_sender_new_with_key(&key, NULL, &keyed));
+	WORKS(eesp_receiver_new_with_key(&key, NULL, &opens));
+	eesp_sender_free(keyed);
+	eesp_receiver_free(opens);
 	GIVES(EESP_ERR_ARGUMENT, eesp_sender_stats(kit.sender, NULL));
 	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_new(&g, 1, NULL, NULL));
 	GIVES(EESP_ERR_ARGUMENT, eesp_receiver_new_with_key(&key, NULL, NULL));
@@ -540,6 +546,9 @@ static void data_keys(void)
 static void lifetimes(void)
 {
 	struct kit k = new_kit(0, 0);
+	WORKS(eesp_group_set_default_levels(k.group, 0)); /* no levels: no key */
+	SAME(one_packet(k.sender, k.receiver), EESP_ERR_NO_KEY);
+	WORKS(eesp_group_set_default_levels(k.group, EESP_LEVELS_ZONE));
 	eesp_group_free(k.group);
 	SAME(one_packet(k.sender, k.receiver), EESP_OK);
 	eesp_group *g = new_group(1, 7);

@@ -212,6 +212,8 @@ static void refused(void)
 	GIVES(EESP_ERR_ARGUMENT, eesp_keyset_new(0, kdf_key, 1, NULL));
 	CHECK(none == (void *)out && all_are(out, sizeof out, CANARY));
 	eesp_job j[3];
+	static const char *const why[12] = { "key 2 of 2", "key 4294967295 of 2", "too large", "too large",
+		"NULL", "NULL", "NULL", "NULL", "reserved", "overlap", "overlap", "overlap" };
 	for (int bad = 0; bad < 12; bad++) {
 		jobs_of(j, 3, 1, 1);
 		switch (bad) {
@@ -231,7 +233,7 @@ static void refused(void)
 		for (int i = 0; i < 3; i++)
 			j[i].ok = 1;
 		SAME(eesp_keyset_seal(s, j, 3), 0);
-		CHECK(*eesp_last_error());
+		CHECK(strstr(eesp_last_error(), "job 2: ") && strstr(eesp_last_error(), why[bad]));
 		SAME(eesp_keyset_open(s, j, 3), 0);
 		SAME(eesp_kdf_seal(k, 0, contexts[0], j, 3), 0);
 		for (int i = 0; i < 3; i++) {
