@@ -104,8 +104,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	MOVQ(I32(-1), allOnes)
 	broadcast(c.bswap, longReverse)
 	broadcast(c.poly, longPoly)
-	MOVL(U32(0x1111), tempA.As32())
-	KMOVW(tempA.As32(), firstColumns)
+	setFirstColumns(tempA)
 	src, dst, left := tempB, tempC, longLeft
 	XORL(longIndex.As32(), longIndex.As32())
 	zero(longTemp)
@@ -476,6 +475,21 @@ const (
 // firstColumns are the first columns of all lanes.
 var firstColumns = reg.K7
 
+// setFirstColumns sets it; t is a temporary.
+func setFirstColumns(t reg.GPPhysical) {
+	MOVL(U32(0x1111), t.As32())
+	KMOVW(t.As32(), firstColumns)
+}
+
+// firstColumn brings column i of x to the first column of y.
+func firstColumn(i int, x, y v) {
+	if i == 0 {
+		VMOVDQA32(x.r(), firstColumns, y.r())
+		return
+	}
+	VPSHUFD(Imm(uint64(i)), x.r(), firstColumns, y.r())
+}
+
 // advance makes the first columns of the next window. After 256 blocks, rounded makes what they share;
 // it has a place to come back to for each label here. "" is for windows that can't be such.
 func (k *long512) advance(label string) {
@@ -495,9 +509,8 @@ func (k *long512) spread(vectors int) {
 	for i := range v(vectors) {
 		move(longFirst, longStream+i)
 	}
-	VMOVDQA32(longSixteen.r(), firstColumns, longStream.r())
-	for i := 1; i < vectors; i++ {
-		VPSHUFD(Imm(uint64(i)), longSixteen.r(), firstColumns, (longStream + v(i)).r())
+	for i := range vectors {
+		firstColumn(i, longSixteen, longStream+v(i))
 	}
 }
 
@@ -511,11 +524,11 @@ func (k *long512) rounded() {
 	MOVL(tempE.As32(), at(scratchPtr, longAtAt+4))
 	SHLL(Imm(8), tempE.As32())
 	BSWAPL(tempE.As32())
-	VMOVDQU(at(jobsPtr, jobNonce), longTemp.x())
-	VPINSRD(Imm(3), tempE.As32(), longTemp.x(), longTemp.x())
-	VPXOR(at(tempA, 0), longTemp.x(), longTemp.x())
-	VAESENC(at(tempA, row), longTemp.x(), longTemp.x())
-	VSHUFI64X2(Imm(0), longTemp.r(), longTemp.r(), longFirst.r())
+	VMOVDQU64(at(jobsPtr, jobNonce), longSixteen.x())
+	VPINSRD(Imm(3), tempE.As32(), longSixteen.x(), longSixteen.x())
+	VPXORQ(at(tempA, 0), longSixteen.x(), longSixteen.x())
+	VAESENC(at(tempA, row), longSixteen.x(), longSixteen.x())
+	VSHUFI64X2(Imm(0), longSixteen.r(), longSixteen.r(), longFirst.r())
 	MOVL(at(scratchPtr, longAtAt+8), tempE.As32())
 	for i, label := range k.advances[1:] {
 		CMPL(tempE.As32(), Imm(uint64(i+1)))

@@ -18,7 +18,7 @@ const (
 	scratchJobs  = 2048 + 17*row     // four jobs, if fewer than four packets are left
 	scratchSink  = scratchJobs + 256 // output of lanes without a packet
 	scratchNonce = 4544              // nonces with counter 0, plus round key 0: of rows (where long packets have their keys)
-	scratchTable = 4544 + row        // each packet's other round keys, in all lanes
+	scratchTable = 4544 + row        // each packet's first round (see advance) and other round keys, in all lanes
 )
 
 // A short kernel takes groups of four packets, chunk by chunk, in a pipeline: while AES runs
@@ -98,7 +98,8 @@ const (
 	shortKey      = v(6) // the round key in the making
 	shortOddKey   = v(7)
 	shortKeyTemp  = v(8)  // and 9: temporaries of the key schedule
-	shortCounter  = v(10) // of rows: the numbers of the next four blocks
+	shortNext     = v(9)  // of rows: first columns of the next chunk
+	shortCounter  = v(10) // of rows: the numbers of the four blocks behind it
 	shortPending  = v(11) // to 14: key stream of the chunk before, then what to hash of it
 	shortAAD      = v(15) // and 16: AAD to hash
 	shortPowers   = v(17) // to 20: H to H^4
@@ -127,6 +128,8 @@ const (
 	rowEven      = 21 * row // octets of lanes 0 and 2 of two vectors, reversed
 	rowOdd       = 22 * row // of lanes 1 and 3
 	rowEvenWords = 23 * row // words 0 and 2
+	rowDiagonal  = 15 * row // of rows, not constants: what the first round brings to the first columns,
+	rowColumnKey = 20 * row // and its key for them
 )
 
 // shortFunction begins a kernel for short packets.
@@ -818,14 +821,15 @@ func (k *short512) rows() {
 	VPANDQ(shortKeyTemp.r(), shortKey.r(), shortKey.r())
 	xor(at(roundKeys, 0), shortKey, shortKey)
 	storeA(shortKey, at(scratchPtr, scratchNonce))
-	load(k.c.fromSix, shortCounter)
-	for r := 1; r <= rounds(k.keyLen); r++ {
+	k.firstRows()
+	for r := 2; r <= rounds(k.keyLen); r++ {
 		for i := range 4 {
 			d := []v{shortKey, shortOddKey, shortKeyTemp, shortKeyTemp + 1}[i]
 			broadcast(at(roundKeys, r*row+16*i), d)
 			storeA(d, k.rowKey(i, r))
 		}
 	}
+	emit(k.rowsAhead())
 	k.emit(k.rowRounds(), pendingFirst, false)
 	JMP(LabelRef("rowdone"))
 	Label("rowmore")
@@ -839,11 +843,8 @@ func (k *short512) rows() {
 	JMP(LabelRef("chunknext"))
 	Label("rowragged")
 	// The counters of the last column, in case the group goes on.
-	VPSUBD(k.c.fours, shortCounter.r(), shortKey.r())
-	VSHUFI64X2(Imm(0xff), shortKey.r(), shortKey.r(), shortKey.r())
-	shufb(shortReverse.r(), shortKey, shortKey)
+	k.blockAt(48, shortKey)
 	xor(at(roundKeys, 0), shortKey, shortKey)
-	xor(at(scratchPtr, scratchNonce), shortKey, shortKey)
 	storeA(shortKey, at(scratchPtr, scratchCtr))
 	k.turn()
 	JMP(LabelRef("ragged"))
@@ -851,11 +852,18 @@ func (k *short512) rows() {
 	k.oneBlock(pendingRow)
 }
 
+// blockAt makes the blocks for chunkAt plus some octets, with round key 0 added, in d.
+func (k *short512) blockAt(octets int, d v) {
+	LEAQ(at(chunkAt, 32+octets), tempA) // block 2 is the first
+	SHLL(Imm(20), tempA.As32())
+	VPBROADCASTD(tempA.As32(), d.r())
+	slldq(12, d, d)
+	xor(at(scratchPtr, scratchNonce), d, d)
+}
+
 // rowColumn is AES of the next block of each packet, as a column.
 func (k *short512) rowColumn() stream {
-	VSHUFI64X2(Imm(0), shortCounter.r(), shortCounter.r(), shortStream.r())
-	shufb(shortReverse.r(), shortStream, shortStream)
-	xor(at(scratchPtr, scratchNonce), shortStream, shortStream)
+	k.blockAt(0, shortStream)
 	var s stream
 	for r := 1; r <= rounds(k.keyLen); r++ {
 		s.do(func() { aesRound(r, rounds(k.keyLen), at(roundKeys, r*row), shortStream) })
@@ -863,24 +871,52 @@ func (k *short512) rowColumn() stream {
 	return s
 }
 
+// firstRows prepares the first round in rows, as for long packets: see advance. A vector is the first columns
+// of four blocks of four packets: column i of lane l is for packet i's block l. shortKey has block 0 of
+// each packet, round key 0 added.
+func (k *short512) firstRows() {
+	diagonal, places := shortKeyTemp, shortOddKey
+	setFirstColumns(tempA)
+	shufb(k.c.diagonal, shortKey, diagonal)
+	load(k.c.turned, places)
+	VPERMB(diagonal.r(), places.r(), diagonal.r())
+	storeA(diagonal, at(scratchPtr, rowDiagonal))
+	loadA(at(roundKeys, row), shortKeyTemp)
+	aes(shortKeyTemp.r(), shortKey)
+	load(k.c.fourths, places)
+	VPERMD(shortKeyTemp.r(), places.r(), shortKeyTemp.r())
+	storeA(shortKeyTemp, at(scratchPtr, rowColumnKey))
+	for i := range 4 {
+		VSHUFI64X2(Imm(uint64(0x55*i)), shortKey.r(), shortKey.r(), shortOddKey.r())
+		storeA(shortOddKey, k.rowKey(i, 1))
+	}
+	load(k.c.fromSix, shortCounter)
+}
+
+// rowsAhead makes the first columns of the next chunk. They are not waited for then.
+func (k *short512) rowsAhead() (s stream) {
+	s.do(func() { VPXORD(at(scratchPtr, rowDiagonal), shortCounter.r(), shortNext.r()) })
+	s.do(func() { VPADDD_BCST(k.c.four, shortCounter.r(), shortCounter.r()) })
+	s.do(func() { aes(at(scratchPtr, rowColumnKey), shortNext) })
+	return s
+}
+
 // rowRounds is AES of a chunk in rows.
 func (k *short512) rowRounds() stream {
 	k.moveColumns()
-	shufb(shortReverse.r(), shortCounter, shortKey)
-	addd(k.c.fours, shortCounter, shortCounter)
-	for i := range v(4) {
-		broadcast(at(scratchPtr, scratchNonce+16*int(i)), shortStream+i)
-		xor(shortKey.r(), shortStream+i, shortStream+i)
+	for i := range 4 {
+		loadA(k.rowKey(i, 1), shortStream+v(i))
+		firstColumn(i, shortNext, shortStream+v(i))
 	}
 	var s stream
 	last := rounds(k.keyLen)
-	for r := 1; r <= last; r++ {
+	for r := 2; r <= last; r++ {
 		for i := range 4 {
 			x, key := shortStream+v(i), k.rowKey(i, r)
 			s.do(func() { aesRound(r, last, key, x) })
 		}
 	}
-	return s
+	return beside(s, k.rowsAhead())
 }
 
 // turn turns rows of key stream into columns.
@@ -1069,6 +1105,8 @@ func (k *short512) wipe() {
 	KTESTB(reg.K4, reg.K4)
 	JEQ(LabelRef("norows"))
 	storeA(shortKeyTemp, at(scratchPtr, scratchNonce))
+	storeA(shortKeyTemp, at(scratchPtr, rowDiagonal))
+	storeA(shortKeyTemp, at(scratchPtr, rowColumnKey))
 	for i := range 4 {
 		for r := 1; r <= rounds(k.keyLen); r++ {
 			storeA(shortKeyTemp, k.rowKey(i, r))

@@ -261,8 +261,8 @@ func wipeMasks(some []reg.OpmaskPhysical) {
 
 // constants names the read-only data of the backend.
 type constants struct {
-	bswap, poly, rot, last, one, nonce, rcon, lens, carry, fromSix, diagonal, columns, bits, pick, even, rcons Mem
-	lanes, fours, words, edge, carryRow, zeros                                                                 Mem // of single packets
+	bswap, poly, rot, last, one, nonce, rcon, lens, carry, fromSix, diagonal, columns, turned, fourths, four, bits, pick, even, rcons Mem
+	lanes, fours, words, edge, carryRow, zeros                                                                                        Mem // of single packets
 }
 
 // block makes a constant of 16 octets.
@@ -288,17 +288,29 @@ func makeConstants() constants {
 	c.bswap = block("bswap", 0x08090a0b0c0d0e0f, 0x0001020304050607)
 	c.poly = block("poly", 1, 0xc200000000000000)
 	c.carry = block("carry", 1, 0xc200000000000001)
-	c.rot = block("rotword", 0x0c0f0e0d0c0f0e0d, 0x0c0f0e0d0c0f0e0d)   // word 3, rotated, in all columns
-	c.last = block("lastword", 0x0f0e0d0c0f0e0d0c, 0x0f0e0d0c0f0e0d0c) // word 3 in all columns
-	c.one = block("one", 0, 0x0100000000000000)                        // 1 in a big-endian counter's last octet
-	c.nonce = block("nonce", ^uint64(0), 0x00000000ffffffff)           // without the counter
-	c.lens = block("lens", 0x8080808007060504, 0x8080808003020100)     // Len, AADLen of a job as two 64-bit numbers
-	c.fromSix = lanesOf("fromsix", 6, 7, 8, 9)
+	c.rot = block("rotword", 0x0c0f0e0d0c0f0e0d, 0x0c0f0e0d0c0f0e0d)           // word 3, rotated, in all columns
+	c.last = block("lastword", 0x0f0e0d0c0f0e0d0c, 0x0f0e0d0c0f0e0d0c)         // word 3 in all columns
+	c.one = block("one", 0, 0x0100000000000000)                                // 1 in a big-endian counter's last octet
+	c.nonce = block("nonce", ^uint64(0), 0x00000000ffffffff)                   // without the counter
+	c.lens = block("lens", 0x8080808007060504, 0x8080808003020100)             // Len, AADLen of a job as two 64-bit numbers
 	c.diagonal = everyLane("diagonal", 0x0f0a05000f0a0500, 0x0f0a05000f0a0500) // what a round brings to the first column, in all columns
 	c.columns = GLOBL("columns", rodata)                                       // of the last octets, counters: a round brings 4*j+l to column j of lane l
 	for i := range 16 {
 		DATA(4*i, U32(uint32((i+1)%4*4+i/4)<<24))
 	}
+	c.fromSix = GLOBL("fromsix", rodata) // as last octets of a lane's columns
+	for i := range 16 {
+		DATA(4*i, U32(uint32(6+i/4)<<24))
+	}
+	c.turned = GLOBL("turned", rodata) // for a round to bring what is in lane i to column i
+	for i := range 64 {
+		DATA(i, U8((i/4-i)%4&3*16+i%4))
+	}
+	c.fourths = GLOBL("fourths", rodata) // words 0, 4, 8 and 12, in each lane
+	for i := range 16 {
+		DATA(4*i, U32(i%4*4))
+	}
+	c.four = block("four", 4<<24, 0)
 	c.bits = block("bits", ^uint64(0), 64)
 	c.pick = GLOBL("pick", rodata)
 	for i := range 16 { // lanes 0, 2, 0, 2, then 1, 3, 1, 3; the latter two of the second vector
