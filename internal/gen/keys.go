@@ -49,33 +49,37 @@ func deriveKernel(c *constants) {
 	CMPQ(blocks, num(1))
 	JNE(LabelRef("long"))
 
-	Label("eight")
-	CMPQ(n, num(8*lanes))
-	JLT(LabelRef("one"))
-	for i := v(0); i < 8; i++ {
-		load(at(msgs, width()*int(i)), i)
-		xor(subkey.r(), i, i)
+	// Eight vectors side by side, then what is left: four take as long as one.
+	for _, vectors := range []int{8, 4, 1} {
+		less := "rest"
+		if vectors > 1 {
+			less = fmt.Sprintf("below%d", vectors)
+		}
+		Label(fmt.Sprintf("side%d", vectors))
+		CMPQ(n, num(vectors*lanes))
+		JLT(LabelRef(less))
+		for i := range v(vectors) {
+			if vectors == 1 {
+				gatherNext(msgs, 0, 1)
+			} else {
+				load(at(msgs, width()*int(i)), i)
+			}
+			xor(subkey.r(), i, i)
+		}
+		encrypt(vectors)
+		for i := range v(vectors) {
+			store(i, at(out, width()*int(i)))
+		}
+		ADDQ(num(vectors*width()), msgs)
+		ADDQ(num(vectors*width()), out)
+		SUBQ(num(vectors*lanes), n)
+		if vectors != 4 {
+			JMP(LabelRef(fmt.Sprintf("side%d", vectors)))
+		}
+		if vectors > 1 {
+			Label(less)
+		}
 	}
-	encrypt(8)
-	for i := v(0); i < 8; i++ {
-		store(i, at(out, width()*int(i)))
-	}
-	ADDQ(num(8*width()), msgs)
-	ADDQ(num(8*width()), out)
-	SUBQ(num(8*lanes), n)
-	JMP(LabelRef("eight"))
-
-	Label("one")
-	CMPQ(n, num(lanes))
-	JLT(LabelRef("rest"))
-	gatherNext(msgs, 0, 1)
-	xor(subkey.r(), 0, 0)
-	encrypt(1)
-	store(0, at(out, 0))
-	ADDQ(num(width()), msgs)
-	ADDQ(num(width()), out)
-	SUBQ(num(lanes), n)
-	JMP(LabelRef("one"))
 
 	Label("long")
 	step := reg.R10
