@@ -123,7 +123,10 @@ ok "a program built in a sysroot runs"
 
 # A page for each function, which says what the header says.
 for page in "$dest"/usr/share/man/man3/eesp_*.3; do
-	grep -q '^\.so ' "$page" || mandoc -T lint -W warning "$page" || fail "mandoc has complaints"
+	grep -q '^\.so ' "$page" && continue
+	mandoc -T lint -W warning "$page" || fail "mandoc has complaints"
+	grep -q '^\.It Threads$' "$page" || fail "$page does not say which threads may call the function"
+	! grep -qE '^\.Nd [^()]*(\([^()]*\)[^()]*)*\([^()]*$' "$page" || fail "$page: its summary ends within parentheses"
 done
 man -P cat -l "$dest/usr/share/man/man3/eesp_open_burst.3" >"$work/page" 2>/dev/null ||
 	mandoc -T ascii "$dest/usr/share/man/man3/eesp_open_burst.3" >"$work/page"

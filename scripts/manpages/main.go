@@ -90,12 +90,37 @@ func summary(text []string) string {
 	if end := regexp.MustCompile(`[.:;]( |$)`).FindStringIndex(all); end != nil {
 		all = all[:end[0]]
 	}
+	for strings.Count(all, "(") > strings.Count(all, ")") { // it ended within parentheses
+		all = all[:strings.LastIndex(all, "(")]
+	}
 	all = strings.Join(strings.Fields(all), " ")
 	r := []rune(all)
 	if len(r) > 1 && unicode.IsLower(r[1]) {
 		r[0] = unicode.ToLower(r[0])
 	}
 	return string(r)
+}
+
+// contract takes the lines from "Threads:" on apart: the text in front of them, and titles with their texts.
+func contract(text []string) (rest []string, terms [][2]string) {
+	for i, l := range text {
+		if !strings.HasPrefix(l, "Threads: ") {
+			continue
+		}
+		all := strings.TrimSpace(strings.Join(text[i:], " "))
+		if since := regexp.MustCompile(` Since ([0-9.]+)\.$`).FindStringSubmatchIndex(all); since != nil {
+			terms = [][2]string{{"Since", all[since[2]:since[3]]}}
+			all = all[:since[0]]
+		}
+		starts := regexp.MustCompile(`(?:^|\. )(Threads|Writes|Errors|Statuses): `).FindAllStringSubmatchIndex(all, -1)
+		for n := len(starts) - 1; n >= 0; n-- {
+			term := all[starts[n][2]:starts[n][3]]
+			terms = append([][2]string{{term, all[starts[n][1]:]}}, terms...)
+			all = strings.TrimSuffix(all[:starts[n][2]], " ")
+		}
+		return text[:i], terms
+	}
+	return text, nil
 }
 
 var sentences = regexp.MustCompile(`([.!?][)]?) +`)
@@ -123,7 +148,8 @@ func (p *page) write(date string) string {
 	}
 	line(".Sh DESCRIPTION")
 	literal, space, begun := false, false, false
-	for _, l := range p.text {
+	text, terms := contract(p.text)
+	for _, l := range text {
 		switch indented := strings.HasPrefix(l, "  "); {
 		case strings.TrimSpace(l) == "":
 			space = true
@@ -151,7 +177,17 @@ func (p *page) write(date string) string {
 	if literal {
 		line(".Ed")
 	}
-	line(".Sh SEE ALSO\n.Xr eesp 3 ,\nwhich has the objects, the statuses and what is true of every function")
+	if len(terms) != 0 {
+		line(".Pp\n.Bl -tag -width Statuses -compact")
+		for _, t := range terms {
+			line(".It %s", t[0])
+			for _, sentence := range strings.Split(sentences.ReplaceAllString(t[1], "$1\n"), "\n") {
+				line("%s", escape(sentence))
+			}
+		}
+		line(".El")
+	}
+	line(".Sh SEE ALSO\n.Xr eesp 3 ,\nwhich has the objects, the statuses (here without EESP_ERR_),\nthe errors that every function may return, and what is true of all of them")
 	return b.String()
 }
 
