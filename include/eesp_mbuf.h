@@ -265,8 +265,8 @@ static inline eesp_status eesp_mbuf_checksums(struct rte_mbuf *m)
 static inline void eesp_mbuf_offload_ipv4(struct rte_mbuf *m, uint16_t l2_len, uint16_t l3_len)
 {
 	rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, l2_len)->hdr_checksum = 0;
-	m->l2_len = l2_len;
-	m->l3_len = l3_len;
+	m->l2_len = l2_len & 0x7fu; /* bit-fields: for compilers that warn of conversions */
+	m->l3_len = l3_len & 0x1ffu;
 	m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
 }
 

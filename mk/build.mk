@@ -91,7 +91,7 @@ $(BUILD)/bin/bench: $(filter-out bench/peer_boringssl.c,$(wildcard bench/*.c)) $
 	  $$(echo '#include <intel-ipsec-mb.h>' | $(CC) -E - >/dev/null 2>&1 && echo -lIPSec_MB) -rdynamic -Wl,--enable-new-dtags,-z,lazy,-rpath,$(STAGE)/lib
 $(BUILD)/bin/mbuf_test: tests/dpdk/mbuf.c tests/c/test.h $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
-	$(CC) -std=gnu11 -O2 -g $(WARN) $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
+	$(CC) -std=gnu11 -O2 -g $(WARN) -Wconversion $$(pkg-config --cflags libdpdk | sed 's/\(^\| \)-I/\1-isystem /g') $$(pkg-config --cflags eesp) \
 	  -o $@ $< $$(pkg-config --libs eesp libdpdk) -Wl,-rpath,$(STAGE)/lib
 $(BUILD)/bin/dpdk_bench: bench/dpdk/dpdk_bench.c $(BUILD)/stage.done
 	@mkdir -p $(BUILD)/bin
