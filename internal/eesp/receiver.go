@@ -176,7 +176,7 @@ func (r *Receiver) configure(c *ReceiverConfig, k *DataKey, params ...*keys.Para
 		case c.Heir != nil:
 			r.r.Times, err = c.Heir.r.Times.Share(f)
 		case c.MarkPath == "" && !c.ClockTrusted && !clockSynchronised():
-			err = say.Errorf("%w: the machine's clock is not synchronised: wait until it is, set a mark file, or set the option to trust it", status.ErrClock)
+			err = say.Errorf("%w: the machine's clock is not synchronized: wait until it is, set a mark file, or set the option to trust it", status.ErrClock)
 		default:
 			r.r.Times, err = burst.NewTimes(f, c.MarkPath)
 		}

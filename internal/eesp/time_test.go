@@ -189,7 +189,7 @@ func TestTimeRefused(t *testing.T) {
 	defer r.Close()
 	_, err = NewReceiver(byTime(ReceiverConfig{Heir: r, MaxRate: 30_000}), timedGroup)
 	wantErr(t, err, status.ErrArgument)
-	// If nothing synchronises the clock, a receiver needs a mark.
+	// If nothing synchronizes the clock, a receiver needs a mark.
 	old := clockSynchronised
 	defer func() { clockSynchronised = old }()
 	clockSynchronised = func() bool { return false }
