@@ -600,8 +600,12 @@ func align() { Instruction(&ir.Instruction{Opcode: "PCALIGN", Operands: []Op{Imm
 func wipe1(n int) {
 	XORL(soloTemp3.As32(), soloTemp3.As32()) // octets of text went through it
 	zero(0)
-	for i := 0; i < n; i += 16 {
-		store(0, at(scratchPtr, i))
+	for i := 0; i < n; i += 32 {
+		if n-i < 32 {
+			store(0, at(scratchPtr, i))
+		} else {
+			VMOVDQU(v(0).y(), at(scratchPtr, i))
+		}
 	}
 	wipeRegisters()
 }

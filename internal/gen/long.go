@@ -244,10 +244,7 @@ func longKernel512(c *constants, keyLen int, sealing bool) {
 	}
 	k.rounded()
 	Label("done")
-	zero(longTemp)
-	for i := 0; i < longSize; i += 64 {
-		store(longTemp, at(scratchPtr, i))
-	}
+	wipeScratch(longTemp, longSize)
 	wipeRegisters()
 	RET()
 }

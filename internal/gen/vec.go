@@ -226,6 +226,17 @@ func zero(d v) {
 	}
 }
 
+// wipeScratch zeroes n octets of scratch memory at scratchPtr, which it changes, as it does x.
+func wipeScratch(x v, n int) {
+	zero(x)
+	MOVL(U32(uint32((n+width()-1)/width())), packets.As32())
+	Label("wipe")
+	storeA(x, at(scratchPtr, 0))
+	ADDQ(num(width()), scratchPtr)
+	DECL(packets.As32())
+	JNE(LabelRef("wipe"))
+}
+
 // masks are AVX-512's mask registers; K0 is none, and nothing uses it.
 var masks = []reg.OpmaskPhysical{reg.K1, reg.K2, reg.K3, reg.K4, reg.K5, reg.K6, reg.K7}
 
