@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -318,4 +319,43 @@ func FuzzReceive(f *testing.F) {
 		a.Status()
 		a.mu.Lock()
 	})
+}
+
+// A ring's record of a later version: the host says so, and stays connected.
+func TestUnsupported(t *testing.T) {
+	a, _ := two(t, nil, nil)
+	c := a.controllers[1]
+	c.send = make(chan []byte, 1)
+	raw, err := record.Sign(&record.Ring{ID: record.ID{7}, Level: record.User, Class: record.ClassLevel, Term: 1, Serial: 1, Step: 1, State: record.Steady, KEKEpoch: 1,
+		Gens: []record.Generation{{Gen: 1, Role: record.Current}}, Floor: 1, Last: 1, Name: "net"}, c.Cluster, ed25519.NewKeyFromSeed(make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sig = 1 + 8 + ed25519.SignatureSize
+	later := append(bytes.Clone(raw[:len(raw)-sig]), 0xc0, 0, 0, 1, 1) // a critical field
+	later = append(later, raw[len(raw)-sig:]...)
+	binary.BigEndian.PutUint32(later[8:], binary.BigEndian.Uint32(later[8:])+5)
+	version := bytes.Clone(raw)
+	version[5]++
+	for what, b := range map[string][]byte{"field 16384": later, "version 2": version} {
+		c.levels[record.User].deleg, c.levels[record.User].delegRaw = record.Delegation{}, []byte{1}
+		if err := c.receive(t.Context(), "", b, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		var k record.Ack
+		select {
+		case raw := <-c.send:
+			if err := record.Verify(raw, &k, c.Cluster, c.Key.Public().(ed25519.PublicKey)); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			t.Fatalf("%s: nothing said", what)
+		}
+		if k.Ring != (record.ID{7}) || k.Code != record.CodeUnsupported || k.Step != 0 || !strings.Contains(k.Reason, what) {
+			t.Errorf("%s: %+v", what, k)
+		}
+	}
+	if err := c.receive(t.Context(), "", later[:len(later)-1], nil, nil); err == nil {
+		t.Error("what is cut off is taken")
+	}
 }

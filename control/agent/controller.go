@@ -540,7 +540,8 @@ func check(old, r *ring) (record.Code, error) {
 // unseal opens the values of a record, with the KEK that is here, stepped forward. If there is none, it
 // asks the server for it and returns false.
 func (c *Controller) unseal(l *level, old, r *ring) bool {
-	if r.epoch == 0 && old != nil && old.epoch == r.rec.KEKEpoch && old.step <= r.rec.KEKStep && r.rec.KEKStep-old.step <= 1024 {
+	// A new term has a new KEK, whatever number a backup led to.
+	if r.epoch == 0 && old != nil && old.rec.Term == r.rec.Term && old.epoch == r.rec.KEKEpoch && old.step <= r.rec.KEKStep && r.rec.KEKStep-old.step <= 1024 {
 		r.kek, r.epoch, r.step = old.kek, old.epoch, old.step
 		for r.step < r.rec.KEKStep {
 			r.step++
@@ -1082,8 +1083,27 @@ func (c *Controller) receive(ctx context.Context, addr string, raw []byte, nonce
 			return errors.New("too many records without a sync")
 		}
 		_, err := c.take(raw)
+		if errors.Is(err, record.ErrUnsupported) && record.TypeOf(raw) == record.TypeRing {
+			// The other records are still of use, and the rotation waits for an agent that can read this one.
+			return c.unsupported(raw, err)
+		}
 		return err
 	}
+	return nil
+}
+
+// unsupported tells the server that this agent is too old for a ring's record.
+func (c *Controller) unsupported(raw []byte, why error) error {
+	lv, id, err := record.RingOf(raw)
+	l := c.levels[lv]
+	if err != nil || l == nil {
+		return errors.Join(why, err)
+	}
+	r := &ring{rec: record.Ring{ID: id, Level: lv}}
+	if o := l.rings[id]; o != nil {
+		r.rec.Name = o.rec.Name
+	}
+	c.nack(l, r, record.CodeUnsupported, fmt.Sprintf("agent %s: %v", Version, why))
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -366,4 +367,25 @@ func TestBackupBeforeServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.eventually("the host goes on", func() bool { return p.seals(record.Zone) == last+16 })
+}
+
+// One backup is restored twice, and the server's directory is lost in between, so that the second time nothing
+// says which KEK's number came out the first time. Hosts take the new term's KEK all the same.
+func TestRestoredTwice(t *testing.T) {
+	t.Parallel()
+	c, _, p := sealing(t)
+	c.eventually("a copy", func() bool { _, err := os.Stat(server.CopyFile(c.servers[0].dir, record.Zone)); return err == nil })
+	old := c.st.Snapshot()
+	for term := uint32(2); term <= 3; term++ {
+		c.servers[0].stop()
+		c.servers[0].dir = t.TempDir()
+		c.st.Restore(old)
+		c.start(0)
+		d := must(record.Sign(&record.Delegation{Level: record.Zone, Serial: uint64(term), Term: term, Instances: c.instances(record.Zone), MinReader: 1}, c.id, c.roots[record.Zone]))
+		last := p.seals(record.Zone)
+		if err := c.servers[0].RaiseTerm(t.Context(), record.Zone, "test", server.TermRequest{Level: "zone", Delegation: d, Last: last}); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually("the host goes on", func() bool { return p.seals(record.Zone) == last+16 })
+	}
 }

@@ -377,6 +377,19 @@ func (r *Ring) fields(c *codec) {
 	c.opt().bytes(crit|0x7000, &r.Sealed, saltLen+tagLen+ValueLen, saltLen+tagLen+3*ValueLen)
 }
 
+// RingOf returns level and ID in a ring's record that may be of a later version. Nothing of it is verified.
+func RingOf(data []byte) (l Level, id ID, err error) {
+	if n, err := Size(data); err != nil || n != len(data) || n == 0 || TypeOf(data) != TypeRing {
+		return 0, id, fmt.Errorf("%w: no ring", ErrMalformed)
+	}
+	fs, err := splitFields(data[headerLen : len(data)-sigLen])
+	if err != nil || len(fs) < 2 || fs[0].num != crit|1 || len(fs[0].value) != len(id) || fs[1].num != crit|2 || len(fs[1].value) != 1 || fs[1].value[0] >= byte(Levels) {
+		return 0, id, fmt.Errorf("%w: ring", ErrMalformed)
+	}
+	copy(id[:], fs[0].value)
+	return Level(fs[1].value[0]), id, nil
+}
+
 // Of returns the generation with a role; 0 if there is none.
 func (r *Ring) Of(role Role) uint64 {
 	for _, g := range r.Gens {

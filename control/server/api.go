@@ -460,7 +460,7 @@ func (s *Server) admin() http.Handler {
 		if l.replaced {
 			root = l.before
 		}
-		reply(w, map[string]any{"delegation": l.deleg.raw, "cluster": s.Cluster.String(), "read_only": l.broken, "root": root, "new_root": l.root}, nil)
+		reply(w, map[string]any{"delegation": l.deleg.raw, "cluster": s.Cluster.String(), "read_only": l.broken, "root": root, "new_root": l.root, "term": l.lastTerm()}, nil)
 	})
 	return mux
 }
@@ -1042,11 +1042,19 @@ func (s *Server) Import(ctx context.Context, rows []BackupRow) error {
 	if err := s.each(func(l *Level) error {
 		kv, err := s.Store.Get(ctx, l.prefix()+"head")
 		if err == nil && kv.Mod != 0 {
-			err = fmt.Errorf("%w: the store has a log of level %v: restore into an empty one (eespd server --await-restore)", ErrExists, l.Level)
+			err = fmt.Errorf("%w: the store has a log of level %v: restore into an empty one (eespd server --await-restore); if the backup was brought in before, eespctl restore --roots DIR without a file goes on", ErrExists, l.Level)
 		}
 		return err
 	}); err != nil {
 		return err
+	}
+	for _, x := range rows {
+		if lv, err := record.ParseLevel(strings.TrimSuffix(x.Key, "/delegation")); err == nil && s.levels[lv] != nil {
+			l := s.levels[lv]
+			if err := record.Verify(x.Value, new(record.Delegation), s.Cluster, l.root); err != nil && (l.before == nil || record.Verify(x.Value, new(record.Delegation), s.Cluster, l.before) != nil) {
+				return bad("this is of another cluster, or of other roots: the delegation of level %v: %v", lv, err)
+			}
+		}
 	}
 	// Heads last: without them the store still counts as empty.
 	head := func(r BackupRow) int {
@@ -1068,7 +1076,10 @@ func (s *Server) Import(ctx context.Context, rows []BackupRow) error {
 	return s.each(func(l *Level) error {
 		_, err := l.Sync(ctx)
 		l.mu.Lock()
-		l.breakOff("restored from a backup: the roots have to begin a new term (eespctl restore)")
+		l.broken = "restored from a backup: the roots have to begin a new term (eespctl restore --roots DIR)"
+		if err != nil {
+			l.broken = fmt.Sprintf("the backup is not whole: %v", err)
+		}
 		l.mu.Unlock()
 		return err
 	})
@@ -1109,8 +1120,8 @@ func (s *Server) RaiseTerm(ctx context.Context, lv record.Level, by string, q Te
 		return err
 	}
 	check := func() error {
-		if d.Level != l.Level || d.Term <= l.deleg.rec.Term || d.Serial <= l.deleg.rec.Serial {
-			return bad("the delegation's term and serial must be higher than %d and %d", l.deleg.rec.Term, l.deleg.rec.Serial)
+		if last := l.lastTerm(); d.Level != l.Level || d.Term <= last || d.Serial <= l.deleg.rec.Serial {
+			return bad("the delegation's term and serial must be higher than %d and %d", last, l.deleg.rec.Serial)
 		}
 		return nil
 	}
@@ -1123,13 +1134,16 @@ func (s *Server) RaiseTerm(ctx context.Context, lv record.Level, by string, q Te
 	if err := s.jumpAllocators(ctx); err != nil {
 		return err
 	}
+	copied := s.copiedRings(lv)
 	_, err = l.commitIn(ctx, d.Term, func() (*change, error) {
 		if err := check(); err != nil { // another server may have been faster
 			return nil, err
 		}
 		c := &change{head: record.Head{Change: record.ChangeRestore, Who: by, Reason: record.Text(l.broken, record.MaxHeadReason)}, deleg: q.Delegation}
 		for _, r := range l.rings {
-			n, e := rotation.Restore(&r.rec, max(r.rec.Last, q.Last)+generationJump)
+			was, copy := r.rec, copied[r.rec.ID]
+			was.KEKEpoch, was.Step = max(was.KEKEpoch, copy.KEKEpoch), max(was.Step, copy.Step)
+			n, e := rotation.Restore(&was, max(was.Last, q.Last, copy.Last)+generationJump)
 			c.rings = append(c.rings, ringChange{n, e})
 		}
 		return c, nil

@@ -80,6 +80,27 @@ func (s *Server) copyLevel(ctx context.Context, l *Level, last map[record.Level]
 	return err
 }
 
+// copiedRings returns the rings that this instance's copy of a level has, without their values: they tell how
+// far generations and KEKs went, since a backup may be older. Without a copy there are none.
+func (s *Server) copiedRings(lv record.Level) map[record.ID]record.Ring {
+	rings := map[record.ID]record.Ring{}
+	var l []BackupRow
+	b, err := os.ReadFile(CopyFile(s.Dir, lv))
+	if err == nil {
+		err = json.Unmarshal(b, &l)
+	}
+	if err != nil && !os.IsNotExist(err) {
+		s.Log.Warn("the copy of the newest records is not readable", "level", lv, "err", err)
+	}
+	for _, row := range l {
+		var r record.Ring
+		if strings.HasPrefix(row.Key, lv.String()+"/ring/") && record.Decode(row.Value, &r) == nil {
+			rings[r.ID] = r
+		}
+	}
+	return rings
+}
+
 // ReadCopies reads an instance's copies of all levels. Of the allocators' numbers it returns the
 // largest in all copies.
 func ReadCopies(dir string) (rows []BackupRow, err error) {

@@ -537,8 +537,11 @@ func (l *Level) readLocal() (v local, err error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return v, nil
 	}
-	if err != nil || len(b) != 92 || string(b[:8]) != "EESPSTA1" {
-		return v, fmt.Errorf("%s: not readable (%v)", l.state, err)
+	if err != nil {
+		return v, err
+	}
+	if len(b) != 92 || string(b[:8]) != "EESPSTA1" {
+		return v, damaged(l.state)
 	}
 	v.identity, v.term, v.serial = binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint32(b[16:]), binary.BigEndian.Uint64(b[20:])
 	copy(v.hash[:], b[28:])
@@ -546,23 +549,43 @@ func (l *Level) readLocal() (v local, err error) {
 	return v, nil
 }
 
-// delegated is the newest delegation that this instance has seen: its term and serial. The file outlives a
+// damaged is the error of a local file, without which it is not known whether the store was set back.
+func damaged(file string) error {
+	return fmt.Errorf("%s is damaged: if the store was not set back, remove the file and start again; else eespctl restore", file)
+}
+
+// delegatedFile has the newest delegation that this instance has seen: its term and serial. It outlives a
 // restart, after which the store could show an older one, by which a removed server is still one.
 func (l *Level) delegatedFile() string { return l.state + "-delegation" }
 
 const delegatedMagic = "EESPDEL1"
 
-// keepDelegation stores which delegation is in force, and returns an error if a newer one is known.
-func (l *Level) keepDelegation(d *record.Delegation) error {
+func (l *Level) readDelegated() (term uint32, serial uint64, err error) {
 	b, err := os.ReadFile(l.delegatedFile())
-	var term uint32
-	var serial uint64
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-	case err != nil || len(b) != 20 || string(b[:8]) != delegatedMagic:
-		return fmt.Errorf("%s: not readable (%v)", l.delegatedFile(), err)
-	default:
-		term, serial = binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint64(b[12:])
+		return 0, 0, nil
+	case err != nil:
+		return 0, 0, err
+	case len(b) != 20 || string(b[:8]) != delegatedMagic:
+		return 0, 0, damaged(l.delegatedFile())
+	}
+	return binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint64(b[12:]), nil
+}
+
+// lastTerm is the highest term that this server knows of, in its store or from before: hosts may know it too,
+// and take nothing of an earlier one. l.mu is held.
+func (l *Level) lastTerm() uint32 {
+	term, _, _ := l.readDelegated()
+	v, _ := l.readLocal()
+	return max(term, v.term, l.deleg.rec.Term)
+}
+
+// keepDelegation stores which delegation is in force, and returns an error if a newer one is known.
+func (l *Level) keepDelegation(d *record.Delegation) error {
+	term, serial, err := l.readDelegated()
+	if err != nil {
+		return err
 	}
 	if d.Term == term && d.Serial == serial {
 		return nil
@@ -570,7 +593,7 @@ func (l *Level) keepDelegation(d *record.Delegation) error {
 	if d.Term < term || d.Term == term && d.Serial < serial {
 		return fmt.Errorf("the store's delegation is %d of term %d, and this server has seen %d of term %d: it was put back (eespctl restore)", d.Serial, d.Term, serial, term)
 	}
-	b = binary.BigEndian.AppendUint32([]byte(delegatedMagic), d.Term)
+	b := binary.BigEndian.AppendUint32([]byte(delegatedMagic), d.Term)
 	return pki.WriteFile(l.delegatedFile(), binary.BigEndian.AppendUint64(b, d.Serial), 0o600)
 }
 

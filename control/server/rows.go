@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -75,7 +74,7 @@ func readCounters(file string) (counters, error) {
 		return nil, err
 	}
 	if len(b) != len(countersMagic)+8*int(record.Kinds) || string(b[:len(countersMagic)]) != countersMagic {
-		return nil, fmt.Errorf("%s: not readable: restore it, or remove it if the store was never set back", file)
+		return nil, damaged(file)
 	}
 	for k := range record.Kinds {
 		c[k] = binary.BigEndian.Uint64(b[len(countersMagic)+8*int(k):])

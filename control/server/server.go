@@ -389,6 +389,9 @@ func (s *Server) passRing(ctx context.Context, l *Level, id record.ID) (did bool
 		return false, max(wait, time.Second)
 	case ctx.Err() == nil:
 		s.Log.Warn("rotation", "ring", name, "change", plan.Do, "err", err)
+		s.mu.Lock()
+		w.plan.Why = fmt.Sprintf("%v fails: %v", plan.Do, err) // for operators
+		s.mu.Unlock()
 	}
 	return false, time.Second
 }

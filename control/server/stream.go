@@ -228,6 +228,9 @@ func (s *Server) open(ctx context.Context, st *stream, h pki.Holder, body io.Rea
 	}
 	switch state {
 	case 0:
+		if why := s.anyBroken(); why != "" {
+			return refuse(record.ByeRefused, 10, "not on the roster of this server, which does not write: "+why)
+		}
 		return refuse(record.ByeRefused, 10, "not on the roster")
 	case record.Revoked:
 		return refuse(record.ByeRevoked, 0, "revoked")
@@ -700,6 +703,17 @@ func (s *Server) removed() (is bool) {
 		return nil
 	})
 	return is
+}
+
+// anyBroken returns why this server does not write to a level; "": it writes to all.
+func (s *Server) anyBroken() (why string) {
+	s.each(func(l *Level) error {
+		if b := l.Broken(); why == "" {
+			why = b
+		}
+		return nil
+	})
+	return why
 }
 
 // push sends a stream the records that its agent lacks, now and at every change.

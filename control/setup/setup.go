@@ -423,12 +423,15 @@ func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
 			return c, f, err
 		}
 		k, err := os.ReadFile(filepath.Join(dir, "instance-"+name+".key"))
-		if err != nil || len(k) < 49 {
-			return c, f, fmt.Errorf("instance-%s.key: %v", name, err)
+		if err != nil {
+			return c, f, err
+		}
+		if len(k) < 49 {
+			return c, f, fmt.Errorf("%s/instance-%s.key: cut off, %d octets: copy the server's directory again", dir, name, len(k))
 		}
 		hk, err := record.HPKEKey(k[48:])
 		if err != nil {
-			return c, f, err
+			return c, f, fmt.Errorf("%s/instance-%s.key: %w", dir, name, err)
 		}
 		lc := server.LevelConfig{Root: root, Before: f.Before[name], Keys: server.Keys{Sign: ed25519.NewKeyFromSeed(k[16:48]), HPKE: hk}}
 		copy(lc.Keys.ID[:], k)
@@ -500,7 +503,9 @@ func readAgentFile(dir string) (f AgentFile, err error) {
 	if err != nil {
 		return f, fmt.Errorf("%w (eespd agent --join INVITE makes it)", err)
 	}
-	if err := json.Unmarshal(b, &f); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
 		return f, fmt.Errorf("%s/agent.json: %w", dir, err)
 	}
 	return f, nil

@@ -1,8 +1,10 @@
 package socket
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,11 +67,25 @@ func ReadPolicy(file string) (p Policy, err error) {
 		return p, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, &p)
+		// A word that is not known is a typing error, and what it was to allow or forbid is not clear.
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.DisallowUnknownFields()
+		if err = d.Decode(&p); err == nil && len(bytes.TrimSpace(b[d.InputOffset():])) > 0 {
+			err = errors.New("something follows the policy")
+		}
 	}
 	for _, r := range p.Rules {
-		if len(r.Follow) > 64 && err == nil {
+		switch {
+		case err != nil:
+		case len(r.Follow) > 64:
 			err = errors.New("a rule names more than 64 groups")
+		case r.User == "" && r.Group == "":
+			err = errors.New("a rule names neither a user nor a group of users")
+		}
+	}
+	for _, r := range p.Clients {
+		if k, e := hex.DecodeString(r.Key); err == nil && (e != nil || len(k) != 32) {
+			err = fmt.Errorf("client %q: the key is 64 hex digits, as eespctl grant client prints it", r.Name)
 		}
 	}
 	if err != nil {

@@ -934,6 +934,9 @@ func restoreCommand(ctx context.Context, c *client, args []string) error {
 	if len(words) > 1 || w.roots == "" {
 		return usageError("restore --roots DIR [FILE]; without FILE the store stays as it is, and the roots say that it is right")
 	}
+	if err := w.open(); err != nil { // before anything is written to the store
+		return err
+	}
 	if len(words) == 1 {
 		p, err := setup.Passphrase(pass, "passphrase of the backup")
 		if err != nil {
@@ -958,6 +961,8 @@ func restoreCommand(ctx context.Context, c *client, args []string) error {
 type rootsWord struct {
 	roots, passFile string
 	last            uint64
+	term            uint32                              // of the level, the last one that the server knows of; set by each
+	keys            map[record.Level]ed25519.PrivateKey // read by open
 }
 
 func (w *rootsWord) flags(fs *flag.FlagSet) {
@@ -969,25 +974,20 @@ func (w *rootsWord) flags(fs *flag.FlagSet) {
 // each calls f for the levels whose root is in the directory, with the delegation in force. f changes it and
 // calls sign.
 func (w *rootsWord) each(ctx context.Context, c *client, f func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error) error {
-	rp, err := setup.Passphrase(w.passFile, "passphrase of the roots")
-	if err != nil {
+	if err := w.open(); err != nil {
 		return err
 	}
-	n := 0
 	for lv := record.Zone; lv < record.Levels; lv++ {
-		file := setup.RootFile(w.roots, lv)
-		if _, err := os.Stat(file); err != nil {
+		root := w.keys[lv]
+		if root == nil {
 			continue
-		}
-		root, err := setup.Root(file, rp)
-		if err != nil {
-			return err
 		}
 		var a struct {
 			Delegation []byte `json:"delegation"`
 			Cluster    string `json:"cluster"`
 			Root       []byte `json:"root"`     // the root that signed the delegation
 			NewRoot    []byte `json:"new_root"` // the root that has replaced it, if any
+			Term       uint32 `json:"term"`     // the last one that the server knows of
 		}
 		if err := c.call(ctx, "GET", "delegation?level="+lv.String(), nil, &a); err != nil {
 			return err
@@ -1004,14 +1004,41 @@ func (w *rootsWord) each(ctx context.Context, c *client, f func(lv record.Level,
 		if err := record.Verify(a.Delegation, &d, id, by); err != nil {
 			return fmt.Errorf("level %v: the server's delegation is not by this root: %w", lv, err)
 		}
+		w.term = a.Term
 		if err := f(lv, &d, func() ([]byte, error) { return record.Sign(&d, id, root) }); err != nil {
 			return fmt.Errorf("level %v: %w", lv, err)
 		}
-		n++
 	}
-	if n == 0 {
-		return fmt.Errorf("%s has no root", w.roots)
+	return nil
+}
+
+// open reads the roots.
+func (w *rootsWord) open() error {
+	if w.keys != nil {
+		return nil
 	}
+	keys := map[record.Level]ed25519.PrivateKey{}
+	var pass []byte
+	for lv := record.Zone; lv < record.Levels; lv++ {
+		file := setup.RootFile(w.roots, lv)
+		if _, err := os.Stat(file); err != nil {
+			continue
+		}
+		var err error
+		if pass == nil {
+			pass, err = setup.Passphrase(w.passFile, "passphrase of the roots")
+		}
+		if err == nil {
+			keys[lv], err = setup.Root(file, pass)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(keys) == 0 {
+		return fmt.Errorf("%s has no root: name the folder that eespctl init made (--roots)", w.roots)
+	}
+	w.keys = keys
 	return nil
 }
 
@@ -1019,7 +1046,7 @@ func (w *rootsWord) each(ctx context.Context, c *client, f func(lv record.Level,
 func (w *rootsWord) newTerm(ctx context.Context, c *client) error {
 	done := map[string]uint32{}
 	if err := w.each(ctx, c, func(lv record.Level, d *record.Delegation, sign func() ([]byte, error)) error {
-		d.Term++
+		d.Term = max(d.Term, w.term) + 1 // a backup's term may be lower than the one that hosts know
 		d.Serial++
 		raw, err := sign()
 		if err != nil {
@@ -1054,6 +1081,9 @@ func rebuildCommand(ctx context.Context, c *client, args []string) error {
 	}
 	if len(words) > 0 || w.roots == "" || dir == "" {
 		return usageError("rebuild --from-instance DIR --roots DIR; the server waits for it with an empty store: eespd server --await-restore")
+	}
+	if err := w.open(); err != nil {
+		return err
 	}
 	rows, err := server.ReadCopies(dir)
 	if err != nil {

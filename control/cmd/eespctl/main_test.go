@@ -144,9 +144,10 @@ func at(v any, path ...any) any {
 
 func (p *place) eventually(what string, f func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			p.t.Fatal("never: ", what)
+			out, _ := p.runAny("status")
+			p.t.Fatal("never: ", what, "\n", out)
 		}
 	}
 }
@@ -396,11 +397,17 @@ func TestBackupRestore(t *testing.T) {
 	if _, err := p.run(exitFailed, "restore", "--roots", roots, "--passphrase-file", "/dev/null", file); err == nil {
 		t.Error("opened with another passphrase")
 	}
-	// The backup is of term 1, as its delegation is: the term after it.
-	p.json(0, "restore", "--roots", roots, file)
-	p.eventually("goes on", func() bool {
+	if _, err := p.run(exitFailed, "restore", "--roots", "/nowhere", file); !strings.Contains(err.Error(), "/nowhere has no root") || func() bool { _, is := p.st.Snapshot()["zone/head"]; return is }() {
+		t.Errorf("without roots: %v, or it wrote to the store", err)
+	}
+	// The backup is of term 1, as its delegation is, and hosts know term 2: the term after that.
+	if v := at(p.json(0, "restore", "--roots", roots, file), "zone"); v != 3.0 {
+		t.Errorf("term %v", v)
+	}
+	p.eventually("goes on, with the host", func() bool {
 		out, _ := p.runAny("status")
-		return strings.Contains(out, "net") && !strings.Contains(out, "READ-ONLY")
+		w, _ := at(p.ring(), "waiting").([]any)
+		return strings.Contains(out, "net") && !strings.Contains(out, "READ-ONLY") && len(w) == 0 && at(p.ring(), "barrier") == 1.0
 	})
 	p.json(0, "audit", "verify")
 }

@@ -60,6 +60,9 @@ func (s *Store) Restore(kv map[string]store.KV) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kv = maps.Clone(kv)
+	for _, v := range kv { // also if it is of another store
+		s.rev = max(s.rev, v.Mod)
+	}
 	s.breakWatches()
 }
 
