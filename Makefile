@@ -52,6 +52,6 @@ wheel: ## the Python package
 clean: ## removes what was built
 	rm -rf $(BUILD) bench/out
 
-.PHONY: help all run test test-long install uninstall bench bench-quick bench-gateway bench-compare figures generate tune fmt control demo-cluster dist deb wheel clean
+.PHONY: help all run test test-long install install-paths uninstall bench bench-quick bench-gateway bench-compare figures generate tune fmt control demo-cluster dist deb wheel clean
 
 include mk/build.mk mk/bench.mk mk/package.mk mk/generate.mk mk/control.mk mk/test.mk

@@ -32,8 +32,13 @@ $(MAN3).done: include/eesp.h docs/eesp.3 scripts/manpages/main.go
 	GOARCH= $(GO) run ./scripts/manpages include/eesp.h docs/eesp.3 $(MAN3)
 	@touch $@
 
+# With a space in a path, uninstall would remove what is not the library's.
+install-paths:
+	@for d in '$(PREFIX)' '$(LIBDIR)' '$(INCLUDEDIR)' '$(MANDIR)' '$(DOCDIR)' '/$(DESTDIR)'; do \
+	  case $$d in *[[:space:]]*|[!/]*|'') echo "PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR: absolute paths; no spaces, nor in DESTDIR" >&2; exit 2;; esac; done
+
 # The library without symbols; debuggers find these in the .debug file beside it.
-install: all $(MAN3).done
+install: install-paths all $(MAN3).done
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/.debug $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(DOCDIR)/docs
 	$(OBJCOPY) --only-keep-debug $(SO) $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug
 	@chmod 644 $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug
@@ -50,7 +55,7 @@ install: all $(MAN3).done
 	install -m 644 LICENSE README.md SECURITY.md CHANGELOG.md packaging/eesp.supp $(DESTDIR)$(DOCDIR)/
 	install -m 644 docs/c.md docs/profiles.md docs/dataplane.md $(DESTDIR)$(DOCDIR)/docs/
 
-uninstall:
+uninstall: install-paths
 	rm -f $(DESTDIR)$(LIBDIR)/.debug/libeesp.so.$(VERSION).debug $(DESTDIR)$(LIBDIR)/libeesp.so* $(DESTDIR)$(LIBDIR)/libeesp.a $(DESTDIR)$(INCLUDEDIR)/eesp.h $(DESTDIR)$(INCLUDEDIR)/eesp_mbuf.h $(DESTDIR)$(LIBDIR)/pkgconfig/eesp.pc $(DESTDIR)$(MANDIR)/man3/eesp.3 $(DESTDIR)$(MANDIR)/man3/eesp_*.3
 	rm -rf $(DESTDIR)$(LIBDIR)/cmake/eesp $(DESTDIR)$(DOCDIR)
 	@rmdir $(DESTDIR)$(LIBDIR)/.debug 2>/dev/null || true

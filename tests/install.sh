@@ -138,6 +138,20 @@ quiet_make uninstall DESTDIR="$dest" PREFIX=/usr
 [ -z "$(find "$dest" -type d -name eesp)" ] || fail "uninstall leaves $(find "$dest" -type d -name eesp)"
 ok "uninstall leaves nothing"
 
+# Paths that would not work, or with which uninstall would remove a user's files.
+mkdir -p "$work/a"
+echo mine >"$work/a/file"
+for paths in PREFIX=relative "PREFIX=$work/a space" "DESTDIR=$work/a space" "LIBDIR=$work/a space" "DOCDIR=$work/a/ b" "LIBDIR=lib"; do
+	for target in install uninstall; do
+		if make -s --no-print-directory -C "$root" $target "$paths" >"$work/make.log" 2>&1; then
+			fail "make $target $paths"
+		fi
+		grep -q 'absolute paths; no spaces' "$work/make.log" || fail "make $target $paths: $(cat "$work/make.log")"
+	done
+done
+[ -e "$work/a/file" ] || fail "uninstall removes other files"
+ok "paths with spaces and relative ones are refused"
+
 # ---- In a prefix of its own ----
 prefix=$work/prefix
 quiet_make install PREFIX="$prefix"
