@@ -22,7 +22,6 @@
 
 #ifdef WIDE
 #include <immintrin.h>
-#include <limits.h>
 #endif
 
 #if defined(__x86_64__)
@@ -2815,8 +2814,11 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 		const intptr_t front_at = s->wide.at;
 		const int odd = !subs && !serial && s->wide.odd != 0;
 		const __m512i described = _mm512_loadu_si512(of_descriptor);
-		const __m512i usual = _mm512_mask_set1_epi64(_mm512_maskz_set1_epi64(0x80, (long long)flags << 32), 1,
-							     odd ? LLONG_MIN : 0);
+		const __m512i usual = _mm512_loadu_si512(s->wide.usual);
+		/* value and next: of the pattern. All are vectors from memory: those made of numbers here come too late
+		 * for the first packet. */
+		__m512i value = _mm512_loadu_si512(guess->value), numbers_of = _mm512_loadu_si512(guess->nonce);
+		const __m128i lengths = _mm_loadu_si128((const __m128i *)s->wide.lengths);
 #else
 		const size_t source_at = (size_t)s->source_at, tail_at = (size_t)s->tail_at;
 		const size_t next_at = s->next_at & 0x7f;
@@ -2844,8 +2846,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				break;
 #ifdef WIDE
 			const __m512i h = _mm512_maskz_loadu_epi8(load, hdr);
-			const __mmask64 differs = _mm512_test_epi8_mask(
-						_mm512_xor_si512(h, _mm512_loadu_si512(pt->value)), compared),
+			const __mmask64 differs = _mm512_test_epi8_mask(_mm512_xor_si512(h, value), compared),
 					unusual = _mm512_test_epi8_mask(
 						_mm512_xor_si512(usual, _mm512_loadu_si512(p)), described);
 			const int same_ = _kortestz_mask64_u8(differs, unusual);
@@ -2880,6 +2881,10 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				if (UNLIKELY(pt == NULL))
 					goto another;
 				guess = pt;
+#ifdef WIDE
+				value = _mm512_loadu_si512(pt->value);
+				numbers_of = _mm512_loadu_si512(pt->nonce);
+#endif
 				mixed |= other_batch(pt, j == x.jobs, &stride, &batch);
 			}
 		matched:;
@@ -2887,7 +2892,8 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			const size_t moved = loose && s->moves ? header - s->n : 0;
 #endif
 #ifdef WIDE
-			__m512i got = _mm512_maskz_loadu_epi8(front, hdr + front_at);
+			/* Where there are no octets in front of a header, these are the same ones. */
+			__m512i got = bare || subs ? h : _mm512_maskz_loadu_epi8(front, hdr + front_at);
 			if (UNLIKELY(two)) {
 				const __m512i more = _mm512_maskz_loadu_epi8(s->wide.behind, hdr + front_at + 64),
 					      first = got;
@@ -2900,7 +2906,7 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 				got = _mm512_maskz_permutexvar_epi8(picked, taken, got);
 			}
 			/* (got & kept) ^ the pattern's 64 octets: nonce, KDF input, ID and TSC, who and next_header */
-			got = _mm512_ternarylogic_epi64(got, kept, _mm512_loadu_si512(pt->nonce), 0x6a);
+			got = _mm512_ternarylogic_epi64(got, kept, numbers_of, 0x6a);
 			const __m128i numbers = _mm512_extracti32x4_epi32(got, 2),
 				      more = _mm512_extracti32x4_epi32(got, 3);
 			const uint64_t id = (uint64_t)_mm_cvtsi128_si64(numbers),
@@ -2991,10 +2997,15 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 			j->src = src + clear;
 			j->dst = dst;
 			j->tag = src + clear + text;
+			l->p = p;
+			l->pattern = pt;
+#ifdef WIDE
+			store16(&j->aad_len, (v16)_mm_insert_epi32(lengths, (int)text, 1)); /* to ok */
+#else
 			j->aad_len = header + prefix + (uint32_t)clear;
 			j->len = text;
+			j->key = 0;
 			j->ok = 0;
-#ifndef WIDE
 			if (loose) {
 				odds[p - pkts].header = header;
 				odds[p - pkts].clear = clear;
@@ -3028,7 +3039,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 					continue;
 				}
 			}
-			j->key = 0;
 #ifdef WIDE
 			store16(j->nonce, (v16)_mm512_castsi512_si128(got));
 			v16 first = subs ? (v16){ 0 } : (v16)_mm512_extracti32x4_epi32(got, 1);
@@ -3037,8 +3047,6 @@ static inline __attribute__((always_inline)) EXECUTOR size_t open_some(const str
 						  pick(tail, nonce_tail));
 			v16 first = load16(pt->msg) ^ pick(source, msg_source) ^ pick(tail, msg_tail);
 #endif
-			l->p = p;
-			l->pattern = pt;
 			/* Inputs are moved later if jobs are reordered or removed. */
 			if (!serial && !subs && LIKELY(simple == 1)) {
 				store16(msg, first);

@@ -52,7 +52,8 @@ struct eesp_layout {
 	struct eesp_wide {
 		uint64_t load, front, behind, picked, again, odd, whole, of_addr;
 		int64_t at;
-		uint8_t compared[64], pick[64], pick2[64], kept[64], pick_addr[64];
+		uint8_t compared[64], pick[64], pick2[64], kept[64], pick_addr[64], usual[64];
+		uint32_t lengths[4];
 	} wide;
 	uint16_t begin;
 	uint8_t way_mask, way;

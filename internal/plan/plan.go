@@ -155,17 +155,19 @@ type Layout struct {
 // wide is the Layout for processors with vectors of 64 octets, which take all
 // fields out of a header with one permutation (widen).
 type wide struct {
-	load          uint64   // bit i: octet i of the header is read to compare it, of the first 64
-	front, behind uint64   // bit i: octet i of the 64 from at on, and of the next 64, is read
-	picked, again uint64   // bit i: octet i of pick, and of pick2, picks something
-	odd           uint64   // 1: load and front do not say all, or an octet is picked twice
-	whole         uint64   // 1: KDF inputs vary by pick and pickAddr alone, whatever simple says
-	ofAddr        uint64   // bit i: octet i of pickAddr picks something
-	at            int64    // from the header on, 0 or less
-	compared      [64]byte // the first 64 octets of Mask
-	pick, pick2   [64]byte // places in front and behind of: nonce, KDF input, ID and TSC, who (libeesp/direct.c), the payload's protocol
-	kept          [64]byte // bits of these that are used
-	pickAddr      [64]byte // places in the descriptor's addresses of: octets 16 to 47 of the KDF input, and its first 16
+	load          uint64    // bit i: octet i of the header is read to compare it, of the first 64
+	front, behind uint64    // bit i: octet i of the 64 from at on, and of the next 64, is read
+	picked, again uint64    // bit i: octet i of pick, and of pick2, picks something
+	odd           uint64    // 1: load and front do not say all, or an octet is picked twice
+	whole         uint64    // 1: KDF inputs vary by pick and pickAddr alone, whatever simple says
+	ofAddr        uint64    // bit i: octet i of pickAddr picks something
+	at            int64     // from the header on, 0 or less
+	compared      [64]byte  // the first 64 octets of Mask
+	pick, pick2   [64]byte  // places in front and behind of: nonce, KDF input, ID and TSC, who (libeesp/direct.c), the payload's protocol
+	kept          [64]byte  // bits of these that are used
+	pickAddr      [64]byte  // places in the descriptor's addresses of: octets 16 to 47 of the KDF input, and its first 16
+	usual         [64]byte  // what usual packets' descriptors have in of_descriptor (libeesp/direct.c)
+	lengths       [4]uint32 // of a job: its AAD's, and zeros
 }
 
 // Pattern is a value that headers of a Layout have under its mask, and the key
@@ -683,7 +685,10 @@ func (s *Layout) widen(o *Open) bool {
 	copy(s.compared[:], s.Mask[:])
 	if s.behind|s.again != 0 || most > 64 {
 		s.odd = 1
+		s.usual[7] = 0x80 // no pointer has it
 	}
+	binary.NativeEndian.PutUint32(s.usual[60:], s.Flags)
+	s.lengths[0] = uint32(s.N) + uint32(s.Prefix)
 	return true
 }
 
