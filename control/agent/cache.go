@@ -34,7 +34,7 @@ func cacheKey(dir string, warn func(string)) ([]byte, error) {
 	}
 	if b, err := os.ReadFile(plain); err == nil {
 		if len(b) != 32 {
-			return nil, fmt.Errorf("%s: %d octets", plain, len(b))
+			return nil, fmt.Errorf("%s: %d octets, not 32: remove it, and the agent begins anew without its cache", plain, len(b))
 		}
 		warn("the cache's key is a plain file: who can read this disk can read the keys of the groups")
 		return b, nil

@@ -417,6 +417,9 @@ func LoadServer(dir string) (c server.Config, f ServerFile, err error) {
 	if c.Key, err = pki.ReadKey(filepath.Join(dir, "server.key")); err != nil {
 		return c, f, err
 	}
+	if !c.Key.Public().(ed25519.PublicKey).Equal(c.Cert.PublicKey) || !c.CA.Key.Public().(ed25519.PublicKey).Equal(c.CA.Cert.PublicKey) {
+		return c, f, fmt.Errorf("%s: a certificate is not for the key beside it: copy the server's directory again, whole", dir)
+	}
 	for name, root := range f.Roots {
 		lv, err := record.ParseLevel(name)
 		if err != nil {
@@ -705,8 +708,11 @@ func loadMembership(dir string) (c agent.Membership, err error) {
 	if c.Cert, err = pki.ReadCert(filepath.Join(dir, "agent.crt")); err != nil {
 		return c, err
 	}
-	if c.Key, err = identity(dir); err != nil {
-		return c, err
+	if c.Key, err = pki.ReadKey(filepath.Join(dir, "identity.key")); err != nil {
+		return c, fmt.Errorf("%w: bring it back, or remove %s and join with another invite", err, dir)
+	}
+	if !c.Key.Public().(ed25519.PublicKey).Equal(c.Cert.PublicKey) {
+		return c, fmt.Errorf("%s/agent.crt is not for the key in identity.key: bring back the one that belongs to it, or remove %s and join with another invite", dir, dir)
 	}
 	return c, nil
 }

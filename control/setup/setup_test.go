@@ -1,11 +1,15 @@
 package setup
 
 import (
+	"crypto/ed25519"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"libeesp/control/pki"
 	"libeesp/control/record"
 )
 
@@ -45,6 +49,26 @@ func TestInit(t *testing.T) {
 	if _, _, err := LoadServer(filepath.Join(dir, "a")); err != nil {
 		t.Error(err)
 	}
+	// Another one's key.
+	good1, err := os.ReadFile(filepath.Join(dir, "a", "server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.ReadFile(filepath.Join(dir, "a", "admin.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		key  []byte
+		want bool
+	}{{other, false}, {good1, true}} {
+		if err := os.WriteFile(filepath.Join(dir, "a", "server.key"), x.key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := LoadServer(filepath.Join(dir, "a")); (err == nil) != x.want {
+			t.Errorf("a key that fits %v: %v", x.want, err)
+		}
+	}
 	// A key that others may read, in a folder that others may enter.
 	a := filepath.Join(dir, "a")
 	if l := Exposed(a); l != nil {
@@ -67,5 +91,40 @@ func TestInit(t *testing.T) {
 	}
 	if err := try("long enough", zone, good); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("over another one: %v", err)
+	}
+}
+
+// A host whose identity is gone, or another one's, is told so, and makes no new one.
+func TestLoadAgent(t *testing.T) {
+	dir, id := t.TempDir(), record.ID{1}
+	ca, err := pki.NewCA(id, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := identity(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.Issue(key.Public().(ed25519.PublicKey), id, pki.Member, "h", time.Hour, time.Now())
+	if err == nil {
+		err = errors.Join(pki.WriteCert(filepath.Join(dir, "ca.crt"), ca.Cert), pki.WriteCert(filepath.Join(dir, "agent.crt"), cert), writeJSON(filepath.Join(dir, "agent.json"), AgentFile{Cluster: id.String(), Name: "h"}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadAgent(dir); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "identity.key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadAgent(dir); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "join with another invite") {
+		t.Errorf("no identity: %v", err)
+	}
+	if _, err := identity(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadAgent(dir); err == nil || !strings.Contains(err.Error(), "agent.crt is not for the key") {
+		t.Errorf("another one's identity: %v", err)
 	}
 }

@@ -34,3 +34,27 @@ func TestReadPolicy(t *testing.T) {
 		}
 	}
 }
+
+// What is at the socket's path is removed only if it is a socket.
+func TestListen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if l, err = Listen(path); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := os.WriteFile(path, []byte("of value"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "of value" {
+		t.Errorf("%q, %v", b, err)
+	}
+}

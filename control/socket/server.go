@@ -211,13 +211,28 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
 	}
-	os.Remove(path)
+	if err := RemoveSocket(path); err != nil {
+		return nil, err
+	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
 	// Anyone may connect: the policy decides by the peer's user, which the kernel tells.
 	return l, os.Chmod(path, 0o666)
+}
+
+// RemoveSocket removes a socket that a process left. It removes nothing else: the path may be a mistake.
+func RemoveSocket(path string) error {
+	switch i, err := os.Lstat(path); {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case i.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("%s is there and is no socket: it is not removed", path)
+	}
+	return os.Remove(path)
 }
 
 // Serve accepts programs until the listener is closed.

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -225,7 +226,32 @@ func adminTLS(cert, key, ca, cluster string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(root), Certificates: []tls.Certificate{pki.TLS(c, k)}, NextProtos: []string{"h2"}}, nil
+	id, err := clusterOf(c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cert, err)
+	}
+	if cluster != "" && cluster != id.String() {
+		return nil, fmt.Errorf("%s is of cluster %v, not of %s", cert, id, cluster)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(root), Certificates: []tls.Certificate{pki.TLS(c, k)}, NextProtos: []string{"h2"},
+		VerifyConnection: func(s tls.ConnectionState) error { // the CA also signs hosts' certificates
+			h, err := pki.HolderOf(s.PeerCertificates[0], id)
+			if err == nil && h.Role != pki.Server {
+				err = errors.New("not a server's certificate")
+			}
+			return err
+		}}, nil
+}
+
+// clusterOf returns the cluster of a certificate.
+func clusterOf(c *x509.Certificate) (id record.ID, err error) {
+	for _, u := range c.URIs {
+		if b, err := hex.DecodeString(u.Host); u.Scheme == "eesp" && err == nil && len(b) == len(id) {
+			copy(id[:], b)
+			return id, nil
+		}
+	}
+	return id, errors.New("not a certificate of a cluster")
 }
 
 // flags parses a command's flags, which may stand before and after its arguments.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -588,5 +589,40 @@ func TestRings(t *testing.T) {
 	}
 	if _, err := p.run(1, "group", "create", "x", "--profile", "psp"); err == nil || !strings.Contains(err.Error(), "a group named x") {
 		t.Errorf("a name twice: %v", err)
+	}
+}
+
+// An operator far from the server: by the certificate, of this cluster, and to a server only.
+func TestRemote(t *testing.T) {
+	p := newPlace(t)
+	d := filepath.Join(p.dir, "s")
+	ask := func(addr string, more ...string) error {
+		args := append([]string{"--server", addr, "--cert", filepath.Join(d, "admin.crt"), "--key", filepath.Join(d, "admin.key"), "--ca", filepath.Join(d, "ca.crt")}, more...)
+		return run(t.Context(), append(args, "status"), &bytes.Buffer{})
+	}
+	if err := ask(p.addr); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := setup.LoadServer(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(p.addr, "--cluster", c.Cluster.String()); err != nil {
+		t.Error(err)
+	}
+	if err := ask(p.addr, "--cluster", "00"); err == nil || !strings.Contains(err.Error(), "not of 00") {
+		t.Errorf("another cluster: %v", err)
+	}
+	// A host whose certificate the CA made for this address.
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := must(c.CA.Issue(pub, c.Cluster, pki.Member, "m", time.Hour, time.Now(), "127.0.0.1"))
+	l := must(tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pki.TLS(cert, key)}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS13}))
+	defer l.Close()
+	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }))
+	if err := ask(l.Addr().String()); err == nil || !strings.Contains(err.Error(), "not a server's certificate") {
+		t.Errorf("a host as a server: %v", err)
 	}
 }

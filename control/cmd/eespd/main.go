@@ -69,6 +69,7 @@ func main() {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "eespd:", err)
 		if errors.Is(err, agent.ErrRevoked) {
+			fmt.Fprintln(os.Stderr, "to make this host a member again, remove the agent's directory and join with another invite")
 			os.Exit(exitRevoked)
 		}
 		os.Exit(1)
@@ -209,7 +210,9 @@ func startServer(ctx context.Context, dir, endpoints string, await bool, log *sl
 	if err := os.MkdirAll(filepath.Dir(f.Admin), 0o700); err != nil {
 		return nil, err
 	}
-	os.Remove(f.Admin)
+	if err := socket.RemoveSocket(f.Admin); err != nil {
+		return nil, err
+	}
 	old := unix.Umask(0o077)
 	al, err := net.Listen("unix", f.Admin)
 	unix.Umask(old)
@@ -319,7 +322,9 @@ func runAgent(ctx context.Context, dir, sock, grants string, log *slog.Logger) e
 		return err
 	}
 	status := filepath.Join(filepath.Dir(sock), "status.sock")
-	os.Remove(status)
+	if err := socket.RemoveSocket(status); err != nil {
+		return err
+	}
 	old := unix.Umask(0o077)
 	sl, err := net.Listen("unix", status)
 	unix.Umask(old)
