@@ -17,6 +17,7 @@ import pytest
 import eesp
 from conftest import ZONE_ID
 from eesp import _abi, errors
+from eesp.kernels import Kdf, KeySet
 
 VALUES = [bytes([i]) * 32 for i in (1, 2, 3)]
 
@@ -115,8 +116,9 @@ def test_root_keys(known_group: eesp.TrustGroup) -> None:
     with group.root_key_der(eesp.Level.ZONE) as der, eesp.TrustGroup() as other:
         other.set_root_key_der(eesp.Level.USER, der)
         assert other.root_key_info(eesp.Level.USER).id == ZONE_ID
-        copy = bytes(der.view())
-    assert der == bytes(len(copy))
+        view = der.view()
+        assert any(view)
+    assert not any(view)
     group.rotate(eesp.Level.ZONE, 8, bytes(range(32)))
     assert group.root_key_info(eesp.Level.ZONE) == eesp.RootKeyInfo(ZONE_ID, 6, 7, 8, True)
     group.rotate(eesp.Level.ZONE, 9)
@@ -398,7 +400,7 @@ def test_secrets_are_wiped(known_group: eesp.TrustGroup) -> None:
             keys[2]
         view = keys[0]
         assert any(view)
-    assert not any(keys.data.view()) and not any(view)
+    assert not any(view)
     assert any(known_group.derive_keys([eesp.Context(1, 1)])[0])
     secret = eesp.Secret(b"12345678")
     at = ctypes.addressof((ctypes.c_char * 8).from_buffer(secret.view()))
@@ -406,6 +408,40 @@ def test_secrets_are_wiped(known_group: eesp.TrustGroup) -> None:
     assert ctypes.string_at(at, 8) == b"12345678"
     secret.wipe()
     assert ctypes.string_at(at, 8) == bytes(8) == bytes(kept)
+
+
+def test_nothing_takes_what_was_wiped(known_group: eesp.TrustGroup) -> None:
+    """Its zeros would be a key that everybody knows."""
+    context = eesp.Context(1, 1)
+    with known_group.derive_keys([context]) as keys, eesp.Secret(bytes(range(32))) as secret:
+        pass
+    with known_group.export_data_key(context) as key:
+        whole = key.to_octets()
+    whole.wipe()
+    slots = eesp.TrustGroup(profile=eesp.Profile.PSP)
+    calls: list[Callable[[], object]] = [
+        lambda: slots.set_key(0, secret),
+        lambda: slots.rotate_key(secret),
+        lambda: known_group.rotate(eesp.Level.ZONE, 99, secret),
+        lambda: Kdf(secret),
+        lambda: KeySet(keys),
+        lambda: keys[0],
+        secret.view,
+        secret.hex,
+        secret.copy,
+        lambda: secret[0],
+        lambda: secret[:4],
+        lambda: secret + b"x",
+        key.to_octets,
+        lambda: eesp.Sender(key),
+        lambda: eesp.Receiver(key),
+        lambda: eesp.DataKey.from_octets(whole),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="was wiped"):
+            call()
+    assert "wiped" in f"{secret}" and "wiped" in f"{keys}" and "wiped" in f"{key}"
+    assert len(secret) == 32 and secret == secret and secret != bytes(32)
 
 
 def test_derive_errors(known_group: eesp.TrustGroup) -> None:

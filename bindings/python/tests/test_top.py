@@ -62,6 +62,6 @@ def test_over_a_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
             fetch(path)
         thread.join()
     assert main(["top", str(tmp_path / "none")]) == 1
-    assert f"No such file or directory: '{tmp_path}/none'" in capsys.readouterr().err
+    assert f"eesp: {tmp_path}/none: No such file or directory" in capsys.readouterr().err
     assert main(["top", "99999"]) == 1
     assert "99999 is not a port" in capsys.readouterr().err

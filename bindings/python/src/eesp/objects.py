@@ -665,8 +665,14 @@ class DataKey:
         v_member(Profile(raw.profile), raw.v)  # ValueError, if there is none
         return cls._of(raw)
 
+    def _whole(self) -> _abi.DataKey:
+        if not self._raw.key_len:
+            raise ValueError("this DataKey was wiped")
+        return self._raw
+
     def to_octets(self) -> Secret:
         """The whole key, to be sent over a protected channel: the C API's eesp_data_key, numbers little-endian."""
+        self._whole()
         made = Secret(ctypes.sizeof(_abi.DataKey))
         ctypes.memmove(address_of(made.view()), ctypes.addressof(self._raw), len(made))
         return made
@@ -753,6 +759,8 @@ class DataKey:
         kind = "" if self.profile is Profile.STATELESS else f" {self.profile.name}"
         kind += f" {self.domain:#x}" if self.domain else ""
         v = "" if self.v is None else f" v={self.v.name}"
+        if not self._raw.key_len:
+            return "<DataKey, wiped>"
         return f"<DataKey{kind} id={self.id:#x} epoch={self.epoch}{v}, {self._raw.key_len} octets>"
 
 
@@ -895,7 +903,7 @@ class Sender(_Object):
         if lock_dir is not None:
             config.lock_dir = _path(lock_dir)
         if isinstance(group, DataKey):
-            raw = group._raw
+            raw = group._whole()
             self._id, self.v = group.id, group.v
             self._make("eesp_sender_free", lambda made: _LIB.eesp_sender_new_with_key(byref(raw), byref(config), made))
         else:
@@ -1265,7 +1273,7 @@ class Receiver(_Object):
             heir_of=None if heir is None else heir.pointer,
         )
         if isinstance(groups, DataKey):
-            raw = groups._raw
+            raw = groups._whole()
             self.profile = groups.profile
             self._make(
                 "eesp_receiver_free", lambda made: _LIB.eesp_receiver_new_with_key(byref(raw), byref(config), made)

@@ -24,10 +24,10 @@ class Secret:
 
     It is no bytearray: what would give plain octets (a method of these, iterating, pickle, marshal) is not there, or is
     an error. Slices and sums are Secrets. view() lends the octets where they are; hex(), and what is made of a view, are
-    copies that are yours to care for.
+    copies that are yours to care for. Once it was wiped, its octets are a ValueError: as a key, zeros would work.
     """
 
-    __slots__ = ("_octets", "__weakref__")
+    __slots__ = ("_octets", "_wiped", "__weakref__")
     __hash__: ClassVar[None]  # type: ignore[assignment]
     __iter__ = None  # nor an accident with list() or bytes.join()
     __reversed__ = None
@@ -35,18 +35,24 @@ class Secret:
 
     def __init__(self, octets: Buffer | int = 0) -> None:
         """The octets of a buffer, or as many zeros."""
-        self._octets = _Wiped(octets if isinstance(octets, int) else _view(octets))
+        self._octets, self._wiped = _Wiped(octets if isinstance(octets, int) else _view(octets)), False
 
     def view(self) -> memoryview:
         """The octets where they are. What is made of it is yours to care for."""
-        return memoryview(self._octets)
+        return memoryview(self._whole())
 
     def hex(self) -> str:
         """A copy as text."""
-        return self._octets.hex()
+        return self._whole().hex()
+
+    def _whole(self) -> _Wiped:
+        if self._wiped:
+            raise ValueError("this Secret was wiped")
+        return self._octets
 
     def wipe(self) -> None:
         """Overwrites it with zeros."""
+        self._wiped = True
         self._octets[:] = bytes(len(self._octets))
 
     def __enter__(self) -> Secret:
@@ -72,7 +78,7 @@ class Secret:
             made = Secret(len(part))
             made.view()[:] = part
             return made
-        return self._octets[index]
+        return self._whole()[index]
 
     def _joined(self, first: memoryview, second: memoryview) -> Secret:
         made = Secret(len(first) + len(second))
@@ -90,7 +96,7 @@ class Secret:
         """Compared in constant time."""
         try:
             return hmac.compare_digest(self.view(), _view(other))
-        except TypeError:
+        except (TypeError, ValueError):  # not octets; wiped
             return NotImplemented
 
     def copy(self) -> Secret:
@@ -98,7 +104,7 @@ class Secret:
         return Secret(self)
 
     def __repr__(self) -> str:
-        return f"<Secret of {len(self)} octets>"
+        return f"<Secret of {len(self)} octets{', wiped' if self._wiped else ''}>"
 
     __str__ = __repr__
 
@@ -151,4 +157,4 @@ class Keys(Sequence[memoryview]):
         self.wipe()
 
     def __repr__(self) -> str:
-        return f"<Keys: {len(self)} of {self.key_len} octets>"
+        return f"<Keys: {len(self)} of {self.key_len} octets{', wiped' if self.data._wiped else ''}>"
