@@ -59,22 +59,25 @@ static int counters_clear(const uint8_t *contexts, size_t n)
 	return any == 0;
 }
 
-/* Derives the keys of up to CHUNK contexts, whose first octets are 0. */
+/* Derives the keys of up to CHUNK contexts, whose first octets are 0, and which may lie in view->msgs. */
 static void derive_some(const struct eesp_worker_view *view, const struct eesp_kdf_view *v, uint32_t aead,
 			const uint8_t *contexts, size_t n, uint8_t *keys)
 {
+	typedef uint8_t block __attribute__((vector_size(16)));
 	if (aead == EESP_AEAD_AES_128_GCM) {
 		call0(v->direct->derive, keys, contexts, n, 1, v->master, v->counted);
 		return;
 	}
-	uint8_t *h = view->halves;
-	for (size_t half = 0; half < 2; half++)
-		call0(v->direct->derive, h + half * n * 16, contexts, n, 1, v->master, v->counted + half * 16);
-	for (size_t i = 0; i < n; i++) {
-		memcpy(keys + i * 32, h + i * 16, 16);
-		memcpy(keys + i * 32 + 16, h + (n + i) * 16, 16);
+	/* counted adds the counter 1 to both halves' inputs; the second one needs 2. */
+	uint8_t *to = view->msgs;
+	for (size_t i = n; i-- > 0;) {
+		block x;
+		memcpy(&x, contexts + i * 16, 16);
+		memcpy(to + i * 32, &x, 16);
+		x ^= (block){ 1 ^ 2 };
+		memcpy(to + i * 32 + 16, &x, 16);
 	}
-	explicit_bzero(h, n * 32);
+	call0(v->direct->derive, keys, to, 2 * n, 1, v->master, v->counted);
 }
 #endif
 

@@ -1095,8 +1095,6 @@ EESP_API eesp_status eesp_kdf_derive(const eesp_kdf *kdf, uint32_t aead, const u
 	if (!direct_derive(&tls.view, VIEW(kdf, kdf), aead, contexts, n, keys))
 		st = (eesp_status)eespGoKDFDerive(tls.worker, kdf->object, aead, (uint8_t *)contexts, n, keys, keys_len,
 						  tls.error);
-	else if (aead != EESP_AEAD_AES_128_GCM) /* else only the kernel had keys, and has cleared them */
-		clear_registers();
 	tls.busy = 0;
 	return st;
 }
